@@ -1,0 +1,24 @@
+"""What goes wrong in ways a user can act on.
+
+Every message is one sentence that names the file or option, the value found and what to do.
+"""
+
+
+class SegWithUError(Exception):
+    """A failure with a message meant for the user; the command line exits with `exit_code`."""
+
+    exit_code = 1
+
+
+class InputError(SegWithUError):
+    """An image, a case or a model bundle is not usable as it is."""
+
+
+class OutputError(SegWithUError):
+    """A result could not be written."""
+
+
+class UsageError(SegWithUError):
+    """The call itself is wrong: options that contradict, names that do not exist."""
+
+    exit_code = 2

@@ -1,0 +1,1 @@
+"""Figures on cases with references."""

@@ -1,0 +1,167 @@
+"""Reading images and keeping their geometry.
+
+Axis order: SimpleITK images index (i, j, k) = (x, y, z); numpy arrays and tensors are (z, y, x),
+k slowest. Points are RAS millimetres in everything a user sees and LPS inside SimpleITK.
+"""
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from ..errors import InputError
+
+FloatArray = np.ndarray
+
+
+def read_image(path: Path) -> sitk.Image:
+    """Read a scalar 3D image of any voxel type as float32.
+
+    A trailing axis of one (a 4D NIfTI holding one volume) is dropped.
+
+    Raises:
+        InputError: missing, unreadable or truncated file; not 3D; several values a voxel;
+            NaN or infinite voxels; a constant image.
+    """
+    image = _read(path)
+    while image.GetDimension() > 3 and image.GetSize()[-1] == 1:
+        image = image[(slice(None),) * (image.GetDimension() - 1) + (0,)]
+    size = " x ".join(str(n) for n in image.GetSize())
+    if image.GetDimension() != 3:
+        raise InputError(
+            f"{path} is {image.GetDimension()}D ({size}): give one 3D volume, for a sequence one of its frames."
+        )
+    if image.GetNumberOfComponentsPerPixel() != 1:
+        raise InputError(
+            f"{path} holds {image.GetNumberOfComponentsPerPixel()} values a voxel: give one scalar file a channel."
+        )
+    if "complex" in image.GetPixelIDTypeAsString():
+        raise InputError(f"{path} holds complex voxels: give the magnitude image.")
+    image = sitk.Cast(image, sitk.sitkFloat32)
+    _check_voxels(path, sitk.GetArrayViewFromImage(image))
+    return image
+
+
+def read_labels(path: Path) -> sitk.Image:
+    """Read a label volume as int16, whatever type the file has.
+
+    Raises:
+        InputError: as `read_image`, or labels that are not whole numbers.
+    """
+    image = _read(path)
+    array = sitk.GetArrayFromImage(image)
+    rounded = np.rint(array)
+    if not np.array_equal(rounded, array):
+        raise InputError(f"{path} is not a label volume: it holds fractions such as {array[rounded != array][0]:g}.")
+    labels = sitk.GetImageFromArray(rounded.astype(np.int16))
+    labels.CopyInformation(image)
+    return labels
+
+
+def _read(path: Path) -> sitk.Image:
+    if not path.exists():
+        raise InputError(f"{path} does not exist: check the path.")
+    if not path.is_file():
+        raise InputError(f"{path} is a folder: give an image file (NIfTI, NRRD or MHA).")
+    if not os.access(path, os.R_OK):
+        raise InputError(f"{path} cannot be read: check its permissions.")
+    with itk_messages_kept_off_the_terminal():
+        try:
+            return sitk.ReadImage(str(path))
+        except RuntimeError as error:
+            reason = "its end is missing or damaged" if _known_to_itk(path) else "the format is unknown"
+            raise InputError(
+                f"{path} cannot be read as an image ({reason}): give a whole NIfTI, NRRD or MHA file."
+            ) from error
+
+
+def _known_to_itk(path: Path) -> bool:
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    try:
+        reader.ReadImageInformation()
+    except RuntimeError:
+        return False
+    return True
+
+
+def _check_voxels(path: Path, array: FloatArray) -> None:
+    bad = int(array.size - np.count_nonzero(np.isfinite(array)))
+    if bad:
+        raise InputError(
+            f"{path} has {bad} NaN or infinite voxels of {array.size}: replace them (for example by the background value)."
+        )
+    if array.size == 0 or float(array.min()) == float(array.max()):
+        value = f"every voxel is {float(array.flat[0]):g}" if array.size else "it has no voxels"
+        raise InputError(f"{path} is empty: {value}; check that the right file was given.")
+
+
+@contextlib.contextmanager
+def itk_messages_kept_off_the_terminal() -> Iterator[None]:
+    """Silence what ITK and its image libraries print on their own; our errors say it in one sentence.
+
+    The NIfTI and NRRD libraries write to the C-level stderr, so the file descriptor is set aside.
+    """
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)
+    with tempfile.TemporaryFile() as sink:
+        kept = os.dup(2)
+        try:
+            os.dup2(sink.fileno(), 2)
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+
+
+def same_grid(a: sitk.Image, b: sitk.Image, tolerance: float = 1e-3) -> bool:
+    """Whether two images have the same size, and corners within `tolerance` of the smallest spacing."""
+    if a.GetSize() != b.GetSize():
+        return False
+    corners = [(0, 0, 0), tuple(n - 1 for n in a.GetSize())]
+    corners += [tuple((n - 1) * (axis == i) for i, n in enumerate(a.GetSize())) for axis in range(3)]
+    gap = max(
+        float(np.abs(np.subtract(a.TransformIndexToPhysicalPoint(c), b.TransformIndexToPhysicalPoint(c))).max())
+        for c in corners
+    )
+    return gap <= tolerance * min(a.GetSpacing())
+
+
+def grid_facts(image: sitk.Image) -> dict[str, list[float]]:
+    """Size, spacing (mm), origin and direction (LPS, row by row) as JSON values."""
+    return {
+        "size_ijk": [int(n) for n in image.GetSize()],
+        "spacing_mm": [float(v) for v in image.GetSpacing()],
+        "origin_lps_mm": [float(v) for v in image.GetOrigin()],
+        "direction_lps": [float(v) for v in image.GetDirection()],
+    }
+
+
+def image_on_grid(array: FloatArray, grid: sitk.Image) -> sitk.Image:
+    """Wrap a (z, y, x) array as an image with the geometry of `grid`."""
+    image = sitk.GetImageFromArray(np.ascontiguousarray(array))
+    image.CopyInformation(grid)
+    return image
+
+
+def voxel_volume_mm3(image: sitk.Image) -> float:
+    """Volume of one voxel in mm3."""
+    return float(np.prod(image.GetSpacing()))
+
+
+def extents_mm(image: sitk.Image) -> list[float]:
+    """Edge lengths of the whole grid in mm, in (x, y, z) order."""
+    return [float(n * s) for n, s in zip(image.GetSize(), image.GetSpacing(), strict=True)]
+
+
+def orientation_of(image: sitk.Image) -> str:
+    """The three letters towards which the axes run, such as "RAS" or "LPS" (nearest, for oblique grids)."""
+    return str(sitk.DICOMOrientImageFilter.GetOrientationFromDirectionCosines(image.GetDirection()))
+
+
+def ras_to_lps(point: Sequence[float]) -> list[float]:
+    """Flip the first two coordinates; its own inverse."""
+    return [-float(point[0]), -float(point[1]), float(point[2])]

@@ -1,0 +1,1 @@
+"""Plain functions on arrays: error detection, calibration, overlap, bands."""

@@ -1,0 +1,1 @@
+"""Model bundles: their format, reading, writing and finding them."""

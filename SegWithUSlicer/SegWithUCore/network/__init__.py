@@ -1,0 +1,1 @@
+"""Taps, fusion, probes, heads, backbones and checkpoints: the method as torch modules."""

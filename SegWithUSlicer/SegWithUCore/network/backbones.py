@@ -1,0 +1,145 @@
+"""Segmentation networks by name, so that a bundle can say which one it holds.
+
+Weights and code stay apart: a bundle names a kind and its arguments, never code.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from monai.networks.nets import DynUNet
+from torch import nn
+
+from ..errors import InputError
+
+
+@dataclass(frozen=True)
+class BackboneSpec:
+    """A backbone as a bundle describes it.
+
+    Attributes:
+        kind: a name in `BACKBONES`.
+        arguments: keyword arguments of that kind, JSON values only.
+        size_divisor: sizes of the input along every axis must be multiples of this.
+    """
+
+    kind: str
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    size_divisor: int = 1
+
+
+def build_dynunet(
+    in_channels: int,
+    num_classes: int,
+    filters: Sequence[int],
+    spatial_dims: int = 3,
+    deep_supervision_heads: int = 0,
+) -> nn.Module:
+    """MONAI's DynUNet as the paper uses it: residual blocks, kernels of 3, strides of 2, affine InstanceNorm.
+
+    Args:
+        filters: channels a level, from full resolution down (the paper: 32, 64, 128, 256, 320).
+        deep_supervision_heads: extra outputs during training; a bundle needs none.
+    """
+    levels = len(filters)
+    return DynUNet(
+        spatial_dims=spatial_dims,
+        in_channels=in_channels,
+        out_channels=num_classes,
+        kernel_size=[3] * levels,
+        strides=[1] + [2] * (levels - 1),
+        upsample_kernel_size=[2] * (levels - 1),
+        filters=list(filters),
+        norm_name=("INSTANCE", {"affine": True}),
+        res_block=True,
+        deep_supervision=deep_supervision_heads > 0,
+        deep_supr_num=max(1, deep_supervision_heads),
+    )
+
+
+BACKBONES: dict[str, Callable[..., nn.Module]] = {"dynunet": build_dynunet}
+
+
+def build_backbone(spec: BackboneSpec) -> nn.Module:
+    """Build the untrained backbone that `spec` describes.
+
+    Raises:
+        InputError: the kind is unknown or its arguments do not fit.
+    """
+    if spec.kind not in BACKBONES:
+        known = ", ".join(sorted(BACKBONES))
+        raise InputError(f"Unknown backbone kind '{spec.kind}': this version knows {known}.")
+    try:
+        return BACKBONES[spec.kind](**spec.arguments)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"The arguments of backbone '{spec.kind}' do not fit: {error}.") from error
+
+
+def dynunet_spec(in_channels: int, num_classes: int, filters: Sequence[int], spatial_dims: int = 3) -> BackboneSpec:
+    """The spec of a DynUNet without deep supervision heads."""
+    arguments = {
+        "in_channels": in_channels,
+        "num_classes": num_classes,
+        "filters": list(filters),
+        "spatial_dims": spatial_dims,
+    }
+    return BackboneSpec("dynunet", arguments, size_divisor=2 ** (len(filters) - 1))
+
+
+def unique_state(module: nn.Module) -> dict[str, torch.Tensor]:
+    """The state dict with every tensor once, under the alphabetically first of its names.
+
+    DynUNet registers each decoder block twice (`upsamples.*` and `skip_layers.*`), which safetensors refuses.
+    """
+    kept: dict[int, str] = {}
+    state = module.state_dict(keep_vars=True)
+    for name in sorted(state):
+        kept.setdefault(id(state[name]), name)
+    return {name: state[name].detach() for name in sorted(kept.values())}
+
+
+def aliases(module: nn.Module) -> dict[str, frozenset[str]]:
+    """For each name in the state dict, all names of the same tensor (itself included)."""
+    names: dict[int, set[str]] = {}
+    state = module.state_dict(keep_vars=True)
+    for name, tensor in state.items():
+        names.setdefault(id(tensor), set()).add(name)
+    return {name: frozenset(names[id(tensor)]) for name, tensor in state.items()}
+
+
+def load_state(module: nn.Module, tensors: Mapping[str, torch.Tensor], source: str) -> None:
+    """Copy `tensors` into `module`, accepting any alias of each name.
+
+    Args:
+        source: the file they come from, for the message.
+
+    Raises:
+        InputError: names every missing key, unexpected key and wrong shape in one sentence each.
+    """
+    own = module.state_dict(keep_vars=True)
+    same = aliases(module)
+    remaining = dict(tensors)
+    problems: list[str] = []
+    found: dict[str, torch.Tensor] = {}
+    for group in sorted({min(names): names for names in same.values()}.items()):
+        first, names = group
+        given = [remaining.pop(name) for name in sorted(names) if name in remaining]
+        if not given:
+            problems.append(f"missing {first}")
+        elif given[0].shape != own[first].shape:
+            problems.append(f"{first} has shape {list(given[0].shape)}, expected {list(own[first].shape)}")
+        else:
+            found[first] = given[0]
+    problems += [f"unexpected {name}" for name in sorted(remaining)]
+    if problems:
+        raise InputError(f"The weights in {source} do not fit this network: {'; '.join(problems)}.")
+    with torch.no_grad():
+        for name, tensor in found.items():
+            own[name].copy_(tensor)
+
+
+def count_parameters(module: nn.Module) -> int:
+    """Number of parameters, shared ones once."""
+    return sum(math.prod(p.shape) for p in {id(p): p for p in module.parameters()}.values())

@@ -1,0 +1,180 @@
+"""Training a segmentation backbone from scratch with MONAI's network and losses."""
+
+import math
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from monai.losses import DeepSupervisionLoss, DiceCELoss
+from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from ..metrics.overlap import mean_dice
+from ..network.backbones import BackboneSpec, build_backbone, dynunet_spec, unique_state
+from ..progress import Progress, silent
+from .augmentation import WindowSampler, augmentation, epoch_order
+from .cases import PreparedCase
+from .padding import padded_window, unpad
+from .recipe import BackboneTraining, Recipe
+from .run_folder import RunFolder
+
+PART = "backbone"
+
+
+def spec_of(recipe: Recipe) -> BackboneSpec:
+    """The backbone of a recipe with its channel numbers filled in."""
+    if recipe.backbone["kind"] == "dynunet":
+        return dynunet_spec(len(recipe.input.channels), len(recipe.labels), recipe.backbone["filters"])
+    return BackboneSpec(recipe.backbone["kind"], recipe.backbone.get("arguments", {}))
+
+
+def learning_rate(settings: BackboneTraining, step: int, steps: int) -> float:
+    """Linear warm-up, then half a cosine down to zero."""
+    if step < settings.warmup_steps:
+        return settings.learning_rate * (step + 1) / settings.warmup_steps
+    share = (step - settings.warmup_steps) / max(1, steps - settings.warmup_steps)
+    return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * share))
+
+
+def left_right_axis(orientation: str) -> int:
+    """Tensor axis (z, y, x numbering) along which left and right lie, for an orientation such as "RAS"."""
+    letters = orientation.upper()
+    return 2 - next(i for i, letter in enumerate(letters) if letter in "LR")
+
+
+class BackboneTrainer:
+    """One training run of a backbone, resumable after any epoch.
+
+    Args:
+        recipe: settings; `recipe.backbone_training` rules here.
+        train, select: prepared cases; the best epoch is the one with the lowest mean Brier score on `select`.
+        run: where everything is written.
+    """
+
+    def __init__(
+        self, recipe: Recipe, train: Sequence[PreparedCase], select: Sequence[PreparedCase], run: RunFolder
+    ) -> None:
+        self.recipe = recipe
+        self.settings = recipe.backbone_training
+        self.train_cases = train
+        self.select_cases = select
+        self.run = run
+        torch.manual_seed(self.settings.seed)
+        spec = spec_of(recipe)
+        heads = self.settings.deep_supervision_heads
+        extra = {"deep_supervision_heads": heads} if spec.kind == "dynunet" and heads else {}
+        self.network = build_backbone(BackboneSpec(spec.kind, {**spec.arguments, **extra}))
+        self.average = AveragedModel(self.network, multi_avg_fn=get_ema_multi_avg_fn(self.settings.average_decay))
+        self.optimiser = torch.optim.AdamW(
+            self.network.parameters(), lr=self.settings.learning_rate, weight_decay=self.settings.weight_decay
+        )
+        axis = left_right_axis(recipe.input.orientation) if self.settings.mirror else None
+        self.sampler = WindowSampler(train, recipe.input.window_zyx, self.settings.seed, augmentation(axis))
+        loss = DiceCELoss(softmax=True, to_onehot_y=True, include_background=False, batch=True)
+        self.loss: nn.Module = DeepSupervisionLoss(loss, weight_mode="exp")
+        self.rows: list[dict[str, float]] = []
+        self.best = math.inf
+        self.next_epoch = 0
+
+    def resume(self) -> bool:
+        """Go on from the last completed epoch; False when there is none."""
+        state = self.run.load_state(PART)
+        if state is None:
+            return False
+        self.network.load_state_dict(state["network"])
+        self.average.load_state_dict(state["average"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.rows, self.best, self.next_epoch = state["rows"], state["best"], state["next_epoch"]
+        return True
+
+    def fit(self, progress: Progress = silent) -> None:
+        """Train to the last epoch, writing log, curves and checkpoints after each."""
+        started, first = time.monotonic(), self.next_epoch
+        for epoch in range(self.next_epoch, self.settings.epochs):
+            begun = time.monotonic()
+            loss = self._epoch(epoch, progress)
+            last = epoch == self.settings.epochs - 1
+            scores = self.score() if last or epoch % self.settings.validate_every == 0 else {}
+            self._note(epoch, loss, scores, time.monotonic() - begun)
+            left = (time.monotonic() - started) / (epoch - first + 1) * (self.settings.epochs - epoch - 1)
+            row = self.rows[-1]
+            progress(
+                "training the backbone",
+                (epoch + 1) / self.settings.epochs,
+                f"epoch {epoch + 1}/{self.settings.epochs}, loss {loss:.4f}, "
+                f"select Brier {row['select_brier']:.5f}, Dice {row['select_dice']:.4f}, {left / 60:.0f} min left",
+            )
+
+    def _epoch(self, epoch: int, progress: Progress) -> float:
+        order = epoch_order(self.settings.seed, epoch, len(self.train_cases))
+        size = self.settings.batch_size
+        batches = [order[i : i + size] for i in range(0, len(order), size)]
+        self.network.train()
+        total = 0.0
+        for number, batch in enumerate(batches):
+            rate = learning_rate(self.settings, epoch * len(batches) + number, self.settings.epochs * len(batches))
+            total += self._step(self.sampler.batch(epoch, batch), rate)
+            done = (epoch + (number + 1) / len(batches)) / self.settings.epochs
+            progress("training the backbone", done, f"epoch {epoch + 1}, loss {total / (number + 1):.4f}")
+        return total / len(batches)
+
+    def _step(self, batch: dict[str, torch.Tensor], rate: float) -> float:
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        with autocast(self.settings.precision):
+            output = self.network(batch["image"])
+        outputs = [part.float() for part in output.unbind(1)] if output.ndim == 6 else [output.float()]
+        loss = self.loss(outputs, batch["labels"])
+        self.optimiser.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.gradient_clip)
+        self.optimiser.step()
+        self.average.update_parameters(self.network)
+        return float(loss.detach())
+
+    def score(self) -> dict[str, float]:
+        """Mean over the select cases of the Brier score (summed over classes) and the foreground Dice."""
+        network = self.average.module.eval()
+        briers, dices = [], []
+        with torch.no_grad(), autocast(self.settings.precision):
+            for case in self.select_cases:
+                window, place = padded_window(case, self.recipe.input.window_zyx)
+                logits = unpad(network(window[None]).float()[0], place)
+                labels = torch.from_numpy(case.labels.astype("int64"))
+                probabilities = torch.softmax(logits, 0)
+                truth = nn.functional.one_hot(labels, logits.shape[0]).movedim(-1, 0)
+                briers.append(float((probabilities - truth).square().sum(0).mean()))
+                dices.append(mean_dice(logits.argmax(0).numpy(), case.labels, logits.shape[0]))
+        return {"select_brier": sum(briers) / len(briers), "select_dice": sum(dices) / len(dices)}
+
+    def _note(self, epoch: int, loss: float, scores: dict[str, float], seconds: float) -> None:
+        nothing = {"select_brier": math.nan, "select_dice": math.nan}
+        self.rows.append({"epoch": epoch, "loss": loss, **nothing, **scores, "seconds": seconds})
+        if scores and scores["select_brier"] < self.best:
+            self.best = scores["select_brier"]
+            self.run.save_best(PART, self._plain_weights())
+            self.run.add_facts({"backbone_best": {"epoch": epoch, **scores}})
+        self.next_epoch = epoch + 1
+        self.run.write_log(PART, self.rows)
+        self.run.save_state(PART, self._state())
+
+    def _plain_weights(self) -> dict[str, torch.Tensor]:
+        """The averaged weights without the deep supervision heads, which a bundle has no use for."""
+        state = unique_state(self.average.module)
+        return {n: t for n, t in state.items() if "super_head" not in n and "deep_supervision" not in n}
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            "network": self.network.state_dict(),
+            "average": self.average.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "rows": self.rows,
+            "best": self.best,
+            "next_epoch": self.next_epoch,
+        }
+
+
+def autocast(precision: str) -> torch.autocast:
+    """Mixed precision on the CPU when asked for."""
+    return torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16")

@@ -1,0 +1,139 @@
+"""Cases with references, found through a split table or an nnU-Net folder."""
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from ..errors import InputError, UsageError
+from ..inference.preprocessing import network_input, to_working_grid
+from ..inference.volume import extents_mm, read_image, read_labels, same_grid
+from ..models.input_spec import InputSpec
+
+IMAGE_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One case on disk: its name, one file per channel, and the reference segmentation."""
+
+    name: str
+    channels: tuple[Path, ...]
+    reference: Path
+
+
+@dataclass(frozen=True)
+class PreparedCase:
+    """One case on the network's working grid.
+
+    Attributes:
+        name: as in `Case`.
+        image: float32 (channels, z, y, x), normalised.
+        labels: int16 (z, y, x).
+        spacing_mm: of the working grid, (x, y, z).
+        extents_mm: edge lengths of the image as given, turned to the spec's orientation, (x, y, z).
+    """
+
+    name: str
+    image: np.ndarray
+    labels: np.ndarray
+    spacing_mm: tuple[float, ...]
+    extents_mm: tuple[float, ...]
+
+
+def find_cases(source: str) -> list[Case]:
+    """The cases that `source` names.
+
+    Args:
+        source: `TABLE.csv:ROLE` (columns `case` and `role`; files in `images/` and `labels/` beside the table)
+            or an nnU-Net data set folder, optionally with `:Tr` or `:Ts` (imagesTr and labelsTr by default).
+
+    Raises:
+        UsageError: the table, role or folder does not exist.
+        InputError: an image or reference is missing.
+    """
+    place, _, role = source.rpartition(":")
+    if not place or "/" in role or "\\" in role:
+        place, role = source, ""
+    path = Path(place)
+    if path.is_dir():
+        return _nnunet_cases(path, role or "Tr")
+    if not path.is_file():
+        raise UsageError(f"{path} does not exist: give TABLE.csv:ROLE or an nnU-Net data set folder.")
+    return _table_cases(path, role)
+
+
+def _table_cases(table: Path, role: str) -> list[Case]:
+    with table.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    if not rows or not {"case", "role"} <= set(rows[0]):
+        raise InputError(f"{table} is not a split table: it needs the columns 'case' and 'role'.")
+    names = [row["case"] for row in rows if row["role"] == role]
+    if not names:
+        roles = ", ".join(sorted({row["role"] for row in rows}))
+        raise UsageError(f"{table} has no case with role '{role}': choose one of {roles}, as in {table.name}:ROLE.")
+    return [_case(table.parent / "images", table.parent / "labels", name) for name in names]
+
+
+def _nnunet_cases(folder: Path, part: str) -> list[Case]:
+    labels = folder / f"labels{part}"
+    if not labels.is_dir():
+        raise UsageError(f"{folder} has no folder labels{part}: give an nnU-Net data set folder or TABLE.csv:ROLE.")
+    names = sorted({_stem(path) for path in labels.iterdir() if path.name.endswith(IMAGE_SUFFIXES)})
+    if not names:
+        raise InputError(f"{labels} holds no label files: check the folder.")
+    return [_case(folder / f"images{part}", labels, name) for name in names]
+
+
+def _case(images: Path, labels: Path, name: str) -> Case:
+    channels = _files(images, name)
+    numbered: list[Path] = []
+    while not channels and (found := _files(images, f"{name}_{len(numbered):04d}")):
+        numbered.append(found[0])
+    channels = channels or numbered
+    if not channels:
+        raise InputError(f"{images} has no image of case {name}: expected {name}.nii.gz or {name}_0000.nii.gz.")
+    reference = _files(labels, name)
+    if not reference:
+        raise InputError(f"{labels} has no reference of case {name}: expected {name}.nii.gz.")
+    return Case(name, tuple(channels), reference[0])
+
+
+def _files(folder: Path, stem: str) -> list[Path]:
+    return [path for suffix in IMAGE_SUFFIXES if (path := folder / f"{stem}{suffix}").is_file()][:1]
+
+
+def _stem(path: Path) -> str:
+    for suffix in IMAGE_SUFFIXES:
+        if path.name.endswith(suffix):
+            return path.name[: -len(suffix)]
+    return path.stem
+
+
+def prepare(case: Case, spec: InputSpec, label_values: Sequence[int]) -> PreparedCase:
+    """Read a case and bring image and reference onto the working grid.
+
+    Args:
+        label_values: values a reference may hold, background included; class c is `label_values[c]`.
+
+    Raises:
+        InputError: unreadable files, differing grids or unknown label values.
+    """
+    images = [read_image(path) for path in case.channels]
+    reference = read_labels(case.reference)
+    for path, image in [*zip(case.channels[1:], images[1:], strict=True), (case.reference, reference)]:
+        if not same_grid(image, images[0]):
+            raise InputError(f"{path} is not on the grid of {case.channels[0]}: resample one to the other first.")
+    array, grid = network_input(images, spec)
+    values = sitk.GetArrayFromImage(to_working_grid(reference, spec, labels=True))
+    unknown = sorted(set(np.unique(values).tolist()) - set(label_values))
+    if unknown:
+        raise InputError(f"{case.reference} holds the label {unknown[0]}, which the recipe does not name.")
+    classes = np.zeros(values.shape, np.int16)
+    for index, value in enumerate(label_values):
+        classes[values == value] = index
+    turned = sitk.DICOMOrient(images[0], spec.orientation)
+    return PreparedCase(case.name, array, classes, grid.GetSpacing(), tuple(extents_mm(turned)))

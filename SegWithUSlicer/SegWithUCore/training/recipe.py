@@ -1,0 +1,140 @@
+"""A recipe: all that decides how a model is made, in one JSON file that anyone can run again."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import InputError
+from ..models.input_spec import InputSpec
+from ..models.labels import Label
+
+
+@dataclass(frozen=True)
+class BackboneTraining:
+    """Settings of `train-backbone`.
+
+    Attributes:
+        learning_rate: peak of AdamW; a linear warm-up over `warmup_steps`, then a cosine down to zero.
+        average_decay: of the exponential moving average of the weights, the ones that are kept.
+        mirror: exchange left and right at random (only where labels have no side).
+        precision: "float32", or "bfloat16" for forward passes under autocast (3 times faster on CPUs with AMX).
+        validate_every: epochs between looks at the select cases.
+    """
+
+    epochs: int = 100
+    batch_size: int = 4
+    learning_rate: float = 2e-3
+    weight_decay: float = 1e-2
+    warmup_steps: int = 60
+    gradient_clip: float = 12.0
+    average_decay: float = 0.99
+    deep_supervision_heads: int = 2
+    mirror: bool = True
+    precision: str = "float32"
+    validate_every: int = 2
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class HeadTraining:
+    """Settings of `train-head`; defaults are the paper's (METHOD.md section 4a) but for the number of epochs.
+
+    Attributes:
+        learning_rate, final_learning_rate: cosine from one to the other, a step per batch.
+        augment: draw augmented windows; the paper's recipe has none.
+        mirror: as in `BackboneTraining`, used with `augment`.
+        patience: epochs without a better select score before stopping.
+    """
+
+    epochs: int = 100
+    batch_size: int = 4
+    learning_rate: float = 1e-3
+    final_learning_rate: float = 3e-4
+    weight_decay: float = 1e-2
+    gradient_clip: float = 12.0
+    augment: bool = False
+    mirror: bool = True
+    precision: str = "float32"
+    patience: int = 10
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything a model is made from.
+
+    Attributes:
+        about: name, version, task, licences and citation, copied into the bundle.
+        input: what the network is fed.
+        labels: classes in the order of the network's outputs, background first.
+        backbone: kind and arguments without channel numbers, which follow from input and labels.
+        head: variant, taps and sizes.
+    """
+
+    about: Mapping[str, Any]
+    input: InputSpec
+    labels: tuple[Label, ...]
+    backbone: Mapping[str, Any]
+    head: Mapping[str, Any]
+    backbone_training: BackboneTraining
+    head_training: HeadTraining
+
+    @property
+    def label_values(self) -> list[int]:
+        """Voxel value of each class, background first."""
+        return [label.value for label in self.labels]
+
+    def to_json(self) -> dict[str, Any]:
+        """The recipe as it stands, defaults filled in."""
+        return {
+            "about": dict(self.about),
+            "input": self.input.to_json(),
+            "labels": [label.to_json() for label in self.labels],
+            "backbone": dict(self.backbone),
+            "head": dict(self.head),
+            "backbone_training": asdict(self.backbone_training),
+            "head_training": asdict(self.head_training),
+        }
+
+
+def read_recipe(path: Path, backbone: Mapping[str, Any] | None = None, head: Mapping[str, Any] | None = None) -> Recipe:
+    """Read a recipe.
+
+    Args:
+        backbone, head: training settings that replace the recipe's (from the command line).
+
+    Raises:
+        InputError: missing file, broken JSON, unknown or missing fields.
+    """
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}.") from error
+    except json.JSONDecodeError as error:
+        raise InputError(f"{path} is not valid JSON: {error}.") from error
+    return recipe_from_json(data, str(path), backbone, head)
+
+
+def recipe_from_json(
+    data: Mapping[str, Any],
+    source: str,
+    backbone: Mapping[str, Any] | None = None,
+    head: Mapping[str, Any] | None = None,
+) -> Recipe:
+    """Build a recipe from parsed JSON; `source` names it in messages. See `read_recipe`."""
+    try:
+        return Recipe(
+            about=data["about"],
+            input=InputSpec.from_json(data["input"]),
+            labels=tuple(Label.from_json(entry) for entry in data["labels"]),
+            backbone=data["backbone"],
+            head=data["head"],
+            backbone_training=BackboneTraining(**{**data.get("backbone_training", {}), **(backbone or {})}),
+            head_training=HeadTraining(**{**data.get("head_training", {}), **(head or {})}),
+        )
+    except KeyError as error:
+        raise InputError(f"{source} lacks the field {error}: see Resources/Recipes for a complete recipe.") from error
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{source} is not a usable recipe: {error}.") from error

@@ -1,0 +1,106 @@
+"""The folder of one training run: recipe, log, curves, checkpoints."""
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from ..errors import InputError
+from ..whole_files import whole_file
+from .recipe import Recipe, recipe_from_json
+
+
+class RunFolder:
+    """Paths and files of a run.
+
+    `run.json` (recipe and facts), and for each part ("backbone", "head") `PART_log.csv`, `PART_curves.png`,
+    `PART_last.pt` (to resume) and `PART_best.safetensors`.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def start(self, recipe: Recipe, facts: Mapping[str, Any]) -> None:
+        """Write `run.json`."""
+        self._write_json({"recipe": recipe.to_json(), "facts": dict(facts)})
+
+    def add_facts(self, facts: Mapping[str, Any]) -> None:
+        """Merge `facts` into those of `run.json`."""
+        data = self._read_json()
+        self._write_json({**data, "facts": {**data["facts"], **facts}})
+
+    def recipe(self, **settings: Mapping[str, Any]) -> Recipe:
+        """The recipe of this run; `settings` as the keyword arguments of `read_recipe`."""
+        return recipe_from_json(self._read_json()["recipe"], str(self.path / "run.json"), **settings)
+
+    def facts(self) -> dict[str, Any]:
+        """What the trainings noted: cases, fingerprint, best epochs."""
+        return dict(self._read_json()["facts"])
+
+    def _read_json(self) -> dict[str, Any]:
+        file = self.path / "run.json"
+        if not file.is_file():
+            raise InputError(f"{self.path} is not a training run: it has no run.json; start with train-backbone.")
+        return dict(json.loads(file.read_text(encoding="utf-8")))
+
+    def _write_json(self, data: Mapping[str, Any]) -> None:
+        with whole_file(self.path / "run.json") as work:
+            work.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+
+    def save_best(self, part: str, tensors: Mapping[str, torch.Tensor]) -> None:
+        """Keep the weights of the best epoch so far."""
+        with whole_file(self.path / f"{part}_best.safetensors") as work:
+            save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, work)
+
+    def load_best(self, part: str) -> dict[str, torch.Tensor]:
+        """The weights of the best epoch so far.
+
+        Raises:
+            InputError: no epoch has been completed yet.
+        """
+        file = self.path / f"{part}_best.safetensors"
+        if not file.is_file():
+            raise InputError(f"{self.path} has no {part}_best.safetensors yet: run train-{part} first.")
+        return dict(load_file(file))
+
+    def save_state(self, part: str, state: Mapping[str, Any]) -> None:
+        """Write what a resumed run needs, whole or not at all."""
+        with whole_file(self.path / f"{part}_last.pt") as work:
+            torch.save(dict(state), work)
+
+    def load_state(self, part: str) -> dict[str, Any] | None:
+        """What `save_state` wrote last, None at the start."""
+        file = self.path / f"{part}_last.pt"
+        return dict(torch.load(file, weights_only=True)) if file.is_file() else None
+
+    def write_log(self, part: str, rows: Sequence[Mapping[str, float]]) -> None:
+        """Write `PART_log.csv` and redraw `PART_curves.png`; every row has the same columns, `epoch` first."""
+        with whole_file(self.path / f"{part}_log.csv") as work, work.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+        with whole_file(self.path / f"{part}_curves.png") as work:
+            draw_curves(rows, work)
+
+
+def draw_curves(rows: Sequence[Mapping[str, float]], target: Path) -> None:
+    """One small plot a column of the log, over epochs."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    names = [name for name in rows[0] if name not in ("epoch", "seconds")]
+    figure, axes = pyplot.subplots(1, len(names), figsize=(3.2 * len(names), 2.6), layout="constrained", squeeze=False)
+    for axis, name in zip(axes[0], names, strict=True):
+        points = [(row["epoch"], row[name]) for row in rows if row[name] == row[name]]
+        axis.plot([p[0] for p in points], [p[1] for p in points])
+        axis.set_title(name.replace("_", " "), fontsize=9)
+        axis.set_xlabel("epoch", fontsize=8)
+        axis.tick_params(labelsize=7)
+    figure.savefig(target, dpi=110, format="png")
+    pyplot.close(figure)
