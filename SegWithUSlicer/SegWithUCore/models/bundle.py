@@ -1,0 +1,257 @@
+"""Model bundles: a folder with `bundle.json`, `weights.safetensors`, `MODEL_CARD.md` and `LICENSE.txt`."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import torch
+from safetensors.torch import save_file
+
+from ..errors import InputError
+from ..network.backbones import BackboneSpec, build_backbone, load_state
+from ..network.checkpoints import read_safetensors
+from ..network.segwithu import SegWithU
+from ..whole_files import whole_file
+from .input_spec import InputSpec
+from .labels import Label
+
+BUNDLE_FILE = "bundle.json"
+WEIGHTS_FILE = "weights.safetensors"
+CARD_FILE = "MODEL_CARD.md"
+
+
+@dataclass(frozen=True)
+class HeadSpec:
+    """One uncertainty head of a bundle; its tensors are named `heads.<name>.*` in the weights file."""
+
+    name: str
+    variant: str
+    taps: tuple[str, ...]
+    feature_channels: int
+    probes: int
+    aleatoric: bool
+    default: bool = True
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "HeadSpec":
+        """Build from one entry of the `heads` list."""
+        return cls(**{**data, "taps": tuple(data["taps"])})
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """What `bundle.json` says; every attribute is a block of that file.
+
+    Attributes:
+        folder: where it was read from; None for a bundle not yet written.
+        about: name, version, task, licences, citation.
+        calibration: fitted tables, or None ("not calibrated").
+        fingerprint: ranges of field of view and spacing over the training cases, or None.
+        display: window of each map, or None.
+        figures: what was measured on test cases, or None.
+    """
+
+    folder: Path | None
+    about: Mapping[str, str]
+    input: InputSpec
+    labels: tuple[Label, ...]
+    backbone: BackboneSpec
+    heads: tuple[HeadSpec, ...]
+    weights_sha256: str
+    calibration: Mapping[str, Any] | None = None
+    fingerprint: Mapping[str, Any] | None = None
+    display: Mapping[str, Any] | None = None
+    figures: Mapping[str, Any] | None = None
+
+    @property
+    def name(self) -> str:
+        """The name users choose the model by."""
+        return self.about["name"]
+
+    @property
+    def default_head(self) -> HeadSpec:
+        """The head used unless another is asked for."""
+        return next(head for head in self.heads if head.default)
+
+    @property
+    def calibration_sha256(self) -> str | None:
+        """Hash of the calibration block, None without one."""
+        return None if self.calibration is None else block_sha256(self.calibration)
+
+    def to_json(self) -> dict[str, Any]:
+        """The content of `bundle.json`."""
+        return {
+            "format_version": 1,
+            "about": dict(self.about),
+            "input": self.input.to_json(),
+            "labels": [label.to_json() for label in self.labels],
+            "backbone": asdict(self.backbone),
+            "heads": [asdict(head) for head in self.heads],
+            "weights_sha256": self.weights_sha256,
+            "calibration": self.calibration,
+            "calibration_sha256": self.calibration_sha256,
+            "fingerprint": self.fingerprint,
+            "display": self.display,
+            "figures": self.figures,
+        }
+
+
+def block_sha256(block: Mapping[str, Any]) -> str:
+    """Hash of a JSON block, independent of white space and key order."""
+    return hashlib.sha256(json.dumps(block, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def file_sha256(path: Path) -> str:
+    """Hash of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@cache
+def bundle_schema() -> dict[str, Any]:
+    """The JSON schema of `bundle.json`."""
+    return dict(json.loads(Path(__file__).with_name("bundle.schema.json").read_text(encoding="utf-8")))
+
+
+def read_bundle(folder: Path) -> Bundle:
+    """Read and check the description of a model, without its weights.
+
+    Raises:
+        InputError: no bundle, broken JSON, a field missing, unknown or of the wrong kind, or a changed calibration.
+    """
+    path = folder / BUNDLE_FILE
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{folder} is not a model bundle: {BUNDLE_FILE} cannot be read ({error.strerror}).") from error
+    except ValueError as error:
+        raise InputError(f"{path} is not valid JSON ({error}): restore the bundle from its source.") from error
+    return bundle_from_json(data, folder)
+
+
+def bundle_from_json(data: Any, folder: Path) -> Bundle:
+    """Build a bundle from parsed JSON; see `read_bundle`."""
+    path = folder / BUNDLE_FILE
+    error = jsonschema.exceptions.best_match(jsonschema.Draft202012Validator(bundle_schema()).iter_errors(data))
+    if error is not None:
+        place = "/".join(str(step) for step in error.absolute_path) or "the top level"
+        raise InputError(f"{path} does not fit the bundle format at {place}: {error.message}.")
+    bundle = Bundle(
+        folder=folder,
+        about=data["about"],
+        input=InputSpec.from_json(data["input"]),
+        labels=tuple(Label.from_json(entry) for entry in data["labels"]),
+        backbone=BackboneSpec(**data["backbone"]),
+        heads=tuple(HeadSpec.from_json(entry) for entry in data["heads"]),
+        weights_sha256=data["weights_sha256"],
+        calibration=data["calibration"],
+        fingerprint=data["fingerprint"],
+        display=data["display"],
+        figures=data["figures"],
+    )
+    _check_consistency(bundle, data, path)
+    return bundle
+
+
+def _check_consistency(bundle: Bundle, data: Mapping[str, Any], path: Path) -> None:
+    if data["calibration_sha256"] != bundle.calibration_sha256:
+        raise InputError(f"{path} has a calibration block that does not match its hash: restore it from its source.")
+    if sum(head.default for head in bundle.heads) != 1 or len({head.name for head in bundle.heads}) < len(bundle.heads):
+        raise InputError(f"{path} needs heads of different names and exactly one default.")
+    values = [label.value for label in bundle.labels]
+    if values[0] != 0 or len(set(values)) < len(values):
+        raise InputError(f"{path} has the label values {values}: background must be first with 0, and none may repeat.")
+    divisor = bundle.backbone.size_divisor
+    if any(size % divisor for size in bundle.input.window):
+        raise InputError(f"{path} has the window {list(bundle.input.window)}, not in multiples of {divisor}.")
+
+
+def verify_weights(bundle: Bundle) -> None:
+    """Check the weights file against its hash.
+
+    Raises:
+        InputError: missing or changed.
+    """
+    path = weights_path(bundle)
+    if not path.is_file():
+        raise InputError(f"{path} is missing: restore the bundle from its source.")
+    found = file_sha256(path)
+    if found != bundle.weights_sha256:
+        raise InputError(
+            f"{path} is damaged or was changed: its SHA-256 is {found[:12]}... but {BUNDLE_FILE} says "
+            f"{bundle.weights_sha256[:12]}...; restore the bundle from its source."
+        )
+
+
+def weights_path(bundle: Bundle) -> Path:
+    """The weights file of a bundle that has a folder."""
+    if bundle.folder is None:
+        raise InputError(f"The bundle {bundle.name} has not been written to a folder yet.")
+    return bundle.folder / WEIGHTS_FILE
+
+
+def empty_network(bundle: Bundle, head: HeadSpec | None = None) -> SegWithU:
+    """The untrained network that a bundle describes, in eval mode."""
+    head = head or bundle.default_head
+    backbone = build_backbone(bundle.backbone)
+    example = torch.zeros(1, len(bundle.input.channels), *bundle.input.window_zyx)
+    network = SegWithU(
+        backbone, head.taps, example, head.variant, head.feature_channels, head.probes, head.aleatoric
+    ).eval()
+    if network.num_classes != len(bundle.labels):
+        raise InputError(
+            f"The bundle {bundle.name} names {len(bundle.labels)} labels but its backbone has {network.num_classes} classes."
+        )
+    return network
+
+
+def load_network(bundle: Bundle, head_name: str | None = None) -> SegWithU:
+    """The network of a bundle with its weights, verified against their hash.
+
+    Args:
+        head_name: a head other than the default.
+
+    Raises:
+        InputError: unknown head, damaged weights, or weights that do not fit.
+    """
+    names = {head.name: head for head in bundle.heads}
+    if head_name is not None and head_name not in names:
+        raise InputError(f"The model {bundle.name} has no head '{head_name}': choose one of {', '.join(names)}.")
+    verify_weights(bundle)
+    head = names[head_name] if head_name else bundle.default_head
+    network = empty_network(bundle, head)
+    tensors = read_safetensors(weights_path(bundle))
+    prefix = f"heads.{head.name}."
+    wanted = {name: tensor for name, tensor in tensors.items() if name.startswith("backbone.")}
+    wanted |= {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+    load_state(network, wanted, str(weights_path(bundle)))
+    return network
+
+
+def write_weights(folder: Path, backbone: Mapping[str, torch.Tensor], heads: Mapping[str, Mapping[str, Any]]) -> str:
+    """Write `weights.safetensors` in float32 and return its hash.
+
+    Args:
+        backbone: each tensor once, names without prefix.
+        heads: for each head its `fusion.*` and `head.*` tensors.
+    """
+    tensors = {f"backbone.{name}": tensor for name, tensor in backbone.items()}
+    for head, state in heads.items():
+        tensors |= {f"heads.{head}.{name}": tensor for name, tensor in state.items()}
+    path = folder / WEIGHTS_FILE
+    save_file({name: tensor.detach().float().cpu().contiguous() for name, tensor in tensors.items()}, path)
+    return file_sha256(path)
+
+
+def write_bundle_json(bundle: Bundle, folder: Path) -> Bundle:
+    """Write `bundle.json` after checking it as a reader would; returns the bundle as it is in `folder`."""
+    data = json.loads(json.dumps(bundle.to_json()))
+    checked = bundle_from_json(data, folder)
+    with whole_file(folder / BUNDLE_FILE) as work:
+        work.write_text(json.dumps(data, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    return replace(checked, folder=folder)

@@ -1,0 +1,156 @@
+"""Uncertainty heads: from fused features and logits to the calibration and ranking maps.
+
+A head works in two steps. `responses` is linear in the features, so its result may be averaged
+over windows; `maps` is not, and is computed once on the stitched volume.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from .probes import epistemic_variance, perturbation, sign_patterns
+
+MINIMUM_SCALE = 1e-6
+INITIAL_SCALE = 0.1
+
+
+@dataclass(frozen=True)
+class UncertaintyMaps:
+    """All maps of one forward pass; every tensor is (batch, 1, *any) unless said otherwise.
+
+    Attributes:
+        calibration: U_cal >= 0; tempers the logits.
+        ranking: U_rnk, unitless; orders voxels by risk of error.
+        epistemic: variance of the perturbed probabilities, summed over classes.
+        aleatoric: softplus of its branch, None without that branch.
+        residual: mean over classes of the squared unsigned perturbation.
+        margin: difference of the two largest probabilities.
+        entropy: of the softmax, in nats.
+        ambiguity: exp(-gamma margin).
+        anchor: the fixed combination that the ranking map stays close to.
+        perturbation: delta(1), (batch, classes, *any).
+    """
+
+    calibration: torch.Tensor
+    ranking: torch.Tensor
+    epistemic: torch.Tensor
+    aleatoric: torch.Tensor | None
+    residual: torch.Tensor
+    margin: torch.Tensor
+    entropy: torch.Tensor
+    ambiguity: torch.Tensor
+    anchor: torch.Tensor
+    perturbation: torch.Tensor
+
+
+def tempered(logits: torch.Tensor, calibration: torch.Tensor) -> torch.Tensor:
+    """Logits softened by the calibration map, z / max(1, sqrt(1 + U_cal)) (METHOD.md 3.11).
+
+    The order of the classes never changes, so neither does the segmentation.
+    """
+    return logits / torch.sqrt(1 + calibration).clamp_min(1)
+
+
+class PaperHead(nn.Module):
+    """The head of the paper, arXiv 2604.15271, as its reference code computes it (METHOD.md 3.3 to 3.13).
+
+    Args:
+        features: channels of the fused features.
+        num_classes: classes of the backbone, 2 or more.
+        probes: number R of rank-1 probes.
+        aleatoric: whether there is an aleatoric branch.
+        margin_gamma: steepness of the ambiguity weight.
+    """
+
+    def __init__(
+        self, features: int, num_classes: int, probes: int = 8, aleatoric: bool = True, margin_gamma: float = 4.0
+    ) -> None:
+        super().__init__()
+        if num_classes < 2:
+            raise ValueError(f"a head needs at least 2 classes, not {num_classes}")
+        self.num_classes = num_classes
+        self.probes = probes
+        self.margin_gamma = margin_gamma
+        self.probe_weight = nn.Parameter(_uniform(probes, features))
+        self.scale = nn.Parameter(torch.full((probes,), math.log(math.expm1(INITIAL_SCALE))))
+        self.to_logits = nn.Parameter(_uniform(num_classes, probes))
+        self.aleatoric = nn.Linear(features, 1) if aleatoric else None
+        self.calibration = nn.Linear(3 if aleatoric else 2, 1)
+        self.gain = nn.Parameter(torch.tensor(1.0))
+        self.offset = nn.Parameter(torch.tensor(0.0))
+        self.ambiguity_weight = nn.Parameter(torch.tensor(0.0))
+        self.register_buffer("signs", sign_patterns(probes), persistent=False)
+        self.signs: torch.Tensor
+
+    @property
+    def response_channels(self) -> int:
+        """Channels of `responses`: the probes, and one for the aleatoric branch."""
+        return self.probes + (self.aleatoric is not None)
+
+    def responses(self, features: torch.Tensor) -> torch.Tensor:
+        """Probe responses v and the aleatoric pre-activation, linear in the features.
+
+        Args:
+            features: (batch, features, *any).
+
+        Returns:
+            (batch, response_channels, *any).
+        """
+        probes = torch.einsum("rf,bf...->br...", self.probe_weight, features)
+        return probes if self.aleatoric is None else torch.cat([probes, _voxelwise(self.aleatoric, features)], 1)
+
+    def maps(self, logits: torch.Tensor, responses: torch.Tensor) -> UncertaintyMaps:
+        """All maps of voxels whose logits and responses are known, in any shape.
+
+        Args:
+            logits: (batch, classes, *any).
+            responses: from `responses`, (batch, response_channels, *any).
+        """
+        probes = responses[:, : self.probes]
+        scales = functional.softplus(self.scale) + MINIMUM_SCALE
+        epistemic = epistemic_variance(logits, probes, scales, self.to_logits, self.signs)
+        shift = perturbation(probes, scales, self.to_logits)
+        residual = shift.square().mean(1, keepdim=True)
+        aleatoric = None if self.aleatoric is None else functional.softplus(responses[:, self.probes :])
+        margin, entropy = margin_and_entropy(logits)
+        ambiguity = torch.exp(-self.margin_gamma * margin.detach())
+
+        evidence = [torch.log1p(epistemic + residual)]
+        if aleatoric is not None:
+            evidence.append(torch.log1p(aleatoric))
+        calibration = functional.softplus(_voxelwise(self.calibration, torch.cat([*evidence, margin], 1)))
+
+        share_of_entropy = entropy / max(math.log(self.num_classes), 1.0)
+        anchor = torch.log1p(epistemic) + 0.5 * torch.log1p(residual) + 0.25 * torch.log1p(calibration)
+        anchor = anchor + 0.25 * share_of_entropy + ambiguity
+        gain = 1 + 0.1 * torch.tanh(self.gain)
+        ranking = gain * anchor + self.offset + functional.softplus(self.ambiguity_weight) * ambiguity
+        return UncertaintyMaps(
+            calibration, ranking, epistemic, aleatoric, residual, margin, entropy, ambiguity, anchor, shift
+        )
+
+
+def margin_and_entropy(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Difference of the two largest softmax probabilities, and the entropy in nats; each (batch, 1, *any)."""
+    log_probabilities = torch.log_softmax(logits, 1)
+    probabilities = log_probabilities.exp()
+    top = probabilities.topk(2, dim=1).values
+    entropy = -(probabilities * log_probabilities).sum(1, keepdim=True)
+    return top[:, :1] - top[:, 1:], entropy
+
+
+def _voxelwise(layer: nn.Linear, tensor: torch.Tensor) -> torch.Tensor:
+    """A linear layer over the channel axis, the same at every voxel."""
+    return layer(tensor.movedim(1, -1)).movedim(-1, 1)
+
+
+def _uniform(outputs: int, inputs: int) -> torch.Tensor:
+    """Initial weights of a 1-wide convolution, as torch draws them: uniform within 1 / sqrt(inputs)."""
+    bound = 1 / math.sqrt(inputs)
+    return torch.empty(outputs, inputs).uniform_(-bound, bound)
+
+
+HEADS: dict[str, type[PaperHead]] = {"paper": PaperHead}

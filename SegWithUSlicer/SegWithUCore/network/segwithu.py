@@ -1,0 +1,100 @@
+"""The assembled network: a frozen backbone, taps, fusion and an uncertainty head."""
+
+from collections.abc import Sequence
+from typing import Self
+
+import torch
+from torch import nn
+
+from ..errors import InputError
+from .fusion import MultiScaleFusion, resized
+from .heads import HEADS, UncertaintyMaps
+from .taps import checked_taps, recorded_taps, tap_channels
+
+
+class SegWithU(nn.Module):
+    """Segmentation and uncertainty in one forward pass (arXiv 2604.15271).
+
+    The backbone stays frozen and in eval mode whatever `train` is told; its logits are the same
+    with and without the head.
+
+    Args:
+        backbone: any module from (batch, channels, *spatial) to logits (batch, classes, *spatial).
+        taps: dotted paths of modules whose inputs are read.
+        example: an input for the dry run that finds channels and classes, (1, channels, *spatial).
+        variant: a name in `HEADS`.
+        features: channels after fusion.
+        probes, aleatoric: see `PaperHead`.
+
+    Raises:
+        InputError: a tap or the variant does not exist, or the backbone gives no logits a voxel.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        taps: Sequence[str],
+        example: torch.Tensor,
+        variant: str = "paper",
+        features: int = 32,
+        probes: int = 8,
+        aleatoric: bool = True,
+    ) -> None:
+        super().__init__()
+        if variant not in HEADS:
+            raise InputError(f"Unknown head variant '{variant}': this version knows {', '.join(sorted(HEADS))}.")
+        self.backbone = backbone.eval().requires_grad_(False)
+        self.taps = tuple(taps)
+        with torch.no_grad():
+            logits = self.backbone(example)
+        if not isinstance(logits, torch.Tensor) or logits.shape[2:] != example.shape[2:]:
+            raise InputError("The backbone does not return one tensor of logits on its input's grid.")
+        if logits.shape[1] < 2:
+            raise InputError(
+                f"The backbone has {logits.shape[1]} output channel: the method needs a softmax over 2 or more classes."
+            )
+        self.fusion = MultiScaleFusion(tap_channels(self.backbone, self.taps, example), features, example.ndim - 2)
+        self.head = HEADS[variant](features, logits.shape[1], probes, aleatoric)
+
+    @property
+    def num_classes(self) -> int:
+        """Classes of the backbone, background included."""
+        return self.head.num_classes
+
+    def train(self, mode: bool = True) -> Self:
+        """Switch fusion and head; the backbone stays in eval mode."""
+        super().train(mode)
+        self.backbone.eval()
+        return self
+
+    def window_output(self, image: torch.Tensor) -> torch.Tensor:
+        """Logits and head responses of one window, all linear in what the network computes last.
+
+        Args:
+            image: (batch, channels, *spatial).
+
+        Returns:
+            (batch, classes + response channels, *spatial): what may be averaged over windows; see `split`.
+        """
+        with torch.no_grad(), recorded_taps(self.backbone, self.taps) as recorded:
+            logits = self.backbone(image)
+        taps = checked_taps(recorded, self.taps, image.ndim)
+        responses = self.head.responses(self.fusion(taps))
+        return torch.cat([logits, resized(responses, logits.shape[2:])], 1)
+
+    def split(self, stitched: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Logits and head responses out of the result of `window_output`, (batch, channels, *any) each."""
+        return stitched[:, : self.num_classes], stitched[:, self.num_classes :]
+
+    def maps(self, stitched: torch.Tensor) -> UncertaintyMaps:
+        """The maps of a stitched result, voxel by voxel, in any shape (batch, channels, *any)."""
+        return self.head.maps(*self.split(stitched))
+
+    def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, UncertaintyMaps]:
+        """Logits and maps of one window: (batch, classes, *spatial) and maps of the same grid."""
+        output = self.window_output(image)
+        return self.split(output)[0], self.maps(output)
+
+    def head_state(self) -> dict[str, torch.Tensor]:
+        """The trainable tensors, named `fusion.*` and `head.*`."""
+        return {name: t for name, t in self.state_dict().items() if not name.startswith("backbone.")}
