@@ -7,14 +7,53 @@ that could be taken for a result.
 
 import contextlib
 import os
+import re
 import shutil
+import socket
+import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from .errors import OutputError
 
 TEMPORARY_PREFIX = ".segwithu-"
+ABANDONED_AFTER_S = 24 * 3600
+"""Age at which a temporary entry counts as left over where its process cannot be asked (other host, Windows)."""
+
+
+def _temporary_name() -> str:
+    """A prefix that tells which process on which host is writing."""
+    host = re.sub(r"[^A-Za-z0-9]", "", socket.gethostname()) or "host"
+    return f"{TEMPORARY_PREFIX}{host}-{os.getpid()}-"
+
+
+def sweep_leftovers(folder: Path) -> list[Path]:
+    """Remove what killed processes left half-written in `folder`; returns what was removed."""
+    removed = []
+    for path in folder.glob(f"{TEMPORARY_PREFIX}*") if folder.is_dir() else []:
+        if _abandoned(path):
+            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+            removed.append(path)
+    return removed
+
+
+def _abandoned(path: Path) -> bool:
+    parts = path.name.removeprefix(TEMPORARY_PREFIX).split("-")
+    own_host = _temporary_name().removeprefix(TEMPORARY_PREFIX).split("-")[0]
+    if sys.platform != "win32" and len(parts) >= 3 and parts[0] == own_host and parts[1].isdigit():
+        try:
+            os.kill(int(parts[1]), 0)
+        except ProcessLookupError:
+            return True
+        except PermissionError:
+            return False
+        return False
+    try:
+        return time.time() - path.stat().st_mtime > ABANDONED_AFTER_S
+    except OSError:
+        return False
 
 
 @contextlib.contextmanager
@@ -32,7 +71,7 @@ def whole_folder(target: Path, overwrite: bool = False) -> Iterator[Path]:
         raise OutputError(f"{target} exists already: choose another output folder or pass --overwrite.")
     with _os_errors_named(target):
         target.parent.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX, dir=target.parent))
+        work = Path(tempfile.mkdtemp(prefix=_temporary_name(), dir=target.parent))
     try:
         with _os_errors_named(target):
             yield work
@@ -51,25 +90,25 @@ def whole_file(target: Path) -> Iterator[Path]:
     """
     with _os_errors_named(target):
         target.parent.mkdir(parents=True, exist_ok=True)
-        work = target.parent / f"{TEMPORARY_PREFIX}{os.getpid()}-{target.name}"
+        work = target.parent / f"{_temporary_name()}{target.name}"
     try:
         with _os_errors_named(target):
             yield work
-            os.replace(work, target)
+            work.replace(target)
     finally:
         work.unlink(missing_ok=True)
 
 
 def _replace_folder(work: Path, target: Path) -> None:
     if not target.exists():
-        os.rename(work, target)
+        work.rename(target)
         return
-    old = Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX, dir=target.parent))
-    os.rename(target, old / "old")
+    old = Path(tempfile.mkdtemp(prefix=_temporary_name(), dir=target.parent))
+    target.rename(old / "old")
     try:
-        os.rename(work, target)
+        work.rename(target)
     except OSError:
-        os.rename(old / "old", target)
+        (old / "old").rename(target)
         raise
     finally:
         shutil.rmtree(old, ignore_errors=True)

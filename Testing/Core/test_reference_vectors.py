@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
+
 from SegWithUCore.errors import InputError
 from SegWithUCore.network.backbones import build_backbone, dynunet_spec
 from SegWithUCore.network.checkpoints import load_authors_checkpoint, own_names
@@ -14,7 +16,6 @@ from SegWithUCore.network.fusion import MultiScaleFusion
 from SegWithUCore.network.heads import PaperHead, tempered
 from SegWithUCore.network.probes import sign_patterns
 from SegWithUCore.network.segwithu import SegWithU
-from safetensors.torch import load_file, save_file
 
 VECTORS = ["a_3d_4classes", "b_2d_3classes_4probes", "c_3d_no_aleatoric_one_tap"]
 OUTPUTS = {

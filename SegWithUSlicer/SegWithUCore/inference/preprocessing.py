@@ -7,6 +7,7 @@ import SimpleITK as sitk
 
 from ..errors import InputError
 from ..models.input_spec import InputSpec
+from .volume import orientation_of
 
 SPACING_TOLERANCE = 1e-3
 """Relative difference below which two spacings count as equal: headers round to about 1e-5."""
@@ -63,3 +64,12 @@ def network_input(channels: Sequence[sitk.Image], spec: InputSpec) -> tuple[np.n
     working = [to_working_grid(image, spec) for image in channels]
     arrays = [spec.normalisation(sitk.GetArrayViewFromImage(image)) for image in working]
     return np.stack(arrays), working[0]
+
+
+def mirrored_copy(image: sitk.Image) -> sitk.Image:
+    """The image with left and right exchanged along its left-right voxel axis; the grid stays where it is."""
+    letters = orientation_of(image)
+    axis = next(i for i, letter in enumerate(letters) if letter in "LR")
+    flipped = sitk.Flip(image, [i == axis for i in range(3)])
+    flipped.CopyInformation(image)
+    return flipped

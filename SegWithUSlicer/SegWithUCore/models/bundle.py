@@ -245,6 +245,7 @@ def write_weights(folder: Path, backbone: Mapping[str, torch.Tensor], heads: Map
         tensors |= {f"heads.{head}.{name}": tensor for name, tensor in state.items()}
     path = folder / WEIGHTS_FILE
     save_file({name: tensor.detach().float().cpu().contiguous() for name, tensor in tensors.items()}, path)
+    path.chmod(0o644)  # safetensors makes it private, but a model is shared
     return file_sha256(path)
 
 

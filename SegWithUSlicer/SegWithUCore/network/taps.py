@@ -40,9 +40,7 @@ def recorded_taps(backbone: nn.Module, names: Sequence[str]) -> Iterator[dict[st
 
         return hook
 
-    handles = [
-        module.register_forward_pre_hook(hook_for(name)) for name, module in zip(names, modules, strict=True)
-    ]
+    handles = [module.register_forward_pre_hook(hook_for(name)) for name, module in zip(names, modules, strict=True)]
     try:
         yield recorded
     finally:

@@ -128,12 +128,22 @@ def prepare(case: Case, spec: InputSpec, label_values: Sequence[int]) -> Prepare
         if not same_grid(image, images[0]):
             raise InputError(f"{path} is not on the grid of {case.channels[0]}: resample one to the other first.")
     array, grid = network_input(images, spec)
-    values = sitk.GetArrayFromImage(to_working_grid(reference, spec, labels=True))
+    classes = class_indices(to_working_grid(reference, spec, labels=True), label_values, case.reference)
+    turned = sitk.DICOMOrient(images[0], spec.orientation)
+    return PreparedCase(case.name, array, classes, grid.GetSpacing(), tuple(extents_mm(turned)))
+
+
+def class_indices(labels: sitk.Image, label_values: Sequence[int], source: Path) -> np.ndarray:
+    """Class of each voxel, int16 (z, y, x): class c has the label value `label_values[c]`.
+
+    Raises:
+        InputError: `source` holds a value that is none of them.
+    """
+    values = sitk.GetArrayViewFromImage(labels)
     unknown = sorted(set(np.unique(values).tolist()) - set(label_values))
     if unknown:
-        raise InputError(f"{case.reference} holds the label {unknown[0]}, which the recipe does not name.")
+        raise InputError(f"{source} holds the label {unknown[0]}, which the recipe does not name.")
     classes = np.zeros(values.shape, np.int16)
     for index, value in enumerate(label_values):
         classes[values == value] = index
-    turned = sitk.DICOMOrient(images[0], spec.orientation)
-    return PreparedCase(case.name, array, classes, grid.GetSpacing(), tuple(extents_mm(turned)))
+    return classes

@@ -77,6 +77,11 @@ class RunFolder:
         file = self.path / f"{part}_last.pt"
         return dict(torch.load(file, weights_only=True)) if file.is_file() else None
 
+    def forget(self, part: str) -> None:
+        """Remove the checkpoints of a part, so that it begins again."""
+        for name in (f"{part}_last.pt", f"{part}_best.safetensors"):
+            (self.path / name).unlink(missing_ok=True)
+
     def write_log(self, part: str, rows: Sequence[Mapping[str, float]]) -> None:
         """Write `PART_log.csv` and redraw `PART_curves.png`; every row has the same columns, `epoch` first."""
         with whole_file(self.path / f"{part}_log.csv") as work, work.open("w", newline="", encoding="utf-8") as file:

@@ -1,0 +1,31 @@
+"""Temperature scaling: one number for all voxels, the usual yardstick of calibration."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.optimize import minimize_scalar
+from scipy.special import logsumexp
+
+SEARCH_RANGE = (-3.0, 3.0)
+"""Logarithm of the temperature: 0.05 to 20."""
+
+
+def fit_temperature(logits: Sequence[np.ndarray], truths: Sequence[np.ndarray]) -> float:
+    """The temperature that minimises the NLL of all voxels of the calibration cases.
+
+    Args:
+        logits: (classes, *any) of each case.
+        truths: class of each voxel.
+
+    Source: Guo et al., On Calibration of Modern Neural Networks, ICML 2017.
+    """
+    flat = np.concatenate([z.reshape(z.shape[0], -1) for z in logits], 1).astype(np.float64)
+    truth = np.concatenate([np.ravel(t) for t in truths]).astype(np.int64)
+    chosen = flat[truth, np.arange(truth.size)]
+
+    def loss(log_temperature: float) -> float:
+        scale = np.exp(-log_temperature)
+        return float((logsumexp(flat * scale, axis=0) - chosen * scale).mean())
+
+    found = minimize_scalar(loss, bounds=SEARCH_RANGE, method="bounded", options={"xatol": 1e-4})
+    return float(np.exp(found.x))

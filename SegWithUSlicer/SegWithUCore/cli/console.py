@@ -1,0 +1,120 @@
+"""What the command line prints: progress, tables, errors. Results go to stdout, the rest to stderr."""
+
+import contextlib
+import json
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any, TextIO
+
+from ..progress import Progress
+
+PLAIN_INTERVAL_S = 10.0
+"""Without a terminal (log files, CI) a line this often is enough to see that work goes on."""
+
+
+class Console:
+    """Prints for people, or JSON lines for machines.
+
+    Args:
+        as_json: one JSON object a line on stdout instead of words.
+        out, err: streams.
+    """
+
+    def __init__(self, as_json: bool = False, out: TextIO | None = None, err: TextIO | None = None) -> None:
+        self.as_json = as_json
+        self.out = out or sys.stdout
+        self.err = err or sys.stderr
+
+    def result(self, text: str, data: dict[str, Any]) -> None:
+        """A result: `text` for people, `data` for machines."""
+        self._print(text, {"event": "result", **data}, self.out)
+
+    def note(self, text: str) -> None:
+        """Something worth knowing that is no result."""
+        self._print(text, {"event": "note", "text": text}, self.err)
+
+    def error(self, text: str) -> None:
+        """A failure, in one sentence."""
+        self._print(f"segwithu: {text}", {"event": "error", "text": text}, self.err)
+
+    def _print(self, text: str, data: dict[str, Any], stream: TextIO) -> None:
+        if self.as_json:
+            print(json.dumps(data, ensure_ascii=False), file=self.out, flush=True)
+        else:
+            print(text, file=stream, flush=True)
+
+    @contextlib.contextmanager
+    def progress(self, title: str) -> Iterator[Progress]:
+        """Show how far a job is: a bar on a terminal, plain lines elsewhere, JSON events for machines."""
+        if self.as_json:
+            yield self._json_progress(title)
+        elif self.err.isatty():
+            with self._bar(title) as bar:
+                yield bar
+        else:
+            yield self._plain_progress(title)
+
+    def _json_progress(self, title: str) -> Progress:
+        begun = time.monotonic()
+
+        def report(stage: str, fraction: float, detail: str = "") -> None:
+            event = {
+                "event": "progress",
+                "job": title,
+                "stage": stage,
+                "fraction": round(fraction, 4),
+                "detail": detail,
+            }
+            event["seconds_left"] = seconds_left(begun, fraction)
+            print(json.dumps(event, ensure_ascii=False), file=self.out, flush=True)
+
+        return report
+
+    def _plain_progress(self, title: str) -> Progress:
+        last_stage, last_time = "", 0.0
+
+        def report(stage: str, fraction: float, detail: str = "") -> None:
+            nonlocal last_stage, last_time
+            now = time.monotonic()
+            if stage != last_stage or now - last_time >= PLAIN_INTERVAL_S or fraction >= 1:
+                print(f"{title}: {fraction:4.0%} {stage}{', ' + detail if detail else ''}", file=self.err, flush=True)
+                last_stage, last_time = stage, now
+
+        return report
+
+    @contextlib.contextmanager
+    def _bar(self, title: str) -> Iterator[Progress]:
+        from tqdm import tqdm
+
+        layout = "{desc} {percentage:3.0f}% |{bar}| {elapsed}, {remaining} left {postfix}"
+        with tqdm(total=1.0, desc=title, bar_format=layout, file=self.err, leave=False, dynamic_ncols=True) as bar:
+
+            def report(stage: str, fraction: float, detail: str = "") -> None:
+                bar.set_postfix_str(f"{stage}{', ' + detail if detail else ''}", refresh=False)
+                bar.update(max(0.0, fraction - bar.n))
+
+            yield report
+
+
+def seconds_left(begun: float, fraction: float) -> float | None:
+    """Time left at the pace so far, None before there is a pace."""
+    if fraction <= 0.01:
+        return None
+    return round((time.monotonic() - begun) * (1 - fraction) / fraction, 1)
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]], words: Sequence[int] = (0,)) -> str:
+    """Columns aligned with spaces.
+
+    Args:
+        words: columns aligned to the left; the others hold figures and are aligned to the right.
+    """
+    lines = [list(header), *[list(row) for row in rows]]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
+
+    def joined(line: Sequence[str]) -> str:
+        cells = zip(line, widths, range(len(widths)), strict=True)
+        return "  ".join(c.ljust(w) if column in words else c.rjust(w) for c, w, column in cells).rstrip()
+
+    return "\n".join([joined(lines[0]), joined(["-" * width for width in widths]), *map(joined, lines[1:])])

@@ -1,0 +1,188 @@
+"""`segwithu segment`: images in, case folders out."""
+
+import argparse
+import os
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import OutputError, SegWithUError, UsageError
+from .console import Console, table
+
+if TYPE_CHECKING:
+    from ..inference.case_folder import CaseResult
+    from ..inference.segment import Job, Model
+
+SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".img.gz", ".img", ".hdr")
+
+
+def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
+    """Add `segment`."""
+    command = commands.add_parser(
+        "segment",
+        parents=[common],
+        help="segment images with uncertainty",
+        description="Segment each CASE in a single forward pass and write OUTPUT/<name>/ with the segmentation, the "
+        "calibration and ranking maps and the error probability, all on the image's own grid.",
+    )
+    command.add_argument("cases", nargs="+", metavar="CASE", type=Path, help="an image file (NIfTI, NRRD or MHA)")
+    command.add_argument("--model", required=True, help="name of an installed model, or a bundle's folder")
+    command.add_argument("--output", required=True, type=Path, help="folder that receives one folder a case")
+    command.add_argument(
+        "--channel",
+        action="append",
+        default=[],
+        metavar="NAME=FILE",
+        help="a further channel of a model with several (CASE is the first); one case at a time",
+    )
+    command.add_argument("--name", help="name of the case folder (default: from the file name); one case at a time")
+    command.add_argument(
+        "--roi",
+        metavar="R,A,S,dR,dA,dS",
+        help="region of interest: centre and edge lengths in mm along the patient's right, anterior and superior",
+    )
+    command.add_argument("--head", help="uncertainty head other than the model's default")
+    command.add_argument("--device", default="auto", help="auto (default), cpu, cuda or mps")
+    command.add_argument("--overwrite", action="store_true", help="replace existing case folders")
+    command.add_argument("--include-image", action="store_true", help="put a copy of the image into the case folder")
+    command.add_argument(
+        "--unlike-training", action="store_true", help="go on although the image is unlike the training cases"
+    )
+    command.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace, console: Console) -> int:
+    """Segment all cases; a failed case does not stop the others."""
+    from ..inference.device import choose_device
+    from ..inference.region import Region
+    from ..inference.segment import Job, Model
+    from ..models.registry import resolve_model
+    from ..whole_files import sweep_leftovers
+
+    names = case_names(options)
+    region = Region.parse(options.roi) if options.roi else None
+    bundle = resolve_model(options.model)
+    files = [channel_files(case, options.channel, bundle.input.channels) for case in options.cases]
+    check_output(options.output)
+    sweep_leftovers(options.output)
+    model = Model(bundle, choose_device(options.device), options.head)
+    failed = 0
+    for name, channels in zip(names, files, strict=True):
+        job = Job(
+            name,
+            channels,
+            options.output / name,
+            region,
+            options.overwrite,
+            options.unlike_training,
+            options.include_image,
+        )
+        failed += not _one_case(job, model, console, options.debug)
+    if failed and len(names) > 1:
+        console.error(f"{failed} of {len(names)} cases failed, see above; the others are complete.")
+    return 1 if failed else 0
+
+
+def _one_case(job: "Job", model: "Model", console: Console, debug: bool) -> bool:
+    from ..inference.segment import segment
+
+    try:
+        if job.target.exists() and not job.overwrite:
+            raise OutputError(f"{job.target} exists already: choose another output folder or pass --overwrite.")
+        with console.progress(job.name) as progress:
+            result = segment(job, model, progress)
+    except SegWithUError as error:
+        console.error(str(error))
+        if debug:
+            raise
+        return False
+    for warning in result.warnings:
+        console.note(f"Warning: {warning.sentence}")
+    console.result(summary(result, job.target), {"case": str(job.target), "structures": structures_json(result)})
+    return True
+
+
+def case_names(options: argparse.Namespace) -> list[str]:
+    """Folder name of each case.
+
+    Raises:
+        UsageError: equal names, or options that need a single case.
+    """
+    if len(options.cases) > 1 and (options.name or options.channel):
+        raise UsageError("--name and --channel go with a single case: segment the cases one by one.")
+    names = [options.name] if options.name else [case_name(path) for path in options.cases]
+    repeated = [name for name, count in Counter(name.casefold() for name in names).items() if count > 1]
+    if repeated:
+        raise UsageError(f"Two cases would both be named '{repeated[0]}': give them one by one with --name.")
+    for name in names:
+        if not name or Path(name).name != name or name.startswith("."):
+            raise UsageError(f"'{name}' cannot be the name of a case folder: choose another with --name.")
+    return names
+
+
+def case_name(path: Path) -> str:
+    """File name without its suffix and without nnU-Net's channel number ("liver_0000.nii.gz" is "liver")."""
+    name = path.name
+    for suffix in SUFFIXES:
+        if name.lower().endswith(suffix):
+            name = name[: -len(suffix)]
+            break
+    head, _, number = name.rpartition("_")
+    return head if head and len(number) == 4 and number.isdigit() else name
+
+
+def channel_files(case: Path, further: list[str], channels: tuple[str, ...]) -> list[Path]:
+    """Files in the order of the model's channels: the case is the one that no --channel names.
+
+    Raises:
+        UsageError: a name that the model does not know, given twice, or without a file.
+    """
+    given: dict[str, Path] = {}
+    for entry in further:
+        name, _, file = entry.partition("=")
+        if name not in channels or not file or name in given:
+            raise UsageError(f"--channel {entry}: give NAME=FILE once a channel, NAME one of {', '.join(channels)}.")
+        given[name] = Path(file)
+    rest = [name for name in channels if name not in given]
+    if rest:
+        given[rest[0]] = case
+    return [given[name] for name in channels if name in given]
+
+
+def check_output(folder: Path) -> None:
+    """Find out before the work whether results can be written.
+
+    Raises:
+        OutputError: the place is no folder or not writable.
+    """
+    existing = folder
+    while not existing.exists() and existing != existing.parent:
+        existing = existing.parent
+    if not existing.is_dir():
+        raise OutputError(f"{existing} is a file: give a folder for --output.")
+    if not os.access(existing, os.W_OK):
+        raise OutputError(f"{existing} cannot be written to: give another folder for --output.")
+
+
+def summary(result: "CaseResult", target: Path) -> str:
+    """The table of one case."""
+    calibrated = result.maps.error_probability is not None
+    header = ["structure", "volume mm3", "expected wrong mm3", "error prob. > 0.25"]
+    rows = []
+    for figures in [*result.structures[1:], result.structures[0]]:
+        name = figures.label.name if figures.label.value else "outside (missed tissue)"
+        volume = f"{figures.volume_mm3:.0f}" if figures.label.value else ""
+        wrong, uncertain = "not calibrated", "not calibrated"
+        if figures.expected_wrong_mm3 is not None and figures.uncertain_mm3 is not None:
+            share = f"{figures.uncertain_share:.1%} = " if figures.label.value else ""
+            wrong, uncertain = f"{figures.expected_wrong_mm3:.0f}", f"{share}{figures.uncertain_mm3:.0f} mm3"
+        rows.append([name, volume, wrong, uncertain])
+    text = f"{result.name}\n{table(header, rows)}\n"
+    if not calibrated:
+        text += "This head is not calibrated: the ranking map orders voxels, but has no probabilities.\n"
+    return f"{text}written to {target}\n"
+
+
+def structures_json(result: "CaseResult") -> list[dict[str, Any]]:
+    """Figures per structure for machines."""
+    return [figures.to_json() for figures in result.structures]

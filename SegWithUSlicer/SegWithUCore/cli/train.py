@@ -1,0 +1,159 @@
+"""`segwithu train-backbone`, `train-head` and `calibrate`: make your own model."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import OutputError, UsageError
+from .console import Console
+
+if TYPE_CHECKING:
+    from ..training.cases import PreparedCase
+    from ..training.recipe import Recipe
+    from ..training.run_folder import RunFolder
+
+CASES_HELP = "TABLE.csv:ROLE (columns case, role; folders images and labels beside it) or an nnU-Net folder"
+
+
+def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
+    """Add the three training commands."""
+    _add_training(commands, common, "backbone").set_defaults(run=run_backbone)
+    _add_training(commands, common, "head").set_defaults(run=run_head)
+    calibrate = commands.add_parser(
+        "calibrate",
+        parents=[common],
+        help="fit error probability on calibration cases and write the model bundle",
+        description="Predict the calibration cases with the best backbone and head of a run, fit the error probability, "
+        "and write a complete model bundle.",
+    )
+    calibrate.add_argument("--run", dest="folder", required=True, type=Path, help="folder of the training run")
+    calibrate.add_argument("--cases", required=True, help=CASES_HELP)
+    calibrate.add_argument("--output", required=True, type=Path, help="folder of the bundle to write")
+    calibrate.add_argument("--overwrite", action="store_true", help="replace an existing bundle")
+    calibrate.set_defaults(run=run_calibrate)
+
+
+def _add_training(commands: Any, common: argparse.ArgumentParser, part: str) -> argparse.ArgumentParser:
+    what = "a segmentation backbone" if part == "backbone" else "an uncertainty head on the frozen backbone of a run"
+    command: argparse.ArgumentParser = commands.add_parser(
+        f"train-{part}",
+        parents=[common],
+        help=f"train {what}",
+        description=f"Train {what}. Log, curves and checkpoints go to the run folder after every epoch; the best epoch "
+        "is the one with the lowest proper score on the select cases. Equal seeds, machine and threads give equal bits, "
+        "also after --resume.",
+    )
+    command.add_argument("--run", dest="folder", required=True, type=Path, help="folder of the training run")
+    if part == "backbone":
+        command.add_argument("--recipe", type=Path, help="recipe (JSON); see Resources/Recipes")
+    command.add_argument("--cases", required=True, help=f"training cases: {CASES_HELP}")
+    command.add_argument("--select", required=True, help="cases that choose the best epoch, given in the same way")
+    command.add_argument("--resume", action="store_true", help="go on after the last completed epoch")
+    command.add_argument("--restart", action="store_true", help="begin again and replace what the run holds")
+    command.add_argument("--epochs", type=int, help="replaces the recipe's number of epochs")
+    command.add_argument("--seed", type=int, help="replaces the recipe's seed")
+    command.add_argument("--threads", type=int, help="CPU threads (default: torch's choice)")
+    return command
+
+
+def run_backbone(options: argparse.Namespace, console: Console) -> int:
+    """Train a backbone."""
+    from ..training.backbone_training import BackboneTrainer
+    from ..training.bundle_making import training_fingerprint
+    from ..training.recipe import read_recipe
+    from ..training.run_folder import RunFolder
+
+    run = RunFolder(options.folder)
+    _check_start(run, "backbone", options)
+    if options.resume:
+        recipe = run.recipe(backbone=_replaced(options))
+    elif options.recipe is None:
+        raise UsageError("--recipe is missing: give a recipe file, for example Resources/Recipes/hippocampus.json.")
+    else:
+        recipe = read_recipe(options.recipe, backbone=_replaced(options))
+    train, select = _prepared(options, recipe, console)
+    if not options.resume:
+        run.start(recipe, {})
+    run.add_facts({"fingerprint": training_fingerprint(train)})
+    trainer = BackboneTrainer(recipe, train, select, run)
+    with console.progress("train-backbone") as progress:
+        if options.resume:
+            trainer.resume()
+        trainer.fit(progress)
+    best = run.facts()["backbone_best"]
+    console.result(f"best epoch {best['epoch'] + 1}: select Dice {best['select_dice']:.4f}, in {run.path}", best)
+    return 0
+
+
+def run_head(options: argparse.Namespace, console: Console) -> int:
+    """Train a head."""
+    from ..training.head_training import HeadTrainer
+    from ..training.run_folder import RunFolder
+
+    run = RunFolder(options.folder)
+    recipe = run.recipe(head=_replaced(options))
+    run.load_best("backbone")
+    _check_start(run, "head", options)
+    train, select = _prepared(options, recipe, console)
+    trainer = HeadTrainer(recipe, train, select, run)
+    with console.progress("train-head") as progress:
+        if options.resume:
+            trainer.resume()
+        trainer.fit(progress)
+    best = run.facts()["head_best"]
+    console.result(f"best epoch {best['epoch'] + 1}: select NLL {best['select_nll']:.5f}, in {run.path}", best)
+    return 0
+
+
+def run_calibrate(options: argparse.Namespace, console: Console) -> int:
+    """Write a bundle."""
+    from ..training.bundle_making import make_bundle
+    from ..training.cases import find_cases
+    from ..training.run_folder import RunFolder
+
+    cases = find_cases(options.cases)
+    with console.progress("calibrate") as progress:
+        bundle = make_bundle(RunFolder(options.folder), cases, options.output, options.overwrite, progress=progress)
+    console.result(
+        f"{bundle.name}, calibrated on {len(cases)} cases, in {options.output}", {"bundle": str(options.output)}
+    )
+    return 0
+
+
+def _check_start(run: "RunFolder", part: str, options: argparse.Namespace) -> None:
+    begun = run.load_state(part) is not None
+    if options.resume and options.restart:
+        raise UsageError("--resume and --restart contradict each other: give one of them.")
+    if begun and not options.resume and not options.restart:
+        raise OutputError(f"{run.path} holds a {part} already: pass --resume to go on or --restart to begin again.")
+    if options.resume and not begun:
+        raise UsageError(f"{run.path} holds no {part} to go on with: leave out --resume.")
+    if begun and options.restart:
+        run.forget(part)
+
+
+def _replaced(options: argparse.Namespace) -> dict[str, int]:
+    chosen = {"epochs": options.epochs, "seed": options.seed}
+    return {name: value for name, value in chosen.items() if value is not None}
+
+
+def _prepared(
+    options: argparse.Namespace, recipe: "Recipe", console: Console
+) -> "tuple[Sequence[PreparedCase], Sequence[PreparedCase]]":
+    import torch
+
+    from ..training.cases import find_cases, prepare
+
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    train, select = find_cases(options.cases), find_cases(options.select)
+    both = {case.name for case in train} & {case.name for case in select}
+    if both:
+        raise UsageError(f"{len(both)} cases, such as {min(both)}, are in --cases and --select: keep them apart.")
+    with console.progress("reading cases") as progress:
+        prepared = []
+        for number, case in enumerate([*train, *select], 1):
+            prepared.append(prepare(case, recipe.input, recipe.label_values))
+            progress("reading", number / (len(train) + len(select)), case.name)
+    return prepared[: len(train)], prepared[len(train) :]

@@ -1,0 +1,230 @@
+"""Writing the result of one case (ARCHITECTURE.md, "Case folder"): whole or not at all."""
+
+import hashlib
+import json
+import os
+import platform
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+
+from .. import __version__
+from ..errors import OutputError
+from ..models.bundle import Bundle, HeadSpec
+from ..models.labels import Label
+from ..whole_files import whole_folder
+from .fingerprint import Deviation
+from .region import Region, VoxelBox, whole_grid
+from .segmentation_file import write_segmentation_nrrd
+from .structures import StructureFigures, histograms
+from .volume import grid_facts, image_on_grid
+from .voxel_maps import VoxelMaps
+
+CASE_FILE = "case.json"
+SEGMENTATION_FILE = "segmentation.nii.gz"
+SEGMENTATION_NRRD_FILE = "segmentation.seg.nrrd"
+MAP_FILES = {
+    "error_probability": "error_probability.nii.gz",
+    "ranking": "ranking.nii.gz",
+    "calibration": "calibration.nii.gz",
+}
+MAP_TITLES = {
+    "error_probability": "Error probability",
+    "ranking": "Ranking map",
+    "calibration": "Calibration map",
+}
+NOT_ASSESSED = -1.0
+"""Value of calibration map and error probability outside the region of interest: no real value is negative."""
+LOWER_THRESHOLD = 0.25
+
+
+@dataclass(frozen=True)
+class CaseResult:
+    """All that a case folder holds.
+
+    Attributes:
+        name: of the case.
+        files: image file per channel, in the model's order.
+        images: the channels as read; the first one's grid is the grid of all volumes.
+        region: region of interest as given, None for the whole image.
+        box: the voxels that were assessed.
+        maps: results inside `box`.
+        structures: figures, background first.
+        warnings: deviations from the training cases and what happened on the way.
+    """
+
+    name: str
+    files: Sequence[Path]
+    images: Sequence[sitk.Image]
+    bundle: Bundle
+    head: HeadSpec
+    region: Region | None
+    box: VoxelBox
+    maps: VoxelMaps
+    structures: Sequence[StructureFigures]
+    warnings: Sequence[Deviation]
+    device: str
+    include_image: bool = False
+    timings_s: dict[str, float] = field(default_factory=dict)
+    peak_memory_mb: float | None = None
+
+
+def write_case_folder(result: CaseResult, target: Path, overwrite: bool = False) -> Path:
+    """Write the folder and return it.
+
+    Raises:
+        OutputError: it exists already, or cannot be written.
+    """
+    with whole_folder(target, overwrite) as work:
+        try:
+            _write_volumes(result, work)
+        except RuntimeError as error:  # SimpleITK's writers
+            raise OutputError(f"Cannot write {target}: the disk is full or read-only; choose another place.") from error
+        text = json.dumps(case_facts(result, target), indent=1, ensure_ascii=False)
+        (work / CASE_FILE).write_text(text + "\n", encoding="utf-8")
+        for path in work.iterdir():
+            _flush_to_disk(path)
+    return target
+
+
+def _flush_to_disk(path: Path) -> None:
+    """Make sure that a full disk is noticed now, and not after the folder has got its name."""
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
+def _write_volumes(result: CaseResult, work: Path) -> None:
+    grid = result.images[0]
+    labels = image_on_grid(on_whole_grid(label_array(result.maps, result.bundle.labels), result.box, grid, 0), grid)
+    _write(labels, work / SEGMENTATION_FILE)
+    write_segmentation_nrrd(labels, result.bundle.labels, work / SEGMENTATION_NRRD_FILE)
+    for name, values in map_arrays(result.maps).items():
+        filled = on_whole_grid(values, result.box, grid, not_assessed_value(name, values))
+        _write(image_on_grid(filled, grid), work / MAP_FILES[name])
+    if result.include_image:
+        _write(grid, work / "image.nii.gz")
+
+
+def _write(image: sitk.Image, path: Path) -> None:
+    sitk.WriteImage(image, str(path), useCompression=True)
+    if not path.is_file() or path.stat().st_size == 0:  # the NIfTI library reports no error on a full disk
+        raise OutputError(f"Cannot write {path.name}: the disk is full; free some space or choose another place.")
+
+
+def label_array(maps: VoxelMaps, labels: Sequence[Label]) -> np.ndarray:
+    """Label values (z, y, x) of the predicted classes, uint8 where they fit."""
+    values = np.asarray([label.value for label in labels])
+    return values.astype(np.uint8 if values.max() < 256 else np.int16)[maps.classes]
+
+
+def map_arrays(maps: VoxelMaps) -> dict[str, np.ndarray]:
+    """The maps by name; error probability only where there is fitted calibration."""
+    arrays = {"error_probability": maps.error_probability, "ranking": maps.ranking, "calibration": maps.calibration}
+    return {name: array for name, array in arrays.items() if array is not None}
+
+
+def not_assessed_value(name: str, values: np.ndarray) -> float:
+    """What stands outside the region of interest: below every value inside."""
+    return float(np.floor(values.min())) - 1 if name == "ranking" else NOT_ASSESSED
+
+
+def on_whole_grid(part: np.ndarray, box: VoxelBox, grid: sitk.Image, outside: float) -> np.ndarray:
+    """Put the assessed part (z, y, x) into an array of the whole grid, filled with `outside`."""
+    if box == whole_grid(grid):
+        return part
+    whole = np.full(grid.GetSize()[::-1], outside, part.dtype)
+    whole[box.slices_zyx] = part
+    return whole
+
+
+def case_facts(result: CaseResult, target: Path) -> dict[str, Any]:
+    """The content of `case.json`."""
+    bundle = result.bundle
+    return {
+        "format": "segwithu-case",
+        "format_version": 1,
+        "name": result.name,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "input": {
+            "channels": [
+                {"name": channel, "file": _relative(file, target), "voxels_sha256": voxel_hash(image)}
+                for channel, file, image in zip(bundle.input.channels, result.files, result.images, strict=True)
+            ],
+            "grid": grid_facts(result.images[0]),
+        },
+        "region_of_interest": _region_facts(result),
+        "not_assessed_value": NOT_ASSESSED,
+        "model": {
+            "name": bundle.name,
+            "version": bundle.about["version"],
+            "task": bundle.about["task"],
+            "head": result.head.name,
+            "weights_sha256": bundle.weights_sha256,
+            "calibration_sha256": bundle.calibration_sha256,
+            "calibrated": bundle.calibration is not None,
+            "calibration_cases": None if bundle.calibration is None else bundle.calibration["cases"],
+        },
+        "versions": _versions(),
+        "device": result.device,
+        "fingerprint": {"warnings": [warning.to_json() for warning in result.warnings]},
+        "structures": [figures.to_json() for figures in result.structures],
+        "maps": {name: _map_facts(result, name, values) for name, values in map_arrays(result.maps).items()},
+        "flags": [],
+        "timings_s": {stage: round(seconds, 3) for stage, seconds in result.timings_s.items()},
+        "peak_memory_mb": result.peak_memory_mb,
+    }
+
+
+def _map_facts(result: CaseResult, name: str, values: np.ndarray) -> dict[str, Any]:
+    window = (result.bundle.display or {}).get(name)
+    if window is None:
+        window = [0.0, 0.5] if name == "error_probability" else [float(values.min()), float(values.max())]
+    return {
+        "file": MAP_FILES[name],
+        "title": MAP_TITLES[name],
+        "unit": "1",
+        "window": window,
+        "lower_threshold": LOWER_THRESHOLD if name == "error_probability" else window[0],
+        "not_assessed": not_assessed_value(name, values),
+        "histograms": histograms(values, result.maps, result.bundle.labels),
+    }
+
+
+def _region_facts(result: CaseResult) -> dict[str, Any] | None:
+    if result.region is None:
+        return None
+    return {
+        "centre_ras_mm": list(result.region.centre_ras_mm),
+        "size_mm": list(result.region.size_mm),
+        **result.box.to_json(),
+    }
+
+
+def voxel_hash(image: sitk.Image) -> str:
+    """SHA-256 of the voxels as little-endian float32, x fastest: the same whatever file format held them."""
+    array = np.ascontiguousarray(sitk.GetArrayViewFromImage(image), "<f4")
+    return hashlib.sha256(array.data).hexdigest()
+
+
+def _relative(file: Path, target: Path) -> str:
+    try:
+        return Path(os.path.relpath(file.resolve(), target.resolve())).as_posix()
+    except ValueError:  # another drive on Windows
+        return file.name
+
+
+def _versions() -> dict[str, str]:
+    packages = {name: version(name) for name in ("torch", "monai", "numpy", "SimpleITK")}
+    return {
+        "segwithu-slicer": __version__,
+        "python": platform.python_version(),
+        "platform": sys.platform,
+        **packages,
+    }

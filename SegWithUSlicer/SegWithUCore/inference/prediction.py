@@ -1,0 +1,37 @@
+"""Predictions of cases with references, kept in memory: for fitting and for measuring."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import SimpleITK as sitk
+
+from .preprocessing import network_input
+from .segment import Model
+from .voxel_maps import on_grid, voxelwise
+from .windows import stitched_output
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the network says about one case, on the grid of its image; arrays (z, y, x).
+
+    Attributes:
+        logits: (classes, z, y, x), not tempered.
+        classes: index of the predicted class.
+        calibration, ranking: the two maps.
+    """
+
+    logits: np.ndarray
+    classes: np.ndarray
+    calibration: np.ndarray
+    ranking: np.ndarray
+
+
+def predict(images: Sequence[sitk.Image], model: Model) -> Prediction:
+    """Run the network the way `segment` does and keep the logits."""
+    spec = model.bundle.input
+    array, working = network_input(images, spec)
+    stitched = on_grid(stitched_output(model.network, array, spec.window_zyx, model.device), working, images[0])
+    classes, calibration, ranking, _ = voxelwise(model.network, stitched)
+    return Prediction(stitched[: model.network.num_classes], classes, calibration, ranking)

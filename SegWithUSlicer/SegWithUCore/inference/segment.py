@@ -1,0 +1,197 @@
+"""The whole job: from image files to a case folder."""
+
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import SimpleITK as sitk
+import torch
+
+from ..calibration.error_probability import ErrorProbability
+from ..errors import InputError
+from ..models.bundle import Bundle, HeadSpec, load_network
+from ..network.segwithu import SegWithU
+from ..progress import Progress, silent
+from .case_folder import CaseResult, write_case_folder
+from .fingerprint import Deviation, deviations
+from .preprocessing import network_input
+from .region import Region, voxel_box, whole_grid
+from .structures import structure_figures
+from .volume import read_image, same_grid, voxel_volume_mm3
+from .voxel_maps import VoxelMaps, maps_on_grid
+from .windows import predicted_peak_mb, stitched_output
+
+
+class Model:
+    """A bundle with its network loaded, kept warm between cases.
+
+    Args:
+        bundle: the description.
+        device: where windows run.
+        head: a head other than the default.
+    """
+
+    def __init__(self, bundle: Bundle, device: torch.device, head: str | None = None) -> None:
+        self.bundle = bundle
+        self.device = device
+        self.network: SegWithU = load_network(bundle, head).to(device)
+        names = {spec.name: spec for spec in bundle.heads}
+        self.head: HeadSpec = names[head] if head else bundle.default_head
+        calibration = bundle.calibration if self.head.default else None
+        self.table = ErrorProbability.from_json(calibration["error_probability"]) if calibration else None
+
+
+@dataclass(frozen=True)
+class Job:
+    """One case to be segmented.
+
+    Attributes:
+        name: of the case and of its folder.
+        files: one image file per channel, in the model's order.
+        target: the case folder to be written.
+        region: region of interest, None for the whole image.
+        unlike_training: go on although the input is unlike the training cases.
+        include_image: also write the image into the case folder.
+    """
+
+    name: str
+    files: Sequence[Path]
+    target: Path
+    region: Region | None = None
+    overwrite: bool = False
+    unlike_training: bool = False
+    include_image: bool = False
+
+
+@dataclass
+class Clock:
+    """Seconds spent in each stage."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Add the time of the block to stage `name`."""
+        begun = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - begun
+
+
+def segment(job: Job, model: Model, progress: Progress = silent) -> CaseResult:
+    """Segment one case and write its case folder.
+
+    Raises:
+        InputError: an image is unusable, has the wrong channels, or is unlike the training cases.
+        OutputError: the case folder exists or cannot be written.
+    """
+    clock = Clock()
+    progress("reading", 0.0)
+    with clock.stage("reading"):
+        images = read_channels(job.files, model.bundle)
+    box = voxel_box(job.region, images[0]) if job.region else whole_grid(images[0])
+    parts = [box.crop(image) for image in images]
+    warnings = checked_against_training(parts[0], model.bundle, job)
+    with clock.stage("segmenting"):
+        maps, notes = segment_images(parts, model, progress)
+    structures = structure_figures(maps, model.bundle.labels, voxel_volume_mm3(parts[0]))
+    result = CaseResult(
+        name=job.name,
+        files=job.files,
+        images=images,
+        bundle=model.bundle,
+        head=model.head,
+        region=job.region,
+        box=box,
+        maps=maps,
+        structures=structures,
+        warnings=[*warnings, *notes],
+        device=model.device.type,
+        include_image=job.include_image,
+        timings_s=clock.seconds,
+        peak_memory_mb=peak_memory_mb(),
+    )
+    progress("writing", 0.95)
+    write_case_folder(result, job.target, job.overwrite)
+    progress("done", 1.0)
+    return result
+
+
+def read_channels(files: Sequence[Path], bundle: Bundle) -> list[sitk.Image]:
+    """Read one image per channel and check that they share one grid.
+
+    Raises:
+        InputError: unreadable, wrong number of channels, or different grids.
+    """
+    wanted = bundle.input.channels
+    if len(files) != len(wanted):
+        raise InputError(
+            f"The model '{bundle.name}' wants {len(wanted)} channel(s) ({', '.join(wanted)}) but {len(files)} "
+            f"file(s) were given for {files[0].name}: name the others with --channel NAME=FILE."
+        )
+    images = [read_image(path) for path in files]
+    for path, image in zip(files[1:], images[1:], strict=True):
+        if not same_grid(image, images[0]):
+            raise InputError(f"{path} is not on the grid of {files[0]}: resample one to the other first.")
+    return images
+
+
+def checked_against_training(image: sitk.Image, bundle: Bundle, job: Job) -> list[Deviation]:
+    """Warnings about an input unlike the training cases.
+
+    Raises:
+        InputError: it is so unlike them that the result would be meaningless, and the job does not insist.
+    """
+    found = deviations(image, bundle)
+    refused = [deviation for deviation in found if deviation.severity == "refused"]
+    if refused and not job.unlike_training:
+        raise InputError(f"{job.files[0]}: {refused[0].sentence} (--unlike-training goes on all the same.)")
+    return found
+
+
+def segment_images(
+    images: Sequence[sitk.Image], model: Model, progress: Progress = silent
+) -> tuple[VoxelMaps, list[Deviation]]:
+    """Segmentation and maps of one case in memory, on the grid of its first image.
+
+    Returns:
+        The maps, and what the user should know about how they were made.
+    """
+    spec = model.bundle.input
+    progress("preparing", 0.02)
+    array, working = network_input(images, spec)
+    channels = model.network.num_classes + model.network.head.response_channels
+    need = predicted_peak_mb(array.shape[1:], images[0].GetNumberOfPixels(), channels, spec.window_zyx)
+    progress("segmenting", 0.05, f"needs about {need:.0f} MB")
+
+    def within(stage: str, fraction: float, detail: str = "") -> None:
+        progress(stage, 0.05 + 0.75 * fraction, detail)
+
+    notes: list[Deviation] = []
+    try:
+        stitched = stitched_output(model.network, array, spec.window_zyx, model.device, within)
+    except torch.OutOfMemoryError:
+        notes.append(
+            Deviation("warning", f"The {model.device.type} device ran out of memory: the CPU was used instead.")
+        )
+        progress("segmenting", 0.05, notes[0].sentence)
+        model.network.to("cpu")
+        stitched = stitched_output(model.network, array, spec.window_zyx, torch.device("cpu"), within)
+    progress("computing the maps", 0.8)
+    maps = maps_on_grid(model.network, stitched, working, images[0], model.table)
+    model.network.to(model.device)
+    return maps, notes
+
+
+def peak_memory_mb() -> float | None:
+    """Largest memory this process has used so far in MB, None where the platform does not tell (Windows)."""
+    if sys.platform == "win32":
+        return None
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak / (1e6 if sys.platform == "darwin" else 1e3), 1)

@@ -1,0 +1,101 @@
+"""The paper's losses of the uncertainty head (METHOD.md section 3, "Losses").
+
+All act on flat voxels: logits (voxels, classes), maps and errors (voxels,). A voxel is in error
+where the arg max of the untempered logits differs from the reference.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+
+import torch
+from torch.nn import functional
+
+from ..network.heads import UncertaintyMaps, tempered
+
+MAXIMUM_PAIRS = 65536
+TAIL_TEMPERATURE = 0.25
+PROBABILITY_FLOOR = 1e-12
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    """Weight of each term; the defaults are the paper's."""
+
+    nll: float = 0.5
+    error_correlation: float = 0.25
+    pairwise: float = 0.25
+    tail: float = 0.25
+    trust: float = 0.05
+    anchor: float = 0.05
+    residual: float = 0.05
+
+
+def head_losses(
+    logits: torch.Tensor,
+    maps: UncertaintyMaps,
+    labels: torch.Tensor,
+    valid: torch.Tensor,
+    generator: torch.Generator,
+) -> dict[str, torch.Tensor]:
+    """Every term, unweighted, over the voxels of a batch that are not padding.
+
+    Args:
+        logits: (batch, classes, *spatial), not tempered.
+        maps: of the same voxels.
+        labels: class of each voxel, (batch, 1, *spatial).
+        valid: 0 in padding, same shape as `labels`.
+        generator: draws the pairs.
+
+    Returns:
+        One scalar per field of `LossWeights`.
+    """
+    inside = valid.flatten() > 0
+    z = _flat(logits)[inside]
+    truth = labels.flatten()[inside].long()
+    error = (z.argmax(1) != truth).float()
+    ranking, anchor = maps.ranking.flatten()[inside], maps.anchor.flatten()[inside]
+    softened = tempered(z, maps.calibration.flatten()[inside][:, None])
+    delta = _flat(maps.perturbation)[inside]
+    weight = maps.ambiguity.flatten()[inside].detach()
+    standard = z_score(ranking)
+    return {
+        "nll": negative_log_likelihood(softened, truth),
+        "error_correlation": functional.binary_cross_entropy_with_logits(standard, error),
+        "pairwise": pairwise_ranking(standard, error, generator),
+        "tail": (torch.softmax(-ranking / TAIL_TEMPERATURE, 0) * error).sum(),
+        "trust": delta.square().mean() + 0.25 * (torch.softmax(z + delta, 1) - torch.softmax(z, 1)).square().mean(),
+        "anchor": functional.smooth_l1_loss(standard, z_score(anchor.detach())),
+        "residual": ((1 - weight) * maps.residual.flatten()[inside]).mean(),
+    }
+
+
+def total_loss(terms: Mapping[str, torch.Tensor], weights: LossWeights) -> torch.Tensor:
+    """The weighted sum of the terms."""
+    return torch.stack([getattr(weights, field.name) * terms[field.name] for field in fields(weights)]).sum()
+
+
+def negative_log_likelihood(logits: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
+    """Mean of -log softmax(logits) at the true class, probabilities floored at 1e-12."""
+    probability = torch.softmax(logits, 1).gather(1, truth[:, None])
+    return -probability.clamp_min(PROBABILITY_FLOOR).log().mean()
+
+
+def pairwise_ranking(standard: torch.Tensor, error: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Mean softplus of (correct - wrong) over random pairs of a wrong and a correct voxel; 0 without both."""
+    wrong, correct = torch.nonzero(error > 0).flatten(), torch.nonzero(error == 0).flatten()
+    pairs = min(MAXIMUM_PAIRS, len(wrong) * len(correct))
+    if not pairs:
+        return standard.sum() * 0
+    i = wrong[torch.randint(len(wrong), (pairs,), generator=generator)]
+    j = correct[torch.randint(len(correct), (pairs,), generator=generator)]
+    return functional.softplus(standard[j] - standard[i]).mean()
+
+
+def z_score(values: torch.Tensor) -> torch.Tensor:
+    """Zero mean and unit population deviation over all given voxels."""
+    return (values - values.mean()) / (values.std(correction=0) + 1e-6)
+
+
+def _flat(tensor: torch.Tensor) -> torch.Tensor:
+    """(batch, channels, *spatial) as (voxels, channels)."""
+    return tensor.movedim(1, -1).flatten(0, -2)

@@ -1,0 +1,43 @@
+"""The subject-hierarchy folder of a run, beside its input."""
+
+import slicer
+
+from .case_nodes import CaseNodes
+from .texts import _
+
+_FOLDER_ATTRIBUTE = "SegWithU.Run"
+
+
+def put_in_folder(nodes: CaseNodes) -> int:
+    """Gather the run's nodes in one folder beside the input and return the folder's item id.
+
+    Items that no plugin has made (outside the application) are made here. A folder that the user renamed or moved
+    is used as it is; one that he deleted is made again.
+    """
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(nodes.hub.GetScene())
+    folder = _folder(hierarchy, nodes)
+    for node in [*nodes.results, nodes.table]:
+        if node is None:
+            continue
+        item = hierarchy.GetItemByDataNode(node)
+        if item == hierarchy.GetInvalidItemID():
+            hierarchy.CreateItem(folder, node)
+        elif hierarchy.GetItemParent(item) != folder:
+            hierarchy.SetItemParent(item, folder)
+    return folder
+
+
+def _folder(hierarchy: "slicer.vtkMRMLSubjectHierarchyNode", nodes: CaseNodes) -> int:
+    invalid = hierarchy.GetInvalidItemID()
+    for node in [*nodes.results, nodes.table]:
+        item = invalid if node is None else hierarchy.GetItemByDataNode(node)
+        parent = invalid if item == invalid else hierarchy.GetItemParent(item)
+        if parent != invalid and hierarchy.GetItemAttribute(parent, _FOLDER_ATTRIBUTE):
+            return parent
+    beside = hierarchy.GetSceneItemID()
+    if nodes.inputs:
+        item = hierarchy.GetItemByDataNode(nodes.inputs[0])
+        beside = beside if item == invalid else hierarchy.GetItemParent(item)
+    folder = hierarchy.CreateFolderItem(beside, _("{input} with uncertainty").format(input=nodes.label))
+    hierarchy.SetItemAttribute(folder, _FOLDER_ATTRIBUTE, "1")
+    return folder

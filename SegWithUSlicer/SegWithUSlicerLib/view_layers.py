@@ -1,0 +1,205 @@
+"""The foreground layer of the slice views: lent to a map, given back as it was.
+
+What the user had in the foreground of a view, and its opacity, is remembered on the view's composite node: it is
+saved with the scene, so that a scene loaded with an overlay still knows what to go back to.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+
+import slicer
+
+from .case_nodes import is_ours
+from .observers import Observations
+
+_FOREGROUND_ROLE = "segwithu.user_foreground"
+_OPACITY_ATTRIBUTE = "SegWithU.UserForegroundOpacity"
+
+
+class ViewLayers:
+    """Shows one volume in the foreground of the views whose background is one of some images.
+
+    A view in which the user chooses another foreground is let go until the next `show`. A view that turns to another
+    image gets its own foreground back: a map is never drawn over an image that it was not made from. Views that
+    turn to the image, and views that a layout adds, join in.
+
+    Args:
+        scene: the scene of the views.
+        backgrounds: the images; asked anew at each change.
+        on_change: called after a change that came from outside.
+        on_foreground: called with the volume that somebody has put in the foreground instead of ours, if it is one
+            of our own maps.
+    """
+
+    def __init__(
+        self,
+        scene: "slicer.vtkMRMLScene",
+        backgrounds: Callable[[], Sequence["slicer.vtkMRMLNode"]],
+        on_change: Callable[[], None],
+        on_foreground: Callable[["slicer.vtkMRMLNode"], None],
+    ) -> None:
+        self._scene = scene
+        self._backgrounds = backgrounds
+        self._on_change = on_change
+        self._on_foreground = on_foreground
+        self._observations = Observations()
+        self._busy = False
+        self._let_go: set[str] = set()
+        self.volume_id: str | None = None
+        self.opacity = 0.0
+        self.blanked = False
+
+    @property
+    def count(self) -> int:
+        """In how many views the volume is shown."""
+        return sum(self._holds(view) for view in self._views())
+
+    @property
+    def observer_count(self) -> int:
+        """Observers that are standing now."""
+        return len(self._observations)
+
+    def show(self, volume: "slicer.vtkMRMLScalarVolumeNode", opacity: float) -> int:
+        """Show a volume wherever its image is shown, also where we had been let go; returns in how many views."""
+        if not len(self._observations):
+            self._observations.add(self._scene, self._scene.NodeAddedEvent, self._on_node_added)
+        former, self.volume_id, self.opacity, self.blanked = self.volume_id, volume.GetID(), float(opacity), False
+        self._let_go.clear()
+        for view in self._views():
+            self._watch(view)
+            if self._is_target(view):
+                self._take(view)
+            elif former is not None and view.GetForegroundVolumeID() == former:
+                self._give_back(view)
+        return self.count
+
+    def adopt(self, volume: "slicer.vtkMRMLScalarVolumeNode") -> int:
+        """Take over views that show the volume already, as after a scene was loaded; returns how many."""
+        held = [view for view in self._views() if view.GetForegroundVolumeID() == volume.GetID()]
+        held = [view for view in held if _is_lent(view) and self._is_target(view)]
+        return self.show(volume, held[0].GetForegroundOpacity()) if held else 0
+
+    def set_opacity(self, opacity: float) -> None:
+        """Change the opacity (0 to 1) in the views that show the volume."""
+        self.opacity, self.blanked = float(opacity), False
+        for view in self._views():
+            if self._holds(view):
+                self._quietly(view.SetForegroundOpacity, self.opacity)
+
+    def blank(self, blanked: bool) -> None:
+        """Make the volume invisible, or visible again, without giving the layer back."""
+        self.blanked = blanked
+        for view in self._views():
+            if self._holds(view):
+                self._quietly(view.SetForegroundOpacity, 0.0 if blanked else self.opacity)
+
+    def clear(self) -> None:
+        """Give every view its own foreground back and stop watching."""
+        self._observations.clear()
+        for view in self._views():
+            if self._holds(view):
+                self._give_back(view)
+        self.volume_id, self.blanked = None, False
+
+    def forget(self) -> None:
+        """Stop watching without touching any view: the scene is being closed."""
+        self._observations.clear()
+        self.volume_id, self.blanked = None, False
+
+    def _views(self) -> Iterator["slicer.vtkMRMLSliceCompositeNode"]:
+        for index in range(self._scene.GetNumberOfNodesByClass("vtkMRMLSliceCompositeNode")):
+            yield self._scene.GetNthNodeByClass(index, "vtkMRMLSliceCompositeNode")
+
+    def _is_target(self, view: "slicer.vtkMRMLSliceCompositeNode") -> bool:
+        return view.GetBackgroundVolumeID() in {node.GetID() for node in self._backgrounds()}
+
+    def _holds(self, view: "slicer.vtkMRMLSliceCompositeNode") -> bool:
+        return self.volume_id is not None and _is_lent(view) and view.GetForegroundVolumeID() == self.volume_id
+
+    def _watch(self, view: "slicer.vtkMRMLSliceCompositeNode") -> None:
+        if not self._observations.watches(view):
+            self._observations.add(view, "ModifiedEvent", self._on_view_modified)
+
+    def _quietly(self, change: Callable[..., None], *arguments: object) -> None:
+        self._busy = True
+        try:
+            change(*arguments)
+        finally:
+            self._busy = False
+
+    def _take(self, view: "slicer.vtkMRMLSliceCompositeNode") -> None:
+        self._quietly(_lend, view, self.volume_id, 0.0 if self.blanked else self.opacity)
+
+    def _give_back(self, view: "slicer.vtkMRMLSliceCompositeNode") -> None:
+        self._quietly(_restore, view)
+
+    def _on_node_added(self, _scene: object, _event: str) -> None:
+        # The event names no node in Python without a decorated function; new views are rare, the look is cheap.
+        for view in self._views():
+            if not self._observations.watches(view):
+                self._watch(view)
+                self._follow(view)
+
+    def _on_view_modified(self, view: "slicer.vtkMRMLSliceCompositeNode", _event: str) -> None:
+        if not self._busy and self.volume_id is not None:
+            self._follow(view)
+
+    def _follow(self, view: "slicer.vtkMRMLSliceCompositeNode") -> None:
+        """Bring our account of one view in line with what somebody else has done to it."""
+        if self._holds(view):
+            if not self._is_target(view):
+                self._give_back(view)
+                self._on_change()
+            elif not self.blanked and view.GetForegroundOpacity() != self.opacity:
+                self.opacity = view.GetForegroundOpacity()
+                self._on_change()
+        elif _is_lent(view):
+            self._on_foreign_foreground(view)
+        elif self._is_target(view) and view.GetID() not in self._let_go:
+            self._take(view)
+            self._on_change()
+
+    def _on_foreign_foreground(self, view: "slicer.vtkMRMLSliceCompositeNode") -> None:
+        shown = self._scene.GetNodeByID(view.GetForegroundVolumeID() or "")
+        if is_ours(shown):
+            # Another of our maps: the user's own foreground stays remembered.
+            self._on_foreground(shown)
+        elif shown is None and self._scene.GetNodeByID(self.volume_id) is None:
+            # Our volume was deleted, which is not the user's choice of an empty foreground.
+            self._give_back(view)
+            self._on_change()
+        else:
+            self._quietly(_forget, view)
+            self._let_go.add(view.GetID())
+            self._on_change()
+
+
+def _is_lent(view: "slicer.vtkMRMLSliceCompositeNode") -> bool:
+    return view.GetAttribute(_OPACITY_ATTRIBUTE) is not None
+
+
+def _lend(view: "slicer.vtkMRMLSliceCompositeNode", volume_id: str | None, opacity: float) -> None:
+    """Put our volume in the foreground; what is there now is remembered unless the view is lent already."""
+    was_modifying = view.StartModify()
+    if not _is_lent(view):
+        own = view.GetScene().GetNodeByID(view.GetForegroundVolumeID() or "")
+        if own is not None and not is_ours(own):
+            view.SetNodeReferenceID(_FOREGROUND_ROLE, own.GetID())
+        view.SetAttribute(_OPACITY_ATTRIBUTE, repr(view.GetForegroundOpacity()))
+    view.SetForegroundVolumeID(volume_id)
+    view.SetForegroundOpacity(opacity)
+    view.EndModify(was_modifying)
+
+
+def _restore(view: "slicer.vtkMRMLSliceCompositeNode") -> None:
+    """Give the view the foreground and opacity that were remembered."""
+    was_modifying = view.StartModify()
+    own = view.GetNodeReference(_FOREGROUND_ROLE)
+    view.SetForegroundVolumeID(None if own is None else own.GetID())
+    view.SetForegroundOpacity(float(view.GetAttribute(_OPACITY_ATTRIBUTE) or 0.0))
+    _forget(view)
+    view.EndModify(was_modifying)
+
+
+def _forget(view: "slicer.vtkMRMLSliceCompositeNode") -> None:
+    view.SetNodeReferenceID(_FOREGROUND_ROLE, None)
+    view.RemoveAttribute(_OPACITY_ATTRIBUTE)

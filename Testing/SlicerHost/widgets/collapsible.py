@@ -1,0 +1,98 @@
+"""ctkCollapsibleButton and ctkCollapsibleGroupBox: contents are hidden while collapsed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from PySide6 import QtCore, QtGui, QtWidgets
+
+from ..qt_module import QT
+from .stand_in import stand_in, stored
+
+_HEADER = 24
+_NO_LIMIT = 16777215
+
+
+class _ContentHider:
+    """Hides the direct children of a widget and shows again those that it hid."""
+
+    def __init__(self, owner: QtWidgets.QWidget) -> None:
+        self._owner = owner
+        self._hidden: list[QtWidgets.QWidget] = []
+
+    def apply(self, collapsed: bool, header: int) -> None:
+        direct = QtCore.Qt.FindChildOption.FindDirectChildrenOnly
+        if collapsed:
+            children = QtCore.QObject.findChildren(self._owner, QtWidgets.QWidget, options=direct)
+            self._hidden = [c for c in children if not QtWidgets.QWidget.isHidden(c)]
+        for child in self._hidden:
+            QtWidgets.QWidget.setVisible(child, not collapsed)
+        QtWidgets.QWidget.setMaximumHeight(self._owner, header if collapsed else _NO_LIMIT)
+
+
+@stand_in
+class ctkCollapsibleButton(QT.QAbstractButton):  # type: ignore[name-defined,misc]
+    """A checkable header over contents; checked means open."""
+
+    contentsCollapsed = QtCore.Signal(bool)
+    _signals = {"contentsCollapsed(bool)": "contentsCollapsed"}
+
+    def __init__(self, *args: Any) -> None:
+        text = args[0] if args and isinstance(args[0], str) else ""
+        parent = args[-1] if args and not isinstance(args[-1], str) else None
+        super().__init__(parent)
+        self._hider = _ContentHider(self)
+        self.setCheckable(True)
+        self.setChecked(True)
+        self.setText(text)
+        self.setContentsMargins(0, _HEADER, 0, 0)
+        QtWidgets.QAbstractButton.toggled.__get__(self).connect(self._apply)
+
+    def _apply(self, is_open: bool) -> None:
+        self._hider.apply(not is_open, _HEADER)
+        self.contentsCollapsed.emit(not is_open)
+
+    def _is_collapsed(self) -> bool:
+        return not QtWidgets.QAbstractButton.isChecked(self)
+
+    def _collapse(self, collapsed: bool) -> None:
+        self.setChecked(not collapsed)
+
+    collapsed = QtCore.Property(bool, _is_collapsed, _collapse)
+    collapsedHeight = stored(int, "collapsedHeight", 10)
+    flat = stored(bool, "flat", False)
+
+    def hitButton(self, position: QtCore.QPoint) -> bool:
+        """Only the header is clickable."""
+        return position.y() < _HEADER
+
+    def paintEvent(self, event: QtGui.QPaintEvent) -> None:
+        """Header bar with an arrow and the text."""
+        painter = QtGui.QPainter(self)
+        bar = QtCore.QRect(0, 0, QtWidgets.QWidget.width(self), _HEADER - 3)
+        painter.fillRect(bar, QtWidgets.QWidget.palette(self).color(QtGui.QPalette.ColorRole.Mid))
+        arrow = "\u25b8" if self._is_collapsed() else "\u25be"
+        line = f" {arrow} {QtWidgets.QAbstractButton.text(self)}"
+        painter.drawText(bar, QtCore.Qt.AlignmentFlag.AlignVCenter | QtCore.Qt.AlignmentFlag.AlignLeft, line)
+        painter.end()
+
+
+@stand_in
+class ctkCollapsibleGroupBox(QT.QGroupBox):  # type: ignore[name-defined,misc]
+    """A group box that folds."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self._folded = False
+        self._hider = _ContentHider(self)
+
+    def _is_collapsed(self) -> bool:
+        return self._folded
+
+    def _collapse(self, collapsed: bool) -> None:
+        if bool(collapsed) != self._folded:
+            self._folded = bool(collapsed)
+            self._hider.apply(self._folded, _HEADER)
+
+    collapsed = QtCore.Property(bool, _is_collapsed, _collapse)
+    collapsedHeight = stored(int, "collapsedHeight", 14)

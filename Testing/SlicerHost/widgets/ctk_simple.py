@@ -1,0 +1,127 @@
+"""ctk widgets that add little to their Qt base class."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from PySide6 import QtCore, QtWidgets
+
+from ..qt_module import QT
+from .stand_in import stand_in, stored
+
+
+@stand_in
+class ctkComboBox(QT.QComboBox):  # type: ignore[name-defined,misc]
+    """A combo box with a text for "nothing chosen"."""
+
+    def _user_data(self) -> str:
+        return str(QtWidgets.QComboBox.currentData(self) or "")
+
+    def setCurrentUserDataAsString(self, data: str) -> None:
+        """Choose the item whose user data is this string."""
+        self.setCurrentIndex(QtWidgets.QComboBox.findData(self, data))
+
+    currentUserDataAsString = QtCore.Property(str, _user_data, lambda self, v: self.setCurrentUserDataAsString(v))
+    defaultText = QtCore.Property(
+        str,
+        lambda self: QtWidgets.QComboBox.placeholderText(self),
+        lambda self, v: QtWidgets.QComboBox.setPlaceholderText(self, v),
+    )
+    forceDefault = stored(bool, "forceDefault", False)
+
+
+@stand_in
+class ctkCheckBox(QT.QCheckBox):  # type: ignore[name-defined,misc]
+    """A check box; its own indicator icons are not drawn."""
+
+
+@stand_in
+class ctkPushButton(QT.QPushButton):  # type: ignore[name-defined,misc]
+    """A push button; its text alignment is not drawn."""
+
+
+@stand_in
+class ctkMenuButton(QT.QPushButton):  # type: ignore[name-defined,misc]
+    """A push button with a menu."""
+
+
+@stand_in
+class ctkSearchBox(QT.QLineEdit):  # type: ignore[name-defined,misc]
+    """A line edit for searching."""
+
+    showSearchIcon = stored(bool, "showSearchIcon", False)
+
+
+@stand_in
+class ctkMessageBox(QT.QMessageBox):  # type: ignore[name-defined,misc]
+    """A message box that may be silenced by a setting."""
+
+    dontShowAgainVisible = stored(bool, "dontShowAgainVisible", False)
+    dontShowAgainSettingsKey = stored(str, "dontShowAgainSettingsKey", "")
+    dontShowAgain = stored(bool, "dontShowAgain", False)
+
+
+@stand_in
+class ctkFittedTextBrowser(QT.QTextBrowser):  # type: ignore[name-defined,misc]
+    """A text browser as high as its text."""
+
+    collapsed = stored(bool, "collapsed", True)
+    showDetailsText = stored(str, "showDetailsText", "")
+    hideDetailsText = stored(str, "hideDetailsText", "")
+
+
+@stand_in
+class ctkDirectoryButton(QT.QWidget):  # type: ignore[name-defined,misc]
+    """A button that holds a folder."""
+
+    directoryChanged = QtCore.Signal(str)
+    directorySelected = QtCore.Signal(str)
+    _signals = {"directoryChanged(QString)": "directoryChanged", "directorySelected(QString)": "directorySelected"}
+
+    def __init__(self, parent: Any = None) -> None:
+        super().__init__(parent)
+        self._button = QtWidgets.QPushButton()
+        QtWidgets.QHBoxLayout(self).addWidget(self._button)
+        self._button.clicked.connect(lambda: self.browse())
+
+    def browse(self) -> None:
+        """Ask for a folder."""
+        chosen = QT.QFileDialog.getExistingDirectory(self, self.caption, self.directory)  # type: ignore[attr-defined]
+        if chosen:
+            self.directory = chosen
+            self.directorySelected.emit(chosen)
+
+    def _set(self, folder: str) -> None:
+        if folder != self._button.text():
+            self._button.setText(folder)
+            self.directoryChanged.emit(folder)
+
+    directory = QtCore.Property(str, lambda self: self._button.text(), lambda self, v: self._set(v))
+    caption = stored(str, "caption", "")
+
+
+@stand_in
+class ctkPathLineEdit(QT.QWidget):  # type: ignore[name-defined,misc]
+    """A line edit that holds a path."""
+
+    currentPathChanged = QtCore.Signal(str)
+    validInputChanged = QtCore.Signal(bool)
+    _signals = {"currentPathChanged(QString)": "currentPathChanged", "validInputChanged(bool)": "validInputChanged"}
+
+    def __init__(self, parent: Any = None) -> None:
+        super().__init__(parent)
+        self._edit = QtWidgets.QLineEdit()
+        row = QtWidgets.QHBoxLayout(self)
+        row.setContentsMargins(0, 0, 0, 0)
+        row.addWidget(self._edit)
+        self._edit.textChanged.connect(self.currentPathChanged)
+
+    def setCurrentPath(self, path: str) -> None:
+        """Set the path."""
+        self._edit.setText(path)
+
+    currentPath = QtCore.Property(str, lambda self: self._edit.text(), lambda self, v: self._edit.setText(v))
+    settingKey = stored(str, "settingKey", "")
+    label = stored(str, "label", "")
+    nameFilters = stored("QStringList", "nameFilters", [])
+    showHistoryButton = stored(bool, "showHistoryButton", True)
