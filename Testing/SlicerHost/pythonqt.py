@@ -83,7 +83,7 @@ class PythonQtObject:
             return get(name)
         if name in ("connect", "disconnect"):
             return types.MethodType(getattr(PythonQtObject, name), self)
-        if name == "name":
+        if name == "name" and _property_index(self, name) < 0:
             return QtCore.QObject.objectName(self)
         if _python_member(type(self), name) is not None:
             return get(name)
@@ -97,7 +97,7 @@ class PythonQtObject:
 
     def __setattr__(self, name: str, value: Any) -> None:
         owner = type(self)
-        if name == "name":
+        if name == "name" and _property_index(self, name) < 0:
             QtCore.QObject.setObjectName(self, value)
             return
         if name[0] == "_" and not owner.__dict__.get("_native_class"):

@@ -19,7 +19,8 @@ def parser() -> argparse.ArgumentParser:
     """The whole command line; each command's module adds its part."""
     top = argparse.ArgumentParser(
         prog="segwithu",
-        description="Segment medical images and say where the segmentation may be wrong. For research, not for clinical use.",
+        description="Segment medical images and say where the segmentation may be wrong. "
+        "For research, not for clinical use.",
     )
     top.add_argument("--version", action="version", version=f"segwithu-slicer {__version__}")
     common = argparse.ArgumentParser(add_help=False)

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from ..inference.segment import Model
 
 CAPTION = (
-    "Orange and blue: what the model calls anterior and posterior hippocampus. Bright: here the label is likely wrong, look "
-    "first.\nDark or clear: the model sees no reason for doubt, which is not the same as being correct. "
+    "Orange and blue: what the model calls anterior and posterior hippocampus. Bright: here the label is likely wrong, "
+    "look first.\nDark or clear: the model sees no reason for doubt, which is not the same as being correct. "
     "For research, not for clinical use."
 )
 

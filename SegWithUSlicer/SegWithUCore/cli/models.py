@@ -47,8 +47,9 @@ def run_show(options: argparse.Namespace, console: Console) -> int:
     from ..models.registry import resolve_model
 
     bundle = resolve_model(options.model)
-    about, spec = bundle.about, bundle.input
+    about, spec, weights = bundle.about, bundle.input, weights_path(bundle)
     calibration, fingerprint = bundle.calibration, bundle.fingerprint
+    fitted = f"fitted on {calibration['cases']} cases" if calibration else "not calibrated"
     span = fingerprint["field_of_view_mm"] if fingerprint else None
     lines = [
         f"{bundle.name} {about['version']}: {about['task']}",
@@ -58,11 +59,11 @@ def run_show(options: argparse.Namespace, console: Console) -> int:
         f"  structures      {', '.join(f'{label.value} {label.name}' for label in bundle.labels[1:])}",
         f"  backbone        {bundle.backbone.kind} {dict(bundle.backbone.arguments)}",
         f"  heads           {', '.join(head.name + (' (default)' if head.default else '') for head in bundle.heads)}",
-        f"  calibration     {'not calibrated' if calibration is None else 'fitted on %d cases' % calibration['cases']}",
+        f"  calibration     {fitted}",
         f"  licences        weights {about['licence_weights']}, training data {about['licence_data']}",
         f"  cite            {about['citation']}",
-        f"  weights         {weights_path(bundle)}",
-        f"  SHA-256         {file_sha256(weights_path(bundle)) if weights_path(bundle).is_file() else 'weights missing'}",
+        f"  weights         {weights}",
+        f"  SHA-256         {file_sha256(weights) if weights.is_file() else 'weights missing'}",
     ]
     console.result("\n".join(lines), bundle.to_json())
     return 0

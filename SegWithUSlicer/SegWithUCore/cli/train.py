@@ -24,8 +24,8 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
         "calibrate",
         parents=[common],
         help="fit error probability on calibration cases and write the model bundle",
-        description="Predict the calibration cases with the best backbone and head of a run, fit the error probability, "
-        "and write a complete model bundle.",
+        description="Predict the calibration cases with the best backbone and head of a run, fit the error "
+        "probability, and write a complete model bundle.",
     )
     calibrate.add_argument("--run", dest="folder", required=True, type=Path, help="folder of the training run")
     calibrate.add_argument("--cases", required=True, help=CASES_HELP)
@@ -40,9 +40,9 @@ def _add_training(commands: Any, common: argparse.ArgumentParser, part: str) -> 
         f"train-{part}",
         parents=[common],
         help=f"train {what}",
-        description=f"Train {what}. Log, curves and checkpoints go to the run folder after every epoch; the best epoch "
-        "is the one with the lowest proper score on the select cases. Equal seeds, machine and threads give equal bits, "
-        "also after --resume.",
+        description=f"Train {what}. Log, curves and checkpoints go to the run folder after every epoch; the best "
+        "epoch is the one with the lowest proper score on the select cases. Equal seeds, machine and threads give "
+        "equal bits, also after --resume.",
     )
     command.add_argument("--run", dest="folder", required=True, type=Path, help="folder of the training run")
     if part == "backbone":

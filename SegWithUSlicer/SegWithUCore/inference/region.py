@@ -85,7 +85,7 @@ def voxel_box(region: Region, image: sitk.Image) -> VoxelBox:
     """
     half = np.asarray(region.size_mm) / 2
     corners = [np.asarray(region.centre_ras_mm) + half * signs for signs in product((-1.0, 1.0), repeat=3)]
-    indices = [image.TransformPhysicalPointToContinuousIndex(ras_to_lps(corner)) for corner in corners]
+    indices = [image.TransformPhysicalPointToContinuousIndex(ras_to_lps(corner.tolist())) for corner in corners]
     low = np.ceil(np.min(indices, 0) - EDGE_TOLERANCE).astype(int)
     high = np.maximum(np.ceil(np.max(indices, 0) - EDGE_TOLERANCE).astype(int), low + 1)
     low, high = np.maximum(low, 0), np.minimum(high, image.GetSize())

@@ -93,7 +93,7 @@ def _check_voxels(path: Path, array: FloatArray) -> None:
     bad = int(array.size - np.count_nonzero(np.isfinite(array)))
     if bad:
         raise InputError(
-            f"{path} has {bad} NaN or infinite voxels of {array.size}: replace them (for example by the background value)."
+            f"{path} has {bad} NaN or infinite voxels of {array.size}: replace them, for example by the background."
         )
     if array.size == 0 or float(array.min()) == float(array.max()):
         value = f"every voxel is {float(array.flat[0]):g}" if array.size else "it has no voxels"

@@ -205,7 +205,8 @@ def empty_network(bundle: Bundle, head: HeadSpec | None = None) -> SegWithU:
     ).eval()
     if network.num_classes != len(bundle.labels):
         raise InputError(
-            f"The bundle {bundle.name} names {len(bundle.labels)} labels but its backbone has {network.num_classes} classes."
+            f"The bundle {bundle.name} names {len(bundle.labels)} labels but its backbone has {network.num_classes} "
+            "classes: correct bundle.json."
         )
     return network
 

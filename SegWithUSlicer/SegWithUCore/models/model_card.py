@@ -37,14 +37,14 @@ def model_card(bundle: Bundle) -> str:
         _expectations(bundle),
         "## How it was made",
         f"Backbone: {bundle.backbone.kind}, `{dict(bundle.backbone.arguments)}`, trained on {about.get('data', '')}. "
-        f"Uncertainty head: {', '.join(head.name for head in bundle.heads)} (SegWithU, arXiv 2604.15271), trained on the "
-        f"frozen backbone. Calibration: {fitted}. The settings are in the recipe of the same name under "
+        f"Uncertainty head: {', '.join(head.name for head in bundle.heads)} (SegWithU, arXiv 2604.15271), trained on "
+        f"the frozen backbone. Calibration: {fitted}. The settings are in the recipe of the same name under "
         '`Resources/Recipes`; the commands are in the README under "Train your own".',
         "## How well it works",
         _figures(bundle.figures),
         "## How to read the maps",
-        "*Error probability*: of 100 voxels that read 0.25, about 25 are wrong. *Ranking map*: orders voxels by risk, no "
-        "unit. *Calibration map*: how much the probabilities were softened. A low value never means that a voxel is "
+        "*Error probability*: of 100 voxels that read 0.25, about 25 are wrong. *Ranking map*: orders voxels by risk, "
+        "no unit. *Calibration map*: how much the probabilities were softened. A low value never means that a voxel is "
         "correct, and no map speaks about images unlike those of training.",
         "## Licence and citation",
         f"Weights: {about['licence_weights']}. Training data: {about['licence_data']}. {about['citation']}",

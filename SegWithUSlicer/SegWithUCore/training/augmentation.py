@@ -82,7 +82,8 @@ def random_window(
     if generator.random() < foreground_share:
         places = np.argwhere(case.labels > 0)
         centre = places[generator.integers(len(places))] if len(places) else None
-    source, target = [], []
+    source: list[slice] = []
+    target: list[slice] = []
     for axis, (size, wanted) in enumerate(zip(shape, window, strict=True)):
         if size <= wanted:
             start = int(generator.integers(wanted - size + 1))
@@ -96,9 +97,9 @@ def random_window(
     image = np.zeros((case.image.shape[0], *window), np.float32)
     labels = np.zeros((1, *window), np.float32)
     valid = np.zeros((1, *window), np.float32)
-    image[(slice(None), *target)] = case.image[(slice(None), *source)]
-    labels[(0, *target)] = case.labels[tuple(source)]
-    valid[(0, *target)] = 1
+    image[:, target[0], target[1], target[2]] = case.image[:, source[0], source[1], source[2]]
+    labels[0, target[0], target[1], target[2]] = case.labels[tuple(source)]
+    valid[0, target[0], target[1], target[2]] = 1
     return {"image": torch.from_numpy(image), "labels": torch.from_numpy(labels), "valid": torch.from_numpy(valid)}
 
 
@@ -133,6 +134,6 @@ class WindowSampler:
         return plain
 
     def batch(self, epoch: int, numbers: Sequence[int]) -> dict[str, torch.Tensor]:
-        """Stack the windows of several cases: image (batch, channels, z, y, x), labels and valid (batch, 1, z, y, x)."""
+        """Stack the windows of several cases: image (batch, channels, z, y, x), labels and valid with one channel."""
         samples = [self.window_of(epoch, number) for number in numbers]
         return {key: torch.stack([sample[key] for sample in samples]) for key in ("image", "labels", "valid")}

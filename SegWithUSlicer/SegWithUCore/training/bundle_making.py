@@ -97,7 +97,7 @@ def fitted(predictions: Sequence[Prediction], truths: Sequence[np.ndarray]) -> d
 
 
 def display_windows(predictions: Sequence[Prediction]) -> dict[str, list[float]]:
-    """Window of each map over all calibration cases; error probability spans 0 to 0.5, an even chance, in every model."""
+    """Window of each map over all calibration cases; error probability spans 0 to 0.5 in every model."""
     windows: dict[str, list[float]] = {"error_probability": [0.0, 0.5]}
     for name in ("ranking", "calibration"):
         values = np.concatenate([np.ravel(getattr(p, name)) for p in predictions])
