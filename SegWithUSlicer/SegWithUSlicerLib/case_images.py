@@ -1,5 +1,9 @@
 """The volumes of a case folder, read and checked before any node of the scene is touched."""
 
+import gzip
+import math
+import os
+import struct
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,7 +15,7 @@ from vtk.util.numpy_support import numpy_to_vtk, vtk_to_numpy
 from SegWithUCore.errors import InputError
 
 from .case_file import SEGMENTATION_FILE, Case, MapInfo
-from .near_mask import masked_copy, near
+from .near_mask import labelled_box, masked_copy, near
 from .texts import _
 
 # Only a window from the case is the same for every patient; a map without one is shown from its own lowest value
@@ -19,6 +23,7 @@ from .texts import _
 _FALLBACK_PERCENTILE = 99.9
 # Corner positions may differ by this share of the smallest voxel edge: NIfTI keeps geometry in float32.
 _GRID_TOLERANCE = 0.05
+_NIFTI_HEADER = 348
 
 
 @dataclass
@@ -66,11 +71,13 @@ def read_case_images(
         near_mm: make the masked copies for "only near the segmentation" with this distance; None for none.
 
     Raises:
-        InputError: a file is missing or unreadable, or lies on another grid than the input or the segmentation.
+        InputError: a file is missing or unreadable, or lies on another grid than the input or the segmentation; or
+            the segmentation holds a label that the case does not name.
     """
     labels = _read(case_folder / SEGMENTATION_FILE)
     reference = labels if input_node is None else _geometry_of(input_node)
     _same_grid(labels, reference, case_folder / SEGMENTATION_FILE)
+    _check_labels(labels.array, case)
     images = CaseImages(labels)
     mask = None
     if near_mm is not None and case.maps:
@@ -95,6 +102,19 @@ def image_from(array_kji: np.ndarray) -> vtk.vtkImageData:
     return image
 
 
+def _check_labels(labels: np.ndarray, case: Case) -> None:
+    box = labelled_box(labels != 0)
+    if box is None:
+        return
+    unknown = np.setdiff1d(np.unique(labels[box]), [0, *(structure.value for structure in case.structures)])
+    if len(unknown):
+        raise InputError(
+            _("The segmentation holds label {value:g}, which the case does not name: segment the case again.").format(
+                value=unknown[0]
+            )
+        )
+
+
 def _read(path: Path) -> Volume:
     if not path.is_file():
         raise InputError(_("{path} is missing: the case folder is not whole.").format(path=path))
@@ -103,9 +123,28 @@ def _read(path: Path) -> Volume:
     node = slicer.vtkMRMLScalarVolumeNode()
     storage = slicer.vtkMRMLVolumeArchetypeStorageNode()
     storage.SetFileName(str(path))
-    if not storage.ReadData(node) or node.GetImageData() is None:
+    if not _is_whole(path) or not storage.ReadData(node) or node.GetImageData() is None:
         raise InputError(_("{path} cannot be read: the case folder is damaged.").format(path=path))
     return _geometry_of(node)
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a .nii.gz ends where its header says: ITK reads the missing end of a cut one as zeros, without a word."""
+    try:
+        with gzip.open(path, "rb") as file:
+            header = file.read(_NIFTI_HEADER)
+        with path.open("rb") as raw:
+            raw.seek(-4, os.SEEK_END)
+            (unpacked,) = struct.unpack("<I", raw.read(4))
+    except (OSError, EOFError):
+        return False
+    if len(header) < _NIFTI_HEADER:
+        return False
+    order = "<" if struct.unpack_from("<i", header)[0] == _NIFTI_HEADER else ">"
+    dimensions = struct.unpack_from(f"{order}8h", header, 40)
+    voxels = math.prod(dimensions[1 : 1 + dimensions[0]])
+    (bits,), (offset,) = struct.unpack_from(f"{order}h", header, 72), struct.unpack_from(f"{order}f", header, 108)
+    return unpacked == (int(offset) + voxels * bits // 8) % 2**32
 
 
 def _geometry_of(node: "slicer.vtkMRMLVolumeNode") -> Volume:

@@ -95,7 +95,10 @@ class CaseNodes:
 
     def set_case(self, case: Case) -> None:
         """Keep the text of `case.json` with the scene (ASCII: it passes through XML attributes)."""
-        self.hub.SetParameter(_CASE, json.dumps(case.raw))
+        # The maps as they were found on disk: later there is no folder to look into.
+        told = case.raw.get("maps") or {}
+        maps = {name: {**(told.get(name) or {}), "file": info.file} for name, info in case.maps.items()}
+        self.hub.SetParameter(_CASE, json.dumps({**case.raw, "maps": maps}))
         self.hub.SetParameter(_MODEL, case.model_name)
 
 

@@ -1,4 +1,4 @@
-"""Which voxels lie near the segmentation; plain numpy, fast enough for a whole CT when a run is loaded."""
+"""Where the segmentation is and which voxels lie near it: plain numpy, fast enough for a CT when a run is loaded."""
 
 import math
 from collections.abc import Sequence
@@ -19,9 +19,13 @@ def near(labels_kji: np.ndarray, spacing_kji_mm: Sequence[float], distance_mm: f
         Boolean array of the same shape. Exact to the rounding of float32.
     """
     result = np.zeros(labels_kji.shape, dtype=bool)
-    box = _bounding_box(labels_kji, [math.floor(distance_mm / step) for step in spacing_kji_mm])
-    if box is None:
+    labelled = labelled_box(labels_kji != 0)
+    if labelled is None:
         return result
+    margin = [math.floor(distance_mm / step) for step in spacing_kji_mm]
+    box = tuple(
+        slice(max(0, side.start - extra), side.stop + extra) for side, extra in zip(labelled, margin, strict=True)
+    )
     # Squared distance, one axis after the other; the search window of each axis is the distance itself, so that
     # everything within the distance is exact and everything beyond stays beyond.
     limit = np.float32(distance_mm * distance_mm * (1 + 1e-6))
@@ -37,6 +41,17 @@ def masked_copy(values_kji: np.ndarray, near_kji: np.ndarray, masked_value: floa
     return np.where(near_kji, values_kji, np.float32(masked_value)).astype(np.float32, copy=False)
 
 
+def labelled_box(mask_kji: np.ndarray) -> tuple[slice, ...] | None:
+    """The smallest box around all True voxels, a slice an axis; None where there is none."""
+    box = []
+    for axis in range(mask_kji.ndim):
+        hit = np.flatnonzero(mask_kji.any(axis=tuple(other for other in range(mask_kji.ndim) if other != axis)))
+        if not len(hit):
+            return None
+        box.append(slice(int(hit[0]), int(hit[-1]) + 1))
+    return tuple(box)
+
+
 def _lower_along(squared: np.ndarray, axis: int, step_mm: float, distance_mm: float) -> np.ndarray:
     source = np.moveaxis(squared, axis, 0)
     lowest = source.copy()
@@ -47,16 +62,3 @@ def _lower_along(squared: np.ndarray, axis: int, step_mm: float, distance_mm: fl
         np.minimum(lowest[shift:], shifted[:-shift], out=lowest[shift:])
         np.minimum(lowest[:-shift], shifted[shift:], out=lowest[:-shift])
     return np.moveaxis(lowest, 0, axis)
-
-
-def _bounding_box(labels: np.ndarray, margin: Sequence[int]) -> tuple[slice, ...] | None:
-    # From a plane at a time: `nonzero` over the volume would take 24 bytes a voxel.
-    occupied = labels != 0
-    slices = []
-    for axis in range(labels.ndim):
-        others = tuple(other for other in range(labels.ndim) if other != axis)
-        hit = np.flatnonzero(occupied.any(axis=others))
-        if not len(hit):
-            return None
-        slices.append(slice(max(0, int(hit[0]) - margin[axis]), int(hit[-1]) + margin[axis] + 1))
-    return tuple(slices)

@@ -1,5 +1,6 @@
 """Keeping account of observers, so that every one that was added is removed."""
 
+import weakref
 from collections.abc import Callable
 
 import vtk
@@ -8,8 +9,8 @@ import vtk
 class Observations:
     """The observers that one object has placed on VTK objects.
 
-    VTK keeps a callback, and all it refers to, alive as long as the observer stands: whoever owns an Observations
-    calls `clear` when done.
+    The callbacks are methods and held weakly: an owner that is dropped without `clear` stops reacting instead of
+    living on, half taken apart, until the scene goes. Whoever owns an Observations still calls `clear` when done.
     """
 
     def __init__(self) -> None:
@@ -19,8 +20,15 @@ class Observations:
         return len(self._tags)
 
     def add(self, watched: vtk.vtkObject, event: int | str, callback: Callable[..., None]) -> None:
-        """Call `callback(watched, event)` at each such event until `remove` or `clear`."""
-        self._tags.append((watched, watched.AddObserver(event, callback)))
+        """Call the method `callback(watched, event)` at each such event until `remove` or `clear`."""
+        method = weakref.WeakMethod(callback)
+
+        def forward(caller: vtk.vtkObject, name: str) -> None:
+            alive = method()
+            if alive is not None:
+                alive(caller, name)
+
+        self._tags.append((watched, watched.AddObserver(event, forward)))
 
     def watches(self, watched: vtk.vtkObject) -> bool:
         """Whether there is any observer of ours on the object."""

@@ -145,6 +145,7 @@ class Overlay:
         if former is None or volume is None or volume is former:
             return
         map_display.copy_settings(former, volume)
+        map_display.show_legend(former, self._case.maps[self._map_name], False)
         self.show(self._map_name)
 
     def set_legend(self, visible: bool) -> None:

@@ -9,11 +9,9 @@ import slicer
 import vtk
 from vtk.util.numpy_support import numpy_to_vtk
 
-from SegWithUCore.errors import InputError
-
 from .case_file import Structure
 from .case_images import Volume, array_of
-from .texts import _
+from .near_mask import labelled_box
 
 CONTENT_ATTRIBUTE = "SegWithU.Content"
 JUDGED_ATTRIBUTE = "SegWithU.Judged"
@@ -32,15 +30,12 @@ def fill_segmentation(node: "slicer.vtkMRMLSegmentationNode", structures: Sequen
 
     Segments that were there before keep their colour and display; a 3D surface that was shown is made again.
     The content is remembered, so that `was_touched` can tell later.
-
-    Raises:
-        InputError: the label volume holds a value that no structure has.
     """
     ordered = sorted(structures, key=lambda structure: structure.value)
     segmentation = node.GetSegmentation()
     surface = slicer.vtkSegmentationConverter.GetSegmentationClosedSurfaceRepresentationName()
     had_surface = segmentation.ContainsRepresentation(surface)
-    image = _shared_labelmap(labels, [structure.value for structure in ordered])
+    image = _shared_labelmap(labels, max((structure.value for structure in ordered), default=0))
     was_modifying = node.StartModify()
     try:
         node.SetSourceRepresentationToBinaryLabelmap()
@@ -92,7 +87,7 @@ def content_hash(node: "slicer.vtkMRMLSegmentationNode") -> str:
         segment = segmentation.GetSegment(identifier)
         digest.update(f"{identifier}\n{segment.GetName()}\n".encode())
         mask, image = segment_array(segment)
-        box = _box(mask)
+        box = labelled_box(mask)
         if box is None or image is None:
             continue
         part = mask[box]
@@ -140,34 +135,17 @@ def _remove_other_segments(segmentation: "slicer.vtkSegmentation", wanted: Seque
             segmentation.RemoveSegment(identifier)
 
 
-def _shared_labelmap(labels: Volume, known: Sequence[int]) -> "slicer.vtkOrientedImageData":
+def _shared_labelmap(labels: Volume, highest: int) -> "slicer.vtkOrientedImageData":
     # Cut to what is labelled: surfaces and edits of a small organ in a large volume then take its size, not the CT's.
     array = labels.array
-    box = _box(array != 0) or tuple(slice(0, 1) for _axis in range(3))
-    unknown = np.setdiff1d(np.unique(array[box]), [0, *known])
-    if len(unknown):
-        raise InputError(
-            _("The segmentation holds label {value:g}, which the case does not name: segment the case again.").format(
-                value=unknown[0]
-            )
-        )
-    part = array[box].astype(np.uint8 if max(known, default=0) < 256 else np.int16)
+    box = labelled_box(array != 0) or tuple(slice(0, 1) for _axis in range(3))
+    part = array[box].astype(np.uint8 if highest < 256 else np.int16)
     image = slicer.vtkOrientedImageData()
     k, j, i = box
     image.SetExtent(i.start, i.stop - 1, j.start, j.stop - 1, k.start, k.stop - 1)
     image.GetPointData().SetScalars(numpy_to_vtk(np.ascontiguousarray(part).ravel(), deep=True))
     image.SetImageToWorldMatrix(labels.ijk_to_ras)
     return image
-
-
-def _box(mask: np.ndarray) -> tuple[slice, ...] | None:
-    slices = []
-    for axis in range(mask.ndim):
-        hit = np.flatnonzero(mask.any(axis=tuple(other for other in range(mask.ndim) if other != axis)))
-        if not len(hit):
-            return None
-        slices.append(slice(int(hit[0]), int(hit[-1]) + 1))
-    return tuple(slices)
 
 
 def _place(image: "slicer.vtkOrientedImageData", box: Sequence[slice]) -> tuple[int, ...]:

@@ -1,16 +1,26 @@
 """One real case in one headless scene with one slice view: where most tests of this folder start."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pytest
 import slicer
 import vtk
 from case_fixture import CaseOnDisk, make_case
-from mrml_headless import HeadlessScene, SliceView
+from mrml_headless import HeadlessScene, SliceView, close_all
+
 from SegWithUSlicerLib.case_nodes import CaseNodes
 from SegWithUSlicerLib.jump import jump_to
 from SegWithUSlicerLib.scene import load_case
+
+
+@pytest.fixture(autouse=True)
+def scenes_closed() -> Iterator[None]:
+    """Close what a test has opened; a test file gets it by importing this."""
+    yield
+    close_all()
 
 
 @dataclass

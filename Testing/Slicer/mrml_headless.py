@@ -19,14 +19,31 @@ if sys.platform == "linux":
     os.environ.setdefault("VTK_DEFAULT_OPENGL_WINDOW", "vtkEGLRenderWindow")
 
 _COLOUR_TABLES = ("Inferno", "Viridis", "Cividis", "Plasma")
-_LOGICS = ("ColorLogic", "VolumesLogic", "SubjectHierarchyModuleLogic", "SegmentationsModuleLogic", "MarkupsLogic",
-           "TablesLogic", "TransformLogic")  # fmt: skip
+# By the names of their modules: displayable managers look their logic up by them.
+_LOGICS = {
+    "Colors": "vtkSlicerColorLogic",
+    "Volumes": "vtkSlicerVolumesLogic",
+    "SubjectHierarchy": "vtkSlicerSubjectHierarchyModuleLogic",
+    "Segmentations": "vtkSlicerSegmentationsModuleLogic",
+    "Markups": "vtkSlicerMarkupsLogic",
+    "Tables": "vtkSlicerTablesLogic",
+    "Transforms": "vtkSlicerTransformLogic",
+}
 _SLICE_MANAGERS = (
     "vtkMRMLSegmentationsDisplayableManager2D",
     "vtkMRMLMarkupsDisplayableManager",
     "vtkMRMLCrosshairDisplayableManager",
     "vtkMRMLColorLegendDisplayableManager",
 )
+
+
+_open: list["HeadlessScene | SliceView"] = []
+
+
+def close_all() -> None:
+    """Close all views and scenes, the youngest first."""
+    while _open:
+        _open.pop().close()
 
 
 class HeadlessScene:
@@ -57,16 +74,24 @@ class HeadlessScene:
         self.logic.SetSliceLogics(vtk.vtkCollection())
         self.logic.SetViewLogics(vtk.vtkCollection())
         slicer.vtkMRMLSliceViewDisplayableManagerFactory.GetInstance().SetMRMLApplicationLogic(self.logic)
-        self._module_logics = [self._module_logic(name) for name in _LOGICS]
+        self._module_logics = [self._module_logic(*module) for module in _LOGICS.items()]
         slicer.vtkMRMLSliceNode.AddDefaultSliceOrientationPresets(self.scene, True)
         slicer.mrmlScene = self.scene
+        _open.append(self)
 
-    def _module_logic(self, name: str) -> "slicer.vtkMRMLAbstractLogic":
-        logic = getattr(slicer, f"vtkSlicer{name}")()
+    def _module_logic(self, name: str, kind: str) -> "slicer.vtkMRMLAbstractLogic":
+        logic = getattr(slicer, kind)()
         logic.SetMRMLApplicationLogic(self.logic)  # the colour logic looks for its files when it gets the scene
         logic.SetMRMLScene(self.scene)
         self.logic.SetModuleLogic(name, logic)
         return logic
+
+    def close(self) -> None:
+        """Empty the scene, as Slicer does on quitting.
+
+        Left to Python's garbage collector, VTK would call observers that are half taken apart, and crash.
+        """
+        self.scene.Clear(True)
 
     def save_bundle(self, path: Path) -> None:
         """Write the scene as .mrb."""
@@ -109,10 +134,15 @@ class SliceView:
         self.node.SetOrientation(orientation)
         self.composite = self.logic.GetSliceCompositeNode()
         self._managers.SetMRMLDisplayableNode(self.node)
+        _open.append(self)
+
+    def resize(self) -> None:
+        """Tell the slice node the window's size, as Slicer's view widget does; a loaded scene brings another."""
+        self.node.SetDimensions(*self._size, 1)
 
     def fit(self) -> None:
         """Fit the view to its background."""
-        self.node.SetDimensions(*self._size, 1)
+        self.resize()
         self.logic.FitSliceToAll()
 
     def render(self) -> None:
@@ -141,12 +171,15 @@ class SliceView:
         width, height, _depth = grab.GetOutput().GetDimensions()
         return vtk_to_numpy(grab.GetOutput().GetPointData().GetScalars()).reshape(height, width, -1)[::-1].copy()
 
+    def world_to_view(self) -> np.ndarray:
+        """4 x 4: world RAS to x, y (pixels from the lower left) and depth."""
+        to_view = vtk.vtkMatrix4x4()
+        vtk.vtkMatrix4x4.Invert(self.node.GetXYToRAS(), to_view)
+        return slicer.util.arrayFromVTKMatrix(to_view)
+
     def pixel_of(self, point_ras: Sequence[float]) -> tuple[int, int]:
         """Row (from the top) and column at which a world point is drawn."""
-        to_xy = vtk.vtkMatrix4x4()
-        to_xy.DeepCopy(self.node.GetXYToRAS())
-        to_xy.Invert()
-        x, y = to_xy.MultiplyPoint([*point_ras, 1.0])[:2]
+        x, y = (self.world_to_view() @ [*point_ras, 1.0])[:2]
         return round(self._size[1] - 1 - y), round(x)
 
     def close(self) -> None:

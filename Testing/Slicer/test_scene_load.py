@@ -9,8 +9,9 @@ import pytest
 import slicer
 import vtk
 from case_fixture import HIPPOCAMPUS, change_case, make_case
-from loaded_case import LoadedCase, load_volume, loaded_case
+from loaded_case import LoadedCase, load_volume, loaded_case, scenes_closed  # noqa: F401
 from mrml_headless import HeadlessScene
+
 from SegWithUCore.errors import InputError
 from SegWithUSlicerLib.case_file import read_case_file
 from SegWithUSlicerLib.scene import is_ours, load_case

@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import slicer
+import vtk
 from case_fixture import change_case, make_case
-from loaded_case import LoadedCase, add_transform, load_volume, loaded_case, paint
+from loaded_case import LoadedCase, add_transform, load_volume, loaded_case, paint, scenes_closed  # noqa: F401
 from mrml_headless import HeadlessScene, observers_on
+
 from SegWithUSlicerLib.scene import find_cases, load_case, mark_judged
-from SegWithUSlicerLib.segmentation_node import was_touched
+from SegWithUSlicerLib.segmentation_node import segment_array, was_touched
 from SegWithUSlicerLib.structures_table import show_in_3d
 
 
@@ -19,11 +21,11 @@ def _ids(case: LoadedCase) -> list[str]:
 
 
 def _shrink_labels(case: LoadedCase) -> np.ndarray:
-    """The next run's segmentation: structure 1 only, in its upper half."""
+    """The next run's segmentation: the lower half of structure 1, and nothing of structure 2."""
     path = case.disk.folder / "segmentation.nii.gz"
     image = sitk.ReadImage(str(path))
     array = sitk.GetArrayFromImage(image)
-    array[: array.shape[0] // 2] = 0
+    array[int(np.median(np.argwhere(array == 1)[:, 0])) + 1 :] = 0
     array[array == 2] = 0
     changed = sitk.GetImageFromArray(array)
     changed.CopyInformation(image)
@@ -32,8 +34,8 @@ def _shrink_labels(case: LoadedCase) -> np.ndarray:
 
 
 def _voxels(case: LoadedCase, value: int) -> int:
-    node = case.nodes.segmentation
-    return int(slicer.util.arrayFromSegmentBinaryLabelmap(node, f"SegWithU_{value}", case.volume).sum())
+    mask, _image = segment_array(case.nodes.segmentation.GetSegmentation().GetSegment(f"SegWithU_{value}"))
+    return int(mask.sum())
 
 
 def test_rerun_updates_the_same_nodes(tmp_path, data_folder):
@@ -61,8 +63,6 @@ def test_rerun_keeps_the_users_colours_threshold_and_hidden_segments(tmp_path, d
 
 
 def test_rerun_renews_a_surface_that_was_shown(tmp_path, data_folder):
-    import vtk
-
     case = loaded_case(tmp_path, data_folder)
     show_in_3d(case.nodes.segmentation)
     cells = []
@@ -100,15 +100,15 @@ def _judge(case: LoadedCase) -> None:
 def test_rerun_after_work_on_the_segmentation_makes_a_new_set_named_with_its_time(tmp_path, data_folder, work):
     case = loaded_case(tmp_path, data_folder)
     work(case)
-    kept = slicer.vtkMRMLSegmentationNode()
-    kept.Copy(case.nodes.segmentation)
+    kept = _voxels(case, 1)
     _shrink_labels(case)
     change_case(case.disk.folder, created="2026-11-25T10:11:12")
     again = load_case(case.disk.folder, case.volume)
     assert again != case.nodes
     assert not {node.GetID() for node in again.results} & set(_ids(case))
     assert again.segmentation.GetName() == "Hippocampus 2026-11-25 10:11:12 segmentation"
-    assert _voxels(case, 2) > 0, "the segmentation that was worked on is as it was"
+    assert _voxels(case, 1) == kept, "the segmentation that was worked on is as it was"
+    assert _voxels(case, 2) > 0
     assert load_case(case.disk.folder, case.volume) == again, "the new set is updated by the next run"
     assert len(find_cases(case.scene, case.volume)) == 2
 

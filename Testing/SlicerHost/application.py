@@ -6,7 +6,7 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import slicer
 from PySide6 import QtCore, QtWidgets
@@ -26,11 +26,11 @@ def qt_application() -> QtWidgets.QApplication:
 
 
 @stand_in
-class qSlicerModuleSelectorToolBar(QT.QToolBar):  # type: ignore[name-defined,misc]
+class qSlicerModuleSelectorToolBar(QT.QToolBar):
     """Selects modules: the old one is left, the new one is entered."""
 
     moduleSelected = QtCore.Signal(str)
-    _signals = {"moduleSelected(QString)": "moduleSelected"}
+    _signals: ClassVar[dict[str, str]] = {"moduleSelected(QString)": "moduleSelected"}
 
     def __init__(self) -> None:
         super().__init__()
@@ -54,7 +54,7 @@ class qSlicerModuleSelectorToolBar(QT.QToolBar):  # type: ignore[name-defined,mi
 
 
 @stand_in
-class qSlicerMainWindow(QT.QMainWindow):  # type: ignore[name-defined,misc]
+class qSlicerMainWindow(QT.QMainWindow):
     """A window with the module panel in a scroll area."""
 
     def __init__(self) -> None:
@@ -63,10 +63,10 @@ class qSlicerMainWindow(QT.QMainWindow):  # type: ignore[name-defined,misc]
         self.resize(540, 1000)
         self._selector = qSlicerModuleSelectorToolBar()
         self.addToolBar(self._selector)
-        self._panel = QT.QScrollArea()  # type: ignore[attr-defined]
+        self._panel = QT.QScrollArea()
         self._panel.setWidgetResizable(True)
         self.setCentralWidget(self._panel)
-        self.setStatusBar(QT.QStatusBar())  # type: ignore[attr-defined]
+        self.setStatusBar(QT.QStatusBar())
 
     def moduleSelector(self) -> Any:
         """The module selector."""
@@ -74,14 +74,14 @@ class qSlicerMainWindow(QT.QMainWindow):  # type: ignore[name-defined,misc]
 
 
 @stand_in
-class qSlicerApplication(QT.QObject):  # type: ignore[name-defined,misc]
+class qSlicerApplication(QT.QObject):
     """What modules and slicer.util read from slicer.app."""
 
     startupCompleted = QtCore.Signal()
     aboutToQuit = QtCore.Signal()
     mrmlSceneChanged = QtCore.Signal(object)
     renderPaused = QtCore.Signal(bool)
-    _signals = {
+    _signals: ClassVar[dict[str, str]] = {
         "startupCompleted()": "startupCompleted",
         "aboutToQuit()": "aboutToQuit",
         "mrmlSceneChanged(vtkMRMLScene*)": "mrmlSceneChanged",
@@ -128,25 +128,21 @@ class qSlicerApplication(QT.QObject):  # type: ignore[name-defined,misc]
         """The layout manager."""
         return self._layout
 
-    def mainWindow(self) -> Any:
-        """The main window."""
-        return self._window
-
     def topLevelWidgets(self) -> list[Any]:
         """The main window."""
         return [self._window] if self._window is not None else []
 
     def settings(self) -> Any:
         """Settings in a throw-away file."""
-        return QT.QSettings()  # type: ignore[attr-defined]
+        return QT.QSettings()
 
     def userSettings(self) -> Any:
         """Settings in a throw-away file."""
-        return QT.QSettings()  # type: ignore[attr-defined]
+        return QT.QSettings()
 
     def revisionUserSettings(self) -> Any:
         """Settings in a throw-away file."""
-        return QT.QSettings()  # type: ignore[attr-defined]
+        return QT.QSettings()
 
     def testingEnabled(self) -> bool:
         """Whether the application was started with --testing."""

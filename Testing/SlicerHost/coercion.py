@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+import shiboken6
 from PySide6 import QtCore, QtGui, QtWidgets
 
 _SIGNATURE_TYPE = re.compile(r"PySide6\.(QtCore|QtGui|QtWidgets)\.([A-Za-z_][\w.]*)")
@@ -56,7 +57,11 @@ def _candidates(args: tuple[Any, ...], message: str) -> list[tuple[Any, ...]]:
 def forgiving(method: Callable[..., Any]) -> Callable[..., Any]:
     """The C++ method, retried with PythonQt's conversions when PySide6 says "wrong argument types"."""
 
+    owner = getattr(method, "__self__", None)
+
     def call(*args: Any) -> Any:
+        if isinstance(owner, QtCore.QObject) and not shiboken6.isValid(owner):
+            raise RuntimeError(f"{type(owner).__name__}.{call.__name__} called on a destroyed object")
         try:
             return method(*args)
         except (TypeError, ValueError) as error:
@@ -70,5 +75,5 @@ def forgiving(method: Callable[..., Any]) -> Callable[..., Any]:
             raise
 
     call.__name__ = getattr(method, "__name__", "method")
-    call.__self__ = getattr(method, "__self__", None)  # type: ignore[attr-defined]
+    call.__self__ = owner  # type: ignore[attr-defined]
     return call

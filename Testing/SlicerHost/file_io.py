@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import slicer
 import vtk
@@ -13,10 +13,23 @@ from .qt_module import QT
 from .widgets.stand_in import stand_in
 
 _BY_SUFFIX = {
-    ".mrb": "SceneFile", ".mrml": "SceneFile", ".seg.nrrd": "SegmentationFile", ".nrrd": "VolumeFile",
-    ".nhdr": "VolumeFile", ".nii": "VolumeFile", ".nii.gz": "VolumeFile", ".mha": "VolumeFile",
-    ".mrk.json": "MarkupsFile", ".csv": "TableFile", ".tsv": "TableFile", ".h5": "TransformFile", ".tfm": "TransformFile",
-    ".ctbl": "ColorTableFile", ".vtk": "ModelFile", ".ply": "ModelFile", ".txt": "TextFile",
+    ".mrb": "SceneFile",
+    ".mrml": "SceneFile",
+    ".seg.nrrd": "SegmentationFile",
+    ".nrrd": "VolumeFile",
+    ".nhdr": "VolumeFile",
+    ".nii": "VolumeFile",
+    ".nii.gz": "VolumeFile",
+    ".mha": "VolumeFile",
+    ".mrk.json": "MarkupsFile",
+    ".csv": "TableFile",
+    ".tsv": "TableFile",
+    ".h5": "TransformFile",
+    ".tfm": "TransformFile",
+    ".ctbl": "ColorTableFile",
+    ".vtk": "ModelFile",
+    ".ply": "ModelFile",
+    ".txt": "TextFile",
 }
 _STORAGE = {
     "SegmentationFile": ("vtkMRMLSegmentationNode", "vtkMRMLSegmentationStorageNode"),
@@ -41,8 +54,9 @@ def write_scene(scene: Any, path: Path) -> bool:
     scene.SetURL(str(path))
     scene.SetRootDirectory(str(path.parent))
     for node in slicer.util.getNodesByClass("vtkMRMLStorableNode"):
-        if node.GetSaveWithScene() and node.GetModifiedSinceRead():
-            _write_node(node, str(path.parent / f"{node.GetName()}{_suffix_of(node)}"))
+        suffix = _suffix_of(node) if node.GetSaveWithScene() and node.GetModifiedSinceRead() else ""
+        if suffix:
+            _write_node(node, str(path.parent / f"{node.GetName()}{suffix}"))
     return bool(scene.Commit(str(path)))
 
 
@@ -75,13 +89,15 @@ def _write_node(node: Any, path: str) -> bool:
 
 
 @stand_in
-class qSlicerCoreIOManager(QT.QObject):  # type: ignore[name-defined,misc]
+class qSlicerCoreIOManager(QT.QObject):
     """Loads and saves files for slicer.util."""
 
     newFileLoaded = QtCore.Signal(object)
     fileSaved = QtCore.Signal(object)
-    _signals = {"newFileLoaded(qSlicerIO::IOProperties)": "newFileLoaded",
-                "fileSaved(qSlicerIO::IOProperties)": "fileSaved"}
+    _signals: ClassVar[dict[str, str]] = {
+        "newFileLoaded(qSlicerIO::IOProperties)": "newFileLoaded",
+        "fileSaved(qSlicerIO::IOProperties)": "fileSaved",
+    }
 
     def fileType(self, file_name: str) -> str:
         """Type by the longest known suffix."""

@@ -120,7 +120,7 @@ def connect_widget(widget: Any, annotation: Any) -> GuiConnector:
     """The connector for a widget and a field's type; RuntimeError when Slicer has none."""
     bare, notes = split_annotated(annotation)
     made: GuiConnector | None = None
-    if type(widget) in (QT.QComboBox,) or type(widget).__name__ == "ctkComboBox":  # type: ignore[attr-defined]
+    if type(widget) in (QT.QComboBox,) or type(widget).__name__ == "ctkComboBox":
         made = _combo(widget, bare, notes)
     elif type(widget).__name__ == "qMRMLNodeComboBox":
         kind = node_class_of(annotation)

@@ -26,23 +26,35 @@ from .layout import ORIENTATIONS, qSlicerLayoutManager
 from .modules import Modules, ScriptedModule, qSlicerLoadableModule
 from .mrml_core import MrmlCore
 from .popups import POPUPS, Popups
-from .ui_loader import QT
+from .qt_module import QT
+from .ui_loader import QUiLoader  # noqa: F401  (it gives `qt` its loader)
 from .views import SliceView, ThreeDView
 from .widgets import collapsible, ctk_simple, node_combo_box, sliders  # noqa: F401  (they register their classes)
 from .widgets.stand_in import CTK_CLASSES, SLICER_CLASSES
 
 _STAND_IN_MODULES = (
-    "qt", "ctk", "SampleData", "slicer.ScriptedLoadableModule", "slicer.i18n", "slicer.parameterNodeWrapper",
+    "qt",
+    "ctk",
+    "SampleData",
+    "slicer.ScriptedLoadableModule",
+    "slicer.i18n",
+    "slicer.parameterNodeWrapper",
     "slicer.packaging",
 )
+_PUBLISHED = ("app", "mrmlScene", "modules", "selfTests")
 
 
 class SlicerHost:
     """Context manager: the application runs inside the with block; the module is opened by open_module()."""
 
     def __init__(
-        self, module_path: str | Path | None = None, *, release: str = "5.12", testing: bool = False,
-        developer_mode: bool = False, select: bool = True,
+        self,
+        module_path: str | Path | None = None,
+        *,
+        release: str = "5.12",
+        testing: bool = False,
+        developer_mode: bool = False,
+        select: bool = True,
     ) -> None:
         self._module_path = Path(module_path) if module_path else None
         self._release, self._testing, self._developer, self._select = release, testing, developer_mode, select
@@ -56,6 +68,7 @@ class SlicerHost:
         POPUPS.reset()
         strict.STRICT.clear()
         self.folder = Path(tempfile.mkdtemp(prefix="slicer-host-"))
+        self._saved_names = {name: slicer.__dict__[name] for name in _PUBLISHED if name in slicer.__dict__}
         self._hook, sys.excepthook = sys.excepthook, self._exception
         self._throw_away_settings()
         self._publish_modules()
@@ -69,7 +82,11 @@ class SlicerHost:
         self._make_views()
         self._register_core_modules()
         if self._module_path is not None:
-            self.open_module(self._module_path)
+            try:
+                self.open_module(self._module_path)
+            except BaseException:
+                self.__exit__(*sys.exc_info())
+                raise
         return self
 
     def _throw_away_settings(self) -> None:
@@ -88,7 +105,9 @@ class SlicerHost:
         for name, cls in SLICER_CLASSES.items():
             setattr(slicer, name, cls)
         made = {
-            "qt": QT, "ctk": ctk, "SampleData": sample_data.build_module(),
+            "qt": QT,
+            "ctk": ctk,
+            "SampleData": sample_data.build_module(),
             "slicer.ScriptedLoadableModule": scripted_module.build_module(),
             "slicer.i18n": scripted_module.build_i18n(),
             "slicer.parameterNodeWrapper": parameter_node.build_module(),
@@ -257,5 +276,6 @@ class SlicerHost:
                 sys.modules.pop(name, None)
             else:
                 sys.modules[name] = module
-        for name in ("app", "mrmlScene", "modules", "selfTests"):
+        for name in _PUBLISHED:
             slicer.__dict__.pop(name, None)
+        slicer.__dict__.update(self._saved_names)

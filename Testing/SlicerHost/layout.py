@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import slicer
 from PySide6 import QtCore
@@ -14,7 +14,7 @@ from .widgets.stand_in import stand_in
 ORIENTATIONS = {"Red": "Axial", "Yellow": "Sagittal", "Green": "Coronal"}
 
 
-class _View(QT.QWidget):  # type: ignore[name-defined,misc]
+class _View(QT.QWidget):
     def __init__(self, view: Any) -> None:
         super().__init__()
         self._view = view
@@ -140,11 +140,11 @@ class qMRMLThreeDWidget(qMRMLWidget):
 
 
 @stand_in
-class qSlicerLayoutManager(QT.QObject):  # type: ignore[name-defined,misc]
+class qSlicerLayoutManager(QT.QObject):
     """Finds views; the layout number is kept in a real layout node, views are not rearranged."""
 
     layoutChanged = QtCore.Signal(int)
-    _signals = {"layoutChanged(int)": "layoutChanged"}
+    _signals: ClassVar[dict[str, str]] = {"layoutChanged(int)": "layoutChanged"}
 
     def __init__(self, scene: Any, slice_views: dict[str, Any], threed_view: Any) -> None:
         super().__init__()

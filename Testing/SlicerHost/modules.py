@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import slicer
 from PySide6 import QtCore, QtGui
@@ -19,7 +19,7 @@ class Modules:
     """slicer.modules: an attribute per loaded module, AttributeError for any other name."""
 
 
-class _Module(QT.QObject):  # type: ignore[name-defined,misc]
+class _Module(QT.QObject):
     def __init__(self, name: str, path: str, logic: Any = None) -> None:
         super().__init__()
         self._module_name, self._module_path, self._logic = name, path, logic
@@ -67,12 +67,15 @@ class qSlicerScriptedLoadableModule(_Module):
 
 
 @stand_in
-class qSlicerModuleManager(QT.QObject):  # type: ignore[name-defined,misc]
+class qSlicerModuleManager(QT.QObject):
     """All modules by name."""
 
     moduleLoaded = QtCore.Signal(str)
     moduleAboutToBeUnloaded = QtCore.Signal(str)
-    _signals = {"moduleLoaded(QString)": "moduleLoaded", "moduleAboutToBeUnloaded(QString)": "moduleAboutToBeUnloaded"}
+    _signals: ClassVar[dict[str, str]] = {
+        "moduleLoaded(QString)": "moduleLoaded",
+        "moduleAboutToBeUnloaded(QString)": "moduleAboutToBeUnloaded",
+    }
 
     def __init__(self) -> None:
         super().__init__()
@@ -126,7 +129,7 @@ class ScriptedModule:
         if self._frame is None:
             self._frame = qSlicerScriptedLoadableModuleWidget()
             self._frame._controller = self
-            self._frame.setLayout(QT.QVBoxLayout())  # type: ignore[attr-defined]
+            self._frame.setLayout(QT.QVBoxLayout())
             self._frame.setObjectName(f"{self.name}ModuleWidget")
             self._frame.setMRMLScene(slicer.mrmlScene)
             self._panel_parent.setWidget(self._frame)

@@ -32,9 +32,17 @@ MODULE_LOGICS = {
 }
 # nodes that the application's subject hierarchy plugins take on as soon as they are added
 _OWNED_BY_HIERARCHY = (
-    "vtkMRMLVolumeNode", "vtkMRMLSegmentationNode", "vtkMRMLMarkupsNode", "vtkMRMLModelNode", "vtkMRMLTableNode",
-    "vtkMRMLTextNode", "vtkMRMLTransformNode", "vtkMRMLSequenceNode", "vtkMRMLPlotChartNode",
+    "vtkMRMLVolumeNode",
+    "vtkMRMLSegmentationNode",
+    "vtkMRMLMarkupsNode",
+    "vtkMRMLModelNode",
+    "vtkMRMLTableNode",
+    "vtkMRMLTextNode",
+    "vtkMRMLTransformNode",
+    "vtkMRMLSequenceNode",
+    "vtkMRMLPlotChartNode",
 )
+
 
 class MrmlCore:
     """The scene and every logic of one application."""

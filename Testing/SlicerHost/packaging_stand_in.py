@@ -55,9 +55,15 @@ class Packaging:
         return True
 
     def pip_ensure(
-        self, requirements: Requirements, constraints: str | Path | None = None,
-        skip_packages: list[str] | None = None, prompt_install: bool = True, prompt_restart: bool = True,
-        requester: str | None = None, skip_in_testing: bool = True, show_progress: bool = True,
+        self,
+        requirements: Requirements,
+        constraints: str | Path | None = None,
+        skip_packages: list[str] | None = None,
+        prompt_install: bool = True,
+        prompt_restart: bool = True,
+        requester: str | None = None,
+        skip_in_testing: bool = True,
+        show_progress: bool = True,
     ) -> list[str] | None:
         """Install what is missing, after consent; silent in testing mode; RuntimeError when declined."""
         missing = [str(r) for r in _as_requirements(requirements) if not self.pip_check(r)]
@@ -66,22 +72,37 @@ class Packaging:
         if prompt_install and self.decline:
             raise RuntimeError("User declined package installation")
         return self.pip_install(
-            missing, constraints=constraints, skip_packages=skip_packages, show_progress=show_progress,
+            missing,
+            constraints=constraints,
+            skip_packages=skip_packages,
+            show_progress=show_progress,
             requester=requester,
         )
 
     def pip_install(
-        self, requirements: str | list[str], constraints: str | Path | None = None,
-        no_deps_requirements: str | list[str] | None = None, skip_packages: list[str] | None = None,
-        blocking: bool = True, show_progress: bool = True, requester: str | None = None, parent: Any = None,
-        logCallback: Callable[[str], None] | None = None, completedCallback: Callable[[int], None] | None = None,
+        self,
+        requirements: str | list[str],
+        constraints: str | Path | None = None,
+        no_deps_requirements: str | list[str] | None = None,
+        skip_packages: list[str] | None = None,
+        blocking: bool = True,
+        show_progress: bool = True,
+        requester: str | None = None,
+        parent: Any = None,
+        logCallback: Callable[[str], None] | None = None,
+        completedCallback: Callable[[int], None] | None = None,
     ) -> list[str] | None:
         """Record the request; CalledProcessError when the test says that pip fails."""
         if skip_packages is not None and (no_deps_requirements is not None or not blocking):
             raise ValueError("skip_packages excludes no_deps_requirements and needs blocking=True")
         wanted = requirements.split() if isinstance(requirements, str) else [str(r) for r in requirements]
-        options = {"constraints": constraints, "no_deps_requirements": no_deps_requirements,
-                   "skip_packages": skip_packages, "blocking": blocking, "requester": requester}
+        options = {
+            "constraints": constraints,
+            "no_deps_requirements": no_deps_requirements,
+            "skip_packages": skip_packages,
+            "blocking": blocking,
+            "requester": requester,
+        }
         self.installations.append(Installation(wanted, options))
         if self.fail_with == 0 and self.after_install is not None:
             self.after_install(wanted)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import types
 import typing
+import weakref
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,6 +61,23 @@ class _Wrapper:
         for field in self.allParameters.values():
             if not field.serializer.is_in(parameterNode, field.name):
                 field.write(parameterNode, field.default)
+        # Like Slicer's wrapper: values are cached and read again only at a ModifiedEvent of the node. A reference that
+        # becomes valid later (while a scene is loading, nodes come after the parameter node) is not noticed.
+        self._cache: dict[str, Any] = {}
+        self._read_all()
+        weak_self = weakref.ref(self)
+
+        def modified(*_: Any) -> None:
+            alive = weak_self()
+            if alive is not None:
+                alive._read_all()
+
+        tag = parameterNode.AddObserver("ModifiedEvent", modified)
+        weakref.finalize(self, parameterNode.RemoveObserver, tag)
+
+    def _read_all(self) -> None:
+        for field in self.allParameters.values():
+            self._cache[field.name] = field.read(self.parameterNode)
 
     def _field(self, name: str) -> _Field:
         if name not in self.allParameters:
@@ -68,11 +86,18 @@ class _Wrapper:
 
     def getValue(self, name: str) -> Any:
         """Value by name."""
-        return self._field(name).read(self.parameterNode)
+        return self._cache[self._field(name).name]
 
     def setValue(self, name: str, value: Any) -> None:
         """Set by name."""
-        self._field(name).write(self.parameterNode, value)
+        field = self._field(name)
+        with slicer.util.NodeModify(self.parameterNode):  # observers must find the new value in the cache
+            field.write(self.parameterNode, value)
+            self._cache[name] = field.read(self.parameterNode)
+
+    def isCached(self, name: str) -> bool:
+        """Whether values of the field are cached: they are, for every type that this stand-in holds."""
+        return bool(self._field(name))
 
     def default(self, name: str) -> Default:
         """Default of a field."""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from PySide6 import QtWidgets
+from PySide6 import QtCore, QtWidgets
 
 from .strict import record
 
@@ -85,6 +85,12 @@ def run_message_box(box: Any) -> int:
     return int(native.standardButton(box, button))
 
 
+def _keep_for_its_timer(dialog: Any) -> None:
+    """No waiting here, but its timer will still close it: neither deleteLater() nor its parent may end it before."""
+    QtCore.QCoreApplication.removePostedEvents(dialog, int(QtCore.QEvent.Type.DeferredDelete))
+    QtWidgets.QWidget.setParent(dialog, None)
+
+
 def run_dialog(dialog: Any) -> int:
     """exec() of another dialog. One that only shows a text (slicer.util.delayDisplay) passes without an answer."""
     labels = [QtWidgets.QLabel.text(label) for label in dialog.findChildren(QtWidgets.QLabel)]
@@ -92,6 +98,7 @@ def run_dialog(dialog: Any) -> int:
     shown = Shown(type(dialog).__name__, QtWidgets.QWidget.windowTitle(dialog), " ".join(labels), "", buttons)
     if type(dialog).__name__ == "QDialog" and labels and not buttons:
         POPUPS.shown.append(shown)
+        _keep_for_its_timer(dialog)
         return 0
     answer = POPUPS.ask(shown, 0)
     if callable(answer):
@@ -104,7 +111,7 @@ def static_dialog(kind: str, otherwise: Any) -> Callable[..., Any]:
 
     def ask(*args: Any) -> Any:
         texts = [a for a in args if isinstance(a, str)]
-        title, text = (texts + ["", ""])[:2]
+        title, text = [*texts, "", ""][:2]
         answer = POPUPS.ask(Shown(kind, title, text), otherwise)
         return answer(*args) if callable(answer) else answer
 

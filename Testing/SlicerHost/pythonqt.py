@@ -17,7 +17,7 @@ _reading: set[tuple[int, str]] = set()
 HIDDEN_PROPERTIES = {("QTimer", "singleShot")}
 
 
-class PythonQtMeta(type(QtCore.QObject)):  # type: ignore[misc]
+class PythonQtMeta(type(QtCore.QObject)):
     """isinstance(w, qt.QWidget) holds for every widget, also for those that C++ made."""
 
     def __instancecheck__(cls, instance: Any) -> bool:
@@ -64,11 +64,12 @@ def _write_property(target: QtCore.QObject, index: int, name: str, value: Any) -
     if not meta.isWritable():
         raise AttributeError(f"property '{name}' of {type(target).__name__} is not writable")
     value = plain_number(value)
-    if meta.typeName() == "int" and isinstance(value, float):
+    kind = str(meta.typeName())
+    if kind == "int" and isinstance(value, float):
         value = int(value)
-    if meta.typeName() == "QString":
+    if kind == "QString":
         value = "" if value is None else value if isinstance(value, str) else str(value)
-    if meta.typeName() == "QStringList" and isinstance(value, tuple):
+    if kind == "QStringList" and isinstance(value, tuple):
         value = list(value)
     if not meta.write(target, value):
         raise ValueError(f"property '{name}' of {type(target).__name__} does not take {value!r}")
@@ -125,7 +126,7 @@ class PythonQtObject:
         return True
 
     def disconnect(self, signal: str, receiver: Any = None, slot: str | None = None) -> bool:
-        """Undo connections made by signature (all of the signal, or those to one receiver); False when there was none."""
+        """Undo connections made by signature: all of the signal, or those to one receiver; False without any."""
         emitter = signals.find_emitter(self, signal)
         if emitter is None:
             return False

@@ -14,7 +14,10 @@ from .pythonqt import PythonQtMeta, PythonQtObject
 _AS_THEY_ARE = ("QCoreApplication", "QGuiApplication", "QApplication")
 _ITEMS = ("QTableWidgetItem", "QTreeWidgetItem", "QListWidgetItem")
 _FILE_DIALOGS: dict[str, Any] = {
-    "getOpenFileName": "", "getSaveFileName": "", "getExistingDirectory": "", "getOpenFileNames": (),
+    "getOpenFileName": "",
+    "getSaveFileName": "",
+    "getExistingDirectory": "",
+    "getOpenFileNames": (),
 }
 _INPUT_DIALOGS = ("getText", "getItem", "getInt", "getDouble")
 _QUESTIONS = ("question", "information", "warning", "critical")
@@ -97,4 +100,4 @@ def build_qt_module() -> types.ModuleType:
     return qt
 
 
-QT = build_qt_module()
+QT: Any = build_qt_module()

@@ -37,17 +37,33 @@ class SampleDataLogic:
 
     @staticmethod
     def registerCustomSampleDataSource(
-        category: str = "Custom", sampleName: str | None = None, uris: Any = None, fileNames: Any = None,
-        nodeNames: Any = None, customDownloader: Callable[[Any], Any] | None = None,
-        thumbnailFileName: str | None = None, loadFileTypes: Any = None, loadFiles: Any = None,
-        loadFileProperties: dict[str, Any] | None = None, checksums: Any = None, loadFileType: Any = None,
+        category: str = "Custom",
+        sampleName: str | None = None,
+        uris: Any = None,
+        fileNames: Any = None,
+        nodeNames: Any = None,
+        customDownloader: Callable[[Any], Any] | None = None,
+        thumbnailFileName: str | None = None,
+        loadFileTypes: Any = None,
+        loadFiles: Any = None,
+        loadFileProperties: dict[str, Any] | None = None,
+        checksums: Any = None,
+        loadFileType: Any = None,
     ) -> None:
         """Add a source to a category; an equal one is not added twice."""
         if loadFileType is not None and loadFileTypes is not None:
             raise ValueError("loadFileType and loadFileTypes cannot both be given")
         source = SampleDataSource(
-            sampleName, uris, fileNames, nodeNames, checksums, loadFiles, customDownloader, thumbnailFileName,
-            loadFileTypes if loadFileTypes is not None else loadFileType, loadFileProperties or {},
+            sampleName,
+            uris,
+            fileNames,
+            nodeNames,
+            checksums,
+            loadFiles,
+            customDownloader,
+            thumbnailFileName,
+            loadFileTypes if loadFileTypes is not None else loadFileType,
+            loadFileProperties or {},
         )
         known = SampleDataLogic.sampleDataSourcesByCategory().setdefault(category, [])
         if source not in known:
@@ -73,8 +89,8 @@ class SampleDataLogic:
         """Load a source; what its own downloader returns is returned as it is."""
         if source.customDownloader is not None:
             return source.customDownloader(source)
-        nodes = [self._load(uri, name) for uri, name in zip(_listed(source.uris), _listed(source.nodeNames), strict=True)]
-        return nodes
+        named = zip(_listed(source.uris), _listed(source.nodeNames), strict=True)
+        return [self._load(uri, name) for uri, name in named]
 
     def downloadSample(self, sampleName: str) -> Any:
         """Load a sample and return its first node (or what a single custom downloader returned)."""

@@ -25,7 +25,7 @@ class ScriptedLoadableModule:
         for suffix in (".svg", ".png"):
             icon = icons / f"{self.moduleName}{suffix}"
             if icon.is_file():
-                parent.icon = QT.QIcon(str(icon))  # type: ignore[attr-defined]
+                parent.icon = QT.QIcon(str(icon))
                 break
         slicer.selfTests[self.moduleName] = self.runTest
 
@@ -55,14 +55,12 @@ class ScriptedLoadableModuleWidget:
 
     def __init__(self, parent: Any = None) -> None:
         self.moduleName = type(self).__name__.removesuffix("Widget")
-        self.developerMode = slicer.util.settingsValue(
-            "Developer/DeveloperMode", False, converter=slicer.util.toBool
-        )
+        self.developerMode = slicer.util.settingsValue("Developer/DeveloperMode", False, converter=slicer.util.toBool)
         if parent:
             self.parent = parent
         else:
             self.parent = SLICER_CLASSES["qMRMLWidget"]()
-            self.parent.setLayout(QT.QVBoxLayout())  # type: ignore[attr-defined]
+            self.parent.setLayout(QT.QVBoxLayout())
             self.parent.setMRMLScene(slicer.mrmlScene)
         self.layout = self.parent.layout()
         if not parent:
@@ -80,7 +78,7 @@ class ScriptedLoadableModuleWidget:
     def setupDeveloperSection(self) -> None:
         """Reload button, in developer mode only."""
         if self.developerMode:
-            self.reloadButton = QT.QPushButton("Reload")  # type: ignore[attr-defined]
+            self.reloadButton = QT.QPushButton("Reload")
             self.reloadButton.connect("clicked()", self.onReload)
             self.layout.addWidget(self.reloadButton)
 
@@ -154,7 +152,10 @@ def build_module() -> types.ModuleType:
     """The module `slicer.ScriptedLoadableModule`; star-import gives Slicer's four classes."""
     module = types.ModuleType("slicer.ScriptedLoadableModule")
     classes = (
-        ScriptedLoadableModule, ScriptedLoadableModuleWidget, ScriptedLoadableModuleLogic, ScriptedLoadableModuleTest,
+        ScriptedLoadableModule,
+        ScriptedLoadableModuleWidget,
+        ScriptedLoadableModuleLogic,
+        ScriptedLoadableModuleTest,
     )
     for cls in classes:
         setattr(module, cls.__name__, cls)
@@ -169,5 +170,3 @@ def build_i18n(translations: dict[str, str] | None = None) -> types.ModuleType:
     module.tr = lambda text: table.get(text, text)  # type: ignore[attr-defined]
     module.translate = lambda context, text: table.get(text, text)  # type: ignore[attr-defined]
     return module
-
-

@@ -67,7 +67,7 @@ def find_emitter(sender: QtCore.QObject, signature: str) -> Any:
     if wanted in ours:
         return QtCore.QObject.__getattribute__(sender, ours[wanted])
     native = native_signals(sender)
-    own_names = {name for name in ours.values()}
+    own_names = set(ours.values())
     base, arguments = wanted[:-1].split("(", 1)
     if wanted in native and base not in own_names and not _is_private_python_signal(wanted):
         emitter = QtCore.QObject.__getattribute__(sender, base)

@@ -32,13 +32,15 @@ class _ClassMaker(QtUiTools.QUiLoader):
         cls = widget_class(class_name)
         if cls is None:
             record("ui", name, f"no class {class_name}")
-            cls = QT.QWidget  # type: ignore[attr-defined]
+            cls = QT.QWidget
         return self._keep(cls(parent) if parent is not None else cls(), name)
 
     def createLayout(self, class_name: str, parent: Any = None, name: str = "") -> Any:
         """One layout."""
-        return self._keep(getattr(QT, class_name)(), name) if parent is None else super().createLayout(
-            class_name, parent, name
+        return (
+            self._keep(getattr(QT, class_name)(), name)
+            if parent is None
+            else super().createLayout(class_name, parent, name)
         )
 
     def _keep(self, made: Any, name: str) -> Any:
@@ -100,4 +102,4 @@ class QUiLoader:
         return root
 
 
-QT.QUiLoader = QUiLoader  # type: ignore[attr-defined]
+QT.QUiLoader = QUiLoader

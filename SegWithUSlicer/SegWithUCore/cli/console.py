@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any, TextIO
 
+from ..errors import SegWithUError
 from ..progress import Progress
 
 PLAIN_INTERVAL_S = 10.0
@@ -95,6 +96,16 @@ class Console:
                 bar.update(max(0.0, fraction - bar.n))
 
             yield report
+
+
+def failure_sentence(error: Exception) -> str:
+    """What the user reads about an error: its own message where it was made for users."""
+    if isinstance(error, SegWithUError):
+        return str(error)
+    if isinstance(error, MemoryError):
+        return "there is not enough memory for this: give a smaller region of interest with --roi."
+    reason = " ".join(str(error).split())
+    return f"unexpected {type(error).__name__}: {reason} (run again with --debug and report it)."
 
 
 def seconds_left(begun: float, fraction: float) -> float | None:

@@ -2,18 +2,23 @@
 
 import argparse
 import os
+import re
+import traceback
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import OutputError, SegWithUError, UsageError
-from .console import Console, table
+from ..errors import OutputError, UsageError
+from .console import Console, failure_sentence, table
 
 if TYPE_CHECKING:
     from ..inference.case_folder import CaseResult
     from ..inference.segment import Job, Model
 
 SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".img.gz", ".img", ".hdr")
+
+MAXIMUM_NAME_BYTES = 200
+"""File systems take 255 bytes a name; temporary names need some of them."""
 
 
 def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
@@ -48,6 +53,8 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--unlike-training", action="store_true", help="go on although the image is unlike the training cases"
     )
+    # Else argparse takes "--roi -28,-22,..." for an unknown option, and most centres in the left half begin with a minus.
+    command._negative_number_matcher = re.compile(r"^-[\d.][\d.,eE+ -]*$")
     command.set_defaults(run=run)
 
 
@@ -60,7 +67,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
     from ..whole_files import sweep_leftovers
 
     names = case_names(options)
-    region = Region.parse(options.roi) if options.roi else None
+    region = None if options.roi is None else Region.parse(options.roi)
     bundle = resolve_model(options.model)
     files = [channel_files(case, options.channel, bundle.input.channels) for case in options.cases]
     check_output(options.output)
@@ -91,10 +98,10 @@ def _one_case(job: "Job", model: "Model", console: Console, debug: bool) -> bool
             raise OutputError(f"{job.target} exists already: choose another output folder or pass --overwrite.")
         with console.progress(job.name) as progress:
             result = segment(job, model, progress)
-    except SegWithUError as error:
-        console.error(str(error))
+    except Exception as error:  # noqa: BLE001 - whatever happens to one case, the others go on
+        console.error(failure_sentence(error))
         if debug:
-            raise
+            traceback.print_exc()
         return False
     for warning in result.warnings:
         console.note(f"Warning: {warning.sentence}")
@@ -110,13 +117,15 @@ def case_names(options: argparse.Namespace) -> list[str]:
     """
     if len(options.cases) > 1 and (options.name or options.channel):
         raise UsageError("--name and --channel go with a single case: segment the cases one by one.")
-    names = [options.name] if options.name else [case_name(path) for path in options.cases]
+    names = [options.name] if options.name is not None else [case_name(path) for path in options.cases]
     repeated = [name for name, count in Counter(name.casefold() for name in names).items() if count > 1]
     if repeated:
         raise UsageError(f"Two cases would both be named '{repeated[0]}': give them one by one with --name.")
     for name in names:
         if not name or Path(name).name != name or name.startswith("."):
             raise UsageError(f"'{name}' cannot be the name of a case folder: choose another with --name.")
+        if len(os.fsencode(name)) > MAXIMUM_NAME_BYTES:
+            raise UsageError(f"'{name[:20]}...' is too long for the name of a case folder: choose another with --name.")
     return names
 
 
@@ -135,7 +144,7 @@ def channel_files(case: Path, further: list[str], channels: tuple[str, ...]) -> 
     """Files in the order of the model's channels: the case is the one that no --channel names.
 
     Raises:
-        UsageError: a name that the model does not know, given twice, or without a file.
+        UsageError: a name that the model does not know, given twice, or without a file; no channel left for the case.
     """
     given: dict[str, Path] = {}
     for entry in further:
@@ -144,8 +153,9 @@ def channel_files(case: Path, further: list[str], channels: tuple[str, ...]) -> 
             raise UsageError(f"--channel {entry}: give NAME=FILE once a channel, NAME one of {', '.join(channels)}.")
         given[name] = Path(file)
     rest = [name for name in channels if name not in given]
-    if rest:
-        given[rest[0]] = case
+    if not rest:
+        raise UsageError(f"No channel is left for {case}: CASE is itself one of {', '.join(channels)}, name the others.")
+    given[rest[0]] = case
     return [given[name] for name in channels if name in given]
 
 

@@ -16,15 +16,16 @@ import numpy as np
 import SimpleITK as sitk
 
 from .. import __version__
-from ..errors import OutputError
+from ..errors import InputError, OutputError
 from ..models.bundle import Bundle, HeadSpec
 from ..models.labels import Label
 from ..whole_files import whole_folder
 from .fingerprint import Deviation
+from .nifti_file import check_nifti
 from .region import Region, VoxelBox, whole_grid
 from .segmentation_file import write_segmentation_nrrd
 from .structures import StructureFigures, histograms
-from .volume import grid_facts, image_on_grid
+from .volume import grid_facts, image_on_grid, itk_messages_kept_off_the_terminal
 from .voxel_maps import VoxelMaps
 
 CASE_FILE = "case.json"
@@ -84,9 +85,12 @@ def write_case_folder(result: CaseResult, target: Path, overwrite: bool = False)
     """
     with whole_folder(target, overwrite) as work:
         try:
-            _write_volumes(result, work)
-        except RuntimeError as error:  # SimpleITK's writers
-            raise OutputError(f"Cannot write {target}: the disk is full or read-only; choose another place.") from error
+            with itk_messages_kept_off_the_terminal():
+                _write_volumes(result, work)
+        except (RuntimeError, _CutShortError) as error:  # SimpleITK's writers raise RuntimeError
+            raise OutputError(
+                f"Cannot write {target}: the disk is full or read-only; free some space or choose another place."
+            ) from error
         text = json.dumps(case_facts(result, target), indent=1, ensure_ascii=False)
         (work / CASE_FILE).write_text(text + "\n", encoding="utf-8")
         for path in work.iterdir():
@@ -114,8 +118,17 @@ def _write_volumes(result: CaseResult, work: Path) -> None:
 
 def _write(image: sitk.Image, path: Path) -> None:
     sitk.WriteImage(image, str(path), useCompression=True)
-    if not path.is_file() or path.stat().st_size == 0:  # the NIfTI library reports no error on a full disk
-        raise OutputError(f"Cannot write {path.name}: the disk is full; free some space or choose another place.")
+    try:
+        check_nifti(path)  # the NIfTI library reports no error on a full disk
+        empty = path.stat().st_size == 0
+    except (InputError, OSError) as error:
+        raise _CutShortError from error
+    if empty:
+        raise _CutShortError
+
+
+class _CutShortError(Exception):
+    """A volume did not reach the disk whole."""
 
 
 def label_array(maps: VoxelMaps, labels: Sequence[Label]) -> np.ndarray:

@@ -75,19 +75,21 @@ def whole_grid(image: sitk.Image) -> VoxelBox:
 
 
 def voxel_box(region: Region, image: sitk.Image) -> VoxelBox:
-    """The box of voxels whose centres lie in the region (lower faces included), cut at the grid's border.
+    """The box of voxels whose centres lie in the region, cut at the grid's border.
 
-    A region of 36 mm on 1 mm voxels gives 36 voxels wherever it lies; at least one voxel along each axis. On an
-    oblique grid the box covers the corners of the region too.
+    Of the faces the left, posterior and inferior ones belong to the region, in whatever order the voxels are
+    stored. A region of 36 mm on 1 mm voxels gives 36 voxels wherever it lies; at least one voxel along each axis,
+    the one that the region's centre is in. On an oblique grid the box covers the corners of the region too.
 
     Raises:
         InputError: the region lies outside the image.
     """
     half = np.asarray(region.size_mm) / 2
     corners = [np.asarray(region.centre_ras_mm) + half * signs for signs in product((-1.0, 1.0), repeat=3)]
-    indices = [image.TransformPhysicalPointToContinuousIndex(ras_to_lps(corner.tolist())) for corner in corners]
-    low = np.ceil(np.min(indices, 0) - EDGE_TOLERANCE).astype(int)
-    high = np.maximum(np.ceil(np.max(indices, 0) - EDGE_TOLERANCE).astype(int), low + 1)
+    indices = np.asarray([image.TransformPhysicalPointToContinuousIndex(ras_to_lps(c.tolist())) for c in corners])
+    low, high = _centres_between(indices.min(0), indices.max(0), _runs_up(image))
+    middle = np.rint(indices.mean(0)).astype(int)
+    low, high = np.where(high > low, low, middle), np.where(high > low, high, middle + 1)
     low, high = np.maximum(low, 0), np.minimum(high, image.GetSize())
     if (high <= low).any():
         raise InputError(
@@ -97,6 +99,26 @@ def voxel_box(region: Region, image: sitk.Image) -> VoxelBox:
     i, j, k = (int(n) for n in low)
     di, dj, dk = (int(n) for n in high - low)
     return VoxelBox((i, j, k), (di, dj, dk))
+
+
+def _centres_between(first: np.ndarray, last: np.ndarray, runs_up: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Half-open range of the whole numbers from `first` to `last`, along each axis.
+
+    Args:
+        runs_up: where true, a number on `first` belongs to the range and one on `last` does not; elsewhere reversed.
+    """
+    up = [np.ceil(edge - EDGE_TOLERANCE) for edge in (first, last)]
+    down = [np.floor(edge + EDGE_TOLERANCE) + 1 for edge in (first, last)]
+    low, high = (np.where(runs_up, u, d).astype(int) for u, d in zip(up, down, strict=True))
+    return low, high
+
+
+def _runs_up(image: sitk.Image) -> np.ndarray:
+    """For each voxel axis, whether it runs to the right, anterior or superior (its nearest patient axis)."""
+    ras = np.asarray(image.GetDirection()).reshape(3, 3) * np.asarray([[-1], [-1], [1]])
+    nearest = np.abs(ras).argmax(0)
+    runs_up: np.ndarray = ras[nearest, np.arange(3)] > 0
+    return runs_up
 
 
 def _span(image: sitk.Image) -> str:

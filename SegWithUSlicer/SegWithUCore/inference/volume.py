@@ -14,6 +14,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..errors import InputError
+from .nifti_file import check_nifti, not_finite_message
 
 FloatArray = np.ndarray
 
@@ -69,6 +70,7 @@ def _read(path: Path) -> sitk.Image:
         raise InputError(f"{path} is a folder: give an image file (NIfTI, NRRD or MHA).")
     if not os.access(path, os.R_OK):
         raise InputError(f"{path} cannot be read: check its permissions.")
+    check_nifti(path)
     with itk_messages_kept_off_the_terminal():
         try:
             return sitk.ReadImage(str(path))
@@ -92,9 +94,7 @@ def _known_to_itk(path: Path) -> bool:
 def _check_voxels(path: Path, array: FloatArray) -> None:
     bad = int(array.size - np.count_nonzero(np.isfinite(array)))
     if bad:
-        raise InputError(
-            f"{path} has {bad} NaN or infinite voxels of {array.size}: replace them, for example by the background."
-        )
+        raise InputError(not_finite_message(path, bad, array.size))
     if array.size == 0 or float(array.min()) == float(array.max()):
         value = f"every voxel is {float(array.flat[0]):g}" if array.size else "it has no voxels"
         raise InputError(f"{path} is empty: {value}; check that the right file was given.")

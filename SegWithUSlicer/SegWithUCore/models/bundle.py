@@ -5,6 +5,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ from .labels import Label
 BUNDLE_FILE = "bundle.json"
 WEIGHTS_FILE = "weights.safetensors"
 CARD_FILE = "MODEL_CARD.md"
+_AXES = {"L": 0, "R": 0, "A": 1, "P": 1, "I": 2, "S": 2}
+"""The patient axis that each letter of an orientation lies on."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +132,7 @@ def read_bundle(folder: Path) -> Bundle:
         data = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"{folder} is not a model bundle: {BUNDLE_FILE} cannot be read ({error.strerror}).") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is not valid JSON ({error}): restore the bundle from its source.") from error
     return bundle_from_json(data, folder)
 
@@ -140,7 +143,7 @@ def bundle_from_json(data: Any, folder: Path) -> Bundle:
     error = jsonschema.exceptions.best_match(jsonschema.Draft202012Validator(bundle_schema()).iter_errors(data))
     if error is not None:
         place = "/".join(str(step) for step in error.absolute_path) or "the top level"
-        raise InputError(f"{path} does not fit the bundle format at {place}: {error.message}.")
+        raise InputError(f"{path} does not fit the bundle format at {place}: {error.message}; restore it from its source.")
     bundle = Bundle(
         folder=folder,
         about=data["about"],
@@ -166,9 +169,25 @@ def _check_consistency(bundle: Bundle, data: Mapping[str, Any], path: Path) -> N
     values = [label.value for label in bundle.labels]
     if values[0] != 0 or len(set(values)) < len(values):
         raise InputError(f"{path} has the label values {values}: background must be first with 0, and none may repeat.")
+    if len({_AXES[letter] for letter in bundle.input.orientation}) < 3:
+        raise InputError(f"{path} has the orientation {bundle.input.orientation}: give one letter of each of LR, AP, IS.")
+    _check_table(bundle, path)
     divisor = bundle.backbone.size_divisor
     if any(size % divisor for size in bundle.input.window):
         raise InputError(f"{path} has the window {list(bundle.input.window)}, not in multiples of {divisor}.")
+
+
+def _check_table(bundle: Bundle, path: Path) -> None:
+    if bundle.calibration is None:
+        return
+    table = bundle.calibration["error_probability"]
+    ranking, probability = table["ranking"], table["probability"]
+    steps = [b > a for a, b in pairwise(ranking)] + [b >= a for a, b in pairwise(probability)]
+    if len(ranking) != len(probability) or not all(steps):
+        raise InputError(
+            f"{path} has an error-probability table that does not rise ({len(ranking)} ranking values, "
+            f"{len(probability)} probabilities): fit it again with `segwithu calibrate`."
+        )
 
 
 def verify_weights(bundle: Bundle) -> None:
@@ -200,9 +219,16 @@ def empty_network(bundle: Bundle, head: HeadSpec | None = None) -> SegWithU:
     head = head or bundle.default_head
     backbone = build_backbone(bundle.backbone)
     example = torch.zeros(1, len(bundle.input.channels), *bundle.input.window_zyx)
-    network = SegWithU(
-        backbone, head.taps, example, head.variant, head.feature_channels, head.probes, head.aleatoric
-    ).eval()
+    try:
+        network = SegWithU(
+            backbone, head.taps, example, head.variant, head.feature_channels, head.probes, head.aleatoric
+        ).eval()
+    except RuntimeError as error:  # torch's own words about shapes run over several lines
+        channels = ", ".join(bundle.input.channels)
+        raise InputError(
+            f"The backbone of the bundle {bundle.name} does not take its input ({channels}; window "
+            f"{list(bundle.input.window)}): correct its arguments or the input in {BUNDLE_FILE}."
+        ) from error
     if network.num_classes != len(bundle.labels):
         raise InputError(
             f"The bundle {bundle.name} names {len(bundle.labels)} labels but its backbone has {network.num_classes} "

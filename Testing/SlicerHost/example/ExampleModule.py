@@ -92,6 +92,7 @@ class ExampleModuleWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.shortcut = qt.QShortcut(qt.QKeySequence("n"), panel)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self.onSceneStartClose)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.onSceneEndClose)
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndImportEvent, self.onSceneEndImport)
         self.footer = ctk.ctkCollapsibleButton()
         self.footer.text = "Log"
         self.footer.collapsed = True
@@ -139,6 +140,11 @@ class ExampleModuleWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def onSceneEndClose(self, caller, event):
         """The scene is empty."""
         self.calls.append("end close")
+        self.initialize()
+
+    def onSceneEndImport(self, caller, event):
+        """A scene was loaded: references are valid only now, so the parameter node is read anew."""
+        self.forget()
         self.initialize()
 
     def onApply(self):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from PySide6 import QtCore, QtGui, QtWidgets
 
@@ -31,11 +31,11 @@ class _ContentHider:
 
 
 @stand_in
-class ctkCollapsibleButton(QT.QAbstractButton):  # type: ignore[name-defined,misc]
+class ctkCollapsibleButton(QT.QAbstractButton):
     """A checkable header over contents; checked means open."""
 
     contentsCollapsed = QtCore.Signal(bool)
-    _signals = {"contentsCollapsed(bool)": "contentsCollapsed"}
+    _signals: ClassVar[dict[str, str]] = {"contentsCollapsed(bool)": "contentsCollapsed"}
 
     def __init__(self, *args: Any) -> None:
         text = args[0] if args and isinstance(args[0], str) else ""
@@ -46,7 +46,7 @@ class ctkCollapsibleButton(QT.QAbstractButton):  # type: ignore[name-defined,mis
         self.setChecked(True)
         self.setText(text)
         self.setContentsMargins(0, _HEADER, 0, 0)
-        QtWidgets.QAbstractButton.toggled.__get__(self).connect(self._apply)
+        self.toggled.connect(self._apply)
 
     def _apply(self, is_open: bool) -> None:
         self._hider.apply(not is_open, _HEADER)
@@ -78,7 +78,7 @@ class ctkCollapsibleButton(QT.QAbstractButton):  # type: ignore[name-defined,mis
 
 
 @stand_in
-class ctkCollapsibleGroupBox(QT.QGroupBox):  # type: ignore[name-defined,misc]
+class ctkCollapsibleGroupBox(QT.QGroupBox):
     """A group box that folds."""
 
     def __init__(self, *args: Any) -> None:

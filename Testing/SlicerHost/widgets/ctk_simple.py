@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from PySide6 import QtCore, QtWidgets
 
@@ -11,7 +11,7 @@ from .stand_in import stand_in, stored
 
 
 @stand_in
-class ctkComboBox(QT.QComboBox):  # type: ignore[name-defined,misc]
+class ctkComboBox(QT.QComboBox):
     """A combo box with a text for "nothing chosen"."""
 
     def _user_data(self) -> str:
@@ -31,29 +31,29 @@ class ctkComboBox(QT.QComboBox):  # type: ignore[name-defined,misc]
 
 
 @stand_in
-class ctkCheckBox(QT.QCheckBox):  # type: ignore[name-defined,misc]
+class ctkCheckBox(QT.QCheckBox):
     """A check box; its own indicator icons are not drawn."""
 
 
 @stand_in
-class ctkPushButton(QT.QPushButton):  # type: ignore[name-defined,misc]
+class ctkPushButton(QT.QPushButton):
     """A push button; its text alignment is not drawn."""
 
 
 @stand_in
-class ctkMenuButton(QT.QPushButton):  # type: ignore[name-defined,misc]
+class ctkMenuButton(QT.QPushButton):
     """A push button with a menu."""
 
 
 @stand_in
-class ctkSearchBox(QT.QLineEdit):  # type: ignore[name-defined,misc]
+class ctkSearchBox(QT.QLineEdit):
     """A line edit for searching."""
 
     showSearchIcon = stored(bool, "showSearchIcon", False)
 
 
 @stand_in
-class ctkMessageBox(QT.QMessageBox):  # type: ignore[name-defined,misc]
+class ctkMessageBox(QT.QMessageBox):
     """A message box that may be silenced by a setting."""
 
     dontShowAgainVisible = stored(bool, "dontShowAgainVisible", False)
@@ -62,7 +62,7 @@ class ctkMessageBox(QT.QMessageBox):  # type: ignore[name-defined,misc]
 
 
 @stand_in
-class ctkFittedTextBrowser(QT.QTextBrowser):  # type: ignore[name-defined,misc]
+class ctkFittedTextBrowser(QT.QTextBrowser):
     """A text browser as high as its text."""
 
     collapsed = stored(bool, "collapsed", True)
@@ -71,12 +71,15 @@ class ctkFittedTextBrowser(QT.QTextBrowser):  # type: ignore[name-defined,misc]
 
 
 @stand_in
-class ctkDirectoryButton(QT.QWidget):  # type: ignore[name-defined,misc]
+class ctkDirectoryButton(QT.QWidget):
     """A button that holds a folder."""
 
     directoryChanged = QtCore.Signal(str)
     directorySelected = QtCore.Signal(str)
-    _signals = {"directoryChanged(QString)": "directoryChanged", "directorySelected(QString)": "directorySelected"}
+    _signals: ClassVar[dict[str, str]] = {
+        "directoryChanged(QString)": "directoryChanged",
+        "directorySelected(QString)": "directorySelected",
+    }
 
     def __init__(self, parent: Any = None) -> None:
         super().__init__(parent)
@@ -86,7 +89,7 @@ class ctkDirectoryButton(QT.QWidget):  # type: ignore[name-defined,misc]
 
     def browse(self) -> None:
         """Ask for a folder."""
-        chosen = QT.QFileDialog.getExistingDirectory(self, self.caption, self.directory)  # type: ignore[attr-defined]
+        chosen = QT.QFileDialog.getExistingDirectory(self, self.caption, self.directory)
         if chosen:
             self.directory = chosen
             self.directorySelected.emit(chosen)
@@ -101,12 +104,15 @@ class ctkDirectoryButton(QT.QWidget):  # type: ignore[name-defined,misc]
 
 
 @stand_in
-class ctkPathLineEdit(QT.QWidget):  # type: ignore[name-defined,misc]
+class ctkPathLineEdit(QT.QWidget):
     """A line edit that holds a path."""
 
     currentPathChanged = QtCore.Signal(str)
     validInputChanged = QtCore.Signal(bool)
-    _signals = {"currentPathChanged(QString)": "currentPathChanged", "validInputChanged(bool)": "validInputChanged"}
+    _signals: ClassVar[dict[str, str]] = {
+        "currentPathChanged(QString)": "currentPathChanged",
+        "validInputChanged(bool)": "validInputChanged",
+    }
 
     def __init__(self, parent: Any = None) -> None:
         super().__init__(parent)

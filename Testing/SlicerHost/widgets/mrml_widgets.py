@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from PySide6 import QtCore
 
@@ -10,17 +10,13 @@ from ..qt_module import QT
 from .stand_in import stand_in
 
 
-class _SceneHolder(QT.QWidget):  # type: ignore[name-defined,misc]
+class _SceneHolder(QT.QWidget):
     mrmlSceneChanged = QtCore.Signal(object)
-    _signals = {"mrmlSceneChanged(vtkMRMLScene*)": "mrmlSceneChanged"}
+    _signals: ClassVar[dict[str, str]] = {"mrmlSceneChanged(vtkMRMLScene*)": "mrmlSceneChanged"}
 
     def __init__(self, parent: Any = None) -> None:
         super().__init__(parent)
         self._scene: Any = None
-
-    def mrmlScene(self) -> Any:
-        """The scene."""
-        return self._scene
 
     def setMRMLScene(self, scene: Any) -> None:
         """Take the scene and emit the change; only what is connected to the signal gets it."""
@@ -32,6 +28,10 @@ class _SceneHolder(QT.QWidget):  # type: ignore[name-defined,misc]
 @stand_in
 class qMRMLWidget(_SceneHolder):
     """Top level of a module's .ui file."""
+
+    def mrmlScene(self) -> Any:
+        """The scene."""
+        return self._scene
 
 
 @stand_in

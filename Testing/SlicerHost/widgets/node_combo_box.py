@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import weakref
-from typing import Any
+from typing import Any, ClassVar
 
 import shiboken6
 from PySide6 import QtCore, QtWidgets
 
 from ..qt_module import QT
 from .node_filter import NodeFilter
-from .stand_in import SLICER_CLASSES, stand_in, stored
+from .stand_in import stand_in, stored
 
 _SCENE_EVENTS = ("NodeAddedEvent", "NodeRemovedEvent", "EndBatchProcessEvent", "EndCloseEvent", "EndImportEvent")
 
@@ -49,7 +49,7 @@ class _SceneWatch:
 
 
 @stand_in
-class qMRMLNodeComboBox(QT.QWidget):  # type: ignore[name-defined,misc]
+class qMRMLNodeComboBox(QT.QWidget):
     """Selector of one node."""
 
     currentNodeChanged = QtCore.Signal(object)
@@ -59,7 +59,7 @@ class qMRMLNodeComboBox(QT.QWidget):  # type: ignore[name-defined,misc]
     nodeAdded = QtCore.Signal(object)
     nodeAddedByUser = QtCore.Signal(object)
     nodeActivated = QtCore.Signal(object)
-    _signals = {
+    _signals: ClassVar[dict[str, str]] = {
         "currentNodeChanged(vtkMRMLNode*)": "currentNodeChanged",
         "currentNodeChanged(bool)": "_currentNodeValid",
         "currentNodeIDChanged(QString)": "currentNodeIDChanged",
@@ -74,6 +74,7 @@ class qMRMLNodeComboBox(QT.QWidget):  # type: ignore[name-defined,misc]
         self._scene: Any = None
         self._filter = NodeFilter()
         self._current: Any = None
+        self._requested: Any = None
         self._current_name = ""
         self._nodes: list[Any] = []
         self._labels: dict[str, str] = {}
@@ -83,16 +84,21 @@ class qMRMLNodeComboBox(QT.QWidget):  # type: ignore[name-defined,misc]
         row.setContentsMargins(0, 0, 0, 0)
         row.addWidget(self._box)
         self._box.activated.connect(self._chosen)
+        self.setEnabled(False)  # until there is a scene
 
     def setMRMLScene(self, scene: Any) -> None:
         """List the nodes of this scene from now on (None: of no scene)."""
         if scene is self._scene:
             return
         self._watch.stop()
-        self._scene = scene
+        first, self._scene = self._scene is None, scene
         if scene is not None:
             self._watch.start(scene)
         self._refresh()
+        if first and self._requested is not None:
+            self.setCurrentNode(self._requested)
+        self._requested = None
+        self.setEnabled(scene is not None)
 
     def mrmlScene(self) -> Any:
         """The scene."""
@@ -105,9 +111,7 @@ class qMRMLNodeComboBox(QT.QWidget):  # type: ignore[name-defined,misc]
         return self.__dict__.get(f"_stored_{name}", default)
 
     def _refresh(self) -> None:
-        """Read the scene again; while it is in a batch (loading, closing) the end of the batch does it."""
-        if self._scene is not None and self._scene.IsBatchProcessing():
-            return
+        """Read the scene again, also in the middle of a batch, as Slicer's scene model does."""
         before = set(self._nodes)
         self._nodes = self._filter.listed(self._scene)
         self._watch.watch_nodes(self._filter.candidates(self._scene))
@@ -146,6 +150,8 @@ class qMRMLNodeComboBox(QT.QWidget):  # type: ignore[name-defined,misc]
 
     def setCurrentNode(self, node: Any) -> None:
         """Select a node, given itself or its id; one that is not listed selects nothing."""
+        if self._scene is None:
+            self._requested = node
         if isinstance(node, str):
             node = self._scene.GetNodeByID(node) if self._scene and node else None
         if node not in self._nodes:
@@ -259,7 +265,7 @@ class qMRMLCheckableNodeComboBox(qMRMLNodeComboBox):
     """Selector of several nodes."""
 
     checkedNodesChanged = QtCore.Signal()
-    _signals = {"checkedNodesChanged()": "checkedNodesChanged"}
+    _signals: ClassVar[dict[str, str]] = {"checkedNodesChanged()": "checkedNodesChanged"}
 
     def __init__(self, parent: Any = None) -> None:
         super().__init__(parent)
@@ -280,6 +286,3 @@ class qMRMLCheckableNodeComboBox(qMRMLNodeComboBox):
     def checkedNodes(self) -> list[Any]:
         """Ticked nodes that are still listed, in the order of the list."""
         return [node for node in self._nodes if node in self._checked]
-
-
-__all__ = ["SLICER_CLASSES", "qMRMLCheckableNodeComboBox", "qMRMLColorTableComboBox", "qMRMLNodeComboBox"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from PySide6 import QtCore, QtWidgets
 
@@ -38,13 +38,13 @@ def _numbers(box: QtWidgets.QDoubleSpinBox, bounds: _BoundedValue) -> None:
 
 
 @stand_in
-class ctkSliderWidget(QT.QWidget):  # type: ignore[name-defined,misc]
+class ctkSliderWidget(QT.QWidget):
     """A slider and a spin box for one float."""
 
     valueChanged = QtCore.Signal(float)
     valueIsChanging = QtCore.Signal(float)
     decimalsChanged = QtCore.Signal(int)
-    _signals = {
+    _signals: ClassVar[dict[str, str]] = {
         "valueChanged(double)": "valueChanged",
         "valueIsChanging(double)": "valueIsChanging",
         "decimalsChanged(int)": "decimalsChanged",
@@ -139,7 +139,7 @@ class ctkSliderWidget(QT.QWidget):  # type: ignore[name-defined,misc]
 
 
 @stand_in
-class ctkRangeWidget(QT.QWidget):  # type: ignore[name-defined,misc]
+class ctkRangeWidget(QT.QWidget):
     """Two spin boxes for a pair minimumValue <= maximumValue."""
 
     minimumValueChanged = QtCore.Signal(float)
@@ -148,7 +148,7 @@ class ctkRangeWidget(QT.QWidget):  # type: ignore[name-defined,misc]
     maximumValueIsChanging = QtCore.Signal(float)
     valuesChanged = QtCore.Signal(float, float)
     rangeChanged = QtCore.Signal(float, float)
-    _signals = {
+    _signals: ClassVar[dict[str, str]] = {
         "minimumValueChanged(double)": "minimumValueChanged",
         "maximumValueChanged(double)": "maximumValueChanged",
         "minimumValueIsChanging(double)": "minimumValueIsChanging",

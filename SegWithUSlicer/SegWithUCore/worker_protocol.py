@@ -1,0 +1,140 @@
+"""What the worker and its parent say to each other: JSON lines in UTF-8, on a channel of their own.
+
+Libraries print to stdout and child processes read stdin as they like; both would break a protocol that shares these
+streams. So the worker keeps private copies of both and points the standard ones elsewhere.
+"""
+
+import json
+import os
+import shutil
+import sys
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from .errors import UsageError
+from .whole_files import TEMPORARY_PREFIX
+
+PROTOCOL = 1
+REMOVAL_ATTEMPTS = 5
+
+
+@dataclass(frozen=True)
+class Request:
+    """One line from the parent: `kind` is its "request" field, `id` is repeated in every answer."""
+
+    kind: str
+    id: Any
+    fields: Mapping[str, Any]
+
+    @classmethod
+    def parse(cls, line: bytes) -> "Request":
+        """Read a line.
+
+        Raises:
+            UsageError: not JSON, or no "request" field.
+        """
+        try:
+            data = json.loads(line.decode("utf-8"))
+        except ValueError as error:
+            raise UsageError(f"A request is not valid JSON ({error}): send one object a line.") from error
+        if not isinstance(data, dict) or not isinstance(data.get("request"), str):
+            raise UsageError('A request has no "request" field: send an object such as {"request": "check"}.')
+        return cls(data["request"], data.get("id"), data)
+
+    def text(self, name: str, default: str | None = None) -> str:
+        """A field that must be a non-empty string.
+
+        Raises:
+            UsageError: missing (without `default`) or of another kind.
+        """
+        value = self.fields.get(name, default)
+        if not isinstance(value, str) or not value:
+            raise UsageError(f"The request '{self.kind}' has {name} = {value!r}: give a text.")
+        return value
+
+    def flag(self, name: str) -> bool:
+        """A field that is true or false; absent is false."""
+        return bool(self.fields.get(name, False))
+
+    def files(self, name: str = "files") -> list[Path]:
+        """A field that must be a list of at least one path.
+
+        Raises:
+            UsageError: missing, empty or of another kind.
+        """
+        value = self.fields.get(name)
+        if not isinstance(value, list) or not value or not all(isinstance(path, str) and path for path in value):
+            raise UsageError(f"The request '{self.kind}' has {name} = {value!r}: give a list with a path per channel.")
+        return [Path(path) for path in value]
+
+    def numbers(self, name: str, block: Mapping[str, Any], count: int) -> Sequence[float]:
+        """A list of `count` numbers inside a block of the request.
+
+        Raises:
+            UsageError: missing, of another length or kind.
+        """
+        value = block.get(name) if isinstance(block, Mapping) else None
+        if not isinstance(value, list) or len(value) != count or not all(isinstance(n, int | float) for n in value):
+            raise UsageError(f"The request '{self.kind}' has {name} = {value!r}: give {count} numbers.")
+        return value
+
+
+class Channel:
+    """Reads requests and writes events; events may be sent from any thread."""
+
+    def __init__(self, reader: BinaryIO, writer: BinaryIO) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._lock = threading.Lock()
+
+    def lines(self) -> Iterator[bytes]:
+        """Lines that are not blank, until the parent closes its end."""
+        for line in self._reader:
+            if line.strip():
+                yield line
+
+    def send(self, event: Mapping[str, Any]) -> None:
+        """Write one event.
+
+        Raises:
+            OSError: the parent is gone.
+        """
+        line = json.dumps(event, ensure_ascii=False, default=str).encode("utf-8", "replace") + b"\n"
+        with self._lock:
+            self._writer.write(line)
+            self._writer.flush()
+
+
+def open_channel() -> Channel:
+    """Take stdin and stdout for the protocol: from now on prints go to stderr, and stdin is empty.
+
+    Windows also needs stdin out of the way: a thread that waits on it blocks the loading of some DLLs (numpy, scipy).
+    """
+    sys.stdout.flush()
+    reader, writer = os.dup(0), os.dup(1)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    os.dup2(2, 1)
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(line_buffering=True)  # a log is of use while things happen
+    return Channel(os.fdopen(reader, "rb"), os.fdopen(writer, "wb"))
+
+
+def remove_half_written(folder: Path, pid: int) -> None:
+    """Remove what process `pid` of this computer was about to write into `folder`.
+
+    The process may still be writing (it removes its own on the way out), so removal is tried several times.
+    """
+    for _ in range(REMOVAL_ATTEMPTS):
+        left = list(folder.glob(f"{TEMPORARY_PREFIX}*-{pid}-*"))
+        if not left:
+            return
+        for path in left:
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)

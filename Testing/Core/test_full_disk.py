@@ -1,0 +1,91 @@
+"""A disk that fills up while a case is written: one sentence, and neither a new case nor a part of one."""
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import SimpleITK as sitk
+from segwithu_command import Command, entries, one_sentence, real_image, tiny_bundle, write
+
+DISK_KB = 1024
+
+
+@pytest.fixture
+def segwithu(capfd: pytest.CaptureFixture[str]) -> Command:
+    return Command(capfd)
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_bundle(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """An empty disk of `DISK_KB`."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    call = ["mount", "-t", "tmpfs", "-o", f"size={DISK_KB}k", "tmpfs", str(folder)]
+    if os.name != "posix" or os.geteuid() != 0 or subprocess.run(call, capture_output=True, check=False).returncode:
+        pytest.skip("a small disk needs the right to mount a tmpfs")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+def _leave(disk: Path, kilobytes: int) -> None:
+    """Fill the disk until `kilobytes` are free."""
+    ballast = disk / "ballast"
+    ballast.unlink(missing_ok=True)
+    state = os.statvfs(disk)
+    ballast.write_bytes(bytes(max(0, state.f_bavail * state.f_frsize - kilobytes * 1024)))
+
+
+def _size_kb(folder: Path) -> int:
+    """What the files of a folder take on a disk with blocks of 4 kB."""
+    return sum(-(-path.stat().st_size // 4096) * 4 for path in folder.iterdir())
+
+
+def test_full_disk_is_named_and_nothing_half_written_stays(
+    segwithu: Command, tiny: Path, data_folder: Path, small_disk: Path, tmp_path: Path
+) -> None:
+    """The disk fills up in one file after the other; with room for all of them the same run succeeds."""
+    case = real_image(data_folder)
+    assert segwithu.segment(case, "--include-image", model=tiny, output=tmp_path / "roomy").code == 0
+    need = _size_kb(tmp_path / "roomy" / "hippocampus_001")
+    assert need < DISK_KB
+    for free in (0, 4, 12, need // 4, need // 2, need - 60, need - 28, need - 8):
+        _leave(small_disk, free)
+        outcome = segwithu.segment(case, "--include-image", model=tiny, output=small_disk / "results")
+        sentence = one_sentence(outcome, "Cannot write")
+        assert "space" in sentence or "disk is full" in sentence, f"{free} kB free: {sentence}"
+        assert str(small_disk / "results" / "hippocampus_001") in sentence, f"{free} kB free: {sentence}"
+        assert [name for name in entries(small_disk) if name not in ("ballast", "results")] == []
+    _leave(small_disk, need + 32)
+    assert segwithu.segment(case, "--include-image", model=tiny, output=small_disk / "results").code == 0
+    for path in (tmp_path / "roomy" / "hippocampus_001").glob("*.nii.gz"):
+        stored = sitk.ReadImage(str(small_disk / "results" / "hippocampus_001" / path.name))
+        assert sitk.Hash(stored) == sitk.Hash(sitk.ReadImage(str(path)))
+
+
+def test_overwriting_on_a_full_disk_keeps_the_old_case(
+    segwithu: Command, tiny: Path, data_folder: Path, small_disk: Path, tmp_path: Path
+) -> None:
+    case = write(sitk.ReadImage(str(real_image(data_folder))), tmp_path / "case.nii.gz")
+    old = small_disk / "results" / "case" / "notes.txt"
+    old.parent.mkdir(parents=True)
+    old.write_text("mine")
+    _leave(small_disk, 40)
+    one_sentence(segwithu.segment(case, "--overwrite", model=tiny, output=small_disk / "results"), "Cannot write")
+    assert entries(small_disk / "results") == ["case", "case/notes.txt"]
+    assert old.read_text() == "mine"
+
+
+def test_disk_mounted_read_only_is_named(segwithu: Command, tiny: Path, data_folder: Path, small_disk: Path) -> None:
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    outcome = segwithu.segment(real_image(data_folder), model=tiny, output=small_disk / "results")
+    one_sentence(outcome, str(small_disk))
+    assert entries(small_disk) == []

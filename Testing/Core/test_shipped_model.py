@@ -1,0 +1,66 @@
+"""The model in the box: whole, small, and as good as its card says."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from SegWithUCore.evaluation.figures import case_figures
+from SegWithUCore.inference.segment import Model
+from SegWithUCore.models.bundle import Bundle, read_bundle, weights_path
+from SegWithUCore.models.model_card import model_card
+from SegWithUCore.models.registry import resolve_model
+from SegWithUCore.training.bundle_making import predict_case
+from SegWithUCore.training.cases import find_cases
+
+REPRODUCED_CASES = 3
+ABSOLUTE, RELATIVE = 2e-4, 2e-3
+"""Other CPUs round convolutions otherwise: a few voxels of 60,000 may change class."""
+
+
+@pytest.fixture(scope="module")
+def bundle() -> Bundle:
+    return resolve_model("hippocampus")
+
+
+def test_weights_are_float32_and_at_most_8_mb(bundle: Bundle) -> None:
+    from safetensors import safe_open
+
+    assert weights_path(bundle).stat().st_size <= 8_000_000
+    with safe_open(weights_path(bundle), "pt") as file:
+        assert {file.get_slice(name).get_dtype() for name in file.keys()} == {"F32"}  # noqa: SIM118 - not a dict
+
+
+def test_the_default_head_is_the_papers(bundle: Bundle) -> None:
+    head = bundle.default_head
+    assert (head.variant, head.probes, head.aleatoric, head.feature_channels) == ("paper", 8, True, 32)
+
+
+def test_own_figures_are_reproduced_on_test_cases(bundle: Bundle, data_folder: Path) -> None:
+    assert bundle.figures is not None
+    recorded = bundle.figures["by_case"]
+    cases = find_cases(f"{data_folder / 'hippocampus' / 'split.csv'}:test")
+    assert len(recorded) == len(cases) == bundle.figures["cases"]
+    model = Model(bundle, torch.device("cpu"))
+    values = [label.value for label in bundle.labels]
+    for case in cases[:: len(cases) // REPRODUCED_CASES][:REPRODUCED_CASES]:
+        prediction, truth = predict_case(case, model, values)
+        figures, _ = case_figures(prediction, truth, (1.0, 1.0, 1.0), bundle)
+        assert set(figures) == set(recorded[case.name])
+        for title, value in figures.items():
+            assert value == pytest.approx(recorded[case.name][title], abs=ABSOLUTE, rel=RELATIVE), (case.name, title)
+
+
+def test_the_model_card_says_what_the_bundle_says(bundle: Bundle) -> None:
+    folder = weights_path(bundle).parent
+    assert (folder / "MODEL_CARD.md").read_text(encoding="utf-8") == model_card(read_bundle(folder))
+    assert "CC-BY-SA-4.0" in (folder / "LICENSE.txt").read_text(encoding="utf-8")
+
+
+def test_error_probability_never_decreases_with_the_ranking_map(bundle: Bundle) -> None:
+    assert bundle.calibration is not None
+    table = bundle.calibration["error_probability"]
+    assert table["cases"] == 27
+    assert (np.diff(table["ranking"]) > 0).all()
+    assert (np.diff(table["probability"]) >= 0).all()

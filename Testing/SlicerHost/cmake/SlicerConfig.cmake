@@ -1,0 +1,16 @@
+# Stand-in of Slicer's build tree for find_package(Slicer): use with -DSlicer_DIR=<this folder>.
+set(Slicer_VERSION_MAJOR 5)
+set(Slicer_VERSION_MINOR 12)
+set(Slicer_VERSION_PATCH 4)
+set(Slicer_VERSION "5.12.4")
+set(Slicer_REVISION "34180")
+set(Slicer_CMAKE_DIR "${CMAKE_CURRENT_LIST_DIR}")
+set(Slicer_USE_FILE "${Slicer_CMAKE_DIR}/UseSlicer.cmake")
+set(Slicer_EXTENSION_GENERATE_CONFIG "${Slicer_CMAKE_DIR}/SlicerExtensionGenerateConfig.cmake")
+set(Slicer_EXTENSION_CPACK "${Slicer_CMAKE_DIR}/SlicerExtensionCPack.cmake")
+set(Slicer_LIB_DIR "lib/Slicer-5.12")
+set(Slicer_QTSCRIPTEDMODULES_LIB_DIR "${Slicer_LIB_DIR}/qt-scripted-modules")
+set(Slicer_INSTALL_QTSCRIPTEDMODULES_LIB_DIR "${Slicer_QTSCRIPTEDMODULES_LIB_DIR}")
+# There is no application here: tests are listed by ctest, and fail if they are run.
+set(Slicer_LAUNCHER_EXECUTABLE "${Slicer_CMAKE_DIR}/no-application/Slicer")
+set(Slicer_FOUND TRUE)
