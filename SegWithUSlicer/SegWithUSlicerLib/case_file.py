@@ -129,7 +129,10 @@ def parse_case(raw: Any, origin: str = CASE_FILE, case_folder: Path | None = Non
             name=str(raw["name"]),
             created=str(raw.get("created") or ""),
             model_name=str((raw.get("model") or {}).get("name") or ""),
-            structures=tuple(_structure(entry, raw.get("flags") or []) for entry in raw["structures"]),
+            # The engine also sums up the background, which is no structure.
+            structures=tuple(
+                _structure(entry, raw.get("flags") or []) for entry in raw["structures"] if int(entry["value"]) != 0
+            ),
             maps=_maps(raw, case_folder),
             voxel_mm3=_voxel_mm3(raw),
             raw=raw,

@@ -192,7 +192,8 @@ def _as_float32(volume: Volume) -> Volume:
 
 def _map_volume(info: MapInfo, volume: Volume, mask: np.ndarray | None) -> MapVolume:
     values = volume.array
-    assessed = values[values > info.not_assessed]
+    # Without the copy that a selection makes, where the whole grid was assessed.
+    assessed = values if values.min() > info.not_assessed else values[values > info.not_assessed]
     low, high = (float(assessed.min()), float(assessed.max())) if assessed.size else (0.0, 1.0)
     window = info.window
     if window is None:

@@ -95,6 +95,11 @@ class Overlay:
         return self._only_near
 
     @property
+    def legend(self) -> bool:
+        """Whether the legend of the shown map is wanted."""
+        return self._legend
+
+    @property
     def observer_count(self) -> int:
         """Observers that are standing now; 0 after `release`."""
         return len(self._observations) + self._layers.observer_count
@@ -232,12 +237,9 @@ class Overlay:
         self._notify()
 
     def _layers_changed(self) -> None:
-        if self._layers.count == 0:
-            # The user has taken every view back, or the map is gone: the overlay is off, without a fight.
-            self._hide_legend()
-            self._observations.clear()
-            self._layers.clear()
-            self._map_name = None
+        if self._layers.is_over:
+            # The user has taken the views back, or the map is gone: the overlay is off, without a fight.
+            self.release()
         self._notify()
 
     def _map_chosen(self, volume: "slicer.vtkMRMLNode") -> None:

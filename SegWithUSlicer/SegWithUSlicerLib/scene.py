@@ -80,7 +80,6 @@ def load_case(
     _put_maps(scene, nodes, images)
     _put_segmentation(scene, nodes, case, images, input_node)
     _put_table(scene, nodes, case)
-    follow_parent_transform(nodes)
     put_in_folder(nodes)
     return nodes
 
@@ -172,7 +171,7 @@ def _put_segmentation(
         # Outlines only: a fill would mix with the colours of the map and make them unreadable.
         node.GetDisplayNode().SetVisibility2DFill(False)
         nodes.set_segmentation(node)
-    # The parent transform first: the reference geometry is taken relative to it.
+    # All results have nodes by now. Before the reference geometry, which is taken relative to the transform.
     follow_parent_transform(nodes)
     reference = input_node or next(iter(nodes.maps.values()), None) or _volume_node(images.labels)
     node.SetReferenceImageGeometryParameterFromVolumeNode(reference)

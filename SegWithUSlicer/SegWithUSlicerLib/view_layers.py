@@ -54,6 +54,15 @@ class ViewLayers:
         return sum(self._holds(view) for view in self._views())
 
     @property
+    def is_over(self) -> bool:
+        """Whether nothing is left to show: no view holds the volume, and it was deleted or the user let it go.
+
+        Views that only turned to another image do not end it: they get the volume back when they return.
+        """
+        is_gone = self.volume_id is None or self._scene.GetNodeByID(self.volume_id) is None
+        return self.count == 0 and (is_gone or bool(self._let_go))
+
+    @property
     def observer_count(self) -> int:
         """Observers that are standing now."""
         return len(self._observations)
@@ -161,7 +170,8 @@ class ViewLayers:
     def _on_foreign_foreground(self, view: "slicer.vtkMRMLSliceCompositeNode") -> None:
         shown = self._scene.GetNodeByID(view.GetForegroundVolumeID() or "")
         if is_ours(shown):
-            # Another of our maps: the user's own foreground stays remembered.
+            # Another of our maps, perhaps of another run: the user's own foreground stays remembered.
+            self._let_go.add(view.GetID())
             self._on_foreground(shown)
         elif shown is None and self._scene.GetNodeByID(self.volume_id) is None:
             # Our volume was deleted, which is not the user's choice of an empty foreground.

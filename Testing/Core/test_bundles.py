@@ -6,8 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from SegWithUCore.models.bundle import block_sha256, file_sha256, read_bundle
 from segwithu_command import MODEL, Command, changed_description, entries, one_sentence, real_image, tiny_bundle
+
+from SegWithUCore.models.bundle import block_sha256, file_sha256, read_bundle
 
 WEIGHTS = "weights.safetensors"
 

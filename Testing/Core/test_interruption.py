@@ -9,8 +9,6 @@ import time
 from pathlib import Path
 
 import pytest
-from SegWithUCore.inference import case_folder
-from SegWithUCore.whole_files import ABANDONED_AFTER_S, TEMPORARY_PREFIX, sweep_leftovers, whole_folder
 from segwithu_command import (
     MODEL,
     SAMPLE,
@@ -23,6 +21,9 @@ from segwithu_command import (
     real_image,
     tiny_bundle,
 )
+
+from SegWithUCore.inference import case_folder
+from SegWithUCore.whole_files import ABANDONED_AFTER_S, TEMPORARY_PREFIX, sweep_leftovers, whole_folder
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals as POSIX knows them")
 

@@ -80,10 +80,14 @@ def test_voxels_that_were_not_assessed_are_never_coloured(tmp_path, data_folder)
         overlay.show(name)
         overlay.set_legend(False)
         overlay.set_threshold(-1e9)
-        case.look_at((half + 3, 20, 15))
-        assert not coloured(case.view.pixels()).any(), name
-        case.look_at((half - 3, 20, 15))
-        assert coloured(case.view.pixels()).any(), name
+        for offset, is_drawn in ((3, False), (-3, True)):
+            case.look_at((half + offset, 20, 15))
+            shown = case.view.pixels()
+            overlay.hide_while(True)
+            # Against the bare image: the lowest colour is black, which is no colour of its own.
+            assert np.array_equal(shown, case.view.pixels()) != is_drawn, name
+            overlay.hide_while(False)
+            overlay.set_legend(False)
 
 
 def test_switching_off_gives_the_users_own_foreground_and_opacity_back(tmp_path, data_folder):
@@ -99,6 +103,15 @@ def test_switching_off_gives_the_users_own_foreground_and_opacity_back(tmp_path,
     assert case.view.composite.GetForegroundVolumeID() == pet.GetID()
     assert case.view.composite.GetForegroundOpacity() == 0.35
     assert np.array_equal(case.view.pixels(), before)
+
+
+def test_one_of_our_maps_is_never_taken_for_the_users_own_foreground(tmp_path, data_folder):
+    case = loaded_case(tmp_path, data_folder)
+    case.view.composite.SetForegroundVolumeID(case.nodes.maps["calibration"].GetID())
+    overlay = Overlay(case.nodes)
+    overlay.show("ranking")
+    overlay.show(None)
+    assert case.view.composite.GetForegroundVolumeID() is None
 
 
 def test_overlay_changes_neither_background_nor_zoom_nor_the_images_window(tmp_path, data_folder):
@@ -165,8 +178,9 @@ def test_overlay_is_never_drawn_over_an_image_it_was_not_made_from(tmp_path, dat
     overlay.show("ranking")
     case.view.composite.SetBackgroundVolumeID(stranger.GetID())
     assert case.view.composite.GetForegroundVolumeID() == pet.GetID()
-    assert overlay.map_name is None
-    assert overlay.show("ranking") == 0
+    assert case.view.composite.GetForegroundOpacity() == 0.35
+    assert (overlay.map_name, overlay.view_count) == ("ranking", 0)
+    assert overlay.show("calibration") == 0
     assert case.view.composite.GetForegroundVolumeID() == pet.GetID()
     case.view.composite.SetBackgroundVolumeID(case.volume.GetID())
     assert overlay.view_count == 1, "back on its image, it is drawn"

@@ -37,6 +37,7 @@ ALWAYS = (
     "ctkCheckablePushButton",
     "ctkExpandButton",
     "ctkDoubleSlider",
+    "qMRMLSortFilterProxyModel",
 )
 
 

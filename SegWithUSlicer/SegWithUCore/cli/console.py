@@ -1,6 +1,7 @@
 """What the command line prints: progress, tables, errors. Results go to stdout, the rest to stderr."""
 
 import contextlib
+import io
 import json
 import sys
 import time
@@ -26,6 +27,9 @@ class Console:
         self.as_json = as_json
         self.out = out or sys.stdout
         self.err = err or sys.stderr
+        for stream in (self.out, self.err):
+            if isinstance(stream, io.TextIOWrapper):  # a path beyond the terminal's code page must not end the program
+                stream.reconfigure(errors="backslashreplace")
 
     def result(self, text: str, data: dict[str, Any]) -> None:
         """A result: `text` for people, `data` for machines."""

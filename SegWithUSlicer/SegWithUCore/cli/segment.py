@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from ..inference.segment import Job, Model
 
 SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".img.gz", ".img", ".hdr")
-
 MAXIMUM_NAME_BYTES = 200
 """File systems take 255 bytes a name; temporary names need some of them."""
 
@@ -53,7 +52,7 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--unlike-training", action="store_true", help="go on although the image is unlike the training cases"
     )
-    # Else argparse takes "--roi -28,-22,..." for an unknown option, and most centres in the left half begin with a minus.
+    # Else argparse takes "--roi -28,-22,..." for an unknown option, and every centre in the left half begins so.
     command._negative_number_matcher = re.compile(r"^-[\d.][\d.,eE+ -]*$")
     command.set_defaults(run=run)
 
@@ -154,7 +153,9 @@ def channel_files(case: Path, further: list[str], channels: tuple[str, ...]) -> 
         given[name] = Path(file)
     rest = [name for name in channels if name not in given]
     if not rest:
-        raise UsageError(f"No channel is left for {case}: CASE is itself one of {', '.join(channels)}, name the others.")
+        raise UsageError(
+            f"No channel is left for {case}: CASE is itself one of {', '.join(channels)}, name the others."
+        )
     given[rest[0]] = case
     return [given[name] for name in channels if name in given]
 

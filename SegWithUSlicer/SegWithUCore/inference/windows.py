@@ -13,7 +13,7 @@ from ..progress import Progress, silent
 
 OVERLAP = 0.5
 WINDOW_BYTES = 1400
-"""Activations a window voxel: 1310 to 1460 measured for the shipped 16-filter DynUNet with the paper's head on the CPU."""
+"""Activations a window voxel: 1310 to 1460 measured on the CPU for the shipped DynUNet with the paper's head."""
 
 
 def count_windows(shape: Sequence[int], window: Sequence[int], overlap: float = OVERLAP) -> int:

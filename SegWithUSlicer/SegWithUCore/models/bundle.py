@@ -143,7 +143,9 @@ def bundle_from_json(data: Any, folder: Path) -> Bundle:
     error = jsonschema.exceptions.best_match(jsonschema.Draft202012Validator(bundle_schema()).iter_errors(data))
     if error is not None:
         place = "/".join(str(step) for step in error.absolute_path) or "the top level"
-        raise InputError(f"{path} does not fit the bundle format at {place}: {error.message}; restore it from its source.")
+        raise InputError(
+            f"{path} does not fit the bundle format at {place}: {error.message}; restore it from its source."
+        )
     bundle = Bundle(
         folder=folder,
         about=data["about"],
@@ -170,7 +172,9 @@ def _check_consistency(bundle: Bundle, data: Mapping[str, Any], path: Path) -> N
     if values[0] != 0 or len(set(values)) < len(values):
         raise InputError(f"{path} has the label values {values}: background must be first with 0, and none may repeat.")
     if len({_AXES[letter] for letter in bundle.input.orientation}) < 3:
-        raise InputError(f"{path} has the orientation {bundle.input.orientation}: give one letter of each of LR, AP, IS.")
+        raise InputError(
+            f"{path} has the orientation {bundle.input.orientation}: give one letter of each of LR, AP, IS."
+        )
     _check_table(bundle, path)
     divisor = bundle.backbone.size_divisor
     if any(size % divisor for size in bundle.input.window):

@@ -30,13 +30,13 @@ def recorded_taps(backbone: nn.Module, names: Sequence[str]) -> Iterator[dict[st
         InputError: a name is not a module of the backbone.
     """
     modules = [find_module(backbone, name) for name in names]
-    recorded: dict[str, torch.Tensor] = {}
+    recorded: dict[str, Any] = {}
     owner = threading.get_ident()
 
     def hook_for(name: str) -> Any:
         def hook(_module: nn.Module, inputs: tuple[Any, ...]) -> None:
             if threading.get_ident() == owner:
-                recorded[name] = inputs[0]
+                recorded[name] = inputs[0] if inputs else None  # called by keyword only: no feature map
 
         return hook
 

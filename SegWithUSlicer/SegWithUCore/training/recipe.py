@@ -10,6 +10,8 @@ from ..errors import InputError
 from ..models.input_spec import InputSpec
 from ..models.labels import Label
 
+HEAD_FIELDS = {"variant", "taps", "feature_channels", "probes", "aleatoric"}
+
 
 @dataclass(frozen=True)
 class BackboneTraining:
@@ -124,6 +126,7 @@ def recipe_from_json(
     head: Mapping[str, Any] | None = None,
 ) -> Recipe:
     """Build a recipe from parsed JSON; `source` names it in messages. See `read_recipe`."""
+    _check_fields(data, source)
     try:
         return Recipe(
             about=data["about"],
@@ -138,3 +141,27 @@ def recipe_from_json(
         raise InputError(f"{source} lacks the field {error}: see Resources/Recipes for a complete recipe.") from error
     except (TypeError, ValueError) as error:
         raise InputError(f"{source} is not a usable recipe: {error}.") from error
+
+
+def _check_fields(data: Mapping[str, Any], source: str) -> None:
+    """Refuse misspelt fields, which would otherwise be ignored without a word.
+
+    Raises:
+        InputError: an unknown or missing field of the recipe, its backbone or its head.
+    """
+    backbone = data.get("backbone", {})
+    kind_fields = {"filters"} if backbone.get("kind") == "dynunet" else {"arguments"}
+    blocks = [
+        ("recipe", data, set(Recipe.__dataclass_fields__), {"backbone_training", "head_training"}),
+        ("backbone", backbone, {"kind"} | kind_fields, {"arguments"}),
+        ("head", data.get("head", {}), HEAD_FIELDS, set()),
+    ]
+    for name, block, known, optional in blocks:
+        for field in sorted(set(block) - known):
+            raise InputError(
+                f"{source} has the unknown field '{field}' ({name}): choose from {', '.join(sorted(known))}."
+            )
+        for field in sorted(known - optional - set(block)):
+            raise InputError(
+                f"{source} lacks the field '{field}' ({name}): see Resources/Recipes for a complete recipe."
+            )

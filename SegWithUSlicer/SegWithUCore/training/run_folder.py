@@ -78,9 +78,10 @@ class RunFolder:
         return dict(torch.load(file, weights_only=True)) if file.is_file() else None
 
     def forget(self, part: str) -> None:
-        """Remove the checkpoints of a part, so that it begins again."""
-        for name in (f"{part}_last.pt", f"{part}_best.safetensors"):
-            (self.path / name).unlink(missing_ok=True)
+        """Remove the checkpoints of a part, so that it begins again; with a backbone goes the head made for it."""
+        for gone in ("backbone", "head") if part == "backbone" else (part,):
+            for name in (f"{gone}_last.pt", f"{gone}_best.safetensors"):
+                (self.path / name).unlink(missing_ok=True)
 
     def write_log(self, part: str, rows: Sequence[Mapping[str, float]]) -> None:
         """Write `PART_log.csv` and redraw `PART_curves.png`; every row has the same columns, `epoch` first."""

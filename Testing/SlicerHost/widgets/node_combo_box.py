@@ -49,6 +49,20 @@ class _SceneWatch:
 
 
 @stand_in
+class qMRMLSortFilterProxyModel(QT.QSortFilterProxyModel):
+    """Which nodes a selector lists; only the list of hidden ones is here."""
+
+    def __init__(self, owner: Any = None) -> None:
+        super().__init__(owner)
+        self._owner = owner
+
+    def _hide(self, node_ids: list[str]) -> None:
+        self._owner._refiltered("hidden_ids", list(node_ids))
+
+    hiddenNodeIDs = QtCore.Property("QStringList", lambda self: self._owner._filter.hidden_ids, _hide)
+
+
+@stand_in
 class qMRMLNodeComboBox(QT.QWidget):
     """Selector of one node."""
 
@@ -79,6 +93,7 @@ class qMRMLNodeComboBox(QT.QWidget):
         self._nodes: list[Any] = []
         self._labels: dict[str, str] = {}
         self._watch = _SceneWatch(self)
+        self._proxy = qMRMLSortFilterProxyModel(self)
         self._box = QtWidgets.QComboBox()
         row = QtWidgets.QHBoxLayout(self)
         row.setContentsMargins(0, 0, 0, 0)
@@ -103,6 +118,10 @@ class qMRMLNodeComboBox(QT.QWidget):
     def mrmlScene(self) -> Any:
         """The scene."""
         return self._scene
+
+    def sortFilterProxyModel(self) -> Any:
+        """The model behind the list."""
+        return self._proxy
 
     def _choices(self) -> list[Any]:
         return [None, *self._nodes] if self._stored("noneEnabled", False) else list(self._nodes)

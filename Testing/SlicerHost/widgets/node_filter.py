@@ -15,6 +15,7 @@ class NodeFilter:
     attributes: list[tuple[str, str, str | None]] = field(default_factory=list)
     children: bool = True
     show_hidden: bool = False
+    hidden_ids: list[str] = field(default_factory=list)
 
     def candidates(self, scene: Any) -> list[Any]:
         """Nodes of the listed types, whatever their attributes are now."""
@@ -33,6 +34,8 @@ class NodeFilter:
 
     def _passes(self, node: Any) -> bool:
         if node.GetHideFromEditors() and not self.show_hidden:
+            return False
+        if node.GetID() in self.hidden_ids:
             return False
         if any(node.IsA(kind) for kind in self.hidden_types):
             return False

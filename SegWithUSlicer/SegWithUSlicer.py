@@ -1,0 +1,236 @@
+"""Segment with uncertainty: the scripted module. Wiring only; SegWithUSlicerLib and SegWithUCore do the work."""
+
+# ruff: noqa: N802, N803  (Slicer calls these names, and scripts know its style)
+
+from __future__ import annotations
+
+import importlib.metadata
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import qt
+import slicer
+import vtk
+from slicer.i18n import tr as _
+from slicer.i18n import translate
+from slicer.ScriptedLoadableModule import (
+    ScriptedLoadableModule,
+    ScriptedLoadableModuleLogic,
+    ScriptedLoadableModuleTest,
+    ScriptedLoadableModuleWidget,
+)
+from slicer.util import VTKObservationMixin
+
+from SegWithUSlicerLib.models_list import list_models
+from SegWithUSlicerLib.parameters import Parameters
+from SegWithUSlicerLib.resources import resource_path
+
+_OUR_PACKAGES = ("SegWithUCore", "SegWithUSlicerLib")
+
+
+class SegWithUSlicer(ScriptedLoadableModule):
+    """Registration."""
+
+    def __init__(self, parent: Any) -> None:
+        super().__init__(parent)
+        parent.title = _("Segment with Uncertainty")
+        parent.categories = [translate("qSlicerAbstractCoreModule", "Segmentation")]
+        parent.dependencies = []
+        parent.contributors = ["SegWithUSlicer developers"]
+        parent.helpText = _(
+            "Segments a volume and shows where the segmentation may be wrong. Press <b>Try it</b>, then <b>Segment "
+            "with Uncertainty</b>; colours show where to look first. No colour does not mean that the segmentation "
+            "is correct. For research, not for clinical use."
+        )
+        parent.acknowledgementText = _(
+            "The method is SegWithU: Fu et al., SegWithU: uncertainty as perturbation energy for single-forward-pass "
+            "risk-aware medical image segmentation, arXiv:2604.15271 (2026). The hippocampus model was trained on the "
+            "Medical Segmentation Decathlon (Antonelli et al., Nature Communications 13, 4128, 2022)."
+        )
+        icon = Path(resource_path("Icons/SegWithUSlicer.png"))
+        if icon.is_file():
+            parent.icon = qt.QIcon(str(icon))
+        slicer.app.connect("startupCompleted()", _on_startup_completed)
+
+    def resourcePath(self, filename: str) -> str:
+        """A file of Resources/, beside the module or at the top of a source checkout."""
+        return resource_path(filename)
+
+
+def _on_startup_completed() -> None:
+    from SegWithUSlicerLib.sample import register_sample_data
+    from SegWithUSlicerLib.session import sweep_leftovers
+
+    register_sample_data()
+    sweep_leftovers()
+
+
+class SegWithUSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
+    """Puts the panel together with scene and application events."""
+
+    def __init__(self, parent: Any = None) -> None:
+        ScriptedLoadableModuleWidget.__init__(self, parent)
+        VTKObservationMixin.__init__(self)
+        self.logic: SegWithUSlicerLogic | None = None
+        self.panel: Any = None
+
+    def resourcePath(self, filename: str) -> str:
+        """A file of Resources/, beside the module or at the top of a source checkout."""
+        return resource_path(filename)
+
+    def setup(self) -> None:
+        """Load the panel and observe the scene."""
+        from SegWithUSlicerLib.panels.module_panel import ModulePanel
+
+        super().setup()
+        widget = slicer.util.loadUI(self.resourcePath("UI/SegWithUSlicer.ui"))
+        self.layout.addWidget(widget)
+        self.ui = slicer.util.childWidgetVariables(widget)
+        widget.setMRMLScene(slicer.mrmlScene)
+        self.logic = SegWithUSlicerLogic()
+        self.panel = ModulePanel(self.ui, list_models())
+        scene = slicer.mrmlScene
+        self.addObserver(scene, scene.StartCloseEvent, self.onSceneStartClose)
+        self.addObserver(scene, scene.EndCloseEvent, self.onSceneEndClose)
+        self.addObserver(scene, scene.EndImportEvent, self.onSceneEndImport)
+        self.addObserver(scene, scene.NodeRemovedEvent, self.onNodeRemoved)
+        self.panel.bind(self.logic.getParameterNode())
+
+    def enter(self) -> None:
+        """The module is shown."""
+        self.panel.enter()
+
+    def exit(self) -> None:
+        """Another module is shown; a run goes on."""
+        self.panel.exit()
+
+    def cleanup(self) -> None:
+        """The module is unloaded, reloaded, or Slicer quits."""
+        from SegWithUSlicerLib.session import end_session
+
+        self.removeObservers()
+        if self.panel is not None:
+            self.panel.close()
+        end_session()
+
+    def onSceneStartClose(self, caller: Any, event: str) -> None:
+        """The scene goes away: a run would have nowhere to put its result."""
+        self.panel.scene_closes()
+
+    def onSceneEndClose(self, caller: Any, event: str) -> None:
+        """The scene is empty."""
+        self.panel.bind(self.logic.getParameterNode())
+
+    def onSceneEndImport(self, caller: Any, event: str) -> None:
+        """A scene was loaded: references are valid only now, so a new wrapper reads them."""
+        self.panel.bind(self.logic.getParameterNode())
+
+    @vtk.calldata_type(vtk.VTK_OBJECT)
+    def onNodeRemoved(self, caller: Any, event: str, node: Any) -> None:
+        """An input may be gone, or a part of a result."""
+        if not slicer.mrmlScene.IsClosing():
+            self.panel.node_removed(node)
+
+    def onReload(self) -> None:
+        """Reload the whole module: Slicer itself reloads only this file."""
+        from SegWithUSlicerLib.session import end_session
+
+        end_session()
+        for name in [name for name in sys.modules if name.split(".")[0] in _OUR_PACKAGES]:
+            del sys.modules[name]
+        super().onReload()
+
+
+class SegWithUSlicerLogic(ScriptedLoadableModuleLogic):
+    """For scripts.
+
+    Example:
+        nodes = SegWithUSlicerLogic().process(slicer.util.getNode("T1"), roiNode=slicer.util.getNode("R"))
+        print(slicer.util.arrayFromVolume(nodes.maps["error_probability"]).max())
+    """
+
+    def getParameterNode(self) -> Parameters:
+        """What the panel remembers in the scene."""
+        return Parameters(super().getParameterNode())
+
+    def process(
+        self,
+        volumeNode: Any,
+        model: str = "",
+        roiNode: Any = None,
+        device: str = "auto",
+        channels: Sequence[Any] = (),
+        unlikeTraining: bool = False,
+    ) -> Any:
+        """Segment a volume and wait for the result; Slicer stays responsive meanwhile.
+
+        Args:
+            volumeNode: the volume of the model's first channel.
+            model: name of a model, or the folder of a model bundle; by default the first one.
+            roiNode: a markups ROI; only its inside is segmented and assessed.
+            device: "auto", "cpu", "cuda" or "mps".
+            channels: volumes of the further channels.
+            unlikeTraining: go on although the input is far from the training cases.
+
+        Returns:
+            CaseNodes: `.segmentation`, `.maps` by name, `.table`, `.case`.
+
+        Raises:
+            ValueError: no such model, or the wrong number of volumes.
+            RuntimeError: the run failed, was refused or cancelled; the message is one sentence.
+        """
+        from SegWithUSlicerLib.frames import steady
+        from SegWithUSlicerLib.models_list import read_model
+        from SegWithUSlicerLib.run_controller import Outcome, RunRequest
+        from SegWithUSlicerLib.session import session
+
+        known = {info.name: info for info in list_models()}
+        chosen = known.get(model) if model else next(iter(known.values()), None)
+        chosen = chosen or (read_model(Path(model)) if model else None)
+        if chosen is None:
+            raise ValueError(f"there is no model '{model}': choose one of {', '.join(known) or 'none installed'}")
+        volumes = [volumeNode, *channels]
+        if len(volumes) != len(chosen.channels) or None in volumes:
+            raise ValueError(f"the model '{chosen.name}' wants a volume each of {', '.join(chosen.channels)}")
+        controller = session().controller
+        controller.start(
+            RunRequest([steady(volume) for volume in volumes], chosen.folder, roiNode, device, unlikeTraining)
+        )
+        while controller.is_busy:
+            slicer.app.processEvents()
+            time.sleep(0.01)
+        status = controller.status
+        if status.outcome is not Outcome.DONE:
+            raise RuntimeError(" ".join([*status.warnings, status.sentence]))
+        return controller.nodes
+
+
+class SegWithUSlicerTest(ScriptedLoadableModuleTest):
+    """The self test for the real application."""
+
+    def runTest(self) -> None:
+        """Segment the sample case, if torch is there."""
+        try:
+            importlib.metadata.version("torch")
+        except importlib.metadata.PackageNotFoundError:
+            self.delayDisplay("skipped: torch missing")
+            return
+        slicer.mrmlScene.Clear()
+        self.test_sample_case()
+        self.delayDisplay("Test passed")
+
+    def test_sample_case(self) -> None:
+        """From the sample to the overlay."""
+        from SegWithUSlicerLib.overlays import Overlay
+        from SegWithUSlicerLib.sample import load_sample
+
+        sample = load_sample()
+        nodes = SegWithUSlicerLogic().process(sample.volume, model=sample.model, roiNode=sample.roi, device="cpu")
+        self.assertEqual(nodes.segmentation.GetSegmentation().GetNumberOfSegments(), len(nodes.case.structures))
+        self.assertTrue(all(structure.volume_mm3 > 0 for structure in nodes.case.structures))
+        overlay = Overlay(nodes)
+        self.assertGreater(overlay.show(next(iter(overlay.available))), 0)
+        overlay.release()

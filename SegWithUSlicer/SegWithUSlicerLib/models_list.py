@@ -1,0 +1,89 @@
+"""The models that can be chosen, read with plain JSON: Slicer's process has neither torch nor jsonschema.
+
+Only what the panel shows is read, and leniently; the worker validates the bundle before it uses it.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .resources import resources_folder
+
+BUNDLE_FILE = "bundle.json"
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What the panel shows of a model bundle.
+
+    Attributes:
+        channels: names of the input volumes, in the model's order.
+        field_of_view_mm: largest training case along R, A, S; None for a model that takes whole images.
+        calibrated: whether there is an error probability.
+    """
+
+    name: str
+    folder: Path
+    task: str
+    channels: tuple[str, ...]
+    modality: str
+    field_of_view_mm: tuple[float, float, float] | None
+    calibrated: bool
+
+
+def user_models_folder() -> Path:
+    """A user's own bundles; the same place as in SegWithUCore.models.registry, which needs torch to be imported."""
+    if os.environ.get("SEGWITHU_MODELS"):
+        return Path(os.environ["SEGWITHU_MODELS"])
+    if sys.platform == "win32":
+        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+    elif sys.platform == "darwin":
+        base = Path.home() / "Library" / "Application Support"
+    else:
+        base = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share")
+    return base / "SegWithUSlicer" / "Models"
+
+
+def list_models(places: Sequence[Path] | None = None) -> list[ModelInfo]:
+    """All readable bundles: the extension's own, then the user's; the first of a name counts."""
+    places = [resources_folder() / "Models", user_models_folder()] if places is None else places
+    found: dict[str, ModelInfo] = {}
+    for place in places:
+        for path in sorted(place.glob(f"*/{BUNDLE_FILE}")):
+            model = read_model(path.parent)
+            if model is not None:
+                found.setdefault(model.name, model)
+    return list(found.values())
+
+
+def read_model(folder: Path) -> ModelInfo | None:
+    """What a bundle says about itself; None where it cannot be read (the worker says why, if it is asked for)."""
+    try:
+        raw = json.loads((folder / BUNDLE_FILE).read_text(encoding="utf-8"))
+        about, spec = raw["about"], raw["input"]
+        return ModelInfo(
+            name=str(about["name"]),
+            folder=folder,
+            task=str(about.get("task") or about["name"]),
+            channels=tuple(str(channel) for channel in spec["channels"]),
+            modality=str(spec.get("modality") or ""),
+            field_of_view_mm=_field_of_view(raw),
+            calibrated=raw.get("calibration") is not None,
+        )
+    except (OSError, ValueError, KeyError, TypeError, IndexError):
+        return None
+
+
+def _field_of_view(raw: Mapping[str, Any]) -> tuple[float, float, float] | None:
+    """Largest training case along R, A, S, from the axes that the bundle's orientation names."""
+    fingerprint = raw.get("fingerprint") or {}
+    span = (fingerprint.get("field_of_view_mm") or {}).get("high")
+    if not span:
+        return None
+    axes = {"L": 0, "R": 0, "A": 1, "P": 1, "I": 2, "S": 2}
+    by_axis = {axes[letter]: float(size) for letter, size in zip(raw["input"]["orientation"], span, strict=True)}
+    return by_axis[0], by_axis[1], by_axis[2]

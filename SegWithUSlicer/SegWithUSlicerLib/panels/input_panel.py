@@ -1,0 +1,248 @@
+"""What is to be segmented: model, one volume a channel, region of interest, device."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import slicer
+
+from ..frames import sequence_frame
+from ..models_list import ModelInfo, user_models_folder
+from ..parameters import DEVICES, Parameters
+from ..preview import Outlook
+from ..scene import is_ours, propose_roi
+from ..session import PYTHON_SETTING, WHEELS_SETTING, set_setting, setting
+from ..texts import _
+
+_LARGER = 1.15
+"""Beyond this multiple of the largest training image a region is asked for; as in the engine's own check."""
+
+
+class InputPanel:
+    """The section "Input".
+
+    Args:
+        ui: the widgets of the .ui file.
+        models: those that can be chosen.
+        on_change: called after each choice of the user.
+    """
+
+    def __init__(self, ui: Any, models: Sequence[ModelInfo], on_change: Callable[[], None]) -> None:
+        self.ui = ui
+        self.models = list(models)
+        self._on_change = on_change
+        self._parameters: Parameters | None = None
+        self._selectors: list[Any] = []
+        self._busy = False
+        self._fill()
+        ui.modelBox.connect("currentIndexChanged(int)", self._model_chosen)
+        ui.deviceBox.connect("currentIndexChanged(int)", self._device_chosen)
+        ui.proposeButton.connect("clicked(bool)", self.propose)
+        ui.pythonEdit.connect("currentPathChanged(QString)", lambda path: set_setting(PYTHON_SETTING, path))
+        ui.wheelsEdit.connect("currentPathChanged(QString)", lambda path: set_setting(WHEELS_SETTING, path))
+
+    @property
+    def model(self) -> ModelInfo | None:
+        """The chosen model."""
+        index = self.ui.modelBox.currentIndex
+        return self.models[index] if 0 <= index < len(self.models) else None
+
+    @property
+    def volumes(self) -> list["slicer.vtkMRMLScalarVolumeNode | None"]:
+        """The chosen volume of each channel."""
+        return [selector.currentNode() for selector in self._selectors]
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether a run could be started."""
+        return self.model is not None and bool(self._selectors) and None not in self.volumes
+
+    def bind(self, parameters: Parameters | None) -> None:
+        """Show the choices of a parameter node; None between two scenes."""
+        self._parameters = parameters
+        if parameters is None:
+            return
+        self._busy = True
+        try:
+            names = [model.name for model in self.models]
+            if names:
+                self.ui.modelBox.currentIndex = names.index(parameters.model) if parameters.model in names else 0
+            self.ui.deviceBox.currentIndex = DEVICES.index(parameters.device) if parameters.device in DEVICES else 0
+            chosen = list(parameters.channels)
+            self._make_selectors()
+            for selector, volume in zip(self._selectors, chosen, strict=False):
+                selector.setCurrentNode(volume)
+        finally:
+            self._busy = False
+        self._show_model()
+
+    def choose(
+        self, volume: "slicer.vtkMRMLScalarVolumeNode", roi: "slicer.vtkMRMLMarkupsROINode | None", model: str = ""
+    ) -> None:
+        """Choose inputs in place of the user."""
+        if self._parameters is None:
+            return
+        names = [one.name for one in self.models]
+        if model in names:
+            self.ui.modelBox.currentIndex = names.index(model)
+        self._parameters.roi = roi
+        if self._selectors:
+            self._selectors[0].setCurrentNode(volume)
+        self._changed()
+
+    def replace_volume(self, index: int, volume: "slicer.vtkMRMLScalarVolumeNode") -> None:
+        """Put another volume into one channel: the copy of a sequence's frame."""
+        self._selectors[index].setCurrentNode(volume)
+
+    def hide_own_maps(self) -> None:
+        """Leave our own results out of the selectors: to be called when such nodes were added."""
+        hidden = [node.GetID() for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode") if is_ours(node)]
+        for selector in self._selectors:
+            selector.sortFilterProxyModel().hiddenNodeIDs = hidden
+
+    def propose(self) -> None:
+        """Add a region of the model's field of view around the crosshair, or in the middle of the volume."""
+        model, volume = self.model, next(iter(self.volumes), None)
+        if self._parameters is None or model is None or volume is None or model.field_of_view_mm is None:
+            return
+        self._parameters.roi = propose_roi(volume, _crosshair(), model.field_of_view_mm)
+        self._changed()
+
+    def hint(self) -> str:
+        """One sentence that names the next click."""
+        if not self.models:
+            return _("There is no model: put a model folder into {folder} and open the module again.").format(
+                folder=user_models_folder()
+            )
+        if not self.is_complete:
+            model = self.model
+            missing = [c for c, v in zip(model.channels if model else (), self.volumes, strict=False) if v is None]
+            return _("Press Try it, or choose the {channel} volume.").format(channel=", ".join(missing))
+        if self._wants_region():
+            text = _("The model '{model}' was trained on images of about {size} mm: press Propose for such a region.")
+            assert self.model is not None and self.model.field_of_view_mm is not None
+            size = " x ".join(f"{length:.0f}" for length in self.model.field_of_view_mm)
+            return text.format(model=self.model.name, size=size)
+        frame = sequence_frame(self.volumes[0])
+        if frame is not None:
+            text = _("Press Segment with Uncertainty: frame {number} of the sequence is segmented, as a copy.")
+            return text.format(number=frame + 1)
+        return _("Press Segment with Uncertainty.")
+
+    def show_outlook(self, outlook: Outlook) -> None:
+        """Show predicted time and memory."""
+        self.ui.costLabel.text = outlook.cost
+        self.ui.costLabel.visible = bool(outlook.cost)
+
+    def set_enabled(self, enabled: bool) -> None:
+        """Whether inputs can be changed: not during a run."""
+        names = ("tryItButton", "modelBox", "channelsFrame", "roiSelector", "deviceBox", "advancedButton")
+        for name in names:
+            getattr(self.ui, name).enabled = enabled
+        self._enable_propose(enabled)
+
+    def _fill(self) -> None:
+        for model in self.models:
+            self.ui.modelBox.addItem(model.name)
+        titles = {"auto": _("Automatic"), "cpu": _("CPU"), "cuda": _("NVIDIA GPU (CUDA)"), "mps": _("Apple GPU (MPS)")}
+        for device in DEVICES:
+            self.ui.deviceBox.addItem(titles[device])
+        self.ui.pythonEdit.currentPath = setting(PYTHON_SETTING)
+        self.ui.wheelsEdit.currentPath = setting(WHEELS_SETTING)
+        self.show_outlook(Outlook())
+
+    def _make_selectors(self) -> None:
+        """One selector a channel, named as the model names it."""
+        channels = self.model.channels if self.model else ()
+        if [selector.toolTip for selector in self._selectors] == [_tool_tip(channel) for channel in channels]:
+            return
+        layout = self.ui.channelsFrame.layout()
+        while layout.rowCount():
+            layout.removeRow(0)
+        self._selectors = [self._selector(channel) for channel in channels]
+        for channel, selector in zip(channels, self._selectors, strict=True):
+            layout.addRow(_("{channel} volume:").format(channel=channel), selector)
+        self.hide_own_maps()
+
+    def _selector(self, channel: str) -> Any:
+        selector = slicer.qMRMLNodeComboBox()
+        selector.nodeTypes = ["vtkMRMLScalarVolumeNode"]
+        selector.showChildNodeTypes = False  # label maps, vectors and diffusion volumes derive from scalar volumes
+        selector.noneEnabled = True
+        selector.addEnabled = False
+        selector.removeEnabled = False
+        selector.noneDisplay = _("Choose a volume")
+        selector.setToolTip(_tool_tip(channel))
+        selector.setMRMLScene(slicer.mrmlScene)
+        selector.connect("currentNodeChanged(vtkMRMLNode*)", lambda node: self._channel_chosen())
+        return selector
+
+    def _channel_chosen(self) -> None:
+        if not self._busy and self._parameters is not None:
+            self._parameters.channels = self.volumes
+            self._changed()
+
+    def _model_chosen(self, _index: int) -> None:
+        if self._busy or self._parameters is None or self.model is None:
+            return
+        kept = self.volumes
+        self._parameters.model = self.model.name
+        self._make_selectors()
+        for selector, volume in zip(self._selectors, kept, strict=False):
+            selector.setCurrentNode(volume)
+        self._changed()
+
+    def _device_chosen(self, index: int) -> None:
+        if not self._busy and self._parameters is not None:
+            self._parameters.device = DEVICES[index]
+            self._changed()
+
+    def _changed(self) -> None:
+        self._show_model()
+        self._on_change()
+
+    def _show_model(self) -> None:
+        model = self.model
+        if model is None:
+            self.ui.modelLabel.text = ""
+            return
+        note = "" if model.calibrated else " " + _("Not calibrated: there is no error probability.")
+        self.ui.modelLabel.text = model.task + note
+        self._enable_propose(True)
+
+    def _enable_propose(self, enabled: bool) -> None:
+        knows_size = self.model is not None and self.model.field_of_view_mm is not None
+        has_volume = bool(self._selectors) and self.volumes[0] is not None
+        self.ui.proposeButton.enabled = enabled and knows_size and has_volume
+
+    def _wants_region(self) -> bool:
+        model, volume = self.model, self.volumes[0]
+        if model is None or model.field_of_view_mm is None or self.ui.roiSelector.currentNode() is not None:
+            return False
+        bounds = [0.0] * 6
+        volume.GetNodeBounds(bounds)
+        size = [bounds[2 * axis + 1] - bounds[2 * axis] for axis in range(3)]
+        return any(own > _LARGER * seen for own, seen in zip(size, model.field_of_view_mm, strict=True))
+
+
+def check_paths() -> str:
+    """Why the chosen Python or folder of wheels cannot be used, empty where they can."""
+    python, wheels = setting(PYTHON_SETTING), setting(WHEELS_SETTING)
+    if python and not Path(python).is_file():
+        return _("There is no Python at {path}: open Advanced and choose another one.").format(path=python)
+    if wheels and not Path(wheels).is_dir():
+        return _("There is no folder {path}: open Advanced and choose another one.").format(path=wheels)
+    return ""
+
+
+def _tool_tip(channel: str) -> str:
+    return _("The {channel} image. Label maps and our own results are not offered.").format(channel=channel)
+
+
+def _crosshair() -> tuple[float, float, float] | None:
+    """Where the crosshair is, in world RAS; None where it was never set."""
+    node = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLCrosshairNode")
+    if node is None:
+        return None
+    position = tuple(float(part) for part in node.GetCrosshairRAS())
+    return None if position == (0.0, 0.0, 0.0) else (position[0], position[1], position[2])

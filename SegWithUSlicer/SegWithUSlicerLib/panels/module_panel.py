@@ -1,0 +1,252 @@
+"""The whole panel: its parts, the session and the parameter node wired together."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import slicer
+
+from ..case_nodes import CaseNodes, find_cases
+from ..frames import steady
+from ..models_list import ModelInfo
+from ..parameters import Parameters
+from ..preview import Outlook, Preview
+from ..run_controller import RunRequest, RunStatus
+from ..sample import load_sample
+from ..scene import follow_parent_transform
+from ..session import Debounce, session
+from ..texts import _
+from .bare_image_key import KEY, BareImageKey
+from .input_panel import InputPanel, check_paths
+from .overlay_panel import OverlayPanel
+from .run_panel import RunPanel
+from .structures_panel import StructuresPanel
+
+PREVIEW_DELAY_MS = 400
+
+
+class ModulePanel:
+    """What the module's widget object drives.
+
+    Args:
+        ui: the widgets of the .ui file.
+        models: those that can be chosen.
+    """
+
+    def __init__(self, ui: Any, models: Sequence[ModelInfo]) -> None:
+        self.ui = ui
+        self._parameters: Parameters | None = None
+        self._gui_tag: int | None = None
+        self._is_current = False
+        self._roi_tag: tuple[Any, int] | None = None
+        self._transform_tags: list[tuple[Any, int]] = []
+        self.session = session()
+        self.inputs = InputPanel(ui, models, self._inputs_changed)
+        self.run = RunPanel(ui, self.session.diagnostics)
+        self.overlay = OverlayPanel(ui, self._run_chosen, KEY)
+        self.structures = StructuresPanel(ui)
+        self.key = BareImageKey(self.overlay.hold)
+        self.preview = Preview(self.session.worker, self._outlook_came)
+        self._preview_later = Debounce(PREVIEW_DELAY_MS, self._ask_preview)
+        self.session.controller.on_status = self._status_came
+        self.session.controller.on_loaded = self._loaded
+        ui.tryItButton.connect("clicked(bool)", self.try_it)
+        ui.runButton.connect("clicked(bool)", self.run_or_cancel)
+        ui.insistButton.connect("clicked(bool)", self.insist)
+
+    # -- what the module's widget calls --
+
+    def bind(self, parameters: Parameters) -> None:
+        """Show a scene: its choices, its runs, and the overlay that it has already."""
+        self._unbind()
+        self._parameters = parameters
+        self.inputs.bind(parameters)
+        self._gui_tag = parameters.connectGui(self.ui)
+        self._parameters_tag = parameters.AddObserver("ModifiedEvent", lambda *_: self._watch_roi())
+        self._watch_roi()
+        self._take_up_run()
+        self._draw()
+
+    def enter(self) -> None:
+        """The module is shown."""
+        self.key.install()
+        self._list_runs()
+        self.overlay.refresh()
+
+    def exit(self) -> None:
+        """Another module is shown; a run goes on and the overlay stays."""
+        self.key.remove()
+
+    def close(self) -> None:
+        """Let go of scene and session."""
+        self.key.remove()
+        self._preview_later.stop()
+        self.overlay.forget()
+        self._unbind()
+        controller = self.session.controller
+        controller.on_status = lambda status: None
+        controller.on_loaded = lambda nodes: None
+
+    def scene_closes(self) -> None:
+        """The scene is about to be emptied."""
+        text = _("Cancelled because the scene was closed: press Try it, or load an image and choose it.")
+        self.session.controller.cancel(text)
+        self._preview_later.stop()
+        self.preview.forget()
+        self.overlay.forget()
+        self.structures.show(None)
+        self._unbind()
+
+    def node_removed(self, node: Any) -> None:
+        """A node was deleted."""
+        self.session.controller.check_inputs()
+        shown = self.overlay.nodes
+        if shown is not None and shown.hub is node:
+            self.overlay.forget()
+            self.structures.show(None)
+        if node.IsA("vtkMRMLScriptedModuleNode") or node.IsA("vtkMRMLVolumeNode"):
+            self._list_runs()
+            self.overlay.refresh()
+
+    # -- clicks --
+
+    def try_it(self) -> None:
+        """Load the sample case and choose it."""
+        sample = load_sample()
+        self.inputs.choose(sample.volume, sample.roi, sample.model)
+
+    def run_or_cancel(self) -> None:
+        """The large button."""
+        if self.session.controller.is_busy:
+            self.session.controller.cancel()
+        else:
+            self._start(False)
+
+    def insist(self) -> None:
+        """Segment although the image is far from the training cases."""
+        self._start(True)
+
+    def _start(self, unlike_training: bool) -> None:
+        problem = check_paths()
+        if problem:
+            self.ui.statusLabel.text = problem
+            return
+        parameters, model = self._parameters, self.inputs.model
+        if parameters is None or model is None or not self.inputs.is_complete or self.session.controller.is_busy:
+            return
+        for index, volume in enumerate(self.inputs.volumes):
+            self.inputs.replace_volume(index, steady(volume))
+        self._is_current = True
+        request = RunRequest(self.inputs.volumes, model.folder, parameters.roi, parameters.device, unlike_training)
+        self.session.controller.start(request)
+
+    def _run_chosen(self, index: int) -> None:
+        runs = find_cases(slicer.mrmlScene)
+        if index < len(runs):
+            self._show_run(runs[index])
+
+    # -- what comes from elsewhere --
+
+    def _inputs_changed(self) -> None:
+        self._is_current = False
+        self._watch_roi()
+        if not self.session.controller.is_busy:
+            self.preview.forget()
+            self._preview_later.poke()
+        self._draw()
+
+    def _ask_preview(self) -> None:
+        parameters, model = self._parameters, self.inputs.model
+        if parameters is None or model is None or not self.inputs.is_complete or self.session.controller.is_busy:
+            return
+        self.preview.ask(self.inputs.volumes[0], parameters.roi, model, parameters.device)
+
+    def _outlook_came(self, outlook: Outlook) -> None:
+        self.inputs.show_outlook(outlook)
+        self._draw()
+
+    def _status_came(self, status: RunStatus) -> None:
+        self._is_current = True
+        self._draw()
+
+    def _loaded(self, nodes: CaseNodes) -> None:
+        self.inputs.hide_own_maps()
+        self._show_run(nodes)
+
+    # -- drawing and bookkeeping --
+
+    def _draw(self) -> None:
+        controller = self.session.controller
+        self.inputs.set_enabled(not controller.is_busy)
+        self.run.show(
+            controller.status, self.inputs.hint(), self.preview.outlook, self.inputs.is_complete, self._is_current
+        )
+
+    def _show_run(self, nodes: CaseNodes) -> None:
+        if self._parameters is not None:
+            self._parameters.run = nodes.hub
+        self._watch_transforms(nodes)
+        self._list_runs(nodes)
+        self.overlay.show_run(nodes)
+        self.structures.show(nodes)
+
+    def _take_up_run(self) -> None:
+        """Find the run that the scene shows already, else the one that was chosen when it was saved."""
+        runs = find_cases(slicer.mrmlScene)
+        shown = next((nodes for nodes in runs if _is_shown(nodes)), None)
+        if shown is None and runs:
+            chosen = self._parameters.run if self._parameters is not None else None
+            shown = next((nodes for nodes in runs if nodes.hub is chosen), runs[-1])
+        self.inputs.hide_own_maps()
+        self._watch_transforms(shown)
+        self._list_runs(shown)
+        self.overlay.take_up(shown)
+        self.structures.show(shown)
+
+    def _list_runs(self, current: CaseNodes | None = None) -> None:
+        self.overlay.list_runs(find_cases(slicer.mrmlScene), current or self.overlay.nodes)
+
+    def _watch_roi(self) -> None:
+        """Predict anew when the region is moved or another one is chosen."""
+        roi = self._parameters.roi if self._parameters is not None else None
+        if self._roi_tag is not None and self._roi_tag[0] is roi:
+            return
+        if self._roi_tag is not None:
+            self._roi_tag[0].RemoveObserver(self._roi_tag[1])
+            self._roi_tag = None
+        if roi is not None:
+            self._roi_tag = (roi, roi.AddObserver("ModifiedEvent", lambda *_: self._roi_moved()))
+
+    def _roi_moved(self) -> None:
+        self._is_current = False
+        self._preview_later.poke()
+
+    def _watch_transforms(self, nodes: CaseNodes | None) -> None:
+        """Results stay on the anatomy when the input is put under another transform."""
+        for watched, tag in self._transform_tags:
+            watched.RemoveObserver(tag)
+        self._transform_tags = []
+        if nodes is None:
+            return
+        event = slicer.vtkMRMLTransformableNode.TransformModifiedEvent
+        for volume in nodes.inputs[:1]:
+            tag = volume.AddObserver(event, lambda *_: follow_parent_transform(nodes))
+            self._transform_tags.append((volume, tag))
+
+    def _unbind(self) -> None:
+        parameters, self._parameters = self._parameters, None
+        if parameters is not None:
+            parameters.RemoveObserver(self._parameters_tag)
+            if self._gui_tag is not None:
+                parameters.disconnectGui(self._gui_tag)
+        self.inputs.bind(None)
+        self._watch_roi()
+        self._watch_transforms(None)
+
+
+def _is_shown(nodes: CaseNodes) -> bool:
+    """Whether a map of the run is over its image in some view; nothing is changed by looking."""
+    ids = {node.GetID() for node in [*nodes.maps.values(), *nodes.near.values()]}
+    scene = nodes.hub.GetScene()
+    count = scene.GetNumberOfNodesByClass("vtkMRMLSliceCompositeNode")
+    views = [scene.GetNthNodeByClass(index, "vtkMRMLSliceCompositeNode") for index in range(count)]
+    return any(view.GetForegroundVolumeID() in ids for view in views)

@@ -1,0 +1,181 @@
+"""Which map is drawn over the image, and how."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import slicer
+
+from ..case_nodes import CaseNodes
+from ..overlays import COLOUR_MAPS, Overlay
+from ..readout import sentence
+from ..texts import _
+
+_STEPS = 100
+
+
+class OverlayPanel:
+    """The section "Overlay". Owns the one overlay that is shown.
+
+    Args:
+        ui: the widgets of the .ui file.
+        on_run_chosen: called with the index of the run that the user chose.
+    """
+
+    def __init__(self, ui: Any, on_run_chosen: Callable[[int], None], key: str) -> None:
+        self.ui = ui
+        self.overlay: Overlay | None = None
+        self._on_run_chosen = on_run_chosen
+        self._busy = False
+        self._map_names: list[str | None] = []
+        for name in COLOUR_MAPS:
+            ui.colourBox.addItem(name)
+        ui.keyLabel.text = _("Hold {key} to see the bare image.").format(key=key)
+        ui.resultBox.connect("currentIndexChanged(int)", self._run_chosen)
+        ui.mapBox.connect("currentIndexChanged(int)", self._map_chosen)
+        ui.opacitySlider.connect("valueChanged(double)", self._on_opacity)
+        ui.thresholdSlider.connect("valueChanged(double)", self._on_threshold)
+        ui.colourBox.connect("currentIndexChanged(int)", self._on_colours)
+        ui.nearBox.connect("toggled(bool)", self._on_near)
+        ui.legendBox.connect("toggled(bool)", self._on_legend)
+        ui.showInputButton.connect("clicked(bool)", self.show_input)
+        self.refresh()
+
+    @property
+    def nodes(self) -> CaseNodes | None:
+        """The run that is shown."""
+        return self.overlay.nodes if self.overlay else None
+
+    def list_runs(self, runs: Sequence[CaseNodes], current: CaseNodes | None) -> None:
+        """Offer the runs of the scene."""
+        self._busy = True
+        try:
+            self.ui.resultBox.clear()
+            for nodes in runs:
+                self.ui.resultBox.addItem(f"{nodes.label} ({nodes.model_name})")
+            hubs = [nodes.hub for nodes in runs]
+            self.ui.resultBox.currentIndex = hubs.index(current.hub) if current and current.hub in hubs else -1
+        finally:
+            self._busy = False
+
+    def take_up(self, nodes: CaseNodes | None) -> None:
+        """Follow a run without changing any view: what it shows already (a loaded scene) is taken up."""
+        if self.overlay is not None:
+            self.overlay.release()
+        self.overlay = None if nodes is None else Overlay(nodes, self.refresh)
+        self.refresh()
+
+    def show_run(self, nodes: CaseNodes) -> None:
+        """Show a run: as the last one was shown where it has the same map, else with its first map."""
+        former = self.overlay
+        was = None if former is None else (former.map_name, former.opacity, former.only_near, former.legend)
+        self.take_up(nodes)
+        overlay = self.overlay
+        assert overlay is not None
+        available = list(overlay.available)
+        if overlay.map_name is None and available:
+            overlay.show(was[0] if was is not None and was[0] in available else available[0])
+            if was is not None and was[0] is not None:
+                overlay.set_opacity(was[1])
+                overlay.set_only_near(was[2])
+                overlay.set_legend(was[3])
+        self.refresh()
+
+    def forget(self) -> None:
+        """Let go of everything: before the scene closes, or the panel goes."""
+        self.take_up(None)
+
+    def hold(self, held: bool) -> None:
+        """While the key is held, show the bare image."""
+        if self.overlay is not None:
+            self.overlay.hide_while(held)
+
+    def show_input(self) -> None:
+        """Put the image of the run into the background of all slice views, and the map over it."""
+        nodes = self.nodes
+        if nodes is None or not nodes.inputs:
+            return
+        slicer.util.setSliceViewerLayers(background=nodes.inputs[0], fit=True)
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Draw what is true now; also called after changes from outside."""
+        self._busy = True
+        try:
+            self._refresh()
+        finally:
+            self._busy = False
+
+    def _refresh(self) -> None:
+        overlay = self.overlay
+        self.ui.overlayButton.enabled = overlay is not None
+        self._list_maps()
+        shown = overlay is not None and overlay.map_name is not None
+        for name in ("opacitySlider", "thresholdSlider", "colourBox", "nearBox", "legendBox"):
+            getattr(self.ui, name).enabled = shown
+        lost = shown and overlay.view_count == 0 and bool(overlay.nodes.inputs)
+        self.ui.showInputButton.visible = lost
+        if not shown:
+            self.ui.readoutLabel.text = ""
+            return
+        low, high = overlay.window
+        slider = self.ui.thresholdSlider
+        slider.maximum = max(high, slider.minimum)
+        slider.minimum = low
+        slider.maximum = high
+        slider.singleStep = (high - low) / _STEPS
+        slider.value = overlay.threshold
+        self.ui.opacitySlider.value = overlay.opacity
+        names = list(COLOUR_MAPS)
+        self.ui.colourBox.currentIndex = names.index(overlay.colour_map) if overlay.colour_map in names else -1
+        self.ui.nearBox.checked = overlay.only_near
+        self.ui.legendBox.checked = overlay.legend
+        self._read_out()
+
+    def _list_maps(self) -> None:
+        available = self.overlay.available if self.overlay is not None else {}
+        names = [*available, None]
+        box = self.ui.mapBox
+        if names != self._map_names or box.count != len(names):
+            box.clear()
+            for name in available:
+                box.addItem(available[name].title)
+            box.addItem(_("None"))
+            self._map_names = names
+        current = self.overlay.map_name if self.overlay is not None else None
+        box.currentIndex = names.index(current) if current in names else len(names) - 1
+
+    def _read_out(self) -> None:
+        rows = self.overlay.readout() if self.overlay is not None else []
+        lines = [_("Above: {what}").format(what=sentence(row)) for row in rows]
+        self.ui.readoutLabel.text = "\n".join(lines) or _("Above the threshold: not assessed.")
+
+    def _run_chosen(self, index: int) -> None:
+        if not self._busy and index >= 0:
+            self._on_run_chosen(index)
+
+    def _map_chosen(self, index: int) -> None:
+        if not self._busy and self.overlay is not None and 0 <= index < len(self._map_names):
+            self.overlay.show(self._map_names[index])
+            self.refresh()
+
+    def _on_opacity(self, value: float) -> None:
+        if not self._busy and self.overlay is not None:
+            self.overlay.set_opacity(value)
+
+    def _on_threshold(self, value: float) -> None:
+        if not self._busy and self.overlay is not None:
+            self.overlay.set_threshold(value)
+            self._read_out()
+
+    def _on_colours(self, index: int) -> None:
+        if not self._busy and self.overlay is not None and index >= 0:
+            self.overlay.set_colour_map(list(COLOUR_MAPS)[index])
+
+    def _on_near(self, checked: bool) -> None:
+        if not self._busy and self.overlay is not None:
+            self.overlay.set_only_near(checked)
+            self.refresh()
+
+    def _on_legend(self, checked: bool) -> None:
+        if not self._busy and self.overlay is not None:
+            self.overlay.set_legend(checked)

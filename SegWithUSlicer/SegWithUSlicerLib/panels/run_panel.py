@@ -1,0 +1,93 @@
+"""The large button, the progress, the warning banner, the log."""
+
+import time
+from typing import Any
+
+import qt
+
+from ..preview import Outlook
+from ..run_controller import Outcome, Phase, RunStatus
+from ..texts import _
+
+_STAGES = {
+    "starting the engine": _("starting the engine"),
+    "loading the model": _("loading the model"),
+    "reading": _("reading the image"),
+    "preparing": _("preparing the image"),
+    "segmenting": _("segmenting"),
+    "computing the maps": _("computing the maps"),
+    "writing": _("writing the result"),
+    "done": _("done"),
+}
+
+
+class RunPanel:
+    """Draws the status of a run.
+
+    Args:
+        ui: the widgets of the .ui file.
+        diagnostics: gives the text for "Copy diagnostics".
+    """
+
+    def __init__(self, ui: Any, diagnostics: Any) -> None:
+        self.ui = ui
+        self._diagnostics = diagnostics
+        self._last_stage = ""
+        ui.copyButton.connect("clicked(bool)", self.copy_diagnostics)
+
+    def show(self, status: RunStatus, hint: str, outlook: Outlook, can_start: bool, is_current: bool) -> None:
+        """Draw a status.
+
+        Args:
+            hint: the next click, where the last run does not tell one.
+            can_start: whether the inputs are complete.
+            is_current: whether the last run's words still concern the chosen inputs.
+        """
+        busy = status.phase is not Phase.IDLE
+        self.ui.runButton.text = _("Cancel") if busy else _("Segment with Uncertainty")
+        self.ui.runButton.enabled = status.phase is not Phase.CANCELLING if busy else can_start
+        self._show_progress(status, busy)
+        said = status.sentence if is_current else ""
+        self.ui.statusLabel.text = "" if busy else said or hint
+        self.ui.statusLabel.visible = not busy
+        self._show_banner(status, outlook, busy, is_current)
+        self._log(status)
+
+    def copy_diagnostics(self) -> None:
+        """Put the diagnostics into the clipboard."""
+        qt.QApplication.clipboard().setText(self._diagnostics())
+        self.write(_("The diagnostics are in the clipboard: paste them into your report."))
+
+    def write(self, line: str) -> None:
+        """Add a line to the log."""
+        self.ui.logText.appendPlainText(f"{time.strftime('%H:%M:%S')} {line}")
+
+    def _show_progress(self, status: RunStatus, busy: bool) -> None:
+        bar = self.ui.progressBar
+        bar.visible = busy
+        self.ui.stageLabel.visible = busy
+        if not busy:
+            bar.setRange(0, 100)
+            bar.value = 0
+            return
+        # An empty range makes Qt draw a bar that only says "busy".
+        bar.setRange(0, 0 if status.fraction is None else 100)
+        if status.fraction is not None:
+            bar.value = round(100 * status.fraction)
+        stage = _STAGES.get(status.stage, status.stage)
+        left = "" if status.seconds_left is None else _(", about {n:.0f} s left").format(n=max(1, status.seconds_left))
+        self.ui.stageLabel.text = f"{stage[:1].upper()}{stage[1:]}{left}"
+
+    def _show_banner(self, status: RunStatus, outlook: Outlook, busy: bool, is_current: bool) -> None:
+        refused = outlook.refused or (is_current and status.outcome is Outcome.REFUSED)
+        warnings = dict.fromkeys([*(status.warnings if busy or is_current else ()), *outlook.warnings])
+        title = _("Not assessed.") if refused else _("Check the result with care.")
+        self.ui.bannerLabel.text = f"<b>{title}</b> {' '.join(warnings)}"
+        self.ui.bannerFrame.visible = bool(warnings)
+        self.ui.insistButton.visible = bool(warnings) and refused and not busy
+
+    def _log(self, status: RunStatus) -> None:
+        line = status.sentence if status.phase is Phase.IDLE else status.stage
+        if line and line != self._last_stage:
+            self._last_stage = line
+            self.write(f"{line}\n{status.details}" if status.details else line)

@@ -1,0 +1,95 @@
+"""The structures of the run that is shown: a click centres one."""
+
+from typing import Any
+
+import qt
+
+from ..case_file import Case, Structure
+from ..case_nodes import CaseNodes
+from ..readout import volume_text
+from ..structures_table import show_in_3d, show_structure
+from ..texts import _
+
+_ROW_PX, _HEADER_PX, _MOST_ROWS = 30, 30, 8
+
+
+class StructuresPanel:
+    """The section "Structures".
+
+    Args:
+        ui: the widgets of the .ui file.
+    """
+
+    def __init__(self, ui: Any) -> None:
+        self.ui = ui
+        self._nodes: CaseNodes | None = None
+        self._values: list[int] = []
+        self._busy = False
+        titles = [_("Structure"), _("Volume"), _("Expected wrong"), _("Flag")]
+        table = ui.structuresTable
+        table.setColumnCount(len(titles))
+        table.setHorizontalHeaderLabels(titles)
+        table.horizontalHeader().setStretchLastSection(True)
+        table.verticalHeader().setVisible(False)
+        table.connect("cellClicked(int,int)", self._clicked)
+        ui.show3DBox.connect("toggled(bool)", self._on_3d)
+        self.show(None)
+
+    def show(self, nodes: CaseNodes | None) -> None:
+        """Show the structures of a run, or none."""
+        self._nodes = nodes
+        case = nodes.case if nodes is not None else None
+        structures = case.structures if case is not None else ()
+        self._values = [structure.value for structure in structures]
+        table = self.ui.structuresTable
+        table.setRowCount(len(structures))
+        for row, structure in enumerate(structures):
+            assert case is not None
+            for column, text in enumerate(_texts(structure, was_refused(case))):
+                item = qt.QTableWidgetItem(text)
+                if column == 0:
+                    item.setIcon(_swatch(structure.color))
+                table.setItem(row, column, item)
+        table.resizeColumnsToContents()
+        table.setFixedHeight(_HEADER_PX + _ROW_PX * max(1, min(len(structures), _MOST_ROWS)) + 4)
+        self.ui.structuresButton.enabled = nodes is not None
+        self._busy = True
+        self.ui.show3DBox.checked = self._is_in_3d()
+        self._busy = False
+
+    def _clicked(self, row: int, _column: int) -> None:
+        segmentation = self._nodes.segmentation if self._nodes is not None else None
+        if segmentation is not None and row < len(self._values):
+            show_structure(segmentation, self._values[row])
+
+    def _on_3d(self, checked: bool) -> None:
+        segmentation = self._nodes.segmentation if self._nodes is not None else None
+        if not self._busy and segmentation is not None:
+            show_in_3d(segmentation, checked)
+
+    def _is_in_3d(self) -> bool:
+        segmentation = self._nodes.segmentation if self._nodes is not None else None
+        if segmentation is None or segmentation.GetDisplayNode() is None:
+            return False
+        has_surface = segmentation.GetSegmentation().ContainsRepresentation("Closed surface")
+        return bool(has_surface and segmentation.GetDisplayNode().GetVisibility3D())
+
+
+def was_refused(case: Case) -> bool:
+    """Whether the user insisted on a run that is far from the training cases: its figures mean nothing."""
+    warnings = (case.raw.get("fingerprint") or {}).get("warnings") or []
+    return any(warning.get("severity") == "refused" for warning in warnings)
+
+
+def _texts(structure: Structure, refused: bool) -> list[str]:
+    wrong = _("not assessed") if refused else volume_text(structure.expected_wrong_mm3)
+    flag = "; ".join(structure.flags)
+    if refused:
+        flag = _("far from the training cases")
+    return [structure.name, volume_text(structure.volume_mm3), wrong, flag or "-"]
+
+
+def _swatch(color: tuple[int, int, int]) -> Any:
+    pixmap = qt.QPixmap(14, 14)
+    pixmap.fill(qt.QColor(*color))
+    return qt.QIcon(pixmap)

@@ -1,0 +1,28 @@
+"""What the panel remembers in the scene, so that a saved scene opens with the same choices.
+
+The overlay's own settings (map, threshold, colours, opacity) live in display and view nodes and need no copy here.
+"""
+
+from slicer import vtkMRMLMarkupsROINode, vtkMRMLScalarVolumeNode, vtkMRMLScriptedModuleNode
+from slicer.parameterNodeWrapper import parameterNodeWrapper
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+
+
+@parameterNodeWrapper
+class Parameters:
+    """The user's choices.
+
+    Attributes:
+        channels: the input volumes in the order of the model's channels; None where none is chosen yet.
+        roi: the region of interest, None for the whole volume.
+        model: name of the model bundle.
+        device: one of DEVICES.
+        run: the run whose results the panel shows (the hidden node that holds it together).
+    """
+
+    channels: list[vtkMRMLScalarVolumeNode]
+    roi: vtkMRMLMarkupsROINode
+    model: str = ""
+    device: str = "auto"
+    run: vtkMRMLScriptedModuleNode

@@ -1,0 +1,124 @@
+"""What a run would take, and whether the image looks like the training cases: asked of the worker beforehand.
+
+Nothing is written for it: the worker gets the grid of the volume and the region, no voxels.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import slicer
+import vtk
+
+from SegWithUCore.errors import SegWithUError
+
+from .models_list import ModelInfo
+from .run_controller import Worker
+from .scene import read_roi
+from .texts import _
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """The answer for one choice of inputs.
+
+    Attributes:
+        cost: one line on time and memory.
+        warnings: why the image looks wrong for the model.
+        refused: it is so far from the training cases that the run will be refused.
+    """
+
+    cost: str = ""
+    warnings: tuple[str, ...] = ()
+    refused: bool = False
+
+
+class Preview:
+    """Asks, and tells only about the latest question.
+
+    Args:
+        on_outlook: called with each new answer, on the main thread.
+    """
+
+    def __init__(self, worker: Worker, on_outlook: Callable[[Outlook], None]) -> None:
+        self._worker = worker
+        self._on_outlook = on_outlook
+        self._question = 0
+        self.outlook = Outlook()
+
+    def forget(self) -> None:
+        """Take no answer to earlier questions any more."""
+        self._question += 1
+        self._tell(Outlook())
+
+    def ask(
+        self,
+        volume: "slicer.vtkMRMLScalarVolumeNode",
+        roi: "slicer.vtkMRMLMarkupsROINode | None",
+        model: ModelInfo,
+        device: str,
+    ) -> None:
+        """Ask anew; the worker is started where needed."""
+        self._question += 1
+        question = self._question
+        try:
+            fields = {"grid": grid_of(volume), "model": str(model.folder), "device": device}
+            if roi is not None:
+                box = read_roi(roi, volume)
+                fields["region"] = {"centre_ras_mm": list(box[:3]), "size_mm": list(box[3:])}
+        except SegWithUError as error:
+            self._tell(Outlook(str(error)))
+            return
+        self._tell(Outlook(_("Predicting time and memory ...")))
+
+        def answer(event: Mapping[str, Any]) -> None:
+            if question == self._question and event.get("event") != "progress":
+                self._answer(event)
+
+        self._worker.submit({"request": "fingerprint", **fields}, answer)
+        self._worker.submit({"request": "predict_cost", **fields}, answer)
+
+    def _answer(self, event: Mapping[str, Any]) -> None:
+        kind, now = event.get("event"), self.outlook
+        if kind == "fingerprinted":
+            found = event.get("deviations") or []
+            warnings = tuple(str(entry.get("sentence", "")) for entry in found)
+            refused = any(entry.get("severity") == "refused" for entry in found)
+            self._tell(Outlook(now.cost, warnings, refused))
+        elif kind == "predicted":
+            self._tell(Outlook(cost_text(event), now.warnings, now.refused))
+        elif kind == "error" and event.get("kind") in ("missing", "start", "crashed"):
+            self._tell(Outlook(_("Time and memory are predicted after the first run."), now.warnings, now.refused))
+        elif kind == "error":
+            self._tell(Outlook(str(event.get("text") or ""), now.warnings, now.refused))
+
+    def _tell(self, outlook: Outlook) -> None:
+        if outlook != self.outlook:
+            self.outlook = outlook
+            self._on_outlook(outlook)
+
+
+def cost_text(event: Mapping[str, Any]) -> str:
+    """The line for an event "predicted"."""
+    seconds, memory = float(event.get("seconds") or 0), float(event.get("memory_mb") or 0) / 1000
+    time = _("{n:.0f} s").format(n=max(1, seconds)) if seconds < 90 else _("{n:.0f} min").format(n=seconds / 60)
+    text = _("About {time} and {memory:.1f} GB of memory on {device} ({windows} windows)")
+    device = str(event.get("device") or "cpu")
+    return text.format(time=time, memory=memory, device=device.upper(), windows=event.get("windows") or 1)
+
+
+def grid_of(volume: "slicer.vtkMRMLScalarVolumeNode") -> dict[str, list[float]]:
+    """Size, spacing, origin and direction as in `case.json`: LPS, as image files have it."""
+    matrix = vtk.vtkMatrix4x4()
+    volume.GetIJKToRASMatrix(matrix)
+    ras = np.array([[matrix.GetElement(row, column) for column in range(4)] for row in range(3)])
+    lps = np.diag([-1.0, -1.0, 1.0]) @ ras
+    spacing = np.linalg.norm(lps[:, :3], axis=0)
+    image = volume.GetImageData()
+    return {
+        "size_ijk": [0, 0, 0] if image is None else list(image.GetDimensions()),
+        "spacing_mm": spacing.tolist(),
+        "origin_lps_mm": lps[:, 3].tolist(),
+        "direction_lps": (lps[:, :3] / spacing).ravel().tolist(),
+    }

@@ -1,0 +1,71 @@
+"""The sample case: an average T1 brain and the region around one hippocampus, from local files, no network."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import slicer
+
+from .jump import jump_to
+from .resources import resource_path
+from .scene import propose_roi
+
+SAMPLE_NAME = "SegWithU T1 brain"
+NODE_NAME = "T1 brain"
+_SAMPLE_ATTRIBUTE = "SegWithU.Sample"
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The nodes of the sample case and the name of its model."""
+
+    volume: "slicer.vtkMRMLScalarVolumeNode"
+    roi: "slicer.vtkMRMLMarkupsROINode"
+    model: str
+
+
+def register_sample_data() -> None:
+    """Offer the sample in the Sample Data module; nothing is read yet."""
+    import SampleData
+
+    icon = resource_path("Icons/SegWithUSlicer.png")
+    SampleData.SampleDataLogic.registerCustomSampleDataSource(
+        category="SegWithU",
+        sampleName=SAMPLE_NAME,
+        thumbnailFileName=icon,
+        nodeNames=NODE_NAME,
+        customDownloader=lambda source: load_volume(),
+    )
+
+
+def load_volume() -> "slicer.vtkMRMLScalarVolumeNode":
+    """The image of the sample, loaded once for each scene."""
+    found = _marked("vtkMRMLScalarVolumeNode")
+    if found is None:
+        path = resource_path(f"SampleData/{_facts()['file']}")
+        found = slicer.util.loadVolume(path, {"name": NODE_NAME, "show": False})
+        found.SetAttribute(_SAMPLE_ATTRIBUTE, "1")
+    return found
+
+
+def load_sample() -> Sample:
+    """Image and region of interest, shown in the slice views and centred on the region."""
+    facts = _facts()
+    volume, roi = load_volume(), _marked("vtkMRMLMarkupsROINode")
+    region = facts["regions"][0]
+    if roi is None:
+        roi = propose_roi(volume, region["centre_ras_mm"], region["size_mm"], region["name"])
+        roi.SetAttribute(_SAMPLE_ATTRIBUTE, "1")
+    slicer.util.setSliceViewerLayers(background=volume, fit=True)
+    jump_to(region["centre_ras_mm"])
+    return Sample(volume, roi, facts["model"])
+
+
+def _facts() -> dict[str, Any]:
+    return json.loads(Path(resource_path("SampleData/sample.json")).read_text(encoding="utf-8"))
+
+
+def _marked(class_name: str) -> "slicer.vtkMRMLNode | None":
+    nodes = slicer.util.getNodesByClass(class_name)
+    return next((node for node in nodes if node.GetAttribute(_SAMPLE_ATTRIBUTE)), None)

@@ -1,0 +1,96 @@
+"""How the worker ends, whoever ends it, and how it keeps its protocol clean."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from worker_parent import (
+    CORE,
+    ON_LINUX,
+    PATIENCE_S,
+    Parent,
+    is_computing,
+    module,
+    processes_of_group,
+    segment_request,
+    start,
+    state_of,
+)
+
+__all__ = ["start"]
+
+
+@ON_LINUX
+def test_closed_stdin_ends_a_computing_worker_and_leaves_nothing(start: Callable[..., Parent], tmp_path: Path) -> None:
+    parent = start()
+    assert parent.event()["event"] == "started"
+    parent.send(segment_request(tmp_path / "case", region=None, unlike_training=True))
+    parent.until(is_computing)
+    half_written = tmp_path / f".segwithu-host-{parent.process.pid}-x"
+    half_written.mkdir()
+    (half_written / "part").write_text("half", encoding="utf-8")
+    began = time.monotonic()
+    assert parent.close() == 0
+    assert time.monotonic() - began < 5
+    assert not any(tmp_path.iterdir())
+    assert not processes_of_group(parent.process.pid)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+def test_crashed_parent_leaves_no_worker(tmp_path: Path) -> None:
+    code = (
+        "import subprocess, sys, time\n"
+        "call = [sys.executable, '-m', 'SegWithUCore.worker']\n"
+        "p = subprocess.Popen(call, stdin=subprocess.PIPE, start_new_session=True)\n"
+        "time.sleep(60)"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(CORE)}
+    parent = subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE)
+    assert parent.stdout is not None
+    pid = json.loads(parent.stdout.readline())["pid"]
+    parent.kill()
+    parent.wait()
+    assert parent.stdout.read() == b"", "the pipe ends when the worker has ended"
+    gone_by = time.monotonic() + 5
+    while processes_of_group(pid):
+        assert time.monotonic() < gone_by
+        time.sleep(0.02)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+def test_sigterm_ends_it_at_once(start: Callable[..., Parent]) -> None:
+    parent = start(bare=True)
+    parent.event()
+    parent.process.send_signal(signal.SIGTERM)
+    assert parent.process.wait(5) == 128 + signal.SIGTERM
+
+
+def test_idle_worker_leaves_by_itself_and_says_so(start: Callable[..., Parent]) -> None:
+    parent = start(bare=True, options=("--idle-minutes", "0.005"))
+    assert [parent.event()["event"] for _ in range(2)] == ["started", "leaving"]
+    assert parent.process.wait(PATIENCE_S) == 0
+
+
+def test_quit_ends_it_after_what_was_asked_before(start: Callable[..., Parent]) -> None:
+    parent = start(bare=True)
+    parent.send({"request": "nonsense", "id": 1})
+    parent.send({"request": "quit"})
+    assert [parent.event()["event"] for _ in range(2)] == ["started", "error"]
+    assert parent.process.wait(PATIENCE_S) == 0
+
+
+def test_protocol_survives_libraries_that_print(start: Callable[..., Parent], tmp_path: Path) -> None:
+    loud = "import os\nprint('from Python')\nos.write(1, b'from C\\n')\nimport sys\nassert sys.stdin.read() == ''\n"
+    module(tmp_path, "jsonschema", loud)
+    parent = start(tmp_path, bare=True)
+    assert parent.event()["event"] == "started"
+    assert state_of(parent, "jsonschema")["state"] == "ok"
+    parent.close()
+    parent.end()
+    assert {"from Python\n", "from C\n"} <= set(parent.stderr)
