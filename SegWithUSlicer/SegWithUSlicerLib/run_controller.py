@@ -17,6 +17,7 @@ from .install_plan import Outcome as Install
 from .texts import _
 
 CASE_FOLDER = "case"
+_TRUSTED_FRACTION = 0.1
 
 
 class Phase(Enum):
@@ -267,7 +268,8 @@ class RunController:
                 self.status,
                 stage=str(event.get("stage") or ""),
                 fraction=None if fraction is None else float(fraction),
-                seconds_left=None if left is None else float(left),
+                # At first the estimate is mostly the time that loading took.
+                seconds_left=None if left is None or (fraction or 0) < _TRUSTED_FRACTION else float(left),
             )
         )
 

@@ -23,7 +23,8 @@ def test_demo_writes_three_case_folders_and_a_picture(demo: Path) -> None:
     for case in CASES:
         facts = json.loads((demo / case / "case.json").read_text(encoding="utf-8"))
         assert facts["name"] == case
-        assert [s["name"] for s in facts["structures"]] == ["background", "anterior hippocampus", "posterior hippocampus"]
+        names = [structure["name"] for structure in facts["structures"]]
+        assert names == ["background", "anterior hippocampus", "posterior hippocampus"]
     assert not list(demo.glob(".segwithu-*"))
 
 
@@ -51,7 +52,8 @@ def test_both_sides_of_the_symmetric_brain_agree(demo: Path) -> None:
         sitk.GetArrayFromImage(sitk.ReadImage(str(demo / case / "segmentation.nii.gz"))) for case in ("left", "right")
     )
     mirrored = left[:, :, ::-1]
-    assert 2 * np.count_nonzero((mirrored > 0) & (right > 0)) / (np.count_nonzero(left) + np.count_nonzero(right)) > 0.95
+    both = np.count_nonzero((mirrored > 0) & (right > 0))
+    assert 2 * both / (np.count_nonzero(left) + np.count_nonzero(right)) > 0.95
 
 
 def test_a_second_demo_replaces_the_first(demo: Path) -> None:

@@ -87,7 +87,6 @@ def test_voxels_that_were_not_assessed_are_never_coloured(tmp_path, data_folder)
             # Against the bare image: the lowest colour is black, which is no colour of its own.
             assert np.array_equal(shown, case.view.pixels()) != is_drawn, name
             overlay.hide_while(False)
-            overlay.set_legend(False)
 
 
 def test_switching_off_gives_the_users_own_foreground_and_opacity_back(tmp_path, data_folder):

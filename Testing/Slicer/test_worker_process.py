@@ -138,9 +138,7 @@ def test_timer_runs_only_while_there_is_something_to_hear(marked: str) -> None:
     wait_for(worker, lambda: stopped)
     assert heard.kinds == ["result"]
     assert worker.state is WorkerState.STOPPED
-    assert states == [
-        WorkerState.STARTING, WorkerState.READY, WorkerState.BUSY, WorkerState.READY, WorkerState.STOPPED,
-    ]  # fmt: skip
+    assert [state.value for state in states] == ["starting", "ready", "busy", "ready", "stopped"]
     assert not running_with(marked), "the idle worker left by itself"
     again = Listener()
     worker.submit({"request": "echo"}, again)

@@ -8,7 +8,7 @@ import numpy as np
 from scipy.special import softmax
 
 from ..calibration.error_probability import ErrorProbability
-from ..inference.prediction import Prediction
+from ..inference.prediction import Prediction, tempered_logits
 from ..metrics.bands import distance_to_boundary
 from ..metrics.bootstrap import paired_bootstrap
 from ..metrics.calibration import brier_score, expected_calibration_error, negative_log_likelihood
@@ -42,7 +42,6 @@ def case_figures(
     near = distance <= BAND_MM
     probabilities = softmax(prediction.logits.astype(np.float64), 0)
     unsure = 1 - probabilities.max(0)
-    scale = np.maximum(1, np.sqrt(1 + prediction.calibration.astype(np.float64)))
     names = [label.name for label in bundle.labels[1:]]
     dice = class_dice(prediction.classes, truth, len(bundle.labels))
     figures = {f"dice {name}": value for name, value in zip(names, dice, strict=True)}
@@ -58,7 +57,7 @@ def case_figures(
         }
     figures["error rate"] = float(error.mean())
     figures["nll plain"] = negative_log_likelihood(probabilities, truth)
-    figures["nll tempered"] = negative_log_likelihood(softmax(prediction.logits / scale, 0), truth)
+    figures["nll tempered by the map alone"] = negative_log_likelihood(softmax(tempered_logits(prediction), 0), truth)
     if bundle.calibration is None:
         return figures, None
     return _calibrated_figures(figures, prediction, truth, error, near, unsure, bundle.calibration)
@@ -78,7 +77,9 @@ def _calibrated_figures(
     temperature = calibration["rivals"]["temperature"]
     ours, theirs = table(prediction.ranking), rival(unsure)
     scaled = softmax(prediction.logits.astype(np.float64) / temperature, 0)
+    softened = softmax(tempered_logits(prediction, calibration["tempering_scale"]), 0)
     figures |= {
+        "nll tempered": negative_log_likelihood(softened, truth),
         "nll temperature scaling": negative_log_likelihood(scaled, truth),
         "error probability ece band": expected_calibration_error(ours[near], error[near]),
         "error probability brier": brier_score(ours, error),
@@ -111,6 +112,10 @@ def summary(names: Sequence[str], rows: Sequence[Mapping[str, float]], bands: Se
     if bands:
         pairs = {
             "nll tempered - temperature scaling": ("nll tempered", "nll temperature scaling"),
+            "nll tempered by the map alone - temperature scaling": (
+                "nll tempered by the map alone",
+                "nll temperature scaling",
+            ),
             "brier of error probability, ranking - softmax": (
                 "error probability brier",
                 "error probability brier softmax",

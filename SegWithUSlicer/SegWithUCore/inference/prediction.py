@@ -35,3 +35,8 @@ def predict(images: Sequence[sitk.Image], model: Model) -> Prediction:
     stitched = on_grid(stitched_output(model.network, array, spec.window_zyx, model.device), working, images[0])
     classes, calibration, ranking, _ = voxelwise(model.network, stitched)
     return Prediction(stitched[: model.network.num_classes], classes, calibration, ranking)
+
+
+def tempered_logits(prediction: Prediction, scale: float = 1.0) -> np.ndarray:
+    """Logits softened by the calibration map and a fitted scale, z / (scale sqrt(1 + U_cal)), float64."""
+    return prediction.logits / (scale * np.maximum(1.0, np.sqrt(1 + prediction.calibration.astype(np.float64))))

@@ -42,6 +42,7 @@ class Model:
         self.head: HeadSpec = names[head] if head else bundle.default_head
         calibration = bundle.calibration if self.head.default else None
         self.table = ErrorProbability.from_json(calibration["error_probability"]) if calibration else None
+        self.tempering_scale = float(calibration["tempering_scale"]) if calibration else 1.0
 
 
 @dataclass(frozen=True)
@@ -182,7 +183,7 @@ def segment_images(
         model.network.to("cpu")
         stitched = stitched_output(model.network, array, spec.window_zyx, torch.device("cpu"), within)
     progress("computing the maps", 0.8)
-    maps = maps_on_grid(model.network, stitched, working, images[0], model.table)
+    maps = maps_on_grid(model.network, stitched, working, images[0], model.table, model.tempering_scale)
     model.network.to(model.device)
     return maps, notes
 

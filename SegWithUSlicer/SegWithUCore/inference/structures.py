@@ -21,6 +21,8 @@ class StructureFigures:
     Attributes:
         label: the structure.
         voxels, volume_mm3: what the segmentation says.
+        expected_volume_mm3: sum over all voxels of the structure's tempered probability, refitted on calibration cases,
+            times voxel volume; None without fitted calibration.
         expected_wrong_mm3: sum of error probability times voxel volume; None without fitted calibration.
         uncertain_share, uncertain_mm3: voxels above `UNCERTAIN_ABOVE`; None without fitted calibration.
     """
@@ -28,6 +30,7 @@ class StructureFigures:
     label: Label
     voxels: int
     volume_mm3: float
+    expected_volume_mm3: float | None
     expected_wrong_mm3: float | None
     uncertain_share: float | None
     uncertain_mm3: float | None
@@ -51,13 +54,14 @@ def _figures(maps: VoxelMaps, index: int, label: Label, voxel_mm3: float) -> Str
     inside = maps.classes == index
     voxels = int(np.count_nonzero(inside))
     if maps.error_probability is None:
-        return StructureFigures(label, voxels, voxels * voxel_mm3, None, None, None)
+        return StructureFigures(label, voxels, voxels * voxel_mm3, None, None, None, None)
     errors = maps.error_probability[inside]
     uncertain = int(np.count_nonzero(errors > UNCERTAIN_ABOVE))
     return StructureFigures(
         label,
         voxels,
         voxels * voxel_mm3,
+        maps.expected_voxels[index] * voxel_mm3,
         float(errors.sum(dtype=np.float64)) * voxel_mm3,
         uncertain / voxels if voxels else 0.0,
         uncertain * voxel_mm3,

@@ -27,7 +27,7 @@ class VoxelMaps:
         calibration: U_cal, float32.
         ranking: U_rnk, float32.
         error_probability: float32 in 0 to 1, None without fitted calibration.
-        expected_voxels: per class, the sum over all voxels of its tempered probability.
+        expected_voxels: per class, the sum over all voxels of its tempered, refitted probability.
     """
 
     classes: np.ndarray
@@ -43,6 +43,7 @@ def maps_on_grid(
     working: sitk.Image,
     target: sitk.Image,
     table: ErrorProbability | None,
+    tempering_scale: float = 1.0,
 ) -> VoxelMaps:
     """Compute segmentation and maps at the voxels of `target`.
 
@@ -52,24 +53,28 @@ def maps_on_grid(
     Args:
         stitched: (channels, z, y, x) on the grid of `working`.
         table: from ranking map to error probability.
+        tempering_scale: see `voxelwise`.
     """
     shape = target.GetSize()[::-1]
     classes = np.empty(shape, np.uint8)
     calibration, ranking = np.empty(shape, np.float32), np.empty(shape, np.float32)
     expected = np.zeros(network.num_classes)
     for place, block in _blocks(stitched, working, target):
-        result = voxelwise(network, block)
+        result = voxelwise(network, block, tempering_scale)
         classes[place], calibration[place], ranking[place] = result[:3]
         expected += result[3]
     probability = None if table is None else table(ranking)
     return VoxelMaps(classes, calibration, ranking, probability, [float(v) for v in expected])
 
 
-def voxelwise(network: SegWithU, stitched: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def voxelwise(
+    network: SegWithU, stitched: np.ndarray, tempering_scale: float = 1.0
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Class index, calibration map, ranking map, and the sum of tempered probabilities of each class.
 
     Args:
         stitched: (channels, *any) float32.
+        tempering_scale: by which tempered logits are divided before the softmax; fitted on calibration cases.
     """
     shape = stitched.shape[1:]
     flat = torch.from_numpy(np.ascontiguousarray(stitched)).reshape(1, stitched.shape[0], -1)
@@ -87,7 +92,9 @@ def voxelwise(network: SegWithU, stitched: np.ndarray) -> tuple[np.ndarray, np.n
             classes[part] = logits.argmax(1)[0].to("cpu", torch.uint8).numpy()
             calibration[part] = maps.calibration[0, 0].cpu().numpy()
             ranking[part] = maps.ranking[0, 0].cpu().numpy()
-            expected += torch.softmax(tempered(logits, maps.calibration), 1)[0].sum(1).double().cpu().numpy()
+            expected += (
+                torch.softmax(tempered(logits, maps.calibration) / tempering_scale, 1)[0].sum(1).double().cpu().numpy()
+            )
     return classes.reshape(shape), calibration.reshape(shape), ranking.reshape(shape), expected
 
 

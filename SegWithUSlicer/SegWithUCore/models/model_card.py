@@ -21,7 +21,8 @@ CARD_ROWS = (
     ("aurc whole softmax", "AURC of 1 - maximum softmax, x 1000", 1000.0),
     ("aurc whole distance", "AURC of the distance to the predicted boundary, x 1000", 1000.0),
     ("nll plain", "NLL of the plain probabilities", 1.0),
-    ("nll tempered", "NLL after tempering by the calibration map", 1.0),
+    ("nll tempered by the map alone", "NLL after tempering by the calibration map alone", 1.0),
+    ("nll tempered", "NLL after tempering, with the scale refitted on calibration cases", 1.0),
     ("nll temperature scaling", "NLL after temperature scaling", 1.0),
     ("error probability ece band", "error probability: ECE in 15 equal-mass bins, within the band", 1.0),
     ("error probability brier", "error probability: Brier score, whole crop", 1.0),
@@ -61,7 +62,8 @@ def model_card(bundle: Bundle) -> str:
         _figures(bundle.figures),
         "## How to read the maps",
         "*Error probability*: of 100 voxels that read 0.25, about 25 are wrong. *Ranking map*: orders voxels by risk, "
-        "no unit. *Calibration map*: how much the probabilities were softened. A low value never means that a voxel is "
+        "no unit. *Calibration map*: how much the probabilities are softened: "
+        "softmax(z / (s sqrt(1 + U))), s = the fitted `tempering_scale`. A low value never means that a voxel is "
         "correct, and no map speaks about images unlike those of training.",
         "## Licence and citation",
         f"Weights: {about['licence_weights']}. Training data: {about['licence_data']}. {about['citation']}",

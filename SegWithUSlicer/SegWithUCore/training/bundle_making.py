@@ -11,7 +11,7 @@ from scipy.special import softmax
 
 from ..calibration.error_probability import fit_error_probability
 from ..calibration.tempering import fit_temperature
-from ..inference.prediction import Prediction, predict
+from ..inference.prediction import Prediction, predict, tempered_logits
 from ..inference.segment import Model
 from ..inference.volume import read_image, read_labels
 from ..models.bundle import CARD_FILE, Bundle, HeadSpec, write_bundle_json, write_weights
@@ -79,16 +79,18 @@ def predict_case(case: Case, model: Model, label_values: Sequence[int]) -> tuple
 
 
 def fitted(predictions: Sequence[Prediction], truths: Sequence[np.ndarray]) -> dict[str, Any]:
-    """The calibration block: error probability, and rivals fitted on the same cases to be measured against.
+    """The calibration block: error probability, tempering scale, and rivals to be measured against.
 
-    `rivals` holds the temperature of temperature scaling, and the error probability that isotonic
-    regression makes of 1 - maximum softmax probability.
+    The head learns to temper on cases that the backbone has learnt by heart and where it is wrong too rarely; the
+    scale, one number fitted on cases it has never seen, makes up for that. `rivals` holds the temperature of
+    temperature scaling, and the error probability that isotonic regression makes of 1 - maximum softmax probability.
     """
     errors = [p.classes != truth for p, truth in zip(predictions, truths, strict=True)]
     unsure = [1 - softmax(p.logits.astype(np.float64), 0).max(0) for p in predictions]
     return {
         "cases": len(predictions),
         "error_probability": fit_error_probability([p.ranking for p in predictions], errors).to_json(),
+        "tempering_scale": fit_temperature([tempered_logits(p) for p in predictions], truths),
         "rivals": {
             "temperature": fit_temperature([p.logits for p in predictions], truths),
             "maximum_softmax": fit_error_probability(unsure, errors).to_json(),

@@ -1,0 +1,121 @@
+"""The module opened once for a test file, with helpers to click, wait and look; the scene is emptied between tests."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import slicer
+from SlicerHost import strict
+from SlicerHost.host import SlicerHost
+
+ROOT = Path(__file__).resolve().parents[2]
+MODULE = ROOT / "SegWithUSlicer" / "SegWithUSlicer.py"
+RUN_TIMEOUT_S = float(os.environ.get("SEGWITHU_RUN_TIMEOUT", "240"))
+"""A run takes about ten seconds; machines that do other work meanwhile may need longer."""
+
+
+@dataclass
+class Opened:
+    """The host with the module, and what tests ask of it again and again."""
+
+    host: SlicerHost
+
+    @property
+    def ui(self) -> Any:
+        """The widgets of the panel."""
+        return self.host.widget.ui
+
+    @property
+    def panel(self) -> Any:
+        """The panel object."""
+        return self.host.widget.panel
+
+    @property
+    def controller(self) -> Any:
+        """The controller of the run."""
+        return self.panel.session.controller
+
+    @property
+    def worker(self) -> Any:
+        """The worker process."""
+        return self.panel.session.worker
+
+    @property
+    def overlay(self) -> Any:
+        """The overlay that is shown."""
+        return self.panel.overlay.overlay
+
+    @property
+    def nodes(self) -> Any:
+        """The run that is shown."""
+        return self.panel.overlay.nodes
+
+    def wait(self, done: Callable[[], Any], timeout: float = RUN_TIMEOUT_S) -> None:
+        """Run the event loop until something holds."""
+        self.host.wait(done, timeout=timeout)
+
+    def finish(self) -> str:
+        """Wait for the end of the run; what the panel says then."""
+        self.wait(lambda: not self.controller.is_busy)
+        return str(self.ui.statusLabel.text)
+
+    def segment_sample(self) -> Any:
+        """The two clicks, and the nodes that come of them."""
+        self.ui.tryItButton.click()
+        self.ui.runButton.click()
+        said = self.finish()
+        assert said.startswith("Done"), said
+        return self.nodes
+
+    def until_computing(self) -> None:
+        """Wait until the worker is in the middle of the run."""
+        self.wait(lambda: self.controller.status.phase.value == "running" and self.worker.state.value == "busy")
+
+    def private_folders(self) -> list[Path]:
+        """Folders with patient data that lie on the disk now."""
+        root = Path(slicer.app.temporaryPath) / "SegWithU"
+        return sorted(root.iterdir()) if root.is_dir() else []
+
+    def coloured(self, view: str = "Red") -> int:
+        """How many pixels of a view are strongly coloured: neither image nor black."""
+        return int(coloured(self.host.render_slice(view)).sum())
+
+
+def coloured(pixels: np.ndarray) -> np.ndarray:
+    """Which pixels are not grey."""
+    values = pixels.astype(int)
+    return values.max(axis=2) - values.min(axis=2) > 24
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs; one that has ended and waits to be collected does not."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    stat = Path(f"/proc/{pid}/stat")
+    return not stat.is_file() or stat.read_text().rpartition(")")[2].split()[0] not in "ZX"
+
+
+@pytest.fixture(scope="module")
+def opened_once() -> Iterator[Opened]:
+    """One application for a test file: a worker takes seconds to start."""
+    with SlicerHost(MODULE) as host:
+        yield Opened(host)
+
+
+@pytest.fixture
+def opened(opened_once: Opened) -> Iterator[Opened]:
+    """The module with an empty scene; findings left at the end fail the test."""
+    opened_once.host.close_scene()
+    opened_once.host.enter_module()
+    opened_once.wait(lambda: not opened_once.controller.is_busy)
+    yield opened_once
+    found, strict.STRICT[:] = list(strict.STRICT), []
+    assert not found, "\n".join(map(str, found))

@@ -1,0 +1,266 @@
+"""The state machine of a run, driven with fakes: every way in which a run can end, and what is left behind."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from SegWithUCore.errors import InputError
+from SegWithUSlicerLib.install_plan import InstallResult
+from SegWithUSlicerLib.install_plan import Outcome as Install
+from SegWithUSlicerLib.run_controller import Outcome, Phase, RunController, RunRequest, RunStatus, RunTools
+
+
+class FakeWorker:
+    """Keeps what was asked; the test answers."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[Mapping[str, Any], Callable[[Mapping[str, Any]], None]]] = []
+        self.cancelled: list[int] = []
+        self.all_cancelled = 0
+
+    def submit(self, request: Mapping[str, Any], on_event: Callable[[Mapping[str, Any]], None]) -> int:
+        self.asked.append((request, on_event))
+        return len(self.asked)
+
+    def cancel(self, run_id: int) -> None:
+        self.cancelled.append(run_id)
+
+    def cancel_all(self) -> None:
+        self.all_cancelled += 1
+
+    def say(self, **event: Any) -> None:
+        self.asked[-1][1](event)
+
+
+class FakeFolder:
+    """A folder that knows whether it was removed."""
+
+    def __init__(self) -> None:
+        self.path = Path("/private")
+        self.removed = 0
+        self.sticks = False
+
+    def remove(self) -> bool:
+        self.removed += 1
+        return not self.sticks
+
+
+class Bench:
+    """A controller with everything around it faked."""
+
+    def __init__(self) -> None:
+        self.worker, self.folder = FakeWorker(), FakeFolder()
+        self.statuses: list[RunStatus] = []
+        self.loaded: list[Any] = []
+        self.log: list[str] = []
+        self.present = self.unchanged = True
+        self.export_error: Exception | None = None
+        self.load_error: Exception | None = None
+        self.ready: Callable[[InstallResult], None] | None = None
+        self.lost = 0
+        self.controller = RunController(self.worker, self._tools(), self._status, self._shown)
+
+    def _tools(self) -> RunTools:
+        return RunTools(
+            prepare=lambda on_result: setattr(self, "ready", on_result),
+            new_folder=lambda: self.folder,
+            export=self._export,
+            in_scene=lambda exported: self.present,
+            unchanged=lambda exported: self.unchanged,
+            load=self._load,
+            engine_lost=lambda: setattr(self, "lost", self.lost + 1),
+        )
+
+    def _status(self, status: RunStatus) -> None:
+        self.statuses.append(status)
+        self.log.append(f"{status.phase.value} {status.outcome.value} {len(status.warnings)}")
+
+    def _shown(self, nodes: Any) -> None:
+        self.loaded.append(nodes)
+        self.log.append("shown")
+
+    def _export(self, volume: Any, path: Path, roi: Any) -> Any:
+        if self.export_error is not None:
+            raise self.export_error
+        return SimpleNamespace(path=path, roi_ras=roi)
+
+    def _load(self, folder: Path, volumes: Any) -> str:
+        if self.load_error is not None:
+            raise self.load_error
+        return f"nodes of {folder}"
+
+    def start(self, ready: bool = True, **request: Any) -> None:
+        """Click, and let the engine be ready."""
+        self.controller.start(RunRequest(**{"volumes": ["T1"], "model": Path("/model"), **request}))
+        if ready:
+            assert self.ready is not None
+            self.ready(InstallResult(Install.READY, ""))
+
+    @property
+    def status(self) -> RunStatus:
+        return self.controller.status
+
+
+@pytest.fixture
+def bench() -> Bench:
+    return Bench()
+
+
+def test_run_from_click_to_nodes(bench: Bench) -> None:
+    bench.start(ready=False)
+    assert (bench.status.phase, bench.worker.asked) == (Phase.CHECKING, [])
+    bench.ready(InstallResult(Install.READY, ""))
+    request = bench.worker.asked[0][0]
+    assert request["request"] == "segment"
+    assert (request["files"], request["target"]) == (["/private/channel_0.nrrd"], "/private/case")
+    assert (request["model"], request["device"], request["unlike_training"]) == ("/model", "auto", False)
+    assert "region" not in request
+    bench.worker.say(event="progress", stage="segmenting", fraction=0.4, seconds_left=3)
+    assert (bench.status.stage, bench.status.fraction, bench.status.seconds_left) == ("segmenting", 0.4, 3)
+    bench.worker.say(event="result", case="/private/case", warnings=[], seconds=5.0, device="cpu")
+    assert (bench.status.phase, bench.status.outcome, bench.loaded) == (
+        Phase.IDLE,
+        Outcome.DONE,
+        ["nodes of /private/case"],
+    )
+    assert bench.folder.removed == 1
+    assert bench.controller.nodes == bench.loaded[0]
+    assert not bench.controller.is_busy
+
+
+def test_estimate_of_the_first_moments_is_not_shown(bench: Bench) -> None:
+    bench.start()
+    bench.worker.say(event="progress", stage="reading", fraction=0.02, seconds_left=4000)
+    assert bench.status.seconds_left is None
+
+
+def test_region_and_further_channels_reach_the_worker(bench: Bench) -> None:
+    bench.start(volumes=["T1", "T2"], roi=(1.0, 2.0, 3.0, 36.0, 50.0, 36.0), device="cpu", unlike_training=True)
+    request = bench.worker.asked[0][0]
+    assert request["files"] == ["/private/channel_0.nrrd", "/private/channel_1.nrrd"]
+    assert request["region"] == {"centre_ras_mm": [1.0, 2.0, 3.0], "size_mm": [36.0, 50.0, 36.0]}
+    assert (request["device"], request["unlike_training"]) == ("cpu", True)
+
+
+def test_warning_stands_before_anything_is_shown(bench: Bench) -> None:
+    bench.start()
+    bench.worker.say(event="result", case="/c", warnings=[{"severity": "warning", "sentence": "too large"}])
+    assert bench.log.index("running none 1") < bench.log.index("shown")
+    assert bench.status.warnings == ("too large",)
+
+
+def test_refusal_keeps_the_request_for_a_user_who_insists(bench: Bench) -> None:
+    bench.start()
+    bench.worker.say(event="error", kind="input", text="spans 182 mm", refused=True)
+    assert (bench.status.outcome, bench.status.warnings) == (Outcome.REFUSED, ("spans 182 mm",))
+    assert "Propose" in bench.status.sentence
+    assert bench.controller.refused is not None
+    assert bench.folder.removed == 1
+
+
+def test_cancel_waits_until_no_process_works(bench: Bench) -> None:
+    bench.start()
+    bench.controller.cancel()
+    assert (bench.status.phase, bench.worker.cancelled, bench.folder.removed) == (Phase.CANCELLING, [1], 0)
+    bench.worker.say(event="result", case="/c", warnings=[])  # its last words
+    assert bench.loaded == []
+    bench.controller.cancel()  # a second click changes nothing
+    bench.worker.say(event="cancelled")
+    assert (bench.status.phase, bench.status.outcome) == (Phase.IDLE, Outcome.CANCELLED)
+    assert "press Segment with Uncertainty" in bench.status.sentence
+    assert (bench.worker.cancelled, bench.folder.removed, bench.loaded) == ([1], 1, [])
+
+
+def test_cancel_while_the_engine_is_checked(bench: Bench) -> None:
+    bench.start(ready=False)
+    bench.controller.cancel()
+    assert bench.worker.all_cancelled == 1
+    bench.ready(InstallResult(Install.DECLINED, "the check was cancelled"))
+    assert bench.status.outcome is Outcome.CANCELLED
+    assert bench.worker.asked == []
+
+
+def test_removed_input_cancels_and_says_so(bench: Bench) -> None:
+    bench.start()
+    bench.controller.check_inputs()
+    assert bench.status.phase is Phase.RUNNING
+    bench.present = False
+    bench.controller.check_inputs()
+    bench.worker.say(event="cancelled")
+    assert "image was removed" in bench.status.sentence
+    assert bench.folder.removed == 1
+
+
+def test_result_of_a_changed_image_is_not_shown(bench: Bench) -> None:
+    bench.start()
+    bench.unchanged = False
+    bench.worker.say(event="result", case="/c", warnings=[])
+    assert (bench.status.outcome, bench.loaded, bench.folder.removed) == (Outcome.OUTDATED, [], 1)
+    assert "press the button again" in bench.status.sentence
+
+
+def test_crash_is_told_with_its_reason_and_the_next_run_works(bench: Bench) -> None:
+    bench.start()
+    bench.worker.say(event="error", kind="crashed", text="ended (signal SIGKILL)", details="last words")
+    assert (bench.status.outcome, bench.status.sentence) == (Outcome.FAILED, "ended (signal SIGKILL)")
+    assert bench.status.details == "last words"
+    assert bench.folder.removed == 1
+    bench.start()
+    bench.worker.say(event="result", case="/c", warnings=[])
+    assert bench.status.outcome is Outcome.DONE
+
+
+def test_missing_package_makes_the_next_run_look_again(bench: Bench) -> None:
+    bench.start()
+    bench.worker.say(event="error", kind="missing", text="monai cannot be imported")
+    assert (bench.lost, bench.status.outcome) == (1, Outcome.FAILED)
+
+
+@pytest.mark.parametrize(
+    ("result", "outcome"), [(Install.DECLINED, Outcome.DECLINED), (Install.FAILED, Outcome.FAILED)]
+)
+def test_engine_that_is_not_there_ends_the_run(bench: Bench, result: Install, outcome: Outcome) -> None:
+    bench.start(ready=False)
+    bench.ready(InstallResult(result, "press the button again"))
+    assert (bench.status.outcome, bench.status.sentence) == (outcome, "press the button again")
+    assert (bench.worker.asked, bench.folder.removed) == ([], 0)
+
+
+@pytest.mark.parametrize("error", [InputError("the region lies outside"), OSError(28, "No space left on device")])
+def test_image_that_cannot_be_written_ends_the_run(bench: Bench, error: Exception) -> None:
+    bench.export_error = error
+    bench.start()
+    assert bench.status.outcome is Outcome.FAILED
+    assert ("outside" in bench.status.sentence) or ("No space left" in bench.status.sentence)
+    assert (bench.folder.removed, bench.controller.is_busy) == (1, False)
+
+
+def test_damaged_result_ends_the_run(bench: Bench) -> None:
+    bench.load_error = InputError("the case folder is damaged")
+    bench.start()
+    bench.worker.say(event="result", case="/c", warnings=[])
+    assert (bench.status.outcome, bench.loaded, bench.folder.removed) == (Outcome.FAILED, [], 1)
+
+
+def test_folder_that_cannot_be_removed_is_told(bench: Bench) -> None:
+    bench.folder.sticks = True
+    bench.start()
+    bench.worker.say(event="result", case="/c", warnings=[])
+    assert "next start removes it" in bench.status.details
+
+
+def test_second_run_while_one_is_going_on_is_refused(bench: Bench) -> None:
+    bench.start()
+    with pytest.raises(RuntimeError, match="going on"):
+        bench.start()
+
+
+def test_quitting_removes_the_folder_and_says_nothing(bench: Bench) -> None:
+    bench.start()
+    said = len(bench.statuses)
+    bench.controller.forget()
+    bench.worker.say(event="result", case="/c", warnings=[])
+    assert (bench.folder.removed, len(bench.statuses), bench.loaded) == (1, said, [])
