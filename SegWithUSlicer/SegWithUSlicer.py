@@ -184,7 +184,7 @@ class SegWithUSlicerLogic(ScriptedLoadableModuleLogic):
         """
         from SegWithUSlicerLib.frames import steady
         from SegWithUSlicerLib.models_list import read_model
-        from SegWithUSlicerLib.run_controller import Outcome, RunRequest
+        from SegWithUSlicerLib.run_status import Outcome, RunRequest
         from SegWithUSlicerLib.session import session
 
         known = {info.name: info for info in list_models()}

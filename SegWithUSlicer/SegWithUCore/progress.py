@@ -1,5 +1,6 @@
 """How long jobs report where they are."""
 
+import time
 from typing import Protocol
 
 
@@ -18,3 +19,10 @@ class Progress(Protocol):
 
 def silent(stage: str, fraction: float, detail: str = "") -> None:
     """Report nothing."""
+
+
+def seconds_left(begun: float, fraction: float) -> float | None:
+    """Time left at the pace so far, None before there is a pace."""
+    if fraction <= 0.01:
+        return None
+    return round((time.monotonic() - begun) * (1 - fraction) / fraction, 1)

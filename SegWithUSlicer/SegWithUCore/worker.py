@@ -19,9 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import __version__
-from .cli.console import seconds_left
 from .errors import InputError, OutputError, SegWithUError, UsageError
-from .progress import Progress
+from .progress import Progress, seconds_left
 from .worker_check import check, installed_versions
 from .worker_protocol import PROTOCOL, Channel, Request, open_channel, remove_half_written
 

@@ -14,7 +14,7 @@ import vtk
 from SegWithUCore.errors import SegWithUError
 
 from .models_list import ModelInfo
-from .run_controller import Worker
+from .run_status import Worker
 from .scene import read_roi
 from .texts import _
 
@@ -108,12 +108,18 @@ def cost_text(event: Mapping[str, Any]) -> str:
     return text.format(time=time, memory=memory, device=device.upper(), windows=event.get("windows") or 1)
 
 
+def size_ras(volume: "slicer.vtkMRMLScalarVolumeNode") -> tuple[float, float, float]:
+    """How long the volume is along R, A and S in its own frame, in mm; zeros where it holds no image."""
+    image = volume.GetImageData()
+    if image is None:
+        return 0.0, 0.0, 0.0
+    r, a, s = np.abs(_ijk_to_ras(volume)[:, :3]) @ image.GetDimensions()
+    return float(r), float(a), float(s)
+
+
 def grid_of(volume: "slicer.vtkMRMLScalarVolumeNode") -> dict[str, list[float]]:
     """Size, spacing, origin and direction as in `case.json`: LPS, as image files have it."""
-    matrix = vtk.vtkMatrix4x4()
-    volume.GetIJKToRASMatrix(matrix)
-    ras = np.array([[matrix.GetElement(row, column) for column in range(4)] for row in range(3)])
-    lps = np.diag([-1.0, -1.0, 1.0]) @ ras
+    lps = np.diag([-1.0, -1.0, 1.0]) @ _ijk_to_ras(volume)
     spacing = np.linalg.norm(lps[:, :3], axis=0)
     image = volume.GetImageData()
     return {
@@ -122,3 +128,9 @@ def grid_of(volume: "slicer.vtkMRMLScalarVolumeNode") -> dict[str, list[float]]:
         "origin_lps_mm": lps[:, 3].tolist(),
         "direction_lps": (lps[:, :3] / spacing).ravel().tolist(),
     }
+
+
+def _ijk_to_ras(volume: "slicer.vtkMRMLScalarVolumeNode") -> np.ndarray:
+    matrix = vtk.vtkMatrix4x4()
+    volume.GetIJKToRASMatrix(matrix)
+    return np.array([[matrix.GetElement(row, column) for column in range(4)] for row in range(3)])

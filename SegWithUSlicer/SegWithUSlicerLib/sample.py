@@ -14,6 +14,8 @@ from .scene import propose_roi
 SAMPLE_NAME = "SegWithU T1 brain"
 NODE_NAME = "T1 brain"
 _SAMPLE_ATTRIBUTE = "SegWithU.Sample"
+_VIEW_MM = 120.0
+"""Height of the slice views: a hippocampus in a view of the whole head is hard to see."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ def load_volume() -> "slicer.vtkMRMLScalarVolumeNode":
 
 
 def load_sample() -> Sample:
-    """Image and region of interest, shown in the slice views and centred on the region."""
+    """Image and region of interest, shown in the slice views, centred on the region and enlarged."""
     facts = _facts()
     volume, roi = load_volume(), _marked("vtkMRMLMarkupsROINode")
     region = facts["regions"][0]
@@ -58,12 +60,20 @@ def load_sample() -> Sample:
         roi = propose_roi(volume, region["centre_ras_mm"], region["size_mm"], region["name"])
         roi.SetAttribute(_SAMPLE_ATTRIBUTE, "1")
     slicer.util.setSliceViewerLayers(background=volume, fit=True)
+    _zoom(_VIEW_MM)
     jump_to(region["centre_ras_mm"])
     return Sample(volume, roi, facts["model"])
 
 
 def _facts() -> dict[str, Any]:
     return json.loads(Path(resource_path("SampleData/sample.json")).read_text(encoding="utf-8"))
+
+
+def _zoom(height_mm: float) -> None:
+    for view in slicer.util.getNodesByClass("vtkMRMLSliceNode"):
+        width_px, height_px, _depth = view.GetDimensions()
+        if height_px > 0:
+            view.SetFieldOfView(height_mm * width_px / height_px, height_mm, view.GetFieldOfView()[2])
 
 
 def _marked(class_name: str) -> "slicer.vtkMRMLNode | None":

@@ -11,7 +11,8 @@ from .install import Installer, slicer_tools
 from .install_plan import InstallResult, Outcome
 from .private_folder import PrivateFolder, sweep
 from .resources import resource_path
-from .run_controller import RunController, RunTools
+from .run_controller import RunController
+from .run_status import RunTools
 from .scene import export_volume, is_unchanged, load_case
 from .worker_process import WorkerProcess
 from .worker_start import WorkerStart, worker_start

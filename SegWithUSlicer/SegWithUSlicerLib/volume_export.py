@@ -159,6 +159,8 @@ def propose_roi(
     roi.SetCenter(*centre)
     roi.CreateDefaultDisplayNodes()
     roi.GetDisplayNode().SetFillVisibility(False)
+    # Its name in the middle of the box would cover the structure.
+    roi.GetDisplayNode().SetPropertiesLabelVisibility(False)
     return roi
 
 

@@ -1,12 +1,13 @@
 """The `segwithu` command as its users call it, tiny model bundles, and what every refusal must look like."""
 
+import contextlib
 import json
 import re
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -45,6 +46,17 @@ class Outcome:
         return [json.loads(line) for line in self.out.splitlines()]
 
 
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Let torch use one thread: enough for a tiny network, and quicker where the machine is busy."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
 class Command:
     """Runs the command in this process, with everything it prints (the C libraries' stderr too) caught."""
 
@@ -54,15 +66,14 @@ class Command:
     def __call__(self, *arguments: str | Path) -> Outcome:
         """Run `segwithu ARGUMENTS...`."""
         self._capture.readouterr()
-        handler, threads = signal.getsignal(signal.SIGTERM), torch.get_num_threads()
-        torch.set_num_threads(1)  # enough for a tiny network, and quicker where the machine is busy
+        handler = signal.getsignal(signal.SIGTERM)
         try:
-            code = main([str(argument) for argument in arguments])
+            with one_thread():
+                code = main([str(argument) for argument in arguments])
         except SystemExit as error:  # argparse
             code = int(error.code or 0)
         finally:
             signal.signal(signal.SIGTERM, handler)
-            torch.set_num_threads(threads)
         caught = self._capture.readouterr()
         return Outcome(code, caught.out, caught.err)
 
@@ -148,7 +159,8 @@ def tiny_bundle(
         calibration=real.calibration if calibrated else None,
     )
     torch.manual_seed(0)
-    network = empty_network(bundle)
+    with one_thread():
+        network = empty_network(bundle)
     state = unique_state(network.backbone)
     if absent is not None:
         state["output_block.conv.conv.bias"][absent] = -1e3

@@ -106,5 +106,5 @@ def test_temperature_equals_what_lbfgs_finds(true_temperature: float) -> None:
     optimiser.step(closure)
     parts = [logits[:, :1000].reshape(3, 10, 100).numpy(), logits[:, 1000:].numpy()]
     found = fit_temperature(parts, [truth[:1000].reshape(10, 100).numpy(), truth[1000:].numpy()])
-    assert found == pytest.approx(float(log_temperature.exp()), rel=1e-3)
+    assert found == pytest.approx(log_temperature.exp().item(), rel=1e-3)
     assert found == pytest.approx(true_temperature, rel=0.1)

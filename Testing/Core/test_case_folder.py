@@ -26,15 +26,8 @@ from segwithu_command import (
 from SegWithUCore.cli.__main__ import main
 from SegWithUCore.models.bundle import block_sha256, file_sha256
 
-FILES = [
-    "calibration.nii.gz",
-    "case.json",
-    "error_probability.nii.gz",
-    "ranking.nii.gz",
-    "segmentation.nii.gz",
-    "segmentation.seg.nrrd",
-]
 MAPS = ["calibration.nii.gz", "error_probability.nii.gz", "ranking.nii.gz"]
+FILES = sorted([*MAPS, "case.json", "segmentation.nii.gz", "segmentation.seg.nrrd"])
 REGION_ZYX = (slice(40, 76), slice(87, 137), slice(52, 88))
 """The voxels of the MNI sample whose centres lie in `SAMPLE_ROI` (36 x 50 x 36 mm around RAS -28, -22, -14)."""
 

@@ -4,10 +4,13 @@ import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import SimpleITK as sitk
 from segwithu_command import Command, entries, one_sentence, real_image, tiny_bundle, write
+
+from SegWithUCore.inference import case_folder
 
 DISK_KB = 1024
 
@@ -69,6 +72,25 @@ def test_full_disk_is_named_and_nothing_half_written_stays(
     for path in (tmp_path / "roomy" / "hippocampus_001").glob("*.nii.gz"):
         stored = sitk.ReadImage(str(small_disk / "results" / "hippocampus_001" / path.name))
         assert sitk.Hash(stored) == sitk.Hash(sitk.ReadImage(str(path)))
+
+
+def test_volume_that_was_cut_short_is_noticed_although_there_is_room_again(
+    segwithu: Command, tiny: Path, data_folder: Path, small_disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The NIfTI library reports no error; another program frees the disk before the next file is written."""
+    facts = case_folder.case_facts
+
+    def with_room_again(*arguments: Any) -> dict[str, Any]:
+        (small_disk / "ballast").unlink()
+        return facts(*arguments)
+
+    assert segwithu.segment(real_image(data_folder), model=tiny, output=tmp_path / "roomy").code == 0
+    (tmp_path / "roomy" / "hippocampus_001" / "case.json").unlink()
+    monkeypatch.setattr(case_folder, "case_facts", with_room_again)
+    _leave(small_disk, _size_kb(tmp_path / "roomy" / "hippocampus_001") - 60)  # the last map gets no end
+    outcome = segwithu.segment(real_image(data_folder), model=tiny, output=small_disk / "results")
+    one_sentence(outcome, str(small_disk / "results" / "hippocampus_001"), "the disk is full")
+    assert entries(small_disk / "results") == []
 
 
 def test_overwriting_on_a_full_disk_keeps_the_old_case(

@@ -140,9 +140,9 @@ class TestMaps:
             tensor = torch.from_numpy(stitched)[None]
             maps = network.maps(tensor)
             logits = network.split(tensor)[0]
-            expected = torch.softmax(tempered(logits, maps.calibration), 1).double().sum((0, 2, 3, 4))
+            expected = torch.softmax(tempered(logits, maps.calibration) / 1.5, 1).double().sum((0, 2, 3, 4))
         monkeypatch.setattr(voxel_maps, "CHUNK_VOXELS", chunk)
-        classes, calibration, ranking, sums = voxelwise(network, stitched)
+        classes, calibration, ranking, sums = voxelwise(network, stitched, tempering_scale=1.5)
         np.testing.assert_array_equal(classes, logits[0].argmax(0))
         np.testing.assert_allclose(calibration, maps.calibration[0, 0], rtol=1e-6)
         np.testing.assert_allclose(ranking, maps.ranking[0, 0], rtol=2e-6)

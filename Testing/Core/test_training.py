@@ -2,7 +2,8 @@
 
 import json
 import shutil
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,15 @@ from SegWithUCore.training.run_folder import RunFolder
 
 PARTS = ("backbone", "head")
 TRAINERS: dict[str, Any] = {"backbone": BackboneTrainer, "head": HeadTrainer}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def threads_and_signals_as_before() -> Iterator[None]:
+    """Commands run in this process: they choose torch's threads and take SIGTERM."""
+    threads, handler = torch.get_num_threads(), signal.getsignal(signal.SIGTERM)
+    yield
+    torch.set_num_threads(threads)
+    signal.signal(signal.SIGTERM, handler)
 
 
 @pytest.fixture(scope="module")
@@ -47,10 +57,10 @@ def stopped(trainer: Any, after: int, monkeypatch: pytest.MonkeyPatch) -> Callab
 
 def test_a_tiny_network_improves_on_six_real_cases(workshop: Workshop) -> None:
     rows = workshop.log("whole", "backbone")
-    assert [row["epoch"] for row in rows] == ["0", "1", "2", "3"]
-    assert float(rows[-1]["loss"]) < 0.85 * float(rows[0]["loss"])
-    assert float(rows[-1]["select_brier"]) < 0.75 * float(rows[0]["select_brier"])
-    assert float(rows[-1]["select_dice"]) > float(rows[0]["select_dice"])
+    assert [int(row["epoch"]) for row in rows] == list(range(12))
+    assert float(rows[-1]["loss"]) < 0.6 * float(rows[0]["loss"])
+    assert float(rows[-1]["select_brier"]) < 0.5 * float(rows[0]["select_brier"])
+    assert float(rows[-1]["select_dice"]) > float(rows[0]["select_dice"]) + 0.1
 
 
 def test_the_head_improves_on_six_real_cases(workshop: Workshop) -> None:
@@ -93,7 +103,7 @@ def test_a_run_stopped_in_mid_epoch_resumes_bit_for_bit(
     if part == "head":  # the same backbone
         shutil.copytree(workshop.folder / "whole", workshop.folder / run)
         RunFolder(workshop.folder / run).forget("head")
-    undo = stopped(TRAINERS[part], 4, monkeypatch)  # three steps an epoch: in the second
+    undo = stopped(TRAINERS[part], 8, monkeypatch)  # six steps an epoch: in the second
     assert workshop.train(part, run) == 1
     assert "cancelled" in capsys.readouterr().err
     undo()
@@ -164,8 +174,13 @@ def test_calibrate_writes_a_bundle_that_segment_uses(workshop: Workshop, tmp_pat
     )
 
 
-def test_a_best_checkpoint_holds_the_backbone_without_helpers_each_tensor_once(workshop: Workshop) -> None:
-    state = RunFolder(workshop.folder / "whole").load_best("backbone")
-    assert not any("super_head" in name or "deep_supervision" in name for name in state)
-    assert len({tuple(t.shape) for t in state.values()}) > 3
-    assert all(torch.isfinite(tensor).all() for tensor in state.values())
+def test_a_best_checkpoint_leaves_the_deep_supervision_heads_behind(workshop: Workshop) -> None:
+    changes = {"epochs": 1, "batch_size": 6, "deep_supervision_heads": 1}
+    assert workshop.train("backbone", "deep", recipe=tiny_recipe(backbone_training=changes)) == 0
+    run = RunFolder(workshop.folder / "deep")
+    state = run.load_state("backbone")
+    assert state is not None
+    assert any("deep_supervision" in name for name in state["network"])
+    best = run.load_best("backbone")
+    assert best.keys() == RunFolder(workshop.folder / "whole").load_best("backbone").keys()
+    assert all(torch.isfinite(tensor).all() for tensor in best.values())

@@ -108,6 +108,6 @@ def write_toy_bundle(
         backbone=BackboneSpec(kind),
         heads=(HeadSpec("paper", "paper", ("output",), 4, 8, True),),
         weights_sha256=digest,
-        calibration={"cases": 1, "error_probability": table},
+        calibration={"cases": 1, "error_probability": table, "tempering_scale": 1.0},
     )
     return write_bundle_json(bundle, folder)

@@ -19,13 +19,13 @@ def tiny_recipe(**changes: Mapping[str, Any]) -> dict[str, Any]:
     recipe: dict[str, Any] = json.loads(
         (ROOT / "Resources" / "Recipes" / "hippocampus.json").read_text(encoding="utf-8")
     )
-    recipe["input"]["window"] = [40, 52, 40]
+    recipe["input"]["window"] = [32, 44, 32]
     recipe["backbone"]["filters"] = [4, 8, 16]
     recipe["head"] |= {"taps": ["upsamples.0.conv_block", "output_block"], "feature_channels": 4}
     common = {"precision": "float32", "seed": 3}
-    recipe["backbone_training"] = {"epochs": 4, "batch_size": 2, "learning_rate": 0.01, "warmup_steps": 2, **common}
-    recipe["backbone_training"] |= {"average_decay": 0.8, "validate_every": 2, "deep_supervision_heads": 1}
-    recipe["head_training"] = {"epochs": 3, "batch_size": 2, "learning_rate": 0.003, **common}
+    recipe["backbone_training"] = {"epochs": 12, "batch_size": 1, "learning_rate": 0.03, "warmup_steps": 2, **common}
+    recipe["backbone_training"] |= {"average_decay": 0.8, "validate_every": 4, "deep_supervision_heads": 0}
+    recipe["head_training"] = {"epochs": 3, "batch_size": 1, "learning_rate": 0.003, **common}
     for block, values in changes.items():
         recipe[block] = {**recipe[block], **values}
     return recipe
@@ -59,7 +59,13 @@ class Workshop:
     def train(self, part: str, run: str, *more: str, recipe: dict[str, Any] | None = None, cases: str = "train") -> int:
         """`segwithu train-PART`; returns the exit code."""
         arguments = [f"train-{part}", "--run", str(self.folder / run), "--cases", f"{self.table}:{cases}"]
-        arguments += ["--select", f"{self.table}:select", *more]
+        arguments += [
+            "--select",
+            f"{self.table}:select",
+            "--threads",
+            "1",
+            *more,
+        ]  # as fast as 2 for so small a network
         if part == "backbone" and "--resume" not in more:
             path = self.folder / f"recipe-{run}.json"
             path.write_text(json.dumps(recipe or tiny_recipe()), encoding="utf-8")

@@ -1,7 +1,5 @@
 """The extension is configured, built and installed with CMake, and the module is opened from what was installed."""
 
-# ruff: noqa: E402  (the host is imported only where it can run)
-
 from __future__ import annotations
 
 import os

@@ -10,7 +10,8 @@ import pytest
 from SegWithUCore.errors import InputError
 from SegWithUSlicerLib.install_plan import InstallResult
 from SegWithUSlicerLib.install_plan import Outcome as Install
-from SegWithUSlicerLib.run_controller import Outcome, Phase, RunController, RunRequest, RunStatus, RunTools
+from SegWithUSlicerLib.run_controller import RunController
+from SegWithUSlicerLib.run_status import Outcome, Phase, RunRequest, RunStatus, RunTools
 
 
 class FakeWorker:

@@ -11,6 +11,7 @@ from case_fixture import change_case, make_case
 from loaded_case import LoadedCase, add_transform, load_volume, loaded_case, paint, scenes_closed  # noqa: F401
 from mrml_headless import HeadlessScene, observers_on
 
+from SegWithUSlicerLib.near_mask import labelled_box
 from SegWithUSlicerLib.scene import find_cases, load_case, mark_judged
 from SegWithUSlicerLib.segmentation_node import segment_array, was_touched
 from SegWithUSlicerLib.structures_table import show_in_3d
@@ -79,6 +80,13 @@ def _edit(case: LoadedCase) -> None:
     paint(case, 1, (0, 0, 0))
 
 
+def _edit_within_the_same_extent(case: LoadedCase) -> None:
+    inside = case.disk.labels == 1
+    box = labelled_box(inside)
+    gap = np.argwhere(case.disk.labels[box] == 0)[0]
+    paint(case, 1, tuple(int(part) + side.start for part, side in zip(gap, box, strict=True)))
+
+
 def _flag(case: LoadedCase) -> None:
     logic = slicer.vtkSlicerSegmentationsModuleLogic
     logic.SetSegmentStatus(case.nodes.segmentation.GetSegmentation().GetSegment("SegWithU_2"), logic.Flagged)
@@ -96,7 +104,7 @@ def _judge(case: LoadedCase) -> None:
     mark_judged(case.nodes.segmentation)
 
 
-@pytest.mark.parametrize("work", [_edit, _flag, _rename, _add, _judge])
+@pytest.mark.parametrize("work", [_edit, _edit_within_the_same_extent, _flag, _rename, _add, _judge])
 def test_rerun_after_work_on_the_segmentation_makes_a_new_set_named_with_its_time(tmp_path, data_folder, work):
     case = loaded_case(tmp_path, data_folder)
     work(case)

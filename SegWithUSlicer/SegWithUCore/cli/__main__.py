@@ -6,18 +6,28 @@ import sys
 import traceback
 from collections.abc import Sequence
 from types import FrameType
+from typing import NoReturn
 
 from .. import __version__
 from ..errors import SegWithUError
 from . import demo, evaluate, models, segment, train
-from .console import Console
+from .console import Console, failure_sentence
 
 COMMANDS = (segment, models, train, evaluate, demo)
 
 
+class OneSentenceParser(argparse.ArgumentParser):
+    """Says what is wrong with a call the way all other errors are said; `--help` has the usage."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print one sentence and exit with 2."""
+        Console().error(f"{message}; see '{self.prog} --help'.")
+        sys.exit(2)
+
+
 def parser() -> argparse.ArgumentParser:
     """The whole command line; each command's module adds its part."""
-    top = argparse.ArgumentParser(
+    top = OneSentenceParser(
         prog="segwithu",
         description="Segment medical images and say where the segmentation may be wrong. "
         "For research, not for clinical use.",
@@ -42,18 +52,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         console.error("cancelled; nothing half-written was left behind.")
         return 1
-    except SegWithUError as error:
-        console.error(str(error))
-        code = error.exit_code
-    except MemoryError:
-        console.error("there is not enough memory for this: give a smaller region of interest with --roi.")
-        code = 1
     except Exception as error:  # noqa: BLE001 - the last resort of a program: say it in one sentence
-        console.error(f"unexpected {type(error).__name__}: {error} (run again with --debug and report it).")
-        code = 1
-    if options.debug:
-        traceback.print_exc()
-    return code
+        console.error(failure_sentence(error))
+        if options.debug:
+            traceback.print_exc()
+        return error.exit_code if isinstance(error, SegWithUError) else 1
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> None:

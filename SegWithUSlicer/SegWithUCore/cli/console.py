@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, TextIO
 
 from ..errors import SegWithUError
-from ..progress import Progress
+from ..progress import Progress, seconds_left
 
 PLAIN_INTERVAL_S = 10.0
 """Without a terminal (log files, CI) a line this often is enough to see that work goes on."""
@@ -110,13 +110,6 @@ def failure_sentence(error: Exception) -> str:
         return "there is not enough memory for this: give a smaller region of interest with --roi."
     reason = " ".join(str(error).split())
     return f"unexpected {type(error).__name__}: {reason} (run again with --debug and report it)."
-
-
-def seconds_left(begun: float, fraction: float) -> float | None:
-    """Time left at the pace so far, None before there is a pace."""
-    if fraction <= 0.01:
-        return None
-    return round((time.monotonic() - begun) * (1 - fraction) / fraction, 1)
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], words: Sequence[int] = (0,)) -> str:

@@ -150,7 +150,8 @@ def checked_against_training(image: sitk.Image, bundle: Bundle, job: Job) -> lis
     found = deviations(image, bundle)
     refused = [deviation for deviation in found if deviation.severity == "refused"]
     if refused and not job.unlike_training:
-        raise InputError(f"{job.files[0]}: {refused[0].sentence} (--unlike-training goes on all the same.)")
+        sentence = refused[0].sentence.removesuffix(".")
+        raise InputError(f"{job.files[0]}: {sentence}, or insist with --unlike-training.")
     return found
 
 

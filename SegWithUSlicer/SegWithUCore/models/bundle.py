@@ -282,7 +282,7 @@ def write_weights(folder: Path, backbone: Mapping[str, torch.Tensor], heads: Map
 
 def write_bundle_json(bundle: Bundle, folder: Path) -> Bundle:
     """Write `bundle.json` after checking it as a reader would; returns the bundle as it is in `folder`."""
-    data = json.loads(json.dumps(bundle.to_json()))
+    data = json.loads(json.dumps(bundle.to_json(), allow_nan=False))
     checked = bundle_from_json(data, folder)
     with whole_file(folder / BUNDLE_FILE) as work:
         work.write_text(json.dumps(data, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

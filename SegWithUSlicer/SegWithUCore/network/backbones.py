@@ -74,7 +74,8 @@ def build_backbone(spec: BackboneSpec) -> nn.Module:
     try:
         return BACKBONES[spec.kind](**spec.arguments)
     except (TypeError, ValueError) as error:
-        raise InputError(f"The arguments of backbone '{spec.kind}' do not fit: {error}.") from error
+        reason = str(error).removesuffix(".")
+        raise InputError(f"The arguments of backbone '{spec.kind}' do not fit: {reason}.") from error
 
 
 def dynunet_spec(in_channels: int, num_classes: int, filters: Sequence[int], spatial_dims: int = 3) -> BackboneSpec:

@@ -9,7 +9,7 @@ import slicer
 from ..frames import sequence_frame
 from ..models_list import ModelInfo, user_models_folder
 from ..parameters import DEVICES, Parameters
-from ..preview import Outlook
+from ..preview import Outlook, size_ras
 from ..scene import is_ours, propose_roi
 from ..session import PYTHON_SETTING, WHEELS_SETTING, set_setting, setting
 from ..texts import _
@@ -49,8 +49,9 @@ class InputPanel:
 
     @property
     def volumes(self) -> list["slicer.vtkMRMLScalarVolumeNode | None"]:
-        """The chosen volume of each channel."""
-        return [selector.currentNode() for selector in self._selectors]
+        """The chosen volume of each channel; one that is just being removed from the scene is none any more."""
+        nodes = [selector.currentNode() for selector in self._selectors]
+        return [node if node is not None and node.GetScene() is not None else None for node in nodes]
 
     @property
     def is_complete(self) -> bool:
@@ -219,9 +220,7 @@ class InputPanel:
         model, volume = self.model, self.volumes[0]
         if model is None or model.field_of_view_mm is None or self.ui.roiSelector.currentNode() is not None:
             return False
-        bounds = [0.0] * 6
-        volume.GetNodeBounds(bounds)
-        size = [bounds[2 * axis + 1] - bounds[2 * axis] for axis in range(3)]
+        size = size_ras(volume)
         return any(own > _LARGER * seen for own, seen in zip(size, model.field_of_view_mm, strict=True))
 
 

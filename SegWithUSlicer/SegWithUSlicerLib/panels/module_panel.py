@@ -10,7 +10,7 @@ from ..frames import steady
 from ..models_list import ModelInfo
 from ..parameters import Parameters
 from ..preview import Outlook, Preview
-from ..run_controller import RunRequest, RunStatus
+from ..run_status import RunRequest, RunStatus
 from ..sample import load_sample
 from ..scene import follow_parent_transform
 from ..session import Debounce, session

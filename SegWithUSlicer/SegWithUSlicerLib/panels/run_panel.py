@@ -6,7 +6,7 @@ from typing import Any
 import qt
 
 from ..preview import Outlook
-from ..run_controller import Outcome, Phase, RunStatus
+from ..run_status import Outcome, Phase, RunStatus
 from ..texts import _
 
 _STAGES = {

@@ -10,7 +10,7 @@ from ..readout import volume_text
 from ..structures_table import show_in_3d, show_structure
 from ..texts import _
 
-_ROW_PX, _HEADER_PX, _MOST_ROWS = 30, 30, 8
+_ROW_PX, _HEADER_PX, _MOST_ROWS = 30, 24, 8
 
 
 class StructuresPanel:
