@@ -46,8 +46,7 @@ class SegWithUSlicer(ScriptedLoadableModule):
             "is correct. For research, not for clinical use."
         )
         parent.acknowledgementText = _(
-            "The method is SegWithU: Fu et al., SegWithU: uncertainty as perturbation energy for single-forward-pass "
-            "risk-aware medical image segmentation, arXiv:2604.15271 (2026). The hippocampus model was trained on the "
+            "The method is SegWithU: Fu et al., arXiv:2604.15271 (2026). The hippocampus model was trained on the "
             "Medical Segmentation Decathlon (Antonelli et al., Nature Communications 13, 4128, 2022)."
         )
         icon = Path(resource_path("Icons/SegWithUSlicer.png"))
@@ -183,15 +182,11 @@ class SegWithUSlicerLogic(ScriptedLoadableModuleLogic):
             RuntimeError: the run failed, was refused or cancelled; the message is one sentence.
         """
         from SegWithUSlicerLib.frames import steady
-        from SegWithUSlicerLib.models_list import read_model
-        from SegWithUSlicerLib.run_status import Outcome, RunRequest
+        from SegWithUSlicerLib.models_list import find_model
+        from SegWithUSlicerLib.run_status import RunRequest
         from SegWithUSlicerLib.session import session
 
-        known = {info.name: info for info in list_models()}
-        chosen = known.get(model) if model else next(iter(known.values()), None)
-        chosen = chosen or (read_model(Path(model)) if model else None)
-        if chosen is None:
-            raise ValueError(f"there is no model '{model}': choose one of {', '.join(known) or 'none installed'}")
+        chosen = find_model(model)
         volumes = [volumeNode, *channels]
         if len(volumes) != len(chosen.channels) or None in volumes:
             raise ValueError(f"the model '{chosen.name}' wants a volume each of {', '.join(chosen.channels)}")
@@ -199,13 +194,20 @@ class SegWithUSlicerLogic(ScriptedLoadableModuleLogic):
         controller.start(
             RunRequest([steady(volume) for volume in volumes], chosen.folder, roiNode, device, unlikeTraining)
         )
-        while controller.is_busy:
-            slicer.app.processEvents()
-            time.sleep(0.01)
-        status = controller.status
-        if status.outcome is not Outcome.DONE:
-            raise RuntimeError(" ".join([*status.warnings, status.sentence]))
-        return controller.nodes
+        return _finished(controller)
+
+
+def _finished(controller: Any) -> Any:
+    """Wait for the end of a run, with Slicer responsive; its nodes, or its sentence as an error."""
+    from SegWithUSlicerLib.run_status import Outcome
+
+    while controller.is_busy:
+        slicer.app.processEvents()
+        time.sleep(0.01)
+    status = controller.status
+    if status.outcome is not Outcome.DONE:
+        raise RuntimeError(" ".join([*status.warnings, status.sentence]))
+    return controller.nodes
 
 
 class SegWithUSlicerTest(ScriptedLoadableModuleTest):

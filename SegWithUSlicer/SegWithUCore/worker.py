@@ -173,6 +173,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--idle-minutes", type=float, metavar="N", help="leave after N minutes without a request")
     options = parser.parse_args(arguments)
     idle_s = None if options.idle_minutes is None else options.idle_minutes * 60
+    # Threads of torch that wait in a loop keep the cores from Slicer: on two shared cores a run took twice as long.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     worker = Worker(open_channel(), idle_s)
     _leave_on_terminate(worker)
     code = worker.run()

@@ -71,6 +71,7 @@ class Structure:
     modifier: Mapping[str, str] | None = None
     voxels: int | None = None
     volume_mm3: float | None = None
+    expected_volume_mm3: float | None = None
     expected_wrong_mm3: float | None = None
     uncertain_share: float | None = None
     uncertain_mm3: float | None = None
@@ -153,6 +154,7 @@ def _structure(entry: Mapping[str, Any], flags: list[Any]) -> Structure:
         modifier=entry.get("modifier"),
         voxels=None if entry.get("voxels") is None else int(entry["voxels"]),
         volume_mm3=_number(entry, "volume_mm3"),
+        expected_volume_mm3=_number(entry, "expected_volume_mm3"),
         expected_wrong_mm3=_number(entry, "expected_wrong_mm3"),
         uncertain_share=_number(entry, "uncertain_share"),
         uncertain_mm3=_number(entry, "uncertain_mm3"),

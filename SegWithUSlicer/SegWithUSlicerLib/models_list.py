@@ -60,6 +60,20 @@ def list_models(places: Sequence[Path] | None = None) -> list[ModelInfo]:
     return list(found.values())
 
 
+def find_model(name_or_folder: str) -> ModelInfo:
+    """The model of a name, or in a folder; for an empty text the first one.
+
+    Raises:
+        ValueError: there is none.
+    """
+    known = {model.name: model for model in list_models()}
+    found = known.get(name_or_folder) if name_or_folder else next(iter(known.values()), None)
+    found = found or (read_model(Path(name_or_folder)) if name_or_folder else None)
+    if found is None:
+        raise ValueError(f"there is no model '{name_or_folder}': choose one of {', '.join(known) or 'none installed'}")
+    return found
+
+
 def read_model(folder: Path) -> ModelInfo | None:
     """What a bundle says about itself; None where it cannot be read (the worker says why, if it is asked for)."""
     try:

@@ -103,9 +103,8 @@ def cost_text(event: Mapping[str, Any]) -> str:
     """The line for an event "predicted"."""
     seconds, memory = float(event.get("seconds") or 0), float(event.get("memory_mb") or 0) / 1000
     time = _("{n:.0f} s").format(n=max(1, seconds)) if seconds < 90 else _("{n:.0f} min").format(n=seconds / 60)
-    text = _("About {time} and {memory:.1f} GB of memory on {device} ({windows} windows)")
-    device = str(event.get("device") or "cpu")
-    return text.format(time=time, memory=memory, device=device.upper(), windows=event.get("windows") or 1)
+    text = _("About {time} and {memory:.1f} GB of memory on {device}")
+    return text.format(time=time, memory=memory, device=str(event.get("device") or "cpu").upper())
 
 
 def size_ras(volume: "slicer.vtkMRMLScalarVolumeNode") -> tuple[float, float, float]:

@@ -83,6 +83,7 @@ def _text_columns(case: Case) -> dict[str, list[str]]:
     return {
         _("Structure"): [structure.name for structure in case.structures],
         _("Volume"): [volume_text(structure.volume_mm3) for structure in case.structures],
+        _("Expected volume"): [volume_text(structure.expected_volume_mm3) for structure in case.structures],
         _("Expected wrong"): [volume_text(structure.expected_wrong_mm3) for structure in case.structures],
         _("Uncertain share"): [_share_text(structure) for structure in case.structures],
         _("Uncertain"): [volume_text(structure.uncertain_mm3) for structure in case.structures],

@@ -25,7 +25,7 @@ def tiny_recipe(**changes: Mapping[str, Any]) -> dict[str, Any]:
     common = {"precision": "float32", "seed": 3}
     recipe["backbone_training"] = {"epochs": 12, "batch_size": 1, "learning_rate": 0.03, "warmup_steps": 2, **common}
     recipe["backbone_training"] |= {"average_decay": 0.8, "validate_every": 4, "deep_supervision_heads": 0}
-    recipe["head_training"] = {"epochs": 3, "batch_size": 1, "learning_rate": 0.003, **common}
+    recipe["head_training"] = {"epochs": 4, "batch_size": 1, "learning_rate": 0.03, **common}
     for block, values in changes.items():
         recipe[block] = {**recipe[block], **values}
     return recipe

@@ -5,7 +5,9 @@ import os
 import stat
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from SegWithUSlicerLib import private_folder
 from SegWithUSlicerLib.private_folder import PrivateFolder, sweep
 
 ON_POSIX = pytest.mark.skipif(sys.platform == "win32", reason="POSIX permissions")
+NOBODY = 65534
 CORE = Path(__file__).resolve().parents[2] / "SegWithUSlicer"
 
 
@@ -80,13 +83,34 @@ def test_removed_when_python_ends_with_an_error(tmp_path: Path) -> None:
 
 
 @ON_POSIX
-@pytest.mark.skipif(hasattr(os, "geteuid") and os.geteuid() == 0, reason="root may remove everything")
-def test_read_only_content_is_removed(tmp_path: Path) -> None:
-    with PrivateFolder(tmp_path) as path:
-        fill(path)
-        (path / "case" / "image.nrrd").chmod(0o400)
-        (path / "case").chmod(0o500)
-    assert not path.exists()
+def test_read_only_content_is_removed() -> None:
+    with tempfile.TemporaryDirectory() as root:  # pytest's own folder is closed to other users
+
+        def work() -> bool:
+            with PrivateFolder(Path(root)) as path:
+                fill(path)
+                (path / "case" / "image.nrrd").chmod(0o400)
+                (path / "case").chmod(0o500)
+            return not path.exists()
+
+        assert as_ordinary_user(work, Path(root))
+
+
+def as_ordinary_user(work: Callable[[], bool], folder: Path) -> bool:
+    """Whether `work` says True in a child without root's rights; root may remove everything, so it proves nothing."""
+    if os.geteuid() != 0:
+        return work()
+    os.chown(folder, NOBODY, NOBODY)
+    child = os.fork()
+    if child == 0:
+        code = 2
+        try:
+            os.setgid(NOBODY)
+            os.setuid(NOBODY)
+            code = 0 if work() else 1
+        finally:
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 def test_sweep_takes_what_dead_processes_left_and_nothing_else(tmp_path: Path) -> None:

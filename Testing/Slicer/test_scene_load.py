@@ -143,7 +143,16 @@ def test_table_says_not_assessed_where_there_is_no_figure(tmp_path, data_folder)
     case = loaded_case(tmp_path, data_folder, calibrated=False)
     table = case.nodes.table.GetTable()
     columns = {table.GetColumnName(index): index for index in range(table.GetNumberOfColumns())}
-    assert list(columns) == ["Label", "Structure", "Volume", "Expected wrong", "Uncertain share", "Uncertain", "Flag"]
+    assert list(columns) == [
+        "Label",
+        "Structure",
+        "Volume",
+        "Expected volume",
+        "Expected wrong",
+        "Uncertain share",
+        "Uncertain",
+        "Flag",
+    ]
     row = {name: table.GetValue(0, index).ToString() for name, index in columns.items()}
     assert row["Structure"] == "anterior hippocampus"
     assert row["Volume"] == f"{int((case.disk.labels == 1).sum())} mm³"

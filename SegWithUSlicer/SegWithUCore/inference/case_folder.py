@@ -8,12 +8,13 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import monai
 import numpy as np
 import SimpleITK as sitk
+import torch
 
 from .. import __version__
 from ..errors import InputError, OutputError
@@ -234,7 +235,13 @@ def _relative(file: Path, target: Path) -> str:
 
 
 def _versions() -> dict[str, str]:
-    packages = {name: version(name) for name in ("torch", "monai", "numpy", "SimpleITK")}
+    # Asked of the modules: what Slicer brings need not have package metadata.
+    packages = {
+        "torch": torch.__version__,
+        "monai": monai.__version__,
+        "numpy": np.__version__,
+        "SimpleITK": sitk.Version.VersionString(),
+    }
     return {
         "segwithu-slicer": __version__,
         "python": platform.python_version(),

@@ -21,7 +21,7 @@ class BackboneTraining:
         learning_rate: peak of AdamW; a linear warm-up over `warmup_steps`, then a cosine down to zero.
         average_decay: of the exponential moving average of the weights, the ones that are kept.
         mirror: exchange left and right at random (only where labels have no side).
-        precision: "float32", or "bfloat16" for forward passes under autocast (3 times faster on a CPU with AVX512_BF16).
+        precision: "float32", or "bfloat16" for forward passes under autocast (3 times faster with AVX512_BF16).
         validate_every: epochs between looks at the select cases.
     """
 

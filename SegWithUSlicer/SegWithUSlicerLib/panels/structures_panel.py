@@ -25,10 +25,16 @@ class StructuresPanel:
         self._nodes: CaseNodes | None = None
         self._values: list[int] = []
         self._busy = False
-        titles = [_("Structure"), _("Volume"), _("Expected wrong"), _("Flag")]
+        titles = [_("Structure"), _("Volume"), _("Expected"), _("Wrong"), _("Flag")]
         table = ui.structuresTable
         table.setColumnCount(len(titles))
         table.setHorizontalHeaderLabels(titles)
+        table.setToolTip(
+            _(
+                "Volume: what the segmentation holds. Expected: the volume that the calibrated model expects. Wrong: "
+                "how much of the segmentation is expected to be wrong. A click shows the structure and centres it."
+            )
+        )
         table.horizontalHeader().setStretchLastSection(True)
         table.verticalHeader().setVisible(False)
         table.connect("cellClicked(int,int)", self._clicked)
@@ -82,11 +88,11 @@ def was_refused(case: Case) -> bool:
 
 
 def _texts(structure: Structure, refused: bool) -> list[str]:
-    wrong = _("not assessed") if refused else volume_text(structure.expected_wrong_mm3)
-    flag = "; ".join(structure.flags)
+    name, volume = structure.name, volume_text(structure.volume_mm3)
     if refused:
-        flag = _("far from the training cases")
-    return [structure.name, volume_text(structure.volume_mm3), wrong, flag or "-"]
+        return [name, volume, _("not assessed"), _("not assessed"), _("far from the training cases")]
+    expected, wrong = volume_text(structure.expected_volume_mm3), volume_text(structure.expected_wrong_mm3)
+    return [name, volume, expected, wrong, "; ".join(structure.flags) or "-"]
 
 
 def _swatch(color: tuple[int, int, int]) -> Any:
