@@ -20,6 +20,7 @@ from phantoms import (
 )
 from toy_models import looking_answer, registered_toys, write_toy_bundle
 
+from SegWithUCore.inference.preprocessing import to_working_grid
 from SegWithUCore.inference.segment import Model
 
 Models = dict[str, Model]
@@ -167,3 +168,21 @@ def test_a_volume_smaller_than_a_window_is_padded_not_stretched(models: Models, 
     expected = looking_answer(volume.array.transpose(2, 1, 0)).transpose(2, 1, 0)
     for name in ("own spacing", "1 mm"):
         np.testing.assert_array_equal(segment_through_files(volume, models[name], tmp_path).classes, expected)
+
+
+@pytest.mark.parametrize("spacing", [(0.5, 1.3, 3.0), (3.0, 0.7, 1.0)])
+@pytest.mark.parametrize("degrees", [(0, 0, 0), (10, -25, 30)])
+def test_the_working_grid_covers_the_box_of_the_image(
+    spacing: tuple[float, float, float], degrees: tuple[float, float, float], models: Models
+) -> None:
+    """Outer faces of the first voxels coincide, those of the last ones within half a working voxel."""
+    direction = rotation(degrees) @ np.diag([-1.0, -1.0, 1.0])
+    volume = Volume(asymmetric_array((20, 13, 9)), np.asarray(spacing), np.asarray([5.0, -3.0, 70.0]), direction)
+    image = volume.image()
+    working = to_working_grid(image, models["1 mm"].bundle.input)
+    corners = [[-0.5] * 3, [size - 0.5 for size in working.GetSize()]]
+    points = [working.TransformContinuousIndexToPhysicalPoint(corner) for corner in corners]
+    faces = [image.TransformPhysicalPointToContinuousIndex(point) for point in points]
+    np.testing.assert_allclose(faces[0], -0.5, atol=1e-6)
+    gap_mm = (np.asarray(faces[1]) - (np.asarray(image.GetSize()) - 0.5)) * spacing
+    assert np.abs(gap_mm).max() <= 0.5 + 1e-6

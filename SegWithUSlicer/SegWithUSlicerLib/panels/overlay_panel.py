@@ -107,7 +107,7 @@ class OverlayPanel:
 
     def _refresh(self) -> None:
         overlay = self.overlay
-        self.ui.overlayButton.enabled = overlay is not None
+        self.ui.overlayButton.enabled = self.ui.overlayButton.visible = overlay is not None
         self._list_maps()
         shown = overlay is not None and overlay.map_name is not None
         for name in ("opacitySlider", "thresholdSlider", "colourBox", "nearBox", "legendBox"):

@@ -58,7 +58,7 @@ class StructuresPanel:
                 table.setItem(row, column, item)
         table.resizeColumnsToContents()
         table.setFixedHeight(_HEADER_PX + _ROW_PX * max(1, min(len(structures), _MOST_ROWS)) + 4)
-        self.ui.structuresButton.enabled = nodes is not None
+        self.ui.structuresButton.enabled = self.ui.structuresButton.visible = nodes is not None
         self._busy = True
         self.ui.show3DBox.checked = self._is_in_3d()
         self._busy = False
