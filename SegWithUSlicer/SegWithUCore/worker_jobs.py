@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import torch
 from .errors import InputError, OutputError
 from .inference.device import choose_device
 from .inference.fingerprint import Deviation, deviations
+from .inference.placement import placed
 from .inference.region import Region, voxel_box
 from .inference.segment import Job, Model, read_channels, segment
 from .inference.volume import orientation_of, read_image
@@ -106,13 +107,16 @@ class Engine:
     def _fingerprint(self, request: Request, report: Progress) -> dict[str, Any]:
         bundle = resolve_model(request.text("model"))
         image = read_channels(request.files(), bundle)[0] if "files" in request.fields else _grid_image(request)
-        found = [deviation.to_json() for deviation in deviations(_part(image, _region(request)), bundle)]
+        found = [
+            deviation.to_json()
+            for deviation in deviations(placed(_part(image, _region(request)), _placement(request)), bundle)
+        ]
         return {"event": "fingerprinted", "deviations": found}
 
     def _predict_cost(self, request: Request, report: Progress) -> dict[str, Any]:
         model = self._loaded(request, report)
         image = _header_image(request.files()[0]) if "files" in request.fields else _grid_image(request)
-        part = _part(image, _region(request))
+        part = placed(_part(image, _region(request)), _placement(request))
         spec = model.bundle.input
         shape = _working_shape(part, spec)
         windows = count_windows(shape, spec.window_zyx)
@@ -157,6 +161,7 @@ def _job(request: Request) -> Job:
         region=_region(request),
         unlike_training=request.flag("unlike_training"),
         include_image=request.flag("include_image"),
+        own_to_world_ras=_placement(request),
     )
 
 
@@ -168,12 +173,18 @@ def _region(request: Request) -> Region | None:
     return Region.parse(",".join(str(number) for number in numbers))  # the same checks as on the command line
 
 
+def _placement(request: Request) -> Sequence[float] | None:
+    """The request's `own_to_world_ras`, 4 x 4 row by row; None without one."""
+    return request.numbers("own_to_world_ras", request.fields, 16) if request.fields.get("own_to_world_ras") else None
+
+
 def _refusal(job: Job, bundle: Bundle) -> RefusedInputError | None:
     """The same refusal in words without command-line options, None where the job failed for another reason."""
     if job.unlike_training:
         return None
     try:
-        found: list[Deviation] = deviations(_part(read_channels(job.files, bundle)[0], job.region), bundle)
+        part = _part(read_channels(job.files, bundle)[0], job.region)
+        found: list[Deviation] = deviations(placed(part, job.own_to_world_ras), bundle)
     except InputError:
         return None
     return next((RefusedInputError(entry.sentence) for entry in found if entry.severity == "refused"), None)

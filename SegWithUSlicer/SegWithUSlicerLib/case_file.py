@@ -72,6 +72,8 @@ class Structure:
     voxels: int | None = None
     volume_mm3: float | None = None
     expected_volume_mm3: float | None = None
+    expected_interval_mm3: tuple[float, float] | None = None
+    predicted_dice: float | None = None
     expected_wrong_mm3: float | None = None
     uncertain_share: float | None = None
     uncertain_mm3: float | None = None
@@ -155,11 +157,17 @@ def _structure(entry: Mapping[str, Any], flags: list[Any]) -> Structure:
         voxels=None if entry.get("voxels") is None else int(entry["voxels"]),
         volume_mm3=_number(entry, "volume_mm3"),
         expected_volume_mm3=_number(entry, "expected_volume_mm3"),
+        expected_interval_mm3=_interval(entry.get("expected_interval_mm3")),
+        predicted_dice=_number(entry, "predicted_dice"),
         expected_wrong_mm3=_number(entry, "expected_wrong_mm3"),
         uncertain_share=_number(entry, "uncertain_share"),
         uncertain_mm3=_number(entry, "uncertain_mm3"),
         flags=tuple(_flag_sentence(flag) for flag in flags if _is_about(flag, value)),
     )
+
+
+def _interval(value: Any) -> tuple[float, float] | None:
+    return (float(value[0]), float(value[1])) if isinstance(value, list) and len(value) == 2 else None
 
 
 def _is_about(flag: Any, value: int) -> bool:

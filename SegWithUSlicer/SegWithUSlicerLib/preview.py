@@ -17,6 +17,7 @@ from .models_list import ModelInfo
 from .run_status import Worker
 from .scene import read_roi
 from .texts import _
+from .volume_export import own_to_world
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,9 @@ class Preview:
         self._question += 1
         question = self._question
         try:
+            to_world, _linear = own_to_world(volume)
             fields = {"grid": grid_of(volume), "model": str(model.folder), "device": device}
+            fields["own_to_world_ras"] = [number for row in to_world for number in row]
             if roi is not None:
                 box = read_roi(roi, volume)
                 fields["region"] = {"centre_ras_mm": list(box[:3]), "size_mm": list(box[3:])}

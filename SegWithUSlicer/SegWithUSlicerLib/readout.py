@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .case_file import Case, Histograms
+from .case_file import Case, Histograms, Structure
 from .texts import _
 
 MM3_IN_ML = 1000.0
@@ -65,6 +65,20 @@ def volume_text(volume_mm3: float | None) -> str:
     if volume_mm3 < 10 * MM3_IN_ML:
         return _("{volume:.0f} mm³").format(volume=volume_mm3)
     return _("{volume:.1f} mL").format(volume=volume_mm3 / MM3_IN_ML)
+
+
+def expected_text(structure: Structure) -> str:
+    """The expected volume, with its interval where the model has one: "2180 mm3 (2010 mm3 to 2350 mm3)"."""
+    volume = volume_text(structure.expected_volume_mm3)
+    if structure.expected_volume_mm3 is None or structure.expected_interval_mm3 is None:
+        return volume
+    low, high = (volume_text(edge) for edge in structure.expected_interval_mm3)
+    return _("{volume} ({low} to {high})").format(volume=volume, low=low, high=high)
+
+
+def dice_text(structure: Structure) -> str:
+    """The predicted Dice; "not assessed" where the model predicts none."""
+    return _("not assessed") if structure.predicted_dice is None else f"{structure.predicted_dice:.2f}"
 
 
 def _voxels_above(histograms: Histograms, counts: np.ndarray, threshold: float) -> float:

@@ -137,6 +137,8 @@ class RunController:
             "model": str(asked.model),
             "device": asked.device,
             "unlike_training": asked.unlike_training,
+            # Tells the network which way is up; nothing is resampled.
+            "own_to_world_ras": [number for row in first.own_to_world_ras for number in row],
         }
         if first.roi_ras is not None:
             request["region"] = {"centre_ras_mm": list(first.roi_ras[:3]), "size_mm": list(first.roi_ras[3:])}

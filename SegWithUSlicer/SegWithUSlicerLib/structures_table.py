@@ -6,7 +6,7 @@ import vtk
 
 from .case_file import Case, Structure
 from .jump import jump_to
-from .readout import volume_text
+from .readout import dice_text, expected_text, volume_text
 from .segmentation_node import segment_array, segment_id
 from .texts import _
 
@@ -83,7 +83,8 @@ def _text_columns(case: Case) -> dict[str, list[str]]:
     return {
         _("Structure"): [structure.name for structure in case.structures],
         _("Volume"): [volume_text(structure.volume_mm3) for structure in case.structures],
-        _("Expected volume"): [volume_text(structure.expected_volume_mm3) for structure in case.structures],
+        _("Expected volume"): [expected_text(structure) for structure in case.structures],
+        _("Predicted Dice"): [dice_text(structure) for structure in case.structures],
         _("Expected wrong"): [volume_text(structure.expected_wrong_mm3) for structure in case.structures],
         _("Uncertain share"): [_share_text(structure) for structure in case.structures],
         _("Uncertain"): [volume_text(structure.uncertain_mm3) for structure in case.structures],

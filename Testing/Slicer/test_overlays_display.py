@@ -65,7 +65,6 @@ def test_windows_are_the_cases_and_the_same_for_a_map_with_other_values(tmp_path
 
 def test_map_without_a_window_in_the_case_is_shown_over_its_own_range(tmp_path, data_folder):
 
-
     headless = HeadlessScene(tmp_path / "slicer")
     disk = make_case(data_folder, tmp_path, calibrated=False)
     change_case(disk.folder, maps={"calibration": {"file": "calibration.nii.gz"}})

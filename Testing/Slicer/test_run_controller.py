@@ -14,6 +14,9 @@ from SegWithUSlicerLib.run_controller import RunController
 from SegWithUSlicerLib.run_status import Outcome, Phase, RunRequest, RunStatus, RunTools
 
 
+OWN_TO_WORLD = ((1.0, 0.0, 0.0, 5.0), (0.0, 1.0, 0.0, 0.0), (0.0, 0.0, 1.0, 0.0), (0.0, 0.0, 0.0, 1.0))
+
+
 class FakeWorker:
     """Keeps what was asked; the test answers."""
 
@@ -86,7 +89,7 @@ class Bench:
     def _export(self, volume: Any, path: Path, roi: Any) -> Any:
         if self.export_error is not None:
             raise self.export_error
-        return SimpleNamespace(path=path, roi_ras=roi)
+        return SimpleNamespace(path=path, roi_ras=roi, own_to_world_ras=OWN_TO_WORLD)
 
     def _load(self, folder: Path, volumes: Any) -> str:
         if self.load_error is not None:
@@ -143,6 +146,7 @@ def test_region_and_further_channels_reach_the_worker(bench: Bench) -> None:
     request = bench.worker.asked[0][0]
     assert request["files"] == ["/private/channel_0.nrrd", "/private/channel_1.nrrd"]
     assert request["region"] == {"centre_ras_mm": [1.0, 2.0, 3.0], "size_mm": [36.0, 50.0, 36.0]}
+    assert request["own_to_world_ras"] == [number for row in OWN_TO_WORLD for number in row]
     assert (request["device"], request["unlike_training"]) == ("cpu", True)
 
 

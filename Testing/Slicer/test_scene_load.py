@@ -148,6 +148,7 @@ def test_table_says_not_assessed_where_there_is_no_figure(tmp_path, data_folder)
         "Structure",
         "Volume",
         "Expected volume",
+        "Predicted Dice",
         "Expected wrong",
         "Uncertain share",
         "Uncertain",

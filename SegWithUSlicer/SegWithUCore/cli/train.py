@@ -73,7 +73,8 @@ def run_backbone(options: argparse.Namespace, console: Console) -> int:
     else:
         recipe = read_recipe(options.recipe, backbone=_replaced(options))
     train, select = _prepared(options, recipe, console)
-    if not options.resume:
+    if not options.resume:  # only now that recipe and cases are known to be usable
+        run.forget("backbone")
         run.start(recipe, {})
     run.add_facts({"fingerprint": training_fingerprint(train)})
     trainer = BackboneTrainer(recipe, train, select, run)
@@ -96,6 +97,8 @@ def run_head(options: argparse.Namespace, console: Console) -> int:
     run.load_best("backbone")
     _check_start(run, "head", options)
     train, select = _prepared(options, recipe, console)
+    if not options.resume:
+        run.forget("head")
     trainer = HeadTrainer(recipe, train, select, run)
     with console.progress("train-head") as progress:
         if options.resume:
@@ -129,8 +132,6 @@ def _check_start(run: "RunFolder", part: str, options: argparse.Namespace) -> No
         raise OutputError(f"{run.path} holds a {part} already: pass --resume to go on or --restart to begin again.")
     if options.resume and not begun:
         raise UsageError(f"{run.path} holds no {part} to go on with: leave out --resume.")
-    if begun and options.restart:
-        run.forget(part)
 
 
 def _replaced(options: argparse.Namespace) -> dict[str, int]:

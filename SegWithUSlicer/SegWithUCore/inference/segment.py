@@ -17,6 +17,7 @@ from ..network.segwithu import SegWithU
 from ..progress import Progress, silent
 from .case_folder import CaseResult, write_case_folder
 from .fingerprint import Deviation, deviations
+from .placement import placed
 from .preprocessing import network_input
 from .region import Region, voxel_box, whole_grid
 from .structures import structure_figures
@@ -56,6 +57,7 @@ class Job:
         region: region of interest, None for the whole image.
         unlike_training: go on although the input is unlike the training cases.
         include_image: also write the image into the case folder.
+        own_to_world_ras: linear transform that the image hangs under; only tells the network which way is up.
     """
 
     name: str
@@ -65,6 +67,7 @@ class Job:
     overwrite: bool = False
     unlike_training: bool = False
     include_image: bool = False
+    own_to_world_ras: Sequence[float] | None = None
 
 
 @dataclass
@@ -95,11 +98,11 @@ def segment(job: Job, model: Model, progress: Progress = silent) -> CaseResult:
     with clock.stage("reading"):
         images = read_channels(job.files, model.bundle)
     box = voxel_box(job.region, images[0]) if job.region else whole_grid(images[0])
-    parts = [box.crop(image) for image in images]
+    parts = [placed(box.crop(image), job.own_to_world_ras) for image in images]
     warnings = checked_against_training(parts[0], model.bundle, job)
     with clock.stage("segmenting"):
         maps, notes = segment_images(parts, model, progress)
-    structures = structure_figures(maps, model.bundle.labels, voxel_volume_mm3(parts[0]))
+    structures = structure_figures(maps, model.bundle.labels, voxel_volume_mm3(images[0]))
     result = CaseResult(
         name=job.name,
         files=job.files,

@@ -6,7 +6,7 @@ import qt
 
 from ..case_file import Case, Structure
 from ..case_nodes import CaseNodes
-from ..readout import volume_text
+from ..readout import dice_text, expected_text, volume_text
 from ..structures_table import show_in_3d, show_structure
 from ..texts import _
 
@@ -25,14 +25,15 @@ class StructuresPanel:
         self._nodes: CaseNodes | None = None
         self._values: list[int] = []
         self._busy = False
-        titles = [_("Structure"), _("Volume"), _("Expected"), _("Wrong"), _("Flag")]
+        titles = [_("Structure"), _("Volume"), _("Expected"), _("Wrong"), _("Dice"), _("Flag")]
         table = ui.structuresTable
         table.setColumnCount(len(titles))
         table.setHorizontalHeaderLabels(titles)
         table.setToolTip(
             _(
                 "Volume: what the segmentation holds. Expected: the volume that the calibrated model expects. Wrong: "
-                "how much of the segmentation is expected to be wrong. A click shows the structure and centres it."
+                "how much of the segmentation is expected to be wrong. Dice: the overlap with the truth that the model "
+                "predicts. A click shows the structure and centres it."
             )
         )
         table.horizontalHeader().setStretchLastSection(True)
@@ -90,9 +91,9 @@ def was_refused(case: Case) -> bool:
 def _texts(structure: Structure, refused: bool) -> list[str]:
     name, volume = structure.name, volume_text(structure.volume_mm3)
     if refused:
-        return [name, volume, _("not assessed"), _("not assessed"), _("far from the training cases")]
-    expected, wrong = volume_text(structure.expected_volume_mm3), volume_text(structure.expected_wrong_mm3)
-    return [name, volume, expected, wrong, "; ".join(structure.flags) or "-"]
+        return [name, volume, *[_("not assessed")] * 3, _("far from the training cases")]
+    expected, wrong = expected_text(structure), volume_text(structure.expected_wrong_mm3)
+    return [name, volume, expected, wrong, dice_text(structure), "; ".join(structure.flags) or "-"]
 
 
 def _swatch(color: tuple[int, int, int]) -> Any:
