@@ -1,12 +1,18 @@
 """Where tests find real data."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = Path(os.environ.get("SEGWITHU_DATA") or ROOT.parent / "shared" / "data")
+
+
+def pytest_configure() -> None:
+    """Answer Ctrl-C: a shell that starts the tests in the background has it ignored, here and in all children."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

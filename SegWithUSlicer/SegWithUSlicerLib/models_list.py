@@ -4,12 +4,12 @@ Only what the panel shows is read, and leniently; the worker validates the bundl
 """
 
 import json
-import os
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from SegWithUCore.models.places import user_models_folder
 
 from .resources import resources_folder
 
@@ -33,19 +33,6 @@ class ModelInfo:
     modality: str
     field_of_view_mm: tuple[float, float, float] | None
     calibrated: bool
-
-
-def user_models_folder() -> Path:
-    """A user's own bundles; the same place as in SegWithUCore.models.registry, which needs torch to be imported."""
-    if os.environ.get("SEGWITHU_MODELS"):
-        return Path(os.environ["SEGWITHU_MODELS"])
-    if sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Application Support"
-    else:
-        base = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share")
-    return base / "SegWithUSlicer" / "Models"
 
 
 def list_models(places: Sequence[Path] | None = None) -> list[ModelInfo]:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import slicer
+import vtk
 from SlicerHost import strict
 from SlicerHost.host import SlicerHost
 
@@ -119,3 +120,32 @@ def opened(opened_once: Opened) -> Iterator[Opened]:
     yield opened_once
     found, strict.STRICT[:] = list(strict.STRICT), []
     assert not found, "\n".join(map(str, found))
+
+
+def sample_crop(name: str = "Crop", factor: tuple[float, float, float] = (1, 1, 1)) -> Any:
+    """A small volume on one hippocampus of the sample, of a training image's size times a factor along R, A, S."""
+    from SegWithUSlicerLib.sample import load_volume
+
+    whole = load_volume()
+    matrix, inverse = vtk.vtkMatrix4x4(), vtk.vtkMatrix4x4()
+    whole.GetIJKToRASMatrix(matrix)
+    vtk.vtkMatrix4x4.Invert(matrix, inverse)
+    centre, half = np.array([-28, -22, -14]), np.array(factor) * (18, 25, 18)
+    corners = [inverse.MultiplyPoint([*(centre + sign * half), 1])[:3] for sign in (-1, 1)]
+    low, high = np.rint(np.min(corners, axis=0)).astype(int), np.rint(np.max(corners, axis=0)).astype(int)
+    box = tuple(slice(first, last) for first, last in zip(low[::-1], high[::-1], strict=True))
+    volume = slicer.util.addVolumeFromArray(slicer.util.arrayFromVolume(whole)[box].copy(), name=name)
+    for row, value in enumerate(matrix.MultiplyPoint([*low.tolist(), 1])[:3]):
+        matrix.SetElement(row, 3, value)
+    volume.SetIJKToRASMatrix(matrix)
+    return volume
+
+
+def segment_crop(opened: Opened, volume: Any = None) -> Any:
+    volume = volume or sample_crop()
+    slicer.util.setSliceViewerLayers(background=volume, fit=True)
+    opened.panel.inputs.choose(volume, None)
+    opened.ui.runButton.click()
+    said = opened.finish()
+    assert said.startswith("Done"), said
+    return opened.nodes

@@ -1,13 +1,10 @@
-"""The module with the real worker on real MRML: from the click to the overlay, and every way in which a run can end."""
+"""The module with the real worker on real MRML: from the click to the overlay, results shown, saved and made again."""
 
 # ruff: noqa: E402  (the host is imported only where it can run)
 
 from __future__ import annotations
 
-import os
-import signal
 import time
-from typing import Any
 
 import numpy as np
 import pytest
@@ -19,38 +16,7 @@ if reason:
 
 import slicer
 import vtk
-from opened_module import Opened, alive, opened, opened_once  # noqa: F401
-
-CANCEL_LIMIT_S = 2.0
-
-
-def _crop(name: str = "Crop", factor: tuple[float, float, float] = (1, 1, 1)) -> Any:
-    """A small volume on one hippocampus of the sample, of a training image's size times a factor along R, A, S."""
-    from SegWithUSlicerLib.sample import load_volume
-
-    whole = load_volume()
-    matrix, inverse = vtk.vtkMatrix4x4(), vtk.vtkMatrix4x4()
-    whole.GetIJKToRASMatrix(matrix)
-    vtk.vtkMatrix4x4.Invert(matrix, inverse)
-    centre, half = np.array([-28, -22, -14]), np.array(factor) * (18, 25, 18)
-    corners = [inverse.MultiplyPoint([*(centre + sign * half), 1])[:3] for sign in (-1, 1)]
-    low, high = np.rint(np.min(corners, axis=0)).astype(int), np.rint(np.max(corners, axis=0)).astype(int)
-    box = tuple(slice(first, last) for first, last in zip(low[::-1], high[::-1], strict=True))
-    volume = slicer.util.addVolumeFromArray(slicer.util.arrayFromVolume(whole)[box].copy(), name=name)
-    for row, value in enumerate(matrix.MultiplyPoint([*low.tolist(), 1])[:3]):
-        matrix.SetElement(row, 3, value)
-    volume.SetIJKToRASMatrix(matrix)
-    return volume
-
-
-def _segment_crop(opened: Opened, volume: Any = None) -> Any:  # noqa: F811
-    volume = volume or _crop()
-    slicer.util.setSliceViewerLayers(background=volume, fit=True)
-    opened.panel.inputs.choose(volume, None)
-    opened.ui.runButton.click()
-    said = opened.finish()
-    assert said.startswith("Done"), said
-    return opened.nodes
+from opened_module import Opened, alive, opened, opened_once, sample_crop, segment_crop  # noqa: F401
 
 
 def test_two_clicks_from_the_module_to_the_overlay(opened: Opened, capsys: pytest.CaptureFixture[str]) -> None:  # noqa: F811
@@ -81,7 +47,7 @@ def test_two_clicks_from_the_module_to_the_overlay(opened: Opened, capsys: pytes
 
 
 def test_threshold_and_opacity_change_the_picture_and_the_readout(opened: Opened) -> None:  # noqa: F811
-    _segment_crop(opened)
+    segment_crop(opened)
     opened.panel.structures._clicked(0, 0)
     ui = opened.ui
     ui.thresholdSlider.value = ui.thresholdSlider.minimum
@@ -98,7 +64,7 @@ def test_threshold_and_opacity_change_the_picture_and_the_readout(opened: Opened
 
 
 def test_other_map_and_none_and_near_and_legend(opened: Opened) -> None:  # noqa: F811
-    _segment_crop(opened)
+    segment_crop(opened)
     ui = opened.ui
     ui.mapBox.currentIndex = 1
     assert opened.overlay.map_name == "ranking"
@@ -116,7 +82,7 @@ def test_other_map_and_none_and_near_and_legend(opened: Opened) -> None:  # noqa
 
 
 def test_held_key_shows_the_bare_image(opened: Opened) -> None:  # noqa: F811
-    _segment_crop(opened)
+    segment_crop(opened)
     opened.panel.structures._clicked(0, 0)
     shown = opened.coloured()
     opened.panel.key.press()
@@ -126,7 +92,7 @@ def test_held_key_shows_the_bare_image(opened: Opened) -> None:  # noqa: F811
 
 
 def test_dragged_window_is_put_back(opened: Opened) -> None:  # noqa: F811
-    nodes = _segment_crop(opened)
+    nodes = segment_crop(opened)
     display = nodes.maps["error_probability"].GetDisplayNode()
     before = (display.GetWindowLevelMin(), display.GetWindowLevelMax())
     display.SetWindowLevel(0.05, 0.9)
@@ -134,7 +100,7 @@ def test_dragged_window_is_put_back(opened: Opened) -> None:  # noqa: F811
 
 
 def test_own_foreground_comes_back(opened: Opened) -> None:  # noqa: F811
-    volume = _crop()
+    volume = sample_crop()
     pet = slicer.util.addVolumeFromArray(slicer.util.arrayFromVolume(volume).copy(), name="PET")
     slicer.util.setSliceViewerLayers(background=volume, foreground=pet, foregroundOpacity=0.35)
     opened.panel.inputs.choose(volume, None)
@@ -148,7 +114,7 @@ def test_own_foreground_comes_back(opened: Opened) -> None:  # noqa: F811
 
 
 def test_saved_scene_gives_the_same_overlay(opened: Opened) -> None:  # noqa: F811
-    _segment_crop(opened)
+    segment_crop(opened)
     ui = opened.ui
     ui.mapBox.currentIndex = 1
     ui.opacitySlider.value = 0.45
@@ -170,16 +136,16 @@ def test_saved_scene_gives_the_same_overlay(opened: Opened) -> None:  # noqa: F8
 
 
 def test_re_run_updates_the_same_nodes_and_after_an_edit_makes_new_ones(opened: Opened) -> None:  # noqa: F811
-    first = _segment_crop(opened)
+    first = segment_crop(opened)
     volume = first.inputs[0]
     opened.ui.opacitySlider.value = 0.4
     ids = [node.GetID() for node in first.results]
-    again = _segment_crop(opened, volume)
+    again = segment_crop(opened, volume)
     assert [node.GetID() for node in again.results] == ids
     assert opened.overlay.opacity == pytest.approx(0.4)
     segment = again.segmentation.GetSegmentation().GetNthSegment(0)
     segment.SetName("mine")
-    third = _segment_crop(opened, volume)
+    third = segment_crop(opened, volume)
     assert third.hub is not again.hub
     assert not {node.GetID() for node in third.results} & set(ids)
     assert opened.ui.resultBox.count == 2
@@ -189,14 +155,14 @@ def test_re_run_updates_the_same_nodes_and_after_an_edit_makes_new_ones(opened: 
 
 
 def test_results_of_a_transformed_input_lie_on_it_and_follow(opened: Opened) -> None:  # noqa: F811
-    volume = _crop()
+    volume = sample_crop()
     turn = vtk.vtkTransform()
     turn.Translate(30, -12, 45)
     turn.RotateZ(25)
     transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode", "Registration")
     transform.SetMatrixTransformToParent(turn.GetMatrix())
     volume.SetAndObserveTransformNodeID(transform.GetID())
-    nodes = _segment_crop(opened, volume)
+    nodes = segment_crop(opened, volume)
     assert {node.GetTransformNodeID() for node in nodes.results} == {transform.GetID()}
     opened.panel.structures._clicked(0, 0)
     assert opened.coloured() > 100
@@ -205,8 +171,8 @@ def test_results_of_a_transformed_input_lie_on_it_and_follow(opened: Opened) -> 
 
 
 def test_two_inputs_in_one_scene_keep_their_results(opened: Opened) -> None:  # noqa: F811
-    one = _segment_crop(opened, _crop("One"))
-    two = _segment_crop(opened, _crop("Two"))
+    one = segment_crop(opened, sample_crop("One"))
+    two = segment_crop(opened, sample_crop("Two"))
     assert one.hub is not two.hub
     assert [opened.ui.resultBox.itemText(index).split()[0] for index in range(2)] == ["One", "Two"]
     assert opened.host.slice_views["Red"].composite.GetForegroundVolumeID() == two.maps["error_probability"].GetID()
@@ -214,83 +180,6 @@ def test_two_inputs_in_one_scene_keep_their_results(opened: Opened) -> None:  # 
     assert opened.ui.showInputButton.visible
     opened.ui.showInputButton.click()
     assert opened.host.slice_views["Red"].composite.GetForegroundVolumeID() == one.maps["error_probability"].GetID()
-
-
-def test_cancel_ends_the_processes_and_removes_the_files(opened: Opened) -> None:  # noqa: F811
-    opened.ui.tryItButton.click()
-    opened.ui.runButton.click()
-    opened.until_computing()
-    pid = opened.worker.pid
-    assert len(opened.private_folders()) == 1
-    assert opened.ui.runButton.text == "Cancel"
-    began = time.monotonic()
-    opened.ui.runButton.click()
-    opened.wait(lambda: not opened.controller.is_busy, 10)
-    assert time.monotonic() - began < CANCEL_LIMIT_S
-    assert not alive(pid)
-    assert opened.private_folders() == []
-    assert "press Segment with Uncertainty" in opened.ui.statusLabel.text
-    assert slicer.util.getNodesByClass("vtkMRMLSegmentationNode") == []
-
-
-def test_crash_is_told_and_the_next_run_works(opened: Opened) -> None:  # noqa: F811
-    opened.ui.tryItButton.click()
-    opened.ui.runButton.click()
-    opened.until_computing()
-    os.kill(opened.worker.pid, signal.SIGKILL)
-    said = opened.finish()
-    assert "SIGKILL" in said
-    assert "press the button again" in said
-    assert "SIGKILL" in opened.ui.logText.toPlainText()
-    assert opened.private_folders() == []
-    opened.ui.copyButton.click()
-    import qt
-
-    assert "run: idle, failed" in qt.QApplication.clipboard().text()
-    _segment_crop(opened)
-
-
-def test_leaving_the_module_lets_the_run_go_on(opened: Opened) -> None:  # noqa: F811
-    volume = _crop()
-    slicer.util.setSliceViewerLayers(background=volume, fit=True)
-    opened.panel.inputs.choose(volume, None)
-    opened.ui.runButton.click()
-    opened.host.leave_module()
-    assert opened.finish().startswith("Done")
-    assert opened.nodes.inputs == [volume]
-    opened.host.enter_module()
-
-
-def test_closing_the_scene_cancels_the_run(opened: Opened) -> None:  # noqa: F811
-    opened.ui.tryItButton.click()
-    opened.ui.runButton.click()
-    opened.until_computing()
-    pid = opened.worker.pid
-    opened.host.close_scene()
-    assert "scene was closed" in opened.finish()
-    assert not alive(pid)
-    assert opened.private_folders() == []
-    assert slicer.util.getNodesByClass("vtkMRMLSegmentationNode") == []
-
-
-def test_deleting_the_input_cancels_the_run(opened: Opened) -> None:  # noqa: F811
-    opened.ui.tryItButton.click()
-    opened.ui.runButton.click()
-    opened.until_computing()
-    slicer.mrmlScene.RemoveNode(opened.panel.inputs.volumes[0])
-    assert "image was removed" in opened.finish()
-    assert opened.private_folders() == []
-
-
-def test_input_that_changed_meanwhile_is_not_shown_as_current(opened: Opened) -> None:  # noqa: F811
-    volume = _crop()
-    opened.panel.inputs.choose(volume, None)
-    opened.ui.runButton.click()
-    opened.until_computing()
-    slicer.util.arrayFromVolume(volume)[:] = 0
-    slicer.util.arrayFromVolumeModified(volume)
-    assert "changed while it was segmented" in opened.finish()
-    assert slicer.util.getNodesByClass("vtkMRMLSegmentationNode") == []
 
 
 def test_whole_head_is_not_assessed_unless_the_user_goes_on(opened: Opened) -> None:  # noqa: F811
@@ -307,19 +196,19 @@ def test_whole_head_is_not_assessed_unless_the_user_goes_on(opened: Opened) -> N
 
 
 def test_user_who_goes_on_reads_not_assessed(opened: Opened) -> None:  # noqa: F811
-    opened.panel.inputs.choose(_crop("Wide", (1.9, 1, 1)), None)
+    opened.panel.inputs.choose(sample_crop("Wide", (1.9, 1, 1)), None)
     opened.ui.runButton.click()
     assert opened.finish().startswith("Not assessed")
     opened.ui.insistButton.click()
     assert opened.finish().startswith("Done")
     assert opened.ui.bannerFrame.visible
     table = opened.ui.structuresTable
-    texts = [table.item(0, column).text() for column in (2, 3, 4)]
-    assert texts == ["not assessed", "not assessed", "far from the training cases"]
+    texts = [table.item(0, column).text() for column in (2, 3, 4, 5)]
+    assert texts == [*["not assessed"] * 3, "far from the training cases"]
 
 
 def test_time_and_memory_are_predicted_and_a_warning_stands_before_the_run(opened: Opened) -> None:  # noqa: F811
-    opened.panel.inputs.choose(_crop(), None)
+    opened.panel.inputs.choose(sample_crop(), None)
     opened.wait(lambda: opened.ui.costLabel.text.startswith("About"))
     assert "GB of memory on CPU" in opened.ui.costLabel.text
     assert not opened.ui.bannerFrame.visible
@@ -331,7 +220,7 @@ def test_time_and_memory_are_predicted_and_a_warning_stands_before_the_run(opene
 
 
 def test_process_for_scripts_gives_the_nodes(opened: Opened) -> None:  # noqa: F811
-    volume = _crop()
+    volume = sample_crop()
     logic = opened.host.widget.logic
     nodes = logic.process(volume, model="hippocampus", device="cpu")
     assert nodes.inputs == [volume]
@@ -347,7 +236,7 @@ def test_self_test_of_the_module_passes(opened: Opened) -> None:  # noqa: F811
 
 
 def test_click_on_a_structure_centres_it_and_3d_shows_it(opened: Opened) -> None:  # noqa: F811
-    _segment_crop(opened)
+    segment_crop(opened)
     offsets = set()
     for row in range(2):
         opened.panel.structures._clicked(row, 0)
@@ -356,16 +245,3 @@ def test_click_on_a_structure_centres_it_and_3d_shows_it(opened: Opened) -> None
     opened.ui.show3DBox.checked = True
     assert opened.nodes.segmentation.GetDisplayNode().GetVisibility3D()
     assert opened.nodes.segmentation.GetSegmentation().ContainsRepresentation("Closed surface")
-
-
-def test_quitting_leaves_no_process_and_no_file(opened: Opened) -> None:  # noqa: F811
-    """The last test of the file: the application quits in the middle of a run."""
-    opened.ui.tryItButton.click()
-    opened.ui.runButton.click()
-    opened.until_computing()
-    pid = opened.worker.pid
-    began = time.monotonic()
-    opened.host.quit()
-    assert time.monotonic() - began < CANCEL_LIMIT_S + 0.5
-    assert not alive(pid)
-    assert opened.private_folders() == []

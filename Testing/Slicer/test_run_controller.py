@@ -13,7 +13,6 @@ from SegWithUSlicerLib.install_plan import Outcome as Install
 from SegWithUSlicerLib.run_controller import RunController
 from SegWithUSlicerLib.run_status import Outcome, Phase, RunRequest, RunStatus, RunTools
 
-
 OWN_TO_WORLD = ((1.0, 0.0, 0.0, 5.0), (0.0, 1.0, 0.0, 0.0), (0.0, 0.0, 1.0, 0.0), (0.0, 0.0, 0.0, 1.0))
 
 

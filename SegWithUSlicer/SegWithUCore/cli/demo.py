@@ -73,7 +73,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
 
 
 def _sample() -> tuple[dict[str, Any], Path]:
-    from ..models.registry import resources_folder
+    from ..models.places import resources_folder
 
     resources = resources_folder()
     description = resources / "SampleData" / "sample.json" if resources else Path("Resources/SampleData/sample.json")

@@ -1,13 +1,12 @@
 """Where model bundles are looked for: beside the program, then in the user's own folder."""
 
-import os
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import InputError, UsageError
 from .bundle import BUNDLE_FILE, Bundle, read_bundle
+from .places import resources_folder, user_models_folder
 
 
 @dataclass(frozen=True)
@@ -17,26 +16,6 @@ class FoundModel:
     folder: Path
     bundle: Bundle | None
     problem: str | None
-
-
-def resources_folder() -> Path | None:
-    """The `Resources` folder: beside the module when installed, at the top of a source checkout; None without one."""
-    package = Path(__file__).resolve().parents[1]
-    places = [package.parent / "Resources", package.parent.parent / "Resources"]
-    return next((place for place in places if (place / "Models").is_dir()), None)
-
-
-def user_models_folder() -> Path:
-    """Where a user's own bundles live: SEGWITHU_MODELS, or the platform's place for application data."""
-    if os.environ.get("SEGWITHU_MODELS"):
-        return Path(os.environ["SEGWITHU_MODELS"])
-    if sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Application Support"
-    else:
-        base = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share")
-    return base / "SegWithUSlicer" / "Models"
 
 
 def model_folders() -> list[Path]:

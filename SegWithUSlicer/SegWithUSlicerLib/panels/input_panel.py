@@ -6,8 +6,10 @@ from typing import Any
 
 import slicer
 
+from SegWithUCore.models.places import user_models_folder
+
 from ..frames import sequence_frame
-from ..models_list import ModelInfo, user_models_folder
+from ..models_list import ModelInfo
 from ..parameters import DEVICES, Parameters
 from ..preview import Outlook, size_ras
 from ..scene import is_ours, propose_roi

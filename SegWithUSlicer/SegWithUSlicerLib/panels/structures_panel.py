@@ -10,7 +10,7 @@ from ..readout import dice_text, expected_text, volume_text
 from ..structures_table import show_in_3d, show_structure
 from ..texts import _
 
-_ROW_PX, _HEADER_PX, _MOST_ROWS = 30, 24, 8
+_ROW_PX, _HEADER_PX, _SCROLL_BAR_PX, _MOST_ROWS = 30, 24, 18, 8
 
 
 class StructuresPanel:
@@ -58,7 +58,9 @@ class StructuresPanel:
                     item.setIcon(_swatch(structure.color))
                 table.setItem(row, column, item)
         table.resizeColumnsToContents()
-        table.setFixedHeight(_HEADER_PX + _ROW_PX * max(1, min(len(structures), _MOST_ROWS)) + 4)
+        rows = max(1, min(len(structures), _MOST_ROWS))
+        # Room for a horizontal scroll bar: in a narrow panel it must not cover the last row.
+        table.setFixedHeight(_HEADER_PX + _ROW_PX * rows + _SCROLL_BAR_PX + 4)
         self.ui.structuresButton.enabled = self.ui.structuresButton.visible = nodes is not None
         self._busy = True
         self.ui.show3DBox.checked = self._is_in_3d()
