@@ -13,6 +13,8 @@ from ..errors import InputError
 from ..whole_files import whole_file
 from .recipe import Recipe, recipe_from_json
 
+PLOTS_A_ROW = 5
+
 
 class RunFolder:
     """Paths and files of a run.
@@ -101,8 +103,13 @@ def draw_curves(rows: Sequence[Mapping[str, float]], target: Path) -> None:
     from matplotlib import pyplot
 
     names = [name for name in rows[0] if name not in ("epoch", "seconds")]
-    figure, axes = pyplot.subplots(1, len(names), figsize=(3.2 * len(names), 2.6), layout="constrained", squeeze=False)
-    for axis, name in zip(axes[0], names, strict=True):
+    columns = min(PLOTS_A_ROW, len(names))
+    lines = -(-len(names) // columns)
+    size = (3.2 * columns, 2.4 * lines)
+    figure, axes = pyplot.subplots(lines, columns, figsize=size, layout="constrained", squeeze=False)
+    for axis in axes.flat[len(names) :]:
+        axis.set_axis_off()
+    for axis, name in zip(axes.flat, names, strict=False):
         points = [(row["epoch"], row[name]) for row in rows if row[name] == row[name]]
         axis.plot([p[0] for p in points], [p[1] for p in points])
         axis.set_title(name.replace("_", " "), fontsize=9)
