@@ -1,6 +1,7 @@
 """What the command line prints: progress, tables, errors. Results go to stdout, the rest to stderr."""
 
 import contextlib
+import importlib.util
 import io
 import json
 import sys
@@ -54,7 +55,7 @@ class Console:
         """Show how far a job is: a bar on a terminal, plain lines elsewhere, JSON events for machines."""
         if self.as_json:
             yield self._json_progress(title)
-        elif self.err.isatty():
+        elif self.err.isatty() and importlib.util.find_spec("tqdm"):  # Slicer's Python has no tqdm
             with self._bar(title) as bar:
                 yield bar
         else:
@@ -108,6 +109,8 @@ def failure_sentence(error: Exception) -> str:
         return str(error)
     if isinstance(error, MemoryError):
         return "there is not enough memory for this: give a smaller region of interest with --roi."
+    if isinstance(error, ModuleNotFoundError):
+        return f"the package {error.name} is missing here: install it, or segwithu-slicer[desktop], which brings it."
     reason = " ".join(str(error).split())
     return f"unexpected {type(error).__name__}: {reason} (run again with --debug and report it)."
 
