@@ -207,7 +207,7 @@ def test_plan_names_each_package_once() -> None:
 
 
 def test_installing_through_the_stand_in_of_slicer_packaging(slicer_host: Any) -> None:
-    slicer_host.packaging.pretend = {"monai": None}
+    slicer_host.packaging.pretend = {"monai": None, "safetensors": "0.6.2", "jsonschema": "4.26.0"}
     tools = slicer_tools()
     assert tools.packaging is not None
     tools = InstallTools(lambda _text: True, tools.pip_install, tools.packaging, tools.torch_logic)
