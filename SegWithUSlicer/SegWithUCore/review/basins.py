@@ -5,6 +5,8 @@ as long as they fit into one look. SimpleITK's watershed from markers floods the
 every voxel; this one touches uncertain voxels only (figures in Testing/Benchmarks/results/regions.md).
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 from scipy.ndimage import gaussian_filter, map_coordinates
 
@@ -48,25 +50,40 @@ def error_density(voxels: UncertainVoxels, spacing_zyx: np.ndarray, sigma_mm: fl
 
 
 def basins(
-    voxels: UncertainVoxels, density: np.ndarray, spacing_zyx: np.ndarray, split: float, extent_mm: float
-) -> tuple[np.ndarray, np.ndarray]:
+    voxels: UncertainVoxels,
+    density: np.ndarray,
+    spacing_zyx: np.ndarray,
+    split: float,
+    extent_mm: float,
+    solid: float = np.inf,
+    haze: float = 0.0,
+) -> np.ndarray:
     """Group voxels around the summits of the density.
 
     Args:
         voxels: n of them.
         density: (n,), from `error_density`.
         split: two basins stay apart where the saddle between them is lower than this share of the lower summit.
-        extent_mm: and where together they would not fit into a box of this diagonal.
+        extent_mm: and where together they would not fit into a box of this diagonal,
+        solid: unless the saddle is higher than this: what is thick all through is one blob, however large.
+        haze: basins with lower summits are left out; a thin shell does not hang itself on a blob that it touches.
 
     Returns:
-        The basin (n,) of each voxel, from 0, and the height of each basin's summit.
+        The basin (n,) of each voxel, numbered from 0 along the scan order of their summits; -1 for haze.
     """
     summits, basin = np.unique(_ascend(voxels, density), return_inverse=True)
     heights = density[summits]
     first, second, saddles = _saddles(voxels, density, basin)
-    root = _merged(heights, _boxes(voxels, basin, len(summits), spacing_zyx), first, second, saddles, split, extent_mm)
-    kept, group = np.unique(root, return_inverse=True)
-    return group[basin], heights[kept]
+    high = np.minimum(heights[first], heights[second]) >= haze
+    first, second, saddles = first[high], second[high], saddles[high]
+    boxes = _boxes(voxels, basin, len(summits), spacing_zyx)
+    limits = np.where(saddles > solid, np.inf, extent_mm)
+    root = _merged(
+        heights, boxes, list(zip(*(part.tolist() for part in (first, second, saddles, limits)), strict=True)), split
+    )
+    kept = np.unique(root[heights >= haze])
+    group = np.where(heights >= haze, np.searchsorted(kept, root), -1)
+    return group[basin]
 
 
 def _ascend(voxels: UncertainVoxels, density: np.ndarray) -> np.ndarray:
@@ -116,15 +133,13 @@ def _boxes(voxels: UncertainVoxels, basin: np.ndarray, count: int, spacing_zyx: 
 
 
 def _merged(
-    heights: np.ndarray,
-    boxes: np.ndarray,
-    first: np.ndarray,
-    second: np.ndarray,
-    saddles: np.ndarray,
-    split: float,
-    extent_mm: float,
+    heights: np.ndarray, boxes: np.ndarray, passes: Sequence[tuple[int, int, float, float]], split: float
 ) -> np.ndarray:
-    """For each basin the highest one that it is merged with, going over the passes from the highest down."""
+    """For each basin the highest one that it is merged with.
+
+    Args:
+        passes: two basins, height of the saddle, and how large they may be together; from the highest down.
+    """
     root = list(range(len(heights)))
     summit, edges = heights.tolist(), boxes.tolist()
 
@@ -134,13 +149,13 @@ def _merged(
             basin = root[basin]
         return basin
 
-    for a, b, saddle in zip(first.tolist(), second.tolist(), saddles.tolist(), strict=True):
+    for a, b, saddle, limit in passes:
         one, other = top(a), top(b)
         if one == other or saddle < split * min(summit[one], summit[other]):
             continue
         low = [min(pair) for pair in zip(edges[one][0], edges[other][0], strict=True)]
         high = [max(pair) for pair in zip(edges[one][1], edges[other][1], strict=True)]
-        if sum((h - w) ** 2 for h, w in zip(high, low, strict=True)) > extent_mm**2:
+        if sum((h - w) ** 2 for h, w in zip(high, low, strict=True)) > limit**2:
             continue
         if summit[one] < summit[other]:
             one, other = other, one

@@ -23,7 +23,7 @@ class RegionSettings:
         threshold: a voxel counts as uncertain above this error probability; the same as in the structures' table.
         sigma_mm: width of one look: density is smoothed by this.
         split: touching groups stay apart where the density between them drops below this share of the lower one.
-        extent_mm: largest diagonal of a merged region: what fits into one view without moving.
+        extent_mm: largest diagonal of a merged region, blobs excepted: what fits into one view without moving.
         haze: groups whose density stays below this are boundary haze and left out: 0.06 is a sheet of 1 mm at an
             error probability of 0.3.
     """
@@ -103,12 +103,13 @@ def find_regions(assessed: Assessed, settings: RegionSettings | None = None) -> 
     voxel_mm3 = float(np.prod(spacing))
     voxels = uncertain_voxels(assessed.error_probability, assessed.segmentation, assessed.runner_up, settings.threshold)
     density = error_density(voxels, spacing, settings.sigma_mm)
-    group, heights = basins(voxels, density, spacing, settings.split, settings.extent_mm)
-    ids = np.where(heights >= settings.haze, np.cumsum(heights >= settings.haze), 0)
-    region = ids[group]
+    # A density above the threshold needs more than a sheet: there the uncertain voxels are thick.
+    region = 1 + basins(
+        voxels, density, spacing, settings.split, settings.extent_mm, solid=settings.threshold, haze=settings.haze
+    )
     total = expected_wrong_voxels(assessed.error_probability) * voxel_mm3
     return FoundRegions(
-        _described(assessed, voxels, region, int(ids.max(initial=0))),
+        _described(assessed, voxels, region, int(region.max(initial=0))),
         _label_volume(voxels, region),
         total,
         _haze(assessed, voxels, region == 0, voxel_mm3),
