@@ -73,6 +73,7 @@ def test_the_widget_gives_its_parts_and_node(plot):
     assert widget.controllerWidget() is widget.plotController()
     assert widget.plotController().barWidget().visible is False
     plot.red()
+    assert widget.plotView().height == widget.height
     widget.plotView().fitToContent()
     assert widget.plotView().chart().GetAxis(vtk.vtkAxis.LEFT).GetMaximum() >= 4
 

@@ -178,7 +178,7 @@ class qMRMLPlotWidget(qMRMLWidget):
         rows.setContentsMargins(0, 0, 0, 0)
         rows.setSpacing(0)
         rows.addWidget(self._controller)
-        rows.addWidget(self._view)
+        rows.addWidget(self._view, 1)  # the bar is empty and hidden: all room is the view's
 
     def setMRMLScene(self, scene: Any) -> None:
         """The scene of view and bar."""
