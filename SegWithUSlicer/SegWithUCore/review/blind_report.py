@@ -39,9 +39,9 @@ class BlindReport:
             return f"None of the {self.places} blind places was judged, so nothing is known about what the map misses."
         rate, low, high = (f"{share * 100:.0f}" for share in (self.rate, self.low, self.high))
         return (
-            f"{self.wrong} of {self.judged} judged blind places were wrong: {rate} % of places like these, where the map "
-            f"expects no error (95 % interval {low} to {high} %); {self.places - self.judged} of {self.places} were not "
-            "judged."
+            f"{self.wrong} of {self.judged} judged blind places were wrong: {rate} % of places like these, where the "
+            f"map expects no error (95 % interval {low} to {high} %); {self.places - self.judged} of {self.places} "
+            "were not judged."
         )
 
 

@@ -2,8 +2,8 @@
 
 A reviewer who knows that a place is a control looks at it differently. So a blind place is an ordinary `Region` with
 figures like those of the regions around it, its lines in the log are ordinary ones, and nothing on screen or in the
-log tells it apart before `BlindRevealed` lines are written at the end. The log's header holds `BlindSample.sha256` only:
-the sample is not stored, it follows from the case's hash, so a resumed review gets the same places.
+log tells it apart before `BlindRevealed` lines are written at the end. The log's header holds `BlindSample.sha256`;
+the sample itself is stored nowhere: it follows from the case's hash, so a resumed review gets the same places.
 """
 
 import hashlib
@@ -235,7 +235,7 @@ def _voxels_around(ground: Ground, spot: _Spot, size: int) -> np.ndarray:
     far = np.linalg.norm((index + start - spot.index) * ground.spacing_zyx, axis=1)
     if abs(spot.depth_mm) <= -STRATA_MM[1][0]:
         depth = distance_to_boundary(ground.labels[cube], ground.spacing_zyx)[safe]
-        far = far + np.where(far > 0, 2 * np.minimum(depth, far.max()), 0)
+        far = far + np.where(far > 0, 2 * np.minimum(np.abs(depth - abs(spot.depth_mm)), far.max()), 0)
     nearest = index[np.argsort(far, kind="stable")[:size]]
     chosen = np.zeros(safe.shape, bool)
     chosen[tuple(nearest.T)] = True
