@@ -20,8 +20,9 @@ from .texts import _
 SEGMENT = "region"
 OUTLINE_THICKNESS = 3
 OPACITY_3D = 0.7
-# Saturated and light, so that they stand out from greys; which one is taken depends on what else is on the screen.
-CANDIDATES = ((0.0, 1.0, 1.0), (1.0, 0.0, 1.0), (0.0, 1.0, 0.0), (1.0, 1.0, 0.0), (0.3, 0.5, 1.0), (1.0, 0.45, 0.0))
+# Saturated, so that they stand out from greys; which one is taken depends on what else is on the screen. No pure green:
+# with red-green blindness it looks like the yellow end of the overlays' colour maps.
+CANDIDATES = ((1.0, 0.0, 1.0), (0.0, 1.0, 1.0), (0.3, 0.5, 1.0), (1.0, 0.45, 0.0), (1.0, 1.0, 0.0))
 _SAMPLES = 17
 
 
@@ -133,16 +134,22 @@ def distinct_colour(in_use: Iterable[tuple[float, float, float]]) -> tuple[float
 
     Measured as distance in CIELAB to the nearest colour: a structure may have any colour, and a fixed one would vanish
     beside a structure of the same colour. All overlay colour maps count, so that the mark keeps its colour when
-    another map is chosen; they hold no cyan, which is therefore what is taken unless a structure is cyan itself.
+    another map is chosen; bright magenta is farthest from them, and taken unless a structure comes near it.
     """
-    taken = np.array([vtk.vtkMath.RGBToLab(colour) for colour in in_use])
+    taken = np.array([_lab(colour) for colour in in_use])
     if not len(taken):
         return CANDIDATES[0]
 
     def distance(candidate: tuple[float, float, float]) -> float:
-        return float(np.linalg.norm(taken - vtk.vtkMath.RGBToLab(candidate), axis=1).min())
+        return float(np.linalg.norm(taken - _lab(candidate), axis=1).min())
 
     return max(CANDIDATES, key=distance)
+
+
+def _lab(colour: tuple[float, float, float]) -> np.ndarray:
+    lab = [0.0] * 3
+    vtk.vtkMath.RGBToLab(colour, lab)
+    return np.array(lab)
 
 
 def _structure_colours(nodes: CaseNodes) -> list[tuple[float, float, float]]:

@@ -97,12 +97,12 @@ def _fit(view: "slicer.vtkMRMLSliceNode", peak: tuple[float, ...], corners: np.n
 def _zoom(view: "slicer.vtkMRMLSliceNode", factor: float, user: float | None = None) -> None:
     """Scale a view's field of view; remember the user's, given as a factor too, unless it is what the view gets."""
     x, y, z = view.GetFieldOfView()
-    if user is not None and not math.isclose(user, factor, rel_tol=_SAME_ZOOM):
-        view.SetAttribute(_ZOOM_ATTRIBUTE, f"{_mm_per_pixel(view) * user!r} {_mm_per_pixel(view) * factor!r}")
-    else:
-        view.RemoveAttribute(_ZOOM_ATTRIBUTE)
     if not math.isclose(factor, 1.0, rel_tol=_SAME_ZOOM):
         view.SetFieldOfView(x * factor, y * factor, z)
+    if user is None or math.isclose(user, factor, rel_tol=_SAME_ZOOM):
+        view.RemoveAttribute(_ZOOM_ATTRIBUTE)
+    else:
+        view.SetAttribute(_ZOOM_ATTRIBUTE, " ".join(repr(part) for part in (user / factor, *_measures(view))))
 
 
 def _users_zoom(view: "slicer.vtkMRMLSliceNode") -> float:
@@ -110,14 +110,15 @@ def _users_zoom(view: "slicer.vtkMRMLSliceNode") -> float:
     told = view.GetAttribute(_ZOOM_ATTRIBUTE)
     if told is None:
         return 1.0
-    # In mm a pixel, which stays the same when the view is made larger or smaller.
-    user, ours = (float(part) for part in told.split())
-    now = _mm_per_pixel(view)
-    return user / now if math.isclose(now, ours, rel_tol=_SAME_ZOOM) else 1.0
+    user, *ours = (float(part) for part in told.split())
+    now = _measures(view)
+    return user if any(math.isclose(a, b, rel_tol=_SAME_ZOOM) for a, b in zip(now, ours, strict=True)) else 1.0
 
 
-def _mm_per_pixel(view: "slicer.vtkMRMLSliceNode") -> float:
-    return view.GetFieldOfView()[0] / max(view.GetDimensions()[0], 1)
+def _measures(view: "slicer.vtkMRMLSliceNode") -> tuple[float, float, float]:
+    """Width and height in mm and mm a pixel: a view of another size keeps at least one of them, a zoom none."""
+    x, y, _z = view.GetFieldOfView()
+    return x, y, x / max(view.GetDimensions()[0], 1)
 
 
 def _bring_into_sight(camera: "slicer.vtkMRMLCameraNode", centre: np.ndarray) -> None:

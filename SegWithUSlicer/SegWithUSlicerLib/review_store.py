@@ -20,6 +20,7 @@ from SegWithUCore.whole_files import whole_file
 
 from .case_file import read_case_file
 from .case_nodes import CaseNodes, hidden_node
+from .nrrd_file import is_whole_nrrd
 from .region_nodes import regions_hash
 from .segmentation_node import content_hash
 from .texts import _
@@ -191,12 +192,22 @@ def _log_node(nodes: CaseNodes, file_name: str) -> "slicer.vtkMRMLTextNode | Non
 
 
 def _read(path: Path) -> "slicer.vtkMRMLSegmentationNode":
-    """A segmentation file as a node outside the scene; without segments where it cannot be read."""
-    node, storage = slicer.vtkMRMLSegmentationNode(), slicer.vtkMRMLSegmentationStorageNode()
+    """A segmentation file as a node outside any scene; without segments where it cannot be read."""
+    result = slicer.vtkMRMLSegmentationNode()
+    if not is_whole_nrrd(path):
+        return result
+    # In a scene of its own while it is read: the reader makes a display node, and complains where it cannot.
+    scene, node, storage = (
+        slicer.vtkMRMLScene(),
+        slicer.vtkMRMLSegmentationNode(),
+        slicer.vtkMRMLSegmentationStorageNode(),
+    )
+    scene.AddNode(node)
     storage.SetFileName(str(path))
-    if not storage.ReadData(node):
-        node.GetSegmentation().RemoveAllSegments()
-    return node
+    if storage.ReadData(node):
+        result.SetAndObserveSegmentation(node.GetSegmentation())
+    scene.Clear(True)
+    return result
 
 
 def _place_key(log_name: str) -> str:

@@ -76,7 +76,10 @@ class HeadlessScene:
         self.logic.SetShareDirectory("share/Slicer")
         self.logic.SetSliceLogics(vtk.vtkCollection())
         self.logic.SetViewLogics(vtk.vtkCollection())
-        for factory in (slicer.vtkMRMLSliceViewDisplayableManagerFactory, slicer.vtkMRMLThreeDViewDisplayableManagerFactory):
+        for factory in (
+            slicer.vtkMRMLSliceViewDisplayableManagerFactory,
+            slicer.vtkMRMLThreeDViewDisplayableManagerFactory,
+        ):
             factory.GetInstance().SetMRMLApplicationLogic(self.logic)
         self._module_logics = [self._module_logic(*module) for module in _LOGICS.items()]
         slicer.vtkMRMLSliceNode.AddDefaultSliceOrientationPresets(self.scene, True)
