@@ -67,7 +67,7 @@ def read_labels(nodes: CaseNodes, box: Box | None = None, *, original: bool = Fa
     Raises:
         InputError: input and maps were deleted, so that there is no grid any more.
     """
-    grid, ijk_to_ras = _grid(nodes)
+    grid, ijk_to_ras = grid_of(nodes)
     box = box or tuple(slice(0, size) for size in grid)
     values = {segment_id(structure.value): structure.value for structure in nodes.case.structures}
     kind = np.min_scalar_type(max(values.values(), default=0))
@@ -146,7 +146,7 @@ _EDIT_EVENTS = (
 )
 
 
-def _grid(nodes: CaseNodes) -> tuple[tuple[int, int, int], vtk.vtkMatrix4x4]:
+def grid_of(nodes: CaseNodes) -> tuple[tuple[int, int, int], vtk.vtkMatrix4x4]:
     """Voxels along k, j, i and the matrix to RAS of the input's own space."""
     for volume in [*nodes.inputs, *nodes.maps.values()]:
         if volume.GetImageData() is not None:
@@ -257,7 +257,7 @@ def _stamp(nodes: CaseNodes) -> tuple[object, ...]:
 
 def _labelled_part(nodes: CaseNodes) -> Box | None:
     """A box of the grid that holds every labelled voxel; the whole grid where an image has a grid of its own."""
-    grid, ijk_to_ras = _grid(nodes)
+    grid, ijk_to_ras = grid_of(nodes)
     part: Box | None = None
     for _identifier, _label, image in _images(nodes):
         shift = _shift(image, ijk_to_ras)
