@@ -70,11 +70,25 @@ def read_labels(nodes: CaseNodes, box: Box | None = None, *, original: bool = Fa
     grid, ijk_to_ras = grid_of(nodes)
     box = box or tuple(slice(0, size) for size in grid)
     values = {segment_id(structure.value): structure.value for structure in nodes.case.structures}
-    kind = np.min_scalar_type(max(values.values(), default=0))
-    labels = np.zeros([side.stop - side.start for side in box], dtype=kind)
     node = nodes.original if original else nodes.segmentation
-    if node is not None:
-        for image, table in _layers(node.GetSegmentation(), values):
+    return labels_on_grid(None if node is None else node.GetSegmentation(), values, box, ijk_to_ras)
+
+
+def labels_on_grid(
+    segmentation: "slicer.vtkSegmentation | None", values: Mapping[str, int], box: Box, ijk_to_ras: vtk.vtkMatrix4x4
+) -> np.ndarray:
+    """Segments as label values at the voxels of a box; axes k, j, i.
+
+    Args:
+        segmentation: None gives zeros.
+        values: label value by segment id; other segments are not read.
+        box: slices along k, j, i of the grid that `ijk_to_ras` describes.
+    """
+    labels = np.zeros(
+        [side.stop - side.start for side in box], dtype=np.min_scalar_type(max(values.values(), default=0))
+    )
+    if segmentation is not None:
+        for image, table in _layers(segmentation, values):
             _write_layer(labels, box, ijk_to_ras, image, table)
     return labels
 

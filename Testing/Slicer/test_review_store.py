@@ -199,7 +199,7 @@ def test_a_damaged_reviewed_file_is_named_and_changes_nothing(tmp_path, data_fol
         flipped,
     ):
         (reviewed_file(case.disk.folder, NAME)).write_bytes(damaged)
-        with pytest.raises(InputError, match="segmentation_reviewed.ana.seg.nrrd"):
+        with pytest.raises(InputError, match=r"segmentation_reviewed\.ana\.seg\.nrrd"):
             load_reviewed(case.nodes, case.disk.folder, NAME)
     assert np.array_equal(read_labels(case.nodes), case.disk.labels)
 
