@@ -153,12 +153,14 @@ def test_killed_twenty_times_and_nothing_stored_is_lost(tmp_path: Path) -> None:
     for _ in range(20):
         process = _writer(tmp_path, "Anna")
         assert process.stdout is not None
-        first = process.stdout.readline()
-        assert first, process.communicate()[1]
-        time.sleep(dice.random() * 0.05)
+        started = dice.random() < 0.6  # else it is killed while it starts, opens the log or takes over the lock
+        first = process.stdout.readline() if started else ""
+        time.sleep(dice.random() * (0.05 if started else 0.5))
         process.send_signal(signal.SIGKILL)
-        said = [int(first), *_numbers(process)]
+        said = [*([int(first)] if first else []), *_numbers(process)]
         kills += process.returncode == -signal.SIGKILL
+        if not (tmp_path / "review.Anna.jsonl").exists():
+            continue
         lines = read_log(tmp_path / "review.Anna.jsonl")
         comments = [event.fact.comment.split()[1] for event in lines.events if isinstance(event.fact, Commented)]
         assert len(comments) >= stored + len(said), "a line that was said to be stored is gone"

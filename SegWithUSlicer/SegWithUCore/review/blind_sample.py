@@ -107,7 +107,10 @@ def draw_blind_sample(ground: Ground, regions: Sequence[Region], count: int, cas
     for place in range(len(ids) - 1, 0, -1):  # ids must not tell the strata
         other = int(dice.random() * (place + 1))
         ids[place], ids[other] = ids[other], ids[place]
-    return BlindSample(tuple(_place(ground, regions, spot, id_, dice) for spot, id_ in zip(spots, ids, strict=True)))
+    index = [spot.index for spot in spots]
+    others = [np.reshape(index[:n] + index[n + 1 :], (-1, 3)) for n in range(len(spots))]
+    drawn = zip(spots, ids, others, strict=True)
+    return BlindSample(tuple(_place(ground, regions, spot, id_, rest, dice) for spot, id_, rest in drawn))
 
 
 @dataclass(frozen=True)
@@ -179,12 +182,14 @@ def _box_of_structures(ground: Ground) -> tuple[slice, slice, slice] | None:
     return parts[0], parts[1], parts[2]
 
 
-def _place(ground: Ground, regions: Sequence[Region], spot: _Spot, id_: int, dice: random.Random) -> BlindPlace:
-    """Dress a spot up as a region with the figures of one of `regions`, a little changed."""
+def _place(
+    ground: Ground, regions: Sequence[Region], spot: _Spot, id_: int, others: np.ndarray, dice: random.Random
+) -> BlindPlace:
+    """Dress a spot up as a region with the figures of one of `regions`, a little changed; `others`: spots, (n, 3)."""
     voxel_mm3 = float(np.prod(ground.spacing_zyx))
     model = regions[int(dice.random() * len(regions))] if regions else None
     size = max(1, round(model.volume_mm3 / voxel_mm3)) if model else 8
-    voxels = _voxels_around(ground, spot, size)
+    voxels = _voxels_around(ground, spot, others, size)
     volume = len(voxels) * voxel_mm3
     density = (model.expected_wrong_mm3 / model.volume_mm3 if model else 0.3) * (0.9 + 0.2 * dice.random())
     structure, inside = _structure_at(ground, spot)
@@ -221,8 +226,11 @@ def _cube(ground: Ground, spot: _Spot) -> tuple[slice, slice, slice]:
     return k, j, i
 
 
-def _voxels_around(ground: Ground, spot: _Spot, size: int) -> np.ndarray:
-    """The spot and safe voxels near it in one piece, along the surface if it is near: regions look like that too."""
+def _voxels_around(ground: Ground, spot: _Spot, others: np.ndarray, size: int) -> np.ndarray:
+    """The spot and safe voxels near it in one piece, along the surface if it is near: regions look like that too.
+
+    Voxels that are as near to another spot are left to it, so that places never overlap.
+    """
     from scipy.ndimage import label
 
     from ..metrics.bands import distance_to_boundary
@@ -231,8 +239,10 @@ def _voxels_around(ground: Ground, spot: _Spot, size: int) -> np.ndarray:
     start = np.asarray([part.start for part in cube])
     risk = ground.error_probability[cube]
     safe = (ground.region_labels[cube] == 0) & (risk >= 0) & (risk < SAFE_BELOW)
+    for other in others:
+        safe &= _distance(cube, spot.index, ground) < _distance(cube, other, ground)
     index = np.argwhere(safe)
-    far = np.linalg.norm((index + start - spot.index) * ground.spacing_zyx, axis=1)
+    far = _distance(cube, spot.index, ground)[safe]
     if abs(spot.depth_mm) <= -STRATA_MM[1][0]:
         depth = distance_to_boundary(ground.labels[cube], ground.spacing_zyx)[safe]
         far = far + np.where(far > 0, 2 * np.minimum(np.abs(depth - abs(spot.depth_mm)), far.max()), 0)
@@ -243,6 +253,14 @@ def _voxels_around(ground: Ground, spot: _Spot, size: int) -> np.ndarray:
     one_piece = nearest[pieces[tuple(nearest.T)] == pieces[tuple(nearest[0])]]
     voxels: np.ndarray = one_piece + start
     return voxels
+
+
+def _distance(cube: tuple[slice, slice, slice], index: Sequence[int] | np.ndarray, ground: Ground) -> np.ndarray:
+    """Distance in mm of each voxel of a cube from a voxel."""
+    axes = np.ogrid[cube]
+    parts = zip(axes, index, ground.spacing_zyx, strict=True)
+    distance: np.ndarray = np.sqrt(sum(((axis - at) * spacing) ** 2 for axis, at, spacing in parts))
+    return distance
 
 
 def _structure_at(ground: Ground, spot: _Spot) -> tuple[int, bool]:
@@ -256,8 +274,8 @@ def _structure_at(ground: Ground, spot: _Spot) -> tuple[int, bool]:
     if not len(index):
         values, counts = np.unique(ground.labels[ground.labels > 0], return_counts=True)
         return int(values[counts.argmax()]), False
-    away = (index + [part.start for part in cube] - spot.index) * ground.spacing_zyx
-    return int(labels[tuple(index[np.linalg.norm(away, axis=1).argmin()])]), False
+    nearest = index[_distance(cube, spot.index, ground)[labels > 0].argmin()]
+    return int(labels[tuple(nearest)]), False
 
 
 def _ras(ground: Ground, index_zyx: Sequence[float]) -> tuple[float, float, float]:

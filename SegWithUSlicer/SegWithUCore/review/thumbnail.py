@@ -8,6 +8,7 @@ import numpy as np
 
 from ..errors import OutputError
 from ..whole_files import whole_file
+from .region import Region
 
 EDGE_PIXELS = 96
 AROUND = 1.8
@@ -52,23 +53,24 @@ class _Plane:
 def thumbnail(
     image: np.ndarray,
     labels: np.ndarray,
-    region: np.ndarray,
+    region_labels: np.ndarray,
+    region: Region,
     peak_zyx: Sequence[int],
     grid: Grid,
     edge_pixels: int = EDGE_PIXELS,
 ) -> np.ndarray:
-    """Draw a region in the plane in which it extends most, through its peak.
+    """Draw a region in the plane in which it extends most, through its peak. Takes as long for any size of image.
 
     Args:
         image: intensities, (z, y, x) like all arrays here.
         labels: predicted label values, outlined.
-        region: boolean, tinted.
-        peak_zyx: index of the voxel in the middle of the picture.
+        region_labels: region id of each voxel; those of `region` are tinted.
+        peak_zyx: index of the voxel in the middle of the picture, the region's peak.
 
     Returns:
         RGB, (rows, columns, 3), uint8, `edge_pixels` square.
     """
-    extent = _extent_mm(region, grid)
+    extent = region.size_mm[::-1]
     plane = _plane(extent, peak_zyx, grid)
     edge_mm = max(LEAST_MM, AROUND * max(extent[plane.down], extent[plane.right]))
     rows, columns = (
@@ -77,7 +79,7 @@ def thumbnail(
     )
     grey = _windowed(*_interpolated(_cut(image, plane), rows, columns))
     picture = np.repeat(grey[..., None], 3, axis=2)
-    _tint(picture, _nearest(_cut(region, plane), rows, columns) > 0)
+    _tint(picture, _nearest(_cut(region_labels, plane), rows, columns) == region.id)
     picture[_outline(_nearest(_cut(labels, plane), rows, columns))] = CONTOUR
     return picture
 
@@ -97,15 +99,6 @@ def write_png(picture: np.ndarray, path: Path) -> None:
             raise OutputError(f"Cannot write {path}: free some space or choose another place.") from error
 
 
-def _extent_mm(region: np.ndarray, grid: Grid) -> tuple[float, ...]:
-    """Edges of the box around the region along z, y, x; 0 for an empty one."""
-    edges = []
-    for axis in range(3):
-        filled = np.flatnonzero(region.any(axis=tuple(a for a in range(3) if a != axis)))
-        edges.append((filled[-1] - filled[0] + 1) * grid.spacing_zyx[axis] if filled.size else 0.0)
-    return tuple(edges)
-
-
 def _plane(extent: Sequence[float], peak_zyx: Sequence[int], grid: Grid) -> _Plane:
     """The plane across the shortest edge; of equal ones the axial, then the coronal."""
     names = [{"L": "R", "P": "A", "I": "S"}.get(side, side) for side in grid.towards_zyx]
@@ -121,7 +114,7 @@ def _plane(extent: Sequence[float], peak_zyx: Sequence[int], grid: Grid) -> _Pla
 
 def _cut(array: np.ndarray, plane: _Plane) -> np.ndarray:
     """The voxels of the plane, (down, right)."""
-    cut = np.take(array, plane.place, plane.axis)
+    cut = np.moveaxis(array, plane.axis, 0)[plane.place]
     return cut if plane.down < plane.right else cut.T
 
 
