@@ -19,6 +19,8 @@ class Parameters:
         model: name of the model bundle.
         device: one of DEVICES.
         run: the run whose results the panel shows (the hidden node that holds it together).
+        keep_zoom: a review keeps the user's zoom unless a region does not fit.
+        go_on: after a verdict the next undecided region is shown.
     """
 
     channels: list[vtkMRMLScalarVolumeNode]
@@ -26,3 +28,5 @@ class Parameters:
     model: str = ""
     device: str = "auto"
     run: vtkMRMLScriptedModuleNode
+    keep_zoom: bool = True
+    go_on: bool = True

@@ -6,11 +6,12 @@ from datetime import datetime
 from pathlib import Path
 
 import numpy as np
+import slicer
 
 from SegWithUCore.errors import InputError
 from SegWithUCore.review.audit_log import AuditLog, now_utc
 from SegWithUCore.review.blind_sample import BlindSample, Ground, draw_blind_sample
-from SegWithUCore.review.events import Event, Opened
+from SegWithUCore.review.events import Edited, Event, Opened
 from SegWithUCore.review.log_lines import read_lines
 from SegWithUCore.review.region import Region
 from SegWithUCore.review.reviewer_name import log_path
@@ -28,9 +29,10 @@ from .review_store import (
     load_reviewed,
     review_folder,
     reviewed_by,
+    save_reviewed,
     set_reviewed_by,
 )
-from .segmentation_node import was_touched
+from .segmentation_node import CONTENT_ATTRIBUTE, content_hash
 from .texts import _
 
 BLIND = "blind_places"
@@ -85,7 +87,11 @@ def obstacle(nodes: CaseNodes | None) -> str:
         return _("This run has no regions: it was made before regions existed, or they were deleted. Segment again.")
     if nodes.segmentation is None or "error_probability" not in nodes.maps:
         return _("A part of this run was deleted: segment again to review it.")
-    if not regions_of(nodes):
+    try:
+        regions = regions_of(nodes)
+    except InputError as error:  # a scene that was edited by hand
+        return str(error)
+    if not regions:
         return _("No voxel is uncertain enough for a look. That does not mean that everything is correct.")
     return ""
 
@@ -101,28 +107,50 @@ def open_review(
 
     Raises:
         UsageError, LogInUseError, InputError: as `AuditLog.open`.
+        InputError: the reviewer's version of the segmentation is damaged.
+        OutputError: another reviewer's edits, which must make room, cannot be kept.
     """
     folder = review_folder(nodes, root)
     name = log_path(folder, reviewer).name
     earlier = _earlier(nodes, folder / name)
-    asked = int(earlier[0].fact.settings.get(BLIND, 0)) if earlier else options.blind_places
+    asked = _blind_places(earlier) if earlier else options.blind_places
     blind = _blind_sample(nodes, asked)
     place = last_place(nodes, folder, name)
     order = place.order if place is not None and earlier else options.order
     settings = {**(nodes.case.raw.get("regions") or {}).get("settings", {}), "order": order, BLIND: asked}
     header = _header(nodes, {**settings, **({_SEAL: blind.sha256} if blind.places else {})})
+    is_newest = _scene_is_newest(nodes, folder, name)
     log = AuditLog.open(folder, reviewer, header, clock, kept_log(nodes, name))
     notes = list(log.notes)
     try:
         regions = tuple(blind.mixed(regions_of(nodes)))
         state = ReviewState.replayed(log.events, regions, expected_wrong_mm3(nodes), blind.ids)
-        notes += _take_segmentation(nodes, folder, name, bool(earlier))
+        notes += _take_segmentation(nodes, folder, name, is_newest)
     except BaseException:
         log.close()
         raise
-    stopped = place.region if place is not None and earlier else None
+    stopped = (place.region if place is not None else state.last_region) if earlier else None
     known = {region.id for region in regions}
     return OpenedReview(folder, log, state, regions, blind, order, stopped if stopped in known else None, notes)
+
+
+def decided_so_far(nodes: CaseNodes, reviewer: str, root: Path) -> tuple[int, int] | None:
+    """How many regions of how many this reviewer has decided in an earlier session; None where there was none.
+
+    Args:
+        root: the folder of Slicer's user settings.
+
+    Raises:
+        UsageError, InputError: as `open_review`, which will refuse for the same reason.
+    """
+    folder = review_folder(nodes, root)
+    earlier = _earlier(nodes, log_path(folder, reviewer))
+    if not earlier:
+        return None
+    blind = _blind_sample(nodes, _blind_places(earlier))
+    state = ReviewState.replayed(earlier, blind.mixed(regions_of(nodes)), expected_wrong_mm3(nodes), blind.ids)
+    progress = state.progress()
+    return progress.decided, progress.regions
 
 
 def expected_wrong_mm3(nodes: CaseNodes) -> float:
@@ -142,6 +170,11 @@ def _earlier(nodes: CaseNodes, path: Path) -> Sequence[Event]:
         if lines.events and lines.regions_sha256 == regions_hash(nodes):
             return lines.events
     return ()
+
+
+def _blind_places(earlier: Sequence[Event]) -> int:
+    first = earlier[0].fact
+    return int(first.settings.get(BLIND, 0)) if isinstance(first, Opened) else 0
 
 
 def _blind_sample(nodes: CaseNodes, count: int) -> BlindSample:
@@ -175,17 +208,37 @@ def _header(nodes: CaseNodes, settings: dict[str, object]) -> Opened:
     )
 
 
-def _take_segmentation(nodes: CaseNodes, folder: Path, log_name: str, goes_on: bool) -> list[str]:
+def _take_segmentation(nodes: CaseNodes, folder: Path, log_name: str, scene_is_newest: bool) -> list[str]:
     """Show this reviewer's version of the segmentation; returns what should be told.
 
-    What lies in the scene stays if it is this reviewer's, or nobody's: it is newer than any file.
+    Args:
+        scene_is_newest: the scene knows of every edit that the log tells of.
     """
     owner = reviewed_by(nodes)
-    set_reviewed_by(nodes, log_name)
-    if owner == log_name and was_touched(nodes.segmentation):
-        return []
     if owner not in ("", log_name):
+        if _scene_is_newest(nodes, folder, owner):
+            save_reviewed(nodes, folder, owner)
         restore_original(nodes)
-    if goes_on and load_reviewed(nodes, folder, log_name):
-        return [_("Your edits of the earlier session are back.")]
-    return []
+    is_own = owner == log_name or (owner == "" and _was_edited(nodes.segmentation))
+    # An older copy of the scene must not hide what was drawn after it was saved.
+    loaded = not (is_own and scene_is_newest) and load_reviewed(nodes, folder, log_name)
+    set_reviewed_by(nodes, log_name)
+    return [_("Your edits of the earlier session are back.")] if loaded else []
+
+
+def _scene_is_newest(nodes: CaseNodes, folder: Path, log_name: str) -> bool:
+    """Whether the scene's copy of a log tells of every edit that its file tells of."""
+    path = folder / log_name
+    stored = path.read_bytes() if path.is_file() else b""
+    return _edits_in(kept_log(nodes, log_name).encode(), path) >= _edits_in(stored, path)
+
+
+def _edits_in(content: bytes, path: Path) -> int:
+    try:
+        return sum(isinstance(event.fact, Edited) for event in read_lines(content, str(path)).events)
+    except InputError:  # told when the log is opened
+        return 0
+
+
+def _was_edited(node: "slicer.vtkMRMLSegmentationNode | None") -> bool:
+    return node is not None and node.GetAttribute(CONTENT_ATTRIBUTE) != content_hash(node)

@@ -12,7 +12,6 @@ from .case_images import array_of
 from .case_nodes import CaseNodes
 from .region_nodes import RegionMask, region_labels
 from .review_edit import Change, grid_of, read_labels
-from .review_opening import expected_wrong_mm3
 
 
 class Scores:
@@ -23,20 +22,22 @@ class Scores:
 
     def __init__(self, nodes: CaseNodes) -> None:
         self.nodes = nodes
-        self.total_mm3 = expected_wrong_mm3(nodes)
         self._rescoring: Rescoring | None = None
 
+    def now(self, seen_ids: Collection[int]) -> Rescore:
+        """The state of the whole segmentation as it is."""
+        self._rescoring = self._rescoring or self._make()
+        return self._rescoring.after(read_labels(self.nodes), seen_ids)
+
     def after(self, change: Change, seen_ids: Collection[int]) -> Rescore:
-        """The state after an edit that changed nothing outside `change.box`."""
+        """The state after an edit that changed nothing outside `change.box` since the last call."""
         if self._rescoring is None:
-            self._rescoring = self._make()
-            return self._rescoring.after(read_labels(self.nodes), seen_ids)
+            return self.now(seen_ids)
         return self._rescoring.after(change.after, seen_ids, change.box)
 
     def seen(self, seen_ids: Collection[int]) -> Rescore:
         """The state after a verdict."""
-        self._rescoring = self._rescoring or self._make()
-        return self._rescoring.seen(seen_ids)
+        return self.now(seen_ids) if self._rescoring is None else self._rescoring.seen(seen_ids)
 
     def _make(self) -> Rescoring:
         shape, matrix = grid_of(self.nodes)

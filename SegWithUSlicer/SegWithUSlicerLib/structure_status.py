@@ -70,6 +70,14 @@ class StatusBook:
     def __init__(self, nodes: CaseNodes) -> None:
         self.nodes = nodes
         self.due: dict[int, Status] = {}
+        self._known: dict[int, Status] = {}
+        self.follow()
+
+    def follow(self) -> None:
+        """Take what the segments say now: the reviewer may have changed a status by himself."""
+        values = [structure.value for structure in self.nodes.case.structures]
+        told = {value: structure_status(self.nodes, value) for value in values}
+        self._known = {value: status for value, status in told.items() if status is not None}
 
     def status(self, value: int) -> Status | None:
         """What holds for a structure, written or due; None where its segment was deleted."""
@@ -82,12 +90,16 @@ class StatusBook:
     def edited(self, values: Iterable[int]) -> list[int]:
         """Structures were edited: those not started are in progress, those accepted are so again.
 
-        A flagged one stays flagged: an edit does not stand in for the second reader.
+        A flagged one stays flagged: an edit does not stand in for the second reader. What undo in Segment Editor took
+        back of other statuses is written again: it keeps the status with the voxels.
 
         Returns:
             The structures that lost their acceptance.
         """
         reopened = []
+        for value, status in self._known.items():
+            if structure_status(self.nodes, value) not in (None, status):
+                self.due.setdefault(value, status)
         for value in values:
             status = self.status(value)
             if status is Status.COMPLETED:
@@ -99,7 +111,9 @@ class StatusBook:
     def leave(self) -> list[int]:
         """The reviewer leaves the structures: write what is due; returns the structures whose status has changed."""
         due, self.due = self.due, {}
-        return [value for value, status in due.items() if set_structure_status(self.nodes, value, status)]
+        written = [value for value, status in due.items() if set_structure_status(self.nodes, value, status)]
+        self.follow()
+        return written
 
 
 def _segment(nodes: CaseNodes, value: int) -> "slicer.vtkSegment | None":

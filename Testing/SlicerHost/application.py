@@ -81,11 +81,13 @@ class qSlicerApplication(QT.QObject):
     aboutToQuit = QtCore.Signal()
     mrmlSceneChanged = QtCore.Signal(object)
     renderPaused = QtCore.Signal(bool)
+    focusChanged = QtCore.Signal(object, object)
     _signals: ClassVar[dict[str, str]] = {
         "startupCompleted()": "startupCompleted",
         "aboutToQuit()": "aboutToQuit",
         "mrmlSceneChanged(vtkMRMLScene*)": "mrmlSceneChanged",
         "renderPaused(bool)": "renderPaused",
+        "focusChanged(QWidget*,QWidget*)": "focusChanged",
     }
 
     def __init__(self, core: Any, folder: Path, release: str, testing: bool) -> None:
@@ -99,6 +101,10 @@ class qSlicerApplication(QT.QObject):
         self._pauses = 0
         self.__dict__["_stored_temporaryPath"] = str(folder)
         self.__dict__["_stored_cachePath"] = str(folder / "cache")
+        qt_application().focusChanged.connect(self._focus_moved)
+
+    def _focus_moved(self, old: Any, new: Any) -> None:
+        self.focusChanged.emit(old, new)
 
     def applicationLogic(self) -> Any:
         """The real vtkSlicerApplicationLogic."""

@@ -18,6 +18,7 @@ from ..texts import _
 from .bare_image_key import KEY, BareImageKey
 from .input_panel import InputPanel, check_paths
 from .overlay_panel import OverlayPanel
+from .review_panel import ReviewPanel
 from .run_panel import RunPanel
 from .structures_panel import StructuresPanel
 
@@ -44,6 +45,7 @@ class ModulePanel:
         self.run = RunPanel(ui, self.session.diagnostics)
         self.overlay = OverlayPanel(ui, self._run_chosen, KEY)
         self.structures = StructuresPanel(ui)
+        self.review = ReviewPanel(ui)
         self.key = BareImageKey(self.overlay.hold)
         self.preview = Preview(self.session.worker, self._outlook_came)
         self._preview_later = Debounce(PREVIEW_DELAY_MS, self._ask_preview)
@@ -71,14 +73,17 @@ class ModulePanel:
         self.key.install()
         self._list_runs()
         self.overlay.refresh()
+        self.review.enter()
 
     def exit(self) -> None:
-        """Another module is shown; a run goes on and the overlay stays."""
+        """Another module is shown; a run goes on, the overlay stays, a review rests."""
         self.key.remove()
+        self.review.exit()
 
     def close(self) -> None:
         """Let go of scene and session."""
         self.key.remove()
+        self.review.close()
         self._preview_later.stop()
         self.overlay.forget()
         self._unbind()
@@ -92,6 +97,7 @@ class ModulePanel:
         self.session.controller.cancel(text)
         self._preview_later.stop()
         self.preview.forget()
+        self.review.scene_closes()
         self.overlay.forget()
         self.structures.show(None)
         self._unbind()
@@ -103,6 +109,7 @@ class ModulePanel:
         if shown is not None and shown.hub is node:
             self.overlay.forget()
             self.structures.show(None)
+        self.review.node_removed(node)
         if node.IsA("vtkMRMLScriptedModuleNode") or node.IsA("vtkMRMLVolumeNode"):
             self._list_runs()
             self.overlay.refresh()
@@ -188,6 +195,7 @@ class ModulePanel:
         self._list_runs(nodes)
         self.overlay.show_run(nodes)
         self.structures.show(nodes)
+        self.review.show(nodes)
 
     def _take_up_run(self) -> None:
         """Find the run that the scene shows already, else the one that was chosen when it was saved."""
@@ -201,6 +209,7 @@ class ModulePanel:
         self._list_runs(shown)
         self.overlay.take_up(shown)
         self.structures.show(shown)
+        self.review.show(shown)
 
     def _list_runs(self, current: CaseNodes | None = None) -> None:
         self.overlay.list_runs(find_cases(slicer.mrmlScene), current or self.overlay.nodes)

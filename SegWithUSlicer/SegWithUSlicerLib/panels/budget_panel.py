@@ -1,0 +1,113 @@
+"""What looking at some of the regions covers: a sentence and a small chart."""
+
+from typing import Any
+
+import slicer
+
+from SegWithUCore.errors import InputError
+
+from ..case_nodes import find_cases, hidden_node
+from ..review_budget import Budget
+from ..review_session import ReviewSession
+from ..session import Debounce
+from ..texts import _
+
+VIEW_TAG = "SegWithU"
+_DELAY_MS = 300
+_CHART_PX = 220
+_FIRST_CHOICE = 10
+
+
+class BudgetPanel:
+    """The section "Budget". The plot is made when the section is opened first.
+
+    Args:
+        ui: the widgets of the .ui file.
+    """
+
+    def __init__(self, ui: Any) -> None:
+        self.ui = ui
+        self.plot: Any = None
+        self._budget: Budget | None = None
+        self._busy = False
+        self._draw_later = Debounce(_DELAY_MS, self.draw)
+        ui.chartBox.addItem(_("Regions looked at"))
+        ui.chartBox.addItem(_("Risk and coverage"))
+        ui.budgetBox.connect("valueChanged(int)", lambda _value: self.refresh())
+        ui.chartBox.connect("currentIndexChanged(int)", lambda _index: self.refresh())
+        ui.referenceSelector.connect("currentNodeChanged(vtkMRMLNode*)", lambda _node: self.refresh())
+        ui.budgetButton.connect("contentsCollapsed(bool)", lambda _collapsed: self.refresh())
+
+    def show(self, session: ReviewSession | None) -> None:
+        """Show the budget of a review, or none."""
+        self._draw_later.stop()
+        self._budget = Budget(session) if session is not None else None
+        if session is None:
+            self.ui.budgetButton.collapsed = True
+            return
+        self._busy = True
+        self.ui.budgetBox.maximum = len(session.real_regions)
+        self.ui.budgetBox.value = min(_FIRST_CHOICE, len(session.real_regions))
+        self._busy = False
+        self.hide_own_results()
+        self.refresh()
+
+    def hide_own_results(self) -> None:
+        """Offer as reference only what no run has made."""
+        made = [nodes.segmentation for nodes in find_cases(slicer.mrmlScene)]
+        hidden = [node.GetID() for node in made if node is not None]
+        self.ui.referenceSelector.sortFilterProxyModel().hiddenNodeIDs = hidden
+
+    def refresh(self) -> None:
+        """Say at once what the choice covers; the chart follows when the choice rests."""
+        if self._budget is None or self._busy:
+            return
+        self.ui.budgetLabel.text = self._budget.sentence(self.ui.budgetBox.value)
+        if not self.ui.budgetButton.collapsed:
+            self._draw_later.poke()
+
+    def draw(self) -> None:
+        """Draw the chart, with the truth where a reference is chosen."""
+        if self._budget is None or self.ui.budgetButton.collapsed:
+            return
+        number, reference = self.ui.budgetBox.value, self.ui.referenceSelector.currentNode()
+        try:
+            told = self._budget.reference_sentence(number, reference) if reference is not None else ""
+            charts = self._budget.show(number, reference)
+        except InputError as error:
+            told, charts = str(error), self._budget.show(number)
+        self.ui.referenceLabel.text = told
+        self._view().SetPlotChartNodeID(charts[max(0, self.ui.chartBox.currentIndex)].GetID())
+
+    def close(self) -> None:
+        """Let go of the scene."""
+        self._draw_later.stop()
+        self._budget = None
+        if self.plot is not None:
+            self.plot.setMRMLPlotViewNode(None)
+            self.plot.setMRMLScene(None)
+
+    def _view(self) -> "slicer.vtkMRMLPlotViewNode":
+        """Our own view node; shown by our own widget and by no layout."""
+        scene = slicer.mrmlScene
+        view = scene.GetSingletonNode(VIEW_TAG, "vtkMRMLPlotViewNode")
+        if view is None:
+            owner = _singleton("vtkMRMLScriptedModuleNode", "SegWithU plot", "SegWithUPlot")
+            view = _singleton("vtkMRMLPlotViewNode", "SegWithU budget", VIEW_TAG)
+            view.SetLayoutName(VIEW_TAG)
+            view.SetAndObserveParentLayoutNodeID(owner.GetID())
+        if self.plot is None:
+            self.plot = slicer.qMRMLPlotWidget()
+            self.plot.setMRMLScene(scene)
+            self.plot.setFixedHeight(_CHART_PX)
+            self.ui.plotFrame.layout().addWidget(self.plot)
+        if self.plot.mrmlPlotViewNode() is not view:
+            self.plot.setMRMLPlotViewNode(view)
+        return view
+
+
+def _singleton(kind: str, name: str, tag: str) -> "slicer.vtkMRMLNode":
+    """A node that outlives the closing of a scene, and is not saved with it."""
+    node = hidden_node(slicer.mrmlScene, kind, name, saved=False)
+    node.SetSingletonTag(tag)
+    return slicer.mrmlScene.AddNode(node)

@@ -1,0 +1,121 @@
+"""Slicer's segment editor inside the panel, on the structure of the region that is reviewed."""
+
+from typing import Any
+
+import slicer
+
+from ..case_nodes import CaseNodes
+from ..segmentation_node import segment_id
+from .layers_kept import layers_kept
+
+EDITOR_TAG = "SegWithU"
+EFFECTS = ("Paint", "Draw", "Erase", "Scissors", "Islands", "Smoothing", "Margin")
+"""What corrects a region; the rest works on whole structures, and is in Slicer's own module."""
+_UNDO_STATES = 10
+
+
+class EditPanel:
+    """The section "Edit here". The editor is made when it is opened first.
+
+    Args:
+        ui: the widgets of the .ui file.
+    """
+
+    def __init__(self, ui: Any) -> None:
+        self.ui = ui
+        self.editor: Any = None
+        self._nodes: CaseNodes | None = None
+        self._value: int | None = None
+        self._may_run = False
+        ui.editButton.connect("contentsCollapsed(bool)", self._collapsed)
+
+    def show(self, nodes: CaseNodes | None) -> None:
+        """Edit the segmentation of this run from now on, or none."""
+        if nodes is None:
+            self.rest()
+            if self.editor is not None and self.editor.mrmlSegmentEditorNode() is not None:
+                self.editor.setSegmentationNode(None)
+            self.ui.editButton.collapsed = True
+        self._nodes, self._value = nodes, None
+
+    def choose(self, structure_value: int) -> None:
+        """The region that is looked at is about this structure."""
+        self._value = structure_value
+        if self._may_run and not self.ui.editButton.collapsed:
+            self._take_up()
+
+    def go_on(self) -> None:
+        """The panel came into sight."""
+        self._may_run = True
+        if not self.ui.editButton.collapsed:
+            self._take_up()
+
+    def rest(self) -> None:
+        """The panel goes out of sight, or the scene away: give views and keys back."""
+        self._may_run = False
+        self._let_go()
+
+    def toggle(self) -> None:
+        """Open the section, or close it."""
+        self.ui.editButton.collapsed = not self.ui.editButton.collapsed
+
+    def close(self) -> None:
+        """Let go of the scene."""
+        self.rest()
+        self._nodes = None
+        if self.editor is not None:
+            self.editor.setMRMLScene(None)
+
+    def _collapsed(self, collapsed: bool) -> None:
+        if collapsed:
+            self._let_go()
+        elif self._may_run:
+            self._take_up()
+
+    def _take_up(self) -> None:
+        nodes, segmentation = self._nodes, self._nodes.segmentation if self._nodes is not None else None
+        if nodes is None or segmentation is None:
+            return
+        with layers_kept():
+            if self.editor is None:
+                self._make()
+            if self.editor.segmentationNode() is not segmentation:
+                self.editor.setSegmentationNode(segmentation)
+            if nodes.inputs and self.editor.sourceVolumeNode() is not nodes.inputs[0]:
+                self.editor.setSourceVolumeNode(nodes.inputs[0])
+        identifier = segment_id(self._value) if self._value is not None else ""
+        wanted = segmentation.GetSegmentation().GetSegment(identifier) is not None
+        if wanted and self.editor.currentSegmentID() != identifier:
+            self.editor.setCurrentSegmentID(identifier)
+        self.editor.installKeyboardShortcuts()
+
+    def _let_go(self) -> None:
+        if self.editor is not None:
+            self.editor.setActiveEffect(None)
+            self.editor.removeViewObservations()
+            self.editor.uninstallKeyboardShortcuts()
+
+    def _make(self) -> None:
+        editor = slicer.qMRMLSegmentEditorWidget()
+        # Before the scene: otherwise the editor works on the first segmentation that it finds.
+        editor.setMRMLSegmentEditorNode(_editor_node())
+        # The image is shown already; the editor would take the foreground (a PET, the overlay) away.
+        editor.autoShowSourceVolumeNode = False
+        editor.setMRMLScene(slicer.mrmlScene)
+        editor.setSegmentationNodeSelectorVisible(False)
+        editor.setSourceVolumeNodeSelectorVisible(False)
+        editor.setSwitchToSegmentationsButtonVisible(False)
+        editor.setAddRemoveSegmentButtonsVisible(False)
+        editor.setEffectNameOrder(EFFECTS)
+        editor.unorderedEffectsVisible = False
+        editor.setMaximumNumberOfUndoStates(_UNDO_STATES)
+        self.ui.editButton.layout().addWidget(editor)
+        self.editor = editor
+
+
+def _editor_node() -> "slicer.vtkMRMLSegmentEditorNode":
+    """An editor node of our own: Slicer's module keeps its choices."""
+    node = slicer.vtkMRMLSegmentEditorNode()
+    node.SetSingletonTag(EDITOR_TAG)
+    node.SetSaveWithScene(False)
+    return slicer.mrmlScene.AddNode(node)

@@ -1,0 +1,302 @@
+"""The section "Selective review": from the reviewer's name to the last verdict."""
+
+from typing import Any
+
+import slicer
+
+from SegWithUCore.errors import SegWithUError
+from SegWithUCore.review.events import Verdict
+
+from ..case_nodes import CaseNodes
+from ..review_opening import obstacle
+from ..review_session import ReviewSession
+from ..session import Debounce
+from . import review_keys
+from .budget_panel import BudgetPanel
+from .edit_panel import EditPanel
+from .review_progress import closing_text, progress_text
+from .review_setup import ReviewSetup, settings_folder
+from .review_table import ReviewTable
+from .verdict_bar import VerdictBar
+
+QUIET_MS = 600
+"""So long after the last change of the segmentation a stroke is taken as finished."""
+SAVE_MS = 3000
+"""So long after the last stroke the edited segmentation is written."""
+
+
+class ReviewPanel:
+    """Owns the one review that is open.
+
+    Args:
+        ui: the widgets of the .ui file.
+    """
+
+    def __init__(self, ui: Any) -> None:
+        self.ui = ui
+        self.session: ReviewSession | None = None
+        self._nodes: CaseNodes | None = None
+        self._is_entered = False
+        self.setup = ReviewSetup(ui, self._order_chosen)
+        self.table = ReviewTable(ui.regionsTable, self.go_to)
+        self.verdicts = VerdictBar(ui, self.judge, self._draw_progress, self.table.focus)
+        self.budget = BudgetPanel(ui)
+        self.edit = EditPanel(ui)
+        self.keys = review_keys.ReviewKeys(self._actions())
+        self._edits_later = Debounce(QUIET_MS, self._look_for_edits)
+        self._save_later = Debounce(SAVE_MS, self._save)
+        ui.reviewKeysLabel.text = review_keys.keys_text()
+        self._connect()
+        self.show(None)
+
+    # -- what the module panel calls --
+
+    def show(self, nodes: CaseNodes | None) -> None:
+        """Another run is shown, or none: a review of the one before ends."""
+        hub = nodes.hub if nodes is not None else None
+        if self.session is not None and self.session.nodes.hub is not hub:
+            self.end()
+        if self._nodes is None or self._nodes.hub is not hub:
+            self.setup.told = ""
+        self._nodes = nodes
+        self._draw_setup()
+
+    def enter(self) -> None:
+        """The module is shown."""
+        self._is_entered = True
+        self._follow_sight()
+        self._draw_setup()
+
+    def exit(self) -> None:
+        """Another module is shown: the review rests, and goes on when the user comes back."""
+        self._is_entered = False
+        self._follow_sight()
+
+    def close(self) -> None:
+        """Let go of everything."""
+        self.end()
+        self.edit.close()
+        self.budget.close()
+
+    def scene_closes(self) -> None:
+        """The scene is about to be emptied."""
+        self.end()
+        self.show(None)
+
+    def node_removed(self, node: Any) -> None:
+        """A node was deleted; a review that misses one of its own ends."""
+        kinds = ("vtkMRMLSegmentationNode", "vtkMRMLVolumeNode", "vtkMRMLTextNode", "vtkMRMLScriptedModuleNode")
+        if self._nodes is None or not any(node.IsA(kind) for kind in kinds):
+            return
+        if self._nodes.hub.GetScene() is None:
+            self.show(None)
+        elif self.session is None:
+            self._draw_setup()
+        elif obstacle(self.session.nodes):
+            self.end()
+
+    # -- beginning and end --
+
+    def start(self) -> None:
+        """Begin a review of the run that is shown, or go on with it."""
+        if self.session is not None or self._nodes is None:
+            return
+        setup = self.setup
+        try:
+            session = ReviewSession(
+                self._nodes, setup.reviewer, settings_folder(), setup.options, on_edit=self._edits_later.poke
+            )
+        except SegWithUError as error:
+            setup.told = str(error)
+            self._draw_setup()
+            return
+        self.session, setup.told = session, " ".join(session.notes)
+        setup.keep_reviewer()
+        slicer.app.connect("aboutToQuit()", self.end)
+        self._show_session(session)
+
+    def end(self) -> None:
+        """End the review, if one is open: everything is on disk and in the scene."""
+        session = self.session
+        if session is None:
+            return
+        self.verdicts.keep_comment()
+        self.session = None
+        slicer.app.disconnect("aboutToQuit()", self.end)
+        self._edits_later.stop()
+        self._save_later.stop()
+        self.keys.remove()
+        self.edit.show(None)
+        self.budget.show(None)
+        self.verdicts.show(None)
+        report = session.finish_blind() if session.is_done else None
+        session.close()
+        self.setup.told = " ".join(filter(None, [session.trouble, report.text if report is not None else ""]))
+        self.table.fill([], session.state.verdict_of)
+        self._draw_setup()
+
+    # -- steps --
+
+    def go_to(self, region_id: int) -> None:
+        """Look at a region."""
+        session = self.session
+        if session is None:
+            return
+        self.verdicts.keep_comment()
+        session.show(region_id)
+        self.table.select(region_id)
+        self.verdicts.show(session)
+        if session.current is not None:
+            self.edit.choose(session.current.structure_value)
+        self._draw_progress()
+
+    def first(self) -> None:
+        """Go to the first region."""
+        if self.session is not None:
+            self.go_to(self.session.first())
+
+    def previous(self) -> None:
+        """Go to the region before."""
+        before = self.session.previous() if self.session is not None else None
+        if before is not None:
+            self.go_to(before)
+
+    def next(self) -> None:
+        """Go to the next region without a verdict."""
+        following = self.session.next_undecided() if self.session is not None else None
+        if following is not None:
+            self.go_to(following)
+
+    def judge(self, verdict: Verdict) -> None:
+        """Give the current region a verdict, and go on if that is wanted."""
+        session = self.session
+        if session is None or session.current is None:
+            return
+        self.verdicts.keep_comment()
+        session.judge(verdict)
+        self.table.update(session.current.id, verdict)
+        following = session.next_undecided()
+        if self.ui.goOnBox.checked and following is not None:
+            self.go_to(following)
+        else:
+            self.verdicts.refresh()
+            self._draw_progress()
+
+    def undo(self) -> None:
+        """Take back what was said last, and go where it was said."""
+        session = self.session
+        if session is None:
+            return
+        self.verdicts.keep_comment()
+        fact = session.undo()
+        if fact is not None and fact.region is not None:
+            self.table.update(fact.region, session.state.verdict_of(fact.region))
+            self.verdicts.show(session)
+            self.go_to(fact.region)
+        self.verdicts.refresh()
+        self._draw_progress()
+
+    def write_comment(self) -> None:
+        """Put the keyboard into the comment."""
+        self.ui.commentEdit.setFocus()
+        self.ui.commentEdit.selectAll()
+
+    # -- what comes from elsewhere --
+
+    def _look_for_edits(self) -> None:
+        if self.session is not None and self.session.look_for_edits() is not None:
+            self._save_later.poke()
+            self._draw_progress()
+
+    def _save(self) -> None:
+        if self.session is not None:
+            self.session.save()
+            self._draw_progress()
+
+    def _order_chosen(self, order: str) -> None:
+        session = self.session
+        if session is None:
+            return
+        session.set_order(order)
+        self.table.fill(session.regions, session.state.verdict_of)
+        if session.current is not None:
+            self.table.select(session.current.id)
+        self.budget.refresh()
+
+    def _keep_zoom(self, keep: bool) -> None:
+        if self.session is not None:
+            self.session.keep_zoom = keep
+
+    def _show_original(self, visible: bool) -> None:
+        if self.session is not None:
+            self.session.show_original(visible)
+
+    # -- drawing and bookkeeping --
+
+    def _show_session(self, session: ReviewSession) -> None:
+        session.keep_zoom = self.ui.keepZoomBox.checked
+        self.setup.show_order(session.order)
+        self.ui.originalBox.checked = False
+        self.table.fill(session.regions, session.state.verdict_of)
+        self.budget.show(session)
+        self.edit.show(session.nodes)
+        self._draw_setup()
+        self._follow_sight()
+        self.go_to(session.resumed_at if session.resumed_at is not None else session.first())
+        self.table.focus()
+
+    def _follow_sight(self) -> None:
+        """Keys, clock and editor run only while the review is in sight."""
+        in_sight = self._is_entered and not self.ui.reviewButton.collapsed
+        if self.session is None:
+            return
+        if in_sight:
+            self.keys.install()
+            self.edit.go_on()
+        else:
+            self.keys.remove()
+            self.edit.rest()
+        self.session.set_visible(in_sight)
+
+    def _draw_setup(self) -> None:
+        self.setup.show(self._nodes, self.session is not None)
+        self.ui.reviewFrame.visible = self.session is not None
+
+    def _draw_progress(self) -> None:
+        if self.session is None:
+            return
+        done = closing_text(self.session)
+        self.ui.reviewProgressLabel.text = "\n".join(filter(None, [progress_text(self.session), done]))
+        self.ui.nextButton.enabled = not self.session.is_done
+        self.ui.previousButton.enabled = self.session.previous() is not None
+        self.ui.undoButton.enabled = self.session.state.next_undo() is not None
+
+    def _actions(self) -> dict[str, Any]:
+        verdicts = dict(zip(review_keys.VERDICT_KEYS, Verdict, strict=True))
+        return {
+            review_keys.NEXT: self.next,
+            review_keys.PREVIOUS: self.previous,
+            **{key: _judging(self, verdict) for key, verdict in verdicts.items()},
+            review_keys.UNDO: self.undo,
+            review_keys.EDIT: self.edit.toggle,
+            review_keys.COMMENT: self.write_comment,
+        }
+
+    def _connect(self) -> None:
+        ui = self.ui
+        ui.reviewButton.connect("contentsCollapsed(bool)", lambda _collapsed: self._follow_sight())
+        ui.keepZoomBox.connect("toggled(bool)", self._keep_zoom)
+        ui.originalBox.connect("toggled(bool)", self._show_original)
+        for name, action in (
+            ("startReviewButton", self.start),
+            ("endReviewButton", self.end),
+            ("firstButton", self.first),
+            ("previousButton", self.previous),
+            ("nextButton", self.next),
+            ("undoButton", self.undo),
+        ):
+            getattr(ui, name).connect("clicked(bool)", action)
+
+
+def _judging(panel: ReviewPanel, verdict: Verdict) -> Any:
+    return lambda: panel.judge(verdict)

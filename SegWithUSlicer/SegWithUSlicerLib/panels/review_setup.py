@@ -1,0 +1,112 @@
+"""Before a review: who reviews what and how; and what should be told about it."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import slicer
+
+from SegWithUCore.errors import SegWithUError
+
+from ..case_nodes import CaseNodes
+from ..review_opening import ReviewOptions, decided_so_far, obstacle
+from ..session import set_setting, setting
+from ..texts import _
+from .review_words import ORDERS
+
+REVIEWER_SETTING = "SegWithU/Reviewer"
+
+
+class ReviewSetup:
+    """Reviewer, order, blind places, the buttons that begin and end, and the line for what should be told.
+
+    Args:
+        ui: the widgets of the .ui file.
+        on_order: called with the name of the order that the user chose.
+
+    Attributes:
+        told: what the last act had to tell; shown until the next one.
+    """
+
+    def __init__(self, ui: Any, on_order: Callable[[str], None]) -> None:
+        self.ui = ui
+        self.told = ""
+        self._nodes: CaseNodes | None = None
+        self._is_open = False
+        self._busy = False
+        self._on_order = on_order
+        ui.reviewerEdit.text = setting(REVIEWER_SETTING)
+        for title in ORDERS.values():
+            ui.orderBox.addItem(title)
+        ui.orderBox.connect("currentIndexChanged(int)", self._order_chosen)
+        ui.reviewerEdit.connect("editingFinished()", self.draw)
+
+    @property
+    def reviewer(self) -> str:
+        """The name that was entered."""
+        return str(self.ui.reviewerEdit.text)
+
+    @property
+    def options(self) -> ReviewOptions:
+        """How to review."""
+        return ReviewOptions(list(ORDERS)[max(0, self.ui.orderBox.currentIndex)], self.ui.blindBox.value)
+
+    def keep_reviewer(self) -> None:
+        """Remember the name for the next time."""
+        set_setting(REVIEWER_SETTING, self.reviewer)
+
+    def show(self, nodes: CaseNodes | None, is_open: bool) -> None:
+        """Show what can be done with a run.
+
+        Args:
+            is_open: a review of it is open.
+        """
+        self._nodes, self._is_open = nodes, is_open
+        self.draw()
+
+    def show_order(self, order: str) -> None:
+        """Show the order of a review that was gone on with."""
+        self._busy = True
+        self.ui.orderBox.currentIndex = list(ORDERS).index(order)
+        self._busy = False
+
+    def draw(self) -> None:
+        """Show what is true now."""
+        ui, is_open = self.ui, self._is_open
+        ui.reviewButton.enabled = ui.reviewButton.visible = self._nodes is not None
+        hindrance = "" if is_open else self._hindrance()
+        earlier = None if is_open or hindrance else self._earlier()
+        ui.startReviewButton.text = _("Start review") if earlier is None else _go_on_text(*earlier)
+        ui.startReviewButton.enabled = not is_open and not hindrance
+        ui.startReviewButton.visible = not is_open
+        ui.endReviewButton.visible = is_open
+        ui.reviewerEdit.enabled = not is_open
+        # A review that is gone on with keeps its own places.
+        ui.blindBox.enabled = not is_open and earlier is None
+        text = " ".join(filter(None, [self.told, hindrance]))
+        ui.reviewNoteLabel.text = text
+        ui.reviewNoteLabel.visible = bool(text)
+
+    def _hindrance(self) -> str:
+        found = obstacle(self._nodes)
+        return found if found or self.reviewer.strip() else _("Enter your name to begin.")
+
+    def _earlier(self) -> tuple[int, int] | None:
+        assert self._nodes is not None
+        try:
+            return decided_so_far(self._nodes, self.reviewer, settings_folder())
+        except SegWithUError:  # told when the review is opened
+            return None
+
+    def _order_chosen(self, index: int) -> None:
+        if not self._busy and index >= 0:
+            self._on_order(list(ORDERS)[index])
+
+
+def settings_folder() -> Path:
+    """Where Slicer keeps the user's settings."""
+    return Path(slicer.app.userSettings().fileName()).parent
+
+
+def _go_on_text(decided: int, regions: int) -> str:
+    return _("Go on with the review ({decided} of {regions} regions)").format(decided=decided, regions=regions)
