@@ -22,7 +22,7 @@ from .case_file import read_case_file
 from .case_nodes import CaseNodes, hidden_node
 from .nrrd_file import is_whole_nrrd
 from .region_nodes import regions_hash
-from .segmentation_node import content_hash
+from .segmentation_node import was_touched
 from .texts import _
 
 REVIEWS_FOLDER = Path("SegWithU") / "Reviews"
@@ -122,26 +122,28 @@ def save_reviewed(nodes: CaseNodes, folder: Path) -> Path:
         storage = slicer.vtkMRMLSegmentationStorageNode()
         storage.SetFileName(str(work))
         written = storage.WriteData(nodes.segmentation)
-        # Read back, because a full disk is not always told.
-        if not written or content_hash(_read(work)) != content_hash(nodes.segmentation):
+        # Looked at again, because a full disk is not always told.
+        if not written or not is_whole_nrrd(work):
             raise OutputError(_("Cannot write {path}: free some space or choose another place.").format(path=target))
     return target
 
 
-def load_reviewed(nodes: CaseNodes, folder: Path) -> bool:
-    """Put the reviewer's version into the run's segmentation; False where there is none, or nothing differs.
+def load_reviewed(nodes: CaseNodes, folder: Path, *, over_edits: bool = False) -> bool:
+    """Put the reviewer's version into the run's segmentation; False where there is none.
+
+    Args:
+        over_edits: also where the segmentation was edited since the run was loaded; otherwise that stays, and the
+            answer is False: a scene may hold later edits than the file.
 
     Raises:
         InputError: the file is damaged. The segmentation is then as it was.
     """
     path, node = folder / REVIEWED_FILE, nodes.segmentation
-    if node is None or not path.is_file():
+    if node is None or not path.is_file() or (not over_edits and was_touched(node)):
         return False
     reviewed = _read(path)
     if reviewed.GetSegmentation().GetNumberOfSegments() == 0:
         raise InputError(_("{path} cannot be read: remove it to begin from the model's result.").format(path=path))
-    if content_hash(reviewed) == content_hash(node):
-        return False
     was_modifying = node.StartModify()
     try:
         node.GetSegmentation().DeepCopy(reviewed.GetSegmentation())

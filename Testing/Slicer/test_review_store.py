@@ -148,8 +148,12 @@ def test_the_reviewed_segmentation_comes_back_with_everything(tmp_path, data_fol
     assert loaded.GetSegment("lesion").GetName() == "Läsion"
     assert loaded.GetSegment("SegWithU_1").GetTerminology() == codes
     assert np.array_equal(read_labels(nodes, original=True), case.disk.labels)
-    # A second time there is nothing to load.
+    # What was edited since is not lost unasked.
+    paint(LoadedCase(headless, None, case.disk, case.volume, nodes), 1, (0, 0, 2))
     assert not load_reviewed(nodes, case.disk.folder)
+    assert read_labels(nodes)[0, 0, 2] == 1
+    assert load_reviewed(nodes, case.disk.folder, over_edits=True)
+    assert read_labels(nodes)[0, 0, 2] == 0
 
 
 def test_a_reviewed_file_is_whole_or_as_it_was(tmp_path, data_folder, monkeypatch):
@@ -184,7 +188,7 @@ def test_a_damaged_reviewed_file_is_named_and_changes_nothing(tmp_path, data_fol
     case = loaded_case(tmp_path, data_folder)
     assert not load_reviewed(case.nodes, case.disk.folder)
     whole = save_reviewed(case.nodes, case.disk.folder).read_bytes()
-    assert not load_reviewed(case.nodes, case.disk.folder)
+    assert load_reviewed(case.nodes, case.disk.folder)
     flipped = bytearray(whole)
     flipped[-30] ^= 0xFF
     # Slicer's own reader would end the application on some of these.
