@@ -49,6 +49,24 @@ def make_sure_of_original(nodes: CaseNodes) -> bool:
     return nodes.original is not None
 
 
+def restore_original(nodes: CaseNodes) -> bool:
+    """Make the segmentation what the model made it, in the colours that it has now; False where there is no copy."""
+    node = nodes.segmentation
+    if nodes.original is None or node is None:
+        return False
+    restored, now = slicer.vtkSegmentation(), node.GetSegmentation()
+    restored.DeepCopy(nodes.original.GetSegmentation())
+    colours = {structure.name: structure.color for structure in nodes.case.structures}
+    for identifier in restored.GetSegmentIDs():
+        segment, shown = restored.GetSegment(identifier), now.GetSegment(identifier)
+        colour = [part / 255 for part in colours.get(segment.GetName(), (255, 255, 255))]
+        segment.SetColor(*(colour if shown is None else shown.GetColor()))
+    was_modifying = node.StartModify()
+    now.DeepCopy(restored)
+    node.EndModify(was_modifying)
+    return True
+
+
 def show_original(nodes: CaseNodes, visible: bool) -> bool:
     """Draw the model's own outlines in the slice views, or hide them; False where there is no copy."""
     if nodes.original is None:

@@ -5,9 +5,8 @@ holds any. Both hang on the run's hub. Which box each region fills is looked up 
 """
 
 from collections.abc import Sequence
-from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import slicer
@@ -24,7 +23,7 @@ from .near_mask import labelled_box
 from .texts import _
 
 _OFFSET_ATTRIBUTE = "SegWithU.RegionsOffset"
-_REMEMBERED_INDEXES = 8
+_REMEMBERED = 8
 
 
 class RegionMask(NamedTuple):
@@ -87,8 +86,14 @@ def put_regions(nodes: CaseNodes, regions_csv: str | None, labels: Volume | None
 
 def regions_of(nodes: CaseNodes) -> tuple[Region, ...]:
     """The regions of a run in the order of their ranks; none where there are no region nodes."""
-    text = _text_of(nodes)
-    return _parsed(text) if text else ()
+    text = nodes.regions_text
+    if text is None:
+        return ()
+    # By time of change, which VTK never gives out twice: reading half a megabyte of text at each click is felt.
+    time = text.GetMTime()
+    if time not in _parsed:
+        _remember(_parsed, time, region_files.parse_regions(_text_of(nodes)) if text.GetText() else ())
+    return _parsed[time]
 
 
 def regions_hash(nodes: CaseNodes) -> str:
@@ -116,6 +121,18 @@ def region_mask(nodes: CaseNodes, region_id: int) -> RegionMask | None:
         (first[0], first[1], first[2]),
         _shifted(matrix, [-part for part in offset]),
     )
+
+
+def region_labels(nodes: CaseNodes, shape_kji: Sequence[int]) -> np.ndarray:
+    """The id of each voxel's region on the whole grid of the input, 0 outside regions; axes k, j, i."""
+    volume = nodes.regions
+    if volume is None or volume.GetImageData() is None:
+        return np.zeros(tuple(shape_kji), np.uint16)
+    part = array_of(volume.GetImageData())
+    start = [int(number) for number in volume.GetAttribute(_OFFSET_ATTRIBUTE).split()][::-1]
+    whole = np.zeros(tuple(shape_kji), part.dtype)
+    whole[tuple(slice(first, first + size) for first, size in zip(start, part.shape, strict=True))] = part
+    return whole
 
 
 def world_of(nodes: CaseNodes, point_ras_mm: Sequence[float]) -> tuple[float, float, float]:
@@ -160,11 +177,7 @@ def _text_of(nodes: CaseNodes) -> str:
     return "" if text is None else (text.GetText() or "").replace("\r\n", "\n")
 
 
-@lru_cache(maxsize=4)
-def _parsed(text: str) -> tuple[Region, ...]:
-    return region_files.parse_regions(text)
-
-
+_parsed: dict[int, tuple[Region, ...]] = {}
 _indexes: dict[int, dict[int, tuple[slice, ...]]] = {}
 
 
@@ -172,10 +185,14 @@ def _boxes(image: vtk.vtkImageData) -> dict[int, tuple[slice, ...]]:
     """Label -> its box (slices along k, j, i). Kept by the image's time of change, which VTK never gives out twice."""
     time = image.GetMTime()
     if time not in _indexes:
-        if len(_indexes) >= _REMEMBERED_INDEXES:
-            _indexes.pop(next(iter(_indexes)))
-        _indexes[time] = boxes_of_labels(array_of(image))
+        _remember(_indexes, time, boxes_of_labels(array_of(image)))
     return _indexes[time]
+
+
+def _remember(cache: dict[int, Any], time: int, found: Any) -> None:
+    if len(cache) >= _REMEMBERED:
+        cache.pop(next(iter(cache)))
+    cache[time] = found
 
 
 def boxes_of_labels(labels_kji: np.ndarray) -> dict[int, tuple[slice, ...]]:

@@ -67,14 +67,28 @@ def read_labels(nodes: CaseNodes, box: Box | None = None, *, original: bool = Fa
     Raises:
         InputError: input and maps were deleted, so that there is no grid any more.
     """
-    grid, ijk_to_ras = _grid(nodes)
+    grid, ijk_to_ras = grid_of(nodes)
     box = box or tuple(slice(0, size) for size in grid)
     values = {segment_id(structure.value): structure.value for structure in nodes.case.structures}
-    kind = np.min_scalar_type(max(values.values(), default=0))
-    labels = np.zeros([side.stop - side.start for side in box], dtype=kind)
     node = nodes.original if original else nodes.segmentation
-    if node is not None:
-        for image, table in _layers(node.GetSegmentation(), values):
+    return labels_on_grid(None if node is None else node.GetSegmentation(), values, box, ijk_to_ras)
+
+
+def labels_on_grid(
+    segmentation: "slicer.vtkSegmentation | None", values: Mapping[str, int], box: Box, ijk_to_ras: vtk.vtkMatrix4x4
+) -> np.ndarray:
+    """Segments as label values at the voxels of a box; axes k, j, i.
+
+    Args:
+        segmentation: None gives zeros.
+        values: label value by segment id; other segments are not read.
+        box: slices along k, j, i of the grid that `ijk_to_ras` describes.
+    """
+    labels = np.zeros(
+        [side.stop - side.start for side in box], dtype=np.min_scalar_type(max(values.values(), default=0))
+    )
+    if segmentation is not None:
+        for image, table in _layers(segmentation, values):
             _write_layer(labels, box, ijk_to_ras, image, table)
     return labels
 
@@ -146,7 +160,7 @@ _EDIT_EVENTS = (
 )
 
 
-def _grid(nodes: CaseNodes) -> tuple[tuple[int, int, int], vtk.vtkMatrix4x4]:
+def grid_of(nodes: CaseNodes) -> tuple[tuple[int, int, int], vtk.vtkMatrix4x4]:
     """Voxels along k, j, i and the matrix to RAS of the input's own space."""
     for volume in [*nodes.inputs, *nodes.maps.values()]:
         if volume.GetImageData() is not None:
@@ -257,7 +271,7 @@ def _stamp(nodes: CaseNodes) -> tuple[object, ...]:
 
 def _labelled_part(nodes: CaseNodes) -> Box | None:
     """A box of the grid that holds every labelled voxel; the whole grid where an image has a grid of its own."""
-    grid, ijk_to_ras = _grid(nodes)
+    grid, ijk_to_ras = grid_of(nodes)
     part: Box | None = None
     for _identifier, _label, image in _images(nodes):
         shift = _shift(image, ijk_to_ras)

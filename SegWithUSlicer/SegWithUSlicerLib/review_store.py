@@ -22,13 +22,13 @@ from .case_file import read_case_file
 from .case_nodes import CaseNodes, hidden_node
 from .nrrd_file import is_whole_nrrd
 from .region_nodes import regions_hash
-from .segmentation_node import was_touched
+from .segmentation_node import content_hash
 from .texts import _
 
 REVIEWS_FOLDER = Path("SegWithU") / "Reviews"
-REVIEWED_FILE = "segmentation_reviewed.seg.nrrd"
 LOG_ATTRIBUTE = "SegWithU.ReviewLog"
 _LOG_ROLE = "segwithu.review_log"
+_REVIEWED_BY = "reviewed_by"
 _KEY_LETTERS = 32
 
 
@@ -106,8 +106,24 @@ def kept_log_names(nodes: CaseNodes) -> list[str]:
     return sorted(json.loads(node.GetAttribute(LOG_ATTRIBUTE)) for node in _log_nodes(nodes))
 
 
-def save_reviewed(nodes: CaseNodes, folder: Path) -> Path:
-    """Write the segmentation as it is now to `segmentation_reviewed.seg.nrrd`, whole or not at all.
+def reviewed_file(folder: Path, log_name: str) -> Path:
+    """Where a reviewer's version of the segmentation lies: one each, so that two reviewers keep two versions."""
+    reviewer = log_name.removeprefix("review.").removesuffix(".jsonl")
+    return folder / f"segmentation_reviewed.{reviewer}.seg.nrrd"
+
+
+def reviewed_by(nodes: CaseNodes) -> str:
+    """The log's name of whoever the edits of the scene's segmentation belong to; "" for nobody yet."""
+    return nodes.hub.GetParameter(_REVIEWED_BY) or ""
+
+
+def set_reviewed_by(nodes: CaseNodes, log_name: str) -> None:
+    """Remember whose edits the scene's segmentation holds."""
+    nodes.hub.SetParameter(_REVIEWED_BY, log_name)
+
+
+def save_reviewed(nodes: CaseNodes, folder: Path, log_name: str) -> Path:
+    """Write the segmentation as it is now as a reviewer's version, whole or not at all.
 
     By Slicer's own writer, which keeps everything that Slicer knows about segments: status, codes, layers, segments of
     the reviewer's own.
@@ -115,7 +131,7 @@ def save_reviewed(nodes: CaseNodes, folder: Path) -> Path:
     Raises:
         OutputError: the segmentation was deleted, or the file did not reach the disk whole.
     """
-    target = folder / REVIEWED_FILE
+    target = reviewed_file(folder, log_name)
     if nodes.segmentation is None:
         raise OutputError(_("Cannot write {path}: the segmentation was deleted.").format(path=target))
     with whole_file(target) as work:
@@ -128,22 +144,20 @@ def save_reviewed(nodes: CaseNodes, folder: Path) -> Path:
     return target
 
 
-def load_reviewed(nodes: CaseNodes, folder: Path, *, over_edits: bool = False) -> bool:
-    """Put the reviewer's version into the run's segmentation; False where there is none.
-
-    Args:
-        over_edits: also where the segmentation was edited since the run was loaded; otherwise that stays, and the
-            answer is False: a scene may hold later edits than the file.
+def load_reviewed(nodes: CaseNodes, folder: Path, log_name: str) -> bool:
+    """Put a reviewer's version into the run's segmentation; False where there is none, or nothing differs.
 
     Raises:
         InputError: the file is damaged. The segmentation is then as it was.
     """
-    path, node = folder / REVIEWED_FILE, nodes.segmentation
-    if node is None or not path.is_file() or (not over_edits and was_touched(node)):
+    path, node = reviewed_file(folder, log_name), nodes.segmentation
+    if node is None or not path.is_file():
         return False
     reviewed = _read(path)
     if reviewed.GetSegmentation().GetNumberOfSegments() == 0:
         raise InputError(_("{path} cannot be read: remove it to begin from the model's result.").format(path=path))
+    if content_hash(reviewed) == content_hash(node):
+        return False
     was_modifying = node.StartModify()
     try:
         node.GetSegmentation().DeepCopy(reviewed.GetSegmentation())

@@ -16,7 +16,6 @@ from SegWithUSlicerLib.case_file import read_case_file
 from SegWithUSlicerLib.region_nodes import regions_hash
 from SegWithUSlicerLib.review_edit import EditWatch, read_labels
 from SegWithUSlicerLib.review_store import (
-    REVIEWED_FILE,
     Place,
     case_key,
     keep_log,
@@ -26,6 +25,7 @@ from SegWithUSlicerLib.review_store import (
     load_reviewed,
     remember_place,
     review_folder,
+    reviewed_file,
     save_reviewed,
 )
 from SegWithUSlicerLib.scene import find_cases, load_case
@@ -33,6 +33,7 @@ from SegWithUSlicerLib.segmentation_node import content_hash
 from SegWithUSlicerLib.structure_status import StatusBook, structure_status
 
 LOG = '{"when": "2026-11-25T10:00:00+00:00", "reviewer": "Ünal 医師", "comment": "<i>\\"ö\\" & \\t</i>"}\n' * 300
+NAME = "review.ana.jsonl"
 
 
 def _lasting(case: LoadedCase):
@@ -129,8 +130,8 @@ def test_the_reviewed_segmentation_comes_back_with_everything(tmp_path, data_fol
     book.judge(1, "accepted")
     book.leave()
     segmentation.AddEmptySegment("lesion", "Läsion")
-    path = save_reviewed(case.nodes, case.disk.folder)
-    assert path == case.disk.folder / REVIEWED_FILE
+    path = save_reviewed(case.nodes, case.disk.folder, NAME)
+    assert path == reviewed_file(case.disk.folder, NAME)
     assert case.nodes.segmentation.GetStorageNode() is None
     expected, content = read_labels(case.nodes), content_hash(case.nodes.segmentation)
     codes = segmentation.GetSegment("SegWithU_1").GetTerminology()
@@ -139,7 +140,7 @@ def test_the_reviewed_segmentation_comes_back_with_everything(tmp_path, data_fol
     nodes = load_case(case.disk.folder, None, scene=headless.scene)
     assert not np.array_equal(read_labels(nodes), expected)
     watch = EditWatch(nodes, lambda: None)
-    assert load_reviewed(nodes, case.disk.folder)
+    assert load_reviewed(nodes, case.disk.folder, NAME)
     assert np.array_equal(read_labels(nodes), expected)
     assert watch.look().changed.sum() == 1
     assert content_hash(nodes.segmentation) == content
@@ -148,18 +149,14 @@ def test_the_reviewed_segmentation_comes_back_with_everything(tmp_path, data_fol
     assert loaded.GetSegment("lesion").GetName() == "Läsion"
     assert loaded.GetSegment("SegWithU_1").GetTerminology() == codes
     assert np.array_equal(read_labels(nodes, original=True), case.disk.labels)
-    # What was edited since is not lost unasked.
-    paint(LoadedCase(headless, None, case.disk, case.volume, nodes), 1, (0, 0, 2))
-    assert not load_reviewed(nodes, case.disk.folder)
-    assert read_labels(nodes)[0, 0, 2] == 1
-    assert load_reviewed(nodes, case.disk.folder, over_edits=True)
-    assert read_labels(nodes)[0, 0, 2] == 0
+    # A second time there is nothing to load.
+    assert not load_reviewed(nodes, case.disk.folder, NAME)
 
 
 def test_a_reviewed_file_is_whole_or_as_it_was(tmp_path, data_folder, monkeypatch):
     case = loaded_case(tmp_path, data_folder)
     paint(case, 1, (0, 0, 0))
-    path = save_reviewed(case.nodes, case.disk.folder)
+    path = save_reviewed(case.nodes, case.disk.folder, NAME)
     before = path.read_bytes()
     paint(case, 1, (0, 0, 1))
     cut, real = [], slicer.vtkMRMLSegmentationStorageNode
@@ -174,21 +171,21 @@ def test_a_reviewed_file_is_whole_or_as_it_was(tmp_path, data_folder, monkeypatc
     with monkeypatch.context() as patch:
         patch.setattr(slicer, "vtkMRMLSegmentationStorageNode", HalfWriter)
         with pytest.raises(OutputError, match="free some space"):
-            save_reviewed(case.nodes, case.disk.folder)
+            save_reviewed(case.nodes, case.disk.folder, NAME)
     assert cut == [1]
     assert path.read_bytes() == before
     assert not list(case.disk.folder.glob(".segwithu*"))
     case.scene.RemoveNode(case.nodes.segmentation)
     with pytest.raises(OutputError, match="was deleted"):
-        save_reviewed(case.nodes, case.disk.folder)
+        save_reviewed(case.nodes, case.disk.folder, NAME)
     assert path.read_bytes() == before
 
 
 def test_a_damaged_reviewed_file_is_named_and_changes_nothing(tmp_path, data_folder):
     case = loaded_case(tmp_path, data_folder)
-    assert not load_reviewed(case.nodes, case.disk.folder)
-    whole = save_reviewed(case.nodes, case.disk.folder).read_bytes()
-    assert load_reviewed(case.nodes, case.disk.folder)
+    assert not load_reviewed(case.nodes, case.disk.folder, NAME)
+    whole = save_reviewed(case.nodes, case.disk.folder, NAME).read_bytes()
+    assert not load_reviewed(case.nodes, case.disk.folder, NAME)
     flipped = bytearray(whole)
     flipped[-30] ^= 0xFF
     # Slicer's own reader would end the application on some of these.
@@ -201,9 +198,9 @@ def test_a_damaged_reviewed_file_is_named_and_changes_nothing(tmp_path, data_fol
         whole[: len(whole) // 2],
         flipped,
     ):
-        (case.disk.folder / REVIEWED_FILE).write_bytes(damaged)
-        with pytest.raises(InputError, match=REVIEWED_FILE):
-            load_reviewed(case.nodes, case.disk.folder)
+        (reviewed_file(case.disk.folder, NAME)).write_bytes(damaged)
+        with pytest.raises(InputError, match=r"segmentation_reviewed\.ana\.seg\.nrrd"):
+            load_reviewed(case.nodes, case.disk.folder, NAME)
     assert np.array_equal(read_labels(case.nodes), case.disk.labels)
 
 

@@ -10,19 +10,19 @@ from pathlib import Path
 import SimpleITK as sitk
 import torch
 
-from ..calibration.error_probability import ErrorProbability
 from ..errors import InputError
 from ..models.bundle import Bundle, HeadSpec, load_network
 from ..network.segwithu import SegWithU
 from ..progress import Progress, silent
 from .case_folder import CaseResult, write_case_folder
+from .case_regions import regions_of_maps
 from .fingerprint import Deviation, deviations
 from .placement import placed
 from .preprocessing import network_input
 from .region import Region, voxel_box, whole_grid
 from .structures import structure_figures
 from .volume import read_image, same_grid, voxel_volume_mm3
-from .voxel_maps import VoxelMaps, maps_on_grid
+from .voxel_maps import Fitted, VoxelMaps, maps_on_grid
 from .windows import predicted_peak_mb, stitched_output
 
 
@@ -42,8 +42,7 @@ class Model:
         names = {spec.name: spec for spec in bundle.heads}
         self.head: HeadSpec = names[head] if head else bundle.default_head
         calibration = bundle.calibration if self.head.default else None
-        self.table = ErrorProbability.from_json(calibration["error_probability"]) if calibration else None
-        self.tempering_scale = float(calibration["tempering_scale"]) if calibration else 1.0
+        self.fitted = Fitted.from_json(calibration)
 
 
 @dataclass(frozen=True)
@@ -102,6 +101,9 @@ def segment(job: Job, model: Model, progress: Progress = silent) -> CaseResult:
     warnings = checked_against_training(parts[0], model.bundle, job)
     with clock.stage("segmenting"):
         maps, notes = segment_images(parts, model, progress)
+    with clock.stage("finding regions"):
+        progress("finding regions", 0.92)
+        regions = regions_of_maps(maps, model.bundle.labels, box.crop(images[0]))
     structures = structure_figures(maps, model.bundle.labels, voxel_volume_mm3(images[0]))
     result = CaseResult(
         name=job.name,
@@ -113,6 +115,7 @@ def segment(job: Job, model: Model, progress: Progress = silent) -> CaseResult:
         box=box,
         maps=maps,
         structures=structures,
+        regions=regions,
         warnings=[*warnings, *notes],
         device=model.device.type,
         include_image=job.include_image,
@@ -187,7 +190,7 @@ def segment_images(
         model.network.to("cpu")
         stitched = stitched_output(model.network, array, spec.window_zyx, torch.device("cpu"), within)
     progress("computing the maps", 0.8)
-    maps = maps_on_grid(model.network, stitched, working, images[0], model.table, model.tempering_scale)
+    maps = maps_on_grid(model.network, stitched, working, images[0], model.fitted)
     model.network.to(model.device)
     return maps, notes
 
