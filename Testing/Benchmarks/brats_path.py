@@ -52,6 +52,7 @@ def main() -> None:
         "segmented_case": UNSEEN,
         "region_of_interest_ras_mm": ROI_RAS,
         "seconds_of_training": trained_s,
+        "best_epochs": best_epochs(work),
         **results,
     }
     target = HERE / "results" / "brats_path.json"
@@ -78,6 +79,12 @@ def train(work: Path, data: Path) -> dict[str, float]:
             seconds[command] = segwithu(command, *arguments)
             note.write_text(json.dumps(seconds))
     return seconds
+
+
+def best_epochs(work: Path) -> dict[str, Any]:
+    """What the run noted about the epochs it kept."""
+    facts = json.loads((work / "run" / "run.json").read_text(encoding="utf-8"))["facts"]
+    return {part: facts[f"{part}_best"] for part in ("backbone", "head")}
 
 
 def write_slabs(case: Path, slabs: list[tuple[int, int]], folder: Path) -> None:

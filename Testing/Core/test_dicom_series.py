@@ -11,7 +11,14 @@ import SimpleITK as sitk
 from dicom_phantoms import SERIES, decimals, described, packed, packed_in_an_unknown_way, write_series
 from phantoms import rotation
 from pydicom.dataset import Dataset
-from pydicom.uid import ComprehensiveSRStorage, MediaStorageDirectoryStorage, SegmentationStorage
+from pydicom.uid import (
+    ComprehensiveSRStorage,
+    CTImageStorage,
+    MediaStorageDirectoryStorage,
+    MRImageStorage,
+    PositronEmissionTomographyImageStorage,
+    SegmentationStorage,
+)
 
 from SegWithUCore.errors import InputError
 from SegWithUCore.inference.case_folder import voxel_hash
@@ -76,14 +83,19 @@ def test_slices_stored_from_the_other_end_are_turned_to_the_normal(ct: sitk.Imag
     _assert_same(read_series(tmp_path / "series"), ct)
 
 
-def test_slope_and_intercept_of_each_slice_are_honoured(ct: sitk.Image, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", [CTImageStorage, MRImageStorage, PositronEmissionTomographyImageStorage])
+def test_slope_and_intercept_of_each_slice_are_honoured(kind: str, ct: sitk.Image, tmp_path: Path) -> None:
     """The first slice has whole numbers only: read by its type, all fractions of the others would be cut off."""
     scales = [(1.0, 0.0), (0.5, 0.25), (2.5, -1024.0)]
     stored = sitk.GetArrayFromImage(ct).astype(float)
     values = np.stack([values * scales[k % 3][0] + scales[k % 3][1] for k, values in enumerate(stored)])
     known = sitk.GetImageFromArray(values)
     known.CopyInformation(ct)
-    write_series(known, tmp_path / "series", scale=lambda number: scales[number % 3])
+
+    def of_kind(_number: int, dataset: Dataset) -> None:
+        dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = kind
+
+    write_series(known, tmp_path / "series", scale=lambda number: scales[number % 3], change=of_kind)
     _assert_same(read_series(tmp_path / "series"), known)
 
 

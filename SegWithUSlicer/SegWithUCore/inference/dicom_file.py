@@ -64,11 +64,14 @@ class DicomKind:
     @property
     def no_image(self) -> str | None:
         """What the object is where it holds no intensities, None where it may be an image."""
-        if self.sop_class and not self.sop_class.startswith(_STANDARD_ROOT):
-            return "private object"
         parts = self.sop_class.split(".")
         starts = [".".join(parts[:n]) for n in range(len(parts), 0, -1)]
         return next((_NO_IMAGES[start] for start in starts if start in _NO_IMAGES), None)
+
+    @property
+    def private(self) -> bool:
+        """Whether the object is of a vendor's own class, of which nobody else knows what it is."""
+        return bool(self.sop_class) and not self.sop_class.startswith(_STANDARD_ROOT)
 
     @property
     def unreadable(self) -> str:

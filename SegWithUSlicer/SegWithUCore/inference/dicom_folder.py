@@ -115,10 +115,10 @@ def scan_folder(folder: Path) -> DicomFolder:
             header = _header(file)
             if header is not None:
                 series.setdefault(header.get(SERIES_UID, ""), []).append(DicomSlice(file, header))
-            elif kind is not None:
-                raise InputError(unreadable(file, kind))
+            elif kind is None or kind.private:
+                left_out["private object" if kind else "not DICOM"] += 1
             else:
-                left_out["not DICOM"] += 1
+                raise InputError(unreadable(file, kind))
     for uid in [uid for uid, slices in series.items() if all(one.is_picture for one in slices)]:
         left_out["picture"] += len(series.pop(uid))
     return DicomFolder(folder, series, left_out)
