@@ -9,6 +9,7 @@ already (the trained run, the bundle) is not made again.
 """
 
 import argparse
+import csv
 import json
 import os
 import shutil
@@ -42,49 +43,48 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("--work", type=Path, required=True, help="folder outside the repository for run and bundle")
     options.add_argument("--data", type=Path, default=DATA)
+    options.add_argument("--remark", default="", help="what should be known about this run, written into the result")
     chosen = options.parse_args()
     work, data = chosen.work, chosen.data
-    trained_s = train(work, data)
+    train(work, data)
     results = segment_in_both_ways(work, data)
     figures = {
         "what": "proof of the two-channel path; trained on slabs of one case, so no figure of quality",
         "training_case": TRAINED,
         "segmented_case": UNSEEN,
         "region_of_interest_ras_mm": ROI_RAS,
-        "seconds_of_training": trained_s,
-        "best_epochs": best_epochs(work),
+        "training": training_facts(work),
         **results,
+        "remark": chosen.remark,
     }
     target = HERE / "results" / "brats_path.json"
     target.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     print(target.read_text(encoding="utf-8"))
 
 
-def train(work: Path, data: Path) -> dict[str, float]:
-    """Seconds of each training command; noted in FOLDER/seconds.json, so that finished ones are not run again."""
-    note = work / "seconds.json"
-    seconds: dict[str, float] = json.loads(note.read_text()) if note.is_file() else {}
+def train(work: Path, data: Path) -> None:
+    """Train and calibrate with the project's commands, unless the bundle is there already."""
+    if (work / "bundle").exists():
+        return
     run, cases = work / "run", {role: work / "data" / role for role in SLABS}
     for role, folder in cases.items():
         if not folder.exists():
             write_slabs(data / TRAINED, SLABS[role], folder)
     given = ["--run", run, "--cases", cases["train"], "--select", cases["select"]]
-    commands = {
-        "train-backbone": ["--recipe", HERE / "brats_path_recipe.json", *given],
-        "train-head": given,
-        "calibrate": ["--run", run, "--cases", cases["calibration"], "--output", work / "bundle"],
-    }
-    for command, arguments in commands.items():
-        if command not in seconds:
-            seconds[command] = segwithu(command, *arguments)
-            note.write_text(json.dumps(seconds))
-    return seconds
+    segwithu("train-backbone", "--recipe", HERE / "brats_path_recipe.json", *given)
+    segwithu("train-head", *given)
+    segwithu("calibrate", "--run", run, "--cases", cases["calibration"], "--output", work / "bundle")
 
 
-def best_epochs(work: Path) -> dict[str, Any]:
-    """What the run noted about the epochs it kept."""
+def training_facts(work: Path) -> dict[str, Any]:
+    """Epochs, seconds and the best epoch of each part, from the logs of the run."""
     facts = json.loads((work / "run" / "run.json").read_text(encoding="utf-8"))["facts"]
-    return {part: facts[f"{part}_best"] for part in ("backbone", "head")}
+    result = {}
+    for part in ("backbone", "head"):
+        with (work / "run" / f"{part}_log.csv").open(newline="", encoding="utf-8") as file:
+            seconds = [float(row["seconds"]) for row in csv.DictReader(file)]
+        result[part] = {"epochs": len(seconds), "seconds": round(sum(seconds)), "best": facts[f"{part}_best"]}
+    return result
 
 
 def write_slabs(case: Path, slabs: list[tuple[int, int]], folder: Path) -> None:

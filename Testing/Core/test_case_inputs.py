@@ -136,6 +136,12 @@ def test_folder_with_dicom_and_nnunet_files_is_refused(glioma: tuple[sitk.Image,
         find_input(tmp_path)
 
 
+def test_dicom_files_named_like_nnunet_channels_are_a_series(glioma: tuple[sitk.Image, ...], tmp_path: Path) -> None:
+    for number, file in enumerate(write_series(_whole(glioma[0]), tmp_path / "series")):
+        file.rename(file.with_name(f"slice_{number:04d}.img"))
+    assert find_input(tmp_path / "series").kind == "DICOM series, 20 slices"
+
+
 def _whole(image: sitk.Image) -> sitk.Image:
     """Whole numbers, as DICOM stores them."""
     return sitk.Cast(image * 100, sitk.sitkInt16)

@@ -66,10 +66,10 @@ def find_input(path: Path) -> GivenInput:
     images = [file for file in files if stem_of(file) is not None]
     numbered = {file: match for file in images if (match := _NUMBERED.fullmatch(stem_of(file) or ""))}
     if any(is_dicom(file) for file in files):
-        if numbered:
-            first = next(iter(numbered)).name
+        mixed = next((file.name for file in numbered if not is_dicom(file)), None)
+        if mixed:
             raise InputError(
-                f"{path} holds DICOM files and images in nnU-Net naming ({first}): keep them in folders of their own."
+                f"{path} holds DICOM files and images in nnU-Net naming ({mixed}): keep them in folders of their own."
             )
         return GivenInput([GivenCase(path.resolve().name, path)], scan_folder(path).description)
     if not numbered:
@@ -78,7 +78,10 @@ def find_input(path: Path) -> GivenInput:
 
 
 def _files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+    try:
+        return sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+    except OSError as error:
+        raise InputError(f"{folder} cannot be read ({error.strerror}): check its permissions.") from error
 
 
 def _no_input(folder: Path, images: Sequence[Path]) -> str:

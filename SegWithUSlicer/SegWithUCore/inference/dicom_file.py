@@ -6,6 +6,8 @@ import struct
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..errors import InputError
+
 _PREAMBLE = 128
 _META_BYTES = 4096
 """Far more than a file meta group takes."""
@@ -84,9 +86,16 @@ class DicomKind:
 
 
 def dicom_kind(path: Path) -> DicomKind | None:
-    """The kind of a DICOM file; None for any other file (also for old DICOM files without a preamble)."""
-    with path.open("rb") as file:
-        start = file.read(_PREAMBLE + 4 + _META_BYTES)
+    """The kind of a DICOM file; None for any other file (also for old DICOM files without a preamble).
+
+    Raises:
+        InputError: the file may not be read.
+    """
+    try:
+        with path.open("rb") as file:
+            start = file.read(_PREAMBLE + 4 + _META_BYTES)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}): check its permissions and the disk.") from error
     if start[_PREAMBLE : _PREAMBLE + 4] != b"DICM":
         return None
     values = _meta_values(start[_PREAMBLE + 4 :])
