@@ -15,14 +15,9 @@ OUTLINE_THICKNESS = 1
 _TOWARDS_WHITE = 0.5
 
 
-def keep_original(nodes: CaseNodes) -> bool:
-    """Copy the segmentation as the model made it; False where that is too late, because it was edited since.
-
-    A copy that is there already is replaced (a re-run), unless the segmentation was edited.
-    """
+def keep_original(nodes: CaseNodes) -> None:
+    """Copy the segmentation as it is now, in place of an earlier copy: to be called as soon as it was filled."""
     source = nodes.segmentation
-    if source is None or was_touched(source):
-        return nodes.original is not None
     copy = slicer.vtkSegmentation()
     copy.DeepCopy(source.GetSegmentation())
     copy.RemoveRepresentation(slicer.vtkSegmentationConverter.GetSegmentationClosedSurfaceRepresentationName())
@@ -42,7 +37,16 @@ def keep_original(nodes: CaseNodes) -> bool:
         _prepare_display(node)
         nodes.set_original(node)
     node.SetAndObserveTransformNodeID(source.GetTransformNodeID())
-    return True
+
+
+def make_sure_of_original(nodes: CaseNodes) -> bool:
+    """Make the copy where it is missing (a scene of an earlier version, a deleted node); False where it is too late.
+
+    It is too late once the segmentation was edited or judged.
+    """
+    if nodes.original is None and nodes.segmentation is not None and not was_touched(nodes.segmentation):
+        keep_original(nodes)
+    return nodes.original is not None
 
 
 def restore_original(nodes: CaseNodes) -> bool:

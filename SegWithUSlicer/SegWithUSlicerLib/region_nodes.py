@@ -200,13 +200,17 @@ def boxes_of_labels(labels_kji: np.ndarray) -> dict[int, tuple[slice, ...]]:
 
     One sort of the labelled voxels: scipy's `find_objects` would make a list as long as the highest label is high.
     """
-    places = np.nonzero(labels_kji)
-    values = labels_kji[places]
+    whole = labelled_box(labels_kji != 0)
+    if whole is None:
+        return {}
+    places = np.nonzero(labels_kji[whole])
+    values = labels_kji[whole][places]
     order = np.argsort(values, kind="stable")
     labels, starts = np.unique(values[order], return_index=True)
-    if not len(labels):
-        return {}
-    sides = [(np.minimum.reduceat(axis[order], starts), np.maximum.reduceat(axis[order], starts)) for axis in places]
+    sides = [
+        (np.minimum.reduceat(axis[order], starts) + side.start, np.maximum.reduceat(axis[order], starts) + side.start)
+        for axis, side in zip(places, whole, strict=True)
+    ]
     return {
         int(label): tuple(slice(int(low[row]), int(high[row]) + 1) for low, high in sides)
         for row, label in enumerate(labels)

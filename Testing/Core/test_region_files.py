@@ -167,7 +167,7 @@ def test_settings_out_of_range_are_wrong_usage(case: Path, segwithu: Command, op
 
 def _copied(case: Path, target: Path) -> Path:
     copy = target / case.name
-    copy.mkdir()
+    copy.mkdir(parents=True)
     for file in case.iterdir():
         (copy / file.name).write_bytes(file.read_bytes())
     return copy
@@ -245,7 +245,7 @@ def test_thumbnails_are_drawn_from_the_image_for_each_region(segmented: Path, tm
 
 
 def test_thumbnails_of_another_image_are_refused(segmented: Path, tmp_path: Path, segwithu: Command) -> None:
-    case = _copied(segmented / "hippocampus_001", tmp_path)
+    case = _copied(segmented / "hippocampus_001", tmp_path / "away" / "from" / "the image")
     moved = segwithu("regions", case, "--thumbnails")
     assert moved.code == 1
     assert "--image" in moved.messages[-1]

@@ -436,6 +436,28 @@ def test_review_in_a_folder_that_cannot_be_written_goes_on_in_memory(small_disk:
     assert names(small_disk) == ["review.Anna.jsonl"]
 
 
+def test_what_has_to_be_kept_first_is_kept_once_however_often_it_is_tried(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = log_of(tmp_path, Commented(1, "old")).path.read_bytes()
+    (tmp_path / "review.Anna.jsonl").write_bytes(old + b'{"cut')
+
+    def cannot(_path: Path, missing_ok: bool = False) -> None:
+        raise OSError(errno.EBUSY, "Device or resource busy")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", cannot)
+        log = AuditLog.open(tmp_path, "Anna", OTHER_REGIONS)
+        with pytest.raises(NotStoredError, match="Device or resource busy"):
+            log.append(Commented(2, "new"))
+    log.flush()
+    log.close()
+    assert (tmp_path / "review.Anna.jsonl.damaged").read_bytes() == b'{"cut\n'
+    assert (tmp_path / "review.Anna.jsonl.of-regions-rrrrrrrr").read_bytes() == old
+    assert read_log(log.path).events == log.events
+    assert told(log) == [Commented(2, "new")]
+
+
 @pytest.mark.parametrize("place", ["write", "fsync"])
 def test_disk_that_fails_at_any_moment_leaves_whole_lines_and_loses_none(
     place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

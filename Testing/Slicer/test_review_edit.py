@@ -10,7 +10,7 @@ from loaded_case import LoadedCase, add_transform, loaded_case, paint, scenes_cl
 from mrml_headless import HeadlessScene, coloured, observers_on
 
 from SegWithUCore.errors import InputError
-from SegWithUSlicerLib.original_node import keep_original, show_original
+from SegWithUSlicerLib.original_node import make_sure_of_original, show_original
 from SegWithUSlicerLib.review_edit import EditWatch, read_labels
 from SegWithUSlicerLib.scene import find_cases, follow_parent_transform, load_case
 from SegWithUSlicerLib.segmentation_node import was_touched
@@ -236,8 +236,11 @@ def test_a_rerun_renews_the_models_own_and_an_edit_is_never_taken_for_it(tmp_pat
     assert nodes.original is first
     case.scene.RemoveNode(first)
     assert not show_original(nodes, True)
+    assert make_sure_of_original(nodes)
+    assert np.array_equal(read_labels(nodes, original=True), case.disk.labels)
+    case.scene.RemoveNode(nodes.original)
     paint(case, 1, (0, 0, 0))
-    assert not keep_original(nodes)
+    assert not make_sure_of_original(nodes)
     assert nodes.original is None
     assert not read_labels(nodes, original=True).any()
     # The run after the edit has nodes of its own, and leaves the edited ones alone.

@@ -209,12 +209,10 @@ class AuditLog:
 
     def _keep_cut(self, stored: Lines) -> None:
         damaged = self._beside("damaged")
-
-        def keep() -> None:
-            _append(damaged, stored.cut + b"\n")
-            os.truncate(self.path, stored.size)
-
-        self._first.append(keep)
+        self._first += [
+            lambda: _append(damaged, stored.cut + b"\n"),
+            lambda: os.truncate(self.path, stored.size),
+        ]
         self.notes.append(
             f"The last line of {self.path.name} was cut by a crash ({len(stored.cut)} bytes, kept in {damaged.name}); "
             "everything before it is there: see whether your last verdict is missing."
@@ -232,12 +230,10 @@ class AuditLog:
 
     def _keep_as_other_regions(self, lines: Lines, content: bytes) -> None:
         kept = self._unused(f"of-regions-{(lines.regions_sha256 or 'unknown')[:8]}")
-
-        def keep() -> None:
-            _append(kept, b"".join(lines.whole))
-            self.path.unlink(missing_ok=True)
-
-        self._first.append(keep)
+        self._first += [
+            lambda: _append(kept, b"".join(lines.whole)),
+            lambda: self.path.unlink(missing_ok=True),
+        ]
         where = self.path.name if content else "The review in the scene"
         self.notes.append(
             f"{where} is about other regions of this case: it is kept as {kept.name}, and a new review begins."

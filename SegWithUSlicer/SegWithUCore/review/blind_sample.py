@@ -23,8 +23,8 @@ GAP_MM = 3.0
 """Least distance to a region, whose own look would cover the place."""
 SPACING_MM = 6.0
 """Least distance between two places."""
-CANDIDATES = 4000
-"""Voxels drawn per stratum at random before the rules are asked."""
+CANDIDATES = 6000
+"""Voxels drawn at random before the rules are asked."""
 WIDEST_VOXELS = 12
 """Half the edge of the cube in which a place's voxels are looked for."""
 
@@ -150,7 +150,7 @@ def _candidates(ground: Ground, dice: random.Random) -> tuple[np.ndarray, np.nda
     start = np.asarray([part.start for part in box])
     labels, regions = ground.labels[box], ground.region_labels[box]
     surface = np.argwhere(boundary_voxels(labels))
-    drawn = {int(dice.random() * labels.size) for _ in range(CANDIDATES * len(STRATA_MM))}
+    drawn = {int(dice.random() * labels.size) for _ in range(CANDIDATES)}
     index = np.stack(np.unravel_index(sorted(drawn), labels.shape), -1)
     order = sorted(range(len(index)), key=lambda _: dice.random())
     index = index[order]
@@ -159,13 +159,18 @@ def _candidates(ground: Ground, dice: random.Random) -> tuple[np.ndarray, np.nda
     if not len(surface) or not len(index):
         return np.zeros((0, 3), np.int64), np.zeros(0)
     points = index * ground.spacing_zyx
-    away = cKDTree(surface * ground.spacing_zyx).query(points)[0]
+    beyond = STRATA_MM[-1][1] + 1.0  # how far exactly matters to no stratum
+    tree = cKDTree(surface * ground.spacing_zyx, balanced_tree=False)
+    away = np.minimum(tree.query(points, distance_upper_bound=beyond)[0], beyond)
     depth = np.where(
         labels[tuple(index.T)] > 0, -away, np.maximum(away, 1e-6)
     )  # the outer side of a surface is outside
     occupied = np.argwhere(regions > 0)
     if len(occupied):
-        free = cKDTree(occupied * ground.spacing_zyx).query(points, distance_upper_bound=GAP_MM)[0] >= GAP_MM
+        free = (
+            cKDTree(occupied * ground.spacing_zyx, balanced_tree=False).query(points, distance_upper_bound=GAP_MM)[0]
+            >= GAP_MM
+        )
         index, depth = index[free], depth[free]
     return index + start, depth
 

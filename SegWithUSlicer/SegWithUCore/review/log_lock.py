@@ -66,7 +66,7 @@ class LogLock:
         """Let others write; removes the lock file if it is still ours."""
         os.close(self._handle)
         with contextlib.suppress(OSError):  # a disk that is gone: the lock is found stale when it is back
-            if json.loads(self._path.read_bytes() or b"null") == _owner(os.getpid()):
+            if _parsed(self._path.read_bytes()) == _owner(os.getpid()):
                 self._path.unlink()
 
 
