@@ -35,7 +35,8 @@ def region_picture(nodes: CaseNodes, region: Region, found: RegionMask) -> np.nd
     grid, peak = _grid(matrix), _index(matrix, region.peak_ras_mm, shape)
     box = _around(peak, region, grid, shape)
     corner = np.array([side.start for side in box])
-    return thumbnail(voxels[box], read_labels(nodes, box), _part(found, box), (peak - corner).tolist(), grid)
+    ids = np.where(_part(found, box), region.id, 0)
+    return thumbnail(voxels[box], read_labels(nodes, box), ids, region, (peak - corner).tolist(), grid)
 
 
 def as_ppm(picture: np.ndarray) -> bytes:

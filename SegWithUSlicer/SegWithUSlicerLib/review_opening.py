@@ -1,6 +1,7 @@
 """Beginning a review, or going on with one: where its log lies, whose segmentation is shown, which places are blind."""
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -120,6 +121,8 @@ def open_review(
     settings = {**(nodes.case.raw.get("regions") or {}).get("settings", {}), "order": order, BLIND: asked}
     header = _header(nodes, {**settings, **({_SEAL: blind.sha256} if blind.places else {})})
     is_newest = _scene_is_newest(nodes, folder, name)
+    with suppress(OSError):  # told by the log
+        folder.mkdir(parents=True, exist_ok=True)
     log = AuditLog.open(folder, reviewer, header, clock, kept_log(nodes, name))
     notes = list(log.notes)
     try:

@@ -77,6 +77,7 @@ class BudgetPanel:
         except InputError as error:
             told, charts = str(error), self._budget.show(number)
         self.ui.referenceLabel.text = told
+        self.ui.referenceLabel.visible = bool(told)
         self._view().SetPlotChartNodeID(charts[max(0, self.ui.chartBox.currentIndex)].GetID())
 
     def close(self) -> None:

@@ -82,7 +82,8 @@ class ReviewSetup:
         ui.endReviewButton.visible = is_open
         ui.reviewerEdit.enabled = not is_open
         # A review that is gone on with keeps its own places.
-        ui.blindBox.enabled = not is_open and earlier is None
+        ui.blindBox.enabled = earlier is None
+        ui.blindLabel.visible = ui.blindBox.visible = not is_open
         text = " ".join(filter(None, [self.told, hindrance]))
         ui.reviewNoteLabel.text = text
         ui.reviewNoteLabel.visible = bool(text)

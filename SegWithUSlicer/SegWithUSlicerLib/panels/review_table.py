@@ -13,7 +13,7 @@ from ..texts import _
 from .review_words import KINDS, verdict_text
 
 _VERDICT = 4
-_ROW_PX, _HEADER_PX, _LEAST_ROWS, _MOST_ROWS = 24, 26, 3, 9
+_ROW_PX, _LEAST_ROWS, _MOST_ROWS = 24, 3, 9
 
 
 class ReviewTable:
@@ -53,7 +53,7 @@ class ReviewTable:
                     table.setItem(row, column, qt.QTableWidgetItem(text))
             table.resizeColumnsToContents()
             rows = min(max(len(regions), _LEAST_ROWS), _MOST_ROWS)
-            table.setFixedHeight(_HEADER_PX + _ROW_PX * rows + 4)
+            table.setFixedHeight(table.horizontalHeader().sizeHint.height() + _ROW_PX * rows + 2 * table.frameWidth)
         finally:
             table.setUpdatesEnabled(True)
             self._busy = False
