@@ -47,6 +47,7 @@ class Budget:
     def __init__(self, session: ReviewSession) -> None:
         self.session = session
         self._truths: dict[tuple[str, int], Truth] = {}
+        self._risk: RiskCoverage | None = None
 
     @property
     def expected(self) -> Coverage:
@@ -78,7 +79,8 @@ class Budget:
         truth = self._truth(reference) if reference is not None else None
         share = self.expected.share.tolist()
         true_share = None if truth is None else truth.coverage.share.tolist()
-        expected = expected_risk_coverage(_error_probability(nodes))
+        # Once a review: it takes a look at every voxel, and no edit changes what the model expects.
+        expected = self._risk = self._risk or expected_risk_coverage(_error_probability(nodes))
         curves = {_("expected"): RiskCurve(expected.coverage.tolist(), expected.selective_risk.tolist())}
         if truth is not None:
             true = truth.voxels

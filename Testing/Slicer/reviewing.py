@@ -53,7 +53,6 @@ class Reviewing:
     def name(self, reviewer: str) -> None:
         """Type a name."""
         self.ui.reviewerEdit.text = reviewer
-        self.ui.reviewerEdit.editingFinished.emit()
 
     def start(self, reviewer: str = "Ana", blind: int = 0) -> None:
         """The click that begins or goes on."""

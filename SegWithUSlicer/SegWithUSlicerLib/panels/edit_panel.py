@@ -106,7 +106,7 @@ class EditPanel:
         editor.setSourceVolumeNodeSelectorVisible(False)
         editor.setSwitchToSegmentationsButtonVisible(False)
         editor.setAddRemoveSegmentButtonsVisible(False)
-        editor.setEffectNameOrder(EFFECTS)
+        editor.setEffectNameOrder(list(EFFECTS))
         editor.unorderedEffectsVisible = False
         editor.setMaximumNumberOfUndoStates(_UNDO_STATES)
         self.ui.editButton.layout().addWidget(editor)

@@ -109,7 +109,8 @@ class OverlayPanel:
         overlay = self.overlay
         self.ui.overlayButton.enabled = self.ui.overlayButton.visible = overlay is not None
         self._list_maps()
-        shown = overlay is not None and overlay.map_name is not None
+        # A map that was deleted a moment ago still has its name.
+        shown = overlay is not None and overlay.map_name is not None and overlay.window is not None
         for name in ("opacitySlider", "thresholdSlider", "colourBox", "nearBox", "legendBox"):
             getattr(self.ui, name).enabled = shown
         lost = shown and overlay.view_count == 0 and bool(overlay.nodes.inputs)

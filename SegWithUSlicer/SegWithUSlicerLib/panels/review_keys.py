@@ -49,7 +49,7 @@ class ReviewKeys:
             shortcut.connect("activated()", action)
             self._shortcuts.append((shortcut, action))
         slicer.app.connect("focusChanged(QWidget*,QWidget*)", self._focus_moved)
-        self._focus_moved(None, slicer.app.focusWidget())
+        self._focus_moved(None, qt.QApplication.focusWidget())
 
     def remove(self) -> None:
         """Stop listening."""

@@ -99,7 +99,7 @@ class ReviewPanel:
 
     def start(self) -> None:
         """Begin a review of the run that is shown, or go on with it."""
-        if self.session is not None or self._nodes is None:
+        if self.session is not None or self._nodes is None or not self.ui.startReviewButton.enabled:
             return
         setup = self.setup
         try:
@@ -196,11 +196,6 @@ class ReviewPanel:
         self.verdicts.refresh()
         self._draw_progress()
 
-    def write_comment(self) -> None:
-        """Put the keyboard into the comment."""
-        self.ui.commentEdit.setFocus()
-        self.ui.commentEdit.selectAll()
-
     # -- what comes from elsewhere --
 
     def _look_for_edits(self) -> None:
@@ -279,12 +274,13 @@ class ReviewPanel:
             **{key: _judging(self, verdict) for key, verdict in verdicts.items()},
             review_keys.UNDO: self.undo,
             review_keys.EDIT: self.edit.toggle,
-            review_keys.COMMENT: self.write_comment,
+            review_keys.COMMENT: self.verdicts.write_comment,
         }
 
     def _connect(self) -> None:
         ui = self.ui
         ui.reviewButton.connect("contentsCollapsed(bool)", lambda _collapsed: self._follow_sight())
+        ui.reviewerEdit.connect("returnPressed()", self.start)
         ui.keepZoomBox.connect("toggled(bool)", self._keep_zoom)
         ui.originalBox.connect("toggled(bool)", self._show_original)
         for name, action in (

@@ -39,7 +39,7 @@ class ReviewSetup:
         for title in ORDERS.values():
             ui.orderBox.addItem(title)
         ui.orderBox.connect("currentIndexChanged(int)", self._order_chosen)
-        ui.reviewerEdit.connect("editingFinished()", self.draw)
+        ui.reviewerEdit.connect("textChanged(QString)", lambda _text: self.draw())
 
     @property
     def reviewer(self) -> str:

@@ -76,6 +76,11 @@ class VerdictBar:
         )
         self.ui.clearStructureButton.enabled = standing.explicit
 
+    def write_comment(self) -> None:
+        """Put the keyboard into the comment."""
+        self.ui.commentEdit.setFocus()
+        self.ui.commentEdit.selectAll()
+
     def keep_comment(self) -> None:
         """Log the comment that was typed, if it differs from what is known."""
         session = self._session
