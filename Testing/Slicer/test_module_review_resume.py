@@ -19,8 +19,9 @@ if reason:
 
 import slicer
 from mrml_headless import observers_on
-from opened_module import ROOT, opened, opened_once, segment_crop  # noqa: F401
+from opened_module import MODULE, ROOT, Opened, opened, opened_once, segment_crop  # noqa: F401
 from reviewing import Reviewing, reviewing  # noqa: F401
+from SlicerHost.host import SlicerHost as Host
 
 CRASH = Path(__file__).parent / "review_crash.py"
 
@@ -208,3 +209,23 @@ def test_a_review_that_is_open_elsewhere_is_refused_in_one_sentence(reviewing: R
     assert reviewing.session is None
     assert "Ana" in reviewing.ui.reviewNoteLabel.text
     other.close()
+
+
+def test_reloading_the_module_in_mid_review_ends_it_and_it_goes_on_in_new_code(reviewing: Reviewing) -> None:  # noqa: F811
+    scene = reviewing.host.folder / "segmented.mrb"
+    with Host(MODULE, developer_mode=True) as host:
+        host.load_scene(scene)
+        before = Reviewing(Opened(host))
+        before.start()
+        at = before.ids[1]
+        before.judge("rejected")
+        old = before.panel
+        host.widget.onReload()
+        host.process_events()
+        after = Reviewing(Opened(host))
+        assert (old.session, after.panel is old) == (None, False)
+        assert after.ui.startReviewButton.text.startswith("Go on with the review (1 of ")
+        after.ui.startReviewButton.click()
+        assert after.session.current.id == at
+        after.judge()
+        assert len(after.told("verdict")) == 2
