@@ -48,6 +48,10 @@ class Debounce:
         """Wait anew."""
         self._timer.start()
 
+    def set_delay(self, delay_ms: int) -> None:
+        """Wait so long from the next time on."""
+        self._timer.setInterval(delay_ms)
+
     def stop(self) -> None:
         """Do not call back any more."""
         self._timer.stop()

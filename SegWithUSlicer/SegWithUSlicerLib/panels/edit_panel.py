@@ -42,7 +42,7 @@ class EditPanel:
         """The region that is looked at is about this structure."""
         self._value = structure_value
         if self._may_run and not self.ui.editButton.collapsed:
-            self._take_up()
+            self._select()
 
     def go_on(self) -> None:
         """The panel came into sight."""
@@ -83,11 +83,18 @@ class EditPanel:
                 self.editor.setSegmentationNode(segmentation)
             if nodes.inputs and self.editor.sourceVolumeNode() is not nodes.inputs[0]:
                 self.editor.setSourceVolumeNode(nodes.inputs[0])
-        identifier = segment_id(self._value) if self._value is not None else ""
-        wanted = segmentation.GetSegmentation().GetSegment(identifier) is not None
-        if wanted and self.editor.currentSegmentID() != identifier:
-            self.editor.setCurrentSegmentID(identifier)
+        self._select()
         self.editor.installKeyboardShortcuts()
+
+    def _select(self) -> None:
+        """Select the structure's segment, unless the user has deleted it."""
+        segmentation = self._nodes.segmentation if self._nodes is not None else None
+        if self.editor is None or segmentation is None or self._value is None:
+            return
+        identifier = segment_id(self._value)
+        is_there = segmentation.GetSegmentation().GetSegment(identifier) is not None
+        if is_there and self.editor.currentSegmentID() != identifier:
+            self.editor.setCurrentSegmentID(identifier)
 
     def _let_go(self) -> None:
         if self.editor is not None:

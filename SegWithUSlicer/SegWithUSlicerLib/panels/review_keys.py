@@ -6,6 +6,8 @@ from typing import Any
 import qt
 import slicer
 
+from SegWithUCore.review.events import Verdict
+
 from ..texts import _
 
 NEXT, PREVIOUS = "N", "Shift+N"
@@ -20,6 +22,19 @@ def keys_text() -> str:
         "Keys: {next} next undecided, {previous} previous; {first} accepted, 2 corrected, 3 rejected, 4 second reader; "
         "{undo} undo, {edit} edit, {comment} comment. They rest while you type."
     ).format(next=NEXT, previous=PREVIOUS, first=VERDICT_KEYS[0], undo=UNDO, edit=EDIT, comment=COMMENT)
+
+
+def actions_of(panel: Any) -> dict[str, Callable[[], None]]:
+    """What each key does in the section "Selective review"."""
+    judging = {key: _calling(panel.judge, verdict) for key, verdict in zip(VERDICT_KEYS, Verdict, strict=True)}
+    return {
+        NEXT: panel.next,
+        PREVIOUS: panel.previous,
+        **judging,
+        UNDO: panel.undo,
+        EDIT: panel.edit.toggle,
+        COMMENT: panel.verdicts.write_comment,
+    }
 
 
 class ReviewKeys:
@@ -76,3 +91,7 @@ def takes_text(widget: Any) -> bool:
     if widget.inherits("QLineEdit") or widget.inherits("QTextEdit") or widget.inherits("QPlainTextEdit"):
         return not widget.isReadOnly()
     return bool(widget.inherits("QAbstractSpinBox") or (widget.inherits("QComboBox") and widget.isEditable()))
+
+
+def _calling(function: Callable[[Any], None], argument: Any) -> Callable[[], None]:
+    return lambda: function(argument)

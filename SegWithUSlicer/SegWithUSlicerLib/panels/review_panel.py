@@ -1,5 +1,6 @@
 """The section "Selective review": from the reviewer's name to the last verdict."""
 
+from time import monotonic
 from typing import Any
 
 import slicer
@@ -14,7 +15,7 @@ from ..session import Debounce
 from . import review_keys
 from .budget_panel import BudgetPanel
 from .edit_panel import EditPanel
-from .review_progress import closing_text, progress_text
+from .review_progress import closing_text, kept_text, progress_text
 from .review_setup import ReviewSetup, settings_folder
 from .review_table import ReviewTable
 from .verdict_bar import VerdictBar
@@ -22,7 +23,9 @@ from .verdict_bar import VerdictBar
 QUIET_MS = 600
 """So long after the last change of the segmentation a stroke is taken as finished."""
 SAVE_MS = 3000
-"""So long after the last stroke the edited segmentation is written."""
+"""So long after the last stroke the edited segmentation is written; a verdict and leaving write it at once."""
+REST_FACTOR = 10
+"""Quiet before the next writing, in times that the last one took."""
 
 
 class ReviewPanel:
@@ -42,7 +45,7 @@ class ReviewPanel:
         self.verdicts = VerdictBar(ui, self.judge, self._draw_progress, self.table.focus)
         self.budget = BudgetPanel(ui)
         self.edit = EditPanel(ui)
-        self.keys = review_keys.ReviewKeys(self._actions())
+        self.keys = review_keys.ReviewKeys(review_keys.actions_of(self))
         self._edits_later = Debounce(QUIET_MS, self._look_for_edits)
         self._save_later = Debounce(SAVE_MS, self._save)
         ui.reviewKeysLabel.text = review_keys.keys_text()
@@ -131,7 +134,7 @@ class ReviewPanel:
         self.verdicts.show(None)
         report = session.finish_blind() if session.is_done else None
         session.close()
-        self.setup.told = " ".join(filter(None, [session.trouble, report.text if report is not None else ""]))
+        self.setup.told = " ".join(filter(None, [report.text if report is not None else "", kept_text(session)]))
         self.table.fill([], session.state.verdict_of)
         self._draw_setup()
 
@@ -152,20 +155,19 @@ class ReviewPanel:
 
     def first(self) -> None:
         """Go to the first region."""
-        if self.session is not None:
-            self.go_to(self.session.first())
+        self._go(self.session.first() if self.session is not None else None)
 
     def previous(self) -> None:
         """Go to the region before."""
-        before = self.session.previous() if self.session is not None else None
-        if before is not None:
-            self.go_to(before)
+        self._go(self.session.previous() if self.session is not None else None)
 
     def next(self) -> None:
         """Go to the next region without a verdict."""
-        following = self.session.next_undecided() if self.session is not None else None
-        if following is not None:
-            self.go_to(following)
+        self._go(self.session.next_undecided() if self.session is not None else None)
+
+    def _go(self, region_id: int | None) -> None:
+        if region_id is not None:
+            self.go_to(region_id)
 
     def judge(self, verdict: Verdict) -> None:
         """Give the current region a verdict, and go on if that is wanted."""
@@ -204,9 +206,13 @@ class ReviewPanel:
             self._draw_progress()
 
     def _save(self) -> None:
-        if self.session is not None:
-            self.session.save()
-            self._draw_progress()
+        if self.session is None:
+            return
+        began = monotonic()
+        self.session.save()
+        # A large segmentation takes seconds: it is written less often.
+        self._save_later.set_delay(round(max(SAVE_MS, REST_FACTOR * 1000 * (monotonic() - began))))
+        self._draw_progress()
 
     def _order_chosen(self, order: str) -> None:
         session = self.session
@@ -266,17 +272,6 @@ class ReviewPanel:
         self.ui.previousButton.enabled = self.session.previous() is not None
         self.ui.undoButton.enabled = self.session.state.next_undo() is not None
 
-    def _actions(self) -> dict[str, Any]:
-        verdicts = dict(zip(review_keys.VERDICT_KEYS, Verdict, strict=True))
-        return {
-            review_keys.NEXT: self.next,
-            review_keys.PREVIOUS: self.previous,
-            **{key: _judging(self, verdict) for key, verdict in verdicts.items()},
-            review_keys.UNDO: self.undo,
-            review_keys.EDIT: self.edit.toggle,
-            review_keys.COMMENT: self.verdicts.write_comment,
-        }
-
     def _connect(self) -> None:
         ui = self.ui
         ui.reviewButton.connect("contentsCollapsed(bool)", lambda _collapsed: self._follow_sight())
@@ -292,7 +287,3 @@ class ReviewPanel:
             ("undoButton", self.undo),
         ):
             getattr(ui, name).connect("clicked(bool)", action)
-
-
-def _judging(panel: ReviewPanel, verdict: Verdict) -> Any:
-    return lambda: panel.judge(verdict)

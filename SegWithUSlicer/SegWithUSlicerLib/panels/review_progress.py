@@ -5,6 +5,7 @@ from SegWithUCore.review.events import Verdict
 from ..readout import volume_text
 from ..review_session import ReviewSession
 from ..texts import _
+from .review_words import wrappable
 
 
 def progress_text(session: ReviewSession) -> str:
@@ -16,7 +17,7 @@ def progress_text(session: ReviewSession) -> str:
             "Remaining expected wrong volume {left}; {inside} voxels changed in regions, {outside} outside."
         ).format(left=volume_text(score.remaining_mm3), inside=score.inside_voxels, outside=score.outside)
         lines.append(text)
-    return "\n".join(filter(None, [*lines, session.trouble]))
+    return "\n".join(filter(None, [*lines, wrappable(session.trouble)]))
 
 
 def closing_text(session: ReviewSession) -> str:
@@ -30,3 +31,10 @@ def closing_text(session: ReviewSession) -> str:
     )
     more = _("End the review to read what the blind places tell.") if session.has_blind_places else ""
     return " ".join(filter(None, [text, more]))
+
+
+def kept_text(session: ReviewSession) -> str:
+    """What is said after the end: why not everything is on disk, or where it is."""
+    if session.trouble:
+        return session.trouble
+    return _("{progress}: kept in {folder}.").format(progress=session.state.progress().text, folder=session.folder)

@@ -12,7 +12,7 @@ from ..case_nodes import CaseNodes
 from ..review_opening import ReviewOptions, decided_so_far, obstacle
 from ..session import set_setting, setting
 from ..texts import _
-from .review_words import ORDERS
+from .review_words import ORDERS, wrappable
 
 REVIEWER_SETTING = "SegWithU/Reviewer"
 
@@ -85,7 +85,7 @@ class ReviewSetup:
         ui.blindBox.enabled = earlier is None
         ui.blindLabel.visible = ui.blindBox.visible = not is_open
         text = " ".join(filter(None, [self.told, hindrance]))
-        ui.reviewNoteLabel.text = text
+        ui.reviewNoteLabel.text = wrappable(text)
         ui.reviewNoteLabel.visible = bool(text)
 
     def _hindrance(self) -> str:

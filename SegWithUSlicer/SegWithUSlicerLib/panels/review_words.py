@@ -1,5 +1,7 @@
 """The words of a review as users read them."""
 
+import re
+
 from SegWithUCore.review.events import Verdict
 from SegWithUCore.review.region import Kind
 
@@ -32,3 +34,8 @@ VERDICTS = {
 def verdict_text(verdict: Verdict | None) -> str:
     """A verdict in a table: "-" while there is none."""
     return "-" if verdict is None else VERDICTS[verdict]
+
+
+def wrappable(text: str) -> str:
+    """A sentence whose paths may be broken after each separator: a long word would widen the whole panel."""
+    return re.sub(r"([/\\])", "\\1\u200b", text)
