@@ -21,7 +21,7 @@ from ..errors import InputError, OutputError
 from ..models.bundle import Bundle, HeadSpec
 from ..models.labels import Label
 from ..whole_files import whole_folder
-from .fingerprint import Deviation
+from .deviation import Deviation
 from .nifti_file import check_nifti
 from .region import Region, VoxelBox, whole_grid
 from .segmentation_file import write_segmentation_nrrd
@@ -190,7 +190,7 @@ def case_facts(result: CaseResult, target: Path) -> dict[str, Any]:
         "fingerprint": {"warnings": [warning.to_json() for warning in result.warnings]},
         "structures": [figures.to_json() for figures in result.structures],
         "maps": {name: _map_facts(result, name, values) for name, values in map_arrays(result.maps).items()},
-        "flags": [],
+        "flags": [warning.to_json() for warning in result.warnings if warning.structure is not None],
         "timings_s": {stage: round(seconds, 3) for stage, seconds in result.timings_s.items()},
         "peak_memory_mb": result.peak_memory_mb,
     }

@@ -8,6 +8,7 @@ import SimpleITK as sitk
 
 from .preprocessing import network_input
 from .segment import Model
+from .volume import voxel_volume_mm3
 from .voxel_maps import on_grid, voxelwise
 from .windows import stitched_output
 
@@ -20,12 +21,14 @@ class Prediction:
         logits: (classes, z, y, x), not tempered.
         classes: index of the predicted class.
         calibration, ranking: the two maps.
+        voxel_mm3: volume of one voxel.
     """
 
     logits: np.ndarray
     classes: np.ndarray
     calibration: np.ndarray
     ranking: np.ndarray
+    voxel_mm3: float
 
 
 def predict(images: Sequence[sitk.Image], model: Model) -> Prediction:
@@ -34,7 +37,7 @@ def predict(images: Sequence[sitk.Image], model: Model) -> Prediction:
     array, working = network_input(images, spec)
     stitched = on_grid(stitched_output(model.network, array, spec.window_zyx, model.device), working, images[0])
     classes, calibration, ranking, _ = voxelwise(model.network, stitched)
-    return Prediction(stitched[: model.network.num_classes], classes, calibration, ranking)
+    return Prediction(stitched[: model.network.num_classes], classes, calibration, ranking, voxel_volume_mm3(images[0]))
 
 
 def tempered_logits(prediction: Prediction, scale: float = 1.0) -> np.ndarray:

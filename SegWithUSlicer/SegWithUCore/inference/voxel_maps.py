@@ -7,6 +7,7 @@ import numpy as np
 import SimpleITK as sitk
 import torch
 
+from ..calibration.case_quality import ProbabilitySums
 from ..calibration.error_probability import ErrorProbability
 from ..network.heads import tempered
 from ..network.segwithu import SegWithU
@@ -27,14 +28,14 @@ class VoxelMaps:
         calibration: U_cal, float32.
         ranking: U_rnk, float32.
         error_probability: float32 in 0 to 1, None without fitted calibration.
-        expected_voxels: per class, the sum over all voxels of its tempered, refitted probability.
+        sums: of the tempered, refitted probabilities, per class.
     """
 
     classes: np.ndarray
     calibration: np.ndarray
     ranking: np.ndarray
     error_probability: np.ndarray | None
-    expected_voxels: list[float]
+    sums: ProbabilitySums
 
 
 def maps_on_grid(
@@ -58,19 +59,19 @@ def maps_on_grid(
     shape = target.GetSize()[::-1]
     classes = np.empty(shape, np.uint8)
     calibration, ranking = np.empty(shape, np.float32), np.empty(shape, np.float32)
-    expected = np.zeros(network.num_classes)
+    sums = ProbabilitySums.zeros(network.num_classes)
     for place, block in _blocks(stitched, working, target):
         result = voxelwise(network, block, tempering_scale)
         classes[place], calibration[place], ranking[place] = result[:3]
-        expected += result[3]
+        sums += result[3]
     probability = None if table is None else table(ranking)
-    return VoxelMaps(classes, calibration, ranking, probability, [float(v) for v in expected])
+    return VoxelMaps(classes, calibration, ranking, probability, sums)
 
 
 def voxelwise(
     network: SegWithU, stitched: np.ndarray, tempering_scale: float = 1.0
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Class index, calibration map, ranking map, and the sum of tempered probabilities of each class.
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, ProbabilitySums]:
+    """Class index, calibration map, ranking map, and sums of the tempered probabilities.
 
     Args:
         stitched: (channels, *any) float32.
@@ -81,7 +82,7 @@ def voxelwise(
     voxels = flat.shape[2]
     classes = np.empty(voxels, np.uint8)
     calibration, ranking = np.empty(voxels, np.float32), np.empty(voxels, np.float32)
-    expected = np.zeros(network.num_classes)
+    sums = ProbabilitySums.zeros(network.num_classes)
     device = next(network.head.parameters()).device
     with torch.inference_mode():
         for start in range(0, voxels, CHUNK_VOXELS):
@@ -92,10 +93,15 @@ def voxelwise(
             classes[part] = logits.argmax(1)[0].to("cpu", torch.uint8).numpy()
             calibration[part] = maps.calibration[0, 0].cpu().numpy()
             ranking[part] = maps.ranking[0, 0].cpu().numpy()
-            expected += (
-                torch.softmax(tempered(logits, maps.calibration) / tempering_scale, 1)[0].sum(1).double().cpu().numpy()
-            )
-    return classes.reshape(shape), calibration.reshape(shape), ranking.reshape(shape), expected
+            sums += _sums(torch.softmax(tempered(logits, maps.calibration) / tempering_scale, 1)[0], logits)
+    return classes.reshape(shape), calibration.reshape(shape), ranking.reshape(shape), sums
+
+
+def _sums(probabilities: torch.Tensor, logits: torch.Tensor) -> ProbabilitySums:
+    """Sums over one chunk; probabilities (classes, voxels), logits (1, classes, voxels)."""
+    chosen = logits.argmax(1) == torch.arange(len(probabilities), device=logits.device)[:, None]
+    parts = (probabilities, probabilities * chosen, probabilities * (1 - probabilities))
+    return ProbabilitySums(*(part.sum(1).cpu().double().numpy() for part in parts))
 
 
 def on_grid(stitched: np.ndarray, working: sitk.Image, target: sitk.Image) -> np.ndarray:
