@@ -15,6 +15,8 @@ from .image_features import CELLS, ImageFeatures
 
 MINIMUM_CASES = 40
 """Below, the extremes of the cases say too little about what is usual: nothing is fitted, nothing is checked."""
+ROUND_OFF = 1e-6
+"""Correlations this far below the lowest one are no lower."""
 _OPPOSITE = dict(zip("RLAPSI", "LRPAIS", strict=True))
 
 
@@ -34,7 +36,9 @@ def fit_appearance(
     template = np.mean([f.cells for f in train], axis=0)
     if mirror_axis is not None:
         template = (template + np.flip(template, mirror_axis)) / 2
-    quantiles = np.mean([f.quantiles for f in train], axis=0)
+    # Rounded before the limits are found, so that these belong to what is stored.
+    template = template.round(4)
+    quantiles = np.mean([f.quantiles for f in train], axis=0).round(5)
     both = [f for f in [*train, *others] if not f.flat]
     noises = [f.noise for f in both if f.noise is not None]
     seen = [_likeness(f.cells, template, mirror_axis) for f in both]
@@ -43,9 +47,9 @@ def fit_appearance(
         "cases": len(train),
         "noise": [min(noises), max(noises)],
         "middle_half": [min(f.middle_half for f in both), max(f.middle_half for f in both)],
-        "quantiles": quantiles.round(5).tolist(),
+        "quantiles": quantiles.tolist(),
         "quantile_distance": max(_distance(f, quantiles) for f in both),
-        "template": template.ravel().round(4).tolist(),
+        "template": template.ravel().tolist(),
         "mirror_axis": mirror_axis,
         "likeness": min(own for own, _, _ in seen),
         "turned_gain": max(0.0, *(other - own for own, other, _ in seen)),
@@ -86,7 +90,7 @@ def appearance_deviations(
 def _picture(f: ImageFeatures, block: Mapping[str, Any], channel: str, orientation: str) -> Deviation | None:
     template = np.asarray(block["template"]).reshape((CELLS,) * 3)
     own, other, letters = _likeness(f.cells, template, block["mirror_axis"], orientation)
-    least = block["likeness"]
+    least = block["likeness"] - ROUND_OFF
     alike, turned = own >= least, other - own > block["turned_gain"] and other >= least
     if alike and not turned:
         return None

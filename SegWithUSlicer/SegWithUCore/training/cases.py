@@ -48,9 +48,9 @@ class PreparedCase:
     labels: np.ndarray
     spacing_mm: tuple[float, ...]
     extents_mm: tuple[float, ...]
-    given_spacing_mm: tuple[float, ...]
-    features: tuple[ImageFeatures, ...]
-    off_centre_features: tuple[ImageFeatures, ...]
+    given_spacing_mm: tuple[float, ...] = ()
+    features: tuple[ImageFeatures, ...] = ()
+    off_centre_features: tuple[ImageFeatures, ...] = ()
 
 
 def find_cases(source: str) -> list[Case]:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from ..inference.appearance import fit_appearance
+from ..inference.appearance import MINIMUM_CASES, fit_appearance
 from .backbone_training import left_right_axis
 from .cases import PreparedCase
 from .recipe import Recipe
@@ -18,7 +18,7 @@ def training_fingerprint(
 
     Returns:
         `cases`, `field_of_view_mm` and `spacing_mm` of the training cases; `channels`, for each channel's look (None
-        for too few cases); `volumes_mm3`, the volumes of each structure in the references.
+        for too few cases); `volumes_mm3`, the volumes of each structure in the references (empty for too few cases).
     """
     extents, spacings = np.array([c.extents_mm for c in train]), np.array([c.given_spacing_mm for c in train])
     both = [*train, *select]
@@ -28,7 +28,9 @@ def training_fingerprint(
         "spacing_mm": {"low": spacings.min(0).tolist(), "high": spacings.max(0).tolist()},
         "channels": {name: _look(number, train, select, recipe) for number, name in enumerate(recipe.input.channels)},
         "volumes_mm3": {
-            str(value): _volumes(index, both) for index, value in enumerate(recipe.label_values) if index > 0
+            str(value): _volumes(index, both)
+            for index, value in enumerate(recipe.label_values)
+            if index > 0 and len(train) >= MINIMUM_CASES
         },
     }
 
