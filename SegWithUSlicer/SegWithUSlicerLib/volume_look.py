@@ -11,8 +11,8 @@ from SegWithUCore.inference.image_features import ImageFeatures, image_features
 
 from .volume_export import Roi
 
-_EDGE = 1e-4
-"""Voxels: centres this close to a face of the region count as inside, whatever the rounding."""
+_EDGE_MM = 1e-3
+"""A voxel centre this close to a face of the region counts as on it, whatever the rounding."""
 
 
 def look_of(volume: "slicer.vtkMRMLScalarVolumeNode", box: Roi | None) -> ImageFeatures | None:
@@ -33,13 +33,16 @@ def look_of(volume: "slicer.vtkMRMLScalarVolumeNode", box: Roi | None) -> ImageF
 def _slices(
     volume: "slicer.vtkMRMLScalarVolumeNode", box: Roi, size_ijk: tuple[int, int, int]
 ) -> tuple[slice, slice, slice]:
-    """Where the box lies in the array (k, j, i), to within a voxel on either side."""
+    """Where the box lies in the array (k, j, i).
+
+    As in the engine, the left, posterior and inferior faces belong to the region and the others do not.
+    """
     matrix = vtk.vtkMatrix4x4()
     volume.GetRASToIJKMatrix(matrix)
-    centre, half = np.asarray(box[:3]), np.asarray(box[3:]) / 2
+    centre, half = np.asarray(box[:3]) - _EDGE_MM, np.asarray(box[3:]) / 2
     corners = [centre + half * signs for signs in itertools.product((-1, 1), repeat=3)]
     indices = np.asarray([matrix.MultiplyPoint([*corner, 1.0])[:3] for corner in corners])
-    low = np.clip(np.ceil(indices.min(0) - _EDGE), 0, size_ijk).astype(int)
-    high = np.clip(np.floor(indices.max(0) + _EDGE) + 1, 0, size_ijk).astype(int)
+    low = np.clip(np.ceil(indices.min(0)), 0, size_ijk).astype(int)
+    high = np.clip(np.floor(indices.max(0)) + 1, 0, size_ijk).astype(int)
     i, j, k = (slice(start, end) for start, end in zip(low.tolist(), high.tolist(), strict=True))
     return k, j, i
