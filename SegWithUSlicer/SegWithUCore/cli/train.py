@@ -124,7 +124,8 @@ def run_calibrate(options: argparse.Namespace, console: Console) -> int:
         raise UsageError("--train and --select go together: give the cases that the run was trained with.")
     if options.train is not None:
         recipe = run.recipe()
-        fingerprint = training_fingerprint(*_prepared(options.train, options.select, recipe, console), recipe)
+        prepared = _prepared(options.train, options.select, recipe, console, "--train")
+        fingerprint = training_fingerprint(*prepared, recipe)
     with console.progress("calibrate") as progress:
         bundle = make_bundle(run, cases, options.output, options.overwrite, progress=progress, fingerprint=fingerprint)
     console.result(
@@ -159,7 +160,7 @@ def _trainable(
 
 
 def _prepared(
-    train_source: str, select_source: str, recipe: "Recipe", console: Console
+    train_source: str, select_source: str, recipe: "Recipe", console: Console, train_option: str = "--cases"
 ) -> "tuple[Sequence[PreparedCase], Sequence[PreparedCase]]":
     from ..training.cases import find_cases, prepare
 
@@ -167,7 +168,7 @@ def _prepared(
     both = {case.name for case in train} & {case.name for case in select}
     if both:
         raise UsageError(
-            f"{len(both)} cases, such as {min(both)}, are training and select cases at once: keep them apart."
+            f"{len(both)} cases, such as {min(both)}, are in {train_option} and --select: keep them apart."
         )
     with console.progress("reading cases") as progress:
         prepared = []
