@@ -154,7 +154,8 @@ class TestSums:
         with registered_toys(), torch.inference_mode():
             network = toy_network("looking")
             stitched = network.window_output(torch.from_numpy(asymmetric_array((9, 8, 7)))[None, None])[0].numpy()
-            classes, calibration, _, sums = voxelwise(network, stitched, tempering_scale=1.3)
+            found = voxelwise(network, stitched, tempering_scale=1.3)
+        classes, calibration, sums = found.classes, found.calibration, found.sums
         softened = stitched[: network.num_classes] / (1.3 * np.sqrt(1 + calibration.astype(float)))
         p = np.exp(softened) / np.exp(softened).sum(0)
         oracle = probability_sums(p, classes)
@@ -169,7 +170,7 @@ def maps_of(probability: np.ndarray) -> VoxelMaps:
     p = np.stack([1 - probability, probability])
     classes = p.argmax(0).astype(np.uint8)
     zeros = np.zeros(probability.shape, np.float32)
-    return VoxelMaps(classes, zeros, zeros, zeros, probability_sums(p, classes))
+    return VoxelMaps(classes, 1 - classes, zeros, zeros, zeros, None, None, probability_sums(p, classes))
 
 
 class TestFigures:

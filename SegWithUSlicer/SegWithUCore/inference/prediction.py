@@ -19,15 +19,19 @@ class Prediction:
 
     Attributes:
         logits: (classes, z, y, x), not tempered.
-        classes: index of the predicted class.
+        classes, runner_up: index of the most and second most probable class.
         calibration, ranking: the two maps.
+        epistemic, aleatoric: model and data part; the latter None where the head has no such branch.
         voxel_mm3: volume of one voxel.
     """
 
     logits: np.ndarray
     classes: np.ndarray
+    runner_up: np.ndarray
     calibration: np.ndarray
     ranking: np.ndarray
+    epistemic: np.ndarray
+    aleatoric: np.ndarray | None
     voxel_mm3: float
 
 
@@ -36,8 +40,17 @@ def predict(images: Sequence[sitk.Image], model: Model) -> Prediction:
     spec = model.bundle.input
     array, working = network_input(images, spec)
     stitched = on_grid(stitched_output(model.network, array, spec.window_zyx, model.device), working, images[0])
-    classes, calibration, ranking, _ = voxelwise(model.network, stitched)
-    return Prediction(stitched[: model.network.num_classes], classes, calibration, ranking, voxel_volume_mm3(images[0]))
+    found = voxelwise(model.network, stitched)
+    return Prediction(
+        stitched[: model.network.num_classes],
+        found.classes,
+        found.runner_up,
+        found.calibration,
+        found.ranking,
+        found.epistemic,
+        found.aleatoric,
+        voxel_volume_mm3(images[0]),
+    )
 
 
 def tempered_logits(prediction: Prediction, scale: float = 1.0) -> np.ndarray:
