@@ -11,9 +11,11 @@ import numpy as np
 import SimpleITK as sitk
 import torch
 
-from .errors import InputError, OutputError
+from .errors import InputError, OutputError, UsageError
+from .inference.deviation import REFUSED
 from .inference.device import choose_device
-from .inference.fingerprint import Deviation, deviations
+from .inference.fingerprint import deviations, deviations_of_features
+from .inference.image_features import ImageFeatures
 from .inference.placement import placed
 from .inference.region import Region, voxel_box
 from .inference.segment import Job, Model, read_channels, segment
@@ -106,12 +108,12 @@ class Engine:
 
     def _fingerprint(self, request: Request, report: Progress) -> dict[str, Any]:
         bundle = resolve_model(request.text("model"))
-        image = read_channels(request.files(), bundle)[0] if "files" in request.fields else _grid_image(request)
-        found = [
-            deviation.to_json()
-            for deviation in deviations(placed(_part(image, _region(request)), _placement(request)), bundle)
-        ]
-        return {"event": "fingerprinted", "deviations": found}
+        if "files" in request.fields:
+            found = deviations(_placed_parts(read_channels(request.files(), bundle), _job_places(request)), bundle)
+        else:  # Slicer's window sends the grid and, of the voxels, what they look like
+            grid = _placed_parts([_grid_image(request)], _job_places(request))[0]
+            found = deviations_of_features(_features(request), grid, bundle)
+        return {"event": "fingerprinted", "deviations": [deviation.to_json() for deviation in found]}
 
     def _predict_cost(self, request: Request, report: Progress) -> dict[str, Any]:
         model = self._loaded(request, report)
@@ -183,11 +185,32 @@ def _refusal(job: Job, bundle: Bundle) -> RefusedInputError | None:
     if job.unlike_training:
         return None
     try:
-        part = _part(read_channels(job.files, bundle)[0], job.region)
-        found: list[Deviation] = deviations(placed(part, job.own_to_world_ras), bundle)
+        images = read_channels(job.files, bundle)
+        found = deviations(_placed_parts(images, (job.region, job.own_to_world_ras)), bundle)
     except InputError:
         return None
-    return next((RefusedInputError(entry.sentence) for entry in found if entry.severity == "refused"), None)
+    return next((RefusedInputError(entry.sentence) for entry in found if entry.severity == REFUSED), None)
+
+
+def _job_places(request: Request) -> tuple[Region | None, Sequence[float] | None]:
+    return _region(request), _placement(request)
+
+
+def _placed_parts(
+    images: Sequence[sitk.Image], places: tuple[Region | None, Sequence[float] | None]
+) -> list[sitk.Image]:
+    """The part of each channel within the region, as it lies in the world."""
+    region, own_to_world_ras = places
+    return [placed(_part(image, region), own_to_world_ras) for image in images]
+
+
+def _features(request: Request) -> dict[str, ImageFeatures]:
+    """The request's `features`: by channel, how the part to be segmented looks; it may lack channels, or be missing."""
+    given = request.fields.get("features") or {}
+    try:
+        return {str(channel): ImageFeatures.from_json(block) for channel, block in given.items()}
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UsageError(f"The request has unusable features ({error}): send what image_features gives.") from error
 
 
 def _part(image: sitk.Image, region: Region | None) -> sitk.Image:

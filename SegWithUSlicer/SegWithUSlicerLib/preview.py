@@ -1,10 +1,11 @@
 """What a run would take, and whether the image looks like the training cases: asked of the worker beforehand.
 
-Nothing is written for it: the worker gets the grid of the volume and the region, no voxels.
+Nothing is written for it: the worker gets the grid of the volume, the region, and how the voxels in it look, in a
+few numbers; no voxels.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,10 +15,11 @@ import vtk
 from SegWithUCore.errors import SegWithUError
 
 from .models_list import ModelInfo
-from .run_status import Worker
+from .run_status import Worker, sentences
 from .scene import read_roi
 from .texts import _
 from .volume_export import own_to_world
+from .volume_look import look_of
 
 
 @dataclass(frozen=True)
@@ -28,11 +30,13 @@ class Outlook:
         cost: one line on time and memory.
         warnings: why the image looks wrong for the model.
         refused: it is so far from the training cases that the run will be refused.
+        notes: what is unusual about it but need not matter.
     """
 
     cost: str = ""
     warnings: tuple[str, ...] = ()
     refused: bool = False
+    notes: tuple[str, ...] = ()
 
 
 class Preview:
@@ -67,8 +71,8 @@ class Preview:
             to_world, _linear = own_to_world(volume)
             fields = {"grid": grid_of(volume), "model": str(model.folder), "device": device}
             fields["own_to_world_ras"] = [number for row in to_world for number in row]
-            if roi is not None:
-                box = read_roi(roi, volume)
+            box = None if roi is None else read_roi(roi, volume)
+            if box is not None:
                 fields["region"] = {"centre_ras_mm": list(box[:3]), "size_mm": list(box[3:])}
         except SegWithUError as error:
             self._tell(Outlook(str(error)))
@@ -79,22 +83,24 @@ class Preview:
             if question == self._question and event.get("event") != "progress":
                 self._answer(event)
 
-        self._worker.submit({"request": "fingerprint", **fields}, answer)
+        look = look_of(volume, box)
+        features = {} if look is None else {model.channels[0]: look.to_json()}
+        self._worker.submit({"request": "fingerprint", **fields, "features": features}, answer)
         self._worker.submit({"request": "predict_cost", **fields}, answer)
 
     def _answer(self, event: Mapping[str, Any]) -> None:
         kind, now = event.get("event"), self.outlook
         if kind == "fingerprinted":
             found = event.get("deviations") or []
-            warnings = tuple(str(entry.get("sentence", "")) for entry in found)
+            warnings, notes = sentences(found)
             refused = any(entry.get("severity") == "refused" for entry in found)
-            self._tell(Outlook(now.cost, warnings, refused))
+            self._tell(Outlook(now.cost, warnings, refused, notes))
         elif kind == "predicted":
-            self._tell(Outlook(cost_text(event), now.warnings, now.refused))
+            self._tell(replace(now, cost=cost_text(event)))
         elif kind == "error" and event.get("kind") in ("missing", "start", "crashed"):
-            self._tell(Outlook(_("Time and memory are predicted after the first run."), now.warnings, now.refused))
+            self._tell(replace(now, cost=_("Time and memory are predicted after the first run.")))
         elif kind == "error":
-            self._tell(Outlook(str(event.get("text") or ""), now.warnings, now.refused))
+            self._tell(replace(now, cost=str(event.get("text") or "")))
 
     def _tell(self, outlook: Outlook) -> None:
         if outlook != self.outlook:

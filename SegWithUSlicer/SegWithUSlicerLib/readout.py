@@ -68,17 +68,45 @@ def volume_text(volume_mm3: float | None) -> str:
 
 
 def expected_text(structure: Structure) -> str:
-    """The expected volume, with its interval where the model has one: "2180 mm3 (2010 mm3 to 2350 mm3)"."""
+    """The expected volume, with its interval where the model has one: "2180 mm3 (2010 to 2350 mm3)"."""
     volume = volume_text(structure.expected_volume_mm3)
     if structure.expected_volume_mm3 is None or structure.expected_interval_mm3 is None:
         return volume
-    low, high = (volume_text(edge) for edge in structure.expected_interval_mm3)
-    return _("{volume} ({low} to {high})").format(volume=volume, low=low, high=high)
+    low, high = structure.expected_interval_mm3
+    in_ml = high >= 10 * MM3_IN_ML
+    low_text = f"{low / MM3_IN_ML:.1f}" if in_ml else f"{low:.0f}"
+    high_text = f"{high / MM3_IN_ML:.1f} mL" if in_ml else volume_text(high)
+    return _("{volume} ({low} to {high})").format(volume=volume, low=low_text, high=high_text)
 
 
 def dice_text(structure: Structure) -> str:
-    """The predicted Dice; "not assessed" where the model predicts none."""
-    return _("not assessed") if structure.predicted_dice is None else f"{structure.predicted_dice:.2f}"
+    """The predicted Dice; "not informative" where it does not beat a constant, "not assessed" where there is none."""
+    if structure.predicted_dice is not None:
+        return f"{structure.predicted_dice:.2f}"
+    return _("not informative") if structure.predicted_dice_informative is False else _("not assessed")
+
+
+def expected_tip(structure: Structure) -> str:
+    """What the expected volume and its interval mean; empty without an interval."""
+    if structure.expected_interval_mm3 is None or structure.calibration_cases is None:
+        return ""
+    text = _(
+        "The calibrated model expects {expected}. In nine of ten cases like the training cases, the volume that an "
+        "expert would draw lies in the interval: measured on {count} calibration cases, not assumed."
+    )
+    return text.format(expected=expected_text(structure), count=structure.calibration_cases)
+
+
+def dice_tip(structure: Structure) -> str:
+    """What the predicted Dice means, or why there is none; empty where the model says nothing about it."""
+    if structure.predicted_dice is not None:
+        return _("The overlap with an expert's drawing that the model expects for this case (1 is perfect).")
+    if structure.predicted_dice_informative is False:
+        return _(
+            "On the calibration cases, the model could not tell better from worse segmentations of this structure any "
+            "better than their mean does: no figure is shown, and none raises a flag."
+        )
+    return ""
 
 
 def _voxels_above(histograms: Histograms, counts: np.ndarray, threshold: float) -> float:

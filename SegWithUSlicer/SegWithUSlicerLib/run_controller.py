@@ -13,7 +13,7 @@ from SegWithUCore.errors import SegWithUError
 
 from .install_plan import InstallResult
 from .install_plan import Outcome as Install
-from .run_status import Folder, Outcome, Phase, RunRequest, RunStatus, RunTools, Worker
+from .run_status import Folder, Outcome, Phase, RunRequest, RunStatus, RunTools, Worker, sentences
 from .texts import _
 
 CASE_FOLDER = "case"
@@ -173,7 +173,7 @@ class RunController:
 
     def _result(self, run: _Run, event: Mapping[str, Any]) -> None:
         # Told before anything is loaded: a warning stands before any colour is shown.
-        warnings = tuple(str(entry.get("sentence", "")) for entry in event.get("warnings") or [])
+        warnings, _notes = sentences(event.get("warnings") or [])
         self._tell(replace(self.status, stage=_("loading the result"), fraction=1.0, warnings=warnings))
         if not all(self._tools.unchanged(one) for one in run.exported):
             text = _("The image changed while it was segmented, so the result is not shown: press the button again.")

@@ -68,6 +68,12 @@ class RunRequest:
     unlike_training: bool = False
 
 
+def sentences(deviations: Sequence[Mapping[str, Any]]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """What the engine says about an input: the warnings, and the notes, which need no banner."""
+    told = [(entry.get("severity") == "note", str(entry.get("sentence", ""))) for entry in deviations]
+    return tuple(text for is_note, text in told if not is_note), tuple(text for is_note, text in told if is_note)
+
+
 class Folder(Protocol):
     """PrivateFolder, as far as it is used."""
 

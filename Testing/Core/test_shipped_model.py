@@ -8,6 +8,7 @@ import torch
 
 from SegWithUCore.evaluation.figures import case_figures
 from SegWithUCore.inference.segment import Model
+from SegWithUCore.inference.structures import FittedNumbers
 from SegWithUCore.models.bundle import Bundle, read_bundle, weights_path
 from SegWithUCore.models.model_card import model_card
 from SegWithUCore.models.registry import resolve_model
@@ -64,3 +65,23 @@ def test_error_probability_never_decreases_with_the_ranking_map(bundle: Bundle) 
     assert table["cases"] == 27
     assert (np.diff(table["ranking"]) > 0).all()
     assert (np.diff(table["probability"]) >= 0).all()
+
+
+def test_numbers_per_structure_are_fitted_on_the_calibration_cases_and_flagged_where_useless(bundle: Bundle) -> None:
+    numbers = FittedNumbers.from_json(bundle.calibration)
+    values = {label.value for label in bundle.labels[1:]}
+    assert numbers.intervals.keys() == numbers.dice.keys() == values
+    assert {interval.cases for interval in numbers.intervals.values()} == {27}
+    assert bundle.calibration is not None
+    for value, line in numbers.dice.items():
+        stored = bundle.calibration["predicted_dice"][str(value)]["informative"]
+        assert stored == line.informative == (line.difference_high < 0)
+
+
+def test_the_fingerprint_knows_how_126_training_cases_look(bundle: Bundle) -> None:
+    assert bundle.fingerprint is not None
+    look = bundle.fingerprint["channels"]["T1"]
+    assert look["cases"] == 126
+    assert look["mirror_axis"] == 2
+    assert 0 < look["noise"][0] < look["noise"][1] < 0.05
+    assert {span["cases"] for span in bundle.fingerprint["volumes_mm3"].values()} == {146}

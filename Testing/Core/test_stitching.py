@@ -149,8 +149,8 @@ class TestMaps:
         np.testing.assert_allclose(found.aleatoric, maps.aleatoric[0, 0], rtol=1e-6)
         np.testing.assert_allclose(found.calibration, maps.calibration[0, 0], rtol=1e-6)
         np.testing.assert_allclose(found.ranking, maps.ranking[0, 0], rtol=2e-6)
-        np.testing.assert_allclose(found.expected_voxels, expected, rtol=1e-6)
-        assert found.expected_voxels.sum() == pytest.approx(found.classes.size)
+        np.testing.assert_allclose(found.sums.expected, expected, rtol=1e-6)
+        assert found.sums.expected.sum() == pytest.approx(found.classes.size)
 
     def test_float32_maps_are_within_1e_5_of_float64(self, network: SegWithU, stitched: np.ndarray) -> None:
         found = voxelwise(network, stitched)
@@ -173,7 +173,7 @@ class TestMaps:
         parts = maps_on_grid(network, stitched, working, target)
         np.testing.assert_array_equal(parts.classes, maps.classes)
         np.testing.assert_allclose(parts.ranking, maps.ranking, atol=1e-5)
-        np.testing.assert_allclose(parts.expected_voxels, maps.expected_voxels, rtol=1e-6)
+        np.testing.assert_allclose(parts.sums.expected, maps.sums.expected, rtol=1e-6)
 
     def test_interpolated_logits_are_linear_between_voxels(self, stitched: np.ndarray) -> None:
         working = sitk.Image(*SHAPE[::-1], sitk.sitkFloat32)
@@ -271,8 +271,8 @@ def test_every_map_lies_on_the_same_voxels(whole_hippocampus_region: tuple[Model
     model, image = whole_hippocampus_region
     small = image[10:40, 10:50, 10:40]
     maps, _ = segment_images([small], model)
-    values = [getattr(maps, field.name) for field in fields(maps) if field.name != "expected_voxels"]
+    values = [getattr(maps, field.name) for field in fields(maps) if field.name != "sums"]
     arrays = [array for array in values if array is not None]  # a bundle may lack what is fitted
     assert len(arrays) >= 5
     assert {array.shape for array in arrays} == {small.GetSize()[::-1]}
-    assert sum(maps.expected_voxels) == pytest.approx(maps.classes.size, rel=1e-6)
+    assert sum(maps.sums.expected) == pytest.approx(maps.classes.size, rel=1e-6)

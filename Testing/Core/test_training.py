@@ -159,6 +159,8 @@ def test_calibrate_writes_a_bundle_that_segment_uses(workshop: Workshop, tmp_pat
     assert bundle.calibration is not None
     assert bundle.calibration["cases"] == 1
     assert bundle.fingerprint is not None
+    assert bundle.fingerprint["channels"] == {"T1": None}  # six cases say too little about how images vary
+    assert bundle.calibration["volume_interval"] == bundle.calibration["predicted_dice"] == {}  # and one about numbers
     assert (target / "MODEL_CARD.md").read_text(encoding="utf-8").startswith("# hippocampus")
     assert (target / "LICENSE.txt").is_file()
 

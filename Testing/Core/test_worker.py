@@ -12,6 +12,9 @@ import pytest
 import SimpleITK as sitk
 from worker_parent import ON_LINUX, REGION, ROOT, SAMPLE, Parent, segment_request
 
+from SegWithUCore.inference.image_features import image_features
+from SegWithUCore.inference.region import Region, voxel_box
+from SegWithUCore.inference.volume import grid_facts, read_image
 from SegWithUCore.worker import failure
 from SegWithUCore.worker_check import PACKAGES
 
@@ -145,7 +148,23 @@ def test_whole_head_is_refused_in_words_without_command_line_options(warm: Paren
     assert [entry["severity"] for entry in found["deviations"]] == ["refused"]
     assert found["deviations"][0]["sentence"] == answer["text"]
     small = warm.ask({"request": "fingerprint", "model": "hippocampus", "files": [str(SAMPLE)], "region": REGION})
-    assert small["deviations"] == []
+    # The sample is an average of 152 heads: smoother than any of them, which is worth a note but no warning.
+    assert {entry["severity"] for entry in small["deviations"]} <= {"note"}
+
+
+def test_fingerprint_takes_the_look_of_the_voxels_from_the_request(warm: Parent) -> None:
+    image = voxel_box(Region(tuple(REGION["centre_ras_mm"]), tuple(REGION["size_mm"])), read_image(SAMPLE)).crop(
+        read_image(SAMPLE)
+    )
+    array = sitk.GetArrayFromImage(image)
+    request = {"request": "fingerprint", "model": "hippocampus", "grid": grid_facts(image)}
+    for change, expected in ((1, {"note"}), (-1, {"note", "warning"})):
+        features = {"T1": image_features(change * array).to_json()}
+        found = warm.ask({**request, "features": features})["deviations"]
+        assert {entry["severity"] for entry in found} == expected
+    assert warm.ask(request)["deviations"] == []
+    answer = warm.ask({**request, "features": {"T1": {"flat": False}}})
+    assert (answer["event"], answer["kind"]) == ("error", "usage")
 
 
 def test_cost_is_predicted_from_a_file_or_a_grid(warm: Parent) -> None:

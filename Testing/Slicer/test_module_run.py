@@ -40,6 +40,8 @@ def test_two_clicks_from_the_module_to_the_overlay(opened: Opened, capsys: pytes
     assert "% of the anterior hippocampus" in opened.ui.readoutLabel.text
     assert opened.ui.structuresTable.rowCount == 2
     assert "mm" in opened.ui.structuresTable.item(0, 1).text()
+    assert " to " in opened.ui.structuresTable.item(0, 2).text()
+    assert "27 calibration cases" in opened.ui.structuresTable.item(0, 2).toolTip()
     assert opened.private_folders() == []
     assert alive(opened.worker.pid)
     with capsys.disabled():

@@ -23,14 +23,17 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
     calibrate = commands.add_parser(
         "calibrate",
         parents=[common],
-        help="fit error probability on calibration cases and write the model bundle",
+        help="fit error probability and numbers per structure on calibration cases and write the model bundle",
         description="Predict the calibration cases with the best backbone and head of a run, fit the error "
-        "probability, and write a complete model bundle.",
+        "probability, the interval of the expected volume and the predicted Dice, and write a complete model bundle. "
+        "How the training cases look was noted by train-backbone, or is noted anew with --train and --select.",
     )
     calibrate.add_argument("--run", dest="folder", required=True, type=Path, help="folder of the training run")
     calibrate.add_argument("--cases", required=True, help=CASES_HELP)
     calibrate.add_argument("--output", required=True, type=Path, help="folder of the bundle to write")
     calibrate.add_argument("--overwrite", action="store_true", help="replace an existing bundle")
+    calibrate.add_argument("--train", help="training cases, to compare inputs with them anew (goes with --select)")
+    calibrate.add_argument("--select", help="select cases, likewise")
     calibrate.set_defaults(run=run_calibrate)
 
 
@@ -60,7 +63,7 @@ def _add_training(commands: Any, common: argparse.ArgumentParser, part: str) -> 
 def run_backbone(options: argparse.Namespace, console: Console) -> int:
     """Train a backbone."""
     from ..training.backbone_training import BackboneTrainer
-    from ..training.bundle_making import training_fingerprint
+    from ..training.fingerprint_fitting import training_fingerprint
     from ..training.recipe import read_recipe
     from ..training.run_folder import RunFolder
 
@@ -72,11 +75,11 @@ def run_backbone(options: argparse.Namespace, console: Console) -> int:
         raise UsageError("--recipe is missing: give a recipe file, for example Resources/Recipes/hippocampus.json.")
     else:
         recipe = read_recipe(options.recipe, backbone=_replaced(options))
-    train, select = _prepared(options, recipe, console)
+    train, select = _trainable(options, recipe, console)
     if not options.resume:  # only now that recipe and cases are known to be usable
         run.forget("backbone")
         run.start(recipe, {})
-    run.add_facts({"fingerprint": training_fingerprint(train)})
+    run.add_facts({"fingerprint": training_fingerprint(train, select, recipe)})
     trainer = BackboneTrainer(recipe, train, select, run)
     with console.progress("train-backbone") as progress:
         if options.resume:
@@ -96,7 +99,7 @@ def run_head(options: argparse.Namespace, console: Console) -> int:
     recipe = run.recipe(head=_replaced(options))
     run.load_best("backbone")
     _check_start(run, "head", options)
-    train, select = _prepared(options, recipe, console)
+    train, select = _trainable(options, recipe, console)
     if not options.resume:
         run.forget("head")
     trainer = HeadTrainer(recipe, train, select, run)
@@ -113,11 +116,18 @@ def run_calibrate(options: argparse.Namespace, console: Console) -> int:
     """Write a bundle."""
     from ..training.bundle_making import make_bundle
     from ..training.cases import find_cases
+    from ..training.fingerprint_fitting import training_fingerprint
     from ..training.run_folder import RunFolder
 
-    cases = find_cases(options.cases)
+    run, cases, fingerprint = RunFolder(options.folder), find_cases(options.cases), None
+    if (options.train is None) != (options.select is None):
+        raise UsageError("--train and --select go together: give the cases that the run was trained with.")
+    if options.train is not None:
+        recipe = run.recipe()
+        prepared = _prepared(options.train, options.select, recipe, console, "--train")
+        fingerprint = training_fingerprint(*prepared, recipe)
     with console.progress("calibrate") as progress:
-        bundle = make_bundle(RunFolder(options.folder), cases, options.output, options.overwrite, progress=progress)
+        bundle = make_bundle(run, cases, options.output, options.overwrite, progress=progress, fingerprint=fingerprint)
     console.result(
         f"{bundle.name}, calibrated on {len(cases)} cases, in {options.output}", {"bundle": str(options.output)}
     )
@@ -139,19 +149,27 @@ def _replaced(options: argparse.Namespace) -> dict[str, int]:
     return {name: value for name, value in chosen.items() if value is not None}
 
 
-def _prepared(
+def _trainable(
     options: argparse.Namespace, recipe: "Recipe", console: Console
 ) -> "tuple[Sequence[PreparedCase], Sequence[PreparedCase]]":
     import torch
 
-    from ..training.cases import find_cases, prepare
-
     if options.threads:
         torch.set_num_threads(options.threads)
-    train, select = find_cases(options.cases), find_cases(options.select)
+    return _prepared(options.cases, options.select, recipe, console)
+
+
+def _prepared(
+    train_source: str, select_source: str, recipe: "Recipe", console: Console, train_option: str = "--cases"
+) -> "tuple[Sequence[PreparedCase], Sequence[PreparedCase]]":
+    from ..training.cases import find_cases, prepare
+
+    train, select = find_cases(train_source), find_cases(select_source)
     both = {case.name for case in train} & {case.name for case in select}
     if both:
-        raise UsageError(f"{len(both)} cases, such as {min(both)}, are in --cases and --select: keep them apart.")
+        raise UsageError(
+            f"{len(both)} cases, such as {min(both)}, are in {train_option} and --select: keep them apart."
+        )
     with console.progress("reading cases") as progress:
         prepared = []
         for number, case in enumerate([*train, *select], 1):

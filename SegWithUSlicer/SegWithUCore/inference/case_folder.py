@@ -29,7 +29,7 @@ from .case_regions import (
     label_values,
     write_regions,
 )
-from .fingerprint import Deviation
+from .deviation import Deviation
 from .nifti_file import check_nifti
 from .region import Region, VoxelBox, whole_grid
 from .segmentation_file import write_segmentation_nrrd
@@ -198,7 +198,7 @@ def case_facts(result: CaseResult, target: Path) -> dict[str, Any]:
         "structures": [figures.to_json() for figures in result.structures],
         "maps": {name: _map_facts(result, name, values) for name, values in map_arrays(result.maps).items()},
         "regions": None if result.regions is None else result.regions.summary(RegionSettings()),
-        "flags": [],
+        "flags": [warning.to_json() for warning in result.warnings if warning.structure is not None],
         "timings_s": {stage: round(seconds, 3) for stage, seconds in result.timings_s.items()},
         "peak_memory_mb": result.peak_memory_mb,
     }

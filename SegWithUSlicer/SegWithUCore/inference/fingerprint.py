@@ -1,12 +1,16 @@
 """Does the input look like what the model was trained on? Said before any result is shown."""
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 import SimpleITK as sitk
 
 from ..models.bundle import Bundle
-from .volume import extents_mm
+from .appearance import appearance_deviations
+from .deviation import REFUSED, WARNING, Deviation
+from .image_features import ImageFeatures, image_features, turned_cells
+from .volume import extents_mm, orientation_of
 
 REFUSED_FACTOR = 1.5
 """Field of view beyond this multiple of the largest training case: the network never saw such surroundings."""
@@ -14,29 +18,35 @@ WARNED_FACTOR = 1.15
 SPACING_FACTOR = 1.5
 
 
-@dataclass(frozen=True)
-class Deviation:
-    """One way in which the input differs from the training cases.
-
-    Attributes:
-        severity: "warning", or "refused" where results would be meaningless.
-        sentence: what differs, the figures, and what to do.
-    """
-
-    severity: str
-    sentence: str
-
-    def to_json(self) -> dict[str, str]:
-        """For `case.json`."""
-        return asdict(self)
-
-
-def deviations(image: sitk.Image, bundle: Bundle) -> list[Deviation]:
-    """Compare field of view and spacing of the part to be segmented with the training cases.
+def deviations(images: Sequence[sitk.Image], bundle: Bundle) -> list[Deviation]:
+    """Compare the part to be segmented with the training cases: its grid first, then how each channel looks.
 
     Args:
-        image: the input, already cut to the region of interest.
+        images: the channels, already cut to the region of interest.
     """
+    found = grid_deviations(images[0], bundle)
+    if bundle.fingerprint is None or "channels" not in bundle.fingerprint or is_refused(found):
+        return found
+    features = {
+        name: image_features(sitk.GetArrayViewFromImage(image))
+        for name, image in zip(bundle.input.channels, images, strict=True)
+    }
+    return [*found, *channel_deviations(features, images[0], bundle)]
+
+
+def deviations_of_features(features: Mapping[str, ImageFeatures], grid: sitk.Image, bundle: Bundle) -> list[Deviation]:
+    """The same from features made elsewhere.
+
+    Args:
+        features: by channel; those of unknown channels are left out.
+        grid: any image on the grid of the part to be segmented.
+    """
+    found = grid_deviations(grid, bundle)
+    return found if is_refused(found) else [*found, *channel_deviations(features, grid, bundle)]
+
+
+def grid_deviations(image: sitk.Image, bundle: Bundle) -> list[Deviation]:
+    """Compare field of view and spacing alone."""
     if bundle.fingerprint is None:
         return []
     turned = sitk.DICOMOrient(image, bundle.input.orientation)
@@ -44,17 +54,42 @@ def deviations(image: sitk.Image, bundle: Bundle) -> list[Deviation]:
     return [check for check in checks if check is not None]
 
 
+def channel_deviations(features: Mapping[str, ImageFeatures], grid: sitk.Image, bundle: Bundle) -> list[Deviation]:
+    """Compare how the channels look; empty for bundles that do not know how the training cases looked."""
+    if bundle.fingerprint is None:
+        return []
+    blocks: Mapping[str, Any] = bundle.fingerprint.get("channels") or {}
+    orientation, found = bundle.input.orientation, []
+    like_spacing = _spacing(sitk.DICOMOrient(grid, orientation).GetSpacing(), bundle) is None
+    for channel in bundle.input.channels:
+        if channel in features and blocks.get(channel) is not None:
+            own = upright(features[channel], grid, orientation)
+            found += appearance_deviations(own, blocks[channel], channel, orientation, like_spacing)
+    return found
+
+
+def upright(features: ImageFeatures, grid: sitk.Image, orientation: str) -> ImageFeatures:
+    """Features with their coarse picture turned from the axes of `grid` to the letters of `orientation`."""
+    return replace(features, cells=turned_cells(features.cells, orientation_of(grid), orientation))
+
+
+def is_refused(found: Sequence[Deviation]) -> bool:
+    """Whether results would be meaningless."""
+    return any(deviation.severity == REFUSED for deviation in found)
+
+
 def _field_of_view(extents: Sequence[float], bundle: Bundle) -> Deviation | None:
     assert bundle.fingerprint is not None
     span = bundle.fingerprint["field_of_view_mm"]
     seen = f"the {bundle.fingerprint['cases']} training cases of '{bundle.name}' span {_range(span)} mm"
+    kind = "field of view"
     given = f"The part to be segmented spans {_triple(extents)} mm, but {seen}"
     if any(e > REFUSED_FACTOR * high for e, high in zip(extents, span["high"], strict=True)):
-        return Deviation("refused", f"{given}: give a region of interest of about that size around the structure.")
+        return Deviation(REFUSED, f"{given}: give a region of interest of about that size around the structure.", kind)
     if any(e > WARNED_FACTOR * high for e, high in zip(extents, span["high"], strict=True)):
-        return Deviation("warning", f"{given}: a smaller region of interest is safer.")
+        return Deviation(WARNING, f"{given}: a smaller region of interest is safer.", kind)
     if any(e < low / WARNED_FACTOR for e, low in zip(extents, span["low"], strict=True)):
-        return Deviation("warning", f"{given}: a larger region of interest is safer.")
+        return Deviation(WARNING, f"{given}: a larger region of interest is safer.", kind)
     return None
 
 
@@ -65,9 +100,10 @@ def _spacing(spacing: Sequence[float], bundle: Bundle) -> Deviation | None:
     if all(low / SPACING_FACTOR <= value <= SPACING_FACTOR * high for value, low, high in pairs):
         return None
     return Deviation(
-        "warning",
+        WARNING,
         f"The voxels are {_triple(spacing)} mm, but those of the training cases of '{bundle.name}' {_range(span)} mm: "
         "finer detail than in training is lost and coarser images carry less; check the result with care.",
+        "spacing",
     )
 
 

@@ -8,6 +8,7 @@ import SimpleITK as sitk
 
 from .preprocessing import network_input
 from .segment import Model
+from .volume import voxel_volume_mm3
 from .voxel_maps import on_grid, voxelwise
 from .windows import stitched_output
 
@@ -21,6 +22,7 @@ class Prediction:
         classes, runner_up: index of the most and second most probable class.
         calibration, ranking: the two maps.
         epistemic, aleatoric: model and data part; the latter None where the head has no such branch.
+        voxel_mm3: volume of one voxel.
     """
 
     logits: np.ndarray
@@ -30,6 +32,7 @@ class Prediction:
     ranking: np.ndarray
     epistemic: np.ndarray
     aleatoric: np.ndarray | None
+    voxel_mm3: float
 
 
 def predict(images: Sequence[sitk.Image], model: Model) -> Prediction:
@@ -46,6 +49,7 @@ def predict(images: Sequence[sitk.Image], model: Model) -> Prediction:
         found.ranking,
         found.epistemic,
         found.aleatoric,
+        voxel_volume_mm3(images[0]),
     )
 
 

@@ -18,11 +18,13 @@ from ..progress import Progress, silent
 from .case_folder import CaseResult, write_case_folder
 from .case_inputs import read_input
 from .case_regions import regions_of_maps
-from .fingerprint import Deviation, deviations
+from .deviation import REFUSED, WARNING, Deviation
+from .fingerprint import deviations, is_refused
 from .placement import placed
 from .preprocessing import network_input
 from .region import Region, voxel_box, whole_grid
-from .structures import structure_figures
+from .structure_checks import structure_deviations
+from .structures import FittedNumbers, structure_figures
 from .volume import check_same_grid, voxel_volume_mm3
 from .voxel_maps import Fitted, VoxelMaps, maps_on_grid
 from .windows import predicted_peak_mb, stitched_output
@@ -45,6 +47,7 @@ class Model:
         self.head: HeadSpec = names[head] if head else bundle.default_head
         calibration = bundle.calibration if self.head.default else None
         self.fitted = Fitted.from_json(calibration)
+        self.numbers = FittedNumbers.from_json(calibration)
 
 
 @dataclass(frozen=True)
@@ -102,13 +105,18 @@ def segment(job: Job, model: Model, progress: Progress = silent) -> CaseResult:
         images = read_channels(job.files, model.bundle, job.series)
     box = voxel_box(job.region, images[0]) if job.region else whole_grid(images[0])
     parts = [placed(box.crop(image), job.own_to_world_ras) for image in images]
-    warnings = checked_against_training(parts[0], model.bundle, job)
+    warnings = checked_against_training(parts, model.bundle, job)
     with clock.stage("segmenting"):
         maps, notes = segment_images(parts, model, progress)
     with clock.stage("finding regions"):
         progress("finding regions", 0.92)
         regions = regions_of_maps(maps, model.bundle.labels, box.crop(images[0]))
-    structures = structure_figures(maps, model.bundle.labels, voxel_volume_mm3(images[0]))
+    assessed = not is_refused(warnings)
+    structures = structure_figures(
+        maps, model.bundle.labels, voxel_volume_mm3(images[0]), model.numbers, assessed=assessed
+    )
+    if assessed:
+        warnings = [*warnings, *structure_deviations(structures, model.bundle, model.numbers)]
     result = CaseResult(
         name=job.name,
         files=job.files,
@@ -150,14 +158,17 @@ def read_channels(files: Sequence[Path], bundle: Bundle, series: Sequence[str | 
     return images
 
 
-def checked_against_training(image: sitk.Image, bundle: Bundle, job: Job) -> list[Deviation]:
+def checked_against_training(images: Sequence[sitk.Image], bundle: Bundle, job: Job) -> list[Deviation]:
     """Warnings about an input unlike the training cases.
+
+    Args:
+        images: the channels, cut to the region of interest.
 
     Raises:
         InputError: it is so unlike them that the result would be meaningless, and the job does not insist.
     """
-    found = deviations(image, bundle)
-    refused = [deviation for deviation in found if deviation.severity == "refused"]
+    found = deviations(images, bundle)
+    refused = [deviation for deviation in found if deviation.severity == REFUSED]
     if refused and not job.unlike_training:
         sentence = refused[0].sentence.removesuffix(".")
         raise InputError(f"{job.files[0]}: {sentence}, or insist with --unlike-training.")
@@ -187,7 +198,7 @@ def segment_images(
         stitched = stitched_output(model.network, array, spec.window_zyx, model.device, within)
     except torch.OutOfMemoryError:
         notes.append(
-            Deviation("warning", f"The {model.device.type} device ran out of memory: the CPU was used instead.")
+            Deviation(WARNING, f"The {model.device.type} device ran out of memory: the CPU was used instead.", "memory")
         )
         progress("segmenting", 0.05, notes[0].sentence)
         model.network.to("cpu")

@@ -1,17 +1,44 @@
 """Figures per structure, for the table, `case.json` and the live readout of the threshold."""
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 
+from ..calibration.case_quality import PredictedDice, soft_dice
+from ..calibration.volume_interval import VolumeInterval
 from ..models.labels import Label
 from .voxel_maps import VoxelMaps
 
 UNCERTAIN_ABOVE = 0.25
 """Error probability from which a voxel counts as uncertain in tables: one chance in four of being wrong."""
 HISTOGRAM_BINS = 256
+
+
+@dataclass(frozen=True)
+class FittedNumbers:
+    """What turns sums of probabilities into numbers per structure, by label value; a structure may have none."""
+
+    intervals: Mapping[int, VolumeInterval] = field(default_factory=dict)
+    dice: Mapping[int, PredictedDice] = field(default_factory=dict)
+
+    @classmethod
+    def from_json(cls, calibration: Mapping[str, Any] | None) -> "FittedNumbers":
+        """From the calibration block of a bundle; empty for bundles without such numbers."""
+        intervals = (calibration or {}).get("volume_interval") or {}
+        dice = (calibration or {}).get("predicted_dice") or {}
+        return cls(
+            {int(value): VolumeInterval.from_json(entry) for value, entry in intervals.items()},
+            {int(value): PredictedDice.from_json(entry) for value, entry in dice.items()},
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Entries for the calibration block of a bundle."""
+        return {
+            "volume_interval": {str(value): entry.to_json() for value, entry in self.intervals.items()},
+            "predicted_dice": {str(value): entry.to_json() for value, entry in self.dice.items()},
+        }
 
 
 @dataclass(frozen=True)
@@ -22,50 +49,95 @@ class StructureFigures:
         label: the structure.
         voxels, volume_mm3: what the segmentation says.
         expected_volume_mm3: sum over all voxels of the structure's tempered probability, refitted on calibration cases,
-            times voxel volume; None without fitted calibration.
+            times voxel volume and, where fitted, times the factor that goes with the interval; None without fitted
+            calibration, or where the input is too far from the training cases.
         expected_wrong_mm3: sum of error probability times voxel volume; None without fitted calibration.
         uncertain_share, uncertain_mm3: voxels above `UNCERTAIN_ABOVE`; None without fitted calibration.
+        expected_interval_mm3: holds the true volume of nine in ten cases like the training cases; None where no
+            interval is fitted, and where the expected volume is None.
+        predicted_dice: None where it is not fitted, not informative, or the input is too far from the training cases.
+        predicted_dice_informative: whether the prediction beats the mean of the calibration cases; None where
+            nothing is fitted.
+        calibration_cases: number of cases behind the interval, None without one.
     """
 
     label: Label
     voxels: int
     volume_mm3: float
-    expected_volume_mm3: float | None
-    expected_wrong_mm3: float | None
-    uncertain_share: float | None
-    uncertain_mm3: float | None
+    expected_volume_mm3: float | None = None
+    expected_wrong_mm3: float | None = None
+    uncertain_share: float | None = None
+    uncertain_mm3: float | None = None
+    expected_interval_mm3: tuple[float, float] | None = None
+    predicted_dice: float | None = None
+    predicted_dice_informative: bool | None = None
+    calibration_cases: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """For `case.json`: the label's fields and the figures side by side."""
         figures = {key: value for key, value in asdict(self).items() if key != "label"}
+        if self.expected_interval_mm3 is not None:
+            figures["expected_interval_mm3"] = list(self.expected_interval_mm3)
         return {**self.label.to_json(), **figures}
 
 
-def structure_figures(maps: VoxelMaps, labels: Sequence[Label], voxel_mm3: float) -> list[StructureFigures]:
+NO_NUMBERS = FittedNumbers()
+
+
+def structure_figures(
+    maps: VoxelMaps,
+    labels: Sequence[Label],
+    voxel_mm3: float,
+    numbers: FittedNumbers = NO_NUMBERS,
+    assessed: bool = True,
+) -> list[StructureFigures]:
     """Figures of every class in the order of `labels`, background first.
 
     Args:
         voxel_mm3: volume of one voxel.
+        numbers: fitted on calibration cases.
+        assessed: False where the input is too far from the training cases for numbers of a structure as a whole.
     """
-    return [_figures(maps, index, label, voxel_mm3) for index, label in enumerate(labels)]
+    return [_figures(maps, index, label, voxel_mm3, numbers, assessed) for index, label in enumerate(labels)]
 
 
-def _figures(maps: VoxelMaps, index: int, label: Label, voxel_mm3: float) -> StructureFigures:
+def _figures(
+    maps: VoxelMaps, index: int, label: Label, voxel_mm3: float, numbers: FittedNumbers, assessed: bool
+) -> StructureFigures:
     inside = maps.classes == index
     voxels = int(np.count_nonzero(inside))
     if maps.error_probability is None:
-        return StructureFigures(label, voxels, voxels * voxel_mm3, None, None, None, None)
+        return StructureFigures(label, voxels, voxels * voxel_mm3)
     errors = maps.error_probability[inside]
     uncertain = int(np.count_nonzero(errors > UNCERTAIN_ABOVE))
     return StructureFigures(
         label,
         voxels,
         voxels * voxel_mm3,
-        maps.expected_voxels[index] * voxel_mm3,
-        float(errors.sum(dtype=np.float64)) * voxel_mm3,
-        uncertain / voxels if voxels else 0.0,
-        uncertain * voxel_mm3,
+        expected_wrong_mm3=float(errors.sum(dtype=np.float64)) * voxel_mm3,
+        uncertain_share=uncertain / voxels if voxels else 0.0,
+        uncertain_mm3=uncertain * voxel_mm3,
+        **(_whole_structure(maps, index, label, voxels, voxel_mm3, numbers) if assessed else {}),
     )
+
+
+def _whole_structure(
+    maps: VoxelMaps, index: int, label: Label, voxels: int, voxel_mm3: float, numbers: FittedNumbers
+) -> dict[str, Any]:
+    """Numbers of the structure as a whole: expected volume with interval, predicted Dice."""
+    expected, inside = float(maps.sums.expected[index]), float(maps.sums.inside[index])
+    found: dict[str, Any] = {"expected_volume_mm3": expected * voxel_mm3}
+    interval, dice = numbers.intervals.get(label.value), numbers.dice.get(label.value)
+    if interval is not None:
+        volume, low, high = interval(expected * voxel_mm3, float(maps.sums.ambiguous[index]) * voxel_mm3)
+        found |= {"expected_volume_mm3": volume, "expected_interval_mm3": (low, high)}
+        found["calibration_cases"] = interval.cases
+    if dice is not None:
+        found["predicted_dice_informative"] = dice.informative
+        confidence = soft_dice(expected, inside, voxels)
+        if dice.informative and np.isfinite(confidence):
+            found["predicted_dice"] = dice(confidence)
+    return found
 
 
 def histograms(values: np.ndarray, maps: VoxelMaps, labels: Sequence[Label]) -> dict[str, Any]:

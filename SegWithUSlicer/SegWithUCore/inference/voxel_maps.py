@@ -8,6 +8,7 @@ import numpy as np
 import SimpleITK as sitk
 import torch
 
+from ..calibration.case_quality import ProbabilitySums
 from ..calibration.error_probability import ErrorProbability
 from ..calibration.sources import percentiles_of
 from ..network.heads import tempered
@@ -31,7 +32,7 @@ class VoxelMaps:
         ranking: U_rnk, float32.
         error_probability: float32 in 0 to 1, None without fitted calibration.
         model_percentile, data_percentile: of `calibration.sources`, uint8, None where not fitted.
-        expected_voxels: per class, the sum over all voxels of its tempered, refitted probability.
+        sums: of the tempered, refitted probabilities, per class.
     """
 
     classes: np.ndarray
@@ -41,7 +42,7 @@ class VoxelMaps:
     error_probability: np.ndarray | None
     model_percentile: np.ndarray | None
     data_percentile: np.ndarray | None
-    expected_voxels: list[float]
+    sums: ProbabilitySums
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ class Voxelwise:
         calibration, ranking: the two maps, float32.
         epistemic: variance by the probes, float32.
         aleatoric: float32, None where the head has no such branch.
-        expected_voxels: per class, the sum over all voxels of its tempered probability.
+        sums: of the tempered probabilities, per class.
     """
 
     classes: np.ndarray
@@ -88,7 +89,7 @@ class Voxelwise:
     ranking: np.ndarray
     epistemic: np.ndarray
     aleatoric: np.ndarray | None
-    expected_voxels: np.ndarray
+    sums: ProbabilitySums
 
 
 def maps_on_grid(
@@ -109,7 +110,7 @@ def maps_on_grid(
     calibration, ranking = np.empty(shape, np.float32), np.empty(shape, np.float32)
     model = np.empty(shape, np.uint8) if fitted.model_quantiles else None
     data = np.empty(shape, np.uint8) if fitted.data_quantiles and network.head.aleatoric is not None else None
-    expected = np.zeros(network.num_classes)
+    sums = ProbabilitySums.zeros(network.num_classes)
     for place, block in _blocks(stitched, working, target):
         result = voxelwise(network, block, fitted.tempering_scale)
         classes[place], runner_up[place] = result.classes, result.runner_up
@@ -118,9 +119,9 @@ def maps_on_grid(
             model[place] = percentiles_of(result.epistemic, fitted.model_quantiles)
         if data is not None and fitted.data_quantiles and result.aleatoric is not None:
             data[place] = percentiles_of(result.aleatoric, fitted.data_quantiles)
-        expected += result.expected_voxels
+        sums += result.sums
     probability = fitted.error_probability(ranking, classes, runner_up) if fitted.error_probability else None
-    return VoxelMaps(classes, runner_up, calibration, ranking, probability, model, data, expected.tolist())
+    return VoxelMaps(classes, runner_up, calibration, ranking, probability, model, data, sums)
 
 
 def voxelwise(network: SegWithU, stitched: np.ndarray, tempering_scale: float = 1.0) -> Voxelwise:
@@ -135,7 +136,7 @@ def voxelwise(network: SegWithU, stitched: np.ndarray, tempering_scale: float = 
     voxels = flat.shape[2]
     classes, runner_up = np.empty(voxels, np.uint8), np.empty(voxels, np.uint8)
     floats = {name: np.empty(voxels, np.float32) for name in ("calibration", "ranking", "epistemic", "aleatoric")}
-    expected = np.zeros(network.num_classes)
+    sums = ProbabilitySums.zeros(network.num_classes)
     device = next(network.head.parameters()).device
     with torch.inference_mode():
         for start in range(0, voxels, CHUNK_VOXELS):
@@ -149,8 +150,7 @@ def voxelwise(network: SegWithU, stitched: np.ndarray, tempering_scale: float = 
                 found = getattr(maps, name)
                 if found is not None:
                     values[part] = found[0, 0].cpu().numpy()
-            softened = torch.softmax(tempered(logits, maps.calibration) / tempering_scale, 1)
-            expected += softened[0].sum(1).double().cpu().numpy()
+            sums += _sums(torch.softmax(tempered(logits, maps.calibration) / tempering_scale, 1)[0], logits)
     shaped = {name: values.reshape(shape) for name, values in floats.items()}
     if network.head.aleatoric is None:
         del shaped["aleatoric"]
@@ -161,8 +161,15 @@ def voxelwise(network: SegWithU, stitched: np.ndarray, tempering_scale: float = 
         shaped["ranking"],
         shaped["epistemic"],
         shaped.get("aleatoric"),
-        expected,
+        sums,
     )
+
+
+def _sums(probabilities: torch.Tensor, logits: torch.Tensor) -> ProbabilitySums:
+    """Sums over one chunk; probabilities (classes, voxels), logits (1, classes, voxels)."""
+    chosen = logits.argmax(1) == torch.arange(len(probabilities), device=logits.device)[:, None]
+    parts = (probabilities, probabilities * chosen, probabilities * (1 - probabilities))
+    return ProbabilitySums(*(part.sum(1).cpu().double().numpy() for part in parts))
 
 
 def on_grid(stitched: np.ndarray, working: sitk.Image, target: sitk.Image) -> np.ndarray:

@@ -65,6 +65,7 @@ def model_card(bundle: Bundle) -> str:
         "no unit. *Calibration map*: how much the probabilities are softened: "
         "softmax(z / (s sqrt(1 + U))), s = the fitted `tempering_scale`. A low value never means that a voxel is "
         "correct, and no map speaks about images unlike those of training.",
+        *_numbers(bundle),
         "## Licence and citation",
         f"Weights: {about['licence_weights']}. Training data: {about['licence_data']}. {about['citation']}",
     ]
@@ -82,6 +83,42 @@ def _expectations(bundle: Bundle) -> str:
             f"along {', '.join(spec.orientation)}: give a region of interest of about that size."
         )
     return text
+
+
+def _numbers(bundle: Bundle) -> list[str]:
+    """What the numbers of a structure as a whole mean; nothing for bundles without them."""
+    calibration = bundle.calibration or {}
+    intervals, dice = calibration.get("volume_interval") or {}, calibration.get("predicted_dice") or {}
+    lines = []
+    for label in bundle.labels[1:]:
+        interval, line = intervals.get(str(label.value)), dice.get(str(label.value))
+        told = []
+        if interval is not None:
+            told.append(f"interval fitted on {interval['cases']} cases, level {interval['level']:.0%}")
+        if line is not None:
+            told.append(_dice_words(line))
+        if told:
+            lines.append(f"- {label.name}: {'; '.join(told)}.")
+    if not lines:
+        return []
+    return [
+        "## Numbers per structure",
+        "*Expected volume*: what the softened probabilities add up to, corrected by the mean ratio found on "
+        "calibration cases. *Interval*: in nine of ten new cases like the training cases, the volume that an expert "
+        "would draw lies inside; how far the calibration cases were off says how wide it must be, so it holds although "
+        "neighbouring voxels are wrong together. It is a promise on average over cases, not for each kind of patient. "
+        "*Predicted Dice*: the overlap with an expert's drawing that the model expects for this case; *not "
+        "informative* where it told better from worse segmentations of the calibration cases no better than their "
+        "mean does. Outside the region of interest, and for images far from the training cases, all of them read *not "
+        "assessed*.",
+        "\n".join(lines),
+    ]
+
+
+def _dice_words(line: Mapping[str, Any]) -> str:
+    figures = f"{line['error']:.3f} against {line['error_of_mean']:.3f} for the mean {line['mean']:.3f}"
+    verdict = "informative" if line["informative"] else "not informative, therefore not shown"
+    return f"predicted Dice {verdict} (mean error, each of {line['cases']} cases left out in turn: {figures})"
 
 
 def _figures(figures: Mapping[str, Any] | None) -> str:

@@ -18,26 +18,18 @@ from ..inference.segment import Model
 from ..inference.structures import UNCERTAIN_ABOVE
 from ..inference.volume import read_image, read_labels
 from ..models.bundle import CARD_FILE, Bundle, HeadSpec, write_bundle_json, write_weights
+from ..models.labels import Label
 from ..models.model_card import licence_notice, model_card
 from ..progress import Progress, silent
 from ..whole_files import whole_folder
 from .backbone_training import spec_of
-from .cases import Case, PreparedCase, class_indices
+from .cases import Case, class_indices
+from .number_fitting import case_numbers, fit_numbers
 from .recipe import Recipe
 from .run_folder import RunFolder
 
 WINDOW_PERCENTILES = (50.0, 99.95)
 """Display window of ranking and calibration maps: dark for the calm half of all voxels, bright for one in 2000."""
-
-
-def training_fingerprint(cases: Sequence[PreparedCase]) -> dict[str, Any]:
-    """Ranges over the training cases that inputs are compared with."""
-    extents, spacings = np.array([c.extents_mm for c in cases]), np.array([c.spacing_mm for c in cases])
-    return {
-        "cases": len(cases),
-        "field_of_view_mm": {"low": extents.min(0).tolist(), "high": extents.max(0).tolist()},
-        "spacing_mm": {"low": spacings.min(0).tolist(), "high": spacings.max(0).tolist()},
-    }
 
 
 def make_bundle(
@@ -47,8 +39,12 @@ def make_bundle(
     overwrite: bool = False,
     device: str = "cpu",
     progress: Progress = silent,
+    fingerprint: Mapping[str, Any] | None = None,
 ) -> Bundle:
     """Write the bundle of a run, calibrated on `cases`; whole or not at all.
+
+    Args:
+        fingerprint: instead of the one that the run noted when its backbone was trained.
 
     Raises:
         InputError: the run is unfinished, a case is unusable, or the cases hold no errors to fit on.
@@ -58,7 +54,7 @@ def make_bundle(
     backbone, head = run.load_best("backbone"), run.load_best("head")
     with whole_folder(target, overwrite) as work:
         digest = write_weights(work, backbone, {recipe.head["variant"]: head})
-        bundle = write_bundle_json(_plain_bundle(recipe, run.facts(), digest), work)
+        bundle = write_bundle_json(_plain_bundle(recipe, fingerprint or run.facts()["fingerprint"], digest), work)
         model = Model(bundle, torch.device(device))
         predictions, truths = [], []
         for number, case in enumerate(cases):
@@ -67,7 +63,8 @@ def make_bundle(
             predictions.append(prediction)
             truths.append(truth)
         progress("fitting", 1.0)
-        calibrated = replace(bundle, calibration=fitted(predictions, truths), display=display_windows(predictions))
+        calibration = fitted(predictions, truths, bundle.labels)
+        calibrated = replace(bundle, calibration=calibration, display=display_windows(predictions))
         written = write_bundle_json(calibrated, work)
         (work / CARD_FILE).write_text(model_card(written), encoding="utf-8")
         (work / "LICENSE.txt").write_text(licence_notice(written.about), encoding="utf-8")
@@ -81,8 +78,8 @@ def predict_case(case: Case, model: Model, label_values: Sequence[int]) -> tuple
     return predict(images, model), reference
 
 
-def fitted(predictions: Sequence[Prediction], truths: Sequence[np.ndarray]) -> dict[str, Any]:
-    """The calibration block: error probability, tempering scale, and rivals to be measured against.
+def fitted(predictions: Sequence[Prediction], truths: Sequence[np.ndarray], labels: Sequence[Label]) -> dict[str, Any]:
+    """The calibration block: error probability, tempering scale, numbers per structure, rivals to be measured against.
 
     The head learns to temper on cases that the backbone has learnt by heart and where it is wrong too rarely; the
     scale, one number fitted on cases it has never seen, makes up for that. `rivals` holds the temperature of
@@ -90,12 +87,15 @@ def fitted(predictions: Sequence[Prediction], truths: Sequence[np.ndarray]) -> d
     """
     errors = [p.classes != truth for p, truth in zip(predictions, truths, strict=True)]
     table = _error_probability(predictions, errors)
+    scale = fit_temperature([tempered_logits(p) for p in predictions], truths)
+    numbers = fit_numbers([case_numbers(p, t, scale) for p, t in zip(predictions, truths, strict=True)], labels)
     unsure = [1 - softmax(p.logits.astype(np.float64), 0).max(0) for p in predictions]
     return {
         "cases": len(predictions),
         "error_probability": table.to_json(),
         "sources": _sources(predictions, table),
-        "tempering_scale": fit_temperature([tempered_logits(p) for p in predictions], truths),
+        "tempering_scale": scale,
+        **numbers.to_json(),
         "rivals": {
             "temperature": fit_temperature([p.logits for p in predictions], truths),
             "maximum_softmax": fit_error_probability(unsure, errors).to_json(),
@@ -133,7 +133,7 @@ def display_windows(predictions: Sequence[Prediction]) -> dict[str, list[float]]
     return windows
 
 
-def _plain_bundle(recipe: Recipe, facts: Mapping[str, Any], digest: str) -> Bundle:
+def _plain_bundle(recipe: Recipe, fingerprint: Mapping[str, Any], digest: str) -> Bundle:
     head = recipe.head
     spec = HeadSpec(
         name=head["variant"],
@@ -151,5 +151,5 @@ def _plain_bundle(recipe: Recipe, facts: Mapping[str, Any], digest: str) -> Bund
         backbone=spec_of(recipe),
         heads=(spec,),
         weights_sha256=digest,
-        fingerprint=facts["fingerprint"],
+        fingerprint=fingerprint,
     )

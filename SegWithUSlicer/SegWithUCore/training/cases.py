@@ -1,6 +1,7 @@
 """Cases with references, found through a split table or an nnU-Net folder."""
 
 import csv
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,8 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..errors import InputError, UsageError
+from ..inference.fingerprint import upright
+from ..inference.image_features import ImageFeatures, image_features, off_centre
 from ..inference.preprocessing import network_input, to_working_grid
 from ..inference.volume import check_same_grid, extents_mm, read_image, read_labels
 from ..models.input_spec import InputSpec
@@ -35,6 +38,9 @@ class PreparedCase:
         labels: int16 (z, y, x).
         spacing_mm: of the working grid, (x, y, z).
         extents_mm: edge lengths of the image as given, turned to the spec's orientation, (x, y, z).
+        given_spacing_mm: its spacing, likewise.
+        features: how each channel looks as given.
+        off_centre_features: the same of a part cut at random, as a region of interest might be placed.
     """
 
     name: str
@@ -42,6 +48,9 @@ class PreparedCase:
     labels: np.ndarray
     spacing_mm: tuple[float, ...]
     extents_mm: tuple[float, ...]
+    given_spacing_mm: tuple[float, ...] = ()
+    features: tuple[ImageFeatures, ...] = ()
+    off_centre_features: tuple[ImageFeatures, ...] = ()
 
 
 def find_cases(source: str) -> list[Case]:
@@ -129,7 +138,18 @@ def prepare(case: Case, spec: InputSpec, label_values: Sequence[int]) -> Prepare
     array, grid = network_input(images, spec)
     classes = class_indices(to_working_grid(reference, spec, labels=True), label_values, case.reference)
     turned = sitk.DICOMOrient(images[0], spec.orientation)
-    return PreparedCase(case.name, array, classes, grid.GetSpacing(), tuple(extents_mm(turned)))
+    seed = zlib.crc32(case.name.encode())
+    views = [sitk.GetArrayViewFromImage(image) for image in images]
+    return PreparedCase(
+        case.name,
+        array,
+        classes,
+        grid.GetSpacing(),
+        tuple(extents_mm(turned)),
+        turned.GetSpacing(),
+        tuple(upright(image_features(view), images[0], spec.orientation) for view in views),
+        tuple(upright(image_features(off_centre(view, seed)), images[0], spec.orientation) for view in views),
+    )
 
 
 def class_indices(labels: sitk.Image, label_values: Sequence[int], source: Path) -> np.ndarray:

@@ -133,9 +133,10 @@ class InputPanel:
         return _("Press Segment with Uncertainty.")
 
     def show_outlook(self, outlook: Outlook) -> None:
-        """Show predicted time and memory."""
-        self.ui.costLabel.text = outlook.cost
-        self.ui.costLabel.visible = bool(outlook.cost)
+        """Show predicted time and memory, and what is unusual about the image but need not matter."""
+        text = " ".join([*([f"{outlook.cost}."] if outlook.cost and outlook.notes else [outlook.cost]), *outlook.notes])
+        self.ui.costLabel.text = text
+        self.ui.costLabel.visible = bool(text)
 
     def set_enabled(self, enabled: bool) -> None:
         """Whether inputs can be changed: not during a run."""

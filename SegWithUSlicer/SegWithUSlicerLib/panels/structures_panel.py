@@ -6,7 +6,7 @@ import qt
 
 from ..case_file import Case, Structure
 from ..case_nodes import CaseNodes
-from ..readout import dice_text, expected_text, volume_text
+from ..readout import dice_text, dice_tip, expected_text, expected_tip, volume_text
 from ..structures_table import show_in_3d, show_structure
 from ..texts import _
 
@@ -31,7 +31,8 @@ class StructuresPanel:
         table.setHorizontalHeaderLabels(titles)
         table.setToolTip(
             _(
-                "Volume: what the segmentation holds. Expected: the volume that the calibrated model expects. Wrong: "
+                "Volume: what the segmentation holds. Expected: the volume that the calibrated model expects, with the "
+                "interval that holds the true one in nine of ten cases. Wrong: "
                 "how much of the segmentation is expected to be wrong. Dice: the overlap with the truth that the model "
                 "predicts. A click shows the structure and centres it."
             )
@@ -52,8 +53,11 @@ class StructuresPanel:
         table.setRowCount(len(structures))
         for row, structure in enumerate(structures):
             assert case is not None
-            for column, text in enumerate(_texts(structure, was_refused(case))):
+            refused = was_refused(case)
+            tips = {} if refused else {2: expected_tip(structure), 4: dice_tip(structure)}
+            for column, text in enumerate(_texts(structure, refused)):
                 item = qt.QTableWidgetItem(text)
+                item.setToolTip(tips.get(column, ""))
                 if column == 0:
                     item.setIcon(_swatch(structure.color))
                 table.setItem(row, column, item)

@@ -1,0 +1,54 @@
+"""What a bundle remembers of its training cases, so that inputs can be compared with them."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..inference.appearance import MINIMUM_CASES, fit_appearance
+from .backbone_training import left_right_axis
+from .cases import PreparedCase
+from .recipe import Recipe
+
+
+def training_fingerprint(
+    train: Sequence[PreparedCase], select: Sequence[PreparedCase], recipe: Recipe
+) -> dict[str, Any]:
+    """The fingerprint block: ranges and averages of the training cases; limits embrace the select cases too.
+
+    Returns:
+        `cases`, `field_of_view_mm` and `spacing_mm` of the training cases; `channels`, for each channel's look (None
+        for too few cases); `volumes_mm3`, the volumes of each structure in the references (empty for too few cases).
+    """
+    extents, spacings = np.array([c.extents_mm for c in train]), np.array([c.given_spacing_mm for c in train])
+    both = [*train, *select]
+    return {
+        "cases": len(train),
+        "field_of_view_mm": {"low": extents.min(0).tolist(), "high": extents.max(0).tolist()},
+        "spacing_mm": {"low": spacings.min(0).tolist(), "high": spacings.max(0).tolist()},
+        "channels": {name: _look(number, train, select, recipe) for number, name in enumerate(recipe.input.channels)},
+        "volumes_mm3": {
+            str(value): _volumes(index, both)
+            for index, value in enumerate(recipe.label_values)
+            if index > 0 and len(train) >= MINIMUM_CASES
+        },
+    }
+
+
+def _look(
+    channel: int, train: Sequence[PreparedCase], select: Sequence[PreparedCase], recipe: Recipe
+) -> dict[str, Any] | None:
+    mirrored = recipe.backbone_training.mirror
+    others = [c.features[channel] for c in select] + [c.off_centre_features[channel] for c in [*train, *select]]
+    return fit_appearance(
+        [c.features[channel] for c in train],
+        others,
+        left_right_axis(recipe.input.orientation) if mirrored else None,
+        recipe.input.normalisation.kind == "fixed",
+    )
+
+
+def _volumes(index: int, cases: Sequence[PreparedCase]) -> Mapping[str, float]:
+    """Smallest and largest volume of a class in the references, 0 where a case lacks it."""
+    volumes = [float((case.labels == index).sum() * np.prod(case.spacing_mm)) for case in cases]
+    return {"cases": len(cases), "low": min(volumes), "high": max(volumes)}
