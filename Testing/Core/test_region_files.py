@@ -167,7 +167,7 @@ def test_settings_out_of_range_are_wrong_usage(case: Path, segwithu: Command, op
 
 def _copied(case: Path, target: Path) -> Path:
     copy = target / case.name
-    copy.mkdir()
+    copy.mkdir(parents=True)
     for file in case.iterdir():
         (copy / file.name).write_bytes(file.read_bytes())
     return copy
@@ -229,3 +229,27 @@ def test_a_table_cut_short_is_named(tmp_path: Path) -> None:
     (tmp_path / "regions.csv").write_text(text[:-30], encoding="utf-8")
     with pytest.raises(InputError, match="line 3 is damaged"):
         read_regions(tmp_path)
+
+
+def test_thumbnails_are_drawn_from_the_image_for_each_region(segmented: Path, tmp_path: Path, segwithu: Command,
+                                                             data_folder: Path) -> None:  # fmt: skip
+    case = _copied(segmented / "hippocampus_001", tmp_path)
+    image = str(real_image(data_folder))
+    assert segwithu("regions", case, "--thumbnails", "--image", image).code == 0
+    names = {f"{region.id}.png" for region in read_regions(case)}
+    assert {path.name for path in (case / "regions").iterdir()} == names
+    for name in names:
+        picture = _voxels(case / "regions" / name)
+        assert picture.shape == (96, 96, 3)
+        assert len(np.unique(picture)) > 30
+
+
+def test_thumbnails_of_another_image_are_refused(segmented: Path, tmp_path: Path, segwithu: Command) -> None:
+    case = _copied(segmented / "hippocampus_001", tmp_path / "away" / "from" / "the image")
+    moved = segwithu("regions", case, "--thumbnails")
+    assert moved.code == 1
+    assert "--image" in moved.messages[-1]
+    other = segwithu("regions", case, "--thumbnails", "--image", case / "ranking.nii.gz")
+    assert other.code == 1
+    assert "other voxels" in other.messages[-1]
+    assert not (case / "regions").exists()

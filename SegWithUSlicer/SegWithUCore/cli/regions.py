@@ -34,18 +34,29 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--overwrite", action="store_true", help="also where a review belongs to the regions that are there"
     )
+    command.add_argument(
+        "--thumbnails",
+        action="store_true",
+        help="also draw each region into the case's folder regions/ (PNG, from the image)",
+    )
+    command.add_argument("--image", type=Path, help="where the image of the case lies now, if it was moved")
     command.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace, console: Console) -> int:
     """Make and print regions; a case that fails does not stop the others."""
     from ..inference.case_regions import make_regions_again
+    from ..inference.region_pictures import draw_regions
 
     settings = _settings(options)
+    if options.image and len(options.cases) > 1:
+        raise UsageError("--image goes with one CASE.")
     failed = 0
     for folder in options.cases:
         try:
             found = make_regions_again(folder, settings, options.overwrite)
+            if options.thumbnails:
+                draw_regions(folder, found.regions, options.image)
         except SegWithUError as error:
             console.error(failure_sentence(error))
             failed += 1

@@ -1,6 +1,5 @@
 """Writing the result of one case (ARCHITECTURE.md, "Case folder"): whole or not at all."""
 
-import hashlib
 import json
 import os
 import platform
@@ -21,6 +20,7 @@ from ..errors import InputError, OutputError
 from ..models.bundle import Bundle, HeadSpec
 from ..review.find_regions import FoundRegions, RegionSettings
 from ..whole_files import whole_folder
+from .case_input import IMAGE_FILE, voxel_hash
 from .case_regions import (
     CASE_FILE,
     ERROR_PROBABILITY_FILE,
@@ -127,7 +127,7 @@ def _write_volumes(result: CaseResult, work: Path) -> None:
     if result.regions is not None:
         write_regions(work, result.regions, result.box, grid)
     if result.include_image:
-        _write(grid, work / "image.nii.gz")
+        _write(grid, work / IMAGE_FILE)
 
 
 def _write(image: sitk.Image, path: Path) -> None:
@@ -227,12 +227,6 @@ def _region_facts(result: CaseResult) -> dict[str, Any] | None:
         "size_mm": list(result.region.size_mm),
         **result.box.to_json(),
     }
-
-
-def voxel_hash(image: sitk.Image) -> str:
-    """SHA-256 of the voxels as little-endian float32, x fastest: the same whatever file format held them."""
-    array = np.ascontiguousarray(sitk.GetArrayViewFromImage(image), "<f4")
-    return hashlib.sha256(array.data).hexdigest()
 
 
 def _relative(file: Path, target: Path) -> str:

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import SimpleITK as sitk
@@ -16,7 +16,9 @@ from ..whole_files import whole_file
 from .nifti_file import check_nifti
 from .region import VoxelBox, whole_grid
 from .volume import image_on_grid, itk_messages_kept_off_the_terminal
-from .voxel_maps import VoxelMaps
+
+if TYPE_CHECKING:
+    from .voxel_maps import VoxelMaps  # needs torch, which regions of a case folder do without
 
 CASE_FILE = "case.json"
 SEGMENTATION_FILE = "segmentation.nii.gz"
@@ -34,7 +36,7 @@ def label_values(classes: np.ndarray, labels: Sequence[Label]) -> np.ndarray:
     return values.astype(np.uint8 if values.max() < 256 else np.int16)[classes]
 
 
-def regions_of_maps(maps: VoxelMaps, labels: Sequence[Label], image: sitk.Image) -> FoundRegions | None:
+def regions_of_maps(maps: "VoxelMaps", labels: Sequence[Label], image: sitk.Image) -> FoundRegions | None:
     """Regions of one prediction; None without fitted calibration.
 
     Args:
@@ -54,7 +56,7 @@ def regions_of_maps(maps: VoxelMaps, labels: Sequence[Label], image: sitk.Image)
     return find_regions(assessed)
 
 
-def competition_arrays(maps: VoxelMaps, labels: Sequence[Label]) -> dict[str, np.ndarray]:
+def competition_arrays(maps: "VoxelMaps", labels: Sequence[Label]) -> dict[str, np.ndarray]:
     """What regions need besides the segmentation, by file name; the segmentation itself where nothing competes."""
     if maps.error_probability is None:
         return {}
@@ -100,7 +102,7 @@ def make_regions_again(folder: Path, settings: RegionSettings, overwrite: bool =
         InputError: it is no case folder, is not calibrated, or was made before runner-ups were kept.
         OutputError: it cannot be written to.
     """
-    case = _case(folder)
+    case = read_case(folder)
     probability = _read(folder, ERROR_PROBABILITY_FILE, case, sitk.sitkFloat32)
     region = case.get("region_of_interest")
     box = whole_grid(probability)
@@ -130,6 +132,25 @@ def make_regions_again(folder: Path, settings: RegionSettings, overwrite: bool =
     return found
 
 
+def read_case(folder: Path) -> dict[str, Any]:
+    """The content of a case folder's `case.json`.
+
+    Raises:
+        InputError: it is no case folder, or damaged.
+    """
+    path = folder / CASE_FILE
+    try:
+        case = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        reason = error.strerror or error
+        raise InputError(f"{folder} is no case folder ({CASE_FILE}: {reason}): give one that segment wrote.") from error
+    except ValueError as error:
+        raise InputError(f"{path} is not valid JSON ({error}): segment the case again.") from error
+    if not isinstance(case, dict) or case.get("format") != "segwithu-case":
+        raise InputError(f"{path} is not of a SegWithU case: give a folder that segment wrote.")
+    return case
+
+
 def _keep_reviews(folder: Path, found: FoundRegions, overwrite: bool) -> None:
     """Refuse to pull the regions away from under a review."""
     old, reviews = folder / REGIONS_FILE, sorted(folder.glob("review.*.jsonl"))
@@ -147,20 +168,6 @@ def ijk_to_ras(image: sitk.Image) -> np.ndarray:
     matrix[:3, :3] = np.array(image.GetDirection()).reshape(3, 3) @ np.diag(image.GetSpacing())
     matrix[:3, 3] = image.GetOrigin()
     return np.diag([-1.0, -1.0, 1.0, 1.0]) @ matrix
-
-
-def _case(folder: Path) -> Mapping[str, Any]:
-    path = folder / CASE_FILE
-    try:
-        case = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        reason = error.strerror or error
-        raise InputError(f"{folder} is no case folder ({CASE_FILE}: {reason}): give one that segment wrote.") from error
-    except ValueError as error:
-        raise InputError(f"{path} is not valid JSON ({error}): segment the case again.") from error
-    if not isinstance(case, dict) or case.get("format") != "segwithu-case":
-        raise InputError(f"{path} is not of a SegWithU case: give a folder that segment wrote.")
-    return case
 
 
 def _read(folder: Path, file: str, case: Mapping[str, Any], kind: int) -> sitk.Image:
