@@ -20,7 +20,6 @@ from SegWithUCore.models.bundle import Bundle
 from SegWithUCore.review.find_regions import Assessed
 from SegWithUCore.training.cases import class_indices, find_cases
 
-
 SHIPPED_MODEL = Path(__file__).resolve().parents[2] / "Resources" / "Models" / "hippocampus"
 
 

@@ -1,6 +1,5 @@
 """How much is expected to be wrong around each uncertain voxel."""
 
-import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -11,7 +10,7 @@ from .uncertain_voxels import UncertainVoxels
 
 _TRUNCATE = 3.0
 _SLAB_BINS = 1 << 24
-_MOST_THREADS = 4
+_THREADS = 2
 
 
 def error_density(voxels: UncertainVoxels, spacing_zyx: np.ndarray, sigma_mm: float) -> np.ndarray:
@@ -43,7 +42,7 @@ def error_density(voxels: UncertainVoxels, spacing_zyx: np.ndarray, sigma_mm: fl
         smooth = _smooth_binned if (factor > 1).any() else _smooth
         density[here] = smooth(voxels, here, around, factor, sigma)
 
-    with ThreadPoolExecutor(min(_MOST_THREADS, os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(_THREADS) as pool:
         list(pool.map(fill, _slabs(voxels, factor, _radius(sigma[0]))))
     return density
 
@@ -65,9 +64,7 @@ def _slabs(voxels: UncertainVoxels, factor: np.ndarray, radius: int) -> Iterator
             yield slice(start, stop), slice(first, end)
 
 
-def _smooth(
-    voxels: UncertainVoxels, here: slice, around: slice, _factor: np.ndarray, sigma: np.ndarray
-) -> np.ndarray:
+def _smooth(voxels: UncertainVoxels, here: slice, around: slice, _factor: np.ndarray, sigma: np.ndarray) -> np.ndarray:
     """Gaussian mean at the voxels `here`, which are no finer than the Gaussian needs.
 
     The axes lie in the order x, y, z, so that the first two passes run along memory; the third only makes the values
@@ -76,16 +73,17 @@ def _smooth(
     radius = _radius(sigma[2])
     low = voxels.zyx[around].min(0)
     high = voxels.zyx[around].max(0)
-    shape = (high - low + 1)[::-1] + (2 * radius, 0, 0)
+    depth, height, width = (high - low + 1).tolist()
+    shape = (width + 2 * radius, height, depth)
     grid = np.zeros(shape, np.float32)
     z, y, x = (voxels.zyx[around] - low).T
     grid[x + radius, y, z] = voxels.probability[around]
-    inner = grid[radius : shape[0] - radius]
-    for axis, width in ((2, sigma[0]), (1, sigma[1])):
-        gaussian_filter1d(inner, width, axis, output=inner, mode="constant", truncate=_TRUNCATE)
+    inner = grid[radius : radius + width]
+    for axis, sigma_bins in ((2, sigma[0]), (1, sigma[1])):
+        gaussian_filter1d(inner, sigma_bins, axis, output=inner, mode="constant", truncate=_TRUNCATE)
     z, y, x = (voxels.zyx[here] - low).T
-    places = np.ravel_multi_index((x + radius, y, z), tuple(shape))
-    flat, stride = grid.ravel(), int(shape[1] * shape[2])
+    places = np.ravel_multi_index((x + radius, y, z), shape)
+    flat, stride = grid.ravel(), height * depth
     weights = _weights(sigma[2], radius)
     total = flat[places].astype(np.float64) * weights[0]
     for step in range(radius, 0, -1):
