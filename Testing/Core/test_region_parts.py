@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from SegWithUCore.review.basins import basins, error_density
+from SegWithUCore.review.basins import basins
+from SegWithUCore.review.error_density import error_density
 from SegWithUCore.review.region_shape import thickness_mm
 from SegWithUCore.review.uncertain_voxels import HALF_OF_26, UncertainVoxels, expected_wrong_voxels, uncertain_voxels
 
@@ -55,13 +56,13 @@ def test_neighbours_are_those_of_the_same_contest_and_never_across_the_edge(
     voxels: UncertainVoxels, classes: tuple[np.ndarray, np.ndarray]
 ) -> None:
     place = {tuple(zyx): index for index, zyx in enumerate(voxels.zyx.tolist())}
-    for offset in HALF_OF_26:
+    for offset, pairs in zip(HALF_OF_26, voxels.neighbours, strict=True):
         expected = {
             (index, place[there])
             for zyx, index in place.items()
             if (there := tuple(np.add(zyx, offset).tolist())) in place and classes[0][zyx] == classes[0][there]
         }
-        assert set(zip(*(part.tolist() for part in voxels.pairs(offset)), strict=True)) == expected
+        assert set(zip(*(part.tolist() for part in pairs), strict=True)) == expected
 
 
 @pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (3.0, 1.0, 1.2)])
@@ -71,6 +72,15 @@ def test_density_is_the_gaussian_mean_of_what_is_uncertain(
     kept = np.pad(np.where(error > 0.25, error, 0).astype(float), 8)
     smooth = gaussian_filter(kept, 2 / np.array(spacing), truncate=3, mode="constant")[8:-8, 8:-8, 8:-8]
     np.testing.assert_allclose(error_density(voxels, np.array(spacing), 2.0), smooth[error > 0.25], rtol=1e-4)
+
+
+@pytest.mark.parametrize("spacing", [1.0, 0.5])
+def test_slabs_do_not_change_the_density(
+    voxels: UncertainVoxels, spacing: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = error_density(voxels, np.full(3, spacing), 0.8)
+    monkeypatch.setattr("SegWithUCore.review.error_density._SLAB_BINS", 1)
+    np.testing.assert_array_equal(error_density(voxels, np.full(3, spacing), 0.8), whole)
 
 
 def test_density_of_fine_voxels_is_near_the_gaussian_mean() -> None:

@@ -2,51 +2,15 @@
 
 Every voxel belongs to the summit that steepest ascent of the density leads to; basins are merged across high saddles
 as long as they fit into one look. SimpleITK's watershed from markers floods the background too and needs a queue for
-every voxel; this one touches uncertain voxels only (figures in Testing/Benchmarks/results/regions.md).
+every voxel; this one touches uncertain voxels only (figures in Testing/Benchmarks/results/regions_speed.md).
 """
 
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.ndimage import gaussian_filter, map_coordinates
 
-from .uncertain_voxels import HALF_OF_26, UncertainVoxels
-
-_TRUNCATE = 3.0
-
-
-def error_density(voxels: UncertainVoxels, spacing_zyx: np.ndarray, sigma_mm: float) -> np.ndarray:
-    """How much is expected to be wrong around each uncertain voxel, as a share of the volume there.
-
-    A Gaussian mean of the error probability (0 below the threshold). A sheet of thickness h and probability p reaches
-    about p * h / (2.5 sigma), a blob wider than 4 sigma reaches p: thin shells come out low.
-
-    Args:
-        voxels: n of them.
-        spacing_zyx: in mm.
-        sigma_mm: of the Gaussian.
-
-    Returns:
-        (n,) float32 in 0 to 1.
-    """
-    if not len(voxels):
-        return np.empty(0, np.float32)
-    # Fine voxels are binned to about half of sigma first: 8 times less to smooth at 0.7 mm.
-    factor = np.maximum(1, np.floor(sigma_mm / (1.05 * spacing_zyx))).astype(int)
-    margin = np.ceil(_TRUNCATE * sigma_mm / (factor * spacing_zyx)).astype(int)
-    low = voxels.zyx.min(0) // factor - margin
-    bins = voxels.zyx // factor - low
-    shape = bins.max(0) + 1 + margin
-    mass = np.bincount(np.ravel_multi_index(tuple(bins.T), tuple(shape)), voxels.probability, int(np.prod(shape)))
-    grid = mass.reshape(shape).astype(np.float32) / np.float32(np.prod(factor))
-    coarse = factor * spacing_zyx
-    # Binning and interpolating widen by a sixth of a bin squared, which the Gaussian makes up for.
-    variance = sigma_mm**2 - np.where(factor > 1, coarse**2 / 6, 0.0)
-    smooth = gaussian_filter(grid, np.sqrt(variance) / coarse, truncate=_TRUNCATE, mode="constant")
-    if (factor == 1).all():
-        return smooth[tuple(bins.T)]
-    places = (voxels.zyx + 0.5) / factor - 0.5 - low
-    return map_coordinates(smooth, places.T, np.float32, order=1)
+from .region_shape import extents
+from .uncertain_voxels import UncertainVoxels
 
 
 def basins(
@@ -71,30 +35,37 @@ def basins(
     Returns:
         The basin (n,) of each voxel, numbered from 0 along the scan order of their summits; -1 for haze.
     """
-    summits, basin = np.unique(_ascend(voxels, density), return_inverse=True)
+    basin, summits = _renumbered(_ascend(voxels, density))
     heights = density[summits]
-    first, second, saddles = _saddles(voxels, density, basin)
-    high = np.minimum(heights[first], heights[second]) >= haze
-    first, second, saddles = first[high], second[high], saddles[high]
+    first, second, saddles = _saddles(voxels, density, basin, split * heights.astype(np.float64))
     boxes = _boxes(voxels, basin, len(summits), spacing_zyx)
     limits = np.where(saddles > solid, np.inf, extent_mm)
-    root = _merged(
-        heights, boxes, list(zip(*(part.tolist() for part in (first, second, saddles, limits)), strict=True)), split
-    )
-    kept = np.unique(root[heights >= haze])
-    group = np.where(heights >= haze, np.searchsorted(kept, root), -1)
-    return group[basin]
+    # Merging makes boxes larger only, so most passes need not be tried; a hair is left to rounding.
+    tried = _diagonals(boxes, first, second) <= limits * (1 + 1e-9)
+    tried &= np.minimum(heights[first], heights[second]) >= haze
+    passes = [part[tried].tolist() for part in (first, second, saddles, limits)]
+    root = _merged(heights, boxes, list(zip(*passes, strict=True)), split)
+    group, _ = _renumbered(np.where(heights >= haze, root, -1))
+    return np.where(heights >= haze, group, np.int32(-1))[basin]
+
+
+def _renumbered(target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Targets that point at themselves numbered from 0: the number (n,) of each one's target, and which they are."""
+    itself = target == np.arange(len(target))
+    number = np.cumsum(itself, dtype=np.int32) - np.int32(1)
+    return number[target], np.flatnonzero(itself)
 
 
 def _ascend(voxels: UncertainVoxels, density: np.ndarray) -> np.ndarray:
     """The summit that steepest ascent from each voxel leads to, as its place in the list."""
-    best, up = density.copy(), np.arange(len(voxels))
-    for offset in HALF_OF_26:
-        one, other = voxels.pairs(offset)
+    best, up = density.copy(), np.arange(len(voxels), dtype=np.int32)
+    for one, other in voxels.neighbours:
         for here, there in ((one, other), (other, one)):
-            higher = density[there] > best[here]
-            best[here[higher]] = density[there[higher]]
-            up[here[higher]] = there[higher]
+            height = density[there]
+            higher = np.flatnonzero(height > best[here])
+            place = here[higher]
+            best[place] = height[higher]
+            up[place] = there[higher]
     while True:
         further = up[up]
         if np.array_equal(further, up):
@@ -103,33 +74,43 @@ def _ascend(voxels: UncertainVoxels, density: np.ndarray) -> np.ndarray:
 
 
 def _saddles(
-    voxels: UncertainVoxels, density: np.ndarray, basin: np.ndarray
+    voxels: UncertainVoxels, density: np.ndarray, basin: np.ndarray, least: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The highest pass between each two touching basins: first < second, height; highest first."""
-    count = int(basin.max(initial=-1)) + 1
+    """The highest pass between each two touching basins: first < second, height; highest first.
+
+    Args:
+        least: how high a pass must be for each basin; of two, the lower figure counts. A summit only grows when basins
+            are merged, so lower passes never matter.
+    """
+    count = max(len(least), 1)
     keys, heights = [np.empty(0, np.int64)], [np.empty(0, density.dtype)]
-    for offset in HALF_OF_26:
-        one, other = voxels.pairs(offset)
+    for one, other in voxels.neighbours:
         a, b = basin[one], basin[other]
-        apart = a != b
-        low, high = np.minimum(a, b)[apart], np.maximum(a, b)[apart]
-        keys.append(low.astype(np.int64) * count + high)
-        heights.append(np.minimum(density[one], density[other])[apart])
-    key, height = np.concatenate(keys), np.concatenate(heights)
-    order = np.lexsort((key, -height))
-    _, place = np.unique(key[order], return_index=True)
-    chosen = order[np.sort(place)]
-    return key[chosen] // max(count, 1), key[chosen] % max(count, 1), height[chosen]
+        apart = np.flatnonzero(a != b)
+        a, b = a[apart], b[apart]
+        height = np.minimum(density[one[apart]], density[other[apart]])
+        high = np.flatnonzero(height >= np.minimum(least[a], least[b]))
+        a, b = a[high], b[high]
+        keys.append(np.minimum(a, b).astype(np.int64) * count + np.maximum(a, b))
+        heights.append(height[high])
+    key, place = np.unique(np.concatenate(keys), return_inverse=True)
+    highest = np.full(len(key), -np.inf, density.dtype)
+    np.maximum.at(highest, place, np.concatenate(heights))
+    order = np.lexsort((key, -highest))
+    return key[order] // count, key[order] % count, highest[order]
 
 
 def _boxes(voxels: UncertainVoxels, basin: np.ndarray, count: int, spacing_zyx: np.ndarray) -> np.ndarray:
     """The box around each basin in mm, (count, low and high, zyx)."""
-    boxes = np.empty((count, 2, 3))
-    boxes[:, 0], boxes[:, 1] = np.inf, -np.inf
-    for axis in range(3):
-        np.minimum.at(boxes[:, 0, axis], basin, voxels.zyx[:, axis] * spacing_zyx[axis])
-        np.maximum.at(boxes[:, 1, axis], basin, (voxels.zyx[:, axis] + 1) * spacing_zyx[axis])
-    return boxes
+    low, high = extents(voxels, basin, count)
+    return np.stack([low * spacing_zyx, (high + 1) * spacing_zyx], 1)
+
+
+def _diagonals(boxes: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Diagonal of the box around each two basins, in mm."""
+    low = np.minimum(boxes[first, 0], boxes[second, 0])
+    high = np.maximum(boxes[first, 1], boxes[second, 1])
+    return np.asarray(np.linalg.norm(high - low, axis=1))
 
 
 def _merged(
@@ -141,7 +122,9 @@ def _merged(
         passes: two basins, height of the saddle, and how large they may be together; from the highest down.
     """
     root = list(range(len(heights)))
-    summit, edges = heights.tolist(), boxes.tolist()
+    summit = heights.tolist()
+    touched = sorted({basin for a, b, *_ in passes for basin in (a, b)})
+    edges = dict(zip(touched, boxes[touched].tolist(), strict=True))
 
     def top(basin: int) -> int:
         while root[basin] != basin:

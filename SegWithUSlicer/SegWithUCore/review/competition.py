@@ -39,13 +39,18 @@ def ways_to_be_wrong(
     Returns:
         A list of ways for each number from 0 to `count`.
     """
-    rows, place = np.unique(np.stack([region, segmentation, runner_up], 1), axis=0, return_inverse=True)
-    mass = np.bincount(place.ravel(), weight, len(rows))
-    total = np.bincount(rows[:, 0], mass, count + 1)
+    values = np.union1d(segmentation, runner_up)
+    shape = (count + 1, len(values), len(values))
+    there = (region, np.searchsorted(values, segmentation), np.searchsorted(values, runner_up))
+    kinds, place = np.unique(np.ravel_multi_index(there, shape), return_inverse=True)
+    mass = np.bincount(place, weight, len(kinds))
+    number, read_as, truth = np.unravel_index(kinds, shape)
+    share = mass / np.bincount(number, mass, count + 1)[number]
+    order = np.argsort(-mass, kind="stable")
     ways: list[list[Way]] = [[] for _ in range(count + 1)]
-    for row in np.argsort(-mass, kind="stable").tolist():
-        number, read_as, truth = (int(value) for value in rows[row])
-        ways[number].append(Way(truth, read_as, float(mass[row] / total[number])))
+    columns = (number, values[truth], values[read_as], share)
+    for region_number, *way in zip(*(column[order].tolist() for column in columns), strict=True):
+        ways[region_number].append(Way(*way))
     return ways
 
 

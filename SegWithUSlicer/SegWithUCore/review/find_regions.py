@@ -1,13 +1,14 @@
 """From error probability and segmentation to the regions worth a look."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
-from .basins import basins, error_density
-from .competition import Way, kind_of, strongest_structure, ways_to_be_wrong
+from .basins import basins
+from .competition import kind_of, strongest_structure, ways_to_be_wrong
+from .error_density import error_density
 from .region import Region, Shape
 from .region_shape import extents, summits, thickness_mm
 from .uncertain_voxels import UncertainVoxels, expected_wrong_voxels, uncertain_voxels
@@ -131,89 +132,80 @@ def _haze(assessed: Assessed, voxels: UncertainVoxels, thin: np.ndarray, voxel_m
     return {assessed.names[value]: float(mass[value]) for value in np.flatnonzero(mass).tolist()}
 
 
-@dataclass(frozen=True)
-class _Columns:
-    """Figures of all regions, indexed by region number; row 0 is what belongs to none."""
-
-    wrong: np.ndarray
-    voxels: np.ndarray
-    summit: np.ndarray
-    centre: np.ndarray
-    low: np.ndarray
-    high: np.ndarray
-    thickness: np.ndarray
-    ways: list[list[Way]]
-    model_percentile: np.ndarray | None
-    data_percentile: np.ndarray | None
-
-
-def _columns(assessed: Assessed, voxels: UncertainVoxels, region: np.ndarray, count: int) -> _Columns:
-    weight = voxels.probability
-    wrong = np.bincount(region, weight, count + 1)
-
-    def mean(values: np.ndarray) -> np.ndarray:
-        return np.bincount(region, weight * values, count + 1) / np.maximum(wrong, 1e-12)
-
-    def percentile(part: np.ndarray | None) -> np.ndarray | None:
-        return None if part is None else mean(voxels.values_of(part))
-
-    low, high = extents(voxels, region, count)
-    segmentation, runner_up = voxels.values_of(assessed.segmentation), voxels.values_of(assessed.runner_up)
-    return _Columns(
-        wrong=wrong,
-        voxels=np.bincount(region, minlength=count + 1),
-        summit=summits(region, weight, count),
-        centre=np.stack([mean(voxels.zyx[:, axis]) for axis in range(3)], 1),
-        low=low,
-        high=high,
-        thickness=mean(thickness_mm(voxels, assessed.spacing_zyx)),
-        ways=ways_to_be_wrong(segmentation, runner_up, region, weight, count),
-        model_percentile=percentile(assessed.model_percentile),
-        data_percentile=percentile(assessed.data_percentile),
-    )
-
-
 def _described(assessed: Assessed, voxels: UncertainVoxels, region: np.ndarray, count: int) -> tuple[Region, ...]:
     if not count:
         return ()
-    columns = _columns(assessed, voxels, region, count)
-    order = np.lexsort((np.arange(1, count + 1), -columns.wrong[1:])) + 1
-    return tuple(_region(assessed, voxels, columns, number, rank) for rank, number in enumerate(order.tolist(), 1))
-
-
-def _region(assessed: Assessed, voxels: UncertainVoxels, columns: _Columns, number: int, rank: int) -> Region:
-    spacing = assessed.spacing_zyx
-    voxel_mm3 = float(np.prod(spacing))
-    # Two voxels are as thin as an uncertain boundary gets; below 1 mm the eye does not tell them from one.
-    is_blob = bool(columns.thickness[number] > BLOB_VOXELS * max(1.0, voxel_mm3 ** (1 / 3)))
-    ways, summit = columns.ways[number], int(columns.summit[number])
-    structure = strongest_structure(ways)
-    last = np.array(voxels.shape_zyx) - 1
-    k, j, i = ((columns.high[number] - columns.low[number] + 1) * spacing).tolist()
-    return Region(
-        id=number,
-        rank=rank,
-        structure=assessed.names[structure],
-        structure_value=structure,
-        kind=kind_of(ways, is_blob),
-        shape=Shape.BLOB if is_blob else Shape.THIN,
-        expected_wrong_mm3=float(columns.wrong[number] * voxel_mm3),
-        volume_mm3=float(columns.voxels[number] * voxel_mm3),
-        peak=float(voxels.probability[summit]),
-        peak_ras_mm=_ras(assessed.ijk_to_ras, voxels.zyx[summit]),
-        centre_ras_mm=_ras(assessed.ijk_to_ras, columns.centre[number]),
-        size_mm=(i, j, k),
-        competing=tuple(way.named(assessed.names) for way in ways),
-        touches_border=bool(((columns.low[number] == 0) | (columns.high[number] == last)).any()),
-        model_percentile=_at(columns.model_percentile, number),
-        data_percentile=_at(columns.data_percentile, number),
+    wrong = np.bincount(region, voxels.probability, count + 1)
+    columns = _figures(assessed, voxels, region, wrong) | _places(assessed, voxels, region, wrong)
+    columns |= _meaning(assessed, voxels, region, wrong)
+    rows = list(zip(*columns.values(), strict=True))
+    order = np.lexsort((np.arange(1, count + 1), -wrong[1:])) + 1
+    return tuple(
+        Region(id=number, rank=rank, **dict(zip(columns, rows[number], strict=True)))
+        for rank, number in enumerate(order.tolist(), 1)
     )
 
 
-def _at(column: np.ndarray | None, number: int) -> float | None:
-    return None if column is None else float(column[number])
+Columns = dict[str, Sequence[Any]]
+"""Attributes of `Region` for all regions, by name; each indexed by region number, of which 0 is no region."""
 
 
-def _ras(ijk_to_ras: np.ndarray, zyx: np.ndarray) -> tuple[float, float, float]:
-    r, a, s = (ijk_to_ras @ np.append(np.asarray(zyx, np.float64)[::-1], 1.0))[:3].tolist()
-    return r, a, s
+def _figures(assessed: Assessed, voxels: UncertainVoxels, region: np.ndarray, wrong: np.ndarray) -> Columns:
+    voxel_mm3 = float(np.prod(assessed.spacing_zyx))
+    return {
+        "expected_wrong_mm3": (wrong * voxel_mm3).tolist(),
+        "volume_mm3": (np.bincount(region, minlength=len(wrong)) * voxel_mm3).tolist(),
+        "model_percentile": _means_of(assessed.model_percentile, voxels, region, wrong),
+        "data_percentile": _means_of(assessed.data_percentile, voxels, region, wrong),
+    }
+
+
+def _means_of(
+    part: np.ndarray | None, voxels: UncertainVoxels, region: np.ndarray, wrong: np.ndarray
+) -> Sequence[float | None]:
+    return [None] * len(wrong) if part is None else _means(voxels.values_of(part), voxels, region, wrong).tolist()
+
+
+def _means(values: np.ndarray, voxels: UncertainVoxels, region: np.ndarray, wrong: np.ndarray) -> np.ndarray:
+    """Mean over each region, weighted by error probability."""
+    return np.bincount(region, voxels.probability * values, len(wrong)) / np.maximum(wrong, 1e-12)
+
+
+def _places(assessed: Assessed, voxels: UncertainVoxels, region: np.ndarray, wrong: np.ndarray) -> Columns:
+    summit = summits(region, voxels.probability, len(wrong) - 1)
+    centre = np.stack([_means(voxels.zyx[:, axis], voxels, region, wrong) for axis in range(3)], 1)
+    low, high = extents(voxels, region, len(wrong))
+    at_edge = (low == 0) | (high == np.array(voxels.shape_zyx) - 1)
+    return {
+        "peak": voxels.probability[summit].tolist(),
+        "peak_ras_mm": _ras(assessed.ijk_to_ras, voxels.zyx[summit]),
+        "centre_ras_mm": _ras(assessed.ijk_to_ras, centre),
+        "size_mm": _triples(((high - low + 1) * assessed.spacing_zyx)[:, ::-1]),
+        "touches_border": at_edge.any(1).tolist(),
+    }
+
+
+def _meaning(assessed: Assessed, voxels: UncertainVoxels, region: np.ndarray, wrong: np.ndarray) -> Columns:
+    segmentation, runner_up = voxels.values_of(assessed.segmentation), voxels.values_of(assessed.runner_up)
+    thickness = _means(thickness_mm(voxels, assessed.spacing_zyx), voxels, region, wrong)
+    # Two voxels are as thin as an uncertain boundary gets; below 1 mm the eye does not tell them from one.
+    voxel_mm = float(np.prod(assessed.spacing_zyx)) ** (1 / 3)
+    blobs = (thickness > BLOB_VOXELS * max(1.0, voxel_mm)).tolist()
+    ways = ways_to_be_wrong(segmentation, runner_up, region, voxels.probability, len(wrong) - 1)
+    structures = [strongest_structure(them) if them else 0 for them in ways]
+    return {
+        "structure": [assessed.names[value] for value in structures],
+        "structure_value": structures,
+        "kind": [kind_of(them, is_blob) for them, is_blob in zip(ways, blobs, strict=True)],
+        "shape": [Shape.BLOB if is_blob else Shape.THIN for is_blob in blobs],
+        "competing": [tuple(way.named(assessed.names) for way in them) for them in ways],
+    }
+
+
+def _ras(ijk_to_ras: np.ndarray, zyx: np.ndarray) -> list[tuple[float, ...]]:
+    ijk1 = np.column_stack([np.asarray(zyx, np.float64)[:, ::-1], np.ones(len(zyx))])
+    return _triples((ijk1 @ ijk_to_ras.T)[:, :3])
+
+
+def _triples(rows: np.ndarray) -> list[tuple[float, ...]]:
+    return [tuple(row) for row in rows.tolist()]

@@ -1,0 +1,138 @@
+"""Ways to go through a case: what is looked at first, and how much of what is wrong has then been seen."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from region_cases import ScoredCase
+from scipy.ndimage import label
+from scipy.spatial import cKDTree
+
+from SegWithUCore.metrics.bands import boundary_voxels, distance_to_boundary
+from SegWithUCore.review.find_regions import FoundRegions, RegionSettings, find_regions
+
+ALL_NEIGHBOURS = np.ones((3, 3, 3), bool)
+PATCH_ROUNDS = 3
+
+
+@dataclass(frozen=True)
+class ReviewOrder:
+    """Voxels in the order in which they are looked at, as looks of one or more voxels.
+
+    Attributes:
+        wrong: for n = 0, 1, 2...: share of the wrong voxels among the first n.
+        ends: (looks,) number of voxels after each look. What lies beyond the last is in the order of the score.
+    """
+
+    wrong: np.ndarray
+    ends: np.ndarray
+
+    def after_looks(self, looks: int) -> tuple[int, float]:
+        """Voxels looked at, and the share of the wrong ones, after some looks or all there are."""
+        if not self.ends.size:
+            return 0, 0.0
+        voxels = int(self.ends[min(looks, self.ends.size) - 1])
+        return voxels, float(self.wrong[voxels])
+
+    def looks_for(self, share: float) -> float:
+        """Looks that show at least this share of the wrong voxels; infinite where all of them do not."""
+        place = int(np.searchsorted(self.wrong[self.ends], share - 1e-9))
+        return float(place + 1) if place < self.ends.size else float("inf")
+
+
+def in_groups(case: ScoredCase, groups: np.ndarray, group_order: np.ndarray, score: np.ndarray) -> ReviewOrder:
+    """Whole groups one after the other, inside a group by score; then everything else by score.
+
+    Args:
+        groups: (z, y, x) number of each voxel's group, 0 for none.
+        group_order: numbers, the first to be looked at first.
+        score: (z, y, x), higher is looked at earlier.
+    """
+    position = np.full(int(groups.max()) + 1, len(group_order), np.int64)
+    position[group_order] = np.arange(len(group_order))
+    place = position[groups.ravel()]
+    # Equal scores stand in no order: each counts as wrong as they are on average.
+    _, tie = np.unique(np.stack([place, -score.ravel()], 1), axis=0, return_inverse=True)
+    tie = tie.ravel()
+    error = (np.bincount(tie, case.wrong.ravel()) / np.bincount(tie))[tie]
+    order = np.argsort(tie, kind="stable")
+    wrong = np.concatenate([[0.0], np.cumsum(error[order])]) / max(1, int(case.wrong.sum()))
+    return ReviewOrder(wrong, np.cumsum(np.bincount(place, minlength=len(group_order) + 1)[:-1]))
+
+
+def by_regions(case: ScoredCase, probability: np.ndarray, settings: RegionSettings) -> tuple[ReviewOrder, FoundRegions]:
+    """The regions that the program makes, in its order, from any error probability."""
+    found = find_regions(case.assessed(probability), settings)
+    order = np.array([region.id for region in found.regions], np.int64)
+    return in_groups(case, found.labels.astype(np.int64), order, probability), found
+
+
+def by_components(case: ScoredCase, score: np.ndarray, threshold: float) -> ReviewOrder:
+    """Connected components of a score above a threshold, the largest sum first."""
+    groups, count = label(score > threshold, ALL_NEIGHBOURS)
+    mass = np.bincount(groups.ravel(), score.ravel(), count + 1)
+    return in_groups(case, groups, np.argsort(-mass[1:], kind="stable") + 1, score)
+
+
+def by_voxels(case: ScoredCase, score: np.ndarray) -> ReviewOrder:
+    """Single voxels by score; voxels that touch count as one look, so looks are counted by `clusters`."""
+    return in_groups(case, np.zeros(score.shape, np.int64), np.empty(0, np.int64), score)
+
+
+def clusters(score: np.ndarray, voxels: int) -> int:
+    """Connected groups that the first so many voxels by score make."""
+    first = np.zeros(score.size, bool)
+    first[np.argsort(-score.ravel(), kind="stable")[:voxels]] = True
+    return int(label(first.reshape(score.shape), ALL_NEIGHBOURS)[1])
+
+
+def by_boundary_patches(
+    case: ScoredCase, score: np.ndarray, threshold: float, patch_mm2: float, reach_mm: float, only_uncertain: bool
+) -> ReviewOrder:
+    """Patches of the predicted boundary of equal area, the thickest uncertain shell first.
+
+    The boundary is cut into patches around seeds that lie far apart; every voxel within reach belongs to the patch of
+    its nearest boundary voxel. A patch is as thick as its voxels above the threshold per boundary voxel.
+
+    Args:
+        only_uncertain: the reviewer is shown these voxels alone, and not the whole shell within reach.
+    """
+    boundary = np.argwhere(boundary_voxels(case.classes))
+    groups = np.zeros(case.classes.shape, np.int64)
+    if not len(boundary):
+        return in_groups(case, groups, np.empty(0, np.int64), score)
+    places = boundary * case.spacing_zyx
+    # A boundary has a voxel on either side.
+    area = len(boundary) * case.voxel_mm3 ** (2 / 3) / 2
+    patch = _equal_patches(places, max(1, round(area / patch_mm2)))
+    near = np.argwhere(distance_to_boundary(case.classes, case.spacing_zyx) <= reach_mm)
+    nearest = cKDTree(places).query(near * case.spacing_zyx)[1]
+    member = patch[nearest] + 1
+    uncertain = score[tuple(near.T)] > threshold
+    count = int(member.max())
+    thickness = np.bincount(member, uncertain, count + 1) / np.maximum(np.bincount(patch + 1, minlength=count + 1), 1)
+    kept = uncertain if only_uncertain else np.ones(len(near), bool)
+    groups[tuple(near[kept].T)] = member[kept]
+    order = np.argsort(-thickness[1:], kind="stable") + 1
+    return in_groups(case, groups, order[np.isin(order, groups)], score)
+
+
+def _equal_patches(places: np.ndarray, count: int) -> np.ndarray:
+    """Which of `count` patches each place is in: seeds as far apart as can be, then moved to the middle."""
+    distance = np.full(len(places), np.inf)
+    seeds, place = [], 0
+    for _ in range(count):
+        seeds.append(places[place])
+        distance = np.minimum(distance, ((places - places[place]) ** 2).sum(1))
+        place = int(distance.argmax())
+    middles = np.array(seeds)
+    for _ in range(PATCH_ROUNDS):
+        nearest = cKDTree(middles).query(places)[1]
+        kept = np.unique(nearest)
+        middles = np.stack([places[nearest == number].mean(0) for number in kept])
+    return np.unique(cKDTree(middles).query(places)[1], return_inverse=True)[1]
+
+
+def mean_over(cases: Sequence[ScoredCase], figure: Callable[[ScoredCase], float]) -> float:
+    """Mean of a figure over cases."""
+    return float(np.mean([figure(case) for case in cases]))
