@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 import SimpleITK as sitk
 
 from ..models.bundle import Bundle
-from .volume import extents_mm
+from .volume import extents_mm, turned
 
 REFUSED_FACTOR = 1.5
 """Field of view beyond this multiple of the largest training case: the network never saw such surroundings."""
@@ -39,8 +39,8 @@ def deviations(image: sitk.Image, bundle: Bundle) -> list[Deviation]:
     """
     if bundle.fingerprint is None:
         return []
-    turned = sitk.DICOMOrient(image, bundle.input.orientation)
-    checks = [_field_of_view(extents_mm(turned), bundle), _spacing(turned.GetSpacing(), bundle)]
+    seen = turned(image, bundle.input.orientation)
+    checks = [_field_of_view(extents_mm(seen), bundle), _spacing(seen.GetSpacing(), bundle)]
     return [check for check in checks if check is not None]
 
 

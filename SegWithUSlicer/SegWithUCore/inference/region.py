@@ -63,6 +63,11 @@ class VoxelBox:
         """The part of an image inside the box, with its own origin."""
         return sitk.RegionOfInterest(image, self.size, self.index)
 
+    def within(self, outer: "VoxelBox") -> "VoxelBox":
+        """This box, given inside `outer`, in the grid that `outer` lies in."""
+        i, j, k = (start + first for start, first in zip(outer.index, self.index, strict=True))
+        return VoxelBox((i, j, k), self.size)
+
     def to_json(self) -> dict[str, Any]:
         """For `case.json`."""
         return {"index_ijk": list(self.index), "size_ijk": list(self.size)}

@@ -18,7 +18,7 @@ from ..progress import Progress, silent
 from .case_folder import CaseResult, write_case_folder
 from .fingerprint import Deviation, deviations
 from .placement import placed
-from .preprocessing import network_input
+from .preprocessing import assessed_box, network_input
 from .region import Region, voxel_box, whole_grid
 from .structures import structure_figures
 from .volume import read_image, same_grid, voxel_volume_mm3
@@ -97,9 +97,11 @@ def segment(job: Job, model: Model, progress: Progress = silent) -> CaseResult:
     progress("reading", 0.0)
     with clock.stage("reading"):
         images = read_channels(job.files, model.bundle)
-    box = voxel_box(job.region, images[0]) if job.region else whole_grid(images[0])
-    parts = [placed(box.crop(image), job.own_to_world_ras) for image in images]
+    asked = voxel_box(job.region, images[0]) if job.region else whole_grid(images[0])
+    parts = [placed(asked.crop(image), job.own_to_world_ras) for image in images]
     warnings = checked_against_training(parts[0], model.bundle, job)
+    shown = assessed_box(parts, model.bundle.input)
+    box, parts = shown.within(asked), [shown.crop(part) for part in parts]
     with clock.stage("segmenting"):
         maps, notes = segment_images(parts, model, progress)
     structures = structure_figures(maps, model.bundle.labels, voxel_volume_mm3(images[0]))

@@ -9,8 +9,8 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..errors import InputError, UsageError
-from ..inference.preprocessing import network_input, to_working_grid
-from ..inference.volume import extents_mm, read_image, read_labels, same_grid
+from ..inference.preprocessing import assessed_box, network_input, to_working_grid
+from ..inference.volume import extents_mm, read_image, read_labels, same_grid, turned
 from ..models.input_spec import InputSpec
 
 IMAGE_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd")
@@ -127,10 +127,13 @@ def prepare(case: Case, spec: InputSpec, label_values: Sequence[int]) -> Prepare
     for path, image in [*zip(case.channels[1:], images[1:], strict=True), (case.reference, reference)]:
         if not same_grid(image, images[0]):
             raise InputError(f"{path} is not on the grid of {case.channels[0]}: resample one to the other first.")
-    array, grid = network_input(images, spec)
-    classes = class_indices(to_working_grid(reference, spec, labels=True), label_values, case.reference)
-    turned = sitk.DICOMOrient(images[0], spec.orientation)
-    return PreparedCase(case.name, array, classes, grid.GetSpacing(), tuple(extents_mm(turned)))
+    extents = tuple(extents_mm(turned(images[0], spec.orientation)))
+    box = assessed_box(images, spec)
+    array, grid = network_input([box.crop(image) for image in images], spec)
+    shown = to_working_grid(box.crop(reference), spec, labels=True)
+    return PreparedCase(
+        case.name, array, class_indices(shown, label_values, case.reference), grid.GetSpacing(), extents
+    )
 
 
 def class_indices(labels: sitk.Image, label_values: Sequence[int], source: Path) -> np.ndarray:
