@@ -76,7 +76,9 @@ def nnunet_model(
         taps = default_taps(architecture["arch_kwargs"])
         return NnunetModel(str(plans["dataset_name"]), spec, labels, backbone, taps, _notes(spec))
     except KeyError as error:
-        raise InputError(f"{folder} lacks the entry {error} in plans.json or dataset.json: is it whole?") from error
+        raise InputError(
+            f"{folder} lacks the entry {error} in plans.json or dataset.json: copy it again from its source."
+        ) from error
     except (TypeError, ValueError, IndexError, AttributeError) as error:
         raise InputError(f"{folder} has plans.json or dataset.json that cannot be understood: {error}.") from error
 
