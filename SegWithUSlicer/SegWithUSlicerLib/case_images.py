@@ -13,6 +13,7 @@ import vtk
 from vtk.util.numpy_support import numpy_to_vtk, vtk_to_numpy
 
 from SegWithUCore.errors import InputError
+from SegWithUCore.review.region_files import REGION_LABELS_FILE, REGIONS_FILE
 
 from .case_file import SEGMENTATION_FILE, Case, MapInfo
 from .near_mask import labelled_box, masked_copy, near
@@ -60,12 +61,15 @@ class CaseImages:
 
     labels: Volume
     maps: dict[str, MapVolume] = field(default_factory=dict)
+    regions: Volume | None = None
 
 
 def read_case_images(
     case_folder: Path, case: Case, input_node: "slicer.vtkMRMLVolumeNode | None", near_mm: float | None
 ) -> CaseImages:
-    """Read segmentation and maps; with an input, its exact geometry replaces the rounded one of the files.
+    """Read segmentation, maps and the label volume of regions, if any.
+
+    With an input, its exact geometry replaces the rounded one of the files.
 
     Args:
         near_mm: make the masked copies for "only near the segmentation" with this distance; None for none.
@@ -86,6 +90,9 @@ def read_case_images(
         volume = _as_float32(_read(case_folder / info.file))
         _same_grid(volume, reference, case_folder / info.file)
         images.maps[name] = _map_volume(info, volume, mask)
+    if (case_folder / REGIONS_FILE).is_file():
+        images.regions = _read(case_folder / REGION_LABELS_FILE)
+        _same_grid(images.regions, reference, case_folder / REGION_LABELS_FILE)
     return images
 
 

@@ -22,6 +22,8 @@ from .case_nodes import (
     new_case_nodes,
 )
 from .map_display import prepare_display
+from .original_node import keep_original
+from .region_nodes import put_regions, read_case_regions
 from .segmentation_node import fill_segmentation, mark_judged
 from .structures_table import fill_table
 from .subject_folder import put_in_folder
@@ -53,6 +55,7 @@ def load_case(
     channels: Sequence["slicer.vtkMRMLScalarVolumeNode"] = (),
     near_mm: float | None = NEAR_MM,
     scene: "slicer.vtkMRMLScene | None" = None,
+    lasting: bool = False,
 ) -> CaseNodes:
     """Load a case folder, or update the nodes of the same inputs and model in place.
 
@@ -64,6 +67,7 @@ def load_case(
         channels: the further channels of the input.
         near_mm: distance in mm of "only near the segmentation"; None makes no masked copies (and saves their memory).
         scene: needed only without an input; by default Slicer's.
+        lasting: the folder stays where it is, so that a review may be kept in it.
 
     Raises:
         InputError: the folder is not whole, or does not fit the input. The scene is then as it was.
@@ -72,13 +76,17 @@ def load_case(
     folder = Path(case_folder)
     case = read_case_file(folder)
     images = read_case_images(folder, case, input_node, near_mm)
+    regions = read_case_regions(folder, images.regions)
     inputs = [] if input_node is None else [input_node, *channels]
     nodes = find_replaceable(scene, inputs, case.model_name)
     if nodes is None:
         nodes = new_case_nodes(scene, inputs, _label(scene, case, inputs))
-    nodes.set_case(case)
+    nodes.set_case(case, folder if lasting else None)
     _put_maps(scene, nodes, images)
     _put_segmentation(scene, nodes, case, images, input_node)
+    put_regions(nodes, regions, images.regions)
+    keep_original(nodes)
+    follow_parent_transform(nodes)
     _put_table(scene, nodes, case)
     put_in_folder(nodes)
     return nodes
@@ -89,7 +97,7 @@ def follow_parent_transform(nodes: CaseNodes) -> None:
     if not nodes.inputs:
         return
     transform_id = nodes.inputs[0].GetTransformNodeID()
-    for node in nodes.results:
+    for node in nodes.placed:
         if node.GetTransformNodeID() != transform_id:
             node.SetAndObserveTransformNodeID(transform_id)
 

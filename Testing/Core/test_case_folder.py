@@ -27,7 +27,9 @@ from SegWithUCore.cli.__main__ import main
 from SegWithUCore.models.bundle import block_sha256, file_sha256
 
 MAPS = ["calibration.nii.gz", "error_probability.nii.gz", "ranking.nii.gz"]
-FILES = sorted([*MAPS, "case.json", "segmentation.nii.gz", "segmentation.seg.nrrd"])
+REGIONS = ["regions.csv", "regions.nii.gz", "runner_up.nii.gz"]
+SOURCES = ["model_percentile.nii.gz", "data_percentile.nii.gz"]
+FILES = sorted([*MAPS, *REGIONS, *SOURCES, "case.json", "segmentation.nii.gz", "segmentation.seg.nrrd"])
 REGION_ZYX = (slice(40, 76), slice(87, 137), slice(52, 88))
 """The voxels of the MNI sample whose centres lie in `SAMPLE_ROI` (36 x 50 x 36 mm around RAS -28, -22, -14)."""
 
@@ -253,7 +255,7 @@ def test_uncalibrated_bundle_gives_no_probabilities_and_says_so(segwithu: Comman
     assert outcome.code == 0
     assert "not calibrated" in outcome.out
     case = tmp_path / "results" / "hippocampus_001"
-    assert entries(case) == [name for name in FILES if name != "error_probability.nii.gz"]
+    assert entries(case) == sorted({*FILES} - {"error_probability.nii.gz", *REGIONS, *SOURCES})
     facts = _facts(case)
     assert facts["model"]["calibrated"] is False
     assert facts["model"]["calibration_sha256"] is None

@@ -1,18 +1,15 @@
 """A disk that fills up while a case is written: one sentence, and neither a new case nor a part of one."""
 
-import os
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import SimpleITK as sitk
 from segwithu_command import Command, entries, one_sentence, real_image, tiny_bundle, write
+from small_disks import DISK_KB, leave
 
 from SegWithUCore.inference import case_folder
-
-DISK_KB = 1024
 
 
 @pytest.fixture
@@ -23,28 +20,6 @@ def segwithu(capfd: pytest.CaptureFixture[str]) -> Command:
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_bundle(tmp_path_factory.mktemp("models") / "tiny")
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """An empty disk of `DISK_KB`."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    call = ["mount", "-t", "tmpfs", "-o", f"size={DISK_KB}k", "tmpfs", str(folder)]
-    if os.name != "posix" or os.geteuid() != 0 or subprocess.run(call, capture_output=True, check=False).returncode:
-        pytest.skip("a small disk needs the right to mount a tmpfs")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", str(folder)], check=True)
-
-
-def _leave(disk: Path, kilobytes: int) -> None:
-    """Fill the disk until `kilobytes` are free."""
-    ballast = disk / "ballast"
-    ballast.unlink(missing_ok=True)
-    state = os.statvfs(disk)
-    ballast.write_bytes(bytes(max(0, state.f_bavail * state.f_frsize - kilobytes * 1024)))
 
 
 def _size_kb(folder: Path) -> int:
@@ -61,13 +36,13 @@ def test_full_disk_is_named_and_nothing_half_written_stays(
     need = _size_kb(tmp_path / "roomy" / "hippocampus_001")
     assert need < DISK_KB
     for free in (0, 4, 12, need // 4, need // 2, need - 60, need - 28, need - 8):
-        _leave(small_disk, free)
+        leave(small_disk, free)
         outcome = segwithu.segment(case, "--include-image", model=tiny, output=small_disk / "results")
         sentence = one_sentence(outcome, "Cannot write")
         assert "space" in sentence or "disk is full" in sentence, f"{free} kB free: {sentence}"
         assert str(small_disk / "results" / "hippocampus_001") in sentence, f"{free} kB free: {sentence}"
         assert [name for name in entries(small_disk) if name not in ("ballast", "results")] == []
-    _leave(small_disk, need + 32)
+    leave(small_disk, need + 32)
     assert segwithu.segment(case, "--include-image", model=tiny, output=small_disk / "results").code == 0
     for path in (tmp_path / "roomy" / "hippocampus_001").glob("*.nii.gz"):
         stored = sitk.ReadImage(str(small_disk / "results" / "hippocampus_001" / path.name))
@@ -87,7 +62,7 @@ def test_volume_that_was_cut_short_is_noticed_although_there_is_room_again(
     assert segwithu.segment(real_image(data_folder), model=tiny, output=tmp_path / "roomy").code == 0
     (tmp_path / "roomy" / "hippocampus_001" / "case.json").unlink()
     monkeypatch.setattr(case_folder, "case_facts", with_room_again)
-    _leave(small_disk, _size_kb(tmp_path / "roomy" / "hippocampus_001") - 60)  # the last map gets no end
+    leave(small_disk, _size_kb(tmp_path / "roomy" / "hippocampus_001") - 60)  # the last map gets no end
     outcome = segwithu.segment(real_image(data_folder), model=tiny, output=small_disk / "results")
     one_sentence(outcome, str(small_disk / "results" / "hippocampus_001"), "the disk is full")
     assert entries(small_disk / "results") == []
@@ -100,7 +75,7 @@ def test_overwriting_on_a_full_disk_keeps_the_old_case(
     old = small_disk / "results" / "case" / "notes.txt"
     old.parent.mkdir(parents=True)
     old.write_text("mine")
-    _leave(small_disk, 40)
+    leave(small_disk, 40)
     one_sentence(segwithu.segment(case, "--overwrite", model=tiny, output=small_disk / "results"), "Cannot write")
     assert entries(small_disk / "results") == ["case", "case/notes.txt"]
     assert old.read_text() == "mine"

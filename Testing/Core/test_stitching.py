@@ -142,18 +142,21 @@ class TestMaps:
             logits = network.split(tensor)[0]
             expected = torch.softmax(tempered(logits, maps.calibration) / 1.5, 1).double().sum((0, 2, 3, 4))
         monkeypatch.setattr(voxel_maps, "CHUNK_VOXELS", chunk)
-        classes, calibration, ranking, sums = voxelwise(network, stitched, tempering_scale=1.5)
-        np.testing.assert_array_equal(classes, logits[0].argmax(0))
-        np.testing.assert_allclose(calibration, maps.calibration[0, 0], rtol=1e-6)
-        np.testing.assert_allclose(ranking, maps.ranking[0, 0], rtol=2e-6)
-        np.testing.assert_allclose(sums, expected, rtol=1e-6)
-        assert sums.sum() == pytest.approx(classes.size)
+        found = voxelwise(network, stitched, tempering_scale=1.5)
+        np.testing.assert_array_equal(found.classes, logits[0].argmax(0))
+        np.testing.assert_array_equal(found.runner_up, logits[0].topk(2, 0).indices[1])
+        np.testing.assert_allclose(found.epistemic, maps.epistemic[0, 0], rtol=2e-5, atol=1e-9)
+        np.testing.assert_allclose(found.aleatoric, maps.aleatoric[0, 0], rtol=1e-6)
+        np.testing.assert_allclose(found.calibration, maps.calibration[0, 0], rtol=1e-6)
+        np.testing.assert_allclose(found.ranking, maps.ranking[0, 0], rtol=2e-6)
+        np.testing.assert_allclose(found.expected_voxels, expected, rtol=1e-6)
+        assert found.expected_voxels.sum() == pytest.approx(found.classes.size)
 
     def test_float32_maps_are_within_1e_5_of_float64(self, network: SegWithU, stitched: np.ndarray) -> None:
-        _, calibration, ranking, _ = voxelwise(network, stitched)
+        found = voxelwise(network, stitched)
         with torch.inference_mode():
             exact = network.double().maps(torch.from_numpy(stitched).double()[None])
-        for single, double in ((calibration, exact.calibration), (ranking, exact.ranking)):
+        for single, double in ((found.calibration, exact.calibration), (found.ranking, exact.ranking)):
             assert np.abs(single - double[0, 0].numpy()).max() < 1e-5
 
     @pytest.mark.parametrize("slab", [1, 2000])
@@ -164,10 +167,10 @@ class TestMaps:
         target = sitk.Image(20, 30, 17, sitk.sitkFloat32)
         target.SetSpacing((1.4, 1.2, 1.3))
         target.SetOrigin((0.3, -0.2, 0.4))
-        whole, maps = on_grid(stitched, working, target), maps_on_grid(network, stitched, working, target, None)
+        whole, maps = on_grid(stitched, working, target), maps_on_grid(network, stitched, working, target)
         monkeypatch.setattr(voxel_maps, "SLAB_VOXELS", slab)
         np.testing.assert_allclose(on_grid(stitched, working, target), whole, atol=1e-6)
-        parts = maps_on_grid(network, stitched, working, target, None)
+        parts = maps_on_grid(network, stitched, working, target)
         np.testing.assert_array_equal(parts.classes, maps.classes)
         np.testing.assert_allclose(parts.ranking, maps.ranking, atol=1e-5)
         np.testing.assert_allclose(parts.expected_voxels, maps.expected_voxels, rtol=1e-6)
@@ -216,7 +219,7 @@ def test_shipped_model_over_small_windows_stays_near_one_pass_on_a_training_size
     array, working = network_input([image], model.bundle.input)
     stitched = stitched_output(model.network, array, (32, 48, 32), CPU)
     assert count_windows(array.shape[1:], (32, 48, 32)) > 1
-    windowed = maps_on_grid(model.network, stitched, working, image, model.table)
+    windowed = maps_on_grid(model.network, stitched, working, image, model.fitted)
     single = in_one_pass(model, image, (48, 64, 48))
     figures = differences(windowed, single)
     truth = sitk.GetArrayFromImage(read_labels(data_folder / "hippocampus" / "labels" / "hippocampus_004.nii.gz"))
@@ -231,7 +234,7 @@ def test_shipped_model_over_small_windows_stays_near_one_pass_on_a_training_size
 def in_one_pass(model: Model, image: sitk.Image, window: tuple[int, int, int]) -> VoxelMaps:
     array, working = network_input([image], model.bundle.input)
     assert count_windows(array.shape[1:], window) == 1
-    return maps_on_grid(model.network, stitched_output(model.network, array, window, CPU), working, image, model.table)
+    return maps_on_grid(model.network, stitched_output(model.network, array, window, CPU), working, image, model.fitted)
 
 
 def report(what: str, figures: dict[str, float], record_property: Record) -> None:
@@ -268,6 +271,8 @@ def test_every_map_lies_on_the_same_voxels(whole_hippocampus_region: tuple[Model
     model, image = whole_hippocampus_region
     small = image[10:40, 10:50, 10:40]
     maps, _ = segment_images([small], model)
-    arrays = [getattr(maps, field.name) for field in fields(maps) if field.name != "expected_voxels"]
+    values = [getattr(maps, field.name) for field in fields(maps) if field.name != "expected_voxels"]
+    arrays = [array for array in values if array is not None]  # a bundle may lack what is fitted
+    assert len(arrays) >= 5
     assert {array.shape for array in arrays} == {small.GetSize()[::-1]}
     assert sum(maps.expected_voxels) == pytest.approx(maps.classes.size, rel=1e-6)

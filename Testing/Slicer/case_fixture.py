@@ -5,12 +5,15 @@ distance, so that tests know where colours must be.
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
-from scipy.ndimage import distance_transform_edt
+from scipy.ndimage import center_of_mass, distance_transform_edt, find_objects, label
+
+from SegWithUCore.review.region import Competition, Kind, Region, Shape
+from SegWithUCore.review.region_files import REGION_LABELS_FILE, REGIONS_FILE, regions_csv
 
 NAMES = {1: "anterior hippocampus", 2: "posterior hippocampus"}
 COLORS = {1: [216, 101, 79], 2: [80, 160, 220]}
@@ -18,6 +21,10 @@ ANATOMICAL = {"scheme": "SCT", "value": "123037004", "meaning": "Anatomical Stru
 HIPPOCAMPUS = {"scheme": "SCT", "value": "102290005", "meaning": "Hippocampus"}
 BINS = 256
 FALLOFF_MM = 1.5
+REGION_ABOVE = 0.6
+"""Error probability from which voxels make regions."""
+REGION_PLANES = 9
+"""Every so many voxels along j a plane parts the shell around the hippocampus into regions."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +35,7 @@ class CaseOnDisk:
     folder: Path
     labels: np.ndarray
     error: np.ndarray
+    region_labels: np.ndarray | None = None
 
 
 def make_case(
@@ -38,6 +46,7 @@ def make_case(
     calibrated: bool = True,
     region: bool = False,
     empty_structure: bool = False,
+    regions: bool = False,
     created: str = "2026-11-25T09:30:00+00:00",
 ) -> CaseOnDisk:
     """Write an input image and a case folder under `target`.
@@ -48,6 +57,7 @@ def make_case(
         calibrated: with the error probability map; otherwise figures are null.
         region: the upper half along k was not assessed.
         empty_structure: a third structure without voxels.
+        regions: with `regions.csv` and `regions.nii.gz`.
     """
     name = sorted((data / "hippocampus" / "images").glob("*.nii.gz"))[0].name
     image = sitk.ReadImage(str(data / "hippocampus" / "images" / name))
@@ -70,7 +80,72 @@ def make_case(
     values = [1, 2, *([3] if empty_structure else [])]
     case = _case_json(image, array, maps, values, assessed, created)
     (folder / "case.json").write_text(json.dumps(case, ensure_ascii=False), encoding="utf-8")
-    return CaseOnDisk(target / "image.nrrd", folder, array, maps.get("error_probability", maps["calibration"]))
+    error = maps.get("error_probability", maps["calibration"])
+    region_labels = write_some_regions(folder, array, error, image) if regions else None
+    return CaseOnDisk(target / "image.nrrd", folder, array, error, region_labels)
+
+
+def write_some_regions(
+    folder: Path, labels: np.ndarray, error: np.ndarray, image: sitk.Image, ids: np.ndarray | None = None
+) -> np.ndarray:
+    """Write plausible regions into a case folder and return their label volume (axes k, j, i).
+
+    Args:
+        ids: the label volume, where a test wants its own.
+    """
+    if ids is None:
+        uncertain = error > REGION_ABOVE
+        uncertain[:, ::REGION_PLANES] = False
+        ids = label(uncertain)[0].astype(np.uint16)
+    volume = sitk.GetImageFromArray(ids)
+    volume.CopyInformation(image)
+    sitk.WriteImage(volume, str(folder / REGION_LABELS_FILE))
+    found = [
+        _region(number, ids[box] == number, box, labels[box], error[box], image)
+        for number, box in enumerate(find_objects(ids), 1)
+    ]
+    found.sort(key=lambda region: -region.expected_wrong_mm3)
+    ranked = [replace(region, rank=rank) for rank, region in enumerate(found, 1)]
+    (folder / REGIONS_FILE).write_text(regions_csv(ranked), encoding="utf-8")
+    return ids
+
+
+def _region(
+    number: int,
+    mask: np.ndarray,
+    box: tuple[slice, ...],
+    labels: np.ndarray,
+    error: np.ndarray,
+    image: sitk.Image,
+) -> Region:
+    """A region from its voxels; arrays are cut to its box (axes k, j, i)."""
+    first = np.array([side.start for side in box])
+    risk = np.where(mask, error, -1)
+    peak = np.array(np.unravel_index(risk.argmax(), risk.shape)) + first
+    inside = labels[mask & (labels > 0)]
+    value = int(np.bincount(inside).argmax()) if len(inside) else 1
+    voxel = float(np.prod(image.GetSpacing()))
+    return Region(
+        id=number,
+        rank=number,
+        structure=NAMES[value],
+        structure_value=value,
+        kind=Kind.BOUNDARY,
+        shape=Shape.THIN,
+        expected_wrong_mm3=float(error[mask].sum() * voxel),
+        volume_mm3=float(mask.sum() * voxel),
+        peak=float(risk.max()),
+        peak_ras_mm=_ras(image, peak),
+        centre_ras_mm=_ras(image, np.array(center_of_mass(np.where(mask, error, 0))) + first),
+        size_mm=tuple(float(size * step) for size, step in zip(mask.shape[::-1], image.GetSpacing(), strict=True)),
+        competing=(Competition(NAMES[value], "background", 0.625), Competition("background", NAMES[value], 0.25)),
+        touches_border=False,
+    )
+
+
+def _ras(image: sitk.Image, kji: np.ndarray) -> tuple[float, float, float]:
+    left, posterior, superior = image.TransformContinuousIndexToPhysicalPoint([float(part) for part in kji[::-1]])
+    return -left, -posterior, superior
 
 
 def change_case(folder: Path, **blocks: object) -> None:

@@ -116,4 +116,4 @@ def paint(case: LoadedCase, value: int, kji: tuple[int, int, int]) -> None:
     stroke.GetPointData().GetScalars().Fill(1)
     stroke.SetImageToWorldMatrix(matrix)
     logic = slicer.vtkSlicerSegmentationsModuleLogic
-    assert logic.SetBinaryLabelmapToSegment(stroke, segmentation, f"SegWithU_{value}", logic.MODE_MERGE_MAX)
+    assert logic.SetBinaryLabelmapToSegment(stroke, segmentation, f"SegWithU_{value}", logic.MODE_MERGE_MASK)

@@ -37,7 +37,10 @@ _SLICE_MANAGERS = (
 )
 
 
-_open: list["HeadlessScene | SliceView"] = []
+_THREED_MANAGERS = ("vtkMRMLCameraDisplayableManager", "vtkMRMLViewDisplayableManager",
+                    "vtkMRMLSegmentationsDisplayableManager3D")  # fmt: skip
+
+_open: list["HeadlessScene | SliceView | ThreeDView"] = []
 
 
 def close_all() -> None:
@@ -73,7 +76,11 @@ class HeadlessScene:
         self.logic.SetShareDirectory("share/Slicer")
         self.logic.SetSliceLogics(vtk.vtkCollection())
         self.logic.SetViewLogics(vtk.vtkCollection())
-        slicer.vtkMRMLSliceViewDisplayableManagerFactory.GetInstance().SetMRMLApplicationLogic(self.logic)
+        for factory in (
+            slicer.vtkMRMLSliceViewDisplayableManagerFactory,
+            slicer.vtkMRMLThreeDViewDisplayableManagerFactory,
+        ):
+            factory.GetInstance().SetMRMLApplicationLogic(self.logic)
         self._module_logics = [self._module_logic(*module) for module in _LOGICS.items()]
         slicer.vtkMRMLSliceNode.AddDefaultSliceOrientationPresets(self.scene, True)
         slicer.mrmlScene = self.scene
@@ -125,7 +132,8 @@ class SliceView:
         self._picture = vtk.vtkActor2D()
         self._picture.SetMapper(self._mapper)
         self._picture.GetProperty().SetDisplayLocationToBackground()
-        self._managers = _displayable_managers(self._renderer, headless.logic)
+        factory = slicer.vtkMRMLSliceViewDisplayableManagerFactory
+        self._managers = _displayable_managers(factory, _SLICE_MANAGERS, self._renderer, headless.logic)
         self.logic = slicer.vtkMRMLSliceLogic()
         self.logic.SetMRMLApplicationLogic(headless.logic)
         headless.logic.GetSliceLogics().AddItem(self.logic)
@@ -159,17 +167,7 @@ class SliceView:
     def pixels(self, png: Path | None = None) -> np.ndarray:
         """The picture as rows from the top, uint8 RGB; also written to `png` where given."""
         self.render()
-        grab = vtk.vtkWindowToImageFilter()
-        grab.SetInput(self._window)
-        grab.ReadFrontBufferOff()
-        grab.Update()
-        if png is not None:
-            writer = vtk.vtkPNGWriter()
-            writer.SetFileName(str(png))
-            writer.SetInputData(grab.GetOutput())
-            writer.Write()
-        width, height, _depth = grab.GetOutput().GetDimensions()
-        return vtk_to_numpy(grab.GetOutput().GetPointData().GetScalars()).reshape(height, width, -1)[::-1].copy()
+        return _pixels_of(self._window, png)
 
     def world_to_view(self) -> np.ndarray:
         """4 x 4: world RAS to x, y (pixels from the lower left) and depth."""
@@ -181,6 +179,42 @@ class SliceView:
         """Row (from the top) and column at which a world point is drawn."""
         x, y = (self.world_to_view() @ [*point_ras, 1.0])[:2]
         return round(self._size[1] - 1 - y), round(x)
+
+    def close(self) -> None:
+        """Let the window go."""
+        self._managers.SetMRMLDisplayableNode(None)
+        self._window.Finalize()
+
+
+class ThreeDView:
+    """An off-screen 3D view of `size` (width, height) pixels."""
+
+    def __init__(self, headless: HeadlessScene, size: tuple[int, int] = (320, 320)) -> None:
+        self._window = vtk.vtkRenderWindow()
+        self._window.SetOffScreenRendering(1)
+        self._window.SetMultiSamples(0)
+        self._window.SetSize(*size)
+        self._renderer = vtk.vtkRenderer()
+        self._window.AddRenderer(self._renderer)
+        self._interactor = vtk.vtkRenderWindowInteractor()
+        self._interactor.SetRenderWindow(self._window)
+        self._interactor.Initialize()
+        factory = slicer.vtkMRMLThreeDViewDisplayableManagerFactory
+        self._managers = _displayable_managers(factory, _THREED_MANAGERS, self._renderer, headless.logic)
+        self.logic = slicer.vtkMRMLViewLogic()
+        self.logic.SetMRMLApplicationLogic(headless.logic)
+        headless.logic.GetViewLogics().AddItem(self.logic)
+        self.logic.SetMRMLScene(headless.scene)
+        self.node = self.logic.AddViewNode("1")
+        self._managers.SetMRMLDisplayableNode(self.node)
+        self.camera = headless.scene.GetFirstNodeByClass("vtkMRMLCameraNode")
+        _open.append(self)
+
+    def pixels(self, png: Path | None = None) -> np.ndarray:
+        """The picture as rows from the top, uint8 RGB; also written to `png` where given."""
+        self._renderer.ResetCameraClippingRange()
+        self._window.Render()
+        return _pixels_of(self._window, png)
 
     def close(self) -> None:
         """Let the window go."""
@@ -205,16 +239,32 @@ def composite_nodes(scene: "slicer.vtkMRMLScene") -> Iterator["slicer.vtkMRMLSli
         yield scene.GetNthNodeByClass(index, "vtkMRMLSliceCompositeNode")
 
 
-def _displayable_managers(renderer: vtk.vtkRenderer, logic: "slicer.vtkSlicerApplicationLogic") -> vtk.vtkObject:
-    factory = slicer.vtkMRMLSliceViewDisplayableManagerFactory.GetInstance()
+def _displayable_managers(
+    kind: type, names: Sequence[str], renderer: vtk.vtkRenderer, logic: "slicer.vtkSlicerApplicationLogic"
+) -> vtk.vtkObject:
+    factory = kind.GetInstance()
     factory.SetMRMLApplicationLogic(logic)
-    for name in _SLICE_MANAGERS:
+    for name in names:
         if not factory.IsDisplayableManagerRegistered(name):
             factory.RegisterDisplayableManager(name)
     group = slicer.vtkMRMLDisplayableManagerGroup()
     group.SetRenderer(renderer)
     group.Initialize(factory, renderer)
     return group
+
+
+def _pixels_of(window: vtk.vtkRenderWindow, png: Path | None) -> np.ndarray:
+    grab = vtk.vtkWindowToImageFilter()
+    grab.SetInput(window)
+    grab.ReadFrontBufferOff()
+    grab.Update()
+    if png is not None:
+        writer = vtk.vtkPNGWriter()
+        writer.SetFileName(str(png))
+        writer.SetInputData(grab.GetOutput())
+        writer.Write()
+    width, height, _depth = grab.GetOutput().GetDimensions()
+    return vtk_to_numpy(grab.GetOutput().GetPointData().GetScalars()).reshape(height, width, -1)[::-1].copy()
 
 
 def _write_colour_files(folder: Path) -> None:

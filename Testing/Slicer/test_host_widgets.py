@@ -26,6 +26,7 @@ STAND_INS = {**CTK_CLASSES, **SLICER_CLASSES}
 REAL_BUT_UNLISTED = {
     "qSlicerScriptedLoadableModule": {"widgetRepresentation", "logic"},
     "qSlicerApplication": {"layoutManager", "testingEnabled"},
+    "qMRMLPlotView": {"paintEvent"},  # its ancestry ends in VTK's QVTKOpenGLNativeWidget, a QWidget
 }
 # classes that Slicer does not export to Python under this name: C++ modules come as qSlicer<Name>Module
 OURS = {"qSlicerLoadableModule"}

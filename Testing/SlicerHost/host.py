@@ -22,14 +22,16 @@ from PySide6 import QtCore, QtWidgets
 from . import packaging_stand_in, parameter_node, sample_data, scripted_module, strict
 from .application import qSlicerApplication, qSlicerMainWindow, qt_application
 from .file_io import read_scene, write_scene
+from .keys import press_key
 from .layout import ORIENTATIONS, qSlicerLayoutManager
 from .modules import Modules, ScriptedModule, qSlicerLoadableModule
 from .mrml_core import MrmlCore
+from .painting import paint
 from .popups import POPUPS, Popups
 from .qt_module import QT
 from .ui_loader import QUiLoader  # noqa: F401  (it gives `qt` its loader)
 from .views import SliceView, ThreeDView
-from .widgets import collapsible, ctk_simple, node_combo_box, sliders  # noqa: F401  (they register their classes)
+from .widgets import collapsible, ctk_simple, node_combo_box, plot_widgets, sliders  # noqa: F401  (they register)
 from .widgets.stand_in import CTK_CLASSES, SLICER_CLASSES
 
 _STAND_IN_MODULES = (
@@ -131,6 +133,7 @@ class SlicerHost:
         self.slice_views = {name: SliceView(self.core, name, way) for name, way in ORIENTATIONS.items()}
         self.threed_view = ThreeDView(self.core)
         self.app._layout = qSlicerLayoutManager(self.scene, self.slice_views, self.threed_view)
+        self.app._layout._put_into(self._window)
         self._window.show()
 
     def _register_core_modules(self) -> None:
@@ -205,11 +208,21 @@ class SlicerHost:
             view.resize(size)
         return view.render()
 
-    def render_threed(self, size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
-        """RGB picture of the 3D view."""
+    def render_threed(self, size: tuple[int, int] | None = None, keep_camera: bool = False) -> NDArray[np.uint8]:
+        """RGB picture of the 3D view; the camera is reset to what is shown unless it shall be kept."""
         if size:
             self.threed_view.resize(size)
-        return self.threed_view.render()
+        return self.threed_view.render(keep_camera)
+
+    def press_key(self, key: str, widget: Any = None) -> None:
+        """Press and release a key ("N", "Ctrl+Alt+1") in a widget; without one, where the keyboard focus is."""
+        press_key(self._window, key, widget)
+        self.process_events()
+
+    def paint(self, editor: Any, mask: NDArray[Any], erase: bool = False) -> None:
+        """The user paints voxels (z, y, x, of the source volume) of the editor's current segment, or erases them."""
+        paint(editor, mask, erase)
+        self.process_events()
 
     def screenshot(self, path: str | Path, width: int = 520) -> Path:
         """PNG of the whole module panel, as long as it is."""

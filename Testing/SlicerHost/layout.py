@@ -19,6 +19,7 @@ class _View(QT.QWidget):
         super().__init__()
         self._view = view
         self._renders_asked = 0
+        self.setFocusPolicy(QtCore.Qt.FocusPolicy.StrongFocus)  # a click gives a view the keyboard
 
     def renderWindow(self) -> Any:
         """The VTK window."""
@@ -153,6 +154,16 @@ class qSlicerLayoutManager(QT.QObject):
         self._node = scene.GetSingletonNode("vtkMRMLLayoutNode", "vtkMRMLLayoutNode")
         if self._node is None:
             self._node = scene.AddNewNodeByClass("vtkMRMLLayoutNode")
+
+    def _put_into(self, window: Any) -> None:
+        """Views are part of the main window, so they can have the keyboard; their pictures are rendered off-screen."""
+        for widget in (*self._slices.values(), *self._threed):
+            drawing = widget.sliceView() if hasattr(widget, "sliceView") else widget.threeDView()
+            drawing.setParent(widget)
+            drawing.setGeometry(0, 0, 1, 1)
+            widget.setParent(window)
+            widget.setGeometry(-2, -2, 1, 1)
+            widget.show()
 
     def sliceViewNames(self) -> tuple[str, ...]:
         """Red, Yellow, Green."""

@@ -12,6 +12,7 @@ from PySide6 import QtCore, QtGui
 
 from .qt_module import QT
 from .widgets.mrml_widgets import qSlicerScriptedLoadableModuleWidget
+from .widgets.segment_editor import report_left_open
 from .widgets.stand_in import stand_in, stored
 
 
@@ -164,6 +165,7 @@ class ScriptedModule:
         if self.entered:
             self.entered = False
             self._call("exit")
+            report_left_open()
 
     def unload(self) -> None:
         """exit(), cleanup(), and everything imported from the module's folder forgotten."""

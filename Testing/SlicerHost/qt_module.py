@@ -9,6 +9,8 @@ from PySide6 import QtCore, QtGui, QtWidgets
 
 from . import popups
 from .coercion import forgiving
+from .made_by_cpp import selection_model_of
+from .menus import menu_members
 from .pythonqt import PythonQtMeta, PythonQtObject
 
 _AS_THEY_ARE = ("QCoreApplication", "QGuiApplication", "QApplication")
@@ -71,6 +73,10 @@ def _constructor(native: type, qt: types.ModuleType) -> Any:
 def _object_class(native: type, qt: types.ModuleType) -> type:
     members: dict[str, Any] = {"__module__": "qt", "_native_class": native, "__init__": _constructor(native, qt)}
     members.update(_dialog_members(native))
+    if issubclass(native, QtWidgets.QAbstractItemView):
+        members["selectionModel"] = selection_model_of(native)
+    if native is QtWidgets.QMenu:
+        members.update(menu_members(qt))
     return PythonQtMeta(native.__name__, (PythonQtObject, native), members)
 
 

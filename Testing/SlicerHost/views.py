@@ -159,9 +159,10 @@ class ThreeDView(_OffscreenView):
         self.node = self.logic.AddViewNode("1")
         self.group.SetMRMLDisplayableNode(self.node)
 
-    def render(self) -> NDArray[np.uint8]:
-        """RGB picture with the camera reset to what is shown."""
-        self.renderer.ResetCamera()
+    def render(self, keep_camera: bool = False) -> NDArray[np.uint8]:
+        """RGB picture with the camera reset to what is shown, or as the camera stands."""
+        if not keep_camera:
+            self.renderer.ResetCamera()
         self.renderer.ResetCameraClippingRange()
         return self._pixels()
 

@@ -8,6 +8,7 @@ import numpy as np
 from scipy.optimize import isotonic_regression
 
 from ..errors import InputError
+from .directions import Direction, refitted
 
 MAXIMUM_KNOTS = 200
 """Knots kept: 200 steps of equal weight change the expected wrong volume by less than a tenth of a percent."""
@@ -15,30 +16,43 @@ MAXIMUM_KNOTS = 200
 
 @dataclass(frozen=True)
 class ErrorProbability:
-    """A monotone table from ranking map to the probability that the predicted class is wrong.
+    """From ranking map to the probability that the predicted class is wrong: a monotone table, then its directions.
 
     Attributes:
         ranking: increasing knots.
         probability: non-decreasing values at the knots; linear between, constant beyond.
         cases: number of calibration cases it was fitted on.
+        directions: refits by predicted class and runner-up; none for a score that knows no classes.
     """
 
     ranking: tuple[float, ...]
     probability: tuple[float, ...]
     cases: int
+    directions: tuple[Direction, ...] = ()
 
-    def __call__(self, ranking: np.ndarray) -> np.ndarray:
-        """Error probability of any array of ranking values, float32 in 0 to 1."""
+    def table(self, ranking: np.ndarray) -> np.ndarray:
+        """Error probability of any array of ranking values before directions are told apart, float32 in 0 to 1."""
         return np.interp(ranking, self.ranking, self.probability).astype(np.float32)
+
+    def __call__(self, ranking: np.ndarray, predicted: np.ndarray, runner_up: np.ndarray) -> np.ndarray:
+        """Error probability, float32 in 0 to 1.
+
+        Args:
+            ranking: ranking map, any shape.
+            predicted, runner_up: indices of the most and second most probable class, same shape.
+        """
+        return refitted(self.table(ranking), predicted, runner_up, self.directions)
 
     def to_json(self) -> dict[str, Any]:
         """For the calibration block of a bundle."""
-        return {"ranking": list(self.ranking), "probability": list(self.probability), "cases": self.cases}
+        table = {"ranking": list(self.ranking), "probability": list(self.probability), "cases": self.cases}
+        return {**table, "directions": [direction.to_json() for direction in self.directions]}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "ErrorProbability":
-        """From the calibration block of a bundle."""
-        return cls(tuple(data["ranking"]), tuple(data["probability"]), int(data["cases"]))
+        """From the calibration block of a bundle; one without directions is a plain table."""
+        directions = tuple(Direction.from_json(entry) for entry in data.get("directions", ()))
+        return cls(tuple(data["ranking"]), tuple(data["probability"]), int(data["cases"]), directions)
 
 
 def fit_error_probability(rankings: Sequence[np.ndarray], errors: Sequence[np.ndarray]) -> ErrorProbability:

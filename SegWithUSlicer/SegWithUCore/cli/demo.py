@@ -112,7 +112,7 @@ def _tile(title: str, result: "CaseResult") -> "Tile":
     import SimpleITK as sitk
 
     from ..evaluation.montage import Tile
-    from ..inference.case_folder import label_array
+    from ..inference.case_regions import label_values
     from ..inference.volume import image_on_grid
 
     part = result.box.crop(result.images[0])
@@ -120,7 +120,7 @@ def _tile(title: str, result: "CaseResult") -> "Tile":
     if risk is None:
         span = float(result.maps.ranking.max() - result.maps.ranking.min()) or 1.0
         risk = (result.maps.ranking - result.maps.ranking.min()) / span
-    arrays = [sitk.GetArrayFromImage(part), label_array(result.maps, result.bundle.labels), risk]
+    arrays = [sitk.GetArrayFromImage(part), label_values(result.maps.classes, result.bundle.labels), risk]
     turned = [sitk.GetArrayFromImage(sitk.DICOMOrient(image_on_grid(array, part), "RAS")) for array in arrays]
     return Tile(title, *turned)
 

@@ -5,17 +5,19 @@ import os
 import re
 import traceback
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import OutputError, UsageError
+from ..errors import InputError, OutputError, UsageError
 from .console import Console, failure_sentence, table
 
 if TYPE_CHECKING:
     from ..inference.case_folder import CaseResult
+    from ..inference.case_inputs import GivenCase
+    from ..inference.region import Region
     from ..inference.segment import Job, Model
 
-SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".img.gz", ".img", ".hdr")
 MAXIMUM_NAME_BYTES = 200
 """File systems take 255 bytes a name; temporary names need some of them."""
 
@@ -29,7 +31,14 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
         description="Segment each CASE in a single forward pass and write OUTPUT/<name>/ with the segmentation, the "
         "calibration and ranking maps and the error probability, all on the image's own grid.",
     )
-    command.add_argument("cases", nargs="+", metavar="CASE", type=Path, help="an image file (NIfTI, NRRD or MHA)")
+    command.add_argument(
+        "cases",
+        nargs="+",
+        metavar="CASE",
+        type=Path,
+        help="an image file (NIfTI, NRRD or MHA), the folder of a DICOM series, or a folder in nnU-Net naming "
+        "(CASE_0000.nii.gz, CASE_0001.nii.gz), which may hold many cases",
+    )
     command.add_argument("--model", required=True, help="name of an installed model, or a bundle's folder")
     command.add_argument("--output", required=True, type=Path, help="folder that receives one folder a case")
     command.add_argument(
@@ -37,7 +46,16 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME=FILE",
-        help="a further channel of a model with several (CASE is the first); one case at a time",
+        help="a further channel of a model with several (CASE is the first): an image file or the folder of a DICOM "
+        "series; one case at a time",
+    )
+    command.add_argument(
+        "--series",
+        action="append",
+        default=[],
+        metavar="[NAME=]UID",
+        help="the series to take from a DICOM folder with several, by the end of its UID; NAME for the folder of a "
+        "further channel; one case at a time",
     )
     command.add_argument("--name", help="name of the case folder (default: from the file name); one case at a time")
     command.add_argument(
@@ -61,32 +79,82 @@ def run(options: argparse.Namespace, console: Console) -> int:
     """Segment all cases; a failed case does not stop the others."""
     from ..inference.device import choose_device
     from ..inference.region import Region
-    from ..inference.segment import Job, Model
+    from ..inference.segment import Model
     from ..models.registry import resolve_model
     from ..whole_files import sweep_leftovers
 
-    names = case_names(options)
+    cases, unusable = _found_cases(options, console)
+    names = case_names(cases, options)
     region = None if options.roi is None else Region.parse(options.roi)
     bundle = resolve_model(options.model)
-    files = [channel_files(case, options.channel, bundle.input.channels) for case in options.cases]
+    jobs = _jobs(dict(zip(names, cases, strict=True)), bundle.input.channels, region, options, console)
     check_output(options.output)
-    sweep_leftovers(options.output)
-    model = Model(bundle, choose_device(options.device), options.head)
-    failed = 0
-    for name, channels in zip(names, files, strict=True):
-        job = Job(
-            name,
-            channels,
-            options.output / name,
-            region,
-            options.overwrite,
-            options.unlike_training,
-            options.include_image,
-        )
-        failed += not _one_case(job, model, console, options.debug)
-    if failed and len(names) > 1:
-        console.error(f"{failed} of {len(names)} cases failed, see above; the others are complete.")
+    failed = unusable + len(cases) - len(jobs)
+    if jobs:
+        sweep_leftovers(options.output)
+        model = Model(bundle, choose_device(options.device), options.head)
+        failed += sum(not _one_case(job, model, console, options.debug) for job in jobs)
+    if failed and unusable + len(cases) > 1:
+        console.error(f"{failed} of {unusable + len(cases)} cases failed, see above; the others are complete.")
     return 1 if failed else 0
+
+
+def _found_cases(options: argparse.Namespace, console: Console) -> "tuple[list[GivenCase], int]":
+    """The cases that the arguments hold, and how many arguments hold none; kinds of folders are printed."""
+    from ..inference.case_inputs import find_input
+
+    cases: list[GivenCase] = []
+    unusable = 0
+    for path in options.cases:
+        try:
+            given = find_input(path)
+        except InputError as error:
+            _tell(error, console, options.debug)
+            unusable += 1
+            continue
+        if given.kind:
+            console.note(f"{path}: {given.kind}.")
+        cases += given.cases
+    return cases, unusable
+
+
+def _jobs(
+    cases: "dict[str, GivenCase]",
+    channels: Sequence[str],
+    region: "Region | None",
+    options: argparse.Namespace,
+    console: Console,
+) -> "list[Job]":
+    """What is to be done for each case, by its name; a case with other channels than the model's is told and left."""
+    from ..inference.case_inputs import channel_inputs
+    from ..inference.segment import Job
+
+    jobs = []
+    for name, case in cases.items():
+        try:
+            inputs = channel_inputs(case, options.channel, options.series, channels)
+        except InputError as error:
+            _tell(error, console, options.debug)
+            continue
+        jobs.append(
+            Job(
+                name,
+                [given.path for given in inputs],
+                options.output / name,
+                region,
+                options.overwrite,
+                options.unlike_training,
+                options.include_image,
+                series=[given.series for given in inputs],
+            )
+        )
+    return jobs
+
+
+def _tell(error: Exception, console: Console, debug: bool) -> None:
+    console.error(failure_sentence(error))
+    if debug:
+        traceback.print_exception(error)
 
 
 def _one_case(job: "Job", model: "Model", console: Console, debug: bool) -> bool:
@@ -98,9 +166,7 @@ def _one_case(job: "Job", model: "Model", console: Console, debug: bool) -> bool
         with console.progress(job.name) as progress:
             result = segment(job, model, progress)
     except Exception as error:  # noqa: BLE001 - whatever happens to one case, the others go on
-        console.error(failure_sentence(error))
-        if debug:
-            traceback.print_exc()
+        _tell(error, console, debug)
         return False
     for warning in result.warnings:
         console.note(f"Warning: {warning.sentence}")
@@ -108,15 +174,20 @@ def _one_case(job: "Job", model: "Model", console: Console, debug: bool) -> bool
     return True
 
 
-def case_names(options: argparse.Namespace) -> list[str]:
+def case_names(cases: "Sequence[GivenCase]", options: argparse.Namespace) -> list[str]:
     """Folder name of each case.
 
     Raises:
         UsageError: equal names, or options that need a single case.
     """
-    if len(options.cases) > 1 and (options.name or options.channel):
-        raise UsageError("--name and --channel go with a single case: segment the cases one by one.")
-    names = [options.name] if options.name is not None else [case_name(path) for path in options.cases]
+    numbered = next((case.source for case in cases if case.numbered), None)
+    if len(options.cases) > 1 and (options.name or options.channel or options.series):
+        raise UsageError("--name, --channel and --series go with a single case: segment the cases one by one.")
+    if numbered and (options.channel or options.series):
+        raise UsageError(f"--channel and --series do not go with {numbered}: the numbers of its files say the channel.")
+    if len(cases) > 1 and options.name:
+        raise UsageError(f"--name goes with a single case, but {numbered} holds {len(cases)}: leave it out.")
+    names = [case.name for case in cases] if options.name is None else [options.name for _ in cases]
     repeated = [name for name, count in Counter(name.casefold() for name in names).items() if count > 1]
     if repeated:
         raise UsageError(f"Two cases would both be named '{repeated[0]}': give them one by one with --name.")
@@ -126,38 +197,6 @@ def case_names(options: argparse.Namespace) -> list[str]:
         if len(os.fsencode(name)) > MAXIMUM_NAME_BYTES:
             raise UsageError(f"'{name[:20]}...' is too long for the name of a case folder: choose another with --name.")
     return names
-
-
-def case_name(path: Path) -> str:
-    """File name without its suffix and without nnU-Net's channel number ("liver_0000.nii.gz" is "liver")."""
-    name = path.name
-    for suffix in SUFFIXES:
-        if name.lower().endswith(suffix):
-            name = name[: -len(suffix)]
-            break
-    head, _, number = name.rpartition("_")
-    return head if head and len(number) == 4 and number.isdigit() else name
-
-
-def channel_files(case: Path, further: list[str], channels: tuple[str, ...]) -> list[Path]:
-    """Files in the order of the model's channels: the case is the one that no --channel names.
-
-    Raises:
-        UsageError: a name that the model does not know, given twice, or without a file; no channel left for the case.
-    """
-    given: dict[str, Path] = {}
-    for entry in further:
-        name, _, file = entry.partition("=")
-        if name not in channels or not file or name in given:
-            raise UsageError(f"--channel {entry}: give NAME=FILE once a channel, NAME one of {', '.join(channels)}.")
-        given[name] = Path(file)
-    rest = [name for name in channels if name not in given]
-    if not rest:
-        raise UsageError(
-            f"No channel is left for {case}: CASE is itself one of {', '.join(channels)}, name the others."
-        )
-    given[rest[0]] = case
-    return [given[name] for name in channels if name in given]
 
 
 def check_output(folder: Path) -> None:

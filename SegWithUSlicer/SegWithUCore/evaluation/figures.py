@@ -75,10 +75,16 @@ def _calibrated_figures(
     table = ErrorProbability.from_json(calibration["error_probability"])
     rival = ErrorProbability.from_json(calibration["rivals"]["maximum_softmax"])
     temperature = calibration["rivals"]["temperature"]
-    ours, theirs = table(prediction.ranking), rival(unsure)
+    ours = table(prediction.ranking, prediction.classes, prediction.runner_up)
+    theirs = rival.table(unsure)
     scaled = softmax(prediction.logits.astype(np.float64) / temperature, 0)
     softened = softmax(tempered_logits(prediction, calibration["tempering_scale"]), 0)
     figures |= {
+        "auprc whole error probability": average_precision(score_groups(ours, error)),
+        "auprc band error probability": average_precision(score_groups(ours[near], error[near])),
+        "aurc whole error probability": aurc(score_groups(ours, error)),
+        "aurc band error probability": aurc(score_groups(ours[near], error[near])),
+        "auroc band error probability": auroc(score_groups(ours[near], error[near])),
         "nll tempered": negative_log_likelihood(softened, truth),
         "nll temperature scaling": negative_log_likelihood(scaled, truth),
         "error probability ece band": expected_calibration_error(ours[near], error[near]),

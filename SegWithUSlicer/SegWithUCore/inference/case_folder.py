@@ -1,6 +1,5 @@
 """Writing the result of one case (ARCHITECTURE.md, "Case folder"): whole or not at all."""
 
-import hashlib
 import json
 import os
 import platform
@@ -19,8 +18,17 @@ import torch
 from .. import __version__
 from ..errors import InputError, OutputError
 from ..models.bundle import Bundle, HeadSpec
-from ..models.labels import Label
+from ..review.find_regions import FoundRegions, RegionSettings
 from ..whole_files import whole_folder
+from .case_input import IMAGE_FILE, voxel_hash
+from .case_regions import (
+    CASE_FILE,
+    ERROR_PROBABILITY_FILE,
+    SEGMENTATION_FILE,
+    competition_arrays,
+    label_values,
+    write_regions,
+)
 from .fingerprint import Deviation
 from .nifti_file import check_nifti
 from .region import Region, VoxelBox, whole_grid
@@ -29,11 +37,9 @@ from .structures import StructureFigures, histograms
 from .volume import grid_facts, image_on_grid, itk_messages_kept_off_the_terminal
 from .voxel_maps import VoxelMaps
 
-CASE_FILE = "case.json"
-SEGMENTATION_FILE = "segmentation.nii.gz"
 SEGMENTATION_NRRD_FILE = "segmentation.seg.nrrd"
 MAP_FILES = {
-    "error_probability": "error_probability.nii.gz",
+    "error_probability": ERROR_PROBABILITY_FILE,
     "ranking": "ranking.nii.gz",
     "calibration": "calibration.nii.gz",
 }
@@ -59,6 +65,7 @@ class CaseResult:
         box: the voxels that were assessed.
         maps: results inside `box`.
         structures: figures, background first.
+        regions: worth a look; None without fitted calibration.
         warnings: deviations from the training cases and what happened on the way.
     """
 
@@ -71,6 +78,7 @@ class CaseResult:
     box: VoxelBox
     maps: VoxelMaps
     structures: Sequence[StructureFigures]
+    regions: FoundRegions | None
     warnings: Sequence[Deviation]
     device: str
     include_image: bool = False
@@ -88,7 +96,7 @@ def write_case_folder(result: CaseResult, target: Path, overwrite: bool = False)
         try:
             with itk_messages_kept_off_the_terminal():
                 _write_volumes(result, work)
-        except (RuntimeError, _CutShortError) as error:  # SimpleITK's writers raise RuntimeError
+        except (RuntimeError, OutputError, _CutShortError) as error:  # SimpleITK's writers raise RuntimeError
             raise OutputError(
                 f"Cannot write {target}: the disk is full or read-only; free some space or choose another place."
             ) from error
@@ -107,14 +115,19 @@ def _flush_to_disk(path: Path) -> None:
 
 def _write_volumes(result: CaseResult, work: Path) -> None:
     grid = result.images[0]
-    labels = image_on_grid(on_whole_grid(label_array(result.maps, result.bundle.labels), result.box, grid, 0), grid)
+    values = label_values(result.maps.classes, result.bundle.labels)
+    labels = image_on_grid(on_whole_grid(values, result.box, grid, 0), grid)
     _write(labels, work / SEGMENTATION_FILE)
     write_segmentation_nrrd(labels, result.bundle.labels, work / SEGMENTATION_NRRD_FILE)
     for name, values in map_arrays(result.maps).items():
         filled = on_whole_grid(values, result.box, grid, not_assessed_value(name, values))
         _write(image_on_grid(filled, grid), work / MAP_FILES[name])
+    for file, values in competition_arrays(result.maps, result.bundle.labels).items():
+        _write(image_on_grid(on_whole_grid(values, result.box, grid, 0), grid), work / file)
+    if result.regions is not None:
+        write_regions(work, result.regions, result.box, grid)
     if result.include_image:
-        _write(grid, work / "image.nii.gz")
+        _write(grid, work / IMAGE_FILE)
 
 
 def _write(image: sitk.Image, path: Path) -> None:
@@ -130,12 +143,6 @@ def _write(image: sitk.Image, path: Path) -> None:
 
 class _CutShortError(Exception):
     """A volume did not reach the disk whole."""
-
-
-def label_array(maps: VoxelMaps, labels: Sequence[Label]) -> np.ndarray:
-    """Label values (z, y, x) of the predicted classes, uint8 where they fit."""
-    values = np.asarray([label.value for label in labels])
-    return values.astype(np.uint8 if values.max() < 256 else np.int16)[maps.classes]
 
 
 def map_arrays(maps: VoxelMaps) -> dict[str, np.ndarray]:
@@ -191,6 +198,7 @@ def case_facts(result: CaseResult, target: Path) -> dict[str, Any]:
         "fingerprint": {"warnings": [warning.to_json() for warning in result.warnings]},
         "structures": [figures.to_json() for figures in result.structures],
         "maps": {name: _map_facts(result, name, values) for name, values in map_arrays(result.maps).items()},
+        "regions": None if result.regions is None else result.regions.summary(RegionSettings()),
         "flags": [],
         "timings_s": {stage: round(seconds, 3) for stage, seconds in result.timings_s.items()},
         "peak_memory_mb": result.peak_memory_mb,
@@ -220,12 +228,6 @@ def _region_facts(result: CaseResult) -> dict[str, Any] | None:
         "size_mm": list(result.region.size_mm),
         **result.box.to_json(),
     }
-
-
-def voxel_hash(image: sitk.Image) -> str:
-    """SHA-256 of the voxels as little-endian float32, x fastest: the same whatever file format held them."""
-    array = np.ascontiguousarray(sitk.GetArrayViewFromImage(image), "<f4")
-    return hashlib.sha256(array.data).hexdigest()
 
 
 def _relative(file: Path, target: Path) -> str:

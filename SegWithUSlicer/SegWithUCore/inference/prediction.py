@@ -18,14 +18,18 @@ class Prediction:
 
     Attributes:
         logits: (classes, z, y, x), not tempered.
-        classes: index of the predicted class.
+        classes, runner_up: index of the most and second most probable class.
         calibration, ranking: the two maps.
+        epistemic, aleatoric: model and data part; the latter None where the head has no such branch.
     """
 
     logits: np.ndarray
     classes: np.ndarray
+    runner_up: np.ndarray
     calibration: np.ndarray
     ranking: np.ndarray
+    epistemic: np.ndarray
+    aleatoric: np.ndarray | None
 
 
 def predict(images: Sequence[sitk.Image], model: Model) -> Prediction:
@@ -33,8 +37,16 @@ def predict(images: Sequence[sitk.Image], model: Model) -> Prediction:
     spec = model.bundle.input
     array, working = network_input(images, spec)
     stitched = on_grid(stitched_output(model.network, array, spec.window_zyx, model.device), working, images[0])
-    classes, calibration, ranking, _ = voxelwise(model.network, stitched)
-    return Prediction(stitched[: model.network.num_classes], classes, calibration, ranking)
+    found = voxelwise(model.network, stitched)
+    return Prediction(
+        stitched[: model.network.num_classes],
+        found.classes,
+        found.runner_up,
+        found.calibration,
+        found.ranking,
+        found.epistemic,
+        found.aleatoric,
+    )
 
 
 def tempered_logits(prediction: Prediction, scale: float = 1.0) -> np.ndarray:

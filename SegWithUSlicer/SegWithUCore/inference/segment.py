@@ -5,24 +5,26 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from pathlib import Path
 
 import SimpleITK as sitk
 import torch
 
-from ..calibration.error_probability import ErrorProbability
 from ..errors import InputError
 from ..models.bundle import Bundle, HeadSpec, load_network
 from ..network.segwithu import SegWithU
 from ..progress import Progress, silent
 from .case_folder import CaseResult, write_case_folder
+from .case_inputs import read_input
+from .case_regions import regions_of_maps
 from .fingerprint import Deviation, deviations
 from .placement import placed
 from .preprocessing import assessed_box, network_input
 from .region import Region, voxel_box, whole_grid
 from .structures import structure_figures
-from .volume import read_image, same_grid, voxel_volume_mm3
-from .voxel_maps import VoxelMaps, maps_on_grid
+from .volume import check_same_grid, voxel_volume_mm3
+from .voxel_maps import Fitted, VoxelMaps, maps_on_grid
 from .windows import predicted_peak_mb, stitched_output
 
 
@@ -42,8 +44,7 @@ class Model:
         names = {spec.name: spec for spec in bundle.heads}
         self.head: HeadSpec = names[head] if head else bundle.default_head
         calibration = bundle.calibration if self.head.default else None
-        self.table = ErrorProbability.from_json(calibration["error_probability"]) if calibration else None
-        self.tempering_scale = float(calibration["tempering_scale"]) if calibration else 1.0
+        self.fitted = Fitted.from_json(calibration)
 
 
 @dataclass(frozen=True)
@@ -52,12 +53,13 @@ class Job:
 
     Attributes:
         name: of the case and of its folder.
-        files: one image file per channel, in the model's order.
+        files: one image file or folder of a DICOM series per channel, in the model's order.
         target: the case folder to be written.
         region: region of interest, None for the whole image.
         unlike_training: go on although the input is unlike the training cases.
         include_image: also write the image into the case folder.
         own_to_world_ras: linear transform that the image hangs under; only tells the network which way is up.
+        series: for each file, the end of the UID of the series to take from a DICOM folder that holds several.
     """
 
     name: str
@@ -68,6 +70,7 @@ class Job:
     unlike_training: bool = False
     include_image: bool = False
     own_to_world_ras: Sequence[float] | None = None
+    series: Sequence[str | None] = ()
 
 
 @dataclass
@@ -96,7 +99,7 @@ def segment(job: Job, model: Model, progress: Progress = silent) -> CaseResult:
     clock = Clock()
     progress("reading", 0.0)
     with clock.stage("reading"):
-        images = read_channels(job.files, model.bundle)
+        images = read_channels(job.files, model.bundle, job.series)
     asked = voxel_box(job.region, images[0]) if job.region else whole_grid(images[0])
     parts = [placed(asked.crop(image), job.own_to_world_ras) for image in images]
     warnings = checked_against_training(parts[0], model.bundle, job)
@@ -104,6 +107,9 @@ def segment(job: Job, model: Model, progress: Progress = silent) -> CaseResult:
     box, parts = shown.within(asked), [shown.crop(part) for part in parts]
     with clock.stage("segmenting"):
         maps, notes = segment_images(parts, model, progress)
+    with clock.stage("finding regions"):
+        progress("finding regions", 0.92)
+        regions = regions_of_maps(maps, model.bundle.labels, box.crop(images[0]))
     structures = structure_figures(maps, model.bundle.labels, voxel_volume_mm3(images[0]))
     result = CaseResult(
         name=job.name,
@@ -115,6 +121,7 @@ def segment(job: Job, model: Model, progress: Progress = silent) -> CaseResult:
         box=box,
         maps=maps,
         structures=structures,
+        regions=regions,
         warnings=[*warnings, *notes],
         device=model.device.type,
         include_image=job.include_image,
@@ -127,8 +134,8 @@ def segment(job: Job, model: Model, progress: Progress = silent) -> CaseResult:
     return result
 
 
-def read_channels(files: Sequence[Path], bundle: Bundle) -> list[sitk.Image]:
-    """Read one image per channel and check that they share one grid.
+def read_channels(files: Sequence[Path], bundle: Bundle, series: Sequence[str | None] = ()) -> list[sitk.Image]:
+    """Read one image per channel and check that they share one grid; `series` as in `Job`.
 
     Raises:
         InputError: unreadable, wrong number of channels, or different grids.
@@ -139,10 +146,9 @@ def read_channels(files: Sequence[Path], bundle: Bundle) -> list[sitk.Image]:
             f"The model '{bundle.name}' wants {len(wanted)} channel(s) ({', '.join(wanted)}) but {len(files)} "
             f"file(s) were given for {files[0].name}: name the others with --channel NAME=FILE."
         )
-    images = [read_image(path) for path in files]
+    images = [read_input(path, uid) for path, uid in zip_longest(files, series)]
     for path, image in zip(files[1:], images[1:], strict=True):
-        if not same_grid(image, images[0]):
-            raise InputError(f"{path} is not on the grid of {files[0]}: resample one to the other first.")
+        check_same_grid(path, image, files[0], images[0])
     return images
 
 
@@ -189,7 +195,7 @@ def segment_images(
         model.network.to("cpu")
         stitched = stitched_output(model.network, array, spec.window_zyx, torch.device("cpu"), within)
     progress("computing the maps", 0.8)
-    maps = maps_on_grid(model.network, stitched, working, images[0], model.table, model.tempering_scale)
+    maps = maps_on_grid(model.network, stitched, working, images[0], model.fitted)
     model.network.to(model.device)
     return maps, notes
 

@@ -14,6 +14,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..errors import InputError
+from .dicom_file import dicom_kind
 from .nifti_file import check_nifti, not_finite_message
 
 FloatArray = np.ndarray
@@ -28,7 +29,15 @@ def read_image(path: Path) -> sitk.Image:
         InputError: missing, unreadable or truncated file; not 3D; several values a voxel;
             NaN or infinite voxels; a constant image.
     """
-    image = _read(path)
+    return checked_volume(path, _read(path))
+
+
+def checked_volume(path: Path, image: sitk.Image) -> sitk.Image:
+    """What was read from `path`, as float32, if it is a usable volume.
+
+    Raises:
+        InputError: as `read_image` where the file could be read.
+    """
     while image.GetDimension() > 3 and image.GetSize()[-1] == 1:
         image = image[(slice(None),) * (image.GetDimension() - 1) + (0,)]
     size = " x ".join(str(n) for n in image.GetSize())
@@ -70,6 +79,8 @@ def _read(path: Path) -> sitk.Image:
         raise InputError(f"{path} is a folder: give an image file (NIfTI, NRRD or MHA).")
     if not os.access(path, os.R_OK):
         raise InputError(f"{path} cannot be read: check its permissions.")
+    if is_dicom(path):
+        raise InputError(_dicom_alone(path))
     check_nifti(path)
     with itk_messages_kept_off_the_terminal():
         try:
@@ -79,6 +90,21 @@ def _read(path: Path) -> sitk.Image:
             raise InputError(
                 f"{path} cannot be read as an image ({reason}): give a whole NIfTI, NRRD or MHA file."
             ) from error
+
+
+def is_dicom(path: Path) -> bool:
+    """Whether a file is DICOM, with or (as GDCM sees it) without a preamble."""
+    if dicom_kind(path) is not None:
+        return True
+    with itk_messages_kept_off_the_terminal():
+        return str(sitk.ImageFileReader.GetImageIOFromFileName(str(path))) == "GDCMImageIO"
+
+
+def _dicom_alone(path: Path) -> str:
+    kind = dicom_kind(path)
+    if kind is not None and kind.no_image:
+        return f"{path} is a DICOM file that holds no image ({kind.no_image}): give the folder of an image series."
+    return f"{path} is one DICOM file, mostly one slice of many: give the folder that holds the whole series."
 
 
 def _known_to_itk(path: Path) -> bool:
@@ -128,6 +154,46 @@ def same_grid(a: sitk.Image, b: sitk.Image, tolerance: float = 1e-3) -> bool:
         for c in corners
     )
     return gap <= tolerance * min(a.GetSpacing())
+
+
+def check_same_grid(path: Path, image: sitk.Image, first_path: Path, first: sitk.Image) -> None:
+    """Refuse an image that does not lie on the grid of the first one.
+
+    Raises:
+        InputError: names what differs (size, spacing, directions, origin) and by how much.
+    """
+    if not same_grid(image, first):
+        difference = ", ".join(_grid_differences(image, first))
+        raise InputError(f"{path} is not on the grid of {first_path} ({difference}): resample one to the other first.")
+
+
+def _grid_differences(image: sitk.Image, first: sitk.Image) -> list[str]:
+    """What tells two different grids apart, each with its figures."""
+    found = []
+    if image.GetSize() != first.GetSize():
+        found.append(f"size {_times(image.GetSize())} instead of {_times(first.GetSize())} voxels")
+    if not np.allclose(image.GetSpacing(), first.GetSpacing(), rtol=1e-4):
+        found.append(f"spacing {_times(image.GetSpacing())} instead of {_times(first.GetSpacing())} mm")
+    if orientation_of(image) != orientation_of(first):
+        found.append(f"axes run {orientation_of(image)} instead of {orientation_of(first)}")
+    elif (angle := _angle_degrees(image, first)) > 0.01:
+        found.append(f"axes turned by {angle:.3g} degrees")
+    distance = float(np.linalg.norm(np.subtract(image.GetOrigin(), first.GetOrigin())))
+    if distance > 1e-3 * min(first.GetSpacing()) or not found:
+        found.append(f"origin {distance:.3g} mm away")
+    return found
+
+
+def _times(values: Sequence[float]) -> str:
+    return " x ".join(f"{value:.5g}" for value in values)
+
+
+def _angle_degrees(a: sitk.Image, b: sitk.Image) -> float:
+    """Angle of the rotation from the axes of one image to those of the other."""
+    first, second = (np.reshape(image.GetDirection(), (3, 3)) for image in (a, b))
+    # By the distance of the matrices, which unlike the arc cosine of the trace is exact for small angles.
+    share = float(np.linalg.norm(first - second)) / np.sqrt(8)
+    return float(np.degrees(2 * np.arcsin(min(1.0, share))))
 
 
 def grid_facts(image: sitk.Image) -> dict[str, list[float]]:

@@ -1,13 +1,15 @@
 """From stitched logits and responses to maps on the input's own grid."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
 import torch
 
 from ..calibration.error_probability import ErrorProbability
+from ..calibration.sources import percentiles_of
 from ..network.heads import tempered
 from ..network.segwithu import SegWithU
 from .volume import image_on_grid, orientation_of, same_grid
@@ -24,26 +26,73 @@ class VoxelMaps:
 
     Attributes:
         classes: index of the predicted class, uint8.
+        runner_up: index of the second most probable class, uint8.
         calibration: U_cal, float32.
         ranking: U_rnk, float32.
         error_probability: float32 in 0 to 1, None without fitted calibration.
+        model_percentile, data_percentile: of `calibration.sources`, uint8, None where not fitted.
         expected_voxels: per class, the sum over all voxels of its tempered, refitted probability.
     """
 
     classes: np.ndarray
+    runner_up: np.ndarray
     calibration: np.ndarray
     ranking: np.ndarray
     error_probability: np.ndarray | None
+    model_percentile: np.ndarray | None
+    data_percentile: np.ndarray | None
     expected_voxels: list[float]
 
 
+@dataclass(frozen=True)
+class Fitted:
+    """What was fitted on calibration cases, as far as it concerns single voxels; by default nothing.
+
+    Attributes:
+        error_probability: from ranking map and classes to error probability.
+        tempering_scale: by which tempered logits are divided before the softmax.
+        model_quantiles, data_quantiles: of `calibration.sources`.
+    """
+
+    error_probability: ErrorProbability | None = None
+    tempering_scale: float = 1.0
+    model_quantiles: tuple[float, ...] | None = None
+    data_quantiles: tuple[float, ...] | None = None
+
+    @classmethod
+    def from_json(cls, calibration: Mapping[str, Any] | None) -> "Fitted":
+        """From the calibration block of a bundle; bundles from before `sources` have none."""
+        if calibration is None:
+            return cls()
+        sources = calibration.get("sources") or {}
+        model, data = (tuple(sources[part]) if sources.get(part) else None for part in ("model", "data"))
+        table = ErrorProbability.from_json(calibration["error_probability"])
+        return cls(table, float(calibration["tempering_scale"]), model, data)
+
+
+@dataclass(frozen=True)
+class Voxelwise:
+    """What the network says about single voxels; arrays of one shape.
+
+    Attributes:
+        classes, runner_up: indices of the most and second most probable class, uint8.
+        calibration, ranking: the two maps, float32.
+        epistemic: variance by the probes, float32.
+        aleatoric: float32, None where the head has no such branch.
+        expected_voxels: per class, the sum over all voxels of its tempered probability.
+    """
+
+    classes: np.ndarray
+    runner_up: np.ndarray
+    calibration: np.ndarray
+    ranking: np.ndarray
+    epistemic: np.ndarray
+    aleatoric: np.ndarray | None
+    expected_voxels: np.ndarray
+
+
 def maps_on_grid(
-    network: SegWithU,
-    stitched: np.ndarray,
-    working: sitk.Image,
-    target: sitk.Image,
-    table: ErrorProbability | None,
-    tempering_scale: float = 1.0,
+    network: SegWithU, stitched: np.ndarray, working: sitk.Image, target: sitk.Image, fitted: Fitted | None = None
 ) -> VoxelMaps:
     """Compute segmentation and maps at the voxels of `target`.
 
@@ -52,25 +101,30 @@ def maps_on_grid(
 
     Args:
         stitched: (channels, z, y, x) on the grid of `working`.
-        table: from ranking map to error probability.
-        tempering_scale: see `voxelwise`.
+        fitted: on calibration cases; None leaves out what needs it.
     """
+    fitted = fitted or Fitted()
     shape = target.GetSize()[::-1]
-    classes = np.empty(shape, np.uint8)
+    classes, runner_up = np.empty(shape, np.uint8), np.empty(shape, np.uint8)
     calibration, ranking = np.empty(shape, np.float32), np.empty(shape, np.float32)
+    model = np.empty(shape, np.uint8) if fitted.model_quantiles else None
+    data = np.empty(shape, np.uint8) if fitted.data_quantiles and network.head.aleatoric is not None else None
     expected = np.zeros(network.num_classes)
     for place, block in _blocks(stitched, working, target):
-        result = voxelwise(network, block, tempering_scale)
-        classes[place], calibration[place], ranking[place] = result[:3]
-        expected += result[3]
-    probability = None if table is None else table(ranking)
-    return VoxelMaps(classes, calibration, ranking, probability, [float(v) for v in expected])
+        result = voxelwise(network, block, fitted.tempering_scale)
+        classes[place], runner_up[place] = result.classes, result.runner_up
+        calibration[place], ranking[place] = result.calibration, result.ranking
+        if model is not None and fitted.model_quantiles:
+            model[place] = percentiles_of(result.epistemic, fitted.model_quantiles)
+        if data is not None and fitted.data_quantiles and result.aleatoric is not None:
+            data[place] = percentiles_of(result.aleatoric, fitted.data_quantiles)
+        expected += result.expected_voxels
+    probability = fitted.error_probability(ranking, classes, runner_up) if fitted.error_probability else None
+    return VoxelMaps(classes, runner_up, calibration, ranking, probability, model, data, expected.tolist())
 
 
-def voxelwise(
-    network: SegWithU, stitched: np.ndarray, tempering_scale: float = 1.0
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Class index, calibration map, ranking map, and the sum of tempered probabilities of each class.
+def voxelwise(network: SegWithU, stitched: np.ndarray, tempering_scale: float = 1.0) -> Voxelwise:
+    """Classes, maps and their parts, voxel by voxel.
 
     Args:
         stitched: (channels, *any) float32.
@@ -79,8 +133,8 @@ def voxelwise(
     shape = stitched.shape[1:]
     flat = torch.from_numpy(np.ascontiguousarray(stitched)).reshape(1, stitched.shape[0], -1)
     voxels = flat.shape[2]
-    classes = np.empty(voxels, np.uint8)
-    calibration, ranking = np.empty(voxels, np.float32), np.empty(voxels, np.float32)
+    classes, runner_up = np.empty(voxels, np.uint8), np.empty(voxels, np.uint8)
+    floats = {name: np.empty(voxels, np.float32) for name in ("calibration", "ranking", "epistemic", "aleatoric")}
     expected = np.zeros(network.num_classes)
     device = next(network.head.parameters()).device
     with torch.inference_mode():
@@ -89,13 +143,26 @@ def voxelwise(
             chunk = flat[..., part].to(device)
             logits, _ = network.split(chunk)
             maps = network.maps(chunk)
-            classes[part] = logits.argmax(1)[0].to("cpu", torch.uint8).numpy()
-            calibration[part] = maps.calibration[0, 0].cpu().numpy()
-            ranking[part] = maps.ranking[0, 0].cpu().numpy()
-            expected += (
-                torch.softmax(tempered(logits, maps.calibration) / tempering_scale, 1)[0].sum(1).double().cpu().numpy()
-            )
-    return classes.reshape(shape), calibration.reshape(shape), ranking.reshape(shape), expected
+            top = logits.topk(2, dim=1).indices[0].to("cpu", torch.uint8).numpy()
+            classes[part], runner_up[part] = top
+            for name, values in floats.items():
+                found = getattr(maps, name)
+                if found is not None:
+                    values[part] = found[0, 0].cpu().numpy()
+            softened = torch.softmax(tempered(logits, maps.calibration) / tempering_scale, 1)
+            expected += softened[0].sum(1).double().cpu().numpy()
+    shaped = {name: values.reshape(shape) for name, values in floats.items()}
+    if network.head.aleatoric is None:
+        del shaped["aleatoric"]
+    return Voxelwise(
+        classes.reshape(shape),
+        runner_up.reshape(shape),
+        shaped["calibration"],
+        shaped["ranking"],
+        shaped["epistemic"],
+        shaped.get("aleatoric"),
+        expected,
+    )
 
 
 def on_grid(stitched: np.ndarray, working: sitk.Image, target: sitk.Image) -> np.ndarray:

@@ -67,6 +67,19 @@ def aurc(groups: ScoreGroups) -> float:
     return float(area.sum() / groups.total)
 
 
+def augrc(groups: ScoreGroups) -> float:
+    """Area under the generalised risk-coverage curve: mean over k of the share of all voxels that are wrong and
+    among the k safest, ties in the expectation over random orders. NaN without voxels.
+
+    Source: Traub et al., NeurIPS 2024; definition in research/uq.md section 3.
+    """
+    if not groups.total:
+        return float("nan")
+    n = groups.voxels.astype(np.float64)
+    errors_before = np.cumsum(groups.wrong) - groups.wrong
+    return float((errors_before * n + groups.wrong * (n + 1) / 2).sum() / groups.total**2)
+
+
 def average_precision(groups: ScoreGroups) -> float:
     """Average precision of finding errors, riskiest first, one step a group; NaN without errors.
 

@@ -9,11 +9,14 @@ import numpy as np
 import torch
 from scipy.special import softmax
 
-from ..calibration.error_probability import fit_error_probability
+from ..calibration.directions import fit_directions
+from ..calibration.error_probability import ErrorProbability, fit_error_probability
+from ..calibration.sources import fit_percentiles
 from ..calibration.tempering import fit_temperature
 from ..inference.prediction import Prediction, predict, tempered_logits
 from ..inference.preprocessing import assessed_box
 from ..inference.segment import Model
+from ..inference.structures import UNCERTAIN_ABOVE
 from ..inference.volume import read_image, read_labels
 from ..models.bundle import CARD_FILE, Bundle, HeadSpec, write_bundle_json, write_weights
 from ..models.model_card import licence_notice, model_card
@@ -88,15 +91,38 @@ def fitted(predictions: Sequence[Prediction], truths: Sequence[np.ndarray]) -> d
     temperature scaling, and the error probability that isotonic regression makes of 1 - maximum softmax probability.
     """
     errors = [p.classes != truth for p, truth in zip(predictions, truths, strict=True)]
+    table = _error_probability(predictions, errors)
     unsure = [1 - softmax(p.logits.astype(np.float64), 0).max(0) for p in predictions]
     return {
         "cases": len(predictions),
-        "error_probability": fit_error_probability([p.ranking for p in predictions], errors).to_json(),
+        "error_probability": table.to_json(),
+        "sources": _sources(predictions, table),
         "tempering_scale": fit_temperature([tempered_logits(p) for p in predictions], truths),
         "rivals": {
             "temperature": fit_temperature([p.logits for p in predictions], truths),
             "maximum_softmax": fit_error_probability(unsure, errors).to_json(),
         },
+    }
+
+
+def _error_probability(predictions: Sequence[Prediction], errors: Sequence[np.ndarray]) -> ErrorProbability:
+    plain = fit_error_probability([p.ranking for p in predictions], errors)
+    directions = fit_directions(
+        [plain.table(p.ranking) for p in predictions],
+        errors,
+        [p.classes for p in predictions],
+        [p.runner_up for p in predictions],
+    )
+    return replace(plain, directions=tuple(directions))
+
+
+def _sources(predictions: Sequence[Prediction], table: ErrorProbability) -> dict[str, list[float] | None]:
+    """Percentiles of model and data part among uncertain voxels; see `calibration.sources`."""
+    uncertain = [table(p.ranking, p.classes, p.runner_up) > UNCERTAIN_ABOVE for p in predictions]
+    data = [p.aleatoric for p in predictions if p.aleatoric is not None]
+    return {
+        "model": fit_percentiles([p.epistemic for p in predictions], uncertain),
+        "data": fit_percentiles(data, uncertain) if data else None,
     }
 
 

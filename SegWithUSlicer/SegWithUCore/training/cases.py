@@ -10,7 +10,7 @@ import SimpleITK as sitk
 
 from ..errors import InputError, UsageError
 from ..inference.preprocessing import assessed_box, network_input, to_working_grid
-from ..inference.volume import extents_mm, read_image, read_labels, same_grid, turned
+from ..inference.volume import check_same_grid, extents_mm, read_image, read_labels, turned
 from ..models.input_spec import InputSpec
 
 IMAGE_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd")
@@ -125,8 +125,7 @@ def prepare(case: Case, spec: InputSpec, label_values: Sequence[int]) -> Prepare
     images = [read_image(path) for path in case.channels]
     reference = read_labels(case.reference)
     for path, image in [*zip(case.channels[1:], images[1:], strict=True), (case.reference, reference)]:
-        if not same_grid(image, images[0]):
-            raise InputError(f"{path} is not on the grid of {case.channels[0]}: resample one to the other first.")
+        check_same_grid(path, image, case.channels[0], images[0])
     extents = tuple(extents_mm(turned(images[0], spec.orientation)))
     box = assessed_box(images, spec)
     array, grid = network_input([box.crop(image) for image in images], spec)

@@ -194,4 +194,4 @@ def _error_cross_entropy(rankings: Sequence[np.ndarray], errors: Sequence[np.nda
         table = fit_error_probability(rankings, errors)
     except InputError:  # a perfect or useless backbone leaves nothing to rank
         return 0.0
-    return float(np.mean([binary_cross_entropy(table(r), e) for r, e in zip(rankings, errors, strict=True)]))
+    return float(np.mean([binary_cross_entropy(table.table(r), e) for r, e in zip(rankings, errors, strict=True)]))

@@ -1,0 +1,186 @@
+"""Regions of a case: from the maps in memory, or again from a case folder."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import SimpleITK as sitk
+
+from ..errors import InputError
+from ..models.labels import Label
+from ..review.find_regions import Assessed, FoundRegions, RegionSettings, find_regions
+from ..review.region_files import REGION_LABELS_FILE, REGIONS_FILE, regions_csv
+from ..whole_files import whole_file
+from .nifti_file import check_nifti
+from .region import VoxelBox, whole_grid
+from .volume import image_on_grid, itk_messages_kept_off_the_terminal
+
+if TYPE_CHECKING:
+    from .voxel_maps import VoxelMaps  # needs torch, which regions of a case folder do without
+
+CASE_FILE = "case.json"
+SEGMENTATION_FILE = "segmentation.nii.gz"
+ERROR_PROBABILITY_FILE = "error_probability.nii.gz"
+RUNNER_UP_FILE = "runner_up.nii.gz"
+MODEL_PERCENTILE_FILE = "model_percentile.nii.gz"
+DATA_PERCENTILE_FILE = "data_percentile.nii.gz"
+COMPETES_ABOVE = 0.05
+"""Below this error probability the files name no runner-up and no percentile: they would be noise, and large."""
+
+
+def label_values(classes: np.ndarray, labels: Sequence[Label]) -> np.ndarray:
+    """Label values of class indices, uint8 where they fit."""
+    values = np.asarray([label.value for label in labels])
+    return values.astype(np.uint8 if values.max() < 256 else np.int16)[classes]
+
+
+def regions_of_maps(maps: "VoxelMaps", labels: Sequence[Label], image: sitk.Image) -> FoundRegions | None:
+    """Regions of one prediction; None without fitted calibration.
+
+    Args:
+        image: has the grid of the maps.
+    """
+    if maps.error_probability is None:
+        return None
+    assessed = Assessed(
+        maps.error_probability,
+        label_values(maps.classes, labels),
+        label_values(maps.runner_up, labels),
+        {label.value: label.name for label in labels},
+        ijk_to_ras(image),
+        maps.model_percentile,
+        maps.data_percentile,
+    )
+    return find_regions(assessed)
+
+
+def competition_arrays(maps: "VoxelMaps", labels: Sequence[Label]) -> dict[str, np.ndarray]:
+    """What regions need besides the segmentation, by file name; the segmentation itself where nothing competes."""
+    if maps.error_probability is None:
+        return {}
+    calm = maps.error_probability <= COMPETES_ABOVE
+    arrays = {RUNNER_UP_FILE: label_values(np.where(calm, maps.classes, maps.runner_up), labels)}
+    for file, part in ((MODEL_PERCENTILE_FILE, maps.model_percentile), (DATA_PERCENTILE_FILE, maps.data_percentile)):
+        if part is not None:
+            arrays[file] = np.where(calm, 0, part).astype(np.uint8)
+    return arrays
+
+
+def write_regions(folder: Path, found: FoundRegions, box: VoxelBox, grid: sitk.Image) -> None:
+    """Write `regions.csv` and `regions.nii.gz`, each whole or not at all.
+
+    Args:
+        box: the part of the grid that `found` is about.
+
+    Raises:
+        OutputError: the folder cannot be written to, or the disk is full.
+    """
+    labels = found.labels
+    if box != whole_grid(grid):
+        whole = np.zeros(grid.GetSize()[::-1], labels.dtype)
+        whole[box.slices_zyx] = labels
+        labels = whole
+    with whole_file(folder / REGION_LABELS_FILE) as work, itk_messages_kept_off_the_terminal():
+        try:
+            sitk.WriteImage(image_on_grid(labels, grid), str(work), useCompression=True)
+            check_nifti(work)  # the NIfTI library reports no error on a full disk
+        except (RuntimeError, InputError) as error:
+            raise OSError("the disk is full or read-only") from error
+    with whole_file(folder / REGIONS_FILE) as work:
+        work.write_text(regions_csv(found.regions), encoding="utf-8")
+
+
+def make_regions_again(folder: Path, settings: RegionSettings, overwrite: bool = False) -> FoundRegions:
+    """Make the regions of a case folder from its files and write them, with their settings in `case.json`.
+
+    Args:
+        overwrite: also where somebody has reviewed other regions of this case; the reviews stay, but belong to none.
+
+    Raises:
+        InputError: it is no case folder, is not calibrated, or was made before runner-ups were kept.
+        OutputError: it cannot be written to.
+    """
+    case = read_case(folder)
+    probability = _read(folder, ERROR_PROBABILITY_FILE, case, sitk.sitkFloat32)
+    region = case.get("region_of_interest")
+    box = whole_grid(probability)
+    if region is not None:
+        i, j, k = region["index_ijk"]
+        di, dj, dk = region["size_ijk"]
+        box = VoxelBox((i, j, k), (di, dj, dk))
+    part = box.crop(probability)
+    percentiles = [
+        _array(folder, file, case, box) if (folder / file).is_file() else None
+        for file in (MODEL_PERCENTILE_FILE, DATA_PERCENTILE_FILE)
+    ]
+    assessed = Assessed(
+        sitk.GetArrayViewFromImage(part),
+        _array(folder, SEGMENTATION_FILE, case, box),
+        _array(folder, RUNNER_UP_FILE, case, box),
+        {int(entry["value"]): str(entry["name"]) for entry in case["structures"]},
+        ijk_to_ras(part),
+        *percentiles,
+    )
+    found = find_regions(assessed, settings)
+    _keep_reviews(folder, found, overwrite)
+    write_regions(folder, found, box, probability)
+    with whole_file(folder / CASE_FILE) as work:
+        text = json.dumps({**case, "regions": found.summary(settings)}, indent=1, ensure_ascii=False)
+        work.write_text(text + "\n", encoding="utf-8")
+    return found
+
+
+def read_case(folder: Path) -> dict[str, Any]:
+    """The content of a case folder's `case.json`.
+
+    Raises:
+        InputError: it is no case folder, or damaged.
+    """
+    path = folder / CASE_FILE
+    try:
+        case = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        reason = error.strerror or error
+        raise InputError(f"{folder} is no case folder ({CASE_FILE}: {reason}): give one that segment wrote.") from error
+    except ValueError as error:
+        raise InputError(f"{path} is not valid JSON ({error}): segment the case again.") from error
+    if not isinstance(case, dict) or case.get("format") != "segwithu-case":
+        raise InputError(f"{path} is not of a SegWithU case: give a folder that segment wrote.")
+    return case
+
+
+def _keep_reviews(folder: Path, found: FoundRegions, overwrite: bool) -> None:
+    """Refuse to pull the regions away from under a review."""
+    old, reviews = folder / REGIONS_FILE, sorted(folder.glob("review.*.jsonl"))
+    same = old.is_file() and old.read_text(encoding="utf-8") == regions_csv(found.regions)
+    if reviews and not same and not overwrite:
+        raise InputError(
+            f"{folder} has been reviewed ({reviews[0].name}) with other regions: pass --overwrite to make new ones, "
+            "to which that review no longer belongs."
+        )
+
+
+def ijk_to_ras(image: sitk.Image) -> np.ndarray:
+    """4 x 4 matrix from voxel index (i, j, k) to RAS mm."""
+    matrix = np.eye(4)
+    matrix[:3, :3] = np.array(image.GetDirection()).reshape(3, 3) @ np.diag(image.GetSpacing())
+    matrix[:3, 3] = image.GetOrigin()
+    return np.diag([-1.0, -1.0, 1.0, 1.0]) @ matrix
+
+
+def _read(folder: Path, file: str, case: Mapping[str, Any], kind: int) -> sitk.Image:
+    path = folder / file
+    if not path.is_file():
+        if file == ERROR_PROBABILITY_FILE and not (case.get("model") or {}).get("calibrated"):
+            raise InputError(
+                f"{folder} has no regions: its model is not calibrated, so nothing says how much is wrong."
+            )
+        raise InputError(f"{path} is missing: segment the case again.")
+    check_nifti(path)
+    return sitk.ReadImage(str(path), kind)
+
+
+def _array(folder: Path, file: str, case: Mapping[str, Any], box: VoxelBox) -> np.ndarray:
+    return sitk.GetArrayFromImage(box.crop(_read(folder, file, case, sitk.sitkUnknown)))

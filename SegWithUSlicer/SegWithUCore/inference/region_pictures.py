@@ -1,0 +1,46 @@
+"""Thumbnails of the regions of a case folder, drawn from the image that it was made from."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from ..review.region import Region
+from ..review.region_files import REGION_LABELS_FILE
+from ..review.thumbnail import Grid, thumbnail, write_png
+from ..whole_files import whole_folder
+from .case_input import case_image
+from .case_regions import SEGMENTATION_FILE, read_case
+from .volume import orientation_of, ras_to_lps
+
+PICTURES_FOLDER = "regions"
+
+
+def draw_regions(folder: Path, regions: Sequence[Region], image_file: Path | None = None) -> Path:
+    """Draw `regions/<id>.png` for each region; returns that folder, written whole.
+
+    Args:
+        folder: the case folder, with its regions.
+        image_file: where the image lies now, if it was moved.
+
+    Raises:
+        InputError: the image is missing or another one.
+        OutputError: the folder cannot be written to.
+    """
+    image = case_image(folder, read_case(folder), image_file)
+    grid = Grid(image.GetSpacing()[::-1], orientation_of(image)[::-1])
+    array = sitk.GetArrayViewFromImage(image)
+    labels, places = (_array(folder / name) for name in (SEGMENTATION_FILE, REGION_LABELS_FILE))
+    target = folder / PICTURES_FOLDER
+    with whole_folder(target, overwrite=True) as work:
+        for region in regions:
+            i, j, k = image.TransformPhysicalPointToIndex(ras_to_lps(region.peak_ras_mm))
+            picture = thumbnail(array, labels, places, region, (k, j, i), grid)
+            write_png(picture, work / f"{region.id}.png")
+    return target
+
+
+def _array(path: Path) -> np.ndarray:
+    array: np.ndarray = sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
+    return array

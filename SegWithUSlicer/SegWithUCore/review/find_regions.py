@@ -1,0 +1,219 @@
+"""From error probability and segmentation to the regions worth a look."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from .basins import basins, error_density
+from .competition import Way, kind_of, strongest_structure, ways_to_be_wrong
+from .region import Region, Shape
+from .region_shape import extents, summits, thickness_mm
+from .uncertain_voxels import UncertainVoxels, expected_wrong_voxels, uncertain_voxels
+
+BLOB_VOXELS = 2.5
+
+
+@dataclass(frozen=True)
+class RegionSettings:
+    """How regions are made; chosen on the hippocampus *select* cases (Testing/Benchmarks/results/regions.md).
+
+    Attributes:
+        threshold: a voxel counts as uncertain above this error probability; the same as in the structures' table.
+        sigma_mm: width of one look: density is smoothed by this.
+        split: touching groups stay apart where the density between them drops below this share of the lower one.
+        extent_mm: largest diagonal of a merged region, blobs excepted: what fits into one view without moving.
+        haze: groups whose density stays below this are boundary haze and left out: 0.06 is a sheet of 1 mm at an
+            error probability of 0.3.
+    """
+
+    threshold: float = 0.25
+    sigma_mm: float = 2.0
+    split: float = 0.9
+    extent_mm: float = 20.0
+    haze: float = 0.06
+
+    def to_json(self) -> dict[str, float]:
+        """For `case.json`."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Assessed:
+    """What regions are made from: arrays (z, y, x) of one shape, on a part of a grid.
+
+    Attributes:
+        error_probability: 0 to 1; negative where not assessed.
+        segmentation, runner_up: label values of the most and second most probable class. Where both are equal,
+            nothing competes.
+        names: of the label values, background included.
+        ijk_to_ras: 4 x 4, from voxel index (i, j, k) of the array to RAS mm.
+        model_percentile, data_percentile: 0 to 100 at uncertain voxels, None where the model does not tell.
+    """
+
+    error_probability: np.ndarray
+    segmentation: np.ndarray
+    runner_up: np.ndarray
+    names: Mapping[int, str]
+    ijk_to_ras: np.ndarray
+    model_percentile: np.ndarray | None = None
+    data_percentile: np.ndarray | None = None
+
+    @property
+    def spacing_zyx(self) -> np.ndarray:
+        """Voxel size in mm, (z, y, x)."""
+        return np.linalg.norm(self.ijk_to_ras[:3, :3], axis=0)[::-1]
+
+
+@dataclass(frozen=True)
+class FoundRegions:
+    """Regions in the order of expected wrong volume.
+
+    Attributes:
+        regions: rank 1 first.
+        labels: (z, y, x), the region's id or 0; uint16, or uint32 beyond 65 535 regions.
+        expected_wrong_mm3: of everything that was assessed.
+        haze_mm3: expected wrong volume of uncertain voxels spread too thin to make a region, by structure name.
+    """
+
+    regions: tuple[Region, ...]
+    labels: np.ndarray
+    expected_wrong_mm3: float
+    haze_mm3: dict[str, float]
+
+    def summary(self, settings: RegionSettings) -> dict[str, Any]:
+        """For `case.json`."""
+        return {
+            "count": len(self.regions),
+            "settings": settings.to_json(),
+            "expected_wrong_mm3": self.expected_wrong_mm3,
+            "expected_wrong_in_regions_mm3": float(sum(region.expected_wrong_mm3 for region in self.regions)),
+            "boundary_haze_mm3": self.haze_mm3,
+        }
+
+
+def find_regions(assessed: Assessed, settings: RegionSettings | None = None) -> FoundRegions:
+    """Group the uncertain voxels into regions and describe each.
+
+    Regions are numbered along the scan order of their summits, so that the same voxels always get the same id.
+    """
+    settings = settings or RegionSettings()
+    spacing = assessed.spacing_zyx
+    voxel_mm3 = float(np.prod(spacing))
+    voxels = uncertain_voxels(assessed.error_probability, assessed.segmentation, assessed.runner_up, settings.threshold)
+    density = error_density(voxels, spacing, settings.sigma_mm)
+    # A density above the threshold needs more than a sheet: there the uncertain voxels are thick.
+    region = 1 + basins(
+        voxels, density, spacing, settings.split, settings.extent_mm, solid=settings.threshold, haze=settings.haze
+    )
+    total = expected_wrong_voxels(assessed.error_probability) * voxel_mm3
+    return FoundRegions(
+        _described(assessed, voxels, region, int(region.max(initial=0))),
+        _label_volume(voxels, region),
+        total,
+        _haze(assessed, voxels, region == 0, voxel_mm3),
+    )
+
+
+def _label_volume(voxels: UncertainVoxels, region: np.ndarray) -> np.ndarray:
+    labels = np.zeros(voxels.shape_zyx, np.uint16 if region.max(initial=0) < 1 << 16 else np.uint32)
+    z, y, x = voxels.zyx.T
+    labels[z, y, x] = region
+    return labels
+
+
+def _haze(assessed: Assessed, voxels: UncertainVoxels, thin: np.ndarray, voxel_mm3: float) -> dict[str, float]:
+    """Expected wrong volume left out, by the structure that the voxels are about."""
+    segmentation, runner_up = voxels.values_of(assessed.segmentation), voxels.values_of(assessed.runner_up)
+    about = np.where(segmentation != 0, segmentation, runner_up)[thin]
+    mass = np.bincount(about, voxels.probability[thin]) * voxel_mm3
+    return {assessed.names[value]: float(mass[value]) for value in np.flatnonzero(mass).tolist()}
+
+
+@dataclass(frozen=True)
+class _Columns:
+    """Figures of all regions, indexed by region number; row 0 is what belongs to none."""
+
+    wrong: np.ndarray
+    voxels: np.ndarray
+    summit: np.ndarray
+    centre: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    thickness: np.ndarray
+    ways: list[list[Way]]
+    model_percentile: np.ndarray | None
+    data_percentile: np.ndarray | None
+
+
+def _columns(assessed: Assessed, voxels: UncertainVoxels, region: np.ndarray, count: int) -> _Columns:
+    weight = voxels.probability
+    wrong = np.bincount(region, weight, count + 1)
+
+    def mean(values: np.ndarray) -> np.ndarray:
+        return np.bincount(region, weight * values, count + 1) / np.maximum(wrong, 1e-12)
+
+    def percentile(part: np.ndarray | None) -> np.ndarray | None:
+        return None if part is None else mean(voxels.values_of(part))
+
+    low, high = extents(voxels, region, count)
+    segmentation, runner_up = voxels.values_of(assessed.segmentation), voxels.values_of(assessed.runner_up)
+    return _Columns(
+        wrong=wrong,
+        voxels=np.bincount(region, minlength=count + 1),
+        summit=summits(region, weight, count),
+        centre=np.stack([mean(voxels.zyx[:, axis]) for axis in range(3)], 1),
+        low=low,
+        high=high,
+        thickness=mean(thickness_mm(voxels, assessed.spacing_zyx)),
+        ways=ways_to_be_wrong(segmentation, runner_up, region, weight, count),
+        model_percentile=percentile(assessed.model_percentile),
+        data_percentile=percentile(assessed.data_percentile),
+    )
+
+
+def _described(assessed: Assessed, voxels: UncertainVoxels, region: np.ndarray, count: int) -> tuple[Region, ...]:
+    if not count:
+        return ()
+    columns = _columns(assessed, voxels, region, count)
+    order = np.lexsort((np.arange(1, count + 1), -columns.wrong[1:])) + 1
+    return tuple(_region(assessed, voxels, columns, number, rank) for rank, number in enumerate(order.tolist(), 1))
+
+
+def _region(assessed: Assessed, voxels: UncertainVoxels, columns: _Columns, number: int, rank: int) -> Region:
+    spacing = assessed.spacing_zyx
+    voxel_mm3 = float(np.prod(spacing))
+    # Two voxels are as thin as an uncertain boundary gets; below 1 mm the eye does not tell them from one.
+    is_blob = bool(columns.thickness[number] > BLOB_VOXELS * max(1.0, voxel_mm3 ** (1 / 3)))
+    ways, summit = columns.ways[number], int(columns.summit[number])
+    structure = strongest_structure(ways)
+    last = np.array(voxels.shape_zyx) - 1
+    k, j, i = ((columns.high[number] - columns.low[number] + 1) * spacing).tolist()
+    return Region(
+        id=number,
+        rank=rank,
+        structure=assessed.names[structure],
+        structure_value=structure,
+        kind=kind_of(ways, is_blob),
+        shape=Shape.BLOB if is_blob else Shape.THIN,
+        expected_wrong_mm3=float(columns.wrong[number] * voxel_mm3),
+        volume_mm3=float(columns.voxels[number] * voxel_mm3),
+        peak=float(voxels.probability[summit]),
+        peak_ras_mm=_ras(assessed.ijk_to_ras, voxels.zyx[summit]),
+        centre_ras_mm=_ras(assessed.ijk_to_ras, columns.centre[number]),
+        size_mm=(i, j, k),
+        competing=tuple(way.named(assessed.names) for way in ways),
+        touches_border=bool(((columns.low[number] == 0) | (columns.high[number] == last)).any()),
+        model_percentile=_at(columns.model_percentile, number),
+        data_percentile=_at(columns.data_percentile, number),
+    )
+
+
+def _at(column: np.ndarray | None, number: int) -> float | None:
+    return None if column is None else float(column[number])
+
+
+def _ras(ijk_to_ras: np.ndarray, zyx: np.ndarray) -> tuple[float, float, float]:
+    r, a, s = (ijk_to_ras @ np.append(np.asarray(zyx, np.float64)[::-1], 1.0))[:3].tolist()
+    return r, a, s

@@ -1,0 +1,172 @@
+"""Lines of a review's log: events as JSON, what a crash left of them, and two copies of one log made one."""
+
+import json
+import math
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from ..errors import InputError
+from .events import FACTS, NAMES, Event, Opened, Verdict
+
+FORMAT = 1
+"""Of the lines; a log of a later format is not gone on with."""
+
+
+@dataclass(frozen=True)
+class Lines:
+    """A log taken apart.
+
+    Attributes:
+        whole: its whole lines, each with its end of line.
+        events: what they tell.
+        cut: what a crash left of a last line; empty as a rule.
+        unended: whether only the end of the last whole line is missing.
+    """
+
+    whole: tuple[bytes, ...]
+    events: tuple[Event, ...]
+    cut: bytes = b""
+    unended: bool = False
+
+    @property
+    def size(self) -> int:
+        """Bytes of the whole lines."""
+        return sum(map(len, self.whole))
+
+    @property
+    def regions_sha256(self) -> str | None:
+        """Hash of the regions that the log is about; None when it does not say."""
+        opened = [event.fact for event in self.events if isinstance(event.fact, Opened)]
+        return opened[-1].regions_sha256 if opened else None
+
+
+@dataclass(frozen=True)
+class Merge:
+    """Two copies of one log made one.
+
+    Attributes:
+        kept: the one that goes on.
+        other: the one that does not fit it, as it was; empty when one begins the other.
+        other_lines: the same taken apart; None when there is none or it is damaged.
+    """
+
+    kept: Lines
+    other: bytes = b""
+    other_lines: Lines | None = None
+
+
+def to_line(event: Event) -> bytes:
+    """One JSON object with an end of line, UTF-8."""
+    content = {"when": event.when, "reviewer": event.reviewer, "event": NAMES[type(event.fact)], **asdict(event.fact)}
+    try:
+        text = json.dumps(content, ensure_ascii=False, allow_nan=False)
+        return f"{text}\n".encode()
+    except UnicodeEncodeError:  # half a character, as a text box may hand over: UTF-8 has no way to write it
+        return f"{json.dumps(content, allow_nan=False)}\n".encode()
+
+
+def read_lines(content: bytes, source: str) -> Lines:
+    """Take a log apart.
+
+    A last line that cannot be read is what a crash left of it. Nobody was told that it was stored.
+
+    Args:
+        source: name for messages.
+
+    Raises:
+        InputError: a line in the middle is damaged, or the log is of a later format.
+    """
+    parts = content.split(b"\n")
+    if parts[-1] == b"":
+        parts.pop()
+    events: list[Event] = []
+    for number, part in enumerate(parts, 1):
+        try:
+            events.append(_event(part))
+        except _NewerFormatError as error:
+            raise InputError(f"{source}: {error}: review it with a newer version of this extension.") from error
+        except ValueError as error:
+            if number == len(parts):
+                break
+            raise InputError(
+                f"{source}: line {number} of {len(parts)} is damaged ({error}): repair that line, "
+                "or rename the file to begin a new review."
+            ) from error
+    whole = tuple(part + b"\n" for part in parts[: len(events)])
+    size = sum(map(len, whole))
+    return Lines(whole, tuple(events), content[size:], size > len(content))
+
+
+def read_log(path: Path) -> Lines:
+    """Read a log without touching it, also while it is written.
+
+    Raises:
+        InputError: it cannot be read, or a line in the middle is damaged.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"Cannot read the review {path}: {error.strerror or error}.") from error
+    return read_lines(content, str(path))
+
+
+def merged(first: Lines, second: bytes) -> Merge:
+    """Make one of two copies of a log: the longer one where one begins the other, else `first` beside the other."""
+    try:
+        copy = read_lines(second, "the copy")
+    except InputError:  # a damaged copy must not stand in the way of a sound file: it is kept beside it
+        return Merge(first, second)
+    shared = min(len(first.whole), len(copy.whole))
+    if first.whole[:shared] != copy.whole[:shared]:
+        return Merge(first, second, copy)
+    return Merge(copy if len(copy.whole) > shared else first)
+
+
+class _NewerFormatError(ValueError):
+    pass
+
+
+def _event(line: bytes) -> Event:
+    """Read one line.
+
+    Raises:
+        ValueError: it is not an event, said in a few words.
+    """
+    try:
+        content = json.loads(line.decode(), parse_constant=_no_number)
+    except (ValueError, RecursionError) as error:
+        raise ValueError("not a line of JSON") from error
+    if not isinstance(content, dict):
+        raise ValueError("not an object")
+    when, reviewer, name = (content.pop(key, None) for key in ("when", "reviewer", "event"))
+    if not isinstance(when, str) or not isinstance(reviewer, str):
+        raise ValueError("when or reviewer is missing")
+    if name == "opened" and isinstance(content.get("format"), int) and content["format"] > FORMAT:
+        raise _NewerFormatError(f"its lines have format {content['format']}, this version knows {FORMAT}")
+    if name not in FACTS:
+        raise ValueError(f"unknown event {name!r}")
+    kind = FACTS[name]
+    known = {field.name: field.type for field in fields(kind)}
+    if missing := sorted(known.keys() - content.keys()):
+        raise ValueError(f"{missing[0]} is missing")
+    return Event(when, reviewer, kind(**{key: _typed(key, content[key], hint) for key, hint in known.items()}))
+
+
+def _typed(key: str, value: Any, hint: Any) -> Any:
+    """A value of a line as the fact's field wants it."""
+    if isinstance(value, bool):
+        raise ValueError(f"{key} is {value!r}")
+    if hint in (Verdict, Verdict | None):
+        return Verdict(value) if value is not None or hint is Verdict else None
+    if hint is float:
+        hint = int | float
+    elif hint not in (int, str, int | None, str | None):
+        hint = dict
+    if not isinstance(value, hint) or (isinstance(value, float) and not math.isfinite(value)):
+        raise ValueError(f"{key} is {value!r}")
+    return value
+
+
+def _no_number(text: str) -> None:
+    raise ValueError(f"{text} is no number")

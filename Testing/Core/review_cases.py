@@ -1,0 +1,59 @@
+"""Regions and headers for tests of the review."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from SegWithUCore.review.events import Event, Fact, Opened
+from SegWithUCore.review.region import Competition, Kind, Region, Shape
+
+HEADER = Opened("case", "hippocampus", "1.0", "segwithu", "w" * 64, "c" * 64, "r" * 64, {"regions": 12})
+
+
+def a_region(id_: int, **changes: Any) -> Region:
+    """A region with an expected wrong volume of ten over its id."""
+    figures: dict[str, Any] = {
+        "id": id_,
+        "rank": id_,
+        "structure": "anterior",
+        "structure_value": 1,
+        "kind": Kind.MISSED,
+        "shape": Shape.BLOB,
+        "expected_wrong_mm3": 10.0 / id_,
+        "volume_mm3": 30.0,
+        "peak": 0.5,
+        "peak_ras_mm": (1.0, 2.0, float(id_)),
+        "centre_ras_mm": (1.0, 2.0, float(id_)),
+        "size_mm": (3.0, 4.0, 5.0),
+        "competing": (Competition("anterior", "background", 0.71),),
+        "touches_border": False,
+    }
+    return Region(**(figures | changes))
+
+
+def events_of(*facts: Fact) -> list[Event]:
+    return [Event("2026-01-01T00:00:00Z", "Anna", fact) for fact in facts]
+
+
+class Clock:
+    """Goes on by a second whenever it is looked at."""
+
+    def __init__(self) -> None:
+        self.now = datetime(2026, 1, 1, tzinfo=UTC)
+
+    def __call__(self) -> datetime:
+        self.now += timedelta(seconds=1)
+        return self.now
+
+
+def real_labels(data_folder: Path, name: str = "hippocampus_004") -> tuple[np.ndarray, np.ndarray]:
+    """Image and reference labels of a real case, (z, y, x)."""
+    import SimpleITK as sitk  # the reviewers that are killed start faster without
+
+    folder = data_folder / "hippocampus"
+    image, labels = (
+        sitk.GetArrayFromImage(sitk.ReadImage(str(folder / part / f"{name}.nii.gz"))) for part in ("images", "labels")
+    )
+    return image, labels.astype(np.uint8)
