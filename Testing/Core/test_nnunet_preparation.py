@@ -6,12 +6,15 @@ from typing import Any
 import numpy as np
 import pytest
 import SimpleITK as sitk
+import torch
 from nnunet_results import FOLDER, dataset, plans, settings
 
 from SegWithUCore.inference.nnunet_preparation import thick_axis
+from SegWithUCore.inference.nnunet_windows import spread_output, spread_starts, window_weights
 from SegWithUCore.inference.preprocessing import assessed_box, network_input, to_working_grid
 from SegWithUCore.inference.volume import orientation_of, same_grid, turned
 from SegWithUCore.inference.voxel_maps import on_grid
+from SegWithUCore.inference.windows import count_windows
 from SegWithUCore.models.input_spec import InputSpec
 from SegWithUCore.models.nnunet_plans import nnunet_model
 from SegWithUCore.worker_jobs import _working_shape
@@ -98,3 +101,28 @@ def test_slices_are_resampled_apart_where_nnunet_does_it(
     spacing: tuple[float, ...], wanted: tuple[float, ...], separate: bool | None, axis: int | None
 ) -> None:
     assert thick_axis(spacing, wanted, separate) == axis
+
+
+@pytest.mark.parametrize(
+    ("size", "window", "starts"),  # what nnU-Net's compute_steps_for_sliding_window gives
+    [(110, 64, [0, 23, 46]), (64, 64, [0]), (65, 64, [0, 1]), (52, 24, [0, 9, 19, 28]), (35, 16, [0, 6, 13, 19])],
+)
+def test_windows_are_spread_evenly(size: int, window: int, starts: list[int]) -> None:
+    assert spread_starts(size, window) == starts
+    assert count_windows((size, 8, 8), (window, 8, 8)) == len(starts)
+
+
+def test_weights_fall_from_the_middle_and_never_to_zero() -> None:
+    weights = window_weights((8, 12, 10))
+    assert float(weights[4, 6, 5]) == 1
+    assert float(weights.min()) > 0
+    assert float(weights[4, 6, 6]) == pytest.approx(
+        np.exp(-0.5 / (10 / 8) ** 2), rel=0.02
+    )  # a Gaussian, cut at 4 sigma
+
+
+@pytest.mark.parametrize("shape", [(11, 26, 9), (5, 6, 7), (8, 12, 10)])
+def test_mean_over_windows_gives_back_what_does_not_depend_on_the_window(shape: tuple[int, int, int]) -> None:
+    image = torch.randn((2, *shape), generator=torch.Generator().manual_seed(3))
+    output = spread_output(image, (8, 12, 10), lambda part: part * 2, torch.device("cpu"))
+    torch.testing.assert_close(output, image * 2)

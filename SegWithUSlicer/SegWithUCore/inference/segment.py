@@ -185,15 +185,16 @@ def segment_images(
         progress(stage, 0.05 + 0.75 * fraction, detail)
 
     notes: list[Deviation] = []
+    spread = spec.nnunet is not None
     try:
-        stitched = stitched_output(model.network, array, spec.window_zyx, model.device, within)
+        stitched = stitched_output(model.network, array, spec.window_zyx, model.device, within, spread=spread)
     except torch.OutOfMemoryError:
         notes.append(
             Deviation("warning", f"The {model.device.type} device ran out of memory: the CPU was used instead.")
         )
         progress("segmenting", 0.05, notes[0].sentence)
         model.network.to("cpu")
-        stitched = stitched_output(model.network, array, spec.window_zyx, torch.device("cpu"), within)
+        stitched = stitched_output(model.network, array, spec.window_zyx, torch.device("cpu"), within, spread=spread)
     progress("computing the maps", 0.8)
     maps = maps_on_grid(model.network, stitched, working, images[0], model.fitted)
     model.network.to(model.device)

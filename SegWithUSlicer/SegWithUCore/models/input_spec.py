@@ -80,7 +80,7 @@ class InputSpec:
         spacing_mm: working spacing along x, y, z; None leaves each image at its own.
         window: window size along x, y, z in voxels.
         normalisation: applied to each channel after cropping and resampling; one for all, or one a channel.
-        nnunet: prepare images as nnU-Net does; None as `preprocessing.network_input` describes.
+        nnunet: prepare images and place windows as nnU-Net does; None as `preprocessing.network_input` describes.
     """
 
     channels: tuple[str, ...]

@@ -242,7 +242,6 @@ def _architecture_of_old_plans(settings: Mapping[str, Any], folder: Path) -> dic
 def _notes(spec: InputSpec) -> tuple[str, ...]:
     notes = [
         "One fold in one pass: nnU-Net itself averages mirrored passes, and folds where several are given.",
-        "Windows overlap by half, the last one moved back to the border; nnU-Net spreads them evenly.",
         "Logits are brought back to the image linearly along all axes; nnU-Net takes the nearest slice where slices "
         "are thick.",
     ]
