@@ -17,9 +17,10 @@ from .inference.device import choose_device
 from .inference.fingerprint import deviations, deviations_of_features
 from .inference.image_features import ImageFeatures
 from .inference.placement import placed
+from .inference.preprocessing import working_size
 from .inference.region import Region, voxel_box
 from .inference.segment import Job, Model, read_channels, segment
-from .inference.volume import orientation_of, read_image
+from .inference.volume import read_image, turned
 from .inference.voxel_maps import voxelwise
 from .inference.windows import count_windows, predicted_peak_mb
 from .models.bundle import Bundle
@@ -250,13 +251,7 @@ def _empty_image(size: Any, spacing: Any, origin: Any, direction: Any) -> sitk.I
 
 def _working_shape(part: sitk.Image, spec: InputSpec) -> tuple[int, ...]:
     """Size (z, y, x) that `preprocessing.to_working_grid` would give, without resampling anything."""
-    opposite = dict(zip("RLAPSI", "LRPAIS", strict=True))
-    letters = orientation_of(part)
-    axes = [next(i for i, own in enumerate(letters) if own in (want, opposite[want])) for want in spec.orientation]
-    size = np.asarray(part.GetSize())[axes]
-    if spec.spacing_mm is not None:
-        size = np.maximum(1, np.rint(size * np.asarray(part.GetSpacing())[axes] / np.asarray(spec.spacing_mm)))
-    return tuple(int(n) for n in size[::-1])
+    return working_size(turned(part, spec.orientation), spec)[0][::-1]
 
 
 def _timed(model: Model) -> Pace:

@@ -80,10 +80,13 @@ def read_model(folder: Path) -> ModelInfo | None:
 
 
 def _field_of_view(raw: Mapping[str, Any]) -> tuple[float, float, float] | None:
-    """Largest training case along R, A, S, from the axes that the bundle's orientation names."""
+    """Largest training case along R, A, S, from the axes that the bundle's orientation names.
+
+    None where there is no fingerprint, or where the model takes axes as they are stored ("xyz").
+    """
     fingerprint = raw.get("fingerprint") or {}
     span = (fingerprint.get("field_of_view_mm") or {}).get("high")
-    if not span:
+    if not span or raw["input"]["orientation"].islower():
         return None
     axes = {"L": 0, "R": 0, "A": 1, "P": 1, "I": 2, "S": 2}
     by_axis = {axes[letter]: float(size) for letter, size in zip(raw["input"]["orientation"], span, strict=True)}

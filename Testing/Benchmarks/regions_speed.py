@@ -168,8 +168,8 @@ def _report(rows: dict[str, dict[str, Any]]) -> str:
         "clock also counts what else the machine was busy with (load average in the last column). MiB: the highest",
         "resident size above the maps, the label volume of the regions (2 bytes a voxel) included.",
         "",
-        "| volume | slices | voxel mm | uncertain voxels | regions | alone s | clock s | CPU s | limit s | MiB | maps MiB "
-        "| load |",
+        "| volume | slices | voxel mm | uncertain voxels | regions | alone s | clock s | CPU s | limit s | MiB "
+        "| maps MiB | load |",
         "|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for name, row in rows.items():
@@ -183,8 +183,8 @@ def _report(rows: dict[str, dict[str, Any]]) -> str:
     rival = rows["rival"]
     lines += [
         "",
-        f"The watershed alone, without merging, on {RIVAL_SLICES} slices ({rival['uncertain_voxels']:,} uncertain voxels,",
-        f"{rival['basins']:,} basins), CPU seconds: ours {rival['ours_cpu_s']:.2f}, SimpleITK's",
+        f"The watershed alone, without merging, on {RIVAL_SLICES} slices ({rival['uncertain_voxels']:,} uncertain "
+        f"voxels, {rival['basins']:,} basins), CPU seconds: ours {rival['ours_cpu_s']:.2f}, SimpleITK's",
         f"`MorphologicalWatershedFromMarkers` with our summits as markers {rival['simpleitk_cpu_s']:.1f};",
         f"{rival['same_basin']:.2%} of the uncertain voxels are in the same basin.",
     ]

@@ -67,7 +67,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
 
 def _predicted(case: "Case", model: "Model", mirrored: bool) -> Any:
     from ..inference.prediction import predict
-    from ..inference.preprocessing import mirrored_copy
+    from ..inference.preprocessing import assessed_box, mirrored_copy
     from ..inference.volume import read_image, read_labels
     from ..training.cases import class_indices
 
@@ -76,7 +76,9 @@ def _predicted(case: "Case", model: "Model", mirrored: bool) -> Any:
     if mirrored:
         images, labels = [mirrored_copy(image) for image in images], mirrored_copy(labels)
     values = [label.value for label in model.bundle.labels]
-    return predict(images, model), class_indices(labels, values, case.reference), images[0].GetSpacing()[::-1]
+    box = assessed_box(images, model.bundle.input)
+    truth = class_indices(box.crop(labels), values, case.reference)
+    return predict([box.crop(image) for image in images], model), truth, images[0].GetSpacing()[::-1]
 
 
 def _text(result: dict[str, Any]) -> str:

@@ -65,6 +65,7 @@ def run_show(options: argparse.Namespace, console: Console) -> int:
         f"  weights         {weights}",
         f"  SHA-256         {file_sha256(weights) if weights.is_file() else 'weights missing'}",
     ]
+    lines += [f"  notes           {about['notes']}"] if "notes" in about else []
     console.result("\n".join(lines), bundle.to_json())
     return 0
 

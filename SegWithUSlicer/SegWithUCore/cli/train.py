@@ -92,6 +92,7 @@ def run_backbone(options: argparse.Namespace, console: Console) -> int:
 
 def run_head(options: argparse.Namespace, console: Console) -> int:
     """Train a head."""
+    from ..training.fingerprint_fitting import training_fingerprint
     from ..training.head_training import HeadTrainer
     from ..training.run_folder import RunFolder
 
@@ -102,6 +103,8 @@ def run_head(options: argparse.Namespace, console: Console) -> int:
     train, select = _trainable(options, recipe, console)
     if not options.resume:
         run.forget("head")
+    if "fingerprint" not in run.facts():  # the backbone was imported, not trained here
+        run.add_facts({"fingerprint": training_fingerprint(train, select, recipe)})
     trainer = HeadTrainer(recipe, train, select, run)
     with console.progress("train-head") as progress:
         if options.resume:

@@ -181,6 +181,7 @@ def case_facts(result: CaseResult, target: Path) -> dict[str, Any]:
             "grid": grid_facts(result.images[0]),
         },
         "region_of_interest": _region_facts(result),
+        "assessed": result.box.to_json(),
         "not_assessed_value": NOT_ASSESSED,
         "model": {
             "name": bundle.name,

@@ -10,7 +10,7 @@ from ..models.bundle import Bundle
 from .appearance import appearance_deviations
 from .deviation import REFUSED, WARNING, Deviation
 from .image_features import ImageFeatures, image_features, turned_cells
-from .volume import extents_mm, orientation_of
+from .volume import extents_mm, orientation_of, turned
 
 REFUSED_FACTOR = 1.5
 """Field of view beyond this multiple of the largest training case: the network never saw such surroundings."""
@@ -49,8 +49,8 @@ def grid_deviations(image: sitk.Image, bundle: Bundle) -> list[Deviation]:
     """Compare field of view and spacing alone."""
     if bundle.fingerprint is None:
         return []
-    turned = sitk.DICOMOrient(image, bundle.input.orientation)
-    checks = [_field_of_view(extents_mm(turned), bundle), _spacing(turned.GetSpacing(), bundle)]
+    seen = turned(image, bundle.input.orientation)
+    checks = [_field_of_view(extents_mm(seen), bundle), _spacing(seen.GetSpacing(), bundle)]
     return [check for check in checks if check is not None]
 
 
@@ -60,7 +60,7 @@ def channel_deviations(features: Mapping[str, ImageFeatures], grid: sitk.Image, 
         return []
     blocks: Mapping[str, Any] = bundle.fingerprint.get("channels") or {}
     orientation, found = bundle.input.orientation, []
-    like_spacing = _spacing(sitk.DICOMOrient(grid, orientation).GetSpacing(), bundle) is None
+    like_spacing = _spacing(turned(grid, orientation).GetSpacing(), bundle) is None
     for channel in bundle.input.channels:
         if channel in features and blocks.get(channel) is not None:
             own = upright(features[channel], grid, orientation)
@@ -69,8 +69,10 @@ def channel_deviations(features: Mapping[str, ImageFeatures], grid: sitk.Image, 
 
 
 def upright(features: ImageFeatures, grid: sitk.Image, orientation: str) -> ImageFeatures:
-    """Features with their coarse picture turned from the axes of `grid` to the letters of `orientation`."""
-    return replace(features, cells=turned_cells(features.cells, orientation_of(grid), orientation))
+    """Features with their coarse picture turned from the axes of `grid` to `orientation`, as `volume.turned` does."""
+    own = orientation_of(grid)
+    wanted = "".join(own["xyz".index(axis)] for axis in orientation) if orientation.islower() else orientation
+    return replace(features, cells=turned_cells(features.cells, own, wanted))
 
 
 def is_refused(found: Sequence[Deviation]) -> bool:

@@ -39,7 +39,9 @@ def predict(images: Sequence[sitk.Image], model: Model) -> Prediction:
     """Run the network the way `segment` does and keep the logits."""
     spec = model.bundle.input
     array, working = network_input(images, spec)
-    stitched = on_grid(stitched_output(model.network, array, spec.window_zyx, model.device), working, images[0])
+    spread = spec.nnunet is not None
+    output = stitched_output(model.network, array, spec.window_zyx, model.device, spread=spread)
+    stitched = on_grid(output, working, images[0])
     found = voxelwise(model.network, stitched)
     return Prediction(
         stitched[: model.network.num_classes],

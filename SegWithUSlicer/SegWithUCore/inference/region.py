@@ -60,8 +60,13 @@ class VoxelBox:
         return k, j, i
 
     def crop(self, image: sitk.Image) -> sitk.Image:
-        """The part of an image inside the box, with its own origin."""
-        return sitk.RegionOfInterest(image, self.size, self.index)
+        """The part of an image inside the box, with its own origin; the image itself where that is all of it."""
+        return image if self == whole_grid(image) else sitk.RegionOfInterest(image, self.size, self.index)
+
+    def within(self, outer: "VoxelBox") -> "VoxelBox":
+        """This box, given inside `outer`, in the grid that `outer` lies in."""
+        i, j, k = (start + first for start, first in zip(outer.index, self.index, strict=True))
+        return VoxelBox((i, j, k), self.size)
 
     def to_json(self) -> dict[str, Any]:
         """For `case.json`."""

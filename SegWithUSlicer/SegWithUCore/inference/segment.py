@@ -21,7 +21,7 @@ from .case_regions import regions_of_maps
 from .deviation import REFUSED, WARNING, Deviation
 from .fingerprint import deviations, is_refused
 from .placement import placed
-from .preprocessing import network_input
+from .preprocessing import assessed_box, network_input
 from .region import Region, voxel_box, whole_grid
 from .structure_checks import structure_deviations
 from .structures import FittedNumbers, structure_figures
@@ -103,9 +103,11 @@ def segment(job: Job, model: Model, progress: Progress = silent) -> CaseResult:
     progress("reading", 0.0)
     with clock.stage("reading"):
         images = read_channels(job.files, model.bundle, job.series)
-    box = voxel_box(job.region, images[0]) if job.region else whole_grid(images[0])
-    parts = [placed(box.crop(image), job.own_to_world_ras) for image in images]
+    asked = voxel_box(job.region, images[0]) if job.region else whole_grid(images[0])
+    parts = [placed(asked.crop(image), job.own_to_world_ras) for image in images]
     warnings = checked_against_training(parts, model.bundle, job)
+    shown = assessed_box(parts, model.bundle.input)
+    box, parts = shown.within(asked), [shown.crop(part) for part in parts]
     with clock.stage("segmenting"):
         maps, notes = segment_images(parts, model, progress)
     with clock.stage("finding regions"):
@@ -194,15 +196,16 @@ def segment_images(
         progress(stage, 0.05 + 0.75 * fraction, detail)
 
     notes: list[Deviation] = []
+    spread = spec.nnunet is not None
     try:
-        stitched = stitched_output(model.network, array, spec.window_zyx, model.device, within)
+        stitched = stitched_output(model.network, array, spec.window_zyx, model.device, within, spread=spread)
     except torch.OutOfMemoryError:
         notes.append(
             Deviation(WARNING, f"The {model.device.type} device ran out of memory: the CPU was used instead.", "memory")
         )
         progress("segmenting", 0.05, notes[0].sentence)
         model.network.to("cpu")
-        stitched = stitched_output(model.network, array, spec.window_zyx, torch.device("cpu"), within)
+        stitched = stitched_output(model.network, array, spec.window_zyx, torch.device("cpu"), within, spread=spread)
     progress("computing the maps", 0.8)
     maps = maps_on_grid(model.network, stitched, working, images[0], model.fitted)
     model.network.to(model.device)

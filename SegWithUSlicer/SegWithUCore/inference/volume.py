@@ -228,6 +228,17 @@ def orientation_of(image: sitk.Image) -> str:
     return str(sitk.DICOMOrientImageFilter.GetOrientationFromDirectionCosines(image.GetDirection()))
 
 
+def turned(image: sitk.Image, orientation: str) -> sitk.Image:
+    """The image with its axes in another order, values and place unchanged.
+
+    Args:
+        orientation: as `InputSpec.orientation`: letters towards which the axes shall run, or stored axes ("zyx").
+    """
+    if orientation.islower():
+        return sitk.PermuteAxes(image, ["xyz".index(letter) for letter in orientation])
+    return sitk.DICOMOrient(image, orientation)
+
+
 def ras_to_lps(point: Sequence[float]) -> list[float]:
     """Flip the first two coordinates; its own inverse."""
     return [-float(point[0]), -float(point[1]), float(point[2])]

@@ -10,6 +10,7 @@ from monai.inferers import sliding_window_inference
 
 from ..network.segwithu import SegWithU
 from ..progress import Progress, silent
+from .nnunet_windows import spread_output
 
 OVERLAP = 0.5
 WINDOW_BYTES = 1400
@@ -34,6 +35,7 @@ def stitched_output(
     device: torch.device,
     progress: Progress = silent,
     overlap: float = OVERLAP,
+    spread: bool = False,
 ) -> np.ndarray:
     """Logits and head responses of a whole volume, Gaussian-averaged over overlapping windows.
 
@@ -44,6 +46,7 @@ def stitched_output(
     Args:
         image: normalised float32 (channels, z, y, x).
         window: (z, y, x).
+        spread: place and weight the windows as nnU-Net does, see `nnunet_windows`.
 
     Returns:
         Float32 (classes + response channels, z, y, x).
@@ -58,6 +61,10 @@ def stitched_output(
         progress("segmenting", done / total, f"window {done} of {total}")
         return output
 
+    if spread:
+        with torch.inference_mode():
+            even: np.ndarray = spread_output(torch.from_numpy(image), window, run, device).numpy()
+        return even
     with torch.inference_mode():
         stitched = sliding_window_inference(
             torch.from_numpy(image)[None],

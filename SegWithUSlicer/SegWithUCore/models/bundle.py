@@ -24,8 +24,8 @@ from .labels import Label
 BUNDLE_FILE = "bundle.json"
 WEIGHTS_FILE = "weights.safetensors"
 CARD_FILE = "MODEL_CARD.md"
-_AXES = {"L": 0, "R": 0, "A": 1, "P": 1, "I": 2, "S": 2}
-"""The patient axis that each letter of an orientation lies on."""
+_AXES = {"L": 0, "R": 0, "A": 1, "P": 1, "I": 2, "S": 2, "x": 0, "y": 1, "z": 2}
+"""The patient axis, or the stored one, that each letter of an orientation lies on."""
 
 
 @dataclass(frozen=True)
@@ -175,6 +175,8 @@ def _check_consistency(bundle: Bundle, data: Mapping[str, Any], path: Path) -> N
         raise InputError(
             f"{path} has the orientation {bundle.input.orientation}: give one letter of each of LR, AP, IS."
         )
+    if len(bundle.input.channel_normalisations) != len(bundle.input.channels):
+        raise InputError(f"{path} has not one normalisation for each of its {len(bundle.input.channels)} channels.")
     _check_table(bundle, path)
     divisor = bundle.backbone.size_divisor
     if any(size % divisor for size in bundle.input.window):

@@ -1,7 +1,7 @@
 """What a network wants to be fed, as a bundle stores it."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,10 +12,12 @@ class Normalisation:
     """How intensities become network input.
 
     Attributes:
-        kind: "volume" (percentile clip, then zero mean and unit deviation within each volume) or
-            "fixed" (clip and scale by constants of the training set, as for CT).
+        kind: "volume" (percentile clip, then zero mean and unit deviation within each volume),
+            "fixed" (clip and scale by constants of the training set, as for CT), "range" (smallest value to 0,
+            largest to 1) or "none".
         low, high: percentiles (kind "volume") or intensities (kind "fixed") to clip at.
         mean, std: constants of kind "fixed".
+        nonzero_only: kind "volume" looks at, and changes, only the voxels that `inside` says.
     """
 
     kind: str = "volume"
@@ -23,10 +25,22 @@ class Normalisation:
     high: float = 99.5
     mean: float = 0.0
     std: float = 1.0
+    nonzero_only: bool = False
 
-    def __call__(self, array: np.ndarray) -> np.ndarray:
-        """Normalise one channel, any shape, to float32."""
+    def __call__(self, array: np.ndarray, inside: np.ndarray | None = None) -> np.ndarray:
+        """Normalise one channel, any shape, to float32.
+
+        Args:
+            inside: mask of the same shape, see `nonzero_only`.
+        """
         values = array.astype(np.float64)
+        if self.kind == "none":
+            return values.astype(np.float32)
+        if self.kind == "range":
+            return ((values - values.min()) / max(float(np.ptp(values)), 1e-8)).astype(np.float32)
+        if self.nonzero_only and inside is not None and inside.any():
+            values[inside] = replace(self, nonzero_only=False)(values[inside])
+            return values.astype(np.float32)
         if self.kind == "fixed":
             return ((np.clip(values, self.low, self.high) - self.mean) / max(self.std, 1e-8)).astype(np.float32)
         low, high = np.percentile(values, [self.low, self.high])
@@ -34,6 +48,24 @@ class Normalisation:
             low, high = float(values.min()), float(values.max())
         clipped = np.clip(values, low, high)
         return ((clipped - clipped.mean()) / max(float(clipped.std()), 1e-8)).astype(np.float32)
+
+    def to_json(self) -> dict[str, Any]:
+        """The `normalisation` block."""
+        return {name: value for name, value in asdict(self).items() if name != "nonzero_only" or value}
+
+
+@dataclass(frozen=True)
+class NnunetPreparation:
+    """How nnU-Net prepares an image: cut to the box of nonzero voxels, normalise, then resample with splines.
+
+    Attributes:
+        order: of the splines; within the slices where those are resampled apart.
+        separate_slices: resample thick slices one by one and take the nearest one across; None where the spacing
+            decides (one axis more than 3 times as coarse as the finest).
+    """
+
+    order: int = 3
+    separate_slices: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -43,10 +75,12 @@ class InputSpec:
     Attributes:
         channels: name of each channel in order ("T1", "FLAIR").
         modality: DICOM modality of the channels ("MR", "CT").
-        orientation: letters towards which the axes x, y, z run ("RAS").
+        orientation: letters towards which the axes x, y, z run ("RAS"); or, in lower case, which stored axes they
+            are, wherever those run ("xyz": as the file has them).
         spacing_mm: working spacing along x, y, z; None leaves each image at its own.
         window: window size along x, y, z in voxels.
-        normalisation: applied to each channel after cropping and resampling.
+        normalisation: applied to each channel after cropping and resampling; one for all, or one a channel.
+        nnunet: prepare images and place windows as nnU-Net does; None as `preprocessing.network_input` describes.
     """
 
     channels: tuple[str, ...]
@@ -54,7 +88,15 @@ class InputSpec:
     orientation: str
     spacing_mm: tuple[float, float, float] | None
     window: tuple[int, int, int]
-    normalisation: Normalisation = Normalisation()
+    normalisation: Normalisation | tuple[Normalisation, ...] = Normalisation()
+    nnunet: NnunetPreparation | None = None
+
+    @property
+    def channel_normalisations(self) -> tuple[Normalisation, ...]:
+        """One for each channel."""
+        if isinstance(self.normalisation, Normalisation):
+            return (self.normalisation,) * len(self.channels)
+        return self.normalisation
 
     @property
     def window_zyx(self) -> tuple[int, int, int]:
@@ -65,16 +107,23 @@ class InputSpec:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "InputSpec":
         """Build from the `input` block of a bundle or recipe."""
-        spacing = data["spacing_mm"]
+        spacing, nnunet, how = data["spacing_mm"], data.get("nnunet"), data["normalisation"]
+        each = tuple(Normalisation(**entry) for entry in how) if isinstance(how, list) else Normalisation(**how)
         return cls(
             channels=tuple(data["channels"]),
             modality=data["modality"],
             orientation=data["orientation"],
             spacing_mm=None if spacing is None else (float(spacing[0]), float(spacing[1]), float(spacing[2])),
             window=(int(data["window"][0]), int(data["window"][1]), int(data["window"][2])),
-            normalisation=Normalisation(**data["normalisation"]),
+            normalisation=each,
+            nnunet=None if nnunet is None else NnunetPreparation(**nnunet),
         )
 
     def to_json(self) -> dict[str, Any]:
         """The `input` block."""
-        return asdict(self)
+        how = self.normalisation
+        each = how.to_json() if isinstance(how, Normalisation) else [entry.to_json() for entry in how]
+        data = {**asdict(self), "normalisation": each}
+        if self.nnunet is None:
+            del data["nnunet"]
+        return data

@@ -75,6 +75,8 @@ def model_card(bundle: Bundle) -> str:
 def _expectations(bundle: Bundle) -> str:
     spec, fingerprint = bundle.input, bundle.fingerprint
     text = f"{', '.join(spec.channels)} ({spec.modality})."
+    if "notes" in bundle.about:
+        text += f" {bundle.about['notes']}"
     if fingerprint is not None:
         span = fingerprint["field_of_view_mm"]
         sides = zip(span["low"], span["high"], strict=True)

@@ -13,6 +13,7 @@ from monai.networks.nets import DynUNet
 from torch import nn
 
 from ..errors import InputError
+from .nnunet import build_nnunet
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ def build_dynunet(
     )
 
 
-BACKBONES: dict[str, Callable[..., nn.Module]] = {"dynunet": build_dynunet}
+BACKBONES: dict[str, Callable[..., nn.Module]] = {"dynunet": build_dynunet, "nnunet": build_nnunet}
 
 
 def build_backbone(spec: BackboneSpec) -> nn.Module:

@@ -10,6 +10,7 @@ from monai.losses import DeepSupervisionLoss, DiceCELoss
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from ..errors import InputError
 from ..metrics.overlap import mean_dice
 from ..network.backbones import BackboneSpec, build_backbone, dynunet_spec, unique_state
 from ..progress import Progress, silent
@@ -38,7 +39,16 @@ def learning_rate(settings: BackboneTraining, step: int, steps: int) -> float:
 
 
 def left_right_axis(orientation: str) -> int:
-    """Tensor axis (z, y, x numbering) along which left and right lie, for an orientation such as "RAS"."""
+    """Tensor axis (z, y, x numbering) along which left and right lie, for an orientation such as "RAS".
+
+    Raises:
+        InputError: axes are taken as stored ("xyz"), so that nobody knows.
+    """
+    if set(orientation) <= set("xyz"):
+        raise InputError(
+            f"The recipe takes images as they are stored (orientation {orientation}), so left and right cannot be "
+            "exchanged: set mirror to false."
+        )
     letters = orientation.upper()
     return 2 - next(i for i, letter in enumerate(letters) if letter in "LR")
 

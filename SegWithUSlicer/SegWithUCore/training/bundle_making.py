@@ -14,6 +14,7 @@ from ..calibration.error_probability import ErrorProbability, fit_error_probabil
 from ..calibration.sources import fit_percentiles
 from ..calibration.tempering import fit_temperature
 from ..inference.prediction import Prediction, predict, tempered_logits
+from ..inference.preprocessing import assessed_box
 from ..inference.segment import Model
 from ..inference.structures import UNCERTAIN_ABOVE
 from ..inference.volume import read_image, read_labels
@@ -72,10 +73,11 @@ def make_bundle(
 
 
 def predict_case(case: Case, model: Model, label_values: Sequence[int]) -> tuple[Prediction, np.ndarray]:
-    """Prediction of a case, and the true class of each voxel (z, y, x)."""
+    """Prediction of a case, and the true class of each voxel (z, y, x), both of the part that is assessed."""
     images = [read_image(path) for path in case.channels]
     reference = class_indices(read_labels(case.reference), label_values, case.reference)
-    return predict(images, model), reference
+    box = assessed_box(images, model.bundle.input)
+    return predict([box.crop(image) for image in images], model), reference[box.slices_zyx]
 
 
 def fitted(predictions: Sequence[Prediction], truths: Sequence[np.ndarray], labels: Sequence[Label]) -> dict[str, Any]:

@@ -12,8 +12,8 @@ import SimpleITK as sitk
 from ..errors import InputError, UsageError
 from ..inference.fingerprint import upright
 from ..inference.image_features import ImageFeatures, image_features, off_centre
-from ..inference.preprocessing import network_input, to_working_grid
-from ..inference.volume import check_same_grid, extents_mm, read_image, read_labels
+from ..inference.preprocessing import assessed_box, network_input, to_working_grid
+from ..inference.volume import check_same_grid, extents_mm, read_image, read_labels, turned
 from ..models.input_spec import InputSpec
 
 IMAGE_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd")
@@ -135,18 +135,19 @@ def prepare(case: Case, spec: InputSpec, label_values: Sequence[int]) -> Prepare
     reference = read_labels(case.reference)
     for path, image in [*zip(case.channels[1:], images[1:], strict=True), (case.reference, reference)]:
         check_same_grid(path, image, case.channels[0], images[0])
-    array, grid = network_input(images, spec)
-    classes = class_indices(to_working_grid(reference, spec, labels=True), label_values, case.reference)
-    turned = sitk.DICOMOrient(images[0], spec.orientation)
+    whole = turned(images[0], spec.orientation)
+    box = assessed_box(images, spec)
+    array, grid = network_input([box.crop(image) for image in images], spec)
+    shown = to_working_grid(box.crop(reference), spec, labels=True)
     seed = zlib.crc32(case.name.encode())
     views = [sitk.GetArrayViewFromImage(image) for image in images]
     return PreparedCase(
         case.name,
         array,
-        classes,
+        class_indices(shown, label_values, case.reference),
         grid.GetSpacing(),
-        tuple(extents_mm(turned)),
-        turned.GetSpacing(),
+        tuple(extents_mm(whole)),
+        whole.GetSpacing(),
         tuple(upright(image_features(view), images[0], spec.orientation) for view in views),
         tuple(upright(image_features(off_centre(view, seed)), images[0], spec.orientation) for view in views),
     )

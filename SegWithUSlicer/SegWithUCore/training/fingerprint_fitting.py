@@ -44,7 +44,7 @@ def _look(
         [c.features[channel] for c in train],
         others,
         left_right_axis(recipe.input.orientation) if mirrored else None,
-        recipe.input.normalisation.kind == "fixed",
+        recipe.input.channel_normalisations[channel].kind == "fixed",
     )
 
 
