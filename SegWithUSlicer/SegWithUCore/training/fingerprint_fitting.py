@@ -38,7 +38,8 @@ def training_fingerprint(
 def _look(
     channel: int, train: Sequence[PreparedCase], select: Sequence[PreparedCase], recipe: Recipe
 ) -> dict[str, Any] | None:
-    mirrored = recipe.backbone_training.mirror
+    # With axes taken as they are stored ("xyz") nobody knows which is left and right.
+    mirrored = recipe.backbone_training.mirror and not recipe.input.orientation.islower()
     others = [c.features[channel] for c in select] + [c.off_centre_features[channel] for c in [*train, *select]]
     return fit_appearance(
         [c.features[channel] for c in train],
