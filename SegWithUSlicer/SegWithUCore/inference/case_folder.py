@@ -20,6 +20,7 @@ from .. import __version__
 from ..errors import InputError, OutputError
 from ..models.bundle import Bundle, HeadSpec
 from ..models.labels import Label
+from ..network.own_networks import network_sha256
 from ..whole_files import whole_folder
 from .fingerprint import Deviation
 from .nifti_file import check_nifti
@@ -180,6 +181,8 @@ def case_facts(result: CaseResult, target: Path) -> dict[str, Any]:
             "version": bundle.about["version"],
             "task": bundle.about["task"],
             "head": result.head.name,
+            "head_trained": result.head.trained,
+            "network_sha256": network_sha256(bundle.backbone.kind),
             "weights_sha256": bundle.weights_sha256,
             "calibration_sha256": bundle.calibration_sha256,
             "calibrated": bundle.calibration is not None,

@@ -13,6 +13,7 @@ import torch
 from ..calibration.error_probability import ErrorProbability
 from ..errors import InputError
 from ..models.bundle import Bundle, HeadSpec, load_network
+from ..network.own_networks import network_sha256
 from ..network.segwithu import SegWithU
 from ..progress import Progress, silent
 from .case_folder import CaseResult, write_case_folder
@@ -44,6 +45,7 @@ class Model:
         calibration = bundle.calibration if self.head.default else None
         self.table = ErrorProbability.from_json(calibration["error_probability"]) if calibration else None
         self.tempering_scale = float(calibration["tempering_scale"]) if calibration else 1.0
+        self.notes: list[Deviation] = model_notes(bundle, self.head)
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,7 @@ def segment(job: Job, model: Model, progress: Progress = silent) -> CaseResult:
         box=box,
         maps=maps,
         structures=structures,
-        warnings=[*warnings, *notes],
+        warnings=[*warnings, *model.notes, *notes],
         device=model.device.type,
         include_image=job.include_image,
         timings_s=clock.seconds,
@@ -156,6 +158,23 @@ def checked_against_training(image: sitk.Image, bundle: Bundle, job: Job) -> lis
         sentence = refused[0].sentence.removesuffix(".")
         raise InputError(f"{job.files[0]}: {sentence}, or insist with --unlike-training.")
     return found
+
+
+def model_notes(bundle: Bundle, head: HeadSpec) -> list[Deviation]:
+    """What the user should know about a model whatever the image is."""
+    notes = []
+    if not head.trained:
+        notes.append(
+            f"The uncertainty head of the model '{bundle.name}' is not trained: its ranking map says little more than "
+            "the network's own probabilities; train it with train-head."
+        )
+    known, found = bundle.about.get("network_sha256"), network_sha256(bundle.backbone.kind)
+    if known != found:
+        notes.append(
+            f"The file of the network of '{bundle.name}' was changed since the model was made: results hold only if it "
+            "still computes the same."
+        )
+    return [Deviation("warning", sentence) for sentence in notes]
 
 
 def segment_images(

@@ -12,9 +12,10 @@ class Normalisation:
     """How intensities become network input.
 
     Attributes:
-        kind: "volume" (percentile clip, then zero mean and unit deviation within each volume) or
-            "fixed" (clip and scale by constants of the training set, as for CT).
-        low, high: percentiles (kind "volume") or intensities (kind "fixed") to clip at.
+        kind: "volume" (percentile clip, then zero mean and unit deviation within each volume), "fixed" (clip and
+            scale by constants of the training set, as for CT) or "range" (two percentiles of each volume become 0 and
+            1, nothing is clipped: minimum and maximum with 0 and 100).
+        low, high: percentiles (kinds "volume" and "range") or intensities (kind "fixed") to clip at.
         mean, std: constants of kind "fixed".
     """
 
@@ -32,6 +33,8 @@ class Normalisation:
         low, high = np.percentile(values, [self.low, self.high])
         if high <= low:  # nearly all voxels equal: keep the few that differ
             low, high = float(values.min()), float(values.max())
+        if self.kind == "range":
+            return ((values - low) / max(high - low, 1e-8)).astype(np.float32)
         clipped = np.clip(values, low, high)
         return ((clipped - clipped.mean()) / max(float(clipped.std()), 1e-8)).astype(np.float32)
 

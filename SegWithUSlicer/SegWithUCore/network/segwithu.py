@@ -9,7 +9,7 @@ from torch import nn
 from ..errors import InputError
 from .fusion import MultiScaleFusion, resized
 from .heads import HEADS, UncertaintyMaps
-from .taps import checked_taps, recorded_taps, tap_channels
+from .taps import checked_taps, recorded_taps
 
 
 class SegWithU(nn.Module):
@@ -45,7 +45,7 @@ class SegWithU(nn.Module):
             raise InputError(f"Unknown head variant '{variant}': this version knows {', '.join(sorted(HEADS))}.")
         self.backbone = backbone.eval().requires_grad_(False)
         self.taps = tuple(taps)
-        with torch.no_grad():
+        with torch.no_grad(), recorded_taps(self.backbone, self.taps) as recorded:
             logits = self.backbone(example)
         if not isinstance(logits, torch.Tensor) or logits.shape[2:] != example.shape[2:]:
             raise InputError("The backbone does not return one tensor of logits on its input's grid.")
@@ -53,7 +53,8 @@ class SegWithU(nn.Module):
             raise InputError(
                 f"The backbone has {logits.shape[1]} output channel: the method needs a softmax over 2 or more classes."
             )
-        self.fusion = MultiScaleFusion(tap_channels(self.backbone, self.taps, example), features, example.ndim - 2)
+        channels = [tap.shape[1] for tap in checked_taps(recorded, self.taps, example.ndim)]
+        self.fusion = MultiScaleFusion(channels, features, example.ndim - 2)
         self.head = HEADS[variant](features, logits.shape[1], probes, aleatoric)
 
     @property
