@@ -24,7 +24,7 @@ from SegWithUCore.cli.__main__ import main as segwithu
 ROOT = Path(__file__).resolve().parents[2]
 RECIPES = ROOT / "Resources" / "Recipes"
 RESULT = Path(__file__).resolve().parent / "results" / "meshnet.json"
-WINDOW = [96, 96, 96]
+WINDOW = [80, 88, 72]
 RIGHT, LEFT = slice(47, 125), slice(133, 211)
 """Halves of the head along x (towards the left); the middle of the brain is at 129."""
 TRAIN = [

@@ -45,7 +45,8 @@ class Model:
         calibration = bundle.calibration if self.head.default else None
         self.table = ErrorProbability.from_json(calibration["error_probability"]) if calibration else None
         self.tempering_scale = float(calibration["tempering_scale"]) if calibration else 1.0
-        self.notes: list[Deviation] = model_notes(bundle, self.head)
+        self.network_sha256 = network_sha256(bundle.backbone.kind)
+        self.notes: list[Deviation] = model_notes(bundle, self.head, self.network_sha256)
 
 
 @dataclass(frozen=True)
@@ -157,19 +158,30 @@ def checked_against_training(image: sitk.Image, bundle: Bundle, job: Job) -> lis
     if refused and not job.unlike_training:
         sentence = refused[0].sentence.removesuffix(".")
         raise InputError(f"{job.files[0]}: {sentence}, or insist with --unlike-training.")
+    if job.region and bundle.input.normalisation.kind == "range":
+        found.append(
+            Deviation(
+                "warning",
+                f"The model '{bundle.name}' scales intensities by the range of the whole image, and a region of interest "
+                "has another range: segment the whole image.",
+            )
+        )
     return found
 
 
-def model_notes(bundle: Bundle, head: HeadSpec) -> list[Deviation]:
-    """What the user should know about a model whatever the image is."""
+def model_notes(bundle: Bundle, head: HeadSpec, network: str | None) -> list[Deviation]:
+    """What the user should know about a model whatever the image is.
+
+    Args:
+        network: hash of the user's own network that it runs on, None for a backbone that this program brings.
+    """
     notes = []
     if not head.trained:
         notes.append(
             f"The uncertainty head of the model '{bundle.name}' is not trained: its ranking map says little more than "
             "the network's own probabilities; train it with train-head."
         )
-    known, found = bundle.about.get("network_sha256"), network_sha256(bundle.backbone.kind)
-    if known != found:
+    if bundle.about.get("network_sha256") != network:
         notes.append(
             f"The file of the network of '{bundle.name}' was changed since the model was made: results hold only if it "
             "still computes the same."
@@ -189,7 +201,8 @@ def segment_images(
     progress("preparing", 0.02)
     array, working = network_input(images, spec)
     channels = model.network.num_classes + model.network.head.response_channels
-    need = predicted_peak_mb(array.shape[1:], images[0].GetNumberOfPixels(), channels, spec.window_zyx)
+    voxels, window_bytes = images[0].GetNumberOfPixels(), model.network.window_bytes
+    need = predicted_peak_mb(array.shape[1:], voxels, channels, spec.window_zyx, window_bytes)
     progress("segmenting", 0.05, f"needs about {need:.0f} MB")
 
     def within(stage: str, fraction: float, detail: str = "") -> None:

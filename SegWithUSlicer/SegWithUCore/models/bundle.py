@@ -52,6 +52,10 @@ class HeadSpec:
         """Build from one entry of the `heads` list."""
         return cls(**{**data, "taps": tuple(data["taps"])})
 
+    def to_json(self) -> dict[str, Any]:
+        """One entry of the `heads` list; that a head is trained goes without saying."""
+        return {key: value for key, value in asdict(self).items() if key != "trained" or not value}
+
 
 @dataclass(frozen=True)
 class Bundle:
@@ -101,7 +105,7 @@ class Bundle:
             "input": self.input.to_json(),
             "labels": [label.to_json() for label in self.labels],
             "backbone": asdict(self.backbone),
-            "heads": [asdict(head) for head in self.heads],
+            "heads": [head.to_json() for head in self.heads],
             "weights_sha256": self.weights_sha256,
             "calibration": self.calibration,
             "calibration_sha256": self.calibration_sha256,

@@ -4,7 +4,6 @@ They are safetensors files whose keys carry the prefixes `backbone.`, `fusion.` 
 `tap.backbone.*` repeats the backbone. Decoder blocks of DynUNet appear under either of two names.
 """
 
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -58,7 +57,7 @@ def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
         raise InputError(f"{path} does not exist: check the path.")
     try:
         data = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
+    except Exception as error:  # its reader raises half a dozen kinds
         raise InputError(
             f"{path} is not a whole file of nothing but tensors: save network.state_dict() with safetensors or torch."
         ) from error

@@ -167,7 +167,7 @@ def _check_fields(data: Mapping[str, Any], source: str) -> None:
     backbone = data.get("backbone", {})
     if "model" in backbone:
         raise InputError(
-            f"{source} takes its backbone from the model '{backbone['model']}', which only train-head can: give it there."
+            f"{source} takes its backbone from the model '{backbone['model']}': only train-head can, give it there."
         )
     whole = {"arguments", "size_divisor"} | ({"file"} if is_own(str(backbone.get("kind"))) else set())
     by_filters = backbone.get("kind") == "dynunet" and "arguments" not in backbone
