@@ -1,6 +1,7 @@
 """Weights that were trained elsewhere come in through one door, and leave as a bundle that says what it is not."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from safetensors.torch import load_file, save_file
 from segwithu_command import ROOT, Command, entries, one_sentence
 
 from SegWithUCore.cli.import_checkpoint import KINDS
+from SegWithUCore.inference.region import Region
+from SegWithUCore.inference.segment import Job, checked_against_training
 from SegWithUCore.models.bundle import Bundle, load_network, read_bundle
 from SegWithUCore.models.input_spec import Normalisation
 from SegWithUCore.training.checkpoint_import import IMPORTERS
@@ -64,6 +67,11 @@ def test_the_bundle_of_a_meshnet_is_whole_and_says_what_it_is_not(
     for words in ("not trained here", "not trained: its ranking map", "not calibrated"):
         assert words in card
     assert segwithu("models", "verify", tmp_path / "m").out == "meshnet-tissue-light: whole\n"
+    image, region = sitk.Image(64, 64, 64, sitk.sitkFloat32), Region.parse("0,0,0,30,30,30")
+    job = Job("head", [], tmp_path / "case", region)
+    (warning,) = checked_against_training(image, bundle, job)
+    assert "range of the whole image" in warning.sentence
+    assert checked_against_training(image, bundle, replace(job, region=None)) == []
 
 
 def test_the_codes_of_the_tissues_are_those_of_the_dicom_dictionary() -> None:

@@ -162,8 +162,8 @@ def checked_against_training(image: sitk.Image, bundle: Bundle, job: Job) -> lis
         found.append(
             Deviation(
                 "warning",
-                f"The model '{bundle.name}' scales intensities by the range of the whole image, and a region of interest "
-                "has another range: segment the whole image.",
+                f"The model '{bundle.name}' scales intensities by the range of the whole image, and a region of "
+                "interest has another range: segment the whole image.",
             )
         )
     return found
