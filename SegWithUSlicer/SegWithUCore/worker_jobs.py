@@ -26,6 +26,7 @@ from .inference.windows import count_windows, predicted_peak_mb
 from .models.bundle import Bundle
 from .models.input_spec import InputSpec
 from .models.registry import resolve_model
+from .network.own_networks import network_sha256
 from .progress import Progress
 from .worker_protocol import Request
 
@@ -129,10 +130,11 @@ class Engine:
         voxels, whole = part.GetNumberOfPixels(), image.GetNumberOfPixels()
         seconds = windows * self._pace.window_s + voxels * (self._pace.voxel_s + WRITE_S_PER_ASSESSED_VOXEL)
         channels = model.network.num_classes + model.network.head.response_channels
+        need = predicted_peak_mb(shape, voxels, channels, spec.window_zyx, model.network.window_bytes)
         return {
             "event": "predicted",
             "seconds": round(seconds + whole * WRITE_S_PER_GRID_VOXEL, 1),
-            "memory_mb": round(predicted_peak_mb(shape, voxels, channels, spec.window_zyx)),
+            "memory_mb": round(need),
             "windows": windows,
             "device": model.device.type,
         }
@@ -151,6 +153,7 @@ def _same(model: Model, bundle: Bundle, device: torch.device, head: str | None) 
     return (
         (old.folder, old.weights_sha256, old.calibration_sha256)
         == (bundle.folder, bundle.weights_sha256, bundle.calibration_sha256)
+        and model.network_sha256 == network_sha256(bundle.backbone.kind)
         and model.device == device
         and model.head.name == (head or bundle.default_head.name)
     )

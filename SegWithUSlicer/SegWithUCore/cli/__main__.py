@@ -10,10 +10,10 @@ from typing import NoReturn
 
 from .. import __version__
 from ..errors import SegWithUError
-from . import demo, evaluate, import_nnunet, models, regions, segment, train
+from . import demo, evaluate, import_checkpoint, import_nnunet, models, regions, segment, train
 from .console import Console, failure_sentence
 
-COMMANDS = (segment, regions, models, train, evaluate, import_nnunet, demo)
+COMMANDS = (segment, regions, models, train, import_checkpoint, import_nnunet, evaluate, demo)
 
 
 class OneSentenceParser(argparse.ArgumentParser):
@@ -35,6 +35,9 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"segwithu-slicer {__version__}")
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--json", action="store_true", help="print JSON lines for machines instead of words")
+    common.add_argument(
+        "--network", metavar="FILE.py:FACTORY", help="your own network, for models and recipes whose backbone it is"
+    )
     common.add_argument("--debug", action="store_true", help="show the Python traceback of an error")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for module in COMMANDS:
@@ -48,6 +51,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console = Console(options.json)
     signal.signal(signal.SIGTERM, _interrupt)  # clean up as for Ctrl-C when a scheduler stops us
     try:
+        if options.network:
+            from ..network.own_networks import register_network
+
+            register_network(options.network)
         return int(options.run(options, console))
     except KeyboardInterrupt:
         console.error("cancelled; nothing half-written was left behind.")

@@ -48,8 +48,10 @@ def _add_training(commands: Any, common: argparse.ArgumentParser, part: str) -> 
         "equal bits, also after --resume.",
     )
     command.add_argument("--run", dest="folder", required=True, type=Path, help="folder of the training run")
-    if part == "backbone":
-        command.add_argument("--recipe", type=Path, help="recipe (JSON); see Resources/Recipes")
+    recipe_help = "recipe (JSON); see Resources/Recipes"
+    if part == "head":
+        recipe_help = 'recipe whose backbone is that of a model ("backbone": {"model": "NAME or folder"}): begins a run'
+    command.add_argument("--recipe", type=Path, help=recipe_help)
     command.add_argument("--cases", required=True, help=f"training cases: {CASES_HELP}")
     command.add_argument("--select", required=True, help="cases that choose the best epoch, given in the same way")
     command.add_argument("--resume", action="store_true", help="go on after the last completed epoch")
@@ -97,10 +99,13 @@ def run_head(options: argparse.Namespace, console: Console) -> int:
     from ..training.run_folder import RunFolder
 
     run = RunFolder(options.folder)
-    recipe = run.recipe(head=_replaced(options))
-    run.load_best("backbone")
     _check_start(run, "head", options)
-    train, select = _trainable(options, recipe, console)
+    if options.recipe is None:
+        recipe = run.recipe(head=_replaced(options))
+        run.load_best("backbone")
+        train, select = _trainable(options, recipe, console)
+    else:
+        recipe, train, select = _begun_on_model(run, options, console)
     if not options.resume:
         run.forget("head")
     if "fingerprint" not in run.facts():  # the backbone was imported, not trained here
@@ -113,6 +118,24 @@ def run_head(options: argparse.Namespace, console: Console) -> int:
     best = run.facts()["head_best"]
     console.result(f"best epoch {best['epoch'] + 1}: select NLL {best['select_nll']:.5f}, in {run.path}", best)
     return 0
+
+
+def _begun_on_model(
+    run: "RunFolder", options: argparse.Namespace, console: Console
+) -> "tuple[Recipe, Sequence[PreparedCase], Sequence[PreparedCase]]":
+    """Begin a run with the backbone of a model; the run folder is touched only when all that is needed is usable."""
+    from ..training.fingerprint_fitting import training_fingerprint
+    from ..training.foreign_backbone import begin_on_model, recipe_on_model
+
+    if options.resume:
+        raise UsageError("--recipe begins a run and --resume goes on with one: give one of them.")
+    if (run.path / "run.json").exists() and not options.restart:
+        raise OutputError(f"{run.path} holds a run already: leave out --recipe, or pass --restart to begin again.")
+    recipe, bundle = recipe_on_model(options.recipe, head=_replaced(options))
+    train, select = _trainable(options, recipe, console)
+    begin_on_model(run, recipe, bundle)
+    run.add_facts({"fingerprint": training_fingerprint(train, select, recipe)})
+    return recipe, train, select
 
 
 def run_calibrate(options: argparse.Namespace, console: Console) -> int:

@@ -18,6 +18,7 @@ import torch
 from .. import __version__
 from ..errors import InputError, OutputError
 from ..models.bundle import Bundle, HeadSpec
+from ..network.own_networks import network_sha256
 from ..review.find_regions import FoundRegions, RegionSettings
 from ..whole_files import whole_folder
 from .case_input import IMAGE_FILE, voxel_hash
@@ -188,6 +189,8 @@ def case_facts(result: CaseResult, target: Path) -> dict[str, Any]:
             "version": bundle.about["version"],
             "task": bundle.about["task"],
             "head": result.head.name,
+            "head_trained": result.head.trained,
+            "network_sha256": network_sha256(bundle.backbone.kind),
             "weights_sha256": bundle.weights_sha256,
             "calibration_sha256": bundle.calibration_sha256,
             "calibrated": bundle.calibration is not None,

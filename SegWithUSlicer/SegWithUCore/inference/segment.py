@@ -13,6 +13,7 @@ import torch
 
 from ..errors import InputError
 from ..models.bundle import Bundle, HeadSpec, load_network
+from ..network.own_networks import network_sha256
 from ..network.segwithu import SegWithU
 from ..progress import Progress, silent
 from .case_folder import CaseResult, write_case_folder
@@ -48,6 +49,8 @@ class Model:
         calibration = bundle.calibration if self.head.default else None
         self.fitted = Fitted.from_json(calibration)
         self.numbers = FittedNumbers.from_json(calibration)
+        self.network_sha256 = network_sha256(bundle.backbone.kind)
+        self.notes: list[Deviation] = model_notes(bundle, self.head, self.network_sha256)
 
 
 @dataclass(frozen=True)
@@ -130,7 +133,7 @@ def segment(job: Job, model: Model, progress: Progress = silent) -> CaseResult:
         maps=maps,
         structures=structures,
         regions=regions,
-        warnings=[*warnings, *notes],
+        warnings=[*warnings, *model.notes, *notes],
         device=model.device.type,
         include_image=job.include_image,
         timings_s=clock.seconds,
@@ -174,7 +177,33 @@ def checked_against_training(images: Sequence[sitk.Image], bundle: Bundle, job: 
     if refused and not job.unlike_training:
         sentence = refused[0].sentence.removesuffix(".")
         raise InputError(f"{job.files[0]}: {sentence}, or insist with --unlike-training.")
+    if job.region and any(each.kind == "range" for each in bundle.input.channel_normalisations):
+        sentence = (
+            f"The model '{bundle.name}' scales intensities by the range of the whole image, and a region of interest "
+            "has another range: segment the whole image."
+        )
+        found.append(Deviation(WARNING, sentence, "region of interest"))
     return found
+
+
+def model_notes(bundle: Bundle, head: HeadSpec, network: str | None) -> list[Deviation]:
+    """What the user should know about a model whatever the image is.
+
+    Args:
+        network: hash of the user's own network that it runs on, None for a backbone that this program brings.
+    """
+    notes = []
+    if not head.trained:
+        notes.append(
+            f"The uncertainty head of the model '{bundle.name}' is not trained: its ranking map says little more than "
+            "the network's own probabilities; train it with train-head."
+        )
+    if bundle.about.get("network_sha256") != network:
+        notes.append(
+            f"The file of the network of '{bundle.name}' was changed since the model was made: results hold only if it "
+            "still computes the same."
+        )
+    return [Deviation(WARNING, sentence, "model") for sentence in notes]
 
 
 def segment_images(
@@ -189,7 +218,8 @@ def segment_images(
     progress("preparing", 0.02)
     array, working = network_input(images, spec)
     channels = model.network.num_classes + model.network.head.response_channels
-    need = predicted_peak_mb(array.shape[1:], images[0].GetNumberOfPixels(), channels, spec.window_zyx)
+    voxels, window_bytes = images[0].GetNumberOfPixels(), model.network.window_bytes
+    need = predicted_peak_mb(array.shape[1:], voxels, channels, spec.window_zyx, window_bytes)
     progress("segmenting", 0.05, f"needs about {need:.0f} MB")
 
     def within(stage: str, fraction: float, detail: str = "") -> None:

@@ -14,7 +14,7 @@ from .nnunet_windows import spread_output
 
 OVERLAP = 0.5
 WINDOW_BYTES = 1400
-"""Activations a window voxel: 1310 to 1460 measured on the CPU for the shipped DynUNet with the paper's head."""
+"""Activations a window voxel where the network does not say (`SegWithU.window_bytes`): those of the shipped DynUNet."""
 
 
 def count_windows(shape: Sequence[int], window: Sequence[int], overlap: float = OVERLAP) -> int:
@@ -82,7 +82,13 @@ def stitched_output(
     return result
 
 
-def predicted_peak_mb(shape: Sequence[int], grid_voxels: int, channels: int, window: Sequence[int]) -> float:
+def predicted_peak_mb(
+    shape: Sequence[int],
+    grid_voxels: int,
+    channels: int,
+    window: Sequence[int],
+    window_bytes: float = WINDOW_BYTES,
+) -> float:
     """Memory a run will need beyond the loaded program, in MB.
 
     Args:
@@ -90,9 +96,10 @@ def predicted_peak_mb(shape: Sequence[int], grid_voxels: int, channels: int, win
         grid_voxels: voxels of the input grid.
         channels: classes + response channels.
         window: (z, y, x).
+        window_bytes: activations a window voxel.
 
     The stitched sum, its copy and its weights on the working grid; six volumes on the input grid; and the
     activations of one window.
     """
     working = math.prod(max(size, wanted) for size, wanted in zip(shape, window, strict=True))
-    return (working * 4 * (2 * channels + 2) + grid_voxels * 4 * 6 + math.prod(window) * WINDOW_BYTES) / 1e6
+    return (working * 4 * (2 * channels + 2) + grid_voxels * 4 * 6 + math.prod(window) * window_bytes) / 1e6

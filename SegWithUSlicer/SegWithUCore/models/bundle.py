@@ -14,23 +14,29 @@ import torch
 from safetensors.torch import save_file
 
 from ..errors import InputError
-from ..network.backbones import BackboneSpec, build_backbone, load_state
+from ..network.backbones import BackboneSpec, build_backbone, example_input, load_state
 from ..network.checkpoints import read_safetensors
+from ..network.own_networks import is_own, register_networks_of
 from ..network.segwithu import SegWithU
 from ..whole_files import whole_file
 from .input_spec import InputSpec
 from .labels import Label
+from .places import user_networks_file
 
 BUNDLE_FILE = "bundle.json"
 WEIGHTS_FILE = "weights.safetensors"
 CARD_FILE = "MODEL_CARD.md"
+LICENCE_FILE = "LICENSE.txt"
 _AXES = {"L": 0, "R": 0, "A": 1, "P": 1, "I": 2, "S": 2, "x": 0, "y": 1, "z": 2}
 """The patient axis, or the stored one, that each letter of an orientation lies on."""
 
 
 @dataclass(frozen=True)
 class HeadSpec:
-    """One uncertainty head of a bundle; its tensors are named `heads.<name>.*` in the weights file."""
+    """One uncertainty head of a bundle; its tensors are named `heads.<name>.*` in the weights file.
+
+    `trained` is False where it has its random weights still, as in a bundle made of a foreign backbone.
+    """
 
     name: str
     variant: str
@@ -39,11 +45,16 @@ class HeadSpec:
     probes: int
     aleatoric: bool
     default: bool = True
+    trained: bool = True
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "HeadSpec":
         """Build from one entry of the `heads` list."""
         return cls(**{**data, "taps": tuple(data["taps"])})
+
+    def to_json(self) -> dict[str, Any]:
+        """One entry of the `heads` list; that a head is trained goes without saying."""
+        return {key: value for key, value in asdict(self).items() if key != "trained" or not value}
 
 
 @dataclass(frozen=True)
@@ -94,7 +105,7 @@ class Bundle:
             "input": self.input.to_json(),
             "labels": [label.to_json() for label in self.labels],
             "backbone": asdict(self.backbone),
-            "heads": [asdict(head) for head in self.heads],
+            "heads": [head.to_json() for head in self.heads],
             "weights_sha256": self.weights_sha256,
             "calibration": self.calibration,
             "calibration_sha256": self.calibration_sha256,
@@ -223,8 +234,10 @@ def weights_path(bundle: Bundle) -> Path:
 def empty_network(bundle: Bundle, head: HeadSpec | None = None) -> SegWithU:
     """The untrained network that a bundle describes, in eval mode."""
     head = head or bundle.default_head
+    if is_own(bundle.backbone.kind):
+        register_networks_of(user_networks_file())
     backbone = build_backbone(bundle.backbone)
-    example = torch.zeros(1, len(bundle.input.channels), *bundle.input.window_zyx)
+    example = example_input(bundle.backbone, len(bundle.input.channels), bundle.input.window_zyx)
     try:
         network = SegWithU(
             backbone, head.taps, example, head.variant, head.feature_channels, head.probes, head.aleatoric

@@ -12,10 +12,10 @@ class Normalisation:
     """How intensities become network input.
 
     Attributes:
-        kind: "volume" (percentile clip, then zero mean and unit deviation within each volume),
-            "fixed" (clip and scale by constants of the training set, as for CT), "range" (smallest value to 0,
-            largest to 1) or "none".
-        low, high: percentiles (kind "volume") or intensities (kind "fixed") to clip at.
+        kind: "volume" (percentile clip, then zero mean and unit deviation within each volume), "fixed" (clip and
+            scale by constants of the training set, as for CT), "range" (two percentiles of each volume become 0 and
+            1, nothing is clipped: minimum and maximum with 0 and 100) or "none".
+        low, high: percentiles (kinds "volume" and "range") or intensities (kind "fixed") to clip at.
         mean, std: constants of kind "fixed".
         nonzero_only: kind "volume" looks at, and changes, only the voxels that `inside` says.
     """
@@ -36,8 +36,6 @@ class Normalisation:
         values = array.astype(np.float64)
         if self.kind == "none":
             return values.astype(np.float32)
-        if self.kind == "range":
-            return ((values - values.min()) / max(float(np.ptp(values)), 1e-8)).astype(np.float32)
         if self.nonzero_only and inside is not None and inside.any():
             values[inside] = replace(self, nonzero_only=False)(values[inside])
             return values.astype(np.float32)
@@ -46,6 +44,8 @@ class Normalisation:
         low, high = np.percentile(values, [self.low, self.high])
         if high <= low:  # nearly all voxels equal: keep the few that differ
             low, high = float(values.min()), float(values.max())
+        if self.kind == "range":
+            return ((values - low) / max(high - low, 1e-8)).astype(np.float32)
         clipped = np.clip(values, low, high)
         return ((clipped - clipped.mean()) / max(float(clipped.std()), 1e-8)).astype(np.float32)
 

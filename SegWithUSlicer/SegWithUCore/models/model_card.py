@@ -35,29 +35,27 @@ def licence_notice(about: Mapping[str, str]) -> str:
     """Who may do what with the weights, and what they were made from."""
     licence = about["licence_weights"]
     page = LICENCE_PAGES.get(licence, "")
+    if "origin" in about:
+        changes = f"The backbone was not trained here: {about['origin']}; its weights are unchanged."
+    else:
+        changes = "Changes: a neural network was trained on the images; no image is contained."
     return (
         f"The weights of the model '{about['name']}' are licensed under {licence}. {page}\n\n"
         f"They were derived by training on: {about.get('data', 'see the citation')} ({about['licence_data']}).\n"
-        f"{about['citation']}\n\nChanges: a neural network was trained on the images; no image is contained.\n"
+        f"{about['citation']}\n\n{changes}\n"
     )
 
 
 def model_card(bundle: Bundle) -> str:
     """The card: what the model is for, how it was made, how well it works, how to read its maps."""
-    about, calibration = bundle.about, bundle.calibration
-    fitted = "not calibrated: there is no error probability"
-    if calibration is not None:
-        fitted = f"error probability fitted on {calibration['cases']} calibration cases"
+    about = bundle.about
     parts = [
         f"# {about['name']} {about['version']}",
         about["task"] + " **For research, not for clinical use.**",
         "## What it expects",
         _expectations(bundle),
         "## How it was made",
-        f"Backbone: {bundle.backbone.kind}, `{dict(bundle.backbone.arguments)}`, trained on {about.get('data', '')}. "
-        f"Uncertainty head: {', '.join(head.name for head in bundle.heads)} (SegWithU, arXiv 2604.15271), trained on "
-        f"the frozen backbone. Calibration: {fitted}. The settings are in the recipe of the same name under "
-        '`Resources/Recipes`; the commands are in the README under "Train your own".',
+        _making(bundle),
         "## How well it works",
         _figures(bundle.figures),
         "## How to read the maps",
@@ -70,6 +68,29 @@ def model_card(bundle: Bundle) -> str:
         f"Weights: {about['licence_weights']}. Training data: {about['licence_data']}. {about['citation']}",
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _making(bundle: Bundle) -> str:
+    about, calibration, arguments = bundle.about, bundle.calibration, dict(bundle.backbone.arguments)
+    fitted = "not calibrated: there is no error probability"
+    if calibration is not None:
+        fitted = f"error probability fitted on {calibration['cases']} calibration cases"
+    heads = f"Uncertainty head: {', '.join(head.name for head in bundle.heads)} (SegWithU, arXiv 2604.15271)"
+    if not all(head.trained for head in bundle.heads):
+        heads += ", not trained: its ranking map says little more than the network's own probabilities do."
+    elif "origin" not in about or calibration is not None:
+        heads += ", trained on the frozen backbone."
+    else:
+        heads += ", imported with the backbone."
+    backbone = f"Backbone: {bundle.backbone.kind}, `{arguments}`"
+    if "origin" in about:
+        text = f"{backbone}, not trained here: {about['origin']}. {heads} "
+    else:
+        text = (
+            f"{backbone}, trained on {about.get('data', '')}. {heads} The settings are in the recipe of the same name "
+            'under `Resources/Recipes`; the commands are in the README under "Train your own". '
+        )
+    return text + f"Calibration: {fitted}."
 
 
 def _expectations(bundle: Bundle) -> str:

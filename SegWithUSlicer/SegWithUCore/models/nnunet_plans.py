@@ -158,7 +158,7 @@ def _normalisation(plans: Mapping[str, Any], settings: Mapping[str, Any], channe
         return Normalisation("fixed", low, high, float(seen["mean"]), float(seen["std"]))
     plain = {
         "NoNormalization": Normalisation("none"),
-        "RescaleTo01Normalization": Normalisation("range"),
+        "RescaleTo01Normalization": Normalisation("range", 0, 100),
         "RGBTo01Normalization": Normalisation("fixed", 0.0, 255.0, 0.0, 255.0),
     }
     if scheme not in plain:

@@ -13,7 +13,12 @@ from monai.networks.nets import DynUNet
 from torch import nn
 
 from ..errors import InputError
+from .meshnet import MeshNet
 from .nnunet import build_nnunet
+from .own_networks import build_own_network, is_own
+
+EXAMPLE_VOXELS = 32
+"""Edge of the input that an untrained network is tried on."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +26,7 @@ class BackboneSpec:
     """A backbone as a bundle describes it.
 
     Attributes:
-        kind: a name in `BACKBONES`.
+        kind: a name in `BACKBONES`, or "python:FACTORY" for a user's own network.
         arguments: keyword arguments of that kind, JSON values only.
         size_divisor: sizes of the input along every axis must be multiples of this.
     """
@@ -60,23 +65,39 @@ def build_dynunet(
     )
 
 
-BACKBONES: dict[str, Callable[..., nn.Module]] = {"dynunet": build_dynunet, "nnunet": build_nnunet}
+BACKBONES: dict[str, Callable[..., nn.Module]] = {"dynunet": build_dynunet, "meshnet": MeshNet, "nnunet": build_nnunet}
 
 
 def build_backbone(spec: BackboneSpec) -> nn.Module:
     """Build the untrained backbone that `spec` describes.
 
     Raises:
-        InputError: the kind is unknown or its arguments do not fit.
+        InputError: the kind is unknown or its arguments do not fit; nobody said where a user's own network is.
     """
-    if spec.kind not in BACKBONES:
+    if spec.kind not in BACKBONES and not is_own(spec.kind):
         known = ", ".join(sorted(BACKBONES))
         raise InputError(f"Unknown backbone kind '{spec.kind}': this version knows {known}.")
     try:
+        if is_own(spec.kind):
+            return build_own_network(spec.kind, **spec.arguments)
         return BACKBONES[spec.kind](**spec.arguments)
     except (TypeError, ValueError) as error:
         reason = str(error).removesuffix(".")
         raise InputError(f"The arguments of backbone '{spec.kind}' do not fit: {reason}.") from error
+
+
+def example_input(spec: BackboneSpec, channels: int, window: Sequence[int]) -> torch.Tensor:
+    """Zeros to run an untrained backbone on once, (1, channels, z, y, x): no larger than needed, for it takes time.
+
+    A user's own network may take windows of one size only; those that this program brings take any.
+
+    Args:
+        window: (z, y, x).
+    """
+    if is_own(spec.kind):
+        return torch.zeros(1, channels, *window)
+    enough = -(-EXAMPLE_VOXELS // spec.size_divisor) * spec.size_divisor
+    return torch.zeros(1, channels, *(min(size, enough) for size in window))
 
 
 def dynunet_spec(in_channels: int, num_classes: int, filters: Sequence[int], spatial_dims: int = 3) -> BackboneSpec:

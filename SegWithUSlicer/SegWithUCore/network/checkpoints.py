@@ -6,6 +6,7 @@ They are safetensors files whose keys carry the prefixes `backbone.`, `fusion.` 
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -42,6 +43,50 @@ def read_safetensors(path: Path) -> dict[str, torch.Tensor]:
         return dict(load_file(path))
     except (SafetensorError, OSError) as error:
         raise InputError(f"{path} is not a whole safetensors file: {error}.") from error
+
+
+def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
+    """The tensors of a state dict that someone saved, as safetensors or with `torch.save`.
+
+    Raises:
+        InputError: missing, or anything else than a dict of tensors (no code in a file is ever run).
+    """
+    if path.suffix == ".safetensors":
+        return read_safetensors(path)
+    if not path.is_file():
+        raise InputError(f"{path} does not exist: check the path.")
+    try:
+        data = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # its reader raises half a dozen kinds
+        raise InputError(
+            f"{path} is not a whole file of nothing but tensors: save network.state_dict() with safetensors or torch."
+        ) from error
+    if not isinstance(data, dict) or not all(isinstance(value, torch.Tensor) for value in data.values()):
+        raise InputError(f"{path} holds more than the tensors of a network: save its state_dict() alone.")
+    return data
+
+
+def authors_sizes(path: Path) -> tuple[list[int], dict[str, Any]]:
+    """What the tensors of an authors' checkpoint tell about the network.
+
+    Returns:
+        Filters of the DynUNet from full resolution down, and `feature_channels`, `probes` and `aleatoric` of the head.
+
+    Raises:
+        InputError: unreadable, or no checkpoint of theirs.
+    """
+    tensors = read_safetensors(path)
+    blocks = ["input_block", *[f"downsamples.{i}" for i in range(len(tensors))], "bottleneck"]
+    names = [f"backbone.{block}.conv1.conv.weight" for block in blocks]
+    try:
+        head = {
+            "feature_channels": tensors["fusion.projections.0.weight"].shape[0],
+            "probes": tensors["unc_head.alpha"].shape[0],
+            "aleatoric": "unc_head.ale_head.weight" in tensors,
+        }
+        return [tensors[name].shape[0] for name in names if name in tensors], head
+    except KeyError as error:
+        raise InputError(f"{path} is no checkpoint of the authors' network: it lacks {error}.") from error
 
 
 def own_names(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

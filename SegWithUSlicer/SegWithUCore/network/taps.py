@@ -63,17 +63,6 @@ def find_module(backbone: nn.Module, name: str) -> nn.Module:
         raise InputError(f"The backbone has no module '{name}': {hint}its modules are {', '.join(known)}.") from None
 
 
-def tap_channels(backbone: nn.Module, names: Sequence[str], example: torch.Tensor) -> list[int]:
-    """Channels of each tap, found by a dry run on `example` (batch, channels, *spatial).
-
-    Raises:
-        InputError: a name is unknown, its module is not used, or its input is no feature map.
-    """
-    with torch.no_grad(), recorded_taps(backbone, names) as taps:
-        backbone(example)
-    return [tap.shape[1] for tap in checked_taps(taps, names, example.ndim)]
-
-
 def checked_taps(taps: dict[str, torch.Tensor], names: Sequence[str], ndim: int) -> list[torch.Tensor]:
     """The recorded taps in the order of `names`.
 

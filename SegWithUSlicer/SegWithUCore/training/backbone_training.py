@@ -13,6 +13,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from ..errors import InputError
 from ..metrics.overlap import mean_dice
 from ..network.backbones import BackboneSpec, build_backbone, dynunet_spec, unique_state
+from ..network.own_networks import OWN_PREFIX, is_own, register_network
 from ..progress import Progress, silent
 from .augmentation import WindowSampler, augmentation, epoch_order
 from .cases import PreparedCase
@@ -24,10 +25,17 @@ PART = "backbone"
 
 
 def spec_of(recipe: Recipe) -> BackboneSpec:
-    """The backbone of a recipe with its channel numbers filled in."""
-    if recipe.backbone["kind"] == "dynunet":
-        return dynunet_spec(len(recipe.input.channels), len(recipe.labels), recipe.backbone["filters"])
-    return BackboneSpec(recipe.backbone["kind"], recipe.backbone.get("arguments", {}))
+    """The backbone of a recipe with its channel numbers filled in; where it names the file of a user's own network,
+    this process knows that file from now on."""
+    block = recipe.backbone
+    kind, arguments = block["kind"], block.get("arguments", {})
+    if "filters" in block:
+        return dynunet_spec(len(recipe.input.channels), len(recipe.labels), block["filters"])
+    if is_own(kind):
+        arguments = {"in_channels": len(recipe.input.channels), "num_classes": len(recipe.labels), **arguments}
+        if "file" in block:
+            register_network(f"{block['file']}:{kind.removeprefix(OWN_PREFIX)}")
+    return BackboneSpec(kind, arguments, block.get("size_divisor", 1))
 
 
 def learning_rate(settings: BackboneTraining, step: int, steps: int) -> float:
@@ -72,6 +80,7 @@ class BackboneTrainer:
         self.run = run
         torch.manual_seed(self.settings.seed)
         spec = spec_of(recipe)
+        run.check_network(spec.kind)
         heads = self.settings.deep_supervision_heads
         extra = {"deep_supervision_heads": heads} if spec.kind == "dynunet" and heads else {}
         self.network = build_backbone(BackboneSpec(spec.kind, {**spec.arguments, **extra}))

@@ -18,13 +18,15 @@ from ..inference.preprocessing import assessed_box
 from ..inference.segment import Model
 from ..inference.structures import UNCERTAIN_ABOVE
 from ..inference.volume import read_image, read_labels
-from ..models.bundle import CARD_FILE, Bundle, HeadSpec, write_bundle_json, write_weights
+from ..models.bundle import CARD_FILE, LICENCE_FILE, Bundle, HeadSpec, write_bundle_json, write_weights
 from ..models.labels import Label
 from ..models.model_card import licence_notice, model_card
+from ..network.own_networks import is_own, network_file, network_sha256
 from ..progress import Progress, silent
 from ..whole_files import whole_folder
 from .backbone_training import spec_of
 from .cases import Case, class_indices
+from .foreign_backbone import foreign_licence
 from .number_fitting import case_numbers, fit_numbers
 from .recipe import Recipe
 from .run_folder import RunFolder
@@ -55,7 +57,8 @@ def make_bundle(
     backbone, head = run.load_best("backbone"), run.load_best("head")
     with whole_folder(target, overwrite) as work:
         digest = write_weights(work, backbone, {recipe.head["variant"]: head})
-        bundle = write_bundle_json(_plain_bundle(recipe, fingerprint or run.facts()["fingerprint"], digest), work)
+        facts = run.facts() | ({"fingerprint": fingerprint} if fingerprint else {})
+        bundle = write_bundle_json(plain_bundle(recipe, digest, facts), work)
         model = Model(bundle, torch.device(device))
         predictions, truths = [], []
         for number, case in enumerate(cases):
@@ -68,7 +71,7 @@ def make_bundle(
         calibrated = replace(bundle, calibration=calibration, display=display_windows(predictions))
         written = write_bundle_json(calibrated, work)
         (work / CARD_FILE).write_text(model_card(written), encoding="utf-8")
-        (work / "LICENSE.txt").write_text(licence_notice(written.about), encoding="utf-8")
+        (work / LICENCE_FILE).write_text(licence_notice(written.about) + foreign_licence(run), encoding="utf-8")
     return replace(written, folder=target)
 
 
@@ -135,8 +138,15 @@ def display_windows(predictions: Sequence[Prediction]) -> dict[str, list[float]]
     return windows
 
 
-def _plain_bundle(recipe: Recipe, fingerprint: Mapping[str, Any], digest: str) -> Bundle:
-    head = recipe.head
+def plain_bundle(recipe: Recipe, digest: str, facts: Mapping[str, Any], trained: bool = True) -> Bundle:
+    """The bundle of a recipe before anything is fitted.
+
+    Args:
+        digest: hash of the weights file.
+        facts: `fingerprint`, None where unknown; `origin` of a backbone that was not trained here.
+        trained: whether the head was.
+    """
+    head, backbone = recipe.head, spec_of(recipe)
     spec = HeadSpec(
         name=head["variant"],
         variant=head["variant"],
@@ -144,14 +154,18 @@ def _plain_bundle(recipe: Recipe, fingerprint: Mapping[str, Any], digest: str) -
         feature_channels=head["feature_channels"],
         probes=head["probes"],
         aleatoric=head["aleatoric"],
+        trained=trained,
     )
+    about = dict(recipe.about) | ({"origin": facts["origin"]} if "origin" in facts else {})
+    if is_own(backbone.kind):
+        about |= {"network_file": network_file(backbone.kind).name, "network_sha256": network_sha256(backbone.kind)}
     return Bundle(
         folder=None,
-        about=recipe.about,
+        about=about,
         input=recipe.input,
         labels=recipe.labels,
-        backbone=spec_of(recipe),
+        backbone=backbone,
         heads=(spec,),
         weights_sha256=digest,
-        fingerprint=fingerprint,
+        fingerprint=facts["fingerprint"],
     )

@@ -12,7 +12,7 @@ from torch import nn
 from ..calibration.error_probability import fit_error_probability
 from ..errors import InputError
 from ..metrics.calibration import binary_cross_entropy
-from ..network.backbones import build_backbone, load_state
+from ..network.backbones import build_backbone, example_input, load_state
 from ..network.heads import tempered
 from ..network.segwithu import SegWithU
 from ..progress import Progress, silent
@@ -29,10 +29,12 @@ PART = "head"
 
 def network_of(recipe: Recipe, run: RunFolder) -> SegWithU:
     """The run's best backbone with a fresh head."""
-    backbone = build_backbone(spec_of(recipe))
+    spec = spec_of(recipe)
+    run.check_network(spec.kind)
+    backbone = build_backbone(spec)
     load_state(backbone, run.load_best("backbone"), str(run.path))
     torch.manual_seed(recipe.head_training.seed)
-    example = torch.zeros(1, len(recipe.input.channels), *recipe.input.window_zyx)
+    example = example_input(spec, len(recipe.input.channels), recipe.input.window_zyx)
     head = recipe.head
     return SegWithU(
         backbone,

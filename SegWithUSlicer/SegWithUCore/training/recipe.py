@@ -9,6 +9,7 @@ from typing import Any
 from ..errors import InputError
 from ..models.input_spec import InputSpec
 from ..models.labels import Label
+from ..network.own_networks import is_own
 
 HEAD_FIELDS = {"variant", "taps", "feature_channels", "probes", "aleatoric"}
 
@@ -71,7 +72,8 @@ class Recipe:
         about: name, version, task, licences and citation, copied into the bundle.
         input: what the network is fed.
         labels: classes in the order of the network's outputs, background first.
-        backbone: kind and arguments without channel numbers, which follow from input and labels.
+        backbone: kind and arguments. Channel numbers follow from input and labels: a DynUNet is given as `filters`, a
+            user's own network (kind "python:FACTORY") as `file` and further `arguments`.
         head: variant, taps and sizes.
     """
 
@@ -110,13 +112,26 @@ def read_recipe(path: Path, backbone: Mapping[str, Any] | None = None, head: Map
     Raises:
         InputError: missing file, broken JSON, unknown or missing fields.
     """
+    return recipe_from_json(read_recipe_json(path), str(path), backbone, head)
+
+
+def read_recipe_json(path: Path) -> dict[str, Any]:
+    """The blocks of a recipe file, not yet checked; the `file` of a user's own network counts from the recipe's folder.
+
+    Raises:
+        InputError: missing file, or no JSON object.
+    """
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}.") from error
-    except json.JSONDecodeError as error:
+    except ValueError as error:
         raise InputError(f"{path} is not valid JSON: {error}.") from error
-    return recipe_from_json(data, str(path), backbone, head)
+    if not isinstance(data, dict) or not isinstance(data.get("backbone", {}), dict):
+        raise InputError(f"{path} is not a recipe: see Resources/Recipes for a complete one.")
+    if "file" in data.get("backbone", {}):
+        data["backbone"]["file"] = str((path.parent / str(data["backbone"]["file"])).resolve())
+    return data
 
 
 def recipe_from_json(
@@ -147,13 +162,18 @@ def _check_fields(data: Mapping[str, Any], source: str) -> None:
     """Refuse misspelt fields, which would otherwise be ignored without a word.
 
     Raises:
-        InputError: an unknown or missing field of the recipe, its backbone or its head.
+        InputError: an unknown or missing field of the recipe, its backbone or its head; a backbone that is a model's.
     """
     backbone = data.get("backbone", {})
-    kind_fields = {"filters"} if backbone.get("kind") == "dynunet" else {"arguments"}
+    if "model" in backbone:
+        raise InputError(
+            f"{source} takes its backbone from the model '{backbone['model']}': only train-head can, give it there."
+        )
+    whole = {"arguments", "size_divisor"} | ({"file"} if is_own(str(backbone.get("kind"))) else set())
+    by_filters = backbone.get("kind") == "dynunet" and "arguments" not in backbone
     blocks = [
         ("recipe", data, set(Recipe.__dataclass_fields__), {"backbone_training", "head_training"}),
-        ("backbone", backbone, {"kind"} | kind_fields, {"arguments"}),
+        ("backbone", backbone, {"kind"} | ({"filters"} if by_filters else whole), whole),
         ("head", data.get("head", {}), HEAD_FIELDS, set()),
     ]
     for name, block, known, optional in blocks:

@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from ..errors import InputError
+from ..network.own_networks import is_own, network_file, network_sha256
 from ..whole_files import whole_file
 from .recipe import Recipe, recipe_from_json
 
@@ -43,10 +44,30 @@ class RunFolder:
         """What the trainings noted: cases, fingerprint, best epochs."""
         return dict(self._read_json()["facts"])
 
+    def check_network(self, kind: str) -> None:
+        """Note the hash of a user's own network when the run begins, and compare with it later.
+
+        Raises:
+            InputError: the network's file has changed since.
+        """
+        if not is_own(kind):
+            return
+        known, found = self.facts().get("network_sha256"), network_sha256(kind)
+        if known is None:
+            self.add_facts({"network_file": str(network_file(kind)), "network_sha256": found})
+        elif known != found:
+            raise InputError(
+                f"{network_file(kind)} is not what {self.path} began with (SHA-256 {known[:12]}...): restore it, or "
+                "begin again with --restart."
+            )
+
     def _read_json(self) -> dict[str, Any]:
         file = self.path / "run.json"
         if not file.is_file():
-            raise InputError(f"{self.path} is not a training run: it has no run.json; start with train-backbone.")
+            raise InputError(
+                f"{self.path} is not a training run: it has no run.json; start with train-backbone, or with train-head "
+                "--recipe on a model."
+            )
         return dict(json.loads(file.read_text(encoding="utf-8")))
 
     def _write_json(self, data: Mapping[str, Any]) -> None:
