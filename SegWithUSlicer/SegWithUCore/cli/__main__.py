@@ -10,10 +10,10 @@ from typing import NoReturn
 
 from .. import __version__
 from ..errors import SegWithUError
-from . import demo, evaluate, models, regions, report, segment, train, worklist
+from . import demo, evaluate, export, models, regions, report, segment, train, worklist
 from .console import Console, failure_sentence
 
-COMMANDS = (segment, regions, worklist, report, models, train, evaluate, demo)
+COMMANDS = (segment, regions, worklist, report, export, models, train, evaluate, demo)
 
 
 class OneSentenceParser(argparse.ArgumentParser):

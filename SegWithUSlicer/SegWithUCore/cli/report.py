@@ -9,6 +9,9 @@ from ..errors import UsageError
 from .console import Console
 from .flag_options import add_flag_options, flag_rules
 
+ALIAS = "case-001"
+"""What an anonymous report calls its case."""
+
 
 def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
     """Add `report`."""
@@ -42,8 +45,14 @@ def run(options: argparse.Namespace, console: Console) -> int:
         from ..inference.anonymous_case import anonymous_copy
 
         with tempfile.TemporaryDirectory() as private:
-            copy = anonymous_copy(options.case, Path(private) / "case-001", "case-001", options.image,
-                                  options.keep_comments)  # fmt: skip
+            copy = anonymous_copy(
+                options.case,
+                Path(private) / ALIAS,
+                ALIAS,
+                options.image,
+                options.keep_comments,
+                image_needed=False,
+            )
             write_report(copy, target, None, rules, options.regions)
     else:
         write_report(options.case, target, options.image, rules, options.regions)

@@ -33,8 +33,10 @@ def run(options: argparse.Namespace, console: Console) -> int:
     worklist = make_worklist(case_folders(options.cases), flag_rules(options))
     write_worklist(worklist, options.output)
     for entry in worklist.entries:
-        for sentence in (*entry.notes, *([entry.trouble] if entry.trouble else [])):
-            console.error(sentence)
+        for note in entry.notes:
+            console.note(f"{entry.name}: {note}")
+        if entry.trouble:
+            console.error(entry.trouble)
     flagged, broken = (sum(bool(getattr(e, what)) for e in worklist.entries) for what in ("flags", "trouble"))
     data = {"cases": len(worklist.entries), "flagged": flagged, "unreadable": broken, "output": str(options.output)}
     console.result(_text(worklist, flagged, options.output), data)

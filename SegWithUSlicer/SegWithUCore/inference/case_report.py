@@ -1,5 +1,6 @@
 """The report of a case folder: one page that opens anywhere, offline."""
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -107,7 +108,8 @@ def _drawn(
     except InputError as error:
         if image_file is not None:
             raise
-        return _Drawn({}, [], [], [f"There are no pictures: {error}"])
+        why = "the image is not here." if case.get("anonymous") else str(error)
+        return _Drawn({}, [], [], [f"There are no pictures: {why}"])
     reviewed, notes = _reviewed(folder, case, found, image)
     files = (SEGMENTATION_FILE, ERROR_PROBABILITY_FILE, REGION_LABELS_FILE)
     labels, risk, places = (_array(folder / file) for file in files)
@@ -141,7 +143,7 @@ def _reviewed(
         try:
             versions[names.get(name, name) or "reviewer"] = read_reviewed(path, grid, case["structures"])
         except InputError as error:
-            notes.append(str(error))
+            notes.append(str(error).replace(f"{folder}{os.sep}", ""))
     return versions, notes
 
 
