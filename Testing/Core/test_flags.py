@@ -1,16 +1,18 @@
 """Flags of real cases, by rules that the user sets, and limits fitted on calibration cases."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from exchanged_cases import changed_case, copied, judged
-from segwithu_command import Command, one_sentence
+from segwithu_command import Command, one_sentence, tiny_bundle
 
 from SegWithUCore.calibration.flag_rules import StructureCase, controlled_limit, fit_flag_rules
 from SegWithUCore.errors import InputError, UsageError
+from SegWithUCore.models.bundle import read_bundle, write_bundle_json
 from SegWithUCore.review.case_file import read_case
 from SegWithUCore.review.events import Verdict
 from SegWithUCore.review.flags import Flag, FlagRules, Rule, flags_of_case
@@ -158,6 +160,15 @@ def test_the_bound_holds_for_new_cases() -> None:
         assert limit is not None
         missed.append(np.mean(bad[40:] & (scores[40:] <= limit)))
     assert 0.10 < np.mean(missed) <= 0.15
+
+
+def test_fitted_rules_fit_into_a_bundle(tmp_path: Path) -> None:
+    dice = np.linspace(0.5, 0.95, 49)
+    folder, flags = tiny_bundle(tmp_path / "tiny"), fit_flag_rules(some_cases(1 - dice, dice))
+    bundle = read_bundle(folder)
+    assert bundle.calibration is not None
+    write_bundle_json(replace(bundle, calibration={**bundle.calibration, "flags": flags}), folder)
+    assert (read_bundle(folder).calibration or {})["flags"] == flags
 
 
 def test_too_few_cases_for_the_bound_are_said() -> None:

@@ -115,7 +115,8 @@ def _flags(report: Report) -> str:
 
 
 def _sentence(text: str) -> str:
-    return escape(text).replace("mm3", "mm³")
+    """A sentence with its units as print has them: a figure and its per cent stay together."""
+    return escape(text).replace("mm3", "mm³").replace(" %", "\u00a0%")
 
 
 def _overview(report: Report) -> str:
@@ -164,7 +165,7 @@ def _card(report: Report, region: Region) -> str:
     said = why(region, report.case.get("region_of_interest") is not None)
     return (
         f"<article><h3>{region.rank}. {escape(region.structure)}: {escape(region.kind.value)} "
-        f"<small>region {region.id}</small></h3><p>{escape(said[:1].upper() + said[1:])}.</p>"
+        f"<small>region {region.id}</small></h3><p>{_sentence(said[:1].upper() + said[1:])}.</p>"
         f"<p class=figures>{figures}</p>{drawn}{_verdicts(report, region)}</article>"
     )
 

@@ -19,7 +19,8 @@ ul{margin:.3rem 0;padding-left:0;list-style:none}
 table{border-collapse:collapse;width:100%;margin:.4rem 0 1rem;font-size:.92rem}
 th{text-align:left;font-weight:600;border-bottom:1px solid #1a1a1a;padding:.3rem .8rem .3rem 0;vertical-align:bottom}
 td{border-bottom:1px solid #ddd;padding:.3rem .8rem .3rem 0;vertical-align:top;overflow-wrap:break-word}
-.n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
+.n{text-align:right;font-variant-numeric:tabular-nums;}
+td.n{white-space:nowrap}
 td small{display:block}
 .facts th{border-bottom:1px solid #ddd;width:12rem;font-weight:400;color:#555}
 code{font:.85em ui-monospace,Menlo,Consolas,"Liberation Mono",monospace;overflow-wrap:anywhere}

@@ -28,7 +28,7 @@ def png_bytes(pixels: np.ndarray) -> bytes:
     except ImportError:
         return _png_by_simpleitk(pixels)
     file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "PNG", optimize=True)
+    Image.fromarray(pixels).save(file, "PNG", compress_level=6)
     return file.getvalue()
 
 
