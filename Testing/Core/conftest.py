@@ -6,7 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from exchanged_cases import CASES
+from segwithu_command import MODEL
 from small_disks import DISK_KB
+
+from SegWithUCore.cli.__main__ import main
 
 
 @pytest.fixture
@@ -21,3 +25,13 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         yield folder
     finally:
         subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.fixture(scope="session")
+def segmented_cases(data_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three hippocampi segmented by the shipped model, with their images; tests copy what they change."""
+    output = tmp_path_factory.mktemp("segmented")
+    images = [str(data_folder / "hippocampus" / "images" / f"{name}.nii.gz") for name in CASES]
+    options = ["--model", str(MODEL), "--output", str(output), "--include-image"]
+    assert main(["segment", *images, *options]) == 0
+    return output

@@ -10,10 +10,34 @@ from typing import NoReturn
 
 from .. import __version__
 from ..errors import SegWithUError
-from . import demo, evaluate, import_checkpoint, import_nnunet, models, regions, segment, train
+from . import (
+    demo,
+    evaluate,
+    export,
+    import_checkpoint,
+    import_nnunet,
+    models,
+    regions,
+    report,
+    segment,
+    train,
+    worklist,
+)
 from .console import Console, failure_sentence
 
-COMMANDS = (segment, regions, models, train, import_checkpoint, import_nnunet, evaluate, demo)
+COMMANDS = (
+    segment,
+    regions,
+    worklist,
+    report,
+    export,
+    models,
+    train,
+    import_checkpoint,
+    import_nnunet,
+    evaluate,
+    demo,
+)
 
 
 class OneSentenceParser(argparse.ArgumentParser):

@@ -19,11 +19,11 @@ from .. import __version__
 from ..errors import InputError, OutputError
 from ..models.bundle import Bundle, HeadSpec
 from ..network.own_networks import network_sha256
+from ..review.case_file import CASE_FILE
 from ..review.find_regions import FoundRegions, RegionSettings
 from ..whole_files import whole_folder
 from .case_input import IMAGE_FILE, voxel_hash
 from .case_regions import (
-    CASE_FILE,
     ERROR_PROBABILITY_FILE,
     SEGMENTATION_FILE,
     competition_arrays,

@@ -9,6 +9,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..errors import InputError
+from .dicom_series import read_series
 from .volume import read_image
 
 IMAGE_FILE = "image.nii.gz"
@@ -20,7 +21,7 @@ def case_image(folder: Path, case: Mapping[str, Any], moved_to: Path | None = No
     Args:
         folder: the case folder.
         case: the content of its `case.json`.
-        moved_to: where the image lies now, if it was moved.
+        moved_to: where the image lies now, if it was moved; a file, or the folder of a DICOM series.
 
     Raises:
         InputError: it is not where it was, or holds other voxels than were segmented.
@@ -30,7 +31,7 @@ def case_image(folder: Path, case: Mapping[str, Any], moved_to: Path | None = No
     path = moved_to or (inside if inside.is_file() else (folder / channel["file"]).resolve())
     if not path.exists():
         raise InputError(f"The image of {folder} is not at {path} any more: say where it is with --image.")
-    image = read_image(path)
+    image = read_series(path) if path.is_dir() else read_image(path)
     if voxel_hash(image) != channel["voxels_sha256"]:
         raise InputError(f"{path} holds other voxels than the image of {folder}: give the one that was segmented.")
     return image

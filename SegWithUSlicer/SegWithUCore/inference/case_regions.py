@@ -10,6 +10,7 @@ import SimpleITK as sitk
 
 from ..errors import InputError
 from ..models.labels import Label
+from ..review.case_file import CASE_FILE, read_case
 from ..review.find_regions import Assessed, FoundRegions, RegionSettings, find_regions
 from ..review.region_files import REGION_LABELS_FILE, REGIONS_FILE, regions_csv
 from ..whole_files import whole_file
@@ -20,7 +21,6 @@ from .volume import image_on_grid, itk_messages_kept_off_the_terminal
 if TYPE_CHECKING:
     from .voxel_maps import VoxelMaps  # needs torch, which regions of a case folder do without
 
-CASE_FILE = "case.json"
 SEGMENTATION_FILE = "segmentation.nii.gz"
 ERROR_PROBABILITY_FILE = "error_probability.nii.gz"
 RUNNER_UP_FILE = "runner_up.nii.gz"
@@ -130,25 +130,6 @@ def make_regions_again(folder: Path, settings: RegionSettings, overwrite: bool =
         text = json.dumps({**case, "regions": found.summary(settings)}, indent=1, ensure_ascii=False)
         work.write_text(text + "\n", encoding="utf-8")
     return found
-
-
-def read_case(folder: Path) -> dict[str, Any]:
-    """The content of a case folder's `case.json`.
-
-    Raises:
-        InputError: it is no case folder, or damaged.
-    """
-    path = folder / CASE_FILE
-    try:
-        case = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        reason = error.strerror or error
-        raise InputError(f"{folder} is no case folder ({CASE_FILE}: {reason}): give one that segment wrote.") from error
-    except ValueError as error:
-        raise InputError(f"{path} is not valid JSON ({error}): segment the case again.") from error
-    if not isinstance(case, dict) or case.get("format") != "segwithu-case":
-        raise InputError(f"{path} is not of a SegWithU case: give a folder that segment wrote.")
-    return case
 
 
 def _keep_reviews(folder: Path, found: FoundRegions, overwrite: bool) -> None:

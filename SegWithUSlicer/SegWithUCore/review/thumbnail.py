@@ -1,53 +1,24 @@
 """A small picture of a region: image, region tinted, contour of the prediction; in the true proportions."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from ..errors import OutputError
 from ..whole_files import whole_file
+from .planes import Grid, Plane, cut, grey_window, interpolated, nearest, plane_across, positions, windowed
 from .region import Region
+
+__all__ = ["Grid", "thumbnail", "write_png"]
 
 EDGE_PIXELS = 96
 AROUND = 1.8
 """Edge of what is shown, as a multiple of the region's larger extent in the plane."""
 LEAST_MM = 24.0
 """Smallest edge shown, so that a tiny region is seen with its surroundings."""
-PERCENTILES = (1.0, 99.0)
-"""Of the intensities shown, drawn black and white."""
 TINT, TINT_SHARE = (255, 140, 0), 0.35
 CONTOUR = (0, 230, 230)
-OUTSIDE = 0
-"""Grey value beyond the image."""
-ROW_DOWN, COLUMN_RIGHT = {"S": "I", "A": "P"}, {"R": "L", "A": "P"}
-"""The way a picture runs, as Slicer's views do: superior or anterior at the top, the patient's right or anterior at the
-left."""
-
-
-@dataclass(frozen=True)
-class Grid:
-    """How an array (z, y, x) lies in the patient.
-
-    Attributes:
-        spacing_zyx: mm.
-        towards_zyx: the patient's side that each axis runs to, of L, R, A, P, S, I, for example "SPL".
-    """
-
-    spacing_zyx: tuple[float, float, float]
-    towards_zyx: str
-
-
-@dataclass(frozen=True)
-class _Plane:
-    """A cut through the grid: its axis and place, the axes that run down and right, and whether they are turned."""
-
-    axis: int
-    place: int
-    down: int
-    right: int
-    turned: tuple[bool, bool]
 
 
 def thumbnail(
@@ -74,13 +45,14 @@ def thumbnail(
     plane = _plane(extent, peak_zyx, grid)
     edge_mm = max(LEAST_MM, AROUND * max(extent[plane.down], extent[plane.right]))
     rows, columns = (
-        _positions(axis, turned, peak_zyx, grid, edge_mm, edge_pixels)
+        positions(axis, turned, peak_zyx, grid, edge_mm, edge_pixels)
         for axis, turned in zip((plane.down, plane.right), plane.turned, strict=True)
     )
-    grey = _windowed(*_interpolated(_cut(image, plane), rows, columns))
+    values, inside = interpolated(cut(image, plane), rows, columns)
+    grey = windowed(values, inside, grey_window(values[inside]))
     picture = np.repeat(grey[..., None], 3, axis=2)
-    _tint(picture, _nearest(_cut(region_labels, plane), rows, columns) == region.id)
-    picture[_outline(_nearest(_cut(labels, plane), rows, columns))] = CONTOUR
+    _tint(picture, nearest(cut(region_labels, plane), rows, columns) == region.id)
+    picture[_outline(nearest(cut(labels, plane), rows, columns))] = CONTOUR
     return picture
 
 
@@ -99,59 +71,10 @@ def write_png(picture: np.ndarray, path: Path) -> None:
             raise OutputError(f"Cannot write {path}: free some space or choose another place.") from error
 
 
-def _plane(extent: Sequence[float], peak_zyx: Sequence[int], grid: Grid) -> _Plane:
+def _plane(extent: Sequence[float], peak_zyx: Sequence[int], grid: Grid) -> Plane:
     """The plane across the shortest edge; of equal ones the axial, then the coronal."""
-    names = [{"L": "R", "P": "A", "I": "S"}.get(side, side) for side in grid.towards_zyx]
-    axis = min(range(3), key=lambda a: (extent[a], "SAR".index(names[a])))
-    down = names.index("S" if names[axis] != "S" else "A")
-    right = next(a for a in range(3) if a not in (axis, down))
-    turned = (
-        grid.towards_zyx[down] != ROW_DOWN[names[down]],
-        grid.towards_zyx[right] != COLUMN_RIGHT[names[right]],
-    )
-    return _Plane(axis, int(peak_zyx[axis]), down, right, turned)
-
-
-def _cut(array: np.ndarray, plane: _Plane) -> np.ndarray:
-    """The voxels of the plane, (down, right)."""
-    cut = np.moveaxis(array, plane.axis, 0)[plane.place]
-    return cut if plane.down < plane.right else cut.T
-
-
-def _positions(axis: int, turned: bool, peak_zyx: Sequence[int], grid: Grid, edge_mm: float, pixels: int) -> np.ndarray:
-    """Continuous voxel index of each row or column of the picture."""
-    offsets = ((np.arange(pixels) + 0.5) / pixels - 0.5) * edge_mm / grid.spacing_zyx[axis]
-    positions: np.ndarray = peak_zyx[axis] + (-offsets if turned else offsets)
-    return positions
-
-
-def _nearest(cut: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """The voxel under each pixel; 0 beyond the image."""
-    at = [np.floor(p + 0.5).astype(int) for p in (rows, columns)]
-    inside = [(index >= 0) & (index < size) for index, size in zip(at, cut.shape, strict=True)]
-    picked = cut[np.ix_(*(np.clip(index, 0, size - 1) for index, size in zip(at, cut.shape, strict=True)))]
-    return np.where(np.logical_and.outer(*inside), picked, 0)
-
-
-def _interpolated(cut: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Intensity under each pixel, linear between voxel centres, and which pixels lie in the image."""
-    values = np.nan_to_num(cut.astype(np.float64), posinf=0.0, neginf=0.0)
-    for axis, positions in enumerate((rows, columns)):
-        below = np.clip(np.floor(positions).astype(int), 0, values.shape[axis] - 1)
-        above = np.minimum(below + 1, values.shape[axis] - 1)
-        share = np.clip(positions - below, 0.0, 1.0)
-        share = share[:, None] if axis == 0 else share
-        values = np.take(values, below, axis) * (1 - share) + np.take(values, above, axis) * share
-    inside = [(p >= -0.5) & (p < size - 0.5) for p, size in zip((rows, columns), cut.shape, strict=True)]
-    return values, np.logical_and.outer(*inside)
-
-
-def _windowed(values: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    """Grey values 0 to 255 by the percentiles of what is shown."""
-    shown = values[inside]
-    low, high = np.percentile(shown, PERCENTILES) if shown.size else (0.0, 1.0)
-    scaled = (values - low) / (high - low) if high > low else np.full_like(values, 0.5)
-    return np.where(inside, np.rint(np.clip(scaled, 0, 1) * 255), OUTSIDE).astype(np.uint8)
+    axis = min(range(3), key=lambda a: (extent[a], "SAR".index(grid.axes[a])))
+    return plane_across(axis, int(peak_zyx[axis]), grid)
 
 
 def _tint(picture: np.ndarray, where: np.ndarray) -> None:

@@ -1,0 +1,127 @@
+"""`segwithu export`: cases in one folder that a colleague opens elsewhere; `segwithu merge-reviews`: and back."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from ..errors import SegWithUError, UsageError
+from ..review.agreement import agreement_csv, disagreements
+from ..review.case_file import case_folders, read_case
+from ..review.case_reviews import Review, read_reviews
+from ..review.merge_reviews import merge_reviews
+from ..review.region import Region
+from ..whole_files import whole_file
+from .console import Console, failure_sentence, table
+from .flag_options import add_flag_options, flag_rules
+
+_MOST_ROWS = 30
+
+
+def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
+    """Add `export` and `merge-reviews`."""
+    _add_export(commands, common)
+    command = commands.add_parser(
+        "merge-reviews",
+        parents=[common],
+        help="merge reviews that came back into your cases",
+        description="Put the reviews of exported cases into your own case folders. Cases are known by image, model and "
+        "regions, so renamed and anonymous ones find home. Logs only grow; what does not fit is kept beside.",
+    )
+    command.add_argument("sources", nargs="+", type=Path, metavar="FROM", help="folders that came back")
+    command.add_argument(
+        "--into", type=Path, required=True, metavar="DIR", help="your case folder, or a folder of them"
+    )
+    command.add_argument("--table", type=Path, metavar="FILE", help="also write the verdicts of all reviewers (CSV)")
+    command.set_defaults(run=run_merge)
+
+
+def _add_export(commands: Any, common: argparse.ArgumentParser) -> None:
+    command = commands.add_parser(
+        "export",
+        parents=[common],
+        help="put cases into one folder that a colleague opens elsewhere",
+        description="Write one folder with the cases, their images, maps, regions and reviews, a report of each and a "
+        "worklist. It opens offline and without torch.",
+    )
+    command.add_argument("cases", nargs="+", type=Path, metavar="CASES", help="case folders, or folders of them")
+    command.add_argument("--output", type=Path, required=True, metavar="DIR", help="the folder to be made")
+    command.add_argument("--flagged", action="store_true", help="only cases that the rules flag")
+    command.add_argument(
+        "--anonymous", action="store_true", help="without names, dates, identifiers, paths and comments"
+    )
+    command.add_argument("--keep-comments", action="store_true", help="with --anonymous: keep the comments as they are")
+    command.add_argument("--names", type=Path, metavar="FILE", help="with --anonymous: where to keep who is who "
+                         "(DIR-names.json beside the export)")  # fmt: skip
+    command.add_argument("--image", type=Path, help="where the image of the one CASE lies now, if it was moved")
+    add_flag_options(command)
+    command.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace, console: Console) -> int:
+    """Export; 1 where a case could not be exported."""
+    from ..inference.case_export import ExportSettings, export_cases
+
+    folders = case_folders(options.cases)
+    if options.image and len(folders) > 1:
+        raise UsageError("--image goes with one CASE.")
+    if (options.keep_comments or options.names) and not options.anonymous:
+        raise UsageError("--keep-comments and --names go with --anonymous.")
+    settings = ExportSettings(
+        options.flagged, options.anonymous, options.keep_comments, flag_rules(options), options.image, options.names
+    )
+    with console.progress("export") as report:
+        found = export_cases(folders, options.output, settings, report)
+        report("done", 1.0)
+    for sentence in found.troubles:
+        console.error(sentence)
+    if options.keep_comments:
+        console.note("The comments are in the export as they were written: read them before you send it.")
+    data = {"exported": sorted(found.names), "not_flagged": found.skipped, "failed": len(found.troubles)}
+    lines = [f"{len(found.names)} of {len(folders)} cases are in {options.output}."]
+    if found.names_file is not None:
+        lines.append(f"Who is who is in {found.names_file}: keep that file to yourself.")
+    console.result(" ".join(lines), {**data, "output": str(options.output)})
+    return 1 if found.troubles else 0
+
+
+def run_merge(options: argparse.Namespace, console: Console) -> int:
+    """Merge and print where reviewers disagree; 1 where something could not be merged."""
+    done, troubles = merge_reviews(options.sources, options.into)
+    for sentence in troubles:
+        console.error(sentence)
+    cases = _reviewed_cases(options.into, console)
+    if options.table is not None:
+        with whole_file(options.table) as work:
+            work.write_text(agreement_csv(cases), encoding="utf-8")
+    rows = [
+        [name, str(row.region.rank), row.region.structure, *_given(row.verdicts, reviews)]
+        for name, regions, reviews in cases
+        for row in disagreements(regions, reviews)
+    ]
+    lines = [merged.sentence for merged in done] or ["No reviews came back."]
+    if rows:
+        lines += ["", table(["case", "rank", "structure", "verdicts"], rows[:_MOST_ROWS], words=(0, 2, 3))]
+    if len(rows) > _MOST_ROWS:
+        lines.append(f"... and {len(rows) - _MOST_ROWS} more: write them with --table.")
+    lines.append(f"Reviewers disagree on {len(rows)} regions.")
+    merged = [{"case": str(m.folder), "file": m.file, "change": m.change} for m in done]
+    console.result("\n".join(lines), {"merged": merged, "disagreements": len(rows), "failed": len(troubles)})
+    return 1 if troubles else 0
+
+
+def _given(verdicts: Any, reviews: list[Review]) -> list[str]:
+    told = [f"{review.reviewer}: {v.value}" for review, v in zip(reviews, verdicts, strict=True) if v is not None]
+    return ["; ".join(told)]
+
+
+def _reviewed_cases(into: Path, console: Console) -> list[tuple[str, tuple[Region, ...], list[Review]]]:
+    cases = []
+    for folder in case_folders([into]):
+        try:
+            found = read_reviews(folder, read_case(folder))
+        except SegWithUError as error:
+            console.error(failure_sentence(error))
+            continue
+        if found.reviews:
+            cases.append((folder.resolve().name, found.regions, list(found.reviews)))
+    return cases

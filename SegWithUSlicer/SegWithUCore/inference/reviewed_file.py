@@ -1,0 +1,78 @@
+"""The reviewers' versions of a segmentation, as Slicer or anybody else wrote them, on the grid of the case."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+
+from ..errors import InputError
+from .volume import itk_messages_kept_off_the_terminal
+
+REVIEWED_PATTERN = "segmentation_reviewed*.seg.nrrd"
+
+
+def reviewed_name(path: Path) -> str:
+    """The reviewer's part of a file's name; "" for a version that says nobody's."""
+    return path.name.removeprefix("segmentation_reviewed").removesuffix(".seg.nrrd").removeprefix(".")
+
+
+def read_reviewed(path: Path, grid: sitk.Image, structures: Sequence[Mapping[str, Any]]) -> np.ndarray:
+    """The label values (z, y, x) of a reviewed segmentation; segments that are no structure of the case are left out.
+
+    Segments are known by their names, else by their label values; where two overlap, the later one counts.
+
+    Args:
+        grid: of the case; what the file does not cover is background.
+        structures: entries of `case.json`.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
+    with itk_messages_kept_off_the_terminal():
+        try:
+            image = sitk.ReadImage(str(path))
+        except RuntimeError as error:
+            raise InputError(f"{path} cannot be read as a segmentation: save it again from Slicer.") from error
+    if image.GetDimension() != 3:
+        raise InputError(f"{path} is {image.GetDimension()}D: save it again from Slicer as a segmentation.")
+    layers = [_on_grid(layer, grid) for layer in _layers(image)]
+    labels = np.zeros(layers[0].shape, np.int16)
+    for layer, inside, value in _segments(image, structures):
+        if layer < len(layers):
+            labels[layers[layer] == inside] = value
+    return labels
+
+
+def _layers(image: sitk.Image) -> list[sitk.Image]:
+    """Slicer keeps segments that overlap in several layers, written as several values a voxel."""
+    count = image.GetNumberOfComponentsPerPixel()
+    return [image] if count == 1 else [sitk.VectorIndexSelectionCast(image, n) for n in range(count)]
+
+
+def _on_grid(layer: sitk.Image, grid: sitk.Image) -> np.ndarray:
+    resampled = sitk.Resample(layer, grid, sitk.Transform(), sitk.sitkNearestNeighbor, 0)
+    array: np.ndarray = sitk.GetArrayFromImage(resampled)
+    return array
+
+
+def _segments(image: sitk.Image, structures: Sequence[Mapping[str, Any]]) -> list[tuple[int, int, int]]:
+    """Layer, value in it and label value of the case for each segment that is a structure of the case."""
+    by_name = {str(entry["name"]): int(entry["value"]) for entry in structures if int(entry["value"])}
+    keys, found, number = set(image.GetMetaDataKeys()), [], 0
+    while f"Segment{number}_ID" in keys:
+        told = {key: _field(image, f"Segment{number}_{key}") for key in ("Name", "LabelValue", "Layer")}
+        if told["Name"] in by_name:
+            layer, value = (_whole(told[key], default) for key, default in (("Layer", 0), ("LabelValue", number + 1)))
+            found.append((layer, value, by_name[told["Name"]]))
+        number += 1
+    return found or [(0, value, value) for value in by_name.values()]
+
+
+def _field(image: sitk.Image, key: str) -> str:
+    return str(image.GetMetaData(key)) if image.HasMetaDataKey(key) else ""
+
+
+def _whole(text: str, default: int) -> int:
+    return int(text) if text.isdecimal() else default

@@ -1,0 +1,61 @@
+"""`case.json` of a case folder, and which folders are cases. Needs nothing but Python, as Slicer's window does."""
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..errors import InputError
+from ..whole_files import TEMPORARY_PREFIX
+
+CASE_FILE = "case.json"
+MARKS = ("segmentation.nii.gz", "regions.csv", "review.*.jsonl")
+"""Files that show that a folder without a `case.json` was a case."""
+
+
+def read_case(folder: Path) -> dict[str, Any]:
+    """The content of a case folder's `case.json`.
+
+    Raises:
+        InputError: it is no case folder, or damaged.
+    """
+    path = folder / CASE_FILE
+    try:
+        case = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        reason = error.strerror or error
+        raise InputError(f"{folder} is no case folder ({CASE_FILE}: {reason}): give one that segment wrote.") from error
+    except ValueError as error:
+        raise InputError(f"{path} is not valid JSON ({error}): segment the case again.") from error
+    if not isinstance(case, dict) or case.get("format") != "segwithu-case":
+        raise InputError(f"{path} is not of a SegWithU case: give a folder that segment wrote.")
+    return case
+
+
+def case_folders(places: Sequence[Path]) -> list[Path]:
+    """The case folders among `places` and directly inside them, each once, in the order given, then by name.
+
+    A folder that was a case and lost its `case.json` is among them: reading it says what is wrong.
+
+    Raises:
+        InputError: a place is neither a case folder nor holds any.
+    """
+    found: dict[Path, Path] = {}
+    for place in places:
+        inside = [place] if (place / CASE_FILE).is_file() else list(_cases_inside(place))
+        if not inside and not _was_a_case(place):
+            raise InputError(f"{place} is no case folder and holds none: give folders that segment wrote.")
+        for folder in inside or [place]:
+            found.setdefault(folder.resolve(), folder)
+    return list(found.values())
+
+
+def _cases_inside(place: Path) -> Iterator[Path]:
+    for folder in sorted(place.iterdir()) if place.is_dir() else []:
+        hidden = folder.name.startswith((".", TEMPORARY_PREFIX))
+        if folder.is_dir() and not hidden and ((folder / CASE_FILE).is_file() or _was_a_case(folder)):
+            yield folder
+
+
+def _was_a_case(folder: Path) -> bool:
+    return any(next(folder.glob(mark), None) is not None for mark in MARKS)

@@ -1,0 +1,116 @@
+"""The reviews that lie in a case folder, read without touching them."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ..errors import InputError
+from .events import Event, Verdict
+from .log_lines import Lines, read_log
+from .region import Competition, Kind, Region, Shape
+from .region_files import REGIONS_FILE, read_regions, regions_hash
+from .verdicts import ReviewState
+
+LOG_PATTERN = "review.*.jsonl"
+
+
+@dataclass(frozen=True)
+class Review:
+    """One reviewer's review of a case.
+
+    Attributes:
+        path: of its log.
+        reviewer: name in its lines.
+        events: all of its lines.
+        state: what holds now; blind places are among its regions.
+    """
+
+    path: Path
+    reviewer: str
+    events: tuple[Event, ...]
+    state: ReviewState
+
+    @property
+    def when(self) -> str:
+        """Time of the last line, UTC."""
+        return self.events[-1].when
+
+    def verdicts(self, regions: Sequence[Region]) -> dict[int, Verdict]:
+        """Verdict by region id, of the regions given; undecided ones are left out."""
+        found = {region.id: self.state.verdict_of(region.id) for region in regions}
+        return {region: verdict for region, verdict in found.items() if verdict is not None}
+
+
+@dataclass(frozen=True)
+class CaseReviews:
+    """All that was said about the regions of a case.
+
+    Attributes:
+        regions: of the case, by rank; empty where it has none.
+        reviews: sorted by reviewer.
+        notes: what could not be read or belongs to other regions, one sentence each.
+    """
+
+    regions: tuple[Region, ...]
+    reviews: tuple[Review, ...]
+    notes: tuple[str, ...]
+
+
+def read_reviews(folder: Path, case: dict[str, Any]) -> CaseReviews:
+    """Read regions and reviews of a case folder.
+
+    Raises:
+        InputError: the case has regions, and they are missing or damaged.
+    """
+    if case.get("regions") is None:
+        return CaseReviews((), (), ())
+    regions = read_regions(folder)
+    wanted = regions_hash((folder / REGIONS_FILE).read_text(encoding="utf-8"))
+    reviews, notes = [], []
+    for path in sorted(folder.glob(LOG_PATTERN)):
+        try:
+            reviews.append(_review(path, regions, wanted, float(case["regions"]["expected_wrong_mm3"])))
+        except InputError as error:
+            notes.append(str(error).replace(f"{folder}{os.sep}", ""))  # a report must not tell where it was made
+    return CaseReviews(regions, tuple(reviews), tuple(notes))
+
+
+def _review(path: Path, regions: Sequence[Region], wanted: str, total_mm3: float) -> Review:
+    lines = read_log(path)
+    if not lines.events:
+        raise InputError(f"{path} holds no whole line: the review has not begun.")
+    if lines.regions_sha256 != wanted:
+        raise InputError(f"{path} is about other regions of this case: its verdicts are not counted.")
+    blind = _blind_places(lines, regions)
+    state = ReviewState.replayed(lines.events, [*regions, *blind], total_mm3, {place.id for place in blind})
+    return Review(path, lines.events[0].reviewer, lines.events, state)
+
+
+_PLACE = Region(
+    id=0,
+    rank=0,
+    structure="",
+    structure_value=0,
+    kind=Kind.BOUNDARY,
+    shape=Shape.BLOB,
+    expected_wrong_mm3=0.0,
+    volume_mm3=0.0,
+    peak=0.0,
+    peak_ras_mm=(0.0, 0.0, 0.0),
+    centre_ras_mm=(0.0, 0.0, 0.0),
+    size_mm=(0.0, 0.0, 0.0),
+    competing=(Competition("", "", 0.0),),
+    touches_border=False,
+)
+
+
+def _blind_places(lines: Lines, regions: Sequence[Region]) -> list[Region]:
+    """Stand-ins for the blind places that a log speaks of: they are in no file before the review is over."""
+    known = {region.id for region in regions}
+    told: set[int] = set()
+    for event in lines.events:
+        place = getattr(event.fact, "place", None) or getattr(event.fact, "region", None)
+        told |= set() if place is None else {place}
+    return [replace(_PLACE, id=place) for place in sorted(told - known)]

@@ -1,0 +1,259 @@
+"""Which cases need a look, by rules that the user sees and sets; each flag says its reason and its figure."""
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from ..errors import InputError, UsageError
+from .case_file import read_case
+from .case_reviews import Review, read_reviews
+from .events import Verdict
+from .region import Region
+
+WARNED = frozenset({"warning", "refused"})
+"""Severities of a difference from the training cases that raise a flag; a note does not."""
+
+
+class Rule(StrEnum):
+    """What a flag is about."""
+
+    WRONG_VOLUME = "expected wrong volume"
+    WRONG_SHARE = "expected wrong share"
+    INTERVAL = "volume interval"
+    DICE = "predicted Dice"
+    FINGERPRINT = "fingerprint"
+    REVIEWER = "reviewer"
+
+
+@dataclass(frozen=True)
+class FlagRules:
+    """Limits beyond which a case is flagged; None switches a rule off.
+
+    Attributes:
+        wrong_mm3: most expected wrong volume of a structure, mm3.
+        wrong_share: the same as a share of the structure's volume.
+        interval_share: widest volume interval, as a share of the expected volume.
+        dice: lowest predicted Dice; only where the prediction is informative.
+        fingerprint: whether differences from the training cases raise flags.
+        reviewer: whether a rejected verdict or a wish for a second reader does.
+    """
+
+    wrong_mm3: float | None = None
+    wrong_share: float | None = None
+    interval_share: float | None = None
+    dice: float | None = None
+    fingerprint: bool = True
+    reviewer: bool = True
+
+    def __post_init__(self) -> None:
+        for name in LIMITS:
+            limit = getattr(self, name)
+            if limit is not None and not (math.isfinite(limit) and limit >= 0):
+                raise UsageError(f"The flag rule {name} has the limit {limit}: give a number that is not negative.")
+
+    def to_json(self) -> dict[str, Any]:
+        """For `worklist.json` and files of rules."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any], origin: str = "The flag rules") -> "FlagRules":
+        """Rules from JSON; what is not named keeps its default.
+
+        Raises:
+            UsageError: a name is unknown, or a value is not what it should be.
+        """
+        known = {field.name for field in fields(cls)}
+        for name, value in data.items():
+            if name not in known:
+                raise UsageError(f"{origin}: '{name}' is no rule; there are {', '.join(sorted(known))}.")
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            if not (isinstance(value, bool) if name not in LIMITS else value is None or number):
+                raise UsageError(f"{origin}: {name} is {value!r}: give {_WANTED[name in LIMITS]}.")
+        return cls(**data)
+
+    @classmethod
+    def fitted(cls, calibration: Mapping[str, Any] | None) -> "FlagRules":
+        """Limits that were fitted on calibration cases and are useful (`calibration.flag_rules`).
+
+        Args:
+            calibration: the block "flags" of a bundle's calibration, or None.
+        """
+        rules = (calibration or {}).get("rules") or {}
+        return cls(**{name: entry["limit"] for name, entry in rules.items() if name in LIMITS and entry["useful"]})
+
+
+LIMITS = ("wrong_mm3", "wrong_share", "interval_share", "dice")
+_WANTED = {True: "a number, or null to switch it off", False: "true or false"}
+
+
+def read_rules(path: Path) -> FlagRules:
+    """Rules from a JSON file.
+
+    Raises:
+        UsageError: it cannot be read, or holds something else.
+    """
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"The flag rules {path} cannot be read ({error}): give a JSON file.") from error
+    if not isinstance(data, dict):
+        raise UsageError(f'The flag rules {path} are no JSON object: give for example {{"wrong_share": 0.2}}.')
+    return FlagRules.from_json(data, str(path))
+
+
+@dataclass(frozen=True)
+class Flag:
+    """Why a case needs a look.
+
+    Attributes:
+        rule: that raised it.
+        structure: name; None for the whole case.
+        figure, limit: what was found and what is allowed, in the rule's unit; None where the rule has no figure.
+        sentence: for people.
+    """
+
+    rule: Rule
+    structure: str | None
+    figure: float | None
+    limit: float | None
+    sentence: str
+
+    def to_json(self) -> dict[str, Any]:
+        """For `case.json` and `worklist.json`."""
+        return {**asdict(self), "rule": self.rule.value}
+
+
+def flags_of_case(folder: Path, rules: FlagRules | None = None) -> list[Flag]:
+    """The flags of a case folder.
+
+    Args:
+        rules: None for those that were fitted with the case's model.
+
+    Raises:
+        InputError: it is no case folder, or damaged.
+    """
+    case = read_case(folder)
+    found = read_reviews(folder, case)
+    return case_flags(case, rules or rules_of_case(case), found.reviews, found.regions)
+
+
+def rules_of_case(case: Mapping[str, Any]) -> FlagRules:
+    """The rules that the case's model brings; where it brings none, only those that need no limit."""
+    return FlagRules.fitted((case.get("model") or {}).get("flags"))
+
+
+def case_flags(
+    case: Mapping[str, Any], rules: FlagRules, reviews: Sequence[Review] = (), regions: Sequence[Region] = ()
+) -> list[Flag]:
+    """The flags of a case; figures that it lacks raise none.
+
+    Args:
+        case: the content of its `case.json`.
+        reviews, regions: of `case_reviews.read_reviews`.
+
+    Raises:
+        InputError: the case is damaged.
+    """
+    try:
+        found = [flag for entry in structures_of(case) for flag in _of_structure(entry, rules)]
+        found += _of_fingerprint(case) if rules.fingerprint else []
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(f"The case '{case.get('name')}' is damaged ({error!r}): segment it again.") from error
+    return [*found, *(_of_reviewers(reviews, regions) if rules.reviewer else [])]
+
+
+def structures_of(case: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The entries of the case's structures without the background."""
+    return [entry for entry in case["structures"] if int(entry["value"]) != 0]
+
+
+def wrong_share(entry: Mapping[str, Any]) -> float | None:
+    """Expected wrong volume of a structure over its volume; infinite where it is empty, None where not assessed."""
+    wrong = entry.get("expected_wrong_mm3")
+    if wrong is None:
+        return None
+    volume = float(entry["volume_mm3"])
+    return float(wrong) / volume if volume > 0 else math.inf if wrong > 0 else 0.0
+
+
+def interval_share(entry: Mapping[str, Any]) -> float | None:
+    """Width of a structure's volume interval over its expected volume; None where there is none."""
+    interval, expected = entry.get("expected_interval_mm3"), entry.get("expected_volume_mm3")
+    if interval is None or expected is None:
+        return None
+    low, high = map(float, interval)
+    return (high - low) / float(expected) if expected > 0 else math.inf if high > low else 0.0
+
+
+def informative_dice(entry: Mapping[str, Any]) -> float | None:
+    """Predicted Dice of a structure; None where there is none or it says nothing."""
+    dice = entry.get("predicted_dice")
+    return None if dice is None or not entry.get("predicted_dice_informative") else float(dice)
+
+
+def _of_structure(entry: Mapping[str, Any], rules: FlagRules) -> Iterator[Flag]:
+    name, wrong = str(entry["name"]), entry.get("expected_wrong_mm3")
+    if rules.wrong_mm3 is not None and wrong is not None and wrong > rules.wrong_mm3:
+        words = f"{name}: {wrong:.0f} mm3 are expected to be wrong, above the limit of {rules.wrong_mm3:g} mm3."
+        yield Flag(Rule.WRONG_VOLUME, name, float(wrong), rules.wrong_mm3, words)
+    share = wrong_share(entry)
+    if rules.wrong_share is not None and share is not None and share > rules.wrong_share:
+        figure = _finite(share)
+        what = "it is empty, and" if figure is None else f"{_percent(share)} of its volume"
+        words = f"{name}: {what} ({wrong:.0f} mm3) is expected to be wrong, above the limit of "
+        yield Flag(Rule.WRONG_SHARE, name, figure, rules.wrong_share, f"{words}{_percent(rules.wrong_share)}.")
+    width = interval_share(entry)
+    if rules.interval_share is not None and width is not None and width > rules.interval_share:
+        low, high = entry["expected_interval_mm3"]
+        words = f"{name}: its volume lies between {low:.0f} and {high:.0f} mm3, an interval of "
+        words += f"{_percent(width)} of the expected volume, above the limit of {_percent(rules.interval_share)}."
+        yield Flag(Rule.INTERVAL, name, _finite(width), rules.interval_share, words)
+    dice = informative_dice(entry)
+    if rules.dice is not None and dice is not None and dice < rules.dice:
+        words = f"{name}: the predicted Dice is {dice:.2f}, below the limit of {rules.dice:.2f}."
+        yield Flag(Rule.DICE, name, dice, rules.dice, words)
+
+
+def _of_fingerprint(case: Mapping[str, Any]) -> Iterator[Flag]:
+    names = {int(entry["value"]): str(entry["name"]) for entry in case["structures"]}
+    for warning in (case.get("fingerprint") or {}).get("warnings") or []:
+        if warning["severity"] in WARNED:
+            structure = warning.get("structure")
+            name = None if structure is None else names.get(int(structure))
+            yield Flag(Rule.FINGERPRINT, name, None, None, str(warning["sentence"]))
+
+
+def _of_reviewers(reviews: Sequence[Review], regions: Sequence[Region]) -> Iterator[Flag]:
+    names = list(dict.fromkeys(region.structure for region in regions))
+    for review in reviews:
+        for name in names:
+            own = review.verdicts([region for region in regions if region.structure == name])
+            for verdict, words in _WISHES.items():
+                count = sum(given is verdict for given in own.values())
+                if count:
+                    said = f"{review.reviewer} {words.format(f'{count} region' if count == 1 else f'{count} regions')}"
+                    yield Flag(Rule.REVIEWER, name, float(count), None, f"{name}: {said}.")
+            standing = review.state.structure(name)
+            if standing.explicit and standing.verdict in _WISHES:
+                said = _WISHES[standing.verdict].format("the whole structure")
+                yield Flag(Rule.REVIEWER, name, None, None, f"{name}: {review.reviewer} {said}.")
+
+
+_WISHES = {Verdict.REJECTED: "rejected {}", Verdict.SECOND_READER: "wants a second reader for {}"}
+
+
+def with_changes(rules: FlagRules, given: Mapping[str, Any]) -> FlagRules:
+    """Rules with those that the user gave; None among them leaves a rule as it is."""
+    return replace(rules, **{name: value for name, value in given.items() if value is not None})
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None  # JSON knows no infinity
+
+
+def _percent(share: float) -> str:
+    return f"{share * 100:.3g} %"

@@ -1,0 +1,165 @@
+"""Reviews that come back: logs of the same regions are put together, and nothing of either side is lost."""
+
+import hashlib
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import InputError, OutputError, SegWithUError
+from ..whole_files import whole_file
+from .anonymous import unchanged_copy
+from .case_file import case_folders, read_case
+from .case_reviews import LOG_PATTERN
+from .log_lines import Lines, merged, read_log
+from .log_lock import LogLock
+from .region_files import REGIONS_FILE, regions_hash
+from .reviewer_name import log_path, safe_reviewer_name
+
+
+@dataclass(frozen=True)
+class Merged:
+    """What became of one file that came back.
+
+    Attributes:
+        folder: the case that it went into.
+        file: its name.
+        change: "new", "longer", "nothing new", "kept beside" or "own copy".
+        sentence: the same for people.
+    """
+
+    folder: Path
+    file: str
+    change: str
+    sentence: str
+
+
+def merge_reviews(sources: Sequence[Path], into: Path) -> tuple[list[Merged], list[str]]:
+    """Merge the reviews of `sources` into the cases of `into`, which are known by image, model and regions, not by
+    name: so anonymous ones find home.
+
+    Returns:
+        What was done, and why the rest was not, one sentence each.
+
+    Raises:
+        InputError: a place holds no cases.
+    """
+    homes: dict[tuple[Any, ...], list[Path]] = {}
+    done: list[Merged] = []
+    troubles: list[str] = []
+    for folder in case_folders([into]):
+        try:
+            homes.setdefault(_identity(folder), []).append(folder)
+        except InputError as error:
+            troubles.append(str(error))
+    for folder in case_folders(sources):
+        try:
+            home = _home(folder, homes, into)
+        except InputError as error:
+            troubles.append(str(error))
+            continue
+        for path in sorted(folder.glob(LOG_PATTERN)):
+            try:
+                done += _merge_log(path, home)
+            except (SegWithUError, OSError) as error:
+                troubles.append(str(error))
+    return done, troubles
+
+
+def _identity(folder: Path) -> tuple[Any, ...]:
+    """What a review belongs to: voxels, weights and regions."""
+    case = read_case(folder)
+    try:
+        voxels = tuple(channel["voxels_sha256"] for channel in case["input"]["channels"])
+        regions = regions_hash((folder / REGIONS_FILE).read_text(encoding="utf-8"))
+        return voxels, case["model"]["weights_sha256"], regions
+    except (OSError, KeyError, TypeError, UnicodeDecodeError) as error:
+        raise InputError(f"{folder} has no regions that a review could belong to ({error!r}).") from error
+
+
+def _home(folder: Path, homes: dict[tuple[Any, ...], list[Path]], into: Path) -> Path:
+    places = homes.get(_identity(folder), [])
+    named = [place for place in places if place.resolve().name == folder.resolve().name]
+    if len(places) == 1 or len(named) == 1:
+        return places[0] if len(places) == 1 else named[0]
+    if places:
+        raise InputError(f"{folder} fits {len(places)} cases of {into} equally well: merge into one of them.")
+    raise InputError(f"{into} has no case with the image, model and regions of {folder}: its reviews are left there.")
+
+
+def _merge_log(path: Path, home: Path) -> list[Merged]:
+    """Merge one log, and the version of the segmentation that goes with it."""
+    lines = read_log(path)
+    if not lines.events:
+        return []
+    reviewer = lines.events[0].reviewer
+    if unchanged_copy(lines.events):
+        return [Merged(home, path.name, "own copy", f"{path.name} is the anonymous copy that was sent: left out.")]
+    target = log_path(home, reviewer)
+    lock = LogLock.take(target.with_name(f"{target.name}.lock"))
+    try:
+        outcome = _put_log(lines, target)
+    finally:
+        lock.release()
+    version = path.with_name(f"segmentation_reviewed.{path.name[len('review.') : -len('.jsonl')]}.seg.nrrd")
+    put = _put_version(version, home / f"segmentation_reviewed.{safe_reviewer_name(reviewer)}.seg.nrrd", outcome)
+    return [outcome, *put]
+
+
+def _put_log(lines: Lines, target: Path) -> Merged:
+    content, home = b"".join(lines.whole), target.parent
+    if not target.exists():
+        _write(target, content)
+        return Merged(home, target.name, "new", f"{home.name}: {target.name} is new, {len(lines.whole)} lines.")
+    own = read_log(target)
+    if own.events and own.events[0].reviewer != lines.events[0].reviewer:
+        raise OutputError(f"{target} is the review of another person with the same file name: nothing is merged.")
+    merge = merged(own, content)
+    if merge.other:
+        beside = target.with_name(f"{target.name}.from-{hashlib.sha256(content).hexdigest()[:8]}")
+        if not beside.exists():
+            _write(beside, content)
+        words = f"{home.name}: {target.name} went different ways: what came back is kept as {beside.name}."
+        return Merged(home, target.name, "kept beside", words)
+    more = len(merge.kept.whole) - len(own.whole)
+    if more <= 0:
+        return Merged(home, target.name, "nothing new", f"{home.name}: {target.name} brings nothing new.")
+    if own.cut:  # what a crash left of a last line is never thrown away
+        _write(target.with_name(f"{target.name}.damaged"), own.cut + b"\n")
+    _write(target, content)
+    return Merged(home, target.name, "longer", f"{home.name}: {target.name} goes on, {more} lines more.")
+
+
+def _put_version(source: Path, target: Path, log: Merged) -> list[Merged]:
+    """The reviewer's version that belongs to a log; one that differs from ours replaces it only if its log goes on."""
+    if not source.is_file() or (target.is_file() and source.read_bytes() == target.read_bytes()):
+        return []
+    mark = hashlib.sha256(source.read_bytes()).hexdigest()[:8]
+    home = target.parent
+    if not target.exists():
+        _copy(source, target)
+        return [Merged(home, target.name, "new", f"{home.name}: {target.name} is new.")]
+    if log.change != "longer":
+        beside = target.with_name(f"{target.name}.from-{mark}")
+        _copy(source, beside)
+        return [
+            Merged(home, target.name, "kept beside", f"{home.name}: another {target.name} is kept as {beside.name}.")
+        ]
+    older = target.with_name(f"{target.name}.before-{mark}")
+    _copy(target, older)
+    _copy(source, target)
+    return [Merged(home, target.name, "longer", f"{home.name}: {target.name} is newer; ours is kept as {older.name}.")]
+
+
+def _write(target: Path, content: bytes) -> None:
+    with whole_file(target) as work, work.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _copy(source: Path, target: Path) -> None:
+    with whole_file(target) as work:
+        shutil.copyfile(source, work)

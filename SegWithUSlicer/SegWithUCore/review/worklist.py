@@ -1,0 +1,183 @@
+"""Many cases in the order in which a look at them pays most. Needs nothing but Python, as Slicer's window does."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from ..errors import InputError
+from .case_file import read_case
+from .case_reviews import CaseReviews, Review, read_reviews
+from .events import SEEN
+from .flags import Flag, FlagRules, case_flags, rules_of_case, structures_of
+from .region import Region
+
+SECONDS_PER_REGION = 20.0
+"""Assumed until `ENOUGH_DECIDED` regions have been decided."""
+SECONDS_TO_OPEN = 15.0
+"""Assumed for opening a case and finding one's way: without it one large region would beat any case of many."""
+ENOUGH_DECIDED = 5
+SORTED_BY = (
+    "expected wrong volume (mm3) in the regions that nobody has accepted or corrected, per minute that looking at them "
+    "takes (seconds per region times their number, plus the time to open the case)"
+)
+
+
+@dataclass(frozen=True)
+class ReviewStatus:
+    """How far one reviewer is.
+
+    Attributes:
+        decided: regions with a verdict, of `regions`.
+        when: time of the last line of the log, UTC; "" in anonymous cases.
+    """
+
+    reviewer: str
+    decided: int
+    regions: int
+    when: str
+
+    @property
+    def text(self) -> str:
+        """For people."""
+        return f"{self.reviewer}: {self.decided} of {self.regions} regions{f', {self.when}' if self.when else ''}"
+
+
+@dataclass(frozen=True)
+class WorklistEntry:
+    """One case of a worklist.
+
+    Attributes:
+        name: of the case.
+        folder: of the case.
+        flags: with their reasons.
+        worst_structure: the one with the largest expected wrong volume; None without calibration.
+        expected_wrong_mm3: of that structure.
+        regions: number of regions; None where nothing is calibrated.
+        open_regions: those that nobody has accepted or corrected.
+        open_wrong_mm3: expected wrong volume that these hold.
+        minutes: that looking at them takes.
+        reviews: of each reviewer.
+        notes: what is wrong with its reviews, one sentence each.
+        trouble: why the case could not be read; "" where it could.
+    """
+
+    name: str
+    folder: Path
+    flags: tuple[Flag, ...] = ()
+    worst_structure: str | None = None
+    expected_wrong_mm3: float | None = None
+    regions: int | None = None
+    open_regions: int = 0
+    open_wrong_mm3: float = 0.0
+    minutes: float = 0.0
+    reviews: tuple[ReviewStatus, ...] = ()
+    notes: tuple[str, ...] = ()
+    trouble: str = ""
+
+    @property
+    def benefit(self) -> float:
+        """Expected wrong mm3 seen per minute; 0 where nothing is left to look at."""
+        return self.open_wrong_mm3 / self.minutes if self.minutes else 0.0
+
+
+@dataclass(frozen=True)
+class Worklist:
+    """Cases in order.
+
+    Attributes:
+        entries: best benefit first, cases that could not be read last.
+        seconds_per_region: for the estimate of minutes.
+        decided: regions behind that figure; 0 where it is the assumed one.
+        rules: that the user gave; None where each case's own were used.
+    """
+
+    entries: tuple[WorklistEntry, ...]
+    seconds_per_region: float
+    decided: int
+    rules: FlagRules | None
+
+    @property
+    def pace(self) -> str:
+        """Where the seconds per region come from, for people."""
+        if self.decided:
+            return f"{self.seconds_per_region:.0f} s per region, the median of {self.decided} decided regions"
+        return f"{self.seconds_per_region:.0f} s per region, assumed: fewer than {ENOUGH_DECIDED} are decided yet"
+
+
+@dataclass(frozen=True)
+class _Read:
+    folder: Path
+    case: Mapping[str, Any]
+    found: CaseReviews
+    flags: tuple[Flag, ...]
+
+
+def make_worklist(folders: Sequence[Path], rules: FlagRules | None = None) -> Worklist:
+    """Read case folders and sort them; a damaged one is listed with a sentence and does not stop the rest.
+
+    Only `case.json`, `regions.csv` and the logs are read.
+
+    Args:
+        rules: None for those that each case's model brings.
+    """
+    readings: list[_Read] = []
+    broken: list[WorklistEntry] = []
+    for folder in folders:
+        try:
+            readings.append(_read(folder, rules))
+        except InputError as error:
+            broken.append(WorklistEntry(folder.resolve().name, folder, trouble=str(error)))
+    paces = [pace for reading in readings for review in reading.found.reviews for pace in _paces(reading, review)]
+    enough = len(paces) >= ENOUGH_DECIDED
+    seconds = median(paces) if enough else SECONDS_PER_REGION
+    entries = [_entry(reading, seconds) for reading in readings]
+    entries.sort(key=lambda entry: (-entry.benefit, entry.name, str(entry.folder)))
+    return Worklist((*entries, *broken), seconds, len(paces) if enough else 0, rules)
+
+
+def _read(folder: Path, rules: FlagRules | None) -> _Read:
+    case = read_case(folder)
+    try:
+        found = read_reviews(folder, case)
+        flags = case_flags(case, rules or rules_of_case(case), found.reviews, found.regions)
+        return _Read(folder, case, found, tuple(flags))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(f"{folder} is damaged (case.json: {error!r}): segment the case again.") from error
+
+
+def _paces(reading: _Read, review: Review) -> list[float]:
+    """Seconds spent on each region that a reviewer decided."""
+    return [seconds for id_ in review.verdicts(reading.found.regions) if (seconds := review.state.seconds_on(id_)) > 0]
+
+
+def open_regions(found: CaseReviews) -> list[Region]:
+    """The regions that nobody has accepted or corrected."""
+    seen = {id_ for review in found.reviews for id_, v in review.verdicts(found.regions).items() if v in SEEN}
+    return [region for region in found.regions if region.id not in seen]
+
+
+def _entry(reading: _Read, seconds: float) -> WorklistEntry:
+    case, found = reading.case, reading.found
+    assessed = [entry for entry in structures_of(case) if entry.get("expected_wrong_mm3") is not None]
+    worst = max(assessed, key=lambda entry: float(entry["expected_wrong_mm3"]), default=None)
+    waiting = open_regions(found)
+    return WorklistEntry(
+        name=str(case["name"]),
+        folder=reading.folder,
+        flags=reading.flags,
+        worst_structure=None if worst is None else str(worst["name"]),
+        expected_wrong_mm3=None if worst is None else float(worst["expected_wrong_mm3"]),
+        regions=None if case.get("regions") is None else len(found.regions),
+        open_regions=len(waiting),
+        open_wrong_mm3=sum(region.expected_wrong_mm3 for region in waiting),
+        minutes=(SECONDS_TO_OPEN + seconds * len(waiting)) / 60 if waiting else 0.0,
+        reviews=tuple(_status(review, found, bool(case.get("anonymous"))) for review in found.reviews),
+        notes=found.notes,
+    )
+
+
+def _status(review: Review, found: CaseReviews, anonymous: bool) -> ReviewStatus:
+    decided = len(review.verdicts(found.regions))
+    return ReviewStatus(review.reviewer, decided, len(found.regions), "" if anonymous else review.when)

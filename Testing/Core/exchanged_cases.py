@@ -1,0 +1,76 @@
+"""Cases as reviewers leave them, for tests of flags, worklist, report and export."""
+
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import SimpleITK as sitk
+from review_cases import Clock
+
+from SegWithUCore.review.audit_log import AuditLog
+from SegWithUCore.review.case_file import read_case
+from SegWithUCore.review.events import Closed, Fact, Opened, Verdict, VerdictGiven
+from SegWithUCore.review.region_files import read_regions, regions_hash
+
+CASES = ("hippocampus_001", "hippocampus_003", "hippocampus_004")
+
+
+def copied(case: Path, target: Path, name: str | None = None) -> Path:
+    """A copy of a case folder in `target`."""
+    copy = target / (name or case.name)
+    shutil.copytree(case, copy)
+    return copy
+
+
+def changed_case(folder: Path, change: Callable[[dict[str, Any]], Any]) -> None:
+    """Change the content of `case.json`."""
+    case = read_case(folder)
+    change(case)
+    (folder / "case.json").write_text(json.dumps(case, ensure_ascii=False), encoding="utf-8")
+
+
+def header_of(folder: Path) -> Opened:
+    """What the first line of a review says."""
+    case = read_case(folder)
+    model = case["model"]
+    regions = regions_hash((folder / "regions.csv").read_text(encoding="utf-8"))
+    hashes = (model["weights_sha256"], model["calibration_sha256"], regions)
+    return Opened(case["name"], model["name"], model["version"], model["head"], *hashes)
+
+
+def review(folder: Path, reviewer: str, *facts: Fact) -> Path:
+    """Go on with a review, or begin one; returns its log."""
+    log = AuditLog.open(folder, reviewer, header_of(folder), Clock())
+    for fact in facts:
+        log.append(fact)
+    log.append(Closed())
+    log.close()
+    return log.path
+
+
+def judged(
+    folder: Path, reviewer: str, verdicts: Mapping[int, Verdict], comment: str = "", seconds: float = 8.0
+) -> Path:
+    """A review with a verdict on the regions of these ranks, all with one comment."""
+    ids = {region.rank: region.id for region in read_regions(folder)}
+    return review(folder, reviewer, *(VerdictGiven(ids[n], v, comment or None, seconds) for n, v in verdicts.items()))
+
+
+def edited(folder: Path, reviewer: str, fields: Mapping[str, str] | None = None) -> Path:
+    """A reviewer's version of the segmentation: 5 x 5 x 5 voxels more around the first region's peak.
+
+    Args:
+        fields: more entries of the header.
+    """
+    image = sitk.ReadImage(str(folder / "segmentation.seg.nrrd"))
+    region = read_regions(folder)[0]
+    r, a, s = region.peak_ras_mm
+    i, j, k = image.TransformPhysicalPointToIndex((-r, -a, s))
+    image[i - 2 : i + 3, j - 2 : j + 3, k - 2 : k + 3] = region.structure_value
+    for key, value in (fields or {}).items():
+        image.SetMetaData(key, value)
+    path = folder / f"segmentation_reviewed.{reviewer}.seg.nrrd"
+    sitk.WriteImage(image, str(path), useCompression=True)
+    return path
