@@ -1,6 +1,6 @@
 """What the limits of flags, fitted on *calibration*, do on *test*: cases flagged, and bad ones that go by.
 
-    python Testing/Benchmarks/flag_rules.py [--data ../shared/data/hippocampus/split.csv] [--model Resources/Models/hippocampus]
+    python Testing/Benchmarks/flag_rules.py [--data TABLE.csv] [--model FOLDER]
 
 Every figure is measured, also those whose fitted rule is "no useful rule", to see whether that verdict holds. A case is
 bad where a structure's Dice is below the bundle's `bad_dice`. Writes Testing/Benchmarks/results/flag_rules.json.
