@@ -120,14 +120,28 @@ def main() -> None:
     run("calibrate", "--run", work / "run", "--cases", f"{table}:calibration", "--output", bundle, "--overwrite")
     before = figures(work / "small", table, work / "before.json")
     after = figures(bundle, table, work / "after.json")
-    write_result(before, after, json.loads((work / "run" / "run.json").read_text(encoding="utf-8"))["facts"])
+    facts = json.loads((work / "run" / "run.json").read_text(encoding="utf-8"))["facts"]
+    case = json.loads((work / "truth" / "t1_crop" / "case.json").read_text(encoding="utf-8"))
+    write_result(before, after, facts, case)
 
 
-def write_result(before: dict[str, float], after: dict[str, float], facts: dict[str, Any]) -> None:
-    """The figures before and after training, those that training does not change, and how they were made."""
+def write_result(
+    before: dict[str, float], after: dict[str, float], facts: dict[str, Any], case: dict[str, Any]
+) -> None:
+    """The figures before and after training, those that training does not change, and how they were made.
+
+    Args:
+        case: of the whole volume, segmented by the large network.
+    """
     result = {
         "what": " ".join(str(__doc__).split()),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "large network on the whole volume": {
+            "size": case["input"]["grid"]["size"],
+            "peak memory MB": case["peak_memory_mb"],
+            "calibrated": case["model"]["calibrated"],
+            "volumes mm3": {entry["name"]: entry["volume_mm3"] for entry in case["structures"][1:]},
+        },
         "voxels": {role: int(np.prod([78, 163, z.stop - z.start])) for role, z in OTHERS.items()},
         "best epoch": facts["head_best"],
         "untrained head": {title: before[title] for title in TITLES},
