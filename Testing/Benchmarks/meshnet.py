@@ -137,7 +137,7 @@ def write_result(
         "what": " ".join(str(__doc__).split()),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
         "large network on the whole volume": {
-            "size": case["input"]["grid"]["size"],
+            "size": case["input"]["grid"]["size_ijk"],
             "peak memory MB": case["peak_memory_mb"],
             "calibrated": case["model"]["calibrated"],
             "volumes mm3": {entry["name"]: entry["volume_mm3"] for entry in case["structures"][1:]},
