@@ -9,7 +9,7 @@ import pydicom
 import SimpleITK as sitk
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, RLELossless, generate_uid
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, MRImageStorage, RLELossless, generate_uid
 
 SERIES = "1.2.826.0.1.3680043.8.498.20260001"
 Scale = Callable[[int], tuple[float, float]]
@@ -63,6 +63,19 @@ def _slice(image: sitk.Image, k: int, scale: tuple[float, float]) -> Dataset:
     dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = 16, 16, 15, 1
     dataset.PixelData = stored.tobytes()
     return dataset
+
+
+def as_mr(**values: object) -> Change:
+    """Make each slice one of an MR series that an archive would take, with these header values besides."""
+    frame = generate_uid()
+
+    def change(number: int, dataset: Dataset) -> None:
+        dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = MRImageStorage
+        dataset.Modality, dataset.FrameOfReferenceUID = "MR", frame
+        for keyword, value in values.items():
+            setattr(dataset, keyword, value)
+
+    return change
 
 
 def described(sop_class: str) -> Dataset:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import SimpleITK as sitk
 
 from ..errors import InputError, OutputError, SegWithUError
@@ -14,17 +15,19 @@ from ..review.case_reviews import read_reviews
 from ..review.reviewer_name import safe_reviewer_name
 from ..whole_files import whole_folder
 from .case_regions import ERROR_PROBABILITY_FILE
-from .dicom_objects import Origin, Title, check_installed, probability_object, segmentation_object
+from .dicom_map import probability_object
+from .dicom_objects import Origin, Title, check_installed
+from .dicom_segmentation import segmentation_object
 from .dicom_segments import Segments, model_segments, reviewed_segments
 from .dicom_source import SourceSeries, source_series
 from .nifti_file import check_nifti
 from .reviewed_file import REVIEWED_PATTERN, reviewed_name
+from .volume import same_grid
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
 SEGMENTATION_DICOM, PROBABILITY_DICOM = "segmentation.dcm", "error_probability.dcm"
-_WINDOW = (0.0, 0.5)
 
 
 @dataclass
@@ -81,7 +84,7 @@ def write_case_dicom(folder: Path, target: Path, moved_to: Path | None = None) -
 
     Raises:
         InputError: the case is damaged, or its series is not there or not the one that was segmented.
-        OutputError: a file cannot be written.
+        OSError: a file cannot be written.
     """
     case = read_case(folder)
     try:
@@ -93,10 +96,8 @@ def write_case_dicom(folder: Path, target: Path, moved_to: Path | None = None) -
     for name, dataset in made.items():
         try:
             dataset.save_as(target / name, enforce_file_format=True)
-        except OSError as error:
-            raise OutputError(
-                f"Cannot write {name} of {folder}: {error.strerror or error}; free some space or choose another place."
-            ) from error
+        except OSError as error:  # pydicom puts its own around the one that tells why
+            raise error.__cause__ if isinstance(error.__cause__, OSError) else error from None
     return list(made), notes
 
 
@@ -107,38 +108,37 @@ def _objects(
     origin = Origin.from_case(case)
     prefix = f"SegWithU {case['model']['name']}"
     model = model_segments(folder, case, source.image)
-    yield (
-        SEGMENTATION_DICOM,
-        segmentation_object(source, model, origin, Title("SEGMENTATION", f"{prefix}: segmentation", 1)),
-    )
+    title = Title("SEGMENTATION", f"{prefix}: segmentation", 1)
+    yield SEGMENTATION_DICOM, segmentation_object(source, model, origin, title)
     for number, (reviewer, file, segments) in enumerate(_reviewed(folder, case, source, model, notes), start=2):
         title = Title("REVIEWED", f"{prefix}: reviewed by {reviewer or 'somebody'}", number, reviewer)
         yield file, segmentation_object(source, segments, origin, title)
-    path = folder / ERROR_PROBABILITY_FILE
-    if not path.is_file():
+    facts = case["maps"].get("error_probability")
+    if facts is None:
         notes.append("no parametric map, because the model is not calibrated.")
         return
+    values = _probability(folder / ERROR_PROBABILITY_FILE, source)
+    title = Title("ERROR_PROB", f"{prefix}: error probability", 99)
+    yield PROBABILITY_DICOM, probability_object(source, values, facts["window"], origin, title)
+
+
+def _probability(path: Path, source: SourceSeries) -> np.ndarray:
+    if not path.is_file():
+        raise InputError(f"{path} is missing: segment the case again.")
     check_nifti(path)
-    window = (case["maps"].get("error_probability") or {}).get("window") or _WINDOW
-    yield (
-        PROBABILITY_DICOM,
-        probability_object(
-            source,
-            sitk.GetArrayFromImage(sitk.ReadImage(str(path))),
-            window,
-            origin,
-            Title("ERROR_PROB", f"{prefix}: error probability", 99),
-        ),
-    )
+    image = sitk.ReadImage(str(path))
+    if not same_grid(image, source.image):
+        raise InputError(f"{path} is not on the grid of the image: segment the case again.")
+    values: np.ndarray = sitk.GetArrayFromImage(image)
+    return values
 
 
 def _reviewed(
     folder: Path, case: Mapping[str, Any], source: SourceSeries, model: Segments, notes: list[str]
 ) -> Iterator[tuple[str, str, Segments]]:
     """Reviewer, file name and segments of each reviewed version that holds any."""
-    names = {
-        safe_reviewer_name(review.reviewer): review.reviewer for review in read_reviews(folder, dict(case)).reviews
-    }
+    reviewers = [review.reviewer for review in read_reviews(folder, dict(case)).reviews]
+    names = {safe_reviewer_name(reviewer): reviewer for reviewer in reviewers}
     for path in sorted(folder.glob(REVIEWED_PATTERN)):
         part = reviewed_name(path)
         segments = reviewed_segments(path, case, source.image, model)

@@ -1,0 +1,348 @@
+"""Results as DICOM: others read every voxel where the case has it; patient, codes and origin are told; else refused."""
+
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+import SimpleITK as sitk
+from dicom_phantoms import SERIES, as_mr, write_series
+from dicom_readers import by_dcmqi, frames, inside, slices_by_uid
+from exchanged_cases import CASES, changed_case, copied, edited, judged
+from phantoms import rotation
+from pydicom.dataset import Dataset
+from segwithu_command import MODEL, Command, entries, one_sentence
+from small_disks import leave
+
+from SegWithUCore.cli.__main__ import main
+from SegWithUCore.inference.segmentation_file import terminology_tag
+from SegWithUCore.models.labels import Code, Label
+from SegWithUCore.review.case_file import read_case
+from SegWithUCore.review.events import Verdict
+
+KINDS = ("axial", "sagittal", "oblique")
+NAMES = {
+    "axial": ("ISO_IR 100", "Müller^Jürgen"),
+    "sagittal": ("ISO_IR 192", "Wójcik^Łucja"),
+    "oblique": (["", "ISO 2022 IR 87"], "Yamada^Tarou=山田^太郎=やまだ^たろう"),
+}
+STUDY = {
+    "PatientID": "P-1",
+    "PatientBirthDate": "19531127",
+    "PatientSex": "F",
+    "StudyInstanceUID": "1.2.826.0.1.3680043.8.498.77",
+    "StudyDate": "20240318",
+    "AccessionNumber": "A-5",
+    "SeriesNumber": 4,
+    "ReferringPhysicianName": "Referrer^R",
+}
+TUMOUR = Label(
+    3, "Tumour", (255, 0, 0), Code("SCT", "49755003", "Morphologically Altered Structure"),
+    Code("SCT", "108369006", "Neoplasm")
+)  # fmt: skip
+
+
+@pytest.fixture
+def segwithu(capfd: pytest.CaptureFixture[str]) -> Command:
+    return Command(capfd)
+
+
+@pytest.fixture(scope="module")
+def dicom_cases(data_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A real hippocampus as three DICOM series, each segmented: whole, and (axial) in a region of interest only."""
+    root = tmp_path_factory.mktemp("dicom")
+    image = sitk.ReadImage(str(data_folder / "hippocampus" / "images" / f"{CASES[0]}.nii.gz"))
+    turned = sitk.Image(image)
+    turned.SetDirection((rotation([7, -9, 5]) @ np.reshape(image.GetDirection(), (3, 3))).ravel().tolist())
+    turned.SetSpacing((0.95, 1.05, 1.3))
+    volumes = {"axial": image, "sagittal": sitk.PermuteAxes(image, (1, 2, 0)), "oblique": turned}
+    for kind, volume in volumes.items():
+        charset, name = NAMES[kind]
+        change = as_mr(SpecificCharacterSet=charset, PatientName=name, **STUDY)
+        write_series(volume, root / "series" / kind, scale=lambda number: (1, 0), change=change)
+    options = ["--model", str(MODEL), "--output", str(root / "cases"), "--unlike-training"]
+    x, y, z = image.TransformContinuousIndexToPhysicalPoint([(n - 1) / 2 for n in image.GetSize()])
+    roi = f"--roi={-x},{-y},{z},30,44,26"
+    assert main(["segment", str(root / "series" / "axial"), *options, roi]) == 0
+    assert main(["segment", *(str(root / "series" / kind) for kind in KINDS[1:]), *options]) == 0
+    return root
+
+
+@pytest.fixture(scope="module")
+def exported(dicom_cases: Path) -> Path:
+    output = dicom_cases / "exported"
+    assert main(["export-dicom", str(dicom_cases / "cases"), "--output", str(output)]) == 0
+    return output
+
+
+@pytest.fixture
+def case(dicom_cases: Path, tmp_path: Path) -> Path:
+    """A copy of the axial case, which finds its series no more."""
+    return copied(dicom_cases / "cases" / "axial", tmp_path / "cases")
+
+
+def read(path: Path) -> Dataset:
+    dataset: Dataset = pydicom.dcmread(path)
+    return dataset
+
+
+def with_tumour(folder: Path, reviewer: str) -> None:
+    """The reviewer corrects one structure and adds a segment that overlaps another: a second layer, as Slicer does."""
+    path = edited(folder, reviewer)
+    first = sitk.ReadImage(str(path))
+    second = sitk.Image(first.GetSize(), first.GetPixelID())
+    second.CopyInformation(first)
+    second[10:20, 12:30, 8:20] = 1
+    layers = sitk.Compose(first, second)
+    for key in first.GetMetaDataKeys():
+        layers.SetMetaData(key, first.GetMetaData(key))
+    tags = f"Segmentation.Status:inprogress|TerminologyEntry:{terminology_tag(TUMOUR)}|"
+    told = {"ID": "Segment_3", "Name": "Tumour", "Color": "1 0 0", "LabelValue": "1", "Layer": "1", "Tags": tags}
+    for key, value in told.items():
+        layers.SetMetaData(f"Segment2_{key}", value)
+    sitk.WriteImage(layers, str(path), useCompression=True)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_dcmqi_reads_every_voxel_where_the_case_has_it(
+    kind: str, dicom_cases: Path, exported: Path, tmp_path: Path
+) -> None:
+    folder = dicom_cases / "cases" / kind
+    known = sitk.ReadImage(str(folder / "segmentation.nii.gz"))
+    masks = by_dcmqi("segimage2itkimage", exported / kind / "segmentation.dcm", tmp_path / "seg")
+    assert list(masks) == ["1.nrrd", "2.nrrd"]
+    for value, mask in enumerate(masks.values(), start=1):
+        found = sitk.GetArrayFromImage(mask) > 0
+        np.testing.assert_array_equal(found, inside(mask, known) == value)
+        assert found.sum() == (sitk.GetArrayFromImage(known) == value).sum() > 100
+    probability = sitk.ReadImage(str(folder / "error_probability.nii.gz"))
+    (map_read,) = by_dcmqi("paramap2itkimage", exported / kind / "error_probability.dcm", tmp_path / "map").values()
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(map_read), inside(map_read, probability))
+    values = sitk.GetArrayFromImage(probability)
+    assert map_read.GetSize()[2] == (values >= 0).any(axis=(1, 2)).sum()
+    assert (values >= 0).sum() == (sitk.GetArrayFromImage(map_read) >= 0).sum() > 10000
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("file", ["segmentation.dcm", "error_probability.dcm"])
+def test_each_frame_lies_on_the_slice_that_it_names(kind: str, file: str, dicom_cases: Path, exported: Path) -> None:
+    dataset, slices = read(exported / kind / file), slices_by_uid(dicom_cases / "series" / kind)
+    volume = sitk.ReadImage(str(dicom_cases / "cases" / kind / file.replace(".dcm", ".nii.gz")))
+    array = sitk.GetArrayFromImage(volume)
+    shared = dataset.SharedFunctionalGroupsSequence[0]
+    orientation = [float(v) for v in shared.PlaneOrientationSequence[0].ImageOrientationPatient]
+    for pixels, groups in zip(frames(dataset), dataset.PerFrameFunctionalGroupsSequence, strict=True):
+        (source,) = groups.DerivationImageSequence[0].SourceImageSequence
+        named = slices[source.ReferencedSOPInstanceUID]
+        position = [float(v) for v in groups.PlanePositionSequence[0].ImagePositionPatient]
+        assert position == [float(v) for v in named.ImagePositionPatient]
+        assert orientation == pytest.approx([float(v) for v in named.ImageOrientationPatient], abs=1e-9)
+        _, _, k = volume.TransformPhysicalPointToIndex(position)
+        if file == "segmentation.dcm":
+            number = groups.SegmentIdentificationSequence[0].ReferencedSegmentNumber
+            np.testing.assert_array_equal(pixels, array[k] == number)
+        else:
+            np.testing.assert_array_equal(pixels, array[k])
+    referenced = dataset.ReferencedSeriesSequence[0]
+    assert referenced.SeriesInstanceUID == SERIES
+    assert {item.ReferencedSOPInstanceUID for item in referenced.ReferencedInstanceSequence} <= set(slices)
+    first = next(iter(slices.values()))
+    for keyword in ("FrameOfReferenceUID", *STUDY):
+        if keyword != "SeriesNumber":
+            assert dataset[keyword].value == first[keyword].value, keyword
+    assert str(dataset.PatientName) == NAMES[kind][1]
+    assert dataset.SeriesInstanceUID != SERIES
+
+
+def test_objects_tell_the_structures_and_what_made_them(dicom_cases: Path, exported: Path) -> None:
+    model = read_case(dicom_cases / "cases" / "axial")["model"]
+    dataset = read(exported / "axial" / "segmentation.dcm")
+    first, second = dataset.SegmentSequence
+    assert (first.SegmentLabel, second.SegmentLabel) == ("anterior hippocampus", "posterior hippocampus")
+    kind = second.SegmentedPropertyTypeCodeSequence[0]
+    (modifier,) = kind.SegmentedPropertyTypeModifierCodeSequence
+    assert (kind.CodeValue, kind.CodingSchemeDesignator, modifier.CodeMeaning) == ("5366008", "SCT", "Posterior")
+    algorithm = first.SegmentationAlgorithmIdentificationSequence[0]
+    assert (first.SegmentAlgorithmType, algorithm.AlgorithmName) == ("AUTOMATIC", model["name"])
+    assert algorithm.AlgorithmVersion == model["version"]
+    assert model["weights_sha256"] in algorithm.AlgorithmParameters
+    assert (dataset.SeriesDescription, dataset.SeriesNumber) == ("SegWithU hippocampus: segmentation", 401)
+    assert str(dataset.ContentCreatorName) == ""
+    probability = read(exported / "axial" / "error_probability.dcm")
+    assert model["weights_sha256"] in probability.ContributingEquipmentSequence[0].ContributionDescription
+    for made in (dataset, probability):
+        assert made.DeviceSerialNumber == model["weights_sha256"]
+        assert "not for clinical use" in made.ManufacturerModelName
+
+
+def test_what_was_not_assessed_is_padding_without_a_real_world_value(exported: Path) -> None:
+    dataset = read(exported / "axial" / "error_probability.dcm")
+    pixels = frames(dataset)
+    assert (pixels == -1).any()
+    assert set(np.unique(pixels[pixels < 0])) == {-1.0}
+    assert (dataset.FloatPixelPaddingValue, dataset.FloatPixelPaddingRangeLimit) == (-1, -1)
+    mapping = dataset.SharedFunctionalGroupsSequence[0].RealWorldValueMappingSequence[0]
+    mapped = (mapping.DoubleFloatRealWorldValueFirstValueMapped, mapping.DoubleFloatRealWorldValueLastValueMapped)
+    assert (mapped, mapping.RealWorldValueSlope, mapping.RealWorldValueIntercept) == ((0, 1), 1, 0)
+    assert mapping.MeasurementUnitsCodeSequence[0].CodeValue == "1"
+    assert pixels.max() <= 1
+
+
+def test_a_reviewer_s_version_tells_who_drew_what(
+    case: Path, dicom_cases: Path, tmp_path: Path, segwithu: Command
+) -> None:
+    judged(case, "Łucja Wójcik", {1: Verdict.CORRECTED})
+    with_tumour(case, "Łucja Wójcik")
+    series = dicom_cases / "series" / "axial"
+    outcome = segwithu("export-dicom", case, "--output", tmp_path / "sent", "--source", series)
+    assert outcome.code == 0, outcome.err
+    path = tmp_path / "sent" / "axial" / "segmentation_reviewed.Łucja Wójcik.dcm"
+    dataset = read(path)
+    assert str(dataset.ContentCreatorName) == "Łucja Wójcik^"
+    assert dataset.SeriesDescription == "SegWithU hippocampus: reviewed by Łucja Wójcik"
+    drawn = {segment.SegmentLabel: segment.SegmentAlgorithmType for segment in dataset.SegmentSequence}
+    assert sorted(drawn.values()) == ["AUTOMATIC", "MANUAL", "SEMIAUTOMATIC"]
+    assert drawn["Tumour"] == "MANUAL"
+    assert dataset.SegmentSequence[2].SegmentedPropertyTypeCodeSequence[0].CodeMeaning == "Neoplasm"
+    assert dataset.SegmentsOverlap == "YES"
+    layers = sitk.ReadImage(str(case / "segmentation_reviewed.Łucja Wójcik.seg.nrrd"))
+    ours = [sitk.VectorIndexSelectionCast(layers, layer) == value for layer, value in ((0, 1), (0, 2), (1, 1))]
+    masks = by_dcmqi("segimage2itkimage", path, tmp_path / "read").values()
+    for mask, known in zip(masks, ours, strict=True):
+        found = sitk.GetArrayFromImage(mask) > 0
+        np.testing.assert_array_equal(found, inside(mask, known) > 0)
+        assert found.sum() == sitk.GetArrayFromImage(known).sum() > 0
+
+
+def test_structures_without_codes_get_codes_made_from_their_names(
+    case: Path, dicom_cases: Path, tmp_path: Path, segwithu: Command
+) -> None:
+    def uncoded(content: dict[str, object]) -> None:
+        for entry in content["structures"]:  # type: ignore[attr-defined]
+            entry.update(category=None, type=None, modifier=None)
+
+    changed_case(case, uncoded)
+    series = dicom_cases / "series" / "axial"
+    assert segwithu("export-dicom", case, "--output", tmp_path / "sent", "--source", series).code == 0
+    first, second = read(tmp_path / "sent" / "axial" / "segmentation.dcm").SegmentSequence
+    codes = [segment.SegmentedPropertyTypeCodeSequence[0] for segment in (first, second)]
+    assert [code.CodingSchemeDesignator for code in codes] == ["99SEGWITHU"] * 2
+    assert [code.CodeMeaning for code in codes] == [first.SegmentLabel, second.SegmentLabel]
+    assert codes[0].CodeValue != codes[1].CodeValue
+    assert first.SegmentedPropertyCategoryCodeSequence[0].CodeMeaning == "Structure of unspecified kind"
+
+
+def test_an_empty_segmentation_is_exported_as_such(
+    case: Path, dicom_cases: Path, tmp_path: Path, segwithu: Command
+) -> None:
+    empty = sitk.ReadImage(str(case / "segmentation.nii.gz")) * 0
+    sitk.WriteImage(empty, str(case / "segmentation.nii.gz"))
+    series = dicom_cases / "series" / "axial"
+    assert segwithu("export-dicom", case, "--output", tmp_path / "sent", "--source", series).code == 0
+    dataset = read(tmp_path / "sent" / "axial" / "segmentation.dcm")
+    assert len(dataset.SegmentSequence) == 2
+    assert not frames(dataset).any()
+
+
+def test_a_series_de_identified_later_gives_objects_of_its_own_patient(
+    case: Path, dicom_cases: Path, tmp_path: Path, segwithu: Command
+) -> None:
+    """Known by its voxels, also beside another series; nothing of the old header is in the objects."""
+    for path in sorted((dicom_cases / "series" / "axial").iterdir()):
+        dataset = pydicom.dcmread(path)
+        dataset.PatientName, dataset.PatientID, dataset.SeriesInstanceUID = "Anon^1", "ANON-1", SERIES + ".7"
+        for keyword in ("PatientBirthDate", "AccessionNumber", "ReferringPhysicianName", "SeriesNumber"):
+            del dataset[keyword]
+        (tmp_path / "anon").mkdir(exist_ok=True)
+        dataset.save_as(tmp_path / "anon" / path.name)
+    for path in (dicom_cases / "series" / "oblique").iterdir():
+        shutil.copyfile(path, tmp_path / "anon" / f"o{path.name}")
+    outcome = segwithu("export-dicom", case, "--output", tmp_path / "sent", "--source", tmp_path / "anon")
+    assert outcome.code == 0, outcome.err
+    for file in ("segmentation.dcm", "error_probability.dcm"):
+        written = (tmp_path / "sent" / "axial" / file).read_bytes()
+        assert b"ANON-1" in written
+        for told in ("Müller", "P-1\0", "19531127", "A-5", "Referrer"):
+            assert told.encode() not in written
+
+
+def test_what_does_not_belong_to_the_case_is_refused(
+    case: Path, dicom_cases: Path, data_folder: Path, tmp_path: Path, segwithu: Command
+) -> None:
+    output, series = tmp_path / "sent", dicom_cases / "series"
+    one_sentence(segwithu("export-dicom", case, "--output", output), "is not there", "--source")
+    other = series / "oblique"
+    for path in other.iterdir():  # the same size and place, other voxels
+        dataset = pydicom.dcmread(path)
+        dataset.RescaleIntercept = 1
+        (tmp_path / "other").mkdir(exist_ok=True)
+        dataset.save_as(tmp_path / "other" / path.name)
+    refused = segwithu("export-dicom", case, "--output", output, "--source", tmp_path / "other")
+    one_sentence(refused, str(tmp_path / "other"), "other voxels")
+    refused = segwithu("export-dicom", case, "--output", output, "--source", other)
+    one_sentence(refused, "another place in space")
+    image = data_folder / "hippocampus" / "images" / f"{CASES[0]}.nii.gz"
+    one_sentence(segwithu("export-dicom", case, "--output", output, "--source", image), "is no folder", "--source")
+    one_sentence(
+        segwithu("export-dicom", dicom_cases / "cases", "--output", output, "--source", series), "one CASE", code=2
+    )
+    refused = segwithu("export-dicom", case, "--output", output, "--source", series / "axial", "--anonymous")
+    one_sentence(refused, "name the patient", "de-identify", code=2)
+    assert not output.exists()
+
+
+@pytest.mark.parametrize(
+    ("keyword", "value", "word"),
+    [
+        ("FrameOfReferenceUID", None, "names no frame of reference"),
+        ("StudyInstanceUID", "9.9.9", "need one study"),
+        ("StudyDate", "yesterday", "yesterday"),
+    ],
+)
+def test_headers_that_results_cannot_refer_to_are_named(
+    case: Path, dicom_cases: Path, tmp_path: Path, segwithu: Command, keyword: str, value: str | None, word: str
+) -> None:
+    folder = tmp_path / "series"
+    shutil.copytree(dicom_cases / "series" / "axial", folder)
+    paths = sorted(folder.iterdir())
+    for path in paths if keyword == "StudyDate" else paths[:1]:
+        dataset = pydicom.dcmread(path)
+        if value is None:
+            del dataset[keyword]
+        else:
+            setattr(dataset, keyword, value)
+        dataset.save_as(path)
+    one_sentence(segwithu("export-dicom", case, "--output", tmp_path / "sent", "--source", folder), word)
+    assert not (tmp_path / "sent").exists()
+
+
+def test_a_missing_highdicom_is_said_with_the_command_that_installs_it(
+    dicom_cases: Path, tmp_path: Path, segwithu: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "highdicom", None)
+    outcome = segwithu("export-dicom", dicom_cases / "cases", "--output", tmp_path / "sent")
+    one_sentence(outcome, "highdicom", 'pip install "segwithu-slicer[dicom]"', code=2)
+    assert entries(tmp_path) == []
+
+
+def test_a_damaged_case_stops_no_other_and_a_full_disk_leaves_nothing(
+    dicom_cases: Path, small_disk: Path, tmp_path: Path, segwithu: Command
+) -> None:
+    cases = [copied(dicom_cases / "cases" / kind, tmp_path / "root" / "cases") for kind in KINDS[1:]]
+    (tmp_path / "root" / "series").symlink_to(dicom_cases / "series")
+    (cases[0] / "error_probability.nii.gz").unlink()
+    outcome = segwithu("export-dicom", *cases, "--output", tmp_path / "sent")
+    assert outcome.code == 1
+    assert "error_probability.nii.gz is missing" in outcome.messages[0]
+    assert entries(tmp_path / "sent") == ["oblique", "oblique/error_probability.dcm", "oblique/segmentation.dcm"]
+    changed_case(cases[0], lambda content: content["maps"].pop("error_probability"))
+    outcome = segwithu("export-dicom", cases[0], "--output", tmp_path / "again")
+    assert "not calibrated" in outcome.err
+    assert entries(tmp_path / "again" / "sagittal") == ["segmentation.dcm"]
+    leave(small_disk, 100)
+    outcome = segwithu("export-dicom", cases[1], "--output", small_disk / "sent")
+    one_sentence(outcome, str(small_disk), "free some space")
+    assert entries(small_disk) == ["ballast"]
+    one_sentence(segwithu("export-dicom", cases[1], "--output", tmp_path / "sent"), "exists already")
