@@ -1,5 +1,6 @@
 """A case folder's results as DICOM files for an archive: Segmentations and the error probability."""
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -64,19 +65,25 @@ def export_dicom(
         for number, folder in enumerate(folders):
             if report is not None:
                 report("exporting", number / len(folders), folder.name)
-            name = _free_name(folder.resolve().name, found.files)
-            try:
-                files, notes = write_case_dicom(folder, work / name, moved_to)
-            except OutputError:
-                raise
-            except SegWithUError as error:
-                found.troubles.append(str(error))
-                continue
-            found.files[name] = files
-            found.notes.extend(f"{name}: {note}" for note in notes)
+            _export_one(folder, work, moved_to, found)
         if not found.files:
             raise InputError(f"Nothing was exported: {found.troubles[0]}")
     return found
+
+
+def _export_one(folder: Path, work: Path, moved_to: Path | None, found: DicomExported) -> None:
+    name = _free_name(folder.resolve().name, found.files)
+    try:
+        with warnings.catch_warnings():  # about values in headers of the series, which are taken over as they are
+            warnings.simplefilter("ignore")
+            files, notes = write_case_dicom(folder, work / name, moved_to)
+    except OutputError:
+        raise
+    except SegWithUError as error:
+        found.troubles.append(str(error))
+        return
+    found.files[name] = files
+    found.notes.extend(f"{name}: {note}" for note in notes)
 
 
 def write_case_dicom(folder: Path, target: Path, moved_to: Path | None = None) -> tuple[list[str], list[str]]:

@@ -4,7 +4,6 @@ They are built with highdicom, which takes patient, study and frame of reference
 frame, the slice that it lies on.
 """
 
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -111,14 +110,12 @@ def _series_number(header: "Dataset", offset: int) -> int:
 
 @contextmanager
 def header_errors(source: SourceSeries) -> Iterator[None]:
-    """One sentence where highdicom does not like what the headers of the series hold; its warnings are silenced."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            yield
-        except (ValueError, TypeError, AttributeError, KeyError, OverflowError) as error:
-            reason = " ".join(str(error).split()).rstrip(".")
-            raise InputError(
-                f"The headers of the series in {source.folder} do not allow a DICOM object that refers to it "
-                f"({reason}): correct them in the archive."
-            ) from error
+    """One sentence where highdicom does not like what the headers of the series hold."""
+    try:
+        yield
+    except (ValueError, TypeError, AttributeError, KeyError, OverflowError) as error:
+        reason = " ".join(str(error).split()).rstrip(".")
+        raise InputError(
+            f"The headers of the series in {source.folder} do not allow a DICOM object that refers to it "
+            f"({reason}): correct them in the archive."
+        ) from error
