@@ -95,7 +95,8 @@ def write_case_dicom(folder: Path, target: Path, moved_to: Path | None = None) -
     """
     case = read_case(folder)
     try:
-        source, notes = source_series(folder, case, moved_to), list[str]()
+        source = source_series(folder, case, moved_to)
+        notes = list(source.notes)
         made = dict(_objects(folder, case, source, notes))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"{folder} is damaged (case.json: {error!r}): segment the case again.") from error

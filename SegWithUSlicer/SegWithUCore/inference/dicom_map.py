@@ -51,6 +51,7 @@ def probability_object(
             real_world_value_mappings=[_mapping()],
             voi_lut_transformations=[shown],
             contributing_equipment=[_equipment(origin)],
+            further_source_images=source.further or None,
             **common_fields(source, origin, title),
         )
     found.FloatPixelPaddingValue = found.FloatPixelPaddingRangeLimit = NOT_ASSESSED
@@ -73,8 +74,8 @@ def _mapping() -> Any:
 def _ascending(found: "Dataset") -> "Dataset":
     """With frames that ascend along the normal of rows and columns.
 
-    highdicom lets them descend, which their positions say; but dcmqi, with which Slicer reads parametric maps, takes
-    them for ascending, and would show the map mirrored.
+    highdicom lets them descend, which their positions say; but dcmqi, with which Slicer's QuantitativeReporting reads
+    parametric maps, takes them for ascending, and would show the map mirrored.
     """
     groups = list(found.PerFrameFunctionalGroupsSequence)
     rows, columns = np.reshape(
@@ -107,7 +108,7 @@ def _equipment(origin: Origin) -> Any:
 def _frame_anatomy(source: SourceSeries) -> "Dataset":
     """Region and side as the series names them, else the whole body, which is unpaired.
 
-    The standard does not ask for it, but dcmqi, with which Slicer reads parametric maps, crashes without it.
+    The standard does not ask for it, but dcmqi crashes without it.
     """
     from highdicom.sr import CodedConcept
     from pydicom.dataset import Dataset

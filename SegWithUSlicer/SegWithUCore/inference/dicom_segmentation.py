@@ -28,6 +28,7 @@ def segmentation_object(source: SourceSeries, segments: Segments, origin: Origin
             segment_descriptions=[
                 _description(number, segment, origin) for number, segment in enumerate(segments.entries, start=1)
             ],
+            further_source_images=source.further or None,
             **common_fields(source, origin, title),
         )
 

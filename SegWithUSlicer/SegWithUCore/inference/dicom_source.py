@@ -34,11 +34,15 @@ class SourceSeries:
         folder: where it lies.
         image: the volume.
         headers: of its slices, without voxels, text decoded and to be written as UTF-8.
+        further: headers of the other channels' slices, as far as they lie where they were and belong to the study.
+        notes: which channels are not among them, one sentence each.
     """
 
     folder: Path
     image: sitk.Image
     headers: Sequence["Dataset"]
+    further: Sequence["Dataset"] = ()
+    notes: Sequence[str] = ()
 
 
 def source_series(folder: Path, case: Mapping[str, Any], moved_to: Path | None = None) -> SourceSeries:
@@ -73,7 +77,26 @@ def source_series(folder: Path, case: Mapping[str, Any], moved_to: Path | None =
     _check_shared(place, files, headers)
     for header in headers:
         _set_grid(header, headers[0], float(image.GetSpacing()[2]))
-    return SourceSeries(place, image, headers)
+    return SourceSeries(place, image, headers, *_further(folder, case, str(headers[0].StudyInstanceUID)))
+
+
+def _further(folder: Path, case: Mapping[str, Any], study: str) -> tuple[list["Dataset"], list[str]]:
+    """Headers of the other channels' slices, and notes on channels that results cannot refer to."""
+    found: list[Dataset] = []
+    notes = []
+    for channel in case["input"]["channels"][1:]:
+        place = (folder / str(channel.get("file") or "")).resolve()
+        headers: list[Dataset] = []
+        if place.is_dir():
+            image, files = series_with_voxels(place, channel["voxels_sha256"])
+            if voxel_hash(image) == channel["voxels_sha256"]:
+                headers = [_header(file) for file in files]
+        if headers and {str(header.get("StudyInstanceUID")) for header in headers} == {study}:
+            found.extend(headers)
+        else:
+            why = "belongs to another study" if headers else "is not where it was as a DICOM series"
+            notes.append(f"channel {channel['name']} is not named as a source, because it {why}.")
+    return found, notes
 
 
 def _grid(facts: Mapping[str, Any]) -> sitk.Image:
