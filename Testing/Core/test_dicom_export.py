@@ -99,7 +99,8 @@ def with_tumour(folder: Path, reviewer: str) -> None:
     layers = sitk.Compose(first, second)
     for key in first.GetMetaDataKeys():
         layers.SetMetaData(key, first.GetMetaData(key))
-    tags = f"Segmentation.Status:inprogress|TerminologyEntry:{terminology_tag(TUMOUR)}|"
+    entry = (terminology_tag(TUMOUR) or "").removesuffix("^^~^^") + "SCT^10200004^Liver~SCT^7771000^Left"
+    tags = f"Segmentation.Status:inprogress|TerminologyEntry:{entry}|"
     told = {"ID": "Segment_3", "Name": "Tumour", "Color": "1 0 0", "LabelValue": "1", "Layer": "1", "Tags": tags}
     for key, value in told.items():
         layers.SetMetaData(f"Segment2_{key}", value)
@@ -230,7 +231,10 @@ def test_a_reviewer_s_version_tells_who_drew_what(
     drawn = {segment.SegmentLabel: segment.SegmentAlgorithmType for segment in dataset.SegmentSequence}
     assert sorted(drawn.values()) == ["AUTOMATIC", "MANUAL", "SEMIAUTOMATIC"]
     assert drawn["Tumour"] == "MANUAL"
-    assert dataset.SegmentSequence[2].SegmentedPropertyTypeCodeSequence[0].CodeMeaning == "Neoplasm"
+    tumour = dataset.SegmentSequence[2]
+    assert tumour.SegmentedPropertyTypeCodeSequence[0].CodeMeaning == "Neoplasm"
+    (region,) = tumour.AnatomicRegionSequence
+    assert (region.CodeMeaning, region.AnatomicRegionModifierSequence[0].CodeMeaning) == ("Liver", "Left")
     assert dataset.SegmentsOverlap == "YES"
     layers = sitk.ReadImage(str(case / "segmentation_reviewed.Łucja Wójcik.seg.nrrd"))
     ours = [sitk.VectorIndexSelectionCast(layers, layer) == value for layer, value in ((0, 1), (0, 2), (1, 1))]

@@ -89,7 +89,7 @@ def common_fields(source: SourceSeries, origin: Origin, title: Title) -> dict[st
         "software_versions": [text(origin.software), text(origin.model)],
         "device_serial_number": text(origin.weights_sha256),
         "content_label": title.label,
-        "content_description": text(f"{title.series}, model {origin.model}"),
+        "content_description": text(f"By the model {origin.model}"),
         "content_creator_name": person(title.creator),
         "series_description": text(title.series),
         "coding_schemes": [

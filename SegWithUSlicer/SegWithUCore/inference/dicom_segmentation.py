@@ -52,7 +52,8 @@ def _description(number: int, segment: Segment, origin: Origin) -> Any:
         _modify(found.SegmentedPropertyTypeCodeSequence[0], "SegmentedPropertyTypeModifierCodeSequence", label.modifier)
     if len(segment.region) > 1:
         _modify(found.AnatomicRegionSequence[0], "AnatomicRegionModifierSequence", segment.region[1])
-    found.SegmentDescription = f"Label value {label.value} of the model {text(origin.model)}"
+    by_model = f"Label value {label.value} of the model {text(origin.model)}"
+    found.SegmentDescription = "Added by the reviewer" if segment.made_by is MadeBy.REVIEWER else by_model
     return found
 
 

@@ -110,7 +110,7 @@ def reviewed_segments(path: Path, case: Mapping[str, Any], grid: sitk.Image, mod
         codes = dict(terminology(told.tags))
         label = known or _added(told.name or f"segment {number + 1}", told.color, free, codes)
         free += known is None
-        region = [codes[key] for key in ("region", "region_modifier") if key in codes]
+        region = [codes[key] for key in ("region", "region_modifier") if key in codes] if "region" in codes else []
         found.append(Segment(label, told.layer, told.value, MadeBy.REVIEWER, region))
     if not found:  # a plain label volume
         found = [Segment(label, 0, label.value) for label in structures.values()]
