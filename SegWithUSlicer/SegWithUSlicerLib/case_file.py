@@ -168,7 +168,7 @@ def _structure(entry: Mapping[str, Any], flags: list[Any]) -> Structure:
         expected_wrong_mm3=_number(entry, "expected_wrong_mm3"),
         uncertain_share=_number(entry, "uncertain_share"),
         uncertain_mm3=_number(entry, "uncertain_mm3"),
-        flags=tuple(_flag_sentence(flag) for flag in flags if _is_about(flag, value)),
+        flags=tuple(_flag_sentence(flag) for flag in flags if _is_about(flag, value, str(entry["name"]))),
     )
 
 
@@ -176,8 +176,9 @@ def _interval(value: Any) -> tuple[float, float] | None:
     return (float(value[0]), float(value[1])) if isinstance(value, list) and len(value) == 2 else None
 
 
-def _is_about(flag: Any, value: int) -> bool:
-    return isinstance(flag, Mapping) and flag.get("structure") == value
+def _is_about(flag: Any, value: int, name: str) -> bool:
+    """Cases of earlier versions name the structure by its label value."""
+    return isinstance(flag, Mapping) and flag.get("structure") in (value, name)
 
 
 def _flag_sentence(flag: Mapping[str, Any]) -> str:

@@ -18,7 +18,7 @@ ALPHA = 0.1
 BAD_SHARE = 0.2
 """Where the user does not say what is bad: the calibration cases of lowest Dice, this share of them."""
 SIGNIFICANT = 0.05
-"""Chance, at most, that a figure which says nothing about bad cases would order them as well."""
+"""Chance, at most, that any of the figures would order bad cases as well while none says anything about them."""
 
 
 @dataclass(frozen=True)
@@ -70,11 +70,9 @@ def fit_flag_rules(cases: Sequence[CaseFigures], alpha: float = ALPHA, bad_dice:
     if bad_dice is None:
         bad_dice = float(np.quantile(lowest, BAD_SHARE, method="higher")) if lowest.size else 0.0
     bad = lowest < bad_dice
-    rules = {}
-    for name, score in _SCORES.items():
-        worst = [_worst(case, score) for case in cases]
-        if worst and None not in worst:
-            rules[name] = _fitted(name, np.asarray(worst, float), bad, alpha)
+    scores = {name: [_worst(case, score) for case in cases] for name, score in _SCORES.items()}
+    usable = {name: np.asarray(worst, float) for name, worst in scores.items() if worst and None not in worst}
+    rules = {name: _fitted(name, worst, bad, alpha, SIGNIFICANT / len(usable)) for name, worst in usable.items()}
     return {
         "cases": len(cases),
         "alpha": alpha,
@@ -107,7 +105,7 @@ def _bound(missed: int, cases: int) -> float:
     return (missed + 1) / (cases + 1)
 
 
-def _fitted(name: str, scores: np.ndarray, bad: np.ndarray, alpha: float) -> dict[str, Any]:
+def _fitted(name: str, scores: np.ndarray, bad: np.ndarray, alpha: float, significant: float) -> dict[str, Any]:
     limit, cases = controlled_limit(scores, bad, alpha), bad.size
     p_value = _p_value(scores, bad)
     if limit is None:
@@ -117,8 +115,9 @@ def _fitted(name: str, scores: np.ndarray, bad: np.ndarray, alpha: float) -> dic
     entry = {"flagged_share": flagged / cases, "missed": missed, "bound": bound, "p_value": p_value}
     if not flagged:
         why = f"without any flag at most {_percent(bound)} of cases are bad, which is within {_percent(alpha)}"
-    elif p_value is None or p_value > SIGNIFICANT:
-        why = f"the figure does not tell the {int(bad.sum())} bad cases from the others (p = {p_value:.2g})"
+    elif p_value is None or p_value > significant:
+        found = "" if p_value is None else f" (p = {p_value:.2g}; with so many rules {significant:.2g} is asked for)"
+        why = f"the figure does not tell the {int(bad.sum())} bad cases from the others{found}"
     elif flagged == cases:
         why = f"it flags all {cases} cases"
     else:

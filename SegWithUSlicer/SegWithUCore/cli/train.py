@@ -1,7 +1,8 @@
 """`segwithu train-backbone`, `train-head` and `calibrate`: make your own model."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ from ..errors import OutputError, UsageError
 from .console import Console
 
 if TYPE_CHECKING:
+    from ..models.bundle import Bundle
     from ..training.cases import PreparedCase
     from ..training.recipe import Recipe
     from ..training.run_folder import RunFolder
@@ -24,11 +26,14 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
         "calibrate",
         parents=[common],
         help="fit error probability and numbers per structure on calibration cases and write the model bundle",
-        description="Predict the calibration cases with the best backbone and head of a run, fit the error "
-        "probability, the interval of the expected volume and the predicted Dice, and write a complete model bundle. "
-        "How the training cases look was noted by train-backbone, or is noted anew with --train and --select.",
+        description="Predict the calibration cases with the best backbone and head of a run, or with a model that is "
+        "there already, fit the error probability, the interval of the expected volume, the predicted Dice and the "
+        "limits of flags, and write a complete model bundle. How the training cases look was noted by train-backbone, "
+        "or is noted anew with --train and --select.",
     )
-    calibrate.add_argument("--run", dest="folder", required=True, type=Path, help="folder of the training run")
+    source = calibrate.add_mutually_exclusive_group(required=True)
+    source.add_argument("--run", dest="folder", type=Path, help="folder of the training run")
+    source.add_argument("--model", help="model to calibrate anew, as on cases of your own scanner: name or folder")
     calibrate.add_argument("--cases", required=True, help=CASES_HELP)
     calibrate.add_argument("--output", required=True, type=Path, help="folder of the bundle to write")
     calibrate.add_argument("--overwrite", action="store_true", help="replace an existing bundle")
@@ -140,24 +145,42 @@ def _begun_on_model(
 
 def run_calibrate(options: argparse.Namespace, console: Console) -> int:
     """Write a bundle."""
-    from ..training.bundle_making import make_bundle
     from ..training.cases import find_cases
+
+    cases = find_cases(options.cases)
+    if (options.train is None) != (options.select is None):
+        raise UsageError("--train and --select go together: give the cases that the run was trained with.")
+    make = _recalibrating(options) if options.folder is None else _of_run(options, console)
+    with console.progress("calibrate") as progress:
+        bundle = make(cases, options.output, options.overwrite, progress=progress)
+    flags = (bundle.calibration or {})["flags"]["rules"]
+    told = "".join(f"\nflags by {name}: {rule['sentence']}" for name, rule in flags.items())
+    console.result(
+        f"{bundle.name}, calibrated on {len(cases)} cases, in {options.output}{told}", {"bundle": str(options.output)}
+    )
+    return 0
+
+
+def _recalibrating(options: argparse.Namespace) -> "Callable[..., Bundle]":
+    from ..models.registry import resolve_model
+    from ..training.bundle_making import recalibrate
+
+    if options.train is not None:
+        raise UsageError("--train and --select go with --run: a model keeps what it knows of its training cases.")
+    return partial(recalibrate, resolve_model(options.model))
+
+
+def _of_run(options: argparse.Namespace, console: Console) -> "Callable[..., Bundle]":
+    from ..training.bundle_making import make_bundle
     from ..training.fingerprint_fitting import training_fingerprint
     from ..training.run_folder import RunFolder
 
-    run, cases, fingerprint = RunFolder(options.folder), find_cases(options.cases), None
-    if (options.train is None) != (options.select is None):
-        raise UsageError("--train and --select go together: give the cases that the run was trained with.")
-    if options.train is not None:
-        recipe = run.recipe()
-        prepared = _prepared(options.train, options.select, recipe, console, "--train")
-        fingerprint = training_fingerprint(*prepared, recipe)
-    with console.progress("calibrate") as progress:
-        bundle = make_bundle(run, cases, options.output, options.overwrite, progress=progress, fingerprint=fingerprint)
-    console.result(
-        f"{bundle.name}, calibrated on {len(cases)} cases, in {options.output}", {"bundle": str(options.output)}
-    )
-    return 0
+    run = RunFolder(options.folder)
+    if options.train is None:
+        return partial(make_bundle, run)
+    recipe = run.recipe()
+    prepared = _prepared(options.train, options.select, recipe, console, "--train")
+    return partial(make_bundle, run, fingerprint=training_fingerprint(*prepared, recipe))
 
 
 def _check_start(run: "RunFolder", part: str, options: argparse.Namespace) -> None:

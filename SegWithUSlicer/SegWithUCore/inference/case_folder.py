@@ -21,6 +21,7 @@ from ..models.bundle import Bundle, HeadSpec
 from ..network.own_networks import network_sha256
 from ..review.case_file import CASE_FILE
 from ..review.find_regions import FoundRegions, RegionSettings
+from ..review.flags import case_flags, rules_of_case
 from ..whole_files import whole_folder
 from .case_input import IMAGE_FILE, voxel_hash
 from .case_regions import (
@@ -168,6 +169,11 @@ def on_whole_grid(part: np.ndarray, box: VoxelBox, grid: sitk.Image, outside: fl
 
 def case_facts(result: CaseResult, target: Path) -> dict[str, Any]:
     """The content of `case.json`."""
+    facts = _facts(result, target)
+    return facts | {"flags": [flag.to_json() for flag in case_flags(facts, rules_of_case(facts))]}
+
+
+def _facts(result: CaseResult, target: Path) -> dict[str, Any]:
     bundle = result.bundle
     return {
         "format": "segwithu-case",
@@ -195,6 +201,7 @@ def case_facts(result: CaseResult, target: Path) -> dict[str, Any]:
             "calibration_sha256": bundle.calibration_sha256,
             "calibrated": bundle.calibration is not None,
             "calibration_cases": None if bundle.calibration is None else bundle.calibration["cases"],
+            "flags": None if bundle.calibration is None else bundle.calibration.get("flags"),
         },
         "versions": _versions(),
         "device": result.device,
@@ -202,7 +209,6 @@ def case_facts(result: CaseResult, target: Path) -> dict[str, Any]:
         "structures": [figures.to_json() for figures in result.structures],
         "maps": {name: _map_facts(result, name, values) for name, values in map_arrays(result.maps).items()},
         "regions": None if result.regions is None else result.regions.summary(RegionSettings()),
-        "flags": [warning.to_json() for warning in result.warnings if warning.structure is not None],
         "timings_s": {stage: round(seconds, 3) for stage, seconds in result.timings_s.items()},
         "peak_memory_mb": result.peak_memory_mb,
     }

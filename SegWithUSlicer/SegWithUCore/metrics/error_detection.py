@@ -89,3 +89,54 @@ def average_precision(groups: ScoreGroups) -> float:
         return float("nan")
     found, looked_at = np.cumsum(groups.wrong[::-1]), np.cumsum(groups.voxels[::-1])
     return float((found / looked_at * groups.wrong[::-1]).sum() / groups.errors)
+
+
+def excess_aurc(groups: ScoreGroups) -> float:
+    """AURC beyond that of a score that puts every wrong voxel last; NaN without voxels.
+
+    Source: e-AURC of Geifman et al., ICLR 2019, with the best area summed exactly instead of approximated.
+    """
+    if not groups.total:
+        return float("nan")
+    right = groups.total - groups.errors
+    best = ScoreGroups(np.asarray([right, groups.errors]), np.asarray([0, groups.errors]))
+    if not groups.errors or not right:
+        return 0.0
+    return aurc(groups) - aurc(best)
+
+
+def false_positive_rate(groups: ScoreGroups, true_positive_rate: float = 0.95) -> float:
+    """Share of the correct voxels that are flagged with the highest limit which flags so many of the wrong ones.
+
+    NaN without wrong or without correct voxels. Equals the first point of scikit-learn's ROC curve that is as high.
+    """
+    correct = groups.total - groups.errors
+    if not groups.errors or not correct:
+        return float("nan")
+    found = np.cumsum(groups.wrong[::-1])
+    step = int(np.searchsorted(found, true_positive_rate * groups.errors - 1e-9))
+    return float((groups.voxels - groups.wrong)[::-1][: step + 1].sum() / correct)
+
+
+def risk_at_coverage(groups: ScoreGroups, coverage: float) -> float:
+    """Error rate among the safest share of voxels, ties in the expectation over random orders; NaN without voxels."""
+    if not groups.total:
+        return float("nan")
+    kept = max(1.0, coverage * groups.total)
+    ends = np.cumsum(groups.voxels)
+    step = int(np.searchsorted(ends, kept))
+    before = float(ends[step] - groups.voxels[step])
+    errors = float(groups.wrong[:step].sum()) + groups.wrong[step] / groups.voxels[step] * (kept - before)
+    return float(errors / kept)
+
+
+def share_of_errors_within(groups: ScoreGroups, share: float) -> float:
+    """Share of the wrong voxels among the riskiest share of all voxels: what a review budget of voxels finds.
+
+    Ties in the expectation over random orders; NaN without errors.
+    """
+    if not groups.errors:
+        return float("nan")
+    safe = groups.total * (1 - share)
+    left = risk_at_coverage(groups, 1 - share) * safe if safe >= 1 else 0.0
+    return float(1 - left / groups.errors)

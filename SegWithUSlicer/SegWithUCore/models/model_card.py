@@ -15,9 +15,11 @@ CARD_ROWS = (
     ("auroc whole ranking", "ranking map finds wrong voxels, AUROC, whole crop", 1.0),
     ("auroc band ranking", "the same within the band", 1.0),
     ("auprc whole ranking", "AUPRC, whole crop", 1.0),
+    ("auprc whole error probability", "AUPRC of the error probability, which knows the direction of an error", 1.0),
     ("auprc whole softmax", "AUPRC of 1 - maximum softmax", 1.0),
     ("error rate", "share of wrong voxels", 1.0),
     ("aurc whole ranking", "AURC of the ranking map, x 1000", 1000.0),
+    ("aurc whole error probability", "AURC of the error probability, x 1000", 1000.0),
     ("aurc whole softmax", "AURC of 1 - maximum softmax, x 1000", 1000.0),
     ("aurc whole distance", "AURC of the distance to the predicted boundary, x 1000", 1000.0),
     ("nll plain", "NLL of the plain probabilities", 1.0),
@@ -29,6 +31,13 @@ CARD_ROWS = (
     ("error probability brier softmax", "Brier score of isotonic regression on 1 - maximum softmax", 1.0),
 )
 """Rows of the card: title among the figures, words, factor."""
+
+RULE_WORDS = {
+    "wrong_mm3": "Expected wrong volume of a structure, mm3",
+    "wrong_share": "Expected wrong volume as a share of the structure",
+    "interval_share": "Width of the volume interval as a share of the expected volume",
+    "dice": "Predicted Dice",
+}
 
 
 def licence_notice(about: Mapping[str, str]) -> str:
@@ -64,6 +73,7 @@ def model_card(bundle: Bundle) -> str:
         "softmax(z / (s sqrt(1 + U))), s = the fitted `tempering_scale`. A low value never means that a voxel is "
         "correct, and no map speaks about images unlike those of training.",
         *_numbers(bundle),
+        *_flags(bundle),
         "## Licence and citation",
         f"Weights: {about['licence_weights']}. Training data: {about['licence_data']}. {about['citation']}",
     ]
@@ -135,6 +145,21 @@ def _numbers(bundle: Bundle) -> list[str]:
         "mean does. Outside the region of interest, and for images far from the training cases, all of them read *not "
         "assessed*.",
         "\n".join(lines),
+    ]
+
+
+def _flags(bundle: Bundle) -> list[str]:
+    """Which cases are flagged by default, and what that is worth; nothing for bundles without fitted limits."""
+    flags = (bundle.calibration or {}).get("flags")
+    if not flags:
+        return []
+    return [
+        "## Flags",
+        f"A case is *bad* here where the Dice of a structure is below {flags['bad_dice']:.3f} ({flags['bad_cases']} of "
+        f"{flags['cases']} calibration cases). Each limit is set so that of new cases like them at most "
+        f"{flags['alpha']:.0%} are bad and not flagged (conformal risk control; {flags['cases']} cases allow no bound "
+        f"below {flags['least_alpha']:.1%}). Every limit can be set by the user.",
+        "\n".join(f"- {RULE_WORDS[name]}: {rule['sentence']}" for name, rule in flags["rules"].items()),
     ]
 
 

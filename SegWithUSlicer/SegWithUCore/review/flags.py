@@ -174,10 +174,7 @@ def structures_of(case: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 def wrong_share(entry: Mapping[str, Any]) -> float | None:
     """Expected wrong volume of a structure over its volume; infinite where it is empty, None where not assessed."""
     wrong = entry.get("expected_wrong_mm3")
-    if wrong is None:
-        return None
-    volume = float(entry["volume_mm3"])
-    return float(wrong) / volume if volume > 0 else math.inf if wrong > 0 else 0.0
+    return None if wrong is None else share_of(float(wrong), float(entry["volume_mm3"]))
 
 
 def interval_share(entry: Mapping[str, Any]) -> float | None:
@@ -186,7 +183,12 @@ def interval_share(entry: Mapping[str, Any]) -> float | None:
     if interval is None or expected is None:
         return None
     low, high = map(float, interval)
-    return (high - low) / float(expected) if expected > 0 else math.inf if high > low else 0.0
+    return share_of(high - low, float(expected))
+
+
+def share_of(part: float, whole: float) -> float:
+    """Part over whole; infinite where there is a part of nothing."""
+    return part / whole if whole > 0 else math.inf if part > 0 else 0.0
 
 
 def informative_dice(entry: Mapping[str, Any]) -> float | None:

@@ -7,11 +7,13 @@ import numpy as np
 from scipy.special import softmax
 
 from ..calibration.case_quality import PredictedDice, ProbabilitySums, fit_predicted_dice, probability_sums, soft_dice
+from ..calibration.flag_rules import StructureCase
 from ..calibration.volume_interval import VolumeInterval, fit_volume_interval
 from ..inference.prediction import Prediction, tempered_logits
 from ..inference.structures import FittedNumbers
 from ..metrics.overlap import dice_of
 from ..models.labels import Label
+from ..review.flags import share_of
 
 
 @dataclass(frozen=True)
@@ -70,3 +72,36 @@ def fit_numbers(cases: Sequence[CaseNumbers], labels: Sequence[Label]) -> Fitted
         intervals |= {label.value: interval} if interval is not None else {}
         dice |= {label.value: line} if line is not None else {}
     return FittedNumbers(intervals, dice)
+
+
+def flag_figures(
+    case: CaseNumbers,
+    classes: np.ndarray,
+    error_probability: np.ndarray,
+    numbers: FittedNumbers,
+    labels: Sequence[Label],
+) -> dict[str, StructureCase]:
+    """What `review.flags` would read of a case with a known reference, by structure, background left out.
+
+    Args:
+        classes, error_probability: of each voxel.
+    """
+    found = {}
+    for index, label in enumerate(labels[1:], 1):
+        wrong = float(error_probability[classes == index].sum(dtype=np.float64)) * case.voxel_mm3
+        volume = float(case.predicted[index]) * case.voxel_mm3
+        expected, ambiguous, _ = case.volumes_mm3(index)
+        interval, line = numbers.intervals.get(label.value), numbers.dice.get(label.value)
+        confidence = case.confidence(index)
+        found[label.name] = StructureCase(
+            true_dice=float(case.dice[index]),
+            wrong_mm3=wrong,
+            wrong_share=share_of(wrong, volume),
+            interval_share=None if interval is None else _width(*interval(expected, ambiguous)),
+            dice=line(confidence) if line is not None and line.informative and np.isfinite(confidence) else None,
+        )
+    return found
+
+
+def _width(volume: float, low: float, high: float) -> float:
+    return share_of(high - low, volume)
