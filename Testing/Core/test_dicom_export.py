@@ -2,8 +2,10 @@
 
 import shutil
 import sys
+import time
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pydicom
@@ -14,7 +16,7 @@ from dicom_readers import by_dcmqi, frames, inside, slices_by_uid
 from exchanged_cases import CASES, changed_case, copied, edited, judged
 from phantoms import rotation
 from pydicom.dataset import Dataset
-from segwithu_command import MODEL, Command, entries, one_sentence, tiny_bundle
+from segwithu_command import MODEL, Command, child, entries, one_sentence, tiny_bundle
 from small_disks import leave
 
 from SegWithUCore.cli.__main__ import main
@@ -22,6 +24,7 @@ from SegWithUCore.inference.segmentation_file import terminology_tag
 from SegWithUCore.models.labels import Code, Label
 from SegWithUCore.review.case_file import read_case
 from SegWithUCore.review.events import Verdict
+from SegWithUCore.whole_files import TEMPORARY_PREFIX
 
 KINDS = ("axial", "sagittal", "oblique")
 NAMES = {
@@ -350,13 +353,32 @@ def test_headers_that_results_cannot_refer_to_are_named(
     assert not (tmp_path / "sent").exists()
 
 
-def test_a_missing_highdicom_is_said_with_the_command_that_installs_it(
+def test_a_missing_or_old_highdicom_is_said_with_the_command_that_installs_it(
     dicom_cases: Path, tmp_path: Path, segwithu: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sys.modules, "highdicom", None)
-    outcome = segwithu("export-dicom", dicom_cases / "cases", "--output", tmp_path / "sent")
-    one_sentence(outcome, "highdicom", 'pip install "segwithu-slicer[dicom]"', code=2)
+    for module, said in (
+        (None, "not installed"),
+        (SimpleNamespace(__version__="0.22.0"), "newer highdicom than 0.22.0"),
+    ):
+        monkeypatch.setitem(sys.modules, "highdicom", module)
+        outcome = segwithu("export-dicom", dicom_cases / "cases", "--output", tmp_path / "sent")
+        one_sentence(outcome, said, 'pip install "highdicom>=0.28"', code=2)
     assert entries(tmp_path) == []
+
+
+def test_a_killed_export_leaves_nothing_that_the_next_one_does_not_sweep(dicom_cases: Path, tmp_path: Path) -> None:
+    call = ("export-dicom", dicom_cases / "cases", "--output", tmp_path / "sent")
+    process = child(*call)
+    limit = time.monotonic() + 60
+    while not list(tmp_path.glob(f"{TEMPORARY_PREFIX}*")) and time.monotonic() < limit:
+        time.sleep(0.002)
+    process.kill()
+    process.wait()
+    process.communicate()
+    assert [path.name.startswith(TEMPORARY_PREFIX) for path in tmp_path.iterdir()] == [True]
+    assert main([str(argument) for argument in call]) == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["sent"]
+    assert len(entries(tmp_path / "sent")) == 3 * 3
 
 
 def test_a_damaged_case_stops_no_other_and_a_full_disk_leaves_nothing(

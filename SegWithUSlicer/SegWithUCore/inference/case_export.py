@@ -16,7 +16,7 @@ from ..review.case_file import CASE_FILE, read_case
 from ..review.flags import FlagRules, flags_of_case
 from ..review.worklist import make_worklist
 from ..review.worklist_files import write_worklist
-from ..whole_files import TEMPORARY_PREFIX, whole_file, whole_folder
+from ..whole_files import TEMPORARY_PREFIX, sweep_leftovers, whole_file, whole_folder
 from .anonymous_case import anonymous_copy
 from .case_input import IMAGE_FILE, case_image
 from .case_report import write_report
@@ -78,6 +78,7 @@ def export_cases(
     found, aliases = Exported(), Aliases()
     if settings.anonymous:
         found.names_file = _names_file(output, settings, folders)
+    sweep_leftovers(output.parent)
     with whole_folder(output) as work:
         for number, folder in enumerate(folders):
             if report is not None:

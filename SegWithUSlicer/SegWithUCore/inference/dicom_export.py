@@ -14,7 +14,7 @@ from ..progress import Progress
 from ..review.case_file import read_case
 from ..review.case_reviews import read_reviews
 from ..review.reviewer_name import safe_reviewer_name
-from ..whole_files import whole_folder
+from ..whole_files import sweep_leftovers, whole_folder
 from .case_regions import ERROR_PROBABILITY_FILE
 from .dicom_map import probability_object
 from .dicom_objects import Origin, Title, check_installed
@@ -60,6 +60,7 @@ def export_dicom(
         OutputError: the folder exists, or cannot be written.
     """
     check_installed()
+    sweep_leftovers(output.parent)
     found = DicomExported()
     with whole_folder(output) as work:
         for number, folder in enumerate(folders):

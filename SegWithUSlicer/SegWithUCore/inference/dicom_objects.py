@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 MANUFACTURER = "SegWithU for 3D Slicer"
 EQUIPMENT = "SegWithU (for research, not for clinical use)"
+LEAST_RELEASE = (0, 28)
+REQUIREMENT = "highdicom>=0.28"
 _MOST_IN_SERIES_NUMBER = 2**31 - 1
 
 
@@ -64,14 +66,18 @@ class Title:
 
 
 def check_installed() -> None:
-    """Raise UsageError where highdicom is missing."""
+    """Raise UsageError where highdicom is missing or too old."""
     try:
-        import highdicom  # noqa: F401
+        import highdicom
     except ImportError as error:
         raise UsageError(
-            f"DICOM objects need the package {error.name}, which is not installed: run "
-            '`pip install "segwithu-slicer[dicom]"`.'
+            f'DICOM objects need the package {error.name}, which is not installed: run `pip install "{REQUIREMENT}"`.'
         ) from error
+    release = tuple(int(part) for part in highdicom.__version__.split(".")[:2])
+    if release < LEAST_RELEASE:
+        raise UsageError(
+            f'DICOM objects need a newer highdicom than {highdicom.__version__}: run `pip install "{REQUIREMENT}"`.'
+        )
 
 
 def common_fields(source: SourceSeries, origin: Origin, title: Title) -> dict[str, Any]:
