@@ -1,47 +1,25 @@
 """Results as DICOM: others read every voxel where the case has it; patient, codes and origin are told; else refused."""
 
 import shutil
-import sys
-import time
-import warnings
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pydicom
 import pytest
 import SimpleITK as sitk
+from dicom_cases import KINDS, NAMES, STUDY
 from dicom_phantoms import SERIES, as_mr, write_series
 from dicom_readers import by_dcmqi, frames, inside, slices_by_uid
 from exchanged_cases import CASES, changed_case, copied, edited, judged
-from phantoms import rotation
 from pydicom.dataset import Dataset
-from segwithu_command import MODEL, Command, child, entries, one_sentence, tiny_bundle
-from small_disks import leave
+from segwithu_command import Command, tiny_bundle
 
 from SegWithUCore.cli.__main__ import main
 from SegWithUCore.inference.segmentation_file import terminology_tag
 from SegWithUCore.models.labels import Code, Label
 from SegWithUCore.review.case_file import read_case
 from SegWithUCore.review.events import Verdict
-from SegWithUCore.whole_files import TEMPORARY_PREFIX
 
-KINDS = ("axial", "sagittal", "oblique")
-NAMES = {
-    "axial": ("ISO_IR 100", "Müller^Jürgen"),
-    "sagittal": ("ISO_IR 192", "Wójcik^Łucja"),
-    "oblique": (["", "ISO 2022 IR 87"], "Yamada^Tarou=山田^太郎=やまだ^たろう"),
-}
-STUDY = {
-    "PatientID": "P-1",
-    "PatientBirthDate": "19531127",
-    "PatientSex": "F",
-    "StudyInstanceUID": "1.2.826.0.1.3680043.8.498.77",
-    "StudyDate": "20240318",
-    "AccessionNumber": "A-5",
-    "SeriesNumber": 4,
-    "ReferringPhysicianName": "Referrer^R",
-}
 TUMOUR = Label(
     3, "Tumour", (255, 0, 0), Code("SCT", "49755003", "Morphologically Altered Structure"),
     Code("SCT", "108369006", "Neoplasm")
@@ -51,27 +29,6 @@ TUMOUR = Label(
 @pytest.fixture
 def segwithu(capfd: pytest.CaptureFixture[str]) -> Command:
     return Command(capfd)
-
-
-@pytest.fixture(scope="module")
-def dicom_cases(data_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A real hippocampus as three DICOM series, each segmented: whole, and (axial) in a region of interest only."""
-    root = tmp_path_factory.mktemp("dicom")
-    image = sitk.ReadImage(str(data_folder / "hippocampus" / "images" / f"{CASES[0]}.nii.gz"))
-    turned = sitk.Image(image)
-    turned.SetDirection((rotation([7, -9, 5]) @ np.reshape(image.GetDirection(), (3, 3))).ravel().tolist())
-    turned.SetSpacing((0.95, 1.05, 1.3))
-    volumes = {"axial": image, "sagittal": sitk.PermuteAxes(image, (1, 2, 0)), "oblique": turned}
-    for kind, volume in volumes.items():
-        charset, name = NAMES[kind]
-        change = as_mr(SpecificCharacterSet=charset, PatientName=name, **STUDY)
-        write_series(volume, root / "series" / kind, scale=lambda number: (1, 0), change=change)
-    options = ["--model", str(MODEL), "--output", str(root / "cases"), "--unlike-training"]
-    x, y, z = image.TransformContinuousIndexToPhysicalPoint([(n - 1) / 2 for n in image.GetSize()])
-    roi = f"--roi={-x},{-y},{z},30,44,26"
-    assert main(["segment", str(root / "series" / "axial"), *options, roi]) == 0
-    assert main(["segment", *(str(root / "series" / kind) for kind in KINDS[1:]), *options]) == 0
-    return root
 
 
 @pytest.fixture(scope="module")
@@ -298,105 +255,3 @@ def test_a_series_de_identified_later_gives_objects_of_its_own_patient(
         assert b"ANON-1" in written
         for told in ("Müller", "P-1\0", "19531127", "A-5", "Referrer"):
             assert told.encode() not in written
-
-
-def test_what_does_not_belong_to_the_case_is_refused(
-    case: Path, dicom_cases: Path, data_folder: Path, tmp_path: Path, segwithu: Command
-) -> None:
-    output, series = tmp_path / "sent", dicom_cases / "series"
-    one_sentence(segwithu("export-dicom", case, "--output", output), "is not there", "--source")
-    other = series / "oblique"
-    for path in other.iterdir():  # the same size and place, other voxels
-        dataset = pydicom.dcmread(path)
-        dataset.RescaleIntercept = 1
-        (tmp_path / "other").mkdir(exist_ok=True)
-        dataset.save_as(tmp_path / "other" / path.name)
-    refused = segwithu("export-dicom", case, "--output", output, "--source", tmp_path / "other")
-    one_sentence(refused, str(tmp_path / "other"), "other voxels")
-    refused = segwithu("export-dicom", case, "--output", output, "--source", other)
-    one_sentence(refused, "another place in space")
-    image = data_folder / "hippocampus" / "images" / f"{CASES[0]}.nii.gz"
-    one_sentence(segwithu("export-dicom", case, "--output", output, "--source", image), "is no folder", "--source")
-    one_sentence(
-        segwithu("export-dicom", dicom_cases / "cases", "--output", output, "--source", series), "one CASE", code=2
-    )
-    refused = segwithu("export-dicom", case, "--output", output, "--source", series / "axial", "--anonymous")
-    one_sentence(refused, "name the patient", "de-identify", code=2)
-    assert not output.exists()
-
-
-@pytest.mark.parametrize(
-    ("keyword", "value", "word"),
-    [
-        ("FrameOfReferenceUID", None, "names no frame of reference"),
-        ("StudyInstanceUID", "9.9.9", "need one study"),
-        ("StudyDate", "yesterday", "yesterday"),
-    ],
-)
-def test_headers_that_results_cannot_refer_to_are_named(
-    case: Path, dicom_cases: Path, tmp_path: Path, segwithu: Command, keyword: str, value: str | None, word: str
-) -> None:
-    folder = tmp_path / "series"
-    shutil.copytree(dicom_cases / "series" / "axial", folder)
-    paths = sorted(folder.iterdir())
-    for path in paths if keyword == "StudyDate" else paths[:1]:
-        dataset = pydicom.dcmread(path)
-        if value is None:
-            del dataset[keyword]
-        else:
-            setattr(dataset, keyword, value)
-        dataset.save_as(path)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")  # pydicom's would be lines on the terminal
-        outcome = segwithu("export-dicom", case, "--output", tmp_path / "sent", "--source", folder)
-    one_sentence(outcome, word)
-    assert not (tmp_path / "sent").exists()
-
-
-def test_a_missing_or_old_highdicom_is_said_with_the_command_that_installs_it(
-    dicom_cases: Path, tmp_path: Path, segwithu: Command, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for module, said in (
-        (None, "not installed"),
-        (SimpleNamespace(__version__="0.22.0"), "newer highdicom than 0.22.0"),
-    ):
-        monkeypatch.setitem(sys.modules, "highdicom", module)
-        outcome = segwithu("export-dicom", dicom_cases / "cases", "--output", tmp_path / "sent")
-        one_sentence(outcome, said, 'pip install "highdicom>=0.28"', code=2)
-    assert entries(tmp_path) == []
-
-
-def test_a_killed_export_leaves_nothing_that_the_next_one_does_not_sweep(dicom_cases: Path, tmp_path: Path) -> None:
-    call = ("export-dicom", dicom_cases / "cases", "--output", tmp_path / "sent")
-    process = child(*call)
-    limit = time.monotonic() + 60
-    while not list(tmp_path.glob(f"{TEMPORARY_PREFIX}*")) and time.monotonic() < limit:
-        time.sleep(0.002)
-    process.kill()
-    process.wait()
-    process.communicate()
-    assert [path.name.startswith(TEMPORARY_PREFIX) for path in tmp_path.iterdir()] == [True]
-    assert main([str(argument) for argument in call]) == 0
-    assert [path.name for path in tmp_path.iterdir()] == ["sent"]
-    assert len(entries(tmp_path / "sent")) == 3 * 3
-
-
-def test_a_damaged_case_stops_no_other_and_a_full_disk_leaves_nothing(
-    dicom_cases: Path, small_disk: Path, tmp_path: Path, segwithu: Command
-) -> None:
-    cases = [copied(dicom_cases / "cases" / kind, tmp_path / "root" / "cases") for kind in KINDS[1:]]
-    (tmp_path / "root" / "series").symlink_to(dicom_cases / "series")
-    (cases[0] / "error_probability.nii.gz").unlink()
-    outcome = segwithu("export-dicom", *cases, "--output", tmp_path / "sent")
-    assert outcome.code == 1
-    assert "error_probability.nii.gz is missing" in outcome.messages[0]
-    assert entries(tmp_path / "sent") == ["oblique", "oblique/error_probability.dcm", "oblique/segmentation.dcm"]
-    changed_case(cases[0], lambda content: content["maps"].pop("error_probability"))
-    outcome = segwithu("export-dicom", cases[0], "--output", tmp_path / "again")
-    assert "not calibrated" in outcome.err
-    assert entries(tmp_path / "again" / "sagittal") == ["segmentation.dcm"]
-    leave(small_disk, 100)
-    outcome = segwithu("export-dicom", cases[1], "--output", small_disk / "sent")
-    one_sentence(outcome, str(small_disk), "free some space")
-    assert entries(small_disk) == ["ballast"]
-    one_sentence(segwithu("export-dicom", cases[1], "--output", tmp_path / "sent"), "exists already")

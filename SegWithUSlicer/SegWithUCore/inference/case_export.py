@@ -149,9 +149,7 @@ def _names_file(output: Path, settings: ExportSettings, folders: Sequence[Path])
     if path.resolve().is_relative_to(output.resolve()):
         raise UsageError(f"{path} would lie in the export, which must not tell names: give another place.")
     if path.exists():
-        raise OutputError(
-            f"{path} tells who is who in an earlier export: keep it, and give another place with --names."
-        )
+        raise OutputError(f"{path} tells who is who in an earlier export: give --names another place.")
     for folder in folders:
         if (folder / CASE_FILE).is_file() and folder.resolve().name.casefold() in output.name.casefold():
             raise UsageError(f"The output folder {output.name} tells the name of a case: give it another name.")

@@ -65,7 +65,7 @@ def export_dicom(
     with whole_folder(output) as work:
         for number, folder in enumerate(folders):
             if report is not None:
-                report("exporting", number / len(folders), folder.name)
+                report("exporting", number / len(folders), folder.resolve().name)
             _export_one(folder, work, moved_to, found)
         if not found.files:
             raise InputError(f"Nothing was exported: {found.troubles[0]}")
