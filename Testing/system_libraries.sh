@@ -1,5 +1,5 @@
 #!/bin/sh
-# Off-screen rendering, Qt and the packaging test need a few system libraries and CMake.
+# Off-screen rendering, Qt and the packaging test need a few system libraries and CMake; reports are opened in a browser.
 # On Debian as root they are installed; elsewhere what is missing is named.
 set -eu
 [ "$(uname -s)" = Linux ] || exit 0
@@ -16,6 +16,8 @@ need_library libfontconfig.so.1 "libfontconfig1 fonts-dejavu-core"
 need_library libglib-2.0.so.0 libglib2.0-0
 ls /usr/lib/*/libgallium*.so /usr/lib/*/dri/swrast_dri.so >/dev/null 2>&1 || missing="$missing libgl1-mesa-dri"
 command -v cmake >/dev/null || missing="$missing cmake"
+command -v chromium-headless-shell >/dev/null || command -v chromium >/dev/null || command -v google-chrome >/dev/null ||
+    missing="$missing chromium-headless-shell"
 [ -z "$missing" ] && exit 0
 
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
@@ -25,10 +27,14 @@ if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
     if apt-cache show libglib2.0-0t64 >/dev/null 2>&1; then
         missing=$(echo "$missing" | sed 's/libglib2.0-0\b/libglib2.0-0t64/')
     fi
+    # Ubuntu has none that works in a container: tests that need a browser are skipped there.
+    apt-cache show chromium-headless-shell >/dev/null 2>&1 ||
+        missing=$(echo "$missing" | sed 's/ chromium-headless-shell//')
+    [ -z "$missing" ] && exit 0
     # shellcheck disable=SC2086
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >/dev/null
 else
     echo "Missing system libraries (Debian names):$missing" >&2
-    echo "Tests that render pictures will fail until they are installed, for example with:" >&2
+    echo "Tests that render pictures fail, and those with a browser are skipped, until they are installed, for example with:" >&2
     echo "  sudo apt-get install --no-install-recommends$missing" >&2
 fi

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from dicom_cases import make_dicom_cases
 from exchanged_cases import CASES
 from segwithu_command import MODEL
 from small_disks import DISK_KB
@@ -35,3 +36,9 @@ def segmented_cases(data_folder: Path, tmp_path_factory: pytest.TempPathFactory)
     options = ["--model", str(MODEL), "--output", str(output), "--include-image"]
     assert main(["segment", *images, *options]) == 0
     return output
+
+
+@pytest.fixture(scope="session")
+def dicom_cases(data_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `series` and `cases`: one hippocampus in three geometries; tests copy what they change."""
+    return make_dicom_cases(data_folder, tmp_path_factory.mktemp("dicom"))

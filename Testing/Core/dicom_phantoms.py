@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import SimpleITK as sitk
+from pydicom.datadict import DicomDictionary
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, RLELossless, generate_uid
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, MRImageStorage, RLELossless, generate_uid
 
 SERIES = "1.2.826.0.1.3680043.8.498.20260001"
 Scale = Callable[[int], tuple[float, float]]
@@ -65,6 +66,19 @@ def _slice(image: sitk.Image, k: int, scale: tuple[float, float]) -> Dataset:
     return dataset
 
 
+def as_mr(**values: object) -> Change:
+    """Make each slice one of an MR series that an archive would take, with these header values besides."""
+    frame = generate_uid()
+
+    def change(number: int, dataset: Dataset) -> None:
+        dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = MRImageStorage
+        dataset.Modality, dataset.FrameOfReferenceUID = "MR", frame
+        for keyword, value in values.items():
+            setattr(dataset, keyword, value)
+
+    return change
+
+
 def described(sop_class: str) -> Dataset:
     """An empty object of a class, Latin-1 and uncompressed."""
     dataset = Dataset()
@@ -105,3 +119,38 @@ def packed_in_an_unknown_way(dataset: Dataset, transfer_syntax: str) -> None:
     dataset.PixelData = encapsulate([bytes(64)])
     dataset["PixelData"].VR = "OB"
     dataset["PixelData"].is_undefined_length = True
+
+
+def told_everywhere() -> dict[str, str]:
+    """A distinctive value for every attribute of patient, study, series, equipment and procedure that takes text.
+
+    By keyword, of DICOM's own dictionary; without those that a reader needs to make a volume.
+    """
+    found: dict[str, str] = {}
+    for tag, (kind, multiplicity, _, retired, keyword) in sorted(DicomDictionary.items()):
+        wanted = tag >> 16 in _TELLING_GROUPS and multiplicity.startswith("1") and not retired
+        if wanted and kind in _DISTINCTIVE and keyword and keyword not in _NEEDED_BY_READERS:
+            found[keyword] = _DISTINCTIVE[kind](len(found))
+    return found
+
+
+_TELLING_GROUPS = (0x0008, 0x0010, 0x0012, 0x0018, 0x0020, 0x0032, 0x0038, 0x0040, 0x2200, 0x4008)
+_NEEDED_BY_READERS = {
+    *("SpecificCharacterSet", "SOPClassUID", "SOPInstanceUID", "ImageType", "Modality", "SeriesInstanceUID"),
+    *("DataSetType", "LengthToEnd", "RecognitionCode", "PatientOrientation", "SpatialLocationsPreserved"),
+}
+_DISTINCTIVE: dict[str, Callable[[int], str]] = {
+    "LO": lambda n: f"Zqx{n}Lo Ward",
+    "SH": lambda n: f"Zqx{n}Sh",
+    "ST": lambda n: f"Zqx{n}St street",
+    "LT": lambda n: f"Zqx{n}Lt history",
+    "UT": lambda n: f"Zqx{n}Ut",
+    "UC": lambda n: f"Zqx{n}Uc",
+    "PN": lambda n: f"Fam{n}zqx^Giv{n}zqx",
+    "CS": lambda n: f"ZQX{n}CS",
+    "AE": lambda n: f"ZQX{n}AE",
+    "DA": lambda n: f"{1911 + n // 300}{1 + n // 25 % 12:02d}{1 + n % 25:02d}",
+    "TM": lambda n: f"{n % 24:02d}{n // 24 % 60:02d}17.7317{n % 97:02d}",
+    "DT": lambda n: f"1908{1 + n // 25 % 12:02d}{1 + n % 25:02d}1517{n % 60:02d}.7317",
+    "UI": lambda n: f"1.2.826.0.1.3680043.8.498.4711{n:04d}.17",
+}

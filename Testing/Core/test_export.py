@@ -163,6 +163,20 @@ def test_an_anonymous_export_still_holds_everything_that_is_needed(
     assert (versions[0] != voxels(sent / "segmentation.nii.gz")).any()
 
 
+def test_numbers_of_anonymous_cases_do_not_follow_names_and_stay_known(
+    segmented_cases: Path, tmp_path: Path, segwithu: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("random.SystemRandom.shuffle", lambda _, order: order.reverse())
+    assert segwithu("export", segmented_cases, "--output", tmp_path / "sent", "--anonymous").code == 0
+    names = json.loads((tmp_path / "sent-names.json").read_text(encoding="utf-8"))["cases"]
+    assert [Path(folder).name for _, folder in sorted(names.items())] == list(reversed(CASES))
+    (tmp_path / "sent").rename(tmp_path / "posted")
+    again = segwithu("export", segmented_cases, "--output", tmp_path / "sent", "--anonymous")
+    one_sentence(again, "sent-names.json", "earlier export", "--names")
+    assert json.loads((tmp_path / "sent-names.json").read_text(encoding="utf-8"))["cases"] == names
+    assert not (tmp_path / "sent").exists()
+
+
 def test_an_anonymous_report_tells_nobody(identified: Path, tmp_path: Path, segwithu: Command) -> None:
     page = tmp_path / "out" / "report.html"
     assert segwithu("report", identified, "--anonymous", "--output", page).code == 0

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from random import SystemRandom
 
 import SimpleITK as sitk
 
@@ -16,7 +17,7 @@ from ..review.case_file import CASE_FILE, read_case
 from ..review.flags import FlagRules, flags_of_case
 from ..review.worklist import make_worklist
 from ..review.worklist_files import write_worklist
-from ..whole_files import TEMPORARY_PREFIX, whole_file, whole_folder
+from ..whole_files import TEMPORARY_PREFIX, sweep_leftovers, whole_file, whole_folder
 from .anonymous_case import anonymous_copy
 from .case_input import IMAGE_FILE, case_image
 from .case_report import write_report
@@ -73,13 +74,17 @@ def export_cases(
     Raises:
         UsageError: the file of names would lie in the export, or the folder's name tells a case's name.
         InputError: nothing can be exported.
-        OutputError: the folder exists, or cannot be written.
+        OutputError: the folder or the file of names exists, or cannot be written.
     """
     found, aliases = Exported(), Aliases()
     if settings.anonymous:
         found.names_file = _names_file(output, settings, folders)
+    sweep_leftovers(output.parent)
     with whole_folder(output) as work:
-        for number, folder in enumerate(folders):
+        order = list(folders)
+        if settings.anonymous:  # numbers in the order of names would tell something of the names
+            SystemRandom().shuffle(order)
+        for number, folder in enumerate(order):
             if report is not None:
                 report("exporting", number / len(folders), folder.name)
             _export_one(folder, work, settings, found, aliases)
@@ -143,6 +148,8 @@ def _names_file(output: Path, settings: ExportSettings, folders: Sequence[Path])
     path = settings.names_file or output.with_name(f"{output.name}-names.json")
     if path.resolve().is_relative_to(output.resolve()):
         raise UsageError(f"{path} would lie in the export, which must not tell names: give another place.")
+    if path.exists():
+        raise OutputError(f"{path} tells who is who in an earlier export: give --names another place.")
     for folder in folders:
         if (folder / CASE_FILE).is_file() and folder.resolve().name.casefold() in output.name.casefold():
             raise UsageError(f"The output folder {output.name} tells the name of a case: give it another name.")

@@ -9,7 +9,8 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..errors import InputError
-from .dicom_series import read_series
+from .dicom_folder import scan_folder
+from .dicom_series import read_slices
 from .volume import read_image
 
 IMAGE_FILE = "image.nii.gz"
@@ -31,10 +32,36 @@ def case_image(folder: Path, case: Mapping[str, Any], moved_to: Path | None = No
     path = moved_to or (inside if inside.is_file() else (folder / channel["file"]).resolve())
     if not path.exists():
         raise InputError(f"The image of {folder} is not at {path} any more: say where it is with --image.")
-    image = read_series(path) if path.is_dir() else read_image(path)
-    if voxel_hash(image) != channel["voxels_sha256"]:
+    wanted = channel["voxels_sha256"]
+    image = series_with_voxels(path, wanted)[0] if path.is_dir() else read_image(path)
+    if voxel_hash(image) != wanted:
         raise InputError(f"{path} holds other voxels than the image of {folder}: give the one that was segmented.")
     return image
+
+
+def series_with_voxels(folder: Path, wanted: str) -> tuple[sitk.Image, list[Path]]:
+    """The DICOM series of a folder, and the files of its slices; of several series the one whose voxels are wanted.
+
+    Args:
+        wanted: voxel hash; not compared where the folder holds one series.
+
+    Raises:
+        InputError: no series, a damaged one, or none of several has these voxels.
+    """
+    found = scan_folder(folder)
+    if len(found.series) < 2:
+        return read_slices(folder, found.chosen())
+    for slices in found.series.values():
+        try:
+            image, files = read_slices(folder, slices)
+        except InputError:
+            continue
+        if voxel_hash(image) == wanted:
+            return image, files
+    raise InputError(
+        f"None of the {len(found.series)} series in {folder} holds the voxels that were segmented: give the folder "
+        "of the series that was."
+    )
 
 
 def voxel_hash(image: sitk.Image) -> str:

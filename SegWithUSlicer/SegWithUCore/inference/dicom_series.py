@@ -56,7 +56,18 @@ def read_series(folder: Path, series: str | None = None) -> sitk.Image:
         InputError: no or several series, several volumes in one, missing or doubled slices, slices that make up no
             even grid, damaged files, and what `checked_volume` finds.
     """
-    slices = scan_folder(folder).chosen(series)
+    return read_slices(folder, scan_folder(folder).chosen(series))[0]
+
+
+def read_slices(folder: Path, slices: Sequence[DicomSlice]) -> tuple[sitk.Image, list[Path]]:
+    """Read slices as one volume, as `read_series`; also returns their files, in the order of the volume's slices.
+
+    Args:
+        folder: where they lie, for messages.
+
+    Raises:
+        InputError: as `read_series`.
+    """
     geometry = _geometry(folder, slices)
     if repeated_places(geometry):
         raise InputError(_repeated(folder, slices, geometry))
@@ -68,7 +79,7 @@ def read_series(folder: Path, series: str | None = None) -> sitk.Image:
     image.SetSpacing([*geometry.pixel_mm, step])
     image.SetOrigin(ordered[0].numbers(POSITION))
     image.SetDirection(geometry.direction())
-    return checked_volume(folder, image)
+    return checked_volume(folder, image), [one.file for one in ordered]
 
 
 def _geometry(folder: Path, slices: Sequence[DicomSlice]) -> SliceGeometry:

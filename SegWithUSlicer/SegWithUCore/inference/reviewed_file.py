@@ -1,6 +1,7 @@
 """The reviewers' versions of a segmentation, as Slicer or anybody else wrote them, on the grid of the case."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,23 @@ def reviewed_name(path: Path) -> str:
     return path.name.removeprefix("segmentation_reviewed").removesuffix(".seg.nrrd").removeprefix(".")
 
 
+@dataclass(frozen=True)
+class SegmentFields:
+    """What a segmentation file says of one segment.
+
+    Attributes:
+        name, tags: "" where they are not given.
+        layer, value: the segment's voxels have this value in this layer.
+        color: red, green, blue, 0 to 255.
+    """
+
+    name: str
+    tags: str
+    layer: int
+    value: int
+    color: tuple[int, int, int] | None
+
+
 def read_reviewed(path: Path, grid: sitk.Image, structures: Sequence[Mapping[str, Any]]) -> np.ndarray:
     """The label values (z, y, x) of a reviewed segmentation; segments that are no structure of the case are left out.
 
@@ -30,6 +48,22 @@ def read_reviewed(path: Path, grid: sitk.Image, structures: Sequence[Mapping[str
     Raises:
         InputError: the file cannot be read.
     """
+    image, layers = read_layers(path, grid)
+    labels = np.zeros(layers[0].shape, np.int16)
+    by_name = {str(entry["name"]): int(entry["value"]) for entry in structures if int(entry["value"])}
+    found = [(told.layer, told.value, by_name[told.name]) for told in segment_fields(image) if told.name in by_name]
+    for layer, inside, value in found or [(0, value, value) for value in by_name.values()]:
+        if layer < len(layers):
+            labels[layers[layer] == inside] = value
+    return labels
+
+
+def read_layers(path: Path, grid: sitk.Image) -> tuple[sitk.Image, list[np.ndarray]]:
+    """A segmentation file as it is, for its header, and its layers (z, y, x) on the grid of the case.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
     with itk_messages_kept_off_the_terminal():
         try:
             image = sitk.ReadImage(str(path))
@@ -37,12 +71,20 @@ def read_reviewed(path: Path, grid: sitk.Image, structures: Sequence[Mapping[str
             raise InputError(f"{path} cannot be read as a segmentation: save it again from Slicer.") from error
     if image.GetDimension() != 3:
         raise InputError(f"{path} is {image.GetDimension()}D: save it again from Slicer as a segmentation.")
-    layers = [_on_grid(layer, grid) for layer in _layers(image)]
-    labels = np.zeros(layers[0].shape, np.int16)
-    for layer, inside, value in _segments(image, structures):
-        if layer < len(layers):
-            labels[layers[layer] == inside] = value
-    return labels
+    return image, [_on_grid(layer, grid) for layer in _layers(image)]
+
+
+def segment_fields(image: sitk.Image) -> list[SegmentFields]:
+    """The segments that a segmentation file names; empty for a plain label volume."""
+    keys, found, number = set(image.GetMetaDataKeys()), [], 0
+    while f"Segment{number}_ID" in keys:
+        told = {
+            key: _field(image, f"Segment{number}_{key}") for key in ("Name", "LabelValue", "Layer", "Tags", "Color")
+        }
+        layer, value = (_whole(told[key], default) for key, default in (("Layer", 0), ("LabelValue", number + 1)))
+        found.append(SegmentFields(told["Name"], told["Tags"], layer, value, _color(told["Color"])))
+        number += 1
+    return found
 
 
 def _layers(image: sitk.Image) -> list[sitk.Image]:
@@ -57,22 +99,18 @@ def _on_grid(layer: sitk.Image, grid: sitk.Image) -> np.ndarray:
     return array
 
 
-def _segments(image: sitk.Image, structures: Sequence[Mapping[str, Any]]) -> list[tuple[int, int, int]]:
-    """Layer, value in it and label value of the case for each segment that is a structure of the case."""
-    by_name = {str(entry["name"]): int(entry["value"]) for entry in structures if int(entry["value"])}
-    keys, found, number = set(image.GetMetaDataKeys()), [], 0
-    while f"Segment{number}_ID" in keys:
-        told = {key: _field(image, f"Segment{number}_{key}") for key in ("Name", "LabelValue", "Layer")}
-        if told["Name"] in by_name:
-            layer, value = (_whole(told[key], default) for key, default in (("Layer", 0), ("LabelValue", number + 1)))
-            found.append((layer, value, by_name[told["Name"]]))
-        number += 1
-    return found or [(0, value, value) for value in by_name.values()]
-
-
 def _field(image: sitk.Image, key: str) -> str:
     return str(image.GetMetaData(key)) if image.HasMetaDataKey(key) else ""
 
 
 def _whole(text: str, default: int) -> int:
     return int(text) if text.isdecimal() else default
+
+
+def _color(text: str) -> tuple[int, int, int] | None:
+    """Red, green, blue from shares between 0 and 1."""
+    try:
+        red, green, blue = (min(255, max(0, round(255 * float(part)))) for part in text.split())
+    except ValueError:
+        return None
+    return red, green, blue

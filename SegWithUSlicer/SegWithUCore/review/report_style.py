@@ -22,7 +22,7 @@ td{border-bottom:1px solid #ddd;padding:.3rem .8rem .3rem 0;vertical-align:top;o
 .n{text-align:right;font-variant-numeric:tabular-nums;}
 td.n{white-space:nowrap}
 td small{display:block}
-.facts th{border-bottom:1px solid #ddd;width:12rem;font-weight:400;color:#555}
+.facts th{border-bottom:1px solid #ddd;width:12rem;font-weight:400;color:#555;vertical-align:top}
 code{font:.85em ui-monospace,Menlo,Consolas,"Liberation Mono",monospace;overflow-wrap:anywhere}
 .planes{display:grid;grid-template-columns:repeat(3,1fr);gap:.6rem;margin:.5rem 0}
 figure{margin:0}
@@ -38,6 +38,13 @@ article:first-of-type{border-top:0;padding-top:.2rem}
 .verdicts li{padding:.15rem 0 .15rem .7rem;border-left:3px solid #56b4e9;margin:.2rem 0}
 q{font-style:italic;overflow-wrap:anywhere;white-space:pre-line}
 .trail{font-size:.8rem}
+.trail td:first-child{white-space:nowrap}
+@media screen and (max-width:45rem){
+main{padding:1.2rem 1rem 2rem}
+section{overflow-x:auto}
+th,td{padding-right:.45rem}
+td.n{white-space:normal}
+}
 @page{size:A4;margin:15mm 14mm}
 @media print{
 html{font-size:9.5pt}
@@ -46,8 +53,11 @@ main{max-width:none;padding:0}
 h1{font-size:18pt}h2{font-size:12.5pt;margin-top:14pt;break-after:avoid}h3{break-after:avoid}
 tr,li,figure,.legend{break-inside:avoid}
 thead{display:table-header-group}
-.planes{max-width:140mm}
-article{padding:.6rem 0 .3rem}
-.verdicts li{display:inline-block;margin-right:1rem}
+.planes{max-width:132mm}
+article{padding:.6rem 0 .3rem;display:grid;grid-template-columns:132mm 1fr;column-gap:5mm}
+article>*{grid-column:1/-1}
+article>p,article>.planes{margin:.1rem 0 .25rem}
+article>.planes{grid-column:1}
+article>.planes+.verdicts{grid-column:2;align-self:start}
 }
 """

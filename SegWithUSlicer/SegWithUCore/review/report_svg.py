@@ -87,7 +87,7 @@ def line_svg(colour: str, dashes: str = "") -> str:
     """A piece of a contour for the legend."""
     return (
         '<svg class="key" viewBox="0 0 34 12"><rect width="34" height="12" fill="#777"/>'
-        f"{_lines([((3, 6), (31, 6))], colour, dashes, 128)}</svg>"
+        f"{_lines([((2, 6), (32, 6))], colour, dashes, 320)}</svg>"
     )
 
 

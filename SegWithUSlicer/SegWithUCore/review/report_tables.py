@@ -75,7 +75,7 @@ def case_table(case: Mapping[str, Any]) -> str:
         *((f"Image ({c['name']})", _file_name(c)) for c in case["input"]["channels"]),
         ("Grid", f"{_times(grid['size_ijk'])} voxels of {_times(grid['spacing_mm'])} mm"),
         ("Assessed", "the whole image" if roi is None else f"a region of interest of {_times(roi['size_mm'])} mm"),
-        ("Segmented", str(case.get("created", "")).replace("T", " ")),
+        ("Segmented", str(case.get("created", "")).replace("T", " ").replace("+00:00", " UTC")),
         ("Model", f"{model['name']} {model['version']}, head {model['head']}"),
         ("Calibration", f"on {model['calibration_cases']} cases" if model.get("calibrated") else "none"),
         ("Device", str(case.get("device", ""))),
@@ -111,7 +111,8 @@ def _trail(review: Review, anonymous: bool) -> str:
     left = len(told) - len(rows)
     more = f" The first {left} lines are in {escape(review.path.name)}." if left else ""
     table = rows_table(["since the beginning" if anonymous else "when (UTC)", "event", "what"], rows)
-    return f"<h3>Audit trail of {escape(review.reviewer)}</h3><p>{more}</p><div class=trail>{table}</div>"
+    lead = f"<p>{more}</p>" if more else ""
+    return f"<h3>Audit trail of {escape(review.reviewer)}</h3>{lead}<div class=trail>{table}</div>"
 
 
 def _when(event: Event, review: Review, anonymous: bool) -> str:
@@ -125,11 +126,14 @@ def _detail(event: Event) -> str:
     if isinstance(event.fact, Opened):
         return f"{event.fact.model} {event.fact.model_version}, head {event.fact.head}"
     values = ((field.name, getattr(event.fact, field.name)) for field in fields(event.fact))
-    return ", ".join(f"{name.replace('_', ' ')} {_value(value)}" for name, value in values if value not in (None, ""))
+    return ", ".join(_told(name, value) for name, value in values if value not in (None, ""))
 
 
-def _value(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+def _told(name: str, value: object) -> str:
+    said = f"{value:.4g}" if isinstance(value, float) else str(value)
+    if name == "seconds":
+        return f"{said} s"
+    return f"“{said}”" if name == "comment" else f"{name.replace('_', ' ')} {said}"
 
 
 def _facts(rows: Sequence[tuple[str, str]]) -> str:
