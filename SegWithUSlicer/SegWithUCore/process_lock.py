@@ -75,6 +75,12 @@ class ProcessLock:
             return cls(path, handle)
         raise LockedError(path, b"")
 
+    @staticmethod
+    def sweep(path: Path) -> None:
+        """Remove the lock file `path` if a dead process left it."""
+        with contextlib.suppress(LockedError, OSError):  # held by a living process, or not ours to remove
+            _remove_if_stale(path, ABANDONED_AFTER_S)
+
     def keep_alive(self) -> None:
         """Show other computers, which cannot ask for our process, that it lives."""
         with contextlib.suppress(OSError):  # who removed the lock or the disk is found out by the work itself
