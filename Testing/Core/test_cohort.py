@@ -200,6 +200,24 @@ def test_reviews_that_would_be_lost_are_told(made: Path, images: list[Path], tin
     assert (made / NAMES[0] / "review.Ana.jsonl").is_file()
 
 
+def test_a_folder_of_cases_is_resumed_with_the_output_inside(
+    images: list[Path], tiny: Path, segwithu: Command, tmp_path: Path
+) -> None:
+    study = tmp_path / "study"
+    for path in images[:2]:
+        write(sitk.ReadImage(str(path)), study / path.name)
+    refused = segwithu.segment(study, model=tiny, output=study / "results")
+    one_sentence(refused, "holds 2 image files", "--each")
+    named = segwithu.segment(study, "--each", "--name", "x", model=tiny, output=study / "results")
+    one_sentence(named, "leave out --each", code=2)
+    (study / "lost").mkdir()
+    for expected in ("2 cases done, 1 failed; ", "0 cases done, 2 were there already, 1 failed."):
+        outcome = segwithu.segment(study, "--each", "--resume", model=tiny, output=study / "results")
+        assert outcome.code == 1
+        assert expected in outcome.out
+        assert list(failures(study / "results")) == ["lost"]
+
+
 def test_failures_are_listed_with_reasons_until_they_are_gone(
     made: Path, images: list[Path], tiny: Path, segwithu: Command, tmp_path: Path
 ) -> None:

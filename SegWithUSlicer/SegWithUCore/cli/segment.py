@@ -38,6 +38,9 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
         help="an image file (NIfTI, NRRD or MHA), the folder of a DICOM series, or a folder in nnU-Net naming "
         "(CASE_0000.nii.gz, CASE_0001.nii.gz), which may hold many cases",
     )
+    command.add_argument(
+        "--each", action="store_true", help="CASE is a folder of cases: every image file and every folder in it is one"
+    )
     command.add_argument("--model", required=True, help="name of an installed model, or a bundle's folder")
     command.add_argument("--output", required=True, type=Path, help="folder that receives one folder a case")
     command.add_argument(
@@ -118,16 +121,33 @@ def _found_cases(options: argparse.Namespace, console: Console, failures: list[F
     from ..inference.case_inputs import find_input
 
     cases: list[GivenCase] = []
-    for path in options.cases:
+    for place in _places(options, failures):
         try:
-            given = find_input(path)
+            given = find_input(place)
         except InputError as error:
-            failures.append(Failure(path.name, path, error))
+            failures.append(Failure(place.name, place, error))
             continue
         if given.kind:
-            console.note(f"{path}: {given.kind}.")
+            console.note(f"{place}: {given.kind}.")
         cases += given.cases
     return cases
+
+
+def _places(options: argparse.Namespace, failures: list[Failure]) -> list[Path]:
+    """The arguments, or with `--each` what lies in those that are folders of cases; the output folder is none."""
+    from ..inference.case_inputs import cases_in
+
+    if not options.each:
+        return list(options.cases)
+    if options.name or options.channel or options.series:
+        raise UsageError("--name, --channel and --series go with a single case: leave out --each.")
+    places: list[Path] = []
+    for path in options.cases:
+        try:
+            places += cases_in(path) if path.is_dir() else [path]
+        except InputError as error:
+            failures.append(Failure(path.name, path, error))
+    return [place for place in places if place.resolve() != options.output.resolve()]
 
 
 def _jobs(
