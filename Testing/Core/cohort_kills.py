@@ -84,7 +84,7 @@ def _wait_for(
     before = set(temporary_in(output))
     while set(temporary_in(output)) <= before and not process.ended:
         time.sleep(0.001)
-    time.sleep(chance.uniform(0, 0.2 * case_s))
+    time.sleep(chance.uniform(0, 0.05 * case_s))
 
 
 def whole_cases(output: Path) -> dict[str, int]:
