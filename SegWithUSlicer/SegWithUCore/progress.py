@@ -26,3 +26,13 @@ def seconds_left(begun: float, fraction: float) -> float | None:
     if fraction <= 0.01:
         return None
     return round((time.monotonic() - begun) * (1 - fraction) / fraction, 1)
+
+
+def time_left(seconds: float) -> str:
+    """For people: "about 20 s left", "about 8 min left", "about 3 h 5 min left"."""
+    if seconds < 55:
+        return f"about {max(1, round(seconds / 10)) * 10} s left"
+    minutes = round(seconds / 60)
+    if minutes < 60:
+        return f"about {max(1, minutes)} min left"
+    return f"about {minutes // 60} h {minutes % 60} min left"

@@ -15,6 +15,8 @@ from SegWithUCore.review.events import Closed, Fact, Opened, Verdict, VerdictGiv
 from SegWithUCore.review.region_files import read_regions, regions_hash
 
 CASES = ("hippocampus_001", "hippocampus_003", "hippocampus_004")
+VERDICTS_THERE = {1: Verdict.CORRECTED, 2: Verdict.ACCEPTED, 3: Verdict.REJECTED, 4: Verdict.SECOND_READER}
+"""What a colleague says of the regions of these ranks."""
 
 
 def copied(case: Path, target: Path, name: str | None = None) -> Path:

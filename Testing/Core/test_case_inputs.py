@@ -13,7 +13,7 @@ from segwithu_command import Command, Outcome, entries, one_sentence, real_image
 
 from SegWithUCore.errors import InputError
 from SegWithUCore.inference.case_folder import voxel_hash
-from SegWithUCore.inference.case_inputs import case_name, find_input
+from SegWithUCore.inference.case_inputs import case_name, cases_in, find_input
 from SegWithUCore.inference.volume import read_image
 
 VOLUMES = ("segmentation", "calibration", "ranking", "error_probability")
@@ -127,6 +127,18 @@ def test_folder_of_folders_names_those_with_images(tmp_path: Path) -> None:
     _touch(tmp_path / "texts", ["a.txt"])
     with pytest.raises(InputError, match=r"give one of those in it: imagesTr\.$"):
         find_input(tmp_path)
+
+
+def test_folder_of_cases_is_every_image_and_folder_in_it(glioma: tuple[sitk.Image, ...], tmp_path: Path) -> None:
+    folder = _touch(tmp_path / "study", ["b.nii.gz", "a.nrrd", "notes.txt", ".hidden.nii", "p.hdr", "p.img"])
+    write_series(_whole(glioma[0]), folder / "series")
+    _touch(folder / ".git", ["a.nii"])
+    assert [place.name for place in cases_in(folder)] == ["a.nrrd", "b.nii.gz", "p.hdr", "series"]
+    assert cases_in(folder / "series") == [folder / "series"]
+    numbered = _touch(tmp_path / "imagesTs", ["a_0000.nii.gz", "a_0001.nii.gz"])
+    assert cases_in(numbered) == [numbered]
+    empty = _touch(tmp_path / "empty", [])
+    assert cases_in(empty) == [empty], "find_input says what is wrong with it"
 
 
 def test_folder_with_dicom_and_nnunet_files_is_refused(glioma: tuple[sitk.Image, ...], tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from SegWithUCore.cli.segment import summary
+from SegWithUCore.cli.segment_table import summary
 from SegWithUCore.inference.deviation import Deviation
 from SegWithUCore.inference.structures import StructureFigures
 from SegWithUCore.models.labels import Label

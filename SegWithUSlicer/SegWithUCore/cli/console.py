@@ -40,9 +40,14 @@ class Console:
         """Something worth knowing that is no result."""
         self._print(text, {"event": "note", "text": text}, self.err)
 
-    def error(self, text: str) -> None:
-        """A failure, in one sentence."""
-        self._print(f"segwithu: {text}", {"event": "error", "text": text}, self.err)
+    def step(self, text: str, data: dict[str, Any]) -> None:
+        """Where the work is: `text` for people, none where it is empty; `data` for machines, its event included."""
+        if text or self.as_json:
+            self._print(text, data, self.err)
+
+    def error(self, text: str, **data: str) -> None:
+        """A failure, in one sentence; `data` says more for machines."""
+        self._print(f"segwithu: {text}", {"event": "error", "text": text, **data}, self.err)
 
     def _print(self, text: str, data: dict[str, Any], stream: TextIO) -> None:
         if self.as_json:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
 from .console import Console
-from .segment import structures_json, summary
+from .segment_table import structures_json, summary
 
 if TYPE_CHECKING:
     from ..evaluation.montage import Tile

@@ -3,21 +3,19 @@
 import argparse
 import os
 import re
-import traceback
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError, OutputError, UsageError
-from .console import Console, failure_sentence, table
+from .console import Console
+from .segment_cohort import CohortTeller, Failure, segment_cohort
 
 if TYPE_CHECKING:
-    from ..inference.case_folder import CaseResult
     from ..inference.case_inputs import GivenCase
     from ..inference.region import Region
-    from ..inference.segment import Job, Model
-    from ..inference.structures import StructureFigures
+    from ..inference.segment import Job
 
 MAXIMUM_NAME_BYTES = 200
 """File systems take 255 bytes a name; temporary names need some of them."""
@@ -39,6 +37,9 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
         type=Path,
         help="an image file (NIfTI, NRRD or MHA), the folder of a DICOM series, or a folder in nnU-Net naming "
         "(CASE_0000.nii.gz, CASE_0001.nii.gz), which may hold many cases",
+    )
+    command.add_argument(
+        "--each", action="store_true", help="CASE is a folder of cases: every image file and every folder in it is one"
     )
     command.add_argument("--model", required=True, help="name of an installed model, or a bundle's folder")
     command.add_argument("--output", required=True, type=Path, help="folder that receives one folder a case")
@@ -67,6 +68,19 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
     command.add_argument("--head", help="uncertainty head other than the model's default")
     command.add_argument("--device", default="auto", help="auto (default), cpu, cuda or mps")
     command.add_argument("--overwrite", action="store_true", help="replace existing case folders")
+    command.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on where an earlier run stopped: leave out cases that are there already, made of the same voxels with "
+        "the same model, head and region (others are errors, or replaced with --overwrite); several processes may "
+        "share OUTPUT; failures are listed in OUTPUT/failed.csv",
+    )
+    command.add_argument(
+        "--take-over",
+        action="store_true",
+        help="with --resume: also make cases that a process on another computer had begun, if nothing was heard of it "
+        "for 15 minutes",
+    )
     command.add_argument("--include-image", action="store_true", help="put a copy of the image into the case folder")
     command.add_argument(
         "--unlike-training", action="store_true", help="go on although the image is unlike the training cases"
@@ -79,44 +93,61 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace, console: Console) -> int:
     """Segment all cases; a failed case does not stop the others."""
     from ..inference.device import choose_device
+    from ..inference.failed_cases import FailedCases
     from ..inference.region import Region
     from ..inference.segment import Model
     from ..models.registry import resolve_model
-    from ..whole_files import sweep_leftovers
 
-    cases, unusable = _found_cases(options, console)
+    if options.take_over and not options.resume:
+        raise UsageError("--take-over goes with --resume.")
+    failures: list[Failure] = []
+    cases = _found_cases(options, console, failures)
     names = case_names(cases, options)
     region = None if options.roi is None else Region.parse(options.roi)
     bundle = resolve_model(options.model)
-    jobs = _jobs(dict(zip(names, cases, strict=True)), bundle.input.channels, region, options, console)
+    jobs = _jobs(dict(zip(names, cases, strict=True)), bundle.input.channels, region, options, failures)
     check_output(options.output)
-    failed = unusable + len(cases) - len(jobs)
-    if jobs:
-        sweep_leftovers(options.output)
-        model = Model(bundle, choose_device(options.device), options.head)
-        failed += sum(not _one_case(job, model, console, options.debug) for job in jobs)
-    if failed and unusable + len(cases) > 1:
-        console.error(f"{failed} of {unusable + len(cases)} cases failed, see above; the others are complete.")
-    return 1 if failed else 0
+    teller = CohortTeller(console, len(jobs) + len(failures), options.debug)
+    if options.resume:
+        teller.table = FailedCases(options.output)
+    for failure in failures:
+        teller.failed_before(failure)
+    model = Model(bundle, choose_device(options.device), options.head) if jobs else None
+    return segment_cohort(jobs, model, options, teller)
 
 
-def _found_cases(options: argparse.Namespace, console: Console) -> "tuple[list[GivenCase], int]":
-    """The cases that the arguments hold, and how many arguments hold none; kinds of folders are printed."""
+def _found_cases(options: argparse.Namespace, console: Console, failures: list[Failure]) -> "list[GivenCase]":
+    """The cases that the arguments hold; kinds of folders are printed, arguments without any noted as failures."""
     from ..inference.case_inputs import find_input
 
     cases: list[GivenCase] = []
-    unusable = 0
-    for path in options.cases:
+    for place in _places(options, failures):
         try:
-            given = find_input(path)
+            given = find_input(place)
         except InputError as error:
-            _tell(error, console, options.debug)
-            unusable += 1
+            failures.append(Failure(place.name, place, error))
             continue
         if given.kind:
-            console.note(f"{path}: {given.kind}.")
+            console.note(f"{place}: {given.kind}.")
         cases += given.cases
-    return cases, unusable
+    return cases
+
+
+def _places(options: argparse.Namespace, failures: list[Failure]) -> list[Path]:
+    """The arguments, or with `--each` what lies in those that are folders of cases; the output folder is none."""
+    from ..inference.case_inputs import cases_in
+
+    if not options.each:
+        return list(options.cases)
+    if options.name or options.channel or options.series:
+        raise UsageError("--name, --channel and --series go with a single case: leave out --each.")
+    places: list[Path] = []
+    for path in options.cases:
+        try:
+            places += cases_in(path) if path.is_dir() else [path]
+        except InputError as error:
+            failures.append(Failure(path.name, path, error))
+    return [place for place in places if place.resolve() != options.output.resolve()]
 
 
 def _jobs(
@@ -124,9 +155,9 @@ def _jobs(
     channels: Sequence[str],
     region: "Region | None",
     options: argparse.Namespace,
-    console: Console,
+    failures: list[Failure],
 ) -> "list[Job]":
-    """What is to be done for each case, by its name; a case with other channels than the model's is told and left."""
+    """What is to be done for each case, by its name; a case with other channels than the model's is a failure."""
     from ..inference.case_inputs import channel_inputs
     from ..inference.segment import Job
 
@@ -135,7 +166,7 @@ def _jobs(
         try:
             inputs = channel_inputs(case, options.channel, options.series, channels)
         except InputError as error:
-            _tell(error, console, options.debug)
+            failures.append(Failure(name, case.source, error))
             continue
         jobs.append(
             Job(
@@ -143,37 +174,12 @@ def _jobs(
                 [given.path for given in inputs],
                 options.output / name,
                 region,
-                options.overwrite,
-                options.unlike_training,
-                options.include_image,
+                unlike_training=options.unlike_training,
+                include_image=options.include_image,
                 series=[given.series for given in inputs],
             )
         )
     return jobs
-
-
-def _tell(error: Exception, console: Console, debug: bool) -> None:
-    console.error(failure_sentence(error))
-    if debug:
-        traceback.print_exception(error)
-
-
-def _one_case(job: "Job", model: "Model", console: Console, debug: bool) -> bool:
-    from ..inference.deviation import NOTE
-    from ..inference.segment import segment
-
-    try:
-        if job.target.exists() and not job.overwrite:
-            raise OutputError(f"{job.target} exists already: choose another output folder or pass --overwrite.")
-        with console.progress(job.name) as progress:
-            result = segment(job, model, progress)
-    except Exception as error:  # noqa: BLE001 - whatever happens to one case, the others go on
-        _tell(error, console, debug)
-        return False
-    for warning in result.warnings:
-        console.note(f"{'Note' if warning.severity == NOTE else 'Warning'}: {warning.sentence}")
-    console.result(summary(result, job.target), {"case": str(job.target), "structures": structures_json(result)})
-    return True
 
 
 def case_names(cases: "Sequence[GivenCase]", options: argparse.Namespace) -> list[str]:
@@ -214,64 +220,3 @@ def check_output(folder: Path) -> None:
         raise OutputError(f"{existing} is a file: give a folder for --output.")
     if not os.access(existing, os.W_OK):
         raise OutputError(f"{existing} cannot be written to: give another folder for --output.")
-
-
-def summary(result: "CaseResult", target: Path) -> str:
-    """The table of one case."""
-    from ..inference.fingerprint import is_refused
-
-    refused = is_refused(result.warnings)
-    rows = [_row(figures, refused) for figures in [*result.structures[1:], result.structures[0]]]
-    header = ["structure", "volume mm3", "expected mm3", "predicted Dice", "wrong mm3", "error prob. > 0.25"]
-    text = f"{result.name}\n{table(header, rows)}\n{_footnotes(result.structures[1:])}"
-    if refused:
-        text += "Not assessed: the image is too far from the training cases for figures to mean anything.\n"
-    elif result.maps.error_probability is None:
-        text += "This head is not calibrated: the ranking map orders voxels, but has no probabilities.\n"
-    return f"{text}written to {target}\n"
-
-
-def _row(figures: "StructureFigures", refused: bool) -> list[str]:
-    is_structure = figures.label.value != 0
-    name = figures.label.name if is_structure else "outside (missed tissue)"
-    volume = f"{figures.volume_mm3:.0f}" if is_structure else ""
-    if refused or figures.expected_wrong_mm3 is None or figures.uncertain_mm3 is None:
-        words = "not assessed" if refused else "not calibrated"
-        return [name, volume, *[words if is_structure else ""] * 2, words, words]
-    share = f"{figures.uncertain_share:.1%} = " if is_structure else ""
-    return [
-        name,
-        volume,
-        _expected(figures) if is_structure else "",
-        _dice(figures) if is_structure else "",
-        f"{figures.expected_wrong_mm3:.0f}",
-        f"{share}{figures.uncertain_mm3:.0f} mm3",
-    ]
-
-
-def _expected(figures: "StructureFigures") -> str:
-    if figures.expected_volume_mm3 is None:
-        return "not assessed"
-    volume = f"{figures.expected_volume_mm3:.0f}"
-    if figures.expected_interval_mm3 is None:
-        return volume
-    low, high = figures.expected_interval_mm3
-    return f"{volume} ({low:.0f} to {high:.0f})"
-
-
-def _dice(figures: "StructureFigures") -> str:
-    if figures.predicted_dice is not None:
-        return f"{figures.predicted_dice:.2f}"
-    return "not informative" if figures.predicted_dice_informative is False else "not assessed"
-
-
-def _footnotes(structures: "Sequence[StructureFigures]") -> str:
-    counts = {figures.calibration_cases for figures in structures if figures.calibration_cases is not None}
-    if not counts:
-        return ""
-    return f"In brackets the 90 % interval of the true volume, from {max(counts)} calibration cases.\n"
-
-
-def structures_json(result: "CaseResult") -> list[dict[str, Any]]:
-    """Figures per structure for machines."""
-    return [figures.to_json() for figures in result.structures]

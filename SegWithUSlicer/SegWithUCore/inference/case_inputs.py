@@ -77,6 +77,22 @@ def find_input(path: Path) -> GivenInput:
     return _nnunet_input(path, numbered, len(images) - len(numbered))
 
 
+def cases_in(folder: Path) -> list[Path]:
+    """What a folder of cases holds: its image files and folders, each to be looked at by `find_input`.
+
+    A folder that is a DICOM series or in nnU-Net naming itself is its own only place, and so is one without anything.
+
+    Raises:
+        InputError: the folder cannot be read.
+    """
+    files = _files(folder)
+    images = [file for file in files if stem_of(file) is not None]
+    if any(_NUMBERED.fullmatch(stem_of(file) or "") for file in images) or any(is_dicom(file) for file in files):
+        return [folder]
+    inside = [place for place in folder.iterdir() if place.is_dir() and not place.name.startswith(".")]
+    return sorted([*images, *inside]) or [folder]
+
+
 def _files(folder: Path) -> list[Path]:
     try:
         return sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
@@ -87,11 +103,13 @@ def _files(folder: Path) -> list[Path]:
 def _no_input(folder: Path, images: Sequence[Path]) -> str:
     if images:
         return (
-            f"{folder} holds {len(images)} image files, but none in nnU-Net naming (case_0000.nii.gz): give the "
-            f"files themselves, such as {images[0]}."
+            f"{folder} holds {len(images)} image files, but none in nnU-Net naming (case_0000.nii.gz): pass --each if "
+            f"each is a case, or give the files themselves, such as {images[0]}."
         )
     inside = [place.name for place in sorted(folder.iterdir()) if place.is_dir() and _holds_input(place)]
-    advice = f"give one of those in it: {', '.join(inside[:8])}" if inside else "give an image file or a DICOM series"
+    advice = "give an image file or a DICOM series"
+    if inside:
+        advice = f"pass --each if each folder in it is a case, or give one of those in it: {', '.join(inside[:8])}"
     return f"{folder} is a folder without images: {advice}."
 
 

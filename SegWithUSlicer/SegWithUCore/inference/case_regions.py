@@ -11,7 +11,6 @@ import SimpleITK as sitk
 from ..errors import InputError
 from ..models.labels import Label
 from ..review.case_file import CASE_FILE, read_case
-from ..review.find_regions import Assessed, FoundRegions, RegionSettings, find_regions
 from ..review.region_files import REGION_LABELS_FILE, REGIONS_FILE, regions_csv
 from ..whole_files import whole_file
 from .nifti_file import check_nifti
@@ -19,6 +18,7 @@ from .region import VoxelBox, whole_grid
 from .volume import image_on_grid, itk_messages_kept_off_the_terminal
 
 if TYPE_CHECKING:
+    from ..review.find_regions import FoundRegions, RegionSettings  # needs scipy, which reports and exports do without
     from .voxel_maps import VoxelMaps  # needs torch, which regions of a case folder do without
 
 SEGMENTATION_FILE = "segmentation.nii.gz"
@@ -36,12 +36,14 @@ def label_values(classes: np.ndarray, labels: Sequence[Label]) -> np.ndarray:
     return values.astype(np.uint8 if values.max() < 256 else np.int16)[classes]
 
 
-def regions_of_maps(maps: "VoxelMaps", labels: Sequence[Label], image: sitk.Image) -> FoundRegions | None:
+def regions_of_maps(maps: "VoxelMaps", labels: Sequence[Label], image: sitk.Image) -> "FoundRegions | None":
     """Regions of one prediction; None without fitted calibration.
 
     Args:
         image: has the grid of the maps.
     """
+    from ..review.find_regions import Assessed, find_regions
+
     if maps.error_probability is None:
         return None
     assessed = Assessed(
@@ -68,7 +70,7 @@ def competition_arrays(maps: "VoxelMaps", labels: Sequence[Label]) -> dict[str, 
     return arrays
 
 
-def write_regions(folder: Path, found: FoundRegions, box: VoxelBox, grid: sitk.Image) -> None:
+def write_regions(folder: Path, found: "FoundRegions", box: VoxelBox, grid: sitk.Image) -> None:
     """Write `regions.csv` and `regions.nii.gz`, each whole or not at all.
 
     Args:
@@ -92,7 +94,7 @@ def write_regions(folder: Path, found: FoundRegions, box: VoxelBox, grid: sitk.I
         work.write_text(regions_csv(found.regions), encoding="utf-8")
 
 
-def make_regions_again(folder: Path, settings: RegionSettings, overwrite: bool = False) -> FoundRegions:
+def make_regions_again(folder: Path, settings: "RegionSettings", overwrite: bool = False) -> "FoundRegions":
     """Make the regions of a case folder from its files and write them, with their settings in `case.json`.
 
     Args:
@@ -102,6 +104,8 @@ def make_regions_again(folder: Path, settings: RegionSettings, overwrite: bool =
         InputError: it is no case folder, is not calibrated, or was made before runner-ups were kept.
         OutputError: it cannot be written to.
     """
+    from ..review.find_regions import Assessed, find_regions
+
     case = read_case(folder)
     probability = _read(folder, ERROR_PROBABILITY_FILE, case, sitk.sitkFloat32)
     region = case.get("region_of_interest")
@@ -132,7 +136,7 @@ def make_regions_again(folder: Path, settings: RegionSettings, overwrite: bool =
     return found
 
 
-def _keep_reviews(folder: Path, found: FoundRegions, overwrite: bool) -> None:
+def _keep_reviews(folder: Path, found: "FoundRegions", overwrite: bool) -> None:
     """Refuse to pull the regions away from under a review."""
     old, reviews = folder / REGIONS_FILE, sorted(folder.glob("review.*.jsonl"))
     same = old.is_file() and old.read_text(encoding="utf-8") == regions_csv(found.regions)

@@ -8,9 +8,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ..errors import InputError, OutputError, UsageError
+from ..process_lock import ProcessLock
 from .events import Event, Fact, Opened
 from .log_lines import Lines, merged, read_lines, to_line
-from .log_lock import LogInUseError, LogLock
+from .log_lock import LogInUseError, take_log_lock
 from .reviewer_name import clean_reviewer_name, log_path, safe_reviewer_name
 
 __all__ = ["AuditLog", "LogInUseError", "NotStoredError", "safe_reviewer_name"]
@@ -55,7 +56,7 @@ class AuditLog:
         self._lines: list[bytes] = []
         self._stored = self._size = 0  # lines and bytes on disk
         self._first: list[Callable[[], None]] = []  # what has to be done on disk before anything is written
-        self._lock: LogLock | None = None
+        self._lock: ProcessLock | None = None
 
     @classmethod
     def open(
@@ -81,7 +82,7 @@ class AuditLog:
         """
         log = cls(log_path(folder, reviewer), clean_reviewer_name(reviewer), clock)
         with contextlib.suppress(OSError):  # a folder that cannot be written to is told by the first writing
-            log._lock = LogLock.take(log._beside("lock"))
+            log._lock = take_log_lock(log._beside("lock"))
         try:
             log._read(scene_copy.encode(errors="replace"), header)
             with contextlib.suppress(NotStoredError):  # told as `trouble`
@@ -129,7 +130,7 @@ class AuditLog:
             OutputError: that failed.
         """
         try:
-            self._lock = self._lock or LogLock.take(self._beside("lock"))
+            self._lock = self._lock or take_log_lock(self._beside("lock"))
             while self._first:
                 self._first[0]()
                 self._first.pop(0)

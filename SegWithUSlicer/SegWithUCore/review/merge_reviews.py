@@ -14,7 +14,7 @@ from .anonymous import unchanged_copy
 from .case_file import case_folders, read_case
 from .case_reviews import LOG_PATTERN
 from .log_lines import Lines, merged, read_log
-from .log_lock import LogLock
+from .log_lock import take_log_lock
 from .region_files import REGIONS_FILE, regions_hash
 from .reviewer_name import log_path, safe_reviewer_name
 
@@ -98,7 +98,7 @@ def _merge_log(path: Path, home: Path) -> list[Merged]:
     if unchanged_copy(lines.events):
         return [Merged(home, path.name, "own copy", f"{path.name} is the anonymous copy that was sent: left out.")]
     target = log_path(home, reviewer)
-    lock = LogLock.take(target.with_name(f"{target.name}.lock"))
+    lock = take_log_lock(target.with_name(f"{target.name}.lock"))
     try:
         outcome = _put_log(lines, target)
     finally:

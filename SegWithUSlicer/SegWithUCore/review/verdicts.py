@@ -6,6 +6,7 @@ from math import fsum
 from statistics import median
 
 from ..errors import InputError
+from ..progress import time_left
 from .events import (
     NAMES,
     SEEN,
@@ -52,7 +53,7 @@ class Progress:
             f"{int(self.seen_share * 100 + 1e-9)} % of expected error seen",
         ]
         if self.seconds_left and self.decided < self.regions:
-            parts.append(_time_left(self.seconds_left))
+            parts.append(time_left(self.seconds_left))
         return ", ".join(parts)
 
 
@@ -269,12 +270,3 @@ class ReviewState:
     def _spend(self, region: int, seconds: float) -> None:
         self._seconds[region] = self._seconds.get(region, 0.0) + seconds
         self.last_region = region
-
-
-def _time_left(seconds: float) -> str:
-    if seconds < 55:
-        return f"about {max(1, round(seconds / 10)) * 10} s left"
-    minutes = round(seconds / 60)
-    if minutes < 60:
-        return f"about {max(1, minutes)} min left"
-    return f"about {minutes // 60} h {minutes % 60} min left"

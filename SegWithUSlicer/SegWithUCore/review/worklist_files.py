@@ -60,7 +60,7 @@ def worklist_csv(rows: list[dict[str, Any]]) -> str:
             "reasons": " ".join(flag["sentence"] for flag in flags),
             "reviewed": "; ".join(review["text"] for review in row["reviews"]),
         }
-        writer.writerow([_cell(told[name]) for name in COLUMNS])
+        writer.writerow([spreadsheet_cell(told[name]) for name in COLUMNS])
     return text.getvalue()
 
 
@@ -113,6 +113,6 @@ def _relative(folder: Path, base: Path) -> str:
         return folder.resolve().as_posix()
 
 
-def _cell(value: Any) -> Any:
+def spreadsheet_cell(value: Any) -> Any:
     """A cell that no spreadsheet takes for a formula: names of cases and reviewers come from outside."""
     return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value

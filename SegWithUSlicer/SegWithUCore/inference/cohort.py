@@ -1,0 +1,227 @@
+"""Many cases one after the other: resumed where they stopped, shared with other processes, each failure its own."""
+
+import time
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+from ..errors import OutputError
+from ..progress import Progress
+from ..review.case_reviews import LOG_PATTERN
+from ..whole_files import sweep_leftovers
+from .case_folder import CaseResult
+from .claims import Claim, ClaimedError, is_claim, sweep_claims
+from .made_before import difference
+from .segment import Job, Model, segment
+
+LOOK_AGAIN_S = 1.0
+"""How often cases that other processes make are looked at when nothing else is left to do."""
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How to go about what is there already.
+
+    Attributes:
+        resume: leave out cases that are there already as they would be made, and share the rest with other processes.
+        overwrite: replace what is there; with `resume` only what would be made otherwise.
+        take_over: make cases that a silent process of another computer had claimed.
+    """
+
+    resume: bool = False
+    overwrite: bool = False
+    take_over: bool = False
+
+
+@dataclass
+class Tally:
+    """What became of the cases so far.
+
+    Attributes:
+        total: cases of the cohort.
+        done, there, failed: made by this process, there already (or made by another process meanwhile), failed.
+        seconds: that this process spent on those done.
+    """
+
+    total: int
+    done: int = 0
+    there: int = 0
+    failed: int = 0
+    seconds: float = 0.0
+
+    @property
+    def seconds_per_case(self) -> float | None:
+        """Mean of the cases done, None before there is one."""
+        return self.seconds / self.done if self.done else None
+
+    @property
+    def complete(self) -> int:
+        """Cases whose folder is there."""
+        return self.done + self.there
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where in the cohort a case is begun.
+
+    Attributes:
+        number: of the case, from 1, in the order in which cases are settled.
+        seconds_left: for all cases that are still to be made, by all processes that work on them, at this one's pace.
+    """
+
+    number: int
+    total: int
+    seconds_left: float | None
+
+
+class Teller(Protocol):
+    """Is told what happens, in the thread that works."""
+
+    def progress(self, job: Job, place: Place) -> AbstractContextManager[Progress]:
+        """A case is begun; gives what its progress is reported to."""
+
+    def done(self, job: Job, result: CaseResult, seconds: float) -> None:
+        """A case is in its folder."""
+
+    def there(self, job: Job) -> None:
+        """A case was there already."""
+
+    def failed(self, job: Job, error: Exception) -> None:
+        """A case could not be made."""
+
+    def waiting(self, jobs: Sequence[Job], who: str) -> None:
+        """Only cases are left that other processes make, the first by `who`; said once."""
+
+
+class Cohort:
+    """Works through jobs that have one output folder.
+
+    Attributes:
+        tally: what became of them so far.
+    """
+
+    def __init__(
+        self,
+        output: Path,
+        jobs: Sequence[Job],
+        model: Model,
+        rules: Rules,
+        teller: Teller,
+        tally: Tally | None = None,
+    ) -> None:
+        """Nothing is done yet.
+
+        Args:
+            output: the folder that all targets lie in.
+            jobs: one a case; their own `overwrite` is not looked at.
+            tally: with cases that failed before they could become jobs.
+        """
+        self.tally = tally or Tally(len(jobs))
+        self._output, self._jobs, self._model = output, jobs, model
+        self._rules, self._teller = rules, teller
+        self._open = {job.target.name for job in jobs}
+
+    def run(self) -> Tally:
+        """Make all cases; whatever happens to one, the others go on.
+
+        Raises:
+            KeyboardInterrupt: the case that was being made is gone, and its claim too.
+        """
+        self._sweep()
+        open_jobs, told = list(self._jobs), False
+        while open_jobs:
+            claimed = {job.name: error for job in open_jobs if (error := self._settle(job)) is not None}
+            left = [job for job in open_jobs if job.name in claimed]
+            if len(left) == len(open_jobs):  # all are in other hands
+                if not told:
+                    self._teller.waiting(left, claimed[left[0].name].who)
+                    told = True
+                time.sleep(LOOK_AGAIN_S)
+            open_jobs = left
+        self._sweep()
+        return self.tally
+
+    def _sweep(self) -> None:
+        sweep_leftovers(self._output)
+        if self._rules.resume:
+            sweep_claims(self._output)
+
+    def _settle(self, job: Job) -> ClaimedError | None:
+        """Make a case, or find it made, or fail; a case that a living process makes is left open."""
+        begun = time.perf_counter()
+        try:
+            result = self._made(job)
+        except ClaimedError as error:
+            if error.worth_waiting:
+                return error
+            self._fail(job, error)
+        except Exception as error:  # noqa: BLE001 - whatever happens to one case, the others go on
+            self._fail(job, error)
+        else:
+            if result is None:
+                self.tally.there += 1
+                self._teller.there(job)
+            else:
+                seconds = time.perf_counter() - begun
+                self.tally.done += 1
+                self.tally.seconds += seconds
+                self._teller.done(job, result, seconds)
+        self._open.discard(job.target.name)
+        return None
+
+    def _fail(self, job: Job, error: Exception) -> None:
+        self.tally.failed += 1
+        self._teller.failed(job, error)
+
+    def _made(self, job: Job) -> CaseResult | None:
+        """The result of a case; None where it is there already.
+
+        Raises:
+            ClaimedError: another process makes it.
+        """
+        rules = self._rules
+        if not rules.resume:
+            if job.target.exists() and not rules.overwrite:
+                raise OutputError(f"{job.target} exists already: choose another output folder or pass --overwrite.")
+            return self._segmented(replace(job, overwrite=rules.overwrite), None)
+        if self._is_there(job):
+            return None
+        claim = Claim.take(job.target, rules.take_over)
+        try:
+            if self._is_there(job):  # another process made it between the two looks
+                return None
+            return self._segmented(replace(job, overwrite=job.target.exists()), claim)
+        finally:
+            claim.release()
+
+    def _is_there(self, job: Job) -> bool:
+        """Whether the case is there as it would be made.
+
+        Raises:
+            OutputError: it is there otherwise, and is not to be replaced.
+        """
+        if not job.target.exists():
+            return False
+        other = difference(job, self._model)
+        if other is not None and not self._rules.overwrite:
+            reviewed = " (the reviews in it are lost then)" if any(job.target.glob(LOG_PATTERN)) else ""
+            raise OutputError(
+                f"{job.target} {other}: choose another output folder, or pass --overwrite to replace it{reviewed}."
+            )
+        return other is None
+
+    def _segmented(self, job: Job, claim: Claim | None) -> CaseResult:
+        with self._teller.progress(job, self._place()) as progress:
+            return segment(job, self._model, progress if claim is None else claim.watched(progress))
+
+    def _place(self) -> Place:
+        tally, pace = self.tally, self.tally.seconds_per_case
+        number = tally.complete + tally.failed + 1
+        if pace is None:
+            return Place(number, tally.total, None)
+        listed = {path.name for path in self._output.iterdir()} if self._output.is_dir() else set()
+        to_make = len(self._open - listed if self._rules.resume else self._open)
+        processes = max(1, sum(is_claim(name) for name in listed))
+        return Place(number, tally.total, pace * max(1, to_make) / processes)

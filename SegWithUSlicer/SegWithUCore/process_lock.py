@@ -1,0 +1,176 @@
+"""One process at a time: a lock file that tells who holds it, and that a crash does not leave behind for good."""
+
+import contextlib
+import json
+import os
+import socket
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from .whole_files import ABANDONED_AFTER_S
+
+BETWEEN_MAKING_AND_FILLING_S = 0.2
+"""A living process fills the lock file it has made within this time; an empty one is a crash's."""
+
+ATTEMPTS = 20
+"""To make a lock file that others make and remove at the same time."""
+
+
+class LockedError(Exception):
+    """A living process holds the lock.
+
+    Attributes:
+        who: "process 12 on host", or "another process" where the lock does not tell.
+        on_this_computer: whether its life could be asked for; that of other computers' processes can only be guessed.
+        silent_s: seconds since its last sign of life.
+    """
+
+    def __init__(self, path: Path, content: bytes) -> None:
+        owner = _parsed(content)
+        self.who = f"process {owner['pid']} on {owner['host']}" if owner else "another process"
+        self.on_this_computer = owner is None or owner["host"] == socket.gethostname()
+        self.silent_s = _silent_s(path)
+        super().__init__(f"{path} is held by {self.who}")
+
+
+class ProcessLock:
+    """What one process may do at a time, held from `take` to `release`."""
+
+    def __init__(self, path: Path, handle: int) -> None:
+        """For `take` only.
+
+        Args:
+            handle: of the lock file, kept open: Windows lets nobody remove the file of a living process.
+        """
+        self._path, self._handle = path, handle
+
+    @classmethod
+    def take(cls, path: Path, abandoned_after_s: float = ABANDONED_AFTER_S) -> "ProcessLock":
+        """Make the lock file `path`; one that a dead process left is taken over.
+
+        Args:
+            abandoned_after_s: a process of another computer counts as dead when it gave no sign of life for so long.
+
+        Raises:
+            LockedError: a living process holds it.
+            OSError: the place cannot be written to.
+        """
+        for _attempt in range(ATTEMPTS):
+            try:
+                handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+            except FileExistsError:
+                _remove_if_stale(path, abandoned_after_s)
+                continue
+            try:
+                os.write(handle, json.dumps(_owner(os.getpid())).encode())
+                if not _is_ours(path):  # so slow to fill it that another process took it for a crash's
+                    os.close(handle)
+                    continue
+            except BaseException:
+                os.close(handle)
+                path.unlink(missing_ok=True)
+                raise
+            return cls(path, handle)
+        raise LockedError(path, b"")
+
+    @staticmethod
+    def sweep(path: Path) -> None:
+        """Remove the lock file `path` if a dead process left it."""
+        with contextlib.suppress(LockedError, OSError):  # held by a living process, or not ours to remove
+            _remove_if_stale(path, ABANDONED_AFTER_S)
+
+    def keep_alive(self) -> None:
+        """Show other computers, which cannot ask for our process, that it lives."""
+        with contextlib.suppress(OSError):  # who removed the lock or the disk is found out by the work itself
+            os.utime(self._path)
+
+    def release(self) -> None:
+        """Let others have it; removes the lock file if it is still ours."""
+        os.close(self._handle)
+        with contextlib.suppress(OSError):  # a disk that is gone: the lock is found stale when it is back
+            if _is_ours(self._path):
+                self._path.unlink()
+
+
+def _is_ours(path: Path) -> bool:
+    try:
+        return _parsed(path.read_bytes()) == _owner(os.getpid())
+    except FileNotFoundError:
+        return False
+
+
+def _remove_if_stale(path: Path, abandoned_after_s: float) -> None:
+    """Remove the lock file of a dead process.
+
+    Raises:
+        LockedError: its process lives.
+    """
+    try:
+        seen = path.read_bytes()
+        if not seen:
+            time.sleep(BETWEEN_MAKING_AND_FILLING_S)
+            seen = path.read_bytes()
+        if _lives(path, seen, abandoned_after_s):
+            raise LockedError(path, seen)
+        aside = path.with_name(f"{path.name}.{os.getpid()}.stale")
+        path.rename(aside)
+    except FileNotFoundError:
+        return  # released, or taken over by another process, a moment ago: look again
+    except PermissionError as error:
+        if sys.platform == "win32":  # open in a living process
+            raise LockedError(path, b"") from error
+        raise
+    if (moved := aside.read_bytes()) != seen:  # another process took over in between: give back what is its own
+        aside.rename(path)
+        raise LockedError(path, moved)
+    aside.unlink()
+
+
+def _silent_s(path: Path) -> float:
+    try:
+        return max(0.0, time.time() - path.stat().st_mtime)
+    except OSError:
+        return 0.0
+
+
+def _lives(path: Path, content: bytes, abandoned_after_s: float) -> bool:
+    owner = _parsed(content)
+    if owner is None:
+        return False
+    if owner["host"] != socket.gethostname():
+        return time.time() - path.stat().st_mtime < abandoned_after_s
+    if sys.platform == "win32":
+        return False  # asking may end the process there; removing the file tells
+    try:
+        os.kill(owner["pid"], 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return owner["started"] == _started(owner["pid"])
+
+
+def _parsed(content: bytes) -> dict[str, Any] | None:
+    try:
+        owner = json.loads(content)
+    except ValueError:
+        return None
+    complete = isinstance(owner, dict) and isinstance(owner.get("pid"), int) and {"host", "started"} <= owner.keys()
+    return owner if complete and owner["pid"] > 0 else None
+
+
+def _owner(pid: int) -> dict[str, Any]:
+    return {"pid": pid, "host": socket.gethostname(), "started": _started(pid)}
+
+
+def _started(pid: int) -> str:
+    """When a process began, in ticks since the computer did, so that a number used again is not mistaken for it.
+
+    "" where the system (not Linux) does not tell without help; then a process of that number counts as the owner.
+    """
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[19]
+    except (OSError, IndexError):
+        return ""
