@@ -1,6 +1,7 @@
 """Flags of real cases, by rules that the user sets, and limits fitted on calibration cases."""
 
 import math
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from exchanged_cases import changed_case, copied, judged
-from segwithu_command import Command, one_sentence, tiny_bundle
+from segwithu_command import MODEL, Command, one_sentence, tiny_bundle
 
 from SegWithUCore.calibration.flag_rules import StructureCase, controlled_limit, fit_flag_rules
 from SegWithUCore.errors import InputError, UsageError
@@ -200,3 +201,21 @@ def test_a_low_predicted_dice_has_a_limit_from_below() -> None:
     assert np.mean(dice < rule["limit"]) == rule["flagged_share"]
     assert 0.6 < rule["limit"] < 0.7
     assert math.isfinite(rule["p_value"])
+
+
+def test_a_model_s_useful_rule_flags_the_case_that_segment_writes(
+    data_folder: Path, tmp_path: Path, segwithu: Command
+) -> None:
+    model = shutil.copytree(MODEL, tmp_path / "model")
+    bundle = read_bundle(model)
+    rule = {"limit": 0.01, "useful": True, "sentence": "For the test."}
+    calibration = {**(bundle.calibration or {}), "flags": {**(bundle.calibration or {})["flags"]}}
+    calibration["flags"]["rules"] = {"wrong_share": rule}
+    write_bundle_json(replace(bundle, calibration=calibration), model)
+    image = data_folder / "hippocampus" / "images" / "hippocampus_001.nii.gz"
+    outcome = segwithu("segment", image, "--model", model, "--output", tmp_path / "out")
+    assert outcome.code == 0, outcome.err
+    flags = read_case(tmp_path / "out" / "hippocampus_001")["flags"]
+    assert [flag["rule"] for flag in flags] == ["expected wrong share"] * 2
+    assert [flag.to_json() for flag in flags_of_case(tmp_path / "out" / "hippocampus_001")] == flags
+    assert all(f"Flagged: {flag['sentence']}" in outcome.err for flag in flags)

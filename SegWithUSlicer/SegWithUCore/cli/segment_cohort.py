@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..progress import Progress, time_left
+from ..review.case_file import read_case
+from ..review.flags import Rule
 from .console import Console, failure_sentence
 from .segment_table import structures_json, summary
 
@@ -61,12 +63,17 @@ class CohortTeller:
         return f"{name} ({number} of {self.total}{'' if seconds is None else ', ' + time_left(seconds)})"
 
     def done(self, job: "Job", result: "CaseResult", seconds: float) -> None:
-        """Print the table of a case."""
+        """Print the table of a case, and what it is flagged for."""
         from ..inference.deviation import NOTE
 
         for warning in result.warnings:
             self.console.note(f"{'Note' if warning.severity == NOTE else 'Warning'}: {warning.sentence}")
+        flags = read_case(job.target)["flags"]
+        for flag in flags:
+            if flag["rule"] != Rule.FINGERPRINT:  # its sentence is among the warnings
+                self.console.note(f"Flagged: {flag['sentence']}")
         data = {"case": str(job.target), "structures": structures_json(result), "seconds": round(seconds, 2)}
+        data["flags"] = flags
         self.console.result(summary(result, job.target), data)
         self._settle(job.name)
 
