@@ -92,7 +92,7 @@ def scored_cases(bundle: Bundle, source: str) -> Iterator[ScoredCase]:
 
 
 def remembered_cases(bundle: Bundle, source: str, folder: Path) -> list[ScoredCase]:
-    """The same as `scored_cases`, kept in a folder so that a re-run is quick; predictions of another bundle are not reused.
+    """The same as `scored_cases`, kept in a folder for quick re-runs; those of another bundle are not reused.
 
     Args:
         folder: made if it is missing; one file a case. After changes to the program it must be emptied by hand.
