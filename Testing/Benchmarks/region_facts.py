@@ -7,12 +7,10 @@ from typing import Any
 import numpy as np
 from region_cases import ScoredCase
 from review_orders import by_regions, by_voxels
-from review_rivals import LOOKS, Seen, compared, our_regions
+from review_rivals import LOOKS, SHIPPED, Seen, compared, our_regions
 
 from SegWithUCore.review.find_regions import RegionSettings
 from SegWithUCore.review.region import Kind
-
-SHIPPED = RegionSettings()
 
 
 def region_facts(cases: Sequence[ScoredCase]) -> dict[str, Any]:
@@ -38,7 +36,7 @@ def region_facts(cases: Sequence[ScoredCase]) -> dict[str, Any]:
         "share_of_errors_in_regions": float(errors[0] / errors[2]),
         "share_of_errors_in_haze": float(errors[1] / errors[2]),
         "share_of_errors_below_threshold": float(1 - (errors[0] + errors[1]) / errors[2]),
-        "haze_precision": float(errors[1] / errors[3]),
+        "haze_precision": float(errors[1] / max(errors[3], 1e-12)),
         "groups": {name: _of_group(numbers[chosen]) for name, chosen in groups.items() if chosen.any()},
     }
 
@@ -69,7 +67,7 @@ def settings_tried() -> list[RegionSettings]:
     }
     tried = [SHIPPED.to_json() | {name: value} for name, values in alone.items() for value in values]
     names = ("threshold", "sigma_mm", "split", "extent_mm")
-    for values in product((0.2, 0.25, 0.3), (1.0, 2.0), (0.6, 0.9), (20.0, 25.0)):
+    for values in product((0.2, 0.25, 0.3), (1.0, 2.0), (0.4, 0.9), (20.0, 25.0)):
         tried.append(SHIPPED.to_json() | dict(zip(names, values, strict=True)))
     unique = {tuple(one.values()): one for one in [SHIPPED.to_json(), *tried]}
     return [RegionSettings(**one) for one in unique.values()]

@@ -9,7 +9,7 @@ matplotlib.use("Agg")
 from matplotlib import pyplot
 
 OURS = "our regions"
-COLOURS = ("#d95f02", "#7570b3", "#b3aed9", "#66a61e", "#b8d08a", "#999999", "#333333")
+COLOURS = ("#d95f02", "#7570b3", "#b3aed9", "#66a61e", "#b8d08a", "#999999", "#333333", "#1b9e77")
 
 
 def draw(result: dict[str, Any], path: Path) -> None:
@@ -35,7 +35,7 @@ def draw(result: dict[str, Any], path: Path) -> None:
 
 def _lines(axes: Any, question: dict[str, Any], x: list[float], ours: dict[str, Any]) -> None:
     for colour, (name, row) in zip(COLOURS, question["rivals"].items(), strict=True):
-        style = "--" if name.startswith("single voxels") else "-"
+        style = "--" if name.startswith("single voxels") else ":" if name.startswith("our") else "-"
         axes.plot(x, row["share"], style, color=colour, label=name)
     axes.plot(x, ours["share"], "o-", color="#1b9e77", linewidth=2.5, label=OURS)
     axes.grid(alpha=0.3)

@@ -20,12 +20,13 @@ sys.path[:0] = [str(ROOT / "SegWithUSlicer")]
 
 import numpy as np  # noqa: E402
 from region_cases import SHIPPED_MODEL, ScoredCase, entropy_table, remembered_cases  # noqa: E402
-from region_facts import SHIPPED, region_facts, settings_table  # noqa: E402
+from region_facts import region_facts, settings_table  # noqa: E402
 from regions_page import page  # noqa: E402
 from regions_picture import draw  # noqa: E402
 from review_orders import by_regions  # noqa: E402
 from review_rivals import (  # noqa: E402
     LOOKS,
+    SHIPPED,
     Question,
     Seen,
     chosen,

@@ -72,7 +72,7 @@ def in_groups(
 
 
 def in_views(groups: np.ndarray, spacing_zyx: np.ndarray, view_mm: float) -> tuple[np.ndarray, np.ndarray]:
-    """Groups that do not fit into one view cut into equal boxes that do.
+    """Groups that do not fit into one view, halved along their longest axis until they do.
 
     Args:
         groups: (z, y, x) number of each voxel's group, 0 for none.
@@ -82,27 +82,38 @@ def in_views(groups: np.ndarray, spacing_zyx: np.ndarray, view_mm: float) -> tup
         The groups, numbered anew from 1, and for each number the group that it is a part of.
     """
     inside = groups > 0
-    group, place = groups[inside], np.argwhere(inside) * spacing_zyx
-    low = np.full((int(groups.max()) + 1, 3), np.inf)
-    high = -low
-    np.minimum.at(low, group, place)
-    np.maximum.at(high, group, place)
-    size = high - low + spacing_zyx
-    # Boxes of one edge length along each axis; a group shorter than that along an axis is not cut there.
-    too_long = np.linalg.norm(size, axis=1, keepdims=True) > view_mm
-    cells = np.where(too_long, np.ceil(size * np.sqrt(3) / view_mm), 1)
-    cell = np.floor((place - low[group]) / (size / cells)[group])
-    rows, number = np.unique(np.column_stack([group, cell]), axis=0, return_inverse=True)
+    whole, place = groups[inside].astype(np.int64), np.argwhere(inside) * spacing_zyx
+    _, part = np.unique(whole, return_inverse=True)
+    while part.size:
+        low = np.full((int(part.max()) + 1, 3), np.inf)
+        high = -low
+        np.minimum.at(low, part, place)
+        np.maximum.at(high, part, place)
+        axis = (high - low).argmax(1)
+        too_long = np.linalg.norm(high - low + spacing_zyx, axis=1) > view_mm
+        if not too_long.any():
+            break
+        middle = np.take_along_axis((low + high) / 2, axis[:, None], 1)[:, 0]
+        upper = place[np.arange(len(place)), axis[part]] > middle[part]
+        _, part = np.unique(2 * part + (upper & too_long[part]), return_inverse=True)
     parts = np.zeros(groups.shape, np.int64)
-    parts[inside] = number.ravel() + 1
-    return parts, np.concatenate([[0], rows[:, 0]]).astype(np.int64)
+    parts[inside] = part + 1
+    of = np.zeros(int(part.max(initial=-1)) + 2, np.int64)
+    of[part + 1] = whole
+    return parts, of
 
 
-def by_regions(case: ScoredCase, probability: np.ndarray, settings: RegionSettings) -> tuple[ReviewOrder, FoundRegions]:
-    """The regions that the program makes, in its order, from any error probability."""
+def by_regions(
+    case: ScoredCase, probability: np.ndarray, settings: RegionSettings, view_mm: float = np.inf
+) -> tuple[ReviewOrder, FoundRegions]:
+    """The regions that the program makes, in its order, from any error probability; cut into views if asked for."""
     found = find_regions(case.assessed(probability), settings)
+    groups = found.labels.astype(np.int64)
     order = np.array([region.id for region in found.regions], np.int64)
-    return in_groups(case, found.labels.astype(np.int64), order, probability), found
+    if np.isfinite(view_mm):
+        groups = in_views(groups, case.spacing_zyx, view_mm)[0]
+        order = _by_sum(groups, probability)
+    return in_groups(case, groups, order, probability), found
 
 
 def by_components(case: ScoredCase, score: np.ndarray, threshold: float, view_mm: float = np.inf) -> ReviewOrder:

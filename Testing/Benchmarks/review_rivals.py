@@ -1,7 +1,7 @@
 """The ways to go through a case that compete with the regions, and what each shows within given limits."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
 from typing import Any
@@ -14,6 +14,7 @@ from SegWithUCore.calibration.error_probability import ErrorProbability
 from SegWithUCore.metrics.bootstrap import paired_bootstrap
 from SegWithUCore.review.find_regions import RegionSettings
 
+SHIPPED = RegionSettings()
 LOOKS = np.arange(1, 11)
 Parameters = Mapping[str, Any]
 
@@ -76,14 +77,16 @@ def rivals(table: ErrorProbability) -> list[Rival]:
         {"patch_mm2": area, "threshold": t, **how} for area, t, how in product((60, 120, 240), (0.25, 0.35), shown)
     ]
     thresholds = tuple({"threshold": value} for value in (0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 0.6))
+    levels = tuple({"threshold": value} for value in (0.15, 0.2, 0.25, 0.3))
     return [
         Rival("entropy, connected components", _components, thresholds),
-        Rival("entropy, grouped as our regions", partial(_regions, plain), ({},)),
-        Rival("the same, by direction", partial(_regions, directed), ({},)),
+        Rival("entropy, grouped as our regions", partial(_regions, plain), levels),
+        Rival("the same, by direction", partial(_regions, directed), levels),
         Rival("thickest boundary, uncertain voxels", _patches, tuple(p for p in patches if p["only_uncertain"])),
         Rival("thickest boundary, whole shell", _patches, tuple(p for p in patches if not p["only_uncertain"])),
         Rival("single voxels, entropy", partial(_clusters, lambda case: case.entropy), ({},)),
         Rival("single voxels, error probability", partial(_clusters, lambda case: case.error_probability), ({},)),
+        Rival("our regions, cut likewise", _our_regions_in_views, ({},)),
     ]
 
 
@@ -92,10 +95,15 @@ def _components(case: ScoredCase, voxels: np.ndarray, view_mm: float, threshold:
 
 
 def _regions(
-    score: Callable[[ScoredCase], np.ndarray], case: ScoredCase, voxels: np.ndarray, view_mm: float
+    score: Callable[[ScoredCase], np.ndarray], case: ScoredCase, voxels: np.ndarray, view_mm: float, threshold: float
 ) -> list[ReviewOrder]:
-    # Their size is limited by the settings already.
-    return [by_regions(case, score(case), RegionSettings())[0]] * len(voxels)
+    # Their size is limited as ours is; the haze goes with the threshold.
+    settings = replace(SHIPPED, threshold=threshold, haze=SHIPPED.haze * threshold / SHIPPED.threshold)
+    return [by_regions(case, score(case), settings)[0]] * len(voxels)
+
+
+def _our_regions_in_views(case: ScoredCase, voxels: np.ndarray, view_mm: float) -> list[ReviewOrder]:
+    return [by_regions(case, case.error_probability, SHIPPED, view_mm)[0]] * len(voxels)
 
 
 def _patches(case: ScoredCase, voxels: np.ndarray, view_mm: float, **parameters: Any) -> list[ReviewOrder]:
