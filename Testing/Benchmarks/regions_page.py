@@ -37,10 +37,10 @@ def _method(result: Result) -> list[str]:
         f"Model {result['model']}. Parameters of rivals chosen on {cases['select']} *select* cases (largest mean share",
         "over k = 1 to 10, anew for each table), entropy calibrated (isotonic) and refitted by direction on",
         f"{cases['calibration']} *calibration* cases as our own score is, figures of {cases['test']} *test* cases.",
-        "Share: of the truly wrong voxels of a case that lie in what was looked at, mean over cases. The volume is what",
-        "our first k regions of that very case hold. A group that the volume cuts off counts in proportion: one who looks",
-        "at a place sees it as it lies (in the order of its score, a component that spans the structure would only be",
-        "another name for single voxels). Brackets: paired 95 % bootstrap interval over cases.",
+        "Share: of the truly wrong voxels of a case that lie in what was looked at, mean over cases. The volume is",
+        "what our first k regions of that very case hold. A group that the volume cuts off counts in proportion: one",
+        "who looks at a place sees it as it lies (in the order of its score, a component that spans the structure",
+        "would only be another name for single voxels). Brackets: paired 95 % bootstrap interval over cases.",
     ]
 
 
@@ -61,25 +61,31 @@ def _per_mm3(result: Result) -> list[str]:
         f"- **Per mm³ the regions do not win.** Mean share at equal volume {result['ours']['mean_share']:.3f}; "
         + "; ".join(_against(question, name) for name in (ENTROPY, PATCHES, SHELL, VOXELS))
         + ".",
-        "- *Why.* Single voxels by a calibrated probability are the bound by construction: no other set of as many voxels",
-        "  holds more expected errors, and a region takes in what lies between. The uncertain voxels of this model are all",
-        f"  about equally often wrong ({inside:.0%} inside regions, {first:.0%} inside the first of each case), so any",
-        "  grouping of them shows about the same per mm³; only what takes in certain voxels too (the whole shell) is worse.",
+        "- *Why.* Single voxels by a calibrated probability are the bound by construction: no other set of as many"
+        " voxels holds more expected errors, and a region takes in what lies between. The uncertain voxels of this model"
+        f" are all about equally often wrong ({inside:.0%} inside regions, {first:.0%} inside the first of each case), so"
+        " any grouping of them shows about the same per mm³; only what takes in certain voxels too (the whole shell) is"
+        " clearly worse.",
     ]
 
 
 def _per_look(result: Result) -> list[str]:
-    of, share, extent = result["questions"], result["ours"]["share"][2], result["settings"]["extent_mm"]
-    voxels, pieces = of[VOLUME]["rivals"][VOXELS]["looks"][2], of[LOOKS]["rivals"][VOXELS]["share"][2]
+    of, ours, extent = result["questions"], result["ours"]["share"], result["settings"]["extent_mm"]
+    places, pieces = of[VOLUME]["rivals"][VOXELS]["looks"][2], of[LOOKS]["rivals"][VOXELS]["share"]
+    overtaken = next((k for k, (we, they) in enumerate(zip(ours, pieces, strict=True), 1) if they > we), None)
+    until = f" From k = {overtaken} on, where so many voxels all touch, the voxels are ahead." if overtaken else ""
     first = result["regions"]["groups"]["first 1 of a case"]["median_diagonal_mm"]
+    at, larger = (
+        "; ".join(_against(of[name], rival) for rival in (ENTROPY, GROUPED, PATCHES)) for name in (LOOKS, LARGER)
+    )
     return [
-        f"- **Per look they beat single voxels,** which nobody can look at one by one: as many voxels as 3 regions hold lie"
-        f" in {voxels:.0f} places; the 3 largest of these, cut to {extent:.0f} mm, show {pieces:.0%} instead of {share:.0%}.",
+        "- **Per look they beat single voxels,** which nobody can look at one by one: as many voxels as 3 regions hold"
+        f" lie in {places:.0f} places; the 3 largest of these, cut to {extent:.0f} mm, show {pieces[2]:.0%} instead of"
+        f" {ours[2]:.0%}.{until}",
         "- **Against groups of entropy or of thick boundary it depends on what one look is.** Cut to"
-        f" {extent:.0f} mm: {'; '.join(_against(of[LOOKS], name) for name in (ENTROPY, GROUPED, PATCHES))}. But our own"
-        f" blobs may be larger than that (the first region of a case: median {first:.0f} mm), and cut like the rivals they"
-        f" show {_against(of[LOOKS], OURS_CUT)}. Cut to {of[LARGER]['view_mm']:.0f} mm, as large as our largest on"
-        f" *select*: {'; '.join(_against(of[LARGER], name) for name in (ENTROPY, GROUPED, PATCHES))}.",
+        f" {extent:.0f} mm: {at}. But our own blobs may be larger than that (the first region of a case: median"
+        f" {first:.0f} mm); cut as the rivals are, ours would show {of[LOOKS]['rivals'][OURS_CUT]['mean_share']:.3f}."
+        f" Cut to {of[LARGER]['view_mm']:.0f} mm, as large as our largest on *select*: {larger}.",
     ]
 
 
@@ -95,8 +101,8 @@ def _expected(facts: Result) -> list[str]:
         f" expected / truly wrong volume {groups['all']['expected_by_wrong']:.2f} over all {groups['all']['regions']}"
         f" regions ({', '.join(kinds)}); {groups['all']['regions_without_error']:.1%} hold no error at all. And each is"
         " about one pair of structures.",
-        f"- **What no list shows:** {facts['share_of_errors_in_haze']:.0%} of what is wrong lies in boundary haze that is"
-        f" left out (as often wrong, {facts['haze_precision']:.0%}, but thin), and"
+        f"- **What no list shows:** {facts['share_of_errors_in_haze']:.0%} of what is wrong lies in boundary haze that"
+        f" is left out (as often wrong, {facts['haze_precision']:.0%}, but thin), and"
         f" {facts['share_of_errors_below_threshold']:.0%} below the threshold.",
     ]
 
