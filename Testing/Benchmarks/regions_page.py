@@ -62,10 +62,10 @@ def _per_mm3(result: Result) -> list[str]:
         + "; ".join(_against(question, name) for name in (ENTROPY, PATCHES, SHELL, VOXELS))
         + ".",
         "- *Why.* Single voxels by a calibrated probability are the bound by construction: no other set of as many"
-        " voxels holds more expected errors, and a region takes in what lies between. The uncertain voxels of this model"
-        f" are all about equally often wrong ({inside:.0%} inside regions, {first:.0%} inside the first of each case), so"
-        " any grouping of them shows about the same per mm³; only what takes in certain voxels too (the whole shell) is"
-        " clearly worse.",
+        " voxels holds more expected errors. From place to place the uncertain voxels of this model hardly differ"
+        f" ({inside:.0%} are wrong inside regions, {first:.0%} inside the first of each case); they differ inside a"
+        " place, which a look takes in whole. So any grouping of them shows about the same per mm³; only what takes in"
+        " certain voxels too (the whole shell) is clearly worse.",
     ]
 
 
