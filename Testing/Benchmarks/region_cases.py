@@ -1,7 +1,8 @@
 """Predictions of cases with references, with every score that the benchmarks of regions compare."""
 
+import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -88,6 +89,29 @@ def scored_cases(bundle: Bundle, source: str) -> Iterator[ScoredCase]:
             ijk_to_ras(images[0]),
             tuple(label.name for label in bundle.labels),
         )
+
+
+def remembered_cases(bundle: Bundle, source: str, folder: Path) -> list[ScoredCase]:
+    """The same as `scored_cases`, kept in a folder for quick re-runs; those of another bundle are not reused.
+
+    Args:
+        folder: made if it is missing; one file a case. After changes to the program it must be emptied by hand.
+    """
+    assert bundle.folder is not None, "the bundle is on disk"
+    mark = hashlib.sha256((bundle.folder / "bundle.json").read_bytes()).hexdigest()[:16]
+    role = source.rpartition(":")[2]
+    path = folder / mark / role
+    if not (path / "whole").exists():
+        path.mkdir(parents=True, exist_ok=True)
+        for case in scored_cases(bundle, source):
+            np.savez(path / f"{case.name}.npz", **{part.name: getattr(case, part.name) for part in fields(case)})
+        (path / "whole").touch()
+    found = []
+    for file in sorted(path.glob("*.npz")):
+        with np.load(file) as parts:
+            values = dict(parts)
+        found.append(ScoredCase(**{**values, "name": str(values["name"]), "names": tuple(values["names"].tolist())}))
+    return found
 
 
 def entropy(logits: np.ndarray) -> np.ndarray:
