@@ -55,7 +55,6 @@ def test_large_volumes_are_binned_within_the_error_that_is_told() -> None:
         for title, value in figures_of(binned[name]).items():
             assert 0 <= told[title] < 0.01
             assert abs(value - FIGURES[title](exact[name])) <= told[title] * (1 + 1e-9)
-    assert binning_error(exact["whole"])["auroc"] < 1e-9
 
 
 def test_cases_pool_into_the_figures_of_all_their_voxels() -> None:
