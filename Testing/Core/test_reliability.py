@@ -1,4 +1,4 @@
-"""Calibration over many voxels by histogram against sorting them, and ACE and Brier scores against MONAI and sklearn."""
+"""Calibration over many voxels by histogram against sorting; ACE and Brier scores against MONAI and scikit-learn."""
 
 import numpy as np
 import pytest

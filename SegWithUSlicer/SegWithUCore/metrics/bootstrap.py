@@ -49,7 +49,7 @@ def mean_interval(
     if not there.any():
         return Interval(float("nan"), float("nan"), float("nan"))
     ids = range(figures.size) if groups is None else groups
-    numbers = _numbered([ids[place] for place in np.flatnonzero(there)])
+    numbers = _numbered([ids[place] for place in np.flatnonzero(there).tolist()])
     sums, sizes = np.bincount(numbers, figures[there]), np.bincount(numbers)
     picks = np.random.default_rng(seed).integers(sums.size, size=(draws, sums.size))
     low, high = np.percentile(sums[picks].sum(1) / sizes[picks].sum(1), LEVEL_PERCENTILES)
