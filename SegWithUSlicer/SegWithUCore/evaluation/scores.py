@@ -20,7 +20,7 @@ def scores_of(
     distance: np.ndarray,
     calibration: Mapping[str, Any] | None,
 ) -> dict[str, np.ndarray]:
-    """Scores by name, higher = riskier, each (z, y, x).
+    """Scores by name, higher = riskier, each (z, y, x), float32, so that sorting and counting see the same ties.
 
     Args:
         probabilities: plain softmax, (classes, z, y, x).
@@ -31,7 +31,7 @@ def scores_of(
     if calibration is not None:
         table = ErrorProbability.from_json(calibration["error_probability"])
         scores[OUR_SCORE] = table(prediction.ranking, prediction.classes, prediction.runner_up)
-    return scores
+    return {name: np.asarray(score, np.float32) for name, score in scores.items()}
 
 
 def regions_of(
