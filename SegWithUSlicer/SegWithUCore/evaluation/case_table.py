@@ -32,7 +32,7 @@ CONFIDENCE_FIGURES: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
 def confidence_table(cases: Sequence[CaseEvaluation]) -> list[dict[str, Any]]:
     """A row for each confidence: AURC, e-AURC and AUGRC with 1 - mean Dice as risk, Spearman with mean Dice.
 
-    Also "true order" and "any order", between which every confidence lies.
+    Also "true order", the best there is, and "any order", which tells nothing.
     """
     risk = np.asarray([case.risk for case in cases])
     groups = [case.group for case in cases]

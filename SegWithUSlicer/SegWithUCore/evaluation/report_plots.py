@@ -13,6 +13,8 @@ from .scores import OUR_SCORE
 COLORS = {OUR_SCORE: "#d55e00", "ranking": "#0072b2", "softmax": "#009e73", "distance": "#8a8a8a"}
 DASHES = {OUR_SCORE: "-", "ranking": "--", "softmax": "-.", "distance": ":"}
 MOST_POINTS = 2000
+FEWEST_VOXELS = 100
+"""Of a bin whose observed frequency is drawn."""
 
 
 def draw_plots(evaluation: Evaluation, result: Mapping[str, Any], folder: Path) -> dict[str, Path]:
@@ -34,7 +36,8 @@ def draw_plots(evaluation: Evaluation, result: Mapping[str, Any], folder: Path) 
     }
     if evaluation.pools.reliability:
         plots["reliability.png"] = (
-            "Reliability: of the voxels that read an error probability, how many are wrong; below, how many there are.",
+            "Reliability: of the voxels that read an error probability, how many are wrong (bins of at least "
+            f"{FEWEST_VOXELS}); below, how many there are.",
             lambda figure: _reliability(figure, result),
         )
     if any("predicted_dice" in row or "volume_interval" in row for row in result["structures"]):
@@ -126,9 +129,10 @@ def _reliability(figure: Any, result: Mapping[str, Any]) -> None:
         bars = result["reliability"].get(region, [])
         curve, counts = axes[0][column], axes[1][column]
         curve.plot([0, 1], [0, 1], color="black", lw=0.8, label="ideal")
+        told = [bar for bar in bars if bar["voxels"] >= FEWEST_VOXELS]
         curve.plot(
-            [bar["predicted"] for bar in bars],
-            [bar["observed"] for bar in bars],
+            [bar["predicted"] for bar in told],
+            [bar["observed"] for bar in told],
             "o-",
             color=COLORS[OUR_SCORE],
             ms=4,
@@ -170,7 +174,7 @@ def _structures(figure: Any, evaluation: Evaluation) -> None:
         if there:
             axis.plot([min(there), max(there)], [min(there), max(there)], color="black", lw=0.8)
         axis.set_title(what)
-        _finish(axis, "best")
+        _finish(axis, "upper left")
     dice_axis.set(xlabel="predicted Dice", ylabel="true Dice")
     volume_axis.set(xlabel="true volume, mm³", ylabel="expected volume with interval, mm³")
 

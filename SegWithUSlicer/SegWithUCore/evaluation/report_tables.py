@@ -190,8 +190,8 @@ def _confidences(result: Mapping[str, Any]) -> Table:
         for row in result["confidences"]
     ]
     note = (
-        "Does a confidence tell bad cases from good ones? Risk of a case: 1 - mean Dice. Every confidence lies between "
-        "the true order and any order at all (the mean risk)."
+        "Does a confidence tell bad cases from good ones? Risk of a case: 1 - mean Dice. No confidence can do better "
+        "than the true order; any order at all, which tells nothing, has the mean risk."
     )
     header = ["confidence", "AURC x 100", "e-AURC x 100", "AUGRC x 100", "Spearman with Dice", "cases"]
     return Table("Whole cases", note, header, rows)

@@ -23,7 +23,7 @@ class WorstCase:
         image: intensities of the first channel.
         predicted, truth: class indices.
         risk: error probability, or the ranking map scaled to 0..1 where there is none.
-        marked: the wrong voxels that the picture is about.
+        marked, mark: the wrong voxels that the picture is about, and the word for them.
         spacing_zyx: in mm.
     """
 
@@ -35,6 +35,7 @@ class WorstCase:
     truth: np.ndarray
     risk: np.ndarray
     marked: np.ndarray
+    mark: str
     spacing_zyx: tuple[float, float, float]
 
 
@@ -56,17 +57,24 @@ class WorstCases:
             risk: 1 - mean Dice.
         """
         if np.isfinite(risk):
-            _keep(self.by_dice, risk, name, f"mean Dice {1 - risk:.3f}", case, image, case.error)
+            _keep(self.by_dice, risk, name, f"mean Dice {1 - risk:.3f}", case, image, case.error, "wrong")
         if OUR_SCORE in case.scores and case.error.any():
             unseen = case.error & (case.scores[OUR_SCORE] < UNSEEN_BELOW)
             volume = float(np.count_nonzero(unseen)) * case.prediction.voxel_mm3
             share = np.count_nonzero(unseen) / np.count_nonzero(case.error)
             why = f"{volume:.0f} mm³ wrong at an error probability below {UNSEEN_BELOW:g}, {share:.0%} of what is wrong"
-            _keep(self.by_unseen, volume, name, why, case, image, unseen)
+            _keep(self.by_unseen, volume, name, why, case, image, unseen, "wrong and unseen")
 
 
 def _keep(
-    kept: list[WorstCase], badness: float, name: str, why: str, case: Measured, image: sitk.Image, marked: np.ndarray
+    kept: list[WorstCase],
+    badness: float,
+    name: str,
+    why: str,
+    case: Measured,
+    image: sitk.Image,
+    marked: np.ndarray,
+    mark: str,
 ) -> None:
     if badness <= 0 or (len(kept) == KEPT and badness <= kept[-1].badness):
         return
@@ -75,7 +83,7 @@ def _keep(
     turned = [sitk.DICOMOrient(part, "RAS") for part in parts]
     picture, predicted, truth, risk, wrong = (sitk.GetArrayFromImage(part) for part in turned)
     x, y, z = turned[0].GetSpacing()
-    kept.append(WorstCase(name, why, badness, picture, predicted, truth, risk, wrong > 0, (z, y, x)))
+    kept.append(WorstCase(name, why, badness, picture, predicted, truth, risk, wrong > 0, mark, (z, y, x)))
     kept.sort(key=lambda worst: -worst.badness)
     del kept[KEPT:]
 

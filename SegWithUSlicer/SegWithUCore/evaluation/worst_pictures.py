@@ -16,6 +16,7 @@ THICK = 2.5
 """Slices this much thicker than voxels are wide make the other planes unreadable."""
 CUTS = 2
 MARK = "#56e4f0"
+PANEL_INCHES = 2.75
 
 
 def cuts(worst: WorstCase) -> list[tuple[int, int]]:
@@ -40,8 +41,10 @@ def draw_worst(worst: WorstCase, labels: Sequence[Label], path: Path) -> None:
     from matplotlib.lines import Line2D
 
     rows = cuts(worst)
+    heights = [_height(worst, axis) for axis, _ in rows]
+    size = (9.4, PANEL_INCHES * sum(heights) + 0.9)
     figure, axes = pyplot.subplots(
-        len(rows), 3, figsize=(9.4, 3.1 * len(rows) + 0.6), squeeze=False, layout="constrained"
+        len(rows), 3, figsize=size, squeeze=False, layout="constrained", height_ratios=heights
     )
     for cells, (axis, index) in zip(axes, rows, strict=True):
         shown = _draw_cut(cells, worst, labels, axis, index)
@@ -51,13 +54,19 @@ def draw_worst(worst: WorstCase, labels: Sequence[Label], path: Path) -> None:
     bar.ax.tick_params(labelsize=7)
     lines = [Line2D([], [], color=rgb(label), lw=2, label=label.name) for label in labels[1:]]
     lines += [Line2D([], [], color="white", lw=1.6, ls=(0, (3, 1.6)), label="reference")]
-    lines += [Line2D([], [], color=MARK, lw=1.6, label="wrong")]
+    lines += [Line2D([], [], color=MARK, lw=1.6, label=worst.mark)]
     legend = figure.legend(handles=lines, loc="outside lower center", ncols=len(lines), fontsize=8, frameon=True)
     legend.get_frame().set(facecolor="#555555", edgecolor="none")
     for text in legend.get_texts():
         text.set_color("white")
     figure.savefig(path, dpi=110, format="png", facecolor="white")
     pyplot.close(figure)
+
+
+def _height(worst: WorstCase, axis: int) -> float:
+    """Height over width of a cut, in mm; kept within what still shows something."""
+    rows, columns = (worst.image.shape[place] * worst.spacing_zyx[place] for place in range(3) if place != axis)
+    return min(max(rows / columns, 0.4), 1.6)
 
 
 def _draw_cut(cells: Any, worst: WorstCase, labels: Sequence[Label], axis: int, index: int) -> Any:
@@ -97,6 +106,10 @@ def _contour(cell: Any, mask: np.ndarray, color: Any, style: str) -> None:
 
 
 def _letters(cell: Any, across: str, along: str) -> None:
-    places = ((0.98, 0.5, across[0]), (0.02, 0.5, across[1]), (0.5, 0.96, along[0]), (0.5, 0.04, along[1]))
+    from matplotlib.patheffects import withStroke
+
+    edge = [withStroke(linewidth=2, foreground="black")]
+    places = ((0.97, 0.5, across[0]), (0.03, 0.5, across[1]), (0.5, 0.96, along[0]), (0.5, 0.04, along[1]))
     for x, y, letter in places:
-        cell.text(x, y, letter, transform=cell.transAxes, color="white", fontsize=7, ha="center", va="center")
+        text = cell.text(x, y, letter, transform=cell.transAxes, color="white", fontsize=8, ha="center", va="center")
+        text.set_path_effects(edge)
