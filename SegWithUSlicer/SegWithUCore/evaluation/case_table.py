@@ -21,6 +21,8 @@ from ..models.bundle import Bundle
 from .detection_table import finite
 from .evaluate import CaseEvaluation
 
+DRAWS = 1000
+"""Of the bootstrap over patients."""
 CONFIDENCE_FIGURES: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
     "aurc": case_aurc,
     "e-aurc": case_excess_aurc,
@@ -52,7 +54,7 @@ def confidence_table(cases: Sequence[CaseEvaluation]) -> list[dict[str, Any]]:
 def _with_interval(
     figure: Callable[[np.ndarray, np.ndarray], float], first: np.ndarray, second: np.ndarray, groups: Sequence[str]
 ) -> dict[str, float | None]:
-    found = figure_interval(lambda chosen: figure(first[chosen], second[chosen]), groups)
+    found = figure_interval(lambda chosen: figure(first[chosen], second[chosen]), groups, DRAWS)
     return {"value": finite(found.mean), "low": finite(found.low), "high": finite(found.high)}
 
 

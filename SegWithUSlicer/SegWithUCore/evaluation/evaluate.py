@@ -11,6 +11,7 @@ from ..inference.preprocessing import assessed_box, mirrored_copy
 from ..inference.segment import Model
 from ..inference.volume import check_same_grid, read_image, read_labels
 from ..metrics.bands import Band
+from ..models.bundle import Bundle
 from ..progress import Progress, silent
 from ..training.cases import Case, class_indices
 from .case_numbers import StructureNumbers, case_risk, confidences, numbers_of, structure_numbers
@@ -80,14 +81,22 @@ def evaluate(
     found = Evaluation(settings or Settings(), [], Pools(), WorstCases())
     for number, case in enumerate(cases):
         progress("evaluating", number / len(cases), case.name)
-        found.cases.append(_evaluated(case, model, found))
+        prediction, truth, image = _predicted(case, model, found.settings.mirrored)
+        add_case(found, case, prediction, truth, image, model.bundle)
     progress("evaluating", 1.0)
     return found
 
 
-def _evaluated(case: Case, model: Model, found: Evaluation) -> CaseEvaluation:
-    settings, bundle = found.settings, model.bundle
-    prediction, truth, image = _predicted(case, model, settings.mirrored)
+def add_case(
+    found: Evaluation, case: Case, prediction: Prediction, truth: np.ndarray, image: sitk.Image, bundle: Bundle
+) -> None:
+    """Measure one case and add it to what was found.
+
+    Args:
+        truth: class of each voxel, (z, y, x).
+        image: first channel, on the grid of the prediction.
+    """
+    settings = found.settings
     spacing = image.GetSpacing()[::-1]
     seen = measured(prediction, truth, spacing, bundle, settings.band)
     detection = detection_figures(seen)
@@ -100,16 +109,18 @@ def _evaluated(case: Case, model: Model, found: Evaluation) -> CaseEvaluation:
     found.pools.add_case(seen.scores, seen.error, seen.regions)
     found.worst.see(case.name, seen, image, risk)
     masks = {name: np.ones(truth.shape, bool) if mask is None else mask for name, mask in seen.regions.items()}
-    return CaseEvaluation(
-        case.name,
-        case.group,
-        figures,
-        detection,
-        structures,
-        risk,
-        confidences(seen, numbers, structures),
-        {name: int(np.count_nonzero(mask)) for name, mask in masks.items()},
-        {name: int(np.count_nonzero(seen.error & mask)) for name, mask in masks.items()},
+    found.cases.append(
+        CaseEvaluation(
+            case.name,
+            case.group,
+            figures,
+            detection,
+            structures,
+            risk,
+            confidences(seen, numbers, structures),
+            {name: int(np.count_nonzero(mask)) for name, mask in masks.items()},
+            {name: int(np.count_nonzero(seen.error & mask)) for name, mask in masks.items()},
+        )
     )
 
 

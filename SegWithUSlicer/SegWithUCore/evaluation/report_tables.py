@@ -113,20 +113,20 @@ def _regions(result: Mapping[str, Any]) -> Table:
 
 def _means(result: Mapping[str, Any]) -> Table:
     found = {(row["region"], row["score"], row["figure"]): row for row in result["detection"]}
-    keys = dict.fromkeys((region, score) for region, score, _ in found)
     rows = []
-    for region, score in keys:
+    for region, score in _by_region(result):
         cells = [
             with_interval(found[region, score, figure], factor=_factor(figure))
             if figure in ("auroc", "auprc", "aurc")
             else number(found[region, score, figure]["mean"], _factor(figure))
             for figure in COLUMNS
         ]
-        if any(cell != WITHOUT for cell in cells):
+        if cells[0] != WITHOUT:
             rows.append([region, score, *cells])
     note = (
         "Each score as a finder of wrong voxels, mean over cases (95 % bootstrap interval over patients). softmax: "
-        "1 - maximum softmax. distance: minus the distance to the predicted surface, which knows geometry alone."
+        "1 - maximum softmax. distance: minus the distance to the predicted surface, which knows geometry alone. "
+        "Regions that hold no error in any case are left out."
     )
     return Table("Error detection, mean over cases", note, ["region", "score", *_names()], rows, words=2)
 
@@ -134,22 +134,29 @@ def _means(result: Mapping[str, Any]) -> Table:
 def _pooled(result: Mapping[str, Any]) -> Table:
     found = {(row["region"], row["score"], row["figure"]): row for row in result["detection"]}
     rows = []
-    for region, score in dict.fromkeys((region, score) for region, score, _ in found):
+    for region, score in _by_region(result):
         entries = [found[region, score, figure] for figure in COLUMNS]
-        if any(entry.get("pooled") is not None for entry in entries):
+        if entries[0].get("pooled") is not None:
             cells = [_binned(entry, _factor(figure)) for entry, figure in zip(entries, COLUMNS, strict=True)]
             rows.append([region, score, *cells])
     note = (
         "All voxels of all cases together, counted in bins; ± is the most by which the bins can have moved a figure "
-        "(equal scores count as ties, so a score with few values has no such error)."
+        "(none where equal scores are all that a bin holds). Regions without errors are left out."
     )
     return Table("Error detection, pooled", note, ["region", "score", *_names()], rows, words=2)
+
+
+def _by_region(result: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Regions and scores, all scores of a region together."""
+    scores = dict.fromkeys(row["score"] for row in result["detection"])
+    return [(row["region"], score) for row in result["regions"] for score in scores]
 
 
 def _binned(entry: Mapping[str, Any], factor: float) -> str:
     if entry.get("pooled") is None:
         return WITHOUT
-    return f"{number(entry['pooled'], factor)} ± {(entry['binning_error'] or 0.0) * factor:.1g}"
+    error = (entry["binning_error"] or 0.0) * factor
+    return number(entry["pooled"], factor) + (f" ± {error:.1g}" if error else "")
 
 
 def _factor(figure: str) -> float:
