@@ -20,6 +20,12 @@ def command(capfd: pytest.CaptureFixture[str]) -> Command:
     return Command(capfd)
 
 
+@pytest.fixture(autouse=True)
+def few_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test here looks at how wide an interval over cases is."""
+    monkeypatch.setattr("SegWithUCore.evaluation.case_table.DRAWS", 20)
+
+
 @pytest.fixture
 def split(data_folder: Path, tmp_path: Path) -> Path:
     """Three real cases, two of them of one patient, in a folder of their own that tests may change."""
