@@ -43,6 +43,14 @@ def made_up(seed: int, flawless: bool = False) -> tuple[Prediction, np.ndarray]:
     return prediction, classes.astype(np.int16) if flawless else truth.astype(np.int16)
 
 
+def nothing_there() -> tuple[Prediction, np.ndarray]:
+    """A case without structures, in prediction and reference: there is no surface, and no band."""
+    prediction, _ = made_up(0)
+    logits = prediction.logits - np.asarray([0, 99, 99], np.float32)[:, None, None, None]
+    empty = np.zeros(SHAPE, np.uint8)
+    return replace(prediction, logits=logits, classes=empty), empty.astype(np.int16)
+
+
 def image(orientation: str = "LPS") -> sitk.Image:
     """Noise on the grid of the predictions, voxels of 1 x 1.5 x 2 mm."""
     found = sitk.GetImageFromArray(np.random.default_rng(9).normal(size=SHAPE).astype(np.float32))

@@ -1,16 +1,19 @@
 """Evaluations summed up, against scikit-learn on the same voxels and against plain counting."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from evaluated_cases import SHAPE, evaluated, image, made_up, shipped_bundle
+from evaluated_cases import SHAPE, evaluated, image, made_up, nothing_there, shipped_bundle
 from scipy.special import softmax
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from SegWithUCore.evaluation.evaluate import Settings
+from SegWithUCore.evaluation.evaluate import Evaluation, Settings, add_case
 from SegWithUCore.evaluation.figures import measured
+from SegWithUCore.evaluation.pools import Pools
+from SegWithUCore.evaluation.report_folder import write_report
 from SegWithUCore.evaluation.report_tables import markdown, report_tables
 from SegWithUCore.evaluation.summary import recorded, summary
 from SegWithUCore.evaluation.worst_cases import KEPT, WorstCases
@@ -18,6 +21,7 @@ from SegWithUCore.evaluation.worst_pictures import cuts
 from SegWithUCore.metrics.bands import Band
 from SegWithUCore.metrics.error_detection import aurc, score_groups
 from SegWithUCore.models.model_card import CARD_ROWS, model_card
+from SegWithUCore.training.cases import Case
 
 SEEDS = range(6)
 
@@ -92,6 +96,23 @@ def test_what_is_said_of_all_cases_is_json_without_nan_and_fits_the_bundle() -> 
     assert bundle.figures is not None
     assert {entry["title"] for entry in bundle.figures["table"]} <= titles
     assert "AUROC" in model_card(bundle)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("empty", [True, False])
+def test_cases_in_which_nothing_is_wrong_or_nothing_is_there_make_a_report(empty: bool, tmp_path: Path) -> None:
+    evaluation, bundle = evaluated(range(0), flawless=2)
+    if empty:
+        evaluation = Evaluation(Settings(), [], Pools(), WorstCases())
+        add_case(evaluation, Case("empty", (), Path()), *nothing_there(), image(), bundle)
+    result = summary(evaluation, bundle)
+    json.dumps(result, allow_nan=False)
+    assert all(entry["cases_without_errors"] == len(evaluation.cases) for entry in result["regions"])
+    assert row(result, "auroc", "whole", "ranking")["mean"] is None
+    assert "aurc whole, ranking / softmax" not in result["comparisons"]
+    write_report(tmp_path, result, evaluation, bundle, "made up")
+    assert (tmp_path / "report.html").is_file()
+    assert list((tmp_path / "worst").iterdir()) == []
 
 
 def test_two_phases_of_a_heart_make_one_patient() -> None:

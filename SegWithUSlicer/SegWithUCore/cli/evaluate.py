@@ -67,7 +67,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
         result = summary(evaluation, bundle)
         if folder is not None:
             _write_report(folder, result, evaluation, model, options)
-    console.result(_text(result), result)
+    console.result(_text(result), {key: value for key, value in result.items() if key != "details_by_case"})
     if options.report:
         console.note(f"Look at {options.report / 'report.html'}.")
     if options.output:

@@ -76,21 +76,25 @@ def _details(case: CaseEvaluation) -> dict[str, Any]:
 
 
 def _comparisons(evaluation: Evaluation) -> dict[str, Any]:
+    """Ratios and paired differences; those that do not exist, as where nothing is wrong, are left out."""
     cases = evaluation.cases
     rows, groups = [case.figures for case in cases], [case.group for case in cases]
     found: dict[str, Any] = {
-        "aurc whole, ranking / distance": _mean(rows, "aurc whole ranking") / _mean(rows, "aurc whole distance"),
-        "aurc whole, ranking / softmax": _mean(rows, "aurc whole ranking") / _mean(rows, "aurc whole softmax"),
+        "aurc whole, ranking / distance": _ratio(rows, "aurc whole ranking", "aurc whole distance"),
+        "aurc whole, ranking / softmax": _ratio(rows, "aurc whole ranking", "aurc whole softmax"),
     }
     if "band" in evaluation.pools.reliability:
         for title, (first, second) in PAIRS.items():
             values = [row[first] for row in rows], [row[second] for row in rows]
             found[title] = asdict(paired_bootstrap(values[0], values[1], groups=groups))
         pooled = evaluation.pools.reliability["band"].expected_calibration_error()
-        found["error probability ece band, pooled"] = pooled
-        found["wrong voxels, expected / true"] = _mean(rows, "wrong voxels expected") / _mean(rows, "wrong voxels")
-    return found
+        found["error probability ece band, pooled"] = finite(pooled)
+        found["wrong voxels, expected / true"] = _ratio(rows, "wrong voxels expected", "wrong voxels")
+    return {title: value for title, value in found.items() if value is not None}
 
 
-def _mean(rows: Sequence[Mapping[str, float]], title: str) -> float:
-    return float(np.nanmean([row[title] for row in rows]))
+def _ratio(rows: Sequence[Mapping[str, float]], first: str, second: str) -> float | None:
+    """Ratio of the means over cases, None where there is none."""
+    means = [np.asarray([row[title] for row in rows]) for title in (first, second)]
+    above, below = (float(values[np.isfinite(values)].sum()) for values in means)
+    return above / below if below else None

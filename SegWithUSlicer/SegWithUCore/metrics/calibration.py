@@ -23,7 +23,9 @@ def binary_cross_entropy(probability: np.ndarray, event: np.ndarray, floor: floa
 
 
 def brier_score(probability: np.ndarray, event: np.ndarray) -> float:
-    """Mean squared difference of predicted probability and boolean event, of one shape (Brier 1950)."""
+    """Mean squared difference of predicted probability and boolean event, of one shape (Brier 1950); NaN of none."""
+    if not probability.size:
+        return float("nan")
     return float(np.square(probability.astype(np.float64) - event).mean())
 
 
@@ -67,9 +69,11 @@ def mean_class_calibration_error(probabilities: np.ndarray, truth: np.ndarray, b
 def expected_calibration_error(probability: np.ndarray, event: np.ndarray, bins: int = 15) -> float:
     """Weighted mean gap between predicted and observed frequency over bins of equal mass.
 
-    Voxels are sorted by predicted probability and cut into `bins` groups of equal size.
+    Voxels are sorted by predicted probability and cut into `bins` groups of equal size. NaN without voxels.
     Source: Nixon et al., Measuring Calibration in Deep Learning (2019), adaptive binning.
     """
+    if not probability.size:
+        return float("nan")
     order = np.argsort(probability, axis=None, kind="stable")
     p, e = probability.ravel()[order].astype(np.float64), event.ravel()[order].astype(np.float64)
     groups = zip(np.array_split(p, bins), np.array_split(e, bins), strict=True)
