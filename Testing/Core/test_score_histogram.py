@@ -89,6 +89,37 @@ def test_infinite_scores_count_as_the_highest() -> None:
     assert histogram(score, np.asarray([True, False, False])).groups().wrong.tolist() == [0, 0, 1]
 
 
+@pytest.mark.parametrize("figure", FIGURES)
+def test_values_that_repeat_are_ties_and_no_error_of_binning(figure) -> None:  # type: ignore[no-untyped-def]
+    """Distances take few values; their figures by histogram are exact, also over several cases."""
+    generator = np.random.default_rng(4)
+    score = -np.sqrt(generator.integers(0, 60, 20_000)).astype(np.float32)
+    error = generator.random(score.size) < 0.3 / (1 - score)
+    exact = figure(score_groups(score, error))
+    groups = (histogram(score[:7000], error[:7000]) + histogram(score[7000:], error[7000:])).groups()
+    assert figure_bounds(groups, figure) == pytest.approx((exact, exact), rel=1e-12)
+    assert figure_bounds(score_groups(score, error), figure) == pytest.approx((exact, exact), rel=1e-12)
+
+
+def test_two_values_in_one_bin_are_told_from_one_value() -> None:
+    near = np.float32(1.001)
+    one, two = np.asarray([1.0, 1.0], np.float32), np.asarray([1.0, near], np.float32)
+    error = np.asarray([False, True])
+    assert histogram(one, error).groups().binned.tolist() == [False]
+    assert histogram(two, error).groups().binned.tolist() == [True]
+    assert (histogram(one, error) + histogram(one, error)).groups().binned.tolist() == [False]
+    assert (histogram(one, error) + histogram(two, error)).groups().binned.tolist() == [True]
+    assert (histogram(two[:1], error[:1]) + histogram(two[1:], error[1:])).groups().binned.tolist() == [True]
+    assert figure_bounds(histogram(two, error).groups(), auroc) == (0, 1)
+
+
+def test_numbers_too_small_for_their_own_bin_are_no_ties_with_zero() -> None:
+    tiny = np.float32(1e-42)
+    for other in (tiny, -tiny):
+        groups = histogram(np.asarray([0.0, other, -0.0], np.float32), np.asarray([False, True, False])).groups()
+        assert (groups.voxels.tolist(), groups.binned.tolist()) == ([3], [True])
+
+
 def test_false_positive_rate_equals_the_roc_curve_of_scikit_learn() -> None:
     score, error = skewed(20_000)
     false, true, _ = roc_curve(error, score, drop_intermediate=False)

@@ -47,10 +47,10 @@ def test_own_figures_are_reproduced_on_test_cases(bundle: Bundle, data_folder: P
     values = [label.value for label in bundle.labels]
     for case in cases[:: len(cases) // REPRODUCED_CASES][:REPRODUCED_CASES]:
         prediction, truth = predict_case(case, model, values)
-        figures, _ = case_figures(prediction, truth, (1.0, 1.0, 1.0), bundle)
-        assert set(figures) == set(recorded[case.name])
-        for title, value in figures.items():
-            assert value == pytest.approx(recorded[case.name][title], abs=ABSOLUTE, rel=RELATIVE), (case.name, title)
+        figures = case_figures(prediction, truth, (1.0, 1.0, 1.0), bundle)
+        for title, value in recorded[case.name].items():
+            if not title.startswith("surface dice"):  # MONAI's, and not among the figures of `case_figures`
+                assert figures[title] == pytest.approx(value, abs=ABSOLUTE, rel=RELATIVE), (case.name, title)
 
 
 def test_the_model_card_says_what_the_bundle_says(bundle: Bundle) -> None:

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,8 +10,8 @@ from ..errors import UsageError
 from .console import Console, table
 
 if TYPE_CHECKING:
+    from ..evaluation.evaluate import Evaluation, Settings
     from ..inference.segment import Model
-    from ..training.cases import Case
 
 
 def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
@@ -20,11 +21,24 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
         parents=[common],
         help="measure a model on cases with references",
         description="Segment the cases as `segment` does and compare with their references: Dice, error detection, "
-        "calibration, each as mean and spread over cases.",
+        "calibration, whole cases; each as mean over cases, with intervals that resample patients (column 'patient' "
+        "of the table, or else each case for itself).",
     )
     command.add_argument("--model", required=True, help="name of an installed model, or a bundle's folder")
     command.add_argument("--cases", required=True, help="TABLE.csv:ROLE or an nnU-Net folder")
     command.add_argument("--output", type=Path, help="JSON file that receives all figures, also those of each case")
+    command.add_argument(
+        "--report", type=Path, metavar="DIR", help="folder for figures as tables and plots, and one HTML page"
+    )
+    command.add_argument("--overwrite", action="store_true", help="replace an existing report")
+    command.add_argument(
+        "--band",
+        default="3mm",
+        help="around the predicted surface: 3mm (default), or 2px for voxels slice by slice where spacing is uncertain",
+    )
+    command.add_argument(
+        "--surface-tolerance", type=float, default=1.0, metavar="MM", help="of surface Dice, in mm (default: 1)"
+    )
     command.add_argument("--mirrored", action="store_true", help="exchange left and right of all cases first")
     command.add_argument(
         "--record", action="store_true", help="write the figures into the model's bundle and model card"
@@ -36,49 +50,60 @@ def run(options: argparse.Namespace, console: Console) -> int:
     """Evaluate a model."""
     import torch
 
-    from ..evaluation.figures import case_figures, summary
+    from ..evaluation.evaluate import evaluate
+    from ..evaluation.summary import recorded, summary
     from ..inference.segment import Model
     from ..models.registry import resolve_model
     from ..training.cases import find_cases
+    from ..whole_files import whole_folder
 
-    if options.record and options.mirrored:
-        raise UsageError(
-            "--record and --mirrored do not go together: a bundle records the figures of images as they are."
-        )
+    settings = _settings(options)
     bundle = resolve_model(options.model)
     cases = find_cases(options.cases)
     model = Model(bundle, torch.device("cpu"))
-    rows, bands = [], []
-    with console.progress("evaluate") as progress:
-        for number, case in enumerate(cases):
-            progress("evaluating", number / len(cases), case.name)
-            prediction, truth, spacing = _predicted(case, model, options.mirrored)
-            figures, band = case_figures(prediction, truth, spacing, bundle)
-            rows.append(figures)
-            bands += [band] if band is not None else []
-    result = summary([case.name for case in cases], rows, bands)
-    console.result(_text(result), result)
+    with whole_folder(options.report, options.overwrite) if options.report else nullcontext() as folder:
+        with console.progress("evaluate") as progress:
+            evaluation = evaluate(cases, model, settings, progress)
+        result = summary(evaluation, bundle)
+        if folder is not None:
+            _write_report(folder, result, evaluation, model, options)
+    console.result(_text(result), {key: value for key, value in result.items() if key != "details_by_case"})
+    if options.report:
+        console.note(f"Look at {options.report / 'report.html'}.")
     if options.output:
         _write_json(options.output, result)
     if options.record:
-        _record(model, result)
+        _record(model, recorded(result))
     return 0
 
 
-def _predicted(case: "Case", model: "Model", mirrored: bool) -> Any:
-    from ..inference.prediction import predict
-    from ..inference.preprocessing import assessed_box, mirrored_copy
-    from ..inference.volume import read_image, read_labels
-    from ..training.cases import class_indices
+def _settings(options: argparse.Namespace) -> "Settings":
+    """What the options say, checked before minutes go by."""
+    from ..evaluation.evaluate import Settings
+    from ..metrics.bands import Band
 
-    images = [read_image(path) for path in case.channels]
-    labels = read_labels(case.reference)
-    if mirrored:
-        images, labels = [mirrored_copy(image) for image in images], mirrored_copy(labels)
-    values = [label.value for label in model.bundle.labels]
-    box = assessed_box(images, model.bundle.input)
-    truth = class_indices(box.crop(labels), values, case.reference)
-    return predict([box.crop(image) for image in images], model), truth, images[0].GetSpacing()[::-1]
+    if options.record and (options.mirrored or options.band != "3mm"):
+        raise UsageError(
+            "--record goes with neither --mirrored nor --band: a bundle records the figures of images as they are, "
+            "with a band of 3 mm."
+        )
+    if options.report:
+        import matplotlib  # noqa: F401 - said before the run when it is missing
+    try:
+        band = Band.from_text(options.band)
+    except ValueError as error:
+        raise UsageError(f"--band: {error}") from error
+    if options.surface_tolerance < 0:
+        raise UsageError(f"--surface-tolerance is {options.surface_tolerance:g}: give millimetres, 0 or more.")
+    return Settings(band, options.surface_tolerance, options.mirrored)
+
+
+def _write_report(
+    folder: Path, result: dict[str, Any], evaluation: "Evaluation", model: "Model", options: argparse.Namespace
+) -> None:
+    from ..evaluation.report_folder import write_report
+
+    write_report(folder, result, evaluation, model.bundle, options.cases)
 
 
 def _text(result: dict[str, Any]) -> str:
@@ -94,6 +119,14 @@ def _text(result: dict[str, Any]) -> str:
     for title, value in result["comparisons"].items():
         text = f"{value:.5g}" if isinstance(value, float) else "{mean:.5g} ({low:.5g} to {high:.5g})".format(**value)
         lines.append(f"{title}: {text}")
+    lines.append("")
+    lines += [
+        f"{row['region']}: {row['errors']} of {row['voxels']} voxels wrong, {row['cases_without_errors']} of "
+        f"{result['cases']} cases without errors"
+        for row in result["regions"]
+    ]
+    errors = ", ".join(f"{title} {value:.1g}" for title, value in result["binning_error"].items())
+    lines.append(f"pooled figures are counted in bins, which moves them by at most: {errors}")
     return "\n".join(lines)
 
 

@@ -1,4 +1,4 @@
-"""Figures of a bundle on cases with references: segmentation, ranking, calibration."""
+"""Figures of one case with a reference: segmentation, ranking, calibration."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,84 +9,128 @@ from scipy.special import softmax
 
 from ..calibration.error_probability import ErrorProbability
 from ..inference.prediction import Prediction, tempered_logits
-from ..metrics.bands import distance_to_boundary
-from ..metrics.bootstrap import paired_bootstrap
-from ..metrics.calibration import brier_score, expected_calibration_error, negative_log_likelihood
-from ..metrics.error_detection import aurc, auroc, average_precision, score_groups
+from ..metrics.bands import Band
+from ..metrics.calibration import (
+    brier_score,
+    expected_calibration_error,
+    mean_class_calibration_error,
+    multiclass_brier_score,
+    negative_log_likelihood,
+)
 from ..metrics.overlap import class_dice
+from ..metrics.score_figures import figures_of, region_groups
+from ..metrics.surface_dice import class_surface_dice
 from ..models.bundle import Bundle
+from .scores import OUR_SCORE, regions_of, scores_of
 
-BAND_MM = 3.0
-"""Half width of the band around the predicted surface (data/README.md)."""
+SURFACE_TOLERANCE_MM = 1.0
+UNSEEN_BELOW = 0.1
+"""Error probability under which a wrong voxel goes unseen: pictures leave it clear (`montage.HIDDEN_BELOW`)."""
+HEADLINES = {"auroc", "auprc", "aurc", "augrc"}
 
 
 @dataclass(frozen=True)
-class Band:
-    """Error probabilities and errors of the voxels near the predicted surface of one case."""
+class Measured:
+    """A case while it is measured; arrays (z, y, x).
 
-    ours: np.ndarray
-    softmax: np.ndarray
+    Attributes:
+        prediction, truth: what the network says, and the class of each voxel.
+        error: where they differ.
+        regions, scores: by name.
+        probabilities: plain softmax, (classes, z, y, x).
+    """
+
+    prediction: Prediction
+    truth: np.ndarray
     error: np.ndarray
+    regions: Mapping[str, np.ndarray | None]
+    scores: Mapping[str, np.ndarray]
+    probabilities: np.ndarray
+
+    @property
+    def band(self) -> np.ndarray:
+        """Voxels near the predicted surface."""
+        near = self.regions["band"]
+        assert near is not None
+        return near
+
+
+def measured(
+    prediction: Prediction, truth: np.ndarray, spacing_zyx: Sequence[float], bundle: Bundle, band: Band
+) -> Measured:
+    """Compare a prediction with the true class of each voxel, (z, y, x)."""
+    distance = band.distance(prediction.classes, spacing_zyx)
+    probabilities = softmax(prediction.logits.astype(np.float64), 0)
+    return Measured(
+        prediction,
+        truth,
+        prediction.classes != truth,
+        regions_of(prediction.classes, truth, distance <= band.width, bundle.labels),
+        scores_of(prediction, probabilities, distance, bundle.calibration),
+        probabilities,
+    )
 
 
 def case_figures(
-    prediction: Prediction, truth: np.ndarray, spacing_zyx: Sequence[float], bundle: Bundle
-) -> tuple[dict[str, float], Band | None]:
-    """All figures of one case, and its band for pooled figures (None without fitted calibration).
+    prediction: Prediction, truth: np.ndarray, spacing_zyx: Sequence[float], bundle: Bundle, band: Band | None = None
+) -> dict[str, float]:
+    """The figures of one case that a bundle records.
 
     Args:
         truth: class of each voxel, (z, y, x).
+        band: by default 3 mm.
     """
-    error = prediction.classes != truth
-    distance = distance_to_boundary(prediction.classes, spacing_zyx)
-    near = distance <= BAND_MM
-    probabilities = softmax(prediction.logits.astype(np.float64), 0)
-    unsure = 1 - probabilities.max(0)
+    case = measured(prediction, truth, spacing_zyx, bundle, band or Band())
+    return recorded_figures(case, detection_figures(case), bundle)
+
+
+def detection_figures(case: Measured) -> dict[tuple[str, str, str], float]:
+    """Figures of error detection by (figure, region, score); NaN in regions without errors."""
+    return {
+        (title, region, name): value
+        for name, score in case.scores.items()
+        for region, groups in region_groups(score, case.error, case.regions).items()
+        for title, value in figures_of(groups).items()
+    }
+
+
+def recorded_figures(
+    case: Measured, detection: Mapping[tuple[str, str, str], float], bundle: Bundle
+) -> dict[str, float]:
+    """Overlap, calibration, and the headlines of error detection, by title."""
     names = [label.name for label in bundle.labels[1:]]
-    dice = class_dice(prediction.classes, truth, len(bundle.labels))
+    dice = class_dice(case.prediction.classes, case.truth, len(bundle.labels))
     figures = {f"dice {name}": value for name, value in zip(names, dice, strict=True)}
-    scores = {"ranking": prediction.ranking, "softmax": unsure, "distance": -distance}
-    for name, score in scores.items():
-        whole, band = score_groups(score, error), score_groups(score[near], error[near])
-        figures |= {
-            f"auroc whole {name}": auroc(whole),
-            f"auroc band {name}": auroc(band),
-            f"auprc whole {name}": average_precision(whole),
-            f"aurc whole {name}": aurc(whole),
-            f"aurc band {name}": aurc(band),
-        }
-    figures["error rate"] = float(error.mean())
-    figures["nll plain"] = negative_log_likelihood(probabilities, truth)
-    figures["nll tempered by the map alone"] = negative_log_likelihood(softmax(tempered_logits(prediction), 0), truth)
-    if bundle.calibration is None:
-        return figures, None
-    return _calibrated_figures(figures, prediction, truth, error, near, unsure, bundle.calibration)
-
-
-def _calibrated_figures(
-    figures: dict[str, float],
-    prediction: Prediction,
-    truth: np.ndarray,
-    error: np.ndarray,
-    near: np.ndarray,
-    unsure: np.ndarray,
-    calibration: Mapping[str, Any],
-) -> tuple[dict[str, float], Band]:
-    table = ErrorProbability.from_json(calibration["error_probability"])
-    rival = ErrorProbability.from_json(calibration["rivals"]["maximum_softmax"])
-    temperature = calibration["rivals"]["temperature"]
-    ours = table(prediction.ranking, prediction.classes, prediction.runner_up)
-    theirs = rival.table(unsure)
-    scaled = softmax(prediction.logits.astype(np.float64) / temperature, 0)
-    softened = softmax(tempered_logits(prediction, calibration["tempering_scale"]), 0)
     figures |= {
-        "auprc whole error probability": average_precision(score_groups(ours, error)),
-        "auprc band error probability": average_precision(score_groups(ours[near], error[near])),
-        "aurc whole error probability": aurc(score_groups(ours, error)),
-        "aurc band error probability": aurc(score_groups(ours[near], error[near])),
-        "auroc band error probability": auroc(score_groups(ours[near], error[near])),
-        "nll tempered": negative_log_likelihood(softened, truth),
-        "nll temperature scaling": negative_log_likelihood(scaled, truth),
+        " ".join(key): value for key, value in detection.items() if key[0] in HEADLINES and key[1] in ("whole", "band")
+    }
+    figures["error rate"] = float(case.error.mean())
+    figures["error rate band"] = float(case.error[case.band].mean()) if case.band.any() else float("nan")
+    map_alone = softmax(tempered_logits(case.prediction), 0)
+    figures |= _probability_figures("plain", case.probabilities, case.truth)
+    figures |= _probability_figures("tempered by the map alone", map_alone, case.truth)
+    if bundle.calibration is not None:
+        figures |= _calibrated_figures(case, bundle.calibration)
+    return figures
+
+
+def _probability_figures(name: str, probabilities: np.ndarray, truth: np.ndarray) -> dict[str, float]:
+    return {
+        f"nll {name}": negative_log_likelihood(probabilities, truth),
+        f"brier {name}": multiclass_brier_score(probabilities, truth),
+        f"ace {name}": mean_class_calibration_error(probabilities, truth),
+    }
+
+
+def _calibrated_figures(case: Measured, calibration: Mapping[str, Any]) -> dict[str, float]:
+    rival = ErrorProbability.from_json(calibration["rivals"]["maximum_softmax"])
+    ours, theirs, near, error = case.scores[OUR_SCORE], rival.table(case.scores["softmax"]), case.band, case.error
+    logits = case.prediction.logits.astype(np.float64)
+    softened = softmax(tempered_logits(case.prediction, calibration["tempering_scale"]), 0)
+    scaled = softmax(logits / calibration["rivals"]["temperature"], 0)
+    return {
+        **_probability_figures("tempered", softened, case.truth),
+        **_probability_figures("temperature scaling", scaled, case.truth),
         "error probability ece band": expected_calibration_error(ours[near], error[near]),
         "error probability brier": brier_score(ours, error),
         "error probability brier softmax": brier_score(theirs, error),
@@ -94,66 +138,14 @@ def _calibrated_figures(
         "error probability brier band softmax": brier_score(theirs[near], error[near]),
         "wrong voxels": float(error.sum()),
         "wrong voxels expected": float(ours.sum(dtype=np.float64)),
+        "wrong voxels unseen": float(np.count_nonzero(error & (ours < UNSEEN_BELOW))),
     }
-    return figures, Band(ours[near], theirs[near], error[near])
 
 
-def summary(names: Sequence[str], rows: Sequence[Mapping[str, float]], bands: Sequence[Band]) -> dict[str, Any]:
-    """Means and spread over cases, pooled figures and comparisons.
-
-    Args:
-        names: of the cases.
-        rows: figures of each case, from `case_figures`.
-        bands: of the cases; empty without fitted calibration.
-
-    Returns:
-        What a bundle stores as `figures`: `cases`, `table` (title, mean, p10, p90, cases that have it), `comparisons`,
-        and `by_case`.
-    """
-    table = [_spread(title, [row[title] for row in rows]) for title in rows[0]]
-    comparisons: dict[str, Any] = {
-        "aurc whole, ranking / distance": _mean(rows, "aurc whole ranking") / _mean(rows, "aurc whole distance"),
-        "aurc whole, ranking / softmax": _mean(rows, "aurc whole ranking") / _mean(rows, "aurc whole softmax"),
-    }
-    if bands:
-        pairs = {
-            "nll tempered - temperature scaling": ("nll tempered", "nll temperature scaling"),
-            "nll tempered by the map alone - temperature scaling": (
-                "nll tempered by the map alone",
-                "nll temperature scaling",
-            ),
-            "brier of error probability, ranking - softmax": (
-                "error probability brier",
-                "error probability brier softmax",
-            ),
-        }
-        for title, (first, second) in pairs.items():
-            interval = paired_bootstrap([row[first] for row in rows], [row[second] for row in rows])
-            comparisons[title] = {"mean": interval.mean, "low": interval.low, "high": interval.high}
-        pooled = {
-            part: np.concatenate([getattr(band, part) for band in bands]) for part in ("ours", "softmax", "error")
-        }
-        comparisons["error probability ece band, pooled"] = expected_calibration_error(pooled["ours"], pooled["error"])
-        comparisons["wrong voxels, expected / true"] = _mean(rows, "wrong voxels expected") / _mean(
-            rows, "wrong voxels"
-        )
-    by_case = {name: dict(row) for name, row in zip(names, rows, strict=True)}
-    return {"cases": len(rows), "table": table, "comparisons": comparisons, "by_case": by_case}
-
-
-def _mean(rows: Sequence[Mapping[str, float]], title: str) -> float:
-    return float(np.nanmean([row[title] for row in rows]))
-
-
-def _spread(title: str, values: Sequence[float]) -> dict[str, Any]:
-    there = np.asarray([value for value in values if np.isfinite(value)])
-    if not there.size:
-        return {"title": title, "mean": None, "cases": 0}
-    low, high = np.percentile(there, [10, 90])
-    return {
-        "title": title,
-        "mean": float(there.mean()),
-        "p10": float(low),
-        "p90": float(high),
-        "cases": int(there.size),
-    }
+def surface_figures(
+    case: Measured, spacing_zyx: Sequence[float], bundle: Bundle, tolerance_mm: float
+) -> dict[str, float]:
+    """Surface Dice of each structure by title."""
+    found = class_surface_dice(case.prediction.classes, case.truth, len(bundle.labels), tolerance_mm, list(spacing_zyx))
+    names = [label.name for label in bundle.labels[1:]]
+    return {f"surface dice {name}": value for name, value in zip(names, found, strict=True)}

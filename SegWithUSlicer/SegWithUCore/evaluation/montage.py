@@ -99,16 +99,17 @@ def _contours(cell: Any, drawn: np.ndarray, labels: Sequence[Label]) -> None:
     for label in labels[1:]:
         mask = drawn == label.value
         if mask.any():
-            cell.contour(mask, [0.5], colors=[_rgb(label)], linewidths=1.3)
+            cell.contour(mask, [0.5], colors=[rgb(label)], linewidths=1.3)
 
 
 def _legend(figure: Any, labels: Sequence[Label], caption: str) -> None:
     from matplotlib.lines import Line2D
 
-    lines = [Line2D([], [], color=_rgb(label), lw=2, label=label.name) for label in labels[1:]]
+    lines = [Line2D([], [], color=rgb(label), lw=2, label=label.name) for label in labels[1:]]
     figure.legend(handles=lines, loc="outside upper left", ncols=len(lines), fontsize=9, frameon=False)
     figure.supxlabel(caption, fontsize=8.5)
 
 
-def _rgb(label: Label) -> tuple[float, ...]:
+def rgb(label: Label) -> tuple[float, ...]:
+    """A label's colour, each part 0 to 1."""
     return tuple(value / 255 for value in label.color)

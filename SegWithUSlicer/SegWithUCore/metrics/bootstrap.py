@@ -1,27 +1,80 @@
-"""Confidence intervals over cases; never over voxels, which are not independent."""
+"""Confidence intervals over cases; never over voxels, which are not independent.
 
-from collections.abc import Sequence
+Where several volumes come from one patient they are drawn together: two phases of one heart are no two cases.
+"""
+
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+LEVEL_PERCENTILES = (2.5, 97.5)
+
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean and its 95 % bootstrap interval."""
+    """A figure and its 95 % bootstrap interval."""
 
     mean: float
     low: float
     high: float
 
 
-def paired_bootstrap(first: Sequence[float], second: Sequence[float], draws: int = 2000, seed: int = 0) -> Interval:
-    """Mean of `first - second` over cases, with the percentile interval of resampled cases.
+def paired_bootstrap(
+    first: Sequence[float],
+    second: Sequence[float],
+    draws: int = 2000,
+    seed: int = 0,
+    groups: Sequence[Hashable] | None = None,
+) -> Interval:
+    """Mean of `first - second` over cases, with the percentile interval of resampled cases or groups.
 
     Args:
         first, second: one figure a case, the same cases in the same order.
+        groups: of each case, such as its patient; None where every case stands alone.
     """
     difference = np.asarray(first, float) - np.asarray(second, float)
-    picks = np.random.default_rng(seed).integers(difference.size, size=(draws, difference.size))
-    low, high = np.percentile(difference[picks].mean(1), [2.5, 97.5])
-    return Interval(float(difference.mean()), float(low), float(high))
+    return mean_interval(difference.tolist(), draws, seed, groups)
+
+
+def mean_interval(
+    values: Sequence[float], draws: int = 2000, seed: int = 0, groups: Sequence[Hashable] | None = None
+) -> Interval:
+    """Mean over cases, with the percentile interval of resampled cases or groups; cases without a value are left out.
+
+    Source: Efron and Tibshirani, An Introduction to the Bootstrap (1993); groups: Field and Welsh, JRSS B 69 (2007).
+    """
+    figures = np.asarray(values, float)
+    there = np.isfinite(figures)
+    if not there.any():
+        return Interval(float("nan"), float("nan"), float("nan"))
+    ids = range(figures.size) if groups is None else groups
+    numbers = _numbered([ids[place] for place in np.flatnonzero(there).tolist()])
+    sums, sizes = np.bincount(numbers, figures[there]), np.bincount(numbers)
+    picks = np.random.default_rng(seed).integers(sums.size, size=(draws, sums.size))
+    low, high = np.percentile(sums[picks].sum(1) / sizes[picks].sum(1), LEVEL_PERCENTILES)
+    return Interval(float(figures[there].mean()), float(low), float(high))
+
+
+def figure_interval(
+    figure: Callable[[np.ndarray], float], groups: Sequence[Hashable], draws: int = 1000, seed: int = 0
+) -> Interval:
+    """Any figure over cases, with the percentile interval of resampled groups.
+
+    Args:
+        figure: of the cases with these indices; draws for which it is NaN are left out.
+        groups: of each case.
+    """
+    numbers = _numbered(groups)
+    members = [np.flatnonzero(numbers == number) for number in range(numbers.max() + 1)]
+    picks = np.random.default_rng(seed).integers(len(members), size=(draws, len(members)))
+    found = np.asarray([figure(np.concatenate([members[number] for number in row])) for row in picks])
+    found = found[np.isfinite(found)]
+    low, high = np.percentile(found, LEVEL_PERCENTILES) if found.size else (float("nan"), float("nan"))
+    return Interval(figure(np.arange(numbers.size)), float(low), float(high))
+
+
+def _numbered(groups: Sequence[Hashable]) -> np.ndarray:
+    """Groups as numbers from 0, in order of appearance."""
+    known: dict[Hashable, int] = {}
+    return np.asarray([known.setdefault(group, len(known)) for group in groups], np.int64)

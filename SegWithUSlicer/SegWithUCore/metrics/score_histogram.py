@@ -2,7 +2,7 @@
 
 A float32 read as an integer keeps its order, so the upper 16 of its bits are bins whose width follows the value: 2^-8
 relative, over the whole range, without knowing it beforehand. The counts of a bin are a group of `ScoreGroups`: voxels
-within one bin count as ties.
+within one bin count as ties, and `figure_bounds` tells how far that can move a figure.
 """
 
 from collections.abc import Callable
@@ -12,22 +12,28 @@ import numpy as np
 from .error_detection import ScoreGroups
 
 BINS = 1 << 16
-CHUNK = 1 << 16
+CHUNK = 1 << 18
 """Voxels a step: their casts fit L2 (`Testing/Benchmarks/metrics_speed.py` compares sizes)."""
+_NONE, _SEVERAL = -1, 1 << 16
+"""Instead of the lower bits that all scores of a bin share: there are no scores yet, or they differ."""
 
 
 class ScoreHistogram:
-    """Counts of voxels and of wrong voxels by score; sums of histograms are histograms of all their voxels."""
+    """Counts of voxels and of wrong voxels by score; sums of histograms are histograms of all their voxels.
+
+    It also knows which bins hold a single value: those voxels are true ties, and no error comes from binning them.
+    """
 
     def __init__(self) -> None:
         self._voxels = np.zeros(BINS, np.int64)
         self._wrong = np.zeros(BINS, np.int64)
+        self._lower = np.full(BINS, _NONE, np.int32)
 
     def add(self, score: np.ndarray, error: np.ndarray) -> None:
         """Count voxels.
 
         Args:
-            score: higher = riskier, any shape; negative values are in order.
+            score: higher = riskier, any shape; counted as float32; negative values are in order.
             error: boolean, of the same shape.
 
         Raises:
@@ -38,30 +44,56 @@ class ScoreHistogram:
         flat, wrong = np.ravel(score), np.ravel(error)
         if wrong.dtype != np.bool_:
             wrong = wrong.astype(np.bool_)
-        voxels, errors = np.zeros(BINS, np.int64), np.zeros(BINS, np.int64)
+        added = ScoreHistogram()
         for start in range(0, flat.size, CHUNK):
-            chunk = np.ascontiguousarray(flat[start : start + CHUNK], "<f4")
-            upper = chunk.view("<u2")[1::2].astype(np.intp)
-            voxels += np.bincount(upper, minlength=BINS)
-            errors += np.bincount(upper[wrong[start : start + CHUNK]], minlength=BINS)
-        if voxels[_NOT_A_NUMBER].any():
-            raise ValueError(f"{voxels[_NOT_A_NUMBER].sum()} scores are not a number.")
-        for counts, total in ((voxels, self._voxels), (errors, self._wrong)):
+            added._count(flat[start : start + CHUNK], wrong[start : start + CHUNK])
+        if added._voxels[_NOT_A_NUMBER].any():
+            raise ValueError(f"{added._voxels[_NOT_A_NUMBER].sum()} scores are not a number.")
+        added._join_zeros()
+        self._include(added)
+
+    def _count(self, scores: np.ndarray, wrong: np.ndarray) -> None:
+        halves = np.ascontiguousarray(scores, "<f4").view("<u2").reshape(-1, 2)
+        upper, lower = halves[:, 1].astype(np.intp), halves[:, 0]
+        self._voxels += np.bincount(upper, minlength=BINS)
+        self._wrong += np.bincount(upper[np.flatnonzero(wrong)], minlength=BINS)
+        known = self._lower[upper]
+        odd = np.flatnonzero((known != lower) & (known != _SEVERAL))
+        if odd.size:
+            bins, values = upper[odd], lower[odd]
+            first = self._lower[bins] == _NONE
+            self._lower[bins[first]] = values[first]
+            self._lower[bins[self._lower[bins] != values]] = _SEVERAL
+
+    def _join_zeros(self) -> None:
+        """Count -0 with 0."""
+        for counts in (self._voxels, self._wrong):
             counts[0] += counts[_MINUS_ZERO]
             counts[_MINUS_ZERO] = 0
-            total += counts
+        if self._lower[_MINUS_ZERO] > 0:  # numbers too small for float32's full precision
+            self._lower[0] = _SEVERAL
+        elif self._lower[_MINUS_ZERO] == 0:
+            self._lower[0] = 0 if self._lower[0] in (_NONE, 0) else _SEVERAL
+        self._lower[_MINUS_ZERO] = _NONE
+
+    def _include(self, other: "ScoreHistogram") -> None:
+        self._voxels += other._voxels
+        self._wrong += other._wrong
+        first, second = self._lower, other._lower
+        both = np.where(first == second, first, _SEVERAL)
+        self._lower = np.where(first == _NONE, second, np.where(second == _NONE, first, both)).astype(np.int32)
 
     def __add__(self, other: "ScoreHistogram") -> "ScoreHistogram":
         both = ScoreHistogram()
-        both._voxels = self._voxels + other._voxels
-        both._wrong = self._wrong + other._wrong
+        both._include(self)
+        both._include(other)
         return both
 
     def groups(self) -> ScoreGroups:
         """The bins that hold voxels, safest first, for every function of `error_detection`."""
-        voxels, wrong = self._voxels[_IN_ORDER], self._wrong[_IN_ORDER]
+        voxels, wrong, lower = (counts[_IN_ORDER] for counts in (self._voxels, self._wrong, self._lower))
         held = voxels > 0
-        return ScoreGroups(voxels[held], wrong[held])
+        return ScoreGroups(voxels[held], wrong[held], lower[held] == _SEVERAL)
 
 
 def _ascending_bins() -> np.ndarray:
@@ -82,14 +114,18 @@ def figure_bounds(groups: ScoreGroups, figure: Callable[[ScoreGroups], float]) -
     figures of `error_detection` do: within each group the wrong voxels are put last, then first.
 
     Args:
-        groups: with bins for groups.
+        groups: those that are `binned` count as being in unknown order, the others as ties.
         figure: such as `auroc`.
     """
+    binned = np.zeros(groups.voxels.size, bool) if groups.binned is None else groups.binned
     right = groups.voxels - groups.wrong
     values = []
-    for first, second in (((right, 0), (groups.wrong, 1)), ((groups.wrong, 1), (right, 0))):
-        voxels = np.stack([first[0], second[0]], 1).ravel()
-        wrong = np.stack([first[0] * first[1], second[0] * second[1]], 1).ravel()
+    for riskiest in (groups.wrong, right):
+        first = np.where(binned, groups.voxels - riskiest, groups.voxels)
+        last = np.where(binned, riskiest, 0)
+        wrong_first = np.where(binned, first if riskiest is right else 0, groups.wrong)
+        voxels = np.stack([first, last], 1).ravel()
+        wrong = np.stack([wrong_first, groups.wrong - wrong_first], 1).ravel()
         held = voxels > 0
         values.append(figure(ScoreGroups(voxels[held], wrong[held])))
     return min(values), max(values)

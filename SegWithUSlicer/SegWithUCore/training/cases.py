@@ -21,11 +21,24 @@ IMAGE_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd")
 
 @dataclass(frozen=True)
 class Case:
-    """One case on disk: its name, one file per channel, and the reference segmentation."""
+    """One case on disk.
+
+    Attributes:
+        name: of its files.
+        channels: one file per channel.
+        reference: segmentation by an expert.
+        patient: of whom the table says that it is, None where it says nothing.
+    """
 
     name: str
     channels: tuple[Path, ...]
     reference: Path
+    patient: str | None = None
+
+    @property
+    def group(self) -> str:
+        """What the case is drawn with where cases are resampled: its patient, or else itself."""
+        return self.patient or self.name
 
 
 @dataclass(frozen=True)
@@ -57,7 +70,8 @@ def find_cases(source: str) -> list[Case]:
     """The cases that `source` names.
 
     Args:
-        source: `TABLE.csv:ROLE` (columns `case` and `role`; files in `images/` and `labels/` beside the table)
+        source: `TABLE.csv:ROLE` (columns `case`, `role` and, where several cases come from one patient, `patient`;
+            files in `images/` and `labels/` beside the table)
             or an nnU-Net data set folder, optionally with `:Tr` or `:Ts` (imagesTr and labelsTr by default).
 
     Raises:
@@ -80,11 +94,12 @@ def _table_cases(table: Path, role: str) -> list[Case]:
         rows = list(csv.DictReader(file))
     if not rows or not {"case", "role"} <= set(rows[0]):
         raise InputError(f"{table} is not a split table: it needs the columns 'case' and 'role'.")
-    names = [row["case"] for row in rows if row["role"] == role]
-    if not names:
+    chosen = [row for row in rows if row["role"] == role]
+    if not chosen:
         roles = ", ".join(sorted({row["role"] for row in rows}))
         raise UsageError(f"{table} has no case with role '{role}': choose one of {roles}, as in {table.name}:ROLE.")
-    return [_case(table.parent / "images", table.parent / "labels", name) for name in names]
+    images, labels = table.parent / "images", table.parent / "labels"
+    return [_case(images, labels, row["case"], row.get("patient") or None) for row in chosen]
 
 
 def _nnunet_cases(folder: Path, part: str) -> list[Case]:
@@ -97,7 +112,7 @@ def _nnunet_cases(folder: Path, part: str) -> list[Case]:
     return [_case(folder / f"images{part}", labels, name) for name in names]
 
 
-def _case(images: Path, labels: Path, name: str) -> Case:
+def _case(images: Path, labels: Path, name: str, patient: str | None = None) -> Case:
     channels = _files(images, name)
     numbered: list[Path] = []
     while not channels and (found := _files(images, f"{name}_{len(numbered):04d}")):
@@ -108,7 +123,7 @@ def _case(images: Path, labels: Path, name: str) -> Case:
     reference = _files(labels, name)
     if not reference:
         raise InputError(f"{labels} has no reference of case {name}: expected {name}.nii.gz.")
-    return Case(name, tuple(channels), reference[0])
+    return Case(name, tuple(channels), reference[0], patient)
 
 
 def _files(folder: Path, stem: str) -> list[Path]:

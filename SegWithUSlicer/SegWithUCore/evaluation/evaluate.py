@@ -1,0 +1,137 @@
+"""A model on cases with references: every case segmented as `segment` does, measured, and summed up."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import SimpleITK as sitk
+
+from ..inference.prediction import Prediction, predict
+from ..inference.preprocessing import assessed_box, mirrored_copy
+from ..inference.segment import Model
+from ..inference.volume import check_same_grid, read_image, read_labels
+from ..metrics.bands import Band
+from ..models.bundle import Bundle
+from ..progress import Progress, silent
+from ..training.cases import Case, class_indices
+from .case_numbers import StructureNumbers, case_risk, confidences, numbers_of, structure_numbers
+from .figures import SURFACE_TOLERANCE_MM, detection_figures, measured, recorded_figures, surface_figures
+from .pools import Pools
+from .worst_cases import WorstCases
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How cases are measured.
+
+    Attributes:
+        band: around the predicted surface.
+        tolerance_mm: of surface Dice; it is left out where the band counts voxels, because then no spacing is trusted.
+        mirrored: exchange left and right of all cases first.
+    """
+
+    band: Band = field(default_factory=Band)
+    tolerance_mm: float = SURFACE_TOLERANCE_MM
+    mirrored: bool = False
+
+
+@dataclass(frozen=True)
+class CaseEvaluation:
+    """All that is known of a case afterwards.
+
+    Attributes:
+        name, group: of the case, and what it is resampled with.
+        figures: what a bundle records, by title.
+        detection: error detection by (figure, region, score).
+        structures: numbers per structure.
+        risk: 1 - mean Dice.
+        confidences: how sure the model was, by name.
+        voxels, errors: of the part that is assessed, by region.
+    """
+
+    name: str
+    group: str
+    figures: dict[str, float]
+    detection: dict[tuple[str, str, str], float]
+    structures: list[StructureNumbers]
+    risk: float
+    confidences: dict[str, float]
+    voxels: dict[str, int]
+    errors: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Cases, their voxels pooled, and the worst of them."""
+
+    settings: Settings
+    cases: list[CaseEvaluation]
+    pools: Pools
+    worst: WorstCases
+
+
+def evaluate(
+    cases: Sequence[Case], model: Model, settings: Settings | None = None, progress: Progress = silent
+) -> Evaluation:
+    """Measure every case, one after the other; memory holds one case, histograms, and the pictures of the worst.
+
+    Raises:
+        InputError: an image or reference cannot be used.
+    """
+    found = Evaluation(settings or Settings(), [], Pools(), WorstCases())
+    for number, case in enumerate(cases):
+        progress("evaluating", number / len(cases), case.name)
+        prediction, truth, image = _predicted(case, model, found.settings.mirrored)
+        add_case(found, case, prediction, truth, image, model.bundle)
+    progress("evaluating", 1.0)
+    return found
+
+
+def add_case(
+    found: Evaluation, case: Case, prediction: Prediction, truth: np.ndarray, image: sitk.Image, bundle: Bundle
+) -> None:
+    """Measure one case and add it to what was found.
+
+    Args:
+        truth: class of each voxel, (z, y, x).
+        image: first channel, on the grid of the prediction.
+    """
+    settings = found.settings
+    spacing = image.GetSpacing()[::-1]
+    seen = measured(prediction, truth, spacing, bundle, settings.band)
+    detection = detection_figures(seen)
+    figures = recorded_figures(seen, detection, bundle)
+    if not settings.band.in_slices:
+        figures |= surface_figures(seen, spacing, bundle, settings.tolerance_mm)
+    numbers = numbers_of(seen, bundle.calibration)
+    structures = structure_numbers(numbers, bundle.labels, bundle.calibration)
+    risk = case_risk(seen, len(bundle.labels))
+    found.pools.add_case(seen.scores, seen.error, seen.regions)
+    found.worst.see(case.name, seen, image, risk)
+    masks = {name: np.ones(truth.shape, bool) if mask is None else mask for name, mask in seen.regions.items()}
+    found.cases.append(
+        CaseEvaluation(
+            case.name,
+            case.group,
+            figures,
+            detection,
+            structures,
+            risk,
+            confidences(seen, numbers, structures),
+            {name: int(np.count_nonzero(mask)) for name, mask in masks.items()},
+            {name: int(np.count_nonzero(seen.error & mask)) for name, mask in masks.items()},
+        )
+    )
+
+
+def _predicted(case: Case, model: Model, mirrored: bool) -> tuple[Prediction, np.ndarray, sitk.Image]:
+    """Prediction, true classes (z, y, x) and the first channel, all of the part that is assessed."""
+    images, labels = [read_image(path) for path in case.channels], read_labels(case.reference)
+    for path, image in [*zip(case.channels[1:], images[1:], strict=True), (case.reference, labels)]:
+        check_same_grid(path, image, case.channels[0], images[0])
+    if mirrored:
+        images, labels = [mirrored_copy(image) for image in images], mirrored_copy(labels)
+    box = assessed_box(images, model.bundle.input)
+    parts = [box.crop(image) for image in images]
+    truth = class_indices(box.crop(labels), [label.value for label in model.bundle.labels], case.reference)
+    return predict(parts, model), truth, parts[0]

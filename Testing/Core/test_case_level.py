@@ -1,0 +1,160 @@
+"""Figures over cases against SciPy, MONAI and brute force; bands in slices; cases of one patient drawn together."""
+
+import numpy as np
+import pytest
+import torch
+from monai.metrics import compute_surface_dice
+from scipy.ndimage import distance_transform_cdt, distance_transform_edt
+from scipy.stats import spearmanr
+
+from SegWithUCore.metrics.bands import Band, boundary_voxels, distance_in_slices, distance_to_boundary
+from SegWithUCore.metrics.bootstrap import figure_interval, mean_interval, paired_bootstrap
+from SegWithUCore.metrics.case_level import (
+    case_augrc,
+    case_aurc,
+    case_excess_aurc,
+    interval_figures,
+    mean_absolute_error,
+    spearman,
+)
+from SegWithUCore.metrics.surface_dice import class_surface_dice
+
+
+def cases(size: int = 40, ties: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    generator = np.random.default_rng(0)
+    risk = generator.beta(2, 10, size)
+    confidence = -risk + generator.normal(0, 0.1, size)
+    return (np.round(confidence, 1) if ties else confidence), risk
+
+
+def brute_force(confidence: np.ndarray, risk: np.ndarray, generalised: bool, seed: int = 0) -> float:
+    order = np.lexsort((np.random.default_rng(seed).random(risk.size), -confidence))
+    summed = np.cumsum(risk[order])
+    return float(np.mean(summed / (risk.size if generalised else np.arange(1, risk.size + 1))))
+
+
+@pytest.mark.parametrize("ties", [False, True])
+def test_aurc_over_cases_is_the_mean_risk_of_the_surest(ties: bool) -> None:
+    confidence, risk = cases(ties=ties)
+    seeds = range(4000 if ties else 1)
+    for figure, generalised in ((case_aurc, False), (case_augrc, True)):
+        expected = [brute_force(confidence, risk, generalised, seed) for seed in seeds]
+        spread = 4 * np.std(expected) / np.sqrt(len(expected))
+        assert figure(confidence, risk) == pytest.approx(np.mean(expected), abs=max(1e-12, spread))
+
+
+def test_excess_over_cases_is_zero_for_the_true_order_only() -> None:
+    confidence, risk = cases()
+    assert case_excess_aurc(-risk, risk) == pytest.approx(0, abs=1e-15)
+    assert 0 < case_excess_aurc(confidence, risk) < case_excess_aurc(risk, risk)
+
+
+def test_cases_without_a_figure_are_left_out() -> None:
+    confidence, risk = cases()
+    more = np.r_[confidence, np.nan, 1.0], np.r_[risk, 0.5, np.nan]
+    assert case_aurc(*more) == case_aurc(confidence, risk)
+    assert case_excess_aurc(*more) == case_excess_aurc(confidence, risk)
+    assert spearman(*more) == spearman(confidence, risk)
+    assert mean_absolute_error(*more) == mean_absolute_error(confidence, risk)
+    assert np.isnan(case_aurc([], []))
+    assert np.isnan(mean_absolute_error([np.nan], [1.0]))
+
+
+@pytest.mark.parametrize("ties", [False, True])
+def test_spearman_equals_scipy(ties: bool) -> None:
+    confidence, risk = cases(ties=ties)
+    assert spearman(confidence, risk) == pytest.approx(spearmanr(confidence, risk).statistic, rel=1e-12)
+    assert np.isnan(spearman([1.0, 1.0, 1.0], [1.0, 2.0, 3.0]))
+    assert np.isnan(spearman([1.0], [1.0]))
+
+
+def test_intervals_are_judged_by_what_they_hold_and_how_wide_they_are() -> None:
+    found = interval_figures([1, 0, 5, np.nan, 0], [3, 1, 6, 1, 1], [3, 2, 4, 1, 0])
+    assert (found.coverage, found.cases) == (0.5, 4)
+    assert found.width == pytest.approx(5 / 4)
+    assert found.relative_width == pytest.approx((2 / 3 + 1 / 2 + 1 / 4) / 3)
+    assert interval_figures([np.nan], [np.nan], [1.0]).cases == 0
+
+
+def test_phases_of_one_patient_are_drawn_together() -> None:
+    generator = np.random.default_rng(1)
+    patients = generator.normal(0, 1, 50)
+    twice = np.repeat(patients, 2).tolist()
+    ids = np.repeat(np.arange(50), 2).tolist()
+    single = mean_interval(patients.tolist())
+    together, apart = mean_interval(twice, groups=ids), mean_interval(twice)
+    assert (together.low, together.high) == pytest.approx((single.low, single.high), abs=1e-12)
+    assert (apart.high - apart.low) * np.sqrt(2) == pytest.approx(single.high - single.low, rel=0.1)
+
+
+def test_groups_of_one_case_each_change_nothing() -> None:
+    generator = np.random.default_rng(2)
+    first, second = generator.normal(1, 1, (2, 30)).tolist()
+    assert paired_bootstrap(first, second, groups=list("abcdefghijklmnopqrstuvwxyzABCD")) == paired_bootstrap(
+        first, second
+    )
+
+
+def test_any_figure_has_an_interval_over_patients() -> None:
+    values = np.random.default_rng(3).normal(2, 1, 60)
+    found = figure_interval(lambda cases: float(values[cases].mean()), list(range(60)), draws=2000)
+    plain = mean_interval(values.tolist())
+    assert found.mean == pytest.approx(plain.mean)
+    assert (found.low, found.high) == pytest.approx((plain.low, plain.high), abs=0.03)
+    assert np.isnan(mean_interval([np.nan]).mean)
+    assert mean_interval([1.0, np.nan, 3.0]).mean == 2
+
+
+def segmentation() -> np.ndarray:
+    classes = np.zeros((5, 20, 22), int)
+    classes[1:4, 4:14, 5:16] = 1
+    classes[2, 8:12, 8:12] = 2
+    return classes
+
+
+def test_the_band_in_slices_is_that_of_every_slice_alone() -> None:
+    classes = segmentation()
+    found = distance_in_slices(classes)
+    assert np.isinf(found[[0, 4]]).all()
+    for layer in (1, 2, 3):
+        np.testing.assert_allclose(found[layer], distance_to_boundary(classes[layer], (1, 1)))
+        assert (boundary_voxels(classes, 0)[layer] == boundary_voxels(classes[layer])).all()
+    turned = Band(2, in_slices=True).distance(classes.transpose(1, 2, 0), (1.5, 1.5, 10.0))
+    np.testing.assert_array_equal(turned, found.transpose(1, 2, 0))
+
+
+def test_a_band_in_millimetres_knows_the_spacing() -> None:
+    classes = segmentation()
+    near = Band.from_text("3mm").distance(classes, (10.0, 1.5, 1.5)) <= 3
+    boundary = boundary_voxels(classes)
+    np.testing.assert_array_equal(near, distance_transform_edt(~boundary, sampling=(10.0, 1.5, 1.5)) <= 3)
+    assert not (near == (distance_transform_cdt(~boundary, "taxicab") <= 3)).all()
+
+
+@pytest.mark.parametrize(("text", "words"), [("3mm", "3 mm"), ("2px", "2 voxels in the plane"), (" 1.5 mm ", "1.5 mm")])
+def test_bands_are_read_as_users_write_them(text: str, words: str) -> None:
+    assert words in str(Band.from_text(text))
+
+
+@pytest.mark.parametrize("text", ["3", "mm", "3cm", "-3mm", "0mm", "2 px in", ""])
+def test_what_is_no_band_is_refused_with_the_two_ways(text: str) -> None:
+    with pytest.raises(ValueError, match="3mm, or voxels within a slice such as 2px"):
+        Band.from_text(text)
+
+
+def test_surface_dice_equals_monai_on_one_hot_volumes() -> None:
+    first, second = segmentation(), np.roll(segmentation(), 2, 2)
+    one_hot = [np.stack([volume == c for c in range(3)])[None] for volume in (first, second)]
+    expected = compute_surface_dice(
+        *map(torch.from_numpy, one_hot), class_thresholds=[2.0, 2.0], spacing=[5.0, 1.5, 1.5]
+    )
+    found = class_surface_dice(first, second, 3, 2.0, (5, 1.5, 1.5))
+    assert found == pytest.approx(expected[0].tolist())
+    assert 0 < found[0] < 1
+    assert class_surface_dice(first, first, 3, 0.0, (1, 1, 1)) == [1, 1]
+
+
+def test_surface_dice_of_absent_structures_is_nan_or_nothing() -> None:
+    some, none = segmentation(), np.zeros((5, 20, 22), int)
+    assert np.isnan(class_surface_dice(none, none, 2, 1.0, (1, 1, 1))).all()
+    assert class_surface_dice(some, none, 3, 1.0, (1, 1, 1)) == [0, 0]

@@ -1,0 +1,188 @@
+"""Evaluations summed up, against scikit-learn on the same voxels and against plain counting."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from evaluated_cases import SHAPE, evaluated, image, made_up, nothing_there, shipped_bundle
+from scipy.special import softmax
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from SegWithUCore.evaluation.evaluate import Evaluation, Settings, add_case
+from SegWithUCore.evaluation.figures import measured
+from SegWithUCore.evaluation.pools import Pools
+from SegWithUCore.evaluation.report_folder import write_report
+from SegWithUCore.evaluation.report_tables import markdown, report_tables
+from SegWithUCore.evaluation.summary import recorded, summary
+from SegWithUCore.evaluation.worst_cases import KEPT, WorstCases
+from SegWithUCore.evaluation.worst_pictures import cuts
+from SegWithUCore.metrics.bands import Band
+from SegWithUCore.metrics.error_detection import aurc, score_groups
+from SegWithUCore.models.model_card import CARD_ROWS, model_card
+from SegWithUCore.training.cases import Case
+
+SEEDS = range(6)
+
+
+@pytest.fixture(autouse=True)
+def few_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test here looks at how wide an interval over cases is."""
+    monkeypatch.setattr("SegWithUCore.evaluation.case_table.DRAWS", 20)
+
+
+def row(result: dict[str, object], figure: str, region: str, score: str) -> dict[str, float]:
+    rows = [r for r in result["detection"] if (r["figure"], r["region"], r["score"]) == (figure, region, score)]  # type: ignore[attr-defined]
+    assert len(rows) == 1
+    return dict(rows[0])
+
+
+def test_means_and_pooled_figures_are_those_of_scikit_learn() -> None:
+    result = summary(*evaluated(SEEDS))
+    scores, errors, areas = [], [], []
+    for seed in SEEDS:
+        prediction, truth = made_up(seed)
+        wrong, unsure = prediction.classes != truth, 1 - softmax(prediction.logits.astype(np.float64), 0).max(0)
+        scores.append(unsure.ravel())
+        errors.append(wrong.ravel())
+        areas.append(roc_auc_score(wrong.ravel(), unsure.ravel()))
+    auroc = row(result, "auroc", "whole", "softmax")
+    assert auroc["mean"] == pytest.approx(np.mean(areas), abs=1e-6)
+    score, error = np.concatenate(scores), np.concatenate(errors)
+    for figure, expected in (
+        ("auroc", roc_auc_score(error, score)),
+        ("auprc", average_precision_score(error, score)),
+        ("aurc", aurc(score_groups(score, error))),
+    ):
+        found = row(result, figure, "whole", "softmax")
+        assert abs(found["pooled"] - expected) <= found["binning_error"] + 1e-6
+        assert found["binning_error"] < 0.01
+    assert result["binning_error"]["auroc"] >= auroc["binning_error"]
+
+
+def test_regions_hold_what_their_words_say() -> None:
+    prediction, truth = made_up(0)
+    bundle = shipped_bundle()
+    case = measured(prediction, truth, (2.0, 1.5, 1.0), bundle, Band(2.0))
+    band, inside = case.regions["band"], case.regions["inside"]
+    assert band is not None and inside is not None
+    assert not (band & inside).any()
+    assert (((prediction.classes > 0) & ~band) == inside).all()
+    own = case.regions[bundle.labels[1].name]
+    assert (own == ((prediction.classes == 1) | (truth == 1))).all()
+    assert (own & (prediction.classes != 1)).any(), "what was missed of a structure counts for it"
+    assert case.regions["whole"] is None
+
+
+def test_cases_without_errors_are_counted_and_left_out_of_means() -> None:
+    without, more = (summary(*evaluated(range(3), flawless=count)) for count in (0, 2))
+    regions = {entry["region"]: entry for entry in more["regions"]}
+    assert regions["whole"]["cases_without_errors"] == 2
+    assert regions["whole"]["error_rate"]["cases"] == 5
+    few, many = row(without, "auroc", "whole", "ranking"), row(more, "auroc", "whole", "ranking")
+    assert (few["mean"], few["cases"]) == (many["mean"], many["cases"])
+    assert row(more, "aurc", "whole", "ranking")["cases"] == 5
+
+
+def test_what_is_said_of_all_cases_is_json_without_nan_and_fits_the_bundle() -> None:
+    evaluation, bundle = evaluated(range(2), flawless=1)
+    result = summary(evaluation, bundle)
+    assert json.loads(json.dumps(result, allow_nan=False)) == result
+    kept = recorded(result)
+    assert set(kept) == {"cases", "table", "comparisons", "by_case"}
+    titles = {entry["title"] for entry in kept["table"]}
+    assert {title for title, _, _ in CARD_ROWS} <= titles
+    assert bundle.figures is not None
+    assert {entry["title"] for entry in bundle.figures["table"]} <= titles
+    assert "AUROC" in model_card(bundle)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("empty", [True, False])
+def test_cases_in_which_nothing_is_wrong_or_nothing_is_there_make_a_report(empty: bool, tmp_path: Path) -> None:
+    evaluation, bundle = evaluated(range(0), flawless=2)
+    if empty:
+        evaluation = Evaluation(Settings(), [], Pools(), WorstCases())
+        add_case(evaluation, Case("empty", (), Path()), *nothing_there(), image(), bundle)
+    result = summary(evaluation, bundle)
+    json.dumps(result, allow_nan=False)
+    assert all(entry["cases_without_errors"] == len(evaluation.cases) for entry in result["regions"])
+    assert row(result, "auroc", "whole", "ranking")["mean"] is None
+    assert "aurc whole, ranking / softmax" not in result["comparisons"]
+    write_report(tmp_path, result, evaluation, bundle, "made up")
+    assert (tmp_path / "report.html").is_file()
+    assert list((tmp_path / "worst").iterdir()) == []
+
+
+def test_two_phases_of_a_heart_make_one_patient() -> None:
+    apart, together = summary(*evaluated(SEEDS)), summary(*evaluated(SEEDS, patients=3))
+    assert (apart["patients"], together["patients"]) == (6, 3)
+    first, second = row(apart, "aurc", "whole", "ranking"), row(together, "aurc", "whole", "ranking")
+    assert first["mean"] == second["mean"]
+    assert (first["low"], first["high"]) != (second["low"], second["high"])
+
+
+def test_without_calibration_there_is_no_error_probability_and_all_else() -> None:
+    result = summary(*evaluated(range(2), calibrated=False))
+    assert {entry["score"] for entry in result["detection"]} == {"ranking", "softmax", "distance"}
+    assert result["reliability"] == {}
+    assert all("predicted_dice" not in entry for entry in result["structures"])
+    titles = [table.title for table in report_tables(result)]
+    assert "Error detection, pooled" in titles and "Predicted Dice" not in titles
+
+
+def test_a_band_in_voxels_trusts_no_spacing() -> None:
+    result = summary(*evaluated(range(2), Settings(Band(2, in_slices=True))))
+    assert not any(entry["title"].startswith("surface dice") for entry in result["table"])
+    text = markdown(report_tables(result))
+    assert "2 voxels in the plane of the slices" in text
+    assert "no spacing is trusted" in text
+
+
+def test_intervals_hold_what_plain_counting_finds() -> None:
+    evaluation, bundle = evaluated(SEEDS)
+    entries = [case.structures[0] for case in evaluation.cases]
+    held = np.mean([entry.low_mm3 <= entry.true_mm3 <= entry.high_mm3 for entry in entries])
+    found = summary(evaluation, bundle)["structures"][0]
+    assert found["volume_interval"]["coverage"] == held
+    errors = [abs(entry.dice - entry.predicted_dice) for entry in entries]
+    assert found["predicted_dice"]["mean_absolute_error"]["value"] == pytest.approx(np.mean(errors))
+
+
+def test_the_worst_cases_are_kept_whatever_the_order() -> None:
+    evaluation, _ = evaluated(range(8))
+    order = sorted(evaluation.cases, key=lambda case: -case.risk)
+    assert [worst.name for worst in evaluation.worst.by_dice] == [case.name for case in order[:KEPT]]
+    unseen = sorted(evaluation.cases, key=lambda case: -case.figures["wrong voxels unseen"])
+    found = evaluation.worst.by_unseen
+    assert [worst.name for worst in found] == [case.name for case in unseen[:KEPT]]
+    assert found[0].badness == 3 * unseen[0].figures["wrong voxels unseen"]
+    assert (found[0].marked <= (found[0].predicted != found[0].truth)).all()
+
+
+@pytest.mark.parametrize("orientation", ["RAS", "LPS", "RPI"])
+def test_pictures_run_to_right_anterior_superior_whatever_the_file(orientation: str) -> None:
+    prediction, truth = made_up(0)
+    picture = image(orientation)
+    case = measured(prediction, truth, (2.0, 1.5, 1.0), shipped_bundle(), Band())
+    worst = WorstCases()
+    worst.see("a", case, picture, 0.2)
+    shown = worst.by_dice[0]
+    flips = tuple(axis for axis, letter in zip((2, 1, 0), orientation, strict=True) if letter not in "RAS")
+    np.testing.assert_array_equal(shown.image, np.flip(sitk.GetArrayFromImage(picture), flips))
+    np.testing.assert_array_equal(shown.predicted, np.flip(prediction.classes, flips))
+    np.testing.assert_array_equal(shown.marked, np.flip(case.error, flips))
+    assert shown.spacing_zyx == (2.0, 1.5, 1.0)
+
+
+def test_cuts_go_through_most_of_what_is_marked_and_spare_thick_slices() -> None:
+    evaluation, _ = evaluated(range(1))
+    shown = evaluation.worst.by_dice[0]
+    (axis, index), _ = cuts(shown)
+    counts = shown.marked.sum(axis=tuple(a for a in range(3) if a != axis))
+    others = [shown.marked.sum(axis=tuple(a for a in range(3) if a != other)).max() for other in range(3)]
+    assert counts[index] == max(others)
+    object.__setattr__(shown, "spacing_zyx", (10.0, 1.0, 1.0))
+    assert [axis for axis, _ in cuts(shown)] == [0]
+    assert shown.image.shape == SHAPE

@@ -1,0 +1,67 @@
+"""All figures of a score by region, against scikit-learn on the region's own voxels."""
+
+import numpy as np
+import pytest
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from SegWithUCore.metrics.error_detection import score_groups
+from SegWithUCore.metrics.score_figures import (
+    FIGURES,
+    binning_error,
+    figures_of,
+    region_groups,
+    region_histogram,
+    score_figures,
+)
+
+
+def scored(seed: int = 0) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray | None]]:
+    """A volume (8, 30, 40) with ties, errors that go with the score, and two regions besides the whole."""
+    generator = np.random.default_rng(seed)
+    score = np.round(generator.normal(size=(8, 30, 40)), 2).astype(np.float32)
+    error = generator.random(score.shape) < 0.1 / (1 + np.exp(-2 * score))
+    return score, error, {"whole": None, "band": score > 0.3, "clean": ~error}
+
+
+def test_figures_of_each_region_are_those_of_its_voxels_alone() -> None:
+    score, error, regions = scored()
+    figures = score_figures(score, error, regions)
+    assert len(figures) == len(FIGURES) * len(regions)
+    band = regions["band"]
+    assert figures["auroc band"] == pytest.approx(roc_auc_score(error[band], score[band]), rel=1e-12)
+    assert figures["auprc band"] == pytest.approx(average_precision_score(error[band], score[band]), rel=1e-12)
+    assert figures["auroc whole"] == pytest.approx(roc_auc_score(error.ravel(), score.ravel()), rel=1e-12)
+    for title, figure in FIGURES.items():
+        assert figures[f"{title} band"] == figure(score_groups(score[band], error[band]))
+
+
+def test_regions_without_errors_have_no_rates() -> None:
+    score, error, regions = scored()
+    figures = score_figures(score, error, regions)
+    assert np.isnan([figures["auroc clean"], figures["auprc clean"], figures["fpr95 clean"]]).all()
+    assert figures["aurc clean"] == 0
+
+
+def test_large_volumes_are_binned_within_the_error_that_is_told() -> None:
+    generator = np.random.default_rng(1)
+    score = np.exp(generator.normal(-3, 2, 100_000)).astype(np.float32)
+    error = generator.random(score.size) < np.clip(score, 0, 0.9) * 0.1
+    regions = {"whole": None, "part": score > 0.01}
+    exact, binned = region_groups(score, error, regions), region_groups(score, error, regions, sorted_up_to=1000)
+    for name in regions:
+        assert binned[name].voxels.size < exact[name].voxels.size
+        told = binning_error(binned[name])
+        assert 0 < told["auroc"] < 1e-3
+        for title, value in figures_of(binned[name]).items():
+            assert 0 <= told[title] < 0.01
+            assert abs(value - FIGURES[title](exact[name])) <= told[title] * (1 + 1e-9)
+
+
+def test_cases_pool_into_the_figures_of_all_their_voxels() -> None:
+    (score, error, regions), (score2, error2, regions2) = scored(), scored(1)
+    pooled = region_histogram(score, error, regions["band"]) + region_histogram(score2, error2, regions2["band"])
+    both = np.concatenate([score[regions["band"]], score2[regions2["band"]]])
+    wrong = np.concatenate([error[regions["band"]], error2[regions2["band"]]])
+    found, told = figures_of(pooled.groups()), binning_error(pooled.groups())
+    for title, figure in FIGURES.items():
+        assert abs(found[title] - figure(score_groups(both, wrong))) <= told[title] + 1e-12
