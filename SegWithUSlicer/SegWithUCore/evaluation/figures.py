@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 from scipy.special import softmax
 
-from ..calibration.error_probability import ErrorProbability
 from ..inference.prediction import Prediction, tempered_logits
 from ..metrics.bands import Band
 from ..metrics.calibration import (
@@ -21,7 +20,7 @@ from ..metrics.overlap import class_dice
 from ..metrics.score_figures import figures_of, region_groups
 from ..metrics.surface_dice import class_surface_dice
 from ..models.bundle import Bundle
-from .scores import OUR_SCORE, regions_of, scores_of
+from .scores import OUR_SCORE, RIVAL_SCORE, regions_of, scores_of
 
 SURFACE_TOLERANCE_MM = 1.0
 UNSEEN_BELOW = 0.1
@@ -123,8 +122,7 @@ def _probability_figures(name: str, probabilities: np.ndarray, truth: np.ndarray
 
 
 def _calibrated_figures(case: Measured, calibration: Mapping[str, Any]) -> dict[str, float]:
-    rival = ErrorProbability.from_json(calibration["rivals"]["maximum_softmax"])
-    ours, theirs, near, error = case.scores[OUR_SCORE], rival.table(case.scores["softmax"]), case.band, case.error
+    ours, theirs, near, error = case.scores[OUR_SCORE], case.scores[RIVAL_SCORE], case.band, case.error
     logits = case.prediction.logits.astype(np.float64)
     softened = softmax(tempered_logits(case.prediction, calibration["tempering_scale"]), 0)
     scaled = softmax(logits / calibration["rivals"]["temperature"], 0)

@@ -11,6 +11,8 @@ from ..models.labels import Label
 
 OUR_SCORE = "error probability"
 """What a user sees; absent without fitted calibration."""
+RIVAL_SCORE = "softmax by direction"
+"""1 - maximum softmax, made an error probability as ours is: isotonic, then by predicted class and runner-up."""
 POOLED_REGIONS = ("whole", "band", "inside")
 
 
@@ -31,6 +33,8 @@ def scores_of(
     if calibration is not None:
         table = ErrorProbability.from_json(calibration["error_probability"])
         scores[OUR_SCORE] = table(prediction.ranking, prediction.classes, prediction.runner_up)
+        rival = ErrorProbability.from_json(calibration["rivals"]["maximum_softmax"])
+        scores[RIVAL_SCORE] = rival(scores["softmax"], prediction.classes, prediction.runner_up)
     return {name: np.asarray(score, np.float32) for name, score in scores.items()}
 
 

@@ -21,6 +21,14 @@ PAIRS = {
         "nll temperature scaling",
     ),
     "brier of error probability, ranking - softmax": ("error probability brier", "error probability brier softmax"),
+    "auprc whole, error probability - softmax by direction": (
+        "auprc whole error probability",
+        "auprc whole softmax by direction",
+    ),
+    "aurc whole, error probability - softmax by direction": (
+        "aurc whole error probability",
+        "aurc whole softmax by direction",
+    ),
 }
 
 

@@ -38,10 +38,11 @@ def fitted(predictions: Sequence[Prediction], truths: Sequence[np.ndarray], labe
 
     The head learns to temper on cases that the backbone has learnt by heart and where it is wrong too rarely; the
     scale, one number fitted on cases it has never seen, makes up for that. `rivals` holds the temperature of
-    temperature scaling, and the error probability that isotonic regression makes of 1 - maximum softmax probability.
+    temperature scaling, and the error probability that is made of 1 - maximum softmax as ours is made of the
+    ranking map: isotonic, then by direction.
     """
     errors = [p.classes != truth for p, truth in zip(predictions, truths, strict=True)]
-    table = _error_probability(predictions, errors)
+    table = _error_probability([p.ranking for p in predictions], predictions, errors)
     scale = fit_temperature([tempered_logits(p) for p in predictions], truths)
     cases = [case_numbers(p, t, scale) for p, t in zip(predictions, truths, strict=True)]
     numbers = fit_numbers(cases, labels)
@@ -61,15 +62,17 @@ def fitted(predictions: Sequence[Prediction], truths: Sequence[np.ndarray], labe
         ),
         "rivals": {
             "temperature": fit_temperature([p.logits for p in predictions], truths),
-            "maximum_softmax": fit_error_probability(unsure, errors).to_json(),
+            "maximum_softmax": _error_probability(unsure, predictions, errors).to_json(),
         },
     }
 
 
-def _error_probability(predictions: Sequence[Prediction], errors: Sequence[np.ndarray]) -> ErrorProbability:
-    plain = fit_error_probability([p.ranking for p in predictions], errors)
+def _error_probability(
+    scores: Sequence[np.ndarray], predictions: Sequence[Prediction], errors: Sequence[np.ndarray]
+) -> ErrorProbability:
+    plain = fit_error_probability(scores, errors)
     directions = fit_directions(
-        [plain.table(p.ranking) for p in predictions],
+        [plain.table(score) for score in scores],
         errors,
         [p.classes for p in predictions],
         [p.runner_up for p in predictions],
