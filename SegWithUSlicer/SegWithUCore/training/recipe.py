@@ -49,6 +49,10 @@ class HeadTraining:
         augment: draw augmented windows; the paper's recipe has none.
         mirror: as in `BackboneTraining`, used with `augment`.
         patience: epochs without a better select score before stopping.
+        cross_fit: folds of training cases, each shown to the head by a backbone that has forgotten it; 0 shows all
+            cases by the frozen backbone, which knows them by heart.
+        cross_fit_epochs: for how long a fold is forgotten.
+        cross_fit_share: how many of the batches are shown by backbones that forgot.
     """
 
     epochs: int = 100
@@ -61,6 +65,9 @@ class HeadTraining:
     mirror: bool = True
     precision: str = "float32"
     patience: int = 10
+    cross_fit: int = 0
+    cross_fit_epochs: int = 10
+    cross_fit_share: float = 0.5
     seed: int = 0
 
 
