@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from ..errors import InputError
 from .probes import epistemic_variance, perturbation, sign_patterns
 
 MINIMUM_SCALE = 1e-6
@@ -108,6 +109,8 @@ class PaperHead(UncertaintyHead):
         super().__init__()
         if num_classes < 2:
             raise ValueError(f"a head needs at least 2 classes, not {num_classes}")
+        if probes < 2:
+            raise InputError(f"The paper's head needs at least 2 probes, not {probes}: their variance is its signal.")
         self.num_classes = num_classes
         self.probes = probes
         self.margin_gamma = margin_gamma
