@@ -9,7 +9,7 @@ import torch
 from toy_models import ToyBackbone
 
 from SegWithUCore.network.context_fusion import ContextFusion
-from SegWithUCore.network.context_head import ContextHead, error_log_odds, perturbation_energy
+from SegWithUCore.network.context_head import CONTEXT, ContextHead, error_log_odds, perturbation_energy
 from SegWithUCore.network.heads import PaperMaps
 from SegWithUCore.network.probes import epistemic_variance
 from SegWithUCore.network.segwithu import SegWithU
@@ -98,6 +98,23 @@ def test_what_a_voxel_gets_depends_on_its_surroundings_and_not_on_the_window() -
     tap = torch.randn(1, 3, 32, 32, 32)
     whole, part = fusion([tap]), fusion([tap[..., 8:, :, :]])
     torch.testing.assert_close(whole[:, :, 6:], part[:, :, 2:], rtol=1e-5, atol=1e-6)
+
+
+def test_detail_at_full_resolution_reaches_the_free_features_alone() -> None:
+    head = ContextHead(6, CLASSES, PROBES)
+    responses = torch.randn(1, head.response_channels, 4, 5, 6)
+    detail = torch.randn(1, CONTEXT, 4, 5, 6)
+    with_detail = head.with_detail(responses, detail)
+    torch.testing.assert_close(with_detail - responses, torch.cat([torch.zeros(1, PROBES + 1, 4, 5, 6), detail], 1))
+    assert head.with_detail(responses, None) is responses
+
+
+def test_a_single_voxel_of_the_finest_tap_is_seen_at_its_place_and_its_neighbours() -> None:
+    fusion = ContextFusion([3], 4)
+    tap, touched = torch.zeros(1, 3, 12, 12, 12), torch.zeros(1, 3, 12, 12, 12)
+    touched[0, :, 5, 6, 7] = 1
+    changed = (fusion.detail([touched]) - fusion.detail([tap])).abs().sum(1)[0] > 0
+    assert changed[4:7, 5:8, 6:9].all() and int(changed.sum()) == 27
 
 
 def test_maps_of_chunks_are_the_maps_of_the_whole() -> None:

@@ -69,6 +69,13 @@ class ContextHead(UncertaintyHead):
         # One product, channels last in memory: interpolating that is 4 times faster than channels first.
         return functional.linear(features.movedim(1, -1), weight, bias).movedim(-1, 1)
 
+    def with_detail(self, responses: torch.Tensor, detail: torch.Tensor | None) -> torch.Tensor:
+        """Add the detail (batch, CONTEXT, *any) to the free features."""
+        if detail is None:
+            return responses
+        at = self.response_channels - CONTEXT
+        return torch.cat([responses[:, :at], responses[:, at:] + detail], 1)
+
     def maps(self, logits: torch.Tensor, responses: torch.Tensor) -> UncertaintyMaps:
         """All maps of voxels whose logits and responses are known, in any shape.
 

@@ -35,6 +35,10 @@ class Fusion(nn.Module):
 
     live_channels: float
 
+    def detail(self, taps: Sequence[torch.Tensor]) -> torch.Tensor | None:
+        """What is seen at full resolution besides, None where the fused features are all there is."""
+        return None
+
 
 class MultiScaleFusion(Fusion):
     """Project each tap, enlarge all to the largest, mix with two 3-wide convolutions.

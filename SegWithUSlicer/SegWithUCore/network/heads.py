@@ -79,6 +79,10 @@ class UncertaintyHead(nn.Module):
         """What is linear in the fused features (batch, features, *any): (batch, response_channels, *any)."""
         raise NotImplementedError
 
+    def with_detail(self, responses: torch.Tensor, detail: torch.Tensor | None) -> torch.Tensor:
+        """Responses on the grid of the logits, with what the fusion saw at full resolution (there, too)."""
+        return responses
+
     def maps(self, logits: torch.Tensor, responses: torch.Tensor) -> UncertaintyMaps:
         """The maps of voxels with logits (batch, classes, *any) and responses (batch, response_channels, *any)."""
         raise NotImplementedError

@@ -87,8 +87,11 @@ class SegWithU(nn.Module):
         with torch.no_grad(), recorded_taps(backbone, self.taps) as recorded:
             logits = backbone(image)
         taps = checked_taps(recorded, self.taps, image.ndim)
-        responses = self.head.responses(self.fusion(taps))
-        return torch.cat([logits, resized(responses, logits.shape[2:])], 1)
+        size = logits.shape[2:]
+        responses = resized(self.head.responses(self.fusion(taps)), size)
+        detail = self.fusion.detail(taps)
+        responses = self.head.with_detail(responses, None if detail is None else resized(detail, size))
+        return torch.cat([logits, responses], 1)
 
     def split(self, stitched: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Logits and head responses out of the result of `window_output`, (batch, channels, *any) each."""

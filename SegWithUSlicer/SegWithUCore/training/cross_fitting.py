@@ -7,6 +7,7 @@ shown each case by the backbone that forgot it. Only training uses these backbon
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from torch import nn
@@ -81,7 +82,11 @@ def _without(
 def _begin_unless_begun(folder: RunFolder, recipe: Recipe, cases: Sequence[str]) -> None:
     """Keep what a fold's folder holds if it was begun with the same recipe and cases, else begin it again."""
     if folder.load_state("backbone") is not None:
-        if folder.facts().get("cases") == list(cases) and folder.recipe() == recipe:
+        if folder.facts().get("cases") == list(cases) and _backbone_part(folder.recipe()) == _backbone_part(recipe):
             return
         folder.forget("backbone")
     folder.start(recipe, {"cases": list(cases)})
+
+
+def _backbone_part(recipe: Recipe) -> tuple[Any, ...]:
+    return recipe.input, recipe.labels, recipe.backbone, recipe.backbone_training
