@@ -16,7 +16,7 @@ DETAIL = 8
 
 
 class ContextFusion(Fusion):
-    """Taps projected and added at half the resolution of the finest, two residual convolutions to look around, and beside
+    """Taps projected and added at half the resolution of the finest, two residual convolutions to look around; beside
     them a thin look at the last tap, the finest, as it is.
 
     Averaging comes before the projection where a tap is finer and interpolation after it where it is coarser: a 1-wide
