@@ -24,6 +24,7 @@ from .inference.volume import read_image, turned
 from .inference.voxel_maps import voxelwise
 from .inference.windows import count_windows, predicted_peak_mb
 from .models.bundle import Bundle
+from .models.head_choice import with_head
 from .models.input_spec import InputSpec
 from .models.registry import resolve_model
 from .network.own_networks import network_sha256
@@ -149,13 +150,13 @@ def leave_one_core_free() -> None:
 
 
 def _same(model: Model, bundle: Bundle, device: torch.device, head: str | None) -> bool:
-    old = model.bundle
+    old, bundle = model.bundle, with_head(bundle, head)
     return (
         (old.folder, old.weights_sha256, old.calibration_sha256)
         == (bundle.folder, bundle.weights_sha256, bundle.calibration_sha256)
         and model.network_sha256 == network_sha256(bundle.backbone.kind)
         and model.device == device
-        and model.head.name == (head or bundle.default_head.name)
+        and model.head == bundle.default_head
     )
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from SegWithUCore.network.heads import PaperHead, UncertaintyMaps
+from SegWithUCore.network.heads import PaperHead, PaperMaps
 from SegWithUCore.training.losses import LossWeights, head_losses, negative_log_likelihood, pairwise_ranking, total_loss
 
 CLASSES, SHAPE = 3, (2, 1, 4, 5, 6)
@@ -27,7 +27,7 @@ class Sample:
         self.labels = torch.randint(CLASSES, SHAPE, generator=generator).float()
         self.valid = (torch.rand(SHAPE, generator=generator) > 0.3).float()
         one = [draw(1) for _ in range(9)]
-        self.maps = UncertaintyMaps(one[0].exp(), one[1], one[2], one[3], one[4].square(), one[5], one[6],
+        self.maps = PaperMaps(one[0].exp(), one[1], one[2], one[3], one[4].square(), one[5], one[6],
                                     one[7].sigmoid(), one[8], 0.3 * draw(CLASSES))  # fmt: skip
 
     def losses(self, seed: int = 0) -> dict[str, torch.Tensor]:

@@ -25,6 +25,7 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
         "of the table, or else each case for itself).",
     )
     command.add_argument("--model", required=True, help="name of an installed model, or a bundle's folder")
+    command.add_argument("--head", help="a head of the model other than the default")
     command.add_argument("--cases", required=True, help="TABLE.csv:ROLE or an nnU-Net folder")
     command.add_argument("--output", type=Path, help="JSON file that receives all figures, also those of each case")
     command.add_argument(
@@ -53,12 +54,13 @@ def run(options: argparse.Namespace, console: Console) -> int:
     from ..evaluation.evaluate import evaluate
     from ..evaluation.summary import recorded, summary
     from ..inference.segment import Model
+    from ..models.head_choice import with_head
     from ..models.registry import resolve_model
     from ..training.cases import find_cases
     from ..whole_files import whole_folder
 
     settings = _settings(options)
-    bundle = resolve_model(options.model)
+    bundle = with_head(resolve_model(options.model), options.head)
     cases = find_cases(options.cases)
     model = Model(bundle, torch.device("cpu"))
     with whole_folder(options.report, options.overwrite) if options.report else nullcontext() as folder:
@@ -82,10 +84,10 @@ def _settings(options: argparse.Namespace) -> "Settings":
     from ..evaluation.evaluate import Settings
     from ..metrics.bands import Band
 
-    if options.record and (options.mirrored or options.band != "3mm"):
+    if options.record and (options.mirrored or options.head or options.band != "3mm"):
         raise UsageError(
-            "--record goes with neither --mirrored nor --band: a bundle records the figures of images as they are, "
-            "with a band of 3 mm."
+            "--record goes with none of --mirrored, --head and --band: a bundle records the figures of images as they "
+            "are, of its default head, with a band of 3 mm."
         )
     if options.report:
         import matplotlib  # noqa: F401 - said before the run when it is missing

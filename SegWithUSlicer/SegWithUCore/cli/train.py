@@ -39,6 +39,9 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
     calibrate.add_argument("--overwrite", action="store_true", help="replace an existing bundle")
     calibrate.add_argument("--train", help="training cases, to compare inputs with them anew (goes with --select)")
     calibrate.add_argument("--select", help="select cases, likewise")
+    calibrate.add_argument(
+        "--beside", help="model of the same backbone whose heads come along, for --head of segment (goes with --run)"
+    )
     calibrate.set_defaults(run=run_calibrate)
 
 
@@ -167,20 +170,24 @@ def _recalibrating(options: argparse.Namespace) -> "Callable[..., Bundle]":
 
     if options.train is not None:
         raise UsageError("--train and --select go with --run: a model keeps what it knows of its training cases.")
+    if options.beside is not None:
+        raise UsageError("--beside goes with --run: a model that is calibrated anew keeps all its heads.")
     return partial(recalibrate, resolve_model(options.model))
 
 
 def _of_run(options: argparse.Namespace, console: Console) -> "Callable[..., Bundle]":
+    from ..models.registry import resolve_model
     from ..training.bundle_making import make_bundle
     from ..training.fingerprint_fitting import training_fingerprint
     from ..training.run_folder import RunFolder
 
     run = RunFolder(options.folder)
+    make = partial(make_bundle, run, beside=resolve_model(options.beside) if options.beside else None)
     if options.train is None:
-        return partial(make_bundle, run)
+        return make
     recipe = run.recipe()
     prepared = _prepared(options.train, options.select, recipe, console, "--train")
-    return partial(make_bundle, run, fingerprint=training_fingerprint(*prepared, recipe))
+    return partial(make, fingerprint=training_fingerprint(*prepared, recipe))
 
 
 def _check_start(run: "RunFolder", part: str, options: argparse.Namespace) -> None:

@@ -13,6 +13,7 @@ import torch
 
 from ..errors import InputError
 from ..models.bundle import Bundle, HeadSpec, load_network
+from ..models.head_choice import with_head
 from ..network.own_networks import network_sha256
 from ..network.segwithu import SegWithU
 from ..progress import Progress, silent
@@ -41,14 +42,12 @@ class Model:
     """
 
     def __init__(self, bundle: Bundle, device: torch.device, head: str | None = None) -> None:
-        self.bundle = bundle
+        self.bundle = with_head(bundle, head)
         self.device = device
-        self.network: SegWithU = load_network(bundle, head).to(device)
-        names = {spec.name: spec for spec in bundle.heads}
-        self.head: HeadSpec = names[head] if head else bundle.default_head
-        calibration = bundle.calibration if self.head.default else None
-        self.fitted = Fitted.from_json(calibration)
-        self.numbers = FittedNumbers.from_json(calibration)
+        self.network: SegWithU = load_network(self.bundle).to(device)
+        self.head: HeadSpec = self.bundle.default_head
+        self.fitted = Fitted.from_json(self.bundle.calibration)
+        self.numbers = FittedNumbers.from_json(self.bundle.calibration)
         self.network_sha256 = network_sha256(bundle.backbone.kind)
         self.notes: list[Deviation] = model_notes(bundle, self.head, self.network_sha256)
 

@@ -35,7 +35,8 @@ _AXES = {"L": 0, "R": 0, "A": 1, "P": 1, "I": 2, "S": 2, "x": 0, "y": 1, "z": 2}
 class HeadSpec:
     """One uncertainty head of a bundle; its tensors are named `heads.<name>.*` in the weights file.
 
-    `trained` is False where it has its random weights still, as in a bundle made of a foreign backbone.
+    `trained` is False where it has its random weights still, as in a bundle made of a foreign backbone. Of the default
+    head calibration, display and figures are blocks of the bundle; any other head has its own here.
     """
 
     name: str
@@ -46,6 +47,9 @@ class HeadSpec:
     aleatoric: bool
     default: bool = True
     trained: bool = True
+    calibration: Mapping[str, Any] | None = None
+    display: Mapping[str, Any] | None = None
+    figures: Mapping[str, Any] | None = None
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "HeadSpec":
@@ -53,8 +57,9 @@ class HeadSpec:
         return cls(**{**data, "taps": tuple(data["taps"])})
 
     def to_json(self) -> dict[str, Any]:
-        """One entry of the `heads` list; that a head is trained goes without saying."""
-        return {key: value for key, value in asdict(self).items() if key != "trained" or not value}
+        """One entry of the `heads` list; that a head is trained goes without saying, and so do empty blocks."""
+        usual = {"trained": True, "calibration": None, "display": None, "figures": None}
+        return {key: value for key, value in asdict(self).items() if key not in usual or value != usual[key]}
 
 
 @dataclass(frozen=True)
@@ -256,6 +261,18 @@ def empty_network(bundle: Bundle, head: HeadSpec | None = None) -> SegWithU:
     return network
 
 
+def named_head(bundle: Bundle, name: str | None) -> HeadSpec:
+    """The head of that name, the default for None.
+
+    Raises:
+        InputError: there is none.
+    """
+    names = {head.name: head for head in bundle.heads}
+    if name is not None and name not in names:
+        raise InputError(f"The model {bundle.name} has no head '{name}': choose one of {', '.join(names)}.")
+    return bundle.default_head if name is None else names[name]
+
+
 def load_network(bundle: Bundle, head_name: str | None = None) -> SegWithU:
     """The network of a bundle with its weights, verified against their hash.
 
@@ -265,11 +282,8 @@ def load_network(bundle: Bundle, head_name: str | None = None) -> SegWithU:
     Raises:
         InputError: unknown head, damaged weights, or weights that do not fit.
     """
-    names = {head.name: head for head in bundle.heads}
-    if head_name is not None and head_name not in names:
-        raise InputError(f"The model {bundle.name} has no head '{head_name}': choose one of {', '.join(names)}.")
     verify_weights(bundle)
-    head = names[head_name] if head_name else bundle.default_head
+    head = named_head(bundle, head_name)
     network = empty_network(bundle, head)
     tensors = read_safetensors(weights_path(bundle))
     prefix = f"heads.{head.name}."

@@ -85,7 +85,10 @@ def _making(bundle: Bundle) -> str:
     fitted = "not calibrated: there is no error probability"
     if calibration is not None:
         fitted = f"error probability fitted on {calibration['cases']} calibration cases"
-    heads = f"Uncertainty head: {', '.join(head.name for head in bundle.heads)} (SegWithU, arXiv 2604.15271)"
+    heads = f"Uncertainty head: {bundle.default_head.name} (SegWithU, arXiv 2604.15271)"
+    further = [head.name for head in bundle.heads if not head.default]
+    if further:
+        heads += f"; with `--head` also {', '.join(further)}"
     if not all(head.trained for head in bundle.heads):
         heads += ", not trained: its ranking map says little more than the network's own probabilities do."
     elif "origin" not in about or calibration is not None:

@@ -8,6 +8,9 @@ from torch.nn import functional
 
 CONVOLUTIONS: dict[int, type[nn.Module]] = {2: nn.Conv2d, 3: nn.Conv3d}
 NORMS: dict[int, type[nn.Module]] = {2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}
+MIXING_COPIES = 3.4
+"""Copies of the fused features that are alive at once while mixing. Measured in all, on the CPU: 1310 to 1460 bytes a
+voxel for the shipped DynUNet, 330 for a MeshNet of 5 filters with 8 features."""
 LINEAR_MODES = {2: "bilinear", 3: "trilinear"}
 
 
@@ -18,7 +21,26 @@ def resized(tensor: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
     return functional.interpolate(tensor, tuple(size), mode=LINEAR_MODES[tensor.ndim - 2], align_corners=False)
 
 
-class MultiScaleFusion(nn.Module):
+def largest(taps: Sequence[torch.Tensor]) -> torch.Size:
+    """Spatial size of the finest tap."""
+    return max((tap.shape[2:] for tap in taps), key=lambda shape: shape.numel())
+
+
+class Fusion(nn.Module):
+    """What brings taps (batch, channels_i, *spatial_i) to fused features (batch, features, *spatial).
+
+    Attributes:
+        live_channels: floats a voxel of the finest tap that are alive at once besides the taps, to foretell memory.
+    """
+
+    live_channels: float
+
+    def detail(self, taps: Sequence[torch.Tensor]) -> torch.Tensor | None:
+        """What is seen at full resolution besides, None where the fused features are all there is."""
+        return None
+
+
+class MultiScaleFusion(Fusion):
     """Project each tap, enlarge all to the largest, mix with two 3-wide convolutions.
 
     Each projection is a convolution of width 1 without bias; each mixing step is convolution, affine
@@ -33,6 +55,7 @@ class MultiScaleFusion(nn.Module):
     def __init__(self, tap_channels: Sequence[int], features: int = 32, spatial_dims: int = 3) -> None:
         super().__init__()
         convolution, norm = CONVOLUTIONS[spatial_dims], NORMS[spatial_dims]
+        self.live_channels = features * (2 * len(tap_channels) + MIXING_COPIES)
         self.projections = nn.ModuleList(convolution(n, features, 1, bias=False) for n in tap_channels)
         self.mixing = nn.Sequential(
             convolution(features * len(tap_channels), features, 3, padding=1, bias=False),
@@ -45,7 +68,7 @@ class MultiScaleFusion(nn.Module):
 
     def forward(self, taps: Sequence[torch.Tensor]) -> torch.Tensor:
         """Fuse taps (batch, channels_i, *spatial_i) to (batch, features, *largest)."""
-        size = max((tap.shape[2:] for tap in taps), key=lambda shape: shape.numel())
+        size = largest(taps)
         projected = [resized(project(tap), size) for project, tap in zip(self.projections, taps, strict=True)]
         mixed: torch.Tensor = self.mixing(torch.cat(projected, 1))
         return mixed

@@ -1,4 +1,4 @@
-"""Uncertainty heads: from fused features and logits to the calibration and ranking maps.
+"""What every uncertainty head gives, and the paper's: from fused features and logits to calibration and ranking map.
 
 A head works in two steps. `responses` is linear in the features, so its result may be averaged
 over windows; `maps` is not, and is computed once on the stitched volume.
@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from ..errors import InputError
 from .probes import epistemic_variance, perturbation, sign_patterns
 
 MINIMUM_SCALE = 1e-6
@@ -19,13 +20,27 @@ INITIAL_SCALE = 0.1
 
 @dataclass(frozen=True)
 class UncertaintyMaps:
-    """All maps of one forward pass; every tensor is (batch, 1, *any) unless said otherwise.
+    """The maps of one forward pass, whatever the head; every tensor is (batch, 1, *any).
 
     Attributes:
         calibration: U_cal >= 0; tempers the logits.
         ranking: U_rnk, unitless; orders voxels by risk of error.
+        epistemic: what the probes reveal, >= 0 (model part).
+        aleatoric: softplus of its branch, None without that branch (data part).
+    """
+
+    calibration: torch.Tensor
+    ranking: torch.Tensor
+    epistemic: torch.Tensor
+    aleatoric: torch.Tensor | None
+
+
+@dataclass(frozen=True)
+class PaperMaps(UncertaintyMaps):
+    """The maps of the paper's head and what its losses need; (batch, 1, *any) unless said otherwise.
+
+    Attributes:
         epistemic: variance of the perturbed probabilities, summed over classes.
-        aleatoric: softplus of its branch, None without that branch.
         residual: mean over classes of the squared unsigned perturbation.
         margin: difference of the two largest probabilities.
         entropy: of the softmax, in nats.
@@ -34,16 +49,43 @@ class UncertaintyMaps:
         perturbation: delta(1), (batch, classes, *any).
     """
 
-    calibration: torch.Tensor
-    ranking: torch.Tensor
-    epistemic: torch.Tensor
-    aleatoric: torch.Tensor | None
     residual: torch.Tensor
     margin: torch.Tensor
     entropy: torch.Tensor
     ambiguity: torch.Tensor
     anchor: torch.Tensor
     perturbation: torch.Tensor
+
+
+class UncertaintyHead(nn.Module):
+    """What every head has: responses that may be averaged over windows, and maps made of them once.
+
+    Attributes:
+        num_classes: classes of the backbone.
+        probes: number R of rank-1 probes; their responses come first.
+        aleatoric: its branch, None without one.
+    """
+
+    num_classes: int
+    probes: int
+    aleatoric: nn.Linear | None
+
+    @property
+    def response_channels(self) -> int:
+        """Channels of `responses`."""
+        raise NotImplementedError
+
+    def responses(self, features: torch.Tensor) -> torch.Tensor:
+        """What is linear in the fused features (batch, features, *any): (batch, response_channels, *any)."""
+        raise NotImplementedError
+
+    def with_detail(self, responses: torch.Tensor, detail: torch.Tensor | None) -> torch.Tensor:
+        """Responses on the grid of the logits, with what the fusion saw at full resolution (there, too)."""
+        return responses
+
+    def maps(self, logits: torch.Tensor, responses: torch.Tensor) -> UncertaintyMaps:
+        """The maps of voxels with logits (batch, classes, *any) and responses (batch, response_channels, *any)."""
+        raise NotImplementedError
 
 
 def tempered(logits: torch.Tensor, calibration: torch.Tensor) -> torch.Tensor:
@@ -54,7 +96,7 @@ def tempered(logits: torch.Tensor, calibration: torch.Tensor) -> torch.Tensor:
     return logits / torch.sqrt(1 + calibration).clamp_min(1)
 
 
-class PaperHead(nn.Module):
+class PaperHead(UncertaintyHead):
     """The head of the paper, arXiv 2604.15271, as its reference code computes it (METHOD.md 3.3 to 3.13).
 
     Args:
@@ -71,12 +113,14 @@ class PaperHead(nn.Module):
         super().__init__()
         if num_classes < 2:
             raise ValueError(f"a head needs at least 2 classes, not {num_classes}")
+        if probes < 2:
+            raise InputError(f"The paper's head needs at least 2 probes, not {probes}: their variance is its signal.")
         self.num_classes = num_classes
         self.probes = probes
         self.margin_gamma = margin_gamma
-        self.probe_weight = nn.Parameter(_uniform(probes, features))
+        self.probe_weight = nn.Parameter(uniform(probes, features))
         self.scale = nn.Parameter(torch.full((probes,), math.log(math.expm1(INITIAL_SCALE))))
-        self.to_logits = nn.Parameter(_uniform(num_classes, probes))
+        self.to_logits = nn.Parameter(uniform(num_classes, probes))
         self.aleatoric = nn.Linear(features, 1) if aleatoric else None
         self.calibration = nn.Linear(3 if aleatoric else 2, 1)
         self.gain = nn.Parameter(torch.tensor(1.0))
@@ -100,9 +144,9 @@ class PaperHead(nn.Module):
             (batch, response_channels, *any).
         """
         probes = torch.einsum("rf,bf...->br...", self.probe_weight, features)
-        return probes if self.aleatoric is None else torch.cat([probes, _voxelwise(self.aleatoric, features)], 1)
+        return probes if self.aleatoric is None else torch.cat([probes, voxelwise(self.aleatoric, features)], 1)
 
-    def maps(self, logits: torch.Tensor, responses: torch.Tensor) -> UncertaintyMaps:
+    def maps(self, logits: torch.Tensor, responses: torch.Tensor) -> PaperMaps:
         """All maps of voxels whose logits and responses are known, in any shape.
 
         Args:
@@ -121,14 +165,14 @@ class PaperHead(nn.Module):
         evidence = [torch.log1p(epistemic + residual)]
         if aleatoric is not None:
             evidence.append(torch.log1p(aleatoric))
-        calibration = functional.softplus(_voxelwise(self.calibration, torch.cat([*evidence, margin], 1)))
+        calibration = functional.softplus(voxelwise(self.calibration, torch.cat([*evidence, margin], 1)))
 
         share_of_entropy = entropy / max(math.log(self.num_classes), 1.0)
         anchor = torch.log1p(epistemic) + 0.5 * torch.log1p(residual) + 0.25 * torch.log1p(calibration)
         anchor = anchor + 0.25 * share_of_entropy + ambiguity
         gain = 1 + 0.1 * torch.tanh(self.gain)
         ranking = gain * anchor + self.offset + functional.softplus(self.ambiguity_weight) * ambiguity
-        return UncertaintyMaps(
+        return PaperMaps(
             calibration, ranking, epistemic, aleatoric, residual, margin, entropy, ambiguity, anchor, shift
         )
 
@@ -142,15 +186,12 @@ def margin_and_entropy(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor
     return top[:, :1] - top[:, 1:], entropy
 
 
-def _voxelwise(layer: nn.Linear, tensor: torch.Tensor) -> torch.Tensor:
+def voxelwise(layer: nn.Linear, tensor: torch.Tensor) -> torch.Tensor:
     """A linear layer over the channel axis, the same at every voxel."""
     return layer(tensor.movedim(1, -1)).movedim(-1, 1)
 
 
-def _uniform(outputs: int, inputs: int) -> torch.Tensor:
+def uniform(outputs: int, inputs: int) -> torch.Tensor:
     """Initial weights of a 1-wide convolution, as torch draws them: uniform within 1 / sqrt(inputs)."""
     bound = 1 / math.sqrt(inputs)
     return torch.empty(outputs, inputs).uniform_(-bound, bound)
-
-
-HEADS: dict[str, type[PaperHead]] = {"paper": PaperHead}

@@ -7,13 +7,10 @@ import torch
 from torch import nn
 
 from ..errors import InputError
-from .fusion import MultiScaleFusion, resized
-from .heads import HEADS, UncertaintyMaps
+from .fusion import resized
+from .heads import UncertaintyMaps
 from .taps import checked_taps, recorded_taps
-
-FUSION_COPIES = 3.4
-"""Copies of the fused features that are alive at once. Measured in all, on the CPU: 1310 to 1460 bytes a voxel for the
-shipped DynUNet, 330 for a MeshNet of 5 filters with 8 features."""
+from .variants import VARIANTS
 
 
 class SegWithU(nn.Module):
@@ -26,9 +23,9 @@ class SegWithU(nn.Module):
         backbone: any module from (batch, channels, *spatial) to logits (batch, classes, *spatial).
         taps: dotted paths of modules whose inputs are read.
         example: an input for the dry run that finds channels and classes, (1, channels, *spatial).
-        variant: a name in `HEADS`.
+        variant: a name in `VARIANTS`.
         features: channels after fusion.
-        probes, aleatoric: see `PaperHead`.
+        probes, aleatoric: see the variant's head.
 
     Raises:
         InputError: a tap or the variant does not exist, or the backbone gives no logits a voxel.
@@ -45,8 +42,8 @@ class SegWithU(nn.Module):
         aleatoric: bool = True,
     ) -> None:
         super().__init__()
-        if variant not in HEADS:
-            raise InputError(f"Unknown head variant '{variant}': this version knows {', '.join(sorted(HEADS))}.")
+        if variant not in VARIANTS:
+            raise InputError(f"Unknown head variant '{variant}': this version knows {', '.join(sorted(VARIANTS))}.")
         self.backbone = backbone.eval().requires_grad_(False)
         self.taps = tuple(taps)
         with torch.no_grad(), recorded_taps(self.backbone, self.taps) as recorded:
@@ -58,11 +55,12 @@ class SegWithU(nn.Module):
                 f"The backbone has {logits.shape[1]} output channel: the method needs a softmax over 2 or more classes."
             )
         channels = [tap.shape[1] for tap in checked_taps(recorded, self.taps, example.ndim)]
-        self.fusion = MultiScaleFusion(channels, features, example.ndim - 2)
-        self.head = HEADS[variant](features, logits.shape[1], probes, aleatoric)
+        parts = VARIANTS[variant]
+        self.fusion = parts.fusion(channels, features, example.ndim - 2)
+        self.head = parts.head(features, logits.shape[1], probes, aleatoric)
         tapped = sum(tap.numel() for tap in recorded.values()) / example[:, :1].numel()
-        self.window_bytes = 4 * (tapped + features * (2 * len(self.taps) + FUSION_COPIES))
-        """Peak activations a window voxel: the taps, their projections one by one and together, what mixing needs."""
+        self.window_bytes = 4 * (tapped + self.fusion.live_channels)
+        """Peak activations a window voxel: the taps, and what the fusion needs besides."""
 
     @property
     def num_classes(self) -> int:
@@ -75,20 +73,25 @@ class SegWithU(nn.Module):
         self.backbone.eval()
         return self
 
-    def window_output(self, image: torch.Tensor) -> torch.Tensor:
+    def window_output(self, image: torch.Tensor, backbone: nn.Module | None = None) -> torch.Tensor:
         """Logits and head responses of one window, all linear in what the network computes last.
 
         Args:
             image: (batch, channels, *spatial).
+            backbone: another network of the same kind in eval mode, as in cross-fitting; None for the own one.
 
         Returns:
             (batch, classes + response channels, *spatial): what may be averaged over windows; see `split`.
         """
-        with torch.no_grad(), recorded_taps(self.backbone, self.taps) as recorded:
-            logits = self.backbone(image)
+        backbone = backbone or self.backbone
+        with torch.no_grad(), recorded_taps(backbone, self.taps) as recorded:
+            logits = backbone(image)
         taps = checked_taps(recorded, self.taps, image.ndim)
-        responses = self.head.responses(self.fusion(taps))
-        return torch.cat([logits, resized(responses, logits.shape[2:])], 1)
+        size = logits.shape[2:]
+        responses = resized(self.head.responses(self.fusion(taps)), size)
+        detail = self.fusion.detail(taps)
+        responses = self.head.with_detail(responses, None if detail is None else resized(detail, size))
+        return torch.cat([logits, responses], 1)
 
     def split(self, stitched: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Logits and head responses out of the result of `window_output`, (batch, channels, *any) each."""

@@ -22,6 +22,8 @@ from monai.transforms import (
 
 from .cases import PreparedCase
 
+KEYS = ["image", "labels", "valid"]
+
 
 def case_seed(seed: int, epoch: int, case: int) -> int:
     """A 32-bit seed for one case in one epoch."""
@@ -40,10 +42,8 @@ def augmentation(mirror_axis: int | None = None) -> Compose:
         mirror_axis: tensor axis (0 = z, 1 = y, 2 = x) along which left and right may be exchanged;
             None where the two sides carry different labels.
     """
-    keys = ["image", "labels", "valid"]
-    mirror = [] if mirror_axis is None else [RandFlipd(keys, prob=0.5, spatial_axis=mirror_axis)]
     spatial = RandAffined(
-        keys,
+        KEYS,
         prob=0.8,
         rotate_range=(0.25, 0.25, 0.25),
         scale_range=(0.15, 0.15, 0.15),
@@ -59,7 +59,12 @@ def augmentation(mirror_axis: int | None = None) -> Compose:
         RandSimulateLowResolutiond(["image"], prob=0.1, zoom_range=(0.6, 1.0)),
         RandGaussianNoised(["image"], prob=0.3, std=0.15),
     ]
-    return Compose([*mirror, spatial, *intensity])
+    return Compose([*mirroring(mirror_axis).transforms, spatial, *intensity])
+
+
+def mirroring(mirror_axis: int | None) -> Compose:
+    """Exchange the two ends of an axis in half of the windows; nothing where it is None. See `augmentation`."""
+    return Compose([] if mirror_axis is None else [RandFlipd(KEYS, prob=0.5, spatial_axis=mirror_axis)])
 
 
 def random_window(

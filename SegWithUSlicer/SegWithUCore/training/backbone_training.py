@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -66,12 +66,19 @@ class BackboneTrainer:
 
     Args:
         recipe: settings; `recipe.backbone_training` rules here.
-        train, select: prepared cases; the best epoch is the one with the lowest mean Brier score on `select`.
+        train, select: prepared cases; the best epoch is the one with the lowest mean Brier score on `select`, or the
+            last where `select` is empty.
         run: where everything is written.
+        start: weights to begin with instead of random ones; heads of deep supervision may be missing.
     """
 
     def __init__(
-        self, recipe: Recipe, train: Sequence[PreparedCase], select: Sequence[PreparedCase], run: RunFolder
+        self,
+        recipe: Recipe,
+        train: Sequence[PreparedCase],
+        select: Sequence[PreparedCase],
+        run: RunFolder,
+        start: Mapping[str, torch.Tensor] | None = None,
     ) -> None:
         self.recipe = recipe
         self.settings = recipe.backbone_training
@@ -84,6 +91,8 @@ class BackboneTrainer:
         heads = self.settings.deep_supervision_heads
         extra = {"deep_supervision_heads": heads} if spec.kind == "dynunet" and heads else {}
         self.network = build_backbone(BackboneSpec(spec.kind, {**spec.arguments, **extra}))
+        if start is not None:
+            _load_plain(self.network, start)
         self.average = AveragedModel(self.network, multi_avg_fn=get_ema_multi_avg_fn(self.settings.average_decay))
         self.optimiser = torch.optim.AdamW(
             self.network.parameters(), lr=self.settings.learning_rate, weight_decay=self.settings.weight_decay
@@ -114,15 +123,16 @@ class BackboneTrainer:
             begun = time.monotonic()
             loss = self._epoch(epoch, progress)
             last = epoch == self.settings.epochs - 1
-            scores = self.score() if last or epoch % self.settings.validate_every == 0 else {}
-            self._note(epoch, loss, scores, time.monotonic() - begun)
+            looks = self.select_cases and (last or epoch % self.settings.validate_every == 0)
+            self._note(epoch, loss, self.score() if looks else {}, time.monotonic() - begun)
             left = (time.monotonic() - started) / (epoch - first + 1) * (self.settings.epochs - epoch - 1)
             row = self.rows[-1]
+            chosen = f"select Brier {row['select_brier']:.5f}, Dice {row['select_dice']:.4f}, "
             progress(
                 "training the backbone",
                 (epoch + 1) / self.settings.epochs,
                 f"epoch {epoch + 1}/{self.settings.epochs}, loss {loss:.4f}, "
-                f"select Brier {row['select_brier']:.5f}, Dice {row['select_dice']:.4f}, {left / 60:.0f} min left",
+                f"{chosen if self.select_cases else ''}{left / 60:.0f} min left",
             )
 
     def _epoch(self, epoch: int, progress: Progress) -> float:
@@ -174,6 +184,8 @@ class BackboneTrainer:
             self.best = scores["select_brier"]
             self.run.save_best(PART, self._plain_weights())
             self.run.add_facts({"backbone_best": {"epoch": epoch, **scores}})
+        elif not self.select_cases:
+            self.run.save_best(PART, self._plain_weights())
         self.next_epoch = epoch + 1
         self.run.write_log(PART, self.rows)
         self.run.save_state(PART, self._state())
@@ -181,7 +193,7 @@ class BackboneTrainer:
     def _plain_weights(self) -> dict[str, torch.Tensor]:
         """The averaged weights without the deep supervision heads, which a bundle has no use for."""
         state = unique_state(self.average.module)
-        return {n: t for n, t in state.items() if "super_head" not in n and "deep_supervision" not in n}
+        return {name: tensor for name, tensor in state.items() if not _supervises(name)}
 
     def _state(self) -> dict[str, Any]:
         return {
@@ -192,6 +204,22 @@ class BackboneTrainer:
             "best": self.best,
             "next_epoch": self.next_epoch,
         }
+
+
+def _load_plain(network: nn.Module, weights: Mapping[str, torch.Tensor]) -> None:
+    """Load the weights of a bundle or run into a network that may have heads of deep supervision besides.
+
+    Raises:
+        InputError: other weights are missing, or some do not belong.
+    """
+    found = network.load_state_dict(dict(weights), strict=False)
+    missing = [name for name in unique_state(network) if name in found.missing_keys and not _supervises(name)]
+    if missing or found.unexpected_keys:
+        raise InputError(f"The weights to begin with do not fit the network: {(missing + found.unexpected_keys)[0]}.")
+
+
+def _supervises(name: str) -> bool:
+    return "super_head" in name or "deep_supervision" in name
 
 
 def autocast(precision: str) -> torch.autocast:

@@ -19,6 +19,7 @@ from ..models.bundle import (
     write_bundle_json,
     write_weights,
 )
+from ..models.head_choice import further_heads
 from ..models.model_card import licence_notice, model_card
 from ..network.own_networks import is_own, network_file, network_sha256
 from ..progress import Progress, silent
@@ -39,22 +40,28 @@ def make_bundle(
     device: str = "cpu",
     progress: Progress = silent,
     fingerprint: Mapping[str, Any] | None = None,
+    beside: Bundle | None = None,
 ) -> Bundle:
     """Write the bundle of a run, calibrated on `cases`; whole or not at all.
 
     Args:
         fingerprint: instead of the one that the run noted when its backbone was trained.
+        beside: a model of the same backbone, whose heads come along as they are, to be chosen by name.
 
     Raises:
-        InputError: the run is unfinished, a case is unusable, or the cases hold no errors to fit on.
+        InputError: the run is unfinished, a case is unusable, the cases hold no errors to fit on, or `beside` has
+            another backbone or no other head.
         OutputError: `target` exists or cannot be written.
     """
     recipe = run.recipe()
     backbone, head = run.load_best("backbone"), run.load_best("head")
     with whole_folder(target, overwrite) as work:
-        digest = write_weights(work, backbone, {recipe.head["variant"]: head})
+        name = recipe.head["variant"]
+        specs, tensors = further_heads(beside, backbone, name) if beside else ((), {})
+        digest = write_weights(work, backbone, {name: head, **tensors})
         facts = run.facts() | ({"fingerprint": fingerprint} if fingerprint else {})
-        written = _calibrated(plain_bundle(recipe, digest, facts), cases, work, device, progress)
+        plain = plain_bundle(recipe, digest, facts)
+        written = _calibrated(replace(plain, heads=(*plain.heads, *specs)), cases, work, device, progress)
         (work / LICENCE_FILE).write_text(licence_notice(written.about) + foreign_licence(run), encoding="utf-8")
     return replace(written, folder=target)
 

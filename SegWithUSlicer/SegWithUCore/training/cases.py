@@ -54,6 +54,7 @@ class PreparedCase:
         given_spacing_mm: its spacing, likewise.
         features: how each channel looks as given.
         off_centre_features: the same of a part cut at random, as a region of interest might be placed.
+        group: as in `Case`: its patient, or else itself.
     """
 
     name: str
@@ -64,6 +65,7 @@ class PreparedCase:
     given_spacing_mm: tuple[float, ...] = ()
     features: tuple[ImageFeatures, ...] = ()
     off_centre_features: tuple[ImageFeatures, ...] = ()
+    group: str = ""
 
 
 def find_cases(source: str) -> list[Case]:
@@ -165,6 +167,7 @@ def prepare(case: Case, spec: InputSpec, label_values: Sequence[int]) -> Prepare
         whole.GetSpacing(),
         tuple(upright(image_features(view), images[0], spec.orientation) for view in views),
         tuple(upright(image_features(off_centre(view, seed)), images[0], spec.orientation) for view in views),
+        case.group,
     )
 
 

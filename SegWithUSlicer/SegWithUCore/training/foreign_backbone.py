@@ -54,14 +54,17 @@ def recipe_on_model(path: Path, head: Mapping[str, Any] | None = None) -> tuple[
 def begin_on_model(run: RunFolder, recipe: Recipe, bundle: Bundle) -> None:
     """Put the backbone of `bundle` into a run as if the run had trained it.
 
+    A recipe of the model's own name makes a further head for that model: where its backbone comes from stays as it is.
+
     Raises:
         InputError: the model's weights are damaged.
     """
     network = load_network(bundle)
     run.forget("backbone")
-    run.start(recipe, {"origin": origin_of(bundle)})
+    origin = bundle.about.get("origin") if recipe.about["name"] == bundle.name else origin_of(bundle)
+    run.start(recipe, {"origin": origin} if origin else {})
     run.save_best("backbone", unique_state(network.backbone))
-    notice = bundle.folder / LICENCE_FILE if bundle.folder else None
+    notice = bundle.folder / LICENCE_FILE if bundle.folder and origin else None
     if notice is not None and notice.is_file():
         (run.path / _LICENCE).write_text(notice.read_text(encoding="utf-8"), encoding="utf-8")
 

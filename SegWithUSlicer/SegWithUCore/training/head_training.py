@@ -13,14 +13,16 @@ from ..calibration.error_probability import fit_error_probability
 from ..errors import InputError
 from ..metrics.calibration import binary_cross_entropy
 from ..network.backbones import build_backbone, example_input, load_state
-from ..network.heads import tempered
+from ..network.heads import PaperMaps, tempered
 from ..network.segwithu import SegWithU
 from ..progress import Progress, silent
-from .augmentation import WindowSampler, augmentation, case_seed, epoch_order
+from .augmentation import WindowSampler, augmentation, case_seed, epoch_order, mirroring
 from .backbone_training import autocast, left_right_axis, spec_of
 from .cases import PreparedCase
+from .cross_fitting import forgetful_backbones
 from .losses import LossWeights, head_losses, negative_log_likelihood, total_loss
 from .padding import padded_window, unpad
+from .proper_scores import proper_scores
 from .recipe import HeadTraining, Recipe
 from .run_folder import RunFolder
 
@@ -71,17 +73,18 @@ class HeadTrainer:
         self.recipe = recipe
         self.settings = recipe.head_training
         self.select_cases = select
+        self.train_cases = train
         self.cases = len(train)
         self.run = run
+        self.forgetful: list[nn.Module] = []
         self.network = network_of(recipe, run)
         trainable = [p for p in self.network.parameters() if p.requires_grad]
         self.optimiser = torch.optim.AdamW(
             trainable, lr=self.settings.learning_rate, weight_decay=self.settings.weight_decay
         )
         axis = left_right_axis(recipe.input.orientation) if self.settings.mirror else None
-        transform = augmentation(axis) if self.settings.augment else None
+        transform = augmentation(axis) if self.settings.augment else mirroring(axis)
         self.sampler = WindowSampler(train, recipe.input.window_zyx, self.settings.seed, transform)
-        self.weights = LossWeights()
         self.rows: list[dict[str, float]] = []
         self.best, self.best_epoch, self.next_epoch = math.inf, -1, 0
 
@@ -99,6 +102,8 @@ class HeadTrainer:
 
     def fit(self, progress: Progress = silent) -> None:
         """Train until the last epoch or until patience is out, writing everything after each epoch."""
+        if self.settings.cross_fit and not self.forgetful:
+            self.forgetful = forgetful_backbones(self.recipe, self.train_cases, self.run, progress)
         started, first = time.monotonic(), self.next_epoch
         for epoch in range(self.next_epoch, self.settings.epochs):
             if epoch - 1 - self.best_epoch >= self.settings.patience:
@@ -125,24 +130,32 @@ class HeadTrainer:
         for number, batch in enumerate(batches):
             step = epoch * len(batches) + number
             rate = learning_rate(self.settings, step, self.settings.epochs * len(batches))
-            terms = self._step(
-                self.sampler.batch(epoch, batch), rate, case_seed(self.settings.seed, epoch, self.cases + number)
-            )
+            seed = case_seed(self.settings.seed, epoch, self.cases + number)
+            forgot = self.forgetful and np.random.default_rng(seed).random() < self.settings.cross_fit_share
+            shown_by = [self.forgetful[case] for case in batch] if forgot else [self.network.backbone] * len(batch)
+            terms = self._step(self.sampler.batch(epoch, batch), shown_by, rate, seed)
             sums = {name: sums.get(name, 0.0) + value for name, value in terms.items()}
             done = (epoch + (number + 1) / len(batches)) / self.settings.epochs
             progress("training the head", done, f"epoch {epoch + 1}, loss {sums['loss'] / (number + 1):.4f}")
         return {name: value / len(batches) for name, value in sums.items()}
 
-    def _step(self, batch: dict[str, torch.Tensor], rate: float, seed: int) -> dict[str, float]:
+    def _step(
+        self, batch: dict[str, torch.Tensor], shown_by: Sequence[nn.Module], rate: float, seed: int
+    ) -> dict[str, float]:
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         with autocast(self.settings.precision):
-            output = self.network.window_output(batch["image"])
+            windows = zip(batch["image"].split(1), shown_by, strict=True)
+            output = torch.cat([self.network.window_output(image, backbone) for image, backbone in windows])
         logits, responses = self.network.split(output.float())
         maps = self.network.head.maps(logits, responses)
-        generator = torch.Generator().manual_seed(seed)
-        terms = head_losses(logits, maps, batch["labels"], batch["valid"], generator)
-        loss = total_loss(terms, self.weights)
+        if isinstance(maps, PaperMaps):
+            generator = torch.Generator().manual_seed(seed)
+            terms = head_losses(logits, maps, batch["labels"], batch["valid"], generator)
+            loss = total_loss(terms, LossWeights())
+        else:
+            terms = proper_scores(logits, maps, batch["labels"], batch["valid"])
+            loss = torch.stack(list(terms.values())).sum()
         self.optimiser.zero_grad()
         loss.backward()
         trainable = [p for group in self.optimiser.param_groups for p in group["params"]]

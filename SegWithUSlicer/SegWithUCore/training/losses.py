@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields
 import torch
 from torch.nn import functional
 
-from ..network.heads import UncertaintyMaps, tempered
+from ..network.heads import PaperMaps, tempered
 
 MAXIMUM_PAIRS = 65536
 TAIL_TEMPERATURE = 0.25
@@ -32,7 +32,7 @@ class LossWeights:
 
 def head_losses(
     logits: torch.Tensor,
-    maps: UncertaintyMaps,
+    maps: PaperMaps,
     labels: torch.Tensor,
     valid: torch.Tensor,
     generator: torch.Generator,
@@ -50,12 +50,12 @@ def head_losses(
         One scalar per field of `LossWeights`.
     """
     inside = valid.flatten() > 0
-    z = _flat(logits)[inside]
+    z = flat_voxels(logits)[inside]
     truth = labels.flatten()[inside].long()
     error = (z.argmax(1) != truth).float()
     ranking, anchor = maps.ranking.flatten()[inside], maps.anchor.flatten()[inside]
     softened = tempered(z, maps.calibration.flatten()[inside][:, None])
-    delta = _flat(maps.perturbation)[inside]
+    delta = flat_voxels(maps.perturbation)[inside]
     weight = maps.ambiguity.flatten()[inside].detach()
     standard = z_score(ranking)
     return {
@@ -96,6 +96,6 @@ def z_score(values: torch.Tensor) -> torch.Tensor:
     return (values - values.mean()) / (values.std(correction=0) + 1e-6)
 
 
-def _flat(tensor: torch.Tensor) -> torch.Tensor:
+def flat_voxels(tensor: torch.Tensor) -> torch.Tensor:
     """(batch, channels, *spatial) as (voxels, channels)."""
     return tensor.movedim(1, -1).flatten(0, -2)

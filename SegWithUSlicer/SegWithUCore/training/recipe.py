@@ -46,9 +46,14 @@ class HeadTraining:
 
     Attributes:
         learning_rate, final_learning_rate: cosine from one to the other, a step per batch.
-        augment: draw augmented windows; the paper's recipe has none.
-        mirror: as in `BackboneTraining`, used with `augment`.
+        augment: draw windows that are turned, stretched and changed in their grey values; the paper's recipe has none.
+            Turned labels err along every boundary as no expert does, so a head learns errors that it will not meet.
+        mirror: as in `BackboneTraining`; no voxel is interpolated.
         patience: epochs without a better select score before stopping.
+        cross_fit: folds of training cases, each shown to the head by a backbone that has forgotten it; 0 shows all
+            cases by the frozen backbone, which knows them by heart.
+        cross_fit_epochs: for how long a fold is forgotten.
+        cross_fit_share: how many of the batches are shown by backbones that forgot.
     """
 
     epochs: int = 100
@@ -58,9 +63,12 @@ class HeadTraining:
     weight_decay: float = 1e-2
     gradient_clip: float = 12.0
     augment: bool = False
-    mirror: bool = True
+    mirror: bool = False
     precision: str = "float32"
     patience: int = 10
+    cross_fit: int = 0
+    cross_fit_epochs: int = 10
+    cross_fit_share: float = 0.5
     seed: int = 0
 
 

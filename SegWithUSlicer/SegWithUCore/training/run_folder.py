@@ -21,7 +21,7 @@ class RunFolder:
     """Paths and files of a run.
 
     `run.json` (recipe and facts), and for each part ("backbone", "head") `PART_log.csv`, `PART_curves.png`,
-    `PART_last.pt` (to resume) and `PART_best.safetensors`.
+    `PART_last.pt` (to resume) and `PART_best.safetensors`. In `fold<k>` the same of a backbone that forgets a fold.
     """
 
     def __init__(self, path: Path) -> None:
@@ -101,7 +101,9 @@ class RunFolder:
         return dict(torch.load(file, weights_only=True)) if file.is_file() else None
 
     def forget(self, part: str) -> None:
-        """Remove the checkpoints of a part, so that it begins again; with a backbone goes the head made for it."""
+        """Remove the checkpoints of a part, so that it begins again; with a backbone go its head and folds."""
+        for fold in self.path.glob("fold*") if part == "backbone" else ():
+            RunFolder(fold).forget("backbone")
         for gone in ("backbone", "head") if part == "backbone" else (part,):
             for name in (f"{gone}_last.pt", f"{gone}_best.safetensors"):
                 (self.path / name).unlink(missing_ok=True)
