@@ -1,7 +1,6 @@
 """`segwithu export`: cases in one folder that a colleague opens elsewhere; `segwithu merge-reviews`: and back."""
 
 import argparse
-import os
 from pathlib import Path
 from typing import Any
 
@@ -65,8 +64,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
     """Export; 1 where a case could not be exported."""
     from ..inference.case_export import ExportSettings, export_cases
 
-    # Slicer ends the process by this number: what it starts may be a launcher.
-    console.step("", {"event": "started", "pid": os.getpid()})
+    console.started()
     if not options.cases and options.worklist is None:
         raise UsageError("There is nothing to export: give CASES, or a worklist with --list.")
     folders, images = _asked(options)

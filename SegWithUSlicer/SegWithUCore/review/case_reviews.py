@@ -14,9 +14,9 @@ from .region_files import REGIONS_FILE, read_regions, regions_hash
 from .verdicts import ReviewState
 
 LOG_PATTERN = "review.*.jsonl"
-Elsewhere = Callable[[Mapping[str, Any], str], Path | None]
-"""Tells a folder besides the case's own where reviews of it may lie, from the content of `case.json` and the hash of
-the regions; None for none."""
+Elsewhere = Callable[[Path, Mapping[str, Any], str], Path | None]
+"""Tells a folder besides the case's own where reviews of it may lie, from the case folder, the content of `case.json`
+and the hash of the regions; None for none."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def read_reviews(folder: Path, case: Mapping[str, Any], also: Elsewhere | None =
     regions = read_regions(folder)
     wanted = regions_hash((folder / REGIONS_FILE).read_text(encoding="utf-8"))
     reviews, notes = [], []
-    other = also(case, wanted) if also is not None else None
+    other = also(folder, case, wanted) if also is not None else None
     for path in [path for place in (folder, other) if place is not None for path in sorted(place.glob(LOG_PATTERN))]:
         try:
             reviews.append(_review(path, regions, wanted, float(case["regions"]["expected_wrong_mm3"])))

@@ -160,7 +160,7 @@ def read_for_worklist(folder: Path, rules: FlagRules | None = None, also: Elsewh
 
     Args:
         rules: None for those that the case's model brings.
-        also: tells another folder whose reviews count too, from the content of `case.json` and the hash of the regions.
+        also: tells another folder whose reviews count too.
 
     Raises:
         InputError: it is no case folder, or damaged.
