@@ -6,7 +6,7 @@ Needs neither Qt nor MRML. Rows come from a `worklist.json` (shown at once, then
 import os
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -80,7 +80,7 @@ class CaseList:
 
     Attributes:
         items: in the order of the worklist; of a folder, sorted by benefit as soon as all were read.
-        rules: of flags, that the worklist's maker gave; None for those of each case's model.
+        rules: of flags, that the worklist's maker gave or the user has set; None for those of each case's model.
 
     Raises:
         InputError: the place holds no cases, or the file is no worklist.
@@ -89,17 +89,29 @@ class CaseList:
     def __init__(self, place: Path, also: Elsewhere | None = None) -> None:
         self.place = place
         self.rules: FlagRules | None = None
+        self._given: FlagRules | None = None
         self._also = also
         self._seconds = SECONDS_PER_REGION
         if place.is_file():
             listed = read_listed(place)
             self.items = [CaseItem(entry) for entry in listed.entries]
-            self.rules, self._seconds, self._is_sorted = listed.rules, listed.seconds_per_region, True
+            self.rules = self._given = listed.rules
+            self._seconds, self._is_sorted = listed.seconds_per_region, True
         else:
             folders = case_folders([place])
             self.items = [CaseItem(WorklistEntry(folder.resolve().name, folder)) for folder in folders]
             self._is_sorted = False
         self._by_place = {os.path.realpath(item.folder): item for item in self.items}
+        self._waiting = deque(self.items)
+
+    def set_wrong_share(self, share: float | None) -> None:
+        """Flag cases of which more than this share of a structure is expected to be wrong; all are read again.
+
+        Args:
+            share: from 0 to 1; None for the rules of each case's model, or what else the worklist's maker gave.
+        """
+        given = self._given
+        self.rules = None if share is None and given is None else replace(given or FlagRules(), wrong_share=share)
         self._waiting = deque(self.items)
 
     @property

@@ -16,6 +16,11 @@ import slicer
 from opened_module import ROOT, Opened
 from reviewing import Reviewing
 
+sys.path.append(str(ROOT / "Testing" / "Core"))
+
+from exchanged_cases import judged
+
+__all__ = ["CASES", "Listing", "judged", "listing", "segmented", "segwithu"]
 CASES = ("hippocampus_001", "hippocampus_003", "hippocampus_004")
 COMMAND = [sys.executable, "-m", "SegWithUCore.cli"]
 

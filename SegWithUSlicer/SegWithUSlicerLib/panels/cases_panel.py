@@ -52,9 +52,11 @@ class CasesPanel:
             lambda: self.list.rules if self.list is not None else None,
             self._save_review,
         )
+        self._busy = False
         self._stop_reading: Callable[[], None] | None = None
         self._fill_later = Debounce(FILTER_MS, self._fill)
         self._row_later = Debounce(ROW_MS, self._read_opened)
+        self._rules_later = Debounce(ROW_MS, self._set_rules)
         room.review.on_told = self._row_later.poke
         self._connect()
         self._draw()
@@ -78,6 +80,7 @@ class CasesPanel:
         self._end_reading()
         self._fill_later.stop()
         self._row_later.stop()
+        self._rules_later.stop()
         self._room.review.on_told = lambda: None
         self.exports.close()
 
@@ -105,6 +108,9 @@ class CasesPanel:
         self.opener.forget_question()
         self.opener.told = ""
         self.differences.forget()
+        share = found.rules.wrong_share if found.rules is not None else None
+        self._busy, self.ui.flagShareBox.value = True, 100 * (share or 0.0)
+        self._busy = False
         self.ui.casesButton.collapsed = False
         self._fill()
         self._draw()
@@ -186,6 +192,16 @@ class CasesPanel:
             self._draw()
             self._draw_case()
 
+    def _rule_chosen(self) -> None:
+        if not self._busy:
+            self._rules_later.poke()
+
+    def _set_rules(self) -> None:
+        if self.list is not None:
+            percent = self.ui.flagShareBox.value
+            self.list.set_wrong_share(percent / 100 if percent > 0 else None)
+            self._keep_reading()
+
     def _merged(self) -> None:
         self.refresh()
         self._draw()
@@ -259,8 +275,8 @@ class CasesPanel:
         if found is None:
             if not ui.casesLabel.text:
                 ui.casesLabel.text = _(
-                    "Review cases one after the other: open a folder that segwithu segment or a colleague's export "
-                    "has filled, or a worklist. No torch is needed."
+                    "Review cases one after the other: open a folder of segmented cases, a colleague's export, or a "
+                    "worklist. Nothing needs to be installed for it."
                 )
             return
         ui.readingBar.value = round(100 * found.progress)
@@ -296,6 +312,7 @@ class CasesPanel:
             getattr(ui, name).connect("clicked(bool)", action)
         ui.caseFilterEdit.connect("textChanged(QString)", lambda _text: self._fill_later.poke())
         ui.reviewerEdit.connect("textChanged(QString)", lambda _text: self._fill_later.poke())
+        ui.flagShareBox.connect("valueChanged(double)", lambda _value: self._rule_chosen())
         for box in (ui.onlyFlaggedBox, ui.onlyOpenBox):
             box.connect("toggled(bool)", lambda _checked: self._fill())
 

@@ -14,8 +14,10 @@ from ..case_list import CaseItem, standing
 from ..readout import volume_text
 from ..texts import _
 
-_ROW_PX, _LEAST_ROWS, _MOST_ROWS, _WIDEST_PX = 24, 3, 10, 190
-_STATUS, _FIGURES = 1, (4, 5, 6)
+_ROW_PX, _LEAST_ROWS, _MOST_ROWS = 24, 3, 10
+_WIDEST_PX = (135, 135, 110, 80, 60, 50, 190)
+"""So wide that in a panel of usual width only the structure's name is cut off; tool tips have the whole texts."""
+_STATUS, _FIGURES = 1, (3, 4, 5)
 """Columns that hold figures are sorted from the largest at the first click."""
 _OPENED = "▶ "
 
@@ -46,7 +48,7 @@ class CasesTable:
         self._opened: CaseItem | None = None
         self._sorting: tuple[int, bool] | None = None
         self._busy = False
-        titles = [_("Case"), _("Status"), _("Flags"), _("Worst structure"), _("Wrong"), _("Regions"), _("Minutes")]
+        titles = [_("Case"), _("Status"), _("Flags"), _("Wrong"), _("Regions"), _("Min"), _("Worst structure")]
         table.setColumnCount(len(titles))
         table.setHorizontalHeaderLabels(titles)
         for column, tip in enumerate(_TIPS):
@@ -106,6 +108,8 @@ class CasesTable:
 
     def show_opened(self, item: CaseItem | None) -> None:
         """Mark the case that is open, select it and bring it into sight; `on_open` is not called."""
+        if item is self._opened:  # what the user has selected meanwhile stays selected
+            return
         before, self._opened = self._opened, item
         for one in (before, item):
             if one is not None:
@@ -122,9 +126,9 @@ class CasesTable:
         """Make columns as wide as they need to be."""
         table = self._table
         table.resizeColumnsToContents()
-        for column in range(table.columnCount):
-            if table.columnWidth(column) > _WIDEST_PX:
-                table.setColumnWidth(column, _WIDEST_PX)
+        for column, widest in enumerate(_WIDEST_PX):
+            if table.columnWidth(column) > widest:
+                table.setColumnWidth(column, widest)
 
     def _fit(self) -> None:
         self.fit_columns()
@@ -156,7 +160,7 @@ class CasesTable:
             return mark + entry.name, status, flags, "", "", "", ""
         wrong = "" if entry.expected_wrong_mm3 is None else volume_text(entry.expected_wrong_mm3)
         minutes = f"{entry.minutes:.1f}"
-        return mark + entry.name, status, flags, entry.worst_structure or "", wrong, str(entry.regions), minutes
+        return mark + entry.name, status, flags, wrong, str(entry.regions), minutes, entry.worst_structure or ""
 
     def _sorted(self, items: Sequence[CaseItem]) -> list[CaseItem]:
         if self._sorting is None:
@@ -229,12 +233,13 @@ def _key(entry: WorklistEntry, column: int, reviewer: str) -> Any:
     structure = entry.worst_structure.casefold() if entry.worst_structure else None
     known = entry.regions is not None
     figures = (entry.expected_wrong_mm3, entry.regions, entry.minutes if known else None)
-    return (entry.name.casefold(), None, flags or None, structure, *figures)[column]
+    return (entry.name.casefold(), None, flags or None, *figures, structure)[column]
 
 
 def _tips(item: CaseItem) -> dict[int, str]:
     entry = item.entry
-    tips = {0: str(entry.folder), 2: "\n".join(flag.sentence for flag in entry.flags)}
+    tips = {0: f"{entry.name}\n{entry.folder}", 2: "\n".join(flag.sentence for flag in entry.flags)}
+    tips |= {3: entry.worst_structure or "", 6: entry.worst_structure or ""}
     lines = [status.text for status in entry.reviews] + list(entry.notes) + ([entry.trouble] if entry.trouble else [])
     return {column: tip for column, tip in {**tips, 1: "\n".join(lines)}.items() if tip}
 
@@ -243,8 +248,8 @@ _TIPS = (
     _("The name of the case."),
     _("How many regions you have decided, then how many others have. Enter your name in Selective review."),
     _("Which rules flag the case; the reasons stand below the list when it is selected."),
-    _("The structure with the largest expected wrong volume."),
-    _("How much of that structure is expected to be wrong."),
+    _("How much of the worst structure is expected to be wrong."),
     _("Number of regions worth a look."),
-    _("How long looking at the regions takes that nobody has accepted or corrected."),
+    _("How many minutes looking at the regions takes that nobody has accepted or corrected."),
+    _("The structure with the largest expected wrong volume."),
 )

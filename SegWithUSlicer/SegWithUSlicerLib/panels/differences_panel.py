@@ -18,7 +18,7 @@ from .review_words import verdict_text, wrappable
 
 PLACE_SETTING = "SegWithU/MergePlace"
 _MOST_SENTENCES = 8
-_ROW_PX, _LEAST_ROWS, _MOST_ROWS, _WIDEST_PX = 24, 2, 8, 260
+_ROW_PX, _MOST_ROWS, _WIDEST_PX = 24, 8, 260
 
 
 class DifferencesPanel:
@@ -58,11 +58,9 @@ class DifferencesPanel:
             self._shown = list(differences)
             self._fill()
         count = len(self._shown)
-        text = (
-            _("Reviewers disagree on {count} regions.").format(count=count)
-            if count
-            else _("No region was judged differently by two reviewers.")
-        )
+        text = _("Reviewers disagree on {count} regions.").format(count=count)
+        if count < 2:
+            text = _("Reviewers disagree on one region.") if count else _("No region was judged differently.")
         self.ui.differencesLabel.text = "\n".join(filter(None, [wrappable(self._told), text]))
 
     def forget(self) -> None:
@@ -107,7 +105,7 @@ class DifferencesPanel:
         for column in range(table.columnCount):
             if table.columnWidth(column) > _WIDEST_PX:
                 table.setColumnWidth(column, _WIDEST_PX)
-        rows = min(max(len(self._shown), _LEAST_ROWS), _MOST_ROWS)
+        rows = min(max(len(self._shown), 1), _MOST_ROWS)
         bars = table.horizontalScrollBar().sizeHint.height() + 2 * table.frameWidth
         table.setFixedHeight(table.horizontalHeader().sizeHint.height() + _ROW_PX * rows + bars)
         table.visible = bool(self._shown)

@@ -63,7 +63,7 @@ class ExportPanel:
         """Show what can be done now."""
         ui, busy = self.ui, self.process.is_busy
         count = len(self._chosen())
-        ui.startExportButton.text = _("Cancel") if busy else _("Export {count}...").format(count=count)
+        ui.startExportButton.text = _("Cancel") if busy else _export_text(count)
         ui.startExportButton.enabled = busy or count > 0
         for name in ("exportScopeBox", "anonymousBox"):
             getattr(ui, name).enabled = not busy
@@ -174,6 +174,10 @@ class ExportPanel:
     def _say(self, text: str) -> None:
         self.ui.exportLabel.text = wrappable(text)
         self.draw()
+
+
+def _export_text(count: int) -> str:
+    return _("Export one case...") if count == 1 else _("Export {count} cases...").format(count=count)
 
 
 def _is_writable(folder: Path) -> bool:
