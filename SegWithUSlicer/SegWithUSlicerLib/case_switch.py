@@ -18,7 +18,7 @@ from .case_images import image_from
 from .case_nodes import CaseNodes, find_cases
 from .moved_images import ImageMissingError, MovedImages
 from .review_store import (
-    is_kept,
+    has_unkept_edits,
     is_same_case,
     kept_log,
     kept_log_names,
@@ -27,7 +27,6 @@ from .review_store import (
     reviewed_by,
 )
 from .scene import load_case
-from .segmentation_node import CONTENT_ATTRIBUTE, content_hash
 from .subject_folder import remove_folder
 from .texts import _
 
@@ -112,10 +111,7 @@ def unkept_work(nodes: CaseNodes, root: Path) -> str:
     if any(not _holds(place / name, kept_log(nodes, name)) for name in kept_log_names(nodes)):
         text = _("{case} stays in the scene: lines of its review are not on the disk. Save the scene.")
         return text.format(case=nodes.label)
-    node, owner = nodes.segmentation, reviewed_by(nodes)
-    if node is None or node.GetAttribute(CONTENT_ATTRIBUTE) == content_hash(node):
-        return ""
-    if owner and is_kept(nodes, place, owner):
+    if not has_unkept_edits(nodes, place, reviewed_by(nodes)):
         return ""
     text = _("{case} stays in the scene: its segmentation was edited and is in no file. Start its review, or save it.")
     return text.format(case=nodes.label)

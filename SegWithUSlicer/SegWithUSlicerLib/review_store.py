@@ -23,7 +23,7 @@ from .case_file import read_case_file
 from .case_nodes import CaseNodes, hidden_node
 from .nrrd_file import is_whole_nrrd
 from .region_nodes import regions_hash
-from .segmentation_node import content_hash
+from .segmentation_node import CONTENT_ATTRIBUTE, content_hash
 from .texts import _
 
 REVIEWS_FOLDER = Path("SegWithU") / "Reviews"
@@ -160,10 +160,17 @@ def save_reviewed(nodes: CaseNodes, folder: Path, log_name: str) -> Path:
     return target
 
 
-def is_kept(nodes: CaseNodes, folder: Path, log_name: str) -> bool:
-    """Whether a reviewer's file holds the segmentation as the scene has it now."""
-    path, node = reviewed_file(folder, log_name), nodes.segmentation
-    return node is not None and path.is_file() and content_hash(_read(path)) == content_hash(node)
+def has_unkept_edits(nodes: CaseNodes, folder: Path, log_name: str) -> bool:
+    """Whether the scene's segmentation differs from the model's and from what a reviewer's file holds.
+
+    Args:
+        log_name: the file name of the reviewer's log; "" for edits that nobody has made his own.
+    """
+    node = nodes.segmentation
+    if node is None or node.GetAttribute(CONTENT_ATTRIBUTE) == content_hash(node):
+        return False
+    path = reviewed_file(folder, log_name)
+    return not (log_name and path.is_file() and content_hash(_read(path)) == content_hash(node))
 
 
 def load_reviewed(nodes: CaseNodes, folder: Path, log_name: str) -> bool:

@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 import slicer
 from opened_module import ROOT, Opened
+from PySide6 import QtCore, QtWidgets
+from PySide6.QtTest import QTest
 from reviewing import Reviewing
 
 sys.path.append(str(ROOT / "Testing" / "Core"))
@@ -105,18 +107,30 @@ class Listing:
         self.ui.openWorklistButton.click()
         self.settled()
 
-    def click(self, name: str) -> None:
-        """A click on a case."""
-        row = self.row(name)
-        self.ui.casesTable.setCurrentCell(row, 0)
-        self.ui.casesTable.cellClicked.emit(row, 0)
+    def click(self, name: str, modifier: Any = None) -> None:
+        """A click of the mouse on a case, with a key held or without."""
+        self._press(self.ui.casesTable, self.row(name), modifier)
         self.settled()
 
     def select(self, *names: str) -> None:
         """Rows gathered with the Ctrl key."""
         self.ui.casesTable.clearSelection()
         for name in names:
-            self.panel.table._select_row(self.row(name))
+            self._press(self.ui.casesTable, self.row(name), QtCore.Qt.KeyboardModifier.ControlModifier)
+
+    def click_difference(self, row: int) -> None:
+        """A click on a region on which reviewers disagree."""
+        self._press(self.ui.differencesTable, row)
+        self.settled()
+
+    def _press(self, table: Any, row: int, modifier: Any = None) -> None:
+        item = QtWidgets.QTableWidget.item(table, row, 0)
+        QtWidgets.QTableWidget.scrollToItem(table, item)
+        place = QtWidgets.QTableWidget.visualItemRect(table, item).center()
+        held = modifier or QtCore.Qt.KeyboardModifier.NoModifier
+        QTest.mouseClick(
+            QtWidgets.QTableWidget.viewport(table), QtCore.Qt.MouseButton.LeftButton, held, QtCore.QPoint(place)
+        )
 
     def log(self, case: str, reviewer: str = "Ana") -> list[dict[str, Any]]:
         """The lines of a review in a case folder."""
