@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -87,8 +88,9 @@ class ExportJob:
 
         def end(ended: CommandEnd) -> None:
             private.remove()
-            if not wish.output.exists() and not had_names:  # who is who in nothing
-                wish.names_file.unlink(missing_ok=True)
+            if not wish.output.exists() and not had_names:
+                with suppress(OSError):  # there is no such place: then there is no file of names either
+                    wish.names_file.unlink()
             on_end(ended)
 
         self._process.start(arguments, wish.output, on_progress, end)

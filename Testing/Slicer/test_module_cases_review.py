@@ -23,11 +23,11 @@ from opened_module import opened, opened_once  # noqa: F401
 A, B, C = CASES
 
 
-def _erase_half(nodes: Any, part: float = 0.5) -> None:
-    """An edit: the lower half, or another part, of the first structure is gone."""
-    segment = nodes.segmentation.GetSegmentation().GetNthSegmentID(0)
+def _erase_half(nodes: Any, structure: int = 0) -> None:
+    """An edit: the lower half of the array of a structure is gone."""
+    segment = nodes.segmentation.GetSegmentation().GetNthSegmentID(structure)
     array = slicer.util.arrayFromSegmentBinaryLabelmap(nodes.segmentation, segment)
-    array[: round(array.shape[0] * part)] = 0
+    array[: array.shape[0] // 2] = 0
     slicer.util.updateSegmentBinaryLabelmapFromArray(array, nodes.segmentation, segment)
 
 
@@ -157,7 +157,7 @@ def test_edits_after_the_end_of_a_review_are_not_taken_for_kept(listing: Listing
     listing.reviewing.judge("corrected")
     listing.ui.endReviewButton.click()
     nodes = listing.opened.nodes
-    _erase_half(nodes, 0.8)
+    _erase_half(nodes, structure=1)
     listing.click(B)
     assert nodes.hub.GetScene() is not None
     assert "stays in the scene" in listing.ui.caseLabel.text

@@ -149,18 +149,18 @@ class CasesTable:
                 cell.setToolTip(tips.get(column, ""))
 
     def _texts(self, item: CaseItem) -> tuple[str, ...]:
-        entry, mark = item.entry, _OPENED if item is self._opened else ""
+        entry = item.entry
+        name = f"{_OPENED if item is self._opened else ''}{name_text(entry)}"
         if not item.is_read and not entry.reviews and entry.regions is None:
-            return mark + entry.name, _("..."), "", "", "", "", ""
+            return name, _("..."), "", "", "", "", ""
         if entry.trouble:
-            return mark + entry.name, _("cannot be read"), "", "", "", "", ""
+            return name, _("cannot be read"), "", "", "", "", ""
         flags = "; ".join(dict.fromkeys(RULES[flag.rule] for flag in entry.flags))
         status = status_text(entry, self._reviewer)
         if entry.regions is None:
-            return mark + entry.name, status, flags, "", "", "", ""
+            return name, status, flags, "", "", "", ""
         wrong = "" if entry.expected_wrong_mm3 is None else volume_text(entry.expected_wrong_mm3)
-        minutes = f"{entry.minutes:.1f}"
-        return mark + entry.name, status, flags, wrong, str(entry.regions), minutes, entry.worst_structure or ""
+        return name, status, flags, wrong, str(entry.regions), f"{entry.minutes:.1f}", entry.worst_structure or ""
 
     def _sorted(self, items: Sequence[CaseItem]) -> list[CaseItem]:
         if self._sorting is None:
@@ -206,6 +206,12 @@ class CasesTable:
             self._on_selected()
 
 
+def name_text(entry: WorklistEntry) -> str:
+    """The name of a case, with that of its folder where that is another one: copies are told apart by it."""
+    folder = entry.folder.name
+    return entry.name if entry.name == folder else _("{case} ({folder})").format(case=entry.name, folder=folder)
+
+
 def status_text(entry: WorklistEntry, reviewer: str) -> str:
     """How far a case is: the reviewer's own part first, then the others'."""
     if entry.regions is None:
@@ -233,7 +239,7 @@ def _key(entry: WorklistEntry, column: int, reviewer: str) -> Any:
     structure = entry.worst_structure.casefold() if entry.worst_structure else None
     known = entry.regions is not None
     figures = (entry.expected_wrong_mm3, entry.regions, entry.minutes if known else None)
-    return (entry.name.casefold(), None, flags or None, *figures, structure)[column]
+    return (name_text(entry).casefold(), None, flags or None, *figures, structure)[column]
 
 
 def _tips(item: CaseItem) -> dict[int, str]:

@@ -116,7 +116,7 @@ class ExportPanel:
             self._say(str(error))
             return
         if self.process.is_busy:
-            self._say(_("Exporting {count} cases to {folder}.").format(count=len(folders), folder=wish.output))
+            self._say(_("Exporting to {folder}.").format(folder=wish.output))
 
     def _progress(self, fraction: float, _case: str) -> None:
         self.ui.exportBar.value = round(100 * fraction)
