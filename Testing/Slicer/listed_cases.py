@@ -159,5 +159,6 @@ def listing(opened: Opened, segmented: Path, tmp_path: Path) -> Iterator[Listing
     found.ui.caseFilterEdit.text = ""
     yield found
     found.reviewing.panel.end()
-    panel.exports.close()
+    panel.exports._stop()
+    panel.exports.draw()
     found.settled()

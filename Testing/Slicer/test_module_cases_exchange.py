@@ -250,14 +250,14 @@ def test_cancel_leaves_no_process_and_nothing_half_written(
     ui.exportScopeBox.currentIndex = 0
 
 
-def test_closing_the_panel_ends_an_export(listing: Listing, tmp_path: Path) -> None:  # noqa: F811
+def test_quitting_slicer_ends_an_export(listing: Listing, tmp_path: Path) -> None:  # noqa: F811
     listing.list_folder(_many(listing))
     listing.ui.exportScopeBox.currentIndex = 2
     _export(listing, tmp_path / "out")
     process = listing.panel.exports.process
     listing.host.wait(lambda: listing.ui.exportBar.value >= 5, timeout=60)
     pid = process.pid
-    listing.panel.exports.close()
+    slicer.app.aboutToQuit.emit()
     assert not alive(pid)
     assert list((tmp_path / "out").iterdir()) == []
     listing.ui.exportScopeBox.currentIndex = 0

@@ -62,6 +62,56 @@ def test_a_review_goes_on_exactly_where_it_stopped(listing: Listing) -> None:  #
     assert [line["event"] for line in listing.log(A) if line["event"] == "closed"] == ["closed"]
 
 
+def test_the_next_open_case_is_one_key_away(listing: Listing) -> None:  # noqa: F811
+    listing.list_folder()
+    order = listing.shown
+    listing.click(order[0])
+    listing.reviewing.start("Ana")
+    listing.reviewing.judge()
+    listing.reviewing.press("Ctrl+Alt+N", listing.ui.regionsTable)
+    listing.settled()
+    assert (listing.open_case, listing.reviewing.session.nodes.hub) == (order[1], listing.opened.nodes.hub)
+    listing.reviewing.judge()
+    assert [line["event"] for line in listing.log(order[1])][:2] == ["opened", "verdict"]
+    assert [line["event"] for line in listing.log(order[0])][-1] == "closed"
+
+
+def test_what_lay_over_one_patient_does_not_lie_over_the_next(listing: Listing) -> None:  # noqa: F811
+    listing.list_folder()
+    listing.click(A)
+    pet = listing.reviewing.show_pet()
+    listing.click(B)
+    views = [view.composite for view in listing.host.slice_views.values()]
+    shown = listing.opened.nodes.maps["error_probability"]
+    assert pet.GetScene() is not None
+    assert {view.GetForegroundVolumeID() for view in views} in ({None}, {shown.GetID()})
+    listing.ui.mapBox.currentIndex = listing.ui.mapBox.count - 1
+    assert {view.GetForegroundVolumeID() for view in views} == {None}
+
+
+def test_further_channels_are_loaded_too_and_a_lost_one_is_told(listing: Listing) -> None:  # noqa: F811
+    from exchanged_cases import changed_case
+
+    images = listing.home / "images"
+    shutil.copy(images / f"{A}.nii.gz", images / "t2.nii.gz")
+
+    def second_channel(case: dict[str, Any]) -> None:
+        first = case["input"]["channels"][0]
+        case["input"]["channels"].append({**first, "name": "T2", "file": "../../images/t2.nii.gz"})
+
+    changed_case(listing.cases / A, second_channel)
+    listing.list_folder()
+    listing.click(A)
+    assert listing.volumes() == [A, f"{A} T2"]
+    assert [volume.GetName() for volume in listing.opened.nodes.inputs] == [A, f"{A} T2"]
+    listing.click(B)
+    assert listing.volumes() == [B]
+    (images / "t2.nii.gz").unlink()
+    listing.click(A)
+    assert (listing.open_case, listing.volumes()) == (A, [A])
+    assert "Shown without T2: " in listing.ui.caseLabel.text
+
+
 def test_the_row_follows_the_verdicts_that_are_given(listing: Listing) -> None:  # noqa: F811
     listing.list_folder()
     listing.click(A)

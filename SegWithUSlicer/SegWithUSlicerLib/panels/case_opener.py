@@ -172,7 +172,7 @@ class CaseOpener:
         kept = self._close_others()
         nodes = put_case(asked.folder, asked.case.name, found)
         background = nodes.inputs[0] if nodes.inputs else next(iter(nodes.maps.values()), None)
-        slicer.util.setSliceViewerLayers(background=background, fit=True)
+        _show_image(background)
         room.show_run(nodes)
         room.overlay.take_look(look)
         self.told = " ".join([*kept, *(found.notes if found is not None else [])])
@@ -189,7 +189,7 @@ class CaseOpener:
             if not self._leave_review():
                 return False
             if nodes.inputs:
-                slicer.util.setSliceViewerLayers(background=nodes.inputs[0], fit=True)
+                _show_image(nodes.inputs[0])
             room.show_run(nodes)
             self.told = " ".join(self._close_others(nodes))
         self._go_on(nodes, was_reviewing, region)
@@ -240,3 +240,8 @@ class CaseOpener:
             return decided_so_far(nodes, reviewer, settings_folder()) is not None
         except SegWithUError:  # told when the user starts it
             return False
+
+
+def _show_image(volume: "slicer.vtkMRMLScalarVolumeNode | None") -> None:
+    """Show the image alone: what lay over the one before is of another patient."""
+    slicer.util.setSliceViewerLayers(background=volume, foreground=None, label=None, fit=True)

@@ -57,7 +57,7 @@ class CasesPanel:
         self._fill_later = Debounce(FILTER_MS, self._fill)
         self._row_later = Debounce(ROW_MS, self._read_opened)
         self._rules_later = Debounce(ROW_MS, self._set_rules)
-        room.review.on_told = self._row_later.poke
+        room.review.on_told, room.review.on_next_case = self._row_later.poke, self.next_open
         self._connect()
         self._draw()
 
@@ -81,7 +81,7 @@ class CasesPanel:
         self._fill_later.stop()
         self._row_later.stop()
         self._rules_later.stop()
-        self._room.review.on_told = lambda: None
+        self._room.review.on_told = self._room.review.on_next_case = lambda: None
         self.exports.close()
 
     # -- clicks --
@@ -108,6 +108,7 @@ class CasesPanel:
         self.opener.forget_question()
         self.opener.told = ""
         self.differences.forget()
+        self.table.forget_sorting()
         share = found.rules.wrong_share if found.rules is not None else None
         self._busy, self.ui.flagShareBox.value = True, 100 * (share or 0.0)
         self._busy = False

@@ -100,6 +100,11 @@ class CasesTable:
             self._busy = False
         self._on_selected()
 
+    def forget_sorting(self) -> None:
+        """Show the next cases in the order in which they are given."""
+        self._sorting = None
+        self._table.horizontalHeader().setSortIndicatorShown(False)
+
     def update(self, item: CaseItem) -> None:
         """Show what is true of a case now, if it is shown."""
         for row, shown in enumerate(self._items):

@@ -58,6 +58,7 @@ class ExportPanel:
         ui.startExportButton.connect("clicked(bool)", self.export_or_cancel)
         ui.reportButton.connect("clicked(bool)", self.report)
         ui.saveSceneButton.connect("clicked(bool)", self.save_scene)
+        slicer.app.connect("aboutToQuit()", self._stop)
 
     def draw(self) -> None:
         """Show what can be done now."""
@@ -74,6 +75,10 @@ class ExportPanel:
 
     def close(self) -> None:
         """End what is running, and leave nothing half-written."""
+        slicer.app.disconnect("aboutToQuit()", self._stop)
+        self._stop()
+
+    def _stop(self) -> None:
         self.process.stop()
         self.reporting.stop()
 

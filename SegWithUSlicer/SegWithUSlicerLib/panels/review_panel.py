@@ -37,11 +37,13 @@ class ReviewPanel:
 
     Attributes:
         on_told: called when the review began, ended, or a verdict was given or taken back.
+        on_next_case: called when the reviewer wants the next open case of a list.
     """
 
     def __init__(self, ui: Any) -> None:
         self.ui = ui
         self.on_told: Callable[[], None] = lambda: None
+        self.on_next_case: Callable[[], None] = lambda: None
         self.session: ReviewSession | None = None
         self._nodes: CaseNodes | None = None
         self._is_entered = False
