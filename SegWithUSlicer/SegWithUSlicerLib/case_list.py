@@ -46,7 +46,7 @@ class Difference:
     verdicts: RegionVerdicts
 
 
-@dataclass
+@dataclass(eq=False)
 class CaseItem:
     """One row.
 
@@ -126,7 +126,8 @@ class CaseList:
 
     def read_some(self, seconds: float) -> list[CaseItem]:
         """Read rows that wait for it for so long (at least one); returns them. Call until `progress` is 1."""
-        until, done = monotonic() + seconds, []
+        until = monotonic() + seconds
+        done: list[CaseItem] = []
         while self._waiting and (not done or monotonic() < until):
             item = self._waiting.popleft()
             self._read(item)
@@ -145,7 +146,7 @@ class CaseList:
         self._waiting.extend(changed)
         return len(self._waiting)
 
-    def read_again(self, folder: Path) -> CaseItem | None:
+    def read_again(self, folder: Path | None) -> CaseItem | None:
         """Read one case's row now; None where it is not listed."""
         item = self.find(folder)
         if item is not None:

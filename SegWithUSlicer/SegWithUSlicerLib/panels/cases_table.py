@@ -53,6 +53,7 @@ class CasesTable:
         table.setHorizontalHeaderLabels(titles)
         for column, tip in enumerate(_TIPS):
             table.horizontalHeaderItem(column).setToolTip(tip)
+        table.setWordWrap(False)
         table.verticalHeader().setVisible(False)
         table.verticalHeader().setDefaultSectionSize(_ROW_PX)
         header = table.horizontalHeader()

@@ -45,6 +45,7 @@ class DifferencesPanel:
         titles = [_("Case"), "#", _("Structure"), _("Verdicts"), _("Comments")]
         table.setColumnCount(len(titles))
         table.setHorizontalHeaderLabels(titles)
+        table.setWordWrap(False)
         table.verticalHeader().setVisible(False)
         table.verticalHeader().setDefaultSectionSize(_ROW_PX)
         table.horizontalHeader().setStretchLastSection(True)
