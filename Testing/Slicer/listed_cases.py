@@ -22,7 +22,7 @@ sys.path.append(str(ROOT / "Testing" / "Core"))
 
 from exchanged_cases import judged
 
-__all__ = ["CASES", "Listing", "judged", "listing", "segmented", "segwithu"]
+__all__ = ["CASES", "Listing", "judged", "listing", "segment_cases", "segwithu"]
 CASES = ("hippocampus_001", "hippocampus_003", "hippocampus_004")
 COMMAND = [sys.executable, "-m", "SegWithUCore.cli"]
 
@@ -37,13 +37,11 @@ def segwithu(*arguments: str | Path) -> str:
     return done.stdout
 
 
-@pytest.fixture(scope="session")
-def segmented(data_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with `images` and `cases`: three hippocampi segmented by the shipped model; tests copy it."""
-    home = tmp_path_factory.mktemp("cohort")
+def segment_cases(data: Path, home: Path) -> Path:
+    """Make `images` and `cases` in a folder: three hippocampi segmented by the shipped model."""
     (home / "images").mkdir()
     for name in CASES:
-        shutil.copy(data_folder / "hippocampus" / "images" / f"{name}.nii.gz", home / "images")
+        shutil.copy(data / "hippocampus" / "images" / f"{name}.nii.gz", home / "images")
     segwithu("segment", home / "images", "--each", "--model", "hippocampus", "--output", home / "cases")
     return home
 

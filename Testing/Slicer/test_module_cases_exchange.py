@@ -21,7 +21,7 @@ if reason:
     pytest.skip(reason, allow_module_level=True)
 
 import slicer
-from listed_cases import CASES, Listing, judged, listing, segmented  # noqa: F401
+from listed_cases import CASES, Listing, judged, listing  # noqa: F401
 from opened_module import ROOT, alive, opened, opened_once  # noqa: F401
 
 A, B, C = CASES

@@ -17,7 +17,7 @@ if reason:
 
 import SimpleITK as sitk
 import slicer
-from listed_cases import CASES, Listing, judged, listing, segmented  # noqa: F401
+from listed_cases import CASES, Listing, judged, listing  # noqa: F401
 from opened_module import opened, opened_once  # noqa: F401
 
 A, B, C = CASES
@@ -87,6 +87,21 @@ def test_what_lay_over_one_patient_does_not_lie_over_the_next(listing: Listing) 
     assert {view.GetForegroundVolumeID() for view in views} in ({None}, {shown.GetID()})
     listing.ui.mapBox.currentIndex = listing.ui.mapBox.count - 1
     assert {view.GetForegroundVolumeID() for view in views} == {None}
+
+
+def test_an_image_that_another_run_was_made_from_stays(listing: Listing) -> None:  # noqa: F811
+    from SegWithUSlicerLib.scene import load_case, mark_judged
+
+    listing.list_folder()
+    listing.click(A)
+    first = listing.opened.nodes
+    (volume,) = first.inputs
+    mark_judged(first.segmentation)
+    second = load_case(listing.cases / A, volume)
+    listing.click(B)
+    assert first.hub.GetScene() is None
+    assert (volume.GetScene() is not None, second.segmentation.GetScene() is not None) == (True, True)
+    assert sorted(listing.volumes()) == [A, B]
 
 
 def test_further_channels_are_loaded_too_and_a_lost_one_is_told(listing: Listing) -> None:  # noqa: F811
