@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -248,6 +249,20 @@ def test_cancel_leaves_no_process_and_nothing_half_written(
     assert (ui.startExportButton.text, ui.exportBar.visible) == ("Export 60 cases...", False)
     listing.host.wait(lambda: threading.active_count() <= threads, timeout=5)
     ui.exportScopeBox.currentIndex = 0
+
+
+def test_an_export_that_the_system_kills_says_so_and_leaves_nothing(listing: Listing, tmp_path: Path) -> None:  # noqa: F811
+    listing.list_folder(_many(listing))
+    listing.ui.exportScopeBox.currentIndex = 2
+    _export(listing, tmp_path / "out")
+    process = listing.panel.exports.process
+    listing.host.wait(lambda: listing.ui.exportBar.value >= 5, timeout=60)
+    os.kill(process.pid, signal.SIGKILL)
+    listing.host.wait(lambda: not process.is_busy, timeout=10)
+    assert "SIGKILL" in listing.ui.exportLabel.text
+    assert list((tmp_path / "out").iterdir()) == []
+    assert listing.opened.private_folders() == []
+    listing.ui.exportScopeBox.currentIndex = 0
 
 
 def test_quitting_slicer_ends_an_export(listing: Listing, tmp_path: Path) -> None:  # noqa: F811
