@@ -18,6 +18,7 @@ from ..session import Debounce, set_setting, setting, start_timer
 from ..texts import _
 from .case_opener import CaseOpener, Room
 from .cases_table import CasesTable
+from .cases_words import about_case, summary_text
 from .differences_panel import DifferencesPanel
 from .export_panel import ExportPanel
 from .review_setup import settings_folder
@@ -281,14 +282,14 @@ class CasesPanel:
                 )
             return
         ui.readingBar.value = round(100 * found.progress)
-        ui.casesLabel.text = wrappable(_summary(found, len(self.table.shown), self.reviewer))
+        ui.casesLabel.text = wrappable(summary_text(found, len(self.table.shown), self.reviewer))
         self.differences.show(found.differences)
 
     def _draw_case(self) -> None:
         """The line about the selected case, and the buttons."""
         ui, selected = self.ui, self.table.selected
         lines = [self.opener.told] if self.opener.told else []
-        lines += _about(selected[0]) if len(selected) == 1 else []
+        lines += about_case(selected[0]) if len(selected) == 1 else []
         lines += [_("{count} cases are selected.").format(count=len(selected))] if len(selected) > 1 else []
         ui.caseLabel.text = wrappable("\n".join(lines))
         ui.caseLabel.visible = bool(lines)
@@ -316,22 +317,3 @@ class CasesPanel:
         ui.flagShareBox.connect("valueChanged(double)", lambda _value: self._rule_chosen())
         for box in (ui.onlyFlaggedBox, ui.onlyOpenBox):
             box.connect("toggled(bool)", lambda _checked: self._fill())
-
-
-def _summary(found: CaseList, shown: int, reviewer: str) -> str:
-    count, entries = len(found.items), [item.entry for item in found.items]
-    flagged = sum(bool(entry.flags) for entry in entries)
-    waiting = sum(standing(entry, reviewer).is_open for entry in entries)
-    text = _("{count} cases, {flagged} flagged, {waiting} open for {who}; {place}").format(
-        count=count, flagged=flagged, waiting=waiting, who=reviewer or _("you"), place=found.place
-    )
-    return text if shown == count else _("{shown} of {summary}").format(shown=shown, summary=text)
-
-
-def _about(item: CaseItem) -> list[str]:
-    """What is told of the selected case: why it is flagged, and what is odd about it."""
-    entry = item.entry
-    if entry.trouble:
-        return [entry.trouble]
-    reasons = [flag.sentence for flag in entry.flags] or [_("No rule flags {case}.").format(case=entry.name)]
-    return [*reasons, *entry.notes]

@@ -7,12 +7,12 @@ from typing import Any
 import qt
 import slicer
 
-from SegWithUCore.review.flags import Rule
 from SegWithUCore.review.worklist import WorklistEntry
 
 from ..case_list import CaseItem, standing
 from ..readout import volume_text
 from ..texts import _
+from .cases_words import COLUMN_TIPS, RULES, cell_tips, name_text, status_text
 
 _ROW_PX, _LEAST_ROWS, _MOST_ROWS = 24, 3, 10
 _WIDEST_PX = (135, 135, 110, 80, 60, 50, 190)
@@ -20,15 +20,6 @@ _WIDEST_PX = (135, 135, 110, 80, 60, 50, 190)
 _STATUS, _FIGURES = 1, (3, 4, 5)
 """Columns that hold figures are sorted from the largest at the first click."""
 _OPENED = "▶ "
-
-RULES = {
-    Rule.WRONG_VOLUME: _("wrong volume"),
-    Rule.WRONG_SHARE: _("wrong share"),
-    Rule.INTERVAL: _("wide interval"),
-    Rule.DICE: _("low Dice"),
-    Rule.FINGERPRINT: _("unlike training"),
-    Rule.REVIEWER: _("reviewer"),
-}
 
 
 class CasesTable:
@@ -51,7 +42,7 @@ class CasesTable:
         titles = [_("Case"), _("Status"), _("Flags"), _("Wrong"), _("Regions"), _("Min"), _("Worst structure")]
         table.setColumnCount(len(titles))
         table.setHorizontalHeaderLabels(titles)
-        for column, tip in enumerate(_TIPS):
+        for column, tip in enumerate(COLUMN_TIPS):
             table.horizontalHeaderItem(column).setToolTip(tip)
         table.setWordWrap(False)
         table.verticalHeader().setVisible(False)
@@ -143,7 +134,7 @@ class CasesTable:
         table.setFixedHeight(table.horizontalHeader().sizeHint.height() + _ROW_PX * rows + bars)
 
     def _put(self, row: int, item: CaseItem) -> None:
-        table, tips = self._table, _tips(item)
+        table, tips = self._table, cell_tips(item)
         for column, text in enumerate(self._texts(item)):
             cell = table.item(row, column)
             if cell is None:
@@ -212,30 +203,6 @@ class CasesTable:
             self._on_selected()
 
 
-def name_text(entry: WorklistEntry) -> str:
-    """The name of a case, with that of its folder where that is another one: copies are told apart by it."""
-    folder = entry.folder.name
-    return entry.name if entry.name == folder else _("{case} ({folder})").format(case=entry.name, folder=folder)
-
-
-def status_text(entry: WorklistEntry, reviewer: str) -> str:
-    """How far a case is: the reviewer's own part first, then the others'."""
-    if entry.regions is None:
-        return _("not calibrated")
-    if entry.regions == 0:
-        return _("no region")
-    now = standing(entry, reviewer)
-    others = [_("{name}: {part}").format(name=n, part=_part(d, entry.regions)) for n, d in now.others.items()]
-    if not reviewer:
-        return "; ".join(others) or _("not begun")
-    own = _("not begun") if now.own is None else _part(now.own, entry.regions)
-    return "; ".join([own, *others])
-
-
-def _part(decided: int, regions: int) -> str:
-    return _("done") if decided >= regions else _("{n} of {all}").format(n=decided, all=regions)
-
-
 def _key(entry: WorklistEntry, column: int, reviewer: str) -> Any:
     """What a column is sorted by; None for what is not known, which comes last."""
     if column == _STATUS:
@@ -246,22 +213,3 @@ def _key(entry: WorklistEntry, column: int, reviewer: str) -> Any:
     known = entry.regions is not None
     figures = (entry.expected_wrong_mm3, entry.regions, entry.minutes if known else None)
     return (name_text(entry).casefold(), None, flags or None, *figures, structure)[column]
-
-
-def _tips(item: CaseItem) -> dict[int, str]:
-    entry = item.entry
-    tips = {0: f"{entry.name}\n{entry.folder}", 2: "\n".join(flag.sentence for flag in entry.flags)}
-    tips |= {3: entry.worst_structure or "", 6: entry.worst_structure or ""}
-    lines = [status.text for status in entry.reviews] + list(entry.notes) + ([entry.trouble] if entry.trouble else [])
-    return {column: tip for column, tip in {**tips, 1: "\n".join(lines)}.items() if tip}
-
-
-_TIPS = (
-    _("The name of the case."),
-    _("How many regions you have decided, then how many others have. Enter your name in Selective review."),
-    _("Which rules flag the case; the reasons stand below the list when it is selected."),
-    _("How much of the worst structure is expected to be wrong."),
-    _("Number of regions worth a look."),
-    _("How many minutes looking at the regions takes that nobody has accepted or corrected."),
-    _("The structure with the largest expected wrong volume."),
-)
