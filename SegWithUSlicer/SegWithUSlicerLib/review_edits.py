@@ -11,7 +11,7 @@ from SegWithUCore.review.verdicts import StructureStanding
 from .case_nodes import CaseNodes
 from .review_edit import Change, EditWatch
 from .review_scores import Scores
-from .review_store import save_reviewed
+from .review_store import has_unkept_edits, save_reviewed
 from .structure_status import StatusBook
 
 
@@ -41,7 +41,8 @@ class ReviewEdits:
         self.nodes = nodes
         self.trouble = ""
         self._folder, self._log_name = folder, log_name
-        self._is_unsaved = False
+        # What was drawn before the review began is the reviewer's too.
+        self._is_unsaved = has_unkept_edits(nodes, folder, log_name)
         self._scores = Scores(nodes)
         self._status = StatusBook(nodes)
         self._watch = EditWatch(nodes, on_edit)

@@ -214,9 +214,10 @@ class ReviewSession:
         return found[0]
 
     def save(self) -> None:
-        """Bring edits to disk that are not there yet."""
+        """Bring edits and lines to disk that are not there yet; what the disk does not take is told as `trouble`."""
         self.look_for_edits()
         self._edits.save()
+        self._trail.flush()
 
     def finish_blind(self) -> BlindReport | None:
         """Tell which places were blind and what was said about them; None where there were none."""

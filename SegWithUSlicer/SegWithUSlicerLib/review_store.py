@@ -16,13 +16,14 @@ from typing import Any
 import slicer
 
 from SegWithUCore.errors import InputError, OutputError
+from SegWithUCore.review.case_reviews import Elsewhere
 from SegWithUCore.whole_files import whole_file
 
 from .case_file import read_case_file
 from .case_nodes import CaseNodes, hidden_node
 from .nrrd_file import is_whole_nrrd
 from .region_nodes import regions_hash
-from .segmentation_node import content_hash
+from .segmentation_node import CONTENT_ATTRIBUTE, content_hash
 from .texts import _
 
 REVIEWS_FOLDER = Path("SegWithU") / "Reviews"
@@ -71,9 +72,24 @@ def review_folder(nodes: CaseNodes, root: Path) -> Path:
         root: the folder of Slicer's user settings.
     """
     folder = nodes.case_folder
-    if folder is not None and os.access(folder, os.W_OK) and _is_same_case(folder, nodes):
+    if folder is not None and os.access(folder, os.W_OK) and is_same_case(folder, nodes):
         return folder
     return root / REVIEWS_FOLDER / case_key(nodes.case.raw, regions_hash(nodes))
+
+
+def review_folder_elsewhere(root: Path) -> Elsewhere:
+    """Tells where reviews of a case lie whose own folder cannot be written to.
+
+    Args:
+        root: the folder of Slicer's user settings.
+    """
+
+    def place(folder: Path, case: Mapping[str, Any], regions_sha256: str) -> Path | None:
+        if os.access(folder, os.W_OK):
+            return None
+        return root / REVIEWS_FOLDER / case_key(case, regions_sha256)
+
+    return place
 
 
 def keep_log(nodes: CaseNodes, file_name: str, text: str) -> None:
@@ -103,7 +119,7 @@ def kept_log(nodes: CaseNodes, file_name: str) -> str:
 
 def kept_log_names(nodes: CaseNodes) -> list[str]:
     """The file names of the logs that the scene carries."""
-    return sorted(json.loads(node.GetAttribute(LOG_ATTRIBUTE)) for node in _log_nodes(nodes))
+    return sorted(json.loads(node.GetAttribute(LOG_ATTRIBUTE)) for node in log_nodes(nodes))
 
 
 def reviewed_file(folder: Path, log_name: str) -> Path:
@@ -142,6 +158,19 @@ def save_reviewed(nodes: CaseNodes, folder: Path, log_name: str) -> Path:
         if not written or not is_whole_nrrd(work):
             raise OutputError(_("Cannot write {path}: free some space or choose another place.").format(path=target))
     return target
+
+
+def has_unkept_edits(nodes: CaseNodes, folder: Path, log_name: str) -> bool:
+    """Whether the scene's segmentation differs from the model's and from what a reviewer's file holds.
+
+    Args:
+        log_name: the file name of the reviewer's log; "" for edits that nobody has made his own.
+    """
+    node = nodes.segmentation
+    if node is None or node.GetAttribute(CONTENT_ATTRIBUTE) == content_hash(node):
+        return False
+    path = reviewed_file(folder, log_name)
+    return not (log_name and path.is_file() and content_hash(_read(path)) == content_hash(node))
 
 
 def load_reviewed(nodes: CaseNodes, folder: Path, log_name: str) -> bool:
@@ -188,7 +217,7 @@ def last_place(nodes: CaseNodes, folder: Path, log_name: str) -> Place | None:
     return max(places, key=lambda place: place.when, default=None)
 
 
-def _is_same_case(folder: Path, nodes: CaseNodes) -> bool:
+def is_same_case(folder: Path, nodes: CaseNodes) -> bool:
     """Whether the folder holds what the scene shows: it may have been segmented anew since the scene was saved."""
     try:
         return read_case_file(folder).raw.get("created") == nodes.case.raw.get("created")
@@ -196,14 +225,15 @@ def _is_same_case(folder: Path, nodes: CaseNodes) -> bool:
         return False
 
 
-def _log_nodes(nodes: CaseNodes) -> list["slicer.vtkMRMLTextNode"]:
+def log_nodes(nodes: CaseNodes) -> list["slicer.vtkMRMLTextNode"]:
+    """The scene's copies of the logs."""
     count = nodes.hub.GetNumberOfNodeReferences(_LOG_ROLE)
     found = [nodes.hub.GetNthNodeReference(_LOG_ROLE, index) for index in range(count)]
     return [node for node in found if node is not None and node.GetAttribute(LOG_ATTRIBUTE)]
 
 
 def _log_node(nodes: CaseNodes, file_name: str) -> "slicer.vtkMRMLTextNode | None":
-    named = [node for node in _log_nodes(nodes) if json.loads(node.GetAttribute(LOG_ATTRIBUTE)) == file_name]
+    named = [node for node in log_nodes(nodes) if json.loads(node.GetAttribute(LOG_ATTRIBUTE)) == file_name]
     return named[0] if named else None
 
 

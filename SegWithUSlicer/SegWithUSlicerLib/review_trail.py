@@ -53,6 +53,11 @@ class Trail:
         self.state.apply(event)
         self._keep()
 
+    def flush(self) -> None:
+        """Try again to bring lines to disk that are not there yet."""
+        with suppress(OutputError):  # told as `trouble`
+            self._log.flush()
+
     def remember(self, region_id: int | None, order: str) -> None:
         """Remember where the reviewer is."""
         place = Place(region_id, order, self._clock().isoformat(timespec="microseconds"))

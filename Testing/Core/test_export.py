@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from SegWithUCore.review.case_file import case_folders, read_case
 from SegWithUCore.review.case_reviews import read_reviews
 from SegWithUCore.review.events import Commented, Edited, StructureJudged, Verdict
 from SegWithUCore.review.log_lines import read_log
+from SegWithUCore.review.merge_reviews import merge_reviews
 from SegWithUCore.review.region_files import read_regions
 
 SECRETS = {
@@ -259,3 +261,37 @@ def test_a_strange_case_stays_where_it_is(segmented_cases: Path, case: Path, tmp
     assert outcome.code == 1
     assert "no case with the image, model and regions" in outcome.messages[-1]
     assert list(case.glob("review.*")) == []
+
+
+def test_the_cases_of_a_list_are_exported_with_images_from_where_they_lie_now(
+    segmented_cases: Path, tmp_path: Path, segwithu: Command
+) -> None:
+    cases = [copied(segmented_cases / name, tmp_path / "cases") for name in CASES]
+    for case in cases:
+        (case / "image.nii.gz").rename(tmp_path / f"{case.name}.nii.gz")
+        changed_case(case, lambda content: content["input"]["channels"][0].update(file="gone.nii.gz"))
+    rows = [{"folder": f"cases/{name}", "image": f"{name}.nii.gz"} for name in CASES[:2]]
+    wanted = tmp_path / "wanted.json"
+    wanted.write_text(json.dumps({"format": "segwithu-worklist", "cases": rows}), encoding="utf-8")
+    outcome = segwithu("export", "--list", wanted, "--output", tmp_path / "sent", "--json")
+    assert outcome.code == 0, outcome.out
+    assert outcome.events[0] == {"event": "started", "pid": os.getpid()}
+    assert outcome.events[-1]["exported"] == sorted(CASES[:2])
+    for name in CASES[:2]:
+        sent, own = (
+            sitk.ReadImage(str(path / "image.nii.gz")) for path in (tmp_path / "sent" / name, segmented_cases / name)
+        )
+        assert (sitk.GetArrayViewFromImage(sent) == sitk.GetArrayViewFromImage(own)).all()
+    one_sentence(segwithu("export", "--output", tmp_path / "more"), "nothing to export", "--list", code=2)
+
+
+def test_reviews_come_home_to_cases_that_lie_in_many_places(segmented_cases: Path, tmp_path: Path) -> None:
+    homes = [copied(segmented_cases / name, tmp_path / f"home{number}") for number, name in enumerate(CASES)]
+    back = [copied(home, tmp_path / "back") for home in homes]
+    for case in back:
+        judged(case, "Ben", {1: Verdict.ACCEPTED})
+    stranger = copied(segmented_cases / CASES[0], tmp_path / "other")
+    changed_case(stranger, lambda content: content["model"].update(weights_sha256="f" * 64))
+    done, troubles = merge_reviews([tmp_path / "back", stranger], homes)
+    assert sorted(merged.folder for merged in done) == sorted(homes)
+    assert len(troubles) == 1 and "any of the 3 places has no case" in troubles[0]

@@ -12,9 +12,10 @@ from segwithu_command import Command, one_sentence
 
 from SegWithUCore.review.case_file import case_folders
 from SegWithUCore.review.events import Verdict
+from SegWithUCore.review.flags import FlagRules
 from SegWithUCore.review.region_files import read_regions
 from SegWithUCore.review.worklist import SECONDS_PER_REGION, SECONDS_TO_OPEN, make_worklist
-from SegWithUCore.review.worklist_files import COLUMNS, read_worklist
+from SegWithUCore.review.worklist_files import COLUMNS, read_listed, read_worklist, write_worklist
 
 THOUSAND_WITHIN_S = 10.0
 
@@ -102,6 +103,27 @@ def test_the_files_tell_the_same_and_name_cases_relative_to_themselves(
     content = json.loads((output / "worklist.json").read_text(encoding="utf-8"))
     assert "per minute" in content["sorted_by"]
     assert content["rules"]["wrong_share"] == 0.01
+
+
+def test_what_was_written_is_read_again(cases: Path, tmp_path: Path) -> None:
+    judged(cases / CASES[0], "Ana", {1: Verdict.ACCEPTED, 2: Verdict.REJECTED})
+    (cases / CASES[1] / "case.json").write_text("{", encoding="utf-8")
+    worklist = make_worklist(case_folders([cases]), FlagRules(wrong_share=0.01))
+    write_worklist(worklist, tmp_path / "out")
+    listed = read_listed(tmp_path / "out" / "worklist.json")
+    assert (listed.rules, listed.seconds_per_region) == (worklist.rules, worklist.seconds_per_region)
+    for now, before in zip(listed.entries, worklist.entries, strict=True):
+        assert now.folder.resolve() == before.folder.resolve()
+        assert (now.name, now.flags, now.reviews, now.notes, now.trouble) == (
+            *(before.name, before.flags, before.reviews, before.notes, before.trouble),
+        )
+        figures = ("expected_wrong_mm3", "open_wrong_mm3", "minutes")
+        assert [getattr(now, name) for name in figures] == pytest.approx(
+            [getattr(before, name) for name in figures], abs=0.006
+        )
+        assert (now.regions, now.open_regions, now.worst_structure) == (
+            *(before.regions, before.open_regions, before.worst_structure),
+        )
 
 
 def test_damaged_cases_are_listed_last_with_a_sentence(cases: Path, tmp_path: Path, segwithu: Command) -> None:

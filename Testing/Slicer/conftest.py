@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -16,3 +17,11 @@ def our_modules_as_before() -> Iterator[None]:
     for name in [name for name in sys.modules if name.split(".")[0] in OUR_PACKAGES]:
         del sys.modules[name]
     sys.modules.update(before)
+
+
+@pytest.fixture(scope="session")
+def segmented(data_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `images` and `cases`, made once for all test files; tests copy it."""
+    from listed_cases import segment_cases  # needs what only tests of the host may need
+
+    return segment_cases(data_folder, tmp_path_factory.mktemp("cohort"))

@@ -1,16 +1,21 @@
-"""Pictures of the panel and of the views for the README: python Testing/Slicer/screenshots.py [FOLDER].
+"""Pictures of panel, views and list of cases for the README: python Testing/Slicer/screenshots.py [FOLDER].
 
 The sample case is segmented by the real worker; the views are drawn by Slicer's own pipelines, the panel by the
 stand-in of the application (Testing/SlicerHost), so Slicer's own panel looks a little different.
 """
 
+import os
+import subprocess
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "Testing"), str(ROOT / "SegWithUSlicer")]
 
 from SlicerHost.host import SlicerHost  # noqa: E402  (it prepares the process for PySide6 and vtk)
+
+from SegWithUCore.review.events import Verdict  # noqa: E402
 
 SIZE = (560, 480)
 ZOOM_MM = 70.0
@@ -19,14 +24,17 @@ _GAP_PX = 6
 
 
 def main() -> None:
-    """Make panel.png and views.png."""
+    """Make panel.png, views.png and cases.png."""
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "Resources" / "Screenshots"
     folder.mkdir(parents=True, exist_ok=True)
     with SlicerHost(ROOT / "SegWithUSlicer" / "SegWithUSlicer.py") as host:
         _segment(host)
         host.screenshot(folder / "panel.png", width=560)
         _save(_views(host), folder / "views.png")
-    print(f"{folder / 'panel.png'}\n{folder / 'views.png'}")
+    with SlicerHost(ROOT / "SegWithUSlicer" / "SegWithUSlicer.py") as host, TemporaryDirectory() as home:
+        _list_cases(host, Path(home))
+        host.screenshot(folder / "cases.png", width=560)
+    print("\n".join(str(folder / name) for name in ("panel.png", "views.png", "cases.png")))
 
 
 def _segment(host: SlicerHost) -> None:
@@ -39,6 +47,28 @@ def _segment(host: SlicerHost) -> None:
         raise SystemExit(ui.statusLabel.text)
     panel.structures._clicked(0, 0)
     ui.show3DBox.checked = True
+
+
+def _list_cases(host: SlicerHost, home: Path) -> None:
+    """Both hippocampi of the sample, listed and flagged, one of them open in a review."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "SegWithUSlicer")}
+    command = [sys.executable, "-m", "SegWithUCore.cli", "demo", "--output", str(home / "demo")]
+    subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
+    ui, panel = host.widget.ui, host.widget.panel
+    for name in ("inputsButton", "overlayButton", "structuresButton"):
+        getattr(ui, name).collapsed = True
+    ui.reviewerEdit.text = "Ana"
+    panel.cases.open_list(home / "demo")
+    panel.cases.list.place = Path("/home/ana/cases")  # the picture shall not tell where it was made
+    ui.flagShareBox.value = 10.0
+    host.wait(1.0)
+    panel.cases.next()
+    panel.review.start()
+    for _region in range(3):
+        panel.review.judge(Verdict.ACCEPTED)
+    host.wait(1.0)
+    panel.cases.ui.exportButton.collapsed = False
+    ui.reviewButton.collapsed = True
 
 
 def _views(host: SlicerHost):  # type: ignore[no-untyped-def]

@@ -128,7 +128,7 @@ def _load(opened: Opened, folder: Path, image: Path) -> Any:  # noqa: F811
     from SegWithUSlicerLib.scene import load_case
 
     volume = slicer.util.loadVolume(str(image))
-    opened.panel._show_run(load_case(folder, volume))
+    opened.panel.show_run(load_case(folder, volume))
     return Reviewing(opened)
 
 

@@ -4,6 +4,7 @@ import contextlib
 import importlib.util
 import io
 import json
+import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -44,6 +45,10 @@ class Console:
         """Where the work is: `text` for people, none where it is empty; `data` for machines, its event included."""
         if text or self.as_json:
             self._print(text, data, self.err)
+
+    def started(self) -> None:
+        """For a parent process: the number of this one, which a launcher may have started."""
+        self.step("", {"event": "started", "pid": os.getpid()})
 
     def error(self, text: str, **data: str) -> None:
         """A failure, in one sentence; `data` says more for machines."""

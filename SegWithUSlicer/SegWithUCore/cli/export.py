@@ -10,6 +10,7 @@ from ..review.case_file import case_folders, read_case
 from ..review.case_reviews import Review, read_reviews
 from ..review.merge_reviews import merge_reviews
 from ..review.region import Region
+from ..review.worklist_files import read_worklist
 from ..whole_files import whole_file
 from .console import Console, failure_sentence, table
 from .flag_options import add_flag_options, flag_rules
@@ -43,7 +44,9 @@ def _add_export(commands: Any, common: argparse.ArgumentParser) -> None:
         description="Write one folder with the cases, their images, maps, regions and reviews, a report of each and a "
         "worklist. It opens offline and without torch.",
     )
-    command.add_argument("cases", nargs="+", type=Path, metavar="CASES", help="case folders, or folders of them")
+    command.add_argument("cases", nargs="*", type=Path, metavar="CASES", help="case folders, or folders of them")
+    command.add_argument("--list", type=Path, metavar="FILE", dest="worklist",
+                         help="cases of a worklist.json; its rows may name a moved \"image\"")  # fmt: skip
     command.add_argument("--output", type=Path, required=True, metavar="DIR", help="the folder to be made")
     command.add_argument("--flagged", action="store_true", help="only cases that the rules flag")
     command.add_argument(
@@ -61,13 +64,16 @@ def run(options: argparse.Namespace, console: Console) -> int:
     """Export; 1 where a case could not be exported."""
     from ..inference.case_export import ExportSettings, export_cases
 
-    folders = case_folders(options.cases)
+    console.started()
+    if not options.cases and options.worklist is None:
+        raise UsageError("There is nothing to export: give CASES, or a worklist with --list.")
+    folders, images = _asked(options)
     if options.image and len(folders) > 1:
         raise UsageError("--image goes with one CASE.")
     if (options.keep_comments or options.names) and not options.anonymous:
         raise UsageError("--keep-comments and --names go with --anonymous.")
     settings = ExportSettings(
-        options.flagged, options.anonymous, options.keep_comments, flag_rules(options), options.image, options.names
+        options.flagged, options.anonymous, options.keep_comments, flag_rules(options), images, options.names
     )
     with console.progress("export") as report:
         found = export_cases(folders, options.output, settings, report)
@@ -82,6 +88,17 @@ def run(options: argparse.Namespace, console: Console) -> int:
         lines.append(f"Who is who is in {found.names_file}: keep that file to yourself.")
     console.result(" ".join(lines), {**data, "output": str(options.output)})
     return 1 if found.troubles else 0
+
+
+def _asked(options: argparse.Namespace) -> tuple[list[Path], dict[Path, Path]]:
+    """The case folders, and where their images lie now, as far as they are told to have been moved."""
+    rows = read_worklist(options.worklist) if options.worklist is not None else []
+    images = {folder: options.worklist.parent / row["image"] for row, folder in rows if row.get("image")}
+    named = case_folders(options.cases) if options.cases else []
+    folders = list({folder.resolve(): folder for folder in [*named, *(folder for _row, folder in rows)]}.values())
+    if options.image:
+        images.update(dict.fromkeys(folders, options.image))
+    return folders, images
 
 
 def run_merge(options: argparse.Namespace, console: Console) -> int:

@@ -36,6 +36,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
     """Write the report."""
     from ..inference.case_report import REPORT_FILE, write_report
 
+    console.started()
     if options.regions < 0:
         raise UsageError(f"--regions {options.regions}: give a number of regions that is not negative.")
     if options.keep_comments and not options.anonymous:

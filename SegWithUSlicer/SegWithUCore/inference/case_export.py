@@ -3,7 +3,7 @@
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import SystemRandom
@@ -37,7 +37,7 @@ class ExportSettings:
         anonymous: without names, dates, identifiers and paths.
         keep_comments: in anonymous exports.
         rules: of flags; None for those of each case's model.
-        image_file: where the image of the one case lies now, if it was moved.
+        images: where the images of cases lie now that were moved, by case folder.
         names_file: keeps which case is which in an anonymous export; None for `<output>-names.json` beside it.
     """
 
@@ -45,7 +45,7 @@ class ExportSettings:
     anonymous: bool = False
     keep_comments: bool = False
     rules: FlagRules | None = None
-    image_file: Path | None = None
+    images: Mapping[Path, Path] = field(default_factory=dict)
     names_file: Path | None = None
 
 
@@ -105,12 +105,12 @@ def _export_one(folder: Path, work: Path, settings: ExportSettings, found: Expor
             found.skipped += 1
             return
         name = f"case-{len(found.names) + 1:03d}" if settings.anonymous else _free_name(folder, found)
-        target = work / name
+        target, image_file = work / name, settings.images.get(folder)
         try:
             if settings.anonymous:
-                anonymous_copy(folder, target, name, settings.image_file, settings.keep_comments, aliases)
+                anonymous_copy(folder, target, name, image_file, settings.keep_comments, aliases)
             else:
-                _copy(folder, target, settings.image_file)
+                _copy(folder, target, image_file)
             write_report(target, rules=settings.rules)
         except BaseException:
             shutil.rmtree(target, ignore_errors=True)

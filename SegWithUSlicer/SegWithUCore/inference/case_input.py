@@ -16,27 +16,34 @@ from .volume import read_image
 IMAGE_FILE = "image.nii.gz"
 
 
-def case_image(folder: Path, case: Mapping[str, Any], moved_to: Path | None = None) -> sitk.Image:
-    """The first channel of a case.
+def case_image(folder: Path, case: Mapping[str, Any], moved_to: Path | None = None, channel: int = 0) -> sitk.Image:
+    """The image of a case.
 
     Args:
         folder: the case folder.
         case: the content of its `case.json`.
         moved_to: where the image lies now, if it was moved; a file, or the folder of a DICOM series.
+        channel: which of its channels.
 
     Raises:
         InputError: it is not where it was, or holds other voxels than were segmented.
     """
-    channel = case["input"]["channels"][0]
-    inside = folder / IMAGE_FILE
-    path = moved_to or (inside if inside.is_file() else (folder / channel["file"]).resolve())
+    path = moved_to or image_place(folder, case, channel)
     if not path.exists():
         raise InputError(f"The image of {folder} is not at {path} any more: say where it is with --image.")
-    wanted = channel["voxels_sha256"]
+    wanted = case["input"]["channels"][channel]["voxels_sha256"]
     image = series_with_voxels(path, wanted)[0] if path.is_dir() else read_image(path)
     if voxel_hash(image) != wanted:
         raise InputError(f"{path} holds other voxels than the image of {folder}: give the one that was segmented.")
     return image
+
+
+def image_place(folder: Path, case: Mapping[str, Any], channel: int = 0) -> Path:
+    """Where the image of a case should lie: inside its folder, or where it was read from."""
+    inside = folder / IMAGE_FILE
+    if channel == 0 and inside.is_file():
+        return inside
+    return (folder / case["input"]["channels"][channel]["file"]).resolve()
 
 
 def series_with_voxels(folder: Path, wanted: str) -> tuple[sitk.Image, list[Path]]:

@@ -1,7 +1,7 @@
 """The reviews that lie in a case folder, read without touching them."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,9 @@ from .region_files import REGIONS_FILE, read_regions, regions_hash
 from .verdicts import ReviewState
 
 LOG_PATTERN = "review.*.jsonl"
+Elsewhere = Callable[[Path, Mapping[str, Any], str], Path | None]
+"""Tells a folder besides the case's own where reviews of it may lie, from the case folder, the content of `case.json`
+and the hash of the regions; None for none."""
 
 
 @dataclass(frozen=True)
@@ -58,8 +61,11 @@ class CaseReviews:
     notes: tuple[str, ...]
 
 
-def read_reviews(folder: Path, case: dict[str, Any]) -> CaseReviews:
+def read_reviews(folder: Path, case: Mapping[str, Any], also: Elsewhere | None = None) -> CaseReviews:
     """Read regions and reviews of a case folder.
+
+    Args:
+        also: tells another folder whose reviews count too.
 
     Raises:
         InputError: the case has regions, and they are missing or damaged.
@@ -69,7 +75,8 @@ def read_reviews(folder: Path, case: dict[str, Any]) -> CaseReviews:
     regions = read_regions(folder)
     wanted = regions_hash((folder / REGIONS_FILE).read_text(encoding="utf-8"))
     reviews, notes = [], []
-    for path in sorted(folder.glob(LOG_PATTERN)):
+    other = also(folder, case, wanted) if also is not None else None
+    for path in [path for place in (folder, other) if place is not None for path in sorted(place.glob(LOG_PATTERN))]:
         try:
             reviews.append(_review(path, regions, wanted, float(case["regions"]["expected_wrong_mm3"])))
         except InputError as error:

@@ -36,9 +36,12 @@ class Merged:
     sentence: str
 
 
-def merge_reviews(sources: Sequence[Path], into: Path) -> tuple[list[Merged], list[str]]:
+def merge_reviews(sources: Sequence[Path], into: Path | Sequence[Path]) -> tuple[list[Merged], list[str]]:
     """Merge the reviews of `sources` into the cases of `into`, which are known by image, model and regions, not by
     name: so anonymous ones find home.
+
+    Args:
+        into: your case folders, or folders of them.
 
     Returns:
         What was done, and why the rest was not, one sentence each.
@@ -49,14 +52,15 @@ def merge_reviews(sources: Sequence[Path], into: Path) -> tuple[list[Merged], li
     homes: dict[tuple[Any, ...], list[Path]] = {}
     done: list[Merged] = []
     troubles: list[str] = []
-    for folder in case_folders([into]):
+    places = [into] if isinstance(into, Path) else list(into)
+    for folder in case_folders(places):
         try:
             homes.setdefault(_identity(folder), []).append(folder)
         except InputError as error:
             troubles.append(str(error))
     for folder in case_folders(sources):
         try:
-            home = _home(folder, homes, into)
+            home = _home(folder, homes, _named(places))
         except InputError as error:
             troubles.append(str(error))
             continue
@@ -79,7 +83,11 @@ def _identity(folder: Path) -> tuple[Any, ...]:
         raise InputError(f"{folder} has no regions that a review could belong to ({error!r}).") from error
 
 
-def _home(folder: Path, homes: dict[tuple[Any, ...], list[Path]], into: Path) -> Path:
+def _named(places: Sequence[Path]) -> str:
+    return str(places[0]) if len(places) == 1 else f"any of the {len(places)} places"
+
+
+def _home(folder: Path, homes: dict[tuple[Any, ...], list[Path]], into: str) -> Path:
     places = homes.get(_identity(folder), [])
     named = [place for place in places if place.resolve().name == folder.resolve().name]
     if len(places) == 1 or len(named) == 1:

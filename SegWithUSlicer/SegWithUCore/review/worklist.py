@@ -1,14 +1,14 @@
 """Many cases in the order in which a look at them pays most. Needs nothing but Python, as Slicer's window does."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from ..errors import InputError
 from .case_file import read_case
-from .case_reviews import CaseReviews, Review, read_reviews
+from .case_reviews import CaseReviews, Elsewhere, Review, read_reviews
 from .events import SEEN
 from .flags import Flag, FlagRules, case_flags, rules_of_case, structures_of
 from .region import Region
@@ -107,11 +107,32 @@ class Worklist:
 
 
 @dataclass(frozen=True)
-class _Read:
+class CaseReading:
+    """What a worklist reads of a case folder.
+
+    Attributes:
+        case: the content of `case.json`.
+        found: its regions and reviews.
+    """
+
     folder: Path
     case: Mapping[str, Any]
     found: CaseReviews
     flags: tuple[Flag, ...]
+
+    @property
+    def paces(self) -> list[float]:
+        """Seconds that reviewers spent on each region that they decided."""
+        spent = [
+            review.state.seconds_on(region)
+            for review in self.found.reviews
+            for region in review.verdicts(self.found.regions)
+        ]
+        return [seconds for seconds in spent if seconds > 0]
+
+    def entry(self, seconds_per_region: float = SECONDS_PER_REGION) -> WorklistEntry:
+        """The case's row."""
+        return _entry(self, seconds_per_region)
 
 
 def make_worklist(folders: Sequence[Path], rules: FlagRules | None = None) -> Worklist:
@@ -122,34 +143,56 @@ def make_worklist(folders: Sequence[Path], rules: FlagRules | None = None) -> Wo
     Args:
         rules: None for those that each case's model brings.
     """
-    readings: list[_Read] = []
+    readings: list[CaseReading] = []
     broken: list[WorklistEntry] = []
     for folder in folders:
         try:
-            readings.append(_read(folder, rules))
+            readings.append(read_for_worklist(folder, rules))
         except InputError as error:
-            broken.append(WorklistEntry(folder.resolve().name, folder, trouble=str(error)))
-    paces = [pace for reading in readings for review in reading.found.reviews for pace in _paces(reading, review)]
-    enough = len(paces) >= ENOUGH_DECIDED
-    seconds = median(paces) if enough else SECONDS_PER_REGION
-    entries = [_entry(reading, seconds) for reading in readings]
-    entries.sort(key=lambda entry: (-entry.benefit, entry.name, str(entry.folder)))
-    return Worklist((*entries, *broken), seconds, len(paces) if enough else 0, rules)
+            broken.append(unreadable(folder, error))
+    seconds, decided = pace_of([pace for reading in readings for pace in reading.paces])
+    entries = by_benefit([reading.entry(seconds) for reading in readings])
+    return Worklist((*entries, *broken), seconds, decided, rules)
 
 
-def _read(folder: Path, rules: FlagRules | None) -> _Read:
+def read_for_worklist(folder: Path, rules: FlagRules | None = None, also: Elsewhere | None = None) -> CaseReading:
+    """Read what a worklist tells of one case.
+
+    Args:
+        rules: None for those that the case's model brings.
+        also: tells another folder whose reviews count too.
+
+    Raises:
+        InputError: it is no case folder, or damaged.
+    """
     case = read_case(folder)
     try:
-        found = read_reviews(folder, case)
+        found = read_reviews(folder, case, also)
         flags = case_flags(case, rules or rules_of_case(case), found.reviews, found.regions)
-        return _Read(folder, case, found, tuple(flags))
+        return CaseReading(folder, case, found, tuple(flags))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"{folder} is damaged (case.json: {error!r}): segment the case again.") from error
 
 
-def _paces(reading: _Read, review: Review) -> list[float]:
-    """Seconds spent on each region that a reviewer decided."""
-    return [seconds for id_ in review.verdicts(reading.found.regions) if (seconds := review.state.seconds_on(id_)) > 0]
+def unreadable(folder: Path, error: InputError) -> WorklistEntry:
+    """The row of a case that cannot be read."""
+    return WorklistEntry(folder.resolve().name, folder, trouble=str(error))
+
+
+def pace_of(paces: Sequence[float]) -> tuple[float, int]:
+    """Seconds per region, and the number of decided regions behind that figure; 0 where it is the assumed one."""
+    enough = len(paces) >= ENOUGH_DECIDED
+    return (median(paces), len(paces)) if enough else (SECONDS_PER_REGION, 0)
+
+
+def with_pace(entry: WorklistEntry, seconds_per_region: float) -> WorklistEntry:
+    """A row with its minutes at another pace."""
+    return replace(entry, minutes=_minutes(entry.open_regions, seconds_per_region))
+
+
+def by_benefit(entries: Sequence[WorklistEntry]) -> list[WorklistEntry]:
+    """Rows with the best benefit first, those that could not be read last."""
+    return sorted(entries, key=lambda entry: (bool(entry.trouble), -entry.benefit, entry.name, str(entry.folder)))
 
 
 def open_regions(found: CaseReviews) -> list[Region]:
@@ -158,7 +201,7 @@ def open_regions(found: CaseReviews) -> list[Region]:
     return [region for region in found.regions if region.id not in seen]
 
 
-def _entry(reading: _Read, seconds: float) -> WorklistEntry:
+def _entry(reading: CaseReading, seconds: float) -> WorklistEntry:
     case, found = reading.case, reading.found
     assessed = [entry for entry in structures_of(case) if entry.get("expected_wrong_mm3") is not None]
     worst = max(assessed, key=lambda entry: float(entry["expected_wrong_mm3"]), default=None)
@@ -172,10 +215,14 @@ def _entry(reading: _Read, seconds: float) -> WorklistEntry:
         regions=None if case.get("regions") is None else len(found.regions),
         open_regions=len(waiting),
         open_wrong_mm3=sum(region.expected_wrong_mm3 for region in waiting),
-        minutes=(SECONDS_TO_OPEN + seconds * len(waiting)) / 60 if waiting else 0.0,
+        minutes=_minutes(len(waiting), seconds),
         reviews=tuple(_status(review, found, bool(case.get("anonymous"))) for review in found.reviews),
         notes=found.notes,
     )
+
+
+def _minutes(open_regions: int, seconds: float) -> float:
+    return (SECONDS_TO_OPEN + seconds * open_regions) / 60 if open_regions else 0.0
 
 
 def _status(review: Review, found: CaseReviews, anonymous: bool) -> ReviewStatus:

@@ -5,15 +5,18 @@ import io
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
 from ..whole_files import whole_file
-from .worklist import SORTED_BY, Worklist, WorklistEntry
+from .flags import Flag, FlagRules, Rule
+from .worklist import SECONDS_PER_REGION, SORTED_BY, ReviewStatus, Worklist, WorklistEntry
 
 WORKLIST_CSV, WORKLIST_JSON = "worklist.csv", "worklist.json"
+FORMAT = "segwithu-worklist"
 COLUMNS = (
     *("rank", "case", "flags", "reasons", "worst_structure", "expected_wrong_mm3", "regions", "open_regions"),
     *("open_wrong_mm3", "minutes", "benefit_mm3_per_minute", "reviewed", "trouble", "folder"),
@@ -32,7 +35,7 @@ def write_worklist(worklist: Worklist, folder: Path, anonymous: bool = False) ->
     """
     rows = [_row(rank, entry, folder) for rank, entry in enumerate(worklist.entries, 1)]
     content = {
-        "format": "segwithu-worklist",
+        "format": FORMAT,
         "format_version": 1,
         **({} if anonymous else {"created": datetime.now(UTC).isoformat(timespec="seconds")}),
         "sorted_by": SORTED_BY,
@@ -64,19 +67,83 @@ def worklist_csv(rows: list[dict[str, Any]]) -> str:
     return text.getvalue()
 
 
+@dataclass(frozen=True)
+class Listed:
+    """A worklist as it was written; reviews may have gone on since.
+
+    Attributes:
+        entries: in the order of the file, with the folders where they lie now.
+        seconds_per_region: behind the minutes.
+        rules: that the user gave; None where each case's own were used.
+    """
+
+    entries: tuple[WorklistEntry, ...]
+    seconds_per_region: float
+    rules: FlagRules | None
+
+
 def read_worklist(path: Path) -> list[tuple[Mapping[str, Any], Path]]:
     """The cases of a `worklist.json`, each with its folder.
 
     Raises:
         InputError: it is no worklist.
     """
+    return _rows(path, _content(path))
+
+
+def read_listed(path: Path) -> Listed:
+    """A `worklist.json` as rows.
+
+    Raises:
+        InputError: it is no worklist, or damaged.
+    """
+    content = _content(path)
+    rows = _rows(path, content)
+    try:
+        rules = content.get("rules")
+        seconds = float(content.get("seconds_per_region") or SECONDS_PER_REGION)
+        entries = tuple(_entry(row, folder) for row, folder in rows)
+        return Listed(entries, seconds, None if rules is None else FlagRules.from_json(rules, str(path)))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{path} is damaged ({error!r}): make it again with segwithu worklist.") from error
+
+
+def _content(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        if content["format"] != "segwithu-worklist":
+        if content["format"] != FORMAT:
             raise ValueError("another format")
-        return [(row, path.parent / row["folder"]) for row in content["cases"]]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path} is no worklist ({error}): give one that segwithu worklist wrote.") from error
+    return dict(content)
+
+
+def _rows(path: Path, content: Mapping[str, Any]) -> list[tuple[Mapping[str, Any], Path]]:
+    try:
+        return [(row, path.parent / row["folder"]) for row in content["cases"]]
+    except (KeyError, TypeError) as error:
+        raise InputError(f"{path} is no worklist ({error!r}): give one that segwithu worklist wrote.") from error
+
+
+def _entry(row: Mapping[str, Any], folder: Path) -> WorklistEntry:
+    flags = [Flag(**{**flag, "rule": Rule(flag["rule"])}) for flag in row.get("flags") or []]
+    told = row.get("reviews") or []
+    reviews = [ReviewStatus(r["reviewer"], int(r["decided"]), int(r["regions"]), r.get("when") or "") for r in told]
+    wrong, regions = row.get("expected_wrong_mm3"), row.get("regions")
+    return WorklistEntry(
+        name=str(row.get("case") or folder.name),
+        folder=folder,
+        flags=tuple(flags),
+        worst_structure=row.get("worst_structure"),
+        expected_wrong_mm3=None if wrong is None else float(wrong),
+        regions=None if regions is None else int(regions),
+        open_regions=int(row.get("open_regions") or 0),
+        open_wrong_mm3=float(row.get("open_wrong_mm3") or 0.0),
+        minutes=float(row.get("minutes") or 0.0),
+        reviews=tuple(reviews),
+        notes=tuple(row.get("notes") or ()),
+        trouble=str(row.get("trouble") or ""),
+    )
 
 
 def _row(rank: int, entry: WorklistEntry, base: Path) -> dict[str, Any]:

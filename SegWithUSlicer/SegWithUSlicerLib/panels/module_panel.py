@@ -16,6 +16,7 @@ from ..scene import follow_parent_transform
 from ..session import Debounce, session
 from ..texts import _
 from .bare_image_key import KEY, BareImageKey
+from .cases_panel import CasesPanel
 from .input_panel import InputPanel, check_paths
 from .overlay_panel import OverlayPanel
 from .review_panel import ReviewPanel
@@ -46,6 +47,7 @@ class ModulePanel:
         self.overlay = OverlayPanel(ui, self._run_chosen, KEY)
         self.structures = StructuresPanel(ui)
         self.review = ReviewPanel(ui)
+        self.cases = CasesPanel(ui, self)
         self.key = BareImageKey(self.overlay.hold)
         self.preview = Preview(self.session.worker, self._outlook_came)
         self._preview_later = Debounce(PREVIEW_DELAY_MS, self._ask_preview)
@@ -74,6 +76,7 @@ class ModulePanel:
         self._list_runs()
         self.overlay.refresh()
         self.review.enter()
+        self.cases.enter()
 
     def exit(self) -> None:
         """Another module is shown; a run goes on, the overlay stays, a review rests."""
@@ -83,6 +86,7 @@ class ModulePanel:
     def close(self) -> None:
         """Let go of scene and session."""
         self.key.remove()
+        self.cases.close()
         self.review.close()
         self._preview_later.stop()
         self.overlay.forget()
@@ -100,6 +104,7 @@ class ModulePanel:
         self.review.scene_closes()
         self.overlay.forget()
         self.structures.show(None)
+        self.cases.follow()
         self._unbind()
 
     def node_removed(self, node: Any) -> None:
@@ -110,9 +115,16 @@ class ModulePanel:
             self.overlay.forget()
             self.structures.show(None)
         self.review.node_removed(node)
+        if node.IsA("vtkMRMLScriptedModuleNode"):
+            self.cases.follow()
         if node.IsA("vtkMRMLScriptedModuleNode") or node.IsA("vtkMRMLVolumeNode"):
             self._list_runs()
             self.overlay.refresh()
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a run is going on."""
+        return self.session.controller.is_busy
 
     # -- clicks --
 
@@ -149,7 +161,7 @@ class ModulePanel:
     def _run_chosen(self, index: int) -> None:
         runs = find_cases(slicer.mrmlScene)
         if index < len(runs):
-            self._show_run(runs[index])
+            self.show_run(runs[index])
 
     # -- what comes from elsewhere --
 
@@ -177,7 +189,7 @@ class ModulePanel:
 
     def _loaded(self, nodes: CaseNodes) -> None:
         self.inputs.hide_own_maps()
-        self._show_run(nodes)
+        self.show_run(nodes)
 
     # -- drawing and bookkeeping --
 
@@ -188,7 +200,8 @@ class ModulePanel:
             controller.status, self.inputs.hint(), self.preview.outlook, self.inputs.is_complete, self._is_current
         )
 
-    def _show_run(self, nodes: CaseNodes) -> None:
+    def show_run(self, nodes: CaseNodes) -> None:
+        """Show a run in all sections."""
         if self._parameters is not None:
             self._parameters.run = nodes.hub
         self._watch_transforms(nodes)
@@ -196,6 +209,7 @@ class ModulePanel:
         self.overlay.show_run(nodes)
         self.structures.show(nodes)
         self.review.show(nodes)
+        self.cases.follow()
 
     def _take_up_run(self) -> None:
         """Find the run that the scene shows already, else the one that was chosen when it was saved."""
@@ -210,6 +224,7 @@ class ModulePanel:
         self.overlay.take_up(shown)
         self.structures.show(shown)
         self.review.show(shown)
+        self.cases.follow()
 
     def _list_runs(self, current: CaseNodes | None = None) -> None:
         self.overlay.list_runs(find_cases(slicer.mrmlScene), current or self.overlay.nodes)

@@ -1,6 +1,7 @@
 """Which map is drawn over the image, and how."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import slicer
@@ -11,6 +12,18 @@ from ..readout import sentence
 from ..texts import _
 
 _STEPS = 100
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a map is shown; `threshold` in its unit, `opacity` from 0 to 1, `colour_map` None for one of the user's."""
+
+    map_name: str
+    threshold: float
+    opacity: float
+    colour_map: str | None
+    only_near: bool
+    legend: bool
 
 
 class OverlayPanel:
@@ -78,6 +91,29 @@ class OverlayPanel:
                 overlay.set_opacity(was[1])
                 overlay.set_only_near(was[2])
                 overlay.set_legend(was[3])
+        self.refresh()
+
+    @property
+    def look(self) -> Look | None:
+        """How the map is shown now; None where none is."""
+        overlay = self.overlay
+        if overlay is None or overlay.map_name is None or overlay.threshold is None:
+            return None
+        figures = (overlay.threshold, overlay.opacity, overlay.colour_map, overlay.only_near, overlay.legend)
+        return Look(overlay.map_name, *figures)
+
+    def take_look(self, look: Look | None) -> None:
+        """Show another run's map as one was shown before, if it has that map."""
+        overlay = self.overlay
+        if overlay is None or look is None or look.map_name not in overlay.available:
+            return
+        overlay.show(look.map_name)
+        overlay.set_opacity(look.opacity)
+        overlay.set_only_near(look.only_near)
+        overlay.set_legend(look.legend)
+        overlay.set_threshold(look.threshold)
+        if look.colour_map is not None:
+            overlay.set_colour_map(look.colour_map)
         self.refresh()
 
     def forget(self) -> None:

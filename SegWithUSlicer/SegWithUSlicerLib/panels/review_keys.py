@@ -12,7 +12,7 @@ from ..texts import _
 
 NEXT, PREVIOUS = "N", "Shift+N"
 VERDICT_KEYS = ("Ctrl+Alt+1", "Ctrl+Alt+2", "Ctrl+Alt+3", "Ctrl+Alt+4")
-UNDO, EDIT, COMMENT = "Ctrl+Alt+Z", "Ctrl+Alt+E", "Ctrl+Alt+C"
+UNDO, EDIT, COMMENT, NEXT_CASE = "Ctrl+Alt+Z", "Ctrl+Alt+E", "Ctrl+Alt+C", "Ctrl+Alt+N"
 """Free in Slicer and in Segment Editor (slicer.md 10.11). Where Ctrl+Alt types letters (AltGr), typing comes first."""
 
 
@@ -20,8 +20,8 @@ def keys_text() -> str:
     """What the panel says about the keys."""
     return _(
         "Keys: {next} next undecided, {previous} previous; {first} accepted, 2 corrected, 3 rejected, 4 second reader; "
-        "{undo} undo, {edit} edit, {comment} comment. They rest while you type."
-    ).format(next=NEXT, previous=PREVIOUS, first=VERDICT_KEYS[0], undo=UNDO, edit=EDIT, comment=COMMENT)
+        "{undo} undo, {edit} edit, {comment} comment; {case} next open case. They rest while you type."
+    ).format(next=NEXT, previous=PREVIOUS, first=VERDICT_KEYS[0], undo=UNDO, edit=EDIT, comment=COMMENT, case=NEXT_CASE)
 
 
 def actions_of(panel: Any) -> dict[str, Callable[[], None]]:
@@ -34,6 +34,7 @@ def actions_of(panel: Any) -> dict[str, Callable[[], None]]:
         UNDO: panel.undo,
         EDIT: panel.edit.toggle,
         COMMENT: panel.verdicts.write_comment,
+        NEXT_CASE: lambda: panel.on_next_case(),
     }
 
 

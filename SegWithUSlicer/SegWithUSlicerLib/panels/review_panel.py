@@ -1,5 +1,6 @@
 """The section "Selective review": from the reviewer's name to the last verdict."""
 
+from collections.abc import Callable
 from time import monotonic
 from typing import Any
 
@@ -33,10 +34,16 @@ class ReviewPanel:
 
     Args:
         ui: the widgets of the .ui file.
+
+    Attributes:
+        on_told: called when the review began, ended, or a verdict was given or taken back.
+        on_next_case: called when the reviewer wants the next open case of a list.
     """
 
     def __init__(self, ui: Any) -> None:
         self.ui = ui
+        self.on_told: Callable[[], None] = lambda: None
+        self.on_next_case: Callable[[], None] = lambda: None
         self.session: ReviewSession | None = None
         self._nodes: CaseNodes | None = None
         self._is_entered = False
@@ -117,6 +124,20 @@ class ReviewPanel:
         setup.keep_reviewer()
         slicer.app.connect("aboutToQuit()", self.end)
         self._show_session(session)
+        self.on_told()
+
+    def leave(self) -> str:
+        """End the review, if one is open and the disk holds all of it; else it stays open, and why is returned."""
+        session = self.session
+        if session is None:
+            return ""
+        self.verdicts.keep_comment()
+        session.save()
+        if not session.trouble:
+            self.end()
+        else:
+            self._draw_progress()
+        return session.trouble
 
     def end(self) -> None:
         """End the review, if one is open: everything is on disk and in the scene."""
@@ -137,6 +158,7 @@ class ReviewPanel:
         self.setup.told = " ".join(filter(None, [report.text if report is not None else "", kept_text(session)]))
         self.table.fill([], session.state.verdict_of)
         self._draw_setup()
+        self.on_told()
 
     # -- steps --
 
@@ -183,6 +205,7 @@ class ReviewPanel:
         else:
             self.verdicts.refresh()
             self._draw_progress()
+        self.on_told()
 
     def undo(self) -> None:
         """Take back what was said last, and go where it was said."""
@@ -197,6 +220,7 @@ class ReviewPanel:
             self.go_to(fact.region)
         self.verdicts.refresh()
         self._draw_progress()
+        self.on_told()
 
     # -- what comes from elsewhere --
 

@@ -1,0 +1,123 @@
+"""Where images lie now that are not where their case folders say: asked for once, known by their voxels, remembered.
+
+One answer serves the other cases whose images were moved in the same way: the part of the path that changed is put in
+place of the old one. A place that was guessed so counts only if its voxels are those that were segmented.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING, Any
+
+from SegWithUCore.errors import InputError, OutputError
+from SegWithUCore.whole_files import whole_file
+
+from .texts import _
+
+if TYPE_CHECKING:
+    import SimpleITK as sitk
+
+FILE_NAME = "moved-images.json"
+MOST_KEPT = 200
+
+
+class ImageMissingError(InputError):
+    """The image of a case is not where it was, or another one lies there: the user knows more."""
+
+
+class MovedImages:
+    """The places that the user has told.
+
+    Args:
+        file: keeps them from one start of Slicer to the next.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._moves: list[tuple[str, str]] = _read(file)
+
+    def image(self, folder: Path, case: Mapping[str, Any], channel: int = 0) -> "tuple[sitk.Image, Path]":
+        """The image of a case, whose voxels are those that were segmented, and where it lies.
+
+        Args:
+            case: the content of `case.json`.
+
+        Raises:
+            ImageMissingError: it is nowhere where it could be.
+            InputError: `case.json` does not say where it should be.
+        """
+        from SegWithUCore.inference.case_input import case_image
+
+        told = place_told(folder, case, channel)
+        why = ""
+        for place in (told, *self._guesses(told)):
+            if not place.exists():
+                continue
+            try:
+                return case_image(folder, case, place, channel), place
+            except InputError as error:
+                # What is wrong at the place that the case names is told; a wrong guess is just no answer.
+                why = why or (str(error) if place == told else "")
+        text = _("The image of {case} is not at {place} any more: choose where it is now.")
+        raise ImageMissingError(why or text.format(case=folder.name, place=told))
+
+    def place(self, folder: Path, case: Mapping[str, Any]) -> Path | None:
+        """Where the image of a case lies if not where its case says; None where it lies there, or nobody knows."""
+        told = place_told(folder, case, 0)
+        return None if told.exists() else next((place for place in self._guesses(told) if place.exists()), None)
+
+    def learn(self, folder: Path, case: Mapping[str, Any], place: Path) -> "sitk.Image":
+        """Take the user's answer, if it is the image; returns it.
+
+        Raises:
+            InputError: it is another one.
+        """
+        from SegWithUCore.inference.case_input import case_image
+
+        image = case_image(folder, case, place)
+        old, new = _changed_part(place_told(folder, case, 0), place)
+        self._moves = [(old, new), *(move for move in self._moves if move != (old, new))][:MOST_KEPT]
+        # A settings folder that cannot be written only costs the user an answer after the next start.
+        with suppress(OutputError), whole_file(self._file) as work:
+            work.write_text(json.dumps({"moves": self._moves}, ensure_ascii=False) + "\n", encoding="utf-8")
+        return image
+
+    def _guesses(self, told: PurePath) -> Iterator[Path]:
+        for old, new in self._moves:
+            if told == PurePath(old):
+                yield Path(new)
+            elif told.is_relative_to(old):
+                yield Path(new) / told.relative_to(old)
+
+
+def place_told(folder: Path, case: Mapping[str, Any], channel: int) -> Path:
+    """Where the image of a case should lie.
+
+    Raises:
+        InputError: `case.json` does not say.
+    """
+    from SegWithUCore.inference.case_input import image_place
+
+    try:
+        return image_place(folder, case, channel)
+    except (KeyError, IndexError, TypeError) as error:
+        text = _("{folder} does not say which image it was made from ({error!r}): segment the case again.")
+        raise InputError(text.format(folder=folder, error=error)) from error
+
+
+def _changed_part(told: Path, now: Path) -> tuple[str, str]:
+    """The two paths without the end that they have in common."""
+    old, new = told, now.absolute()
+    while old.name == new.name and old != old.parent and new != new.parent:
+        old, new = old.parent, new.parent
+    return str(old), str(new)
+
+
+def _read(file: Path) -> list[tuple[str, str]]:
+    """What was told earlier; a damaged file only costs the user an answer."""
+    try:
+        told = json.loads(file.read_text(encoding="utf-8"))["moves"]
+        return [(str(old), str(new)) for old, new in told]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []

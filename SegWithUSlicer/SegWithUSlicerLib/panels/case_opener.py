@@ -1,0 +1,247 @@
+"""Opening the cases of a list one after the other: what must be on disk before, which image is missing, the review."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import qt
+import slicer
+
+from SegWithUCore.errors import SegWithUError
+from SegWithUCore.review.region import Region
+
+from ..case_file import Case, read_case_file
+from ..case_nodes import CaseNodes
+from ..case_switch import FoundImages, find_images, find_open, open_cases, put_case, remove_case, unkept_work
+from ..moved_images import ImageMissingError, MovedImages, place_told
+from ..region_view import look_at
+from ..review_opening import decided_so_far, obstacle
+from ..texts import _
+from .overlay_panel import OverlayPanel
+from .review_panel import ReviewPanel
+from .review_setup import settings_folder
+from .review_words import wrappable
+
+if TYPE_CHECKING:
+    import SimpleITK as sitk
+
+
+class Room(Protocol):
+    """What opening a case needs of the whole panel."""
+
+    review: ReviewPanel
+    overlay: OverlayPanel
+
+    def show_run(self, nodes: CaseNodes) -> None:
+        """Show a run in all sections."""
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a run is being segmented."""
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """A case whose image is asked for."""
+
+    folder: Path
+    case: Case
+    region: Region | None
+
+
+class CaseOpener:
+    """Opens one case and closes the earlier one. Shows what it has to tell in `caseLabel` and `imageFrame`.
+
+    Args:
+        ui: the widgets of the .ui file.
+
+    Attributes:
+        told: what the last act had to tell.
+        on_opened: called when another case is open, or none.
+    """
+
+    def __init__(self, ui: Any, room: Room, moved: MovedImages) -> None:
+        self.ui, self._room, self.moved = ui, room, moved
+        self.told = ""
+        self.on_opened: Callable[[], None] = lambda: None
+        self._asked: _Asked | None = None
+        ui.imageFileButton.connect("clicked(bool)", self.choose_file)
+        ui.imageFolderButton.connect("clicked(bool)", self.choose_folder)
+        ui.withoutImageButton.connect("clicked(bool)", self.open_without_image)
+
+    @property
+    def open_folder(self) -> Path | None:
+        """The folder of the case that is shown; None where something else is."""
+        nodes = self._room.overlay.nodes
+        return None if nodes is None or nodes.hub.GetScene() is None else nodes.case_folder
+
+    def open(self, folder: Path, region: Region | None = None) -> bool:
+        """Open a case and go to where its review stopped; False where it did not come to that, as `told` says.
+
+        Args:
+            region: go there instead.
+        """
+        self.told = ""
+        self._ask(None)
+        there = find_open(folder)
+        qt.QApplication.setOverrideCursor(qt.Qt.WaitCursor)
+        try:
+            if there is not None:
+                return self._show(folder, there, region)
+            case = read_case_file(folder)
+            return self._switch(_Asked(folder, case, region), find_images(folder, case.raw, self.moved))
+        except ImageMissingError as error:
+            self._ask(_Asked(folder, case, region), str(error))
+        except SegWithUError as error:
+            self.told = str(error)
+        finally:
+            qt.QApplication.restoreOverrideCursor()
+        self.on_opened()
+        return False
+
+    def forget_question(self) -> None:
+        """Ask for no image any more."""
+        self._ask(None)
+
+    # -- the question --
+
+    def choose_file(self) -> None:
+        """Let the user choose where the image lies now."""
+        if self._asked is not None:
+            title = _("The image of {case}").format(case=self._asked.case.name)
+            self._take(qt.QFileDialog.getOpenFileName(slicer.util.mainWindow(), title, self._begin()))
+
+    def choose_folder(self) -> None:
+        """Let the user choose the folder of a DICOM series."""
+        if self._asked is not None:
+            title = _("The DICOM series of {case}").format(case=self._asked.case.name)
+            self._take(qt.QFileDialog.getExistingDirectory(slicer.util.mainWindow(), title, self._begin()))
+
+    def open_without_image(self) -> None:
+        """Show the case alone."""
+        asked = self._asked
+        if asked is not None:
+            self._ask(None)
+            self._finish(asked, None)
+
+    def _begin(self) -> str:
+        """Where choosing begins: the nearest folder that is still there."""
+        assert self._asked is not None
+        place = place_told(self._asked.folder, self._asked.case.raw, 0)
+        return str(next((parent for parent in place.parents if parent.is_dir()), place.parent))
+
+    def _take(self, chosen: str) -> None:
+        asked = self._asked
+        if asked is None or not chosen:
+            return
+        qt.QApplication.setOverrideCursor(qt.Qt.WaitCursor)
+        try:
+            image = self.moved.learn(asked.folder, asked.case.raw, Path(chosen))
+        except SegWithUError as error:
+            self._ask(asked, str(error))
+            return
+        finally:
+            qt.QApplication.restoreOverrideCursor()
+        self._ask(None)
+        self._finish(asked, image)
+
+    def _finish(self, asked: _Asked, image: "sitk.Image | None") -> None:
+        qt.QApplication.setOverrideCursor(qt.Qt.WaitCursor)
+        try:
+            found = None if image is None else find_images(asked.folder, asked.case.raw, self.moved, image)
+            self._switch(asked, found)
+        except SegWithUError as error:
+            self.told = str(error)
+            self.on_opened()
+        finally:
+            qt.QApplication.restoreOverrideCursor()
+
+    def _ask(self, asked: _Asked | None, why: str = "") -> None:
+        self._asked = asked
+        self.ui.imageLabel.text = wrappable(why)
+        self.ui.imageFrame.visible = asked is not None
+
+    # -- the switch --
+
+    def _switch(self, asked: _Asked, found: FoundImages | None) -> bool:
+        room = self._room
+        was_reviewing, look = room.review.session is not None, room.overlay.look
+        if not self._leave_review():
+            return False
+        kept = self._close_others()
+        nodes = put_case(asked.folder, asked.case.name, found)
+        background = nodes.inputs[0] if nodes.inputs else next(iter(nodes.maps.values()), None)
+        _show_image(background)
+        room.show_run(nodes)
+        room.overlay.take_look(look)
+        self.told = " ".join([*kept, *(found.notes if found is not None else [])])
+        self._go_on(nodes, was_reviewing, asked.region)
+        self.on_opened()
+        return True
+
+    def _show(self, folder: Path, nodes: CaseNodes, region: Region | None) -> bool:
+        """Show a case that is in the scene already."""
+        room = self._room
+        shown = room.overlay.nodes
+        was_reviewing = room.review.session is not None
+        if shown is None or shown.hub is not nodes.hub:
+            if not self._leave_review():
+                return False
+            if nodes.inputs:
+                _show_image(nodes.inputs[0])
+            room.show_run(nodes)
+            self.told = " ".join(self._close_others(nodes))
+        self._go_on(nodes, was_reviewing, region)
+        self.on_opened()
+        return True
+
+    def _leave_review(self) -> bool:
+        """End the open review; False where the disk does not hold all of it, and it stays open."""
+        trouble = self._room.review.leave()
+        if trouble and self._room.review.session is not None:
+            self.told = _("The other case was not opened, because this review is not on the disk. {why}").format(
+                why=trouble
+            )
+            return False
+        return True
+
+    def _close_others(self, but: CaseNodes | None = None) -> Sequence[str]:
+        """Take earlier cases out of the scene; returns why some stay."""
+        kept = []
+        for nodes in open_cases():
+            if but is not None and nodes.hub is but.hub:
+                continue
+            why = unkept_work(nodes, settings_folder())
+            if why:
+                kept.append(why)
+            else:
+                remove_case(nodes, with_images=not self._room.is_busy)
+        return kept
+
+    def _go_on(self, nodes: CaseNodes, was_reviewing: bool, region: Region | None) -> None:
+        """Go on with a review of this reviewer's; begin one where the case before was being reviewed."""
+        review = self._room.review
+        goes_on = was_reviewing or self._has_begun(nodes, review.setup.reviewer)
+        if goes_on and review.session is None and not obstacle(nodes):
+            review.start()
+        if region is None:
+            return
+        if review.session is not None:
+            review.go_to(region.id)
+        else:
+            look_at(nodes, region)
+
+    @staticmethod
+    def _has_begun(nodes: CaseNodes, reviewer: str) -> bool:
+        if not reviewer.strip() or obstacle(nodes):
+            return False
+        try:
+            return decided_so_far(nodes, reviewer, settings_folder()) is not None
+        except SegWithUError:  # told when the user starts it
+            return False
+
+
+def _show_image(volume: "slicer.vtkMRMLScalarVolumeNode | None") -> None:
+    """Show the image alone: what lay over the one before is of another patient."""
+    slicer.util.setSliceViewerLayers(background=volume, foreground=None, label=None, fit=True)

@@ -1,0 +1,319 @@
+"""The section "Cases": a list of segmented cases, opened one after the other, without torch."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import qt
+import slicer
+
+from SegWithUCore.errors import SegWithUError
+from SegWithUCore.review.reviewer_name import clean_reviewer_name
+from SegWithUCore.review.worklist_files import WORKLIST_JSON
+
+from ..case_list import CaseItem, CaseList, matches, standing
+from ..moved_images import FILE_NAME, MovedImages
+from ..review_store import review_folder_elsewhere
+from ..session import Debounce, set_setting, setting, start_timer
+from ..texts import _
+from .case_opener import CaseOpener, Room
+from .cases_table import CasesTable
+from .cases_words import about_case, summary_text
+from .differences_panel import DifferencesPanel
+from .export_panel import ExportPanel
+from .review_setup import settings_folder
+from .review_words import wrappable
+
+PLACE_SETTING = "SegWithU/CasesPlace"
+READ_EVERY_MS, READ_FOR_S = 10, 0.04
+"""Cases are read in pieces, so that a click is answered in between."""
+FILTER_MS, ROW_MS = 200, 400
+
+
+class CasesPanel:
+    """Owns the list, and what is opened from it.
+
+    Args:
+        ui: the widgets of the .ui file.
+        room: the whole panel.
+    """
+
+    def __init__(self, ui: Any, room: Room) -> None:
+        self.ui, self._room = ui, room
+        self.list: CaseList | None = None
+        self.moved = MovedImages(settings_folder() / "SegWithU" / FILE_NAME)
+        self.opener = CaseOpener(ui, room, self.moved)
+        self.opener.on_opened = self._opened
+        self.table = CasesTable(ui.casesTable, self.open, self._draw_case)
+        self.differences = DifferencesPanel(ui, self._folders, self.opener.open, self._merged)
+        self.exports = ExportPanel(
+            ui,
+            self.moved,
+            lambda: (self.table.shown, self.table.selected),
+            lambda: self.list.rules if self.list is not None else None,
+            self._save_review,
+        )
+        self._busy = False
+        self._stop_reading: Callable[[], None] | None = None
+        self._fill_later = Debounce(FILTER_MS, self._fill)
+        self._row_later = Debounce(ROW_MS, self._read_opened)
+        self._rules_later = Debounce(ROW_MS, self._set_rules)
+        room.review.on_told, room.review.on_next_case = self._row_later.poke, self.next_open
+        self._connect()
+        self._draw()
+
+    # -- what the module panel calls --
+
+    def enter(self) -> None:
+        """The module is shown: reviewers may have gone on meanwhile."""
+        if self.list is not None:
+            self.refresh()
+
+    def follow(self) -> None:
+        """Mark the case that is shown now."""
+        item = self._open_item()
+        if self.list is not None:
+            self.table.show_opened(item)
+        self._draw_case()
+
+    def close(self) -> None:
+        """Let go of everything; an export that is running is given up."""
+        self._end_reading()
+        self._fill_later.stop()
+        self._row_later.stop()
+        self._rules_later.stop()
+        self._room.review.on_told = self._room.review.on_next_case = lambda: None
+        self.exports.close()
+
+    # -- clicks --
+
+    def choose_worklist(self) -> None:
+        """Let the user choose a `worklist.json`."""
+        title, kind = _("Open a worklist"), _("Worklist ({name})").format(name="*.json")
+        begin = str(Path(setting(PLACE_SETTING)) / WORKLIST_JSON) if setting(PLACE_SETTING) else ""
+        self._take(qt.QFileDialog.getOpenFileName(slicer.util.mainWindow(), title, begin, kind))
+
+    def choose_folder(self) -> None:
+        """Let the user choose a folder of cases."""
+        title = _("Open a folder of cases")
+        self._take(qt.QFileDialog.getExistingDirectory(slicer.util.mainWindow(), title, setting(PLACE_SETTING)))
+
+    def open_list(self, place: Path) -> None:
+        """Show the cases of a `worklist.json`, or of a folder."""
+        try:
+            found = CaseList(place, review_folder_elsewhere(settings_folder()))
+        except (SegWithUError, OSError) as error:
+            self.ui.casesLabel.text = wrappable(str(error))
+            return
+        self.list = found
+        self.opener.forget_question()
+        self.opener.told = ""
+        self.differences.forget()
+        self.table.forget_sorting()
+        share = found.rules.wrong_share if found.rules is not None else None
+        self._busy, self.ui.flagShareBox.value = True, 100 * (share or 0.0)
+        self._busy = False
+        self.ui.casesButton.collapsed = False
+        self._fill()
+        self._draw()
+        self._keep_reading()
+
+    def refresh(self) -> None:
+        """Read what has changed on the disk."""
+        if self.list is not None:
+            self.list.look_again()
+            self._keep_reading()
+
+    def open(self, folder: Path) -> None:
+        """Open a case."""
+        self.opener.open(folder)
+
+    def previous(self) -> None:
+        """Open the case above."""
+        self._step(self._neighbour(-1))
+
+    def next(self) -> None:
+        """Open the case below."""
+        self._step(self._neighbour(1))
+
+    def next_open(self) -> None:
+        """Open the next case that this reviewer has not decided as a whole."""
+        self._step(self._next_open())
+
+    def open_selected(self) -> None:
+        """Open the selected case."""
+        selected = self.table.selected
+        if len(selected) == 1:
+            self.open(selected[0].folder)
+
+    # -- the list --
+
+    def _take(self, chosen: str) -> None:
+        if chosen:
+            place = Path(str(chosen))
+            set_setting(PLACE_SETTING, str(place.parent if place.is_file() else place))
+            self.open_list(place)
+
+    def _folders(self) -> list[Path]:
+        return [item.folder for item in self.list.items] if self.list is not None else []
+
+    def _keep_reading(self) -> None:
+        if self._stop_reading is None and self.list is not None:
+            self._stop_reading = start_timer(READ_EVERY_MS, self._read)
+
+    def _read(self) -> None:
+        if self.list is None:
+            self._end_reading()
+            return
+        was_sorted = list(self.list.items)
+        done = self.list.read_some(READ_FOR_S)
+        is_over = self.list.progress >= 1.0
+        if is_over:
+            self._end_reading()
+        if is_over and (self._is_filtered or was_sorted != self.list.items):
+            self._fill()
+        else:
+            for item in done:
+                self.table.update(item)
+            if is_over:
+                self.table.fit_columns()
+        self._draw()
+        if is_over:
+            self._draw_case()
+
+    def _end_reading(self) -> None:
+        if self._stop_reading is not None:
+            self._stop_reading()
+            self._stop_reading = None
+
+    def _read_opened(self) -> None:
+        """Show how far the review of the open case is now."""
+        item = self.list.read_again(self.opener.open_folder) if self.list is not None else None
+        if item is not None:
+            self.table.update(item)
+            self._draw()
+            self._draw_case()
+
+    def _rule_chosen(self) -> None:
+        if not self._busy:
+            self._rules_later.poke()
+
+    def _set_rules(self) -> None:
+        if self.list is not None:
+            percent = self.ui.flagShareBox.value
+            self.list.set_wrong_share(percent / 100 if percent > 0 else None)
+            self._keep_reading()
+
+    def _merged(self) -> None:
+        self.refresh()
+        self._draw()
+
+    def _opened(self) -> None:
+        self.follow()
+        self.refresh()
+
+    def _save_review(self) -> None:
+        if self._room.review.session is not None:
+            self._room.review.session.save()
+
+    # -- what is shown --
+
+    @property
+    def reviewer(self) -> str:
+        """The name in the reviewer's own logs; "" where none was entered."""
+        name = self._room.review.setup.reviewer
+        return clean_reviewer_name(name) if name.strip() else ""
+
+    @property
+    def _is_filtered(self) -> bool:
+        ui = self.ui
+        return bool(ui.caseFilterEdit.text.strip()) or ui.onlyFlaggedBox.checked or ui.onlyOpenBox.checked
+
+    def _fill(self) -> None:
+        if self.list is not None:
+            shown = [item for item in self.list.items if self._is_wanted(item)]
+            self.table.fill(shown, self.reviewer, self._open_item())
+            self._draw()
+
+    def _is_wanted(self, item: CaseItem) -> bool:
+        ui, entry = self.ui, item.entry
+        if ui.onlyFlaggedBox.checked and not entry.flags:
+            return False
+        if ui.onlyOpenBox.checked and not standing(entry, self.reviewer).is_open:
+            return False
+        return matches(entry, ui.caseFilterEdit.text)
+
+    def _open_item(self) -> CaseItem | None:
+        return self.list.find(self.opener.open_folder) if self.list is not None else None
+
+    def _neighbour(self, step: int) -> CaseItem | None:
+        shown, at = self.table.shown, self._place()
+        wanted = at + step if at is not None else (0 if step > 0 else None)
+        return shown[wanted] if wanted is not None and 0 <= wanted < len(shown) else None
+
+    def _next_open(self) -> CaseItem | None:
+        """The next one below, and behind the last the search goes on from the first."""
+        shown, at = self.table.shown, self._place()
+        begin = 0 if at is None else at + 1
+        order = [*shown[begin:], *shown[: max(0, begin - 1)]]
+        return next((item for item in order if standing(item.entry, self.reviewer).is_open), None)
+
+    def _place(self) -> int | None:
+        """The row from which steps are counted: of the open case, or of the selected one."""
+        item = self._open_item() or next(iter(self.table.selected), None)
+        rows = [row for row, shown in enumerate(self.table.shown) if shown is item]
+        return rows[0] if rows else None
+
+    def _step(self, item: CaseItem | None) -> None:
+        if item is not None:
+            self.open(item.folder)
+
+    def _draw(self) -> None:
+        """The line about the list, and what can be done with it."""
+        ui, found = self.ui, self.list
+        ui.casesFrame.visible = found is not None
+        ui.refreshCasesButton.enabled = found is not None
+        ui.readingBar.visible = self._stop_reading is not None and found is not None and found.progress < 1.0
+        if found is None:
+            if not ui.casesLabel.text:
+                ui.casesLabel.text = _(
+                    "Review cases one after the other: open a folder of segmented cases, a colleague's export, or a "
+                    "worklist. Nothing needs to be installed for it."
+                )
+            return
+        ui.readingBar.value = round(100 * found.progress)
+        ui.casesLabel.text = wrappable(summary_text(found, len(self.table.shown), self.reviewer))
+        self.differences.show(found.differences)
+
+    def _draw_case(self) -> None:
+        """The line about the selected case, and the buttons."""
+        ui, selected = self.ui, self.table.selected
+        lines = [self.opener.told] if self.opener.told else []
+        lines += about_case(selected[0]) if len(selected) == 1 else []
+        lines += [_("{count} cases are selected.").format(count=len(selected))] if len(selected) > 1 else []
+        ui.caseLabel.text = wrappable("\n".join(lines))
+        ui.caseLabel.visible = bool(lines)
+        ui.previousCaseButton.enabled = self._neighbour(-1) is not None
+        ui.nextCaseButton.enabled = self._neighbour(1) is not None
+        ui.nextOpenCaseButton.enabled = self._next_open() is not None
+        one = selected[0] if len(selected) == 1 else None
+        ui.openCaseButton.enabled = one is not None and one is not self._open_item() and not one.entry.trouble
+        self.exports.draw()
+
+    def _connect(self) -> None:
+        ui = self.ui
+        for name, action in (
+            ("openWorklistButton", self.choose_worklist),
+            ("openFolderButton", self.choose_folder),
+            ("refreshCasesButton", self.refresh),
+            ("previousCaseButton", self.previous),
+            ("openCaseButton", self.open_selected),
+            ("nextCaseButton", self.next),
+            ("nextOpenCaseButton", self.next_open),
+        ):
+            getattr(ui, name).connect("clicked(bool)", action)
+        ui.caseFilterEdit.connect("textChanged(QString)", lambda _text: self._fill_later.poke())
+        ui.reviewerEdit.connect("textChanged(QString)", lambda _text: self._fill_later.poke())
+        ui.flagShareBox.connect("valueChanged(double)", lambda _value: self._rule_chosen())
+        for box in (ui.onlyFlaggedBox, ui.onlyOpenBox):
+            box.connect("toggled(bool)", lambda _checked: self._fill())

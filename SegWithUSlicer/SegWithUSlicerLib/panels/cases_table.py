@@ -1,0 +1,215 @@
+"""The list of cases: sorted and filled here, once for each change of what is listed; single rows change in place."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import qt
+import slicer
+
+from SegWithUCore.review.worklist import WorklistEntry
+
+from ..case_list import CaseItem, standing
+from ..readout import volume_text
+from ..texts import _
+from .cases_words import COLUMN_TIPS, RULES, cell_tips, name_text, status_text
+
+_ROW_PX, _LEAST_ROWS, _MOST_ROWS = 24, 3, 10
+_WIDEST_PX = (135, 135, 110, 80, 60, 50, 190)
+"""So wide that in a panel of usual width only the structure's name is cut off; tool tips have the whole texts."""
+_STATUS, _FIGURES = 1, (3, 4, 5)
+"""Columns that hold figures are sorted from the largest at the first click."""
+_OPENED = "▶ "
+
+
+class CasesTable:
+    """Shows cases.
+
+    Args:
+        table: the QTableWidget.
+        on_open: called with the folder of a case that the user wants to open.
+        on_selected: called when other rows were selected.
+    """
+
+    def __init__(self, table: Any, on_open: Callable[[Path], None], on_selected: Callable[[], None]) -> None:
+        self._table, self._on_open, self._on_selected = table, on_open, on_selected
+        self._items: list[CaseItem] = []
+        self._listed: Sequence[CaseItem] = ()
+        self._reviewer = ""
+        self._opened: CaseItem | None = None
+        self._sorting: tuple[int, bool] | None = None
+        self._busy = False
+        titles = [_("Case"), _("Status"), _("Flags"), _("Wrong"), _("Regions"), _("Min"), _("Worst structure")]
+        table.setColumnCount(len(titles))
+        table.setHorizontalHeaderLabels(titles)
+        for column, tip in enumerate(COLUMN_TIPS):
+            table.horizontalHeaderItem(column).setToolTip(tip)
+        table.setWordWrap(False)
+        table.verticalHeader().setVisible(False)
+        table.verticalHeader().setDefaultSectionSize(_ROW_PX)
+        header = table.horizontalHeader()
+        header.setStretchLastSection(True)
+        header.setSectionsClickable(True)
+        header.connect("sectionClicked(int)", self._sort_by)
+        table.connect("cellClicked(int,int)", self._clicked)
+        table.connect("cellActivated(int,int)", self._activated)
+        table.connect("itemSelectionChanged()", self._selection_changed)
+
+    @property
+    def shown(self) -> Sequence[CaseItem]:
+        """The cases in the order in which they are shown."""
+        return self._items
+
+    @property
+    def selected(self) -> list[CaseItem]:
+        """The selected cases, from above."""
+        rows = sorted({index.row() for index in self._table.selectionModel().selectedRows()})
+        return [self._items[row] for row in rows if row < len(self._items)]
+
+    def fill(self, items: Sequence[CaseItem], reviewer: str, opened: CaseItem | None) -> None:
+        """Show these cases, in this order or as the user has sorted them.
+
+        Args:
+            reviewer: whose status is shown.
+            opened: the case that is open.
+        """
+        self._listed, self._reviewer, self._opened = items, reviewer, opened
+        chosen = {id(item) for item in self.selected}
+        self._items = self._sorted(items)
+        table, self._busy = self._table, True
+        table.setUpdatesEnabled(False)
+        try:
+            table.setRowCount(len(self._items))
+            for row, item in enumerate(self._items):
+                self._put(row, item)
+            self._fit()
+            table.clearSelection()
+            for row, item in enumerate(self._items):
+                if id(item) in chosen:
+                    self._select_row(row)
+        finally:
+            table.setUpdatesEnabled(True)
+            self._busy = False
+        self._on_selected()
+
+    def forget_sorting(self) -> None:
+        """Show the next cases in the order in which they are given."""
+        self._sorting = None
+        self._table.horizontalHeader().setSortIndicatorShown(False)
+
+    def update(self, item: CaseItem) -> None:
+        """Show what is true of a case now, if it is shown."""
+        for row, shown in enumerate(self._items):
+            if shown is item:
+                self._put(row, item)
+
+    def show_opened(self, item: CaseItem | None) -> None:
+        """Mark the case that is open, select it and bring it into sight; `on_open` is not called."""
+        if item is self._opened:  # what the user has selected meanwhile stays selected
+            return
+        before, self._opened = self._opened, item
+        for one in (before, item):
+            if one is not None:
+                self.update(one)
+        rows = [row for row, shown in enumerate(self._items) if shown is item]
+        if rows:
+            self._busy = True
+            self._table.clearSelection()
+            self._table.setCurrentCell(rows[0], 0)
+            self._busy = False
+            self._on_selected()
+
+    def fit_columns(self) -> None:
+        """Make columns as wide as they need to be."""
+        table = self._table
+        table.resizeColumnsToContents()
+        for column, widest in enumerate(_WIDEST_PX):
+            if table.columnWidth(column) > widest:
+                table.setColumnWidth(column, widest)
+
+    def _fit(self) -> None:
+        self.fit_columns()
+        table, rows = self._table, min(max(len(self._items), _LEAST_ROWS), _MOST_ROWS)
+        bars = table.horizontalScrollBar().sizeHint.height() + 2 * table.frameWidth
+        table.setFixedHeight(table.horizontalHeader().sizeHint.height() + _ROW_PX * rows + bars)
+
+    def _put(self, row: int, item: CaseItem) -> None:
+        table, tips = self._table, cell_tips(item)
+        for column, text in enumerate(self._texts(item)):
+            cell = table.item(row, column)
+            if cell is None:
+                cell = qt.QTableWidgetItem(text)
+                table.setItem(row, column, cell)
+            else:
+                cell.setText(text)
+            if column in tips or cell.toolTip():
+                cell.setToolTip(tips.get(column, ""))
+
+    def _texts(self, item: CaseItem) -> tuple[str, ...]:
+        entry = item.entry
+        name = f"{_OPENED if item is self._opened else ''}{name_text(entry)}"
+        if not item.is_read and not entry.reviews and entry.regions is None:
+            return name, _("..."), "", "", "", "", ""
+        if entry.trouble:
+            return name, _("cannot be read"), "", "", "", "", ""
+        flags = "; ".join(dict.fromkeys(RULES[flag.rule] for flag in entry.flags))
+        status = status_text(entry, self._reviewer)
+        if entry.regions is None:
+            return name, status, flags, "", "", "", ""
+        wrong = "" if entry.expected_wrong_mm3 is None else volume_text(entry.expected_wrong_mm3)
+        return name, status, flags, wrong, str(entry.regions), f"{entry.minutes:.1f}", entry.worst_structure or ""
+
+    def _sorted(self, items: Sequence[CaseItem]) -> list[CaseItem]:
+        if self._sorting is None:
+            return list(items)
+        column, descending = self._sorting
+        keyed = [(_key(item.entry, column, self._reviewer), item) for item in items]
+        known = [(key, item) for key, item in keyed if key is not None]
+        known.sort(key=lambda pair: pair[0], reverse=descending)
+        return [item for _key_, item in known] + [item for key, item in keyed if key is None]
+
+    def _sort_by(self, column: int) -> None:
+        """The first click sorts, the second turns the order round, the third gives the worklist's own back."""
+        first = column in _FIGURES
+        if self._sorting is None or self._sorting[0] != column:
+            self._sorting = (column, first)
+        elif self._sorting[1] is first:
+            self._sorting = (column, not first)
+        else:
+            self._sorting = None
+        header = self._table.horizontalHeader()
+        header.setSortIndicatorShown(self._sorting is not None)
+        if self._sorting is not None:
+            way = qt.Qt.DescendingOrder if self._sorting[1] else qt.Qt.AscendingOrder
+            header.setSortIndicator(column, way)
+        self.fill(self._listed, self._reviewer, self._opened)
+
+    def _select_row(self, row: int) -> None:
+        flags = qt.QItemSelectionModel.Select | qt.QItemSelectionModel.Rows
+        self._table.selectionModel().select(self._table.model().index(row, 0), flags)
+
+    def _clicked(self, row: int, column: int) -> None:
+        # With a key held the user gathers cases, to export them.
+        held = slicer.app.keyboardModifiers()
+        if not held & qt.Qt.ControlModifier and not held & qt.Qt.ShiftModifier:
+            self._activated(row, column)
+
+    def _activated(self, row: int, _column: int) -> None:
+        if not self._busy and 0 <= row < len(self._items) and self._items[row] is not self._opened:
+            self._on_open(self._items[row].folder)
+
+    def _selection_changed(self) -> None:
+        if not self._busy:
+            self._on_selected()
+
+
+def _key(entry: WorklistEntry, column: int, reviewer: str) -> Any:
+    """What a column is sorted by; None for what is not known, which comes last."""
+    if column == _STATUS:
+        now = standing(entry, reviewer)
+        return None if not entry.regions else (now.own or 0) / entry.regions
+    flags = ";".join(dict.fromkeys(RULES[flag.rule] for flag in entry.flags)).casefold()
+    structure = entry.worst_structure.casefold() if entry.worst_structure else None
+    known = entry.regions is not None
+    figures = (entry.expected_wrong_mm3, entry.regions, entry.minutes if known else None)
+    return (name_text(entry).casefold(), None, flags or None, *figures, structure)[column]

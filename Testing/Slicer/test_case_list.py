@@ -1,0 +1,63 @@
+"""What a row of the list of cases says and which filter it passes; needs no Slicer."""
+
+from pathlib import Path
+
+import pytest
+
+from SegWithUCore.errors import InputError
+from SegWithUCore.review.flags import Flag, Rule
+from SegWithUCore.review.worklist import ReviewStatus, WorklistEntry
+from SegWithUSlicerLib.case_list import CaseList, matches, standing
+
+ENTRY = WorklistEntry(
+    name="Müller T1",
+    folder=Path("/data/case-7"),
+    flags=(Flag(Rule.FINGERPRINT, None, None, None, "The image is noisier than the training cases."),),
+    worst_structure="posterior hippocampus",
+    expected_wrong_mm3=83.0,
+    regions=4,
+    open_regions=3,
+    reviews=(ReviewStatus("Ana", 4, 4, ""), ReviewStatus("Bo", 1, 4, "")),
+)
+
+
+@pytest.mark.parametrize("text", ["", "  ", "müller", "MÜLLER t1", "case-7", "noisier posterior", "fingerprint", "bo"])
+def test_all_words_of_a_filter_must_occur_anywhere(text: str) -> None:
+    assert matches(ENTRY, text)
+
+
+@pytest.mark.parametrize("text", ["müller anterior", "case-8", "left"])
+def test_one_word_that_does_not_occur_hides_the_case(text: str) -> None:
+    assert not matches(ENTRY, text)
+
+
+def test_how_far_a_case_is_depends_on_who_asks() -> None:
+    for reviewer, own, others, is_open in (
+        ("Ana", 4, {"Bo": 1}, False),
+        ("Bo", 1, {"Ana": 4}, True),
+        ("Cy", None, {"Ana": 4, "Bo": 1}, True),
+        ("", 4, {"Ana": 4, "Bo": 1}, False),
+    ):
+        now = standing(ENTRY, reviewer)
+        assert (now.own, dict(now.others), now.is_open) == (own, others, is_open)
+
+
+def test_what_cannot_be_reviewed_is_not_open() -> None:
+    for entry in (WorklistEntry("a", Path("a")), WorklistEntry("a", Path("a"), regions=0)):
+        assert not standing(entry, "Ana").is_open
+
+
+def test_a_place_that_holds_no_cases_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=tmp_path.name):
+        CaseList(tmp_path)
+
+
+def test_folders_of_a_worklist_that_are_gone_say_so(tmp_path: Path) -> None:
+    (tmp_path / "worklist.json").write_text(
+        '{"format": "segwithu-worklist", "cases": [{"case": "a", "folder": "gone/a"}]}', encoding="utf-8"
+    )
+    found = CaseList(tmp_path / "worklist.json")
+    found.read_some(1.0)
+    (item,) = found.items
+    assert "is no case folder" in item.entry.trouble
+    assert found.progress == 1.0
