@@ -68,18 +68,19 @@ def run(options: argparse.Namespace, console: Console) -> int:
     """Run or resume a benchmark."""
     import torch
 
-    from ..evaluation.benchmark_summary import benchmark_summary
+    from ..evaluation.benchmark_summary import benchmark_summary, reference_row
 
     if options.threads:
         torch.set_num_threads(options.threads)
     benchmark = _benchmark(options)
+    reference = reference_row(benchmark.field.rivals, options.reference)
     for title, reason in benchmark.field.not_run.items():
         console.note(f"{title}: {reason}")
     with console.progress("benchmark") as progress:
         result = benchmark.run(options.output, options.resume, options.repeats, progress)
     if result.replaced:
         console.note(f"Measured anew, because their settings had changed: {', '.join(result.replaced)}.")
-    summary = benchmark_summary(benchmark, result, options.reference)
+    summary = benchmark_summary(benchmark, result, reference)
     _write(options.output, summary)
     console.result(_text(summary), {key: value for key, value in summary.items() if key != "by_case"})
     console.note(f"Look at {options.output / MARKDOWN_FILE}.")

@@ -14,6 +14,7 @@ from ..metrics.bootstrap import figure_interval, paired_bootstrap
 from .benchmark import Benchmark, BenchmarkResult, RowFigures
 from .benchmark_cost import BARE
 from .detection_table import finite, spread
+from .rival import Rival
 from .rival_heads import Head
 
 COMPARED = (
@@ -32,29 +33,30 @@ KEPT_BY_CASE = COMPARED
 """Figures of each case that go into the summary; the folder has all."""
 
 
-def default_reference(rows: Sequence[RowFigures]) -> str:
-    """What a user of the first model sees: the last row of its default head, or else the first row of all."""
-    for place, row in enumerate(rows):
-        if isinstance(row.rival, Head) and row.rival.model.head.default:
-            return [other.row for other in rows[place:] if other.rival is row.rival][-1]
-    return rows[0].row
+def reference_row(rivals: Sequence[Rival], wanted: str | None) -> str:
+    """The row that the others are compared with: `wanted`, or what a user of the first model sees, or the first of all.
+
+    Raises:
+        UsageError: there is no row of that title.
+    """
+    titles = [row for rival in rivals for row in rival.rows]
+    if wanted is None:
+        shipped = [rival for rival in rivals if isinstance(rival, Head) and rival.model.head.default]
+        return shipped[0].rows[-1] if shipped else titles[0]
+    if wanted not in titles:
+        raise UsageError(f"There is no row '{wanted}' to compare with: --reference is one of {'; '.join(titles)}.")
+    return wanted
 
 
-def benchmark_summary(benchmark: Benchmark, result: BenchmarkResult, reference: str | None = None) -> dict[str, Any]:
+def benchmark_summary(benchmark: Benchmark, result: BenchmarkResult, reference: str) -> dict[str, Any]:
     """Means, intervals, costs and differences.
 
     Args:
         reference: title of the row that the others are compared with.
-
-    Raises:
-        UsageError: there is no such row.
     """
     titles = [row.row for row in result.rows]
-    chosen = default_reference(result.rows) if reference is None else reference
-    if chosen not in titles:
-        raise UsageError(f"There is no row '{chosen}' to compare with: --reference is one of {', '.join(titles)}.")
     groups = [case.group for case in result.cases]
-    against = result.rows[titles.index(chosen)]
+    against = result.rows[titles.index(reference)]
     bundle = benchmark.backbone.bundle
     return {
         "model": f"{bundle.name} {bundle.about['version']}",
@@ -65,7 +67,7 @@ def benchmark_summary(benchmark: Benchmark, result: BenchmarkResult, reference: 
         "fitted_on": {role: len(getattr(benchmark.fitting, role)) for role in ("train", "select", "calibration")},
         "regions": _regions(result, groups),
         "dice": _dice(result, groups),
-        "reference": chosen,
+        "reference": reference,
         "rows": [_row(row, against, groups, result) for row in result.rows],
         "not_run": dict(result.not_run),
         "bare": result.costs.get(BARE),

@@ -97,7 +97,7 @@ class Density(Rival):
 
     def __init__(self, backbone: FrozenBackbone) -> None:
         self.backbone = backbone
-        self._means: np.ndarray = np.zeros((0, 0))
+        self.means: np.ndarray = np.zeros((0, 0))
         self._tied: np.ndarray = np.zeros((0, 0))
         self._factors: np.ndarray = np.zeros((0, 0, 0))
         self._log_weights: np.ndarray = np.zeros(0)
@@ -113,7 +113,7 @@ class Density(Rival):
     @property
     def added_parameters(self) -> int:
         """Of the larger of the two: a mean, a factor and a weight for each class."""
-        classes, features = len(self._means), self._means.shape[1]
+        classes, features = len(self.means), self.means.shape[1]
         return classes * (features + features * (features + 1) // 2 + 1)
 
     def settings(self) -> dict[str, Any]:
@@ -132,23 +132,24 @@ class Density(Rival):
             moments = moments or ClassMoments(classes, len(features))
             moments.add(features, prepared.labels)
         assert moments is not None
-        self._take(moments)
+        self.take(moments)
 
-    def _take(self, moments: ClassMoments) -> None:
+    def take(self, moments: ClassMoments) -> None:
+        """Make the Gaussians of what was counted; classes with too few voxels for one are left out."""
         there = moments.counts > moments.means.shape[1]
         counts, scatter = moments.counts[there], moments.scatter[there]
-        self._means = moments.means[there]
+        self.means = moments.means[there]
         self._tied = factor_of(scatter.sum(0) / counts.sum())
         self._factors = np.stack([factor_of(part / count) for part, count in zip(scatter, counts, strict=True)])
         self._log_weights = np.log(counts / counts.sum())
 
     def state(self) -> dict[str, np.ndarray]:
         """Means, factors and weights."""
-        return {"means": self._means, "tied": self._tied, "factors": self._factors, "log_weights": self._log_weights}
+        return {"means": self.means, "tied": self._tied, "factors": self._factors, "log_weights": self._log_weights}
 
     def load_state(self, state: Mapping[str, np.ndarray]) -> None:
         """Take over an earlier fit."""
-        self._means, self._tied, self._factors = state["means"], state["tied"], state["factors"]
+        self.means, self._tied, self._factors = state["means"], state["tied"], state["factors"]
         self._log_weights = state["log_weights"]
 
     def answers(self, case: FrozenCase) -> dict[str, Answer]:
@@ -164,10 +165,10 @@ class Density(Rival):
         nearest, surprise = (np.empty(flat.shape[1], np.float32) for _ in range(2))
         for part in _chunks(flat.shape[1]):
             here = flat[:, part].astype(np.float64)
-            nearest[part] = np.min([squared_distance(here, mean, self._tied) for mean in self._means], 0)
+            nearest[part] = np.min([squared_distance(here, mean, self._tied) for mean in self.means], 0)
             logs = [
                 weight - squared_distance(here, mean, factor) / 2 - np.log(np.diag(factor)).sum()
-                for weight, mean, factor in zip(self._log_weights, self._means, self._factors, strict=True)
+                for weight, mean, factor in zip(self._log_weights, self.means, self._factors, strict=True)
             ]
             surprise[part] = -logsumexp(logs, axis=0)
         return nearest.reshape(features.shape[1:]), surprise.reshape(features.shape[1:])

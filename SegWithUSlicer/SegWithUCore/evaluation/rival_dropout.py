@@ -58,11 +58,10 @@ class Dropout(Rival):
     name = "dropout"
     needs = ("select",)
     rows = ("Monte-Carlo dropout", "Monte-Carlo dropout, mutual information")
-    passes = 1 + PASSES
 
     def __init__(self, backbone: FrozenBackbone, seed: int = 0) -> None:
         self.backbone, self.seed = backbone, seed
-        self.rate = RATES[0]
+        self.rate, self.passes = RATES[0], 1 + PASSES
 
     @property
     def how(self) -> str:

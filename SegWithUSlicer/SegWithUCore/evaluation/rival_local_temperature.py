@@ -3,7 +3,7 @@
 import copy
 import math
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ LEARNING_RATE = 3e-3
 INITIAL_SPREAD = 1e-3
 LEAST = 0.05
 """Temperature below which none goes: as in `calibration.tempering`."""
+Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 
 class LocalTemperature(nn.Module):
@@ -59,6 +60,45 @@ def _looking(inputs: int, outputs: int) -> nn.Conv3d:
     assert layer.bias is not None
     nn.init.zeros_(layer.bias)
     return layer
+
+
+def train(
+    network: LocalTemperature,
+    read: Callable[[int], Batch],
+    calibration: int,
+    select: int,
+    seed: int,
+    progress: Progress = silent,
+) -> int:
+    """Fit by NLL, one whole case a step; returns the epoch that is kept, from 1.
+
+    Args:
+        read: batch of a case: logits, image and true classes; calibration cases come first, then select cases.
+        calibration, select: how many of them; the epoch best on the latter is kept, the last one without them.
+    """
+    optimiser = torch.optim.Adam(network.parameters(), lr=LEARNING_RATE)
+    best, best_epoch, kept = math.inf, 0, copy.deepcopy(network.state_dict())
+    for epoch in range(EPOCHS):
+        for group in optimiser.param_groups:
+            group["lr"] = LEARNING_RATE * 0.5 * (1 + math.cos(math.pi * epoch / EPOCHS))
+        for number in epoch_order(seed, epoch, calibration):
+            loss = _loss(network, read(number))
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+        with torch.no_grad():
+            score = sum(float(_loss(network, read(calibration + number))) for number in range(select))
+        if score < best or not select:
+            best, best_epoch, kept = score, epoch + 1, copy.deepcopy(network.state_dict())
+        progress("fitting local temperature scaling", (epoch + 1) / EPOCHS, f"epoch {epoch + 1}")
+    network.load_state_dict(kept)
+    network.eval()
+    return best_epoch
+
+
+def _loss(network: LocalTemperature, batch: Batch) -> torch.Tensor:
+    logits, image, truth = batch
+    return functional.cross_entropy(logits / network(logits, image), truth)
 
 
 class LocalTemperatureScaling(Rival):
@@ -100,31 +140,10 @@ class LocalTemperatureScaling(Rival):
         """Train on the calibration cases; the best epoch on the select cases is kept, the last one without those."""
         with tempfile.TemporaryDirectory() as folder:
             store = _Store(Path(folder), cases, progress)
-            self._train(store, len(cases.calibration), len(cases.select), progress)
-
-    def _train(self, store: "_Store", calibration: int, select: int, progress: Progress) -> None:
-        torch.manual_seed(self.seed)
-        self.network = LocalTemperature(*self._sizes)
-        optimiser = torch.optim.Adam(self.network.parameters(), lr=LEARNING_RATE)
-        best, kept = math.inf, copy.deepcopy(self.network.state_dict())
-        for epoch in range(EPOCHS):
-            for group in optimiser.param_groups:
-                group["lr"] = LEARNING_RATE * 0.5 * (1 + math.cos(math.pi * epoch / EPOCHS))
-            for number in epoch_order(self.seed, epoch, calibration):
-                loss = self._loss(*store.read(number))
-                optimiser.zero_grad()
-                loss.backward()
-                optimiser.step()
-            with torch.no_grad():
-                score = sum(float(self._loss(*store.read(calibration + number))) for number in range(select))
-            if score < best or not select:
-                best, kept, self.best_epoch = score, copy.deepcopy(self.network.state_dict()), epoch + 1
-            progress("fitting local temperature scaling", (epoch + 1) / EPOCHS, f"epoch {epoch + 1}")
-        self.network.load_state_dict(kept)
-        self.network.eval()
-
-    def _loss(self, logits: torch.Tensor, image: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
-        return functional.cross_entropy(logits / self.network(logits, image), truth)
+            torch.manual_seed(self.seed)
+            self.network = LocalTemperature(*self._sizes)
+            counts = len(cases.calibration), len(cases.select)
+            self.best_epoch = train(self.network, store.read, *counts, self.seed, progress)
 
     def state(self) -> dict[str, np.ndarray]:
         """Weights and the kept epoch."""
@@ -160,7 +179,7 @@ class _Store:
             logits = cases.backbone.stitched(BackboneAlone(cases.backbone.module), prepared.image)
             np.savez(folder / f"{number}.npz", logits=logits, image=prepared.image, truth=prepared.labels)
 
-    def read(self, number: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def read(self, number: int) -> Batch:
         """Batches of one: logits, image, and classes."""
         with np.load(self._folder / f"{number}.npz") as arrays:
             logits, image, truth = (torch.from_numpy(arrays[name])[None] for name in ("logits", "image", "truth"))
