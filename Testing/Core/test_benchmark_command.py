@@ -237,7 +237,8 @@ def test_a_reference_that_is_no_row_names_the_rows(command: Command, split: Path
     few = ("--rivals", "softmax,distance", "--repeats", "1")
     outcome = command(*arguments(split, model, output, *few, "--reference", "magic"))
     one_sentence(outcome, "magic", "maximum softmax", "distance to boundary", code=2)
-    assert command(*arguments(split, model, output, *few, "--reference", "entropy", "--resume")).code == 0
+    assert not output.exists()
+    assert command(*arguments(split, model, output, *few, "--reference", "entropy")).code == 0
     found = measured(output)
     assert found["reference"] == "entropy"
     against = {row["row"]: row["against_reference"] for row in found["rows"]}

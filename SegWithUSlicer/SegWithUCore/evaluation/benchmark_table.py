@@ -86,9 +86,11 @@ def _detection(result: Mapping[str, Any], region: str) -> Table:
     within = WITHIN[region].format(band=result["band"])
     note = (
         f"{within[0].upper()}{within[1:]}: {with_interval(rate['error_rate'], factor=100)} % are wrong, the base rate "
-        f"of AUPRC; {rate['cases_without_errors']} cases without errors are left out."
+        f"of AUPRC. Wrong voxels in all: {rate['errors']}; {rate['cases_without_errors']} cases have none, and so no "
+        "AUROC, AUPRC and FPR."
     )
-    return Table(f"Error detection: {region}", note, ["row", *(NAMES[f] for f in DETECTION)], _rows(result, columns))
+    rows = _rows(result, columns) if rate["errors"] else []
+    return Table(f"Error detection: {region}", note, ["row", *(NAMES[f] for f in DETECTION)], rows)
 
 
 def _probabilities(result: Mapping[str, Any]) -> Table:
@@ -99,6 +101,7 @@ def _probabilities(result: Mapping[str, Any]) -> Table:
         "against its errors. Rows that are no probability have none."
     )
     rows = [row for row in _rows(result, columns) if set(row[1:]) != {WITHOUT}]
+    rows = _joined(result, rows)
     return Table("Probabilities", note, ["row", *PROBABILITIES.values()], rows)
 
 
@@ -114,7 +117,8 @@ def _cost(result: Mapping[str, Any]) -> Table:
         f"{number(bare.get('wall_s'))} s by the clock and {number(bare.get('peak_mb'))} MB a case: medians over "
         f"{bare.get('repeats', REPEATS)} turns through {min(CASES, result['cases'])} cases, all in one run "
         f"({made['processor']}, {made['threads']} threads, torch {made['torch']}). Processor time counts all threads "
-        "and is disturbed less by other programs. Passes include that of the frozen segmentation."
+        "and is disturbed less by other programs. Passes include that of the frozen segmentation. Heads are timed as "
+        "`segment` runs them, runner-up and sums by class included."
     )
     header = ["rows", "passes", "added parameters", "added time, processor", "by the clock", "added peak memory"]
     return Table("Cost", note, header, rows)
@@ -203,6 +207,15 @@ def _column(result: Mapping[str, Any], title: str, higher: bool, factor: float =
 
 def _rows(result: Mapping[str, Any], columns: Sequence[Sequence[str]]) -> list[list[str]]:
     return [[row["row"], *cells] for row, cells in zip(result["rows"], zip(*columns, strict=True), strict=True)]
+
+
+def _joined(result: Mapping[str, Any], rows: Sequence[list[str]]) -> list[list[str]]:
+    """Rows of one rival that say the same, as one."""
+    rivals = {row["row"]: row["rival"] for row in result["rows"]}
+    found: dict[tuple[str, ...], list[str]] = {}
+    for title, *cells in rows:
+        found.setdefault((rivals[title], *cells), []).append(title)
+    return [["; ".join(titles), *cells] for (_, *cells), titles in found.items()]
 
 
 def _plain(table: Table) -> Table:
