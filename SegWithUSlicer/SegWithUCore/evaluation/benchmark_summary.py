@@ -41,7 +41,7 @@ def reference_row(rivals: Sequence[Rival], wanted: str | None) -> str:
     """
     titles = [row for rival in rivals for row in rival.rows]
     if wanted is None:
-        shipped = [rival for rival in rivals if isinstance(rival, Head) and rival.model.head.default]
+        shipped = [rival for rival in rivals if isinstance(rival, Head) and rival.default]
         return shipped[0].rows[-1] if shipped else titles[0]
     if wanted not in titles:
         raise UsageError(f"There is no row '{wanted}' to compare with: --reference is one of {'; '.join(titles)}.")

@@ -118,13 +118,18 @@ class FrozenBackbone:
     """The backbone of a model, run as `segment` runs it.
 
     Args:
-        model: whose backbone and input count; its heads do not.
+        model: whose backbone and input count; of its heads only where the paper's is tapped, or else the default.
+
+    Attributes:
+        module: the backbone, in eval mode.
+        taps: modules whose inputs rivals look at or disturb.
+        sha256: of its weights.
     """
 
     def __init__(self, model: Model) -> None:
         self.bundle: Bundle = model.bundle
         self.device = model.device
-        self.taps: tuple[str, ...] = model.network.taps
+        self.taps = usual_taps(model.bundle)
         self.module: nn.Module = model.network.backbone
         self.sha256 = backbone_sha256(model.bundle)
 
@@ -153,6 +158,12 @@ class FrozenBackbone:
 def stitched(network: WindowNetwork, array: np.ndarray, spec: InputSpec, device: torch.device) -> np.ndarray:
     """What `network` says of a whole volume, in the windows of `spec`."""
     return stitched_output(network, array, spec.window_zyx, device, spread=spec.nnunet is not None)
+
+
+def usual_taps(bundle: Bundle) -> tuple[str, ...]:
+    """Taps of the paper's head where there is one, else of the default head: rivals do not change with our own head."""
+    papers = [head.taps for head in bundle.heads if head.variant == "paper"]
+    return papers[0] if papers else bundle.default_head.taps
 
 
 def backbone_sha256(bundle: Bundle) -> str:

@@ -25,12 +25,13 @@ class Head(Rival):
     Args:
         model: with this head loaded.
         title: of the model, unique among those compared.
+        default: whether a user of the model gets it without asking.
     """
 
     own_pass = True
 
-    def __init__(self, model: Model, title: str) -> None:
-        self.model, self.title = model, title
+    def __init__(self, model: Model, title: str, default: bool) -> None:
+        self.model, self.title, self.default = model, title, default
         self.name = f"head-{title}-{model.head.name}"
 
     @property
@@ -107,7 +108,7 @@ def heads_of(bundles: Sequence[Bundle], backbone: FrozenBackbone, device: torch.
                 f"The model {title} has another input or other labels than {titles[0]}: give models that differ in "
                 "their heads alone."
             )
-        heads += [Head(Model(bundle, device, spec.name), title) for spec in bundle.heads]
+        heads += [Head(Model(bundle, device, spec.name), title, spec.default) for spec in bundle.heads]
     return heads
 
 
