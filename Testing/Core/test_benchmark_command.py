@@ -118,7 +118,9 @@ def test_every_rival_judges_the_same_segmentation_in_one_table(command: Command,
         )
         assert line["row"] in text
     page = (output / "rivals.html").read_text(encoding="utf-8")
-    assert not re.search(r"https?://|src=", page)
+    assert not re.search(r"https?://|src=\"(?!data:)", page)
+    assert page.count("data:image/png;base64,") == 1
+    assert (output / "rivals.png").read_bytes().startswith(b"\x89PNG")
     for title in re.findall(r"^## (.+)$", text, re.MULTILINE):
         assert f"<h2>{title}</h2>" in page
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 CASES_HELP = "TABLE.csv:ROLE or an nnU-Net folder"
 JSON_FILE, MARKDOWN_FILE, CSV_FILE, PAGE_FILE = "rivals.json", "rivals.md", "rivals.csv", "rivals.html"
+PLOT_FILE = "rivals.png"
 SHOWN = {"auroc whole": 1.0, "auroc band": 1.0, "auprc whole": 1.0, "aurc whole": 1e3, "aurc band": 1e3, "nll": 1.0}
 """Figures that are printed, with their factors; the files have all."""
 
@@ -81,7 +82,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
     if result.replaced:
         console.note(f"Measured anew, because their settings had changed: {', '.join(result.replaced)}.")
     summary = benchmark_summary(benchmark, result, reference)
-    _write(options.output, summary)
+    _write(options.output, summary, console)
     console.result(_text(summary), {key: value for key, value in summary.items() if key != "by_case"})
     console.note(f"Look at {options.output / MARKDOWN_FILE}.")
     return 0
@@ -130,17 +131,34 @@ def _check_apart(test: "Sequence[Case]", others: "Sequence[Case]", role: str) ->
         )
 
 
-def _write(folder: Path, summary: dict[str, Any]) -> None:
+def _write(folder: Path, summary: dict[str, Any], console: Console) -> None:
     from ..evaluation.benchmark_folder import write_json
     from ..evaluation.benchmark_table import benchmark_markdown, benchmark_page, write_csv
     from ..whole_files import whole_file
 
     write_json(folder / JSON_FILE, summary)
-    for name, text in ((MARKDOWN_FILE, benchmark_markdown(summary)), (PAGE_FILE, benchmark_page(summary))):
+    plot = _drawn(folder / PLOT_FILE, summary, console)
+    for name, text in ((MARKDOWN_FILE, benchmark_markdown(summary)), (PAGE_FILE, benchmark_page(summary, plot))):
         with whole_file(folder / name) as work:
             work.write_text(text, encoding="utf-8")
     with whole_file(folder / CSV_FILE) as work:
         write_csv(work, summary)
+
+
+def _drawn(path: Path, summary: dict[str, Any], console: Console) -> Path | None:
+    """The plot, None without matplotlib, which the figures do not need."""
+    import importlib.util
+
+    from ..whole_files import whole_file
+
+    if importlib.util.find_spec("matplotlib") is None:
+        console.note("No plot: matplotlib is missing; install segwithu-slicer[desktop], which brings it.")
+        return None
+    from ..evaluation.benchmark_plot import draw_rivals
+
+    with whole_file(path) as work:
+        draw_rivals(summary, work)
+    return path
 
 
 def _text(summary: dict[str, Any]) -> str:

@@ -7,7 +7,8 @@ from typing import Any
 
 from .benchmark_cost import CASES, REPEATS
 from .benchmark_figures import REFITTED
-from .report_page import cases_in_words, page, section
+from .benchmark_plot import WORDS
+from .report_page import cases_in_words, figure, page, section
 from .report_tables import NAMES, PER_MILLE, WITHOUT, Table, markdown, number, with_interval
 
 DETECTION = ("auroc", "auprc", "aurc", "e-aurc", "augrc", "fpr95")
@@ -33,10 +34,15 @@ def benchmark_markdown(result: Mapping[str, Any]) -> str:
     return head + markdown(benchmark_tables(result))
 
 
-def benchmark_page(result: Mapping[str, Any]) -> str:
-    """The same as one HTML page that loads nothing."""
+def benchmark_page(result: Mapping[str, Any], plot: Path | None) -> str:
+    """The same as one HTML page that loads nothing.
+
+    Args:
+        plot: from `benchmark_plot.draw_rivals`, if there is one.
+    """
     title = f"{result['model']}: rivals on one frozen segmentation"
-    return page(title, about(result), "", [section(_plain(table)) for table in benchmark_tables(result)])
+    shown = [] if plot is None else [f"<section>{figure(WORDS, plot)}</section>"]
+    return page(title, about(result), "", [*shown, *(section(_plain(table)) for table in benchmark_tables(result))])
 
 
 def about(result: Mapping[str, Any]) -> str:

@@ -39,10 +39,10 @@ def evaluation_page(
         pictures: of the worst cases by kind: words and files.
     """
     parts = [
-        f"<section><h2>Curves</h2>{''.join(_figure(words, path) for words, path in plots.items())}</section>",
+        f"<section><h2>Curves</h2>{''.join(figure(words, path) for words, path in plots.items())}</section>",
         *(section(table) for table in tables),
         *(
-            f"<section><h2>{escape(kind)}</h2>{''.join(_figure(words, path) for words, path in shown)}</section>"
+            f"<section><h2>{escape(kind)}</h2>{''.join(figure(words, path) for words, path in shown)}</section>"
             for kind, shown in pictures.items()
             if shown
         ),
@@ -92,7 +92,8 @@ def section(table: Table) -> str:
     return f"<section><h2>{escape(table.title)}</h2><p>{escape(table.note)}</p><div class=scroll>{body}</div></section>"
 
 
-def _figure(words: str, path: Path) -> str:
+def figure(words: str, path: Path) -> str:
+    """A picture with words below."""
     data = base64.b64encode(path.read_bytes()).decode()
     said = escape(words)
     return f'<figure><img src="data:image/png;base64,{data}" alt="{said}"><figcaption>{said}</figcaption></figure>'
