@@ -11,6 +11,7 @@ from rival_cases import SHAPE, toy_backbone, toy_case
 from scipy.stats import multivariate_normal
 from segwithu_command import MODEL, one_thread
 from sklearn.covariance import EmpiricalCovariance
+from sklearn.metrics import average_precision_score
 from torch.distributions import Categorical
 from toy_models import registered_toys, toy_network, write_toy_bundle
 
@@ -226,23 +227,26 @@ def test_dropout_is_unbiased_behind_a_linear_layer_and_leaves_no_hook(
     assert torch.equal(backbone.module(image), plain)
 
 
-def test_the_dropout_rate_is_the_one_with_the_lowest_nll_on_select_cases(
-    backbone: FrozenBackbone, case: FrozenCase, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("for_detection", [False, True])
+def test_the_dropout_rate_is_the_best_on_select_cases(
+    backbone: FrozenBackbone, case: FrozenCase, monkeypatch: pytest.MonkeyPatch, for_detection: bool
 ) -> None:
     monkeypatch.setattr(FrozenBackbone, "segmented", lambda _self, _case: case)
-    found = {}
+    losses = {}
     for rate in (0.05, 0.1, 0.2, 0.4):
-        rival = Dropout(backbone)
+        rival = Dropout(backbone, for_detection)
         rival.rate = rate
-        mean = rival.answers(case)[rival.rows[0]].probabilities
-        assert mean is not None
-        found[rate] = float(-np.log(np.take_along_axis(mean, case.truth[None].astype(np.int64), 0)).mean())
-    chosen = Dropout(backbone)
-    chosen.fit(FittingCases(backbone, select=[Case(case.name, (), Path())]))
-    assert chosen.rate == min(found, key=lambda rate: found[rate])
-    again = Dropout(backbone)
-    again.load_state(chosen.state())
-    assert again.rate == chosen.rate
+        answer = rival.answers(case)[rival.rows[0]]
+        assert answer.probabilities is not None
+        chosen = np.take_along_axis(answer.probabilities, case.truth[None].astype(np.int64), 0)
+        precision = average_precision_score(case.error.ravel(), answer.score.ravel())
+        losses[rate] = -precision if for_detection else float(-np.log(chosen).mean())
+    fitted = Dropout(backbone, for_detection)
+    fitted.fit(FittingCases(backbone, select=[Case(case.name, (), Path())]))
+    assert fitted.rate == min(losses, key=lambda rate: losses[rate])
+    again = Dropout(backbone, for_detection)
+    again.load_state(fitted.state())
+    assert again.rate == fitted.rate
 
 
 def test_an_ensemble_is_the_mean_of_its_members_and_judges_the_frozen_class(

@@ -11,11 +11,12 @@ from torch import nn
 
 from ..inference.voxel_maps import on_grid
 from ..metrics.calibration import negative_log_likelihood
+from ..metrics.error_detection import average_precision, score_groups
 from ..network.taps import find_module
 from ..progress import Progress, silent
 from ..training.augmentation import case_seed
 from .frozen import FrozenBackbone, FrozenCase
-from .rival import Answer, FittingCases, Rival, SeveralPasses, in_parts
+from .rival import Answer, FittingCases, Rival, SeveralPasses, in_parts, unsure_of
 
 PASSES = 10
 RATES = (0.05, 0.1, 0.2, 0.4)
@@ -52,23 +53,35 @@ class DroppedBackbone:
 class Dropout(Rival):
     """Several passes with element-wise dropout, averaged.
 
+    More dropout calibrates better and detects worse, so there are two of it: with the rate best for either.
+
+    Args:
+        backbone: the frozen one.
+        for_detection: take the rate with the highest AUPRC of the wrong voxels, instead of that with the lowest NLL.
+
     Source: Gal and Ghahramani, ICML 2016; put into a network after its training: Loquercio et al., RA-L 5 (2020).
     """
 
-    name = "dropout"
     needs = ("select",)
-    rows = ("Monte-Carlo dropout", "Monte-Carlo dropout, mutual information")
 
-    def __init__(self, backbone: FrozenBackbone, seed: int = 0) -> None:
-        self.backbone, self.seed = backbone, seed
+    def __init__(self, backbone: FrozenBackbone, for_detection: bool = False, seed: int = 0) -> None:
+        self.backbone, self.for_detection, self.seed = backbone, for_detection, seed
+        self.name = "dropout-for-detection" if for_detection else "dropout"
         self.rate, self.passes = RATES[0], 1 + PASSES
+
+    @property
+    def rows(self) -> tuple[str, str]:
+        """Titles that tell the two apart."""
+        title = "Monte-Carlo dropout, rate for detection" if self.for_detection else "Monte-Carlo dropout"
+        return title, f"{title}, mutual information"
 
     @property
     def how(self) -> str:
         """With the rate that was chosen."""
+        best = "highest AUPRC (whole)" if self.for_detection else "lowest NLL"
         return (
             f"{PASSES} passes with dropout of rate {self.rate:g} on what {', '.join(self.backbone.taps)} are fed "
-            f"(rate of {', '.join(f'{rate:g}' for rate in RATES)} with the lowest NLL on the select cases; the network "
+            f"(rate of {', '.join(f'{rate:g}' for rate in RATES)} with the {best} on the select cases; the network "
             "was trained without); 1 - mean probability of the frozen class, or mutual information"
         )
 
@@ -83,8 +96,15 @@ class Dropout(Rival):
         for number, case in enumerate(cases.select):
             report(number)
             seen = self.backbone.segmented(case)
-            losses += [negative_log_likelihood(self._passes(seen, rate).mean(), seen.truth) for rate in RATES]
+            losses += [self._loss(seen, rate) for rate in RATES]
         self.rate = RATES[int(losses.argmin())]
+
+    def _loss(self, seen: FrozenCase, rate: float) -> float:
+        mean = self._passes(seen, rate).mean()
+        if not self.for_detection:
+            return negative_log_likelihood(mean, seen.truth)
+        found = average_precision(score_groups(unsure_of(seen.classes, mean), seen.error))
+        return -found if np.isfinite(found) else 0.0  # a case without errors has no say
 
     def state(self) -> dict[str, np.ndarray]:
         """The rate."""

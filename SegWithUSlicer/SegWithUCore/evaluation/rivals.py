@@ -80,18 +80,20 @@ def field_of(
         Distance(band),
         Augmentation(backbone, mirror),
         Dropout(backbone),
+        Dropout(backbone, for_detection=True),
         Ensemble(backbone, others),
         Density(backbone),
     ]
     result = Field([])
     for rival in found:
-        if rival.name not in names:
+        family = "dropout" if isinstance(rival, Dropout) else rival.name
+        if family not in names:
             continue
         missing = [role for role in rival.needs if not getattr(cases, role)]
         if missing:
-            result.not_run[TITLES[rival.name]] = f"not run: no {missing[0]} cases given (--{missing[0]})."
-        elif rival.name == "ensemble" and not others:
-            result.not_run[TITLES[rival.name]] = "not run: no members given (--ensemble)."
+            result.not_run[TITLES[family]] = f"not run: no {missing[0]} cases given (--{missing[0]})."
+        elif family == "ensemble" and not others:
+            result.not_run[TITLES[family]] = "not run: no members given (--ensemble)."
         else:
             result.rivals.append(rival)
     if "heads" in names:
