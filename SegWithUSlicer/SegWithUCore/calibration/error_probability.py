@@ -1,14 +1,14 @@
 """Error probability: the ranking map on a scale that means the same for every patient."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from scipy.optimize import isotonic_regression
 
 from ..errors import InputError
-from .directions import Direction, refitted
+from .directions import Direction, fit_directions, refitted
 
 MAXIMUM_KNOTS = 200
 """Knots kept: 200 steps of equal weight change the expected wrong volume by less than a tenth of a percent."""
@@ -79,6 +79,18 @@ def fit_error_probability(rankings: Sequence[np.ndarray], errors: Sequence[np.nd
     fitted = isotonic_regression(means, weights=counts).x
     knots_x, knots_y = _thinned(x, fitted, counts)
     return ErrorProbability(tuple(knots_x.tolist()), tuple(knots_y.tolist()), len(rankings))
+
+
+def fit_with_directions(
+    scores: Sequence[np.ndarray],
+    errors: Sequence[np.ndarray],
+    predicted: Sequence[np.ndarray],
+    runner_ups: Sequence[np.ndarray],
+) -> ErrorProbability:
+    """`fit_error_probability` of any score, then `fit_directions`; arguments and what is raised as there."""
+    plain = fit_error_probability(scores, errors)
+    directions = fit_directions([plain.table(score) for score in scores], errors, predicted, runner_ups)
+    return replace(plain, directions=tuple(directions))
 
 
 def _tied_means(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -11,6 +11,7 @@ from typing import NoReturn
 from .. import __version__
 from ..errors import SegWithUError
 from . import (
+    benchmark,
     demo,
     evaluate,
     export,
@@ -38,6 +39,7 @@ COMMANDS = (
     import_checkpoint,
     import_nnunet,
     evaluate,
+    benchmark,
     demo,
 )
 

@@ -7,15 +7,14 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..inference.prediction import Prediction, predict
-from ..inference.preprocessing import assessed_box, mirrored_copy
 from ..inference.segment import Model
-from ..inference.volume import check_same_grid, read_image, read_labels
 from ..metrics.bands import Band
 from ..models.bundle import Bundle
 from ..progress import Progress, silent
-from ..training.cases import Case, class_indices
+from ..training.cases import Case
 from .case_numbers import StructureNumbers, case_risk, confidences, numbers_of, structure_numbers
 from .figures import SURFACE_TOLERANCE_MM, detection_figures, measured, recorded_figures, surface_figures
+from .frozen import read_assessed
 from .pools import Pools
 from .worst_cases import WorstCases
 
@@ -126,12 +125,5 @@ def add_case(
 
 def _predicted(case: Case, model: Model, mirrored: bool) -> tuple[Prediction, np.ndarray, sitk.Image]:
     """Prediction, true classes (z, y, x) and the first channel, all of the part that is assessed."""
-    images, labels = [read_image(path) for path in case.channels], read_labels(case.reference)
-    for path, image in [*zip(case.channels[1:], images[1:], strict=True), (case.reference, labels)]:
-        check_same_grid(path, image, case.channels[0], images[0])
-    if mirrored:
-        images, labels = [mirrored_copy(image) for image in images], mirrored_copy(labels)
-    box = assessed_box(images, model.bundle.input)
-    parts = [box.crop(image) for image in images]
-    truth = class_indices(box.crop(labels), [label.value for label in model.bundle.labels], case.reference)
-    return predict(parts, model), truth, parts[0]
+    read = read_assessed(case, model.bundle, mirrored)
+    return predict(read.images, model), read.truth, read.images[0]

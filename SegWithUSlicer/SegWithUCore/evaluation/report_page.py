@@ -39,23 +39,28 @@ def evaluation_page(
         pictures: of the worst cases by kind: words and files.
     """
     parts = [
-        f"<header><h1>{escape(name)}: evaluation</h1><p class=lead>{escape(_lead(result))}</p>"
-        f"<p>{escape(about)}</p><p class=note>{NOT_FOR_CLINICAL_USE}</p></header>",
-        f"<section><h2>Curves</h2>{''.join(_figure(words, path) for words, path in plots.items())}</section>",
-        *(_section(table) for table in tables),
+        f"<section><h2>Curves</h2>{''.join(figure(words, path) for words, path in plots.items())}</section>",
+        *(section(table) for table in tables),
         *(
-            f"<section><h2>{escape(kind)}</h2>{''.join(_figure(words, path) for words, path in shown)}</section>"
+            f"<section><h2>{escape(kind)}</h2>{''.join(figure(words, path) for words, path in shown)}</section>"
             for kind, shown in pictures.items()
             if shown
         ),
     ]
+    return page(f"{name}: evaluation", _lead(result), about, parts)
+
+
+def page(title: str, lead: str, about: str, sections: Sequence[str]) -> str:
+    """One HTML page of plain text on top and finished sections below."""
+    told = "".join(f"<p{kind}>{escape(text)}</p>" for kind, text in ((" class=lead", lead), ("", about)) if text)
+    header = f"<header><h1>{escape(title)}</h1>{told}<p class=note>{NOT_FOR_CLINICAL_USE}</p></header>"
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; img-src data:; '
         "style-src 'unsafe-inline'\">"
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(name)}: evaluation</title><style>{STYLE}{WIDE}</style></head>"
-        f"<body><main>{''.join(parts)}</main></body></html>\n"
+        f"<title>{escape(title)}</title><style>{STYLE}{WIDE}</style></head>"
+        f"<body><main>{header}{''.join(sections)}</main></body></html>\n"
     )
 
 
@@ -80,13 +85,15 @@ def cases_in_words(result: Mapping[str, Any]) -> str:
     return words if cases == patients else f"{words} of {patients} patients"
 
 
-def _section(table: Table) -> str:
+def section(table: Table) -> str:
+    """A table with its title and note."""
     numbers = range(table.words, len(table.header))
     body = rows_table(table.header, table.rows, numbers=numbers)
     return f"<section><h2>{escape(table.title)}</h2><p>{escape(table.note)}</p><div class=scroll>{body}</div></section>"
 
 
-def _figure(words: str, path: Path) -> str:
+def figure(words: str, path: Path) -> str:
+    """A picture with words below."""
     data = base64.b64encode(path.read_bytes()).decode()
     said = escape(words)
     return f'<figure><img src="data:image/png;base64,{data}" alt="{said}"><figcaption>{said}</figcaption></figure>'

@@ -2,19 +2,26 @@
 
 import math
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 import torch
 from monai.data.utils import dense_patch_slices
 from monai.inferers import sliding_window_inference
 
-from ..network.segwithu import SegWithU
 from ..progress import Progress, silent
 from .nnunet_windows import spread_output
 
 OVERLAP = 0.5
 WINDOW_BYTES = 1400
 """Activations a window voxel where the network does not say (`SegWithU.window_bytes`): those of the shipped DynUNet."""
+
+
+class WindowNetwork(Protocol):
+    """What can be run window by window, such as `SegWithU`."""
+
+    def window_output(self, image: torch.Tensor) -> torch.Tensor:
+        """What may be averaged over windows, (batch, channels, *spatial), of an image (batch, channels, *spatial)."""
 
 
 def count_windows(shape: Sequence[int], window: Sequence[int], overlap: float = OVERLAP) -> int:
@@ -29,7 +36,7 @@ def _step(size: int, window: int, overlap: float) -> int:
 
 
 def stitched_output(
-    network: SegWithU,
+    network: WindowNetwork,
     image: np.ndarray,
     window: Sequence[int],
     device: torch.device,
@@ -49,7 +56,7 @@ def stitched_output(
         spread: place and weight the windows as nnU-Net does, see `nnunet_windows`.
 
     Returns:
-        Float32 (classes + response channels, z, y, x).
+        Float32 (channels, z, y, x): for `SegWithU` those of classes and responses.
     """
     total = count_windows(image.shape[1:], window, overlap)
     done = 0

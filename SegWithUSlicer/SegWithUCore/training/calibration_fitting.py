@@ -1,14 +1,12 @@
 """What is fitted on calibration cases: error probability, tempering scale, numbers per structure, limits of flags."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from scipy.special import softmax
 
-from ..calibration.directions import fit_directions
-from ..calibration.error_probability import ErrorProbability, fit_error_probability
+from ..calibration.error_probability import ErrorProbability, fit_with_directions
 from ..calibration.flag_rules import fit_flag_rules
 from ..calibration.sources import fit_percentiles
 from ..calibration.tempering import fit_temperature
@@ -70,14 +68,8 @@ def fitted(predictions: Sequence[Prediction], truths: Sequence[np.ndarray], labe
 def _error_probability(
     scores: Sequence[np.ndarray], predictions: Sequence[Prediction], errors: Sequence[np.ndarray]
 ) -> ErrorProbability:
-    plain = fit_error_probability(scores, errors)
-    directions = fit_directions(
-        [plain.table(score) for score in scores],
-        errors,
-        [p.classes for p in predictions],
-        [p.runner_up for p in predictions],
-    )
-    return replace(plain, directions=tuple(directions))
+    classes, runner_ups = [p.classes for p in predictions], [p.runner_up for p in predictions]
+    return fit_with_directions(scores, errors, classes, runner_ups)
 
 
 def _sources(predictions: Sequence[Prediction], chances: Sequence[np.ndarray]) -> dict[str, list[float] | None]:

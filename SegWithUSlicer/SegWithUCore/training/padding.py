@@ -18,11 +18,16 @@ def padded_window(case: PreparedCase, window: Sequence[int]) -> tuple[torch.Tens
     """
     shape = case.labels.shape
     full = [-(-size // step) * step for size, step in zip(shape, window, strict=True)]
-    starts = [(whole - size) // 2 for whole, size in zip(full, shape, strict=True)]
-    place = tuple(slice(start, start + size) for start, size in zip(starts, shape, strict=True))
+    place = centred(shape, full)
     image = np.zeros((case.image.shape[0], *full), np.float32)
     image[(slice(None), *place)] = case.image
     return torch.from_numpy(image), place
+
+
+def centred(shape: Sequence[int], full: Sequence[int]) -> Place:
+    """Slices of a `shape` in the middle of a larger one."""
+    starts = [(whole - size) // 2 for whole, size in zip(full, shape, strict=True)]
+    return tuple(slice(start, start + size) for start, size in zip(starts, shape, strict=True))
 
 
 def unpad(tensor: torch.Tensor, place: Place) -> torch.Tensor:

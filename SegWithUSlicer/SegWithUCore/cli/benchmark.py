@@ -1,0 +1,174 @@
+"""`segwithu benchmark`: every usual rival on one frozen segmentation."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import UsageError
+from .console import Console, table
+
+if TYPE_CHECKING:
+    from ..evaluation.benchmark import Benchmark
+    from ..training.cases import Case
+
+CASES_HELP = "TABLE.csv:ROLE or an nnU-Net folder"
+JSON_FILE, MARKDOWN_FILE, CSV_FILE, PAGE_FILE = "rivals.json", "rivals.md", "rivals.csv", "rivals.html"
+PLOT_FILE = "rivals.png"
+SHOWN = {"auroc whole": 1.0, "auroc band": 1.0, "auprc whole": 1.0, "aurc whole": 1e3, "aurc band": 1e3, "nll": 1.0}
+"""Figures that are printed, with their factors; the files have all."""
+
+
+def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
+    """Add `benchmark`."""
+    command = commands.add_parser(
+        "benchmark",
+        parents=[common],
+        help="compare a model's uncertainty with every usual rival on the same frozen segmentation",
+        description="Segment the test cases once with the model's backbone and let every rival say where that "
+        "segmentation is wrong: softmax, temperature scaling, distance to the boundary, test-time augmentation, "
+        "Monte-Carlo dropout, deep ensemble, feature density, and the heads of the models. What is fitted is fitted on "
+        "calibration, train and select cases. Killed or cancelled, the command goes on with --resume.",
+    )
+    command.add_argument(
+        "--model",
+        required=True,
+        action="append",
+        help="name of an installed model, or a bundle's folder; further ones must share the first one's backbone",
+    )
+    command.add_argument("--cases", required=True, help=f"test cases: {CASES_HELP}")
+    command.add_argument(
+        "--calibration", required=True, help="cases for temperatures and error probabilities, likewise"
+    )
+    command.add_argument("--train", help="the backbone's training cases, for the feature density, likewise")
+    command.add_argument("--select", help="cases that choose the dropout rate, likewise")
+    command.add_argument(
+        "--ensemble",
+        nargs="+",
+        type=Path,
+        default=[],
+        metavar="DIR",
+        help="bundles or training runs whose backbones form an ensemble with the frozen one (two for one of 3)",
+    )
+    command.add_argument("--rivals", help="which ones, separated by commas (default: all); a wrong name lists them")
+    command.add_argument(
+        "--mirror",
+        action="store_true",
+        help="let test-time augmentation exchange left and right, for backbones that were trained so",
+    )
+    command.add_argument("--band", default="3mm", help="around the predicted surface: 3mm (default), or 2px in slices")
+    command.add_argument("--reference", metavar="ROW", help="row that the others are compared with")
+    command.add_argument("--repeats", type=int, default=5, help="turns in which time is measured (default: 5)")
+    command.add_argument("--threads", type=int, help="CPU threads (default: torch's choice)")
+    command.add_argument("--output", required=True, type=Path, metavar="DIR", help="folder of the benchmark")
+    command.add_argument("--resume", action="store_true", help="go on where an earlier run in the folder stopped")
+    command.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace, console: Console) -> int:
+    """Run or resume a benchmark."""
+    import torch
+
+    from ..evaluation.benchmark_summary import benchmark_summary, reference_row
+
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    benchmark = _benchmark(options)
+    reference = reference_row(benchmark.field.rivals, options.reference)
+    for title, reason in benchmark.field.not_run.items():
+        console.note(f"{title}: {reason}")
+    with console.progress("benchmark") as progress:
+        result = benchmark.run(options.output, options.resume, options.repeats, progress)
+    if result.replaced:
+        console.note(f"Measured anew, because their settings had changed: {', '.join(result.replaced)}.")
+    summary = benchmark_summary(benchmark, result, reference)
+    _write(options.output, summary, console)
+    console.result(_text(summary), {key: value for key, value in summary.items() if key != "by_case"})
+    console.note(f"Look at {options.output / MARKDOWN_FILE}.")
+    return 0
+
+
+def _benchmark(options: argparse.Namespace) -> "Benchmark":
+    """What the options say, checked before minutes go by."""
+    from ..evaluation.benchmark import Benchmark
+    from ..evaluation.rival import FittingCases
+    from ..evaluation.rivals import RIVALS, field_of, frozen_backbone
+    from ..metrics.bands import Band
+    from ..models.registry import resolve_model
+    from ..training.cases import find_cases
+
+    names = RIVALS if options.rivals is None else tuple(options.rivals.split(","))
+    for name in names:
+        if name not in RIVALS:
+            raise UsageError(f"--rivals: there is no '{name}', choose from {', '.join(RIVALS)}.")
+    if options.repeats < 1:
+        raise UsageError(f"--repeats is {options.repeats}: give 1 or more.")
+    try:
+        band = Band.from_text(options.band)
+    except ValueError as error:
+        raise UsageError(f"--band: {error}") from error
+    bundles = [resolve_model(model) for model in options.model]
+    test, roles = find_cases(options.cases), {}
+    for role in ("train", "select", "calibration"):
+        source = getattr(options, role)
+        roles[role] = find_cases(source) if source else []
+        _check_apart(test, roles[role], role)
+    backbone = frozen_backbone(bundles[0])
+    fitting = FittingCases(backbone, **roles)
+    field = field_of(names, backbone, bundles, options.ensemble, fitting, band, options.mirror)
+    if not field.rivals:
+        reasons = " ".join(f"{title} {reason}" for title, reason in field.not_run.items())
+        raise UsageError(f"No rival can be run: {reasons}")
+    return Benchmark(field, test, fitting, band)
+
+
+def _check_apart(test: "Sequence[Case]", others: "Sequence[Case]", role: str) -> None:
+    files = {path.resolve() for case in others for path in case.channels}
+    both = [case.name for case in test if any(path.resolve() in files for path in case.channels)]
+    if both:
+        raise UsageError(
+            f"{len(both)} cases, such as {both[0]}, are in --cases and --{role}: nothing may be fitted on test cases."
+        )
+
+
+def _write(folder: Path, summary: dict[str, Any], console: Console) -> None:
+    from ..evaluation.benchmark_folder import write_json
+    from ..evaluation.benchmark_table import benchmark_markdown, benchmark_page, write_csv
+    from ..whole_files import whole_file
+
+    write_json(folder / JSON_FILE, summary)
+    plot = _drawn(folder / PLOT_FILE, summary, console)
+    for name, text in ((MARKDOWN_FILE, benchmark_markdown(summary)), (PAGE_FILE, benchmark_page(summary, plot))):
+        with whole_file(folder / name) as work:
+            work.write_text(text, encoding="utf-8")
+    with whole_file(folder / CSV_FILE) as work:
+        write_csv(work, summary)
+
+
+def _drawn(path: Path, summary: dict[str, Any], console: Console) -> Path | None:
+    """The plot, None without matplotlib, which the figures do not need."""
+    import importlib.util
+
+    from ..whole_files import whole_file
+
+    if importlib.util.find_spec("matplotlib") is None:
+        console.note("No plot: matplotlib is missing; install segwithu-slicer[desktop], which brings it.")
+        return None
+    from ..evaluation.benchmark_plot import draw_rivals
+
+    with whole_file(path) as work:
+        draw_rivals(summary, work)
+    return path
+
+
+def _text(summary: dict[str, Any]) -> str:
+    rows = []
+    for row in summary["rows"]:
+        means = [(row["figures"].get(title, {}).get("mean"), factor) for title, factor in SHOWN.items()]
+        cells = ["" if mean is None else f"{mean * factor:.4g}" for mean, factor in means]
+        cost = (row["cost"] or {}).get("cpu_share")
+        rows.append([row["row"], *cells, str(row["passes"]), "" if cost is None else f"{100 * cost:+.0f} %"])
+    titles = [f"{title} x 1000" if factor > 1 else title for title, factor in SHOWN.items()]
+    lines = [table(["row", *titles, "passes", "added time"], rows)]
+    lines += [f"{title}: {reason}" for title, reason in summary["not_run"].items()]
+    return "\n".join(lines)
