@@ -1,7 +1,6 @@
 """The list of cases: sorted and filled here, once for each change of what is listed; single rows change in place."""
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import qt
@@ -27,11 +26,11 @@ class CasesTable:
 
     Args:
         table: the QTableWidget.
-        on_open: called with the folder of a case that the user wants to open.
+        on_open: called with a case that the user wants to open.
         on_selected: called when other rows were selected.
     """
 
-    def __init__(self, table: Any, on_open: Callable[[Path], None], on_selected: Callable[[], None]) -> None:
+    def __init__(self, table: Any, on_open: Callable[[CaseItem], None], on_selected: Callable[[], None]) -> None:
         self._table, self._on_open, self._on_selected = table, on_open, on_selected
         self._items: list[CaseItem] = []
         self._listed: Sequence[CaseItem] = ()
@@ -196,7 +195,7 @@ class CasesTable:
 
     def _activated(self, row: int, _column: int) -> None:
         if not self._busy and 0 <= row < len(self._items) and self._items[row] is not self._opened:
-            self._on_open(self._items[row].folder)
+            self._on_open(self._items[row])
 
     def _selection_changed(self) -> None:
         if not self._busy:
