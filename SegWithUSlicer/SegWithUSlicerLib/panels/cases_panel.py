@@ -154,15 +154,15 @@ class CasesPanel:
 
     def previous(self) -> None:
         """Open the case above."""
-        self._step(self._neighbour(-1))
+        self._step(self.table.neighbour(-1))
 
     def next(self) -> None:
         """Open the case below."""
-        self._step(self._neighbour(1))
+        self._step(self.table.neighbour(1))
 
     def next_open(self) -> None:
         """Open the next case that this reviewer has not decided as a whole."""
-        self._step(self._next_open())
+        self._step(self.table.next_open(self.reviewer))
 
     def open_selected(self) -> None:
         """Open the selected case."""
@@ -271,24 +271,6 @@ class CasesPanel:
     def _open_item(self) -> CaseItem | None:
         return self.list.find(self.opener.open_nodes) if self.list is not None else None
 
-    def _neighbour(self, step: int) -> CaseItem | None:
-        shown, at = self.table.shown, self._place()
-        wanted = at + step if at is not None else (0 if step > 0 else None)
-        return shown[wanted] if wanted is not None and 0 <= wanted < len(shown) else None
-
-    def _next_open(self) -> CaseItem | None:
-        """The next one below, and behind the last the search goes on from the first."""
-        shown, at = self.table.shown, self._place()
-        begin = 0 if at is None else at + 1
-        order = [*shown[begin:], *shown[: max(0, begin - 1)]]
-        return next((item for item in order if standing(item.entry, self.reviewer).is_open), None)
-
-    def _place(self) -> int | None:
-        """The row from which steps are counted: of the open case, or of the selected one."""
-        item = self._open_item() or next(iter(self.table.selected), None)
-        rows = [row for row, shown in enumerate(self.table.shown) if shown is item]
-        return rows[0] if rows else None
-
     def _step(self, item: CaseItem | None) -> None:
         if item is not None:
             self.open_row(item)
@@ -318,9 +300,9 @@ class CasesPanel:
         lines += [_("{count} cases are selected.").format(count=len(selected))] if len(selected) > 1 else []
         ui.caseLabel.text = wrappable("\n".join(lines))
         ui.caseLabel.visible = bool(lines)
-        ui.previousCaseButton.enabled = self._neighbour(-1) is not None
-        ui.nextCaseButton.enabled = self._neighbour(1) is not None
-        ui.nextOpenCaseButton.enabled = self._next_open() is not None
+        ui.previousCaseButton.enabled = self.table.neighbour(-1) is not None
+        ui.nextCaseButton.enabled = self.table.neighbour(1) is not None
+        ui.nextOpenCaseButton.enabled = self.table.next_open(self.reviewer) is not None
         one = selected[0] if len(selected) == 1 else None
         ui.openCaseButton.enabled = one is not None and one is not self._open_item() and not one.entry.trouble
         self.exports.draw()

@@ -65,6 +65,24 @@ class CasesTable:
         rows = sorted({index.row() for index in self._table.selectionModel().selectedRows()})
         return [self._items[row] for row in rows if row < len(self._items)]
 
+    def neighbour(self, step: int) -> CaseItem | None:
+        """The case so many rows below the open one, or below the selected one where none is open."""
+        at = self._place()
+        wanted = at + step if at is not None else (0 if step > 0 else None)
+        return self._items[wanted] if wanted is not None and 0 <= wanted < len(self._items) else None
+
+    def next_open(self, reviewer: str) -> CaseItem | None:
+        """The next one below that this reviewer has not finished; behind the last the search begins anew."""
+        at = self._place()
+        begin = 0 if at is None else at + 1
+        order = [*self._items[begin:], *self._items[: max(0, begin - 1)]]
+        return next((item for item in order if standing(item.entry, reviewer).is_open), None)
+
+    def _place(self) -> int | None:
+        item = self._opened or next(iter(self.selected), None)
+        rows = [row for row, shown in enumerate(self._items) if shown is item]
+        return rows[0] if rows else None
+
     def fill(self, items: Sequence[CaseItem], reviewer: str, opened: CaseItem | None) -> None:
         """Show these cases, in this order or as the user has sorted them.
 

@@ -70,6 +70,10 @@ class DifferencesPanel:
 
     def choose(self) -> None:
         """Let the user choose the folder that came back."""
+        if not self._folders():
+            self._told = _("Nothing was merged: none of the listed results lies in a case folder.")
+            self._on_merged()
+            return
         title = _("The folder that came back")
         chosen = qt.QFileDialog.getExistingDirectory(slicer.util.mainWindow(), title, setting(PLACE_SETTING))
         if chosen:
