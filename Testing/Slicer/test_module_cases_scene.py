@@ -80,11 +80,14 @@ def test_results_of_the_scene_are_listed_as_their_folders_would_be(
     assert listing.open_case == B
 
 
+@pytest.mark.parametrize("lasting", [False, True])
 def test_a_click_shows_a_result_and_loads_and_removes_nothing(
     listing: Listing,  # noqa: F811
-    two: dict[str, Any],
     monkeypatch: pytest.MonkeyPatch,
+    lasting: bool,
 ) -> None:
+    two = {name: _put(listing, name, lasting) for name in (A, B)}
+    _list(listing)
     _no_loading(monkeypatch)
     before = _nodes_now()
     for name in (A, B, A):
