@@ -244,6 +244,9 @@ def test_only_results_with_a_case_folder_are_exported_and_the_others_are_told(
     tmp_path: Path,
 ) -> None:
     ui = listing.ui
+    ui.exportScopeBox.currentIndex = 0
+    listing.select(A)
+    assert ui.exportLabel.text.startswith("One of these results is whole only in the scene")
     ui.exportScopeBox.currentIndex = 2
     listing.select(A)
     assert (ui.startExportButton.enabled, ui.reportButton.enabled) == (False, False)

@@ -134,7 +134,14 @@ class ExportPanel:
         return [item for item in self._wanted() if item.folder is not None]
 
     def _left_out(self) -> str:
-        count = sum(item.folder is None for item in self._wanted())
+        """Why some of the chosen or selected results can neither be exported nor reported; "" where all can."""
+        wanted = {id(item): item for item in [*self._wanted(), *self._cases()[1]] if not item.entry.trouble}
+        count = sum(item.folder is None for item in wanted.values())
+        if count == 1:
+            return _(
+                "One of these results is whole only in the scene, not in a case folder, and cannot be exported or "
+                "reported: save the scene."
+            )
         text = _(
             "{count} of these results are whole only in the scene, not in a case folder, and cannot be exported or "
             "reported: save the scene."
