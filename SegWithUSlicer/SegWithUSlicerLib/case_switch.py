@@ -108,13 +108,18 @@ def unkept_work(nodes: CaseNodes, root: Path) -> str:
         text = _("{case} stays in the scene: the folder that it was loaded from does not hold it any more.")
         return text.format(case=nodes.label)
     place = review_folder(nodes, root)
-    if any(not _holds(place / name, kept_log(nodes, name)) for name in kept_log_names(nodes)):
+    if not holds_logs(place, nodes):
         text = _("{case} stays in the scene: lines of its review are not on the disk. Save the scene.")
         return text.format(case=nodes.label)
     if not has_unkept_edits(nodes, place, reviewed_by(nodes)):
         return ""
     text = _("{case} stays in the scene: its segmentation was edited and is in no file. Start its review, or save it.")
     return text.format(case=nodes.label)
+
+
+def holds_logs(place: Path, nodes: CaseNodes) -> bool:
+    """Whether the logs in a folder tell everything that the scene's copies tell."""
+    return all(_holds(place / name, kept_log(nodes, name)) for name in kept_log_names(nodes))
 
 
 def remove_case(nodes: CaseNodes, with_images: bool = True) -> None:

@@ -13,7 +13,7 @@ from SegWithUCore.errors import InputError
 from SegWithUCore.review.audit_log import AuditLog, now_utc
 from SegWithUCore.review.blind_sample import BlindSample, Ground, draw_blind_sample
 from SegWithUCore.review.events import Edited, Event, Opened
-from SegWithUCore.review.log_lines import read_lines
+from SegWithUCore.review.log_lines import Lines, read_lines
 from SegWithUCore.review.region import Region
 from SegWithUCore.review.reviewer_name import log_path
 from SegWithUCore.review.verdicts import ReviewState
@@ -156,14 +156,12 @@ def decided_so_far(nodes: CaseNodes, reviewer: str, root: Path) -> tuple[int, in
     return progress.decided, progress.regions
 
 
-def expected_wrong_mm3(nodes: CaseNodes) -> float:
-    """Expected wrong volume of everything that was assessed."""
-    told = (nodes.case.raw.get("regions") or {}).get("expected_wrong_mm3")
-    return float(told) if told is not None else sum(region.expected_wrong_mm3 for region in regions_of(nodes))
+def newest_lines(nodes: CaseNodes, path: Path) -> Lines | None:
+    """A review so far, from its file or the scene's copy; None where neither is about these regions.
 
-
-def _earlier(nodes: CaseNodes, path: Path) -> Sequence[Event]:
-    """The lines of this review so far, from file or scene, if they are about these regions."""
+    Args:
+        path: of its log.
+    """
     copies = [kept_log(nodes, path.name).encode(), path.read_bytes() if path.is_file() else b""]
     for content in sorted(copies, key=len, reverse=True):
         try:
@@ -171,8 +169,19 @@ def _earlier(nodes: CaseNodes, path: Path) -> Sequence[Event]:
         except InputError:  # told when the log is opened
             continue
         if lines.events and lines.regions_sha256 == regions_hash(nodes):
-            return lines.events
-    return ()
+            return lines
+    return None
+
+
+def expected_wrong_mm3(nodes: CaseNodes) -> float:
+    """Expected wrong volume of everything that was assessed."""
+    told = (nodes.case.raw.get("regions") or {}).get("expected_wrong_mm3")
+    return float(told) if told is not None else sum(region.expected_wrong_mm3 for region in regions_of(nodes))
+
+
+def _earlier(nodes: CaseNodes, path: Path) -> Sequence[Event]:
+    lines = newest_lines(nodes, path)
+    return () if lines is None else lines.events
 
 
 def _blind_places(earlier: Sequence[Event]) -> int:

@@ -59,7 +59,7 @@ def _list_cases(host: SlicerHost, home: Path) -> None:
         getattr(ui, name).collapsed = True
     ui.reviewerEdit.text = "Ana"
     panel.cases.open_list(home / "demo")
-    panel.cases.list.place = Path("/home/ana/cases")  # the picture shall not tell where it was made
+    panel.cases.list.source.title = "/home/ana/cases"  # the picture shall not tell where it was made
     ui.flagShareBox.value = 10.0
     host.wait(1.0)
     panel.cases.next()

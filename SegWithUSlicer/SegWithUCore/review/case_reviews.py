@@ -78,14 +78,26 @@ def read_reviews(folder: Path, case: Mapping[str, Any], also: Elsewhere | None =
     other = also(folder, case, wanted) if also is not None else None
     for path in [path for place in (folder, other) if place is not None for path in sorted(place.glob(LOG_PATTERN))]:
         try:
-            reviews.append(_review(path, regions, wanted, float(case["regions"]["expected_wrong_mm3"])))
+            reviews.append(
+                review_of(path, read_log(path), regions, wanted, float(case["regions"]["expected_wrong_mm3"]))
+            )
         except InputError as error:
             notes.append(str(error).replace(f"{folder}{os.sep}", ""))  # a report must not tell where it was made
     return CaseReviews(regions, tuple(reviews), tuple(notes))
 
 
-def _review(path: Path, regions: Sequence[Region], wanted: str, total_mm3: float) -> Review:
-    lines = read_log(path)
+def review_of(path: Path, lines: Lines, regions: Sequence[Region], wanted: str, total_mm3: float) -> Review:
+    """What a log says about the regions of a case.
+
+    Args:
+        path: of the log.
+        regions: of the case.
+        wanted: the hash of its regions.
+        total_mm3: expected wrong volume of the whole case.
+
+    Raises:
+        InputError: the log holds nothing, or is about other regions.
+    """
     if not lines.events:
         raise InputError(f"{path} holds no whole line: the review has not begun.")
     if lines.regions_sha256 != wanted:

@@ -50,7 +50,7 @@ class WorklistEntry:
 
     Attributes:
         name: of the case.
-        folder: of the case.
+        folder: of the case; None for a result that lies in none, as in a scene of Slicer.
         flags: with their reasons.
         worst_structure: the one with the largest expected wrong volume; None without calibration.
         expected_wrong_mm3: of that structure.
@@ -64,7 +64,7 @@ class WorklistEntry:
     """
 
     name: str
-    folder: Path
+    folder: Path | None
     flags: tuple[Flag, ...] = ()
     worst_structure: str | None = None
     expected_wrong_mm3: float | None = None
@@ -108,14 +108,15 @@ class Worklist:
 
 @dataclass(frozen=True)
 class CaseReading:
-    """What a worklist reads of a case folder.
+    """What a worklist reads of a case.
 
     Attributes:
+        folder: None for a result that lies in none.
         case: the content of `case.json`.
         found: its regions and reviews.
     """
 
-    folder: Path
+    folder: Path | None
     case: Mapping[str, Any]
     found: CaseReviews
     flags: tuple[Flag, ...]
@@ -167,11 +168,21 @@ def read_for_worklist(folder: Path, rules: FlagRules | None = None, also: Elsewh
     """
     case = read_case(folder)
     try:
-        found = read_reviews(folder, case, also)
-        flags = case_flags(case, rules or rules_of_case(case), found.reviews, found.regions)
-        return CaseReading(folder, case, found, tuple(flags))
+        return reading_of(folder, case, read_reviews(folder, case, also), rules)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"{folder} is damaged (case.json: {error!r}): segment the case again.") from error
+
+
+def reading_of(
+    folder: Path | None, case: Mapping[str, Any], found: CaseReviews, rules: FlagRules | None = None
+) -> CaseReading:
+    """What a worklist tells of a case that was read already.
+
+    Args:
+        rules: None for those that the case's model brings.
+    """
+    flags = case_flags(case, rules or rules_of_case(case), found.reviews, found.regions)
+    return CaseReading(folder, case, found, tuple(flags))
 
 
 def unreadable(folder: Path, error: InputError) -> WorklistEntry:

@@ -31,6 +31,7 @@ def write_worklist(worklist: Worklist, folder: Path, anonymous: bool = False) ->
         anonymous: leave out when it was made.
 
     Raises:
+        InputError: a row has no case folder.
         OutputError: the folder cannot be written to.
     """
     rows = [_row(rank, entry, folder) for rank, entry in enumerate(worklist.entries, 1)]
@@ -148,6 +149,8 @@ def _entry(row: Mapping[str, Any], folder: Path) -> WorklistEntry:
 
 def _row(rank: int, entry: WorklistEntry, base: Path) -> dict[str, Any]:
     known = entry.regions is not None
+    if entry.folder is None:
+        raise InputError(f"{entry.name} lies in no case folder: a worklist can only list cases that do.")
     return {
         "rank": rank,
         "case": entry.name,

@@ -71,10 +71,10 @@ class CaseOpener:
         ui.withoutImageButton.connect("clicked(bool)", self.open_without_image)
 
     @property
-    def open_folder(self) -> Path | None:
-        """The folder of the case that is shown; None where something else is."""
+    def open_nodes(self) -> CaseNodes | None:
+        """The result that is shown."""
         nodes = self._room.overlay.nodes
-        return None if nodes is None or nodes.hub.GetScene() is None else nodes.case_folder
+        return None if nodes is None or nodes.hub.GetScene() is None else nodes
 
     def open(self, folder: Path, region: Region | None = None) -> bool:
         """Open a case and go to where its review stopped; False where it did not come to that, as `told` says.
@@ -88,13 +88,30 @@ class CaseOpener:
         qt.QApplication.setOverrideCursor(qt.Qt.WaitCursor)
         try:
             if there is not None:
-                return self._show(folder, there, region)
+                return self._show(there, region, closes_others=True)
             case = read_case_file(folder)
             return self._switch(_Asked(folder, case, region), find_images(folder, case.raw, self.moved))
         except ImageMissingError as error:
             self._ask(_Asked(folder, case, region), str(error))
         except SegWithUError as error:
             self.told = str(error)
+        finally:
+            qt.QApplication.restoreOverrideCursor()
+        self.on_opened()
+        return False
+
+    def show(self, nodes: CaseNodes, region: Region | None = None) -> bool:
+        """Show a result of the scene and go to where its review stopped; all others stay in the scene.
+
+        Args:
+            region: go there instead.
+        """
+        self.told = ""
+        self._ask(None)
+        qt.QApplication.setOverrideCursor(qt.Qt.WaitCursor)
+        try:
+            if self._show(nodes, region, closes_others=False):
+                return True
         finally:
             qt.QApplication.restoreOverrideCursor()
         self.on_opened()
@@ -171,8 +188,7 @@ class CaseOpener:
             return False
         kept = self._close_others()
         nodes = put_case(asked.folder, asked.case.name, found)
-        background = nodes.inputs[0] if nodes.inputs else next(iter(nodes.maps.values()), None)
-        _show_image(background)
+        _show_image(nodes)
         room.show_run(nodes)
         room.overlay.take_look(look)
         self.told = " ".join([*kept, *(found.notes if found is not None else [])])
@@ -180,7 +196,7 @@ class CaseOpener:
         self.on_opened()
         return True
 
-    def _show(self, folder: Path, nodes: CaseNodes, region: Region | None) -> bool:
+    def _show(self, nodes: CaseNodes, region: Region | None, closes_others: bool) -> bool:
         """Show a case that is in the scene already."""
         room = self._room
         shown = room.overlay.nodes
@@ -188,10 +204,9 @@ class CaseOpener:
         if shown is None or shown.hub is not nodes.hub:
             if not self._leave_review():
                 return False
-            if nodes.inputs:
-                _show_image(nodes.inputs[0])
+            _show_image(nodes)
             room.show_run(nodes)
-            self.told = " ".join(self._close_others(nodes))
+            self.told = " ".join(self._close_others(nodes) if closes_others else [])
         self._go_on(nodes, was_reviewing, region)
         self.on_opened()
         return True
@@ -242,6 +257,7 @@ class CaseOpener:
             return False
 
 
-def _show_image(volume: "slicer.vtkMRMLScalarVolumeNode | None") -> None:
-    """Show the image alone: what lay over the one before is of another patient."""
+def _show_image(nodes: CaseNodes) -> None:
+    """Show the image alone, or a map where there is none: what lay over the one before is of another patient."""
+    volume = next(iter([*nodes.inputs, *nodes.maps.values()]), None)
     slicer.util.setSliceViewerLayers(background=volume, foreground=None, label=None, fit=True)

@@ -8,12 +8,15 @@ import qt
 import slicer
 
 from SegWithUCore.errors import SegWithUError
+from SegWithUCore.review.region import Region
 from SegWithUCore.review.reviewer_name import clean_reviewer_name
 from SegWithUCore.review.worklist_files import WORKLIST_JSON
 
-from ..case_list import CaseItem, CaseList, matches, standing
+from ..case_list import CaseItem, CaseList, RowSource, matches, standing
+from ..folder_rows import FolderRows
 from ..moved_images import FILE_NAME, MovedImages
 from ..review_store import review_folder_elsewhere
+from ..scene_rows import SceneRows
 from ..session import Debounce, set_setting, setting, start_timer
 from ..texts import _
 from .case_opener import CaseOpener, Room
@@ -44,8 +47,8 @@ class CasesPanel:
         self.moved = MovedImages(settings_folder() / "SegWithU" / FILE_NAME)
         self.opener = CaseOpener(ui, room, self.moved)
         self.opener.on_opened = self._opened
-        self.table = CasesTable(ui.casesTable, self.open, self._draw_case)
-        self.differences = DifferencesPanel(ui, self._folders, self.opener.open, self._merged)
+        self.table = CasesTable(ui.casesTable, self.open_row, self._draw_case)
+        self.differences = DifferencesPanel(ui, self._folders, self.open_row, self._merged)
         self.exports = ExportPanel(
             ui,
             self.moved,
@@ -70,10 +73,11 @@ class CasesPanel:
             self.refresh()
 
     def follow(self) -> None:
-        """Mark the case that is shown now."""
-        item = self._open_item()
+        """Mark the case that is shown now; the scene may hold other results than before."""
         if self.list is not None:
-            self.table.show_opened(item)
+            if self.list.source.comes_and_goes:
+                self.refresh()
+            self.table.show_opened(self._open_item())
         self._draw_case()
 
     def close(self) -> None:
@@ -100,8 +104,15 @@ class CasesPanel:
 
     def open_list(self, place: Path) -> None:
         """Show the cases of a `worklist.json`, or of a folder."""
+        self._open_list(lambda: FolderRows(place, review_folder_elsewhere(settings_folder())))
+
+    def list_scene(self) -> None:
+        """Show the results that the scene holds."""
+        self._open_list(lambda: SceneRows(settings_folder()))
+
+    def _open_list(self, find_rows: Callable[[], RowSource]) -> None:
         try:
-            found = CaseList(place, review_folder_elsewhere(settings_folder()))
+            found = CaseList(find_rows())
         except (SegWithUError, OSError) as error:
             self.ui.casesLabel.text = wrappable(str(error))
             return
@@ -119,32 +130,45 @@ class CasesPanel:
         self._keep_reading()
 
     def refresh(self) -> None:
-        """Read what has changed on the disk."""
+        """Read what has changed on the disk, or in the scene."""
         if self.list is not None:
+            if self.list.renew():
+                self._fill()
             self.list.look_again()
             self._keep_reading()
 
     def open(self, folder: Path) -> None:
-        """Open a case."""
+        """Open a case folder."""
         self.opener.open(folder)
+
+    def open_row(self, item: CaseItem, region: Region | None = None) -> None:
+        """Open a case of the list.
+
+        Args:
+            region: go there instead of where its review stopped.
+        """
+        if item.nodes is not None:
+            self.opener.show(item.nodes, region)
+        elif item.folder is not None:
+            self.opener.open(item.folder, region)
 
     def previous(self) -> None:
         """Open the case above."""
-        self._step(self._neighbour(-1))
+        self._step(self.table.neighbour(-1))
 
     def next(self) -> None:
         """Open the case below."""
-        self._step(self._neighbour(1))
+        self._step(self.table.neighbour(1))
 
     def next_open(self) -> None:
         """Open the next case that this reviewer has not decided as a whole."""
-        self._step(self._next_open())
+        self._step(self.table.next_open(self.reviewer))
 
     def open_selected(self) -> None:
         """Open the selected case."""
         selected = self.table.selected
         if len(selected) == 1:
-            self.open(selected[0].folder)
+            self.open_row(selected[0])
 
     # -- the list --
 
@@ -155,7 +179,8 @@ class CasesPanel:
             self.open_list(place)
 
     def _folders(self) -> list[Path]:
-        return [item.folder for item in self.list.items] if self.list is not None else []
+        items = self.list.items if self.list is not None else []
+        return [item.folder for item in items if item.folder is not None]
 
     def _keep_reading(self) -> None:
         if self._stop_reading is None and self.list is not None:
@@ -188,7 +213,7 @@ class CasesPanel:
 
     def _read_opened(self) -> None:
         """Show how far the review of the open case is now."""
-        item = self.list.read_again(self.opener.open_folder) if self.list is not None else None
+        item = self.list.read_again(self.opener.open_nodes) if self.list is not None else None
         if item is not None:
             self.table.update(item)
             self._draw()
@@ -244,29 +269,11 @@ class CasesPanel:
         return matches(entry, ui.caseFilterEdit.text)
 
     def _open_item(self) -> CaseItem | None:
-        return self.list.find(self.opener.open_folder) if self.list is not None else None
-
-    def _neighbour(self, step: int) -> CaseItem | None:
-        shown, at = self.table.shown, self._place()
-        wanted = at + step if at is not None else (0 if step > 0 else None)
-        return shown[wanted] if wanted is not None and 0 <= wanted < len(shown) else None
-
-    def _next_open(self) -> CaseItem | None:
-        """The next one below, and behind the last the search goes on from the first."""
-        shown, at = self.table.shown, self._place()
-        begin = 0 if at is None else at + 1
-        order = [*shown[begin:], *shown[: max(0, begin - 1)]]
-        return next((item for item in order if standing(item.entry, self.reviewer).is_open), None)
-
-    def _place(self) -> int | None:
-        """The row from which steps are counted: of the open case, or of the selected one."""
-        item = self._open_item() or next(iter(self.table.selected), None)
-        rows = [row for row, shown in enumerate(self.table.shown) if shown is item]
-        return rows[0] if rows else None
+        return self.list.find(self.opener.open_nodes) if self.list is not None else None
 
     def _step(self, item: CaseItem | None) -> None:
         if item is not None:
-            self.open(item.folder)
+            self.open_row(item)
 
     def _draw(self) -> None:
         """The line about the list, and what can be done with it."""
@@ -278,7 +285,7 @@ class CasesPanel:
             if not ui.casesLabel.text:
                 ui.casesLabel.text = _(
                     "Review cases one after the other: open a folder of segmented cases, a colleague's export, or a "
-                    "worklist. Nothing needs to be installed for it."
+                    "worklist, or list what the scene holds. Nothing needs to be installed for it."
                 )
             return
         ui.readingBar.value = round(100 * found.progress)
@@ -293,9 +300,9 @@ class CasesPanel:
         lines += [_("{count} cases are selected.").format(count=len(selected))] if len(selected) > 1 else []
         ui.caseLabel.text = wrappable("\n".join(lines))
         ui.caseLabel.visible = bool(lines)
-        ui.previousCaseButton.enabled = self._neighbour(-1) is not None
-        ui.nextCaseButton.enabled = self._neighbour(1) is not None
-        ui.nextOpenCaseButton.enabled = self._next_open() is not None
+        ui.previousCaseButton.enabled = self.table.neighbour(-1) is not None
+        ui.nextCaseButton.enabled = self.table.neighbour(1) is not None
+        ui.nextOpenCaseButton.enabled = self.table.next_open(self.reviewer) is not None
         one = selected[0] if len(selected) == 1 else None
         ui.openCaseButton.enabled = one is not None and one is not self._open_item() and not one.entry.trouble
         self.exports.draw()
@@ -305,6 +312,7 @@ class CasesPanel:
         for name, action in (
             ("openWorklistButton", self.choose_worklist),
             ("openFolderButton", self.choose_folder),
+            ("listSceneButton", self.list_scene),
             ("refreshCasesButton", self.refresh),
             ("previousCaseButton", self.previous),
             ("openCaseButton", self.open_selected),

@@ -1,7 +1,6 @@
 """The list of cases: sorted and filled here, once for each change of what is listed; single rows change in place."""
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import qt
@@ -27,11 +26,11 @@ class CasesTable:
 
     Args:
         table: the QTableWidget.
-        on_open: called with the folder of a case that the user wants to open.
+        on_open: called with a case that the user wants to open.
         on_selected: called when other rows were selected.
     """
 
-    def __init__(self, table: Any, on_open: Callable[[Path], None], on_selected: Callable[[], None]) -> None:
+    def __init__(self, table: Any, on_open: Callable[[CaseItem], None], on_selected: Callable[[], None]) -> None:
         self._table, self._on_open, self._on_selected = table, on_open, on_selected
         self._items: list[CaseItem] = []
         self._listed: Sequence[CaseItem] = ()
@@ -65,6 +64,24 @@ class CasesTable:
         """The selected cases, from above."""
         rows = sorted({index.row() for index in self._table.selectionModel().selectedRows()})
         return [self._items[row] for row in rows if row < len(self._items)]
+
+    def neighbour(self, step: int) -> CaseItem | None:
+        """The case so many rows below the open one, or below the selected one where none is open."""
+        at = self._place()
+        wanted = at + step if at is not None else (0 if step > 0 else None)
+        return self._items[wanted] if wanted is not None and 0 <= wanted < len(self._items) else None
+
+    def next_open(self, reviewer: str) -> CaseItem | None:
+        """The next one below that this reviewer has not finished; behind the last the search begins anew."""
+        at = self._place()
+        begin = 0 if at is None else at + 1
+        order = [*self._items[begin:], *self._items[: max(0, begin - 1)]]
+        return next((item for item in order if standing(item.entry, reviewer).is_open), None)
+
+    def _place(self) -> int | None:
+        item = self._opened or next(iter(self.selected), None)
+        rows = [row for row, shown in enumerate(self._items) if shown is item]
+        return rows[0] if rows else None
 
     def fill(self, items: Sequence[CaseItem], reviewer: str, opened: CaseItem | None) -> None:
         """Show these cases, in this order or as the user has sorted them.
@@ -196,7 +213,7 @@ class CasesTable:
 
     def _activated(self, row: int, _column: int) -> None:
         if not self._busy and 0 <= row < len(self._items) and self._items[row] is not self._opened:
-            self._on_open(self._items[row].folder)
+            self._on_open(self._items[row])
 
     def _selection_changed(self) -> None:
         if not self._busy:

@@ -29,7 +29,7 @@ COLUMN_TIPS = (
 
 def name_text(entry: WorklistEntry) -> str:
     """The name of a case, with that of its folder where that is another one: copies are told apart by it."""
-    folder = entry.folder.name
+    folder = entry.name if entry.folder is None else entry.folder.name
     return entry.name if entry.name == folder else _("{case} ({folder})").format(case=entry.name, folder=folder)
 
 
@@ -54,7 +54,8 @@ def _part(decided: int, regions: int) -> str:
 def cell_tips(item: CaseItem) -> dict[int, str]:
     """What does not fit into the cells of a case, by column."""
     entry = item.entry
-    tips = {0: f"{entry.name}\n{entry.folder}", 2: "\n".join(flag.sentence for flag in entry.flags)}
+    place = _("Only in the scene, in no case folder.") if entry.folder is None else str(entry.folder)
+    tips = {0: f"{entry.name}\n{place}", 2: "\n".join(flag.sentence for flag in entry.flags)}
     tips |= {3: entry.worst_structure or "", 6: entry.worst_structure or ""}
     lines = [status.text for status in entry.reviews] + list(entry.notes) + ([entry.trouble] if entry.trouble else [])
     return {column: tip for column, tip in {**tips, 1: "\n".join(lines)}.items() if tip}
@@ -66,11 +67,13 @@ def summary_text(found: CaseList, shown: int, reviewer: str) -> str:
     Args:
         shown: how many of its cases pass the filter.
     """
+    if not found.items:
+        return found.source.empty_text
     count, entries = len(found.items), [item.entry for item in found.items]
     flagged = sum(bool(entry.flags) for entry in entries)
     waiting = sum(standing(entry, reviewer).is_open for entry in entries)
     text = _("{count} cases, {flagged} flagged, {waiting} open for {who}; {place}").format(
-        count=count, flagged=flagged, waiting=waiting, who=reviewer or _("you"), place=found.place
+        count=count, flagged=flagged, waiting=waiting, who=reviewer or _("you"), place=found.source.title
     )
     return text if shown == count else _("{shown} of {summary}").format(shown=shown, summary=text)
 

@@ -11,7 +11,7 @@ from SegWithUCore.errors import SegWithUError
 from SegWithUCore.review.merge_reviews import merge_reviews
 from SegWithUCore.review.region import Region
 
-from ..case_list import Difference
+from ..case_list import CaseItem, Difference
 from ..session import set_setting, setting
 from ..texts import _
 from .review_words import verdict_text, wrappable
@@ -27,7 +27,7 @@ class DifferencesPanel:
     Args:
         ui: the widgets of the .ui file.
         folders: gives the case folders of the list.
-        on_chosen: called with the case folder and the region that the user wants to see.
+        on_chosen: called with the row and the region that the user wants to see.
         on_merged: called when reviews were merged: cases have changed on the disk.
     """
 
@@ -35,7 +35,7 @@ class DifferencesPanel:
         self,
         ui: Any,
         folders: Callable[[], Sequence[Path]],
-        on_chosen: Callable[[Path, Region], Any],
+        on_chosen: Callable[[CaseItem, Region], Any],
         on_merged: Callable[[], None],
     ) -> None:
         self.ui, self._folders, self._on_chosen, self._on_merged = ui, folders, on_chosen, on_merged
@@ -70,6 +70,10 @@ class DifferencesPanel:
 
     def choose(self) -> None:
         """Let the user choose the folder that came back."""
+        if not self._folders():
+            self._told = _("Nothing was merged: none of the listed results lies in a case folder.")
+            self._on_merged()
+            return
         title = _("The folder that came back")
         chosen = qt.QFileDialog.getExistingDirectory(slicer.util.mainWindow(), title, setting(PLACE_SETTING))
         if chosen:
@@ -77,7 +81,7 @@ class DifferencesPanel:
             self.merge(Path(str(chosen)))
 
     def merge(self, source: Path) -> None:
-        """Merge the reviews of a folder into the cases of the list."""
+        """Merge the reviews of a folder into the cases of the list that lie in case folders."""
         qt.QApplication.setOverrideCursor(qt.Qt.WaitCursor)
         try:
             done, troubles = merge_reviews([source], list(self._folders()))
@@ -114,7 +118,7 @@ class DifferencesPanel:
     def _chosen(self, row: int, _column: int) -> None:
         if 0 <= row < len(self._shown):
             chosen = self._shown[row]
-            self._on_chosen(chosen.folder, chosen.verdicts.region)
+            self._on_chosen(chosen.item, chosen.verdicts.region)
 
 
 def _texts(difference: Difference) -> tuple[str, ...]:

@@ -47,6 +47,7 @@ class ExportPanel:
         save_review: Callable[[], None],
     ) -> None:
         self.ui, self._moved, self._cases, self._rules, self._save_review = ui, moved, cases, rules, save_review
+        self._told = ""
         self.process = CommandProcess(start_timer)
         self.reporting = CommandProcess(start_timer)
         self._job = ExportJob(self.process, lambda: PrivateFolder(temporary_root()), moved)
@@ -70,8 +71,11 @@ class ExportPanel:
             getattr(ui, name).enabled = not busy
         ui.commentsBox.enabled = not busy and ui.anonymousBox.checked
         ui.exportBar.visible = busy
+        ui.exportLabel.text = wrappable(" ".join(filter(None, [self._told, self._left_out()])))
         ui.exportLabel.visible = bool(ui.exportLabel.text)
-        ui.reportButton.enabled = len(self._cases()[1]) == 1 and not self.reporting.is_busy
+        selected = self._cases()[1]
+        is_one = len(selected) == 1 and selected[0].folder is not None
+        ui.reportButton.enabled = is_one and not self.reporting.is_busy
 
     def close(self) -> None:
         """End what is running, and leave nothing half-written."""
@@ -90,7 +94,7 @@ class ExportPanel:
             self._say(_("Cancelling..."))
             self.process.cancel()
             return
-        folders = [item.folder for item in self._chosen()]
+        folders = [item.folder for item in self._chosen() if item.folder is not None]
         without = self._job.without_image(folders)
         if without:
             text = _(
@@ -127,6 +131,24 @@ class ExportPanel:
         self.ui.exportBar.value = round(100 * fraction)
 
     def _chosen(self) -> Sequence[CaseItem]:
+        return [item for item in self._wanted() if item.folder is not None]
+
+    def _left_out(self) -> str:
+        """Why some of the chosen or selected results can neither be exported nor reported; "" where all can."""
+        wanted = {id(item): item for item in [*self._wanted(), *self._cases()[1]] if not item.entry.trouble}
+        count = sum(item.folder is None for item in wanted.values())
+        if count == 1:
+            return _(
+                "One of these results is whole only in the scene, not in a case folder, and cannot be exported or "
+                "reported: save the scene."
+            )
+        text = _(
+            "{count} of these results are whole only in the scene, not in a case folder, and cannot be exported or "
+            "reported: save the scene."
+        )
+        return text.format(count=count) if count else ""
+
+    def _wanted(self) -> Sequence[CaseItem]:
         shown, selected = self._cases()
         scope = self.ui.exportScopeBox.currentIndex
         found = {FLAGGED: [item for item in shown if item.entry.flags], SELECTED: selected}.get(scope, shown)
@@ -137,10 +159,10 @@ class ExportPanel:
     def report(self) -> None:
         """Make the report of the selected case and open it."""
         selected = self._cases()[1]
-        if len(selected) != 1 or self.reporting.is_busy:
+        folder = selected[0].folder if len(selected) == 1 else None
+        if folder is None or self.reporting.is_busy:
             return
         self._save_review()
-        folder = selected[0].folder
         # A folder that cannot be written to: the page lies with the other temporary files then.
         target = (folder if _is_writable(folder) else Path(slicer.app.temporaryPath)) / REPORT_FILE
         arguments = ["report", str(folder), "--output", str(target)]
@@ -177,7 +199,7 @@ class ExportPanel:
             self._say(str(error))
 
     def _say(self, text: str) -> None:
-        self.ui.exportLabel.text = wrappable(text)
+        self._told = text
         self.draw()
 
 
