@@ -94,7 +94,8 @@ def _comparisons(evaluation: Evaluation) -> dict[str, Any]:
     if "band" in evaluation.pools.reliability:
         for title, (first, second) in PAIRS.items():
             values = [row[first] for row in rows], [row[second] for row in rows]
-            found[title] = asdict(paired_bootstrap(values[0], values[1], groups=groups))
+            difference = paired_bootstrap(values[0], values[1], groups=groups)
+            found[title] = asdict(difference) if np.isfinite(difference.mean) else None
         pooled = evaluation.pools.reliability["band"].expected_calibration_error()
         found["error probability ece band, pooled"] = finite(pooled)
         found["wrong voxels, expected / true"] = _ratio(rows, "wrong voxels expected", "wrong voxels")
