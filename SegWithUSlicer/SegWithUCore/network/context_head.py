@@ -9,7 +9,8 @@ from torch.nn import functional
 from .heads import INITIAL_SCALE, MINIMUM_SCALE, UncertaintyHead, UncertaintyMaps, uniform, voxelwise
 
 CONTEXT = 8
-HIDDEN = 24
+HIDDEN = 16
+"""On select cases 16 with ReLU are as good as 24 with GELU, and faster."""
 ENERGY_FLOOR = 1e-4
 INITIAL_TEMPERING = -2.0
 
@@ -100,7 +101,7 @@ class ContextHead(UncertaintyHead):
         described = torch.cat([*evidence, responses[:, self.response_channels - CONTEXT :]], 1)
         top = logits.topk(2, dim=1).indices
         pair = self.pairs(top[:, 0] * self.num_classes + top[:, 1]).movedim(-1, 1)
-        out = voxelwise(self.out, functional.gelu(voxelwise(self.hidden, described) + pair))
+        out = voxelwise(self.out, functional.relu(voxelwise(self.hidden, described) + pair))
         ranking = self.gain * odds + out[:, :1]
         return UncertaintyMaps(functional.softplus(out[:, 1:]), ranking, energy, aleatoric)
 
