@@ -21,7 +21,12 @@ from SegWithUCore.training.head_training import HeadTrainer
 from SegWithUCore.training.recipe import Recipe, recipe_from_json
 from SegWithUCore.training.run_folder import RunFolder
 
-CROSS_FITTED = {"cross_fit": 2, "cross_fit_epochs": 6}
+EPOCHS = 3
+SHORT = {
+    "head": {"variant": "context"},
+    "backbone_training": {"epochs": EPOCHS},
+    "head_training": {"epochs": 2, "cross_fit": 2, "cross_fit_epochs": EPOCHS},
+}
 
 
 def case(name: str, patient: str = "") -> PreparedCase:
@@ -41,7 +46,7 @@ def threads_and_signals_as_before() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def workshop(data_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Workshop:
     made = Workshop(data_folder, tmp_path_factory.mktemp("cross-fitting"))
-    recipe = tiny_recipe(head={"variant": "context"}, head_training={"epochs": 3, **CROSS_FITTED})
+    recipe = tiny_recipe(**SHORT)
     assert made.train("backbone", "run", recipe=recipe) == 0
     assert made.train("head", "run") == 0
     return made
@@ -99,12 +104,12 @@ def test_the_frozen_backbone_stays_as_it_is(workshop: Workshop) -> None:
 def test_cross_fitting_goes_on_where_it_was_stopped(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
     def noted(folder: RunFolder, part: str, rows: list[dict[str, float]]) -> None:
         write(folder, part, rows)
-        if folder.path.name == "fold1" and len(rows) == 3:
+        if folder.path.name == "fold1" and len(rows) == 2:
             raise KeyboardInterrupt
 
     write = RunFolder.write_log
     whole = workshop.weights("run", "head")
-    recipe = tiny_recipe(head={"variant": "context"}, head_training={"epochs": 3, **CROSS_FITTED})
+    recipe = tiny_recipe(**SHORT)
     assert workshop.train("backbone", "stopped", recipe=recipe) == 0
     with monkeypatch.context() as patch:
         patch.setattr(RunFolder, "write_log", noted)
@@ -114,7 +119,9 @@ def test_cross_fitting_goes_on_where_it_was_stopped(workshop: Workshop, monkeypa
     assert workshop.weights("stopped", "head") == whole
 
 
-@pytest.mark.parametrize(("changed", "anew"), [({}, False), ({"cross_fit_epochs": 7}, True), ({"seed": 9}, True)])
+@pytest.mark.parametrize(
+    ("changed", "anew"), [({}, False), ({"cross_fit_epochs": EPOCHS + 1}, True), ({"seed": 9}, True)]
+)
 def test_folds_that_were_made_otherwise_are_made_anew(
     changed: dict[str, int], anew: bool, workshop: Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -130,7 +137,7 @@ def test_folds_that_were_made_otherwise_are_made_anew(
 
     monkeypatch.setattr(BackboneTrainer, "fit", noted)
     forgetful_backbones(recipe, prepared(workshop, recipe, "train"), run)
-    assert begun == ([0, 0] if anew else [6, 6])
+    assert begun == ([0, 0] if anew else [EPOCHS, EPOCHS])
 
 
 def test_half_of_the_batches_are_shown_by_backbones_that_forgot(

@@ -35,8 +35,7 @@ def threads_and_signals_as_before() -> Iterator[None]:
 def workshop(data_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Workshop:
     """Holds the bundles `paper`, and `both`: a context head of the same backbone, with the paper's beside it."""
     shop = Workshop(data_folder, tmp_path_factory.mktemp("heads"))
-    short = {"epochs": 1}
-    recipe = tiny_recipe(head_training=short)
+    recipe = tiny_recipe(backbone_training={"epochs": 4}, head_training={"epochs": 1})
     assert shop.train("backbone", "run", recipe=recipe) == shop.train("head", "run") == 0
     cases = ["--cases", f"{shop.table}:calibration"]
     assert main(["calibrate", "--run", f"{shop.folder / 'run'}", *cases, "--output", f"{shop.folder / 'paper'}"]) == 0
