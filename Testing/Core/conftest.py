@@ -1,6 +1,7 @@
 """What several test files of the core need."""
 
 import os
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,17 @@ from segwithu_command import MODEL
 from small_disks import DISK_KB
 
 from SegWithUCore.cli.__main__ import main
+
+
+@pytest.fixture(scope="module")
+def threads_and_signals_as_before() -> Iterator[None]:
+    """For commands that run in the tests' own process: they choose torch's threads and take SIGTERM."""
+    import torch
+
+    threads, handler = torch.get_num_threads(), signal.getsignal(signal.SIGTERM)
+    yield
+    torch.set_num_threads(threads)
+    signal.signal(signal.SIGTERM, handler)
 
 
 @pytest.fixture

@@ -2,9 +2,7 @@
 
 import json
 import shutil
-import signal
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +19,8 @@ from SegWithUCore.training.head_training import HeadTrainer
 from SegWithUCore.training.recipe import Recipe, recipe_from_json
 from SegWithUCore.training.run_folder import RunFolder
 
+pytestmark = pytest.mark.usefixtures("threads_and_signals_as_before")
+
 EPOCHS = 3
 SHORT = {
     "head": {"variant": "context"},
@@ -32,15 +32,6 @@ SHORT = {
 def case(name: str, patient: str = "") -> PreparedCase:
     empty = np.zeros((1, 1, 1, 1), np.float32)
     return PreparedCase(name, empty, empty[0].astype(np.int16), (1, 1, 1), (1, 1, 1), group=patient)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def threads_and_signals_as_before() -> Iterator[None]:
-    """Commands run in this process: they choose torch's threads and take SIGTERM."""
-    threads, handler = torch.get_num_threads(), signal.getsignal(signal.SIGTERM)
-    yield
-    torch.set_num_threads(threads)
-    signal.signal(signal.SIGTERM, handler)
 
 
 @pytest.fixture(scope="module")

@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -21,14 +19,7 @@ from SegWithUCore.network.context_head import ContextHead
 from SegWithUCore.network.heads import PaperHead
 from SegWithUCore.training.run_folder import RunFolder
 
-
-@pytest.fixture(scope="module", autouse=True)
-def threads_and_signals_as_before() -> Iterator[None]:
-    """Commands run in this process: they choose torch's threads and take SIGTERM."""
-    threads, handler = torch.get_num_threads(), signal.getsignal(signal.SIGTERM)
-    yield
-    torch.set_num_threads(threads)
-    signal.signal(signal.SIGTERM, handler)
+pytestmark = pytest.mark.usefixtures("threads_and_signals_as_before")
 
 
 @pytest.fixture(scope="module")

@@ -2,8 +2,7 @@
 
 import json
 import shutil
-import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +17,10 @@ from SegWithUCore.training.backbone_training import BackboneTrainer
 from SegWithUCore.training.head_training import HeadTrainer
 from SegWithUCore.training.run_folder import RunFolder
 
+pytestmark = pytest.mark.usefixtures("threads_and_signals_as_before")
+
 PARTS = ("backbone", "head")
 TRAINERS: dict[str, Any] = {"backbone": BackboneTrainer, "head": HeadTrainer}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def threads_and_signals_as_before() -> Iterator[None]:
-    """Commands run in this process: they choose torch's threads and take SIGTERM."""
-    threads, handler = torch.get_num_threads(), signal.getsignal(signal.SIGTERM)
-    yield
-    torch.set_num_threads(threads)
-    signal.signal(signal.SIGTERM, handler)
 
 
 @pytest.fixture(scope="module")
