@@ -120,6 +120,8 @@ def test_every_rival_judges_the_same_segmentation_in_one_table(command: Command,
     page = (output / "rivals.html").read_text(encoding="utf-8")
     assert not re.search(r"https?://|src=\"(?!data:)", page)
     assert page.count("data:image/png;base64,") == 1
+    assert "**" not in page
+    assert sorted(re.findall(r"<b>(.+?)</b>", page)) == sorted(re.findall(r"\*\*(.+?)\*\*", text))
     assert (output / "rivals.png").read_bytes().startswith(b"\x89PNG")
     for title in re.findall(r"^## (.+)$", text, re.MULTILINE):
         assert f"<h2>{title}</h2>" in page

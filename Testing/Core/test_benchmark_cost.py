@@ -26,6 +26,14 @@ class Busy(Rival):
         self.seconds, self.megabytes, self.backbone = seconds, megabytes, backbone
         self.name = f"busy-{seconds}"
 
+    @property
+    def rows(self) -> tuple[str, ...]:
+        return ()
+
+    @property
+    def how(self) -> str:
+        return "busy"
+
     def answers(self, case: FrozenCase) -> dict[str, Answer]:
         if self.backbone is not None:
             self.backbone.of_images(case.name, case.group, case.images, case.truth)

@@ -42,7 +42,7 @@ def benchmark_page(result: Mapping[str, Any], plot: Path | None) -> str:
     """
     title = f"{result['model']}: rivals on one frozen segmentation"
     shown = [] if plot is None else [f"<section>{figure(WORDS, plot)}</section>"]
-    return page(title, about(result), "", [*shown, *(section(_plain(table)) for table in benchmark_tables(result))])
+    return page(title, about(result), "", [*shown, *(section(table) for table in benchmark_tables(result))])
 
 
 def about(result: Mapping[str, Any]) -> str:
@@ -222,9 +222,3 @@ def _joined(result: Mapping[str, Any], rows: Sequence[list[str]]) -> list[list[s
     for title, *cells in rows:
         found.setdefault((rivals[title], *cells), []).append(title)
     return [["; ".join(titles), *cells] for (_, *cells), titles in found.items()]
-
-
-def _plain(table: Table) -> Table:
-    """Without the stars of Markdown."""
-    rows = [[cell.strip("*") for cell in row] for row in table.rows]
-    return Table(table.title, table.note, table.header, rows, table.words)

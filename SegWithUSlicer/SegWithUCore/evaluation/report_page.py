@@ -1,6 +1,7 @@
 """The report of an evaluation as one HTML page: nothing is loaded from elsewhere, and it prints on A4."""
 
 import base64
+import re
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -11,6 +12,7 @@ from ..review.report_style import STYLE
 from ..review.report_tables import rows_table
 from .report_tables import Table, number
 
+BOLD_CELL = re.compile(r"(<td[^>]*>)\*\*([^<]*)\*\*</td>")
 WIDE = """
 main{max-width:76rem}
 .scroll{overflow-x:auto}
@@ -86,9 +88,9 @@ def cases_in_words(result: Mapping[str, Any]) -> str:
 
 
 def section(table: Table) -> str:
-    """A table with its title and note."""
+    """A table with its title and note; cells between double stars, as in Markdown, are bold."""
     numbers = range(table.words, len(table.header))
-    body = rows_table(table.header, table.rows, numbers=numbers)
+    body = BOLD_CELL.sub(r"\1<b>\2</b></td>", rows_table(table.header, table.rows, numbers=numbers))
     return f"<section><h2>{escape(table.title)}</h2><p>{escape(table.note)}</p><div class=scroll>{body}</div></section>"
 
 

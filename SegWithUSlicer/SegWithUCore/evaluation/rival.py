@@ -1,5 +1,6 @@
 """What every rival has: a name, a price, something fitted or nothing, and answers on a case."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -44,7 +45,7 @@ class FittingCases:
         return prepare(case, bundle.input, [label.value for label in bundle.labels])
 
 
-class Rival:
+class Rival(ABC):
     """A way to say where the frozen segmentation may be wrong.
 
     Attributes:
@@ -64,14 +65,14 @@ class Rival:
     uses: ClassVar[tuple[str, ...]] = ()
 
     @property
+    @abstractmethod
     def rows(self) -> tuple[str, ...]:
         """Titles of its answers."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def how(self) -> str:
         """One sentence that says how it was run; after fitting also what was fitted."""
-        raise NotImplementedError
 
     @property
     def added_parameters(self) -> int:
@@ -82,19 +83,19 @@ class Rival:
         """What decides its answers besides revision, backbone and cases, for JSON."""
         return {}
 
-    def fit(self, cases: FittingCases, progress: Progress = silent) -> None:
+    def fit(self, cases: FittingCases, progress: Progress = silent) -> None:  # noqa: B027 - many have nothing to fit
         """Fit what is to be fitted, on no test case."""
 
     def state(self) -> dict[str, np.ndarray]:
         """What was fitted."""
         return {}
 
-    def load_state(self, state: Mapping[str, np.ndarray]) -> None:
+    def load_state(self, state: Mapping[str, np.ndarray]) -> None:  # noqa: B027 - nor anything to take over
         """Take over what an earlier run fitted."""
 
+    @abstractmethod
     def answers(self, case: FrozenCase) -> dict[str, Answer]:
         """Answers by row."""
-        raise NotImplementedError
 
 
 def unsure_of(classes: np.ndarray, probabilities: np.ndarray) -> np.ndarray:

@@ -5,6 +5,7 @@ over windows; `maps` is not, and is computed once on the stitched volume.
 """
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import torch
@@ -57,7 +58,7 @@ class PaperMaps(UncertaintyMaps):
     perturbation: torch.Tensor
 
 
-class UncertaintyHead(nn.Module):
+class UncertaintyHead(nn.Module, ABC):
     """What every head has: responses that may be averaged over windows, and maps made of them once.
 
     Attributes:
@@ -71,21 +72,21 @@ class UncertaintyHead(nn.Module):
     aleatoric: nn.Linear | None
 
     @property
+    @abstractmethod
     def response_channels(self) -> int:
         """Channels of `responses`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def responses(self, features: torch.Tensor) -> torch.Tensor:
         """What is linear in the fused features (batch, features, *any): (batch, response_channels, *any)."""
-        raise NotImplementedError
 
     def with_detail(self, responses: torch.Tensor, detail: torch.Tensor | None) -> torch.Tensor:
         """Responses on the grid of the logits, with what the fusion saw at full resolution (there, too)."""
         return responses
 
+    @abstractmethod
     def maps(self, logits: torch.Tensor, responses: torch.Tensor) -> UncertaintyMaps:
         """The maps of voxels with logits (batch, classes, *any) and responses (batch, response_channels, *any)."""
-        raise NotImplementedError
 
 
 def tempered(logits: torch.Tensor, calibration: torch.Tensor) -> torch.Tensor:

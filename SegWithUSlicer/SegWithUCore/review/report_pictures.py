@@ -103,6 +103,12 @@ class _View:
         self.values, self.inside = interpolated(cut(volumes.image, plane), self._rows, self._columns)
 
     def picture(self, window: tuple[float, float], region: int | None) -> PlanePicture:
+        """The slice with contours and error probability.
+
+        Args:
+            window: lowest and highest grey value shown.
+            region: id of the region that is outlined, None for none.
+        """
         grey = windowed(self.values, self.inside, window)
         pixels = np.repeat(grey[..., None], 3, axis=2)
         if self._volumes.error_probability is not None:
