@@ -51,19 +51,19 @@ def test_the_energy_is_the_squared_jacobian_of_the_softmax(drawn: dict[str, torc
 
 def test_log_odds_of_an_error_stay_exact_where_the_probability_rounds_to_one() -> None:
     logits = torch.tensor([[[60.0], [0.0], [-1.0]]])
-    assert float(error_log_odds(logits)) == pytest.approx(math.log(1 + math.exp(-1)) - 60, rel=1e-6)
+    assert float(error_log_odds(logits)[0]) == pytest.approx(math.log(1 + math.exp(-1)) - 60, rel=1e-6)
 
 
 def test_log_odds_of_an_error_are_those_of_the_softmax(drawn: dict[str, torch.Tensor]) -> None:
     best = torch.softmax(drawn["logits"], 1).amax(1, keepdim=True)
-    torch.testing.assert_close(error_log_odds(drawn["logits"]), torch.log((1 - best) / best))
+    torch.testing.assert_close(error_log_odds(drawn["logits"])[0], torch.log((1 - best) / best))
 
 
 def test_an_untrained_head_ranks_as_the_softmax_does(drawn: dict[str, torch.Tensor]) -> None:
     head = ContextHead(6, CLASSES, PROBES)
     logits = drawn["logits"].float()
     maps = head.maps(logits, torch.randn(1, head.response_channels, VOXELS))
-    torch.testing.assert_close(maps.ranking, error_log_odds(logits))
+    torch.testing.assert_close(maps.ranking, error_log_odds(logits)[0])
     assert bool((maps.calibration > 0).all())
 
 
@@ -90,7 +90,8 @@ def test_averaging_then_projecting_is_projecting_then_averaging() -> None:
     fusion = ContextFusion([5], 4)
     tap = torch.randn(1, 5, 8, 6, 10)
     projected = torch.nn.functional.avg_pool3d(fusion.projections[0](tap), 2)
-    torch.testing.assert_close(fusion._projected(fusion.projections[0], tap, torch.Size((4, 3, 5))), projected)
+    found = fusion._projected(fusion.projections[0], tap, torch.Size((4, 3, 5)), (2, 2, 2))
+    torch.testing.assert_close(found, projected)
 
 
 def test_what_a_voxel_gets_depends_on_its_surroundings_and_not_on_the_window() -> None:
@@ -104,7 +105,7 @@ def test_detail_at_full_resolution_reaches_the_free_features_alone() -> None:
     head = ContextHead(6, CLASSES, PROBES)
     responses = torch.randn(1, head.response_channels, 4, 5, 6)
     detail = torch.randn(1, CONTEXT, 4, 5, 6)
-    with_detail = head.with_detail(responses, detail)
+    with_detail = head.with_detail(responses.clone(), detail)
     torch.testing.assert_close(with_detail - responses, torch.cat([torch.zeros(1, PROBES + 1, 4, 5, 6), detail], 1))
     assert head.with_detail(responses, None) is responses
 

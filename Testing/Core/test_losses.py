@@ -27,8 +27,9 @@ class Sample:
         self.labels = torch.randint(CLASSES, SHAPE, generator=generator).float()
         self.valid = (torch.rand(SHAPE, generator=generator) > 0.3).float()
         one = [draw(1) for _ in range(9)]
-        self.maps = PaperMaps(one[0].exp(), one[1], one[2], one[3], one[4].square(), one[5], one[6],
-                                    one[7].sigmoid(), one[8], 0.3 * draw(CLASSES))  # fmt: skip
+        top = self.logits.topk(2, dim=1).indices
+        self.maps = PaperMaps(one[0].exp(), one[1], one[2], one[3], top, one[4].square(), one[5], one[6],
+                              one[7].sigmoid(), one[8], 0.3 * draw(CLASSES))  # fmt: skip
 
     def losses(self, seed: int = 0) -> dict[str, torch.Tensor]:
         generator = torch.Generator().manual_seed(seed)

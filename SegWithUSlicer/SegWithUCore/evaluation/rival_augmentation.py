@@ -8,7 +8,7 @@ from monai.data import MetaTensor
 from scipy.special import softmax
 
 from ..inference.voxel_maps import on_grid
-from ..training.augmentation import augmentation, case_seed
+from ..training.augmentation import augmentation, case_seed, thick_axis
 from ..training.backbone_training import left_right_axis
 from ..training.padding import centred
 from .frozen import BackboneAlone, FrozenBackbone, FrozenCase
@@ -35,7 +35,7 @@ class Augmentation(Rival):
     def __init__(self, backbone: FrozenBackbone, mirror: bool, seed: int = 0) -> None:
         self.backbone, self.mirror, self.seed = backbone, mirror, seed
         self.passes = 1 + PASSES
-        self.transform = augmentation(left_right_axis(backbone.bundle.input.orientation) if mirror else None)
+        self.mirror_axis = left_right_axis(backbone.bundle.input.orientation) if mirror else None
 
     @property
     def how(self) -> str:
@@ -68,13 +68,14 @@ class Augmentation(Rival):
         image, inside = torch.zeros(len(case.array), *full), torch.zeros(1, *full)
         image[(slice(None), *place)] = torch.from_numpy(case.array)
         inside[(slice(None), *place)] = 1
-        self.transform.set_random_state(seed=seed)
-        changed = self.transform({"image": image, "labels": torch.ones(1, *full), "valid": inside})
+        transform = augmentation(self.mirror_axis, thick_axis(case.working.GetSpacing()))
+        transform.set_random_state(seed=seed)
+        changed = transform({"image": image, "labels": torch.ones(1, *full), "valid": inside})
         shown = (changed["image"] * changed["valid"]).as_tensor()  # padding is exactly zero, as in training
         raw = self.backbone.stitched(BackboneAlone(self.backbone.module), shown.float().numpy())
         changed["image"] = MetaTensor(torch.from_numpy(raw), meta=changed["image"].meta)
         changed["image"].applied_operations = list(changed["labels"].applied_operations)
-        back = self.transform.inverse(changed)
+        back = transform.inverse(changed)
         logits, seen = (back[key].as_tensor()[(slice(None), *place)].numpy() for key in ("image", "labels"))
         result: np.ndarray = np.where(seen > 0.5, logits, case.stitched).astype(np.float32)
         return result

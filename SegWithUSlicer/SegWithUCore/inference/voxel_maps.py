@@ -144,13 +144,12 @@ def voxelwise(network: SegWithU, stitched: np.ndarray, tempering_scale: float = 
             chunk = flat[..., part].to(device)
             logits, _ = network.split(chunk)
             maps = network.maps(chunk)
-            top = logits.topk(2, dim=1).indices[0].to("cpu", torch.uint8).numpy()
-            classes[part], runner_up[part] = top
+            classes[part], runner_up[part] = maps.top[0].to("cpu", torch.uint8).numpy()
             for name, values in floats.items():
                 found = getattr(maps, name)
                 if found is not None:
                     values[part] = found[0, 0].cpu().numpy()
-            sums += _sums(torch.softmax(tempered(logits, maps.calibration) / tempering_scale, 1)[0], logits)
+            sums += _sums(torch.softmax(tempered(logits, maps.calibration) / tempering_scale, 1)[0], maps.top[:, 0])
     shaped = {name: values.reshape(shape) for name, values in floats.items()}
     if network.head.aleatoric is None:
         del shaped["aleatoric"]
@@ -165,9 +164,9 @@ def voxelwise(network: SegWithU, stitched: np.ndarray, tempering_scale: float = 
     )
 
 
-def _sums(probabilities: torch.Tensor, logits: torch.Tensor) -> ProbabilitySums:
-    """Sums over one chunk; probabilities (classes, voxels), logits (1, classes, voxels)."""
-    chosen = logits.argmax(1) == torch.arange(len(probabilities), device=logits.device)[:, None]
+def _sums(probabilities: torch.Tensor, classes: torch.Tensor) -> ProbabilitySums:
+    """Sums over one chunk; probabilities (classes, voxels), predicted classes (1, voxels)."""
+    chosen = classes == torch.arange(len(probabilities), device=classes.device)[:, None]
     parts = (probabilities, probabilities * chosen, probabilities * (1 - probabilities))
     return ProbabilitySums(*(part.sum(1).cpu().double().numpy() for part in parts))
 

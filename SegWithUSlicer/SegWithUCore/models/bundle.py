@@ -194,9 +194,9 @@ def _check_consistency(bundle: Bundle, data: Mapping[str, Any], path: Path) -> N
     if len(bundle.input.channel_normalisations) != len(bundle.input.channels):
         raise InputError(f"{path} has not one normalisation for each of its {len(bundle.input.channels)} channels.")
     _check_table(bundle, path)
-    divisor = bundle.backbone.size_divisor
-    if any(size % divisor for size in bundle.input.window):
-        raise InputError(f"{path} has the window {list(bundle.input.window)}, not in multiples of {divisor}.")
+    divisors = bundle.backbone.size_divisors[::-1]
+    if any(size % divisor for size, divisor in zip(bundle.input.window, divisors, strict=True)):
+        raise InputError(f"{path} has the window {list(bundle.input.window)}, not in multiples of {list(divisors)}.")
 
 
 def _check_table(bundle: Bundle, path: Path) -> None:

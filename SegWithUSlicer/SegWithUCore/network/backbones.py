@@ -28,12 +28,20 @@ class BackboneSpec:
     Attributes:
         kind: a name in `BACKBONES`, or "python:FACTORY" for a user's own network.
         arguments: keyword arguments of that kind, JSON values only.
-        size_divisor: sizes of the input along every axis must be multiples of this.
+        size_divisor: sizes of the input must be multiples of this, along every axis or one number each (z, y, x).
     """
 
     kind: str
     arguments: Mapping[str, Any] = field(default_factory=dict)
-    size_divisor: int = 1
+    size_divisor: int | Sequence[int] = 1
+
+    @property
+    def size_divisors(self) -> tuple[int, int, int]:
+        """`size_divisor` along (z, y, x)."""
+        if isinstance(self.size_divisor, int):
+            return (self.size_divisor,) * 3
+        z, y, x = self.size_divisor
+        return z, y, x
 
 
 def build_dynunet(
@@ -42,21 +50,25 @@ def build_dynunet(
     filters: Sequence[int],
     spatial_dims: int = 3,
     deep_supervision_heads: int = 0,
+    flat_levels: int = 0,
 ) -> nn.Module:
     """MONAI's DynUNet as the paper uses it: residual blocks, kernels of 3, strides of 2, affine InstanceNorm.
 
     Args:
         filters: channels a level, from full resolution down (the paper: 32, 64, 128, 256, 320).
         deep_supervision_heads: extra outputs during training; a bundle needs none.
+        flat_levels: for thick slices: so many of the first levels look within slices only, and none halves their number
+            (3-D only). 0 treats all axes alike.
     """
     levels = len(filters)
+    stride = (1, 2, 2) if flat_levels else 2
     return DynUNet(
         spatial_dims=spatial_dims,
         in_channels=in_channels,
         out_channels=num_classes,
-        kernel_size=[3] * levels,
-        strides=[1] + [2] * (levels - 1),
-        upsample_kernel_size=[2] * (levels - 1),
+        kernel_size=[(1, 3, 3)] * flat_levels + [3] * (levels - flat_levels),
+        strides=[1] + [stride] * (levels - 1),
+        upsample_kernel_size=[stride] * (levels - 1),
         filters=list(filters),
         norm_name=("INSTANCE", {"affine": True}),
         res_block=True,
@@ -96,19 +108,25 @@ def example_input(spec: BackboneSpec, channels: int, window: Sequence[int]) -> t
     """
     if is_own(spec.kind):
         return torch.zeros(1, channels, *window)
-    enough = -(-EXAMPLE_VOXELS // spec.size_divisor) * spec.size_divisor
-    return torch.zeros(1, channels, *(min(size, enough) for size in window))
+    enough = [-(-EXAMPLE_VOXELS // divisor) * divisor for divisor in spec.size_divisors]
+    return torch.zeros(1, channels, *(min(sizes) for sizes in zip(window, enough, strict=True)))
 
 
-def dynunet_spec(in_channels: int, num_classes: int, filters: Sequence[int], spatial_dims: int = 3) -> BackboneSpec:
-    """The spec of a DynUNet without deep supervision heads."""
+def dynunet_spec(
+    in_channels: int, num_classes: int, filters: Sequence[int], spatial_dims: int = 3, flat_levels: int = 0
+) -> BackboneSpec:
+    """The spec of a DynUNet without deep supervision heads; see `build_dynunet`."""
     arguments = {
         "in_channels": in_channels,
         "num_classes": num_classes,
         "filters": list(filters),
         "spatial_dims": spatial_dims,
     }
-    return BackboneSpec("dynunet", arguments, size_divisor=2 ** (len(filters) - 1))
+    divisor = 2 ** (len(filters) - 1)
+    if flat_levels:
+        arguments["flat_levels"] = flat_levels
+        return BackboneSpec("dynunet", arguments, size_divisor=[1, divisor, divisor])
+    return BackboneSpec("dynunet", arguments, size_divisor=divisor)
 
 
 def unique_state(module: nn.Module) -> dict[str, torch.Tensor]:

@@ -71,11 +71,10 @@ class ContextHead(UncertaintyHead):
         return functional.linear(features.movedim(1, -1), weight, bias).movedim(-1, 1)
 
     def with_detail(self, responses: torch.Tensor, detail: torch.Tensor | None) -> torch.Tensor:
-        """Add the detail (batch, CONTEXT, *any) to the free features."""
-        if detail is None:
-            return responses
-        at = self.response_channels - CONTEXT
-        return torch.cat([responses[:, :at], responses[:, at:] + detail], 1)
+        """Add the detail (batch, CONTEXT, *any) to the free features, in place: a copy takes as long as the sum."""
+        if detail is not None:
+            responses[:, self.response_channels - CONTEXT :] += detail
+        return responses
 
     def maps(self, logits: torch.Tensor, responses: torch.Tensor) -> UncertaintyMaps:
         """All maps of voxels whose logits and responses are known, in any shape.
@@ -90,7 +89,7 @@ class ContextHead(UncertaintyHead):
         energy = perturbation_energy(
             probabilities, responses[:, : self.probes] * _over_voxels(scales, logits.ndim), self.to_logits
         )
-        odds, entropy = error_log_odds(logits), _entropy(probabilities)
+        (odds, top), entropy = error_log_odds(logits), _entropy(probabilities)
         evidence = [odds / 4, entropy]
         if self.probes:
             evidence.append(torch.log(energy + ENERGY_FLOOR) / 4)
@@ -99,11 +98,10 @@ class ContextHead(UncertaintyHead):
             aleatoric = functional.softplus(responses[:, self.probes : self.probes + 1])
             evidence.append(torch.log1p(aleatoric))
         described = torch.cat([*evidence, responses[:, self.response_channels - CONTEXT :]], 1)
-        top = logits.topk(2, dim=1).indices
         pair = self.pairs(top[:, 0] * self.num_classes + top[:, 1]).movedim(-1, 1)
         out = voxelwise(self.out, functional.relu(voxelwise(self.hidden, described) + pair))
         ranking = self.gain * odds + out[:, :1]
-        return UncertaintyMaps(functional.softplus(out[:, 1:]), ranking, energy, aleatoric)
+        return UncertaintyMaps(functional.softplus(out[:, 1:]), ranking, energy, aleatoric, top)
 
 
 def perturbation_energy(probabilities: torch.Tensor, scaled: torch.Tensor, to_logits: torch.Tensor) -> torch.Tensor:
@@ -129,11 +127,21 @@ def perturbation_energy(probabilities: torch.Tensor, scaled: torch.Tensor, to_lo
     return (scaled.square() * shaken.clamp_min(0)).sum(1, keepdim=True)
 
 
-def error_log_odds(logits: torch.Tensor) -> torch.Tensor:
-    """log((1 - p) / p) of the most probable class's probability p, exact also where p rounds to 1; (batch, 1, *any)."""
+def error_log_odds(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """log((1 - p) / p) of the most probable class's probability p, exact also where p rounds to 1; and which it is.
+
+    Args:
+        logits: (batch, classes, *any).
+
+    Returns:
+        The log-odds, (batch, 1, *any), and the indices of the most and the second most probable class,
+        (batch, 2, *any).
+    """
     best = logits.max(1, keepdim=True)
-    others = torch.logsumexp(logits.scatter(1, best.indices, -math.inf), 1, keepdim=True)
-    return others - best.values
+    others = logits.scatter(1, best.indices, -math.inf)
+    second = others.max(1, keepdim=True)
+    odds = torch.logsumexp(others, 1, keepdim=True) - best.values
+    return odds, torch.cat([best.indices, second.indices], 1)
 
 
 def _entropy(probabilities: torch.Tensor) -> torch.Tensor:

@@ -1,5 +1,6 @@
 """Bringing taps of several resolutions together (METHOD.md 3.2)."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import torch
@@ -26,14 +27,12 @@ def largest(taps: Sequence[torch.Tensor]) -> torch.Size:
     return max((tap.shape[2:] for tap in taps), key=lambda shape: shape.numel())
 
 
-class Fusion(nn.Module):
-    """What brings taps (batch, channels_i, *spatial_i) to fused features (batch, features, *spatial).
+class Fusion(nn.Module, ABC):
+    """What brings taps (batch, channels_i, *spatial_i) to fused features (batch, features, *spatial)."""
 
-    Attributes:
-        live_channels: floats a voxel of the finest tap that are alive at once besides the taps, to foretell memory.
-    """
-
-    live_channels: float
+    @abstractmethod
+    def live_channels(self, taps: Sequence[torch.Tensor]) -> float:
+        """Floats a voxel of the finest tap that are alive at once besides the taps, to foretell memory."""
 
     def detail(self, taps: Sequence[torch.Tensor]) -> torch.Tensor | None:
         """What is seen at full resolution besides, None where the fused features are all there is."""
@@ -54,8 +53,8 @@ class MultiScaleFusion(Fusion):
 
     def __init__(self, tap_channels: Sequence[int], features: int = 32, spatial_dims: int = 3) -> None:
         super().__init__()
+        self.features = features
         convolution, norm = CONVOLUTIONS[spatial_dims], NORMS[spatial_dims]
-        self.live_channels = features * (2 * len(tap_channels) + MIXING_COPIES)
         self.projections = nn.ModuleList(convolution(n, features, 1, bias=False) for n in tap_channels)
         self.mixing = nn.Sequential(
             convolution(features * len(tap_channels), features, 3, padding=1, bias=False),
@@ -65,6 +64,10 @@ class MultiScaleFusion(Fusion):
             norm(features, affine=True),
             nn.GELU(),
         )
+
+    def live_channels(self, taps: Sequence[torch.Tensor]) -> float:
+        """The projections of all taps, enlarged and beside each other, and copies while mixing."""
+        return self.features * (2 * len(taps) + MIXING_COPIES)
 
     def forward(self, taps: Sequence[torch.Tensor]) -> torch.Tensor:
         """Fuse taps (batch, channels_i, *spatial_i) to (batch, features, *largest)."""

@@ -21,19 +21,21 @@ INITIAL_SCALE = 0.1
 
 @dataclass(frozen=True)
 class UncertaintyMaps:
-    """The maps of one forward pass, whatever the head; every tensor is (batch, 1, *any).
+    """The maps of one forward pass, whatever the head; (batch, 1, *any) unless said otherwise.
 
     Attributes:
         calibration: U_cal >= 0; tempers the logits.
         ranking: U_rnk, unitless; orders voxels by risk of error.
         epistemic: what the probes reveal, >= 0 (model part).
         aleatoric: softplus of its branch, None without that branch (data part).
+        top: indices of the most and the second most probable class, (batch, 2, *any).
     """
 
     calibration: torch.Tensor
     ranking: torch.Tensor
     epistemic: torch.Tensor
     aleatoric: torch.Tensor | None
+    top: torch.Tensor
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,10 @@ class UncertaintyHead(nn.Module, ABC):
         """What is linear in the fused features (batch, features, *any): (batch, response_channels, *any)."""
 
     def with_detail(self, responses: torch.Tensor, detail: torch.Tensor | None) -> torch.Tensor:
-        """Responses on the grid of the logits, with what the fusion saw at full resolution (there, too)."""
+        """Responses on the grid of the logits, with what the fusion saw at full resolution (there, too).
+
+        The responses given may be changed.
+        """
         return responses
 
     @abstractmethod
@@ -160,7 +165,7 @@ class PaperHead(UncertaintyHead):
         shift = perturbation(probes, scales, self.to_logits)
         residual = shift.square().mean(1, keepdim=True)
         aleatoric = None if self.aleatoric is None else functional.softplus(responses[:, self.probes :])
-        margin, entropy = margin_and_entropy(logits)
+        margin, entropy, top = margin_and_entropy(logits)
         ambiguity = torch.exp(-self.margin_gamma * margin.detach())
 
         evidence = [torch.log1p(epistemic + residual)]
@@ -174,17 +179,25 @@ class PaperHead(UncertaintyHead):
         gain = 1 + 0.1 * torch.tanh(self.gain)
         ranking = gain * anchor + self.offset + functional.softplus(self.ambiguity_weight) * ambiguity
         return PaperMaps(
-            calibration, ranking, epistemic, aleatoric, residual, margin, entropy, ambiguity, anchor, shift
+            calibration, ranking, epistemic, aleatoric, top, residual, margin, entropy, ambiguity, anchor, shift
         )
 
 
-def margin_and_entropy(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Difference of the two largest softmax probabilities, and the entropy in nats; each (batch, 1, *any)."""
+def margin_and_entropy(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Difference of the two largest softmax probabilities, the entropy in nats, and the two classes.
+
+    Args:
+        logits: (batch, classes, *any).
+
+    Returns:
+        Two tensors (batch, 1, *any), and the indices (batch, 2, *any).
+    """
     log_probabilities = torch.log_softmax(logits, 1)
     probabilities = log_probabilities.exp()
-    top = probabilities.topk(2, dim=1).values
+    top = logits.topk(2, dim=1).indices  # of logits: small probabilities may round to the same
+    largest = probabilities.gather(1, top)
     entropy = -(probabilities * log_probabilities).sum(1, keepdim=True)
-    return top[:, :1] - top[:, 1:], entropy
+    return largest[:, :1] - largest[:, 1:], entropy, top
 
 
 def voxelwise(layer: nn.Linear, tensor: torch.Tensor) -> torch.Tensor:

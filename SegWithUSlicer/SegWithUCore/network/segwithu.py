@@ -54,12 +54,12 @@ class SegWithU(nn.Module):
             raise InputError(
                 f"The backbone has {logits.shape[1]} output channel: the method needs a softmax over 2 or more classes."
             )
-        channels = [tap.shape[1] for tap in checked_taps(recorded, self.taps, example.ndim)]
+        tapping = checked_taps(recorded, self.taps, example.ndim)
         parts = VARIANTS[variant]
-        self.fusion = parts.fusion(channels, features, example.ndim - 2)
+        self.fusion = parts.fusion([tap.shape[1] for tap in tapping], features, example.ndim - 2)
         self.head = parts.head(features, logits.shape[1], probes, aleatoric)
         tapped = sum(tap.numel() for tap in recorded.values()) / example[:, :1].numel()
-        self.window_bytes = 4 * (tapped + self.fusion.live_channels)
+        self.window_bytes = 4 * (tapped + self.fusion.live_channels(tapping))
         """Peak activations a window voxel: the taps, and what the fusion needs besides."""
 
     @property

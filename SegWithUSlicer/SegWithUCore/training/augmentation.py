@@ -23,6 +23,8 @@ from monai.transforms import (
 from .cases import PreparedCase
 
 KEYS = ["image", "labels", "valid"]
+THICK = 3.0
+"""Anisotropy from which nnU-Net, too, leaves slices apart."""
 
 
 def case_seed(seed: int, epoch: int, case: int) -> int:
@@ -35,28 +37,51 @@ def epoch_order(seed: int, epoch: int, cases: int) -> list[int]:
     return [int(i) for i in np.random.default_rng([seed, epoch, cases]).permutation(cases)]
 
 
-def augmentation(mirror_axis: int | None = None) -> Compose:
-    """Spatial and intensity transforms for small MRI crops.
+def thick_axis(spacing_mm: Sequence[float] | np.ndarray) -> int | None:
+    """Tensor axis (0 = z, 1 = y, 2 = x) along which voxels are more than `THICK` times as long as the shortest edge.
+
+    Args:
+        spacing_mm: (x, y, z).
+    """
+    longest = int(np.argmax(spacing_mm))
+    return 2 - longest if spacing_mm[longest] > THICK * min(spacing_mm) else None
+
+
+def thick_axis_of(cases: Sequence[PreparedCase]) -> int | None:
+    """`thick_axis` of the usual case."""
+    return thick_axis(np.median([case.spacing_mm for case in cases], axis=0))
+
+
+def augmentation(mirror_axis: int | None = None, thick: int | None = None) -> Compose:
+    """Spatial and intensity transforms for MRI.
 
     Args:
         mirror_axis: tensor axis (0 = z, 1 = y, 2 = x) along which left and right may be exchanged;
             None where the two sides carry different labels.
+        thick: tensor axis across thick slices, from `thick_axis`: windows are turned, stretched, moved and blurred
+            within slices only, more than otherwise. None where voxels are nearly cubes.
     """
+    turn, stretch, move = ([value] * 3 for value in (0.25, 0.15, 2.0))
+    blur = [(0.3, 0.9)] * 3
+    if thick is not None:
+        turn, stretch, move = ([0.0 if axis == thick else value for axis in range(3)] for value in (0.0, 0.25, 4.0))
+        turn[thick], blur[thick] = 0.5, (0.01, 0.02)
     spatial = RandAffined(
         KEYS,
         prob=0.8,
-        rotate_range=(0.25, 0.25, 0.25),
-        scale_range=(0.15, 0.15, 0.15),
-        translate_range=(2, 2, 2),
+        rotate_range=turn,
+        scale_range=stretch,
+        translate_range=move,
         mode=("bilinear", "nearest", "nearest"),
         padding_mode="zeros",
     )
+    coarse = [] if thick is not None else [RandSimulateLowResolutiond(["image"], prob=0.1, zoom_range=(0.6, 1.0))]
     intensity = [
         RandBiasFieldd(["image"], prob=0.2, coeff_range=(-0.1, 0.1)),
         RandAdjustContrastd(["image"], prob=0.3, gamma=(0.7, 1.5), retain_stats=True),
         RandScaleIntensityd(["image"], prob=0.3, factors=0.15),
-        RandGaussianSmoothd(["image"], prob=0.15, sigma_x=(0.3, 0.9), sigma_y=(0.3, 0.9), sigma_z=(0.3, 0.9)),
-        RandSimulateLowResolutiond(["image"], prob=0.1, zoom_range=(0.6, 1.0)),
+        RandGaussianSmoothd(["image"], prob=0.15, sigma_x=blur[0], sigma_y=blur[1], sigma_z=blur[2]),
+        *coarse,
         RandGaussianNoised(["image"], prob=0.3, std=0.15),
     ]
     return Compose([*mirroring(mirror_axis).transforms, spatial, *intensity])

@@ -15,7 +15,7 @@ from ..metrics.overlap import mean_dice
 from ..network.backbones import BackboneSpec, build_backbone, dynunet_spec, unique_state
 from ..network.own_networks import OWN_PREFIX, is_own, register_network
 from ..progress import Progress, silent
-from .augmentation import WindowSampler, augmentation, epoch_order
+from .augmentation import WindowSampler, augmentation, epoch_order, thick_axis_of
 from .cases import PreparedCase
 from .padding import padded_window, unpad
 from .recipe import BackboneTraining, Recipe
@@ -30,7 +30,8 @@ def spec_of(recipe: Recipe) -> BackboneSpec:
     block = recipe.backbone
     kind, arguments = block["kind"], block.get("arguments", {})
     if "filters" in block:
-        return dynunet_spec(len(recipe.input.channels), len(recipe.labels), block["filters"])
+        flat = block.get("flat_levels", 0)
+        return dynunet_spec(len(recipe.input.channels), len(recipe.labels), block["filters"], flat_levels=flat)
     if is_own(kind):
         arguments = {"in_channels": len(recipe.input.channels), "num_classes": len(recipe.labels), **arguments}
         if "file" in block:
@@ -98,7 +99,8 @@ class BackboneTrainer:
             self.network.parameters(), lr=self.settings.learning_rate, weight_decay=self.settings.weight_decay
         )
         axis = left_right_axis(recipe.input.orientation) if self.settings.mirror else None
-        self.sampler = WindowSampler(train, recipe.input.window_zyx, self.settings.seed, augmentation(axis))
+        window = recipe.window_zyx(self.settings)
+        self.sampler = WindowSampler(train, window, self.settings.seed, augmentation(axis, thick_axis_of(train)))
         loss = DiceCELoss(softmax=True, to_onehot_y=True, include_background=False, batch=True)
         self.loss: nn.Module = DeepSupervisionLoss(loss, weight_mode="exp")
         self.rows: list[dict[str, float]] = []

@@ -16,7 +16,7 @@ from ..network.backbones import build_backbone, example_input, load_state
 from ..network.heads import PaperMaps, tempered
 from ..network.segwithu import SegWithU
 from ..progress import Progress, silent
-from .augmentation import WindowSampler, augmentation, case_seed, epoch_order, mirroring
+from .augmentation import WindowSampler, augmentation, case_seed, epoch_order, mirroring, thick_axis_of
 from .backbone_training import autocast, left_right_axis, spec_of
 from .cases import PreparedCase
 from .cross_fitting import forgetful_backbones
@@ -83,8 +83,8 @@ class HeadTrainer:
             trainable, lr=self.settings.learning_rate, weight_decay=self.settings.weight_decay
         )
         axis = left_right_axis(recipe.input.orientation) if self.settings.mirror else None
-        transform = augmentation(axis) if self.settings.augment else mirroring(axis)
-        self.sampler = WindowSampler(train, recipe.input.window_zyx, self.settings.seed, transform)
+        transform = augmentation(axis, thick_axis_of(train)) if self.settings.augment else mirroring(axis)
+        self.sampler = WindowSampler(train, recipe.window_zyx(self.settings), self.settings.seed, transform)
         self.rows: list[dict[str, float]] = []
         self.best, self.best_epoch, self.next_epoch = math.inf, -1, 0
 

@@ -1,7 +1,7 @@
 """A recipe: all that decides how a model is made, in one JSON file that anyone can run again."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,8 @@ class BackboneTraining:
         mirror: exchange left and right at random (only where labels have no side).
         precision: "float32", or "bfloat16" for forward passes under autocast (3 times faster with AVX512_BF16).
         validate_every: epochs between looks at the select cases.
+        window: what is cut out of a case, along x, y, z in voxels; None takes the window of the input. Smaller ones
+            make more steps of an hour.
     """
 
     epochs: int = 100
@@ -37,6 +39,7 @@ class BackboneTraining:
     mirror: bool = True
     precision: str = "float32"
     validate_every: int = 2
+    window: Sequence[int] | None = None
     seed: int = 0
 
 
@@ -48,7 +51,7 @@ class HeadTraining:
         learning_rate, final_learning_rate: cosine from one to the other, a step per batch.
         augment: draw windows that are turned, stretched and changed in their grey values; the paper's recipe has none.
             Turned labels err along every boundary as no expert does, so a head learns errors that it will not meet.
-        mirror: as in `BackboneTraining`; no voxel is interpolated.
+        mirror, window: as in `BackboneTraining`; no voxel is interpolated.
         patience: epochs without a better select score before stopping.
         cross_fit: folds of training cases, each shown to the head by a backbone that has forgotten it; 0 shows all
             cases by the frozen backbone, which knows them by heart.
@@ -65,6 +68,7 @@ class HeadTraining:
     augment: bool = False
     mirror: bool = False
     precision: str = "float32"
+    window: Sequence[int] | None = None
     patience: int = 10
     cross_fit: int = 0
     cross_fit_epochs: int = 10
@@ -80,8 +84,9 @@ class Recipe:
         about: name, version, task, licences and citation, copied into the bundle.
         input: what the network is fed.
         labels: classes in the order of the network's outputs, background first.
-        backbone: kind and arguments. Channel numbers follow from input and labels: a DynUNet is given as `filters`, a
-            user's own network (kind "python:FACTORY") as `file` and further `arguments`.
+        backbone: kind and arguments. Channel numbers follow from input and labels: a DynUNet is given as `filters` (for
+            thick slices with `flat_levels`, see `build_dynunet`), a user's own network (kind "python:FACTORY") as
+            `file` and further `arguments`.
         head: variant, taps and sizes.
     """
 
@@ -97,6 +102,11 @@ class Recipe:
     def label_values(self) -> list[int]:
         """Voxel value of each class, background first."""
         return [label.value for label in self.labels]
+
+    def window_zyx(self, training: BackboneTraining | HeadTraining) -> tuple[int, int, int]:
+        """The window of one of the trainings in tensor order."""
+        x, y, z = training.window or self.input.window
+        return z, y, x
 
     def to_json(self) -> dict[str, Any]:
         """The recipe as it stands, defaults filled in."""
@@ -179,17 +189,18 @@ def _check_fields(data: Mapping[str, Any], source: str) -> None:
         )
     whole = {"arguments", "size_divisor"} | ({"file"} if is_own(str(backbone.get("kind"))) else set())
     by_filters = backbone.get("kind") == "dynunet" and "arguments" not in backbone
+    optional = {"flat_levels"} if by_filters else whole
     blocks = [
         ("recipe", data, set(Recipe.__dataclass_fields__), {"backbone_training", "head_training"}),
-        ("backbone", backbone, {"kind"} | ({"filters"} if by_filters else whole), whole),
+        ("backbone", backbone, {"kind"} | ({"filters"} if by_filters else set()) | optional, optional),
         ("head", data.get("head", {}), HEAD_FIELDS, set()),
     ]
-    for name, block, known, optional in blocks:
+    for name, block, known, spare in blocks:
         for field in sorted(set(block) - known):
             raise InputError(
                 f"{source} has the unknown field '{field}' ({name}): choose from {', '.join(sorted(known))}."
             )
-        for field in sorted(known - optional - set(block)):
+        for field in sorted(known - spare - set(block)):
             raise InputError(
                 f"{source} lacks the field '{field}' ({name}): see Resources/Recipes for a complete recipe."
             )
