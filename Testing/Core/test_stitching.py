@@ -1,7 +1,7 @@
 """Windows, their stitching, and the maps that follow: what may differ from one big pass, and by how much."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +18,10 @@ from SegWithUCore.inference.region import Region, voxel_box
 from SegWithUCore.inference.segment import Model, segment_images
 from SegWithUCore.inference.volume import read_image, read_labels
 from SegWithUCore.inference.voxel_maps import VoxelMaps, maps_on_grid, on_grid, voxelwise
-from SegWithUCore.inference.windows import count_windows, predicted_peak_mb, stitched_output
+from SegWithUCore.inference.windows import count_windows, predicted_peak_mb, stitched, stitched_output
 from SegWithUCore.metrics.error_detection import auroc, score_groups
 from SegWithUCore.metrics.overlap import class_dice
+from SegWithUCore.models.input_spec import InputSpec
 from SegWithUCore.models.registry import resolve_model
 from SegWithUCore.network.heads import tempered
 from SegWithUCore.network.segwithu import SegWithU
@@ -64,10 +65,10 @@ def one_pass(network: SegWithU, image: np.ndarray) -> np.ndarray:
 def test_stitching_a_local_network_equals_one_big_pass() -> None:
     network, image = local_network(), noise()
     assert count_windows(SHAPE, WINDOW) > 20
-    stitched = stitched_output(network, image, WINDOW, CPU)
+    output = stitched_output(network, image, WINDOW, CPU)
     expected = one_pass(network, image)
     assert expected.std() > 0.1
-    np.testing.assert_allclose(stitched, expected, rtol=1e-5, atol=2e-6)
+    np.testing.assert_allclose(output, expected, rtol=1e-5, atol=2e-6)
 
 
 @pytest.mark.parametrize("shape", [(5, 38, 31), (16, 20, 12), (3, 4, 5), (1, 1, 1), (15, 21, 12)])
@@ -76,9 +77,9 @@ def test_padding_never_reaches_the_output(shape: tuple[int, int, int]) -> None:
     with torch.no_grad():  # padding (exactly zero) would give logits a thousand times larger than any voxel
         network.backbone.features.bias[0] = 1000
         network.backbone.features.weight[0] *= -1000
-    stitched = stitched_output(network, image, WINDOW, CPU)
-    assert stitched.shape[1:] == shape
-    np.testing.assert_allclose(stitched, one_pass(network, image), rtol=1e-5, atol=0.05)
+    output = stitched_output(network, image, WINDOW, CPU)
+    assert output.shape[1:] == shape
+    np.testing.assert_allclose(output, one_pass(network, image), rtol=1e-5, atol=0.05)
 
 
 def test_windows_overlap_by_half_and_edges_count_least() -> None:
@@ -91,12 +92,12 @@ def test_windows_overlap_by_half_and_edges_count_least() -> None:
             ramp = torch.linspace(-1, 1, windows.shape[-1]).abs()
             return ramp.expand(windows.shape).clone()
 
-    stitched = stitched_output(Position(), noise((8, 8, 32)), (8, 8, 16), CPU)[0, 4, 4]  # type: ignore[arg-type]
+    output = stitched_output(Position(), noise((8, 8, 32)), (8, 8, 16), CPU)[0, 4, 4]  # type: ignore[arg-type]
     # Windows start at 0, 8 and 16: voxel 16 is at the edge of one and next to the centre of another.
     assert count_windows((8, 8, 32), (8, 8, 16)) == 3
-    assert stitched[16] < 0.1
-    assert stitched[12] == pytest.approx(0.5, abs=0.05)
-    assert stitched[0] == pytest.approx(1)
+    assert output[16] < 0.1
+    assert output[12] == pytest.approx(0.5, abs=0.05)
+    assert output[0] == pytest.approx(1)
 
 
 @pytest.mark.parametrize("shape", [(16, 20, 12), SHAPE, (4, 60, 13)])
@@ -217,9 +218,9 @@ def test_shipped_model_over_small_windows_stays_near_one_pass_on_a_training_size
     model, _ = whole_hippocampus_region
     image = read_image(data_folder / "hippocampus" / "images" / "hippocampus_004.nii.gz")
     array, working = network_input([image], model.bundle.input)
-    stitched = stitched_output(model.network, array, (32, 48, 32), CPU)
+    output = stitched_output(model.network, array, (32, 48, 32), CPU)
     assert count_windows(array.shape[1:], (32, 48, 32)) > 1
-    windowed = maps_on_grid(model.network, stitched, working, image, model.fitted)
+    windowed = maps_on_grid(model.network, output, working, image, model.fitted)
     single = in_one_pass(model, image, (48, 64, 48))
     figures = differences(windowed, single)
     truth = sitk.GetArrayFromImage(read_labels(data_folder / "hippocampus" / "labels" / "hippocampus_004.nii.gz"))
@@ -276,3 +277,23 @@ def test_every_map_lies_on_the_same_voxels(whole_hippocampus_region: tuple[Model
     assert len(arrays) >= 5
     assert {array.shape for array in arrays} == {small.GetSize()[::-1]}
     assert sum(maps.sums.expected) == pytest.approx(maps.classes.size, rel=1e-6)
+
+
+def test_a_model_may_run_in_bfloat16_and_says_so_in_its_input(
+    whole_hippocampus_region: tuple[Model, sitk.Image], data_folder: Path, record_property: Record
+) -> None:
+    model, _ = whole_hippocampus_region
+    spec = replace(model.bundle.input, precision="bfloat16")
+    assert InputSpec.from_json(spec.to_json()) == spec
+    assert "precision" not in model.bundle.input.to_json()
+    image = read_image(data_folder / "hippocampus" / "images" / "hippocampus_004.nii.gz")
+    array, working = network_input([image], model.bundle.input)
+    halves, floats = (stitched(model.network, array, asked, CPU) for asked in (spec, model.bundle.input))
+    assert halves.dtype == np.float32 and not np.array_equal(halves, floats)
+    found, expected = (maps_on_grid(model.network, part, working, image, model.fitted) for part in (halves, floats))
+    differing = float((found.classes != expected.classes).mean())
+    record_property("voxels of another class in bfloat16", differing)
+    assert differing < 2e-3
+    assert abs(found.error_probability - expected.error_probability).mean() < 1e-3
+    with pytest.raises(ValueError, match="no precision 'half', choose from float32, bfloat16"):
+        InputSpec.from_json({**spec.to_json(), "precision": "half"})

@@ -16,9 +16,8 @@ from ..inference.preprocessing import assessed_box, mirrored_copy, network_input
 from ..inference.segment import Model
 from ..inference.volume import check_same_grid, read_image, read_labels
 from ..inference.voxel_maps import on_grid
-from ..inference.windows import WindowNetwork, stitched_output
+from ..inference.windows import WindowNetwork, stitched
 from ..models.bundle import Bundle, verify_weights, weights_path
-from ..models.input_spec import InputSpec
 from ..network.checkpoints import read_safetensors
 from ..training.cases import Case, class_indices
 
@@ -153,11 +152,6 @@ class FrozenBackbone:
         array, working, raw, logits = self.logits(images)
         first, second = torch.from_numpy(logits).topk(2, dim=0).indices.to(torch.uint8).numpy()
         return FrozenCase(name, group, images, truth, array, working, raw, logits, first, second)
-
-
-def stitched(network: WindowNetwork, array: np.ndarray, spec: InputSpec, device: torch.device) -> np.ndarray:
-    """What `network` says of a whole volume, in the windows of `spec`."""
-    return stitched_output(network, array, spec.window_zyx, device, spread=spec.nnunet is not None)
 
 
 def usual_taps(bundle: Bundle) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from .preprocessing import network_input
 from .segment import Model
 from .volume import voxel_volume_mm3
 from .voxel_maps import on_grid, voxelwise
-from .windows import stitched_output
+from .windows import stitched
 
 
 @dataclass(frozen=True)
@@ -39,12 +39,10 @@ def predict(images: Sequence[sitk.Image], model: Model) -> Prediction:
     """Run the network the way `segment` does and keep the logits."""
     spec = model.bundle.input
     array, working = network_input(images, spec)
-    spread = spec.nnunet is not None
-    output = stitched_output(model.network, array, spec.window_zyx, model.device, spread=spread)
-    stitched = on_grid(output, working, images[0])
-    found = voxelwise(model.network, stitched)
+    output = on_grid(stitched(model.network, array, spec, model.device), working, images[0])
+    found = voxelwise(model.network, output)
     return Prediction(
-        stitched[: model.network.num_classes],
+        output[: model.network.num_classes],
         found.classes,
         found.runner_up,
         found.calibration,

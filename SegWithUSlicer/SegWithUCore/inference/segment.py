@@ -29,7 +29,7 @@ from .structure_checks import structure_deviations
 from .structures import FittedNumbers, structure_figures
 from .volume import check_same_grid, voxel_volume_mm3
 from .voxel_maps import Fitted, VoxelMaps, maps_on_grid
-from .windows import predicted_peak_mb, stitched_output
+from .windows import predicted_peak_mb, stitched
 
 
 class Model:
@@ -225,18 +225,17 @@ def segment_images(
         progress(stage, 0.05 + 0.75 * fraction, detail)
 
     notes: list[Deviation] = []
-    spread = spec.nnunet is not None
     try:
-        stitched = stitched_output(model.network, array, spec.window_zyx, model.device, within, spread=spread)
+        output = stitched(model.network, array, spec, model.device, within)
     except torch.OutOfMemoryError:
         notes.append(
             Deviation(WARNING, f"The {model.device.type} device ran out of memory: the CPU was used instead.", "memory")
         )
         progress("segmenting", 0.05, notes[0].sentence)
         model.network.to("cpu")
-        stitched = stitched_output(model.network, array, spec.window_zyx, torch.device("cpu"), within, spread=spread)
+        output = stitched(model.network, array, spec, torch.device("cpu"), within)
     progress("computing the maps", 0.8)
-    maps = maps_on_grid(model.network, stitched, working, images[0], model.fitted)
+    maps = maps_on_grid(model.network, output, working, images[0], model.fitted)
     model.network.to(model.device)
     return maps, notes
 

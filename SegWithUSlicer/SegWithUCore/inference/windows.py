@@ -9,6 +9,7 @@ import torch
 from monai.data.utils import dense_patch_slices
 from monai.inferers import sliding_window_inference
 
+from ..models.input_spec import InputSpec
 from ..progress import Progress, silent
 from .nnunet_windows import spread_output
 
@@ -43,6 +44,7 @@ def stitched_output(
     progress: Progress = silent,
     overlap: float = OVERLAP,
     spread: bool = False,
+    precision: str = "float32",
 ) -> np.ndarray:
     """Logits and head responses of a whole volume, Gaussian-averaged over overlapping windows.
 
@@ -54,6 +56,7 @@ def stitched_output(
         image: normalised float32 (channels, z, y, x).
         window: (z, y, x).
         spread: place and weight the windows as nnU-Net does, see `nnunet_windows`.
+        precision: of the network, see `InputSpec`; the maps are made in float32 of either.
 
     Returns:
         Float32 (channels, z, y, x): for `SegWithU` those of classes and responses.
@@ -63,7 +66,8 @@ def stitched_output(
 
     def run(windows: torch.Tensor) -> torch.Tensor:
         nonlocal done
-        output = network.window_output(windows)
+        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+            output = network.window_output(windows).float()
         done += len(windows)
         progress("segmenting", done / total, f"window {done} of {total}")
         return output
@@ -73,7 +77,7 @@ def stitched_output(
             even: np.ndarray = spread_output(torch.from_numpy(image), window, run, device).numpy()
         return even
     with torch.inference_mode():
-        stitched = sliding_window_inference(
+        whole = sliding_window_inference(
             torch.from_numpy(image)[None],
             roi_size=tuple(window),
             sw_batch_size=1,
@@ -85,8 +89,16 @@ def stitched_output(
             sw_device=device,
             device=torch.device("cpu"),
         )
-    result: np.ndarray = stitched[0].numpy()
+    result: np.ndarray = whole[0].numpy()
     return result
+
+
+def stitched(
+    network: WindowNetwork, image: np.ndarray, spec: InputSpec, device: torch.device, progress: Progress = silent
+) -> np.ndarray:
+    """`stitched_output` in the windows and the precision that a model's input asks for."""
+    spread = spec.nnunet is not None
+    return stitched_output(network, image, spec.window_zyx, device, progress, spread=spread, precision=spec.precision)
 
 
 def predicted_peak_mb(

@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+PRECISIONS = ("float32", "bfloat16")
+
 
 @dataclass(frozen=True)
 class Normalisation:
@@ -81,6 +83,7 @@ class InputSpec:
         window: window size along x, y, z in voxels.
         normalisation: applied to each channel after cropping and resampling; one for all, or one a channel.
         nnunet: prepare images and place windows as nnU-Net does; None as `preprocessing.network_input` describes.
+        precision: in which the network runs, "float32" or "bfloat16" (on CPUs with AVX512_BF16 in half the time).
     """
 
     channels: tuple[str, ...]
@@ -90,6 +93,7 @@ class InputSpec:
     window: tuple[int, int, int]
     normalisation: Normalisation | tuple[Normalisation, ...] = Normalisation()
     nnunet: NnunetPreparation | None = None
+    precision: str = "float32"
 
     @property
     def channel_normalisations(self) -> tuple[Normalisation, ...]:
@@ -106,9 +110,16 @@ class InputSpec:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "InputSpec":
-        """Build from the `input` block of a bundle or recipe."""
+        """Build from the `input` block of a bundle or recipe.
+
+        Raises:
+            ValueError, KeyError, TypeError: it is none.
+        """
         spacing, nnunet, how = data["spacing_mm"], data.get("nnunet"), data["normalisation"]
         each = tuple(Normalisation(**entry) for entry in how) if isinstance(how, list) else Normalisation(**how)
+        precision = data.get("precision", "float32")
+        if precision not in PRECISIONS:
+            raise ValueError(f"there is no precision '{precision}', choose from {', '.join(PRECISIONS)}")
         return cls(
             channels=tuple(data["channels"]),
             modality=data["modality"],
@@ -117,6 +128,7 @@ class InputSpec:
             window=(int(data["window"][0]), int(data["window"][1]), int(data["window"][2])),
             normalisation=each,
             nnunet=None if nnunet is None else NnunetPreparation(**nnunet),
+            precision=precision,
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -126,4 +138,6 @@ class InputSpec:
         data = {**asdict(self), "normalisation": each}
         if self.nnunet is None:
             del data["nnunet"]
+        if self.precision == "float32":
+            del data["precision"]
         return data

@@ -110,14 +110,15 @@ class HeadTrainer:
                 break
             begun = time.monotonic()
             terms = self._epoch(epoch, progress)
-            scores = self.score()
-            self._note(epoch, terms, scores, time.monotonic() - begun)
+            looks = epoch == self.settings.epochs - 1 or epoch % self.settings.validate_every == 0
+            self._note(epoch, terms, self.score() if looks else {}, time.monotonic() - begun)
             left = (time.monotonic() - started) / (epoch - first + 1) * (self.settings.epochs - epoch - 1)
+            row = self.rows[-1]
             progress(
                 "training the head",
                 (epoch + 1) / self.settings.epochs,
                 f"epoch {epoch + 1}/{self.settings.epochs}, loss {terms['loss']:.4f}, "
-                f"select NLL {scores['select_nll']:.5f}, error cross-entropy {scores['select_error_ce']:.5f}, "
+                f"select NLL {row['select_nll']:.5f}, error cross-entropy {row['select_error_ce']:.5f}, "
                 f"{left / 60:.0f} min left",
             )
 
@@ -182,9 +183,10 @@ class HeadTrainer:
         return {"select_nll": float(np.mean(nlls)), "select_error_ce": _error_cross_entropy(rankings, errors)}
 
     def _note(self, epoch: int, terms: dict[str, float], scores: dict[str, float], seconds: float) -> None:
-        self.rows.append({"epoch": epoch, **terms, **scores, "seconds": seconds})
+        nothing = {"select_nll": math.nan, "select_error_ce": math.nan}
+        self.rows.append({"epoch": epoch, **terms, **nothing, **scores, "seconds": seconds})
         total = sum(scores.values())
-        if total < self.best:
+        if scores and total < self.best:
             self.best, self.best_epoch = total, epoch
             self.run.save_best(PART, self.network.head_state())
             self.run.add_facts({"head_best": {"epoch": epoch, **scores}})

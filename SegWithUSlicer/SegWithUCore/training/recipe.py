@@ -51,7 +51,7 @@ class HeadTraining:
         learning_rate, final_learning_rate: cosine from one to the other, a step per batch.
         augment: draw windows that are turned, stretched and changed in their grey values; the paper's recipe has none.
             Turned labels err along every boundary as no expert does, so a head learns errors that it will not meet.
-        mirror, window: as in `BackboneTraining`; no voxel is interpolated.
+        mirror, window, validate_every: as in `BackboneTraining`; no voxel is interpolated.
         patience: epochs without a better select score before stopping.
         cross_fit: folds of training cases, each shown to the head by a backbone that has forgotten it; 0 shows all
             cases by the frozen backbone, which knows them by heart.
@@ -68,6 +68,7 @@ class HeadTraining:
     augment: bool = False
     mirror: bool = False
     precision: str = "float32"
+    validate_every: int = 1
     window: Sequence[int] | None = None
     patience: int = 10
     cross_fit: int = 0
