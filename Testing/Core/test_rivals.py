@@ -22,7 +22,7 @@ from SegWithUCore.evaluation.frozen import FrozenBackbone, FrozenCase
 from SegWithUCore.evaluation.rival import FittingCases, SeveralPasses, unsure_of
 from SegWithUCore.evaluation.rival_augmentation import Augmentation
 from SegWithUCore.evaluation.rival_density import ClassMoments, Density
-from SegWithUCore.evaluation.rival_dropout import Dropout, DroppedBackbone
+from SegWithUCore.evaluation.rival_dropout import Dropout, DroppedBackbone, RateTrials
 from SegWithUCore.evaluation.rival_ensemble import Ensemble, read_member
 from SegWithUCore.evaluation.rival_heads import heads_of
 from SegWithUCore.evaluation.rival_local_temperature import LocalTemperature, train
@@ -169,17 +169,17 @@ def test_without_turning_or_noise_a_pass_of_augmentation_is_the_plain_one(
     backbone: FrozenBackbone, case: FrozenCase
 ) -> None:
     rival = Augmentation(backbone, mirror=False)
-    rival.transform = Compose([RandFlipd(["image", "labels", "valid"], prob=0.0, spatial_axis=2)])
-    np.testing.assert_array_equal(rival.turned_back(case, 1), case.stitched)
+    transform = Compose([RandFlipd(["image", "labels", "valid"], prob=0.0, spatial_axis=2)])
+    np.testing.assert_array_equal(rival.turned_back(case, 1, transform), case.stitched)
 
 
 def test_a_mirrored_pass_sees_the_other_side_and_is_mirrored_back(backbone: FrozenBackbone, case: FrozenCase) -> None:
     rival = Augmentation(backbone, mirror=True)
-    rival.transform = Compose([RandFlipd(["image", "labels", "valid"], prob=1.0, spatial_axis=2)])
+    transform = Compose([RandFlipd(["image", "labels", "valid"], prob=1.0, spatial_axis=2)])
     with torch.no_grad():
         seen = backbone.module(torch.from_numpy(case.array[..., ::-1].copy())[None])[0]
-    np.testing.assert_allclose(rival.turned_back(case, 1), seen.numpy()[..., ::-1], atol=1e-5)
-    assert np.abs(rival.turned_back(case, 1) - case.stitched).max() > 0.05  # this backbone looks to one side
+    np.testing.assert_allclose(rival.turned_back(case, 1, transform), seen.numpy()[..., ::-1], atol=1e-5)
+    assert np.abs(rival.turned_back(case, 1, transform) - case.stitched).max() > 0.05  # this backbone looks to one side
 
 
 def test_a_turned_pass_is_turned_back_and_what_left_the_picture_is_as_in_the_plain_pass(tmp_path: Path) -> None:
@@ -195,8 +195,8 @@ def test_a_turned_pass_is_turned_back_and_what_left_the_picture_is_as_in_the_pla
         mode=("bilinear", "nearest", "nearest"),
         padding_mode="zeros",
     )
-    rival.transform = Compose([turn])
-    back = rival.turned_back(seen, 1)
+    transform = Compose([turn])
+    back = rival.turned_back(seen, 1, transform)
     gap = np.abs(back - seen.stitched)[1]
     spread = float(seen.stitched[1].std())
     assert (gap == 0).any()  # out of the picture
@@ -219,10 +219,11 @@ def test_dropout_is_unbiased_behind_a_linear_layer_and_leaves_no_hook(
 ) -> None:
     image = torch.from_numpy(case.array)[None]
     plain = backbone.module(image)
-    passes = [DroppedBackbone(backbone.module, backbone.taps, 0.3, seed).window_output(image) for seed in range(400)]
-    spread = torch.stack(passes).std(0)
+    dropped = DroppedBackbone(backbone.module, backbone.taps, 0.3, range(400))
+    passes = dropped.window_output(image)[0].unflatten(0, (400, -1))[:, None]
+    spread = passes.std(0)
     assert float(spread.max()) > 0.1
-    error = (torch.stack(passes).mean(0) - plain).abs()
+    error = (passes.mean(0) - plain).abs()
     assert bool((error <= 5 * spread / 20 + 1e-6).all())
     assert torch.equal(backbone.module(image), plain)
 
@@ -234,17 +235,17 @@ def test_the_dropout_rate_is_the_best_on_select_cases(
     monkeypatch.setattr(FrozenBackbone, "segmented", lambda _self, _case: case)
     losses = {}
     for rate in (0.05, 0.1, 0.2, 0.4):
-        rival = Dropout(backbone, for_detection)
+        rival = Dropout(backbone, RateTrials(backbone), for_detection)
         rival.rate = rate
         answer = rival.answers(case)[rival.rows[0]]
         assert answer.probabilities is not None
         chosen = np.take_along_axis(answer.probabilities, case.truth[None].astype(np.int64), 0)
         precision = average_precision_score(case.error.ravel(), answer.score.ravel())
         losses[rate] = -precision if for_detection else float(-np.log(chosen).mean())
-    fitted = Dropout(backbone, for_detection)
+    fitted = Dropout(backbone, RateTrials(backbone), for_detection)
     fitted.fit(FittingCases(backbone, select=[Case(case.name, (), Path())]))
     assert fitted.rate == min(losses, key=lambda rate: losses[rate])
-    again = Dropout(backbone, for_detection)
+    again = Dropout(backbone, RateTrials(backbone), for_detection)
     again.load_state(fitted.state())
     assert again.rate == fitted.rate
 

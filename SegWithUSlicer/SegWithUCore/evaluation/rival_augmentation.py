@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import torch
 from monai.data import MetaTensor
+from monai.transforms import Compose
 from scipy.special import softmax
 
 from ..inference.voxel_maps import on_grid
@@ -54,12 +55,13 @@ class Augmentation(Rival):
         """Answers by row."""
         found = SeveralPasses()
         found.add(case.probabilities)
+        transform = augmentation(self.mirror_axis, thick_axis(case.working.GetSpacing()))
         for number in range(PASSES):
-            logits = self.turned_back(case, case_seed(self.seed, number, case.number))
+            logits = self.turned_back(case, case_seed(self.seed, number, case.number), transform)
             found.add(softmax(on_grid(logits, case.working, case.images[0]).astype(np.float64), 0))
         return found.answers(self.rows, case.classes)
 
-    def turned_back(self, case: FrozenCase, seed: int) -> np.ndarray:
+    def turned_back(self, case: FrozenCase, seed: int, transform: Compose) -> np.ndarray:
         """Logits of one augmented copy on the working grid, float32 (classes, z, y, x)."""
         shape = case.array.shape[1:]
         window = self.backbone.bundle.input.window_zyx
@@ -68,7 +70,6 @@ class Augmentation(Rival):
         image, inside = torch.zeros(len(case.array), *full), torch.zeros(1, *full)
         image[(slice(None), *place)] = torch.from_numpy(case.array)
         inside[(slice(None), *place)] = 1
-        transform = augmentation(self.mirror_axis, thick_axis(case.working.GetSpacing()))
         transform.set_random_state(seed=seed)
         changed = transform({"image": image, "labels": torch.ones(1, *full), "valid": inside})
         shown = (changed["image"] * changed["valid"]).as_tensor()  # padding is exactly zero, as in training

@@ -16,6 +16,7 @@ from ..network.taps import find_module
 from ..progress import Progress, silent
 from ..training.augmentation import case_seed
 from .frozen import FrozenBackbone, FrozenCase
+from .kept_prefix import KeptPrefix
 from .rival import Answer, FittingCases, Rival, SeveralPasses, in_parts, unsure_of
 
 PASSES = 10
@@ -24,30 +25,73 @@ RATES = (0.05, 0.1, 0.2, 0.4)
 
 
 class DroppedBackbone:
-    """The frozen backbone with random zeros in what certain modules are fed.
+    """The frozen backbone with random zeros in what certain modules are fed, several times over.
+
+    What runs before the first of these modules is the same in every pass and computed once a window.
 
     Args:
         taps: dotted paths of these modules.
         rate: share of values set to zero; the others grow by 1 / (1 - rate), as in training with dropout.
+        seeds: one for the masks of each pass.
     """
 
-    def __init__(self, backbone: nn.Module, taps: Sequence[str], rate: float, seed: int) -> None:
+    def __init__(self, backbone: nn.Module, taps: Sequence[str], rate: float, seeds: Sequence[int]) -> None:
         self.backbone, self.taps, self.rate = backbone, taps, rate
-        self._generator = torch.Generator().manual_seed(seed)
+        self._generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        self._masks = torch.Generator()
 
     def window_output(self, image: torch.Tensor) -> torch.Tensor:
-        """Logits of one window under new masks."""
-        with ExitStack() as hooks, torch.no_grad():
+        """Logits of one window under new masks, pass by pass: (batch, passes x classes, *spatial)."""
+        found = []
+        with ExitStack() as open_blocks, torch.no_grad():
+            kept = open_blocks.enter_context(KeptPrefix(self.backbone, self.taps))
             for name in self.taps:
                 handle = find_module(self.backbone, name).register_forward_pre_hook(self._dropped)
-                hooks.callback(handle.remove)
-            logits: torch.Tensor = self.backbone(image)
-        return logits
+                open_blocks.callback(handle.remove)
+            for generator in self._generators:
+                self._masks = generator
+                kept.begin()
+                found.append(self.backbone(image))
+        return torch.cat(found, 1)
 
     def _dropped(self, _module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
         features = inputs[0]
-        kept = torch.rand(features.shape, generator=self._generator).to(features.device) >= self.rate
+        kept = torch.rand(features.shape, generator=self._masks).to(features.device) >= self.rate
         return (features * kept / (1 - self.rate), *inputs[1:])
+
+
+class RateTrials:
+    """How good each rate is on the select cases, tried once for whoever asks."""
+
+    def __init__(self, backbone: FrozenBackbone, seed: int = 0) -> None:
+        self.backbone, self.seed = backbone, seed
+        self._found: dict[str, np.ndarray] = {}
+
+    def losses(self, cases: FittingCases, progress: Progress = silent) -> dict[str, np.ndarray]:
+        """Sums over the cases, one a rate: `nll`, and `detection`, minus the AUPRC of the wrong voxels."""
+        if not self._found:
+            report = in_parts(progress, "choosing the dropout rate", cases.select)
+            sums = {"nll": np.zeros(len(RATES)), "detection": np.zeros(len(RATES))}
+            for number, case in enumerate(cases.select):
+                report(number)
+                seen = self.backbone.segmented(case)
+                for place, rate in enumerate(RATES):
+                    mean = dropped_passes(self.backbone, seen, rate, self.seed).mean()
+                    sums["nll"][place] += negative_log_likelihood(mean, seen.truth)
+                    found = average_precision(score_groups(unsure_of(seen.classes, mean), seen.error))
+                    sums["detection"][place] -= np.nan_to_num(found)  # a case without errors has no say
+            self._found = sums
+        return self._found
+
+
+def dropped_passes(backbone: FrozenBackbone, case: FrozenCase, rate: float, seed: int) -> SeveralPasses:
+    """`PASSES` of them over a whole case."""
+    seeds = [case_seed(seed, number, case.number) for number in range(PASSES)]
+    raw = backbone.stitched(DroppedBackbone(backbone.module, backbone.taps, rate, seeds), case.array)
+    found = SeveralPasses()
+    for logits in np.split(raw, PASSES):
+        found.add(softmax(on_grid(logits, case.working, case.images[0]).astype(np.float64), 0))
+    return found
 
 
 class Dropout(Rival):
@@ -57,6 +101,7 @@ class Dropout(Rival):
 
     Args:
         backbone: the frozen one.
+        trials: of the rates, shared by both.
         for_detection: take the rate with the highest AUPRC of the wrong voxels, instead of that with the lowest NLL.
 
     Source: Gal and Ghahramani, ICML 2016; put into a network after its training: Loquercio et al., RA-L 5 (2020).
@@ -64,8 +109,8 @@ class Dropout(Rival):
 
     needs = ("select",)
 
-    def __init__(self, backbone: FrozenBackbone, for_detection: bool = False, seed: int = 0) -> None:
-        self.backbone, self.for_detection, self.seed = backbone, for_detection, seed
+    def __init__(self, backbone: FrozenBackbone, trials: RateTrials, for_detection: bool = False) -> None:
+        self.backbone, self.trials, self.for_detection, self.seed = backbone, trials, for_detection, trials.seed
         self.name = "dropout-for-detection" if for_detection else "dropout"
         self.rate, self.passes = RATES[0], 1 + PASSES
 
@@ -91,20 +136,8 @@ class Dropout(Rival):
 
     def fit(self, cases: FittingCases, progress: Progress = silent) -> None:
         """Choose the rate on the select cases."""
-        losses = np.zeros(len(RATES))
-        report = in_parts(progress, "choosing the dropout rate", cases.select)
-        for number, case in enumerate(cases.select):
-            report(number)
-            seen = self.backbone.segmented(case)
-            losses += [self._loss(seen, rate) for rate in RATES]
+        losses = self.trials.losses(cases, progress)["detection" if self.for_detection else "nll"]
         self.rate = RATES[int(losses.argmin())]
-
-    def _loss(self, seen: FrozenCase, rate: float) -> float:
-        mean = self._passes(seen, rate).mean()
-        if not self.for_detection:
-            return negative_log_likelihood(mean, seen.truth)
-        found = average_precision(score_groups(unsure_of(seen.classes, mean), seen.error))
-        return -found if np.isfinite(found) else 0.0  # a case without errors has no say
 
     def state(self) -> dict[str, np.ndarray]:
         """The rate."""
@@ -116,13 +149,4 @@ class Dropout(Rival):
 
     def answers(self, case: FrozenCase) -> dict[str, Answer]:
         """Answers by row."""
-        return self._passes(case, self.rate).answers(self.rows, case.classes)
-
-    def _passes(self, case: FrozenCase, rate: float) -> SeveralPasses:
-        found = SeveralPasses()
-        for number in range(PASSES):
-            seed = case_seed(self.seed, number, case.number)
-            network = DroppedBackbone(self.backbone.module, self.backbone.taps, rate, seed)
-            raw = self.backbone.stitched(network, case.array)
-            found.add(softmax(on_grid(raw, case.working, case.images[0]).astype(np.float64), 0))
-        return found
+        return dropped_passes(self.backbone, case, self.rate, self.seed).answers(self.rows, case.classes)

@@ -13,7 +13,7 @@ from .frozen import FrozenBackbone
 from .rival import FittingCases, Rival
 from .rival_augmentation import Augmentation
 from .rival_density import Density
-from .rival_dropout import Dropout
+from .rival_dropout import Dropout, RateTrials
 from .rival_ensemble import Ensemble, read_member
 from .rival_heads import heads_of
 from .rival_local_temperature import LocalTemperatureScaling
@@ -73,14 +73,15 @@ def field_of(
         InputError: a model or member does not fit the frozen backbone.
     """
     others = [read_member(folder, backbone) for folder in members] if "ensemble" in names else []
+    trials = RateTrials(backbone)
     found: list[Rival] = [
         Softmax(),
         Temperature(),
         LocalTemperatureScaling(backbone),
         Distance(band),
         Augmentation(backbone, mirror),
-        Dropout(backbone),
-        Dropout(backbone, for_detection=True),
+        Dropout(backbone, trials),
+        Dropout(backbone, trials, for_detection=True),
         Ensemble(backbone, others),
         Density(backbone),
     ]
