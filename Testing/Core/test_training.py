@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from training_runs import Workshop, tiny_recipe
 from SegWithUCore.cli.__main__ import main
 from SegWithUCore.models.bundle import read_bundle, verify_weights
 from SegWithUCore.training.backbone_training import BackboneTrainer
+from SegWithUCore.training.cases import find_cases, prepare
 from SegWithUCore.training.head_training import HeadTrainer
 from SegWithUCore.training.run_folder import RunFolder
 
@@ -179,3 +181,33 @@ def test_a_best_checkpoint_leaves_the_deep_supervision_heads_behind(workshop: Wo
     best = run.load_best("backbone")
     assert best.keys() == RunFolder(workshop.folder / "whole").load_best("backbone").keys()
     assert all(torch.isfinite(tensor).all() for tensor in best.values())
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_select_cases_larger_than_a_window_are_scored_in_windows_as_the_model_will_run(
+    part: str, workshop: Workshop, tmp_path: Path
+) -> None:
+    run = RunFolder(shutil.copytree(workshop.folder / "whole", tmp_path / "run"))
+    recipe = run.recipe()
+    small = replace(recipe, input=replace(recipe.input, window=(16, 20, 12)))
+    cases = [prepare(case, small.input, small.label_values) for case in find_cases(f"{workshop.table}:select")]
+    assert cases[0].labels.shape > (12, 20, 16)
+    trainer = TRAINERS[part](small, cases, cases, run)
+    network = trainer.average.module if part == "backbone" else trainer.network.backbone
+    shapes = set()
+    network.register_forward_pre_hook(lambda _module, inputs: shapes.add(tuple(inputs[0].shape[2:])))
+    scores = trainer.score()
+    assert shapes == {(12, 20, 16)}
+    assert all(value == value and value >= 0 for value in scores.values())
+
+
+def test_a_head_may_look_at_select_cases_now_and_then(workshop: Workshop, tmp_path: Path) -> None:
+    run = RunFolder(shutil.copytree(workshop.folder / "whole", tmp_path / "run"))
+    run.forget("head")
+    recipe = run.recipe(head={"validate_every": 3, "epochs": 5})
+    cases = [prepare(case, recipe.input, recipe.label_values) for case in find_cases(f"{workshop.table}:select")]
+    trainer = HeadTrainer(recipe, cases, cases, run)
+    trainer.fit()
+    looked = [row["epoch"] for row in trainer.rows if row["select_nll"] == row["select_nll"]]
+    assert looked == [0, 3, 4]
+    assert trainer.best_epoch in looked

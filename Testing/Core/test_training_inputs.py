@@ -14,7 +14,6 @@ from SegWithUCore.models.input_spec import InputSpec
 from SegWithUCore.training.augmentation import WindowSampler, augmentation, epoch_order, random_window
 from SegWithUCore.training.backbone_training import left_right_axis
 from SegWithUCore.training.cases import PreparedCase, find_cases, prepare
-from SegWithUCore.training.padding import padded_window, unpad
 from SegWithUCore.training.recipe import read_recipe
 
 WINDOW = (24, 32, 24)
@@ -97,14 +96,6 @@ def test_augmentation_keeps_padding_zero_and_labels_whole(cases: list[PreparedCa
 @pytest.mark.parametrize(("orientation", "axis"), [("RAS", 2), ("LPS", 2), ("ARS", 1), ("SPL", 0)])
 def test_mirroring_exchanges_left_and_right_and_nothing_else(orientation: str, axis: int) -> None:
     assert left_right_axis(orientation) == axis
-
-
-def test_padded_window_and_unpad_are_inverse() -> None:
-    case = marked_case((25, 30, 50))
-    window, place = padded_window(case, WINDOW)
-    assert window.shape == (1, 48, 32, 72)
-    assert float(window.sum()) == pytest.approx(float(case.image.sum()), rel=1e-5)
-    np.testing.assert_array_equal(unpad(window, place), case.image)
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from ..inference.preprocessing import assessed_box, mirrored_copy, network_input
 from ..inference.segment import Model
 from ..inference.volume import check_same_grid, read_image, read_labels
 from ..inference.voxel_maps import on_grid
-from ..inference.windows import WindowNetwork, stitched
+from ..inference.windows import BackboneAlone, WindowNetwork, stitched
 from ..models.bundle import Bundle, verify_weights, weights_path
 from ..network.checkpoints import read_safetensors
 from ..training.cases import Case, class_indices
@@ -98,19 +98,6 @@ class FrozenCase:
     def number(self) -> int:
         """A number that belongs to the name, for whatever is drawn at random."""
         return zlib.crc32(self.name.encode())
-
-
-class BackboneAlone:
-    """A backbone in the place of a network with a head: its windows give logits and nothing else."""
-
-    def __init__(self, backbone: nn.Module) -> None:
-        self.backbone = backbone
-
-    def window_output(self, image: torch.Tensor) -> torch.Tensor:
-        """Logits of one window, (batch, classes, *spatial)."""
-        with torch.no_grad():
-            logits: torch.Tensor = self.backbone(image)
-        return logits
 
 
 class FrozenBackbone:

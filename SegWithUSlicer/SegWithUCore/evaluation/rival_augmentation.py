@@ -1,5 +1,6 @@
 """Test-time augmentation with the transforms that the backbone was trained with."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,10 +10,10 @@ from monai.transforms import Compose
 from scipy.special import softmax
 
 from ..inference.voxel_maps import on_grid
+from ..inference.windows import BackboneAlone
 from ..training.augmentation import augmentation, case_seed, thick_axis
 from ..training.backbone_training import left_right_axis
-from ..training.padding import centred
-from .frozen import BackboneAlone, FrozenBackbone, FrozenCase
+from .frozen import FrozenBackbone, FrozenCase
 from .rival import Answer, Rival, SeveralPasses
 
 PASSES = 5
@@ -66,7 +67,7 @@ class Augmentation(Rival):
         shape = case.array.shape[1:]
         window = self.backbone.bundle.input.window_zyx
         full = [max(size, wanted) for size, wanted in zip(shape, window, strict=True)]
-        place = centred(shape, full)
+        place = _centred(shape, full)
         image, inside = torch.zeros(len(case.array), *full), torch.zeros(1, *full)
         image[(slice(None), *place)] = torch.from_numpy(case.array)
         inside[(slice(None), *place)] = 1
@@ -80,3 +81,9 @@ class Augmentation(Rival):
         logits, seen = (back[key].as_tensor()[(slice(None), *place)].numpy() for key in ("image", "labels"))
         result: np.ndarray = np.where(seen > 0.5, logits, case.stitched).astype(np.float32)
         return result
+
+
+def _centred(shape: Sequence[int], full: Sequence[int]) -> tuple[slice, ...]:
+    """Slices of a `shape` in the middle of a larger one."""
+    starts = [(whole - size) // 2 for whole, size in zip(full, shape, strict=True)]
+    return tuple(slice(start, start + size) for start, size in zip(starts, shape, strict=True))

@@ -12,13 +12,13 @@ from torch import nn
 from ..errors import InputError
 from ..inference.preprocessing import network_input
 from ..inference.voxel_maps import on_grid
-from ..inference.windows import stitched
+from ..inference.windows import BackboneAlone, stitched
 from ..models.bundle import BUNDLE_FILE, load_network, read_bundle
 from ..models.input_spec import InputSpec
 from ..network.backbones import build_backbone, count_parameters, load_state
 from ..training.backbone_training import spec_of
 from ..training.run_folder import RunFolder
-from .frozen import BackboneAlone, FrozenBackbone, FrozenCase, tensors_sha256
+from .frozen import FrozenBackbone, FrozenCase, tensors_sha256
 from .rival import Answer, Rival, SeveralPasses
 
 

@@ -14,10 +14,11 @@ from torch import nn
 from torch.nn import functional
 
 from ..inference.voxel_maps import on_grid
+from ..inference.windows import BackboneAlone
 from ..network.backbones import count_parameters
 from ..progress import Progress, silent
 from ..training.augmentation import epoch_order
-from .frozen import BackboneAlone, FrozenBackbone, FrozenCase
+from .frozen import FrozenBackbone, FrozenCase
 from .rival import Answer, FittingCases, Rival, in_parts, unsure_of
 
 EPOCHS = 20

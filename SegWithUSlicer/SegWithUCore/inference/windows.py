@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from monai.data.utils import dense_patch_slices
 from monai.inferers import sliding_window_inference
+from torch import nn
 
 from ..models.input_spec import InputSpec
 from ..progress import Progress, silent
@@ -23,6 +24,19 @@ class WindowNetwork(Protocol):
 
     def window_output(self, image: torch.Tensor) -> torch.Tensor:
         """What may be averaged over windows, (batch, channels, *spatial), of an image (batch, channels, *spatial)."""
+
+
+class BackboneAlone:
+    """A backbone in the place of a network with a head: its windows give logits and nothing else."""
+
+    def __init__(self, backbone: nn.Module) -> None:
+        self.backbone = backbone
+
+    def window_output(self, image: torch.Tensor) -> torch.Tensor:
+        """Logits of one window, (batch, classes, *spatial)."""
+        with torch.no_grad():
+            logits: torch.Tensor = self.backbone(image)
+        return logits
 
 
 def count_windows(shape: Sequence[int], window: Sequence[int], overlap: float = OVERLAP) -> int:

@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -11,13 +12,13 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ..errors import InputError
+from ..inference.windows import BackboneAlone, stitched
 from ..metrics.overlap import mean_dice
 from ..network.backbones import BackboneSpec, build_backbone, dynunet_spec, unique_state
 from ..network.own_networks import OWN_PREFIX, is_own, register_network
 from ..progress import Progress, silent
 from .augmentation import WindowSampler, augmentation, epoch_order, thick_axis_of
 from .cases import PreparedCase
-from .padding import padded_window, unpad
 from .recipe import BackboneTraining, Recipe
 from .run_folder import RunFolder
 
@@ -165,18 +166,22 @@ class BackboneTrainer:
         return float(loss.detach())
 
     def score(self) -> dict[str, float]:
-        """Mean over the select cases of the Brier score (summed over classes) and the foreground Dice."""
-        network = self.average.module.eval()
+        """Mean over the select cases of the Brier score (summed over classes) and the foreground Dice.
+
+        In windows, as the model will run: InstanceNorm sees another image in larger ones (ACDC, trained and scored in
+        windows of 160: Brier 0.0133; scored in windows of 256: 0.0153, and another epoch looks best).
+        """
+        network = BackboneAlone(self.average.module.eval())
+        spec = replace(self.recipe.input, precision=self.settings.precision)
+        device = next(self.average.parameters()).device
         briers, dices = [], []
-        with torch.no_grad(), autocast(self.settings.precision):
-            for case in self.select_cases:
-                window, place = padded_window(case, self.recipe.input.window_zyx)
-                logits = unpad(network(window[None]).float()[0], place)
-                labels = torch.from_numpy(case.labels.astype("int64"))
-                probabilities = torch.softmax(logits, 0)
-                truth = nn.functional.one_hot(labels, logits.shape[0]).movedim(-1, 0)
-                briers.append(float((probabilities - truth).square().sum(0).mean()))
-                dices.append(mean_dice(logits.argmax(0).numpy(), case.labels, logits.shape[0]))
+        for case in self.select_cases:
+            logits = torch.from_numpy(stitched(network, case.image, spec, device))
+            labels = torch.from_numpy(case.labels.astype("int64"))
+            probabilities = torch.softmax(logits, 0)
+            truth = nn.functional.one_hot(labels, logits.shape[0]).movedim(-1, 0)
+            briers.append(float((probabilities - truth).square().sum(0).mean()))
+            dices.append(mean_dice(logits.argmax(0).numpy(), case.labels, logits.shape[0]))
         return {"select_brier": sum(briers) / len(briers), "select_dice": sum(dices) / len(dices)}
 
     def _note(self, epoch: int, loss: float, scores: dict[str, float], seconds: float) -> None:

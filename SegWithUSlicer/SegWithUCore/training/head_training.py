@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch import nn
 
 from ..calibration.error_probability import fit_error_probability
 from ..errors import InputError
+from ..inference.windows import stitched
 from ..metrics.calibration import binary_cross_entropy
 from ..network.backbones import build_backbone, example_input, load_state
 from ..network.heads import PaperMaps, tempered
@@ -21,7 +23,6 @@ from .backbone_training import autocast, left_right_axis, spec_of
 from .cases import PreparedCase
 from .cross_fitting import forgetful_backbones
 from .losses import LossWeights, head_losses, negative_log_likelihood, total_loss
-from .padding import padded_window, unpad
 from .proper_scores import proper_scores
 from .recipe import HeadTraining, Recipe
 from .run_folder import RunFolder
@@ -165,14 +166,14 @@ class HeadTrainer:
         return {"loss": float(loss.detach()), **{name: float(term.detach()) for name, term in terms.items()}}
 
     def score(self) -> dict[str, float]:
-        """The two proper scores on the select cases, means over cases."""
+        """The two proper scores on the select cases, in windows as the model will run; means over cases."""
         self.network.eval()
+        spec = replace(self.recipe.input, precision=self.settings.precision)
+        device = next(self.network.head.parameters()).device
         rankings, errors, nlls = [], [], []
         with torch.no_grad():
             for case in self.select_cases:
-                window, place = padded_window(case, self.recipe.input.window_zyx)
-                with autocast(self.settings.precision):
-                    output = unpad(self.network.window_output(window[None])[0], place).float()
+                output = torch.from_numpy(stitched(self.network, case.image, spec, device))
                 logits, responses = self.network.split(output.flatten(1)[None])
                 maps = self.network.head.maps(logits, responses)
                 truth = torch.from_numpy(case.labels.astype(np.int64)).flatten()
