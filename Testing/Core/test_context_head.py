@@ -10,7 +10,7 @@ from toy_models import ToyBackbone
 
 from SegWithUCore.network.context_fusion import ContextFusion
 from SegWithUCore.network.context_head import CONTEXT, ContextHead, error_log_odds, perturbation_energy
-from SegWithUCore.network.heads import PaperMaps
+from SegWithUCore.network.heads import PaperHead, PaperMaps, UncertaintyHead, two_most_probable
 from SegWithUCore.network.probes import epistemic_variance
 from SegWithUCore.network.segwithu import SegWithU
 from SegWithUCore.training.proper_scores import proper_scores
@@ -116,6 +116,18 @@ def test_a_single_voxel_of_the_finest_tap_is_seen_at_its_place_and_its_neighbour
     touched[0, :, 5, 6, 7] = 1
     changed = (fusion.detail([touched]) - fusion.detail([tap])).abs().sum(1)[0] > 0
     assert changed[4:7, 5:8, 6:9].all() and int(changed.sum()) == 27
+
+
+@pytest.mark.parametrize("head", [ContextHead(6, CLASSES, 4), PaperHead(6, CLASSES, 4)])
+def test_of_classes_that_tie_every_head_takes_the_first(head: UncertaintyHead) -> None:
+    logits = torch.zeros(1, CLASSES, 5)
+    logits[0, 1:3, 1] = 2  # the most probable two
+    logits[0, 2, 2] = 1  # all others
+    logits[0, -1, 3] = -1
+    logits[0, :, 4] = torch.arange(CLASSES)
+    top = head.maps(logits, torch.randn(1, head.response_channels, 5)).top
+    assert top[0].T.tolist() == [[0, 1], [1, 2], [2, 0], [0, 1], [CLASSES - 1, CLASSES - 2]]
+    assert torch.equal(top, two_most_probable(logits))
 
 
 def test_maps_of_chunks_are_the_maps_of_the_whole() -> None:

@@ -134,8 +134,7 @@ def error_log_odds(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         logits: (batch, classes, *any).
 
     Returns:
-        The log-odds, (batch, 1, *any), and the indices of the most and the second most probable class,
-        (batch, 2, *any).
+        The log-odds, (batch, 1, *any), and what `two_most_probable` gives, (batch, 2, *any).
     """
     best = logits.max(1, keepdim=True)
     others = logits.scatter(1, best.indices, -math.inf)

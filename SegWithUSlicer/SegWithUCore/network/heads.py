@@ -194,10 +194,22 @@ def margin_and_entropy(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor
     """
     log_probabilities = torch.log_softmax(logits, 1)
     probabilities = log_probabilities.exp()
-    top = logits.topk(2, dim=1).indices  # of logits: small probabilities may round to the same
+    top = two_most_probable(logits)  # by logits: small probabilities may round to the same
     largest = probabilities.gather(1, top)
     entropy = -(probabilities * log_probabilities).sum(1, keepdim=True)
     return largest[:, :1] - largest[:, 1:], entropy, top
+
+
+def two_most_probable(logits: torch.Tensor) -> torch.Tensor:
+    """Indices of the most and the second most probable class, the lower of two that tie: (batch, 2, *any).
+
+    Whoever needs them asks here, for `topk` leaves ties to chance, and logits in bfloat16 do tie.
+
+    Args:
+        logits: (batch, classes, *any).
+    """
+    first = logits.max(1, keepdim=True).indices  # `argmax` takes seven times as long on the CPU
+    return torch.cat([first, logits.scatter(1, first, -math.inf).max(1, keepdim=True).indices], 1)
 
 
 def voxelwise(layer: nn.Linear, tensor: torch.Tensor) -> torch.Tensor:
