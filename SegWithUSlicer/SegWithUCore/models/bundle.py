@@ -196,7 +196,8 @@ def _check_consistency(bundle: Bundle, data: Mapping[str, Any], path: Path) -> N
     _check_table(bundle, path)
     divisors = bundle.backbone.size_divisors[::-1]
     if any(size % divisor for size, divisor in zip(bundle.input.window, divisors, strict=True)):
-        raise InputError(f"{path} has the window {list(bundle.input.window)}, not in multiples of {list(divisors)}.")
+        multiples = divisors[0] if len(set(divisors)) == 1 else list(divisors)
+        raise InputError(f"{path} has the window {list(bundle.input.window)}, not in multiples of {multiples}.")
 
 
 def _check_table(bundle: Bundle, path: Path) -> None:
