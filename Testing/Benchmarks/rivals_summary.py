@@ -9,15 +9,7 @@ from pathlib import Path
 from typing import Any
 
 Row = dict[str, Any]
-TITLES = (
-    "",
-    "AUROC whole / band",
-    "AUPRC",
-    "the same, every score refitted",
-    "AURC x 1000 whole / band",
-    "NLL",
-    "Brier",
-)
+TITLES = ("row", "AUROC whole / band", "AUPRC", "the same, every score refitted", "AURC x 1000 whole / band")
 COLUMNS: tuple[tuple[tuple[str, float, int, bool], ...], ...] = (
     (("auroc whole", 1, 3, True), ("auroc band", 1, 3, True)),
     (("auprc whole", 1, 3, True),),
