@@ -17,8 +17,9 @@ from SegWithUCore.network.backbones import build_backbone, dynunet_spec, example
 from SegWithUCore.network.context_fusion import ContextFusion
 from SegWithUCore.network.segwithu import SegWithU
 from SegWithUCore.training.augmentation import WindowSampler, augmentation, thick_axis
+from SegWithUCore.training.backbone_training import training_window
 from SegWithUCore.training.cases import PreparedCase
-from SegWithUCore.training.recipe import HeadTraining, read_recipe
+from SegWithUCore.training.recipe import HeadTraining, read_recipe, recipe_from_json
 
 FILTERS = [4, 8, 8]
 TAPS = ["upsamples.0.conv_block", "output_block"]
@@ -97,8 +98,15 @@ def test_trainings_may_take_smaller_windows_than_the_input(tmp_path: Path) -> No
     path = tmp_path / "recipe.json"
     path.write_text(json.dumps(recipe))
     read = read_recipe(path)
-    assert read.window_zyx(read.backbone_training) == (8, 24, 16)
-    assert read.window_zyx(HeadTraining()) == read.input.window_zyx
+    assert training_window(read, read.backbone_training) == (8, 24, 16)
+    assert training_window(read, HeadTraining()) == read.input.window_zyx
+
+
+@pytest.mark.parametrize("window", [[16, 24, 6], [16, 24], [0, 24, 8]])
+def test_a_training_window_that_the_backbone_cannot_halve_is_told_in_one_sentence(window: list[int]) -> None:
+    recipe = recipe_from_json(tiny_recipe(), "recipe.json", head={"window": window})
+    with pytest.raises(InputError, match=r"trains in the window \[.*\]: give x, y and z in multiples of 4, 4, 4\."):
+        training_window(recipe, recipe.head_training)
 
 
 def test_a_bundle_whose_window_does_not_fit_the_strides_along_each_axis_is_refused(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from ..network.own_networks import OWN_PREFIX, is_own, register_network
 from ..progress import Progress, silent
 from .augmentation import WindowSampler, augmentation, epoch_order, thick_axis_of
 from .cases import PreparedCase
-from .recipe import BackboneTraining, Recipe
+from .recipe import BackboneTraining, HeadTraining, Recipe
 from .run_folder import RunFolder
 
 PART = "backbone"
@@ -38,6 +38,20 @@ def spec_of(recipe: Recipe) -> BackboneSpec:
         if "file" in block:
             register_network(f"{block['file']}:{kind.removeprefix(OWN_PREFIX)}")
     return BackboneSpec(kind, arguments, block.get("size_divisor", 1))
+
+
+def training_window(recipe: Recipe, training: BackboneTraining | HeadTraining) -> tuple[int, int, int]:
+    """The window (z, y, x) of one of the trainings.
+
+    Raises:
+        InputError: it is not three sizes, each a multiple of what the backbone halves.
+    """
+    window, divisors = list(training.window or recipe.input.window), spec_of(recipe).size_divisors[::-1]
+    if len(window) != len(divisors) or any(size % by or size < 1 for size, by in zip(window, divisors, strict=True)):
+        wanted = ", ".join(map(str, divisors))
+        raise InputError(f"The recipe trains in the window {window}: give x, y and z in multiples of {wanted}.")
+    x, y, z = window
+    return z, y, x
 
 
 def learning_rate(settings: BackboneTraining, step: int, steps: int) -> float:
@@ -100,7 +114,7 @@ class BackboneTrainer:
             self.network.parameters(), lr=self.settings.learning_rate, weight_decay=self.settings.weight_decay
         )
         axis = left_right_axis(recipe.input.orientation) if self.settings.mirror else None
-        window = recipe.window_zyx(self.settings)
+        window = training_window(recipe, self.settings)
         self.sampler = WindowSampler(train, window, self.settings.seed, augmentation(axis, thick_axis_of(train)))
         loss = DiceCELoss(softmax=True, to_onehot_y=True, include_background=False, batch=True)
         self.loss: nn.Module = DeepSupervisionLoss(loss, weight_mode="exp")

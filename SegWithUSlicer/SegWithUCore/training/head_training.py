@@ -19,7 +19,7 @@ from ..network.heads import PaperMaps, tempered
 from ..network.segwithu import SegWithU
 from ..progress import Progress, silent
 from .augmentation import WindowSampler, augmentation, case_seed, epoch_order, mirroring, thick_axis_of
-from .backbone_training import autocast, left_right_axis, spec_of
+from .backbone_training import autocast, left_right_axis, spec_of, training_window
 from .cases import PreparedCase
 from .cross_fitting import forgetful_backbones
 from .losses import LossWeights, head_losses, negative_log_likelihood, total_loss
@@ -85,7 +85,7 @@ class HeadTrainer:
         )
         axis = left_right_axis(recipe.input.orientation) if self.settings.mirror else None
         transform = augmentation(axis, thick_axis_of(train)) if self.settings.augment else mirroring(axis)
-        self.sampler = WindowSampler(train, recipe.window_zyx(self.settings), self.settings.seed, transform)
+        self.sampler = WindowSampler(train, training_window(recipe, self.settings), self.settings.seed, transform)
         self.rows: list[dict[str, float]] = []
         self.best, self.best_epoch, self.next_epoch = math.inf, -1, 0
 

@@ -104,11 +104,6 @@ class Recipe:
         """Voxel value of each class, background first."""
         return [label.value for label in self.labels]
 
-    def window_zyx(self, training: BackboneTraining | HeadTraining) -> tuple[int, int, int]:
-        """The window of one of the trainings in tensor order."""
-        x, y, z = training.window or self.input.window
-        return z, y, x
-
     def to_json(self) -> dict[str, Any]:
         """The recipe as it stands, defaults filled in."""
         return {
