@@ -10,6 +10,7 @@ from SegWithUCore.evaluation.figures import case_figures
 from SegWithUCore.inference.segment import Model
 from SegWithUCore.inference.structures import FittedNumbers
 from SegWithUCore.models.bundle import Bundle, read_bundle, weights_path
+from SegWithUCore.models.head_choice import with_head
 from SegWithUCore.models.model_card import model_card
 from SegWithUCore.models.registry import resolve_model
 from SegWithUCore.training.bundle_making import predict_case
@@ -33,12 +34,15 @@ def test_weights_are_float32_and_at_most_8_mb(bundle: Bundle) -> None:
         assert {file.get_slice(name).get_dtype() for name in file.keys()} == {"F32"}  # noqa: SIM118 - not a dict
 
 
-def test_the_default_head_is_the_papers(bundle: Bundle) -> None:
-    head = bundle.default_head
-    assert (head.variant, head.probes, head.aleatoric, head.feature_channels) == ("paper", 8, True, 32)
+def test_our_head_is_the_default_and_the_papers_may_be_chosen(bundle: Bundle) -> None:
+    heads = [(head.variant, head.default, head.probes, head.aleatoric, head.feature_channels) for head in bundle.heads]
+    assert heads == [("context", True, 8, True, 32), ("paper", False, 8, True, 32)]
+    assert bundle.default_head.name == "context"
 
 
-def test_own_figures_are_reproduced_on_test_cases(bundle: Bundle, data_folder: Path) -> None:
+@pytest.mark.parametrize("head", ["context", "paper"])
+def test_own_figures_are_reproduced_on_test_cases(bundle: Bundle, head: str, data_folder: Path) -> None:
+    bundle = with_head(bundle, head)
     assert bundle.figures is not None
     recorded = bundle.figures["by_case"]
     cases = find_cases(f"{data_folder / 'hippocampus' / 'split.csv'}:test")

@@ -32,6 +32,12 @@ CARD_ROWS = (
 )
 """Rows of the card: title among the figures, words, factor."""
 
+HEAD_WORDS = {
+    "paper": "as published (SegWithU, arXiv 2604.15271)",
+    "context": "this project's own, after SegWithU (arXiv 2604.15271)",
+}
+RANKING_WORDS = {"context": "the log-odds of an error, before it is fitted on calibration cases"}
+
 RULE_WORDS = {
     "wrong_mm3": "Expected wrong volume of a structure, mm3",
     "wrong_share": "Expected wrong volume as a share of the structure",
@@ -69,7 +75,8 @@ def model_card(bundle: Bundle) -> str:
         _figures(bundle.figures),
         "## How to read the maps",
         "*Error probability*: of 100 voxels that read 0.25, about 25 are wrong. *Ranking map*: orders voxels by risk, "
-        "no unit. *Calibration map*: how much the probabilities are softened: "
+        f"{RANKING_WORDS.get(bundle.default_head.variant, 'no unit')}. "
+        "*Calibration map*: how much the probabilities are softened: "
         "softmax(z / (s sqrt(1 + U))), s = the fitted `tempering_scale`. A low value never means that a voxel is "
         "correct, and no map speaks about images unlike those of training.",
         *_numbers(bundle),
@@ -85,7 +92,8 @@ def _making(bundle: Bundle) -> str:
     fitted = "not calibrated: there is no error probability"
     if calibration is not None:
         fitted = f"error probability fitted on {calibration['cases']} calibration cases"
-    heads = f"Uncertainty head: {bundle.default_head.name} (SegWithU, arXiv 2604.15271)"
+    head = bundle.default_head
+    heads = f"Uncertainty head: {head.name}, {HEAD_WORDS[head.variant]}"
     further = [head.name for head in bundle.heads if not head.default]
     if further:
         heads += f"; with `--head` also {', '.join(further)}"
@@ -100,7 +108,7 @@ def _making(bundle: Bundle) -> str:
         text = f"{backbone}, not trained here: {about['origin']}. {heads} "
     else:
         text = (
-            f"{backbone}, trained on {about.get('data', '')}. {heads} The settings are in the recipe of the same name "
+            f"{backbone}, trained on {about.get('data', '')}. {heads} The settings are in the recipes of that name "
             'under `Resources/Recipes`; the commands are in the README under "Train your own". '
         )
     return text + f"Calibration: {fitted}."
