@@ -163,6 +163,7 @@ class SegWithUSlicerLogic(ScriptedLoadableModuleLogic):
         device: str = "auto",
         channels: Sequence[Any] = (),
         unlikeTraining: bool = False,
+        head: str = "",
     ) -> Any:
         """Segment a volume and wait for the result; Slicer stays responsive meanwhile.
 
@@ -173,12 +174,13 @@ class SegWithUSlicerLogic(ScriptedLoadableModuleLogic):
             device: "auto", "cpu", "cuda" or "mps".
             channels: volumes of the further channels.
             unlikeTraining: go on although the input is far from the training cases.
+            head: an uncertainty head of the model other than its default.
 
         Returns:
             CaseNodes: `.segmentation`, `.maps` by name, `.table`, `.case`.
 
         Raises:
-            ValueError: no such model, or the wrong number of volumes.
+            ValueError: no such model or head, or the wrong number of volumes.
             RuntimeError: the run failed, was refused or cancelled; the message is one sentence.
         """
         from SegWithUSlicerLib.frames import steady
@@ -190,10 +192,11 @@ class SegWithUSlicerLogic(ScriptedLoadableModuleLogic):
         volumes = [volumeNode, *channels]
         if len(volumes) != len(chosen.channels) or None in volumes:
             raise ValueError(f"the model '{chosen.name}' wants a volume each of {', '.join(chosen.channels)}")
+        if head and head not in chosen.heads:
+            raise ValueError(f"the model '{chosen.name}' has no head '{head}': choose one of {', '.join(chosen.heads)}")
         controller = session().controller
-        controller.start(
-            RunRequest([steady(volume) for volume in volumes], chosen.folder, roiNode, device, unlikeTraining)
-        )
+        steadied = [steady(volume) for volume in volumes]
+        controller.start(RunRequest(steadied, chosen.folder, roiNode, device, unlikeTraining, head))
         return _finished(controller)
 
 

@@ -24,6 +24,7 @@ class ModelInfo:
         channels: names of the input volumes, in the model's order.
         field_of_view_mm: largest training case along R, A, S; None for a model that takes whole images.
         calibrated: whether there is an error probability.
+        heads: names of the uncertainty heads, the default first.
     """
 
     name: str
@@ -33,6 +34,7 @@ class ModelInfo:
     modality: str
     field_of_view_mm: tuple[float, float, float] | None
     calibrated: bool
+    heads: tuple[str, ...]
 
 
 def list_models(places: Sequence[Path] | None = None) -> list[ModelInfo]:
@@ -74,9 +76,15 @@ def read_model(folder: Path) -> ModelInfo | None:
             modality=str(spec.get("modality") or ""),
             field_of_view_mm=_field_of_view(raw),
             calibrated=raw.get("calibration") is not None,
+            heads=_heads(raw),
         )
     except (OSError, ValueError, KeyError, TypeError, IndexError):
         return None
+
+
+def _heads(raw: Mapping[str, Any]) -> tuple[str, ...]:
+    heads = sorted(raw["heads"], key=lambda head: not head.get("default", True))
+    return tuple(str(head["name"]) for head in heads)
 
 
 def _field_of_view(raw: Mapping[str, Any]) -> tuple[float, float, float] | None:

@@ -17,6 +17,7 @@ class Parameters:
         channels: the input volumes in the order of the model's channels; None where none is chosen yet.
         roi: the region of interest, None for the whole volume.
         model: name of the model bundle.
+        head: name of an uncertainty head other than the model's default.
         device: one of DEVICES.
         run: the run whose results the panel shows (the hidden node that holds it together).
         keep_zoom: a review keeps the user's zoom unless a region does not fit.
@@ -26,6 +27,7 @@ class Parameters:
     channels: list[vtkMRMLScalarVolumeNode]
     roi: vtkMRMLMarkupsROINode
     model: str = ""
+    head: str = ""
     device: str = "auto"
     run: vtkMRMLScriptedModuleNode
     keep_zoom: bool = True

@@ -63,13 +63,14 @@ class Preview:
         roi: "slicer.vtkMRMLMarkupsROINode | None",
         model: ModelInfo,
         device: str,
+        head: str = "",
     ) -> None:
-        """Ask anew; the worker is started where needed."""
+        """Ask anew; the worker is started where needed. An empty `head` is the model's default."""
         self._question += 1
         question = self._question
         try:
             to_world, _linear = own_to_world(volume)
-            fields = {"grid": grid_of(volume), "model": str(model.folder), "device": device}
+            fields = {"grid": grid_of(volume), "model": str(model.folder), "device": device, "head": head}
             fields["own_to_world_ras"] = [number for row in to_world for number in row]
             box = None if roi is None else read_roi(roi, volume)
             if box is not None:

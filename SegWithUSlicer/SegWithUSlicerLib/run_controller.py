@@ -135,6 +135,7 @@ class RunController:
             "files": [str(one.path) for one in run.exported],
             "target": str(folder / CASE_FOLDER),
             "model": str(asked.model),
+            "head": asked.head,
             "device": asked.device,
             "unlike_training": asked.unlike_training,
             # Tells the network which way is up; nothing is resampled.

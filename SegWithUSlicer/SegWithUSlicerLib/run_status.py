@@ -59,6 +59,7 @@ class RunRequest:
         volumes: one per channel of the model.
         model: the bundle's folder.
         unlike_training: go on although the input is far from the training cases.
+        head: an uncertainty head other than the model's default.
     """
 
     volumes: Sequence[Any]
@@ -66,6 +67,7 @@ class RunRequest:
     roi: Any = None
     device: str = "auto"
     unlike_training: bool = False
+    head: str = ""
 
 
 def sentences(deviations: Sequence[Mapping[str, Any]]) -> tuple[tuple[str, ...], tuple[str, ...]]:

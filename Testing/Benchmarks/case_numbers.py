@@ -85,7 +85,9 @@ def _scaled(source: str, model: Model) -> list[Scaled]:
         prediction, truth = predict_case(case, model, values)
         nll = [_total_nll(prediction, truth, scale) for scale in SCALES]
         at = tuple(case_numbers(prediction, truth, scale) for scale in SCALES)
-        cases.append(Scaled(case.name, np.asarray(nll), at, case_numbers(prediction, truth, model.tempering_scale)))
+        cases.append(
+            Scaled(case.name, np.asarray(nll), at, case_numbers(prediction, truth, model.fitted.tempering_scale))
+        )
         print(case.name, end=" ", file=sys.stderr, flush=True)
     return cases
 

@@ -8,6 +8,7 @@ import ast
 import importlib
 import sys
 import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -130,6 +131,33 @@ def test_choices_survive_in_the_parameter_node(opened: Opened) -> None:  # noqa:
     opened.host.load_scene(opened.host.folder / "choices.mrb")
     assert [node.GetName() for node in opened.panel.inputs.volumes] == ["T1"]
     assert opened.ui.deviceBox.currentIndex == 1
+
+
+def test_a_head_can_be_chosen_where_a_model_has_several_and_is_remembered(opened: Opened) -> None:  # noqa: F811
+    box = opened.ui.headBox
+    opened.panel.inputs.choose(_volume(), None, "hippocampus")
+    assert [box.itemText(index) for index in range(box.count)] == ["context (default)", "paper"]
+    assert box.visible
+    assert opened.panel.inputs.head == ""
+    box.currentIndex = 1
+    assert (opened.panel.inputs.head, opened.host.widget.logic.getParameterNode().head) == ("paper", "paper")
+    opened.host.save_scene(opened.host.folder / "head.mrb")
+    opened.host.load_scene(opened.host.folder / "head.mrb")
+    assert (box.currentIndex, opened.panel.inputs.head) == (1, "paper")
+
+
+def test_the_choice_of_a_head_is_hidden_where_there_is_none(opened: Opened) -> None:  # noqa: F811
+    inputs = opened.panel.inputs
+    shipped = list(inputs.models)
+    inputs.models[0] = replace(shipped[0], heads=("paper",))
+    try:
+        inputs.bind(opened.host.widget.logic.getParameterNode())
+        assert (opened.ui.headBox.visible, opened.ui.headLabel.visible) == (False, False)
+        assert inputs.head == ""
+    finally:
+        inputs.models[:] = shipped
+        inputs.bind(opened.host.widget.logic.getParameterNode())
+    assert opened.ui.headBox.visible
 
 
 def test_sequence_frame_is_named_and_copied(opened: Opened) -> None:  # noqa: F811

@@ -4,7 +4,9 @@
 
 from __future__ import annotations
 
+import json
 import time
+from typing import Any
 
 import numpy as np
 import pytest
@@ -231,6 +233,25 @@ def test_process_for_scripts_gives_the_nodes(opened: Opened) -> None:  # noqa: F
         logic.process(volume, model="heart")
     with pytest.raises(ValueError, match="wants a volume each of T1"):
         logic.process(volume, channels=[volume])
+
+
+def _labels(nodes: Any) -> np.ndarray:
+    segments = [nodes.segmentation.GetSegmentation().GetNthSegmentID(number) for number in range(2)]
+    volume = nodes.inputs[0]
+    return np.stack([slicer.util.arrayFromSegmentBinaryLabelmap(nodes.segmentation, one, volume) for one in segments])
+
+
+def test_a_chosen_head_makes_other_maps_of_the_same_segmentation(opened: Opened) -> None:  # noqa: F811
+    nodes = segment_crop(opened)
+    ours, classes = slicer.util.arrayFromVolume(nodes.maps["error_probability"]).copy(), _labels(nodes)
+    opened.ui.headBox.currentIndex = 1
+    opened.ui.runButton.click()
+    assert opened.finish().startswith("Done")
+    assert json.loads(opened.nodes.hub.GetParameter("case_json"))["model"]["head"] == "paper"
+    assert not np.array_equal(slicer.util.arrayFromVolume(opened.nodes.maps["error_probability"]), ours)
+    assert np.array_equal(_labels(opened.nodes), classes)
+    with pytest.raises(ValueError, match="no head 'light': choose one of context, paper"):
+        opened.host.widget.logic.process(sample_crop(), head="light")
 
 
 def test_self_test_of_the_module_passes(opened: Opened) -> None:  # noqa: F811

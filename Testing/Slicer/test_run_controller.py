@@ -134,6 +134,11 @@ def test_run_from_click_to_nodes(bench: Bench) -> None:
     assert not bench.controller.is_busy
 
 
+def test_the_chosen_head_reaches_the_worker(bench: Bench) -> None:
+    bench.start(head="paper")
+    assert bench.worker.asked[0][0]["head"] == "paper"
+
+
 def test_estimate_of_the_first_moments_is_not_shown(bench: Bench) -> None:
     bench.start()
     bench.worker.say(event="progress", stage="reading", fraction=0.02, seconds_left=4000)

@@ -1,4 +1,4 @@
-"""What is to be segmented: model, one volume a channel, region of interest, device."""
+"""What is to be segmented: model and head, one volume a channel, region of interest, device."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -38,6 +38,7 @@ class InputPanel:
         self._busy = False
         self._fill()
         ui.modelBox.connect("currentIndexChanged(int)", self._model_chosen)
+        ui.headBox.connect("currentIndexChanged(int)", self._head_chosen)
         ui.deviceBox.connect("currentIndexChanged(int)", self._device_chosen)
         ui.proposeButton.connect("clicked(bool)", self.propose)
         ui.pythonEdit.connect("currentPathChanged(QString)", lambda path: set_setting(PYTHON_SETTING, path))
@@ -48,6 +49,12 @@ class InputPanel:
         """The chosen model."""
         index = self.ui.modelBox.currentIndex
         return self.models[index] if 0 <= index < len(self.models) else None
+
+    @property
+    def head(self) -> str:
+        """The chosen uncertainty head; empty for the model's default."""
+        index = self.ui.headBox.currentIndex
+        return self.model.heads[index] if self.model is not None and index > 0 else ""
 
     @property
     def volumes(self) -> list["slicer.vtkMRMLScalarVolumeNode | None"]:
@@ -72,6 +79,7 @@ class InputPanel:
                 self.ui.modelBox.currentIndex = names.index(parameters.model) if parameters.model in names else 0
             self.ui.deviceBox.currentIndex = DEVICES.index(parameters.device) if parameters.device in DEVICES else 0
             chosen = list(parameters.channels)
+            self._fill_heads(parameters.head)
             self._make_selectors()
             for selector, volume in zip(self._selectors, chosen, strict=False):
                 selector.setCurrentNode(volume)
@@ -140,7 +148,7 @@ class InputPanel:
 
     def set_enabled(self, enabled: bool) -> None:
         """Whether inputs can be changed: not during a run."""
-        names = ("tryItButton", "modelBox", "channelsFrame", "roiSelector", "deviceBox", "advancedButton")
+        names = ("tryItButton", "modelBox", "channelsFrame", "roiSelector", "headBox", "deviceBox", "advancedButton")
         for name in names:
             getattr(self.ui, name).enabled = enabled
         self._enable_propose(enabled)
@@ -154,6 +162,16 @@ class InputPanel:
         self.ui.pythonEdit.currentPath = setting(PYTHON_SETTING)
         self.ui.wheelsEdit.currentPath = setting(WHEELS_SETTING)
         self.show_outlook(Outlook())
+
+    def _fill_heads(self, chosen: str = "") -> None:
+        """Offer the heads of the model, where there is a choice."""
+        heads = self.model.heads if self.model else ()
+        box = self.ui.headBox
+        box.clear()
+        for number, head in enumerate(heads):
+            box.addItem(head if number else _("{head} (default)").format(head=head))
+        box.currentIndex = heads.index(chosen) if chosen in heads else 0
+        box.visible = self.ui.headLabel.visible = len(heads) > 1
 
     def _make_selectors(self) -> None:
         """One selector a channel, named as the model names it."""
@@ -191,10 +209,21 @@ class InputPanel:
             return
         kept = self.volumes
         self._parameters.model = self.model.name
+        self._busy = True
+        try:
+            self._fill_heads()
+        finally:
+            self._busy = False
+        self._parameters.head = ""
         self._make_selectors()
         for selector, volume in zip(self._selectors, kept, strict=False):
             selector.setCurrentNode(volume)
         self._changed()
+
+    def _head_chosen(self, _index: int) -> None:
+        if not self._busy and self._parameters is not None:
+            self._parameters.head = self.head
+            self._changed()
 
     def _device_chosen(self, index: int) -> None:
         if not self._busy and self._parameters is not None:

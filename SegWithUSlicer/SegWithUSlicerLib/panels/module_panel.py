@@ -155,7 +155,8 @@ class ModulePanel:
         for index, volume in enumerate(self.inputs.volumes):
             self.inputs.replace_volume(index, steady(volume))
         self._is_current = True
-        request = RunRequest(self.inputs.volumes, model.folder, parameters.roi, parameters.device, unlike_training)
+        choices = parameters.roi, parameters.device, unlike_training, self.inputs.head
+        request = RunRequest(self.inputs.volumes, model.folder, *choices)
         self.session.controller.start(request)
 
     def _run_chosen(self, index: int) -> None:
@@ -177,7 +178,7 @@ class ModulePanel:
         parameters, model = self._parameters, self.inputs.model
         if parameters is None or model is None or not self.inputs.is_complete or self.session.controller.is_busy:
             return
-        self.preview.ask(self.inputs.volumes[0], parameters.roi, model, parameters.device)
+        self.preview.ask(self.inputs.volumes[0], parameters.roi, model, parameters.device, self.inputs.head)
 
     def _outlook_came(self, outlook: Outlook) -> None:
         self.inputs.show_outlook(outlook)
