@@ -27,7 +27,7 @@ from SegWithUCore.training.cases import find_cases  # noqa: E402
 from SegWithUCore.training.number_fitting import case_numbers, flag_figures  # noqa: E402
 
 RESULT = Path(__file__).resolve().parent / "results" / "flag_rules.json"
-FIGURES = ("wrong_mm3", "wrong_share", "interval_share")
+FIGURES = ("wrong_mm3", "wrong_share", "interval_share", "dice")
 
 
 def main() -> None:
@@ -39,7 +39,7 @@ def main() -> None:
     bundle = read_bundle(options.model)
     calibration, test = (_figures(bundle, f"{options.data}:{role}") for role in ("calibration", "test"))
     flags = (bundle.calibration or {})["flags"]
-    rules = {name: _measured(name, calibration, test, flags["bad_dice"]) for name in FIGURES}
+    rules = {name: _measured(name, calibration, test, flags["bad_dice"]) for name in FIGURES if name in flags["rules"]}
     told = {name: rule["sentence"] for name, rule in flags["rules"].items()}
     result = {
         "what": " ".join(str(__doc__).split()),
@@ -78,7 +78,7 @@ def _measured(name: str, calibration: list[Any], test: list[Any], bad_dice: floa
     limit = controlled_limit(fitted_on, _bad(calibration, bad_dice), ALPHA)
     assert limit is not None
     return {
-        "limit": limit,
+        "limit": -limit if name == "dice" else limit,
         "flagged_share": float((seen > limit).mean()),
         "bad and not flagged": float((bad & (seen <= limit)).mean()),
         "bound that was asked for": ALPHA,
@@ -89,7 +89,9 @@ def _measured(name: str, calibration: list[Any], test: list[Any], bad_dice: floa
 
 
 def _worst(name: str, case: dict[str, StructureCase]) -> float:
-    return max(float(getattr(structure, name)) for structure in case.values())
+    """Of the structures that have the figure; higher for worse, so predicted Dice changes its sign."""
+    known = [value for structure in case.values() if (value := getattr(structure, name)) is not None]
+    return -min(known) if name == "dice" else max(known)
 
 
 if __name__ == "__main__":
