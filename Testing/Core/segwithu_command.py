@@ -17,6 +17,7 @@ import torch
 
 from SegWithUCore.cli.__main__ import main
 from SegWithUCore.models.bundle import Bundle, HeadSpec, empty_network, read_bundle, write_bundle_json, write_weights
+from SegWithUCore.models.head_choice import with_head
 from SegWithUCore.network.backbones import dynunet_spec, unique_state
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -141,11 +142,11 @@ def tiny_bundle(
     """Write a bundle with random weights that knows the real one's structures; `real_image` fits into one window.
 
     Args:
-        calibrated: with the real model's table of error probabilities, or without any.
+        calibrated: as the real model's paper head is, or not at all.
         absent: index of a class that the network never predicts.
     """
     folder.mkdir(parents=True)
-    real = read_bundle(MODEL)
+    real = with_head(read_bundle(MODEL), "paper")
     backbone = dynunet_spec(len(channels), len(real.labels), [4, 4, 8])
     taps = ("upsamples.0.conv_block", "upsamples.1.conv_block", "output_block")
     bundle = Bundle(
