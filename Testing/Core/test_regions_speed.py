@@ -108,6 +108,6 @@ def test_memory_does_not_grow_with_empty_slices(tile: Assessed) -> None:
         assessed = replace(tile, error_probability=rows, segmentation=background, runner_up=other)
         with _peak_mib() as peak:
             found = find_regions(assessed)
-        assert len(found.regions) > 10
+        assert len(found.regions) >= 10
         beyond.append(peak[0] - found.labels.nbytes / MIB)
     assert beyond[1] < beyond[0] + 1, beyond

@@ -14,6 +14,7 @@ from exchanged_cases import CASES, changed_case, copied, edited, judged
 from PIL import Image
 from segwithu_command import ROOT, Command, one_sentence
 
+from SegWithUCore.inference.case_report import SHOWN_REGIONS
 from SegWithUCore.review.case_file import read_case
 from SegWithUCore.review.events import Verdict
 from SegWithUCore.review.planes import Grid
@@ -77,7 +78,7 @@ def test_the_page_tells_figures_regions_model_and_hashes(case: Path, segwithu: C
     for entry in content["structures"][1:]:
         assert entry["name"] in page.text
         assert f"{entry['volume_mm3']:.0f}" in page.text
-    for region in read_regions(case):
+    for region in read_regions(case)[:SHOWN_REGIONS]:
         assert f"{region.rank}. {region.structure}: {region.kind.value}" in page.text
     model = content["model"]
     for said in (model["weights_sha256"], content["input"]["channels"][0]["voxels_sha256"], "For research", "monai"):

@@ -325,13 +325,21 @@ def test_density_is_scored_chunk_by_chunk_alike(backbone: FrozenBackbone, monkey
     np.testing.assert_array_equal(again.scores(features)[0], density.scores(features)[0])
 
 
-def test_a_head_answers_what_the_model_says_as_shipped(data_folder: Path) -> None:
+@pytest.mark.parametrize(
+    ("head", "first_row", "parameters"),
+    [("context", "ranking map, head 'context'", 63_444), ("paper", "SegWithU as published", 117_704)],
+)
+def test_a_head_answers_what_the_model_says_as_shipped(
+    data_folder: Path, head: str, first_row: str, parameters: int
+) -> None:
     bundle = read_bundle(MODEL)
     frozen = frozen_backbone(bundle)
     seen = frozen.segmented(find_cases(f"{data_folder / 'hippocampus' / 'split.csv'}:test")[0])
-    (rival,) = heads_of([bundle], frozen, torch.device("cpu"))
+    rivals = heads_of([bundle], frozen, torch.device("cpu"))
+    assert [len(rival.rows) for rival in rivals] == [2, 2]
+    (rival,) = (one for one in rivals if one.rows[0].startswith(first_row))
     ranking, chance = (rival.answers(seen)[row] for row in rival.rows)
-    model = Model(bundle, torch.device("cpu"))
+    model = Model(bundle, torch.device("cpu"), head)
     predicted = predict(seen.images, model)
     np.testing.assert_array_equal(ranking.score, predicted.ranking)
     expected = torch.softmax(torch.from_numpy(tempered_logits(predicted)), 0).numpy()
@@ -340,8 +348,7 @@ def test_a_head_answers_what_the_model_says_as_shipped(data_folder: Path) -> Non
     np.testing.assert_array_equal(
         chance.score, model.fitted.error_probability(predicted.ranking, predicted.classes, predicted.runner_up)
     )
-    assert rival.rows[0].startswith("SegWithU as published")
-    assert rival.added_parameters == 117_704
+    assert rival.added_parameters == parameters
 
 
 def test_a_model_with_another_backbone_or_input_is_refused(backbone: FrozenBackbone, tmp_path: Path) -> None:
