@@ -67,8 +67,9 @@ def measured_costs(
 ) -> dict[str, dict[str, Any]]:
     """Medians over cases and repeats, in which bare backbone and rivals take turns.
 
-    "Bare" is from images in memory to classes on their grid. A rival on top is timed by itself; one that runs the
-    backbone with something added is timed whole, and the bare time of the same turn is taken off.
+    "Bare" is from images in memory to classes on their grid, timed right before each rival: what ran earlier leaves the
+    allocator in another state, in which the same pass takes up to 15 % more or less. A rival on top is timed by itself;
+    one that runs the backbone with something added is timed whole, and that bare time taken off.
 
     Returns:
         For `BARE` and each rival by name `wall_s`, `cpu_s` (added, for rivals), `wall_share`, `cpu_share` (of the bare
@@ -80,10 +81,9 @@ def measured_costs(
     bares: list[Seconds] = []
     for number, (case, read) in enumerate(turns):
         progress("measuring time", number / len(turns), case.name)
-        bare, _ = timed(partial(_segmented, backbone, case, read))
-        bares.append(bare)
         for rival in rivals:
-            seen = _segmented(backbone, case, read)
+            bare, seen = timed(partial(_segmented, backbone, case, read))
+            bares.append(bare)
             spent, _ = timed(partial(rival.answers, seen))
             seconds[rival.name].append((_without(spent, bare) if rival.own_pass else spent, bare))
     peaks = _peaks(backbone, rivals, chosen, progress)
