@@ -11,8 +11,9 @@ from SegWithUCore.inference.segment import Model
 from SegWithUCore.inference.structures import FittedNumbers
 from SegWithUCore.models.bundle import Bundle, read_bundle, weights_path
 from SegWithUCore.models.head_choice import with_head
-from SegWithUCore.models.model_card import model_card
+from SegWithUCore.models.model_card import HEAD_WORDS, model_card
 from SegWithUCore.models.registry import resolve_model
+from SegWithUCore.network.variants import VARIANTS
 from SegWithUCore.training.bundle_making import predict_case
 from SegWithUCore.training.cases import find_cases
 
@@ -61,6 +62,10 @@ def test_the_model_card_says_what_the_bundle_says(bundle: Bundle) -> None:
     folder = weights_path(bundle).parent
     assert (folder / "MODEL_CARD.md").read_text(encoding="utf-8") == model_card(read_bundle(folder))
     assert "CC-BY-SA-4.0" in (folder / "LICENSE.txt").read_text(encoding="utf-8")
+
+
+def test_the_card_has_words_for_every_kind_of_head() -> None:
+    assert HEAD_WORDS.keys() == VARIANTS.keys()
 
 
 def test_error_probability_never_decreases_with_the_ranking_map(bundle: Bundle) -> None:
