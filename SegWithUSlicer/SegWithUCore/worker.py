@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import __version__
 from .errors import InputError, OutputError, SegWithUError, UsageError
+from .freed_memory import give_back_freed_memory, keep_freed_memory
 from .progress import Progress, seconds_left
 from .worker_check import check, installed_versions
 from .worker_protocol import PROTOCOL, Channel, Request, open_channel, remove_half_written
@@ -84,6 +85,7 @@ class Worker:
             self._send({"event": "error", "id": identity, **failure(error)})
         finally:
             self._writing_in = None
+            give_back_freed_memory()  # a warm worker waits for minutes, and the memory is Slicer's meanwhile
         return True
 
     def _done(self, request: Request) -> dict[str, Any]:
@@ -175,6 +177,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     idle_s = None if options.idle_minutes is None else options.idle_minutes * 60
     # Threads of torch that wait in a loop keep the cores from Slicer: on two shared cores a run took twice as long.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    keep_freed_memory()
     worker = Worker(open_channel(), idle_s)
     _leave_on_terminate(worker)
     code = worker.run()

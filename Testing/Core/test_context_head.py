@@ -9,8 +9,8 @@ import torch
 from toy_models import ToyBackbone
 
 from SegWithUCore.network.context_fusion import ContextFusion
-from SegWithUCore.network.context_head import CONTEXT, ContextHead, error_log_odds, perturbation_energy
-from SegWithUCore.network.heads import PaperHead, PaperMaps, UncertaintyHead, two_most_probable
+from SegWithUCore.network.context_head import CONTEXT, ContextHead, entropy, error_log_odds, perturbation_energy
+from SegWithUCore.network.heads import PaperHead, PaperMaps, UncertaintyHead, two_largest
 from SegWithUCore.network.probes import epistemic_variance
 from SegWithUCore.network.segwithu import SegWithU
 from SegWithUCore.training.proper_scores import proper_scores
@@ -57,6 +57,24 @@ def test_log_odds_of_an_error_stay_exact_where_the_probability_rounds_to_one() -
 def test_log_odds_of_an_error_are_those_of_the_softmax(drawn: dict[str, torch.Tensor]) -> None:
     best = torch.softmax(drawn["logits"], 1).amax(1, keepdim=True)
     torch.testing.assert_close(error_log_odds(drawn["logits"])[0], torch.log((1 - best) / best))
+
+
+@pytest.mark.parametrize("classes", [2, 3, 4, 9])
+def test_the_two_largest_are_the_first_of_a_stable_sort_also_where_logits_tie(classes: int) -> None:
+    logits = torch.randint(-2, 3, (2, classes, 500), generator=torch.Generator().manual_seed(classes)).float()
+    values, found = two_largest(logits)
+    expected = np.argsort(-logits.numpy(), axis=1, kind="stable")[:, :2]
+    assert np.array_equal(found.numpy(), expected)
+    assert torch.equal(values, logits.gather(1, found))
+
+
+@pytest.mark.parametrize("steepness", [0.1, 3.0, 30.0])
+def test_the_entropy_is_exact_in_single_precision_also_where_next_to_nothing_is_in_doubt(steepness: float) -> None:
+    logits = steepness * torch.randn(1, CLASSES, 1000, generator=torch.Generator().manual_seed(5))
+    found = entropy(logits, torch.softmax(logits, 1), error_log_odds(logits)[0])
+    exact = torch.log_softmax(logits.double(), 1)
+    expected = -(exact.exp() * exact).sum(1, keepdim=True)
+    torch.testing.assert_close(found.double(), expected, rtol=2e-5, atol=1e-12)
 
 
 def test_an_untrained_head_ranks_as_the_softmax_does(drawn: dict[str, torch.Tensor]) -> None:
@@ -127,7 +145,7 @@ def test_of_classes_that_tie_every_head_takes_the_first(head: UncertaintyHead) -
     logits[0, :, 4] = torch.arange(CLASSES)
     top = head.maps(logits, torch.randn(1, head.response_channels, 5)).top
     assert top[0].T.tolist() == [[0, 1], [1, 2], [2, 0], [0, 1], [CLASSES - 1, CLASSES - 2]]
-    assert torch.equal(top, two_most_probable(logits))
+    assert torch.equal(top, two_largest(logits)[1])
 
 
 def test_maps_of_chunks_are_the_maps_of_the_whole() -> None:

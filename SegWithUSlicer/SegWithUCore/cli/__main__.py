@@ -10,6 +10,7 @@ from typing import NoReturn
 
 from .. import __version__
 from ..errors import SegWithUError
+from ..freed_memory import keep_freed_memory
 from . import (
     benchmark,
     demo,
@@ -77,6 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code: 0 done, 1 the work failed, 2 the call is wrong."""
     options = parser().parse_args(arguments)
     console = Console(options.json)
+    keep_freed_memory()
     signal.signal(signal.SIGTERM, _interrupt)  # clean up as for Ctrl-C when a scheduler stops us
     try:
         if options.network:

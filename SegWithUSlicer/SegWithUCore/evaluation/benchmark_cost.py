@@ -1,6 +1,5 @@
 """What a rival costs over the bare backbone: time and peak memory, all rivals measured in one run."""
 
-import ctypes
 import gc
 import sys
 import time
@@ -12,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from ..freed_memory import give_back_freed_memory
 from ..progress import Progress, silent
 from ..training.cases import Case
 from .frozen import AssessedCase, FrozenBackbone, FrozenCase, read_assessed
@@ -43,7 +43,7 @@ def peak_mb(job: Callable[[], Any]) -> float | None:
     if sys.platform != "linux":
         return None
     gc.collect()
-    ctypes.CDLL(None).malloc_trim(0)  # what was freed earlier must not hide what is needed now
+    give_back_freed_memory()  # what was freed earlier must not hide what is needed now
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:

@@ -19,7 +19,7 @@ from ..inference.voxel_maps import on_grid
 from ..inference.windows import BackboneAlone, WindowNetwork, stitched
 from ..models.bundle import Bundle, verify_weights, weights_path
 from ..network.checkpoints import read_safetensors
-from ..network.heads import two_most_probable
+from ..network.heads import two_largest
 from ..training.cases import Case, class_indices
 
 
@@ -138,7 +138,7 @@ class FrozenBackbone:
     def of_images(self, name: str, group: str, images: list[sitk.Image], truth: np.ndarray) -> FrozenCase:
         """Segment a case that is read already."""
         array, working, raw, logits = self.logits(images)
-        first, second = two_most_probable(torch.from_numpy(logits)[None])[0].to(torch.uint8).numpy()
+        first, second = two_largest(torch.from_numpy(logits)[None])[1][0].to(torch.uint8).numpy()
         return FrozenCase(name, group, images, truth, array, working, raw, logits, first, second)
 
 

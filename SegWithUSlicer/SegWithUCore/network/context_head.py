@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from .heads import INITIAL_SCALE, MINIMUM_SCALE, UncertaintyHead, UncertaintyMaps, uniform, voxelwise
+from .heads import INITIAL_SCALE, MINIMUM_SCALE, UncertaintyHead, UncertaintyMaps, two_largest, uniform, voxelwise
 
 CONTEXT = 8
 HIDDEN = 16
@@ -89,8 +89,8 @@ class ContextHead(UncertaintyHead):
         energy = perturbation_energy(
             probabilities, responses[:, : self.probes] * _over_voxels(scales, logits.ndim), self.to_logits
         )
-        (odds, top), entropy = error_log_odds(logits), _entropy(probabilities)
-        evidence = [odds / 4, entropy]
+        odds, top = error_log_odds(logits)
+        evidence = [odds / 4, entropy(logits, probabilities, odds)]
         if self.probes:
             evidence.append(torch.log(energy + ENERGY_FLOOR) / 4)
         aleatoric = None
@@ -134,18 +134,26 @@ def error_log_odds(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         logits: (batch, classes, *any).
 
     Returns:
-        The log-odds, (batch, 1, *any), and what `two_most_probable` gives, (batch, 2, *any).
+        The log-odds, (batch, 1, *any), and the classes of `two_largest`, (batch, 2, *any).
     """
-    best = logits.max(1, keepdim=True)
-    others = logits.scatter(1, best.indices, -math.inf)
-    second = others.max(1, keepdim=True)
-    odds = torch.logsumexp(others, 1, keepdim=True) - best.values
-    return odds, torch.cat([best.indices, second.indices], 1)
+    values, top = two_largest(logits)
+    best, second = values[:, :1], values[:, 1:]
+    others = logits.scatter(1, top[:, :1], -math.inf)
+    return torch.log(torch.exp(others - second).sum(1, keepdim=True)) + second - best, top
 
 
-def _entropy(probabilities: torch.Tensor) -> torch.Tensor:
-    """In nats, (batch, 1, *any)."""
-    return torch.special.entr(probabilities).sum(1, keepdim=True)
+def entropy(logits: torch.Tensor, probabilities: torch.Tensor, odds: torch.Tensor) -> torch.Tensor:
+    """Of the softmax, in nats, (batch, 1, *any).
+
+    With z' the largest logit it is log(sum exp(z - z')) + sum p (z' - z), two positive terms: nothing cancels, and the
+    first is the softplus of the log-odds.
+
+    Args:
+        logits, probabilities: (batch, classes, *any).
+        odds: from `error_log_odds`.
+    """
+    best = logits.amax(1, keepdim=True)
+    return functional.softplus(odds) + (probabilities * (best - logits)).sum(1, keepdim=True)
 
 
 def _over_voxels(values: torch.Tensor, ndim: int) -> torch.Tensor:

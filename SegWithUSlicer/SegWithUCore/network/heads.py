@@ -194,22 +194,35 @@ def margin_and_entropy(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor
     """
     log_probabilities = torch.log_softmax(logits, 1)
     probabilities = log_probabilities.exp()
-    top = two_most_probable(logits)  # by logits: small probabilities may round to the same
+    top = two_largest(logits)[1]  # by logits: small probabilities may round to the same
     largest = probabilities.gather(1, top)
     entropy = -(probabilities * log_probabilities).sum(1, keepdim=True)
     return largest[:, :1] - largest[:, 1:], entropy, top
 
 
-def two_most_probable(logits: torch.Tensor) -> torch.Tensor:
-    """Indices of the most and the second most probable class, the lower of two that tie: (batch, 2, *any).
+def two_largest(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The largest and the second largest logit and whose they are, the lower class of two that tie.
 
-    Whoever needs them asks here, for `topk` leaves ties to chance, and logits in bfloat16 do tie.
+    Whoever needs them asks here, for `topk` leaves ties to chance, and logits in bfloat16 do tie. Class by class, since
+    a maximum over the class axis takes 10 times as long on the CPU.
 
     Args:
         logits: (batch, classes, *any).
+
+    Returns:
+        Values and indices, (batch, 2, *any) each.
     """
-    first = logits.max(1, keepdim=True).indices  # `argmax` takes seven times as long on the CPU
-    return torch.cat([first, logits.scatter(1, first, -math.inf).max(1, keepdim=True).indices], 1)
+    values = logits.unbind(1)
+    swapped = values[1] > values[0]
+    first, second = torch.maximum(values[0], values[1]), torch.minimum(values[0], values[1])
+    first_class, second_class = swapped.to(torch.int16), (~swapped).to(torch.int16)
+    for index, value in enumerate(values[2:], 2):
+        leads, follows = value > first, value > second
+        second_class = torch.where(leads, first_class, torch.where(follows, index, second_class))
+        first_class = torch.where(leads, index, first_class)
+        second = torch.minimum(first, torch.maximum(second, value))
+        first = torch.maximum(first, value)
+    return torch.stack([first, second], 1), torch.stack([first_class, second_class], 1).long()
 
 
 def voxelwise(layer: nn.Linear, tensor: torch.Tensor) -> torch.Tensor:
