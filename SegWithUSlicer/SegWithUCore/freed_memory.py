@@ -16,7 +16,7 @@ NEVER = 2**31 - 1
 
 
 def keep_freed_memory() -> bool:
-    """Let this process keep what it frees; False where only the user may say (he has set glibc himself), or without glibc.
+    """Let this process keep what it frees; False where it cannot (no glibc), or the user has set glibc himself.
 
     Peaks stay what they are; `give_back_freed_memory` ends a computation.
     """
@@ -25,7 +25,7 @@ def keep_freed_memory() -> bool:
     mallopt = _glibc("mallopt")
     if mallopt is None:
         return False
-    return all([mallopt(option, NEVER) == 1 for option in (M_MMAP_THRESHOLD, M_TRIM_THRESHOLD)])
+    return all(mallopt(option, NEVER) == 1 for option in (M_MMAP_THRESHOLD, M_TRIM_THRESHOLD))
 
 
 def give_back_freed_memory() -> None:

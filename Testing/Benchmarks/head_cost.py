@@ -5,8 +5,8 @@
 Two backbones: the shipped one on its window of 48 x 64 x 48 voxels (zyx), and the paper's 32-320 DynUNet on
 64 x 96 x 96. Untrained weights where none are shipped: time does not depend on them. The bare backbone's job ends with
 the logits, a head's with its maps of the whole window, made in chunks as `segment` makes them. Seconds are those of the
-CPU, the least of all repeats, because the machine may be shared; freed memory is kept, as in every run. Exits 1 when the context head costs more than 25 % of
-the shipped backbone or 10 % of the paper's.
+CPU, the least of all repeats, because the machine may be shared; freed memory is kept, as in every run. Exits 1 when
+the context head costs more than 25 % of the shipped backbone or 10 % of the paper's.
 """
 
 import argparse

@@ -8,11 +8,11 @@ import pytest
 import torch
 from toy_models import ToyBackbone
 
-from SegWithUCore.network.context_fusion import ContextFusion
+from SegWithUCore.network.context_fusion import ContextFusion, averaged
 from SegWithUCore.network.context_head import CONTEXT, ContextHead, entropy, error_log_odds, perturbation_energy
 from SegWithUCore.network.heads import PaperHead, PaperMaps, UncertaintyHead, two_largest
 from SegWithUCore.network.probes import epistemic_variance
-from SegWithUCore.network.segwithu import SegWithU
+from SegWithUCore.network.segwithu import SegWithU, beside
 from SegWithUCore.training.proper_scores import proper_scores
 
 CLASSES, PROBES, VOXELS = 4, 5, 50
@@ -110,6 +110,30 @@ def test_averaging_then_projecting_is_projecting_then_averaging() -> None:
     projected = torch.nn.functional.avg_pool3d(fusion.projections[0](tap), 2)
     found = fusion._projected(fusion.projections[0], tap, torch.Size((4, 3, 5)), (2, 2, 2))
     torch.testing.assert_close(found, projected)
+
+
+@pytest.mark.parametrize("steps", [(2, 2, 2), (1, 2, 2), (2, 2), (1, 1, 1)])
+def test_averages_are_those_of_pooling_also_of_odd_lengths(steps: tuple[int, ...]) -> None:
+    tap = torch.randn(2, 3, *(7, 6, 5)[: len(steps)])
+    pool = torch.nn.functional.avg_pool2d if len(steps) == 2 else torch.nn.functional.avg_pool3d
+    expected = pool(tap, steps, ceil_mode=True, count_include_pad=False)
+    torch.testing.assert_close(averaged(tap, steps), expected)
+
+
+def test_averages_of_half_precision_are_rounded_once() -> None:
+    tap = torch.randn(1, 4, 8, 8, 8).bfloat16()
+    assert torch.equal(averaged(tap, (2, 2, 2)), averaged(tap.float(), (2, 2, 2)))
+
+
+@pytest.mark.parametrize("last", [False, True])
+@pytest.mark.parametrize("size", [(5, 4), (5, 4, 3)])
+def test_logits_stand_before_responses_however_these_lie_in_memory(size: tuple[int, ...], last: bool) -> None:
+    logits = torch.randn(2, 3, *size)
+    responses = torch.randn(2, *size, 6).movedim(-1, 1) if last else torch.randn(2, 6, *size)
+    found = beside(logits, responses)
+    assert torch.equal(found, torch.cat([logits, responses], 1)) and found.is_contiguous()
+    assert beside(logits.bfloat16(), responses).dtype == torch.float32
+    assert beside(logits, responses.requires_grad_()).requires_grad
 
 
 def test_what_a_voxel_gets_depends_on_its_surroundings_and_not_on_the_window() -> None:

@@ -91,7 +91,7 @@ class SegWithU(nn.Module):
         responses = resized(self.head.responses(self.fusion(taps)), size)
         detail = self.fusion.detail(taps)
         responses = self.head.with_detail(responses, None if detail is None else resized(detail, size))
-        return torch.cat([logits, responses], 1)
+        return beside(logits, responses)
 
     def split(self, stitched: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Logits and head responses out of the result of `window_output`, (batch, channels, *any) each."""
@@ -109,3 +109,17 @@ class SegWithU(nn.Module):
     def head_state(self) -> dict[str, torch.Tensor]:
         """The trainable tensors, named `fusion.*` and `head.*`."""
         return {name: t for name, t in self.state_dict().items() if not name.startswith("backbone.")}
+
+
+def beside(logits: torch.Tensor, responses: torch.Tensor) -> torch.Tensor:
+    """Logits and responses (batch, channels, *spatial) in one tensor with channels first in memory, also if they were
+    last in that of the responses: slice by slice that takes a third of the time of `torch.cat`."""
+    if responses.requires_grad:  # each slice would be a step of its own for the gradient
+        return torch.cat([logits, responses], 1)
+    classes, size = logits.shape[1], logits.shape[2:]
+    kind = torch.promote_types(logits.dtype, responses.dtype)
+    both = logits.new_empty(len(logits), classes + responses.shape[1], *size, dtype=kind)
+    both[:, :classes] = logits
+    for place in range(size[0]):
+        both[:, classes:, place] = responses[:, :, place]
+    return both
