@@ -6,10 +6,12 @@ import numpy as np
 import SimpleITK as sitk
 import torch
 from scipy.ndimage import gaussian_filter
-from toy_models import write_toy_bundle
+from toy_models import toy_network, write_toy_bundle
 
 from SegWithUCore.evaluation.frozen import FrozenBackbone, FrozenCase
 from SegWithUCore.inference.segment import Model
+from SegWithUCore.models.bundle import write_bundle_json, write_weights
+from SegWithUCore.network.backbones import unique_state
 
 WINDOW = (16, 20, 12)
 """(x, y, z)."""
@@ -20,6 +22,19 @@ SHAPE = (12, 20, 16)
 def toy_backbone(folder: Path, kind: str = "looking") -> FrozenBackbone:
     """A toy backbone as the frozen one; registered toys are the caller's business."""
     return FrozenBackbone(Model(write_toy_bundle(folder, kind, WINDOW), torch.device("cpu")))
+
+
+def other_weights(folder: Path, kind: str = "looking", seed: int = 5) -> Path:
+    """A toy bundle whose backbone has other weights."""
+    bundle = write_toy_bundle(folder, kind, WINDOW)
+    network = toy_network(kind)
+    torch.manual_seed(seed)
+    with torch.no_grad():
+        for parameter in network.backbone.parameters():
+            parameter.add_(0.3 * torch.randn(parameter.shape))
+    digest = write_weights(folder, unique_state(network.backbone), {"paper": network.head_state()})
+    write_bundle_json(bundle.__class__(**{**bundle.__dict__, "weights_sha256": digest}), folder)
+    return folder
 
 
 def smooth_volume(seed: int, shape: tuple[int, ...] = SHAPE) -> np.ndarray:

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import torch
 from monai.transforms import Compose, RandAffined, RandFlipd
-from rival_cases import SHAPE, toy_backbone, toy_case
+from rival_cases import SHAPE, other_weights, toy_backbone, toy_case
 from scipy.stats import multivariate_normal
 from segwithu_command import MODEL, one_thread
 from sklearn.covariance import EmpiricalCovariance
 from sklearn.metrics import average_precision_score
 from torch.distributions import Categorical
-from toy_models import registered_toys, toy_network, write_toy_bundle
+from toy_models import registered_toys, write_toy_bundle
 
 from SegWithUCore.calibration.tempering import fit_temperature
 from SegWithUCore.errors import InputError
@@ -24,15 +24,13 @@ from SegWithUCore.evaluation.rival_augmentation import Augmentation
 from SegWithUCore.evaluation.rival_density import ClassMoments, Density
 from SegWithUCore.evaluation.rival_dropout import Dropout, DroppedBackbone, RateTrials
 from SegWithUCore.evaluation.rival_ensemble import Ensemble, read_member
-from SegWithUCore.evaluation.rival_heads import heads_of
 from SegWithUCore.evaluation.rival_local_temperature import LocalTemperature, train
 from SegWithUCore.evaluation.rivals import frozen_backbone
 from SegWithUCore.evaluation.rivals_of_logits import FARTHEST, Distance, Softmax, Temperature
-from SegWithUCore.inference.prediction import predict, tempered_logits
+from SegWithUCore.inference.prediction import predict
 from SegWithUCore.inference.segment import Model
 from SegWithUCore.metrics.bands import Band
-from SegWithUCore.models.bundle import read_bundle, write_bundle_json, write_weights
-from SegWithUCore.network.backbones import unique_state
+from SegWithUCore.models.bundle import read_bundle
 from SegWithUCore.training.calibration_fitting import predict_case
 from SegWithUCore.training.cases import Case, find_cases
 
@@ -51,19 +49,6 @@ def backbone(tmp_path: Path) -> FrozenBackbone:
 @pytest.fixture
 def case(backbone: FrozenBackbone) -> FrozenCase:
     return toy_case(backbone)
-
-
-def other_weights(folder: Path, kind: str = "looking", seed: int = 5) -> Path:
-    """A toy bundle whose backbone has other weights."""
-    bundle = write_toy_bundle(folder, kind, (16, 20, 12))
-    network = toy_network(kind)
-    torch.manual_seed(seed)
-    with torch.no_grad():
-        for parameter in network.backbone.parameters():
-            parameter.add_(0.3 * torch.randn(parameter.shape))
-    digest = write_weights(folder, unique_state(network.backbone), {"paper": network.head_state()})
-    write_bundle_json(bundle.__class__(**{**bundle.__dict__, "weights_sha256": digest}), folder)
-    return folder
 
 
 def test_softmax_margin_and_entropy_equal_torch(case: FrozenCase) -> None:
@@ -323,49 +308,3 @@ def test_density_is_scored_chunk_by_chunk_alike(backbone: FrozenBackbone, monkey
     again = Density(backbone)
     again.load_state(density.state())
     np.testing.assert_array_equal(again.scores(features)[0], density.scores(features)[0])
-
-
-@pytest.mark.parametrize(
-    ("head", "first_row", "parameters"),
-    [("context", "ranking map, head 'context'", 63_444), ("paper", "SegWithU as published", 117_704)],
-)
-def test_a_head_answers_what_the_model_says_as_shipped(
-    data_folder: Path, head: str, first_row: str, parameters: int
-) -> None:
-    bundle = read_bundle(MODEL)
-    frozen = frozen_backbone(bundle)
-    seen = frozen.segmented(find_cases(f"{data_folder / 'hippocampus' / 'split.csv'}:test")[0])
-    rivals = heads_of([bundle], frozen, torch.device("cpu"))
-    assert [len(rival.rows) for rival in rivals] == [2, 2]
-    (rival,) = (one for one in rivals if one.rows[0].startswith(first_row))
-    ranking, chance = (rival.answers(seen)[row] for row in rival.rows)
-    model = Model(bundle, torch.device("cpu"), head)
-    predicted = predict(seen.images, model)
-    np.testing.assert_array_equal(ranking.score, predicted.ranking)
-    expected = torch.softmax(torch.from_numpy(tempered_logits(predicted)), 0).numpy()
-    np.testing.assert_allclose(ranking.probabilities, expected, rtol=1e-9)
-    assert model.fitted.error_probability is not None
-    np.testing.assert_array_equal(
-        chance.score, model.fitted.error_probability(predicted.ranking, predicted.classes, predicted.runner_up)
-    )
-    assert rival.added_parameters == parameters
-
-
-def test_a_model_with_another_backbone_or_input_is_refused(backbone: FrozenBackbone, tmp_path: Path) -> None:
-    same = write_toy_bundle(tmp_path / "same", "looking", (16, 20, 12))
-    other = read_bundle(other_weights(tmp_path / "other"))
-    window = write_toy_bundle(tmp_path / "window", "looking", (8, 20, 12))
-    cpu = torch.device("cpu")
-    assert len(heads_of([backbone.bundle, same], backbone, cpu)) == 2
-    with pytest.raises(InputError, match="another backbone"):
-        heads_of([backbone.bundle, other], backbone, cpu)
-    with pytest.raises(InputError, match="another input"):
-        heads_of([backbone.bundle, window], backbone, cpu)
-
-
-def test_a_head_that_segments_otherwise_is_refused(backbone: FrozenBackbone, case: FrozenCase, tmp_path: Path) -> None:
-    (head,) = heads_of([backbone.bundle], backbone, torch.device("cpu"))
-    head.answers(case)
-    changed = FrozenCase(**{**case.__dict__, "classes": 3 - case.classes})
-    with pytest.raises(InputError, match="another class than the frozen backbone"):
-        head.answers(changed)
