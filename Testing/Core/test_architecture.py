@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 MODULE = ROOT / "SegWithUSlicer"
 CORE, LIB = MODULE / "SegWithUCore", MODULE / "SegWithUSlicerLib"
-FOUNDATION = {"errors", "process_lock", "progress", "whole_files", "version"}
+FOUNDATION = {"errors", "freed_memory", "process_lock", "progress", "whole_files", "version"}
 """Top-level modules of the core that every room may import."""
 ROOMS: dict[str, set[str]] = {
     "network": set(),
