@@ -1,8 +1,8 @@
 """Memory that a computation frees stays with the process until it is done.
 
 A network asks for the same large blocks again and again. glibc returns each to the system at once, and every page of
-the next one must be fetched and zeroed anew: on one thread that was a quarter of the time of the paper's 32-320 DynUNet
-(3.0 instead of 3.9 s a window of 64 x 96 x 96) and an eighth of the shipped one's.
+the next one must be fetched and zeroed anew: on one thread that was a fifth of the time of the paper's 32-320 DynUNet
+(3.1 instead of 3.9 s a window of 64 x 96 x 96).
 """
 
 import ctypes
