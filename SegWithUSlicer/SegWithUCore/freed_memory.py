@@ -18,7 +18,8 @@ NEVER = 2**31 - 1
 def keep_freed_memory() -> bool:
     """Let this process keep what it frees; False where it cannot (no glibc), or the user has set glibc himself.
 
-    Peaks stay what they are; `give_back_freed_memory` ends a computation.
+    Peaks hardly change (`segment`: 898 instead of 914 MB on a heart, 732 instead of 701 MB on a hippocampus);
+    `give_back_freed_memory` ends a computation.
     """
     if any(name.startswith("MALLOC_") for name in os.environ) or "GLIBC_TUNABLES" in os.environ:
         return False
