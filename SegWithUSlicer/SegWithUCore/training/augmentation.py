@@ -4,12 +4,14 @@ Nothing depends on what was drawn before, so a resumed training sees exactly wha
 uninterrupted one would have seen.
 """
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 import torch
 from monai.transforms import (
     Compose,
+    OneOf,
     RandAdjustContrastd,
     RandAffined,
     RandBiasFieldd,
@@ -25,6 +27,10 @@ from .cases import PreparedCase
 KEYS = ["image", "labels", "valid"]
 THICK = 3.0
 """Anisotropy from which nnU-Net, too, leaves slices apart."""
+USUAL, ANY_TURN, LARGER = 0.5, 0.3, 0.2
+"""How often windows change as cases of one protocol do, are turned by any angle, are seen up to twice as large."""
+TWICE = (-0.55, -0.3)
+"""Of MONAI's scale, which tells how much less is seen: 1.4 to 2.2 times as large, with edges at most 1.6 : 1."""
 
 
 def case_seed(seed: int, epoch: int, case: int) -> int:
@@ -52,29 +58,30 @@ def thick_axis_of(cases: Sequence[PreparedCase]) -> int | None:
     return thick_axis(np.median([case.spacing_mm for case in cases], axis=0))
 
 
-def augmentation(mirror_axis: int | None = None, thick: int | None = None) -> Compose:
+def augmentation(mirror_axis: int | None = None, thick: int | None = None, any_size: bool = False) -> Compose:
     """Spatial and intensity transforms for MRI.
 
     Args:
         mirror_axis: tensor axis (0 = z, 1 = y, 2 = x) along which left and right may be exchanged;
             None where the two sides carry different labels.
         thick: tensor axis across thick slices, from `thick_axis`: windows are turned, stretched, moved and blurred
-            within slices only, more than otherwise. None where voxels are nearly cubes.
+            within slices only, more than otherwise, and, as by nnU-Net, now and then by any angle: such slices are
+            planned by hand and lie in the picture as it suits. None where voxels are nearly cubes.
+        any_size: show some windows up to twice as large, for cases that keep their own grid (`spacing_mm` null): a
+            heart in 512 pixels is twice the heart in 256.
     """
-    turn, stretch, move = ([value] * 3 for value in (0.25, 0.15, 2.0))
+    usual = 0.25 if thick is None else 0.5
+    freely = usual if thick is None else math.pi
+    stretch = (-0.15, 0.15) if thick is None else (-0.25, 0.25)
+    shares = {USUAL: turning(usual, stretch, thick)}
+    if thick is not None:
+        shares[ANY_TURN] = turning(freely, stretch, thick)
+    if any_size:
+        shares[LARGER] = turning(freely, TWICE, thick)
+    spatial = OneOf(list(shares.values()), list(shares)) if len(shares) > 1 else shares[USUAL]
     blur = [(0.3, 0.9)] * 3
     if thick is not None:
-        turn, stretch, move = ([0.0 if axis == thick else value for axis in range(3)] for value in (0.0, 0.25, 4.0))
-        turn[thick], blur[thick] = 0.5, (0.01, 0.02)
-    spatial = RandAffined(
-        KEYS,
-        prob=0.8,
-        rotate_range=turn,
-        scale_range=stretch,
-        translate_range=move,
-        mode=("bilinear", "nearest", "nearest"),
-        padding_mode="zeros",
-    )
+        blur[thick] = (0.01, 0.02)
     coarse = [] if thick is not None else [RandSimulateLowResolutiond(["image"], prob=0.1, zoom_range=(0.6, 1.0))]
     intensity = [
         RandBiasFieldd(["image"], prob=0.2, coeff_range=(-0.1, 0.1)),
@@ -85,6 +92,26 @@ def augmentation(mirror_axis: int | None = None, thick: int | None = None) -> Co
         RandGaussianNoised(["image"], prob=0.3, std=0.15),
     ]
     return Compose([*mirroring(mirror_axis).transforms, spatial, *intensity])
+
+
+def turning(turn: float, stretch: tuple[float, float], thick: int | None) -> RandAffined:
+    """Turn, stretch and move windows, only within slices where these are thick.
+
+    Args:
+        turn: largest angle in radians, about each axis, or that across thick slices.
+        stretch: range of what is added to MONAI's scale of 1 along each axis; negative shows things larger.
+        thick: see `augmentation`.
+    """
+    within = [axis != thick for axis in range(3)]
+    return RandAffined(
+        KEYS,
+        prob=0.8,
+        rotate_range=[turn if thick is None or not moves else 0.0 for moves in within],
+        scale_range=[stretch if moves else 0.0 for moves in within],
+        translate_range=[(2.0 if thick is None else 4.0) if moves else 0.0 for moves in within],
+        mode=("bilinear", "nearest", "nearest"),
+        padding_mode="zeros",
+    )
 
 
 def mirroring(mirror_axis: int | None) -> Compose:

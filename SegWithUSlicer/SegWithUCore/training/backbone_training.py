@@ -115,7 +115,8 @@ class BackboneTrainer:
         )
         axis = left_right_axis(recipe.input.orientation) if self.settings.mirror else None
         window = training_window(recipe, self.settings)
-        self.sampler = WindowSampler(train, window, self.settings.seed, augmentation(axis, thick_axis_of(train)))
+        transform = augmentation(axis, thick_axis_of(train), recipe.input.spacing_mm is None)
+        self.sampler = WindowSampler(train, window, self.settings.seed, transform)
         loss = DiceCELoss(softmax=True, to_onehot_y=True, include_background=False, batch=True)
         self.loss: nn.Module = DeepSupervisionLoss(loss, weight_mode="exp")
         self.rows: list[dict[str, float]] = []
