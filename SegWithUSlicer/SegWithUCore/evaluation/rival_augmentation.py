@@ -56,8 +56,7 @@ class Augmentation(Rival):
         """Answers by row."""
         found = SeveralPasses()
         found.add(case.probabilities)
-        any_size = self.backbone.bundle.input.spacing_mm is None
-        transform = augmentation(self.mirror_axis, thick_axis(case.working.GetSpacing()), any_size)
+        transform = augmentation(self.mirror_axis, thick_axis(case.working.GetSpacing()))
         for number in range(PASSES):
             logits = self.turned_back(case, case_seed(self.seed, number, case.number), transform)
             found.add(softmax(on_grid(logits, case.working, case.images[0]).astype(np.float64), 0))

@@ -27,10 +27,6 @@ from .cases import PreparedCase
 KEYS = ["image", "labels", "valid"]
 THICK = 3.0
 """Anisotropy from which nnU-Net, too, leaves slices apart."""
-USUAL, ANY_TURN, LARGER = 0.5, 0.3, 0.2
-"""How often windows change as cases of one protocol do, are turned by any angle, are seen up to twice as large."""
-TWICE = (-0.55, -0.3)
-"""Of MONAI's scale, which tells how much less is seen: 1.4 to 2.2 times as large, with edges at most 1.6 : 1."""
 
 
 def case_seed(seed: int, epoch: int, case: int) -> int:
@@ -58,27 +54,18 @@ def thick_axis_of(cases: Sequence[PreparedCase]) -> int | None:
     return thick_axis(np.median([case.spacing_mm for case in cases], axis=0))
 
 
-def augmentation(mirror_axis: int | None = None, thick: int | None = None, any_size: bool = False) -> Compose:
+def augmentation(mirror_axis: int | None = None, thick: int | None = None, any_turn: bool = False) -> Compose:
     """Spatial and intensity transforms for MRI.
 
     Args:
         mirror_axis: tensor axis (0 = z, 1 = y, 2 = x) along which left and right may be exchanged;
             None where the two sides carry different labels.
         thick: tensor axis across thick slices, from `thick_axis`: windows are turned, stretched, moved and blurred
-            within slices only, more than otherwise, and, as by nnU-Net, now and then by any angle: such slices are
-            planned by hand and lie in the picture as it suits. None where voxels are nearly cubes.
-        any_size: show some windows up to twice as large, for cases that keep their own grid (`spacing_mm` null): a
-            heart in 512 pixels is twice the heart in 256.
+            within slices only, more than otherwise. None where voxels are nearly cubes.
+        any_turn: turn half of the windows by any angle, as nnU-Net does with thick slices, and the rest as otherwise.
     """
-    usual = 0.25 if thick is None else 0.5
-    freely = usual if thick is None else math.pi
-    stretch = (-0.15, 0.15) if thick is None else (-0.25, 0.25)
-    shares = {USUAL: turning(usual, stretch, thick)}
-    if thick is not None:
-        shares[ANY_TURN] = turning(freely, stretch, thick)
-    if any_size:
-        shares[LARGER] = turning(freely, TWICE, thick)
-    spatial = OneOf(list(shares.values()), list(shares)) if len(shares) > 1 else shares[USUAL]
+    usual = turning(0.25 if thick is None else 0.5, thick)
+    spatial = OneOf([usual, turning(math.pi, thick)]) if any_turn else usual
     blur = [(0.3, 0.9)] * 3
     if thick is not None:
         blur[thick] = (0.01, 0.02)
@@ -94,21 +81,21 @@ def augmentation(mirror_axis: int | None = None, thick: int | None = None, any_s
     return Compose([*mirroring(mirror_axis).transforms, spatial, *intensity])
 
 
-def turning(turn: float, stretch: tuple[float, float], thick: int | None) -> RandAffined:
+def turning(angle: float, thick: int | None) -> RandAffined:
     """Turn, stretch and move windows, only within slices where these are thick.
 
     Args:
-        turn: largest angle in radians, about each axis, or that across thick slices.
-        stretch: range of what is added to MONAI's scale of 1 along each axis; negative shows things larger.
+        angle: the largest, in radians, about each axis, or that across thick slices.
         thick: see `augmentation`.
     """
+    cubes = thick is None
     within = [axis != thick for axis in range(3)]
     return RandAffined(
         KEYS,
         prob=0.8,
-        rotate_range=[turn if thick is None or not moves else 0.0 for moves in within],
-        scale_range=[stretch if moves else 0.0 for moves in within],
-        translate_range=[(2.0 if thick is None else 4.0) if moves else 0.0 for moves in within],
+        rotate_range=[angle if cubes or not moves else 0.0 for moves in within],
+        scale_range=[(0.15 if cubes else 0.25) if moves else 0.0 for moves in within],
+        translate_range=[(2.0 if cubes else 4.0) if moves else 0.0 for moves in within],
         mode=("bilinear", "nearest", "nearest"),
         padding_mode="zeros",
     )

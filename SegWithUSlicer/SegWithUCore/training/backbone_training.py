@@ -115,7 +115,7 @@ class BackboneTrainer:
         )
         axis = left_right_axis(recipe.input.orientation) if self.settings.mirror else None
         window = training_window(recipe, self.settings)
-        transform = augmentation(axis, thick_axis_of(train), recipe.input.spacing_mm is None)
+        transform = augmentation(axis, thick_axis_of(train), self.settings.any_turn)
         self.sampler = WindowSampler(train, window, self.settings.seed, transform)
         loss = DiceCELoss(softmax=True, to_onehot_y=True, include_background=False, batch=True)
         self.loss: nn.Module = DeepSupervisionLoss(loss, weight_mode="exp")

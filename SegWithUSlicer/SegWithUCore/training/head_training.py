@@ -84,9 +84,7 @@ class HeadTrainer:
             trainable, lr=self.settings.learning_rate, weight_decay=self.settings.weight_decay
         )
         axis = left_right_axis(recipe.input.orientation) if self.settings.mirror else None
-        transform = mirroring(axis)
-        if self.settings.augment:
-            transform = augmentation(axis, thick_axis_of(train), recipe.input.spacing_mm is None)
+        transform = augmentation(axis, thick_axis_of(train)) if self.settings.augment else mirroring(axis)
         self.sampler = WindowSampler(train, training_window(recipe, self.settings), self.settings.seed, transform)
         self.rows: list[dict[str, float]] = []
         self.best, self.best_epoch, self.next_epoch = math.inf, -1, 0
