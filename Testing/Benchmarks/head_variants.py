@@ -1,9 +1,9 @@
 """Evaluations of several heads on one frozen backbone side by side, each against the first.
 
-    python Testing/Benchmarks/head_variants.py "paper=paper.json" "context=context.json" ... [--output FOLDER]
+    python Testing/Benchmarks/head_variants.py "paper=paper.json" "context=context.json" ... [--output DIR] [--name N]
 
 The files are what `segwithu evaluate --output` wrote, for the same cases. Differences are paired, with 95 % bootstrap
-intervals that draw cases. Writes head_variants.json and head_variants.md.
+intervals that draw patients. Writes N.json and N.md (head_variants).
 """
 
 import argparse
@@ -41,27 +41,32 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("evaluations", nargs="+", metavar="NAME=FILE")
     parser.add_argument("--output", type=Path, default=ROOT / "Testing" / "Benchmarks" / "results")
+    parser.add_argument("--name", default="head_variants", help="of the two files (default: head_variants)")
     options = parser.parse_args()
     pairs = [text.partition("=") for text in options.evaluations]
-    by_case = {name: json.loads(Path(file).read_text(encoding="utf-8"))["by_case"] for name, _, file in pairs}
+    read = {name: json.loads(Path(file).read_text(encoding="utf-8")) for name, _, file in pairs}
+    by_case = {name: evaluation["by_case"] for name, evaluation in read.items()}
     first = next(iter(by_case))
     if any(cases.keys() != by_case[first].keys() for cases in by_case.values()):
         parser.error("the evaluations are not of the same cases")
-    found = {name: compared(cases, by_case[first]) for name, cases in by_case.items()}
+    patients = {name: details["patient"] for name, details in read[first]["details_by_case"].items()}
+    found = {name: compared(cases, by_case[first], patients) for name, cases in by_case.items()}
     record = {"cases": sorted(by_case[first]), "against": first, "heads": found}
-    (options.output / "head_variants.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    (options.output / f"{options.name}.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     page = table(record)
-    (options.output / "head_variants.md").write_text(page, encoding="utf-8")
+    (options.output / f"{options.name}.md").write_text(page, encoding="utf-8")
     print(page)
     return 0
 
 
-def compared(cases: dict[str, dict[str, float]], against: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
+def compared(
+    cases: dict[str, dict[str, float]], against: dict[str, dict[str, float]], patients: dict[str, str]
+) -> dict[str, dict[str, float]]:
     """Mean of each figure, and its paired difference with interval; cases in which it is not defined are left out."""
-    found = {}
+    found, groups = {}, [patients[name] for name in sorted(cases)]
     for figure in FIGURES:
         ours, theirs = ([by_case[name][figure] for name in sorted(cases)] for by_case in (cases, against))
-        change = paired_bootstrap(ours, theirs, DRAWS)
+        change = paired_bootstrap(ours, theirs, DRAWS, groups=groups)
         found[figure] = {
             "mean": mean_interval(ours).mean,
             "difference": change.mean,
