@@ -22,6 +22,7 @@ sys.path[:0] = [str(ROOT / "SegWithUSlicer")]
 
 from SegWithUCore.evaluation.frozen import FrozenBackbone, read_assessed  # noqa: E402
 from SegWithUCore.evaluation.rivals import frozen_backbone  # noqa: E402
+from SegWithUCore.metrics.overlap import class_dice  # noqa: E402
 from SegWithUCore.models.registry import resolve_model  # noqa: E402
 from SegWithUCore.training.cases import Case, find_cases  # noqa: E402
 
@@ -54,15 +55,15 @@ def main() -> int:
 
 
 def mean_dice(backbone: FrozenBackbone, cases: list[Case], change: Change) -> dict[str, float]:
-    """Mean over changed cases of each structure's Dice, and of all structures."""
+    """Mean over changed cases of each structure's Dice, and of all structures (see `class_dice`)."""
     names = [label.name for label in backbone.bundle.labels[1:]]
     found = []
     for case in cases:
         read = read_assessed(case, backbone.bundle)
         images = [changed(image, change) for image in read.images]
         seen = backbone.of_images(case.name, case.group, images, np.ascontiguousarray(change(read.truth, 0)))
-        found.append([dice(seen.truth == place, seen.classes == place) for place in range(1, len(names) + 1)])
-    means = np.mean(found, 0)
+        found.append(class_dice(seen.classes, seen.truth, len(names) + 1))
+    means = np.nanmean(found, 0)
     return {**dict(zip(names, means.tolist(), strict=True)), "mean": float(means.mean())}
 
 
@@ -74,11 +75,6 @@ def changed(image: sitk.Image, change: Change) -> sitk.Image:
     x, y, z = image.GetSpacing()
     new.SetSpacing((x / np.sqrt(finer), y / np.sqrt(finer), z))
     return new
-
-
-def dice(first: np.ndarray, second: np.ndarray) -> float:
-    """Of two masks."""
-    return float(2 * (first & second).sum() / (first.sum() + second.sum()))
 
 
 if __name__ == "__main__":

@@ -109,6 +109,8 @@ def test_mirroring_exchanges_left_and_right_and_nothing_else(orientation: str, a
         ({"backbone": {"kind": "dynunet", "filter": [4]}}, r"unknown field 'filter' \(backbone\)"),
         ({"backbone": {"kind": "dynunet"}}, r"lacks the field 'filters' \(backbone\)"),
         ({"head": {"variant": "paper"}}, r"lacks the field 'aleatoric' \(head\)"),
+        ({"backbone_training": {"any_turn": "no"}}, r'has "no" for \'any_turn\' \(backbone_training\): give true or'),
+        ({"head_training": {"mirror": 1}}, r"has 1 for 'mirror' \(head_training\): give true or false"),
     ],
 )
 def test_a_wrong_field_of_a_recipe_is_one_clear_sentence(change: dict[str, Any], message: str, tmp_path: Path) -> None:

@@ -178,7 +178,8 @@ def _check_fields(data: Mapping[str, Any], source: str) -> None:
     """Refuse misspelt fields, which would otherwise be ignored without a word.
 
     Raises:
-        InputError: an unknown or missing field of the recipe, its backbone or its head; a backbone that is a model's.
+        InputError: an unknown or missing field of the recipe, its backbone or its head; a backbone that is a model's;
+            a switch of a training that is neither true nor false.
     """
     backbone = data.get("backbone", {})
     if "model" in backbone:
@@ -202,3 +203,12 @@ def _check_fields(data: Mapping[str, Any], source: str) -> None:
             raise InputError(
                 f"{source} lacks the field '{field}' ({name}): see Resources/Recipes for a complete recipe."
             )
+    _check_switches("backbone_training", BackboneTraining(), data, source)
+    _check_switches("head_training", HeadTraining(), data, source)
+
+
+def _check_switches(block: str, usual: BackboneTraining | HeadTraining, data: Mapping[str, Any], source: str) -> None:
+    """Refuse what is neither true nor false where the usual value is: the text "no" would switch on."""
+    for field, value in data.get(block, {}).items():
+        if isinstance(getattr(usual, field, None), bool) and not isinstance(value, bool):
+            raise InputError(f"{source} has {json.dumps(value)} for '{field}' ({block}): give true or false.")
