@@ -12,6 +12,7 @@ import SimpleITK as sitk
 import torch
 
 from .errors import InputError, OutputError, UsageError
+from .imaging.volume import read_image, turned
 from .inference.deviation import REFUSED
 from .inference.device import choose_device
 from .inference.fingerprint import deviations, deviations_of_features
@@ -20,7 +21,6 @@ from .inference.placement import placed
 from .inference.preprocessing import working_size
 from .inference.region import Region, voxel_box
 from .inference.segment import Job, Model, read_channels, segment
-from .inference.volume import read_image, turned
 from .inference.voxel_maps import voxelwise
 from .inference.windows import count_windows, predicted_peak_mb
 from .models.bundle import Bundle

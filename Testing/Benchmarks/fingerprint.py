@@ -23,12 +23,12 @@ import fingerprint_trials as trials  # noqa: E402
 import SimpleITK as sitk  # noqa: E402
 import torch  # noqa: E402
 
+from SegWithUCore.imaging.volume import read_image, voxel_volume_mm3  # noqa: E402
 from SegWithUCore.inference.deviation import NOTE, Deviation  # noqa: E402
 from SegWithUCore.inference.fingerprint import deviations, is_refused  # noqa: E402
 from SegWithUCore.inference.segment import Model, segment_images  # noqa: E402
 from SegWithUCore.inference.structure_checks import structure_deviations  # noqa: E402
 from SegWithUCore.inference.structures import structure_figures  # noqa: E402
-from SegWithUCore.inference.volume import read_image, voxel_volume_mm3  # noqa: E402
 from SegWithUCore.models.registry import resolve_model  # noqa: E402
 from SegWithUCore.training.cases import find_cases  # noqa: E402
 

@@ -12,9 +12,9 @@ from dicom_phantoms import SERIES, write_series
 from segwithu_command import Command, Outcome, entries, one_sentence, real_image, tiny_bundle, write
 
 from SegWithUCore.errors import InputError
+from SegWithUCore.imaging.volume import read_image
 from SegWithUCore.inference.case_folder import voxel_hash
 from SegWithUCore.inference.case_inputs import case_name, cases_in, find_input
-from SegWithUCore.inference.volume import read_image
 
 VOLUMES = ("segmentation", "calibration", "ranking", "error_probability")
 

@@ -21,10 +21,10 @@ from pydicom.uid import (
 )
 
 from SegWithUCore.errors import InputError
+from SegWithUCore.imaging.dicom_folder import scan_folder
+from SegWithUCore.imaging.dicom_series import read_series
+from SegWithUCore.imaging.volume import read_image
 from SegWithUCore.inference.case_folder import voxel_hash
-from SegWithUCore.inference.dicom_folder import scan_folder
-from SegWithUCore.inference.dicom_series import read_series
-from SegWithUCore.inference.volume import read_image
 
 
 @pytest.fixture(scope="module")

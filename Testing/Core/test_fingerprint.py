@@ -9,6 +9,7 @@ import pytest
 import SimpleITK as sitk
 from toy_models import registered_toys, write_toy_bundle
 
+from SegWithUCore.imaging.volume import image_on_grid, read_image
 from SegWithUCore.inference.appearance import MINIMUM_CASES, appearance_deviations, fit_appearance
 from SegWithUCore.inference.deviation import Deviation
 from SegWithUCore.inference.fingerprint import deviations, deviations_of_features, is_refused, upright
@@ -22,7 +23,6 @@ from SegWithUCore.inference.image_features import (
 )
 from SegWithUCore.inference.structure_checks import structure_deviations
 from SegWithUCore.inference.structures import NO_NUMBERS, StructureFigures
-from SegWithUCore.inference.volume import image_on_grid, read_image
 from SegWithUCore.models.bundle import Bundle
 from SegWithUCore.training.cases import find_cases, prepare
 from SegWithUCore.training.fingerprint_fitting import training_fingerprint

@@ -9,10 +9,10 @@ import SimpleITK as sitk
 import torch
 from nnunet_results import FOLDER, dataset, plans, settings
 
+from SegWithUCore.imaging.volume import orientation_of, same_grid, turned
 from SegWithUCore.inference.nnunet_preparation import thick_axis
 from SegWithUCore.inference.nnunet_windows import spread_output, spread_starts, window_weights
 from SegWithUCore.inference.preprocessing import assessed_box, network_input, to_working_grid
-from SegWithUCore.inference.volume import orientation_of, same_grid, turned
 from SegWithUCore.inference.voxel_maps import on_grid
 from SegWithUCore.inference.windows import count_windows
 from SegWithUCore.models.input_spec import InputSpec

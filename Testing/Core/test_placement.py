@@ -8,9 +8,9 @@ import SimpleITK as sitk
 import torch
 
 from SegWithUCore.errors import UsageError
+from SegWithUCore.imaging.volume import orientation_of
 from SegWithUCore.inference.placement import placed
 from SegWithUCore.inference.segment import Job, Model, segment
-from SegWithUCore.inference.volume import orientation_of
 from SegWithUCore.models.registry import resolve_model
 
 IDENTITY = np.eye(4)

@@ -12,9 +12,9 @@ import pytest
 import torch
 from segwithu_command import MODEL, real_image
 
+from SegWithUCore.imaging.volume import read_image
 from SegWithUCore.inference.prediction import predict
 from SegWithUCore.inference.segment import Model
-from SegWithUCore.inference.volume import read_image
 from SegWithUCore.models.bundle import read_bundle
 from SegWithUCore.review.find_regions import Assessed, FoundRegions, find_regions
 

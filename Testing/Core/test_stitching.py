@@ -12,11 +12,11 @@ from scipy.stats import spearmanr
 from torch import nn
 from toy_models import ToyBackbone, registered_toys, toy_network
 
+from SegWithUCore.imaging.volume import read_image, read_labels
 from SegWithUCore.inference import voxel_maps
 from SegWithUCore.inference.preprocessing import network_input
 from SegWithUCore.inference.region import Region, voxel_box
 from SegWithUCore.inference.segment import Model, segment_images
-from SegWithUCore.inference.volume import read_image, read_labels
 from SegWithUCore.inference.voxel_maps import VoxelMaps, maps_on_grid, on_grid, voxelwise
 from SegWithUCore.inference.windows import count_windows, predicted_peak_mb, stitched, stitched_output
 from SegWithUCore.metrics.error_detection import auroc, score_groups

@@ -9,8 +9,8 @@ import pytest
 import SimpleITK as sitk
 from segwithu_command import Command, tiny_bundle, write
 
+from SegWithUCore.imaging.volume import read_image
 from SegWithUCore.inference.case_folder import voxel_hash
-from SegWithUCore.inference.volume import read_image
 
 TYPES = {
     "uint8": sitk.sitkUInt8,

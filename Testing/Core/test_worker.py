@@ -12,9 +12,9 @@ import pytest
 import SimpleITK as sitk
 from worker_parent import ON_LINUX, REGION, ROOT, SAMPLE, Parent, segment_request
 
+from SegWithUCore.imaging.volume import grid_facts, read_image
 from SegWithUCore.inference.image_features import image_features
 from SegWithUCore.inference.region import Region, voxel_box
-from SegWithUCore.inference.volume import grid_facts, read_image
 from SegWithUCore.worker import failure
 from SegWithUCore.worker_check import PACKAGES
 

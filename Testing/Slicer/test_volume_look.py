@@ -8,9 +8,9 @@ import SimpleITK as sitk
 import slicer
 from loaded_case import loaded_case, scenes_closed  # noqa: F401
 
+from SegWithUCore.imaging.volume import read_image
 from SegWithUCore.inference.image_features import image_features
 from SegWithUCore.inference.region import Region, voxel_box
-from SegWithUCore.inference.volume import read_image
 from SegWithUSlicerLib.models_list import find_model
 from SegWithUSlicerLib.preview import Outlook, Preview
 from SegWithUSlicerLib.scene import propose_roi, read_roi

@@ -86,8 +86,8 @@ def _mirrored_file(image: Path, output: Path) -> Path:
     """The sample with left and right exchanged (its grid is symmetric about the midline)."""
     import SimpleITK as sitk
 
+    from ..imaging.volume import read_image
     from ..inference.preprocessing import mirrored_copy
-    from ..inference.volume import read_image
     from ..whole_files import whole_file
 
     target = output / "mirrored_image.nii.gz"
@@ -112,8 +112,8 @@ def _tile(title: str, result: "CaseResult") -> "Tile":
     import SimpleITK as sitk
 
     from ..evaluation.montage import Tile
+    from ..imaging.volume import image_on_grid
     from ..inference.case_regions import label_values
-    from ..inference.volume import image_on_grid
 
     part = result.box.crop(result.images[0])
     risk = result.maps.error_probability

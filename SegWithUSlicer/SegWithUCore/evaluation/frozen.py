@@ -12,9 +12,9 @@ import torch
 from scipy.special import softmax
 from torch import nn
 
+from ..imaging.volume import check_same_grid, read_image, read_labels
 from ..inference.preprocessing import assessed_box, mirrored_copy, network_input
 from ..inference.segment import Model
-from ..inference.volume import check_same_grid, read_image, read_labels
 from ..inference.voxel_maps import on_grid
 from ..inference.windows import BackboneAlone, WindowNetwork, stitched
 from ..models.bundle import Bundle, verify_weights, weights_path

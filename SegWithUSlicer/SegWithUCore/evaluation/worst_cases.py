@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import SimpleITK as sitk
 
-from ..inference.volume import image_on_grid
+from ..imaging.volume import image_on_grid
 from .figures import UNSEEN_BELOW, Measured
 from .scores import OUR_SCORE
 

@@ -9,6 +9,8 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..errors import InputError, OutputError
+from ..imaging.nifti_file import check_nifti
+from ..imaging.volume import itk_messages_kept_off_the_terminal
 from ..review.anonymous import Aliases, anonymous_case, anonymous_log
 from ..review.case_file import CASE_FILE, read_case
 from ..review.case_reviews import LOG_PATTERN
@@ -23,9 +25,7 @@ from .case_regions import (
     RUNNER_UP_FILE,
     SEGMENTATION_FILE,
 )
-from .nifti_file import check_nifti
 from .reviewed_file import REVIEWED_PATTERN, reviewed_name
-from .volume import itk_messages_kept_off_the_terminal
 
 SEGMENTATION_NRRD_FILE = "segmentation.seg.nrrd"
 VOLUMES = (

@@ -11,6 +11,7 @@ from random import SystemRandom
 import SimpleITK as sitk
 
 from ..errors import InputError, OutputError, SegWithUError, UsageError
+from ..imaging.nifti_file import check_nifti
 from ..progress import Progress
 from ..review.anonymous import Aliases
 from ..review.case_file import CASE_FILE, read_case
@@ -22,7 +23,6 @@ from .anonymous_case import anonymous_copy
 from .case_input import IMAGE_FILE, case_image
 from .case_report import write_report
 from .export_readme import README, readme
-from .nifti_file import check_nifti
 
 _LEFT_BEHIND = (".lock", ".html")
 """Endings of files that belong to where they lie."""

@@ -17,6 +17,8 @@ import torch
 
 from .. import __version__
 from ..errors import InputError, OutputError
+from ..imaging.nifti_file import check_nifti
+from ..imaging.volume import grid_facts, image_on_grid, itk_messages_kept_off_the_terminal
 from ..models.bundle import Bundle, HeadSpec
 from ..network.own_networks import network_sha256
 from ..review.case_file import CASE_FILE
@@ -32,11 +34,9 @@ from .case_regions import (
     write_regions,
 )
 from .deviation import Deviation
-from .nifti_file import check_nifti
 from .region import Region, VoxelBox, whole_grid
 from .segmentation_file import write_segmentation_nrrd
 from .structures import StructureFigures, histograms
-from .volume import grid_facts, image_on_grid, itk_messages_kept_off_the_terminal
 from .voxel_maps import VoxelMaps
 
 SEGMENTATION_NRRD_FILE = "segmentation.seg.nrrd"

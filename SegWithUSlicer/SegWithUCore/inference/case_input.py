@@ -9,9 +9,9 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..errors import InputError
-from .dicom_folder import scan_folder
-from .dicom_series import read_slices
-from .volume import read_image
+from ..imaging.dicom_folder import scan_folder
+from ..imaging.dicom_series import read_slices
+from ..imaging.volume import read_image
 
 IMAGE_FILE = "image.nii.gz"
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import SimpleITK as sitk
 
 from ..errors import InputError, UsageError
-from .dicom_folder import scan_folder
-from .dicom_series import read_series
-from .volume import is_dicom, read_image
+from ..imaging.dicom_folder import scan_folder
+from ..imaging.dicom_series import read_series
+from ..imaging.volume import is_dicom, read_image
 
 SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".img.gz", ".img", ".hdr")
 _VOXELS_OF_A_PAIR = (".img", ".img.gz")

@@ -9,13 +9,13 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..errors import InputError
+from ..imaging.nifti_file import check_nifti
+from ..imaging.volume import image_on_grid, itk_messages_kept_off_the_terminal
 from ..models.labels import Label
 from ..review.case_file import CASE_FILE, read_case
 from ..review.region_files import REGION_LABELS_FILE, REGIONS_FILE, regions_csv
 from ..whole_files import whole_file
-from .nifti_file import check_nifti
 from .region import VoxelBox, whole_grid
-from .volume import image_on_grid, itk_messages_kept_off_the_terminal
 
 if TYPE_CHECKING:
     from ..review.find_regions import FoundRegions, RegionSettings  # needs scipy, which reports and exports do without

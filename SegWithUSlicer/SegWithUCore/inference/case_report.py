@@ -10,6 +10,8 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..errors import InputError
+from ..imaging.nifti_file import check_nifti
+from ..imaging.volume import orientation_of, ras_to_lps
 from ..review.case_file import read_case
 from ..review.case_reviews import CaseReviews, read_reviews
 from ..review.flags import FlagRules, case_flags, rules_of_case
@@ -22,9 +24,7 @@ from ..review.reviewer_name import safe_reviewer_name
 from ..whole_files import whole_file
 from .case_input import case_image
 from .case_regions import ERROR_PROBABILITY_FILE, SEGMENTATION_FILE
-from .nifti_file import check_nifti
 from .reviewed_file import REVIEWED_PATTERN, read_reviewed, reviewed_name
-from .volume import orientation_of, ras_to_lps
 
 REPORT_FILE = "report.html"
 SHOWN_REGIONS = 12

@@ -10,6 +10,8 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..errors import InputError, OutputError, SegWithUError
+from ..imaging.nifti_file import check_nifti
+from ..imaging.volume import same_grid
 from ..progress import Progress
 from ..review.case_file import read_case
 from ..review.case_reviews import read_reviews
@@ -21,9 +23,7 @@ from .dicom_objects import Origin, Title, check_installed
 from .dicom_segmentation import segmentation_object
 from .dicom_segments import Segments, model_segments, reviewed_segments
 from .dicom_source import SourceSeries, source_series
-from .nifti_file import check_nifti
 from .reviewed_file import REVIEWED_PATTERN, reviewed_name
-from .volume import same_grid
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset

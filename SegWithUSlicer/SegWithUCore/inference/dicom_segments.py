@@ -10,12 +10,12 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..errors import InputError
+from ..imaging.nifti_file import check_nifti
+from ..imaging.volume import read_labels, same_grid
 from ..models.labels import Code, Label
 from .case_regions import SEGMENTATION_FILE
 from .dicom_codes import terminology
-from .nifti_file import check_nifti
 from .reviewed_file import read_layers, segment_fields
-from .volume import read_labels, same_grid
 
 _GREY = (128, 128, 128)
 

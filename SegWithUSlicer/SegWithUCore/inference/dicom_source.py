@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import SimpleITK as sitk
 
 from ..errors import InputError
+from ..imaging.volume import grid_facts, same_grid
 from .case_input import series_with_voxels, voxel_hash
-from .volume import grid_facts, same_grid
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset

@@ -6,11 +6,11 @@ from typing import Any
 
 import SimpleITK as sitk
 
+from ..imaging.volume import extents_mm, orientation_of, turned
 from ..models.bundle import Bundle
 from .appearance import appearance_deviations
 from .deviation import REFUSED, WARNING, Deviation
 from .image_features import ImageFeatures, image_features, turned_cells
-from .volume import extents_mm, orientation_of, turned
 
 REFUSED_FACTOR = 1.5
 """Field of view beyond this multiple of the largest training case: the network never saw such surroundings."""

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import InputError
+from ..imaging.volume import grid_facts
 from ..review.case_file import read_case
 from ..review.region_files import REGION_LABELS_FILE, REGIONS_FILE
 from .case_folder import SEGMENTATION_NRRD_FILE
@@ -14,7 +15,6 @@ from .case_input import IMAGE_FILE, voxel_hash
 from .case_regions import SEGMENTATION_FILE
 from .region import Region
 from .segment import Job, Model, read_channels
-from .volume import grid_facts
 
 GRID_TOLERANCE = 1e-4
 """mm, and cosines: what formats with single precision lose of a header."""

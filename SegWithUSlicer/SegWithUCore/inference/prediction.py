@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 import SimpleITK as sitk
 
+from ..imaging.volume import voxel_volume_mm3
 from .preprocessing import network_input
 from .segment import Model
-from .volume import voxel_volume_mm3
 from .voxel_maps import on_grid, voxelwise
 from .windows import stitched
 

@@ -6,10 +6,10 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..errors import InputError
+from ..imaging.volume import orientation_of, turned
 from ..models.input_spec import InputSpec, NnunetPreparation
 from .nnunet_preparation import nonzero_mask, resampled_shape, spline_resampled
 from .region import VoxelBox, whole_grid
-from .volume import orientation_of, turned
 
 SPACING_TOLERANCE = 1e-3
 """Relative difference below which two spacings count as equal: headers round to about 1e-5."""

@@ -9,7 +9,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..errors import InputError, UsageError
-from .volume import ras_to_lps
+from ..imaging.volume import ras_to_lps
 
 EDGE_TOLERANCE = 1e-4
 """Voxels: a centre this close to a face of the region counts as on it, whatever the header's rounding."""

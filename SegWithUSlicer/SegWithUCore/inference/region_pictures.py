@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
+from ..imaging.volume import orientation_of, ras_to_lps
 from ..review.case_file import read_case
 from ..review.region import Region
 from ..review.region_files import REGION_LABELS_FILE
@@ -13,7 +14,6 @@ from ..review.thumbnail import Grid, thumbnail, write_png
 from ..whole_files import whole_folder
 from .case_input import case_image
 from .case_regions import SEGMENTATION_FILE
-from .volume import orientation_of, ras_to_lps
 
 PICTURES_FOLDER = "regions"
 

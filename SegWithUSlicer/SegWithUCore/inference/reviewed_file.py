@@ -9,7 +9,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..errors import InputError
-from .volume import itk_messages_kept_off_the_terminal
+from ..imaging.volume import itk_messages_kept_off_the_terminal
 
 REVIEWED_PATTERN = "segmentation_reviewed*.seg.nrrd"
 

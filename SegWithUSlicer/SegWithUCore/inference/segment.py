@@ -12,6 +12,7 @@ import SimpleITK as sitk
 import torch
 
 from ..errors import InputError
+from ..imaging.volume import check_same_grid, voxel_volume_mm3
 from ..models.bundle import Bundle, HeadSpec, load_network
 from ..models.head_choice import with_head
 from ..network.own_networks import network_sha256
@@ -27,7 +28,6 @@ from .preprocessing import assessed_box, network_input
 from .region import Region, voxel_box, whole_grid
 from .structure_checks import structure_deviations
 from .structures import FittedNumbers, structure_figures
-from .volume import check_same_grid, voxel_volume_mm3
 from .voxel_maps import Fitted, VoxelMaps, maps_on_grid
 from .windows import predicted_peak_mb, stitched
 

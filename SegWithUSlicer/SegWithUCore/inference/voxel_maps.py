@@ -11,9 +11,9 @@ import torch
 from ..calibration.case_quality import ProbabilitySums
 from ..calibration.error_probability import ErrorProbability
 from ..calibration.sources import percentiles_of
+from ..imaging.volume import image_on_grid, orientation_of, same_grid
 from ..network.heads import tempered
 from ..network.segwithu import SegWithU
-from .volume import image_on_grid, orientation_of, same_grid
 
 CHUNK_VOXELS = 32768
 """Voxels a step: 32k keep the perturbed softmaxes within the L2 cache (research/uq.md: 4x faster than 131k)."""

@@ -10,11 +10,11 @@ from ..calibration.error_probability import ErrorProbability, fit_with_direction
 from ..calibration.flag_rules import fit_flag_rules
 from ..calibration.sources import fit_percentiles
 from ..calibration.tempering import fit_temperature
+from ..imaging.volume import read_image, read_labels
 from ..inference.prediction import Prediction, predict, tempered_logits
 from ..inference.preprocessing import assessed_box
 from ..inference.segment import Model
 from ..inference.structures import UNCERTAIN_ABOVE
-from ..inference.volume import read_image, read_labels
 from ..models.labels import Label
 from .cases import Case, class_indices
 from .number_fitting import case_numbers, fit_numbers, flag_figures

@@ -10,10 +10,10 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..errors import InputError, UsageError
+from ..imaging.volume import check_same_grid, extents_mm, read_image, read_labels, turned
 from ..inference.fingerprint import upright
 from ..inference.image_features import ImageFeatures, image_features, off_centre
 from ..inference.preprocessing import assessed_box, network_input, to_working_grid
-from ..inference.volume import check_same_grid, extents_mm, read_image, read_labels, turned
 from ..models.input_spec import InputSpec
 
 IMAGE_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd")

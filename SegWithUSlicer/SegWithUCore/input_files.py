@@ -1,0 +1,62 @@
+"""Files that come from outside: regular files of a known size, never a pipe or device that blocks or does not end."""
+
+import os
+import stat
+from pathlib import Path
+
+from .errors import InputError
+
+_KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a pipe (FIFO)",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+
+def regular_file(path: Path, wanted: str = "give a file", maximum_bytes: int | None = None) -> os.stat_result:
+    """Check that `path` is a readable regular file, before anything opens it (links are followed).
+
+    Args:
+        wanted: what to do, the end of every sentence but those on permissions and size.
+        maximum_bytes: of the file; None takes any size.
+
+    Returns:
+        What the system says of the file, its size among it.
+
+    Raises:
+        InputError: it does not exist, is a folder, pipe, socket or device, may not be read, or is too large.
+    """
+    try:
+        found = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        raise InputError(f"{path} does not exist: check the path.") from None
+    except ValueError as error:  # a NUL character
+        raise InputError(f"{str(path)!r} is no path: {error}; {wanted}.") from None
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}): check the path and its permissions.") from error
+    if not stat.S_ISREG(found.st_mode):
+        kind = _KINDS.get(stat.S_IFMT(found.st_mode), "no regular file")
+        raise InputError(f"{path} is {kind}: {wanted}.")
+    if not os.access(path, os.R_OK):
+        raise InputError(f"{path} cannot be read: check its permissions.")
+    if maximum_bytes is not None and found.st_size > maximum_bytes:
+        raise InputError(
+            f"{path} has {found.st_size} bytes, more than the {maximum_bytes} that such a file may have: {wanted}."
+        )
+    return found
+
+
+def read_bounded(path: Path, maximum_bytes: int, wanted: str = "give a file") -> bytes:
+    """Read a regular file whole; a file that grows meanwhile is not followed.
+
+    Raises:
+        InputError: as `regular_file`, or the disk fails.
+    """
+    regular_file(path, wanted, maximum_bytes)
+    try:
+        with path.open("rb") as file:
+            return file.read(maximum_bytes)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}): check the disk and its permissions.") from error
