@@ -12,7 +12,8 @@ import SimpleITK as sitk
 import torch
 
 from .errors import InputError, OutputError, UsageError
-from .imaging.volume import read_image, turned
+from .imaging.reader_process import ReaderProcess
+from .imaging.volume import turned
 from .inference.deviation import REFUSED
 from .inference.device import choose_device
 from .inference.fingerprint import deviations, deviations_of_features
@@ -58,6 +59,8 @@ class Engine:
         leave_one_core_free()
         self._model: Model | None = None
         self._pace: Pace | None = None
+        self._reader = ReaderProcess()
+        self._reader.start()  # it is ready when the model is
 
     def answer(self, request: Request, report: Progress) -> dict[str, Any]:
         """Do a request and return the event that answers it, without its id."""
@@ -96,9 +99,9 @@ class Engine:
             raise OutputError(f"{job.target} exists already: choose another place for the result.")
         model = self._loaded(request, report)
         try:
-            result = segment(job, model, report)
+            result = segment(job, model, report, self._reader)
         except InputError as error:
-            raise (_refusal(job, model.bundle) or error) from None
+            raise (_refusal(job, model.bundle, self._reader) or error) from None
         return {
             "event": "result",
             "case": str(job.target),
@@ -112,7 +115,8 @@ class Engine:
     def _fingerprint(self, request: Request, report: Progress) -> dict[str, Any]:
         bundle = resolve_model(request.text("model"))
         if "files" in request.fields:
-            found = deviations(_placed_parts(read_channels(request.files(), bundle), _job_places(request)), bundle)
+            images = read_channels(request.files(), bundle, reader=self._reader)
+            found = deviations(_placed_parts(images, _job_places(request)), bundle)
         else:  # Slicer's window sends the grid and, of the voxels, what they look like
             grid = _placed_parts([_grid_image(request)], _job_places(request))[0]
             found = deviations_of_features(_features(request), grid, bundle)
@@ -120,7 +124,8 @@ class Engine:
 
     def _predict_cost(self, request: Request, report: Progress) -> dict[str, Any]:
         model = self._loaded(request, report)
-        image = _header_image(request.files()[0]) if "files" in request.fields else _grid_image(request)
+        in_file = "files" in request.fields
+        image = _image_of_grid(self._reader.grid(request.files()[0])) if in_file else _grid_image(request)
         part = placed(_part(image, _region(request)), _placement(request))
         spec = model.bundle.input
         shape = _working_shape(part, spec)
@@ -185,12 +190,12 @@ def _placement(request: Request) -> Sequence[float] | None:
     return request.numbers("own_to_world_ras", request.fields, 16) if request.fields.get("own_to_world_ras") else None
 
 
-def _refusal(job: Job, bundle: Bundle) -> RefusedInputError | None:
+def _refusal(job: Job, bundle: Bundle, reader: ReaderProcess) -> RefusedInputError | None:
     """The same refusal in words without command-line options, None where the job failed for another reason."""
     if job.unlike_training:
         return None
     try:
-        images = read_channels(job.files, bundle)
+        images = read_channels(job.files, bundle, job.series, reader)
         found = deviations(_placed_parts(images, (job.region, job.own_to_world_ras)), bundle)
     except InputError:
         return None
@@ -222,17 +227,9 @@ def _part(image: sitk.Image, region: Region | None) -> sitk.Image:
     return voxel_box(region, image).crop(image) if region else image
 
 
-def _header_image(path: Path) -> sitk.Image:
-    """An image of the file's grid, its voxels not read."""
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
-    try:
-        reader.ReadImageInformation()
-    except RuntimeError:
-        return read_image(path)  # says what is wrong
-    if reader.GetDimension() != 3:
-        return read_image(path)
-    return _empty_image(reader.GetSize(), reader.GetSpacing(), reader.GetOrigin(), reader.GetDirection())
+def _image_of_grid(grid: Mapping[str, Any]) -> sitk.Image:
+    """An image on a grid as `grid_facts` describes it."""
+    return _empty_image(grid["size_ijk"], grid["spacing_mm"], grid["origin_lps_mm"], grid["direction_lps"])
 
 
 def _grid_image(request: Request) -> sitk.Image:

@@ -1,13 +1,7 @@
-"""What the worker and its parent say to each other: JSON lines in UTF-8, on a channel of their own.
-
-Libraries print to stdout and child processes read stdin as they like; both would break a protocol that shares these
-streams. So the worker keeps private copies of both and points the standard ones elsewhere.
-"""
+"""What the worker and its parent say to each other: JSON lines in UTF-8, on a channel of their own."""
 
 import json
-import os
 import shutil
-import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +9,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from .errors import UsageError
+from .private_streams import take_standard_streams
 from .whole_files import TEMPORARY_PREFIX
 
 PROTOCOL = 1
@@ -109,19 +104,8 @@ class Channel:
 
 
 def open_channel() -> Channel:
-    """Take stdin and stdout for the protocol: from now on prints go to stderr, and stdin is empty.
-
-    Windows also needs stdin out of the way: a thread that waits on it blocks the loading of some DLLs (numpy, scipy).
-    """
-    sys.stdout.flush()
-    reader, writer = os.dup(0), os.dup(1)
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(nothing, 0)
-    os.close(nothing)
-    os.dup2(2, 1)
-    if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(line_buffering=True)  # a log is of use while things happen
-    return Channel(os.fdopen(reader, "rb"), os.fdopen(writer, "wb"))
+    """Take stdin and stdout for the protocol: from now on prints go to stderr, and stdin is empty."""
+    return Channel(*take_standard_streams())
 
 
 def remove_half_written(folder: Path, pid: int) -> None:

@@ -15,6 +15,7 @@ FOUNDATION = {
     "errors",
     "freed_memory",
     "input_files",
+    "private_streams",
     "process_lock",
     "progress",
     "strict_json",

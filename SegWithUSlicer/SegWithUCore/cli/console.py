@@ -56,9 +56,13 @@ class Console:
 
     def _print(self, text: str, data: dict[str, Any], stream: TextIO) -> None:
         if self.as_json:
-            print(json.dumps(data, ensure_ascii=False), file=self.out, flush=True)
+            print(self._json(data), file=self.out, flush=True)
         else:
             print(text, file=stream, flush=True)
+
+    def _json(self, data: dict[str, Any]) -> str:
+        """One line; a terminal of another encoding than UTF-8 gets ASCII, since its own escapes are no JSON."""
+        return json.dumps(data, ensure_ascii=(self.out.encoding or "utf-8").lower().replace("-", "") != "utf8")
 
     @contextlib.contextmanager
     def progress(self, title: str) -> Iterator[Progress]:
@@ -83,7 +87,7 @@ class Console:
                 "detail": detail,
             }
             event["seconds_left"] = seconds_left(begun, fraction)
-            print(json.dumps(event, ensure_ascii=False), file=self.out, flush=True)
+            print(self._json(event), file=self.out, flush=True)
 
         return report
 

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError, OutputError, UsageError
+from ..imaging.plain_names import is_plain, plain_name
 from .console import Console
 from .segment_cohort import CohortTeller, Failure, segment_cohort
 
 if TYPE_CHECKING:
+    from ..imaging.input_reader import InputReader
     from ..inference.case_inputs import GivenCase
     from ..inference.region import Region
     from ..inference.segment import Job
@@ -73,13 +75,13 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
         action="store_true",
         help="go on where an earlier run stopped: leave out cases that are there already, made of the same voxels with "
         "the same model, head and region (others are errors, or replaced with --overwrite); several processes may "
-        "share OUTPUT; failures are listed in OUTPUT/failed.csv",
+        "share OUTPUT; failures are listed in OUTPUT/failed.csv, among them cases at which two processes were killed",
     )
     command.add_argument(
         "--take-over",
         action="store_true",
         help="with --resume: also make cases that a process on another computer had begun, if nothing was heard of it "
-        "for 15 minutes",
+        "for 15 minutes, and cases at which two processes were killed",
     )
     command.add_argument("--include-image", action="store_true", help="put a copy of the image into the case folder")
     command.add_argument(
@@ -92,6 +94,14 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, console: Console) -> int:
     """Segment all cases; a failed case does not stop the others."""
+    from ..imaging.reader_process import ReaderProcess
+
+    with ReaderProcess() as reader:
+        reader.start()  # it is ready when torch is imported
+        return _run(options, console, reader)
+
+
+def _run(options: argparse.Namespace, console: Console, reader: "InputReader") -> int:
     from ..inference.device import choose_device
     from ..inference.failed_cases import FailedCases
     from ..inference.region import Region
@@ -101,7 +111,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
     if options.take_over and not options.resume:
         raise UsageError("--take-over goes with --resume.")
     failures: list[Failure] = []
-    cases = _found_cases(options, console, failures)
+    cases = _found_cases(options, console, failures, reader)
     names = case_names(cases, options)
     region = None if options.roi is None else Region.parse(options.roi)
     bundle = resolve_model(options.model)
@@ -113,19 +123,21 @@ def run(options: argparse.Namespace, console: Console) -> int:
     for failure in failures:
         teller.failed_before(failure)
     model = Model(bundle, choose_device(options.device), options.head) if jobs else None
-    return segment_cohort(jobs, model, options, teller)
+    return segment_cohort(jobs, model, options, teller, reader)
 
 
-def _found_cases(options: argparse.Namespace, console: Console, failures: list[Failure]) -> "list[GivenCase]":
+def _found_cases(
+    options: argparse.Namespace, console: Console, failures: list[Failure], reader: "InputReader"
+) -> "list[GivenCase]":
     """The cases that the arguments hold; kinds of folders are printed, arguments without any noted as failures."""
     from ..inference.case_inputs import find_input
 
     cases: list[GivenCase] = []
-    for place in _places(options, failures):
+    for place in _places(options, failures, reader):
         try:
-            given = find_input(place)
+            given = find_input(place, reader)
         except InputError as error:
-            failures.append(Failure(place.name, place, error))
+            failures.append(Failure(plain_name(place.name), place, error))
             continue
         if given.kind:
             console.note(f"{place}: {given.kind}.")
@@ -133,7 +145,7 @@ def _found_cases(options: argparse.Namespace, console: Console, failures: list[F
     return cases
 
 
-def _places(options: argparse.Namespace, failures: list[Failure]) -> list[Path]:
+def _places(options: argparse.Namespace, failures: list[Failure], reader: "InputReader") -> list[Path]:
     """The arguments, or with `--each` what lies in those that are folders of cases; the output folder is none."""
     from ..inference.case_inputs import cases_in
 
@@ -144,9 +156,9 @@ def _places(options: argparse.Namespace, failures: list[Failure]) -> list[Path]:
     places: list[Path] = []
     for path in options.cases:
         try:
-            places += cases_in(path) if path.is_dir() else [path]
+            places += cases_in(path, reader) if path.is_dir() else [path]
         except InputError as error:
-            failures.append(Failure(path.name, path, error))
+            failures.append(Failure(plain_name(path.name), path, error))
     return [place for place in places if place.resolve() != options.output.resolve()]
 
 
@@ -200,7 +212,7 @@ def case_names(cases: "Sequence[GivenCase]", options: argparse.Namespace) -> lis
     if repeated:
         raise UsageError(f"Two cases would both be named '{repeated[0]}': give them one by one with --name.")
     for name in names:
-        if not name or Path(name).name != name or name.startswith("."):
+        if not name or Path(name).name != name or name.startswith(".") or not is_plain(Path(name)):
             raise UsageError(f"'{name}' cannot be the name of a case folder: choose another with --name.")
         if len(os.fsencode(name)) > MAXIMUM_NAME_BYTES:
             raise UsageError(f"'{name[:20]}...' is too long for the name of a case folder: choose another with --name.")
@@ -218,5 +230,7 @@ def check_output(folder: Path) -> None:
         existing = existing.parent
     if not existing.is_dir():
         raise OutputError(f"{existing} is a file: give a folder for --output.")
+    if not is_plain(folder):
+        raise OutputError(f"{folder} has a name that is not UTF-8: give another folder for --output.")
     if not os.access(existing, os.W_OK):
         raise OutputError(f"{existing} cannot be written to: give another folder for --output.")

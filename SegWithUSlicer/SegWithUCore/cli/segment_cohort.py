@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..imaging.plain_names import plain_name
 from ..progress import Progress, time_left
 from ..review.case_file import read_case
 from ..review.flags import Rule
@@ -15,6 +16,7 @@ from .console import Console, failure_sentence
 from .segment_table import structures_json, summary
 
 if TYPE_CHECKING:
+    from ..imaging.input_reader import InputReader
     from ..inference.case_folder import CaseResult
     from ..inference.cohort import Place, Tally
     from ..inference.failed_cases import FailedCases
@@ -98,22 +100,27 @@ class CohortTeller:
             self.table.settled(name)
 
     def _failed(self, name: str, given: Path, error: Exception) -> None:
-        sentence = failure_sentence(error)
+        sentence = plain_name(failure_sentence(error))
         self.console.error(sentence, case=name)
         if self._debug:
             traceback.print_exception(error)
         self._settled += 1
         if self.table is not None:
-            self.table.failed(name, given, sentence)
+            self.table.failed(name, Path(plain_name(str(given))), sentence)
 
 
 def segment_cohort(
-    jobs: "Sequence[Job]", model: "Model | None", options: argparse.Namespace, teller: CohortTeller
+    jobs: "Sequence[Job]",
+    model: "Model | None",
+    options: argparse.Namespace,
+    teller: CohortTeller,
+    reader: "InputReader",
 ) -> int:
     """Segment all and sum up; returns the exit code.
 
     Args:
         model: None where there is nothing to be done.
+        reader: what reads the images.
 
     Raises:
         KeyboardInterrupt: a single case was interrupted.
@@ -124,7 +131,7 @@ def segment_cohort(
     rules = Rules(options.resume, options.overwrite, options.take_over)
     try:
         if model is not None:
-            Cohort(options.output, jobs, model, rules, teller, tally).run()
+            Cohort(options.output, jobs, model, rules, teller, tally, reader).run()
     except KeyboardInterrupt:
         if not many:
             raise

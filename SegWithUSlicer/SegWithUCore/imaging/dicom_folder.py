@@ -9,6 +9,7 @@ import SimpleITK as sitk
 
 from ..errors import InputError
 from .dicom_file import DicomKind, dicom_kind
+from .plain_names import check_plain
 from .volume import itk_messages_kept_off_the_terminal
 
 UID_TAIL = 12
@@ -102,12 +103,13 @@ def scan_folder(folder: Path) -> DicomFolder:
     """Sort the files of a folder, without its subfolders, into series and what is left out.
 
     Raises:
-        InputError: a DICOM image that is damaged or packed in a way that GDCM does not know.
+        InputError: a DICOM image that is damaged or packed in a way that GDCM does not know; a name that is not UTF-8.
     """
     series: dict[str, list[DicomSlice]] = {}
     left_out: Counter[str] = Counter()
     with itk_messages_kept_off_the_terminal():
         for file in sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")):
+            check_plain(file)
             kind = dicom_kind(file)
             if kind is not None and kind.no_image:
                 left_out[kind.no_image] += 1

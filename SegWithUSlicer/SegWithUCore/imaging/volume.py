@@ -16,6 +16,7 @@ import SimpleITK as sitk
 from ..errors import InputError
 from .dicom_file import dicom_kind
 from .nifti_file import check_nifti, not_finite_message
+from .plain_names import check_plain
 
 FloatArray = np.ndarray
 
@@ -79,6 +80,7 @@ def _read(path: Path) -> sitk.Image:
         raise InputError(f"{path} is a folder: give an image file (NIfTI, NRRD or MHA).")
     if not os.access(path, os.R_OK):
         raise InputError(f"{path} cannot be read: check its permissions.")
+    check_plain(path)
     if is_dicom(path):
         raise InputError(_dicom_alone(path))
     check_nifti(path)

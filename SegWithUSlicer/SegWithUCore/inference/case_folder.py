@@ -18,6 +18,7 @@ import torch
 from .. import __version__
 from ..errors import InputError, OutputError
 from ..imaging.nifti_file import check_nifti
+from ..imaging.plain_names import plain_name
 from ..imaging.volume import grid_facts, image_on_grid, itk_messages_kept_off_the_terminal
 from ..models.bundle import Bundle, HeadSpec
 from ..network.own_networks import network_sha256
@@ -241,9 +242,9 @@ def _region_facts(result: CaseResult) -> dict[str, Any] | None:
 
 def _relative(file: Path, target: Path) -> str:
     try:
-        return Path(os.path.relpath(file.resolve(), target.resolve())).as_posix()
+        return plain_name(Path(os.path.relpath(file.resolve(), target.resolve())).as_posix())
     except ValueError:  # another drive on Windows
-        return file.name
+        return plain_name(file.name)
 
 
 def _versions() -> dict[str, str]:

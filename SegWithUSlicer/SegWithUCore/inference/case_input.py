@@ -11,6 +11,7 @@ import SimpleITK as sitk
 from ..errors import InputError
 from ..imaging.dicom_folder import scan_folder
 from ..imaging.dicom_series import read_slices
+from ..imaging.plain_names import plain_path
 from ..imaging.volume import read_image
 
 IMAGE_FILE = "image.nii.gz"
@@ -32,7 +33,8 @@ def case_image(folder: Path, case: Mapping[str, Any], moved_to: Path | None = No
     if not path.exists():
         raise InputError(f"The image of {folder} is not at {path} any more: say where it is with --image.")
     wanted = case["input"]["channels"][channel]["voxels_sha256"]
-    image = series_with_voxels(path, wanted)[0] if path.is_dir() else read_image(path)
+    with plain_path(path) as plain:
+        image = series_with_voxels(plain, wanted)[0] if plain.is_dir() else read_image(plain)
     if voxel_hash(image) != wanted:
         raise InputError(f"{path} holds other voxels than the image of {folder}: give the one that was segmented.")
     return image

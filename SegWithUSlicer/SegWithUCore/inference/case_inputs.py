@@ -5,12 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import SimpleITK as sitk
-
 from ..errors import InputError, UsageError
-from ..imaging.dicom_folder import scan_folder
-from ..imaging.dicom_series import read_series
-from ..imaging.volume import is_dicom, read_image
+from ..imaging.input_reader import IN_THIS_PROCESS, InputReader
+from ..imaging.plain_names import plain_name
 
 SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".img.gz", ".img", ".hdr")
 _VOXELS_OF_A_PAIR = (".img", ".img.gz")
@@ -54,8 +51,11 @@ class GivenInput:
     kind: str = ""
 
 
-def find_input(path: Path) -> GivenInput:
+def find_input(path: Path, reader: InputReader = IN_THIS_PROCESS) -> GivenInput:
     """Look at an argument; what kind a folder is, its contents decide.
+
+    Args:
+        reader: what looks into files.
 
     Raises:
         InputError: a folder that holds neither a DICOM series nor images in nnU-Net naming, or both.
@@ -65,19 +65,19 @@ def find_input(path: Path) -> GivenInput:
     files = _files(path)
     images = [file for file in files if stem_of(file) is not None]
     numbered = {file: match for file in images if (match := _NUMBERED.fullmatch(stem_of(file) or ""))}
-    if any(is_dicom(file) for file in files):
-        mixed = next((file.name for file in numbered if not is_dicom(file)), None)
+    if any(reader.is_dicom(file) for file in files):
+        mixed = next((file.name for file in numbered if not reader.is_dicom(file)), None)
         if mixed:
             raise InputError(
                 f"{path} holds DICOM files and images in nnU-Net naming ({mixed}): keep them in folders of their own."
             )
-        return GivenInput([GivenCase(path.resolve().name, path)], scan_folder(path).description)
+        return GivenInput([GivenCase(plain_name(path.resolve().name), path)], reader.folder_words(path))
     if not numbered:
-        raise InputError(_no_input(path, images))
+        raise InputError(_no_input(path, images, reader))
     return _nnunet_input(path, numbered, len(images) - len(numbered))
 
 
-def cases_in(folder: Path) -> list[Path]:
+def cases_in(folder: Path, reader: InputReader = IN_THIS_PROCESS) -> list[Path]:
     """What a folder of cases holds: its image files and folders, each to be looked at by `find_input`.
 
     A folder that is a DICOM series or in nnU-Net naming itself is its own only place, and so is one without anything.
@@ -87,7 +87,8 @@ def cases_in(folder: Path) -> list[Path]:
     """
     files = _files(folder)
     images = [file for file in files if stem_of(file) is not None]
-    if any(_NUMBERED.fullmatch(stem_of(file) or "") for file in images) or any(is_dicom(file) for file in files):
+    numbered = any(_NUMBERED.fullmatch(stem_of(file) or "") for file in images)
+    if numbered or any(reader.is_dicom(file) for file in files):
         return [folder]
     inside = [place for place in folder.iterdir() if place.is_dir() and not place.name.startswith(".")]
     return sorted([*images, *inside]) or [folder]
@@ -100,27 +101,27 @@ def _files(folder: Path) -> list[Path]:
         raise InputError(f"{folder} cannot be read ({error.strerror}): check its permissions.") from error
 
 
-def _no_input(folder: Path, images: Sequence[Path]) -> str:
+def _no_input(folder: Path, images: Sequence[Path], reader: InputReader) -> str:
     if images:
         return (
             f"{folder} holds {len(images)} image files, but none in nnU-Net naming (case_0000.nii.gz): pass --each if "
             f"each is a case, or give the files themselves, such as {images[0]}."
         )
-    inside = [place.name for place in sorted(folder.iterdir()) if place.is_dir() and _holds_input(place)]
+    inside = [place.name for place in sorted(folder.iterdir()) if place.is_dir() and _holds_input(place, reader)]
     advice = "give an image file or a DICOM series"
     if inside:
         advice = f"pass --each if each folder in it is a case, or give one of those in it: {', '.join(inside[:8])}"
     return f"{folder} is a folder without images: {advice}."
 
 
-def _holds_input(folder: Path) -> bool:
-    return any(stem_of(file) is not None or is_dicom(file) for file in _files(folder))
+def _holds_input(folder: Path, reader: InputReader) -> bool:
+    return any(stem_of(file) is not None or reader.is_dicom(file) for file in _files(folder))
 
 
 def _nnunet_input(folder: Path, files: Mapping[Path, re.Match[str]], others: int) -> GivenInput:
     cases: dict[str, dict[int, Path]] = {}
     for file, match in files.items():
-        channels, number = cases.setdefault(match[1], {}), int(match[2])
+        channels, number = cases.setdefault(plain_name(match[1]), {}), int(match[2])
         if number in channels:
             raise InputError(f"{channels[number]} and {file.name} are the same channel of one case: keep one.")
         channels[number] = file
@@ -145,8 +146,11 @@ def stem_of(path: Path) -> str | None:
 
 
 def case_name(path: Path) -> str:
-    """File name without its suffix and without nnU-Net's channel number ("liver_0000.nii.gz" is "liver")."""
-    stem, _ = _split(path.name)
+    """File name without its suffix and without nnU-Net's channel number ("liver_0000.nii.gz" is "liver").
+
+    Bytes that are no UTF-8 are written as in URLs: results must have names that every program takes.
+    """
+    stem, _ = _split(plain_name(path.name))
     numbered = _NUMBERED.fullmatch(stem)
     return numbered[1] if numbered else stem
 
@@ -209,12 +213,3 @@ def _numbered_inputs(case: GivenCase, channels: Sequence[str]) -> list[ChannelIn
             f"({wanted}): complete or rename its files."
         )
     return [ChannelInput(case.numbered[number]) for number in range(len(channels))]
-
-
-def read_input(path: Path, series: str | None = None) -> sitk.Image:
-    """Read one channel: an image file, or the DICOM series of a folder.
-
-    Raises:
-        InputError: as `read_image` and `read_series`.
-    """
-    return read_series(path, series) if path.is_dir() else read_image(path)

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Protocol
 
 from ..errors import OutputError
+from ..imaging.input_reader import IN_THIS_PROCESS, InputReader
 from ..progress import Progress
 from ..review.case_reviews import LOG_PATTERN
 from ..whole_files import sweep_leftovers
 from .case_folder import CaseResult
-from .claims import Claim, ClaimedError, is_claim, sweep_claims
+from .claims import Claim, ClaimedError, begun_path, is_claim, sweep_claims
 from .made_before import difference
 from .segment import Job, Model, segment
 
@@ -27,7 +28,7 @@ class Rules:
     Attributes:
         resume: leave out cases that are there already as they would be made, and share the rest with other processes.
         overwrite: replace what is there; with `resume` only what would be made otherwise.
-        take_over: make cases that a silent process of another computer had claimed.
+        take_over: make cases that a silent process of another computer had claimed, or that processes died of.
     """
 
     resume: bool = False
@@ -110,6 +111,7 @@ class Cohort:
         rules: Rules,
         teller: Teller,
         tally: Tally | None = None,
+        reader: InputReader = IN_THIS_PROCESS,
     ) -> None:
         """Nothing is done yet.
 
@@ -117,10 +119,11 @@ class Cohort:
             output: the folder that all targets lie in.
             jobs: one a case; their own `overwrite` is not looked at.
             tally: with cases that failed before they could become jobs.
+            reader: what reads the images.
         """
         self.tally = tally or Tally(len(jobs))
         self._output, self._jobs, self._model = output, jobs, model
-        self._rules, self._teller = rules, teller
+        self._rules, self._teller, self._reader = rules, teller, reader
         self._open = {job.target.name for job in jobs}
 
     def run(self) -> Tally:
@@ -204,7 +207,9 @@ class Cohort:
         """
         if not job.target.exists():
             return False
-        other = difference(job, self._model)
+        other = difference(job, self._model, self._reader)
+        if other is None and self._rules.resume:
+            begun_path(job.target).unlink(missing_ok=True)  # of a process that died when the case was whole
         if other is not None and not self._rules.overwrite:
             reviewed = " (the reviews in it are lost then)" if any(job.target.glob(LOG_PATTERN)) else ""
             raise OutputError(
@@ -214,7 +219,8 @@ class Cohort:
 
     def _segmented(self, job: Job, claim: Claim | None) -> CaseResult:
         with self._teller.progress(job, self._place()) as progress:
-            return segment(job, self._model, progress if claim is None else claim.watched(progress))
+            watched = progress if claim is None else claim.watched(progress)
+            return segment(job, self._model, watched, self._reader)
 
     def _place(self) -> Place:
         tally, pace = self.tally, self.tally.seconds_per_case

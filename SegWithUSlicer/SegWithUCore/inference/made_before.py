@@ -1,12 +1,14 @@
 """Whether the case folder that is there already is the one that a job would make."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import SimpleITK as sitk
 
 from ..errors import InputError
+from ..imaging.input_reader import IN_THIS_PROCESS, InputReader
 from ..imaging.volume import grid_facts
 from ..review.case_file import read_case
 from ..review.region_files import REGION_LABELS_FILE, REGIONS_FILE
@@ -20,11 +22,14 @@ GRID_TOLERANCE = 1e-4
 """mm, and cosines: what formats with single precision lose of a header."""
 
 
-def difference(job: Job, model: Model) -> str | None:
+def difference(job: Job, model: Model, reader: InputReader = IN_THIS_PROCESS) -> str | None:
     """What is otherwise in the folder at the job's target than the job would make it.
 
     Settings are compared first. Then the images are read, and known by their voxels and grid as everywhere: paths and
     dates change when a cohort is copied, and reading takes a hundredth of the time that segmenting does.
+
+    Args:
+        reader: what reads the images.
 
     Returns:
         Words that follow the folder's name; None where it is whole and as the job would make it.
@@ -43,7 +48,7 @@ def difference(job: Job, model: Model) -> str | None:
         grid: Mapping[str, Any] = dict(case["input"]["grid"])
     except (InputError, KeyError, TypeError, AttributeError):
         return "is no whole case folder"
-    return told or _other_input(voxels, grid, job, model)
+    return told or _other_input(voxels, grid, job, read_channels(job.files, model.bundle, job.series, reader))
 
 
 def _missing_file(job: Job, case: Mapping[str, Any]) -> str | None:
@@ -81,8 +86,7 @@ def _words(box: tuple[float, ...] | None) -> str:
     return "the whole image" if box is None else f"the region {','.join(f'{number:g}' for number in box)}"
 
 
-def _other_input(voxels: list[str], grid: Mapping[str, Any], job: Job, model: Model) -> str | None:
-    images = read_channels(job.files, model.bundle, job.series)
+def _other_input(voxels: list[str], grid: Mapping[str, Any], job: Job, images: Sequence[sitk.Image]) -> str | None:
     for path, image, before in zip(job.files, images, voxels, strict=False):
         if voxel_hash(image) != before:
             return f"was made from other voxels than {path} holds"

@@ -12,6 +12,7 @@ import SimpleITK as sitk
 import torch
 
 from ..errors import InputError
+from ..imaging.input_reader import IN_THIS_PROCESS, InputReader
 from ..imaging.volume import check_same_grid, voxel_volume_mm3
 from ..models.bundle import Bundle, HeadSpec, load_network
 from ..models.head_choice import with_head
@@ -19,7 +20,6 @@ from ..network.own_networks import network_sha256
 from ..network.segwithu import SegWithU
 from ..progress import Progress, silent
 from .case_folder import CaseResult, write_case_folder
-from .case_inputs import read_input
 from .case_regions import regions_of_maps
 from .deviation import REFUSED, WARNING, Deviation
 from .fingerprint import deviations, is_refused
@@ -94,8 +94,11 @@ class Clock:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - begun
 
 
-def segment(job: Job, model: Model, progress: Progress = silent) -> CaseResult:
+def segment(job: Job, model: Model, progress: Progress = silent, reader: InputReader = IN_THIS_PROCESS) -> CaseResult:
     """Segment one case and write its case folder.
+
+    Args:
+        reader: what reads the images.
 
     Raises:
         InputError: an image is unusable, has the wrong channels, or is unlike the training cases.
@@ -104,7 +107,7 @@ def segment(job: Job, model: Model, progress: Progress = silent) -> CaseResult:
     clock = Clock()
     progress("reading", 0.0)
     with clock.stage("reading"):
-        images = read_channels(job.files, model.bundle, job.series)
+        images = read_channels(job.files, model.bundle, job.series, reader)
     asked = voxel_box(job.region, images[0]) if job.region else whole_grid(images[0])
     parts = [placed(asked.crop(image), job.own_to_world_ras) for image in images]
     warnings = checked_against_training(parts, model.bundle, job)
@@ -144,8 +147,16 @@ def segment(job: Job, model: Model, progress: Progress = silent) -> CaseResult:
     return result
 
 
-def read_channels(files: Sequence[Path], bundle: Bundle, series: Sequence[str | None] = ()) -> list[sitk.Image]:
+def read_channels(
+    files: Sequence[Path],
+    bundle: Bundle,
+    series: Sequence[str | None] = (),
+    reader: InputReader = IN_THIS_PROCESS,
+) -> list[sitk.Image]:
     """Read one image per channel and check that they share one grid; `series` as in `Job`.
+
+    Args:
+        reader: what reads them.
 
     Raises:
         InputError: unreadable, wrong number of channels, or different grids.
@@ -156,7 +167,7 @@ def read_channels(files: Sequence[Path], bundle: Bundle, series: Sequence[str | 
             f"The model '{bundle.name}' wants {len(wanted)} channel(s) ({', '.join(wanted)}) but {len(files)} "
             f"file(s) were given for {files[0].name}: name the others with --channel NAME=FILE."
         )
-    images = [read_input(path, uid) for path, uid in zip_longest(files, series)]
+    images = [reader.read(path, uid) for path, uid in zip_longest(files, series)]
     for path, image in zip(files[1:], images[1:], strict=True):
         check_same_grid(path, image, files[0], images[0])
     return images
