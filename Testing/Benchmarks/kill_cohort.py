@@ -101,9 +101,14 @@ def killed(cohort: Cohort, kills: int, seed: int) -> dict[str, Any]:
     start_s, case_s = uninterrupted(cohort)
     output = cohort.folder("killed")
     done = kill_often(
-        lambda: cohort.start("killed", "log", "--resume"), output, kills, random.Random(seed), case_s, start_s
+        lambda: cohort.start("killed", "log", "--resume", "--take-over"),
+        output,
+        kills,
+        random.Random(seed),
+        case_s,
+        start_s,
     )
-    last = cohort.start("killed", "log", "--resume")
+    last = cohort.start("killed", "log", "--resume", "--take-over")
     assert last.wait() == 0, last.text
     assert_same_cases(output, cohort.folder("uninterrupted"), cohort.names)
     return {

@@ -110,6 +110,7 @@ def serve() -> None:
     """Answer until stdin closes."""
     import torch
 
+    import SegWithUCore.imaging.reader_process
     import SegWithUCore.inference.cohort
     import SegWithUCore.inference.failed_cases  # noqa: F401 - imported so that forked processes need not
 

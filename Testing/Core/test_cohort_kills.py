@@ -43,7 +43,7 @@ class Cohort:
 
     def start(self, output: Path, log: Path, resume: bool = True, cases: int = CASES) -> Run:
         """A process that makes, or goes on with, the cohort or its first cases."""
-        options = ["--model", self.model, "--output", output, *(["--resume"] if resume else [])]
+        options = ["--model", self.model, "--output", output, *(["--resume", "--take-over"] if resume else [])]
         return self._commands.start("segment", *self.images[:cases], *options, log=log)
 
 

@@ -58,6 +58,7 @@ def _listen(requests: BinaryIO, lines: "queue.SimpleQueue[bytes]") -> None:
 
 def _answer(answers: BinaryIO, reader: InputReader, request: dict[str, Any]) -> None:
     voxels: memoryview | None = None
+    answer: dict[str, Any]
     try:
         if request["request"] not in REQUESTS:
             raise ValueError(f"there is no request {request['request']!r}")

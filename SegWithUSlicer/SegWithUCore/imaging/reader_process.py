@@ -17,7 +17,7 @@ import threading
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Self
+from typing import IO, Any, Self
 
 import numpy as np
 import SimpleITK as sitk
@@ -234,7 +234,7 @@ class _Child:
         last = next((line.strip() for line in reversed(said) if line.strip()), "it said nothing")
         return f"The process that reads images does not start ({reason}; {last[:300]}): install the program anew."
 
-    def _listen(self, pipe: BinaryIO) -> None:
+    def _listen(self, pipe: IO[bytes]) -> None:
         with pipe:
             for line in pipe:
                 fields = json.loads(line)
@@ -245,7 +245,7 @@ class _Child:
                     except MemoryError as error:
                         self._answers.put(error)
                         return
-                    if not _filled(memoryview(voxels).cast("B"), pipe):
+                    if not _filled(voxels.data.cast("B"), pipe):
                         break
                 self._answers.put((fields, voxels))
         self._answers.put(None)
@@ -289,7 +289,7 @@ def _environment() -> dict[str, str]:
     }
 
 
-def _widen(pipe: BinaryIO) -> None:
+def _widen(pipe: IO[bytes]) -> None:
     """Let the child write more at once than the usual 64 kB (Linux)."""
     if sys.platform == "linux":
         import fcntl
@@ -298,7 +298,7 @@ def _widen(pipe: BinaryIO) -> None:
             fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
 
 
-def _filled(view: memoryview, pipe: BinaryIO) -> bool:
+def _filled(view: memoryview, pipe: IO[bytes]) -> bool:
     """Read until `view` is full; False where the pipe ends before."""
     while view:
         count = pipe.readinto(view)  # type: ignore[attr-defined]  # a pipe of Popen is a BufferedReader
