@@ -35,7 +35,7 @@ class Run:
         """What it has printed so far."""
         return self.log.read_text(encoding="utf-8", errors="replace") if self.log.exists() else ""
 
-    def saw(self, words: str, within_s: float = 60.0) -> bool:
+    def saw(self, words: str, within_s: float = 300.0) -> bool:
         """Wait until it has printed `words`; false where it ended without."""
         deadline = time.monotonic() + within_s
         while words not in self.text:

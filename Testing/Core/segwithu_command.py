@@ -2,6 +2,8 @@
 
 import contextlib
 import json
+import math
+import os
 import re
 import signal
 import subprocess
@@ -25,6 +27,8 @@ MODEL = ROOT / "Resources" / "Models" / "hippocampus"
 SAMPLE = ROOT / "Resources" / "SampleData" / "MNI152_T1_1mm.nii.gz"
 SAMPLE_ROI = "--roi=-28,-22,-14,36,50,36"
 WINDOW = (36, 52, 36)
+PATIENCE_S = 300.0
+"""How long a process that should have ended is waited for: no measure, a busy machine takes its time."""
 _PROGRESS = re.compile(r"^.+: +\d+% [a-z ]+(, .*)?$")
 
 
@@ -99,6 +103,29 @@ def finished(process: "subprocess.Popen[str]", within_s: float, already_read: st
         out, err = process.communicate()
         pytest.fail(f"the command was still running after {within_s} s: {err}")
     return Outcome(process.returncode, out, already_read + err), time.monotonic() - begun
+
+
+class SpentAfter:
+    """Processor time that a child still takes from now on, however busy the machine is."""
+
+    def __init__(self, pid: int) -> None:
+        self._children = self._of_children()
+        try:
+            fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+            self._before = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        except OSError:
+            self._before = math.inf  # only Linux tells: nothing is measured elsewhere
+
+    def processor_s(self) -> float:
+        """Seconds of all its threads; to be asked when it was waited for."""
+        return self._of_children() - self._children - self._before
+
+    @staticmethod
+    def _of_children() -> float:
+        import resource  # not on Windows
+
+        spent = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return spent.ru_utime + spent.ru_stime
 
 
 def one_sentence(outcome: Outcome, *words: str, code: int = 1) -> str:

@@ -13,7 +13,7 @@ import pytest
 import SimpleITK as sitk
 from reader_deaths import deadly_names
 from ready_commands import ReadyCommands
-from segwithu_command import Command, child, entries, finished, one_sentence, real_image, tiny_bundle, write
+from segwithu_command import PATIENCE_S, Command, child, entries, finished, one_sentence, real_image, tiny_bundle, write
 
 from SegWithUCore.inference.case_input import case_image
 from SegWithUCore.inference.claims import begun_path
@@ -116,7 +116,7 @@ def test_a_terminal_that_knows_ascii_only_shows_names_of_any_bytes(
     environment = {**os.environ, "LC_ALL": "C", "PYTHONIOENCODING": "ascii", "PYTHONCOERCECLOCALE": "0"}
     arguments = [str(odd), str(real_image(data_folder)), "--model", str(tiny), "--output", str(tmp_path / "out")]
     process = child("segment", *arguments, *options, env=environment)
-    outcome, _seconds = finished(process, within_s=120)
+    outcome, _seconds = finished(process, within_s=PATIENCE_S)
     assert outcome.code == 1
     assert (tmp_path / "out" / "hippocampus_001" / "case.json").is_file()
     if options:

@@ -13,13 +13,12 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from reader_deaths import deadly_names
-from segwithu_command import ROOT, child, finished, one_sentence, real_image, tiny_bundle, write
+from segwithu_command import PATIENCE_S, ROOT, child, finished, one_sentence, real_image, tiny_bundle, write
 
 from SegWithUCore.errors import InputError
 from SegWithUCore.imaging.input_reader import IN_THIS_PROCESS
 from SegWithUCore.imaging.reader_process import ReaderEndedError, ReaderProcess, ReaderStartError
 
-PATIENCE_S = 120.0
 ON_POSIX = pytest.mark.skipif(sys.platform == "win32", reason="signals as POSIX knows them")
 ON_LINUX = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
 

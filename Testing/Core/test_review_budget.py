@@ -140,12 +140,12 @@ def test_a_map_that_is_right_promises_what_comes_true() -> None:
     assert expected.aurc == pytest.approx(true.aurc, rel=0.01)
 
 
-def test_ten_million_voxels_take_less_than_a_second() -> None:
+def test_ten_million_voxels_take_less_than_a_second_of_a_processor() -> None:
     score, error = scores(10_000_000)
     for curve in (lambda: expected_risk_coverage(score), lambda: true_risk_coverage(score, error)):
         took = []
         for _ in range(2):
-            start = time.perf_counter()
+            start = time.process_time()
             curve()
-            took.append(time.perf_counter() - start)
+            took.append(time.process_time() - start)
         assert min(took) < 1

@@ -172,12 +172,14 @@ def test_cost_is_predicted_from_a_file_or_a_grid(warm: Parent) -> None:
     ask = {"request": "predict_cost", "id": 1, "model": "hippocampus", "device": "cpu"}
     small = warm.ask({**ask, "files": [str(SAMPLE)], "region": REGION})
     assert (small["event"], small["windows"]) == ("predicted", 1)
-    assert 0 < small["seconds"] < 60
+    assert small["seconds"] > 0
     assert 50 < small["memory_mb"] < 2000
     grid = {"size_ijk": [197, 233, 189], "spacing_mm": [1, 1, 1]}
     whole = [warm.ask({**ask, "files": [str(SAMPLE)]}), warm.ask({**ask, "grid": grid})]
     assert whole[0] == whole[1]
-    assert whole[0]["seconds"] > 50 * small["seconds"]
+    # Of one measured pace, so the machine does not count: many windows take longer than one, and no longer than each
+    # would with what is written once.
+    assert 50 * small["seconds"] < whole[0]["seconds"] < whole[0]["windows"] * small["seconds"]
     assert whole[0]["memory_mb"] > small["memory_mb"]
 
 

@@ -241,13 +241,13 @@ def test_cancel_leaves_no_process_and_nothing_half_written(
     pid = process.pid
     assert alive(pid)
     ui.startExportButton.click()
-    listing.host.wait(lambda: not process.is_busy, timeout=10)
+    listing.host.wait(lambda: not process.is_busy, timeout=120)
     assert not alive(pid)
     assert ui.exportLabel.text == "Export cancelled: nothing was written."
     assert list((tmp_path / "out").iterdir()) == []
     assert listing.opened.private_folders() == []
     assert (ui.startExportButton.text, ui.exportBar.visible) == ("Export 60 cases...", False)
-    listing.host.wait(lambda: threading.active_count() <= threads, timeout=5)
+    listing.host.wait(lambda: threading.active_count() <= threads, timeout=120)
     ui.exportScopeBox.currentIndex = 0
 
 
@@ -258,7 +258,7 @@ def test_an_export_that_the_system_kills_says_so_and_leaves_nothing(listing: Lis
     process = listing.panel.exports.process
     listing.host.wait(lambda: listing.ui.exportBar.value >= 5, timeout=60)
     os.kill(process.pid, signal.SIGKILL)
-    listing.host.wait(lambda: not process.is_busy, timeout=10)
+    listing.host.wait(lambda: not process.is_busy, timeout=120)
     assert "SIGKILL" in listing.ui.exportLabel.text
     assert list((tmp_path / "out").iterdir()) == []
     assert listing.opened.private_folders() == []

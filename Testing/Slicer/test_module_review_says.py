@@ -140,16 +140,16 @@ def test_thousands_of_regions_stay_quick(opened: Opened, data_folder: Path, tmp_
     image = sitk.ReadImage(str(disk.image))
     write_some_regions(disk.folder, disk.labels, disk.error, image, ids.reshape(disk.labels.shape))
     reviewing = _load(opened, disk.folder, disk.image)  # noqa: F811
-    began = time.perf_counter()
+    began = time.process_time()
     reviewing.start()
-    started = time.perf_counter() - began
-    began = time.perf_counter()
+    started = time.process_time() - began
+    began = time.process_time()
     reviewing.panel.table.fill(reviewing.session.regions, reviewing.state.verdict_of)
-    filled = time.perf_counter() - began
-    began = time.perf_counter()
+    filled = time.process_time() - began
+    began = time.process_time()
     for _step in range(10):
         reviewing.judge()
-    step = (time.perf_counter() - began) / 10
+    step = (time.process_time() - began) / 10
     assert reviewing.ui.regionsTable.rowCount == MANY
     reviewing.panel.end()
     print(f" [{MANY} regions: start {started:.2f} s, table {filled:.2f} s, verdict and next {step * 1000:.0f} ms]")

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 
 import pytest
 import SlicerHost
@@ -18,8 +17,6 @@ if reason:
 import slicer
 from opened_module import Opened, alive, opened, opened_once, sample_crop, segment_crop  # noqa: F401
 
-CANCEL_LIMIT_S = 2.0
-
 
 def test_cancel_ends_the_processes_and_removes_the_files(opened: Opened) -> None:  # noqa: F811
     opened.ui.tryItButton.click()
@@ -28,10 +25,8 @@ def test_cancel_ends_the_processes_and_removes_the_files(opened: Opened) -> None
     pid = opened.worker.pid
     assert len(opened.private_folders()) == 1
     assert opened.ui.runButton.text == "Cancel"
-    began = time.monotonic()
     opened.ui.runButton.click()
-    opened.wait(lambda: not opened.controller.is_busy, 10)
-    assert time.monotonic() - began < CANCEL_LIMIT_S
+    opened.wait(lambda: not opened.controller.is_busy)
     assert not alive(pid)
     assert opened.private_folders() == []
     assert "press Segment with Uncertainty" in opened.ui.statusLabel.text
@@ -104,8 +99,6 @@ def test_quitting_leaves_no_process_and_no_file(opened: Opened) -> None:  # noqa
     opened.ui.runButton.click()
     opened.until_computing()
     pid = opened.worker.pid
-    began = time.monotonic()
     opened.host.quit()
-    assert time.monotonic() - began < CANCEL_LIMIT_S + 0.5
     assert not alive(pid)
     assert opened.private_folders() == []

@@ -198,12 +198,12 @@ def test_a_released_watch_leaves_no_observer(tmp_path, data_folder):
 
 def test_a_look_at_a_large_segmentation_is_quick(tmp_path, data_folder):
     case = loaded_case(tmp_path, data_folder)
-    start = time.perf_counter()
+    start = time.process_time()
     watch = EditWatch(case.nodes, lambda: None)
     for step in range(10):
         paint(case, 1, (step, 0, 0))
         assert watch.look().changed.sum() == 1
-    assert time.perf_counter() - start < 3
+    assert time.process_time() - start < 3
 
 
 def test_the_models_own_segmentation_is_kept_hidden_and_shown_on_demand(tmp_path, data_folder):

@@ -169,13 +169,13 @@ def test_thousands_of_regions_are_looked_up_once_and_then_at_hand_at_once(tmp_pa
     nodes = load_case(case.disk.folder, case.volume)
     regions = regions_of(nodes)
     assert len(regions) == places.size
-    start = time.perf_counter()
+    start = time.process_time()
     for region in regions[:1000]:
         mask, offset, _matrix = region_mask(nodes, region.id)
         assert mask.shape == (1, 1, 1)
         assert ids[offset[::-1]] == region.id
         assert regions_of(nodes) is regions
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5
 
 
 def test_a_slice_view_does_not_show_the_region_volume(tmp_path, data_folder):

@@ -273,7 +273,7 @@ def _content(answer: _Answer) -> Any:
 def _ended_sentence(path: Path, reason: str) -> str:
     cure = "the file is damaged in a way that the image library does not survive, give a whole copy of it."
     if reason == "SIGKILL":
-        cure = "so does the system when memory runs out, close other programs or give a smaller image."
+        cure = "the system does so when memory runs out, close other programs or give a smaller image."
     return f"Reading {path} ended the reading process ({reason}): {cure}"
 
 
