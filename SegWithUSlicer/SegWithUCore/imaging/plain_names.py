@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import unquote_to_bytes
 
 from ..errors import InputError
 
@@ -39,6 +40,14 @@ def check_plain(path: Path) -> None:
 def plain_name(name: str) -> str:
     """The name with each byte that is no UTF-8 as in URLs ("M%FCller"); other names stay as they are."""
     return _NOT_TEXT.sub(lambda found: f"%{ord(found[0]) & 0xFF:02X}", name)
+
+
+def original_path(path: Path) -> Path:
+    """The file or folder that `plain_name` wrote the path of, where it is there; else the path as it is."""
+    if "%" not in str(path) or path.exists() or sys.platform == "win32":
+        return path
+    original = Path(os.fsdecode(unquote_to_bytes(str(path))))
+    return original if original.exists() else path
 
 
 @contextmanager

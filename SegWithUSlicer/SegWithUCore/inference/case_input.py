@@ -11,7 +11,7 @@ import SimpleITK as sitk
 from ..errors import InputError
 from ..imaging.dicom_folder import scan_folder
 from ..imaging.dicom_series import read_slices
-from ..imaging.plain_names import plain_path
+from ..imaging.plain_names import original_path, plain_path
 from ..imaging.volume import read_image
 
 IMAGE_FILE = "image.nii.gz"
@@ -45,7 +45,7 @@ def image_place(folder: Path, case: Mapping[str, Any], channel: int = 0) -> Path
     inside = folder / IMAGE_FILE
     if channel == 0 and inside.is_file():
         return inside
-    return (folder / case["input"]["channels"][channel]["file"]).resolve()
+    return original_path((folder / case["input"]["channels"][channel]["file"]).resolve())
 
 
 def series_with_voxels(folder: Path, wanted: str) -> tuple[sitk.Image, list[Path]]:
