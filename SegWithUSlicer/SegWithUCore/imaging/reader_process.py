@@ -12,6 +12,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import threading
 import time
@@ -203,10 +204,12 @@ class _Child:
             return answer
 
     def end(self) -> None:
-        """Close its stdin, at which it ends; where it does not, kill it."""
+        """Close its stdin, at which it ends; where it does not, or was never asked for anything, kill it."""
         assert self._process.stdin is not None
         with contextlib.suppress(OSError):
             self._process.stdin.close()
+        if not self._is_ready:
+            self._process.kill()
         try:
             self._process.wait(_END_WAIT_S)
         except subprocess.TimeoutExpired:
@@ -280,10 +283,11 @@ def _ended_sentence(path: Path, reason: str) -> str:
 def _environment() -> dict[str, str]:
     """Ours, but nothing is imported from the current folder, and file names mean the same in both processes."""
     core = str(Path(__file__).resolve().parents[2])
+    installed = core == sysconfig.get_path("purelib")  # found anyway, and not to come before Python's own library
     others = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if Path(path).is_absolute()]
     return {
         **os.environ,
-        "PYTHONPATH": os.pathsep.join([core, *(path for path in others if path != core)]),
+        "PYTHONPATH": os.pathsep.join([*([] if installed else [core]), *(path for path in others if path != core)]),
         "PYTHONSAFEPATH": "1",
         "PYTHONUTF8": str(sys.flags.utf8_mode),
     }
