@@ -26,14 +26,20 @@ if "SegWithUCore.imaging.reader_child" in sys.orig_argv:
 """
 
 
+def write_hook(folder: Path) -> Path:
+    """Write the hook into a folder for PYTHONPATH; returns the folder."""
+    folder.mkdir()
+    (folder / "sitecustomize.py").write_text(HOOK, encoding="utf-8")
+    return folder
+
+
 def deadly_names(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Let names such as "ends-SIGSEGV.nii.gz" and "hangs-1.nii.gz" do what they say.
 
     Returns:
         A file that is there once a reading process hangs.
     """
-    folder.mkdir()
-    (folder / "sitecustomize.py").write_text(HOOK, encoding="utf-8")
+    write_hook(folder)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")]))
     monkeypatch.setenv("READER_HANGS", str(folder / "hangs"))
     return folder / "hangs"

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,11 +11,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from reader_deaths import write_hook
 from segwithu_command import SpentAfter
 from worker_parent import (
     CORE,
     ON_LINUX,
     PATIENCE_S,
+    REGION,
+    SAMPLE,
     Parent,
     is_computing,
     module,
@@ -48,6 +52,29 @@ def test_closed_stdin_ends_a_computing_worker_and_leaves_nothing(start: Callable
     assert parent.close() == 0
     assert spent.processor_s() < 5
     assert not any(tmp_path.iterdir())
+    _until_gone(parent.process.pid)
+
+
+@ON_LINUX
+def test_a_file_that_ends_its_reader_is_an_error_and_one_that_hangs_ends_with_the_worker(
+    start: Callable[..., Parent], tmp_path: Path
+) -> None:
+    for name in ("ends-SIGSEGV.nii.gz", "hangs-1.nii.gz"):
+        shutil.copy(SAMPLE, tmp_path / name)
+    parent = start(write_hook(tmp_path / "hook"), READER_HANGS=str(tmp_path / "hangs"))
+    parent.event()
+    ask = {"request": "fingerprint", "id": 1, "model": "hippocampus", "region": REGION}
+    answer = parent.ask({**ask, "files": [str(tmp_path / "ends-SIGSEGV.nii.gz")]})
+    assert (answer["event"], answer["kind"]) == ("error", "input")
+    assert answer["text"].startswith(f"Reading {tmp_path / 'ends-SIGSEGV.nii.gz'} ended the reading process (SIGSEGV)")
+    assert parent.ask({**ask, "files": [str(SAMPLE)]})["event"] == "fingerprinted"
+    parent.send({**ask, "files": [str(tmp_path / "hangs-1.nii.gz")]})
+    until = time.monotonic() + PATIENCE_S
+    while not (tmp_path / "hangs").exists():
+        assert time.monotonic() < until
+        time.sleep(0.02)
+    assert len(processes_of_group(parent.process.pid)) == 2
+    assert parent.close() == 0
     _until_gone(parent.process.pid)
 
 
