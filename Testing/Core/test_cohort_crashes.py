@@ -107,6 +107,22 @@ def test_names_that_are_no_utf8_are_read_and_written_as_in_urls(
     one_sentence(segwithu.segment(odd[0], model=tiny, output=study / "out"), "not UTF-8", "--output")
 
 
+def test_names_that_no_case_folder_can_have_cost_their_own_cases_only(
+    data_folder: Path, tiny: Path, segwithu: Command, tmp_path: Path
+) -> None:
+    study, output = tmp_path / "study", tmp_path / "out"
+    study.mkdir()
+    for name in ("same.nii.gz", "Same.nrrd", f"{'n' * 230}.nii.gz", "good.nii.gz"):
+        shutil.copy(real_image(data_folder), study / name)
+    outcome = segwithu.segment(study, "--each", "--resume", model=tiny, output=output)
+    assert "1 case done, 3 failed; " in outcome.out, outcome.err
+    told = failures(output)
+    assert "both be named 'same'" in told["same"]
+    assert "both be named 'Same'" in told["Same"]
+    assert "is too long" in told["n" * 230]
+    assert all(reason.startswith(str(study)) for reason in told.values())
+
+
 @ON_LINUX
 @pytest.mark.parametrize("options", [(), ("--json",)], ids=["words", "json"])
 def test_a_terminal_that_knows_ascii_only_shows_names_of_any_bytes(

@@ -4,7 +4,7 @@ import argparse
 import os
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -136,13 +136,13 @@ def _found_cases(
     for place in _places(options, failures, reader):
         try:
             given = find_input(place, reader)
-        except InputError as error:
+        except Exception as error:  # noqa: BLE001 - whatever one place holds, the others go on
             failures.append(Failure(plain_name(place.name), place, error))
             continue
         if given.kind:
             console.note(f"{place}: {given.kind}.")
         cases += given.cases
-    return cases
+    return _usable(cases, failures) if options.each else cases
 
 
 def _places(options: argparse.Namespace, failures: list[Failure], reader: "InputReader") -> list[Path]:
@@ -157,7 +157,7 @@ def _places(options: argparse.Namespace, failures: list[Failure], reader: "Input
     for path in options.cases:
         try:
             places += cases_in(path, reader) if path.is_dir() else [path]
-        except InputError as error:
+        except Exception as error:  # noqa: BLE001 - as above
             failures.append(Failure(plain_name(path.name), path, error))
     return [place for place in places if place.resolve() != options.output.resolve()]
 
@@ -208,15 +208,32 @@ def case_names(cases: "Sequence[GivenCase]", options: argparse.Namespace) -> lis
     if len(cases) > 1 and options.name:
         raise UsageError(f"--name goes with a single case, but {numbered} holds {len(cases)}: leave it out.")
     names = [case.name for case in cases] if options.name is None else [options.name for _ in cases]
-    repeated = [name for name, count in Counter(name.casefold() for name in names).items() if count > 1]
-    if repeated:
-        raise UsageError(f"Two cases would both be named '{repeated[0]}': give them one by one with --name.")
-    for name in names:
-        if not name or Path(name).name != name or name.startswith(".") or not is_plain(Path(name)):
-            raise UsageError(f"'{name}' cannot be the name of a case folder: choose another with --name.")
-        if len(os.fsencode(name)) > MAXIMUM_NAME_BYTES:
-            raise UsageError(f"'{name[:20]}...' is too long for the name of a case folder: choose another with --name.")
+    counts = Counter(name.casefold() for name in names)
+    problem = next(filter(None, (_name_problem(name, counts) for name in names)), None)
+    if problem:
+        raise UsageError(problem)
     return names
+
+
+def _usable(cases: "Sequence[GivenCase]", failures: list[Failure]) -> "list[GivenCase]":
+    """The cases of a folder whose names can be those of case folders; the others are failures."""
+    counts = Counter(case.name.casefold() for case in cases)
+    problems = [_name_problem(case.name, counts) for case in cases]
+    for case, problem in zip(cases, problems, strict=True):
+        if problem:
+            failures.append(Failure(case.name, case.source, InputError(f"{case.source}: {problem}")))
+    return [case for case, problem in zip(cases, problems, strict=True) if not problem]
+
+
+def _name_problem(name: str, counts: Mapping[str, int]) -> str | None:
+    """Why a case folder cannot have a name, None where it can; `counts` of cases by their names, case folded."""
+    if counts[name.casefold()] > 1:
+        return f"Two cases would both be named '{name}': give them one by one with --name."
+    if not name or Path(name).name != name or name.startswith(".") or not is_plain(Path(name)):
+        return f"'{name}' cannot be the name of a case folder: choose another with --name."
+    if len(os.fsencode(name)) > MAXIMUM_NAME_BYTES:
+        return f"'{name[:20]}...' is too long for the name of a case folder: choose another with --name."
+    return None
 
 
 def check_output(folder: Path) -> None:
