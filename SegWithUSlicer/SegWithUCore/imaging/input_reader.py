@@ -8,7 +8,7 @@ import SimpleITK as sitk
 from .dicom_folder import scan_folder
 from .dicom_series import read_series
 from .plain_names import plain_path
-from .volume import grid_facts, is_dicom, read_image
+from .volume import grid_facts, header_grid, is_dicom, read_image
 
 
 class InputReader:
@@ -35,7 +35,7 @@ class InputReader:
             InputError: as `read_image`.
         """
         with plain_path(file) as plain:
-            return _header_grid(plain) or grid_facts(read_image(plain))
+            return header_grid(plain) or grid_facts(read_image(plain))
 
     def read(self, path: Path, series: str | None = None) -> sitk.Image:
         """Read one channel, float32: an image file, or the DICOM series of a folder.
@@ -52,13 +52,3 @@ class InputReader:
 
 IN_THIS_PROCESS = InputReader()
 """For work that a file may end: tests, scripts, a single image."""
-
-
-def _header_grid(path: Path) -> dict[str, Any] | None:
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
-    try:
-        reader.ReadImageInformation()
-    except RuntimeError:
-        return None
-    return grid_facts(reader) if reader.GetDimension() == 3 else None

@@ -14,11 +14,17 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..errors import InputError
+from ..input_files import regular_file
 from .dicom_file import dicom_kind
+from .header_fields import unreadable
+from .nifti_file import SUFFIXES as NIFTI_SUFFIXES
 from .nifti_file import check_nifti, not_finite_message
 from .plain_names import check_plain
+from .stored_image import is_stored_image, read_stored_image, stored_header
+from .stored_voxels import check_size, check_voxels
 
 FloatArray = np.ndarray
+_WANTED = "give an image file (NIfTI, NRRD or MHA)"
 
 
 def read_image(path: Path) -> sitk.Image:
@@ -30,7 +36,7 @@ def read_image(path: Path) -> sitk.Image:
         InputError: missing, unreadable or truncated file; not 3D; several values a voxel;
             NaN or infinite voxels; a constant image.
     """
-    return checked_volume(path, _read(path))
+    return checked_volume(path, read_file(path))
 
 
 def checked_volume(path: Path, image: sitk.Image) -> sitk.Image:
@@ -61,37 +67,82 @@ def read_labels(path: Path) -> sitk.Image:
     """Read a label volume as int16, whatever type the file has.
 
     Raises:
-        InputError: as `read_image`, or labels that are not whole numbers.
+        InputError: as `read_image`, or labels that are not whole numbers of 16 bits.
     """
-    image = _read(path)
-    array = sitk.GetArrayFromImage(image)
+    image = read_file(path)
+    array = sitk.GetArrayViewFromImage(image)
     rounded = np.rint(array)
     if not np.array_equal(rounded, array):
         raise InputError(f"{path} is not a label volume: it holds fractions such as {array[rounded != array][0]:g}.")
-    labels = sitk.GetImageFromArray(rounded.astype(np.int16))
+    limits = np.iinfo(np.int16)
+    outside = (array < limits.min) | (array > limits.max)
+    if outside.any():
+        raise InputError(
+            f"{path} holds the label {array[outside][0]:.0f}: give labels between {limits.min} and {limits.max}."
+        )
+    labels = sitk.GetImageFromArray(rounded.astype(np.int16), isVector=image.GetNumberOfComponentsPerPixel() > 1)
     labels.CopyInformation(image)
     return labels
 
 
-def _read(path: Path) -> sitk.Image:
-    if not path.exists():
-        raise InputError(f"{path} does not exist: check the path.")
-    if not path.is_file():
-        raise InputError(f"{path} is a folder: give an image file (NIfTI, NRRD or MHA).")
-    if not os.access(path, os.R_OK):
-        raise InputError(f"{path} cannot be read: check its permissions.")
+def read_file(path: Path) -> sitk.Image:
+    """Read an image file with every byte checked: the one way in which this program reads volumes.
+
+    Voxels, grid and, of NRRD files, key/value pairs (`GetMetaData`) are those that ITK gives.
+
+    Raises:
+        InputError: no regular file, a damaged or unknown one, or voxels outside the folder of their header.
+    """
+    regular_file(path, _WANTED)
     check_plain(path)
+    try:
+        image = read_stored_image(path) if is_stored_image(path) else _read_nifti(path)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}): check the disk and its permissions.") from error
+    # Checks of the grid that hold for every format belong here.
+    return image
+
+
+def check_file(path: Path) -> None:
+    """Check that a volume which was just written is whole: not every library reports a full disk.
+
+    Raises:
+        InputError: it is cut or damaged, or a NIfTI file with voxels that are not finite.
+    """
+    if is_stored_image(path):
+        check_voxels(stored_header(path))
+    else:
+        check_nifti(path)
+
+
+def header_grid(path: Path) -> dict[str, list[float]] | None:
+    """The grid as `grid_facts`, of the header alone; None where that does not tell of a 3D grid.
+
+    Raises:
+        InputError: as `read_file`, as far as a header and the size of its file tell.
+    """
+    regular_file(path, _WANTED)
+    check_plain(path)
+    if is_stored_image(path):
+        stored = stored_header(path)
+        check_size(stored)
+        return _facts(stored.size, stored.spacing, stored.origin, stored.direction) if len(stored.size) == 3 else None
+    header = _nifti_header(path)
+    return None if header is None or header.GetDimension() != 3 else grid_facts(header)
+
+
+def _read_nifti(path: Path) -> sitk.Image:
     if is_dicom(path):
         raise InputError(_dicom_alone(path))
+    if not path.name.lower().endswith(NIFTI_SUFFIXES):
+        raise unreadable(path, "the format is unknown")
     check_nifti(path)
     with itk_messages_kept_off_the_terminal():
         try:
-            return sitk.ReadImage(str(path))
+            return sitk.ReadImage(str(path), imageIO="NiftiImageIO")
         except RuntimeError as error:
-            reason = "its end is missing or damaged" if _known_to_itk(path) else "the format is unknown"
-            raise InputError(
-                f"{path} cannot be read as an image ({reason}): give a whole NIfTI, NRRD or MHA file."
-            ) from error
+            reason = "the format is unknown" if _nifti_header(path) is None else "its end is missing or damaged"
+            raise unreadable(path, reason) from error
 
 
 def is_dicom(path: Path) -> bool:
@@ -109,14 +160,17 @@ def _dicom_alone(path: Path) -> str:
     return f"{path} is one DICOM file, mostly one slice of many: give the folder that holds the whole series."
 
 
-def _known_to_itk(path: Path) -> bool:
+def _nifti_header(path: Path) -> sitk.ImageFileReader | None:
+    """What ITK makes of the header; None where it can make nothing of it."""
     reader = sitk.ImageFileReader()
+    reader.SetImageIO("NiftiImageIO")
     reader.SetFileName(str(path))
-    try:
-        reader.ReadImageInformation()
-    except RuntimeError:
-        return False
-    return True
+    with itk_messages_kept_off_the_terminal():
+        try:
+            reader.ReadImageInformation()
+        except RuntimeError:
+            return None
+    return reader
 
 
 def _check_voxels(path: Path, array: FloatArray) -> None:
@@ -200,11 +254,17 @@ def _angle_degrees(a: sitk.Image, b: sitk.Image) -> float:
 
 def grid_facts(image: sitk.Image) -> dict[str, list[float]]:
     """Size, spacing (mm), origin and direction (LPS, row by row) as JSON values."""
+    return _facts(image.GetSize(), image.GetSpacing(), image.GetOrigin(), image.GetDirection())
+
+
+def _facts(
+    size: Sequence[int], spacing: Sequence[float], origin: Sequence[float], direction: Sequence[float]
+) -> dict[str, list[float]]:
     return {
-        "size_ijk": [int(n) for n in image.GetSize()],
-        "spacing_mm": [float(v) for v in image.GetSpacing()],
-        "origin_lps_mm": [float(v) for v in image.GetOrigin()],
-        "direction_lps": [float(v) for v in image.GetDirection()],
+        "size_ijk": [int(n) for n in size],
+        "spacing_mm": [float(v) for v in spacing],
+        "origin_lps_mm": [float(v) for v in origin],
+        "direction_lps": [float(v) for v in direction],
     }
 
 

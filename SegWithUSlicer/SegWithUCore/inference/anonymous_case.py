@@ -9,8 +9,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..errors import InputError, OutputError
-from ..imaging.nifti_file import check_nifti
-from ..imaging.volume import itk_messages_kept_off_the_terminal
+from ..imaging.volume import check_file, itk_messages_kept_off_the_terminal, read_file
 from ..review.anonymous import Aliases, anonymous_case, anonymous_log
 from ..review.case_file import CASE_FILE, read_case
 from ..review.case_reviews import LOG_PATTERN
@@ -98,8 +97,7 @@ def _copy_image(folder: Path, case: dict[str, Any], target: Path, image_file: Pa
 def _copy_volumes(folder: Path, target: Path) -> None:
     for name in VOLUMES:
         if (folder / name).is_file():
-            check_nifti(folder / name)
-            _write(bare(sitk.ReadImage(str(folder / name))), target / name)
+            _write(bare(read_file(folder / name)), target / name)
     if (folder / REGIONS_FILE).is_file():  # numbers and names of structures, and its hash ties the reviews to it
         (target / REGIONS_FILE).write_bytes((folder / REGIONS_FILE).read_bytes())
 
@@ -125,7 +123,7 @@ def _copy_segmentations(folder: Path, target: Path, aliases: Aliases, structures
             alias = safe_reviewer_name(aliases.reviewer_of_file(reviewed_name(path)))
             name = f"segmentation_reviewed.{alias}.seg.nrrd"
         with itk_messages_kept_off_the_terminal():
-            _write(_bare_segmentation(sitk.ReadImage(str(path)), structures), target / name)
+            _write(_bare_segmentation(read_file(path), structures), target / name)
 
 
 def _bare_segmentation(image: sitk.Image, structures: Collection[str]) -> sitk.Image:
@@ -165,4 +163,4 @@ def _write(image: sitk.Image, path: Path) -> None:
     sitk.WriteImage(image, str(path), useCompression=True)
     if np.prod(image.GetSize()) and path.stat().st_size == 0:
         raise RuntimeError("the disk is full")
-    check_nifti(path)  # the NIfTI library reports no error on a full disk
+    check_file(path)

@@ -11,7 +11,7 @@ from random import SystemRandom
 import SimpleITK as sitk
 
 from ..errors import InputError, OutputError, SegWithUError, UsageError
-from ..imaging.nifti_file import check_nifti
+from ..imaging.volume import check_file
 from ..progress import Progress
 from ..review.anonymous import Aliases
 from ..review.case_file import CASE_FILE, read_case
@@ -132,7 +132,7 @@ def _copy(folder: Path, target: Path, image_file: Path | None) -> None:
     if not (target / IMAGE_FILE).is_file():
         try:
             sitk.WriteImage(image, str(target / IMAGE_FILE), useCompression=True)
-            check_nifti(target / IMAGE_FILE)  # the NIfTI library reports no error on a full disk
+            check_file(target / IMAGE_FILE)
         except (RuntimeError, InputError) as error:
             raise OutputError(f"Cannot write the image of {folder}: the disk is full or read-only.") from error
 

@@ -17,9 +17,8 @@ import torch
 
 from .. import __version__
 from ..errors import InputError, OutputError
-from ..imaging.nifti_file import check_nifti
 from ..imaging.plain_names import plain_name
-from ..imaging.volume import grid_facts, image_on_grid, itk_messages_kept_off_the_terminal
+from ..imaging.volume import check_file, grid_facts, image_on_grid, itk_messages_kept_off_the_terminal
 from ..models.bundle import Bundle, HeadSpec
 from ..network.own_networks import network_sha256
 from ..review.case_file import CASE_FILE
@@ -122,6 +121,7 @@ def _write_volumes(result: CaseResult, work: Path) -> None:
     labels = image_on_grid(on_whole_grid(values, result.box, grid, 0), grid)
     _write(labels, work / SEGMENTATION_FILE)
     write_segmentation_nrrd(labels, result.bundle.labels, work / SEGMENTATION_NRRD_FILE)
+    _check_written(work / SEGMENTATION_NRRD_FILE)
     for name, values in map_arrays(result.maps).items():
         filled = on_whole_grid(values, result.box, grid, not_assessed_value(name, values))
         _write(image_on_grid(filled, grid), work / MAP_FILES[name])
@@ -135,8 +135,12 @@ def _write_volumes(result: CaseResult, work: Path) -> None:
 
 def _write(image: sitk.Image, path: Path) -> None:
     sitk.WriteImage(image, str(path), useCompression=True)
+    _check_written(path)
+
+
+def _check_written(path: Path) -> None:
     try:
-        check_nifti(path)  # the NIfTI library reports no error on a full disk
+        check_file(path)
         empty = path.stat().st_size == 0
     except (InputError, OSError) as error:
         raise _CutShortError from error

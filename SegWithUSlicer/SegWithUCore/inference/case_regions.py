@@ -9,8 +9,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..errors import InputError
-from ..imaging.nifti_file import check_nifti
-from ..imaging.volume import image_on_grid, itk_messages_kept_off_the_terminal
+from ..imaging.volume import check_file, image_on_grid, itk_messages_kept_off_the_terminal, read_file
 from ..models.labels import Label
 from ..review.case_file import CASE_FILE, read_case
 from ..review.region_files import REGION_LABELS_FILE, REGIONS_FILE, regions_csv
@@ -87,7 +86,7 @@ def write_regions(folder: Path, found: "FoundRegions", box: VoxelBox, grid: sitk
     with whole_file(folder / REGION_LABELS_FILE) as work, itk_messages_kept_off_the_terminal():
         try:
             sitk.WriteImage(image_on_grid(labels, grid), str(work), useCompression=True)
-            check_nifti(work)  # the NIfTI library reports no error on a full disk
+            check_file(work)
         except (RuntimeError, InputError) as error:
             raise OSError("the disk is full or read-only") from error
     with whole_file(folder / REGIONS_FILE) as work:
@@ -163,8 +162,8 @@ def _read(folder: Path, file: str, case: Mapping[str, Any], kind: int) -> sitk.I
                 f"{folder} has no regions: its model is not calibrated, so nothing says how much is wrong."
             )
         raise InputError(f"{path} is missing: segment the case again.")
-    check_nifti(path)
-    return sitk.ReadImage(str(path), kind)
+    image = read_file(path)
+    return image if kind == sitk.sitkUnknown else sitk.Cast(image, kind)
 
 
 def _array(folder: Path, file: str, case: Mapping[str, Any], box: VoxelBox) -> np.ndarray:

@@ -10,8 +10,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..errors import InputError
-from ..imaging.nifti_file import check_nifti
-from ..imaging.volume import orientation_of, ras_to_lps
+from ..imaging.volume import orientation_of, ras_to_lps, read_file
 from ..review.case_file import read_case
 from ..review.case_reviews import CaseReviews, read_reviews
 from ..review.flags import FlagRules, case_flags, rules_of_case
@@ -155,6 +154,5 @@ def _peak(image: sitk.Image, region: Region) -> tuple[int, int, int]:
 def _array(path: Path) -> np.ndarray | None:
     if not path.is_file():
         return None
-    check_nifti(path)
-    array: np.ndarray = sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
+    array: np.ndarray = sitk.GetArrayFromImage(read_file(path))
     return array

@@ -10,8 +10,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..errors import InputError, OutputError, SegWithUError
-from ..imaging.nifti_file import check_nifti
-from ..imaging.volume import same_grid
+from ..imaging.volume import read_file, same_grid
 from ..progress import Progress
 from ..review.case_file import read_case
 from ..review.case_reviews import read_reviews
@@ -134,8 +133,7 @@ def _objects(
 def _probability(path: Path, source: SourceSeries) -> np.ndarray:
     if not path.is_file():
         raise InputError(f"{path} is missing: segment the case again.")
-    check_nifti(path)
-    image = sitk.ReadImage(str(path))
+    image = read_file(path)
     if not same_grid(image, source.image):
         raise InputError(f"{path} is not on the grid of the image: segment the case again.")
     values: np.ndarray = sitk.GetArrayFromImage(image)

@@ -10,7 +10,6 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..errors import InputError
-from ..imaging.nifti_file import check_nifti
 from ..imaging.volume import read_labels, same_grid
 from ..models.labels import Code, Label
 from .case_regions import SEGMENTATION_FILE
@@ -81,7 +80,6 @@ def model_segments(folder: Path, case: Mapping[str, Any], grid: sitk.Image) -> S
     path = folder / SEGMENTATION_FILE
     if not path.is_file():
         raise InputError(f"{path} is missing: segment the case again.")
-    check_nifti(path)
     labels = read_labels(path)
     if not same_grid(labels, grid):
         raise InputError(f"{path} is not on the grid of the image: segment the case again.")

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from ..imaging.volume import orientation_of, ras_to_lps
+from ..imaging.volume import orientation_of, ras_to_lps, read_file
 from ..review.case_file import read_case
 from ..review.region import Region
 from ..review.region_files import REGION_LABELS_FILE
@@ -43,5 +43,5 @@ def draw_regions(folder: Path, regions: Sequence[Region], image_file: Path | Non
 
 
 def _array(path: Path) -> np.ndarray:
-    array: np.ndarray = sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
+    array: np.ndarray = sitk.GetArrayFromImage(read_file(path))
     return array

@@ -9,7 +9,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..errors import InputError
-from ..imaging.volume import itk_messages_kept_off_the_terminal
+from ..imaging.volume import read_file
 
 REVIEWED_PATTERN = "segmentation_reviewed*.seg.nrrd"
 
@@ -64,11 +64,7 @@ def read_layers(path: Path, grid: sitk.Image) -> tuple[sitk.Image, list[np.ndarr
     Raises:
         InputError: the file cannot be read.
     """
-    with itk_messages_kept_off_the_terminal():
-        try:
-            image = sitk.ReadImage(str(path))
-        except RuntimeError as error:
-            raise InputError(f"{path} cannot be read as a segmentation: save it again from Slicer.") from error
+    image = read_file(path)
     if image.GetDimension() != 3:
         raise InputError(f"{path} is {image.GetDimension()}D: save it again from Slicer as a segmentation.")
     return image, [_on_grid(layer, grid) for layer in _layers(image)]

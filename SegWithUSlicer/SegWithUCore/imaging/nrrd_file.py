@@ -1,0 +1,257 @@
+"""The header of an NRRD file, read strictly: whatever is not understood is refused, never guessed.
+
+Format: https://teem.sourceforge.net/nrrd/format.html. pynrrd is not used, because it drops every letter outside
+ASCII (names of segments are UTF-8) and sets no bounds. Needs numpy alone.
+"""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from .header_fields import HeaderFields, excerpt, real, unreadable
+from .stored_voxels import GZIP, Body, StoredImage, file_beside
+
+SUFFIXES = (".nrrd", ".nhdr")
+_HEADER_BYTES = 10_000_000
+"""At most: segmentations keep a few hundred bytes a segment in their header."""
+_LINES_SKIPPED = 10_000
+_TYPES = {
+    "i1": ("signed char", "int8", "int8_t"),
+    "u1": ("uchar", "unsigned char", "uint8", "uint8_t"),
+    "i2": ("short", "short int", "signed short", "signed short int", "int16", "int16_t"),
+    "u2": ("ushort", "unsigned short", "unsigned short int", "uint16", "uint16_t"),
+    "i4": ("int", "signed int", "int32", "int32_t"),
+    "u4": ("uint", "unsigned int", "uint32", "uint32_t"),
+    "i8": ("longlong", "long long", "long long int", "signed long long", "signed long long int", "int64", "int64_t"),
+    "u8": ("ulonglong", "unsigned long long", "unsigned long long int", "uint64", "uint64_t"),
+    "f4": ("float",),
+    "f8": ("double",),
+}
+_NUMBER_OF_TYPE = {name: code for code, names in _TYPES.items() for name in names}
+_KNOWN = {
+    *("content", "number", "type", "block size", "dimension", "space", "space dimension", "sizes", "spacings"),
+    *("thicknesses", "axis mins", "axis maxs", "space directions", "centers", "kinds", "labels", "units", "min"),
+    *("max", "old min", "old max", "endian", "encoding", "line skip", "byte skip", "sample units", "space units"),
+    *("space origin", "measurement frame", "data file"),
+}
+_ALIASES = {name.replace(" ", ""): name for name in _KNOWN if " " in name} | {"centerings": "centers"}
+_DOMAIN_KINDS = {"domain", "space", "time", "???", "none"}
+_SPACES = {
+    "right-anterior-superior": "RAS",
+    "left-anterior-superior": "LAS",
+    "left-posterior-superior": "LPS",
+    "right-anterior-superior-time": "RAST",
+    "left-anterior-superior-time": "LAST",
+    "left-posterior-superior-time": "LPST",
+}
+
+
+def read_nrrd_header(path: Path) -> StoredImage:
+    """Read and check the header of an NRRD file; `fields` are its key/value pairs.
+
+    Raises:
+        InputError: it is damaged, or of a kind that is not read; its voxels lie outside its folder, or in another
+            file though it is a segmentation (`.seg.nrrd`).
+    """
+    text, end = _header_text(path)
+    values, pairs = _parsed(path, text)
+    header = HeaderFields(path, values, ": ")
+    shape, axis = _shape(header)
+    spatial = [n for n in range(len(shape)) if n != axis]
+    spacing, origin, direction = _geometry(header, spatial)
+    return StoredImage(
+        path,
+        shape[::-1],
+        _number(header),
+        spacing,
+        origin,
+        direction,
+        _body(header, end),
+        None if axis is None else len(shape) - 1 - axis,
+        pairs,
+    )
+
+
+def _header_text(path: Path) -> tuple[str, int]:
+    """The lines of the header, and where the bytes behind it begin."""
+    with path.open("rb") as file:
+        begin = b""
+        while (end := re.search(rb"\r?\n\r?\n", begin)) is None:
+            chunk = file.read(1 << 16 if len(begin) < _HEADER_BYTES else 0)
+            if not chunk:
+                break
+            begin += chunk
+    if re.match(rb"NRRD000[1-6]\r?\n", begin) is None:
+        raise unreadable(path, "it does not begin as an NRRD file")
+    if end is None and len(begin) >= _HEADER_BYTES:
+        raise unreadable(path, f"its header does not end within {_HEADER_BYTES} bytes")
+    # A header without voxels behind it may do without the empty line.
+    text, last = (begin, len(begin)) if end is None else (begin[: end.start()], end.end())
+    return text.decode("utf-8", errors="replace"), last
+
+
+def _parsed(path: Path, text: str) -> tuple[dict[str, str], dict[str, str]]:
+    """Fields by their names in the format's description, and key/value pairs."""
+    fields: dict[str, str] = {}
+    pairs: dict[str, str] = {}
+    for number, raw in enumerate(text.split("\n")[1:], start=2):
+        line = raw.removesuffix("\r")
+        if line.startswith("#") or not line:
+            continue
+        name, mark, value = line.partition(": ")
+        field = _ALIASES.get(name.lower(), name.lower())
+        if mark and field in _KNOWN:
+            if field in fields:
+                raise unreadable(path, f"its header has the field '{field}' twice")
+            fields[field] = value.strip()
+        elif ":=" in line:
+            key, _, value = line.partition(":=")
+            pairs[_unescaped(key)] = _unescaped(value)
+        else:
+            raise unreadable(path, f"line {number} of its header is '{excerpt(line)}'")
+    return fields, pairs
+
+
+def _unescaped(text: str) -> str:
+    return re.sub(r"\\(.)", lambda found: "\n" if found[1] == "n" else found[1] if found[1] == "\\" else found[0], text)
+
+
+def _number(header: HeaderFields) -> np.dtype[np.generic]:
+    """Type and byte order of the stored numbers."""
+    code = _NUMBER_OF_TYPE.get(header.needed("type").lower())
+    if code is None:
+        raise header.unsupported("type", "save it with whole or floating-point numbers of 8 to 64 bits")
+    if code.endswith("1"):
+        return np.dtype(code)
+    order = {"little": "<", "big": ">"}.get(header.needed("endian").lower())
+    if order is None:
+        raise header.wrong("endian")
+    return np.dtype(order + code)
+
+
+def _shape(header: HeaderFields) -> tuple[tuple[int, ...], int | None]:
+    """Sizes, fastest axis first, and which of the axes holds the values of one voxel."""
+    (dimension,) = header.wholes("dimension", 1, 1)
+    if dimension > 16:
+        raise header.wrong("dimension")
+    sizes = tuple(header.wholes("sizes", dimension, 1))
+    kinds = header.get("kinds", "").lower().split() or ["domain"] * dimension
+    if len(kinds) != dimension:
+        raise header.wrong("kinds")
+    others = [axis for axis, kind in enumerate(kinds) if kind not in _DOMAIN_KINDS]
+    if len(others) > 1:
+        raise header.unsupported("kinds", "give one scalar volume")
+    if not 2 <= dimension - len(others) <= 4:
+        raise header.unsupported("dimension", "give a volume of three axes")
+    return sizes, others[0] if others else None
+
+
+def _geometry(
+    header: HeaderFields, spatial: Sequence[int]
+) -> tuple[tuple[float, ...], tuple[float, ...], tuple[float, ...]]:
+    """Spacing, origin and direction (LPS) along the axes that are no values of a voxel."""
+    count = len(spatial)
+    for name in ("axis mins", "axis maxs"):
+        if re.search(r"[0-9]", header.get(name, "")):
+            raise header.unsupported(name, "save it with a space origin and space directions")
+    if "space" not in header and "space dimension" not in header:
+        if "space directions" in header or "space origin" in header:
+            raise unreadable(header.path, "its header has directions or an origin, but no space that they belong to")
+        identity = tuple(float(value) for value in np.eye(count).ravel())
+        return _spacings(header, spatial), (0.0,) * count, identity
+    if "spacings" in header and re.search(r"[0-9]", header.needed("spacings")):
+        raise unreadable(header.path, "its header has spacings and a space, of which only one can count")
+    flips = np.array(_flips(header, count))
+    vectors = _vectors(header, "space directions", spatial, count, len(header.needed("sizes").split())) * flips
+    origin = np.zeros(count)
+    if "space origin" in header:
+        origin = _vectors(header, "space origin", [0], count, 1)[0] * flips
+    spacing = np.sqrt((vectors**2).sum(axis=1))
+    if not np.isfinite(spacing).all() or (spacing <= 0).any():
+        raise header.wrong("space directions")
+    direction = (vectors / spacing[:, None]).T
+    if np.linalg.det(direction) == 0:
+        raise header.wrong("space directions")
+    return tuple(map(float, spacing)), tuple(map(float, origin)), tuple(map(float, direction.ravel()))
+
+
+def _spacings(header: HeaderFields, spatial: Sequence[int]) -> tuple[float, ...]:
+    """Spacings of a file that says nothing about directions; 1 where it does not say them either, as in ITK."""
+    if "spacings" not in header:
+        return (1.0,) * len(spatial)
+    dimension = len(header.needed("sizes").split())
+    words = header.needed("spacings").split()
+    found = [1.0 if words[axis].lower() == "nan" else real(words[axis]) for axis in spatial if axis < len(words)]
+    if len(words) != dimension or not all(0 < value < np.inf for value in found):
+        raise header.wrong("spacings")
+    return tuple(found)
+
+
+def _flips(header: HeaderFields, count: int) -> list[float]:
+    """Signs that turn the space of the file into LPS.
+
+    ITK takes LAS for a mirrored one (it negates the first coordinate instead of the second) and leaves spaces with
+    time as they are; here both are read as the format defines them, which is what Slicer shows.
+    """
+    if "space" not in header:  # ITK writes such 2D and 4D files, in its own LPS
+        if header.wholes("space dimension", 1, 1) != [count]:
+            raise header.wrong("space dimension")
+        return [1.0] * count
+    name = header.needed("space").lower()
+    letters = _SPACES.get(name, name.upper())
+    if letters not in _SPACES.values():
+        raise header.unsupported("space", "it does not say where left and right are; save it in LPS or RAS")
+    if len(letters) != count:
+        raise header.wrong("space")
+    return [1.0 if letter in "LPST" else -1.0 for letter in letters]
+
+
+def _vectors(
+    header: HeaderFields, name: str, axes: Sequence[int], length: int, dimension: int | None = None
+) -> np.ndarray:
+    """The vectors of the given axes, one a row."""
+    dimension = dimension or len(header.needed("sizes").split())
+    parts = re.findall(r"\([^()]*\)|[^\s()]+", header.needed(name))
+    if len(parts) != dimension:
+        raise header.wrong(name)
+    rows = []
+    for axis in axes:
+        values = [real(word) for word in parts[axis].strip("()").split(",")]
+        if len(values) != length or not np.isfinite(values).all():
+            raise header.wrong(name)
+        rows.append(values)
+    return np.array(rows, float)
+
+
+def _body(header: HeaderFields, end: int) -> Body:
+    """Where the voxels are."""
+    encoding = header.needed("encoding").lower()
+    if encoding not in ("raw", "gzip", "gz"):
+        raise header.unsupported("encoding", "save it with 'raw' or 'gzip'")
+    packing = None if encoding == "raw" else GZIP
+    file, start = header.path, end
+    if "data file" in header:
+        file, start = _detached(header), 0
+    skip, lines = header.whole("byte skip", 0, -1), header.whole("line skip", 0, 0)
+    if packing and skip < 0:
+        raise header.wrong("byte skip")
+    if lines > _LINES_SKIPPED:
+        raise header.unsupported("line skip", f"at most {_LINES_SKIPPED} lines can be skipped")
+    if lines:
+        with file.open("rb") as stream:
+            stream.seek(start)
+            for _ in range(lines):
+                stream.readline(1 << 20)
+            start = stream.tell()
+    return Body(file, start, packing, max(skip, 0), at_end=skip < 0)
+
+
+def _detached(header: HeaderFields) -> Path:
+    name = header.needed("data file")
+    if header.path.name.lower().endswith(".seg.nrrd"):
+        raise header.unsupported("data file", "save the segmentation from Slicer as one file")
+    if re.match(r"LIST\b", name) or "%" in name:
+        raise header.unsupported("data file", "save its voxels as one file")
+    return file_beside(header.path, name)
