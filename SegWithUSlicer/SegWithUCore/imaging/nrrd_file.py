@@ -58,7 +58,7 @@ def read_nrrd_header(path: Path) -> StoredImage:
     text, end = _header_text(path)
     values, pairs = _parsed(path, text)
     header = HeaderFields(path, values, ": ")
-    shape, axis = _shape(header)
+    body, (shape, axis) = _body(header, end), _shape(header)
     spatial = [n for n in range(len(shape)) if n != axis]
     spacing, origin, direction = _geometry(header, spatial)
     return StoredImage(
@@ -68,7 +68,7 @@ def read_nrrd_header(path: Path) -> StoredImage:
         spacing,
         origin,
         direction,
-        _body(header, end),
+        body,
         None if axis is None else len(shape) - 1 - axis,
         pairs,
     )
@@ -83,7 +83,7 @@ def _header_text(path: Path) -> tuple[str, int]:
             if not chunk:
                 break
             begin += chunk
-    if re.match(rb"NRRD000[1-6]\r?\n", begin) is None:
+    if re.match(rb"NRRD00(0[1-5]|\.01)\r?\n", begin) is None:
         raise unreadable(path, "it does not begin as an NRRD file")
     if end is None and len(begin) >= _HEADER_BYTES:
         raise unreadable(path, f"its header does not end within {_HEADER_BYTES} bytes")
@@ -140,6 +140,8 @@ def _shape(header: HeaderFields) -> tuple[tuple[int, ...], int | None]:
     kinds = header.get("kinds", "").lower().split() or ["domain"] * dimension
     if len(kinds) != dimension:
         raise header.wrong("kinds")
+    if "complex" in kinds:
+        raise header.unsupported("kinds", "give the magnitude image")
     others = [axis for axis, kind in enumerate(kinds) if kind not in _DOMAIN_KINDS]
     if len(others) > 1:
         raise header.unsupported("kinds", "give one scalar volume")
@@ -190,11 +192,7 @@ def _spacings(header: HeaderFields, spatial: Sequence[int]) -> tuple[float, ...]
 
 
 def _flips(header: HeaderFields, count: int) -> list[float]:
-    """Signs that turn the space of the file into LPS.
-
-    ITK takes LAS for a mirrored one (it negates the first coordinate instead of the second) and leaves spaces with
-    time as they are; here both are read as the format defines them, which is what Slicer shows.
-    """
+    """Signs that turn the space of the file into LPS; also of spaces with time, all of which ITK takes for LPS."""
     if "space" not in header:  # ITK writes such 2D and 4D files, in its own LPS
         if header.wholes("space dimension", 1, 1) != [count]:
             raise header.wrong("space dimension")
