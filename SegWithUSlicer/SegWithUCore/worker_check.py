@@ -36,7 +36,7 @@ PACKAGES = (
     Package("SimpleITK", "SimpleITK", "2.3"),
     Package("jsonschema", "jsonschema", "4.18"),
     Package("safetensors", "safetensors", "0.4"),
-    Package("isal", "isal", "1.5"),
+    Package("deflate", "deflate", "0.7"),
     Package("torch", "torch", "2.8"),
     Package("monai", "monai", "1.6", "1.7"),
 )

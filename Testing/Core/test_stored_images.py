@@ -106,7 +106,7 @@ VALID_NRRD: dict[str, tuple[list[str], dict[str, str], Callable[[bytes], bytes]]
         lambda voxels: gzip.compress(voxels[:99]) + gzip.compress(voxels[99:]),
     ),
     "zeros behind": ([], {"encoding": "gzip"}, lambda voxels: gzip.compress(voxels) + bytes(512)),
-    "bytes skipped of gzip": (["byte skip: 4"], {"encoding": "gzip"}, lambda voxels: gzip.compress(b"abcd" + voxels)),
+    "bytes skipped of gzip": (["byte skip: 5"], {"encoding": "gzip"}, lambda voxels: gzip.compress(b"abcde" + voxels)),
 }
 
 
@@ -188,14 +188,14 @@ def _damaged(whole: bytes, start: int, kind: str, dice: random.Random) -> bytes:
     return bytes(content)
 
 
-@pytest.mark.parametrize("library", ["ISA-L", "zlib"])
+@pytest.mark.parametrize("library", ["libdeflate", "zlib"])
 @pytest.mark.parametrize("damage", ["bit", "zeros", "cut"])
 @pytest.mark.parametrize("suffix", [".nrrd", ".seg.nrrd", ".mha", ".mhd"])
 def test_every_damage_to_a_compressed_body_is_refused(
     suffix: str, damage: str, library: str, data_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if library == "zlib":
-        monkeypatch.setattr(stored_voxels, "_inflating_library", lambda: zlib)
+        monkeypatch.setattr(stored_voxels, "_inflated_at_once", lambda *_arguments: None)
     path = write(sitk.ReadImage(str(real_image(data_folder))), tmp_path / f"image{suffix}")
     body = tmp_path / "image.zraw" if suffix == ".mhd" else path
     whole, start, dice = body.read_bytes(), stored_header(path).body.offset, random.Random(f"{suffix}{damage}")
