@@ -132,6 +132,15 @@ def read_voxels(stored: StoredImage) -> np.ndarray:
     return array.reshape(stored.size[::-1]) if array.size == math.prod(stored.size) else array
 
 
+def check_size(stored: StoredImage) -> None:
+    """Check that the file can hold what its header claims, without reading it.
+
+    Raises:
+        InputError: it is too short, or longer than its header says.
+    """
+    _checked_place(stored)
+
+
 def check_voxels(stored: StoredImage) -> None:
     """Check that all voxels are there and whole, without keeping them.
 
