@@ -2,20 +2,20 @@
 
 Of a file that it cannot read, GDCM only says so; the file meta group tells why (DICOM PS3.10, section 7.1)."""
 
-import struct
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import InputError
+from .dicom_header import DEFLATED, EXPLICIT_LITTLE, DamagedHeaderError, meta_values, read_header
 
 _PREAMBLE = 128
 _META_BYTES = 4096
 """Far more than a file meta group takes."""
-_LONG_KINDS = {b"OB", b"OW", b"OF", b"SQ", b"UN", b"UT"}
-"""Value representations whose length takes four bytes after two empty ones (PS3.5, section 7.1.2)."""
-_SOP_CLASS, _TRANSFER_SYNTAX = (0x0002, 0x0002), (0x0002, 0x0010)
+_SOP_CLASS, _TRANSFER_SYNTAX = 0x00020002, 0x00020010
 _STORAGE = "1.2.840.10008.5.1.4.1.1."
 _STANDARD_ROOT = "1.2.840.10008."
+_UID = re.compile(r"[0-9]+(\.[0-9]+)+")
 
 _NO_IMAGES = {
     "1.2.840.10008.1.3.10": "DICOMDIR index",
@@ -39,21 +39,15 @@ _NO_IMAGES = {
     _STORAGE + "481.5": "RT plan",
 }
 """Objects that are no images, or whose voxels are no intensities, by SOP class or the beginning of one."""
-_UNPACKED = {
-    *(f"1.2.840.10008.1.2{end}" for end in ("", ".1", ".1.99", ".2", ".5")),
-    *(f"1.2.840.10008.1.2.4.{n}" for n in (50, 51, 57, 70, 80, 81, 90, 91)),
-}
-"""Transfer syntaxes that GDCM reads: plain, deflated, RLE, JPEG, JPEG-LS, JPEG 2000."""
-_PACKINGS = {
-    **dict.fromkeys((92, 93), "JPEG 2000 part 2"),
-    **dict.fromkeys((94, 95, 204, 205), "JPIP"),
-    **dict.fromkeys((100, 101), "MPEG-2"),
-    **dict.fromkeys((102, 103, 104, 105, 106), "MPEG-4"),
-    **dict.fromkeys((107, 108), "HEVC"),
-    **dict.fromkeys((110, 111, 112), "JPEG XL"),
-    **dict.fromkeys((201, 202, 203), "High-Throughput JPEG 2000"),
-}
-"""Names of others, by the last number of 1.2.840.10008.1.2.4.N."""
+IMPLICIT_LITTLE, EXPLICIT_BIG, RLE = "1.2.840.10008.1.2", "1.2.840.10008.1.2.2", "1.2.840.10008.1.2.5"
+GE_BIG = "1.2.840.113619.5.2"
+"""Old scanners of General Electric: a little-endian data set with big-endian voxels."""
+NATIVE = {IMPLICIT_LITTLE, EXPLICIT_LITTLE, DEFLATED, EXPLICIT_BIG, GE_BIG}
+"""Transfer syntaxes whose voxels lie in the file as they are (PS3.5, annex A)."""
+JPEG = {f"1.2.840.10008.1.2.4.{n}" for n in (50, 51, 57, 70)}
+JPEG_LS = {f"1.2.840.10008.1.2.4.{n}" for n in (80, 81)}
+JPEG_2000 = {f"1.2.840.10008.1.2.4.{n}" for n in (90, 91)}
+_READ = NATIVE | {RLE} | JPEG | JPEG_LS | JPEG_2000
 
 
 @dataclass(frozen=True)
@@ -76,17 +70,35 @@ class DicomKind:
         return bool(self.sop_class) and not self.sop_class.startswith(_STANDARD_ROOT)
 
     @property
+    def stored(self) -> bool:
+        """Whether objects of this class are stored as files, as images are."""
+        return not self.sop_class or self.sop_class.startswith(_STORAGE)
+
+    @property
+    def readable(self) -> bool:
+        """Whether voxels of this transfer syntax can be read; a file that names none is taken for uncompressed."""
+        return not self.transfer_syntax or self.transfer_syntax in _READ
+
+    @property
     def unreadable(self) -> str:
         """Why a file of this kind cannot be read as an image, and what to do."""
-        syntax = self.transfer_syntax
-        if not syntax or syntax in _UNPACKED:
+        if self.readable:
             return "its end is missing or damaged: copy it again"
-        name = _PACKINGS.get(int(syntax.rpartition(".")[2] or 0), "an unknown scheme")
-        return f"its voxels are compressed as {name}, transfer syntax {syntax}: export the series uncompressed"
+        syntax = self.transfer_syntax
+        return (
+            f"its voxels are compressed as {_packing(syntax)}, transfer syntax {syntax}: export the series uncompressed"
+        )
+
+
+def _packing(transfer_syntax: str) -> str:
+    import pydicom
+
+    name = str(pydicom.uid.UID(transfer_syntax, pydicom.config.IGNORE).name)
+    return "an unknown scheme" if name == transfer_syntax else name
 
 
 def dicom_kind(path: Path) -> DicomKind | None:
-    """The kind of a DICOM file; None for any other file (also for old DICOM files without a preamble).
+    """The kind of a DICOM file, with or without a preamble; None for any other file.
 
     Raises:
         InputError: the file may not be read.
@@ -96,25 +108,23 @@ def dicom_kind(path: Path) -> DicomKind | None:
             start = file.read(_PREAMBLE + 4 + _META_BYTES)
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}): check its permissions and the disk.") from error
-    if start[_PREAMBLE : _PREAMBLE + 4] != b"DICM":
-        return None
-    values = _meta_values(start[_PREAMBLE + 4 :])
+    if start[_PREAMBLE : _PREAMBLE + 4] == b"DICM":
+        return _meta_kind(start[_PREAMBLE + 4 :])
+    if start[:2] == b"\2\0":
+        kind = _meta_kind(start)
+        return kind if kind.transfer_syntax else None
+    return _kind_without_meta(path) if start[:2] == b"\x08\0" else None
+
+
+def _meta_kind(content: bytes) -> DicomKind:
+    values = meta_values(content)
     return DicomKind(values.get(_SOP_CLASS, ""), values.get(_TRANSFER_SYNTAX, ""))
 
 
-def _meta_values(content: bytes) -> dict[tuple[int, int], str]:
-    """UIDs of group 2, which every DICOM file stores in the same way: explicit VR, little endian."""
-    values: dict[tuple[int, int], str] = {}
-    place = 0
-    while place + 12 <= len(content):
-        group, element, kind, length = struct.unpack_from("<HH2sH", content, place)
-        if group != 2:
-            break
-        place += 8
-        if kind in _LONG_KINDS:
-            (length,) = struct.unpack_from("<I", content, place)
-            place += 4
-        if kind == b"UI":
-            values[group, element] = content[place : place + length].rstrip(b"\0 ").decode("ascii", "replace")
-        place += length
-    return values
+def _kind_without_meta(path: Path) -> DicomKind | None:
+    """A file that begins with group 8, as old DICOM files do, and as anything else may."""
+    try:
+        sop_class = read_header(path).values.get("SOPClassUID", "")
+    except DamagedHeaderError:
+        return None
+    return DicomKind(sop_class, "") if _UID.fullmatch(sop_class) else None

@@ -5,44 +5,47 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import SimpleITK as sitk
-
 from ..errors import InputError
 from .dicom_file import DicomKind, dicom_kind
+from .dicom_header import DamagedHeaderError, DicomHeader, read_header
 from .plain_names import check_plain
-from .volume import itk_messages_kept_off_the_terminal
 
 UID_TAIL = 12
 """Characters at the end of a series UID that a list shows."""
 MAXIMUM_LISTED = 12
-SERIES_UID, DESCRIPTION = "0020|000e", "0008|103e"
-ROWS, COLUMNS, FRAMES, SAMPLES = "0028|0010", "0028|0011", "0028|0008", "0028|0002"
-POSITION, ORIENTATION, PIXEL_SPACING = "0020|0032", "0020|0037", "0028|0030"
+_DICOM_SUFFIXES = {".dcm", ".dicom", ".ima"}
 
 
 @dataclass(frozen=True)
 class DicomSlice:
-    """One image file and its header values by tag ("0020|0032"), blanks stripped."""
+    """One image file and what its header says."""
 
     file: Path
-    header: Mapping[str, str]
+    header: DicomHeader
 
-    def numbers(self, tag: str) -> tuple[float, ...]:
+    def text(self, keyword: str) -> str:
+        """A header value as it stands there; empty where it is absent."""
+        return self.header.values.get(keyword, "")
+
+    def numbers(self, keyword: str) -> tuple[float, ...]:
         """The numbers of a header entry; empty where it is absent or holds something else."""
         try:
-            return tuple(float(part) for part in self.header.get(tag, "").split("\\") if part.strip())
+            return tuple(float(part) for part in self.text(keyword).split("\\") if part.strip())
         except ValueError:
             return ()
 
     @property
-    def frames(self) -> int:
-        """Slices in the file: more than one in enhanced multi-frame DICOM."""
-        return int(next(iter(self.numbers(FRAMES)), 1))
-
-    @property
     def is_picture(self) -> bool:
         """In colour, or of no known place in space: a screenshot, a dose report."""
-        return self.header.get(SAMPLES, "1") != "1" or (self.frames == 1 and not self.numbers(POSITION))
+        several_frames = self.text("NumberOfFrames") not in ("", "0", "1")
+        return self.in_colour or not (several_frames or self.text("ImagePositionPatient"))
+
+    @property
+    def in_colour(self) -> bool:
+        """Whether each pixel is a colour, or the number of one in a palette."""
+        return self.text("SamplesPerPixel") not in ("", "1") or self.text("PhotometricInterpretation").startswith(
+            "PALETTE"
+        )
 
 
 @dataclass(frozen=True)
@@ -95,7 +98,7 @@ class DicomFolder:
 
 
 def _series_words(uid: str, slices: Sequence[DicomSlice]) -> str:
-    name = slices[0].header.get(DESCRIPTION) or "without description"
+    name = slices[0].text("SeriesDescription") or "without description"
     return f"'{name}', {len(slices)} slices, UID ...{uid[-UID_TAIL:]}"
 
 
@@ -103,50 +106,59 @@ def scan_folder(folder: Path) -> DicomFolder:
     """Sort the files of a folder, without its subfolders, into series and what is left out.
 
     Raises:
-        InputError: a DICOM image that is damaged or packed in a way that GDCM does not know; a name that is not UTF-8.
+        InputError: a DICOM image that is damaged or packed in a way that cannot be read; a name that is not UTF-8.
     """
     series: dict[str, list[DicomSlice]] = {}
     left_out: Counter[str] = Counter()
-    with itk_messages_kept_off_the_terminal():
-        for file in sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")):
-            check_plain(file)
-            kind = dicom_kind(file)
-            if kind is not None and kind.no_image:
-                left_out[kind.no_image] += 1
-                continue
-            header = _header(file)
-            if header is not None:
-                series.setdefault(header.get(SERIES_UID, ""), []).append(DicomSlice(file, header))
-            elif kind is None or kind.private:
-                left_out["private object" if kind else "not DICOM"] += 1
-            else:
-                raise InputError(unreadable(file, kind))
+    no_dicom: list[Path] = []
+    for file in sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")):
+        check_plain(file)
+        kind = dicom_kind(file)
+        if kind is None:
+            no_dicom.append(file)
+        elif isinstance(found := _slice_or_kind(file, kind), DicomSlice):
+            series.setdefault(found.text("SeriesInstanceUID"), []).append(found)
+        else:
+            left_out[found] += 1
+    _check_others(no_dicom, {one.file.suffix for slices in series.values() for one in slices})
+    left_out["not DICOM"] = len(no_dicom)
     for uid in [uid for uid, slices in series.items() if all(one.is_picture for one in slices)]:
         left_out["picture"] += len(series.pop(uid))
-    return DicomFolder(folder, series, left_out)
+    return DicomFolder(folder, series, +left_out)
+
+
+def _slice_or_kind(file: Path, kind: DicomKind) -> DicomSlice | str:
+    """A slice with its header, or in words what else the file is.
+
+    Raises:
+        InputError: an image that cannot be read.
+    """
+    if kind.no_image or kind.private:
+        return kind.no_image or "private object"
+    try:
+        header = read_header(file, kind.transfer_syntax)
+    except DamagedHeaderError:
+        header = DicomHeader({}, kind.transfer_syntax, None)
+    inside = DicomKind(header.values.get("SOPClassUID", ""), kind.transfer_syntax)
+    if inside.no_image:
+        return inside.no_image
+    if header.voxels is not None and kind.readable and kind.stored and {"Rows", "Columns"} <= header.values.keys():
+        return DicomSlice(file, header)
+    raise InputError(unreadable(file, kind))
+
+
+def _check_others(files: Sequence[Path], suffixes: set[str]) -> None:
+    """Refuse files that are no DICOM but should be: slices whose beginning was lost would be left out unseen."""
+    for file in files:
+        lost = file.suffix.lower() in _DICOM_SUFFIXES or (file.suffix in suffixes and not file.stat().st_size)
+        if suffixes and lost:
+            raise InputError(
+                f"{file} lies among DICOM slices and is named like one, but is none (its beginning is missing or "
+                "damaged): copy it again, or take it out."
+            )
 
 
 def unreadable(file: Path, kind: DicomKind | None = None) -> str:
     """The sentence about a DICOM image that cannot be read."""
     kind = kind or dicom_kind(file) or DicomKind("", "")
     return f"{file} cannot be read as an image: {kind.unreadable}."
-
-
-def _header(file: Path) -> dict[str, str] | None:
-    reader = sitk.ImageFileReader()
-    reader.SetImageIO("GDCMImageIO")
-    reader.SetFileName(str(file))
-    try:
-        reader.ReadImageInformation()
-    except RuntimeError:
-        return None
-    return {key: _text(reader.GetMetaData(key)) for key in reader.GetMetaDataKeys()}
-
-
-def _text(value: str) -> str:
-    """A header value; what is no UTF-8 reaches Python as surrogates and is taken for Latin-1."""
-    raw = value.encode("utf-8", "surrogateescape")
-    try:
-        return raw.decode("utf-8").strip(" \0")
-    except UnicodeDecodeError:
-        return raw.decode("latin-1").strip(" \0")

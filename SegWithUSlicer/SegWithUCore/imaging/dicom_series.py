@@ -1,7 +1,6 @@
 """Reading a DICOM series as one volume.
 
-SimpleITK's GDCM reads the files; order and geometry come from each slice's own position and orientation, never from
-file names or instance numbers.
+Order and geometry come from each slice's own position and orientation, never from file names or instance numbers.
 """
 
 from collections import Counter
@@ -12,32 +11,27 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..errors import InputError
-from .dicom_folder import (
-    COLUMNS,
-    MAXIMUM_LISTED,
-    ORIENTATION,
-    PIXEL_SPACING,
-    POSITION,
-    ROWS,
-    DicomSlice,
-    scan_folder,
-    unreadable,
-)
+from .dicom_folder import MAXIMUM_LISTED, DicomSlice, scan_folder
+from .dicom_identity import check_identity
+from .dicom_pixels import check_alike, pixel_format
+from .dicom_voxels import check_length, read_voxels
 from .slice_stack import SliceGeometry, millimetres, repeated_places, uneven_stack
-from .volume import checked_volume, itk_messages_kept_off_the_terminal
+from .volume import checked_volume
 
 SAME = 1e-4
 """Tolerance within which headers of one series agree: direction cosines, and millimetres of a pixel."""
-_NEEDED = {POSITION: ("position", 3), ORIENTATION: ("orientation", 6), PIXEL_SPACING: ("pixel spacing", 2)}
-_SPACING_BETWEEN_SLICES, _SLICE_THICKNESS = "0018|0088", "0018|0050"
+_LEAST_MM, _MOST_MM = 0.001, 100.0
+"""Between which distances of pixels and slices lie."""
+_FARTHEST_MM = 10_000.0
+"""How far from the origin a slice may lie along each axis."""
 _TELLING_APART = {
-    "0018|0081": "echo time",
-    "0018|0082": "inversion time",
-    "0018|9087": "b-value",
-    "0020|0100": "temporal position",
-    "0018|1060": "trigger time",
-    "0020|0012": "acquisition",
-    "0008|0008": "image type",
+    "EchoTime": "echo time",
+    "InversionTime": "inversion time",
+    "DiffusionBValue": "b-value",
+    "TemporalPositionIdentifier": "temporal position",
+    "TriggerTime": "trigger time",
+    "AcquisitionNumber": "acquisition",
+    "ImageType": "image type",
 }
 """What tells apart the volumes of a series that holds several."""
 
@@ -53,8 +47,8 @@ def read_series(folder: Path, series: str | None = None) -> sitk.Image:
         series: UID, or the end of one, of the series to take from a folder with several.
 
     Raises:
-        InputError: no or several series, several volumes in one, missing or doubled slices, slices that make up no
-            even grid, damaged files, and what `checked_volume` finds.
+        InputError: no or several series, several volumes, patients or kinds of voxels in one, missing or doubled
+            slices, slices that make up no even grid, damaged files, and what `checked_volume` finds.
     """
     return read_slices(folder, scan_folder(folder).chosen(series))[0]
 
@@ -68,64 +62,101 @@ def read_slices(folder: Path, slices: Sequence[DicomSlice]) -> tuple[sitk.Image,
     Raises:
         InputError: as `read_series`.
     """
+    check_identity(folder, slices)
+    for one in slices:
+        _check_header(one)
+    check_alike(folder, slices)
     geometry = _geometry(folder, slices)
+    forms = [pixel_format(one) for one in slices]
+    for one, form in zip(slices, forms, strict=True):
+        check_length(one, form)
     if repeated_places(geometry):
         raise InputError(_repeated(folder, slices, geometry))
     if problem := uneven_stack(geometry):
         raise InputError(f"{folder} {problem}.")
-    ordered = [slices[number] for number in geometry.order()]
-    step = geometry.step_mm() or _thickness_mm(ordered[0])
-    image = _voxels(ordered)
+    order = geometry.order()
+    step = geometry.step_mm() or _thickness_mm(slices[order[0]])
+    voxels = np.empty((len(order), forms[0].rows, forms[0].columns), np.float32)
+    for place, number in enumerate(order):
+        voxels[place] = read_voxels(slices[number], forms[number])
+    image = sitk.GetImageFromArray(voxels)
+    del voxels  # before checked_volume takes as much again
     image.SetSpacing([*geometry.pixel_mm, step])
-    image.SetOrigin(ordered[0].numbers(POSITION))
+    image.SetOrigin(slices[order[0]].numbers("ImagePositionPatient"))
     image.SetDirection(geometry.direction())
-    return checked_volume(folder, image), [one.file for one in ordered]
+    return checked_volume(folder, image), [slices[number].file for number in order]
 
 
 def _geometry(folder: Path, slices: Sequence[DicomSlice]) -> SliceGeometry:
-    for one in slices:
-        _check_header(one)
     _check_alike(folder, slices, "sizes", _size, lambda n: f"{n[0]:.0f} x {n[1]:.0f} pixels")
     _check_alike(folder, slices, "pixel spacings", _pixel_mm, lambda n: f"{n[0]:.4g} x {n[1]:.4g} mm")
-    _check_alike(folder, slices, "orientations", lambda one: one.numbers(ORIENTATION), _orientation_words)
-    rows, columns = np.reshape(slices[0].numbers(ORIENTATION), (2, 3))
+    _check_alike(folder, slices, "orientations", lambda one: one.numbers("ImageOrientationPatient"), _orientation_words)
+    rows, columns = np.reshape(slices[0].numbers("ImageOrientationPatient"), (2, 3))
     lengths = np.linalg.norm([rows, columns], axis=1)
     if not np.allclose(lengths, 1, atol=0.01) or abs(float(rows @ columns)) > 0.01:
         raise InputError(f"{slices[0].file} has rows and columns that are not at right angles: check its origin.")
     width, height = _size(slices[0])
-    positions = np.array([one.numbers(POSITION) for one in slices])
+    positions = np.array([one.numbers("ImagePositionPatient") for one in slices])
     return SliceGeometry(
         positions, rows / lengths[0], columns / lengths[1], _pixel_mm(slices[0]), (int(width), int(height))
     )
 
 
 def _check_header(one: DicomSlice) -> None:
-    if one.frames > 1:
+    """Check what places a slice in space, each value by its own sentence."""
+    _check_one_frame(one)
+    if one.in_colour:
+        found = f"SamplesPerPixel {one.text('SamplesPerPixel')}, {one.text('PhotometricInterpretation')}"
+        raise InputError(f"{one.file} is a picture in colour ({found}) among slices: take it out.")
+    if one.is_picture:
+        raise InputError(f"{one.file} is a picture without a position, among slices: take it out.")
+    far = f"numbers of at most {_FARTHEST_MM / 1000:.0f} m are expected"
+    _check_numbers(one, "ImagePositionPatient", "position", 3, lambda v: abs(v) <= _FARTHEST_MM, far)
+    _check_numbers(one, "ImageOrientationPatient", "orientation", 6, lambda v: abs(v) < 2, "cosines are expected")
+    near = f"distances from {_LEAST_MM} to {_MOST_MM:.0f} mm are expected"
+    _check_numbers(one, "PixelSpacing", "pixel spacing", 2, lambda v: _LEAST_MM <= v <= _MOST_MM, near)
+
+
+def _check_one_frame(one: DicomSlice) -> None:
+    text, numbers = one.text("NumberOfFrames"), one.numbers("NumberOfFrames")
+    if not text or numbers == (1,):
+        return
+    if len(numbers) == 1 and numbers[0].is_integer() and numbers[0] > 1:
         raise InputError(
-            f"{one.file} holds {one.frames} slices in one file (enhanced multi-frame DICOM): convert it to NIfTI or "
+            f"{one.file} holds {text} slices in one file (enhanced multi-frame DICOM): convert it to NIfTI or "
             "NRRD first, for example in Slicer."
         )
-    if one.is_picture:
-        raise InputError(f"{one.file} is a picture in colour or without a position, among slices: take it out.")
-    for tag, (what, count) in _NEEDED.items():
-        if len(one.numbers(tag)) != count:
-            raise InputError(f"{one.file} has no {what} in its header: give slices whose place in space is known.")
+    raise InputError(f"{one.file} has NumberOfFrames '{text}', which is no number of slices: copy or export it again.")
+
+
+def _check_numbers(
+    one: DicomSlice, keyword: str, what: str, count: int, usual: Callable[[float], bool], expected: str
+) -> None:
+    """Check that a header entry holds `count` numbers, each a usual one; NaN is none."""
+    text, numbers = one.text(keyword), one.numbers(keyword)
+    if not text:
+        raise InputError(f"{one.file} has no {what} in its header: give slices whose place in space is known.")
+    if len(numbers) != count or not all(usual(value) for value in numbers):
+        raise InputError(
+            f"{one.file} has the {what} '{text}' ({keyword}), where {count} {expected}: correct its header, or export "
+            "the series again."
+        )
 
 
 def _size(one: DicomSlice) -> Numbers:
     """Columns and rows."""
-    return one.numbers(COLUMNS) + one.numbers(ROWS)
+    return one.numbers("Columns") + one.numbers("Rows")
 
 
 def _pixel_mm(one: DicomSlice) -> tuple[float, float]:
     """Distance between columns (x), and between rows (y); the header has them the other way round."""
-    y, x = one.numbers(PIXEL_SPACING)
+    y, x = one.numbers("PixelSpacing")
     return x, y
 
 
 def _thickness_mm(one: DicomSlice) -> float:
-    for tag in (_SPACING_BETWEEN_SLICES, _SLICE_THICKNESS):
-        if (numbers := one.numbers(tag)) and numbers[0] > 0:
+    for keyword in ("SpacingBetweenSlices", "SliceThickness"):
+        if (numbers := one.numbers(keyword)) and _LEAST_MM <= numbers[0] <= _MOST_MM:
             return numbers[0]
     raise InputError(f"{one.file} is a single slice of unknown thickness: give a whole series.")
 
@@ -156,9 +187,9 @@ def _check_alike(
 def _repeated(folder: Path, slices: Sequence[DicomSlice], geometry: SliceGeometry) -> str:
     """The sentence about slices at one place: several volumes where the headers tell them apart, else copies."""
     pairs = repeated_places(geometry)
-    for tag, what in _TELLING_APART.items():
-        counts = Counter(one.header.get(tag, "none") for one in slices)
-        if all(slices[a].header.get(tag) != slices[b].header.get(tag) for a, b in pairs):
+    for keyword, what in _TELLING_APART.items():
+        counts = Counter(one.text(keyword) or "none" for one in slices)
+        if all(slices[a].text(keyword) != slices[b].text(keyword) for a, b in pairs):
             listed = ", ".join(f"{value}: {count} slices" for value, count in counts.most_common(MAXIMUM_LISTED))
             return (
                 f"{folder} holds {len(counts)} volumes in one series, which differ in {what} ({listed}): move the "
@@ -170,28 +201,3 @@ def _repeated(folder: Path, slices: Sequence[DicomSlice], geometry: SliceGeometr
         f"{folder} has more than one slice at {len(pairs)} place(s), such as {names} at {letter} = "
         f"{millimetres(where)} mm: remove the copies."
     )
-
-
-def _voxels(ordered: Sequence[DicomSlice]) -> sitk.Image:
-    reader = sitk.ImageSeriesReader()
-    reader.SetImageIO("GDCMImageIO")
-    reader.SetFileNames([str(one.file) for one in ordered])
-    # Else all slices get the voxel type of the first one, which cuts off fractions that other slices' slopes make.
-    reader.SetOutputPixelType(sitk.sitkFloat32)
-    with itk_messages_kept_off_the_terminal():
-        try:
-            image = reader.Execute()
-        except RuntimeError as error:
-            raise InputError(unreadable(_damaged_one(ordered))) from error
-    for key in image.GetMetaDataKeys():  # it is one slice's, and names the patient
-        image.EraseMetaData(key)
-    return image
-
-
-def _damaged_one(ordered: Sequence[DicomSlice]) -> Path:
-    for one in ordered:
-        try:
-            sitk.ReadImage(str(one.file), imageIO="GDCMImageIO")
-        except RuntimeError:
-            return one.file
-    return ordered[0].file

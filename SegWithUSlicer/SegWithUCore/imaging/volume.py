@@ -146,11 +146,8 @@ def _read_nifti(path: Path) -> sitk.Image:
 
 
 def is_dicom(path: Path) -> bool:
-    """Whether a file is DICOM, with or (as GDCM sees it) without a preamble."""
-    if dicom_kind(path) is not None:
-        return True
-    with itk_messages_kept_off_the_terminal():
-        return str(sitk.ImageFileReader.GetImageIOFromFileName(str(path))) == "GDCMImageIO"
+    """Whether a file is DICOM, with or without a preamble."""
+    return dicom_kind(path) is not None
 
 
 def _dicom_alone(path: Path) -> str:

@@ -1,0 +1,241 @@
+"""The header of a DICOM file: the values that reading a series needs, and where in the file its voxels lie.
+
+pydicom parses; values stay text, so that what is no number can be named as it stands in the file.
+"""
+
+import struct
+import warnings
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from ..errors import InputError
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
+
+EXPLICIT_LITTLE, DEFLATED = "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.1.99"
+_UNDEFINED_LENGTH = 0xFFFFFFFF
+_PIXEL_DATA = 0x7FE00010
+_DEFERRED_BYTES = 4096
+"""Longer values are passed over: nothing of these is needed, and a damaged length asks for no memory."""
+_MAXIMUM_INFLATED_BYTES = 256 << 20
+"""Of a deflated file: more than any slice has, less than would fill a computer's memory."""
+_META_START = 144
+"""Bytes up to the second element of the file meta group, from which its length counts (PS3.10, section 7.1)."""
+
+_TAGS = {
+    "ImageType": 0x00080008,
+    "SOPClassUID": 0x00080016,
+    "SeriesDescription": 0x0008103E,
+    "PatientName": 0x00100010,
+    "PatientID": 0x00100020,
+    "PatientBirthDate": 0x00100030,
+    "SliceThickness": 0x00180050,
+    "EchoTime": 0x00180081,
+    "InversionTime": 0x00180082,
+    "SpacingBetweenSlices": 0x00180088,
+    "TriggerTime": 0x00181060,
+    "DiffusionBValue": 0x00189087,
+    "StudyInstanceUID": 0x0020000D,
+    "SeriesInstanceUID": 0x0020000E,
+    "AcquisitionNumber": 0x00200012,
+    "ImagePositionPatient": 0x00200032,
+    "ImageOrientationPatient": 0x00200037,
+    "FrameOfReferenceUID": 0x00200052,
+    "TemporalPositionIdentifier": 0x00200100,
+    "SamplesPerPixel": 0x00280002,
+    "PhotometricInterpretation": 0x00280004,
+    "NumberOfFrames": 0x00280008,
+    "Rows": 0x00280010,
+    "Columns": 0x00280011,
+    "PixelSpacing": 0x00280030,
+    "BitsAllocated": 0x00280100,
+    "BitsStored": 0x00280101,
+    "HighBit": 0x00280102,
+    "PixelRepresentation": 0x00280103,
+    "RescaleIntercept": 0x00281052,
+    "RescaleSlope": 0x00281053,
+}
+"""What is read, by DICOM's keywords."""
+_MODALITY_TABLE = 0x00283000
+_BINARY = {"US": "H", "SS": "h", "UL": "I", "SL": "i", "FL": "f", "FD": "d"}
+"""Value representations that are no text, with their code in `struct` (PS3.5, section 6.2)."""
+_UNSIGNED_SHORT = {"SamplesPerPixel", "Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit",
+                   "PixelRepresentation"}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class PixelElement:
+    """Where the voxels lie: element (7FE0,0010).
+
+    Attributes:
+        offset: of its value, in bytes from the start of the file (of a deflated one: of the inflated data set).
+        length: of its value in bytes; None where it is undefined, as that of compressed voxels is.
+        little_endian: byte order of the data set.
+    """
+
+    offset: int
+    length: int | None
+    little_endian: bool
+
+
+@dataclass(frozen=True)
+class DicomHeader:
+    """Values by DICOM keyword, blanks stripped, of several values joined by a backslash.
+
+    Attributes:
+        values: what is there and not empty.
+        transfer_syntax: UID; empty for a file without a file meta group.
+        voxels: None where the file holds none.
+        modality_table: whether a table stands in place of rescale slope and intercept.
+    """
+
+    values: Mapping[str, str]
+    transfer_syntax: str
+    voxels: PixelElement | None
+    modality_table: bool = False
+
+
+class DamagedHeaderError(Exception):
+    """The file ends early, or is no DICOM data set throughout."""
+
+
+def read_header(path: Path, transfer_syntax: str = "") -> DicomHeader:
+    """Read the header of a DICOM file, with or without a file meta group.
+
+    Args:
+        transfer_syntax: as the file meta group has it.
+
+    Raises:
+        DamagedHeaderError: it cannot be parsed, or an element reaches beyond the end of the file.
+        InputError: the file may not be read.
+    """
+    with _opened(path) as file:
+        size = path.stat().st_size
+        if transfer_syntax == DEFLATED:
+            content = _inflated(file)
+            file, size = BytesIO(content), len(content)
+        dataset = _parsed(file, transfer_syntax == DEFLATED)
+    elements = {keyword: dataset.get_item(tag, keep_deferred=True) for keyword, tag in _TAGS.items() if tag in dataset}
+    values = {keyword: _text(keyword, element) for keyword, element in elements.items()}
+    voxels = _pixel_element(dataset, size)
+    found = {keyword: value for keyword, value in values.items() if value}
+    return DicomHeader(found, transfer_syntax, voxels, _MODALITY_TABLE in dataset)
+
+
+def meta_values(content: bytes) -> dict[int, str]:
+    """Values of the file meta group by tag, as text; empty where `content` does not begin with that group."""
+    from pydicom.filereader import read_dataset
+
+    try:
+        group = read_dataset(BytesIO(content), False, True, stop_when=lambda tag, vr, length: tag >> 16 != 2)
+    except _NOT_PARSED:
+        return {}
+    values = {tag: group.get_item(tag).value for tag in group.keys()}  # noqa: SIM118
+    return {int(tag): v.rstrip(b"\0 ").decode("latin-1") for tag, v in values.items() if isinstance(v, bytes)}
+
+
+def voxel_bytes(path: Path, transfer_syntax: str, voxels: PixelElement) -> bytes:
+    """The bytes of a value of known length; fewer where the file has become shorter.
+
+    Raises:
+        DamagedHeaderError: a deflated file that can be inflated no more.
+        InputError: the file may not be read.
+    """
+    with _opened(path) as file:
+        if transfer_syntax == DEFLATED:
+            file = BytesIO(_inflated(file))
+        file.seek(voxels.offset)
+        return file.read(-1 if voxels.length is None else voxels.length)
+
+
+def encapsulated_bytes(path: Path) -> bytes:
+    """The items of compressed voxels, as they lie in the file (PS3.5, section A.4).
+
+    Raises:
+        DamagedHeaderError: their end is missing.
+        InputError: the file may not be read.
+    """
+    with _opened(path) as file:
+        element = _parsed(file, deflated=False, tags=[_PIXEL_DATA], defer=None).get_item(_PIXEL_DATA)
+    if not isinstance(element.value, bytes):
+        raise DamagedHeaderError
+    return element.value
+
+
+def _opened(path: Path) -> BinaryIO:
+    try:
+        return path.open("rb")
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}): check its permissions and the disk.") from error
+
+
+def _parsed(
+    file: BinaryIO, deflated: bool, tags: list[int] | None = None, defer: int | None = _DEFERRED_BYTES
+) -> "Dataset":
+    import pydicom
+    from pydicom.filereader import read_dataset
+
+    tags = tags or [*_TAGS.values(), _MODALITY_TABLE, _PIXEL_DATA]
+    # What pydicom warns about is no value that is read here, or is looked at again below.
+    with pydicom.config.disable_value_validation(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            if deflated:
+                return read_dataset(file, False, True, defer_size=defer, specific_tags=tags)
+            return pydicom.dcmread(file, force=True, defer_size=defer, specific_tags=tags)
+        except _NOT_PARSED as error:
+            raise DamagedHeaderError(str(error)) from error
+
+
+_NOT_PARSED = (ArithmeticError, AttributeError, EOFError, LookupError, NotImplementedError, OSError, RecursionError,
+               TypeError, ValueError, struct.error, zlib.error)  # fmt: skip
+"""What pydicom raises where a data set is none: it trusts lengths and value representations as they stand."""
+
+
+def _inflated(file: BinaryIO) -> bytes:
+    """The data set of a deflated file (PS3.5, section A.5), which has no checksum but must come to its end."""
+    start = file.read(_META_START)
+    file.seek(_META_START + int.from_bytes(start[-4:], "little"))
+    stream = zlib.decompressobj(-zlib.MAX_WBITS)
+    try:
+        content = stream.decompress(file.read(), _MAXIMUM_INFLATED_BYTES)
+    except zlib.error as error:
+        raise DamagedHeaderError(str(error)) from error
+    if not stream.eof:
+        raise DamagedHeaderError("the compressed stream does not end")
+    return content
+
+
+def _pixel_element(dataset: "Dataset", size: int) -> PixelElement | None:
+    if _PIXEL_DATA not in dataset:
+        return None
+    element = dataset.get_item(_PIXEL_DATA, keep_deferred=True)
+    if element.length == _UNDEFINED_LENGTH:
+        return PixelElement(element.value_tell, None, element.is_little_endian)
+    if element.value_tell + element.length > size:
+        raise DamagedHeaderError("the voxels reach beyond the end of the file")
+    return PixelElement(element.value_tell, element.length, element.is_little_endian)
+
+
+def _text(keyword: str, element: Any) -> str:
+    """A value as text; what is no UTF-8 is taken for Latin-1."""
+    value = element.value
+    if not isinstance(value, bytes):  # empty, or far too long
+        return ""
+    if element.length not in (len(value), _UNDEFINED_LENGTH):
+        raise DamagedHeaderError(f"{keyword} reaches beyond the end of the file")
+    kind = "FD" if keyword == "DiffusionBValue" else "US" if keyword in _UNSIGNED_SHORT else ""
+    kind = kind and (element.VR if element.VR in _BINARY else kind)
+    if kind:
+        code = ("<" if element.is_little_endian else ">") + _BINARY[kind]
+        whole = len(value) - len(value) % struct.calcsize(code)
+        return "\\".join(str(number) for (number,) in struct.iter_unpack(code, value[:whole]))
+    try:
+        return value.decode("utf-8").strip(" \0")
+    except UnicodeDecodeError:
+        return value.decode("latin-1").strip(" \0")

@@ -1,0 +1,187 @@
+"""The voxels of one DICOM slice, never more than its file holds.
+
+Uncompressed voxels are taken from the file itself, RLE is unpacked by pydicom, both to a length that is checked: no
+decoder's buffer is left half filled. JPEG, JPEG-LS and JPEG 2000 are decoded by GDCM, after a look at the stream.
+"""
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import SimpleITK as sitk
+
+from ..errors import InputError
+from .dicom_file import EXPLICIT_BIG, GE_BIG, JPEG_2000, NATIVE, RLE
+from .dicom_folder import DicomSlice
+from .dicom_header import DamagedHeaderError, PixelElement, encapsulated_bytes, voxel_bytes
+from .dicom_pixels import PixelFormat
+from .jpeg_stream import StreamSize, jpeg_2000_size, jpeg_size
+
+_DAMAGED = "its end is missing or damaged: copy it again"
+_INT32, _UINT32 = 1 << 31, 1 << 32
+
+
+def read_voxels(one: DicomSlice, form: PixelFormat) -> np.ndarray:
+    """Read the values of a slice, (rows, columns) float32, slope and intercept applied.
+
+    Raises:
+        InputError: the file holds other voxels than its header says, or they are damaged.
+    """
+    element, syntax = one.header.voxels, one.header.transfer_syntax
+    if element is None:
+        raise _refused(one, _DAMAGED)
+    try:
+        if syntax in NATIVE or not syntax:
+            return form.values(_native(one, form, element))
+        if element.length is not None:
+            raise _refused(one, f"its voxels are not packed as its transfer syntax {syntax} says: export it again")
+        frame = _only_frame(one)
+        if syntax == RLE:
+            return form.values(_run_lengths(one, form))
+        _check_stream(one, form, frame)
+    except DamagedHeaderError as error:
+        raise _refused(one, _DAMAGED) from error
+    return _decoded_by_gdcm(one, form)
+
+
+def _refused(one: DicomSlice, why: str) -> InputError:
+    return InputError(f"{one.file} cannot be read as an image: {why}.")
+
+
+def check_length(one: DicomSlice, form: PixelFormat) -> None:
+    """Check that uncompressed voxels are as many as the header says, before any is read.
+
+    One byte more fills up an odd length (PS3.5, section 7.1).
+
+    Raises:
+        InputError: they are fewer or more; names both.
+    """
+    element = one.header.voxels
+    if element is None or (one.header.transfer_syntax and one.header.transfer_syntax not in NATIVE):
+        return
+    if element.length is None:
+        raise _refused(
+            one, "its voxels are compressed, but its transfer syntax says that they are not: export it again"
+        )
+    if element.length - form.bytes not in (0, form.bytes % 2):
+        less = "fewer" if element.length < form.bytes else "more"
+        raise InputError(
+            f"{one.file} holds {element.length} bytes of voxels, {less} than the {form.bytes} that its header says "
+            f"({form.words}): copy or export it again."
+        )
+
+
+def _native(one: DicomSlice, form: PixelFormat, element: PixelElement) -> np.ndarray:
+    check_length(one, form)
+    content = voxel_bytes(one.file, one.header.transfer_syntax, element)[: form.bytes]
+    if len(content) != form.bytes:
+        raise DamagedHeaderError("the file has become shorter")
+    big = one.header.transfer_syntax in (EXPLICIT_BIG, GE_BIG)
+    return np.frombuffer(content, _stored_type(form, big)).astype(_stored_type(form), copy=False).reshape(form.rows, -1)
+
+
+def _stored_type(form: PixelFormat, big_endian: bool = False) -> np.dtype:
+    return np.dtype(f"{'>' if big_endian else '<'}{'i' if form.signed else 'u'}{form.allocated // 8}")
+
+
+def _only_frame(one: DicomSlice) -> bytes:
+    """The compressed stream of the only frame, its fragments joined."""
+    from pydicom.encaps import generate_frames
+
+    try:
+        frames = list(generate_frames(encapsulated_bytes(one.file), number_of_frames=1))
+    except (ValueError, EOFError, OSError) as error:
+        raise DamagedHeaderError(str(error)) from error
+    if len(frames) != 1:
+        raise _refused(one, f"it holds {len(frames)} compressed frames instead of one: export it again")
+    return frames[0]
+
+
+def _run_lengths(one: DicomSlice, form: PixelFormat) -> np.ndarray:
+    """Unpack RLE (PS3.5, annex G); each segment must give each pixel one byte."""
+    import warnings
+
+    from pydicom.pixels.decoders import RLELosslessDecoder
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # pydicom warns of segments that are too long
+        try:
+            array, _ = RLELosslessDecoder.as_array(
+                encapsulated_bytes(one.file),
+                raw=True,
+                decoding_plugin="pydicom",
+                rows=form.rows,
+                columns=form.columns,
+                number_of_frames=1,
+                samples_per_pixel=1,
+                bits_allocated=form.allocated,
+                bits_stored=form.stored,
+                pixel_representation=int(form.signed),
+                photometric_interpretation=one.text("PhotometricInterpretation"),
+                pixel_keyword="PixelData",
+            )
+        except (ValueError, RuntimeError, UserWarning) as error:
+            raise _refused(one, "its compressed voxels are damaged, or not as many as its header says: copy it again") \
+                from error  # fmt: skip
+    return np.asarray(array).astype(_stored_type(form), copy=False).reshape(form.rows, form.columns)
+
+
+def _check_stream(one: DicomSlice, form: PixelFormat, frame: bytes) -> None:
+    """Compare what a compressed stream says of itself with the header, and see that it comes to its end."""
+    size = jpeg_2000_size(frame) if one.header.transfer_syntax in JPEG_2000 else jpeg_size(frame)
+    if size is None:
+        raise _refused(one, _DAMAGED)
+    expected = StreamSize(form.rows, form.columns, 1, size.bits, size.signed)
+    # Else the decoder would fill half of each number, or lose a sign.
+    fits = form.allocated - 8 < size.bits <= form.allocated and (size.bits >= form.stored or not form.signed)
+    if size != expected or not fits or size.signed not in (None, form.signed):
+        raise _refused(
+            one,
+            f"its compressed voxels are {size.words}, but its header says {form.words}, of which {form.stored} are "
+            "used: export it again",
+        )
+
+
+def _decoded_by_gdcm(one: DicomSlice, form: PixelFormat) -> np.ndarray:
+    values = [form.slope * limit + form.intercept for limit in form.limits]
+    whole = form.slope.is_integer() and form.intercept.is_integer()
+    if whole and (min(values) < -_INT32 or max(values) >= (_UINT32 if min(values) >= 0 else _INT32)):
+        raise _refused(one, f"its RescaleSlope {form.slope:g} makes values beyond 32 bits: export it uncompressed")
+    with _decoder_messages() as messages:
+        try:
+            image = sitk.ReadImage(str(one.file), sitk.sitkFloat32, imageIO="GDCMImageIO")
+        except RuntimeError as error:
+            raise _refused(one, _DAMAGED) from error
+        doubts = messages()
+    if doubts:
+        raise _refused(one, f"its compressed voxels are damaged ({doubts}): copy it again")
+    if image.GetSize() != (form.columns, form.rows, 1) or image.GetNumberOfComponentsPerPixel() != 1:
+        raise _refused(
+            one, f"it decodes to {image.GetSize()} voxels, but its header says {form.words}: export it again"
+        )
+    return sitk.GetArrayFromImage(image)[0]
+
+
+@contextlib.contextmanager
+def _decoder_messages() -> Iterator[Callable[[], str]]:
+    """Catch what the decoders print on the C-level stderr: libjpeg says so where it makes up voxels, and goes on.
+
+    Yields:
+        A function that returns the first line printed so far, empty where there is none.
+    """
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)
+    with tempfile.TemporaryFile() as sink:
+        kept = os.dup(2)
+
+        def first_line() -> str:
+            sink.seek(0)
+            return sink.read(2000).decode("utf-8", "replace").strip().partition("\n")[0].rstrip(".")
+
+        try:
+            os.dup2(sink.fileno(), 2)
+            yield first_line
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
