@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import __version__
+from .available_memory import NotEnoughMemoryError
 from .errors import InputError, OutputError, SegWithUError, UsageError
 from .freed_memory import give_back_freed_memory, keep_freed_memory
 from .progress import Progress, seconds_left
@@ -128,6 +129,8 @@ class Worker:
 def failure(error: Exception) -> dict[str, Any]:
     """Kind, sentence and details of what went wrong; details only where somebody must look for a fault of ours."""
     known = {InputError: "input", OutputError: "output", UsageError: "usage"}
+    if isinstance(error, NotEnoughMemoryError):  # of a file that Slicer made for the run: its name says nothing
+        return {"kind": "memory", "text": error.sentence, "details": None}
     if isinstance(error, SegWithUError):
         kind = next((kind for type_, kind in known.items() if isinstance(error, type_)), "unexpected")
         # A refusal that the user may overrule says so: see Engine.

@@ -11,19 +11,23 @@ import numpy as np
 import SimpleITK as sitk
 import torch
 
+from .available_memory import NotEnoughMemoryError
 from .errors import InputError, OutputError, UsageError
+from .imaging.grid_peek import FileGrid
 from .imaging.reader_process import ReaderProcess
 from .imaging.volume import turned
+from .imaging.voxel_grid import VoxelGrid
 from .inference.deviation import REFUSED
 from .inference.device import choose_device
 from .inference.fingerprint import deviations, deviations_of_features
 from .inference.image_features import ImageFeatures
+from .inference.memory import RunMemory, foreseen
 from .inference.placement import placed
 from .inference.preprocessing import working_size
 from .inference.region import Region, voxel_box
 from .inference.segment import Job, Model, read_channels, segment
 from .inference.voxel_maps import voxelwise
-from .inference.windows import count_windows, predicted_peak_mb
+from .inference.windows import count_windows
 from .models.bundle import Bundle
 from .models.head_choice import with_head
 from .models.input_spec import InputSpec
@@ -32,6 +36,8 @@ from .network.own_networks import network_sha256
 from .progress import Progress
 from .worker_protocol import Request
 
+UNKNOWN_VOXEL_BYTES = 4
+"""Of a volume that is not in a file yet."""
 WRITE_S_PER_GRID_VOXEL = 1.2e-7
 """Compressing the four volumes outside the region of interest, where they are constant (measured)."""
 WRITE_S_PER_ASSESSED_VOXEL = 6e-7
@@ -100,6 +106,8 @@ class Engine:
         model = self._loaded(request, report)
         try:
             result = segment(job, model, report, self._reader)
+        except NotEnoughMemoryError:
+            raise
         except InputError as error:
             raise (_refusal(job, model.bundle, self._reader) or error) from None
         return {
@@ -118,29 +126,28 @@ class Engine:
             images = read_channels(request.files(), bundle, reader=self._reader)
             found = deviations(_placed_parts(images, _job_places(request)), bundle)
         else:  # Slicer's window sends the grid and, of the voxels, what they look like
-            grid = _placed_parts([_grid_image(request)], _job_places(request))[0]
+            grid = _part_grid(_requested_grid(request), _region(request), _placement(request))
             found = deviations_of_features(_features(request), grid, bundle)
         return {"event": "fingerprinted", "deviations": [deviation.to_json() for deviation in found]}
 
     def _predict_cost(self, request: Request, report: Progress) -> dict[str, Any]:
         model = self._loaded(request, report)
-        in_file = "files" in request.fields
-        image = _image_of_grid(self._reader.grid(request.files()[0])) if in_file else _grid_image(request)
-        part = placed(_part(image, _region(request)), _placement(request))
-        spec = model.bundle.input
-        shape = _working_shape(part, spec)
-        windows = count_windows(shape, spec.window_zyx)
+        claim = _claimed(request, self._reader)
+        region, placement, spec = _region(request), _placement(request), model.bundle.input
+        part = _part_grid(claim.grid, region, placement)
+        windows = count_windows(_working_shape(part, spec), spec.window_zyx)
         if self._pace is None:
             report("timing one window", 0.0)
             self._pace = _timed(model)
-        voxels, whole = part.GetNumberOfPixels(), image.GetNumberOfPixels()
+        voxels, whole = part.voxels, claim.grid.voxels
         seconds = windows * self._pace.window_s + voxels * (self._pace.voxel_s + WRITE_S_PER_ASSESSED_VOXEL)
-        channels = model.network.num_classes + model.network.head.response_channels
-        need = predicted_peak_mb(shape, voxels, channels, spec.window_zyx, model.network.window_bytes)
+        memory = foreseen([claim], region, model, request.flag("include_image"), placement)
+        assert memory is not None  # the only claim is known
         return {
             "event": "predicted",
             "seconds": round(seconds + whole * WRITE_S_PER_GRID_VOXEL, 1),
-            "memory_mb": round(need),
+            "memory_mb": round(memory.total / 1e6),
+            "not_enough_memory": _shortage(memory),
             "windows": windows,
             "device": model.device.type,
         }
@@ -227,32 +234,44 @@ def _part(image: sitk.Image, region: Region | None) -> sitk.Image:
     return voxel_box(region, image).crop(image) if region else image
 
 
-def _image_of_grid(grid: Mapping[str, Any]) -> sitk.Image:
-    """An image on a grid as `grid_facts` describes it."""
-    return _empty_image(grid["size_ijk"], grid["spacing_mm"], grid["origin_lps_mm"], grid["direction_lps"])
+def _claimed(request: Request, reader: ReaderProcess) -> FileGrid:
+    """What the header of the request's first file claims, or the request of a volume; no voxel is read."""
+    if "files" not in request.fields:
+        return FileGrid(_requested_grid(request), UNKNOWN_VOXEL_BYTES)
+    path = request.files()[0]
+    # Where the header says nothing, reading says what is wrong.
+    return reader.grid(path) or FileGrid(VoxelGrid.of(reader.read(path)), UNKNOWN_VOXEL_BYTES)
 
 
-def _grid_image(request: Request) -> sitk.Image:
-    """An image on the "grid" of a request, which has the fields of the grid in `case.json`."""
+def _requested_grid(request: Request) -> VoxelGrid:
+    """The "grid" of a request, which has the fields of the grid in `case.json`."""
     grid: Mapping[str, Any] = request.fields.get("grid") or {}
-    size = [max(1, int(n)) for n in request.numbers("size_ijk", grid, 3)]
+    i, j, k = (max(1, int(n)) for n in request.numbers("size_ijk", grid, 3))
     spacing = request.numbers("spacing_mm", grid, 3)
     origin = request.numbers("origin_lps_mm", grid, 3) if "origin_lps_mm" in grid else (0.0,) * 3
-    direction = request.numbers("direction_lps", grid, 9) if "direction_lps" in grid else np.eye(3).ravel()
-    return _empty_image(size, spacing, origin, direction)
+    direction = request.numbers("direction_lps", grid, 9) if "direction_lps" in grid else np.eye(3).ravel().tolist()
+    return VoxelGrid((i, j, k), tuple(spacing), tuple(origin), tuple(direction))
 
 
-def _empty_image(size: Any, spacing: Any, origin: Any, direction: Any) -> sitk.Image:
-    image = sitk.Image([int(n) for n in size], sitk.sitkUInt8)  # one byte a voxel: only the grid matters
-    image.SetSpacing([float(v) for v in spacing])
-    image.SetOrigin([float(v) for v in origin])
-    image.SetDirection([float(v) for v in direction])
-    return image
+def _part_grid(whole: VoxelGrid, region: Region | None, own_to_world_ras: Sequence[float] | None) -> VoxelGrid:
+    """Grid of the part within the region, as it lies in the world; its origin says nothing."""
+    part = voxel_box(region, whole).crop_grid(whole) if region else whole
+    return part.axes_after(lambda image: placed(image, own_to_world_ras))
 
 
-def _working_shape(part: sitk.Image, spec: InputSpec) -> tuple[int, ...]:
+def _working_shape(part: sitk.Image | VoxelGrid, spec: InputSpec) -> tuple[int, ...]:
     """Size (z, y, x) that `preprocessing.to_working_grid` would give, without resampling anything."""
-    return working_size(turned(part, spec.orientation), spec)[0][::-1]
+    upright = VoxelGrid.of(part).axes_after(lambda image: turned(image, spec.orientation))
+    return working_size(upright, spec)[0][::-1]
+
+
+def _shortage(memory: RunMemory) -> str | None:
+    """The sentence that the run would be refused with, None where there is enough."""
+    try:
+        memory.check()
+    except NotEnoughMemoryError as error:
+        return error.sentence
+    return None
 
 
 def _timed(model: Model) -> Pace:

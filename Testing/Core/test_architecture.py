@@ -11,6 +11,7 @@ ROOT = Path(__file__).resolve().parents[2]
 MODULE = ROOT / "SegWithUSlicer"
 CORE, LIB = MODULE / "SegWithUCore", MODULE / "SegWithUSlicerLib"
 FOUNDATION = {
+    "available_memory",
     "csv_files",
     "errors",
     "freed_memory",

@@ -18,7 +18,7 @@ from SegWithUCore.inference.preprocessing import network_input
 from SegWithUCore.inference.region import Region, voxel_box
 from SegWithUCore.inference.segment import Model, segment_images
 from SegWithUCore.inference.voxel_maps import VoxelMaps, maps_on_grid, on_grid, voxelwise
-from SegWithUCore.inference.windows import count_windows, predicted_peak_mb, stitched, stitched_output
+from SegWithUCore.inference.windows import count_windows, stitched, stitched_output
 from SegWithUCore.metrics.error_detection import auroc, score_groups
 from SegWithUCore.metrics.overlap import class_dice
 from SegWithUCore.models.input_spec import InputSpec
@@ -260,13 +260,6 @@ def differences(windowed: VoxelMaps, single: VoxelMaps) -> dict[str, float]:
         "expected wrong mm3, windows": float(windowed.error_probability.sum(dtype=np.float64)),
         "expected wrong mm3, one pass": float(single.error_probability.sum(dtype=np.float64)),
     }
-
-
-def test_predicted_memory_grows_with_volume_channels_and_window() -> None:
-    base = predicted_peak_mb((64, 64, 64), 64**3, 12, (48, 48, 48))
-    assert predicted_peak_mb((128, 64, 64), 2 * 64**3, 12, (48, 48, 48)) > base
-    assert predicted_peak_mb((64, 64, 64), 64**3, 24, (48, 48, 48)) > base
-    assert predicted_peak_mb((64, 64, 64), 64**3, 12, (64, 64, 64)) > base
 
 
 def test_every_map_lies_on_the_same_voxels(whole_hippocampus_region: tuple[Model, sitk.Image]) -> None:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any, TextIO
 
+from ..available_memory import NotEnoughMemoryError
 from ..errors import SegWithUError
 from ..progress import Progress, seconds_left
 
@@ -119,6 +120,8 @@ class Console:
 
 def failure_sentence(error: Exception) -> str:
     """What the user reads about an error: its own message where it was made for users."""
+    if isinstance(error, NotEnoughMemoryError):
+        return str(error).replace("region of interest", "region of interest with --roi")
     if isinstance(error, SegWithUError):
         return str(error)
     if isinstance(error, MemoryError):

@@ -115,7 +115,7 @@ def _tile(title: str, result: "CaseResult") -> "Tile":
     from ..imaging.volume import image_on_grid
     from ..inference.case_regions import label_values
 
-    part = result.box.crop(result.images[0])
+    part = result.parts[0]
     risk = result.maps.error_probability
     if risk is None:
         span = float(result.maps.ranking.max() - result.maps.ranking.min()) or 1.0
@@ -127,10 +127,15 @@ def _tile(title: str, result: "CaseResult") -> "Tile":
 
 def _agreement(mirrored: "CaseResult", plain: "CaseResult") -> str:
     """How far the two ways of segmenting the right side agree, and whether the maps show the difference."""
-    from ..inference.case_folder import on_whole_grid
+    import numpy as np
+
     from ..metrics.overlap import dice_of
 
-    masks = [on_whole_grid(result.maps.classes > 0, result.box, result.images[0], 0) for result in (mirrored, plain)]
+    masks = []
+    for result in (mirrored, plain):
+        mask = np.zeros(result.grid.shape_zyx, bool)
+        mask[result.box.slices_zyx] = result.maps.classes > 0
+        masks.append(mask)
     overlap = dice_of(masks[0][:, :, ::-1], masks[1])
     wrong = [sum(f.expected_wrong_mm3 or 0.0 for f in result.structures) for result in (mirrored, plain)]
     return (

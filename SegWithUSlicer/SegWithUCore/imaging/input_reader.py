@@ -1,14 +1,14 @@
 """All that is done with image files before a case is computed, in one place."""
 
 from pathlib import Path
-from typing import Any
 
 import SimpleITK as sitk
 
 from .dicom_folder import scan_folder
 from .dicom_series import read_series
+from .grid_peek import FileGrid, grid_of
 from .plain_names import plain_path
-from .volume import grid_facts, header_grid, is_dicom, read_image
+from .volume import is_dicom, read_image
 
 
 class InputReader:
@@ -28,14 +28,14 @@ class InputReader:
         with plain_path(folder) as plain:
             return scan_folder(plain).description
 
-    def grid(self, file: Path) -> dict[str, Any]:
-        """The grid of an image file, as `grid_facts`; its voxels are not read where the header tells.
+    def grid(self, path: Path, series: str | None = None) -> FileGrid | None:
+        """What the header of an image file, or of a DICOM series, claims; None where only reading says what is wrong.
 
-        Raises:
-            InputError: as `read_image`.
+        Args:
+            series: as in `read`.
         """
-        with plain_path(file) as plain:
-            return header_grid(plain) or grid_facts(read_image(plain))
+        with plain_path(path) as plain:
+            return grid_of(plain, series)
 
     def read(self, path: Path, series: str | None = None) -> sitk.Image:
         """Read one channel, float32: an image file, or the DICOM series of a folder.

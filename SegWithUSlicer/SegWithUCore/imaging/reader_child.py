@@ -19,6 +19,7 @@ import SimpleITK as sitk
 
 from ..errors import InputError
 from ..private_streams import take_standard_streams
+from .grid_peek import FileGrid
 from .image_message import image_description, image_voxels
 from .input_reader import InputReader
 
@@ -67,7 +68,7 @@ def _answer(answers: BinaryIO, reader: InputReader, request: dict[str, Any]) -> 
         if isinstance(found, sitk.Image):
             voxels, answer = image_voxels(found), {"image": image_description(found)}
         else:
-            answer = {"value": found}
+            answer = {"value": found.to_json() if isinstance(found, FileGrid) else found}
     except InputError as error:
         answer = {"input_error": str(error)}
     except MemoryError:

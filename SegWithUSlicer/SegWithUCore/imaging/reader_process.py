@@ -24,6 +24,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..errors import InputError, SegWithUError
+from .grid_peek import FileGrid
 from .image_message import described_image, empty_voxels
 from .input_reader import InputReader
 from .plain_names import LINKS_PREFIX
@@ -110,9 +111,10 @@ class ReaderProcess(InputReader):
         """As `InputReader.folder_words`."""
         return str(self._asked("folder_words", folder))
 
-    def grid(self, file: Path) -> dict[str, Any]:
+    def grid(self, path: Path, series: str | None = None) -> FileGrid | None:
         """As `InputReader.grid`."""
-        return dict(self._asked("grid", file))
+        found = self._asked("grid", path, series=series)
+        return None if found is None else FileGrid.from_json(found)
 
     def read(self, path: Path, series: str | None = None) -> sitk.Image:
         """As `InputReader.read`."""

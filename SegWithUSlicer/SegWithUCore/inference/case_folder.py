@@ -18,23 +18,25 @@ import torch
 from .. import __version__
 from ..errors import InputError, OutputError
 from ..imaging.plain_names import plain_name
-from ..imaging.volume import check_file, grid_facts, image_on_grid, itk_messages_kept_off_the_terminal
+from ..imaging.volume import check_file, itk_messages_kept_off_the_terminal
+from ..imaging.voxel_grid import VoxelGrid
 from ..models.bundle import Bundle, HeadSpec
 from ..network.own_networks import network_sha256
 from ..review.case_file import CASE_FILE
 from ..review.find_regions import FoundRegions, RegionSettings
 from ..review.flags import case_flags, rules_of_case
 from ..whole_files import whole_folder
-from .case_input import IMAGE_FILE, voxel_hash
+from .case_input import IMAGE_FILE
 from .case_regions import (
     ERROR_PROBABILITY_FILE,
     SEGMENTATION_FILE,
     competition_arrays,
     label_values,
+    whole_image,
     write_regions,
 )
 from .deviation import Deviation
-from .region import Region, VoxelBox, whole_grid
+from .region import Region, VoxelBox
 from .segmentation_file import write_segmentation_nrrd
 from .structures import StructureFigures, histograms
 from .voxel_maps import VoxelMaps
@@ -62,28 +64,33 @@ class CaseResult:
     Attributes:
         name: of the case.
         files: image file per channel, in the model's order.
-        images: the channels as read; the first one's grid is the grid of all volumes.
+        voxels_sha256: hash of the voxels of each channel, all of them.
+        grid: of the images, and of all volumes.
         region: region of interest as given, None for the whole image.
         box: the voxels that were assessed.
+        parts: the channels inside `box`.
         maps: results inside `box`.
         structures: figures, background first.
         regions: worth a look; None without fitted calibration.
         warnings: deviations from the training cases and what happened on the way.
+        image: the whole first channel, where a copy of it is to be written.
     """
 
     name: str
     files: Sequence[Path]
-    images: Sequence[sitk.Image]
+    voxels_sha256: Sequence[str]
+    grid: VoxelGrid
     bundle: Bundle
     head: HeadSpec
     region: Region | None
     box: VoxelBox
+    parts: Sequence[sitk.Image]
     maps: VoxelMaps
     structures: Sequence[StructureFigures]
     regions: FoundRegions | None
     warnings: Sequence[Deviation]
     device: str
-    include_image: bool = False
+    image: sitk.Image | None = None
     timings_s: dict[str, float] = field(default_factory=dict)
     peak_memory_mb: float | None = None
 
@@ -116,21 +123,24 @@ def _flush_to_disk(path: Path) -> None:
 
 
 def _write_volumes(result: CaseResult, work: Path) -> None:
-    grid = result.images[0]
+    box, grid = result.box, result.grid
+    _write_segmentation(result, work)
+    for name, values in map_arrays(result.maps).items():
+        _write(whole_image(values, box, grid, not_assessed_value(name, values)), work / MAP_FILES[name])
+    for file, values in competition_arrays(result.maps, result.bundle.labels).items():
+        _write(whole_image(values, box, grid, 0), work / file)
+    if result.regions is not None:
+        write_regions(work, result.regions, box, grid)
+    if result.image is not None:
+        _write(result.image, work / IMAGE_FILE)
+
+
+def _write_segmentation(result: CaseResult, work: Path) -> None:
     values = label_values(result.maps.classes, result.bundle.labels)
-    labels = image_on_grid(on_whole_grid(values, result.box, grid, 0), grid)
+    labels = whole_image(values, result.box, result.grid, 0)
     _write(labels, work / SEGMENTATION_FILE)
     write_segmentation_nrrd(labels, result.bundle.labels, work / SEGMENTATION_NRRD_FILE)
     _check_written(work / SEGMENTATION_NRRD_FILE)
-    for name, values in map_arrays(result.maps).items():
-        filled = on_whole_grid(values, result.box, grid, not_assessed_value(name, values))
-        _write(image_on_grid(filled, grid), work / MAP_FILES[name])
-    for file, values in competition_arrays(result.maps, result.bundle.labels).items():
-        _write(image_on_grid(on_whole_grid(values, result.box, grid, 0), grid), work / file)
-    if result.regions is not None:
-        write_regions(work, result.regions, result.box, grid)
-    if result.include_image:
-        _write(grid, work / IMAGE_FILE)
 
 
 def _write(image: sitk.Image, path: Path) -> None:
@@ -163,15 +173,6 @@ def not_assessed_value(name: str, values: np.ndarray) -> float:
     return float(np.floor(values.min())) - 1 if name == "ranking" else NOT_ASSESSED
 
 
-def on_whole_grid(part: np.ndarray, box: VoxelBox, grid: sitk.Image, outside: float) -> np.ndarray:
-    """Put the assessed part (z, y, x) into an array of the whole grid, filled with `outside`."""
-    if box == whole_grid(grid):
-        return part
-    whole = np.full(grid.GetSize()[::-1], outside, part.dtype)
-    whole[box.slices_zyx] = part
-    return whole
-
-
 def case_facts(result: CaseResult, target: Path) -> dict[str, Any]:
     """The content of `case.json`."""
     facts = _facts(result, target)
@@ -187,10 +188,10 @@ def _facts(result: CaseResult, target: Path) -> dict[str, Any]:
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "input": {
             "channels": [
-                {"name": channel, "file": _relative(file, target), "voxels_sha256": voxel_hash(image)}
-                for channel, file, image in zip(bundle.input.channels, result.files, result.images, strict=True)
+                {"name": channel, "file": _relative(file, target), "voxels_sha256": voxels}
+                for channel, file, voxels in zip(bundle.input.channels, result.files, result.voxels_sha256, strict=True)
             ],
-            "grid": grid_facts(result.images[0]),
+            "grid": result.grid.facts(),
         },
         "region_of_interest": _region_facts(result),
         "assessed": result.box.to_json(),

@@ -9,7 +9,8 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..errors import InputError
-from ..imaging.volume import check_file, image_on_grid, itk_messages_kept_off_the_terminal, read_file
+from ..imaging.volume import check_file, itk_messages_kept_off_the_terminal, read_file
+from ..imaging.voxel_grid import VoxelGrid
 from ..models.labels import Label
 from ..review.case_file import CASE_FILE, read_case
 from ..review.region_files import REGION_LABELS_FILE, REGIONS_FILE, regions_csv
@@ -35,11 +36,11 @@ def label_values(classes: np.ndarray, labels: Sequence[Label]) -> np.ndarray:
     return values.astype(np.uint8 if values.max() < 256 else np.int16)[classes]
 
 
-def regions_of_maps(maps: "VoxelMaps", labels: Sequence[Label], image: sitk.Image) -> "FoundRegions | None":
+def regions_of_maps(maps: "VoxelMaps", labels: Sequence[Label], image: sitk.Image | VoxelGrid) -> "FoundRegions | None":
     """Regions of one prediction; None without fitted calibration.
 
     Args:
-        image: has the grid of the maps.
+        image: on the grid of the maps, or that grid.
     """
     from ..review.find_regions import Assessed, find_regions
 
@@ -69,7 +70,19 @@ def competition_arrays(maps: "VoxelMaps", labels: Sequence[Label]) -> dict[str, 
     return arrays
 
 
-def write_regions(folder: Path, found: "FoundRegions", box: VoxelBox, grid: sitk.Image) -> None:
+def whole_image(part: np.ndarray, box: VoxelBox, grid: VoxelGrid, outside: float) -> sitk.Image:
+    """The assessed part (z, y, x) as an image of the whole grid, filled with `outside`.
+
+    Of the whole grid one copy is made and no more: with a small region of a large image it is all that matters.
+    """
+    if box == whole_grid(grid):
+        return grid.image(part)
+    after = [whole - start - size for whole, start, size in zip(grid.size, box.index, box.size, strict=True)]
+    small = sitk.GetImageFromArray(np.ascontiguousarray(part))
+    return grid.put_on(sitk.ConstantPad(small, box.index, after, outside))
+
+
+def write_regions(folder: Path, found: "FoundRegions", box: VoxelBox, grid: sitk.Image | VoxelGrid) -> None:
     """Write `regions.csv` and `regions.nii.gz`, each whole or not at all.
 
     Args:
@@ -78,14 +91,10 @@ def write_regions(folder: Path, found: "FoundRegions", box: VoxelBox, grid: sitk
     Raises:
         OutputError: the folder cannot be written to, or the disk is full.
     """
-    labels = found.labels
-    if box != whole_grid(grid):
-        whole = np.zeros(grid.GetSize()[::-1], labels.dtype)
-        whole[box.slices_zyx] = labels
-        labels = whole
+    labels = whole_image(found.labels, box, VoxelGrid.of(grid), 0)
     with whole_file(folder / REGION_LABELS_FILE) as work, itk_messages_kept_off_the_terminal():
         try:
-            sitk.WriteImage(image_on_grid(labels, grid), str(work), useCompression=True)
+            sitk.WriteImage(labels, str(work), useCompression=True)
             check_file(work)
         except (RuntimeError, InputError) as error:
             raise OSError("the disk is full or read-only") from error
@@ -146,11 +155,11 @@ def _keep_reviews(folder: Path, found: "FoundRegions", overwrite: bool) -> None:
         )
 
 
-def ijk_to_ras(image: sitk.Image) -> np.ndarray:
+def ijk_to_ras(image: sitk.Image | VoxelGrid) -> np.ndarray:
     """4 x 4 matrix from voxel index (i, j, k) to RAS mm."""
-    matrix = np.eye(4)
-    matrix[:3, :3] = np.array(image.GetDirection()).reshape(3, 3) @ np.diag(image.GetSpacing())
-    matrix[:3, 3] = image.GetOrigin()
+    grid, matrix = VoxelGrid.of(image), np.eye(4)
+    matrix[:3, :3] = np.array(grid.direction).reshape(3, 3) @ np.diag(grid.spacing)
+    matrix[:3, 3] = grid.origin
     return np.diag([-1.0, -1.0, 1.0, 1.0]) @ matrix
 
 

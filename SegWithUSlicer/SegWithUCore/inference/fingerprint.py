@@ -6,7 +6,8 @@ from typing import Any
 
 import SimpleITK as sitk
 
-from ..imaging.volume import extents_mm, orientation_of, turned
+from ..imaging.volume import turned
+from ..imaging.voxel_grid import VoxelGrid
 from ..models.bundle import Bundle
 from .appearance import appearance_deviations
 from .deviation import REFUSED, WARNING, Deviation
@@ -24,43 +25,48 @@ def deviations(images: Sequence[sitk.Image], bundle: Bundle) -> list[Deviation]:
     Args:
         images: the channels, already cut to the region of interest.
     """
-    found = grid_deviations(images[0], bundle)
+    grid = VoxelGrid.of(images[0])
+    found = grid_deviations(grid, bundle)
     if bundle.fingerprint is None or "channels" not in bundle.fingerprint or is_refused(found):
         return found
     features = {
         name: image_features(sitk.GetArrayViewFromImage(image))
         for name, image in zip(bundle.input.channels, images, strict=True)
     }
-    return [*found, *channel_deviations(features, images[0], bundle)]
+    return [*found, *channel_deviations(features, grid, bundle)]
 
 
-def deviations_of_features(features: Mapping[str, ImageFeatures], grid: sitk.Image, bundle: Bundle) -> list[Deviation]:
+def deviations_of_features(
+    features: Mapping[str, ImageFeatures], grid: sitk.Image | VoxelGrid, bundle: Bundle
+) -> list[Deviation]:
     """The same from features made elsewhere.
 
     Args:
         features: by channel; those of unknown channels are left out.
-        grid: any image on the grid of the part to be segmented.
+        grid: of the part to be segmented, or an image on it.
     """
+    grid = VoxelGrid.of(grid)
     found = grid_deviations(grid, bundle)
     return found if is_refused(found) else [*found, *channel_deviations(features, grid, bundle)]
 
 
-def grid_deviations(image: sitk.Image, bundle: Bundle) -> list[Deviation]:
+def grid_deviations(grid: VoxelGrid, bundle: Bundle) -> list[Deviation]:
     """Compare field of view and spacing alone."""
     if bundle.fingerprint is None:
         return []
-    seen = turned(image, bundle.input.orientation)
-    checks = [_field_of_view(extents_mm(seen), bundle), _spacing(seen.GetSpacing(), bundle)]
+    seen = _turned(grid, bundle.input.orientation)
+    extents = [float(n * s) for n, s in zip(seen.size, seen.spacing, strict=True)]
+    checks = [_field_of_view(extents, bundle), _spacing(seen.spacing, bundle)]
     return [check for check in checks if check is not None]
 
 
-def channel_deviations(features: Mapping[str, ImageFeatures], grid: sitk.Image, bundle: Bundle) -> list[Deviation]:
+def channel_deviations(features: Mapping[str, ImageFeatures], grid: VoxelGrid, bundle: Bundle) -> list[Deviation]:
     """Compare how the channels look; empty for bundles that do not know how the training cases looked."""
     if bundle.fingerprint is None:
         return []
     blocks: Mapping[str, Any] = bundle.fingerprint.get("channels") or {}
     orientation, found = bundle.input.orientation, []
-    like_spacing = _spacing(turned(grid, orientation).GetSpacing(), bundle) is None
+    like_spacing = _spacing(_turned(grid, orientation).spacing, bundle) is None
     for channel in bundle.input.channels:
         if channel in features and blocks.get(channel) is not None:
             own = upright(features[channel], grid, orientation)
@@ -68,11 +74,15 @@ def channel_deviations(features: Mapping[str, ImageFeatures], grid: sitk.Image, 
     return found
 
 
-def upright(features: ImageFeatures, grid: sitk.Image, orientation: str) -> ImageFeatures:
+def upright(features: ImageFeatures, grid: sitk.Image | VoxelGrid, orientation: str) -> ImageFeatures:
     """Features with their coarse picture turned from the axes of `grid` to `orientation`, as `volume.turned` does."""
-    own = orientation_of(grid)
+    own = VoxelGrid.of(grid).orientation
     wanted = "".join(own["xyz".index(axis)] for axis in orientation) if orientation.islower() else orientation
     return replace(features, cells=turned_cells(features.cells, own, wanted))
+
+
+def _turned(grid: VoxelGrid, orientation: str) -> VoxelGrid:
+    return grid.axes_after(lambda image: turned(image, orientation))
 
 
 def is_refused(found: Sequence[Deviation]) -> bool:

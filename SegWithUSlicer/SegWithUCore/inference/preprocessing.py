@@ -7,6 +7,7 @@ import SimpleITK as sitk
 
 from ..errors import InputError
 from ..imaging.volume import orientation_of, turned
+from ..imaging.voxel_grid import VoxelGrid
 from ..models.input_spec import InputSpec, NnunetPreparation
 from .nnunet_preparation import nonzero_mask, resampled_shape, spline_resampled
 from .region import VoxelBox, whole_grid
@@ -30,12 +31,13 @@ def to_working_grid(image: sitk.Image, spec: InputSpec, labels: bool = False) ->
     return _resample(upright, size, spacing, sitk.sitkNearestNeighbor if labels else sitk.sitkLinear)
 
 
-def working_size(upright: sitk.Image, spec: InputSpec) -> tuple[tuple[int, ...], tuple[float, ...]]:
+def working_size(upright: sitk.Image | VoxelGrid, spec: InputSpec) -> tuple[tuple[int, ...], tuple[float, ...]]:
     """Size and spacing (x, y, z) of the working grid of an image whose axes are turned already.
 
     nnU-Net fits a whole number of voxels between the outer faces of the image, which changes the spacing a little.
     """
-    size, old = upright.GetSize(), upright.GetSpacing()
+    grid = VoxelGrid.of(upright)
+    size, old = grid.size, grid.spacing
     if spec.spacing_mm is None:
         return size, old
     if spec.nnunet is not None:
@@ -115,12 +117,15 @@ def assessed_box(channels: Sequence[sitk.Image], spec: InputSpec) -> VoxelBox:
     """
     if spec.nnunet is None:
         return whole_grid(channels[0])
-    found = np.argwhere(np.any([sitk.GetArrayViewFromImage(image) != 0 for image in channels], axis=0))
-    if not len(found):
+    nonzero = np.zeros(channels[0].GetSize()[::-1], bool)
+    for image in channels:
+        nonzero |= sitk.GetArrayViewFromImage(image) != 0
+    if not nonzero.any():
         return whole_grid(channels[0])
-    low, high = found.min(0)[::-1], found.max(0)[::-1] + 1
-    i, j, k = (int(n) for n in low)
-    di, dj, dk = (int(n) for n in high - low)
+    # Axis by axis: a list of all nonzero voxels would take 24 bytes for each.
+    places = [np.flatnonzero(nonzero.any(axis=tuple({0, 1, 2} - {axis}))) for axis in (2, 1, 0)]
+    i, j, k = (int(place[0]) for place in places)
+    di, dj, dk = (int(place[-1] - place[0]) + 1 for place in places)
     return VoxelBox((i, j, k), (di, dj, dk))
 
 

@@ -1,7 +1,7 @@
 """The region of interest: a box in patient space, turned into a box of voxels."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
 
@@ -10,6 +10,7 @@ import SimpleITK as sitk
 
 from ..errors import InputError, UsageError
 from ..imaging.volume import ras_to_lps
+from ..imaging.voxel_grid import VoxelGrid
 
 EDGE_TOLERANCE = 1e-4
 """Voxels: a centre this close to a face of the region counts as on it, whatever the header's rounding."""
@@ -63,6 +64,10 @@ class VoxelBox:
         """The part of an image inside the box, with its own origin; the image itself where that is all of it."""
         return image if self == whole_grid(image) else sitk.RegionOfInterest(image, self.size, self.index)
 
+    def crop_grid(self, grid: VoxelGrid) -> VoxelGrid:
+        """The grid of what `crop` gives."""
+        return replace(grid, size=self.size, origin=tuple(grid.point(self.index)))
+
     def within(self, outer: "VoxelBox") -> "VoxelBox":
         """This box, given inside `outer`, in the grid that `outer` lies in."""
         i, j, k = (start + first for start, first in zip(outer.index, self.index, strict=True))
@@ -73,13 +78,12 @@ class VoxelBox:
         return {"index_ijk": list(self.index), "size_ijk": list(self.size)}
 
 
-def whole_grid(image: sitk.Image) -> VoxelBox:
+def whole_grid(image: sitk.Image | VoxelGrid) -> VoxelBox:
     """The box of all voxels."""
-    i, j, k = image.GetSize()
-    return VoxelBox((0, 0, 0), (i, j, k))
+    return VoxelBox((0, 0, 0), VoxelGrid.of(image).size)
 
 
-def voxel_box(region: Region, image: sitk.Image) -> VoxelBox:
+def voxel_box(region: Region, image: sitk.Image | VoxelGrid) -> VoxelBox:
     """The box of voxels whose centres lie in the region, cut at the grid's border.
 
     Of the faces the left, posterior and inferior ones belong to the region, in whatever order the voxels are
@@ -89,17 +93,18 @@ def voxel_box(region: Region, image: sitk.Image) -> VoxelBox:
     Raises:
         InputError: the region lies outside the image.
     """
+    grid = VoxelGrid.of(image)
     half = np.asarray(region.size_mm) / 2
     corners = [np.asarray(region.centre_ras_mm) + half * signs for signs in product((-1.0, 1.0), repeat=3)]
-    indices = np.asarray([image.TransformPhysicalPointToContinuousIndex(ras_to_lps(c.tolist())) for c in corners])
-    low, high = _centres_between(indices.min(0), indices.max(0), _runs_up(image))
+    indices = np.asarray([grid.continuous_index(ras_to_lps(c.tolist())) for c in corners])
+    low, high = _centres_between(indices.min(0), indices.max(0), _runs_up(grid))
     middle = np.rint(indices.mean(0)).astype(int)
     low, high = np.where(high > low, low, middle), np.where(high > low, high, middle + 1)
-    low, high = np.maximum(low, 0), np.minimum(high, image.GetSize())
+    low, high = np.maximum(low, 0), np.minimum(high, grid.size)
     if (high <= low).any():
         raise InputError(
             f"The region of interest around RAS {_numbers(region.centre_ras_mm)} lies outside the image, "
-            f"which spans RAS {_span(image)}: move the region."
+            f"which spans RAS {_span(grid)}: move the region."
         )
     i, j, k = (int(n) for n in low)
     di, dj, dk = (int(n) for n in high - low)
@@ -118,17 +123,17 @@ def _centres_between(first: np.ndarray, last: np.ndarray, runs_up: np.ndarray) -
     return low, high
 
 
-def _runs_up(image: sitk.Image) -> np.ndarray:
+def _runs_up(grid: VoxelGrid) -> np.ndarray:
     """For each voxel axis, whether it runs to the right, anterior or superior (its nearest patient axis)."""
-    ras = np.asarray(image.GetDirection()).reshape(3, 3) * np.asarray([[-1], [-1], [1]])
+    ras = np.asarray(grid.direction).reshape(3, 3) * np.asarray([[-1], [-1], [1]])
     nearest = np.abs(ras).argmax(0)
     runs_up: np.ndarray = ras[nearest, np.arange(3)] > 0
     return runs_up
 
 
-def _span(image: sitk.Image) -> str:
-    ends = product(*((0, size - 1) for size in image.GetSize()))
-    points = np.asarray([ras_to_lps(image.TransformIndexToPhysicalPoint(end)) for end in ends])
+def _span(grid: VoxelGrid) -> str:
+    ends = product(*((0, size - 1) for size in grid.size))
+    points = np.asarray([ras_to_lps(grid.point(end)) for end in ends])
     return f"{_numbers(points.min(0))} to {_numbers(points.max(0))}"
 
 

@@ -8,28 +8,33 @@ from dataclasses import dataclass, field
 from itertools import zip_longest
 from pathlib import Path
 
+import numpy as np
 import SimpleITK as sitk
 import torch
 
+from ..available_memory import resident_bytes
 from ..errors import InputError
 from ..imaging.input_reader import IN_THIS_PROCESS, InputReader
-from ..imaging.volume import check_same_grid, voxel_volume_mm3
+from ..imaging.volume import check_same_grid
+from ..imaging.voxel_grid import VoxelGrid
 from ..models.bundle import Bundle, HeadSpec, load_network
 from ..models.head_choice import with_head
 from ..network.own_networks import network_sha256
 from ..network.segwithu import SegWithU
 from ..progress import Progress, silent
 from .case_folder import CaseResult, write_case_folder
+from .case_input import voxel_hash
 from .case_regions import regions_of_maps
 from .deviation import REFUSED, WARNING, Deviation
 from .fingerprint import deviations, is_refused
+from .memory import READ_BYTES, RunMemory, foreseen, run_memory
 from .placement import placed
 from .preprocessing import assessed_box, network_input
-from .region import Region, voxel_box, whole_grid
+from .region import Region, VoxelBox, voxel_box, whole_grid
 from .structure_checks import structure_deviations
 from .structures import FittedNumbers, structure_figures
 from .voxel_maps import Fitted, VoxelMaps, maps_on_grid
-from .windows import predicted_peak_mb, stitched
+from .windows import stitched
 
 
 class Model:
@@ -39,6 +44,9 @@ class Model:
         bundle: the description.
         device: where windows run.
         head: a head other than the default.
+
+    Attributes:
+        program_bytes: memory that the program holds with the network loaded.
     """
 
     def __init__(self, bundle: Bundle, device: torch.device, head: str | None = None) -> None:
@@ -50,6 +58,7 @@ class Model:
         self.numbers = FittedNumbers.from_json(self.bundle.calibration)
         self.network_sha256 = network_sha256(bundle.backbone.kind)
         self.notes: list[Deviation] = model_notes(bundle, self.head, self.network_sha256)
+        self.program_bytes = resident_bytes()
 
 
 @dataclass(frozen=True)
@@ -105,39 +114,45 @@ def segment(job: Job, model: Model, progress: Progress = silent, reader: InputRe
         OutputError: the case folder exists or cannot be written.
     """
     clock = Clock()
-    progress("reading", 0.0)
+    memory = _foreseen(job, model, reader)
+    progress("reading", 0.0, "" if memory is None else memory.words)
     with clock.stage("reading"):
-        images = read_channels(job.files, model.bundle, job.series, reader)
-    asked = voxel_box(job.region, images[0]) if job.region else whole_grid(images[0])
-    parts = [placed(asked.crop(image), job.own_to_world_ras) for image in images]
+        given = read_given(job, model.bundle, reader)
+    parts = [placed(part, job.own_to_world_ras) for part in given.parts]
     warnings = checked_against_training(parts, model.bundle, job)
     shown = assessed_box(parts, model.bundle.input)
-    box, parts = shown.within(asked), [shown.crop(part) for part in parts]
+    box, parts = shown.within(given.box), [shown.crop(part) for part in parts]
+    part_grid = box.crop_grid(given.grid)
+    stored = READ_BYTES if memory is None else memory.stored_bytes
+    memory = run_memory(given.grid, VoxelGrid.of(parts[0]), model, stored, job.region, job.include_image)
+    memory.check(job.files[0])
     with clock.stage("segmenting"):
-        maps, notes = segment_images(parts, model, progress)
+        maps, notes = segment_images(parts, model, progress, memory.words)
     with clock.stage("finding regions"):
         progress("finding regions", 0.92)
-        regions = regions_of_maps(maps, model.bundle.labels, box.crop(images[0]))
+        regions = regions_of_maps(maps, model.bundle.labels, part_grid)
     assessed = not is_refused(warnings)
     structures = structure_figures(
-        maps, model.bundle.labels, voxel_volume_mm3(images[0]), model.numbers, assessed=assessed
+        maps, model.bundle.labels, float(np.prod(given.grid.spacing)), model.numbers, assessed=assessed
     )
     if assessed:
         warnings = [*warnings, *structure_deviations(structures, model.bundle, model.numbers)]
     result = CaseResult(
         name=job.name,
         files=job.files,
-        images=images,
+        voxels_sha256=given.voxels_sha256,
+        grid=given.grid,
         bundle=model.bundle,
         head=model.head,
         region=job.region,
         box=box,
+        parts=parts,
         maps=maps,
         structures=structures,
         regions=regions,
         warnings=[*warnings, *model.notes, *notes],
         device=model.device.type,
-        include_image=job.include_image,
+        image=given.image,
         timings_s=clock.seconds,
         peak_memory_mb=peak_memory_mb(),
     )
@@ -145,6 +160,47 @@ def segment(job: Job, model: Model, progress: Progress = silent, reader: InputRe
     write_case_folder(result, job.target, job.overwrite)
     progress("done", 1.0)
     return result
+
+
+def _foreseen(job: Job, model: Model, reader: InputReader) -> RunMemory | None:
+    """What the run will take, refused where that is more than is free; None where the headers do not say."""
+    claims = [reader.grid(path, uid) for path, uid in zip_longest(job.files, job.series)]
+    memory = foreseen(claims, job.region, model, job.include_image, job.own_to_world_ras)
+    if memory is not None:
+        memory.check(job.files[0])
+    return memory
+
+
+@dataclass(frozen=True)
+class Given:
+    """What was read for a job.
+
+    Attributes:
+        grid: of the images.
+        voxels_sha256: of each channel.
+        box: the region of interest.
+        parts: the channels inside it.
+        image: the whole first channel, where it is to be written.
+    """
+
+    grid: VoxelGrid
+    voxels_sha256: list[str]
+    box: VoxelBox
+    parts: list[sitk.Image]
+    image: sitk.Image | None
+
+
+def read_given(job: Job, bundle: Bundle, reader: InputReader = IN_THIS_PROCESS) -> Given:
+    """Read the images of a job and keep no more of them than it needs.
+
+    Raises:
+        InputError: as `read_channels`, or the region lies outside.
+    """
+    images = read_channels(job.files, bundle, job.series, reader)
+    grid = VoxelGrid.of(images[0])
+    box = voxel_box(job.region, grid) if job.region else whole_grid(grid)
+    hashes, parts = [voxel_hash(image) for image in images], [box.crop(image) for image in images]
+    return Given(grid, hashes, box, parts, images[0] if job.include_image else None)
 
 
 def read_channels(
@@ -217,9 +273,12 @@ def model_notes(bundle: Bundle, head: HeadSpec, network: str | None) -> list[Dev
 
 
 def segment_images(
-    images: Sequence[sitk.Image], model: Model, progress: Progress = silent
+    images: Sequence[sitk.Image], model: Model, progress: Progress = silent, detail: str = ""
 ) -> tuple[VoxelMaps, list[Deviation]]:
     """Segmentation and maps of one case in memory, on the grid of its first image.
+
+    Args:
+        detail: said when the network begins.
 
     Returns:
         The maps, and what the user should know about how they were made.
@@ -227,10 +286,7 @@ def segment_images(
     spec = model.bundle.input
     progress("preparing", 0.02)
     array, working = network_input(images, spec)
-    channels = model.network.num_classes + model.network.head.response_channels
-    voxels, window_bytes = images[0].GetNumberOfPixels(), model.network.window_bytes
-    need = predicted_peak_mb(array.shape[1:], voxels, channels, spec.window_zyx, window_bytes)
-    progress("segmenting", 0.05, f"needs about {need:.0f} MB")
+    progress("segmenting", 0.05, detail)
 
     def within(stage: str, fraction: float, detail: str = "") -> None:
         progress(stage, 0.05 + 0.75 * fraction, detail)
@@ -245,6 +301,7 @@ def segment_images(
         progress("segmenting", 0.05, notes[0].sentence)
         model.network.to("cpu")
         output = stitched(model.network, array, spec, torch.device("cpu"), within)
+    del array  # memory: the maps follow from the network's answer alone
     progress("computing the maps", 0.8)
     maps = maps_on_grid(model.network, output, working, images[0], model.fitted)
     model.network.to(model.device)

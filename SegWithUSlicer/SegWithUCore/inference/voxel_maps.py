@@ -1,5 +1,6 @@
 """From stitched logits and responses to maps on the input's own grid."""
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -132,16 +133,15 @@ def voxelwise(network: SegWithU, stitched: np.ndarray, tempering_scale: float = 
         tempering_scale: by which tempered logits are divided before the softmax; fitted on calibration cases.
     """
     shape = stitched.shape[1:]
-    flat = torch.from_numpy(np.ascontiguousarray(stitched)).reshape(1, stitched.shape[0], -1)
-    voxels = flat.shape[2]
+    voxels = math.prod(shape)
     classes, runner_up = np.empty(voxels, np.uint8), np.empty(voxels, np.uint8)
     floats = {name: np.empty(voxels, np.float32) for name in ("calibration", "ranking", "epistemic", "aleatoric")}
     sums = ProbabilitySums.zeros(network.num_classes)
     device = next(network.head.parameters()).device
     with torch.inference_mode():
         for start in range(0, voxels, CHUNK_VOXELS):
-            part = slice(start, start + CHUNK_VOXELS)
-            chunk = flat[..., part].to(device)
+            part = slice(start, min(start + CHUNK_VOXELS, voxels))
+            chunk = torch.from_numpy(_flat_part(stitched, part))[None].to(device)
             logits, _ = network.split(chunk)
             maps = network.maps(chunk)
             classes[part], runner_up[part] = maps.top[0].to("cpu", torch.uint8).numpy()
@@ -162,6 +162,23 @@ def voxelwise(network: SegWithU, stitched: np.ndarray, tempering_scale: float = 
         shaped.get("aleatoric"),
         sums,
     )
+
+
+def _flat_part(stitched: np.ndarray, part: slice) -> np.ndarray:
+    """Some voxels of (channels, *any), in scan order: (channels, voxels).
+
+    Of an array whose axes are turned only the slices around them are copied: a copy of all doubled a run's memory.
+    """
+    if stitched.flags.c_contiguous:
+        return stitched.reshape(len(stitched), -1)[:, part]
+    if stitched.ndim < 3:
+        return np.ascontiguousarray(stitched.reshape(len(stitched), -1)[:, part])
+    in_slice = math.prod(stitched.shape[2:])
+    first, last = part.start // in_slice, (part.stop - 1) // in_slice
+    if first == last:
+        return _flat_part(stitched[:, first], slice(part.start - first * in_slice, part.stop - first * in_slice))
+    around = stitched[:, first : last + 1].reshape(len(stitched), -1)
+    return np.ascontiguousarray(around[:, part.start - first * in_slice : part.stop - first * in_slice])
 
 
 def _sums(probabilities: torch.Tensor, classes: torch.Tensor) -> ProbabilitySums:

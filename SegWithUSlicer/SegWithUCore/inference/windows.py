@@ -1,6 +1,5 @@
 """Running the network window by window and stitching what may be averaged."""
 
-import math
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -15,8 +14,6 @@ from ..progress import Progress, silent
 from .nnunet_windows import spread_output
 
 OVERLAP = 0.5
-WINDOW_BYTES = 1400
-"""Activations a window voxel where the network does not say (`SegWithU.window_bytes`): those of the shipped DynUNet."""
 
 
 class WindowNetwork(Protocol):
@@ -113,26 +110,3 @@ def stitched(
     """`stitched_output` in the windows and the precision that a model's input asks for."""
     spread = spec.nnunet is not None
     return stitched_output(network, image, spec.window_zyx, device, progress, spread=spread, precision=spec.precision)
-
-
-def predicted_peak_mb(
-    shape: Sequence[int],
-    grid_voxels: int,
-    channels: int,
-    window: Sequence[int],
-    window_bytes: float = WINDOW_BYTES,
-) -> float:
-    """Memory a run will need beyond the loaded program, in MB.
-
-    Args:
-        shape: working grid (z, y, x).
-        grid_voxels: voxels of the input grid.
-        channels: classes + response channels.
-        window: (z, y, x).
-        window_bytes: activations a window voxel.
-
-    The stitched sum, its copy and its weights on the working grid; six volumes on the input grid; and the
-    activations of one window.
-    """
-    working = math.prod(max(size, wanted) for size, wanted in zip(shape, window, strict=True))
-    return (working * 4 * (2 * channels + 2) + grid_voxels * 4 * 6 + math.prod(window) * window_bytes) / 1e6

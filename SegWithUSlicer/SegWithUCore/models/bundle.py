@@ -21,6 +21,7 @@ from ..network.segwithu import SegWithU
 from ..whole_files import whole_file
 from .input_spec import InputSpec
 from .labels import Label
+from .network_memory import check_network_fits
 from .places import user_networks_file
 
 BUNDLE_FILE = "bundle.json"
@@ -281,10 +282,11 @@ def load_network(bundle: Bundle, head_name: str | None = None) -> SegWithU:
         head_name: a head other than the default.
 
     Raises:
-        InputError: unknown head, damaged weights, or weights that do not fit.
+        InputError: unknown head, damaged weights, weights that do not fit, or a network too large for this computer.
     """
     verify_weights(bundle)
     head = named_head(bundle, head_name)
+    check_network_fits(bundle, head)
     network = empty_network(bundle, head)
     tensors = read_safetensors(weights_path(bundle))
     prefix = f"heads.{head.name}."

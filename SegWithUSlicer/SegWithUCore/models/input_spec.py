@@ -41,19 +41,27 @@ class Normalisation:
         if self.nonzero_only and inside is not None and inside.any():
             values[inside] = replace(self, nonzero_only=False)(values[inside])
             return values.astype(np.float32)
+        # In place: the values are a copy already, and more of them would be the largest arrays of a preparation.
         if self.kind == "fixed":
-            return ((np.clip(values, self.low, self.high) - self.mean) / max(self.std, 1e-8)).astype(np.float32)
+            return _scaled(np.clip(values, self.low, self.high, out=values), self.mean, max(self.std, 1e-8))
         low, high = np.percentile(values, [self.low, self.high])
         if high <= low:  # nearly all voxels equal: keep the few that differ
             low, high = float(values.min()), float(values.max())
         if self.kind == "range":
-            return ((values - low) / max(high - low, 1e-8)).astype(np.float32)
-        clipped = np.clip(values, low, high)
-        return ((clipped - clipped.mean()) / max(float(clipped.std()), 1e-8)).astype(np.float32)
+            return _scaled(values, low, max(high - low, 1e-8))
+        np.clip(values, low, high, out=values)
+        return _scaled(values, values.mean(), max(float(values.std()), 1e-8))
 
     def to_json(self) -> dict[str, Any]:
         """The `normalisation` block."""
         return {name: value for name, value in asdict(self).items() if name != "nonzero_only" or value}
+
+
+def _scaled(values: np.ndarray, offset: float, scale: float) -> np.ndarray:
+    """(values - offset) / scale in float32; the values are lost."""
+    values -= offset
+    values /= scale
+    return values.astype(np.float32)
 
 
 @dataclass(frozen=True)

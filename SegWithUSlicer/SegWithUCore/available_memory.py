@@ -1,0 +1,240 @@
+"""How much memory is free for this process, and the refusal of what would need more.
+
+Linux gives memory to whoever asks and ends a process once there is none left: nothing can be said then. So what a
+piece of work needs is held against what is free before it is begun. Standard library only.
+"""
+
+import contextlib
+import ctypes
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from .errors import InputError
+
+IGNORE_VARIABLE = "SEGWITHU_IGNORE_MEMORY"
+"""Environment variable: set to 1, nothing is known to be free and so nothing is refused."""
+PROGRAM_BYTES = 600_000_000
+"""What the program holds with torch and a model loaded, where the system does not say (measured on Linux)."""
+_UNLIMITED = 1 << 60
+"""Control groups without a limit show a number near 2^63."""
+_CACHE_LINES = ("active_file", "inactive_file")
+"""Of `memory.stat`: files kept in memory, which the kernel drops before it ends a process."""
+_VM_STAT = re.compile(r"^Pages (free|inactive|speculative|purgeable):\s+(\d+)\.", re.MULTILINE)
+
+
+class NotEnoughMemoryError(InputError):
+    """A piece of work needs more memory than is free; nothing was allocated for it yet.
+
+    Attributes:
+        needed, free: bytes.
+        sentence: without the name of the file.
+    """
+
+    def __init__(
+        self, what: str, needed: float, free: float, remedies: Sequence[str], file: Path | None = None
+    ) -> None:
+        """The sentence: `what` needs so much, so much is free, one of the remedies helps.
+
+        Args:
+            remedies: beside closing programs and taking another computer.
+            file: that the work is about; stands before the sentence.
+        """
+        self.needed, self.free = needed, free
+        ways = [*remedies, "close other programs", "use a computer with more memory"]
+        self.sentence = (
+            f"{what} needs about {in_words(needed)} of memory more than the program holds already, but only "
+            f"{in_words(free)} are free: {', '.join(ways[:-1])} or {ways[-1]}."
+        )
+        begin = "" if file is None else f"{file}: "
+        super().__init__(begin + (self.sentence if file is None else self.sentence[0].lower() + self.sentence[1:]))
+
+
+def check_memory(
+    what: str, needed: float, remedies: Sequence[str] = (), reusable: int = 0, file: Path | None = None
+) -> None:
+    """Refuse work that needs more memory than is free; where that is not known, nothing is refused.
+
+    Args:
+        what: the subject of the sentence, in words.
+        needed: bytes beyond what the program holds.
+        remedies: what to do, beside closing programs and taking another computer.
+        reusable: bytes that this process holds, and that the work may use.
+        file: that the work is about.
+
+    Raises:
+        NotEnoughMemoryError: more is needed than free.
+    """
+    free = available_bytes()
+    if free is not None and needed > free + reusable:
+        raise NotEnoughMemoryError(what, needed, free + reusable, remedies, file)
+
+
+def in_words(size: float) -> str:
+    """A number of bytes for people: "85 MB", "1.7 GB", "12 GB"."""
+    for unit, name in ((1e15, "PB"), (1e12, "TB"), (1e9, "GB")):
+        if size >= 0.9995 * unit:
+            return f"{size / unit:.{0 if size >= 9.95 * unit else 1}f} {name}"
+    return f"{size / 1e6:.0f} MB"
+
+
+def available_bytes(proc: Path = Path("/proc")) -> int | None:
+    """Memory that this process can still get, swap included; None where the system does not say.
+
+    The least of: memory that the system calls available with free swap, what the control groups of the process and
+    their parents leave (version 1 and 2), and what its address space may still grow by (`ulimit -v`).
+
+    Args:
+        proc: where Linux shows its state.
+    """
+    if os.environ.get(IGNORE_VARIABLE) == "1":
+        return None
+    if sys.platform == "win32":
+        return _windows_available()
+    if sys.platform == "darwin":
+        return _mac_available()
+    meminfo = _numbers(proc / "meminfo", 1024)
+    swap = meminfo.get("SwapFree", 0)
+    found = [meminfo["MemAvailable"] + swap] if "MemAvailable" in meminfo else []
+    found += _cgroup_rooms(proc, swap)
+    address_space = _address_space_left(proc)
+    found += [] if address_space is None else [address_space]
+    return max(0, min(found)) if found else None
+
+
+def resident_bytes(proc: Path = Path("/proc")) -> int:
+    """Memory that this process holds now; about what it holds at least where the system does not say."""
+    try:
+        pages = int((proc / "self" / "statm").read_text(encoding="ascii").split()[1])
+    except (OSError, ValueError, IndexError):
+        return PROGRAM_BYTES
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def _numbers(path: Path, unit: int = 1) -> dict[str, int]:
+    """The "name number" or "name: number kB" lines of a file, in bytes; empty where it cannot be read."""
+    try:
+        lines = path.read_text(encoding="ascii", errors="replace").splitlines()
+    except OSError:
+        return {}
+    parts = [line.replace(":", " ").split() for line in lines]
+    return {part[0]: int(part[1]) * unit for part in parts if len(part) > 1 and part[1].isdigit()}
+
+
+def _number(path: Path) -> int | None:
+    """The number in a file of a control group; None for "max", for no limit, and where there is no such file."""
+    with contextlib.suppress(OSError, ValueError):
+        number = int(path.read_text(encoding="ascii"))
+        return number if number < _UNLIMITED else None
+    return None
+
+
+def _cgroup_rooms(proc: Path, swap: int) -> list[int]:
+    """What each control group with a limit leaves to this process."""
+    rooms = (_cgroup_room(folder, version, swap) for folder, version in _cgroups(proc))
+    return [room for room in rooms if room is not None]
+
+
+def _cgroups(proc: Path) -> Iterator[tuple[Path, int]]:
+    """Folders of the memory control groups that this process is in, parents included, each with its version."""
+    try:
+        mounts = (proc / "self" / "mountinfo").read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+        groups = (proc / "self" / "cgroup").read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+    except OSError:
+        return
+    paths = {controllers: path for _, controllers, path in (line.split(":", 2) for line in groups if ":" in line)}
+    for line in mounts:
+        own, _, other = line.partition(" - ")
+        fields, kind = own.split(), other.split()
+        if len(fields) < 5 or not kind or kind[0] not in ("cgroup", "cgroup2"):
+            continue
+        version = 2 if kind[0] == "cgroup2" else 1
+        names = [name for name in paths if (name == "" if version == 2 else "memory" in name.split(","))]
+        if not names or (version == 1 and "memory" not in kind[-1].split(",")):
+            continue
+        yield from (
+            (folder, version) for folder in _with_parents(fields[3], Path(_unescaped(fields[4])), paths[names[0]])
+        )
+
+
+def _with_parents(root: str, mount: Path, path: str) -> list[Path]:
+    """The folder of a group and of its parents below a mount; in a container the mount may be the group itself."""
+    inside = path[len(root) :] if root != "/" and (path + "/").startswith(root + "/") else path
+    steps = [step for step in inside.split("/") if step and step != ".."]
+    return [mount.joinpath(*steps[:depth]) for depth in range(len(steps), -1, -1)]
+
+
+def _unescaped(text: str) -> str:
+    return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), text)
+
+
+def _cgroup_room(folder: Path, version: int, swap: int) -> int | None:
+    """What one control group leaves, swap included; None without a limit.
+
+    Source: Linux, Documentation/admin-guide/cgroup-v2.rst and cgroup-v1/memory.rst.
+    """
+    files = ("memory.max", "memory.current") if version == 2 else ("memory.limit_in_bytes", "memory.usage_in_bytes")
+    limit, used = (_number(folder / name) for name in files)
+    if limit is None or used is None:
+        return None
+    stat = _numbers(folder / "memory.stat")
+    cache = sum(stat.get(f"total_{name}", stat.get(name, 0)) for name in _CACHE_LINES)
+    room = limit - used + cache
+    if version == 2:
+        most, swapped = _number(folder / "memory.swap.max"), _number(folder / "memory.swap.current")
+        return room + (swap if most is None else min(swap, max(0, most - (swapped or 0))))
+    most, both = _number(folder / "memory.memsw.limit_in_bytes"), _number(folder / "memory.memsw.usage_in_bytes")
+    return room + swap if most is None or both is None else min(room + swap, most - both + cache)
+
+
+def _address_space_left(proc: Path) -> int | None:
+    import resource
+
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if limit in (resource.RLIM_INFINITY, -1) or limit >= _UNLIMITED:
+        return None
+    try:
+        pages = int((proc / "self" / "statm").read_text(encoding="ascii").split()[0])
+    except (OSError, ValueError, IndexError):
+        return None
+    return limit - pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def _mac_available() -> int | None:
+    try:
+        told = subprocess.run(["/usr/bin/vm_stat"], capture_output=True, text=True, check=True, timeout=5).stdout
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return mac_free_bytes(told)
+
+
+def mac_free_bytes(vm_stat: str) -> int | None:
+    """Free memory and what macOS gives up at once, from what its command `vm_stat` prints."""
+    page = re.search(r"page size of (\d+) bytes", vm_stat)
+    counts = [int(count) for _, count in _VM_STAT.findall(vm_stat)]
+    return int(page[1]) * sum(counts) if page and counts else None
+
+
+class _MemoryStatus(ctypes.Structure):
+    """MEMORYSTATUSEX of the Windows interface."""
+
+    _fields_ = [
+        ("length", ctypes.c_uint32),
+        ("load", ctypes.c_uint32),
+        *(
+            (name, ctypes.c_uint64)
+            for name in ("total", "available", "total_page", "available_page", "total_virtual", "virtual", "extended")
+        ),
+    ]
+
+
+def _windows_available() -> int | None:
+    """What this process may still commit, memory and page file."""
+    status = _MemoryStatus(length=ctypes.sizeof(_MemoryStatus))
+    library = getattr(ctypes, "windll", None)
+    if library is None or not library.kernel32.GlobalMemoryStatusEx(ctypes.byref(status)):
+        return None
+    return int(status.available_page)
