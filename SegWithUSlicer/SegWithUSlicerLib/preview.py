@@ -110,7 +110,9 @@ class Preview:
 
 
 def cost_text(event: Mapping[str, Any]) -> str:
-    """The line for an event "predicted"."""
+    """The line for an event "predicted": time and memory, or the sentence that the run would be refused with."""
+    if event.get("not_enough_memory"):
+        return str(event["not_enough_memory"])
     seconds, memory = float(event.get("seconds") or 0), float(event.get("memory_mb") or 0) / 1000
     time = _("{n:.0f} s").format(n=max(1, seconds)) if seconds < 90 else _("{n:.0f} min").format(n=seconds / 60)
     text = _("About {time} and {memory:.1f} GB of memory on {device}")

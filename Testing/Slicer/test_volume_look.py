@@ -72,3 +72,6 @@ def test_the_preview_sends_the_look_and_tells_notes_apart_from_warnings(tmp_path
     asked.answers[1]({"event": "predicted", "seconds": 3, "memory_mb": 900, "device": "cpu"})
     assert (told[-1].warnings, told[-1].notes) == (("Turned.",), ("Smooth.",))
     assert told[-1].cost.startswith("About 3 s")
+    sentence = "The image of 9 x 9 x 9 voxels needs about 5.0 GB of memory."
+    asked.answers[1]({"event": "predicted", "seconds": 3, "memory_mb": 900, "not_enough_memory": sentence})
+    assert told[-1].cost == sentence

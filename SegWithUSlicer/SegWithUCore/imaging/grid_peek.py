@@ -48,8 +48,8 @@ class FileGrid:
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> "FileGrid":
         """What `to_json` gave."""
-        parts = {name: tuple(part) if isinstance(part, list) else part for name, part in fields["grid"].items()}
-        return cls(VoxelGrid(**parts), fields["voxel_bytes"], fields["components"])
+        grid = {name: part if name == "placed" else tuple(part) for name, part in fields["grid"].items()}
+        return cls(VoxelGrid(**grid), fields["voxel_bytes"], fields["components"])
 
 
 def grid_of(path: Path, series: str | None = None) -> FileGrid | None:

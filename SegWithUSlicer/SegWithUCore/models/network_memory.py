@@ -41,7 +41,7 @@ def check_network_fits(bundle: "Bundle", head: "HeadSpec") -> None:
                 "channels): restore the bundle from its source."
             ) from error
         raise
-    weights = sum(tensor.numel() * tensor.element_size() for tensor in network.state_dict().values())
+    weights = sum(part.numel() * part.element_size() for part in [*network.parameters(), *network.buffers()])
     outputs = network.num_classes + network.head.response_channels
     voxels = math.prod(bundle.input.window)
     window = 0 if torch.cuda.is_available() else voxels * (network.window_bytes + 8 * outputs)
