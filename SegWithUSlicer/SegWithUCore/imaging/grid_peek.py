@@ -48,7 +48,9 @@ class FileGrid:
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> "FileGrid":
         """What `to_json` gave."""
-        grid = {name: part if name == "placed" else tuple(part) for name, part in fields["grid"].items()}
+        grid: dict[str, Any] = {
+            name: part if name == "placed" else tuple(part) for name, part in fields["grid"].items()
+        }
         return cls(VoxelGrid(**grid), fields["voxel_bytes"], fields["components"])
 
 
