@@ -2,7 +2,9 @@
 
 import csv
 import io
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,8 @@ _RUN_BY_SPREADSHEETS = ("=", "+", "-", "@")
 """What makes a spreadsheet take a text for a formula (OWASP, CSV injection); tab and CR are made blanks."""
 _LINE_BREAKS = {0x7F, 0x85, 0x2028, 0x2029}
 """Control characters above the blank."""
+_NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]+)?")
+"""Texts that begin as formulas do and are plain numbers."""
 
 
 def csv_text(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
@@ -43,11 +47,38 @@ def read_csv(path: Path, wanted: str = "restore it from its source") -> list[lis
     Raises:
         InputError: missing, no regular file, too large, no UTF-8 or no CSV.
     """
-    content = read_bounded(path, MAXIMUM_BYTES, wanted)
+    return parse_csv(read_bounded(path, MAXIMUM_BYTES, wanted), str(path), wanted)
+
+
+def parse_csv(text: str | bytes, source: str, wanted: str = "restore it from its source") -> list[list[str]]:
+    """All rows of CSV text, the header among them.
+
+    Args:
+        source: names the text in messages.
+
+    Raises:
+        InputError: no UTF-8 or no CSV.
+    """
     try:
-        return list(csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True))
+        if isinstance(text, bytes):
+            text = text.decode("utf-8-sig")
+        return list(csv.reader(io.StringIO(text, newline=""), strict=True))
     except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path} is no CSV table ({error}): {wanted}.") from None
+        raise InputError(f"{source} is no CSV table ({error}): {wanted}.") from None
+
+
+def records(rows: Sequence[Sequence[str]]) -> list[dict[str, str]]:
+    """Rows by the names of the first one; empty lines are left out, and cells that a row lacks are empty."""
+    if not rows:
+        return []
+    header, *others = rows
+    return [dict(zip_longest(header, row[: len(header)], fillvalue="")) for row in others if row]
+
+
+def table_of(records_: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[Any]]]:
+    """Columns, in the order in which they turn up, and rows of records; what a record lacks is empty."""
+    columns = list(dict.fromkeys(name for record in records_ for name in record))
+    return columns, [[record.get(name, "") for name in columns] for record in records_]
 
 
 def harmless_cell(value: Any) -> Any:
@@ -55,11 +86,22 @@ def harmless_cell(value: Any) -> Any:
 
     Line breaks and other control characters become spaces: a CR in a name begins a new row for readers that take
     it for the end of a line. A text that begins like a formula gets an apostrophe before it, and so does what
-    follows a semicolon: spreadsheets of many countries part columns there.
+    follows a semicolon: spreadsheets of many countries part columns there. Bytes of a file name that are no UTF-8
+    are written as escapes ("\\xfc"), since no table could hold them.
     """
     if not isinstance(value, str):
         return value
-    text = "".join(" " if ord(char) < 32 or ord(char) in _LINE_BREAKS else char for char in value)
-    return ";".join(
-        f"'{part}" if part.lstrip(' "').startswith(_RUN_BY_SPREADSHEETS) else part for part in text.split(";")
-    )
+    text = "".join(_harmless_character(char) for char in value)
+    return ";".join(f"'{part}" if _is_run(part) else part for part in text.split(";"))
+
+
+def _harmless_character(char: str) -> str:
+    code = ord(char)
+    if 0xD800 <= code <= 0xDFFF:  # half a character, or a byte as Python keeps it in names (surrogateescape)
+        return f"\\x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else f"\\u{code:04x}"
+    return " " if code < 32 or code in _LINE_BREAKS else char
+
+
+def _is_run(part: str) -> bool:
+    text = part.lstrip(' "')
+    return text.startswith(_RUN_BY_SPREADSHEETS) and not _NUMBER.fullmatch(text)

@@ -1,18 +1,24 @@
 """One process at a time: a lock file that tells who holds it, and that a crash does not leave behind for good."""
 
 import contextlib
+import errno
 import json
 import os
 import socket
+import stat
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
+from .process_identity import process_lives, process_scope, process_started
 from .whole_files import ABANDONED_AFTER_S
 
 BETWEEN_MAKING_AND_FILLING_S = 0.2
 """A living process fills the lock file it has made within this time; an empty one is a crash's."""
+
+MAXIMUM_BYTES = 4096
+"""Of a lock file; ours have about 120."""
 
 ATTEMPTS = 20
 """To make a lock file that others make and remove at the same time."""
@@ -23,14 +29,15 @@ class LockedError(Exception):
 
     Attributes:
         who: "process 12 on host", or "another process" where the lock does not tell.
-        on_this_computer: whether its life could be asked for; that of other computers' processes can only be guessed.
+        on_this_computer: whether its life could be asked for; that of processes of other computers and containers can
+            only be guessed.
         silent_s: seconds since its last sign of life.
     """
 
     def __init__(self, path: Path, content: bytes) -> None:
         owner = _parsed(content)
         self.who = f"process {owner['pid']} on {owner['host']}" if owner else "another process"
-        self.on_this_computer = owner is None or owner["host"] == socket.gethostname()
+        self.on_this_computer = owner is None or _can_be_asked(owner)
         self.silent_s = _silent_s(path)
         super().__init__(f"{path} is held by {self.who}")
 
@@ -96,9 +103,21 @@ class ProcessLock:
 
 def _is_ours(path: Path) -> bool:
     try:
-        return _parsed(path.read_bytes()) == _owner(os.getpid())
+        return _parsed(_content(path)) == _owner(os.getpid())
     except FileNotFoundError:
         return False
+
+
+def _content(path: Path) -> bytes:
+    """The beginning of a lock file.
+
+    Raises:
+        OSError: it cannot be read, or is a pipe or device, which would block or never end.
+    """
+    if not stat.S_ISREG(path.lstat().st_mode):
+        raise OSError(errno.EINVAL, "it is no regular file, so no lock of ours")
+    with path.open("rb") as file:
+        return file.read(MAXIMUM_BYTES)
 
 
 def _remove_if_stale(path: Path, abandoned_after_s: float) -> None:
@@ -108,10 +127,10 @@ def _remove_if_stale(path: Path, abandoned_after_s: float) -> None:
         LockedError: its process lives.
     """
     try:
-        seen = path.read_bytes()
+        seen = _content(path)
         if not seen:
             time.sleep(BETWEEN_MAKING_AND_FILLING_S)
-            seen = path.read_bytes()
+            seen = _content(path)
         if _lives(path, seen, abandoned_after_s):
             raise LockedError(path, seen)
         aside = path.with_name(f"{path.name}.{os.getpid()}.stale")
@@ -122,7 +141,7 @@ def _remove_if_stale(path: Path, abandoned_after_s: float) -> None:
         if sys.platform == "win32":  # open in a living process
             raise LockedError(path, b"") from error
         raise
-    if (moved := aside.read_bytes()) != seen:  # another process took over in between: give back what is its own
+    if (moved := _content(aside)) != seen:  # another process took over in between: give back what is its own
         aside.rename(path)
         raise LockedError(path, moved)
     aside.unlink()
@@ -139,38 +158,29 @@ def _lives(path: Path, content: bytes, abandoned_after_s: float) -> bool:
     owner = _parsed(content)
     if owner is None:
         return False
-    if owner["host"] != socket.gethostname():
+    if not _can_be_asked(owner):
         return time.time() - path.stat().st_mtime < abandoned_after_s
     if sys.platform == "win32":
         return False  # asking may end the process there; removing the file tells
-    try:
-        os.kill(owner["pid"], 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return owner["started"] == _started(owner["pid"])
+    return process_lives(owner["pid"], owner["started"])
+
+
+def _can_be_asked(owner: dict[str, Any]) -> bool:
+    """Whether the owner's process number is one of ours; locks of earlier versions tell the host name alone."""
+    return owner["host"] == socket.gethostname() and owner.get("scope", process_scope()) == process_scope()
 
 
 def _parsed(content: bytes) -> dict[str, Any] | None:
+    """The owner that a lock file names; None where it names none, as a crash leaves it."""
     try:
         owner = json.loads(content)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
-    complete = isinstance(owner, dict) and isinstance(owner.get("pid"), int) and {"host", "started"} <= owner.keys()
-    return owner if complete and owner["pid"] > 0 else None
+    if not isinstance(owner, dict) or type(owner.get("pid")) is not int or owner["pid"] <= 0:
+        return None
+    named = isinstance(owner.get("host"), str) and isinstance(owner.get("started"), str)
+    return owner if named else None
 
 
 def _owner(pid: int) -> dict[str, Any]:
-    return {"pid": pid, "host": socket.gethostname(), "started": _started(pid)}
-
-
-def _started(pid: int) -> str:
-    """When a process began, in ticks since the computer did, so that a number used again is not mistaken for it.
-
-    "" where the system (not Linux) does not tell without help; then a process of that number counts as the owner.
-    """
-    try:
-        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[19]
-    except (OSError, IndexError):
-        return ""
+    return {"pid": pid, "host": socket.gethostname(), "scope": process_scope(), "started": process_started(pid)}

@@ -69,7 +69,12 @@ def to_json(content: Any, indent: int | None = 1) -> str:
     Raises:
         ValueError: a number in it is not finite.
     """
-    return json.dumps(content, indent=indent, ensure_ascii=False, allow_nan=False)
+    text = json.dumps(content, indent=indent, ensure_ascii=False, allow_nan=False)
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # half a character, as names that are no UTF-8 hold: escapes can write it
+        return json.dumps(content, indent=indent, allow_nan=False)
+    return text
 
 
 def _no_number(literal: str) -> None:

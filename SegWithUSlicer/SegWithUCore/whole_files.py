@@ -8,8 +8,8 @@ that could be taken for a result.
 import contextlib
 import os
 import re
+import secrets
 import shutil
-import socket
 import sys
 import tempfile
 import time
@@ -17,16 +17,23 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from .errors import OutputError
+from .process_identity import process_lives, process_scope, process_started
 
 TEMPORARY_PREFIX = ".segwithu-"
 ABANDONED_AFTER_S = 24 * 3600
-"""Age at which a temporary entry counts as left over where its process cannot be asked (other host, Windows)."""
+"""Age at which a temporary entry counts as left over where its process cannot be asked (another computer or container,
+Windows, names of earlier versions)."""
+_LONGEST_NAME = 80
+"""Characters of a file's name that its temporary name ends with: file systems take 255 bytes."""
+_OWNER = re.compile(
+    re.escape(TEMPORARY_PREFIX) + r"(?P<scope>p[0-9a-f]{16})-(?P<pid>[1-9][0-9]{0,19})-t(?P<started>[0-9]*)-"
+)
 
 
-def _temporary_name() -> str:
-    """A prefix that tells which process on which host is writing."""
-    host = re.sub(r"[^A-Za-z0-9]", "", socket.gethostname()) or "host"
-    return f"{TEMPORARY_PREFIX}{host}-{os.getpid()}-"
+def temporary_prefix() -> str:
+    """How temporary names of this process begin: they tell which process it is (`process_identity`)."""
+    pid = os.getpid()
+    return f"{TEMPORARY_PREFIX}{process_scope()}-{pid}-t{process_started(pid)}-"
 
 
 def sweep_leftovers(folder: Path) -> list[Path]:
@@ -34,31 +41,35 @@ def sweep_leftovers(folder: Path) -> list[Path]:
     removed = []
     for path in folder.glob(f"{TEMPORARY_PREFIX}*") if folder.is_dir() else []:
         if _abandoned(path):
-            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
-            removed.append(path)
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                _removed(path)
+            if not os.path.lexists(path):
+                removed.append(path)
     return removed
 
 
 def _abandoned(path: Path) -> bool:
-    parts = path.name.removeprefix(TEMPORARY_PREFIX).split("-")
-    own_host = _temporary_name().removeprefix(TEMPORARY_PREFIX).split("-")[0]
-    if sys.platform != "win32" and len(parts) >= 3 and parts[0] == own_host and parts[1].isdigit():
-        try:
-            os.kill(int(parts[1]), 0)
-        except ProcessLookupError:
-            return True
-        except PermissionError:
-            return False
-        return False
+    owner = _OWNER.match(path.name)
+    if sys.platform != "win32" and owner is not None and owner["scope"] == process_scope():
+        return not process_lives(int(owner["pid"]), owner["started"])
     try:
-        return time.time() - path.stat().st_mtime > ABANDONED_AFTER_S
+        return time.time() - path.lstat().st_mtime > ABANDONED_AFTER_S
     except OSError:
         return False
+
+
+def _removed(path: Path) -> None:
+    with contextlib.suppress(OSError):  # a disk that became read-only, or somebody else's file: it stays
+        path.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
 def whole_folder(target: Path, overwrite: bool = False) -> Iterator[Path]:
     """Yield a private folder that becomes `target` when the block ends without an error.
+
+    What killed processes left beside `target` is swept first.
 
     Args:
         target: the folder to be made; its parents are created.
@@ -70,8 +81,8 @@ def whole_folder(target: Path, overwrite: bool = False) -> Iterator[Path]:
     if target.exists() and not overwrite:
         raise OutputError(f"{target} exists already: choose another output folder or pass --overwrite.")
     with _os_errors_named(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(prefix=_temporary_name(), dir=target.parent))
+        _prepare_parent(target)
+        work = Path(tempfile.mkdtemp(prefix=temporary_prefix(), dir=target.parent))
     try:
         with _os_errors_named(target):
             yield work
@@ -85,25 +96,34 @@ def whole_folder(target: Path, overwrite: bool = False) -> Iterator[Path]:
 def whole_file(target: Path) -> Iterator[Path]:
     """Yield a temporary path with the suffixes of `target`; it replaces `target` when the block ends well.
 
+    What killed processes left beside `target` is swept first.
+
     Raises:
         OutputError: the place cannot be written to, or the disk is full.
     """
     with _os_errors_named(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        work = target.parent / f"{_temporary_name()}{target.name}"
+        _prepare_parent(target)
+        work = target.parent / f"{temporary_prefix()}{secrets.token_hex(4)}-{target.name[-_LONGEST_NAME:]}"
     try:
         with _os_errors_named(target):
             yield work
             work.replace(target)
     finally:
-        work.unlink(missing_ok=True)
+        _removed(work)
+
+
+def _prepare_parent(target: Path) -> None:
+    if "\0" in str(target):
+        raise OutputError(f"{str(target)!r} is no path: it holds a NUL character; choose another place.")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    sweep_leftovers(target.parent)
 
 
 def _replace_folder(work: Path, target: Path) -> None:
     if not target.exists():
         work.rename(target)
         return
-    old = Path(tempfile.mkdtemp(prefix=_temporary_name(), dir=target.parent))
+    old = Path(tempfile.mkdtemp(prefix=temporary_prefix(), dir=target.parent))
     target.rename(old / "old")
     try:
         work.rename(target)

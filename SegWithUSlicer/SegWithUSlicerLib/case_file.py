@@ -3,7 +3,6 @@
 Optional blocks may be missing: figures that are not there are None and are shown as "not assessed".
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +11,8 @@ from typing import Any
 import numpy as np
 
 from SegWithUCore.errors import InputError
+from SegWithUCore.review.case_file import DAMAGED, MAXIMUM_BYTES
+from SegWithUCore.strict_json import read_json
 
 CASE_FILE = "case.json"
 SEGMENTATION_FILE = "segmentation.nii.gz"
@@ -104,12 +105,7 @@ def read_case_file(case_folder: Path) -> Case:
         InputError: there is none, it is not JSON, or it is not a case of a format this version reads.
     """
     path = Path(case_folder) / CASE_FILE
-    try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}): choose a case folder of SegWithU.") from error
-    except ValueError as error:
-        raise InputError(f"{path} is not valid JSON ({error}): segment the case again.") from error
+    raw = read_json(path, "choose a case folder of SegWithU", MAXIMUM_BYTES)
     return parse_case(raw, str(path), Path(case_folder))
 
 
@@ -144,7 +140,7 @@ def parse_case(raw: Any, origin: str = CASE_FILE, case_folder: Path | None = Non
             voxel_mm3=_voxel_mm3(raw),
             raw=raw,
         )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except DAMAGED as error:
         raise InputError(f"{origin} is damaged ({type(error).__name__}: {error}): segment the case again.") from error
 
 
@@ -196,6 +192,8 @@ def _maps(raw: Mapping[str, Any], case_folder: Path | None) -> dict[str, MapInfo
     for name in MAP_NAMES:
         entry = told.get(name)
         file = str((entry or {}).get("file") or f"{name}.nii.gz")
+        if Path(file).name != file or "\\" in file:  # a case of others must not lead out of its folder
+            raise ValueError(f"the map {name} lies at {file!r} instead of in the case folder")
         present = entry is not None if case_folder is None else (case_folder / file).is_file()
         if present:
             found[name] = _map(name, file, entry or {}, default_not_assessed)

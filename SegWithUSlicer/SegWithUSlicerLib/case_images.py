@@ -13,7 +13,7 @@ import vtk
 from vtk.util.numpy_support import numpy_to_vtk, vtk_to_numpy
 
 from SegWithUCore.errors import InputError
-from SegWithUCore.review.region_files import REGION_LABELS_FILE, REGIONS_FILE
+from SegWithUCore.review.region_files import REGION_LABELS_FILE, REGIONS_FILE, check_region_files
 
 from .case_file import SEGMENTATION_FILE, Case, MapInfo
 from .near_mask import labelled_box, masked_copy, near
@@ -91,6 +91,7 @@ def read_case_images(
         _same_grid(volume, reference, case_folder / info.file)
         images.maps[name] = _map_volume(info, volume, mask)
     if (case_folder / REGIONS_FILE).is_file():
+        check_region_files(case_folder, case.raw)
         images.regions = _read(case_folder / REGION_LABELS_FILE)
         _same_grid(images.regions, reference, case_folder / REGION_LABELS_FILE)
     return images

@@ -13,7 +13,7 @@ from SegWithUCore.review.flags import FlagRules
 from SegWithUCore.review.worklist_files import FORMAT
 
 from .command_process import CommandEnd, CommandProcess
-from .moved_images import MovedImages, place_told
+from .moved_images import MovedImages
 from .private_folder import PrivateFolder
 from .texts import _
 
@@ -77,7 +77,7 @@ class ExportJob:
         private = self._new_folder()
         listed = private.path / "cases.json"
         listed.write_text(json.dumps({"format": FORMAT, "cases": [self._row(f) for f in wish.folders]}), "utf-8")
-        arguments = ["export", "--list", str(listed), "--output", str(wish.output)]
+        arguments = ["export", "--list", str(listed), "--own-list", "--output", str(wish.output)]
         arguments += ["--anonymous"] if wish.anonymous else []
         arguments += ["--keep-comments"] if wish.anonymous and wish.keep_comments else []
         if wish.rules is not None:
@@ -98,7 +98,7 @@ class ExportJob:
     def _lacks_image(self, folder: Path) -> bool:
         try:
             case = read_case(folder)
-            return not place_told(folder, case, 0).exists() and self._moved.place(folder, case) is None
+            return not self._moved.lies_where_told(folder, case) and self._moved.place(folder, case) is None
         except InputError:
             return False
 

@@ -11,6 +11,7 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 from SegWithUCore.errors import InputError, OutputError
+from SegWithUCore.strict_json import read_json
 from SegWithUCore.whole_files import whole_file
 
 from .texts import _
@@ -50,8 +51,8 @@ class MovedImages:
         from SegWithUCore.inference.case_input import case_image
 
         told = place_told(folder, case, channel)
-        why = ""
-        for place in (told, *self._guesses(told)):
+        followed, why = may_follow(folder, case, channel), ""
+        for place in ([told] if followed else []) + list(self._guesses(told)):
             if not place.exists():
                 continue
             try:
@@ -60,12 +61,20 @@ class MovedImages:
                 # What is wrong at the place that the case names is told; a wrong guess is just no answer.
                 why = why or (str(error) if place == told else "")
         text = _("The image of {case} is not at {place} any more: choose where it is now.")
+        if not followed:
+            text = _("The image of {case} is said to lie at {place}, by somebody else than you: choose where it is.")
         raise ImageMissingError(why or text.format(case=folder.name, place=told))
 
     def place(self, folder: Path, case: Mapping[str, Any]) -> Path | None:
         """Where the image of a case lies if not where its case says; None where it lies there, or nobody knows."""
-        told = place_told(folder, case, 0)
-        return None if told.exists() else next((place for place in self._guesses(told) if place.exists()), None)
+        if self.lies_where_told(folder, case):
+            return None
+        return next((place for place in self._guesses(place_told(folder, case, 0)) if place.exists()), None)
+
+    @staticmethod
+    def lies_where_told(folder: Path, case: Mapping[str, Any]) -> bool:
+        """Whether the image of a case lies where its case says; nobody looks where others lead out of its folder."""
+        return may_follow(folder, case, 0) and place_told(folder, case, 0).exists()
 
     def learn(self, folder: Path, case: Mapping[str, Any], place: Path) -> "sitk.Image":
         """Take the user's answer, if it is the image; returns it.
@@ -91,6 +100,21 @@ class MovedImages:
                 yield Path(new) / told.relative_to(old)
 
 
+def may_follow(folder: Path, case: Mapping[str, Any], channel: int) -> bool:
+    """Whether the place that a case names lies in its folder, or this user wrote it.
+
+    Raises:
+        InputError: `case.json` does not say.
+    """
+    from SegWithUCore.inference.case_input import OutsideError, trusted_place
+
+    try:
+        trusted_place(folder, case, channel)
+    except OutsideError:
+        return False
+    return True
+
+
 def place_told(folder: Path, case: Mapping[str, Any], channel: int) -> Path:
     """Where the image of a case should lie.
 
@@ -99,16 +123,14 @@ def place_told(folder: Path, case: Mapping[str, Any], channel: int) -> Path:
     """
     from SegWithUCore.inference.case_input import image_place
 
-    try:
-        return image_place(folder, case, channel)
-    except (KeyError, IndexError, TypeError) as error:
-        text = _("{folder} does not say which image it was made from ({error!r}): segment the case again.")
-        raise InputError(text.format(folder=folder, error=error)) from error
+    return image_place(folder, case, channel)
 
 
 def _changed_part(told: Path, now: Path) -> tuple[str, str]:
-    """The two paths without the end that they have in common."""
+    """The two paths without the end that they have in common; their folders where they are the same."""
     old, new = told, now.absolute()
+    if old == new:  # the user has confirmed what a case of others said: that holds for this folder and no other
+        return str(old.parent), str(new.parent)
     while old.name == new.name and old != old.parent and new != new.parent:
         old, new = old.parent, new.parent
     return str(old), str(new)
@@ -117,7 +139,7 @@ def _changed_part(told: Path, now: Path) -> tuple[str, str]:
 def _read(file: Path) -> list[tuple[str, str]]:
     """What was told earlier; a damaged file only costs the user an answer."""
     try:
-        told = json.loads(file.read_text(encoding="utf-8"))["moves"]
+        told = read_json(file)["moves"]
         return [(str(old), str(new)) for old, new in told]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (InputError, ValueError, KeyError, TypeError):
         return []

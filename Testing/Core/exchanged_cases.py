@@ -12,7 +12,7 @@ from review_cases import Clock
 from SegWithUCore.review.audit_log import AuditLog
 from SegWithUCore.review.case_file import read_case
 from SegWithUCore.review.events import Closed, Fact, Opened, Verdict, VerdictGiven
-from SegWithUCore.review.region_files import read_regions, regions_hash
+from SegWithUCore.review.region_files import read_regions, region_file_hashes, regions_hash
 
 CASES = ("hippocampus_001", "hippocampus_003", "hippocampus_004")
 VERDICTS_THERE = {1: Verdict.CORRECTED, 2: Verdict.ACCEPTED, 3: Verdict.REJECTED, 4: Verdict.SECOND_READER}
@@ -31,6 +31,13 @@ def changed_case(folder: Path, change: Callable[[dict[str, Any]], Any]) -> None:
     case = read_case(folder)
     change(case)
     (folder / "case.json").write_text(json.dumps(case, ensure_ascii=False), encoding="utf-8")
+
+
+def changed_regions(folder: Path, text: str) -> None:
+    """Change `regions.csv` as `segwithu regions` does, which tells `case.json` of it."""
+    (folder / "regions.csv").write_text(text, encoding="utf-8")
+    hashes = region_file_hashes(folder)
+    changed_case(folder, lambda case: case["regions"].update(files_sha256=hashes))
 
 
 def header_of(folder: Path) -> Opened:

@@ -17,10 +17,13 @@ FOUNDATION = {
     "freed_memory",
     "input_files",
     "private_streams",
+    "own_paths",
+    "process_identity",
     "process_lock",
     "progress",
     "strict_json",
     "whole_files",
+    "user_folder",
     "version",
 }
 """Top-level modules of the core that every room may import."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from exchanged_cases import CASES, changed_case, copied, edited, judged
+from exchanged_cases import CASES, changed_case, changed_regions, copied, edited, judged
 from PIL import Image
 from segwithu_command import ROOT, Command, one_sentence
 
@@ -156,7 +156,7 @@ def test_many_regions_do_not_blow_the_page_up(case: Path, segwithu: Command) -> 
     path = case / "regions.csv"
     header, *rows = path.read_text(encoding="utf-8").splitlines()
     more = [f"{rank},{1000 + rank},{rows[-1].split(',', 2)[2]}" for rank in range(len(rows) + 1, 5001)]
-    path.write_text("\n".join([header, *rows, *more]) + "\n", encoding="utf-8")
+    changed_regions(case, "\n".join([header, *rows, *more]) + "\n")
     page = reported(segwithu, case)
     assert (case / "report.html").stat().st_size < MOST_BYTES
     assert "4888 more are in regions.csv." in page.text  # 5000 without 12 with pictures and 100 listed

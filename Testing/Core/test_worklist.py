@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
-from exchanged_cases import CASES, changed_case, copied, judged
+from exchanged_cases import CASES, changed_case, changed_regions, copied, judged
 from segwithu_command import Command, one_sentence
 
 from SegWithUCore.review.case_file import case_folders
@@ -67,7 +67,7 @@ def test_the_pace_is_that_of_the_reviewers_where_they_decided_enough(cases: Path
 def test_a_review_of_other_regions_is_told_and_not_counted(cases: Path) -> None:
     judged(cases / CASES[0], "Ana", {1: Verdict.ACCEPTED})
     path = cases / CASES[0] / "regions.csv"
-    path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
+    changed_regions(path.parent, "".join(path.read_text().splitlines(keepends=True)[:-1]))
     (entry,) = make_worklist([cases / CASES[0]]).entries
     assert entry.reviews == ()
     assert entry.notes == ("review.Ana.jsonl is about other regions of this case: its verdicts are not counted.",)

@@ -107,12 +107,16 @@ def test_an_image_that_another_run_was_made_from_stays(listing: Listing) -> None
 def test_further_channels_are_loaded_too_and_a_lost_one_is_told(listing: Listing) -> None:  # noqa: F811
     from exchanged_cases import changed_case
 
+    from SegWithUCore.own_paths import path_mac
+
     images = listing.home / "images"
     shutil.copy(images / f"{A}.nii.gz", images / "t2.nii.gz")
 
     def second_channel(case: dict[str, Any]) -> None:
         first = case["input"]["channels"][0]
-        case["input"]["channels"].append({**first, "name": "T2", "file": "../../images/t2.nii.gz"})
+        told = "../../images/t2.nii.gz"
+        mac = path_mac(told, first["voxels_sha256"])
+        case["input"]["channels"].append({**first, "name": "T2", "file": told, "file_mac": mac})
 
     changed_case(listing.cases / A, second_channel)
     listing.list_folder()

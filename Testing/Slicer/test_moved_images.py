@@ -9,13 +9,15 @@ import SimpleITK as sitk
 
 from SegWithUCore.errors import InputError
 from SegWithUCore.inference.case_input import voxel_hash
+from SegWithUCore.own_paths import path_mac
 from SegWithUSlicerLib.moved_images import ImageMissingError, MovedImages
 
 
 def _case(folder: Path, image: Path) -> dict[str, Any]:
     """A case folder, and what its `case.json` says of its image."""
     folder.mkdir(parents=True)
-    channel = {"name": "T1", "file": str(image), "voxels_sha256": voxel_hash(sitk.ReadImage(str(image)))}
+    voxels = voxel_hash(sitk.ReadImage(str(image)))
+    channel = {"name": "T1", "file": str(image), "file_mac": path_mac(str(image), voxels), "voxels_sha256": voxels}
     return {"input": {"channels": [channel]}}
 
 
@@ -76,3 +78,22 @@ def test_a_damaged_file_of_answers_only_costs_an_answer(archive: Path, tmp_path:
 def test_a_case_that_does_not_name_its_image_is_damaged(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="does not say which image"):
         MovedImages(tmp_path / "moved.json").image(tmp_path, {"input": {"channels": []}})
+
+
+def test_a_place_that_somebody_else_names_is_asked_for_and_confirmed_for_its_folder_alone(
+    archive: Path, tmp_path: Path
+) -> None:
+    image = archive / "a" / "one" / "t1.nii.gz"
+    case = _case(tmp_path / "cases" / "first", image)
+    case["input"]["channels"][0]["file_mac"] = "0" * 64
+    folder, moved = tmp_path / "cases" / "first", MovedImages(tmp_path / "moved.json")
+    with pytest.raises(ImageMissingError, match="somebody else"):
+        moved.image(folder, case)
+    assert not moved.lies_where_told(folder, case)
+    assert moved.place(folder, case) is None
+    moved.learn(folder, case, image)
+    assert moved.image(folder, case)[1] == image
+    other = _case(tmp_path / "cases" / "second", archive / "a" / "two" / "t1.nii.gz")
+    other["input"]["channels"][0]["file_mac"] = None
+    with pytest.raises(ImageMissingError, match="somebody else"):
+        moved.image(tmp_path / "cases" / "second", other)

@@ -3,7 +3,6 @@
 import argparse
 import signal
 import sys
-import traceback
 from collections.abc import Sequence
 from types import FrameType
 from typing import NoReturn
@@ -92,7 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:  # noqa: BLE001 - the last resort of a program: say it in one sentence
         console.error(failure_sentence(error))
         if options.debug:
-            traceback.print_exc()
+            console.trace(error)
         return error.exit_code if isinstance(error, SegWithUError) else 1
 
 

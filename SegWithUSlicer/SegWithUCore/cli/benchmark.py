@@ -133,7 +133,7 @@ def _check_apart(test: "Sequence[Case]", others: "Sequence[Case]", role: str) ->
 
 def _write(folder: Path, summary: dict[str, Any], console: Console) -> None:
     from ..evaluation.benchmark_folder import write_json
-    from ..evaluation.benchmark_table import benchmark_markdown, benchmark_page, write_csv
+    from ..evaluation.benchmark_table import benchmark_markdown, benchmark_page, write_table
     from ..whole_files import whole_file
 
     write_json(folder / JSON_FILE, summary)
@@ -141,8 +141,7 @@ def _write(folder: Path, summary: dict[str, Any], console: Console) -> None:
     for name, text in ((MARKDOWN_FILE, benchmark_markdown(summary)), (PAGE_FILE, benchmark_page(summary, plot))):
         with whole_file(folder / name) as work:
             work.write_text(text, encoding="utf-8")
-    with whole_file(folder / CSV_FILE) as work:
-        write_csv(work, summary)
+    write_table(folder / CSV_FILE, summary)
 
 
 def _drawn(path: Path, summary: dict[str, Any], console: Console) -> Path | None:

@@ -7,6 +7,8 @@ import json
 import os
 import sys
 import time
+import traceback
+import unicodedata
 from collections.abc import Iterator, Sequence
 from typing import Any, TextIO
 
@@ -40,7 +42,7 @@ class Console:
 
     def note(self, text: str) -> None:
         """Something worth knowing that is no result."""
-        self._print(text, {"event": "note", "text": text}, self.err)
+        self._print(terminal_line(text), {"event": "note", "text": text}, self.err)
 
     def step(self, text: str, data: dict[str, Any]) -> None:
         """Where the work is: `text` for people, none where it is empty; `data` for machines, its event included."""
@@ -53,13 +55,17 @@ class Console:
 
     def error(self, text: str, **data: str) -> None:
         """A failure, in one sentence; `data` says more for machines."""
-        self._print(f"segwithu: {text}", {"event": "error", "text": text, **data}, self.err)
+        self._print(f"segwithu: {terminal_line(text)}", {"event": "error", "text": text, **data}, self.err)
+
+    def trace(self, error: BaseException) -> None:
+        """Python's traceback of an error, for those who look for its cause."""
+        print(terminal_text("".join(traceback.format_exception(error))), file=self.err, end="", flush=True)
 
     def _print(self, text: str, data: dict[str, Any], stream: TextIO) -> None:
         if self.as_json:
             print(self._json(data), file=self.out, flush=True)
         else:
-            print(text, file=stream, flush=True)
+            print(terminal_text(text), file=stream, flush=True)
 
     def _json(self, data: dict[str, Any]) -> str:
         """One line; a terminal of another encoding than UTF-8 gets ASCII, since its own escapes are no JSON."""
@@ -99,7 +105,8 @@ class Console:
             nonlocal last_stage, last_time
             now = time.monotonic()
             if stage != last_stage or now - last_time >= PLAIN_INTERVAL_S or fraction >= 1:
-                print(f"{title}: {fraction:4.0%} {stage}{', ' + detail if detail else ''}", file=self.err, flush=True)
+                line = f"{title}: {fraction:4.0%} {stage}{', ' + detail if detail else ''}"
+                print(terminal_line(line), file=self.err, flush=True)
                 last_stage, last_time = stage, now
 
         return report
@@ -109,13 +116,39 @@ class Console:
         from tqdm import tqdm
 
         layout = "{desc} {percentage:3.0f}% |{bar}| {elapsed}, {remaining} left {postfix}"
-        with tqdm(total=1.0, desc=title, bar_format=layout, file=self.err, leave=False, dynamic_ncols=True) as bar:
+        with tqdm(
+            total=1.0, desc=terminal_line(title), bar_format=layout, file=self.err, leave=False, dynamic_ncols=True
+        ) as bar:
 
             def report(stage: str, fraction: float, detail: str = "") -> None:
-                bar.set_postfix_str(f"{stage}{', ' + detail if detail else ''}", refresh=False)
+                bar.set_postfix_str(terminal_line(f"{stage}{', ' + detail if detail else ''}"), refresh=False)
                 bar.update(max(0.0, fraction - bar.n))
 
             yield report
+
+
+def terminal_text(text: str) -> str:
+    """Text as a terminal may get it: control characters but line ends, which move its cursor, change its title or say
+    what is not there, and marks that turn the direction of writing are shown as escapes.
+    """
+    return "".join(char if char == "\n" or not _controls(char) else _escaped(char) for char in text)
+
+
+def terminal_line(text: str) -> str:
+    """The same in one line."""
+    return "".join(_escaped(char) if _controls(char) else char for char in text)
+
+
+def _controls(char: str) -> bool:
+    return unicodedata.category(char) in ("Cc", "Zl", "Zp") or char in _DIRECTIONS
+
+
+def _escaped(char: str) -> str:
+    return char.encode("unicode_escape").decode("ascii")
+
+
+_DIRECTIONS = frozenset("\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+"""Marks by which text runs the other way (Unicode, annex 9): a name could look like another."""
 
 
 def failure_sentence(error: Exception) -> str:
@@ -138,7 +171,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], words: Sequence[
     Args:
         words: columns aligned to the left; the others hold figures and are aligned to the right.
     """
-    lines = [list(header), *[list(row) for row in rows]]
+    lines = [[terminal_line(cell) for cell in line] for line in [header, *rows]]
     widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
 
     def joined(line: Sequence[str]) -> str:

@@ -5,12 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import SegWithUError, UsageError
+from ..own_paths import told_path
 from ..review.agreement import agreement_csv, disagreements
 from ..review.case_file import case_folders, read_case
 from ..review.case_reviews import Review, read_reviews
 from ..review.merge_reviews import merge_reviews
 from ..review.region import Region
-from ..review.worklist_files import read_worklist
+from ..review.worklist_files import place_outside, read_worklist
 from ..whole_files import whole_file
 from .console import Console, failure_sentence, table
 from .flag_options import add_flag_options, flag_rules
@@ -55,50 +56,105 @@ def _add_export(commands: Any, common: argparse.ArgumentParser) -> None:
     command.add_argument("--keep-comments", action="store_true", help="with --anonymous: keep the comments as they are")
     command.add_argument("--names", type=Path, metavar="FILE", help="with --anonymous: where to keep who is who "
                          "(DIR-names.json beside the export)")  # fmt: skip
+    command.add_argument(
+        "--own-list",
+        action="store_true",
+        help="FILE of --list is yours: also follow paths in it that lead out of its folder and that another user wrote",
+    )
     command.add_argument("--image", type=Path, help="where the image of the one CASE lies now, if it was moved")
+    command.add_argument(
+        "--images",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="FOLDER",
+        help="folders that hold images which are neither in their case folders nor where you segmented them; known by "
+        "their names and voxels",
+    )
     add_flag_options(command)
     command.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace, console: Console) -> int:
     """Export; 1 where a case could not be exported."""
-    from ..inference.case_export import ExportSettings, export_cases
+    from ..inference.case_export import ExportSettings, NothingExportedError, export_cases
 
     console.started()
     if not options.cases and options.worklist is None:
         raise UsageError("There is nothing to export: give CASES, or a worklist with --list.")
-    folders, images = _asked(options)
+    folders, images, troubles = _asked(options)
     if options.image and len(folders) > 1:
         raise UsageError("--image goes with one CASE.")
     if (options.keep_comments or options.names) and not options.anonymous:
         raise UsageError("--keep-comments and --names go with --anonymous.")
+    if options.own_list and options.worklist is None:
+        raise UsageError("--own-list goes with --list.")
+    for folder in options.images:
+        if not folder.is_dir():
+            raise UsageError(f"--images {folder} is no folder: give one that holds images of cases.")
+    for sentence in troubles:
+        console.error(sentence)
+    if not folders:
+        return 1
     settings = ExportSettings(
-        options.flagged, options.anonymous, options.keep_comments, flag_rules(options), images, options.names
+        options.flagged,
+        options.anonymous,
+        options.keep_comments,
+        flag_rules(options),
+        images,
+        options.images,
+        options.names,
     )
     with console.progress("export") as report:
-        found = export_cases(folders, options.output, settings, report)
+        try:
+            found = export_cases(folders, options.output, settings, report)
+        except NothingExportedError as error:
+            for sentence in error.troubles:
+                console.error(sentence)
+            raise
         report("done", 1.0)
     for sentence in found.troubles:
         console.error(sentence)
+    _tell_left_out(found.left_out, console)
     if options.keep_comments:
         console.note("The comments are in the export as they were written: read them before you send it.")
-    data = {"exported": sorted(found.names), "not_flagged": found.skipped, "failed": len(found.troubles)}
-    lines = [f"{len(found.names)} of {len(folders)} cases are in {options.output}."]
+    failed = len(found.troubles) + len(troubles)
+    data = {"exported": sorted(found.names), "not_flagged": found.skipped, "failed": failed}
+    data["left_out"] = found.left_out
+    lines = [f"{len(found.names)} of {len(folders) + len(troubles)} cases are in {options.output}."]
     if found.names_file is not None:
         lines.append(f"Who is who is in {found.names_file}: keep that file to yourself.")
     console.result(" ".join(lines), {**data, "output": str(options.output)})
-    return 1 if found.troubles else 0
+    return 1 if failed else 0
 
 
-def _asked(options: argparse.Namespace) -> tuple[list[Path], dict[Path, Path]]:
-    """The case folders, and where their images lie now, as far as they are told to have been moved."""
-    rows = read_worklist(options.worklist) if options.worklist is not None else []
-    images = {folder: options.worklist.parent / row["image"] for row, folder in rows if row.get("image")}
-    named = case_folders(options.cases) if options.cases else []
-    folders = list({folder.resolve(): folder for folder in [*named, *(folder for _row, folder in rows)]}.values())
+def _tell_left_out(sentences: list[str], console: Console) -> None:
+    for sentence in sentences[:_MOST_ROWS]:
+        console.note(f"Left out: {sentence}")
+    if len(sentences) > _MOST_ROWS:
+        console.note(f"Left out: {len(sentences) - _MOST_ROWS} files more; all are told with --json.")
+
+
+def _asked(options: argparse.Namespace) -> tuple[list[Path], dict[Path, Path], list[str]]:
+    """The case folders, where their images lie now as far as they were moved, and why others are not opened."""
+    images: dict[Path, Path] = {}
+    folders = case_folders(options.cases) if options.cases else []
+    troubles = []
+    for row, folder in read_worklist(options.worklist) if options.worklist is not None else []:
+        strange = None if options.own_list else place_outside(options.worklist, row)
+        if strange is not None:
+            troubles.append(
+                f"{options.worklist} leads to {strange}, outside its folder, and this user did not write so: name the "
+                "cases themselves, or say with --own-list that the list is yours."
+            )
+            continue
+        folders.append(folder)
+        if row.get("image"):
+            images[folder] = told_path(options.worklist.parent, row["image"])
+    folders = list({folder.resolve(): folder for folder in folders}.values())
     if options.image:
         images.update(dict.fromkeys(folders, options.image))
-    return folders, images
+    return folders, images, troubles
 
 
 def run_merge(options: argparse.Namespace, console: Console) -> int:
@@ -109,7 +165,7 @@ def run_merge(options: argparse.Namespace, console: Console) -> int:
     cases = _reviewed_cases(options.into, console)
     if options.table is not None:
         with whole_file(options.table) as work:
-            work.write_text(agreement_csv(cases), encoding="utf-8")
+            work.write_text(agreement_csv(cases), encoding="utf-8", newline="")
     rows = [
         [name, str(row.region.rank), row.region.structure, *_given(row.verdicts, reviews)]
         for name, regions, reviews in cases

@@ -120,6 +120,8 @@ def _run(options: argparse.Namespace, console: Console, reader: "InputReader") -
     teller = CohortTeller(console, len(jobs) + len(failures), options.debug)
     if options.resume:
         teller.table = FailedCases(options.output)
+        for note in teller.table.notes:
+            console.note(f"Warning: {note}")
     for failure in failures:
         teller.failed_before(failure)
     model = Model(bundle, choose_device(options.device), options.head) if jobs else None

@@ -2,7 +2,6 @@
 
 import argparse
 import contextlib
-import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,7 +102,7 @@ class CohortTeller:
         sentence = plain_name(failure_sentence(error))
         self.console.error(sentence, case=name)
         if self._debug:
-            traceback.print_exception(error)
+            self.console.trace(error)
         self._settled += 1
         if self.table is not None:
             self.table.failed(name, Path(plain_name(str(given))), sentence)

@@ -1,10 +1,10 @@
 """The rivals' table as Markdown, CSV and one HTML page."""
 
-import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..csv_files import table_of, write_csv
 from .benchmark_cost import CASES, REPEATS
 from .benchmark_figures import REFITTED
 from .benchmark_plot import WORDS
@@ -57,14 +57,9 @@ def about(result: Mapping[str, Any]) -> str:
     )
 
 
-def write_csv(path: Path, result: Mapping[str, Any]) -> None:
-    """A line a row: means, intervals and costs."""
-    rows = [_csv_row(row) for row in result["rows"]]
-    columns = list(dict.fromkeys(column for row in rows for column in row))
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, columns, restval="")
-        writer.writeheader()
-        writer.writerows(rows)
+def write_table(path: Path, result: Mapping[str, Any]) -> None:
+    """Write a CSV file with a line a row: means, intervals and costs."""
+    write_csv(path, *table_of([_csv_row(row) for row in result["rows"]]))
 
 
 def _csv_row(row: Mapping[str, Any]) -> dict[str, str]:

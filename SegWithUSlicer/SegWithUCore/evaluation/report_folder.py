@@ -1,11 +1,11 @@
 """The report of an evaluation as a folder: figures as JSON, CSV and Markdown, plots, worst cases, one HTML page."""
 
-import csv
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ..csv_files import table_of, write_csv
 from ..models.bundle import Bundle
 from .evaluate import CaseEvaluation, Evaluation
 from .report_page import cases_in_words, evaluation_page
@@ -61,12 +61,7 @@ def _draw(cases: list[WorstCase], bundle: Bundle, folder: Path, kind: str) -> li
 
 
 def _write_csv(path: Path, cases: list[CaseEvaluation]) -> None:
-    rows = [_csv_row(case) for case in cases]
-    columns = list(dict.fromkeys(column for row in rows for column in row))
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, columns, restval="")
-        writer.writeheader()
-        writer.writerows(rows)
+    write_csv(path, *table_of([_csv_row(case) for case in cases]))
 
 
 def _csv_row(case: CaseEvaluation) -> dict[str, str]:

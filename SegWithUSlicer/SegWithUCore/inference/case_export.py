@@ -1,6 +1,5 @@
 """Cases in one folder that a colleague opens elsewhere, offline: images, maps, regions, reviews, reports, worklist."""
 
-import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
@@ -14,18 +13,19 @@ from ..errors import InputError, OutputError, SegWithUError, UsageError
 from ..imaging.volume import check_file
 from ..progress import Progress
 from ..review.anonymous import Aliases
+from ..review.case_contents import Contents, case_contents
 from ..review.case_file import CASE_FILE, read_case
 from ..review.flags import FlagRules, flags_of_case
 from ..review.worklist import make_worklist
 from ..review.worklist_files import write_worklist
-from ..whole_files import TEMPORARY_PREFIX, sweep_leftovers, whole_file, whole_folder
+from ..strict_json import to_json
+from ..whole_files import sweep_leftovers, whole_file, whole_folder
 from .anonymous_case import anonymous_copy
-from .case_input import IMAGE_FILE, case_image
+from .case_input import IMAGE_FILE, OutsideError, case_image, image_among, trusted_place
 from .case_report import write_report
 from .export_readme import README, readme
 
-_LEFT_BEHIND = (".lock", ".html")
-"""Endings of files that belong to where they lie."""
+_PART_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,7 @@ class ExportSettings:
         keep_comments: in anonymous exports.
         rules: of flags; None for those of each case's model.
         images: where the images of cases lie now that were moved, by case folder.
+        image_folders: where the images of all other cases are looked for that do not lie in their case folders.
         names_file: keeps which case is which in an anonymous export; None for `<output>-names.json` beside it.
     """
 
@@ -46,6 +47,7 @@ class ExportSettings:
     keep_comments: bool = False
     rules: FlagRules | None = None
     images: Mapping[Path, Path] = field(default_factory=dict)
+    image_folders: Sequence[Path] = ()
     names_file: Path | None = None
 
 
@@ -56,14 +58,28 @@ class Exported:
     Attributes:
         names: of the cases in the export, with the folders that they came from.
         troubles: why others were not exported, one sentence each.
+        left_out: files of the exported cases that were not taken along, one sentence each.
         skipped: cases that no rule flags.
         names_file: of an anonymous export, else None.
     """
 
     names: dict[str, Path] = field(default_factory=dict)
     troubles: list[str] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
     skipped: int = 0
     names_file: Path | None = None
+
+
+class NothingExportedError(InputError):
+    """No case could be exported.
+
+    Attributes:
+        troubles: why, one sentence for each case but the one that the message tells.
+    """
+
+    def __init__(self, found: Exported, cases: int) -> None:
+        first, *self.troubles = found.troubles or [f"no rule flags any of the {cases} cases."]
+        super().__init__(f"Nothing was exported: {first}")
 
 
 def export_cases(
@@ -73,7 +89,7 @@ def export_cases(
 
     Raises:
         UsageError: the file of names would lie in the export, or the folder's name tells a case's name.
-        InputError: nothing can be exported.
+        NothingExportedError: no case can be exported.
         OutputError: the folder or the file of names exists, or cannot be written.
     """
     found, aliases = Exported(), Aliases()
@@ -89,8 +105,7 @@ def export_cases(
                 report("exporting", number / len(folders), folder.name)
             _export_one(folder, work, settings, found, aliases)
         if not found.names:
-            why = found.troubles[0] if found.troubles else f"no rule flags any of the {len(folders)} cases."
-            raise InputError(f"Nothing was exported: {why}")
+            raise NothingExportedError(found, len(folders))
         worklist = make_worklist([work / name for name in found.names], settings.rules)
         write_worklist(worklist, work, settings.anonymous)
         (work / README).write_text(readme(len(found.names), settings.anonymous), encoding="utf-8")
@@ -104,37 +119,78 @@ def _export_one(folder: Path, work: Path, settings: ExportSettings, found: Expor
         if settings.flagged and not flags_of_case(folder, settings.rules):
             found.skipped += 1
             return
+        if folder.is_symlink():
+            raise InputError(f"{folder} is a link to {folder.resolve()}: give that folder itself.")
+        contents = case_contents(folder)
         name = f"case-{len(found.names) + 1:03d}" if settings.anonymous else _free_name(folder, found)
-        target, image_file = work / name, settings.images.get(folder)
+        target, image_file = work / name, _image_file(folder, settings)
         try:
             if settings.anonymous:
                 anonymous_copy(folder, target, name, image_file, settings.keep_comments, aliases)
             else:
-                _copy(folder, target, image_file)
+                _copy(contents, folder, target, image_file)
             write_report(target, rules=settings.rules)
         except BaseException:
             shutil.rmtree(target, ignore_errors=True)
             raise
         found.names[name] = folder.resolve()
-    except OutputError:
+        found.left_out += contents.left_out
+    except OutputError:  # what is wrong with the place of the export is wrong for all cases
         raise
     except SegWithUError as error:
         found.troubles.append(str(error))
 
 
-def _copy(folder: Path, target: Path, image_file: Path | None) -> None:
-    """All files of a case, and the image that it was made from."""
+def _image_file(folder: Path, settings: ExportSettings) -> Path | None:
+    """Where the image of a case lies that is neither in its folder nor where this user segmented it."""
+    if folder in settings.images or not settings.image_folders:
+        return settings.images.get(folder)
+    case = read_case(folder)
+    try:
+        if trusted_place(folder, case).exists():
+            return None
+    except OutsideError:
+        pass
+    found = image_among(settings.image_folders, folder, case)
+    if found is None:
+        where = ", ".join(map(str, settings.image_folders))
+        raise InputError(f"The image of {folder} is not in {where}: give another folder with --images.")
+    return found
+
+
+def _copy(contents: Contents, folder: Path, target: Path, image_file: Path | None) -> None:
+    """The known files of a case, and the image that it was made from."""
     image = case_image(folder, read_case(folder), image_file)
     target.mkdir()
-    for path in sorted(folder.iterdir()):
-        if path.is_file() and not path.name.startswith(TEMPORARY_PREFIX) and path.suffix not in _LEFT_BEHIND:
-            shutil.copyfile(path, target / path.name)
+    for path in (*contents.model.values(), *contents.reviews):
+        _copy_file(path, target / path.name)
     if not (target / IMAGE_FILE).is_file():
         try:
             sitk.WriteImage(image, str(target / IMAGE_FILE), useCompression=True)
             check_file(target / IMAGE_FILE)
         except (RuntimeError, InputError) as error:
             raise OutputError(f"Cannot write the image of {folder}: the disk is full or read-only.") from error
+
+
+def _copy_file(source: Path, target: Path) -> None:
+    """Copy a file, and tell apart which of the two places fails.
+
+    Raises:
+        InputError: it cannot be read.
+        OutputError: the copy cannot be written.
+    """
+    try:
+        with source.open("rb") as read, target.open("wb") as written:
+            while True:
+                try:
+                    part = read.read(_PART_BYTES)
+                except OSError as error:
+                    raise InputError(f"{source} cannot be read ({error.strerror}): check the disk.") from error
+                if not part:
+                    return
+                written.write(part)
+    except PermissionError as error:
+        raise InputError(f"{source} cannot be copied ({error.strerror}): check its permissions.") from error
 
 
 def _free_name(folder: Path, found: Exported) -> str:
@@ -164,6 +220,6 @@ def _write_names(path: Path, found: Exported, aliases: Aliases) -> None:
         "reviewers": {alias: reviewer for reviewer, alias in aliases.reviewers.items()},
     }
     with whole_file(path) as work:
-        work.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        work.write_text(to_json(content) + "\n", encoding="utf-8")
         if os.name == "posix":
             work.chmod(0o600)

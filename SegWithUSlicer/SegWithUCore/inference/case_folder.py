@@ -1,6 +1,5 @@
 """Writing the result of one case (ARCHITECTURE.md, "Case folder"): whole or not at all."""
 
-import json
 import os
 import platform
 import sys
@@ -22,9 +21,12 @@ from ..imaging.volume import check_file, itk_messages_kept_off_the_terminal
 from ..imaging.voxel_grid import VoxelGrid
 from ..models.bundle import Bundle, HeadSpec
 from ..network.own_networks import network_sha256
+from ..own_paths import path_mac
 from ..review.case_file import CASE_FILE
 from ..review.find_regions import FoundRegions, RegionSettings
 from ..review.flags import case_flags, rules_of_case
+from ..review.region_files import HASHES, region_file_hashes
+from ..strict_json import to_json
 from ..whole_files import whole_folder
 from .case_input import IMAGE_FILE
 from .case_regions import (
@@ -109,7 +111,10 @@ def write_case_folder(result: CaseResult, target: Path, overwrite: bool = False)
             raise OutputError(
                 f"Cannot write {target}: the disk is full or read-only; free some space or choose another place."
             ) from error
-        text = json.dumps(case_facts(result, target), indent=1, ensure_ascii=False)
+        facts = case_facts(result, target)
+        if result.regions is not None:
+            facts["regions"][HASHES] = region_file_hashes(work)
+        text = to_json(facts)
         (work / CASE_FILE).write_text(text + "\n", encoding="utf-8")
         for path in work.iterdir():
             _flush_to_disk(path)
@@ -188,7 +193,7 @@ def _facts(result: CaseResult, target: Path) -> dict[str, Any]:
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "input": {
             "channels": [
-                {"name": channel, "file": _relative(file, target), "voxels_sha256": voxels}
+                {"name": channel, **_file_facts(file, target, voxels)}
                 for channel, file, voxels in zip(bundle.input.channels, result.files, result.voxels_sha256, strict=True)
             ],
             "grid": result.grid.facts(),
@@ -245,11 +250,18 @@ def _region_facts(result: CaseResult) -> dict[str, Any] | None:
     }
 
 
+def _file_facts(file: Path, target: Path, voxels_sha256: str) -> dict[str, str]:
+    """Where a channel lies, with the code by which this user may be led there again (`own_paths`)."""
+    told = _relative(file, target)
+    mac = path_mac(told, voxels_sha256)
+    return {"file": told, **({} if mac is None else {"file_mac": mac}), "voxels_sha256": voxels_sha256}
+
+
 def _relative(file: Path, target: Path) -> str:
     try:
         return plain_name(Path(os.path.relpath(file.resolve(), target.resolve())).as_posix())
     except ValueError:  # another drive on Windows
-        return plain_name(file.name)
+        return plain_name(file.resolve().as_posix())
 
 
 def _versions() -> dict[str, str]:

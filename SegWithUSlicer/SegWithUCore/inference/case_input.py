@@ -1,7 +1,8 @@
 """The image that a case folder was made from: found where it lay, and known by its voxels."""
 
 import hashlib
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,25 @@ from ..imaging.dicom_folder import scan_folder
 from ..imaging.dicom_series import read_slices
 from ..imaging.plain_names import original_path, plain_path
 from ..imaging.volume import read_image
+from ..own_paths import has_links, is_inside, is_own, told_path
+from ..review.case_file import DAMAGED
 
 IMAGE_FILE = "image.nii.gz"
+
+
+class OutsideError(InputError):
+    """The image is said to lie outside the case folder, by somebody else than this user: it is asked for.
+
+    Attributes:
+        place: where `case.json` says that it lies; nothing was looked at there.
+    """
+
+    def __init__(self, folder: Path, place: Path) -> None:
+        self.place = place
+        super().__init__(
+            f"The image of {folder} is said to lie at {place}, outside that folder, and this user did not write so: "
+            "give the image with --image, or for many cases the folder of the images with export --images."
+        )
 
 
 def case_image(folder: Path, case: Mapping[str, Any], moved_to: Path | None = None, channel: int = 0) -> sitk.Image:
@@ -27,12 +45,13 @@ def case_image(folder: Path, case: Mapping[str, Any], moved_to: Path | None = No
         channel: which of its channels.
 
     Raises:
+        OutsideError: it lies outside the case folder, and another user's `case.json` says where.
         InputError: it is not where it was, or holds other voxels than were segmented.
     """
-    path = moved_to or image_place(folder, case, channel)
+    path = moved_to or trusted_place(folder, case, channel)
     if not path.exists():
         raise InputError(f"The image of {folder} is not at {path} any more: say where it is with --image.")
-    wanted = case["input"]["channels"][channel]["voxels_sha256"]
+    wanted = _channel(folder, case, channel)["voxels_sha256"]
     with plain_path(path) as plain:
         image = series_with_voxels(plain, wanted)[0] if plain.is_dir() else read_image(plain)
     if voxel_hash(image) != wanted:
@@ -41,11 +60,86 @@ def case_image(folder: Path, case: Mapping[str, Any], moved_to: Path | None = No
 
 
 def image_place(folder: Path, case: Mapping[str, Any], channel: int = 0) -> Path:
-    """Where the image of a case should lie: inside its folder, or where it was read from."""
+    """Where the image of a case should lie: inside its folder, or where it was read from. Nothing is opened for it.
+
+    Raises:
+        InputError: `case.json` does not say.
+    """
     inside = folder / IMAGE_FILE
-    if channel == 0 and inside.is_file():
-        return inside
-    return original_path((folder / case["input"]["channels"][channel]["file"]).resolve())
+    return inside if channel == 0 and inside.is_file() else _source(folder, case, channel)
+
+
+def trusted_place(folder: Path, case: Mapping[str, Any], channel: int = 0) -> Path:
+    """`image_place`, if it lies inside the case folder or was written by this user (`own_paths`).
+
+    Raises:
+        OutsideError: neither.
+        InputError: `case.json` does not say where the image lies.
+    """
+    inside = folder / IMAGE_FILE
+    return inside if channel == 0 and inside.is_file() else trusted_source(folder, case, channel)
+
+
+def trusted_source(folder: Path, case: Mapping[str, Any], channel: int = 0) -> Path:
+    """The file or folder that a channel was read from, whether or not the image lies in the case folder too.
+
+    Raises:
+        OutsideError: it lies outside the case folder, and this user did not write where.
+        InputError: `case.json` does not say.
+    """
+    place = _source(folder, case, channel)
+    if is_inside(folder, place):
+        return place
+    told = _channel(folder, case, channel)
+    if not is_own(told.get("file_mac"), told["file"], told["voxels_sha256"]) or has_links(place):
+        raise OutsideError(folder, place)
+    return place
+
+
+def _source(folder: Path, case: Mapping[str, Any], channel: int) -> Path:
+    try:
+        return original_path(told_path(folder, _channel(folder, case, channel)["file"]))
+    except (KeyError, ValueError) as error:
+        raise _damaged(folder, error) from error
+
+
+def image_among(folders: Sequence[Path], folder: Path, case: Mapping[str, Any]) -> Path | None:
+    """The image of a case in folders that the user named, at any depth: known by its name, then by its voxels.
+
+    Args:
+        folders: where images lie now.
+        folder: of the case.
+
+    Returns:
+        A file, or the folder of a DICOM series; None where none of them holds it.
+
+    Raises:
+        InputError: `case.json` does not say which image it was made from.
+    """
+    name = _source(folder, case, 0).name
+    for root in folders:
+        for parent, subfolders, files in os.walk(root):
+            if name in files or name in subfolders:
+                try:
+                    case_image(folder, case, Path(parent) / name)
+                except InputError:  # another image of that name: the next one may be it
+                    continue
+                return Path(parent) / name
+    return None
+
+
+def _channel(folder: Path, case: Mapping[str, Any], channel: int) -> Mapping[str, Any]:
+    try:
+        found = case["input"]["channels"][channel]
+        if not isinstance(found, Mapping) or not isinstance(found["voxels_sha256"], str):
+            raise TypeError("no channel with a voxel hash")
+    except DAMAGED as error:
+        raise _damaged(folder, error) from error
+    return found
+
+
+def _damaged(folder: Path, error: Exception) -> InputError:
+    return InputError(f"{folder} does not say which image it was made from ({error!r}): segment the case again.")
 
 
 def series_with_voxels(folder: Path, wanted: str) -> tuple[sitk.Image, list[Path]]:

@@ -1,6 +1,5 @@
 """Regions of a case: from the maps in memory, or again from a case folder."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,9 +11,18 @@ from ..errors import InputError
 from ..imaging.volume import check_file, itk_messages_kept_off_the_terminal, read_file
 from ..imaging.voxel_grid import VoxelGrid
 from ..models.labels import Label
-from ..review.case_file import CASE_FILE, read_case
-from ..review.region_files import REGION_LABELS_FILE, REGIONS_FILE, regions_csv
-from ..whole_files import whole_file
+from ..review.case_contents import case_contents
+from ..review.case_file import CASE_FILE, DAMAGED, read_case
+from ..review.region_files import (
+    HASHES,
+    REGION_LABELS_FILE,
+    REGIONS_FILE,
+    region_file_hashes,
+    regions_csv,
+    regions_text,
+)
+from ..strict_json import to_json
+from ..whole_files import sweep_leftovers, whole_file
 from .region import VoxelBox, whole_grid
 
 if TYPE_CHECKING:
@@ -99,11 +107,14 @@ def write_regions(folder: Path, found: "FoundRegions", box: VoxelBox, grid: sitk
         except (RuntimeError, InputError) as error:
             raise OSError("the disk is full or read-only") from error
     with whole_file(folder / REGIONS_FILE) as work:
-        work.write_text(regions_csv(found.regions), encoding="utf-8")
+        work.write_text(regions_csv(found.regions), encoding="utf-8", newline="")
 
 
 def make_regions_again(folder: Path, settings: "RegionSettings", overwrite: bool = False) -> "FoundRegions":
     """Make the regions of a case folder from its files and write them, with their settings in `case.json`.
+
+    `case.json` is written last and holds the hashes of both files: where the run is killed in between, readers see
+    that they do not belong together.
 
     Args:
         overwrite: also where somebody has reviewed other regions of this case; the reviews stay, but belong to none.
@@ -112,9 +123,18 @@ def make_regions_again(folder: Path, settings: "RegionSettings", overwrite: bool
         InputError: it is no case folder, is not calibrated, or was made before runner-ups were kept.
         OutputError: it cannot be written to.
     """
+    sweep_leftovers(folder)
+    case_contents(folder)  # nothing is read through a link that leads elsewhere
+    case = read_case(folder)
+    try:
+        return _made_again(folder, case, settings, overwrite)
+    except DAMAGED as error:
+        raise InputError(f"{folder} is damaged (case.json: {error!r}): segment the case again.") from error
+
+
+def _made_again(folder: Path, case: dict[str, Any], settings: "RegionSettings", overwrite: bool) -> "FoundRegions":
     from ..review.find_regions import Assessed, find_regions
 
-    case = read_case(folder)
     probability = _read(folder, ERROR_PROBABILITY_FILE, case, sitk.sitkFloat32)
     region = case.get("region_of_interest")
     box = whole_grid(probability)
@@ -139,15 +159,15 @@ def make_regions_again(folder: Path, settings: "RegionSettings", overwrite: bool
     _keep_reviews(folder, found, overwrite)
     write_regions(folder, found, box, probability)
     with whole_file(folder / CASE_FILE) as work:
-        text = json.dumps({**case, "regions": found.summary(settings)}, indent=1, ensure_ascii=False)
-        work.write_text(text + "\n", encoding="utf-8")
+        regions = {**found.summary(settings), HASHES: region_file_hashes(folder)}
+        work.write_text(to_json({**case, "regions": regions}) + "\n", encoding="utf-8")
     return found
 
 
 def _keep_reviews(folder: Path, found: "FoundRegions", overwrite: bool) -> None:
     """Refuse to pull the regions away from under a review."""
     old, reviews = folder / REGIONS_FILE, sorted(folder.glob("review.*.jsonl"))
-    same = old.is_file() and old.read_text(encoding="utf-8") == regions_csv(found.regions)
+    same = old.is_file() and regions_text(folder) == regions_csv(found.regions)
     if reviews and not same and not overwrite:
         raise InputError(
             f"{folder} has been reviewed ({reviews[0].name}) with other regions: pass --overwrite to make new ones, "

@@ -11,12 +11,13 @@ import SimpleITK as sitk
 
 from ..errors import InputError
 from ..imaging.volume import orientation_of, ras_to_lps, read_file
-from ..review.case_file import read_case
+from ..review.case_contents import case_contents, checked_file
+from ..review.case_file import DAMAGED, read_case
 from ..review.case_reviews import CaseReviews, read_reviews
 from ..review.flags import FlagRules, case_flags, rules_of_case
 from ..review.planes import Grid
 from ..review.region import Region
-from ..review.region_files import REGION_LABELS_FILE
+from ..review.region_files import REGION_LABELS_FILE, check_region_files
 from ..review.report_page import Report, in_order_of_need, report_page
 from ..review.report_pictures import PlanePicture, Volumes, pictures_around
 from ..review.reviewer_name import safe_reviewer_name
@@ -58,14 +59,17 @@ def write_report(
         InputError: the case is damaged, or `image_file` is not its image.
         OutputError: the page cannot be written.
     """
+    case_contents(folder)  # nothing is read through a link that leads elsewhere
     case = read_case(folder)
+    if case.get("regions") is not None:
+        check_region_files(folder, case)
     try:
         page = report_page(_report(folder, case, image_file, rules, most))
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except DAMAGED as error:
         raise InputError(f"{folder} is damaged (case.json: {error!r}): segment the case again.") from error
     target = output or folder / REPORT_FILE
     with whole_file(target) as work:
-        work.write_text(page, encoding="utf-8")
+        work.write_text(page, encoding="utf-8", errors="backslashreplace")  # names may hold half characters
     return target
 
 
@@ -140,6 +144,7 @@ def _reviewed(
     for path in sorted(folder.glob(REVIEWED_PATTERN)):
         name = reviewed_name(path)
         try:
+            checked_file(folder, path.name)
             versions[names.get(name, name) or "reviewer"] = read_reviewed(path, grid, case["structures"])
         except InputError as error:
             notes.append(str(error).replace(f"{folder}{os.sep}", ""))

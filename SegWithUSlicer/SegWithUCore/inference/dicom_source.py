@@ -9,7 +9,7 @@ import SimpleITK as sitk
 
 from ..errors import InputError
 from ..imaging.volume import grid_facts, same_grid
-from .case_input import series_with_voxels, voxel_hash
+from .case_input import OutsideError, series_with_voxels, trusted_source, voxel_hash
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -58,7 +58,7 @@ def source_series(folder: Path, case: Mapping[str, Any], moved_to: Path | None =
             or tells no study or frame of reference.
     """
     channel = case["input"]["channels"][0]
-    place = moved_to or (folder / str(channel.get("file") or "")).resolve()
+    place = moved_to or _series_place(folder, case)
     if not place.is_dir():
         what = "is no folder" if place.exists() else "is not there"
         raise InputError(
@@ -80,12 +80,27 @@ def source_series(folder: Path, case: Mapping[str, Any], moved_to: Path | None =
     return SourceSeries(place, image, headers, *_further(folder, case, str(headers[0].StudyInstanceUID)))
 
 
+def _series_place(folder: Path, case: Mapping[str, Any]) -> Path:
+    """Where `case.json` says that the series lies, if that may be followed."""
+    try:
+        return trusted_source(folder, case)
+    except OutsideError as error:
+        raise InputError(
+            f"The DICOM series of {folder} is said to lie at {error.place}, outside that folder, and this user did not "
+            "write so: give the folder of the series with --source."
+        ) from error
+
+
 def _further(folder: Path, case: Mapping[str, Any], study: str) -> tuple[list["Dataset"], list[str]]:
     """Headers of the other channels' slices, and notes on channels that results cannot refer to."""
     found: list[Dataset] = []
     notes = []
-    for channel in case["input"]["channels"][1:]:
-        place = (folder / str(channel.get("file") or "")).resolve()
+    for number, channel in enumerate(case["input"]["channels"][1:], 1):
+        try:
+            place = trusted_source(folder, case, number)
+        except InputError as error:
+            notes.append(f"channel {channel['name']} is not named as a source: {error}")
+            continue
         headers: list[Dataset] = []
         if place.is_dir():
             image, files = series_with_voxels(place, channel["voxels_sha256"])

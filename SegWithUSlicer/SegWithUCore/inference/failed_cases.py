@@ -1,38 +1,43 @@
 """`failed.csv` beside the case folders of a cohort: which cases could not be made, and why."""
 
-import csv
-import io
+import os
 import time
 from pathlib import Path
 
-from ..errors import InputError
+from ..csv_files import harmless_cell, read_csv, write_csv
+from ..errors import InputError, OutputError
 from ..process_lock import LockedError, ProcessLock
-from ..review.worklist_files import spreadsheet_cell
-from ..whole_files import whole_file
 from .claims import claim_path
 
 FAILED_FILE = "failed.csv"
-COLUMNS = ("case", "input", "reason")
+COLUMNS = ["case", "input", "reason"]
+_LONGEST_REASON = 4000
 _ATTEMPTS, _BETWEEN_S = 100, 0.05
 
 
 class FailedCases:
-    """The failures of this process, merged into the file; rows of cases that it did not touch stay as they are."""
+    """The failures of this process, merged into the file; rows of cases that it did not touch stay as they are.
+
+    Attributes:
+        path: the file.
+        notes: what was found in its place and set aside, one sentence each.
+    """
 
     def __init__(self, output: Path) -> None:
-        """Look at the file, if there is one.
+        """Look at the file, if there is one; what is no list of failed cases is kept under another name.
 
         Raises:
-            InputError: it holds something else.
+            OutputError: it cannot be set aside.
         """
         self.path = output / FAILED_FILE
+        self.notes: list[str] = []
         self._settled: set[str] = set()
-        self._failed: list[tuple[str, str, str]] = []
+        self._failed: list[list[str]] = []
         self._rows()
 
     def settled(self, case: str) -> None:
         """A case is in its folder: no row tells of it any more."""
-        self._settled.add(spreadsheet_cell(case))
+        self._settled.add(harmless_cell(case))
 
     def failed(self, case: str, given: Path, reason: str) -> None:
         """A case failed; it is in the file when this returns.
@@ -42,7 +47,7 @@ class FailedCases:
             reason: one sentence.
         """
         self.settled(case)
-        self._failed.append((spreadsheet_cell(case), spreadsheet_cell(str(given)), spreadsheet_cell(reason)))
+        self._failed.append([harmless_cell(case), str(given), reason[:_LONGEST_REASON]])
         self.write()
 
     def write(self) -> None:
@@ -51,18 +56,17 @@ class FailedCases:
         Raises:
             OutputError: the place cannot be written to.
         """
-        if not self._failed and not self.path.exists():
+        if not self._failed and not os.path.lexists(self.path):
             return
         lock = self._lock()
         try:
             rows = [row for row in self._rows() if row[0] not in self._settled] + self._failed
             if rows:
-                text = io.StringIO()
-                csv.writer(text, lineterminator="\n").writerows([COLUMNS, *rows])
-                with whole_file(self.path) as work:
-                    work.write_text(text.getvalue(), encoding="utf-8")
+                write_csv(self.path, COLUMNS, rows)
             else:
                 self.path.unlink(missing_ok=True)
+        except OSError as error:
+            raise OutputError(f"Cannot remove {self.path}: {error.strerror}; check its permissions.") from error
         finally:
             if lock is not None:
                 lock.release()
@@ -79,16 +83,30 @@ class FailedCases:
                 break  # told by the writing
         return None
 
-    def _rows(self) -> list[tuple[str, str, str]]:
-        try:
-            text = self.path.read_text(encoding="utf-8")
-            header, *rows = [tuple(row) for row in csv.reader(io.StringIO(text))]
-        except FileNotFoundError:
+    def _rows(self) -> list[list[str]]:
+        if not os.path.lexists(self.path):
             return []
-        except (OSError, ValueError, csv.Error):
-            header, rows = (), []
-        if header != COLUMNS or any(len(row) != len(COLUMNS) for row in rows):
-            raise InputError(
-                f"{self.path} is no list of failed cases of segment: rename it or choose another --output."
-            )
-        return [(case, given, reason) for case, given, reason in rows]
+        try:
+            header, *rows = read_csv(self.path) or [[]]
+            if header == COLUMNS and all(len(row) == len(COLUMNS) for row in rows):
+                return rows
+            why = "holds something else than failed cases"
+        except InputError as error:
+            why = f"could not be read ({str(error).rstrip('.')})"
+        self._set_aside(why)
+        return []
+
+    def _set_aside(self, why: str) -> None:
+        """A cohort must not stop for a file that it can begin anew; nothing of the old one is lost."""
+        number = 1
+        while os.path.lexists(aside := self.path.with_name(f"{FAILED_FILE}.unread-{number}")):
+            number += 1
+        try:
+            self.path.rename(aside)
+        except FileNotFoundError:  # another process did so a moment ago
+            return
+        except OSError as error:
+            raise OutputError(
+                f"{self.path} {why} and cannot be set aside ({error.strerror}): rename it or choose another --output."
+            ) from error
+        self.notes.append(f"{self.path} {why}: it is kept as {aside.name}, and a new list begins.")

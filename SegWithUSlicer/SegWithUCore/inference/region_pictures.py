@@ -7,9 +7,10 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..imaging.volume import orientation_of, ras_to_lps, read_file
+from ..review.case_contents import case_contents
 from ..review.case_file import read_case
 from ..review.region import Region
-from ..review.region_files import REGION_LABELS_FILE
+from ..review.region_files import REGION_LABELS_FILE, check_region_files
 from ..review.thumbnail import Grid, thumbnail, write_png
 from ..whole_files import whole_folder
 from .case_input import case_image
@@ -29,7 +30,10 @@ def draw_regions(folder: Path, regions: Sequence[Region], image_file: Path | Non
         InputError: the image is missing or another one.
         OutputError: the folder cannot be written to.
     """
-    image = case_image(folder, read_case(folder), image_file)
+    case_contents(folder)  # nothing is read through a link that leads elsewhere
+    case = read_case(folder)
+    check_region_files(folder, case)
+    image = case_image(folder, case, image_file)
     grid = Grid(image.GetSpacing()[::-1], orientation_of(image)[::-1])
     array = sitk.GetArrayViewFromImage(image)
     labels, places = (_array(folder / name) for name in (SEGMENTATION_FILE, REGION_LABELS_FILE))

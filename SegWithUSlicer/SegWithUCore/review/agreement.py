@@ -1,13 +1,15 @@
 """What several reviewers say about the same regions, and where they disagree."""
 
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ..csv_files import csv_text
 from .case_reviews import Review
 from .events import Verdict
 from .region import Region
+
+COLUMNS = ("case", "region", "structure", "expected_wrong_mm3", "reviewer", "verdict", "comment", "reviewers_disagree")
+"""Of the table of all verdicts."""
 
 
 @dataclass(frozen=True)
@@ -56,21 +58,12 @@ def agreement_csv(cases: Sequence[tuple[str, Sequence[Region], Sequence[Review]]
 
     One row for each region and reviewer, so that any number of reviewers fits.
     """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(
-        ["case", "region", "structure", "expected_wrong_mm3", "reviewer", "verdict", "comment", "reviewers_disagree"]
-    )
+    rows: list[list[object]] = []
     for name, regions, reviews in cases:
         for row in verdict_table(regions, reviews):
             for review, verdict, comment in zip(reviews, row.verdicts, row.comments, strict=True):
                 given = "" if verdict is None else verdict.value
                 wrong = f"{row.region.expected_wrong_mm3:.6g}"
                 cells = [name, row.region.id, row.region.structure, wrong, review.reviewer, given, comment]
-                writer.writerow([*map(_cell, cells), int(row.disagree)])
-    return text.getvalue()
-
-
-def _cell(value: object) -> object:
-    """A cell that no spreadsheet takes for a formula: names and comments come from outside."""
-    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
+                rows.append([*cells, int(row.disagree)])
+    return csv_text(COLUMNS, rows)

@@ -7,10 +7,11 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from ..errors import InputError, OutputError, UsageError
+from ..errors import OutputError, UsageError
+from ..input_files import read_bounded
 from ..process_lock import ProcessLock
 from .events import Event, Fact, Opened
-from .log_lines import Lines, merged, read_lines, to_line
+from .log_lines import MAXIMUM_BYTES, WANTED, Lines, merged, read_lines, to_line
 from .log_lock import LogInUseError, take_log_lock
 from .reviewer_name import clean_reviewer_name, log_path, safe_reviewer_name
 
@@ -175,12 +176,7 @@ class AuditLog:
         return path
 
     def _read(self, copy: bytes, header: Opened) -> None:
-        try:
-            content = self.path.read_bytes()
-        except FileNotFoundError:
-            content = b""
-        except OSError as error:
-            raise InputError(f"Cannot read the review {self.path}: {error.strerror or error}.") from error
+        content = read_bounded(self.path, MAXIMUM_BYTES, WANTED) if os.path.lexists(self.path) else b""
         stored = read_lines(content, str(self.path))
         merge = merged(stored, copy)
         lines, wanted = merge.kept, header.regions_sha256

@@ -1,16 +1,21 @@
 """`case.json` of a case folder, and which folders are cases. Needs nothing but Python, as Slicer's window does."""
 
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
+from ..strict_json import read_json
 from ..whole_files import TEMPORARY_PREFIX
 
 CASE_FILE = "case.json"
+CASE_FORMAT = "segwithu-case"
 MARKS = ("segmentation.nii.gz", "regions.csv", "review.*.jsonl")
 """Files that show that a folder without a `case.json` was a case."""
+MAXIMUM_BYTES = 16 << 20
+"""Of `case.json`: ours have 30 kB, with a hundred structures about 1 MB."""
+DAMAGED = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError)
+"""What reading a value raises that is not what a case should hold."""
 
 
 def read_case(folder: Path) -> dict[str, Any]:
@@ -20,14 +25,10 @@ def read_case(folder: Path) -> dict[str, Any]:
         InputError: it is no case folder, or damaged.
     """
     path = folder / CASE_FILE
-    try:
-        case = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        reason = error.strerror or error
-        raise InputError(f"{folder} is no case folder ({CASE_FILE}: {reason}): give one that segment wrote.") from error
-    except ValueError as error:
-        raise InputError(f"{path} is not valid JSON ({error}): segment the case again.") from error
-    if not isinstance(case, dict) or case.get("format") != "segwithu-case":
+    if not path.exists():
+        raise InputError(f"{folder} is no case folder (it has no {CASE_FILE}): give one that segment wrote.")
+    case = read_json(path, "segment the case again", MAXIMUM_BYTES)
+    if not isinstance(case, dict) or case.get("format") != CASE_FORMAT:
         raise InputError(f"{path} is not of a SegWithU case: give a folder that segment wrote.")
     return case
 

@@ -7,12 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
+from .case_contents import checked_file
+from .case_file import DAMAGED
 from .events import Event, Verdict
 from .log_lines import Lines, read_log
 from .region import Competition, Kind, Region, Shape
-from .region_files import REGIONS_FILE, read_regions, regions_hash
+from .region_files import REGIONS_FILE, check_region_files, parse_regions, regions_hash, regions_text
 from .verdicts import ReviewState
 
+MAXIMUM_PLACES = 1000
+"""Blind places of a review; the panel offers a few dozen."""
 LOG_PATTERN = "review.*.jsonl"
 Elsewhere = Callable[[Path, Mapping[str, Any], str], Path | None]
 """Tells a folder besides the case's own where reviews of it may lie, from the case folder, the content of `case.json`
@@ -72,18 +76,26 @@ def read_reviews(folder: Path, case: Mapping[str, Any], also: Elsewhere | None =
     """
     if case.get("regions") is None:
         return CaseReviews((), (), ())
-    regions = read_regions(folder)
-    wanted = regions_hash((folder / REGIONS_FILE).read_text(encoding="utf-8"))
+    check_region_files(folder, case, labels=False)
+    text = regions_text(folder)
+    regions, wanted = parse_regions(text, str(folder / REGIONS_FILE)), regions_hash(text)
+    total = _total_mm3(folder, case)
     reviews, notes = [], []
     other = also(folder, case, wanted) if also is not None else None
     for path in [path for place in (folder, other) if place is not None for path in sorted(place.glob(LOG_PATTERN))]:
         try:
-            reviews.append(
-                review_of(path, read_log(path), regions, wanted, float(case["regions"]["expected_wrong_mm3"]))
-            )
+            checked_file(path.parent, path.name)
+            reviews.append(review_of(path, read_log(path), regions, wanted, total))
         except InputError as error:
             notes.append(str(error).replace(f"{folder}{os.sep}", ""))  # a report must not tell where it was made
     return CaseReviews(regions, tuple(reviews), tuple(notes))
+
+
+def _total_mm3(folder: Path, case: Mapping[str, Any]) -> float:
+    try:
+        return float(case["regions"]["expected_wrong_mm3"])
+    except DAMAGED as error:
+        raise InputError(f"{folder} is damaged (case.json: {error!r}): segment the case again.") from error
 
 
 def review_of(path: Path, lines: Lines, regions: Sequence[Region], wanted: str, total_mm3: float) -> Review:
@@ -102,7 +114,7 @@ def review_of(path: Path, lines: Lines, regions: Sequence[Region], wanted: str, 
         raise InputError(f"{path} holds no whole line: the review has not begun.")
     if lines.regions_sha256 != wanted:
         raise InputError(f"{path} is about other regions of this case: its verdicts are not counted.")
-    blind = _blind_places(lines, regions)
+    blind = _blind_places(path, lines, regions)
     state = ReviewState.replayed(lines.events, [*regions, *blind], total_mm3, {place.id for place in blind})
     return Review(path, lines.events[0].reviewer, lines.events, state)
 
@@ -125,11 +137,16 @@ _PLACE = Region(
 )
 
 
-def _blind_places(lines: Lines, regions: Sequence[Region]) -> list[Region]:
+def _blind_places(path: Path, lines: Lines, regions: Sequence[Region]) -> list[Region]:
     """Stand-ins for the blind places that a log speaks of: they are in no file before the review is over."""
     known = {region.id for region in regions}
     told: set[int] = set()
     for event in lines.events:
         place = getattr(event.fact, "place", None) or getattr(event.fact, "region", None)
         told |= set() if place is None else {place}
+    if len(told - known) > MAXIMUM_PLACES:
+        raise InputError(
+            f"{path} speaks of {len(told - known)} places that are no regions of this case, more than the "
+            f"{MAXIMUM_PLACES} that a review may hide: its verdicts are not counted."
+        )
     return [replace(_PLACE, id=place) for place in sorted(told - known)]

@@ -1,6 +1,5 @@
 """Which cases need a look, by rules that the user sees and sets; each flag says its reason and its figure."""
 
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
@@ -9,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError, UsageError
-from .case_file import read_case
+from ..strict_json import read_json
+from .case_file import CASE_FILE, DAMAGED, read_case
 from .case_reviews import Review, read_reviews
 from .events import Verdict
 from .region import Region
@@ -97,9 +97,9 @@ def read_rules(path: Path) -> FlagRules:
         UsageError: it cannot be read, or holds something else.
     """
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UsageError(f"The flag rules {path} cannot be read ({error}): give a JSON file.") from error
+        data = read_json(path, "give a JSON file of limits")
+    except InputError as error:
+        raise UsageError(f"The flag rules cannot be read: {error}") from error
     if not isinstance(data, dict):
         raise UsageError(f'The flag rules {path} are no JSON object: give for example {{"wrong_share": 0.2}}.')
     return FlagRules.from_json(data, str(path))
@@ -142,8 +142,16 @@ def flags_of_case(folder: Path, rules: FlagRules | None = None) -> list[Flag]:
 
 
 def rules_of_case(case: Mapping[str, Any]) -> FlagRules:
-    """The rules that the case's model brings; where it brings none, only those that need no limit."""
-    return FlagRules.fitted((case.get("model") or {}).get("flags"))
+    """The rules that the case's model brings; where it brings none, only those that need no limit.
+
+    Raises:
+        InputError: they are damaged.
+    """
+    try:
+        return FlagRules.fitted((case.get("model") or {}).get("flags"))
+    except (*DAMAGED, UsageError) as error:
+        why = error if isinstance(error, UsageError) else repr(error)
+        raise InputError(f"The flag rules in {CASE_FILE} are damaged ({why}): segment the case again.") from error
 
 
 def case_flags(
@@ -161,7 +169,7 @@ def case_flags(
     try:
         found = [flag for entry in structures_of(case) for flag in _of_structure(entry, rules)]
         found += _of_fingerprint(case) if rules.fingerprint else []
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except DAMAGED as error:
         raise InputError(f"The case '{case.get('name')}' is damaged ({error!r}): segment it again.") from error
     return [*found, *(_of_reviewers(reviews, regions) if rules.reviewer else [])]
 

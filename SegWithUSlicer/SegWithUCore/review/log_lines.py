@@ -7,10 +7,19 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
+from ..input_files import read_bounded
+from ..strict_json import parse_json
 from .events import FACTS, NAMES, Event, Opened, Verdict
 
 FORMAT = 1
 """Of the lines; a log of a later format is not gone on with."""
+WANTED = "rename the file to begin a new review"
+MAXIMUM_BYTES = 16 << 20
+"""Of a log: about 100 000 lines, one every second for more than a day and a night."""
+MAXIMUM_LINE_BYTES = 2 << 20
+"""Of a line, whose largest part is a comment."""
+MAXIMUM_COMMENT = 100_000
+"""Characters of a comment, about forty pages; what is longer is cut when it is written, and says so."""
 
 
 @dataclass(frozen=True)
@@ -57,8 +66,10 @@ class Merge:
 
 
 def to_line(event: Event) -> bytes:
-    """One JSON object with an end of line, UTF-8."""
+    """One JSON object with an end of line, UTF-8; a comment beyond `MAXIMUM_COMMENT` is cut and says so."""
     content = {"when": event.when, "reviewer": event.reviewer, "event": NAMES[type(event.fact)], **asdict(event.fact)}
+    if len(content.get("comment") or "") > MAXIMUM_COMMENT:
+        content["comment"] = f"{content['comment'][:MAXIMUM_COMMENT]} [cut after {MAXIMUM_COMMENT} characters]"
     try:
         text = json.dumps(content, ensure_ascii=False, allow_nan=False)
         return f"{text}\n".encode()
@@ -75,8 +86,10 @@ def read_lines(content: bytes, source: str) -> Lines:
         source: name for messages.
 
     Raises:
-        InputError: a line in the middle is damaged, or the log is of a later format.
+        InputError: a line in the middle is damaged, or the log is of a later format or too large.
     """
+    if len(content) > MAXIMUM_BYTES:
+        raise InputError(f"{source} has {len(content)} bytes, more than the {MAXIMUM_BYTES} of a review: {WANTED}.")
     parts = content.split(b"\n")
     if parts[-1] == b"":
         parts.pop()
@@ -104,11 +117,7 @@ def read_log(path: Path) -> Lines:
     Raises:
         InputError: it cannot be read, or a line in the middle is damaged.
     """
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"Cannot read the review {path}: {error.strerror or error}.") from error
-    return read_lines(content, str(path))
+    return read_lines(read_bounded(path, MAXIMUM_BYTES, WANTED), str(path))
 
 
 def merged(first: Lines, second: bytes) -> Merge:
@@ -133,9 +142,11 @@ def _event(line: bytes) -> Event:
     Raises:
         ValueError: it is not an event, said in a few words.
     """
+    if len(line) > MAXIMUM_LINE_BYTES:
+        raise ValueError(f"it has {len(line)} bytes, more than {MAXIMUM_LINE_BYTES}")
     try:
-        content = json.loads(line.decode(), parse_constant=_no_number)
-    except (ValueError, RecursionError) as error:
+        content = parse_json(line, "the line")
+    except InputError as error:
         raise ValueError("not a line of JSON") from error
     if not isinstance(content, dict):
         raise ValueError("not an object")
@@ -166,7 +177,3 @@ def _typed(key: str, value: Any, hint: Any) -> Any:
     if not isinstance(value, hint) or (isinstance(value, float) and not math.isfinite(value)):
         raise ValueError(f"{key} is {value!r}")
     return value
-
-
-def _no_number(text: str) -> None:
-    raise ValueError(f"{text} is no number")

@@ -2,21 +2,25 @@
 
 import hashlib
 import os
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..errors import InputError, OutputError, SegWithUError
-from ..whole_files import whole_file
+from ..input_files import read_bounded
+from ..whole_files import sweep_leftovers, whole_file
 from .anonymous import unchanged_copy
-from .case_file import case_folders, read_case
+from .case_contents import checked_file
+from .case_file import DAMAGED, case_folders, read_case
 from .case_reviews import LOG_PATTERN
 from .log_lines import Lines, merged, read_log
 from .log_lock import take_log_lock
-from .region_files import REGIONS_FILE, regions_hash
+from .region_files import REGIONS_FILE, check_region_files, regions_hash, regions_text
 from .reviewer_name import log_path, safe_reviewer_name
+
+MAXIMUM_VERSION_BYTES = 1 << 30
+"""Of a segmentation that came back, which is compressed."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,7 @@ def merge_reviews(sources: Sequence[Path], into: Path | Sequence[Path]) -> tuple
     troubles: list[str] = []
     places = [into] if isinstance(into, Path) else list(into)
     for folder in case_folders(places):
+        sweep_leftovers(folder)
         try:
             homes.setdefault(_identity(folder), []).append(folder)
         except InputError as error:
@@ -67,19 +72,23 @@ def merge_reviews(sources: Sequence[Path], into: Path | Sequence[Path]) -> tuple
         for path in sorted(folder.glob(LOG_PATTERN)):
             try:
                 done += _merge_log(path, home)
-            except (SegWithUError, OSError) as error:
+            except SegWithUError as error:
                 troubles.append(str(error))
+            except OSError as error:
+                reason = error.strerror or str(error)
+                troubles.append(f"Cannot merge {path} into {home}: {reason}; make that folder writable, or free space.")
     return done, troubles
 
 
 def _identity(folder: Path) -> tuple[Any, ...]:
     """What a review belongs to: voxels, weights and regions."""
     case = read_case(folder)
+    checked_file(folder, REGIONS_FILE)
     try:
-        voxels = tuple(channel["voxels_sha256"] for channel in case["input"]["channels"])
-        regions = regions_hash((folder / REGIONS_FILE).read_text(encoding="utf-8"))
-        return voxels, case["model"]["weights_sha256"], regions
-    except (OSError, KeyError, TypeError, UnicodeDecodeError) as error:
+        check_region_files(folder, case, labels=False)
+        voxels = tuple(str(channel["voxels_sha256"]) for channel in case["input"]["channels"])
+        return voxels, str(case["model"]["weights_sha256"]), regions_hash(regions_text(folder))
+    except DAMAGED as error:
         raise InputError(f"{folder} has no regions that a review could belong to ({error!r}).") from error
 
 
@@ -99,6 +108,7 @@ def _home(folder: Path, homes: dict[tuple[Any, ...], list[Path]], into: str) -> 
 
 def _merge_log(path: Path, home: Path) -> list[Merged]:
     """Merge one log, and the version of the segmentation that goes with it."""
+    checked_file(path.parent, path.name)
     lines = read_log(path)
     if not lines.events:
         return []
@@ -142,22 +152,24 @@ def _put_log(lines: Lines, target: Path) -> Merged:
 
 def _put_version(source: Path, target: Path, log: Merged) -> list[Merged]:
     """The reviewer's version that belongs to a log; one that differs from ours replaces it only if its log goes on."""
-    if not source.is_file() or (target.is_file() and source.read_bytes() == target.read_bytes()):
+    if not os.path.lexists(source):
         return []
-    mark = hashlib.sha256(source.read_bytes()).hexdigest()[:8]
-    home = target.parent
+    home, content = target.parent, _checked_version(source)
+    if target.is_file() and content == target.read_bytes():
+        return []
+    mark = hashlib.sha256(content).hexdigest()[:8]
     if not target.exists():
-        _copy(source, target)
+        _write(target, content)
         return [Merged(home, target.name, "new", f"{home.name}: {target.name} is new.")]
     if log.change != "longer":
         beside = target.with_name(f"{target.name}.from-{mark}")
-        _copy(source, beside)
+        _write(beside, content)
         return [
             Merged(home, target.name, "kept beside", f"{home.name}: another {target.name} is kept as {beside.name}.")
         ]
     older = target.with_name(f"{target.name}.before-{mark}")
-    _copy(target, older)
-    _copy(source, target)
+    _write(older, target.read_bytes())
+    _write(target, content)
     return [Merged(home, target.name, "longer", f"{home.name}: {target.name} is newer; ours is kept as {older.name}.")]
 
 
@@ -168,6 +180,15 @@ def _write(target: Path, content: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def _copy(source: Path, target: Path) -> None:
-    with whole_file(target) as work:
-        shutil.copyfile(source, work)
+def _checked_version(source: Path) -> bytes:
+    """The bytes of a segmentation that came back, which hold all of its voxels: none of them lies in another file.
+
+    Raises:
+        InputError: it is no whole segmentation.
+    """
+    from ..imaging.volume import read_labels  # SimpleITK takes its time, and most merges bring logs alone
+
+    checked_file(source.parent, source.name)
+    content = read_bounded(source, MAXIMUM_VERSION_BYTES, "save it again from Slicer")
+    read_labels(source)
+    return content

@@ -1,8 +1,6 @@
 """`worklist.csv` and `worklist.json`: written beside or above the cases, which are named relative to them."""
 
-import csv
-import io
-import json
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,8 +8,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from ..csv_files import csv_text
 from ..errors import InputError
+from ..own_paths import has_links, is_inside, is_own, path_mac, told_path
+from ..strict_json import read_json, to_json
 from ..whole_files import whole_file
+from .case_file import DAMAGED
 from .flags import Flag, FlagRules, Rule
 from .worklist import SECONDS_PER_REGION, SORTED_BY, ReviewStatus, Worklist, WorklistEntry
 
@@ -21,7 +23,6 @@ COLUMNS = (
     *("rank", "case", "flags", "reasons", "worst_structure", "expected_wrong_mm3", "regions", "open_regions"),
     *("open_wrong_mm3", "minutes", "benefit_mm3_per_minute", "reviewed", "trouble", "folder"),
 )
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def write_worklist(worklist: Worklist, folder: Path, anonymous: bool = False) -> None:
@@ -46,26 +47,24 @@ def write_worklist(worklist: Worklist, folder: Path, anonymous: bool = False) ->
         "cases": rows,
     }
     with whole_file(folder / WORKLIST_JSON) as work:
-        work.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        work.write_text(to_json(content) + "\n", encoding="utf-8")
     with whole_file(folder / WORKLIST_CSV) as work:
-        work.write_text(worklist_csv(rows), encoding="utf-8")
+        work.write_text(worklist_csv(rows), encoding="utf-8", newline="")
 
 
 def worklist_csv(rows: list[dict[str, Any]]) -> str:
     """The table for spreadsheets: one row a case, lists joined with semicolons."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for row in rows:
-        flags = row["flags"]
-        told = {
-            **row,
-            "flags": "; ".join(dict.fromkeys(flag["rule"] for flag in flags)),
-            "reasons": " ".join(flag["sentence"] for flag in flags),
-            "reviewed": "; ".join(review["text"] for review in row["reviews"]),
-        }
-        writer.writerow([spreadsheet_cell(told[name]) for name in COLUMNS])
-    return text.getvalue()
+    return csv_text(COLUMNS, map(_cells, rows))
+
+
+def _cells(row: dict[str, Any]) -> list[Any]:
+    joined = {
+        **row,
+        "flags": "; ".join(dict.fromkeys(flag["rule"] for flag in row["flags"])),
+        "reasons": " ".join(flag["sentence"] for flag in row["flags"]),
+        "reviewed": "; ".join(review["text"] for review in row["reviews"]),
+    }
+    return [joined[name] for name in COLUMNS]
 
 
 @dataclass(frozen=True)
@@ -84,45 +83,66 @@ class Listed:
 
 
 def read_worklist(path: Path) -> list[tuple[Mapping[str, Any], Path]]:
-    """The cases of a `worklist.json`, each with its folder.
+    """The cases of a `worklist.json`, each with its folder; nothing is looked at where they lie.
 
     Raises:
         InputError: it is no worklist.
     """
-    return _rows(path, _content(path))
+    return [(row, told_path(path.parent, row["folder"])) for row in _rows(path)]
+
+
+def place_outside(path: Path, row: Mapping[str, Any]) -> Path | None:
+    """Where a row leads out of the folder of its list although this user did not write so; None where it does not.
+
+    Args:
+        path: of the list.
+        row: from `read_worklist`.
+    """
+    for name in ("folder", "image"):
+        if row.get(name):
+            place = told_path(path.parent, row[name])
+            own = is_own(row.get(f"{name}_mac"), name, str(place)) and not has_links(place)
+            if not own and not is_inside(path.parent, place):
+                return place
+    return None
 
 
 def read_listed(path: Path) -> Listed:
     """A `worklist.json` as rows.
 
     Raises:
-        InputError: it is no worklist, or damaged.
+        InputError: it is no worklist, damaged, or another user's that leads out of its folder.
     """
-    content = _content(path)
-    rows = _rows(path, content)
+    content, rows = _content(path), read_worklist(path)
+    if strange := [place for row, _ in rows if (place := place_outside(path, row)) is not None]:
+        raise InputError(
+            f"{path} says that a case lies at {strange[0]}, outside the folder of the list, and this user did not "
+            "write so: open the folder of the cases itself."
+        )
     try:
         rules = content.get("rules")
         seconds = float(content.get("seconds_per_region") or SECONDS_PER_REGION)
         entries = tuple(_entry(row, folder) for row, folder in rows)
         return Listed(entries, seconds, None if rules is None else FlagRules.from_json(rules, str(path)))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except DAMAGED as error:
         raise InputError(f"{path} is damaged ({error!r}): make it again with segwithu worklist.") from error
 
 
 def _content(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if content["format"] != FORMAT:
-            raise ValueError("another format")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path} is no worklist ({error}): give one that segwithu worklist wrote.") from error
-    return dict(content)
+    content = read_json(path, "give one that segwithu worklist wrote")
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise InputError(f"{path} is no worklist: give one that segwithu worklist wrote.")
+    return content
 
 
-def _rows(path: Path, content: Mapping[str, Any]) -> list[tuple[Mapping[str, Any], Path]]:
+def _rows(path: Path) -> list[Mapping[str, Any]]:
     try:
-        return [(row, path.parent / row["folder"]) for row in content["cases"]]
-    except (KeyError, TypeError) as error:
+        rows = list(_content(path)["cases"])
+        for row in rows:
+            for told in (row["folder"], row.get("image") or "."):
+                told_path(path.parent, told)
+        return rows
+    except DAMAGED as error:
         raise InputError(f"{path} is no worklist ({error!r}): give one that segwithu worklist wrote.") from error
 
 
@@ -168,12 +188,19 @@ def _row(rank: int, entry: WorklistEntry, base: Path) -> dict[str, Any]:
         ],
         "notes": list(entry.notes),
         "trouble": entry.trouble,
-        "folder": _relative(entry.folder, base),
+        **_folder_facts(entry.folder, base),
     }
 
 
 def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, 2)
+    return round(value, 2) if value is not None and math.isfinite(value) else None  # JSON knows no infinity
+
+
+def _folder_facts(folder: Path, base: Path) -> dict[str, str]:
+    """Where a case lies, with the code by which this user may be led there again (`own_paths`)."""
+    told = _relative(folder, base)
+    mac = None if is_inside(base, folder.resolve()) else path_mac("folder", str(folder.resolve()))
+    return {"folder": told} if mac is None else {"folder": told, "folder_mac": mac}
 
 
 def _relative(folder: Path, base: Path) -> str:
@@ -181,8 +208,3 @@ def _relative(folder: Path, base: Path) -> str:
         return Path(os.path.relpath(folder.resolve(), base.resolve())).as_posix()
     except ValueError:  # another drive on Windows
         return folder.resolve().as_posix()
-
-
-def spreadsheet_cell(value: Any) -> Any:
-    """A cell that no spreadsheet takes for a formula: names of cases and reviewers come from outside."""
-    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value

@@ -1,6 +1,5 @@
 """Cases with references, found through a split table or an nnU-Net folder."""
 
-import csv
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
+from ..csv_files import read_csv, records
 from ..errors import InputError, UsageError
 from ..imaging.volume import check_same_grid, extents_mm, read_image, read_labels, turned
 from ..inference.fingerprint import upright
@@ -92,8 +92,7 @@ def find_cases(source: str) -> list[Case]:
 
 
 def _table_cases(table: Path, role: str) -> list[Case]:
-    with table.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+    rows = records(read_csv(table, "give a table with the columns 'case' and 'role'"))
     if not rows or not {"case", "role"} <= set(rows[0]):
         raise InputError(f"{table} is not a split table: it needs the columns 'case' and 'role'.")
     chosen = [row for row in rows if row["role"] == role]

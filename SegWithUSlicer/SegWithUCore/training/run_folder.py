@@ -1,6 +1,5 @@
 """The folder of one training run: recipe, log, curves, checkpoints."""
 
-import csv
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
+from ..csv_files import table_of, write_csv
 from ..errors import InputError
 from ..network.own_networks import is_own, network_file, network_sha256
 from ..whole_files import whole_file
@@ -110,10 +110,7 @@ class RunFolder:
 
     def write_log(self, part: str, rows: Sequence[Mapping[str, float]]) -> None:
         """Write `PART_log.csv` and redraw `PART_curves.png`; every row has the same columns, `epoch` first."""
-        with whole_file(self.path / f"{part}_log.csv") as work, work.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, list(rows[0]))
-            writer.writeheader()
-            writer.writerows(rows)
+        write_csv(self.path / f"{part}_log.csv", *table_of(rows))
         with whole_file(self.path / f"{part}_curves.png") as work:
             draw_curves(rows, work)
 

@@ -14,7 +14,7 @@ from SegWithUCore.review.region import Region
 from ..case_file import Case, read_case_file
 from ..case_nodes import CaseNodes
 from ..case_switch import FoundImages, find_images, find_open, open_cases, put_case, remove_case, unkept_work
-from ..moved_images import ImageMissingError, MovedImages, place_told
+from ..moved_images import ImageMissingError, MovedImages, may_follow, place_told
 from ..region_view import look_at
 from ..review_opening import decided_so_far, obstacle
 from ..texts import _
@@ -145,6 +145,8 @@ class CaseOpener:
     def _begin(self) -> str:
         """Where choosing begins: the nearest folder that is still there."""
         assert self._asked is not None
+        if not may_follow(self._asked.folder, self._asked.case.raw, 0):  # even a look could lead to another's server
+            return str(self._asked.folder)
         place = place_told(self._asked.folder, self._asked.case.raw, 0)
         return str(next((parent for parent in place.parents if parent.is_dir()), place.parent))
 
