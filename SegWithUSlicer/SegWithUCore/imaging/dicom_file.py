@@ -117,7 +117,10 @@ def dicom_kind(path: Path) -> DicomKind | None:
 
 
 def _meta_kind(content: bytes) -> DicomKind:
-    values = meta_values(content)
+    try:
+        values = meta_values(content)
+    except DamagedHeaderError:
+        return DicomKind("", "")
     return DicomKind(values.get(_SOP_CLASS, ""), values.get(_TRANSFER_SYNTAX, ""))
 
 

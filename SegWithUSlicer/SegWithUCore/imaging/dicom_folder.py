@@ -12,8 +12,10 @@ from .plain_names import check_plain
 
 UID_TAIL = 12
 """Characters at the end of a series UID that a list shows."""
-MAXIMUM_LISTED = 12
+MAXIMUM_LISTED, MAXIMUM_SHOWN = 12, 120
 _DICOM_SUFFIXES = {".dcm", ".dicom", ".ima"}
+_START_BYTES, _TRANSFER_SYNTAXES = 4096, b"1.2.840.10008.1.2"
+"""Where almost every DICOM file names its transfer syntax, and how all these names begin."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,11 @@ class DicomSlice:
     def text(self, keyword: str) -> str:
         """A header value as it stands there; empty where it is absent."""
         return self.header.values.get(keyword, "")
+
+    def shown(self, keyword: str) -> str:
+        """A header value for a message."""
+        text = self.text(keyword)
+        return text if len(text) <= MAXIMUM_SHOWN else f"{text[:MAXIMUM_SHOWN]}..."
 
     def numbers(self, keyword: str) -> tuple[float, ...]:
         """The numbers of a header entry; empty where it is absent or holds something else."""
@@ -131,29 +138,38 @@ def _slice_or_kind(file: Path, kind: DicomKind) -> DicomSlice | str:
     """A slice with its header, or in words what else the file is.
 
     Raises:
-        InputError: an image that cannot be read.
+        InputError: an image that cannot be read, or a file that says of itself to be of two classes.
     """
-    if kind.no_image or kind.private:
-        return kind.no_image or "private object"
     try:
         header = read_header(file, kind.transfer_syntax)
     except DamagedHeaderError:
         header = DicomHeader({}, kind.transfer_syntax, None)
-    inside = DicomKind(header.values.get("SOPClassUID", ""), kind.transfer_syntax)
-    if inside.no_image:
-        return inside.no_image
+    inside = header.values.get("SOPClassUID", "")
+    if kind.private and not inside:  # by damage, as likely as not
+        raise InputError(unreadable(file, kind))
+    inside = inside or kind.sop_class
+    if kind.sop_class and inside != kind.sop_class:
+        raise InputError(
+            f"{file} is of the class {kind.sop_class} by its file meta group, but {inside} by its SOPClassUID: copy or "
+            "export it again."
+        )
+    kind = DicomKind(inside, kind.transfer_syntax)
+    if kind.no_image or kind.private:
+        return kind.no_image or "private object"
     if header.voxels is not None and kind.readable and kind.stored and {"Rows", "Columns"} <= header.values.keys():
         return DicomSlice(file, header)
     raise InputError(unreadable(file, kind))
 
 
 def _check_others(files: Sequence[Path], suffixes: set[str]) -> None:
-    """Refuse files that are no DICOM but should be: slices whose beginning was lost would be left out unseen."""
-    for file in files:
-        lost = file.suffix.lower() in _DICOM_SUFFIXES or (file.suffix in suffixes and not file.stat().st_size)
-        if suffixes and lost:
+    """Refuse files that are no DICOM but were: slices whose beginning was lost would be left out unseen."""
+    for file in files if suffixes else ():
+        with file.open("rb") as content:
+            start = content.read(_START_BYTES)
+        empty = not start.strip(b"\0") and file.suffix in suffixes
+        if empty or file.suffix.lower() in _DICOM_SUFFIXES or (b"\0" in start and _TRANSFER_SYNTAXES in start):
             raise InputError(
-                f"{file} lies among DICOM slices and is named like one, but is none (its beginning is missing or "
+                f"{file} lies among DICOM slices and looks like one, but is none (its beginning is missing or "
                 "damaged): copy it again, or take it out."
             )
 

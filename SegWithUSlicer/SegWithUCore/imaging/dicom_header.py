@@ -3,10 +3,11 @@
 pydicom parses; values stay text, so that what is no number can be named as it stands in the file.
 """
 
+import contextlib
 import struct
 import warnings
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -24,6 +25,7 @@ _DEFERRED_BYTES = 4096
 """Longer values are passed over: nothing of these is needed, and a damaged length asks for no memory."""
 _MAXIMUM_INFLATED_BYTES = 256 << 20
 """Of a deflated file: more than any slice has, less than would fill a computer's memory."""
+_UID_LENGTH = 64
 _META_START = 144
 """Bytes up to the second element of the file meta group, from which its length counts (PS3.10, section 7.1)."""
 
@@ -82,6 +84,11 @@ class PixelElement:
     length: int | None
     little_endian: bool
 
+    @property
+    def end(self) -> int:
+        """Offset of what follows a value of known length."""
+        return self.offset + (self.length or 0)
+
 
 @dataclass(frozen=True)
 class DicomHeader:
@@ -120,23 +127,33 @@ def read_header(path: Path, transfer_syntax: str = "") -> DicomHeader:
             content = _inflated(file)
             file, size = BytesIO(content), len(content)
         dataset = _parsed(file, transfer_syntax == DEFLATED)
+        voxels = _pixel_element(dataset, size)
+        if transfer_syntax == DEFLATED and voxels and not _ends_well(content[voxels.end :]):
+            raise DamagedHeaderError("the inflated data set goes on after its voxels")
     elements = {keyword: dataset.get_item(tag, keep_deferred=True) for keyword, tag in _TAGS.items() if tag in dataset}
     values = {keyword: _text(keyword, element) for keyword, element in elements.items()}
-    voxels = _pixel_element(dataset, size)
     found = {keyword: value for keyword, value in values.items() if value}
     return DicomHeader(found, transfer_syntax, voxels, _MODALITY_TABLE in dataset)
 
 
 def meta_values(content: bytes) -> dict[int, str]:
-    """Values of the file meta group by tag, as text; empty where `content` does not begin with that group."""
-    from pydicom.filereader import read_dataset
+    """UIDs of the file meta group by tag; empty where `content` does not begin with that group."""
+    with _no_warnings():
+        from pydicom.filereader import read_dataset
 
-    try:
-        group = read_dataset(BytesIO(content), False, True, stop_when=lambda tag, vr, length: tag >> 16 != 2)
-    except _NOT_PARSED:
-        return {}
-    values = {tag: group.get_item(tag).value for tag in group.keys()}  # noqa: SIM118
-    return {int(tag): v.rstrip(b"\0 ").decode("latin-1") for tag, v in values.items() if isinstance(v, bytes)}
+        try:
+            group = read_dataset(BytesIO(content), False, True, stop_when=lambda tag, vr, length: tag >> 16 != 2)
+        except not_parsed() as error:
+            raise DamagedHeaderError(str(error)) from error
+    elements = {int(tag): group.get_item(tag, keep_deferred=True) for tag in group.keys()}  # noqa: SIM118
+    whole = {tag: one for tag, one in elements.items() if isinstance(one.value, bytes) and one.length == len(one.value)}
+    uids = {tag: one.value for tag, one in whole.items()}
+    return {tag: printable(value.rstrip(b"\0 ").decode("latin-1"))[:_UID_LENGTH] for tag, value in uids.items()}
+
+
+def printable(text: str) -> str:
+    """Text for messages: what would move the cursor, or colour a terminal, is a question mark."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 def voxel_bytes(path: Path, transfer_syntax: str, voxels: PixelElement) -> bytes:
@@ -181,20 +198,32 @@ def _parsed(
     from pydicom.filereader import read_dataset
 
     tags = tags or [*_TAGS.values(), _MODALITY_TABLE, _PIXEL_DATA]
-    # What pydicom warns about is no value that is read here, or is looked at again below.
-    with pydicom.config.disable_value_validation(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with _no_warnings():
         try:
             if deflated:
                 return read_dataset(file, False, True, defer_size=defer, specific_tags=tags)
             return pydicom.dcmread(file, force=True, defer_size=defer, specific_tags=tags)
-        except _NOT_PARSED as error:
+        except not_parsed() as error:
             raise DamagedHeaderError(str(error)) from error
 
 
-_NOT_PARSED = (ArithmeticError, AttributeError, EOFError, LookupError, NotImplementedError, OSError, RecursionError,
-               TypeError, ValueError, struct.error, zlib.error)  # fmt: skip
-"""What pydicom raises where a data set is none: it trusts lengths and value representations as they stand."""
+@contextlib.contextmanager
+def _no_warnings() -> Iterator[None]:
+    """Keep pydicom from warning: of values that are not read here, or that are checked again where they are used."""
+    import pydicom
+
+    with pydicom.config.disable_value_validation(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def not_parsed() -> tuple[type[Exception], ...]:
+    """What pydicom raises where a data set is none: it trusts lengths and value representations as they stand."""
+    from pydicom.errors import BytesLengthException, InvalidDicomError
+
+    library = (BytesLengthException, InvalidDicomError)
+    values = (ArithmeticError, AttributeError, LookupError, NotImplementedError, TypeError, ValueError, struct.error)
+    return (*library, *values, EOFError, OSError, RecursionError, zlib.error)
 
 
 def _inflated(file: BinaryIO) -> bytes:
@@ -209,6 +238,14 @@ def _inflated(file: BinaryIO) -> bytes:
     if not stream.eof:
         raise DamagedHeaderError("the compressed stream does not end")
     return content
+
+
+def _ends_well(rest: bytes) -> bool:
+    """Whether after the voxels nothing follows but padding and signatures (groups FFFA to FFFC).
+
+    The only check there is of a deflated file: damage mostly makes voxels more or fewer.
+    """
+    return not rest or (len(rest) >= 8 and rest[1] == 0xFF and 0xFA <= rest[0] <= 0xFC)
 
 
 def _pixel_element(dataset: "Dataset", size: int) -> PixelElement | None:
@@ -236,6 +273,7 @@ def _text(keyword: str, element: Any) -> str:
         whole = len(value) - len(value) % struct.calcsize(code)
         return "\\".join(str(number) for (number,) in struct.iter_unpack(code, value[:whole]))
     try:
-        return value.decode("utf-8").strip(" \0")
+        text = value.decode("utf-8")
     except UnicodeDecodeError:
-        return value.decode("latin-1").strip(" \0")
+        text = value.decode("latin-1")
+    return printable(text.strip(" \0"))

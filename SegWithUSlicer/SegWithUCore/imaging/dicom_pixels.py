@@ -84,7 +84,7 @@ def check_alike(folder: Path, slices: Sequence[DicomSlice]) -> None:
     for keyword in _CHECKED:
         files: dict[str, list[str]] = {}
         for one in slices:
-            files.setdefault(one.text(keyword) or "none", []).append(one.file.name)
+            files.setdefault(one.shown(keyword) or "none", []).append(one.file.name)
         if len(files) > 1:
             common = sorted(files.items(), key=lambda entry: -len(entry[1]))[:4]
             listed = "; ".join(f"{value}: {len(names)} slices such as {names[0]}" for value, names in common)
@@ -108,8 +108,8 @@ def pixel_format(one: DicomSlice) -> PixelFormat:
     if photometric not in ("MONOCHROME1", "MONOCHROME2"):
         samples = one.text("SamplesPerPixel") or "1"
         raise InputError(
-            f"{one.file} has PhotometricInterpretation '{photometric}' with SamplesPerPixel {samples}: give slices of "
-            "grey values (MONOCHROME2)."
+            f"{one.file} has PhotometricInterpretation '{photometric[:20]}' with SamplesPerPixel {samples}: give "
+            "slices of grey values (MONOCHROME2)."
         )
     if not rows or not columns:
         raise InputError(f"{one.file} has {rows} Rows and {columns} Columns: copy or export it again.")
@@ -133,7 +133,7 @@ def pixel_format(one: DicomSlice) -> PixelFormat:
 def _count(one: DicomSlice, keyword: str) -> int:
     numbers = one.numbers(keyword)
     if len(numbers) != 1 or not numbers[0].is_integer() or numbers[0] < 0:
-        found = f"has {keyword} '{one.text(keyword)}'" if one.text(keyword) else f"has no {keyword}"
+        found = f"has {keyword} '{one.shown(keyword)}'" if one.text(keyword) else f"has no {keyword}"
         raise InputError(f"{one.file} {found} in its header: copy or export it again.")
     return int(numbers[0])
 
@@ -151,8 +151,8 @@ def _rescale(one: DicomSlice) -> tuple[float, float]:
         value = absent if not text else numbers[0] if len(numbers) == 1 else math.nan
         if not abs(value) < _MAXIMUM_FLOAT32 or (keyword == "RescaleSlope" and value == 0):
             raise InputError(
-                f"{one.file} has {keyword} '{text}', by which voxels have no value: correct its header, or export the "
-                "series again."
+                f"{one.file} has {keyword} '{one.shown(keyword)}', by which voxels have no value: correct its "
+                "header, or export the series again."
             )
         found.append(value)
     return found[0], found[1]

@@ -106,7 +106,7 @@ def _check_header(one: DicomSlice) -> None:
     """Check what places a slice in space, each value by its own sentence."""
     _check_one_frame(one)
     if one.in_colour:
-        found = f"SamplesPerPixel {one.text('SamplesPerPixel')}, {one.text('PhotometricInterpretation')}"
+        found = f"SamplesPerPixel {one.shown('SamplesPerPixel')}, {one.shown('PhotometricInterpretation')}"
         raise InputError(f"{one.file} is a picture in colour ({found}) among slices: take it out.")
     if one.is_picture:
         raise InputError(f"{one.file} is a picture without a position, among slices: take it out.")
@@ -126,7 +126,10 @@ def _check_one_frame(one: DicomSlice) -> None:
             f"{one.file} holds {text} slices in one file (enhanced multi-frame DICOM): convert it to NIfTI or "
             "NRRD first, for example in Slicer."
         )
-    raise InputError(f"{one.file} has NumberOfFrames '{text}', which is no number of slices: copy or export it again.")
+    raise InputError(
+        f"{one.file} has NumberOfFrames '{one.shown('NumberOfFrames')}', which is no number of slices: "
+        "copy or export it again."
+    )
 
 
 def _check_numbers(
@@ -138,8 +141,8 @@ def _check_numbers(
         raise InputError(f"{one.file} has no {what} in its header: give slices whose place in space is known.")
     if len(numbers) != count or not all(usual(value) for value in numbers):
         raise InputError(
-            f"{one.file} has the {what} '{text}' ({keyword}), where {count} {expected}: correct its header, or export "
-            "the series again."
+            f"{one.file} has the {what} '{one.shown(keyword)}' ({keyword}), where {count} {expected}: correct its "
+            "header, or export the series again."
         )
 
 
@@ -188,7 +191,7 @@ def _repeated(folder: Path, slices: Sequence[DicomSlice], geometry: SliceGeometr
     """The sentence about slices at one place: several volumes where the headers tell them apart, else copies."""
     pairs = repeated_places(geometry)
     for keyword, what in _TELLING_APART.items():
-        counts = Counter(one.text(keyword) or "none" for one in slices)
+        counts = Counter(one.shown(keyword) or "none" for one in slices)
         if all(slices[a].text(keyword) != slices[b].text(keyword) for a, b in pairs):
             listed = ", ".join(f"{value}: {count} slices" for value, count in counts.most_common(MAXIMUM_LISTED))
             return (

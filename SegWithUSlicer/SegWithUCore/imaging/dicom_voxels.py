@@ -7,15 +7,16 @@ decoder's buffer is left half filled. JPEG, JPEG-LS and JPEG 2000 are decoded by
 import contextlib
 import os
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator
 
 import numpy as np
 import SimpleITK as sitk
 
 from ..errors import InputError
-from .dicom_file import EXPLICIT_BIG, GE_BIG, JPEG_2000, NATIVE, RLE
+from .dicom_file import GE_BIG, JPEG_2000, NATIVE, RLE
 from .dicom_folder import DicomSlice
-from .dicom_header import DamagedHeaderError, PixelElement, encapsulated_bytes, voxel_bytes
+from .dicom_header import DamagedHeaderError, PixelElement, encapsulated_bytes, not_parsed, voxel_bytes
 from .dicom_pixels import PixelFormat
 from .jpeg_stream import StreamSize, jpeg_2000_size, jpeg_size
 
@@ -78,7 +79,7 @@ def _native(one: DicomSlice, form: PixelFormat, element: PixelElement) -> np.nda
     content = voxel_bytes(one.file, one.header.transfer_syntax, element)[: form.bytes]
     if len(content) != form.bytes:
         raise DamagedHeaderError("the file has become shorter")
-    big = one.header.transfer_syntax in (EXPLICIT_BIG, GE_BIG)
+    big = not element.little_endian or one.header.transfer_syntax == GE_BIG
     return np.frombuffer(content, _stored_type(form, big)).astype(_stored_type(form), copy=False).reshape(form.rows, -1)
 
 
@@ -92,7 +93,7 @@ def _only_frame(one: DicomSlice) -> bytes:
 
     try:
         frames = list(generate_frames(encapsulated_bytes(one.file), number_of_frames=1))
-    except (ValueError, EOFError, OSError) as error:
+    except not_parsed() as error:
         raise DamagedHeaderError(str(error)) from error
     if len(frames) != 1:
         raise _refused(one, f"it holds {len(frames)} compressed frames instead of one: export it again")
@@ -101,10 +102,9 @@ def _only_frame(one: DicomSlice) -> bytes:
 
 def _run_lengths(one: DicomSlice, form: PixelFormat) -> np.ndarray:
     """Unpack RLE (PS3.5, annex G); each segment must give each pixel one byte."""
-    import warnings
-
     from pydicom.pixels.decoders import RLELosslessDecoder
 
+    failures: tuple[type[Exception], ...] = (*not_parsed(), RuntimeError, UserWarning)
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # pydicom warns of segments that are too long
         try:
@@ -122,7 +122,7 @@ def _run_lengths(one: DicomSlice, form: PixelFormat) -> np.ndarray:
                 photometric_interpretation=one.text("PhotometricInterpretation"),
                 pixel_keyword="PixelData",
             )
-        except (ValueError, RuntimeError, UserWarning) as error:
+        except failures as error:
             raise _refused(one, "its compressed voxels are damaged, or not as many as its header says: copy it again") \
                 from error  # fmt: skip
     return np.asarray(array).astype(_stored_type(form), copy=False).reshape(form.rows, form.columns)
