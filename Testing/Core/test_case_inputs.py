@@ -13,7 +13,7 @@ from segwithu_command import Command, Outcome, entries, one_sentence, real_image
 
 from SegWithUCore.errors import InputError
 from SegWithUCore.imaging.volume import read_image
-from SegWithUCore.inference.case_folder import voxel_hash
+from SegWithUCore.inference.case_input import voxel_hash
 from SegWithUCore.inference.case_inputs import case_name, cases_in, find_input
 
 VOLUMES = ("segmentation", "calibration", "ranking", "error_probability")

@@ -24,7 +24,7 @@ from SegWithUCore.errors import InputError
 from SegWithUCore.imaging.dicom_folder import scan_folder
 from SegWithUCore.imaging.dicom_series import read_series
 from SegWithUCore.imaging.volume import read_image
-from SegWithUCore.inference.case_folder import voxel_hash
+from SegWithUCore.inference.case_input import voxel_hash
 
 
 @pytest.fixture(scope="module")

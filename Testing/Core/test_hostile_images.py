@@ -13,7 +13,8 @@ from segwithu_command import Command, one_sentence, tiny_bundle, write
 from stored_files import metaimage, nrrd, real_volume, stored_bytes
 
 from SegWithUCore.errors import InputError
-from SegWithUCore.imaging.volume import header_grid, read_file
+from SegWithUCore.imaging.grid_peek import grid_of
+from SegWithUCore.imaging.volume import read_file
 from SegWithUCore.inference.anonymous_case import anonymous_copy
 from SegWithUCore.inference.reviewed_file import read_layers
 
@@ -144,7 +145,7 @@ def test_voxels_of_a_detached_header_lie_inside_its_folder(voxels: bytes, tmp_pa
     outside += ["..\\secret.raw", "C:\\secret.raw", "\\\\server\\share\\secret.raw", "//server/share/secret.raw"]
     for name in [*outside, "link.raw", "folder/secret.raw", "inside.raw\x00"]:
         for header in _headers_for(name, case, voxels):
-            for reading in (read_file, header_grid):
+            for reading in (read_file, grid_of):
                 with pytest.raises(InputError, match="outside its own folder") as caught:
                     reading(header)
                 assert str(header) in str(caught.value)

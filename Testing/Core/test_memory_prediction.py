@@ -92,7 +92,8 @@ class TestHeaders:
     def test_what_is_no_image_says_nothing(self, tmp_path: Path) -> None:
         (tmp_path / "text.nii.gz").write_text("no image")
         assert grid_of(tmp_path / "text.nii.gz") is None
-        assert grid_of(tmp_path) is None
+        with pytest.raises(InputError, match="holds no DICOM slices"):
+            grid_of(tmp_path)
 
 
 class TestGridsWithoutVoxels:

@@ -10,7 +10,7 @@ import SimpleITK as sitk
 from segwithu_command import Command, tiny_bundle, write
 
 from SegWithUCore.imaging.volume import read_image
-from SegWithUCore.inference.case_folder import voxel_hash
+from SegWithUCore.inference.case_input import voxel_hash
 
 TYPES = {
     "uint8": sitk.sitkUInt8,

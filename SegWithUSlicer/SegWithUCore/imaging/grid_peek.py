@@ -3,28 +3,26 @@
 What a file needs in memory is known before any of it is allocated. Whether the claim is true, reading shows.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import SimpleITK as sitk
 
-from ..errors import InputError
-from .dicom_folder import COLUMNS, PIXEL_SPACING, ROWS, scan_folder
+from ..input_files import regular_file
+from .dicom_folder import scan_folder
+from .nifti_file import SUFFIXES as NIFTI_SUFFIXES
+from .plain_names import check_plain
+from .stored_image import is_stored_image, stored_header
+from .stored_voxels import check_size
 from .volume import itk_messages_kept_off_the_terminal
 from .voxel_grid import VoxelGrid
 
-_BYTES = {
-    sitk.sitkUInt8: 1,
-    sitk.sitkInt8: 1,
-    sitk.sitkUInt16: 2,
-    sitk.sitkInt16: 2,
-    sitk.sitkUInt32: 4,
-    sitk.sitkInt32: 4,
-    sitk.sitkFloat32: 4,
-}
-"""Bytes of a stored number; 8 for all other types."""
+_SMALL = {sitk.sitkUInt8: 1, sitk.sitkInt8: 1, sitk.sitkUInt16: 2, sitk.sitkInt16: 2}
+_SMALL |= {sitk.sitkUInt32: 4, sitk.sitkInt32: 4, sitk.sitkFloat32: 4}
+"""Bytes of a number of each voxel type that takes less than 8."""
+_AXIS_ALIGNED = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -32,7 +30,7 @@ class FileGrid:
     """What a header claims.
 
     Attributes:
-        grid: of one volume; of a DICOM series only size and pixel spacing are known.
+        grid: of one volume; of a DICOM series only its size is known.
         voxel_bytes: of one number as stored.
         components: numbers a voxel.
     """
@@ -59,38 +57,58 @@ def grid_of(path: Path, series: str | None = None) -> FileGrid | None:
 
     Args:
         series: end of the UID of the series to take from a folder with several.
+
+    Raises:
+        InputError: as `read_image` and `read_series`, as far as headers and the sizes of files tell.
     """
     if path.is_dir():
         return _series_grid(path, series)
+    regular_file(path, "give an image file (NIfTI, NRRD or MHA)")
+    check_plain(path)
+    if is_stored_image(path):
+        stored = stored_header(path)
+        check_size(stored)
+        numbers = 1 if stored.components_axis is None else stored.shape[stored.components_axis]
+        return _claim(stored.size, stored.spacing, stored.origin, stored.direction, stored.number.itemsize, numbers)
+    return _nifti_grid(path) if path.name.lower().endswith(NIFTI_SUFFIXES) else None
+
+
+def _nifti_grid(path: Path) -> FileGrid | None:
     reader = sitk.ImageFileReader()
+    reader.SetImageIO("NiftiImageIO")
     reader.SetFileName(str(path))
     with itk_messages_kept_off_the_terminal():
         try:
             reader.ReadImageInformation()
         except RuntimeError:
             return None
-    size = [int(n) for n in reader.GetSize()]
-    if len(size) < 3 or any(n != 1 for n in size[3:]):
+    place = (reader.GetSpacing(), reader.GetOrigin(), reader.GetDirection())
+    return _claim(reader.GetSize(), *place, _SMALL.get(reader.GetPixelID(), 8), reader.GetNumberOfComponents())
+
+
+def _claim(
+    size: Sequence[int],
+    spacing: Sequence[float],
+    origin: Sequence[float],
+    direction: Sequence[float],
+    voxel_bytes: int,
+    components: int,
+) -> FileGrid | None:
+    """The first three axes, where all others have a length of 1."""
+    count = len(size)
+    if count < 3 or any(n != 1 for n in size[3:]):
         return None
-    flat = [reader.GetSpacing()[:3], reader.GetOrigin()[:3], _first_three(reader.GetDirection(), len(size))]
-    grid = VoxelGrid((size[0], size[1], size[2]), *flat)
-    return FileGrid(grid, _BYTES.get(reader.GetPixelID(), 8), reader.GetNumberOfComponents())
-
-
-def _first_three(direction: tuple[float, ...], dimensions: int) -> tuple[float, ...]:
-    """The directions of the first three axes of an image that may have more."""
-    return tuple(direction[row * dimensions + column] for row in range(3) for column in range(3))
+    axes = tuple(float(direction[row * count + column]) for row in range(3) for column in range(3))
+    i, j, k = (int(n) for n in size[:3])
+    grid = VoxelGrid((i, j, k), tuple(map(float, spacing[:3])), tuple(map(float, origin[:3])), axes)
+    return FileGrid(grid, voxel_bytes, components)
 
 
 def _series_grid(folder: Path, series: str | None) -> FileGrid | None:
     """Slices are read as float32, whatever their type is."""
-    try:
-        slices = scan_folder(folder).chosen(series)
-    except InputError:
-        return None
-    columns, rows = (slices[0].numbers(tag) for tag in (COLUMNS, ROWS))
+    slices = scan_folder(folder).chosen(series)
+    columns, rows = (slices[0].numbers(keyword) for keyword in ("Columns", "Rows"))
     if not columns or not rows:
         return None
-    y, x = slices[0].numbers(PIXEL_SPACING) or (1.0, 1.0)
-    size = (int(columns[0]), int(rows[0]), sum(one.frames for one in slices))
-    return FileGrid(VoxelGrid(size, (x, y, 1.0), (0.0,) * 3, (1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0), placed=False), 4)
+    size = (int(columns[0]), int(rows[0]), len(slices))
+    return FileGrid(VoxelGrid(size, (1.0,) * 3, (0.0,) * 3, _AXIS_ALIGNED, placed=False), 4)

@@ -21,7 +21,7 @@ from .nifti_file import SUFFIXES as NIFTI_SUFFIXES
 from .nifti_file import check_nifti, not_finite_message
 from .plain_names import check_plain
 from .stored_image import is_stored_image, read_stored_image, stored_header
-from .stored_voxels import check_size, check_voxels
+from .stored_voxels import check_voxels
 
 FloatArray = np.ndarray
 _WANTED = "give an image file (NIfTI, NRRD or MHA)"
@@ -113,22 +113,6 @@ def check_file(path: Path) -> None:
         check_voxels(stored_header(path))
     else:
         check_nifti(path)
-
-
-def header_grid(path: Path) -> dict[str, list[float]] | None:
-    """The grid as `grid_facts`, of the header alone; None where that does not tell of a 3D grid.
-
-    Raises:
-        InputError: as `read_file`, as far as a header and the size of its file tell.
-    """
-    regular_file(path, _WANTED)
-    check_plain(path)
-    if is_stored_image(path):
-        stored = stored_header(path)
-        check_size(stored)
-        return _facts(stored.size, stored.spacing, stored.origin, stored.direction) if len(stored.size) == 3 else None
-    header = _nifti_header(path)
-    return None if header is None or header.GetDimension() != 3 else grid_facts(header)
 
 
 def _read_nifti(path: Path) -> sitk.Image:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..available_memory import check_memory, in_words, resident_bytes
+from ..errors import InputError
 from ..imaging.grid_peek import FileGrid
 from ..imaging.volume import turned
 from ..imaging.voxel_grid import VoxelGrid
@@ -180,17 +181,19 @@ def foreseen(
 
     Where headers do not say which part will be segmented (DICOM with its places not read yet, nnU-Net's box of nonzero
     voxels), only what reading takes is foreseen: nothing is refused that would have worked.
-
-    Raises:
-        InputError: the region lies outside the image.
     """
     known = [claim for claim in claims if claim is not None]
     if not known or len(known) < len(claims):
         return None
     whole, stored = known[0].grid, max(claim.voxel_bytes * claim.components for claim in known)
-    part = voxel_box(region, whole).crop_grid(whole) if region and whole.placed else whole
+    is_known, part = whole.placed and model.bundle.input.nnunet is None, whole
+    if region and is_known:
+        try:
+            part = voxel_box(region, whole).crop_grid(whole)
+        except InputError:  # it lies outside: reading, which knows the place better, says so
+            is_known = False
     memory = run_memory(whole, part, model, stored, region, include_image, own_to_world_ras)
-    if whole.placed and model.bundle.input.nnunet is None:
+    if is_known:
         return memory
     return replace(memory, stages={"reading": memory.stages["reading"]})
 
