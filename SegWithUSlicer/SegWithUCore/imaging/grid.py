@@ -1,5 +1,6 @@
 """The one check of a grid, whatever file it came from: a grid that cannot be right is refused, never passed on."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -55,7 +56,7 @@ def check_geometry(
     low, high = SPACING_MM
     if min(spacing) < low or max(spacing) > high:
         raise InputError(f"{path} has voxels of {times(spacing)} mm, not between {low} and {high:g} mm: {_REMEDY}.")
-    distance = float(np.linalg.norm(np.asarray(origin, float)))
+    distance = math.hypot(*origin)
     if distance >= ORIGIN_MM:
         raise InputError(
             f"{path} begins {distance / 1000:.4g} m away from the origin of its space, not within "
@@ -71,10 +72,10 @@ def skew(direction: np.ndarray) -> str:
     lengths = np.sqrt(np.diag(products))
     if np.abs(products - np.eye(len(products))).max() <= ORTHONORMAL:
         return ""
-    if np.abs(lengths - 1).max() > ORTHONORMAL / 2:
-        return f"has axes whose directions have the lengths {times(lengths.tolist())} instead of 1"
     cosines = np.abs(np.triu(products / np.outer(lengths, lengths), 1))
-    angle = float(np.degrees(np.arccos(min(1.0, float(cosines.max())))))
+    if cosines.max() <= ORTHONORMAL:
+        return f"has axes whose directions have the lengths {times(lengths.tolist())} instead of 1"
+    angle = math.degrees(math.acos(min(1.0, float(cosines.max()))))
     return f"has axes at an angle of {angle:.4g} degrees instead of 90 (sheared)"
 
 

@@ -37,6 +37,17 @@ def grid_notes(path: Path, form: str | None = None) -> list[str]:
     return _notes(*_meta_facts(path)) if name.endswith(_META_SUFFIXES) else []
 
 
+def one_of_forms(name: str) -> str:
+    """The name of a form, checked.
+
+    Raises:
+        UsageError: it is none.
+    """
+    if name not in FORMS:
+        raise UsageError(f"'{name}' is no form of a NIfTI header: give {' or '.join(FORMS)}.")
+    return name
+
+
 def check_form(path: Path, form: str | None) -> None:
     """Refuse a region in mm in an image that has two places, unless the user says which counts.
 
@@ -94,16 +105,21 @@ def _nifti_notes(grid: NiftiGrid, form: str | None) -> list[str]:
     return []
 
 
-def _unknown(why: str) -> str:
+def _unknown(why: str, slicer: str = "as in Slicer") -> str:
     return (
         f"The header does not say where the image lies ({why}): its axes are taken to run to the left, to the back and "
-        "up, as in Slicer, so check that sides and positions are right."
+        f"up, {slicer}, so check that sides and positions are right."
     )
 
 
 def _notes(place: str, has_size: bool) -> list[str]:
-    """Sentences about a text header: what it lacks to tell the place (empty for nothing), and the voxel size."""
-    notes = [_unknown(place)] if place else []
+    """Sentences about a text header.
+
+    Args:
+        place: the one about the place, empty where it is known.
+        has_size: whether the voxel size is known.
+    """
+    notes = [place] if place else []
     if not has_size:
         notes.append(
             "The header does not say how large the voxels are: 1 mm is taken, and volumes hold only if that is right."
@@ -115,13 +131,14 @@ def _nrrd_facts(path: Path) -> tuple[str, bool]:
     fields = _fields(path, ":", lambda line: not line)
     known = {name for name, value in fields.items() if any(letter.isdigit() for letter in value)}
     space = "space" in fields or "spacedimension" in fields
-    place = "" if space and "spacedirections" in known else "no space with space directions"
+    unknown = _unknown("no space with space directions", "whereas Slicer takes right, front and up")
+    place = "" if space and "spacedirections" in known else unknown
     return place, bool(known & {"spacedirections", "spacings"})
 
 
 def _meta_facts(path: Path) -> tuple[str, bool]:
     fields = _fields(path, "=", lambda line: line.lower().startswith("elementdatafile"))
-    place = "" if any(name in fields for name in _DIRECTIONS) else "no TransformMatrix"
+    place = "" if any(name in fields for name in _DIRECTIONS) else _unknown("no TransformMatrix")
     return place, "elementspacing" in fields or "elementsize" in fields
 
 

@@ -12,6 +12,7 @@ import SimpleITK as sitk
 import torch
 
 from ..errors import InputError
+from ..imaging.grid_notes import check_form, differs_from_slicer, grid_notes, on_form
 from ..imaging.input_reader import IN_THIS_PROCESS, InputReader
 from ..imaging.volume import check_same_grid, voxel_volume_mm3
 from ..models.bundle import Bundle, HeadSpec, load_network
@@ -65,6 +66,7 @@ class Job:
         include_image: also write the image into the case folder.
         own_to_world_ras: linear transform that the image hangs under; only tells the network which way is up.
         series: for each file, the end of the UID of the series to take from a DICOM folder that holds several.
+        form: "qform" or "sform", which of them counts in a NIfTI file that has both; None for the one of Slicer's rule.
     """
 
     name: str
@@ -76,6 +78,7 @@ class Job:
     include_image: bool = False
     own_to_world_ras: Sequence[float] | None = None
     series: Sequence[str | None] = ()
+    form: str | None = None
 
 
 @dataclass
@@ -102,12 +105,14 @@ def segment(job: Job, model: Model, progress: Progress = silent, reader: InputRe
 
     Raises:
         InputError: an image is unusable, has the wrong channels, or is unlike the training cases.
+        UsageError: a region in mm for an image with two places, and no form.
         OutputError: the case folder exists or cannot be written.
     """
     clock = Clock()
     progress("reading", 0.0)
     with clock.stage("reading"):
-        images = read_channels(job.files, model.bundle, job.series, reader)
+        images = read_channels(job.files, model.bundle, job.series, reader, form=job.form)
+    of_place = checked_places(job)
     asked = voxel_box(job.region, images[0]) if job.region else whole_grid(images[0])
     parts = [placed(asked.crop(image), job.own_to_world_ras) for image in images]
     warnings = checked_against_training(parts, model.bundle, job)
@@ -135,9 +140,10 @@ def segment(job: Job, model: Model, progress: Progress = silent, reader: InputRe
         maps=maps,
         structures=structures,
         regions=regions,
-        warnings=[*warnings, *model.notes, *notes],
+        warnings=[*of_place, *warnings, *model.notes, *notes],
         device=model.device.type,
-        include_image=job.include_image,
+        # Slicer would show the file itself at its other place, beside the results.
+        include_image=job.include_image or differs_from_slicer(job.files[0], job.form),
         timings_s=clock.seconds,
         peak_memory_mb=peak_memory_mb(),
     )
@@ -152,8 +158,10 @@ def read_channels(
     bundle: Bundle,
     series: Sequence[str | None] = (),
     reader: InputReader = IN_THIS_PROCESS,
+    *,
+    form: str | None = None,
 ) -> list[sitk.Image]:
-    """Read one image per channel and check that they share one grid; `series` as in `Job`.
+    """Read one image per channel and check that they share one grid; `series` and `form` as in `Job`.
 
     Args:
         reader: what reads them.
@@ -168,9 +176,23 @@ def read_channels(
             f"file(s) were given for {files[0].name}: name the others with --channel NAME=FILE."
         )
     images = [reader.read(path, uid) for path, uid in zip_longest(files, series)]
+    images = [on_form(path, image, form) for path, image in zip(files, images, strict=True)]
     for path, image in zip(files[1:], images[1:], strict=True):
         check_same_grid(path, image, files[0], images[0])
     return images
+
+
+def checked_places(job: Job) -> list[Deviation]:
+    """Warnings about images whose header gives two places, or none; each sentence once.
+
+    Raises:
+        UsageError: an image has two places, and there is a region in mm but no form.
+    """
+    if job.region:
+        for path in job.files:
+            check_form(path, job.form)
+    sentences = dict.fromkeys(note for path in job.files for note in grid_notes(path, job.form))
+    return [Deviation(WARNING, sentence, "place") for sentence in sentences]
 
 
 def checked_against_training(images: Sequence[sitk.Image], bundle: Bundle, job: Job) -> list[Deviation]:
