@@ -5,11 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from dicom_phantoms import write_series
 from nifti_files import rotation, voxels, write_nifti
+from pydicom.dataset import Dataset
 from segwithu_command import write
 
 from SegWithUCore.errors import InputError
-from SegWithUCore.imaging import dicom_series
+from SegWithUCore.imaging.dicom_series import read_series
 from SegWithUCore.imaging.grid import check_geometry, check_grid
 from SegWithUCore.imaging.grid_notes import grid_notes
 from SegWithUCore.imaging.volume import read_image
@@ -93,13 +95,16 @@ def test_sheared_text_headers_are_refused(suffix: str, old: bytes, new: bytes, w
         read_image(path)
 
 
-def test_dicom_is_checked_too(dicom_cases: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By the same function, with the folder for a name."""
-    seen: list[Path] = []
-    monkeypatch.setattr(dicom_series, "check_grid", lambda path, _image: seen.append(path))
-    folder = sorted((dicom_cases / "series").iterdir())[0]
-    dicom_series.read_series(folder)
-    assert seen == [folder]
+def test_dicom_is_checked_too(tmp_path: Path) -> None:
+    def put_far_away(_number: int, dataset: Dataset) -> None:
+        dataset.ImagePositionPatient = ["20000", *dataset.ImagePositionPatient[1:]]
+
+    image = sitk.GetImageFromArray(voxels("u1").astype("i2"))
+    write_series(image, tmp_path / "near")
+    write_series(image, tmp_path / "far", change=put_far_away)
+    assert read_series(tmp_path / "near").GetSize() == image.GetSize()
+    with pytest.raises(InputError, match=r"far begins 20 m away from the origin of its space"):
+        read_series(tmp_path / "far")
 
 
 def _edited(path: Path, *changes: tuple[bytes, bytes]) -> Path:

@@ -62,17 +62,7 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
         "further channel; one case at a time",
     )
     command.add_argument("--name", help="name of the case folder (default: from the file name); one case at a time")
-    command.add_argument(
-        "--roi",
-        metavar="R,A,S,dR,dA,dS",
-        help="region of interest: centre and edge lengths in mm along the patient's right, anterior and superior",
-    )
-    command.add_argument(
-        "--form",
-        metavar="sform|qform",
-        help="which of two places counts, of NIfTI files whose header has two (else the one that Slicer uses); --roi "
-        "wants it for such files",
-    )
+    _add_region(command)
     command.add_argument("--head", help="uncertainty head other than the model's default")
     command.add_argument("--device", default="auto", help="auto (default), cpu, cuda or mps")
     command.add_argument("--overwrite", action="store_true", help="replace existing case folders")
@@ -93,9 +83,23 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--unlike-training", action="store_true", help="go on although the image is unlike the training cases"
     )
+    command.set_defaults(run=run)
+
+
+def _add_region(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--roi",
+        metavar="R,A,S,dR,dA,dS",
+        help="region of interest: centre and edge lengths in mm along the patient's right, anterior and superior",
+    )
+    command.add_argument(
+        "--form",
+        metavar="sform|qform",
+        help="which of two places counts, of NIfTI files whose header has two (else the one that Slicer uses); --roi "
+        "wants it for such files",
+    )
     # Else argparse takes "--roi -28,-22,..." for an unknown option, and every centre in the left half begins so.
     command._negative_number_matcher = re.compile(r"^-[\d.][\d.,eE+ -]*$")
-    command.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace, console: Console) -> int:
