@@ -13,6 +13,7 @@ import torch
 
 from .available_memory import NotEnoughMemoryError
 from .errors import InputError, OutputError, UsageError
+from .imaging.grid_notes import one_of_forms
 from .imaging.grid_peek import FileGrid
 from .imaging.reader_process import ReaderProcess
 from .imaging.volume import turned
@@ -123,7 +124,7 @@ class Engine:
     def _fingerprint(self, request: Request, report: Progress) -> dict[str, Any]:
         bundle = resolve_model(request.text("model"))
         if "files" in request.fields:
-            images = read_channels(request.files(), bundle, reader=self._reader)
+            images = read_channels(request.files(), bundle, reader=self._reader, form=_form(request))
             found = deviations(_placed_parts(images, _job_places(request)), bundle)
         else:  # Slicer's window sends the grid and, of the voxels, what they look like
             grid = _part_grid(_requested_grid(request), _region(request), _placement(request))
@@ -181,6 +182,7 @@ def _job(request: Request) -> Job:
         unlike_training=request.flag("unlike_training"),
         include_image=request.flag("include_image"),
         own_to_world_ras=_placement(request),
+        form=_form(request),
     )
 
 
@@ -190,6 +192,11 @@ def _region(request: Request) -> Region | None:
         return None
     numbers = [*request.numbers("centre_ras_mm", block, 3), *request.numbers("size_mm", block, 3)]
     return Region.parse(",".join(str(number) for number in numbers))  # the same checks as on the command line
+
+
+def _form(request: Request) -> str | None:
+    """The request's `form`, of a NIfTI file with two; None without one."""
+    return one_of_forms(request.text("form")) if request.fields.get("form") else None
 
 
 def _placement(request: Request) -> Sequence[float] | None:
@@ -202,7 +209,7 @@ def _refusal(job: Job, bundle: Bundle, reader: ReaderProcess) -> RefusedInputErr
     if job.unlike_training:
         return None
     try:
-        images = read_channels(job.files, bundle, job.series, reader)
+        images = read_channels(job.files, bundle, job.series, reader, form=job.form)
         found = deviations(_placed_parts(images, (job.region, job.own_to_world_ras)), bundle)
     except InputError:
         return None

@@ -62,11 +62,7 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
         "further channel; one case at a time",
     )
     command.add_argument("--name", help="name of the case folder (default: from the file name); one case at a time")
-    command.add_argument(
-        "--roi",
-        metavar="R,A,S,dR,dA,dS",
-        help="region of interest: centre and edge lengths in mm along the patient's right, anterior and superior",
-    )
+    _add_region(command)
     command.add_argument("--head", help="uncertainty head other than the model's default")
     command.add_argument("--device", default="auto", help="auto (default), cpu, cuda or mps")
     command.add_argument("--overwrite", action="store_true", help="replace existing case folders")
@@ -87,9 +83,23 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--unlike-training", action="store_true", help="go on although the image is unlike the training cases"
     )
+    command.set_defaults(run=run)
+
+
+def _add_region(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--roi",
+        metavar="R,A,S,dR,dA,dS",
+        help="region of interest: centre and edge lengths in mm along the patient's right, anterior and superior",
+    )
+    command.add_argument(
+        "--form",
+        metavar="sform|qform",
+        help="which of two places counts, of NIfTI files whose header has two (else the one that Slicer uses); --roi "
+        "wants it for such files",
+    )
     # Else argparse takes "--roi -28,-22,..." for an unknown option, and every centre in the left half begins so.
     command._negative_number_matcher = re.compile(r"^-[\d.][\d.,eE+ -]*$")
-    command.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace, console: Console) -> int:
@@ -102,6 +112,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
 
 
 def _run(options: argparse.Namespace, console: Console, reader: "InputReader") -> int:
+    from ..imaging.grid_notes import one_of_forms
     from ..inference.device import choose_device
     from ..inference.failed_cases import FailedCases
     from ..inference.region import Region
@@ -114,6 +125,7 @@ def _run(options: argparse.Namespace, console: Console, reader: "InputReader") -
     cases = _found_cases(options, console, failures, reader)
     names = case_names(cases, options)
     region = None if options.roi is None else Region.parse(options.roi)
+    options.form = None if options.form is None else one_of_forms(options.form)
     bundle = resolve_model(options.model)
     jobs = _jobs(dict(zip(names, cases, strict=True)), bundle.input.channels, region, options, failures)
     check_output(options.output)
@@ -191,6 +203,7 @@ def _jobs(
                 unlike_training=options.unlike_training,
                 include_image=options.include_image,
                 series=[given.series for given in inputs],
+                form=options.form,
             )
         )
     return jobs

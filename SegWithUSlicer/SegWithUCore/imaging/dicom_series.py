@@ -15,6 +15,7 @@ from .dicom_folder import MAXIMUM_LISTED, DicomSlice, scan_folder
 from .dicom_identity import check_identity
 from .dicom_pixels import check_alike, pixel_format
 from .dicom_voxels import check_length, read_voxels
+from .grid import check_grid
 from .slice_stack import SliceGeometry, millimetres, repeated_places, uneven_stack
 from .volume import checked_volume
 
@@ -84,6 +85,7 @@ def read_slices(folder: Path, slices: Sequence[DicomSlice]) -> tuple[sitk.Image,
     image.SetSpacing([*geometry.pixel_mm, step])
     image.SetOrigin(slices[order[0]].numbers("ImagePositionPatient"))
     image.SetDirection(geometry.direction())
+    check_grid(folder, image)
     return checked_volume(folder, image), [slices[number].file for number in order]
 
 

@@ -8,20 +8,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import SimpleITK as sitk
-
 from ..input_files import regular_file
 from .dicom_folder import scan_folder
-from .nifti_file import SUFFIXES as NIFTI_SUFFIXES
+from .nifti_file import is_nifti_name, read_nifti_header
+from .nifti_grid import nifti_grid
 from .plain_names import check_plain
 from .stored_image import is_stored_image, stored_header
 from .stored_voxels import check_size
-from .volume import itk_messages_kept_off_the_terminal
 from .voxel_grid import VoxelGrid
 
-_SMALL = {sitk.sitkUInt8: 1, sitk.sitkInt8: 1, sitk.sitkUInt16: 2, sitk.sitkInt16: 2}
-_SMALL |= {sitk.sitkUInt32: 4, sitk.sitkInt32: 4, sitk.sitkFloat32: 4}
-"""Bytes of a number of each voxel type that takes less than 8."""
 _AXIS_ALIGNED = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 
 
@@ -70,20 +65,11 @@ def grid_of(path: Path, series: str | None = None) -> FileGrid | None:
         check_size(stored)
         numbers = 1 if stored.components_axis is None else stored.shape[stored.components_axis]
         return _claim(stored.size, stored.spacing, stored.origin, stored.direction, stored.number.itemsize, numbers)
-    return _nifti_grid(path) if path.name.lower().endswith(NIFTI_SUFFIXES) else None
-
-
-def _nifti_grid(path: Path) -> FileGrid | None:
-    reader = sitk.ImageFileReader()
-    reader.SetImageIO("NiftiImageIO")
-    reader.SetFileName(str(path))
-    with itk_messages_kept_off_the_terminal():
-        try:
-            reader.ReadImageInformation()
-        except RuntimeError:
-            return None
-    place = (reader.GetSpacing(), reader.GetOrigin(), reader.GetDirection())
-    return _claim(reader.GetSize(), *place, _SMALL.get(reader.GetPixelID(), 8), reader.GetNumberOfComponents())
+    if not is_nifti_name(path):
+        return None
+    header = read_nifti_header(path)
+    grid = nifti_grid(header)
+    return _claim(grid.size, *grid.geometry(), header.number.itemsize, 1)
 
 
 def _claim(

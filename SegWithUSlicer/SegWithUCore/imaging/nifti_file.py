@@ -1,68 +1,95 @@
-"""What the NIfTI library keeps to itself: it fills the missing part of a cut file with zeros and reads NaN and
-infinite voxels as zeros, both without a word. So the bytes are looked at before it gets them."""
+"""Reading NIfTI and Analyze files: every byte is looked at, inflated once, and nothing replaces what is wrong.
 
-import gzip
-import math
-import struct
+The NIfTI library, through which ITK reads, fills the missing part of a cut file with zeros, reads NaN and infinite
+voxels as zeros and takes headers that contradict themselves, all without a word. Voxels and grid are those that ITK
+gives for files that it reads rightly.
+"""
+
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
+import SimpleITK as sitk
 
 from ..errors import InputError
+from .header_fields import unreadable
+from .nifti_grid import NiftiGrid, nifti_grid
+from .nifti_header import HEADER_BYTES, NiftiHeader, contradiction, parse_header
 
 SUFFIXES = (".nii", ".nii.gz", ".hdr", ".img", ".hdr.gz", ".img.gz")
-CHUNK_BYTES = 1 << 24
-"""Read at once: bounds memory; a multiple of every voxel size."""
-_VOXEL_BYTES = {2: 1, 4: 2, 8: 4, 16: 4, 32: 8, 64: 8, 128: 3, 256: 1, 512: 2, 768: 4, 1024: 8, 1280: 8, 1792: 16}
-"""Bytes a voxel of each NIfTI data type that ITK reads."""
-_FLOATS = {16: "f4", 32: "f4", 64: "f8", 1792: "f8"}
-"""Data types made of floating-point numbers (complex ones are pairs of them)."""
+ASCII_SUFFIX = ".nia"
+CHUNK_BYTES = 1 << 20
+"""Worked on at once, so that it stays in the processor's cache; a multiple of every voxel size."""
+_PADDING_BYTES = 512
+"""Fewer zeros than a disk's block may follow the voxels."""
+_DEFLATE_RATIO = 1032
+"""Deflate makes nothing smaller than this (https://www.zlib.net/zlib_tech.html)."""
 
 
-@dataclass(frozen=True)
-class _Header:
-    """Where the voxels are and what they are.
+def is_nifti_name(path: Path) -> bool:
+    """Whether a file is NIfTI or Analyze by its name."""
+    return path.name.lower().endswith((*SUFFIXES, ASCII_SUFFIX))
 
-    Attributes:
-        offset: first byte of the voxels.
-        size: bytes of all voxels.
-        number: numpy type of the floating-point numbers, None for whole numbers.
+
+def read_nifti(path: Path) -> sitk.Image:
+    """Read a scalar NIfTI-1, NIfTI-2 or Analyze 7.5 volume, on the grid that `nifti_grid` gives by its rule.
+
+    Voxels keep their type; where the header has a slope or an intercept, whole numbers become float32, as in ITK. Of
+    a pair (.hdr with .img) either may be given; every file may be compressed by gzip.
+
+    Raises:
+        InputError: no such file or another one; a header that contradicts itself or the file's size; damaged or
+            missing voxels; NaN or infinite ones; no single volume of real numbers.
     """
-
-    offset: int
-    size: int
-    number: str | None
+    with _opened(path) as (header, body):
+        grid = nifti_grid(header)
+        array = np.empty(header.size[::-1], header.number)
+        _take(header, body, array.reshape(-1).view(np.uint8).data)
+    if not array.dtype.isnative:
+        array = array.byteswap(inplace=True).view(array.dtype.newbyteorder("="))
+    if header.is_scaled:
+        array = _scaled(header, array)
+    image = sitk.GetImageFromArray(array)
+    spacing, origin, direction = grid.geometry()
+    image.SetSpacing(spacing)
+    image.SetOrigin(origin)
+    image.SetDirection(direction)
+    return image
 
 
 def check_nifti(path: Path) -> None:
-    """Refuse a NIfTI or Analyze file of which voxels are missing, NaN or infinite; others pass untouched.
+    """Refuse a file that `read_nifti` would refuse, in little memory; files with other names pass untouched.
 
     Raises:
-        InputError: the file ends before its voxels do, its compression is damaged, or voxels are not finite.
+        InputError: as `read_nifti`.
     """
-    if not path.name.lower().endswith(SUFFIXES):
+    if not is_nifti_name(path):
         return
-    head, body = _partner(path, ".img", ".hdr"), _partner(path, ".hdr", ".img")
-    if not head.is_file() or not body.is_file():
-        return  # the reader says what it thinks of it
-    try:
-        with _opened(head) as file:
-            header = _header(file.read(540))
-        if header is None:
-            return
-        with _opened(body) as file:
-            missing, bad, count = _missing_and_bad(file, header)
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise InputError(_damaged(path, "its end is missing or damaged")) from error
-    if missing:
-        raise InputError(_damaged(path, f"its end is missing: {missing} of {header.size} bytes"))
-    if bad:
-        raise InputError(not_finite_message(path, bad, count))
+    with _opened(path) as (header, body):
+        nifti_grid(header)
+        _take(header, body, None)
+
+
+def read_nifti_header(path: Path) -> NiftiHeader:
+    """Read and check the header alone.
+
+    Raises:
+        InputError: as `read_nifti`, as far as the header and the size of the file tell.
+    """
+    with _opened(path) as (header, _):
+        return header
+
+
+def read_nifti_grid(path: Path) -> NiftiGrid:
+    """Read the grid alone, by both forms.
+
+    Raises:
+        InputError: as `read_nifti`, as far as the header and the size of the file tell.
+    """
+    return nifti_grid(read_nifti_header(path))
 
 
 def not_finite_message(path: Path, bad: int, count: int) -> str:
@@ -70,69 +97,176 @@ def not_finite_message(path: Path, bad: int, count: int) -> str:
     return f"{path} has {bad} NaN or infinite voxels of {count}: replace them, for example by the background."
 
 
-def _damaged(path: Path, reason: str) -> str:
-    return f"{path} cannot be read as an image ({reason}): give a whole NIfTI, NRRD or MHA file."
+class _Bytes:
+    """The bytes of a file one after the other, inflated where it is compressed by gzip.
+
+    All streams of such a file are read, and their checksums and lengths compared.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        packed = file.read(2) == b"\x1f\x8b"
+        self.file_bytes = file.seek(0, 2)
+        file.seek(0)
+        self._file, self._stream = file, _stream() if packed else None
+        self._packed = b""
+        self.position = 0
+
+    @property
+    def most(self) -> int:
+        """How many bytes there can be at most."""
+        return self.file_bytes * (1 if self._stream is None else _DEFLATE_RATIO)
+
+    def read(self, count: int) -> bytes:
+        """At most `count` bytes, none at the end.
+
+        Raises:
+            EOFError: the file ends within a stream.
+            zlib.error: it is damaged.
+        """
+        found = self._file.read(count) if self._stream is None else self._inflated(count)
+        self.position += len(found)
+        return found
+
+    def fill(self, view: memoryview) -> int:
+        """Fill a piece of memory; returns how many bytes there were."""
+        done = 0
+        while done < len(view):
+            found = self.read(len(view) - done)
+            if not found:
+                break
+            view[done : done + len(found)] = found
+            done += len(found)
+        return done
+
+    def skip_to(self, position: int) -> None:
+        """Pass over bytes, at most to the end."""
+        while self.position < position and self.read(min(CHUNK_BYTES, position - self.position)):
+            pass
+
+    def _inflated(self, count: int) -> bytes:
+        assert self._stream is not None
+        while True:
+            if self._stream.eof:  # zeros may pad the file, and another stream may follow
+                self._packed = (self._stream.unused_data or self._packed).lstrip(b"\0")
+                while not self._packed and (more := self._file.read(CHUNK_BYTES)):
+                    self._packed = more.lstrip(b"\0")
+                if not self._packed:
+                    return b""
+                self._stream = _stream()
+            self._packed = self._packed or self._file.read(CHUNK_BYTES // 4)
+            if not self._packed:
+                raise EOFError
+            found = self._stream.decompress(self._packed, count)
+            self._packed = self._stream.unconsumed_tail
+            if found:
+                return found
+
+
+def _stream() -> "zlib._Decompress":
+    return zlib.decompressobj(16 + zlib.MAX_WBITS)  # with gzip's own header, checksum and length
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[NiftiHeader, _Bytes]]:
+    """The header of a file, and its voxels' bytes from wherever reading stands; damage becomes an `InputError`."""
+    if path.name.lower().endswith(ASCII_SUFFIX):
+        raise InputError(f"{path} is a NIfTI file in ASCII (.nia), which is not read here: save it as .nii.gz.")
+    head, body = _partner(path, ".img", ".hdr"), _partner(path, ".hdr", ".img")
+    for place in (head, body):
+        if not place.is_file():
+            raise InputError(f"{path} belongs to a pair of files, of which {place.name} is missing: give both.")
+    try:
+        with head.open("rb") as file:
+            source = _Bytes(file)
+            header = parse_header(path, _first_bytes(source), head != body)
+            if head == body:
+                _check_claim(header, source)
+                yield header, source
+                return
+        with body.open("rb") as file:
+            source = _Bytes(file)
+            _check_claim(header, source)
+            yield header, source
+    except (EOFError, zlib.error) as error:
+        raise unreadable(path, "its end is missing or damaged") from error
 
 
 def _partner(path: Path, suffix: str, other: str) -> Path:
     """The header of a pair of files whose voxels were given, or the reverse; single files are their own partners."""
-    name = path.name.removesuffix(".gz")
+    name = path.name[:-3] if path.name.lower().endswith(".gz") else path.name
     if not name.lower().endswith(suffix):
         return path
     stem = name[: -len(suffix)]
-    places = [path.with_name(f"{stem}{other}"), path.with_name(f"{stem}{other}.gz")]
+    places = [path.with_name(f"{stem}{end}") for end in (other, f"{other}.gz", other.upper())]
     return next((place for place in places if place.is_file()), places[0])
 
 
-@contextmanager
-def _opened(path: Path) -> Iterator[BinaryIO]:
-    with path.open("rb") as file:
-        packed = file.read(2) == b"\x1f\x8b"
-        file.seek(0)
-        if not packed:
-            yield file
-            return
-        with gzip.GzipFile(fileobj=file) as unpacked:
-            yield unpacked  # type: ignore[misc]  # a GzipFile reads like any binary file
+def _first_bytes(source: _Bytes) -> bytes:
+    """The header: the voxels may begin right behind it."""
+    start = bytearray(348)
+    del start[source.fill(memoryview(start)) :]
+    if bytes(start[:4]) in (b"\x1c\x02\0\0", b"\0\0\x02\x1c"):  # 540: NIfTI-2
+        more = bytearray(HEADER_BYTES - len(start))
+        start += more[: source.fill(memoryview(more))]
+    return bytes(start)
 
 
-def _header(start: bytes) -> _Header | None:
-    """Read the first 540 bytes of a NIfTI-1, NIfTI-2 or Analyze file; None for anything else."""
-    for order in "<>":
-        if len(start) >= 348 and struct.unpack_from(f"{order}i", start)[0] == 348:
-            dimensions = struct.unpack_from(f"{order}8h", start, 40)
-            kind = struct.unpack_from(f"{order}h", start, 70)[0]
-            offset = struct.unpack_from(f"{order}f", start, 108)[0]
-            before = 348 if start[344:346] == b"n+" else 0  # a single file holds the header before the voxels
-            break
-        if len(start) >= 540 and struct.unpack_from(f"{order}i", start)[0] == 540:
-            kind = struct.unpack_from(f"{order}h", start, 12)[0]
-            dimensions = struct.unpack_from(f"{order}8q", start, 16)
-            offset = struct.unpack_from(f"{order}q", start, 168)[0]
-            before = 540 if start[4:6] == b"n+" else 0
-            break
-    else:
-        return None
-    if not 1 <= dimensions[0] <= 7 or kind not in _VOXEL_BYTES or not math.isfinite(offset):
-        return None
-    count = math.prod(max(1, n) for n in dimensions[1 : 1 + dimensions[0]])
-    number = f"{order}{_FLOATS[kind]}" if kind in _FLOATS else None
-    return _Header(max(int(offset), before), count * _VOXEL_BYTES[kind], number)
+def _check_claim(header: NiftiHeader, source: _Bytes) -> None:
+    """Refuse a header that promises more than the file can hold, before there is memory for it."""
+    missing = header.offset + header.bytes - source.most
+    if missing > 0:
+        reason = f"its end is missing: {missing} of {header.bytes} bytes"
+        raise unreadable(header.path, f"{reason} of voxels that the header promises from byte {header.offset:g} on")
 
 
-def _missing_and_bad(file: BinaryIO, header: _Header) -> tuple[int, int, int]:
-    """How many bytes are missing at the end, how many numbers are not finite, and how many numbers there are."""
-    file.seek(header.offset)
-    left, bad, count = header.size, 0, 0
-    while left:
-        chunk = file.read(min(left, CHUNK_BYTES))
-        if not chunk:
-            return left, bad, count
-        left -= len(chunk)
-        if header.number:
-            numbers = np.frombuffer(chunk[: len(chunk) // 8 * 8] if left else chunk, header.number)
+def _take(header: NiftiHeader, source: _Bytes, view: memoryview | None) -> None:
+    """Read all voxels and what follows them.
+
+    Args:
+        view: takes their bytes; None to look at them only.
+    """
+    source.skip_to(header.offset)
+    room = memoryview(bytearray(min(CHUNK_BYTES, header.bytes)))
+    bad, done = 0, 0
+    while done < header.bytes:
+        count = min(CHUNK_BYTES, header.bytes - done)
+        piece = room[:count] if view is None else view[done : done + count]
+        found = source.fill(piece)
+        done += found
+        if found < count:
+            raise unreadable(header.path, f"its end is missing: {header.bytes - done} of {header.bytes} bytes")
+        if header.number.kind == "f":
+            numbers = np.frombuffer(piece, header.number)
             bad += int(numbers.size - np.count_nonzero(np.isfinite(numbers)))
-            count += numbers.size
-    while file.read(CHUNK_BYTES):  # the checksum of a compressed file stands at its end
-        pass
-    return 0, bad, count
+    _check_rest(header, source)
+    if bad:
+        raise InputError(not_finite_message(header.path, bad, header.bytes // header.number.itemsize))
+
+
+def _check_rest(header: NiftiHeader, source: _Bytes) -> None:
+    """Read to the end, where the checksum of a compressed file stands; voxels of which the header says nothing are not
+    passed over."""
+    left, blank = 0, True
+    while found := source.read(CHUNK_BYTES):
+        left += len(found)
+        blank = blank and not found.strip(b"\0")
+    if left >= _PADDING_BYTES or not blank:
+        raise contradiction(
+            header.path,
+            f"promises {header.bytes} bytes of voxels ({' x '.join(map(str, header.size))} of {header.number.name}, "
+            f"from byte {header.offset} on), though {left} more bytes follow",
+        )
+
+
+def _scaled(header: NiftiHeader, array: np.ndarray) -> np.ndarray:
+    """Slope and intercept applied as ITK does: whole numbers become float32, then each is computed in double."""
+    values = array.astype(np.float32) if array.dtype.kind != "f" else array
+    flat = values.reshape(-1)
+    for begin in range(0, flat.size, CHUNK_BYTES // 8):
+        piece = flat[begin : begin + CHUNK_BYTES // 8]
+        with np.errstate(over="ignore"):
+            piece[:] = piece.astype(float) * header.slope + header.intercept
+    bad = int(flat.size - np.count_nonzero(np.isfinite(flat)))
+    if bad:
+        raise InputError(not_finite_message(header.path, bad, flat.size))
+    return values

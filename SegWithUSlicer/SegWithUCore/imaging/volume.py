@@ -16,9 +16,9 @@ import SimpleITK as sitk
 from ..errors import InputError
 from ..input_files import regular_file
 from .dicom_file import dicom_kind
+from .grid import check_grid, check_scalar_volume
 from .header_fields import unreadable
-from .nifti_file import SUFFIXES as NIFTI_SUFFIXES
-from .nifti_file import check_nifti, not_finite_message
+from .nifti_file import check_nifti, is_nifti_name, not_finite_message, read_nifti
 from .plain_names import check_plain
 from .stored_image import is_stored_image, read_stored_image, stored_header
 from .stored_voxels import check_voxels
@@ -47,17 +47,8 @@ def checked_volume(path: Path, image: sitk.Image) -> sitk.Image:
     """
     while image.GetDimension() > 3 and image.GetSize()[-1] == 1:
         image = image[(slice(None),) * (image.GetDimension() - 1) + (0,)]
-    size = " x ".join(str(n) for n in image.GetSize())
-    if image.GetDimension() != 3:
-        raise InputError(
-            f"{path} is {image.GetDimension()}D ({size}): give one 3D volume, for a sequence one of its frames."
-        )
-    if image.GetNumberOfComponentsPerPixel() != 1:
-        raise InputError(
-            f"{path} holds {image.GetNumberOfComponentsPerPixel()} values a voxel: give one scalar file a channel."
-        )
-    if "complex" in image.GetPixelIDTypeAsString():
-        raise InputError(f"{path} holds complex voxels: give the magnitude image.")
+    values, is_complex = image.GetNumberOfComponentsPerPixel(), "complex" in image.GetPixelIDTypeAsString()
+    check_scalar_volume(path, image.GetSize(), values, is_complex)
     image = sitk.Cast(image, sitk.sitkFloat32)
     _check_voxels(path, sitk.GetArrayViewFromImage(image))
     return image
@@ -99,7 +90,7 @@ def read_file(path: Path) -> sitk.Image:
         image = read_stored_image(path) if is_stored_image(path) else _read_nifti(path)
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}): check the disk and its permissions.") from error
-    # Checks of the grid that hold for every format belong here.
+    check_grid(path, image)
     return image
 
 
@@ -118,15 +109,9 @@ def check_file(path: Path) -> None:
 def _read_nifti(path: Path) -> sitk.Image:
     if is_dicom(path):
         raise InputError(_dicom_alone(path))
-    if not path.name.lower().endswith(NIFTI_SUFFIXES):
+    if not is_nifti_name(path):
         raise unreadable(path, "the format is unknown")
-    check_nifti(path)
-    with itk_messages_kept_off_the_terminal():
-        try:
-            return sitk.ReadImage(str(path), imageIO="NiftiImageIO")
-        except RuntimeError as error:
-            reason = "the format is unknown" if _nifti_header(path) is None else "its end is missing or damaged"
-            raise unreadable(path, reason) from error
+    return read_nifti(path)
 
 
 def is_dicom(path: Path) -> bool:
@@ -139,19 +124,6 @@ def _dicom_alone(path: Path) -> str:
     if kind is not None and kind.no_image:
         return f"{path} is a DICOM file that holds no image ({kind.no_image}): give the folder of an image series."
     return f"{path} is one DICOM file, mostly one slice of many: give the folder that holds the whole series."
-
-
-def _nifti_header(path: Path) -> sitk.ImageFileReader | None:
-    """What ITK makes of the header; None where it can make nothing of it."""
-    reader = sitk.ImageFileReader()
-    reader.SetImageIO("NiftiImageIO")
-    reader.SetFileName(str(path))
-    with itk_messages_kept_off_the_terminal():
-        try:
-            reader.ReadImageInformation()
-        except RuntimeError:
-            return None
-    return reader
 
 
 def _check_voxels(path: Path, array: FloatArray) -> None:

@@ -12,8 +12,10 @@ import SimpleITK as sitk
 from ..errors import InputError
 from ..imaging.dicom_folder import scan_folder
 from ..imaging.dicom_series import read_slices
+from ..imaging.grid_notes import on_form
+from ..imaging.nifti_grid import FORMS
 from ..imaging.plain_names import original_path, plain_path
-from ..imaging.volume import read_image
+from ..imaging.volume import grid_facts, read_image
 from ..own_paths import has_links, is_inside, is_own, told_path
 from ..review.case_file import DAMAGED
 
@@ -56,7 +58,21 @@ def case_image(folder: Path, case: Mapping[str, Any], moved_to: Path | None = No
         image = series_with_voxels(plain, wanted)[0] if plain.is_dir() else read_image(plain)
     if voxel_hash(image) != wanted:
         raise InputError(f"{path} holds other voxels than the image of {folder}: give the one that was segmented.")
-    return image
+    try:
+        return _on_grid_of_case(path, image, case)
+    except DAMAGED as error:
+        raise _damaged(folder, error) from error
+
+
+def _on_grid_of_case(path: Path, image: sitk.Image, case: Mapping[str, Any]) -> sitk.Image:
+    """The image where the case has it: of a NIfTI file with two places the user may have chosen the other one."""
+    here = (image, *(on_form(path, image, form) for form in FORMS))
+    return next((each for each in here if _is_at(each, case["input"]["grid"])), image)
+
+
+def _is_at(image: sitk.Image, grid: Mapping[str, Any]) -> bool:
+    facts = grid_facts(image)
+    return all(np.allclose(facts[key], grid[key], rtol=0, atol=1e-3) for key in ("origin_lps_mm", "direction_lps"))
 
 
 def image_place(folder: Path, case: Mapping[str, Any], channel: int = 0) -> Path:

@@ -48,7 +48,9 @@ def difference(job: Job, model: Model, reader: InputReader = IN_THIS_PROCESS) ->
         grid: Mapping[str, Any] = dict(case["input"]["grid"])
     except (InputError, KeyError, TypeError, AttributeError):
         return "is no whole case folder"
-    return told or _other_input(voxels, grid, job, read_channels(job.files, model.bundle, job.series, reader))
+    return told or _other_input(
+        voxels, grid, job, read_channels(job.files, model.bundle, job.series, reader, form=job.form)
+    )
 
 
 def _missing_file(job: Job, case: Mapping[str, Any]) -> str | None:

@@ -14,6 +14,7 @@ import torch
 
 from ..available_memory import resident_bytes
 from ..errors import InputError
+from ..imaging.grid_notes import check_form, differs_from_slicer, grid_notes, on_form
 from ..imaging.input_reader import IN_THIS_PROCESS, InputReader
 from ..imaging.volume import check_same_grid
 from ..imaging.voxel_grid import VoxelGrid
@@ -74,6 +75,7 @@ class Job:
         include_image: also write the image into the case folder.
         own_to_world_ras: linear transform that the image hangs under; only tells the network which way is up.
         series: for each file, the end of the UID of the series to take from a DICOM folder that holds several.
+        form: "qform" or "sform", which of them counts in a NIfTI file that has both; None for the one of Slicer's rule.
     """
 
     name: str
@@ -85,6 +87,7 @@ class Job:
     include_image: bool = False
     own_to_world_ras: Sequence[float] | None = None
     series: Sequence[str | None] = ()
+    form: str | None = None
 
 
 @dataclass
@@ -111,6 +114,7 @@ def segment(job: Job, model: Model, progress: Progress = silent, reader: InputRe
 
     Raises:
         InputError: an image is unusable, has the wrong channels, or is unlike the training cases.
+        UsageError: a region in mm for an image with two places, and no form.
         OutputError: the case folder exists or cannot be written.
     """
     clock = Clock()
@@ -118,6 +122,7 @@ def segment(job: Job, model: Model, progress: Progress = silent, reader: InputRe
     progress("reading", 0.0, "" if memory is None else memory.words)
     with clock.stage("reading"):
         given = read_given(job, model.bundle, reader)
+    of_place = checked_places(job)
     parts = [placed(part, job.own_to_world_ras) for part in given.parts]
     warnings = checked_against_training(parts, model.bundle, job)
     shown = assessed_box(parts, model.bundle.input)
@@ -150,7 +155,7 @@ def segment(job: Job, model: Model, progress: Progress = silent, reader: InputRe
         maps=maps,
         structures=structures,
         regions=regions,
-        warnings=[*warnings, *model.notes, *notes],
+        warnings=[*of_place, *warnings, *model.notes, *notes],
         device=model.device.type,
         image=given.image,
         timings_s=clock.seconds,
@@ -196,11 +201,13 @@ def read_given(job: Job, bundle: Bundle, reader: InputReader = IN_THIS_PROCESS) 
     Raises:
         InputError: as `read_channels`, or the region lies outside.
     """
-    images = read_channels(job.files, bundle, job.series, reader)
+    images = read_channels(job.files, bundle, job.series, reader, form=job.form)
     grid = VoxelGrid.of(images[0])
     box = voxel_box(job.region, grid) if job.region else whole_grid(grid)
     hashes, parts = [voxel_hash(image) for image in images], [box.crop(image) for image in images]
-    return Given(grid, hashes, box, parts, images[0] if job.include_image else None)
+    # Slicer would show the file itself at its other place, beside the results.
+    is_kept = job.include_image or differs_from_slicer(job.files[0], job.form)
+    return Given(grid, hashes, box, parts, images[0] if is_kept else None)
 
 
 def read_channels(
@@ -208,8 +215,10 @@ def read_channels(
     bundle: Bundle,
     series: Sequence[str | None] = (),
     reader: InputReader = IN_THIS_PROCESS,
+    *,
+    form: str | None = None,
 ) -> list[sitk.Image]:
-    """Read one image per channel and check that they share one grid; `series` as in `Job`.
+    """Read one image per channel and check that they share one grid; `series` and `form` as in `Job`.
 
     Args:
         reader: what reads them.
@@ -224,9 +233,23 @@ def read_channels(
             f"file(s) were given for {files[0].name}: name the others with --channel NAME=FILE."
         )
     images = [reader.read(path, uid) for path, uid in zip_longest(files, series)]
+    images = [on_form(path, image, form) for path, image in zip(files, images, strict=True)]
     for path, image in zip(files[1:], images[1:], strict=True):
         check_same_grid(path, image, files[0], images[0])
     return images
+
+
+def checked_places(job: Job) -> list[Deviation]:
+    """Warnings about images whose header gives two places, or none; each sentence once.
+
+    Raises:
+        UsageError: an image has two places, and there is a region in mm but no form.
+    """
+    if job.region:
+        for path in job.files:
+            check_form(path, job.form)
+    sentences = dict.fromkeys(note for path in job.files for note in grid_notes(path, job.form))
+    return [Deviation(WARNING, sentence, "place") for sentence in sentences]
 
 
 def checked_against_training(images: Sequence[sitk.Image], bundle: Bundle, job: Job) -> list[Deviation]:

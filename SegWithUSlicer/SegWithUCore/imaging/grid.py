@@ -1,0 +1,107 @@
+"""The one check of a grid, whatever file it came from: a grid that cannot be right is refused, never passed on."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from ..errors import InputError
+
+ORTHONORMAL = 1e-3
+"""Largest difference of the axes' scalar products from 0 and 1: headers in single precision stay below 1e-5, and
+programs that write directions with few digits below 1e-3."""
+SPACING_MM = (0.001, 100.0)
+ORIGIN_MM = 10_000.0
+"""Largest distance of the first voxel from the origin of the space: no scanner is that large."""
+_REMEDY = "check how the file was made, and export or convert the image anew"
+
+
+def check_grid(path: Path, image: sitk.Image) -> None:
+    """Refuse an image whose grid cannot be that of a patient's image; left-handed axes are valid.
+
+    Args:
+        path: what it was read from, a file or the folder of a DICOM series.
+        image: of any dimension; its first three axes are looked at.
+
+    Raises:
+        InputError: no voxels; size, place or direction not finite; voxels below 0.001 or above 100 mm; the first voxel
+            10 m or more away from the origin; or axes that are not at right angles.
+    """
+    count = image.GetDimension()
+    direction = np.reshape(image.GetDirection(), (count, count))[:3, :3]
+    check_geometry(path, image.GetSize(), image.GetSpacing()[:3], image.GetOrigin()[:3], direction)
+
+
+def check_geometry(
+    path: Path, size: Sequence[int], spacing: Sequence[float], origin: Sequence[float], direction: np.ndarray
+) -> None:
+    """Check a grid as `check_grid` does, before there is an image.
+
+    Args:
+        spacing: mm.
+        origin: of the first voxel, mm.
+        direction: one axis a column, each of length 1.
+
+    Raises:
+        InputError: as `check_grid`.
+    """
+    if min(size) < 1:
+        raise InputError(f"{path} has {times(size)} voxels: {_REMEDY}.")
+    numbers = {"voxel size": spacing, "origin": origin, "direction": np.ravel(direction).tolist()}
+    for what, values in numbers.items():
+        if not np.isfinite(values).all():
+            raise InputError(f"{path} has {_listed(values)} as its {what}, which are not all numbers: {_REMEDY}.")
+    low, high = SPACING_MM
+    if min(spacing) < low or max(spacing) > high:
+        raise InputError(f"{path} has voxels of {times(spacing)} mm, not between {low} and {high:g} mm: {_REMEDY}.")
+    distance = math.hypot(*origin)
+    if distance >= ORIGIN_MM:
+        raise InputError(
+            f"{path} begins {distance / 1000:.4g} m away from the origin of its space, not within "
+            f"{ORIGIN_MM / 1000:g} m: {_REMEDY}."
+        )
+    if problem := skew(direction):
+        raise InputError(f"{path} {problem}, so it is no grid of boxes: resample it, or {_REMEDY}.")
+
+
+def skew(direction: np.ndarray) -> str:
+    """What is wrong with axes, one a column, in words that follow a name; empty where they are orthonormal."""
+    products = direction.T @ direction
+    lengths = np.sqrt(np.diag(products))
+    if np.abs(products - np.eye(len(products))).max() <= ORTHONORMAL:
+        return ""
+    cosines = np.abs(np.triu(products / np.outer(lengths, lengths), 1))
+    if cosines.max() <= ORTHONORMAL:
+        return f"has axes whose directions have the lengths {times(lengths.tolist())} instead of 1"
+    angle = math.degrees(math.acos(min(1.0, float(cosines.max()))))
+    return f"has axes at an angle of {angle:.4g} degrees instead of 90 (sheared)"
+
+
+def check_scalar_volume(path: Path, size: Sequence[int], values: int = 1, is_complex: bool = False) -> None:
+    """Refuse what is no volume of one real number a voxel.
+
+    Args:
+        size: voxels along each axis.
+        values: numbers a voxel.
+
+    Raises:
+        InputError: 2D, 4D and more, colours, vectors, or complex voxels.
+    """
+    if len(size) != 3:
+        sizes = " x ".join(str(n) for n in size)
+        raise InputError(f"{path} is {len(size)}D ({sizes}): give one 3D volume, for a sequence one of its frames.")
+    if values != 1:
+        raise InputError(f"{path} holds {values} values a voxel: give one scalar file a channel.")
+    if is_complex:
+        raise InputError(f"{path} holds complex voxels: give the magnitude image.")
+
+
+def times(values: Sequence[float]) -> str:
+    """Numbers such as sizes, for messages."""
+    return " x ".join(f"{value:.5g}" for value in values)
+
+
+def _listed(values: Sequence[float]) -> str:
+    return "(" + ", ".join(f"{value:.5g}" for value in values) + ")"

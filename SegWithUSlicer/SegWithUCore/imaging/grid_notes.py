@@ -1,0 +1,157 @@
+"""What the user must know about where an image lies: two places in one header, or none.
+
+Told by the header alone, so that it does not matter who read the voxels, and in which process.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import SimpleITK as sitk
+
+from ..errors import UsageError
+from .nifti_file import is_nifti_name, read_nifti_grid
+from .nifti_grid import FORMS, NiftiGrid
+
+_HEADER_BYTES = 1 << 20
+_NRRD_SUFFIXES, _META_SUFFIXES = (".nrrd", ".nhdr"), (".mha", ".mhd")
+_DIRECTIONS = ("transformmatrix", "rotation", "orientation")
+
+
+def grid_notes(path: Path, form: str | None = None) -> list[str]:
+    """Sentences about the place of an image, none where its header gives one; they hold no file name.
+
+    Args:
+        path: an image file that could be read; a folder (DICOM, whose slices all have a place) has none.
+        form: the form of a NIfTI header that the user wants, as in `on_form`.
+
+    Raises:
+        InputError: the header is damaged.
+    """
+    if path.is_dir():
+        return []
+    name = path.name.lower()
+    if is_nifti_name(path):
+        return _nifti_notes(read_nifti_grid(path), form)
+    if name.endswith(_NRRD_SUFFIXES):
+        return _notes(*_nrrd_facts(path))
+    return _notes(*_meta_facts(path)) if name.endswith(_META_SUFFIXES) else []
+
+
+def one_of_forms(name: str) -> str:
+    """The name of a form, checked.
+
+    Raises:
+        UsageError: it is none.
+    """
+    if name not in FORMS:
+        raise UsageError(f"'{name}' is no form of a NIfTI header: give {' or '.join(FORMS)}.")
+    return name
+
+
+def check_form(path: Path, form: str | None) -> None:
+    """Refuse a region in mm in an image that has two places, unless the user says which counts.
+
+    Raises:
+        UsageError: he does not.
+        InputError: the header is damaged.
+    """
+    if form is None and not path.is_dir() and is_nifti_name(path) and (places := read_nifti_grid(path).places()):
+        raise UsageError(
+            f"{path} has two places in its header ({places}), so a region in mm is not clear: say which counts with "
+            f"--form {' or --form '.join(FORMS)}."
+        )
+
+
+def on_form(path: Path, image: sitk.Image, form: str | None) -> sitk.Image:
+    """The image on the grid of one form of its NIfTI header; as it is where the header has not both.
+
+    Args:
+        path: what it was read from.
+        form: "qform" or "sform"; None for the one that Slicer uses.
+
+    Raises:
+        InputError: the header is damaged.
+    """
+    if form is None or path.is_dir() or not is_nifti_name(path):
+        return image
+    grid = read_nifti_grid(path)
+    if len(grid.forms) < 2:
+        return image
+    _, origin, direction = grid.geometry(form)
+    moved = sitk.Image(image)
+    moved.SetOrigin(origin)
+    moved.SetDirection(direction)
+    return moved
+
+
+def differs_from_slicer(path: Path, form: str | None) -> bool:
+    """Whether Slicer, which goes by its own rule, would show the file's voxels at another place than `form` does.
+
+    Raises:
+        InputError: the header is damaged.
+    """
+    if form is None or path.is_dir() or not is_nifti_name(path):
+        return False
+    grid = read_nifti_grid(path)
+    return form != grid.rule and bool(grid.places())
+
+
+def _nifti_notes(grid: NiftiGrid, form: str | None) -> list[str]:
+    if not grid.forms:
+        return [_unknown("neither qform nor sform")]
+    if places := grid.places():
+        used = f"the {form} counts, as asked for" if form else f"the {grid.rule} counts, as in Slicer"
+        return [f"The image has two places in its header: {places}; {used}."]
+    return []
+
+
+def _unknown(why: str, slicer: str = "as in Slicer") -> str:
+    return (
+        f"The header does not say where the image lies ({why}): its axes are taken to run to the left, to the back and "
+        f"up, {slicer}, so check that sides and positions are right."
+    )
+
+
+def _notes(place: str, has_size: bool) -> list[str]:
+    """Sentences about a text header.
+
+    Args:
+        place: the one about the place, empty where it is known.
+        has_size: whether the voxel size is known.
+    """
+    notes = [place] if place else []
+    if not has_size:
+        notes.append(
+            "The header does not say how large the voxels are: 1 mm is taken, and volumes hold only if that is right."
+        )
+    return notes
+
+
+def _nrrd_facts(path: Path) -> tuple[str, bool]:
+    fields = _fields(path, ":", lambda line: not line)
+    known = {name for name, value in fields.items() if any(letter.isdigit() for letter in value)}
+    space = "space" in fields or "spacedimension" in fields
+    unknown = _unknown("no space with space directions", "whereas Slicer takes right, front and up")
+    place = "" if space and "spacedirections" in known else unknown
+    return place, bool(known & {"spacedirections", "spacings"})
+
+
+def _meta_facts(path: Path) -> tuple[str, bool]:
+    fields = _fields(path, "=", lambda line: line.lower().startswith("elementdatafile"))
+    place = "" if any(name in fields for name in _DIRECTIONS) else _unknown("no TransformMatrix")
+    return place, "elementspacing" in fields or "elementsize" in fields
+
+
+def _fields(path: Path, mark: str, is_end: Callable[[str], bool]) -> dict[str, str]:
+    """Entries of a text header, by their names in small letters without blanks."""
+    with path.open("rb") as file:
+        lines = file.read(_HEADER_BYTES).split(b"\n")
+    fields: dict[str, str] = {}
+    for raw in lines:
+        line = raw.decode("utf-8", errors="replace").strip()
+        if is_end(line):
+            break
+        name, found, value = line.partition(mark)
+        if found:
+            fields.setdefault(name.lower().replace(" ", ""), value)
+    return fields
