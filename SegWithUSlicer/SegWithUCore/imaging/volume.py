@@ -58,7 +58,8 @@ def checked_volume(path: Path, image: sitk.Image) -> sitk.Image:
         )
     if "complex" in image.GetPixelIDTypeAsString():
         raise InputError(f"{path} holds complex voxels: give the magnitude image.")
-    image = sitk.Cast(image, sitk.sitkFloat32)
+    if image.GetPixelID() != sitk.sitkFloat32:  # else it would be copied
+        image = sitk.Cast(image, sitk.sitkFloat32)
     _check_voxels(path, sitk.GetArrayViewFromImage(image))
     return image
 
