@@ -16,6 +16,8 @@ from pathlib import Path
 from .user_folder import user_folder
 
 KEY_FILE = "paths.key"
+LONGEST, LONGEST_NAME = 4096, 255
+"""Of a path in characters, and of a name in it in bytes."""
 _KEY_BYTES = 32
 _ATTEMPTS, _BETWEEN_S = 10, 0.02
 
@@ -27,7 +29,9 @@ def told_path(folder: Path, told: object) -> Path:
         ValueError: it is no path.
     """
     if not isinstance(told, str) or not told or "\0" in told:
-        raise ValueError(f"{told!r} is no path")
+        raise ValueError(f"{told!r:.80} is no path")
+    if len(told) > LONGEST or any(len(os.fsencode(part)) > LONGEST_NAME for part in Path(told).parts):
+        raise ValueError(f"{told[:40]!r}... is too long for a path")
     # Not Path.resolve(), which would look at the disk, or at a server.
     return Path(os.path.abspath(Path(folder).resolve() / told))  # noqa: PTH100
 

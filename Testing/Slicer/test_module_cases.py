@@ -262,7 +262,10 @@ def test_reviews_of_a_folder_that_cannot_be_written_count_too(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     real = os.access
-    monkeypatch.setattr(os, "access", lambda path, mode: "home/cases" not in str(path) and real(path, mode))
+    closed = ("home/cases", os.W_OK)
+    monkeypatch.setattr(
+        os, "access", lambda path, mode: real(path, mode) and not (closed[0] in str(path) and mode & closed[1])
+    )
     listing.list_folder()
     listing.click(CASES[0])
     listing.reviewing.start("Ana")

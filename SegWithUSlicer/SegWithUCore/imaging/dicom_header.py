@@ -153,7 +153,7 @@ def meta_values(content: bytes) -> dict[int, str]:
 
 def printable(text: str) -> str:
     """Text for messages: what would move the cursor, or colour a terminal, is a question mark."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text)
+    return text if text.isprintable() else "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 def voxel_bytes(path: Path, transfer_syntax: str, voxels: PixelElement) -> bytes:

@@ -18,6 +18,7 @@ _IN_UNITS = {
     "1.2.840.10008.5.1.4.1.1.128": "PET",
 }
 """Kinds of image whose numbers are measurements, which no display may turn round."""
+_WHOLE_IN_FLOAT32 = 1 << 24
 _MAXIMUM_FLOAT32 = float(np.finfo(np.float32).max)
 
 
@@ -67,12 +68,20 @@ class PixelFormat:
         unused = self.allocated - self.stored
         if unused:
             numbers = (numbers << unused) >> unused  # a signed type carries its sign along
-        if self.slope == 1 and self.intercept == 0 and not self.inverted:
-            return numbers.astype(np.float32)
+        if self.slope == 1 and not self.inverted and self._whole_in_float32:
+            return np.add(numbers, self.intercept, dtype=np.float32, casting="unsafe")
         exact = numbers.astype(np.float64)
         if self.inverted:
-            exact = sum(self.limits) - exact
-        return (exact * self.slope + self.intercept).astype(np.float32)
+            np.subtract(sum(self.limits), exact, out=exact)
+        exact *= self.slope
+        exact += self.intercept
+        return exact.astype(np.float32)
+
+    @property
+    def _whole_in_float32(self) -> bool:
+        """Whether stored numbers and intercept add up to whole numbers that float32 holds exactly."""
+        largest = max(abs(limit) for limit in self.limits) + abs(self.intercept)
+        return self.intercept.is_integer() and largest <= _WHOLE_IN_FLOAT32
 
 
 def check_alike(folder: Path, slices: Sequence[DicomSlice]) -> None:

@@ -181,7 +181,10 @@ def _check_alike(
 ) -> None:
     counts: Counter[Numbers] = Counter()
     for one in slices:
-        counts[next((known for known in counts if np.allclose(known, value(one), rtol=0, atol=SAME)), value(one))] += 1
+        numbers = value(one)
+        if numbers not in counts:  # written otherwise, it may still be the same
+            numbers = next((known for known in counts if np.allclose(known, numbers, rtol=0, atol=SAME)), numbers)
+        counts[numbers] += 1
     if len(counts) > 1:
         listed = "; ".join(f"{words(numbers)}: {count} slices" for numbers, count in counts.most_common(4))
         raise InputError(

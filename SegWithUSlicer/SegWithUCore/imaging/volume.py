@@ -49,7 +49,8 @@ def checked_volume(path: Path, image: sitk.Image) -> sitk.Image:
         image = image[(slice(None),) * (image.GetDimension() - 1) + (0,)]
     values, is_complex = image.GetNumberOfComponentsPerPixel(), "complex" in image.GetPixelIDTypeAsString()
     check_scalar_volume(path, image.GetSize(), values, is_complex)
-    image = sitk.Cast(image, sitk.sitkFloat32)
+    if image.GetPixelID() != sitk.sitkFloat32:  # else it would be copied
+        image = sitk.Cast(image, sitk.sitkFloat32)
     _check_voxels(path, sitk.GetArrayViewFromImage(image))
     return image
 

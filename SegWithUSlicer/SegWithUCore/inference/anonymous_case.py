@@ -13,7 +13,7 @@ from ..imaging.volume import check_file, itk_messages_kept_off_the_terminal, rea
 from ..review.anonymous import Aliases, anonymous_log
 from ..review.anonymous_facts import anonymous_facts
 from ..review.case_contents import VOLUMES, Contents, case_contents
-from ..review.case_file import CASE_FILE, DAMAGED, read_case
+from ..review.case_file import CASE_FILE, naming_case, read_case
 from ..review.case_reviews import LOG_PATTERN
 from ..review.log_lines import read_log
 from ..review.region_files import (
@@ -64,15 +64,14 @@ def anonymous_copy(
     contents, case = case_contents(folder), read_case(folder)
     target.mkdir(parents=True, exist_ok=True)
     try:
-        _copy_image(folder, case, target, image_file, image_needed)
-        content = anonymous_facts(case, alias, IMAGE_FILE)
-        structures = {str(entry["name"]) for entry in content["structures"]}
-        _copy_volumes(contents, target)
-        _copy_regions(folder, case, target, content)
-        _copy_logs(contents, target, content, aliases, structures, keep_comments)
-        _copy_segmentations(contents, target, aliases, structures)
-    except DAMAGED as error:
-        raise InputError(f"{folder} is damaged (case.json: {error!r}): segment the case again.") from error
+        with naming_case(folder):
+            _copy_image(folder, case, target, image_file, image_needed)
+            content = anonymous_facts(case, alias, IMAGE_FILE)
+            structures = {str(entry["name"]) for entry in content["structures"]}
+            _copy_volumes(contents, target)
+            _copy_regions(folder, case, target, content)
+            _copy_logs(contents, target, content, aliases, structures, keep_comments)
+            _copy_segmentations(contents, target, aliases, structures)
     except RuntimeError as error:  # of SimpleITK's readers
         raise InputError(f"{folder} has a damaged volume ({_first_line(error)}): segment the case again.") from error
     (target / CASE_FILE).write_text(to_json(content) + "\n", encoding="utf-8")
@@ -199,14 +198,15 @@ def _terminology(tags: str) -> str:
 
 def _write(image: sitk.Image, path: Path) -> None:
     try:
-        sitk.WriteImage(image, str(path), useCompression=True)
+        with itk_messages_kept_off_the_terminal():
+            sitk.WriteImage(image, str(path), useCompression=True)
         check_file(path)  # the image libraries report no error on a full disk
     except (RuntimeError, InputError, OSError) as error:
         raise OutputError(_full(path)) from error
 
 
 def _full(path: Path) -> str:
-    return f"Cannot write {path.parent.name}/{path.name}: the disk is full or read-only; free some space."
+    return f"Cannot write {path}: the disk is full or read-only; free some space or choose another place."
 
 
 def _first_line(error: Exception) -> str:

@@ -10,7 +10,7 @@ from random import SystemRandom
 import SimpleITK as sitk
 
 from ..errors import InputError, OutputError, SegWithUError, UsageError
-from ..imaging.volume import check_file
+from ..imaging.volume import check_file, itk_messages_kept_off_the_terminal
 from ..progress import Progress
 from ..review.anonymous import Aliases
 from ..review.case_contents import Contents, case_contents
@@ -21,7 +21,7 @@ from ..review.worklist_files import write_worklist
 from ..strict_json import to_json
 from ..whole_files import sweep_leftovers, whole_file, whole_folder
 from .anonymous_case import anonymous_copy
-from .case_input import IMAGE_FILE, OutsideError, case_image, image_among, trusted_place
+from .case_input import IMAGE_FILE, OutsideError, case_image, image_among, is_there, trusted_place
 from .case_report import write_report
 from .export_readme import README, readme
 
@@ -103,7 +103,10 @@ def export_cases(
         for number, folder in enumerate(order):
             if report is not None:
                 report("exporting", number / len(folders), folder.name)
-            _export_one(folder, work, settings, found, aliases)
+            try:
+                _export_one(folder, work, settings, found, aliases)
+            except OutputError as error:
+                raise OutputError(str(error).replace(str(work), str(output))) from error
         if not found.names:
             raise NothingExportedError(found, len(folders))
         worklist = make_worklist([work / name for name in found.names], settings.rules)
@@ -115,6 +118,7 @@ def export_cases(
 
 
 def _export_one(folder: Path, work: Path, settings: ExportSettings, found: Exported, aliases: Aliases) -> None:
+    target = None
     try:
         if settings.flagged and not flags_of_case(folder, settings.rules):
             found.skipped += 1
@@ -137,8 +141,9 @@ def _export_one(folder: Path, work: Path, settings: ExportSettings, found: Expor
         found.left_out += contents.left_out
     except OutputError:  # what is wrong with the place of the export is wrong for all cases
         raise
-    except SegWithUError as error:
-        found.troubles.append(str(error))
+    except SegWithUError as error:  # the colleague's copy is gone again: what is wrong is told of the case itself
+        sentence = str(error) if target is None else str(error).replace(str(target), str(folder))
+        found.troubles.append(sentence if str(folder) in sentence else f"{folder}: {sentence}")
 
 
 def _image_file(folder: Path, settings: ExportSettings) -> Path | None:
@@ -147,7 +152,7 @@ def _image_file(folder: Path, settings: ExportSettings) -> Path | None:
         return settings.images.get(folder)
     case = read_case(folder)
     try:
-        if trusted_place(folder, case).exists():
+        if is_there(trusted_place(folder, case)):
             return None
     except OutsideError:
         pass
@@ -166,8 +171,9 @@ def _copy(contents: Contents, folder: Path, target: Path, image_file: Path | Non
         _copy_file(path, target / path.name)
     if not (target / IMAGE_FILE).is_file():
         try:
-            sitk.WriteImage(image, str(target / IMAGE_FILE), useCompression=True)
-            check_file(target / IMAGE_FILE)
+            with itk_messages_kept_off_the_terminal():
+                sitk.WriteImage(image, str(target / IMAGE_FILE), useCompression=True)
+            check_file(target / IMAGE_FILE)  # the image libraries report no error on a full disk
         except (RuntimeError, InputError) as error:
             raise OutputError(f"Cannot write the image of {folder}: the disk is full or read-only.") from error
 
@@ -177,7 +183,7 @@ def _copy_file(source: Path, target: Path) -> None:
 
     Raises:
         InputError: it cannot be read.
-        OutputError: the copy cannot be written.
+        OSError: the copy cannot be written, which `whole_folder` says in words.
     """
     try:
         with source.open("rb") as read, target.open("wb") as written:

@@ -51,7 +51,7 @@ def case_image(folder: Path, case: Mapping[str, Any], moved_to: Path | None = No
         InputError: it is not where it was, or holds other voxels than were segmented.
     """
     path = moved_to or trusted_place(folder, case, channel)
-    if not path.exists():
+    if not is_there(path):
         raise InputError(f"The image of {folder} is not at {path} any more: say where it is with --image.")
     wanted = _channel(folder, case, channel)["voxels_sha256"]
     with plain_path(path) as plain:
@@ -73,6 +73,18 @@ def _on_grid_of_case(path: Path, image: sitk.Image, case: Mapping[str, Any]) -> 
 def _is_at(image: sitk.Image, grid: Mapping[str, Any]) -> bool:
     facts = grid_facts(image)
     return all(np.allclose(facts[key], grid[key], rtol=0, atol=1e-3) for key in ("origin_lps_mm", "direction_lps"))
+
+
+def is_there(path: Path) -> bool:
+    """Whether there is a file or folder.
+
+    Raises:
+        InputError: nobody may look there.
+    """
+    try:
+        return path.exists()
+    except OSError as error:
+        raise InputError(f"{path} cannot be looked at ({error.strerror}): give the image with --image.") from error
 
 
 def image_place(folder: Path, case: Mapping[str, Any], channel: int = 0) -> Path:
@@ -155,7 +167,7 @@ def _channel(folder: Path, case: Mapping[str, Any], channel: int) -> Mapping[str
 
 
 def _damaged(folder: Path, error: Exception) -> InputError:
-    return InputError(f"{folder} does not say which image it was made from ({error!r}): segment the case again.")
+    return InputError(f"{folder} does not say which image it was made from ({error!r:.200}): segment the case again.")
 
 
 def series_with_voxels(folder: Path, wanted: str) -> tuple[sitk.Image, list[Path]]:

@@ -12,7 +12,7 @@ from ..imaging.volume import check_file, itk_messages_kept_off_the_terminal, rea
 from ..imaging.voxel_grid import VoxelGrid
 from ..models.labels import Label
 from ..review.case_contents import case_contents
-from ..review.case_file import CASE_FILE, DAMAGED, read_case
+from ..review.case_file import CASE_FILE, naming_case, read_case
 from ..review.region_files import (
     HASHES,
     REGION_LABELS_FILE,
@@ -126,10 +126,8 @@ def make_regions_again(folder: Path, settings: "RegionSettings", overwrite: bool
     sweep_leftovers(folder)
     case_contents(folder)  # nothing is read through a link that leads elsewhere
     case = read_case(folder)
-    try:
+    with naming_case(folder):
         return _made_again(folder, case, settings, overwrite)
-    except DAMAGED as error:
-        raise InputError(f"{folder} is damaged (case.json: {error!r}): segment the case again.") from error
 
 
 def _made_again(folder: Path, case: dict[str, Any], settings: "RegionSettings", overwrite: bool) -> "FoundRegions":

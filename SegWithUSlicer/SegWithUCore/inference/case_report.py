@@ -12,7 +12,7 @@ import SimpleITK as sitk
 from ..errors import InputError
 from ..imaging.volume import orientation_of, ras_to_lps, read_file
 from ..review.case_contents import case_contents, checked_file
-from ..review.case_file import DAMAGED, read_case
+from ..review.case_file import naming_case, read_case
 from ..review.case_reviews import CaseReviews, read_reviews
 from ..review.flags import FlagRules, case_flags, rules_of_case
 from ..review.planes import Grid
@@ -61,12 +61,10 @@ def write_report(
     """
     case_contents(folder)  # nothing is read through a link that leads elsewhere
     case = read_case(folder)
-    if case.get("regions") is not None:
-        check_region_files(folder, case)
-    try:
+    with naming_case(folder):
+        if case.get("regions") is not None:
+            check_region_files(folder, case)
         page = report_page(_report(folder, case, image_file, rules, most))
-    except DAMAGED as error:
-        raise InputError(f"{folder} is damaged (case.json: {error!r}): segment the case again.") from error
     target = output or folder / REPORT_FILE
     with whole_file(target) as work:
         work.write_text(page, encoding="utf-8", errors="backslashreplace")  # names may hold half characters
@@ -116,8 +114,11 @@ def _drawn(
     reviewed, notes = _reviewed(folder, case, found, image)
     files = (SEGMENTATION_FILE, ERROR_PROBABILITY_FILE, REGION_LABELS_FILE)
     labels, risk, places = (_array(folder / file) for file in files)
-    if labels is None or labels.shape != image.GetSize()[::-1]:
-        raise InputError(f"{folder / SEGMENTATION_FILE} is missing or not on the image's grid: segment the case again.")
+    for file, array in zip(files, (labels, risk, places), strict=True):
+        if array is None and file == SEGMENTATION_FILE:
+            raise InputError(f"{folder / file} is missing: segment the case again.")
+        if array is not None and array.shape != image.GetSize()[::-1]:
+            raise InputError(f"{folder / file} is not on the image's grid: segment the case again.")
     grid = Grid(image.GetSpacing()[::-1], orientation_of(image)[::-1])
     volumes = Volumes(sitk.GetArrayViewFromImage(image), labels, risk, reviewed, places, grid, top)
     pictures = {

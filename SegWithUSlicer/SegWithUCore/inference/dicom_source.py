@@ -23,7 +23,7 @@ _MAY_BE_EMPTY = (
 """Attributes that every object must have, but which may be empty (type 2)."""
 _SEXES = ("", "M", "F", "O")
 _SHARED = {"StudyInstanceUID": "study", "FrameOfReferenceUID": "frame of reference"}
-"""What results take over from the series, so that it must say one and the same."""
+"""What results take over from the series; that all slices say the same was checked when they were read."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def source_series(folder: Path, case: Mapping[str, Any], moved_to: Path | None =
             "series that was segmented."
         )
     headers = [_header(file) for file in files]
-    _check_shared(place, files, headers)
+    _check_shared(files, headers)
     for header in headers:
         _set_grid(header, headers[0], float(image.GetSpacing()[2]))
     return SourceSeries(place, image, headers, *_further(folder, case, str(headers[0].StudyInstanceUID)))
@@ -151,14 +151,7 @@ def _set_grid(header: "Dataset", first: "Dataset", step_mm: float) -> None:
     header.SliceThickness = f"{thickness or step_mm:.10g}"
 
 
-def _check_shared(folder: Path, files: Sequence[Path], headers: Sequence["Dataset"]) -> None:
+def _check_shared(files: Sequence[Path], headers: Sequence["Dataset"]) -> None:
     for keyword, what in _SHARED.items():
-        values = [str(header.get(keyword) or "") for header in headers]
-        if "" in values:
-            raise InputError(
-                f"{files[values.index('')]} names no {what} ({keyword}): DICOM results cannot refer to this series."
-            )
-        if len(set(values)) > 1:
-            raise InputError(
-                f"{folder} has slices of {len(set(values))} values of {keyword}: DICOM results need one {what}."
-            )
+        if not headers[0].get(keyword):
+            raise InputError(f"{files[0]} names no {what} ({keyword}): DICOM results cannot refer to this series.")

@@ -43,7 +43,7 @@ def anonymous_facts(case: Mapping[str, Any], alias: str, image_file: str) -> dic
         "name": alias,
         "anonymous": True,
         "input": {"channels": channels, "grid": _kept(case["input"]["grid"], _GRID)},
-        "model": {**_kept(case["model"], _MODEL), "task": f"Segmentation of {found}."},
+        "model": {"version": "?", **_kept(case["model"], _MODEL), "task": f"Segmentation of {found}."},
         "fingerprint": {"warnings": _warnings(case, names)},
         "structures": structures,
     }

@@ -1,6 +1,7 @@
 """`case.json` of a case folder, and which folders are cases. Needs nothing but Python, as Slicer's window does."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,23 @@ MAXIMUM_BYTES = 16 << 20
 """Of `case.json`: ours have 30 kB, with a hundred structures about 1 MB."""
 DAMAGED = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError)
 """What reading a value raises that is not what a case should hold."""
+
+
+@contextmanager
+def naming_case(folder: Path) -> Iterator[None]:
+    """Say of which case something is wrong, in the block that reads what its files hold.
+
+    Raises:
+        InputError: a value is not what it should be, or the block says so; names the folder.
+    """
+    try:
+        yield
+    except DAMAGED as error:
+        raise InputError(f"{folder} is damaged (case.json: {error!r:.200}): segment the case again.") from error
+    except InputError as error:
+        if str(folder) in str(error):
+            raise
+        raise InputError(f"{folder}: {error}") from error
 
 
 def read_case(folder: Path) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..errors import InputError, UsageError
 from ..strict_json import read_json
-from .case_file import CASE_FILE, DAMAGED, read_case
+from .case_file import CASE_FILE, DAMAGED, naming_case, read_case
 from .case_reviews import Review, read_reviews
 from .events import Verdict
 from .region import Region
@@ -137,8 +137,9 @@ def flags_of_case(folder: Path, rules: FlagRules | None = None) -> list[Flag]:
         InputError: it is no case folder, or damaged.
     """
     case = read_case(folder)
-    found = read_reviews(folder, case)
-    return case_flags(case, rules or rules_of_case(case), found.reviews, found.regions)
+    with naming_case(folder):
+        found = read_reviews(folder, case)
+        return case_flags(case, rules or rules_of_case(case), found.reviews, found.regions)
 
 
 def rules_of_case(case: Mapping[str, Any]) -> FlagRules:
@@ -170,7 +171,7 @@ def case_flags(
         found = [flag for entry in structures_of(case) for flag in _of_structure(entry, rules)]
         found += _of_fingerprint(case) if rules.fingerprint else []
     except DAMAGED as error:
-        raise InputError(f"The case '{case.get('name')}' is damaged ({error!r}): segment it again.") from error
+        raise InputError(f"{CASE_FILE} is damaged ({error!r:.200}): segment the case again.") from error
     return [*found, *(_of_reviewers(reviews, regions) if rules.reviewer else [])]
 
 

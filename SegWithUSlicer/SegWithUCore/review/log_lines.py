@@ -100,7 +100,7 @@ def read_lines(content: bytes, source: str) -> Lines:
         except _NewerFormatError as error:
             raise InputError(f"{source}: {error}: review it with a newer version of this extension.") from error
         except ValueError as error:
-            if number == len(parts):
+            if number == len(parts) and not isinstance(error, _TooLongError):
                 break
             raise InputError(
                 f"{source}: line {number} of {len(parts)} is damaged ({error}): repair that line, "
@@ -136,6 +136,10 @@ class _NewerFormatError(ValueError):
     pass
 
 
+class _TooLongError(ValueError):
+    """No crash leaves so much of a line."""
+
+
 def _event(line: bytes) -> Event:
     """Read one line.
 
@@ -143,7 +147,7 @@ def _event(line: bytes) -> Event:
         ValueError: it is not an event, said in a few words.
     """
     if len(line) > MAXIMUM_LINE_BYTES:
-        raise ValueError(f"it has {len(line)} bytes, more than {MAXIMUM_LINE_BYTES}")
+        raise _TooLongError(f"it has {len(line)} bytes, more than {MAXIMUM_LINE_BYTES}")
     try:
         content = parse_json(line, "the line")
     except InputError as error:

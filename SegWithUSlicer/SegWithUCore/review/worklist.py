@@ -7,7 +7,7 @@ from statistics import median
 from typing import Any
 
 from ..errors import InputError
-from .case_file import DAMAGED, read_case
+from .case_file import naming_case, read_case
 from .case_reviews import CaseReviews, Elsewhere, Review, read_reviews
 from .events import SEEN
 from .flags import Flag, FlagRules, case_flags, rules_of_case, structures_of
@@ -167,12 +167,10 @@ def read_for_worklist(folder: Path, rules: FlagRules | None = None, also: Elsewh
         InputError: it is no case folder, or damaged.
     """
     case = read_case(folder)
-    try:
+    with naming_case(folder):
         reading = reading_of(folder, case, read_reviews(folder, case, also), rules)
         reading.entry()  # what is damaged is found here, and not when all cases are put in order
         return reading
-    except DAMAGED as error:
-        raise InputError(f"{folder} is damaged (case.json: {error!r}): segment the case again.") from error
 
 
 def reading_of(
