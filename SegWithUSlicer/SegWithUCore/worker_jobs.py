@@ -13,7 +13,7 @@ import torch
 
 from .available_memory import NotEnoughMemoryError
 from .errors import InputError, OutputError, UsageError
-from .imaging.grid_notes import one_of_forms
+from .imaging.grid_notes import claim_on_form, one_of_forms
 from .imaging.grid_peek import FileGrid
 from .imaging.reader_process import ReaderProcess
 from .imaging.volume import turned
@@ -247,7 +247,9 @@ def _claimed(request: Request, reader: ReaderProcess) -> FileGrid:
         return FileGrid(_requested_grid(request), UNKNOWN_VOXEL_BYTES)
     path = request.files()[0]
     # Where the header says nothing, reading says what is wrong.
-    return reader.grid(path) or FileGrid(VoxelGrid.of(reader.read(path)), UNKNOWN_VOXEL_BYTES)
+    return claim_on_form(path, reader.grid(path), _form(request)) or FileGrid(
+        VoxelGrid.of(reader.read(path)), UNKNOWN_VOXEL_BYTES
+    )
 
 
 def _requested_grid(request: Request) -> VoxelGrid:

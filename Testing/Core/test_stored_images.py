@@ -29,7 +29,7 @@ SHAPES: dict[str, Callable[[sitk.Image], sitk.Image]] = {
     "one of 4D": lambda image: sitk.JoinSeries([image]),
     "colours": lambda image: sitk.Compose([image, image + 1, image + 2]),
 }
-DIRECTIONS = "space directions: (0.7,0.1,0) (0,0.9,0.2) (0.1,0,2.5)"
+DIRECTIONS = "space directions: (0.42,0.56,0) (-0.72,0.54,0) (0,0,2.5)"
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,7 @@ def test_whole_head_is_read_as_itk_reads_it(suffix: str, data_folder: Path, tmp_
 def test_what_pynrrd_writes_is_read_as_itk_reads_it(
     space: str, encoding: str, detached: bool, volume: sitk.Image, tmp_path: Path
 ) -> None:
-    facts = {"space": space, "space directions": np.array([[0.7, 0.1, 0], [0, 0.9, 0.2], [0.1, 0, 2.5]])}
+    facts = {"space": space, "space directions": np.array([[0.42, 0.56, 0], [-0.72, 0.54, 0], [0, 0, 2.5]])}
     facts |= {"space origin": np.array([1.5, -2.25, 3]), "kinds": ["domain"] * 3, "encoding": encoding}
     voxels = sitk.GetArrayFromImage(volume).T
     for order in "<>":
@@ -78,7 +78,7 @@ def test_what_pynrrd_writes_is_read_as_itk_reads_it(
 def test_values_of_a_voxel_may_stand_on_any_axis(place: int, volume: sitk.Image, tmp_path: Path) -> None:
     array = sitk.GetArrayFromImage(volume).T
     voxels = np.stack([array, array + 1, array * 2], axis=place)
-    kinds, directions = ["domain"] * 3, [[0.7, 0.1, 0], [0, 0.9, 0.2], [0.1, 0, 2.5]]
+    kinds, directions = ["domain"] * 3, [[0.42, 0.56, 0], [-0.72, 0.54, 0], [0, 0, 2.5]]
     kinds.insert(place, "list")
     directions.insert(place, [np.nan] * 3)
     facts = {"space": "RAS", "space directions": directions, "space origin": [1, 2, 3], "kinds": kinds}

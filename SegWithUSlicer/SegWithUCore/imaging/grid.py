@@ -23,13 +23,15 @@ def check_grid(path: Path, image: sitk.Image) -> None:
 
     Args:
         path: what it was read from, a file or the folder of a DICOM series.
-        image: of any dimension; its first three axes are looked at.
+        image: its first three axes are looked at; one of fewer, which has no place in space, passes.
 
     Raises:
         InputError: no voxels; size, place or direction not finite; voxels below 0.001 or above 100 mm; the first voxel
             10 m or more away from the origin; or axes that are not at right angles.
     """
     count = image.GetDimension()
+    if count < 3:
+        return
     direction = np.reshape(image.GetDirection(), (count, count))[:3, :3]
     check_geometry(path, image.GetSize(), image.GetSpacing()[:3], image.GetOrigin()[:3], direction)
 

@@ -4,13 +4,16 @@ Told by the header alone, so that it does not matter who read the voxels, and in
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import SimpleITK as sitk
 
 from ..errors import UsageError
+from .grid_peek import FileGrid
 from .nifti_file import is_nifti_name, read_nifti_grid
 from .nifti_grid import FORMS, NiftiGrid
+from .voxel_grid import VoxelGrid
 
 _HEADER_BYTES = 1 << 20
 _NRRD_SUFFIXES, _META_SUFFIXES = (".nrrd", ".nhdr"), (".mha", ".mhd")
@@ -72,16 +75,26 @@ def on_form(path: Path, image: sitk.Image, form: str | None) -> sitk.Image:
     Raises:
         InputError: the header is damaged.
     """
+    grid = _grid_with_both(path, form)
+    return image if grid is None else VoxelGrid(grid.size, *grid.geometry(form)).put_on(sitk.Image(image))
+
+
+def claim_on_form(path: Path, claim: FileGrid | None, form: str | None) -> FileGrid | None:
+    """What a header claims, with the grid as in `on_form`.
+
+    Raises:
+        InputError: the header is damaged.
+    """
+    grid = _grid_with_both(path, form)
+    return claim if grid is None or claim is None else replace(claim, grid=VoxelGrid(grid.size, *grid.geometry(form)))
+
+
+def _grid_with_both(path: Path, form: str | None) -> NiftiGrid | None:
+    """The grid of a file whose header has two forms, where one of them is wanted; else None."""
     if form is None or path.is_dir() or not is_nifti_name(path):
-        return image
+        return None
     grid = read_nifti_grid(path)
-    if len(grid.forms) < 2:
-        return image
-    _, origin, direction = grid.geometry(form)
-    moved = sitk.Image(image)
-    moved.SetOrigin(origin)
-    moved.SetDirection(direction)
-    return moved
+    return grid if len(grid.forms) == 2 else None
 
 
 def differs_from_slicer(path: Path, form: str | None) -> bool:
@@ -90,10 +103,8 @@ def differs_from_slicer(path: Path, form: str | None) -> bool:
     Raises:
         InputError: the header is damaged.
     """
-    if form is None or path.is_dir() or not is_nifti_name(path):
-        return False
-    grid = read_nifti_grid(path)
-    return form != grid.rule and bool(grid.places())
+    grid = _grid_with_both(path, form)
+    return grid is not None and form != grid.rule and bool(grid.places())
 
 
 def _nifti_notes(grid: NiftiGrid, form: str | None) -> list[str]:

@@ -65,11 +65,14 @@ def grid_of(path: Path, series: str | None = None) -> FileGrid | None:
         check_size(stored)
         numbers = 1 if stored.components_axis is None else stored.shape[stored.components_axis]
         return _claim(stored.size, stored.spacing, stored.origin, stored.direction, stored.number.itemsize, numbers)
-    if not is_nifti_name(path):
-        return None
+    return _nifti_grid(path) if is_nifti_name(path) else None
+
+
+def _nifti_grid(path: Path) -> FileGrid:
     header = read_nifti_header(path)
     grid = nifti_grid(header)
-    return _claim(grid.size, *grid.geometry(), header.number.itemsize, 1)
+    bytes_as_read = 4 if header.is_scaled and header.number.kind != "f" else header.number.itemsize
+    return FileGrid(VoxelGrid(grid.size, *grid.geometry()), max(header.number.itemsize, bytes_as_read))
 
 
 def _claim(

@@ -15,6 +15,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..errors import InputError
+from ..input_files import regular_file
 from .header_fields import unreadable
 from .nifti_grid import NiftiGrid, nifti_grid
 from .nifti_header import HEADER_BYTES, NiftiHeader, contradiction, parse_header
@@ -171,6 +172,7 @@ def _opened(path: Path) -> Iterator[tuple[NiftiHeader, _Bytes]]:
     """The header of a file, and its voxels' bytes from wherever reading stands; damage becomes an `InputError`."""
     if path.name.lower().endswith(ASCII_SUFFIX):
         raise InputError(f"{path} is a NIfTI file in ASCII (.nia), which is not read here: save it as .nii.gz.")
+    regular_file(path, "give an image file (NIfTI, NRRD or MHA)")
     head, body = _partner(path, ".img", ".hdr"), _partner(path, ".hdr", ".img")
     for place in (head, body):
         if not place.is_file():

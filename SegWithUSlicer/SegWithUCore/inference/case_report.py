@@ -114,9 +114,9 @@ def _drawn(
     reviewed, notes = _reviewed(folder, case, found, image)
     files = (SEGMENTATION_FILE, ERROR_PROBABILITY_FILE, REGION_LABELS_FILE)
     labels, risk, places = (_array(folder / file) for file in files)
+    if labels is None:
+        raise InputError(f"{folder / SEGMENTATION_FILE} is missing: segment the case again.")
     for file, array in zip(files, (labels, risk, places), strict=True):
-        if array is None and file == SEGMENTATION_FILE:
-            raise InputError(f"{folder / file} is missing: segment the case again.")
         if array is not None and array.shape != image.GetSize()[::-1]:
             raise InputError(f"{folder / file} is not on the image's grid: segment the case again.")
     grid = Grid(image.GetSpacing()[::-1], orientation_of(image)[::-1])

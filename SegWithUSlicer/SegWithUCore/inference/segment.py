@@ -4,7 +4,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 from pathlib import Path
 
@@ -14,7 +14,7 @@ import torch
 
 from ..available_memory import resident_bytes
 from ..errors import InputError
-from ..imaging.grid_notes import check_form, differs_from_slicer, grid_notes, on_form
+from ..imaging.grid_notes import check_form, claim_on_form, differs_from_slicer, grid_notes, on_form
 from ..imaging.input_reader import IN_THIS_PROCESS, InputReader
 from ..imaging.volume import check_same_grid
 from ..imaging.voxel_grid import VoxelGrid
@@ -118,11 +118,16 @@ def segment(job: Job, model: Model, progress: Progress = silent, reader: InputRe
         OutputError: the case folder exists or cannot be written.
     """
     clock = Clock()
+    if job.region:
+        for path in job.files:
+            check_form(path, job.form)
+    if differs_from_slicer(job.files[0], job.form):  # else Slicer would show the file beside the results
+        job = replace(job, include_image=True)
     memory = _foreseen(job, model, reader)
     progress("reading", 0.0, "" if memory is None else memory.words)
     with clock.stage("reading"):
         given = read_given(job, model.bundle, reader)
-    of_place = checked_places(job)
+    of_place = place_warnings(job)
     parts = [placed(part, job.own_to_world_ras) for part in given.parts]
     warnings = checked_against_training(parts, model.bundle, job)
     shown = assessed_box(parts, model.bundle.input)
@@ -170,6 +175,7 @@ def segment(job: Job, model: Model, progress: Progress = silent, reader: InputRe
 def _foreseen(job: Job, model: Model, reader: InputReader) -> RunMemory | None:
     """What the run will take, refused where that is more than is free; None where the headers do not say."""
     claims = [reader.grid(path, uid) for path, uid in zip_longest(job.files, job.series)]
+    claims = [claim_on_form(path, claim, job.form) for path, claim in zip(job.files, claims, strict=True)]
     memory = foreseen(claims, job.region, model, job.include_image, job.own_to_world_ras)
     if memory is not None:
         memory.check(job.files[0])
@@ -205,9 +211,7 @@ def read_given(job: Job, bundle: Bundle, reader: InputReader = IN_THIS_PROCESS) 
     grid = VoxelGrid.of(images[0])
     box = voxel_box(job.region, grid) if job.region else whole_grid(grid)
     hashes, parts = [voxel_hash(image) for image in images], [box.crop(image) for image in images]
-    # Slicer would show the file itself at its other place, beside the results.
-    is_kept = job.include_image or differs_from_slicer(job.files[0], job.form)
-    return Given(grid, hashes, box, parts, images[0] if is_kept else None)
+    return Given(grid, hashes, box, parts, images[0] if job.include_image else None)
 
 
 def read_channels(
@@ -239,15 +243,8 @@ def read_channels(
     return images
 
 
-def checked_places(job: Job) -> list[Deviation]:
-    """Warnings about images whose header gives two places, or none; each sentence once.
-
-    Raises:
-        UsageError: an image has two places, and there is a region in mm but no form.
-    """
-    if job.region:
-        for path in job.files:
-            check_form(path, job.form)
+def place_warnings(job: Job) -> list[Deviation]:
+    """Warnings about images whose header gives two places, or none; each sentence once."""
     sentences = dict.fromkeys(note for path in job.files for note in grid_notes(path, job.form))
     return [Deviation(WARNING, sentence, "place") for sentence in sentences]
 
