@@ -60,3 +60,11 @@ def read_bounded(path: Path, maximum_bytes: int, wanted: str = "give a file") ->
             return file.read(maximum_bytes)
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}): check the disk and its permissions.") from error
+
+
+def is_there(path: Path) -> bool:
+    """Whether something has that path; also where nobody may ask or the path is none, so that reading says why."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return True

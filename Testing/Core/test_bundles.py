@@ -75,8 +75,8 @@ def _cut_weights_with_their_hash(folder: Path) -> None:
 
 DAMAGES: dict[str, tuple[Callable[[Path], None], tuple[str, ...]]] = {
     "no JSON": (_text(b'{"format_version": 1,'), ("bundle.json is not valid JSON", "restore")),
-    "no UTF-8": (_text(b"\xff\xfe{}"), ("bundle.json is not valid JSON", "restore")),
-    "nested without end": (_text(b"[" * 100_000), ("bundle.json is not valid JSON", "restore")),
+    "no UTF-8": (_text(b"\xff\xfe{}"), ("bundle.json is no UTF-8 text", "restore")),
+    "nested without end": (_text(b"[" * 100_000), ("bundle.json is nested more than 100 levels", "restore")),
     "a list": (_text(b"[]"), ("bundle.json does not fit the bundle format", "restore")),
     "unknown field": (_set("figgures", 1), ("bundle.json does not fit", "'figgures'")),
     "unknown field deeper": (_set("input/windows", 1), ("bundle.json does not fit", "at input", "'windows'")),

@@ -6,11 +6,13 @@ below and never imported: a file cannot make this program run other code.
 
 import importlib
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from ..errors import InputError
+from ..json_schemas import check_schema, schema
 
 NETWORKS_PREFIX = "dynamic_network_architectures.architectures."
 NETWORKS = ("PlainConvUNet", "ResidualEncoderUNet", "ResidualUNet")
@@ -48,6 +50,20 @@ def build_nnunet(network: str, in_channels: int, num_classes: int, architecture:
     except (AssertionError, IndexError) as error:  # lists of unequal lengths
         raise ValueError(str(error) or "lists of unequal lengths") from error
     return made
+
+
+def check_architecture(architecture: Mapping[str, Any], source: str, remedy: str, within: str) -> None:
+    """Hold `arch_kwargs` of plans against the kinds and sizes of arguments that the classes take.
+
+    Args:
+        source, remedy, within: as `check_schema` takes them.
+
+    Raises:
+        InputError: names the entry and its value.
+    """
+    schemas = schema(Path(__file__).with_name("backbones.schema.json"))
+    wanted = {"$defs": schemas["$defs"], **schemas["nnunet"]["properties"]["architecture"]}
+    check_schema(dict(architecture), wanted, source, remedy, "what nnU-Net writes", within)
 
 
 def network_name(dotted: str) -> str:
