@@ -203,15 +203,19 @@ def load_state(module: nn.Module, tensors: Mapping[str, torch.Tensor], source: s
             problems.append(problem)
         else:
             found[first] = given[0].to(own[first].dtype)
-    problems += [f"unexpected {name}" for name in sorted(remaining)]
-    if problems:
-        listed = "; ".join(problems[:MISFITS_NAMED])
-        more = f"; and {len(problems) - MISFITS_NAMED} more" if len(problems) > MISFITS_NAMED else ""
-        raise InputError(f"The weights in {source} do not fit this network: {listed}{more}.")
+    unknown = [f"unexpected {name}" for name in sorted(remaining)]
+    if problems or unknown:
+        listed = "; ".join([*_first(problems), *_first(unknown)])
+        raise InputError(f"The weights in {source} do not fit this network: {listed}.")
     checked_tensors(found, source)
     with torch.no_grad():
         for name, tensor in found.items():
             own[name].copy_(tensor)
+
+
+def _first(problems: Sequence[str]) -> list[str]:
+    more = len(problems) - MISFITS_NAMED
+    return [*problems[:MISFITS_NAMED], *([f"and {more} more such"] if more > 0 else [])]
 
 
 def _misfit(name: str, given: Sequence[torch.Tensor], own: torch.Tensor) -> str | None:
