@@ -61,12 +61,14 @@ def shown(value: Any, longest: int = _SHOWN) -> str:
 
 @cache
 def _validator() -> Any:
-    """Draft 2020-12, but 8.0 is no whole number: what counts things is used as an index later."""
+    """Draft 2020-12, but 8.0 is no whole number (what counts things is used as an index later), and tuples are
+    arrays, as `json` writes them."""
     import jsonschema
 
     usual = jsonschema.Draft202012Validator
-    whole = usual.TYPE_CHECKER.redefine("integer", lambda _, value: _is_whole(value))
-    return jsonschema.validators.extend(usual, {"pattern": _pattern}, type_checker=whole)
+    types = usual.TYPE_CHECKER.redefine("integer", lambda _, value: _is_whole(value))
+    types = types.redefine("array", lambda _, value: isinstance(value, list | tuple))
+    return jsonschema.validators.extend(usual, {"pattern": _pattern}, type_checker=types)  # type: ignore[no-untyped-call]
 
 
 def _pattern(_validator: Any, pattern: str, value: Any, wanted: Mapping[str, Any]) -> Iterator[Any]:

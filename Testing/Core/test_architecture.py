@@ -15,6 +15,7 @@ FOUNDATION = {
     "errors",
     "freed_memory",
     "input_files",
+    "json_schemas",
     "private_streams",
     "process_lock",
     "progress",

@@ -123,6 +123,11 @@ def _write_volumes(result: CaseResult, work: Path) -> None:
     write_segmentation_nrrd(labels, result.bundle.labels, work / SEGMENTATION_NRRD_FILE)
     _check_written(work / SEGMENTATION_NRRD_FILE)
     for name, values in map_arrays(result.maps).items():
+        if not np.isfinite(values).all():
+            raise InputError(
+                f"The model '{result.bundle.name}' gives NaN or infinite values in the map '{name}' of {result.name}: "
+                "its weights are damaged or too large, so restore it from its source."
+            )
         filled = on_whole_grid(values, result.box, grid, not_assessed_value(name, values))
         _write(image_on_grid(filled, grid), work / MAP_FILES[name])
     for file, values in competition_arrays(result.maps, result.bundle.labels).items():

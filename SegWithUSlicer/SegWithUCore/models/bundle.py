@@ -23,9 +23,8 @@ from ..whole_files import whole_file
 from .bundle_checks import check_description
 from .input_spec import InputSpec
 from .labels import Label
-from .places import user_networks_file
+from .places import BUNDLE_FILE, user_networks_file
 
-BUNDLE_FILE = "bundle.json"
 WEIGHTS_FILE = "weights.safetensors"
 CARD_FILE = "MODEL_CARD.md"
 LICENCE_FILE = "LICENSE.txt"
@@ -137,6 +136,11 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def bundle_schema() -> dict[str, Any]:
+    """The JSON schema of `bundle.json`."""
+    return schema(Path(__file__).with_name("bundle.schema.json"))
+
+
 def read_bundle(folder: Path) -> Bundle:
     """Read and check the description of a model, without its weights.
 
@@ -158,7 +162,7 @@ def bundle_from_json(data: Any, folder: Path | None, source: str | None = None, 
         remedy: what to do about a fault.
     """
     source = source or str((folder or Path()) / BUNDLE_FILE)
-    check_schema(data, schema(Path(__file__).with_name("bundle.schema.json")), source, remedy, "the bundle format")
+    check_schema(data, bundle_schema(), source, remedy, "the bundle format")
     check_description(data, source, remedy)
     bundle = Bundle(
         folder=folder,
@@ -215,9 +219,9 @@ def empty_network(bundle: Bundle, head: HeadSpec | None = None, most_parameters:
     """
     head = head or bundle.default_head
     source = f"The bundle {bundle.name}" if bundle.folder is None else str(bundle.folder / BUNDLE_FILE)
+    if is_own(bundle.backbone.kind):
+        register_networks_of(user_networks_file())
     with naming(source):
-        if is_own(bundle.backbone.kind):
-            register_networks_of(user_networks_file())
         backbone = build_backbone(bundle.backbone, most_parameters)
         example = example_input(bundle.backbone, len(bundle.input.channels), bundle.input.window_zyx)
         try:
@@ -296,10 +300,20 @@ def write_bundle_json(bundle: Bundle, folder: Path, source: str | None = None) -
     Raises:
         InputError: a field is not what a reader would take, such as NaN.
     """
-    named = "The model" if source is None else f"The model made of {source}"
-    remedy = "it cannot be written so" if source is None else "correct it there"
-    data = json.loads(json.dumps(bundle.to_json()))  # tuples become lists; NaN is found, and named, below
-    checked = bundle_from_json(data, folder, named, remedy)
+    data, checked = _checked(bundle, folder, source)
     with whole_file(folder / BUNDLE_FILE) as work:
         work.write_text(to_json(data) + "\n", encoding="utf-8")
     return replace(checked, folder=folder)
+
+
+def check_bundle(bundle: Bundle, source: str | None = None) -> None:
+    """Check a description as a reader would, before anything is built or written; see `write_bundle_json`."""
+    _checked(bundle, None, source)
+
+
+def _checked(bundle: Bundle, folder: Path | None, source: str | None) -> tuple[dict[str, Any], Bundle]:
+    """The JSON of a bundle, and the bundle as it reads."""
+    named = "The model" if source is None else f"The model made of {source}"
+    remedy = "it cannot be written so" if source is None else "correct it there"
+    data = json.loads(json.dumps(bundle.to_json()))  # tuples become lists; NaN is found, and named, below
+    return data, bundle_from_json(data, folder, named, remedy)

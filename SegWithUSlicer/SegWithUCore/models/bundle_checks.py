@@ -71,7 +71,16 @@ def _check_input(spec: Mapping[str, Any], source: str, remedy: str) -> None:
 def _check_calibration(block: Mapping[str, Any] | None, values: Sequence[int], source: str, remedy: str) -> None:
     if block is None:
         return
-    table = block["error_probability"]
+    rival = (block.get("rivals") or {}).get("maximum_softmax")
+    for table in (block["error_probability"], *([rival] if rival else [])):
+        _check_table(table, values, source, remedy)
+    for name, percentiles in (block.get("sources") or {}).items():
+        _check_rises(percentiles or (), f"{source}/sources/{name}", remedy)
+    for part in ("volume_interval", "predicted_dice"):
+        _check_keys(block.get(part), values, f"{source}/{part}", remedy)
+
+
+def _check_table(table: Mapping[str, Any], values: Sequence[int], source: str, remedy: str) -> None:
     ranking, probability = table["ranking"], table["probability"]
     steps = [b > a for a, b in pairwise(ranking)] + [b >= a for a, b in pairwise(probability)]
     if len(ranking) != len(probability) or not all(steps):
@@ -82,13 +91,9 @@ def _check_calibration(block: Mapping[str, Any] | None, values: Sequence[int], s
     for number, direction in enumerate(table.get("directions", ())):
         if max(direction["predicted"], direction["runner_up"]) >= len(values):
             raise InputError(
-                f"{source}/error_probability/directions/{number} names the classes {direction['predicted']} and "
+                f"{source} has a direction ({number}) that names the classes {direction['predicted']} and "
                 f"{direction['runner_up']}, but there are {len(values)}: {remedy}."
             )
-    for name, percentiles in (block.get("sources") or {}).items():
-        _check_rises(percentiles or (), f"{source}/sources/{name}", remedy)
-    for part in ("volume_interval", "predicted_dice"):
-        _check_keys(block.get(part), values, f"{source}/{part}", remedy)
 
 
 def _check_fingerprint(block: Mapping[str, Any] | None, values: Sequence[int], source: str, remedy: str) -> None:

@@ -16,7 +16,7 @@ from ..network.pickled_files import load_plain
 from ..network.tensor_checks import checked_tensors
 from ..strict_json import read_json_object
 from ..whole_files import whole_folder
-from .bundle import CARD_FILE, Bundle, HeadSpec, empty_network, write_bundle_json, write_weights
+from .bundle import CARD_FILE, Bundle, HeadSpec, check_bundle, empty_network, write_bundle_json, write_weights
 from .model_card import licence_notice, model_card
 from .nnunet_plans import COPY_AGAIN, PLANS_FILE, NnunetModel, nnunet_model
 
@@ -175,8 +175,10 @@ def write_nnunet_bundle(
         heads=(HeadSpec("paper", taps=model.taps, **HEAD),),  # type: ignore[arg-type]
         weights_sha256="0" * 64,
     )
+    check_bundle(bundle, folder.files)
     torch.manual_seed(seed)
-    head = empty_network(bundle).head_state()
+    with naming(folder.files):
+        head = empty_network(bundle).head_state()
     with whole_folder(target, overwrite) as work:
         digest = write_weights(work, folder.weights, {"paper": head})
         written = write_bundle_json(replace(bundle, weights_sha256=digest), work, folder.files)

@@ -27,7 +27,8 @@ MAXIMUM_PARAMETERS = 2_000_000_000
 REASON_LETTERS = 300
 _ARGUMENT_FAULTS = (TypeError, ValueError, AttributeError, LookupError, ArithmeticError, RuntimeError, AssertionError)
 """What factories raise for arguments that no schema describes, or that do not go together."""
-MISFITS_NAMED = 12
+MISFIT_LETTERS = 140
+MISFITS_NAMED = 4
 """Of tensors that do not fit: another network misses hundreds."""
 
 
@@ -215,7 +216,8 @@ def load_state(module: nn.Module, tensors: Mapping[str, torch.Tensor], source: s
 
 def _first(problems: Sequence[str]) -> list[str]:
     more = len(problems) - MISFITS_NAMED
-    return [*problems[:MISFITS_NAMED], *([f"and {more} more such"] if more > 0 else [])]
+    shortened = [text if len(text) <= MISFIT_LETTERS else f"{text[:MISFIT_LETTERS]}..." for text in problems]
+    return [*shortened[:MISFITS_NAMED], *([f"and {more} more such"] if more > 0 else [])]
 
 
 def _misfit(name: str, given: Sequence[torch.Tensor], own: torch.Tensor) -> str | None:

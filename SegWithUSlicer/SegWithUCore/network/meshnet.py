@@ -123,7 +123,8 @@ def _layer_of(layer: TfjsLayer, path: Path) -> dict[str, Any]:
     for field, wanted in plain.items():
         if settings.get(field, wanted) != wanted:
             raise InputError(
-                f"{path} has {field} {settings[field]} in the layer '{layer.name}': a MeshNet has {wanted} throughout."
+                f"{path} has {field} {str(settings[field])[:60]} in the layer '{layer.name}': a MeshNet has {wanted} "
+                "throughout."
             )
     if len({*kernel}) > 1 or len({*dilation}) > 1 or kernel[0] % 2 == 0:
         raise InputError(

@@ -55,7 +55,7 @@ def load_plain(path: Path, remedy: str, allowed: Sequence[Any] = ()) -> Any:
     except (InputError, MemoryError):
         raise
     except Exception as error:  # torch raises half a dozen kinds for damaged and unsafe files
-        raise InputError(_refusal(path, remedy)) from error
+        raise InputError(_refusal(path, remedy, type(error).__name__ == "UnpicklingError")) from error
 
 
 def _unpacked_bytes(path: Path) -> int:
@@ -76,14 +76,19 @@ class _Instructions:
     script: bool = False
 
 
-def _refusal(path: Path, remedy: str) -> str:
+def _refusal(path: Path, remedy: str, unsafe: bool) -> str:
+    """The sentence about a file that was not read.
+
+    Args:
+        unsafe: PyTorch's reader met something that it does not let in; else it did not get on, as in cut files.
+    """
     with path.open("rb") as file:
         start = file.read(len(_OLD_MAGIC))
     found = _instructions(path, start)
     if found.script:
         return f"{path} is a TorchScript program, not weights, and programs of others are never loaded: {remedy}."
     foreign = [name for name in found.names if not _PLAIN.fullmatch(name)]
-    if not foreign and not found.whole:
+    if not foreign and not (found.whole and unsafe):
         if start[:1] != b"\x80" and start[:2] not in (b"PK", b""):
             return f"{path} is no file of PyTorch (it begins with {start[:4]!r}): check the path."
         if zipfile.is_zipfile(path) and not found.pickles:
