@@ -3,6 +3,10 @@
 Every message is one sentence that names the file or option, the value found and what to do.
 """
 
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
 
 class SegWithUError(Exception):
     """A failure with a message meant for the user; the command line exits with `exit_code`."""
@@ -22,3 +26,18 @@ class UsageError(SegWithUError):
     """The call itself is wrong: options that contradict, names that do not exist."""
 
     exit_code = 2
+
+
+@contextlib.contextmanager
+def naming(source: Path | str) -> Iterator[None]:
+    """Put the name of a file before what is wrong with it, where the message does not hold it yet.
+
+    Raises:
+        InputError: of the block, with `source` in it.
+    """
+    try:
+        yield
+    except InputError as error:
+        if str(source) in str(error):
+            raise
+        raise InputError(f"{source}: {error}") from error

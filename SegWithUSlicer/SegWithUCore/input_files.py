@@ -6,6 +6,8 @@ from pathlib import Path
 
 from .errors import InputError
 
+LONGEST_NAME_BYTES, LONGEST_PATH_BYTES = 255, 4096
+"""What file systems take; Windows takes less unless it is set otherwise, and says so itself."""
 _KINDS = {
     stat.S_IFDIR: "a folder",
     stat.S_IFIFO: "a pipe (FIFO)",
@@ -60,3 +62,26 @@ def read_bounded(path: Path, maximum_bytes: int, wanted: str = "give a file") ->
             return file.read(maximum_bytes)
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}): check the disk and its permissions.") from error
+
+
+def is_there(path: Path) -> bool:
+    """Whether something has that path; also where nobody may ask or the path is none, so that reading says why."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return True
+
+
+def path_problem(text: str) -> str | None:
+    """Why no file system can have a path, as the rest of a sentence; None where it can be asked for.
+
+    Names that are no UTF-8 are usual on old file servers, so they pass.
+    """
+    parts = Path(text.replace("\0", "")).parts
+    if "\0" in text:
+        return "holds a NUL character"
+    if any(len(os.fsencode(part)) > LONGEST_NAME_BYTES for part in parts):
+        return f"has a name of more than {LONGEST_NAME_BYTES} bytes"
+    if len(os.fsencode(text)) > LONGEST_PATH_BYTES:
+        return f"is longer than {LONGEST_PATH_BYTES} bytes"
+    return None

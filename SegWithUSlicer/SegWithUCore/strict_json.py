@@ -13,6 +13,9 @@ MAXIMUM_BYTES = 64 << 20
 MAXIMUM_DEPTH = 100
 """Of nesting: ours stay below 12, and Python's parser gives up near 1000 with an error of its own kind."""
 
+MAXIMUM_DIGITS = 20
+"""Of a whole number: what 64 bits hold; a longer one becomes infinite, or an error, wherever it meets a float."""
+
 
 def read_json(path: Path, wanted: str = "restore it from its source", maximum_bytes: int = MAXIMUM_BYTES) -> Any:
     """Read a JSON file.
@@ -26,13 +29,15 @@ def read_json(path: Path, wanted: str = "restore it from its source", maximum_by
     return parse_json(read_bounded(path, maximum_bytes, wanted), str(path), wanted)
 
 
-def read_json_object(path: Path, wanted: str = "restore it from its source") -> dict[str, Any]:
+def read_json_object(
+    path: Path, wanted: str = "restore it from its source", maximum_bytes: int = MAXIMUM_BYTES
+) -> dict[str, Any]:
     """Read a JSON file that holds an object, as `read_json`.
 
     Raises:
         InputError: as `read_json`, or it holds something else.
     """
-    content = read_json(path, wanted)
+    content = read_json(path, wanted, maximum_bytes)
     if not isinstance(content, dict):
         raise InputError(f"{path} holds {_type_name(content)} instead of a JSON object: {wanted}.")
     return content
@@ -51,7 +56,7 @@ def parse_json(text: str | bytes, source: str, wanted: str = "restore it from it
     try:
         if isinstance(text, bytes):
             text = text.decode("utf-8-sig")
-        content = json.loads(text, parse_constant=_no_number, parse_float=_finite)
+        content = json.loads(text, parse_constant=_no_number, parse_float=_finite, parse_int=_bounded)
     except RecursionError:
         raise InputError(f"{source} is nested more than {MAXIMUM_DEPTH} levels deep: {wanted}.") from None
     except UnicodeDecodeError as error:
@@ -86,6 +91,12 @@ def _finite(literal: str) -> float:
     if not math.isfinite(value):
         raise ValueError(f"the number {literal[:40]} is too large")
     return value
+
+
+def _bounded(literal: str) -> int:
+    if len(literal) > MAXIMUM_DIGITS:
+        raise ValueError(f"the number {literal[:40]} is too large")
+    return int(literal)
 
 
 def _deeper_than(content: Any, levels: int) -> bool:

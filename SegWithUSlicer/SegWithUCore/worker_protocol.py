@@ -1,6 +1,7 @@
 """What the worker and its parent say to each other: JSON lines in UTF-8, on a channel of their own."""
 
 import json
+import math
 import shutil
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -8,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from .errors import UsageError
+from .errors import InputError, UsageError
 from .private_streams import take_standard_streams
+from .strict_json import parse_json
 from .whole_files import TEMPORARY_PREFIX
 
 PROTOCOL = 1
@@ -32,9 +34,9 @@ class Request:
             UsageError: not JSON, or no "request" field.
         """
         try:
-            data = json.loads(line.decode("utf-8"))
-        except ValueError as error:
-            raise UsageError(f"A request is not valid JSON ({error}): send one object a line.") from error
+            data = parse_json(line, "A request", "send one object a line")
+        except InputError as error:
+            raise UsageError(str(error)) from error
         if not isinstance(data, dict) or not isinstance(data.get("request"), str):
             raise UsageError('A request has no "request" field: send an object such as {"request": "check"}.')
         return cls(data["request"], data.get("id"), data)
@@ -46,8 +48,8 @@ class Request:
             UsageError: missing (without `default`) or of another kind.
         """
         value = self.fields.get(name, default)
-        if not isinstance(value, str) or not value:
-            raise UsageError(f"The request '{self.kind}' has {name} = {value!r}: give a text.")
+        if not isinstance(value, str) or not value or "\0" in value:
+            raise UsageError(f"The request '{self.kind}' has {name} = {_short(value)}: give a text.")
         return value
 
     def flag(self, name: str) -> bool:
@@ -61,8 +63,10 @@ class Request:
             UsageError: missing, empty or of another kind.
         """
         value = self.fields.get(name)
-        if not isinstance(value, list) or not value or not all(isinstance(path, str) and path for path in value):
-            raise UsageError(f"The request '{self.kind}' has {name} = {value!r}: give a list with a path per channel.")
+        if not isinstance(value, list) or not value or not all(_is_path(path) for path in value):
+            raise UsageError(
+                f"The request '{self.kind}' has {name} = {_short(value)}: give a list with a path per channel."
+            )
         return [Path(path) for path in value]
 
     def numbers(self, name: str, block: Mapping[str, Any], count: int) -> Sequence[float]:
@@ -72,9 +76,38 @@ class Request:
             UsageError: missing, of another length or kind.
         """
         value = block.get(name) if isinstance(block, Mapping) else None
-        if not isinstance(value, list) or len(value) != count or not all(isinstance(n, int | float) for n in value):
-            raise UsageError(f"The request '{self.kind}' has {name} = {value!r}: give {count} numbers.")
+        if not isinstance(value, list) or len(value) != count or not all(_is_number(n) for n in value):
+            raise UsageError(f"The request '{self.kind}' has {name} = {_short(value)}: give {count} numbers.")
         return value
+
+
+def _line(event: Mapping[str, Any]) -> str:
+    """An event as JSON; what is not finite becomes null, for the other side reads no NaN."""
+    try:
+        return json.dumps(event, ensure_ascii=False, default=str, allow_nan=False)
+    except ValueError:
+        return json.dumps(_finite(event), ensure_ascii=False, default=str, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _is_path(value: Any) -> bool:
+    return isinstance(value, str) and bool(value) and "\0" not in value
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 class Channel:
@@ -97,7 +130,7 @@ class Channel:
         Raises:
             OSError: the parent is gone.
         """
-        line = json.dumps(event, ensure_ascii=False, default=str).encode("utf-8", "replace") + b"\n"
+        line = _line(event).encode("utf-8", "replace") + b"\n"
         with self._lock:
             self._writer.write(line)
             self._writer.flush()

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import slicer
 
+from SegWithUCore.strict_json import parse_json
+
 from .case_file import MAP_NAMES, Case, parse_case
 from .segmentation_node import was_touched
 
@@ -36,7 +38,7 @@ class CaseNodes:
     @property
     def case(self) -> Case:
         """What `case.json` said when the run was loaded."""
-        return parse_case(json.loads(self.hub.GetParameter(_CASE)), self.hub.GetName())
+        return parse_case(parse_json(self.hub.GetParameter(_CASE), self.hub.GetName()), self.hub.GetName())
 
     @property
     def label(self) -> str:
@@ -52,7 +54,7 @@ class CaseNodes:
     def case_folder(self) -> Path | None:
         """The folder that the run was loaded from, if that stays; it may be gone, or be another machine's."""
         told = self.hub.GetParameter(_FOLDER)
-        return Path(json.loads(told)) if told else None
+        return Path(parse_json(told, self.hub.GetName())) if told else None
 
     @property
     def inputs(self) -> list["slicer.vtkMRMLScalarVolumeNode"]:

@@ -3,17 +3,20 @@
 Only what the panel shows is read, and leniently; the worker validates the bundle before it uses it.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from SegWithUCore.models.places import user_models_folder
+from SegWithUCore.errors import InputError
+from SegWithUCore.models.places import bundle_folders, user_models_folder
+from SegWithUCore.strict_json import read_json_object
 
 from .resources import resources_folder
 
 BUNDLE_FILE = "bundle.json"
+MAXIMUM_BYTES = 16 << 20
+"""Of it, as for the worker."""
 
 
 @dataclass(frozen=True)
@@ -42,8 +45,8 @@ def list_models(places: Sequence[Path] | None = None) -> list[ModelInfo]:
     places = [resources_folder() / "Models", user_models_folder()] if places is None else places
     found: dict[str, ModelInfo] = {}
     for place in places:
-        for path in sorted(place.glob(f"*/{BUNDLE_FILE}")):
-            model = read_model(path.parent)
+        for folder in bundle_folders(place).folders:
+            model = read_model(folder)
             if model is not None:
                 found.setdefault(model.name, model)
     return list(found.values())
@@ -66,7 +69,7 @@ def find_model(name_or_folder: str) -> ModelInfo:
 def read_model(folder: Path) -> ModelInfo | None:
     """What a bundle says about itself; None where it cannot be read (the worker says why, if it is asked for)."""
     try:
-        raw = json.loads((folder / BUNDLE_FILE).read_text(encoding="utf-8"))
+        raw = read_json_object(folder / BUNDLE_FILE, maximum_bytes=MAXIMUM_BYTES)
         about, spec = raw["about"], raw["input"]
         return ModelInfo(
             name=str(about["name"]),
@@ -78,7 +81,7 @@ def read_model(folder: Path) -> ModelInfo | None:
             calibrated=raw.get("calibration") is not None,
             heads=_heads(raw),
         )
-    except (OSError, ValueError, KeyError, TypeError, IndexError):
+    except (InputError, ValueError, KeyError, TypeError, IndexError, AttributeError):
         return None
 
 

@@ -11,7 +11,7 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 from SegWithUCore.errors import InputError, OutputError
-from SegWithUCore.strict_json import read_json
+from SegWithUCore.strict_json import read_json_object
 from SegWithUCore.whole_files import whole_file
 
 from .texts import _
@@ -139,7 +139,7 @@ def _changed_part(told: Path, now: Path) -> tuple[str, str]:
 def _read(file: Path) -> list[tuple[str, str]]:
     """What was told earlier; a damaged file only costs the user an answer."""
     try:
-        told = read_json(file)["moves"]
+        told = read_json_object(file)["moves"]
         return [(str(old), str(new)) for old, new in told]
     except (InputError, ValueError, KeyError, TypeError):
         return []

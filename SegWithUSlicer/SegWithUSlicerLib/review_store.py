@@ -17,6 +17,7 @@ import slicer
 
 from SegWithUCore.errors import InputError, OutputError
 from SegWithUCore.review.case_reviews import Elsewhere
+from SegWithUCore.strict_json import parse_json
 from SegWithUCore.whole_files import whole_file
 
 from .case_file import read_case_file
@@ -119,7 +120,7 @@ def kept_log(nodes: CaseNodes, file_name: str) -> str:
 
 def kept_log_names(nodes: CaseNodes) -> list[str]:
     """The file names of the logs that the scene carries."""
-    return sorted(json.loads(node.GetAttribute(LOG_ATTRIBUTE)) for node in log_nodes(nodes))
+    return sorted(parse_json(node.GetAttribute(LOG_ATTRIBUTE), node.GetName()) for node in log_nodes(nodes))
 
 
 def reviewed_file(folder: Path, log_name: str) -> Path:
@@ -233,7 +234,9 @@ def log_nodes(nodes: CaseNodes) -> list["slicer.vtkMRMLTextNode"]:
 
 
 def _log_node(nodes: CaseNodes, file_name: str) -> "slicer.vtkMRMLTextNode | None":
-    named = [node for node in log_nodes(nodes) if json.loads(node.GetAttribute(LOG_ATTRIBUTE)) == file_name]
+    named = [
+        node for node in log_nodes(nodes) if parse_json(node.GetAttribute(LOG_ATTRIBUTE), node.GetName()) == file_name
+    ]
     return named[0] if named else None
 
 
@@ -268,8 +271,8 @@ def _place_file(folder: Path, log_name: str) -> Path:
 def _place(text: str) -> Place | None:
     """What was remembered; None for text that a crash or a hand has damaged: it only saves the reviewer a click."""
     try:
-        told = json.loads(text)
+        told = parse_json(text, "a place")
         region = told["region"]
         return Place(None if region is None else int(region), str(told["order"]), str(told["when"]))
-    except (ValueError, KeyError, TypeError):
+    except (InputError, ValueError, KeyError, TypeError):
         return None

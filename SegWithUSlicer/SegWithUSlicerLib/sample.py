@@ -1,11 +1,12 @@
 """The sample case: an average T1 brain and the region around one hippocampus, from local files, no network."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import slicer
+
+from SegWithUCore.strict_json import read_json_object
 
 from .jump import jump_to
 from .resources import resource_path
@@ -66,7 +67,7 @@ def load_sample() -> Sample:
 
 
 def _facts() -> dict[str, Any]:
-    return json.loads(Path(resource_path("SampleData/sample.json")).read_text(encoding="utf-8"))
+    return read_json_object(Path(resource_path("SampleData/sample.json")))
 
 
 def _zoom(height_mm: float) -> None:

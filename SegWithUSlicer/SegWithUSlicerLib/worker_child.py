@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from SegWithUCore.errors import InputError
+from SegWithUCore.strict_json import parse_json
 from SegWithUCore.worker_protocol import remove_half_written
 
 from .process_tree import end_process_tree
@@ -101,8 +103,8 @@ class WorkerChild:
         with self._process.stdout as lines:
             for line in lines:
                 try:
-                    event = json.loads(line.decode("utf-8"))
-                except ValueError:
+                    event = parse_json(line, "an event of the worker")
+                except InputError:
                     self._log.append(line.decode("utf-8", "replace").rstrip())
                     continue
                 self._arrived.put((self, event))

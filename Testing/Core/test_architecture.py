@@ -16,6 +16,7 @@ FOUNDATION = {
     "errors",
     "freed_memory",
     "input_files",
+    "json_schemas",
     "private_streams",
     "own_paths",
     "process_identity",

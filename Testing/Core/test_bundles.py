@@ -1,8 +1,10 @@
 """Model bundles: whole ones are listed, shown and verified; whatever is damaged is named, and nothing is segmented."""
 
+import errno
 import json
+import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -75,8 +77,8 @@ def _cut_weights_with_their_hash(folder: Path) -> None:
 
 DAMAGES: dict[str, tuple[Callable[[Path], None], tuple[str, ...]]] = {
     "no JSON": (_text(b'{"format_version": 1,'), ("bundle.json is not valid JSON", "restore")),
-    "no UTF-8": (_text(b"\xff\xfe{}"), ("bundle.json is not valid JSON", "restore")),
-    "nested without end": (_text(b"[" * 100_000), ("bundle.json is not valid JSON", "restore")),
+    "no UTF-8": (_text(b"\xff\xfe{}"), ("bundle.json is no UTF-8 text", "restore")),
+    "nested without end": (_text(b"[" * 100_000), ("bundle.json is nested more than 100 levels", "restore")),
     "a list": (_text(b"[]"), ("bundle.json does not fit the bundle format", "restore")),
     "unknown field": (_set("figgures", 1), ("bundle.json does not fit", "'figgures'")),
     "unknown field deeper": (_set("input/windows", 1), ("bundle.json does not fit", "at input", "'windows'")),
@@ -154,6 +156,33 @@ def test_list_names_a_damaged_model_beside_the_whole_ones(segwithu: Command, use
     assert [line.split()[0] for line in outcome.out.splitlines()[2:]] == ["hippocampus", "tiny"]
     assert len(outcome.messages) == 1
     assert outcome.messages[0].startswith(f"segwithu: {user_models / 'torn' / 'bundle.json'} is not valid JSON")
+
+
+def test_a_folder_of_models_that_may_not_be_read_is_passed_over_with_a_warning(
+    segwithu: Command, tmp_path: Path, data_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir()
+    monkeypatch.setenv("SEGWITHU_MODELS", str(closed))
+    usual = Path.iterdir
+
+    def forbidden(path: Path) -> Iterator[Path]:
+        if path == closed:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return usual(path)
+
+    monkeypatch.setattr(Path, "iterdir", forbidden)  # tests run as root, whom no permission stops
+    for call in (("models", "list"), ("models", "verify")):
+        outcome = segwithu(*call)
+        assert outcome.code == 0
+        assert "hippocampus" in outcome.out
+        assert outcome.messages == [
+            f"Warning: the folder of models {closed} is passed over, for it cannot be read (Permission denied)."
+        ]
+    segmented = segwithu.segment(real_image(data_folder), model=Path("hippocampus"), output=tmp_path / "out")
+    assert segmented.code == 0
+    assert any(str(closed) in message for message in segmented.messages)
+    one_sentence(segwithu("models", "show", "liver"), "no model 'liver'", str(closed), code=2)
 
 
 def test_verify_loads_every_model_and_names_the_damaged_one(segwithu: Command, user_models: Path) -> None:

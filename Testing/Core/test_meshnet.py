@@ -135,7 +135,10 @@ DAMAGES: dict[str, tuple[Callable[[Path], None], tuple[str, ...]]] = {
     "bin too long": (_bytes(lambda c: c + b"0000"), ("22396 bytes", "do not belong together")),
     "bin missing": (lambda folder: (folder / "group1-shard1of1.bin").unlink(), ("group1-shard1of1.bin", "beside")),
     "no JSON": (lambda folder: _rewritten(folder / "model.json", lambda c: c[:500]), ("is not valid JSON",)),
-    "a graph model": (_json(lambda data: data.pop("modelTopology")), ("not a TensorFlow.js layers", "'modelTopology'")),
+    "a graph model": (
+        _json(lambda data: data.pop("modelTopology")),
+        ("does not fit a TensorFlow.js layers model", "'modelTopology'"),
+    ),
     "unknown layer": (_json(lambda d: _layers(d)[2].update(class_name="PReLU")), ("'22' (PReLU)", "only convolutions")),
     "unknown activation": (_config(2, activation="swish"), ("'swish'", "elu, gelu, linear, relu")),
     "stride": (_config(1, strides=[2, 2, 2]), ("strides [2, 2, 2]", "'21'")),
@@ -153,7 +156,10 @@ DAMAGES: dict[str, tuple[Callable[[Path], None], tuple[str, ...]]] = {
         _json(lambda data: data["weightsManifest"][0].update(paths=["../secret.bin"])),
         ("'../secret.bin'", "must lie beside"),
     ),
-    "no shape": (_json(lambda d: d["weightsManifest"][0]["weights"][0].pop("shape")), ("damaged list", "'shape'")),
+    "no shape": (
+        _json(lambda d: d["weightsManifest"][0]["weights"][0].pop("shape")),
+        ("'shape' is a required property", "'shape'"),
+    ),
 }
 
 

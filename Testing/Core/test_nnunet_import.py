@@ -225,7 +225,7 @@ REFUSALS: dict[str, tuple[Callable[[Path], None], tuple[str, ...]]] = {
     "reader": (_set(image_reader_writer="NaturalImage2DIO"), ("'NaturalImage2DIO'", "SimpleITKIO")),
     "patch": (_set(patch_size=[40, 52, 40]), ("[40, 52, 40]", "[8, 8, 8]")),
     "inherits in a ring": (_set(inherits_from=CONFIGURATION), ("inherit from each other",)),
-    "no spacing": (_set(spacing=None), ("cannot be understood",)),
+    "no spacing": (_set(spacing=None), ("plans.json", "configurations/3d_fullres/spacing", "None")),
     "network": (_network(network_class_name="os.system"), ("os.system", "PlainConvUNet")),
     "layer": (_network(nonlin="os.system"), ("os.system", "nonlin", "LeakyReLU")),
     "argument": (_network(color="red"), ("'nnunet'", "'color'")),
@@ -269,9 +269,10 @@ def test_safe_file_made_as_the_refusal_says_is_imported(segwithu: Command, tmp_p
     network = nnunets_network(plans())
     folder = write_result_folder(tmp_path / "nnunet", network=network, extra=Path("x"))
     place = folder / "fold_0"
-    one_sentence(segwithu("import-nnunet", folder, "--output", tmp_path / "bundle"), "torch.save", "--checkpoint")
-    unsafe = torch.load(place / "checkpoint_final.pth", weights_only=False)
-    torch.save({"network_weights": unsafe["network_weights"]}, place / "safe.pth")
+    sentence = one_sentence(segwithu("import-nnunet", folder, "--output", tmp_path / "bundle"), "--checkpoint")
+    assert "torch.save({'network_weights': network.state_dict()}, FILE)" in sentence
+    assert "torch.load" not in sentence, "nobody is told to run what is in the file"
+    torch.save({"network_weights": network.state_dict()}, place / "safe.pth")
     call = ("import-nnunet", folder, "--checkpoint", "safe.pth", "--output", tmp_path / "bundle")
     assert segwithu(*call).code == 0
 

@@ -155,7 +155,7 @@ def test_a_wrong_file_is_one_sentence(
 def test_a_damaged_settings_file_is_named(bundle: Path, segwithu: Command, data_folder: Path, tmp_path: Path) -> None:
     (tmp_path / "networks.json").write_text("[1, 2", encoding="utf-8")
     outcome = segwithu.segment(real_image(data_folder), model=bundle, output=tmp_path / "out")
-    one_sentence(outcome, "networks.json cannot be read", "make_network")
+    one_sentence(outcome, "networks.json is not valid JSON", "make_network")
 
 
 def test_a_recipe_names_the_file_and_a_run_goes_on_only_with_the_same(

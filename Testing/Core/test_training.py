@@ -117,11 +117,19 @@ def test_a_run_stopped_before_its_first_checkpoint_begins_again(
     undo = stopped(BackboneTrainer, 1, monkeypatch)
     assert workshop.train("backbone", "early") == 1
     undo()
-    assert workshop.train("backbone", "early", "--resume") == 2
-    assert "holds no backbone to go on with: leave out --resume" in capsys.readouterr().err
     undo = stopped(BackboneTrainer, 1, monkeypatch)
     assert workshop.train("backbone", "early") == 1  # begins, without asking for --restart
+    assert workshop.train("backbone", "early", "--resume") == 1  # likewise, with the recipe that the run holds
     undo()
+    told = capsys.readouterr().err
+    assert "No epoch of the backbone" in told
+    assert "leave out --resume" not in told
+    assert not (workshop.folder / "early" / "backbone_last.pt").exists()
+
+
+def test_nothing_is_resumed_where_nothing_was_begun(workshop: Workshop, capsys: pytest.CaptureFixture[str]) -> None:
+    assert workshop.train("backbone", "never", "--resume") == 2
+    assert "holds no run to go on with: leave out --resume" in capsys.readouterr().err
 
 
 def test_beginning_the_backbone_again_forgets_the_head_that_was_made_for_it(workshop: Workshop) -> None:

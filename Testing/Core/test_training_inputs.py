@@ -103,8 +103,8 @@ def test_mirroring_exchanges_left_and_right_and_nothing_else(orientation: str, a
     [
         ({"backbone_training": {"epochs": 2, "learnign_rate": 1}}, "unexpected keyword argument 'learnign_rate'"),
         ({"head_training": {"moments": 3}}, "unexpected keyword argument 'moments'"),
-        ({"labels": None}, "is not a usable recipe"),
-        ({"input": {"channels": ["T1"]}}, "lacks the field"),
+        ({"labels": None}, "has null for 'labels': give a list"),
+        ({"input": {"channels": ["T1"]}}, "does not fit a recipe at input: 'modality' is a required"),
         ({"heads": {}}, r"unknown field 'heads' \(recipe\): choose from about, backbone"),
         ({"backbone": {"kind": "dynunet", "filter": [4]}}, r"unknown field 'filter' \(backbone\)"),
         ({"backbone": {"kind": "dynunet"}}, r"lacks the field 'filters' \(backbone\)"),
@@ -123,7 +123,7 @@ def test_a_wrong_field_of_a_recipe_is_one_clear_sentence(change: dict[str, Any],
 
 
 def test_a_recipe_that_is_missing_or_no_json_is_one_clear_sentence(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match="does not exist"):
         read_recipe(tmp_path / "none.json")
     (tmp_path / "broken.json").write_text("{", encoding="utf-8")
     with pytest.raises(InputError, match="is not valid JSON"):

@@ -54,7 +54,7 @@ def test_unusable_torch_is_named_with_its_reason(
 def test_versions_are_those_of_the_project_file_and_of_the_requirements() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]
     table = {f"{package.name}{package.needs}" for package in PACKAGES}
-    assert table == set(project) - {"requests>=2.31"}, "requests is for downloads, which the worker never does"
+    assert table == set(project)
     lines = (ROOT / "Resources" / "requirements.txt").read_text(encoding="utf-8").splitlines()
     wanted = {line for line in lines if line and not line.startswith("#")}
     assert wanted <= table

@@ -84,6 +84,13 @@ def test_channels_in_any_order_give_the_same(segwithu: Command, pair: Path, imag
         (["--name", ".."], ("'..'", "--name"), 2),
         (["--name", ""], ("''", "--name"), 2),
         (["--name", "n" * 300], ("nnn", "too long", "--name"), 2),
+        (["--name", "a\0b"], ("--name", "NUL character"), 2),
+        (["--name", "a\nb"], ("'a\\nb'", "control character", "--name"), 2),
+        (["--name", "a\\b"], ("path separator", "--name"), 2),
+        (["--name", "Con.1"], ("'Con.1'", "Windows", "--name"), 2),
+        (["--roi=1e300,0,0,9,9,9"], ("1e+300 mm is farther than any scanner",), 2),
+        (["--roi=0,0,0,9,1e7,9"], ("1e+07 mm is farther than any scanner",), 2),
+        (["--roi=0,0,0,9,inf,9"], ("'0,0,0,9,inf,9'", "R,A,S,dR,dA,dS"), 2),
         (["--roi=1,2,3"], ("'1,2,3'", "R,A,S,dR,dA,dS"), 2),
         (["--roi=a,b,c,d,e,f"], ("'a,b,c,d,e,f'", "R,A,S,dR,dA,dS"), 2),
         (["--roi=0;0;0;9;9;9"], ("'0;0;0;9;9;9'", "R,A,S,dR,dA,dS"), 2),
@@ -102,6 +109,42 @@ def test_wrong_option_is_named(
     outcome = segwithu.segment(real_image(data_folder), *arguments, model=tiny, output=tmp_path / "results")
     one_sentence(outcome, *words, code=code)
     assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.parametrize(
+    ("output", "words"),
+    [("a\0b", "NUL character"), ("a\x1b[31mb", "control character"), ("n" * 300, "more than 255 bytes"),
+     ("n/" * 3000, "longer than 4096 bytes")],
+    ids=["NUL", "escape", "long name", "long path"],
+)  # fmt: skip
+def test_output_that_no_folder_can_be_is_named(
+    output: str, words: str, segwithu: Command, tiny: Path, data_folder: Path, tmp_path: Path
+) -> None:
+    place = f"{tmp_path}/{output}"
+    sentence = one_sentence(
+        segwithu.segment(real_image(data_folder), model=tiny, output=place), "--output", words, code=2
+    )  # type: ignore[arg-type]
+    assert sentence.isprintable()
+    assert entries(tmp_path) == []
+
+
+@pytest.mark.parametrize("model", ["a\0b", "a\nb", "m" * 300, "m" * 5000, ""])
+def test_model_that_no_folder_can_be_is_named(model: str, segwithu: Command, data_folder: Path, tmp_path: Path) -> None:
+    outcome = segwithu.segment(real_image(data_folder), model=model, output=tmp_path / "out")  # type: ignore[arg-type]
+    sentence = one_sentence(outcome, code=2)
+    assert sentence.isprintable()
+    assert len(sentence) < 400
+    assert entries(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "option", [("--epochs", "0"), ("--seed", str(2**70)), ("--threads", "-5"), ("--epochs", "1.5"), ("--seed", "-1")]
+)
+def test_numbers_of_a_training_are_held_within_limits(
+    option: tuple[str, str], segwithu: Command, tmp_path: Path
+) -> None:
+    call = ("train-head", "--run", tmp_path / "run", "--cases", "a:b", "--select", "a:c", *option)
+    one_sentence(segwithu(*call), option[0], option[1][:20], "no whole number", code=2)
 
 
 def test_region_that_begins_with_a_minus_may_follow_a_space(segwithu: Command, tiny: Path, tmp_path: Path) -> None:

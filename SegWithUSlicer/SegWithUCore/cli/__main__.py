@@ -25,6 +25,7 @@ from . import (
     train,
     worklist,
 )
+from .arguments import check_arguments
 from .console import Console, failure_sentence
 
 COMMANDS = (
@@ -80,6 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     keep_freed_memory()
     signal.signal(signal.SIGTERM, _interrupt)  # clean up as for Ctrl-C when a scheduler stops us
     try:
+        check_arguments(options)
         if options.network:
             from ..network.own_networks import register_network
 

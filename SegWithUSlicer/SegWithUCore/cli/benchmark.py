@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError
+from .arguments import whole_number
 from .console import Console, table
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
     command.add_argument("--band", default="3mm", help="around the predicted surface: 3mm (default), or 2px in slices")
     command.add_argument("--reference", metavar="ROW", help="row that the others are compared with")
     command.add_argument("--repeats", type=int, default=5, help="turns in which time is measured (default: 5)")
-    command.add_argument("--threads", type=int, help="CPU threads (default: torch's choice)")
+    command.add_argument("--threads", type=whole_number(1, 1024), help="CPU threads (default: torch's choice)")
     command.add_argument("--output", required=True, type=Path, metavar="DIR", help="folder of the benchmark")
     command.add_argument("--resume", action="store_true", help="go on where an earlier run in the folder stopped")
     command.set_defaults(run=run)

@@ -1,12 +1,12 @@
 """`segwithu demo`: the shipped model on the shipped image, both sides, with a picture."""
 
 import argparse
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
+from ..strict_json import read_json_object
 from .console import Console
 from .segment_table import structures_json, summary
 
@@ -79,7 +79,7 @@ def _sample() -> tuple[dict[str, Any], Path]:
     description = resources / "SampleData" / "sample.json" if resources else Path("Resources/SampleData/sample.json")
     if not description.is_file():
         raise InputError(f"{description} is missing: run the demo from a source checkout or an installed extension.")
-    return json.loads(description.read_text(encoding="utf-8")), description.parent
+    return read_json_object(description), description.parent
 
 
 def _mirrored_file(image: Path, output: Path) -> Path:

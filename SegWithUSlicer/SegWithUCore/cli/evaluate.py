@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError
+from .arguments import finite_number
 from .console import Console, table
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
         help="around the predicted surface: 3mm (default), or 2px for voxels slice by slice where spacing is uncertain",
     )
     command.add_argument(
-        "--surface-tolerance", type=float, default=1.0, metavar="MM", help="of surface Dice, in mm (default: 1)"
+        "--surface-tolerance", type=finite_number, default=1.0, metavar="MM", help="of surface Dice, in mm (default: 1)"
     )
     command.add_argument("--mirrored", action="store_true", help="exchange left and right of all cases first")
     command.add_argument(

@@ -5,16 +5,19 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..review.flags import FlagRules, read_rules, with_changes
+from .arguments import finite_number
 
 
 def add_flag_options(command: argparse.ArgumentParser) -> None:
     """Add a file of rules and an option a rule."""
     group = command.add_argument_group("flags", "a case is flagged beyond these limits (default: those of its model)")
     group.add_argument("--rules", type=Path, help='JSON file of limits, such as {"wrong_share": 0.2, "dice": 0.8}')
-    group.add_argument("--flag-wrong-mm3", type=float, help="expected wrong volume of a structure above, mm3")
-    group.add_argument("--flag-wrong-share", type=float, help="the same as a share of its volume, such as 0.2")
-    group.add_argument("--flag-interval", type=float, help="volume interval wider than this share of the volume")
-    group.add_argument("--flag-dice", type=float, help="predicted Dice below (only where it is informative)")
+    group.add_argument("--flag-wrong-mm3", type=finite_number, help="expected wrong volume of a structure above, mm3")
+    group.add_argument("--flag-wrong-share", type=finite_number, help="the same as a share of its volume, such as 0.2")
+    group.add_argument(
+        "--flag-interval", type=finite_number, help="volume interval wider than this share of the volume"
+    )
+    group.add_argument("--flag-dice", type=finite_number, help="predicted Dice below (only where it is informative)")
     group.add_argument("--no-flag-fingerprint", action="store_true", help="not for differences from training cases")
     group.add_argument("--no-flag-reviewer", action="store_true", help="not for what reviewers rejected or wished")
 

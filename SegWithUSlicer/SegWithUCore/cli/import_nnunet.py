@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import OutputError, UsageError
+from .arguments import check_folder_name
 from .console import Console
 
 if TYPE_CHECKING:
@@ -52,6 +53,8 @@ def run_import(options: argparse.Namespace, console: Console) -> int:
     folder = read_nnunet_folder(
         options.folder, options.fold, options.configuration, options.checkpoint, orientation, options.modality
     )
+    if options.name is not None:
+        check_folder_name(options.name, "--name")
     about = about_of(folder, {name: getattr(options, name) for name in ABOUT})
     for note in folder.model.notes:
         console.note(note)

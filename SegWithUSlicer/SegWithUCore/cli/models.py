@@ -1,6 +1,7 @@
 """`segwithu models`: which models there are, what they know, whether they are whole."""
 
 import argparse
+from collections.abc import Sequence
 from typing import Any
 
 from .console import Console, table
@@ -22,8 +23,9 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
 
 def run_list(options: argparse.Namespace, console: Console) -> int:
     """Print all models, usable or not."""
-    from ..models.registry import find_models, model_folders
+    from ..models.registry import find_models, model_folders, unreadable_places
 
+    _warn(console, unreadable_places())
     found = find_models()
     rows = []
     for model in found:
@@ -70,6 +72,11 @@ def run_show(options: argparse.Namespace, console: Console) -> int:
     return 0
 
 
+def _warn(console: Console, problems: Sequence[str]) -> None:
+    for problem in problems:
+        console.note(f"Warning: {problem}.")
+
+
 def _span(span: Any) -> str:
     if span is None:
         return "not recorded"
@@ -81,11 +88,12 @@ def run_verify(options: argparse.Namespace, console: Console) -> int:
     """Load every asked model completely; exit code 1 if one is not whole."""
     from ..errors import InputError
     from ..models.bundle import load_network
-    from ..models.registry import find_models, resolve_model
+    from ..models.registry import find_models, resolve_model, unreadable_places
 
     bundles = [resolve_model(options.model)] if options.model else []
     problems = []
     if not options.model:
+        _warn(console, unreadable_places())
         found = find_models()
         bundles = [model.bundle for model in found if model.bundle]
         problems = [model.problem or "" for model in found if model.problem]

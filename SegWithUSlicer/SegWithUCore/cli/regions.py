@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import SegWithUError, UsageError
 from ..review.region import ORDERS, Region, in_order
+from .arguments import finite_number
 from .console import Console, failure_sentence, table
 
 if TYPE_CHECKING:
@@ -29,8 +30,10 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--order", choices=sorted(ORDERS), default="expected wrong volume", help="how the printed list is sorted"
     )
-    command.add_argument("--threshold", type=float, help="error probability above which a voxel is uncertain (0.25)")
-    command.add_argument("--extent-mm", type=float, help="largest diagonal of a merged region in mm (20)")
+    command.add_argument(
+        "--threshold", type=finite_number, help="error probability above which a voxel is uncertain (0.25)"
+    )
+    command.add_argument("--extent-mm", type=finite_number, help="largest diagonal of a merged region in mm (20)")
     command.add_argument(
         "--overwrite", action="store_true", help="also where a review belongs to the regions that are there"
     )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError, OutputError, UsageError
 from ..imaging.plain_names import is_plain, plain_name
+from .arguments import check_folder_name
 from .console import Console
 from .segment_cohort import CohortTeller, Failure, segment_cohort
 
@@ -117,7 +118,7 @@ def _run(options: argparse.Namespace, console: Console, reader: "InputReader") -
     from ..inference.failed_cases import FailedCases
     from ..inference.region import Region
     from ..inference.segment import Model
-    from ..models.registry import resolve_model
+    from ..models.registry import resolve_model, unreadable_places
 
     if options.take_over and not options.resume:
         raise UsageError("--take-over goes with --resume.")
@@ -127,6 +128,8 @@ def _run(options: argparse.Namespace, console: Console, reader: "InputReader") -
     region = None if options.roi is None else Region.parse(options.roi)
     options.form = None if options.form is None else one_of_forms(options.form)
     bundle = resolve_model(options.model)
+    for problem in unreadable_places():
+        console.note(f"Warning: {problem}.")
     jobs = _jobs(dict(zip(names, cases, strict=True)), bundle.input.channels, region, options, failures)
     check_output(options.output)
     teller = CohortTeller(console, len(jobs) + len(failures), options.debug)
@@ -223,6 +226,8 @@ def case_names(cases: "Sequence[GivenCase]", options: argparse.Namespace) -> lis
     if len(cases) > 1 and options.name:
         raise UsageError(f"--name goes with a single case, but {numbered} holds {len(cases)}: leave it out.")
     names = [case.name for case in cases] if options.name is None else [options.name for _ in cases]
+    if options.name is not None:
+        check_folder_name(options.name, "--name")
     counts = Counter(name.casefold() for name in names)
     problem = next(filter(None, (_name_problem(name, counts) for name in names)), None)
     if problem:

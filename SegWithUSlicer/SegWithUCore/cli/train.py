@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import OutputError, UsageError
+from .arguments import whole_number
 from .console import Console
 
 if TYPE_CHECKING:
@@ -64,9 +65,9 @@ def _add_training(commands: Any, common: argparse.ArgumentParser, part: str) -> 
     command.add_argument("--select", required=True, help="cases that choose the best epoch, given in the same way")
     command.add_argument("--resume", action="store_true", help="go on after the last completed epoch")
     command.add_argument("--restart", action="store_true", help="begin again and replace what the run holds")
-    command.add_argument("--epochs", type=int, help="replaces the recipe's number of epochs")
-    command.add_argument("--seed", type=int, help="replaces the recipe's seed")
-    command.add_argument("--threads", type=int, help="CPU threads (default: torch's choice)")
+    command.add_argument("--epochs", type=whole_number(1, 1_000_000), help="replaces the recipe's number of epochs")
+    command.add_argument("--seed", type=whole_number(0, 2**63 - 1), help="replaces the recipe's seed")
+    command.add_argument("--threads", type=whole_number(1, 1024), help="CPU threads (default: torch's choice)")
     return command
 
 
@@ -78,7 +79,7 @@ def run_backbone(options: argparse.Namespace, console: Console) -> int:
     from ..training.run_folder import RunFolder
 
     run = RunFolder(options.folder)
-    _check_start(run, "backbone", options)
+    _check_start(run, "backbone", options, console)
     if options.resume:
         recipe = run.recipe(backbone=_replaced(options))
     elif options.recipe is None:
@@ -107,7 +108,7 @@ def run_head(options: argparse.Namespace, console: Console) -> int:
     from ..training.run_folder import RunFolder
 
     run = RunFolder(options.folder)
-    _check_start(run, "head", options)
+    _check_start(run, "head", options, console)
     if options.recipe is None:
         recipe = run.recipe(head=_replaced(options))
         run.load_best("backbone")
@@ -190,14 +191,16 @@ def _of_run(options: argparse.Namespace, console: Console) -> "Callable[..., Bun
     return partial(make, fingerprint=training_fingerprint(*prepared, recipe))
 
 
-def _check_start(run: "RunFolder", part: str, options: argparse.Namespace) -> None:
+def _check_start(run: "RunFolder", part: str, options: argparse.Namespace, console: Console) -> None:
     begun = run.load_state(part) is not None
     if options.resume and options.restart:
         raise UsageError("--resume and --restart contradict each other: give one of them.")
     if begun and not options.resume and not options.restart:
         raise OutputError(f"{run.path} holds a {part} already: pass --resume to go on or --restart to begin again.")
     if options.resume and not begun:
-        raise UsageError(f"{run.path} holds no {part} to go on with: leave out --resume.")
+        if not (run.path / "run.json").exists():
+            raise UsageError(f"{run.path} holds no run to go on with: leave out --resume.")
+        console.note(f"No epoch of the {part} in {run.path} was finished: training begins with the first.")
 
 
 def _replaced(options: argparse.Namespace) -> dict[str, int]:

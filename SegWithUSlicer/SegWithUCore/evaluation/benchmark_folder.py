@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from .. import strict_json
 from ..calibration.error_probability import ErrorProbability
 from ..errors import OutputError, UsageError
 from ..process_lock import LockedError, ProcessLock
@@ -59,7 +60,7 @@ class BenchmarkFolder:
             raise OutputError(
                 f"{self.path} holds a benchmark already: pass --resume to go on, or choose another folder."
             )
-        known = dict(read_json(file))
+        known = read_json(file)
         for key, value in self._settings.items():
             if known.get(key) != value:
                 raise UsageError(
@@ -79,7 +80,7 @@ class BenchmarkFolder:
     def case_facts(self, name: str) -> dict[str, Any] | None:
         """Counts of a case by region, None where they are not there yet."""
         file = self.path / "cases" / f"{name}.json"
-        return dict(read_json(file)) if file.is_file() else None
+        return read_json(file) if file.is_file() else None
 
     def save_case_facts(self, name: str, facts: Mapping[str, Any]) -> None:
         """Keep the counts of a case."""
@@ -144,7 +145,7 @@ class RivalFolder:
     def figures(self, case: str) -> dict[str, dict[str, float | None]] | None:
         """Figures of a test case by row and title, None where they are not there yet."""
         file = self.path / "cases" / f"{case}.json"
-        return dict(read_json(file)) if file.is_file() else None
+        return read_json(file) if file.is_file() else None
 
     def save_figures(self, case: str, figures: Mapping[str, Mapping[str, float | None]]) -> None:
         """Keep the figures of a test case."""
@@ -162,9 +163,13 @@ def names_sha256(cases: Sequence[Case]) -> str:
     return hashlib.sha256("\n".join(case.name for case in cases).encode()).hexdigest()
 
 
-def read_json(path: Path) -> Any:
-    """What a JSON file holds."""
-    return json.loads(path.read_text(encoding="utf-8"))
+def read_json(path: Path) -> dict[str, Any]:
+    """What a JSON file of the benchmark holds.
+
+    Raises:
+        InputError: it is damaged; what it held is measured anew once it is gone.
+    """
+    return strict_json.read_json_object(path, "remove it and run again with --resume")
 
 
 def write_json(path: Path, data: Any) -> None:

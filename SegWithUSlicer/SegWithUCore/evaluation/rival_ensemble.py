@@ -13,8 +13,9 @@ from ..errors import InputError
 from ..inference.preprocessing import network_input
 from ..inference.voxel_maps import on_grid
 from ..inference.windows import BackboneAlone, stitched
-from ..models.bundle import BUNDLE_FILE, load_network, read_bundle
+from ..models.bundle import load_network, read_bundle
 from ..models.input_spec import InputSpec
+from ..models.places import BUNDLE_FILE
 from ..network.backbones import build_backbone, count_parameters, load_state
 from ..training.backbone_training import spec_of
 from ..training.run_folder import RunFolder

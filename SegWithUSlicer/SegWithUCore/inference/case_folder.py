@@ -131,6 +131,11 @@ def _write_volumes(result: CaseResult, work: Path) -> None:
     box, grid = result.box, result.grid
     _write_segmentation(result, work)
     for name, values in map_arrays(result.maps).items():
+        if not np.isfinite(values).all():
+            raise InputError(
+                f"The model '{result.bundle.name}' gives NaN or infinite values in the map '{name}' of {result.name}: "
+                "its weights are damaged or too large, so restore it from its source."
+            )
         _write(whole_image(values, box, grid, not_assessed_value(name, values)), work / MAP_FILES[name])
     for file, values in competition_arrays(result.maps, result.bundle.labels).items():
         _write(whole_image(values, box, grid, 0), work / file)

@@ -15,6 +15,9 @@ from ..imaging.voxel_grid import VoxelGrid
 EDGE_TOLERANCE = 1e-4
 """Voxels: a centre this close to a face of the region counts as on it, whatever the header's rounding."""
 
+FARTHEST_MM = 1e6
+"""Of a centre or an edge: a kilometre, beyond which a slip is certain and indices of voxels may overflow."""
+
 
 @dataclass(frozen=True)
 class Region:
@@ -41,7 +44,13 @@ class Region:
             numbers = []
         if len(numbers) != 6 or not np.isfinite(numbers).all() or min(numbers[3:]) <= 0:
             raise UsageError(
-                f"'{text}' is not a region of interest: give R,A,S,dR,dA,dS, the centre and the edge lengths in mm."
+                f"'{text[:80]}' is not a region of interest: give R,A,S,dR,dA,dS, the centre and the edge lengths in "
+                "mm."
+            )
+        if max(map(abs, numbers)) > FARTHEST_MM:
+            raise UsageError(
+                f"'{text[:80]}' is not a region of interest: {max(numbers, key=abs):g} mm is farther than any scanner "
+                f"reaches; give numbers up to {FARTHEST_MM:g}."
             )
         r, a, s, dr, da, ds = numbers
         return cls((r, a, s), (dr, da, ds))

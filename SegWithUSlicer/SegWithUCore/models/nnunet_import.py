@@ -1,6 +1,5 @@
 """From an nnU-Net result folder (`plans.json`, `dataset.json`, `fold_X/checkpoint_final.pth`) to a model bundle."""
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -10,18 +9,26 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..errors import InputError, UsageError
+from ..errors import InputError, UsageError, naming
+from ..input_files import is_there
 from ..network.backbones import build_backbone, load_state, unique_state
+from ..network.pickled_files import load_plain
+from ..network.tensor_checks import checked_tensors
+from ..strict_json import read_json_object
 from ..whole_files import whole_folder
-from .bundle import CARD_FILE, Bundle, HeadSpec, empty_network, write_bundle_json, write_weights
+from .bundle import CARD_FILE, Bundle, HeadSpec, check_bundle, empty_network, write_bundle_json, write_weights
 from .model_card import licence_notice, model_card
-from .nnunet_plans import NnunetModel, nnunet_model
+from .nnunet_plans import COPY_AGAIN, PLANS_FILE, NnunetModel, nnunet_model
 
 HEAD = {"variant": "paper", "feature_channels": 32, "probes": 8, "aleatoric": True}
 """The paper's head."""
 UNTRAINED = (
     "The uncertainty head is untrained: its ranking map follows the softmax margin, its calibration map means nothing "
     "yet; train it with train-head and calibrate."
+)
+WEIGHTS_ALONE = (
+    "ask whoever trained it for a file that torch.save({'network_weights': network.state_dict()}, FILE) writes, and "
+    "give that with --checkpoint"
 )
 UNKNOWN = "unknown: ask whoever trained it"
 
@@ -35,12 +42,14 @@ class NnunetFolder:
         weights: each tensor once, under the names of the backbone that `model.backbone` describes.
         dataset: `dataset.json`.
         source: result folder and fold.
+        files: of the description, for messages.
     """
 
     model: NnunetModel
     weights: Mapping[str, torch.Tensor]
     dataset: Mapping[str, Any]
     source: str
+    files: str = ""
 
 
 def read_nnunet_folder(
@@ -61,19 +70,26 @@ def read_nnunet_folder(
         UsageError: no such fold or configuration.
         InputError: a file is missing, unsafe or does not fit, or the model cannot be run as nnU-Net would.
     """
-    plans, dataset = _json(folder / "plans.json"), _json(folder / "dataset.json")
+    plans, dataset = _json(folder / PLANS_FILE), _json(folder / "dataset.json")
     place = folder / f"fold_{fold}"
     if not place.is_dir():
         there = ", ".join(sorted(path.name.removeprefix("fold_") for path in folder.glob("fold_*"))) or "none"
         raise UsageError(f"{folder} has no fold {fold}: choose one of {there}.")
     content = read_checkpoint(place / checkpoint)
-    trained = (content.get("init_args") or {}).get("configuration") or folder.name.rpartition("__")[2]
-    if configuration is not None and configuration != trained and trained in plans.get("configurations", {}):
+    trained = str((content.get("init_args") or {}).get("configuration") or folder.name.rpartition("__")[2])[:100]
+    if configuration is not None and configuration != trained and trained in (plans.get("configurations") or ()):
         raise UsageError(f"{place / checkpoint} was trained as '{trained}', not as '{configuration}'.")
     model = nnunet_model(plans, dataset, configuration or trained, folder, orientation, modality)
-    network = build_backbone(model.backbone)
+    with naming(folder / PLANS_FILE):
+        network = build_backbone(model.backbone)
     load_state(network, own_names(content["network_weights"]), str(place / checkpoint))
-    return NnunetFolder(model, unique_state(network), dataset, f"{folder.resolve().name}, fold {fold}")
+    return NnunetFolder(
+        model,
+        unique_state(network),
+        dataset,
+        f"{folder.resolve().name}, fold {fold}",
+        f"{folder / PLANS_FILE} and dataset.json",
+    )
 
 
 def own_names(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -89,15 +105,13 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     Raises:
         InputError: missing, damaged, or holding anything else.
     """
-    if not path.is_file():
+    if not is_there(path):
         raise InputError(f"{path} does not exist: check the folder, or name another file with --checkpoint.")
-    try:
-        with torch.serialization.safe_globals(_numpy_scalars()):
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds for damaged and unsafe files
-        raise InputError(_refusal(path, str(error))) from error
-    if not isinstance(content, dict) or not isinstance(content.get("network_weights"), Mapping):
+    content = load_plain(path, WEIGHTS_ALONE, _numpy_scalars())
+    weights = content.get("network_weights") if isinstance(content, dict) else None
+    if not isinstance(weights, Mapping) or not isinstance(content.get("init_args", {}), Mapping | None):
         raise InputError(f"{path} is not an nnU-Net checkpoint: it has no 'network_weights'.")
+    checked_tensors(weights, str(path))
     return content
 
 
@@ -108,27 +122,13 @@ def _numpy_scalars() -> list[Any]:
     return [*((scalar, name) for name in names), np.dtype, *kinds]
 
 
-def _refusal(path: Path, reason: str) -> str:
-    found = re.search(r"(?:GLOBAL|global) ([\w.]+) was not", reason)
-    if found is None:
-        return f"{path} is not a whole PyTorch checkpoint: copy it again from its source."
-    return (
-        f"{path} holds Python objects besides weights ({found[1]}), which are never loaded because they can run any "
-        "code: if you trust its source, make it safe with torch.save({'network_weights': torch.load(FILE, "
-        "weights_only=False)['network_weights']}, NEW) and give the new file with --checkpoint."
-    )
-
-
 def _json(path: Path) -> dict[str, Any]:
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except OSError as error:
+    if not is_there(path):
         raise InputError(
-            f"{path.parent} is not an nnU-Net result folder: {path.name} cannot be read ({error.strerror}); give the "
-            "folder that holds plans.json, dataset.json and fold_0."
-        ) from error
-    except (ValueError, TypeError) as error:
-        raise InputError(f"{path} is not valid JSON ({error}): copy it again from its source.") from error
+            f"{path.parent} is not an nnU-Net result folder: it has no {path.name}; give the folder that holds "
+            "plans.json, dataset.json and fold_0."
+        )
+    return read_json_object(path, COPY_AGAIN)
 
 
 def about_of(folder: NnunetFolder, given: Mapping[str, str | None]) -> dict[str, str]:
@@ -175,11 +175,13 @@ def write_nnunet_bundle(
         heads=(HeadSpec("paper", taps=model.taps, **HEAD),),  # type: ignore[arg-type]
         weights_sha256="0" * 64,
     )
+    check_bundle(bundle, folder.files)
     torch.manual_seed(seed)
-    head = empty_network(bundle).head_state()
+    with naming(folder.files):
+        head = empty_network(bundle).head_state()
     with whole_folder(target, overwrite) as work:
         digest = write_weights(work, folder.weights, {"paper": head})
-        written = write_bundle_json(replace(bundle, weights_sha256=digest), work)
+        written = write_bundle_json(replace(bundle, weights_sha256=digest), work, folder.files)
         (work / CARD_FILE).write_text(model_card(written), encoding="utf-8")
         (work / "LICENSE.txt").write_text(licence_notice(written.about), encoding="utf-8")
     return replace(written, folder=target)

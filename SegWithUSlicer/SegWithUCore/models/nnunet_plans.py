@@ -8,14 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError, UsageError
+from ..json_schemas import check_schema, schema
 from ..network.backbones import BackboneSpec
-from ..network.nnunet import default_taps, network_name
+from ..network.nnunet import check_architecture, default_taps, network_name
 from .input_spec import InputSpec, NnunetPreparation, Normalisation
 from .labels import Label
 
 READERS = {"SimpleITKIO": "", "NibabelIO": "", "SimpleITKIOWithReorient": "RAS", "NibabelIOWithReorient": "RAS"}
 """Axes that nnU-Net's readers hand to the network; empty: as the file has them."""
 RESAMPLING = "resample_data_or_seg_to_shape"
+PLANS_FILE = "plans.json"
+COPY_AGAIN = "copy it again from its source"
 GOLDEN_ANGLE = 0.381966
 """Share of the colour circle between neighbouring labels, which keeps any number of them apart."""
 
@@ -55,13 +58,21 @@ def nnunet_model(
         UsageError: no such configuration.
         InputError: something that cannot be run as nnU-Net would.
     """
+    _check_block("plans", plans, folder / PLANS_FILE)
+    _check_block("dataset", dataset, folder / "dataset.json")
     try:
         settings = _configuration(plans, configuration, folder)
+        within = f"configurations/{configuration}/"
+        _check_block("configuration", settings, folder / PLANS_FILE, within)
         _check_supported(settings, configuration, folder)
         labels = _labels(dataset, folder)
         channels = _channels(dataset)
+        _check_channels(settings, channels, folder)
         normalisations = tuple(_normalisation(plans, settings, index, folder) for index in range(len(channels)))
         architecture = settings.get("architecture") or _architecture_of_old_plans(settings, folder)
+        check_architecture(
+            architecture["arch_kwargs"], str(folder / PLANS_FILE), COPY_AGAIN, f"{within}architecture/arch_kwargs/"
+        )
         backbone = _backbone(architecture, len(channels), len(labels), settings["patch_size"], folder)
         ct = "CTNormalization" in settings["normalization_schemes"]
         spec = InputSpec(
@@ -83,17 +94,32 @@ def nnunet_model(
         raise InputError(f"{folder} has plans.json or dataset.json that cannot be understood: {error}.") from error
 
 
+def _check_block(name: str, data: Mapping[str, Any], path: Path, within: str = "") -> None:
+    schemas = schema(Path(__file__).with_name("nnunet_plans.schema.json"))
+    wanted = {"$defs": schemas["$defs"], **schemas[name]}
+    check_schema(dict(data), wanted, str(path), COPY_AGAIN, "what nnU-Net writes", within)
+
+
+def _check_channels(settings: Mapping[str, Any], channels: Sequence[str], folder: Path) -> None:
+    for field in ("normalization_schemes", "use_mask_for_norm"):
+        if len(settings[field]) != len(channels):
+            raise InputError(
+                f"{folder / PLANS_FILE} has {len(settings[field])} entries at {field}, but dataset.json names "
+                f"{len(channels)} channels ({', '.join(channels)}): {COPY_AGAIN}."
+            )
+
+
 def _configuration(plans: Mapping[str, Any], name: str, folder: Path, seen: Sequence[str] = ()) -> dict[str, Any]:
     """A configuration with what it inherits."""
     known = plans["configurations"]
     if name not in known:
-        raise UsageError(f"{folder / 'plans.json'} has no configuration '{name}': choose one of {', '.join(known)}.")
+        raise UsageError(f"{folder / PLANS_FILE} has no configuration '{name}': choose one of {', '.join(known)}.")
     own = dict(known[name])
     parent = own.pop("inherits_from", None)
     if parent is None:
         return own
     if parent in (*seen, name):
-        raise InputError(f"{folder / 'plans.json'} has configurations that inherit from each other: {name}, {parent}.")
+        raise InputError(f"{folder / PLANS_FILE} has configurations that inherit from each other: {name}, {parent}.")
     return {**_configuration(plans, parent, folder, (*seen, name)), **own}
 
 
@@ -162,7 +188,7 @@ def _normalisation(plans: Mapping[str, Any], settings: Mapping[str, Any], channe
         "RGBTo01Normalization": Normalisation("fixed", 0.0, 255.0, 0.0, 255.0),
     }
     if scheme not in plain:
-        raise InputError(f"{folder / 'plans.json'} names the normalisation '{scheme}', which is not one of nnU-Net's.")
+        raise InputError(f"{folder / PLANS_FILE} names the normalisation '{scheme}', which is not one of nnU-Net's.")
     return plain[scheme]
 
 
@@ -170,7 +196,7 @@ def _preparation(settings: Mapping[str, Any], folder: Path) -> NnunetPreparation
     name, how = settings["resampling_fn_data"], settings["resampling_fn_data_kwargs"]
     if name != RESAMPLING or how.get("order_z", 0) != 0:
         raise InputError(
-            f"{folder / 'plans.json'} resamples images by '{name}' {dict(how)}, which this program does not: only "
+            f"{folder / PLANS_FILE} resamples images by '{name}' {dict(how)}, which this program does not: only "
             f"nnU-Net's {RESAMPLING} with order_z 0 can be imported."
         )
     return NnunetPreparation(int(how.get("order", 3)), how.get("force_separate_z", False))
@@ -181,7 +207,7 @@ def _axes(plans: Mapping[str, Any], given: str | None, folder: Path) -> str:
     reader = plans["image_reader_writer"]
     if reader not in READERS:
         raise InputError(
-            f"{folder / 'plans.json'} reads images by '{reader}': models of NIfTI, NRRD or MHA volumes can be imported "
+            f"{folder / PLANS_FILE} reads images by '{reader}': models of NIfTI, NRRD or MHA volumes can be imported "
             f"({', '.join(READERS)})."
         )
     own = READERS[reader] or given or "xyz"
@@ -200,9 +226,7 @@ def _backbone(
     strides = architecture["arch_kwargs"]["strides"]
     steps = [math.prod(int(s if isinstance(s, int) else s[axis]) for s in strides) for axis in range(3)]
     if any(int(size) % step for size, step in zip(patch, steps, strict=True)):
-        raise InputError(
-            f"{folder / 'plans.json'} has the patch size {list(patch)}, no multiple of the strides {steps}."
-        )
+        raise InputError(f"{folder / PLANS_FILE} has the patch size {list(patch)}, no multiple of the strides {steps}.")
     arguments = {
         "network": network_name(architecture["network_class_name"]),
         "in_channels": channels,
@@ -217,7 +241,7 @@ def _architecture_of_old_plans(settings: Mapping[str, Any], folder: Path) -> dic
     name = settings.get("UNet_class_name")
     blocks = {"PlainConvUNet": "n_conv_per_stage", "ResidualEncoderUNet": "n_blocks_per_stage"}
     if name not in blocks:
-        raise InputError(f"{folder / 'plans.json'} names no network that this version knows ({name}).")
+        raise InputError(f"{folder / PLANS_FILE} names no network that this version knows ({name}).")
     stages = len(settings["n_conv_per_stage_encoder"])
     base, most = settings["UNet_base_num_features"], settings["unet_max_num_features"]
     kwargs = {

@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import InputError, UsageError
-from .bundle import BUNDLE_FILE, Bundle, read_bundle
-from .places import resources_folder, user_models_folder
+from ..input_files import is_there, path_problem
+from ..json_schemas import shown
+from .bundle import Bundle, read_bundle
+from .places import BUNDLE_FILE, bundle_folders, resources_folder, user_models_folder
 
 
 @dataclass(frozen=True)
@@ -28,12 +30,18 @@ def find_models(folders: Sequence[Path] | None = None) -> list[FoundModel]:
     """All bundles, usable or not, sorted by name within each place."""
     found = []
     for place in folders if folders is not None else model_folders():
-        for path in sorted(place.glob(f"*/{BUNDLE_FILE}")):
+        for folder in bundle_folders(place).folders:
             try:
-                found.append(FoundModel(path.parent, read_bundle(path.parent), None))
+                found.append(FoundModel(folder, read_bundle(folder), None))
             except InputError as error:
-                found.append(FoundModel(path.parent, None, str(error)))
+                found.append(FoundModel(folder, None, str(error)))
     return found
+
+
+def unreadable_places(folders: Sequence[Path] | None = None) -> list[str]:
+    """Why folders of models are passed over, as the rest of a sentence each; none where all can be read."""
+    places = folders if folders is not None else model_folders()
+    return [problem for place in places if (problem := bundle_folders(place).problem)]
 
 
 def resolve_model(name_or_folder: str) -> Bundle:
@@ -44,11 +52,18 @@ def resolve_model(name_or_folder: str) -> Bundle:
         InputError: the bundle is damaged.
     """
     path = Path(name_or_folder)
-    if (path / BUNDLE_FILE).is_file():
+    if _may_be_a_path(name_or_folder) and is_there(path / BUNDLE_FILE):
         return read_bundle(path)
     for model in find_models():
         if model.folder.name == name_or_folder or (model.bundle and model.bundle.name == name_or_folder):
             return read_bundle(model.folder)
     names = ", ".join(model.bundle.name for model in find_models() if model.bundle) or "none installed"
-    hint = f"{path} has no {BUNDLE_FILE}" if path.is_dir() else f"there is no model '{name_or_folder}'"
-    raise UsageError(f"{hint[0].upper()}{hint[1:]}: choose one of {names}, or give the folder of a bundle.")
+    folder = _may_be_a_path(name_or_folder) and path.is_dir()
+    hint = f"{path} has no {BUNDLE_FILE}" if folder else f"There is no model '{shown(name_or_folder)[1:-1]}'"
+    passed_over = "".join(f"; {problem}" for problem in unreadable_places())
+    raise UsageError(f"{hint}: choose one of {names}, or give the folder of a bundle{passed_over}.")
+
+
+def _may_be_a_path(text: str) -> bool:
+    """Whether the file system can be asked for it at all."""
+    return bool(text) and path_problem(text) is None

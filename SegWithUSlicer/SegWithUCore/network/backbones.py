@@ -6,6 +6,7 @@ Weights and code stay apart: a bundle names a kind and its arguments, never code
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,12 +14,22 @@ from monai.networks.nets import DynUNet
 from torch import nn
 
 from ..errors import InputError
+from ..json_schemas import check_schema, schema
 from .meshnet import MeshNet
 from .nnunet import build_nnunet
 from .own_networks import build_own_network, is_own
+from .tensor_checks import checked_tensors
 
 EXAMPLE_VOXELS = 32
 """Edge of the input that an untrained network is tried on."""
+MAXIMUM_PARAMETERS = 2_000_000_000
+"""Of a backbone (8 GB): nnU-Net's largest preset has a twentieth; more is a slip or an attack."""
+REASON_LETTERS = 300
+_ARGUMENT_FAULTS = (TypeError, ValueError, AttributeError, LookupError, ArithmeticError, RuntimeError, AssertionError)
+"""What factories raise for arguments that no schema describes, or that do not go together."""
+MISFIT_LETTERS = 140
+MISFITS_NAMED = 4
+"""Of tensors that do not fit: another network misses hundreds."""
 
 
 @dataclass(frozen=True)
@@ -80,21 +91,42 @@ def build_dynunet(
 BACKBONES: dict[str, Callable[..., nn.Module]] = {"dynunet": build_dynunet, "meshnet": MeshNet, "nnunet": build_nnunet}
 
 
-def build_backbone(spec: BackboneSpec) -> nn.Module:
+def build_backbone(spec: BackboneSpec, most_parameters: int = MAXIMUM_PARAMETERS) -> nn.Module:
     """Build the untrained backbone that `spec` describes.
 
+    Args:
+        most_parameters: as many as the weights that are to be loaded can be; nothing larger is ever in memory.
+
     Raises:
-        InputError: the kind is unknown or its arguments do not fit; nobody said where a user's own network is.
+        InputError: the kind is unknown, its arguments do not fit or make a network of more than `most_parameters`;
+            nobody said where a user's own network is.
     """
-    if spec.kind not in BACKBONES and not is_own(spec.kind):
+    if is_own(spec.kind):
+        return _built(build_own_network, spec)
+    if spec.kind not in BACKBONES:
         known = ", ".join(sorted(BACKBONES))
-        raise InputError(f"Unknown backbone kind '{spec.kind}': this version knows {known}.")
+        raise InputError(f"Unknown backbone kind '{spec.kind[:60]}': this version knows {known}.")
+    schemas = schema(Path(__file__).with_name("backbones.schema.json"))
+    if spec.kind in schemas:
+        wanted = {"$defs": schemas["$defs"], **schemas[spec.kind]}
+        named = f"The block of the backbone '{spec.kind}'"
+        check_schema(dict(spec.arguments), wanted, named, "correct the arguments", "its arguments")
+    with torch.device("meta"):  # takes no memory, whatever the arguments say
+        parameters = count_parameters(_built(BACKBONES[spec.kind], spec, named=False))
+    if parameters > most_parameters:
+        raise InputError(
+            f"The arguments of backbone '{spec.kind}' make a network of {parameters} parameters, more than the "
+            f"{most_parameters} that there can be weights for: correct them."
+        )
+    return _built(BACKBONES[spec.kind], spec, named=False)
+
+
+def _built(make: Callable[..., nn.Module], spec: BackboneSpec, named: bool = True) -> nn.Module:
+    """Call a factory with the arguments of `spec`, and with its kind where it makes several."""
     try:
-        if is_own(spec.kind):
-            return build_own_network(spec.kind, **spec.arguments)
-        return BACKBONES[spec.kind](**spec.arguments)
-    except (TypeError, ValueError) as error:
-        reason = str(error).removesuffix(".")
+        return make(spec.kind, **spec.arguments) if named else make(**spec.arguments)
+    except _ARGUMENT_FAULTS as error:
+        reason = " ".join(str(error).split()).removesuffix(".")[:REASON_LETTERS]
         raise InputError(f"The arguments of backbone '{spec.kind}' do not fit: {reason}.") from error
 
 
@@ -157,28 +189,47 @@ def load_state(module: nn.Module, tensors: Mapping[str, torch.Tensor], source: s
         source: the file they come from, for the message.
 
     Raises:
-        InputError: names every missing key, unexpected key and wrong shape in one sentence each.
+        InputError: names the missing keys, unexpected keys, wrong shapes and kinds of numbers; or the first tensor
+            with NaN or infinite values, also those that are too large for the network's precision.
     """
     own = module.state_dict(keep_vars=True)
     same = aliases(module)
     remaining = dict(tensors)
     problems: list[str] = []
     found: dict[str, torch.Tensor] = {}
-    for group in sorted({min(names): names for names in same.values()}.items()):
-        first, names = group
+    for first, names in sorted({min(names): names for names in same.values()}.items()):
         given = [remaining.pop(name) for name in sorted(names) if name in remaining]
-        if not given:
-            problems.append(f"missing {first}")
-        elif given[0].shape != own[first].shape:
-            problems.append(f"{first} has shape {list(given[0].shape)}, expected {list(own[first].shape)}")
+        problem = _misfit(first, given, own[first])
+        if problem:
+            problems.append(problem)
         else:
-            found[first] = given[0]
-    problems += [f"unexpected {name}" for name in sorted(remaining)]
-    if problems:
-        raise InputError(f"The weights in {source} do not fit this network: {'; '.join(problems)}.")
+            found[first] = given[0].to(own[first].dtype)
+    unknown = [f"unexpected {name}" for name in sorted(remaining)]
+    if problems or unknown:
+        listed = "; ".join([*_first(problems), *_first(unknown)])
+        raise InputError(f"The weights in {source} do not fit this network: {listed}.")
+    checked_tensors(found, source)
     with torch.no_grad():
         for name, tensor in found.items():
             own[name].copy_(tensor)
+
+
+def _first(problems: Sequence[str]) -> list[str]:
+    more = len(problems) - MISFITS_NAMED
+    shortened = [text if len(text) <= MISFIT_LETTERS else f"{text[:MISFIT_LETTERS]}..." for text in problems]
+    return [*shortened[:MISFITS_NAMED], *([f"and {more} more such"] if more > 0 else [])]
+
+
+def _misfit(name: str, given: Sequence[torch.Tensor], own: torch.Tensor) -> str | None:
+    """Why tensors do not fit the network's own of that name; None where they do."""
+    if not given:
+        return f"missing {name}"
+    tensor = given[0]
+    if tensor.shape != own.shape:
+        return f"{name} has shape {list(tensor.shape)}, expected {list(own.shape)}"
+    if tensor.is_complex() or tensor.is_floating_point() != own.is_floating_point():
+        return f"{name} holds {tensor.dtype} numbers, expected {own.dtype}"
+    return None
 
 
 def count_parameters(module: nn.Module) -> int:

@@ -13,8 +13,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from ..errors import InputError
+from ..input_files import regular_file
 from .backbones import load_state
+from .pickled_files import load_plain
 from .segwithu import SegWithU
+from .tensor_checks import checked_tensors
 
 _HEAD_NAMES = {
     "unc_head.alpha": "head.scale",
@@ -28,42 +31,39 @@ _HEAD_NAMES = {
     "unc_head.ale_head.weight": "head.aleatoric.weight",
     "unc_head.ale_head.bias": "head.aleatoric.bias",
 }
+WEIGHTS_ALONE = "ask its source for the state_dict() alone, in safetensors or written by torch.save"
+"""What to do about a file with more than weights: whoever trained the network can write it without."""
 _IGNORED = ("tap.backbone.", "backbone.deep_supervision_heads.")
 
 
 def read_safetensors(path: Path) -> dict[str, torch.Tensor]:
-    """The tensors of a safetensors file.
+    """The tensors of a safetensors file, all of them finite.
 
     Raises:
-        InputError: missing, or not a whole safetensors file (nothing is ever unpickled).
+        InputError: missing, no whole safetensors file (nothing is ever unpickled), or see `checked_tensors`.
     """
-    if not path.is_file():
-        raise InputError(f"{path} does not exist: check the path.")
+    regular_file(path, "give a safetensors file")
     try:
-        return dict(load_file(path))
+        tensors = load_file(path)
     except (SafetensorError, OSError) as error:
         raise InputError(f"{path} is not a whole safetensors file: {error}.") from error
+    except (ValueError, KeyError, TypeError) as error:  # a kind of numbers that this torch does not have
+        raise InputError(f"{path} holds numbers of a kind that this version does not read: {error}.") from error
+    return checked_tensors(tensors, str(path))
 
 
 def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
-    """The tensors of a state dict that someone saved, as safetensors or with `torch.save`.
+    """The tensors of a state dict that someone saved, as safetensors or with `torch.save`, all of them finite.
 
     Raises:
-        InputError: missing, or anything else than a dict of tensors (no code in a file is ever run).
+        InputError: missing, or anything else than a dict of usable tensors (no code in a file is ever run).
     """
     if path.suffix == ".safetensors":
         return read_safetensors(path)
-    if not path.is_file():
-        raise InputError(f"{path} does not exist: check the path.")
-    try:
-        data = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # its reader raises half a dozen kinds
-        raise InputError(
-            f"{path} is not a whole file of nothing but tensors: save network.state_dict() with safetensors or torch."
-        ) from error
+    data = load_plain(path, WEIGHTS_ALONE)
     if not isinstance(data, dict) or not all(isinstance(value, torch.Tensor) for value in data.values()):
-        raise InputError(f"{path} holds more than the tensors of a network: save its state_dict() alone.")
-    return data
+        raise InputError(f"{path} holds more than the tensors of a network: {WEIGHTS_ALONE}.")
+    return checked_tensors(data, str(path))
 
 
 def authors_sizes(path: Path) -> tuple[list[int], dict[str, Any]]:

@@ -94,7 +94,7 @@ def read_tfjs_meshnet(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tenso
             layers.append(_layer_of(layer, path))
             arrays.append(_convolution(layer, path))
         elif layer.kind == "BatchNormalization" and layers and _is_bare(layers[-1]):
-            arrays[-1] = _folded(arrays[-1], layer)
+            arrays[-1] = _folded(arrays[-1], layer, path)
             layers[-1]["bias"] = True
         elif layer.kind == "Activation" and layers and layers[-1]["activation"] == "linear":
             layers[-1]["activation"] = _known_activation(layer, path)
@@ -115,12 +115,16 @@ def _is_bare(layer: Mapping[str, Any]) -> bool:
 
 def _layer_of(layer: TfjsLayer, path: Path) -> dict[str, Any]:
     settings = layer.settings
+    missing = [field for field in ("filters", "kernel_size") if field not in settings]
+    if missing:
+        raise InputError(f"{path} does not say '{missing[0]}' of the layer '{layer.name}': download the model again.")
     kernel, dilation = settings["kernel_size"], settings.get("dilation_rate", [1, 1, 1])
     plain = {"strides": [1, 1, 1], "padding": "same", "groups": 1}
     for field, wanted in plain.items():
         if settings.get(field, wanted) != wanted:
             raise InputError(
-                f"{path} has {field} {settings[field]} in the layer '{layer.name}': a MeshNet has {wanted} throughout."
+                f"{path} has {field} {str(settings[field])[:60]} in the layer '{layer.name}': a MeshNet has {wanted} "
+                "throughout."
             )
     if len({*kernel}) > 1 or len({*dilation}) > 1 or kernel[0] % 2 == 0:
         raise InputError(
@@ -138,7 +142,7 @@ def _layer_of(layer: TfjsLayer, path: Path) -> dict[str, Any]:
 
 
 def _known_activation(layer: TfjsLayer, path: Path) -> str:
-    name = layer.settings.get("activation", "linear")
+    name = layer.settings.get("activation") or "linear"
     if name not in ACTIVATIONS:
         raise InputError(
             f"{path} has the activation '{name}' in the layer '{layer.name}': this version knows "
@@ -153,12 +157,32 @@ def _convolution(layer: TfjsLayer, path: Path) -> dict[str, np.ndarray]:
     if set(layer.weights) != wanted:
         found = ", ".join(sorted(layer.weights)) or "none"
         raise InputError(f"{path} has other weights for the layer '{layer.name}' than its settings say: {found}.")
+    shapes = {"kernel": 5, "bias": 1}
+    for name, array in layer.weights.items():
+        if array.ndim != shapes[name]:
+            raise InputError(
+                f"{path} has a {name} of shape {list(array.shape)} in the layer '{layer.name}', expected "
+                f"{shapes[name]} axes: download the model again."
+            )
     arrays = {"weight": layer.weights["kernel"].transpose()}
     return arrays | ({"bias": layer.weights["bias"]} if "bias" in layer.weights else {})
 
 
-def _folded(arrays: Mapping[str, np.ndarray], layer: TfjsLayer) -> dict[str, np.ndarray]:
+def _folded(arrays: Mapping[str, np.ndarray], layer: TfjsLayer, path: Path) -> dict[str, np.ndarray]:
     """Convolution and batch normalisation as one convolution."""
+    filters = arrays["weight"].shape[0]
+    for name in ("moving_mean", "moving_variance", *layer.weights):
+        found = layer.weights.get(name)
+        if found is None or found.shape != (filters,):
+            what = "none" if found is None else f"of shape {list(found.shape)}"
+            raise InputError(
+                f"{path} has for the layer '{layer.name}' a {name} {what}, expected [{filters}]: download the model "
+                "again."
+            )
+    if layer.weights["moving_variance"].min() < 0:
+        raise InputError(
+            f"{path} has a negative moving_variance in the layer '{layer.name}': download the model again."
+        )
     zeros = np.zeros(arrays["weight"].shape[0])
     values = {name: array.astype(np.float64) for name, array in layer.weights.items()}
     spread = np.sqrt(values["moving_variance"] + float(layer.settings.get("epsilon", 1e-3)))
@@ -179,6 +203,11 @@ def _state(
             raise InputError(
                 f"{path} has a kernel of shape {list(weights['weight'].shape[::-1])} in convolution {number + 1}, "
                 f"expected {list(wanted[::-1])}."
+            )
+        if weights.get("bias", np.empty(layer["filters"])).shape != (layer["filters"],):
+            raise InputError(
+                f"{path} has a bias of shape {list(weights['bias'].shape)} in convolution {number + 1}, expected "
+                f"[{layer['filters']}]."
             )
         channels = layer["filters"]
         for name, array in weights.items():

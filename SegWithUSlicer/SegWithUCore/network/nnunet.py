@@ -6,11 +6,13 @@ below and never imported: a file cannot make this program run other code.
 
 import importlib
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from ..errors import InputError
+from ..json_schemas import check_schema, schema
 
 NETWORKS_PREFIX = "dynamic_network_architectures.architectures."
 NETWORKS = ("PlainConvUNet", "ResidualEncoderUNet", "ResidualUNet")
@@ -38,7 +40,7 @@ def build_nnunet(network: str, in_channels: int, num_classes: int, architecture:
         ValueError, TypeError: the arguments do not fit the class.
     """
     if network not in NETWORKS:
-        raise InputError(f"Unknown nnU-Net network '{network}': this version knows {', '.join(NETWORKS)}.")
+        raise InputError(f"Unknown nnU-Net network '{network[:80]}': this version knows {', '.join(NETWORKS)}.")
     build = getattr(_package("architectures.unet"), network)
     arguments = {name: _resolved(name, value) for name, value in architecture.items() if name != "deep_supervision"}
     try:
@@ -48,6 +50,20 @@ def build_nnunet(network: str, in_channels: int, num_classes: int, architecture:
     except (AssertionError, IndexError) as error:  # lists of unequal lengths
         raise ValueError(str(error) or "lists of unequal lengths") from error
     return made
+
+
+def check_architecture(architecture: Mapping[str, Any], source: str, remedy: str, within: str) -> None:
+    """Hold `arch_kwargs` of plans against the kinds and sizes of arguments that the classes take.
+
+    Args:
+        source, remedy, within: as `check_schema` takes them.
+
+    Raises:
+        InputError: names the entry and its value.
+    """
+    schemas = schema(Path(__file__).with_name("backbones.schema.json"))
+    wanted = {"$defs": schemas["$defs"], **schemas["nnunet"]["properties"]["architecture"]}
+    check_schema(dict(architecture), wanted, source, remedy, "what nnU-Net writes", within)
 
 
 def network_name(dotted: str) -> str:
@@ -77,7 +93,7 @@ def _resolved(name: str, value: Any) -> Any:
     """A value of the plans with the names of layers replaced by classes."""
     if name == "block" and isinstance(value, str):
         if value.rpartition(".")[2] not in BLOCKS:
-            raise InputError(f"The block {value} is none that this version knows ({', '.join(BLOCKS)}).")
+            raise InputError(f"The block {value[:80]} is none that this version knows ({', '.join(BLOCKS)}).")
         return getattr(_package("building_blocks.residual"), value.rpartition(".")[2])
     if name not in LAYERS or value is None:
         return value
@@ -85,7 +101,7 @@ def _resolved(name: str, value: Any) -> Any:
         if value in (f"{layer.__module__}.{layer.__name__}", f"torch.nn.{layer.__name__}"):
             return layer
     known = ", ".join(layer.__name__ for layer in LAYERS[name])
-    raise InputError(f"The layer {value} ({name}) is none that this version knows (torch.nn: {known}).")
+    raise InputError(f"The layer {str(value)[:80]} ({name}) is none that this version knows (torch.nn: {known}).")
 
 
 def _package(module: str) -> Any:

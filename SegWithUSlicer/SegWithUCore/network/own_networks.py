@@ -6,7 +6,6 @@ line, in a recipe of theirs, or once for all in their settings file. Nothing tha
 
 import hashlib
 import importlib.util
-import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,8 +14,12 @@ from typing import Any
 from torch import nn
 
 from ..errors import InputError, UsageError
+from ..input_files import is_there
+from ..strict_json import read_json_object
 
 OWN_PREFIX = "python:"
+SETTINGS_EXAMPLE = 'give JSON such as {"make_network": "/home/me/net.py"}'
+MAXIMUM_SETTINGS_BYTES = 1 << 20
 _FILES: dict[str, Path] = {}
 """The file of each factory that the user named in this process."""
 
@@ -58,17 +61,13 @@ def register_networks_of(settings: Path) -> None:
         InputError: the settings file is damaged.
         UsageError: it names a file that does not exist.
     """
-    if not settings.is_file():
+    if not is_there(settings):
         return
-    try:
-        entries = dict(json.loads(settings.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
-        raise InputError(
-            f'{settings} cannot be read ({error}): it holds JSON such as {{"make_network": "/home/me/net.py"}}.'
-        ) from error
-    for factory, file in entries.items():
+    for factory, file in read_json_object(settings, SETTINGS_EXAMPLE, MAXIMUM_SETTINGS_BYTES).items():
+        if not isinstance(file, str):
+            raise InputError(f"{settings} names no file for '{factory[:60]}': {SETTINGS_EXAMPLE}.")
         if factory not in _FILES:
-            register_network(f"{settings.parent / str(file)}:{factory}")
+            register_network(f"{settings.parent / file}:{factory}")
 
 
 def network_file(kind: str) -> Path:

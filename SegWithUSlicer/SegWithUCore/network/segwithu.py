@@ -10,6 +10,7 @@ from ..errors import InputError
 from .fusion import resized
 from .heads import UncertaintyMaps
 from .taps import checked_taps, recorded_taps
+from .tensor_checks import all_finite
 from .variants import VARIANTS
 
 
@@ -82,6 +83,9 @@ class SegWithU(nn.Module):
 
         Returns:
             (batch, classes + response channels, *spatial): what may be averaged over windows; see `split`.
+
+        Raises:
+            InputError: some of it is not finite, where no gradient is asked for: a class would be chosen all the same.
         """
         backbone = backbone or self.backbone
         with torch.no_grad(), recorded_taps(backbone, self.taps) as recorded:
@@ -91,7 +95,13 @@ class SegWithU(nn.Module):
         responses = resized(self.head.responses(self.fusion(taps)), size)
         detail = self.fusion.detail(taps)
         responses = self.head.with_detail(responses, None if detail is None else resized(detail, size))
-        return beside(logits, responses)
+        output = beside(logits, responses)
+        if not output.requires_grad and not all_finite(output):
+            raise InputError(
+                "The network gives NaN or infinite values, so its weights are damaged or too large: restore the model "
+                "from its source."
+            )
+        return output
 
     def split(self, stitched: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Logits and head responses out of the result of `window_output`, (batch, channels, *any) each."""

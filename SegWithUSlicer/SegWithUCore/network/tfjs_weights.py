@@ -3,7 +3,6 @@
 Only JSON and numpy: TensorFlow is not needed, and nothing in the files is run.
 """
 
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +12,13 @@ from typing import Any
 import numpy as np
 
 from ..errors import InputError
+from ..input_files import is_there, read_bounded, regular_file
+from ..json_schemas import check_schema, schema
+from ..strict_json import read_json
 
+GIVE_MODEL = "give the model.json of a TensorFlow.js layers model, with its .bin files beside it"
+MAXIMUM_JSON_BYTES = 8 << 20
+"""Of `model.json`: brainchop's have 20 kB."""
 _FLOATS = {"float32": "<f4", "float16": "<f2"}
 _QUANTISED = {"uint8": "<u1", "uint16": "<u2", "float16": "<f2"}
 
@@ -45,17 +50,15 @@ def read_tfjs_layers(path: Path) -> list[TfjsLayer]:
         InputError: a file is missing, cut short or of another format; weights of an unknown type; or layers that
             branch, which a chain cannot say.
     """
-    data = _json(path)
-    try:
-        layers = data["modelTopology"]["model_config"]["config"]["layers"]
-        manifest = data["weightsManifest"]
-        chain = [(layer["class_name"], _name(layer), dict(layer["config"]), _inputs(layer)) for layer in layers]
-    except (KeyError, TypeError, IndexError) as error:
-        raise InputError(
-            f"{path} is not a TensorFlow.js layers model: it lacks {error}; give the model.json of such a model."
-        ) from error
+    if not is_there(path):
+        raise InputError(f"{path} does not exist: {GIVE_MODEL}.")
+    data = read_json(path, GIVE_MODEL, MAXIMUM_JSON_BYTES)
+    wanted = schema(Path(__file__).with_name("tfjs_model.schema.json"))
+    check_schema(data, wanted, str(path), GIVE_MODEL, "a TensorFlow.js layers model")
+    layers = data["modelTopology"]["model_config"]["config"]["layers"]
+    chain = [(layer["class_name"], _name(layer, path), layer["config"], _inputs(layer)) for layer in layers]
     _check_chain(chain, path)
-    weights = dict(_weights(manifest, path))
+    weights = dict(_weights(data["weightsManifest"], path))
     found = [
         TfjsLayer(kind, name, settings, {key.removeprefix(f"{name}/"): weights.pop(key) for key in _own(weights, name)})
         for kind, name, settings, _ in chain
@@ -65,21 +68,11 @@ def read_tfjs_layers(path: Path) -> list[TfjsLayer]:
     return found
 
 
-def _json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(
-            f"{path} cannot be read ({error.strerror}): give the model.json of a TensorFlow.js model."
-        ) from error
-    except (ValueError, RecursionError) as error:
-        raise InputError(
-            f"{path} is not valid JSON ({error}): give the model.json of a TensorFlow.js model."
-        ) from error
-
-
-def _name(layer: Mapping[str, Any]) -> str:
-    return str(layer["name"] if "name" in layer else layer["config"]["name"])
+def _name(layer: Mapping[str, Any], path: Path) -> str:
+    name = layer.get("name") or layer["config"].get("name")
+    if name is None:
+        raise InputError(f"{path} has a layer without a name ({layer['class_name']}): {GIVE_MODEL}.")
+    return str(name)
 
 
 def _inputs(layer: Mapping[str, Any]) -> list[str] | None:
@@ -103,33 +96,36 @@ def _own(weights: Mapping[str, np.ndarray], name: str) -> list[str]:
     return [key for key in weights if key.startswith(f"{name}/")]
 
 
-def _weights(manifest: Any, path: Path) -> Iterator[tuple[str, np.ndarray]]:
+def _weights(manifest: Sequence[Mapping[str, Any]], path: Path) -> Iterator[tuple[str, np.ndarray]]:
     """Every tensor of the manifest by its name."""
-    try:
-        groups = [(_bytes(group["paths"], path), list(group["weights"])) for group in manifest]
-        for content, entries in groups:
-            sizes = [_item_size(entry, path) * math.prod(entry["shape"]) for entry in entries]
-            _check_length(content, sum(sizes), path)
-            start = 0
-            for entry, size in zip(entries, sizes, strict=True):
-                yield str(entry["name"]), _array(content[start : start + size], entry)
-                start += size
-    except (KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{path} has a damaged list of weights ({error}): download the model again.") from error
+    for group in manifest:
+        entries = group["weights"]
+        sizes = [_item_size(entry, path) * math.prod(entry["shape"]) for entry in entries]
+        content, start = _bytes(group["paths"], sum(sizes), path), 0
+        for entry, size in zip(entries, sizes, strict=True):
+            array = _array(content[start : start + size], entry)
+            if not np.isfinite(array).all():
+                raise InputError(
+                    f"{path} has NaN or infinite values in the weight '{entry['name']}': get the model again from its "
+                    "source."
+                )
+            yield str(entry["name"]), array
+            start += size
 
 
-def _bytes(names: Sequence[str], path: Path) -> bytes:
-    content = b""
+def _bytes(names: Sequence[str], wanted: int, path: Path) -> memoryview:
+    """What the files of a group hold, one after the other; their sizes are compared before any is read."""
     for name in names:
-        if Path(name).name != name:
-            raise InputError(f"{path} names the weights file '{name}': it must lie beside {path.name}.")
-        try:
-            content += (path.parent / name).read_bytes()
-        except OSError as error:
-            raise InputError(
-                f"{path.parent / name} cannot be read ({error.strerror}): put it beside {path.name}."
-            ) from error
-    return content
+        if Path(name).name != name or "\\" in name:
+            raise InputError(f"{path} names the weights file {name!r}: it must lie beside {path.name}.")
+    files = [path.parent / name for name in names]
+    for file in files:
+        if not is_there(file):
+            raise InputError(f"{file} does not exist: put it beside {path.name}.")
+    _check_length(sum(regular_file(file, f"put it beside {path.name}").st_size for file in files), wanted, path)
+    content = b"".join(read_bounded(file, wanted, f"put it beside {path.name}") for file in files)
+    _check_length(len(content), wanted, path)
+    return memoryview(content)
 
 
 def _stored_type(entry: Mapping[str, Any], path: Path) -> str:
@@ -147,16 +143,16 @@ def _item_size(entry: Mapping[str, Any], path: Path) -> int:
     return np.dtype(_stored_type(entry, path)).itemsize
 
 
-def _check_length(content: bytes, wanted: int, path: Path) -> None:
-    if len(content) != wanted:
-        reason = "its end is missing" if len(content) < wanted else "they do not belong together"
+def _check_length(found: int, wanted: int, path: Path) -> None:
+    if found != wanted:
+        reason = "its end is missing" if found < wanted else "they do not belong together"
         raise InputError(
-            f"The weights beside {path} have {len(content)} bytes, but it describes {wanted}: {reason}; "
+            f"The weights beside {path} have {found} bytes, but it describes {wanted}: {reason}; "
             "download the model again."
         )
 
 
-def _array(content: bytes, entry: Mapping[str, Any]) -> np.ndarray:
+def _array(content: memoryview, entry: Mapping[str, Any]) -> np.ndarray:
     """One tensor as float32; quantised values become value * scale + min."""
     quantised = entry.get("quantization") or {}
     stored = _QUANTISED[quantised["dtype"]] if quantised else _FLOATS[entry["dtype"]]

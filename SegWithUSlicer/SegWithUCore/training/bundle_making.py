@@ -14,6 +14,7 @@ from ..models.bundle import (
     LICENCE_FILE,
     Bundle,
     HeadSpec,
+    check_bundle,
     verify_weights,
     weights_path,
     write_bundle_json,
@@ -61,6 +62,7 @@ def make_bundle(
         digest = write_weights(work, backbone, {name: head, **tensors})
         facts = run.facts() | ({"fingerprint": fingerprint} if fingerprint else {})
         plain = plain_bundle(recipe, digest, facts)
+        check_bundle(plain, str(run.path / "run.json"))
         written = _calibrated(replace(plain, heads=(*plain.heads, *specs)), cases, work, device, progress)
         (work / LICENCE_FILE).write_text(licence_notice(written.about) + foreign_licence(run), encoding="utf-8")
     return replace(written, folder=target)

@@ -10,11 +10,13 @@ from typing import Any
 
 import torch
 
-from ..errors import InputError
+from ..errors import InputError, naming
+from ..input_files import read_bounded, regular_file
 from ..models.bundle import (
     CARD_FILE,
     LICENCE_FILE,
     Bundle,
+    check_bundle,
     empty_network,
     file_sha256,
     write_bundle_json,
@@ -29,6 +31,7 @@ from ..whole_files import whole_folder
 from .bundle_making import plain_bundle
 from .recipe import read_recipe_json, recipe_from_json
 
+MAXIMUM_LICENCE_BYTES = 1 << 20
 HEAD_SEED = 0
 """Of the random weights of a head that no file brings."""
 PAPER_TAPS = ["upsamples.1.conv_block", "upsamples.2.conv_block", "output_block"]
@@ -71,20 +74,22 @@ def import_checkpoint(
         OutputError: `target` exists or cannot be written.
     """
     importer = IMPORTERS[kind]
-    if not source.exists():
-        raise InputError(f"{source} does not exist: check the path.")
+    if kind != "tfjs-meshnet":  # whose reader says better what it wants
+        regular_file(source, f"give the file for --kind {kind}")
     blocks = read_recipe_json(recipe_file) if recipe_file else {}
     place = str(recipe_file) if recipe_file else f"{source} (without --recipe)"
     recipe = recipe_from_json(importer.describe(source, blocks), place)
     facts = {"fingerprint": None, "origin": _origin(kind, source)}
     bundle = plain_bundle(recipe, "0" * 64, facts, trained=importer.brings_head)
+    check_bundle(bundle, place)
     torch.manual_seed(HEAD_SEED)
-    network = empty_network(bundle)
+    with naming(place):
+        network = empty_network(bundle)
     importer.fill(network, source)
     text = licence_notice(bundle.about) if licence is None else _text(licence)
     with whole_folder(target, overwrite) as work:
         digest = write_weights(work, unique_state(network.backbone), {bundle.default_head.name: network.head_state()})
-        written = write_bundle_json(replace(bundle, weights_sha256=digest), work)
+        written = write_bundle_json(replace(bundle, weights_sha256=digest), work, place)
         (work / CARD_FILE).write_text(model_card(written), encoding="utf-8")
         (work / LICENCE_FILE).write_text(text, encoding="utf-8")
     return replace(written, folder=target)
@@ -97,9 +102,10 @@ def _origin(kind: str, source: Path) -> str:
 
 
 def _text(path: Path) -> str:
+    content = read_bounded(path, MAXIMUM_LICENCE_BYTES, "give the licence of the weights")
     try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
         raise InputError(f"{path} cannot be read as text ({error}): give the licence of the weights.") from error
 
 
@@ -133,7 +139,7 @@ def _fill_weights(network: SegWithU, source: Path) -> None:
 
 
 def _check_kind(source: Path, blocks: Mapping[str, Any], kind: str) -> None:
-    named = blocks.get("backbone", {}).get("kind", kind)
+    named = str(blocks.get("backbone", {}).get("kind", kind))[:60]
     if named != kind:
         raise InputError(f"{source} holds a {kind}, but the recipe's backbone is a {named}: correct the recipe.")
 

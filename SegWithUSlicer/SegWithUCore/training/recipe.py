@@ -1,16 +1,29 @@
 """A recipe: all that decides how a model is made, in one JSON file that anyone can run again."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
+from ..json_schemas import check_schema, shown
+from ..models.bundle import bundle_schema
 from ..models.input_spec import InputSpec
-from ..models.labels import Label
+from ..models.labels import Label, check_label_values
 from ..network.own_networks import is_own
+from ..strict_json import read_json
 
+MAXIMUM_BYTES = 4 << 20
+"""Of a recipe; that of an imported nnU-Net, with its whole architecture, has 10 kB."""
+_KINDS = (
+    ("about", Mapping, "an object with name, version, task, licences and citation"),
+    ("input", Mapping, "an object with channels, orientation, spacing and window"),
+    ("labels", list, "a list with an entry for each class"),
+    ("backbone", Mapping, "an object with the kind of network"),
+    ("head", Mapping, "an object with variant, taps and sizes"),
+    ("backbone_training", Mapping, "an object with settings"),
+    ("head_training", Mapping, "an object with settings"),
+)
 HEAD_FIELDS = {"variant", "taps", "feature_channels", "probes", "aleatoric"}
 
 
@@ -137,12 +150,7 @@ def read_recipe_json(path: Path) -> dict[str, Any]:
     Raises:
         InputError: missing file, or no JSON object.
     """
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}.") from error
-    except ValueError as error:
-        raise InputError(f"{path} is not valid JSON: {error}.") from error
+    data = read_json(path, "give a recipe, see Resources/Recipes for a complete one", MAXIMUM_BYTES)
     if not isinstance(data, dict) or not isinstance(data.get("backbone", {}), dict):
         raise InputError(f"{path} is not a recipe: see Resources/Recipes for a complete one.")
     if "file" in data.get("backbone", {}):
@@ -158,7 +166,9 @@ def recipe_from_json(
 ) -> Recipe:
     """Build a recipe from parsed JSON; `source` names it in messages. See `read_recipe`."""
     _check_fields(data, source)
+    _check_like_bundle(data, source)
     try:
+        check_label_values([entry["value"] for entry in data["labels"]], source)
         return Recipe(
             about=data["about"],
             input=InputSpec.from_json(data["input"]),
@@ -181,6 +191,7 @@ def _check_fields(data: Mapping[str, Any], source: str) -> None:
         InputError: an unknown or missing field of the recipe, its backbone or its head; a backbone that is a model's;
             a switch of a training that is neither true nor false.
     """
+    _check_kinds(data, source)
     backbone = data.get("backbone", {})
     if "model" in backbone:
         raise InputError(
@@ -207,8 +218,38 @@ def _check_fields(data: Mapping[str, Any], source: str) -> None:
     _check_switches("head_training", HeadTraining(), data, source)
 
 
+def _check_kinds(data: Mapping[str, Any], source: str) -> None:
+    """Refuse blocks that are no JSON objects, and taps and labels that are no lists.
+
+    Raises:
+        InputError: names the block and what it is.
+    """
+    for block, kind, wanted in _KINDS:
+        if block in data and not isinstance(data[block], kind):
+            raise InputError(f"{source} has {shown(data[block])} for '{block}': give {wanted}.")
+    head, labels = data.get("head", {}), data.get("labels", [])
+    taps = head.get("taps", [])
+    if not isinstance(taps, list) or not all(isinstance(tap, str) for tap in taps):
+        raise InputError(f"{source} has {shown(taps)} for 'taps' (head): give a list of names of modules.")
+    if not all(isinstance(label, Mapping) for label in labels):
+        raise InputError(f"{source} has {shown(labels)} for 'labels': give a list of objects with value and name.")
+
+
+def _check_like_bundle(data: Mapping[str, Any], source: str) -> None:
+    """Hold the blocks that go into a bundle as they are against its schema, where parts of a normalisation may be left
+    out."""
+    whole = bundle_schema()
+    definitions = {**whole["$defs"], "normalisation": {**whole["$defs"]["normalisation"], "required": []}}
+    for block in ("input", "labels"):
+        if block in data:
+            wanted = {"$defs": definitions, **whole["properties"][block]}
+            check_schema(
+                data[block], wanted, source, "see Resources/Recipes for a complete one", "a recipe", f"{block}/"
+            )
+
+
 def _check_switches(block: str, usual: BackboneTraining | HeadTraining, data: Mapping[str, Any], source: str) -> None:
     """Refuse what is neither true nor false where the usual value is: the text "no" would switch on."""
     for field, value in data.get(block, {}).items():
         if isinstance(getattr(usual, field, None), bool) and not isinstance(value, bool):
-            raise InputError(f"{source} has {json.dumps(value)} for '{field}' ({block}): give true or false.")
+            raise InputError(f"{source} has {shown(value)} for '{field}' ({block}): give true or false.")

@@ -1,16 +1,19 @@
 """The folder of one training run: recipe, log, curves, checkpoints."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from ..csv_files import table_of, write_csv
 from ..errors import InputError
+from ..input_files import is_there
+from ..network.checkpoints import read_safetensors
 from ..network.own_networks import is_own, network_file, network_sha256
+from ..network.pickled_files import load_plain
+from ..strict_json import read_json_object, to_json
 from ..whole_files import whole_file
 from .recipe import Recipe, recipe_from_json
 
@@ -63,16 +66,20 @@ class RunFolder:
 
     def _read_json(self) -> dict[str, Any]:
         file = self.path / "run.json"
-        if not file.is_file():
+        if not is_there(file):
             raise InputError(
                 f"{self.path} is not a training run: it has no run.json; start with train-backbone, or with train-head "
                 "--recipe on a model."
             )
-        return dict(json.loads(file.read_text(encoding="utf-8")))
+        data = read_json_object(file, "begin again with --restart")
+        for block in ("recipe", "facts"):
+            if not isinstance(data.get(block), dict):
+                raise InputError(f"{file} has no block '{block}': begin again with --restart.")
+        return data
 
     def _write_json(self, data: Mapping[str, Any]) -> None:
         with whole_file(self.path / "run.json") as work:
-            work.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+            work.write_text(to_json(data) + "\n", encoding="utf-8")
 
     def save_best(self, part: str, tensors: Mapping[str, torch.Tensor]) -> None:
         """Keep the weights of the best epoch so far."""
@@ -88,7 +95,7 @@ class RunFolder:
         file = self.path / f"{part}_best.safetensors"
         if not file.is_file():
             raise InputError(f"{self.path} has no {part}_best.safetensors yet: run train-{part} first.")
-        return dict(load_file(file))
+        return read_safetensors(file)
 
     def save_state(self, part: str, state: Mapping[str, Any]) -> None:
         """Write what a resumed run needs, whole or not at all."""
@@ -96,9 +103,13 @@ class RunFolder:
             torch.save(dict(state), work)
 
     def load_state(self, part: str) -> dict[str, Any] | None:
-        """What `save_state` wrote last, None at the start."""
+        """What `save_state` wrote last, None at the start.
+
+        Raises:
+            InputError: the file is damaged.
+        """
         file = self.path / f"{part}_last.pt"
-        return dict(torch.load(file, weights_only=True)) if file.is_file() else None
+        return dict(load_plain(file, "begin again with --restart")) if is_there(file) else None
 
     def forget(self, part: str) -> None:
         """Remove the checkpoints of a part, so that it begins again; with a backbone go its head and folds."""

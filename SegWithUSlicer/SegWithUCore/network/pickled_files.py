@@ -1,0 +1,158 @@
+"""Files of `torch.save` from others: read without running anything in them, and why where that cannot be.
+
+PyTorch's restricted reader decides what is read. What it refuses is looked at as a list of instructions, which are
+never carried out, so that the user learns whether a file is cut or holds more than weights.
+"""
+
+import io
+import pickletools
+import re
+import warnings
+import zipfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+
+from ..errors import InputError
+from ..input_files import regular_file
+
+MAXIMUM_GROWTH = 8
+"""Times its size that a file may grow when unpacked: torch stores without compression, so a true one does not grow."""
+MAXIMUM_INSTRUCTIONS_BYTES = 64 << 20
+"""Of what describes the tensors; nnU-Net's own have less than 1 MB, their numbers lie beside."""
+_OLD_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
+"""First pickle of a file that PyTorch before 1.6 wrote."""
+_PICKLES_OF_OLD_FILES = 5
+"""Magic number, version, system, content, names of the storages."""
+_PLAIN = re.compile(
+    r"torch\.(_utils\._rebuild_\w+|\w*Storage|storage\.\w+|Size|device|dtype|b?float\d+|u?int\d+|nn\.parameter\.\w+)"
+    r"|collections\.\w+|_codecs\.encode|numpy\.(core|_core)\.multiarray\.scalar|numpy\.dtype|numpy\.dtypes\.\w+"
+)
+"""Names that tensors and plain values need."""
+
+
+def load_plain(path: Path, remedy: str, allowed: Sequence[Any] = ()) -> Any:
+    """The tensors and plain values of a file that `torch.save` wrote.
+
+    Args:
+        remedy: whom to ask for what, where the file holds anything else; the end of the sentence.
+        allowed: further classes that are let in, as `torch.serialization.safe_globals` takes them.
+
+    Raises:
+        InputError: it is missing, cut or of another format, or holds objects that could run code.
+    """
+    size = regular_file(path, "give a checkpoint file").st_size
+    try:
+        unpacked = _unpacked_bytes(path)
+        if unpacked > MAXIMUM_GROWTH * size + (1 << 20):
+            raise InputError(f"{path} unpacks from {size} to {unpacked} bytes, as no checkpoint does: {remedy}.")
+        with torch.serialization.safe_globals(list(allowed)), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # on old protocols and kinds of archives, which the refusal is about
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except (InputError, MemoryError):
+        raise
+    except Exception as error:  # torch raises half a dozen kinds for damaged and unsafe files
+        raise InputError(_refusal(path, remedy, type(error).__name__ == "UnpicklingError")) from error
+
+
+def _unpacked_bytes(path: Path) -> int:
+    """What the entries of an archive say they hold; 0 for other files."""
+    if not zipfile.is_zipfile(path):
+        return 0
+    with zipfile.ZipFile(path) as archive:
+        return sum(entry.file_size for entry in archive.infolist())
+
+
+@dataclass
+class _Instructions:
+    """What pickles would do: names they call for, in order, and whether all are read to their ends."""
+
+    pickles: int = 0
+    names: dict[str, None] = field(default_factory=dict)
+    whole: bool = False
+    script: bool = False
+
+
+def _refusal(path: Path, remedy: str, unsafe: bool) -> str:
+    """The sentence about a file that was not read.
+
+    Args:
+        unsafe: PyTorch's reader met something that it does not let in; else it did not get on, as in cut files.
+    """
+    with path.open("rb") as file:
+        start = file.read(len(_OLD_MAGIC))
+    found = _instructions(path, start)
+    if found.script:
+        return f"{path} is a TorchScript program, not weights, and programs of others are never loaded: {remedy}."
+    foreign = [name for name in found.names if not _PLAIN.fullmatch(name)]
+    if not foreign and not (found.whole and unsafe):
+        if start[:1] != b"\x80" and start[:2] not in (b"PK", b""):
+            return f"{path} is no file of PyTorch (it begins with {start[:4]!r}): check the path."
+        if zipfile.is_zipfile(path) and not found.pickles:
+            return f"{path} is an archive, but none of PyTorch (it has no data.pkl): check the path."
+        return f"{path} is not a whole PyTorch checkpoint: copy it again from its source."
+    named = f" ({', '.join(name[:80] for name in foreign[:3])})" if foreign else ""
+    return (
+        f"{path} holds objects that are no weights{named}, which are never loaded because they can run any code: "
+        f"{remedy}."
+    )
+
+
+def _instructions(path: Path, start: bytes) -> _Instructions:
+    """What the pickles in a file would do, as far as they can be read."""
+    found = _Instructions()
+    try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                names = archive.namelist()
+                found.script = any(name.endswith(("constants.pkl", ".py")) for name in names)
+                for name in [name for name in names if name.endswith("data.pkl")]:
+                    with archive.open(name) as packed:
+                        _note(io.BytesIO(packed.read(MAXIMUM_INSTRUCTIONS_BYTES)), found)
+        else:
+            with path.open("rb") as file:
+                content = io.BytesIO(file.read(MAXIMUM_INSTRUCTIONS_BYTES))
+            for _ in range(_PICKLES_OF_OLD_FILES if start == _OLD_MAGIC else 1):
+                found.whole = False
+                _note(content, found)
+    except (ValueError, zipfile.BadZipFile, OSError, EOFError, NotImplementedError):
+        found.whole = False
+    return found
+
+
+def _note(pickle: BinaryIO, found: _Instructions) -> None:
+    """Add the names that a pickle calls for.
+
+    Raises:
+        ValueError: it ends too early, or is none.
+    """
+    texts: list[str] = []
+    found.pickles += 1
+    for code, argument in _codes(pickle):
+        if code in ("GLOBAL", "INST"):
+            found.names[str(argument).replace(" ", ".", 1)] = None
+        elif code == "STACK_GLOBAL":
+            found.names[".".join(texts[-2:])] = None
+        elif code in ("EXT1", "EXT2", "EXT4"):
+            found.names[f"extension {argument}"] = None
+        elif isinstance(argument, str):
+            texts.append(argument)
+    found.whole = True
+
+
+def _codes(pickle: BinaryIO) -> Iterator[tuple[str, Any]]:
+    """Instructions with their arguments; a text that is fetched from the memo comes again."""
+    memo: dict[int, str] = {}
+    last = ""
+    for code, argument, _ in pickletools.genops(pickle):
+        if code.name == "MEMOIZE":
+            memo[len(memo)] = last
+        elif code.name.endswith("PUT") and isinstance(argument, int):
+            memo[argument] = last
+        if code.name.endswith("GET") and isinstance(argument, int):
+            argument = memo.get(argument, "")
+        last = argument if isinstance(argument, str) else ""
+        yield code.name, argument

@@ -1,0 +1,45 @@
+"""JSON is read in one way: Python's own reader takes NaN, Infinity, any depth and any size."""
+
+import ast
+import io
+from pathlib import Path
+
+import pytest
+from test_architecture import SOURCES, name_of, tree_of
+
+from SegWithUCore.errors import InputError
+from SegWithUCore.strict_json import parse_json
+from SegWithUCore.worker_protocol import Channel
+
+ALLOWED = {
+    "SegWithUCore/strict_json.py": "is that one way",
+    "SegWithUCore/json_schemas.py": "schemas of this program, which come with it",
+    "SegWithUCore/models/bundle.py": "text made a moment ago, to turn tuples into lists",
+    "SegWithUCore/evaluation/benchmark_folder.py": "likewise",
+    "SegWithUCore/process_lock.py": "lock files of processes, where what cannot be read is nobody's",
+    "SegWithUCore/review/case_file.py": "has its own bounds",
+    "SegWithUCore/review/flags.py": "has its own bounds",
+    "SegWithUCore/review/log_lines.py": "refuses NaN line by line",
+    "SegWithUCore/review/worklist_files.py": "has its own bounds",
+    "SegWithUSlicerLib/case_file.py": "has its own bounds",
+}
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_no_other_file_reads_json_by_itself(path: Path) -> None:
+    for node in ast.walk(tree_of(path)):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in {"json.load", "json.loads", "json.JSONDecoder"}:
+            allowed = any(name_of(path).endswith(f"/{known}") for known in ALLOWED)
+            assert allowed, f"{name_of(path)}:{node.lineno} reads JSON by {ast.unparse(node.func)}: use strict_json"
+
+
+@pytest.mark.parametrize("text", ["NaN", "[Infinity]", '{"a": -Infinity}', "1e999", "1" * 25])
+def test_what_is_no_number_or_too_large_is_refused(text: str) -> None:
+    with pytest.raises(InputError, match="here is not valid JSON"):
+        parse_json(text, "here")
+
+
+def test_events_of_the_worker_hold_no_nan() -> None:
+    written = io.BytesIO()
+    Channel(io.BytesIO(), written).send({"event": "cost", "seconds": float("nan"), "span": [1.0, float("inf")]})
+    assert parse_json(written.getvalue(), "event") == {"event": "cost", "seconds": None, "span": [1.0, None]}
