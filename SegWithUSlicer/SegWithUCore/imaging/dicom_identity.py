@@ -31,9 +31,10 @@ def check_identity(folder: Path, slices: Sequence[DicomSlice]) -> None:
             without = files.get("")
             groups = sorted(files.values(), key=lambda names: -len(names))
             listed = "; ".join(f"{len(names)} slices such as {names[0]}" for names in groups[:4])
+            more = f"; and {len(groups) - 4} more" if len(groups) > 4 else ""
             missing = f", of which {len(without)} have none" if without else ""
             raise InputError(
-                f"{folder} holds {len(files)} {what} in one series ({keyword} differs: {listed}{missing}): give a "
+                f"{folder} holds {len(files)} {what} in one series ({keyword} differs: {listed}{more}{missing}): give a "
                 "folder that holds one of them."
             )
 
