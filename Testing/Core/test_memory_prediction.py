@@ -89,9 +89,12 @@ class TestHeaders:
         assert found is not None and not found.grid.placed
         assert found.grid.size == read_series(folder).GetSize()
 
-    def test_what_is_no_image_says_nothing(self, tmp_path: Path) -> None:
-        (tmp_path / "text.nii.gz").write_text("no image")
-        assert grid_of(tmp_path / "text.nii.gz") is None
+    def test_what_is_no_image_is_refused_or_says_nothing(self, tmp_path: Path) -> None:
+        for name in ("text.nii.gz", "text.png"):
+            (tmp_path / name).write_text("no image")
+        assert grid_of(tmp_path / "text.png") is None
+        with pytest.raises(InputError, match="the format is unknown"):
+            grid_of(tmp_path / "text.nii.gz")
         with pytest.raises(InputError, match="holds no DICOM slices"):
             grid_of(tmp_path)
 

@@ -198,7 +198,7 @@ def test_every_damage_to_a_compressed_body_is_refused(
     suffix: str, damage: str, library: str, data_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if library == "zlib":
-        monkeypatch.setattr(stored_voxels, "_inflated_at_once", lambda *_arguments: None)
+        monkeypatch.setattr(stored_voxels, "inflated_at_once", lambda *_arguments: None)
     path = write(sitk.ReadImage(str(real_image(data_folder))), tmp_path / f"image{suffix}")
     body = tmp_path / "image.zraw" if suffix == ".mhd" else path
     whole, start, dice = body.read_bytes(), stored_header(path).body.offset, random.Random(f"{suffix}{damage}")

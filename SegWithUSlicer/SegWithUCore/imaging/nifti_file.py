@@ -19,6 +19,7 @@ from ..input_files import regular_file
 from .header_fields import unreadable
 from .nifti_grid import NiftiGrid, nifti_grid
 from .nifti_header import HEADER_BYTES, NiftiHeader, contradiction, parse_header
+from .stored_voxels import GZIP, inflated_at_once
 
 SUFFIXES = (".nii", ".nii.gz", ".hdr", ".img", ".hdr.gz", ".img.gz")
 ASCII_SUFFIX = ".nia"
@@ -47,8 +48,7 @@ def read_nifti(path: Path) -> sitk.Image:
     """
     with _opened(path) as (header, body):
         grid = nifti_grid(header)
-        array = np.empty(header.size[::-1], header.number)
-        _take(header, body, array.reshape(-1).view(np.uint8).data)
+        array = _voxels(header, body)
     if not array.dtype.isnative:
         array = array.byteswap(inplace=True).view(array.dtype.newbyteorder("="))
     if header.is_scaled:
@@ -139,6 +139,16 @@ class _Bytes:
             done += len(found)
         return done
 
+    def at_once(self, count: int) -> bytearray | None:
+        """All bytes of the file, inflated, if they are `count`; None where reading piece by piece must tell."""
+        if self._stream is None:
+            return None
+        at = self._file.tell()
+        self._file.seek(0)
+        data = inflated_at_once(self._file.read(), GZIP, count)
+        self._file.seek(at)
+        return data
+
     def skip_to(self, position: int) -> None:
         """Pass over bytes, at most to the end."""
         while self.position < position and self.read(min(CHUNK_BYTES, position - self.position)):
@@ -221,6 +231,28 @@ def _check_claim(header: NiftiHeader, source: _Bytes) -> None:
         raise unreadable(header.path, f"{reason} of voxels that the header promises from byte {header.offset:g} on")
 
 
+def _voxels(header: NiftiHeader, source: _Bytes) -> np.ndarray:
+    """All voxels (k, j, i), in the byte order of the file."""
+    data = source.at_once(header.offset + header.bytes)
+    if data is None:
+        array = np.empty(header.size[::-1], header.number)
+        _take(header, source, array.reshape(-1).view(np.uint8).data)
+        return array
+    flat = np.frombuffer(data, header.number, offset=header.offset)
+    _check_finite(header.path, flat)
+    return flat.reshape(header.size[::-1])
+
+
+def _check_finite(path: Path, flat: np.ndarray) -> None:
+    """Refuse voxels that are NaN or infinite."""
+    if flat.dtype.kind != "f":
+        return
+    step = CHUNK_BYTES // flat.itemsize
+    finite = sum(int(np.count_nonzero(np.isfinite(flat[at : at + step]))) for at in range(0, flat.size, step))
+    if finite < flat.size:
+        raise InputError(not_finite_message(path, flat.size - finite, flat.size))
+
+
 def _take(header: NiftiHeader, source: _Bytes, view: memoryview | None) -> None:
     """Read all voxels and what follows them.
 
@@ -268,7 +300,5 @@ def _scaled(header: NiftiHeader, array: np.ndarray) -> np.ndarray:
         piece = flat[begin : begin + CHUNK_BYTES // 8]
         with np.errstate(over="ignore"):
             piece[:] = piece.astype(float) * header.slope + header.intercept
-    bad = int(flat.size - np.count_nonzero(np.isfinite(flat)))
-    if bad:
-        raise InputError(not_finite_message(header.path, bad, flat.size))
+    _check_finite(header.path, flat)
     return values

@@ -190,7 +190,7 @@ def _plain(stored: StoredImage, file: BufferedReader, length: int) -> np.ndarray
 def _whole(stored: StoredImage, file: BufferedReader, held: int, wanted: int) -> np.ndarray:
     """Inflate exactly `wanted` bytes from the next `held` of a file."""
     start = file.tell()
-    at_once = _inflated_at_once(file.read(held), stored.body.packing, wanted)
+    at_once = inflated_at_once(file.read(held), stored.body.packing, wanted)
     if at_once is not None:
         return np.frombuffer(at_once, np.uint8)
     file.seek(start)
@@ -201,11 +201,16 @@ def _whole(stored: StoredImage, file: BufferedReader, held: int, wanted: int) ->
     return data
 
 
-def _inflated_at_once(packed: bytes, packing: int | None, wanted: int) -> bytearray | None:
+def inflated_at_once(packed: bytes, packing: int | None, wanted: int) -> bytearray | None:
     """Inflate by libdeflate, as fast as ITK and three times as fast as zlib, which decides where this gives None.
 
     libdeflate checks the checksum and never gives more than `wanted` bytes, but is content with fewer, and does not
     see what stands behind the end: so the checksum of all bytes must be the last that the file holds.
+
+    Args:
+        packed: all bytes of the stream.
+        packing: `GZIP` or `ZLIB`.
+        wanted: how many bytes it must hold.
     """
     try:
         import deflate
