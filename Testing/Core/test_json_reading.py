@@ -16,6 +16,8 @@ ALLOWED = {
     "SegWithUCore/json_schemas.py": "schemas of this program, which come with it",
     "SegWithUCore/models/bundle.py": "text made a moment ago, to turn tuples into lists",
     "SegWithUCore/evaluation/benchmark_folder.py": "likewise",
+    "SegWithUCore/imaging/reader_child.py": "lines from the process that started it",
+    "SegWithUCore/imaging/reader_process.py": "lines from a child of its own, whose errors are its death",
     "SegWithUCore/process_lock.py": "lock files of processes, where what cannot be read is nobody's",
     "SegWithUCore/review/case_file.py": "has its own bounds",
     "SegWithUCore/review/flags.py": "has its own bounds",
