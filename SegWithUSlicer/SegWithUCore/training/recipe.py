@@ -23,6 +23,8 @@ class BackboneTraining:
         average_decay: of the exponential moving average of the weights, the ones that are kept.
         mirror: exchange left and right at random (only where labels have no side).
         any_turn: turn half of the windows by any angle; for images that do not all lie alike. It takes longer to learn.
+        scale: smallest and largest factor by which windows enlarge what they show, cut out of the whole case already
+            turned and scaled (see `ScaledWindows`); None cuts windows along the axes and stretches them a little.
         precision: "float32", or "bfloat16" for forward passes under autocast (3 times faster with AVX512_BF16).
         validate_every: epochs between looks at the select cases.
         window: what is cut out of a case, along x, y, z in voxels; None takes the window of the input. Smaller ones
@@ -39,6 +41,7 @@ class BackboneTraining:
     deep_supervision_heads: int = 2
     mirror: bool = True
     any_turn: bool = False
+    scale: Sequence[float] | None = None
     precision: str = "float32"
     validate_every: int = 2
     window: Sequence[int] | None = None
