@@ -13,7 +13,7 @@ import SimpleITK as sitk
 import torch
 
 from ..available_memory import resident_bytes
-from ..errors import InputError
+from ..errors import InputError, UsageError
 from ..imaging.input_reader import IN_THIS_PROCESS, InputReader
 from ..imaging.volume import check_same_grid
 from ..imaging.voxel_grid import VoxelGrid
@@ -112,7 +112,13 @@ def segment(job: Job, model: Model, progress: Progress = silent, reader: InputRe
     Raises:
         InputError: an image is unusable, has the wrong channels, or is unlike the training cases.
         OutputError: the case folder exists or cannot be written.
+        UsageError: a region of interest for a model that knows sizes by the field of view alone.
     """
+    if job.region and model.bundle.input.slice_edge is not None:
+        raise UsageError(
+            f"The model {model.bundle.name} takes whole slices, since it tells sizes by the field of view alone: leave "
+            "out the region of interest."
+        )
     clock = Clock()
     memory = _foreseen(job, model, reader)
     progress("reading", 0.0, "" if memory is None else memory.words)

@@ -208,6 +208,7 @@ def _check_fields(data: Mapping[str, Any], source: str) -> None:
             )
     _check_switches("backbone_training", BackboneTraining(), data, source)
     _check_switches("head_training", HeadTraining(), data, source)
+    _check_scale(data.get("backbone_training", {}).get("scale"), source)
 
 
 def _check_switches(block: str, usual: BackboneTraining | HeadTraining, data: Mapping[str, Any], source: str) -> None:
@@ -215,3 +216,13 @@ def _check_switches(block: str, usual: BackboneTraining | HeadTraining, data: Ma
     for field, value in data.get(block, {}).items():
         if isinstance(getattr(usual, field, None), bool) and not isinstance(value, bool):
             raise InputError(f"{source} has {json.dumps(value)} for '{field}' ({block}): give true or false.")
+
+
+def _check_scale(scale: Any, source: str) -> None:
+    """Refuse what is no pair of positive numbers, the smaller one first."""
+    numbers = isinstance(scale, list) and len(scale) == 2 and all(type(value) in (int, float) for value in scale)
+    if scale is not None and not (numbers and 0 < scale[0] <= scale[1] < float("inf")):
+        raise InputError(
+            f"{source} has {json.dumps(scale)} for 'scale' (backbone_training): give the smallest and the largest "
+            "factor, such as [0.7, 1.5]."
+        )

@@ -48,7 +48,7 @@ class ScaledWindows:
             outside the case all are 0.
         """
         matrix = self._matrix(generator)
-        centre = self._centre(case, np.abs(np.diag(self._scales(matrix))), generator)
+        centre = self._centre(case, np.linalg.norm(matrix, axis=0), generator)
         grid = _sampling_grid(self.window, matrix, centre, case.labels.shape)
         image = torch.from_numpy(np.ascontiguousarray(case.image))[None]
         labels = torch.from_numpy(case.labels.astype(np.float32))[None, None]
@@ -72,10 +72,6 @@ class ScaledWindows:
             stretches[self.thick] = -common
             turn = _turn(self.thick, angles[self.thick])
         return turn @ np.diag(np.exp(-(common + stretches)))
-
-    @staticmethod
-    def _scales(matrix: np.ndarray) -> np.ndarray:
-        return np.diag(np.linalg.norm(matrix, axis=0))
 
     def _centre(self, case: PreparedCase, steps: np.ndarray, generator: np.random.Generator) -> np.ndarray:
         """Where in the case the window's centre lies, (z, y, x) counted in voxels from the first voxel's centre.

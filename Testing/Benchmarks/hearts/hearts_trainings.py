@@ -18,6 +18,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -119,15 +120,19 @@ def locked(training: Training, runs: Path) -> Iterator[int | None]:
     runs.mkdir(parents=True, exist_ok=True)
     handle = os.open(runs / f"{training.name}.lock", os.O_RDWR | os.O_CREAT, 0o666)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(handle)
-        yield None
-        return
-    try:
-        yield handle
+        yield handle if _taken(handle) else None
     finally:
         os.close(handle)
+
+
+def _taken(handle: int) -> bool:
+    """Take a lock; once more after a moment, for `--status` holds it while it looks."""
+    for attempt in range(3):
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        time.sleep(0.05 * attempt)
+    return False
 
 
 def why_not(training: Training, options: argparse.Namespace) -> str | None:
