@@ -56,7 +56,7 @@ def run_show(options: argparse.Namespace, console: Console) -> int:
     lines = [
         f"{bundle.name} {about['version']}: {about['task']}",
         f"  channels        {', '.join(spec.channels)} ({spec.modality}), axes {spec.orientation}, "
-        f"spacing {'as given' if spec.spacing_mm is None else ' x '.join(f'{v:g}' for v in spec.spacing_mm) + ' mm'}",
+        f"spacing {_spacing(spec)}",
         f"  field of view   {_span(span)}",
         f"  structures      {', '.join(f'{label.value} {label.name}' for label in bundle.labels[1:])}",
         f"  backbone        {bundle.backbone.kind} {dict(bundle.backbone.arguments)}",
@@ -75,6 +75,12 @@ def run_show(options: argparse.Namespace, console: Console) -> int:
 def _warn(console: Console, problems: Sequence[str]) -> None:
     for problem in problems:
         console.note(f"Warning: {problem}.")
+
+
+def _spacing(spec: Any) -> str:
+    if spec.slice_edge is not None:
+        return f"such that the longer edge of a slice has {spec.slice_edge} voxels"
+    return "as given" if spec.spacing_mm is None else " x ".join(f"{v:g}" for v in spec.spacing_mm) + " mm"
 
 
 def _span(span: Any) -> str:

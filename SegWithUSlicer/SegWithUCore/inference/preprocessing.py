@@ -38,6 +38,10 @@ def working_size(upright: sitk.Image | VoxelGrid, spec: InputSpec) -> tuple[tupl
     """
     grid = VoxelGrid.of(upright)
     size, old = grid.size, grid.spacing
+    if spec.slice_edge is not None:
+        factor = spec.slice_edge / max(size[:2])
+        fitted = (*(max(1, round(n * factor)) for n in size[:2]), size[2])
+        return fitted, tuple(n * s / new for n, s, new in zip(size, old, fitted, strict=True))
     if spec.spacing_mm is None:
         return size, old
     if spec.nnunet is not None:

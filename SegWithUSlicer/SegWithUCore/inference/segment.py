@@ -13,7 +13,7 @@ import SimpleITK as sitk
 import torch
 
 from ..available_memory import resident_bytes
-from ..errors import InputError
+from ..errors import InputError, UsageError
 from ..imaging.grid_notes import check_form, claim_on_form, differs_from_slicer, grid_notes, on_form
 from ..imaging.input_reader import IN_THIS_PROCESS, InputReader
 from ..imaging.volume import check_same_grid
@@ -114,9 +114,15 @@ def segment(job: Job, model: Model, progress: Progress = silent, reader: InputRe
 
     Raises:
         InputError: an image is unusable, has the wrong channels, or is unlike the training cases.
-        UsageError: a region in mm for an image with two places, and no form.
+        UsageError: a region in mm for an image with two places, and no form; a region of interest for a model that
+            knows sizes by the field of view alone.
         OutputError: the case folder exists or cannot be written.
     """
+    if job.region and model.bundle.input.slice_edge is not None:
+        raise UsageError(
+            f"The model {model.bundle.name} takes whole slices, since it tells sizes by the field of view alone: leave "
+            "out the region of interest."
+        )
     clock = Clock()
     if job.region:
         for path in job.files:

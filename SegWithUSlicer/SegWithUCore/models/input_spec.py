@@ -88,6 +88,9 @@ class InputSpec:
         orientation: letters towards which the axes x, y, z run ("RAS"); or, in lower case, which stored axes they
             are, wherever those run ("xyz": as the file has them).
         spacing_mm: working spacing along x, y, z; None leaves each image at its own.
+        slice_edge: voxels along the longer edge of a slice (axes x and y) on the working grid, where voxel sizes are
+            not known, so that the field of view has to do: slices are enlarged or shrunk as a whole, z stays. None
+            leaves them as they are.
         window: window size along x, y, z in voxels.
         normalisation: applied to each channel after cropping and resampling; one for all, or one a channel.
         nnunet: prepare images and place windows as nnU-Net does; None as `preprocessing.network_input` describes.
@@ -102,6 +105,7 @@ class InputSpec:
     normalisation: Normalisation | tuple[Normalisation, ...] = Normalisation()
     nnunet: NnunetPreparation | None = None
     precision: str = "float32"
+    slice_edge: int | None = None
 
     @property
     def channel_normalisations(self) -> tuple[Normalisation, ...]:
@@ -137,6 +141,7 @@ class InputSpec:
             normalisation=each,
             nnunet=None if nnunet is None else NnunetPreparation(**nnunet),
             precision=precision,
+            slice_edge=_slice_edge(data),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -148,4 +153,18 @@ class InputSpec:
             del data["nnunet"]
         if self.precision == "float32":
             del data["precision"]
+        if self.slice_edge is None:
+            del data["slice_edge"]
         return data
+
+
+def _slice_edge(data: Mapping[str, Any]) -> int | None:
+    """Raise ValueError where a working spacing or nnU-Net's preparation rules the size of slices already."""
+    edge = data.get("slice_edge")
+    if edge is None:
+        return None
+    if data["spacing_mm"] is not None or data.get("nnunet") is not None:
+        raise ValueError("slice_edge goes without spacing_mm and without nnunet")
+    if isinstance(edge, bool) or not isinstance(edge, int) or edge < 1:
+        raise ValueError(f"slice_edge is {edge!r}, but must be a whole number of voxels")
+    return edge

@@ -23,6 +23,7 @@ from monai.transforms import (
 )
 
 from .cases import PreparedCase
+from .scaled_windows import ScaledWindows
 
 KEYS = ["image", "labels", "valid"]
 THICK = 3.0
@@ -54,7 +55,9 @@ def thick_axis_of(cases: Sequence[PreparedCase]) -> int | None:
     return thick_axis(np.median([case.spacing_mm for case in cases], axis=0))
 
 
-def augmentation(mirror_axis: int | None = None, thick: int | None = None, any_turn: bool = False) -> Compose:
+def augmentation(
+    mirror_axis: int | None = None, thick: int | None = None, any_turn: bool = False, scaled: bool = False
+) -> Compose:
     """Spatial and intensity transforms for MRI.
 
     Args:
@@ -63,9 +66,12 @@ def augmentation(mirror_axis: int | None = None, thick: int | None = None, any_t
         thick: tensor axis across thick slices, from `thick_axis`: windows are turned, stretched, moved and blurred
             within slices only, more than otherwise. None where voxels are nearly cubes.
         any_turn: turn half of the windows by any angle, as nnU-Net does with thick slices, and the rest as otherwise.
+        scaled: windows come turned and scaled already, from `ScaledWindows`: only mirror them and change their grey
+            values.
     """
     usual = turning(0.25 if thick is None else 0.5, thick)
     spatial = OneOf([usual, turning(math.pi, thick)]) if any_turn else usual
+    moved = [] if scaled else [spatial]
     blur = [(0.3, 0.9)] * 3
     if thick is not None:
         blur[thick] = (0.01, 0.02)
@@ -78,7 +84,7 @@ def augmentation(mirror_axis: int | None = None, thick: int | None = None, any_t
         *coarse,
         RandGaussianNoised(["image"], prob=0.3, std=0.15),
     ]
-    return Compose([*mirroring(mirror_axis).transforms, spatial, *intensity])
+    return Compose([*mirroring(mirror_axis).transforms, *moved, *intensity])
 
 
 def turning(angle: float, thick: int | None) -> RandAffined:
@@ -155,12 +161,19 @@ class WindowSampler:
         window: (z, y, x).
         seed: of the training run.
         transform: from `augmentation`, or None for plain windows.
+        scaled: lays windows of any size and direction into the cases; None cuts them along the axes.
     """
 
     def __init__(
-        self, cases: Sequence[PreparedCase], window: Sequence[int], seed: int, transform: Compose | None
+        self,
+        cases: Sequence[PreparedCase],
+        window: Sequence[int],
+        seed: int,
+        transform: Compose | None,
+        scaled: ScaledWindows | None = None,
     ) -> None:
         self.cases = cases
+        self.scaled = scaled
         self.window = tuple(window)
         self.seed = seed
         self.transform = transform
@@ -168,7 +181,8 @@ class WindowSampler:
     def window_of(self, epoch: int, case: int) -> dict[str, torch.Tensor]:
         """The window of case number `case` in `epoch`; equal arguments give equal tensors."""
         seed = case_seed(self.seed, epoch, case)
-        sample = random_window(self.cases[case], self.window, np.random.default_rng(seed))
+        generator, chosen = np.random.default_rng(seed), self.cases[case]
+        sample = self.scaled.draw(chosen, generator) if self.scaled else random_window(chosen, self.window, generator)
         if self.transform is None:
             return sample
         self.transform.set_random_state(seed=seed)

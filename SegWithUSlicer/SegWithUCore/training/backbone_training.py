@@ -21,6 +21,7 @@ from .augmentation import WindowSampler, augmentation, epoch_order, thick_axis_o
 from .cases import PreparedCase
 from .recipe import BackboneTraining, HeadTraining, Recipe
 from .run_folder import RunFolder
+from .scaled_windows import ScaledWindows
 
 PART = "backbone"
 
@@ -115,8 +116,10 @@ class BackboneTrainer:
         )
         axis = left_right_axis(recipe.input.orientation) if self.settings.mirror else None
         window = training_window(recipe, self.settings)
-        transform = augmentation(axis, thick_axis_of(train), self.settings.any_turn)
-        self.sampler = WindowSampler(train, window, self.settings.seed, transform)
+        thick, scale, any_turn = thick_axis_of(train), self.settings.scale, self.settings.any_turn
+        scaled = None if scale is None else ScaledWindows(window, (scale[0], scale[1]), thick, any_turn)
+        transform = augmentation(axis, thick, any_turn, scaled is not None)
+        self.sampler = WindowSampler(train, window, self.settings.seed, transform, scaled)
         loss = DiceCELoss(softmax=True, to_onehot_y=True, include_background=False, batch=True)
         self.loss: nn.Module = DeepSupervisionLoss(loss, weight_mode="exp")
         self.rows: list[dict[str, float]] = []

@@ -36,6 +36,8 @@ class BackboneTraining:
         average_decay: of the exponential moving average of the weights, the ones that are kept.
         mirror: exchange left and right at random (only where labels have no side).
         any_turn: turn half of the windows by any angle; for images that do not all lie alike. It takes longer to learn.
+        scale: smallest and largest factor by which windows enlarge what they show, cut out of the whole case already
+            turned and scaled (see `ScaledWindows`); None cuts windows along the axes and stretches them a little.
         precision: "float32", or "bfloat16" for forward passes under autocast (3 times faster with AVX512_BF16).
         validate_every: epochs between looks at the select cases.
         window: what is cut out of a case, along x, y, z in voxels; None takes the window of the input. Smaller ones
@@ -52,6 +54,7 @@ class BackboneTraining:
     deep_supervision_heads: int = 2
     mirror: bool = True
     any_turn: bool = False
+    scale: Sequence[float] | None = None
     precision: str = "float32"
     validate_every: int = 2
     window: Sequence[int] | None = None
@@ -216,6 +219,7 @@ def _check_fields(data: Mapping[str, Any], source: str) -> None:
             )
     _check_switches("backbone_training", BackboneTraining(), data, source)
     _check_switches("head_training", HeadTraining(), data, source)
+    _check_scale(data.get("backbone_training", {}).get("scale"), source)
 
 
 def _check_kinds(data: Mapping[str, Any], source: str) -> None:
@@ -253,3 +257,13 @@ def _check_switches(block: str, usual: BackboneTraining | HeadTraining, data: Ma
     for field, value in data.get(block, {}).items():
         if isinstance(getattr(usual, field, None), bool) and not isinstance(value, bool):
             raise InputError(f"{source} has {shown(value)} for '{field}' ({block}): give true or false.")
+
+
+def _check_scale(scale: Any, source: str) -> None:
+    """Refuse what is no pair of positive numbers, the smaller one first."""
+    numbers = isinstance(scale, list) and len(scale) == 2 and all(type(value) in (int, float) for value in scale)
+    if scale is not None and not (numbers and 0 < scale[0] <= scale[1] < float("inf")):
+        raise InputError(
+            f"{source} has {shown(scale)} for 'scale' (backbone_training): give the smallest and the largest factor, "
+            "such as [0.7, 1.5]."
+        )
