@@ -137,7 +137,8 @@ def _good_is_there(command: str, output: Path) -> Callable[[Ended], bool]:
         if command == "export --anonymous":
             return len(list(output.glob("case-*/segmentation.nii.gz"))) >= 1
         if command == "worklist":
-            return GOOD in (output / "worklist.csv").read_text("utf-8")
+            table = output / "worklist.csv"
+            return table.is_file() and GOOD in table.read_text("utf-8")
         return any(GOOD in str(event.get("source")) for event in ended.events)
 
     return there

@@ -69,3 +69,28 @@ def test_words_stand_left_and_figures_right() -> None:
         "a        5",
         "long  1234",
     ]
+
+
+def test_nothing_that_steers_a_terminal_reaches_it(capsys: pytest.CaptureFixture[str]) -> None:
+    hostile = "a\x1b]0;title\x07\x9b31m\rb\u202egnp"
+    shown = r"a\x1b]0;title\x07\x9b31m\rb\u202egnp"
+    console = Console()
+    console.result(f"{hostile}\n{table(['name'], [[hostile + chr(10)]])}", {})
+    console.note(f"{hostile}\n")
+    console.error(f"{hostile}\nsegwithu: all is well")
+    console.trace(ValueError(hostile))
+    with console.progress(hostile) as report:
+        report(hostile, 0.5, hostile)
+    caught = capsys.readouterr()
+    for text in (caught.out, caught.err):
+        assert not set(text) & set("\x1b\x07\x9b\r\u202e")
+    assert caught.out.splitlines()[0] == shown
+    assert caught.out.splitlines()[-1] == rf"{shown}\n"
+    assert caught.err.splitlines()[:2] == [rf"{shown}\n", rf"segwithu: {shown}\nsegwithu: all is well"]
+    assert caught.err.count(shown) >= 6
+
+
+def test_json_stays_exact(capsys: pytest.CaptureFixture[str]) -> None:
+    hostile = "a\x1b[31m\u202e\r\n"
+    Console(as_json=True).note(hostile)
+    assert json.loads(capsys.readouterr().out)["text"] == hostile

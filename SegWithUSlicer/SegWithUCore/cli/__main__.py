@@ -12,6 +12,7 @@ from ..errors import SegWithUError
 from ..freed_memory import keep_freed_memory
 from . import (
     benchmark,
+    check,
     demo,
     evaluate,
     export,
@@ -30,6 +31,7 @@ from .console import Console, failure_sentence
 
 COMMANDS = (
     segment,
+    check,
     regions,
     worklist,
     report,
