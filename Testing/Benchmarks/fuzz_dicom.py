@@ -134,7 +134,11 @@ def _tag(rng: random.Random, files: list[Path], many: int) -> str:
 def _bytes(rng: random.Random, files: list[Path], many: int) -> str:
     """Files that are cut, doubled, or gone."""
     way = rng.choice(["cut", "copy", "gone", "empty", "pipe"])
-    path = files[rng.randrange(1, len(files) - 1)]
+    # Of a series that lacks its first or last slice nobody can tell.
+    inner = sorted(
+        files, key=lambda file: float(pydicom.dcmread(file, stop_before_pixels=True).ImagePositionPatient[2])
+    )[1:-1]
+    path = rng.choice(inner)
     content = path.read_bytes()
     if way == "cut":
         length = rng.randrange(1, len(content))
