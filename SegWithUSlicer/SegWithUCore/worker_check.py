@@ -35,6 +35,7 @@ PACKAGES = (
     Package("scipy", "scipy", "1.12"),
     Package("SimpleITK", "SimpleITK", "2.3"),
     Package("jsonschema", "jsonschema", "4.18"),
+    Package("pydicom", "pydicom", "3"),
     Package("safetensors", "safetensors", "0.4"),
     Package("deflate", "deflate", "0.7"),
     Package("torch", "torch", "2.8"),

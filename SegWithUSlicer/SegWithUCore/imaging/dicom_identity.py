@@ -34,8 +34,8 @@ def check_identity(folder: Path, slices: Sequence[DicomSlice]) -> None:
             more = f"; and {len(groups) - 4} more" if len(groups) > 4 else ""
             missing = f", of which {len(without)} have none" if without else ""
             raise InputError(
-                f"{folder} holds {len(files)} {what} in one series ({keyword} differs: {listed}{more}{missing}): give a "
-                "folder that holds one of them."
+                f"{folder} holds {len(files)} {what} in one series ({keyword} differs: {listed}{more}{missing}): give "
+                "a folder that holds one of them."
             )
 
 
