@@ -2,7 +2,6 @@
 
 import ast
 import io
-from pathlib import Path
 
 import pytest
 from test_architecture import SOURCES, name_of, tree_of
@@ -19,20 +18,21 @@ ALLOWED = {
     "SegWithUCore/imaging/reader_child.py": "lines from the process that started it",
     "SegWithUCore/imaging/reader_process.py": "lines from a child of its own, whose errors are its death",
     "SegWithUCore/process_lock.py": "lock files of processes, where what cannot be read is nobody's",
-    "SegWithUCore/review/case_file.py": "has its own bounds",
-    "SegWithUCore/review/flags.py": "has its own bounds",
-    "SegWithUCore/review/log_lines.py": "refuses NaN line by line",
-    "SegWithUCore/review/worklist_files.py": "has its own bounds",
-    "SegWithUSlicerLib/case_file.py": "has its own bounds",
 }
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=name_of)
-def test_no_other_file_reads_json_by_itself(path: Path) -> None:
-    for node in ast.walk(tree_of(path)):
-        if isinstance(node, ast.Call) and ast.unparse(node.func) in {"json.load", "json.loads", "json.JSONDecoder"}:
-            allowed = any(name_of(path).endswith(f"/{known}") for known in ALLOWED)
-            assert allowed, f"{name_of(path)}:{node.lineno} reads JSON by {ast.unparse(node.func)}: use strict_json"
+READERS = {"json.load", "json.loads", "json.JSONDecoder"}
+
+
+def test_no_other_file_reads_json_by_itself() -> None:
+    found = {
+        name_of(path).removeprefix("SegWithUSlicer/")
+        for path in SOURCES
+        for node in ast.walk(tree_of(path))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in READERS
+    }
+    assert found - set(ALLOWED) == set(), "read JSON by strict_json"
+    assert set(ALLOWED) - found == set(), "no longer needed"
 
 
 @pytest.mark.parametrize("text", ["NaN", "[Infinity]", '{"a": -Infinity}', "1e999", "1" * 25])
