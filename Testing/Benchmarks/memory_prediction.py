@@ -135,7 +135,8 @@ def _arguments(shape: Shape, files: Sequence[Path], folder: Path) -> list[str]:
         from segwithu_command import tiny_bundle
 
         names = [f"T{number + 1}" for number in range(shape.channels)]
-        model = str(tiny_bundle(folder / "model", channels=names))
+        # Not calibrated: of random weights nearly every voxel would be uncertain, and the list of them larger than all.
+        model = str(tiny_bundle(folder / "model", channels=names, calibrated=False))
         further = [f"--channel={name}={file}" for name, file in zip(names[1:], files[1:], strict=True)]
     roi = []
     if shape.region is not None:

@@ -22,7 +22,7 @@ from SegWithUCore.imaging.grid_peek import FileGrid, grid_of
 from SegWithUCore.imaging.volume import read_image
 from SegWithUCore.imaging.voxel_grid import VoxelGrid
 from SegWithUCore.inference.case_regions import whole_image
-from SegWithUCore.inference.memory import RunSize, foreseen, predicted_stages
+from SegWithUCore.inference.memory import RunSize, check_regions_fit, foreseen, predicted_stages
 from SegWithUCore.inference.preprocessing import assessed_box, to_working_grid
 from SegWithUCore.inference.region import Region, VoxelBox, voxel_box, whole_grid
 from SegWithUCore.inference.segment import Model
@@ -261,6 +261,13 @@ class TestRefusal:
         for kind in ("predict_cost", "fingerprint"):
             assert engine.answer(request(kind, **fields), quiet)["event"] in ("predicted", "fingerprinted")
         assert available_memory.resident_bytes() - before < 10**9
+
+    def test_more_uncertain_voxels_than_fit_are_refused(self, tmp_path: Path, free: Any) -> None:
+        free(10**8)
+        check_regions_fit(None, tmp_path)
+        check_regions_fit(np.full((10, 100, 100), 0.9, np.float32), tmp_path)
+        with pytest.raises(NotEnoughMemoryError, match="inding regions among 1000000 uncertain.*310 MB"):
+            check_regions_fit(np.full((100, 100, 100), 0.9, np.float32), tmp_path)
 
     @pytest.mark.parametrize(
         ("place", "value", "words"),

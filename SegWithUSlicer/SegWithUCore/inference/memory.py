@@ -14,10 +14,12 @@ import numpy as np
 
 from ..available_memory import check_memory, in_words, resident_bytes
 from ..errors import InputError
+from ..freed_memory import give_back_freed_memory
 from ..imaging.grid_peek import FileGrid
 from ..imaging.volume import turned
 from ..imaging.voxel_grid import VoxelGrid
 from ..models.input_spec import InputSpec
+from ..review.find_regions import RegionSettings
 from .placement import placed
 from .preprocessing import SPACING_TOLERANCE, working_size
 from .region import Region, voxel_box
@@ -37,9 +39,12 @@ MAP_BYTES = 14
 PERCENTILE_BYTES = 2
 """An assessed voxel of the two percentiles, where they are fitted."""
 MAKING_MAPS_BYTES = 22
-"""An assessed voxel of what making the maps needs besides: parts of the network's answer, the table's float64."""
-FINDING_REGIONS_BYTES = 16
-"""An assessed voxel of what regions, figures and histograms need besides the maps."""
+"""An assessed voxel of what making the maps needs besides: four float parts of the network's answer, two classes."""
+FINDING_REGIONS_BYTES = 22
+"""An assessed voxel of what regions, figures and histograms need besides the maps; 2 in 100 voxels uncertain."""
+UNCERTAIN_VOXEL_BYTES = 310
+"""An uncertain voxel while regions are found (measured)."""
+FEW_BYTES = 100_000_000
 NORMALISING_BYTES = 20
 """A voxel of one channel while it is normalised: two float64 copies and the result."""
 CHUNK_BYTES = 64_000_000
@@ -214,6 +219,23 @@ def run_memory(
     return RunMemory(
         predicted_stages(size), model.program_bytes, f"The image of {edges} voxels", region is not None, stored_bytes
     )
+
+
+def check_regions_fit(error_probability: np.ndarray | None, file: Path) -> None:
+    """Refuse to find regions where far more voxels are uncertain than in any image that a model was made for.
+
+    How many there are is only known once they are segmented.
+
+    Raises:
+        NotEnoughMemoryError: their list would need more memory than is free.
+    """
+    if error_probability is None:
+        return
+    uncertain = sum(int(np.count_nonzero(part > RegionSettings().threshold)) for part in error_probability)
+    if uncertain * UNCERTAIN_VOXEL_BYTES > FEW_BYTES:
+        give_back_freed_memory()
+        what = f"Finding regions among {uncertain} uncertain voxels"
+        check_memory(what, uncertain * UNCERTAIN_VOXEL_BYTES, [f"give a smaller {REGION_WORDS}"], file=file)
 
 
 def run_size(

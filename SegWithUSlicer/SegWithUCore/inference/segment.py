@@ -28,7 +28,7 @@ from .case_input import voxel_hash
 from .case_regions import regions_of_maps
 from .deviation import REFUSED, WARNING, Deviation
 from .fingerprint import deviations, is_refused
-from .memory import READ_BYTES, RunMemory, foreseen, run_memory
+from .memory import READ_BYTES, RunMemory, check_regions_fit, foreseen, run_memory
 from .placement import placed
 from .preprocessing import assessed_box, network_input
 from .region import Region, VoxelBox, voxel_box, whole_grid
@@ -146,6 +146,7 @@ def segment(job: Job, model: Model, progress: Progress = silent, reader: InputRe
         maps, notes = segment_images(parts, model, progress, memory.words)
     with clock.stage("finding regions"):
         progress("finding regions", 0.92)
+        check_regions_fit(maps.error_probability, job.files[0])
         regions = regions_of_maps(maps, model.bundle.labels, part_grid)
     assessed = not is_refused(warnings)
     structures = structure_figures(

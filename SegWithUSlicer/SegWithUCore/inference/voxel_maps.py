@@ -117,12 +117,25 @@ def maps_on_grid(
         classes[place], runner_up[place] = result.classes, result.runner_up
         calibration[place], ranking[place] = result.calibration, result.ranking
         if model is not None and fitted.model_quantiles:
-            model[place] = percentiles_of(result.epistemic, fitted.model_quantiles)
+            model[place] = _percentiles(result.epistemic, fitted.model_quantiles)
         if data is not None and fitted.data_quantiles and result.aleatoric is not None:
-            data[place] = percentiles_of(result.aleatoric, fitted.data_quantiles)
+            data[place] = _percentiles(result.aleatoric, fitted.data_quantiles)
         sums += result.sums
-    probability = fitted.error_probability(ranking, classes, runner_up) if fitted.error_probability else None
+        del result, block
+    probability = None
+    if fitted.error_probability:
+        probability = np.empty(shape, np.float32)
+        for each in range(len(probability)):
+            probability[each] = fitted.error_probability(ranking[each], classes[each], runner_up[each])
     return VoxelMaps(classes, runner_up, calibration, ranking, probability, model, data, sums)
+
+
+def _percentiles(values: np.ndarray, quantiles: tuple[float, ...]) -> np.ndarray:
+    """As `percentiles_of`, slice by slice: its float64 copies of a whole volume would be larger than all maps."""
+    found = np.empty(values.shape, np.uint8)
+    for each in range(len(values)):
+        found[each] = percentiles_of(values[each], quantiles)
+    return found
 
 
 def voxelwise(network: SegWithU, stitched: np.ndarray, tempering_scale: float = 1.0) -> Voxelwise:
