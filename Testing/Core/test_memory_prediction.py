@@ -266,7 +266,7 @@ class TestRefusal:
         free(10**8)
         check_regions_fit(None, tmp_path)
         check_regions_fit(np.full((10, 100, 100), 0.9, np.float32), tmp_path)
-        with pytest.raises(NotEnoughMemoryError, match="inding regions among 1000000 uncertain.*310 MB"):
+        with pytest.raises(NotEnoughMemoryError, match=r"inding regions among 1000000 uncertain.*310 MB"):
             check_regions_fit(np.full((100, 100, 100), 0.9, np.float32), tmp_path)
 
     @pytest.mark.parametrize(
