@@ -1,5 +1,6 @@
 """Cases and lists of others: nothing outside of them is opened or passed on, and a broken one stops no other."""
 
+import gzip
 import json
 import os
 import shutil
@@ -226,6 +227,11 @@ def _piped(case: Path) -> None:
     os.mkfifo(case / "case.json")
 
 
+def _dice_rule(content: dict[str, Any]) -> dict[str, Any]:
+    rule: dict[str, Any] = content["model"]["flags"]["rules"]["dice"]
+    return rule
+
+
 BROKEN: dict[str, Callable[[Path], None]] = {
     "path 5": _file(5),
     "NUL": _file("a\0b"),
@@ -288,6 +294,32 @@ def test_a_returned_segmentation_is_read_before_it_is_taken(case: Path, tmp_path
     version.write_bytes(whole)
     assert segwithu("merge-reviews", back, "--into", case).code == 0
     assert (case / version.name).read_bytes() == whole
+
+
+def test_the_chain_of_a_returned_review_carries_no_file_of_ours(case: Path, tmp_path: Path, segwithu: Command) -> None:
+    """A header that names our letter as its voxels: not taken by a merge, and not read where it lies in a case."""
+    letter = tmp_path / "letter.txt"
+    letter.write_bytes(b"4711" * 20_000)
+    back = copied(case, tmp_path / "back")
+    judged(back, "Ben", {1: Verdict.CORRECTED})
+    size = " ".join(map(str, read_case(case)["input"]["grid"]["size_ijk"]))
+    header = ["NRRD0005", "type: uchar", "dimension: 3", f"sizes: {size}", "encoding: raw", f"data file: {letter}"]
+    version = back / "segmentation_reviewed.Ben.seg.nrrd"
+    version.write_text("\n".join(header) + "\n\n")
+    outcome = segwithu("merge-reviews", back, "--into", case)
+    assert outcome.code == 1
+    assert str(version) in outcome.messages[-1]
+    assert not (case / version.name).exists()
+    for number, option in enumerate(([], ["--anonymous"])):
+        segwithu("export", back, "--output", tmp_path / f"sent{number}", *option)
+        for path in (tmp_path / f"sent{number}").rglob("*"):
+            assert not path.is_file() or b"47114711" not in _unpacked(path), path
+
+
+def _unpacked(path: Path) -> bytes:
+    content = path.read_bytes()
+    start = content.find(b"\x1f\x8b")
+    return content + (gzip.decompress(content[start:]) if path.suffix in (".gz", ".nrrd") and start >= 0 else b"")
 
 
 def test_leftovers_inside_a_case_are_swept_by_the_next_command(case: Path, segwithu: Command) -> None:
