@@ -1,3 +1,3 @@
 """The method and the engine of SegWithU for Slicer; needs no Slicer, Qt or VTK."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
