@@ -87,7 +87,7 @@ def _call(rng: random.Random, work: Path, cases: Path, what: str, whole: Path) -
         calls,
         names,
         _nothing_foreign(output),
-        [] if many or command == "merge-reviews" else [output],
+        [] if many or command in {"merge-reviews", "worklist"} else [output],
         many=_good_is_there(command, output) if many else None,
     )
 

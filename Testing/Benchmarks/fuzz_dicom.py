@@ -68,7 +68,8 @@ def _pixels(rng: random.Random, files: list[Path], many: int) -> str:
 
     def change(dataset: Dataset) -> None:
         data = bytes(dataset.PixelData)
-        length = int(len(data) * share) // 2 * 2
+        is_packed = dataset.file_meta.TransferSyntaxUID.is_compressed
+        length = max(int(len(data) * share) // 2 * 2, 16 if is_packed else 0)  # pydicom writes no empty packed voxels
         dataset["PixelData"].value = (data * 3)[:length]
 
     for path in files[:many]:
