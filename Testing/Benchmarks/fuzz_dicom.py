@@ -58,6 +58,11 @@ def prepare(data: Path, folder: Path) -> Maker:
 def _edit(path: Path, change: Callable[[Dataset], None]) -> None:
     dataset = pydicom.dcmread(path, force=True)
     change(dataset)
+    syntax = pydicom.uid.UID(dataset.file_meta.TransferSyntaxUID)
+    is_packed = syntax.is_transfer_syntax and syntax.is_encapsulated
+    if is_packed and not bytes(dataset.PixelData).startswith(b"\xfe\xff\x00\xe0"):  # else pydicom writes nothing
+        dataset.PixelData = pydicom.encaps.encapsulate([bytes(dataset.PixelData)])
+        dataset["PixelData"].VR = "OB"
     pydicom.config.settings.writing_validation_mode = pydicom.config.IGNORE
     dataset.save_as(path, enforce_file_format=False)
 

@@ -66,8 +66,11 @@ def case_image(folder: Path, case: Mapping[str, Any], moved_to: Path | None = No
 
 def _on_grid_of_case(path: Path, image: sitk.Image, case: Mapping[str, Any]) -> sitk.Image:
     """The image where the case has it: of a NIfTI file with two places the user may have chosen the other one."""
+    grid = case["input"].get("grid")
+    if grid is None:
+        return image
     here = (image, *(on_form(path, image, form) for form in FORMS))
-    return next((each for each in here if _is_at(each, case["input"]["grid"])), image)
+    return next((each for each in here if _is_at(each, grid)), image)
 
 
 def _is_at(image: sitk.Image, grid: Mapping[str, Any]) -> bool:

@@ -5,6 +5,7 @@ one window. Measured against what runs really took: Testing/Benchmarks/results/m
 """
 
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -264,3 +265,13 @@ def run_size(
         crops=part.voxels < whole.voxels,
         keeps_image=keeps_image,
     )
+
+
+def peak_memory_mb() -> float | None:
+    """Largest memory this process has used so far in MB, None where the platform does not tell (Windows)."""
+    if sys.platform == "win32":
+        return None
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak / (1e6 if sys.platform == "darwin" else 1e3), 1)

@@ -1,6 +1,5 @@
 """The whole job: from image files to a case folder."""
 
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -28,7 +27,7 @@ from .case_input import voxel_hash
 from .case_regions import regions_of_maps
 from .deviation import REFUSED, WARNING, Deviation
 from .fingerprint import deviations, is_refused
-from .memory import READ_BYTES, RunMemory, check_regions_fit, foreseen, run_memory
+from .memory import READ_BYTES, RunMemory, check_regions_fit, foreseen, peak_memory_mb, run_memory
 from .placement import placed
 from .preprocessing import assessed_box, network_input
 from .region import Region, VoxelBox, voxel_box, whole_grid
@@ -118,17 +117,8 @@ def segment(job: Job, model: Model, progress: Progress = silent, reader: InputRe
             knows sizes by the field of view alone.
         OutputError: the case folder exists or cannot be written.
     """
-    if job.region and model.bundle.input.slice_edge is not None:
-        raise UsageError(
-            f"The model {model.bundle.name} takes whole slices, since it tells sizes by the field of view alone: leave "
-            "out the region of interest."
-        )
+    job = _checked_job(job, model.bundle)
     clock = Clock()
-    if job.region:
-        for path in job.files:
-            check_form(path, job.form)
-    if differs_from_slicer(job.files[0], job.form):  # else Slicer would show the file beside the results
-        job = replace(job, include_image=True)
     memory = _foreseen(job, model, reader)
     progress("reading", 0.0, "" if memory is None else memory.words)
     with clock.stage("reading"):
@@ -177,6 +167,25 @@ def segment(job: Job, model: Model, progress: Progress = silent, reader: InputRe
     write_case_folder(result, job.target, job.overwrite)
     progress("done", 1.0)
     return result
+
+
+def _checked_job(job: Job, bundle: Bundle) -> Job:
+    """The job, if its region makes sense for its images and its model.
+
+    Raises:
+        UsageError: a region for a model that takes whole slices, or in mm for an image with two places and no form.
+    """
+    if job.region and bundle.input.slice_edge is not None:
+        raise UsageError(
+            f"The model {bundle.name} takes whole slices, since it tells sizes by the field of view alone: leave "
+            "out the region of interest."
+        )
+    if job.region:
+        for path in job.files:
+            check_form(path, job.form)
+    if differs_from_slicer(job.files[0], job.form):  # else Slicer would show the file beside the results
+        return replace(job, include_image=True)
+    return job
 
 
 def _foreseen(job: Job, model: Model, reader: InputReader) -> RunMemory | None:
@@ -333,13 +342,3 @@ def segment_images(
     maps = maps_on_grid(model.network, output, working, images[0], model.fitted)
     model.network.to(model.device)
     return maps, notes
-
-
-def peak_memory_mb() -> float | None:
-    """Largest memory this process has used so far in MB, None where the platform does not tell (Windows)."""
-    if sys.platform == "win32":
-        return None
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return round(peak / (1e6 if sys.platform == "darwin" else 1e3), 1)
