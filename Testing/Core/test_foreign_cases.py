@@ -352,6 +352,22 @@ def test_logs_and_comments_are_bounded_and_long_reviews_are_read(case: Path) -> 
     assert "no regions of this case" in entry.notes[0]
 
 
+@pytest.mark.parametrize("odd", [None, 5, [], [[[]]], {}, {"a": 1}, "x", True, 1e308, 10**400, "a" * 9999, "\ud800"])
+def test_odd_values_in_a_log_are_refused_in_a_short_sentence(case: Path, odd: object) -> None:
+    log = judged(case, "Ana", {1: Verdict.ACCEPTED})
+    first, line, *rest = log.read_bytes().splitlines(keepends=True)
+    content = json.loads(line)
+    for key in content:
+        log.write_bytes(first + json.dumps({**content, key: odd}).encode() + b"\n" + b"".join(rest))
+        try:
+            read_log(log)
+        except InputError as error:
+            assert str(log) in str(error)
+            assert len(str(error)) < 300 + len(str(log))
+        (entry,) = make_worklist([case]).entries
+        assert entry.trouble == ""
+
+
 # -- what an anonymous copy passes on --
 
 

@@ -103,7 +103,7 @@ def read_lines(content: bytes, source: str) -> Lines:
             if number == len(parts) and not isinstance(error, _TooLongError):
                 break
             raise InputError(
-                f"{source}: line {number} of {len(parts)} is damaged ({error}): repair that line, "
+                f"{source}: line {number} of {len(parts)} is damaged ({error!s:.200}): repair that line, "
                 "or rename the file to begin a new review."
             ) from error
     whole = tuple(part + b"\n" for part in parts[: len(events)])
@@ -159,8 +159,8 @@ def _event(line: bytes) -> Event:
         raise ValueError("when or reviewer is missing")
     if name == "opened" and isinstance(content.get("format"), int) and content["format"] > FORMAT:
         raise _NewerFormatError(f"its lines have format {content['format']}, this version knows {FORMAT}")
-    if name not in FACTS:
-        raise ValueError(f"unknown event {name!r}")
+    if not isinstance(name, str) or name not in FACTS:
+        raise ValueError(f"unknown event {name!r:.40}")
     kind = FACTS[name]
     known = {field.name: field.type for field in fields(kind)}
     if missing := sorted(known.keys() - content.keys()):
@@ -171,7 +171,7 @@ def _event(line: bytes) -> Event:
 def _typed(key: str, value: Any, hint: Any) -> Any:
     """A value of a line as the fact's field wants it."""
     if isinstance(value, bool):
-        raise ValueError(f"{key} is {value!r}")
+        raise ValueError(f"{key} is {value!r:.40}")
     if hint in (Verdict, Verdict | None):
         return Verdict(value) if value is not None or hint is Verdict else None
     if hint is float:
@@ -179,5 +179,5 @@ def _typed(key: str, value: Any, hint: Any) -> Any:
     elif hint not in (int, str, int | None, str | None):
         hint = dict
     if not isinstance(value, hint) or (isinstance(value, float) and not math.isfinite(value)):
-        raise ValueError(f"{key} is {value!r}")
+        raise ValueError(f"{key} is {value!r:.40}")
     return value
