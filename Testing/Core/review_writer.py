@@ -21,7 +21,7 @@ def main(folder: str, reviewer: str, limit: str = "0") -> int:
     for number in count(start):
         if int(limit) and number - start == int(limit):
             break
-        log.append(Commented(1 + number % 4, f"wörd {number} " + "x" * (number * 37 % 5000)))
+        log.append(Commented(1 + number % 4, f"wörd {number} " + "x" * (number * 37 % 500)))
         print(number, flush=True)
     log.close()
     return 0

@@ -173,6 +173,16 @@ def test_killed_twenty_times_and_nothing_stored_is_lost(tmp_path: Path) -> None:
     log.close()
 
 
+def test_a_full_log_stays_one_that_can_be_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("SegWithUCore.review.audit_log.MAXIMUM_BYTES", 2000)
+    log = log_of(tmp_path, Commented(1, "first"))
+    with pytest.raises(NotStoredError, match="is full"):
+        log.append(Commented(2, "y" * 2000))
+    assert told(log)[-1] == Commented(2, "y" * 2000), "it goes on in memory"
+    assert log.path.stat().st_size < 2000
+    assert [event.fact for event in read_log(log.path).events][-1] == Commented(1, "first")
+
+
 def test_file_cut_at_every_byte_of_its_last_line(tmp_path: Path) -> None:
     whole = log_of(tmp_path / _made(tmp_path, "whole"), *FACTS_OF_A_REVIEW[:3], Commented(2, "süß"))
     content = whole.path.read_bytes()

@@ -237,11 +237,20 @@ class AuditLog:
         )
 
     def _write(self) -> None:
-        """Write the lines that are not on disk, or leave the file as it was."""
+        """Write the lines that are not on disk, or leave the file as it was.
+
+        Raises:
+            OutputError: the file would be larger than readers take, or holds something else than was written.
+        """
         handle = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0), 0o666)
         try:
             there = self._checked_size(handle)
             data = b"".join(self._lines[self._stored :])
+            if self._size + len(data) > MAXIMUM_BYTES:  # nobody could open the review again
+                raise OutputError(
+                    f"{self.path} is full ({self._size} of the {MAXIMUM_BYTES} bytes that a log may have): what was "
+                    "said since is in memory alone; close the review and begin it again under another name."
+                )
             try:
                 _write_all(handle, data[there - self._size :])
                 os.fsync(handle)
