@@ -1,5 +1,6 @@
 """Which process a name on disk means: numbers and host names are used again, by restarts and by containers."""
 
+import contextlib
 import functools
 import hashlib
 import os
@@ -49,9 +50,8 @@ def process_started(pid: int) -> str:
 def process_lives(pid: int, started: str) -> bool:
     """Whether a process of this scope lives that began at `started`; not for Windows, where asking may end it."""
     try:
-        os.kill(pid, 0)
+        with contextlib.suppress(PermissionError):  # it lives, and is another user's
+            os.kill(pid, 0)
     except (ProcessLookupError, OverflowError):  # no process has a number beyond a C long
         return False
-    except PermissionError:  # it lives, and is another user's
-        pass
     return process_started(pid) in ("", started)

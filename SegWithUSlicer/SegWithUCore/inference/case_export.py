@@ -1,5 +1,6 @@
 """Cases in one folder that a colleague opens elsewhere, offline: images, maps, regions, reviews, reports, worklist."""
 
+import contextlib
 import os
 import shutil
 from collections.abc import Mapping, Sequence
@@ -151,11 +152,9 @@ def _image_file(folder: Path, settings: ExportSettings) -> Path | None:
     if folder in settings.images or not settings.image_folders:
         return settings.images.get(folder)
     case = read_case(folder)
-    try:
+    with contextlib.suppress(OutsideError):  # another user wrote where: it is looked for in the folders given
         if is_there(trusted_place(folder, case)):
             return None
-    except OutsideError:
-        pass
     found = image_among(settings.image_folders, folder, case)
     if found is None:
         where = ", ".join(map(str, settings.image_folders))
