@@ -232,6 +232,14 @@ def _dice_rule(content: dict[str, Any]) -> dict[str, Any]:
     return rule
 
 
+@pytest.mark.parametrize("name", ["runner_up.nii.gz", "data_percentile.nii.gz", "segmentation.seg.nrrd"])
+def test_what_is_no_volume_is_not_passed_on(case: Path, tmp_path: Path, segwithu: Command, name: str) -> None:
+    (case / name).write_text("This is a letter.")
+    sentence = one_sentence(segwithu("export", case, "--output", tmp_path / "sent"), str(case / name))
+    assert "Nothing was exported" in sentence
+    assert not (tmp_path / "sent").exists()
+
+
 BROKEN: dict[str, Callable[[Path], None]] = {
     "path 5": _file(5),
     "NUL": _file("a\0b"),

@@ -163,10 +163,16 @@ def _image_file(folder: Path, settings: ExportSettings) -> Path | None:
 
 
 def _copy(contents: Contents, folder: Path, target: Path, image_file: Path | None) -> None:
-    """The known files of a case, and the image that it was made from."""
+    """The known files of a case, and the image that it was made from.
+
+    Raises:
+        InputError: a volume is damaged, or is none.
+    """
     image = case_image(folder, read_case(folder), image_file)
     target.mkdir()
     for path in (*contents.model.values(), *contents.reviews):
+        if path.name.endswith((".nii.gz", ".nrrd")):
+            check_file(path)
         _copy_file(path, target / path.name)
     if not (target / IMAGE_FILE).is_file():
         try:
