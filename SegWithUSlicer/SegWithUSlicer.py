@@ -24,9 +24,9 @@ from slicer.ScriptedLoadableModule import (
 )
 from slicer.util import VTKObservationMixin
 
-from SegWithUSlicerLib.models_list import list_models
 from SegWithUSlicerLib.parameters import Parameters
 from SegWithUSlicerLib.resources import resource_path
+from SegWithUSlicerLib.run.models import list_models
 
 _OUR_PACKAGES = ("SegWithUCore", "SegWithUSlicerLib")
 
@@ -60,8 +60,8 @@ class SegWithUSlicer(ScriptedLoadableModule):
 
 
 def _on_startup_completed() -> None:
-    from SegWithUSlicerLib.sample import register_sample_data
-    from SegWithUSlicerLib.session import sweep_leftovers
+    from SegWithUSlicerLib.run.session import sweep_leftovers
+    from SegWithUSlicerLib.scene.sample import register_sample_data
 
     register_sample_data()
     sweep_leftovers()
@@ -108,7 +108,7 @@ class SegWithUSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def cleanup(self) -> None:
         """The module is unloaded, reloaded, or Slicer quits."""
-        from SegWithUSlicerLib.session import end_session
+        from SegWithUSlicerLib.run.session import end_session
 
         self.removeObservers()
         if self.panel is not None:
@@ -135,7 +135,7 @@ class SegWithUSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def onReload(self) -> None:
         """Reload the whole module: Slicer itself reloads only this file."""
-        from SegWithUSlicerLib.session import end_session
+        from SegWithUSlicerLib.run.session import end_session
 
         end_session()
         for name in [name for name in sys.modules if name.split(".")[0] in _OUR_PACKAGES]:
@@ -184,9 +184,9 @@ class SegWithUSlicerLogic(ScriptedLoadableModuleLogic):
             RuntimeError: the run failed, was refused or cancelled; the message is one sentence.
         """
         from SegWithUSlicerLib.frames import steady
-        from SegWithUSlicerLib.models_list import find_model
+        from SegWithUSlicerLib.run.models import find_model
+        from SegWithUSlicerLib.run.session import session
         from SegWithUSlicerLib.run_status import RunRequest
-        from SegWithUSlicerLib.session import session
 
         chosen = find_model(model)
         volumes = [volumeNode, *channels]
@@ -229,8 +229,8 @@ class SegWithUSlicerTest(ScriptedLoadableModuleTest):
 
     def test_sample_case(self) -> None:
         """From the sample to the overlay."""
-        from SegWithUSlicerLib.overlays import Overlay
-        from SegWithUSlicerLib.sample import load_sample
+        from SegWithUSlicerLib.scene.overlay import Overlay
+        from SegWithUSlicerLib.scene.sample import load_sample
 
         sample = load_sample()
         nodes = SegWithUSlicerLogic().process(sample.volume, model=sample.model, roiNode=sample.roi, device="cpu")

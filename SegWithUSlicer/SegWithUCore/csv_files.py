@@ -8,9 +8,9 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
+from .atomic_files import whole_file
 from .errors import InputError
 from .input_files import read_bounded
-from .whole_files import whole_file
 
 MAXIMUM_BYTES = 256 << 20
 _RUN_BY_SPREADSHEETS = ("=", "+", "-", "@")

@@ -11,8 +11,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from .process_identity import process_lives, process_scope, process_started
-from .whole_files import ABANDONED_AFTER_S
+from .atomic_files import ABANDONED_AFTER_S
+from .processes import process_lives, process_scope, process_started
 
 BETWEEN_MAKING_AND_FILLING_S = 0.2
 """A living process fills the lock file it has made within this time; an empty one is a crash's."""

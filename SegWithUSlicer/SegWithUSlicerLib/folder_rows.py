@@ -5,24 +5,18 @@ from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from SegWithUCore.case.case_file import CASE_FILE, case_folders
+from SegWithUCore.case.region_files import REGIONS_FILE
 from SegWithUCore.errors import InputError
-from SegWithUCore.review.case_file import CASE_FILE, case_folders
-from SegWithUCore.review.case_reviews import LOG_PATTERN, Elsewhere
 from SegWithUCore.review.flags import FlagRules
-from SegWithUCore.review.region_files import REGIONS_FILE
-from SegWithUCore.review.worklist import (
-    SECONDS_PER_REGION,
-    CaseReading,
-    WorklistEntry,
-    read_for_worklist,
-    unreadable,
-)
+from SegWithUCore.review.reviews import LOG_PATTERN, Elsewhere
+from SegWithUCore.review.worklist import SECONDS_PER_REGION, CaseReading, WorklistEntry, read_for_worklist, unreadable
 from SegWithUCore.review.worklist_files import read_listed
 
-from .case_list import CaseItem, Stamp
+from .cases.case_list import CaseItem, Stamp
 
 if TYPE_CHECKING:
-    from .case_nodes import CaseNodes
+    from .scene.case_nodes import CaseNodes
 
 
 class FolderRows:

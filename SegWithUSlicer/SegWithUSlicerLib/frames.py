@@ -2,7 +2,7 @@
 
 import slicer
 
-from .texts import _
+from .i18n import _
 
 
 def sequence_frame(volume: "slicer.vtkMRMLScalarVolumeNode") -> int | None:

@@ -6,7 +6,7 @@ Slicer's segmentation reader ends the whole application on a damaged file (an IT
 from pathlib import Path
 
 from SegWithUCore.errors import InputError
-from SegWithUCore.imaging.nrrd_file import read_nrrd_header
+from SegWithUCore.imaging.nrrd import read_nrrd_header
 from SegWithUCore.imaging.stored_voxels import check_voxels
 from SegWithUCore.input_files import regular_file
 

@@ -6,9 +6,9 @@ demand. It is saved with the scene.
 
 import slicer
 
-from .case_nodes import CaseNodes, hidden_node
-from .segmentation_node import was_touched
-from .texts import _
+from .i18n import _
+from .scene.case_nodes import CaseNodes, hidden_node
+from .scene.segmentation import was_touched
 
 OUTLINE_OPACITY = 0.8
 OUTLINE_THICKNESS = 1

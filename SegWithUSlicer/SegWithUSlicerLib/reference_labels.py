@@ -8,10 +8,10 @@ import vtk
 
 from SegWithUCore.errors import InputError
 
-from .case_images import array_of
-from .case_nodes import CaseNodes
-from .review_edit import grid_of, labels_on_grid
-from .texts import _
+from .i18n import _
+from .review.edits import grid_of, labels_on_grid
+from .scene.case_images import array_of
+from .scene.case_nodes import CaseNodes
 
 
 def reference_labels(nodes: CaseNodes, reference: "slicer.vtkMRMLNode") -> np.ndarray:

@@ -20,11 +20,11 @@ import numpy as np
 import slicer
 import vtk
 
-from SegWithUCore.review.region import Region
+from SegWithUCore.regions.region import Region
 
-from .case_nodes import CaseNodes
 from .jump import jump_to
-from .region_nodes import RegionMask, box_in_world, region_mask, world_of
+from .scene.case_nodes import CaseNodes
+from .scene.review_nodes import RegionMask, box_in_world, region_mask, world_of
 
 MARGIN = 0.1
 """Part of the region's extent that is left free around it at each side."""

@@ -5,13 +5,13 @@ from collections.abc import Collection
 import numpy as np
 import vtk
 
-from SegWithUCore.review.blind_sample import BlindPlace
+from SegWithUCore.review.blind import BlindPlace
 from SegWithUCore.review.rescoring import Rescore, Rescoring
 
-from .case_images import array_of
-from .case_nodes import CaseNodes
-from .region_nodes import RegionMask, region_labels
-from .review_edit import Change, grid_of, read_labels
+from .review.edits import Change, grid_of, read_labels
+from .scene.case_images import array_of
+from .scene.case_nodes import CaseNodes
+from .scene.review_nodes import RegionMask, region_labels
 
 
 class Scores:

@@ -5,12 +5,12 @@ from contextlib import suppress
 from datetime import datetime
 
 from SegWithUCore.errors import OutputError
-from SegWithUCore.review.audit_log import NotStoredError
 from SegWithUCore.review.events import Closed, Fact
+from SegWithUCore.review.log import NotStoredError
 
-from .case_nodes import CaseNodes
-from .review_opening import OpenedReview
-from .review_store import Place, keep_log, remember_place
+from .review.opening import OpenedReview
+from .review.store import Place, keep_log, remember_place
+from .scene.case_nodes import CaseNodes
 
 
 class Trail:

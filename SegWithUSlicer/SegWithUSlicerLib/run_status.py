@@ -6,7 +6,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, Protocol
 
-from .install_plan import InstallResult
+from .run.install_plan import InstallResult
 
 
 class Phase(Enum):

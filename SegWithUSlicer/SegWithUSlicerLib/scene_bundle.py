@@ -6,10 +6,10 @@ from pathlib import Path
 
 import slicer
 
+from SegWithUCore.atomic_files import TEMPORARY_PREFIX
 from SegWithUCore.errors import OutputError
-from SegWithUCore.whole_files import TEMPORARY_PREFIX
 
-from .texts import _
+from .i18n import _
 
 
 def save_bundle(target: Path) -> Path:

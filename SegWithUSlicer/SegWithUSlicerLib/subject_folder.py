@@ -3,8 +3,8 @@
 import slicer
 import vtk
 
-from .case_nodes import CaseNodes
-from .texts import _
+from .i18n import _
+from .scene.case_nodes import CaseNodes
 
 _FOLDER_ATTRIBUTE = "SegWithU.Run"
 

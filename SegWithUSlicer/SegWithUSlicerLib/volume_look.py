@@ -9,7 +9,7 @@ from vtk.util.numpy_support import vtk_to_numpy
 
 from SegWithUCore.inference.image_features import ImageFeatures, image_features
 
-from .volume_export import Roi
+from .scene.volume_export import Roi
 
 _EDGE_MM = 1e-3
 """A voxel centre this close to a face of the region counts as on it, whatever the rounding."""

@@ -12,9 +12,9 @@ from typing import Any
 
 from SegWithUCore.errors import InputError
 from SegWithUCore.strict_json import parse_json
-from SegWithUCore.worker_protocol import remove_half_written
+from SegWithUCore.worker.protocol import remove_half_written
 
-from .process_tree import end_process_tree
+from .run.launch import end_process_tree
 from .worker_start import WorkerStart
 
 Event = Mapping[str, Any]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .texts import _
+from .i18n import _
 
 WORKER_MODULE = "SegWithUCore.worker"
 DEFAULT_IDLE_MINUTES = 10.0

@@ -22,20 +22,16 @@ import torch  # noqa: E402
 from scipy.special import softmax  # noqa: E402
 from scipy.stats import spearmanr  # noqa: E402
 
-from SegWithUCore.calibration.case_quality import PredictedDice, fit_predicted_dice  # noqa: E402
-from SegWithUCore.calibration.volume_interval import (  # noqa: E402
-    VolumeInterval,
-    conformal_quantile,
-    fit_volume_interval,
-)
+from SegWithUCore.calibration.case_level import PredictedDice, fit_predicted_dice  # noqa: E402
+from SegWithUCore.calibration.volume_interval import VolumeInterval, conformal_quantile, fit_volume_interval  # noqa: E402
 from SegWithUCore.inference.prediction import Prediction, tempered_logits  # noqa: E402
 from SegWithUCore.inference.segment import Model  # noqa: E402
 from SegWithUCore.metrics.bootstrap import paired_bootstrap  # noqa: E402
 from SegWithUCore.metrics.calibration import negative_log_likelihood  # noqa: E402
 from SegWithUCore.models.registry import resolve_model  # noqa: E402
-from SegWithUCore.training.bundle_making import predict_case  # noqa: E402
-from SegWithUCore.training.cases import find_cases  # noqa: E402
-from SegWithUCore.training.number_fitting import CaseNumbers, case_numbers  # noqa: E402
+from SegWithUCore.training.calibrate import CaseNumbers, case_numbers  # noqa: E402
+from SegWithUCore.training.dataset import find_cases  # noqa: E402
+from SegWithUCore.training.make_bundle import predict_case  # noqa: E402
 
 RESULTS = ROOT / "Testing" / "Benchmarks" / "results" / "case_numbers.json"
 RESPLITS = 500

@@ -30,7 +30,7 @@ from SegWithUCore.inference.segment import Model, segment_images  # noqa: E402
 from SegWithUCore.inference.structure_checks import structure_deviations  # noqa: E402
 from SegWithUCore.inference.structures import structure_figures  # noqa: E402
 from SegWithUCore.models.registry import resolve_model  # noqa: E402
-from SegWithUCore.training.cases import find_cases  # noqa: E402
+from SegWithUCore.training.dataset import find_cases  # noqa: E402
 
 SAMPLE = ROOT / "Resources" / "SampleData" / "MNI152_T1_1mm.nii.gz"
 RESULTS = ROOT / "Testing" / "Benchmarks" / "results" / "fingerprint.json"

@@ -21,14 +21,7 @@ sys.path[:0] = [str(ROOT / "SegWithUSlicer")]
 import numpy as np  # noqa: E402
 
 from SegWithUCore.metrics import score_histogram  # noqa: E402
-from SegWithUCore.metrics.error_detection import (  # noqa: E402
-    ScoreGroups,
-    augrc,
-    aurc,
-    auroc,
-    average_precision,
-    score_groups,
-)
+from SegWithUCore.metrics.error_detection import ScoreGroups, augrc, aurc, auroc, average_precision, score_groups  # noqa: E402
 
 FASTER = 50
 FIGURES = {"AUROC": auroc, "AUPRC": average_precision, "AURC": aurc, "AUGRC": augrc}

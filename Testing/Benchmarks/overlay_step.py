@@ -23,8 +23,8 @@ import SimpleITK as sitk  # noqa: E402
 from loaded_case import load_volume  # noqa: E402
 from mrml_headless import HeadlessScene, SliceView, close_all  # noqa: E402
 
-from SegWithUSlicerLib.overlays import Overlay  # noqa: E402
-from SegWithUSlicerLib.scene import load_case  # noqa: E402
+from SegWithUSlicerLib.scene.load_case import load_case  # noqa: E402
+from SegWithUSlicerLib.scene.overlay import Overlay  # noqa: E402
 
 SIZE_KJI = (300, 512, 512)
 SPACING_IJK = (0.8, 0.8, 1.5)

@@ -13,13 +13,13 @@ from scipy.special import softmax
 
 from SegWithUCore.calibration.directions import fit_directions
 from SegWithUCore.calibration.error_probability import ErrorProbability, fit_error_probability
+from SegWithUCore.case.case_regions import ijk_to_ras
 from SegWithUCore.imaging.volume import read_image, read_labels
-from SegWithUCore.inference.case_regions import ijk_to_ras
 from SegWithUCore.inference.prediction import predict
 from SegWithUCore.inference.segment import Model
 from SegWithUCore.models.bundle import Bundle
-from SegWithUCore.review.find_regions import Assessed
-from SegWithUCore.training.cases import class_indices, find_cases
+from SegWithUCore.regions.find_regions import Assessed
+from SegWithUCore.training.dataset import class_indices, find_cases
 
 SHIPPED_MODEL = Path(__file__).resolve().parents[2] / "Resources" / "Models" / "hippocampus"
 

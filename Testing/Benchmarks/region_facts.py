@@ -9,8 +9,8 @@ from region_cases import ScoredCase
 from review_orders import by_regions, by_voxels
 from review_rivals import LOOKS, SHIPPED, Seen, compared, our_regions
 
-from SegWithUCore.review.find_regions import RegionSettings
-from SegWithUCore.review.region import Kind
+from SegWithUCore.regions.find_regions import RegionSettings
+from SegWithUCore.regions.region import Kind
 
 
 def region_facts(cases: Sequence[ScoredCase]) -> dict[str, Any]:

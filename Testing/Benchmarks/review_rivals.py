@@ -12,7 +12,7 @@ from review_orders import ReviewOrder, by_boundary_patches, by_clusters, by_comp
 
 from SegWithUCore.calibration.error_probability import ErrorProbability
 from SegWithUCore.metrics.bootstrap import paired_bootstrap
-from SegWithUCore.review.find_regions import RegionSettings
+from SegWithUCore.regions.find_regions import RegionSettings
 
 SHIPPED = RegionSettings()
 LOOKS = np.arange(1, 11)

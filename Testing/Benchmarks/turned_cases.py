@@ -20,11 +20,11 @@ from scipy.ndimage import zoom
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "SegWithUSlicer")]
 
-from SegWithUCore.evaluation.frozen import FrozenBackbone, read_assessed  # noqa: E402
-from SegWithUCore.evaluation.rivals import frozen_backbone  # noqa: E402
+from SegWithUCore.benchmark.baselines import frozen_backbone  # noqa: E402
+from SegWithUCore.evaluation.frozen_backbone import FrozenBackbone, read_assessed  # noqa: E402
 from SegWithUCore.metrics.overlap import class_dice  # noqa: E402
 from SegWithUCore.models.registry import resolve_model  # noqa: E402
-from SegWithUCore.training.cases import Case, find_cases  # noqa: E402
+from SegWithUCore.training.dataset import Case, find_cases  # noqa: E402
 
 Change = Callable[[np.ndarray, int], np.ndarray]
 """Of an array (z, y, x) and the order of interpolation."""

@@ -12,8 +12,8 @@ from typing import Protocol
 import numpy as np
 import SimpleITK as sitk
 
-from SegWithUCore.review.case_file import read_case
-from SegWithUCore.whole_files import TEMPORARY_PREFIX
+from SegWithUCore.atomic_files import TEMPORARY_PREFIX
+from SegWithUCore.case.case_file import read_case
 
 MOMENTS = ("any", "segmenting", "writing")
 

@@ -14,7 +14,7 @@ from SegWithUCore.evaluation.worst_cases import WorstCases
 from SegWithUCore.inference.prediction import Prediction
 from SegWithUCore.models.bundle import Bundle, read_bundle
 from SegWithUCore.models.head_choice import with_head
-from SegWithUCore.training.cases import Case
+from SegWithUCore.training.dataset import Case
 
 SHAPE = (18, 22, 20)
 

@@ -9,10 +9,10 @@ from typing import Any
 import SimpleITK as sitk
 from review_cases import Clock
 
-from SegWithUCore.review.audit_log import AuditLog
-from SegWithUCore.review.case_file import read_case
+from SegWithUCore.case.case_file import read_case
+from SegWithUCore.case.region_files import read_regions, region_file_hashes, regions_hash
 from SegWithUCore.review.events import Closed, Fact, Opened, Verdict, VerdictGiven
-from SegWithUCore.review.region_files import read_regions, region_file_hashes, regions_hash
+from SegWithUCore.review.log import AuditLog
 
 CASES = ("hippocampus_001", "hippocampus_003", "hippocampus_004")
 VERDICTS_THERE = {1: Verdict.CORRECTED, 2: Verdict.ACCEPTED, 3: Verdict.REJECTED, 4: Verdict.SECOND_READER}

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from SegWithUCore.inference.region import Region
+from SegWithUCore.imaging.roi import Region
 from SegWithUCore.inference.segment import Job, Model, segment
 
 AXIS_ORDERS = [(order, flips) for order in permutations(range(3)) for flips in product((False, True), repeat=3)]

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from SegWithUCore.review.find_regions import Assessed
+from SegWithUCore.regions.find_regions import Assessed
 
 ORGAN, OTHER = 1, 2
 NAMES = {0: "background", ORGAN: "organ", OTHER: "other"}

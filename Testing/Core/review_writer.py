@@ -7,8 +7,8 @@ from pathlib import Path
 from review_cases import HEADER
 
 from SegWithUCore.errors import SegWithUError
-from SegWithUCore.review.audit_log import AuditLog
 from SegWithUCore.review.events import Commented
+from SegWithUCore.review.log import AuditLog
 
 
 def main(folder: str, reviewer: str, limit: str = "0") -> int:

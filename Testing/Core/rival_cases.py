@@ -8,7 +8,7 @@ import torch
 from scipy.ndimage import gaussian_filter
 from toy_models import toy_network, write_toy_bundle
 
-from SegWithUCore.evaluation.frozen import FrozenBackbone, FrozenCase
+from SegWithUCore.evaluation.frozen_backbone import FrozenBackbone, FrozenCase
 from SegWithUCore.inference.segment import Model
 from SegWithUCore.models.bundle import write_bundle_json, write_weights
 from SegWithUCore.network.backbones import unique_state

@@ -17,10 +17,10 @@ from dicom_phantoms import as_mr, told_everywhere, write_series
 from exchanged_cases import CASES, edited, judged, review
 from segwithu_command import MODEL, Command
 
+from SegWithUCore.case.case_file import read_case
+from SegWithUCore.case.region_files import read_regions
 from SegWithUCore.cli.__main__ import main
-from SegWithUCore.review.case_file import read_case
 from SegWithUCore.review.events import Commented, Edited, Verdict
-from SegWithUCore.review.region_files import read_regions
 
 REVIEWER = "Dr Ilse Wachowiak-Nowak"
 COMMENTS = ("Fam17zqx called twice", "ask Schwester Reinhild, Zimmer 4711")

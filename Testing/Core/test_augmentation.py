@@ -8,8 +8,8 @@ import pytest
 from training_runs import tiny_recipe
 
 from SegWithUCore.training.augmentation import WindowSampler, augmentation, thick_axis
-from SegWithUCore.training.backbone_training import BackboneTrainer
-from SegWithUCore.training.cases import PreparedCase
+from SegWithUCore.training.backbone import BackboneTrainer
+from SegWithUCore.training.dataset import PreparedCase
 from SegWithUCore.training.recipe import recipe_from_json
 from SegWithUCore.training.run_folder import RunFolder
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from SegWithUCore import available_memory
-from SegWithUCore.available_memory import (
+from SegWithUCore import memory
+from SegWithUCore.memory import (
     IGNORE_VARIABLE,
     NotEnoughMemoryError,
     available_bytes,
@@ -60,7 +60,7 @@ class FakeLinux:
 @pytest.fixture
 def linux(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeLinux:
     monkeypatch.delenv(IGNORE_VARIABLE, raising=False)
-    monkeypatch.setattr(available_memory, "_address_space_left", lambda _proc: None)
+    monkeypatch.setattr(memory, "_address_space_left", lambda _proc: None)
     return FakeLinux(tmp_path)
 
 
@@ -138,14 +138,14 @@ def test_this_process_is_known_by_what_it_holds() -> None:
     with mmap.mmap(-1, 64 << 20) as block:
         block.write(bytes(64 << 20))
         assert resident_bytes() - before >= 60 << 20
-    assert resident_bytes(Path("/nowhere")) == available_memory.PROGRAM_BYTES
+    assert resident_bytes(Path("/nowhere")) == memory.PROGRAM_BYTES
 
 
 @ON_LINUX
 def test_real_limits_count(tmp_path: Path) -> None:
     """Of the address space; and of a control group, where this computer lets tests make one (mostly root)."""
     assert 0.8 * GB < _seen_free(f"import resource; resource.setrlimit(resource.RLIMIT_AS, ({GB}, {GB}))") < GB
-    groups = list(available_memory._cgroups(Path("/proc")))
+    groups = list(memory._cgroups(Path("/proc")))
     own, version = groups[0] if groups else (tmp_path / "none", 2)
     folder = own / f"segwithu-test-{os.getpid()}"
     try:
@@ -157,7 +157,7 @@ def test_real_limits_count(tmp_path: Path) -> None:
         if limit.exists():
             limit.write_text(str(GB))
             free = _seen_free(f"open({str(folder / 'cgroup.procs')!r}, 'w').write('0')")
-            swap = available_memory._numbers(Path("/proc/meminfo"), 1024).get("SwapFree", 0)
+            swap = memory._numbers(Path("/proc/meminfo"), 1024).get("SwapFree", 0)
             assert 0.8 * GB < free <= GB + swap
     finally:
         folder.rmdir()
@@ -165,7 +165,7 @@ def test_real_limits_count(tmp_path: Path) -> None:
 
 def _seen_free(before: str) -> int:
     """What another process sees free once it has run the line `before`."""
-    code = f"{before}\nfrom SegWithUCore.available_memory import available_bytes; print(available_bytes())"
+    code = f"{before}\nfrom SegWithUCore.memory import available_bytes; print(available_bytes())"
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "SegWithUSlicer")}
     call = [sys.executable, "-c", code]
     return int(subprocess.run(call, check=True, capture_output=True, text=True, env=environment).stdout)
@@ -181,7 +181,7 @@ def test_macos_counts_what_it_gives_up_at_once() -> None:
 
 
 def test_the_refusal_names_both_figures_and_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(available_memory, "available_bytes", lambda: 3_100_000_000)
+    monkeypatch.setattr(memory, "available_bytes", lambda: 3_100_000_000)
     check_memory("The image", 3_000_000_000)
     check_memory("The image", 4_000_000_000, reusable=1_000_000_000)
     with pytest.raises(NotEnoughMemoryError) as caught:

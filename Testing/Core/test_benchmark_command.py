@@ -33,9 +33,9 @@ def command(capfd: pytest.CaptureFixture[str]) -> Command:
 @pytest.fixture(autouse=True)
 def short_fits(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test here looks at how good a rival is."""
-    monkeypatch.setattr("SegWithUCore.evaluation.rival_local_temperature.EPOCHS", 1)
-    monkeypatch.setattr("SegWithUCore.evaluation.rival_dropout.PASSES", 2)
-    monkeypatch.setattr("SegWithUCore.evaluation.rival_dropout.RATES", (0.1, 0.2))
+    monkeypatch.setattr("SegWithUCore.benchmark.baselines.local_temperature.EPOCHS", 1)
+    monkeypatch.setattr("SegWithUCore.benchmark.baselines.dropout.PASSES", 2)
+    monkeypatch.setattr("SegWithUCore.benchmark.baselines.dropout.RATES", (0.1, 0.2))
 
 
 @pytest.fixture

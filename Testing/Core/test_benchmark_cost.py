@@ -11,17 +11,17 @@ from rival_cases import toy_backbone, toy_case
 from segwithu_command import one_thread
 from toy_models import registered_toys
 
-from SegWithUCore.evaluation import benchmark_cost
-from SegWithUCore.evaluation.benchmark_cost import BARE, measured_costs, timed
-from SegWithUCore.evaluation.frozen import AssessedCase, FrozenBackbone, FrozenCase
-from SegWithUCore.evaluation.rival import Answer, Rival
-from SegWithUCore.training.cases import Case
+from SegWithUCore.benchmark import cost
+from SegWithUCore.benchmark.baselines.base import Answer, Rival
+from SegWithUCore.benchmark.cost import BARE, measured_costs, timed
+from SegWithUCore.evaluation.frozen_backbone import AssessedCase, FrozenBackbone, FrozenCase
+from SegWithUCore.training.dataset import Case
 
 MB = 1 << 20
 PEAKS = """
 import sys
 import numpy as np
-from SegWithUCore.evaluation.benchmark_cost import peak_mb
+from SegWithUCore.benchmark.cost import peak_mb
 from SegWithUCore.freed_memory import keep_freed_memory
 
 def job(megabytes):
@@ -102,9 +102,7 @@ def test_added_time_leaves_out_the_frozen_pass(tmp_path: Path, monkeypatch: pyte
             return slow(self, *arguments)  # type: ignore[arg-type]
 
         monkeypatch.setattr(FrozenBackbone, "of_images", slower)
-        monkeypatch.setattr(
-            benchmark_cost, "read_assessed", lambda _case, _bundle: AssessedCase(case.images, case.truth)
-        )
+        monkeypatch.setattr(cost, "read_assessed", lambda _case, _bundle: AssessedCase(case.images, case.truth))
         rivals = [Busy(0.1, 1), OwnPass(0.05, 30, backbone)]
         costs = measured_costs(backbone, rivals, [Case(case.name, (), Path())], repeats=3)
     assert costs[BARE]["cpu_s"] == pytest.approx(0.22, abs=0.05)

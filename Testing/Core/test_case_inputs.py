@@ -11,10 +11,10 @@ import SimpleITK as sitk
 from dicom_phantoms import SERIES, write_series
 from segwithu_command import Command, Outcome, entries, one_sentence, real_image, tiny_bundle, write
 
+from SegWithUCore.case.case_image import voxel_hash
 from SegWithUCore.errors import InputError
+from SegWithUCore.imaging.inputs import case_name, cases_in, find_input
 from SegWithUCore.imaging.volume import read_image
-from SegWithUCore.inference.case_input import voxel_hash
-from SegWithUCore.inference.case_inputs import case_name, cases_in, find_input
 
 VOLUMES = ("segmentation", "calibration", "ranking", "error_probability")
 

@@ -7,8 +7,8 @@ from monai.metrics import compute_surface_dice
 from scipy.ndimage import distance_transform_cdt, distance_transform_edt
 from scipy.stats import spearmanr
 
-from SegWithUCore.metrics.bands import Band, boundary_voxels, distance_in_slices, distance_to_boundary
 from SegWithUCore.metrics.bootstrap import figure_interval, mean_interval, paired_bootstrap
+from SegWithUCore.metrics.boundary import Band, boundary_voxels, distance_in_slices, distance_to_boundary
 from SegWithUCore.metrics.case_level import (
     case_augrc,
     case_aurc,

@@ -8,7 +8,7 @@ import torch
 from phantoms import asymmetric_array
 from toy_models import registered_toys, toy_network, write_toy_bundle
 
-from SegWithUCore.calibration.case_quality import (
+from SegWithUCore.calibration.case_level import (
     MINIMUM_CASES,
     PredictedDice,
     fit_predicted_dice,
@@ -19,10 +19,10 @@ from SegWithUCore.calibration.case_quality import (
 from SegWithUCore.calibration.volume_interval import VolumeInterval, conformal_quantile, fit_volume_interval
 from SegWithUCore.inference.structure_checks import structure_deviations
 from SegWithUCore.inference.structures import FittedNumbers, StructureFigures, structure_figures
-from SegWithUCore.inference.voxel_maps import VoxelMaps, voxelwise
+from SegWithUCore.inference.uncertainty_maps import VoxelMaps, voxelwise
 from SegWithUCore.models.bundle import Bundle
 from SegWithUCore.models.labels import Label
-from SegWithUCore.training.number_fitting import CaseNumbers, fit_numbers
+from SegWithUCore.training.calibrate import CaseNumbers, fit_numbers
 
 LABELS = (Label(0, "background", (0, 0, 0)), Label(7, "liver", (1, 2, 3)))
 
@@ -148,9 +148,9 @@ class TestPredictedDice:
 class TestSums:
     @pytest.mark.parametrize("chunk", [97, 10**9])
     def test_sums_over_chunks_equal_numpys(self, chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
-        from SegWithUCore.inference import voxel_maps
+        from SegWithUCore.inference import uncertainty_maps
 
-        monkeypatch.setattr(voxel_maps, "CHUNK_VOXELS", chunk)
+        monkeypatch.setattr(uncertainty_maps, "CHUNK_VOXELS", chunk)
         with registered_toys(), torch.inference_mode():
             network = toy_network("looking")
             stitched = network.window_output(torch.from_numpy(asymmetric_array((9, 8, 7)))[None, None])[0].numpy()

@@ -11,11 +11,11 @@ from exchanged_cases import VERDICTS_THERE, judged
 from light_command import LIGHT, light
 from segwithu_command import MODEL
 
+from SegWithUCore.case.case_file import case_folders, read_case
+from SegWithUCore.case.region_files import read_regions
 from SegWithUCore.cli.__main__ import main
-from SegWithUCore.review.case_file import case_folders, read_case
-from SegWithUCore.review.case_reviews import read_reviews
 from SegWithUCore.review.events import Verdict
-from SegWithUCore.review.region_files import read_regions
+from SegWithUCore.review.reviews import read_reviews
 
 CASES, FLAGGED, REVIEWED = 10, 5, 3
 SETTLED = {Verdict.ACCEPTED, Verdict.CORRECTED}

@@ -15,9 +15,9 @@ from reader_deaths import deadly_names
 from ready_commands import ReadyCommands
 from segwithu_command import PATIENCE_S, Command, child, entries, finished, one_sentence, real_image, tiny_bundle, write
 
-from SegWithUCore.inference.case_input import case_image
+from SegWithUCore.case.case_file import read_case
+from SegWithUCore.case.case_image import case_image
 from SegWithUCore.inference.claims import begun_path
-from SegWithUCore.review.case_file import read_case
 
 ON_LINUX = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="signals, and file names of any bytes")
 NAMES = ("a", "b", "c")

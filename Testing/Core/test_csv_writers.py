@@ -8,13 +8,13 @@ from pathlib import Path
 from exchanged_cases import CASES, changed_case, copied, judged
 from test_architecture import CORE, SOURCES, name_of, tree_of
 
+from SegWithUCore.benchmark.table import write_table
+from SegWithUCore.case.case_file import read_case
+from SegWithUCore.case.region_files import parse_regions, read_regions, regions_csv
 from SegWithUCore.csv_files import csv_text, harmless_cell, records, table_of
-from SegWithUCore.evaluation.benchmark_table import write_table
 from SegWithUCore.review.agreement import agreement_csv
-from SegWithUCore.review.case_file import read_case
-from SegWithUCore.review.case_reviews import read_reviews
 from SegWithUCore.review.events import Verdict
-from SegWithUCore.review.region_files import parse_regions, read_regions, regions_csv
+from SegWithUCore.review.reviews import read_reviews
 from SegWithUCore.review.worklist import make_worklist
 from SegWithUCore.review.worklist_files import write_worklist
 

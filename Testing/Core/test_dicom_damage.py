@@ -21,9 +21,9 @@ from pydicom.uid import (
     SegmentationStorage,
 )
 
+from SegWithUCore.case.case_image import voxel_hash
 from SegWithUCore.errors import InputError
 from SegWithUCore.imaging.dicom_series import read_series
-from SegWithUCore.inference.case_input import voxel_hash
 
 DAMAGED = 4
 """Number of the slice that the tests damage."""

@@ -14,10 +14,10 @@ from exchanged_cases import CASES, changed_case, copied, edited, judged
 from pydicom.dataset import Dataset
 from segwithu_command import Command, tiny_bundle
 
+from SegWithUCore.case.case_file import read_case
 from SegWithUCore.cli.__main__ import main
 from SegWithUCore.inference.segmentation_file import terminology_tag
 from SegWithUCore.models.labels import Code, Label
-from SegWithUCore.review.case_file import read_case
 from SegWithUCore.review.events import Verdict
 
 TUMOUR = Label(

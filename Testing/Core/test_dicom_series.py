@@ -20,11 +20,11 @@ from pydicom.uid import (
     SegmentationStorage,
 )
 
+from SegWithUCore.case.case_image import voxel_hash
 from SegWithUCore.errors import InputError
 from SegWithUCore.imaging.dicom_folder import scan_folder
 from SegWithUCore.imaging.dicom_series import read_series
 from SegWithUCore.imaging.volume import read_image
-from SegWithUCore.inference.case_input import voxel_hash
 
 
 @pytest.fixture(scope="module")

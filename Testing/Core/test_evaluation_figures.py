@@ -10,18 +10,18 @@ from evaluated_cases import SHAPE, evaluated, image, made_up, nothing_there, shi
 from scipy.special import softmax
 from sklearn.metrics import average_precision_score, roc_auc_score
 
+from SegWithUCore.evaluation.case_metrics import measured
 from SegWithUCore.evaluation.evaluate import Evaluation, Settings, add_case
-from SegWithUCore.evaluation.figures import measured
+from SegWithUCore.evaluation.pictures import cuts
 from SegWithUCore.evaluation.pools import Pools
 from SegWithUCore.evaluation.report_folder import write_report
 from SegWithUCore.evaluation.report_tables import markdown, report_tables
 from SegWithUCore.evaluation.summary import recorded, summary
 from SegWithUCore.evaluation.worst_cases import KEPT, WorstCases
-from SegWithUCore.evaluation.worst_pictures import cuts
-from SegWithUCore.metrics.bands import Band
+from SegWithUCore.metrics.boundary import Band
 from SegWithUCore.metrics.error_detection import aurc, score_groups
 from SegWithUCore.models.model_card import CARD_ROWS, model_card
-from SegWithUCore.training.cases import Case
+from SegWithUCore.training.dataset import Case
 
 SEEDS = range(6)
 

@@ -11,14 +11,14 @@ import SimpleITK as sitk
 from exchanged_cases import CASES, changed_case, copied, edited, header_of, judged, review
 from segwithu_command import MODEL, Command, entries, one_sentence
 
-from SegWithUCore.inference.case_input import case_image
-from SegWithUCore.inference.reviewed_file import read_reviewed
-from SegWithUCore.review.case_file import case_folders, read_case
-from SegWithUCore.review.case_reviews import read_reviews
+from SegWithUCore.case.case_file import case_folders, read_case
+from SegWithUCore.case.case_image import case_image
+from SegWithUCore.case.region_files import read_regions
+from SegWithUCore.case.segmentation_file import read_reviewed
 from SegWithUCore.review.events import Commented, Edited, StructureJudged, Verdict
-from SegWithUCore.review.log_lines import read_log
-from SegWithUCore.review.merge_reviews import merge_reviews
-from SegWithUCore.review.region_files import read_regions
+from SegWithUCore.review.log_format import read_log
+from SegWithUCore.review.merge import merge_reviews
+from SegWithUCore.review.reviews import read_reviews
 
 SECRETS = {
     "patient name": "Krzywicka",

@@ -24,7 +24,7 @@ from SegWithUCore.inference.image_features import (
 from SegWithUCore.inference.structure_checks import structure_deviations
 from SegWithUCore.inference.structures import NO_NUMBERS, StructureFigures
 from SegWithUCore.models.bundle import Bundle
-from SegWithUCore.training.cases import find_cases, prepare
+from SegWithUCore.training.dataset import find_cases, prepare
 from SegWithUCore.training.fingerprint_fitting import training_fingerprint
 from SegWithUCore.training.recipe import Recipe, read_recipe
 

@@ -11,10 +11,10 @@ import pytest
 from exchanged_cases import changed_case, copied, judged
 from segwithu_command import MODEL, Command, one_sentence, tiny_bundle
 
-from SegWithUCore.calibration.flag_rules import StructureCase, controlled_limit, fit_flag_rules
+from SegWithUCore.calibration.flag_limits import StructureCase, controlled_limit, fit_flag_rules
+from SegWithUCore.case.case_file import read_case
 from SegWithUCore.errors import InputError, UsageError
 from SegWithUCore.models.bundle import read_bundle, write_bundle_json
-from SegWithUCore.review.case_file import read_case
 from SegWithUCore.review.events import Verdict
 from SegWithUCore.review.flags import Flag, FlagRules, Rule, flags_of_case
 

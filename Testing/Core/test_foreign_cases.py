@@ -13,14 +13,14 @@ import SimpleITK as sitk
 from exchanged_cases import CASES, changed_case, copied, edited, judged
 from segwithu_command import Command, entries, one_sentence
 
+from SegWithUCore.case import case_image as case_input
+from SegWithUCore.case.case_file import read_case
+from SegWithUCore.case.case_image import OutsideError, case_image, voxel_hash
+from SegWithUCore.case.contents import case_contents
 from SegWithUCore.errors import InputError
-from SegWithUCore.inference import case_input
-from SegWithUCore.inference.case_input import OutsideError, case_image, voxel_hash
 from SegWithUCore.own_paths import KEY_FILE, is_inside, is_own, path_mac
-from SegWithUCore.review.case_contents import case_contents
-from SegWithUCore.review.case_file import read_case
 from SegWithUCore.review.events import Verdict
-from SegWithUCore.review.log_lines import MAXIMUM_BYTES, MAXIMUM_COMMENT, read_log
+from SegWithUCore.review.log_format import MAXIMUM_BYTES, MAXIMUM_COMMENT, read_log
 from SegWithUCore.review.worklist import make_worklist
 from SegWithUCore.review.worklist_files import place_outside, read_listed, read_worklist, write_worklist
 
@@ -331,7 +331,7 @@ def _unpacked(path: Path) -> bytes:
 
 
 def test_leftovers_inside_a_case_are_swept_by_the_next_command(case: Path, segwithu: Command) -> None:
-    from SegWithUCore.process_identity import process_scope
+    from SegWithUCore.processes import process_scope
 
     for command in (["merge-reviews", case, "--into", case], ["regions", case], ["report", case]):
         left = case / f".segwithu-{process_scope()}-{2**22 + 1}-t1-regions.csv"

@@ -9,7 +9,7 @@ import SimpleITK as sitk
 from segwithu_command import Command, entries, one_sentence, real_image, tiny_bundle, write
 from small_disks import DISK_KB, leave
 
-from SegWithUCore.inference import case_folder
+from SegWithUCore.inference import case_writer
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def test_volume_that_was_cut_short_is_noticed_although_there_is_room_again(
     segwithu: Command, tiny: Path, data_folder: Path, small_disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The NIfTI library reports no error; another program frees the disk before the next file is written."""
-    facts = case_folder.case_facts
+    facts = case_writer.case_facts
 
     def with_room_again(*arguments: Any) -> dict[str, Any]:
         (small_disk / "ballast").unlink()
@@ -61,7 +61,7 @@ def test_volume_that_was_cut_short_is_noticed_although_there_is_room_again(
 
     assert segwithu.segment(real_image(data_folder), model=tiny, output=tmp_path / "roomy").code == 0
     (tmp_path / "roomy" / "hippocampus_001" / "case.json").unlink()
-    monkeypatch.setattr(case_folder, "case_facts", with_room_again)
+    monkeypatch.setattr(case_writer, "case_facts", with_room_again)
     leave(small_disk, _size_kb(tmp_path / "roomy" / "hippocampus_001") - 60)  # the last map gets no end
     outcome = segwithu.segment(real_image(data_folder), model=tiny, output=small_disk / "results")
     one_sentence(outcome, str(small_disk / "results" / "hippocampus_001"), "the disk is full")

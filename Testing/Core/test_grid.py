@@ -13,7 +13,7 @@ from segwithu_command import write
 from SegWithUCore.errors import InputError
 from SegWithUCore.imaging.dicom_series import read_series
 from SegWithUCore.imaging.grid import check_geometry, check_grid
-from SegWithUCore.imaging.grid_notes import grid_notes
+from SegWithUCore.imaging.header_peek import grid_notes
 from SegWithUCore.imaging.volume import read_image
 
 FILE = Path("somewhere/image.nrrd")

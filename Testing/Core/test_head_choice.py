@@ -15,8 +15,8 @@ from SegWithUCore.errors import InputError
 from SegWithUCore.inference.segment import Model
 from SegWithUCore.models.bundle import read_bundle, verify_weights
 from SegWithUCore.models.head_choice import further_heads, with_head
-from SegWithUCore.network.context_head import ContextHead
-from SegWithUCore.network.heads import PaperHead
+from SegWithUCore.network.heads.context import ContextHead
+from SegWithUCore.network.heads.paper import PaperHead
 from SegWithUCore.training.run_folder import RunFolder
 
 pytestmark = pytest.mark.usefixtures("threads_and_signals_as_before")

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from SegWithUCore.network.heads import tempered
+from SegWithUCore.network.heads.base import tempered
 from SegWithUCore.network.probes import epistemic_variance, perturbation, sign_patterns
 
 

@@ -16,7 +16,7 @@ from nnunet_results import CONFIGURATION, plans, settings, write_result_folder
 from segwithu_command import Command, entries, one_sentence
 
 from SegWithUCore.errors import InputError
-from SegWithUCore.network.pickled_files import load_plain
+from SegWithUCore.network.weights import load_plain
 
 
 @pytest.fixture

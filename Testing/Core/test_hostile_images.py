@@ -12,11 +12,11 @@ import SimpleITK as sitk
 from segwithu_command import Command, one_sentence, tiny_bundle, write
 from stored_files import metaimage, nrrd, real_volume, stored_bytes
 
+from SegWithUCore.case.segmentation_file import read_layers
 from SegWithUCore.errors import InputError
+from SegWithUCore.export.anonymous import anonymous_copy
 from SegWithUCore.imaging.grid_peek import grid_of
 from SegWithUCore.imaging.volume import read_file
-from SegWithUCore.inference.anonymous_case import anonymous_copy
-from SegWithUCore.inference.reviewed_file import read_layers
 
 SECRET = b"Dear Dr Miller, Mrs Smith (4711) was seen today. " * 200
 

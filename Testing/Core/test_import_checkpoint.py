@@ -13,11 +13,11 @@ from safetensors.torch import load_file, save_file
 from segwithu_command import ROOT, Command, entries, one_sentence
 
 from SegWithUCore.cli.import_checkpoint import KINDS
-from SegWithUCore.inference.region import Region
+from SegWithUCore.imaging.roi import Region
 from SegWithUCore.inference.segment import Job, checked_against_training
 from SegWithUCore.models.bundle import Bundle, load_network, read_bundle
 from SegWithUCore.models.input_spec import Normalisation
-from SegWithUCore.training.checkpoint_import import IMPORTERS
+from SegWithUCore.training.import_weights import IMPORTERS
 
 RECIPE = ROOT / "Resources" / "Recipes" / "meshnet_tissue_light.json"
 

@@ -24,8 +24,8 @@ from segwithu_command import (
     tiny_bundle,
 )
 
-from SegWithUCore.inference import case_folder
-from SegWithUCore.whole_files import ABANDONED_AFTER_S, TEMPORARY_PREFIX, sweep_leftovers, whole_folder
+from SegWithUCore.atomic_files import ABANDONED_AFTER_S, TEMPORARY_PREFIX, sweep_leftovers, whole_folder
+from SegWithUCore.inference import case_writer
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals as POSIX knows them")
 
@@ -70,7 +70,7 @@ def test_interrupted_writing_leaves_nothing_and_keeps_the_old_case(
         os.kill(os.getpid(), signal.SIGINT)
         time.sleep(5)  # the signal ends this sleep
 
-    monkeypatch.setattr(case_folder, stage, interrupted)
+    monkeypatch.setattr(case_writer, stage, interrupted)
     outcome = Command(capfd).segment(real_image(data_folder), "--overwrite", model=model, output=output)
     one_sentence(outcome, "cancelled")
     assert entries(output) == ["hippocampus_001", "hippocampus_001/notes.txt"]
@@ -97,7 +97,7 @@ def test_killed_run_leaves_only_a_hidden_folder_that_the_next_run_sweeps(
 def test_temporary_folder_of_a_live_process_is_not_swept(tmp_path: Path) -> None:
     with whole_folder(tmp_path / "case") as work:
         (work / "part").write_text("half")
-        sweep = "import sys, pathlib; from SegWithUCore.whole_files import sweep_leftovers as sweep; " \
+        sweep = "import sys, pathlib; from SegWithUCore.atomic_files import sweep_leftovers as sweep; " \
                 "print(len(sweep(pathlib.Path(sys.argv[1]))))"  # fmt: skip
         told = subprocess.run([sys.executable, "-c", sweep, tmp_path], capture_output=True, text=True, check=True)
         assert told.stdout.strip() == "0"

@@ -8,13 +8,13 @@ from test_architecture import SOURCES, name_of, tree_of
 
 from SegWithUCore.errors import InputError
 from SegWithUCore.strict_json import parse_json
-from SegWithUCore.worker_protocol import Channel
+from SegWithUCore.worker.protocol import Channel
 
 ALLOWED = {
     "SegWithUCore/strict_json.py": "is that one way",
     "SegWithUCore/json_schemas.py": "schemas of this program, which come with it",
     "SegWithUCore/models/bundle.py": "text made a moment ago, to turn tuples into lists",
-    "SegWithUCore/evaluation/benchmark_folder.py": "likewise",
+    "SegWithUCore/benchmark/store.py": "likewise",
     "SegWithUCore/imaging/reader_child.py": "lines from the process that started it",
     "SegWithUCore/imaging/reader_process.py": "lines from a child of its own, whose errors are its death",
     "SegWithUCore/process_lock.py": "lock files of processes, where what cannot be read is nobody's",

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from SegWithUCore.network.heads import PaperHead, PaperMaps
+from SegWithUCore.network.heads.paper import PaperHead, PaperMaps
 from SegWithUCore.training.losses import LossWeights, head_losses, negative_log_likelihood, pairwise_ranking, total_loss
 
 CLASSES, SHAPE = 3, (2, 1, 4, 5, 6)

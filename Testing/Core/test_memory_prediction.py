@@ -15,23 +15,23 @@ from exchanged_cases import CASES
 from segwithu_command import MODEL, SAMPLE, SAMPLE_ROI, Command, changed_description, one_sentence, tiny_bundle
 from worker_parent import REGION
 
-from SegWithUCore import available_memory
-from SegWithUCore.available_memory import NotEnoughMemoryError
+from SegWithUCore import memory as available_memory
+from SegWithUCore.case.case_regions import whole_image
 from SegWithUCore.errors import InputError
 from SegWithUCore.imaging.grid_peek import FileGrid, grid_of
+from SegWithUCore.imaging.roi import Region, VoxelBox, voxel_box, whole_grid
 from SegWithUCore.imaging.volume import read_image
 from SegWithUCore.imaging.voxel_grid import VoxelGrid
-from SegWithUCore.inference.case_regions import whole_image
-from SegWithUCore.inference.memory import RunSize, check_regions_fit, foreseen, predicted_stages
+from SegWithUCore.inference.memory_prediction import RunSize, check_regions_fit, foreseen, predicted_stages
 from SegWithUCore.inference.preprocessing import assessed_box, to_working_grid
-from SegWithUCore.inference.region import Region, VoxelBox, voxel_box, whole_grid
 from SegWithUCore.inference.segment import Model
-from SegWithUCore.inference.voxel_maps import voxelwise
+from SegWithUCore.inference.uncertainty_maps import voxelwise
+from SegWithUCore.memory import NotEnoughMemoryError
 from SegWithUCore.models.bundle import load_network, read_bundle
 from SegWithUCore.models.input_spec import NnunetPreparation, Normalisation
 from SegWithUCore.models.registry import resolve_model
-from SegWithUCore.worker_jobs import Engine
-from SegWithUCore.worker_protocol import Request
+from SegWithUCore.worker.engine import Engine
+from SegWithUCore.worker.protocol import Request
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "Benchmarks"
 SIZE = RunSize(64**3, 2, 1, 64**3, (64, 64, 64), (48, 48, 48), 12, 1400)

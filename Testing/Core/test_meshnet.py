@@ -13,7 +13,7 @@ from tfjs_files import convolution, evaluated, layer, write_model
 
 from SegWithUCore.errors import InputError
 from SegWithUCore.network.backbones import BackboneSpec, build_backbone, load_state
-from SegWithUCore.network.meshnet import MeshNet, read_tfjs_meshnet, receptive_radius
+from SegWithUCore.network.backbones.meshnet import MeshNet, read_tfjs_meshnet, receptive_radius
 
 MODELS = ["model5_gw_ae", "model11_gw_ae", "model20chan3cls", "model30chan18cls", "mindgrab"]
 WINDOW = (9, 11, 13)

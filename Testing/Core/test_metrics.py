@@ -9,8 +9,8 @@ from monai.metrics import DiceMetric
 from sklearn.metrics import average_precision_score, brier_score_loss, log_loss, roc_auc_score
 from torch.nn import functional
 
-from SegWithUCore.metrics.bands import boundary_voxels, distance_to_boundary
 from SegWithUCore.metrics.bootstrap import paired_bootstrap
+from SegWithUCore.metrics.boundary import boundary_voxels, distance_to_boundary
 from SegWithUCore.metrics.calibration import (
     binary_cross_entropy,
     brier_score,

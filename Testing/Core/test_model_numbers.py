@@ -17,8 +17,8 @@ from safetensors.torch import load_file, save_file
 from segwithu_command import MODEL, Command, changed_description, entries, one_sentence, real_image, tiny_bundle
 from tfjs_files import convolution, write_model
 
+from SegWithUCore.case.case_regions import label_values
 from SegWithUCore.errors import InputError
-from SegWithUCore.inference.case_regions import label_values
 from SegWithUCore.models.bundle import block_sha256, file_sha256, read_bundle, write_bundle_json, write_weights
 from SegWithUCore.models.labels import HIGHEST_LABEL
 from SegWithUCore.network.backbones import MAXIMUM_PARAMETERS, build_backbone, dynunet_spec

@@ -10,7 +10,7 @@ import SimpleITK as sitk
 from nifti_files import nifti_bytes, quaternion, rotation, srow, voxels, write_nifti
 
 from SegWithUCore.errors import InputError
-from SegWithUCore.imaging.grid_notes import grid_notes
+from SegWithUCore.imaging.header_peek import grid_notes
 from SegWithUCore.imaging.nifti_file import check_nifti, read_nifti, read_nifti_grid
 from SegWithUCore.imaging.volume import read_image, read_labels
 

@@ -13,11 +13,11 @@ from SegWithUCore.imaging.volume import orientation_of, same_grid, turned
 from SegWithUCore.inference.nnunet_preparation import thick_axis
 from SegWithUCore.inference.nnunet_windows import spread_output, spread_starts, window_weights
 from SegWithUCore.inference.preprocessing import assessed_box, network_input, to_working_grid
-from SegWithUCore.inference.voxel_maps import on_grid
-from SegWithUCore.inference.windows import count_windows
+from SegWithUCore.inference.sliding_window import count_windows
+from SegWithUCore.inference.uncertainty_maps import on_grid
 from SegWithUCore.models.input_spec import InputSpec
 from SegWithUCore.models.nnunet_plans import nnunet_model
-from SegWithUCore.worker_jobs import _working_shape
+from SegWithUCore.worker.engine import _working_shape
 
 CASES: list[dict[str, Any]] = json.loads((FOLDER / "prepared.json").read_text(encoding="utf-8"))["cases"]
 

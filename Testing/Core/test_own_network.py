@@ -11,7 +11,7 @@ from segwithu_command import Command, entries, one_sentence, real_image
 from training_runs import Workshop, tiny_recipe
 
 from SegWithUCore.models.bundle import read_bundle
-from SegWithUCore.network import own_networks
+from SegWithUCore.network.backbones import user_network
 
 NETWORK = """
 from torch import nn
@@ -37,7 +37,7 @@ def segwithu(capfd: pytest.CaptureFixture[str]) -> Command:
 @pytest.fixture(autouse=True)
 def nothing_registered(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     """Every test begins like a new process of a user without settings."""
-    monkeypatch.setattr(own_networks, "_FILES", {})
+    monkeypatch.setattr(user_network, "_FILES", {})
     monkeypatch.setenv("SEGWITHU_NETWORKS", str(tmp_path / "networks.json"))
     yield
 
@@ -70,7 +70,7 @@ def bundle(segwithu: Command, tmp_path: Path, network_file: Path) -> Path:
     place = f"{network_file}:make_network"
     outcome = segwithu(*call, "--output", tmp_path / "model", "--network", place)
     assert outcome.code == 0, outcome.err
-    own_networks._FILES.clear()
+    user_network._FILES.clear()
     return tmp_path / "model"
 
 
@@ -98,7 +98,7 @@ def test_the_command_line_or_the_settings_file_says_where_the_network_is(
 ) -> None:
     image, place = real_image(data_folder), f"{network_file}:make_network"
     assert segwithu.segment(image, "--network", place, model=bundle, output=tmp_path / "a").code == 0
-    own_networks._FILES.clear()
+    user_network._FILES.clear()
     (tmp_path / "networks.json").write_text(json.dumps({"make_network": "my networks/net.py"}), encoding="utf-8")
     assert segwithu.segment(image, model=bundle, output=tmp_path / "b").code == 0
     cases = [next((tmp_path / name).iterdir()) for name in "ab"]
@@ -166,10 +166,10 @@ def test_a_recipe_names_the_file_and_a_run_goes_on_only_with_the_same(
     run, cases = tmp_path / "run", ("--cases", f"{shop.table}:train", "--select", f"{shop.table}:select")
     outcome = segwithu("train-backbone", "--run", run, "--recipe", path, *cases, "--threads", "1")
     assert outcome.code == 0, outcome.err
-    own_networks._FILES.clear()
+    user_network._FILES.clear()
     outcome = segwithu("train-head", "--run", run, *cases, "--threads", "1")
     assert outcome.code == 0, outcome.err
-    own_networks._FILES.clear()
+    user_network._FILES.clear()
     outcome = segwithu("calibrate", "--run", run, "--cases", f"{shop.table}:calibration", "--output", tmp_path / "m")
     assert outcome.code == 0, outcome.err
     found = read_bundle(tmp_path / "m")

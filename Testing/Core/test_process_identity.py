@@ -10,10 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from SegWithUCore.errors import OutputError
-from SegWithUCore.process_identity import process_lives, process_scope, process_started
-from SegWithUCore.process_lock import LockedError, ProcessLock
-from SegWithUCore.whole_files import (
+from SegWithUCore.atomic_files import (
     ABANDONED_AFTER_S,
     TEMPORARY_PREFIX,
     sweep_leftovers,
@@ -21,6 +18,9 @@ from SegWithUCore.whole_files import (
     whole_file,
     whole_folder,
 )
+from SegWithUCore.errors import OutputError
+from SegWithUCore.process_lock import LockedError, ProcessLock
+from SegWithUCore.processes import process_lives, process_scope, process_started
 
 ELSEWHERE = "p0123456789abcdef"
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="namespaces are Linux's")
@@ -42,7 +42,7 @@ def test_a_process_knows_itself_and_tells_a_number_that_was_used_again() -> None
 
 @LINUX
 def test_a_process_in_another_namespace_has_another_scope() -> None:
-    code = "from SegWithUCore.process_identity import process_scope; print(process_scope())"
+    code = "from SegWithUCore.processes import process_scope; print(process_scope())"
     call = ["unshare", "--pid", "--fork", sys.executable, "-c", code]
     told = subprocess.run(call, capture_output=True, text=True, check=False)
     if told.returncode:

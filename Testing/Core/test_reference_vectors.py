@@ -12,8 +12,8 @@ from safetensors.torch import load_file, save_file
 from SegWithUCore.errors import InputError
 from SegWithUCore.network.backbones import build_backbone, dynunet_spec
 from SegWithUCore.network.checkpoints import load_authors_checkpoint, own_names
-from SegWithUCore.network.fusion import MultiScaleFusion
-from SegWithUCore.network.heads import PaperHead, tempered
+from SegWithUCore.network.heads.base import tempered
+from SegWithUCore.network.heads.paper import MultiScaleFusion, PaperHead
 from SegWithUCore.network.probes import sign_patterns
 from SegWithUCore.network.segwithu import SegWithU
 

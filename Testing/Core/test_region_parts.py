@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from SegWithUCore.review.basins import basins
+from SegWithUCore.regions.uncertain_voxels import HALF_OF_26, UncertainVoxels, expected_wrong_voxels, uncertain_voxels
+from SegWithUCore.regions.watershed import basins
 from SegWithUCore.review.error_density import error_density
 from SegWithUCore.review.region_shape import thickness_mm
-from SegWithUCore.review.uncertain_voxels import HALF_OF_26, UncertainVoxels, expected_wrong_voxels, uncertain_voxels
 
 SHAPE = (14, 17, 19)
 
@@ -46,7 +46,7 @@ def test_the_list_holds_every_voxel_above_the_threshold_in_scan_order(
 def test_slabs_do_not_change_the_list(
     error: np.ndarray, voxels: UncertainVoxels, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("SegWithUCore.review.uncertain_voxels._SLAB_VOXELS", 3 * SHAPE[1] * SHAPE[2])
+    monkeypatch.setattr("SegWithUCore.regions.uncertain_voxels._SLAB_VOXELS", 3 * SHAPE[1] * SHAPE[2])
     again = uncertain_voxels(error, np.zeros(SHAPE, int), np.zeros(SHAPE, int), 0.25)
     np.testing.assert_array_equal(again.zyx, voxels.zyx)
     assert expected_wrong_voxels(error) == pytest.approx(error.sum(dtype=float))

@@ -5,8 +5,8 @@ import pytest
 from region_phantoms import NAMES, ORGAN, OTHER, SHAPE, Phantom, ball
 from scipy.ndimage import binary_dilation, binary_erosion, generate_binary_structure, label
 
-from SegWithUCore.review.find_regions import Assessed, FoundRegions, RegionSettings, find_regions
-from SegWithUCore.review.region import ORDERS, Kind, Shape, in_order
+from SegWithUCore.regions.find_regions import Assessed, FoundRegions, RegionSettings, find_regions
+from SegWithUCore.regions.region import ORDERS, Kind, Shape, in_order
 
 SETTINGS = RegionSettings()
 

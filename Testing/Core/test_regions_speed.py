@@ -16,7 +16,7 @@ from SegWithUCore.imaging.volume import read_image
 from SegWithUCore.inference.prediction import predict
 from SegWithUCore.inference.segment import Model
 from SegWithUCore.models.bundle import read_bundle
-from SegWithUCore.review.find_regions import Assessed, FoundRegions, find_regions
+from SegWithUCore.regions.find_regions import Assessed, FoundRegions, find_regions
 
 GAP = 8
 """Certain voxels around each copy: more than the smoothing of 2 mm reaches, so that copies do not touch."""

@@ -9,10 +9,10 @@ import SimpleITK as sitk
 from exchanged_cases import CASES, changed_case, copied
 from segwithu_command import Command, one_sentence
 
+from SegWithUCore.case.case_file import read_case
+from SegWithUCore.case.region_files import HASHES, check_region_files, read_regions, region_file_hashes
 from SegWithUCore.errors import InputError
 from SegWithUCore.inference.region_pictures import draw_regions
-from SegWithUCore.review.case_file import read_case
-from SegWithUCore.review.region_files import HASHES, check_region_files, read_regions, region_file_hashes
 from SegWithUCore.review.worklist import make_worklist
 
 RENAMES = 3
@@ -41,8 +41,8 @@ def interrupted(case: Path, after: int, monkeypatch: pytest.MonkeyPatch) -> None
             raise KilledError
         return rename(self, target)
 
-    from SegWithUCore.inference.case_regions import make_regions_again
-    from SegWithUCore.review.find_regions import RegionSettings
+    from SegWithUCore.case.case_regions import make_regions_again
+    from SegWithUCore.regions.find_regions import RegionSettings
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, "replace", replace)

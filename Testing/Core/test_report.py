@@ -14,12 +14,12 @@ from exchanged_cases import CASES, changed_case, changed_regions, copied, edited
 from PIL import Image
 from segwithu_command import ROOT, Command, one_sentence
 
-from SegWithUCore.inference.case_report import SHOWN_REGIONS
-from SegWithUCore.review.case_file import read_case
+from SegWithUCore.case.case_file import read_case
+from SegWithUCore.case.region_files import read_regions
+from SegWithUCore.report.case_report import SHOWN_REGIONS
+from SegWithUCore.report.pictures import Volumes, chained, pictures_around, tinted, voxel_edges
+from SegWithUCore.report.thumbnail import Grid
 from SegWithUCore.review.events import Verdict
-from SegWithUCore.review.planes import Grid
-from SegWithUCore.review.region_files import read_regions
-from SegWithUCore.review.report_pictures import Volumes, chained, pictures_around, tinted, voxel_edges
 from SegWithUCore.review.report_svg import png_bytes, scale_mm
 
 SCRIPT = "<script>alert('1')</script> & \"tail\""

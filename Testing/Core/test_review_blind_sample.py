@@ -11,20 +11,12 @@ from review_cases import a_region, events_of, real_labels
 from scipy.ndimage import distance_transform_edt, label
 from scipy.stats import binomtest
 
-from SegWithUCore.metrics.bands import distance_to_boundary
+from SegWithUCore.metrics.boundary import distance_to_boundary
+from SegWithUCore.regions.region import Region, in_order
+from SegWithUCore.review.blind import GAP_MM, SAFE_BELOW, SPACING_MM, STRATA_MM, BlindSample, Ground, draw_blind_sample
 from SegWithUCore.review.blind_report import blind_report, revealed, wilson_interval
-from SegWithUCore.review.blind_sample import (
-    GAP_MM,
-    SAFE_BELOW,
-    SPACING_MM,
-    STRATA_MM,
-    BlindSample,
-    Ground,
-    draw_blind_sample,
-)
 from SegWithUCore.review.events import BlindRevealed, Verdict, VerdictGiven
-from SegWithUCore.review.region import Region, in_order
-from SegWithUCore.review.verdicts import ReviewState
+from SegWithUCore.review.state import ReviewState
 from SegWithUCore.review.why import why
 
 NAMES = {0: "background", 1: "anterior", 2: "posterior"}

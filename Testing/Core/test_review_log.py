@@ -18,8 +18,7 @@ from review_cases import HEADER, Clock, a_region
 from small_disks import leave
 
 from SegWithUCore.errors import InputError, OutputError, UsageError
-from SegWithUCore.review import audit_log
-from SegWithUCore.review.audit_log import AuditLog, LogInUseError, NotStoredError, safe_reviewer_name
+from SegWithUCore.review import log as audit_log
 from SegWithUCore.review.events import (
     FACTS,
     BlindRevealed,
@@ -35,8 +34,9 @@ from SegWithUCore.review.events import (
     Verdict,
     VerdictGiven,
 )
-from SegWithUCore.review.log_lines import read_log, to_line
-from SegWithUCore.review.verdicts import ReviewState
+from SegWithUCore.review.log import AuditLog, LogInUseError, NotStoredError, safe_reviewer_name
+from SegWithUCore.review.log_format import read_log, to_line
+from SegWithUCore.review.state import ReviewState
 
 CORE = Path(__file__).resolve().parent
 OTHER_REGIONS = replace(HEADER, regions_sha256="s" * 64)
@@ -174,7 +174,7 @@ def test_killed_twenty_times_and_nothing_stored_is_lost(tmp_path: Path) -> None:
 
 
 def test_a_full_log_stays_one_that_can_be_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("SegWithUCore.review.audit_log.MAXIMUM_BYTES", 2000)
+    monkeypatch.setattr("SegWithUCore.review.log.MAXIMUM_BYTES", 2000)
     log = log_of(tmp_path, Commented(1, "first"))
     with pytest.raises(NotStoredError, match="is full"):
         log.append(Commented(2, "y" * 2000))

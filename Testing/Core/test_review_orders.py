@@ -26,7 +26,7 @@ from review_orders import (
 from review_rivals import LOOKS, Question, Seen, chosen, our_regions, rivals, seen_by, seen_in
 
 from SegWithUCore.calibration.error_probability import ErrorProbability
-from SegWithUCore.review.find_regions import RegionSettings
+from SegWithUCore.regions.find_regions import RegionSettings
 
 SETTINGS = RegionSettings()
 

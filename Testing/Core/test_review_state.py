@@ -9,6 +9,7 @@ import pytest
 from review_cases import HEADER, a_region, events_of
 
 from SegWithUCore.errors import InputError
+from SegWithUCore.regions.region import Region
 from SegWithUCore.review.events import (
     BlindRevealed,
     Closed,
@@ -20,8 +21,7 @@ from SegWithUCore.review.events import (
     Undone,
     VerdictGiven,
 )
-from SegWithUCore.review.region import Region
-from SegWithUCore.review.verdicts import ReviewState, Verdict
+from SegWithUCore.review.state import ReviewState, Verdict
 
 REGIONS = [a_region(1), a_region(2), a_region(3, structure="posterior"), a_region(4, structure="posterior")]
 TOTAL = 25.0

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from review_cases import a_region
 
-from SegWithUCore.review.region import Competition, Kind, Shape
+from SegWithUCore.regions.region import Competition, Kind, Shape
 from SegWithUCore.review.why import why
 
 MISSED = a_region(

@@ -10,14 +10,14 @@ from rival_cases import other_weights, toy_backbone, toy_case
 from segwithu_command import MODEL, one_thread
 from toy_models import registered_toys, write_toy_bundle
 
+from SegWithUCore.benchmark.baselines import frozen_backbone
+from SegWithUCore.benchmark.baselines.heads import heads_of
 from SegWithUCore.errors import InputError
-from SegWithUCore.evaluation.frozen import FrozenBackbone, FrozenCase
-from SegWithUCore.evaluation.rival_heads import heads_of
-from SegWithUCore.evaluation.rivals import frozen_backbone
+from SegWithUCore.evaluation.frozen_backbone import FrozenBackbone, FrozenCase
 from SegWithUCore.inference.prediction import predict, tempered_logits
 from SegWithUCore.inference.segment import Model
 from SegWithUCore.models.bundle import read_bundle
-from SegWithUCore.training.cases import find_cases
+from SegWithUCore.training.dataset import find_cases
 
 
 @pytest.fixture(autouse=True)

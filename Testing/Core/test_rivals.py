@@ -15,24 +15,24 @@ from sklearn.metrics import average_precision_score
 from torch.distributions import Categorical
 from toy_models import registered_toys, write_toy_bundle
 
-from SegWithUCore.calibration.tempering import fit_temperature
+from SegWithUCore.benchmark.baselines import density as rival_density
+from SegWithUCore.benchmark.baselines import frozen_backbone
+from SegWithUCore.benchmark.baselines.augmentation import Augmentation
+from SegWithUCore.benchmark.baselines.base import FittingCases, SeveralPasses, unsure_of
+from SegWithUCore.benchmark.baselines.density import ClassMoments, Density
+from SegWithUCore.benchmark.baselines.dropout import Dropout, DroppedBackbone, RateTrials
+from SegWithUCore.benchmark.baselines.ensemble import Ensemble, read_member
+from SegWithUCore.benchmark.baselines.from_logits import FARTHEST, Distance, Softmax, Temperature
+from SegWithUCore.benchmark.baselines.local_temperature import LocalTemperature, train
+from SegWithUCore.calibration.temperature_scaling import fit_temperature
 from SegWithUCore.errors import InputError
-from SegWithUCore.evaluation import rival_density
-from SegWithUCore.evaluation.frozen import FrozenBackbone, FrozenCase
-from SegWithUCore.evaluation.rival import FittingCases, SeveralPasses, unsure_of
-from SegWithUCore.evaluation.rival_augmentation import Augmentation
-from SegWithUCore.evaluation.rival_density import ClassMoments, Density
-from SegWithUCore.evaluation.rival_dropout import Dropout, DroppedBackbone, RateTrials
-from SegWithUCore.evaluation.rival_ensemble import Ensemble, read_member
-from SegWithUCore.evaluation.rival_local_temperature import LocalTemperature, train
-from SegWithUCore.evaluation.rivals import frozen_backbone
-from SegWithUCore.evaluation.rivals_of_logits import FARTHEST, Distance, Softmax, Temperature
+from SegWithUCore.evaluation.frozen_backbone import FrozenBackbone, FrozenCase
 from SegWithUCore.inference.prediction import predict
 from SegWithUCore.inference.segment import Model
-from SegWithUCore.metrics.bands import Band
+from SegWithUCore.metrics.boundary import Band
 from SegWithUCore.models.bundle import read_bundle
 from SegWithUCore.training.calibration_fitting import predict_case
-from SegWithUCore.training.cases import Case, find_cases
+from SegWithUCore.training.dataset import Case, find_cases
 
 
 @pytest.fixture(autouse=True)

@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 import torch
 
-from SegWithUCore.evaluation.figures import case_figures
+from SegWithUCore.evaluation.case_metrics import case_figures
 from SegWithUCore.inference.segment import Model
 from SegWithUCore.inference.structures import FittedNumbers
 from SegWithUCore.models.bundle import Bundle, read_bundle, weights_path
 from SegWithUCore.models.head_choice import with_head
 from SegWithUCore.models.model_card import HEAD_WORDS, model_card
 from SegWithUCore.models.registry import resolve_model
-from SegWithUCore.network.variants import VARIANTS
-from SegWithUCore.training.bundle_making import predict_case
-from SegWithUCore.training.cases import find_cases
+from SegWithUCore.network.heads.base import VARIANTS
+from SegWithUCore.training.dataset import find_cases
+from SegWithUCore.training.make_bundle import predict_case
 
 REPRODUCED_CASES = 3
 ABSOLUTE, RELATIVE = 2e-4, 2e-3

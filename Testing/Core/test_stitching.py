@@ -12,18 +12,18 @@ from scipy.stats import spearmanr
 from torch import nn
 from toy_models import ToyBackbone, registered_toys, toy_network
 
+from SegWithUCore.imaging.roi import Region, voxel_box
 from SegWithUCore.imaging.volume import read_image, read_labels
-from SegWithUCore.inference import voxel_maps
+from SegWithUCore.inference import uncertainty_maps
 from SegWithUCore.inference.preprocessing import network_input
-from SegWithUCore.inference.region import Region, voxel_box
 from SegWithUCore.inference.segment import Model, segment_images
-from SegWithUCore.inference.voxel_maps import VoxelMaps, maps_on_grid, on_grid, voxelwise
-from SegWithUCore.inference.windows import count_windows, stitched, stitched_output
+from SegWithUCore.inference.sliding_window import count_windows, stitched, stitched_output
+from SegWithUCore.inference.uncertainty_maps import VoxelMaps, maps_on_grid, on_grid, voxelwise
 from SegWithUCore.metrics.error_detection import auroc, score_groups
 from SegWithUCore.metrics.overlap import class_dice
 from SegWithUCore.models.input_spec import InputSpec
 from SegWithUCore.models.registry import resolve_model
-from SegWithUCore.network.heads import tempered
+from SegWithUCore.network.heads.base import tempered
 from SegWithUCore.network.segwithu import SegWithU
 
 CPU = torch.device("cpu")
@@ -142,7 +142,7 @@ class TestMaps:
             maps = network.maps(tensor)
             logits = network.split(tensor)[0]
             expected = torch.softmax(tempered(logits, maps.calibration) / 1.5, 1).double().sum((0, 2, 3, 4))
-        monkeypatch.setattr(voxel_maps, "CHUNK_VOXELS", chunk)
+        monkeypatch.setattr(uncertainty_maps, "CHUNK_VOXELS", chunk)
         found = voxelwise(network, stitched, tempering_scale=1.5)
         in_order = np.argsort(-logits[0].numpy(), 0, kind="stable")  # of two that tie, the first
         np.testing.assert_array_equal(found.classes, in_order[0])
@@ -170,7 +170,7 @@ class TestMaps:
         target.SetSpacing((1.4, 1.2, 1.3))
         target.SetOrigin((0.3, -0.2, 0.4))
         whole, maps = on_grid(stitched, working, target), maps_on_grid(network, stitched, working, target)
-        monkeypatch.setattr(voxel_maps, "SLAB_VOXELS", slab)
+        monkeypatch.setattr(uncertainty_maps, "SLAB_VOXELS", slab)
         np.testing.assert_allclose(on_grid(stitched, working, target), whole, atol=1e-6)
         parts = maps_on_grid(network, stitched, working, target)
         np.testing.assert_array_equal(parts.classes, maps.classes)

@@ -17,8 +17,8 @@ from SegWithUCore.network.backbones import build_backbone, dynunet_spec, example
 from SegWithUCore.network.context_fusion import ContextFusion
 from SegWithUCore.network.segwithu import SegWithU
 from SegWithUCore.training.augmentation import WindowSampler, augmentation, thick_axis
-from SegWithUCore.training.backbone_training import training_window
-from SegWithUCore.training.cases import PreparedCase
+from SegWithUCore.training.backbone import training_window
+from SegWithUCore.training.dataset import PreparedCase
 from SegWithUCore.training.recipe import HeadTraining, read_recipe, recipe_from_json
 
 FILTERS = [4, 8, 8]

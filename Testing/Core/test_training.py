@@ -14,9 +14,9 @@ from training_runs import Workshop, tiny_recipe
 
 from SegWithUCore.cli.__main__ import main
 from SegWithUCore.models.bundle import read_bundle, verify_weights
-from SegWithUCore.training.backbone_training import BackboneTrainer
-from SegWithUCore.training.cases import find_cases, prepare
-from SegWithUCore.training.head_training import HeadTrainer
+from SegWithUCore.training.backbone import BackboneTrainer
+from SegWithUCore.training.dataset import find_cases, prepare
+from SegWithUCore.training.head import HeadTrainer
 from SegWithUCore.training.run_folder import RunFolder
 
 pytestmark = pytest.mark.usefixtures("threads_and_signals_as_before")

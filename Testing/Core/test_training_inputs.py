@@ -12,8 +12,8 @@ from training_runs import Workshop, tiny_recipe
 from SegWithUCore.errors import InputError, UsageError
 from SegWithUCore.models.input_spec import InputSpec
 from SegWithUCore.training.augmentation import WindowSampler, augmentation, epoch_order, random_window
-from SegWithUCore.training.backbone_training import left_right_axis
-from SegWithUCore.training.cases import PreparedCase, find_cases, prepare
+from SegWithUCore.training.backbone import left_right_axis
+from SegWithUCore.training.dataset import PreparedCase, find_cases, prepare
 from SegWithUCore.training.recipe import read_recipe
 
 WINDOW = (24, 32, 24)

@@ -7,7 +7,7 @@ import pytest
 import SimpleITK as sitk
 from scipy.spatial.transform import Rotation
 
-from SegWithUCore.inference.voxel_maps import on_grid
+from SegWithUCore.inference.uncertainty_maps import on_grid
 
 ORIENTATIONS = ["".join(letters) for axes in permutations(["RL", "AP", "IS"]) for letters in product(*axes)]
 

@@ -11,12 +11,12 @@ import SimpleITK as sitk
 from nifti_files import rotation, srow, voxels, write_nifti
 from segwithu_command import Command, tiny_bundle
 
+from SegWithUCore.case.case_image import case_image
 from SegWithUCore.errors import UsageError
-from SegWithUCore.imaging.grid_notes import check_form, differs_from_slicer, grid_notes, on_form
+from SegWithUCore.imaging.header_peek import check_form, differs_from_slicer, grid_notes, on_form
 from SegWithUCore.imaging.volume import read_image
-from SegWithUCore.inference.case_input import case_image
-from SegWithUCore.worker_jobs import _job
-from SegWithUCore.worker_protocol import Request
+from SegWithUCore.worker.engine import _job
+from SegWithUCore.worker.protocol import Request
 
 REGION = "--roi=20,25,15,12,12,12"
 

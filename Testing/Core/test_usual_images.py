@@ -9,8 +9,8 @@ import pytest
 import SimpleITK as sitk
 from segwithu_command import Command, tiny_bundle, write
 
+from SegWithUCore.case.case_image import voxel_hash
 from SegWithUCore.imaging.volume import read_image
-from SegWithUCore.inference.case_input import voxel_hash
 
 TYPES = {
     "uint8": sitk.sitkUInt8,

@@ -12,11 +12,11 @@ import pytest
 import SimpleITK as sitk
 from worker_parent import ON_LINUX, REGION, ROOT, SAMPLE, Parent, segment_request
 
+from SegWithUCore.imaging.roi import Region, voxel_box
 from SegWithUCore.imaging.volume import grid_facts, read_image
 from SegWithUCore.inference.image_features import image_features
-from SegWithUCore.inference.region import Region, voxel_box
-from SegWithUCore.worker import failure
-from SegWithUCore.worker_check import PACKAGES
+from SegWithUCore.worker.__main__ import failure
+from SegWithUCore.worker.check import PACKAGES
 
 # Every attempt to reach a network leaves a trace in a file.
 NETWORK_ALARM = """
@@ -186,7 +186,7 @@ def test_cost_is_predicted_from_a_file_or_a_grid(warm: Parent) -> None:
 def test_predicted_working_grid_is_the_one_that_preprocessing_makes() -> None:
     from SegWithUCore.inference.preprocessing import to_working_grid
     from SegWithUCore.models.registry import resolve_model
-    from SegWithUCore.worker_jobs import _working_shape
+    from SegWithUCore.worker.engine import _working_shape
 
     spec = resolve_model("hippocampus").input
     image = sitk.Image([31, 22, 9], sitk.sitkFloat32)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from worker_parent import ROOT, Parent, module, start, state_of
 
-from SegWithUCore.worker_check import PACKAGES
+from SegWithUCore.worker.check import PACKAGES
 
 __all__ = ["start"]
 

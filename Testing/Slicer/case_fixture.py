@@ -12,8 +12,8 @@ import numpy as np
 import SimpleITK as sitk
 from scipy.ndimage import center_of_mass, distance_transform_edt, find_objects, label
 
-from SegWithUCore.review.region import Competition, Kind, Region, Shape
-from SegWithUCore.review.region_files import REGION_LABELS_FILE, REGIONS_FILE, regions_csv
+from SegWithUCore.case.region_files import REGION_LABELS_FILE, REGIONS_FILE, regions_csv
+from SegWithUCore.regions.region import Competition, Kind, Region, Shape
 
 NAMES = {1: "anterior hippocampus", 2: "posterior hippocampus"}
 COLORS = {1: [216, 101, 79], 2: [80, 160, 220]}

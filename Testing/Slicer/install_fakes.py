@@ -5,9 +5,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from SegWithUCore.worker_check import PACKAGES
-from SegWithUSlicerLib.install import Installer, InstallTools
-from SegWithUSlicerLib.install_plan import InstallResult, PlatformFacts
+from SegWithUCore.worker.check import PACKAGES
+from SegWithUSlicerLib.run.install import Installer, InstallTools
+from SegWithUSlicerLib.run.install_plan import InstallResult, PlatformFacts
 
 REQUIREMENTS = Path(__file__).resolve().parents[2] / "Resources" / "requirements.txt"
 LINUX = PlatformFacts("Linux", "x86_64", (3, 12))

@@ -137,7 +137,7 @@ class Listing:
 
     def volumes(self) -> list[str]:
         """The volumes in the scene that are no maps."""
-        from SegWithUSlicerLib.case_nodes import is_ours
+        from SegWithUSlicerLib.scene.case_nodes import is_ours
 
         return [node.GetName() for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode") if not is_ours(node)]
 

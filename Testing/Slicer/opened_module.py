@@ -124,7 +124,7 @@ def opened(opened_once: Opened) -> Iterator[Opened]:
 
 def sample_crop(name: str = "Crop", factor: tuple[float, float, float] = (1, 1, 1)) -> Any:
     """A small volume on one hippocampus of the sample, of a training image's size times a factor along R, A, S."""
-    from SegWithUSlicerLib.sample import load_volume
+    from SegWithUSlicerLib.scene.sample import load_volume
 
     whole = load_volume()
     matrix, inverse = vtk.vtkMatrix4x4(), vtk.vtkMatrix4x4()

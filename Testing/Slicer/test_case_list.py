@@ -7,7 +7,7 @@ import pytest
 from SegWithUCore.errors import InputError
 from SegWithUCore.review.flags import Flag, Rule
 from SegWithUCore.review.worklist import ReviewStatus, WorklistEntry
-from SegWithUSlicerLib.case_list import CaseList, matches, standing
+from SegWithUSlicerLib.cases.case_list import CaseList, matches, standing
 from SegWithUSlicerLib.folder_rows import FolderRows
 
 ENTRY = WorklistEntry(

@@ -8,8 +8,8 @@ import pytest
 from install_fakes import REQUIREMENTS, SHIPPED, FakeSlicer, checked, run
 from SlicerHost.fixtures import slicer_host
 
-from SegWithUSlicerLib.install import InstallTools, install, judge, question, slicer_tools, write_constraints
-from SegWithUSlicerLib.install_plan import InstallPlan, Outcome, PlatformFacts, make_plan, platform_problem
+from SegWithUSlicerLib.run.install import InstallTools, install, judge, question, slicer_tools, write_constraints
+from SegWithUSlicerLib.run.install_plan import InstallPlan, Outcome, PlatformFacts, make_plan, platform_problem
 
 __all__ = ["slicer_host"]
 

@@ -28,15 +28,15 @@ THOUSAND_READ_WITHIN_S, THOUSAND_SHOWN_WITHIN_S = 10.0, 1.0
 
 
 def _all_regions(listing: Listing, name: str) -> dict:  # noqa: F811
+    from SegWithUCore.case.region_files import read_regions
     from SegWithUCore.review.events import Verdict
-    from SegWithUCore.review.region_files import read_regions
 
     return dict.fromkeys(range(1, len(read_regions(listing.cases / name)) + 1), Verdict.ACCEPTED)
 
 
 def _flagged_worklist(listing: Listing) -> tuple[Path, float]:  # noqa: F811
     """A worklist with a limit that flags the one case with the largest share; the limit."""
-    from SegWithUCore.review.case_file import read_case
+    from SegWithUCore.case.case_file import read_case
     from SegWithUCore.review.flags import structures_of, wrong_share
 
     shares = sorted(
@@ -48,7 +48,7 @@ def _flagged_worklist(listing: Listing) -> tuple[Path, float]:  # noqa: F811
 
 
 def test_a_folder_is_listed_with_the_most_benefit_of_a_look_first(listing: Listing) -> None:  # noqa: F811
-    from SegWithUCore.review.case_file import case_folders
+    from SegWithUCore.case.case_file import case_folders
     from SegWithUCore.review.worklist import make_worklist
 
     listing.list_folder()
@@ -140,7 +140,7 @@ def test_a_click_opens_a_case_with_its_image_and_closes_the_one_before(listing: 
     assert all(part.GetScene() is None for part in parts)
     assert listing.opened.coloured() > 10
     listing.opened.panel.review.end()
-    from SegWithUSlicerLib.case_switch import remove_case
+    from SegWithUSlicerLib.cases.case_switch import remove_case
 
     remove_case(listing.opened.nodes)
     listing.host.process_events()

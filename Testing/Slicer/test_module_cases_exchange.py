@@ -67,7 +67,7 @@ def test_flagged_cases_go_to_a_colleague_without_torch_and_verdicts_come_home(
     listing: Listing,  # noqa: F811
     tmp_path: Path,
 ) -> None:
-    from SegWithUCore.review.region_files import read_regions
+    from SegWithUCore.case.region_files import read_regions
 
     listing.list_folder()
     listing.ui.flagShareBox.value = 1.0
@@ -107,7 +107,7 @@ def _verdict(name: str) -> Any:
 
 
 def test_a_click_on_a_disagreement_opens_the_case_at_its_region(listing: Listing) -> None:  # noqa: F811
-    from SegWithUCore.review.region_files import read_regions
+    from SegWithUCore.case.region_files import read_regions
 
     judged(listing.cases / B, "Ana", {1: _verdict("accepted"), 4: _verdict("accepted")})
     judged(listing.cases / B, "Bo", {1: _verdict("accepted"), 4: _verdict("rejected")})

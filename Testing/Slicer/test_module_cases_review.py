@@ -32,7 +32,7 @@ def _erase_half(nodes: Any, structure: int = 0) -> None:
 
 
 def _voxels(nodes: Any) -> int:
-    from SegWithUSlicerLib.review_edit import read_labels
+    from SegWithUSlicerLib.review.edits import read_labels
 
     return int((read_labels(nodes) > 0).sum())
 
@@ -90,7 +90,7 @@ def test_what_lay_over_one_patient_does_not_lie_over_the_next(listing: Listing) 
 
 
 def test_an_image_that_another_run_was_made_from_stays(listing: Listing) -> None:  # noqa: F811
-    from SegWithUSlicerLib.scene import load_case, mark_judged
+    from SegWithUSlicerLib.scene.load_case import load_case, mark_judged
 
     listing.list_folder()
     listing.click(A)
@@ -182,8 +182,8 @@ def test_two_reviewers_keep_two_logs_and_two_versions(listing: Listing) -> None:
 
 
 def test_a_case_that_is_reviewed_elsewhere_by_the_same_person_opens_and_says_so(listing: Listing) -> None:  # noqa: F811
-    from SegWithUCore.review.audit_log import AuditLog
     from SegWithUCore.review.events import Verdict
+    from SegWithUCore.review.log import AuditLog
 
     judged(listing.cases / A, "Ana", {1: Verdict.ACCEPTED})
     from exchanged_cases import header_of
@@ -329,7 +329,7 @@ def test_a_moved_image_is_asked_for_once_for_all_cases_moved_with_it(listing: Li
 
 
 def test_the_place_is_remembered_after_a_new_start(listing: Listing) -> None:  # noqa: F811
-    from SegWithUSlicerLib.moved_images import MovedImages
+    from SegWithUSlicerLib.cases.moved_images import MovedImages
 
     moved = _move_images(listing)
     listing.list_folder()
@@ -401,8 +401,8 @@ def test_a_dicom_series_is_found_by_its_folder(listing: Listing, data_folder: Pa
     listing.host.close_scene()
     listing.click(name)
     assert listing.ui.imageFrame.visible
-    from SegWithUCore.review.case_file import read_case
-    from SegWithUSlicerLib.moved_images import place_told
+    from SegWithUCore.case.case_file import read_case
+    from SegWithUSlicerLib.cases.moved_images import place_told
 
     told = place_told(case, read_case(case), 0)
     listing.host.popups.answer(str(home / "moved series" / told.relative_to(series)))

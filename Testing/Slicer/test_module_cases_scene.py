@@ -24,7 +24,7 @@ A, B, C = CASES
 
 def _put(listing: Listing, name: str, lasting: bool = False) -> Any:  # noqa: F811
     """A result in the scene as a run in Slicer leaves it; `lasting` as one that was loaded from its case folder."""
-    from SegWithUSlicerLib.scene import load_case
+    from SegWithUSlicerLib.scene.load_case import load_case
 
     image = listing.home / "images" / f"{name}.nii.gz"
     volume = slicer.util.loadVolume(str(image), {"name": name, "show": False})

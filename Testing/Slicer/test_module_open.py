@@ -99,7 +99,7 @@ def test_try_it_loads_image_and_region_and_shows_them(opened: Opened) -> None:  
 
 
 def test_label_maps_and_our_own_maps_are_not_offered(opened: Opened) -> None:  # noqa: F811
-    from SegWithUSlicerLib.case_nodes import MAP_ATTRIBUTE
+    from SegWithUSlicerLib.scene.case_nodes import MAP_ATTRIBUTE
 
     own = _volume("Ranking map")
     own.SetAttribute(MAP_ATTRIBUTE, "ranking")
@@ -222,7 +222,7 @@ def test_wrong_python_is_told_with_the_next_click(opened: Opened) -> None:  # no
 
 
 def test_leftovers_of_a_crash_are_swept_at_the_next_start(opened: Opened) -> None:  # noqa: F811
-    from SegWithUSlicerLib.session import sweep_leftovers, temporary_root
+    from SegWithUSlicerLib.run.session import sweep_leftovers, temporary_root
 
     left = temporary_root() / "segwithu-999999999-abc"
     left.mkdir(parents=True)
@@ -233,10 +233,10 @@ def test_leftovers_of_a_crash_are_swept_at_the_next_start(opened: Opened) -> Non
 
 def test_reload_gives_a_working_panel_of_new_code() -> None:
     with Host(MODULE, developer_mode=True) as host:
-        before = sys.modules["SegWithUSlicerLib.session"].session()
+        before = sys.modules["SegWithUSlicerLib.run.session"].session()
         host.widget.onReload()
         host.process_events()
-        after = importlib.import_module("SegWithUSlicerLib.session").session()
+        after = importlib.import_module("SegWithUSlicerLib.run.session").session()
         assert type(after) is not type(before)
         assert before.worker.state.value == "stopped"
         host.widget.ui.tryItButton.click()

@@ -47,13 +47,13 @@ def _correct(reviewing: Reviewing, erase: bool = False) -> Any:  # noqa: F811
 
 
 def _status(reviewing: Reviewing, value: int) -> str:  # noqa: F811
-    from SegWithUSlicerLib.structure_status import structure_status
+    from SegWithUSlicerLib.review.structure_status import structure_status
 
     return str(structure_status(reviewing.nodes, value))
 
 
 def test_the_editor_is_made_when_it_is_opened_first_on_structure_and_image(reviewing: Reviewing) -> None:  # noqa: F811
-    from SegWithUSlicerLib.segmentation_node import segment_id
+    from SegWithUSlicerLib.scene.segmentation import segment_id
 
     reviewing.start()
     assert reviewing.panel.edit.editor is None or reviewing.ui.editButton.collapsed

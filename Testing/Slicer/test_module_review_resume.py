@@ -27,7 +27,7 @@ CRASH = Path(__file__).parent / "review_crash.py"
 
 
 def _voxel_count(reviewing: Reviewing) -> int:  # noqa: F811
-    from SegWithUSlicerLib.review_edit import read_labels
+    from SegWithUSlicerLib.review.edits import read_labels
 
     return int((read_labels(reviewing.nodes) > 0).sum())
 
@@ -201,7 +201,7 @@ def test_a_full_disk_is_told_and_nothing_is_lost(reviewing: Reviewing) -> None: 
 
 
 def test_a_review_that_is_open_elsewhere_is_refused_in_one_sentence(reviewing: Reviewing) -> None:  # noqa: F811
-    from SegWithUSlicerLib.review_session import ReviewSession
+    from SegWithUSlicerLib.review.session import ReviewSession
 
     other = ReviewSession(reviewing.nodes, "Ana", reviewing.folder().parents[1])
     reviewing.name("Ana")

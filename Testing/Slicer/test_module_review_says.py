@@ -84,7 +84,7 @@ def test_blind_places_look_like_regions_until_the_end(reviewing: Reviewing) -> N
 
 
 def test_every_region_has_a_picture_and_a_reason(reviewing: Reviewing) -> None:  # noqa: F811
-    from SegWithUSlicerLib.region_picture import region_picture
+    from SegWithUSlicerLib.review.region_picture import region_picture
 
     reviewing.start()
     pictures = []
@@ -125,7 +125,7 @@ def test_the_budget_tells_what_regions_cover_and_draws_it(reviewing: Reviewing) 
 
 
 def _load(opened: Opened, folder: Path, image: Path) -> Any:  # noqa: F811
-    from SegWithUSlicerLib.scene import load_case
+    from SegWithUSlicerLib.scene.load_case import load_case
 
     volume = slicer.util.loadVolume(str(image))
     opened.panel.show_run(load_case(folder, volume))

@@ -187,7 +187,7 @@ def test_two_inputs_in_one_scene_keep_their_results(opened: Opened) -> None:  # 
 
 
 def test_whole_head_is_not_assessed_unless_the_user_goes_on(opened: Opened) -> None:  # noqa: F811
-    from SegWithUSlicerLib.sample import load_volume
+    from SegWithUSlicerLib.scene.sample import load_volume
 
     opened.panel.inputs.choose(load_volume(), None)
     opened.ui.runButton.click()
@@ -216,7 +216,7 @@ def test_time_and_memory_are_predicted_and_a_warning_stands_before_the_run(opene
     opened.wait(lambda: opened.ui.costLabel.text.startswith("About"))
     assert "GB of memory on CPU" in opened.ui.costLabel.text
     assert not opened.ui.bannerFrame.visible
-    from SegWithUSlicerLib.sample import load_volume
+    from SegWithUSlicerLib.scene.sample import load_volume
 
     opened.panel.inputs.choose(load_volume(), None)
     opened.wait(lambda: opened.ui.bannerFrame.visible)

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import SimpleITK as sitk
 
+from SegWithUCore.case.case_image import voxel_hash
 from SegWithUCore.errors import InputError
-from SegWithUCore.inference.case_input import voxel_hash
 from SegWithUCore.own_paths import path_mac
-from SegWithUSlicerLib.moved_images import ImageMissingError, MovedImages
+from SegWithUSlicerLib.cases.moved_images import ImageMissingError, MovedImages
 
 
 def _case(folder: Path, image: Path) -> dict[str, Any]:

@@ -10,10 +10,10 @@ from case_fixture import change_case, make_case
 from loaded_case import load_volume, loaded_case, scenes_closed  # noqa: F401
 from mrml_headless import HeadlessScene, coloured, observers_on
 
-from SegWithUSlicerLib.case_file import read_case_file
-from SegWithUSlicerLib.overlays import COLOUR_MAPS, Overlay
-from SegWithUSlicerLib.readout import sentence, share_above, volume_text
-from SegWithUSlicerLib.scene import load_case
+from SegWithUSlicerLib.scene.case_file import read_case_file
+from SegWithUSlicerLib.scene.load_case import load_case
+from SegWithUSlicerLib.scene.overlay import COLOUR_MAPS, Overlay
+from SegWithUSlicerLib.scene.readout import sentence, share_above, volume_text
 
 
 def test_window_dragged_by_the_user_is_put_back_and_the_picture_stays(tmp_path, data_folder):

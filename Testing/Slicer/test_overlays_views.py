@@ -5,9 +5,9 @@ import pytest
 from loaded_case import LoadedCase, add_pet, load_volume, loaded_case, scenes_closed  # noqa: F401
 from mrml_headless import HeadlessScene, SliceView, coloured
 
-from SegWithUSlicerLib.overlays import Overlay
-from SegWithUSlicerLib.scene import find_cases, load_case
-from SegWithUSlicerLib.segmentation_node import was_touched
+from SegWithUSlicerLib.scene.load_case import find_cases, load_case
+from SegWithUSlicerLib.scene.overlay import Overlay
+from SegWithUSlicerLib.scene.segmentation import was_touched
 
 KINDS = [{}, {"oblique": True}, {"transformed": True}, {"oblique": True, "transformed": True}]
 

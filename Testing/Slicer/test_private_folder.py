@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from SegWithUSlicerLib import private_folder
-from SegWithUSlicerLib.private_folder import PrivateFolder, sweep
+from SegWithUSlicerLib.run import private_folder
+from SegWithUSlicerLib.run.private_folder import PrivateFolder, sweep
 
 ON_POSIX = pytest.mark.skipif(sys.platform == "win32", reason="POSIX permissions")
 NOBODY = 65534
@@ -74,7 +74,7 @@ def test_removed_explicitly_twice_and_when_forgotten(tmp_path: Path) -> None:
 
 def test_removed_when_python_ends_with_an_error(tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from SegWithUSlicerLib.private_folder import PrivateFolder\n"
+        "import sys; from pathlib import Path; from SegWithUSlicerLib.run.private_folder import PrivateFolder\n"
         "folder = PrivateFolder(Path(sys.argv[1])); (folder.path / 'x').write_text('y'); raise SystemExit(3)"
     )
     call = [sys.executable, "-c", code, str(tmp_path)]

@@ -1,7 +1,7 @@
 """Figures of a structure as the user reads them; needs no Slicer."""
 
-from SegWithUSlicerLib.case_file import Structure, parse_case
-from SegWithUSlicerLib.readout import dice_text, dice_tip, expected_text, expected_tip
+from SegWithUSlicerLib.scene.case_file import Structure, parse_case
+from SegWithUSlicerLib.scene.readout import dice_text, dice_tip, expected_text, expected_tip
 
 PLAIN = {"value": 1, "name": "anterior", "color": (1, 2, 3)}
 

@@ -6,13 +6,13 @@ import vtk
 from loaded_case import LoadedCase, add_transform, loaded_case, paint, scenes_closed  # noqa: F401
 
 from SegWithUCore.errors import InputError
-from SegWithUSlicerLib.case_images import array_of, image_from
 from SegWithUSlicerLib.reference_labels import reference_labels
-from SegWithUSlicerLib.region_nodes import region_labels, regions_of
-from SegWithUSlicerLib.review_budget import Budget
-from SegWithUSlicerLib.review_edit import read_labels
-from SegWithUSlicerLib.review_opening import ReviewOptions
-from SegWithUSlicerLib.review_session import ReviewSession
+from SegWithUSlicerLib.review.budget import Budget
+from SegWithUSlicerLib.review.edits import read_labels
+from SegWithUSlicerLib.review.opening import ReviewOptions
+from SegWithUSlicerLib.review.session import ReviewSession
+from SegWithUSlicerLib.scene.case_images import array_of, image_from
+from SegWithUSlicerLib.scene.review_nodes import region_labels, regions_of
 
 
 @pytest.fixture

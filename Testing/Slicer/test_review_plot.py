@@ -5,9 +5,9 @@ import pytest
 from loaded_case import loaded_case, scenes_closed  # noqa: F401
 from mrml_headless import HeadlessScene
 
-from SegWithUSlicerLib.region_nodes import regions_of
-from SegWithUSlicerLib.review_plot import BudgetCurve, RiskCurve, put_budget, put_risk_coverage, remove_plots
-from SegWithUSlicerLib.scene import find_cases
+from SegWithUSlicerLib.review.budget_plot import BudgetCurve, RiskCurve, put_budget, put_risk_coverage, remove_plots
+from SegWithUSlicerLib.scene.load_case import find_cases
+from SegWithUSlicerLib.scene.review_nodes import regions_of
 
 PLOT_CLASSES = ("vtkMRMLPlotChartNode", "vtkMRMLPlotSeriesNode", "vtkMRMLTableNode")
 

@@ -11,11 +11,11 @@ from loaded_case import add_transform, load_volume, loaded_case, scenes_closed  
 from mrml_headless import HeadlessScene, SliceView
 from scipy.ndimage import find_objects
 
+from SegWithUCore.case.region_files import read_regions
 from SegWithUCore.errors import InputError
-from SegWithUCore.review.region_files import read_regions
-from SegWithUSlicerLib.case_nodes import is_ours
-from SegWithUSlicerLib.region_nodes import boxes_of_labels, region_mask, regions_hash, regions_of, world_of
-from SegWithUSlicerLib.scene import find_cases, follow_parent_transform, load_case
+from SegWithUSlicerLib.scene.case_nodes import is_ours
+from SegWithUSlicerLib.scene.load_case import find_cases, follow_parent_transform, load_case
+from SegWithUSlicerLib.scene.review_nodes import boxes_of_labels, region_mask, regions_hash, regions_of, world_of
 
 KINDS = [{}, {"oblique": True}, {"transformed": True}, {"oblique": True, "transformed": True}]
 

@@ -9,10 +9,10 @@ from loaded_case import LoadedCase, loaded_case, paint, scenes_closed  # noqa: F
 
 from SegWithUCore.review.events import Verdict
 from SegWithUSlicerLib.look_clock import LookClock
-from SegWithUSlicerLib.review_opening import ReviewOptions, decided_so_far, obstacle
-from SegWithUSlicerLib.review_session import ReviewSession
-from SegWithUSlicerLib.segmentation_node import was_touched
-from SegWithUSlicerLib.structure_status import structure_status
+from SegWithUSlicerLib.review.opening import ReviewOptions, decided_so_far, obstacle
+from SegWithUSlicerLib.review.session import ReviewSession
+from SegWithUSlicerLib.review.structure_status import structure_status
+from SegWithUSlicerLib.scene.segmentation import was_touched
 
 
 class Seconds:

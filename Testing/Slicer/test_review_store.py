@@ -12,10 +12,8 @@ from loaded_case import LoadedCase, loaded_case, paint, scenes_closed  # noqa: F
 from mrml_headless import HeadlessScene
 
 from SegWithUCore.errors import InputError, OutputError
-from SegWithUSlicerLib.case_file import read_case_file
-from SegWithUSlicerLib.region_nodes import regions_hash
-from SegWithUSlicerLib.review_edit import EditWatch, read_labels
-from SegWithUSlicerLib.review_store import (
+from SegWithUSlicerLib.review.edits import EditWatch, read_labels
+from SegWithUSlicerLib.review.store import (
     Place,
     case_key,
     keep_log,
@@ -28,9 +26,11 @@ from SegWithUSlicerLib.review_store import (
     reviewed_file,
     save_reviewed,
 )
-from SegWithUSlicerLib.scene import find_cases, load_case
-from SegWithUSlicerLib.segmentation_node import content_hash
-from SegWithUSlicerLib.structure_status import StatusBook, structure_status
+from SegWithUSlicerLib.review.structure_status import StatusBook, structure_status
+from SegWithUSlicerLib.scene.case_file import read_case_file
+from SegWithUSlicerLib.scene.load_case import find_cases, load_case
+from SegWithUSlicerLib.scene.review_nodes import regions_hash
+from SegWithUSlicerLib.scene.segmentation import content_hash
 
 LOG = '{"when": "2026-11-25T10:00:00+00:00", "reviewer": "Ünal 医師", "comment": "<i>\\"ö\\" & \\t</i>"}\n' * 300
 NAME = "review.ana.jsonl"

@@ -10,7 +10,7 @@ from scipy.ndimage import distance_transform_edt
 
 from SegWithUCore.errors import InputError, OutputError
 from SegWithUSlicerLib.near_mask import near
-from SegWithUSlicerLib.scene import export_volume, is_unchanged, propose_roi, read_roi
+from SegWithUSlicerLib.scene.load_case import export_volume, is_unchanged, propose_roi, read_roi
 
 
 def _bend(case) -> "slicer.vtkMRMLTransformNode":

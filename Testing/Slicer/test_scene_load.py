@@ -13,10 +13,10 @@ from loaded_case import LoadedCase, load_volume, loaded_case, scenes_closed  # n
 from mrml_headless import HeadlessScene
 
 from SegWithUCore.errors import InputError
-from SegWithUSlicerLib.case_file import read_case_file
-from SegWithUSlicerLib.scene import is_ours, load_case
-from SegWithUSlicerLib.segmentation_node import terminology_entry
-from SegWithUSlicerLib.structures_table import centre_of_structure, show_in_3d, show_structure
+from SegWithUSlicerLib.scene.case_file import read_case_file
+from SegWithUSlicerLib.scene.load_case import is_ours, load_case
+from SegWithUSlicerLib.scene.segmentation import terminology_entry
+from SegWithUSlicerLib.scene.structures import centre_of_structure, show_in_3d, show_structure
 
 KINDS = [{}, {"oblique": True}, {"transformed": True}, {"oblique": True, "transformed": True}]
 

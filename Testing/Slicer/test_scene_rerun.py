@@ -12,9 +12,9 @@ from loaded_case import LoadedCase, add_transform, load_volume, loaded_case, pai
 from mrml_headless import HeadlessScene, observers_on
 
 from SegWithUSlicerLib.near_mask import labelled_box
-from SegWithUSlicerLib.scene import find_cases, load_case, mark_judged
-from SegWithUSlicerLib.segmentation_node import segment_array, was_touched
-from SegWithUSlicerLib.structures_table import show_in_3d
+from SegWithUSlicerLib.scene.load_case import find_cases, load_case, mark_judged
+from SegWithUSlicerLib.scene.segmentation import segment_array, was_touched
+from SegWithUSlicerLib.scene.structures import show_in_3d
 
 
 def _ids(case: LoadedCase) -> list[str]:

@@ -8,12 +8,12 @@ import SimpleITK as sitk
 import slicer
 from loaded_case import loaded_case, scenes_closed  # noqa: F401
 
+from SegWithUCore.imaging.roi import Region, voxel_box
 from SegWithUCore.imaging.volume import read_image
 from SegWithUCore.inference.image_features import image_features
-from SegWithUCore.inference.region import Region, voxel_box
-from SegWithUSlicerLib.models_list import find_model
-from SegWithUSlicerLib.preview import Outlook, Preview
-from SegWithUSlicerLib.scene import propose_roi, read_roi
+from SegWithUSlicerLib.run.models import find_model
+from SegWithUSlicerLib.run.preview import Outlook, Preview
+from SegWithUSlicerLib.scene.load_case import propose_roi, read_roi
 from SegWithUSlicerLib.volume_look import look_of
 
 

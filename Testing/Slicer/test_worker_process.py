@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from SegWithUSlicerLib import worker_child
-from SegWithUSlicerLib.worker_process import POLL_INTERVAL_MS, WorkerProcess, WorkerState
+from SegWithUSlicerLib.run.worker import POLL_INTERVAL_MS, WorkerProcess, WorkerState
 from SegWithUSlicerLib.worker_start import (
     WorkerStart,
     WorkerStartError,

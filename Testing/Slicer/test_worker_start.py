@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from SegWithUSlicerLib import process_tree
-from SegWithUSlicerLib.process_tree import end_reason, taskkill_command
+from SegWithUSlicerLib.run import launch
+from SegWithUSlicerLib.run.launch import end_reason, taskkill_command
 from SegWithUSlicerLib.worker_start import (
     WorkerStartError,
     core_parent,
@@ -95,7 +95,7 @@ def test_reason_of_an_end_is_told_in_words(code: int | None, system: str, words:
 def test_windows_ends_the_tree_of_the_worker_and_of_its_launcher() -> None:
     calls: list[list[str]] = []
     process = SimpleNamespace(pid=100, poll=lambda: None, wait=lambda _timeout: 1)
-    assert process_tree._end_on_windows(process, 200, run=lambda command, **_: calls.append(command))  # type: ignore[arg-type]
+    assert launch._end_on_windows(process, 200, run=lambda command, **_: calls.append(command))  # type: ignore[arg-type]
     assert [call[-1] for call in calls] == ["200", "100"]
     assert all(call[1:4] == ["/T", "/F", "/PID"] for call in calls)
     assert taskkill_command(7, {"SystemRoot": r"D:\Win"})[0] == r"D:\Win\System32\taskkill.exe"
@@ -104,5 +104,5 @@ def test_windows_ends_the_tree_of_the_worker_and_of_its_launcher() -> None:
 def test_windows_does_not_kill_a_number_that_is_free_again() -> None:
     calls: list[list[str]] = []
     process = SimpleNamespace(pid=100, poll=lambda: 1, wait=lambda _timeout: 1)
-    process_tree._end_on_windows(process, 200, run=lambda command, **_: calls.append(command))  # type: ignore[arg-type]
+    launch._end_on_windows(process, 200, run=lambda command, **_: calls.append(command))  # type: ignore[arg-type]
     assert [call[-1] for call in calls] == ["200"]

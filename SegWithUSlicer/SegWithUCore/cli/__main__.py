@@ -20,8 +20,8 @@ from . import (
     import_checkpoint,
     import_nnunet,
     models,
-    regions,
     report,
+    review,
     segment,
     train,
     worklist,
@@ -32,7 +32,7 @@ from .console import Console, failure_sentence
 COMMANDS = (
     segment,
     check,
-    regions,
+    review,
     worklist,
     report,
     export,
@@ -85,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         check_arguments(options)
         if options.network:
-            from ..network.own_networks import register_network
+            from ..network.backbones.user_network import register_network
 
             register_network(options.network)
         return int(options.run(options, console))

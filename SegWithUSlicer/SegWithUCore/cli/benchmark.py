@@ -10,8 +10,8 @@ from .arguments import whole_number
 from .console import Console, table
 
 if TYPE_CHECKING:
-    from ..evaluation.benchmark import Benchmark
-    from ..training.cases import Case
+    from ..benchmark.benchmark import Benchmark
+    from ..training.dataset import Case
 
 CASES_HELP = "TABLE.csv:ROLE or an nnU-Net folder"
 JSON_FILE, MARKDOWN_FILE, CSV_FILE, PAGE_FILE = "rivals.json", "rivals.md", "rivals.csv", "rivals.html"
@@ -70,7 +70,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
     """Run or resume a benchmark."""
     import torch
 
-    from ..evaluation.benchmark_summary import benchmark_summary, reference_row
+    from ..benchmark.summary import benchmark_summary, reference_row
 
     if options.threads:
         torch.set_num_threads(options.threads)
@@ -91,12 +91,12 @@ def run(options: argparse.Namespace, console: Console) -> int:
 
 def _benchmark(options: argparse.Namespace) -> "Benchmark":
     """What the options say, checked before minutes go by."""
-    from ..evaluation.benchmark import Benchmark
-    from ..evaluation.rival import FittingCases
-    from ..evaluation.rivals import RIVALS, field_of, frozen_backbone
-    from ..metrics.bands import Band
+    from ..benchmark.baselines import RIVALS, field_of, frozen_backbone
+    from ..benchmark.baselines.base import FittingCases
+    from ..benchmark.benchmark import Benchmark
+    from ..metrics.boundary import Band
     from ..models.registry import resolve_model
-    from ..training.cases import find_cases
+    from ..training.dataset import find_cases
 
     names = RIVALS if options.rivals is None else tuple(options.rivals.split(","))
     for name in names:
@@ -133,9 +133,9 @@ def _check_apart(test: "Sequence[Case]", others: "Sequence[Case]", role: str) ->
 
 
 def _write(folder: Path, summary: dict[str, Any], console: Console) -> None:
-    from ..evaluation.benchmark_folder import write_json
-    from ..evaluation.benchmark_table import benchmark_markdown, benchmark_page, write_table
-    from ..whole_files import whole_file
+    from ..atomic_files import whole_file
+    from ..benchmark.store import write_json
+    from ..benchmark.table import benchmark_markdown, benchmark_page, write_table
 
     write_json(folder / JSON_FILE, summary)
     plot = _drawn(folder / PLOT_FILE, summary, console)
@@ -149,7 +149,7 @@ def _drawn(path: Path, summary: dict[str, Any], console: Console) -> Path | None
     """The plot, None without matplotlib, which the figures do not need."""
     import importlib.util
 
-    from ..whole_files import whole_file
+    from ..atomic_files import whole_file
 
     if importlib.util.find_spec("matplotlib") is None:
         console.note("No plot: matplotlib is missing; install segwithu-slicer[desktop], which brings it.")

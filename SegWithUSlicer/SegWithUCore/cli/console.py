@@ -12,8 +12,8 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from typing import Any, TextIO
 
-from ..available_memory import NotEnoughMemoryError
 from ..errors import SegWithUError
+from ..memory import NotEnoughMemoryError
 from ..progress import Progress, seconds_left
 
 PLAIN_INTERVAL_S = 10.0

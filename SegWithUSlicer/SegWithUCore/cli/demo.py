@@ -12,7 +12,7 @@ from .segment_table import structures_json, summary
 
 if TYPE_CHECKING:
     from ..evaluation.montage import Tile
-    from ..inference.case_folder import CaseResult
+    from ..inference.case_writer import CaseResult
     from ..inference.segment import Model
 
 CAPTION = (
@@ -73,7 +73,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
 
 
 def _sample() -> tuple[dict[str, Any], Path]:
-    from ..models.places import resources_folder
+    from ..paths import resources_folder
 
     resources = resources_folder()
     description = resources / "SampleData" / "sample.json" if resources else Path("Resources/SampleData/sample.json")
@@ -86,9 +86,9 @@ def _mirrored_file(image: Path, output: Path) -> Path:
     """The sample with left and right exchanged (its grid is symmetric about the midline)."""
     import SimpleITK as sitk
 
+    from ..atomic_files import whole_file
     from ..imaging.volume import read_image
     from ..inference.preprocessing import mirrored_copy
-    from ..whole_files import whole_file
 
     target = output / "mirrored_image.nii.gz"
     with whole_file(target) as work:
@@ -97,7 +97,7 @@ def _mirrored_file(image: Path, output: Path) -> Path:
 
 
 def _segment(case: DemoCase, model: "Model", output: Path, console: Console) -> "CaseResult":
-    from ..inference.region import Region
+    from ..imaging.roi import Region
     from ..inference.segment import Job, segment
 
     region = Region(tuple(case.region["centre_ras_mm"]), tuple(case.region["size_mm"]))
@@ -111,9 +111,9 @@ def _segment(case: DemoCase, model: "Model", output: Path, console: Console) -> 
 def _tile(title: str, result: "CaseResult") -> "Tile":
     import SimpleITK as sitk
 
+    from ..case.case_regions import label_values
     from ..evaluation.montage import Tile
     from ..imaging.volume import image_on_grid
-    from ..inference.case_regions import label_values
 
     part = result.parts[0]
     risk = result.maps.error_probability

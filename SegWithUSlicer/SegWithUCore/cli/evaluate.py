@@ -52,13 +52,13 @@ def run(options: argparse.Namespace, console: Console) -> int:
     """Evaluate a model."""
     import torch
 
+    from ..atomic_files import whole_folder
     from ..evaluation.evaluate import evaluate
     from ..evaluation.summary import recorded, summary
     from ..inference.segment import Model
     from ..models.head_choice import with_head
     from ..models.registry import resolve_model
-    from ..training.cases import find_cases
-    from ..whole_files import whole_folder
+    from ..training.dataset import find_cases
 
     settings = _settings(options)
     bundle = with_head(resolve_model(options.model), options.head)
@@ -83,7 +83,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
 def _settings(options: argparse.Namespace) -> "Settings":
     """What the options say, checked before minutes go by."""
     from ..evaluation.evaluate import Settings
-    from ..metrics.bands import Band
+    from ..metrics.boundary import Band
 
     if options.record and (options.mirrored or options.head or options.band != "3mm"):
         raise UsageError(
@@ -134,7 +134,7 @@ def _text(result: dict[str, Any]) -> str:
 
 
 def _write_json(path: Path, data: dict[str, Any]) -> None:
-    from ..whole_files import whole_file
+    from ..atomic_files import whole_file
 
     with whole_file(path) as work:
         work.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
@@ -143,9 +143,9 @@ def _write_json(path: Path, data: dict[str, Any]) -> None:
 def _record(model: "Model", result: dict[str, Any]) -> None:
     from dataclasses import replace
 
+    from ..atomic_files import whole_file
     from ..models.bundle import CARD_FILE, weights_path, write_bundle_json
     from ..models.model_card import model_card
-    from ..whole_files import whole_file
 
     folder = weights_path(model.bundle).parent
     written = write_bundle_json(replace(model.bundle, figures=result), folder)

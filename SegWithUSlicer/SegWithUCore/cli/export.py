@@ -4,15 +4,15 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from ..atomic_files import whole_file
+from ..case.case_file import case_folders, read_case
 from ..errors import SegWithUError, UsageError
 from ..own_paths import told_path
+from ..regions.region import Region
 from ..review.agreement import agreement_csv, disagreements
-from ..review.case_file import case_folders, read_case
-from ..review.case_reviews import Review, read_reviews
-from ..review.merge_reviews import merge_reviews
-from ..review.region import Region
+from ..review.merge import merge_reviews
+from ..review.reviews import Review, read_reviews
 from ..review.worklist_files import place_outside, read_worklist
-from ..whole_files import whole_file
 from .console import Console, failure_sentence, table
 from .flag_options import add_flag_options, flag_rules
 
@@ -77,7 +77,7 @@ def _add_export(commands: Any, common: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, console: Console) -> int:
     """Export; 1 where a case could not be exported."""
-    from ..inference.case_export import ExportSettings, NothingExportedError, export_cases
+    from ..export.case_export import ExportSettings, NothingExportedError, export_cases
 
     console.started()
     if not options.cases and options.worklist is None:

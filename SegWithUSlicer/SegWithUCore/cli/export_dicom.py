@@ -4,8 +4,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from ..case.case_file import case_folders
 from ..errors import UsageError
-from ..review.case_file import case_folders
 from .console import Console
 
 
@@ -33,7 +33,7 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, console: Console) -> int:
     """Write the objects; 1 where a case could not be exported."""
-    from ..inference.dicom_export import export_dicom
+    from ..export.dicom import export_dicom
 
     if options.anonymous:
         raise UsageError(

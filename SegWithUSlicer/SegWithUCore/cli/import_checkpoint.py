@@ -39,7 +39,7 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, console: Console) -> int:
     """Write the bundle."""
-    from ..training.checkpoint_import import import_checkpoint
+    from ..training.import_weights import import_checkpoint
 
     if options.recipe is None:
         raise UsageError("--recipe is missing: give a recipe with labels, channels and spacing, see Resources/Recipes.")

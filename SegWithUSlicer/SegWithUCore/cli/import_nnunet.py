@@ -71,10 +71,10 @@ def run_import(options: argparse.Namespace, console: Console) -> int:
 
 
 def _start_run(folder: "NnunetFolder", about: dict[str, str], target: Path) -> None:
+    from ..atomic_files import whole_folder
     from ..models.nnunet_import import head_recipe
     from ..training.recipe import recipe_from_json
     from ..training.run_folder import RunFolder
-    from ..whole_files import whole_folder
 
     with whole_folder(target) as work:
         run = RunFolder(work)

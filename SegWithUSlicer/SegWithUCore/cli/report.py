@@ -34,7 +34,7 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, console: Console) -> int:
     """Write the report."""
-    from ..inference.case_report import REPORT_FILE, write_report
+    from ..report.case_report import REPORT_FILE, write_report
 
     console.started()
     if options.regions < 0:
@@ -43,7 +43,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
         raise UsageError("--keep-comments goes with --anonymous: without it the comments are there anyway.")
     rules, target = flag_rules(options), options.output or options.case / REPORT_FILE
     if options.anonymous:
-        from ..inference.anonymous_case import anonymous_copy
+        from ..export.anonymous import anonymous_copy
 
         with tempfile.TemporaryDirectory() as private:
             copy = anonymous_copy(

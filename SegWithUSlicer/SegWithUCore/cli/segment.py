@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 from ..errors import InputError, OutputError, UsageError
 from ..imaging.plain_names import is_plain, plain_name
 from .arguments import check_folder_name
+from .cohort import CohortTeller, Failure, segment_cohort
 from .console import Console
-from .segment_cohort import CohortTeller, Failure, segment_cohort
 
 if TYPE_CHECKING:
     from ..imaging.input_reader import InputReader
-    from ..inference.case_inputs import GivenCase
-    from ..inference.region import Region
+    from ..imaging.inputs import GivenCase
+    from ..imaging.roi import Region
     from ..inference.segment import Job
 
 MAXIMUM_NAME_BYTES = 200
@@ -113,10 +113,10 @@ def run(options: argparse.Namespace, console: Console) -> int:
 
 
 def _run(options: argparse.Namespace, console: Console, reader: "InputReader") -> int:
-    from ..imaging.grid_notes import one_of_forms
+    from ..imaging.header_peek import one_of_forms
+    from ..imaging.roi import Region
     from ..inference.device import choose_device
     from ..inference.failed_cases import FailedCases
-    from ..inference.region import Region
     from ..inference.segment import Model
     from ..models.registry import resolve_model, unreadable_places
 
@@ -147,7 +147,7 @@ def _found_cases(
     options: argparse.Namespace, console: Console, failures: list[Failure], reader: "InputReader"
 ) -> "list[GivenCase]":
     """The cases that the arguments hold; kinds of folders are printed, arguments without any noted as failures."""
-    from ..inference.case_inputs import find_input
+    from ..imaging.inputs import find_input
 
     cases: list[GivenCase] = []
     for place in _places(options, failures, reader):
@@ -164,7 +164,7 @@ def _found_cases(
 
 def _places(options: argparse.Namespace, failures: list[Failure], reader: "InputReader") -> list[Path]:
     """The arguments, or with `--each` what lies in those that are folders of cases; the output folder is none."""
-    from ..inference.case_inputs import cases_in
+    from ..imaging.inputs import cases_in
 
     if not options.each:
         return list(options.cases)
@@ -187,7 +187,7 @@ def _jobs(
     failures: list[Failure],
 ) -> "list[Job]":
     """What is to be done for each case, by its name; a case with other channels than the model's is a failure."""
-    from ..inference.case_inputs import channel_inputs
+    from ..imaging.inputs import channel_inputs
     from ..inference.segment import Job
 
     jobs = []

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from .console import table
 
 if TYPE_CHECKING:
-    from ..inference.case_folder import CaseResult
+    from ..inference.case_writer import CaseResult
     from ..inference.structures import StructureFigures
 
 

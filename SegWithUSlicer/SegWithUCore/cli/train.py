@@ -12,7 +12,7 @@ from .console import Console
 
 if TYPE_CHECKING:
     from ..models.bundle import Bundle
-    from ..training.cases import PreparedCase
+    from ..training.dataset import PreparedCase
     from ..training.recipe import Recipe
     from ..training.run_folder import RunFolder
 
@@ -73,7 +73,7 @@ def _add_training(commands: Any, common: argparse.ArgumentParser, part: str) -> 
 
 def run_backbone(options: argparse.Namespace, console: Console) -> int:
     """Train a backbone."""
-    from ..training.backbone_training import BackboneTrainer
+    from ..training.backbone import BackboneTrainer
     from ..training.fingerprint_fitting import training_fingerprint
     from ..training.recipe import read_recipe
     from ..training.run_folder import RunFolder
@@ -104,7 +104,7 @@ def run_backbone(options: argparse.Namespace, console: Console) -> int:
 def run_head(options: argparse.Namespace, console: Console) -> int:
     """Train a head."""
     from ..training.fingerprint_fitting import training_fingerprint
-    from ..training.head_training import HeadTrainer
+    from ..training.head import HeadTrainer
     from ..training.run_folder import RunFolder
 
     run = RunFolder(options.folder)
@@ -149,7 +149,7 @@ def _begun_on_model(
 
 def run_calibrate(options: argparse.Namespace, console: Console) -> int:
     """Write a bundle."""
-    from ..training.cases import find_cases
+    from ..training.dataset import find_cases
 
     cases = find_cases(options.cases)
     if (options.train is None) != (options.select is None):
@@ -167,7 +167,7 @@ def run_calibrate(options: argparse.Namespace, console: Console) -> int:
 
 def _recalibrating(options: argparse.Namespace) -> "Callable[..., Bundle]":
     from ..models.registry import resolve_model
-    from ..training.bundle_making import recalibrate
+    from ..training.make_bundle import recalibrate
 
     if options.train is not None:
         raise UsageError("--train and --select go with --run: a model keeps what it knows of its training cases.")
@@ -178,8 +178,8 @@ def _recalibrating(options: argparse.Namespace) -> "Callable[..., Bundle]":
 
 def _of_run(options: argparse.Namespace, console: Console) -> "Callable[..., Bundle]":
     from ..models.registry import resolve_model
-    from ..training.bundle_making import make_bundle
     from ..training.fingerprint_fitting import training_fingerprint
+    from ..training.make_bundle import make_bundle
     from ..training.run_folder import RunFolder
 
     run = RunFolder(options.folder)
@@ -221,7 +221,7 @@ def _trainable(
 def _prepared(
     train_source: str, select_source: str, recipe: "Recipe", console: Console, train_option: str = "--cases"
 ) -> "tuple[Sequence[PreparedCase], Sequence[PreparedCase]]":
-    from ..training.cases import find_cases, prepare
+    from ..training.dataset import find_cases, prepare
 
     train, select = find_cases(train_source), find_cases(select_source)
     both = {case.name for case in train} & {case.name for case in select}

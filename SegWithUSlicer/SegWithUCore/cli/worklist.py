@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from ..review.case_file import case_folders
+from ..case.case_file import case_folders
 from ..review.worklist import SORTED_BY, Worklist, WorklistEntry, make_worklist
 from ..review.worklist_files import WORKLIST_CSV, write_worklist
 from .console import Console, table

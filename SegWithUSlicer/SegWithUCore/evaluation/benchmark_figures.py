@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from ..benchmark.baselines.base import Answer, unsure_of
 from ..calibration.error_probability import ErrorProbability
 from ..metrics.calibration import (
     brier_score,
@@ -13,8 +14,7 @@ from ..metrics.calibration import (
     negative_log_likelihood,
 )
 from ..metrics.score_figures import score_figures
-from .frozen import FrozenCase
-from .rival import Answer, unsure_of
+from .frozen_backbone import FrozenCase
 
 Regions = Mapping[str, np.ndarray | None]
 REFITTED = "refitted "

@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from ..calibration.case_quality import probability_sums, soft_dice
+from ..calibration.case_level import probability_sums, soft_dice
 from ..inference.structures import FittedNumbers
 from ..metrics.overlap import mean_dice
 from ..models.labels import Label
-from ..training.number_fitting import CaseNumbers, case_numbers
-from .figures import Measured
+from ..training.calibrate import CaseNumbers, case_numbers
+from .case_metrics import Measured
 from .scores import OUR_SCORE
 
 NONE = float("nan")

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..calibration.case_quality import PredictedDice
+from ..calibration.case_level import PredictedDice
 from ..inference.structures import FittedNumbers
 from ..metrics.bootstrap import figure_interval
 from ..metrics.case_level import (

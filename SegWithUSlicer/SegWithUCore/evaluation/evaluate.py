@@ -8,13 +8,13 @@ import SimpleITK as sitk
 
 from ..inference.prediction import Prediction, predict
 from ..inference.segment import Model
-from ..metrics.bands import Band
+from ..metrics.boundary import Band
 from ..models.bundle import Bundle
 from ..progress import Progress, silent
-from ..training.cases import Case
+from ..training.dataset import Case
+from .case_metrics import SURFACE_TOLERANCE_MM, detection_figures, measured, recorded_figures, surface_figures
 from .case_numbers import StructureNumbers, case_risk, confidences, numbers_of, structure_numbers
-from .figures import SURFACE_TOLERANCE_MM, detection_figures, measured, recorded_figures, surface_figures
-from .frozen import read_assessed
+from .frozen_backbone import read_assessed
 from .pools import Pools
 from .worst_cases import WorstCases
 

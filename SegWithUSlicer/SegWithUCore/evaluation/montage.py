@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from ..atomic_files import whole_file
 from ..models.labels import Label
-from ..whole_files import whole_file
 
 HIDDEN_BELOW = 0.1
 """Error probability under which the overlay is transparent, so that anatomy stays visible."""

@@ -8,11 +8,11 @@ from typing import Any
 from ..csv_files import table_of, write_csv
 from ..models.bundle import Bundle
 from .evaluate import CaseEvaluation, Evaluation
-from .report_page import cases_in_words, evaluation_page
-from .report_plots import draw_plots
+from .pictures import draw_worst
+from .plots import draw_plots
+from .report import cases_in_words, evaluation_page
 from .report_tables import markdown, report_tables
 from .worst_cases import WorstCase
-from .worst_pictures import draw_worst
 
 PAGE_FILE = "report.html"
 

@@ -6,7 +6,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..imaging.volume import image_on_grid
-from .figures import UNSEEN_BELOW, Measured
+from .case_metrics import UNSEEN_BELOW, Measured
 from .scores import OUR_SCORE
 
 KEPT = 3

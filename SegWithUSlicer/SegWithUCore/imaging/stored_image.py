@@ -5,13 +5,13 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from . import metaimage_file, nrrd_file
+from . import metaimage, nrrd
 from .stored_voxels import StoredImage, read_voxels
 
 
 def is_stored_image(path: Path) -> bool:
     """Whether a file is NRRD or MetaImage, by its name as for ITK."""
-    return path.name.lower().endswith(nrrd_file.SUFFIXES + metaimage_file.SUFFIXES)
+    return path.name.lower().endswith(nrrd.SUFFIXES + metaimage.SUFFIXES)
 
 
 def stored_header(path: Path) -> StoredImage:
@@ -20,8 +20,8 @@ def stored_header(path: Path) -> StoredImage:
     Raises:
         InputError: as `read_nrrd_header` and `read_metaimage_header`.
     """
-    is_nrrd = path.name.lower().endswith(nrrd_file.SUFFIXES)
-    return nrrd_file.read_nrrd_header(path) if is_nrrd else metaimage_file.read_metaimage_header(path)
+    is_nrrd = path.name.lower().endswith(nrrd.SUFFIXES)
+    return nrrd.read_nrrd_header(path) if is_nrrd else metaimage.read_metaimage_header(path)
 
 
 def read_stored_image(path: Path) -> sitk.Image:

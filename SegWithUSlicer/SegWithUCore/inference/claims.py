@@ -12,10 +12,10 @@ from datetime import UTC, datetime
 from fnmatch import fnmatch
 from pathlib import Path
 
+from ..atomic_files import ABANDONED_AFTER_S
 from ..errors import OutputError
 from ..process_lock import LockedError, ProcessLock
 from ..progress import Progress
-from ..whole_files import ABANDONED_AFTER_S
 
 CLAIM_PATTERN = ".*.claim"
 DEATHS_AT_MOST = 2

@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
+from ..atomic_files import sweep_leftovers
 from ..errors import OutputError
 from ..imaging.input_reader import IN_THIS_PROCESS, InputReader
 from ..progress import Progress
-from ..review.case_reviews import LOG_PATTERN
-from ..whole_files import sweep_leftovers
-from .case_folder import CaseResult
+from ..review.reviews import LOG_PATTERN
+from .case_writer import CaseResult
 from .claims import Claim, ClaimedError, begun_path, is_claim, sweep_claims
 from .made_before import difference
 from .segment import Job, Model, segment

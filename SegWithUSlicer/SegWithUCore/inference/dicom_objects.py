@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError, UsageError
+from ..export.dicom_objects import UNICODE, SourceSeries
 from .dicom_codes import SCHEME, SCHEME_NAME, person, text
-from .dicom_source import UNICODE, SourceSeries
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset

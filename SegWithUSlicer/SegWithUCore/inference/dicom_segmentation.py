@@ -2,11 +2,11 @@
 
 from typing import TYPE_CHECKING, Any
 
+from ..export.dicom_objects import SourceSeries
+from ..export.dicom_seg import MadeBy, Segment, Segments
 from ..models.labels import Code
 from .dicom_codes import category_of, concept, text, type_of
 from .dicom_objects import MANUFACTURER, Origin, Title, common_fields, header_errors
-from .dicom_segments import MadeBy, Segment, Segments
-from .dicom_source import SourceSeries
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset

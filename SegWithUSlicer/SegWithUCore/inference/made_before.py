@@ -7,15 +7,15 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
+from ..case.case_file import read_case
+from ..case.case_image import IMAGE_FILE, voxel_hash
+from ..case.case_regions import SEGMENTATION_FILE
+from ..case.region_files import REGION_LABELS_FILE, REGIONS_FILE
 from ..errors import InputError
 from ..imaging.input_reader import IN_THIS_PROCESS, InputReader
+from ..imaging.roi import Region
 from ..imaging.volume import grid_facts
-from ..review.case_file import read_case
-from ..review.region_files import REGION_LABELS_FILE, REGIONS_FILE
-from .case_folder import SEGMENTATION_NRRD_FILE
-from .case_input import IMAGE_FILE, voxel_hash
-from .case_regions import SEGMENTATION_FILE
-from .region import Region
+from .case_writer import SEGMENTATION_NRRD_FILE
 from .segment import Job, Model, read_channels
 
 GRID_TOLERANCE = 1e-4

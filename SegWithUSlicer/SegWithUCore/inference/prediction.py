@@ -9,8 +9,8 @@ import SimpleITK as sitk
 from ..imaging.volume import voxel_volume_mm3
 from .preprocessing import network_input
 from .segment import Model
-from .voxel_maps import on_grid, voxelwise
-from .windows import stitched
+from .sliding_window import stitched
+from .uncertainty_maps import on_grid, voxelwise
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,11 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..errors import InputError
+from ..imaging.roi import VoxelBox, whole_grid
 from ..imaging.volume import orientation_of, turned
 from ..imaging.voxel_grid import VoxelGrid
 from ..models.input_spec import InputSpec, NnunetPreparation
 from .nnunet_preparation import nonzero_mask, resampled_shape, spline_resampled
-from .region import VoxelBox, whole_grid
 
 SPACING_TOLERANCE = 1e-3
 """Relative difference below which two spacings count as equal: headers round to about 1e-5."""

@@ -6,15 +6,15 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
+from ..atomic_files import whole_folder
+from ..case.case_file import read_case
+from ..case.case_image import case_image
+from ..case.case_regions import SEGMENTATION_FILE
+from ..case.contents import case_contents
+from ..case.region_files import REGION_LABELS_FILE, check_region_files
 from ..imaging.volume import orientation_of, ras_to_lps, read_file
-from ..review.case_contents import case_contents
-from ..review.case_file import read_case
-from ..review.region import Region
-from ..review.region_files import REGION_LABELS_FILE, check_region_files
+from ..regions.region import Region
 from ..review.thumbnail import Grid, thumbnail, write_png
-from ..whole_files import whole_folder
-from .case_input import case_image
-from .case_regions import SEGMENTATION_FILE
 
 PICTURES_FOLDER = "regions"
 

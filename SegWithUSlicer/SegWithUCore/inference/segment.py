@@ -11,30 +11,30 @@ import numpy as np
 import SimpleITK as sitk
 import torch
 
-from ..available_memory import resident_bytes
+from ..case.case_image import voxel_hash
+from ..case.case_regions import regions_of_maps
 from ..errors import InputError, UsageError
-from ..imaging.grid_notes import check_form, claim_on_form, differs_from_slicer, grid_notes, on_form
+from ..imaging.header_peek import check_form, claim_on_form, differs_from_slicer, grid_notes, on_form
 from ..imaging.input_reader import IN_THIS_PROCESS, InputReader
+from ..imaging.roi import Region, VoxelBox, voxel_box, whole_grid
 from ..imaging.volume import check_same_grid
 from ..imaging.voxel_grid import VoxelGrid
+from ..memory import resident_bytes
 from ..models.bundle import Bundle, HeadSpec, load_network
 from ..models.head_choice import with_head
-from ..network.own_networks import network_sha256
+from ..network.backbones.user_network import network_sha256
 from ..network.segwithu import SegWithU
 from ..progress import Progress, silent
-from .case_folder import CaseResult, write_case_folder
-from .case_input import voxel_hash
-from .case_regions import regions_of_maps
+from .case_writer import CaseResult, write_case_folder
 from .deviation import REFUSED, WARNING, Deviation
 from .fingerprint import deviations, is_refused
-from .memory import READ_BYTES, RunMemory, check_regions_fit, foreseen, peak_memory_mb, run_memory
+from .memory_prediction import READ_BYTES, RunMemory, check_regions_fit, foreseen, peak_memory_mb, run_memory
 from .placement import placed
 from .preprocessing import assessed_box, network_input
-from .region import Region, VoxelBox, voxel_box, whole_grid
+from .sliding_window import stitched
 from .structure_checks import structure_deviations
 from .structures import FittedNumbers, structure_figures
-from .voxel_maps import Fitted, VoxelMaps, maps_on_grid
-from .windows import stitched
+from .uncertainty_maps import Fitted, VoxelMaps, maps_on_grid
 
 
 class Model:

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from ..calibration.case_quality import PredictedDice, soft_dice
+from ..calibration.case_level import PredictedDice, soft_dice
 from ..calibration.volume_interval import VolumeInterval
 from ..models.labels import Label
-from .voxel_maps import VoxelMaps
+from .uncertainty_maps import VoxelMaps
 
 UNCERTAIN_ABOVE = 0.25
 """Error probability from which a voxel counts as uncertain in tables: one chance in four of being wrong."""

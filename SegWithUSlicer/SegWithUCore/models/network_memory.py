@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from ..available_memory import check_memory, in_words
 from ..errors import InputError
-from ..network.own_networks import is_own
+from ..memory import check_memory, in_words
+from ..network.backbones.user_network import is_own
 
 if TYPE_CHECKING:
     from .bundle import Bundle, HeadSpec

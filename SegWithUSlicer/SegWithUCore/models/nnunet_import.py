@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..atomic_files import whole_folder
 from ..errors import InputError, UsageError, naming
 from ..input_files import is_there
 from ..network.backbones import build_backbone, load_state, unique_state
-from ..network.pickled_files import load_plain
 from ..network.tensor_checks import checked_tensors
+from ..network.weights import load_plain
 from ..strict_json import read_json_object
-from ..whole_files import whole_folder
 from .bundle import CARD_FILE, Bundle, HeadSpec, check_bundle, empty_network, write_bundle_json, write_weights
 from .model_card import licence_notice, model_card
 from .nnunet_plans import COPY_AGAIN, PLANS_FILE, NnunetModel, nnunet_model

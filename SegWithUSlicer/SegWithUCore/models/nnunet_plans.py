@@ -10,7 +10,7 @@ from typing import Any
 from ..errors import InputError, UsageError
 from ..json_schemas import check_schema, schema
 from ..network.backbones import BackboneSpec
-from ..network.nnunet import check_architecture, default_taps, network_name
+from ..network.backbones.nnunet import check_architecture, default_taps, network_name
 from .input_spec import InputSpec, NnunetPreparation, Normalisation
 from .labels import Label
 

@@ -15,9 +15,9 @@ from safetensors.torch import load_file
 from ..errors import InputError
 from ..input_files import regular_file
 from .backbones import load_state
-from .pickled_files import load_plain
 from .segwithu import SegWithU
 from .tensor_checks import checked_tensors
+from .weights import load_plain
 
 _HEAD_NAMES = {
     "unc_head.alpha": "head.scale",

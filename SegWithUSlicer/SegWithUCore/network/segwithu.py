@@ -8,10 +8,10 @@ from torch import nn
 
 from ..errors import InputError
 from .fusion import resized
-from .heads import UncertaintyMaps
+from .heads import VARIANTS
+from .heads.base import UncertaintyMaps
 from .taps import checked_taps, recorded_taps
 from .tensor_checks import all_finite
-from .variants import VARIANTS
 
 
 class SegWithU(nn.Module):

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..csv_files import csv_text
-from .case_reviews import Review
+from ..regions.region import Region
 from .events import Verdict
-from .region import Region
+from .reviews import Review
 
 COLUMNS = ("case", "region", "structure", "expected_wrong_mm3", "reviewer", "verdict", "comment", "reviewers_disagree")
 """Of the table of all verdicts."""

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-from .case_file import CASE_FORMAT
+from ..case.case_file import CASE_FORMAT
 from .flags import LIMITS, case_flags, rules_of_case
 
 Keep = Callable[[Any], Any]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .region import Region, in_order
+from ..regions.region import Region, in_order
 
 CHUNK = 1 << 20
 """Voxels binned at once, so that a large image needs little more memory than itself."""

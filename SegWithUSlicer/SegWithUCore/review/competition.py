@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .region import Competition, Kind
+from ..regions.region import Competition, Kind
 
 BACKGROUND = 0
 MOST = 0.75

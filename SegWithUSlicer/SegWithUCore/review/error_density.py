@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from scipy.ndimage import gaussian_filter1d, map_coordinates
 
-from .uncertain_voxels import UncertainVoxels
+from ..regions.uncertain_voxels import UncertainVoxels
 
 _TRUNCATE = 3.0
 _SLAB_BINS = 1 << 24

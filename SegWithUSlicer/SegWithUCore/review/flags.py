@@ -7,12 +7,12 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from ..case.case_file import CASE_FILE, DAMAGED, naming_case, read_case
 from ..errors import InputError, UsageError
+from ..regions.region import Region
 from ..strict_json import read_json
-from .case_file import CASE_FILE, DAMAGED, naming_case, read_case
-from .case_reviews import Review, read_reviews
 from .events import Verdict
-from .region import Region
+from .reviews import Review, read_reviews
 
 WARNED = frozenset({"warning", "refused"})
 """Severities of a difference from the training cases that raise a flag; a note does not."""

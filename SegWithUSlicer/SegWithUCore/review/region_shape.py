@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .uncertain_voxels import UncertainVoxels, sorted_places
+from ..regions.uncertain_voxels import UncertainVoxels, sorted_places
 
 
 def thickness_mm(voxels: UncertainVoxels, spacing_zyx: np.ndarray) -> np.ndarray:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .report_pictures import TINT_FROM, TINT_HIGH, TINT_LOW, TINT_SHARES, Line, PlanePicture
+from ..report.pictures import TINT_FROM, TINT_HIGH, TINT_LOW, TINT_SHARES, Line, PlanePicture
 
 MODEL_LINE = "#56b4e9"
 REVIEWED_LINES = (("#ffffff", "5 3"), ("#f0a0d0", "1.5 2.5"))

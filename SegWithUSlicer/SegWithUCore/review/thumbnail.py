@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
+from ..atomic_files import whole_file
 from ..errors import OutputError
-from ..whole_files import whole_file
-from .planes import Grid, Plane, cut, grey_window, interpolated, nearest, plane_across, positions, windowed
-from .region import Region
+from ..regions.region import Region
+from ..report.thumbnail import Grid, Plane, cut, grey_window, interpolated, nearest, plane_across, positions, windowed
 
 __all__ = ["Grid", "thumbnail", "write_png"]
 

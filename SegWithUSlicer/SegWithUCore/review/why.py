@@ -1,6 +1,6 @@
 """Why a region is worth a look, in one sentence."""
 
-from .region import Competition, Kind, Region, Shape
+from ..regions.region import Competition, Kind, Region, Shape
 
 HIGH_FROM, LOW_UNTIL = 75.0, 25.0
 """Percentiles of the calibration cases' uncertain voxels from which uncertainty is called high, and until which low."""

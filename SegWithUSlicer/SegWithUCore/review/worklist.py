@@ -6,12 +6,12 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from ..case.case_file import naming_case, read_case
 from ..errors import InputError
-from .case_file import naming_case, read_case
-from .case_reviews import CaseReviews, Elsewhere, Review, read_reviews
+from ..regions.region import Region
 from .events import SEEN
 from .flags import Flag, FlagRules, case_flags, rules_of_case, structures_of
-from .region import Region
+from .reviews import CaseReviews, Elsewhere, Review, read_reviews
 
 SECONDS_PER_REGION = 20.0
 """Assumed until `ENOUGH_DECIDED` regions have been decided."""

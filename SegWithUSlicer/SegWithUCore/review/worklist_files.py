@@ -8,12 +8,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from ..atomic_files import whole_file
+from ..case.case_file import DAMAGED
 from ..csv_files import csv_text
 from ..errors import InputError
 from ..own_paths import has_links, is_inside, is_own, path_mac, told_path
 from ..strict_json import read_json, to_json
-from ..whole_files import whole_file
-from .case_file import DAMAGED
 from .flags import Flag, FlagRules, Rule
 from .worklist import SECONDS_PER_REGION, SORTED_BY, ReviewStatus, Worklist, WorklistEntry
 

@@ -22,7 +22,7 @@ from monai.transforms import (
     RandSimulateLowResolutiond,
 )
 
-from .cases import PreparedCase
+from .dataset import PreparedCase
 from .scaled_windows import ScaledWindows
 
 KEYS = ["image", "labels", "valid"]

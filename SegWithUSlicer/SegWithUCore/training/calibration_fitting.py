@@ -7,17 +7,17 @@ import numpy as np
 from scipy.special import softmax
 
 from ..calibration.error_probability import ErrorProbability, fit_with_directions
-from ..calibration.flag_rules import fit_flag_rules
+from ..calibration.flag_limits import fit_flag_rules
 from ..calibration.sources import fit_percentiles
-from ..calibration.tempering import fit_temperature
+from ..calibration.temperature_scaling import fit_temperature
 from ..imaging.volume import read_image, read_labels
 from ..inference.prediction import Prediction, predict, tempered_logits
 from ..inference.preprocessing import assessed_box
 from ..inference.segment import Model
 from ..inference.structures import UNCERTAIN_ABOVE
 from ..models.labels import Label
-from .cases import Case, class_indices
-from .number_fitting import case_numbers, fit_numbers, flag_figures
+from .calibrate import case_numbers, fit_numbers, flag_figures
+from .dataset import Case, class_indices
 
 WINDOW_PERCENTILES = (50.0, 99.95)
 """Display window of ranking and calibration maps: dark for the calm half of all voxels, bright for one in 2000."""

@@ -15,8 +15,8 @@ from torch import nn
 from ..errors import InputError
 from ..network.backbones import build_backbone, load_state
 from ..progress import Progress, silent
-from .backbone_training import BackboneTrainer, spec_of
-from .cases import PreparedCase
+from .backbone import BackboneTrainer, spec_of
+from .dataset import PreparedCase
 from .recipe import Recipe
 from .run_folder import RunFolder
 

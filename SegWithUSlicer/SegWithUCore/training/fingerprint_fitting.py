@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 from ..inference.appearance import MINIMUM_CASES, fit_appearance
-from .backbone_training import left_right_axis
-from .cases import PreparedCase
+from .backbone import left_right_axis
+from .dataset import PreparedCase
 from .recipe import Recipe
 
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass, fields
 import torch
 from torch.nn import functional
 
-from ..network.heads import PaperMaps, tempered
+from ..network.heads.base import tempered
+from ..network.heads.paper import PaperMaps
 
 MAXIMUM_PAIRS = 65536
 TAIL_TEMPERATURE = 0.25

@@ -3,7 +3,7 @@
 import torch
 from torch.nn import functional
 
-from ..network.heads import UncertaintyMaps, tempered
+from ..network.heads.base import UncertaintyMaps, tempered
 from .losses import flat_voxels, negative_log_likelihood
 
 

@@ -10,7 +10,7 @@ from ..json_schemas import check_schema, shown
 from ..models.bundle import bundle_schema
 from ..models.input_spec import InputSpec
 from ..models.labels import Label, check_label_values
-from ..network.own_networks import is_own
+from ..network.backbones.user_network import is_own
 from ..strict_json import read_json
 
 MAXIMUM_BYTES = 4 << 20

@@ -7,14 +7,14 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
+from ..atomic_files import whole_file
 from ..csv_files import table_of, write_csv
 from ..errors import InputError
 from ..input_files import is_there
+from ..network.backbones.user_network import is_own, network_file, network_sha256
 from ..network.checkpoints import read_safetensors
-from ..network.own_networks import is_own, network_file, network_sha256
-from ..network.pickled_files import load_plain
+from ..network.weights import load_plain
 from ..strict_json import read_json_object, to_json
-from ..whole_files import whole_file
 from .recipe import Recipe, recipe_from_json
 
 PLOTS_A_ROW = 5

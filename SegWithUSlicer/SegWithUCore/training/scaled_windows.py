@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from .cases import PreparedCase
+from .dataset import PreparedCase
 
 SLIGHT_TURN = 0.5
 """Largest angle in radians where windows are not turned by any angle."""

@@ -6,11 +6,11 @@ import slicer
 
 from SegWithUCore.errors import InputError
 
-from ..case_nodes import find_cases, hidden_node
-from ..review_budget import Budget
-from ..review_session import ReviewSession
-from ..session import Debounce
-from ..texts import _
+from ..i18n import _
+from ..review.budget import Budget
+from ..review.session import ReviewSession
+from ..run.session import Debounce
+from ..scene.case_nodes import find_cases, hidden_node
 
 VIEW_TAG = "SegWithU"
 _DELAY_MS = 300

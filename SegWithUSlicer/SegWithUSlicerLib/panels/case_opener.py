@@ -9,15 +9,15 @@ import qt
 import slicer
 
 from SegWithUCore.errors import SegWithUError
-from SegWithUCore.review.region import Region
+from SegWithUCore.regions.region import Region
 
-from ..case_file import Case, read_case_file
-from ..case_nodes import CaseNodes
-from ..case_switch import FoundImages, find_images, find_open, open_cases, put_case, remove_case, unkept_work
-from ..moved_images import ImageMissingError, MovedImages, may_follow, place_told
+from ..cases.case_switch import FoundImages, find_images, find_open, open_cases, put_case, remove_case, unkept_work
+from ..cases.moved_images import ImageMissingError, MovedImages, may_follow, place_told
+from ..i18n import _
 from ..region_view import look_at
-from ..review_opening import decided_so_far, obstacle
-from ..texts import _
+from ..review.opening import decided_so_far, obstacle
+from ..scene.case_file import Case, read_case_file
+from ..scene.case_nodes import CaseNodes
 from .overlay_panel import OverlayPanel
 from .review_panel import ReviewPanel
 from .review_setup import settings_folder

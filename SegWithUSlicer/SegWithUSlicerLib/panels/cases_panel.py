@@ -8,22 +8,22 @@ import qt
 import slicer
 
 from SegWithUCore.errors import SegWithUError
-from SegWithUCore.review.region import Region
+from SegWithUCore.regions.region import Region
 from SegWithUCore.review.reviewer_name import clean_reviewer_name
 from SegWithUCore.review.worklist_files import WORKLIST_JSON
 
-from ..case_list import CaseItem, CaseList, RowSource, matches, standing
+from ..cases.case_list import CaseItem, CaseList, RowSource, matches, standing
+from ..cases.moved_images import FILE_NAME, MovedImages
+from ..cases.rows import SceneRows
 from ..folder_rows import FolderRows
-from ..moved_images import FILE_NAME, MovedImages
-from ..review_store import review_folder_elsewhere
-from ..scene_rows import SceneRows
-from ..session import Debounce, set_setting, setting, start_timer
-from ..texts import _
+from ..i18n import _
+from ..review.store import review_folder_elsewhere
+from ..run.session import Debounce, set_setting, setting, start_timer
 from .case_opener import CaseOpener, Room
 from .cases_table import CasesTable
 from .cases_words import about_case, summary_text
 from .differences_panel import DifferencesPanel
-from .export_panel import ExportPanel
+from .exchange_panel import ExportPanel
 from .review_setup import settings_folder
 from .review_words import wrappable
 

@@ -8,9 +8,9 @@ import slicer
 
 from SegWithUCore.review.worklist import WorklistEntry
 
-from ..case_list import CaseItem, standing
-from ..readout import volume_text
-from ..texts import _
+from ..cases.case_list import CaseItem, standing
+from ..i18n import _
+from ..scene.readout import volume_text
 from .cases_words import COLUMN_TIPS, RULES, cell_tips, name_text, status_text
 
 _ROW_PX, _LEAST_ROWS, _MOST_ROWS = 24, 3, 10

@@ -3,8 +3,8 @@
 from SegWithUCore.review.flags import Rule
 from SegWithUCore.review.worklist import WorklistEntry
 
-from ..case_list import CaseItem, CaseList, standing
-from ..texts import _
+from ..cases.case_list import CaseItem, CaseList, standing
+from ..i18n import _
 
 RULES = {
     Rule.WRONG_VOLUME: _("wrong volume"),

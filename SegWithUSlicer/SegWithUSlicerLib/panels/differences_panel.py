@@ -8,12 +8,12 @@ import qt
 import slicer
 
 from SegWithUCore.errors import SegWithUError
-from SegWithUCore.review.merge_reviews import merge_reviews
-from SegWithUCore.review.region import Region
+from SegWithUCore.regions.region import Region
+from SegWithUCore.review.merge import merge_reviews
 
-from ..case_list import CaseItem, Difference
-from ..session import set_setting, setting
-from ..texts import _
+from ..cases.case_list import CaseItem, Difference
+from ..i18n import _
+from ..run.session import set_setting, setting
 from .review_words import verdict_text, wrappable
 
 PLACE_SETTING = "SegWithU/MergePlace"

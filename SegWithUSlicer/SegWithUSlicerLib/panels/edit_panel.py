@@ -4,8 +4,8 @@ from typing import Any
 
 import slicer
 
-from ..case_nodes import CaseNodes
-from ..segmentation_node import segment_id
+from ..scene.case_nodes import CaseNodes
+from ..scene.segmentation import segment_id
 from .layers_kept import layers_kept
 
 EDITOR_TAG = "SegWithU"

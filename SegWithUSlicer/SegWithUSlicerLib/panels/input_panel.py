@@ -6,15 +6,15 @@ from typing import Any
 
 import slicer
 
-from SegWithUCore.models.places import user_models_folder
+from SegWithUCore.paths import user_models_folder
 
 from ..frames import sequence_frame
-from ..models_list import ModelInfo
+from ..i18n import _
 from ..parameters import DEVICES, Parameters
-from ..preview import Outlook, size_ras
-from ..scene import is_ours, propose_roi
-from ..session import PYTHON_SETTING, WHEELS_SETTING, set_setting, setting
-from ..texts import _
+from ..run.models import ModelInfo
+from ..run.preview import Outlook, size_ras
+from ..run.session import PYTHON_SETTING, WHEELS_SETTING, set_setting, setting
+from ..scene.load_case import is_ours, propose_roi
 
 _LARGER = 1.15
 """Beyond this multiple of the largest training image a region is asked for; as in the engine's own check."""

@@ -5,16 +5,16 @@ from typing import Any
 
 import slicer
 
-from ..case_nodes import CaseNodes, find_cases
 from ..frames import steady
-from ..models_list import ModelInfo
+from ..i18n import _
 from ..parameters import Parameters
-from ..preview import Outlook, Preview
+from ..run.models import ModelInfo
+from ..run.preview import Outlook, Preview
+from ..run.session import Debounce, session
 from ..run_status import RunRequest, RunStatus
-from ..sample import load_sample
-from ..scene import follow_parent_transform
-from ..session import Debounce, session
-from ..texts import _
+from ..scene.case_nodes import CaseNodes, find_cases
+from ..scene.load_case import follow_parent_transform
+from ..scene.sample import load_sample
 from .bare_image_key import KEY, BareImageKey
 from .cases_panel import CasesPanel
 from .input_panel import InputPanel, check_paths

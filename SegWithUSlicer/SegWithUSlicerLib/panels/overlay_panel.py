@@ -6,10 +6,10 @@ from typing import Any
 
 import slicer
 
-from ..case_nodes import CaseNodes
-from ..overlays import COLOUR_MAPS, Overlay
-from ..readout import sentence
-from ..texts import _
+from ..i18n import _
+from ..scene.case_nodes import CaseNodes
+from ..scene.overlay import COLOUR_MAPS, Overlay
+from ..scene.readout import sentence
 
 _STEPS = 100
 

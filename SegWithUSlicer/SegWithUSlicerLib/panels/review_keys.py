@@ -8,7 +8,7 @@ import slicer
 
 from SegWithUCore.review.events import Verdict
 
-from ..texts import _
+from ..i18n import _
 
 NEXT, PREVIOUS = "N", "Shift+N"
 VERDICT_KEYS = ("Ctrl+Alt+1", "Ctrl+Alt+2", "Ctrl+Alt+3", "Ctrl+Alt+4")

@@ -9,17 +9,17 @@ import slicer
 from SegWithUCore.errors import SegWithUError
 from SegWithUCore.review.events import Verdict
 
-from ..case_nodes import CaseNodes
-from ..review_opening import obstacle
-from ..review_session import ReviewSession
-from ..session import Debounce
+from ..review.opening import obstacle
+from ..review.session import ReviewSession
+from ..run.session import Debounce
+from ..scene.case_nodes import CaseNodes
 from . import review_keys
 from .budget_panel import BudgetPanel
 from .edit_panel import EditPanel
 from .review_progress import closing_text, kept_text, progress_text
 from .review_setup import ReviewSetup, settings_folder
 from .review_table import ReviewTable
-from .verdict_bar import VerdictBar
+from .review_widgets import VerdictBar
 
 QUIET_MS = 600
 """So long after the last change of the segmentation a stroke is taken as finished."""

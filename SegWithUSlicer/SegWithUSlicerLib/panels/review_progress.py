@@ -2,9 +2,9 @@
 
 from SegWithUCore.review.events import Verdict
 
-from ..readout import volume_text
-from ..review_session import ReviewSession
-from ..texts import _
+from ..i18n import _
+from ..review.session import ReviewSession
+from ..scene.readout import volume_text
 from .review_words import wrappable
 
 

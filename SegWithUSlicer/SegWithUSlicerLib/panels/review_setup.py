@@ -8,10 +8,10 @@ import slicer
 
 from SegWithUCore.errors import SegWithUError
 
-from ..case_nodes import CaseNodes
-from ..review_opening import ReviewOptions, decided_so_far, obstacle
-from ..session import set_setting, setting
-from ..texts import _
+from ..i18n import _
+from ..review.opening import ReviewOptions, decided_so_far, obstacle
+from ..run.session import set_setting, setting
+from ..scene.case_nodes import CaseNodes
 from .review_words import ORDERS, wrappable
 
 REVIEWER_SETTING = "SegWithU/Reviewer"

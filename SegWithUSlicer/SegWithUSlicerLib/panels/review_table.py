@@ -5,11 +5,11 @@ from typing import Any
 
 import qt
 
+from SegWithUCore.regions.region import Region
 from SegWithUCore.review.events import Verdict
-from SegWithUCore.review.region import Region
 
-from ..readout import volume_text
-from ..texts import _
+from ..i18n import _
+from ..scene.readout import volume_text
 from .review_words import KINDS, verdict_text
 
 _VERDICT = 4

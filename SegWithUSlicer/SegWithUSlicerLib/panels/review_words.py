@@ -2,10 +2,10 @@
 
 import re
 
+from SegWithUCore.regions.region import Kind
 from SegWithUCore.review.events import Verdict
-from SegWithUCore.review.region import Kind
 
-from ..texts import _
+from ..i18n import _
 
 ORDERS = {
     "expected wrong volume": _("Largest expected error first"),

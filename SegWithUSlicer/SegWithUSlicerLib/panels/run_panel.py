@@ -5,9 +5,9 @@ from typing import Any
 
 import qt
 
-from ..preview import Outlook
+from ..i18n import _
+from ..run.preview import Outlook
 from ..run_status import Outcome, Phase, RunStatus
-from ..texts import _
 
 _STAGES = {
     "starting the engine": _("starting the engine"),

@@ -4,11 +4,11 @@ from typing import Any
 
 import qt
 
-from ..case_file import Case, Structure
-from ..case_nodes import CaseNodes
-from ..readout import dice_text, dice_tip, expected_text, expected_tip, volume_text
-from ..structures_table import show_in_3d, show_structure
-from ..texts import _
+from ..i18n import _
+from ..scene.case_file import Case, Structure
+from ..scene.case_nodes import CaseNodes
+from ..scene.readout import dice_text, dice_tip, expected_text, expected_tip, volume_text
+from ..scene.structures import show_in_3d, show_structure
 
 _ROW_PX, _HEADER_PX, _SCROLL_BAR_PX, _MOST_ROWS = 30, 24, 18, 8
 

@@ -28,19 +28,19 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from trainings import CANDIDATES, ROOT, planned, progress_of, sha256, weights_of
 
+from SegWithUCore.atomic_files import whole_file
 from SegWithUCore.imaging.volume import read_image, read_labels
 from SegWithUCore.inference.preprocessing import assessed_box, network_input
-from SegWithUCore.inference.voxel_maps import on_grid
-from SegWithUCore.inference.windows import BackboneAlone, stitched
+from SegWithUCore.inference.sliding_window import BackboneAlone, stitched
+from SegWithUCore.inference.uncertainty_maps import on_grid
 from SegWithUCore.metrics.bootstrap import mean_interval, paired_bootstrap
 from SegWithUCore.metrics.overlap import class_dice
 from SegWithUCore.models.input_spec import InputSpec
 from SegWithUCore.models.nnunet_import import read_nnunet_folder
 from SegWithUCore.network.backbones import build_backbone, load_state
-from SegWithUCore.training.backbone_training import spec_of
-from SegWithUCore.training.cases import Case, find_cases
+from SegWithUCore.training.backbone import spec_of
+from SegWithUCore.training.dataset import Case, find_cases
 from SegWithUCore.training.run_folder import RunFolder
-from SegWithUCore.whole_files import whole_file
 
 STRUCTURES = ("right ventricle", "myocardium", "left ventricle")
 AS_IT_IS = "as it is"

@@ -1,0 +1,1 @@
+"""All baselines on one frozen segmentation."""

@@ -1,0 +1,163 @@
+"""What every rival has: a name, a price, something fitted or nothing, and answers on a case."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from ...evaluation.frozen_backbone import FrozenBackbone, FrozenCase
+from ...progress import Progress, silent
+from ...training.dataset import Case, PreparedCase, prepare
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a rival says of a case.
+
+    Attributes:
+        score: higher = riskier, float32 (z, y, x).
+        probabilities: its own, (classes, z, y, x); None for a score that is no probability.
+    """
+
+    score: np.ndarray
+    probabilities: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class FittingCases:
+    """Cases by role; none of them is a test case.
+
+    Attributes:
+        backbone: the frozen one.
+        train, select, calibration: see data roles in the README; empty where none were given.
+    """
+
+    backbone: FrozenBackbone
+    train: Sequence[Case] = ()
+    select: Sequence[Case] = ()
+    calibration: Sequence[Case] = ()
+
+    def prepared(self, case: Case) -> PreparedCase:
+        """A case on the network's working grid."""
+        bundle = self.backbone.bundle
+        return prepare(case, bundle.input, [label.value for label in bundle.labels])
+
+
+class Rival(ABC):
+    """A way to say where the frozen segmentation may be wrong.
+
+    Attributes:
+        name: for files and `--rivals`.
+        revision: grows when the code changes what it answers, so that old figures are not taken for new ones.
+        passes: network passes a window, that of the frozen segmentation included.
+        own_pass: whether it runs the frozen backbone itself, in whose place it then stands; else it works on top.
+        needs: roles without which it cannot be fitted.
+        uses: further roles that fitting looks at where they are given.
+    """
+
+    name: str
+    revision: ClassVar[int] = 1
+    passes: int = 1
+    own_pass: ClassVar[bool] = False
+    needs: ClassVar[tuple[str, ...]] = ()
+    uses: ClassVar[tuple[str, ...]] = ()
+
+    @property
+    @abstractmethod
+    def rows(self) -> tuple[str, ...]:
+        """Titles of its answers."""
+
+    @property
+    @abstractmethod
+    def how(self) -> str:
+        """One sentence that says how it was run; after fitting also what was fitted."""
+
+    @property
+    def added_parameters(self) -> int:
+        """Numbers it needs beyond the backbone's."""
+        return 0
+
+    def settings(self) -> dict[str, Any]:
+        """What decides its answers besides revision, backbone and cases, for JSON."""
+        return {}
+
+    def fit(self, cases: FittingCases, progress: Progress = silent) -> None:  # noqa: B027 - many have nothing to fit
+        """Fit what is to be fitted, on no test case."""
+
+    def state(self) -> dict[str, np.ndarray]:
+        """What was fitted."""
+        return {}
+
+    def load_state(self, state: Mapping[str, np.ndarray]) -> None:  # noqa: B027 - nor anything to take over
+        """Take over what an earlier run fitted."""
+
+    @abstractmethod
+    def answers(self, case: FrozenCase) -> dict[str, Answer]:
+        """Answers by row."""
+
+
+def unsure_of(classes: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    """1 - the probability of the frozen class, float32; the others are summed, which keeps what is close to 0.
+
+    Args:
+        classes: (z, y, x).
+        probabilities: (classes, z, y, x).
+    """
+    others = np.where(np.arange(len(probabilities))[:, None, None, None] == classes, 0, probabilities)
+    score: np.ndarray = others.sum(0, dtype=np.float64).astype(np.float32)
+    return score
+
+
+def entropy(probabilities: np.ndarray) -> np.ndarray:
+    """In nats, float64 (z, y, x), of (classes, z, y, x)."""
+    logs = np.log(probabilities, out=np.zeros_like(probabilities), where=probabilities > 0)
+    found: np.ndarray = -(probabilities * logs).sum(0)
+    return found
+
+
+class SeveralPasses:
+    """Probabilities of several passes, averaged as they come."""
+
+    def __init__(self) -> None:
+        self.passes = 0
+        self._probabilities: np.ndarray = np.zeros(0)
+        self._entropies: np.ndarray = np.zeros(0)
+
+    def add(self, probabilities: np.ndarray) -> None:
+        """Count one pass, float64 (classes, z, y, x)."""
+        if not self.passes:
+            self._probabilities, self._entropies = np.zeros_like(probabilities), np.zeros(probabilities.shape[1:])
+        self._probabilities += probabilities
+        self._entropies += entropy(probabilities)
+        self.passes += 1
+
+    def mean(self) -> np.ndarray:
+        """Mean probabilities."""
+        return self._probabilities / self.passes
+
+    def mutual_information(self) -> np.ndarray:
+        """Entropy of the mean minus mean entropy, float32, not below 0.
+
+        Source: Houlsby et al., arXiv 1112.5745; Gal et al., ICML 2017.
+        """
+        found: np.ndarray = entropy(self.mean()) - self._entropies / self.passes
+        return np.maximum(found, 0).astype(np.float32)
+
+    def answers(self, rows: Sequence[str], classes: np.ndarray) -> dict[str, Answer]:
+        """First row: 1 - mean probability of the frozen class; second: mutual information."""
+        mean = self.mean()
+        return {
+            rows[0]: Answer(unsure_of(classes, mean), mean),
+            rows[1]: Answer(self.mutual_information(), mean),
+        }
+
+
+def in_parts(progress: Progress, stage: str, cases: Sequence[Case]) -> Callable[[int], None]:
+    """Report how many of the cases are done."""
+
+    def report(number: int) -> None:
+        progress(stage, number / len(cases), cases[min(number, len(cases) - 1)].name)
+
+    return report

@@ -1,0 +1,102 @@
+"""Rivals that need nothing but the frozen logits, or not even those: softmax, temperature, distance."""
+
+from collections.abc import Mapping
+
+import numpy as np
+from scipy.special import softmax
+
+from ...calibration.temperature_scaling import fit_temperature
+from ...evaluation.frozen_backbone import FrozenCase
+from ...metrics.boundary import Band
+from ...progress import Progress, silent
+from .base import Answer, FittingCases, Rival, entropy, in_parts, unsure_of
+
+FARTHEST = 1e4
+"""Distance that stands for "no boundary anywhere"."""
+
+
+class Softmax(Rival):
+    """Maximum softmax probability, margin and entropy.
+
+    Sources: Hendrycks and Gimpel, ICLR 2017; margin: Scheffer et al., IDA 2001.
+    """
+
+    name = "softmax"
+    rows = ("maximum softmax", "margin", "entropy")
+    how = "1 - largest probability; 1 - difference of the two largest; entropy of the softmax"
+
+    def answers(self, case: FrozenCase) -> dict[str, Answer]:
+        """Answers by row."""
+        p = case.probabilities
+        unsure = unsure_of(case.classes, p)
+        second = np.take_along_axis(p, case.runner_up[None].astype(np.int64), 0)[0]
+        margin = (unsure.astype(np.float64) + second).astype(np.float32)
+        scores = unsure, margin, entropy(p).astype(np.float32)
+        return {row: Answer(score, p) for row, score in zip(self.rows, scores, strict=True)}
+
+
+class Temperature(Rival):
+    """Temperature scaling: one number for all voxels.
+
+    Source: Guo et al., ICML 2017.
+    """
+
+    name = "temperature"
+    needs = ("calibration",)
+    rows = ("temperature scaling", "temperature scaling, entropy")
+    added_parameters = 1
+
+    def __init__(self) -> None:
+        self.temperature = 1.0
+
+    @property
+    def how(self) -> str:
+        """With the temperature that was fitted."""
+        return f"logits / {self.temperature:.4g}, fitted by NLL on the calibration cases"
+
+    def fit(self, cases: FittingCases, progress: Progress = silent) -> None:
+        """Minimise the NLL of the calibration cases."""
+        logits, truths = [], []
+        report = in_parts(progress, "fitting temperature scaling", cases.calibration)
+        for number, case in enumerate(cases.calibration):
+            report(number)
+            seen = cases.backbone.segmented(case)
+            logits.append(seen.logits)
+            truths.append(seen.truth)
+        self.temperature = fit_temperature(logits, truths)
+
+    def state(self) -> dict[str, np.ndarray]:
+        """The temperature."""
+        return {"temperature": np.asarray(self.temperature)}
+
+    def load_state(self, state: Mapping[str, np.ndarray]) -> None:
+        """Take over a temperature."""
+        self.temperature = float(state["temperature"])
+
+    def answers(self, case: FrozenCase) -> dict[str, Answer]:
+        """Answers by row."""
+        p = softmax(case.logits.astype(np.float64) / self.temperature, 0)
+        return {
+            self.rows[0]: Answer(unsure_of(case.classes, p), p),
+            self.rows[1]: Answer(entropy(p).astype(np.float32), p),
+        }
+
+
+class Distance(Rival):
+    """Distance to the predicted boundary: knows geometry and nothing else."""
+
+    name = "distance"
+    rows = ("distance to boundary",)
+    how = "minus the distance to the nearest boundary voxel of the frozen segmentation; no probabilities"
+
+    def __init__(self, band: Band) -> None:
+        self.band = band
+
+    def settings(self) -> dict[str, bool]:
+        """Whether it is counted in mm or in voxels of a slice."""
+        return {"in_slices": self.band.in_slices}
+
+    def answers(self, case: FrozenCase) -> dict[str, Answer]:
+        """Answers by row."""
+        distance = np.minimum(self.band.distance(case.classes, case.spacing_zyx), FARTHEST)
+        return {self.rows[0]: Answer((-distance).astype(np.float32))}

@@ -1,0 +1,123 @@
+"""The heads of SegWithU models: the paper's as published, and every other one, each with what it is shipped with."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.special import softmax
+
+from ...errors import InputError
+from ...evaluation.frozen_backbone import FrozenBackbone, FrozenCase, backbone_sha256
+from ...inference.prediction import predict, tempered_logits
+from ...inference.segment import Model
+from ...models.bundle import Bundle
+from ...network.backbones import count_parameters
+from .base import Answer, Rival
+
+
+class Head(Rival):
+    """One head of one model, run as `segment` runs it.
+
+    Its ranking map goes with the probabilities tempered by the calibration map alone, as published; its error
+    probability, where the bundle has one fitted, with those tempered by map and fitted scale.
+
+    Args:
+        model: with this head loaded.
+        title: of the model, unique among those compared.
+        default: whether a user of the model gets it without asking.
+    """
+
+    own_pass = True
+
+    def __init__(self, model: Model, title: str, default: bool) -> None:
+        self.model, self.title, self.default = model, title, default
+        self.name = f"head-{title}-{model.head.name}"
+
+    @property
+    def rows(self) -> tuple[str, ...]:
+        """The ranking map, and the error probability where there is one."""
+        spec = self.model.head
+        words = f"head '{spec.name}' of {self.title}"
+        ranking = f"{'SegWithU as published: ' if spec.variant == 'paper' else ''}ranking map, {words}"
+        return (ranking, f"error probability, {words}") if self.model.fitted.error_probability else (ranking,)
+
+    @property
+    def how(self) -> str:
+        """With what the bundle says of it."""
+        spec, bundle = self.model.head, self.model.bundle
+        trained = "" if spec.trained else "; not trained"
+        fitted = bundle.calibration["cases"] if self.model.fitted.error_probability and bundle.calibration else None
+        told = f"; error probability as fitted on {fitted} calibration cases, in the bundle" if fitted else ""
+        return (
+            f"variant '{spec.variant}', {spec.feature_channels} features, {spec.probes} probes, taps "
+            f"{', '.join(spec.taps)}{trained}; NLL and Brier of the ranking map's row are of the probabilities "
+            f"tempered by the calibration map alone{told}"
+        )
+
+    @property
+    def added_parameters(self) -> int:
+        """Of fusion and head."""
+        network = self.model.network
+        return count_parameters(network) - count_parameters(network.backbone)
+
+    def settings(self) -> dict[str, Any]:
+        """Hashes of weights and calibration."""
+        bundle = self.model.bundle
+        calibration = bundle.calibration_sha256 if self.model.fitted.error_probability else None
+        return {"weights": bundle.weights_sha256, "head": self.model.head.to_json(), "calibration": calibration}
+
+    def answers(self, case: FrozenCase) -> dict[str, Answer]:
+        """Answers by row.
+
+        Raises:
+            InputError: the model segments otherwise than the frozen backbone does.
+        """
+        found = predict(case.images, self.model)
+        differing = int(np.count_nonzero(found.classes != case.classes))
+        if differing:
+            raise InputError(
+                f"The model {self.title} gives {differing} voxels of {case.name} another class than the frozen "
+                "backbone: compare models that share input and backbone."
+            )
+        answers = {self.rows[0]: Answer(found.ranking, softmax(tempered_logits(found), 0))}
+        if self.model.fitted.error_probability is not None:
+            chance = self.model.fitted.error_probability(found.ranking, found.classes, found.runner_up)
+            probabilities = softmax(tempered_logits(found, self.model.fitted.tempering_scale), 0)
+            answers[self.rows[1]] = Answer(chance, probabilities)
+        return answers
+
+
+def heads_of(bundles: Sequence[Bundle], backbone: FrozenBackbone, device: torch.device) -> list[Head]:
+    """Every head of every model.
+
+    Raises:
+        InputError: a model has another backbone or input than the first.
+    """
+    heads = []
+    titles = _titles(bundles)
+    for bundle, title in zip(bundles, titles, strict=True):
+        first = backbone.bundle
+        if bundle.backbone != first.backbone or backbone_sha256(bundle) != backbone.sha256:
+            raise InputError(
+                f"The model {title} has another backbone than {titles[0]}: a table compares rivals on one frozen "
+                "segmentation, so give models that share its weights."
+            )
+        if bundle.input != first.input or bundle.labels != first.labels:
+            raise InputError(
+                f"The model {title} has another input or other labels than {titles[0]}: give models that differ in "
+                "their heads alone."
+            )
+        heads += [Head(Model(bundle, device, spec.name), title, spec.default) for spec in bundle.heads]
+    return heads
+
+
+def _titles(bundles: Sequence[Bundle]) -> list[str]:
+    """Names, or those of the folders where names are equal; numbered where these are equal too."""
+    names = [bundle.name for bundle in bundles]
+    if len(set(names)) < len(names):
+        names = [bundle.folder.resolve().name if bundle.folder else bundle.name for bundle in bundles]
+    return [
+        name if names.count(name) == 1 else f"{name}-{1 + names[:place].count(name)}"
+        for place, name in enumerate(names)
+    ]

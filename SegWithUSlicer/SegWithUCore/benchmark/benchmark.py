@@ -1,0 +1,214 @@
+"""All rivals on one frozen segmentation: fit what is to be fitted, measure every case, go on where a run stopped."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..calibration.error_probability import ErrorProbability, fit_with_directions
+from ..evaluation.benchmark_figures import answer_figures, refitted_figures, region_counts
+from ..evaluation.detection_table import finite
+from ..evaluation.frozen_backbone import FrozenBackbone, FrozenCase
+from ..evaluation.scores import regions_of
+from ..metrics.boundary import Band
+from ..metrics.overlap import class_dice
+from ..progress import Progress, silent
+from ..training.dataset import Case
+from .baselines import Field
+from .baselines.base import Answer, FittingCases, Rival
+from .cost import REPEATS, measured_costs
+from .store import BenchmarkFolder, RivalFolder, names_sha256, read_json, write_json
+
+FITTED, CALIBRATED, MEASURED = 0.25, 0.45, 0.9
+"""Share of the whole job after which each part is done, for the progress."""
+
+
+@dataclass(frozen=True)
+class RowFigures:
+    """One row of the table before it is summed up.
+
+    Attributes:
+        row, rival: title of the answer, and whose it is.
+        by_case: figures of each case in order, by title; NaN where there is none.
+    """
+
+    row: str
+    rival: Rival
+    by_case: list[dict[str, float]]
+
+
+@dataclass(frozen=True)
+class BenchmarkResult:
+    """All that is known afterwards.
+
+    Attributes:
+        rows: in the order of the table.
+        case_facts: of each test case: `voxels` and `errors` by region, `dice` by structure.
+        costs: from `benchmark_cost.measured_costs`.
+        not_run: reasons by title.
+        replaced: rivals whose earlier figures were of other settings.
+    """
+
+    cases: Sequence[Case]
+    rows: list[RowFigures]
+    case_facts: list[dict[str, Any]]
+    costs: dict[str, dict[str, Any]]
+    not_run: Mapping[str, str]
+    replaced: list[str]
+
+
+class Benchmark:
+    """One table in the making.
+
+    Args:
+        field: who is compared.
+        cases: test cases.
+        fitting: frozen backbone, and the cases of the other roles.
+        band: around the predicted surface.
+    """
+
+    def __init__(self, field: Field, cases: Sequence[Case], fitting: FittingCases, band: Band) -> None:
+        self.field, self.cases, self.fitting, self.band = field, cases, fitting, band
+        self.backbone: FrozenBackbone = fitting.backbone
+
+    def settings(self) -> dict[str, Any]:
+        """What must not change in a run that goes on."""
+        return {
+            "backbone": self.backbone.sha256,
+            "input": self.backbone.bundle.input.to_json(),
+            "band": str(self.band),
+            "test_cases": names_sha256(self.cases),
+            "calibration_cases": names_sha256(self.fitting.calibration),
+        }
+
+    def run(self, path: Path, resume: bool, repeats: int = REPEATS, progress: Progress = silent) -> BenchmarkResult:
+        """Do what is not done yet; every file in `path` is whole or absent, so a killed run is gone on with.
+
+        Raises:
+            OutputError, UsageError: see `BenchmarkFolder`.
+            InputError: a case cannot be used, or a model segments otherwise than the frozen backbone.
+        """
+        folder = BenchmarkFolder(path, self.settings(), resume)
+        try:
+            places = {rival.name: folder.of(rival, self.fitting) for rival in self.field.rivals}
+            for number, rival in enumerate(self.field.rivals):
+                part = _part(progress, number, len(self.field.rivals), 0.0, FITTED)
+                self._fit(rival, places[rival.name], part)
+            self._refit(places, progress)
+            self._measure(folder, places, progress)
+            replaced = any(place.replaced for place in places.values())
+            costs = self._costs(folder, replaced, repeats, progress)
+            progress("done", 1.0)
+            return self._result(folder, places, costs)
+        finally:
+            folder.release()
+
+    def _fit(self, rival: Rival, place: RivalFolder, progress: Progress) -> None:
+        state = place.fitted()
+        if state is None:
+            rival.fit(self.fitting, progress)
+            place.save_fitted(rival.state())
+        else:
+            rival.load_state(state)
+
+    def _refit(self, places: Mapping[str, RivalFolder], progress: Progress) -> None:
+        """Make every score an error probability on the calibration cases, as ours is made."""
+        cases = self.fitting.calibration
+        open_rivals = [rival for rival in self.field.rivals if places[rival.name].refits() is None]
+        for number, case in enumerate(cases):
+            share = FITTED + (CALIBRATED - FITTED) * number / len(cases)
+            missing = [rival for rival in open_rivals if not places[rival.name].has_scores(case.name)]
+            if not missing:
+                continue
+            seen = self.backbone.segmented(case)
+            for rival in missing:
+                progress("scoring the calibration cases", share, f"{case.name}, {rival.name}")
+                scores = {f"row{row}": answer.score for row, answer in enumerate(_in_order(rival, seen))}
+                frozen = {"error": seen.error, "classes": seen.classes, "runner_up": seen.runner_up}
+                places[rival.name].save_scores(case.name, scores | frozen)
+        for rival in open_rivals:
+            progress("fitting error probabilities", CALIBRATED, rival.name)
+            place = places[rival.name]
+            place.save_refits({row: self._table(place, f"row{i}") for i, row in enumerate(rival.rows)})
+
+    def _table(self, place: RivalFolder, row: str) -> ErrorProbability:
+        parts = (row, "error", "classes", "runner_up")
+        return fit_with_directions(*([place.scores(c.name, part) for c in self.fitting.calibration] for part in parts))
+
+    def _measure(self, folder: BenchmarkFolder, places: Mapping[str, RivalFolder], progress: Progress) -> None:
+        for number, case in enumerate(self.cases):
+            share = CALIBRATED + (MEASURED - CALIBRATED) * number / len(self.cases)
+            missing = [rival for rival in self.field.rivals if places[rival.name].figures(case.name) is None]
+            facts = folder.case_facts(case.name)
+            if not missing and facts is not None:
+                continue
+            seen = self.backbone.segmented(case)
+            near = self.band.distance(seen.classes, seen.spacing_zyx) <= self.band.width
+            regions = regions_of(seen.classes, seen.truth, near, self.backbone.bundle.labels)
+            for rival in missing:
+                progress("measuring", share, f"{case.name}, {rival.name}")
+                figures = self._figures(rival, places[rival.name], seen, regions)
+                places[rival.name].save_figures(case.name, figures)
+            if facts is None:
+                folder.save_case_facts(case.name, self._facts(seen, regions))
+
+    def _figures(
+        self, rival: Rival, place: RivalFolder, seen: FrozenCase, regions: Mapping[str, np.ndarray | None]
+    ) -> dict[str, dict[str, float | None]]:
+        tables = place.refits() or {}
+        found = {}
+        for row, answer in zip(rival.rows, _in_order(rival, seen), strict=True):
+            figures = answer_figures(answer, seen, regions)
+            figures |= refitted_figures(answer, tables[row], seen, regions)
+            found[row] = {title: finite(value) for title, value in figures.items()}
+        return found
+
+    def _facts(self, seen: FrozenCase, regions: Mapping[str, np.ndarray | None]) -> dict[str, Any]:
+        labels = self.backbone.bundle.labels
+        dice = class_dice(seen.classes, seen.truth, len(labels))
+        named = {label.name: finite(value) for label, value in zip(labels[1:], dice, strict=True)}
+        return {"regions": region_counts(seen, regions), "dice": named}
+
+    def _costs(
+        self, folder: BenchmarkFolder, fresh: bool, repeats: int, progress: Progress
+    ) -> dict[str, dict[str, Any]]:
+        """Measured anew where a rival is new, or `fresh`: figures of different runs do not compare."""
+        if folder.cost_file.is_file():
+            known: dict[str, dict[str, Any]] = read_json(folder.cost_file)
+            if {rival.name for rival in self.field.rivals} <= set(known) and not fresh:
+                return known
+        part = _part(progress, 0, 1, MEASURED, 1.0)
+        costs = measured_costs(self.backbone, self.field.rivals, self.cases, repeats, part)
+        write_json(folder.cost_file, costs)
+        return costs
+
+    def _result(
+        self, folder: BenchmarkFolder, places: Mapping[str, RivalFolder], costs: dict[str, dict[str, Any]]
+    ) -> BenchmarkResult:
+        rows = []
+        for rival in self.field.rivals:
+            of_cases = [places[rival.name].figures(case.name) or {} for case in self.cases]
+            rows += [RowFigures(row, rival, [_numbers(figures[row]) for figures in of_cases]) for row in rival.rows]
+        facts = [folder.case_facts(case.name) or {} for case in self.cases]
+        replaced = [name for name, place in places.items() if place.replaced]
+        return BenchmarkResult(self.cases, rows, facts, costs, self.field.not_run, replaced)
+
+
+def _in_order(rival: Rival, seen: FrozenCase) -> list[Answer]:
+    answers = rival.answers(seen)
+    return [answers[row] for row in rival.rows]
+
+
+def _numbers(figures: Mapping[str, float | None]) -> dict[str, float]:
+    return {title: float("nan") if value is None else value for title, value in figures.items()}
+
+
+def _part(progress: Progress, number: int, parts: int, begun: float, ended: float) -> Progress:
+    """Progress of one of several equal parts of a stretch of the whole job."""
+
+    def report(stage: str, fraction: float, detail: str = "") -> None:
+        progress(stage, begun + (ended - begun) * (number + fraction) / parts, detail)
+
+    return report

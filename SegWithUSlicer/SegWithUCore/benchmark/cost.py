@@ -1,0 +1,132 @@
+"""What a rival costs over the bare backbone: time and peak memory, all rivals measured in one run."""
+
+import gc
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..evaluation.frozen_backbone import AssessedCase, FrozenBackbone, FrozenCase, read_assessed
+from ..freed_memory import give_back_freed_memory
+from ..progress import Progress, silent
+from ..training.dataset import Case
+from .baselines.base import Rival
+
+CASES = 3
+"""Test cases that are timed; time does not depend on what is seen."""
+REPEATS = 5
+BARE = "bare backbone"
+
+
+@dataclass(frozen=True)
+class Seconds:
+    """Of one call: wall clock, and processor time of all threads, which other programs disturb less."""
+
+    wall: float
+    cpu: float
+
+
+def timed(job: Callable[[], Any]) -> tuple[Seconds, Any]:
+    """Run a job and tell how long it took."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    result = job()
+    return Seconds(time.perf_counter() - wall, time.process_time() - cpu), result
+
+
+def peak_mb(job: Callable[[], Any]) -> float | None:
+    """Largest memory of this process during a job beyond what it held before, in MB; None where Linux does not tell."""
+    if sys.platform != "linux":
+        return None
+    gc.collect()
+    give_back_freed_memory()  # what was freed earlier must not hide what is needed now
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return None
+    before = _status_kb("VmRSS")
+    job()
+    return max(0.0, (_status_kb("VmHWM") - before) * 1024 / 1e6)
+
+
+def _status_kb(name: str) -> int:
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:"))
+
+
+def measured_costs(
+    backbone: FrozenBackbone,
+    rivals: Sequence[Rival],
+    cases: Sequence[Case],
+    repeats: int = REPEATS,
+    progress: Progress = silent,
+) -> dict[str, dict[str, Any]]:
+    """Medians over cases and repeats, in which bare backbone and rivals take turns.
+
+    "Bare" is from images in memory to classes on their grid, timed right before each rival: what ran earlier leaves the
+    allocator in another state, in which the same pass takes up to 15 % more or less. A rival on top is timed by itself;
+    one that runs the backbone with something added is timed whole, and that bare time taken off.
+
+    Returns:
+        For `BARE` and each rival by name `wall_s`, `cpu_s` (added, for rivals), `wall_share`, `cpu_share` (of the bare
+        time) and `peak_mb` (added, for rivals; None where it cannot be measured).
+    """
+    chosen = [(case, read_assessed(case, backbone.bundle)) for case in cases[:CASES]]
+    turns = [(case, read) for _ in range(repeats) for case, read in chosen]
+    seconds: dict[str, list[tuple[Seconds, Seconds]]] = {rival.name: [] for rival in rivals}
+    bares: list[Seconds] = []
+    for number, (case, read) in enumerate(turns):
+        progress("measuring time", number / len(turns), case.name)
+        for rival in rivals:
+            bare, seen = timed(partial(_segmented, backbone, case, read))
+            bares.append(bare)
+            spent, _ = timed(partial(rival.answers, seen))
+            seconds[rival.name].append((_without(spent, bare) if rival.own_pass else spent, bare))
+    peaks = _peaks(backbone, rivals, chosen, progress)
+    found: dict[str, dict[str, Any]] = {BARE: {**_medians([(b, b) for b in bares]), "peak_mb": peaks[BARE]}}
+    found[BARE]["repeats"] = repeats
+    for rival in rivals:
+        peak, bare_peak = peaks[rival.name], peaks[BARE]
+        added = None if peak is None or bare_peak is None else max(0.0, peak - bare_peak)
+        found[rival.name] = {**_medians(seconds[rival.name]), "peak_mb": added}
+    return found
+
+
+def _segmented(backbone: FrozenBackbone, case: Case, read: AssessedCase) -> FrozenCase:
+    return backbone.of_images(case.name, case.group, read.images, read.truth)
+
+
+def _whole(backbone: FrozenBackbone, case: Case, read: AssessedCase, rival: Rival) -> None:
+    rival.answers(_segmented(backbone, case, read))
+
+
+def _without(spent: Seconds, bare: Seconds) -> Seconds:
+    return Seconds(spent.wall - bare.wall, spent.cpu - bare.cpu)
+
+
+def _medians(pairs: Sequence[tuple[Seconds, Seconds]]) -> dict[str, float]:
+    return {
+        "wall_s": float(np.median([spent.wall for spent, _ in pairs])),
+        "cpu_s": float(np.median([spent.cpu for spent, _ in pairs])),
+        "wall_share": float(np.median([spent.wall / bare.wall for spent, bare in pairs])),
+        "cpu_share": float(np.median([spent.cpu / bare.cpu for spent, bare in pairs])),
+    }
+
+
+def _peaks(
+    backbone: FrozenBackbone,
+    rivals: Sequence[Rival],
+    chosen: Sequence[tuple[Case, AssessedCase]],
+    progress: Progress,
+) -> dict[str, float | None]:
+    """Peak of the whole job, frozen segmentation included, on the largest of the cases."""
+    case, read = max(chosen, key=lambda entry: entry[1].truth.size)
+    progress("measuring memory", 1.0, case.name)
+    peaks = {BARE: peak_mb(lambda: _segmented(backbone, case, read))}
+    for rival in rivals:
+        peaks[rival.name] = peak_mb(partial(_whole, backbone, case, read, rival))
+    return peaks

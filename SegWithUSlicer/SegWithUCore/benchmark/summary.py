@@ -1,0 +1,173 @@
+"""A benchmark summed up, for JSON: means over cases, and paired differences to one row."""
+
+import platform
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from .. import __version__
+from ..errors import UsageError
+from ..evaluation.detection_table import finite, spread
+from ..metrics.bootstrap import figure_interval, paired_bootstrap
+from .baselines.base import Rival
+from .baselines.heads import Head
+from .benchmark import Benchmark, BenchmarkResult, RowFigures
+from .cost import BARE
+
+COMPARED = (
+    "auroc whole",
+    "auroc band",
+    "auprc whole",
+    "auprc band",
+    "aurc whole",
+    "aurc band",
+    "nll",
+    "brier",
+    "ace",
+)
+"""Figures that are compared with the reference row, case by case."""
+KEPT_BY_CASE = COMPARED
+"""Figures of each case that go into the summary; the folder has all."""
+
+
+def reference_row(rivals: Sequence[Rival], wanted: str | None) -> str:
+    """The row that the others are compared with: `wanted`, or what a user of the first model sees, or the first of all.
+
+    Raises:
+        UsageError: there is no row of that title.
+    """
+    titles = [row for rival in rivals for row in rival.rows]
+    if wanted is None:
+        shipped = [rival for rival in rivals if isinstance(rival, Head) and rival.default]
+        return shipped[0].rows[-1] if shipped else titles[0]
+    if wanted not in titles:
+        raise UsageError(f"There is no row '{wanted}' to compare with: --reference is one of {'; '.join(titles)}.")
+    return wanted
+
+
+def benchmark_summary(benchmark: Benchmark, result: BenchmarkResult, reference: str) -> dict[str, Any]:
+    """Means, intervals, costs and differences.
+
+    Args:
+        reference: title of the row that the others are compared with.
+    """
+    titles = [row.row for row in result.rows]
+    groups = [case.group for case in result.cases]
+    against = result.rows[titles.index(reference)]
+    bundle = benchmark.backbone.bundle
+    return {
+        "model": f"{bundle.name} {bundle.about['version']}",
+        "backbone_sha256": benchmark.backbone.sha256,
+        "cases": len(result.cases),
+        "patients": len(set(groups)),
+        "band": str(benchmark.band),
+        "fitted_on": {role: len(getattr(benchmark.fitting, role)) for role in ("train", "select", "calibration")},
+        "regions": _regions(result, groups),
+        "dice": _dice(result, groups),
+        "reference": reference,
+        "rows": [_row(row, against, groups, result) for row in result.rows],
+        "not_run": dict(result.not_run),
+        "bare": result.costs.get(BARE),
+        "made_with": _machine(),
+        "by_case": {
+            case.name: {row.row: _kept(row.by_case[number]) for row in result.rows}
+            for number, case in enumerate(result.cases)
+        },
+    }
+
+
+def _row(row: RowFigures, against: RowFigures, groups: Sequence[str], result: BenchmarkResult) -> dict[str, Any]:
+    titles = dict.fromkeys(title for figures in row.by_case for title in figures)
+    rival = row.rival
+    return {
+        "row": row.row,
+        "rival": rival.name,
+        "how": rival.how,
+        "passes": rival.passes,
+        "added_parameters": rival.added_parameters,
+        "cost": result.costs.get(rival.name),
+        "figures": {title: spread(_values(row, title), groups) for title in titles},
+        "against_reference": {}
+        if row is against
+        else {title: _difference(row, against, title, groups) for title in COMPARED if title in titles},
+    }
+
+
+def _difference(row: RowFigures, against: RowFigures, title: str, groups: Sequence[str]) -> dict[str, Any] | None:
+    """Paired difference over cases, and the ratio of the means minus 1; None where the reference has no such figure."""
+    ours, theirs = np.asarray(_values(row, title)), np.asarray(_values(against, title))
+    there = np.isfinite(ours) & np.isfinite(theirs)
+    if not there.any():
+        return None
+    difference = paired_bootstrap(ours.tolist(), theirs.tolist(), groups=groups)
+
+    def relative(chosen: np.ndarray) -> float:
+        kept = chosen[there[chosen]]
+        below = float(theirs[kept].sum())
+        return float(ours[kept].sum()) / below - 1 if below else float("nan")
+
+    ratio = figure_interval(relative, groups)
+    return {
+        "mean": finite(difference.mean),
+        "low": finite(difference.low),
+        "high": finite(difference.high),
+        "relative": {"mean": finite(ratio.mean), "low": finite(ratio.low), "high": finite(ratio.high)},
+    }
+
+
+def _values(row: RowFigures, title: str) -> list[float]:
+    return [figures.get(title, float("nan")) for figures in row.by_case]
+
+
+def _kept(figures: Mapping[str, float]) -> dict[str, float | None]:
+    found = {title: finite(figures.get(title, float("nan"))) for title in KEPT_BY_CASE}
+    return {title: value if value is None else float(f"{value:.6g}") for title, value in found.items()}
+
+
+def _regions(result: BenchmarkResult, groups: Sequence[str]) -> list[dict[str, Any]]:
+    rows = []
+    for name in result.case_facts[0]["regions"]:
+        counts = [facts["regions"][name] for facts in result.case_facts]
+        voxels, errors = (np.asarray([entry[what] for entry in counts]) for what in ("voxels", "errors"))
+        rates = np.divide(errors, voxels, out=np.full(len(counts), np.nan), where=voxels > 0)
+        rows.append(
+            {
+                "region": name,
+                "voxels": int(voxels.sum()),
+                "errors": int(errors.sum()),
+                "cases_without_errors": int(np.count_nonzero(errors == 0)),
+                "error_rate": spread(rates.tolist(), groups),
+            }
+        )
+    return rows
+
+
+def _dice(result: BenchmarkResult, groups: Sequence[str]) -> dict[str, Any]:
+    return {
+        name: spread([_number(facts["dice"][name]) for facts in result.case_facts], groups)
+        for name in result.case_facts[0]["dice"]
+    }
+
+
+def _number(value: float | None) -> float:
+    return float("nan") if value is None else value
+
+
+def _machine() -> dict[str, Any]:
+    return {
+        "segwithu": __version__,
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "processor": _processor(),
+        "system": platform.system(),
+    }
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()

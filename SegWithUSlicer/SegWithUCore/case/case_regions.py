@@ -1,0 +1,190 @@
+"""Regions of a case: from the maps in memory, or again from a case folder."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import SimpleITK as sitk
+
+from ..atomic_files import sweep_leftovers, whole_file
+from ..errors import InputError
+from ..imaging.roi import VoxelBox, whole_grid
+from ..imaging.volume import check_file, itk_messages_kept_off_the_terminal, read_file
+from ..imaging.voxel_grid import VoxelGrid
+from ..models.labels import Label
+from ..strict_json import to_json
+from .case_file import CASE_FILE, naming_case, read_case
+from .contents import case_contents
+from .region_files import HASHES, REGION_LABELS_FILE, REGIONS_FILE, region_file_hashes, regions_csv, regions_text
+
+if TYPE_CHECKING:
+    from ..inference.uncertainty_maps import VoxelMaps  # needs torch, which regions of a case folder do without
+    from ..regions.find_regions import FoundRegions, RegionSettings  # needs scipy, which reports and exports do without
+
+SEGMENTATION_FILE = "segmentation.nii.gz"
+ERROR_PROBABILITY_FILE = "error_probability.nii.gz"
+RUNNER_UP_FILE = "runner_up.nii.gz"
+MODEL_PERCENTILE_FILE = "model_percentile.nii.gz"
+DATA_PERCENTILE_FILE = "data_percentile.nii.gz"
+COMPETES_ABOVE = 0.05
+"""Below this error probability the files name no runner-up and no percentile: they would be noise, and large."""
+
+
+def label_values(classes: np.ndarray, labels: Sequence[Label]) -> np.ndarray:
+    """Label values of class indices, uint8 where they fit."""
+    values = np.asarray([label.value for label in labels])
+    return values.astype(np.uint8 if values.max() < 256 else np.int16)[classes]
+
+
+def regions_of_maps(maps: "VoxelMaps", labels: Sequence[Label], image: sitk.Image | VoxelGrid) -> "FoundRegions | None":
+    """Regions of one prediction; None without fitted calibration.
+
+    Args:
+        image: on the grid of the maps, or that grid.
+    """
+    from ..regions.find_regions import Assessed, find_regions
+
+    if maps.error_probability is None:
+        return None
+    assessed = Assessed(
+        maps.error_probability,
+        label_values(maps.classes, labels),
+        label_values(maps.runner_up, labels),
+        {label.value: label.name for label in labels},
+        ijk_to_ras(image),
+        maps.model_percentile,
+        maps.data_percentile,
+    )
+    return find_regions(assessed)
+
+
+def competition_arrays(maps: "VoxelMaps", labels: Sequence[Label]) -> dict[str, np.ndarray]:
+    """What regions need besides the segmentation, by file name; the segmentation itself where nothing competes."""
+    if maps.error_probability is None:
+        return {}
+    calm = maps.error_probability <= COMPETES_ABOVE
+    arrays = {RUNNER_UP_FILE: label_values(np.where(calm, maps.classes, maps.runner_up), labels)}
+    for file, part in ((MODEL_PERCENTILE_FILE, maps.model_percentile), (DATA_PERCENTILE_FILE, maps.data_percentile)):
+        if part is not None:
+            arrays[file] = np.where(calm, 0, part).astype(np.uint8)
+    return arrays
+
+
+def whole_image(part: np.ndarray, box: VoxelBox, grid: VoxelGrid, outside: float) -> sitk.Image:
+    """The assessed part (z, y, x) as an image of the whole grid, filled with `outside`.
+
+    Of the whole grid one copy is made and no more: with a small region of a large image it is all that matters.
+    """
+    if box == whole_grid(grid):
+        return grid.image(part)
+    after = [whole - start - size for whole, start, size in zip(grid.size, box.index, box.size, strict=True)]
+    small = sitk.GetImageFromArray(np.ascontiguousarray(part))
+    return grid.put_on(sitk.ConstantPad(small, box.index, after, outside))
+
+
+def write_regions(folder: Path, found: "FoundRegions", box: VoxelBox, grid: sitk.Image | VoxelGrid) -> None:
+    """Write `regions.csv` and `regions.nii.gz`, each whole or not at all.
+
+    Args:
+        box: the part of the grid that `found` is about.
+
+    Raises:
+        OutputError: the folder cannot be written to, or the disk is full.
+    """
+    labels = whole_image(found.labels, box, VoxelGrid.of(grid), 0)
+    with whole_file(folder / REGION_LABELS_FILE) as work, itk_messages_kept_off_the_terminal():
+        try:
+            sitk.WriteImage(labels, str(work), useCompression=True)
+            check_file(work)
+        except (RuntimeError, InputError) as error:
+            raise OSError("the disk is full or read-only") from error
+    with whole_file(folder / REGIONS_FILE) as work:
+        work.write_text(regions_csv(found.regions), encoding="utf-8", newline="")
+
+
+def make_regions_again(folder: Path, settings: "RegionSettings", overwrite: bool = False) -> "FoundRegions":
+    """Make the regions of a case folder from its files and write them, with their settings in `case.json`.
+
+    `case.json` is written last and holds the hashes of both files: where the run is killed in between, readers see
+    that they do not belong together.
+
+    Args:
+        overwrite: also where somebody has reviewed other regions of this case; the reviews stay, but belong to none.
+
+    Raises:
+        InputError: it is no case folder, is not calibrated, or was made before runner-ups were kept.
+        OutputError: it cannot be written to.
+    """
+    sweep_leftovers(folder)
+    case_contents(folder)  # nothing is read through a link that leads elsewhere
+    case = read_case(folder)
+    with naming_case(folder):
+        return _made_again(folder, case, settings, overwrite)
+
+
+def _made_again(folder: Path, case: dict[str, Any], settings: "RegionSettings", overwrite: bool) -> "FoundRegions":
+    from ..regions.find_regions import Assessed, find_regions
+
+    probability = _read(folder, ERROR_PROBABILITY_FILE, case, sitk.sitkFloat32)
+    region = case.get("region_of_interest")
+    box = whole_grid(probability)
+    if region is not None:
+        i, j, k = region["index_ijk"]
+        di, dj, dk = region["size_ijk"]
+        box = VoxelBox((i, j, k), (di, dj, dk))
+    part = box.crop(probability)
+    percentiles = [
+        _array(folder, file, case, box) if (folder / file).is_file() else None
+        for file in (MODEL_PERCENTILE_FILE, DATA_PERCENTILE_FILE)
+    ]
+    assessed = Assessed(
+        sitk.GetArrayViewFromImage(part),
+        _array(folder, SEGMENTATION_FILE, case, box),
+        _array(folder, RUNNER_UP_FILE, case, box),
+        {int(entry["value"]): str(entry["name"]) for entry in case["structures"]},
+        ijk_to_ras(part),
+        *percentiles,
+    )
+    found = find_regions(assessed, settings)
+    _keep_reviews(folder, found, overwrite)
+    write_regions(folder, found, box, probability)
+    with whole_file(folder / CASE_FILE) as work:
+        regions = {**found.summary(settings), HASHES: region_file_hashes(folder)}
+        work.write_text(to_json({**case, "regions": regions}) + "\n", encoding="utf-8")
+    return found
+
+
+def _keep_reviews(folder: Path, found: "FoundRegions", overwrite: bool) -> None:
+    """Refuse to pull the regions away from under a review."""
+    old, reviews = folder / REGIONS_FILE, sorted(folder.glob("review.*.jsonl"))
+    same = old.is_file() and regions_text(folder) == regions_csv(found.regions)
+    if reviews and not same and not overwrite:
+        raise InputError(
+            f"{folder} has been reviewed ({reviews[0].name}) with other regions: pass --overwrite to make new ones, "
+            "to which that review no longer belongs."
+        )
+
+
+def ijk_to_ras(image: sitk.Image | VoxelGrid) -> np.ndarray:
+    """4 x 4 matrix from voxel index (i, j, k) to RAS mm."""
+    grid, matrix = VoxelGrid.of(image), np.eye(4)
+    matrix[:3, :3] = np.array(grid.direction).reshape(3, 3) @ np.diag(grid.spacing)
+    matrix[:3, 3] = grid.origin
+    return np.diag([-1.0, -1.0, 1.0, 1.0]) @ matrix
+
+
+def _read(folder: Path, file: str, case: Mapping[str, Any], kind: int) -> sitk.Image:
+    path = folder / file
+    if not path.is_file():
+        if file == ERROR_PROBABILITY_FILE and not (case.get("model") or {}).get("calibrated"):
+            raise InputError(
+                f"{folder} has no regions: its model is not calibrated, so nothing says how much is wrong."
+            )
+        raise InputError(f"{path} is missing: segment the case again.")
+    image = read_file(path)
+    return image if kind == sitk.sitkUnknown else sitk.Cast(image, kind)
+
+
+def _array(folder: Path, file: str, case: Mapping[str, Any], box: VoxelBox) -> np.ndarray:
+    return sitk.GetArrayFromImage(box.crop(_read(folder, file, case, sitk.sitkUnknown)))

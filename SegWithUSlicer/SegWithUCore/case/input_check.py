@@ -1,0 +1,195 @@
+"""Reading inputs and finished cases only to know whether they are whole: nothing is segmented or written."""
+
+import contextlib
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import SimpleITK as sitk
+
+from ..errors import InputError, SegWithUError
+from ..imaging.header_peek import grid_notes
+from ..imaging.input_reader import IN_THIS_PROCESS, InputReader
+from ..imaging.inputs import GivenCase, cases_in, find_input
+from ..imaging.volume import check_same_grid, grid_facts, read_file
+from .case_file import CASE_FILE, DAMAGED, case_folders, read_case
+from .case_image import OutsideError, image_place, is_there, trusted_place, voxel_hash
+from .case_regions import SEGMENTATION_FILE
+from .contents import checked_file
+from .region_files import REGION_LABELS_FILE, check_region_files, read_regions
+
+
+class Outcome(StrEnum):
+    """What a check came to."""
+
+    WHOLE = "whole"
+    DOUBTFUL = "doubtful"
+    """Read, with warnings."""
+    REFUSED = "refused"
+    CHANGED = "changed"
+    """A finished case whose image holds other voxels now than were segmented."""
+    UNKNOWN = "image not found"
+    """A finished case that is whole itself."""
+
+
+@dataclass(frozen=True)
+class Checked:
+    """One input or finished case that was checked.
+
+    Attributes:
+        source: file or folder.
+        kind: "image", "DICOM series, 113 slices", "case", ...
+        sentences: warnings, or the reason of a refusal.
+        facts: for machines, of an input: `grid` (see `grid_facts`) and `voxels_sha256` of its first channel.
+    """
+
+    source: Path
+    kind: str
+    outcome: Outcome
+    sentences: tuple[str, ...] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+def check_places(
+    places: Sequence[Path], images: Sequence[Path] = (), reader: InputReader = IN_THIS_PROCESS
+) -> Iterator[Checked]:
+    """Check each input and finished case at `places`; one that is damaged does not stop the others.
+
+    Args:
+        places: image files, DICOM series, folders in nnU-Net naming, case folders, or folders of any of these.
+        images: folders in which the images of finished cases lie; others are not opened, because a case that came
+            from elsewhere may name any file.
+    """
+    for place in places:
+        try:
+            found: list[Path | tuple[GivenCase, str]] = [*_cases_at(place)] or [*_inputs_at(place, reader)]
+        except SegWithUError as error:
+            yield Checked(place, "", Outcome.REFUSED, (str(error),))
+            continue
+        for one in found:
+            yield check_case(one, images, reader) if isinstance(one, Path) else check_input(*one, reader)
+
+
+def _cases_at(place: Path) -> list[Path]:
+    """The case folders at or directly inside a place; none where it holds inputs."""
+    if not place.is_dir():
+        return []
+    try:
+        return case_folders([place])
+    except InputError:
+        return []
+
+
+def _inputs_at(place: Path, reader: InputReader) -> Iterator[tuple[GivenCase, str]]:
+    """The inputs at a place, or in the places inside it.
+
+    Raises:
+        InputError: there are none.
+    """
+    try:
+        given = find_input(place, reader)
+    except InputError:
+        inside = [path for path in cases_in(place, reader) if path != place] if place.is_dir() else []
+        if not inside:
+            raise
+        for path in inside:
+            yield from _inputs_at(path, reader)
+        return
+    for case in given.cases:
+        yield case, given.kind or "image"
+
+
+def check_input(case: GivenCase, kind: str, reader: InputReader = IN_THIS_PROCESS) -> Checked:
+    """Read every channel of an input as `segment` would."""
+    paths = [case.numbered[number] for number in sorted(case.numbered)] or [case.source]
+    source = case.source / case.name if len(paths) > 1 else paths[0]
+    try:
+        images = [reader.read(path) for path in paths]
+        for path, image in zip(paths[1:], images[1:], strict=True):
+            check_same_grid(path, image, paths[0], images[0])
+        notes = tuple(dict.fromkeys(f"{path}: {note}" for path in paths for note in grid_notes(path)))
+    except SegWithUError as error:
+        return Checked(source, kind, Outcome.REFUSED, (str(error),))
+    facts = {"grid": grid_facts(images[0]), "voxels_sha256": voxel_hash(images[0])}
+    return Checked(source, kind, Outcome.DOUBTFUL if notes else Outcome.WHOLE, notes, facts)
+
+
+def check_case(folder: Path, images: Sequence[Path] = (), reader: InputReader = IN_THIS_PROCESS) -> Checked:
+    """Read every volume of a finished case, and the image that it was made from where it is found.
+
+    Args:
+        images, reader: see `check_places`.
+    """
+    try:
+        case = read_case(folder)
+        _check_volumes(folder, case)
+        return _check_image(folder, case, images, reader)
+    except SegWithUError as error:
+        return Checked(folder, "case", Outcome.REFUSED, (str(error),))
+    except DAMAGED as error:
+        sentence = f"{folder / CASE_FILE} does not hold what a case holds ({error!r:.200}): segment the case again."
+        return Checked(folder, "case", Outcome.REFUSED, (sentence,))
+
+
+def _check_volumes(folder: Path, case: Mapping[str, Any]) -> None:
+    """Read the volumes and the table of regions of a case.
+
+    Raises:
+        InputError: one is damaged, or lies on another grid than the segmentation.
+    """
+    names = [SEGMENTATION_FILE, *(str(entry["file"]) for entry in case["maps"].values())]
+    if case["regions"] is not None:
+        check_region_files(folder, case)
+        read_regions(folder)
+        names.append(REGION_LABELS_FILE)
+    first: sitk.Image | None = None
+    for name in names:
+        path = checked_file(folder, name)
+        image = read_file(path)
+        first = first or image
+        check_same_grid(path, image, folder / SEGMENTATION_FILE, first)
+
+
+def _check_image(folder: Path, case: Mapping[str, Any], images: Sequence[Path], reader: InputReader) -> Checked:
+    """Read the images that a whole case was made from, as far as they are found, and compare their voxels."""
+    version = str(case["versions"]["segwithu-slicer"])
+    facts = {"version": version}
+    for number, channel in enumerate(case["input"]["channels"]):
+        found = list(_places_of_image(folder, case, number, images))
+        if not found:
+            sentence = f"The image of {folder} was not looked at: name the folder that it lies in with --images."
+            return Checked(folder, "case", Outcome.UNKNOWN, (sentence,), facts)
+        problems = [_problem(path, channel, reader) for path in found]
+        if None not in problems:
+            outcome, reason = next(problem for problem in problems if problem is not None)
+            sentence = f"{folder}, made by version {version}, is not to be relied on: {reason}"
+            return Checked(folder, "case", outcome, (sentence,), facts)
+    return Checked(folder, "case", Outcome.WHOLE, (), facts)
+
+
+def _problem(path: Path, channel: Mapping[str, Any], reader: InputReader) -> tuple[Outcome, str] | None:
+    """Why an image is not the one that a channel was made from; None where it is."""
+    try:
+        image = reader.read(path)
+    except SegWithUError as error:
+        return Outcome.REFUSED, str(error)
+    if voxel_hash(image) != channel["voxels_sha256"]:
+        return Outcome.CHANGED, f"{path} is read as other voxels than were segmented; segment it again."
+    return None
+
+
+def _places_of_image(folder: Path, case: Mapping[str, Any], channel: int, images: Sequence[Path]) -> Iterator[Path]:
+    """Where the image of a channel may lie: where this user had it, or under its name in the folders given."""
+    with contextlib.suppress(OutsideError):  # another user wrote where, or an earlier version
+        place = trusted_place(folder, case, channel)
+        if is_there(place):
+            yield place
+            return
+    name = image_place(folder, case, channel).name
+    for root in images:
+        for parent, folders, files in os.walk(root):
+            if name in files or name in folders:
+                yield Path(parent) / name

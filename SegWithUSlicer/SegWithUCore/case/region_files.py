@@ -1,0 +1,182 @@
+"""Regions in a case folder: `regions.csv`, one row a region, and `regions.nii.gz`, the same as a label volume."""
+
+import hashlib
+import math
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..csv_files import csv_text, parse_csv, records
+from ..errors import InputError
+from ..input_files import read_bounded
+from ..regions.region import Competition, Kind, Region, Shape
+from .case_file import CASE_FILE
+
+REGIONS_FILE = "regions.csv"
+REGION_LABELS_FILE = "regions.nii.gz"
+COLUMNS = (
+    *("rank", "id", "structure", "kind", "expected_wrong_mm3", "volume_mm3", "peak"),
+    *("peak_r", "peak_a", "peak_s", "centre_r", "centre_a", "centre_s", "competing"),
+    *("shape", "size_i", "size_j", "size_k", "touches_border", "model_percentile", "data_percentile"),
+    "structure_value",
+)
+HASHES = "files_sha256"
+"""Of both files, in the block `regions` of `case.json`."""
+MAKE_AGAIN = "run segwithu regions again"
+MAXIMUM_BYTES = 16 << 20
+"""Of `regions.csv`: 80 000 regions, where a large case has a few hundred."""
+MAXIMUM_LABEL_BYTES = 1 << 30
+"""Of `regions.nii.gz`, which has a few bytes a region."""
+_WAY = re.compile(r"(?P<truth>.*) read as (?P<read_as>.*) (?P<share>[0-9.]+)")
+
+
+def regions_csv(regions: Sequence[Region]) -> str:
+    """The text of `regions.csv`: mm, mm3, RAS; booleans as 0 and 1; what the model does not tell is empty."""
+    return csv_text(COLUMNS, map(_cells, regions))
+
+
+def _cells(region: Region) -> list[object]:
+    numbers = [region.expected_wrong_mm3, region.volume_mm3, region.peak]
+    places = [*region.peak_ras_mm, *region.centre_ras_mm]
+    percentiles = [region.model_percentile, region.data_percentile]
+    return [
+        *(region.rank, region.id, region.structure, region.kind.value),
+        *(f"{value:.6g}" for value in numbers),
+        *(f"{value:.3f}" for value in places),
+        *(_competing(region.competing), region.shape.value),
+        *(f"{value:.3f}" for value in region.size_mm),
+        int(region.touches_border),
+        *("" if value is None else f"{value:.0f}" for value in percentiles),
+        region.structure_value,
+    ]
+
+
+def parse_regions(text: str, origin: str = REGIONS_FILE) -> tuple[Region, ...]:
+    """Read the text of `regions.csv`; columns that were added later are passed over.
+
+    Raises:
+        InputError: a column is missing, or a value is not what it should be.
+    """
+    header, *rows = parse_csv(text, origin, MAKE_AGAIN) or [[]]
+    if rows and (missing := [name for name in COLUMNS if name not in header]):
+        raise InputError(f"{origin} has no column '{missing[0]}': {MAKE_AGAIN}.")
+    regions = []
+    for number, row in enumerate(records([header, *rows]), 2):
+        try:
+            regions.append(_region(row))
+        except (ValueError, OverflowError) as error:
+            raise InputError(f"{origin}, line {number} is damaged ({error}): run segwithu regions again.") from error
+    return tuple(regions)
+
+
+def read_regions(case_folder: Path) -> tuple[Region, ...]:
+    """The regions of a case folder, in the order of their ranks.
+
+    Raises:
+        InputError: there is no `regions.csv`, or it is damaged.
+    """
+    return parse_regions(regions_text(case_folder), str(Path(case_folder) / REGIONS_FILE))
+
+
+def regions_text(case_folder: Path) -> str:
+    """The text of a case folder's `regions.csv`, its lines ended by LF.
+
+    Raises:
+        InputError: there is none, it is no regular file, too large, or no UTF-8.
+    """
+    path = Path(case_folder) / REGIONS_FILE
+    if not path.exists():
+        raise InputError(f"{path} is missing: make it with segwithu regions.")
+    try:
+        text = read_bounded(path, MAXIMUM_BYTES, MAKE_AGAIN).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is no UTF-8 text (byte {error.start}): {MAKE_AGAIN}.") from None
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def regions_hash(text: str) -> str:
+    """SHA-256 of the text of `regions.csv`: a review belongs to these regions and no others."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def region_file_hashes(case_folder: Path) -> dict[str, str]:
+    """What `case.json` tells of the two files, so that files of different runs are never taken for one.
+
+    Raises:
+        InputError: one is missing or cannot be read.
+    """
+    path = Path(case_folder) / REGION_LABELS_FILE
+    labels = hashlib.sha256(read_bounded(path, MAXIMUM_LABEL_BYTES, MAKE_AGAIN)).hexdigest()
+    return {REGIONS_FILE: regions_hash(regions_text(case_folder)), REGION_LABELS_FILE: labels}
+
+
+def check_region_files(case_folder: Path, case: Mapping[str, Any], labels: bool = True) -> None:
+    """Refuse `regions.csv` and `regions.nii.gz` that do not belong together, as a killed `segwithu regions` leaves.
+
+    Cases of earlier versions, which tell no hashes, pass.
+
+    Args:
+        case: the content of `case.json`.
+        labels: look at `regions.nii.gz` too, which costs the reading of it.
+
+    Raises:
+        InputError: one of them is not the one that `case.json` speaks of.
+    """
+    told = (case.get("regions") or {}).get(HASHES)
+    if told is None:
+        return
+    found = region_file_hashes(case_folder) if labels else {REGIONS_FILE: regions_hash(regions_text(case_folder))}
+    for name, sha256 in found.items():
+        if not isinstance(told, Mapping) or told.get(name) != sha256:
+            raise InputError(
+                f"{Path(case_folder) / name} is not the one that {CASE_FILE} speaks of, as after an interrupted "
+                f"segwithu regions: {MAKE_AGAIN}."
+            )
+
+
+def _competing(ways: Sequence[Competition]) -> str:
+    return "; ".join(f"{_plain(way.truth)} read as {_plain(way.read_as)} {way.share:.3f}" for way in ways)
+
+
+def _plain(name: str) -> str:
+    return name.replace(";", ",")
+
+
+def _region(row: Mapping[str, str]) -> Region:
+    def triple(name: str, letters: str) -> tuple[float, float, float]:
+        first, second, third = (float(row[f"{name}_{letter}"]) for letter in letters)
+        return first, second, third
+
+    def optional(name: str) -> float | None:
+        return float(row[name]) if row[name] else None
+
+    found = Region(
+        id=int(row["id"]),
+        rank=int(row["rank"]),
+        structure=row["structure"],
+        structure_value=int(row["structure_value"]),
+        kind=Kind(row["kind"]),
+        shape=Shape(row["shape"]),
+        expected_wrong_mm3=float(row["expected_wrong_mm3"]),
+        volume_mm3=float(row["volume_mm3"]),
+        peak=float(row["peak"]),
+        peak_ras_mm=triple("peak", "ras"),
+        centre_ras_mm=triple("centre", "ras"),
+        size_mm=triple("size", "ijk"),
+        competing=tuple(_way(part) for part in row["competing"].split("; ") if part),
+        touches_border=row["touches_border"] == "1",
+        model_percentile=optional("model_percentile"),
+        data_percentile=optional("data_percentile"),
+    )
+    figures = (found.expected_wrong_mm3, found.volume_mm3, found.peak, *found.peak_ras_mm, *found.centre_ras_mm)
+    if not all(map(math.isfinite, (*figures, *found.size_mm))):
+        raise ValueError("a figure is not finite")
+    return found
+
+
+def _way(text: str) -> Competition:
+    found = _WAY.fullmatch(text)
+    if found is None:
+        raise ValueError(f"'{text}' does not say what competes")
+    return Competition(found["truth"], found["read_as"], float(found["share"]))

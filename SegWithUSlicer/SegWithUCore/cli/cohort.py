@@ -1,0 +1,176 @@
+"""The cases of `segwithu segment` one after the other, told to people and machines."""
+
+import argparse
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..case.case_file import read_case
+from ..imaging.plain_names import plain_name
+from ..progress import Progress, time_left
+from ..review.flags import Rule
+from .console import Console, failure_sentence
+from .segment_table import structures_json, summary
+
+if TYPE_CHECKING:
+    from ..imaging.input_reader import InputReader
+    from ..inference.case_writer import CaseResult
+    from ..inference.cohort import Place, Tally
+    from ..inference.failed_cases import FailedCases
+    from ..inference.segment import Job, Model
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A case that cannot even be begun: its name, what was given for it, and why."""
+
+    name: str
+    given: Path
+    error: Exception
+
+
+class CohortTeller:
+    """Prints what happens and keeps the list of failures.
+
+    Attributes:
+        total: cases, those that could not be begun among them.
+        table: the list of failures, None where none is kept.
+    """
+
+    def __init__(self, console: Console, total: int, debug: bool) -> None:
+        """Nothing is printed yet."""
+        self.console, self.total = console, total
+        self.table: FailedCases | None = None
+        self._debug, self._settled = debug, 0
+
+    def failed_before(self, failure: Failure) -> None:
+        """A case could not even be begun."""
+        self._failed(failure.name, failure.given, failure.error)
+
+    @contextlib.contextmanager
+    def progress(self, job: "Job", place: "Place") -> Iterator[Progress]:
+        """Say which case of how many is begun, and about how long all will take."""
+        facts = {"case": job.name, "number": place.number, "of": place.total}
+        left = None if place.seconds_left is None else round(place.seconds_left, 1)
+        self.console.step("", {"event": "case", **facts, "seconds_left": left})
+        with self.console.progress(self._title(job.name, place.number, place.seconds_left)) as progress:
+            yield progress
+
+    def _title(self, name: str, number: int, seconds: float | None = None) -> str:
+        if self.total == 1 or self.console.as_json:
+            return name
+        return f"{name} ({number} of {self.total}{'' if seconds is None else ', ' + time_left(seconds)})"
+
+    def done(self, job: "Job", result: "CaseResult", seconds: float) -> None:
+        """Print the table of a case, and what it is flagged for."""
+        from ..inference.deviation import NOTE
+
+        for warning in result.warnings:
+            self.console.note(f"{'Note' if warning.severity == NOTE else 'Warning'}: {warning.sentence}")
+        flags = read_case(job.target)["flags"]
+        for flag in flags:
+            if flag["rule"] != Rule.FINGERPRINT:  # its sentence is among the warnings
+                self.console.note(f"Flagged: {flag['sentence']}")
+        data = {"case": str(job.target), "structures": structures_json(result), "seconds": round(seconds, 2)}
+        data["flags"] = flags
+        self.console.result(summary(result, job.target), data)
+        self._settle(job.name)
+
+    def there(self, job: "Job") -> None:
+        """Say that a case was there."""
+        text = f"{self._title(job.name, self._settled + 1)}: 100% there already"
+        self.console.step(text, {"event": "there", "case": str(job.target)})
+        self._settle(job.name)
+
+    def failed(self, job: "Job", error: Exception) -> None:
+        """Say why a case failed."""
+        self._failed(job.name, job.files[0], error)
+
+    def waiting(self, jobs: "Sequence[Job]", who: str) -> None:
+        """Say whom the run waits for."""
+        others = f" and {len(jobs) - 1} more" if len(jobs) > 1 else ""
+        self.console.note(f"Waiting for {jobs[0].name}{others}, which {who} makes.")
+
+    def _settle(self, name: str) -> None:
+        self._settled += 1
+        if self.table is not None:
+            self.table.settled(name)
+
+    def _failed(self, name: str, given: Path, error: Exception) -> None:
+        sentence = plain_name(failure_sentence(error))
+        self.console.error(sentence, case=name)
+        if self._debug:
+            self.console.trace(error)
+        self._settled += 1
+        if self.table is not None:
+            self.table.failed(name, Path(plain_name(str(given))), sentence)
+
+
+def segment_cohort(
+    jobs: "Sequence[Job]",
+    model: "Model | None",
+    options: argparse.Namespace,
+    teller: CohortTeller,
+    reader: "InputReader",
+) -> int:
+    """Segment all and sum up; returns the exit code.
+
+    Args:
+        model: None where there is nothing to be done.
+        reader: what reads the images.
+
+    Raises:
+        KeyboardInterrupt: a single case was interrupted.
+    """
+    from ..inference.cohort import Cohort, Rules, Tally
+
+    tally, many = Tally(teller.total, failed=teller.total - len(jobs)), teller.total > 1 or options.resume
+    rules = Rules(options.resume, options.overwrite, options.take_over)
+    try:
+        if model is not None:
+            Cohort(options.output, jobs, model, rules, teller, tally, reader).run()
+    except KeyboardInterrupt:
+        if not many:
+            raise
+        teller.console.error(
+            f"cancelled after {tally.complete} of {tally.total} cases, nothing half-written was left behind; run the "
+            "same command with --resume to go on."
+        )
+        teller.console.step("", _facts(tally, interrupted=True))
+        return 1
+    finally:
+        if teller.table is not None:
+            teller.table.write()
+    if many:
+        teller.console.result(_summed_up(tally), _facts(tally, interrupted=False))
+    if tally.failed and many:
+        where = f"{teller.table.path}" if teller.table is not None else "above"
+        others = "" if tally.failed == tally.total else "; the others are complete"
+        teller.console.error(f"{tally.failed} of {tally.total} cases failed, see {where}{others}.")
+    return 1 if tally.failed else 0
+
+
+def _summed_up(tally: "Tally") -> str:
+    parts = [f"{tally.done} case{'' if tally.done == 1 else 's'} done"]
+    if tally.there:
+        parts.append(f"{tally.there} {'was' if tally.there == 1 else 'were'} there already")
+    if tally.failed:
+        parts.append(f"{tally.failed} failed")
+    pace = tally.seconds_per_case
+    return ", ".join(parts) + ("." if pace is None else f"; {pace:.1f} s a case, {3600 / pace:.0f} cases an hour.")
+
+
+def _facts(tally: "Tally", interrupted: bool) -> dict[str, Any]:
+    pace = tally.seconds_per_case
+    return {
+        "event": "cohort",
+        "cases": tally.total,
+        "done": tally.done,
+        "there": tally.there,
+        "failed": tally.failed,
+        "seconds_per_case": None if pace is None else round(pace, 3),
+        "cases_per_hour": None if pace is None else round(3600 / pace, 1),
+        "interrupted": interrupted,
+    }

@@ -1,0 +1,1 @@
+"""Everything that goes out: case folders, anonymous copies, DICOM objects."""

@@ -1,0 +1,236 @@
+"""Cases in one folder that a colleague opens elsewhere, offline: images, maps, regions, reviews, reports, worklist."""
+
+import contextlib
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import SystemRandom
+
+import SimpleITK as sitk
+
+from ..atomic_files import sweep_leftovers, whole_file, whole_folder
+from ..case.case_file import CASE_FILE, read_case
+from ..case.case_image import IMAGE_FILE, OutsideError, case_image, image_among, is_there, trusted_place
+from ..case.contents import Contents, case_contents
+from ..errors import InputError, OutputError, SegWithUError, UsageError
+from ..imaging.volume import check_file, itk_messages_kept_off_the_terminal
+from ..inference.export_readme import README, readme
+from ..progress import Progress
+from ..report.case_report import write_report
+from ..review.flags import FlagRules, flags_of_case
+from ..review.reviewer import Aliases
+from ..review.worklist import make_worklist
+from ..review.worklist_files import write_worklist
+from ..strict_json import to_json
+from .anonymous import anonymous_copy
+
+_PART_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class ExportSettings:
+    """What is exported and how.
+
+    Attributes:
+        flagged: only cases that the rules flag.
+        anonymous: without names, dates, identifiers and paths.
+        keep_comments: in anonymous exports.
+        rules: of flags; None for those of each case's model.
+        images: where the images of cases lie now that were moved, by case folder.
+        image_folders: where the images of all other cases are looked for that do not lie in their case folders.
+        names_file: keeps which case is which in an anonymous export; None for `<output>-names.json` beside it.
+    """
+
+    flagged: bool = False
+    anonymous: bool = False
+    keep_comments: bool = False
+    rules: FlagRules | None = None
+    images: Mapping[Path, Path] = field(default_factory=dict)
+    image_folders: Sequence[Path] = ()
+    names_file: Path | None = None
+
+
+@dataclass
+class Exported:
+    """What was exported.
+
+    Attributes:
+        names: of the cases in the export, with the folders that they came from.
+        troubles: why others were not exported, one sentence each.
+        left_out: files of the exported cases that were not taken along, one sentence each.
+        skipped: cases that no rule flags.
+        names_file: of an anonymous export, else None.
+    """
+
+    names: dict[str, Path] = field(default_factory=dict)
+    troubles: list[str] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
+    skipped: int = 0
+    names_file: Path | None = None
+
+
+class NothingExportedError(InputError):
+    """No case could be exported.
+
+    Attributes:
+        troubles: why, one sentence for each case but the one that the message tells.
+    """
+
+    def __init__(self, found: Exported, cases: int) -> None:
+        first, *self.troubles = found.troubles or [f"no rule flags any of the {cases} cases."]
+        super().__init__(f"Nothing was exported: {first}")
+
+
+def export_cases(
+    folders: Sequence[Path], output: Path, settings: ExportSettings, report: Progress | None = None
+) -> Exported:
+    """Write the export folder, whole or not at all; a case that fails does not stop the others.
+
+    Raises:
+        UsageError: the file of names would lie in the export, or the folder's name tells a case's name.
+        NothingExportedError: no case can be exported.
+        OutputError: the folder or the file of names exists, or cannot be written.
+    """
+    found, aliases = Exported(), Aliases()
+    if settings.anonymous:
+        found.names_file = _names_file(output, settings, folders)
+    sweep_leftovers(output.parent)
+    with whole_folder(output) as work:
+        order = list(folders)
+        if settings.anonymous:  # numbers in the order of names would tell something of the names
+            SystemRandom().shuffle(order)
+        for number, folder in enumerate(order):
+            if report is not None:
+                report("exporting", number / len(folders), folder.name)
+            try:
+                _export_one(folder, work, settings, found, aliases)
+            except OutputError as error:
+                raise OutputError(str(error).replace(str(work), str(output))) from error
+        if not found.names:
+            raise NothingExportedError(found, len(folders))
+        worklist = make_worklist([work / name for name in found.names], settings.rules)
+        write_worklist(worklist, work, settings.anonymous)
+        (work / README).write_text(readme(len(found.names), settings.anonymous), encoding="utf-8")
+        if found.names_file is not None:
+            _write_names(found.names_file, found, aliases)
+    return found
+
+
+def _export_one(folder: Path, work: Path, settings: ExportSettings, found: Exported, aliases: Aliases) -> None:
+    target = None
+    try:
+        if settings.flagged and not flags_of_case(folder, settings.rules):
+            found.skipped += 1
+            return
+        if folder.is_symlink():
+            raise InputError(f"{folder} is a link to {folder.resolve()}: give that folder itself.")
+        contents = case_contents(folder)
+        name = f"case-{len(found.names) + 1:03d}" if settings.anonymous else _free_name(folder, found)
+        target, image_file = work / name, _image_file(folder, settings)
+        try:
+            if settings.anonymous:
+                anonymous_copy(folder, target, name, image_file, settings.keep_comments, aliases)
+            else:
+                _copy(contents, folder, target, image_file)
+            write_report(target, rules=settings.rules)
+        except BaseException:
+            shutil.rmtree(target, ignore_errors=True)
+            raise
+        found.names[name] = folder.resolve()
+        found.left_out += contents.left_out
+    except OutputError:  # what is wrong with the place of the export is wrong for all cases
+        raise
+    except SegWithUError as error:  # the colleague's copy is gone again: what is wrong is told of the case itself
+        sentence = str(error) if target is None else str(error).replace(str(target), str(folder))
+        found.troubles.append(sentence if str(folder) in sentence else f"{folder}: {sentence}")
+
+
+def _image_file(folder: Path, settings: ExportSettings) -> Path | None:
+    """Where the image of a case lies that is neither in its folder nor where this user segmented it."""
+    if folder in settings.images or not settings.image_folders:
+        return settings.images.get(folder)
+    case = read_case(folder)
+    with contextlib.suppress(OutsideError):  # another user wrote where: it is looked for in the folders given
+        if is_there(trusted_place(folder, case)):
+            return None
+    found = image_among(settings.image_folders, folder, case)
+    if found is None:
+        where = ", ".join(map(str, settings.image_folders))
+        raise InputError(f"The image of {folder} is not in {where}: give another folder with --images.")
+    return found
+
+
+def _copy(contents: Contents, folder: Path, target: Path, image_file: Path | None) -> None:
+    """The known files of a case, and the image that it was made from.
+
+    Raises:
+        InputError: a volume is damaged, or is none.
+    """
+    image = case_image(folder, read_case(folder), image_file)
+    target.mkdir()
+    for path in (*contents.model.values(), *contents.reviews):
+        if path.name.endswith((".nii.gz", ".nrrd")):
+            check_file(path)
+        _copy_file(path, target / path.name)
+    if not (target / IMAGE_FILE).is_file():
+        try:
+            with itk_messages_kept_off_the_terminal():
+                sitk.WriteImage(image, str(target / IMAGE_FILE), useCompression=True)
+            check_file(target / IMAGE_FILE)  # the image libraries report no error on a full disk
+        except (RuntimeError, InputError) as error:
+            raise OutputError(f"Cannot write the image of {folder}: the disk is full or read-only.") from error
+
+
+def _copy_file(source: Path, target: Path) -> None:
+    """Copy a file, and tell apart which of the two places fails.
+
+    Raises:
+        InputError: it cannot be read.
+        OSError: the copy cannot be written, which `whole_folder` says in words.
+    """
+    try:
+        with source.open("rb") as read, target.open("wb") as written:
+            while True:
+                try:
+                    part = read.read(_PART_BYTES)
+                except OSError as error:
+                    raise InputError(f"{source} cannot be read ({error.strerror}): check the disk.") from error
+                if not part:
+                    return
+                written.write(part)
+    except PermissionError as error:
+        raise InputError(f"{source} cannot be copied ({error.strerror}): check its permissions.") from error
+
+
+def _free_name(folder: Path, found: Exported) -> str:
+    """The name of a case folder, with a number where two have it; upper and lower case are one on many systems."""
+    wanted, taken = folder.resolve().name, {name.casefold() for name in found.names}
+    names = [wanted, *(f"{wanted}-{number}" for number in range(2, len(taken) + 3))]
+    return next(name for name in names if name.casefold() not in taken)
+
+
+def _names_file(output: Path, settings: ExportSettings, folders: Sequence[Path]) -> Path:
+    path = settings.names_file or output.with_name(f"{output.name}-names.json")
+    if path.resolve().is_relative_to(output.resolve()):
+        raise UsageError(f"{path} would lie in the export, which must not tell names: give another place.")
+    if path.exists():
+        raise OutputError(f"{path} tells who is who in an earlier export: give --names another place.")
+    for folder in folders:
+        if (folder / CASE_FILE).is_file() and folder.resolve().name.casefold() in output.name.casefold():
+            raise UsageError(f"The output folder {output.name} tells the name of a case: give it another name.")
+    return path
+
+
+def _write_names(path: Path, found: Exported, aliases: Aliases) -> None:
+    content = {
+        "format": "segwithu-names",
+        "note": "Stays with the sender: tells which case and reviewer of the anonymous export is which.",
+        "cases": {name: str(folder) for name, folder in found.names.items()},
+        "reviewers": {alias: reviewer for reviewer, alias in aliases.reviewers.items()},
+    }
+    with whole_file(path) as work:
+        work.write_text(to_json(content) + "\n", encoding="utf-8")
+        if os.name == "posix":
+            work.chmod(0o600)

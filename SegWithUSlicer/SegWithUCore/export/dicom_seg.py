@@ -1,0 +1,141 @@
+"""The segments of a case, as its model and as each reviewer left them, for objects that keep segments apart."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+
+from ..case.case_regions import SEGMENTATION_FILE
+from ..case.segmentation_file import read_layers, segment_fields
+from ..errors import InputError
+from ..imaging.volume import read_labels, same_grid
+from ..inference.dicom_codes import terminology
+from ..models.labels import Code, Label
+
+_GREY = (128, 128, 128)
+
+
+class MadeBy(Enum):
+    """Who drew a segment; values as in DICOM's Segment Algorithm Type (PS3.3, section C.8.20.4)."""
+
+    MODEL = "AUTOMATIC"
+    MODEL_AND_REVIEWER = "SEMIAUTOMATIC"
+    REVIEWER = "MANUAL"
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One segment.
+
+    Attributes:
+        label: name, colour, codes; its value is that of the case, or the next free one.
+        layer, inside: where its voxels are: those of `Segments.layers[layer]` that have the value `inside`.
+        made_by: model, reviewer, or both.
+        region: where in the body it lies, and a further word about that.
+    """
+
+    label: Label
+    layer: int
+    inside: int
+    made_by: MadeBy = MadeBy.MODEL
+    region: Sequence[Code] = ()
+
+
+@dataclass(frozen=True)
+class Segments:
+    """Segments and their voxels; segments of different layers may overlap.
+
+    Attributes:
+        layers: arrays (z, y, x) on the grid of the case.
+        entries: in the order in which they are numbered, from 1.
+    """
+
+    layers: Sequence[np.ndarray]
+    entries: Sequence[Segment] = field(default_factory=list)
+
+    def mask(self, segment: Segment) -> np.ndarray:
+        """The voxels of a segment."""
+        return np.asarray(self.layers[segment.layer] == segment.inside)
+
+    def stacked(self) -> np.ndarray:
+        """Numbers of the segments (z, y, x); where they lie in several layers, masks (z, y, x, segment)."""
+        if len({segment.layer for segment in self.entries}) > 1:
+            return np.stack([self.mask(segment) for segment in self.entries], axis=-1).astype(np.uint8)
+        numbers = np.zeros(self.layers[0].shape, np.uint8 if len(self.entries) < 256 else np.uint16)
+        for number, segment in enumerate(self.entries, start=1):
+            numbers[self.mask(segment)] = number
+        return numbers
+
+
+def model_segments(folder: Path, case: Mapping[str, Any], grid: sitk.Image) -> Segments:
+    """The model's own segments, empty ones too.
+
+    Raises:
+        InputError: the segmentation is missing, damaged, or not on the grid.
+    """
+    path = folder / SEGMENTATION_FILE
+    if not path.is_file():
+        raise InputError(f"{path} is missing: segment the case again.")
+    labels = read_labels(path)
+    if not same_grid(labels, grid):
+        raise InputError(f"{path} is not on the grid of the image: segment the case again.")
+    entries = [Segment(label, 0, label.value) for label in _structures(case)]
+    return Segments([sitk.GetArrayFromImage(labels)], entries)
+
+
+def reviewed_segments(path: Path, case: Mapping[str, Any], grid: sitk.Image, model: Segments) -> Segments:
+    """A reviewer's segments: the structures of the case and those that the reviewer added.
+
+    Args:
+        path: of the reviewed segmentation.
+        model: what the model had said.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
+    image, layers = read_layers(path, grid)
+    structures = {label.name: label for label in _structures(case)}
+    free = max([label.value for label in structures.values()], default=0) + 1
+    found: list[Segment] = []
+    for number, told in enumerate(segment_fields(image)):
+        if told.layer >= len(layers):
+            continue
+        known = structures.get(told.name)
+        codes = dict(terminology(told.tags))
+        label = known or _added(told.name or f"segment {number + 1}", told.color, free, codes)
+        free += known is None
+        region = [codes[key] for key in ("region", "region_modifier") if key in codes] if "region" in codes else []
+        found.append(Segment(label, told.layer, told.value, MadeBy.REVIEWER, region))
+    if not found:  # a plain label volume
+        found = [Segment(label, 0, label.value) for label in structures.values()]
+    return _compared(Segments(layers, sorted(found, key=lambda segment: segment.label.value)), model)
+
+
+def _compared(reviewed: Segments, model: Segments) -> Segments:
+    """With each segment's origin: untouched ones are the model's."""
+    own = {segment.label.name: model.mask(segment) for segment in model.entries}
+    entries = []
+    for segment in reviewed.entries:
+        before = own.get(segment.label.name)
+        if before is None:
+            made_by = MadeBy.REVIEWER
+        else:
+            same = np.array_equal(reviewed.mask(segment), before)
+            made_by = MadeBy.MODEL if same else MadeBy.MODEL_AND_REVIEWER
+        entries.append(Segment(segment.label, segment.layer, segment.inside, made_by, segment.region))
+    return Segments(reviewed.layers, entries)
+
+
+def _structures(case: Mapping[str, Any]) -> list[Label]:
+    """The labels of the case but background."""
+    labels = [Label.from_json(entry) for entry in case["structures"]]
+    return [label for label in labels if label.value]
+
+
+def _added(name: str, color: Sequence[int] | None, value: int, codes: Mapping[str, Code]) -> Label:
+    red, green, blue = color or _GREY
+    return Label(value, name, (red, green, blue), codes.get("category"), codes.get("type"), codes.get("modifier"))

@@ -1,0 +1,215 @@
+"""What the user gave for a case: an image file, the folder of a DICOM series, or a folder in nnU-Net naming."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..errors import InputError, UsageError
+from .input_reader import IN_THIS_PROCESS, InputReader
+from .plain_names import plain_name
+
+SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".img.gz", ".img", ".hdr")
+_VOXELS_OF_A_PAIR = (".img", ".img.gz")
+"""Belong to a header file (.hdr) of the same name."""
+_NUMBERED = re.compile(r"(.+)_(\d{4})")
+
+
+@dataclass(frozen=True)
+class GivenCase:
+    """One case before it is read.
+
+    Attributes:
+        name: of the case folder, unless another is given.
+        source: the image file or the folder that was given.
+        numbered: file of each channel number, for a case in nnU-Net naming; else empty.
+    """
+
+    name: str
+    source: Path
+    numbered: Mapping[int, Path] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ChannelInput:
+    """An image file, or a DICOM folder and (where it holds several) the end of the UID of the series to take."""
+
+    path: Path
+    series: str | None = None
+
+
+@dataclass(frozen=True)
+class GivenInput:
+    """What one argument turned out to be.
+
+    Attributes:
+        cases: in the order of their names.
+        kind: of a folder, in words ("DICOM series, 113 slices"); empty for a file.
+    """
+
+    cases: Sequence[GivenCase]
+    kind: str = ""
+
+
+def find_input(path: Path, reader: InputReader = IN_THIS_PROCESS) -> GivenInput:
+    """Look at an argument; what kind a folder is, its contents decide.
+
+    Args:
+        reader: what looks into files.
+
+    Raises:
+        InputError: a folder that holds neither a DICOM series nor images in nnU-Net naming, or both.
+    """
+    if not path.is_dir():
+        return GivenInput([GivenCase(case_name(path), path)])
+    files = _files(path)
+    images = [file for file in files if stem_of(file) is not None]
+    numbered = {file: match for file in images if (match := _NUMBERED.fullmatch(stem_of(file) or ""))}
+    if any(reader.is_dicom(file) for file in files):
+        mixed = next((file.name for file in numbered if not reader.is_dicom(file)), None)
+        if mixed:
+            raise InputError(
+                f"{path} holds DICOM files and images in nnU-Net naming ({mixed}): keep them in folders of their own."
+            )
+        return GivenInput([GivenCase(plain_name(path.resolve().name), path)], reader.folder_words(path))
+    if not numbered:
+        raise InputError(_no_input(path, images, reader))
+    return _nnunet_input(path, numbered, len(images) - len(numbered))
+
+
+def cases_in(folder: Path, reader: InputReader = IN_THIS_PROCESS) -> list[Path]:
+    """What a folder of cases holds: its image files and folders, each to be looked at by `find_input`.
+
+    A folder that is a DICOM series or in nnU-Net naming itself is its own only place, and so is one without anything.
+
+    Raises:
+        InputError: the folder cannot be read.
+    """
+    files = _files(folder)
+    images = [file for file in files if stem_of(file) is not None]
+    numbered = any(_NUMBERED.fullmatch(stem_of(file) or "") for file in images)
+    if numbered or any(reader.is_dicom(file) for file in files):
+        return [folder]
+    inside = [place for place in folder.iterdir() if place.is_dir() and not place.name.startswith(".")]
+    return sorted([*images, *inside]) or [folder]
+
+
+def _files(folder: Path) -> list[Path]:
+    try:
+        return sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+    except OSError as error:
+        raise InputError(f"{folder} cannot be read ({error.strerror}): check its permissions.") from error
+
+
+def _no_input(folder: Path, images: Sequence[Path], reader: InputReader) -> str:
+    if images:
+        return (
+            f"{folder} holds {len(images)} image files, but none in nnU-Net naming (case_0000.nii.gz): pass --each if "
+            f"each is a case, or give the files themselves, such as {images[0]}."
+        )
+    inside = [place.name for place in sorted(folder.iterdir()) if place.is_dir() and _holds_input(place, reader)]
+    advice = "give an image file or a DICOM series"
+    if inside:
+        advice = f"pass --each if each folder in it is a case, or give one of those in it: {', '.join(inside[:8])}"
+    return f"{folder} is a folder without images: {advice}."
+
+
+def _holds_input(folder: Path, reader: InputReader) -> bool:
+    return any(stem_of(file) is not None or reader.is_dicom(file) for file in _files(folder))
+
+
+def _nnunet_input(folder: Path, files: Mapping[Path, re.Match[str]], others: int) -> GivenInput:
+    cases: dict[str, dict[int, Path]] = {}
+    for file, match in files.items():
+        channels, number = cases.setdefault(plain_name(match[1]), {}), int(match[2])
+        if number in channels:
+            raise InputError(f"{channels[number]} and {file.name} are the same channel of one case: keep one.")
+        channels[number] = file
+    counts = sorted({len(channels) for channels in cases.values()})
+    each = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    kind = f"{_several(len(cases), 'case')} of {_several(each, 'channel')} in nnU-Net naming"
+    if others:
+        kind += f"; left out: {_several(others, 'image')} without a channel number"
+    return GivenInput([GivenCase(name, folder, cases[name]) for name in sorted(cases)], kind)
+
+
+def _several(count: int | str, noun: str) -> str:
+    return f"{count} {noun}{'' if str(count) == '1' else 's'}"
+
+
+def stem_of(path: Path) -> str | None:
+    """The name of an image file without its suffix; None for other files and for the voxels of a pair."""
+    stem, suffix = _split(path.name)
+    if not suffix or (suffix in _VOXELS_OF_A_PAIR and path.with_name(f"{stem}.hdr").is_file()):
+        return None
+    return stem
+
+
+def case_name(path: Path) -> str:
+    """File name without its suffix and without nnU-Net's channel number ("liver_0000.nii.gz" is "liver").
+
+    Bytes that are no UTF-8 are written as in URLs: results must have names that every program takes.
+    """
+    stem, _ = _split(plain_name(path.name))
+    numbered = _NUMBERED.fullmatch(stem)
+    return numbered[1] if numbered else stem
+
+
+def _split(name: str) -> tuple[str, str]:
+    """A file name's stem and the suffix that makes it an image, empty where none does."""
+    suffix = next((suffix for suffix in SUFFIXES if name.lower().endswith(suffix)), "")
+    return name[: len(name) - len(suffix)], suffix
+
+
+def channel_inputs(
+    case: GivenCase, further: Sequence[str], series: Sequence[str], channels: Sequence[str]
+) -> list[ChannelInput]:
+    """What to read for each channel, in the model's order.
+
+    In nnU-Net naming channel 0000 is the model's first. Else the case is the first channel that no entry of
+    `further` names.
+
+    Args:
+        further: "NAME=FILE" for channels beside the case.
+        series: "UID" for the case, "NAME=UID" for another channel.
+
+    Raises:
+        UsageError: a name that the model does not know, given twice, or without a file; no channel left for the case.
+        InputError: a case in nnU-Net naming has other channels than the model.
+    """
+    if case.numbered:
+        return _numbered_inputs(case, channels)
+    files = _by_channel("--channel", "NAME=FILE", further, channels)
+    rest = [name for name in channels if name not in files]
+    if not rest:
+        raise UsageError(
+            f"No channel is left for {case.source}: CASE is itself one of {', '.join(channels)}, name the others."
+        )
+    named = [entry if "=" in entry else f"{rest[0]}={entry}" for entry in series]
+    uids = _by_channel("--series", "NAME=UID", named, channels)
+    places = {**{name: Path(file) for name, file in files.items()}, rest[0]: case.source}
+    for name in uids:
+        if name not in places or not places[name].is_dir():
+            raise UsageError(f"--series {uids[name]}: {places.get(name, name)} is no folder of DICOM files.")
+    return [ChannelInput(places[name], uids.get(name)) for name in channels if name in places]
+
+
+def _by_channel(option: str, form: str, entries: Sequence[str], channels: Sequence[str]) -> dict[str, str]:
+    given: dict[str, str] = {}
+    for entry in entries:
+        name, _, value = entry.partition("=")
+        if name not in channels or not value or name in given:
+            raise UsageError(f"{option} {entry}: give {form} once a channel, NAME one of {', '.join(channels)}.")
+        given[name] = value
+    return given
+
+
+def _numbered_inputs(case: GivenCase, channels: Sequence[str]) -> list[ChannelInput]:
+    if sorted(case.numbered) != list(range(len(channels))):
+        found = ", ".join(f"{number:04d}" for number in sorted(case.numbered))
+        wanted = ", ".join(f"{number:04d} {name}" for number, name in enumerate(channels))
+        raise InputError(
+            f"Case '{case.name}' in {case.source} has the channel(s) {found}, but the model wants {len(channels)} "
+            f"({wanted}): complete or rename its files."
+        )
+    return [ChannelInput(case.numbered[number]) for number in range(len(channels))]

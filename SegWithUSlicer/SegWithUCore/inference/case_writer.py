@@ -1,0 +1,285 @@
+"""Writing the result of one case (ARCHITECTURE.md, "Case folder"): whole or not at all."""
+
+import os
+import platform
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import monai
+import numpy as np
+import SimpleITK as sitk
+import torch
+
+from .. import __version__
+from ..atomic_files import whole_folder
+from ..case.case_file import CASE_FILE
+from ..case.case_image import IMAGE_FILE
+from ..case.case_regions import (
+    ERROR_PROBABILITY_FILE,
+    SEGMENTATION_FILE,
+    competition_arrays,
+    label_values,
+    whole_image,
+    write_regions,
+)
+from ..case.region_files import HASHES, region_file_hashes
+from ..errors import InputError, OutputError
+from ..imaging.plain_names import plain_name
+from ..imaging.roi import Region, VoxelBox
+from ..imaging.volume import check_file, itk_messages_kept_off_the_terminal
+from ..imaging.voxel_grid import VoxelGrid
+from ..models.bundle import Bundle, HeadSpec
+from ..network.backbones.user_network import network_sha256
+from ..own_paths import path_mac
+from ..regions.find_regions import FoundRegions, RegionSettings
+from ..review.flags import case_flags, rules_of_case
+from ..strict_json import to_json
+from .deviation import Deviation
+from .segmentation_file import write_segmentation_nrrd
+from .structures import StructureFigures, histograms
+from .uncertainty_maps import VoxelMaps
+
+SEGMENTATION_NRRD_FILE = "segmentation.seg.nrrd"
+MAP_FILES = {
+    "error_probability": ERROR_PROBABILITY_FILE,
+    "ranking": "ranking.nii.gz",
+    "calibration": "calibration.nii.gz",
+}
+MAP_TITLES = {
+    "error_probability": "Error probability",
+    "ranking": "Ranking map",
+    "calibration": "Calibration map",
+}
+NOT_ASSESSED = -1.0
+"""Value of calibration map and error probability outside the region of interest: no real value is negative."""
+LOWER_THRESHOLD = 0.25
+
+
+@dataclass(frozen=True)
+class CaseResult:
+    """All that a case folder holds.
+
+    Attributes:
+        name: of the case.
+        files: image file per channel, in the model's order.
+        voxels_sha256: hash of the voxels of each channel, all of them.
+        grid: of the images, and of all volumes.
+        region: region of interest as given, None for the whole image.
+        box: the voxels that were assessed.
+        parts: the channels inside `box`.
+        maps: results inside `box`.
+        structures: figures, background first.
+        regions: worth a look; None without fitted calibration.
+        warnings: deviations from the training cases and what happened on the way.
+        image: the whole first channel, where a copy of it is to be written.
+    """
+
+    name: str
+    files: Sequence[Path]
+    voxels_sha256: Sequence[str]
+    grid: VoxelGrid
+    bundle: Bundle
+    head: HeadSpec
+    region: Region | None
+    box: VoxelBox
+    parts: Sequence[sitk.Image]
+    maps: VoxelMaps
+    structures: Sequence[StructureFigures]
+    regions: FoundRegions | None
+    warnings: Sequence[Deviation]
+    device: str
+    image: sitk.Image | None = None
+    timings_s: dict[str, float] = field(default_factory=dict)
+    peak_memory_mb: float | None = None
+
+
+def write_case_folder(result: CaseResult, target: Path, overwrite: bool = False) -> Path:
+    """Write the folder and return it.
+
+    Raises:
+        OutputError: it exists already, or cannot be written.
+    """
+    with whole_folder(target, overwrite) as work:
+        try:
+            with itk_messages_kept_off_the_terminal():
+                _write_volumes(result, work)
+        except (RuntimeError, OutputError, _CutShortError) as error:  # SimpleITK's writers raise RuntimeError
+            raise OutputError(
+                f"Cannot write {target}: the disk is full or read-only; free some space or choose another place."
+            ) from error
+        facts = case_facts(result, target)
+        if result.regions is not None:
+            facts["regions"][HASHES] = region_file_hashes(work)
+        text = to_json(facts)
+        (work / CASE_FILE).write_text(text + "\n", encoding="utf-8")
+        for path in work.iterdir():
+            _flush_to_disk(path)
+    return target
+
+
+def _flush_to_disk(path: Path) -> None:
+    """Make sure that a full disk is noticed now, and not after the folder has got its name."""
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
+def _write_volumes(result: CaseResult, work: Path) -> None:
+    box, grid = result.box, result.grid
+    _write_segmentation(result, work)
+    for name, values in map_arrays(result.maps).items():
+        if not np.isfinite(values).all():
+            raise InputError(
+                f"The model '{result.bundle.name}' gives NaN or infinite values in the map '{name}' of {result.name}: "
+                "its weights are damaged or too large, so restore it from its source."
+            )
+        _write(whole_image(values, box, grid, not_assessed_value(name, values)), work / MAP_FILES[name])
+    for file, values in competition_arrays(result.maps, result.bundle.labels).items():
+        _write(whole_image(values, box, grid, 0), work / file)
+    if result.regions is not None:
+        write_regions(work, result.regions, box, grid)
+    if result.image is not None:
+        _write(result.image, work / IMAGE_FILE)
+
+
+def _write_segmentation(result: CaseResult, work: Path) -> None:
+    values = label_values(result.maps.classes, result.bundle.labels)
+    labels = whole_image(values, result.box, result.grid, 0)
+    _write(labels, work / SEGMENTATION_FILE)
+    write_segmentation_nrrd(labels, result.bundle.labels, work / SEGMENTATION_NRRD_FILE)
+    _check_written(work / SEGMENTATION_NRRD_FILE)
+
+
+def _write(image: sitk.Image, path: Path) -> None:
+    sitk.WriteImage(image, str(path), useCompression=True)
+    _check_written(path)
+
+
+def _check_written(path: Path) -> None:
+    try:
+        check_file(path)
+        empty = path.stat().st_size == 0
+    except (InputError, OSError) as error:
+        raise _CutShortError from error
+    if empty:
+        raise _CutShortError
+
+
+class _CutShortError(Exception):
+    """A volume did not reach the disk whole."""
+
+
+def map_arrays(maps: VoxelMaps) -> dict[str, np.ndarray]:
+    """The maps by name; error probability only where there is fitted calibration."""
+    arrays = {"error_probability": maps.error_probability, "ranking": maps.ranking, "calibration": maps.calibration}
+    return {name: array for name, array in arrays.items() if array is not None}
+
+
+def not_assessed_value(name: str, values: np.ndarray) -> float:
+    """What stands outside the region of interest: below every value inside."""
+    return float(np.floor(values.min())) - 1 if name == "ranking" else NOT_ASSESSED
+
+
+def case_facts(result: CaseResult, target: Path) -> dict[str, Any]:
+    """The content of `case.json`."""
+    facts = _facts(result, target)
+    return facts | {"flags": [flag.to_json() for flag in case_flags(facts, rules_of_case(facts))]}
+
+
+def _facts(result: CaseResult, target: Path) -> dict[str, Any]:
+    bundle = result.bundle
+    return {
+        "format": "segwithu-case",
+        "format_version": 1,
+        "name": result.name,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "input": {
+            "channels": [
+                {"name": channel, **_file_facts(file, target, voxels)}
+                for channel, file, voxels in zip(bundle.input.channels, result.files, result.voxels_sha256, strict=True)
+            ],
+            "grid": result.grid.facts(),
+        },
+        "region_of_interest": _region_facts(result),
+        "assessed": result.box.to_json(),
+        "not_assessed_value": NOT_ASSESSED,
+        "model": {
+            "name": bundle.name,
+            "version": bundle.about["version"],
+            "task": bundle.about["task"],
+            "head": result.head.name,
+            "head_trained": result.head.trained,
+            "network_sha256": network_sha256(bundle.backbone.kind),
+            "weights_sha256": bundle.weights_sha256,
+            "calibration_sha256": bundle.calibration_sha256,
+            "calibrated": bundle.calibration is not None,
+            "calibration_cases": None if bundle.calibration is None else bundle.calibration["cases"],
+            "flags": None if bundle.calibration is None else bundle.calibration.get("flags"),
+        },
+        "versions": _versions(),
+        "device": result.device,
+        "fingerprint": {"warnings": [warning.to_json() for warning in result.warnings]},
+        "structures": [figures.to_json() for figures in result.structures],
+        "maps": {name: _map_facts(result, name, values) for name, values in map_arrays(result.maps).items()},
+        "regions": None if result.regions is None else result.regions.summary(RegionSettings()),
+        "timings_s": {stage: round(seconds, 3) for stage, seconds in result.timings_s.items()},
+        "peak_memory_mb": result.peak_memory_mb,
+    }
+
+
+def _map_facts(result: CaseResult, name: str, values: np.ndarray) -> dict[str, Any]:
+    window = (result.bundle.display or {}).get(name)
+    if window is None:
+        window = [0.0, 0.5] if name == "error_probability" else [float(values.min()), float(values.max())]
+    return {
+        "file": MAP_FILES[name],
+        "title": MAP_TITLES[name],
+        "unit": "1",
+        "window": window,
+        "lower_threshold": LOWER_THRESHOLD if name == "error_probability" else window[0],
+        "not_assessed": not_assessed_value(name, values),
+        "histograms": histograms(values, result.maps, result.bundle.labels),
+    }
+
+
+def _region_facts(result: CaseResult) -> dict[str, Any] | None:
+    if result.region is None:
+        return None
+    return {
+        "centre_ras_mm": list(result.region.centre_ras_mm),
+        "size_mm": list(result.region.size_mm),
+        **result.box.to_json(),
+    }
+
+
+def _file_facts(file: Path, target: Path, voxels_sha256: str) -> dict[str, str]:
+    """Where a channel lies, with the code by which this user may be led there again (`own_paths`)."""
+    told = _relative(file, target)
+    mac = path_mac(told, voxels_sha256)
+    return {"file": told, **({} if mac is None else {"file_mac": mac}), "voxels_sha256": voxels_sha256}
+
+
+def _relative(file: Path, target: Path) -> str:
+    try:
+        return plain_name(Path(os.path.relpath(file.resolve(), target.resolve())).as_posix())
+    except ValueError:  # another drive on Windows
+        return plain_name(file.resolve().as_posix())
+
+
+def _versions() -> dict[str, str]:
+    # Asked of the modules: what Slicer brings need not have package metadata.
+    packages = {
+        "torch": torch.__version__,
+        "monai": monai.__version__,
+        "numpy": np.__version__,
+        "SimpleITK": sitk.Version.VersionString(),
+    }
+    return {
+        "segwithu-slicer": __version__,
+        "python": platform.python_version(),
+        "platform": sys.platform,
+        **packages,
+    }

@@ -1,0 +1,277 @@
+"""How much memory a run will take, predicted from headers and the model before anything large is allocated.
+
+Each stage is counted by what is alive in it: arrays of the whole grid, of the assessed part, of the working grid, and
+one window. Measured against what runs really took: Testing/Benchmarks/results/memory_prediction.md.
+"""
+
+import math
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..errors import InputError
+from ..freed_memory import give_back_freed_memory
+from ..imaging.grid_peek import FileGrid
+from ..imaging.roi import Region, voxel_box
+from ..imaging.volume import turned
+from ..imaging.voxel_grid import VoxelGrid
+from ..memory import check_memory, in_words, resident_bytes
+from ..models.input_spec import InputSpec
+from ..regions.find_regions import RegionSettings
+from .placement import placed
+from .preprocessing import SPACING_TOLERANCE, working_size
+from .uncertainty_maps import CHUNK_VOXELS, SLAB_VOXELS
+
+if TYPE_CHECKING:
+    from .segment import Model
+
+REGION_WORDS = "region of interest"
+"""As the remedies say it; the command line adds its option."""
+READER_BYTES = 125_000_000
+"""What the process that reads images holds without an image (measured on Linux)."""
+READ_BYTES = 4
+"""A voxel of an image as it is read: float32."""
+MAP_BYTES = 14
+"""An assessed voxel of what stays until it is written: three float maps, class and runner-up."""
+PERCENTILE_BYTES = 2
+"""An assessed voxel of the two percentiles, where they are fitted."""
+MAKING_MAPS_BYTES = 22
+"""An assessed voxel of what making the maps needs besides: four float parts of the network's answer, two classes."""
+FINDING_REGIONS_BYTES = 22
+"""An assessed voxel of what regions, figures and histograms need besides the maps; 2 in 100 voxels uncertain."""
+UNCERTAIN_VOXEL_BYTES = 310
+"""An uncertain voxel while regions are found (measured)."""
+FEW_BYTES = 100_000_000
+NORMALISING_BYTES = 20
+"""A voxel of one channel while it is normalised: two float64 copies and the result."""
+CHUNK_BYTES = 64_000_000
+"""What the maps of one chunk of voxels take at most, and buffers of writers and regions (measured)."""
+
+
+@dataclass(frozen=True)
+class RunSize:
+    """What the memory of a run depends on.
+
+    Attributes:
+        grid_voxels: of one image.
+        stored_bytes: of a voxel of the widest channel in its file.
+        channels: images.
+        assessed_voxels: of the part that is segmented.
+        working_zyx: size of the grid that the network works on.
+        window_zyx: size of a window.
+        outputs: channels of the network's answer, classes and responses.
+        window_bytes: activations a voxel of a window in this computer's own memory; 0 where a graphics card has them.
+        resampled: whether the working grid is another one than the image's.
+        splines: whether it is resampled as nnU-Net does it.
+        crops: whether only a part of the grid is segmented.
+        keeps_image: whether a whole image stays in memory to be written.
+    """
+
+    grid_voxels: int
+    stored_bytes: int
+    channels: int
+    assessed_voxels: int
+    working_zyx: tuple[int, ...]
+    window_zyx: tuple[int, ...]
+    outputs: int
+    window_bytes: float
+    resampled: bool = False
+    splines: bool = False
+    crops: bool = False
+    keeps_image: bool = False
+
+
+def predicted_stages(size: RunSize) -> dict[str, float]:
+    """Peak memory of each stage in bytes, beyond what the program with its model holds."""
+    grid, part, inputs = size.grid_voxels, size.assessed_voxels, size.channels
+    working = math.prod(size.working_zyx)
+    padded = math.prod(max(n, wanted) for n, wanted in zip(size.working_zyx, size.window_zyx, strict=True))
+    window = math.prod(size.window_zyx)
+    kept = READ_BYTES * (inputs * part + (grid if size.crops and size.keeps_image else 0))
+    # The process that reads holds the voxels as stored, twice or beside float32; this one its own copy, then twice.
+    once = max(2 * size.stored_bytes, size.stored_bytes + READ_BYTES, 2 * READ_BYTES)
+    reading = grid * (READ_BYTES * (inputs - 1) + once)
+    cropping = READ_BYTES * (inputs * grid + inputs * part) if size.crops else 0
+    copies = READ_BYTES * inputs * working
+    preparing = kept + 3 * copies + NORMALISING_BYTES * working + (24 * max(part, working) if size.splines else 0)
+    padding = READ_BYTES * inputs * padded if padded > working else 0
+    sums = READ_BYTES * (size.outputs + 1) * padded
+    segmenting = kept + 2 * copies + padding + sums + window * (size.window_bytes + 2 * READ_BYTES * size.outputs)
+    answer = READ_BYTES * size.outputs * padded
+    # Where the grid differs, each channel is wrapped as an image, and a slab of all is made twice.
+    slab = min(part, max(SLAB_VOXELS, CHUNK_VOXELS))
+    between = READ_BYTES * size.outputs * (working + 2 * slab) if size.resampled else 0
+    maps = (MAP_BYTES + PERCENTILE_BYTES) * part
+    making = kept + copies + answer + between + maps + MAKING_MAPS_BYTES * (slab if size.resampled else part)
+    finding = kept + maps + FINDING_REGIONS_BYTES * part
+    writing = kept + maps + 2 * part + READ_BYTES * ((grid if size.crops else 0) + part)
+    stages = {
+        "reading": max(reading, cropping),
+        "preparing": preparing,
+        "segmenting": segmenting,
+        "making the maps": making,
+        "finding regions": finding,
+        "writing": writing,
+    }
+    return {stage: need + CHUNK_BYTES for stage, need in stages.items()}
+
+
+@dataclass(frozen=True)
+class RunMemory:
+    """What a run will take.
+
+    Attributes:
+        stages: bytes beyond what the program holds, by stage.
+        program: bytes that the program with its model holds.
+        what: the run in words, the subject of a sentence.
+        region: whether a region of interest was given.
+        stored_bytes: of a voxel in the file.
+    """
+
+    stages: dict[str, float]
+    program: int
+    what: str
+    region: bool
+    stored_bytes: int
+
+    @property
+    def needed(self) -> float:
+        """Bytes at the peak beyond what the program holds."""
+        return max(self.stages.values())
+
+    @property
+    def total(self) -> float:
+        """Bytes at the peak, the program and the process that reads images included."""
+        return self.needed + self.program + READER_BYTES
+
+    @property
+    def words(self) -> str:
+        """ "needs about 2.5 GB of memory"."""
+        return f"needs about {in_words(self.total)} of memory"
+
+    @property
+    def remedies(self) -> list[str]:
+        """What makes the largest stage smaller."""
+        largest = max(self.stages, key=self.stages.__getitem__)
+        if largest == "reading" or (self.region and largest == "writing"):
+            return ["crop the image to what matters and save it as a smaller file"]
+        smaller = f"give a smaller {REGION_WORDS}" if self.region else f"give a {REGION_WORDS}"
+        return [smaller, "take a model with a smaller window"] if largest == "segmenting" else [smaller]
+
+    def check(self, file: Path | None = None) -> None:
+        """Refuse the run where it needs more than is free.
+
+        Args:
+            file: the image, named in the sentence.
+
+        Raises:
+            NotEnoughMemoryError: with both figures and what to do.
+        """
+        # What earlier cases left with this process, and what this one has read already, is not lost to it.
+        held = max(0, resident_bytes() - self.program)
+        check_memory(self.what, self.needed, self.remedies, held, file)
+
+
+def foreseen(
+    claims: Sequence[FileGrid | None],
+    region: Region | None,
+    model: "Model",
+    include_image: bool = False,
+    own_to_world_ras: Sequence[float] | None = None,
+) -> RunMemory | None:
+    """What a run will take as the headers of its files have it; None where they do not say.
+
+    Where headers do not say which part will be segmented (DICOM with its places not read yet, nnU-Net's box of nonzero
+    voxels), only what reading takes is foreseen: nothing is refused that would have worked.
+    """
+    known = [claim for claim in claims if claim is not None]
+    if not known or len(known) < len(claims):
+        return None
+    whole, stored = known[0].grid, max(claim.voxel_bytes * claim.components for claim in known)
+    is_known, part = whole.placed and model.bundle.input.nnunet is None, whole
+    if region and is_known:
+        try:
+            part = voxel_box(region, whole).crop_grid(whole)
+        except InputError:  # it lies outside: reading, which knows the place better, says so
+            is_known = False
+    memory = run_memory(whole, part, model, stored, region, include_image, own_to_world_ras)
+    if is_known:
+        return memory
+    return replace(memory, stages={"reading": memory.stages["reading"]})
+
+
+def run_memory(
+    whole: VoxelGrid,
+    part: VoxelGrid,
+    model: "Model",
+    stored_bytes: int = READ_BYTES,
+    region: Region | None = None,
+    include_image: bool = False,
+    own_to_world_ras: Sequence[float] | None = None,
+) -> RunMemory:
+    """What a run of a model will take; arguments as those of `run_size`."""
+    world = part.axes_after(lambda image: placed(image, own_to_world_ras))
+    size = run_size(whole, world, model.bundle.input, model, stored_bytes, include_image)
+    edges = " x ".join(str(n) for n in whole.size)
+    return RunMemory(
+        predicted_stages(size), model.program_bytes, f"The image of {edges} voxels", region is not None, stored_bytes
+    )
+
+
+def check_regions_fit(error_probability: np.ndarray | None, file: Path) -> None:
+    """Refuse to find regions where far more voxels are uncertain than in any image that a model was made for.
+
+    How many there are is only known once they are segmented.
+
+    Raises:
+        NotEnoughMemoryError: their list would need more memory than is free.
+    """
+    if error_probability is None:
+        return
+    uncertain = sum(int(np.count_nonzero(part > RegionSettings().threshold)) for part in error_probability)
+    if uncertain * UNCERTAIN_VOXEL_BYTES > FEW_BYTES:
+        give_back_freed_memory()
+        what = f"Finding regions among {uncertain} uncertain voxels"
+        check_memory(what, uncertain * UNCERTAIN_VOXEL_BYTES, [f"give a smaller {REGION_WORDS}"], file=file)
+
+
+def run_size(
+    whole: VoxelGrid, part: VoxelGrid, spec: InputSpec, model: "Model", stored_bytes: int, keeps_image: bool
+) -> RunSize:
+    """What a run of a model depends on.
+
+    Args:
+        whole: grid of the images.
+        part: grid of what is segmented, as it lies in the world.
+        stored_bytes: of a voxel in the file.
+    """
+    upright = part.axes_after(lambda image: turned(image, spec.orientation))
+    size, spacing = working_size(upright, spec)
+    return RunSize(
+        grid_voxels=whole.voxels,
+        stored_bytes=stored_bytes,
+        channels=len(spec.channels),
+        assessed_voxels=part.voxels,
+        working_zyx=size[::-1],
+        window_zyx=spec.window_zyx,
+        outputs=model.network.num_classes + model.network.head.response_channels,
+        window_bytes=0 if model.device.type == "cuda" else model.network.window_bytes,
+        resampled=size != upright.size or not np.allclose(spacing, upright.spacing, rtol=SPACING_TOLERANCE),
+        splines=spec.nnunet is not None and size != upright.size,
+        crops=part.voxels < whole.voxels,
+        keeps_image=keeps_image,
+    )
+
+
+def peak_memory_mb() -> float | None:
+    """Largest memory this process has used so far in MB, None where the platform does not tell (Windows)."""
+    if sys.platform == "win32":
+        return None
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak / (1e6 if sys.platform == "darwin" else 1e3), 1)

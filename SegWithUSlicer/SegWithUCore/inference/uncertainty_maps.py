@@ -1,0 +1,248 @@
+"""From stitched logits and responses to maps on the input's own grid."""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+import torch
+
+from ..calibration.case_level import ProbabilitySums
+from ..calibration.error_probability import ErrorProbability
+from ..calibration.sources import percentiles_of
+from ..imaging.volume import image_on_grid, orientation_of, same_grid
+from ..network.heads.base import tempered
+from ..network.segwithu import SegWithU
+
+CHUNK_VOXELS = 32768
+"""Voxels a step: 32k keep the perturbed softmaxes within the L2 cache (research/uq.md: 4x faster than 131k)."""
+SLAB_VOXELS = 1 << 22
+"""Voxels of the input grid that are resampled at once: bounds memory at about 0.2 GB for 12 channels."""
+
+
+@dataclass(frozen=True)
+class VoxelMaps:
+    """Results on one grid, arrays (z, y, x).
+
+    Attributes:
+        classes: index of the predicted class, uint8.
+        runner_up: index of the second most probable class, uint8.
+        calibration: U_cal, float32.
+        ranking: U_rnk, float32.
+        error_probability: float32 in 0 to 1, None without fitted calibration.
+        model_percentile, data_percentile: of `calibration.sources`, uint8, None where not fitted.
+        sums: of the tempered, refitted probabilities, per class.
+    """
+
+    classes: np.ndarray
+    runner_up: np.ndarray
+    calibration: np.ndarray
+    ranking: np.ndarray
+    error_probability: np.ndarray | None
+    model_percentile: np.ndarray | None
+    data_percentile: np.ndarray | None
+    sums: ProbabilitySums
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What was fitted on calibration cases, as far as it concerns single voxels; by default nothing.
+
+    Attributes:
+        error_probability: from ranking map and classes to error probability.
+        tempering_scale: by which tempered logits are divided before the softmax.
+        model_quantiles, data_quantiles: of `calibration.sources`.
+    """
+
+    error_probability: ErrorProbability | None = None
+    tempering_scale: float = 1.0
+    model_quantiles: tuple[float, ...] | None = None
+    data_quantiles: tuple[float, ...] | None = None
+
+    @classmethod
+    def from_json(cls, calibration: Mapping[str, Any] | None) -> "Fitted":
+        """From the calibration block of a bundle; bundles from before `sources` have none."""
+        if calibration is None:
+            return cls()
+        sources = calibration.get("sources") or {}
+        model, data = (tuple(sources[part]) if sources.get(part) else None for part in ("model", "data"))
+        table = ErrorProbability.from_json(calibration["error_probability"])
+        return cls(table, float(calibration["tempering_scale"]), model, data)
+
+
+@dataclass(frozen=True)
+class Voxelwise:
+    """What the network says about single voxels; arrays of one shape.
+
+    Attributes:
+        classes, runner_up: indices of the most and second most probable class, uint8.
+        calibration, ranking: the two maps, float32.
+        epistemic: variance by the probes, float32.
+        aleatoric: float32, None where the head has no such branch.
+        sums: of the tempered probabilities, per class.
+    """
+
+    classes: np.ndarray
+    runner_up: np.ndarray
+    calibration: np.ndarray
+    ranking: np.ndarray
+    epistemic: np.ndarray
+    aleatoric: np.ndarray | None
+    sums: ProbabilitySums
+
+
+def maps_on_grid(
+    network: SegWithU, stitched: np.ndarray, working: sitk.Image, target: sitk.Image, fitted: Fitted | None = None
+) -> VoxelMaps:
+    """Compute segmentation and maps at the voxels of `target`.
+
+    Logits and responses are brought to the target grid first (they are linear, so interpolating them
+    is sound), then the non-linear maps follow once, voxel by voxel: segmentation and maps agree everywhere.
+
+    Args:
+        stitched: (channels, z, y, x) on the grid of `working`.
+        fitted: on calibration cases; None leaves out what needs it.
+    """
+    fitted = fitted or Fitted()
+    shape = target.GetSize()[::-1]
+    classes, runner_up = np.empty(shape, np.uint8), np.empty(shape, np.uint8)
+    calibration, ranking = np.empty(shape, np.float32), np.empty(shape, np.float32)
+    model = np.empty(shape, np.uint8) if fitted.model_quantiles else None
+    data = np.empty(shape, np.uint8) if fitted.data_quantiles and network.head.aleatoric is not None else None
+    sums = ProbabilitySums.zeros(network.num_classes)
+    for place, block in _blocks(stitched, working, target):
+        result = voxelwise(network, block, fitted.tempering_scale)
+        classes[place], runner_up[place] = result.classes, result.runner_up
+        calibration[place], ranking[place] = result.calibration, result.ranking
+        if model is not None and fitted.model_quantiles:
+            model[place] = _percentiles(result.epistemic, fitted.model_quantiles)
+        if data is not None and fitted.data_quantiles and result.aleatoric is not None:
+            data[place] = _percentiles(result.aleatoric, fitted.data_quantiles)
+        sums += result.sums
+        del result, block
+    probability = None
+    if fitted.error_probability:
+        probability = np.empty(shape, np.float32)
+        for each in range(len(probability)):
+            probability[each] = fitted.error_probability(ranking[each], classes[each], runner_up[each])
+    return VoxelMaps(classes, runner_up, calibration, ranking, probability, model, data, sums)
+
+
+def _percentiles(values: np.ndarray, quantiles: tuple[float, ...]) -> np.ndarray:
+    """As `percentiles_of`, slice by slice: its float64 copies of a whole volume would be larger than all maps."""
+    found = np.empty(values.shape, np.uint8)
+    for each in range(len(values)):
+        found[each] = percentiles_of(values[each], quantiles)
+    return found
+
+
+def voxelwise(network: SegWithU, stitched: np.ndarray, tempering_scale: float = 1.0) -> Voxelwise:
+    """Classes, maps and their parts, voxel by voxel.
+
+    Args:
+        stitched: (channels, *any) float32.
+        tempering_scale: by which tempered logits are divided before the softmax; fitted on calibration cases.
+    """
+    shape = stitched.shape[1:]
+    voxels = math.prod(shape)
+    classes, runner_up = np.empty(voxels, np.uint8), np.empty(voxels, np.uint8)
+    floats = {name: np.empty(voxels, np.float32) for name in ("calibration", "ranking", "epistemic", "aleatoric")}
+    sums = ProbabilitySums.zeros(network.num_classes)
+    device = next(network.head.parameters()).device
+    with torch.inference_mode():
+        for start in range(0, voxels, CHUNK_VOXELS):
+            part = slice(start, min(start + CHUNK_VOXELS, voxels))
+            chunk = torch.from_numpy(_flat_part(stitched, part))[None].to(device)
+            logits, _ = network.split(chunk)
+            maps = network.maps(chunk)
+            classes[part], runner_up[part] = maps.top[0].to("cpu", torch.uint8).numpy()
+            for name, values in floats.items():
+                found = getattr(maps, name)
+                if found is not None:
+                    values[part] = found[0, 0].cpu().numpy()
+            sums += _sums(torch.softmax(tempered(logits, maps.calibration) / tempering_scale, 1)[0], maps.top[:, 0])
+    shaped = {name: values.reshape(shape) for name, values in floats.items()}
+    if network.head.aleatoric is None:
+        del shaped["aleatoric"]
+    return Voxelwise(
+        classes.reshape(shape),
+        runner_up.reshape(shape),
+        shaped["calibration"],
+        shaped["ranking"],
+        shaped["epistemic"],
+        shaped.get("aleatoric"),
+        sums,
+    )
+
+
+def _flat_part(stitched: np.ndarray, part: slice) -> np.ndarray:
+    """Some voxels of (channels, *any), in scan order: (channels, voxels).
+
+    Of an array whose axes are turned only the slices around them are copied: a copy of all doubled a run's memory.
+    """
+    if stitched.flags.c_contiguous:
+        return stitched.reshape(len(stitched), -1)[:, part]
+    if stitched.ndim < 3:
+        return np.ascontiguousarray(stitched.reshape(len(stitched), -1)[:, part])
+    in_slice = math.prod(stitched.shape[2:])
+    first, last = part.start // in_slice, (part.stop - 1) // in_slice
+    if first == last:
+        return _flat_part(stitched[:, first], slice(part.start - first * in_slice, part.stop - first * in_slice))
+    around = stitched[:, first : last + 1].reshape(len(stitched), -1)
+    return np.ascontiguousarray(around[:, part.start - first * in_slice : part.stop - first * in_slice])
+
+
+def _sums(probabilities: torch.Tensor, classes: torch.Tensor) -> ProbabilitySums:
+    """Sums over one chunk; probabilities (classes, voxels), predicted classes (1, voxels)."""
+    chosen = classes == torch.arange(len(probabilities), device=classes.device)[:, None]
+    parts = (probabilities, probabilities * chosen, probabilities * (1 - probabilities))
+    return ProbabilitySums(*(part.sum(1).cpu().double().numpy() for part in parts))
+
+
+def on_grid(stitched: np.ndarray, working: sitk.Image, target: sitk.Image) -> np.ndarray:
+    """All channels of `stitched` (channels, z, y, x) at the voxels of `target`, at once."""
+    whole = np.empty((stitched.shape[0], *target.GetSize()[::-1]), np.float32)
+    for place, block in _blocks(stitched, working, target):
+        whole[(slice(None), *place)] = block
+    return whole
+
+
+def _blocks(
+    stitched: np.ndarray, working: sitk.Image, target: sitk.Image
+) -> Iterator[tuple[tuple[slice, ...], np.ndarray]]:
+    """Parts of `stitched` on the target grid, with the slices (z, y, x) where they belong."""
+    letters = orientation_of(target)
+    if same_grid(sitk.DICOMOrient(image_on_grid(stitched[0], working), letters), target):
+        # Only axes differ: no interpolation, values stay exact.
+        yield (slice(None),) * 3, _turned(stitched, working, target)
+        return
+    channels = [image_on_grid(channel, working) for channel in stitched]
+    i, j, k = target.GetSize()
+    step = max(1, SLAB_VOXELS // (i * j))
+    for start in range(0, k, step):
+        slab = sitk.RegionOfInterest(target, (i, j, min(step, k - start)), (0, 0, start))
+        parts = [sitk.GetArrayFromImage(_interpolated(image, slab)) for image in channels]
+        yield (slice(start, start + step), slice(None), slice(None)), np.stack(parts)
+
+
+def _interpolated(image: sitk.Image, grid: sitk.Image) -> sitk.Image:
+    filter_ = sitk.ResampleImageFilter()
+    filter_.SetReferenceImage(grid)
+    filter_.SetInterpolator(sitk.sitkLinear)
+    filter_.SetOutputPixelType(sitk.sitkFloat32)
+    filter_.UseNearestNeighborExtrapolatorOn()
+    return filter_.Execute(image)
+
+
+def _turned(stitched: np.ndarray, working: sitk.Image, target: sitk.Image) -> np.ndarray:
+    """A view of `stitched` with the axes of `target`, which differ from those of `working` in order and sign alone.
+
+    All channels at once: turning each as an image took 5 % of the time of the shipped backbone.
+    """
+    own, wanted = (np.reshape(image.GetDirection(), (3, 3)) for image in (working, target))
+    signs = np.rint(wanted.T @ own).astype(int)  # how each wanted axis runs along each own one: x, y, z
+    source = np.abs(signs).argmax(1)
+    flips = (slice(None, None, int(signs[axis, source[axis]])) for axis in (2, 1, 0))
+    return stitched.transpose(0, *(3 - source[::-1]))[(slice(None), *flips)]

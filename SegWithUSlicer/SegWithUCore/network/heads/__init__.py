@@ -1,0 +1,29 @@
+"""The heads by name, each with the fusion that feeds it."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from ..context_fusion import ContextFusion
+from ..fusion import Fusion
+from .base import UncertaintyHead
+from .context import ContextHead
+from .paper import MultiScaleFusion, PaperHead
+
+
+@dataclass(frozen=True)
+class Variant:
+    """How to build one kind of head.
+
+    Attributes:
+        fusion: from channels of each tap, channels after fusion and number of spatial axes.
+        head: from channels after fusion, classes, probes, and whether there is an aleatoric branch.
+    """
+
+    fusion: Callable[[Sequence[int], int, int], Fusion]
+    head: Callable[[int, int, int, bool], UncertaintyHead]
+
+
+VARIANTS = {
+    "paper": Variant(MultiScaleFusion, PaperHead),
+    "context": Variant(ContextFusion, ContextHead),
+}

@@ -1,0 +1,132 @@
+"""What every uncertainty head gives, and the paper's: from fused features and logits to calibration and ranking map.
+
+A head works in two steps. `responses` is linear in the features, so its result may be averaged
+over windows; `maps` is not, and is computed once on the stitched volume.
+"""
+
+import itertools
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+
+@dataclass(frozen=True)
+class UncertaintyMaps:
+    """The maps of one forward pass, whatever the head; (batch, 1, *any) unless said otherwise.
+
+    Attributes:
+        calibration: U_cal >= 0; tempers the logits.
+        ranking: U_rnk, unitless; orders voxels by risk of error.
+        epistemic: what the probes reveal, >= 0 (model part).
+        aleatoric: softplus of its branch, None without that branch (data part).
+        top: indices of the most and the second most probable class, (batch, 2, *any).
+    """
+
+    calibration: torch.Tensor
+    ranking: torch.Tensor
+    epistemic: torch.Tensor
+    aleatoric: torch.Tensor | None
+    top: torch.Tensor
+
+
+class UncertaintyHead(nn.Module, ABC):
+    """What every head has: responses that may be averaged over windows, and maps made of them once.
+
+    Attributes:
+        num_classes: classes of the backbone.
+        probes: number R of rank-1 probes; their responses come first.
+        aleatoric: its branch, None without one.
+    """
+
+    num_classes: int
+    probes: int
+    aleatoric: nn.Linear | None
+
+    @property
+    @abstractmethod
+    def response_channels(self) -> int:
+        """Channels of `responses`."""
+
+    @abstractmethod
+    def responses(self, features: torch.Tensor) -> torch.Tensor:
+        """What is linear in the fused features (batch, features, *any): (batch, response_channels, *any)."""
+
+    def with_detail(self, responses: torch.Tensor, detail: torch.Tensor | None) -> torch.Tensor:
+        """Responses on the grid of the logits, with what the fusion saw at full resolution (there, too).
+
+        The responses given may be changed.
+        """
+        return responses
+
+    @abstractmethod
+    def maps(self, logits: torch.Tensor, responses: torch.Tensor) -> UncertaintyMaps:
+        """The maps of voxels with logits (batch, classes, *any) and responses (batch, response_channels, *any)."""
+
+
+def tempered(logits: torch.Tensor, calibration: torch.Tensor) -> torch.Tensor:
+    """Logits softened by the calibration map, z / max(1, sqrt(1 + U_cal)) (METHOD.md 3.11).
+
+    The order of the classes never changes, so neither does the segmentation.
+    """
+    return logits / torch.sqrt(1 + calibration).clamp_min(1)
+
+
+def margin_and_entropy(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Difference of the two largest softmax probabilities, the entropy in nats, and the two classes.
+
+    Args:
+        logits: (batch, classes, *any).
+
+    Returns:
+        Two tensors (batch, 1, *any), and the indices (batch, 2, *any).
+    """
+    log_probabilities = torch.log_softmax(logits, 1)
+    probabilities = log_probabilities.exp()
+    top = two_largest(logits)[1]  # by logits: small probabilities may round to the same
+    largest = probabilities.gather(1, top)
+    entropy = -(probabilities * log_probabilities).sum(1, keepdim=True)
+    return largest[:, :1] - largest[:, 1:], entropy, top
+
+
+def two_largest(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The largest and the second largest logit and whose they are, the lower class of two that tie.
+
+    Whoever needs them asks here, for `topk` leaves ties to chance, and logits in bfloat16 do tie.
+
+    Args:
+        logits: (batch, classes, *any).
+
+    Returns:
+        Values and indices, (batch, 2, *any) each.
+    """
+    first, first_class = _largest(logits)
+    second, second_class = _largest(logits.scatter(1, first_class, -math.inf))
+    return torch.cat([first, second], 1), torch.cat([first_class, second_class], 1)
+
+
+def _largest(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Value and index of the largest logit, the first of equal ones, (batch, 1, *any) each.
+
+    The index is the number of classes after which the largest has not come yet: counting is vectorised, and 4 times
+    faster on the CPU than `max`, 10 times than `argmax` (4 classes, 32k voxels).
+    """
+    so_far = list(itertools.accumulate(logits.unbind(1), torch.maximum))
+    largest = so_far[-1]
+    index = torch.zeros(largest.shape, dtype=torch.uint8, device=logits.device)
+    for value in so_far[:-1]:
+        index += (value < largest).view(torch.uint8)
+    return largest[:, None], index[:, None].long()
+
+
+def voxelwise(layer: nn.Linear, tensor: torch.Tensor) -> torch.Tensor:
+    """A linear layer over the channel axis, the same at every voxel."""
+    return layer(tensor.movedim(1, -1)).movedim(-1, 1)
+
+
+def uniform(outputs: int, inputs: int) -> torch.Tensor:
+    """Initial weights of a 1-wide convolution, as torch draws them: uniform within 1 / sqrt(inputs)."""
+    bound = 1 / math.sqrt(inputs)
+    return torch.empty(outputs, inputs).uniform_(-bound, bound)

@@ -1,0 +1,165 @@
+"""The head that is made here: the ranking map is the log-odds of an error, learnt with proper scores alone."""
+
+import math
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from .base import UncertaintyHead, UncertaintyMaps, two_largest, uniform, voxelwise
+from .paper import INITIAL_SCALE, MINIMUM_SCALE
+
+CONTEXT = 8
+HIDDEN = 16
+"""On select cases 16 with ReLU are as good as 24 with GELU, and faster."""
+ENERGY_FLOOR = 1e-4
+INITIAL_TEMPERING = -2.0
+
+
+class ContextHead(UncertaintyHead):
+    """Log-odds of an error and tempering, from probes, surroundings and who competes.
+
+    Each voxel is described by the log-odds of an error that the softmax gives, its entropy, the energy with which the
+    rank-1 probes shake its probabilities, the aleatoric branch, `CONTEXT` free features, and the pair of predicted and
+    second most probable class. One hidden layer makes two numbers of it: a correction of these log-odds, which then are
+    the ranking map, and the calibration map before its softplus.
+
+    Args:
+        features: channels of the fused features.
+        num_classes: classes of the backbone, 2 or more.
+        probes: number R of rank-1 probes; 0 leaves their energy out.
+        aleatoric: whether there is an aleatoric branch.
+    """
+
+    def __init__(self, features: int, num_classes: int, probes: int = 8, aleatoric: bool = True) -> None:
+        super().__init__()
+        if num_classes < 2:
+            raise ValueError(f"a head needs at least 2 classes, not {num_classes}")
+        self.num_classes = num_classes
+        self.probes = probes
+        self.probe_weight = nn.Parameter(uniform(probes, features))
+        self.scale = nn.Parameter(torch.full((probes,), math.log(math.expm1(INITIAL_SCALE))))
+        self.to_logits = nn.Parameter(uniform(num_classes, probes) if probes else torch.empty(num_classes, 0))
+        self.aleatoric = nn.Linear(features, 1) if aleatoric else None
+        self.context = nn.Linear(features, CONTEXT)
+        self.hidden = nn.Linear(2 + bool(probes) + aleatoric + CONTEXT, HIDDEN)
+        self.pairs = nn.Embedding(num_classes**2, HIDDEN)
+        self.out = nn.Linear(HIDDEN, 2)
+        self.gain = nn.Parameter(torch.tensor(1.0))
+        nn.init.zeros_(self.pairs.weight)  # a pair that training never shows stays neutral
+        nn.init.zeros_(self.out.weight)  # begins as the softmax's own log-odds
+        with torch.no_grad():
+            self.out.bias.copy_(torch.tensor([0.0, INITIAL_TEMPERING]))
+
+    @property
+    def response_channels(self) -> int:
+        """Channels of `responses`: the probes, one for the aleatoric branch, the free features."""
+        return self.probes + (self.aleatoric is not None) + CONTEXT
+
+    def responses(self, features: torch.Tensor) -> torch.Tensor:
+        """Probe responses v, the aleatoric pre-activation and the free features, linear in the fused features.
+
+        Args:
+            features: (batch, features, *any).
+
+        Returns:
+            (batch, response_channels, *any).
+        """
+        layers = [self.context] if self.aleatoric is None else [self.aleatoric, self.context]
+        weight = torch.cat([self.probe_weight, *(layer.weight for layer in layers)])
+        bias = torch.cat([self.probe_weight.new_zeros(self.probes), *(layer.bias for layer in layers)])
+        # One product, channels last in memory: interpolating that is 4 times faster than channels first.
+        return functional.linear(features.movedim(1, -1), weight, bias).movedim(-1, 1)
+
+    def with_detail(self, responses: torch.Tensor, detail: torch.Tensor | None) -> torch.Tensor:
+        """Add the detail (batch, CONTEXT, *any) to the free features, in place: a copy takes as long as the sum."""
+        if detail is not None:
+            responses[:, self.response_channels - CONTEXT :] += detail
+        return responses
+
+    def maps(self, logits: torch.Tensor, responses: torch.Tensor) -> UncertaintyMaps:
+        """All maps of voxels whose logits and responses are known, in any shape.
+
+        Args:
+            logits: (batch, classes, *any).
+            responses: from `responses`, (batch, response_channels, *any).
+        """
+        logits = logits.float()
+        probabilities = torch.softmax(logits, 1)
+        scales = functional.softplus(self.scale) + MINIMUM_SCALE
+        energy = perturbation_energy(
+            probabilities, responses[:, : self.probes] * _over_voxels(scales, logits.ndim), self.to_logits
+        )
+        odds, top = error_log_odds(logits)
+        evidence = [odds / 4, entropy(logits, probabilities, odds)]
+        if self.probes:
+            evidence.append(torch.log(energy + ENERGY_FLOOR) / 4)
+        aleatoric = None
+        if self.aleatoric is not None:
+            aleatoric = functional.softplus(responses[:, self.probes : self.probes + 1])
+            evidence.append(torch.log1p(aleatoric))
+        described = torch.cat([*evidence, responses[:, self.response_channels - CONTEXT :]], 1)
+        pair = self.pairs(top[:, 0] * self.num_classes + top[:, 1]).movedim(-1, 1)
+        hidden = functional.relu(voxelwise(self.hidden, described) + pair).movedim(1, -1)
+        # A product with one vector each: half the time of one with a matrix of two columns.
+        correction, tempering = (hidden @ weight + bias for weight, bias in zip(*self.out.parameters(), strict=True))
+        ranking = self.gain * odds + correction[:, None]
+        return UncertaintyMaps(functional.softplus(tempering)[:, None], ranking, energy, aleatoric, top)
+
+
+def perturbation_energy(probabilities: torch.Tensor, scaled: torch.Tensor, to_logits: torch.Tensor) -> torch.Tensor:
+    """How far the probes shake the probabilities: their variance for independent random signs, to first order.
+
+    The Jacobian of the softmax takes probe r, with W_c[:, r] for the logits, to p (w_r - p . w_r); squares are summed
+    over classes and probes. It needs no sign patterns and no further softmax, and is the limit that the paper's
+    variance (METHOD.md 3.7) approaches for small, balanced perturbations.
+
+    Args:
+        probabilities: p, (batch, classes, *any).
+        scaled: sigma_r v_r, (batch, R, *any).
+        to_logits: W_c, (classes, R).
+
+    Returns:
+        (batch, 1, *any), 0 without probes.
+    """
+    squares = probabilities.square()
+    mean = torch.einsum("cr,bc...->br...", to_logits, probabilities)
+    first = torch.einsum("cr,bc...->br...", to_logits.square(), squares)
+    second = torch.einsum("cr,bc...->br...", to_logits, squares)
+    shaken = first - 2 * mean * second + mean.square() * squares.sum(1, keepdim=True)
+    return (scaled.square() * shaken.clamp_min(0)).sum(1, keepdim=True)
+
+
+def error_log_odds(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """log((1 - p) / p) of the most probable class's probability p, exact also where p rounds to 1; and which it is.
+
+    Args:
+        logits: (batch, classes, *any).
+
+    Returns:
+        The log-odds, (batch, 1, *any), and the classes of `two_largest`, (batch, 2, *any).
+    """
+    values, top = two_largest(logits)
+    best, second = values[:, :1], values[:, 1:]
+    # The best class counts 1 here, as the second does: what is left without it is 1 or more, and nothing cancels.
+    others = torch.exp((logits - second).clamp_max(0)).sum(1, keepdim=True) - 1
+    return torch.log(others) + second - best, top
+
+
+def entropy(logits: torch.Tensor, probabilities: torch.Tensor, odds: torch.Tensor) -> torch.Tensor:
+    """Of the softmax, in nats, (batch, 1, *any).
+
+    With z' the largest logit it is log(sum exp(z - z')) + sum p (z' - z), two positive terms: nothing cancels, and the
+    first is the softplus of the log-odds.
+
+    Args:
+        logits, probabilities: (batch, classes, *any).
+        odds: from `error_log_odds`.
+    """
+    best = logits.amax(1, keepdim=True)
+    return functional.softplus(odds) + (probabilities * (best - logits)).sum(1, keepdim=True)
+
+
+def _over_voxels(values: torch.Tensor, ndim: int) -> torch.Tensor:
+    """(channels,) so that it spreads over (batch, channels, *any) with `ndim` axes."""
+    return values.reshape(1, -1, *(1,) * (ndim - 2))

@@ -1,0 +1,1 @@
+"""Groups of uncertain voxels that are worth a look."""

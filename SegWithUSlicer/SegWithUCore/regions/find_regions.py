@@ -1,0 +1,211 @@
+"""From error probability and segmentation to the regions worth a look."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from ..review.competition import kind_of, strongest_structure, ways_to_be_wrong
+from ..review.error_density import error_density
+from ..review.region_shape import extents, summits, thickness_mm
+from .region import Region, Shape
+from .uncertain_voxels import UncertainVoxels, expected_wrong_voxels, uncertain_voxels
+from .watershed import basins
+
+BLOB_VOXELS = 2.5
+
+
+@dataclass(frozen=True)
+class RegionSettings:
+    """How regions are made; chosen on the hippocampus *select* cases (Testing/Benchmarks/results/regions.md).
+
+    Attributes:
+        threshold: a voxel counts as uncertain above this error probability; the same as in the structures' table.
+        sigma_mm: width of one look: density is smoothed by this.
+        split: touching groups stay apart where the density between them drops below this share of the lower one.
+        extent_mm: largest diagonal of a merged region, blobs excepted: what fits into one view without moving.
+        haze: groups whose density stays below this are boundary haze and left out: 0.06 is a sheet of 1 mm at an
+            error probability of 0.3.
+    """
+
+    threshold: float = 0.25
+    sigma_mm: float = 2.0
+    split: float = 0.9
+    extent_mm: float = 20.0
+    haze: float = 0.06
+
+    def to_json(self) -> dict[str, float]:
+        """For `case.json`."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Assessed:
+    """What regions are made from: arrays (z, y, x) of one shape, on a part of a grid.
+
+    Attributes:
+        error_probability: 0 to 1; negative where not assessed.
+        segmentation, runner_up: label values of the most and second most probable class. Where both are equal,
+            nothing competes.
+        names: of the label values, background included.
+        ijk_to_ras: 4 x 4, from voxel index (i, j, k) of the array to RAS mm.
+        model_percentile, data_percentile: 0 to 100 at uncertain voxels, None where the model does not tell.
+    """
+
+    error_probability: np.ndarray
+    segmentation: np.ndarray
+    runner_up: np.ndarray
+    names: Mapping[int, str]
+    ijk_to_ras: np.ndarray
+    model_percentile: np.ndarray | None = None
+    data_percentile: np.ndarray | None = None
+
+    @property
+    def spacing_zyx(self) -> np.ndarray:
+        """Voxel size in mm, (z, y, x)."""
+        return np.linalg.norm(self.ijk_to_ras[:3, :3], axis=0)[::-1]
+
+
+@dataclass(frozen=True)
+class FoundRegions:
+    """Regions in the order of expected wrong volume.
+
+    Attributes:
+        regions: rank 1 first.
+        labels: (z, y, x), the region's id or 0; uint16, or uint32 beyond 65 535 regions.
+        expected_wrong_mm3: of everything that was assessed.
+        haze_mm3: expected wrong volume of uncertain voxels spread too thin to make a region, by structure name.
+    """
+
+    regions: tuple[Region, ...]
+    labels: np.ndarray
+    expected_wrong_mm3: float
+    haze_mm3: dict[str, float]
+
+    def summary(self, settings: RegionSettings) -> dict[str, Any]:
+        """For `case.json`."""
+        return {
+            "count": len(self.regions),
+            "settings": settings.to_json(),
+            "expected_wrong_mm3": self.expected_wrong_mm3,
+            "expected_wrong_in_regions_mm3": float(sum(region.expected_wrong_mm3 for region in self.regions)),
+            "boundary_haze_mm3": self.haze_mm3,
+        }
+
+
+def find_regions(assessed: Assessed, settings: RegionSettings | None = None) -> FoundRegions:
+    """Group the uncertain voxels into regions and describe each.
+
+    Regions are numbered along the scan order of their summits, so that the same voxels always get the same id.
+    """
+    settings = settings or RegionSettings()
+    spacing = assessed.spacing_zyx
+    voxel_mm3 = float(np.prod(spacing))
+    voxels = uncertain_voxels(assessed.error_probability, assessed.segmentation, assessed.runner_up, settings.threshold)
+    density = error_density(voxels, spacing, settings.sigma_mm)
+    # A density above the threshold needs more than a sheet: there the uncertain voxels are thick.
+    region = 1 + basins(
+        voxels, density, spacing, settings.split, settings.extent_mm, solid=settings.threshold, haze=settings.haze
+    )
+    total = expected_wrong_voxels(assessed.error_probability) * voxel_mm3
+    return FoundRegions(
+        _described(assessed, voxels, region, int(region.max(initial=0))),
+        _label_volume(voxels, region),
+        total,
+        _haze(assessed, voxels, region == 0, voxel_mm3),
+    )
+
+
+def _label_volume(voxels: UncertainVoxels, region: np.ndarray) -> np.ndarray:
+    labels = np.zeros(voxels.shape_zyx, np.uint16 if region.max(initial=0) < 1 << 16 else np.uint32)
+    z, y, x = voxels.zyx.T
+    labels[z, y, x] = region
+    return labels
+
+
+def _haze(assessed: Assessed, voxels: UncertainVoxels, thin: np.ndarray, voxel_mm3: float) -> dict[str, float]:
+    """Expected wrong volume left out, by the structure that the voxels are about."""
+    segmentation, runner_up = voxels.values_of(assessed.segmentation), voxels.values_of(assessed.runner_up)
+    about = np.where(segmentation != 0, segmentation, runner_up)[thin]
+    mass = np.bincount(about, voxels.probability[thin]) * voxel_mm3
+    return {assessed.names[value]: float(mass[value]) for value in np.flatnonzero(mass).tolist()}
+
+
+def _described(assessed: Assessed, voxels: UncertainVoxels, region: np.ndarray, count: int) -> tuple[Region, ...]:
+    if not count:
+        return ()
+    wrong = np.bincount(region, voxels.probability, count + 1)
+    columns = _figures(assessed, voxels, region, wrong) | _places(assessed, voxels, region, wrong)
+    columns |= _meaning(assessed, voxels, region, wrong)
+    rows = list(zip(*columns.values(), strict=True))
+    order = np.lexsort((np.arange(1, count + 1), -wrong[1:])) + 1
+    return tuple(
+        Region(id=number, rank=rank, **dict(zip(columns, rows[number], strict=True)))
+        for rank, number in enumerate(order.tolist(), 1)
+    )
+
+
+Columns = dict[str, Sequence[Any]]
+"""Attributes of `Region` for all regions, by name; each indexed by region number, of which 0 is no region."""
+
+
+def _figures(assessed: Assessed, voxels: UncertainVoxels, region: np.ndarray, wrong: np.ndarray) -> Columns:
+    voxel_mm3 = float(np.prod(assessed.spacing_zyx))
+    return {
+        "expected_wrong_mm3": (wrong * voxel_mm3).tolist(),
+        "volume_mm3": (np.bincount(region, minlength=len(wrong)) * voxel_mm3).tolist(),
+        "model_percentile": _means_of(assessed.model_percentile, voxels, region, wrong),
+        "data_percentile": _means_of(assessed.data_percentile, voxels, region, wrong),
+    }
+
+
+def _means_of(
+    part: np.ndarray | None, voxels: UncertainVoxels, region: np.ndarray, wrong: np.ndarray
+) -> Sequence[float | None]:
+    return [None] * len(wrong) if part is None else _means(voxels.values_of(part), voxels, region, wrong).tolist()
+
+
+def _means(values: np.ndarray, voxels: UncertainVoxels, region: np.ndarray, wrong: np.ndarray) -> np.ndarray:
+    """Mean over each region, weighted by error probability."""
+    return np.bincount(region, voxels.probability * values, len(wrong)) / np.maximum(wrong, 1e-12)
+
+
+def _places(assessed: Assessed, voxels: UncertainVoxels, region: np.ndarray, wrong: np.ndarray) -> Columns:
+    summit = summits(region, voxels.probability, len(wrong) - 1)
+    centre = np.stack([_means(voxels.zyx[:, axis], voxels, region, wrong) for axis in range(3)], 1)
+    low, high = extents(voxels, region, len(wrong))
+    at_edge = (low == 0) | (high == np.array(voxels.shape_zyx) - 1)
+    return {
+        "peak": voxels.probability[summit].tolist(),
+        "peak_ras_mm": _ras(assessed.ijk_to_ras, voxels.zyx[summit]),
+        "centre_ras_mm": _ras(assessed.ijk_to_ras, centre),
+        "size_mm": _triples(((high - low + 1) * assessed.spacing_zyx)[:, ::-1]),
+        "touches_border": at_edge.any(1).tolist(),
+    }
+
+
+def _meaning(assessed: Assessed, voxels: UncertainVoxels, region: np.ndarray, wrong: np.ndarray) -> Columns:
+    segmentation, runner_up = voxels.values_of(assessed.segmentation), voxels.values_of(assessed.runner_up)
+    thickness = _means(thickness_mm(voxels, assessed.spacing_zyx), voxels, region, wrong)
+    # Two voxels are as thin as an uncertain boundary gets; below 1 mm the eye does not tell them from one.
+    voxel_mm = float(np.prod(assessed.spacing_zyx)) ** (1 / 3)
+    blobs = (thickness > BLOB_VOXELS * max(1.0, voxel_mm)).tolist()
+    ways = ways_to_be_wrong(segmentation, runner_up, region, voxels.probability, len(wrong) - 1)
+    structures = [strongest_structure(them) if them else 0 for them in ways]
+    return {
+        "structure": [assessed.names[value] for value in structures],
+        "structure_value": structures,
+        "kind": [kind_of(them, is_blob) for them, is_blob in zip(ways, blobs, strict=True)],
+        "shape": [Shape.BLOB if is_blob else Shape.THIN for is_blob in blobs],
+        "competing": [tuple(way.named(assessed.names) for way in them) for them in ways],
+    }
+
+
+def _ras(ijk_to_ras: np.ndarray, zyx: np.ndarray) -> list[tuple[float, ...]]:
+    ijk1 = np.column_stack([np.asarray(zyx, np.float64)[:, ::-1], np.ones(len(zyx))])
+    return _triples((ijk1 @ ijk_to_ras.T)[:, :3])
+
+
+def _triples(rows: np.ndarray) -> list[tuple[float, ...]]:
+    return [tuple(row) for row in rows.tolist()]

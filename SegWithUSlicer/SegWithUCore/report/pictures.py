@@ -1,0 +1,225 @@
+"""Pictures of a report: cuts through image and error probability, with contours along the voxels' edges."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from .thumbnail import OPPOSITE, Grid, Plane, cut, grey_window, interpolated, plane_across, positions, windowed
+
+EDGE_PIXELS = 256
+AROUND = 1.8
+"""Edge of what is shown, as a multiple of the largest extent of the region."""
+LEAST_MM = 36.0
+"""Smallest edge shown, so that a tiny region is seen with its surroundings."""
+TINT_FROM = 0.05
+"""Error probability from which the tint begins."""
+TINT_LOW, TINT_HIGH = (255, 176, 0), (213, 60, 0)
+"""Colours at both ends, which differ in brightness too."""
+TINT_SHARES = (0.15, 0.75)
+"""How much of the pixel is tint at both ends."""
+TITLES = {"S": "axial", "A": "coronal", "R": "sagittal"}
+
+Line = tuple[tuple[float, float], ...]
+
+
+@dataclass(frozen=True)
+class Volumes:
+    """What the pictures are made from; arrays (z, y, x) of one shape.
+
+    Attributes:
+        image: intensities.
+        labels: of the model.
+        error_probability: negative where not assessed; None without calibration.
+        reviewed: labels of each reviewer who changed them.
+        regions: region id of each voxel, 0 outside; None without regions.
+        grid: how they lie in the patient.
+        top: error probability of the strongest tint.
+    """
+
+    image: np.ndarray
+    labels: np.ndarray
+    error_probability: np.ndarray | None
+    reviewed: Mapping[str, np.ndarray]
+    regions: np.ndarray | None
+    grid: Grid
+    top: float = 0.5
+
+
+@dataclass(frozen=True)
+class PlanePicture:
+    """One cut, with what is drawn over it in pixels of the picture.
+
+    Attributes:
+        pixels: RGB, (rows, columns, 3), uint8.
+        title: "axial", "coronal" or "sagittal"; of the nearest such plane where the grid is oblique.
+        letters: the patient's sides at the top, right, bottom and left.
+        edge_mm: length of its edges.
+        model: contours of the model's structures, lines of (x, y).
+        reviewed: those of each reviewer, where they differ from the model's.
+        region: outline of the region that it is about.
+    """
+
+    pixels: np.ndarray
+    title: str
+    letters: tuple[str, str, str, str]
+    edge_mm: float
+    model: Sequence[Line]
+    reviewed: Mapping[str, Sequence[Line]]
+    region: Sequence[Line] = ()
+
+
+def pictures_around(
+    volumes: Volumes,
+    middle_zyx: Sequence[int],
+    extent_mm: float,
+    region: int | None = None,
+    edge_pixels: int = EDGE_PIXELS,
+) -> list[PlanePicture]:
+    """Three cuts through a voxel, axial, coronal and sagittal, all of one scale and one grey window.
+
+    Args:
+        extent_mm: largest edge of what is to be seen.
+        region: id of the region to be outlined.
+    """
+    edge_mm = max(LEAST_MM, AROUND * extent_mm)
+    axes = sorted(range(3), key=lambda axis: "SAR".index(volumes.grid.axes[axis]))
+    views = [_View(volumes, plane_across(axis, int(middle_zyx[axis]), volumes.grid), middle_zyx, edge_mm, edge_pixels)
+             for axis in axes]  # fmt: skip
+    window = grey_window(np.concatenate([view.values[view.inside] for view in views]))
+    return [view.picture(window, region) for view in views]
+
+
+class _View:
+    """One cut on its way to a picture."""
+
+    def __init__(self, volumes: Volumes, plane: Plane, middle_zyx: Sequence[int], edge_mm: float, pixels: int) -> None:
+        self._volumes, self._plane, self._middle = volumes, plane, middle_zyx
+        self._edge_mm, self._pixels = edge_mm, pixels
+        self._rows, self._columns = (
+            positions(axis, turned, middle_zyx, volumes.grid, edge_mm, pixels)
+            for axis, turned in zip((plane.down, plane.right), plane.turned, strict=True)
+        )
+        self.values, self.inside = interpolated(cut(volumes.image, plane), self._rows, self._columns)
+
+    def picture(self, window: tuple[float, float], region: int | None) -> PlanePicture:
+        """The slice with contours and error probability.
+
+        Args:
+            window: lowest and highest grey value shown.
+            region: id of the region that is outlined, None for none.
+        """
+        grey = windowed(self.values, self.inside, window)
+        pixels = np.repeat(grey[..., None], 3, axis=2)
+        if self._volumes.error_probability is not None:
+            risk, _ = interpolated(
+                np.maximum(cut(self._volumes.error_probability, self._plane), 0), self._rows, self._columns
+            )
+            pixels = tinted(pixels, np.where(self.inside, risk, 0), self._volumes.top)
+        own = self._edges(self._volumes.labels)
+        changed = {name: self._edges(labels) - own for name, labels in self._volumes.reviewed.items()}
+        return PlanePicture(
+            pixels,
+            TITLES[self._volumes.grid.axes[self._plane.axis]],
+            self._letters(),
+            self._edge_mm,
+            self._lines(own),
+            {name: self._lines(edges) for name, edges in changed.items() if edges},
+            self._region(region),
+        )
+
+    def _region(self, region: int | None) -> list[Line]:
+        if region is None or self._volumes.regions is None:
+            return []
+        return self._lines(self._edges(self._volumes.regions == region))
+
+    def _letters(self) -> tuple[str, str, str, str]:
+        down, right = (
+            OPPOSITE[self._volumes.grid.towards_zyx[axis]] if turned else self._volumes.grid.towards_zyx[axis]
+            for axis, turned in zip((self._plane.down, self._plane.right), self._plane.turned, strict=True)
+        )
+        return OPPOSITE[down], right, down, OPPOSITE[right]
+
+    def _edges(self, labels: np.ndarray) -> "frozenset[Edge]":
+        voxels = cut(labels, self._plane)
+        (top, bottom), (left, right) = (
+            _span(places, size) for places, size in zip((self._rows, self._columns), voxels.shape, strict=True)
+        )
+        return voxel_edges(voxels[top:bottom, left:right], top, left)
+
+    def _lines(self, edges: "frozenset[Edge]") -> list[Line]:
+        """Edges between voxels as lines in pixels."""
+        spacing = self._volumes.grid.spacing_zyx
+        scales = []
+        for axis, turned in zip((self._plane.down, self._plane.right), self._plane.turned, strict=True):
+            step = spacing[axis] / self._edge_mm * self._pixels * (-1 if turned else 1)
+            scales.append((step, self._pixels / 2 - self._middle[axis] * step))
+        (row_step, row_start), (column_step, column_start) = scales
+        return [
+            tuple((x * column_step + column_start, y * row_step + row_start) for y, x in chain)
+            for chain in chained(edges)
+        ]
+
+
+def _span(places: np.ndarray, size: int) -> tuple[int, int]:
+    """First and past-the-last voxel under the pixels, and one around them."""
+    return max(0, int(np.floor(places.min())) - 1), max(0, min(size, int(np.ceil(places.max())) + 2))
+
+
+Corner = tuple[float, float]
+Edge = tuple[Corner, Corner]
+"""From corner to corner of a voxel, (down, right) in voxel indices, whose centres are whole numbers."""
+
+
+def voxel_edges(labels: np.ndarray, top: int = 0, left: int = 0) -> frozenset[Edge]:
+    """The edges between voxels of different labels in a cut (down, right) that begins at voxel (top, left)."""
+    found: list[Edge] = []
+    for r, c in np.argwhere(labels[1:] != labels[:-1]).tolist():
+        y, x = top + r + 0.5, float(left + c)
+        found.append(((y, x - 0.5), (y, x + 0.5)))
+    for r, c in np.argwhere(labels[:, 1:] != labels[:, :-1]).tolist():
+        y, x = float(top + r), left + c + 0.5
+        found.append(((y - 0.5, x), (y + 0.5, x)))
+    return frozenset(found)
+
+
+def chained(edges: frozenset[Edge]) -> list[Line]:
+    """Edges joined to lines as long as can be, with the corners where they turn."""
+    at: dict[Corner, list[Corner]] = {}
+    for first, second in sorted(edges):
+        at.setdefault(first, []).append(second)
+        at.setdefault(second, []).append(first)
+    lines: list[Line] = []
+    ends = [corner for corner, others in at.items() if len(others) % 2]
+    for start in [*ends, *at]:
+        while at[start]:
+            lines.append(_walk(start, at))
+    return lines
+
+
+def _walk(corner: Corner, at: dict[Corner, list[Corner]]) -> Line:
+    """One line from a corner on, straight where it can; takes its edges away."""
+    line = [corner]
+    while at[corner]:
+        ahead = (2 * corner[0] - line[-2][0], 2 * corner[1] - line[-2][1]) if len(line) > 1 else None
+        following = ahead if ahead in at[corner] else at[corner][0]
+        at[corner].remove(following)
+        at[following].remove(corner)
+        if len(line) > 1 and _straight(line[-2], corner, following):
+            line[-1] = following
+        else:
+            line.append(following)
+        corner = following
+    return tuple(line)
+
+
+def _straight(first: Corner, second: Corner, third: Corner) -> bool:
+    return first[0] == second[0] == third[0] or first[1] == second[1] == third[1]
+
+
+def tinted(pixels: np.ndarray, risk: np.ndarray, top: float) -> np.ndarray:
+    """RGB pixels with the error probability over them."""
+    strength = np.clip((risk - TINT_FROM) / max(top - TINT_FROM, 1e-6), 0, 1)[..., None]
+    colour = np.asarray(TINT_LOW) * (1 - strength) + np.asarray(TINT_HIGH) * strength
+    share = np.where(risk[..., None] > TINT_FROM, TINT_SHARES[0] * (1 - strength) + TINT_SHARES[1] * strength, 0)
+    return np.rint(pixels * (1 - share) + colour * share).astype(np.uint8)

@@ -1,0 +1,288 @@
+"""Places that the map calls safe, shown among the regions without a mark, to measure what the map misses.
+
+A reviewer who knows that a place is a control looks at it differently. So a blind place is an ordinary `Region` with
+figures like those of the regions around it, its lines in the log are ordinary ones, and nothing on screen or in the
+log tells it apart before `BlindRevealed` lines are written at the end. The log's header holds `BlindSample.sha256`;
+the sample itself is stored nowhere: it follows from the case's hash, so a resumed review gets the same places.
+"""
+
+import hashlib
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ..regions.region import Competition, Kind, Region, Shape, in_order
+
+SAFE_BELOW = 0.05
+"""Error probability under which the map calls a voxel safe: one chance in twenty of being wrong."""
+STRATA_MM = ((-np.inf, -3.0), (-3.0, 0.0), (0.0, 3.0), (3.0, 10.0))
+"""Distance to the predicted surface, negative inside: places come from each in turn, as many as there are."""
+GAP_MM = 3.0
+"""Least distance to a region, whose own look would cover the place."""
+SPACING_MM = 6.0
+"""Least distance between two places."""
+CANDIDATES = 6000
+"""Voxels drawn at random before the rules are asked."""
+WIDEST_VOXELS = 12
+"""Half the edge of the cube in which a place's voxels are looked for."""
+
+
+@dataclass(frozen=True)
+class Ground:
+    """What the sample is drawn from; arrays (z, y, x).
+
+    Attributes:
+        error_probability: negative where nothing was assessed.
+        labels: label values of the segmentation.
+        region_labels: region id of each voxel, 0 outside.
+        spacing_zyx: mm.
+        ijk_to_ras: 4 x 4, from voxel index (i, j, k) to RAS mm.
+        names: of the label values, 0 for background.
+    """
+
+    error_probability: np.ndarray
+    labels: np.ndarray
+    region_labels: np.ndarray
+    spacing_zyx: tuple[float, float, float]
+    ijk_to_ras: np.ndarray
+    names: Mapping[int, str]
+
+
+@dataclass(frozen=True)
+class BlindPlace:
+    """A place and the voxels that are highlighted for it, (n, 3) indices z, y, x."""
+
+    region: Region
+    voxels: np.ndarray
+
+
+@dataclass(frozen=True)
+class BlindSample:
+    """The blind places of a case."""
+
+    places: tuple[BlindPlace, ...]
+
+    @property
+    def ids(self) -> frozenset[int]:
+        """Which regions are blind places; for counting, never for showing."""
+        return frozenset(place.region.id for place in self.places)
+
+    @property
+    def sha256(self) -> str:
+        """Seal for the log's header: shows at the end that the sample is the one that was drawn at the start."""
+        what = [f"{p.region.id}:{'.'.join(map(str, p.voxels[0]))}" for p in self.places]
+        return hashlib.sha256(";".join(sorted(what)).encode()).hexdigest()
+
+    def mixed(self, regions: Sequence[Region]) -> list[Region]:
+        """Regions and blind places as one list, ranked anew."""
+        everything = in_order([*regions, *(place.region for place in self.places)], "expected wrong volume")
+        return [replace(region, rank=rank) for rank, region in enumerate(everything, 1)]
+
+    def with_places(self, region_labels: np.ndarray) -> np.ndarray:
+        """A copy of a label volume in which the blind places have voxels like the regions."""
+        highest = max(self.ids, default=0)
+        fits = highest <= np.iinfo(region_labels.dtype).max
+        labels = region_labels.copy() if fits else region_labels.astype(np.uint32)
+        for place in self.places:
+            labels[tuple(place.voxels.T)] = place.region.id
+        return labels
+
+
+def draw_blind_sample(ground: Ground, regions: Sequence[Region], count: int, case_hash: str) -> BlindSample:
+    """Draw up to `count` places where the error probability is low, away from regions and from each other.
+
+    Args:
+        regions: those that are going to be looked at; the places get figures like theirs, so that they turn up among
+            them in every order.
+        count: places wanted; fewer come back where there is not enough room.
+        case_hash: of the case's image or segmentation; the same hash gives the same places.
+    """
+    # Only random() gives the same numbers in all versions of Python, and numpy promises that for none of its own.
+    dice = random.Random(int(hashlib.sha256(f"blind sample of {case_hash}".encode()).hexdigest(), 16))
+    spots = list(_spots(ground, count, dice))
+    first = int(ground.region_labels.max(initial=0)) + 1
+    ids = list(range(first, first + len(spots)))
+    for place in range(len(ids) - 1, 0, -1):  # ids must not tell the strata
+        other = int(dice.random() * (place + 1))
+        ids[place], ids[other] = ids[other], ids[place]
+    index = [spot.index for spot in spots]
+    others = [np.reshape(index[:n] + index[n + 1 :], (-1, 3)) for n in range(len(spots))]
+    drawn = zip(spots, ids, others, strict=True)
+    return BlindSample(tuple(_place(ground, regions, spot, id_, rest, dice) for spot, id_, rest in drawn))
+
+
+@dataclass(frozen=True)
+class _Spot:
+    index: tuple[int, int, int]
+    depth_mm: float  # signed distance to the surface
+
+
+def _spots(ground: Ground, count: int, dice: random.Random) -> Iterator[_Spot]:
+    """Places from one stratum after the other until there are `count`, or no more to find."""
+    index, depth = _candidates(ground, dice)
+    waiting = [
+        [_Spot(tuple(index[n].tolist()), float(depth[n])) for n in np.flatnonzero((depth > low) & (depth <= high))]
+        for low, high in STRATA_MM
+    ]
+    chosen: list[np.ndarray] = []
+    while len(chosen) < count and any(waiting):
+        for stratum in waiting:
+            while stratum and len(chosen) < count:
+                spot = stratum.pop(0)
+                point = np.multiply(spot.index, ground.spacing_zyx)
+                if all(np.linalg.norm(point - other) >= SPACING_MM for other in chosen):
+                    chosen.append(point)
+                    yield spot
+                    break
+
+
+def _candidates(ground: Ground, dice: random.Random) -> tuple[np.ndarray, np.ndarray]:
+    """Safe voxels at random, (n, 3) indices, and their signed distance to the surface in mm."""
+    from scipy.spatial import cKDTree  # Slicer's window must be able to do without scipy until it is needed
+
+    from ..metrics.boundary import boundary_voxels
+
+    box = _box_of_structures(ground)
+    if box is None:
+        return np.zeros((0, 3), np.int64), np.zeros(0)
+    start = np.asarray([part.start for part in box])
+    labels, regions = ground.labels[box], ground.region_labels[box]
+    surface = np.argwhere(boundary_voxels(labels))
+    drawn = {int(dice.random() * labels.size) for _ in range(CANDIDATES)}
+    index = np.stack(np.unravel_index(sorted(drawn), labels.shape), -1)
+    order = sorted(range(len(index)), key=lambda _: dice.random())
+    index = index[order]
+    risk = ground.error_probability[box][tuple(index.T)]
+    index = index[(risk >= 0) & (risk < SAFE_BELOW) & (regions[tuple(index.T)] == 0)]
+    if not len(surface) or not len(index):
+        return np.zeros((0, 3), np.int64), np.zeros(0)
+    points = index * ground.spacing_zyx
+    beyond = STRATA_MM[-1][1] + 1.0  # how far exactly matters to no stratum
+    tree = cKDTree(surface * ground.spacing_zyx, balanced_tree=False)
+    away = np.minimum(tree.query(points, distance_upper_bound=beyond)[0], beyond)
+    depth = np.where(
+        labels[tuple(index.T)] > 0, -away, np.maximum(away, 1e-6)
+    )  # the outer side of a surface is outside
+    occupied = np.argwhere(regions > 0)
+    if len(occupied):
+        free = (
+            cKDTree(occupied * ground.spacing_zyx, balanced_tree=False).query(points, distance_upper_bound=GAP_MM)[0]
+            >= GAP_MM
+        )
+        index, depth = index[free], depth[free]
+    return index + start, depth
+
+
+def _box_of_structures(ground: Ground) -> tuple[slice, slice, slice] | None:
+    """The box of all structures and what lies within the outermost stratum around them."""
+    parts = []
+    for axis, (size, spacing) in enumerate(zip(ground.labels.shape, ground.spacing_zyx, strict=True)):
+        filled = np.flatnonzero(ground.labels.any(axis=tuple(a for a in range(3) if a != axis)))
+        if not filled.size:
+            return None
+        margin = int(np.ceil(STRATA_MM[-1][1] / spacing)) + 1
+        parts.append(slice(max(0, int(filled[0]) - margin), min(size, int(filled[-1]) + margin + 1)))
+    return parts[0], parts[1], parts[2]
+
+
+def _place(
+    ground: Ground, regions: Sequence[Region], spot: _Spot, id_: int, others: np.ndarray, dice: random.Random
+) -> BlindPlace:
+    """Dress a spot up as a region with the figures of one of `regions`, a little changed; `others`: spots, (n, 3)."""
+    voxel_mm3 = float(np.prod(ground.spacing_zyx))
+    model = regions[int(dice.random() * len(regions))] if regions else None
+    size = max(1, round(model.volume_mm3 / voxel_mm3)) if model else 8
+    voxels = _voxels_around(ground, spot, others, size)
+    volume = len(voxels) * voxel_mm3
+    density = (model.expected_wrong_mm3 / model.volume_mm3 if model else 0.3) * (0.9 + 0.2 * dice.random())
+    structure, inside = _structure_at(ground, spot)
+    truth, read_as = (0, structure) if inside else (structure, 0)
+    near = abs(spot.depth_mm) <= -STRATA_MM[1][0]
+    share = model.competing[0].share if model and model.competing else 0.6 + 0.3 * dice.random()
+    edges = (np.ptp(voxels, axis=0) + 1) * ground.spacing_zyx
+    region = Region(
+        id=id_,
+        rank=id_,
+        structure=ground.names[structure],
+        structure_value=structure,
+        kind=Kind.BOUNDARY if near else Kind.EXTRA if inside else Kind.MISSED,
+        shape=Shape.THIN if near else Shape.BLOB,
+        expected_wrong_mm3=density * volume,
+        volume_mm3=volume,
+        peak=min(1.0, (model.peak if model else 0.4) * (0.9 + 0.2 * dice.random())),
+        peak_ras_mm=_ras(ground, spot.index),
+        centre_ras_mm=_ras(ground, voxels.mean(0).tolist()),
+        size_mm=(float(edges[2]), float(edges[1]), float(edges[0])),
+        competing=(Competition(ground.names[truth], ground.names[read_as], share),),
+        touches_border=bool((voxels == 0).any() or (voxels == np.subtract(ground.labels.shape, 1)).any()),
+        model_percentile=model.model_percentile if model else None,
+        data_percentile=model.data_percentile if model else None,
+    )
+    return BlindPlace(region, voxels)
+
+
+def _cube(ground: Ground, spot: _Spot) -> tuple[slice, slice, slice]:
+    k, j, i = (
+        slice(max(0, at - WIDEST_VOXELS), min(size, at + WIDEST_VOXELS + 1))
+        for at, size in zip(spot.index, ground.labels.shape, strict=True)
+    )
+    return k, j, i
+
+
+def _voxels_around(ground: Ground, spot: _Spot, others: np.ndarray, size: int) -> np.ndarray:
+    """The spot and safe voxels near it in one piece, along the surface if it is near: regions look like that too.
+
+    Voxels that are as near to another spot are left to it, so that places never overlap.
+    """
+    from scipy.ndimage import label
+
+    from ..metrics.boundary import distance_to_boundary
+
+    cube = _cube(ground, spot)
+    start = np.asarray([part.start for part in cube])
+    risk = ground.error_probability[cube]
+    safe = (ground.region_labels[cube] == 0) & (risk >= 0) & (risk < SAFE_BELOW)
+    for other in others:
+        safe &= _distance(cube, spot.index, ground) < _distance(cube, other, ground)
+    index = np.argwhere(safe)
+    far = _distance(cube, spot.index, ground)[safe]
+    if abs(spot.depth_mm) <= -STRATA_MM[1][0]:
+        depth = distance_to_boundary(ground.labels[cube], ground.spacing_zyx)[safe]
+        far = far + np.where(far > 0, 2 * np.minimum(np.abs(depth - abs(spot.depth_mm)), far.max()), 0)
+    nearest = index[np.argsort(far, kind="stable")[:size]]
+    chosen = np.zeros(safe.shape, bool)
+    chosen[tuple(nearest.T)] = True
+    pieces, _ = label(chosen, np.ones((3, 3, 3)))
+    one_piece = nearest[pieces[tuple(nearest.T)] == pieces[tuple(nearest[0])]]
+    voxels: np.ndarray = one_piece + start
+    return voxels
+
+
+def _distance(cube: tuple[slice, slice, slice], index: Sequence[int] | np.ndarray, ground: Ground) -> np.ndarray:
+    """Distance in mm of each voxel of a cube from a voxel."""
+    axes = np.ogrid[cube]
+    parts = zip(axes, index, ground.spacing_zyx, strict=True)
+    distance: np.ndarray = np.sqrt(sum(((axis - at) * spacing) ** 2 for axis, at, spacing in parts))
+    return distance
+
+
+def _structure_at(ground: Ground, spot: _Spot) -> tuple[int, bool]:
+    """Label value of the structure at or nearest to a spot, and whether the spot lies in it."""
+    own = int(ground.labels[spot.index])
+    if own:
+        return own, True
+    cube = _cube(ground, spot)
+    labels = ground.labels[cube]
+    index = np.argwhere(labels > 0)
+    if not len(index):
+        values, counts = np.unique(ground.labels[ground.labels > 0], return_counts=True)
+        return int(values[counts.argmax()]), False
+    nearest = index[_distance(cube, spot.index, ground)[labels > 0].argmin()]
+    return int(labels[tuple(nearest)]), False
+
+
+def _ras(ground: Ground, index_zyx: Sequence[float]) -> tuple[float, float, float]:
+    r, a, s, _ = ground.ijk_to_ras @ [*index_zyx[::-1], 1.0]
+    return float(r), float(a), float(s)

@@ -1,0 +1,314 @@
+"""The audit trail of a review: one append-only file per reviewer in the case folder, on disk before the next click."""
+
+import contextlib
+import hashlib
+import os
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+from ..errors import OutputError, UsageError
+from ..input_files import read_bounded
+from ..process_lock import ProcessLock
+from .events import Event, Fact, Opened
+from .log_format import MAXIMUM_BYTES, WANTED, Lines, merged, read_lines, to_line
+from .log_lock import LogInUseError, take_log_lock
+from .reviewer_name import clean_reviewer_name, log_path, safe_reviewer_name
+
+__all__ = ["AuditLog", "LogInUseError", "NotStoredError", "safe_reviewer_name"]
+
+Clock = Callable[[], datetime]
+
+
+class NotStoredError(OutputError):
+    """What was appended is kept in memory but not on disk yet; the next `append` or `flush` tries again.
+
+    Attributes:
+        event: what was appended; the review goes on with it.
+    """
+
+    def __init__(self, message: str, event: Event) -> None:
+        super().__init__(message)
+        self.event = event
+
+
+def now_utc() -> datetime:
+    """The clock on the wall."""
+    return datetime.now(UTC)
+
+
+class AuditLog:
+    """A reviewer's log of one case, open for writing.
+
+    Attributes:
+        path: its file.
+        reviewer: the name in its lines.
+        notes: what the reviewer should know about how it was found, one sentence each.
+        trouble: why the last lines are not on disk; None when they are.
+    """
+
+    def __init__(self, path: Path, reviewer: str, clock: Clock) -> None:
+        """An empty log that is not on disk; `open` is the way to one."""
+        self.path, self.reviewer = path, reviewer
+        self.notes: list[str] = []
+        self.trouble: OutputError | None = None
+        self._clock = clock
+        self._events: list[Event] = []
+        self._lines: list[bytes] = []
+        self._stored = self._size = 0  # lines and bytes on disk
+        self._first: list[Callable[[], None]] = []  # what has to be done on disk before anything is written
+        self._lock: ProcessLock | None = None
+
+    @classmethod
+    def open(
+        cls, folder: Path, reviewer: str, header: Opened, clock: Clock = now_utc, scene_copy: str = ""
+    ) -> "AuditLog":
+        """Go on with a reviewer's log, or begin one.
+
+        Where the folder cannot be written to, the review goes on in memory: see `trouble`.
+
+        Args:
+            folder: of the case.
+            reviewer: name of the person.
+            header: what is reviewed, logged as the first line of this session. A log about other regions is kept under
+                another name and a new one begun.
+            clock: tells the time, with its time zone.
+            scene_copy: `text` of the same log as a scene holds it. What the file lacks of it is added to the file; a
+                copy that does not fit is kept beside the file.
+
+        Raises:
+            UsageError: there is no name, or another person's file has this name.
+            LogInUseError: the same reviewer has the case open elsewhere.
+            InputError: the log cannot be read, or a line in the middle is damaged.
+        """
+        log = cls(log_path(folder, reviewer), clean_reviewer_name(reviewer), clock)
+        with contextlib.suppress(OSError):  # a folder that cannot be written to is told by the first writing
+            log._lock = take_log_lock(log._beside("lock"))
+        try:
+            log._read(scene_copy.encode(errors="replace"), header)
+            with contextlib.suppress(NotStoredError):  # told as `trouble`
+                log.append(header)
+        except BaseException:
+            log._release()
+            raise
+        return log
+
+    @property
+    def events(self) -> tuple[Event, ...]:
+        """All that the log tells, from its first line on."""
+        return tuple(self._events)
+
+    @property
+    def text(self) -> str:
+        """The whole log, for the copy in the scene; lines that are not on disk yet are among it."""
+        return b"".join(self._lines).decode()
+
+    @property
+    def pending(self) -> int:
+        """How many lines are not on disk yet."""
+        return len(self._lines) - self._stored
+
+    def append(self, fact: Fact) -> Event:
+        """Add a line; it is on disk when this returns.
+
+        Raises:
+            NotStoredError: it could not be written; nothing is lost, and it is written with the next line.
+        """
+        when = self._clock().astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+        event = Event(when, self.reviewer, fact)
+        self._lines.append(to_line(event))
+        self._events.append(event)
+        try:
+            self.flush()
+        except OutputError as error:
+            raise NotStoredError(str(error), event) from error
+        return event
+
+    def flush(self) -> None:
+        """Bring to disk what is not there yet.
+
+        Raises:
+            OutputError: that failed.
+        """
+        try:
+            self._lock = self._lock or take_log_lock(self._beside("lock"))
+            while self._first:
+                self._first[0]()
+                self._first.pop(0)
+            self._write()
+            self._lock.keep_alive()
+            self.trouble = None
+        except OSError as error:
+            self.trouble = OutputError(
+                f"Cannot write {self.path}: {error.strerror or error}; the review goes on in memory (lines not "
+                f"stored yet: {self.pending}): free some space or make the folder writable, and it is tried again."
+            )
+            raise self.trouble from error
+        except OutputError as error:
+            self.trouble = error
+            raise
+
+    def close(self) -> None:
+        """Let others write the log.
+
+        Raises:
+            OutputError: there are lines that could not be brought to disk.
+        """
+        try:
+            if self.pending:
+                self.flush()
+        finally:
+            self._release()
+
+    def _release(self) -> None:
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
+    def _beside(self, ending: str) -> Path:
+        return self.path.with_name(f"{self.path.name}.{ending}")
+
+    def _unused(self, ending: str) -> Path:
+        """A name beside the log that nothing has yet."""
+        path, number = self._beside(ending), 2
+        while path.exists():
+            path, number = self._beside(f"{ending}-{number}"), number + 1
+        return path
+
+    def _read(self, copy: bytes, header: Opened) -> None:
+        content = read_bounded(self.path, MAXIMUM_BYTES, WANTED) if os.path.lexists(self.path) else b""
+        stored = read_lines(content, str(self.path))
+        merge = merged(stored, copy)
+        lines, wanted = merge.kept, header.regions_sha256
+        if stored.cut:
+            self._keep_cut(stored)
+        if merge.other_lines and lines.regions_sha256 != wanted == merge.other_lines.regions_sha256:
+            self._check_reviewer(lines)
+            self._keep_as_other_regions(lines, content)
+            lines, stored = merge.other_lines, Lines((), ())
+        elif merge.other:
+            self._keep_copy(merge.other)
+        self._check_reviewer(lines)
+        if lines.events and lines.regions_sha256 != wanted:
+            self._keep_as_other_regions(lines, content)
+            lines = stored = Lines((), ())
+        self._events, self._lines = list(lines.events), list(lines.whole)
+        on_disk = stored.whole[:-1] if stored.unended else stored.whole
+        self._stored, self._size = len(on_disk), sum(map(len, on_disk))
+
+    def _check_reviewer(self, lines: Lines) -> None:
+        for event in lines.events:
+            if event.reviewer != self.reviewer:
+                raise UsageError(
+                    f"{self.path} is the review of '{event.reviewer}', and '{self.reviewer}' would have the same file "
+                    "name: enter another reviewer name."
+                )
+
+    def _keep_cut(self, stored: Lines) -> None:
+        damaged = self._beside("damaged")
+        self._first += [
+            lambda: _append(damaged, stored.cut + b"\n"),
+            lambda: os.truncate(self.path, stored.size),
+        ]
+        self.notes.append(
+            f"The last line of {self.path.name} was cut by a crash ({len(stored.cut)} bytes, kept in {damaged.name}); "
+            "everything before it is there: see whether your last verdict is missing."
+        )
+
+    def _keep_copy(self, other: bytes) -> None:
+        mark = hashlib.sha256(other).hexdigest()[:8]
+        kept = self._beside(f"from-scene-{mark}")
+        if not kept.exists():
+            self._first.append(lambda: _append(kept, other))
+        self.notes.append(
+            f"The review in the scene and {self.path.name} went different ways: the file goes on, and the scene's "
+            f"copy is kept as {kept.name}."
+        )
+
+    def _keep_as_other_regions(self, lines: Lines, content: bytes) -> None:
+        kept = self._unused(f"of-regions-{(lines.regions_sha256 or 'unknown')[:8]}")
+        self._first += [
+            lambda: _append(kept, b"".join(lines.whole)),
+            lambda: self.path.unlink(missing_ok=True),
+        ]
+        where = self.path.name if content else "The review in the scene"
+        self.notes.append(
+            f"{where} is about other regions of this case: it is kept as {kept.name}, and a new review begins."
+        )
+
+    def _write(self) -> None:
+        """Write the lines that are not on disk, or leave the file as it was.
+
+        Raises:
+            OutputError: the file would be larger than readers take, or holds something else than was written.
+        """
+        handle = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0), 0o666)
+        try:
+            there = self._checked_size(handle)
+            data = b"".join(self._lines[self._stored :])
+            if self._size + len(data) > MAXIMUM_BYTES:  # nobody could open the review again
+                raise OutputError(
+                    f"{self.path} is full ({self._size} of the {MAXIMUM_BYTES} bytes that a log may have): what was "
+                    "said since is in memory alone; close the review and begin it again under another name."
+                )
+            try:
+                _write_all(handle, data[there - self._size :])
+                os.fsync(handle)
+            except OSError:
+                with contextlib.suppress(OSError):  # part of a line that stays is found and ended by the next writing
+                    os.ftruncate(handle, there)
+                raise
+        finally:
+            os.close(handle)
+        if not self._size:
+            _sync_folder(self.path.parent)
+        self._stored, self._size = len(self._lines), self._size + len(data)
+
+    def _checked_size(self, handle: int) -> int:
+        """Size of the file, which holds what we wrote and at most a beginning of what we could not write whole.
+
+        Raises:
+            OutputError: it holds something else.
+        """
+        size = os.fstat(handle).st_size
+        if size == 0:  # new, or removed by somebody: all is in memory and is written again
+            self._stored = self._size = 0
+        elif size != self._size:
+            os.lseek(handle, self._size, os.SEEK_SET)
+            beyond = os.read(handle, size) if size > self._size else b""
+            if not beyond or not b"".join(self._lines[self._stored :]).startswith(beyond):
+                raise OutputError(
+                    f"{self.path} was changed by another program while it was being reviewed, so nothing is written: "
+                    "rename that file, and this review is written anew as a whole."
+                )
+        return size
+
+
+def _append(path: Path, data: bytes) -> None:
+    """Add to a file, on disk when this returns; a failure leaves it as it was."""
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0), 0o666)
+    size = os.fstat(handle).st_size
+    try:
+        _write_all(handle, data)
+        os.fsync(handle)
+    except OSError:
+        os.ftruncate(handle, size)
+        raise
+    finally:
+        os.close(handle)
+
+
+def _write_all(handle: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(handle, data) :]
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make sure that a new file's name is on disk too; Windows does that by itself and cannot open folders."""
+    if os.name != "posix":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

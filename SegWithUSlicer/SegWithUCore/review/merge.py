@@ -1,0 +1,194 @@
+"""Reviews that come back: logs of the same regions are put together, and nothing of either side is lost."""
+
+import hashlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..atomic_files import sweep_leftovers, whole_file
+from ..case.case_file import DAMAGED, case_folders, read_case
+from ..case.contents import checked_file
+from ..case.region_files import REGIONS_FILE, check_region_files, regions_hash, regions_text
+from ..errors import InputError, OutputError, SegWithUError
+from ..input_files import read_bounded
+from .log_format import Lines, merged, read_log
+from .log_lock import take_log_lock
+from .reviewer import unchanged_copy
+from .reviewer_name import log_path, safe_reviewer_name
+from .reviews import LOG_PATTERN
+
+MAXIMUM_VERSION_BYTES = 1 << 30
+"""Of a segmentation that came back, which is compressed."""
+
+
+@dataclass(frozen=True)
+class Merged:
+    """What became of one file that came back.
+
+    Attributes:
+        folder: the case that it went into.
+        file: its name.
+        change: "new", "longer", "nothing new", "kept beside" or "own copy".
+        sentence: the same for people.
+    """
+
+    folder: Path
+    file: str
+    change: str
+    sentence: str
+
+
+def merge_reviews(sources: Sequence[Path], into: Path | Sequence[Path]) -> tuple[list[Merged], list[str]]:
+    """Merge the reviews of `sources` into the cases of `into`, which are known by image, model and regions, not by
+    name: so anonymous ones find home.
+
+    Args:
+        into: your case folders, or folders of them.
+
+    Returns:
+        What was done, and why the rest was not, one sentence each.
+
+    Raises:
+        InputError: a place holds no cases.
+    """
+    homes: dict[tuple[Any, ...], list[Path]] = {}
+    done: list[Merged] = []
+    troubles: list[str] = []
+    places = [into] if isinstance(into, Path) else list(into)
+    for folder in case_folders(places):
+        sweep_leftovers(folder)
+        try:
+            homes.setdefault(_identity(folder), []).append(folder)
+        except InputError as error:
+            troubles.append(str(error))
+    for folder in case_folders(sources):
+        try:
+            home = _home(folder, homes, _named(places))
+        except InputError as error:
+            troubles.append(str(error))
+            continue
+        for path in sorted(folder.glob(LOG_PATTERN)):
+            try:
+                done += _merge_log(path, home)
+            except SegWithUError as error:
+                troubles.append(str(error))
+            except OSError as error:
+                reason = error.strerror or str(error)
+                troubles.append(f"Cannot merge {path} into {home}: {reason}; make that folder writable, or free space.")
+    return done, troubles
+
+
+def _identity(folder: Path) -> tuple[Any, ...]:
+    """What a review belongs to: voxels, weights and regions."""
+    case = read_case(folder)
+    checked_file(folder, REGIONS_FILE)
+    try:
+        check_region_files(folder, case, labels=False)
+        voxels = tuple(str(channel["voxels_sha256"]) for channel in case["input"]["channels"])
+        return voxels, str(case["model"]["weights_sha256"]), regions_hash(regions_text(folder))
+    except DAMAGED as error:
+        raise InputError(f"{folder} has no regions that a review could belong to ({error!r}).") from error
+
+
+def _named(places: Sequence[Path]) -> str:
+    return str(places[0]) if len(places) == 1 else f"any of the {len(places)} places"
+
+
+def _home(folder: Path, homes: dict[tuple[Any, ...], list[Path]], into: str) -> Path:
+    places = homes.get(_identity(folder), [])
+    named = [place for place in places if place.resolve().name == folder.resolve().name]
+    if len(places) == 1 or len(named) == 1:
+        return places[0] if len(places) == 1 else named[0]
+    if places:
+        raise InputError(f"{folder} fits {len(places)} cases of {into} equally well: merge into one of them.")
+    raise InputError(f"{into} has no case with the image, model and regions of {folder}: its reviews are left there.")
+
+
+def _merge_log(path: Path, home: Path) -> list[Merged]:
+    """Merge one log, and the version of the segmentation that goes with it."""
+    checked_file(path.parent, path.name)
+    lines = read_log(path)
+    if not lines.events:
+        return []
+    reviewer = lines.events[0].reviewer
+    if unchanged_copy(lines.events):
+        return [Merged(home, path.name, "own copy", f"{path.name} is the anonymous copy that was sent: left out.")]
+    target = log_path(home, reviewer)
+    lock = take_log_lock(target.with_name(f"{target.name}.lock"))
+    try:
+        outcome = _put_log(lines, target)
+    finally:
+        lock.release()
+    version = path.with_name(f"segmentation_reviewed.{path.name[len('review.') : -len('.jsonl')]}.seg.nrrd")
+    put = _put_version(version, home / f"segmentation_reviewed.{safe_reviewer_name(reviewer)}.seg.nrrd", outcome)
+    return [outcome, *put]
+
+
+def _put_log(lines: Lines, target: Path) -> Merged:
+    content, home = b"".join(lines.whole), target.parent
+    if not target.exists():
+        _write(target, content)
+        return Merged(home, target.name, "new", f"{home.name}: {target.name} is new, {len(lines.whole)} lines.")
+    own = read_log(target)
+    if own.events and own.events[0].reviewer != lines.events[0].reviewer:
+        raise OutputError(f"{target} is the review of another person with the same file name: nothing is merged.")
+    merge = merged(own, content)
+    if merge.other:
+        beside = target.with_name(f"{target.name}.from-{hashlib.sha256(content).hexdigest()[:8]}")
+        if not beside.exists():
+            _write(beside, content)
+        words = f"{home.name}: {target.name} went different ways: what came back is kept as {beside.name}."
+        return Merged(home, target.name, "kept beside", words)
+    more = len(merge.kept.whole) - len(own.whole)
+    if more <= 0:
+        return Merged(home, target.name, "nothing new", f"{home.name}: {target.name} brings nothing new.")
+    if own.cut:  # what a crash left of a last line is never thrown away
+        _write(target.with_name(f"{target.name}.damaged"), own.cut + b"\n")
+    _write(target, content)
+    return Merged(home, target.name, "longer", f"{home.name}: {target.name} goes on, {more} lines more.")
+
+
+def _put_version(source: Path, target: Path, log: Merged) -> list[Merged]:
+    """The reviewer's version that belongs to a log; one that differs from ours replaces it only if its log goes on."""
+    if not os.path.lexists(source):
+        return []
+    home, content = target.parent, _checked_version(source)
+    if target.is_file() and content == target.read_bytes():
+        return []
+    mark = hashlib.sha256(content).hexdigest()[:8]
+    if not target.exists():
+        _write(target, content)
+        return [Merged(home, target.name, "new", f"{home.name}: {target.name} is new.")]
+    if log.change != "longer":
+        beside = target.with_name(f"{target.name}.from-{mark}")
+        _write(beside, content)
+        return [
+            Merged(home, target.name, "kept beside", f"{home.name}: another {target.name} is kept as {beside.name}.")
+        ]
+    older = target.with_name(f"{target.name}.before-{mark}")
+    _write(older, target.read_bytes())
+    _write(target, content)
+    return [Merged(home, target.name, "longer", f"{home.name}: {target.name} is newer; ours is kept as {older.name}.")]
+
+
+def _write(target: Path, content: bytes) -> None:
+    with whole_file(target) as work, work.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _checked_version(source: Path) -> bytes:
+    """The bytes of a segmentation that came back, which hold all of its voxels: none of them lies in another file.
+
+    Raises:
+        InputError: it is no whole segmentation.
+    """
+    from ..imaging.volume import read_labels  # SimpleITK takes its time, and most merges bring logs alone
+
+    checked_file(source.parent, source.name)
+    content = read_bounded(source, MAXIMUM_VERSION_BYTES, "save it again from Slicer")
+    read_labels(source)
+    return content

@@ -1,0 +1,106 @@
+"""What a case tells about people, taken out: names, dates, paths, free text. Arrays and headers are left to others."""
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from .events import FACTS, Commented, Edited, Event, Fact, Opened, StructureJudged, Undone, VerdictGiven
+from .log_format import Lines, to_line
+from .reviewer_name import safe_reviewer_name
+
+FIRST_DAY = datetime(2000, 1, 1, tzinfo=UTC)
+"""Every anonymous log begins then; the time between its lines stays."""
+COPY_MARK = "anonymous_copy"
+"""Setting in the first line of an anonymous log: how many lines the copy has."""
+
+
+_HASH = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass
+class Aliases:
+    """Names of reviewers and what stands for them, the same in all cases of one export."""
+
+    reviewers: dict[str, str] = field(default_factory=dict)
+
+    def reviewer(self, name: str) -> str:
+        """What stands for a reviewer."""
+        return self.reviewers.setdefault(name, f"reviewer {len(self.reviewers) + 1}")
+
+    def reviewer_of_file(self, name: str) -> str:
+        """What stands for a reviewer of whom the part of a file name is known."""
+        known = {safe_reviewer_name(reviewer): alias for reviewer, alias in self.reviewers.items()}
+        return known.get(name) or self.reviewer(name)
+
+
+def anonymous_log(
+    lines: Lines, case: Mapping[str, Any], aliases: Aliases, structures: Collection[str], keep_comments: bool = False
+) -> bytes:
+    """A log that tells the same without names, dates and free text.
+
+    Args:
+        case: the anonymous content of `case.json`, whose name and model the log tells instead of its own words.
+        structures: names that may stay; segments that a reviewer added lose theirs.
+    """
+    first = _time(lines.events[0].when) if lines.events else FIRST_DAY
+    others: dict[str, str] = {}
+    copied = []
+    for number, event in enumerate(lines.events):
+        fact = _anonymous_fact(event.fact, case, structures, others, keep_comments)
+        if number == 0 and isinstance(fact, Opened):
+            fact = replace(fact, settings={COPY_MARK: len(lines.events)})
+        when = FIRST_DAY + max(timedelta(0), _time(event.when) - first)
+        stamp = when.isoformat(timespec="seconds").replace("+00:00", "Z")
+        copied.append(to_line(Event(stamp, aliases.reviewer(event.reviewer), fact)))
+    return b"".join(copied)
+
+
+def unchanged_copy(events: Sequence[Event]) -> bool:
+    """Whether a log is an anonymous copy that nobody has gone on with: what it says is known where it came from."""
+    first = events[0].fact if events else None
+    return isinstance(first, Opened) and first.settings.get(COPY_MARK) == len(events)
+
+
+def _anonymous_fact(
+    fact: Fact, case: Mapping[str, Any], structures: Collection[str], others: dict[str, str], keep_comments: bool
+) -> Fact:
+    match fact:
+        case Opened():
+            return _anonymous_header(fact, case)
+        case Undone() if fact.what not in FACTS:
+            return replace(fact, what="")
+        case VerdictGiven() if not keep_comments:
+            return replace(fact, comment=None)
+        case Commented() if not keep_comments:
+            return replace(fact, comment="")
+        case StructureJudged():
+            said = fact.comment if keep_comments else ""
+            return replace(fact, structure=_structure(fact.structure, structures, others), comment=said)
+        case Edited():
+            return replace(fact, structure=_structure(fact.structure, structures, others))
+    return fact
+
+
+def _anonymous_header(fact: Opened, case: Mapping[str, Any]) -> Opened:
+    model = case["model"]
+    known = {"model": "name", "model_version": "version", "head": "head"}
+    words: dict[str, Any] = {name: str(model.get(key) or "") for name, key in known.items()}
+    for name in ("weights_sha256", "calibration_sha256", "regions_sha256"):
+        told = getattr(fact, name)
+        words[name] = told if _HASH.fullmatch(told) else ""
+    return replace(fact, case=case["name"], settings={}, **words)
+
+
+def _structure(name: str, known: Collection[str], others: dict[str, str]) -> str:
+    return name if name in known else others.setdefault(name, f"segment {len(others) + 1}")
+
+
+def _time(text: str) -> datetime:
+    """A time of a log; the first day where it is none."""
+    try:
+        when = datetime.fromisoformat(text)
+    except ValueError:
+        return FIRST_DAY
+    return when if when.tzinfo else when.replace(tzinfo=UTC)

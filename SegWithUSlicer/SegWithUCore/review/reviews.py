@@ -1,0 +1,152 @@
+"""The reviews that lie in a case folder, read without touching them."""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ..case.case_file import DAMAGED
+from ..case.contents import checked_file
+from ..case.region_files import REGIONS_FILE, check_region_files, parse_regions, regions_hash, regions_text
+from ..errors import InputError
+from ..regions.region import Competition, Kind, Region, Shape
+from .events import Event, Verdict
+from .log_format import Lines, read_log
+from .state import ReviewState
+
+MAXIMUM_PLACES = 1000
+"""Blind places of a review; the panel offers a few dozen."""
+LOG_PATTERN = "review.*.jsonl"
+Elsewhere = Callable[[Path, Mapping[str, Any], str], Path | None]
+"""Tells a folder besides the case's own where reviews of it may lie, from the case folder, the content of `case.json`
+and the hash of the regions; None for none."""
+
+
+@dataclass(frozen=True)
+class Review:
+    """One reviewer's review of a case.
+
+    Attributes:
+        path: of its log.
+        reviewer: name in its lines.
+        events: all of its lines.
+        state: what holds now; blind places are among its regions.
+    """
+
+    path: Path
+    reviewer: str
+    events: tuple[Event, ...]
+    state: ReviewState
+
+    @property
+    def when(self) -> str:
+        """Time of the last line, UTC."""
+        return self.events[-1].when
+
+    def verdicts(self, regions: Sequence[Region]) -> dict[int, Verdict]:
+        """Verdict by region id, of the regions given; undecided ones are left out."""
+        found = {region.id: self.state.verdict_of(region.id) for region in regions}
+        return {region: verdict for region, verdict in found.items() if verdict is not None}
+
+
+@dataclass(frozen=True)
+class CaseReviews:
+    """All that was said about the regions of a case.
+
+    Attributes:
+        regions: of the case, by rank; empty where it has none.
+        reviews: sorted by reviewer.
+        notes: what could not be read or belongs to other regions, one sentence each.
+    """
+
+    regions: tuple[Region, ...]
+    reviews: tuple[Review, ...]
+    notes: tuple[str, ...]
+
+
+def read_reviews(folder: Path, case: Mapping[str, Any], also: Elsewhere | None = None) -> CaseReviews:
+    """Read regions and reviews of a case folder.
+
+    Args:
+        also: tells another folder whose reviews count too.
+
+    Raises:
+        InputError: the case has regions, and they are missing or damaged.
+    """
+    if case.get("regions") is None:
+        return CaseReviews((), (), ())
+    check_region_files(folder, case, labels=False)
+    text = regions_text(folder)
+    regions, wanted = parse_regions(text, str(folder / REGIONS_FILE)), regions_hash(text)
+    total = _total_mm3(folder, case)
+    reviews, notes = [], []
+    other = also(folder, case, wanted) if also is not None else None
+    for path in [path for place in (folder, other) if place is not None for path in sorted(place.glob(LOG_PATTERN))]:
+        try:
+            checked_file(path.parent, path.name)
+            reviews.append(review_of(path, read_log(path), regions, wanted, total))
+        except InputError as error:
+            notes.append(str(error).replace(f"{folder}{os.sep}", ""))  # a report must not tell where it was made
+    return CaseReviews(regions, tuple(reviews), tuple(notes))
+
+
+def _total_mm3(folder: Path, case: Mapping[str, Any]) -> float:
+    try:
+        return float(case["regions"]["expected_wrong_mm3"])
+    except DAMAGED as error:
+        raise InputError(f"{folder} is damaged (case.json: {error!r}): segment the case again.") from error
+
+
+def review_of(path: Path, lines: Lines, regions: Sequence[Region], wanted: str, total_mm3: float) -> Review:
+    """What a log says about the regions of a case.
+
+    Args:
+        path: of the log.
+        regions: of the case.
+        wanted: the hash of its regions.
+        total_mm3: expected wrong volume of the whole case.
+
+    Raises:
+        InputError: the log holds nothing, or is about other regions.
+    """
+    if not lines.events:
+        raise InputError(f"{path} holds no whole line: the review has not begun.")
+    if lines.regions_sha256 != wanted:
+        raise InputError(f"{path} is about other regions of this case: its verdicts are not counted.")
+    blind = _blind_places(path, lines, regions)
+    state = ReviewState.replayed(lines.events, [*regions, *blind], total_mm3, {place.id for place in blind})
+    return Review(path, lines.events[0].reviewer, lines.events, state)
+
+
+_PLACE = Region(
+    id=0,
+    rank=0,
+    structure="",
+    structure_value=0,
+    kind=Kind.BOUNDARY,
+    shape=Shape.BLOB,
+    expected_wrong_mm3=0.0,
+    volume_mm3=0.0,
+    peak=0.0,
+    peak_ras_mm=(0.0, 0.0, 0.0),
+    centre_ras_mm=(0.0, 0.0, 0.0),
+    size_mm=(0.0, 0.0, 0.0),
+    competing=(Competition("", "", 0.0),),
+    touches_border=False,
+)
+
+
+def _blind_places(path: Path, lines: Lines, regions: Sequence[Region]) -> list[Region]:
+    """Stand-ins for the blind places that a log speaks of: they are in no file before the review is over."""
+    known = {region.id for region in regions}
+    told: set[int] = set()
+    for event in lines.events:
+        place = getattr(event.fact, "place", None) or getattr(event.fact, "region", None)
+        told |= set() if place is None else {place}
+    if len(told - known) > MAXIMUM_PLACES:
+        raise InputError(
+            f"{path} speaks of {len(told - known)} places that are no regions of this case, more than the "
+            f"{MAXIMUM_PLACES} that a review may hide: its verdicts are not counted."
+        )
+    return [replace(_PLACE, id=place) for place in sorted(told - known)]

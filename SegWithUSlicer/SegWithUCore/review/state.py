@@ -1,0 +1,272 @@
+"""What holds in a review: verdicts, comments, time and progress, made by replaying what the reviewer did."""
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from math import fsum
+from statistics import median
+
+from ..errors import InputError
+from ..progress import time_left
+from ..regions.region import Region
+from .events import (
+    NAMES,
+    SEEN,
+    BlindRevealed,
+    Commented,
+    Edited,
+    Event,
+    Fact,
+    Looked,
+    StructureJudged,
+    Undone,
+    Verdict,
+    VerdictGiven,
+)
+
+__all__ = ["Progress", "ReviewState", "StructureStanding", "Verdict"]
+
+ENOUGH_FOR_A_FORECAST = 2
+"""Decided regions before the time left is told: one region says little about the next."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a review is.
+
+    Attributes:
+        decided, regions: how many have a verdict, and how many there are.
+        seen_share: part of the case's expected wrong volume that lies in accepted or corrected regions, 0 to 1.
+        seconds_left: for the undecided regions at the median pace; None before `ENOUGH_FOR_A_FORECAST` are decided.
+    """
+
+    decided: int
+    regions: int
+    seen_share: float
+    seconds_left: float | None
+
+    @property
+    def text(self) -> str:
+        """For people: "7 of 12 regions, 86 % of expected error seen, about 2 min left"."""
+        # Rounded down: 100 % is said only when nothing is left.
+        parts = [
+            f"{self.decided} of {self.regions} regions",
+            f"{int(self.seen_share * 100 + 1e-9)} % of expected error seen",
+        ]
+        if self.seconds_left and self.decided < self.regions:
+            parts.append(time_left(self.seconds_left))
+        return ", ".join(parts)
+
+
+@dataclass(frozen=True)
+class StructureStanding:
+    """What holds for a structure.
+
+    Attributes:
+        verdict: the reviewer's own, else accepted when all its regions are accepted or corrected, else None.
+        explicit: whether the reviewer gave it.
+        decided, regions: how many of its regions have a verdict, and how many there are.
+        flagged: how many are rejected or need a second reader.
+    """
+
+    verdict: Verdict | None
+    explicit: bool
+    decided: int
+    regions: int
+    flagged: int
+
+
+@dataclass(frozen=True)
+class _Step:
+    """A line that can be undone, and what held before it."""
+
+    line: int
+    fact: VerdictGiven | Commented | StructureJudged
+    before: tuple[Verdict | None, str]
+
+
+class ReviewState:
+    """The review of one case by one reviewer.
+
+    Attributes:
+        lines: events replayed so far, which is the number of the log's last line.
+        edits: what was told about edits, oldest first.
+        last_region: the region that a line spoke of last, where a resumed review goes on; None at the start.
+    """
+
+    def __init__(
+        self, regions: Sequence[Region], total_expected_wrong_mm3: float, uncounted: Collection[int] = frozenset()
+    ) -> None:
+        """A review nobody has begun.
+
+        Args:
+            regions: all that are shown, blind places among them.
+            total_expected_wrong_mm3: of the whole case, in regions and outside.
+            uncounted: ids whose expected error is none of the case's: blind places.
+        """
+        self.lines = 0
+        self.edits: list[Edited] = []
+        self.last_region: int | None = None
+        self._expected_mm3 = {r.id: 0.0 if r.id in uncounted else r.expected_wrong_mm3 for r in regions}
+        self._total_mm3 = total_expected_wrong_mm3
+        self._members: dict[str, list[int]] = {}
+        for region in regions:
+            self._members.setdefault(region.structure, []).append(region.id)
+        self._verdicts: dict[int, Verdict] = {}
+        self._comments: dict[int, str] = {}
+        self._seconds: dict[int, float] = {}
+        self._structures: dict[str, tuple[Verdict | None, str]] = {}
+        self._steps: list[_Step] = []
+
+    @classmethod
+    def replayed(
+        cls,
+        events: Iterable[Event],
+        regions: Sequence[Region],
+        total_expected_wrong_mm3: float,
+        uncounted: Collection[int] = frozenset(),
+    ) -> "ReviewState":
+        """What holds after all `events`, the lines of one log from its first on.
+
+        Raises:
+            InputError: a line does not fit the regions or the lines before it.
+        """
+        state = cls(regions, total_expected_wrong_mm3, uncounted)
+        for event in events:
+            state.apply(event)
+        return state
+
+    def apply(self, event: Event) -> None:
+        """Go on by one event.
+
+        Raises:
+            InputError: it speaks of a region that there is not, or undoes what was not the last thing said. The state
+                is then what it was.
+        """
+        self._check(event.fact)
+        self.lines += 1
+        match event.fact:
+            case VerdictGiven(region, verdict, comment, seconds):
+                self._remember(event.fact, self._of_region(region))
+                self._set_region(region, verdict, self.comment_of(region) if comment is None else comment)
+                self._spend(region, seconds)
+            case Commented(region, comment):
+                self._remember(event.fact, self._of_region(region))
+                self._set_region(region, self.verdict_of(region), comment)
+                self._spend(region, 0.0)
+            case StructureJudged(structure, verdict, comment):
+                self._remember(event.fact, self._structures.get(structure, (None, "")))
+                self._structures[structure] = (verdict, comment)
+            case Looked(region, seconds):
+                self._spend(region, seconds)
+            case Edited():
+                self.edits.append(event.fact)
+            case Undone():
+                self._take_back(self._steps.pop())
+
+    def verdict_of(self, region_id: int) -> Verdict | None:
+        """The verdict that holds; None while undecided."""
+        return self._verdicts.get(region_id)
+
+    def comment_of(self, region_id: int) -> str:
+        """The comment that holds; "" for none."""
+        return self._comments.get(region_id, "")
+
+    def seconds_on(self, region_id: int) -> float:
+        """How long the region was visible; undoing takes no time back."""
+        return self._seconds.get(region_id, 0.0)
+
+    def decided(self, region_id: int) -> bool:
+        """Whether the region has a verdict."""
+        return region_id in self._verdicts
+
+    @property
+    def seen_ids(self) -> frozenset[int]:
+        """Regions that are accepted or corrected."""
+        return frozenset(region for region, verdict in self._verdicts.items() if verdict in SEEN)
+
+    def next_undecided(self, order: Sequence[int], after: int | None = None) -> int | None:
+        """The first region without a verdict behind `after`, then from the start on; None when all have one.
+
+        Args:
+            order: region ids the way the reviewer sees them.
+            after: an id, or None to look from the start.
+        """
+        start = order.index(after) + 1 if after in order else 0
+        ring = (order[(start + step) % len(order)] for step in range(len(order)))
+        return next((region for region in ring if region not in self._verdicts), None)
+
+    def previous(self, order: Sequence[int], before: int) -> int | None:
+        """The region in front of `before` in `order`, decided or not; None for the first and for a stranger."""
+        place = order.index(before) if before in order else 0
+        return order[place - 1] if place else None
+
+    def next_undo(self) -> Undone | None:
+        """What to log and apply in order to take back the last verdict or comment; None when there is none."""
+        if not self._steps:
+            return None
+        step = self._steps[-1]
+        region = None if isinstance(step.fact, StructureJudged) else step.fact.region
+        return Undone(step.line, NAMES[type(step.fact)], region)
+
+    def progress(self) -> Progress:
+        """How far the review is."""
+        seen = fsum(self._expected_mm3[region] for region in self.seen_ids)
+        share = min(1.0, seen / self._total_mm3) if self._total_mm3 > 0 else 1.0
+        paces = [self._seconds.get(region, 0.0) for region in self._verdicts]
+        undecided = len(self._expected_mm3) - len(self._verdicts)
+        left = median(paces) * undecided if len(paces) >= ENOUGH_FOR_A_FORECAST else None
+        return Progress(len(self._verdicts), len(self._expected_mm3), share, left)
+
+    def structure(self, name: str) -> StructureStanding:
+        """What holds for a structure; one without regions is accepted only by the reviewer's own word."""
+        members = self._members.get(name, [])
+        verdicts = [self._verdicts[region] for region in members if region in self._verdicts]
+        seen = sum(verdict in SEEN for verdict in verdicts)
+        explicit = self._structures.get(name, (None, ""))[0]
+        derived = Verdict.ACCEPTED if members and seen == len(members) else None
+        return StructureStanding(
+            explicit or derived, explicit is not None, len(verdicts), len(members), len(verdicts) - seen
+        )
+
+    def structure_comment(self, name: str) -> str:
+        """The comment on a structure; "" for none."""
+        return self._structures.get(name, (None, ""))[1]
+
+    def _check(self, fact: Fact) -> None:
+        line = self.lines + 1
+        region = fact.place if isinstance(fact, BlindRevealed) else getattr(fact, "region", None)
+        if region is not None and region not in self._expected_mm3:
+            raise InputError(
+                f"Line {line} of the review speaks of region {region}, which is none of the "
+                f"{len(self._expected_mm3)} regions of this case: the log belongs to other regions."
+            )
+        if isinstance(fact, Undone) and fact != (due := self.next_undo()):
+            expected = f"only line {due.line} can be undone there" if due else "there is nothing to undo"
+            raise InputError(
+                f"Line {line} of the review undoes line {fact.line} ({fact.what}), but {expected}: "
+                "the log was put together from several reviews or edited by hand."
+            )
+
+    def _remember(self, fact: VerdictGiven | Commented | StructureJudged, before: tuple[Verdict | None, str]) -> None:
+        self._steps.append(_Step(self.lines, fact, before))
+
+    def _take_back(self, step: _Step) -> None:
+        if isinstance(step.fact, StructureJudged):
+            self._structures[step.fact.structure] = step.before
+        else:
+            self._set_region(step.fact.region, *step.before)
+            self.last_region = step.fact.region
+
+    def _of_region(self, region: int) -> tuple[Verdict | None, str]:
+        return self.verdict_of(region), self.comment_of(region)
+
+    def _set_region(self, region: int, verdict: Verdict | None, comment: str) -> None:
+        self._comments[region] = comment
+        if verdict is None:
+            self._verdicts.pop(region, None)
+        else:
+            self._verdicts[region] = verdict
+
+    def _spend(self, region: int, seconds: float) -> None:
+        self._seconds[region] = self._seconds.get(region, 0.0) + seconds
+        self.last_region = region

@@ -1,0 +1,151 @@
+"""From a finished run to a model bundle, and from a bundle to one that is calibrated on other cases."""
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..atomic_files import whole_folder
+from ..inference.segment import Model
+from ..models.bundle import (
+    CARD_FILE,
+    LICENCE_FILE,
+    Bundle,
+    HeadSpec,
+    check_bundle,
+    verify_weights,
+    weights_path,
+    write_bundle_json,
+    write_weights,
+)
+from ..models.head_choice import further_heads
+from ..models.model_card import licence_notice, model_card
+from ..network.backbones.user_network import is_own, network_file, network_sha256
+from ..progress import Progress, silent
+from .backbone import spec_of
+from .calibration_fitting import display_windows, fitted, predict_case
+from .dataset import Case
+from .foreign_backbone import foreign_licence
+from .recipe import Recipe
+from .run_folder import RunFolder
+
+
+def make_bundle(
+    run: RunFolder,
+    cases: Sequence[Case],
+    target: Path,
+    overwrite: bool = False,
+    device: str = "cpu",
+    progress: Progress = silent,
+    fingerprint: Mapping[str, Any] | None = None,
+    beside: Bundle | None = None,
+) -> Bundle:
+    """Write the bundle of a run, calibrated on `cases`; whole or not at all.
+
+    Args:
+        fingerprint: instead of the one that the run noted when its backbone was trained.
+        beside: a model of the same backbone, whose heads come along as they are, to be chosen by name.
+
+    Raises:
+        InputError: the run is unfinished, a case is unusable, the cases hold no errors to fit on, or `beside` has
+            another backbone or no other head.
+        OutputError: `target` exists or cannot be written.
+    """
+    recipe = run.recipe()
+    backbone, head = run.load_best("backbone"), run.load_best("head")
+    with whole_folder(target, overwrite) as work:
+        name = recipe.head["variant"]
+        specs, tensors = further_heads(beside, backbone, name) if beside else ((), {})
+        digest = write_weights(work, backbone, {name: head, **tensors})
+        facts = run.facts() | ({"fingerprint": fingerprint} if fingerprint else {})
+        plain = plain_bundle(recipe, digest, facts)
+        check_bundle(plain, str(run.path / "run.json"))
+        written = _calibrated(replace(plain, heads=(*plain.heads, *specs)), cases, work, device, progress)
+        (work / LICENCE_FILE).write_text(licence_notice(written.about) + foreign_licence(run), encoding="utf-8")
+    return replace(written, folder=target)
+
+
+def recalibrate(
+    bundle: Bundle,
+    cases: Sequence[Case],
+    target: Path,
+    overwrite: bool = False,
+    device: str = "cpu",
+    progress: Progress = silent,
+) -> Bundle:
+    """Write a bundle with the same weights and fingerprint, calibrated on `cases`; whole or not at all.
+
+    Figures that were measured with the earlier calibration do not come along.
+
+    Args:
+        bundle: read from a folder; its default head is calibrated.
+
+    Raises:
+        InputError: damaged weights, an unusable case, or cases that hold no errors to fit on.
+        OutputError: `target` exists or cannot be written.
+    """
+    verify_weights(bundle)
+    weights = weights_path(bundle)
+    with whole_folder(target, overwrite) as work:
+        shutil.copyfile(weights, work / weights.name)
+        written = _calibrated(
+            replace(bundle, calibration=None, display=None, figures=None), cases, work, device, progress
+        )
+        licence = weights.with_name(LICENCE_FILE)
+        if licence.is_file():
+            shutil.copyfile(licence, work / LICENCE_FILE)
+    return replace(written, folder=target)
+
+
+def _calibrated(plain: Bundle, cases: Sequence[Case], work: Path, device: str, progress: Progress) -> Bundle:
+    """Calibrate the bundle whose weights lie in `work`, and write description and card there."""
+    bundle = write_bundle_json(plain, work)
+    model = Model(bundle, torch.device(device))
+    values = [label.value for label in bundle.labels]
+    predictions, truths = [], []
+    for number, case in enumerate(cases):
+        progress("predicting the calibration cases", number / len(cases), case.name)
+        prediction, truth = predict_case(case, model, values)
+        predictions.append(prediction)
+        truths.append(truth)
+    progress("fitting", 1.0)
+    calibration = fitted(predictions, truths, bundle.labels)
+    written = write_bundle_json(replace(bundle, calibration=calibration, display=display_windows(predictions)), work)
+    (work / CARD_FILE).write_text(model_card(written), encoding="utf-8")
+    return written
+
+
+def plain_bundle(recipe: Recipe, digest: str, facts: Mapping[str, Any], trained: bool = True) -> Bundle:
+    """The bundle of a recipe before anything is fitted.
+
+    Args:
+        digest: hash of the weights file.
+        facts: `fingerprint`, None where unknown; `origin` of a backbone that was not trained here.
+        trained: whether the head was.
+    """
+    head, backbone = recipe.head, spec_of(recipe)
+    spec = HeadSpec(
+        name=head["variant"],
+        variant=head["variant"],
+        taps=tuple(head["taps"]),
+        feature_channels=head["feature_channels"],
+        probes=head["probes"],
+        aleatoric=head["aleatoric"],
+        trained=trained,
+    )
+    about = dict(recipe.about) | ({"origin": facts["origin"]} if "origin" in facts else {})
+    if is_own(backbone.kind):
+        about |= {"network_file": network_file(backbone.kind).name, "network_sha256": network_sha256(backbone.kind)}
+    return Bundle(
+        folder=None,
+        about=about,
+        input=recipe.input,
+        labels=recipe.labels,
+        backbone=backbone,
+        heads=(spec,),
+        weights_sha256=digest,
+        fingerprint=facts["fingerprint"],
+    )

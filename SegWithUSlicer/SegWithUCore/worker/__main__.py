@@ -1,0 +1,194 @@
+"""The warm child process that Slicer talks to: `python -m SegWithUCore.worker` (ARCHITECTURE.md, "Worker").
+
+Requests come as JSON lines on stdin and are done one after the other; events leave as JSON lines. torch is imported
+at the first request that needs it, so that the process id is known at once. When stdin closes, the parent is gone:
+the process ends at once, whatever it is computing, and takes its half-written output along.
+"""
+
+import argparse
+import os
+import platform
+import queue
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .. import __version__
+from ..errors import InputError, OutputError, SegWithUError, UsageError
+from ..freed_memory import give_back_freed_memory, keep_freed_memory
+from ..memory import NotEnoughMemoryError
+from ..progress import Progress, seconds_left
+from .check import check, installed_versions
+from .protocol import PROTOCOL, Channel, Request, open_channel, remove_half_written
+
+if TYPE_CHECKING:
+    from .engine import Engine
+
+PROGRESS_INTERVAL_S = 0.1
+"""More events a second than a person can see would only keep the parent busy."""
+EXIT_TERMINATED = 128 + signal.SIGTERM
+
+
+class Worker:
+    """Does the requests of one parent.
+
+    Args:
+        channel: where requests come from and events go to.
+        idle_s: leave after so many seconds without a request; None stays.
+    """
+
+    def __init__(self, channel: Channel, idle_s: float | None = None) -> None:
+        self._channel = channel
+        self._idle_s = idle_s
+        self._lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        self._engine: Engine | None = None
+        self._writing_in: Path | None = None
+
+    def run(self) -> int:
+        """Work until told to quit, idle for too long, or alone."""
+        self._send({"event": "started", "pid": os.getpid(), "protocol": PROTOCOL, "versions": _versions()})
+        threading.Thread(target=self._listen, name="requests", daemon=True).start()
+        while True:
+            try:
+                line = self._lines.get(timeout=self._idle_s)
+            except queue.Empty:
+                self._send({"event": "leaving", "reason": "idle"})
+                return 0
+            if not self._answer(line):
+                return 0
+
+    def leave(self, code: int) -> None:
+        """End the process from any thread, even while another one computes, and leave nothing half-written."""
+        if self._writing_in is not None:
+            remove_half_written(self._writing_in, os.getpid())
+        os._exit(code)
+
+    def _listen(self) -> None:
+        for line in self._channel.lines():
+            self._lines.put(line)
+        self.leave(0)
+
+    def _answer(self, line: bytes) -> bool:
+        """Do one request; False ends the worker. Whatever goes wrong becomes one event, and the worker stays."""
+        identity: Any = None
+        try:
+            request = Request.parse(line)
+            identity = request.id
+            if request.kind == "quit":
+                return False
+            self._send({**self._done(request), "id": identity})
+        except Exception as error:  # noqa: BLE001 - the last resort of a process that has to stay usable
+            self._send({"event": "error", "id": identity, **failure(error)})
+        finally:
+            self._writing_in = None
+            give_back_freed_memory()  # a warm worker waits for minutes, and the memory is Slicer's meanwhile
+        return True
+
+    def _done(self, request: Request) -> dict[str, Any]:
+        if request.kind == "check":
+            return {"event": "checked", **check()}
+        if request.kind not in ("warm", "predict_cost", "fingerprint", "segment"):
+            raise UsageError(f"There is no request '{request.kind}': parent and worker are of different versions.")
+        report = self._reporter(request)
+        if self._engine is None:
+            report("starting the engine", 0.0)
+            from .engine import Engine
+
+            self._engine = Engine()
+        if request.kind == "segment":
+            self._writing_in = Path(request.text("target")).parent
+        return self._engine.answer(request, report)
+
+    def _reporter(self, request: Request) -> Progress:
+        begun = time.monotonic()
+        last_stage, last_time = "", 0.0
+
+        def report(stage: str, fraction: float, detail: str = "") -> None:
+            nonlocal last_stage, last_time
+            now = time.monotonic()
+            if stage == last_stage and now - last_time < PROGRESS_INTERVAL_S and fraction < 1:
+                return
+            last_stage, last_time = stage, now
+            event = {"event": "progress", "id": request.id, "stage": stage, "fraction": round(fraction, 4)}
+            self._send({**event, "detail": detail, "seconds_left": seconds_left(begun, fraction)})
+
+        return report
+
+    def _send(self, event: dict[str, Any]) -> None:
+        try:
+            self._channel.send(event)
+        except OSError:  # nobody listens any more
+            self.leave(0)
+
+
+def failure(error: Exception) -> dict[str, Any]:
+    """Kind, sentence and details of what went wrong; details only where somebody must look for a fault of ours."""
+    known = {InputError: "input", OutputError: "output", UsageError: "usage"}
+    if isinstance(error, NotEnoughMemoryError):  # of a file that Slicer made for the run: its name says nothing
+        return {"kind": "memory", "text": error.sentence, "details": None}
+    if isinstance(error, SegWithUError):
+        kind = next((kind for type_, kind in known.items() if isinstance(error, type_)), "unexpected")
+        # A refusal that the user may overrule says so: see Engine.
+        return {"kind": kind, "text": str(error), "details": None, "refused": getattr(error, "refused", False)}
+    if _is_out_of_memory(error):
+        text = "There is not enough memory for this: give a smaller region of interest, or close other programs."
+        return {"kind": "memory", "text": text, "details": traceback.format_exc()}
+    if isinstance(error, ImportError):
+        text = (
+            f"{error.name or 'A package'} cannot be imported ({error}): install what the engine needs, then try again."
+        )
+        return {"kind": "missing", "text": text, "details": traceback.format_exc()}
+    text = f"Unexpected {type(error).__name__}: {error} (copy the diagnostics and report it)."
+    return {"kind": "unexpected", "text": " ".join(text.split()), "details": traceback.format_exc()}
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    if isinstance(error, MemoryError):
+        return True
+    text = str(error).lower()
+    # torch on the CPU and ITK only say it in words.
+    return isinstance(error, RuntimeError) and ("out of memory" in text or ("memory" in text and "alloc" in text))
+
+
+def _versions() -> dict[str, str | None]:
+    return {"segwithu-slicer": __version__, "python": platform.python_version(), **installed_versions()}
+
+
+def _leave_on_terminate(worker: Worker) -> None:
+    """End at once on SIGTERM: a signal handler of Python would wait for the end of the running torch operation."""
+    if sys.platform == "win32":
+        return  # there, ending a process asks nobody
+
+    def wait() -> None:
+        signal.sigwait({signal.SIGTERM})
+        worker.leave(EXIT_TERMINATED)
+
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # inherited by all threads started from here on
+    threading.Thread(target=wait, name="terminate", daemon=True).start()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the worker on this process's stdin and stdout."""
+    parser = argparse.ArgumentParser(prog="python -m SegWithUCore.worker", description="The engine behind Slicer.")
+    parser.add_argument("--idle-minutes", type=float, metavar="N", help="leave after N minutes without a request")
+    options = parser.parse_args(arguments)
+    idle_s = None if options.idle_minutes is None else options.idle_minutes * 60
+    # Threads of torch that wait in a loop keep the cores from Slicer: on two shared cores a run took twice as long.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    keep_freed_memory()
+    worker = Worker(open_channel(), idle_s)
+    _leave_on_terminate(worker)
+    code = worker.run()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    worker.leave(code)  # Python's own way out would wait for the thread that still reads
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

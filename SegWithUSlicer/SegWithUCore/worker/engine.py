@@ -1,0 +1,297 @@
+"""What the worker can do once torch is there: load, predict the cost, compare with the training cases, segment."""
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+import torch
+
+from ..errors import InputError, OutputError, UsageError
+from ..imaging.grid_peek import FileGrid
+from ..imaging.header_peek import claim_on_form, one_of_forms
+from ..imaging.reader_process import ReaderProcess
+from ..imaging.roi import Region, voxel_box
+from ..imaging.volume import turned
+from ..imaging.voxel_grid import VoxelGrid
+from ..inference.deviation import REFUSED
+from ..inference.device import choose_device
+from ..inference.fingerprint import deviations, deviations_of_features
+from ..inference.image_features import ImageFeatures
+from ..inference.memory_prediction import RunMemory, foreseen
+from ..inference.placement import placed
+from ..inference.preprocessing import working_size
+from ..inference.segment import Job, Model, read_channels, segment
+from ..inference.sliding_window import count_windows
+from ..inference.uncertainty_maps import voxelwise
+from ..memory import NotEnoughMemoryError
+from ..models.bundle import Bundle
+from ..models.head_choice import with_head
+from ..models.input_spec import InputSpec
+from ..models.registry import resolve_model
+from ..network.backbones.user_network import network_sha256
+from ..progress import Progress
+from .protocol import Request
+
+UNKNOWN_VOXEL_BYTES = 4
+"""Of a volume that is not in a file yet."""
+WRITE_S_PER_GRID_VOXEL = 1.2e-7
+"""Compressing the four volumes outside the region of interest, where they are constant (measured)."""
+WRITE_S_PER_ASSESSED_VOXEL = 6e-7
+"""Compressing three noisy float maps inside it (measured)."""
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Seconds that one window, and the maps of one voxel, take on this device."""
+
+    window_s: float
+    voxel_s: float
+
+
+class RefusedInputError(InputError):
+    """The input is unlike the training cases; the user may insist."""
+
+    refused = True
+
+
+class Engine:
+    """Keeps one model on one device loaded and works with it."""
+
+    def __init__(self) -> None:
+        leave_one_core_free()
+        self._model: Model | None = None
+        self._pace: Pace | None = None
+        self._reader = ReaderProcess()
+        self._reader.start()  # it is ready when the model is
+
+    def answer(self, request: Request, report: Progress) -> dict[str, Any]:
+        """Do a request and return the event that answers it, without its id."""
+        work = {
+            "warm": self._warm,
+            "predict_cost": self._predict_cost,
+            "fingerprint": self._fingerprint,
+            "segment": self._segment,
+        }[request.kind]
+        try:
+            return work(request, report)
+        except (MemoryError, RuntimeError):
+            self._model = None  # the network may be left on another device
+            raise
+
+    def _loaded(self, request: Request, report: Progress) -> Model:
+        """The model of a request: the one at hand where it is the same, files included."""
+        bundle = resolve_model(request.text("model"))
+        device = choose_device(request.text("device", "auto"))
+        head = request.text("head") if request.fields.get("head") else None
+        if self._model is not None and _same(self._model, bundle, device, head):
+            return self._model
+        report("loading the model", 0.0)
+        self._model, self._pace = None, None  # memory first: two models need not fit
+        self._model = Model(bundle, device, head)
+        return self._model
+
+    def _warm(self, request: Request, report: Progress) -> dict[str, Any]:
+        model = self._loaded(request, report)
+        return {"event": "warmed", "model": model.bundle.name, "device": model.device.type}
+
+    def _segment(self, request: Request, report: Progress) -> dict[str, Any]:
+        begun = time.monotonic()
+        job = _job(request)
+        if job.target.exists():
+            raise OutputError(f"{job.target} exists already: choose another place for the result.")
+        model = self._loaded(request, report)
+        try:
+            result = segment(job, model, report, self._reader)
+        except NotEnoughMemoryError:
+            raise
+        except InputError as error:
+            raise (_refusal(job, model.bundle, self._reader) or error) from None
+        return {
+            "event": "result",
+            "case": str(job.target),
+            "structures": [figures.to_json() for figures in result.structures],
+            "warnings": [warning.to_json() for warning in result.warnings],
+            "device": result.device,
+            "seconds": round(time.monotonic() - begun, 2),
+            "peak_memory_mb": result.peak_memory_mb,
+        }
+
+    def _fingerprint(self, request: Request, report: Progress) -> dict[str, Any]:
+        bundle = resolve_model(request.text("model"))
+        if "files" in request.fields:
+            images = read_channels(request.files(), bundle, reader=self._reader, form=_form(request))
+            found = deviations(_placed_parts(images, _job_places(request)), bundle)
+        else:  # Slicer's window sends the grid and, of the voxels, what they look like
+            grid = _part_grid(_requested_grid(request), _region(request), _placement(request))
+            found = deviations_of_features(_features(request), grid, bundle)
+        return {"event": "fingerprinted", "deviations": [deviation.to_json() for deviation in found]}
+
+    def _predict_cost(self, request: Request, report: Progress) -> dict[str, Any]:
+        model = self._loaded(request, report)
+        claim = _claimed(request, self._reader)
+        region, placement, spec = _region(request), _placement(request), model.bundle.input
+        part = _part_grid(claim.grid, region, placement)
+        windows = count_windows(_working_shape(part, spec), spec.window_zyx)
+        if self._pace is None:
+            report("timing one window", 0.0)
+            self._pace = _timed(model)
+        voxels, whole = part.voxels, claim.grid.voxels
+        seconds = windows * self._pace.window_s + voxels * (self._pace.voxel_s + WRITE_S_PER_ASSESSED_VOXEL)
+        memory = foreseen([claim], region, model, request.flag("include_image"), placement)
+        assert memory is not None  # the only claim is known
+        return {
+            "event": "predicted",
+            "seconds": round(seconds + whole * WRITE_S_PER_GRID_VOXEL, 1),
+            "memory_mb": round(memory.total / 1e6),
+            "not_enough_memory": _shortage(memory),
+            "windows": windows,
+            "device": model.device.type,
+        }
+
+
+def leave_one_core_free() -> None:
+    """Use all cores but one where there are more than two: the user goes on working meanwhile."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    threads = cores - 1 if cores > 2 else cores
+    torch.set_num_threads(threads)
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(threads)
+
+
+def _same(model: Model, bundle: Bundle, device: torch.device, head: str | None) -> bool:
+    old, bundle = model.bundle, with_head(bundle, head)
+    return (
+        (old.folder, old.weights_sha256, old.calibration_sha256)
+        == (bundle.folder, bundle.weights_sha256, bundle.calibration_sha256)
+        and model.network_sha256 == network_sha256(bundle.backbone.kind)
+        and model.device == device
+        and model.head == bundle.default_head
+    )
+
+
+def _job(request: Request) -> Job:
+    return Job(
+        name=request.text("name"),
+        files=request.files(),
+        target=Path(request.text("target")),
+        region=_region(request),
+        unlike_training=request.flag("unlike_training"),
+        include_image=request.flag("include_image"),
+        own_to_world_ras=_placement(request),
+        form=_form(request),
+    )
+
+
+def _region(request: Request) -> Region | None:
+    block = request.fields.get("region")
+    if block is None:
+        return None
+    numbers = [*request.numbers("centre_ras_mm", block, 3), *request.numbers("size_mm", block, 3)]
+    return Region.parse(",".join(str(number) for number in numbers))  # the same checks as on the command line
+
+
+def _form(request: Request) -> str | None:
+    """The request's `form`, of a NIfTI file with two; None without one."""
+    return one_of_forms(request.text("form")) if request.fields.get("form") else None
+
+
+def _placement(request: Request) -> Sequence[float] | None:
+    """The request's `own_to_world_ras`, 4 x 4 row by row; None without one."""
+    return request.numbers("own_to_world_ras", request.fields, 16) if request.fields.get("own_to_world_ras") else None
+
+
+def _refusal(job: Job, bundle: Bundle, reader: ReaderProcess) -> RefusedInputError | None:
+    """The same refusal in words without command-line options, None where the job failed for another reason."""
+    if job.unlike_training:
+        return None
+    try:
+        images = read_channels(job.files, bundle, job.series, reader, form=job.form)
+        found = deviations(_placed_parts(images, (job.region, job.own_to_world_ras)), bundle)
+    except InputError:
+        return None
+    return next((RefusedInputError(entry.sentence) for entry in found if entry.severity == REFUSED), None)
+
+
+def _job_places(request: Request) -> tuple[Region | None, Sequence[float] | None]:
+    return _region(request), _placement(request)
+
+
+def _placed_parts(
+    images: Sequence[sitk.Image], places: tuple[Region | None, Sequence[float] | None]
+) -> list[sitk.Image]:
+    """The part of each channel within the region, as it lies in the world."""
+    region, own_to_world_ras = places
+    return [placed(_part(image, region), own_to_world_ras) for image in images]
+
+
+def _features(request: Request) -> dict[str, ImageFeatures]:
+    """The request's `features`: by channel, how the part to be segmented looks; it may lack channels, or be missing."""
+    given = request.fields.get("features") or {}
+    try:
+        return {str(channel): ImageFeatures.from_json(block) for channel, block in given.items()}
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UsageError(f"The request has unusable features ({error}): send what image_features gives.") from error
+
+
+def _part(image: sitk.Image, region: Region | None) -> sitk.Image:
+    return voxel_box(region, image).crop(image) if region else image
+
+
+def _claimed(request: Request, reader: ReaderProcess) -> FileGrid:
+    """What the header of the request's first file claims, or the request of a volume; no voxel is read."""
+    if "files" not in request.fields:
+        return FileGrid(_requested_grid(request), UNKNOWN_VOXEL_BYTES)
+    path = request.files()[0]
+    # Where the header says nothing, reading says what is wrong.
+    return claim_on_form(path, reader.grid(path), _form(request)) or FileGrid(
+        VoxelGrid.of(reader.read(path)), UNKNOWN_VOXEL_BYTES
+    )
+
+
+def _requested_grid(request: Request) -> VoxelGrid:
+    """The "grid" of a request, which has the fields of the grid in `case.json`."""
+    grid: Mapping[str, Any] = request.fields.get("grid") or {}
+    i, j, k = (max(1, int(n)) for n in request.numbers("size_ijk", grid, 3))
+    spacing = request.numbers("spacing_mm", grid, 3)
+    origin = request.numbers("origin_lps_mm", grid, 3) if "origin_lps_mm" in grid else (0.0,) * 3
+    direction = request.numbers("direction_lps", grid, 9) if "direction_lps" in grid else np.eye(3).ravel().tolist()
+    return VoxelGrid((i, j, k), tuple(spacing), tuple(origin), tuple(direction))
+
+
+def _part_grid(whole: VoxelGrid, region: Region | None, own_to_world_ras: Sequence[float] | None) -> VoxelGrid:
+    """Grid of the part within the region, as it lies in the world; its origin says nothing."""
+    part = voxel_box(region, whole).crop_grid(whole) if region else whole
+    return part.axes_after(lambda image: placed(image, own_to_world_ras))
+
+
+def _working_shape(part: sitk.Image | VoxelGrid, spec: InputSpec) -> tuple[int, ...]:
+    """Size (z, y, x) that `preprocessing.to_working_grid` would give, without resampling anything."""
+    upright = VoxelGrid.of(part).axes_after(lambda image: turned(image, spec.orientation))
+    return working_size(upright, spec)[0][::-1]
+
+
+def _shortage(memory: RunMemory) -> str | None:
+    """The sentence that the run would be refused with, None where there is enough."""
+    try:
+        memory.check()
+    except NotEnoughMemoryError as error:
+        return error.sentence
+    return None
+
+
+def _timed(model: Model) -> Pace:
+    """Run one window of zeros; a first pass, not counted, pays for what is set up once."""
+    spec = model.bundle.input
+    window = torch.zeros((1, len(spec.channels), *spec.window_zyx), device=model.device)
+    with torch.inference_mode():
+        model.network.window_output(window)
+        begun = time.perf_counter()
+        output = model.network.window_output(window)[0].cpu().numpy()
+        window_s = time.perf_counter() - begun
+    begun = time.perf_counter()
+    voxelwise(model.network, output)
+    return Pace(window_s, (time.perf_counter() - begun) / output[0].size)

@@ -1,0 +1,270 @@
+"""A worklist as the panel shows it: rows read bit by bit, filtered, sorted, with each reviewer's status.
+
+Needs neither Qt nor MRML. Where rows come from, a `RowSource` knows: `folder_rows` and `scene_rows`.
+"""
+
+from collections import deque
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Protocol
+
+from SegWithUCore.errors import InputError
+from SegWithUCore.review.agreement import RegionVerdicts, disagreements
+from SegWithUCore.review.flags import FlagRules
+from SegWithUCore.review.worklist import CaseReading, WorklistEntry, by_benefit, pace_of, with_pace
+
+if TYPE_CHECKING:
+    from ..scene.case_nodes import CaseNodes
+
+Stamp = tuple[tuple[str, int, int], ...]
+"""Which files and nodes a row depends on, with size and time of change."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A region on which reviewers disagree.
+
+    Attributes:
+        item, case: the row, and the name of the case.
+        reviewers: in the order of `verdicts.verdicts`.
+    """
+
+    item: "CaseItem"
+    case: str
+    reviewers: tuple[str, ...]
+    verdicts: RegionVerdicts
+
+
+@dataclass(eq=False)
+class CaseItem:
+    """One row.
+
+    Attributes:
+        entry: what the worklist says of the case.
+        key: what its source knows the row by.
+        nodes: the result in the scene that the row is about; None for a case folder.
+        is_read: the figures were read from the case itself, not from a file that may be older, or are not known yet.
+        paces: seconds that reviewers spent on each decided region.
+        differences: regions on which reviewers disagree.
+        elsewhere: where other reviews of the case may lie.
+    """
+
+    entry: WorklistEntry
+    key: Hashable
+    nodes: "CaseNodes | None" = None
+    is_read: bool = False
+    paces: Sequence[float] = ()
+    differences: Sequence[Difference] = field(default=(), repr=False)
+    elsewhere: Path | None = None
+    stamp: Stamp = field(default=(), repr=False)
+
+    @property
+    def folder(self) -> Path | None:
+        """The case folder; None for a result that is whole in the scene alone."""
+        return self.entry.folder
+
+
+class RowSource(Protocol):
+    """Where the rows of a list come from."""
+
+    @property
+    def title(self) -> str:
+        """What is listed, for people."""
+
+    @property
+    def empty_text(self) -> str:
+        """What is told where there is nothing to list."""
+
+    @property
+    def comes_and_goes(self) -> bool:
+        """Whether rows may come and go while the list is shown."""
+
+    @property
+    def rules(self) -> FlagRules | None:
+        """Of flags, that came with the rows; None for those of each case's model."""
+
+    @property
+    def seconds_per_region(self) -> float:
+        """The pace to begin with."""
+
+    @property
+    def is_sorted(self) -> bool:
+        """Whether rows come in the order in which they are to be shown."""
+
+    def rows(self, known: Sequence[CaseItem]) -> list[CaseItem]:
+        """The rows that there are now: of the known ones those that still are, then new ones."""
+
+    def key_of(self, nodes: "CaseNodes") -> Hashable:
+        """The key of the row of what the scene shows; None for what no row can be about."""
+
+    def stamp(self, item: CaseItem) -> Stamp:
+        """Changes whenever the row must be read again."""
+
+    def read(self, item: CaseItem, rules: FlagRules | None) -> CaseReading:
+        """Read a row.
+
+        Raises:
+            InputError: it cannot be read.
+        """
+
+    def unreadable(self, item: CaseItem, error: InputError) -> WorklistEntry:
+        """What is told of a row that cannot be read."""
+
+
+class CaseList:
+    """The cases of one worklist.
+
+    Args:
+        source: where the rows come from.
+
+    Attributes:
+        items: in the order of the worklist; else sorted by benefit as soon as all were read.
+        rules: of flags, that the worklist's maker gave or the user has set; None for those of each case's model.
+    """
+
+    def __init__(self, source: RowSource) -> None:
+        self.source = source
+        self.rules = source.rules
+        self._seconds, self._is_sorted = source.seconds_per_region, source.is_sorted
+        self.items: list[CaseItem] = []
+        self._waiting: deque[CaseItem] = deque()
+        self._take(source.rows(()))
+
+    def set_wrong_share(self, share: float | None) -> None:
+        """Flag cases of which more than this share of a structure is expected to be wrong; all are read again.
+
+        Args:
+            share: from 0 to 1; None for the rules of each case's model, or what else the worklist's maker gave.
+        """
+        given = self.source.rules
+        self.rules = None if share is None and given is None else replace(given or FlagRules(), wrong_share=share)
+        self._waiting = deque(self.items)
+
+    @property
+    def pace(self) -> float:
+        """Seconds per region, behind the minutes."""
+        return self._seconds
+
+    @property
+    def progress(self) -> float:
+        """The share of rows that wait for nothing, 0 to 1."""
+        return 1.0 - len(self._waiting) / max(1, len(self.items))
+
+    def read_some(self, seconds: float) -> list[CaseItem]:
+        """Read rows that wait for it for so long (at least one); returns them. Call until `progress` is 1."""
+        until = monotonic() + seconds
+        done: list[CaseItem] = []
+        while self._waiting and (not done or monotonic() < until):
+            item = self._waiting.popleft()
+            self._read(item)
+            done.append(item)
+        if done and not self._waiting and not self._is_sorted:
+            self._sort()
+            return self.items
+        return done
+
+    def look_again(self) -> int:
+        """Let rows be read again that have changed since; returns how many wait now."""
+        waiting = set(self._waiting)
+        self._waiting.extend(
+            item for item in self.items if item not in waiting and self.source.stamp(item) != item.stamp
+        )
+        return len(self._waiting)
+
+    def renew(self) -> bool:
+        """Take up rows that came and let go of those that went; False where there were none."""
+        rows = self.source.rows(self.items)
+        if rows == self.items:
+            return False
+        self._is_sorted = self._is_sorted and bool(self.items)
+        self._take(rows)
+        return True
+
+    def read_again(self, nodes: "CaseNodes | None") -> CaseItem | None:
+        """Read the row of what the scene shows now; None where it is not listed."""
+        item = self.find(nodes)
+        if item is not None:
+            self._read(item)
+        return item
+
+    def find(self, nodes: "CaseNodes | None") -> CaseItem | None:
+        """The row of what the scene shows."""
+        key = None if nodes is None else self.source.key_of(nodes)
+        return None if key is None else self._by_key.get(key)
+
+    @property
+    def differences(self) -> list[Difference]:
+        """All regions on which reviewers disagree, case by case."""
+        return [difference for item in self.items for difference in item.differences]
+
+    def _take(self, rows: list[CaseItem]) -> None:
+        waiting = set(self._waiting)
+        self._waiting = deque(item for item in rows if item in waiting or not item.is_read)
+        self.items, self._by_key = rows, {item.key: item for item in rows}
+
+    def _read(self, item: CaseItem) -> None:
+        item.stamp, item.is_read = self.source.stamp(item), True
+        try:
+            reading = self.source.read(item, self.rules)
+        except InputError as error:
+            item.entry, item.paces, item.differences = self.source.unreadable(item, error), (), ()
+            return
+        item.entry, item.paces = reading.entry(self._seconds), reading.paces
+        found = reading.found
+        names = tuple(review.reviewer for review in found.reviews)
+        item.differences = [
+            Difference(item, item.entry.name, names, verdicts)
+            for verdicts in disagreements(found.regions, found.reviews)
+        ]
+
+    def _sort(self) -> None:
+        """Put rows that came without an order in one, once: later they must not jump under the user's hand."""
+        self._is_sorted = True
+        self._seconds, _decided = pace_of([pace for item in self.items for pace in item.paces])
+        for item in self.items:
+            item.entry = with_pace(item.entry, self._seconds)
+        places = {id(entry): place for place, entry in enumerate(by_benefit([item.entry for item in self.items]))}
+        self.items.sort(key=lambda item: places[id(item.entry)])
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How far a case is.
+
+    Attributes:
+        own: regions that the reviewer has decided; None where he has not begun.
+        others: the other reviewers with theirs.
+        regions: number of regions; None where nothing is calibrated.
+    """
+
+    own: int | None
+    others: Mapping[str, int]
+    regions: int | None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether this reviewer has regions left to decide."""
+        return bool(self.regions) and (self.own or 0) < (self.regions or 0)
+
+
+def standing(entry: WorklistEntry, reviewer: str) -> Standing:
+    """How far a case is, for a reviewer and for the others; without a name the one who is furthest counts.
+
+    Args:
+        reviewer: as it stands in the logs.
+    """
+    decided: dict[str, int] = {status.reviewer: status.decided for status in entry.reviews}
+    own = decided.pop(reviewer, None) if reviewer else max(decided.values(), default=None)
+    return Standing(own, decided, entry.regions)
+
+
+def matches(entry: WorklistEntry, text: str) -> bool:
+    """Whether all words of a filter stand in what is told of a case."""
+    folder = "" if entry.folder is None else entry.folder.name
+    told: list[Any] = [entry.name, folder, entry.worst_structure or "", entry.trouble]
+    told += [part for flag in entry.flags for part in (flag.rule.value, flag.sentence)]
+    told += [status.reviewer for status in entry.reviews]
+    whole = "\n".join(map(str, told)).casefold()
+    return all(word in whole for word in text.casefold().split())

@@ -1,0 +1,209 @@
+"""One case of a worklist after the other: a case folder into the scene, and out again where nothing is lost by it.
+
+A case that is gone from the scene is whole on the disk: what is not is left where it is, and said.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import slicer
+import vtk
+
+from SegWithUCore.errors import InputError
+
+from ..i18n import _
+from ..review.store import (
+    has_unkept_edits,
+    is_same_case,
+    kept_log,
+    kept_log_names,
+    log_nodes,
+    review_folder,
+    reviewed_by,
+)
+from ..scene.case_images import image_from
+from ..scene.case_nodes import CaseNodes, find_cases
+from ..scene.load_case import load_case
+from ..subject_folder import remove_folder
+from .moved_images import ImageMissingError, MovedImages
+
+if TYPE_CHECKING:
+    import SimpleITK as sitk
+
+IMAGE_ATTRIBUTE = "SegWithU.CaseImage"
+"""On volumes that were loaded together with a case, and go with it."""
+
+
+@dataclass(frozen=True)
+class FoundImages:
+    """The images of a case, not yet in the scene.
+
+    Attributes:
+        channels: by name, in the model's order; the first is always there.
+        notes: which further ones are missing, one sentence each.
+    """
+
+    channels: Mapping[str, "sitk.Image"]
+    notes: Sequence[str] = ()
+
+
+def find_images(
+    folder: Path, raw: Mapping[str, Any], moved: MovedImages, first: "sitk.Image | None" = None
+) -> FoundImages:
+    """Read the images of a case, known by their voxels.
+
+    Args:
+        raw: the content of `case.json`.
+        first: that of the first channel, where it was read already.
+
+    Raises:
+        ImageMissingError: the first is nowhere where it could be.
+        InputError: `case.json` does not say which images it was made from.
+    """
+    image = moved.image(folder, raw)[0] if first is None else first
+    told = raw["input"]["channels"]
+    channels, notes = {str(told[0].get("name") or _("image")): image}, []
+    for number, channel in enumerate(told[1:], 1):
+        try:
+            channels[str(channel.get("name") or number)] = moved.image(folder, raw, number)[0]
+        except ImageMissingError as error:
+            notes.append(_("Shown without {channel}: {reason}").format(channel=channel.get("name"), reason=error))
+    return FoundImages(channels, notes)
+
+
+def put_case(folder: Path, name: str, found: FoundImages | None) -> CaseNodes:
+    """Load a case folder into Slicer's scene, with its images.
+
+    Args:
+        name: of the case; what the nodes are named after.
+        found: None shows the case without its image.
+
+    Raises:
+        InputError: the folder is damaged or does not fit the image. The scene is then as it was.
+    """
+    if found is None:
+        return load_case(folder, None, lasting=True)
+    volumes = []
+    try:
+        for number, (channel, image) in enumerate(found.channels.items()):
+            volumes.append(_put_volume(image, name if number == 0 else f"{name} {channel}"))
+        return load_case(folder, volumes[0], channels=volumes[1:], lasting=True)
+    except BaseException:
+        for volume in volumes:
+            _remove(volume)
+        raise
+
+
+def unkept_work(nodes: CaseNodes, root: Path) -> str:
+    """Why a case must stay in the scene, in one sentence; "" where everything about it is on the disk.
+
+    Args:
+        root: the folder of Slicer's user settings.
+    """
+    folder = nodes.case_folder
+    if folder is None or not is_same_case(folder, nodes):
+        text = _("{case} stays in the scene: the folder that it was loaded from does not hold it any more.")
+        return text.format(case=nodes.label)
+    place = review_folder(nodes, root)
+    if not holds_logs(place, nodes):
+        text = _("{case} stays in the scene: lines of its review are not on the disk. Save the scene.")
+        return text.format(case=nodes.label)
+    if not has_unkept_edits(nodes, place, reviewed_by(nodes)):
+        return ""
+    text = _("{case} stays in the scene: its segmentation was edited and is in no file. Start its review, or save it.")
+    return text.format(case=nodes.label)
+
+
+def holds_logs(place: Path, nodes: CaseNodes) -> bool:
+    """Whether the logs in a folder tell everything that the scene's copies tell."""
+    return all(_holds(place / name, kept_log(nodes, name)) for name in kept_log_names(nodes))
+
+
+def remove_case(nodes: CaseNodes, with_images: bool = True) -> None:
+    """Take a case, and the images that were loaded with it, out of the scene.
+
+    Volumes that the user loaded, and images that another run was made from, stay.
+
+    Args:
+        with_images: False leaves the images: something works on them.
+    """
+    scene = nodes.hub.GetScene()
+    others = [other for other in find_cases(scene) if other.hub is not nodes.hub]
+    used = {volume.GetID() for other in others for volume in other.inputs}
+    images = [node for node in nodes.inputs if node.GetAttribute(IMAGE_ATTRIBUTE) and node.GetID() not in used]
+    remove_folder(nodes)
+    parts = [
+        *nodes.results,
+        nodes.table,
+        nodes.regions,
+        nodes.regions_text,
+        nodes.original,
+        *log_nodes(nodes),
+        nodes.hub,
+    ]
+    for part in [*parts, *(images if with_images else [])]:
+        if part is not None:
+            _remove(part)
+
+
+def find_open(folder: Path) -> CaseNodes | None:
+    """The case of a folder, if it is in the scene and the folder still holds the same run."""
+    found = [nodes for nodes in open_cases() if nodes.case_folder == folder.absolute()]
+    return next((nodes for nodes in reversed(found) if is_same_case(folder, nodes)), None)
+
+
+def open_cases() -> list[CaseNodes]:
+    """The cases in the scene that were loaded from a folder that stays."""
+    return [nodes for nodes in find_cases(slicer.mrmlScene) if nodes.case_folder is not None]
+
+
+def _holds(path: Path, text: str) -> bool:
+    try:
+        return path.read_bytes().startswith(text.encode())
+    except OSError:
+        return False
+
+
+def _put_volume(image: "sitk.Image", name: str) -> "slicer.vtkMRMLScalarVolumeNode":
+    """An image as a volume, voxel by voxel, on its own grid."""
+    import SimpleITK
+
+    if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
+        raise InputError(_("The image of {name} is no volume with one value a voxel.").format(name=name))
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
+    node.SetAttribute(IMAGE_ATTRIBUTE, "1")
+    node.SetIJKToRASMatrix(_ijk_to_ras(image))
+    node.SetAndObserveImageData(image_from(SimpleITK.GetArrayViewFromImage(image)))
+    node.CreateDefaultDisplayNodes()
+    return node
+
+
+def _ijk_to_ras(image: "sitk.Image") -> vtk.vtkMatrix4x4:
+    to_lps = np.eye(4)
+    to_lps[:3, :3] = np.array(image.GetDirection()).reshape(3, 3) * np.array(image.GetSpacing())
+    to_lps[:3, 3] = image.GetOrigin()
+    matrix = vtk.vtkMatrix4x4()
+    for row, values in enumerate(np.diag([-1.0, -1.0, 1.0, 1.0]) @ to_lps):
+        for column, value in enumerate(values):
+            matrix.SetElement(row, column, value)
+    return matrix
+
+
+def _remove(node: "slicer.vtkMRMLNode") -> None:
+    """A node with its display and storage nodes, which nothing else uses."""
+    scene = node.GetScene()
+    if scene is None:
+        return
+    displays = (
+        [node.GetNthDisplayNode(index) for index in range(node.GetNumberOfDisplayNodes())]
+        if node.IsA("vtkMRMLDisplayableNode")
+        else []
+    )
+    storage = node.GetStorageNode() if node.IsA("vtkMRMLStorableNode") else None
+    scene.RemoveNode(node)
+    for part in [*displays, storage]:
+        if part is not None and part.GetScene() is not None:
+            scene.RemoveNode(part)

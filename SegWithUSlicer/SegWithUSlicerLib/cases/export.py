@@ -1,0 +1,128 @@
+"""Exporting cases of a worklist from Slicer: what is asked of `segwithu export`, and what is left after it."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from SegWithUCore.case.case_file import read_case
+from SegWithUCore.errors import InputError
+from SegWithUCore.review.flags import FlagRules
+from SegWithUCore.review.worklist_files import FORMAT
+
+from ..i18n import _
+from ..run.child_process import CommandEnd, CommandProcess
+from ..run.private_folder import PrivateFolder
+from .moved_images import MovedImages
+
+FOLDER_NAME = "segwithu-export"
+
+
+@dataclass(frozen=True)
+class ExportWish:
+    """What the user wants exported.
+
+    Attributes:
+        folders: the cases.
+        output: the folder to be made.
+        anonymous: without names, dates, identifiers and paths.
+        keep_comments: of an anonymous export.
+        rules: of flags; None for those of each case's model.
+    """
+
+    folders: Sequence[Path]
+    output: Path
+    anonymous: bool = False
+    keep_comments: bool = False
+    rules: FlagRules | None = None
+
+    @property
+    def names_file(self) -> Path:
+        """Where an anonymous export keeps who is who."""
+        return self.output.with_name(f"{self.output.name}-names.json")
+
+
+def free_folder(parent: Path) -> Path:
+    """A folder for an export that is not there yet, nor the file of names that would belong to it."""
+    number = 1
+    while True:
+        found = parent / (FOLDER_NAME if number == 1 else f"{FOLDER_NAME}-{number}")
+        if not found.exists() and not ExportWish((), found).names_file.exists():
+            return found
+        number += 1
+
+
+class ExportJob:
+    """Runs exports in a child process, one at a time.
+
+    Args:
+        process: that runs the command.
+        new_folder: makes a private folder.
+        moved: knows where images lie that were moved.
+    """
+
+    def __init__(self, process: CommandProcess, new_folder: Callable[[], PrivateFolder], moved: MovedImages) -> None:
+        self._process, self._new_folder, self._moved = process, new_folder, moved
+
+    def without_image(self, folders: Sequence[Path]) -> list[Path]:
+        """The cases whose images are nowhere where they could be; damaged ones are told by the export itself."""
+        return [folder for folder in folders if self._lacks_image(folder)]
+
+    def start(
+        self, wish: ExportWish, on_progress: Callable[[float, str], None], on_end: Callable[[CommandEnd], None]
+    ) -> None:
+        """Begin; everything else comes through the callbacks."""
+        private = self._new_folder()
+        listed = private.path / "cases.json"
+        listed.write_text(json.dumps({"format": FORMAT, "cases": [self._row(f) for f in wish.folders]}), "utf-8")
+        arguments = ["export", "--list", str(listed), "--own-list", "--output", str(wish.output)]
+        arguments += ["--anonymous"] if wish.anonymous else []
+        arguments += ["--keep-comments"] if wish.anonymous and wish.keep_comments else []
+        if wish.rules is not None:
+            rules = private.path / "rules.json"
+            rules.write_text(json.dumps(wish.rules.to_json()), "utf-8")
+            arguments += ["--rules", str(rules)]
+        had_names = wish.names_file.exists()
+
+        def end(ended: CommandEnd) -> None:
+            private.remove()
+            if not wish.output.exists() and not had_names:
+                with suppress(OSError):  # there is no such place: then there is no file of names either
+                    wish.names_file.unlink()
+            on_end(ended)
+
+        self._process.start(arguments, wish.output, on_progress, end)
+
+    def _lacks_image(self, folder: Path) -> bool:
+        try:
+            case = read_case(folder)
+            return not self._moved.lies_where_told(folder, case) and self._moved.place(folder, case) is None
+        except InputError:
+            return False
+
+    def _row(self, folder: Path) -> Mapping[str, Any]:
+        row = {"folder": str(folder.absolute())}
+        try:
+            place = self._moved.place(folder, read_case(folder))
+        except InputError:  # told by the export, which reads the case too
+            place = None
+        return row if place is None else {**row, "image": str(place)}
+
+
+def export_text(wish: ExportWish, ended: CommandEnd) -> str:
+    """What the user reads about the end of an export."""
+    if ended.cancelled:
+        return _("Export cancelled: nothing was written.")
+    if ended.result is None:
+        return " ".join(ended.errors)
+    done = ended.result.get("exported") or []
+    lines = [
+        _("{count} of {all} cases are in {folder}.").format(count=len(done), all=len(wish.folders), folder=wish.output)
+    ]
+    if wish.anonymous:
+        lines.append(_("Who is who is in {file}: keep that file to yourself.").format(file=wish.names_file))
+        if wish.keep_comments:
+            lines.append(_("The comments are in it as they were written: read them before you send it."))
+    return " ".join([*lines, *ended.errors])

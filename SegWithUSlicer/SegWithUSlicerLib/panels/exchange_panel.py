@@ -1,0 +1,211 @@
+"""Out of the list: cases for a colleague, the report of one case, the scene as one file."""
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import qt
+import slicer
+
+from SegWithUCore.case.case_file import read_case
+from SegWithUCore.errors import InputError, SegWithUError
+from SegWithUCore.review.flags import FlagRules
+
+from ..cases.case_list import CaseItem
+from ..cases.export import ExportJob, ExportWish, export_text, free_folder
+from ..cases.moved_images import MovedImages
+from ..i18n import _
+from ..run.child_process import CommandEnd, CommandProcess
+from ..run.private_folder import PrivateFolder
+from ..run.session import set_setting, setting, start_timer, temporary_root
+from ..scene_bundle import save_bundle
+from .review_words import wrappable
+
+PLACE_SETTING = "SegWithU/ExportPlace"
+REPORT_FILE = "report.html"
+FLAGGED, SELECTED, SHOWN = range(3)
+
+
+class ExportPanel:
+    """The section "Export".
+
+    Args:
+        ui: the widgets of the .ui file.
+        moved: knows where images lie that were moved.
+        cases: gives the cases that are shown, and those that are selected.
+        rules: gives the rules of flags that hold for the list.
+        save_review: brings an open review to the disk.
+    """
+
+    def __init__(
+        self,
+        ui: Any,
+        moved: MovedImages,
+        cases: Callable[[], tuple[Sequence[CaseItem], Sequence[CaseItem]]],
+        rules: Callable[[], FlagRules | None],
+        save_review: Callable[[], None],
+    ) -> None:
+        self.ui, self._moved, self._cases, self._rules, self._save_review = ui, moved, cases, rules, save_review
+        self._told = ""
+        self.process = CommandProcess(start_timer)
+        self.reporting = CommandProcess(start_timer)
+        self._job = ExportJob(self.process, lambda: PrivateFolder(temporary_root()), moved)
+        for title in (_("Flagged cases"), _("Selected cases"), _("All cases shown")):
+            ui.exportScopeBox.addItem(title)
+        ui.exportScopeBox.connect("currentIndexChanged(int)", lambda _index: self.draw())
+        ui.anonymousBox.connect("toggled(bool)", lambda _checked: self.draw())
+        ui.exportButton.connect("contentsCollapsed(bool)", lambda _collapsed: self.draw())
+        ui.startExportButton.connect("clicked(bool)", self.export_or_cancel)
+        ui.reportButton.connect("clicked(bool)", self.report)
+        ui.saveSceneButton.connect("clicked(bool)", self.save_scene)
+        slicer.app.connect("aboutToQuit()", self._stop)
+
+    def draw(self) -> None:
+        """Show what can be done now."""
+        ui, busy = self.ui, self.process.is_busy
+        count = len(self._chosen())
+        ui.startExportButton.text = _("Cancel") if busy else _export_text(count)
+        ui.startExportButton.enabled = busy or count > 0
+        for name in ("exportScopeBox", "anonymousBox"):
+            getattr(ui, name).enabled = not busy
+        ui.commentsBox.enabled = not busy and ui.anonymousBox.checked
+        ui.exportBar.visible = busy
+        ui.exportLabel.text = wrappable(" ".join(filter(None, [self._told, self._left_out()])))
+        ui.exportLabel.visible = bool(ui.exportLabel.text)
+        selected = self._cases()[1]
+        is_one = len(selected) == 1 and selected[0].folder is not None
+        ui.reportButton.enabled = is_one and not self.reporting.is_busy
+
+    def close(self) -> None:
+        """End what is running, and leave nothing half-written."""
+        slicer.app.disconnect("aboutToQuit()", self._stop)
+        self._stop()
+
+    def _stop(self) -> None:
+        self.process.stop()
+        self.reporting.stop()
+
+    # -- export --
+
+    def export_or_cancel(self) -> None:
+        """The button."""
+        if self.process.is_busy:
+            self._say(_("Cancelling..."))
+            self.process.cancel()
+            return
+        folders = [item.folder for item in self._chosen() if item.folder is not None]
+        without = self._job.without_image(folders)
+        if without:
+            text = _(
+                "{count} of {all} cases lack their image, the first is {case}: open it, choose its image, and export "
+                "again."
+            )
+            self._say(text.format(count=len(without), all=len(folders), case=without[0].name))
+            return
+        title = _("Where to put the folder of the export")
+        chosen = qt.QFileDialog.getExistingDirectory(slicer.util.mainWindow(), title, setting(PLACE_SETTING))
+        if chosen:
+            set_setting(PLACE_SETTING, str(chosen))
+            self.export(folders, Path(str(chosen)))
+
+    def export(self, folders: Sequence[Path], parent: Path) -> None:
+        """Begin an export into a new folder in `parent`."""
+        self._save_review()
+        ui = self.ui
+        wish = ExportWish(folders, free_folder(parent), ui.anonymousBox.checked, ui.commentsBox.checked, self._rules())
+
+        def end(ended: CommandEnd) -> None:
+            self._say(export_text(wish, ended))
+
+        ui.exportBar.value = 0
+        try:
+            self._job.start(wish, self._progress, end)
+        except (SegWithUError, OSError) as error:
+            self._say(str(error))
+            return
+        if self.process.is_busy:
+            self._say(_("Exporting to {folder}.").format(folder=wish.output))
+
+    def _progress(self, fraction: float, _case: str) -> None:
+        self.ui.exportBar.value = round(100 * fraction)
+
+    def _chosen(self) -> Sequence[CaseItem]:
+        return [item for item in self._wanted() if item.folder is not None]
+
+    def _left_out(self) -> str:
+        """Why some of the chosen or selected results can neither be exported nor reported; "" where all can."""
+        wanted = {id(item): item for item in [*self._wanted(), *self._cases()[1]] if not item.entry.trouble}
+        count = sum(item.folder is None for item in wanted.values())
+        if count == 1:
+            return _(
+                "One of these results is whole only in the scene, not in a case folder, and cannot be exported or "
+                "reported: save the scene."
+            )
+        text = _(
+            "{count} of these results are whole only in the scene, not in a case folder, and cannot be exported or "
+            "reported: save the scene."
+        )
+        return text.format(count=count) if count else ""
+
+    def _wanted(self) -> Sequence[CaseItem]:
+        shown, selected = self._cases()
+        scope = self.ui.exportScopeBox.currentIndex
+        found = {FLAGGED: [item for item in shown if item.entry.flags], SELECTED: selected}.get(scope, shown)
+        return [item for item in found if not item.entry.trouble]
+
+    # -- report and scene --
+
+    def report(self) -> None:
+        """Make the report of the selected case and open it."""
+        selected = self._cases()[1]
+        folder = selected[0].folder if len(selected) == 1 else None
+        if folder is None or self.reporting.is_busy:
+            return
+        self._save_review()
+        # A folder that cannot be written to: the page lies with the other temporary files then.
+        target = (folder if _is_writable(folder) else Path(slicer.app.temporaryPath)) / REPORT_FILE
+        arguments = ["report", str(folder), "--output", str(target)]
+        try:
+            moved = self._moved.place(folder, read_case(folder))
+        except InputError:  # told by the command, which reads the case too
+            moved = None
+        arguments += ["--image", str(moved)] if moved is not None else []
+        self._say(_("Making the report of {case}...").format(case=selected[0].entry.name))
+        self.reporting.start(
+            arguments, target, lambda _fraction, _what: None, lambda end: self._report_made(target, end)
+        )
+        self.draw()
+
+    def _report_made(self, target: Path, ended: CommandEnd) -> None:
+        if ended.result is None:
+            self._say(" ".join(ended.errors))
+            return
+        self._say(_("The report is {file}.").format(file=target))
+        qt.QDesktopServices.openUrl(qt.QUrl.fromLocalFile(str(target)))
+
+    def save_scene(self) -> None:
+        """Save the scene, the open review included, as one file."""
+        title, kind = _("Save the scene"), _("Slicer scene (*.mrb)")
+        begin = str(Path(setting(PLACE_SETTING) or Path.home()) / "scene.mrb")
+        chosen = str(qt.QFileDialog.getSaveFileName(slicer.util.mainWindow(), title, begin, kind) or "")
+        if not chosen:
+            return
+        target = Path(chosen if chosen.endswith(".mrb") else f"{chosen}.mrb")
+        self._save_review()
+        try:
+            self._say(_("The scene is in {file}.").format(file=save_bundle(target)))
+        except SegWithUError as error:
+            self._say(str(error))
+
+    def _say(self, text: str) -> None:
+        self._told = text
+        self.draw()
+
+
+def _export_text(count: int) -> str:
+    return _("Export one case...") if count == 1 else _("Export {count} cases...").format(count=count)
+
+
+def _is_writable(folder: Path) -> bool:
+    return os.access(folder, os.W_OK)

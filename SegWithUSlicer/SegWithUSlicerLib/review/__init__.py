@@ -1,0 +1,1 @@
+"""One reviewer's review of one case."""

@@ -1,0 +1,105 @@
+"""What a reviewer has drawn: noticed, scored, shown as segment status, and kept in a file."""
+
+from collections.abc import Callable, Collection
+from pathlib import Path
+
+from SegWithUCore.errors import OutputError
+from SegWithUCore.review.events import Edited, Verdict
+from SegWithUCore.review.rescoring import Rescore
+from SegWithUCore.review.state import StructureStanding
+
+from ..review_scores import Scores
+from ..scene.case_nodes import CaseNodes
+from .edits import Change, EditWatch
+from .store import has_unkept_edits, save_reviewed
+from .structure_status import StatusBook
+
+
+class ReviewEdits:
+    """Follows the segmentation of a run. Call `release` when done.
+
+    Args:
+        folder, log_name: where the reviewer's version is kept, and whose it is.
+        on_edit: called when the segmentation may have been edited.
+        edited_before: an earlier session has edited, so there is something to score already.
+        seen_ids: regions that are accepted or corrected.
+
+    Attributes:
+        rescore: what edits have changed; None before the first.
+        trouble: why the file does not hold the edits; "" where it does.
+    """
+
+    def __init__(
+        self,
+        nodes: CaseNodes,
+        folder: Path,
+        log_name: str,
+        on_edit: Callable[[], None],
+        edited_before: bool,
+        seen_ids: Collection[int],
+    ) -> None:
+        self.nodes = nodes
+        self.trouble = ""
+        self._folder, self._log_name = folder, log_name
+        # What was drawn before the review began is the reviewer's too.
+        self._is_unsaved = has_unkept_edits(nodes, folder, log_name)
+        self._scores = Scores(nodes)
+        self._status = StatusBook(nodes)
+        self._watch = EditWatch(nodes, on_edit)
+        self.rescore: Rescore | None = self._scores.now(seen_ids) if edited_before and self._is_whole else None
+
+    def look(self, region: int | None, seen_ids: Collection[int]) -> tuple[Change, Edited] | None:
+        """Notice edits since the last look; what changed and what is to be told, None where nothing did.
+
+        Args:
+            region: id of the region at hand.
+        """
+        if not self._is_whole:  # the run is falling apart: what is gone is no edit
+            return None
+        change = self._watch.look()
+        if change is None:
+            self._status.follow()
+            return None
+        self._is_unsaved = True
+        names = {structure.value: structure.name for structure in self.nodes.case.structures}
+        known = [value for value in sorted(change.structures) if value in names]
+        self._status.edited(known)
+        score = self._scores.after(change, seen_ids)
+        self.rescore = score
+        changed = ", ".join(names[value] for value in known)
+        return change, Edited(region, changed, score.inside_voxels, score.outside, round(score.changed_mm3, 3))
+
+    def refresh(self, seen_ids: Collection[int]) -> None:
+        """Score anew after a verdict."""
+        if self.rescore is not None and self._is_whole:
+            self.rescore = self._scores.seen(seen_ids)
+
+    def judge(self, structure_value: int, standing: StructureStanding) -> None:
+        """Let a structure's segment status say what holds for it; written when the structure is left."""
+        verdict = standing.verdict
+        if verdict is None and standing.flagged:
+            verdict = Verdict.SECOND_READER
+        self._status.judge(structure_value, verdict, begun=standing.decided > 0 or standing.explicit)
+
+    def leave(self) -> None:
+        """The reviewer leaves a structure: write the segment status that is due."""
+        self._status.leave()
+
+    def save(self) -> None:
+        """Write the edits that no file holds yet; a failure is told as `trouble`, and the next call tries again."""
+        if not self._is_unsaved or self.nodes.segmentation is None:
+            return
+        try:
+            save_reviewed(self.nodes, self._folder, self._log_name)
+            self._is_unsaved, self.trouble = False, ""
+        except OutputError as error:
+            self.trouble = str(error)
+
+    def release(self) -> None:
+        """Leave no observer."""
+        self._watch.release()
+
+    @property
+    def _is_whole(self) -> bool:
+        nodes = self.nodes
+        return nodes.hub.GetScene() is not None and nodes.segmentation is not None and "error_probability" in nodes.maps

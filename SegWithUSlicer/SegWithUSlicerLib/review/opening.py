@@ -1,0 +1,256 @@
+"""Beginning a review, or going on with one: where its log lies, whose segmentation is shown, which places are blind."""
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import slicer
+
+from SegWithUCore.errors import InputError
+from SegWithUCore.regions.region import Region
+from SegWithUCore.review.blind import BlindSample, Ground, draw_blind_sample
+from SegWithUCore.review.events import Edited, Event, Opened
+from SegWithUCore.review.log import AuditLog, now_utc
+from SegWithUCore.review.log_format import Lines, read_lines
+from SegWithUCore.review.reviewer_name import log_path
+from SegWithUCore.review.state import ReviewState
+
+from ..i18n import _
+from ..original_node import restore_original
+from ..scene.case_images import array_of
+from ..scene.case_nodes import CaseNodes
+from ..scene.review_nodes import region_labels, regions_hash, regions_of
+from ..scene.segmentation import CONTENT_ATTRIBUTE, content_hash
+from .edits import grid_of, read_labels
+from .store import (
+    case_key,
+    kept_log,
+    last_place,
+    load_reviewed,
+    review_folder,
+    reviewed_by,
+    save_reviewed,
+    set_reviewed_by,
+)
+
+BLIND = "blind_places"
+_SEAL = "blind_places_sha256"
+
+
+@dataclass(frozen=True)
+class ReviewOptions:
+    """How to review.
+
+    Attributes:
+        order: one of `review.region.ORDERS`.
+        blind_places: how many places of low risk are mixed in unmarked; a review that is gone on with keeps its own.
+    """
+
+    order: str = "expected wrong volume"
+    blind_places: int = 0
+
+
+@dataclass
+class OpenedReview:
+    """A review that can go on.
+
+    Attributes:
+        folder: where its files lie.
+        log: open for writing.
+        state: what holds after all lines of the log.
+        regions: in the order of expected wrong volume, blind places among them.
+        blind: the places; none where none were asked for.
+        order: the order in which the reviewer went.
+        region: id of the region where the reviewer stopped; None for a new review.
+        notes: what the reviewer should know, one sentence each.
+    """
+
+    folder: Path
+    log: AuditLog
+    state: ReviewState
+    regions: tuple[Region, ...]
+    blind: BlindSample
+    order: str
+    region: int | None
+    notes: list[str] = field(default_factory=list)
+
+
+def obstacle(nodes: CaseNodes | None) -> str:
+    """Why this run cannot be reviewed, in one sentence; "" where it can."""
+    if nodes is None:
+        return _("Segment a volume first: its uncertain regions are then listed here.")
+    if "error_probability" not in nodes.case.maps:
+        return _("The model is not calibrated: without error probability there are no regions to review.")
+    if nodes.regions_text is None or nodes.regions is None:
+        return _("This run has no regions: it was made before regions existed, or they were deleted. Segment again.")
+    if nodes.segmentation is None or "error_probability" not in nodes.maps:
+        return _("A part of this run was deleted: segment again to review it.")
+    try:
+        regions = regions_of(nodes)
+    except InputError as error:  # a scene that was edited by hand
+        return str(error)
+    if not regions:
+        return _("No voxel is uncertain enough for a look. That does not mean that everything is correct.")
+    return ""
+
+
+def open_review(
+    nodes: CaseNodes, reviewer: str, root: Path, options: ReviewOptions, clock: Callable[[], datetime] = now_utc
+) -> OpenedReview:
+    """Go on with a reviewer's review of a run, or begin one.
+
+    Args:
+        root: the folder of Slicer's user settings.
+        clock: tells the time.
+
+    Raises:
+        UsageError, LogInUseError, InputError: as `AuditLog.open`.
+        InputError: the reviewer's version of the segmentation is damaged.
+        OutputError: another reviewer's edits, which must make room, cannot be kept.
+    """
+    folder = review_folder(nodes, root)
+    name = log_path(folder, reviewer).name
+    earlier = _earlier(nodes, folder / name)
+    asked = _blind_places(earlier) if earlier else options.blind_places
+    blind = _blind_sample(nodes, asked)
+    place = last_place(nodes, folder, name)
+    order = place.order if place is not None and earlier else options.order
+    settings = {**(nodes.case.raw.get("regions") or {}).get("settings", {}), "order": order, BLIND: asked}
+    header = _header(nodes, {**settings, **({_SEAL: blind.sha256} if blind.places else {})})
+    is_newest = _scene_is_newest(nodes, folder, name)
+    with suppress(OSError):  # told by the log
+        folder.mkdir(parents=True, exist_ok=True)
+    log = AuditLog.open(folder, reviewer, header, clock, kept_log(nodes, name))
+    notes = list(log.notes)
+    try:
+        regions = tuple(blind.mixed(regions_of(nodes)))
+        state = ReviewState.replayed(log.events, regions, expected_wrong_mm3(nodes), blind.ids)
+        notes += _take_segmentation(nodes, folder, name, is_newest)
+    except BaseException:
+        log.close()
+        raise
+    stopped = (place.region if place is not None else state.last_region) if earlier else None
+    known = {region.id for region in regions}
+    return OpenedReview(folder, log, state, regions, blind, order, stopped if stopped in known else None, notes)
+
+
+def decided_so_far(nodes: CaseNodes, reviewer: str, root: Path) -> tuple[int, int] | None:
+    """How many regions of how many this reviewer has decided in an earlier session; None where there was none.
+
+    Args:
+        root: the folder of Slicer's user settings.
+
+    Raises:
+        UsageError, InputError: as `open_review`, which will refuse for the same reason.
+    """
+    folder = review_folder(nodes, root)
+    earlier = _earlier(nodes, log_path(folder, reviewer))
+    if not earlier:
+        return None
+    blind = _blind_sample(nodes, _blind_places(earlier))
+    state = ReviewState.replayed(earlier, blind.mixed(regions_of(nodes)), expected_wrong_mm3(nodes), blind.ids)
+    progress = state.progress()
+    return progress.decided, progress.regions
+
+
+def newest_lines(nodes: CaseNodes, path: Path) -> Lines | None:
+    """A review so far, from its file or the scene's copy; None where neither is about these regions.
+
+    Args:
+        path: of its log.
+    """
+    copies = [kept_log(nodes, path.name).encode(), path.read_bytes() if path.is_file() else b""]
+    for content in sorted(copies, key=len, reverse=True):
+        try:
+            lines = read_lines(content, str(path))
+        except InputError:  # told when the log is opened
+            continue
+        if lines.events and lines.regions_sha256 == regions_hash(nodes):
+            return lines
+    return None
+
+
+def expected_wrong_mm3(nodes: CaseNodes) -> float:
+    """Expected wrong volume of everything that was assessed."""
+    told = (nodes.case.raw.get("regions") or {}).get("expected_wrong_mm3")
+    return float(told) if told is not None else sum(region.expected_wrong_mm3 for region in regions_of(nodes))
+
+
+def _earlier(nodes: CaseNodes, path: Path) -> Sequence[Event]:
+    lines = newest_lines(nodes, path)
+    return () if lines is None else lines.events
+
+
+def _blind_places(earlier: Sequence[Event]) -> int:
+    first = earlier[0].fact
+    return int(first.settings.get(BLIND, 0)) if isinstance(first, Opened) else 0
+
+
+def _blind_sample(nodes: CaseNodes, count: int) -> BlindSample:
+    if not count:
+        return BlindSample(())
+    shape, ijk_to_ras = grid_of(nodes)
+    matrix = np.array([[ijk_to_ras.GetElement(row, column) for column in range(4)] for row in range(4)])
+    structures = nodes.case.structures
+    ground = Ground(
+        error_probability=array_of(nodes.maps["error_probability"].GetImageData()),
+        labels=read_labels(nodes, original=True),
+        region_labels=region_labels(nodes, shape),
+        spacing_zyx=tuple(np.linalg.norm(matrix[:3, :3], axis=0)[::-1].tolist()),
+        ijk_to_ras=matrix,
+        names={0: "background", **{structure.value: structure.name for structure in structures}},
+    )
+    return draw_blind_sample(ground, regions_of(nodes), count, case_key(nodes.case.raw, regions_hash(nodes)))
+
+
+def _header(nodes: CaseNodes, settings: dict[str, object]) -> Opened:
+    model = nodes.case.raw.get("model") or {}
+    return Opened(
+        case=nodes.case.name,
+        model=nodes.model_name,
+        model_version=str(model.get("version") or ""),
+        head=str(model.get("head") or ""),
+        weights_sha256=str(model.get("weights_sha256") or ""),
+        calibration_sha256=str(model.get("calibration_sha256") or ""),
+        regions_sha256=regions_hash(nodes),
+        settings=settings,
+    )
+
+
+def _take_segmentation(nodes: CaseNodes, folder: Path, log_name: str, scene_is_newest: bool) -> list[str]:
+    """Show this reviewer's version of the segmentation; returns what should be told.
+
+    Args:
+        scene_is_newest: the scene knows of every edit that the log tells of.
+    """
+    owner = reviewed_by(nodes)
+    if owner not in ("", log_name):
+        if _scene_is_newest(nodes, folder, owner):
+            save_reviewed(nodes, folder, owner)
+        restore_original(nodes)
+    is_own = owner == log_name or (owner == "" and _was_edited(nodes.segmentation))
+    # An older copy of the scene must not hide what was drawn after it was saved.
+    loaded = not (is_own and scene_is_newest) and load_reviewed(nodes, folder, log_name)
+    set_reviewed_by(nodes, log_name)
+    return [_("Your edits of the earlier session are back.")] if loaded else []
+
+
+def _scene_is_newest(nodes: CaseNodes, folder: Path, log_name: str) -> bool:
+    """Whether the scene's copy of a log tells of every edit that its file tells of."""
+    path = folder / log_name
+    stored = path.read_bytes() if path.is_file() else b""
+    return _edits_in(kept_log(nodes, log_name).encode(), path) >= _edits_in(stored, path)
+
+
+def _edits_in(content: bytes, path: Path) -> int:
+    try:
+        return sum(isinstance(event.fact, Edited) for event in read_lines(content, str(path)).events)
+    except InputError:  # told when the log is opened
+        return 0
+
+
+def _was_edited(node: "slicer.vtkMRMLSegmentationNode | None") -> bool:
+    return node is not None and node.GetAttribute(CONTENT_ATTRIBUTE) != content_hash(node)

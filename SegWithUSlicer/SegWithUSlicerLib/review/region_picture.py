@@ -1,0 +1,83 @@
+"""The thumbnail of a region, from the nodes of the run: only what lies around the region is read."""
+
+import math
+
+import numpy as np
+import vtk
+
+from SegWithUCore.regions.region import Region
+from SegWithUCore.review.thumbnail import AROUND, LEAST_MM, Grid, thumbnail
+
+from ..scene.case_images import array_of
+from ..scene.case_nodes import CaseNodes
+from ..scene.review_nodes import RegionMask
+from .edits import grid_of, read_labels
+
+_SIDES = (("L", "R"), ("P", "A"), ("I", "S"))
+
+
+def region_picture(nodes: CaseNodes, region: Region, found: RegionMask) -> np.ndarray | None:
+    """Draw a region on the first input, with the segmentation as it is now.
+
+    Args:
+        found: its voxels.
+
+    Returns:
+        RGB, (rows, columns, 3), uint8; None where the input was deleted, or is no grey image on the run's grid.
+    """
+    image = nodes.inputs[0].GetImageData() if nodes.inputs else None
+    if image is None or image.GetNumberOfScalarComponents() != 1:
+        return None
+    shape, matrix = grid_of(nodes)
+    voxels = array_of(image)
+    if voxels.shape != shape:
+        return None
+    grid, peak = _grid(matrix), _index(matrix, region.peak_ras_mm, shape)
+    box = _around(peak, region, grid, shape)
+    corner = np.array([side.start for side in box])
+    ids = np.where(_part(found, box), region.id, 0)
+    return thumbnail(voxels[box], read_labels(nodes, box), ids, region, (peak - corner).tolist(), grid)
+
+
+def as_ppm(picture: np.ndarray) -> bytes:
+    """A picture as a file that Qt reads, in letters: PythonQt may take bytes for text that ends at a zero."""
+    rows, columns, _ = picture.shape
+    return f"P3 {columns} {rows} 255\n{' '.join(map(str, picture.ravel().tolist()))}\n".encode()
+
+
+def _grid(ijk_to_ras: vtk.vtkMatrix4x4) -> Grid:
+    axes = np.array([[ijk_to_ras.GetElement(row, column) for row in range(3)] for column in (2, 1, 0)])
+    k, j, i = np.linalg.norm(axes, axis=1).tolist()
+    sides = [_SIDES[int(np.abs(axis).argmax())][int(axis[np.abs(axis).argmax()] > 0)] for axis in axes]
+    return Grid((k, j, i), "".join(sides))
+
+
+def _index(ijk_to_ras: vtk.vtkMatrix4x4, point_ras_mm: tuple[float, ...], shape: tuple[int, ...]) -> np.ndarray:
+    """The voxel (k, j, i) that holds a point."""
+    inverse = vtk.vtkMatrix4x4()
+    vtk.vtkMatrix4x4.Invert(ijk_to_ras, inverse)
+    i, j, k = inverse.MultiplyPoint([*point_ras_mm, 1.0])[:3]
+    found: np.ndarray = np.clip(np.rint([k, j, i]).astype(int), 0, np.array(shape) - 1)
+    return found
+
+
+def _around(peak: np.ndarray, region: Region, grid: Grid, shape: tuple[int, ...]) -> tuple[slice, slice, slice]:
+    """The part of the grid that a thumbnail can show, and the whole region.
+
+    The peak may lie at the region's end.
+    """
+    reach_mm = max(LEAST_MM, AROUND * max(region.size_mm))
+    sides = []
+    for at, spacing, size in zip(peak.tolist(), grid.spacing_zyx, shape, strict=True):
+        reach = math.ceil(reach_mm / spacing) + 2
+        sides.append(slice(max(0, at - reach), min(size, at + reach + 1)))
+    return sides[0], sides[1], sides[2]
+
+
+def _part(found: RegionMask, box: tuple[slice, slice, slice]) -> np.ndarray:
+    """The region's voxels within the box."""
+    part = np.zeros([side.stop - side.start for side in box], bool)
+    places = np.argwhere(found.mask) + np.array(found.offset_ijk[::-1]) - [side.start for side in box]
+    inside = np.all((places >= 0) & (places < part.shape), axis=1)
+    part[tuple(places[inside].T)] = True
+    return part

@@ -1,0 +1,270 @@
+"""One reviewer's review of one run: what the panel shows and does, without Qt.
+
+Every act becomes a line of the log before it holds; the scene gets a copy of the log, views and status follow.
+"""
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from pathlib import Path
+from time import monotonic as system_monotonic
+
+from SegWithUCore.regions.region import Region, in_order
+from SegWithUCore.review.blind_report import BlindReport, blind_report, revealed
+from SegWithUCore.review.events import BlindRevealed, Commented, Looked, StructureJudged, Undone, Verdict, VerdictGiven
+from SegWithUCore.review.log import now_utc
+from SegWithUCore.review.rescoring import Rescore
+from SegWithUCore.review.state import ReviewState
+
+from ..look_clock import LookClock
+from ..original_node import show_original
+from ..region_view import look_at, restore_zoom
+from ..review_scores import blind_mask
+from ..review_trail import Trail
+from ..scene.case_nodes import CaseNodes
+from ..scene.focus import RegionHighlight
+from ..scene.review_nodes import RegionMask, region_mask
+from ..scene.segmentation import mark_judged
+from .edit_scores import ReviewEdits
+from .edits import Change
+from .opening import OpenedReview, ReviewOptions, expected_wrong_mm3, open_review
+
+SHORTEST_LOOK_S = 0.5
+"""A look that ends sooner was a step through the list."""
+
+
+class ReviewSession:
+    """Call `close` when done; until then the log is locked for others.
+
+    Args:
+        nodes: the run; `review_opening.obstacle` must find nothing against it.
+        reviewer: name of the person.
+        root: the folder of Slicer's user settings.
+        on_edit: called when the segmentation may have been edited: wait until it is quiet, then `look_for_edits`.
+        clock, monotonic: tell the time, and seconds from any point in time.
+
+    Attributes:
+        regions: in the chosen order, blind places among them.
+        current: what is looked at; None before the first.
+        keep_zoom: whether the views keep the user's zoom unless a region does not fit.
+        folder: where the review's files lie.
+        resumed_at: id of the region where an earlier session stopped; None for a new review.
+        notes: what the reviewer should know about how the review was found.
+        total_mm3: expected wrong volume of the whole case.
+
+    Raises:
+        UsageError, LogInUseError, InputError, OutputError: as `open_review`.
+    """
+
+    def __init__(
+        self,
+        nodes: CaseNodes,
+        reviewer: str,
+        root: Path,
+        options: ReviewOptions | None = None,
+        *,
+        on_edit: Callable[[], None] = lambda: None,
+        clock: Callable[[], datetime] = now_utc,
+        monotonic: Callable[[], float] = system_monotonic,
+    ) -> None:
+        self.nodes = nodes
+        self.keep_zoom = True
+        self.current: Region | None = None
+        self._scene = nodes.hub.GetScene()
+        opened: OpenedReview = open_review(nodes, reviewer, root, options or ReviewOptions(), clock)
+        self.folder, self.resumed_at, self.order = opened.folder, opened.region, opened.order
+        self.notes: Sequence[str] = opened.notes
+        self.total_mm3 = expected_wrong_mm3(nodes)
+        self._blind = opened.blind
+        self._sort(opened.regions)
+        # From now on a re-run must not put other regions under the reviewer's eyes: it makes nodes of its own.
+        mark_judged(nodes.segmentation)
+        self._trail = Trail(nodes, opened, clock)
+        self._edits = ReviewEdits(
+            nodes, opened.folder, self._trail.log_name, on_edit, bool(self.state.edits), self.state.seen_ids
+        )
+        self._look = LookClock(monotonic)
+        self._highlight = RegionHighlight(nodes)
+        self._is_visible = True
+
+    # -- what is shown --
+
+    @property
+    def state(self) -> ReviewState:
+        """What holds after everything that was said."""
+        return self._trail.state
+
+    @property
+    def rescore(self) -> Rescore | None:
+        """What edits have changed; None before the first."""
+        return self._edits.rescore
+
+    @property
+    def trouble(self) -> str:
+        """Why the disk does not hold everything; "" where it does."""
+        return self._trail.trouble or self._edits.trouble
+
+    @property
+    def is_done(self) -> bool:
+        """Whether every region has a verdict."""
+        return self.state.next_undecided(self._ids) is None
+
+    @property
+    def has_blind_places(self) -> bool:
+        """Whether there are places that `finish_blind` will tell about."""
+        return bool(self._blind.places)
+
+    @property
+    def real_regions(self) -> list[Region]:
+        """The regions without blind places, for figures."""
+        return [region for region in self.regions if region.id not in self._blind.ids]
+
+    def mask(self, region: Region) -> RegionMask | None:
+        """The voxels of a region or blind place; None where they are gone with the label volume."""
+        place = next((place for place in self._blind.places if place.region.id == region.id), None)
+        return region_mask(self.nodes, region.id) if place is None else blind_mask(self.nodes, place)
+
+    def show(self, region_id: int) -> None:
+        """Look at a region: views, highlight, clock; where the reviewer stopped is remembered."""
+        region = self.regions[self._places[region_id]]
+        self._leave_current(region)
+        self.current = region
+        look_at(self.nodes, region, self.keep_zoom, voxels=self.mask(region))
+        self._mark()
+        self._look.start()
+        self._trail.remember(region.id, self.order)
+
+    def first(self) -> int:
+        """Id of the first region."""
+        return self._ids[0]
+
+    def next_undecided(self) -> int | None:
+        """Id of the next region without a verdict; None when all have one."""
+        return self.state.next_undecided(self._ids, self.current.id if self.current is not None else None)
+
+    def previous(self) -> int | None:
+        """Id of the region before the current one; None at the start."""
+        return self.state.previous(self._ids, self.current.id) if self.current is not None else None
+
+    def set_order(self, order: str) -> None:
+        """Go through the regions in another of `review.region.ORDERS`."""
+        self.order = order
+        self._sort(self.regions)
+        self._trail.remember(self.current.id if self.current is not None else None, order)
+
+    def set_visible(self, visible: bool) -> None:
+        """The panel came into sight or went out of it.
+
+        Time counts and the region is marked only in sight; at leaving, edits and status are written.
+        """
+        self._is_visible = visible
+        self._look.set_visible(visible)
+        self._mark()
+        if not visible:
+            self.look_for_edits()
+            self._edits.leave()
+            self._edits.save()
+
+    def show_original(self, visible: bool) -> None:
+        """Draw the model's own contours beside the edited ones, or hide them."""
+        show_original(self.nodes, visible)
+
+    # -- what the reviewer says --
+
+    def judge(self, verdict: Verdict, comment: str | None = None) -> None:
+        """Give the current region a verdict; a comment replaces the one that it has."""
+        if self.current is None:
+            return
+        self.look_for_edits()
+        self._trail.tell(VerdictGiven(self.current.id, verdict, comment, round(self._look.take(), 1)))
+        self._edits.judge(self.current.structure_value, self.state.structure(self.current.structure))
+        self._edits.save()
+        self._edits.refresh(self.state.seen_ids)
+
+    def comment(self, text: str) -> None:
+        """Comment on the current region."""
+        if self.current is not None and text != self.state.comment_of(self.current.id):
+            self._trail.tell(Commented(self.current.id, text))
+
+    def undo(self) -> Undone | None:
+        """Take back the last verdict or comment, and tell what it was; None where there is nothing to take back."""
+        fact = self.state.next_undo()
+        if fact is None:
+            return None
+        undone = self._trail.facts[fact.line - 1]
+        self._trail.tell(fact)
+        if fact.region is not None:
+            region = self.regions[self._places[fact.region]]
+            self._edits.judge(region.structure_value, self.state.structure(region.structure))
+        elif isinstance(undone, StructureJudged):
+            self._judge_segment(undone.structure)
+        self._edits.refresh(self.state.seen_ids)
+        return fact
+
+    def judge_structure(self, name: str, verdict: Verdict | None, comment: str = "") -> None:
+        """A verdict on a whole structure; None takes it back to what its regions say."""
+        self._trail.tell(StructureJudged(name, verdict, comment))
+        self._judge_segment(name)
+
+    def look_for_edits(self) -> Change | None:
+        """Notice edits, log and score them; None where nothing has changed."""
+        found = self._edits.look(self.current.id if self.current is not None else None, self.state.seen_ids)
+        if found is None:
+            return None
+        self._trail.tell(found[1])
+        return found[0]
+
+    def save(self) -> None:
+        """Bring edits and lines to disk that are not there yet; what the disk does not take is told as `trouble`."""
+        self.look_for_edits()
+        self._edits.save()
+        self._trail.flush()
+
+    def finish_blind(self) -> BlindReport | None:
+        """Tell which places were blind and what was said about them; None where there were none."""
+        places = self._blind.ids
+        if not places:
+            return None
+        told = {fact for fact in self._trail.facts if isinstance(fact, BlindRevealed)}
+        for fact in revealed(places, self.state.verdict_of):
+            if fact not in told:
+                self._trail.tell(fact)
+        return blind_report(places, self.state.verdict_of)
+
+    def close(self) -> None:
+        """End the session: everything on disk, highlight and observers gone, the user's zoom back."""
+        if self.nodes.hub.GetScene() is not None:
+            self.save()
+            self._leave_current(None)
+            self.show_original(False)
+        self._trail.close()
+        self._edits.release()
+        self._highlight.release()
+        restore_zoom(self._scene)
+
+    # -- bookkeeping --
+
+    def _sort(self, regions: Sequence[Region]) -> None:
+        self.regions: list[Region] = in_order(regions, self.order)
+        self._ids = [region.id for region in self.regions]
+        self._places = {identifier: place for place, identifier in enumerate(self._ids)}
+
+    def _mark(self) -> None:
+        mask = self.mask(self.current) if self.current is not None and self._is_visible else None
+        if mask is None:
+            self._highlight.hide()
+        else:
+            self._highlight.show_mask(mask)
+
+    def _leave_current(self, following: Region | None) -> None:
+        if self.current is None:
+            return
+        seconds = self._look.take()
+        if seconds >= SHORTEST_LOOK_S:
+            self._trail.tell(Looked(self.current.id, round(seconds, 1)))
+        if following is None or following.structure != self.current.structure:
+            self._edits.leave()
+
+    def _judge_segment(self, name: str) -> None:
+        value = next((one.value for one in self.nodes.case.structures if one.name == name), None)
+        if value is not None:
+            self._edits.judge(value, self.state.structure(name))

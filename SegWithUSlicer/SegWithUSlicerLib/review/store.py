@@ -1,0 +1,278 @@
+"""Where a review lies, and what of it travels with the scene.
+
+Files lie in the case folder where the run was loaded from one that stays; else in a folder of the user's own, named by
+a key made from hashes: the same image, model, region of interest and regions find their review again, and the name
+tells nobody who the patient is. The scene carries a copy of each reviewer's log, so that an .mrb is whole by itself.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import slicer
+
+from SegWithUCore.atomic_files import whole_file
+from SegWithUCore.errors import InputError, OutputError
+from SegWithUCore.review.reviews import Elsewhere
+from SegWithUCore.strict_json import parse_json
+
+from ..i18n import _
+from ..nrrd_file import is_whole_nrrd
+from ..scene.case_file import read_case_file
+from ..scene.case_nodes import CaseNodes, hidden_node
+from ..scene.review_nodes import regions_hash
+from ..scene.segmentation import CONTENT_ATTRIBUTE, content_hash
+
+REVIEWS_FOLDER = Path("SegWithU") / "Reviews"
+LOG_ATTRIBUTE = "SegWithU.ReviewLog"
+_LOG_ROLE = "segwithu.review_log"
+_REVIEWED_BY = "reviewed_by"
+_KEY_LETTERS = 32
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a reviewer stopped.
+
+    Attributes:
+        region: id of the region that was looked at; None before the first.
+        order: the name of the order of the list (`review.region.ORDERS`).
+        when: UTC in ISO format; of two places the later one holds.
+    """
+
+    region: int | None
+    order: str
+    when: str
+
+
+def case_key(raw: Mapping[str, Any], regions_sha256: str) -> str:
+    """A name for a case's review, from hashes alone.
+
+    Args:
+        raw: the content of `case.json`.
+        regions_sha256: of the text of `regions.csv`; "" without regions.
+    """
+    model = raw.get("model") or {}
+    facts = [
+        [channel.get("voxels_sha256") for channel in (raw.get("input") or {}).get("channels") or []],
+        [model.get("weights_sha256"), model.get("calibration_sha256"), model.get("head")],
+        raw.get("region_of_interest"),
+        regions_sha256,
+    ]
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:_KEY_LETTERS]
+
+
+def review_folder(nodes: CaseNodes, root: Path) -> Path:
+    """The folder of a run's logs and of its reviewed segmentation; made by whoever writes into it first.
+
+    Args:
+        root: the folder of Slicer's user settings.
+    """
+    folder = nodes.case_folder
+    if folder is not None and os.access(folder, os.W_OK) and is_same_case(folder, nodes):
+        return folder
+    return root / REVIEWS_FOLDER / case_key(nodes.case.raw, regions_hash(nodes))
+
+
+def review_folder_elsewhere(root: Path) -> Elsewhere:
+    """Tells where reviews of a case lie whose own folder cannot be written to.
+
+    Args:
+        root: the folder of Slicer's user settings.
+    """
+
+    def place(folder: Path, case: Mapping[str, Any], regions_sha256: str) -> Path | None:
+        if os.access(folder, os.W_OK):
+            return None
+        return root / REVIEWS_FOLDER / case_key(case, regions_sha256)
+
+    return place
+
+
+def keep_log(nodes: CaseNodes, file_name: str, text: str) -> None:
+    """Keep the text of one reviewer's log with the scene, in place of an earlier copy.
+
+    Args:
+        file_name: of the log, which tells the reviewers apart.
+    """
+    node = _log_node(nodes, file_name)
+    if node is None:
+        scene = nodes.hub.GetScene()
+        title = _("{input} {file}").format(input=nodes.label, file=file_name)
+        node = scene.AddNode(hidden_node(scene, "vtkMRMLTextNode", title))
+        node.SetAttribute(LOG_ATTRIBUTE, json.dumps(file_name))
+        # A file of its own in the scene: the log grows, and what is in the scene's XML is read at once.
+        node.SetForceCreateStorageNode(slicer.vtkMRMLTextNode.CreateStorageNodeAlways)
+        nodes.hub.AddNodeReferenceID(_LOG_ROLE, node.GetID())
+    node.SetText(text)
+
+
+def kept_log(nodes: CaseNodes, file_name: str) -> str:
+    """The scene's copy of a log; "" where there is none."""
+    node = _log_node(nodes, file_name)
+    # Slicer's text file may have gone through Windows.
+    return "" if node is None else (node.GetText() or "").replace("\r\n", "\n")
+
+
+def kept_log_names(nodes: CaseNodes) -> list[str]:
+    """The file names of the logs that the scene carries."""
+    return sorted(parse_json(node.GetAttribute(LOG_ATTRIBUTE), node.GetName()) for node in log_nodes(nodes))
+
+
+def reviewed_file(folder: Path, log_name: str) -> Path:
+    """Where a reviewer's version of the segmentation lies: one each, so that two reviewers keep two versions."""
+    reviewer = log_name.removeprefix("review.").removesuffix(".jsonl")
+    return folder / f"segmentation_reviewed.{reviewer}.seg.nrrd"
+
+
+def reviewed_by(nodes: CaseNodes) -> str:
+    """The log's name of whoever the edits of the scene's segmentation belong to; "" for nobody yet."""
+    return nodes.hub.GetParameter(_REVIEWED_BY) or ""
+
+
+def set_reviewed_by(nodes: CaseNodes, log_name: str) -> None:
+    """Remember whose edits the scene's segmentation holds."""
+    nodes.hub.SetParameter(_REVIEWED_BY, log_name)
+
+
+def save_reviewed(nodes: CaseNodes, folder: Path, log_name: str) -> Path:
+    """Write the segmentation as it is now as a reviewer's version, whole or not at all.
+
+    By Slicer's own writer, which keeps everything that Slicer knows about segments: status, codes, layers, segments of
+    the reviewer's own.
+
+    Raises:
+        OutputError: the segmentation was deleted, or the file did not reach the disk whole.
+    """
+    target = reviewed_file(folder, log_name)
+    if nodes.segmentation is None:
+        raise OutputError(_("Cannot write {path}: the segmentation was deleted.").format(path=target))
+    with whole_file(target) as work:
+        storage = slicer.vtkMRMLSegmentationStorageNode()
+        storage.SetFileName(str(work))
+        written = storage.WriteData(nodes.segmentation)
+        # Looked at again, because a full disk is not always told.
+        if not written or not is_whole_nrrd(work):
+            raise OutputError(_("Cannot write {path}: free some space or choose another place.").format(path=target))
+    return target
+
+
+def has_unkept_edits(nodes: CaseNodes, folder: Path, log_name: str) -> bool:
+    """Whether the scene's segmentation differs from the model's and from what a reviewer's file holds.
+
+    Args:
+        log_name: the file name of the reviewer's log; "" for edits that nobody has made his own.
+    """
+    node = nodes.segmentation
+    if node is None or node.GetAttribute(CONTENT_ATTRIBUTE) == content_hash(node):
+        return False
+    path = reviewed_file(folder, log_name)
+    return not (log_name and path.is_file() and content_hash(_read(path)) == content_hash(node))
+
+
+def load_reviewed(nodes: CaseNodes, folder: Path, log_name: str) -> bool:
+    """Put a reviewer's version into the run's segmentation; False where there is none, or nothing differs.
+
+    Raises:
+        InputError: the file is damaged. The segmentation is then as it was.
+    """
+    path, node = reviewed_file(folder, log_name), nodes.segmentation
+    if node is None or not path.is_file():
+        return False
+    reviewed = _read(path)
+    if reviewed.GetSegmentation().GetNumberOfSegments() == 0:
+        raise InputError(_("{path} cannot be read: remove it to begin from the model's result.").format(path=path))
+    if content_hash(reviewed) == content_hash(node):
+        return False
+    was_modifying = node.StartModify()
+    try:
+        node.GetSegmentation().DeepCopy(reviewed.GetSegmentation())
+    finally:
+        node.EndModify(was_modifying)
+    return True
+
+
+def remember_place(nodes: CaseNodes, folder: Path, log_name: str, place: Place) -> None:
+    """Remember where a reviewer stopped, in the scene and beside the log.
+
+    Raises:
+        OutputError: the folder cannot be written to. The scene remembers all the same.
+    """
+    text = json.dumps(asdict(place))
+    nodes.hub.SetParameter(_place_key(log_name), text)
+    with whole_file(_place_file(folder, log_name)) as work:
+        work.write_text(text + "\n", encoding="utf-8")
+
+
+def last_place(nodes: CaseNodes, folder: Path, log_name: str) -> Place | None:
+    """Where a reviewer stopped, from the scene or from the folder, whichever was later; None for a new review."""
+    file = _place_file(folder, log_name)
+    told = [nodes.hub.GetParameter(_place_key(log_name)) or ""]
+    if file.is_file():
+        told.append(file.read_text(encoding="utf-8", errors="replace"))
+    places = [place for place in map(_place, told) if place is not None]
+    return max(places, key=lambda place: place.when, default=None)
+
+
+def is_same_case(folder: Path, nodes: CaseNodes) -> bool:
+    """Whether the folder holds what the scene shows: it may have been segmented anew since the scene was saved."""
+    try:
+        return read_case_file(folder).raw.get("created") == nodes.case.raw.get("created")
+    except InputError:
+        return False
+
+
+def log_nodes(nodes: CaseNodes) -> list["slicer.vtkMRMLTextNode"]:
+    """The scene's copies of the logs."""
+    count = nodes.hub.GetNumberOfNodeReferences(_LOG_ROLE)
+    found = [nodes.hub.GetNthNodeReference(_LOG_ROLE, index) for index in range(count)]
+    return [node for node in found if node is not None and node.GetAttribute(LOG_ATTRIBUTE)]
+
+
+def _log_node(nodes: CaseNodes, file_name: str) -> "slicer.vtkMRMLTextNode | None":
+    named = [
+        node for node in log_nodes(nodes) if parse_json(node.GetAttribute(LOG_ATTRIBUTE), node.GetName()) == file_name
+    ]
+    return named[0] if named else None
+
+
+def _read(path: Path) -> "slicer.vtkMRMLSegmentationNode":
+    """A segmentation file as a node outside any scene; without segments where it cannot be read."""
+    result = slicer.vtkMRMLSegmentationNode()
+    if not is_whole_nrrd(path):
+        return result
+    # In a scene of its own while it is read: the reader makes a display node, and complains where it cannot.
+    scene, node, storage = (
+        slicer.vtkMRMLScene(),
+        slicer.vtkMRMLSegmentationNode(),
+        slicer.vtkMRMLSegmentationStorageNode(),
+    )
+    scene.AddNode(node)
+    storage.SetFileName(str(path))
+    if storage.ReadData(node):
+        result.SetAndObserveSegmentation(node.GetSegmentation())
+    scene.Clear(True)
+    return result
+
+
+def _place_key(log_name: str) -> str:
+    # Parameter names become XML attributes, which allow few letters.
+    return "place_" + hashlib.sha256(log_name.encode()).hexdigest()[:16]
+
+
+def _place_file(folder: Path, log_name: str) -> Path:
+    return folder / f"{log_name.removesuffix('.jsonl')}.place.json"
+
+
+def _place(text: str) -> Place | None:
+    """What was remembered; None for text that a crash or a hand has damaged: it only saves the reviewer a click."""
+    try:
+        told = parse_json(text, "a place")
+        region = told["region"]
+        return Place(None if region is None else int(region), str(told["order"]), str(told["when"]))
+    except (InputError, ValueError, KeyError, TypeError):
+        return None

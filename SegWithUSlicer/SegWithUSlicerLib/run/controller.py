@@ -1,0 +1,223 @@
+"""One run from the click to the nodes: checking the engine, writing the input, waiting, loading, cleaning up.
+
+No Qt and no MRML here: whatever touches them is passed in, so that tests drive every path with fakes. All callbacks
+arrive on the main thread, because the worker hands out its events there.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from SegWithUCore.errors import SegWithUError
+
+from ..i18n import _
+from ..run_status import Folder, Outcome, Phase, RunRequest, RunStatus, RunTools, Worker, sentences
+from .install_plan import InstallResult
+from .install_plan import Outcome as Install
+
+CASE_FOLDER = "case"
+_TRUSTED_FRACTION = 0.1
+
+
+@dataclass
+class _Run:
+    request: RunRequest
+    folder: Folder | None = None
+    exported: list[Any] = field(default_factory=list)
+    id: int | None = None
+    cancel_sentence: str = ""
+
+
+class RunController:
+    """The state of the one run that can be going on.
+
+    Args:
+        on_status: called after each change of `status`.
+        on_loaded: called with what `RunTools.load` gave, before the status says that the run is done.
+    """
+
+    def __init__(
+        self,
+        worker: Worker,
+        tools: RunTools,
+        on_status: Callable[[RunStatus], None] = lambda status: None,
+        on_loaded: Callable[[Any], None] = lambda nodes: None,
+    ) -> None:
+        self._worker = worker
+        self._tools = tools
+        self.on_status = on_status
+        self.on_loaded = on_loaded
+        self._run: _Run | None = None
+        self.status = RunStatus()
+        self.nodes: Any = None
+        """What the last finished run was loaded as."""
+        self.refused: RunRequest | None = None
+        """The request that was refused because it is unlike the training cases; the user may insist."""
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a run is going on or being cancelled."""
+        return self._run is not None
+
+    def start(self, request: RunRequest) -> None:
+        """Begin a run; everything else comes through `on_status`.
+
+        Raises:
+            RuntimeError: another run is going on.
+        """
+        if self._run is not None:
+            raise RuntimeError("a run is going on")
+        self.refused = self.nodes = None
+        run = self._run = _Run(request)
+        self._tell(RunStatus(Phase.CHECKING, stage=_("checking the engine")))
+        self._tools.prepare(lambda result: self._prepared(run, result))
+
+    def cancel(self, sentence: str = "") -> None:
+        """Give the run up; the status says so when no process works on it any more.
+
+        Args:
+            sentence: why, with the next click; by default that the user cancelled.
+        """
+        run = self._run
+        if run is None or self.status.phase is Phase.CANCELLING:
+            return
+        run.cancel_sentence = sentence or _("Cancelled: press Segment with Uncertainty to start again.")
+        if run.id is None:
+            self._worker.cancel_all()
+        else:
+            self._worker.cancel(run.id)
+        self._tell(RunStatus(Phase.CANCELLING, stage=_("cancelling"), warnings=self.status.warnings))
+
+    def check_inputs(self) -> None:
+        """Cancel if an input is not in the scene any more: to be called when nodes were removed."""
+        run = self._run
+        if run is not None and run.exported and not all(self._tools.in_scene(one) for one in run.exported):
+            self.cancel(_("Cancelled because its image was removed: choose another image, or press Try it."))
+
+    def forget(self) -> None:
+        """Let go of a run without telling anybody, and remove its folder: for quitting, after the worker ended."""
+        run, self._run = self._run, None
+        if run is not None and run.folder is not None:
+            run.folder.remove()
+
+    def _prepared(self, run: _Run, result: InstallResult) -> None:
+        if run is not self._run:
+            return
+        if run.cancel_sentence:
+            self._end(Outcome.CANCELLED, run.cancel_sentence)
+        elif result.outcome is Install.DECLINED:
+            self._end(Outcome.DECLINED, result.sentence, result.details)
+        elif result.outcome is Install.FAILED:
+            self._end(Outcome.FAILED, result.sentence, result.details)
+        else:
+            self._send(run)
+
+    def _send(self, run: _Run) -> None:
+        self._tell(RunStatus(Phase.RUNNING, stage=_("writing the image")))
+        try:
+            run.folder = self._tools.new_folder()
+            request = self._request(run, run.folder.path)
+        except (SegWithUError, OSError) as error:
+            self._end(Outcome.FAILED, _sentence(error))
+            return
+        run.id = self._worker.submit(request, lambda event: self._event(run, event))
+
+    def _request(self, run: _Run, folder: Path) -> dict[str, Any]:
+        asked = run.request
+        for index, volume in enumerate(asked.volumes):
+            roi = asked.roi if index == 0 else None
+            run.exported.append(self._tools.export(volume, folder / f"channel_{index}.nrrd", roi))
+        first = run.exported[0]
+        request: dict[str, Any] = {
+            "request": "segment",
+            "name": "case",  # no name of a patient reaches a file
+            "files": [str(one.path) for one in run.exported],
+            "target": str(folder / CASE_FOLDER),
+            "model": str(asked.model),
+            "head": asked.head,
+            "device": asked.device,
+            "unlike_training": asked.unlike_training,
+            # Tells the network which way is up; nothing is resampled.
+            "own_to_world_ras": [number for row in first.own_to_world_ras for number in row],
+        }
+        if first.roi_ras is not None:
+            request["region"] = {"centre_ras_mm": list(first.roi_ras[:3]), "size_mm": list(first.roi_ras[3:])}
+        return request
+
+    def _event(self, run: _Run, event: Mapping[str, Any]) -> None:
+        if run is not self._run:
+            return
+        kind = event.get("event")
+        if kind == "cancelled":
+            self._end(Outcome.CANCELLED, run.cancel_sentence)
+        elif self.status.phase is Phase.CANCELLING:
+            return  # its last words, until "cancelled" says that nobody works on it any more
+        elif kind == "progress":
+            self._progress(event)
+        elif kind == "result":
+            self._result(run, event)
+        elif kind == "error":
+            self._error(run, event)
+
+    def _progress(self, event: Mapping[str, Any]) -> None:
+        fraction, left = event.get("fraction"), event.get("seconds_left")
+        self._tell(
+            replace(
+                self.status,
+                stage=str(event.get("stage") or ""),
+                fraction=None if fraction is None else float(fraction),
+                # At first the estimate is mostly the time that loading took.
+                seconds_left=None if left is None or (fraction or 0) < _TRUSTED_FRACTION else float(left),
+            )
+        )
+
+    def _result(self, run: _Run, event: Mapping[str, Any]) -> None:
+        # Told before anything is loaded: a warning stands before any colour is shown.
+        warnings, _notes = sentences(event.get("warnings") or [])
+        self._tell(replace(self.status, stage=_("loading the result"), fraction=1.0, warnings=warnings))
+        if not all(self._tools.unchanged(one) for one in run.exported):
+            text = _("The image changed while it was segmented, so the result is not shown: press the button again.")
+            self._end(Outcome.OUTDATED, text)
+            return
+        try:
+            self.nodes = self._tools.load(Path(str(event["case"])), run.request.volumes)
+        except SegWithUError as error:
+            self._end(Outcome.FAILED, _sentence(error))
+            return
+        self.on_loaded(self.nodes)
+        text = _("Done in {seconds:.0f} s on {device}: drag the threshold, or click a structure in the table.")
+        self._end(
+            Outcome.DONE,
+            text.format(seconds=event.get("seconds") or 0, device=str(event.get("device") or "cpu").upper()),
+        )
+
+    def _error(self, run: _Run, event: Mapping[str, Any]) -> None:
+        text, details = str(event.get("text") or _("The run failed.")), str(event.get("details") or "")
+        if event.get("kind") == "missing":
+            self._tools.engine_lost()
+        if event.get("refused"):
+            self.refused = run.request
+            self._tell(replace(self.status, warnings=(text,)))
+            text = _("Not assessed: press Propose for a region of the right size, then the button again.")
+            self._end(Outcome.REFUSED, text, details)
+        else:
+            self._end(Outcome.FAILED, text, details)
+
+    def _end(self, outcome: Outcome, sentence: str, details: str = "") -> None:
+        run, self._run = self._run, None
+        if run is not None and run.folder is not None and not run.folder.remove():
+            details = f"{details}\n{run.folder.path} is held by another program; the next start removes it.".strip()
+        self._tell(RunStatus(Phase.IDLE, outcome, sentence, warnings=self.status.warnings, details=details))
+
+    def _tell(self, status: RunStatus) -> None:
+        self.status = status
+        self.on_status(status)
+
+
+def _sentence(error: Exception) -> str:
+    if isinstance(error, OSError):
+        return _(
+            "The private folder cannot be written ({reason}): free some space, then press the button again."
+        ).format(reason=error.strerror or error)
+    return str(error)

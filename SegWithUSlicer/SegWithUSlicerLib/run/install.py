@@ -1,0 +1,288 @@
+"""Installing what the engine needs, on the first click and only with consent.
+
+The worker decides by a trial import what is there and, afterwards, whether it works; Slicer's own process never
+imports torch to find out, and needs no restart.
+"""
+
+import importlib.metadata
+import subprocess
+import tempfile
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from ..i18n import _
+from .install_plan import (
+    TORCH,
+    TORCH_REQUIREMENT,
+    InstallPlan,
+    InstallResult,
+    Outcome,
+    PlatformFacts,
+    make_plan,
+    platform_facts,
+    platform_problem,
+    problems,
+)
+
+__all__ = ["InstallResult", "InstallTools", "Installer", "Outcome", "install", "slicer_tools", "write_constraints"]
+
+REQUESTER = "SegWithU"
+KEPT = ("numpy", "SimpleITK", "vtk", "requests", "pydicom", "scipy", TORCH)
+"""Packages that pip must leave as they are, where they are installed."""
+
+
+class TorchLogic(Protocol):
+    """PyTorchUtilsLogic of the PyTorch extension, as far as it is used."""
+
+    def installTorch(self, *, askConfirmation: bool, torchVersionRequirement: str) -> object | None:  # noqa: N802, N803
+        """Install the build that fits the graphics card; None when the user declines."""
+
+
+class Worker(Protocol):
+    """What of WorkerProcess is used."""
+
+    def submit(self, request: Mapping[str, Any], on_event: Callable[[Mapping[str, Any]], None]) -> int:
+        """Ask for something."""
+
+    def restart(self) -> None:
+        """End the worker, so that the next one sees what was installed."""
+
+
+def installed_version(name: str) -> str | None:
+    """Version of a package by its metadata, None where it has none; imports nothing."""
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+@dataclass(frozen=True)
+class InstallTools:
+    """What Slicer offers for installing.
+
+    Attributes:
+        confirm: ask the user a question; True is consent.
+        pip_install: slicer.util.pip_install with a list of arguments, so that paths may hold spaces.
+        packaging: the module slicer.packaging (5.12 and newer), None in 5.10.
+        torch_logic: gives PyTorchUtilsLogic, None where the PyTorch extension is not installed.
+        version_of: version of an installed package, or None.
+    """
+
+    confirm: Callable[[str], bool]
+    pip_install: Callable[[list[str]], object]
+    packaging: Any | None
+    torch_logic: Callable[[], TorchLogic | None]
+    version_of: Callable[[str], str | None] = installed_version
+
+
+def slicer_tools() -> InstallTools:
+    """The tools of the running Slicer."""
+    import slicer.util
+
+    try:
+        import slicer.packaging as packaging
+    except ImportError:
+        packaging = None
+
+    def torch_logic() -> TorchLogic | None:
+        try:
+            import PyTorchUtils  # type: ignore[import-not-found,unused-ignore]
+        except ImportError:
+            return None
+        return PyTorchUtils.PyTorchUtilsLogic()
+
+    def confirm(text: str) -> bool:
+        return bool(slicer.util.confirmOkCancelDisplay(text, windowTitle="SegWithU"))
+
+    return InstallTools(confirm, slicer.util.pip_install, packaging, torch_logic)
+
+
+class Installer:
+    """Check, ask, install, check again.
+
+    Args:
+        worker: the worker process; it is restarted after installing.
+        tools: what Slicer offers.
+        requirements: the file Resources/requirements.txt.
+        wheels: install from this folder of wheels, without a network.
+        facts: of this computer.
+    """
+
+    def __init__(
+        self,
+        worker: Worker,
+        tools: InstallTools,
+        requirements: Path,
+        wheels: Path | None = None,
+        facts: PlatformFacts | None = None,
+    ) -> None:
+        self._worker = worker
+        self._tools = tools
+        self._requirements = requirements
+        self._wheels = wheels
+        self._facts = facts or platform_facts()
+
+    def begin(self, on_result: Callable[[InstallResult], None]) -> None:
+        """Bring the engine into a working state; `on_result` is called once, on the main thread."""
+        problem = platform_problem(self._facts)
+        if problem is not None:
+            on_result(InstallResult(Outcome.FAILED, problem))
+            return
+
+        def checked(event: Mapping[str, Any]) -> None:
+            result = self._after_check(event)
+            if result is not None:
+                on_result(result)
+                return
+            self._worker.restart()
+            self._worker.submit({"request": "check"}, rechecked)
+
+        def rechecked(event: Mapping[str, Any]) -> None:
+            if event.get("event") != "progress":
+                on_result(judge(event))
+
+        self._worker.submit({"request": "check"}, lambda e: None if e.get("event") == "progress" else checked(e))
+
+    def _after_check(self, event: Mapping[str, Any]) -> InstallResult | None:
+        """The result where there is nothing (more) to do; None after an installation that has to be checked."""
+        if event.get("event") != "checked" or event["usable"]:
+            return judge(event)
+        return install(make_plan(event), self._tools, self._requirements, self._wheels)
+
+
+def judge(event: Mapping[str, Any]) -> InstallResult:
+    """Ready or failed, from the worker's final answer to "check"."""
+    if event.get("event") == "cancelled":
+        return InstallResult(Outcome.DECLINED, _("The check of the packages was cancelled: press the button again."))
+    if event.get("event") != "checked":
+        return InstallResult(Outcome.FAILED, str(event.get("text", "")), str(event.get("details") or ""))
+    if event["usable"]:
+        return InstallResult(Outcome.READY, _("The engine is ready."))
+    plan = make_plan(event)
+    text = _("The engine still lacks something ({problems}): copy the diagnostics, then press the button again.")
+    return InstallResult(Outcome.FAILED, plan.impossible or text.format(problems=problems(event)))
+
+
+def install(
+    plan: InstallPlan, tools: InstallTools, requirements: Path, wheels: Path | None = None
+) -> InstallResult | None:
+    """Do what the plan says, after consent; None when all steps went well and the worker should check again."""
+    problem = plan.impossible or _missing_tool(plan, tools, wheels)
+    if problem is not None:
+        return InstallResult(Outcome.FAILED, problem)
+    if not tools.confirm(question(plan, wheels)):
+        return _declined()
+    try:
+        with tempfile.TemporaryDirectory(prefix="segwithu-constraints-") as folder:
+            if wheels is not None:
+                return _from_wheels(plan, tools, requirements, wheels, Path(folder))
+            return _from_network(plan, tools, requirements, Path(folder))
+    except Exception as error:  # noqa: BLE001 - pip, light-the-torch and Slicer raise whatever they like
+        text = _(
+            "Installing failed ({reason}): check the network and the free disk space, or choose a folder of wheels, "
+            "then press the button again."
+        )
+        return InstallResult(Outcome.FAILED, text.format(reason=_reason(error)), traceback.format_exc())
+
+
+def question(plan: InstallPlan, wheels: Path | None = None) -> str:
+    """What the user is asked before anything is downloaded or installed."""
+    source = _("from the folder {folder}").format(folder=wheels) if wheels else _("from the internet (PyPI)")
+    lines = [
+        _("SegWithU needs these Python packages: {names}.").format(names=", ".join(plan.names)),
+        _("They are installed {source} into this Slicer; the packages that Slicer ships stay as they are.").format(
+            source=source
+        ),
+    ]
+    if plan.torch and not wheels:
+        lines.append(_("torch is large: about 0.2 GB for the processor, about 3 GB for an NVIDIA graphics card."))
+    return "\n\n".join([*lines, _("Install them now?")])
+
+
+def write_constraints(folder: Path, version_of: Callable[[str], str | None] = installed_version) -> Path:
+    """Write a pip constraints file that keeps the packages which Slicer has imported or may import."""
+    pins = [f"{name}=={version}" for name in KEPT if (version := version_of(name)) is not None]
+    path = folder / "constraints.txt"
+    path.write_text("\n".join(pins) + "\n", encoding="utf-8")
+    return path
+
+
+def _missing_tool(plan: InstallPlan, tools: InstallTools, wheels: Path | None) -> str | None:
+    if wheels is not None:
+        if any(wheels.glob("*.whl")):
+            return None
+        text = _("There are no wheels (*.whl) in {folder}: choose the folder that holds them.")
+        return text.format(folder=wheels)
+    if plan.torch and tools.torch_logic() is None:
+        return _(
+            "The PyTorch extension is missing: install 'PyTorch' in the Extensions Manager, restart Slicer, then "
+            "press the button again; without a network choose a folder of wheels."
+        )
+    return None
+
+
+def _from_network(plan: InstallPlan, tools: InstallTools, requirements: Path, folder: Path) -> InstallResult | None:
+    if plan.torch:
+        logic = tools.torch_logic()
+        assert logic is not None  # see _missing_tool
+        if logic.installTorch(askConfirmation=True, torchVersionRequirement=TORCH_REQUIREMENT) is None:
+            return _declined()
+    constraints = write_constraints(folder, tools.version_of)  # now it holds the new torch too
+    if plan.packages:
+        try:
+            _ensure(tools, requirements, constraints)
+        except RuntimeError as error:
+            if "declin" in str(error).lower():
+                return _declined()
+            raise
+    _repair(plan, tools, requirements, ["-c", str(constraints)])
+    return None
+
+
+def _ensure(tools: InstallTools, requirements: Path, constraints: Path) -> None:
+    if tools.packaging is None:
+        tools.pip_install(["-r", str(requirements), "-c", str(constraints)])
+        return
+    tools.packaging.pip_ensure(
+        tools.packaging.load_requirements(str(requirements)),
+        constraints=str(constraints),
+        requester=REQUESTER,
+        prompt_install=False,  # consent was given for all packages at once
+        prompt_restart=False,  # they are imported by the worker only
+    )
+
+
+def _from_wheels(
+    plan: InstallPlan, tools: InstallTools, requirements: Path, wheels: Path, folder: Path
+) -> InstallResult | None:
+    constraints = write_constraints(folder, tools.version_of)
+    offline = ["--no-index", "--find-links", str(wheels), "-c", str(constraints)]
+    wanted = [f"{TORCH}{TORCH_REQUIREMENT}"] if plan.torch else []
+    wanted += ["-r", str(requirements)] if plan.packages else []
+    if wanted:
+        tools.pip_install([*wanted, *offline])
+    _repair(plan, tools, requirements, offline)
+    return None
+
+
+def _repair(plan: InstallPlan, tools: InstallTools, requirements: Path, options: list[str]) -> None:
+    """Install broken packages again: pip believes that they are there, so it must be told to."""
+    if not plan.repair:
+        return
+    lines = [line.strip() for line in requirements.read_text(encoding="utf-8").splitlines()]
+    wanted = [line for line in lines if line.startswith(plan.repair)]
+    tools.pip_install(["--force-reinstall", "--no-deps", *wanted, *options])
+
+
+def _declined() -> InstallResult:
+    text = _("Nothing was segmented because its packages are not installed: press the button again to install them.")
+    return InstallResult(Outcome.DECLINED, text)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, subprocess.CalledProcessError):
+        return _("pip ended with exit code {code}").format(code=error.returncode)
+    return " ".join(f"{type(error).__name__}: {error}".split())[:300]

@@ -1,0 +1,131 @@
+"""Ending a process with everything it started, and saying why one ended.
+
+In Slicer the child is a launcher and the worker its child: ending the child alone would leave the worker computing.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from ..i18n import _
+from ..worker_start import CREATE_NO_WINDOW
+
+GRACE_S = 0.7
+"""The worker ends at once when asked; whoever does not is ended after this time."""
+LIMIT_S = 1.8
+POLL_S = 0.02
+_ACCESS_VIOLATION = 0xC0000005
+
+
+def end_process_tree(process: "subprocess.Popen[bytes]", reported_pid: int | None) -> bool:
+    """End a worker, its launcher and whatever they started, within two seconds; True when nothing is left.
+
+    Args:
+        process: the child that was started as the head of a session (POSIX) or group (Windows) of its own.
+        reported_pid: what the worker said its own process id is.
+    """
+    if sys.platform == "win32":
+        return _end_on_windows(process, reported_pid)
+    return _end_on_posix(process, reported_pid)
+
+
+def taskkill_command(pid: int, environment: "dict[str, str] | os._Environ[str]") -> list[str]:
+    """The command that ends a process tree on Windows."""
+    root = environment.get("SystemRoot") or r"C:\Windows"
+    return [rf"{root}\System32\taskkill.exe", "/T", "/F", "/PID", str(pid)]
+
+
+def _end_on_windows(
+    process: "subprocess.Popen[bytes]",
+    reported_pid: int | None,
+    run: Callable[..., object] = subprocess.run,
+) -> bool:
+    """The launcher last: it is the one whose end we can see, and it ends by itself with its child."""
+    for pid in dict.fromkeys(pid for pid in (reported_pid, process.pid) if pid is not None):
+        if pid == process.pid and process.poll() is not None:
+            continue
+        command = taskkill_command(pid, os.environ)
+        run(command, capture_output=True, timeout=LIMIT_S, creationflags=CREATE_NO_WINDOW, check=False)
+    try:
+        process.wait(LIMIT_S)
+    except subprocess.TimeoutExpired:
+        return False
+    return True
+
+
+def _end_on_posix(process: "subprocess.Popen[bytes]", reported_pid: int | None) -> bool:
+    groups = _groups(process.pid, reported_pid)
+    begun = time.monotonic()
+    for number, until in ((signal.SIGTERM, GRACE_S), (signal.SIGKILL, LIMIT_S)):
+        _signal_groups(groups, number)
+        while time.monotonic() - begun < until:
+            process.poll()  # collects the child: as a zombie it would count as alive
+            if not any(_group_lives(group) for group in groups):
+                return True
+            time.sleep(POLL_S)
+    return False
+
+
+def _groups(child_pid: int, reported_pid: int | None) -> list[int]:
+    """Process groups to be ended: the child's session, and the worker's where a launcher moved it. Never our own."""
+    groups = {child_pid}
+    if reported_pid is not None and reported_pid != child_pid:
+        try:
+            groups.add(os.getpgid(reported_pid))
+        except ProcessLookupError:
+            return sorted(groups)
+    return sorted(groups - {os.getpgrp()})
+
+
+def _signal_groups(groups: Iterable[int], number: int) -> None:
+    for group in groups:
+        try:
+            os.killpg(group, number)
+        except (ProcessLookupError, PermissionError):  # macOS: no permission for a group of zombies
+            continue
+
+
+def _group_lives(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except (ProcessLookupError, PermissionError):
+        return False
+    return not Path("/proc").is_dir() or _linux_group_lives(group)
+
+
+def _linux_group_lives(group: int) -> bool:
+    """Whether a process that is no zombie belongs to the group: orphans may wait long to be collected."""
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            fields = (entry / "stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+        except OSError:
+            continue  # it ended while we looked
+        if len(fields) > 2 and fields[2] == str(group) and fields[0] not in "ZX":
+            return True
+    return False
+
+
+def end_reason(code: int | None, system: str = sys.platform) -> str:
+    """Why a process ended, in words, from its exit code as `subprocess` gives it."""
+    if code is None:
+        return _("it cannot be reached")
+    if system == "win32":
+        if code & 0xFFFFFFFF == _ACCESS_VIOLATION:
+            return _("access violation in a library")
+        return _("exit code {code}").format(code=hex(code & 0xFFFFFFFF) if abs(code) > 255 else code)
+    number = -code if code < 0 else code - 128  # a launcher or shell reports its child's signal as 128 + n
+    if number > 0:
+        try:
+            name = signal.Signals(number).name
+        except ValueError:
+            return _("exit code {code}").format(code=code)
+        if number == signal.SIGKILL:
+            return _("signal {name}: ended by the system, most often because memory ran out").format(name=name)
+        return _("signal {name}").format(name=name)
+    return _("exit code {code}").format(code=code)

@@ -1,0 +1,147 @@
+"""What a run would take, and whether the image looks like the training cases: asked of the worker beforehand.
+
+Nothing is written for it: the worker gets the grid of the volume, the region, and how the voxels in it look, in a
+few numbers; no voxels.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import slicer
+import vtk
+
+from SegWithUCore.errors import SegWithUError
+
+from ..i18n import _
+from ..run_status import Worker, sentences
+from ..scene.load_case import read_roi
+from ..scene.volume_export import own_to_world
+from ..volume_look import look_of
+from .models import ModelInfo
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """The answer for one choice of inputs.
+
+    Attributes:
+        cost: one line on time and memory.
+        warnings: why the image looks wrong for the model.
+        refused: it is so far from the training cases that the run will be refused.
+        notes: what is unusual about it but need not matter.
+    """
+
+    cost: str = ""
+    warnings: tuple[str, ...] = ()
+    refused: bool = False
+    notes: tuple[str, ...] = ()
+
+
+class Preview:
+    """Asks, and tells only about the latest question.
+
+    Args:
+        on_outlook: called with each new answer, on the main thread.
+    """
+
+    def __init__(self, worker: Worker, on_outlook: Callable[[Outlook], None]) -> None:
+        self._worker = worker
+        self._on_outlook = on_outlook
+        self._question = 0
+        self.outlook = Outlook()
+
+    def forget(self) -> None:
+        """Take no answer to earlier questions any more."""
+        self._question += 1
+        self._tell(Outlook())
+
+    def ask(
+        self,
+        volume: "slicer.vtkMRMLScalarVolumeNode",
+        roi: "slicer.vtkMRMLMarkupsROINode | None",
+        model: ModelInfo,
+        device: str,
+        head: str = "",
+    ) -> None:
+        """Ask anew; the worker is started where needed. An empty `head` is the model's default."""
+        self._question += 1
+        question = self._question
+        try:
+            to_world, _linear = own_to_world(volume)
+            fields = {"grid": grid_of(volume), "model": str(model.folder), "device": device, "head": head}
+            fields["own_to_world_ras"] = [number for row in to_world for number in row]
+            box = None if roi is None else read_roi(roi, volume)
+            if box is not None:
+                fields["region"] = {"centre_ras_mm": list(box[:3]), "size_mm": list(box[3:])}
+        except SegWithUError as error:
+            self._tell(Outlook(str(error)))
+            return
+        self._tell(Outlook(_("Predicting time and memory ...")))
+
+        def answer(event: Mapping[str, Any]) -> None:
+            if question == self._question and event.get("event") != "progress":
+                self._answer(event)
+
+        look = look_of(volume, box)
+        features = {} if look is None else {model.channels[0]: look.to_json()}
+        self._worker.submit({"request": "fingerprint", **fields, "features": features}, answer)
+        self._worker.submit({"request": "predict_cost", **fields}, answer)
+
+    def _answer(self, event: Mapping[str, Any]) -> None:
+        kind, now = event.get("event"), self.outlook
+        if kind == "fingerprinted":
+            found = event.get("deviations") or []
+            warnings, notes = sentences(found)
+            refused = any(entry.get("severity") == "refused" for entry in found)
+            self._tell(Outlook(now.cost, warnings, refused, notes))
+        elif kind == "predicted":
+            self._tell(replace(now, cost=cost_text(event)))
+        elif kind == "error" and event.get("kind") in ("missing", "start", "crashed"):
+            self._tell(replace(now, cost=_("Time and memory are predicted after the first run.")))
+        elif kind == "error":
+            self._tell(replace(now, cost=str(event.get("text") or "")))
+
+    def _tell(self, outlook: Outlook) -> None:
+        if outlook != self.outlook:
+            self.outlook = outlook
+            self._on_outlook(outlook)
+
+
+def cost_text(event: Mapping[str, Any]) -> str:
+    """The line for an event "predicted": time and memory, or the sentence that the run would be refused with."""
+    if event.get("not_enough_memory"):
+        return str(event["not_enough_memory"])
+    seconds, memory = float(event.get("seconds") or 0), float(event.get("memory_mb") or 0) / 1000
+    time = _("{n:.0f} s").format(n=max(1, seconds)) if seconds < 90 else _("{n:.0f} min").format(n=seconds / 60)
+    text = _("About {time} and {memory:.1f} GB of memory on {device}")
+    return text.format(time=time, memory=memory, device=str(event.get("device") or "cpu").upper())
+
+
+def size_ras(volume: "slicer.vtkMRMLScalarVolumeNode") -> tuple[float, float, float]:
+    """How long the volume is along R, A and S in its own frame, in mm; zeros where it holds no image."""
+    image = volume.GetImageData()
+    if image is None:
+        return 0.0, 0.0, 0.0
+    r, a, s = np.abs(_ijk_to_ras(volume)[:, :3]) @ image.GetDimensions()
+    return float(r), float(a), float(s)
+
+
+def grid_of(volume: "slicer.vtkMRMLScalarVolumeNode") -> dict[str, list[float]]:
+    """Size, spacing, origin and direction as in `case.json`: LPS, as image files have it."""
+    lps = np.diag([-1.0, -1.0, 1.0]) @ _ijk_to_ras(volume)
+    spacing = np.linalg.norm(lps[:, :3], axis=0)
+    image = volume.GetImageData()
+    return {
+        "size_ijk": [0, 0, 0] if image is None else list(image.GetDimensions()),
+        "spacing_mm": spacing.tolist(),
+        "origin_lps_mm": lps[:, 3].tolist(),
+        "direction_lps": (lps[:, :3] / spacing).ravel().tolist(),
+    }
+
+
+def _ijk_to_ras(volume: "slicer.vtkMRMLScalarVolumeNode") -> np.ndarray:
+    matrix = vtk.vtkMatrix4x4()
+    volume.GetIJKToRASMatrix(matrix)
+    return np.array([[matrix.GetElement(row, column) for column in range(4)] for row in range(3)])

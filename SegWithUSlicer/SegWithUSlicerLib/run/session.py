@@ -1,0 +1,162 @@
+"""What panel and scripts of one Slicer share: the worker with its timer, the private folders, the installer."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import qt
+import slicer
+
+from ..resources import resource_path
+from ..run_status import RunTools
+from ..scene.load_case import export_volume, is_unchanged, load_case
+from ..worker_start import WorkerStart, worker_start
+from .controller import RunController
+from .install import Installer, slicer_tools
+from .install_plan import InstallResult, Outcome
+from .private_folder import PrivateFolder, sweep
+from .worker import WorkerProcess
+
+PYTHON_SETTING = "SegWithU/Python"
+WHEELS_SETTING = "SegWithU/Wheels"
+
+
+def start_timer(interval_ms: int, callback: Callable[[], None]) -> Callable[[], None]:
+    """Call back on the main thread every so many milliseconds; what is returned ends that."""
+    timer = qt.QTimer()
+    timer.setInterval(interval_ms)
+    timer.connect("timeout()", callback)
+    timer.start()
+
+    def stop() -> None:
+        timer.stop()
+        timer.disconnect("timeout()", callback)
+
+    return stop
+
+
+class Debounce:
+    """Calls back once things have been quiet for so many milliseconds."""
+
+    def __init__(self, delay_ms: int, callback: Callable[[], None]) -> None:
+        self._timer = qt.QTimer()
+        self._timer.setSingleShot(True)
+        self._timer.setInterval(delay_ms)
+        self._timer.connect("timeout()", callback)
+
+    def poke(self) -> None:
+        """Wait anew."""
+        self._timer.start()
+
+    def set_delay(self, delay_ms: int) -> None:
+        """Wait so long from the next time on."""
+        self._timer.setInterval(delay_ms)
+
+    def stop(self) -> None:
+        """Do not call back any more."""
+        self._timer.stop()
+
+
+def temporary_root() -> Path:
+    """Where private folders are made: in Slicer's temporary folder, which the user may have moved to a larger disk."""
+    return Path(slicer.app.temporaryPath) / "SegWithU"
+
+
+def sweep_leftovers() -> list[Path]:
+    """Remove what a crashed Slicer left in the temporary folder."""
+    return sweep(temporary_root())
+
+
+def setting(name: str) -> str:
+    """A text from Slicer's settings, empty where there is none."""
+    return str(slicer.app.settings().value(name, "") or "")
+
+
+def set_setting(name: str, value: str) -> None:
+    """Keep a text in Slicer's settings."""
+    slicer.app.settings().setValue(name, value)
+
+
+class Session:
+    """One worker and its controller; the same for the panel and for scripts."""
+
+    def __init__(self) -> None:
+        self.worker = WorkerProcess(start_timer, _start)
+        self.controller = RunController(self.worker, self._tools())
+        self._is_ready = False
+
+    def prepare(self, on_result: Callable[[InstallResult], None]) -> None:
+        """Bring the engine into a working state; asked once, until the worker misses something."""
+        if self._is_ready:
+            on_result(InstallResult(Outcome.READY, ""))
+            return
+
+        def remember(result: InstallResult) -> None:
+            self._is_ready = result.outcome is Outcome.READY
+            on_result(result)
+
+        wheels = setting(WHEELS_SETTING)
+        Installer(
+            self.worker,
+            slicer_tools(),
+            Path(resource_path("requirements.txt")),
+            Path(wheels) if wheels else None,
+        ).begin(remember)
+
+    def check_again(self) -> None:
+        """Look at the packages anew before the next run."""
+        self._is_ready = False
+
+    def end(self) -> None:
+        """End the worker and whatever it is doing, and leave no file: for quitting and reloading."""
+        self.worker.stop()
+        self.controller.forget()
+
+    def diagnostics(self) -> str:
+        """What a report of a fault needs: versions, state, the worker's last lines. No names of patients or files."""
+        facts: Mapping[str, Any] = {
+            "Slicer": f"{slicer.app.applicationVersion} ({slicer.app.os}, revision {slicer.app.revision})",
+            "worker": f"{self.worker.state.value}, process {self.worker.pid}",
+            **self.worker.versions,
+        }
+        lines = [f"{name}: {value}" for name, value in facts.items()]
+        status = self.controller.status
+        lines += [f"run: {status.phase.value}, {status.outcome.value}: {status.sentence}", *status.warnings]
+        lines += [status.details] if status.details else []
+        return "\n".join([*lines, "", "worker log:", *self.worker.log()])
+
+    def _tools(self) -> RunTools:
+        return RunTools(
+            prepare=self.prepare,
+            new_folder=lambda: PrivateFolder(temporary_root()),
+            export=export_volume,
+            in_scene=lambda exported: slicer.mrmlScene.GetNodeByID(exported.node_id) is not None,
+            unchanged=is_unchanged,
+            load=lambda folder, volumes: load_case(folder, volumes[0], channels=volumes[1:]),
+            engine_lost=self.check_again,
+        )
+
+
+def _start() -> WorkerStart:
+    return worker_start(setting(PYTHON_SETTING) or None)
+
+
+_session: Session | None = None
+
+
+def session() -> Session:
+    """The session, made at the first call."""
+    global _session
+    if _session is None:
+        _session = Session()
+        slicer.app.connect("aboutToQuit()", end_session)
+    return _session
+
+
+def end_session() -> None:
+    """End the session if there is one; the next call of `session` makes a new one."""
+    global _session
+    if _session is not None:
+        slicer.app.disconnect("aboutToQuit()", end_session)
+        ended, _session = _session, None
+        ended.end()

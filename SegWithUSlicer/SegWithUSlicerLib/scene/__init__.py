@@ -1,0 +1,1 @@
+"""The scene: MRML without Qt, shared with a browser page."""

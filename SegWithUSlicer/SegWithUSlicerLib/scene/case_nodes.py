@@ -1,0 +1,213 @@
+"""Which nodes of a scene belong to which run.
+
+One hidden vtkMRMLScriptedModuleNode a run holds node references to its parts and the text of `case.json`. Both are
+saved with the scene, and references follow renamed ids, so a run is found again after an .mrb is loaded. Map volumes
+carry attributes of their own, so that selectors can leave them out and displays need nothing else; so does the label
+volume of the regions.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import slicer
+
+from SegWithUCore.strict_json import parse_json
+
+from .case_file import MAP_NAMES, Case, parse_case
+from .segmentation import was_touched
+
+MAP_ATTRIBUTE = "SegWithU.Map"
+NEAR_ATTRIBUTE = "SegWithU.Near"
+REGIONS_ATTRIBUTE = "SegWithU.Regions"
+HUB_MODULE = "SegWithU.Run"
+
+_INPUT, _SEGMENTATION, _TABLE = "segwithu.input", "segwithu.segmentation", "segwithu.table"
+_MAP, _NEAR = "segwithu.map.", "segwithu.near."
+_REGIONS, _REGIONS_TEXT, _ORIGINAL = "segwithu.regions", "segwithu.regions_text", "segwithu.original"
+_CASE, _MODEL, _LABEL, _FOLDER = "case_json", "model", "label", "case_folder"
+
+
+@dataclass(frozen=True)
+class CaseNodes:
+    """The nodes of one run, looked up anew at each access: what the user deleted reads as None."""
+
+    hub: "slicer.vtkMRMLScriptedModuleNode"
+
+    @property
+    def case(self) -> Case:
+        """What `case.json` said when the run was loaded."""
+        return parse_case(parse_json(self.hub.GetParameter(_CASE), self.hub.GetName()), self.hub.GetName())
+
+    @property
+    def label(self) -> str:
+        """What the names of the nodes begin with."""
+        return self.hub.GetParameter(_LABEL)
+
+    @property
+    def model_name(self) -> str:
+        """The model that made the run."""
+        return self.hub.GetParameter(_MODEL)
+
+    @property
+    def case_folder(self) -> Path | None:
+        """The folder that the run was loaded from, if that stays; it may be gone, or be another machine's."""
+        told = self.hub.GetParameter(_FOLDER)
+        return Path(parse_json(told, self.hub.GetName())) if told else None
+
+    @property
+    def inputs(self) -> list["slicer.vtkMRMLScalarVolumeNode"]:
+        """The input volumes that are still in the scene, first channel first."""
+        count = self.hub.GetNumberOfNodeReferences(_INPUT)
+        nodes = [self.hub.GetNthNodeReference(_INPUT, index) for index in range(count)]
+        return [node for node in nodes if node is not None]
+
+    @property
+    def segmentation(self) -> "slicer.vtkMRMLSegmentationNode | None":
+        """The predicted structures."""
+        return self.hub.GetNodeReference(_SEGMENTATION)
+
+    @property
+    def table(self) -> "slicer.vtkMRMLTableNode | None":
+        """The table of structures."""
+        return self.hub.GetNodeReference(_TABLE)
+
+    @property
+    def maps(self) -> dict[str, "slicer.vtkMRMLScalarVolumeNode"]:
+        """The whole maps by name, in the order of `MAP_NAMES`."""
+        return self._volumes(_MAP)
+
+    @property
+    def near(self) -> dict[str, "slicer.vtkMRMLScalarVolumeNode"]:
+        """The copies that are masked away from the segmentation."""
+        return self._volumes(_NEAR)
+
+    @property
+    def results(self) -> list["slicer.vtkMRMLDisplayableNode"]:
+        """Everything the run made that has a place in space: segmentation, maps, masked copies."""
+        segmentation = [] if self.segmentation is None else [self.segmentation]
+        return [*segmentation, *self.maps.values(), *self.near.values()]
+
+    @property
+    def regions(self) -> "slicer.vtkMRMLLabelMapVolumeNode | None":
+        """The label volume of the regions (value = id), cut to what it labels; read it through `region_nodes`."""
+        return self.hub.GetNodeReference(_REGIONS)
+
+    @property
+    def regions_text(self) -> "slicer.vtkMRMLTextNode | None":
+        """The regions' figures as text; read it through `region_nodes`."""
+        return self.hub.GetNodeReference(_REGIONS_TEXT)
+
+    @property
+    def original(self) -> "slicer.vtkMRMLSegmentationNode | None":
+        """The model's own segmentation, beside the one that is edited."""
+        return self.hub.GetNodeReference(_ORIGINAL)
+
+    @property
+    def placed(self) -> list["slicer.vtkMRMLDisplayableNode"]:
+        """All nodes of the run that must lie under the input's transform: results and the hidden ones of a review."""
+        return [*self.results, *(node for node in (self.regions, self.original) if node is not None)]
+
+    @property
+    def reference(self) -> "slicer.vtkMRMLTransformableNode | None":
+        """The node that tells where the run lies in the world: the input, or what is left of the results."""
+        return next(iter([*self.inputs, *self.placed]), None)
+
+    def _volumes(self, prefix: str) -> dict[str, "slicer.vtkMRMLScalarVolumeNode"]:
+        nodes = {name: self.hub.GetNodeReference(prefix + name) for name in MAP_NAMES}
+        return {name: node for name, node in nodes.items() if node is not None}
+
+    def set_segmentation(self, node: "slicer.vtkMRMLSegmentationNode") -> None:
+        """Remember the segmentation."""
+        self.hub.SetNodeReferenceID(_SEGMENTATION, node.GetID())
+
+    def set_table(self, node: "slicer.vtkMRMLTableNode") -> None:
+        """Remember the table."""
+        self.hub.SetNodeReferenceID(_TABLE, node.GetID())
+
+    def set_map(self, name: str, near: bool, node: "slicer.vtkMRMLScalarVolumeNode | None") -> None:
+        """Remember a map or its masked copy; None forgets it."""
+        self.hub.SetNodeReferenceID((_NEAR if near else _MAP) + name, None if node is None else node.GetID())
+
+    def set_regions(
+        self, volume: "slicer.vtkMRMLLabelMapVolumeNode | None", text: "slicer.vtkMRMLTextNode | None"
+    ) -> None:
+        """Remember the regions; None forgets them."""
+        self.hub.SetNodeReferenceID(_REGIONS, None if volume is None else volume.GetID())
+        self.hub.SetNodeReferenceID(_REGIONS_TEXT, None if text is None else text.GetID())
+
+    def set_original(self, node: "slicer.vtkMRMLSegmentationNode") -> None:
+        """Remember the model's own segmentation."""
+        self.hub.SetNodeReferenceID(_ORIGINAL, node.GetID())
+
+    def set_case(self, case: Case, folder: Path | None = None) -> None:
+        """Keep the text of `case.json` with the scene (ASCII: it passes through XML attributes).
+
+        Args:
+            folder: where the case lies, if it stays there.
+        """
+        # The maps as they were found on disk: later there is no folder to look into.
+        told = case.raw.get("maps") or {}
+        maps = {name: {**(told.get(name) or {}), "file": info.file} for name, info in case.maps.items()}
+        self.hub.SetParameter(_CASE, json.dumps({**case.raw, "maps": maps}))
+        self.hub.SetParameter(_MODEL, case.model_name)
+        self.hub.SetParameter(_FOLDER, "" if folder is None else json.dumps(str(folder.absolute())))
+
+
+def new_case_nodes(
+    scene: "slicer.vtkMRMLScene", inputs: Sequence["slicer.vtkMRMLScalarVolumeNode"], label: str
+) -> CaseNodes:
+    """Add the hidden node that holds a run together; it has no parts yet."""
+    hub = scene.AddNewNodeByClass("vtkMRMLScriptedModuleNode", label)
+    hub.SetModuleName(HUB_MODULE)
+    hub.SetParameter(_LABEL, label)
+    for index, node in enumerate(inputs):
+        hub.SetNthNodeReferenceID(_INPUT, index, node.GetID())
+    return CaseNodes(hub)
+
+
+def find_cases(
+    scene: "slicer.vtkMRMLScene | None" = None, input_node: "slicer.vtkMRMLScalarVolumeNode | None" = None
+) -> list[CaseNodes]:
+    """The runs in a scene, oldest first; with an input, only those made from it."""
+    scene = scene or slicer.mrmlScene
+    count = scene.GetNumberOfNodesByClass("vtkMRMLScriptedModuleNode")
+    hubs = [scene.GetNthNodeByClass(index, "vtkMRMLScriptedModuleNode") for index in range(count)]
+    found = [CaseNodes(hub) for hub in hubs if hub.GetModuleName() == HUB_MODULE]
+    return [nodes for nodes in found if input_node is None or input_node in nodes.inputs]
+
+
+def find_replaceable(
+    scene: "slicer.vtkMRMLScene", inputs: Sequence["slicer.vtkMRMLScalarVolumeNode"], model_name: str
+) -> CaseNodes | None:
+    """The newest run of the same inputs and model, if nobody has edited or judged its segmentation since."""
+    if not inputs:
+        return None
+    same = [
+        nodes
+        for nodes in find_cases(scene, inputs[0])
+        if nodes.inputs == list(inputs) and nodes.model_name == model_name
+    ]
+    if not same or (same[-1].segmentation is not None and was_touched(same[-1].segmentation)):
+        return None
+    return same[-1]
+
+
+def is_ours(node: "slicer.vtkMRMLNode | None") -> bool:
+    """Whether a node is one of our maps, masked copies or region volumes: no input, no foreground to remember."""
+    return node is not None and any(node.GetAttribute(name) for name in (MAP_ATTRIBUTE, REGIONS_ATTRIBUTE))
+
+
+def hidden_node(scene: "slicer.vtkMRMLScene", kind: str, name: str, saved: bool = True) -> "slicer.vtkMRMLNode":
+    """A new node that no selector and no tree shows; not yet in the scene.
+
+    Slicer decides when a node is added whether it gets an item in the subject hierarchy, so what is hidden must be so
+    before.
+    """
+    node = scene.CreateNodeByClass(kind)
+    node.UnRegister(None)
+    node.SetName(name)
+    node.SetHideFromEditors(True)
+    node.SetSaveWithScene(saved)
+    return node

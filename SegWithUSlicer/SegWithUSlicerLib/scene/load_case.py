@@ -1,0 +1,195 @@
+"""A finished case folder as nodes of the scene, and again after a re-run.
+
+`export_volume`, `propose_roi` and `read_roi` (volume_export) are the way out; `load_case` is the way in.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+
+import slicer
+import vtk
+
+from ..i18n import _
+from ..original_node import keep_original
+from ..subject_folder import put_in_folder
+from .case_file import Case, MapInfo, read_case_file
+from .case_images import CaseImages, MapVolume, Volume, image_from, read_case_images
+from .case_nodes import MAP_ATTRIBUTE, NEAR_ATTRIBUTE, CaseNodes, find_cases, find_replaceable, is_ours, new_case_nodes
+from .map_display import prepare_display
+from .review_nodes import put_regions, read_case_regions
+from .segmentation import fill_segmentation, mark_judged
+from .structures import fill_table
+from .volume_export import ExportedVolume, export_volume, is_unchanged, propose_roi, read_roi
+
+__all__ = [
+    "CaseNodes",
+    "ExportedVolume",
+    "export_volume",
+    "find_cases",
+    "follow_parent_transform",
+    "is_ours",
+    "is_unchanged",
+    "load_case",
+    "mark_judged",
+    "propose_roi",
+    "read_roi",
+]
+
+NEAR_MM = 5.0
+_QUANTITY_SCHEME = "99SEGWITHU"
+
+
+def load_case(
+    case_folder: Path,
+    input_node: "slicer.vtkMRMLScalarVolumeNode | None",
+    *,
+    channels: Sequence["slicer.vtkMRMLScalarVolumeNode"] = (),
+    near_mm: float | None = NEAR_MM,
+    scene: "slicer.vtkMRMLScene | None" = None,
+    lasting: bool = False,
+) -> CaseNodes:
+    """Load a case folder, or update the nodes of the same inputs and model in place.
+
+    A run whose segmentation was edited or judged since is left alone: the new one gets nodes of its own, named with
+    its time. Nothing is shown and no view is changed; the files may be deleted afterwards.
+
+    Args:
+        input_node: the volume that the case was made from; None to look at a case without its image.
+        channels: the further channels of the input.
+        near_mm: distance in mm of "only near the segmentation"; None makes no masked copies (and saves their memory).
+        scene: needed only without an input; by default Slicer's.
+        lasting: the folder stays where it is, so that a review may be kept in it.
+
+    Raises:
+        InputError: the folder is not whole, or does not fit the input. The scene is then as it was.
+    """
+    scene = scene or (slicer.mrmlScene if input_node is None else input_node.GetScene())
+    folder = Path(case_folder)
+    case = read_case_file(folder)
+    images = read_case_images(folder, case, input_node, near_mm)
+    regions = read_case_regions(folder, images.regions)
+    inputs = [] if input_node is None else [input_node, *channels]
+    nodes = find_replaceable(scene, inputs, case.model_name)
+    if nodes is None:
+        nodes = new_case_nodes(scene, inputs, _label(scene, case, inputs))
+    nodes.set_case(case, folder if lasting else None)
+    _put_maps(scene, nodes, images)
+    _put_segmentation(scene, nodes, case, images, input_node)
+    put_regions(nodes, regions, images.regions)
+    keep_original(nodes)
+    follow_parent_transform(nodes)
+    _put_table(scene, nodes, case)
+    put_in_folder(nodes)
+    return nodes
+
+
+def follow_parent_transform(nodes: CaseNodes) -> None:
+    """Place the results under the transform that the input is under now; without an input they stay."""
+    if not nodes.inputs:
+        return
+    transform_id = nodes.inputs[0].GetTransformNodeID()
+    for node in nodes.placed:
+        if node.GetTransformNodeID() != transform_id:
+            node.SetAndObserveTransformNodeID(transform_id)
+
+
+def _label(scene: "slicer.vtkMRMLScene", case: Case, inputs: Sequence["slicer.vtkMRMLNode"]) -> str:
+    """What a new set's names begin with: the input, and the run's time if the input has results already."""
+    if not inputs:
+        return case.name
+    name = str(inputs[0].GetName())
+    earlier = {nodes.label for nodes in find_cases(scene, inputs[0])}
+    if not earlier:
+        return name
+    timed = f"{name} {_time_of(case)}"
+    return timed if timed not in earlier else f"{timed} ({len(earlier) + 1})"
+
+
+def _time_of(case: Case) -> str:
+    try:
+        time = datetime.fromisoformat(case.created).astimezone()
+    except ValueError:
+        time = datetime.now().astimezone()
+    return time.strftime("%Y-%m-%d %H:%M:%S")
+
+
+def _put_maps(scene: "slicer.vtkMRMLScene", nodes: CaseNodes, images: CaseImages) -> None:
+    for name in set(nodes.maps) | set(nodes.near):
+        # A map of the former run that this one lacks must not be taken for a result of this one.
+        entry = images.maps.get(name)
+        if entry is None and name in nodes.maps:
+            scene.RemoveNode(nodes.maps[name])
+        if (entry is None or entry.near is None) and name in nodes.near:
+            scene.RemoveNode(nodes.near[name])
+    for name, entry in images.maps.items():
+        title = f"{nodes.label} {entry.info.title}"
+        node = nodes.maps.get(name) or scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", title)
+        nodes.set_map(name, False, node)
+        _put_map(node, entry, entry.volume)
+        if entry.near is not None:
+            near_title = _("{map} (near the segmentation)").format(map=title)
+            node = nodes.near.get(name) or scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", near_title)
+            nodes.set_map(name, True, node)
+            node.SetAttribute(NEAR_ATTRIBUTE, "1")
+            _put_map(node, entry, entry.near)
+
+
+def _put_map(node: "slicer.vtkMRMLScalarVolumeNode", entry: MapVolume, volume: Volume) -> None:
+    was_modifying = node.StartModify()
+    try:
+        node.SetAttribute(MAP_ATTRIBUTE, entry.info.name)
+        node.SetAndObserveImageData(volume.image)
+        node.SetIJKToRASMatrix(volume.ijk_to_ras)
+        quantity, units = _codes(entry.info)
+        node.SetVoxelValueQuantity(quantity)
+        node.SetVoxelValueUnits(units)
+        prepare_display(node, entry.info, entry.window, entry.floor, entry.top)
+    finally:
+        node.EndModify(was_modifying)
+
+
+def _codes(info: MapInfo) -> tuple["slicer.vtkCodedEntry", "slicer.vtkCodedEntry"]:
+    quantity, units = slicer.vtkCodedEntry(), slicer.vtkCodedEntry()
+    # DICOM has no code for these quantities yet: a private scheme, as its rules ask for.
+    quantity.SetValueSchemeMeaning(info.name, _QUANTITY_SCHEME, info.quantity)
+    units.SetValueSchemeMeaning(info.unit, "UCUM", "no units" if info.unit == "1" else info.unit)
+    return quantity, units
+
+
+def _put_segmentation(
+    scene: "slicer.vtkMRMLScene",
+    nodes: CaseNodes,
+    case: Case,
+    images: CaseImages,
+    input_node: "slicer.vtkMRMLScalarVolumeNode | None",
+) -> None:
+    node = nodes.segmentation
+    if node is None:
+        node = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", _("{input} segmentation").format(input=nodes.label))
+        node.CreateDefaultDisplayNodes()
+        # Outlines only: a fill would mix with the colours of the map and make them unreadable.
+        node.GetDisplayNode().SetVisibility2DFill(False)
+        nodes.set_segmentation(node)
+    # All results have nodes by now. Before the reference geometry, which is taken relative to the transform.
+    follow_parent_transform(nodes)
+    reference = input_node or next(iter(nodes.maps.values()), None) or _volume_node(images.labels)
+    node.SetReferenceImageGeometryParameterFromVolumeNode(reference)
+    fill_segmentation(node, case.structures, images.labels)
+
+
+def _volume_node(volume: Volume) -> "slicer.vtkMRMLScalarVolumeNode":
+    node = slicer.vtkMRMLScalarVolumeNode()
+    node.SetAndObserveImageData(image_from(volume.array))
+    matrix = vtk.vtkMatrix4x4()
+    matrix.DeepCopy(volume.ijk_to_ras)
+    node.SetIJKToRASMatrix(matrix)
+    return node
+
+
+def _put_table(scene: "slicer.vtkMRMLScene", nodes: CaseNodes, case: Case) -> None:
+    table = nodes.table
+    if table is None:
+        table = scene.AddNewNodeByClass("vtkMRMLTableNode", _("{input} structures").format(input=nodes.label))
+        nodes.set_table(table)
+    fill_table(table, case)

@@ -1,0 +1,136 @@
+"""How a map is drawn: fixed window, threshold, colours and legend, all on display nodes only."""
+
+import slicer
+
+from ..i18n import _
+from .case_file import MapInfo
+
+# Perceptually uniform and readable with the common forms of colour blindness. Built-in nodes of every Slicer,
+# which are not saved with a scene: they are named by id, never copied.
+COLOUR_MAPS = {
+    "Inferno": "vtkMRMLColorTableNodeFileInferno.txt",
+    "Viridis": "vtkMRMLColorTableNodeFileViridis.txt",
+    "Cividis": "vtkMRMLColorTableNodeFileCividis.txt",
+    "Plasma": "vtkMRMLColorTableNodeFilePlasma.txt",
+}
+DEFAULT_COLOUR_MAP = "Inferno"
+WINDOW_ATTRIBUTE = "SegWithU.Window"
+FLOOR_ATTRIBUTE = "SegWithU.Floor"
+_UPPER_ATTRIBUTE = "SegWithU.Upper"
+
+
+def prepare_display(
+    volume: "slicer.vtkMRMLScalarVolumeNode", info: MapInfo, window: tuple[float, float], floor: float, top: float
+) -> None:
+    """Give a map its fixed window; a new one also its colours and threshold, which a re-run leaves to the user.
+
+    Args:
+        window: lowest and highest value of the colour scale.
+        floor: nothing at or below is ever drawn: voxels there were not assessed.
+        top: the map's highest value.
+    """
+    volume.SetAttribute(WINDOW_ATTRIBUTE, f"{window[0]!r} {window[1]!r}")
+    volume.SetAttribute(FLOOR_ATTRIBUTE, repr(floor))
+    # Above every value, or the most uncertain voxels would be the ones that vanish.
+    volume.SetAttribute(_UPPER_ATTRIBUTE, repr(max(top, window[1]) + 1.0))
+    is_new = volume.GetDisplayNode() is None
+    if is_new:
+        display = slicer.vtkMRMLScalarVolumeDisplayNode()
+        # Before it sees the image: automatic windowing would go through all voxels.
+        display.AutoWindowLevelOff()
+        volume.GetScene().AddNode(display)
+        set_colour_map(display, DEFAULT_COLOUR_MAP)
+        # The colour of a voxel is its value: interpolated between assessed and masked voxels it would be neither.
+        display.InterpolateOff()
+        volume.SetAndObserveDisplayNodeID(display.GetID())
+    keep_fixed(volume)
+    if is_new:
+        suggested = window[0] if info.lower_threshold is None else info.lower_threshold
+        set_threshold(volume, suggested)
+
+
+def fixed_window(volume: "slicer.vtkMRMLScalarVolumeNode") -> tuple[float, float]:
+    """Lowest and highest value of the map's colour scale, in its unit: the same for every patient."""
+    low, high = volume.GetAttribute(WINDOW_ATTRIBUTE).split()
+    return float(low), float(high)
+
+
+def keep_fixed(volume: "slicer.vtkMRMLScalarVolumeNode") -> bool:
+    """Put back what nobody may change by dragging: window, upper threshold, thresholding itself.
+
+    Returns:
+        Whether anything had to be put back.
+    """
+    display = volume.GetDisplayNode()
+    low, high = fixed_window(volume)
+    upper, floor = float(volume.GetAttribute(_UPPER_ATTRIBUTE)), float(volume.GetAttribute(FLOOR_ATTRIBUTE))
+    lower = max(display.GetLowerThreshold(), floor)
+    is_fixed = (
+        not display.GetAutoWindowLevel()
+        and (display.GetWindowLevelMin(), display.GetWindowLevelMax()) == (low, high)
+        and display.GetApplyThreshold()
+        and (display.GetLowerThreshold(), display.GetUpperThreshold()) == (lower, upper)
+    )
+    if is_fixed:
+        return False
+    was_modifying = display.StartModify()
+    display.AutoWindowLevelOff()
+    display.SetWindowLevelMinMax(low, high)
+    display.AutoThresholdOff()
+    display.SetThreshold(lower, upper)
+    display.ApplyThresholdOn()
+    display.EndModify(was_modifying)
+    return True
+
+
+def set_threshold(volume: "slicer.vtkMRMLScalarVolumeNode", threshold: float) -> None:
+    """Draw only voxels at or above `threshold` (the map's unit); voxels that were not assessed stay hidden."""
+    display = volume.GetDisplayNode()
+    display.SetLowerThreshold(max(float(threshold), float(volume.GetAttribute(FLOOR_ATTRIBUTE))))
+
+
+def set_colour_map(display: "slicer.vtkMRMLScalarVolumeDisplayNode", name: str) -> None:
+    """Colour with one of `COLOUR_MAPS`.
+
+    Raises:
+        KeyError: another name.
+        RuntimeError: the scene lacks Slicer's built-in colour nodes.
+    """
+    node_id = COLOUR_MAPS[name]
+    if display.GetScene().GetNodeByID(node_id) is None:
+        raise RuntimeError(f"colour node {node_id} is not in the scene: the Colors module has not been set up")
+    display.SetAndObserveColorNodeID(node_id)
+
+
+def colour_map_of(display: "slicer.vtkMRMLScalarVolumeDisplayNode") -> str | None:
+    """The name in `COLOUR_MAPS`, None when the user has chosen another colour node."""
+    return next((name for name, node_id in COLOUR_MAPS.items() if node_id == display.GetColorNodeID()), None)
+
+
+def show_legend(volume: "slicer.vtkMRMLScalarVolumeNode", info: MapInfo, visible: bool) -> None:
+    """Show or hide the map's legend; its title says what the colours mean. Made at the first showing."""
+    logic = slicer.vtkSlicerColorLogic
+    legend = logic.GetColorLegendDisplayNode(volume)
+    if legend is None:
+        if not visible:
+            return
+        legend = logic.AddDefaultColorLegendDisplayNode(volume)
+        legend.SetTitleText(legend_title(info))
+        legend.SetLabelFormat("%.2f")
+        legend.SetSize(0.12, 0.5)
+        legend.SetPosition(0.97, 0.5)
+    legend.SetVisibility(visible)
+
+
+def legend_title(info: MapInfo) -> str:
+    """The map's title and, where it has one, its unit."""
+    return info.title if info.unit == "1" else _("{title} ({unit})").format(title=info.title, unit=info.unit)
+
+
+def copy_settings(source: "slicer.vtkMRMLScalarVolumeNode", target: "slicer.vtkMRMLScalarVolumeNode") -> None:
+    """Draw one copy of a map with the threshold and colours of the other."""
+    display = target.GetDisplayNode()
+    was_modifying = display.StartModify()
+    set_threshold(target, source.GetDisplayNode().GetLowerThreshold())
+    display.SetAndObserveColorNodeID(source.GetDisplayNode().GetColorNodeID())
+    display.EndModify(was_modifying)

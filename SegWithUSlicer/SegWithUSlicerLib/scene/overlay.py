@@ -1,0 +1,258 @@
+"""One map at a time over the image: what the overlay panel, the browser page and scripts call.
+
+Nothing here recomputes anything: threshold, opacity and colours only touch display nodes. Background, zoom, layout
+and the image's own window are never changed.
+"""
+
+from collections.abc import Callable
+
+import slicer
+
+from . import map_display
+from .case_file import MapInfo
+from .case_nodes import MAP_ATTRIBUTE, NEAR_ATTRIBUTE, CaseNodes
+from .map_display import COLOUR_MAPS, DEFAULT_COLOUR_MAP
+from .observers import Observations
+from .readout import AboveThreshold, share_above
+from .slice_views import ViewLayers
+
+__all__ = ["COLOUR_MAPS", "DEFAULT_COLOUR_MAP", "DEFAULT_OPACITY", "Overlay"]
+
+DEFAULT_OPACITY = 0.6
+
+
+class Overlay:
+    """The overlay of one run.
+
+    A map that is already in the foreground (a loaded scene) is taken up as it is. Call `release` when done.
+
+    Args:
+        nodes: the run.
+        on_change: called, without arguments, after changes that came from outside: a foreground or opacity chosen in
+            the view, a window that was put back, a threshold or colour map set in another module.
+
+    Example:
+        overlay = Overlay(load_case(folder, volume))
+        overlay.show("error_probability")
+        overlay.set_threshold(0.3)
+    """
+
+    def __init__(self, nodes: CaseNodes, on_change: Callable[[], None] | None = None) -> None:
+        self.nodes = nodes
+        self._notify = on_change or (lambda: None)
+        self._scene = nodes.hub.GetScene()
+        self._case = nodes.case
+        self._observations = Observations()
+        self._layers = ViewLayers(self._scene, lambda: nodes.inputs, self._layers_changed, self._map_chosen)
+        self._map_name: str | None = None
+        self._only_near = False
+        self._legend = True
+        self._segmentation_was_visible: bool | None = None
+        self._busy = False
+        self._take_up()
+
+    @property
+    def map_name(self) -> str | None:
+        """The map that is shown; None when the overlay is off or the user has taken all views back."""
+        return self._map_name
+
+    @property
+    def available(self) -> dict[str, MapInfo]:
+        """The maps that can be shown, by name, in the order in which to offer them."""
+        return {name: self._case.maps[name] for name in self.nodes.maps if name in self._case.maps}
+
+    @property
+    def view_count(self) -> int:
+        """In how many slice views the map is drawn; 0 means that none of them shows the input."""
+        return self._layers.count
+
+    @property
+    def opacity(self) -> float:
+        """Opacity of the map, 0 to 1."""
+        return self._layers.opacity if self._map_name else DEFAULT_OPACITY
+
+    @property
+    def threshold(self) -> float | None:
+        """The value, in the map's unit, below which nothing is coloured; None when no map is shown."""
+        volume = self._volume()
+        return None if volume is None else volume.GetDisplayNode().GetLowerThreshold()
+
+    @property
+    def window(self) -> tuple[float, float] | None:
+        """Lowest and highest value of the colour scale (and of the threshold slider); None when no map is shown."""
+        volume = self._volume()
+        return None if volume is None else map_display.fixed_window(volume)
+
+    @property
+    def colour_map(self) -> str | None:
+        """The name in COLOUR_MAPS; None when no map is shown or the user has chosen a colour node of his own."""
+        volume = self._volume()
+        return None if volume is None else map_display.colour_map_of(volume.GetDisplayNode())
+
+    @property
+    def only_near(self) -> bool:
+        """Whether only voxels near the segmentation are coloured."""
+        return self._only_near
+
+    @property
+    def legend(self) -> bool:
+        """Whether the legend of the shown map is wanted."""
+        return self._legend
+
+    @property
+    def observer_count(self) -> int:
+        """Observers that are standing now; 0 after `release`."""
+        return len(self._observations) + self._layers.observer_count
+
+    def show(self, map_name: str | None) -> int:
+        """Show a map in every slice view that shows the input; None switches the overlay off.
+
+        Returns:
+            In how many views it is drawn.
+
+        Raises:
+            KeyError: the run has no such map.
+        """
+        self.hide_while(False)
+        if map_name is None:
+            self.release()
+            return 0
+        volume = self._volume_of(map_name)
+        opacity = self.opacity
+        self._hide_legend()
+        self._observations.clear()
+        self._map_name = map_name
+        count = self._layers.show(volume, opacity)
+        self._attend(volume)
+        return count
+
+    def set_opacity(self, opacity: float) -> None:
+        """Set the opacity of the map, 0 to 1."""
+        self._layers.set_opacity(min(max(float(opacity), 0.0), 1.0))
+
+    def set_threshold(self, threshold: float) -> None:
+        """Colour only voxels at or above `threshold`, in the map's own unit."""
+        volume = self._volume()
+        if volume is not None:
+            self._quietly(lambda: map_display.set_threshold(volume, threshold))
+
+    def set_colour_map(self, name: str) -> None:
+        """Colour the map with one of COLOUR_MAPS (KeyError for another name)."""
+        volume = self._volume()
+        if volume is not None:
+            self._quietly(lambda: map_display.set_colour_map(volume.GetDisplayNode(), name))
+
+    def set_only_near(self, only_near: bool) -> None:
+        """Colour only voxels near the segmentation: switches to the copy that was masked when the run was loaded."""
+        former = self._volume()
+        self._only_near = bool(only_near)
+        volume = self._volume()
+        if former is None or volume is None or volume is former:
+            return
+        map_display.copy_settings(former, volume)
+        map_display.show_legend(former, self._case.maps[self._map_name], False)
+        self.show(self._map_name)
+
+    def set_legend(self, visible: bool) -> None:
+        """Show or hide the legend of the map that is shown."""
+        self._legend = bool(visible)
+        volume = self._volume()
+        if volume is not None:
+            map_display.show_legend(volume, self._case.maps[self._map_name], self._legend)
+
+    def hide_while(self, held: bool) -> None:
+        """While a key is held, show the bare image: no map, no legend, no outlines; then everything as before."""
+        if held == self._layers.blanked:
+            return
+        self._layers.blank(held)
+        volume, segmentation = self._volume(), self.nodes.segmentation
+        if volume is not None:
+            map_display.show_legend(volume, self._case.maps[self._map_name], self._legend and not held)
+        display = None if segmentation is None else segmentation.GetDisplayNode()
+        if display is None:
+            return
+        if held:
+            self._segmentation_was_visible = bool(display.GetVisibility())
+            display.SetVisibility(False)
+        elif self._segmentation_was_visible is not None:
+            display.SetVisibility(self._segmentation_was_visible)
+            self._segmentation_was_visible = None
+
+    def readout(self) -> list[AboveThreshold]:
+        """Per structure, what lies above the threshold; from histograms of the whole grid, empty without them."""
+        threshold = self.threshold
+        return [] if threshold is None else share_above(self._case, self._map_name, threshold)
+
+    def release(self) -> None:
+        """Switch off, give every view the user's own foreground back, and leave no observer."""
+        self.hide_while(False)
+        self._hide_legend()
+        self._observations.clear()
+        self._layers.clear()
+        self._map_name = None
+
+    def _volume_of(self, map_name: str) -> "slicer.vtkMRMLScalarVolumeNode":
+        whole = self.nodes.maps[map_name]
+        return self.nodes.near.get(map_name, whole) if self._only_near else whole
+
+    def _volume(self) -> "slicer.vtkMRMLScalarVolumeNode | None":
+        if self._map_name is None or self._map_name not in self.nodes.maps:
+            return None
+        return self._volume_of(self._map_name)
+
+    def _take_up(self) -> None:
+        for only_near, volumes in ((False, self.nodes.maps), (True, self.nodes.near)):
+            for name, volume in volumes.items():
+                if name in self._case.maps and self._layers.adopt(volume):
+                    self._map_name, self._only_near = name, only_near
+                    legend = slicer.vtkSlicerColorLogic.GetColorLegendDisplayNode(volume)
+                    self._legend = legend is None or bool(legend.GetVisibility())
+                    self._attend(volume)
+                    return
+
+    def _attend(self, volume: "slicer.vtkMRMLScalarVolumeNode") -> None:
+        """Watch the shown map's display and the scene; show its legend."""
+        map_display.keep_fixed(volume)
+        self._observations.add(volume.GetDisplayNode(), "ModifiedEvent", self._display_changed)
+        self._observations.add(self._scene, self._scene.StartCloseEvent, self._scene_closing)
+        map_display.show_legend(volume, self._case.maps[self._map_name], self._legend)
+
+    def _hide_legend(self) -> None:
+        volume = self._volume()
+        if volume is not None:
+            map_display.show_legend(volume, self._case.maps[self._map_name], False)
+
+    def _quietly(self, change: Callable[[], None]) -> None:
+        self._busy = True
+        try:
+            change()
+        finally:
+            self._busy = False
+
+    def _display_changed(self, _display: object, _event: str) -> None:
+        volume = self._volume()
+        if self._busy or volume is None:
+            return
+        self._quietly(lambda: map_display.keep_fixed(volume))
+        self._notify()
+
+    def _layers_changed(self) -> None:
+        if self._layers.is_over:
+            # The user has taken the views back, or the map is gone: the overlay is off, without a fight.
+            self.release()
+        self._notify()
+
+    def _map_chosen(self, volume: "slicer.vtkMRMLNode") -> None:
+        """Another of our maps was chosen in a view: if it is this run's, show that one."""
+        name = volume.GetAttribute(MAP_ATTRIBUTE)
+        if volume in self.nodes.results and name in self._case.maps:
+            self._hide_legend()
+            self._only_near = bool(volume.GetAttribute(NEAR_ATTRIBUTE))
+            self.show(name)
+        self._layers_changed()
+
+    def _scene_closing(self, _scene: object, _event: str) -> None:
+        self._observations.clear()
+        self._layers.forget()
+        self._map_name = None
+        self._notify()

@@ -1,0 +1,121 @@
+"""What lies above a threshold, from the histograms in `case.json`: no voxel is touched, no MRML needed."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..i18n import _
+from .case_file import Case, Histograms, Structure
+
+MM3_IN_ML = 1000.0
+
+
+@dataclass(frozen=True)
+class AboveThreshold:
+    """How much of one predicted structure lies above a threshold.
+
+    Attributes:
+        share: part of the structure's assessed voxels, 0 to 1; None for an empty structure.
+        volume_mm3: None where the voxel size is not known.
+    """
+
+    value: int
+    name: str
+    share: float | None
+    volume_mm3: float | None
+
+
+def share_above(case: Case, map_name: str, threshold: float) -> list[AboveThreshold]:
+    """Per structure, in label order, the share and volume of voxels at or above `threshold` (in the map's unit).
+
+    Inside the bin that the threshold cuts, voxels are taken as evenly spread. Empty where the case has no
+    such map or the map has no histograms.
+    """
+    info = case.maps.get(map_name)
+    if info is None or info.histograms is None:
+        return []
+    rows = []
+    for structure in case.structures:
+        counts = info.histograms.counts.get(structure.value)
+        total = 0.0 if counts is None else float(counts.sum())
+        above = 0.0 if counts is None else _voxels_above(info.histograms, counts, threshold)
+        rows.append(
+            AboveThreshold(
+                value=structure.value,
+                name=structure.name,
+                share=above / total if total else None,
+                volume_mm3=None if case.voxel_mm3 is None else above * case.voxel_mm3,
+            )
+        )
+    return rows
+
+
+def sentence(row: AboveThreshold) -> str:
+    """The row as the user reads it: "3.1 % of the anterior hippocampus, 42 mm3"."""
+    if row.share is None:
+        return _("{name}: empty").format(name=row.name)
+    text = _("{percent:.1f} % of the {name}").format(percent=100 * row.share, name=row.name)
+    return text if row.volume_mm3 is None else f"{text}, {volume_text(row.volume_mm3)}"
+
+
+def volume_text(volume_mm3: float | None) -> str:
+    """A volume in the unit a reader expects: mm3 below 10 mL, else mL; "not assessed" for None."""
+    if volume_mm3 is None:
+        return _("not assessed")
+    if volume_mm3 < 10 * MM3_IN_ML:
+        return _("{volume:.0f} mm³").format(volume=volume_mm3)
+    return _("{volume:.1f} mL").format(volume=volume_mm3 / MM3_IN_ML)
+
+
+def expected_text(structure: Structure) -> str:
+    """The expected volume, with its interval where the model has one: "2180 mm3 (2010 to 2350 mm3)"."""
+    volume = volume_text(structure.expected_volume_mm3)
+    if structure.expected_volume_mm3 is None or structure.expected_interval_mm3 is None:
+        return volume
+    low, high = structure.expected_interval_mm3
+    in_ml = high >= 10 * MM3_IN_ML
+    low_text = f"{low / MM3_IN_ML:.1f}" if in_ml else f"{low:.0f}"
+    high_text = f"{high / MM3_IN_ML:.1f} mL" if in_ml else volume_text(high)
+    return _("{volume} ({low} to {high})").format(volume=volume, low=low_text, high=high_text)
+
+
+def dice_text(structure: Structure) -> str:
+    """The predicted Dice; "not informative" where it does not beat a constant, "not assessed" where there is none."""
+    if structure.predicted_dice is not None:
+        return f"{structure.predicted_dice:.2f}"
+    return _("not informative") if structure.predicted_dice_informative is False else _("not assessed")
+
+
+def expected_tip(structure: Structure) -> str:
+    """What the expected volume and its interval mean; empty without an interval."""
+    if structure.expected_interval_mm3 is None or structure.calibration_cases is None:
+        return ""
+    text = _(
+        "The calibrated model expects {expected}. In nine of ten cases like the training cases, the volume that an "
+        "expert would draw lies in the interval: measured on {count} calibration cases, not assumed."
+    )
+    return text.format(expected=expected_text(structure), count=structure.calibration_cases)
+
+
+def dice_tip(structure: Structure) -> str:
+    """What the predicted Dice means, or why there is none; empty where the model says nothing about it."""
+    if structure.predicted_dice is not None:
+        return _("The overlap with an expert's drawing that the model expects for this case (1 is perfect).")
+    if structure.predicted_dice_informative is False:
+        return _(
+            "On the calibration cases, the model could not tell better from worse segmentations of this structure any "
+            "better than their mean does: no figure is shown, and none raises a flag."
+        )
+    return ""
+
+
+def _voxels_above(histograms: Histograms, counts: np.ndarray, threshold: float) -> float:
+    if histograms.high <= histograms.low:
+        return float(counts.sum()) if threshold <= histograms.low else 0.0
+    position = (threshold - histograms.low) / (histograms.high - histograms.low) * len(counts)
+    if position <= 0:
+        return float(counts.sum())
+    if position >= len(counts):
+        return 0.0
+    cut = int(position)
+    return float(counts[cut + 1 :].sum() + counts[cut] * (1.0 - (position - cut)))

@@ -1,0 +1,217 @@
+"""The regions of a run as nodes of the scene, so that a review goes on after an .mrb was saved and loaded.
+
+A hidden text node holds the text of `regions.csv`, a hidden label volume (value = id) the voxels, cut to the box that
+holds any. Both hang on the run's hub. Which box each region fills is looked up once a volume, not once a click.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import slicer
+import vtk
+
+from SegWithUCore.case import region_files
+from SegWithUCore.case.region_files import REGION_LABELS_FILE, REGIONS_FILE
+from SegWithUCore.errors import InputError
+from SegWithUCore.regions.region import Region
+
+from ..i18n import _
+from ..near_mask import labelled_box
+from .case_images import Volume, array_of, image_from
+from .case_nodes import REGIONS_ATTRIBUTE, CaseNodes, hidden_node
+
+_OFFSET_ATTRIBUTE = "SegWithU.RegionsOffset"
+_REMEMBERED = 8
+
+
+class RegionMask(NamedTuple):
+    """One region's voxels.
+
+    Attributes:
+        mask: booleans in the region's box; axes k, j, i.
+        offset_ijk: the box's first voxel on the input's grid.
+        ijk_to_ras: from the input's grid to RAS mm of its own space (no parent transform).
+    """
+
+    mask: np.ndarray
+    offset_ijk: tuple[int, int, int]
+    ijk_to_ras: vtk.vtkMatrix4x4
+
+
+def read_case_regions(case_folder: Path, labels: Volume | None) -> str | None:
+    """The text of a case folder's `regions.csv`; None where nobody has looked for regions.
+
+    Args:
+        labels: the label volume that belongs to it; None where there is none.
+
+    Raises:
+        InputError: it is damaged, or names other regions than the label volume holds.
+    """
+    if labels is None:
+        return None
+    path = case_folder / REGIONS_FILE
+    ids = {region.id for region in region_files.read_regions(case_folder)}
+    odd = ids ^ set(_boxes(labels.image))
+    if odd:
+        text = _("{file} and {labels} do not hold the same regions (id {id}): make the regions again.")
+        raise InputError(text.format(file=path, labels=REGION_LABELS_FILE, id=min(odd)))
+    return path.read_text(encoding="utf-8")
+
+
+def put_regions(nodes: CaseNodes, regions_csv: str | None, labels: Volume | None) -> None:
+    """Keep the regions with the run, in place of those it had; None leaves it without.
+
+    Args:
+        regions_csv: the text of `regions.csv`.
+        labels: the whole label volume on the input's grid, value = id.
+    """
+    if regions_csv is None or labels is None:
+        _remove(nodes)
+        return
+    volume = nodes.regions or _hidden(nodes, "vtkMRMLLabelMapVolumeNode", _("{input} regions"))
+    text = nodes.regions_text or _hidden(nodes, "vtkMRMLTextNode", _("{input} region figures"))
+    nodes.set_regions(volume, text)
+    box = labelled_box(labels.array != 0) or (slice(0, 1),) * 3
+    offset = tuple(side.start for side in box[::-1])
+    volume.SetAttribute(REGIONS_ATTRIBUTE, "1")
+    volume.SetAttribute(_OFFSET_ATTRIBUTE, " ".join(map(str, offset)))
+    volume.SetIJKToRASMatrix(_shifted(labels.ijk_to_ras, offset))
+    volume.SetAndObserveImageData(image_from(labels.array[box]))
+    # A file of its own: thousands of regions are too much for an attribute of the scene's XML.
+    text.SetForceCreateStorageNode(slicer.vtkMRMLTextNode.CreateStorageNodeAlways)
+    text.SetText(regions_csv)
+
+
+def regions_of(nodes: CaseNodes) -> tuple[Region, ...]:
+    """The regions of a run in the order of their ranks; none where there are no region nodes."""
+    text = nodes.regions_text
+    if text is None:
+        return ()
+    # By time of change, which VTK never gives out twice: reading half a megabyte of text at each click is felt.
+    time = text.GetMTime()
+    if time not in _parsed:
+        _remember(_parsed, time, region_files.parse_regions(_text_of(nodes)) if text.GetText() else ())
+    return _parsed[time]
+
+
+def regions_hash(nodes: CaseNodes) -> str:
+    """SHA-256 of the text of `regions.csv`, as the core counts it; "" for a run without regions."""
+    text = _text_of(nodes)
+    return region_files.regions_hash(text) if text else ""
+
+
+def region_mask(nodes: CaseNodes, region_id: int) -> RegionMask | None:
+    """The voxels of one region; None when the user has deleted the label volume.
+
+    Raises:
+        KeyError: there is no such region.
+    """
+    volume = nodes.regions
+    if volume is None or volume.GetImageData() is None:
+        return None
+    box = _boxes(volume.GetImageData())[region_id]
+    offset = [int(part) for part in volume.GetAttribute(_OFFSET_ATTRIBUTE).split()]
+    matrix = vtk.vtkMatrix4x4()
+    volume.GetIJKToRASMatrix(matrix)
+    first = [side.start + start for side, start in zip(box[::-1], offset, strict=True)]
+    return RegionMask(
+        array_of(volume.GetImageData())[box] == region_id,
+        (first[0], first[1], first[2]),
+        _shifted(matrix, [-part for part in offset]),
+    )
+
+
+def region_labels(nodes: CaseNodes, shape_kji: Sequence[int]) -> np.ndarray:
+    """The id of each voxel's region on the whole grid of the input, 0 outside regions; axes k, j, i."""
+    volume = nodes.regions
+    if volume is None or volume.GetImageData() is None:
+        return np.zeros(tuple(shape_kji), np.uint16)
+    part = array_of(volume.GetImageData())
+    start = [int(number) for number in volume.GetAttribute(_OFFSET_ATTRIBUTE).split()][::-1]
+    whole = np.zeros(tuple(shape_kji), part.dtype)
+    whole[tuple(slice(first, first + size) for first, size in zip(start, part.shape, strict=True))] = part
+    return whole
+
+
+def world_of(nodes: CaseNodes, point_ras_mm: Sequence[float]) -> tuple[float, float, float]:
+    """A point of the image's own space (as in `Region`) in world RAS mm, through all parent transforms."""
+    world = [float(part) for part in point_ras_mm]
+    if nodes.reference is not None:
+        nodes.reference.TransformPointToWorld(list(world), world)
+    return world[0], world[1], world[2]
+
+
+def box_in_world(nodes: CaseNodes, found: RegionMask) -> np.ndarray:
+    """The eight corners of the box around a region's voxels (their outer faces), in world RAS mm; shape 8 x 3."""
+    low = np.array(found.offset_ijk) - 0.5
+    high = low + found.mask.shape[::-1]
+    corners = np.array(np.meshgrid(*zip(low, high, strict=True))).reshape(3, 8).T
+    return np.array([world_of(nodes, found.ijk_to_ras.MultiplyPoint([*corner, 1.0])[:3]) for corner in corners])
+
+
+def _hidden(nodes: CaseNodes, kind: str, name: str) -> "slicer.vtkMRMLNode":
+    scene = nodes.hub.GetScene()
+    return scene.AddNode(hidden_node(scene, kind, name.format(input=nodes.label)))
+
+
+def _remove(nodes: CaseNodes) -> None:
+    for node in (nodes.regions, nodes.regions_text):
+        if node is not None:
+            nodes.hub.GetScene().RemoveNode(node)
+
+
+def _shifted(ijk_to_ras: vtk.vtkMatrix4x4, offset_ijk: Sequence[int]) -> vtk.vtkMatrix4x4:
+    """The matrix of a grid that begins `offset_ijk` voxels further."""
+    matrix = vtk.vtkMatrix4x4()
+    matrix.DeepCopy(ijk_to_ras)
+    for row, part in enumerate(ijk_to_ras.MultiplyPoint([*offset_ijk, 1.0])[:3]):
+        matrix.SetElement(row, 3, part)
+    return matrix
+
+
+def _text_of(nodes: CaseNodes) -> str:
+    text = nodes.regions_text
+    # Slicer's text file may have gone through Windows.
+    return "" if text is None else (text.GetText() or "").replace("\r\n", "\n")
+
+
+_parsed: dict[int, tuple[Region, ...]] = {}
+_indexes: dict[int, dict[int, tuple[slice, ...]]] = {}
+
+
+def _boxes(image: vtk.vtkImageData) -> dict[int, tuple[slice, ...]]:
+    """Label -> its box (slices along k, j, i). Kept by the image's time of change, which VTK never gives out twice."""
+    time = image.GetMTime()
+    if time not in _indexes:
+        _remember(_indexes, time, boxes_of_labels(array_of(image)))
+    return _indexes[time]
+
+
+def _remember(cache: dict[int, Any], time: int, found: Any) -> None:
+    if len(cache) >= _REMEMBERED:
+        cache.pop(next(iter(cache)))
+    cache[time] = found
+
+
+def boxes_of_labels(labels_kji: np.ndarray) -> dict[int, tuple[slice, ...]]:
+    """The smallest box around each label but 0, as slices along k, j, i.
+
+    One sort of the labelled voxels: scipy's `find_objects` would make a list as long as the highest label is high.
+    """
+    whole = labelled_box(labels_kji != 0)
+    if whole is None:
+        return {}
+    places = np.nonzero(labels_kji[whole])
+    values = labels_kji[whole][places]
+    order = np.argsort(values, kind="stable")
+    labels, starts = np.unique(values[order], return_index=True)
+    sides = [
+        (np.minimum.reduceat(axis[order], starts) + side.start, np.maximum.reduceat(axis[order], starts) + side.start)
+        for axis, side in zip(places, whole, strict=True)
+    ]
+    return {
+        int(label): tuple(slice(int(low[row]), int(high[row]) + 1) for low, high in sides)
+        for row, label in enumerate(labels)
+    }

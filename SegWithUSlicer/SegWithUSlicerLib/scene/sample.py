@@ -1,0 +1,82 @@
+"""The sample case: an average T1 brain and the region around one hippocampus, from local files, no network."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import slicer
+
+from SegWithUCore.strict_json import read_json_object
+
+from ..jump import jump_to
+from ..resources import resource_path
+from .load_case import propose_roi
+
+SAMPLE_NAME = "SegWithU T1 brain"
+NODE_NAME = "T1 brain"
+_SAMPLE_ATTRIBUTE = "SegWithU.Sample"
+_VIEW_MM = 120.0
+"""Height of the slice views: a hippocampus in a view of the whole head is hard to see."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The nodes of the sample case and the name of its model."""
+
+    volume: "slicer.vtkMRMLScalarVolumeNode"
+    roi: "slicer.vtkMRMLMarkupsROINode"
+    model: str
+
+
+def register_sample_data() -> None:
+    """Offer the sample in the Sample Data module; nothing is read yet."""
+    import SampleData
+
+    icon = resource_path("Icons/SegWithUSlicer.png")
+    SampleData.SampleDataLogic.registerCustomSampleDataSource(
+        category="SegWithU",
+        sampleName=SAMPLE_NAME,
+        thumbnailFileName=icon,
+        nodeNames=NODE_NAME,
+        customDownloader=lambda source: load_volume(),
+    )
+
+
+def load_volume() -> "slicer.vtkMRMLScalarVolumeNode":
+    """The image of the sample, loaded once for each scene."""
+    found = _marked("vtkMRMLScalarVolumeNode")
+    if found is None:
+        path = resource_path(f"SampleData/{_facts()['file']}")
+        found = slicer.util.loadVolume(path, {"name": NODE_NAME, "show": False})
+        found.SetAttribute(_SAMPLE_ATTRIBUTE, "1")
+    return found
+
+
+def load_sample() -> Sample:
+    """Image and region of interest, shown in the slice views, centred on the region and enlarged."""
+    facts = _facts()
+    volume, roi = load_volume(), _marked("vtkMRMLMarkupsROINode")
+    region = facts["regions"][0]
+    if roi is None:
+        roi = propose_roi(volume, region["centre_ras_mm"], region["size_mm"], region["name"])
+        roi.SetAttribute(_SAMPLE_ATTRIBUTE, "1")
+    slicer.util.setSliceViewerLayers(background=volume, fit=True)
+    _zoom(_VIEW_MM)
+    jump_to(region["centre_ras_mm"])
+    return Sample(volume, roi, facts["model"])
+
+
+def _facts() -> dict[str, Any]:
+    return read_json_object(Path(resource_path("SampleData/sample.json")))
+
+
+def _zoom(height_mm: float) -> None:
+    for view in slicer.util.getNodesByClass("vtkMRMLSliceNode"):
+        width_px, height_px, _depth = view.GetDimensions()
+        if height_px > 0:
+            view.SetFieldOfView(height_mm * width_px / height_px, height_mm, view.GetFieldOfView()[2])
+
+
+def _marked(class_name: str) -> "slicer.vtkMRMLNode | None":
+    nodes = slicer.util.getNodesByClass(class_name)
+    return next((node for node in nodes if node.GetAttribute(_SAMPLE_ATTRIBUTE)), None)

@@ -1,0 +1,187 @@
+"""From Slicer to the engine: the input volume as a file, and the region of interest in the volume's own frame.
+
+The engine works on the volume's own grid. Nothing is hardened and nothing resampled: a linear parent transform is
+only told to the engine, so that the network sees the patient upright. A non-linear parent transform (such as the
+one under which Slicer loads irregular DICOM series) is not an error: the network then sees the own grid as it is,
+and the results, which observe the same parent transform, are still drawn in the right place.
+"""
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import slicer
+import vtk
+
+from SegWithUCore.errors import InputError, OutputError
+
+from ..i18n import _
+
+Matrix = tuple[tuple[float, ...], ...]
+Roi = tuple[float, float, float, float, float, float]
+
+
+@dataclass(frozen=True)
+class ExportedVolume:
+    """What the engine and the panel need to know of an exported volume.
+
+    Attributes:
+        path: the file written.
+        node_id, name: the volume it came from.
+        size_ijk: voxels along i, j, k.
+        own_to_world_ras: 4 x 4, row by row: from the volume's own RAS millimetres to the world's, through all
+            linear parent transforms; the identity where `parent_is_linear` is False.
+        roi_ras: region of interest in the volume's own RAS frame: centre R, A, S and edge lengths; None for all.
+        modified: the voxels' modification time, to notice later that they changed (`is_unchanged`).
+    """
+
+    path: Path
+    node_id: str
+    name: str
+    size_ijk: tuple[int, int, int]
+    own_to_world_ras: Matrix
+    parent_is_linear: bool
+    roi_ras: Roi | None
+    modified: int
+
+
+def export_volume(
+    volume: "slicer.vtkMRMLScalarVolumeNode", path: Path, roi: "slicer.vtkMRMLMarkupsROINode | None" = None
+) -> ExportedVolume:
+    """Write the volume on its own grid as uncompressed NRRD.
+
+    The file holds voxels and geometry only: no names, no DICOM identifiers. The whole volume is written also when
+    there is a region of interest, because results live on the input's grid.
+
+    Args:
+        path: ends in ".nrrd"; the folder exists.
+
+    Raises:
+        InputError: the volume is empty or has several values a voxel, or the region lies outside it.
+        OutputError: the file cannot be written.
+    """
+    image = _scalar_image(volume)
+    region = None if roi is None else read_roi(roi, volume)
+    matrix = vtk.vtkMatrix4x4()
+    volume.GetIJKToRASMatrix(matrix)
+    writer = slicer.vtkTeemNRRDWriter()
+    writer.SetInputData(image)
+    writer.SetIJKToRASMatrix(matrix)
+    writer.SetUseCompression(0)
+    writer.SetFileName(str(path))
+    writer.Write()
+    if writer.GetWriteError() or not Path(path).is_file():
+        raise OutputError(_("{path} cannot be written: free some space or choose another place.").format(path=path))
+    to_world, linear = own_to_world(volume)
+    i, j, k = image.GetDimensions()
+    return ExportedVolume(
+        Path(path), volume.GetID(), volume.GetName(), (i, j, k), to_world, linear, region, image.GetMTime()
+    )
+
+
+def is_unchanged(exported: ExportedVolume, scene: "slicer.vtkMRMLScene | None" = None) -> bool:
+    """Whether the exported volume is still in the scene with the voxels and parent transforms it had then."""
+    volume = (scene or slicer.mrmlScene).GetNodeByID(exported.node_id)
+    if volume is None or volume.GetImageData() is None or volume.GetImageData().GetMTime() != exported.modified:
+        return False
+    return own_to_world(volume) == (exported.own_to_world_ras, exported.parent_is_linear)
+
+
+def own_to_world(volume: "slicer.vtkMRMLTransformableNode") -> tuple[Matrix, bool]:
+    """The concatenated linear parent transforms, RAS to RAS, and whether they are linear (else the identity)."""
+    matrix = vtk.vtkMatrix4x4()
+    parent = volume.GetParentTransformNode()
+    linear = parent is None or bool(parent.IsTransformToWorldLinear())
+    if parent is not None and linear:
+        parent.GetMatrixTransformToWorld(matrix)
+    rows = tuple(tuple(matrix.GetElement(row, column) for column in range(4)) for row in range(4))
+    return rows, linear
+
+
+def read_roi(roi: "slicer.vtkMRMLMarkupsROINode", volume: "slicer.vtkMRMLScalarVolumeNode") -> Roi:
+    """The region as the engine takes it: R, A, S of the centre and dR, dA, dS edge lengths, in mm.
+
+    The frame is the volume's own (without parent transforms). A region that is turned against it gives the
+    upright box around the region.
+
+    Raises:
+        InputError: the box and the volume have nothing in common.
+    """
+    to_node = roi.GetObjectToNodeMatrix()
+    half = [length / 2 for length in roi.GetSize()]
+    corners = []
+    for signs in itertools.product((-1, 1), repeat=3):
+        corner = to_node.MultiplyPoint([*(sign * size for sign, size in zip(signs, half, strict=True)), 1.0])[:3]
+        world, own = [0.0] * 3, [0.0] * 3
+        roi.TransformPointToWorld(corner, world)
+        volume.TransformPointFromWorld(world, own)
+        corners.append(own)
+    low, high = np.min(corners, axis=0), np.max(corners, axis=0)
+    volume_low, volume_high = _own_bounds(volume)
+    if np.any(high <= volume_low) or np.any(low >= volume_high):
+        raise InputError(
+            _("The region of interest {roi} lies outside {volume}: move it onto the image.").format(
+                roi=roi.GetName(), volume=volume.GetName()
+            )
+        )
+    r, a, s, dr, da, ds = (float(part) for part in (*(low + high) / 2, *(high - low)))
+    return r, a, s, dr, da, ds
+
+
+def propose_roi(
+    volume: "slicer.vtkMRMLScalarVolumeNode",
+    centre_ras: Sequence[float] | None,
+    size_mm: Sequence[float],
+    name: str | None = None,
+) -> "slicer.vtkMRMLMarkupsROINode":
+    """Add a region of interest of a model's field of view, upright in the volume's own frame.
+
+    Args:
+        centre_ras: world R, A, S, for instance of the crosshair; None for the middle of the volume.
+        size_mm: edge lengths along R, A, S; cut to the volume's where they exceed it.
+
+    The region observes the volume's parent transform, so that it stays on the anatomy.
+    """
+    low, high = _own_bounds(volume)
+    size = np.minimum(np.asarray(size_mm, dtype=float), high - low)
+    own = list((low + high) / 2)
+    if centre_ras is not None:
+        volume.TransformPointFromWorld([float(part) for part in centre_ras], own)
+    # Inside the volume as a whole: a box that sticks out would promise more than can be segmented.
+    centre = np.clip(own, low + size / 2, high - size / 2)
+    roi = volume.GetScene().AddNewNodeByClass(
+        "vtkMRMLMarkupsROINode", name or _("{volume} region of interest").format(volume=volume.GetName())
+    )
+    roi.SetAndObserveTransformNodeID(volume.GetTransformNodeID())
+    roi.SetSize(*size)
+    roi.SetCenter(*centre)
+    roi.CreateDefaultDisplayNodes()
+    roi.GetDisplayNode().SetFillVisibility(False)
+    # Its name in the middle of the box would cover the structure.
+    roi.GetDisplayNode().SetPropertiesLabelVisibility(False)
+    return roi
+
+
+def _own_bounds(volume: "slicer.vtkMRMLScalarVolumeNode") -> tuple[np.ndarray, np.ndarray]:
+    """Lowest and highest R, A, S of the voxels' outer faces, without parent transforms."""
+    matrix = vtk.vtkMatrix4x4()
+    volume.GetIJKToRASMatrix(matrix)
+    size = _scalar_image(volume).GetDimensions()
+    faces = [(-0.5, length - 0.5) for length in size]
+    corners = [matrix.MultiplyPoint([*corner, 1.0])[:3] for corner in itertools.product(*faces)]
+    return np.min(corners, axis=0), np.max(corners, axis=0)
+
+
+def _scalar_image(volume: "slicer.vtkMRMLScalarVolumeNode") -> vtk.vtkImageData:
+    image = volume.GetImageData()
+    if image is None or image.GetNumberOfPoints() == 0:
+        raise InputError(_("{volume} holds no image: choose another input.").format(volume=volume.GetName()))
+    if image.GetNumberOfScalarComponents() != 1:
+        raise InputError(
+            _("{volume} holds {count} values a voxel: choose a volume with one.").format(
+                volume=volume.GetName(), count=image.GetNumberOfScalarComponents()
+            )
+        )
+    return image
