@@ -183,10 +183,10 @@ class SegWithUSlicerLogic(ScriptedLoadableModuleLogic):
             ValueError: no such model or head, or the wrong number of volumes.
             RuntimeError: the run failed, was refused or cancelled; the message is one sentence.
         """
-        from SegWithUSlicerLib.frames import steady
+        from SegWithUSlicerLib.run.controller import RunRequest
         from SegWithUSlicerLib.run.models import find_model
         from SegWithUSlicerLib.run.session import session
-        from SegWithUSlicerLib.run_status import RunRequest
+        from SegWithUSlicerLib.scene.volume_export import steady
 
         chosen = find_model(model)
         volumes = [volumeNode, *channels]
@@ -202,7 +202,7 @@ class SegWithUSlicerLogic(ScriptedLoadableModuleLogic):
 
 def _finished(controller: Any) -> Any:
     """Wait for the end of a run, with Slicer responsive; its nodes, or its sentence as an error."""
-    from SegWithUSlicerLib.run_status import Outcome
+    from SegWithUSlicerLib.run.controller import Outcome
 
     while controller.is_busy:
         slicer.app.processEvents()

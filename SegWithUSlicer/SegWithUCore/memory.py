@@ -7,10 +7,11 @@ piece of work needs is held against what is free before it is begun. Standard li
 import contextlib
 import ctypes
 import os
+import platform
 import re
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from .errors import InputError
@@ -238,3 +239,35 @@ def _windows_available() -> int | None:
     if library is None or not library.kernel32.GlobalMemoryStatusEx(ctypes.byref(status)):
         return None
     return int(status.available_page)
+
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+"""Of mallopt(3): from which size on memory goes back to the system, and is asked from it by itself."""
+NEVER = 2**31 - 1
+
+
+def keep_freed_memory() -> bool:
+    """Let this process keep what it frees; False where it cannot (no glibc), or the user has set glibc himself.
+
+    Peaks hardly change (`segment`: 898 instead of 914 MB on a heart, 732 instead of 701 MB on a hippocampus);
+    `give_back_freed_memory` ends a computation.
+    """
+    if any(name.startswith("MALLOC_") for name in os.environ) or "GLIBC_TUNABLES" in os.environ:
+        return False
+    mallopt = _glibc("mallopt")
+    if mallopt is None:
+        return False
+    return all(mallopt(option, NEVER) == 1 for option in (M_MMAP_THRESHOLD, M_TRIM_THRESHOLD))
+
+
+def give_back_freed_memory() -> None:
+    """Return to the system what this process holds and does not use; nothing without glibc."""
+    malloc_trim = _glibc("malloc_trim")
+    if malloc_trim is not None:
+        malloc_trim(0)
+
+
+def _glibc(function: str) -> Callable[..., int] | None:
+    if platform.libc_ver()[0] != "glibc":
+        return None
+    return getattr(ctypes.CDLL(None), function, None)

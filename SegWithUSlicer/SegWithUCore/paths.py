@@ -1,11 +1,16 @@
 """Where resources and model bundles lie; no third-party packages, so that Slicer's own process can ask too."""
 
+import contextlib
+import hashlib
+import hmac
 import os
+import secrets
+import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from .input_files import is_there
-from .user_folder import user_folder
 
 BUNDLE_FILE = "bundle.json"
 
@@ -52,3 +57,90 @@ def bundle_folders(place: Path) -> BundleFolders:
         reason = error.strerror if isinstance(error, OSError) else error
         return BundleFolders([], f"the folder of models {place} is passed over, for it cannot be read ({reason})")
     return BundleFolders([entry for entry in entries if is_there(entry / BUNDLE_FILE)])
+
+
+def user_folder() -> Path:
+    """The folder for application data of this user; it need not be there yet."""
+    if sys.platform == "win32":
+        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+    elif sys.platform == "darwin":
+        base = Path.home() / "Library" / "Application Support"
+    else:
+        base = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share")
+    return base / "SegWithUSlicer"
+
+
+KEY_FILE = "paths.key"
+LONGEST, LONGEST_NAME = 4096, 255
+"""Of a path in characters, and of a name in it in bytes."""
+_KEY_BYTES = 32
+_ATTEMPTS, _BETWEEN_S = 10, 0.02
+
+
+def told_path(folder: Path, told: object) -> Path:
+    """The absolute path that a text in a file of `folder` means; nothing of it is looked at on disk.
+
+    Raises:
+        ValueError: it is no path.
+    """
+    if not isinstance(told, str) or not told or "\0" in told:
+        raise ValueError(f"{told!r:.80} is no path")
+    if len(told) > LONGEST or any(len(os.fsencode(part)) > LONGEST_NAME for part in Path(told).parts):
+        raise ValueError(f"{told[:40]!r}... is too long for a path")
+    # Not Path.resolve(), which would look at the disk, or at a server.
+    return Path(os.path.abspath(Path(folder).resolve() / told))  # noqa: PTH100
+
+
+def is_inside(folder: Path, path: Path) -> bool:
+    """Whether a path stays in `folder`, also after its links are followed.
+
+    Args:
+        path: from `told_path`, or a name within `folder`.
+    """
+    root = Path(folder).resolve()
+    path = Path(os.path.abspath(root / path))  # noqa: PTH100 - as above
+    if not path.is_relative_to(root):
+        return False
+    if os.name == "nt" and path.is_symlink():  # to look where it leads could mean to log in there
+        return False
+    return path.resolve().is_relative_to(root)
+
+
+def has_links(path: Path) -> bool:
+    """Whether an absolute path that this user wrote leads elsewhere by now, through links that others may have made."""
+    return os.name == "posix" and path.resolve() != path
+
+
+def path_mac(*parts: str) -> str | None:
+    """The code of what this user writes: a path, and what it belongs to; None where no key can be kept."""
+    key = _key()
+    if key is None:
+        return None
+    return hmac.new(key, "\0".join(parts).encode(errors="surrogatepass"), hashlib.sha256).hexdigest()
+
+
+def is_own(mac: object, *parts: str) -> bool:
+    """Whether `mac`, as found in a file, is the code of `parts` by this user."""
+    own = path_mac(*parts) if isinstance(mac, str) else None
+    return own is not None and hmac.compare_digest(own, str(mac).encode("ascii", "replace").decode())
+
+
+def _key() -> bytes | None:
+    """This user's key, made when it is first wanted."""
+    place = user_folder() / KEY_FILE
+    with contextlib.suppress(OSError):  # a home that cannot be written to, or a key that is there already
+        place.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(place, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+        try:
+            os.write(handle, secrets.token_bytes(_KEY_BYTES))
+        finally:
+            os.close(handle)
+    for _attempt in range(_ATTEMPTS):
+        with contextlib.suppress(OSError):
+            if not place.is_file():
+                return None
+            key = place.read_bytes()
+            if len(key) == _KEY_BYTES:
+                return key
+        time.sleep(_BETWEEN_S)  # another process is writing it
+    return None

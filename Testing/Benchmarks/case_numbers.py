@@ -22,8 +22,13 @@ import torch  # noqa: E402
 from scipy.special import softmax  # noqa: E402
 from scipy.stats import spearmanr  # noqa: E402
 
-from SegWithUCore.calibration.case_level import PredictedDice, fit_predicted_dice  # noqa: E402
-from SegWithUCore.calibration.volume_interval import VolumeInterval, conformal_quantile, fit_volume_interval  # noqa: E402
+from SegWithUCore.calibration.case_level import (  # noqa: E402
+    PredictedDice,
+    VolumeInterval,
+    conformal_quantile,
+    fit_predicted_dice,
+    fit_volume_interval,
+)
 from SegWithUCore.inference.prediction import Prediction, tempered_logits  # noqa: E402
 from SegWithUCore.inference.segment import Model  # noqa: E402
 from SegWithUCore.metrics.bootstrap import paired_bootstrap  # noqa: E402

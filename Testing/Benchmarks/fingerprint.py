@@ -24,11 +24,12 @@ import SimpleITK as sitk  # noqa: E402
 import torch  # noqa: E402
 
 from SegWithUCore.imaging.volume import read_image, voxel_volume_mm3  # noqa: E402
-from SegWithUCore.inference.deviation import NOTE, Deviation  # noqa: E402
-from SegWithUCore.inference.fingerprint import deviations, is_refused  # noqa: E402
+from SegWithUCore.inference.fingerprint import NOTE, Deviation, deviations, is_refused  # noqa: E402
 from SegWithUCore.inference.segment import Model, segment_images  # noqa: E402
-from SegWithUCore.inference.structure_checks import structure_deviations  # noqa: E402
-from SegWithUCore.inference.structures import structure_figures  # noqa: E402
+from SegWithUCore.inference.structures import (  # noqa: E402
+    structure_deviations,
+    structure_figures,
+)
 from SegWithUCore.models.registry import resolve_model  # noqa: E402
 from SegWithUCore.training.dataset import find_cases  # noqa: E402
 

@@ -22,8 +22,11 @@ from scipy.stats import mannwhitneyu  # noqa: E402
 from SegWithUCore.calibration.flag_limits import ALPHA, StructureCase, controlled_limit  # noqa: E402
 from SegWithUCore.inference.segment import Model  # noqa: E402
 from SegWithUCore.models.bundle import Bundle, read_bundle  # noqa: E402
-from SegWithUCore.training.calibrate import case_numbers, flag_figures  # noqa: E402
-from SegWithUCore.training.calibration_fitting import predict_case  # noqa: E402
+from SegWithUCore.training.calibrate import (  # noqa: E402
+    case_numbers,
+    flag_figures,
+    predict_case,
+)
 from SegWithUCore.training.dataset import find_cases  # noqa: E402
 
 RESULT = Path(__file__).resolve().parent / "results" / "flag_rules.json"

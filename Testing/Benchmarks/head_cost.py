@@ -23,8 +23,8 @@ sys.path[:0] = [str(ROOT / "SegWithUSlicer")]
 import torch  # noqa: E402
 from torch import nn  # noqa: E402
 
-from SegWithUCore.freed_memory import keep_freed_memory  # noqa: E402
 from SegWithUCore.inference.uncertainty_maps import voxelwise  # noqa: E402
+from SegWithUCore.memory import keep_freed_memory  # noqa: E402
 from SegWithUCore.models.bundle import load_network, read_bundle  # noqa: E402
 from SegWithUCore.network.backbones import build_backbone, dynunet_spec  # noqa: E402
 from SegWithUCore.network.segwithu import SegWithU  # noqa: E402

@@ -11,8 +11,7 @@ import SimpleITK as sitk
 import torch
 from scipy.special import softmax
 
-from SegWithUCore.calibration.directions import fit_directions
-from SegWithUCore.calibration.error_probability import ErrorProbability, fit_error_probability
+from SegWithUCore.calibration.error_probability import ErrorProbability, fit_directions, fit_error_probability
 from SegWithUCore.case.case_regions import ijk_to_ras
 from SegWithUCore.imaging.volume import read_image, read_labels
 from SegWithUCore.inference.prediction import predict

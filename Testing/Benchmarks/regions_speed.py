@@ -28,8 +28,10 @@ from scipy.ndimage import gaussian_filter  # noqa: E402
 from SegWithUCore.models.bundle import read_bundle  # noqa: E402
 from SegWithUCore.regions.find_regions import Assessed, RegionSettings, find_regions  # noqa: E402
 from SegWithUCore.regions.uncertain_voxels import uncertain_voxels  # noqa: E402
-from SegWithUCore.regions.watershed import basins  # noqa: E402
-from SegWithUCore.review.error_density import error_density  # noqa: E402
+from SegWithUCore.regions.watershed import (  # noqa: E402
+    basins,
+    error_density,
+)
 
 LIMITS_S = {300: 2.0, 1000: 20.0}
 SHARES = {"every tile": 1.0, "one tile in ten": 0.1, "every tile, finer voxels": 1.0}

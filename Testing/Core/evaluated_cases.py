@@ -8,9 +8,8 @@ import SimpleITK as sitk
 from scipy.ndimage import gaussian_filter
 from segwithu_command import MODEL
 
-from SegWithUCore.evaluation.evaluate import Evaluation, Settings, add_case
-from SegWithUCore.evaluation.pools import Pools
-from SegWithUCore.evaluation.worst_cases import WorstCases
+from SegWithUCore.evaluation.evaluate import Evaluation, Pools, Settings, add_case
+from SegWithUCore.evaluation.pictures import WorstCases
 from SegWithUCore.inference.prediction import Prediction
 from SegWithUCore.models.bundle import Bundle, read_bundle
 from SegWithUCore.models.head_choice import with_head

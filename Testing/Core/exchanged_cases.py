@@ -11,8 +11,8 @@ from review_cases import Clock
 
 from SegWithUCore.case.case_file import read_case
 from SegWithUCore.case.region_files import read_regions, region_file_hashes, regions_hash
-from SegWithUCore.review.events import Closed, Fact, Opened, Verdict, VerdictGiven
 from SegWithUCore.review.log import AuditLog
+from SegWithUCore.review.log_format import Closed, Fact, Opened, Verdict, VerdictGiven
 
 CASES = ("hippocampus_001", "hippocampus_003", "hippocampus_004")
 VERDICTS_THERE = {1: Verdict.CORRECTED, 2: Verdict.ACCEPTED, 3: Verdict.REJECTED, 4: Verdict.SECOND_READER}

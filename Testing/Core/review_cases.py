@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from SegWithUCore.regions.region import Competition, Kind, Region, Shape
-from SegWithUCore.review.events import Event, Fact, Opened
+from SegWithUCore.review.log_format import Event, Fact, Opened
 
 HEADER = Opened("case", "hippocampus", "1.0", "segwithu", "w" * 64, "c" * 64, "r" * 64, {"regions": 12})
 

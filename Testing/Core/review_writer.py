@@ -7,8 +7,8 @@ from pathlib import Path
 from review_cases import HEADER
 
 from SegWithUCore.errors import SegWithUError
-from SegWithUCore.review.events import Commented
 from SegWithUCore.review.log import AuditLog
+from SegWithUCore.review.log_format import Commented
 
 
 def main(folder: str, reviewer: str, limit: str = "0") -> int:

@@ -20,7 +20,7 @@ from segwithu_command import MODEL, Command
 from SegWithUCore.case.case_file import read_case
 from SegWithUCore.case.region_files import read_regions
 from SegWithUCore.cli.__main__ import main
-from SegWithUCore.review.events import Commented, Edited, Verdict
+from SegWithUCore.review.log_format import Commented, Edited, Verdict
 
 REVIEWER = "Dr Ilse Wachowiak-Nowak"
 COMMENTS = ("Fam17zqx called twice", "ask Schwester Reinhild, Zimmer 4711")

@@ -22,7 +22,7 @@ PEAKS = """
 import sys
 import numpy as np
 from SegWithUCore.benchmark.cost import peak_mb
-from SegWithUCore.freed_memory import keep_freed_memory
+from SegWithUCore.memory import keep_freed_memory
 
 def job(megabytes):
     first = np.ones(megabytes << 20, np.uint8)

@@ -17,7 +17,7 @@ from SegWithUCore.metrics.case_level import (
     mean_absolute_error,
     spearman,
 )
-from SegWithUCore.metrics.surface_dice import class_surface_dice
+from SegWithUCore.metrics.overlap import class_surface_dice
 
 
 def cases(size: int = 40, ties: bool = False) -> tuple[np.ndarray, np.ndarray]:

@@ -11,17 +11,18 @@ from toy_models import registered_toys, toy_network, write_toy_bundle
 from SegWithUCore.calibration.case_level import (
     MINIMUM_CASES,
     PredictedDice,
+    VolumeInterval,
+    conformal_quantile,
     fit_predicted_dice,
+    fit_volume_interval,
     left_out_errors,
     probability_sums,
     soft_dice,
 )
-from SegWithUCore.calibration.volume_interval import VolumeInterval, conformal_quantile, fit_volume_interval
-from SegWithUCore.inference.structure_checks import structure_deviations
-from SegWithUCore.inference.structures import FittedNumbers, StructureFigures, structure_figures
+from SegWithUCore.inference.structures import FittedNumbers, StructureFigures, structure_deviations, structure_figures
 from SegWithUCore.inference.uncertainty_maps import VoxelMaps, voxelwise
 from SegWithUCore.models.bundle import Bundle
-from SegWithUCore.models.labels import Label
+from SegWithUCore.models.input_spec import Label
 from SegWithUCore.training.calibrate import CaseNumbers, fit_numbers
 
 LABELS = (Label(0, "background", (0, 0, 0)), Label(7, "liver", (1, 2, 3)))

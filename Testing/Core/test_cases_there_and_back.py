@@ -14,7 +14,7 @@ from segwithu_command import MODEL
 from SegWithUCore.case.case_file import case_folders, read_case
 from SegWithUCore.case.region_files import read_regions
 from SegWithUCore.cli.__main__ import main
-from SegWithUCore.review.events import Verdict
+from SegWithUCore.review.log_format import Verdict
 from SegWithUCore.review.reviews import read_reviews
 
 CASES, FLAGGED, REVIEWED = 10, 5, 3

@@ -24,7 +24,7 @@ from segwithu_command import (
 
 from SegWithUCore.inference.claims import SILENT_AFTER_S, claim_path
 from SegWithUCore.inference.cohort import Tally
-from SegWithUCore.review.events import Verdict
+from SegWithUCore.review.log_format import Verdict
 
 NAMES = ("hippocampus_001", "hippocampus_003", "hippocampus_004")
 

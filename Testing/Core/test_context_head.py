@@ -8,13 +8,19 @@ import pytest
 import torch
 from toy_models import ToyBackbone
 
-from SegWithUCore.network.context_fusion import ContextFusion, averaged
 from SegWithUCore.network.heads.base import UncertaintyHead, two_largest
-from SegWithUCore.network.heads.context import CONTEXT, ContextHead, entropy, error_log_odds, perturbation_energy
-from SegWithUCore.network.heads.paper import PaperHead, PaperMaps
-from SegWithUCore.network.probes import epistemic_variance
+from SegWithUCore.network.heads.context import (
+    CONTEXT,
+    ContextFusion,
+    ContextHead,
+    averaged,
+    entropy,
+    error_log_odds,
+    perturbation_energy,
+)
+from SegWithUCore.network.heads.paper import PaperHead, PaperMaps, epistemic_variance
 from SegWithUCore.network.segwithu import SegWithU, beside
-from SegWithUCore.training.proper_scores import proper_scores
+from SegWithUCore.training.losses import proper_scores
 
 CLASSES, PROBES, VOXELS = 4, 5, 50
 

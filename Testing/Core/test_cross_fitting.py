@@ -13,9 +13,8 @@ from training_runs import Workshop, tiny_recipe
 from SegWithUCore.errors import InputError
 from SegWithUCore.progress import Progress
 from SegWithUCore.training.backbone import BackboneTrainer
-from SegWithUCore.training.cross_fitting import folds_of, forgetful_backbones
 from SegWithUCore.training.dataset import PreparedCase, find_cases, prepare
-from SegWithUCore.training.head import HeadTrainer
+from SegWithUCore.training.head import HeadTrainer, folds_of, forgetful_backbones
 from SegWithUCore.training.recipe import Recipe, recipe_from_json
 from SegWithUCore.training.run_folder import RunFolder
 

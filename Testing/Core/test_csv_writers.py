@@ -12,9 +12,8 @@ from SegWithUCore.benchmark.table import write_table
 from SegWithUCore.case.case_file import read_case
 from SegWithUCore.case.region_files import parse_regions, read_regions, regions_csv
 from SegWithUCore.csv_files import csv_text, harmless_cell, records, table_of
-from SegWithUCore.review.agreement import agreement_csv
-from SegWithUCore.review.events import Verdict
-from SegWithUCore.review.reviews import read_reviews
+from SegWithUCore.review.log_format import Verdict
+from SegWithUCore.review.reviews import agreement_csv, read_reviews
 from SegWithUCore.review.worklist import make_worklist
 from SegWithUCore.review.worklist_files import write_worklist
 

@@ -15,10 +15,10 @@ from pydicom.dataset import Dataset
 from segwithu_command import Command, tiny_bundle
 
 from SegWithUCore.case.case_file import read_case
+from SegWithUCore.case.segmentation_file import terminology_tag
 from SegWithUCore.cli.__main__ import main
-from SegWithUCore.inference.segmentation_file import terminology_tag
-from SegWithUCore.models.labels import Code, Label
-from SegWithUCore.review.events import Verdict
+from SegWithUCore.models.input_spec import Code, Label
+from SegWithUCore.review.log_format import Verdict
 
 TUMOUR = Label(
     3, "Tumour", (255, 0, 0), Code("SCT", "49755003", "Morphologically Altered Structure"),

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from segwithu_command import Command, entries, one_sentence, tiny_bundle
 
-from SegWithUCore.evaluation.report_folder import PAGE_FILE
+from SegWithUCore.evaluation.report import PAGE_FILE
 
 NAMES = ("hippocampus_004", "hippocampus_162", "hippocampus_327")
 PNG = "data:image/png;base64,"
@@ -23,7 +23,7 @@ def command(capfd: pytest.CaptureFixture[str]) -> Command:
 @pytest.fixture(autouse=True)
 def few_draws(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test here looks at how wide an interval over cases is."""
-    monkeypatch.setattr("SegWithUCore.evaluation.case_table.DRAWS", 20)
+    monkeypatch.setattr("SegWithUCore.evaluation.summary.DRAWS", 20)
 
 
 @pytest.fixture

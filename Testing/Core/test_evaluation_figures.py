@@ -11,13 +11,11 @@ from scipy.special import softmax
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from SegWithUCore.evaluation.case_metrics import measured
-from SegWithUCore.evaluation.evaluate import Evaluation, Settings, add_case
-from SegWithUCore.evaluation.pictures import cuts
-from SegWithUCore.evaluation.pools import Pools
-from SegWithUCore.evaluation.report_folder import write_report
+from SegWithUCore.evaluation.evaluate import Evaluation, Pools, Settings, add_case
+from SegWithUCore.evaluation.pictures import KEPT, WorstCases, cuts
+from SegWithUCore.evaluation.report import write_report
 from SegWithUCore.evaluation.report_tables import markdown, report_tables
 from SegWithUCore.evaluation.summary import recorded, summary
-from SegWithUCore.evaluation.worst_cases import KEPT, WorstCases
 from SegWithUCore.metrics.boundary import Band
 from SegWithUCore.metrics.error_detection import aurc, score_groups
 from SegWithUCore.models.model_card import CARD_ROWS, model_card
@@ -29,7 +27,7 @@ SEEDS = range(6)
 @pytest.fixture(autouse=True)
 def few_draws(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test here looks at how wide an interval over cases is."""
-    monkeypatch.setattr("SegWithUCore.evaluation.case_table.DRAWS", 20)
+    monkeypatch.setattr("SegWithUCore.evaluation.summary.DRAWS", 20)
 
 
 def row(result: dict[str, object], figure: str, region: str, score: str) -> dict[str, float]:

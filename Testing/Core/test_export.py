@@ -15,8 +15,7 @@ from SegWithUCore.case.case_file import case_folders, read_case
 from SegWithUCore.case.case_image import case_image
 from SegWithUCore.case.region_files import read_regions
 from SegWithUCore.case.segmentation_file import read_reviewed
-from SegWithUCore.review.events import Commented, Edited, StructureJudged, Verdict
-from SegWithUCore.review.log_format import read_log
+from SegWithUCore.review.log_format import Commented, Edited, StructureJudged, Verdict, read_log
 from SegWithUCore.review.merge import merge_reviews
 from SegWithUCore.review.reviews import read_reviews
 

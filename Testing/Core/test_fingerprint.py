@@ -10,9 +10,16 @@ import SimpleITK as sitk
 from toy_models import registered_toys, write_toy_bundle
 
 from SegWithUCore.imaging.volume import image_on_grid, read_image
-from SegWithUCore.inference.appearance import MINIMUM_CASES, appearance_deviations, fit_appearance
-from SegWithUCore.inference.deviation import Deviation
-from SegWithUCore.inference.fingerprint import deviations, deviations_of_features, is_refused, upright
+from SegWithUCore.inference.fingerprint import (
+    MINIMUM_CASES,
+    Deviation,
+    appearance_deviations,
+    deviations,
+    deviations_of_features,
+    fit_appearance,
+    is_refused,
+    upright,
+)
 from SegWithUCore.inference.image_features import (
     CELLS,
     OFF_CENTRE,
@@ -21,11 +28,10 @@ from SegWithUCore.inference.image_features import (
     off_centre,
     turned_cells,
 )
-from SegWithUCore.inference.structure_checks import structure_deviations
-from SegWithUCore.inference.structures import NO_NUMBERS, StructureFigures
+from SegWithUCore.inference.structures import NO_NUMBERS, StructureFigures, structure_deviations
 from SegWithUCore.models.bundle import Bundle
+from SegWithUCore.training.calibrate import training_fingerprint
 from SegWithUCore.training.dataset import find_cases, prepare
-from SegWithUCore.training.fingerprint_fitting import training_fingerprint
 from SegWithUCore.training.recipe import Recipe, read_recipe
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -15,8 +15,8 @@ from SegWithUCore.calibration.flag_limits import StructureCase, controlled_limit
 from SegWithUCore.case.case_file import read_case
 from SegWithUCore.errors import InputError, UsageError
 from SegWithUCore.models.bundle import read_bundle, write_bundle_json
-from SegWithUCore.review.events import Verdict
 from SegWithUCore.review.flags import Flag, FlagRules, Rule, flags_of_case
+from SegWithUCore.review.log_format import Verdict
 
 
 @pytest.fixture

@@ -18,9 +18,8 @@ from SegWithUCore.case.case_file import read_case
 from SegWithUCore.case.case_image import OutsideError, case_image, voxel_hash
 from SegWithUCore.case.contents import case_contents
 from SegWithUCore.errors import InputError
-from SegWithUCore.own_paths import KEY_FILE, is_inside, is_own, path_mac
-from SegWithUCore.review.events import Verdict
-from SegWithUCore.review.log_format import MAXIMUM_BYTES, MAXIMUM_COMMENT, read_log
+from SegWithUCore.paths import KEY_FILE, is_inside, is_own, path_mac
+from SegWithUCore.review.log_format import MAXIMUM_BYTES, MAXIMUM_COMMENT, Verdict, read_log
 from SegWithUCore.review.worklist import make_worklist
 from SegWithUCore.review.worklist_files import place_outside, read_listed, read_worklist, write_worklist
 

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only 
 PROGRAM = """
 import resource, sys
 import numpy as np
-from SegWithUCore.freed_memory import give_back_freed_memory, keep_freed_memory
+from SegWithUCore.memory import give_back_freed_memory, keep_freed_memory
 
 def resident_mb():
     return int(open("/proc/self/statm").read().split()[1]) * resource.getpagesize() / 1e6

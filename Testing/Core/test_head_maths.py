@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from SegWithUCore.network.heads.base import tempered
-from SegWithUCore.network.probes import epistemic_variance, perturbation, sign_patterns
+from SegWithUCore.network.heads.paper import epistemic_variance, perturbation, sign_patterns
 
 
 def noise(*shape: int, seed: int = 1) -> torch.Tensor:

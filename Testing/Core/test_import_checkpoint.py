@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from segwithu_command import ROOT, Command, entries, one_sentence
 
-from SegWithUCore.cli.import_checkpoint import KINDS
+from SegWithUCore.cli.models import KINDS
 from SegWithUCore.imaging.roi import Region
 from SegWithUCore.inference.segment import Job, checked_against_training
 from SegWithUCore.models.bundle import Bundle, load_network, read_bundle

@@ -12,7 +12,6 @@ from SegWithUCore.worker.protocol import Channel
 
 ALLOWED = {
     "SegWithUCore/strict_json.py": "is that one way",
-    "SegWithUCore/json_schemas.py": "schemas of this program, which come with it",
     "SegWithUCore/models/bundle.py": "text made a moment ago, to turn tuples into lists",
     "SegWithUCore/benchmark/store.py": "likewise",
     "SegWithUCore/imaging/reader_child.py": "lines from the process that started it",

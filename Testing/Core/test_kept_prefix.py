@@ -6,8 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from SegWithUCore.benchmark.baselines.dropout import DroppedBackbone
-from SegWithUCore.evaluation.kept_prefix import KeptPrefix
+from SegWithUCore.benchmark.baselines.dropout import DroppedBackbone, KeptPrefix
 from SegWithUCore.network.backbones import build_backbone, dynunet_spec
 
 TAPS = ["upsamples.1.conv_block", "output_block"]

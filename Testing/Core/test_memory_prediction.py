@@ -18,10 +18,10 @@ from worker_parent import REGION
 from SegWithUCore import memory as available_memory
 from SegWithUCore.case.case_regions import whole_image
 from SegWithUCore.errors import InputError
-from SegWithUCore.imaging.grid_peek import FileGrid, grid_of
+from SegWithUCore.imaging.grid import VoxelGrid
+from SegWithUCore.imaging.header_peek import FileGrid, grid_of
 from SegWithUCore.imaging.roi import Region, VoxelBox, voxel_box, whole_grid
 from SegWithUCore.imaging.volume import read_image
-from SegWithUCore.imaging.voxel_grid import VoxelGrid
 from SegWithUCore.inference.memory_prediction import RunSize, check_regions_fit, foreseen, predicted_stages
 from SegWithUCore.inference.preprocessing import assessed_box, to_working_grid
 from SegWithUCore.inference.segment import Model

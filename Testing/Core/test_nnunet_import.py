@@ -25,7 +25,7 @@ from training_runs import Workshop
 
 from SegWithUCore.models.bundle import load_network, read_bundle
 from SegWithUCore.models.nnunet_import import read_nnunet_folder, write_nnunet_bundle
-from SegWithUCore.network.taps import recorded_taps
+from SegWithUCore.network.segwithu import recorded_taps
 
 ABOUT = dict.fromkeys(("name", "version", "task", "licence_weights", "licence_data", "citation"), "test")
 

@@ -10,10 +10,8 @@ import torch
 from nnunet_results import FOLDER, dataset, plans, settings
 
 from SegWithUCore.imaging.volume import orientation_of, same_grid, turned
-from SegWithUCore.inference.nnunet_preparation import thick_axis
-from SegWithUCore.inference.nnunet_windows import spread_output, spread_starts, window_weights
-from SegWithUCore.inference.preprocessing import assessed_box, network_input, to_working_grid
-from SegWithUCore.inference.sliding_window import count_windows
+from SegWithUCore.inference.preprocessing import assessed_box, network_input, thick_axis, to_working_grid
+from SegWithUCore.inference.sliding_window import count_windows, spread_output, spread_starts, window_weights
 from SegWithUCore.inference.uncertainty_maps import on_grid
 from SegWithUCore.models.input_spec import InputSpec
 from SegWithUCore.models.nnunet_plans import nnunet_model

@@ -8,8 +8,7 @@ import SimpleITK as sitk
 import torch
 
 from SegWithUCore.errors import UsageError
-from SegWithUCore.imaging.volume import orientation_of
-from SegWithUCore.inference.placement import placed
+from SegWithUCore.imaging.volume import orientation_of, placed
 from SegWithUCore.inference.segment import Job, Model, segment
 from SegWithUCore.models.registry import resolve_model
 

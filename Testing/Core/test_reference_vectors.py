@@ -13,8 +13,7 @@ from SegWithUCore.errors import InputError
 from SegWithUCore.network.backbones import build_backbone, dynunet_spec
 from SegWithUCore.network.checkpoints import load_authors_checkpoint, own_names
 from SegWithUCore.network.heads.base import tempered
-from SegWithUCore.network.heads.paper import MultiScaleFusion, PaperHead
-from SegWithUCore.network.probes import sign_patterns
+from SegWithUCore.network.heads.paper import MultiScaleFusion, PaperHead, sign_patterns
 from SegWithUCore.network.segwithu import SegWithU
 
 VECTORS = ["a_3d_4classes", "b_2d_3classes_4probes", "c_3d_no_aleatoric_one_tap"]

@@ -7,10 +7,14 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from SegWithUCore.regions.uncertain_voxels import HALF_OF_26, UncertainVoxels, expected_wrong_voxels, uncertain_voxels
-from SegWithUCore.regions.watershed import basins
-from SegWithUCore.review.error_density import error_density
-from SegWithUCore.review.region_shape import thickness_mm
+from SegWithUCore.regions.uncertain_voxels import (
+    HALF_OF_26,
+    UncertainVoxels,
+    expected_wrong_voxels,
+    thickness_mm,
+    uncertain_voxels,
+)
+from SegWithUCore.regions.watershed import basins, error_density
 
 SHAPE = (14, 17, 19)
 
@@ -79,7 +83,7 @@ def test_slabs_do_not_change_the_density(
     voxels: UncertainVoxels, spacing: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = error_density(voxels, np.full(3, spacing), 0.8)
-    monkeypatch.setattr("SegWithUCore.review.error_density._SLAB_BINS", 1)
+    monkeypatch.setattr("SegWithUCore.regions.watershed._SLAB_BINS", 1)
     np.testing.assert_array_equal(error_density(voxels, np.full(3, spacing), 0.8), whole)
 
 

@@ -12,7 +12,7 @@ from segwithu_command import Command, one_sentence
 from SegWithUCore.case.case_file import read_case
 from SegWithUCore.case.region_files import HASHES, check_region_files, read_regions, region_file_hashes
 from SegWithUCore.errors import InputError
-from SegWithUCore.inference.region_pictures import draw_regions
+from SegWithUCore.report.case_report import draw_regions
 from SegWithUCore.review.worklist import make_worklist
 
 RENAMES = 3

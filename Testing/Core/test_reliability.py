@@ -8,12 +8,12 @@ from scipy.special import softmax
 from sklearn.metrics import brier_score_loss
 
 from SegWithUCore.metrics.calibration import (
+    Reliability,
     average_calibration_error,
     expected_calibration_error,
     mean_class_calibration_error,
     multiclass_brier_score,
 )
-from SegWithUCore.metrics.reliability import Reliability
 
 
 def voxels(size: int = 50_000, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -17,10 +17,9 @@ from segwithu_command import ROOT, Command, one_sentence
 from SegWithUCore.case.case_file import read_case
 from SegWithUCore.case.region_files import read_regions
 from SegWithUCore.report.case_report import SHOWN_REGIONS
-from SegWithUCore.report.pictures import Volumes, chained, pictures_around, tinted, voxel_edges
+from SegWithUCore.report.pictures import Volumes, chained, pictures_around, png_bytes, scale_mm, tinted, voxel_edges
 from SegWithUCore.report.thumbnail import Grid
-from SegWithUCore.review.events import Verdict
-from SegWithUCore.review.report_svg import png_bytes, scale_mm
+from SegWithUCore.review.log_format import Verdict
 
 SCRIPT = "<script>alert('1')</script> & \"tail\""
 MOST_BYTES = 4_000_000

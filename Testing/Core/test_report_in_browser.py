@@ -13,7 +13,7 @@ from exchanged_cases import CASES, copied, edited, judged
 from PIL import Image
 
 from SegWithUCore.cli.__main__ import main
-from SegWithUCore.review.events import Verdict
+from SegWithUCore.review.log_format import Verdict
 
 WIDTH = 1000
 PLACES = """

@@ -12,12 +12,21 @@ from scipy.ndimage import distance_transform_edt, label
 from scipy.stats import binomtest
 
 from SegWithUCore.metrics.boundary import distance_to_boundary
-from SegWithUCore.regions.region import Region, in_order
-from SegWithUCore.review.blind import GAP_MM, SAFE_BELOW, SPACING_MM, STRATA_MM, BlindSample, Ground, draw_blind_sample
-from SegWithUCore.review.blind_report import blind_report, revealed, wilson_interval
-from SegWithUCore.review.events import BlindRevealed, Verdict, VerdictGiven
+from SegWithUCore.regions.region import Region, in_order, why
+from SegWithUCore.review.blind import (
+    GAP_MM,
+    SAFE_BELOW,
+    SPACING_MM,
+    STRATA_MM,
+    BlindSample,
+    Ground,
+    blind_report,
+    draw_blind_sample,
+    revealed,
+    wilson_interval,
+)
+from SegWithUCore.review.log_format import BlindRevealed, Verdict, VerdictGiven
 from SegWithUCore.review.state import ReviewState
-from SegWithUCore.review.why import why
 
 NAMES = {0: "background", 1: "anterior", 2: "posterior"}
 Case = tuple[Ground, list[Region]]

@@ -19,7 +19,8 @@ from small_disks import leave
 
 from SegWithUCore.errors import InputError, OutputError, UsageError
 from SegWithUCore.review import log as audit_log
-from SegWithUCore.review.events import (
+from SegWithUCore.review.log import AuditLog, LogInUseError, NotStoredError, safe_reviewer_name
+from SegWithUCore.review.log_format import (
     FACTS,
     BlindRevealed,
     Closed,
@@ -33,9 +34,9 @@ from SegWithUCore.review.events import (
     Undone,
     Verdict,
     VerdictGiven,
+    read_log,
+    to_line,
 )
-from SegWithUCore.review.log import AuditLog, LogInUseError, NotStoredError, safe_reviewer_name
-from SegWithUCore.review.log_format import read_log, to_line
 from SegWithUCore.review.state import ReviewState
 
 CORE = Path(__file__).resolve().parent

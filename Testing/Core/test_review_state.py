@@ -10,7 +10,7 @@ from review_cases import HEADER, a_region, events_of
 
 from SegWithUCore.errors import InputError
 from SegWithUCore.regions.region import Region
-from SegWithUCore.review.events import (
+from SegWithUCore.review.log_format import (
     BlindRevealed,
     Closed,
     Commented,

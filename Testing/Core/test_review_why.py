@@ -5,8 +5,7 @@ from dataclasses import replace
 import pytest
 from review_cases import a_region
 
-from SegWithUCore.regions.region import Competition, Kind, Shape
-from SegWithUCore.review.why import why
+from SegWithUCore.regions.region import Competition, Kind, Shape, why
 
 MISSED = a_region(
     1, structure="anterior hippocampus", competing=(Competition("anterior hippocampus", "background", 0.71),)

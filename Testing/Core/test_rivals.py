@@ -31,7 +31,7 @@ from SegWithUCore.inference.prediction import predict
 from SegWithUCore.inference.segment import Model
 from SegWithUCore.metrics.boundary import Band
 from SegWithUCore.models.bundle import read_bundle
-from SegWithUCore.training.calibration_fitting import predict_case
+from SegWithUCore.training.calibrate import predict_case
 from SegWithUCore.training.dataset import Case, find_cases
 
 

@@ -10,12 +10,11 @@ import torch
 from training_runs import tiny_recipe
 
 from SegWithUCore.errors import InputError
-from SegWithUCore.training.augmentation import WindowSampler, augmentation
+from SegWithUCore.training.augmentation import ScaledWindows, WindowSampler, augmentation
 from SegWithUCore.training.backbone import BackboneTrainer
 from SegWithUCore.training.dataset import PreparedCase
 from SegWithUCore.training.recipe import recipe_from_json
 from SegWithUCore.training.run_folder import RunFolder
-from SegWithUCore.training.scaled_windows import ScaledWindows
 
 WINDOW = (5, 32, 32)
 

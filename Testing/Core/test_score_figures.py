@@ -5,7 +5,7 @@ import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from SegWithUCore.metrics.error_detection import score_groups
-from SegWithUCore.metrics.score_figures import (
+from SegWithUCore.metrics.score_histogram import (
     FIGURES,
     binning_error,
     figures_of,

@@ -5,10 +5,10 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from SegWithUCore.cli.segment_table import summary
-from SegWithUCore.inference.deviation import Deviation
+from SegWithUCore.cli.cohort import summary
+from SegWithUCore.inference.fingerprint import Deviation
 from SegWithUCore.inference.structures import StructureFigures
-from SegWithUCore.models.labels import Label
+from SegWithUCore.models.input_spec import Label
 
 OUTSIDE = StructureFigures(Label(0, "background", (0, 0, 0)), 9000, 9000.0, 8990.0, 12.0, 0.001, 9.0)
 LIVER = StructureFigures(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from phantoms import rotation
 
-from SegWithUCore.imaging.slice_stack import SliceGeometry, millimetres, repeated_places, uneven_stack
+from SegWithUCore.imaging.dicom_series import SliceGeometry, millimetres, repeated_places, uneven_stack
 
 
 def _stack(along: Sequence[float], turned: np.ndarray | None = None, within: Sequence[float] = (0, 0)) -> SliceGeometry:

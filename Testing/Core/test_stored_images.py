@@ -15,10 +15,9 @@ from stored_files import assert_same_image, metaimage, nrrd, real_volume, stored
 
 from SegWithUCore.errors import InputError
 from SegWithUCore.imaging import stored_voxels
-from SegWithUCore.imaging.grid_peek import grid_of
-from SegWithUCore.imaging.stored_image import stored_header
-from SegWithUCore.imaging.volume import check_file, read_file, read_labels
-from SegWithUCore.imaging.voxel_grid import VoxelGrid
+from SegWithUCore.imaging.grid import VoxelGrid
+from SegWithUCore.imaging.header_peek import grid_of
+from SegWithUCore.imaging.volume import check_file, read_file, read_labels, stored_header
 
 TYPES = [f"sitk{sign}{bits}" for sign in ("Int", "UInt") for bits in (8, 16, 32, 64)] + ["sitkFloat32", "sitkFloat64"]
 SUFFIXES = (".nrrd", ".nhdr", ".mha", ".mhd")

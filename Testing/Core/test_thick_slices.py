@@ -14,7 +14,7 @@ from training_runs import tiny_recipe
 from SegWithUCore.errors import InputError
 from SegWithUCore.models.bundle import read_bundle
 from SegWithUCore.network.backbones import build_backbone, dynunet_spec, example_input
-from SegWithUCore.network.context_fusion import ContextFusion
+from SegWithUCore.network.heads.context import ContextFusion
 from SegWithUCore.network.segwithu import SegWithU
 from SegWithUCore.training.augmentation import WindowSampler, augmentation, thick_axis
 from SegWithUCore.training.backbone import training_window

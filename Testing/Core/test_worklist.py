@@ -12,8 +12,8 @@ from segwithu_command import Command, one_sentence
 
 from SegWithUCore.case.case_file import case_folders
 from SegWithUCore.case.region_files import read_regions
-from SegWithUCore.review.events import Verdict
 from SegWithUCore.review.flags import FlagRules
+from SegWithUCore.review.log_format import Verdict
 from SegWithUCore.review.worklist import SECONDS_PER_REGION, SECONDS_TO_OPEN, make_worklist
 from SegWithUCore.review.worklist_files import COLUMNS, read_listed, read_worklist, write_worklist
 

@@ -16,8 +16,7 @@ import torch
 from torch import nn
 
 from SegWithUCore.models.bundle import Bundle, HeadSpec, write_bundle_json, write_weights
-from SegWithUCore.models.input_spec import InputSpec, Normalisation
-from SegWithUCore.models.labels import Label
+from SegWithUCore.models.input_spec import InputSpec, Label, Normalisation
 from SegWithUCore.network.backbones import BACKBONES, BackboneSpec, build_backbone, unique_state
 from SegWithUCore.network.segwithu import SegWithU
 

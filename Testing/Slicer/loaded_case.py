@@ -11,9 +11,9 @@ import vtk
 from case_fixture import CaseOnDisk, make_case
 from mrml_headless import HeadlessScene, SliceView, close_all
 
-from SegWithUSlicerLib.jump import jump_to
 from SegWithUSlicerLib.scene.case_nodes import CaseNodes
 from SegWithUSlicerLib.scene.load_case import load_case
+from SegWithUSlicerLib.scene.slice_views import jump_to
 
 
 @pytest.fixture(autouse=True)

@@ -15,7 +15,7 @@ sys.path[:0] = [str(ROOT / "Testing"), str(ROOT / "SegWithUSlicer")]
 
 from SlicerHost.host import SlicerHost  # noqa: E402  (it prepares the process for PySide6 and vtk)
 
-from SegWithUCore.review.events import Verdict  # noqa: E402
+from SegWithUCore.review.log_format import Verdict  # noqa: E402
 
 SIZE = (560, 480)
 ZOOM_MM = 70.0

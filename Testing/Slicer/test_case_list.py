@@ -8,7 +8,7 @@ from SegWithUCore.errors import InputError
 from SegWithUCore.review.flags import Flag, Rule
 from SegWithUCore.review.worklist import ReviewStatus, WorklistEntry
 from SegWithUSlicerLib.cases.case_list import CaseList, matches, standing
-from SegWithUSlicerLib.folder_rows import FolderRows
+from SegWithUSlicerLib.cases.rows import FolderRows
 
 ENTRY = WorklistEntry(
     name="Müller T1",

@@ -36,7 +36,7 @@ with SlicerHost({module!r}) as host:
     assert ui.modelBox.count >= 1
     ui.tryItButton.click()
     assert ui.runButton.enabled, ui.statusLabel.text
-    from SegWithUSlicerLib.worker_start import core_parent
+    from SegWithUSlicerLib.run.launch import core_parent
     assert str(core_parent()) == {installed!r}
     assert "torch" not in sys.modules and "monai" not in sys.modules and "jsonschema" not in sys.modules
 print("opened")

@@ -29,7 +29,7 @@ THOUSAND_READ_WITHIN_S, THOUSAND_SHOWN_WITHIN_S = 10.0, 1.0
 
 def _all_regions(listing: Listing, name: str) -> dict:  # noqa: F811
     from SegWithUCore.case.region_files import read_regions
-    from SegWithUCore.review.events import Verdict
+    from SegWithUCore.review.log_format import Verdict
 
     return dict.fromkeys(range(1, len(read_regions(listing.cases / name)) + 1), Verdict.ACCEPTED)
 
@@ -242,7 +242,7 @@ def test_a_damaged_case_says_what_is_wrong_and_the_open_one_stays(listing: Listi
 
 
 def test_what_reviewers_do_meanwhile_is_read_when_the_module_is_shown_again(listing: Listing) -> None:  # noqa: F811
-    from SegWithUCore.review.events import Verdict
+    from SegWithUCore.review.log_format import Verdict
 
     listing.list_folder()
     judged(listing.cases / CASES[0], "Bo", {1: Verdict.ACCEPTED})

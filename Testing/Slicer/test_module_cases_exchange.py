@@ -101,7 +101,7 @@ def test_flagged_cases_go_to_a_colleague_without_torch_and_verdicts_come_home(
 
 
 def _verdict(name: str) -> Any:
-    from SegWithUCore.review.events import Verdict
+    from SegWithUCore.review.log_format import Verdict
 
     return Verdict(name)
 

@@ -107,7 +107,7 @@ def test_an_image_that_another_run_was_made_from_stays(listing: Listing) -> None
 def test_further_channels_are_loaded_too_and_a_lost_one_is_told(listing: Listing) -> None:  # noqa: F811
     from exchanged_cases import changed_case
 
-    from SegWithUCore.own_paths import path_mac
+    from SegWithUCore.paths import path_mac
 
     images = listing.home / "images"
     shutil.copy(images / f"{A}.nii.gz", images / "t2.nii.gz")
@@ -182,8 +182,8 @@ def test_two_reviewers_keep_two_logs_and_two_versions(listing: Listing) -> None:
 
 
 def test_a_case_that_is_reviewed_elsewhere_by_the_same_person_opens_and_says_so(listing: Listing) -> None:  # noqa: F811
-    from SegWithUCore.review.events import Verdict
     from SegWithUCore.review.log import AuditLog
+    from SegWithUCore.review.log_format import Verdict
 
     judged(listing.cases / A, "Ana", {1: Verdict.ACCEPTED})
     from exchanged_cases import header_of

@@ -268,7 +268,7 @@ def test_only_results_with_a_case_folder_are_exported_and_the_others_are_told(
 
 
 def test_reviews_in_the_case_folder_and_in_the_scene_are_one(listing: Listing) -> None:  # noqa: F811
-    from SegWithUCore.review.events import Verdict
+    from SegWithUCore.review.log_format import Verdict
 
     _put(listing, A, lasting=True)
     nodes = _put(listing, B, lasting=True)

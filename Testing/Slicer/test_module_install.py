@@ -30,7 +30,7 @@ def lacking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[O
     (hiding / "safetensors" / "__init__.py").write_text(NOT_THERE, encoding="utf-8")
     with Host(MODULE) as host:
         from SegWithUSlicerLib.run import session
-        from SegWithUSlicerLib.worker_start import worker_start
+        from SegWithUSlicerLib.run.launch import worker_start
 
         def start():  # type: ignore[no-untyped-def]
             real = worker_start()

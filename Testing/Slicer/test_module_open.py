@@ -161,7 +161,7 @@ def test_the_choice_of_a_head_is_hidden_where_there_is_none(opened: Opened) -> N
 
 
 def test_sequence_frame_is_named_and_copied(opened: Opened) -> None:  # noqa: F811
-    from SegWithUSlicerLib.frames import steady
+    from SegWithUSlicerLib.scene.volume_export import steady
 
     scene = slicer.mrmlScene
     sequence = scene.AddNewNodeByClass("vtkMRMLSequenceNode", "4D")

@@ -9,7 +9,7 @@ import SimpleITK as sitk
 
 from SegWithUCore.case.case_image import voxel_hash
 from SegWithUCore.errors import InputError
-from SegWithUCore.own_paths import path_mac
+from SegWithUCore.paths import path_mac
 from SegWithUSlicerLib.cases.moved_images import ImageMissingError, MovedImages
 
 

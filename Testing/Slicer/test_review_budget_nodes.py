@@ -6,8 +6,7 @@ import vtk
 from loaded_case import LoadedCase, add_transform, loaded_case, paint, scenes_closed  # noqa: F401
 
 from SegWithUCore.errors import InputError
-from SegWithUSlicerLib.reference_labels import reference_labels
-from SegWithUSlicerLib.review.budget import Budget
+from SegWithUSlicerLib.review.budget import Budget, reference_labels
 from SegWithUSlicerLib.review.edits import read_labels
 from SegWithUSlicerLib.review.opening import ReviewOptions
 from SegWithUSlicerLib.review.session import ReviewSession

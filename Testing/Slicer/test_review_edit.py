@@ -10,10 +10,10 @@ from loaded_case import LoadedCase, add_transform, loaded_case, paint, scenes_cl
 from mrml_headless import HeadlessScene, coloured, observers_on
 
 from SegWithUCore.errors import InputError
-from SegWithUSlicerLib.original_node import make_sure_of_original, show_original
 from SegWithUSlicerLib.review.edits import EditWatch, read_labels
 from SegWithUSlicerLib.review.structure_status import StatusBook, status_for, structure_status
 from SegWithUSlicerLib.scene.load_case import find_cases, follow_parent_transform, load_case
+from SegWithUSlicerLib.scene.review_nodes import make_sure_of_original, show_original
 from SegWithUSlicerLib.scene.segmentation import was_touched
 
 KINDS = [{}, {"oblique": True}, {"transformed": True}, {"oblique": True, "transformed": True}]

@@ -8,8 +8,7 @@ import pytest
 from loaded_case import LoadedCase, add_pet, add_transform, loaded_case, scenes_closed  # noqa: F401
 from mrml_headless import HeadlessScene, SliceView, ThreeDView, coloured, observers_on
 
-from SegWithUSlicerLib.region_view import look_at
-from SegWithUSlicerLib.scene.focus import CANDIDATES, RegionHighlight, distinct_colour
+from SegWithUSlicerLib.scene.focus import CANDIDATES, RegionHighlight, distinct_colour, look_at
 from SegWithUSlicerLib.scene.map_display import COLOUR_MAPS
 from SegWithUSlicerLib.scene.overlay import Overlay
 from SegWithUSlicerLib.scene.review_nodes import box_in_world, region_mask, regions_of, world_of

@@ -7,10 +7,9 @@ from pathlib import Path
 import pytest
 from loaded_case import LoadedCase, loaded_case, paint, scenes_closed  # noqa: F401
 
-from SegWithUCore.review.events import Verdict
-from SegWithUSlicerLib.look_clock import LookClock
+from SegWithUCore.review.log_format import Verdict
 from SegWithUSlicerLib.review.opening import ReviewOptions, decided_so_far, obstacle
-from SegWithUSlicerLib.review.session import ReviewSession
+from SegWithUSlicerLib.review.session import LookClock, ReviewSession
 from SegWithUSlicerLib.review.structure_status import structure_status
 from SegWithUSlicerLib.scene.segmentation import was_touched
 

@@ -8,7 +8,7 @@ from case_fixture import write_some_regions
 from loaded_case import LoadedCase, add_pet, loaded_case, scenes_closed  # noqa: F401
 from mrml_headless import HeadlessScene, SliceView, ThreeDView
 
-from SegWithUSlicerLib.region_view import CLOSEST_MM, look_at, restore_zoom
+from SegWithUSlicerLib.scene.focus import CLOSEST_MM, look_at, restore_zoom
 from SegWithUSlicerLib.scene.load_case import find_cases, load_case
 from SegWithUSlicerLib.scene.overlay import Overlay
 from SegWithUSlicerLib.scene.review_nodes import RegionMask, box_in_world, region_mask, regions_of, world_of

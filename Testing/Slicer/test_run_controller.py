@@ -8,10 +8,9 @@ from typing import Any
 import pytest
 
 from SegWithUCore.errors import InputError
-from SegWithUSlicerLib.run.controller import RunController
+from SegWithUSlicerLib.run.controller import Outcome, Phase, RunController, RunRequest, RunStatus, RunTools
 from SegWithUSlicerLib.run.install_plan import InstallResult
 from SegWithUSlicerLib.run.install_plan import Outcome as Install
-from SegWithUSlicerLib.run_status import Outcome, Phase, RunRequest, RunStatus, RunTools
 
 OWN_TO_WORLD = ((1.0, 0.0, 0.0, 5.0), (0.0, 1.0, 0.0, 0.0), (0.0, 0.0, 1.0, 0.0), (0.0, 0.0, 0.0, 1.0))
 

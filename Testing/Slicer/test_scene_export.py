@@ -9,7 +9,7 @@ from loaded_case import add_transform, loaded_case, scenes_closed  # noqa: F401
 from scipy.ndimage import distance_transform_edt
 
 from SegWithUCore.errors import InputError, OutputError
-from SegWithUSlicerLib.near_mask import near
+from SegWithUSlicerLib.scene.case_images import near
 from SegWithUSlicerLib.scene.load_case import export_volume, is_unchanged, propose_roi, read_roi
 
 

@@ -11,7 +11,7 @@ from case_fixture import change_case, make_case
 from loaded_case import LoadedCase, add_transform, load_volume, loaded_case, paint, scenes_closed  # noqa: F401
 from mrml_headless import HeadlessScene, observers_on
 
-from SegWithUSlicerLib.near_mask import labelled_box
+from SegWithUSlicerLib.scene.case_images import labelled_box
 from SegWithUSlicerLib.scene.load_case import find_cases, load_case, mark_judged
 from SegWithUSlicerLib.scene.segmentation import segment_array, was_touched
 from SegWithUSlicerLib.scene.structures import show_in_3d

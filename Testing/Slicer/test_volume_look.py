@@ -14,7 +14,7 @@ from SegWithUCore.inference.image_features import image_features
 from SegWithUSlicerLib.run.models import find_model
 from SegWithUSlicerLib.run.preview import Outlook, Preview
 from SegWithUSlicerLib.scene.load_case import propose_roi, read_roi
-from SegWithUSlicerLib.volume_look import look_of
+from SegWithUSlicerLib.scene.volume_export import look_of
 
 
 class Asked:

@@ -12,15 +12,9 @@ from typing import Any
 
 import pytest
 
-from SegWithUSlicerLib import worker_child
+from SegWithUSlicerLib.run import child_process
+from SegWithUSlicerLib.run.launch import WorkerStart, WorkerStartError, core_parent, process_options, worker_environment
 from SegWithUSlicerLib.run.worker import POLL_INTERVAL_MS, WorkerProcess, WorkerState
-from SegWithUSlicerLib.worker_start import (
-    WorkerStart,
-    WorkerStartError,
-    core_parent,
-    process_options,
-    worker_environment,
-)
 
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).resolve().parent
@@ -167,13 +161,13 @@ def test_cancel_ends_the_whole_tree(worker: WorkerProcess, marked: str, kind: st
 
 def test_cancel_returns_before_the_tree_has_ended(worker: WorkerProcess, monkeypatch: pytest.MonkeyPatch) -> None:
     """The main thread is Slicer's window: it must not wait."""
-    returned, in_time, real = threading.Event(), [], worker_child.end_process_tree
+    returned, in_time, real = threading.Event(), [], child_process.end_process_tree
 
     def end_later(*arguments: Any) -> bool:
         in_time.append(returned.wait(PATIENCE_S))
         return real(*arguments)
 
-    monkeypatch.setattr(worker_child, "end_process_tree", end_later)
+    monkeypatch.setattr(child_process, "end_process_tree", end_later)
     run = Listener()
     number = worker.submit({"request": "hang"}, run)
     wait_for(worker, lambda: run.events)

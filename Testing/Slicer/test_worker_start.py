@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 
 from SegWithUSlicerLib.run import launch
-from SegWithUSlicerLib.run.launch import end_reason, taskkill_command
-from SegWithUSlicerLib.worker_start import (
+from SegWithUSlicerLib.run.launch import (
     WorkerStartError,
     core_parent,
+    end_reason,
     process_options,
     python_executable,
+    taskkill_command,
     worker_command,
     worker_environment,
     worker_start,

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..evaluation.frozen_backbone import AssessedCase, FrozenBackbone, FrozenCase, read_assessed
-from ..freed_memory import give_back_freed_memory
+from ..memory import give_back_freed_memory
 from ..progress import Progress, silent
 from ..training.dataset import Case
 from .baselines.base import Rival

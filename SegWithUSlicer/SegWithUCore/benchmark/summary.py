@@ -10,7 +10,7 @@ import torch
 
 from .. import __version__
 from ..errors import UsageError
-from ..evaluation.detection_table import finite, spread
+from ..evaluation.summary import finite, spread
 from ..metrics.bootstrap import figure_interval, paired_bootstrap
 from .baselines.base import Rival
 from .baselines.heads import Head

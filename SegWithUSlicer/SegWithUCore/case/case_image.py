@@ -16,7 +16,7 @@ from ..imaging.header_peek import on_form
 from ..imaging.nifti_grid import FORMS
 from ..imaging.plain_names import original_path, plain_path
 from ..imaging.volume import grid_facts, read_image
-from ..own_paths import has_links, is_inside, is_own, told_path
+from ..paths import has_links, is_inside, is_own, told_path
 from .case_file import DAMAGED
 
 IMAGE_FILE = "image.nii.gz"

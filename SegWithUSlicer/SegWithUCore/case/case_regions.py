@@ -9,10 +9,10 @@ import SimpleITK as sitk
 
 from ..atomic_files import sweep_leftovers, whole_file
 from ..errors import InputError
+from ..imaging.grid import VoxelGrid
 from ..imaging.roi import VoxelBox, whole_grid
 from ..imaging.volume import check_file, itk_messages_kept_off_the_terminal, read_file
-from ..imaging.voxel_grid import VoxelGrid
-from ..models.labels import Label
+from ..models.input_spec import Label
 from ..strict_json import to_json
 from .case_file import CASE_FILE, naming_case, read_case
 from .contents import case_contents

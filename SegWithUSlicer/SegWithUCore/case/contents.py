@@ -7,7 +7,7 @@ from pathlib import Path
 from ..atomic_files import TEMPORARY_PREFIX
 from ..errors import InputError
 from ..input_files import regular_file
-from ..own_paths import is_inside
+from ..paths import is_inside
 from .case_file import CASE_FILE
 from .region_files import REGION_LABELS_FILE, REGIONS_FILE
 

@@ -9,23 +9,8 @@ from typing import NoReturn
 
 from .. import __version__
 from ..errors import SegWithUError
-from ..freed_memory import keep_freed_memory
-from . import (
-    benchmark,
-    check,
-    demo,
-    evaluate,
-    export,
-    export_dicom,
-    import_checkpoint,
-    import_nnunet,
-    models,
-    report,
-    review,
-    segment,
-    train,
-    worklist,
-)
+from ..memory import keep_freed_memory
+from . import benchmark, check, demo, evaluate, export, models, review, segment, train
 from .arguments import check_arguments
 from .console import Console, failure_sentence
 
@@ -33,14 +18,14 @@ COMMANDS = (
     segment,
     check,
     review,
-    worklist,
-    report,
+    review,
     export,
-    export_dicom,
+    export,
+    export,
     models,
     train,
-    import_checkpoint,
-    import_nnunet,
+    models,
+    models,
     evaluate,
     benchmark,
     demo,

@@ -154,7 +154,7 @@ def _drawn(path: Path, summary: dict[str, Any], console: Console) -> Path | None
     if importlib.util.find_spec("matplotlib") is None:
         console.note("No plot: matplotlib is missing; install segwithu-slicer[desktop], which brings it.")
         return None
-    from ..evaluation.benchmark_plot import draw_rivals
+    from ..benchmark.table import draw_rivals
 
     with whole_file(path) as work:
         draw_rivals(summary, work)

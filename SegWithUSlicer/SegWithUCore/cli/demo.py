@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
 from ..strict_json import read_json_object
+from .cohort import structures_json, summary
 from .console import Console
-from .segment_table import structures_json, summary
 
 if TYPE_CHECKING:
-    from ..evaluation.montage import Tile
+    from ..evaluation.pictures import Tile
     from ..inference.case_writer import CaseResult
     from ..inference.segment import Model
 
@@ -47,8 +47,7 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, console: Console) -> int:
     """Run the demo."""
-    from ..inference.device import choose_device
-    from ..inference.segment import Model
+    from ..inference.segment import Model, choose_device
     from ..models.registry import resolve_model
 
     sample, folder = _sample()
@@ -63,7 +62,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
     ]
     results = [_segment(case, model, options.output, console) for case in cases]
     picture = options.output / "montage.png"
-    from ..evaluation.montage import draw_montage
+    from ..evaluation.pictures import draw_montage
 
     tiles = [_tile(case.title, result) for case, result in zip(cases, results, strict=True)]
     draw_montage(tiles, model.bundle.labels, picture, CAPTION)
@@ -112,7 +111,7 @@ def _tile(title: str, result: "CaseResult") -> "Tile":
     import SimpleITK as sitk
 
     from ..case.case_regions import label_values
-    from ..evaluation.montage import Tile
+    from ..evaluation.pictures import Tile
     from ..imaging.volume import image_on_grid
 
     part = result.parts[0]

@@ -104,7 +104,7 @@ def _settings(options: argparse.Namespace) -> "Settings":
 def _write_report(
     folder: Path, result: dict[str, Any], evaluation: "Evaluation", model: "Model", options: argparse.Namespace
 ) -> None:
-    from ..evaluation.report_folder import write_report
+    from ..evaluation.report import write_report
 
     write_report(folder, result, evaluation, model.bundle, options.cases)
 

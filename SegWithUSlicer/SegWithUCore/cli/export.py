@@ -1,25 +1,25 @@
 """`segwithu export`: cases in one folder that a colleague opens elsewhere; `segwithu merge-reviews`: and back."""
 
 import argparse
+import tempfile
 from pathlib import Path
 from typing import Any
 
 from ..atomic_files import whole_file
 from ..case.case_file import case_folders, read_case
 from ..errors import SegWithUError, UsageError
-from ..own_paths import told_path
+from ..paths import told_path
 from ..regions.region import Region
-from ..review.agreement import agreement_csv, disagreements
 from ..review.merge import merge_reviews
-from ..review.reviews import Review, read_reviews
+from ..review.reviews import Review, agreement_csv, disagreements, read_reviews
 from ..review.worklist_files import place_outside, read_worklist
+from .arguments import add_flag_options, flag_rules
 from .console import Console, failure_sentence, table
-from .flag_options import add_flag_options, flag_rules
 
 _MOST_ROWS = 30
 
 
-def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
+def _add_export_and_merge(commands: Any, common: argparse.ArgumentParser) -> None:
     """Add `export` and `merge-reviews`."""
     _add_export(commands, common)
     command = commands.add_parser(
@@ -72,10 +72,10 @@ def _add_export(commands: Any, common: argparse.ArgumentParser) -> None:
         "their names and voxels",
     )
     add_flag_options(command)
-    command.set_defaults(run=run)
+    command.set_defaults(run=run_export)
 
 
-def run(options: argparse.Namespace, console: Console) -> int:
+def run_export(options: argparse.Namespace, console: Console) -> int:
     """Export; 1 where a case could not be exported."""
     from ..export.case_export import ExportSettings, NothingExportedError, export_cases
 
@@ -198,3 +198,110 @@ def _reviewed_cases(into: Path, console: Console) -> list[tuple[str, tuple[Regio
         if found.reviews:
             cases.append((folder.resolve().name, found.regions, list(found.reviews)))
     return cases
+
+
+def _add_dicom(commands: Any, common: argparse.ArgumentParser) -> None:
+    """Add `export-dicom`."""
+    command = commands.add_parser(
+        "export-dicom",
+        parents=[common],
+        help="write results of cases that were made from DICOM as DICOM objects",
+        description="Write DICOM Segmentations (the model's, and each reviewer's version) and the error probability as "
+        "a Parametric Map, which refer to the series that was segmented. They carry its patient, and the reviewer's "
+        "name. Needs the package highdicom: pip install 'highdicom>=0.28'.",
+    )
+    command.add_argument("cases", nargs="+", type=Path, metavar="CASES", help="case folders, or folders of them")
+    command.add_argument("--output", type=Path, required=True, metavar="DIR", help="the folder to be made")
+    command.add_argument(
+        "--source",
+        type=Path,
+        metavar="FOLDER",
+        help="where the DICOM series of the one CASE lies now, if it was moved; its voxels must be the same",
+    )
+    command.add_argument("--anonymous", action="store_true", help=argparse.SUPPRESS)
+    command.set_defaults(run=run_dicom)
+
+
+def run_dicom(options: argparse.Namespace, console: Console) -> int:
+    """Write the objects; 1 where a case could not be exported."""
+    from ..export.dicom import export_dicom
+
+    if options.anonymous:
+        raise UsageError(
+            "DICOM objects name the patient of their series, so --anonymous cannot be kept: de-identify the series "
+            "with your archive's tool and give it with --source, or use 'segwithu export --anonymous'."
+        )
+    folders = case_folders(options.cases)
+    if options.source and len(folders) > 1:
+        raise UsageError("--source goes with one CASE.")
+    with console.progress("export-dicom") as report:
+        found = export_dicom(folders, options.output, options.source, report)
+        report("done", 1.0)
+    for note in found.notes:
+        console.note(note)
+    for sentence in found.troubles:
+        console.error(sentence)
+    lines = [f"{name}: {', '.join(files)}" for name, files in found.files.items()]
+    lines.append(f"{len(found.files)} of {len(folders)} cases are in {options.output}.")
+    data = {"exported": found.files, "failed": len(found.troubles), "output": str(options.output)}
+    console.result("\n".join(lines), data)
+    return 1 if found.troubles else 0
+
+
+ALIAS = "case-001"
+"""What an anonymous report calls its case."""
+
+
+def _add_report(commands: Any, common: argparse.ArgumentParser) -> None:
+    """Add `report`."""
+    command = commands.add_parser(
+        "report",
+        parents=[common],
+        help="write a report of a segmented case as one HTML page",
+        description="Write one HTML page about a case: figures, flags, pictures of its regions in three planes, "
+        "verdicts, audit trail, versions and hashes. It loads nothing from elsewhere.",
+    )
+    command.add_argument("case", type=Path, metavar="CASE", help="case folder that segment wrote")
+    command.add_argument("--image", type=Path, help="where the image of the case lies now, if it was moved")
+    command.add_argument("--output", type=Path, metavar="FILE", help="the page (default: report.html in the case)")
+    command.add_argument("--regions", type=int, default=12, metavar="N", help="regions with pictures (12)")
+    command.add_argument("--anonymous", action="store_true", help="without names, dates, paths and comments")
+    command.add_argument("--keep-comments", action="store_true", help="with --anonymous: keep the comments as they are")
+    add_flag_options(command)
+    command.set_defaults(run=run_report)
+
+
+def run_report(options: argparse.Namespace, console: Console) -> int:
+    """Write the report."""
+    from ..report.case_report import REPORT_FILE, write_report
+
+    console.started()
+    if options.regions < 0:
+        raise UsageError(f"--regions {options.regions}: give a number of regions that is not negative.")
+    if options.keep_comments and not options.anonymous:
+        raise UsageError("--keep-comments goes with --anonymous: without it the comments are there anyway.")
+    rules, target = flag_rules(options), options.output or options.case / REPORT_FILE
+    if options.anonymous:
+        from ..export.anonymous import anonymous_copy
+
+        with tempfile.TemporaryDirectory() as private:
+            copy = anonymous_copy(
+                options.case,
+                Path(private) / ALIAS,
+                ALIAS,
+                options.image,
+                options.keep_comments,
+                image_needed=False,
+            )
+            write_report(copy, target, None, rules, options.regions)
+    else:
+        write_report(options.case, target, options.image, rules, options.regions)
+    console.result(f"Written to {target}.", {"case": str(options.case), "report": str(target)})
+    return 0
+
+
+def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
+    """Add `report`, `export`, `merge-reviews` and `export-dicom`."""
+    _add_report(commands, common)
+    _add_export_and_merge(commands, common)
+    _add_dicom(commands, common)

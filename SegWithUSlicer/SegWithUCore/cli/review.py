@@ -6,18 +6,22 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..case.case_file import case_folders
 from ..errors import SegWithUError, UsageError
 from ..regions.region import ORDERS, Region, in_order
-from .arguments import finite_number
+from ..review.worklist import SORTED_BY, Worklist, WorklistEntry, make_worklist
+from ..review.worklist_files import WORKLIST_CSV, write_worklist
+from .arguments import add_flag_options, finite_number, flag_rules
 from .console import Console, failure_sentence, table
 
 if TYPE_CHECKING:
     from ..regions.find_regions import FoundRegions, RegionSettings
 
+
 _MOST_ROWS = 30
 
 
-def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
+def _add_regions(commands: Any, common: argparse.ArgumentParser) -> None:
     """Add `regions`."""
     command = commands.add_parser(
         "regions",
@@ -43,15 +47,15 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
         help="also draw each region into the case's folder regions/ (PNG, from the image)",
     )
     command.add_argument("--image", type=Path, help="where the image of the case lies now, if it was moved")
-    command.set_defaults(run=run)
+    command.set_defaults(run=run_regions)
 
 
-def run(options: argparse.Namespace, console: Console) -> int:
+def run_regions(options: argparse.Namespace, console: Console) -> int:
     """Make and print regions; a case that fails does not stop the others."""
     from ..case.case_regions import make_regions_again
-    from ..inference.region_pictures import draw_regions
+    from ..report.case_report import draw_regions
 
-    settings = _settings(options)
+    settings = _region_settings(options)
     if options.image and len(options.cases) > 1:
         raise UsageError("--image goes with one CASE.")
     failed = 0
@@ -66,11 +70,11 @@ def run(options: argparse.Namespace, console: Console) -> int:
             continue
         regions = in_order(found.regions, options.order)
         data = {"case": str(folder), **found.summary(settings), "regions": [asdict(region) for region in regions]}
-        console.result(_text(folder, regions, found), data)
+        console.result(_regions_text(folder, regions, found), data)
     return 1 if failed else 0
 
 
-def _settings(options: argparse.Namespace) -> "RegionSettings":
+def _region_settings(options: argparse.Namespace) -> "RegionSettings":
     from ..regions.find_regions import RegionSettings
 
     given = {"threshold": options.threshold, "extent_mm": options.extent_mm}
@@ -82,11 +86,11 @@ def _settings(options: argparse.Namespace) -> "RegionSettings":
     return settings
 
 
-def _text(folder: Path, regions: Sequence[Region], found: "FoundRegions") -> str:
+def _regions_text(folder: Path, regions: Sequence[Region], found: "FoundRegions") -> str:
     lines = [str(folder)]
     if regions:
         header = ["rank", "id", "structure", "kind", "wrong mm3", "mm3", "peak", "R", "A", "S", "most likely"]
-        lines.append(table(header, [_row(region) for region in regions[:_MOST_ROWS]], words=(2, 3, 10)))
+        lines.append(table(header, [_region_row(region) for region in regions[:_MOST_ROWS]], words=(2, 3, 10)))
     if len(regions) > _MOST_ROWS:
         lines.append(f"... and {len(regions) - _MOST_ROWS} more in regions.csv")
     inside, haze = sum(region.expected_wrong_mm3 for region in regions), sum(found.haze_mm3.values())
@@ -97,7 +101,7 @@ def _text(folder: Path, regions: Sequence[Region], found: "FoundRegions") -> str
     return "\n".join(lines)
 
 
-def _row(region: Region) -> list[str]:
+def _region_row(region: Region) -> list[str]:
     way = region.competing[0]
     return [
         str(region.rank),
@@ -110,3 +114,63 @@ def _row(region: Region) -> list[str]:
         *(f"{value:.1f}" for value in region.peak_ras_mm),
         f"{way.truth} read as {way.read_as} ({way.share:.0%})",
     ]
+
+
+_MOST_CASES = 30
+
+
+def _add_worklist(commands: Any, common: argparse.ArgumentParser) -> None:
+    """Add `worklist`."""
+    command = commands.add_parser(
+        "worklist",
+        parents=[common],
+        help="sort segmented cases by what a look at them buys",
+        description=f"Write worklist.csv and worklist.json, sorted by {SORTED_BY}. Reads case.json, regions.csv and "
+        "the reviews' logs only.",
+    )
+    command.add_argument("cases", nargs="+", type=Path, metavar="CASES", help="case folders, or folders of them")
+    command.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder for the worklist")
+    add_flag_options(command)
+    command.set_defaults(run=run_worklist)
+
+
+def run_worklist(options: argparse.Namespace, console: Console) -> int:
+    """Write and print the worklist; 1 where a case could not be read."""
+    worklist = make_worklist(case_folders(options.cases), flag_rules(options))
+    write_worklist(worklist, options.output)
+    for entry in worklist.entries:
+        for note in entry.notes:
+            console.note(f"{entry.name}: {note}")
+        if entry.trouble:
+            console.error(entry.trouble)
+    flagged, broken = (sum(bool(getattr(e, what)) for e in worklist.entries) for what in ("flags", "trouble"))
+    data = {"cases": len(worklist.entries), "flagged": flagged, "unreadable": broken, "output": str(options.output)}
+    console.result(_worklist_text(worklist, flagged, options.output), data)
+    return 1 if broken else 0
+
+
+def _worklist_text(worklist: Worklist, flagged: int, output: Path) -> str:
+    shown = [entry for entry in worklist.entries if not entry.trouble]
+    header = ["case", "flags", "worst structure", "wrong mm3", "open", "min", "mm3/min", "reviewed"]
+    lines = [table(header, [_worklist_row(entry) for entry in shown[:_MOST_CASES]], words=(0, 2, 7))] if shown else []
+    if len(shown) > _MOST_CASES:
+        lines.append(f"... and {len(shown) - _MOST_CASES} more in {WORKLIST_CSV}")
+    lines.append(f"{flagged} of {len(worklist.entries)} cases are flagged; {worklist.pace}. Written to {output}.")
+    return "\n".join(lines)
+
+
+def _worklist_row(entry: WorklistEntry) -> list[str]:
+    flags = str(len(entry.flags)) if entry.flags else ""
+    reviewed = "; ".join(f"{r.reviewer} {r.decided}/{r.regions}" for r in entry.reviews)
+    if entry.regions is None:
+        return [entry.name, flags, "not calibrated", "", "", "", "", reviewed]
+    wrong = "" if entry.expected_wrong_mm3 is None else f"{entry.expected_wrong_mm3:.0f}"
+    opened = f"{entry.open_regions} of {entry.regions}"
+    figures = [wrong, opened, f"{entry.minutes:.1f}", f"{entry.benefit:.0f}"]
+    return [entry.name, flags, entry.worst_structure or "", *figures, reviewed]
+
+
+def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
+    """Add `regions` and `worklist`."""
+    _add_regions(commands, common)
+    _add_worklist(commands, common)

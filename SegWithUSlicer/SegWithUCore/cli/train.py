@@ -74,7 +74,7 @@ def _add_training(commands: Any, common: argparse.ArgumentParser, part: str) -> 
 def run_backbone(options: argparse.Namespace, console: Console) -> int:
     """Train a backbone."""
     from ..training.backbone import BackboneTrainer
-    from ..training.fingerprint_fitting import training_fingerprint
+    from ..training.calibrate import training_fingerprint
     from ..training.recipe import read_recipe
     from ..training.run_folder import RunFolder
 
@@ -103,7 +103,7 @@ def run_backbone(options: argparse.Namespace, console: Console) -> int:
 
 def run_head(options: argparse.Namespace, console: Console) -> int:
     """Train a head."""
-    from ..training.fingerprint_fitting import training_fingerprint
+    from ..training.calibrate import training_fingerprint
     from ..training.head import HeadTrainer
     from ..training.run_folder import RunFolder
 
@@ -133,8 +133,8 @@ def _begun_on_model(
     run: "RunFolder", options: argparse.Namespace, console: Console
 ) -> "tuple[Recipe, Sequence[PreparedCase], Sequence[PreparedCase]]":
     """Begin a run with the backbone of a model; the run folder is touched only when all that is needed is usable."""
-    from ..training.fingerprint_fitting import training_fingerprint
-    from ..training.foreign_backbone import begin_on_model, recipe_on_model
+    from ..training.calibrate import training_fingerprint
+    from ..training.make_bundle import begin_on_model, recipe_on_model
 
     if options.resume:
         raise UsageError("--recipe begins a run and --resume goes on with one: give one of them.")
@@ -178,7 +178,7 @@ def _recalibrating(options: argparse.Namespace) -> "Callable[..., Bundle]":
 
 def _of_run(options: argparse.Namespace, console: Console) -> "Callable[..., Bundle]":
     from ..models.registry import resolve_model
-    from ..training.fingerprint_fitting import training_fingerprint
+    from ..training.calibrate import training_fingerprint
     from ..training.make_bundle import make_bundle
     from ..training.run_folder import RunFolder
 

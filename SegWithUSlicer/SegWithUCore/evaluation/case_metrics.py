@@ -7,7 +7,10 @@ from typing import Any
 import numpy as np
 from scipy.special import softmax
 
+from ..calibration.case_level import probability_sums, soft_dice
+from ..calibration.error_probability import ErrorProbability
 from ..inference.prediction import Prediction, tempered_logits
+from ..inference.structures import FittedNumbers
 from ..metrics.boundary import Band
 from ..metrics.calibration import (
     brier_score,
@@ -16,11 +19,11 @@ from ..metrics.calibration import (
     multiclass_brier_score,
     negative_log_likelihood,
 )
-from ..metrics.overlap import class_dice
-from ..metrics.score_figures import figures_of, region_groups
-from ..metrics.surface_dice import class_surface_dice
+from ..metrics.overlap import class_dice, class_surface_dice, mean_dice
+from ..metrics.score_histogram import figures_of, region_groups
 from ..models.bundle import Bundle
-from .scores import OUR_SCORE, RIVAL_SCORE, regions_of, scores_of
+from ..models.input_spec import Label
+from ..training.calibrate import CaseNumbers, case_numbers
 
 SURFACE_TOLERANCE_MM = 1.0
 UNSEEN_BELOW = 0.1
@@ -147,3 +150,126 @@ def surface_figures(
     found = class_surface_dice(case.prediction.classes, case.truth, len(bundle.labels), tolerance_mm, list(spacing_zyx))
     names = [label.name for label in bundle.labels[1:]]
     return {f"surface dice {name}": value for name, value in zip(names, found, strict=True)}
+
+
+NONE = float("nan")
+
+
+@dataclass(frozen=True)
+class StructureNumbers:
+    """One structure of one case; NaN for what the model does not give.
+
+    Attributes:
+        name: of the structure.
+        dice: true Dice.
+        predicted_dice: by the fitted line, also where it is not informative and therefore not shown to users.
+        true_mm3: volume of the reference.
+        expected_mm3, low_mm3, high_mm3: expected volume and its interval.
+    """
+
+    name: str
+    dice: float
+    predicted_dice: float
+    true_mm3: float
+    expected_mm3: float
+    low_mm3: float
+    high_mm3: float
+
+
+def structure_numbers(
+    numbers: CaseNumbers, labels: Sequence[Label], calibration: Mapping[str, Any] | None
+) -> list[StructureNumbers]:
+    """Of every structure, background left out."""
+    fitted = FittedNumbers.from_json(calibration)
+    found = []
+    for index, label in enumerate(labels[1:], 1):
+        expected, ambiguous, true = numbers.volumes_mm3(index)
+        interval, line = fitted.intervals.get(label.value), fitted.dice.get(label.value)
+        volume = interval(expected, ambiguous) if interval is not None else (NONE, NONE, NONE)
+        confidence = numbers.confidence(index)
+        predicted = line(confidence) if line is not None and np.isfinite(confidence) else NONE
+        found.append(StructureNumbers(label.name, float(numbers.dice[index]), predicted, true, *volume))
+    return found
+
+
+def confidences(case: Measured, numbers: CaseNumbers, structures: Sequence[StructureNumbers]) -> dict[str, float]:
+    """How sure the model is of the case, by name: higher = better."""
+    classes = range(1, case.probabilities.shape[0])
+    plain = probability_sums(case.probabilities, case.prediction.classes)
+    inside = case.prediction.classes > 0
+    found = {
+        "soft Dice": _mean([numbers.confidence(index) for index in classes]),
+        "soft Dice, plain softmax": _mean(
+            [soft_dice(plain.expected[c], plain.inside[c], numbers.predicted[c]) for c in classes]
+        ),
+        "mean maximum softmax": float(case.probabilities.max(0).mean()),
+    }
+    if OUR_SCORE in case.scores:
+        found["predicted Dice"] = _mean([structure.predicted_dice for structure in structures])
+        wrong = float(case.scores[OUR_SCORE].sum(dtype=np.float64))
+        found["expected wrong share"] = -wrong / int(inside.sum()) if inside.any() else NONE
+    return found
+
+
+def numbers_of(case: Measured, calibration: Mapping[str, Any] | None) -> CaseNumbers:
+    """Sums over the case, with probabilities tempered as the bundle says."""
+    return case_numbers(case.prediction, case.truth, 1.0 if calibration is None else calibration["tempering_scale"])
+
+
+def case_risk(case: Measured, num_classes: int) -> float:
+    """1 - mean Dice over the structures that prediction or reference have; NaN where there are none."""
+    return 1 - mean_dice(case.prediction.classes, case.truth, num_classes)
+
+
+def _mean(values: Sequence[float]) -> float:
+    there = [value for value in values if np.isfinite(value)]
+    return float(np.mean(there)) if there else NONE
+
+
+OUR_SCORE = "error probability"
+"""What a user sees; absent without fitted calibration."""
+RIVAL_SCORE = "softmax by direction"
+"""1 - maximum softmax, made an error probability as ours is: isotonic, then by predicted class and runner-up."""
+POOLED_REGIONS = ("whole", "band", "inside")
+
+
+def scores_of(
+    prediction: Prediction,
+    probabilities: np.ndarray,
+    distance: np.ndarray,
+    calibration: Mapping[str, Any] | None,
+) -> dict[str, np.ndarray]:
+    """Scores by name, higher = riskier, each (z, y, x), float32, so that sorting and counting see the same ties.
+
+    Args:
+        probabilities: plain softmax, (classes, z, y, x).
+        distance: to the predicted surface; a score that knows geometry alone.
+        calibration: block of the bundle.
+    """
+    scores = {"ranking": prediction.ranking, "softmax": 1 - probabilities.max(0), "distance": -distance}
+    if calibration is not None:
+        table = ErrorProbability.from_json(calibration["error_probability"])
+        scores[OUR_SCORE] = table(prediction.ranking, prediction.classes, prediction.runner_up)
+        rival = ErrorProbability.from_json(calibration["rivals"]["maximum_softmax"])
+        scores[RIVAL_SCORE] = rival(scores["softmax"], prediction.classes, prediction.runner_up)
+    return {name: np.asarray(score, np.float32) for name, score in scores.items()}
+
+
+def regions_of(
+    predicted: np.ndarray, truth: np.ndarray, near: np.ndarray, labels: Sequence[Label]
+) -> dict[str, np.ndarray | None]:
+    """Regions by name: boolean masks (z, y, x), None for all that is assessed.
+
+    "band" is near the predicted surface and "inside" what is predicted as a structure beyond it: both follow from the
+    prediction alone. A structure's own region holds the voxels that the prediction *or* the reference gives to it, so
+    that what was missed of it counts.
+
+    Args:
+        predicted, truth: class of each voxel.
+        near: within the band.
+        labels: background first.
+    """
+    regions: dict[str, np.ndarray | None] = {"whole": None, "band": near, "inside": (predicted > 0) & ~near}
+    for index, label in enumerate(labels[1:], 1):
+        regions[label.name] = (predicted == index) | (truth == index)
+    return regions

@@ -1,6 +1,6 @@
 """A model on cases with references: every case segmented as `segment` does, measured, and summed up."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -9,14 +9,59 @@ import SimpleITK as sitk
 from ..inference.prediction import Prediction, predict
 from ..inference.segment import Model
 from ..metrics.boundary import Band
+from ..metrics.calibration import Reliability
+from ..metrics.score_histogram import ScoreHistogram, region_histogram
 from ..models.bundle import Bundle
 from ..progress import Progress, silent
 from ..training.dataset import Case
-from .case_metrics import SURFACE_TOLERANCE_MM, detection_figures, measured, recorded_figures, surface_figures
-from .case_numbers import StructureNumbers, case_risk, confidences, numbers_of, structure_numbers
+from .case_metrics import (
+    OUR_SCORE,
+    POOLED_REGIONS,
+    SURFACE_TOLERANCE_MM,
+    StructureNumbers,
+    case_risk,
+    confidences,
+    detection_figures,
+    measured,
+    numbers_of,
+    recorded_figures,
+    structure_numbers,
+    surface_figures,
+)
 from .frozen_backbone import read_assessed
-from .pools import Pools
-from .worst_cases import WorstCases
+from .pictures import WorstCases
+
+
+class Pools:
+    """Histograms by score and region; the pools of two sets of cases add up to those of both.
+
+    Attributes:
+        scores: by (score, region).
+        reliability: of the error probability, by region; empty without fitted calibration.
+    """
+
+    def __init__(self) -> None:
+        self.scores: dict[tuple[str, str], ScoreHistogram] = {}
+        self.reliability: dict[str, Reliability] = {}
+
+    def add_case(
+        self, scores: Mapping[str, np.ndarray], error: np.ndarray, regions: Mapping[str, np.ndarray | None]
+    ) -> None:
+        """Count the voxels of a case.
+
+        Args:
+            scores: by name, higher = riskier.
+            error: where the segmentation is wrong.
+            regions: masks by name; those of `POOLED_REGIONS` are counted.
+        """
+        for region in POOLED_REGIONS:
+            mask = regions[region]
+            for name, score in scores.items():
+                key, counted = (name, region), region_histogram(score, error, mask)
+                self.scores[key] = self.scores[key] + counted if key in self.scores else counted
+            if OUR_SCORE in scores:
+                here = slice(None) if mask is None else mask
+                self.reliability.setdefault(region, Reliability()).add(scores[OUR_SCORE][here], error[here])
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from ..metrics.error_detection import ScoreGroups
+from .case_metrics import OUR_SCORE
 from .evaluate import Evaluation
-from .scores import OUR_SCORE
 
 COLORS = {OUR_SCORE: "#d55e00", "ranking": "#0072b2", "softmax": "#009e73", "distance": "#8a8a8a"}
 DASHES = {OUR_SCORE: "-", "ranking": "--", "softmax": "-.", "distance": ":"}

@@ -1,16 +1,21 @@
 """The report of an evaluation as one HTML page: nothing is loaded from elsewhere, and it prints on A4."""
 
 import base64
+import json
 import re
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
 
-from ..report.page import NOT_FOR_CLINICAL_USE
+from ..csv_files import table_of, write_csv
+from ..models.bundle import Bundle
+from ..report.page import NOT_FOR_CLINICAL_USE, STYLE
 from ..report.tables import rows_table
-from ..review.report_style import STYLE
-from .report_tables import Table, number
+from .evaluate import CaseEvaluation, Evaluation
+from .pictures import WorstCase, draw_worst
+from .plots import draw_plots
+from .report_tables import Table, markdown, number, report_tables
 
 BOLD_CELL = re.compile(r"(<td[^>]*>)\*\*([^<]*)\*\*</td>")
 WIDE = """
@@ -99,3 +104,66 @@ def figure(words: str, path: Path) -> str:
     data = base64.b64encode(path.read_bytes()).decode()
     said = escape(words)
     return f'<figure><img src="data:image/png;base64,{data}" alt="{said}"><figcaption>{said}</figcaption></figure>'
+
+
+PAGE_FILE = "report.html"
+
+
+def write_report(folder: Path, result: Mapping[str, Any], evaluation: Evaluation, bundle: Bundle, source: str) -> None:
+    """Write `figures.json`, `figures.csv`, `figures.md`, `plots/`, `worst/` and `report.html`.
+
+    Args:
+        folder: that exists and is empty; the caller makes it appear whole or not at all.
+        result: from `summary.summary`.
+        source: where the cases come from, in the user's words.
+    """
+    (folder / "figures.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    _write_csv(folder / "figures.csv", evaluation.cases)
+    tables = report_tables(result)
+    about = _about(bundle, evaluation, source)
+    head = f"# {bundle.name} {bundle.about['version']}: evaluation\n{cases_in_words(result)}. {about}\n\n"
+    (folder / "figures.md").write_text(head + markdown(tables), encoding="utf-8")
+    plots = draw_plots(evaluation, result, folder / "plots")
+    pictures = {
+        "Worst cases by Dice": evaluation.worst.by_dice,
+        "Most error unseen at low error probability": evaluation.worst.by_unseen,
+    }
+    drawn = {kind: _draw(cases, bundle, folder / "worst", kind) for kind, cases in pictures.items()}
+    page = evaluation_page(f"{bundle.name} {bundle.about['version']}", about, result, tables, plots, drawn)
+    (folder / PAGE_FILE).write_text(page, encoding="utf-8")
+
+
+def _about(bundle: Bundle, evaluation: Evaluation, source: str) -> str:
+    calibrated = "" if bundle.calibration is None else f", calibration {str(bundle.calibration_sha256)[:12]}"
+    mirrored = " Left and right of all cases were exchanged first." if evaluation.settings.mirrored else ""
+    return (
+        f"Cases: {source}. Weights {bundle.weights_sha256[:12]}{calibrated}. Means are over cases; intervals hold 95 % "
+        f"of bootstrap draws of patients.{mirrored}"
+    )
+
+
+def _draw(cases: list[WorstCase], bundle: Bundle, folder: Path, kind: str) -> list[tuple[str, Path]]:
+    folder.mkdir(exist_ok=True)
+    drawn = []
+    for rank, worst in enumerate(cases, 1):
+        path = folder / f"{'dice' if 'Dice' in kind else 'unseen'}_{rank}_{worst.name}.png"
+        draw_worst(worst, bundle.labels, path)
+        drawn.append((f"{worst.name}: {worst.why}", path))
+    return drawn
+
+
+def _write_csv(path: Path, cases: list[CaseEvaluation]) -> None:
+    write_csv(path, *table_of([_csv_row(case) for case in cases]))
+
+
+def _csv_row(case: CaseEvaluation) -> dict[str, str]:
+    figures: dict[str, float] = {"mean dice": 1 - case.risk, **case.figures}
+    for structure in case.structures:
+        figures |= {
+            f"{what} {structure.name}": getattr(structure, what)
+            for what in ("predicted_dice", "true_mm3", "expected_mm3", "low_mm3", "high_mm3")
+        }
+    figures |= {f"confidence {name}": value for name, value in case.confidences.items()}
+    figures |= {" ".join(key): value for key, value in case.detection.items()}
+    written = {title: f"{value:.8g}" if value == value else "" for title, value in figures.items()}
+    return {"case": case.name, "patient": case.group, **written}

@@ -16,7 +16,6 @@ from ..case.case_image import IMAGE_FILE, OutsideError, case_image, image_among,
 from ..case.contents import Contents, case_contents
 from ..errors import InputError, OutputError, SegWithUError, UsageError
 from ..imaging.volume import check_file, itk_messages_kept_off_the_terminal
-from ..inference.export_readme import README, readme
 from ..progress import Progress
 from ..report.case_report import write_report
 from ..review.flags import FlagRules, flags_of_case
@@ -234,3 +233,44 @@ def _write_names(path: Path, found: Exported, aliases: Aliases) -> None:
         work.write_text(to_json(content) + "\n", encoding="utf-8")
         if os.name == "posix":
             work.chmod(0o600)
+
+
+README = "README.txt"
+
+_TEXT = """\
+SegWithU: {count} segmented {cases} to look at
+{line}
+
+For research, not for clinical use.
+
+What is here
+- worklist.csv: the cases in the order in which a look pays most, with the reasons why they are flagged.
+  Opens in any spreadsheet. worklist.json is the same for programs.
+- One folder a case. Open report.html in it with any browser; no network is needed.
+  image.nii.gz            the image
+  segmentation.seg.nrrd   the model's segmentation, for 3D Slicer (segmentation.nii.gz for other programs)
+  error_probability.nii.gz   how likely each voxel is to be wrong, 0 to 1; -1 was not assessed
+  regions.csv, regions.nii.gz   the regions worth a look, as a table and as a label volume
+  review.NAME.jsonl       what each reviewer said so far
+  segmentation_reviewed.NAME.seg.nrrd   the reviewer's own version, where there is one
+
+How to review
+1. In 3D Slicer with the SegWithU extension, open a case folder and review it under your own name.
+   Neither torch nor a graphics card is needed. Without the extension, any viewer shows the files.
+2. Your verdicts are written into the case folder as you give them.
+3. Send the folder back. Whoever sent it to you runs
+   segwithu merge-reviews THIS_FOLDER --into THEIR_CASES
+   Nothing of yours or theirs is lost.
+"""
+_ANONYMOUS = """
+About names
+Names, dates, identifiers and paths were left out of file names, headers, logs and reports. The voxels are as they
+were: writing burnt into an image or a face in a head scan is still there. Review under a name that you may share.
+"""
+
+
+def readme(count: int, anonymous: bool) -> str:
+    """The text for an export of `count` cases."""
+    cases = "case" if count == 1 else "cases"
+    title = f"SegWithU: {count} segmented {cases} to look at"
+    return _TEXT.format(count=count, cases=cases, line="=" * len(title)) + (_ANONYMOUS if anonymous else "")

@@ -15,14 +15,12 @@ from ..case.case_regions import ERROR_PROBABILITY_FILE
 from ..case.segmentation_file import REVIEWED_PATTERN, reviewed_name
 from ..errors import InputError, OutputError, SegWithUError
 from ..imaging.volume import read_file, same_grid
-from ..inference.dicom_objects import Origin, Title, check_installed
-from ..inference.dicom_segmentation import segmentation_object
 from ..progress import Progress
-from ..review.reviewer_name import safe_reviewer_name
+from ..review.reviewer import safe_reviewer_name
 from ..review.reviews import read_reviews
-from .dicom_objects import SourceSeries, source_series
+from .dicom_objects import Origin, SourceSeries, Title, check_installed, source_series
 from .dicom_parametric_map import probability_object
-from .dicom_seg import Segments, model_segments, reviewed_segments
+from .dicom_seg import Segments, model_segments, reviewed_segments, segmentation_object
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset

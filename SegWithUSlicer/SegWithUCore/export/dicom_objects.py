@@ -1,6 +1,9 @@
 """The DICOM series that a case was made from, known by its voxels, with the headers that results refer to."""
 
-from collections.abc import Mapping, Sequence
+import hashlib
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 import SimpleITK as sitk
 
 from ..case.case_image import OutsideError, series_with_voxels, trusted_source, voxel_hash
-from ..errors import InputError
+from ..errors import InputError, UsageError
 from ..imaging.volume import grid_facts, same_grid
+from ..models.input_spec import Code, Label
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
+
 
 UNICODE = "ISO_IR 192"
 """DICOM's name for UTF-8 (PS3.3, section C.12.1.1.2)."""
@@ -155,3 +160,176 @@ def _check_shared(files: Sequence[Path], headers: Sequence["Dataset"]) -> None:
     for keyword, what in _SHARED.items():
         if not headers[0].get(keyword):
             raise InputError(f"{files[0]} names no {what} ({keyword}): DICOM results cannot refer to this series.")
+
+
+MANUFACTURER = "SegWithU for 3D Slicer"
+EQUIPMENT = "SegWithU (for research, not for clinical use)"
+LEAST_RELEASE = (0, 28)
+REQUIREMENT = "highdicom>=0.28"
+_MOST_IN_SERIES_NUMBER = 2**31 - 1
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What made the results.
+
+    Attributes:
+        model: name and version.
+        software: of this program, "segwithu-slicer 1.0.0".
+        facts: what else identifies the model and settings, by name: hashes, head.
+        weights_sha256: stands as the serial number of the device: equal weights are one device.
+    """
+
+    model: str
+    software: str
+    facts: Mapping[str, str]
+    weights_sha256: str
+
+    @classmethod
+    def from_case(cls, case: Mapping[str, Any]) -> "Origin":
+        """From the content of `case.json`."""
+        model, hashes = case["model"], ("weights_sha256", "calibration_sha256", "network_sha256")
+        facts = {key: str(model[key]) for key in ("head", *hashes) if model.get(key)}
+        software = f"segwithu-slicer {case['versions']['segwithu-slicer']}"
+        return cls(f"{model['name']} {model['version']}", software, facts, str(model["weights_sha256"]))
+
+
+@dataclass(frozen=True)
+class Title:
+    """What a viewer shows of an object.
+
+    Attributes:
+        label: upper case, at most 16 characters.
+        series: description of its series.
+        number: of its series within the study, relative to that of the source.
+        creator: the reviewer, "" for what a model made alone.
+    """
+
+    label: str
+    series: str
+    number: int
+    creator: str = ""
+
+
+def check_installed() -> None:
+    """Raise UsageError where highdicom is missing or too old."""
+    try:
+        import highdicom
+    except ImportError as error:
+        raise UsageError(
+            f'DICOM objects need the package {error.name}, which is not installed: run `pip install "{REQUIREMENT}"`.'
+        ) from error
+    release = tuple(int(part) for part in highdicom.__version__.split(".")[:2])
+    if release < LEAST_RELEASE:
+        raise UsageError(
+            f'DICOM objects need a newer highdicom than {highdicom.__version__}: run `pip install "{REQUIREMENT}"`.'
+        )
+
+
+def common_fields(source: SourceSeries, origin: Origin, title: Title) -> dict[str, Any]:
+    """What both kinds of object say of themselves."""
+    from highdicom import UID
+    from highdicom.coding_schemes import CodingSchemeIdentificationItem
+
+    return {
+        "series_instance_uid": UID(),
+        "series_number": _series_number(source.headers[0], title.number),
+        "sop_instance_uid": UID(),
+        "instance_number": 1,
+        "manufacturer": MANUFACTURER,
+        "manufacturer_model_name": EQUIPMENT,
+        "software_versions": [text(origin.software), text(origin.model)],
+        "device_serial_number": text(origin.weights_sha256),
+        "content_label": title.label,
+        "content_description": text(f"By the model {origin.model}"),
+        "content_creator_name": person(title.creator),
+        "series_description": text(title.series),
+        "coding_schemes": [
+            CodingSchemeIdentificationItem(SCHEME, name=SCHEME_NAME, responsible_organization=MANUFACTURER)
+        ],
+        "specific_character_set": UNICODE,
+    }
+
+
+def _series_number(header: "Dataset", offset: int) -> int:
+    """The source's number times 100, and the offset: results are listed after their series."""
+    try:
+        number = 100 * int(header.get("SeriesNumber") or 0) + offset
+    except ValueError:
+        return offset
+    return number if 0 < number <= _MOST_IN_SERIES_NUMBER else offset
+
+
+@contextmanager
+def header_errors(source: SourceSeries) -> Iterator[None]:
+    """One sentence where highdicom does not like what the headers of the series hold."""
+    try:
+        yield
+    except (ValueError, TypeError, AttributeError, KeyError, OverflowError) as error:
+        reason = " ".join(str(error).split()).rstrip(".")
+        raise InputError(
+            f"The headers of the series in {source.folder} do not allow a DICOM object that refers to it "
+            f"({reason}): correct them in the archive."
+        ) from error
+
+
+SCHEME = "99SEGWITHU"
+"""Coding scheme of what no public one has; "99" marks private schemes (PS3.3, section 8.2)."""
+SCHEME_NAME = "Names of structures in SegWithU models"
+ERROR_PROBABILITY = Code(SCHEME, "ERRORPROBABILITY", "Probability that the voxel's label is wrong")
+NO_CATEGORY = Code(SCHEME, "STRUCTURE", "Structure of unspecified kind")
+LONG, SHORT = 64, 16
+"""Characters of a long string or person name, and of a code's value or scheme."""
+
+
+def text(value: object, most: int = LONG) -> str:
+    r"""A string without control characters and backslashes, which separate values, and of a limited length."""
+    signs = "".join(" " if unicodedata.category(sign)[0] == "C" else sign for sign in str(value))
+    return " ".join(signs.replace("\\", "/").split())[:most].rstrip()
+
+
+def person(name: str) -> str:
+    """A name typed in one piece: all of it is the family name, as nobody can tell its parts."""
+    clean = text(name.translate({ord(sign): " " for sign in "^="}), LONG - 1)
+    return f"{clean}^" if clean else ""
+
+
+def category_of(label: Label) -> Code:
+    """What kind of thing a structure is."""
+    return label.category or NO_CATEGORY
+
+
+def type_of(label: Label) -> Code:
+    """What a structure is; without a code of its own, one made from its name: equal names have equal codes."""
+    if label.type is not None:
+        return label.type
+    mark = hashlib.sha256(label.name.strip().casefold().encode()).hexdigest()
+    return Code(SCHEME, mark[:SHORT].upper(), text(label.name) or "unnamed")
+
+
+def concept(code: Code) -> Any:
+    """A code as highdicom takes it."""
+    from pydicom.sr.coding import Code as DicomCode
+
+    return DicomCode(text(code.value), text(code.scheme, SHORT), text(code.meaning))
+
+
+def terminology(tags: str) -> Mapping[str, Code]:
+    """The codes that Slicer keeps with a segment.
+
+    Args:
+        tags: the segment's "Tags", such as "TerminologyEntry:context~category~type~modifier~...|", where a code is
+            "scheme^value^meaning".
+
+    Returns:
+        Those of "category", "type", "modifier", "region" and "region_modifier" that are there.
+    """
+    entry = next((tag for tag in tags.split("|") if tag.startswith("TerminologyEntry:")), "")
+    parts = entry.removeprefix("TerminologyEntry:").split("~")
+    places = {"category": 1, "type": 2, "modifier": 3, "region": 5, "region_modifier": 6}
+    found = {}
+    for what, place in places.items():
+        code = parts[place].split("^") if place < len(parts) else []
+        if len(code) == 3 and all(part.strip() for part in code):
+            found[what] = Code(*code)
+    return found

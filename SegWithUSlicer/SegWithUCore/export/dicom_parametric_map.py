@@ -6,10 +6,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import InputError
-from ..inference.dicom_codes import ERROR_PROBABILITY, concept, text
-from ..inference.dicom_objects import MANUFACTURER, Origin, Title, common_fields, header_errors
-from ..models.labels import Code
-from .dicom_objects import SourceSeries
+from ..models.input_spec import Code
+from .dicom_objects import (
+    ERROR_PROBABILITY,
+    MANUFACTURER,
+    Origin,
+    SourceSeries,
+    Title,
+    common_fields,
+    concept,
+    header_errors,
+    text,
+)
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset

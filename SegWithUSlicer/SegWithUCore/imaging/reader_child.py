@@ -18,10 +18,9 @@ from typing import Any, BinaryIO
 import SimpleITK as sitk
 
 from ..errors import InputError
-from ..private_streams import take_standard_streams
-from .grid_peek import FileGrid
-from .image_message import image_description, image_voxels
-from .input_reader import InputReader
+from ..processes import take_standard_streams
+from .header_peek import FileGrid
+from .input_reader import InputReader, image_description, image_voxels
 
 REQUESTS = ("is_dicom", "folder_words", "grid", "read")
 """Methods of `InputReader` that may be asked for."""

@@ -24,9 +24,8 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..errors import InputError, SegWithUError
-from .grid_peek import FileGrid
-from .image_message import described_image, empty_voxels
-from .input_reader import InputReader
+from .header_peek import FileGrid
+from .input_reader import InputReader, described_image, empty_voxels
 from .plain_names import LINKS_PREFIX
 
 LIMIT_S = 2 * 3600.0

@@ -9,8 +9,8 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..errors import InputError, UsageError
+from .grid import VoxelGrid
 from .volume import ras_to_lps
-from .voxel_grid import VoxelGrid
 
 EDGE_TOLERANCE = 1e-4
 """Voxels: a centre this close to a face of the region counts as on it, whatever the header's rounding."""

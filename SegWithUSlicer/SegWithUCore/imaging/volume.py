@@ -13,15 +13,15 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from ..errors import InputError
+from ..errors import InputError, UsageError
 from ..input_files import regular_file
-from .dicom_file import dicom_kind
+from . import metaimage, nrrd
+from .dicom_header import dicom_kind
 from .grid import check_grid, check_scalar_volume
 from .header_fields import unreadable
 from .nifti_file import check_nifti, is_nifti_name, not_finite_message, read_nifti
 from .plain_names import check_plain
-from .stored_image import is_stored_image, read_stored_image, stored_header
-from .stored_voxels import check_voxels
+from .stored_voxels import StoredImage, check_voxels, read_voxels
 
 FloatArray = np.ndarray
 _WANTED = "give an image file (NIfTI, NRRD or MHA)"
@@ -258,3 +258,69 @@ def turned(image: sitk.Image, orientation: str) -> sitk.Image:
 def ras_to_lps(point: Sequence[float]) -> list[float]:
     """Flip the first two coordinates; its own inverse."""
     return [-float(point[0]), -float(point[1]), float(point[2])]
+
+
+def is_stored_image(path: Path) -> bool:
+    """Whether a file is NRRD or MetaImage, by its name as for ITK."""
+    return path.name.lower().endswith(nrrd.SUFFIXES + metaimage.SUFFIXES)
+
+
+def stored_header(path: Path) -> StoredImage:
+    """Read and check the header of an NRRD or MetaImage file.
+
+    Raises:
+        InputError: as `read_nrrd_header` and `read_metaimage_header`.
+    """
+    is_nrrd = path.name.lower().endswith(nrrd.SUFFIXES)
+    return nrrd.read_nrrd_header(path) if is_nrrd else metaimage.read_metaimage_header(path)
+
+
+def read_stored_image(path: Path) -> sitk.Image:
+    """Read an NRRD or MetaImage file; key/value pairs of an NRRD header become metadata.
+
+    Raises:
+        InputError: as `stored_header` and `read_voxels`.
+    """
+    stored = stored_header(path)
+    array = np.ascontiguousarray(read_voxels(stored))
+    image = sitk.GetImageFromArray(array, isVector=array.ndim > len(stored.size))
+    image.SetSpacing(stored.spacing)
+    image.SetOrigin(stored.origin)
+    image.SetDirection(stored.direction)
+    for key, value in stored.fields.items():
+        image.SetMetaData(key, value)
+    return image
+
+
+_LPS_RAS = np.diag([-1.0, -1.0, 1.0])
+
+
+def placed(image: sitk.Image, own_to_world_ras: Sequence[float] | None) -> sitk.Image:
+    """The same voxels with the geometry they have in the world.
+
+    Of a transform that scales or shears, the spacing along each axis and the nearest rotation are kept, since an
+    image's axes are at right angles.
+
+    Args:
+        own_to_world_ras: 4 x 4, row by row, from the volume's own RAS millimetres to the world's; None for none.
+
+    Raises:
+        UsageError: not 16 finite numbers, or a transform that flattens space.
+    """
+    if own_to_world_ras is None:
+        return image
+    matrix = np.asarray(own_to_world_ras, float)
+    if matrix.size != 16 or not np.isfinite(matrix).all():
+        raise UsageError("The transform of the volume is not a 4 x 4 matrix of numbers: give it anew.")
+    matrix = matrix.reshape(4, 4)
+    turn = _LPS_RAS @ matrix[:3, :3] @ _LPS_RAS
+    if abs(np.linalg.det(turn)) < 1e-9:
+        raise UsageError("The transform of the volume flattens space: choose another transform.")
+    axes = turn @ np.asarray(image.GetDirection()).reshape(3, 3) * np.asarray(image.GetSpacing())
+    spacing = np.linalg.norm(axes, axis=0)
+    left, _, right = np.linalg.svd(axes / spacing)
+    result = sitk.Image(image)
+    result.SetSpacing(spacing.tolist())
+    result.SetDirection((left @ right).ravel().tolist())
+    result.SetOrigin((turn @ np.asarray(image.GetOrigin()) + _LPS_RAS @ matrix[:3, 3]).tolist())
+    return result

@@ -27,19 +27,19 @@ from ..case.case_regions import (
     write_regions,
 )
 from ..case.region_files import HASHES, region_file_hashes
+from ..case.segmentation_file import write_segmentation_nrrd
 from ..errors import InputError, OutputError
+from ..imaging.grid import VoxelGrid
 from ..imaging.plain_names import plain_name
 from ..imaging.roi import Region, VoxelBox
 from ..imaging.volume import check_file, itk_messages_kept_off_the_terminal
-from ..imaging.voxel_grid import VoxelGrid
 from ..models.bundle import Bundle, HeadSpec
 from ..network.backbones.user_network import network_sha256
-from ..own_paths import path_mac
+from ..paths import path_mac
 from ..regions.find_regions import FoundRegions, RegionSettings
 from ..review.flags import case_flags, rules_of_case
 from ..strict_json import to_json
-from .deviation import Deviation
-from .segmentation_file import write_segmentation_nrrd
+from .fingerprint import Deviation
 from .structures import StructureFigures, histograms
 from .uncertainty_maps import VoxelMaps
 

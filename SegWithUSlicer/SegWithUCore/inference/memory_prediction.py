@@ -14,15 +14,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..errors import InputError
-from ..freed_memory import give_back_freed_memory
-from ..imaging.grid_peek import FileGrid
+from ..imaging.grid import VoxelGrid
+from ..imaging.header_peek import FileGrid
 from ..imaging.roi import Region, voxel_box
-from ..imaging.volume import turned
-from ..imaging.voxel_grid import VoxelGrid
-from ..memory import check_memory, in_words, resident_bytes
+from ..imaging.volume import placed, turned
+from ..memory import check_memory, give_back_freed_memory, in_words, resident_bytes
 from ..models.input_spec import InputSpec
 from ..regions.find_regions import RegionSettings
-from .placement import placed
 from .preprocessing import SPACING_TOLERANCE, working_size
 from .uncertainty_maps import CHUNK_VOXELS, SLAB_VOXELS
 

@@ -14,11 +14,11 @@ import torch
 from ..case.case_image import voxel_hash
 from ..case.case_regions import regions_of_maps
 from ..errors import InputError, UsageError
+from ..imaging.grid import VoxelGrid
 from ..imaging.header_peek import check_form, claim_on_form, differs_from_slicer, grid_notes, on_form
 from ..imaging.input_reader import IN_THIS_PROCESS, InputReader
 from ..imaging.roi import Region, VoxelBox, voxel_box, whole_grid
-from ..imaging.volume import check_same_grid
-from ..imaging.voxel_grid import VoxelGrid
+from ..imaging.volume import check_same_grid, placed
 from ..memory import resident_bytes
 from ..models.bundle import Bundle, HeadSpec, load_network
 from ..models.head_choice import with_head
@@ -26,14 +26,11 @@ from ..network.backbones.user_network import network_sha256
 from ..network.segwithu import SegWithU
 from ..progress import Progress, silent
 from .case_writer import CaseResult, write_case_folder
-from .deviation import REFUSED, WARNING, Deviation
-from .fingerprint import deviations, is_refused
+from .fingerprint import REFUSED, WARNING, Deviation, deviations, is_refused
 from .memory_prediction import READ_BYTES, RunMemory, check_regions_fit, foreseen, peak_memory_mb, run_memory
-from .placement import placed
 from .preprocessing import assessed_box, network_input
 from .sliding_window import stitched
-from .structure_checks import structure_deviations
-from .structures import FittedNumbers, structure_figures
+from .structures import FittedNumbers, structure_deviations, structure_figures
 from .uncertainty_maps import Fitted, VoxelMaps, maps_on_grid
 
 
@@ -342,3 +339,21 @@ def segment_images(
     maps = maps_on_grid(model.network, output, working, images[0], model.fitted)
     model.network.to(model.device)
     return maps, notes
+
+
+CHOICES = ("auto", "cpu", "cuda", "mps")
+
+
+def choose_device(wanted: str) -> torch.device:
+    """The device a user asked for; "auto" takes CUDA, then Apple's MPS, then the CPU.
+
+    Raises:
+        UsageError: the device is not there.
+    """
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if wanted == "auto":
+        return torch.device(next(name for name in ("cuda", "mps", "cpu") if available[name]))
+    if not available.get(wanted, False):
+        there = ", ".join(name for name, is_there in available.items() if is_there)
+        raise UsageError(f"The device '{wanted}' is not available here: choose one of {there}.")
+    return torch.device(wanted)

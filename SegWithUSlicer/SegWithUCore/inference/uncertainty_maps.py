@@ -10,8 +10,7 @@ import SimpleITK as sitk
 import torch
 
 from ..calibration.case_level import ProbabilitySums
-from ..calibration.error_probability import ErrorProbability
-from ..calibration.sources import percentiles_of
+from ..calibration.error_probability import ErrorProbability, percentiles_of
 from ..imaging.volume import image_on_grid, orientation_of, same_grid
 from ..network.heads.base import tempered
 from ..network.segwithu import SegWithU

@@ -13,17 +13,15 @@ from safetensors.torch import save_file
 from ..atomic_files import whole_file
 from ..errors import InputError, naming
 from ..input_files import is_there, regular_file
-from ..json_schemas import check_schema, schema
 from ..network.backbones import MAXIMUM_PARAMETERS, BackboneSpec, build_backbone, example_input, load_state
 from ..network.backbones.user_network import is_own, register_networks_of
 from ..network.checkpoints import read_safetensors
 from ..network.segwithu import SegWithU
-from ..network.tensor_checks import checked_tensors
+from ..network.weights import checked_tensors
 from ..paths import BUNDLE_FILE, user_networks_file
-from ..strict_json import read_json, to_json
+from ..strict_json import check_schema, read_json, schema, to_json
 from .bundle_checks import check_description
-from .input_spec import InputSpec
-from .labels import Label
+from .input_spec import InputSpec, Label
 from .network_memory import check_network_fits
 
 WEIGHTS_FILE = "weights.safetensors"

@@ -5,7 +5,7 @@ from itertools import pairwise
 from typing import Any
 
 from ..errors import InputError
-from .labels import check_label_values
+from .input_spec import check_label_values
 
 _AXES = {"L": 0, "R": 0, "A": 1, "P": 1, "I": 2, "S": 2, "x": 0, "y": 1, "z": 2}
 """The patient axis, or the stored one, that each letter of an orientation lies on."""

@@ -13,8 +13,7 @@ from ..atomic_files import whole_folder
 from ..errors import InputError, UsageError, naming
 from ..input_files import is_there
 from ..network.backbones import build_backbone, load_state, unique_state
-from ..network.tensor_checks import checked_tensors
-from ..network.weights import load_plain
+from ..network.weights import checked_tensors, load_plain
 from ..strict_json import read_json_object
 from .bundle import CARD_FILE, Bundle, HeadSpec, check_bundle, empty_network, write_bundle_json, write_weights
 from .model_card import licence_notice, model_card

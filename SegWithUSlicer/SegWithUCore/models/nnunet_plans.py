@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError, UsageError
-from ..json_schemas import check_schema, schema
 from ..network.backbones import BackboneSpec
 from ..network.backbones.nnunet import check_architecture, default_taps, network_name
-from .input_spec import InputSpec, NnunetPreparation, Normalisation
-from .labels import Label
+from ..strict_json import check_schema, schema
+from .input_spec import InputSpec, Label, NnunetPreparation, Normalisation
 
 READERS = {"SimpleITKIO": "", "NibabelIO": "", "SimpleITKIOWithReorient": "RAS", "NibabelIOWithReorient": "RAS"}
 """Axes that nnU-Net's readers hand to the network; empty: as the file has them."""

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from ..errors import InputError, UsageError
 from ..input_files import is_there, path_problem
-from ..json_schemas import shown
 from ..paths import BUNDLE_FILE, bundle_folders, resources_folder, user_models_folder
+from ..strict_json import shown
 from .bundle import Bundle, read_bundle
 
 

@@ -16,8 +16,7 @@ from ..errors import InputError
 from ..input_files import regular_file
 from .backbones import load_state
 from .segwithu import SegWithU
-from .tensor_checks import checked_tensors
-from .weights import load_plain
+from .weights import checked_tensors, load_plain
 
 _HEAD_NAMES = {
     "unc_head.alpha": "head.scale",

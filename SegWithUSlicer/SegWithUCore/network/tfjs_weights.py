@@ -13,8 +13,7 @@ import numpy as np
 
 from ..errors import InputError
 from ..input_files import is_there, read_bounded, regular_file
-from ..json_schemas import check_schema, schema
-from ..strict_json import read_json
+from ..strict_json import check_schema, read_json, schema
 
 GIVE_MODEL = "give the model.json of a TensorFlow.js layers model, with its .bin files beside it"
 MAXIMUM_JSON_BYTES = 8 << 20

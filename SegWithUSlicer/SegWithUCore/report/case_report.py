@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
-from ..atomic_files import whole_file
+from ..atomic_files import whole_file, whole_folder
 from ..case.case_file import naming_case, read_case
 from ..case.case_image import case_image
 from ..case.case_regions import ERROR_PROBABILITY_FILE, SEGMENTATION_FILE
@@ -20,11 +20,11 @@ from ..errors import InputError
 from ..imaging.volume import orientation_of, ras_to_lps, read_file
 from ..regions.region import Region
 from ..review.flags import FlagRules, case_flags, rules_of_case
-from ..review.reviewer_name import safe_reviewer_name
+from ..review.reviewer import safe_reviewer_name
 from ..review.reviews import CaseReviews, read_reviews
 from .page import Report, in_order_of_need, report_page
 from .pictures import PlanePicture, Volumes, pictures_around
-from .thumbnail import Grid
+from .thumbnail import Grid, thumbnail, write_png
 
 REPORT_FILE = "report.html"
 SHOWN_REGIONS = 12
@@ -160,5 +160,40 @@ def _peak(image: sitk.Image, region: Region) -> tuple[int, int, int]:
 def _array(path: Path) -> np.ndarray | None:
     if not path.is_file():
         return None
+    array: np.ndarray = sitk.GetArrayFromImage(read_file(path))
+    return array
+
+
+PICTURES_FOLDER = "regions"
+
+
+def draw_regions(folder: Path, regions: Sequence[Region], image_file: Path | None = None) -> Path:
+    """Draw `regions/<id>.png` for each region; returns that folder, written whole.
+
+    Args:
+        folder: the case folder, with its regions.
+        image_file: where the image lies now, if it was moved.
+
+    Raises:
+        InputError: the image is missing or another one.
+        OutputError: the folder cannot be written to.
+    """
+    case_contents(folder)  # nothing is read through a link that leads elsewhere
+    case = read_case(folder)
+    check_region_files(folder, case)
+    image = case_image(folder, case, image_file)
+    grid = Grid(image.GetSpacing()[::-1], orientation_of(image)[::-1])
+    array = sitk.GetArrayViewFromImage(image)
+    labels, places = (_whole_array(folder / name) for name in (SEGMENTATION_FILE, REGION_LABELS_FILE))
+    target = folder / PICTURES_FOLDER
+    with whole_folder(target, overwrite=True) as work:
+        for region in regions:
+            i, j, k = image.TransformPhysicalPointToIndex(ras_to_lps(region.peak_ras_mm))
+            picture = thumbnail(array, labels, places, region, (k, j, i), grid)
+            write_png(picture, work / f"{region.id}.png")
+    return target
+
+
+def _whole_array(path: Path) -> np.ndarray:
     array: np.ndarray = sitk.GetArrayFromImage(read_file(path))
     return array

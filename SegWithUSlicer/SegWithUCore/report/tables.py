@@ -7,8 +7,8 @@ from html import escape
 from pathlib import PurePosixPath
 from typing import Any
 
-from ..review.events import NAMES, Event, Looked, Opened
 from ..review.flags import informative_dice, structures_of, wrong_share
+from ..review.log_format import NAMES, Event, Looked, Opened
 from ..review.reviews import Review
 
 MOST_LINES = 200

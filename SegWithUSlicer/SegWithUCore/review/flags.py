@@ -11,7 +11,7 @@ from ..case.case_file import CASE_FILE, DAMAGED, naming_case, read_case
 from ..errors import InputError, UsageError
 from ..regions.region import Region
 from ..strict_json import read_json
-from .events import Verdict
+from .log_format import Verdict
 from .reviews import Review, read_reviews
 
 WARNED = frozenset({"warning", "refused"})

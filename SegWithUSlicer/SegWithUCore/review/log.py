@@ -9,11 +9,9 @@ from pathlib import Path
 
 from ..errors import OutputError, UsageError
 from ..input_files import read_bounded
-from ..process_lock import ProcessLock
-from .events import Event, Fact, Opened
-from .log_format import MAXIMUM_BYTES, WANTED, Lines, merged, read_lines, to_line
-from .log_lock import LogInUseError, take_log_lock
-from .reviewer_name import clean_reviewer_name, log_path, safe_reviewer_name
+from ..process_lock import LockedError, ProcessLock
+from .log_format import MAXIMUM_BYTES, WANTED, Event, Fact, Lines, Opened, merged, read_lines, to_line
+from .reviewer import clean_reviewer_name, log_path, safe_reviewer_name
 
 __all__ = ["AuditLog", "LogInUseError", "NotStoredError", "safe_reviewer_name"]
 
@@ -312,3 +310,23 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+class LogInUseError(OutputError):
+    """Another window or process writes this log."""
+
+
+def take_log_lock(path: Path) -> ProcessLock:
+    """Take the right to write a log, whose lock file is `path`; one that a dead process left is taken over.
+
+    Raises:
+        LogInUseError: a living process writes the log.
+        OSError: the place cannot be written to.
+    """
+    try:
+        return ProcessLock.take(path)
+    except LockedError as error:
+        raise LogInUseError(
+            f"{path.name.removesuffix('.lock')} is being written by {error.who}, so this reviewer has the case open "
+            f"already: close that window or take another reviewer name; if it is long gone, delete {path}."
+        ) from error

@@ -13,10 +13,9 @@ from ..case.contents import checked_file
 from ..case.region_files import REGIONS_FILE, check_region_files, regions_hash, regions_text
 from ..errors import InputError, OutputError, SegWithUError
 from ..input_files import read_bounded
+from .log import take_log_lock
 from .log_format import Lines, merged, read_log
-from .log_lock import take_log_lock
-from .reviewer import unchanged_copy
-from .reviewer_name import log_path, safe_reviewer_name
+from .reviewer import log_path, safe_reviewer_name, unchanged_copy
 from .reviews import LOG_PATTERN
 
 MAXIMUM_VERSION_BYTES = 1 << 30

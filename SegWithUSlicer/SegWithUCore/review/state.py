@@ -8,7 +8,7 @@ from statistics import median
 from ..errors import InputError
 from ..progress import time_left
 from ..regions.region import Region
-from .events import (
+from .log_format import (
     NAMES,
     SEEN,
     BlindRevealed,

@@ -9,8 +9,8 @@ from typing import Any
 from ..case.case_file import naming_case, read_case
 from ..errors import InputError
 from ..regions.region import Region
-from .events import SEEN
 from .flags import Flag, FlagRules, case_flags, rules_of_case, structures_of
+from .log_format import SEEN
 from .reviews import CaseReviews, Elsewhere, Review, read_reviews
 
 SECONDS_PER_REGION = 20.0

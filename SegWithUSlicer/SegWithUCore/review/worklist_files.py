@@ -12,7 +12,7 @@ from ..atomic_files import whole_file
 from ..case.case_file import DAMAGED
 from ..csv_files import csv_text
 from ..errors import InputError
-from ..own_paths import has_links, is_inside, is_own, path_mac, told_path
+from ..paths import has_links, is_inside, is_own, path_mac, told_path
 from ..strict_json import read_json, to_json
 from .flags import Flag, FlagRules, Rule
 from .worklist import SECONDS_PER_REGION, SORTED_BY, ReviewStatus, Worklist, WorklistEntry

@@ -17,11 +17,10 @@ from ..metrics.overlap import mean_dice
 from ..network.backbones import BackboneSpec, build_backbone, dynunet_spec, unique_state
 from ..network.backbones.user_network import OWN_PREFIX, is_own, register_network
 from ..progress import Progress, silent
-from .augmentation import WindowSampler, augmentation, epoch_order, thick_axis_of
+from .augmentation import ScaledWindows, WindowSampler, augmentation, epoch_order, thick_axis_of
 from .dataset import PreparedCase
 from .recipe import BackboneTraining, HeadTraining, Recipe
 from .run_folder import RunFolder
-from .scaled_windows import ScaledWindows
 
 PART = "backbone"
 

@@ -1,19 +1,36 @@
 """Numbers per structure fitted on calibration cases: expected volume with interval, predicted Dice."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy.special import softmax
 
-from ..calibration.case_level import PredictedDice, ProbabilitySums, fit_predicted_dice, probability_sums, soft_dice
-from ..calibration.flag_limits import StructureCase
-from ..calibration.volume_interval import VolumeInterval, fit_volume_interval
-from ..inference.prediction import Prediction, tempered_logits
-from ..inference.structures import FittedNumbers
+from ..calibration.case_level import (
+    PredictedDice,
+    ProbabilitySums,
+    VolumeInterval,
+    fit_predicted_dice,
+    fit_volume_interval,
+    probability_sums,
+    soft_dice,
+)
+from ..calibration.error_probability import ErrorProbability, fit_percentiles, fit_with_directions
+from ..calibration.flag_limits import StructureCase, fit_flag_rules
+from ..calibration.temperature_scaling import fit_temperature
+from ..imaging.volume import read_image, read_labels
+from ..inference.fingerprint import MINIMUM_CASES, fit_appearance
+from ..inference.prediction import Prediction, predict, tempered_logits
+from ..inference.preprocessing import assessed_box
+from ..inference.segment import Model
+from ..inference.structures import UNCERTAIN_ABOVE, FittedNumbers
 from ..metrics.overlap import dice_of
-from ..models.labels import Label
+from ..models.input_spec import Label
 from ..review.flags import share_of
+from .backbone import left_right_axis
+from .dataset import Case, PreparedCase, class_indices
+from .recipe import Recipe
 
 
 @dataclass(frozen=True)
@@ -105,3 +122,119 @@ def flag_figures(
 
 def _width(volume: float, low: float, high: float) -> float:
     return share_of(high - low, volume)
+
+
+WINDOW_PERCENTILES = (50.0, 99.95)
+"""Display window of ranking and calibration maps: dark for the calm half of all voxels, bright for one in 2000."""
+
+
+def predict_case(case: Case, model: Model, label_values: Sequence[int]) -> tuple[Prediction, np.ndarray]:
+    """Prediction of a case, and the true class of each voxel (z, y, x), both of the part that is assessed."""
+    images = [read_image(path) for path in case.channels]
+    reference = class_indices(read_labels(case.reference), label_values, case.reference)
+    box = assessed_box(images, model.bundle.input)
+    return predict([box.crop(image) for image in images], model), reference[box.slices_zyx]
+
+
+def fitted(predictions: Sequence[Prediction], truths: Sequence[np.ndarray], labels: Sequence[Label]) -> dict[str, Any]:
+    """The calibration block of a bundle, with rivals to be measured against.
+
+    The head learns to temper on cases that the backbone has learnt by heart and where it is wrong too rarely; the
+    scale, one number fitted on cases it has never seen, makes up for that. `rivals` holds the temperature of
+    temperature scaling, and the error probability that is made of 1 - maximum softmax as ours is made of the
+    ranking map: isotonic, then by direction.
+    """
+    errors = [p.classes != truth for p, truth in zip(predictions, truths, strict=True)]
+    table = _error_probability([p.ranking for p in predictions], predictions, errors)
+    scale = fit_temperature([tempered_logits(p) for p in predictions], truths)
+    cases = [case_numbers(p, t, scale) for p, t in zip(predictions, truths, strict=True)]
+    numbers = fit_numbers(cases, labels)
+    chances = [table(p.ranking, p.classes, p.runner_up) for p in predictions]
+    unsure = [1 - softmax(p.logits.astype(np.float64), 0).max(0) for p in predictions]
+    return {
+        "cases": len(predictions),
+        "error_probability": table.to_json(),
+        "sources": _sources(predictions, chances),
+        "tempering_scale": scale,
+        **numbers.to_json(),
+        "flags": fit_flag_rules(
+            [
+                flag_figures(case, p.classes, chance, numbers, labels)
+                for case, p, chance in zip(cases, predictions, chances, strict=True)
+            ]
+        ),
+        "rivals": {
+            "temperature": fit_temperature([p.logits for p in predictions], truths),
+            "maximum_softmax": _error_probability(unsure, predictions, errors).to_json(),
+        },
+    }
+
+
+def _error_probability(
+    scores: Sequence[np.ndarray], predictions: Sequence[Prediction], errors: Sequence[np.ndarray]
+) -> ErrorProbability:
+    classes, runner_ups = [p.classes for p in predictions], [p.runner_up for p in predictions]
+    return fit_with_directions(scores, errors, classes, runner_ups)
+
+
+def _sources(predictions: Sequence[Prediction], chances: Sequence[np.ndarray]) -> dict[str, list[float] | None]:
+    """Percentiles of model and data part among uncertain voxels; see `calibration.sources`."""
+    uncertain = [chance > UNCERTAIN_ABOVE for chance in chances]
+    data = [p.aleatoric for p in predictions if p.aleatoric is not None]
+    return {
+        "model": fit_percentiles([p.epistemic for p in predictions], uncertain),
+        "data": fit_percentiles(data, uncertain) if data else None,
+    }
+
+
+def display_windows(predictions: Sequence[Prediction]) -> dict[str, list[float]]:
+    """Window of each map over all calibration cases; error probability spans 0 to 0.5 in every model."""
+    windows: dict[str, list[float]] = {"error_probability": [0.0, 0.5]}
+    for name in ("ranking", "calibration"):
+        values = np.concatenate([np.ravel(getattr(p, name)) for p in predictions])
+        windows[name] = [float(v) for v in np.percentile(values, WINDOW_PERCENTILES)]
+    return windows
+
+
+def training_fingerprint(
+    train: Sequence[PreparedCase], select: Sequence[PreparedCase], recipe: Recipe
+) -> dict[str, Any]:
+    """The fingerprint block: ranges and averages of the training cases; limits embrace the select cases too.
+
+    Returns:
+        `cases`, `field_of_view_mm` and `spacing_mm` of the training cases; `channels`, for each channel's look (None
+        for too few cases); `volumes_mm3`, the volumes of each structure in the references (empty for too few cases).
+    """
+    extents, spacings = np.array([c.extents_mm for c in train]), np.array([c.given_spacing_mm for c in train])
+    both = [*train, *select]
+    return {
+        "cases": len(train),
+        "field_of_view_mm": {"low": extents.min(0).tolist(), "high": extents.max(0).tolist()},
+        "spacing_mm": {"low": spacings.min(0).tolist(), "high": spacings.max(0).tolist()},
+        "channels": {name: _look(number, train, select, recipe) for number, name in enumerate(recipe.input.channels)},
+        "volumes_mm3": {
+            str(value): _volumes(index, both)
+            for index, value in enumerate(recipe.label_values)
+            if index > 0 and len(train) >= MINIMUM_CASES
+        },
+    }
+
+
+def _look(
+    channel: int, train: Sequence[PreparedCase], select: Sequence[PreparedCase], recipe: Recipe
+) -> dict[str, Any] | None:
+    # With axes taken as they are stored ("xyz") nobody knows which is left and right.
+    mirrored = recipe.backbone_training.mirror and not recipe.input.orientation.islower()
+    others = [c.features[channel] for c in select] + [c.off_centre_features[channel] for c in [*train, *select]]
+    return fit_appearance(
+        [c.features[channel] for c in train],
+        others,
+        left_right_axis(recipe.input.orientation) if mirrored else None,
+        recipe.input.channel_normalisations[channel].kind == "fixed",
+    )
+
+
+def _volumes(index: int, cases: Sequence[PreparedCase]) -> Mapping[str, float]:
+    """Smallest and largest volume of a class in the references, 0 where a case lacks it."""
+    volumes = [float((case.labels == index).sum() * np.prod(case.spacing_mm)) for case in cases]
+    return {"cases": len(cases), "low": min(volumes), "high": max(volumes)}

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from ..atomic_files import whole_folder
+from ..errors import InputError
 from ..inference.segment import Model
 from ..models.bundle import (
     CARD_FILE,
@@ -16,6 +17,7 @@ from ..models.bundle import (
     Bundle,
     HeadSpec,
     check_bundle,
+    load_network,
     verify_weights,
     weights_path,
     write_bundle_json,
@@ -23,13 +25,14 @@ from ..models.bundle import (
 )
 from ..models.head_choice import further_heads
 from ..models.model_card import licence_notice, model_card
+from ..models.registry import resolve_model
+from ..network.backbones import unique_state
 from ..network.backbones.user_network import is_own, network_file, network_sha256
 from ..progress import Progress, silent
 from .backbone import spec_of
-from .calibration_fitting import display_windows, fitted, predict_case
+from .calibrate import display_windows, fitted, predict_case
 from .dataset import Case
-from .foreign_backbone import foreign_licence
-from .recipe import Recipe
+from .recipe import Recipe, read_recipe_json, recipe_from_json
 from .run_folder import RunFolder
 
 
@@ -149,3 +152,73 @@ def plain_bundle(recipe: Recipe, digest: str, facts: Mapping[str, Any], trained:
         weights_sha256=digest,
         fingerprint=facts["fingerprint"],
     )
+
+
+_LICENCE = f"backbone_{LICENCE_FILE}"
+
+
+def recipe_on_model(path: Path, head: Mapping[str, Any] | None = None) -> tuple[Recipe, Bundle]:
+    """A recipe whose backbone is that of a model: `"backbone": {"model": "NAME or folder"}`.
+
+    Its `input`, `labels` and `head` are the model's where the recipe has none of its own.
+
+    Args:
+        head: training settings that replace the recipe's.
+
+    Raises:
+        InputError: unreadable, its backbone names no model, or the model is damaged.
+        UsageError: there is no such model.
+    """
+    data = read_recipe_json(path)
+    named = data.get("backbone", {})
+    if set(named) != {"model"}:
+        raise InputError(
+            f'{path} does not say whose backbone to train on: give "backbone": {{"model": "NAME or folder"}}, or train '
+            "one with train-backbone."
+        )
+    bundle = resolve_model(str(named["model"]))
+    described = bundle.to_json()
+    settings = bundle.default_head
+    blocks = {
+        "input": described["input"],
+        "labels": described["labels"],
+        "head": {
+            "variant": settings.variant,
+            "taps": list(settings.taps),
+            "feature_channels": settings.feature_channels,
+            "probes": settings.probes,
+            "aleatoric": settings.aleatoric,
+        },
+    }
+    whole = {**blocks, **data, "backbone": described["backbone"]}
+    return recipe_from_json(whole, str(path), head=head), bundle
+
+
+def begin_on_model(run: RunFolder, recipe: Recipe, bundle: Bundle) -> None:
+    """Put the backbone of `bundle` into a run as if the run had trained it.
+
+    A recipe of the model's own name makes a further head for that model: where its backbone comes from stays as it is.
+
+    Raises:
+        InputError: the model's weights are damaged.
+    """
+    network = load_network(bundle)
+    run.forget("backbone")
+    origin = bundle.about.get("origin") if recipe.about["name"] == bundle.name else origin_of(bundle)
+    run.start(recipe, {"origin": origin} if origin else {})
+    run.save_best("backbone", unique_state(network.backbone))
+    notice = bundle.folder / LICENCE_FILE if bundle.folder and origin else None
+    if notice is not None and notice.is_file():
+        (run.path / _LICENCE).write_text(notice.read_text(encoding="utf-8"), encoding="utf-8")
+
+
+def origin_of(bundle: Bundle) -> str:
+    """Where a backbone comes from, in words."""
+    further = f"; there: {bundle.about['origin']}" if "origin" in bundle.about else ""
+    return f"from the model {bundle.name} {bundle.about['version']} (SHA-256 {bundle.weights_sha256}){further}"
+
+
+def foreign_licence(run: RunFolder) -> str:
+    """The licence that came with the backbone, to be handed on; empty where it was trained here."""
+    path = run.path / _LICENCE
+    return f"\nThe backbone came with this licence:\n\n{path.read_text(encoding='utf-8')}" if path.is_file() else ""

@@ -6,12 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
-from ..json_schemas import check_schema, shown
 from ..models.bundle import bundle_schema
-from ..models.input_spec import InputSpec
-from ..models.labels import Label, check_label_values
+from ..models.input_spec import InputSpec, Label, check_label_values
 from ..network.backbones.user_network import is_own
-from ..strict_json import read_json
+from ..strict_json import check_schema, read_json, shown
 
 MAXIMUM_BYTES = 4 << 20
 """Of a recipe; that of an imported nnU-Net, with its whole architecture, has 10 kB."""

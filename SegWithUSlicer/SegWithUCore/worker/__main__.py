@@ -20,8 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import __version__
 from ..errors import InputError, OutputError, SegWithUError, UsageError
-from ..freed_memory import give_back_freed_memory, keep_freed_memory
-from ..memory import NotEnoughMemoryError
+from ..memory import NotEnoughMemoryError, give_back_freed_memory, keep_freed_memory
 from ..progress import Progress, seconds_left
 from .check import check, installed_versions
 from .protocol import PROTOCOL, Channel, Request, open_channel, remove_half_written

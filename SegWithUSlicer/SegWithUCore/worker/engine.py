@@ -12,20 +12,16 @@ import SimpleITK as sitk
 import torch
 
 from ..errors import InputError, OutputError, UsageError
-from ..imaging.grid_peek import FileGrid
-from ..imaging.header_peek import claim_on_form, one_of_forms
+from ..imaging.grid import VoxelGrid
+from ..imaging.header_peek import FileGrid, claim_on_form, one_of_forms
 from ..imaging.reader_process import ReaderProcess
 from ..imaging.roi import Region, voxel_box
-from ..imaging.volume import turned
-from ..imaging.voxel_grid import VoxelGrid
-from ..inference.deviation import REFUSED
-from ..inference.device import choose_device
-from ..inference.fingerprint import deviations, deviations_of_features
+from ..imaging.volume import placed, turned
+from ..inference.fingerprint import REFUSED, deviations, deviations_of_features
 from ..inference.image_features import ImageFeatures
 from ..inference.memory_prediction import RunMemory, foreseen
-from ..inference.placement import placed
 from ..inference.preprocessing import working_size
-from ..inference.segment import Job, Model, read_channels, segment
+from ..inference.segment import Job, Model, choose_device, read_channels, segment
 from ..inference.sliding_window import count_windows
 from ..inference.uncertainty_maps import voxelwise
 from ..memory import NotEnoughMemoryError

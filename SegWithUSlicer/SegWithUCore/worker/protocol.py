@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 
 from ..atomic_files import TEMPORARY_PREFIX
 from ..errors import InputError, UsageError
-from ..private_streams import take_standard_streams
+from ..processes import take_standard_streams
 from ..strict_json import parse_json
 
 PROTOCOL = 1

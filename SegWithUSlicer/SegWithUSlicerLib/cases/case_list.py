@@ -11,8 +11,8 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol
 
 from SegWithUCore.errors import InputError
-from SegWithUCore.review.agreement import RegionVerdicts, disagreements
 from SegWithUCore.review.flags import FlagRules
+from SegWithUCore.review.reviews import RegionVerdicts, disagreements
 from SegWithUCore.review.worklist import CaseReading, WorklistEntry, by_benefit, pace_of, with_pace
 
 if TYPE_CHECKING:

@@ -26,8 +26,7 @@ from ..review.store import (
 )
 from ..scene.case_images import image_from
 from ..scene.case_nodes import CaseNodes, find_cases
-from ..scene.load_case import load_case
-from ..subject_folder import remove_folder
+from ..scene.load_case import load_case, remove_folder
 from .moved_images import ImageMissingError, MovedImages
 
 if TYPE_CHECKING:

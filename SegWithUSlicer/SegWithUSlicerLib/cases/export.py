@@ -1,14 +1,19 @@
 """Exporting cases of a worklist from Slicer: what is asked of `segwithu export`, and what is left after it."""
 
 import json
+import shutil
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import slicer
+
+from SegWithUCore.atomic_files import TEMPORARY_PREFIX
 from SegWithUCore.case.case_file import read_case
-from SegWithUCore.errors import InputError
+from SegWithUCore.errors import InputError, OutputError
 from SegWithUCore.review.flags import FlagRules
 from SegWithUCore.review.worklist_files import FORMAT
 
@@ -126,3 +131,33 @@ def export_text(wish: ExportWish, ended: CommandEnd) -> str:
         if wish.keep_comments:
             lines.append(_("The comments are in it as they were written: read them before you send it."))
     return " ".join([*lines, *ended.errors])
+
+
+def save_bundle(target: Path) -> Path:
+    """Save the scene; an earlier file is replaced only by a whole one.
+
+    Raises:
+        OutputError: the place cannot be written to, or the disk is full.
+    """
+    failed = _("Cannot write {path}: free some space or choose another place.").format(path=target)
+    scene = slicer.mrmlScene
+    try:
+        work = Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX, dir=target.parent))
+    except OSError as error:
+        raise OutputError(failed) from error
+    place = scene.GetURL(), scene.GetRootDirectory()
+    try:
+        # Under its own name in a folder beside: Slicer names the folder inside the bundle after the file.
+        made = work / target.name
+        if not slicer.util.saveScene(str(made)) or not made.is_file() or not made.stat().st_size:
+            raise OutputError(failed)
+        made.replace(target)
+        place = str(target), str(target.parent)
+    except OSError as error:
+        raise OutputError(failed) from error
+    finally:
+        # Slicer remembers where it saved and offers that place again.
+        scene.SetURL(place[0] or "")
+        scene.SetRootDirectory(place[1] or "")
+        shutil.rmtree(work, ignore_errors=True)
+    return target

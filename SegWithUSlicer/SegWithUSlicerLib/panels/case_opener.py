@@ -14,14 +14,14 @@ from SegWithUCore.regions.region import Region
 from ..cases.case_switch import FoundImages, find_images, find_open, open_cases, put_case, remove_case, unkept_work
 from ..cases.moved_images import ImageMissingError, MovedImages, may_follow, place_told
 from ..i18n import _
-from ..region_view import look_at
 from ..review.opening import decided_so_far, obstacle
 from ..scene.case_file import Case, read_case_file
 from ..scene.case_nodes import CaseNodes
+from ..scene.focus import look_at
 from .overlay_panel import OverlayPanel
 from .review_panel import ReviewPanel
 from .review_setup import settings_folder
-from .review_words import wrappable
+from .review_widgets import wrappable
 
 if TYPE_CHECKING:
     import SimpleITK as sitk

@@ -9,23 +9,20 @@ import slicer
 
 from SegWithUCore.errors import SegWithUError
 from SegWithUCore.regions.region import Region
-from SegWithUCore.review.reviewer_name import clean_reviewer_name
+from SegWithUCore.review.reviewer import clean_reviewer_name
 from SegWithUCore.review.worklist_files import WORKLIST_JSON
 
 from ..cases.case_list import CaseItem, CaseList, RowSource, matches, standing
 from ..cases.moved_images import FILE_NAME, MovedImages
-from ..cases.rows import SceneRows
-from ..folder_rows import FolderRows
+from ..cases.rows import FolderRows, SceneRows
 from ..i18n import _
 from ..review.store import review_folder_elsewhere
 from ..run.session import Debounce, set_setting, setting, start_timer
 from .case_opener import CaseOpener, Room
-from .cases_table import CasesTable
-from .cases_words import about_case, summary_text
-from .differences_panel import DifferencesPanel
-from .exchange_panel import ExportPanel
+from .cases_table import CasesTable, about_case, summary_text
+from .exchange_panel import DifferencesPanel, ExportPanel
 from .review_setup import settings_folder
-from .review_words import wrappable
+from .review_widgets import wrappable
 
 PLACE_SETTING = "SegWithU/CasesPlace"
 READ_EVERY_MS, READ_FOR_S = 10, 0.04

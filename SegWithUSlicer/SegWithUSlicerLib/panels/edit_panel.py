@@ -6,7 +6,7 @@ import slicer
 
 from ..scene.case_nodes import CaseNodes
 from ..scene.segmentation import segment_id
-from .layers_kept import layers_kept
+from ..scene.slice_views import layers_kept
 
 EDITOR_TAG = "SegWithU"
 EFFECTS = ("Paint", "Draw", "Erase", "Scissors", "Islands", "Smoothing", "Margin")

@@ -10,19 +10,20 @@ import slicer
 
 from SegWithUCore.case.case_file import read_case
 from SegWithUCore.errors import InputError, SegWithUError
+from SegWithUCore.regions.region import Region
 from SegWithUCore.review.flags import FlagRules
+from SegWithUCore.review.merge import merge_reviews
 
-from ..cases.case_list import CaseItem
-from ..cases.export import ExportJob, ExportWish, export_text, free_folder
+from ..cases.case_list import CaseItem, Difference
+from ..cases.export import ExportJob, ExportWish, export_text, free_folder, save_bundle
 from ..cases.moved_images import MovedImages
 from ..i18n import _
 from ..run.child_process import CommandEnd, CommandProcess
 from ..run.private_folder import PrivateFolder
 from ..run.session import set_setting, setting, start_timer, temporary_root
-from ..scene_bundle import save_bundle
-from .review_words import wrappable
+from .review_widgets import verdict_text, wrappable
 
-PLACE_SETTING = "SegWithU/ExportPlace"
+EXPORT_PLACE_SETTING = "SegWithU/ExportPlace"
 REPORT_FILE = "report.html"
 FLAGGED, SELECTED, SHOWN = range(3)
 
@@ -104,9 +105,9 @@ class ExportPanel:
             self._say(text.format(count=len(without), all=len(folders), case=without[0].name))
             return
         title = _("Where to put the folder of the export")
-        chosen = qt.QFileDialog.getExistingDirectory(slicer.util.mainWindow(), title, setting(PLACE_SETTING))
+        chosen = qt.QFileDialog.getExistingDirectory(slicer.util.mainWindow(), title, setting(EXPORT_PLACE_SETTING))
         if chosen:
-            set_setting(PLACE_SETTING, str(chosen))
+            set_setting(EXPORT_PLACE_SETTING, str(chosen))
             self.export(folders, Path(str(chosen)))
 
     def export(self, folders: Sequence[Path], parent: Path) -> None:
@@ -187,7 +188,7 @@ class ExportPanel:
     def save_scene(self) -> None:
         """Save the scene, the open review included, as one file."""
         title, kind = _("Save the scene"), _("Slicer scene (*.mrb)")
-        begin = str(Path(setting(PLACE_SETTING) or Path.home()) / "scene.mrb")
+        begin = str(Path(setting(EXPORT_PLACE_SETTING) or Path.home()) / "scene.mrb")
         chosen = str(qt.QFileDialog.getSaveFileName(slicer.util.mainWindow(), title, begin, kind) or "")
         if not chosen:
             return
@@ -209,3 +210,116 @@ def _export_text(count: int) -> str:
 
 def _is_writable(folder: Path) -> bool:
     return os.access(folder, os.W_OK)
+
+
+MERGE_PLACE_SETTING = "SegWithU/MergePlace"
+_MOST_SENTENCES = 8
+_ROW_PX, _MOST_ROWS, _WIDEST_PX = 24, 8, 260
+
+
+class DifferencesPanel:
+    """The section "Reviews of others".
+
+    Args:
+        ui: the widgets of the .ui file.
+        folders: gives the case folders of the list.
+        on_chosen: called with the row and the region that the user wants to see.
+        on_merged: called when reviews were merged: cases have changed on the disk.
+    """
+
+    def __init__(
+        self,
+        ui: Any,
+        folders: Callable[[], Sequence[Path]],
+        on_chosen: Callable[[CaseItem, Region], Any],
+        on_merged: Callable[[], None],
+    ) -> None:
+        self.ui, self._folders, self._on_chosen, self._on_merged = ui, folders, on_chosen, on_merged
+        self._shown: list[Difference] = []
+        self._told = ""
+        table = ui.differencesTable
+        titles = [_("Case"), "#", _("Structure"), _("Verdicts"), _("Comments")]
+        table.setColumnCount(len(titles))
+        table.setHorizontalHeaderLabels(titles)
+        table.setWordWrap(False)
+        table.verticalHeader().setVisible(False)
+        table.verticalHeader().setDefaultSectionSize(_ROW_PX)
+        table.horizontalHeader().setStretchLastSection(True)
+        table.connect("cellClicked(int,int)", self._chosen)
+        table.connect("cellActivated(int,int)", self._chosen)
+        ui.mergeButton.connect("clicked(bool)", self.choose)
+
+    def show(self, differences: Sequence[Difference]) -> None:
+        """Show these regions."""
+        if list(differences) != self._shown or not self._shown:
+            self._shown = list(differences)
+            self._fill()
+        count = len(self._shown)
+        text = _("Reviewers disagree on {count} regions.").format(count=count)
+        if count < 2:
+            text = _("Reviewers disagree on one region.") if count else _("No region was judged differently.")
+        self.ui.differencesLabel.text = "\n".join(filter(None, [wrappable(self._told), text]))
+
+    def forget(self) -> None:
+        """Another list is shown: what was told of the one before is past."""
+        self._told = ""
+
+    def choose(self) -> None:
+        """Let the user choose the folder that came back."""
+        if not self._folders():
+            self._told = _("Nothing was merged: none of the listed results lies in a case folder.")
+            self._on_merged()
+            return
+        title = _("The folder that came back")
+        chosen = qt.QFileDialog.getExistingDirectory(slicer.util.mainWindow(), title, setting(MERGE_PLACE_SETTING))
+        if chosen:
+            set_setting(MERGE_PLACE_SETTING, str(chosen))
+            self.merge(Path(str(chosen)))
+
+    def merge(self, source: Path) -> None:
+        """Merge the reviews of a folder into the cases of the list that lie in case folders."""
+        qt.QApplication.setOverrideCursor(qt.Qt.WaitCursor)
+        try:
+            done, troubles = merge_reviews([source], list(self._folders()))
+            sentences = [*troubles, *(merged.sentence for merged in done)] or [_("No review came back.")]
+        except SegWithUError as error:
+            sentences = [str(error)]
+        finally:
+            qt.QApplication.restoreOverrideCursor()
+        more = len(sentences) - _MOST_SENTENCES
+        self._told = "\n".join(
+            [*sentences[:_MOST_SENTENCES], *([_("... and {n} more.").format(n=more)] if more > 0 else [])]
+        )
+        self.ui.differencesButton.collapsed = False
+        self._on_merged()
+
+    def _fill(self) -> None:
+        table = self.ui.differencesTable
+        table.clearContents()
+        table.setRowCount(len(self._shown))
+        for row, difference in enumerate(self._shown):
+            for column, text in enumerate(_texts(difference)):
+                cell = qt.QTableWidgetItem(text)
+                cell.setToolTip(text)
+                table.setItem(row, column, cell)
+        table.resizeColumnsToContents()
+        for column in range(table.columnCount):
+            if table.columnWidth(column) > _WIDEST_PX:
+                table.setColumnWidth(column, _WIDEST_PX)
+        rows = min(max(len(self._shown), 1), _MOST_ROWS)
+        bars = table.horizontalScrollBar().sizeHint.height() + 2 * table.frameWidth
+        table.setFixedHeight(table.horizontalHeader().sizeHint.height() + _ROW_PX * rows + bars)
+        table.visible = bool(self._shown)
+
+    def _chosen(self, row: int, _column: int) -> None:
+        if 0 <= row < len(self._shown):
+            chosen = self._shown[row]
+            self._on_chosen(chosen.item, chosen.verdicts.region)
+
+
+def _texts(difference: Difference) -> tuple[str, ...]:
+    verdicts, region = difference.verdicts, difference.verdicts.region
+    told = list(zip(difference.reviewers, verdicts.verdicts, verdicts.comments, strict=True))
+    given = "; ".join(f"{name} {verdict_text(verdict)}" for name, verdict, _c in told if verdict is not None)
+    comments = "; ".join(f"{name}: {comment}" for name, _v, comment in told if comment)
+    return difference.case, str(region.rank), region.structure, given, comments

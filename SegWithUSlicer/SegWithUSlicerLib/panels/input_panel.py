@@ -8,13 +8,13 @@ import slicer
 
 from SegWithUCore.paths import user_models_folder
 
-from ..frames import sequence_frame
 from ..i18n import _
 from ..parameters import DEVICES, Parameters
 from ..run.models import ModelInfo
 from ..run.preview import Outlook, size_ras
 from ..run.session import PYTHON_SETTING, WHEELS_SETTING, set_setting, setting
 from ..scene.load_case import is_ours, propose_roi
+from ..scene.volume_export import sequence_frame
 
 _LARGER = 1.15
 """Beyond this multiple of the largest training image a region is asked for; as in the engine's own check."""

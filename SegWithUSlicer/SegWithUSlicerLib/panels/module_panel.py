@@ -5,20 +5,19 @@ from typing import Any
 
 import slicer
 
-from ..frames import steady
 from ..i18n import _
 from ..parameters import Parameters
+from ..run.controller import RunRequest, RunStatus
 from ..run.models import ModelInfo
 from ..run.preview import Outlook, Preview
 from ..run.session import Debounce, session
-from ..run_status import RunRequest, RunStatus
 from ..scene.case_nodes import CaseNodes, find_cases
 from ..scene.load_case import follow_parent_transform
 from ..scene.sample import load_sample
-from .bare_image_key import KEY, BareImageKey
+from ..scene.volume_export import steady
 from .cases_panel import CasesPanel
 from .input_panel import InputPanel, check_paths
-from .overlay_panel import OverlayPanel
+from .overlay_panel import KEY, BareImageKey, OverlayPanel
 from .review_panel import ReviewPanel
 from .run_panel import RunPanel
 from .structures_panel import StructuresPanel

@@ -7,19 +7,17 @@ from typing import Any
 import slicer
 
 from SegWithUCore.errors import SegWithUError
-from SegWithUCore.review.events import Verdict
+from SegWithUCore.review.log_format import Verdict
 
 from ..review.opening import obstacle
 from ..review.session import ReviewSession
 from ..run.session import Debounce
 from ..scene.case_nodes import CaseNodes
-from . import review_keys
+from . import review_widgets
 from .budget_panel import BudgetPanel
 from .edit_panel import EditPanel
-from .review_progress import closing_text, kept_text, progress_text
-from .review_setup import ReviewSetup, settings_folder
-from .review_table import ReviewTable
-from .review_widgets import VerdictBar
+from .review_setup import ReviewSetup, closing_text, kept_text, progress_text, settings_folder
+from .review_widgets import ReviewTable, VerdictBar
 
 QUIET_MS = 600
 """So long after the last change of the segmentation a stroke is taken as finished."""
@@ -52,10 +50,10 @@ class ReviewPanel:
         self.verdicts = VerdictBar(ui, self.judge, self._draw_progress, self.table.focus)
         self.budget = BudgetPanel(ui)
         self.edit = EditPanel(ui)
-        self.keys = review_keys.ReviewKeys(review_keys.actions_of(self))
+        self.keys = review_widgets.ReviewKeys(review_widgets.actions_of(self))
         self._edits_later = Debounce(QUIET_MS, self._look_for_edits)
         self._save_later = Debounce(SAVE_MS, self._save)
-        ui.reviewKeysLabel.text = review_keys.keys_text()
+        ui.reviewKeysLabel.text = review_widgets.keys_text()
         self._connect()
         self.show(None)
 

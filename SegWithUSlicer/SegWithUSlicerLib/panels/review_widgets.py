@@ -1,18 +1,19 @@
 """What is told about the current region, and what the reviewer says about it."""
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import qt
+import slicer
 
-from SegWithUCore.regions.region import Region
-from SegWithUCore.review.events import Verdict
-from SegWithUCore.review.why import why
+from SegWithUCore.regions.region import Kind, Region, why
+from SegWithUCore.review.log_format import Verdict
 
 from ..i18n import _
 from ..review.region_picture import as_ppm, region_picture
 from ..review.session import ReviewSession
-from .review_words import VERDICTS
+from ..scene.readout import volume_text
 
 BUTTONS = {
     Verdict.ACCEPTED: "acceptButton",
@@ -115,3 +116,201 @@ def _calling(function: Callable[[Any], None], argument: Any) -> Callable[[], Non
 
 def _capital(sentence: str) -> str:
     return f"{sentence[:1].upper()}{sentence[1:]}."
+
+
+_VERDICT = 4
+_ROW_PX, _LEAST_ROWS, _MOST_ROWS = 24, 3, 9
+
+
+class ReviewTable:
+    """Shows regions in the order that it is given, by rank: an id would tell a blind place.
+
+    Args:
+        table: the QTableWidget.
+        on_chosen: called with the id of the region that the user chose by mouse or keyboard.
+    """
+
+    def __init__(self, table: Any, on_chosen: Callable[[int], None]) -> None:
+        self._table = table
+        self._on_chosen = on_chosen
+        self._busy = False
+        self._ids: list[int] = []
+        self._rows: dict[int, int] = {}
+        titles = ["#", _("Structure"), _("Expected wrong"), _("Kind"), _("Verdict")]
+        table.setColumnCount(len(titles))
+        table.setHorizontalHeaderLabels(titles)
+        table.verticalHeader().setVisible(False)
+        table.verticalHeader().setDefaultSectionSize(_ROW_PX)
+        table.horizontalHeader().setStretchLastSection(True)
+        table.connect("currentCellChanged(int,int,int,int)", self._moved)
+        table.connect("cellActivated(int,int)", self._activated)
+
+    def fill(self, regions: Sequence[Region], verdict_of: Callable[[int], Verdict | None]) -> None:
+        """Show these regions, in this order."""
+        self._ids = [region.id for region in regions]
+        self._rows = {identifier: row for row, identifier in enumerate(self._ids)}
+        table, self._busy = self._table, True
+        table.setUpdatesEnabled(False)
+        try:
+            table.clearContents()
+            table.setRowCount(len(regions))
+            for row, region in enumerate(regions):
+                for column, text in enumerate(_texts(region, verdict_of(region.id))):
+                    table.setItem(row, column, qt.QTableWidgetItem(text))
+            table.resizeColumnsToContents()
+            rows = min(max(len(regions), _LEAST_ROWS), _MOST_ROWS)
+            table.setFixedHeight(table.horizontalHeader().sizeHint.height() + _ROW_PX * rows + 2 * table.frameWidth)
+        finally:
+            table.setUpdatesEnabled(True)
+            self._busy = False
+
+    def select(self, region_id: int) -> None:
+        """Mark a region's row and bring it into sight; `on_chosen` is not called."""
+        self._busy = True
+        try:
+            self._table.setCurrentCell(self._rows[region_id], 0)
+        finally:
+            self._busy = False
+
+    def update(self, region_id: int, verdict: Verdict | None) -> None:
+        """Show another verdict."""
+        self._table.item(self._rows[region_id], _VERDICT).setText(verdict_text(verdict))
+
+    def focus(self) -> None:
+        """Give the list the keyboard."""
+        self._table.setFocus()
+
+    def _moved(self, row: int, _column: int, row_before: int, _column_before: int) -> None:
+        if row != row_before:
+            self._activated(row, 0)
+
+    def _activated(self, row: int, _column: int) -> None:
+        if not self._busy and 0 <= row < len(self._ids):
+            self._on_chosen(self._ids[row])
+
+
+def _texts(region: Region, verdict: Verdict | None) -> tuple[str, ...]:
+    wrong = volume_text(region.expected_wrong_mm3)
+    return str(region.rank), region.structure, wrong, KINDS[region.kind], verdict_text(verdict)
+
+
+ORDERS = {
+    "expected wrong volume": _("Largest expected error first"),
+    "peak": _("Highest error probability first"),
+    "structure": _("Structure by structure"),
+    "position": _("From head to foot"),
+}
+"""The names of `review.region.ORDERS`."""
+
+KINDS = {
+    Kind.BOUNDARY: _("boundary"),
+    Kind.MISSED: _("missed part"),
+    Kind.EXTRA: _("extra part"),
+    Kind.CONFUSION: _("confusion"),
+}
+
+VERDICTS = {
+    Verdict.ACCEPTED: _("✓ accepted"),
+    Verdict.CORRECTED: _("✎ corrected"),
+    Verdict.REJECTED: _("✗ rejected"),
+    Verdict.SECOND_READER: _("? second reader"),
+}
+"""Each with a sign, so that a long list can be read at a glance and without colours."""
+
+
+def verdict_text(verdict: Verdict | None) -> str:
+    """A verdict in a table: "-" while there is none."""
+    return "-" if verdict is None else VERDICTS[verdict]
+
+
+def wrappable(text: str) -> str:
+    """A sentence whose paths may be broken after each separator: a long word would widen the whole panel."""
+    return re.sub(r"([/\\])", "\\1\u200b", text)
+
+
+NEXT, PREVIOUS = "N", "Shift+N"
+VERDICT_KEYS = ("Ctrl+Alt+1", "Ctrl+Alt+2", "Ctrl+Alt+3", "Ctrl+Alt+4")
+UNDO, EDIT, COMMENT, NEXT_CASE = "Ctrl+Alt+Z", "Ctrl+Alt+E", "Ctrl+Alt+C", "Ctrl+Alt+N"
+"""Free in Slicer and in Segment Editor (slicer.md 10.11). Where Ctrl+Alt types letters (AltGr), typing comes first."""
+
+
+def keys_text() -> str:
+    """What the panel says about the keys."""
+    return _(
+        "Keys: {next} next undecided, {previous} previous; {first} accepted, 2 corrected, 3 rejected, 4 second reader; "
+        "{undo} undo, {edit} edit, {comment} comment; {case} next open case. They rest while you type."
+    ).format(next=NEXT, previous=PREVIOUS, first=VERDICT_KEYS[0], undo=UNDO, edit=EDIT, comment=COMMENT, case=NEXT_CASE)
+
+
+def actions_of(panel: Any) -> dict[str, Callable[[], None]]:
+    """What each key does in the section "Selective review"."""
+    judging = {key: _calling_with(panel.judge, verdict) for key, verdict in zip(VERDICT_KEYS, Verdict, strict=True)}
+    return {
+        NEXT: panel.next,
+        PREVIOUS: panel.previous,
+        **judging,
+        UNDO: panel.undo,
+        EDIT: panel.edit.toggle,
+        COMMENT: panel.verdicts.write_comment,
+        NEXT_CASE: lambda: panel.on_next_case(),
+    }
+
+
+class ReviewKeys:
+    """Installed while a review is in sight.
+
+    Args:
+        actions: what each key does.
+    """
+
+    def __init__(self, actions: Mapping[str, Callable[[], None]]) -> None:
+        self._actions = actions
+        self._shortcuts: list[tuple[Any, Callable[[], None]]] = []
+
+    @property
+    def is_installed(self) -> bool:
+        """Whether the keys are there."""
+        return bool(self._shortcuts)
+
+    def install(self) -> None:
+        """Begin to listen."""
+        window = slicer.util.mainWindow()
+        if self._shortcuts or window is None:
+            return
+        for key, action in self._actions.items():
+            shortcut = qt.QShortcut(qt.QKeySequence(key), window)
+            shortcut.autoRepeat = False
+            shortcut.connect("activated()", action)
+            self._shortcuts.append((shortcut, action))
+        slicer.app.connect("focusChanged(QWidget*,QWidget*)", self._focus_moved)
+        self._focus_moved(None, qt.QApplication.focusWidget())
+
+    def remove(self) -> None:
+        """Stop listening."""
+        if not self._shortcuts:
+            return
+        slicer.app.disconnect("focusChanged(QWidget*,QWidget*)", self._focus_moved)
+        for shortcut, action in self._shortcuts:
+            shortcut.disconnect("activated()", action)
+            shortcut.enabled = False
+            shortcut.setParent(None)
+            shortcut.deleteLater()
+        self._shortcuts = []
+
+    def _focus_moved(self, _old: Any, new: Any) -> None:
+        """Off while typing: a shortcut that is on takes the key even where it does nothing."""
+        for shortcut, _action in self._shortcuts:
+            shortcut.enabled = not takes_text(new)
+
+
+def takes_text(widget: Any) -> bool:
+    """Whether what is typed goes into this widget."""
+    if widget is None:
+        return False
+    if widget.inherits("QLineEdit") or widget.inherits("QTextEdit") or widget.inherits("QPlainTextEdit"):
+        return not widget.isReadOnly()
+    return bool(widget.inherits("QAbstractSpinBox") or (widget.inherits("QComboBox") and widget.isEditable()))
+
+
+def _calling_with(function: Callable[[Any], None], argument: Any) -> Callable[[], None]:
+    return lambda: function(argument)

@@ -6,8 +6,8 @@ from typing import Any
 import qt
 
 from ..i18n import _
+from ..run.controller import Outcome, Phase, RunStatus
 from ..run.preview import Outlook
-from ..run_status import Outcome, Phase, RunStatus
 
 _STAGES = {
     "starting the engine": _("starting the engine"),

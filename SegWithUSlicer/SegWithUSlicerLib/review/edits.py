@@ -17,8 +17,7 @@ import vtk
 from SegWithUCore.errors import InputError
 
 from ..i18n import _
-from ..near_mask import labelled_box
-from ..scene.case_images import array_of
+from ..scene.case_images import array_of, labelled_box
 from ..scene.case_nodes import CaseNodes
 from ..scene.observers import Observations
 from ..scene.segmentation import segment_id

@@ -6,7 +6,7 @@ import numpy as np
 import vtk
 
 from SegWithUCore.regions.region import Region
-from SegWithUCore.review.thumbnail import AROUND, LEAST_MM, Grid, thumbnail
+from SegWithUCore.report.thumbnail import AROUND, LEAST_MM, Grid, thumbnail
 
 from ..scene.case_images import array_of
 from ..scene.case_nodes import CaseNodes

@@ -9,24 +9,27 @@ from pathlib import Path
 from time import monotonic as system_monotonic
 
 from SegWithUCore.regions.region import Region, in_order
-from SegWithUCore.review.blind_report import BlindReport, blind_report, revealed
-from SegWithUCore.review.events import BlindRevealed, Commented, Looked, StructureJudged, Undone, Verdict, VerdictGiven
+from SegWithUCore.review.blind import BlindReport, blind_report, revealed
 from SegWithUCore.review.log import now_utc
+from SegWithUCore.review.log_format import (
+    BlindRevealed,
+    Commented,
+    Looked,
+    StructureJudged,
+    Undone,
+    Verdict,
+    VerdictGiven,
+)
 from SegWithUCore.review.rescoring import Rescore
 from SegWithUCore.review.state import ReviewState
 
-from ..look_clock import LookClock
-from ..original_node import show_original
-from ..region_view import look_at, restore_zoom
-from ..review_scores import blind_mask
-from ..review_trail import Trail
 from ..scene.case_nodes import CaseNodes
-from ..scene.focus import RegionHighlight
-from ..scene.review_nodes import RegionMask, region_mask
+from ..scene.focus import RegionHighlight, look_at, restore_zoom
+from ..scene.review_nodes import RegionMask, region_mask, show_original
 from ..scene.segmentation import mark_judged
-from .edit_scores import ReviewEdits
+from .edit_scores import ReviewEdits, blind_mask
 from .edits import Change
-from .opening import OpenedReview, ReviewOptions, expected_wrong_mm3, open_review
+from .opening import OpenedReview, ReviewOptions, Trail, expected_wrong_mm3, open_review
 
 SHORTEST_LOOK_S = 0.5
 """A look that ends sooner was a step through the list."""
@@ -268,3 +271,43 @@ class ReviewSession:
         value = next((one.value for one in self.nodes.case.structures if one.name == name), None)
         if value is not None:
             self._edits.judge(value, self.state.structure(name))
+
+
+class LookClock:
+    """Counts the seconds of one look at a time.
+
+    Args:
+        monotonic: seconds from any point in time, never going back.
+    """
+
+    def __init__(self, monotonic: Callable[[], float]) -> None:
+        self._monotonic = monotonic
+        self._begun: float | None = None
+        self._seconds = 0.0
+        self._is_visible = True
+
+    def start(self) -> None:
+        """Another region is looked at; what was not taken is lost."""
+        self._seconds = 0.0
+        self._begun = self._monotonic() if self._is_visible else None
+
+    def take(self) -> float:
+        """The seconds that were not taken yet."""
+        self._pause()
+        seconds, self._seconds = self._seconds, 0.0
+        if self._is_visible:
+            self._begun = self._monotonic()
+        return seconds
+
+    def set_visible(self, visible: bool) -> None:
+        """The panel came into sight or went out of it."""
+        if visible and not self._is_visible:
+            self._begun = self._monotonic()
+        elif not visible:
+            self._pause()
+        self._is_visible = visible
+
+    def _pause(self) -> None:
+        if self._begun is not None:
+            self._seconds += max(0.0, self._monotonic() - self._begun)
+            self._begun = None

@@ -21,11 +21,10 @@ from SegWithUCore.review.reviews import Elsewhere
 from SegWithUCore.strict_json import parse_json
 
 from ..i18n import _
-from ..nrrd_file import is_whole_nrrd
 from ..scene.case_file import read_case_file
 from ..scene.case_nodes import CaseNodes, hidden_node
 from ..scene.review_nodes import regions_hash
-from ..scene.segmentation import CONTENT_ATTRIBUTE, content_hash
+from ..scene.segmentation import CONTENT_ATTRIBUTE, content_hash, is_whole_nrrd
 
 REVIEWS_FOLDER = Path("SegWithU") / "Reviews"
 LOG_ATTRIBUTE = "SegWithU.ReviewLog"

@@ -15,10 +15,9 @@ import vtk
 from SegWithUCore.errors import SegWithUError
 
 from ..i18n import _
-from ..run_status import Worker, sentences
 from ..scene.load_case import read_roi
-from ..scene.volume_export import own_to_world
-from ..volume_look import look_of
+from ..scene.volume_export import look_of, own_to_world
+from .controller import Worker, sentences
 from .models import ModelInfo
 
 

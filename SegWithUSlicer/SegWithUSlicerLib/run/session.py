@@ -8,12 +8,11 @@ import qt
 import slicer
 
 from ..resources import resource_path
-from ..run_status import RunTools
 from ..scene.load_case import export_volume, is_unchanged, load_case
-from ..worker_start import WorkerStart, worker_start
-from .controller import RunController
+from .controller import RunController, RunTools
 from .install import Installer, slicer_tools
 from .install_plan import InstallResult, Outcome
+from .launch import WorkerStart, worker_start
 from .private_folder import PrivateFolder, sweep
 from .worker import WorkerProcess
 

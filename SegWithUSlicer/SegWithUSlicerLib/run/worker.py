@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from ..i18n import _
-from ..worker_child import ENDED, TREE_ENDED, Event, WorkerChild
-from ..worker_start import WorkerStart, WorkerStartError, worker_start
-from .launch import end_reason
+from .child_process import ENDED, TREE_ENDED, Event, WorkerChild
+from .launch import WorkerStart, WorkerStartError, end_reason, worker_start
 
 OnEvent = Callable[[Event], None]
 StartTimer = Callable[[int, Callable[[], None]], Callable[[], None]]

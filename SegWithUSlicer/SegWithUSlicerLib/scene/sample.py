@@ -8,9 +8,9 @@ import slicer
 
 from SegWithUCore.strict_json import read_json_object
 
-from ..jump import jump_to
 from ..resources import resource_path
 from .load_case import propose_roi
+from .slice_views import jump_to
 
 SAMPLE_NAME = "SegWithU T1 brain"
 NODE_NAME = "T1 brain"

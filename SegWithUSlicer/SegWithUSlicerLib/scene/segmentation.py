@@ -3,15 +3,20 @@
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import slicer
 import vtk
 from vtk.util.numpy_support import numpy_to_vtk
 
-from ..near_mask import labelled_box
+from SegWithUCore.errors import InputError
+from SegWithUCore.imaging.nrrd import read_nrrd_header
+from SegWithUCore.imaging.stored_voxels import check_voxels
+from SegWithUCore.input_files import regular_file
+
 from .case_file import Structure
-from .case_images import Volume, array_of
+from .case_images import Volume, array_of, labelled_box
 
 CONTENT_ATTRIBUTE = "SegWithU.Content"
 JUDGED_ATTRIBUTE = "SegWithU.Judged"
@@ -158,3 +163,14 @@ def _place(image: "slicer.vtkOrientedImageData", box: Sequence[slice]) -> tuple[
     spacing = np.linalg.norm(axes, axis=1)
     # The odd summand keeps usual origins (halves, quarters) away from where rounding noise would tip the floor.
     return tuple(math.floor(along + 0.3717) for along in axes @ corner / spacing**2)
+
+
+def is_whole_nrrd(path: Path) -> bool:
+    """Whether a file is an NRRD with its voxels inside, all of them there and undamaged."""
+    try:
+        regular_file(path)
+        stored = read_nrrd_header(path)
+        check_voxels(stored)
+    except (InputError, OSError):
+        return False
+    return stored.body.file == path

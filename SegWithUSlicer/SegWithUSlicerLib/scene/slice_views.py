@@ -5,6 +5,7 @@ saved with the scene, so that a scene loaded with an overlay still knows what to
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import slicer
 
@@ -213,3 +214,46 @@ def _restore(view: "slicer.vtkMRMLSliceCompositeNode") -> None:
 def _forget(view: "slicer.vtkMRMLSliceCompositeNode") -> None:
     view.SetNodeReferenceID(_FOREGROUND_ROLE, None)
     view.RemoveAttribute(_OPACITY_ATTRIBUTE)
+
+
+@contextmanager
+def layers_kept() -> Iterator[None]:
+    """Put back what was in the layers of all slice views: Segment Editor empties the label layer when it takes up a
+    segmentation."""
+    scene = slicer.mrmlScene
+    count = scene.GetNumberOfNodesByClass("vtkMRMLSliceCompositeNode")
+    views = [scene.GetNthNodeByClass(index, "vtkMRMLSliceCompositeNode") for index in range(count)]
+    before = [(v.GetBackgroundVolumeID(), v.GetForegroundVolumeID(), v.GetLabelVolumeID()) for v in views]
+    try:
+        yield
+    finally:
+        for view, (background, foreground, label) in zip(views, before, strict=True):
+            if (view.GetBackgroundVolumeID(), view.GetForegroundVolumeID(), view.GetLabelVolumeID()) != (
+                background,
+                foreground,
+                label,
+            ):
+                was_modifying = view.StartModify()
+                view.SetBackgroundVolumeID(background)
+                view.SetForegroundVolumeID(foreground)
+                view.SetLabelVolumeID(label)
+                view.EndModify(was_modifying)
+
+
+def jump_to(point_ras: Sequence[float], scene: "slicer.vtkMRMLScene | None" = None, centred: bool = True) -> None:
+    """Move all slice views, and the crosshair, to a point.
+
+    Args:
+        point_ras: R, A, S in world millimetres (parent transforms applied).
+        scene: the scene of the views; by default Slicer's.
+        centred: put the point in the middle of each view; otherwise only the slice offsets change.
+
+    The field of view of each slice keeps its size and the crosshair stays shown or hidden as the user has it.
+    """
+    scene = scene or slicer.mrmlScene
+    r, a, s = (float(part) for part in point_ras)
+    mode = slicer.vtkMRMLSliceNode.CenteredJumpSlice if centred else slicer.vtkMRMLSliceNode.OffsetJumpSlice
+    slicer.vtkMRMLSliceNode.JumpAllSlices(scene, r, a, s, mode)
+    crosshair = scene.GetFirstNodeByClass("vtkMRMLCrosshairNode")
+    if crosshair is not None:
+        crosshair.SetCrosshairRAS(r, a, s)

@@ -5,10 +5,10 @@ import slicer
 import vtk
 
 from ..i18n import _
-from ..jump import jump_to
 from .case_file import Case, Structure
 from .readout import dice_text, expected_text, volume_text
 from .segmentation import segment_array, segment_id
+from .slice_views import jump_to
 
 
 def fill_table(node: "slicer.vtkMRMLTableNode", case: Case) -> None:

@@ -14,8 +14,10 @@ from pathlib import Path
 import numpy as np
 import slicer
 import vtk
+from vtk.util.numpy_support import vtk_to_numpy
 
 from SegWithUCore.errors import InputError, OutputError
+from SegWithUCore.inference.image_features import ImageFeatures, image_features
 
 from ..i18n import _
 
@@ -185,3 +187,84 @@ def _scalar_image(volume: "slicer.vtkMRMLScalarVolumeNode") -> vtk.vtkImageData:
             )
         )
     return image
+
+
+_EDGE_MM = 1e-3
+"""A voxel centre this close to a face of the region counts as on it, whatever the rounding."""
+
+
+def look_of(volume: "slicer.vtkMRMLScalarVolumeNode", box: Roi | None) -> ImageFeatures | None:
+    """Features of the part of a volume inside a region, None where it holds no scalar image or nothing is inside.
+
+    Args:
+        box: as `read_roi` gives it, in the volume's own frame; None for the whole volume.
+    """
+    image = volume.GetImageData()
+    if image is None or image.GetNumberOfPoints() == 0 or image.GetNumberOfScalarComponents() != 1:
+        return None
+    i, j, k = image.GetDimensions()
+    array = vtk_to_numpy(image.GetPointData().GetScalars()).reshape(k, j, i)
+    part = array if box is None else array[_slices(volume, box, (i, j, k))]
+    return image_features(part) if part.size else None
+
+
+def _slices(
+    volume: "slicer.vtkMRMLScalarVolumeNode", box: Roi, size_ijk: tuple[int, int, int]
+) -> tuple[slice, slice, slice]:
+    """Where the box lies in the array (k, j, i).
+
+    As in the engine, the left, posterior and inferior faces belong to the region and the others do not.
+    """
+    matrix = vtk.vtkMatrix4x4()
+    volume.GetRASToIJKMatrix(matrix)
+    centre, half = np.asarray(box[:3]) - _EDGE_MM, np.asarray(box[3:]) / 2
+    corners = [centre + half * signs for signs in itertools.product((-1, 1), repeat=3)]
+    indices = np.asarray([matrix.MultiplyPoint([*corner, 1.0])[:3] for corner in corners])
+    low = np.clip(np.ceil(indices.min(0)), 0, size_ijk).astype(int)
+    high = np.clip(np.floor(indices.max(0)) + 1, 0, size_ijk).astype(int)
+    i, j, k = (slice(start, end) for start, end in zip(low.tolist(), high.tolist(), strict=True))
+    return k, j, i
+
+
+def sequence_frame(volume: "slicer.vtkMRMLScalarVolumeNode") -> int | None:
+    """Which frame (from 0) of a sequence a volume shows now; None for a volume that is no proxy of a sequence."""
+    scene = volume.GetScene()
+    for index in range(scene.GetNumberOfNodesByClass("vtkMRMLSequenceBrowserNode")):
+        browser = scene.GetNthNodeByClass(index, "vtkMRMLSequenceBrowserNode")
+        if browser.GetSequenceNode(volume) is not None:
+            return int(browser.GetSelectedItemNumber())
+    return None
+
+
+def steady(volume: "slicer.vtkMRMLScalarVolumeNode") -> "slicer.vtkMRMLScalarVolumeNode":
+    """The volume itself, or a copy of the current frame, named after it and put where the proxy was in the views.
+
+    The copy of the same frame is used again, so that a re-run updates its results.
+    """
+    frame = sequence_frame(volume)
+    if frame is None:
+        return volume
+    name = _("{volume} frame {number}").format(volume=volume.GetName(), number=frame + 1)
+    scene = volume.GetScene()
+    copy = _same_frame(scene, volume, name)
+    if copy is None:
+        copy = slicer.vtkSlicerVolumesLogic.CloneVolume(scene, volume, name)
+        copy.SetAttribute(_FRAME_OF, volume.GetID())
+    for index in range(scene.GetNumberOfNodesByClass("vtkMRMLSliceCompositeNode")):
+        view = scene.GetNthNodeByClass(index, "vtkMRMLSliceCompositeNode")
+        if view.GetBackgroundVolumeID() == volume.GetID():
+            view.SetBackgroundVolumeID(copy.GetID())
+    return copy
+
+
+_FRAME_OF = "SegWithU.FrameOf"
+
+
+def _same_frame(
+    scene: "slicer.vtkMRMLScene", volume: "slicer.vtkMRMLScalarVolumeNode", name: str
+) -> "slicer.vtkMRMLScalarVolumeNode | None":
+    for index in range(scene.GetNumberOfNodesByClass("vtkMRMLScalarVolumeNode")):
+        node = scene.GetNthNodeByClass(index, "vtkMRMLScalarVolumeNode")
+        if node.GetAttribute(_FRAME_OF) == volume.GetID() and node.GetName() == name:
+            return node
+    return None

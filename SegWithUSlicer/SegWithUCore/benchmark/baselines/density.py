@@ -11,8 +11,8 @@ from scipy.special import logsumexp
 from ...evaluation.frozen_backbone import FrozenBackbone, FrozenCase
 from ...inference.preprocessing import network_input
 from ...inference.uncertainty_maps import on_grid
-from ...network.fusion import resized
-from ...network.taps import checked_taps, recorded_taps
+from ...network.heads.base import resized
+from ...network.segwithu import checked_taps, recorded_taps
 from ...progress import Progress, silent
 from .base import Answer, FittingCases, Rival, in_parts
 

@@ -1,8 +1,8 @@
 """Monte-Carlo dropout on a network that was trained without: masks before the tapped modules of the decoder."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -10,11 +10,10 @@ from scipy.special import softmax
 from torch import nn
 
 from ...evaluation.frozen_backbone import FrozenBackbone, FrozenCase
-from ...evaluation.kept_prefix import KeptPrefix
 from ...inference.uncertainty_maps import on_grid
 from ...metrics.calibration import negative_log_likelihood
 from ...metrics.error_detection import average_precision, score_groups
-from ...network.taps import find_module
+from ...network.segwithu import find_module
 from ...progress import Progress, silent
 from ...training.augmentation import case_seed
 from .base import Answer, FittingCases, Rival, SeveralPasses, in_parts, unsure_of
@@ -150,3 +149,57 @@ class Dropout(Rival):
     def answers(self, case: FrozenCase) -> dict[str, Answer]:
         """Answers by row."""
         return dropped_passes(self.backbone, case, self.rate, self.seed).answers(self.rows, case.classes)
+
+
+class KeptPrefix:
+    """Within the block, what innermost modules gave before the first of the named modules ran is given again.
+
+    They are computed in the first pass alone; every pass must run on the same input, and is announced by `begin`. What
+    is kept are copies, since networks change tensors in place.
+
+    Args:
+        names: dotted paths of the modules from which on everything is computed anew.
+    """
+
+    def __init__(self, network: nn.Module, names: Sequence[str]) -> None:
+        self._network, self._names = network, names
+        self._kept: list[torch.Tensor | None] = []
+        self._passes = self._place = 0
+        self._before = False
+        self._undo = ExitStack()
+
+    def __enter__(self) -> Self:
+        """Take over the innermost modules."""
+        for name in self._names:
+            handle = find_module(self._network, name).register_forward_pre_hook(self._reached)
+            self._undo.callback(handle.remove)
+        for module in self._network.modules():
+            if not any(module.children()):
+                self._undo.callback(delattr, module, "forward")
+                module.forward = self._instead_of(module.forward)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Give them back."""
+        self._undo.close()
+
+    def begin(self) -> None:
+        """The next pass follows."""
+        self._passes, self._place, self._before = self._passes + 1, 0, True
+
+    def _reached(self, *_: object) -> None:
+        self._before = False
+
+    def _instead_of(self, forward: Callable[..., Any]) -> Callable[..., Any]:
+        def kept_or_computed(*inputs: Any, **options: Any) -> Any:
+            if not self._before:
+                return forward(*inputs, **options)
+            if self._passes == 1:
+                output = forward(*inputs, **options)
+                self._kept.append(output.clone() if isinstance(output, torch.Tensor) else None)
+                return output
+            kept = self._kept[self._place]
+            self._place += 1
+            return forward(*inputs, **options) if kept is None else kept.clone()
+
+        return kept_or_computed

@@ -14,8 +14,8 @@ from monai.networks.nets import DynUNet
 from torch import nn
 
 from ...errors import InputError
-from ...json_schemas import check_schema, schema
-from ..tensor_checks import checked_tensors
+from ...strict_json import check_schema, schema
+from ..weights import checked_tensors
 from .meshnet import MeshNet
 from .nnunet import build_nnunet
 from .user_network import build_own_network, is_own

@@ -12,7 +12,7 @@ from typing import Any
 from torch import nn
 
 from ...errors import InputError
-from ...json_schemas import check_schema, schema
+from ...strict_json import check_schema, schema
 
 NETWORKS_PREFIX = "dynamic_network_architectures.architectures."
 NETWORKS = ("PlainConvUNet", "ResidualEncoderUNet", "ResidualUNet")

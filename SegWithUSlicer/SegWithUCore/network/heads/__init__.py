@@ -3,10 +3,8 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from ..context_fusion import ContextFusion
-from ..fusion import Fusion
-from .base import UncertaintyHead
-from .context import ContextHead
+from .base import Fusion, UncertaintyHead
+from .context import ContextFusion, ContextHead
 from .paper import MultiScaleFusion, PaperHead
 
 
