@@ -66,7 +66,7 @@ def _removed(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def whole_folder(target: Path, overwrite: bool = False) -> Iterator[Path]:
+def atomic_folder(target: Path, overwrite: bool = False) -> Iterator[Path]:
     """Yield a private folder that becomes `target` when the block ends without an error.
 
     What killed processes left beside `target` is swept first.
@@ -93,7 +93,7 @@ def whole_folder(target: Path, overwrite: bool = False) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def whole_file(target: Path) -> Iterator[Path]:
+def atomic_file(target: Path) -> Iterator[Path]:
     """Yield a temporary path with the suffixes of `target`; it replaces `target` when the block ends well.
 
     What killed processes left beside `target` is swept first.

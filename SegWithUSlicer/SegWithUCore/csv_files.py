@@ -8,7 +8,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from .atomic_files import whole_file
+from .atomic_files import atomic_file
 from .errors import InputError
 from .input_files import read_bounded
 
@@ -37,7 +37,7 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]])
         OutputError: the place cannot be written to.
     """
     text = csv_text(columns, rows)
-    with whole_file(path) as work:
+    with atomic_file(path) as work:
         work.write_text(text, encoding="utf-8", newline="")
 
 

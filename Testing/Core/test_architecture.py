@@ -23,7 +23,7 @@ FOUNDATION = {
     "process_lock",
     "progress",
     "strict_json",
-    "whole_files",
+    "atomic_files",
     "user_folder",
     "version",
 }

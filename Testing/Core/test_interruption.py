@@ -24,7 +24,7 @@ from segwithu_command import (
     tiny_bundle,
 )
 
-from SegWithUCore.atomic_files import ABANDONED_AFTER_S, TEMPORARY_PREFIX, sweep_leftovers, whole_folder
+from SegWithUCore.atomic_files import ABANDONED_AFTER_S, TEMPORARY_PREFIX, atomic_folder, sweep_leftovers
 from SegWithUCore.inference import case_writer
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals as POSIX knows them")
@@ -95,7 +95,7 @@ def test_killed_run_leaves_only_a_hidden_folder_that_the_next_run_sweeps(
 
 
 def test_temporary_folder_of_a_live_process_is_not_swept(tmp_path: Path) -> None:
-    with whole_folder(tmp_path / "case") as work:
+    with atomic_folder(tmp_path / "case") as work:
         (work / "part").write_text("half")
         sweep = "import sys, pathlib; from SegWithUCore.atomic_files import sweep_leftovers as sweep; " \
                 "print(len(sweep(pathlib.Path(sys.argv[1]))))"  # fmt: skip

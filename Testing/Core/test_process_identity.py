@@ -13,10 +13,10 @@ import pytest
 from SegWithUCore.atomic_files import (
     ABANDONED_AFTER_S,
     TEMPORARY_PREFIX,
+    atomic_file,
+    atomic_folder,
     sweep_leftovers,
     temporary_prefix,
-    whole_file,
-    whole_folder,
 )
 from SegWithUCore.errors import OutputError
 from SegWithUCore.process_lock import LockedError, ProcessLock
@@ -81,14 +81,14 @@ def test_odd_temporary_names_never_raise(tmp_path: Path, middle: str) -> None:
     (tmp_path / f"{TEMPORARY_PREFIX}{middle}-x").write_text("")
     (tmp_path / f"{TEMPORARY_PREFIX}{middle}-link").symlink_to(tmp_path)
     sweep_leftovers(tmp_path)
-    with whole_file(tmp_path / "result") as work:
+    with atomic_file(tmp_path / "result") as work:
         work.write_text("whole")
     assert (tmp_path / "result").read_text() == "whole"
 
 
 def test_every_writer_sweeps_what_a_killed_one_left(tmp_path: Path) -> None:
     left = tmp_path / f"{TEMPORARY_PREFIX}{process_scope()}-{_dead_process()}-t1-report"
-    for writer in (whole_file, whole_folder):
+    for writer in (atomic_file, atomic_folder):
         left.mkdir()
         (left / "half").write_text("half")
         with writer(tmp_path / writer.__name__) as work:
@@ -98,11 +98,11 @@ def test_every_writer_sweeps_what_a_killed_one_left(tmp_path: Path) -> None:
 
 def test_long_names_and_impossible_ones(tmp_path: Path) -> None:
     long = tmp_path / f"{'n' * 240}.nii.gz"
-    with whole_file(long) as work:
+    with atomic_file(long) as work:
         assert work.name.endswith(".nii.gz")
         work.write_text("whole")
     assert long.read_text() == "whole"
-    for writer in (whole_file, whole_folder):
+    for writer in (atomic_file, atomic_folder):
         with pytest.raises(OutputError, match="NUL"), writer(tmp_path / "a\0b"):
             pass
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from .. import strict_json
-from ..atomic_files import sweep_leftovers, whole_file
+from ..atomic_files import atomic_file, sweep_leftovers
 from ..calibration.error_probability import ErrorProbability
 from ..errors import OutputError, UsageError
 from ..process_lock import LockedError, ProcessLock
@@ -174,7 +174,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def write_json(path: Path, data: Any) -> None:
     """Write a JSON file whole or not at all; what is not finite must have become None before."""
-    with whole_file(path) as work:
+    with atomic_file(path) as work:
         work.write_text(json.dumps(data, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 
@@ -186,7 +186,7 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray] | None:
 
 
 def _write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    with whole_file(path) as work, work.open("wb") as file:
+    with atomic_file(path) as work, work.open("wb") as file:
         np.savez(file, **dict(arrays))  # type: ignore[arg-type]
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import SimpleITK as sitk
 
-from ..atomic_files import sweep_leftovers, whole_file
+from ..atomic_files import atomic_file, sweep_leftovers
 from ..errors import InputError
 from ..imaging.grid import VoxelGrid
 from ..imaging.roi import VoxelBox, whole_grid
@@ -93,13 +93,13 @@ def write_regions(folder: Path, found: "FoundRegions", box: VoxelBox, grid: sitk
         OutputError: the folder cannot be written to, or the disk is full.
     """
     labels = whole_image(found.labels, box, VoxelGrid.of(grid), 0)
-    with whole_file(folder / REGION_LABELS_FILE) as work, itk_messages_kept_off_the_terminal():
+    with atomic_file(folder / REGION_LABELS_FILE) as work, itk_messages_kept_off_the_terminal():
         try:
             sitk.WriteImage(labels, str(work), useCompression=True)
             check_file(work)
         except (RuntimeError, InputError) as error:
             raise OSError("the disk is full or read-only") from error
-    with whole_file(folder / REGIONS_FILE) as work:
+    with atomic_file(folder / REGIONS_FILE) as work:
         work.write_text(regions_csv(found.regions), encoding="utf-8", newline="")
 
 
@@ -149,7 +149,7 @@ def _made_again(folder: Path, case: dict[str, Any], settings: "RegionSettings", 
     found = find_regions(assessed, settings)
     _keep_reviews(folder, found, overwrite)
     write_regions(folder, found, box, probability)
-    with whole_file(folder / CASE_FILE) as work:
+    with atomic_file(folder / CASE_FILE) as work:
         regions = {**found.summary(settings), HASHES: region_file_hashes(folder)}
         work.write_text(to_json({**case, "regions": regions}) + "\n", encoding="utf-8")
     return found

@@ -133,14 +133,14 @@ def _check_apart(test: "Sequence[Case]", others: "Sequence[Case]", role: str) ->
 
 
 def _write(folder: Path, summary: dict[str, Any], console: Console) -> None:
-    from ..atomic_files import whole_file
+    from ..atomic_files import atomic_file
     from ..benchmark.store import write_json
     from ..benchmark.table import benchmark_markdown, benchmark_page, write_table
 
     write_json(folder / JSON_FILE, summary)
     plot = _drawn(folder / PLOT_FILE, summary, console)
     for name, text in ((MARKDOWN_FILE, benchmark_markdown(summary)), (PAGE_FILE, benchmark_page(summary, plot))):
-        with whole_file(folder / name) as work:
+        with atomic_file(folder / name) as work:
             work.write_text(text, encoding="utf-8")
     write_table(folder / CSV_FILE, summary)
 
@@ -149,14 +149,14 @@ def _drawn(path: Path, summary: dict[str, Any], console: Console) -> Path | None
     """The plot, None without matplotlib, which the figures do not need."""
     import importlib.util
 
-    from ..atomic_files import whole_file
+    from ..atomic_files import atomic_file
 
     if importlib.util.find_spec("matplotlib") is None:
         console.note("No plot: matplotlib is missing; install segwithu-slicer[desktop], which brings it.")
         return None
     from ..benchmark.table import draw_rivals
 
-    with whole_file(path) as work:
+    with atomic_file(path) as work:
         draw_rivals(summary, work)
     return path
 

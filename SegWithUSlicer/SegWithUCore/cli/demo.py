@@ -85,12 +85,12 @@ def _mirrored_file(image: Path, output: Path) -> Path:
     """The sample with left and right exchanged (its grid is symmetric about the midline)."""
     import SimpleITK as sitk
 
-    from ..atomic_files import whole_file
+    from ..atomic_files import atomic_file
     from ..imaging.volume import read_image
     from ..inference.preprocessing import mirrored_copy
 
     target = output / "mirrored_image.nii.gz"
-    with whole_file(target) as work:
+    with atomic_file(target) as work:
         sitk.WriteImage(sitk.Cast(mirrored_copy(read_image(image)), sitk.sitkUInt8), str(work))
     return target
 

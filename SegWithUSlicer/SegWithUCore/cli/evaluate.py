@@ -52,7 +52,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
     """Evaluate a model."""
     import torch
 
-    from ..atomic_files import whole_folder
+    from ..atomic_files import atomic_folder
     from ..evaluation.evaluate import evaluate
     from ..evaluation.summary import recorded, summary
     from ..inference.segment import Model
@@ -64,7 +64,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
     bundle = with_head(resolve_model(options.model), options.head)
     cases = find_cases(options.cases)
     model = Model(bundle, torch.device("cpu"))
-    with whole_folder(options.report, options.overwrite) if options.report else nullcontext() as folder:
+    with atomic_folder(options.report, options.overwrite) if options.report else nullcontext() as folder:
         with console.progress("evaluate") as progress:
             evaluation = evaluate(cases, model, settings, progress)
         result = summary(evaluation, bundle)
@@ -134,20 +134,20 @@ def _text(result: dict[str, Any]) -> str:
 
 
 def _write_json(path: Path, data: dict[str, Any]) -> None:
-    from ..atomic_files import whole_file
+    from ..atomic_files import atomic_file
 
-    with whole_file(path) as work:
+    with atomic_file(path) as work:
         work.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
 
 
 def _record(model: "Model", result: dict[str, Any]) -> None:
     from dataclasses import replace
 
-    from ..atomic_files import whole_file
+    from ..atomic_files import atomic_file
     from ..models.bundle import CARD_FILE, weights_path, write_bundle_json
     from ..models.model_card import model_card
 
     folder = weights_path(model.bundle).parent
     written = write_bundle_json(replace(model.bundle, figures=result), folder)
-    with whole_file(folder / CARD_FILE) as work:
+    with atomic_file(folder / CARD_FILE) as work:
         work.write_text(model_card(written), encoding="utf-8")

@@ -5,7 +5,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from ..atomic_files import whole_file
+from ..atomic_files import atomic_file
 from ..case.case_file import case_folders, read_case
 from ..errors import SegWithUError, UsageError
 from ..paths import told_path
@@ -164,7 +164,7 @@ def run_merge(options: argparse.Namespace, console: Console) -> int:
         console.error(sentence)
     cases = _reviewed_cases(options.into, console)
     if options.table is not None:
-        with whole_file(options.table) as work:
+        with atomic_file(options.table) as work:
             work.write_text(agreement_csv(cases), encoding="utf-8", newline="")
     rows = [
         [name, str(row.region.rank), row.region.structure, *_given(row.verdicts, reviews)]

@@ -182,12 +182,12 @@ def run_import_nnunet(options: argparse.Namespace, console: Console) -> int:
 
 
 def _start_run(folder: "NnunetFolder", about: dict[str, str], target: Path) -> None:
-    from ..atomic_files import whole_folder
+    from ..atomic_files import atomic_folder
     from ..models.nnunet_import import head_recipe
     from ..training.recipe import recipe_from_json
     from ..training.run_folder import RunFolder
 
-    with whole_folder(target) as work:
+    with atomic_folder(target) as work:
         run = RunFolder(work)
         run.start(recipe_from_json(head_recipe(folder, about), folder.source), {"backbone_source": folder.source})
         run.save_best("backbone", folder.weights)

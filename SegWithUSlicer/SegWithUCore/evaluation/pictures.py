@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
-from ..atomic_files import whole_file
+from ..atomic_files import atomic_file
 from ..imaging.volume import image_on_grid
 from ..models.input_spec import Label
 from .case_metrics import OUR_SCORE, UNSEEN_BELOW, Measured
@@ -61,7 +61,7 @@ def draw_montage(tiles: Sequence[Tile], labels: Sequence[Label], path: Path, cap
     bar.set_label("probability that the voxel is labelled wrongly", fontsize=9)
     bar.ax.tick_params(labelsize=7)
     _legend(figure, labels, caption)
-    with whole_file(path) as work:
+    with atomic_file(path) as work:
         figure.savefig(work, dpi=110, format="png", facecolor="white")
     pyplot.close(figure)
 

@@ -10,7 +10,7 @@ from random import SystemRandom
 
 import SimpleITK as sitk
 
-from ..atomic_files import sweep_leftovers, whole_file, whole_folder
+from ..atomic_files import atomic_file, atomic_folder, sweep_leftovers
 from ..case.case_file import CASE_FILE, read_case
 from ..case.case_image import IMAGE_FILE, OutsideError, case_image, image_among, is_there, trusted_place
 from ..case.contents import Contents, case_contents
@@ -96,7 +96,7 @@ def export_cases(
     if settings.anonymous:
         found.names_file = _names_file(output, settings, folders)
     sweep_leftovers(output.parent)
-    with whole_folder(output) as work:
+    with atomic_folder(output) as work:
         order = list(folders)
         if settings.anonymous:  # numbers in the order of names would tell something of the names
             SystemRandom().shuffle(order)
@@ -187,7 +187,7 @@ def _copy_file(source: Path, target: Path) -> None:
 
     Raises:
         InputError: it cannot be read.
-        OSError: the copy cannot be written, which `whole_folder` says in words.
+        OSError: the copy cannot be written, which `atomic_folder` says in words.
     """
     try:
         with source.open("rb") as read, target.open("wb") as written:
@@ -229,7 +229,7 @@ def _write_names(path: Path, found: Exported, aliases: Aliases) -> None:
         "cases": {name: str(folder) for name, folder in found.names.items()},
         "reviewers": {alias: reviewer for reviewer, alias in aliases.reviewers.items()},
     }
-    with whole_file(path) as work:
+    with atomic_file(path) as work:
         work.write_text(to_json(content) + "\n", encoding="utf-8")
         if os.name == "posix":
             work.chmod(0o600)

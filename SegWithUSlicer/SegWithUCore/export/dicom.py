@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import SimpleITK as sitk
 
-from ..atomic_files import sweep_leftovers, whole_folder
+from ..atomic_files import atomic_folder, sweep_leftovers
 from ..case.case_file import read_case
 from ..case.case_regions import ERROR_PROBABILITY_FILE
 from ..case.segmentation_file import REVIEWED_PATTERN, reviewed_name
@@ -59,7 +59,7 @@ def export_dicom(
     check_installed()
     sweep_leftovers(output.parent)
     found = DicomExported()
-    with whole_folder(output) as work:
+    with atomic_folder(output) as work:
         for number, folder in enumerate(folders):
             if report is not None:
                 report("exporting", number / len(folders), folder.resolve().name)

@@ -15,7 +15,7 @@ import SimpleITK as sitk
 import torch
 
 from .. import __version__
-from ..atomic_files import whole_folder
+from ..atomic_files import atomic_folder
 from ..case.case_file import CASE_FILE
 from ..case.case_image import IMAGE_FILE
 from ..case.case_regions import (
@@ -103,7 +103,7 @@ def write_case_folder(result: CaseResult, target: Path, overwrite: bool = False)
     Raises:
         OutputError: it exists already, or cannot be written.
     """
-    with whole_folder(target, overwrite) as work:
+    with atomic_folder(target, overwrite) as work:
         try:
             with itk_messages_kept_off_the_terminal():
                 _write_volumes(result, work)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from ..atomic_files import whole_file
+from ..atomic_files import atomic_file
 from ..errors import InputError, naming
 from ..input_files import is_there, regular_file
 from ..network.backbones import MAXIMUM_PARAMETERS, BackboneSpec, build_backbone, example_input, load_state
@@ -301,7 +301,7 @@ def write_bundle_json(bundle: Bundle, folder: Path, source: str | None = None) -
         InputError: a field is not what a reader would take, such as NaN.
     """
     data, checked = _checked(bundle, folder, source)
-    with whole_file(folder / BUNDLE_FILE) as work:
+    with atomic_file(folder / BUNDLE_FILE) as work:
         work.write_text(to_json(data) + "\n", encoding="utf-8")
     return replace(checked, folder=folder)
 

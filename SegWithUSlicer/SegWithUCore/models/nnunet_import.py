@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..atomic_files import whole_folder
+from ..atomic_files import atomic_folder
 from ..errors import InputError, UsageError, naming
 from ..input_files import is_there
 from ..network.backbones import build_backbone, load_state, unique_state
@@ -178,7 +178,7 @@ def write_nnunet_bundle(
     torch.manual_seed(seed)
     with naming(folder.files):
         head = empty_network(bundle).head_state()
-    with whole_folder(target, overwrite) as work:
+    with atomic_folder(target, overwrite) as work:
         digest = write_weights(work, folder.weights, {"paper": head})
         written = write_bundle_json(replace(bundle, weights_sha256=digest), work, folder.files)
         (work / CARD_FILE).write_text(model_card(written), encoding="utf-8")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
-from ..atomic_files import whole_file, whole_folder
+from ..atomic_files import atomic_file, atomic_folder
 from ..case.case_file import naming_case, read_case
 from ..case.case_image import case_image
 from ..case.case_regions import ERROR_PROBABILITY_FILE, SEGMENTATION_FILE
@@ -66,7 +66,7 @@ def write_report(
             check_region_files(folder, case)
         page = report_page(_report(folder, case, image_file, rules, most))
     target = output or folder / REPORT_FILE
-    with whole_file(target) as work:
+    with atomic_file(target) as work:
         work.write_text(page, encoding="utf-8", errors="backslashreplace")  # names may hold half characters
     return target
 
@@ -186,7 +186,7 @@ def draw_regions(folder: Path, regions: Sequence[Region], image_file: Path | Non
     array = sitk.GetArrayViewFromImage(image)
     labels, places = (_whole_array(folder / name) for name in (SEGMENTATION_FILE, REGION_LABELS_FILE))
     target = folder / PICTURES_FOLDER
-    with whole_folder(target, overwrite=True) as work:
+    with atomic_folder(target, overwrite=True) as work:
         for region in regions:
             i, j, k = image.TransformPhysicalPointToIndex(ras_to_lps(region.peak_ras_mm))
             picture = thumbnail(array, labels, places, region, (k, j, i), grid)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..atomic_files import whole_file
+from ..atomic_files import atomic_file
 from ..errors import OutputError
 from ..regions.region import Region
 
@@ -165,7 +165,7 @@ def write_png(picture: np.ndarray, path: Path) -> None:
     """
     import SimpleITK as sitk  # Slicer's window must be able to do without it until it is needed
 
-    with whole_file(path) as work:
+    with atomic_file(path) as work:
         try:
             sitk.WriteImage(sitk.GetImageFromArray(picture, isVector=True), str(work))
         except RuntimeError as error:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..atomic_files import sweep_leftovers, whole_file
+from ..atomic_files import atomic_file, sweep_leftovers
 from ..case.case_file import DAMAGED, case_folders, read_case
 from ..case.contents import checked_file
 from ..case.region_files import REGIONS_FILE, check_region_files, regions_hash, regions_text
@@ -173,7 +173,7 @@ def _put_version(source: Path, target: Path, log: Merged) -> list[Merged]:
 
 
 def _write(target: Path, content: bytes) -> None:
-    with whole_file(target) as work, work.open("wb") as file:
+    with atomic_file(target) as work, work.open("wb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ..atomic_files import whole_file
+from ..atomic_files import atomic_file
 from ..case.case_file import DAMAGED
 from ..csv_files import csv_text
 from ..errors import InputError
@@ -46,9 +46,9 @@ def write_worklist(worklist: Worklist, folder: Path, anonymous: bool = False) ->
         "rules": None if worklist.rules is None else worklist.rules.to_json(),
         "cases": rows,
     }
-    with whole_file(folder / WORKLIST_JSON) as work:
+    with atomic_file(folder / WORKLIST_JSON) as work:
         work.write_text(to_json(content) + "\n", encoding="utf-8")
-    with whole_file(folder / WORKLIST_CSV) as work:
+    with atomic_file(folder / WORKLIST_CSV) as work:
         work.write_text(worklist_csv(rows), encoding="utf-8", newline="")
 
 

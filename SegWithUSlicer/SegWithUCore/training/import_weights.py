@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from ..atomic_files import whole_folder
+from ..atomic_files import atomic_folder
 from ..errors import InputError, naming
 from ..input_files import read_bounded, regular_file
 from ..models.bundle import (
@@ -87,7 +87,7 @@ def import_checkpoint(
         network = empty_network(bundle)
     importer.fill(network, source)
     text = licence_notice(bundle.about) if licence is None else _text(licence)
-    with whole_folder(target, overwrite) as work:
+    with atomic_folder(target, overwrite) as work:
         digest = write_weights(work, unique_state(network.backbone), {bundle.default_head.name: network.head_state()})
         written = write_bundle_json(replace(bundle, weights_sha256=digest), work, place)
         (work / CARD_FILE).write_text(model_card(written), encoding="utf-8")

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from ..atomic_files import whole_folder
+from ..atomic_files import atomic_folder
 from ..errors import InputError
 from ..inference.segment import Model
 from ..models.bundle import (
@@ -59,7 +59,7 @@ def make_bundle(
     """
     recipe = run.recipe()
     backbone, head = run.load_best("backbone"), run.load_best("head")
-    with whole_folder(target, overwrite) as work:
+    with atomic_folder(target, overwrite) as work:
         name = recipe.head["variant"]
         specs, tensors = further_heads(beside, backbone, name) if beside else ((), {})
         digest = write_weights(work, backbone, {name: head, **tensors})
@@ -92,7 +92,7 @@ def recalibrate(
     """
     verify_weights(bundle)
     weights = weights_path(bundle)
-    with whole_folder(target, overwrite) as work:
+    with atomic_folder(target, overwrite) as work:
         shutil.copyfile(weights, work / weights.name)
         written = _calibrated(
             replace(bundle, calibration=None, display=None, figures=None), cases, work, device, progress

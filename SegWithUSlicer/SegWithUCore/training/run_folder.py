@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from ..atomic_files import whole_file
+from ..atomic_files import atomic_file
 from ..csv_files import table_of, write_csv
 from ..errors import InputError
 from ..input_files import is_there
@@ -78,12 +78,12 @@ class RunFolder:
         return data
 
     def _write_json(self, data: Mapping[str, Any]) -> None:
-        with whole_file(self.path / "run.json") as work:
+        with atomic_file(self.path / "run.json") as work:
             work.write_text(to_json(data) + "\n", encoding="utf-8")
 
     def save_best(self, part: str, tensors: Mapping[str, torch.Tensor]) -> None:
         """Keep the weights of the best epoch so far."""
-        with whole_file(self.path / f"{part}_best.safetensors") as work:
+        with atomic_file(self.path / f"{part}_best.safetensors") as work:
             save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, work)
 
     def load_best(self, part: str) -> dict[str, torch.Tensor]:
@@ -99,7 +99,7 @@ class RunFolder:
 
     def save_state(self, part: str, state: Mapping[str, Any]) -> None:
         """Write what a resumed run needs, whole or not at all."""
-        with whole_file(self.path / f"{part}_last.pt") as work:
+        with atomic_file(self.path / f"{part}_last.pt") as work:
             torch.save(dict(state), work)
 
     def load_state(self, part: str) -> dict[str, Any] | None:
@@ -122,7 +122,7 @@ class RunFolder:
     def write_log(self, part: str, rows: Sequence[Mapping[str, float]]) -> None:
         """Write `PART_log.csv` and redraw `PART_curves.png`; every row has the same columns, `epoch` first."""
         write_csv(self.path / f"{part}_log.csv", *table_of(rows))
-        with whole_file(self.path / f"{part}_curves.png") as work:
+        with atomic_file(self.path / f"{part}_curves.png") as work:
             draw_curves(rows, work)
 
 

@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
-from SegWithUCore.atomic_files import whole_file
+from SegWithUCore.atomic_files import atomic_file
 from SegWithUCore.errors import InputError, OutputError
 from SegWithUCore.strict_json import read_json_object
 
@@ -88,7 +88,7 @@ class MovedImages:
         old, new = _changed_part(place_told(folder, case, 0), place)
         self._moves = [(old, new), *(move for move in self._moves if move != (old, new))][:MOST_KEPT]
         # A settings folder that cannot be written only costs the user an answer after the next start.
-        with suppress(OutputError), whole_file(self._file) as work:
+        with suppress(OutputError), atomic_file(self._file) as work:
             work.write_text(json.dumps({"moves": self._moves}, ensure_ascii=False) + "\n", encoding="utf-8")
         return image
 

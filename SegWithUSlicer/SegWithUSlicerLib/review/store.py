@@ -15,7 +15,7 @@ from typing import Any
 
 import slicer
 
-from SegWithUCore.atomic_files import whole_file
+from SegWithUCore.atomic_files import atomic_file
 from SegWithUCore.errors import InputError, OutputError
 from SegWithUCore.review.reviews import Elsewhere
 from SegWithUCore.strict_json import parse_json
@@ -150,7 +150,7 @@ def save_reviewed(nodes: CaseNodes, folder: Path, log_name: str) -> Path:
     target = reviewed_file(folder, log_name)
     if nodes.segmentation is None:
         raise OutputError(_("Cannot write {path}: the segmentation was deleted.").format(path=target))
-    with whole_file(target) as work:
+    with atomic_file(target) as work:
         storage = slicer.vtkMRMLSegmentationStorageNode()
         storage.SetFileName(str(work))
         written = storage.WriteData(nodes.segmentation)
@@ -203,7 +203,7 @@ def remember_place(nodes: CaseNodes, folder: Path, log_name: str, place: Place) 
     """
     text = json.dumps(asdict(place))
     nodes.hub.SetParameter(_place_key(log_name), text)
-    with whole_file(_place_file(folder, log_name)) as work:
+    with atomic_file(_place_file(folder, log_name)) as work:
         work.write_text(text + "\n", encoding="utf-8")
 
 

@@ -28,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from trainings import CANDIDATES, ROOT, planned, progress_of, sha256, weights_of
 
-from SegWithUCore.atomic_files import whole_file
+from SegWithUCore.atomic_files import atomic_file
 from SegWithUCore.imaging.volume import read_image, read_labels
 from SegWithUCore.inference.preprocessing import assessed_box, network_input
 from SegWithUCore.inference.sliding_window import BackboneAlone, stitched
@@ -118,7 +118,7 @@ def scored(candidate: Candidate, cases: list[Case], kept: Path) -> Scores:
         for name, change in wanted.items():
             if case.name not in scores.setdefault(name, {}):
                 scores[name][case.name] = dice(candidate, case, change)
-        with whole_file(kept) as work:
+        with atomic_file(kept) as work:
             work.write_text(json.dumps({"of": state, "scores": scores}, indent=1), encoding="utf-8")
         print(candidate.name, case.name, np.round(scores[AS_IT_IS][case.name], 3), flush=True)
     return scores
