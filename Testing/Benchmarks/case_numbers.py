@@ -29,8 +29,8 @@ from SegWithUCore.calibration.case_level import (  # noqa: E402
     fit_predicted_dice,
     fit_volume_interval,
 )
+from SegWithUCore.inference.model import Model  # noqa: E402
 from SegWithUCore.inference.prediction import Prediction, tempered_logits  # noqa: E402
-from SegWithUCore.inference.segment import Model  # noqa: E402
 from SegWithUCore.metrics.bootstrap import paired_bootstrap  # noqa: E402
 from SegWithUCore.metrics.calibration import negative_log_likelihood  # noqa: E402
 from SegWithUCore.models.registry import resolve_model  # noqa: E402

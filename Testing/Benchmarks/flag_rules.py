@@ -20,7 +20,7 @@ import torch  # noqa: E402
 from scipy.stats import mannwhitneyu  # noqa: E402
 
 from SegWithUCore.calibration.flag_limits import ALPHA, StructureCase, controlled_limit  # noqa: E402
-from SegWithUCore.inference.segment import Model  # noqa: E402
+from SegWithUCore.inference.model import Model  # noqa: E402
 from SegWithUCore.models.bundle import Bundle, read_bundle  # noqa: E402
 from SegWithUCore.training.calibrate import (  # noqa: E402
     case_numbers,

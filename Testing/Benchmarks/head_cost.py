@@ -25,8 +25,10 @@ from torch import nn  # noqa: E402
 
 from SegWithUCore.inference.uncertainty_maps import voxelwise  # noqa: E402
 from SegWithUCore.memory import keep_freed_memory  # noqa: E402
-from SegWithUCore.models.bundle import load_network, read_bundle  # noqa: E402
-from SegWithUCore.network.backbones import build_backbone, dynunet_spec  # noqa: E402
+from SegWithUCore.models.bundle import read_bundle  # noqa: E402
+from SegWithUCore.models.bundle_network import load_network  # noqa: E402
+from SegWithUCore.network.backbone_spec import dynunet_spec  # noqa: E402
+from SegWithUCore.network.backbones import build_backbone  # noqa: E402
 from SegWithUCore.network.segwithu import SegWithU  # noqa: E402
 
 SHIPPED = ROOT / "Resources" / "Models" / "hippocampus"

@@ -14,8 +14,8 @@ from scipy.special import softmax
 from SegWithUCore.calibration.error_probability import ErrorProbability, fit_directions, fit_error_probability
 from SegWithUCore.case.case_regions import ijk_to_ras
 from SegWithUCore.imaging.volume import read_image, read_labels
+from SegWithUCore.inference.model import Model
 from SegWithUCore.inference.prediction import predict
-from SegWithUCore.inference.segment import Model
 from SegWithUCore.models.bundle import Bundle
 from SegWithUCore.regions.find_regions import Assessed
 from SegWithUCore.training.dataset import class_indices, find_cases

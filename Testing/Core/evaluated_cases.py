@@ -11,8 +11,7 @@ from segwithu_command import MODEL
 from SegWithUCore.evaluation.evaluate import Evaluation, Pools, Settings, add_case
 from SegWithUCore.evaluation.pictures import WorstCases
 from SegWithUCore.inference.prediction import Prediction
-from SegWithUCore.models.bundle import Bundle, read_bundle
-from SegWithUCore.models.head_choice import with_head
+from SegWithUCore.models.bundle import Bundle, read_bundle, with_head
 from SegWithUCore.training.dataset import Case
 
 SHAPE = (18, 22, 20)

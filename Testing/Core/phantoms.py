@@ -9,7 +9,8 @@ import numpy as np
 import SimpleITK as sitk
 
 from SegWithUCore.imaging.roi import Region
-from SegWithUCore.inference.segment import Job, Model, segment
+from SegWithUCore.inference.model import Model
+from SegWithUCore.inference.segment import Job, segment
 
 AXIS_ORDERS = [(order, flips) for order in permutations(range(3)) for flips in product((False, True), repeat=3)]
 """All 48 ways to store one volume: new axis a is old axis order[a], reversed where flips[a]."""

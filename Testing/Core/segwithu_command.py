@@ -18,9 +18,10 @@ import SimpleITK as sitk
 import torch
 
 from SegWithUCore.cli.__main__ import main
-from SegWithUCore.models.bundle import Bundle, HeadSpec, empty_network, read_bundle, write_bundle_json, write_weights
-from SegWithUCore.models.head_choice import with_head
-from SegWithUCore.network.backbones import dynunet_spec, unique_state
+from SegWithUCore.models.bundle import Bundle, HeadSpec, read_bundle, with_head, write_bundle_json
+from SegWithUCore.models.bundle_network import empty_network, write_weights
+from SegWithUCore.network.backbone_spec import dynunet_spec
+from SegWithUCore.network.weights import unique_state
 
 ROOT = Path(__file__).resolve().parents[2]
 MODEL = ROOT / "Resources" / "Models" / "hippocampus"

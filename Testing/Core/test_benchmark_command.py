@@ -12,8 +12,9 @@ import pytest
 import torch
 from segwithu_command import Command, child, entries, finished, one_sentence, tiny_bundle
 
-from SegWithUCore.models.bundle import Bundle, empty_network, read_bundle, write_bundle_json, write_weights
-from SegWithUCore.network.backbones import unique_state
+from SegWithUCore.models.bundle import Bundle, read_bundle, write_bundle_json
+from SegWithUCore.models.bundle_network import empty_network, write_weights
+from SegWithUCore.network.weights import unique_state
 
 ROLES = {
     "train": ("hippocampus_003", "hippocampus_006"),

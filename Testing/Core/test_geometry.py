@@ -20,8 +20,8 @@ from phantoms import (
 )
 from toy_models import looking_answer, registered_toys, write_toy_bundle
 
+from SegWithUCore.inference.model import Model
 from SegWithUCore.inference.preprocessing import to_working_grid
-from SegWithUCore.inference.segment import Model
 
 Models = dict[str, Model]
 WAYS = list(zip(AXIS_ORDERS, FORMATS * 16, strict=True))

@@ -15,7 +15,8 @@ from segwithu_command import ROOT, Command, entries, one_sentence
 from SegWithUCore.cli.models import KINDS
 from SegWithUCore.imaging.roi import Region
 from SegWithUCore.inference.segment import Job, checked_against_training
-from SegWithUCore.models.bundle import Bundle, load_network, read_bundle
+from SegWithUCore.models.bundle import Bundle, read_bundle
+from SegWithUCore.models.bundle_network import load_network
 from SegWithUCore.models.input_spec import Normalisation
 from SegWithUCore.training.import_weights import IMPORTERS
 

@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from SegWithUCore.benchmark.baselines.dropout import DroppedBackbone, KeptPrefix
-from SegWithUCore.network.backbones import build_backbone, dynunet_spec
+from SegWithUCore.network.backbone_spec import dynunet_spec
+from SegWithUCore.network.backbones import build_backbone
 
 TAPS = ["upsamples.1.conv_block", "output_block"]
 IMAGE = torch.randn(1, 1, 16, 16, 16, generator=torch.Generator().manual_seed(1))

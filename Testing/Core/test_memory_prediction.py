@@ -23,11 +23,12 @@ from SegWithUCore.imaging.header_peek import FileGrid, grid_of
 from SegWithUCore.imaging.roi import Region, VoxelBox, voxel_box, whole_grid
 from SegWithUCore.imaging.volume import read_image
 from SegWithUCore.inference.memory_prediction import RunSize, check_regions_fit, foreseen, predicted_stages
+from SegWithUCore.inference.model import Model
 from SegWithUCore.inference.preprocessing import assessed_box, to_working_grid
-from SegWithUCore.inference.segment import Model
 from SegWithUCore.inference.uncertainty_maps import voxelwise
 from SegWithUCore.memory import NotEnoughMemoryError
-from SegWithUCore.models.bundle import load_network, read_bundle
+from SegWithUCore.models.bundle import read_bundle
+from SegWithUCore.models.bundle_network import load_network
 from SegWithUCore.models.input_spec import NnunetPreparation, Normalisation
 from SegWithUCore.models.registry import resolve_model
 from SegWithUCore.worker.engine import Engine

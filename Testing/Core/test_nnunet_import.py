@@ -23,7 +23,8 @@ from nnunet_results import (
 from segwithu_command import Command, entries, one_sentence, real_image
 from training_runs import Workshop
 
-from SegWithUCore.models.bundle import load_network, read_bundle
+from SegWithUCore.models.bundle import read_bundle
+from SegWithUCore.models.bundle_network import load_network
 from SegWithUCore.models.nnunet_import import read_nnunet_folder, write_nnunet_bundle
 from SegWithUCore.network.segwithu import recorded_taps
 

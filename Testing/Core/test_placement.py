@@ -9,7 +9,8 @@ import torch
 
 from SegWithUCore.errors import UsageError
 from SegWithUCore.imaging.volume import orientation_of, placed
-from SegWithUCore.inference.segment import Job, Model, segment
+from SegWithUCore.inference.model import Model
+from SegWithUCore.inference.segment import Job, segment
 from SegWithUCore.models.registry import resolve_model
 
 IDENTITY = np.eye(4)

@@ -10,8 +10,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from SegWithUCore.errors import InputError
-from SegWithUCore.network.backbones import build_backbone, dynunet_spec
-from SegWithUCore.network.checkpoints import load_authors_checkpoint, own_names
+from SegWithUCore.network.backbone_spec import dynunet_spec
+from SegWithUCore.network.backbones import build_backbone
+from SegWithUCore.network.checkpoints import load_authors_checkpoint, rename_keys
 from SegWithUCore.network.heads.base import tempered
 from SegWithUCore.network.heads.paper import MultiScaleFusion, PaperHead, sign_patterns
 from SegWithUCore.network.segwithu import SegWithU
@@ -46,7 +47,7 @@ class Reference:
             config["use_aleatoric"],
             config["margin_gamma"],
         )
-        state = own_names({k[6:]: torch.from_numpy(v) for k, v in self.arrays.items() if k.startswith("param/")})
+        state = rename_keys({k[6:]: torch.from_numpy(v) for k, v in self.arrays.items() if k.startswith("param/")})
         self.fusion.load_state_dict({k[7:]: v for k, v in state.items() if k.startswith("fusion.")})
         self.head.load_state_dict({k[5:]: v for k, v in state.items() if k.startswith("head.")})
         self.taps = [self.tensor(f"tap{i}") for i in range(len(config["tap_channels"]))]

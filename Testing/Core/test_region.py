@@ -14,7 +14,8 @@ from toy_models import registered_toys, write_toy_bundle
 
 from SegWithUCore.errors import InputError, UsageError
 from SegWithUCore.imaging.roi import Region, VoxelBox, voxel_box
-from SegWithUCore.inference.segment import Job, Model, segment
+from SegWithUCore.inference.model import Model
+from SegWithUCore.inference.segment import Job, segment
 
 GRID = ras_volume(asymmetric_array((14, 18, 11)), (1.0, 1.5, 2.0), (-6.0, 40.0, 9.0))
 

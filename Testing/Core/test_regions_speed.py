@@ -13,8 +13,8 @@ import torch
 from segwithu_command import MODEL, real_image
 
 from SegWithUCore.imaging.volume import read_image
+from SegWithUCore.inference.model import Model
 from SegWithUCore.inference.prediction import predict
-from SegWithUCore.inference.segment import Model
 from SegWithUCore.models.bundle import read_bundle
 from SegWithUCore.regions.find_regions import Assessed, FoundRegions, find_regions
 

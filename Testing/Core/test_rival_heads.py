@@ -14,8 +14,8 @@ from SegWithUCore.benchmark.baselines import frozen_backbone
 from SegWithUCore.benchmark.baselines.heads import heads_of
 from SegWithUCore.errors import InputError
 from SegWithUCore.evaluation.frozen_backbone import FrozenBackbone, FrozenCase
+from SegWithUCore.inference.model import Model
 from SegWithUCore.inference.prediction import predict, tempered_logits
-from SegWithUCore.inference.segment import Model
 from SegWithUCore.models.bundle import read_bundle
 from SegWithUCore.training.dataset import find_cases
 

@@ -27,8 +27,8 @@ from SegWithUCore.benchmark.baselines.local_temperature import LocalTemperature,
 from SegWithUCore.calibration.temperature_scaling import fit_temperature
 from SegWithUCore.errors import InputError
 from SegWithUCore.evaluation.frozen_backbone import FrozenBackbone, FrozenCase
+from SegWithUCore.inference.model import Model
 from SegWithUCore.inference.prediction import predict
-from SegWithUCore.inference.segment import Model
 from SegWithUCore.metrics.boundary import Band
 from SegWithUCore.models.bundle import read_bundle
 from SegWithUCore.training.calibrate import predict_case

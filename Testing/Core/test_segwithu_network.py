@@ -9,8 +9,10 @@ import torch
 from torch import nn
 
 from SegWithUCore.errors import InputError
-from SegWithUCore.network.backbones import build_backbone, dynunet_spec, load_state, unique_state
+from SegWithUCore.network.backbone_spec import dynunet_spec
+from SegWithUCore.network.backbones import build_backbone
 from SegWithUCore.network.segwithu import SegWithU
+from SegWithUCore.network.weights import load_state, unique_state
 from SegWithUCore.training.losses import LossWeights, head_losses, total_loss
 
 CONVOLUTIONS = {2: nn.Conv2d, 3: nn.Conv3d}

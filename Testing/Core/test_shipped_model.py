@@ -7,10 +7,9 @@ import pytest
 import torch
 
 from SegWithUCore.evaluation.case_metrics import case_figures
-from SegWithUCore.inference.segment import Model
+from SegWithUCore.inference.model import Model
 from SegWithUCore.inference.structures import FittedNumbers
-from SegWithUCore.models.bundle import Bundle, read_bundle, weights_path
-from SegWithUCore.models.head_choice import with_head
+from SegWithUCore.models.bundle import Bundle, read_bundle, weights_path, with_head
 from SegWithUCore.models.model_card import HEAD_WORDS, model_card
 from SegWithUCore.models.registry import resolve_model
 from SegWithUCore.network.heads.base import VARIANTS

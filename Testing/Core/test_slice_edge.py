@@ -13,8 +13,9 @@ from training_runs import tiny_recipe
 
 from SegWithUCore.errors import InputError, UsageError
 from SegWithUCore.imaging.roi import Region
+from SegWithUCore.inference.model import Model
 from SegWithUCore.inference.preprocessing import network_input, to_working_grid, working_size
-from SegWithUCore.inference.segment import Job, Model, segment
+from SegWithUCore.inference.segment import Job, segment
 from SegWithUCore.inference.uncertainty_maps import on_grid
 from SegWithUCore.models.bundle import read_bundle
 from SegWithUCore.models.input_spec import InputSpec

@@ -15,8 +15,9 @@ from toy_models import ToyBackbone, registered_toys, toy_network
 from SegWithUCore.imaging.roi import Region, voxel_box
 from SegWithUCore.imaging.volume import read_image, read_labels
 from SegWithUCore.inference import uncertainty_maps
+from SegWithUCore.inference.model import Model
 from SegWithUCore.inference.preprocessing import network_input
-from SegWithUCore.inference.segment import Model, segment_images
+from SegWithUCore.inference.segment import segment_images
 from SegWithUCore.inference.sliding_window import count_windows, stitched, stitched_output
 from SegWithUCore.inference.uncertainty_maps import VoxelMaps, maps_on_grid, on_grid, voxelwise
 from SegWithUCore.metrics.error_detection import auroc, score_groups

@@ -13,7 +13,8 @@ from training_runs import tiny_recipe
 
 from SegWithUCore.errors import InputError
 from SegWithUCore.models.bundle import read_bundle
-from SegWithUCore.network.backbones import build_backbone, dynunet_spec, example_input
+from SegWithUCore.network.backbone_spec import dynunet_spec
+from SegWithUCore.network.backbones import build_backbone, example_input
 from SegWithUCore.network.heads.context import ContextFusion
 from SegWithUCore.network.segwithu import SegWithU
 from SegWithUCore.training.augmentation import WindowSampler, augmentation, thick_axis

@@ -15,10 +15,13 @@ import pytest
 import torch
 from torch import nn
 
-from SegWithUCore.models.bundle import Bundle, HeadSpec, write_bundle_json, write_weights
+from SegWithUCore.models.bundle import Bundle, HeadSpec, write_bundle_json
+from SegWithUCore.models.bundle_network import write_weights
 from SegWithUCore.models.input_spec import InputSpec, Label, Normalisation
-from SegWithUCore.network.backbones import BACKBONES, BackboneSpec, build_backbone, unique_state
+from SegWithUCore.network.backbone_spec import BackboneSpec
+from SegWithUCore.network.backbones import BACKBONES, build_backbone
 from SegWithUCore.network.segwithu import SegWithU
+from SegWithUCore.network.weights import unique_state
 
 LOOKING_WEIGHTS = (1.0, 1.3, 1.7)
 """How much the voxel to the right, anterior and superior counts."""

@@ -19,7 +19,6 @@ from .contents import case_contents
 from .region_files import HASHES, REGION_LABELS_FILE, REGIONS_FILE, region_file_hashes, regions_csv, regions_text
 
 if TYPE_CHECKING:
-    from ..inference.uncertainty_maps import VoxelMaps  # needs torch, which regions of a case folder do without
     from ..regions.find_regions import FoundRegions, RegionSettings  # needs scipy, which reports and exports do without
 
 SEGMENTATION_FILE = "segmentation.nii.gz"
@@ -27,48 +26,12 @@ ERROR_PROBABILITY_FILE = "error_probability.nii.gz"
 RUNNER_UP_FILE = "runner_up.nii.gz"
 MODEL_PERCENTILE_FILE = "model_percentile.nii.gz"
 DATA_PERCENTILE_FILE = "data_percentile.nii.gz"
-COMPETES_ABOVE = 0.05
-"""Below this error probability the files name no runner-up and no percentile: they would be noise, and large."""
 
 
 def label_values(classes: np.ndarray, labels: Sequence[Label]) -> np.ndarray:
     """Label values of class indices, uint8 where they fit."""
     values = np.asarray([label.value for label in labels])
     return values.astype(np.uint8 if values.max() < 256 else np.int16)[classes]
-
-
-def regions_of_maps(maps: "VoxelMaps", labels: Sequence[Label], image: sitk.Image | VoxelGrid) -> "FoundRegions | None":
-    """Regions of one prediction; None without fitted calibration.
-
-    Args:
-        image: on the grid of the maps, or that grid.
-    """
-    from ..regions.find_regions import Assessed, find_regions
-
-    if maps.error_probability is None:
-        return None
-    assessed = Assessed(
-        maps.error_probability,
-        label_values(maps.classes, labels),
-        label_values(maps.runner_up, labels),
-        {label.value: label.name for label in labels},
-        ijk_to_ras(image),
-        maps.model_percentile,
-        maps.data_percentile,
-    )
-    return find_regions(assessed)
-
-
-def competition_arrays(maps: "VoxelMaps", labels: Sequence[Label]) -> dict[str, np.ndarray]:
-    """What regions need besides the segmentation, by file name; the segmentation itself where nothing competes."""
-    if maps.error_probability is None:
-        return {}
-    calm = maps.error_probability <= COMPETES_ABOVE
-    arrays = {RUNNER_UP_FILE: label_values(np.where(calm, maps.classes, maps.runner_up), labels)}
-    for file, part in ((MODEL_PERCENTILE_FILE, maps.model_percentile), (DATA_PERCENTILE_FILE, maps.data_percentile)):
-        if part is not None:
-            arrays[file] = np.where(calm, 0, part).astype(np.uint8)
-    return arrays
 
 
 def whole_image(part: np.ndarray, box: VoxelBox, grid: VoxelGrid, outside: float) -> sitk.Image:

@@ -14,22 +14,7 @@ from . import benchmark, check, demo, evaluate, export, models, review, segment,
 from .arguments import check_arguments
 from .console import Console, failure_sentence
 
-COMMANDS = (
-    segment,
-    check,
-    review,
-    review,
-    export,
-    export,
-    export,
-    models,
-    train,
-    models,
-    models,
-    evaluate,
-    benchmark,
-    demo,
-)
+COMMANDS = (segment, check, review, export, models, train, evaluate, benchmark, demo)
 
 
 class OneSentenceParser(argparse.ArgumentParser):

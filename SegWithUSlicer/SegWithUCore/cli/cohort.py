@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from ..inference.case_writer import CaseResult
     from ..inference.cohort import Place, Tally
     from ..inference.failed_cases import FailedCases
-    from ..inference.segment import Job, Model
+    from ..inference.model import Model
+    from ..inference.segment import Job
     from ..inference.structures import StructureFigures
 
 

@@ -13,7 +13,7 @@ from .console import Console
 if TYPE_CHECKING:
     from ..evaluation.pictures import Tile
     from ..inference.case_writer import CaseResult
-    from ..inference.segment import Model
+    from ..inference.model import Model
 
 CAPTION = (
     "Orange and blue: what the model calls anterior and posterior hippocampus. Bright: here the label is likely wrong, "
@@ -47,7 +47,7 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, console: Console) -> int:
     """Run the demo."""
-    from ..inference.segment import Model, choose_device
+    from ..inference.model import Model, choose_device
     from ..models.registry import resolve_model
 
     sample, folder = _sample()

@@ -12,7 +12,7 @@ from .console import Console, table
 
 if TYPE_CHECKING:
     from ..evaluation.evaluate import Evaluation, Settings
-    from ..inference.segment import Model
+    from ..inference.model import Model
 
 
 def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
@@ -55,8 +55,8 @@ def run(options: argparse.Namespace, console: Console) -> int:
     from ..atomic_files import atomic_folder
     from ..evaluation.evaluate import evaluate
     from ..evaluation.summary import recorded, summary
-    from ..inference.segment import Model
-    from ..models.head_choice import with_head
+    from ..inference.model import Model
+    from ..models.bundle import with_head
     from ..models.registry import resolve_model
     from ..training.dataset import find_cases
 

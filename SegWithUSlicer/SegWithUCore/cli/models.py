@@ -99,7 +99,7 @@ def _span(span: Any) -> str:
 def run_verify(options: argparse.Namespace, console: Console) -> int:
     """Load every asked model completely; exit code 1 if one is not whole."""
     from ..errors import InputError
-    from ..models.bundle import load_network
+    from ..models.bundle_network import load_network
     from ..models.registry import find_models, resolve_model, unreadable_places
 
     bundles = [resolve_model(options.model)] if options.model else []

@@ -116,7 +116,7 @@ def _run(options: argparse.Namespace, console: Console, reader: "InputReader") -
     from ..imaging.header_peek import one_of_forms
     from ..imaging.roi import Region
     from ..inference.failed_cases import FailedCases
-    from ..inference.segment import Model, choose_device
+    from ..inference.model import Model, choose_device
     from ..models.registry import resolve_model, unreadable_places
 
     if options.take_over and not options.resume:

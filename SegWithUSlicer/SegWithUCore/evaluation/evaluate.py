@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import SimpleITK as sitk
 
+from ..inference.model import Model
 from ..inference.prediction import Prediction, predict
-from ..inference.segment import Model
 from ..metrics.boundary import Band
 from ..metrics.calibration import Reliability
 from ..metrics.score_histogram import ScoreHistogram, region_histogram

@@ -13,8 +13,8 @@ from scipy.special import softmax
 from torch import nn
 
 from ..imaging.volume import check_same_grid, read_image, read_labels
+from ..inference.model import Model
 from ..inference.preprocessing import assessed_box, mirrored_copy, network_input
-from ..inference.segment import Model
 from ..inference.sliding_window import BackboneAlone, WindowNetwork, stitched
 from ..inference.uncertainty_maps import on_grid
 from ..models.bundle import Bundle, verify_weights, weights_path

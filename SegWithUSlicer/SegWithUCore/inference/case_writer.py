@@ -18,14 +18,7 @@ from .. import __version__
 from ..atomic_files import atomic_folder
 from ..case.case_file import CASE_FILE
 from ..case.case_image import IMAGE_FILE
-from ..case.case_regions import (
-    ERROR_PROBABILITY_FILE,
-    SEGMENTATION_FILE,
-    competition_arrays,
-    label_values,
-    whole_image,
-    write_regions,
-)
+from ..case.case_regions import ERROR_PROBABILITY_FILE, SEGMENTATION_FILE, label_values, whole_image, write_regions
 from ..case.region_files import HASHES, region_file_hashes
 from ..case.segmentation_file import write_segmentation_nrrd
 from ..errors import InputError, OutputError
@@ -41,7 +34,7 @@ from ..review.flags import case_flags, rules_of_case
 from ..strict_json import to_json
 from .fingerprint import Deviation
 from .structures import StructureFigures, histograms
-from .uncertainty_maps import VoxelMaps
+from .uncertainty_maps import VoxelMaps, competition_arrays
 
 SEGMENTATION_NRRD_FILE = "segmentation.seg.nrrd"
 MAP_FILES = {

@@ -23,7 +23,8 @@ from ..progress import Progress
 from ..review.reviews import LOG_PATTERN
 from .case_writer import SEGMENTATION_NRRD_FILE, CaseResult
 from .claims import Claim, ClaimedError, begun_path, is_claim, sweep_claims
-from .segment import Job, Model, read_channels, segment
+from .model import Model
+from .segment import Job, read_channels, segment
 
 LOOK_AGAIN_S = 1.0
 """How often cases that other processes make are looked at when nothing else is left to do."""

@@ -9,7 +9,6 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -21,11 +20,9 @@ from ..imaging.volume import placed, turned
 from ..memory import check_memory, give_back_freed_memory, in_words, resident_bytes
 from ..models.input_spec import InputSpec
 from ..regions.find_regions import RegionSettings
+from .model import Model
 from .preprocessing import SPACING_TOLERANCE, working_size
 from .uncertainty_maps import CHUNK_VOXELS, SLAB_VOXELS
-
-if TYPE_CHECKING:
-    from .segment import Model
 
 REGION_WORDS = "region of interest"
 """As the remedies say it; the command line adds its option."""
@@ -177,7 +174,7 @@ class RunMemory:
 def foreseen(
     claims: Sequence[FileGrid | None],
     region: Region | None,
-    model: "Model",
+    model: Model,
     include_image: bool = False,
     own_to_world_ras: Sequence[float] | None = None,
 ) -> RunMemory | None:
@@ -205,7 +202,7 @@ def foreseen(
 def run_memory(
     whole: VoxelGrid,
     part: VoxelGrid,
-    model: "Model",
+    model: Model,
     stored_bytes: int = READ_BYTES,
     region: Region | None = None,
     include_image: bool = False,
@@ -238,7 +235,7 @@ def check_regions_fit(error_probability: np.ndarray | None, file: Path) -> None:
 
 
 def run_size(
-    whole: VoxelGrid, part: VoxelGrid, spec: InputSpec, model: "Model", stored_bytes: int, keeps_image: bool
+    whole: VoxelGrid, part: VoxelGrid, spec: InputSpec, model: Model, stored_bytes: int, keeps_image: bool
 ) -> RunSize:
     """What a run of a model depends on.
 

@@ -7,8 +7,8 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..imaging.volume import voxel_volume_mm3
+from .model import Model
 from .preprocessing import network_input
-from .segment import Model
 from .sliding_window import stitched
 from .uncertainty_maps import on_grid, voxelwise
 

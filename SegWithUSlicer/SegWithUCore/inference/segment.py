@@ -12,50 +12,22 @@ import SimpleITK as sitk
 import torch
 
 from ..case.case_image import voxel_hash
-from ..case.case_regions import regions_of_maps
 from ..errors import InputError, UsageError
 from ..imaging.grid import VoxelGrid
 from ..imaging.header_peek import check_form, claim_on_form, differs_from_slicer, grid_notes, on_form
 from ..imaging.input_reader import IN_THIS_PROCESS, InputReader
 from ..imaging.roi import Region, VoxelBox, voxel_box, whole_grid
 from ..imaging.volume import check_same_grid, placed
-from ..memory import resident_bytes
-from ..models.bundle import Bundle, HeadSpec, load_network
-from ..models.head_choice import with_head
-from ..network.backbones.user_network import network_sha256
-from ..network.segwithu import SegWithU
+from ..models.bundle import Bundle
 from ..progress import Progress, silent
 from .case_writer import CaseResult, write_case_folder
 from .fingerprint import REFUSED, WARNING, Deviation, deviations, is_refused
 from .memory_prediction import READ_BYTES, RunMemory, check_regions_fit, foreseen, peak_memory_mb, run_memory
+from .model import Model
 from .preprocessing import assessed_box, network_input
 from .sliding_window import stitched
-from .structures import FittedNumbers, structure_deviations, structure_figures
-from .uncertainty_maps import Fitted, VoxelMaps, maps_on_grid
-
-
-class Model:
-    """A bundle with its network loaded, kept warm between cases.
-
-    Args:
-        bundle: the description.
-        device: where windows run.
-        head: a head other than the default.
-
-    Attributes:
-        program_bytes: memory that the program holds with the network loaded.
-    """
-
-    def __init__(self, bundle: Bundle, device: torch.device, head: str | None = None) -> None:
-        self.bundle = with_head(bundle, head)
-        self.device = device
-        self.network: SegWithU = load_network(self.bundle).to(device)
-        self.head: HeadSpec = self.bundle.default_head
-        self.fitted = Fitted.from_json(self.bundle.calibration)
-        self.numbers = FittedNumbers.from_json(self.bundle.calibration)
-        self.network_sha256 = network_sha256(bundle.backbone.kind)
-        self.notes: list[Deviation] = model_notes(bundle, self.head, self.network_sha256)
-        self.program_bytes = resident_bytes()
+from .structures import structure_deviations, structure_figures
+from .uncertainty_maps import VoxelMaps, maps_on_grid, regions_of_maps
 
 
 @dataclass(frozen=True)
@@ -285,26 +257,6 @@ def checked_against_training(images: Sequence[sitk.Image], bundle: Bundle, job: 
     return found
 
 
-def model_notes(bundle: Bundle, head: HeadSpec, network: str | None) -> list[Deviation]:
-    """What the user should know about a model whatever the image is.
-
-    Args:
-        network: hash of the user's own network that it runs on, None for a backbone that this program brings.
-    """
-    notes = []
-    if not head.trained:
-        notes.append(
-            f"The uncertainty head of the model '{bundle.name}' is not trained: its ranking map says little more than "
-            "the network's own probabilities; train it with train-head."
-        )
-    if bundle.about.get("network_sha256") != network:
-        notes.append(
-            f"The file of the network of '{bundle.name}' was changed since the model was made: results hold only if it "
-            "still computes the same."
-        )
-    return [Deviation(WARNING, sentence, "model") for sentence in notes]
-
-
 def segment_images(
     images: Sequence[sitk.Image], model: Model, progress: Progress = silent, detail: str = ""
 ) -> tuple[VoxelMaps, list[Deviation]]:
@@ -339,21 +291,3 @@ def segment_images(
     maps = maps_on_grid(model.network, output, working, images[0], model.fitted)
     model.network.to(model.device)
     return maps, notes
-
-
-CHOICES = ("auto", "cpu", "cuda", "mps")
-
-
-def choose_device(wanted: str) -> torch.device:
-    """The device a user asked for; "auto" takes CUDA, then Apple's MPS, then the CPU.
-
-    Raises:
-        UsageError: the device is not there.
-    """
-    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if wanted == "auto":
-        return torch.device(next(name for name in ("cuda", "mps", "cpu") if available[name]))
-    if not available.get(wanted, False):
-        there = ", ".join(name for name, is_there in available.items() if is_there)
-        raise UsageError(f"The device '{wanted}' is not available here: choose one of {there}.")
-    return torch.device(wanted)

@@ -1,7 +1,7 @@
 """From stitched logits and responses to maps on the input's own grid."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,9 +11,13 @@ import torch
 
 from ..calibration.case_level import ProbabilitySums
 from ..calibration.error_probability import ErrorProbability, percentiles_of
+from ..case.case_regions import DATA_PERCENTILE_FILE, MODEL_PERCENTILE_FILE, RUNNER_UP_FILE, ijk_to_ras, label_values
+from ..imaging.grid import VoxelGrid
 from ..imaging.volume import image_on_grid, orientation_of, same_grid
+from ..models.input_spec import Label
 from ..network.heads.base import tempered
 from ..network.segwithu import SegWithU
+from ..regions.find_regions import Assessed, FoundRegions, find_regions
 
 CHUNK_VOXELS = 32768
 """Voxels a step: 32k keep the perturbed softmaxes within the L2 cache (research/uq.md: 4x faster than 131k)."""
@@ -245,3 +249,39 @@ def _turned(stitched: np.ndarray, working: sitk.Image, target: sitk.Image) -> np
     source = np.abs(signs).argmax(1)
     flips = (slice(None, None, int(signs[axis, source[axis]])) for axis in (2, 1, 0))
     return stitched.transpose(0, *(3 - source[::-1]))[(slice(None), *flips)]
+
+
+COMPETES_ABOVE = 0.05
+"""Below this error probability the files name no runner-up and no percentile: they would be noise, and large."""
+
+
+def regions_of_maps(maps: VoxelMaps, labels: Sequence[Label], image: sitk.Image | VoxelGrid) -> FoundRegions | None:
+    """Regions of one prediction; None without fitted calibration.
+
+    Args:
+        image: on the grid of the maps, or that grid.
+    """
+    if maps.error_probability is None:
+        return None
+    assessed = Assessed(
+        maps.error_probability,
+        label_values(maps.classes, labels),
+        label_values(maps.runner_up, labels),
+        {label.value: label.name for label in labels},
+        ijk_to_ras(image),
+        maps.model_percentile,
+        maps.data_percentile,
+    )
+    return find_regions(assessed)
+
+
+def competition_arrays(maps: VoxelMaps, labels: Sequence[Label]) -> dict[str, np.ndarray]:
+    """What regions need besides the segmentation, by file name; the segmentation itself where nothing competes."""
+    if maps.error_probability is None:
+        return {}
+    calm = maps.error_probability <= COMPETES_ABOVE
+    arrays = {RUNNER_UP_FILE: label_values(np.where(calm, maps.classes, maps.runner_up), labels)}
+    for file, part in ((MODEL_PERCENTILE_FILE, maps.model_percentile), (DATA_PERCENTILE_FILE, maps.data_percentile)):
+        if part is not None:
+            arrays[file] = np.where(calm, 0, part).astype(np.uint8)
+    return arrays

@@ -2,27 +2,19 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors.torch import save_file
-
 from ..atomic_files import atomic_file
-from ..errors import InputError, naming
+from ..errors import InputError
 from ..input_files import is_there, regular_file
-from ..network.backbones import MAXIMUM_PARAMETERS, BackboneSpec, build_backbone, example_input, load_state
-from ..network.backbones.user_network import is_own, register_networks_of
-from ..network.checkpoints import read_safetensors
-from ..network.segwithu import SegWithU
-from ..network.weights import checked_tensors
-from ..paths import BUNDLE_FILE, user_networks_file
+from ..network.backbone_spec import BackboneSpec
+from ..paths import BUNDLE_FILE
 from ..strict_json import check_schema, read_json, schema, to_json
-from .bundle_checks import check_description
-from .input_spec import InputSpec, Label
-from .network_memory import check_network_fits
+from .input_spec import InputSpec, Label, check_label_values
 
 WEIGHTS_FILE = "weights.safetensors"
 CARD_FILE = "MODEL_CARD.md"
@@ -30,9 +22,6 @@ LICENCE_FILE = "LICENSE.txt"
 RESTORE = "restore it from its source"
 MAXIMUM_BYTES = 16 << 20
 """Of `bundle.json`: the shipped one, with the figures of 44 test cases for two heads, has 0.4 MB."""
-
-FEWEST_BYTES_A_NUMBER = 2
-"""In a weights file: we write 4, others may store half precision."""
 
 
 @dataclass(frozen=True)
@@ -206,41 +195,6 @@ def weights_path(bundle: Bundle) -> Path:
     return bundle.folder / WEIGHTS_FILE
 
 
-def empty_network(bundle: Bundle, head: HeadSpec | None = None, most_parameters: int = MAXIMUM_PARAMETERS) -> SegWithU:
-    """The untrained network that a bundle describes, in eval mode.
-
-    Args:
-        head: None for the default one.
-        most_parameters: see `build_backbone`.
-
-    Raises:
-        InputError: names the bundle file, or the bundle where it has none yet, and what does not fit.
-    """
-    head = head or bundle.default_head
-    source = f"The bundle {bundle.name}" if bundle.folder is None else str(bundle.folder / BUNDLE_FILE)
-    if is_own(bundle.backbone.kind):
-        register_networks_of(user_networks_file())
-    with naming(source):
-        backbone = build_backbone(bundle.backbone, most_parameters)
-        example = example_input(bundle.backbone, len(bundle.input.channels), bundle.input.window_zyx)
-        try:
-            network = SegWithU(
-                backbone, head.taps, example, head.variant, head.feature_channels, head.probes, head.aleatoric
-            ).eval()
-        except (RuntimeError, ValueError) as error:  # torch's own words about shapes run over several lines
-            channels = ", ".join(bundle.input.channels)
-            raise InputError(
-                f"The backbone of the bundle {bundle.name} does not take its input ({channels}; window "
-                f"{list(bundle.input.window)}): correct its arguments or the input in {BUNDLE_FILE}."
-            ) from error
-        if network.num_classes != len(bundle.labels):
-            raise InputError(
-                f"The bundle {bundle.name} names {len(bundle.labels)} labels but its backbone has "
-                f"{network.num_classes} classes: correct bundle.json."
-            )
-    return network
-
-
 def named_head(bundle: Bundle, name: str | None) -> HeadSpec:
     """The head of that name, the default for None.
 
@@ -251,44 +205,6 @@ def named_head(bundle: Bundle, name: str | None) -> HeadSpec:
     if name is not None and name not in names:
         raise InputError(f"The model {bundle.name} has no head '{name}': choose one of {', '.join(names)}.")
     return bundle.default_head if name is None else names[name]
-
-
-def load_network(bundle: Bundle, head_name: str | None = None) -> SegWithU:
-    """The network of a bundle with its weights, verified against their hash.
-
-    Args:
-        head_name: a head other than the default.
-
-    Raises:
-        InputError: unknown head, damaged weights, weights that do not fit, or a network too large for this computer.
-    """
-    verify_weights(bundle)
-    head = named_head(bundle, head_name)
-    check_network_fits(bundle, head)
-    network = empty_network(bundle, head, weights_path(bundle).stat().st_size // FEWEST_BYTES_A_NUMBER)
-    tensors = read_safetensors(weights_path(bundle))
-    prefix = f"heads.{head.name}."
-    wanted = {name: tensor for name, tensor in tensors.items() if name.startswith("backbone.")}
-    wanted |= {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
-    load_state(network, wanted, str(weights_path(bundle)))
-    return network
-
-
-def write_weights(folder: Path, backbone: Mapping[str, torch.Tensor], heads: Mapping[str, Mapping[str, Any]]) -> str:
-    """Write `weights.safetensors` in float32 and return its hash.
-
-    Args:
-        backbone: each tensor once, names without prefix.
-        heads: for each head its `fusion.*` and `head.*` tensors.
-    """
-    tensors = {f"backbone.{name}": tensor for name, tensor in backbone.items()}
-    for head, state in heads.items():
-        tensors |= {f"heads.{head}.{name}": tensor for name, tensor in state.items()}
-    path = folder / WEIGHTS_FILE
-    plain = {name: tensor.detach().float().cpu().contiguous() for name, tensor in tensors.items()}
-    save_file(checked_tensors(plain, "The model that is to be written"), path)
-    path.chmod(0o644)  # safetensors makes it private, but a model is shared
-    return file_sha256(path)
 
 
 def write_bundle_json(bundle: Bundle, folder: Path, source: str | None = None) -> Bundle:
@@ -317,3 +233,148 @@ def _checked(bundle: Bundle, folder: Path | None, source: str | None) -> tuple[d
     remedy = "it cannot be written so" if source is None else "correct it there"
     data = json.loads(json.dumps(bundle.to_json()))  # tuples become lists; NaN is found, and named, below
     return data, bundle_from_json(data, folder, named, remedy)
+
+
+def with_head(bundle: Bundle, name: str | None) -> Bundle:
+    """The bundle as if its head `name` were the default: with that head's own calibration, display and figures.
+
+    Raises:
+        InputError: there is no such head.
+    """
+    chosen, default = named_head(bundle, name), bundle.default_head
+    if chosen is default:
+        return bundle
+    blocks = {block: getattr(chosen, block) for block in ("calibration", "display", "figures")}
+    changed = {chosen.name: replace(chosen, default=True, calibration=None, display=None, figures=None)}
+    changed[default.name] = as_further(bundle)
+    return replace(bundle, heads=tuple(changed.get(head.name, head) for head in bundle.heads), **blocks)
+
+
+def as_further(bundle: Bundle) -> HeadSpec:
+    """The default head of a bundle as one that is not: it takes its blocks along."""
+    return replace(
+        bundle.default_head,
+        default=False,
+        calibration=bundle.calibration,
+        display=bundle.display,
+        figures=bundle.figures,
+    )
+
+
+_AXES = {"L": 0, "R": 0, "A": 1, "P": 1, "I": 2, "S": 2, "x": 0, "y": 1, "z": 2}
+"""The patient axis, or the stored one, that each letter of an orientation lies on."""
+HIGHEST_PERCENTILE = 100
+
+
+def check_description(data: Mapping[str, Any], source: str, remedy: str) -> None:
+    """Check parsed JSON that fits the bundle schema.
+
+    Args:
+        source, remedy: begin and end of every sentence.
+
+    Raises:
+        InputError: names the field, the value found and what is wanted.
+    """
+    heads, backbone = data["heads"], data["backbone"]
+    if sum(head["default"] for head in heads) != 1 or len({head["name"] for head in heads}) < len(heads):
+        raise InputError(f"{source} needs heads of different names and exactly one default: {remedy}.")
+    values = check_label_values([label["value"] for label in data["labels"]], source)
+    _check_input(data["input"], source, remedy)
+    window, divisor = data["input"]["window"], backbone["size_divisor"]
+    divisors = [divisor] * 3 if isinstance(divisor, int) else divisor[::-1]
+    if any(size % by for size, by in zip(window, divisors, strict=True)):
+        multiples = divisors[0] if len(set(divisors)) == 1 else list(divisors)
+        raise InputError(f"{source} has the window {list(window)}, not in multiples of {multiples}: {remedy}.")
+    for block, place in _blocks(data):
+        _check_calibration(block.get("calibration"), values, f"{source} at {place}calibration", remedy)
+        for name, pair in (block.get("display") or {}).items():
+            _check_rises(pair, f"{source} at {place}display/{name}", remedy)
+    _check_fingerprint(data["fingerprint"], values, f"{source} at fingerprint", remedy)
+
+
+def _blocks(data: Mapping[str, Any]) -> Iterator[tuple[Mapping[str, Any], str]]:
+    """Where calibration and display windows are: for the default head at the top, for others in their entries."""
+    yield data, ""
+    for number, head in enumerate(data["heads"]):
+        yield head, f"heads/{number}/"
+
+
+def _check_input(spec: Mapping[str, Any], source: str, remedy: str) -> None:
+    axes = spec["orientation"]
+    if len({_AXES[letter] for letter in axes}) < len(axes):
+        raise InputError(f"{source} has the orientation {axes}: give one letter of each of LR, AP, IS.")
+    each = spec["normalisation"] if isinstance(spec["normalisation"], list) else [spec["normalisation"]]
+    if isinstance(spec["normalisation"], list) and len(each) != len(spec["channels"]):
+        raise InputError(
+            f"{source} has {len(each)} normalisations for {len(spec['channels'])} channels: give one for all, or one a "
+            "channel."
+        )
+    for how in each:
+        if how["kind"] == "none":
+            continue
+        _check_rises([how["low"], how["high"]], f"{source} at input/normalisation", remedy, strictly=True)
+        if how["kind"] != "fixed" and not 0 <= how["low"] < how["high"] <= HIGHEST_PERCENTILE:
+            raise InputError(
+                f"{source} has the percentiles {how['low']:g} and {how['high']:g} at input/normalisation: they lie "
+                f"between 0 and {HIGHEST_PERCENTILE}; {remedy}."
+            )
+        if how["kind"] == "fixed" and how["std"] == 0:
+            raise InputError(f"{source} has std 0 at input/normalisation: it divides by it; {remedy}.")
+
+
+def _check_calibration(block: Mapping[str, Any] | None, values: Sequence[int], source: str, remedy: str) -> None:
+    if block is None:
+        return
+    rival = (block.get("rivals") or {}).get("maximum_softmax")
+    for table in (block["error_probability"], *([rival] if rival else [])):
+        _check_table(table, values, source, remedy)
+    for name, percentiles in (block.get("sources") or {}).items():
+        _check_rises(percentiles or (), f"{source}/sources/{name}", remedy)
+    for part in ("volume_interval", "predicted_dice"):
+        _check_keys(block.get(part), values, f"{source}/{part}", remedy)
+
+
+def _check_table(table: Mapping[str, Any], values: Sequence[int], source: str, remedy: str) -> None:
+    ranking, probability = table["ranking"], table["probability"]
+    steps = [b > a for a, b in pairwise(ranking)] + [b >= a for a, b in pairwise(probability)]
+    if len(ranking) != len(probability) or not all(steps):
+        raise InputError(
+            f"{source} has an error-probability table that does not rise ({len(ranking)} ranking values, "
+            f"{len(probability)} probabilities): fit it again with `segwithu calibrate`."
+        )
+    for number, direction in enumerate(table.get("directions", ())):
+        if max(direction["predicted"], direction["runner_up"]) >= len(values):
+            raise InputError(
+                f"{source} has a direction ({number}) that names the classes {direction['predicted']} and "
+                f"{direction['runner_up']}, but there are {len(values)}: {remedy}."
+            )
+
+
+def _check_fingerprint(block: Mapping[str, Any] | None, values: Sequence[int], source: str, remedy: str) -> None:
+    if block is None:
+        return
+    for name in ("field_of_view_mm", "spacing_mm"):
+        for pair in zip(block[name]["low"], block[name]["high"], strict=True):
+            _check_rises(pair, f"{source}/{name}", remedy)
+    for name, look in (block.get("channels") or {}).items():
+        for part in ("noise", "middle_half") if look else ():
+            _check_rises(look[part], f"{source}/channels/{name}/{part}", remedy)
+    volumes = block.get("volumes_mm3") or {}
+    _check_keys(volumes, values, f"{source}/volumes_mm3", remedy)
+    for value, found in volumes.items():
+        _check_rises([found["low"], found["high"]], f"{source}/volumes_mm3/{value}", remedy)
+
+
+def _check_rises(numbers: Sequence[float], place: str, remedy: str, strictly: bool = False) -> None:
+    for low, high in pairwise(numbers):
+        if high < low or (strictly and high == low):
+            raise InputError(f"{place} goes from {low:g} to {high:g}, but must rise: {remedy}.")
+
+
+def _check_keys(block: Mapping[str, Any] | None, values: Sequence[int], place: str, remedy: str) -> None:
+    """Refuse numbers of structures that the model does not have, which would be passed over without a word."""
+    for key in block or {}:
+        if key not in {str(value) for value in values}:
+            raise InputError(
+                f"{place} has an entry for the label '{key[:40]}', which the model does not have: {remedy}."
+            )

@@ -12,10 +12,11 @@ import torch
 from ..atomic_files import atomic_folder
 from ..errors import InputError, UsageError, naming
 from ..input_files import is_there
-from ..network.backbones import build_backbone, load_state, unique_state
-from ..network.weights import checked_tensors, load_plain
+from ..network.backbones import build_backbone
+from ..network.weights import checked_tensors, load_plain, load_state, unique_state
 from ..strict_json import read_json_object
-from .bundle import CARD_FILE, Bundle, HeadSpec, check_bundle, empty_network, write_bundle_json, write_weights
+from .bundle import CARD_FILE, Bundle, HeadSpec, check_bundle, write_bundle_json
+from .bundle_network import empty_network, write_weights
 from .model_card import licence_notice, model_card
 from .nnunet_plans import COPY_AGAIN, PLANS_FILE, NnunetModel, nnunet_model
 

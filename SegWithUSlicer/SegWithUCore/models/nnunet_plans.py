@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError, UsageError
-from ..network.backbones import BackboneSpec
+from ..network.backbone_spec import BackboneSpec
 from ..network.backbones.nnunet import check_architecture, default_taps, network_name
 from ..strict_json import check_schema, schema
 from .input_spec import InputSpec, Label, NnunetPreparation, Normalisation

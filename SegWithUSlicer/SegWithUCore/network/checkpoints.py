@@ -14,9 +14,8 @@ from safetensors.torch import load_file
 
 from ..errors import InputError
 from ..input_files import regular_file
-from .backbones import load_state
 from .segwithu import SegWithU
-from .weights import checked_tensors, load_plain
+from .weights import checked_tensors, load_plain, load_state
 
 _HEAD_NAMES = {
     "unc_head.alpha": "head.scale",
@@ -88,7 +87,7 @@ def authors_sizes(path: Path) -> tuple[list[int], dict[str, Any]]:
         raise InputError(f"{path} is no checkpoint of the authors' network: it lacks {error}.") from error
 
 
-def own_names(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def rename_keys(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Rename the authors' keys to ours and drop the axes of length one of their 1-wide convolutions."""
     renamed: dict[str, torch.Tensor] = {}
     for name, tensor in tensors.items():
@@ -107,4 +106,4 @@ def load_authors_checkpoint(network: SegWithU, path: Path) -> None:
     Raises:
         InputError: unreadable file; or one sentence naming every missing or unexpected key and wrong shape.
     """
-    load_state(network, own_names(read_safetensors(path)), str(path))
+    load_state(network, rename_keys(read_safetensors(path)), str(path))

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from ..errors import InputError
-from .heads import VARIANTS
+from .heads import HEADS
 from .heads.base import UncertaintyMaps, resized
 from .weights import all_finite
 
@@ -25,7 +25,7 @@ class SegWithU(nn.Module):
         backbone: any module from (batch, channels, *spatial) to logits (batch, classes, *spatial).
         taps: dotted paths of modules whose inputs are read.
         example: an input for the dry run that finds channels and classes, (1, channels, *spatial).
-        variant: a name in `VARIANTS`.
+        variant: a name in `HEADS`.
         features: channels after fusion.
         probes, aleatoric: see the variant's head.
 
@@ -44,8 +44,8 @@ class SegWithU(nn.Module):
         aleatoric: bool = True,
     ) -> None:
         super().__init__()
-        if variant not in VARIANTS:
-            raise InputError(f"Unknown head variant '{variant}': this version knows {', '.join(sorted(VARIANTS))}.")
+        if variant not in HEADS:
+            raise InputError(f"Unknown head variant '{variant}': this version knows {', '.join(sorted(HEADS))}.")
         self.backbone = backbone.eval().requires_grad_(False)
         self.taps = tuple(taps)
         with torch.no_grad(), recorded_taps(self.backbone, self.taps) as recorded:
@@ -57,7 +57,7 @@ class SegWithU(nn.Module):
                 f"The backbone has {logits.shape[1]} output channel: the method needs a softmax over 2 or more classes."
             )
         tapping = checked_taps(recorded, self.taps, example.ndim)
-        parts = VARIANTS[variant]
+        parts = HEADS[variant]
         self.fusion = parts.fusion([tap.shape[1] for tap in tapping], features, example.ndim - 2)
         self.head = parts.head(features, logits.shape[1], probes, aleatoric)
         tapped = sum(tap.numel() for tap in recorded.values()) / example[:, :1].numel()

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
+from torch import nn
 
 from ..errors import InputError
 from ..input_files import regular_file
@@ -207,3 +208,79 @@ def _first_bad(tensor: torch.Tensor) -> str:
     bad = ~torch.isfinite(values)
     first = float(values[bad][0])
     return f"{'NaN' if first != first else 'an infinite value'} ({int(bad.sum())} of {values.numel()} values)"
+
+
+MISFIT_LETTERS = 140
+MISFITS_NAMED = 4
+"""Of tensors that do not fit: another network misses hundreds."""
+
+
+def unique_state(module: nn.Module) -> dict[str, torch.Tensor]:
+    """The state dict with every tensor once, under the alphabetically first of its names.
+
+    DynUNet registers each decoder block twice (`upsamples.*` and `skip_layers.*`), which safetensors refuses.
+    """
+    kept: dict[int, str] = {}
+    state = module.state_dict(keep_vars=True)
+    for name in sorted(state):
+        kept.setdefault(id(state[name]), name)
+    return {name: state[name].detach() for name in sorted(kept.values())}
+
+
+def aliases(module: nn.Module) -> dict[str, frozenset[str]]:
+    """For each name in the state dict, all names of the same tensor (itself included)."""
+    names: dict[int, set[str]] = {}
+    state = module.state_dict(keep_vars=True)
+    for name, tensor in state.items():
+        names.setdefault(id(tensor), set()).add(name)
+    return {name: frozenset(names[id(tensor)]) for name, tensor in state.items()}
+
+
+def load_state(module: nn.Module, tensors: Mapping[str, torch.Tensor], source: str) -> None:
+    """Copy `tensors` into `module`, accepting any alias of each name.
+
+    Args:
+        source: the file they come from, for the message.
+
+    Raises:
+        InputError: names the missing keys, unexpected keys, wrong shapes and kinds of numbers; or the first tensor
+            with NaN or infinite values, also those that are too large for the network's precision.
+    """
+    own = module.state_dict(keep_vars=True)
+    same = aliases(module)
+    remaining = dict(tensors)
+    problems: list[str] = []
+    found: dict[str, torch.Tensor] = {}
+    for first, names in sorted({min(names): names for names in same.values()}.items()):
+        given = [remaining.pop(name) for name in sorted(names) if name in remaining]
+        problem = _misfit(first, given, own[first])
+        if problem:
+            problems.append(problem)
+        else:
+            found[first] = given[0].to(own[first].dtype)
+    unknown = [f"unexpected {name}" for name in sorted(remaining)]
+    if problems or unknown:
+        listed = "; ".join([*_first(problems), *_first(unknown)])
+        raise InputError(f"The weights in {source} do not fit this network: {listed}.")
+    checked_tensors(found, source)
+    with torch.no_grad():
+        for name, tensor in found.items():
+            own[name].copy_(tensor)
+
+
+def _first(problems: Sequence[str]) -> list[str]:
+    more = len(problems) - MISFITS_NAMED
+    shortened = [text if len(text) <= MISFIT_LETTERS else f"{text[:MISFIT_LETTERS]}..." for text in problems]
+    return [*shortened[:MISFITS_NAMED], *([f"and {more} more such"] if more > 0 else [])]
+
+
+def _misfit(name: str, given: Sequence[torch.Tensor], own: torch.Tensor) -> str | None:
+    """Why tensors do not fit the network's own of that name; None where they do."""
+    if not given:
+        return f"missing {name}"
+    tensor = given[0]
+    if tensor.shape != own.shape:
+        return f"{name} has shape {list(tensor.shape)}, expected {list(own.shape)}"
+    if tensor.is_complex() or tensor.is_floating_point() != own.is_floating_point():
+        return f"{name} holds {tensor.dtype} numbers, expected {own.dtype}"
+    return None

@@ -14,8 +14,10 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from ..errors import InputError
 from ..inference.sliding_window import BackboneAlone, stitched
 from ..metrics.overlap import mean_dice
-from ..network.backbones import BackboneSpec, build_backbone, dynunet_spec, unique_state
-from ..network.backbones.user_network import OWN_PREFIX, is_own, register_network
+from ..network.backbone_spec import USER_PREFIX, BackboneSpec, dynunet_spec, is_user_network
+from ..network.backbones import build_backbone
+from ..network.backbones.user_network import register_network
+from ..network.weights import unique_state
 from ..progress import Progress, silent
 from .augmentation import ScaledWindows, WindowSampler, augmentation, epoch_order, thick_axis_of
 from .dataset import PreparedCase
@@ -33,10 +35,10 @@ def spec_of(recipe: Recipe) -> BackboneSpec:
     if "filters" in block:
         flat = block.get("flat_levels", 0)
         return dynunet_spec(len(recipe.input.channels), len(recipe.labels), block["filters"], flat_levels=flat)
-    if is_own(kind):
+    if is_user_network(kind):
         arguments = {"in_channels": len(recipe.input.channels), "num_classes": len(recipe.labels), **arguments}
         if "file" in block:
-            register_network(f"{block['file']}:{kind.removeprefix(OWN_PREFIX)}")
+            register_network(f"{block['file']}:{kind.removeprefix(USER_PREFIX)}")
     return BackboneSpec(kind, arguments, block.get("size_divisor", 1))
 
 

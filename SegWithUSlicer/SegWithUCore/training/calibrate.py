@@ -21,9 +21,9 @@ from ..calibration.flag_limits import StructureCase, fit_flag_rules
 from ..calibration.temperature_scaling import fit_temperature
 from ..imaging.volume import read_image, read_labels
 from ..inference.fingerprint import MINIMUM_CASES, fit_appearance
+from ..inference.model import Model
 from ..inference.prediction import Prediction, predict, tempered_logits
 from ..inference.preprocessing import assessed_box
-from ..inference.segment import Model
 from ..inference.structures import UNCERTAIN_ABOVE, FittedNumbers
 from ..metrics.overlap import dice_of
 from ..models.input_spec import Label

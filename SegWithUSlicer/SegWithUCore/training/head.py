@@ -14,10 +14,11 @@ from ..calibration.error_probability import fit_error_probability
 from ..errors import InputError
 from ..inference.sliding_window import stitched
 from ..metrics.calibration import binary_cross_entropy
-from ..network.backbones import build_backbone, example_input, load_state
+from ..network.backbones import build_backbone, example_input
 from ..network.heads.base import tempered
 from ..network.heads.paper import PaperMaps
 from ..network.segwithu import SegWithU
+from ..network.weights import load_state
 from ..progress import Progress, silent
 from .augmentation import WindowSampler, augmentation, case_seed, epoch_order, mirroring, thick_axis_of
 from .backbone import BackboneTrainer, autocast, left_right_axis, spec_of, training_window

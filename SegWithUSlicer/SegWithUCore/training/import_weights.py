@@ -13,21 +13,13 @@ import torch
 from ..atomic_files import atomic_folder
 from ..errors import InputError, naming
 from ..input_files import read_bounded, regular_file
-from ..models.bundle import (
-    CARD_FILE,
-    LICENCE_FILE,
-    Bundle,
-    check_bundle,
-    empty_network,
-    file_sha256,
-    write_bundle_json,
-    write_weights,
-)
+from ..models.bundle import CARD_FILE, LICENCE_FILE, Bundle, check_bundle, file_sha256, write_bundle_json
+from ..models.bundle_network import empty_network, write_weights
 from ..models.model_card import licence_notice, model_card
-from ..network.backbones import load_state, unique_state
 from ..network.backbones.meshnet import read_tfjs_meshnet
 from ..network.checkpoints import authors_sizes, load_authors_checkpoint, read_state_dict
 from ..network.segwithu import SegWithU
+from ..network.weights import load_state, unique_state
 from .make_bundle import plain_bundle
 from .recipe import read_recipe_json, recipe_from_json
 

@@ -10,24 +10,23 @@ import torch
 
 from ..atomic_files import atomic_folder
 from ..errors import InputError
-from ..inference.segment import Model
+from ..inference.model import Model
 from ..models.bundle import (
     CARD_FILE,
     LICENCE_FILE,
     Bundle,
     HeadSpec,
     check_bundle,
-    load_network,
     verify_weights,
     weights_path,
     write_bundle_json,
-    write_weights,
 )
-from ..models.head_choice import further_heads
+from ..models.bundle_network import further_heads, load_network, write_weights
 from ..models.model_card import licence_notice, model_card
 from ..models.registry import resolve_model
-from ..network.backbones import unique_state
-from ..network.backbones.user_network import is_own, network_file, network_sha256
+from ..network.backbone_spec import is_user_network
+from ..network.backbones.user_network import network_file, network_sha256
+from ..network.weights import unique_state
 from ..progress import Progress, silent
 from .backbone import spec_of
 from .calibrate import display_windows, fitted, predict_case
@@ -140,7 +139,7 @@ def plain_bundle(recipe: Recipe, digest: str, facts: Mapping[str, Any], trained:
         trained=trained,
     )
     about = dict(recipe.about) | ({"origin": facts["origin"]} if "origin" in facts else {})
-    if is_own(backbone.kind):
+    if is_user_network(backbone.kind):
         about |= {"network_file": network_file(backbone.kind).name, "network_sha256": network_sha256(backbone.kind)}
     return Bundle(
         folder=None,

@@ -8,7 +8,7 @@ from typing import Any
 from ..errors import InputError
 from ..models.bundle import bundle_schema
 from ..models.input_spec import InputSpec, Label, check_label_values
-from ..network.backbones.user_network import is_own
+from ..network.backbone_spec import is_user_network
 from ..strict_json import check_schema, read_json, shown
 
 MAXIMUM_BYTES = 4 << 20
@@ -198,7 +198,7 @@ def _check_fields(data: Mapping[str, Any], source: str) -> None:
         raise InputError(
             f"{source} takes its backbone from the model '{backbone['model']}': only train-head can, give it there."
         )
-    whole = {"arguments", "size_divisor"} | ({"file"} if is_own(str(backbone.get("kind"))) else set())
+    whole = {"arguments", "size_divisor"} | ({"file"} if is_user_network(str(backbone.get("kind"))) else set())
     by_filters = backbone.get("kind") == "dynunet" and "arguments" not in backbone
     optional = {"flat_levels"} if by_filters else whole
     blocks = [

@@ -11,7 +11,8 @@ from ..atomic_files import atomic_file
 from ..csv_files import table_of, write_csv
 from ..errors import InputError
 from ..input_files import is_there
-from ..network.backbones.user_network import is_own, network_file, network_sha256
+from ..network.backbone_spec import is_user_network
+from ..network.backbones.user_network import network_file, network_sha256
 from ..network.checkpoints import read_safetensors
 from ..network.weights import load_plain
 from ..strict_json import read_json_object, to_json
@@ -53,7 +54,7 @@ class RunFolder:
         Raises:
             InputError: the network's file has changed since.
         """
-        if not is_own(kind):
+        if not is_user_network(kind):
             return
         known, found = self.facts().get("network_sha256"), network_sha256(kind)
         if known is None:

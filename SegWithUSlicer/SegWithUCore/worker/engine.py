@@ -20,13 +20,13 @@ from ..imaging.volume import placed, turned
 from ..inference.fingerprint import REFUSED, deviations, deviations_of_features
 from ..inference.image_features import ImageFeatures
 from ..inference.memory_prediction import RunMemory, foreseen
+from ..inference.model import Model, choose_device
 from ..inference.preprocessing import working_size
-from ..inference.segment import Job, Model, choose_device, read_channels, segment
+from ..inference.segment import Job, read_channels, segment
 from ..inference.sliding_window import count_windows
 from ..inference.uncertainty_maps import voxelwise
 from ..memory import NotEnoughMemoryError
-from ..models.bundle import Bundle
-from ..models.head_choice import with_head
+from ..models.bundle import Bundle, with_head
 from ..models.input_spec import InputSpec
 from ..models.registry import resolve_model
 from ..network.backbones.user_network import network_sha256

@@ -37,7 +37,8 @@ from SegWithUCore.metrics.bootstrap import mean_interval, paired_bootstrap
 from SegWithUCore.metrics.overlap import class_dice
 from SegWithUCore.models.input_spec import InputSpec
 from SegWithUCore.models.nnunet_import import read_nnunet_folder
-from SegWithUCore.network.backbones import build_backbone, load_state
+from SegWithUCore.network.backbones import build_backbone
+from SegWithUCore.network.weights import load_state
 from SegWithUCore.training.backbone import spec_of
 from SegWithUCore.training.dataset import Case, find_cases
 from SegWithUCore.training.run_folder import RunFolder

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from ...evaluation.frozen_backbone import FrozenBackbone
-from ...inference.segment import Model
+from ...inference.model import Model
 from ...metrics.boundary import Band
 from ...models.bundle import Bundle
 from .augmentation import Augmentation

@@ -14,9 +14,11 @@ from ...evaluation.frozen_backbone import FrozenBackbone, FrozenCase, tensors_sh
 from ...inference.preprocessing import network_input
 from ...inference.sliding_window import BackboneAlone, stitched
 from ...inference.uncertainty_maps import on_grid
-from ...models.bundle import load_network, read_bundle
+from ...models.bundle import read_bundle
+from ...models.bundle_network import load_network
 from ...models.input_spec import InputSpec
-from ...network.backbones import build_backbone, count_parameters, load_state
+from ...network.backbones import build_backbone, count_parameters
+from ...network.weights import load_state
 from ...paths import BUNDLE_FILE
 from ...training.backbone import spec_of
 from ...training.run_folder import RunFolder

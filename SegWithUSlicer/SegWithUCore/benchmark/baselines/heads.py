@@ -9,8 +9,8 @@ from scipy.special import softmax
 
 from ...errors import InputError
 from ...evaluation.frozen_backbone import FrozenBackbone, FrozenCase, backbone_sha256
+from ...inference.model import Model
 from ...inference.prediction import predict, tempered_logits
-from ...inference.segment import Model
 from ...models.bundle import Bundle
 from ...network.backbones import count_parameters
 from .base import Answer, Rival

@@ -4,10 +4,8 @@ Weights and code stay apart: a bundle names a kind and its arguments, never code
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from monai.networks.nets import DynUNet
@@ -15,10 +13,10 @@ from torch import nn
 
 from ...errors import InputError
 from ...strict_json import check_schema, schema
-from ..weights import checked_tensors
+from ..backbone_spec import BackboneSpec, is_user_network
 from .meshnet import MeshNet
 from .nnunet import build_nnunet
-from .user_network import build_own_network, is_own
+from .user_network import build_user_network
 
 EXAMPLE_VOXELS = 32
 """Edge of the input that an untrained network is tried on."""
@@ -27,32 +25,6 @@ MAXIMUM_PARAMETERS = 2_000_000_000
 REASON_LETTERS = 300
 _ARGUMENT_FAULTS = (TypeError, ValueError, AttributeError, LookupError, ArithmeticError, RuntimeError, AssertionError)
 """What factories raise for arguments that no schema describes, or that do not go together."""
-MISFIT_LETTERS = 140
-MISFITS_NAMED = 4
-"""Of tensors that do not fit: another network misses hundreds."""
-
-
-@dataclass(frozen=True)
-class BackboneSpec:
-    """A backbone as a bundle describes it.
-
-    Attributes:
-        kind: a name in `BACKBONES`, or "python:FACTORY" for a user's own network.
-        arguments: keyword arguments of that kind, JSON values only.
-        size_divisor: sizes of the input must be multiples of this, along every axis or one number each (z, y, x).
-    """
-
-    kind: str
-    arguments: Mapping[str, Any] = field(default_factory=dict)
-    size_divisor: int | Sequence[int] = 1
-
-    @property
-    def size_divisors(self) -> tuple[int, int, int]:
-        """`size_divisor` along (z, y, x)."""
-        if isinstance(self.size_divisor, int):
-            return (self.size_divisor,) * 3
-        z, y, x = self.size_divisor
-        return z, y, x
 
 
 def build_dynunet(
@@ -101,8 +73,8 @@ def build_backbone(spec: BackboneSpec, most_parameters: int = MAXIMUM_PARAMETERS
         InputError: the kind is unknown, its arguments do not fit or make a network of more than `most_parameters`;
             nobody said where a user's own network is.
     """
-    if is_own(spec.kind):
-        return _built(build_own_network, spec)
+    if is_user_network(spec.kind):
+        return _built(build_user_network, spec)
     if spec.kind not in BACKBONES:
         known = ", ".join(sorted(BACKBONES))
         raise InputError(f"Unknown backbone kind '{spec.kind[:60]}': this version knows {known}.")
@@ -138,98 +110,10 @@ def example_input(spec: BackboneSpec, channels: int, window: Sequence[int]) -> t
     Args:
         window: (z, y, x).
     """
-    if is_own(spec.kind):
+    if is_user_network(spec.kind):
         return torch.zeros(1, channels, *window)
     enough = [-(-EXAMPLE_VOXELS // divisor) * divisor for divisor in spec.size_divisors]
     return torch.zeros(1, channels, *(min(sizes) for sizes in zip(window, enough, strict=True)))
-
-
-def dynunet_spec(
-    in_channels: int, num_classes: int, filters: Sequence[int], spatial_dims: int = 3, flat_levels: int = 0
-) -> BackboneSpec:
-    """The spec of a DynUNet without deep supervision heads; see `build_dynunet`."""
-    arguments = {
-        "in_channels": in_channels,
-        "num_classes": num_classes,
-        "filters": list(filters),
-        "spatial_dims": spatial_dims,
-    }
-    divisor = 2 ** (len(filters) - 1)
-    if flat_levels:
-        arguments["flat_levels"] = flat_levels
-        return BackboneSpec("dynunet", arguments, size_divisor=[1, divisor, divisor])
-    return BackboneSpec("dynunet", arguments, size_divisor=divisor)
-
-
-def unique_state(module: nn.Module) -> dict[str, torch.Tensor]:
-    """The state dict with every tensor once, under the alphabetically first of its names.
-
-    DynUNet registers each decoder block twice (`upsamples.*` and `skip_layers.*`), which safetensors refuses.
-    """
-    kept: dict[int, str] = {}
-    state = module.state_dict(keep_vars=True)
-    for name in sorted(state):
-        kept.setdefault(id(state[name]), name)
-    return {name: state[name].detach() for name in sorted(kept.values())}
-
-
-def aliases(module: nn.Module) -> dict[str, frozenset[str]]:
-    """For each name in the state dict, all names of the same tensor (itself included)."""
-    names: dict[int, set[str]] = {}
-    state = module.state_dict(keep_vars=True)
-    for name, tensor in state.items():
-        names.setdefault(id(tensor), set()).add(name)
-    return {name: frozenset(names[id(tensor)]) for name, tensor in state.items()}
-
-
-def load_state(module: nn.Module, tensors: Mapping[str, torch.Tensor], source: str) -> None:
-    """Copy `tensors` into `module`, accepting any alias of each name.
-
-    Args:
-        source: the file they come from, for the message.
-
-    Raises:
-        InputError: names the missing keys, unexpected keys, wrong shapes and kinds of numbers; or the first tensor
-            with NaN or infinite values, also those that are too large for the network's precision.
-    """
-    own = module.state_dict(keep_vars=True)
-    same = aliases(module)
-    remaining = dict(tensors)
-    problems: list[str] = []
-    found: dict[str, torch.Tensor] = {}
-    for first, names in sorted({min(names): names for names in same.values()}.items()):
-        given = [remaining.pop(name) for name in sorted(names) if name in remaining]
-        problem = _misfit(first, given, own[first])
-        if problem:
-            problems.append(problem)
-        else:
-            found[first] = given[0].to(own[first].dtype)
-    unknown = [f"unexpected {name}" for name in sorted(remaining)]
-    if problems or unknown:
-        listed = "; ".join([*_first(problems), *_first(unknown)])
-        raise InputError(f"The weights in {source} do not fit this network: {listed}.")
-    checked_tensors(found, source)
-    with torch.no_grad():
-        for name, tensor in found.items():
-            own[name].copy_(tensor)
-
-
-def _first(problems: Sequence[str]) -> list[str]:
-    more = len(problems) - MISFITS_NAMED
-    shortened = [text if len(text) <= MISFIT_LETTERS else f"{text[:MISFIT_LETTERS]}..." for text in problems]
-    return [*shortened[:MISFITS_NAMED], *([f"and {more} more such"] if more > 0 else [])]
-
-
-def _misfit(name: str, given: Sequence[torch.Tensor], own: torch.Tensor) -> str | None:
-    """Why tensors do not fit the network's own of that name; None where they do."""
-    if not given:
-        return f"missing {name}"
-    tensor = given[0]
-    if tensor.shape != own.shape:
-        return f"{name} has shape {list(tensor.shape)}, expected {list(own.shape)}"
-    if tensor.is_complex() or tensor.is_floating_point() != own.is_floating_point():
-        return f"{name} holds {tensor.dtype} numbers, expected {own.dtype}"
-    return None
 
 
 def count_parameters(module: nn.Module) -> int:

@@ -16,17 +16,12 @@ from torch import nn
 from ...errors import InputError, UsageError
 from ...input_files import is_there
 from ...strict_json import read_json_object
+from ..backbone_spec import USER_PREFIX, is_user_network
 
-OWN_PREFIX = "python:"
 SETTINGS_EXAMPLE = 'give JSON such as {"make_network": "/home/me/net.py"}'
 MAXIMUM_SETTINGS_BYTES = 1 << 20
 _FILES: dict[str, Path] = {}
 """The file of each factory that the user named in this process."""
-
-
-def is_own(kind: str) -> bool:
-    """Whether a backbone kind is a user's own network."""
-    return kind.startswith(OWN_PREFIX)
 
 
 def register_network(place: str) -> str:
@@ -48,7 +43,7 @@ def register_network(place: str) -> str:
     if not path.is_file():
         raise UsageError(f"{file} does not exist: give the Python file that defines {factory}.")
     _FILES[factory] = path
-    return f"{OWN_PREFIX}{factory}"
+    return f"{USER_PREFIX}{factory}"
 
 
 def register_networks_of(settings: Path) -> None:
@@ -76,7 +71,7 @@ def network_file(kind: str) -> Path:
     Raises:
         InputError: the user named none.
     """
-    factory = kind.removeprefix(OWN_PREFIX)
+    factory = kind.removeprefix(USER_PREFIX)
     if factory not in _FILES:
         raise InputError(
             f"The backbone '{factory}' is a user's own network, and no model brings its code along: name its file with "
@@ -87,17 +82,17 @@ def network_file(kind: str) -> Path:
 
 def network_sha256(kind: str) -> str | None:
     """Hash of the file behind a kind; None for the kinds that this program brings along."""
-    return hashlib.sha256(network_file(kind).read_bytes()).hexdigest() if is_own(kind) else None
+    return hashlib.sha256(network_file(kind).read_bytes()).hexdigest() if is_user_network(kind) else None
 
 
-def build_own_network(kind: str, **arguments: Any) -> nn.Module:
+def build_user_network(kind: str, **arguments: Any) -> nn.Module:
     """Run the user's file and call its factory.
 
     Raises:
         InputError: no file was named for it, the file fails, or the factory is missing or makes no torch module.
         TypeError, ValueError: the arguments do not fit.
     """
-    path, factory = network_file(kind), kind.removeprefix(OWN_PREFIX)
+    path, factory = network_file(kind), kind.removeprefix(USER_PREFIX)
     make: Callable[..., Any] | None = getattr(_module(path), factory, None)
     if not callable(make):
         raise InputError(f"{path} defines no {factory}: check the name after the colon.")

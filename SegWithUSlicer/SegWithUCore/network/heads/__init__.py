@@ -9,7 +9,7 @@ from .paper import MultiScaleFusion, PaperHead
 
 
 @dataclass(frozen=True)
-class Variant:
+class HeadType:
     """How to build one kind of head.
 
     Attributes:
@@ -21,7 +21,7 @@ class Variant:
     head: Callable[[int, int, int, bool], UncertaintyHead]
 
 
-VARIANTS = {
-    "paper": Variant(MultiScaleFusion, PaperHead),
-    "context": Variant(ContextFusion, ContextHead),
+HEADS = {
+    "paper": HeadType(MultiScaleFusion, PaperHead),
+    "context": HeadType(ContextFusion, ContextHead),
 }

@@ -1,0 +1,53 @@
+"""A backbone as a bundle describes it: a kind and its arguments, never code; needs no torch."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+USER_PREFIX = "python:"
+"""Before the factory's name in the kind of a user's own network."""
+
+
+def is_user_network(kind: str) -> bool:
+    """Whether a backbone kind is a user's own network."""
+    return kind.startswith(USER_PREFIX)
+
+
+@dataclass(frozen=True)
+class BackboneSpec:
+    """A backbone as a bundle describes it.
+
+    Attributes:
+        kind: a name in `BACKBONES`, or "python:FACTORY" for a user's own network.
+        arguments: keyword arguments of that kind, JSON values only.
+        size_divisor: sizes of the input must be multiples of this, along every axis or one number each (z, y, x).
+    """
+
+    kind: str
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    size_divisor: int | Sequence[int] = 1
+
+    @property
+    def size_divisors(self) -> tuple[int, int, int]:
+        """`size_divisor` along (z, y, x)."""
+        if isinstance(self.size_divisor, int):
+            return (self.size_divisor,) * 3
+        z, y, x = self.size_divisor
+        return z, y, x
+
+
+def dynunet_spec(
+    in_channels: int, num_classes: int, filters: Sequence[int], spatial_dims: int = 3, flat_levels: int = 0
+) -> BackboneSpec:
+    """The spec of a DynUNet without deep supervision heads; see `build_dynunet`."""
+    arguments = {
+        "in_channels": in_channels,
+        "num_classes": num_classes,
+        "filters": list(filters),
+        "spatial_dims": spatial_dims,
+    }
+    divisor = 2 ** (len(filters) - 1)
+    if flat_levels:
+        arguments["flat_levels"] = flat_levels
+        return BackboneSpec("dynunet", arguments, size_divisor=[1, divisor, divisor])
+    return BackboneSpec("dynunet", arguments, size_divisor=divisor)
