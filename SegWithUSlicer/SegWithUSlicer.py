@@ -186,7 +186,7 @@ class SegWithUSlicerLogic(ScriptedLoadableModuleLogic):
         from SegWithUSlicerLib.run.controller import RunRequest
         from SegWithUSlicerLib.run.models import find_model
         from SegWithUSlicerLib.run.session import session
-        from SegWithUSlicerLib.scene.volume_export import steady
+        from SegWithUSlicerLib.scene.volume_export import freeze_sequence_frame
 
         chosen = find_model(model)
         volumes = [volumeNode, *channels]
@@ -195,7 +195,7 @@ class SegWithUSlicerLogic(ScriptedLoadableModuleLogic):
         if head and head not in chosen.heads:
             raise ValueError(f"the model '{chosen.name}' has no head '{head}': choose one of {', '.join(chosen.heads)}")
         controller = session().controller
-        steadied = [steady(volume) for volume in volumes]
+        steadied = [freeze_sequence_frame(volume) for volume in volumes]
         controller.start(RunRequest(steadied, chosen.folder, roiNode, device, unlikeTraining, head))
         return _finished(controller)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from SegWithUCore.imaging.roi import Region, voxel_box
+from SegWithUCore.imaging.roi import RegionOfInterest, voxel_box
 from SegWithUCore.imaging.volume import image_on_grid, orientation_of, read_image
 from SegWithUCore.inference.preprocessing import mirrored_copy
 
@@ -73,7 +73,7 @@ def empty_crops(image: sitk.Image) -> Iterator[Trial]:
 
 def crop(image: sitk.Image, centre: tuple[float, float, float]) -> sitk.Image:
     """A region of interest of the tutorial's size."""
-    return voxel_box(Region(centre, SIZE_MM), image).crop(image)
+    return voxel_box(RegionOfInterest(centre, SIZE_MM), image).crop(image)
 
 
 def sample_hippocampi(sample: Path) -> list[Trial]:

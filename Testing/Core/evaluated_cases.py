@@ -8,7 +8,7 @@ import SimpleITK as sitk
 from scipy.ndimage import gaussian_filter
 from segwithu_command import MODEL
 
-from SegWithUCore.evaluation.evaluate import Evaluation, Pools, Settings, add_case
+from SegWithUCore.evaluation.evaluate import Evaluation, PooledHistograms, Settings, add_case
 from SegWithUCore.evaluation.pictures import WorstCases
 from SegWithUCore.inference.prediction import Prediction
 from SegWithUCore.models.bundle import Bundle, read_bundle, with_head
@@ -70,7 +70,7 @@ def evaluated(
         patients: among whom the cases are dealt out; 0 for one each.
     """
     bundle = shipped_bundle(calibrated)
-    found = Evaluation(settings or Settings(), [], Pools(), WorstCases())
+    found = Evaluation(settings or Settings(), [], PooledHistograms(), WorstCases())
     for number, seed in enumerate([*seeds, *range(900, 900 + flawless)]):
         patient = f"patient{number % patients}" if patients else None
         case = Case(f"case{seed}", (), Path(), patient)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from SegWithUCore.imaging.roi import Region
+from SegWithUCore.imaging.roi import RegionOfInterest
 from SegWithUCore.inference.model import Model
 from SegWithUCore.inference.segment import Job, segment
 
@@ -90,7 +90,7 @@ class Segmented:
 
 
 def segment_through_files(
-    volume: Volume, model: Model, folder: Path, suffix: str = "nrrd", region: Region | None = None
+    volume: Volume, model: Model, folder: Path, suffix: str = "nrrd", region: RegionOfInterest | None = None
 ) -> Segmented:
     """Write the volume, segment the file, read the case folder."""
     folder.mkdir(parents=True, exist_ok=True)

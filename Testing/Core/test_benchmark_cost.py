@@ -12,7 +12,7 @@ from segwithu_command import one_thread
 from toy_models import registered_toys
 
 from SegWithUCore.benchmark import cost
-from SegWithUCore.benchmark.baselines.base import Answer, Rival
+from SegWithUCore.benchmark.baselines.base import Baseline, UncertaintyPrediction
 from SegWithUCore.benchmark.cost import BARE, measured_costs, timed
 from SegWithUCore.evaluation.frozen_backbone import AssessedCase, FrozenBackbone, FrozenCase
 from SegWithUCore.training.dataset import Case
@@ -36,7 +36,7 @@ print(*(peak_mb(lambda: job(megabytes)) for megabytes in (300, 100)))
 """In a process of its own: holes that other tests left between what they still hold would count as well."""
 
 
-class Busy(Rival):
+class Busy(Baseline):
     """Computes for a while and holds some memory."""
 
     def __init__(self, seconds: float, megabytes: int, backbone: FrozenBackbone | None = None) -> None:
@@ -51,7 +51,7 @@ class Busy(Rival):
     def how(self) -> str:
         return "busy"
 
-    def answers(self, case: FrozenCase) -> dict[str, Answer]:
+    def answers(self, case: FrozenCase) -> dict[str, UncertaintyPrediction]:
         if self.backbone is not None:
             self.backbone.of_images(case.name, case.group, case.images, case.truth)
         held = np.ones(self.megabytes * MB, np.uint8)

@@ -19,11 +19,16 @@ from SegWithUCore.calibration.case_level import (
     probability_sums,
     soft_dice,
 )
-from SegWithUCore.inference.structures import FittedNumbers, StructureFigures, structure_deviations, structure_figures
+from SegWithUCore.inference.structures import (
+    CaseLevelCalibration,
+    StructureFigures,
+    structure_deviations,
+    structure_figures,
+)
 from SegWithUCore.inference.uncertainty_maps import VoxelMaps, voxelwise
 from SegWithUCore.models.bundle import Bundle
 from SegWithUCore.models.input_spec import Label
-from SegWithUCore.training.calibrate import CaseNumbers, fit_numbers
+from SegWithUCore.training.calibrate import CaseNumbers, fit_case_level
 
 LABELS = (Label(0, "background", (0, 0, 0)), Label(7, "liver", (1, 2, 3)))
 
@@ -176,9 +181,9 @@ def maps_of(probability: np.ndarray) -> VoxelMaps:
 
 class TestFigures:
     probability = np.linspace(0, 1, 1000).reshape(10, 10, 10)
-    numbers = FittedNumbers({7: VolumeInterval(0.9, 2.0, 0.9, 27)}, {7: a_line()})
+    numbers = CaseLevelCalibration({7: VolumeInterval(0.9, 2.0, 0.9, 27)}, {7: a_line()})
 
-    def figures(self, numbers: FittedNumbers, assessed: bool = True) -> StructureFigures:
+    def figures(self, numbers: CaseLevelCalibration, assessed: bool = True) -> StructureFigures:
         return structure_figures(maps_of(self.probability), LABELS, 2.0, numbers, assessed)[1]
 
     def test_figures_are_in_mm3_with_interval_and_predicted_dice(self) -> None:
@@ -192,13 +197,13 @@ class TestFigures:
 
     def test_what_does_not_beat_the_mean_is_not_told_and_raises_no_flag(self, toy: Bundle) -> None:
         line = a_line(difference_high=0.001, lowest=1.0)
-        numbers = FittedNumbers({}, {7: line})
+        numbers = CaseLevelCalibration({}, {7: line})
         found = self.figures(numbers)
         assert (found.predicted_dice, found.predicted_dice_informative) == (None, False)
         assert structure_deviations([found, found], toy, numbers) == []
 
     def test_a_low_predicted_dice_raises_a_flag_where_it_is_informative(self, toy: Bundle) -> None:
-        numbers = FittedNumbers({}, {7: a_line(lowest=1.0)})
+        numbers = CaseLevelCalibration({}, {7: a_line(lowest=1.0)})
         flags = structure_deviations([self.figures(numbers)] * 2, toy, numbers)
         assert [(flag.structure, flag.kind) for flag in flags] == [(7, "predicted Dice")]
         assert "lower than in any of the 27 calibration cases" in flags[0].sentence
@@ -210,7 +215,7 @@ class TestFigures:
         assert found.volume_mm3 == 1000
 
     def test_bundles_without_such_numbers_give_the_plain_expected_volume(self) -> None:
-        found = self.figures(FittedNumbers.from_json({"cases": 1}))
+        found = self.figures(CaseLevelCalibration.from_json({"cases": 1}))
         assert found.expected_volume_mm3 == pytest.approx(2 * self.probability.sum())
         assert found.expected_interval_mm3 is found.predicted_dice is found.predicted_dice_informative is None
 
@@ -225,7 +230,7 @@ def test_numbers_are_fitted_per_structure_by_label_value_and_survive_the_bundle(
         dice = 2 * (maps.classes & truth).sum() / (maps.classes.sum() + truth.sum())
         counts = [np.asarray([1000 - mask.sum(), mask.sum()]) for mask in (maps.classes, truth)]
         cases.append(CaseNumbers(maps.sums, counts[0], counts[1], np.asarray([0.9, dice]), 1.5))
-    numbers = fit_numbers(cases, LABELS)
+    numbers = fit_case_level(cases, LABELS)
     assert numbers.intervals.keys() == numbers.dice.keys() == {7}
     assert numbers.intervals[7].factor == pytest.approx(1, abs=0.03)  # truth drawn from p
-    assert FittedNumbers.from_json(numbers.to_json()) == numbers
+    assert CaseLevelCalibration.from_json(numbers.to_json()) == numbers

@@ -23,7 +23,7 @@ from segwithu_command import (
 )
 
 from SegWithUCore.inference.claims import SILENT_AFTER_S, claim_path
-from SegWithUCore.inference.cohort import Tally
+from SegWithUCore.inference.cohort import CohortCounts
 from SegWithUCore.review.log_format import Verdict
 
 NAMES = ("hippocampus_001", "hippocampus_003", "hippocampus_004")
@@ -326,9 +326,9 @@ def test_machines_read_where_the_cohort_is(
 
 
 def test_throughput_is_that_of_the_cases_made() -> None:
-    tally = Tally(5, done=2, there=2, failed=1, seconds=24.0)
+    tally = CohortCounts(5, done=2, there=2, failed=1, seconds=24.0)
     assert (tally.complete, tally.seconds_per_case) == (4, 12.0)
-    assert Tally(5, there=5).seconds_per_case is None
+    assert CohortCounts(5, there=5).seconds_per_case is None
 
 
 def test_a_changed_bundle_is_another_model(images: list[Path], tiny: Path, tmp_path: Path, segwithu: Command) -> None:

@@ -19,7 +19,7 @@ from SegWithUCore.network.heads.context import (
     perturbation_energy,
 )
 from SegWithUCore.network.heads.paper import PaperHead, PaperMaps, epistemic_variance
-from SegWithUCore.network.segwithu import SegWithU, beside
+from SegWithUCore.network.segwithu import SegWithU, concat_channels
 from SegWithUCore.training.losses import proper_scores
 
 CLASSES, PROBES, VOXELS = 4, 5, 50
@@ -137,10 +137,10 @@ def test_averages_of_half_precision_are_rounded_once() -> None:
 def test_logits_stand_before_responses_however_these_lie_in_memory(size: tuple[int, ...], last: bool) -> None:
     logits = torch.randn(2, 3, *size)
     responses = torch.randn(2, *size, 6).movedim(-1, 1) if last else torch.randn(2, 6, *size)
-    found = beside(logits, responses)
+    found = concat_channels(logits, responses)
     assert torch.equal(found, torch.cat([logits, responses], 1)) and found.is_contiguous()
-    assert beside(logits.bfloat16(), responses).dtype == torch.float32
-    assert beside(logits, responses.requires_grad_()).requires_grad
+    assert concat_channels(logits.bfloat16(), responses).dtype == torch.float32
+    assert concat_channels(logits, responses.requires_grad_()).requires_grad
 
 
 def test_what_a_voxel_gets_depends_on_its_surroundings_and_not_on_the_window() -> None:

@@ -14,7 +14,7 @@ from SegWithUCore.errors import InputError
 from SegWithUCore.progress import Progress
 from SegWithUCore.training.backbone import BackboneTrainer
 from SegWithUCore.training.dataset import PreparedCase, find_cases, prepare
-from SegWithUCore.training.head import HeadTrainer, folds_of, forgetful_backbones
+from SegWithUCore.training.head import HeadTrainer, folds_of, out_of_fold_backbones
 from SegWithUCore.training.recipe import Recipe, recipe_from_json
 from SegWithUCore.training.run_folder import RunFolder
 
@@ -74,7 +74,7 @@ def test_a_fold_is_trained_on_the_others_alone(workshop: Workshop, monkeypatch: 
     monkeypatch.setattr(
         BackboneTrainer, "fit", lambda trainer, _progress: seen.append({one.name for one in trainer.train_cases})
     )
-    backbones = forgetful_backbones(recipe, cases, run)
+    backbones = out_of_fold_backbones(recipe, cases, run)
     folds = folds_of(cases, 2, recipe.head_training.seed)
     for fold in (0, 1):
         assert seen[fold] == {one.name for one, its in zip(cases, folds, strict=True) if its != fold}
@@ -126,7 +126,7 @@ def test_folds_that_were_made_otherwise_are_made_anew(
         fit(trainer, progress)
 
     monkeypatch.setattr(BackboneTrainer, "fit", noted)
-    forgetful_backbones(recipe, prepared(workshop, recipe, "train"), run)
+    out_of_fold_backbones(recipe, prepared(workshop, recipe, "train"), run)
     assert begun == ([0, 0] if anew else [EPOCHS, EPOCHS])
 
 
@@ -136,7 +136,7 @@ def test_half_of_the_batches_are_shown_by_backbones_that_forgot(
     run = RunFolder(workshop.folder / "run")
     recipe = run.recipe()
     trainer = HeadTrainer(recipe, prepared(workshop, recipe, "train"), prepared(workshop, recipe, "select"), run)
-    trainer.forgetful = forgetful_backbones(recipe, trainer.train_cases, run)
+    trainer.forgetful = out_of_fold_backbones(recipe, trainer.train_cases, run)
     shown: list[bool] = []
 
     def step(_batch: object, shown_by: list[torch.nn.Module], *_rest: object) -> dict[str, float]:

@@ -11,7 +11,7 @@ from scipy.special import softmax
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from SegWithUCore.evaluation.case_metrics import measured
-from SegWithUCore.evaluation.evaluate import Evaluation, Pools, Settings, add_case
+from SegWithUCore.evaluation.evaluate import Evaluation, PooledHistograms, Settings, add_case
 from SegWithUCore.evaluation.pictures import KEPT, WorstCases, cuts
 from SegWithUCore.evaluation.report import write_report
 from SegWithUCore.evaluation.report_tables import markdown, report_tables
@@ -101,7 +101,7 @@ def test_what_is_said_of_all_cases_is_json_without_nan_and_fits_the_bundle() -> 
 def test_cases_in_which_nothing_is_wrong_or_nothing_is_there_make_a_report(empty: bool, tmp_path: Path) -> None:
     evaluation, bundle = evaluated(range(0), flawless=2)
     if empty:
-        evaluation = Evaluation(Settings(), [], Pools(), WorstCases())
+        evaluation = Evaluation(Settings(), [], PooledHistograms(), WorstCases())
         add_case(evaluation, Case("empty", (), Path()), *nothing_there(), image(), bundle)
     result = summary(evaluation, bundle)
     json.dumps(result, allow_nan=False)

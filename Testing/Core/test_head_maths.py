@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from SegWithUCore.network.heads.base import tempered
+from SegWithUCore.network.heads.base import temper_logits
 from SegWithUCore.network.heads.paper import epistemic_variance, perturbation, sign_patterns
 
 
@@ -19,14 +19,14 @@ def test_tempering_only_softens_and_never_changes_the_segmentation(classes: int)
         torch.zeros(2, 1, 8, 9, 10),
         torch.full((2, 1, 8, 9, 10), 1e4),
     ):
-        softened = tempered(logits, calibration)
+        softened = temper_logits(logits, calibration)
         assert torch.equal(softened.argmax(1), logits.argmax(1))
         assert (softened.abs() <= logits.abs()).all()
         confident = torch.softmax(softened, 1).amax(1), torch.softmax(logits, 1).amax(1)
         assert (confident[0] <= confident[1] + 1e-6).all()
-    assert torch.equal(tempered(logits, torch.zeros(2, 1, 8, 9, 10)), logits)
+    assert torch.equal(temper_logits(logits, torch.zeros(2, 1, 8, 9, 10)), logits)
     # A map below zero must not sharpen either (it cannot come from our head, but from another's file).
-    assert torch.equal(tempered(logits, torch.full((2, 1, 8, 9, 10), -0.5)), logits)
+    assert torch.equal(temper_logits(logits, torch.full((2, 1, 8, 9, 10), -0.5)), logits)
 
 
 @pytest.mark.parametrize(("classes", "probes"), [(2, 4), (3, 8), (5, 6)])

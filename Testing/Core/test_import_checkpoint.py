@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from segwithu_command import ROOT, Command, entries, one_sentence
 
 from SegWithUCore.cli.models import KINDS
-from SegWithUCore.imaging.roi import Region
+from SegWithUCore.imaging.roi import RegionOfInterest
 from SegWithUCore.inference.segment import Job, checked_against_training
 from SegWithUCore.models.bundle import Bundle, read_bundle
 from SegWithUCore.models.bundle_network import load_network
@@ -68,7 +68,7 @@ def test_the_bundle_of_a_meshnet_is_whole_and_says_what_it_is_not(
     for words in ("not trained here", "not trained: its ranking map", "not calibrated"):
         assert words in card
     assert segwithu("models", "verify", tmp_path / "m").out == "meshnet-tissue-light: whole\n"
-    image, region = sitk.Image(64, 64, 64, sitk.sitkFloat32), Region.parse("0,0,0,30,30,30")
+    image, region = sitk.Image(64, 64, 64, sitk.sitkFloat32), RegionOfInterest.parse("0,0,0,30,30,30")
     job = Job("head", [], tmp_path / "case", region)
     (warning,) = checked_against_training([image], bundle, job)
     assert "range of the whole image" in warning.sentence

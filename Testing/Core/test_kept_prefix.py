@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from SegWithUCore.benchmark.baselines.dropout import DroppedBackbone, KeptPrefix
+from SegWithUCore.benchmark.baselines.dropout import ActivationCache, DroppedBackbone
 from SegWithUCore.network.backbone_spec import dynunet_spec
 from SegWithUCore.network.backbones import build_backbone
 
@@ -39,14 +39,14 @@ def convolved(network: nn.Module) -> Iterator[list[str]]:
 def test_every_pass_gives_what_a_plain_one_gives(network: nn.Module) -> None:
     with torch.no_grad():
         plain = network(IMAGE)
-        with KeptPrefix(network, TAPS) as kept:
+        with ActivationCache(network, TAPS) as kept:
             for _ in range(3):  # MONAI's blocks add in place: what is kept must not change
                 kept.begin()
                 torch.testing.assert_close(network(IMAGE), plain, rtol=0, atol=0)
 
 
 def test_convolutions_before_the_first_named_module_run_once(network: nn.Module, convolved: list[str]) -> None:
-    with torch.no_grad(), KeptPrefix(network, TAPS) as kept:
+    with torch.no_grad(), ActivationCache(network, TAPS) as kept:
         kept.begin()
         network(IMAGE)
         first = len(convolved)
@@ -57,7 +57,7 @@ def test_convolutions_before_the_first_named_module_run_once(network: nn.Module,
 
 def test_the_network_is_as_before_afterwards_even_when_a_pass_fails(network: nn.Module) -> None:
     before = {name: dict(vars(module)) for name, module in network.named_modules()}
-    with pytest.raises(RuntimeError), KeptPrefix(network, TAPS) as kept, torch.no_grad():
+    with pytest.raises(RuntimeError), ActivationCache(network, TAPS) as kept, torch.no_grad():
         kept.begin()
         network(torch.zeros(1, 2, 16, 16, 16))
     for name, module in network.named_modules():

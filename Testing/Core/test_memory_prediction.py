@@ -20,7 +20,7 @@ from SegWithUCore.case.case_regions import whole_image
 from SegWithUCore.errors import InputError
 from SegWithUCore.imaging.grid import VoxelGrid
 from SegWithUCore.imaging.header_peek import FileGrid, grid_of
-from SegWithUCore.imaging.roi import Region, VoxelBox, voxel_box, whole_grid
+from SegWithUCore.imaging.roi import RegionOfInterest, VoxelBox, voxel_box, whole_grid
 from SegWithUCore.imaging.volume import read_image
 from SegWithUCore.inference.memory_prediction import RunSize, check_regions_fit, foreseen, predicted_stages
 from SegWithUCore.inference.model import Model
@@ -111,7 +111,7 @@ class TestGridsWithoutVoxels:
 
     def test_box_and_its_grid_are_those_of_the_image(self, image: sitk.Image) -> None:
         grid, middle = VoxelGrid.of(image), image.TransformContinuousIndexToPhysicalPoint([15, 10, 4])
-        region = Region((-middle[0], -middle[1], middle[2]), (6, 8, 7))
+        region = RegionOfInterest((-middle[0], -middle[1], middle[2]), (6, 8, 7))
         box = voxel_box(region, grid)
         assert box == voxel_box(region, image) and box != whole_grid(grid)
         assert box.crop_grid(grid) == VoxelGrid.of(box.crop(image))
@@ -191,7 +191,7 @@ class TestPrediction:
 
     def test_a_whole_grid_counts_although_a_small_part_is_segmented(self, model: Model) -> None:
         whole = VoxelGrid((700,) * 3, (1.0,) * 3, (0.0,) * 3, (-1.0, 0, 0, 0, -1.0, 0, 0, 0, 1.0))
-        memory = foreseen([FileGrid(whole, 2)], Region((300.0, 300.0, 300.0), (40.0, 50.0, 40.0)), model)
+        memory = foreseen([FileGrid(whole, 2)], RegionOfInterest((300.0, 300.0, 300.0), (40.0, 50.0, 40.0)), model)
         assert memory is not None
         assert memory.needed > 700**3 * 6
         assert "crop the image" in memory.remedies[0]

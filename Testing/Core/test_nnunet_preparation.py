@@ -9,10 +9,10 @@ import SimpleITK as sitk
 import torch
 from nnunet_results import FOLDER, dataset, plans, settings
 
-from SegWithUCore.imaging.volume import orientation_of, same_grid, turned
+from SegWithUCore.imaging.volume import orientation_of, reorient, same_grid
 from SegWithUCore.inference.preprocessing import assessed_box, network_input, thick_axis, to_working_grid
 from SegWithUCore.inference.sliding_window import count_windows, spread_output, spread_starts, window_weights
-from SegWithUCore.inference.uncertainty_maps import on_grid
+from SegWithUCore.inference.uncertainty_maps import resample_to_grid
 from SegWithUCore.models.input_spec import InputSpec
 from SegWithUCore.models.nnunet_plans import nnunet_model
 from SegWithUCore.worker.engine import _working_shape
@@ -61,7 +61,7 @@ def test_working_grid_has_the_outer_faces_of_the_assessed_part(case: dict[str, A
     spec, images = spec_of(case), images_of(case)
     part = assessed_box(images, spec).crop(images[0])
     grid = network_input([part] * len(images), spec)[1]
-    upright = turned(part, spec.orientation)
+    upright = reorient(part, spec.orientation)
     for corner in ([-0.5] * 3, [size - 0.5 for size in grid.GetSize()]):
         point = grid.TransformContinuousIndexToPhysicalPoint(corner)
         there = upright.TransformPhysicalPointToContinuousIndex(point)
@@ -75,11 +75,11 @@ def test_working_grid_has_the_outer_faces_of_the_assessed_part(case: dict[str, A
 def test_stored_axes_in_another_order_come_back_to_the_same_voxels() -> None:
     image = images_of(CASES[1])[0]
     for order in ("xyz", "zyx", "yzx", "zxy"):
-        working = turned(image, order)
+        working = reorient(image, order)
         assert working.GetSize() == tuple(image.GetSize()["xyz".index(letter)] for letter in order)
-        back = on_grid(sitk.GetArrayFromImage(working)[None], working, image)
+        back = resample_to_grid(sitk.GetArrayFromImage(working)[None], working, image)
         np.testing.assert_array_equal(back[0], sitk.GetArrayFromImage(image))
-    assert orientation_of(turned(image, "LPS")) == "LPS"
+    assert orientation_of(reorient(image, "LPS")) == "LPS"
 
 
 @pytest.mark.parametrize(

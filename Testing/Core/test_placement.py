@@ -8,7 +8,7 @@ import SimpleITK as sitk
 import torch
 
 from SegWithUCore.errors import UsageError
-from SegWithUCore.imaging.volume import orientation_of, placed
+from SegWithUCore.imaging.volume import apply_transform, orientation_of
 from SegWithUCore.inference.model import Model
 from SegWithUCore.inference.segment import Job, segment
 from SegWithUCore.models.registry import resolve_model
@@ -34,7 +34,7 @@ def rotation_about_superior(degrees: float) -> np.ndarray:
 
 def test_every_voxel_centre_goes_where_the_transform_sends_it() -> None:
     image, matrix = image_with_geometry(), rotation_about_superior(33)
-    moved = placed(image, matrix.ravel().tolist())
+    moved = apply_transform(image, matrix.ravel().tolist())
     flip = np.diag([-1.0, -1.0, 1.0])
     for index in [(0, 0, 0), (4, 0, 0), (0, 5, 0), (0, 0, 6), (4, 5, 6)]:
         ras = flip @ np.asarray(image.TransformIndexToPhysicalPoint(index))
@@ -45,22 +45,22 @@ def test_every_voxel_centre_goes_where_the_transform_sends_it() -> None:
 def test_a_turn_by_half_changes_the_orientation_letters() -> None:
     image = sitk.Image([3, 3, 3], sitk.sitkFloat32)
     assert orientation_of(image) == "LPS"
-    assert orientation_of(placed(image, rotation_about_superior(180).ravel().tolist())) == "RAS"
+    assert orientation_of(apply_transform(image, rotation_about_superior(180).ravel().tolist())) == "RAS"
 
 
 def test_scaling_changes_the_spacing_and_no_transform_changes_nothing() -> None:
     image = image_with_geometry()
-    scaled = placed(image, np.diag([2.0, 2.0, 2.0, 1.0]).ravel().tolist())
+    scaled = apply_transform(image, np.diag([2.0, 2.0, 2.0, 1.0]).ravel().tolist())
     np.testing.assert_allclose(scaled.GetSpacing(), [1.0, 2.6, 6.0])
-    assert placed(image, None) is image
-    same = placed(image, IDENTITY.ravel().tolist())
+    assert apply_transform(image, None) is image
+    same = apply_transform(image, IDENTITY.ravel().tolist())
     np.testing.assert_allclose(same.GetDirection(), image.GetDirection(), atol=1e-12)
 
 
 @pytest.mark.parametrize("matrix", [[1.0] * 15, [float("nan")] * 16, np.diag([1.0, 1.0, 0.0, 1.0]).ravel().tolist()])
 def test_a_matrix_that_is_none_is_refused(matrix: list[float]) -> None:
     with pytest.raises(UsageError, match="transform of the volume"):
-        placed(image_with_geometry(), matrix)
+        apply_transform(image_with_geometry(), matrix)
 
 
 def test_an_image_stored_in_another_frame_is_segmented_as_if_it_stood_in_the_world(
@@ -69,7 +69,7 @@ def test_an_image_stored_in_another_frame_is_segmented_as_if_it_stood_in_the_wor
     """A scan whose header says nothing true, put right by a transform, must give the result of a true header."""
     source = sitk.ReadImage(str(next((data_folder / "hippocampus" / "images").glob("*.nii.gz"))), sitk.sitkFloat32)
     turn = rotation_about_superior(180)
-    wrong = placed(source, np.linalg.inv(turn).ravel().tolist())
+    wrong = apply_transform(source, np.linalg.inv(turn).ravel().tolist())
     sitk.WriteImage(source, str(tmp_path / "true.nrrd"))
     sitk.WriteImage(wrong, str(tmp_path / "wrong.nrrd"))
     model = Model(resolve_model("hippocampus"), torch.device("cpu"))

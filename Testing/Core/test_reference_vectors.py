@@ -13,7 +13,7 @@ from SegWithUCore.errors import InputError
 from SegWithUCore.network.backbone_spec import dynunet_spec
 from SegWithUCore.network.backbones import build_backbone
 from SegWithUCore.network.checkpoints import load_authors_checkpoint, rename_keys
-from SegWithUCore.network.heads.base import tempered
+from SegWithUCore.network.heads.base import temper_logits
 from SegWithUCore.network.heads.paper import MultiScaleFusion, PaperHead, sign_patterns
 from SegWithUCore.network.segwithu import SegWithU
 
@@ -72,7 +72,7 @@ def test_every_map_equals_the_reference(reference: Reference) -> None:
         logits = reference.tensor("logits")
         responses = reference.head.responses(reference.fusion(reference.taps))
         maps = reference.head.maps(logits, responses)
-        softened = tempered(logits, maps.calibration)
+        softened = temper_logits(logits, maps.calibration)
     torch.testing.assert_close(responses[:, : reference.head.probes], reference.tensor("out/v"), atol=1e-5, rtol=0)
     torch.testing.assert_close(softened, reference.tensor("tempered_logits"), atol=1e-5, rtol=0)
     compared = 0

@@ -13,7 +13,7 @@ from phantoms import undone as back
 from toy_models import registered_toys, write_toy_bundle
 
 from SegWithUCore.errors import InputError, UsageError
-from SegWithUCore.imaging.roi import Region, VoxelBox, voxel_box
+from SegWithUCore.imaging.roi import RegionOfInterest, VoxelBox, voxel_box
 from SegWithUCore.inference.model import Model
 from SegWithUCore.inference.segment import Job, segment
 
@@ -35,7 +35,7 @@ def mask_of(box: VoxelBox, shape: tuple[int, ...]) -> np.ndarray:
     return mask
 
 
-def centres_inside(volume: Volume, region: Region) -> np.ndarray:
+def centres_inside(volume: Volume, region: RegionOfInterest) -> np.ndarray:
     """Brute force: voxels whose centre lies in the region, lower faces (left, posterior, inferior) included."""
     low = np.subtract(region.centre_ras_mm, np.divide(region.size_mm, 2))
     points = volume.points_ras()
@@ -43,7 +43,7 @@ def centres_inside(volume: Volume, region: Region) -> np.ndarray:
     return mask
 
 
-def random_regions(count: int, seed: int) -> list[Region]:
+def random_regions(count: int, seed: int) -> list[RegionOfInterest]:
     """Boxes with faces on and off voxel centres, some reaching beyond the grid."""
     generator = np.random.default_rng(seed)
     low, high = GRID.points_ras()[0, 0, 0], GRID.points_ras()[-1, -1, -1]
@@ -56,7 +56,7 @@ def random_regions(count: int, seed: int) -> list[Region]:
                 np.rint(size / 4) * 2 * GRID.spacing,
             )
             size = np.maximum(size, 2 * GRID.spacing)
-        regions.append(Region(tuple(centre.tolist()), tuple(size.tolist())))
+        regions.append(RegionOfInterest(tuple(centre.tolist()), tuple(size.tolist())))
     return regions
 
 
@@ -72,7 +72,7 @@ def test_box_on_an_oblique_grid_holds_every_voxel_of_the_region_and_hugs_its_cor
     direction = rotation((12, -20, 28)) @ GRID.direction
     volume = Volume(GRID.array, GRID.spacing, GRID.origin, direction)
     centre = volume.points_ras()[7, 9, 5]
-    region = Region(tuple(centre.tolist()), (5.0, 6.0, 7.0))
+    region = RegionOfInterest(tuple(centre.tolist()), (5.0, 6.0, 7.0))
     box = voxel_box(region, volume.image())
     assert mask_of(box, volume.array.shape)[centres_inside(volume, region)].all()
     corners = np.asarray([centre + np.multiply(s, (2.5, 3.0, 3.5)) for s in product((-1, 1), repeat=3)])
@@ -85,26 +85,26 @@ def test_box_on_an_oblique_grid_holds_every_voxel_of_the_region_and_hugs_its_cor
 
 def test_a_region_between_two_centres_still_holds_one_voxel() -> None:
     centre = GRID.points_ras()[4, 5, 6] + [0.4, 0.4, 0.4]
-    assert voxel_box(Region(tuple(centre.tolist()), (0.2, 0.2, 0.2)), GRID.image()).size == (1, 1, 1)
+    assert voxel_box(RegionOfInterest(tuple(centre.tolist()), (0.2, 0.2, 0.2)), GRID.image()).size == (1, 1, 1)
 
 
 def test_a_thin_region_in_the_outer_half_of_a_border_voxel_holds_that_voxel() -> None:
     last = np.asarray(GRID.array.shape) - 1
     for index, sign in ((np.zeros(3, int), -1), (last, 1)):
         centre = GRID.points_ras()[tuple(index)] + sign * 0.4 * GRID.spacing
-        box = voxel_box(Region(tuple(centre.tolist()), (0.1, 0.1, 0.1)), GRID.image())
+        box = voxel_box(RegionOfInterest(tuple(centre.tolist()), (0.1, 0.1, 0.1)), GRID.image())
         assert box == VoxelBox(tuple(index.tolist()), (1, 1, 1))
 
 
 def test_size_of_the_box_does_not_depend_on_where_the_region_lies() -> None:
     image = ras_volume(np.zeros((60, 60, 60)), (1.0, 1.0, 1.0)).image()
     for centre in np.random.default_rng(0).uniform(0, 1, (50, 3)) + np.asarray([36, 9, 60]):
-        assert voxel_box(Region(tuple(centre.tolist()), (36, 50, 36)), image).size == (36, 50, 36)
+        assert voxel_box(RegionOfInterest(tuple(centre.tolist()), (36, 50, 36)), image).size == (36, 50, 36)
 
 
 def test_a_region_beside_the_image_is_refused_with_both_places() -> None:
     with pytest.raises(InputError, match=r"RAS \(500, 0, 0\) lies outside the image, which spans RAS .*: move"):
-        voxel_box(Region((500.0, 0.0, 0.0), (10.0, 10.0, 10.0)), GRID.image())
+        voxel_box(RegionOfInterest((500.0, 0.0, 0.0), (10.0, 10.0, 10.0)), GRID.image())
 
 
 @pytest.mark.parametrize(
@@ -112,13 +112,13 @@ def test_a_region_beside_the_image_is_refused_with_both_places() -> None:
 )
 def test_a_region_that_is_not_six_numbers_is_wrong_usage(text: str) -> None:
     with pytest.raises(UsageError, match=r"is not a region of interest: give R,A,S,dR,dA,dS"):
-        Region.parse(text)
+        RegionOfInterest.parse(text)
 
 
 @pytest.mark.parametrize("way", [AXIS_ORDERS[0], AXIS_ORDERS[21], AXIS_ORDERS[47]], ids=["xyz", "21", "47"])
 def test_segmenting_a_region_equals_segmenting_the_cropped_file(way: AxisOrder, model: Model, tmp_path: Path) -> None:
     volume = GRID.reordered(way)
-    region = Region(tuple(GRID.points_ras()[6, 8, 5].tolist()), (8.0, 12.0, 10.0))
+    region = RegionOfInterest(tuple(GRID.points_ras()[6, 8, 5].tolist()), (8.0, 12.0, 10.0))
     box = voxel_box(region, volume.image())
     whole = segment_through_files(volume, model, tmp_path / "region", region=region)
     cropped = tmp_path / "cropped.nrrd"
@@ -133,7 +133,7 @@ def test_segmenting_a_region_equals_segmenting_the_cropped_file(way: AxisOrder, 
 
 
 def test_outside_the_region_nothing_is_assessed(model: Model, tmp_path: Path) -> None:
-    region = Region(tuple(GRID.points_ras()[6, 8, 5].tolist()), (6.0, 9.0, 8.0))
+    region = RegionOfInterest(tuple(GRID.points_ras()[6, 8, 5].tolist()), (6.0, 9.0, 8.0))
     result = segment_through_files(GRID, model, tmp_path, region=region)
     inside = mask_of(voxel_box(region, GRID.image()), GRID.array.shape)
     assert (result.classes[~inside] == 0).all()

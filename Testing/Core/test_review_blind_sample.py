@@ -19,7 +19,7 @@ from SegWithUCore.review.blind import (
     SPACING_MM,
     STRATA_MM,
     BlindSample,
-    Ground,
+    SamplingInput,
     blind_report,
     draw_blind_sample,
     revealed,
@@ -29,7 +29,7 @@ from SegWithUCore.review.log_format import BlindRevealed, Verdict, VerdictGiven
 from SegWithUCore.review.state import ReviewState
 
 NAMES = {0: "background", 1: "anterior", 2: "posterior"}
-Case = tuple[Ground, list[Region]]
+Case = tuple[SamplingInput, list[Region]]
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,7 @@ def case(data_folder: Path) -> Case:
     matrix = np.eye(4)
     matrix[:3, :3] = np.asarray(image.GetDirection()).reshape(3, 3) * spacing
     matrix[:3, 3] = image.GetOrigin()
-    ground = Ground(probability, labels, regions, (1.2, 1.1, 1.0), np.diag([-1, -1, 1, 1]) @ matrix, NAMES)
+    ground = SamplingInput(probability, labels, regions, (1.2, 1.1, 1.0), np.diag([-1, -1, 1, 1]) @ matrix, NAMES)
     sizes = np.bincount(regions.ravel())
     found = [
         a_region(n, volume_mm3=float(sizes[n]) * 1.32, expected_wrong_mm3=float(sizes[n]) * 1.32 * 0.4)

@@ -28,8 +28,8 @@ from SegWithUCore.review.log_format import (
     Edited,
     Event,
     Fact,
-    Looked,
     Opened,
+    RegionViewed,
     StructureJudged,
     Undone,
     Verdict,
@@ -43,7 +43,7 @@ CORE = Path(__file__).resolve().parent
 OTHER_REGIONS = replace(HEADER, regions_sha256="s" * 64)
 FACTS_OF_A_REVIEW: list[Fact] = [
     VerdictGiven(1, Verdict.ACCEPTED, 'süß\n"quoted"\u2028\x85 end', 3.5),
-    Looked(2, 2.0),
+    RegionViewed(2, 2.0),
     Commented(2, ""),
     Edited(2, "anterior", 10, 2, 12.0),
     Edited(None, "anterior", 0, 2, 2.0),
@@ -99,7 +99,7 @@ def test_half_a_character_is_stored_too(tmp_path: Path) -> None:
 def test_a_number_that_is_none_is_never_stored(tmp_path: Path) -> None:
     log = AuditLog.open(tmp_path, "Anna", HEADER)
     with pytest.raises(ValueError, match="JSON"):
-        log.append(Looked(1, float("nan")))
+        log.append(RegionViewed(1, float("nan")))
     assert told(log) == []
     log.close()
 
@@ -526,7 +526,7 @@ def test_thousands_of_lines_open_and_grow_fast(tmp_path: Path) -> None:
     took = []
     for number in range(5):
         start = time.process_time()
-        log.append(Looked(1, float(number)))
+        log.append(RegionViewed(1, float(number)))
         took.append(time.process_time() - start)
     log.close()
     assert opened < 2

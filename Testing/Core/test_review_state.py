@@ -16,7 +16,7 @@ from SegWithUCore.review.log_format import (
     Commented,
     Edited,
     Fact,
-    Looked,
+    RegionViewed,
     StructureJudged,
     Undone,
     VerdictGiven,
@@ -49,7 +49,7 @@ class Naive:
             self.said.pop()
         elif isinstance(fact, VerdictGiven | Commented | StructureJudged):
             self.said.append(fact)
-        if isinstance(fact, VerdictGiven | Looked):
+        if isinstance(fact, VerdictGiven | RegionViewed):
             self.seconds[fact.region] = self.seconds.get(fact.region, 0) + fact.seconds
 
     def last(self, wanted: Callable[[Any], bool], what: str, otherwise: Any) -> Any:
@@ -79,7 +79,7 @@ def random_fact(dice: random.Random, state: ReviewState) -> Fact:
             VerdictGiven(region.id, verdict),
             Commented(region.id, dice.choice(["", "a", "b"])),
             StructureJudged(region.structure, dice.choice([None, verdict])),
-            Looked(region.id, dice.random()),
+            RegionViewed(region.id, dice.random()),
             Edited(None, "anterior", 3, 4, 7.0),
             HEADER,
             Closed(),
@@ -151,7 +151,7 @@ def test_undo_after_a_new_verdict_takes_back_the_new_one_and_goes_to_its_region(
         ([VerdictGiven(1, Verdict.ACCEPTED), Commented(1, "a"), Undone(1, "verdict", 1)], "only line 2 can be undone"),
         ([VerdictGiven(1, Verdict.ACCEPTED), Undone(1, "verdict", 2)], "only line 1 can be undone"),
         ([VerdictGiven(9, Verdict.ACCEPTED)], "speaks of region 9, which is none of the 4 regions"),
-        ([Looked(9, 1.0)], "region 9"),
+        ([RegionViewed(9, 1.0)], "region 9"),
         ([BlindRevealed(9, None)], "region 9"),
     ],
 )

@@ -18,9 +18,9 @@ from toy_models import registered_toys, write_toy_bundle
 from SegWithUCore.benchmark.baselines import density as rival_density
 from SegWithUCore.benchmark.baselines import frozen_backbone
 from SegWithUCore.benchmark.baselines.augmentation import Augmentation
-from SegWithUCore.benchmark.baselines.base import FittingCases, SeveralPasses, unsure_of
+from SegWithUCore.benchmark.baselines.base import FittingCases, PassAverage, unsure_of
 from SegWithUCore.benchmark.baselines.density import ClassMoments, Density
-from SegWithUCore.benchmark.baselines.dropout import Dropout, DroppedBackbone, RateTrials
+from SegWithUCore.benchmark.baselines.dropout import Dropout, DropoutRateSearch, DroppedBackbone
 from SegWithUCore.benchmark.baselines.ensemble import Ensemble, read_member
 from SegWithUCore.benchmark.baselines.from_logits import FARTHEST, Distance, Softmax, Temperature
 from SegWithUCore.benchmark.baselines.local_temperature import LocalTemperature, train
@@ -82,7 +82,7 @@ def test_distance_knows_the_boundary_alone_and_an_empty_case_is_far_from_it(case
 def test_mean_and_mutual_information_of_passes_equal_torch() -> None:
     logits = torch.randn(7, 3, 4, 5, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * 3
     p = torch.softmax(logits, 1)
-    passes = SeveralPasses()
+    passes = PassAverage()
     for part in p:
         passes.add(part.numpy())
     mean = Categorical(p.mean(0).movedim(0, -1))
@@ -93,7 +93,7 @@ def test_mean_and_mutual_information_of_passes_equal_torch() -> None:
 
 def test_equal_passes_have_no_mutual_information() -> None:
     p = np.random.default_rng(0).dirichlet(np.ones(3), (4, 5, 6)).transpose(3, 0, 1, 2)
-    passes = SeveralPasses()
+    passes = PassAverage()
     for _ in range(3):
         passes.add(p)
     found = passes.mutual_information()
@@ -220,17 +220,17 @@ def test_the_dropout_rate_is_the_best_on_select_cases(
     monkeypatch.setattr(FrozenBackbone, "segmented", lambda _self, _case: case)
     losses = {}
     for rate in (0.05, 0.1, 0.2, 0.4):
-        rival = Dropout(backbone, RateTrials(backbone), for_detection)
+        rival = Dropout(backbone, DropoutRateSearch(backbone), for_detection)
         rival.rate = rate
         answer = rival.answers(case)[rival.rows[0]]
         assert answer.probabilities is not None
         chosen = np.take_along_axis(answer.probabilities, case.truth[None].astype(np.int64), 0)
         precision = average_precision_score(case.error.ravel(), answer.score.ravel())
         losses[rate] = -precision if for_detection else float(-np.log(chosen).mean())
-    fitted = Dropout(backbone, RateTrials(backbone), for_detection)
+    fitted = Dropout(backbone, DropoutRateSearch(backbone), for_detection)
     fitted.fit(FittingCases(backbone, select=[Case(case.name, (), Path())]))
     assert fitted.rate == min(losses, key=lambda rate: losses[rate])
-    again = Dropout(backbone, RateTrials(backbone), for_detection)
+    again = Dropout(backbone, DropoutRateSearch(backbone), for_detection)
     again.load_state(fitted.state())
     assert again.rate == fitted.rate
 

@@ -8,7 +8,7 @@ import torch
 
 from SegWithUCore.evaluation.case_metrics import case_figures
 from SegWithUCore.inference.model import Model
-from SegWithUCore.inference.structures import FittedNumbers
+from SegWithUCore.inference.structures import CaseLevelCalibration
 from SegWithUCore.models.bundle import Bundle, read_bundle, weights_path, with_head
 from SegWithUCore.models.model_card import HEAD_WORDS, model_card
 from SegWithUCore.models.registry import resolve_model
@@ -76,7 +76,7 @@ def test_error_probability_never_decreases_with_the_ranking_map(bundle: Bundle) 
 
 
 def test_numbers_per_structure_are_fitted_on_the_calibration_cases_and_flagged_where_useless(bundle: Bundle) -> None:
-    numbers = FittedNumbers.from_json(bundle.calibration)
+    numbers = CaseLevelCalibration.from_json(bundle.calibration)
     values = {label.value for label in bundle.labels[1:]}
     assert numbers.intervals.keys() == numbers.dice.keys() == values
     assert {interval.cases for interval in numbers.intervals.values()} == {27}

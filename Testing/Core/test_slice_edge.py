@@ -12,11 +12,11 @@ from segwithu_command import MODEL
 from training_runs import tiny_recipe
 
 from SegWithUCore.errors import InputError, UsageError
-from SegWithUCore.imaging.roi import Region
+from SegWithUCore.imaging.roi import RegionOfInterest
 from SegWithUCore.inference.model import Model
 from SegWithUCore.inference.preprocessing import network_input, to_working_grid, working_size
 from SegWithUCore.inference.segment import Job, segment
-from SegWithUCore.inference.uncertainty_maps import on_grid
+from SegWithUCore.inference.uncertainty_maps import resample_to_grid
 from SegWithUCore.models.bundle import read_bundle
 from SegWithUCore.models.input_spec import InputSpec
 from SegWithUCore.training.recipe import recipe_from_json
@@ -57,7 +57,7 @@ def test_sizes_no_longer_matter() -> None:
 def test_what_is_found_goes_back_to_the_images_own_grid() -> None:
     given = image(128, 96)
     array, working = network_input([given], SPEC)
-    back = on_grid(array, working, given)[0]
+    back = resample_to_grid(array, working, given)[0]
     assert back.shape == (5, 96, 128)
     assert np.mean((back > 0.5) != (sitk.GetArrayFromImage(given) > 0.5)) < 0.01
 
@@ -84,7 +84,7 @@ def test_a_region_of_interest_is_refused(tmp_path: Path, data_folder: Path) -> N
     whole_slices = replace(bundle, input=replace(bundle.input, spacing_mm=None, slice_edge=64))
     model = Model(whole_slices, torch.device("cpu"))
     file = next((data_folder / "hippocampus" / "images").glob("*.nii.gz"))
-    job = Job("case", (file,), tmp_path / "case", region=Region((0.0, 0.0, 0.0), (10.0, 10.0, 10.0)))
+    job = Job("case", (file,), tmp_path / "case", region=RegionOfInterest((0.0, 0.0, 0.0), (10.0, 10.0, 10.0)))
     with pytest.raises(UsageError, match="whole slices"):
         segment(job, model)
     assert not (tmp_path / "case").exists()

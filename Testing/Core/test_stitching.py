@@ -12,19 +12,19 @@ from scipy.stats import spearmanr
 from torch import nn
 from toy_models import ToyBackbone, registered_toys, toy_network
 
-from SegWithUCore.imaging.roi import Region, voxel_box
+from SegWithUCore.imaging.roi import RegionOfInterest, voxel_box
 from SegWithUCore.imaging.volume import read_image, read_labels
 from SegWithUCore.inference import uncertainty_maps
 from SegWithUCore.inference.model import Model
 from SegWithUCore.inference.preprocessing import network_input
 from SegWithUCore.inference.segment import segment_images
 from SegWithUCore.inference.sliding_window import count_windows, stitched, stitched_output
-from SegWithUCore.inference.uncertainty_maps import VoxelMaps, maps_on_grid, on_grid, voxelwise
+from SegWithUCore.inference.uncertainty_maps import VoxelMaps, maps_on_grid, resample_to_grid, voxelwise
 from SegWithUCore.metrics.error_detection import auroc, score_groups
 from SegWithUCore.metrics.overlap import class_dice
 from SegWithUCore.models.input_spec import InputSpec
 from SegWithUCore.models.registry import resolve_model
-from SegWithUCore.network.heads.base import tempered
+from SegWithUCore.network.heads.base import temper_logits
 from SegWithUCore.network.segwithu import SegWithU
 
 CPU = torch.device("cpu")
@@ -142,7 +142,7 @@ class TestMaps:
             tensor = torch.from_numpy(stitched)[None]
             maps = network.maps(tensor)
             logits = network.split(tensor)[0]
-            expected = torch.softmax(tempered(logits, maps.calibration) / 1.5, 1).double().sum((0, 2, 3, 4))
+            expected = torch.softmax(temper_logits(logits, maps.calibration) / 1.5, 1).double().sum((0, 2, 3, 4))
         monkeypatch.setattr(uncertainty_maps, "CHUNK_VOXELS", chunk)
         found = voxelwise(network, stitched, tempering_scale=1.5)
         in_order = np.argsort(-logits[0].numpy(), 0, kind="stable")  # of two that tie, the first
@@ -170,9 +170,9 @@ class TestMaps:
         target = sitk.Image(20, 30, 17, sitk.sitkFloat32)
         target.SetSpacing((1.4, 1.2, 1.3))
         target.SetOrigin((0.3, -0.2, 0.4))
-        whole, maps = on_grid(stitched, working, target), maps_on_grid(network, stitched, working, target)
+        whole, maps = resample_to_grid(stitched, working, target), maps_on_grid(network, stitched, working, target)
         monkeypatch.setattr(uncertainty_maps, "SLAB_VOXELS", slab)
-        np.testing.assert_allclose(on_grid(stitched, working, target), whole, atol=1e-6)
+        np.testing.assert_allclose(resample_to_grid(stitched, working, target), whole, atol=1e-6)
         parts = maps_on_grid(network, stitched, working, target)
         np.testing.assert_array_equal(parts.classes, maps.classes)
         np.testing.assert_allclose(parts.ranking, maps.ranking, atol=1e-5)
@@ -183,7 +183,7 @@ class TestMaps:
         target = sitk.Image(SHAPE[2] - 1, SHAPE[1], SHAPE[0], sitk.sitkFloat32)
         target.SetOrigin((0.25, 0.0, 0.0))
         expected = 0.75 * stitched[..., :-1] + 0.25 * stitched[..., 1:]
-        np.testing.assert_allclose(on_grid(stitched, working, target), expected, atol=1e-5)
+        np.testing.assert_allclose(resample_to_grid(stitched, working, target), expected, atol=1e-5)
 
 
 @pytest.fixture(scope="module")
@@ -191,7 +191,7 @@ def whole_hippocampus_region() -> tuple[Model, sitk.Image]:
     """The shipped model, and a part of the sample larger than its window (70 x 90 x 70 mm)."""
     root = Path(__file__).resolve().parents[2]
     image = read_image(root / "Resources" / "SampleData" / "MNI152_T1_1mm.nii.gz")
-    part = voxel_box(Region((-28.0, -22.0, -14.0), (70.0, 90.0, 70.0)), image).crop(image)
+    part = voxel_box(RegionOfInterest((-28.0, -22.0, -14.0), (70.0, 90.0, 70.0)), image).crop(image)
     return Model(resolve_model(str(root / "Resources" / "Models" / "hippocampus")), CPU), part
 
 

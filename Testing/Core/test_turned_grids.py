@@ -7,7 +7,7 @@ import pytest
 import SimpleITK as sitk
 from scipy.spatial.transform import Rotation
 
-from SegWithUCore.inference.uncertainty_maps import on_grid
+from SegWithUCore.inference.uncertainty_maps import resample_to_grid
 
 ORIENTATIONS = ["".join(letters) for axes in permutations(["RL", "AP", "IS"]) for letters in product(*axes)]
 
@@ -29,6 +29,6 @@ def test_channels_are_turned_to_every_orientation_as_images_are(oblique: bool) -
         values = sitk.GetArrayFromImage(working)
         for wanted in ORIENTATIONS:
             target = sitk.DICOMOrient(working, wanted)
-            turned = on_grid(np.stack([values, -values]), working, target)
+            turned = resample_to_grid(np.stack([values, -values]), working, target)
             np.testing.assert_array_equal(turned[0], sitk.GetArrayFromImage(target))
             np.testing.assert_array_equal(turned[1], -turned[0])

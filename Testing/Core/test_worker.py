@@ -12,7 +12,7 @@ import pytest
 import SimpleITK as sitk
 from worker_parent import ON_LINUX, REGION, ROOT, SAMPLE, Parent, segment_request
 
-from SegWithUCore.imaging.roi import Region, voxel_box
+from SegWithUCore.imaging.roi import RegionOfInterest, voxel_box
 from SegWithUCore.imaging.volume import grid_facts, read_image
 from SegWithUCore.inference.image_features import image_features
 from SegWithUCore.worker.__main__ import failure
@@ -154,9 +154,9 @@ def test_whole_head_is_refused_in_words_without_command_line_options(warm: Paren
 
 
 def test_fingerprint_takes_the_look_of_the_voxels_from_the_request(warm: Parent) -> None:
-    image = voxel_box(Region(tuple(REGION["centre_ras_mm"]), tuple(REGION["size_mm"])), read_image(SAMPLE)).crop(
-        read_image(SAMPLE)
-    )
+    image = voxel_box(
+        RegionOfInterest(tuple(REGION["centre_ras_mm"]), tuple(REGION["size_mm"])), read_image(SAMPLE)
+    ).crop(read_image(SAMPLE))
     array = sitk.GetArrayFromImage(image)
     request = {"request": "fingerprint", "model": "hippocampus", "grid": grid_facts(image)}
     for change, expected in ((1, {"note"}), (-1, {"note", "warning"})):

@@ -7,7 +7,7 @@ import pytest
 from SegWithUCore.errors import InputError
 from SegWithUCore.review.flags import Flag, Rule
 from SegWithUCore.review.worklist import ReviewStatus, WorklistEntry
-from SegWithUSlicerLib.cases.case_list import CaseList, matches, standing
+from SegWithUSlicerLib.cases.case_list import CaseList, matches, reviewer_progress
 from SegWithUSlicerLib.cases.rows import FolderRows
 
 ENTRY = WorklistEntry(
@@ -39,13 +39,13 @@ def test_how_far_a_case_is_depends_on_who_asks() -> None:
         ("Cy", None, {"Ana": 4, "Bo": 1}, True),
         ("", 4, {"Ana": 4, "Bo": 1}, False),
     ):
-        now = standing(ENTRY, reviewer)
+        now = reviewer_progress(ENTRY, reviewer)
         assert (now.own, dict(now.others), now.is_open) == (own, others, is_open)
 
 
 def test_what_cannot_be_reviewed_is_not_open() -> None:
     for entry in (WorklistEntry("a", Path("a")), WorklistEntry("a", Path("a"), regions=0)):
-        assert not standing(entry, "Ana").is_open
+        assert not reviewer_progress(entry, "Ana").is_open
 
 
 def test_a_place_that_holds_no_cases_is_named(tmp_path: Path) -> None:

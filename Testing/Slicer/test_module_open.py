@@ -161,7 +161,7 @@ def test_the_choice_of_a_head_is_hidden_where_there_is_none(opened: Opened) -> N
 
 
 def test_sequence_frame_is_named_and_copied(opened: Opened) -> None:  # noqa: F811
-    from SegWithUSlicerLib.scene.volume_export import steady
+    from SegWithUSlicerLib.scene.volume_export import freeze_sequence_frame
 
     scene = slicer.mrmlScene
     sequence = scene.AddNewNodeByClass("vtkMRMLSequenceNode", "4D")
@@ -176,10 +176,10 @@ def test_sequence_frame_is_named_and_copied(opened: Opened) -> None:  # noqa: F8
     browser.SetSelectedItemNumber(1)
     opened.panel.inputs.choose(proxy, None)
     assert "frame 2 of the sequence" in opened.ui.statusLabel.text
-    copy = steady(proxy)
+    copy = freeze_sequence_frame(proxy)
     assert (copy is not proxy, copy.GetName()) == (True, "4D proxy frame 2")
-    assert steady(proxy) is copy
-    assert steady(copy) is copy
+    assert freeze_sequence_frame(proxy) is copy
+    assert freeze_sequence_frame(copy) is copy
 
 
 def test_key_is_there_only_while_the_module_is_open(opened: Opened) -> None:  # noqa: F811

@@ -11,7 +11,7 @@ from mrml_headless import HeadlessScene, coloured, observers_on
 
 from SegWithUCore.errors import InputError
 from SegWithUSlicerLib.review.edits import EditWatch, read_labels
-from SegWithUSlicerLib.review.structure_status import StatusBook, status_for, structure_status
+from SegWithUSlicerLib.review.structure_status import SegmentStatusWriter, status_for, structure_status
 from SegWithUSlicerLib.scene.load_case import find_cases, follow_parent_transform, load_case
 from SegWithUSlicerLib.scene.review_nodes import make_sure_of_original, show_original
 from SegWithUSlicerLib.scene.segmentation import was_touched
@@ -155,7 +155,7 @@ def test_renaming_moving_or_judging_is_no_edit(tmp_path, data_folder):
     case.nodes.segmentation.GetSegmentation().GetSegment("SegWithU_1").SetName("other")
     case.volume.SetAndObserveTransformNodeID(add_transform(case.scene).GetID())
     follow_parent_transform(case.nodes)
-    book = StatusBook(case.nodes)
+    book = SegmentStatusWriter(case.nodes)
     book.judge(1, "accepted")
     book.leave()
     assert watch.look() is None
@@ -279,7 +279,7 @@ def test_the_models_own_comes_back_from_a_bundle(tmp_path, data_folder):
 def test_a_verdict_becomes_slicers_own_status(tmp_path, data_folder, verdict, begun, status):
     case = loaded_case(tmp_path, data_folder)
     assert status_for(verdict, begun) == status
-    book = StatusBook(case.nodes)
+    book = SegmentStatusWriter(case.nodes)
     book.judge(1, verdict, begun)
     assert structure_status(case.nodes, 1) == "notstarted"
     assert book.leave() == ([] if status == "notstarted" else [1])
@@ -292,7 +292,7 @@ def test_a_verdict_becomes_slicers_own_status(tmp_path, data_folder, verdict, be
 
 def test_an_edit_takes_an_acceptance_back_but_not_a_flag_and_only_on_leaving(tmp_path, data_folder):
     case = loaded_case(tmp_path, data_folder, empty_structure=True)
-    book = StatusBook(case.nodes)
+    book = SegmentStatusWriter(case.nodes)
     book.judge(1, "accepted")
     book.judge(2, "needs second reader")
     assert book.leave() == [1, 2]
@@ -308,7 +308,7 @@ def test_an_edit_takes_an_acceptance_back_but_not_a_flag_and_only_on_leaving(tmp
 
 def test_deleted_segments_have_no_status(tmp_path, data_folder):
     case = loaded_case(tmp_path, data_folder)
-    book = StatusBook(case.nodes)
+    book = SegmentStatusWriter(case.nodes)
     case.nodes.segmentation.GetSegmentation().RemoveSegment("SegWithU_1")
     assert structure_status(case.nodes, 1) is None
     book.judge(1, "accepted")

@@ -9,7 +9,7 @@ from loaded_case import LoadedCase, loaded_case, paint, scenes_closed  # noqa: F
 
 from SegWithUCore.review.log_format import Verdict
 from SegWithUSlicerLib.review.opening import ReviewOptions, decided_so_far, obstacle
-from SegWithUSlicerLib.review.session import LookClock, ReviewSession
+from SegWithUSlicerLib.review.session import ReviewSession, ViewTimer
 from SegWithUSlicerLib.review.structure_status import structure_status
 from SegWithUSlicerLib.scene.segmentation import was_touched
 
@@ -40,7 +40,7 @@ def case(tmp_path, data_folder):
 
 def test_a_look_counts_only_while_it_is_visible():
     seconds = Seconds()
-    clock = LookClock(seconds)
+    clock = ViewTimer(seconds)
     clock.start()
     seconds.now += 3
     clock.set_visible(False)

@@ -14,7 +14,7 @@ from mrml_headless import HeadlessScene
 from SegWithUCore.errors import InputError, OutputError
 from SegWithUSlicerLib.review.edits import EditWatch, read_labels
 from SegWithUSlicerLib.review.store import (
-    Place,
+    ReviewLocation,
     case_key,
     keep_log,
     kept_log,
@@ -26,7 +26,7 @@ from SegWithUSlicerLib.review.store import (
     reviewed_file,
     save_reviewed,
 )
-from SegWithUSlicerLib.review.structure_status import StatusBook, structure_status
+from SegWithUSlicerLib.review.structure_status import SegmentStatusWriter, structure_status
 from SegWithUSlicerLib.scene.case_file import read_case_file
 from SegWithUSlicerLib.scene.load_case import find_cases, load_case
 from SegWithUSlicerLib.scene.review_nodes import regions_hash
@@ -126,7 +126,7 @@ def test_the_reviewed_segmentation_comes_back_with_everything(tmp_path, data_fol
     case = loaded_case(tmp_path, data_folder, empty_structure=True, **kind)
     segmentation = case.nodes.segmentation.GetSegmentation()
     paint(case, 2, (0, 0, 0))
-    book = StatusBook(case.nodes)
+    book = SegmentStatusWriter(case.nodes)
     book.judge(1, "accepted")
     book.leave()
     segmentation.AddEmptySegment("lesion", "Läsion")
@@ -209,9 +209,9 @@ def test_each_reviewer_goes_on_where_he_stopped(tmp_path, data_folder):
     folder = tmp_path / "new" / "reviews"
     first, second = "review.Ünal 医師.jsonl", "review.b.jsonl"
     assert last_place(case.nodes, folder, first) is None
-    remember_place(case.nodes, folder, first, Place(3, "peak", "2026-11-25T10:00:00+00:00"))
-    remember_place(case.nodes, folder, second, Place(None, "position", "2026-11-25T10:00:00+00:00"))
-    assert last_place(case.nodes, folder, first) == Place(3, "peak", "2026-11-25T10:00:00+00:00")
+    remember_place(case.nodes, folder, first, ReviewLocation(3, "peak", "2026-11-25T10:00:00+00:00"))
+    remember_place(case.nodes, folder, second, ReviewLocation(None, "position", "2026-11-25T10:00:00+00:00"))
+    assert last_place(case.nodes, folder, first) == ReviewLocation(3, "peak", "2026-11-25T10:00:00+00:00")
     assert last_place(case.nodes, folder, second).region is None
     assert not list(folder.glob("review.*.jsonl"))
     case.headless.save_bundle(tmp_path / "scene.mrb")

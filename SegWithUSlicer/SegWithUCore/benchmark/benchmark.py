@@ -23,10 +23,10 @@ from ..metrics.overlap import class_dice
 from ..metrics.score_histogram import score_figures
 from ..progress import Progress, silent
 from ..training.dataset import Case
-from .baselines import Field
-from .baselines.base import Answer, FittingCases, Rival, unsure_of
+from .baselines import BaselineSet
+from .baselines.base import Baseline, FittingCases, UncertaintyPrediction, unsure_of
 from .cost import REPEATS, measured_costs
-from .store import BenchmarkFolder, RivalFolder, names_sha256, read_json, write_json
+from .store import BaselineFolder, BenchmarkFolder, names_sha256, read_json, write_json
 
 FITTED, CALIBRATED, MEASURED = 0.25, 0.45, 0.9
 """Share of the whole job after which each part is done, for the progress."""
@@ -42,7 +42,7 @@ class RowFigures:
     """
 
     row: str
-    rival: Rival
+    rival: Baseline
     by_case: list[dict[str, float]]
 
 
@@ -76,7 +76,7 @@ class Benchmark:
         band: around the predicted surface.
     """
 
-    def __init__(self, field: Field, cases: Sequence[Case], fitting: FittingCases, band: Band) -> None:
+    def __init__(self, field: BaselineSet, cases: Sequence[Case], fitting: FittingCases, band: Band) -> None:
         self.field, self.cases, self.fitting, self.band = field, cases, fitting, band
         self.backbone: FrozenBackbone = fitting.backbone
 
@@ -112,7 +112,7 @@ class Benchmark:
         finally:
             folder.release()
 
-    def _fit(self, rival: Rival, place: RivalFolder, progress: Progress) -> None:
+    def _fit(self, rival: Baseline, place: BaselineFolder, progress: Progress) -> None:
         state = place.fitted()
         if state is None:
             rival.fit(self.fitting, progress)
@@ -120,7 +120,7 @@ class Benchmark:
         else:
             rival.load_state(state)
 
-    def _refit(self, places: Mapping[str, RivalFolder], progress: Progress) -> None:
+    def _refit(self, places: Mapping[str, BaselineFolder], progress: Progress) -> None:
         """Make every score an error probability on the calibration cases, as ours is made."""
         cases = self.fitting.calibration
         open_rivals = [rival for rival in self.field.rivals if places[rival.name].refits() is None]
@@ -140,11 +140,11 @@ class Benchmark:
             place = places[rival.name]
             place.save_refits({row: self._table(place, f"row{i}") for i, row in enumerate(rival.rows)})
 
-    def _table(self, place: RivalFolder, row: str) -> ErrorProbability:
+    def _table(self, place: BaselineFolder, row: str) -> ErrorProbability:
         parts = (row, "error", "classes", "runner_up")
         return fit_with_directions(*([place.scores(c.name, part) for c in self.fitting.calibration] for part in parts))
 
-    def _measure(self, folder: BenchmarkFolder, places: Mapping[str, RivalFolder], progress: Progress) -> None:
+    def _measure(self, folder: BenchmarkFolder, places: Mapping[str, BaselineFolder], progress: Progress) -> None:
         for number, case in enumerate(self.cases):
             share = CALIBRATED + (MEASURED - CALIBRATED) * number / len(self.cases)
             missing = [rival for rival in self.field.rivals if places[rival.name].figures(case.name) is None]
@@ -162,12 +162,12 @@ class Benchmark:
                 folder.save_case_facts(case.name, self._facts(seen, regions))
 
     def _figures(
-        self, rival: Rival, place: RivalFolder, seen: FrozenCase, regions: Mapping[str, np.ndarray | None]
+        self, rival: Baseline, place: BaselineFolder, seen: FrozenCase, regions: Mapping[str, np.ndarray | None]
     ) -> dict[str, dict[str, float | None]]:
         tables = place.refits() or {}
         found = {}
         for row, answer in zip(rival.rows, _in_order(rival, seen), strict=True):
-            figures = answer_figures(answer, seen, regions)
+            figures = prediction_metrics(answer, seen, regions)
             figures |= refitted_figures(answer, tables[row], seen, regions)
             found[row] = {title: finite(value) for title, value in figures.items()}
         return found
@@ -192,7 +192,7 @@ class Benchmark:
         return costs
 
     def _result(
-        self, folder: BenchmarkFolder, places: Mapping[str, RivalFolder], costs: dict[str, dict[str, Any]]
+        self, folder: BenchmarkFolder, places: Mapping[str, BaselineFolder], costs: dict[str, dict[str, Any]]
     ) -> BenchmarkResult:
         rows = []
         for rival in self.field.rivals:
@@ -203,7 +203,7 @@ class Benchmark:
         return BenchmarkResult(self.cases, rows, facts, costs, self.field.not_run, replaced)
 
 
-def _in_order(rival: Rival, seen: FrozenCase) -> list[Answer]:
+def _in_order(rival: Baseline, seen: FrozenCase) -> list[UncertaintyPrediction]:
     answers = rival.answers(seen)
     return [answers[row] for row in rival.rows]
 
@@ -226,7 +226,7 @@ REFITTED = "refitted "
 """Begins the titles of figures of a score that was made an error probability on the calibration cases."""
 
 
-def answer_figures(answer: Answer, case: FrozenCase, regions: Regions) -> dict[str, float]:
+def prediction_metrics(answer: UncertaintyPrediction, case: FrozenCase, regions: Regions) -> dict[str, float]:
     """Error detection by region ("auroc band"), and NLL, Brier score, ACE and ECE of the rival's own probabilities.
 
     NLL, Brier and ACE compare class probabilities with the true classes; ECE compares 1 - the probability of the frozen
@@ -251,7 +251,9 @@ def answer_figures(answer: Answer, case: FrozenCase, regions: Regions) -> dict[s
     return figures
 
 
-def refitted_figures(answer: Answer, table: ErrorProbability, case: FrozenCase, regions: Regions) -> dict[str, float]:
+def refitted_figures(
+    answer: UncertaintyPrediction, table: ErrorProbability, case: FrozenCase, regions: Regions
+) -> dict[str, float]:
     """The same of the score made an error probability, as ours is: isotonic, then by direction.
 
     Brier score and ECE are of the event that the frozen class is wrong.

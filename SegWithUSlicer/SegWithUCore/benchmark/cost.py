@@ -15,7 +15,7 @@ from ..evaluation.frozen_backbone import AssessedCase, FrozenBackbone, FrozenCas
 from ..memory import give_back_freed_memory
 from ..progress import Progress, silent
 from ..training.dataset import Case
-from .baselines.base import Rival
+from .baselines.base import Baseline
 
 CASES = 3
 """Test cases that are timed; time does not depend on what is seen."""
@@ -60,7 +60,7 @@ def _status_kb(name: str) -> int:
 
 def measured_costs(
     backbone: FrozenBackbone,
-    rivals: Sequence[Rival],
+    rivals: Sequence[Baseline],
     cases: Sequence[Case],
     repeats: int = REPEATS,
     progress: Progress = silent,
@@ -100,7 +100,7 @@ def _segmented(backbone: FrozenBackbone, case: Case, read: AssessedCase) -> Froz
     return backbone.of_images(case.name, case.group, read.images, read.truth)
 
 
-def _whole(backbone: FrozenBackbone, case: Case, read: AssessedCase, rival: Rival) -> None:
+def _whole(backbone: FrozenBackbone, case: Case, read: AssessedCase, rival: Baseline) -> None:
     rival.answers(_segmented(backbone, case, read))
 
 
@@ -119,7 +119,7 @@ def _medians(pairs: Sequence[tuple[Seconds, Seconds]]) -> dict[str, float]:
 
 def _peaks(
     backbone: FrozenBackbone,
-    rivals: Sequence[Rival],
+    rivals: Sequence[Baseline],
     chosen: Sequence[tuple[Case, AssessedCase]],
     progress: Progress,
 ) -> dict[str, float | None]:

@@ -19,7 +19,7 @@ from ..calibration.error_probability import ErrorProbability
 from ..errors import OutputError, UsageError
 from ..process_lock import LockedError, ProcessLock
 from ..training.dataset import Case
-from .baselines.base import FittingCases, Rival
+from .baselines.base import Baseline, FittingCases
 
 SETTINGS_FILE = "settings.json"
 LOCK_FILE = "benchmark.lock"
@@ -73,9 +73,9 @@ class BenchmarkFolder:
         """Let other processes work here."""
         self._lock.release()
 
-    def of(self, rival: Rival, cases: FittingCases) -> "RivalFolder":
+    def of(self, rival: Baseline, cases: FittingCases) -> "BaselineFolder":
         """The files of one rival; those of other settings of it are removed."""
-        return RivalFolder(self.path / "rivals" / rival.name, identity_of(rival, cases))
+        return BaselineFolder(self.path / "rivals" / rival.name, identity_of(rival, cases))
 
     def case_facts(self, name: str) -> dict[str, Any] | None:
         """Counts of a case by region, None where they are not there yet."""
@@ -92,7 +92,7 @@ class BenchmarkFolder:
         return self.path / "cost.json"
 
 
-class RivalFolder:
+class BaselineFolder:
     """Files of one rival."""
 
     def __init__(self, path: Path, identity: Mapping[str, Any]) -> None:
@@ -152,7 +152,7 @@ class RivalFolder:
         write_json(self.path / "cases" / f"{case}.json", figures)
 
 
-def identity_of(rival: Rival, cases: FittingCases) -> dict[str, Any]:
+def identity_of(rival: Baseline, cases: FittingCases) -> dict[str, Any]:
     """All that decides what a rival answers: figures of another identity are not its own."""
     roles = {role: names_sha256(getattr(cases, role)) for role in sorted({*rival.needs, *rival.uses})}
     return {"revision": rival.revision, "settings": rival.settings(), "cases": roles, "rows": list(rival.rows)}

@@ -12,7 +12,7 @@ from .. import __version__
 from ..errors import UsageError
 from ..evaluation.summary import finite, spread
 from ..metrics.bootstrap import figure_interval, paired_bootstrap
-from .baselines.base import Rival
+from .baselines.base import Baseline
 from .baselines.heads import Head
 from .benchmark import Benchmark, BenchmarkResult, RowFigures
 from .cost import BARE
@@ -33,7 +33,7 @@ KEPT_BY_CASE = COMPARED
 """Figures of each case that go into the summary; the folder has all."""
 
 
-def reference_row(rivals: Sequence[Rival], wanted: str | None) -> str:
+def reference_row(rivals: Sequence[Baseline], wanted: str | None) -> str:
     """The row that the others are compared with: `wanted`, or what a user of the first model sees, or the first of all.
 
     Raises:

@@ -231,7 +231,7 @@ WORDS = (
 )
 
 
-def draw_rivals(result: Mapping[str, Any], path: Path) -> None:
+def draw_baselines(result: Mapping[str, Any], path: Path) -> None:
     """A row for each row of the table, a panel for each headline.
 
     Args:

@@ -91,17 +91,17 @@ def run(options: argparse.Namespace, console: Console) -> int:
 
 def _benchmark(options: argparse.Namespace) -> "Benchmark":
     """What the options say, checked before minutes go by."""
-    from ..benchmark.baselines import RIVALS, field_of, frozen_backbone
+    from ..benchmark.baselines import BASELINES, frozen_backbone, select_baselines
     from ..benchmark.baselines.base import FittingCases
     from ..benchmark.benchmark import Benchmark
     from ..metrics.boundary import Band
     from ..models.registry import resolve_model
     from ..training.dataset import find_cases
 
-    names = RIVALS if options.rivals is None else tuple(options.rivals.split(","))
+    names = BASELINES if options.rivals is None else tuple(options.rivals.split(","))
     for name in names:
-        if name not in RIVALS:
-            raise UsageError(f"--rivals: there is no '{name}', choose from {', '.join(RIVALS)}.")
+        if name not in BASELINES:
+            raise UsageError(f"--rivals: there is no '{name}', choose from {', '.join(BASELINES)}.")
     if options.repeats < 1:
         raise UsageError(f"--repeats is {options.repeats}: give 1 or more.")
     try:
@@ -116,7 +116,7 @@ def _benchmark(options: argparse.Namespace) -> "Benchmark":
         _check_apart(test, roles[role], role)
     backbone = frozen_backbone(bundles[0])
     fitting = FittingCases(backbone, **roles)
-    field = field_of(names, backbone, bundles, options.ensemble, fitting, band, options.mirror)
+    field = select_baselines(names, backbone, bundles, options.ensemble, fitting, band, options.mirror)
     if not field.rivals:
         reasons = " ".join(f"{title} {reason}" for title, reason in field.not_run.items())
         raise UsageError(f"No rival can be run: {reasons}")
@@ -154,10 +154,10 @@ def _drawn(path: Path, summary: dict[str, Any], console: Console) -> Path | None
     if importlib.util.find_spec("matplotlib") is None:
         console.note("No plot: matplotlib is missing; install segwithu-slicer[desktop], which brings it.")
         return None
-    from ..benchmark.table import draw_rivals
+    from ..benchmark.table import draw_baselines
 
     with atomic_file(path) as work:
-        draw_rivals(summary, work)
+        draw_baselines(summary, work)
     return path
 
 

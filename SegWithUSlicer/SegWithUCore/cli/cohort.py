@@ -16,7 +16,7 @@ from .console import Console, failure_sentence, table
 if TYPE_CHECKING:
     from ..imaging.input_reader import InputReader
     from ..inference.case_writer import CaseResult
-    from ..inference.cohort import Place, Tally
+    from ..inference.cohort import CaseProgress, CohortCounts
     from ..inference.failed_cases import FailedCases
     from ..inference.model import Model
     from ..inference.segment import Job
@@ -32,7 +32,7 @@ class Failure:
     error: Exception
 
 
-class CohortTeller:
+class CohortReporter:
     """Prints what happens and keeps the list of failures.
 
     Attributes:
@@ -51,7 +51,7 @@ class CohortTeller:
         self._failed(failure.name, failure.given, failure.error)
 
     @contextlib.contextmanager
-    def progress(self, job: "Job", place: "Place") -> Iterator[Progress]:
+    def progress(self, job: "Job", place: "CaseProgress") -> Iterator[Progress]:
         """Say which case of how many is begun, and about how long all will take."""
         facts = {"case": job.name, "number": place.number, "of": place.total}
         left = None if place.seconds_left is None else round(place.seconds_left, 1)
@@ -113,7 +113,7 @@ def segment_cohort(
     jobs: "Sequence[Job]",
     model: "Model | None",
     options: argparse.Namespace,
-    teller: CohortTeller,
+    teller: CohortReporter,
     reader: "InputReader",
 ) -> int:
     """Segment all and sum up; returns the exit code.
@@ -125,9 +125,9 @@ def segment_cohort(
     Raises:
         KeyboardInterrupt: a single case was interrupted.
     """
-    from ..inference.cohort import Cohort, Rules, Tally
+    from ..inference.cohort import Cohort, CohortCounts, Rules
 
-    tally, many = Tally(teller.total, failed=teller.total - len(jobs)), teller.total > 1 or options.resume
+    tally, many = CohortCounts(teller.total, failed=teller.total - len(jobs)), teller.total > 1 or options.resume
     rules = Rules(options.resume, options.overwrite, options.take_over)
     try:
         if model is not None:
@@ -153,7 +153,7 @@ def segment_cohort(
     return 1 if tally.failed else 0
 
 
-def _summed_up(tally: "Tally") -> str:
+def _summed_up(tally: "CohortCounts") -> str:
     parts = [f"{tally.done} case{'' if tally.done == 1 else 's'} done"]
     if tally.there:
         parts.append(f"{tally.there} {'was' if tally.there == 1 else 'were'} there already")
@@ -163,7 +163,7 @@ def _summed_up(tally: "Tally") -> str:
     return ", ".join(parts) + ("." if pace is None else f"; {pace:.1f} s a case, {3600 / pace:.0f} cases an hour.")
 
 
-def _facts(tally: "Tally", interrupted: bool) -> dict[str, Any]:
+def _facts(tally: "CohortCounts", interrupted: bool) -> dict[str, Any]:
     pace = tally.seconds_per_case
     return {
         "event": "cohort",

@@ -96,10 +96,10 @@ def _mirrored_file(image: Path, output: Path) -> Path:
 
 
 def _segment(case: DemoCase, model: "Model", output: Path, console: Console) -> "CaseResult":
-    from ..imaging.roi import Region
+    from ..imaging.roi import RegionOfInterest
     from ..inference.segment import Job, segment
 
-    region = Region(tuple(case.region["centre_ras_mm"]), tuple(case.region["size_mm"]))
+    region = RegionOfInterest(tuple(case.region["centre_ras_mm"]), tuple(case.region["size_mm"]))
     target = output / case.name
     with console.progress(case.name) as progress:
         result = segment(Job(case.name, [case.file], target, region, overwrite=True), model, progress)

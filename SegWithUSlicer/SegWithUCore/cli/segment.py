@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 from ..errors import InputError, OutputError, UsageError
 from ..imaging.plain_names import is_plain, plain_name
 from .arguments import check_folder_name
-from .cohort import CohortTeller, Failure, segment_cohort
+from .cohort import CohortReporter, Failure, segment_cohort
 from .console import Console
 
 if TYPE_CHECKING:
     from ..imaging.input_reader import InputReader
     from ..imaging.inputs import GivenCase
-    from ..imaging.roi import Region
+    from ..imaging.roi import RegionOfInterest
     from ..inference.segment import Job
 
 MAXIMUM_NAME_BYTES = 200
@@ -114,7 +114,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
 
 def _run(options: argparse.Namespace, console: Console, reader: "InputReader") -> int:
     from ..imaging.header_peek import one_of_forms
-    from ..imaging.roi import Region
+    from ..imaging.roi import RegionOfInterest
     from ..inference.failed_cases import FailedCases
     from ..inference.model import Model, choose_device
     from ..models.registry import resolve_model, unreadable_places
@@ -124,14 +124,14 @@ def _run(options: argparse.Namespace, console: Console, reader: "InputReader") -
     failures: list[Failure] = []
     cases = _found_cases(options, console, failures, reader)
     names = case_names(cases, options)
-    region = None if options.roi is None else Region.parse(options.roi)
+    region = None if options.roi is None else RegionOfInterest.parse(options.roi)
     options.form = None if options.form is None else one_of_forms(options.form)
     bundle = resolve_model(options.model)
     for problem in unreadable_places():
         console.note(f"Warning: {problem}.")
     jobs = _jobs(dict(zip(names, cases, strict=True)), bundle.input.channels, region, options, failures)
     check_output(options.output)
-    teller = CohortTeller(console, len(jobs) + len(failures), options.debug)
+    teller = CohortReporter(console, len(jobs) + len(failures), options.debug)
     if options.resume:
         teller.table = FailedCases(options.output)
         for note in teller.table.notes:
@@ -181,7 +181,7 @@ def _places(options: argparse.Namespace, failures: list[Failure], reader: "Input
 def _jobs(
     cases: "dict[str, GivenCase]",
     channels: Sequence[str],
-    region: "Region | None",
+    region: "RegionOfInterest | None",
     options: argparse.Namespace,
     failures: list[Failure],
 ) -> "list[Job]":

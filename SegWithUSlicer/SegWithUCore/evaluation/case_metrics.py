@@ -10,7 +10,7 @@ from scipy.special import softmax
 from ..calibration.case_level import probability_sums, soft_dice
 from ..calibration.error_probability import ErrorProbability
 from ..inference.prediction import Prediction, tempered_logits
-from ..inference.structures import FittedNumbers
+from ..inference.structures import CaseLevelCalibration
 from ..metrics.boundary import Band
 from ..metrics.calibration import (
     brier_score,
@@ -32,7 +32,7 @@ HEADLINES = {"auroc", "auprc", "aurc", "augrc"}
 
 
 @dataclass(frozen=True)
-class Measured:
+class CaseMeasurement:
     """A case while it is measured; arrays (z, y, x).
 
     Attributes:
@@ -59,11 +59,11 @@ class Measured:
 
 def measured(
     prediction: Prediction, truth: np.ndarray, spacing_zyx: Sequence[float], bundle: Bundle, band: Band
-) -> Measured:
+) -> CaseMeasurement:
     """Compare a prediction with the true class of each voxel, (z, y, x)."""
     distance = band.distance(prediction.classes, spacing_zyx)
     probabilities = softmax(prediction.logits.astype(np.float64), 0)
-    return Measured(
+    return CaseMeasurement(
         prediction,
         truth,
         prediction.classes != truth,
@@ -86,7 +86,7 @@ def case_figures(
     return recorded_figures(case, detection_figures(case), bundle)
 
 
-def detection_figures(case: Measured) -> dict[tuple[str, str, str], float]:
+def detection_figures(case: CaseMeasurement) -> dict[tuple[str, str, str], float]:
     """Figures of error detection by (figure, region, score); NaN in regions without errors."""
     return {
         (title, region, name): value
@@ -97,7 +97,7 @@ def detection_figures(case: Measured) -> dict[tuple[str, str, str], float]:
 
 
 def recorded_figures(
-    case: Measured, detection: Mapping[tuple[str, str, str], float], bundle: Bundle
+    case: CaseMeasurement, detection: Mapping[tuple[str, str, str], float], bundle: Bundle
 ) -> dict[str, float]:
     """Overlap, calibration, and the headlines of error detection, by title."""
     names = [label.name for label in bundle.labels[1:]]
@@ -124,7 +124,7 @@ def _probability_figures(name: str, probabilities: np.ndarray, truth: np.ndarray
     }
 
 
-def _calibrated_figures(case: Measured, calibration: Mapping[str, Any]) -> dict[str, float]:
+def _calibrated_figures(case: CaseMeasurement, calibration: Mapping[str, Any]) -> dict[str, float]:
     ours, theirs, near, error = case.scores[OUR_SCORE], case.scores[RIVAL_SCORE], case.band, case.error
     logits = case.prediction.logits.astype(np.float64)
     softened = softmax(tempered_logits(case.prediction, calibration["tempering_scale"]), 0)
@@ -144,7 +144,7 @@ def _calibrated_figures(case: Measured, calibration: Mapping[str, Any]) -> dict[
 
 
 def surface_figures(
-    case: Measured, spacing_zyx: Sequence[float], bundle: Bundle, tolerance_mm: float
+    case: CaseMeasurement, spacing_zyx: Sequence[float], bundle: Bundle, tolerance_mm: float
 ) -> dict[str, float]:
     """Surface Dice of each structure by title."""
     found = class_surface_dice(case.prediction.classes, case.truth, len(bundle.labels), tolerance_mm, list(spacing_zyx))
@@ -180,7 +180,7 @@ def structure_numbers(
     numbers: CaseNumbers, labels: Sequence[Label], calibration: Mapping[str, Any] | None
 ) -> list[StructureNumbers]:
     """Of every structure, background left out."""
-    fitted = FittedNumbers.from_json(calibration)
+    fitted = CaseLevelCalibration.from_json(calibration)
     found = []
     for index, label in enumerate(labels[1:], 1):
         expected, ambiguous, true = numbers.volumes_mm3(index)
@@ -192,7 +192,9 @@ def structure_numbers(
     return found
 
 
-def confidences(case: Measured, numbers: CaseNumbers, structures: Sequence[StructureNumbers]) -> dict[str, float]:
+def confidences(
+    case: CaseMeasurement, numbers: CaseNumbers, structures: Sequence[StructureNumbers]
+) -> dict[str, float]:
     """How sure the model is of the case, by name: higher = better."""
     classes = range(1, case.probabilities.shape[0])
     plain = probability_sums(case.probabilities, case.prediction.classes)
@@ -211,12 +213,12 @@ def confidences(case: Measured, numbers: CaseNumbers, structures: Sequence[Struc
     return found
 
 
-def numbers_of(case: Measured, calibration: Mapping[str, Any] | None) -> CaseNumbers:
+def numbers_of(case: CaseMeasurement, calibration: Mapping[str, Any] | None) -> CaseNumbers:
     """Sums over the case, with probabilities tempered as the bundle says."""
     return case_numbers(case.prediction, case.truth, 1.0 if calibration is None else calibration["tempering_scale"])
 
 
-def case_risk(case: Measured, num_classes: int) -> float:
+def case_risk(case: CaseMeasurement, num_classes: int) -> float:
     """1 - mean Dice over the structures that prediction or reference have; NaN where there are none."""
     return 1 - mean_dice(case.prediction.classes, case.truth, num_classes)
 

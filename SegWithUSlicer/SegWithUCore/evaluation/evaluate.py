@@ -32,7 +32,7 @@ from .frozen_backbone import read_assessed
 from .pictures import WorstCases
 
 
-class Pools:
+class PooledHistograms:
     """Histograms by score and region; the pools of two sets of cases add up to those of both.
 
     Attributes:
@@ -110,7 +110,7 @@ class Evaluation:
 
     settings: Settings
     cases: list[CaseEvaluation]
-    pools: Pools
+    pools: PooledHistograms
     worst: WorstCases
 
 
@@ -122,7 +122,7 @@ def evaluate(
     Raises:
         InputError: an image or reference cannot be used.
     """
-    found = Evaluation(settings or Settings(), [], Pools(), WorstCases())
+    found = Evaluation(settings or Settings(), [], PooledHistograms(), WorstCases())
     for number, case in enumerate(cases):
         progress("evaluating", number / len(cases), case.name)
         prediction, truth, image = _predicted(case, model, found.settings.mirrored)

@@ -16,7 +16,7 @@ from ..imaging.volume import check_same_grid, read_image, read_labels
 from ..inference.model import Model
 from ..inference.preprocessing import assessed_box, mirrored_copy, network_input
 from ..inference.sliding_window import BackboneAlone, WindowNetwork, stitched
-from ..inference.uncertainty_maps import on_grid
+from ..inference.uncertainty_maps import resample_to_grid
 from ..models.bundle import Bundle, verify_weights, weights_path
 from ..network.checkpoints import read_safetensors
 from ..network.heads.base import two_largest
@@ -128,7 +128,7 @@ class FrozenBackbone:
         """The bare job: the network's input and its grid, logits there, and logits on the images' grid."""
         array, working = network_input(images, self.bundle.input)
         raw = self.stitched(BackboneAlone(self.module), array)
-        return array, working, raw, on_grid(raw, working, images[0])
+        return array, working, raw, resample_to_grid(raw, working, images[0])
 
     def segmented(self, case: Case) -> FrozenCase:
         """Read a case and segment it; see `read_assessed` for what is raised."""

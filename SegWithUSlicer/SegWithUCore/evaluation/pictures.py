@@ -11,7 +11,7 @@ import SimpleITK as sitk
 from ..atomic_files import atomic_file
 from ..imaging.volume import image_on_grid
 from ..models.input_spec import Label
-from .case_metrics import OUR_SCORE, UNSEEN_BELOW, Measured
+from .case_metrics import OUR_SCORE, UNSEEN_BELOW, CaseMeasurement
 
 HIDDEN_BELOW = 0.1
 """Error probability under which the overlay is transparent, so that anatomy stays visible."""
@@ -158,7 +158,7 @@ class WorstCases:
     by_dice: list[WorstCase] = field(default_factory=list)
     by_unseen: list[WorstCase] = field(default_factory=list)
 
-    def see(self, name: str, case: Measured, image: sitk.Image, risk: float) -> None:
+    def see(self, name: str, case: CaseMeasurement, image: sitk.Image, risk: float) -> None:
         """Keep the case if it is among the worst so far.
 
         Args:
@@ -180,7 +180,7 @@ def _keep(
     badness: float,
     name: str,
     why: str,
-    case: Measured,
+    case: CaseMeasurement,
     image: sitk.Image,
     marked: np.ndarray,
     mark: str,
@@ -197,7 +197,7 @@ def _keep(
     del kept[KEPT:]
 
 
-def _shown(case: Measured) -> np.ndarray:
+def _shown(case: CaseMeasurement) -> np.ndarray:
     if OUR_SCORE in case.scores:
         return case.scores[OUR_SCORE]
     ranking = case.prediction.ranking

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..calibration.case_level import PredictedDice
-from ..inference.structures import FittedNumbers
+from ..inference.structures import CaseLevelCalibration
 from ..metrics.bootstrap import figure_interval, mean_interval, paired_bootstrap
 from ..metrics.case_level import (
     case_augrc,
@@ -158,7 +158,7 @@ def _with_interval(
 
 def structure_table(cases: Sequence[CaseEvaluation], bundle: Bundle) -> list[dict[str, Any]]:
     """A row for each structure: predicted Dice against the constant mean, and coverage and width of intervals."""
-    fitted = FittedNumbers.from_json(bundle.calibration)
+    fitted = CaseLevelCalibration.from_json(bundle.calibration)
     rows = []
     for index, label in enumerate(bundle.labels[1:]):
         numbers = [case.structures[index] for case in cases]

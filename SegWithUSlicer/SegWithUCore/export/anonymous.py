@@ -77,7 +77,7 @@ def anonymous_copy(
     return target
 
 
-def bare(image: sitk.Image) -> sitk.Image:
+def strip_metadata(image: sitk.Image) -> sitk.Image:
     """Voxels and geometry, without anything else that a header may hold."""
     copy = sitk.GetImageFromArray(sitk.GetArrayViewFromImage(image), image.GetNumberOfComponentsPerPixel() > 1)
     copy.CopyInformation(image)
@@ -91,13 +91,13 @@ def _copy_image(folder: Path, case: dict[str, Any], target: Path, image_file: Pa
         if needed or image_file is not None:
             raise
         return
-    _write(bare(image), target / IMAGE_FILE)
+    _write(strip_metadata(image), target / IMAGE_FILE)
 
 
 def _copy_volumes(contents: Contents, target: Path) -> None:
     for name in VOLUMES:
         if name in contents.model:
-            _write(bare(read_file(contents.model[name])), target / name)
+            _write(strip_metadata(read_file(contents.model[name])), target / name)
 
 
 def _copy_regions(folder: Path, case: dict[str, Any], target: Path, content: dict[str, Any]) -> None:
@@ -160,7 +160,7 @@ def _copy_segmentations(contents: Contents, target: Path, aliases: Aliases, stru
 
 def _bare_segmentation(image: sitk.Image, structures: Collection[str]) -> sitk.Image:
     """A segmentation whose header holds only what Slicer needs to read it, and names of the model's structures."""
-    copy, keys, number = bare(image), set(image.GetMetaDataKeys()), 0
+    copy, keys, number = strip_metadata(image), set(image.GetMetaDataKeys()), 0
     whole = {key: image.GetMetaData(key) for key in keys if key in _WHOLE_FIELDS}
     fields = {key: value for key, value in whole.items() if _REPRESENTATION.fullmatch(value)}
     while f"Segment{number}_ID" in keys:

@@ -18,7 +18,7 @@ from ..imaging.volume import read_file, same_grid
 from ..progress import Progress
 from ..review.reviewer import safe_reviewer_name
 from ..review.reviews import read_reviews
-from .dicom_objects import Origin, SourceSeries, Title, check_installed, source_series
+from .dicom_objects import ModelProvenance, SeriesTitle, SourceSeries, check_installed, source_series
 from .dicom_parametric_map import probability_object
 from .dicom_seg import Segments, model_segments, reviewed_segments, segmentation_object
 
@@ -111,20 +111,20 @@ def _objects(
     folder: Path, case: Mapping[str, Any], source: SourceSeries, notes: list[str]
 ) -> Iterator[tuple[str, "Dataset"]]:
     """File name and content of each object of a case."""
-    origin = Origin.from_case(case)
+    origin = ModelProvenance.from_case(case)
     prefix = f"SegWithU {case['model']['name']}"
     model = model_segments(folder, case, source.image)
-    title = Title("SEGMENTATION", f"{prefix}: segmentation", 1)
+    title = SeriesTitle("SEGMENTATION", f"{prefix}: segmentation", 1)
     yield SEGMENTATION_DICOM, segmentation_object(source, model, origin, title)
     for number, (reviewer, file, segments) in enumerate(_reviewed(folder, case, source, model, notes), start=2):
-        title = Title("REVIEWED", f"{prefix}: reviewed by {reviewer or 'somebody'}", number, reviewer)
+        title = SeriesTitle("REVIEWED", f"{prefix}: reviewed by {reviewer or 'somebody'}", number, reviewer)
         yield file, segmentation_object(source, segments, origin, title)
     facts = case["maps"].get("error_probability")
     if facts is None:
         notes.append("no parametric map, because the model is not calibrated.")
         return
     values = _probability(folder / ERROR_PROBABILITY_FILE, source)
-    title = Title("ERROR_PROB", f"{prefix}: error probability", 99)
+    title = SeriesTitle("ERROR_PROB", f"{prefix}: error probability", 99)
     yield PROBABILITY_DICOM, probability_object(source, values, facts["window"], origin, title)
 
 

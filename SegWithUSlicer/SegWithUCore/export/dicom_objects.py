@@ -170,7 +170,7 @@ _MOST_IN_SERIES_NUMBER = 2**31 - 1
 
 
 @dataclass(frozen=True)
-class Origin:
+class ModelProvenance:
     """What made the results.
 
     Attributes:
@@ -186,7 +186,7 @@ class Origin:
     weights_sha256: str
 
     @classmethod
-    def from_case(cls, case: Mapping[str, Any]) -> "Origin":
+    def from_case(cls, case: Mapping[str, Any]) -> "ModelProvenance":
         """From the content of `case.json`."""
         model, hashes = case["model"], ("weights_sha256", "calibration_sha256", "network_sha256")
         facts = {key: str(model[key]) for key in ("head", *hashes) if model.get(key)}
@@ -195,7 +195,7 @@ class Origin:
 
 
 @dataclass(frozen=True)
-class Title:
+class SeriesTitle:
     """What a viewer shows of an object.
 
     Attributes:
@@ -226,7 +226,7 @@ def check_installed() -> None:
         )
 
 
-def common_fields(source: SourceSeries, origin: Origin, title: Title) -> dict[str, Any]:
+def common_fields(source: SourceSeries, origin: ModelProvenance, title: SeriesTitle) -> dict[str, Any]:
     """What both kinds of object say of themselves."""
     from highdicom import UID
     from highdicom.coding_schemes import CodingSchemeIdentificationItem

@@ -10,9 +10,9 @@ from ..models.input_spec import Code
 from .dicom_objects import (
     ERROR_PROBABILITY,
     MANUFACTURER,
-    Origin,
+    ModelProvenance,
+    SeriesTitle,
     SourceSeries,
-    Title,
     common_fields,
     concept,
     header_errors,
@@ -29,7 +29,7 @@ PROCESSING_EQUIPMENT = Code("DCM", "109102", "Processing Equipment")
 
 
 def probability_object(
-    source: SourceSeries, values: np.ndarray, window: Sequence[float], origin: Origin, title: Title
+    source: SourceSeries, values: np.ndarray, window: Sequence[float], origin: ModelProvenance, title: SeriesTitle
 ) -> "Dataset":
     """A Parametric Map of the error probability as float32, without slices on which nothing was assessed.
 
@@ -99,7 +99,7 @@ def _ascending(found: "Dataset") -> "Dataset":
     return found
 
 
-def _equipment(origin: Origin) -> Any:
+def _equipment(origin: ModelProvenance) -> Any:
     """The model as a device: a Parametric Map has no place for an algorithm."""
     from highdicom import ContributingEquipment
 

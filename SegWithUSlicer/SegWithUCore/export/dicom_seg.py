@@ -16,9 +16,9 @@ from ..imaging.volume import read_labels, same_grid
 from ..models.input_spec import Code, Label
 from .dicom_objects import (
     MANUFACTURER,
-    Origin,
+    ModelProvenance,
+    SeriesTitle,
     SourceSeries,
-    Title,
     category_of,
     common_fields,
     concept,
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 _GREY = (128, 128, 128)
 
 
-class MadeBy(Enum):
+class SegmentAlgorithm(Enum):
     """Who drew a segment; values as in DICOM's Segment Algorithm Type (PS3.3, section C.8.20.4)."""
 
     MODEL = "AUTOMATIC"
@@ -57,7 +57,7 @@ class Segment:
     label: Label
     layer: int
     inside: int
-    made_by: MadeBy = MadeBy.MODEL
+    made_by: SegmentAlgorithm = SegmentAlgorithm.MODEL
     region: Sequence[Code] = ()
 
 
@@ -125,7 +125,7 @@ def reviewed_segments(path: Path, case: Mapping[str, Any], grid: sitk.Image, mod
         label = known or _added(told.name or f"segment {number + 1}", told.color, free, codes)
         free += known is None
         region = [codes[key] for key in ("region", "region_modifier") if key in codes] if "region" in codes else []
-        found.append(Segment(label, told.layer, told.value, MadeBy.REVIEWER, region))
+        found.append(Segment(label, told.layer, told.value, SegmentAlgorithm.REVIEWER, region))
     if not found:  # a plain label volume
         found = [Segment(label, 0, label.value) for label in structures.values()]
     return _compared(Segments(layers, sorted(found, key=lambda segment: segment.label.value)), model)
@@ -138,10 +138,10 @@ def _compared(reviewed: Segments, model: Segments) -> Segments:
     for segment in reviewed.entries:
         before = own.get(segment.label.name)
         if before is None:
-            made_by = MadeBy.REVIEWER
+            made_by = SegmentAlgorithm.REVIEWER
         else:
             same = np.array_equal(reviewed.mask(segment), before)
-            made_by = MadeBy.MODEL if same else MadeBy.MODEL_AND_REVIEWER
+            made_by = SegmentAlgorithm.MODEL if same else SegmentAlgorithm.MODEL_AND_REVIEWER
         entries.append(Segment(segment.label, segment.layer, segment.inside, made_by, segment.region))
     return Segments(reviewed.layers, entries)
 
@@ -157,7 +157,9 @@ def _added(name: str, color: Sequence[int] | None, value: int, codes: Mapping[st
     return Label(value, name, (red, green, blue), codes.get("category"), codes.get("type"), codes.get("modifier"))
 
 
-def segmentation_object(source: SourceSeries, segments: Segments, origin: Origin, title: Title) -> "Dataset":
+def segmentation_object(
+    source: SourceSeries, segments: Segments, origin: ModelProvenance, title: SeriesTitle
+) -> "Dataset":
     """A Segmentation of binary segments, one for each entry, in that order; empty ones have no frames.
 
     Raises:
@@ -178,7 +180,7 @@ def segmentation_object(source: SourceSeries, segments: Segments, origin: Origin
         )
 
 
-def _description(number: int, segment: Segment, origin: Origin) -> Any:
+def _description(number: int, segment: Segment, origin: ModelProvenance) -> Any:
     from highdicom.color import CIELabColor
     from highdicom.seg import SegmentDescription
 
@@ -189,7 +191,7 @@ def _description(number: int, segment: Segment, origin: Origin) -> Any:
         segmented_property_category=concept(category_of(label)),
         segmented_property_type=concept(type_of(label)),
         algorithm_type=segment.made_by.value,
-        algorithm_identification=None if segment.made_by is MadeBy.REVIEWER else _algorithm(origin),
+        algorithm_identification=None if segment.made_by is SegmentAlgorithm.REVIEWER else _algorithm(origin),
         anatomic_regions=[concept(code) for code in segment.region[:1]] or None,
         display_color=CIELabColor.from_rgb(*label.color),
     )
@@ -198,7 +200,7 @@ def _description(number: int, segment: Segment, origin: Origin) -> Any:
     if len(segment.region) > 1:
         _modify(found.AnatomicRegionSequence[0], "AnatomicRegionModifierSequence", segment.region[1])
     by_model = f"Label value {label.value} of the model {text(origin.model)}"
-    found.SegmentDescription = "Added by the reviewer" if segment.made_by is MadeBy.REVIEWER else by_model
+    found.SegmentDescription = "Added by the reviewer" if segment.made_by is SegmentAlgorithm.REVIEWER else by_model
     return found
 
 
@@ -208,7 +210,7 @@ def _modify(item: "Dataset", keyword: str, code: Code) -> None:
     setattr(item, keyword, [CodedConcept.from_code(concept(code))])
 
 
-def _algorithm(origin: Origin) -> Any:
+def _algorithm(origin: ModelProvenance) -> Any:
     from highdicom import AlgorithmIdentificationSequence
     from pydicom.sr.codedict import codes
 

@@ -20,7 +20,7 @@ FARTHEST_MM = 1e6
 
 
 @dataclass(frozen=True)
-class Region:
+class RegionOfInterest:
     """A box along the patient's axes.
 
     Attributes:
@@ -32,7 +32,7 @@ class Region:
     size_mm: tuple[float, float, float]
 
     @classmethod
-    def parse(cls, text: str) -> "Region":
+    def parse(cls, text: str) -> "RegionOfInterest":
         """Read "R,A,S,dR,dA,dS".
 
         Raises:
@@ -92,7 +92,7 @@ def whole_grid(image: sitk.Image | VoxelGrid) -> VoxelBox:
     return VoxelBox((0, 0, 0), VoxelGrid.of(image).size)
 
 
-def voxel_box(region: Region, image: sitk.Image | VoxelGrid) -> VoxelBox:
+def voxel_box(region: RegionOfInterest, image: sitk.Image | VoxelGrid) -> VoxelBox:
     """The box of voxels whose centres lie in the region, cut at the grid's border.
 
     Of the faces the left, posterior and inferior ones belong to the region, in whatever order the voxels are

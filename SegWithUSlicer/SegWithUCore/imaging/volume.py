@@ -244,7 +244,7 @@ def orientation_of(image: sitk.Image) -> str:
     return str(sitk.DICOMOrientImageFilter.GetOrientationFromDirectionCosines(image.GetDirection()))
 
 
-def turned(image: sitk.Image, orientation: str) -> sitk.Image:
+def reorient(image: sitk.Image, orientation: str) -> sitk.Image:
     """The image with its axes in another order, values and place unchanged.
 
     Args:
@@ -295,7 +295,7 @@ def read_stored_image(path: Path) -> sitk.Image:
 _LPS_RAS = np.diag([-1.0, -1.0, 1.0])
 
 
-def placed(image: sitk.Image, own_to_world_ras: Sequence[float] | None) -> sitk.Image:
+def apply_transform(image: sitk.Image, own_to_world_ras: Sequence[float] | None) -> sitk.Image:
     """The same voxels with the geometry they have in the world.
 
     Of a transform that scales or shears, the spacing along each axis and the nearest rotation are kept, since an

@@ -24,7 +24,7 @@ from ..case.segmentation_file import write_segmentation_nrrd
 from ..errors import InputError, OutputError
 from ..imaging.grid import VoxelGrid
 from ..imaging.plain_names import plain_name
-from ..imaging.roi import Region, VoxelBox
+from ..imaging.roi import RegionOfInterest, VoxelBox
 from ..imaging.volume import check_file, itk_messages_kept_off_the_terminal
 from ..models.bundle import Bundle, HeadSpec
 from ..network.backbones.user_network import network_sha256
@@ -77,7 +77,7 @@ class CaseResult:
     grid: VoxelGrid
     bundle: Bundle
     head: HeadSpec
-    region: Region | None
+    region: RegionOfInterest | None
     box: VoxelBox
     parts: Sequence[sitk.Image]
     maps: VoxelMaps

@@ -17,7 +17,7 @@ from ..case.case_regions import SEGMENTATION_FILE
 from ..case.region_files import REGION_LABELS_FILE, REGIONS_FILE
 from ..errors import InputError, OutputError
 from ..imaging.input_reader import IN_THIS_PROCESS, InputReader
-from ..imaging.roi import Region
+from ..imaging.roi import RegionOfInterest
 from ..imaging.volume import grid_facts
 from ..progress import Progress
 from ..review.reviews import LOG_PATTERN
@@ -46,7 +46,7 @@ class Rules:
 
 
 @dataclass
-class Tally:
+class CohortCounts:
     """What became of the cases so far.
 
     Attributes:
@@ -73,7 +73,7 @@ class Tally:
 
 
 @dataclass(frozen=True)
-class Place:
+class CaseProgress:
     """Where in the cohort a case is begun.
 
     Attributes:
@@ -86,10 +86,10 @@ class Place:
     seconds_left: float | None
 
 
-class Teller(Protocol):
+class CohortListener(Protocol):
     """Is told what happens, in the thread that works."""
 
-    def progress(self, job: Job, place: Place) -> AbstractContextManager[Progress]:
+    def progress(self, job: Job, place: CaseProgress) -> AbstractContextManager[Progress]:
         """A case is begun; gives what its progress is reported to."""
 
     def done(self, job: Job, result: CaseResult, seconds: float) -> None:
@@ -118,8 +118,8 @@ class Cohort:
         jobs: Sequence[Job],
         model: Model,
         rules: Rules,
-        teller: Teller,
-        tally: Tally | None = None,
+        teller: CohortListener,
+        tally: CohortCounts | None = None,
         reader: InputReader = IN_THIS_PROCESS,
     ) -> None:
         """Nothing is done yet.
@@ -130,12 +130,12 @@ class Cohort:
             tally: with cases that failed before they could become jobs.
             reader: what reads the images.
         """
-        self.tally = tally or Tally(len(jobs))
+        self.tally = tally or CohortCounts(len(jobs))
         self._output, self._jobs, self._model = output, jobs, model
         self._rules, self._teller, self._reader = rules, teller, reader
         self._open = {job.target.name for job in jobs}
 
-    def run(self) -> Tally:
+    def run(self) -> CohortCounts:
         """Make all cases; whatever happens to one, the others go on.
 
         Raises:
@@ -216,7 +216,7 @@ class Cohort:
         """
         if not job.target.exists():
             return False
-        other = difference(job, self._model, self._reader)
+        other = staleness_reason(job, self._model, self._reader)
         if other is None and self._rules.resume:
             begun_path(job.target).unlink(missing_ok=True)  # of a process that died when the case was whole
         if other is not None and not self._rules.overwrite:
@@ -231,22 +231,22 @@ class Cohort:
             watched = progress if claim is None else claim.watched(progress)
             return segment(job, self._model, watched, self._reader)
 
-    def _place(self) -> Place:
+    def _place(self) -> CaseProgress:
         tally, pace = self.tally, self.tally.seconds_per_case
         number = tally.complete + tally.failed + 1
         if pace is None:
-            return Place(number, tally.total, None)
+            return CaseProgress(number, tally.total, None)
         listed = {path.name for path in self._output.iterdir()} if self._output.is_dir() else set()
         to_make = len(self._open - listed if self._rules.resume else self._open)
         processes = max(1, sum(is_claim(name) for name in listed))
-        return Place(number, tally.total, pace * max(1, to_make) / processes)
+        return CaseProgress(number, tally.total, pace * max(1, to_make) / processes)
 
 
 GRID_TOLERANCE = 1e-4
 """mm, and cosines: what formats with single precision lose of a header."""
 
 
-def difference(job: Job, model: Model, reader: InputReader = IN_THIS_PROCESS) -> str | None:
+def staleness_reason(job: Job, model: Model, reader: InputReader = IN_THIS_PROCESS) -> str | None:
     """What is otherwise in the folder at the job's target than the job would make it.
 
     Settings are compared first. Then the images are read, and known by their voxels and grid as everywhere: paths and
@@ -302,7 +302,7 @@ def _other_model(made_with: Mapping[str, Any], model: Model) -> str | None:
     return None
 
 
-def _other_region(made_of: Mapping[str, Any] | None, region: Region | None) -> str | None:
+def _other_region(made_of: Mapping[str, Any] | None, region: RegionOfInterest | None) -> str | None:
     before = None if made_of is None else (*made_of["centre_ras_mm"], *made_of["size_mm"])
     now = None if region is None else (*region.centre_ras_mm, *region.size_mm)
     return None if before == now else f"was made of {_words(before)} instead of {_words(now)}"

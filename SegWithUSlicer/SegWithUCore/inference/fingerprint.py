@@ -9,7 +9,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..imaging.grid import VoxelGrid
-from ..imaging.volume import turned
+from ..imaging.volume import reorient
 from ..models.bundle import Bundle
 from .image_features import CELLS, ImageFeatures, image_features, turned_cells
 
@@ -112,7 +112,7 @@ def upright(features: ImageFeatures, grid: sitk.Image | VoxelGrid, orientation: 
 
 
 def _turned(grid: VoxelGrid, orientation: str) -> VoxelGrid:
-    return grid.axes_after(lambda image: turned(image, orientation))
+    return grid.axes_after(lambda image: reorient(image, orientation))
 
 
 def is_refused(found: Sequence[Deviation]) -> bool:
@@ -236,14 +236,14 @@ def _picture(f: ImageFeatures, block: Mapping[str, Any], channel: str, orientati
     template = np.asarray(block["template"]).reshape((CELLS,) * 3)
     own, other, letters = _likeness(f.cells, template, block["mirror_axis"], orientation)
     least = block["likeness"] - ROUND_OFF
-    alike, turned = own >= least, other - own > block["turned_gain"] and other >= least
-    if alike and not turned:
+    alike, reorient = own >= least, other - own > block["turned_gain"] and other >= least
+    if alike and not reorient:
         return None
     figures = f"(correlation with their average {own:.2f}; training cases at least {least:.2f})"
     text = f"The {channel} image does not show what the training cases show {figures}"
     if own < -abs(least):
         return Deviation(WARNING, f"{text}: dark and bright seem to be exchanged.", "picture")
-    if turned:
+    if reorient:
         start = f"The {channel} image looks turned {figures}" if alike else text
         return Deviation(
             WARNING,

@@ -15,8 +15,8 @@ import numpy as np
 from ..errors import InputError
 from ..imaging.grid import VoxelGrid
 from ..imaging.header_peek import FileGrid
-from ..imaging.roi import Region, voxel_box
-from ..imaging.volume import placed, turned
+from ..imaging.roi import RegionOfInterest, voxel_box
+from ..imaging.volume import apply_transform, reorient
 from ..memory import check_memory, give_back_freed_memory, in_words, resident_bytes
 from ..models.input_spec import InputSpec
 from ..regions.find_regions import RegionSettings
@@ -173,7 +173,7 @@ class RunMemory:
 
 def foreseen(
     claims: Sequence[FileGrid | None],
-    region: Region | None,
+    region: RegionOfInterest | None,
     model: Model,
     include_image: bool = False,
     own_to_world_ras: Sequence[float] | None = None,
@@ -204,12 +204,12 @@ def run_memory(
     part: VoxelGrid,
     model: Model,
     stored_bytes: int = READ_BYTES,
-    region: Region | None = None,
+    region: RegionOfInterest | None = None,
     include_image: bool = False,
     own_to_world_ras: Sequence[float] | None = None,
 ) -> RunMemory:
     """What a run of a model will take; arguments as those of `run_size`."""
-    world = part.axes_after(lambda image: placed(image, own_to_world_ras))
+    world = part.axes_after(lambda image: apply_transform(image, own_to_world_ras))
     size = run_size(whole, world, model.bundle.input, model, stored_bytes, include_image)
     edges = " x ".join(str(n) for n in whole.size)
     return RunMemory(
@@ -244,7 +244,7 @@ def run_size(
         part: grid of what is segmented, as it lies in the world.
         stored_bytes: of a voxel in the file.
     """
-    upright = part.axes_after(lambda image: turned(image, spec.orientation))
+    upright = part.axes_after(lambda image: reorient(image, spec.orientation))
     size, spacing = working_size(upright, spec)
     return RunSize(
         grid_voxels=whole.voxels,

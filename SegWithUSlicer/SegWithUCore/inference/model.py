@@ -9,8 +9,8 @@ from ..models.bundle_network import load_network
 from ..network.backbones.user_network import network_sha256
 from ..network.segwithu import SegWithU
 from .fingerprint import WARNING, Deviation
-from .structures import FittedNumbers
-from .uncertainty_maps import Fitted
+from .structures import CaseLevelCalibration
+from .uncertainty_maps import FittedCalibration
 
 
 class Model:
@@ -30,8 +30,8 @@ class Model:
         self.device = device
         self.network: SegWithU = load_network(self.bundle).to(device)
         self.head: HeadSpec = self.bundle.default_head
-        self.fitted = Fitted.from_json(self.bundle.calibration)
-        self.numbers = FittedNumbers.from_json(self.bundle.calibration)
+        self.fitted = FittedCalibration.from_json(self.bundle.calibration)
+        self.numbers = CaseLevelCalibration.from_json(self.bundle.calibration)
         self.network_sha256 = network_sha256(bundle.backbone.kind)
         self.notes: list[Deviation] = model_notes(bundle, self.head, self.network_sha256)
         self.program_bytes = resident_bytes()

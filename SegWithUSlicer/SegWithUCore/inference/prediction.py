@@ -10,7 +10,7 @@ from ..imaging.volume import voxel_volume_mm3
 from .model import Model
 from .preprocessing import network_input
 from .sliding_window import stitched
-from .uncertainty_maps import on_grid, voxelwise
+from .uncertainty_maps import resample_to_grid, voxelwise
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ def predict(images: Sequence[sitk.Image], model: Model) -> Prediction:
     """Run the network the way `segment` does and keep the logits."""
     spec = model.bundle.input
     array, working = network_input(images, spec)
-    output = on_grid(stitched(model.network, array, spec, model.device), working, images[0])
+    output = resample_to_grid(stitched(model.network, array, spec, model.device), working, images[0])
     found = voxelwise(model.network, output)
     return Prediction(
         output[: model.network.num_classes],

@@ -9,7 +9,7 @@ from scipy import ndimage
 from ..errors import InputError
 from ..imaging.grid import VoxelGrid
 from ..imaging.roi import VoxelBox, whole_grid
-from ..imaging.volume import orientation_of, turned
+from ..imaging.volume import orientation_of, reorient
 from ..models.input_spec import InputSpec, NnunetPreparation
 
 SPACING_TOLERANCE = 1e-3
@@ -24,7 +24,7 @@ def to_working_grid(image: sitk.Image, spec: InputSpec, labels: bool = False) ->
     Args:
         labels: nearest neighbour instead of linear.
     """
-    upright = turned(image, spec.orientation)
+    upright = reorient(image, spec.orientation)
     size, spacing = working_size(upright, spec)
     if size == upright.GetSize() and np.allclose(upright.GetSpacing(), spacing, rtol=SPACING_TOLERANCE):
         return upright
@@ -101,7 +101,7 @@ def _nnunet_input(
     channels: Sequence[sitk.Image], spec: InputSpec, how: NnunetPreparation
 ) -> tuple[np.ndarray, sitk.Image]:
     """As `network_input`, for channels that are cut to `assessed_box` already."""
-    upright = [turned(image, spec.orientation) for image in channels]
+    upright = [reorient(image, spec.orientation) for image in channels]
     arrays = [sitk.GetArrayFromImage(image) for image in upright]
     inside = nonzero_mask(arrays)
     normalised = [each(array, inside) for each, array in zip(spec.channel_normalisations, arrays, strict=True)]

@@ -16,8 +16,8 @@ from ..errors import InputError, UsageError
 from ..imaging.grid import VoxelGrid
 from ..imaging.header_peek import check_form, claim_on_form, differs_from_slicer, grid_notes, on_form
 from ..imaging.input_reader import IN_THIS_PROCESS, InputReader
-from ..imaging.roi import Region, VoxelBox, voxel_box, whole_grid
-from ..imaging.volume import check_same_grid, placed
+from ..imaging.roi import RegionOfInterest, VoxelBox, voxel_box, whole_grid
+from ..imaging.volume import apply_transform, check_same_grid
 from ..models.bundle import Bundle
 from ..progress import Progress, silent
 from .case_writer import CaseResult, write_case_folder
@@ -49,7 +49,7 @@ class Job:
     name: str
     files: Sequence[Path]
     target: Path
-    region: Region | None = None
+    region: RegionOfInterest | None = None
     overwrite: bool = False
     unlike_training: bool = False
     include_image: bool = False
@@ -59,7 +59,7 @@ class Job:
 
 
 @dataclass
-class Clock:
+class StageTimer:
     """Seconds spent in each stage."""
 
     seconds: dict[str, float] = field(default_factory=dict)
@@ -87,13 +87,13 @@ def segment(job: Job, model: Model, progress: Progress = silent, reader: InputRe
         OutputError: the case folder exists or cannot be written.
     """
     job = _checked_job(job, model.bundle)
-    clock = Clock()
+    clock = StageTimer()
     memory = _foreseen(job, model, reader)
     progress("reading", 0.0, "" if memory is None else memory.words)
     with clock.stage("reading"):
-        given = read_given(job, model.bundle, reader)
+        given = read_input(job, model.bundle, reader)
     of_place = place_warnings(job)
-    parts = [placed(part, job.own_to_world_ras) for part in given.parts]
+    parts = [apply_transform(part, job.own_to_world_ras) for part in given.parts]
     warnings = checked_against_training(parts, model.bundle, job)
     shown = assessed_box(parts, model.bundle.input)
     box, parts = shown.within(given.box), [shown.crop(part) for part in parts]
@@ -168,7 +168,7 @@ def _foreseen(job: Job, model: Model, reader: InputReader) -> RunMemory | None:
 
 
 @dataclass(frozen=True)
-class Given:
+class ReadInput:
     """What was read for a job.
 
     Attributes:
@@ -186,7 +186,7 @@ class Given:
     image: sitk.Image | None
 
 
-def read_given(job: Job, bundle: Bundle, reader: InputReader = IN_THIS_PROCESS) -> Given:
+def read_input(job: Job, bundle: Bundle, reader: InputReader = IN_THIS_PROCESS) -> ReadInput:
     """Read the images of a job and keep no more of them than it needs.
 
     Raises:
@@ -196,7 +196,7 @@ def read_given(job: Job, bundle: Bundle, reader: InputReader = IN_THIS_PROCESS) 
     grid = VoxelGrid.of(images[0])
     box = voxel_box(job.region, grid) if job.region else whole_grid(grid)
     hashes, parts = [voxel_hash(image) for image in images], [box.crop(image) for image in images]
-    return Given(grid, hashes, box, parts, images[0] if job.include_image else None)
+    return ReadInput(grid, hashes, box, parts, images[0] if job.include_image else None)
 
 
 def read_channels(

@@ -18,14 +18,14 @@ HISTOGRAM_BINS = 256
 
 
 @dataclass(frozen=True)
-class FittedNumbers:
+class CaseLevelCalibration:
     """What turns sums of probabilities into numbers per structure, by label value; a structure may have none."""
 
     intervals: Mapping[int, VolumeInterval] = field(default_factory=dict)
     dice: Mapping[int, PredictedDice] = field(default_factory=dict)
 
     @classmethod
-    def from_json(cls, calibration: Mapping[str, Any] | None) -> "FittedNumbers":
+    def from_json(cls, calibration: Mapping[str, Any] | None) -> "CaseLevelCalibration":
         """From the calibration block of a bundle; empty for bundles without such numbers."""
         intervals = (calibration or {}).get("volume_interval") or {}
         dice = (calibration or {}).get("predicted_dice") or {}
@@ -82,14 +82,14 @@ class StructureFigures:
         return {**self.label.to_json(), **figures}
 
 
-NO_NUMBERS = FittedNumbers()
+NO_NUMBERS = CaseLevelCalibration()
 
 
 def structure_figures(
     maps: VoxelMaps,
     labels: Sequence[Label],
     voxel_mm3: float,
-    numbers: FittedNumbers = NO_NUMBERS,
+    numbers: CaseLevelCalibration = NO_NUMBERS,
     assessed: bool = True,
 ) -> list[StructureFigures]:
     """Figures of every class in the order of `labels`, background first.
@@ -103,7 +103,7 @@ def structure_figures(
 
 
 def _figures(
-    maps: VoxelMaps, index: int, label: Label, voxel_mm3: float, numbers: FittedNumbers, assessed: bool
+    maps: VoxelMaps, index: int, label: Label, voxel_mm3: float, numbers: CaseLevelCalibration, assessed: bool
 ) -> StructureFigures:
     inside = maps.classes == index
     voxels = int(np.count_nonzero(inside))
@@ -123,7 +123,7 @@ def _figures(
 
 
 def _whole_structure(
-    maps: VoxelMaps, index: int, label: Label, voxels: int, voxel_mm3: float, numbers: FittedNumbers
+    maps: VoxelMaps, index: int, label: Label, voxels: int, voxel_mm3: float, numbers: CaseLevelCalibration
 ) -> dict[str, Any]:
     """Numbers of the structure as a whole: expected volume with interval, predicted Dice."""
     expected, inside = float(maps.sums.expected[index]), float(maps.sums.inside[index])
@@ -162,7 +162,7 @@ def histograms(values: np.ndarray, maps: VoxelMaps, labels: Sequence[Label]) -> 
 
 
 def structure_deviations(
-    structures: Sequence[StructureFigures], bundle: Bundle, numbers: FittedNumbers
+    structures: Sequence[StructureFigures], bundle: Bundle, numbers: CaseLevelCalibration
 ) -> list[Deviation]:
     """One sentence for each structure of a volume that no training case has, or of an unusually low predicted Dice.
 
@@ -195,7 +195,7 @@ def _volume(figures: StructureFigures, span: Mapping[str, Any] | None, bundle: B
     )
 
 
-def _dice(figures: StructureFigures, numbers: FittedNumbers) -> Deviation | None:
+def _dice(figures: StructureFigures, numbers: CaseLevelCalibration) -> Deviation | None:
     fitted = numbers.dice.get(figures.label.value)
     if fitted is None or figures.predicted_dice is None or figures.predicted_dice >= fitted.lowest:
         return None

@@ -15,7 +15,7 @@ from ..case.case_regions import DATA_PERCENTILE_FILE, MODEL_PERCENTILE_FILE, RUN
 from ..imaging.grid import VoxelGrid
 from ..imaging.volume import image_on_grid, orientation_of, same_grid
 from ..models.input_spec import Label
-from ..network.heads.base import tempered
+from ..network.heads.base import temper_logits
 from ..network.segwithu import SegWithU
 from ..regions.find_regions import Assessed, FoundRegions, find_regions
 
@@ -50,7 +50,7 @@ class VoxelMaps:
 
 
 @dataclass(frozen=True)
-class Fitted:
+class FittedCalibration:
     """What was fitted on calibration cases, as far as it concerns single voxels; by default nothing.
 
     Attributes:
@@ -65,7 +65,7 @@ class Fitted:
     data_quantiles: tuple[float, ...] | None = None
 
     @classmethod
-    def from_json(cls, calibration: Mapping[str, Any] | None) -> "Fitted":
+    def from_json(cls, calibration: Mapping[str, Any] | None) -> "FittedCalibration":
         """From the calibration block of a bundle; bundles from before `sources` have none."""
         if calibration is None:
             return cls()
@@ -97,7 +97,11 @@ class Voxelwise:
 
 
 def maps_on_grid(
-    network: SegWithU, stitched: np.ndarray, working: sitk.Image, target: sitk.Image, fitted: Fitted | None = None
+    network: SegWithU,
+    stitched: np.ndarray,
+    working: sitk.Image,
+    target: sitk.Image,
+    fitted: FittedCalibration | None = None,
 ) -> VoxelMaps:
     """Compute segmentation and maps at the voxels of `target`.
 
@@ -108,7 +112,7 @@ def maps_on_grid(
         stitched: (channels, z, y, x) on the grid of `working`.
         fitted: on calibration cases; None leaves out what needs it.
     """
-    fitted = fitted or Fitted()
+    fitted = fitted or FittedCalibration()
     shape = target.GetSize()[::-1]
     classes, runner_up = np.empty(shape, np.uint8), np.empty(shape, np.uint8)
     calibration, ranking = np.empty(shape, np.float32), np.empty(shape, np.float32)
@@ -165,7 +169,9 @@ def voxelwise(network: SegWithU, stitched: np.ndarray, tempering_scale: float = 
                 found = getattr(maps, name)
                 if found is not None:
                     values[part] = found[0, 0].cpu().numpy()
-            sums += _sums(torch.softmax(tempered(logits, maps.calibration) / tempering_scale, 1)[0], maps.top[:, 0])
+            sums += _sums(
+                torch.softmax(temper_logits(logits, maps.calibration) / tempering_scale, 1)[0], maps.top[:, 0]
+            )
     shaped = {name: values.reshape(shape) for name, values in floats.items()}
     if network.head.aleatoric is None:
         del shaped["aleatoric"]
@@ -204,7 +210,7 @@ def _sums(probabilities: torch.Tensor, classes: torch.Tensor) -> ProbabilitySums
     return ProbabilitySums(*(part.sum(1).cpu().double().numpy() for part in parts))
 
 
-def on_grid(stitched: np.ndarray, working: sitk.Image, target: sitk.Image) -> np.ndarray:
+def resample_to_grid(stitched: np.ndarray, working: sitk.Image, target: sitk.Image) -> np.ndarray:
     """All channels of `stitched` (channels, z, y, x) at the voxels of `target`, at once."""
     whole = np.empty((stitched.shape[0], *target.GetSize()[::-1]), np.float32)
     for place, block in _blocks(stitched, working, target):

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from .region import Competition, Kind, Region, Shape
-from .uncertain_voxels import UncertainVoxels, expected_wrong_voxels, extents, summits, thickness_mm, uncertain_voxels
+from .uncertain_voxels import UncertainVoxels, expected_wrong_voxels, extents, peaks, thickness_mm, uncertain_voxels
 from .watershed import basins, error_density
 
 BLOB_VOXELS = 2.5
@@ -169,7 +169,7 @@ def _means(values: np.ndarray, voxels: UncertainVoxels, region: np.ndarray, wron
 
 
 def _places(assessed: Assessed, voxels: UncertainVoxels, region: np.ndarray, wrong: np.ndarray) -> Columns:
-    summit = summits(region, voxels.probability, len(wrong) - 1)
+    summit = peaks(region, voxels.probability, len(wrong) - 1)
     centre = np.stack([_means(voxels.zyx[:, axis], voxels, region, wrong) for axis in range(3)], 1)
     low, high = extents(voxels, region, len(wrong))
     at_edge = (low == 0) | (high == np.array(voxels.shape_zyx) - 1)
@@ -188,7 +188,7 @@ def _meaning(assessed: Assessed, voxels: UncertainVoxels, region: np.ndarray, wr
     # Two voxels are as thin as an uncertain boundary gets; below 1 mm the eye does not tell them from one.
     voxel_mm = float(np.prod(assessed.spacing_zyx)) ** (1 / 3)
     blobs = (thickness > BLOB_VOXELS * max(1.0, voxel_mm)).tolist()
-    ways = ways_to_be_wrong(segmentation, runner_up, region, voxels.probability, len(wrong) - 1)
+    ways = confusions(segmentation, runner_up, region, voxels.probability, len(wrong) - 1)
     structures = [strongest_structure(them) if them else 0 for them in ways]
     return {
         "structure": [assessed.names[value] for value in structures],
@@ -214,7 +214,7 @@ MOST = 0.75
 
 
 @dataclass(frozen=True)
-class Way:
+class Confusion:
     """One way to be wrong, in label values: `read_as` in the segmentation, `truth` the runner-up; share 0 to 1."""
 
     truth: int
@@ -226,9 +226,9 @@ class Way:
         return Competition(names[self.truth], names[self.read_as], self.share)
 
 
-def ways_to_be_wrong(
+def confusions(
     segmentation: np.ndarray, runner_up: np.ndarray, region: np.ndarray, weight: np.ndarray, count: int
-) -> list[list[Way]]:
+) -> list[list[Confusion]]:
     """The ways in which each region may be wrong, the most likely first.
 
     Args:
@@ -248,14 +248,14 @@ def ways_to_be_wrong(
     number, read_as, truth = np.unravel_index(kinds, shape)
     share = mass / np.bincount(number, mass, count + 1)[number]
     order = np.argsort(-mass, kind="stable")
-    ways: list[list[Way]] = [[] for _ in range(count + 1)]
+    ways: list[list[Confusion]] = [[] for _ in range(count + 1)]
     columns = (number, values[truth], values[read_as], share)
     for region_number, *way in zip(*(column[order].tolist() for column in columns), strict=True):
-        ways[region_number].append(Way(*way))
+        ways[region_number].append(Confusion(*way))
     return ways
 
 
-def kind_of(ways: Sequence[Way], is_blob: bool) -> Kind:
+def kind_of(ways: Sequence[Confusion], is_blob: bool) -> Kind:
     """What may be wrong in a region.
 
     Two structures that compete are a confusion. A blob whose error points one way is a part that is missed or extra;
@@ -273,7 +273,7 @@ def kind_of(ways: Sequence[Way], is_blob: bool) -> Kind:
     return Kind.BOUNDARY
 
 
-def strongest_structure(ways: Sequence[Way]) -> int:
+def strongest_structure(ways: Sequence[Confusion]) -> int:
     """The label value that most of the expected error is about: what is there, or else what may be missing."""
     share: dict[int, float] = {}
     for way in ways:

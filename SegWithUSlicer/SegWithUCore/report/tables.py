@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from ..review.flags import informative_dice, structures_of, wrong_share
-from ..review.log_format import NAMES, Event, Looked, Opened
+from ..review.log_format import NAMES, Event, Opened, RegionViewed
 from ..review.reviews import Review
 
 MOST_LINES = 200
@@ -106,7 +106,7 @@ def trail_tables(reviews: Sequence[Review], anonymous: bool) -> str:
 
 
 def _trail(review: Review, anonymous: bool) -> str:
-    told = [event for event in review.events if not isinstance(event.fact, Looked)]
+    told = [event for event in review.events if not isinstance(event.fact, RegionViewed)]
     rows = [[_when(event, review, anonymous), NAMES[type(event.fact)], _detail(event)] for event in told[-MOST_LINES:]]
     left = len(told) - len(rows)
     more = f" The first {left} lines are in {escape(review.path.name)}." if left else ""

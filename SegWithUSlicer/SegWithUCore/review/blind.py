@@ -33,7 +33,7 @@ WIDEST_VOXELS = 12
 
 
 @dataclass(frozen=True)
-class Ground:
+class SamplingInput:
     """What the sample is drawn from; arrays (z, y, x).
 
     Attributes:
@@ -54,7 +54,7 @@ class Ground:
 
 
 @dataclass(frozen=True)
-class BlindPlace:
+class BlindPosition:
     """A place and the voxels that are highlighted for it, (n, 3) indices z, y, x."""
 
     region: Region
@@ -65,7 +65,7 @@ class BlindPlace:
 class BlindSample:
     """The blind places of a case."""
 
-    places: tuple[BlindPlace, ...]
+    places: tuple[BlindPosition, ...]
 
     @property
     def ids(self) -> frozenset[int]:
@@ -93,7 +93,7 @@ class BlindSample:
         return labels
 
 
-def draw_blind_sample(ground: Ground, regions: Sequence[Region], count: int, case_hash: str) -> BlindSample:
+def draw_blind_sample(ground: SamplingInput, regions: Sequence[Region], count: int, case_hash: str) -> BlindSample:
     """Draw up to `count` places where the error probability is low, away from regions and from each other.
 
     Args:
@@ -103,30 +103,30 @@ def draw_blind_sample(ground: Ground, regions: Sequence[Region], count: int, cas
         case_hash: of the case's image or segmentation; the same hash gives the same places.
     """
     # Only random() gives the same numbers in all versions of Python, and numpy promises that for none of its own.
-    dice = random.Random(int(hashlib.sha256(f"blind sample of {case_hash}".encode()).hexdigest(), 16))
-    spots = list(_spots(ground, count, dice))
+    rng = random.Random(int(hashlib.sha256(f"blind sample of {case_hash}".encode()).hexdigest(), 16))
+    spots = list(_spots(ground, count, rng))
     first = int(ground.region_labels.max(initial=0)) + 1
     ids = list(range(first, first + len(spots)))
     for place in range(len(ids) - 1, 0, -1):  # ids must not tell the strata
-        other = int(dice.random() * (place + 1))
+        other = int(rng.random() * (place + 1))
         ids[place], ids[other] = ids[other], ids[place]
     index = [spot.index for spot in spots]
     others = [np.reshape(index[:n] + index[n + 1 :], (-1, 3)) for n in range(len(spots))]
     drawn = zip(spots, ids, others, strict=True)
-    return BlindSample(tuple(_place(ground, regions, spot, id_, rest, dice) for spot, id_, rest in drawn))
+    return BlindSample(tuple(_place(ground, regions, spot, id_, rest, rng) for spot, id_, rest in drawn))
 
 
 @dataclass(frozen=True)
-class _Spot:
+class _Candidate:
     index: tuple[int, int, int]
     depth_mm: float  # signed distance to the surface
 
 
-def _spots(ground: Ground, count: int, dice: random.Random) -> Iterator[_Spot]:
+def _spots(ground: SamplingInput, count: int, rng: random.Random) -> Iterator[_Candidate]:
     """Places from one stratum after the other until there are `count`, or no more to find."""
-    index, depth = _candidates(ground, dice)
+    index, depth = _candidates(ground, rng)
     waiting = [
-        [_Spot(tuple(index[n].tolist()), float(depth[n])) for n in np.flatnonzero((depth > low) & (depth <= high))]
+        [_Candidate(tuple(index[n].tolist()), float(depth[n])) for n in np.flatnonzero((depth > low) & (depth <= high))]
         for low, high in STRATA_MM
     ]
     chosen: list[np.ndarray] = []
@@ -141,7 +141,7 @@ def _spots(ground: Ground, count: int, dice: random.Random) -> Iterator[_Spot]:
                     break
 
 
-def _candidates(ground: Ground, dice: random.Random) -> tuple[np.ndarray, np.ndarray]:
+def _candidates(ground: SamplingInput, rng: random.Random) -> tuple[np.ndarray, np.ndarray]:
     """Safe voxels at random, (n, 3) indices, and their signed distance to the surface in mm."""
     from scipy.spatial import cKDTree  # Slicer's window must be able to do without scipy until it is needed
 
@@ -153,9 +153,9 @@ def _candidates(ground: Ground, dice: random.Random) -> tuple[np.ndarray, np.nda
     start = np.asarray([part.start for part in box])
     labels, regions = ground.labels[box], ground.region_labels[box]
     surface = np.argwhere(boundary_voxels(labels))
-    drawn = {int(dice.random() * labels.size) for _ in range(CANDIDATES)}
+    drawn = {int(rng.random() * labels.size) for _ in range(CANDIDATES)}
     index = np.stack(np.unravel_index(sorted(drawn), labels.shape), -1)
-    order = sorted(range(len(index)), key=lambda _: dice.random())
+    order = sorted(range(len(index)), key=lambda _: rng.random())
     index = index[order]
     risk = ground.error_probability[box][tuple(index.T)]
     index = index[(risk >= 0) & (risk < SAFE_BELOW) & (regions[tuple(index.T)] == 0)]
@@ -178,7 +178,7 @@ def _candidates(ground: Ground, dice: random.Random) -> tuple[np.ndarray, np.nda
     return index + start, depth
 
 
-def _box_of_structures(ground: Ground) -> tuple[slice, slice, slice] | None:
+def _box_of_structures(ground: SamplingInput) -> tuple[slice, slice, slice] | None:
     """The box of all structures and what lies within the outermost stratum around them."""
     parts = []
     for axis, (size, spacing) in enumerate(zip(ground.labels.shape, ground.spacing_zyx, strict=True)):
@@ -191,19 +191,24 @@ def _box_of_structures(ground: Ground) -> tuple[slice, slice, slice] | None:
 
 
 def _place(
-    ground: Ground, regions: Sequence[Region], spot: _Spot, id_: int, others: np.ndarray, dice: random.Random
-) -> BlindPlace:
+    ground: SamplingInput,
+    regions: Sequence[Region],
+    spot: _Candidate,
+    id_: int,
+    others: np.ndarray,
+    rng: random.Random,
+) -> BlindPosition:
     """Dress a spot up as a region with the figures of one of `regions`, a little changed; `others`: spots, (n, 3)."""
     voxel_mm3 = float(np.prod(ground.spacing_zyx))
-    model = regions[int(dice.random() * len(regions))] if regions else None
+    model = regions[int(rng.random() * len(regions))] if regions else None
     size = max(1, round(model.volume_mm3 / voxel_mm3)) if model else 8
     voxels = _voxels_around(ground, spot, others, size)
     volume = len(voxels) * voxel_mm3
-    density = (model.expected_wrong_mm3 / model.volume_mm3 if model else 0.3) * (0.9 + 0.2 * dice.random())
+    density = (model.expected_wrong_mm3 / model.volume_mm3 if model else 0.3) * (0.9 + 0.2 * rng.random())
     structure, inside = _structure_at(ground, spot)
     truth, read_as = (0, structure) if inside else (structure, 0)
     near = abs(spot.depth_mm) <= -STRATA_MM[1][0]
-    share = model.competing[0].share if model and model.competing else 0.6 + 0.3 * dice.random()
+    share = model.competing[0].share if model and model.competing else 0.6 + 0.3 * rng.random()
     edges = (np.ptp(voxels, axis=0) + 1) * ground.spacing_zyx
     region = Region(
         id=id_,
@@ -214,7 +219,7 @@ def _place(
         shape=Shape.THIN if near else Shape.BLOB,
         expected_wrong_mm3=density * volume,
         volume_mm3=volume,
-        peak=min(1.0, (model.peak if model else 0.4) * (0.9 + 0.2 * dice.random())),
+        peak=min(1.0, (model.peak if model else 0.4) * (0.9 + 0.2 * rng.random())),
         peak_ras_mm=_ras(ground, spot.index),
         centre_ras_mm=_ras(ground, voxels.mean(0).tolist()),
         size_mm=(float(edges[2]), float(edges[1]), float(edges[0])),
@@ -223,10 +228,10 @@ def _place(
         model_percentile=model.model_percentile if model else None,
         data_percentile=model.data_percentile if model else None,
     )
-    return BlindPlace(region, voxels)
+    return BlindPosition(region, voxels)
 
 
-def _cube(ground: Ground, spot: _Spot) -> tuple[slice, slice, slice]:
+def _cube(ground: SamplingInput, spot: _Candidate) -> tuple[slice, slice, slice]:
     k, j, i = (
         slice(max(0, at - WIDEST_VOXELS), min(size, at + WIDEST_VOXELS + 1))
         for at, size in zip(spot.index, ground.labels.shape, strict=True)
@@ -234,7 +239,7 @@ def _cube(ground: Ground, spot: _Spot) -> tuple[slice, slice, slice]:
     return k, j, i
 
 
-def _voxels_around(ground: Ground, spot: _Spot, others: np.ndarray, size: int) -> np.ndarray:
+def _voxels_around(ground: SamplingInput, spot: _Candidate, others: np.ndarray, size: int) -> np.ndarray:
     """The spot and safe voxels near it in one piece, along the surface if it is near: regions look like that too.
 
     Voxels that are as near to another spot are left to it, so that places never overlap.
@@ -263,7 +268,7 @@ def _voxels_around(ground: Ground, spot: _Spot, others: np.ndarray, size: int) -
     return voxels
 
 
-def _distance(cube: tuple[slice, slice, slice], index: Sequence[int] | np.ndarray, ground: Ground) -> np.ndarray:
+def _distance(cube: tuple[slice, slice, slice], index: Sequence[int] | np.ndarray, ground: SamplingInput) -> np.ndarray:
     """Distance in mm of each voxel of a cube from a voxel."""
     axes = np.ogrid[cube]
     parts = zip(axes, index, ground.spacing_zyx, strict=True)
@@ -271,7 +276,7 @@ def _distance(cube: tuple[slice, slice, slice], index: Sequence[int] | np.ndarra
     return distance
 
 
-def _structure_at(ground: Ground, spot: _Spot) -> tuple[int, bool]:
+def _structure_at(ground: SamplingInput, spot: _Candidate) -> tuple[int, bool]:
     """Label value of the structure at or nearest to a spot, and whether the spot lies in it."""
     own = int(ground.labels[spot.index])
     if own:
@@ -286,7 +291,7 @@ def _structure_at(ground: Ground, spot: _Spot) -> tuple[int, bool]:
     return int(labels[tuple(nearest)]), False
 
 
-def _ras(ground: Ground, index_zyx: Sequence[float]) -> tuple[float, float, float]:
+def _ras(ground: SamplingInput, index_zyx: Sequence[float]) -> tuple[float, float, float]:
     r, a, s, _ = ground.ijk_to_ras @ [*index_zyx[::-1], 1.0]
     return float(r), float(a), float(s)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from ..errors import OutputError, UsageError
 from ..input_files import read_bounded
 from ..process_lock import LockedError, ProcessLock
-from .log_format import MAXIMUM_BYTES, WANTED, Event, Fact, Lines, Opened, merged, read_lines, to_line
+from .log_format import MAXIMUM_BYTES, WANTED, Event, Fact, Opened, ParsedLog, merged, read_lines, to_line
 from .reviewer import clean_reviewer_name, log_path, safe_reviewer_name
 
 __all__ = ["AuditLog", "LogInUseError", "NotStoredError", "safe_reviewer_name"]
@@ -183,18 +183,18 @@ class AuditLog:
         if merge.other_lines and lines.regions_sha256 != wanted == merge.other_lines.regions_sha256:
             self._check_reviewer(lines)
             self._keep_as_other_regions(lines, content)
-            lines, stored = merge.other_lines, Lines((), ())
+            lines, stored = merge.other_lines, ParsedLog((), ())
         elif merge.other:
             self._keep_copy(merge.other)
         self._check_reviewer(lines)
         if lines.events and lines.regions_sha256 != wanted:
             self._keep_as_other_regions(lines, content)
-            lines = stored = Lines((), ())
+            lines = stored = ParsedLog((), ())
         self._events, self._lines = list(lines.events), list(lines.whole)
         on_disk = stored.whole[:-1] if stored.unended else stored.whole
         self._stored, self._size = len(on_disk), sum(map(len, on_disk))
 
-    def _check_reviewer(self, lines: Lines) -> None:
+    def _check_reviewer(self, lines: ParsedLog) -> None:
         for event in lines.events:
             if event.reviewer != self.reviewer:
                 raise UsageError(
@@ -202,7 +202,7 @@ class AuditLog:
                     "name: enter another reviewer name."
                 )
 
-    def _keep_cut(self, stored: Lines) -> None:
+    def _keep_cut(self, stored: ParsedLog) -> None:
         damaged = self._beside("damaged")
         self._first += [
             lambda: _append(damaged, stored.cut + b"\n"),
@@ -223,7 +223,7 @@ class AuditLog:
             f"copy is kept as {kept.name}."
         )
 
-    def _keep_as_other_regions(self, lines: Lines, content: bytes) -> None:
+    def _keep_as_other_regions(self, lines: ParsedLog, content: bytes) -> None:
         kept = self._unused(f"of-regions-{(lines.regions_sha256 or 'unknown')[:8]}")
         self._first += [
             lambda: _append(kept, b"".join(lines.whole)),

@@ -87,7 +87,7 @@ class Undone:
 
 
 @dataclass(frozen=True)
-class Looked:
+class RegionViewed:
     """A region was visible for some seconds that no line has told yet."""
 
     region: int
@@ -134,13 +134,13 @@ class Closed:
     """The review was left."""
 
 
-Fact = Opened | VerdictGiven | Commented | Undone | Looked | Edited | StructureJudged | BlindRevealed | Closed
+Fact = Opened | VerdictGiven | Commented | Undone | RegionViewed | Edited | StructureJudged | BlindRevealed | Closed
 FACTS: dict[str, type[Fact]] = {
     "opened": Opened,
     "verdict": VerdictGiven,
     "comment": Commented,
     "undo": Undone,
-    "looked": Looked,
+    "looked": RegionViewed,
     "edited": Edited,
     "structure": StructureJudged,
     "blind": BlindRevealed,
@@ -171,7 +171,7 @@ MAXIMUM_COMMENT = 100_000
 
 
 @dataclass(frozen=True)
-class Lines:
+class ParsedLog:
     """A log taken apart.
 
     Attributes:
@@ -208,9 +208,9 @@ class Merge:
         other_lines: the same taken apart; None when there is none or it is damaged.
     """
 
-    kept: Lines
+    kept: ParsedLog
     other: bytes = b""
-    other_lines: Lines | None = None
+    other_lines: ParsedLog | None = None
 
 
 def to_line(event: Event) -> bytes:
@@ -225,7 +225,7 @@ def to_line(event: Event) -> bytes:
         return f"{json.dumps(content, allow_nan=False)}\n".encode()
 
 
-def read_lines(content: bytes, source: str) -> Lines:
+def read_lines(content: bytes, source: str) -> ParsedLog:
     """Take a log apart.
 
     A last line that cannot be read is what a crash left of it. Nobody was told that it was stored.
@@ -256,10 +256,10 @@ def read_lines(content: bytes, source: str) -> Lines:
             ) from error
     whole = tuple(part + b"\n" for part in parts[: len(events)])
     size = sum(map(len, whole))
-    return Lines(whole, tuple(events), content[size:], size > len(content))
+    return ParsedLog(whole, tuple(events), content[size:], size > len(content))
 
 
-def read_log(path: Path) -> Lines:
+def read_log(path: Path) -> ParsedLog:
     """Read a log without touching it, also while it is written.
 
     Raises:
@@ -268,7 +268,7 @@ def read_log(path: Path) -> Lines:
     return read_lines(read_bounded(path, MAXIMUM_BYTES, WANTED), str(path))
 
 
-def merged(first: Lines, second: bytes) -> Merge:
+def merged(first: ParsedLog, second: bytes) -> Merge:
     """Make one of two copies of a log: the longer one where one begins the other, else `first` beside the other."""
     try:
         copy = read_lines(second, "the copy")

@@ -14,7 +14,7 @@ from ..case.region_files import REGIONS_FILE, check_region_files, regions_hash, 
 from ..errors import InputError, OutputError, SegWithUError
 from ..input_files import read_bounded
 from .log import take_log_lock
-from .log_format import Lines, merged, read_log
+from .log_format import ParsedLog, merged, read_log
 from .reviewer import log_path, safe_reviewer_name, unchanged_copy
 from .reviews import LOG_PATTERN
 
@@ -125,7 +125,7 @@ def _merge_log(path: Path, home: Path) -> list[Merged]:
     return [outcome, *put]
 
 
-def _put_log(lines: Lines, target: Path) -> Merged:
+def _put_log(lines: ParsedLog, target: Path) -> Merged:
     content, home = b"".join(lines.whole), target.parent
     if not target.exists():
         _write(target, content)

@@ -16,8 +16,8 @@ from .log_format import (
     Edited,
     Event,
     Fact,
-    Lines,
     Opened,
+    ParsedLog,
     StructureJudged,
     Undone,
     VerdictGiven,
@@ -50,7 +50,11 @@ class Aliases:
 
 
 def anonymous_log(
-    lines: Lines, case: Mapping[str, Any], aliases: Aliases, structures: Collection[str], keep_comments: bool = False
+    lines: ParsedLog,
+    case: Mapping[str, Any],
+    aliases: Aliases,
+    structures: Collection[str],
+    keep_comments: bool = False,
 ) -> bytes:
     """A log that tells the same without names, dates and free text.
 

@@ -12,7 +12,7 @@ from ..case.region_files import REGIONS_FILE, check_region_files, parse_regions,
 from ..csv_files import csv_text
 from ..errors import InputError
 from ..regions.region import Competition, Kind, Region, Shape
-from .log_format import Event, Lines, Verdict, read_log
+from .log_format import Event, ParsedLog, Verdict, read_log
 from .state import ReviewState
 
 MAXIMUM_PLACES = 1000
@@ -98,7 +98,7 @@ def _total_mm3(folder: Path, case: Mapping[str, Any]) -> float:
         raise InputError(f"{folder} is damaged (case.json: {error!r}): segment the case again.") from error
 
 
-def review_of(path: Path, lines: Lines, regions: Sequence[Region], wanted: str, total_mm3: float) -> Review:
+def review_of(path: Path, lines: ParsedLog, regions: Sequence[Region], wanted: str, total_mm3: float) -> Review:
     """What a log says about the regions of a case.
 
     Args:
@@ -137,7 +137,7 @@ _PLACE = Region(
 )
 
 
-def _blind_places(path: Path, lines: Lines, regions: Sequence[Region]) -> list[Region]:
+def _blind_places(path: Path, lines: ParsedLog, regions: Sequence[Region]) -> list[Region]:
     """Stand-ins for the blind places that a log speaks of: they are in no file before the review is over."""
     known = {region.id for region in regions}
     told: set[int] = set()

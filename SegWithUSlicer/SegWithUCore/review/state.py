@@ -16,14 +16,14 @@ from .log_format import (
     Edited,
     Event,
     Fact,
-    Looked,
+    RegionViewed,
     StructureJudged,
     Undone,
     Verdict,
     VerdictGiven,
 )
 
-__all__ = ["Progress", "ReviewState", "StructureStanding", "Verdict"]
+__all__ = ["Progress", "ReviewState", "StructureVerdict", "Verdict"]
 
 ENOUGH_FOR_A_FORECAST = 2
 """Decided regions before the time left is told: one region says little about the next."""
@@ -58,7 +58,7 @@ class Progress:
 
 
 @dataclass(frozen=True)
-class StructureStanding:
+class StructureVerdict:
     """What holds for a structure.
 
     Attributes:
@@ -156,7 +156,7 @@ class ReviewState:
             case StructureJudged(structure, verdict, comment):
                 self._remember(event.fact, self._structures.get(structure, (None, "")))
                 self._structures[structure] = (verdict, comment)
-            case Looked(region, seconds):
+            case RegionViewed(region, seconds):
                 self._spend(region, seconds)
             case Edited():
                 self.edits.append(event.fact)
@@ -217,14 +217,14 @@ class ReviewState:
         left = median(paces) * undecided if len(paces) >= ENOUGH_FOR_A_FORECAST else None
         return Progress(len(self._verdicts), len(self._expected_mm3), share, left)
 
-    def structure(self, name: str) -> StructureStanding:
+    def structure(self, name: str) -> StructureVerdict:
         """What holds for a structure; one without regions is accepted only by the reviewer's own word."""
         members = self._members.get(name, [])
         verdicts = [self._verdicts[region] for region in members if region in self._verdicts]
         seen = sum(verdict in SEEN for verdict in verdicts)
         explicit = self._structures.get(name, (None, ""))[0]
         derived = Verdict.ACCEPTED if members and seen == len(members) else None
-        return StructureStanding(
+        return StructureVerdict(
             explicit or derived, explicit is not None, len(verdicts), len(members), len(verdicts) - seen
         )
 

@@ -24,7 +24,7 @@ from ..inference.fingerprint import MINIMUM_CASES, fit_appearance
 from ..inference.model import Model
 from ..inference.prediction import Prediction, predict, tempered_logits
 from ..inference.preprocessing import assessed_box
-from ..inference.structures import UNCERTAIN_ABOVE, FittedNumbers
+from ..inference.structures import UNCERTAIN_ABOVE, CaseLevelCalibration
 from ..metrics.overlap import dice_of
 from ..models.input_spec import Label
 from ..review.flags import share_of
@@ -78,7 +78,7 @@ def case_numbers(prediction: Prediction, truth: np.ndarray, scale: float) -> Cas
     )
 
 
-def fit_numbers(cases: Sequence[CaseNumbers], labels: Sequence[Label]) -> FittedNumbers:
+def fit_case_level(cases: Sequence[CaseNumbers], labels: Sequence[Label]) -> CaseLevelCalibration:
     """Fit every structure that enough cases have; background has no numbers."""
     intervals: dict[int, VolumeInterval] = {}
     dice: dict[int, PredictedDice] = {}
@@ -88,14 +88,14 @@ def fit_numbers(cases: Sequence[CaseNumbers], labels: Sequence[Label]) -> Fitted
         line = fit_predicted_dice([case.confidence(index) for case in cases], [case.dice[index] for case in cases])
         intervals |= {label.value: interval} if interval is not None else {}
         dice |= {label.value: line} if line is not None else {}
-    return FittedNumbers(intervals, dice)
+    return CaseLevelCalibration(intervals, dice)
 
 
 def flag_figures(
     case: CaseNumbers,
     classes: np.ndarray,
     error_probability: np.ndarray,
-    numbers: FittedNumbers,
+    numbers: CaseLevelCalibration,
     labels: Sequence[Label],
 ) -> dict[str, StructureCase]:
     """What `review.flags` would read of a case with a known reference, by structure, background left out.
@@ -148,7 +148,7 @@ def fitted(predictions: Sequence[Prediction], truths: Sequence[np.ndarray], labe
     table = _error_probability([p.ranking for p in predictions], predictions, errors)
     scale = fit_temperature([tempered_logits(p) for p in predictions], truths)
     cases = [case_numbers(p, t, scale) for p, t in zip(predictions, truths, strict=True)]
-    numbers = fit_numbers(cases, labels)
+    numbers = fit_case_level(cases, labels)
     chances = [table(p.ranking, p.classes, p.runner_up) for p in predictions]
     unsure = [1 - softmax(p.logits.astype(np.float64), 0).max(0) for p in predictions]
     return {

@@ -10,7 +10,7 @@ import SimpleITK as sitk
 
 from ..csv_files import read_csv, records
 from ..errors import InputError, UsageError
-from ..imaging.volume import check_same_grid, extents_mm, read_image, read_labels, turned
+from ..imaging.volume import check_same_grid, extents_mm, read_image, read_labels, reorient
 from ..inference.fingerprint import upright
 from ..inference.image_features import ImageFeatures, image_features, off_centre
 from ..inference.preprocessing import assessed_box, network_input, to_working_grid
@@ -151,7 +151,7 @@ def prepare(case: Case, spec: InputSpec, label_values: Sequence[int]) -> Prepare
     reference = read_labels(case.reference)
     for path, image in [*zip(case.channels[1:], images[1:], strict=True), (case.reference, reference)]:
         check_same_grid(path, image, case.channels[0], images[0])
-    whole = turned(images[0], spec.orientation)
+    whole = reorient(images[0], spec.orientation)
     box = assessed_box(images, spec)
     array, grid = network_input([box.crop(image) for image in images], spec)
     shown = to_working_grid(box.crop(reference), spec, labels=True)

@@ -15,7 +15,7 @@ from ..errors import InputError
 from ..inference.sliding_window import stitched
 from ..metrics.calibration import binary_cross_entropy
 from ..network.backbones import build_backbone, example_input
-from ..network.heads.base import tempered
+from ..network.heads.base import temper_logits
 from ..network.heads.paper import PaperMaps
 from ..network.segwithu import SegWithU
 from ..network.weights import load_state
@@ -104,7 +104,7 @@ class HeadTrainer:
     def fit(self, progress: Progress = silent) -> None:
         """Train until the last epoch or until patience is out, writing everything after each epoch."""
         if self.settings.cross_fit and not self.forgetful:
-            self.forgetful = forgetful_backbones(self.recipe, self.train_cases, self.run, progress)
+            self.forgetful = out_of_fold_backbones(self.recipe, self.train_cases, self.run, progress)
         started, first = time.monotonic(), self.next_epoch
         for epoch in range(self.next_epoch, self.settings.epochs):
             if epoch - 1 - self.best_epoch >= self.settings.patience:
@@ -177,7 +177,7 @@ class HeadTrainer:
                 logits, responses = self.network.split(output.flatten(1)[None])
                 maps = self.network.head.maps(logits, responses)
                 truth = torch.from_numpy(case.labels.astype(np.int64)).flatten()
-                softened = tempered(logits, maps.calibration)[0].T
+                softened = temper_logits(logits, maps.calibration)[0].T
                 nlls.append(float(negative_log_likelihood(softened, truth)))
                 rankings.append(maps.ranking[0, 0].numpy())
                 errors.append((logits[0].argmax(0) != truth).numpy())
@@ -233,7 +233,7 @@ def _patient(case: PreparedCase) -> str:
     return case.group or case.name
 
 
-def forgetful_backbones(
+def out_of_fold_backbones(
     recipe: Recipe, cases: Sequence[PreparedCase], run: RunFolder, progress: Progress = silent
 ) -> list[nn.Module]:
     """For each training case the backbone that has forgotten it, frozen; folds share one object.

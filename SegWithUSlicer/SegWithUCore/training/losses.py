@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields
 import torch
 from torch.nn import functional
 
-from ..network.heads.base import UncertaintyMaps, tempered
+from ..network.heads.base import UncertaintyMaps, temper_logits
 from ..network.heads.paper import PaperMaps
 
 MAXIMUM_PAIRS = 65536
@@ -55,7 +55,7 @@ def head_losses(
     truth = labels.flatten()[inside].long()
     error = (z.argmax(1) != truth).float()
     ranking, anchor = maps.ranking.flatten()[inside], maps.anchor.flatten()[inside]
-    softened = tempered(z, maps.calibration.flatten()[inside][:, None])
+    softened = temper_logits(z, maps.calibration.flatten()[inside][:, None])
     delta = flat_voxels(maps.perturbation)[inside]
     weight = maps.ambiguity.flatten()[inside].detach()
     standard = z_score(ranking)
@@ -120,7 +120,7 @@ def proper_scores(
     z = flat_voxels(logits)[inside]
     truth = labels.flatten()[inside].long()
     error = (z.argmax(1) != truth).float()
-    softened = tempered(z, maps.calibration.flatten()[inside][:, None])
+    softened = temper_logits(z, maps.calibration.flatten()[inside][:, None])
     return {
         "nll": negative_log_likelihood(softened, truth),
         "error_cross_entropy": functional.binary_cross_entropy_with_logits(maps.ranking.flatten()[inside], error),

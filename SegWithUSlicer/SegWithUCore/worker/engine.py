@@ -15,8 +15,8 @@ from ..errors import InputError, OutputError, UsageError
 from ..imaging.grid import VoxelGrid
 from ..imaging.header_peek import FileGrid, claim_on_form, one_of_forms
 from ..imaging.reader_process import ReaderProcess
-from ..imaging.roi import Region, voxel_box
-from ..imaging.volume import placed, turned
+from ..imaging.roi import RegionOfInterest, voxel_box
+from ..imaging.volume import apply_transform, reorient
 from ..inference.fingerprint import REFUSED, deviations, deviations_of_features
 from ..inference.image_features import ImageFeatures
 from ..inference.memory_prediction import RunMemory, foreseen
@@ -182,12 +182,12 @@ def _job(request: Request) -> Job:
     )
 
 
-def _region(request: Request) -> Region | None:
+def _region(request: Request) -> RegionOfInterest | None:
     block = request.fields.get("region")
     if block is None:
         return None
     numbers = [*request.numbers("centre_ras_mm", block, 3), *request.numbers("size_mm", block, 3)]
-    return Region.parse(",".join(str(number) for number in numbers))  # the same checks as on the command line
+    return RegionOfInterest.parse(",".join(str(number) for number in numbers))  # the same checks as on the command line
 
 
 def _form(request: Request) -> str | None:
@@ -212,16 +212,16 @@ def _refusal(job: Job, bundle: Bundle, reader: ReaderProcess) -> RefusedInputErr
     return next((RefusedInputError(entry.sentence) for entry in found if entry.severity == REFUSED), None)
 
 
-def _job_places(request: Request) -> tuple[Region | None, Sequence[float] | None]:
+def _job_places(request: Request) -> tuple[RegionOfInterest | None, Sequence[float] | None]:
     return _region(request), _placement(request)
 
 
 def _placed_parts(
-    images: Sequence[sitk.Image], places: tuple[Region | None, Sequence[float] | None]
+    images: Sequence[sitk.Image], places: tuple[RegionOfInterest | None, Sequence[float] | None]
 ) -> list[sitk.Image]:
     """The part of each channel within the region, as it lies in the world."""
     region, own_to_world_ras = places
-    return [placed(_part(image, region), own_to_world_ras) for image in images]
+    return [apply_transform(_part(image, region), own_to_world_ras) for image in images]
 
 
 def _features(request: Request) -> dict[str, ImageFeatures]:
@@ -233,7 +233,7 @@ def _features(request: Request) -> dict[str, ImageFeatures]:
         raise UsageError(f"The request has unusable features ({error}): send what image_features gives.") from error
 
 
-def _part(image: sitk.Image, region: Region | None) -> sitk.Image:
+def _part(image: sitk.Image, region: RegionOfInterest | None) -> sitk.Image:
     return voxel_box(region, image).crop(image) if region else image
 
 
@@ -258,15 +258,17 @@ def _requested_grid(request: Request) -> VoxelGrid:
     return VoxelGrid((i, j, k), tuple(spacing), tuple(origin), tuple(direction))
 
 
-def _part_grid(whole: VoxelGrid, region: Region | None, own_to_world_ras: Sequence[float] | None) -> VoxelGrid:
+def _part_grid(
+    whole: VoxelGrid, region: RegionOfInterest | None, own_to_world_ras: Sequence[float] | None
+) -> VoxelGrid:
     """Grid of the part within the region, as it lies in the world; its origin says nothing."""
     part = voxel_box(region, whole).crop_grid(whole) if region else whole
-    return part.axes_after(lambda image: placed(image, own_to_world_ras))
+    return part.axes_after(lambda image: apply_transform(image, own_to_world_ras))
 
 
 def _working_shape(part: sitk.Image | VoxelGrid, spec: InputSpec) -> tuple[int, ...]:
     """Size (z, y, x) that `preprocessing.to_working_grid` would give, without resampling anything."""
-    upright = VoxelGrid.of(part).axes_after(lambda image: turned(image, spec.orientation))
+    upright = VoxelGrid.of(part).axes_after(lambda image: reorient(image, spec.orientation))
     return working_size(upright, spec)[0][::-1]
 
 

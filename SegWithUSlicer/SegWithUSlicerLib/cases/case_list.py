@@ -230,7 +230,7 @@ class CaseList:
 
 
 @dataclass(frozen=True)
-class Standing:
+class ReviewerProgress:
     """How far a case is.
 
     Attributes:
@@ -249,7 +249,7 @@ class Standing:
         return bool(self.regions) and (self.own or 0) < (self.regions or 0)
 
 
-def standing(entry: WorklistEntry, reviewer: str) -> Standing:
+def reviewer_progress(entry: WorklistEntry, reviewer: str) -> ReviewerProgress:
     """How far a case is, for a reviewer and for the others; without a name the one who is furthest counts.
 
     Args:
@@ -257,7 +257,7 @@ def standing(entry: WorklistEntry, reviewer: str) -> Standing:
     """
     decided: dict[str, int] = {status.reviewer: status.decided for status in entry.reviews}
     own = decided.pop(reviewer, None) if reviewer else max(decided.values(), default=None)
-    return Standing(own, decided, entry.regions)
+    return ReviewerProgress(own, decided, entry.regions)
 
 
 def matches(entry: WorklistEntry, text: str) -> bool:

@@ -26,7 +26,7 @@ FOLDER_NAME = "segwithu-export"
 
 
 @dataclass(frozen=True)
-class ExportWish:
+class ExportRequest:
     """What the user wants exported.
 
     Attributes:
@@ -54,7 +54,7 @@ def free_folder(parent: Path) -> Path:
     number = 1
     while True:
         found = parent / (FOLDER_NAME if number == 1 else f"{FOLDER_NAME}-{number}")
-        if not found.exists() and not ExportWish((), found).names_file.exists():
+        if not found.exists() and not ExportRequest((), found).names_file.exists():
             return found
         number += 1
 
@@ -76,7 +76,7 @@ class ExportJob:
         return [folder for folder in folders if self._lacks_image(folder)]
 
     def start(
-        self, wish: ExportWish, on_progress: Callable[[float, str], None], on_end: Callable[[CommandEnd], None]
+        self, wish: ExportRequest, on_progress: Callable[[float, str], None], on_end: Callable[[CommandEnd], None]
     ) -> None:
         """Begin; everything else comes through the callbacks."""
         private = self._new_folder()
@@ -116,7 +116,7 @@ class ExportJob:
         return row if place is None else {**row, "image": str(place)}
 
 
-def export_text(wish: ExportWish, ended: CommandEnd) -> str:
+def export_text(wish: ExportRequest, ended: CommandEnd) -> str:
     """What the user reads about the end of an export."""
     if ended.cancelled:
         return _("Export cancelled: nothing was written.")

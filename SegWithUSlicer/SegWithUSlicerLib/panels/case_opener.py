@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import SimpleITK as sitk
 
 
-class Room(Protocol):
+class PanelContext(Protocol):
     """What opening a case needs of the whole panel."""
 
     review: ReviewPanel
@@ -61,7 +61,7 @@ class CaseOpener:
         on_opened: called when another case is open, or none.
     """
 
-    def __init__(self, ui: Any, room: Room, moved: MovedImages) -> None:
+    def __init__(self, ui: Any, room: PanelContext, moved: MovedImages) -> None:
         self.ui, self._room, self.moved = ui, room, moved
         self.told = ""
         self.on_opened: Callable[[], None] = lambda: None

@@ -12,13 +12,13 @@ from SegWithUCore.regions.region import Region
 from SegWithUCore.review.reviewer import clean_reviewer_name
 from SegWithUCore.review.worklist_files import WORKLIST_JSON
 
-from ..cases.case_list import CaseItem, CaseList, RowSource, matches, standing
+from ..cases.case_list import CaseItem, CaseList, RowSource, matches, reviewer_progress
 from ..cases.moved_images import FILE_NAME, MovedImages
 from ..cases.rows import FolderRows, SceneRows
 from ..i18n import _
 from ..review.store import review_folder_elsewhere
 from ..run.session import Debounce, set_setting, setting, start_timer
-from .case_opener import CaseOpener, Room
+from .case_opener import CaseOpener, PanelContext
 from .cases_table import CasesTable, about_case, summary_text
 from .exchange_panel import DifferencesPanel, ExportPanel
 from .review_setup import settings_folder
@@ -38,7 +38,7 @@ class CasesPanel:
         room: the whole panel.
     """
 
-    def __init__(self, ui: Any, room: Room) -> None:
+    def __init__(self, ui: Any, room: PanelContext) -> None:
         self.ui, self._room = ui, room
         self.list: CaseList | None = None
         self.moved = MovedImages(settings_folder() / "SegWithU" / FILE_NAME)
@@ -261,7 +261,7 @@ class CasesPanel:
         ui, entry = self.ui, item.entry
         if ui.onlyFlaggedBox.checked and not entry.flags:
             return False
-        if ui.onlyOpenBox.checked and not standing(entry, self.reviewer).is_open:
+        if ui.onlyOpenBox.checked and not reviewer_progress(entry, self.reviewer).is_open:
             return False
         return matches(entry, ui.caseFilterEdit.text)
 

@@ -9,7 +9,7 @@ import slicer
 from SegWithUCore.review.flags import Rule
 from SegWithUCore.review.worklist import WorklistEntry
 
-from ..cases.case_list import CaseItem, CaseList, standing
+from ..cases.case_list import CaseItem, CaseList, reviewer_progress
 from ..i18n import _
 from ..scene.readout import volume_text
 
@@ -76,7 +76,7 @@ class CasesTable:
         at = self._place()
         begin = 0 if at is None else at + 1
         order = [*self._items[begin:], *self._items[: max(0, begin - 1)]]
-        return next((item for item in order if standing(item.entry, reviewer).is_open), None)
+        return next((item for item in order if reviewer_progress(item.entry, reviewer).is_open), None)
 
     def _place(self) -> int | None:
         item = self._opened or next(iter(self.selected), None)
@@ -223,7 +223,7 @@ class CasesTable:
 def _key(entry: WorklistEntry, column: int, reviewer: str) -> Any:
     """What a column is sorted by; None for what is not known, which comes last."""
     if column == _STATUS:
-        now = standing(entry, reviewer)
+        now = reviewer_progress(entry, reviewer)
         return None if not entry.regions else (now.own or 0) / entry.regions
     flags = ";".join(dict.fromkeys(RULES[flag.rule] for flag in entry.flags)).casefold()
     structure = entry.worst_structure.casefold() if entry.worst_structure else None
@@ -265,7 +265,7 @@ def status_text(entry: WorklistEntry, reviewer: str) -> str:
         return _("not calibrated")
     if entry.regions == 0:
         return _("no region")
-    now = standing(entry, reviewer)
+    now = reviewer_progress(entry, reviewer)
     others = [_("{name}: {part}").format(name=n, part=_part(d, entry.regions)) for n, d in now.others.items()]
     if not reviewer:
         return "; ".join(others) or _("not begun")
@@ -297,7 +297,7 @@ def summary_text(found: CaseList, shown: int, reviewer: str) -> str:
         return found.source.empty_text
     count, entries = len(found.items), [item.entry for item in found.items]
     flagged = sum(bool(entry.flags) for entry in entries)
-    waiting = sum(standing(entry, reviewer).is_open for entry in entries)
+    waiting = sum(reviewer_progress(entry, reviewer).is_open for entry in entries)
     text = _("{count} cases, {flagged} flagged, {waiting} open for {who}; {place}").format(
         count=count, flagged=flagged, waiting=waiting, who=reviewer or _("you"), place=found.source.title
     )

@@ -15,7 +15,7 @@ from SegWithUCore.review.flags import FlagRules
 from SegWithUCore.review.merge import merge_reviews
 
 from ..cases.case_list import CaseItem, Difference
-from ..cases.export import ExportJob, ExportWish, export_text, free_folder, save_bundle
+from ..cases.export import ExportJob, ExportRequest, export_text, free_folder, save_bundle
 from ..cases.moved_images import MovedImages
 from ..i18n import _
 from ..run.child_process import CommandEnd, CommandProcess
@@ -114,7 +114,9 @@ class ExportPanel:
         """Begin an export into a new folder in `parent`."""
         self._save_review()
         ui = self.ui
-        wish = ExportWish(folders, free_folder(parent), ui.anonymousBox.checked, ui.commentsBox.checked, self._rules())
+        wish = ExportRequest(
+            folders, free_folder(parent), ui.anonymousBox.checked, ui.commentsBox.checked, self._rules()
+        )
 
         def end(ended: CommandEnd) -> None:
             self._say(export_text(wish, ended))

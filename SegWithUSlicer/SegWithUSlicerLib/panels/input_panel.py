@@ -11,7 +11,7 @@ from SegWithUCore.paths import user_models_folder
 from ..i18n import _
 from ..parameters import DEVICES, Parameters
 from ..run.models import ModelInfo
-from ..run.preview import Outlook, size_ras
+from ..run.preview import PreflightResult, size_ras
 from ..run.session import PYTHON_SETTING, WHEELS_SETTING, set_setting, setting
 from ..scene.load_case import is_ours, propose_roi
 from ..scene.volume_export import sequence_frame
@@ -140,7 +140,7 @@ class InputPanel:
             return text.format(number=frame + 1)
         return _("Press Segment with Uncertainty.")
 
-    def show_outlook(self, outlook: Outlook) -> None:
+    def show_outlook(self, outlook: PreflightResult) -> None:
         """Show predicted time and memory, and what is unusual about the image but need not matter."""
         text = " ".join([*([f"{outlook.cost}."] if outlook.cost and outlook.notes else [outlook.cost]), *outlook.notes])
         self.ui.costLabel.text = text
@@ -161,7 +161,7 @@ class InputPanel:
             self.ui.deviceBox.addItem(titles[device])
         self.ui.pythonEdit.currentPath = setting(PYTHON_SETTING)
         self.ui.wheelsEdit.currentPath = setting(WHEELS_SETTING)
-        self.show_outlook(Outlook())
+        self.show_outlook(PreflightResult())
 
     def _fill_heads(self, chosen: str = "") -> None:
         """Offer the heads of the model, where there is a choice."""

@@ -9,12 +9,12 @@ from ..i18n import _
 from ..parameters import Parameters
 from ..run.controller import RunRequest, RunStatus
 from ..run.models import ModelInfo
-from ..run.preview import Outlook, Preview
+from ..run.preview import PreflightCheck, PreflightResult
 from ..run.session import Debounce, session
 from ..scene.case_nodes import CaseNodes, find_cases
 from ..scene.load_case import follow_parent_transform
 from ..scene.sample import load_sample
-from ..scene.volume_export import steady
+from ..scene.volume_export import freeze_sequence_frame
 from .cases_panel import CasesPanel
 from .input_panel import InputPanel, check_paths
 from .overlay_panel import KEY, BareImageKey, OverlayPanel
@@ -48,7 +48,7 @@ class ModulePanel:
         self.review = ReviewPanel(ui)
         self.cases = CasesPanel(ui, self)
         self.key = BareImageKey(self.overlay.hold)
-        self.preview = Preview(self.session.worker, self._outlook_came)
+        self.preview = PreflightCheck(self.session.worker, self._outlook_came)
         self._preview_later = Debounce(PREVIEW_DELAY_MS, self._ask_preview)
         self.session.controller.on_status = self._status_came
         self.session.controller.on_loaded = self._loaded
@@ -152,7 +152,7 @@ class ModulePanel:
         if parameters is None or model is None or not self.inputs.is_complete or self.session.controller.is_busy:
             return
         for index, volume in enumerate(self.inputs.volumes):
-            self.inputs.replace_volume(index, steady(volume))
+            self.inputs.replace_volume(index, freeze_sequence_frame(volume))
         self._is_current = True
         choices = parameters.roi, parameters.device, unlike_training, self.inputs.head
         request = RunRequest(self.inputs.volumes, model.folder, *choices)
@@ -179,7 +179,7 @@ class ModulePanel:
             return
         self.preview.ask(self.inputs.volumes[0], parameters.roi, model, parameters.device, self.inputs.head)
 
-    def _outlook_came(self, outlook: Outlook) -> None:
+    def _outlook_came(self, outlook: PreflightResult) -> None:
         self.inputs.show_outlook(outlook)
         self._draw()
 

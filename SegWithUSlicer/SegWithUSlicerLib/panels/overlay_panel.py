@@ -16,7 +16,7 @@ _STEPS = 100
 
 
 @dataclass(frozen=True)
-class Look:
+class OverlaySettings:
     """How a map is shown; `threshold` in its unit, `opacity` from 0 to 1, `colour_map` None for one of the user's."""
 
     map_name: str
@@ -95,15 +95,15 @@ class OverlayPanel:
         self.refresh()
 
     @property
-    def look(self) -> Look | None:
+    def look(self) -> OverlaySettings | None:
         """How the map is shown now; None where none is."""
         overlay = self.overlay
         if overlay is None or overlay.map_name is None or overlay.threshold is None:
             return None
         figures = (overlay.threshold, overlay.opacity, overlay.colour_map, overlay.only_near, overlay.legend)
-        return Look(overlay.map_name, *figures)
+        return OverlaySettings(overlay.map_name, *figures)
 
-    def take_look(self, look: Look | None) -> None:
+    def take_look(self, look: OverlaySettings | None) -> None:
         """Show another run's map as one was shown before, if it has that map."""
         overlay = self.overlay
         if overlay is None or look is None or look.map_name not in overlay.available:

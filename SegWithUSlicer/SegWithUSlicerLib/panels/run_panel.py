@@ -7,7 +7,7 @@ import qt
 
 from ..i18n import _
 from ..run.controller import Outcome, Phase, RunStatus
-from ..run.preview import Outlook
+from ..run.preview import PreflightResult
 
 _STAGES = {
     "starting the engine": _("starting the engine"),
@@ -35,7 +35,7 @@ class RunPanel:
         self._last_stage = ""
         ui.copyButton.connect("clicked(bool)", self.copy_diagnostics)
 
-    def show(self, status: RunStatus, hint: str, outlook: Outlook, can_start: bool, is_current: bool) -> None:
+    def show(self, status: RunStatus, hint: str, outlook: PreflightResult, can_start: bool, is_current: bool) -> None:
         """Draw a status.
 
         Args:
@@ -78,7 +78,7 @@ class RunPanel:
         left = "" if status.seconds_left is None else _(", about {n:.0f} s left").format(n=max(1, status.seconds_left))
         self.ui.stageLabel.text = f"{stage[:1].upper()}{stage[1:]}{left}"
 
-    def _show_banner(self, status: RunStatus, outlook: Outlook, busy: bool, is_current: bool) -> None:
+    def _show_banner(self, status: RunStatus, outlook: PreflightResult, busy: bool, is_current: bool) -> None:
         refused = outlook.refused or (is_current and status.outcome is Outcome.REFUSED)
         warnings = dict.fromkeys([*(status.warnings if busy or is_current else ()), *outlook.warnings])
         title = _("Not assessed.") if refused else _("Check the result with care.")

@@ -7,17 +7,17 @@ import numpy as np
 import vtk
 
 from SegWithUCore.errors import OutputError
-from SegWithUCore.review.blind import BlindPlace
+from SegWithUCore.review.blind import BlindPosition
 from SegWithUCore.review.log_format import Edited, Verdict
 from SegWithUCore.review.rescoring import Rescore, Rescoring
-from SegWithUCore.review.state import StructureStanding
+from SegWithUCore.review.state import StructureVerdict
 
 from ..scene.case_images import array_of
 from ..scene.case_nodes import CaseNodes
 from ..scene.review_nodes import RegionMask, region_labels
 from .edits import Change, EditWatch, grid_of, read_labels
 from .store import has_unkept_edits, save_reviewed
-from .structure_status import StatusBook
+from .structure_status import SegmentStatusWriter
 
 
 class ReviewEdits:
@@ -49,7 +49,7 @@ class ReviewEdits:
         # What was drawn before the review began is the reviewer's too.
         self._is_unsaved = has_unkept_edits(nodes, folder, log_name)
         self._scores = Scores(nodes)
-        self._status = StatusBook(nodes)
+        self._status = SegmentStatusWriter(nodes)
         self._watch = EditWatch(nodes, on_edit)
         self.rescore: Rescore | None = self._scores.now(seen_ids) if edited_before and self._is_whole else None
 
@@ -79,7 +79,7 @@ class ReviewEdits:
         if self.rescore is not None and self._is_whole:
             self.rescore = self._scores.seen(seen_ids)
 
-    def judge(self, structure_value: int, standing: StructureStanding) -> None:
+    def judge(self, structure_value: int, standing: StructureVerdict) -> None:
         """Let a structure's segment status say what holds for it; written when the structure is left."""
         verdict = standing.verdict
         if verdict is None and standing.flagged:
@@ -142,7 +142,7 @@ class Scores:
         return Rescoring(error, original, region_labels(self.nodes, shape), abs(matrix.Determinant()))
 
 
-def blind_mask(nodes: CaseNodes, place: BlindPlace) -> RegionMask:
+def blind_mask(nodes: CaseNodes, place: BlindPosition) -> RegionMask:
     """The voxels of a blind place, as `region_mask` has those of a region."""
     _shape, matrix = grid_of(nodes)
     low, high = place.voxels.min(0), place.voxels.max(0)

@@ -11,9 +11,9 @@ import slicer
 
 from SegWithUCore.errors import InputError, OutputError
 from SegWithUCore.regions.region import Region
-from SegWithUCore.review.blind import BlindSample, Ground, draw_blind_sample
+from SegWithUCore.review.blind import BlindSample, SamplingInput, draw_blind_sample
 from SegWithUCore.review.log import AuditLog, NotStoredError, now_utc
-from SegWithUCore.review.log_format import Closed, Edited, Event, Fact, Lines, Opened, read_lines
+from SegWithUCore.review.log_format import Closed, Edited, Event, Fact, Opened, ParsedLog, read_lines
 from SegWithUCore.review.reviewer import log_path
 from SegWithUCore.review.state import ReviewState
 
@@ -24,7 +24,7 @@ from ..scene.review_nodes import region_labels, regions_hash, regions_of, restor
 from ..scene.segmentation import CONTENT_ATTRIBUTE, content_hash
 from .edits import grid_of, read_labels
 from .store import (
-    Place,
+    ReviewLocation,
     case_key,
     keep_log,
     kept_log,
@@ -157,7 +157,7 @@ def decided_so_far(nodes: CaseNodes, reviewer: str, root: Path) -> tuple[int, in
     return progress.decided, progress.regions
 
 
-def newest_lines(nodes: CaseNodes, path: Path) -> Lines | None:
+def newest_lines(nodes: CaseNodes, path: Path) -> ParsedLog | None:
     """A review so far, from its file or the scene's copy; None where neither is about these regions.
 
     Args:
@@ -196,7 +196,7 @@ def _blind_sample(nodes: CaseNodes, count: int) -> BlindSample:
     shape, ijk_to_ras = grid_of(nodes)
     matrix = np.array([[ijk_to_ras.GetElement(row, column) for column in range(4)] for row in range(4)])
     structures = nodes.case.structures
-    ground = Ground(
+    ground = SamplingInput(
         error_probability=array_of(nodes.maps["error_probability"].GetImageData()),
         labels=read_labels(nodes, original=True),
         region_labels=region_labels(nodes, shape),
@@ -257,7 +257,7 @@ def _was_edited(node: "slicer.vtkMRMLSegmentationNode | None") -> bool:
     return node is not None and node.GetAttribute(CONTENT_ATTRIBUTE) != content_hash(node)
 
 
-class Trail:
+class AuditTrail:
     """Tells facts to the log before they hold. Call `close` when done; until then the log is locked for others.
 
     Args:
@@ -304,7 +304,7 @@ class Trail:
 
     def remember(self, region_id: int | None, order: str) -> None:
         """Remember where the reviewer is."""
-        place = Place(region_id, order, self._clock().isoformat(timespec="microseconds"))
+        place = ReviewLocation(region_id, order, self._clock().isoformat(timespec="microseconds"))
         with suppress(OutputError):  # the scene remembers; what the folder does not take the log tells as `trouble`
             remember_place(self.nodes, self._folder, self.log_name, place)
 

@@ -14,7 +14,7 @@ from SegWithUCore.review.log import now_utc
 from SegWithUCore.review.log_format import (
     BlindRevealed,
     Commented,
-    Looked,
+    RegionViewed,
     StructureJudged,
     Undone,
     Verdict,
@@ -29,7 +29,7 @@ from ..scene.review_nodes import RegionMask, region_mask, show_original
 from ..scene.segmentation import mark_judged
 from .edit_scores import ReviewEdits, blind_mask
 from .edits import Change
-from .opening import OpenedReview, ReviewOptions, Trail, expected_wrong_mm3, open_review
+from .opening import AuditTrail, OpenedReview, ReviewOptions, expected_wrong_mm3, open_review
 
 SHORTEST_LOOK_S = 0.5
 """A look that ends sooner was a step through the list."""
@@ -81,11 +81,11 @@ class ReviewSession:
         self._sort(opened.regions)
         # From now on a re-run must not put other regions under the reviewer's eyes: it makes nodes of its own.
         mark_judged(nodes.segmentation)
-        self._trail = Trail(nodes, opened, clock)
+        self._trail = AuditTrail(nodes, opened, clock)
         self._edits = ReviewEdits(
             nodes, opened.folder, self._trail.log_name, on_edit, bool(self.state.edits), self.state.seen_ids
         )
-        self._look = LookClock(monotonic)
+        self._look = ViewTimer(monotonic)
         self._highlight = RegionHighlight(nodes)
         self._is_visible = True
 
@@ -263,7 +263,7 @@ class ReviewSession:
             return
         seconds = self._look.take()
         if seconds >= SHORTEST_LOOK_S:
-            self._trail.tell(Looked(self.current.id, round(seconds, 1)))
+            self._trail.tell(RegionViewed(self.current.id, round(seconds, 1)))
         if following is None or following.structure != self.current.structure:
             self._edits.leave()
 
@@ -273,7 +273,7 @@ class ReviewSession:
             self._edits.judge(value, self.state.structure(name))
 
 
-class LookClock:
+class ViewTimer:
     """Counts the seconds of one look at a time.
 
     Args:

@@ -34,7 +34,7 @@ _KEY_LETTERS = 32
 
 
 @dataclass(frozen=True)
-class Place:
+class ReviewLocation:
     """Where a reviewer stopped.
 
     Attributes:
@@ -195,7 +195,7 @@ def load_reviewed(nodes: CaseNodes, folder: Path, log_name: str) -> bool:
     return True
 
 
-def remember_place(nodes: CaseNodes, folder: Path, log_name: str, place: Place) -> None:
+def remember_place(nodes: CaseNodes, folder: Path, log_name: str, place: ReviewLocation) -> None:
     """Remember where a reviewer stopped, in the scene and beside the log.
 
     Raises:
@@ -207,7 +207,7 @@ def remember_place(nodes: CaseNodes, folder: Path, log_name: str, place: Place) 
         work.write_text(text + "\n", encoding="utf-8")
 
 
-def last_place(nodes: CaseNodes, folder: Path, log_name: str) -> Place | None:
+def last_place(nodes: CaseNodes, folder: Path, log_name: str) -> ReviewLocation | None:
     """Where a reviewer stopped, from the scene or from the folder, whichever was later; None for a new review."""
     file = _place_file(folder, log_name)
     told = [nodes.hub.GetParameter(_place_key(log_name)) or ""]
@@ -267,11 +267,11 @@ def _place_file(folder: Path, log_name: str) -> Path:
     return folder / f"{log_name.removesuffix('.jsonl')}.place.json"
 
 
-def _place(text: str) -> Place | None:
+def _place(text: str) -> ReviewLocation | None:
     """What was remembered; None for text that a crash or a hand has damaged: it only saves the reviewer a click."""
     try:
         told = parse_json(text, "a place")
         region = told["region"]
-        return Place(None if region is None else int(region), str(told["order"]), str(told["when"]))
+        return ReviewLocation(None if region is None else int(region), str(told["order"]), str(told["when"]))
     except (InputError, ValueError, KeyError, TypeError):
         return None

@@ -1,7 +1,7 @@
 """Verdicts on structures as Slicer's own segment status, which Segment Editor shows beside each segment.
 
 Changing the status clears Segment Editor's undo and redo (slicer.md 10.13), so what is due is gathered in a
-`StatusBook` and written when the reviewer leaves the structure.
+`SegmentStatusWriter` and written when the reviewer leaves the structure.
 """
 
 from collections.abc import Iterable
@@ -64,7 +64,7 @@ def set_structure_status(nodes: CaseNodes, value: int, status: Status) -> bool:
     return True
 
 
-class StatusBook:
+class SegmentStatusWriter:
     """The statuses that are due for a run's structures, until the reviewer leaves them."""
 
     def __init__(self, nodes: CaseNodes) -> None:

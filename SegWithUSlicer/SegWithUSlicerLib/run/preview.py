@@ -16,13 +16,13 @@ from SegWithUCore.errors import SegWithUError
 
 from ..i18n import _
 from ..scene.load_case import read_roi
-from ..scene.volume_export import look_of, own_to_world
+from ..scene.volume_export import image_features_of, own_to_world
 from .controller import Worker, sentences
 from .models import ModelInfo
 
 
 @dataclass(frozen=True)
-class Outlook:
+class PreflightResult:
     """The answer for one choice of inputs.
 
     Attributes:
@@ -38,23 +38,23 @@ class Outlook:
     notes: tuple[str, ...] = ()
 
 
-class Preview:
+class PreflightCheck:
     """Asks, and tells only about the latest question.
 
     Args:
         on_outlook: called with each new answer, on the main thread.
     """
 
-    def __init__(self, worker: Worker, on_outlook: Callable[[Outlook], None]) -> None:
+    def __init__(self, worker: Worker, on_outlook: Callable[[PreflightResult], None]) -> None:
         self._worker = worker
         self._on_outlook = on_outlook
         self._question = 0
-        self.outlook = Outlook()
+        self.outlook = PreflightResult()
 
     def forget(self) -> None:
         """Take no answer to earlier questions any more."""
         self._question += 1
-        self._tell(Outlook())
+        self._tell(PreflightResult())
 
     def ask(
         self,
@@ -75,15 +75,15 @@ class Preview:
             if box is not None:
                 fields["region"] = {"centre_ras_mm": list(box[:3]), "size_mm": list(box[3:])}
         except SegWithUError as error:
-            self._tell(Outlook(str(error)))
+            self._tell(PreflightResult(str(error)))
             return
-        self._tell(Outlook(_("Predicting time and memory ...")))
+        self._tell(PreflightResult(_("Predicting time and memory ...")))
 
         def answer(event: Mapping[str, Any]) -> None:
             if question == self._question and event.get("event") != "progress":
                 self._answer(event)
 
-        look = look_of(volume, box)
+        look = image_features_of(volume, box)
         features = {} if look is None else {model.channels[0]: look.to_json()}
         self._worker.submit({"request": "fingerprint", **fields, "features": features}, answer)
         self._worker.submit({"request": "predict_cost", **fields}, answer)
@@ -94,7 +94,7 @@ class Preview:
             found = event.get("deviations") or []
             warnings, notes = sentences(found)
             refused = any(entry.get("severity") == "refused" for entry in found)
-            self._tell(Outlook(now.cost, warnings, refused, notes))
+            self._tell(PreflightResult(now.cost, warnings, refused, notes))
         elif kind == "predicted":
             self._tell(replace(now, cost=cost_text(event)))
         elif kind == "error" and event.get("kind") in ("missing", "start", "crashed"):
@@ -102,7 +102,7 @@ class Preview:
         elif kind == "error":
             self._tell(replace(now, cost=str(event.get("text") or "")))
 
-    def _tell(self, outlook: Outlook) -> None:
+    def _tell(self, outlook: PreflightResult) -> None:
         if outlook != self.outlook:
             self.outlook = outlook
             self._on_outlook(outlook)

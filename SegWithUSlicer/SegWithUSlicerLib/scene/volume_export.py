@@ -193,7 +193,7 @@ _EDGE_MM = 1e-3
 """A voxel centre this close to a face of the region counts as on it, whatever the rounding."""
 
 
-def look_of(volume: "slicer.vtkMRMLScalarVolumeNode", box: Roi | None) -> ImageFeatures | None:
+def image_features_of(volume: "slicer.vtkMRMLScalarVolumeNode", box: Roi | None) -> ImageFeatures | None:
     """Features of the part of a volume inside a region, None where it holds no scalar image or nothing is inside.
 
     Args:
@@ -236,7 +236,7 @@ def sequence_frame(volume: "slicer.vtkMRMLScalarVolumeNode") -> int | None:
     return None
 
 
-def steady(volume: "slicer.vtkMRMLScalarVolumeNode") -> "slicer.vtkMRMLScalarVolumeNode":
+def freeze_sequence_frame(volume: "slicer.vtkMRMLScalarVolumeNode") -> "slicer.vtkMRMLScalarVolumeNode":
     """The volume itself, or a copy of the current frame, named after it and put where the proxy was in the views.
 
     The copy of the same frame is used again, so that a re-run updates its results.

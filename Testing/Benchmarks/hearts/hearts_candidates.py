@@ -32,7 +32,7 @@ from SegWithUCore.atomic_files import atomic_file
 from SegWithUCore.imaging.volume import read_image, read_labels
 from SegWithUCore.inference.preprocessing import assessed_box, network_input
 from SegWithUCore.inference.sliding_window import BackboneAlone, stitched
-from SegWithUCore.inference.uncertainty_maps import on_grid
+from SegWithUCore.inference.uncertainty_maps import resample_to_grid
 from SegWithUCore.metrics.bootstrap import mean_interval, paired_bootstrap
 from SegWithUCore.metrics.overlap import class_dice
 from SegWithUCore.models.input_spec import InputSpec
@@ -134,7 +134,7 @@ def dice(candidate: Candidate, case: Case, change: Change) -> list[float]:
     array, working = network_input([part], candidate.spec)
     raw = stitched(BackboneAlone(candidate.network), array, candidate.spec, torch.device("cpu"))
     found = np.zeros(truth.shape, np.int16)
-    found[box.slices_zyx] = on_grid(raw, working, part).argmax(0)
+    found[box.slices_zyx] = resample_to_grid(raw, working, part).argmax(0)
     return class_dice(found, truth, len(STRUCTURES) + 1)
 
 

@@ -11,15 +11,15 @@ from ...inference.model import Model
 from ...metrics.boundary import Band
 from ...models.bundle import Bundle
 from .augmentation import Augmentation
-from .base import FittingCases, Rival
+from .base import Baseline, FittingCases
 from .density import Density
-from .dropout import Dropout, RateTrials
+from .dropout import Dropout, DropoutRateSearch
 from .ensemble import Ensemble, read_member
 from .from_logits import Distance, Softmax, Temperature
 from .heads import heads_of
 from .local_temperature import LocalTemperatureScaling
 
-RIVALS = (
+BASELINES = (
     "softmax",
     "temperature",
     "local-temperature",
@@ -41,7 +41,7 @@ TITLES = {
 
 
 @dataclass(frozen=True)
-class Field:
+class BaselineSet:
     """Who is compared.
 
     Attributes:
@@ -49,11 +49,11 @@ class Field:
         not_run: one sentence for each that is not, by title.
     """
 
-    rivals: list[Rival]
+    rivals: list[Baseline]
     not_run: dict[str, str] = field(default_factory=dict)
 
 
-def field_of(
+def select_baselines(
     names: Collection[str],
     backbone: FrozenBackbone,
     bundles: Sequence[Bundle],
@@ -61,7 +61,7 @@ def field_of(
     cases: FittingCases,
     band: Band,
     mirror: bool,
-) -> Field:
+) -> BaselineSet:
     """The rivals of these names that can be run.
 
     Args:
@@ -73,8 +73,8 @@ def field_of(
         InputError: a model or member does not fit the frozen backbone.
     """
     others = [read_member(folder, backbone) for folder in members] if "ensemble" in names else []
-    trials = RateTrials(backbone)
-    found: list[Rival] = [
+    trials = DropoutRateSearch(backbone)
+    found: list[Baseline] = [
         Softmax(),
         Temperature(),
         LocalTemperatureScaling(backbone),
@@ -85,7 +85,7 @@ def field_of(
         Ensemble(backbone, others),
         Density(backbone),
     ]
-    result = Field([])
+    result = BaselineSet([])
     for rival in found:
         family = "dropout" if isinstance(rival, Dropout) else rival.name
         if family not in names:

@@ -11,16 +11,16 @@ from scipy.special import softmax
 
 from ...evaluation.frozen_backbone import FrozenBackbone, FrozenCase
 from ...inference.sliding_window import BackboneAlone
-from ...inference.uncertainty_maps import on_grid
+from ...inference.uncertainty_maps import resample_to_grid
 from ...training.augmentation import augmentation, case_seed, thick_axis
 from ...training.backbone import left_right_axis
-from .base import Answer, Rival, SeveralPasses
+from .base import Baseline, PassAverage, UncertaintyPrediction
 
 PASSES = 5
 """Augmented ones, beside that of the frozen segmentation."""
 
 
-class Augmentation(Rival):
+class Augmentation(Baseline):
     """Passes over augmented copies; their logits are brought back and averaged, as probabilities, with the plain ones.
 
     What was turned out of the picture has the logits of the plain pass.
@@ -52,14 +52,14 @@ class Augmentation(Rival):
         """Passes, mirror and seed."""
         return {"passes": PASSES, "mirror": self.mirror, "seed": self.seed}
 
-    def answers(self, case: FrozenCase) -> dict[str, Answer]:
+    def answers(self, case: FrozenCase) -> dict[str, UncertaintyPrediction]:
         """Answers by row."""
-        found = SeveralPasses()
+        found = PassAverage()
         found.add(case.probabilities)
         transform = augmentation(self.mirror_axis, thick_axis(case.working.GetSpacing()))
         for number in range(PASSES):
             logits = self.turned_back(case, case_seed(self.seed, number, case.number), transform)
-            found.add(softmax(on_grid(logits, case.working, case.images[0]).astype(np.float64), 0))
+            found.add(softmax(resample_to_grid(logits, case.working, case.images[0]).astype(np.float64), 0))
         return found.answers(self.rows, case.classes)
 
     def turned_back(self, case: FrozenCase, seed: int, transform: Compose) -> np.ndarray:

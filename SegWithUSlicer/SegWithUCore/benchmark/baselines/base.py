@@ -13,7 +13,7 @@ from ...training.dataset import Case, PreparedCase, prepare
 
 
 @dataclass(frozen=True)
-class Answer:
+class UncertaintyPrediction:
     """What a rival says of a case.
 
     Attributes:
@@ -45,7 +45,7 @@ class FittingCases:
         return prepare(case, bundle.input, [label.value for label in bundle.labels])
 
 
-class Rival(ABC):
+class Baseline(ABC):
     """A way to say where the frozen segmentation may be wrong.
 
     Attributes:
@@ -94,7 +94,7 @@ class Rival(ABC):
         """Take over what an earlier run fitted."""
 
     @abstractmethod
-    def answers(self, case: FrozenCase) -> dict[str, Answer]:
+    def answers(self, case: FrozenCase) -> dict[str, UncertaintyPrediction]:
         """Answers by row."""
 
 
@@ -117,7 +117,7 @@ def entropy(probabilities: np.ndarray) -> np.ndarray:
     return found
 
 
-class SeveralPasses:
+class PassAverage:
     """Probabilities of several passes, averaged as they come."""
 
     def __init__(self) -> None:
@@ -145,12 +145,12 @@ class SeveralPasses:
         found: np.ndarray = entropy(self.mean()) - self._entropies / self.passes
         return np.maximum(found, 0).astype(np.float32)
 
-    def answers(self, rows: Sequence[str], classes: np.ndarray) -> dict[str, Answer]:
+    def answers(self, rows: Sequence[str], classes: np.ndarray) -> dict[str, UncertaintyPrediction]:
         """First row: 1 - mean probability of the frozen class; second: mutual information."""
         mean = self.mean()
         return {
-            rows[0]: Answer(unsure_of(classes, mean), mean),
-            rows[1]: Answer(self.mutual_information(), mean),
+            rows[0]: UncertaintyPrediction(unsure_of(classes, mean), mean),
+            rows[1]: UncertaintyPrediction(self.mutual_information(), mean),
         }
 
 

@@ -10,11 +10,11 @@ from scipy.special import logsumexp
 
 from ...evaluation.frozen_backbone import FrozenBackbone, FrozenCase
 from ...inference.preprocessing import network_input
-from ...inference.uncertainty_maps import on_grid
+from ...inference.uncertainty_maps import resample_to_grid
 from ...network.heads.base import resized
 from ...network.segwithu import checked_taps, recorded_taps
 from ...progress import Progress, silent
-from .base import Answer, FittingCases, Rival, in_parts
+from .base import Baseline, FittingCases, UncertaintyPrediction, in_parts
 
 RIDGE = 1e-4
 """Added to the diagonal of a covariance, times its mean variance."""
@@ -69,7 +69,7 @@ def squared_distance(features: np.ndarray, mean: np.ndarray, factor: np.ndarray)
     return np.einsum("fv,fv->v", white, white)
 
 
-class FeaturesOf:
+class BackboneWithFeatures:
     """The backbone in whose windows the logits are followed by the features of its last tap."""
 
     def __init__(self, backbone: FrozenBackbone) -> None:
@@ -83,7 +83,7 @@ class FeaturesOf:
         return torch.cat([logits, resized(features, logits.shape[2:])], 1)
 
 
-class Density(Rival):
+class Density(Baseline):
     """Mahalanobis distance to the nearest class (one covariance), and a Gaussian for each class.
 
     Sources: Lee et al., NeurIPS 2018 (score M without perturbing the input); Mukhoti et al., CVPR 2023 (Gaussian
@@ -128,7 +128,7 @@ class Density(Rival):
         for number, case in enumerate(cases.train):
             report(number)
             prepared = cases.prepared(case)
-            features = self.backbone.stitched(FeaturesOf(self.backbone), prepared.image)[classes:]
+            features = self.backbone.stitched(BackboneWithFeatures(self.backbone), prepared.image)[classes:]
             moments = moments or ClassMoments(classes, len(features))
             moments.add(features, prepared.labels)
         assert moments is not None
@@ -152,12 +152,12 @@ class Density(Rival):
         self.means, self._tied, self._factors = state["means"], state["tied"], state["factors"]
         self._log_weights = state["log_weights"]
 
-    def answers(self, case: FrozenCase) -> dict[str, Answer]:
+    def answers(self, case: FrozenCase) -> dict[str, UncertaintyPrediction]:
         """Answers by row."""
         array, working = network_input(case.images, self.backbone.bundle.input)
-        raw = self.backbone.stitched(FeaturesOf(self.backbone), array)
-        features = on_grid(raw, working, case.images[0])[len(self.backbone.bundle.labels) :]
-        return {row: Answer(score) for row, score in zip(self.rows, self.scores(features), strict=True)}
+        raw = self.backbone.stitched(BackboneWithFeatures(self.backbone), array)
+        features = resample_to_grid(raw, working, case.images[0])[len(self.backbone.bundle.labels) :]
+        return {row: UncertaintyPrediction(score) for row, score in zip(self.rows, self.scores(features), strict=True)}
 
     def scores(self, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Least squared distance, and minus log density up to a constant; each float32 on the features' grid."""

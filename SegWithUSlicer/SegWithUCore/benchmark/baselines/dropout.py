@@ -10,13 +10,13 @@ from scipy.special import softmax
 from torch import nn
 
 from ...evaluation.frozen_backbone import FrozenBackbone, FrozenCase
-from ...inference.uncertainty_maps import on_grid
+from ...inference.uncertainty_maps import resample_to_grid
 from ...metrics.calibration import negative_log_likelihood
 from ...metrics.error_detection import average_precision, score_groups
 from ...network.segwithu import find_module
 from ...progress import Progress, silent
 from ...training.augmentation import case_seed
-from .base import Answer, FittingCases, Rival, SeveralPasses, in_parts, unsure_of
+from .base import Baseline, FittingCases, PassAverage, UncertaintyPrediction, in_parts, unsure_of
 
 PASSES = 10
 RATES = (0.05, 0.1, 0.2, 0.4)
@@ -43,7 +43,7 @@ class DroppedBackbone:
         """Logits of one window under new masks, pass by pass: (batch, passes x classes, *spatial)."""
         found = []
         with ExitStack() as open_blocks, torch.no_grad():
-            kept = open_blocks.enter_context(KeptPrefix(self.backbone, self.taps))
+            kept = open_blocks.enter_context(ActivationCache(self.backbone, self.taps))
             for name in self.taps:
                 handle = find_module(self.backbone, name).register_forward_pre_hook(self._dropped)
                 open_blocks.callback(handle.remove)
@@ -59,7 +59,7 @@ class DroppedBackbone:
         return (features * kept / (1 - self.rate), *inputs[1:])
 
 
-class RateTrials:
+class DropoutRateSearch:
     """How good each rate is on the select cases, tried once for whoever asks."""
 
     def __init__(self, backbone: FrozenBackbone, seed: int = 0) -> None:
@@ -83,17 +83,17 @@ class RateTrials:
         return self._found
 
 
-def dropped_passes(backbone: FrozenBackbone, case: FrozenCase, rate: float, seed: int) -> SeveralPasses:
+def dropped_passes(backbone: FrozenBackbone, case: FrozenCase, rate: float, seed: int) -> PassAverage:
     """`PASSES` of them over a whole case."""
     seeds = [case_seed(seed, number, case.number) for number in range(PASSES)]
     raw = backbone.stitched(DroppedBackbone(backbone.module, backbone.taps, rate, seeds), case.array)
-    found = SeveralPasses()
+    found = PassAverage()
     for logits in np.split(raw, PASSES):
-        found.add(softmax(on_grid(logits, case.working, case.images[0]).astype(np.float64), 0))
+        found.add(softmax(resample_to_grid(logits, case.working, case.images[0]).astype(np.float64), 0))
     return found
 
 
-class Dropout(Rival):
+class Dropout(Baseline):
     """Several passes with element-wise dropout, averaged.
 
     More dropout calibrates better and detects worse, so there are two of it: with the rate best for either.
@@ -108,7 +108,7 @@ class Dropout(Rival):
 
     needs = ("select",)
 
-    def __init__(self, backbone: FrozenBackbone, trials: RateTrials, for_detection: bool = False) -> None:
+    def __init__(self, backbone: FrozenBackbone, trials: DropoutRateSearch, for_detection: bool = False) -> None:
         self.backbone, self.trials, self.for_detection, self.seed = backbone, trials, for_detection, trials.seed
         self.name = "dropout-for-detection" if for_detection else "dropout"
         self.rate, self.passes = RATES[0], 1 + PASSES
@@ -146,12 +146,12 @@ class Dropout(Rival):
         """Take over a rate."""
         self.rate = float(state["rate"])
 
-    def answers(self, case: FrozenCase) -> dict[str, Answer]:
+    def answers(self, case: FrozenCase) -> dict[str, UncertaintyPrediction]:
         """Answers by row."""
         return dropped_passes(self.backbone, case, self.rate, self.seed).answers(self.rows, case.classes)
 
 
-class KeptPrefix:
+class ActivationCache:
     """Within the block, what innermost modules gave before the first of the named modules ran is given again.
 
     They are computed in the first pass alone; every pass must run on the same input, and is announced by `begin`. What

@@ -13,7 +13,7 @@ from ...errors import InputError
 from ...evaluation.frozen_backbone import FrozenBackbone, FrozenCase, tensors_sha256
 from ...inference.preprocessing import network_input
 from ...inference.sliding_window import BackboneAlone, stitched
-from ...inference.uncertainty_maps import on_grid
+from ...inference.uncertainty_maps import resample_to_grid
 from ...models.bundle import read_bundle
 from ...models.bundle_network import load_network
 from ...models.input_spec import InputSpec
@@ -22,7 +22,7 @@ from ...network.weights import load_state
 from ...paths import BUNDLE_FILE
 from ...training.backbone import spec_of
 from ...training.run_folder import RunFolder
-from .base import Answer, Rival, SeveralPasses
+from .base import Baseline, PassAverage, UncertaintyPrediction
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def _of_run(folder: Path) -> tuple[nn.Module, InputSpec, list[int], str]:
     return network, recipe.input, recipe.label_values, f"{folder.name} (seed {settings.seed}, {length}{score})"
 
 
-class Ensemble(Rival):
+class Ensemble(Baseline):
     """Mean of the members' probabilities; the frozen backbone, whose segmentation is judged, is one of them.
 
     Source: Lakshminarayanan et al., NeurIPS 2017.
@@ -115,12 +115,12 @@ class Ensemble(Rival):
         """Hashes of the members."""
         return {"members": [member.sha256 for member in self.members]}
 
-    def answers(self, case: FrozenCase) -> dict[str, Answer]:
+    def answers(self, case: FrozenCase) -> dict[str, UncertaintyPrediction]:
         """Answers by row."""
-        found = SeveralPasses()
+        found = PassAverage()
         found.add(case.probabilities)
         for member in self.members:
             array, working = network_input(case.images, member.input)
             raw = stitched(BackboneAlone(member.network), array, member.input, self.backbone.device)
-            found.add(softmax(on_grid(raw, working, case.images[0]).astype(np.float64), 0))
+            found.add(softmax(resample_to_grid(raw, working, case.images[0]).astype(np.float64), 0))
         return found.answers(self.rows, case.classes)

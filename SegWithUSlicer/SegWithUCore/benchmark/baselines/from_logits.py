@@ -9,13 +9,13 @@ from ...calibration.temperature_scaling import fit_temperature
 from ...evaluation.frozen_backbone import FrozenCase
 from ...metrics.boundary import Band
 from ...progress import Progress, silent
-from .base import Answer, FittingCases, Rival, entropy, in_parts, unsure_of
+from .base import Baseline, FittingCases, UncertaintyPrediction, entropy, in_parts, unsure_of
 
 FARTHEST = 1e4
 """Distance that stands for "no boundary anywhere"."""
 
 
-class Softmax(Rival):
+class Softmax(Baseline):
     """Maximum softmax probability, margin and entropy.
 
     Sources: Hendrycks and Gimpel, ICLR 2017; margin: Scheffer et al., IDA 2001.
@@ -25,17 +25,17 @@ class Softmax(Rival):
     rows = ("maximum softmax", "margin", "entropy")
     how = "1 - largest probability; 1 - difference of the two largest; entropy of the softmax"
 
-    def answers(self, case: FrozenCase) -> dict[str, Answer]:
+    def answers(self, case: FrozenCase) -> dict[str, UncertaintyPrediction]:
         """Answers by row."""
         p = case.probabilities
         unsure = unsure_of(case.classes, p)
         second = np.take_along_axis(p, case.runner_up[None].astype(np.int64), 0)[0]
         margin = (unsure.astype(np.float64) + second).astype(np.float32)
         scores = unsure, margin, entropy(p).astype(np.float32)
-        return {row: Answer(score, p) for row, score in zip(self.rows, scores, strict=True)}
+        return {row: UncertaintyPrediction(score, p) for row, score in zip(self.rows, scores, strict=True)}
 
 
-class Temperature(Rival):
+class Temperature(Baseline):
     """Temperature scaling: one number for all voxels.
 
     Source: Guo et al., ICML 2017.
@@ -73,16 +73,16 @@ class Temperature(Rival):
         """Take over a temperature."""
         self.temperature = float(state["temperature"])
 
-    def answers(self, case: FrozenCase) -> dict[str, Answer]:
+    def answers(self, case: FrozenCase) -> dict[str, UncertaintyPrediction]:
         """Answers by row."""
         p = softmax(case.logits.astype(np.float64) / self.temperature, 0)
         return {
-            self.rows[0]: Answer(unsure_of(case.classes, p), p),
-            self.rows[1]: Answer(entropy(p).astype(np.float32), p),
+            self.rows[0]: UncertaintyPrediction(unsure_of(case.classes, p), p),
+            self.rows[1]: UncertaintyPrediction(entropy(p).astype(np.float32), p),
         }
 
 
-class Distance(Rival):
+class Distance(Baseline):
     """Distance to the predicted boundary: knows geometry and nothing else."""
 
     name = "distance"
@@ -96,7 +96,7 @@ class Distance(Rival):
         """Whether it is counted in mm or in voxels of a slice."""
         return {"in_slices": self.band.in_slices}
 
-    def answers(self, case: FrozenCase) -> dict[str, Answer]:
+    def answers(self, case: FrozenCase) -> dict[str, UncertaintyPrediction]:
         """Answers by row."""
         distance = np.minimum(self.band.distance(case.classes, case.spacing_zyx), FARTHEST)
-        return {self.rows[0]: Answer((-distance).astype(np.float32))}
+        return {self.rows[0]: UncertaintyPrediction((-distance).astype(np.float32))}

@@ -13,10 +13,10 @@ from ...inference.model import Model
 from ...inference.prediction import predict, tempered_logits
 from ...models.bundle import Bundle
 from ...network.backbones import count_parameters
-from .base import Answer, Rival
+from .base import Baseline, UncertaintyPrediction
 
 
-class Head(Rival):
+class Head(Baseline):
     """One head of one model, run as `segment` runs it.
 
     Its ranking map goes with the probabilities tempered by the calibration map alone, as published; its error
@@ -67,7 +67,7 @@ class Head(Rival):
         calibration = bundle.calibration_sha256 if self.model.fitted.error_probability else None
         return {"weights": bundle.weights_sha256, "head": self.model.head.to_json(), "calibration": calibration}
 
-    def answers(self, case: FrozenCase) -> dict[str, Answer]:
+    def answers(self, case: FrozenCase) -> dict[str, UncertaintyPrediction]:
         """Answers by row.
 
         Raises:
@@ -80,11 +80,11 @@ class Head(Rival):
                 f"The model {self.title} gives {differing} voxels of {case.name} another class than the frozen "
                 "backbone: compare models that share input and backbone."
             )
-        answers = {self.rows[0]: Answer(found.ranking, softmax(tempered_logits(found), 0))}
+        answers = {self.rows[0]: UncertaintyPrediction(found.ranking, softmax(tempered_logits(found), 0))}
         if self.model.fitted.error_probability is not None:
             chance = self.model.fitted.error_probability(found.ranking, found.classes, found.runner_up)
             probabilities = softmax(tempered_logits(found, self.model.fitted.tempering_scale), 0)
-            answers[self.rows[1]] = Answer(chance, probabilities)
+            answers[self.rows[1]] = UncertaintyPrediction(chance, probabilities)
         return answers
 
 

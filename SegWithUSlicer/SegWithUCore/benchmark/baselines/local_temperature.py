@@ -15,11 +15,11 @@ from torch.nn import functional
 
 from ...evaluation.frozen_backbone import FrozenBackbone, FrozenCase
 from ...inference.sliding_window import BackboneAlone
-from ...inference.uncertainty_maps import on_grid
+from ...inference.uncertainty_maps import resample_to_grid
 from ...network.backbones import count_parameters
 from ...progress import Progress, silent
 from ...training.augmentation import epoch_order
-from .base import Answer, FittingCases, Rival, in_parts, unsure_of
+from .base import Baseline, FittingCases, UncertaintyPrediction, in_parts, unsure_of
 
 EPOCHS = 20
 LEARNING_RATE = 3e-3
@@ -102,7 +102,7 @@ def _loss(network: LocalTemperature, batch: Batch) -> torch.Tensor:
     return functional.cross_entropy(logits / network(logits, image), truth)
 
 
-class LocalTemperatureScaling(Rival):
+class LocalTemperatureScaling(Baseline):
     """Fitted by NLL on the calibration cases, one whole case a step.
 
     Source: Ding et al., ICCV 2021 (arXiv 2008.05105), its tree with image; here in 3D, and kept positive by a softplus.
@@ -157,14 +157,14 @@ class LocalTemperatureScaling(Rival):
         self.network.load_state_dict(weights)
         self.best_epoch = int(state["best_epoch"])
 
-    def answers(self, case: FrozenCase) -> dict[str, Answer]:
+    def answers(self, case: FrozenCase) -> dict[str, UncertaintyPrediction]:
         """Answers by row."""
         with torch.inference_mode():
             inputs = (torch.from_numpy(array)[None] for array in (case.stitched, case.array))
             temperatures = self.network(*inputs)[0].numpy()
-        local = on_grid(temperatures, case.working, case.images[0]).astype(np.float64)
+        local = resample_to_grid(temperatures, case.working, case.images[0]).astype(np.float64)
         p = softmax(case.logits / local, 0)
-        return {self.rows[0]: Answer(unsure_of(case.classes, p), p)}
+        return {self.rows[0]: UncertaintyPrediction(unsure_of(case.classes, p), p)}
 
 
 class _Store:

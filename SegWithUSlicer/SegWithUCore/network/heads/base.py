@@ -68,7 +68,7 @@ class UncertaintyHead(nn.Module, ABC):
         """The maps of voxels with logits (batch, classes, *any) and responses (batch, response_channels, *any)."""
 
 
-def tempered(logits: torch.Tensor, calibration: torch.Tensor) -> torch.Tensor:
+def temper_logits(logits: torch.Tensor, calibration: torch.Tensor) -> torch.Tensor:
     """Logits softened by the calibration map, z / max(1, sqrt(1 + U_cal)) (METHOD.md 3.11).
 
     The order of the classes never changes, so neither does the segmentation.
