@@ -16,9 +16,9 @@ BUNDLE_FILE = "bundle.json"
 
 
 def resources_folder() -> Path | None:
-    """The `Resources` folder: beside the module when installed, at the top of a source checkout; None without one."""
-    package = Path(__file__).resolve().parents[0]
-    places = [package.parent / "Resources", package.parent.parent / "Resources"]
+    """The `Resources` folder: in the package (wheel), beside it (Slicer) or at the top of a checkout; else None."""
+    package = Path(__file__).resolve().parent
+    places = [folder / "Resources" for folder in (package, package.parent, package.parent.parent)]
     return next((place for place in places if (place / "Models").is_dir()), None)
 
 
