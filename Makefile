@@ -22,7 +22,7 @@ lint: $(VENV)/.test
 	$(BIN)/mypy
 
 docs: $(VENV)/.docs
-	$(BIN)/python -m sphinx -W --keep-going -q -b html docs build/docs
+	$(BIN)/python -m sphinx -E -a -W --keep-going -q -b html docs build/docs
 	@echo "open build/docs/index.html"
 
 $(BIN)/python:

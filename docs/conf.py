@@ -35,12 +35,13 @@ exclude_patterns = ["_build"]
 html_theme = "furo"
 html_title = f"SegWithU for 3D Slicer {release}"
 html_static_path = ["_static"]
-html_css_files = ["pipeline.css"]
+html_css_files = ["docs.css"]
 html_show_sourcelink = False
+smartquotes = False  # "--roi" stays as it is typed
 html_math_renderer = "mathml"  # MathJax would be fetched when a page is opened; browsers show MathML by themselves
 
 REPOSITORY = "https://github.com/SegWithUSlicer/SlicerSegWithU/blob/main"
-_LINK = re.compile(r"(?<!!)\]\((?!https?:|mailto:|#)([^)\s#]+)(#[^)\s]*)?\)")
+_LINK = re.compile(r"(?P<image>!?)\[(?P<text>[^\]]*)\]\((?!https?:|mailto:|#)(?P<path>[^)\s#]+)(?P<id>#[^)\s]*)?\)")
 _BOX = re.compile(r'(\w+)\["([^"]+)"\]')
 _log = logging.getLogger(__name__)
 
@@ -66,12 +67,12 @@ def links_out_of_docs(_app: Sphinx, docname: str, source: list[str]) -> None:
     here = (DOCS / docname).parent
 
     def replaced(match: re.Match[str]) -> str:
-        target = (here / match[1]).resolve()
+        target = (here / match["path"]).resolve()
         if not target.exists():
-            _log.warning("%s links to %s, which does not exist", docname, match[1])
-        if target.is_relative_to(DOCS) or not target.is_relative_to(ROOT):
+            _log.warning("%s links to %s, which does not exist", docname, match["path"])
+        if match["image"] or target.is_relative_to(DOCS) or not target.is_relative_to(ROOT):
             return match[0]
-        return f"]({REPOSITORY}/{target.relative_to(ROOT).as_posix()}{match[2] or ''})"
+        return f"[{match['text']}]({REPOSITORY}/{target.relative_to(ROOT).as_posix()}{match['id'] or ''})"
 
     if docname == "developer/architecture":  # the page begins with ARCHITECTURE.md, whose links count from the root
         page = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
