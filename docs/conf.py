@@ -28,7 +28,7 @@ copyright = "The SegWithUSlicer authors, Apache-2.0"
 release = version = __version__
 
 extensions = ["myst_parser"]
-myst_enable_extensions = ["dollarmath", "deflist"]
+myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
 myst_fence_as_directive = ["mermaid"]
 exclude_patterns = ["_build"]
