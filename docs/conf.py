@@ -42,6 +42,7 @@ html_math_renderer = "mathml"  # MathJax would be fetched when a page is opened;
 
 REPOSITORY = "https://github.com/SegWithUSlicer/SlicerSegWithU/blob/main"
 _LINK = re.compile(r"(?P<image>!?)\[(?P<text>[^\]]*)\]\((?!https?:|mailto:|#)(?P<path>[^)\s#]+)(?P<id>#[^)\s]*)?\)")
+_PATH = re.compile(r"`((?:Testing|Resources|docs|examples)/[\w./-]+)`")
 _BOX = re.compile(r'(\w+)\["([^"]+)"\]')
 _log = logging.getLogger(__name__)
 
@@ -63,7 +64,10 @@ class Pipeline(Directive):
 
 
 def links_out_of_docs(_app: Sphinx, docname: str, source: list[str]) -> None:
-    """Point links to files of the repository outside docs/ to the repository's page; a missing file is a warning."""
+    """Point links to files of the repository outside docs/ to the repository's page.
+
+    A link to a file that does not exist is a warning, and so is a path in back quotes.
+    """
     here = (DOCS / docname).parent
 
     def replaced(match: re.Match[str]) -> str:
@@ -79,6 +83,9 @@ def links_out_of_docs(_app: Sphinx, docname: str, source: list[str]) -> None:
         source[0] = source[0].replace("<!-- ARCHITECTURE.md -->", page.replace("](", "](../../"))
         source[0] = source[0].replace("](../../http", "](http").replace("](../../#", "](#")
     source[0] = _LINK.sub(replaced, source[0])
+    for path in _PATH.findall(source[0]):
+        if not (ROOT / path).exists():
+            _log.warning("%s names %s, which does not exist", docname, path)
 
 
 def inline_formula(translator: HTML5Translator, node: nodes.math) -> None:
