@@ -33,7 +33,7 @@ LEAST = 0.8
 LOOK_EVERY_S = 0.005
 RUN = """
 import json, os, sys
-from SegWithUCore.inference import memory
+from SegWithUCore.inference import memory_prediction as memory
 check = memory.RunMemory.check
 def told(self, file=None):
     with open(os.environ["PREDICTED"], "w") as out:

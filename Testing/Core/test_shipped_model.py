@@ -12,7 +12,7 @@ from SegWithUCore.inference.structures import CaseLevelCalibration
 from SegWithUCore.models.bundle import Bundle, read_bundle, weights_path, with_head
 from SegWithUCore.models.model_card import HEAD_WORDS, model_card
 from SegWithUCore.models.registry import resolve_model
-from SegWithUCore.network.heads.base import VARIANTS
+from SegWithUCore.network.heads import HEADS
 from SegWithUCore.training.dataset import find_cases
 from SegWithUCore.training.make_bundle import predict_case
 
@@ -64,7 +64,7 @@ def test_the_model_card_says_what_the_bundle_says(bundle: Bundle) -> None:
 
 
 def test_the_card_has_words_for_every_kind_of_head() -> None:
-    assert HEAD_WORDS.keys() == VARIANTS.keys()
+    assert HEAD_WORDS.keys() == HEADS.keys()
 
 
 def test_error_probability_never_decreases_with_the_ranking_map(bundle: Bundle) -> None:

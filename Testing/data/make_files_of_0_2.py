@@ -8,7 +8,6 @@ evaluation report and benchmark folder. Volumes are blobs with noise: nobody's d
 
 import json
 import os
-import shutil
 import sys
 from pathlib import Path
 
@@ -85,14 +84,10 @@ from SegWithUCore.review.case_file import read_case  # noqa: E402
 from SegWithUCore.review.events import (
     Closed,
     Commented,
-    Edited,
-    Looked,
     Opened,
-    StructureJudged,
-    Undone,
     Verdict,
     VerdictGiven,
-)  # noqa: E402
+)
 from SegWithUCore.review.region_files import read_regions, regions_hash  # noqa: E402
 
 for name in ("blob_8", "blob_9"):
