@@ -84,7 +84,8 @@ def test_training_and_benchmark_go_on_where_they_stopped(older: Path, command: C
     assert trained.code == 0, trained.err
     before = (older / "benchmark" / "rivals" / "softmax" / "cases" / "blob_8.json").stat().st_mtime_ns
     measured = command(
-        "benchmark", "--model", "blobs", "--cases", "data/split.csv:test", "--calibration", "data/split.csv:calibration",
+        "benchmark", "--model", "blobs", "--cases", "data/split.csv:test",
+        "--calibration", "data/split.csv:calibration",
         "--output", "benchmark", "--threads", "1", "--rivals", "softmax,temperature,distance,heads", "--repeats", "1",
         "--resume",
     )  # fmt: skip

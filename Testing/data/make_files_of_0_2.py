@@ -31,7 +31,7 @@ def volume(seed: int) -> tuple[sitk.Image, sitk.Image]:
     random = np.random.default_rng(seed)
     z, y, x = np.mgrid[:16, :20, :16]
     centre = np.array([8, 10, 8]) + random.uniform(-1.5, 1.5, 3)
-    far = np.sqrt(sum(((a - c) / r) ** 2 for a, c, r in zip((z, y, x), centre, (4.5, 6, 4.5))))
+    far = np.sqrt(sum(((a - c) / r) ** 2 for a, c, r in zip((z, y, x), centre, (4.5, 6, 4.5), strict=False)))
     label = np.where(far < 1, np.where(y < centre[1], 1, 2), 0).astype(np.uint8)
     array = gaussian_filter(100 * (label > 0) + 60.0 * (label == 2), 0.8) + random.normal(0, 12, label.shape)
     image, labels = sitk.GetImageFromArray(array.astype(np.int16)), sitk.GetImageFromArray(label)
@@ -81,7 +81,7 @@ images = [f"data/images/blob_{n}.nii.gz" for n in (8, 9)]
 run("segment", *images, "--model", "blobs", "--output", "results", "--unlike-training", "--include-image")
 from SegWithUCore.review.audit_log import AuditLog  # noqa: E402
 from SegWithUCore.review.case_file import read_case  # noqa: E402
-from SegWithUCore.review.events import (
+from SegWithUCore.review.events import (  # noqa: E402
     Closed,
     Commented,
     Opened,
@@ -100,7 +100,7 @@ for name in ("blob_8", "blob_9"):
     )
     regions = read_regions(folder)
     print(name, len(regions), "regions")
-    for region, verdict in zip(regions, (Verdict.ACCEPTED, Verdict.REJECTED, Verdict.SECOND_READER)):
+    for region, verdict in zip(regions, (Verdict.ACCEPTED, Verdict.REJECTED, Verdict.SECOND_READER), strict=False):
         log.append(VerdictGiven(region.id, verdict))
     if regions:
         log.append(Commented(regions[0].id, "said before the move"))
