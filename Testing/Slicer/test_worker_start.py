@@ -70,7 +70,7 @@ def test_python_is_slicers_unless_the_user_chose_another() -> None:
 def test_start_on_this_computer_points_to_the_core() -> None:
     start = worker_start()
     assert start.command[0] == sys.executable
-    assert (core_parent() / "SegWithUCore" / "worker.py").is_file()
+    assert (core_parent() / "SegWithUCore" / "worker" / "__main__.py").is_file()
     assert start.environment["PYTHONPATH"] == str(core_parent())
 
 
