@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from .errors import OutputError
-from .processes import process_lives, process_scope, process_started
+from .processes import is_alive, process_scope, process_started
 
 TEMPORARY_PREFIX = ".segwithu-"
 ABANDONED_AFTER_S = 24 * 3600
@@ -53,7 +53,7 @@ def sweep_leftovers(folder: Path) -> list[Path]:
 def _abandoned(path: Path) -> bool:
     owner = _OWNER.match(path.name)
     if sys.platform != "win32" and owner is not None and owner["scope"] == process_scope():
-        return not process_lives(int(owner["pid"]), owner["started"])
+        return not is_alive(int(owner["pid"]), owner["started"])
     try:
         return time.time() - path.lstat().st_mtime > ABANDONED_AFTER_S
     except OSError:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from .atomic_files import ABANDONED_AFTER_S
-from .processes import process_lives, process_scope, process_started
+from .processes import is_alive, process_scope, process_started
 
 BETWEEN_MAKING_AND_FILLING_S = 0.2
 """A living process fills the lock file it has made within this time; an empty one is a crash's."""
@@ -162,7 +162,7 @@ def _lives(path: Path, content: bytes, abandoned_after_s: float) -> bool:
         return time.time() - path.stat().st_mtime < abandoned_after_s
     if sys.platform == "win32":
         return False  # asking may end the process there; removing the file tells
-    return process_lives(owner["pid"], owner["started"])
+    return is_alive(owner["pid"], owner["started"])
 
 
 def _can_be_asked(owner: dict[str, Any]) -> bool:

@@ -1,4 +1,4 @@
-"""Which process a name on disk means: numbers and host names are used again, by restarts and by containers."""
+"""Identify processes and check whether they are alive; process numbers and host names are used again."""
 
 import contextlib
 import functools
@@ -7,22 +7,26 @@ import os
 import secrets
 import socket
 import sys
+import time
 from pathlib import Path
 from typing import BinaryIO
 
+CLOCK_TOLERANCE_S = 2.0
+"""Between the start of a process and the time stamp of the first file it made."""
+
 
 def process_scope() -> str:
-    """Where process numbers mean the same: this boot of this computer and, on Linux, this container (PID namespace).
+    """Return an ID of where process numbers mean the same: this boot and, on Linux, this container (PID namespace).
 
-    Processes with one scope can ask whether the other lives; all others, also those of another container with the
-    same host name, can only be judged by their last sign of life. Letters and digits, 17 of them.
+    Processes of one scope can check each other with `is_alive`. All others, also those of another container with the
+    same host name, can only be judged by their last sign of life. 17 letters and digits.
     """
     return _scope(os.getpid())
 
 
 @functools.lru_cache(maxsize=1)
 def _scope(_pid: int) -> str:
-    """Kept for a process, and asked anew by its children, which may have entered another namespace."""
+    """Cache the ID per process number: children may have entered another namespace."""
     parts = [socket.gethostname()]
     if sys.platform == "linux":
         try:
@@ -34,32 +38,66 @@ def _scope(_pid: int) -> str:
 
 
 def process_started(pid: int) -> str:
-    """When a process of this scope began, in ticks since the computer did, so that a number used again is noticed.
+    """Return when a process of this scope began, in clock ticks since the computer did.
 
-    "" where the system does not tell: not Linux, a process of others that is hidden, or `/proc` of another namespace.
+    It tells a process from an earlier one with the same number. "" if the system does not say: not Linux, a hidden
+    process of another user, or `/proc` of another namespace.
     """
     own = pid == os.getpid()
     try:
         if not own and str(Path("/proc/self").readlink()) != str(os.getpid()):
             return ""
-        place = Path("/proc/self/stat" if own else f"/proc/{pid}/stat")
-        return place.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[19]
+        path = Path("/proc/self/stat" if own else f"/proc/{pid}/stat")
+        return path.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[19]
     except (OSError, IndexError):
         return ""
 
 
-def process_lives(pid: int, started: str) -> bool:
-    """Whether a process of this scope lives that began at `started`; not for Windows, where asking may end it."""
+def is_alive(pid: int, started: str | None = None, noted_at: float | None = None) -> bool:
+    """Check whether a process of this scope is alive and is no younger one that got the same number.
+
+    Args:
+        pid: its number.
+        started: its `process_started`, if that was noted with the number.
+        noted_at: else when the number was noted, in seconds since 1970; a process that began later is another one.
+    """
+    if sys.platform == "win32":
+        return _is_alive_on_windows(pid)
     try:
-        with contextlib.suppress(PermissionError):  # it lives, and is another user's
+        with contextlib.suppress(PermissionError):  # alive, and another user's
             os.kill(pid, 0)
     except (ProcessLookupError, OverflowError):  # no process has a number beyond a C long
         return False
-    return process_started(pid) in ("", started)
+    ticks = process_started(pid)
+    if ticks == "":
+        return True
+    if started is not None:
+        return ticks == started
+    return noted_at is None or _since_1970(ticks) < noted_at + CLOCK_TOLERANCE_S
+
+
+def _since_1970(ticks: str) -> float:
+    since_boot = int(ticks) / os.sysconf("SC_CLK_TCK")
+    return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) + since_boot
+
+
+def _is_alive_on_windows(pid: int) -> bool:
+    """Ask for a handle: os.kill(pid, 0) would end the process on Windows."""
+    import ctypes
+
+    synchronize, access_denied, still_running = 0x00100000, 5, 0x102
+    kernel = ctypes.WinDLL("kernel32", use_last_error=True)  # type: ignore[attr-defined,unused-ignore]
+    kernel.OpenProcess.restype = ctypes.c_void_p
+    handle = kernel.OpenProcess(synchronize, False, pid)
+    if not handle:
+        return ctypes.get_last_error() == access_denied  # type: ignore[attr-defined,unused-ignore]
+    running = kernel.WaitForSingleObject(ctypes.c_void_p(handle), 0) == still_running
+    kernel.CloseHandle(ctypes.c_void_p(handle))
+    return bool(running)
 
 
 def take_standard_streams() -> tuple[BinaryIO, BinaryIO]:
-    """Private copies of stdin and stdout: from now on prints go to stderr, and stdin is empty.
+    """Take private copies of stdin and stdout: from now on prints go to stderr, and stdin is empty.
 
     Windows also needs stdin out of the way: a thread that waits on it blocks the loading of some DLLs (numpy, scipy).
 

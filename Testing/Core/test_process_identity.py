@@ -20,7 +20,7 @@ from SegWithUCore.atomic_files import (
 )
 from SegWithUCore.errors import OutputError
 from SegWithUCore.process_lock import LockedError, ProcessLock
-from SegWithUCore.processes import process_lives, process_scope, process_started
+from SegWithUCore.processes import is_alive, process_scope, process_started
 
 ELSEWHERE = "p0123456789abcdef"
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="namespaces are Linux's")
@@ -33,11 +33,11 @@ def _dead_process() -> int:
 
 
 def test_a_process_knows_itself_and_tells_a_number_that_was_used_again() -> None:
-    assert process_lives(os.getpid(), process_started(os.getpid()))
-    assert not process_lives(_dead_process(), "1")
-    assert not process_lives(10**30, "1")
+    assert is_alive(os.getpid(), process_started(os.getpid()))
+    assert not is_alive(_dead_process(), "1")
+    assert not is_alive(10**30, "1")
     if sys.platform == "linux":
-        assert not process_lives(os.getpid(), "1")
+        assert not is_alive(os.getpid(), "1")
 
 
 @LINUX

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from SegWithUCore import processes
 from SegWithUSlicerLib.run import private_folder
 from SegWithUSlicerLib.run.private_folder import PrivateFolder, sweep
 
@@ -166,7 +167,7 @@ def test_windows_is_never_asked_with_a_signal(tmp_path: Path, monkeypatch: pytes
 
     monkeypatch.setattr(private_folder.sys, "platform", "win32")
     monkeypatch.setattr(private_folder.os, "kill", no_signal)
-    monkeypatch.setattr(private_folder, "_lives_on_windows", lambda pid: pid == 1002)
+    monkeypatch.setattr(processes, "_is_alive_on_windows", lambda pid: pid == 1002)
     assert sweep(tmp_path) == [gone]
     assert alive.is_dir()
 

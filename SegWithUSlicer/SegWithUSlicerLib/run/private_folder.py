@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 
+from SegWithUCore.processes import is_alive
+
 PREFIX = "segwithu-"
 _NAME = re.compile(rf"{PREFIX}(\d+)-[A-Za-z0-9_]+")
 _ATTEMPTS = 10
@@ -67,49 +69,10 @@ def _leftovers(root: Path) -> Iterator[Path]:
             continue  # another Slicer sweeps at the same time
         if not stat.S_ISDIR(facts.st_mode) or (sys.platform != "win32" and facts.st_uid != os.getuid()):
             continue
-        if not _owner_lives(int(match.group(1)), facts.st_mtime):
+        pid = int(match.group(1))
+        # A folder with our own number that we do not know is an earlier process's.
+        if pid == os.getpid() or not is_alive(pid, noted_at=facts.st_mtime):
             yield path
-
-
-def _owner_lives(pid: int, changed: float) -> bool:
-    """Whether the process that made a folder, last changed at `changed` (seconds since 1970), still lives."""
-    if pid == os.getpid():
-        return False  # an earlier process had our number: what is ours is in _live
-    if sys.platform == "win32":
-        return _lives_on_windows(pid)
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except (PermissionError, OverflowError):
-        return True
-    begun = _begun(pid)
-    return begun is None or begun < changed + 2  # else the number went to a younger process
-
-
-def _begun(pid: int) -> float | None:
-    """When a process began, in seconds since 1970; None where the system does not tell (macOS)."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
-        since_boot = int(fields[19]) / os.sysconf("SC_CLK_TCK")
-        return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) + since_boot
-    except (OSError, ValueError, IndexError, AttributeError):
-        return None
-
-
-def _lives_on_windows(pid: int) -> bool:
-    """Ask for a handle: os.kill(pid, 0) would end the process on Windows."""
-    import ctypes
-
-    synchronize, access_denied, still_running = 0x00100000, 5, 0x102
-    kernel = ctypes.WinDLL("kernel32", use_last_error=True)  # type: ignore[attr-defined,unused-ignore]
-    kernel.OpenProcess.restype = ctypes.c_void_p
-    handle = kernel.OpenProcess(synchronize, False, pid)
-    if not handle:
-        return ctypes.get_last_error() == access_denied  # type: ignore[attr-defined,unused-ignore]
-    running = kernel.WaitForSingleObject(ctypes.c_void_p(handle), 0) == still_running
-    kernel.CloseHandle(ctypes.c_void_p(handle))
-    return bool(running)
 
 
 def _remove(path: Path) -> bool:
