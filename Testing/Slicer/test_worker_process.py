@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 from SegWithUSlicerLib.run import child_process
+from SegWithUSlicerLib.run.child_process import POLL_INTERVAL_MS
 from SegWithUSlicerLib.run.launch import WorkerStart, WorkerStartError, core_parent, process_options, worker_environment
-from SegWithUSlicerLib.run.worker import POLL_INTERVAL_MS, WorkerProcess, WorkerState
+from SegWithUSlicerLib.run.worker import WorkerProcess, WorkerState
 
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).resolve().parent

@@ -18,7 +18,7 @@ from SegWithUCore.review.flags import FlagRules
 from SegWithUCore.review.worklist_files import FORMAT
 
 from ..i18n import _
-from ..run.child_process import CommandEnd, CommandProcess
+from ..run.command import CommandEnd, CommandProcess
 from ..run.private_folder import PrivateFolder
 from .moved_images import MovedImages
 

@@ -18,7 +18,7 @@ from ..cases.case_list import CaseItem, Difference
 from ..cases.export import ExportJob, ExportRequest, export_text, free_folder, save_bundle
 from ..cases.moved_images import MovedImages
 from ..i18n import _
-from ..run.child_process import CommandEnd, CommandProcess
+from ..run.command import CommandEnd, CommandProcess
 from ..run.private_folder import PrivateFolder
 from ..run.session import set_setting, setting, start_timer, temporary_root
 from .review_widgets import verdict_text, wrappable

@@ -1,18 +1,15 @@
-"""A `segwithu` command in a child process, so that Slicer stays responsive: progress, result, cancel without a trace.
+"""A child process that speaks JSON lines, and the base of what owns one (`command`, `worker`).
 
-The child needs no torch for what is asked here (export, report). No Qt: the timer is passed in.
+No Qt: the timer is passed in.
 """
 
 import json
-import os
 import queue
 import subprocess
-import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,46 +17,41 @@ from SegWithUCore.errors import InputError
 from SegWithUCore.strict_json import parse_json
 from SegWithUCore.worker.protocol import remove_half_written
 
-from ..i18n import _
-from .launch import (
-    WorkerStart,
-    WorkerStartError,
-    core_parent,
-    end_process_tree,
-    end_reason,
-    process_options,
-    python_executable,
-    worker_environment,
-)
+from .launch import WorkerStart, end_process_tree
 
 Event = Mapping[str, Any]
+StartTimer = Callable[[int, Callable[[], None]], Callable[[], None]]
+"""Calls a function every so many milliseconds on the main thread; what it returns stops that."""
 ENDED = "ended"
 """Our own event: the process ended by itself, "code" says how."""
 TREE_ENDED = "tree_ended"
 """Our own event: the process tree was ended by `end`."""
 EXIT_WAIT_S = 2.0
 QUIT_WAIT_S = 0.5
+POLL_INTERVAL_MS = 50
 
 
-class WorkerChild:
-    """Started at once. Events go into a queue together with this object, so that late words are known as such.
+class ChildProcess:
+    """A child process with a reader thread per pipe, started at once.
+
+    Events go into a queue together with this object, so that late events of a child that was given up are recognised.
 
     Args:
-        start: what to start.
+        start: command line, environment and options.
         arrived: receives (this object, event).
         log: receives lines of stderr.
 
     Attributes:
-        pid: process id that the worker reported; the child that we started may be a launcher.
-        versions: of its packages, as it said when it started.
-        leaving: it said that it ends because it was idle.
+        pid: process ID that it reported; the process that we started may be a launcher. None before.
+        versions: of its packages, as reported at its start.
+        leaving: it reported that it ends because it was idle.
 
     Raises:
         WorkerStartError: the system refuses to start it.
     """
 
     def __init__(
-        self, start: WorkerStart, arrived: "queue.SimpleQueue[tuple[WorkerChild, Event]]", log: deque[str]
+        self, start: WorkerStart, arrived: "queue.SimpleQueue[tuple[ChildProcess, Event]]", log: deque[str]
     ) -> None:
         self.pid: int | None = None
         self.versions: Mapping[str, Any] = {}
@@ -72,7 +64,7 @@ class WorkerChild:
         threading.Thread(target=self._read_events, daemon=True).start()
 
     def send(self, request: Mapping[str, Any]) -> None:
-        """Write one request; a worker that just died is noticed by the reader of its events."""
+        """Write one request; a child that just died is noticed by the reader of its events."""
         assert self._process.stdin is not None
         try:
             self._process.stdin.write((json.dumps(request, ensure_ascii=False) + "\n").encode("utf-8"))
@@ -81,12 +73,12 @@ class WorkerChild:
             self._log.append(f"the request could not be sent: {error}")
 
     def ask_to_quit(self) -> None:
-        """Close its stdin, at which it ends by itself, and wait a moment for that."""
+        """Close its stdin, so that it ends by itself, and wait a moment for that."""
         assert self._process.stdin is not None
         try:
             self._process.stdin.close()
         except OSError as error:
-            self._log.append(f"the worker was gone already: {error}")
+            self._log.append(f"the process was gone already: {error}")
         until = time.monotonic() + QUIT_WAIT_S
         while self._process.poll() is None and time.monotonic() < until:
             time.sleep(0.02)
@@ -118,12 +110,12 @@ class WorkerChild:
         with self._process.stdout as lines:
             for line in lines:
                 try:
-                    event = parse_json(line, "an event of the worker")
+                    event = parse_json(line, "an event of the process")
                 except InputError:
                     self._log.append(line.decode("utf-8", "replace").rstrip())
                     continue
                 self._arrived.put((self, event))
-        self._log_reader.join(EXIT_WAIT_S)  # so that the last words are there when the end is told
+        self._log_reader.join(EXIT_WAIT_S)  # so that its last lines are there when its end is reported
         try:
             code = self._process.wait(EXIT_WAIT_S)
         except subprocess.TimeoutExpired:
@@ -137,101 +129,37 @@ class WorkerChild:
                 self._log.append(line.decode("utf-8", "replace").rstrip())
 
 
-COMMAND_MODULE = "SegWithUCore.cli"
-POLL_INTERVAL_MS = 50
-LOG_LINES = 50
-StartTimer = Callable[[int, Callable[[], None]], Callable[[], None]]
+class PolledProcess:
+    """Base of what owns a child process: starts it, and hands out its events on the main thread.
 
-
-@dataclass(frozen=True)
-class CommandEnd:
-    """How a command ended.
-
-    Attributes:
-        result: what it returned; None where it failed or was cancelled.
-        errors: its sentences about what failed.
-        cancelled: the user gave it up; no process is left then, and nothing half-written.
-    """
-
-    result: Mapping[str, Any] | None = None
-    errors: Sequence[str] = ()
-    cancelled: bool = False
-
-
-@dataclass
-class _Run:
-    child: WorkerChild
-    output: Path
-    on_progress: Callable[[float, str], None]
-    on_end: Callable[[CommandEnd], None]
-    result: Mapping[str, Any] | None = None
-    errors: list[str] = field(default_factory=list)
-    is_cancelled: bool = False
-
-
-class CommandProcess:
-    """One command at a time. All callbacks arrive on the main thread, out of the timer.
+    Threads only read pipes and fill a queue; `poll`, called by a timer on the main thread, hands out what arrived, so
+    that callbacks may touch nodes. Subclasses say what follows from an event.
 
     Args:
-        start_timer: calls a function every so many milliseconds; what it returns stops that.
+        start_timer: see StartTimer; None if the caller polls by itself.
+        log_lines: how many lines of stderr are kept.
     """
 
-    def __init__(self, start_timer: StartTimer) -> None:
+    def __init__(self, start_timer: StartTimer | None, log_lines: int) -> None:
         self._start_timer = start_timer
         self._stop_timer: Callable[[], None] | None = None
-        self._arrived: queue.SimpleQueue[tuple[WorkerChild, Event]] = queue.SimpleQueue()
-        self._log: deque[str] = deque(maxlen=LOG_LINES)
-        self._run: _Run | None = None
-
-    @property
-    def is_busy(self) -> bool:
-        """Whether a command is running or being cancelled."""
-        return self._run is not None
+        self._child: ChildProcess | None = None
+        self._arrived: queue.SimpleQueue[tuple[ChildProcess, Event]] = queue.SimpleQueue()
+        self._log: deque[str] = deque(maxlen=log_lines)
 
     @property
     def pid(self) -> int | None:
-        """Process id that the command reported itself; None before it did."""
-        return self._run.child.pid if self._run is not None else None
+        """Process ID that the child reported, None before it did."""
+        return self._child.pid if self._child else None
 
-    def start(
-        self,
-        arguments: Sequence[str],
-        output: Path,
-        on_progress: Callable[[float, str], None],
-        on_end: Callable[[CommandEnd], None],
-    ) -> None:
-        """Run `segwithu ARGUMENTS... --json`.
+    @property
+    def versions(self) -> Mapping[str, Any]:
+        """Package versions that the child reported at its start; empty if there is none."""
+        return self._child.versions if self._child else {}
 
-        Args:
-            output: what it makes; half-written things beside it are removed after a cancelled command.
-            on_progress: called with the share done, 0 to 1, and what is worked on.
-
-        Raises:
-            RuntimeError: a command is running.
-        """
-        if self._run is not None:
-            raise RuntimeError("a command is running")
-        try:
-            child = WorkerChild(command_start(arguments), self._arrived, self._log)
-        except WorkerStartError as error:
-            on_end(CommandEnd(errors=[str(error)]))
-            return
-        self._run = _Run(child, output, on_progress, on_end)
-        self._stop_timer = self._start_timer(POLL_INTERVAL_MS, self.poll)
-
-    def cancel(self) -> None:
-        """Give the command up: returns at once; its end is told when no process is left."""
-        run = self._run
-        if run is not None and not run.is_cancelled:
-            run.is_cancelled = True
-            run.child.end(run.output.parent)
-
-    def stop(self) -> None:
-        """End everything now and wait for it, without telling anybody: for quitting and reloading."""
-        run, self._run = self._run, None
-        self._end_timer()
-        if run is not None:
-            run.child.end(run.output.parent).join()
+    def log(self) -> list[str]:
+        """Return the last lines of stderr, for "Copy diagnostics"."""
+        return list(self._log)
 
     def poll(self) -> None:
         """Hand out what has arrived; main thread only."""
@@ -239,48 +167,58 @@ class CommandProcess:
             try:
                 child, event = self._arrived.get_nowait()
             except queue.Empty:
-                return
-            if self._run is not None and child is self._run.child:
-                self._take(self._run, event)
+                break
+            self._dispatch(child, event)
+        self._after_poll()
 
-    def _take(self, run: _Run, event: Event) -> None:
+    def _dispatch(self, child: ChildProcess, event: Event) -> None:
         kind = event.get("event")
-        if kind == TREE_ENDED or (kind == ENDED and not run.is_cancelled):
-            self._finish(run, event.get("code"))
+        if kind == TREE_ENDED:
+            self._on_tree_ended(child)
+        elif child is not self._child:
+            return  # a late event of a child that was given up
+        elif kind == ENDED:
+            self._on_ended(child, event.get("code"))
         elif kind == "started":
-            run.child.pid = int(event["pid"])
-        elif kind == "progress" and not run.is_cancelled:
-            run.on_progress(float(event.get("fraction") or 0.0), str(event.get("detail") or ""))
-        elif kind == "error":
-            run.errors.append(str(event.get("text") or ""))
-        elif kind == "result":
-            run.result = event
+            child.pid, child.versions = int(event["pid"]), event.get("versions") or {}
+            self._on_started()
+        elif kind == "leaving":
+            child.leaving = True
+        else:
+            self._on_event(event)
 
-    def _finish(self, run: _Run, code: int | None) -> None:
-        self._run = None
-        self._end_timer()
-        if run.result is None and not run.errors and not run.is_cancelled:
-            run.child.remove_half_written(run.output.parent)
-            last = next((line for line in reversed(self._log) if line.strip()), "")
-            run.errors.append(_("The process ended ({reason}): {last}").format(reason=end_reason(code), last=last))
-        # What was whole before the user's click came through is there, and is told as done.
-        is_cancelled = run.is_cancelled and run.result is None
-        run.on_end(CommandEnd(run.result, () if is_cancelled else run.errors, is_cancelled))
+    def _start_child(self, start: WorkerStart) -> None:
+        """Start the child and the timer.
 
-    def _end_timer(self) -> None:
+        Raises:
+            WorkerStartError: the system refuses to start it.
+        """
+        self._child = ChildProcess(start, self._arrived, self._log)
+        self._keep_polling()
+
+    def _keep_polling(self) -> None:
+        if self._start_timer is not None and self._stop_timer is None:
+            self._stop_timer = self._start_timer(POLL_INTERVAL_MS, self.poll)
+
+    def _stop_polling(self) -> None:
         if self._stop_timer is not None:
             self._stop_timer()
             self._stop_timer = None
 
+    def _on_started(self) -> None:
+        """React to the child's first event."""
 
-def command_start(arguments: Sequence[str]) -> WorkerStart:
-    """How to start a command on this computer, with Slicer's own Python.
+    def _on_event(self, event: Event) -> None:
+        """React to any other event of the child."""
+        raise NotImplementedError
 
-    Raises:
-        WorkerStartError: there is no Python to start.
-    """
-    return WorkerStart(
-        [python_executable(), "-m", COMMAND_MODULE, *arguments, "--json"],
-        worker_environment(os.environ, core_parent()),
-        process_options(sys.platform),
-    )
+    def _on_ended(self, child: ChildProcess, code: int | None) -> None:
+        """React to a child that ended by itself."""
+        raise NotImplementedError
+
+    def _on_tree_ended(self, child: ChildProcess) -> None:
+        """React to the end of a child that was told to end; it need not be the current one."""
+        raise NotImplementedError
+
+    def _after_poll(self) -> None:
+        """Go on after all events were handed out."""

@@ -1,10 +1,5 @@
-"""The worker as Slicer's own process sees it: started when needed, asked one thing at a time, ended as a whole tree.
+"""The worker as Slicer's own process sees it: started when needed, one request at a time, ended as a whole tree."""
 
-Threads only read pipes and fill a queue; `poll`, called by a timer on the main thread, hands out what came. So
-callbacks may touch nodes. There is no Qt here: the timer is passed in.
-"""
-
-import queue
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -14,14 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from ..i18n import _
-from .child_process import ENDED, TREE_ENDED, Event, WorkerChild
+from .child_process import ChildProcess, Event, PolledProcess, StartTimer
 from .launch import WorkerStart, WorkerStartError, end_reason, worker_start
 
 OnEvent = Callable[[Event], None]
-StartTimer = Callable[[int, Callable[[], None]], Callable[[], None]]
-"""Calls a function every so many milliseconds on the main thread; what it returns stops that."""
-
-POLL_INTERVAL_MS = 50
 LOG_LINES = 200
 CRASH_LINES = 12
 FINAL_EVENTS = frozenset({"result", "error", "checked", "warmed", "predicted", "fingerprinted", "cancelled"})
@@ -55,12 +46,12 @@ class _Run:
 class _Ending:
     """A worker whose process tree is being ended, and the cancelled run that hears of it."""
 
-    child: WorkerChild
+    child: ChildProcess
     thread: threading.Thread
     cancelled: _Run | None
 
 
-class WorkerProcess:
+class WorkerProcess(PolledProcess):
     """Talks to the worker from the main thread.
 
     Args:
@@ -79,38 +70,20 @@ class WorkerProcess:
         start: Callable[[], WorkerStart] = worker_start,
         on_state: Callable[[WorkerState], None] | None = None,
     ) -> None:
-        self._start_timer = start_timer
+        super().__init__(start_timer, LOG_LINES)
         self._start = start
         self._on_state = on_state
-        self._stop_timer: Callable[[], None] | None = None
         self._state = WorkerState.STOPPED
-        self._child: WorkerChild | None = None
-        self._arrived: queue.SimpleQueue[tuple[WorkerChild, Event]] = queue.SimpleQueue()
         self._waiting: deque[_Run] = deque()
         self._running: _Run | None = None
-        self._untold: deque[tuple[_Run, Event]] = deque()
+        self._unreported: deque[tuple[_Run, Event]] = deque()
         self._ending: list[_Ending] = []
-        self._log: deque[str] = deque(maxlen=LOG_LINES)
         self._last_id = 0
 
     @property
     def state(self) -> WorkerState:
         """Where the worker is now."""
         return self._state
-
-    @property
-    def pid(self) -> int | None:
-        """Process id that the worker reported itself, None before it did."""
-        return self._child.pid if self._child else None
-
-    @property
-    def versions(self) -> Mapping[str, Any]:
-        """What the worker said about its packages when it started; empty while there is none."""
-        return self._child.versions if self._child else {}
-
-    def log(self) -> list[str]:
-        """The last lines that the worker and its libraries printed, for "Copy diagnostics"."""
-        return list(self._log)
 
     def submit(self, request: Mapping[str, Any], on_event: OnEvent) -> int:
         """Ask for something; starts the worker where needed. Requests are done in order.
@@ -125,7 +98,7 @@ class WorkerProcess:
         self._last_id += 1
         self._waiting.append(_Run(self._last_id, request, on_event))
         self._keep_polling()
-        self._go_on()
+        self._send_next()
         return self._last_id
 
     def cancel(self, run_id: int) -> None:
@@ -135,7 +108,7 @@ class WorkerProcess:
         """
         for run in [run for run in self._waiting if run.id == run_id]:
             self._waiting.remove(run)
-            self._untold.append((run, {"event": "cancelled"}))
+            self._unreported.append((run, {"event": "cancelled"}))
         if self._running is not None and self._running.id == run_id:
             run, self._running = self._running, None
             self._end_child(run.output, cancelled=run)
@@ -155,7 +128,7 @@ class WorkerProcess:
     def stop(self) -> None:
         """End everything now and wait for it (at most about two seconds): for quitting and reloading."""
         self._waiting.clear()
-        self._untold.clear()
+        self._unreported.clear()
         if self._child is not None and self._running is None:
             self._child.ask_to_quit()
         run, self._running = self._running, None
@@ -165,38 +138,18 @@ class WorkerProcess:
         self._ending.clear()
         self._stop_polling()
 
-    def poll(self) -> None:
-        """Hand out what has arrived; main thread only."""
-        while True:
-            try:
-                child, event = self._arrived.get_nowait()
-            except queue.Empty:
-                break
-            self._take(child, event)
-        self._go_on()
-        while self._untold:
-            run, event = self._untold.popleft()
+    def _after_poll(self) -> None:
+        self._send_next()
+        while self._unreported:
+            run, event = self._unreported.popleft()
             run.on_event({**event, "id": run.id})
-        if self._child is None and not (self._ending or self._waiting or self._untold):
+        if self._child is None and not (self._ending or self._waiting or self._unreported):
             self._stop_polling()
 
-    def _take(self, child: WorkerChild, event: Event) -> None:
-        kind = event.get("event")
-        if kind == TREE_ENDED:
-            self._tree_ended(child)
-        elif child is not self._child:
-            return  # the late words of a worker that was given up
-        elif kind == ENDED:
-            self._ended_by_itself(child, event.get("code"))
-        elif kind == "started":
-            child.pid, child.versions = int(event["pid"]), event.get("versions") or {}
-            self._set_state(WorkerState.READY)
-        elif kind == "leaving":
-            child.leaving = True
-        else:
-            self._pass_on(event)
+    def _on_started(self) -> None:
+        self._set_state(WorkerState.READY)
 
-    def _pass_on(self, event: Event) -> None:
+    def _on_event(self, event: Event) -> None:
         run = self._running
         if run is None or event.get("id") != run.id:
             return
@@ -205,26 +158,26 @@ class WorkerProcess:
             self._set_state(WorkerState.READY)
         run.on_event(event)
 
-    def _go_on(self) -> None:
+    def _send_next(self) -> None:
         """Send the next request, or start the worker for it."""
         if not self._waiting or self._running is not None:
             return
         if self._child is None:
-            self._start_child()
+            self._start_worker()
         elif self._state is WorkerState.READY and not self._child.leaving:
             self._running = self._waiting.popleft()
             self._set_state(WorkerState.BUSY)
             self._child.send({**self._running.request, "id": self._running.id})
 
-    def _start_child(self) -> None:
+    def _start_worker(self) -> None:
         try:
-            self._child = WorkerChild(self._start(), self._arrived, self._log)
+            self._start_child(self._start())
         except WorkerStartError as error:
             self._fail_waiting({"event": "error", "kind": "start", "text": str(error), "details": None})
         else:
             self._set_state(WorkerState.STARTING)
 
-    def _ended_by_itself(self, child: WorkerChild, code: int | None) -> None:
+    def _on_ended(self, child: ChildProcess, code: int | None) -> None:
         """After idle minutes, or by a crash whose reason is told; the next request starts a new one."""
         reason = end_reason(code)
         self._log.append(f"worker {child.pid} ended: {'idle' if child.leaving else reason}")
@@ -238,14 +191,14 @@ class WorkerProcess:
         elif run is not None:
             text = _("The segmentation process ended ({reason}): press the button again, it starts anew.")
             text = text.format(reason=reason)
-            self._untold.append((run, {"event": "error", "kind": "crashed", "text": text, "details": details}))
+            self._unreported.append((run, {"event": "error", "kind": "crashed", "text": text, "details": details}))
         elif child.pid is None:
             text = _("The segmentation process did not start ({reason}): copy the diagnostics and report it.")
             text = text.format(reason=reason)
             self._fail_waiting({"event": "error", "kind": "start", "text": text, "details": details})
 
     def _fail_waiting(self, event: Event) -> None:
-        self._untold.extend((run, event) for run in self._waiting)
+        self._unreported.extend((run, event) for run in self._waiting)
         self._waiting.clear()
 
     def _end_child(self, output: Path | None, cancelled: _Run | None = None) -> None:
@@ -256,23 +209,14 @@ class WorkerProcess:
             self._keep_polling()
         self._set_state(WorkerState.STOPPED)
 
-    def _tree_ended(self, child: WorkerChild) -> None:
+    def _on_tree_ended(self, child: ChildProcess) -> None:
         for ending in [ending for ending in self._ending if ending.child is child]:
             self._ending.remove(ending)
             if ending.cancelled is not None:
-                self._untold.append((ending.cancelled, {"event": "cancelled"}))
+                self._unreported.append((ending.cancelled, {"event": "cancelled"}))
 
     def _set_state(self, state: WorkerState) -> None:
         if state is not self._state:
             self._state = state
             if self._on_state is not None:
                 self._on_state(state)
-
-    def _keep_polling(self) -> None:
-        if self._start_timer is not None and self._stop_timer is None:
-            self._stop_timer = self._start_timer(POLL_INTERVAL_MS, self.poll)
-
-    def _stop_polling(self) -> None:
-        if self._stop_timer is not None:
-            self._stop_timer()
-            self._stop_timer = None
