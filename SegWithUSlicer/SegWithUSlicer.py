@@ -8,7 +8,6 @@ import importlib.metadata
 import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import qt
@@ -24,8 +23,8 @@ from slicer.ScriptedLoadableModule import (
 )
 from slicer.util import VTKObservationMixin
 
+from SegWithUCore.paths import resource_path
 from SegWithUSlicerLib.parameters import Parameters
-from SegWithUSlicerLib.resources import resource_path
 from SegWithUSlicerLib.run.models import list_models
 
 _OUR_PACKAGES = ("SegWithUCore", "SegWithUSlicerLib")
@@ -49,14 +48,14 @@ class SegWithUSlicer(ScriptedLoadableModule):
             "The method is SegWithU: Fu et al., arXiv:2604.15271 (2026). The hippocampus model was trained on the "
             "Medical Segmentation Decathlon (Antonelli et al., Nature Communications 13, 4128, 2022)."
         )
-        icon = Path(resource_path("Icons/SegWithUSlicer.png"))
+        icon = resource_path("Icons/SegWithUSlicer.png")
         if icon.is_file():
             parent.icon = qt.QIcon(str(icon))
         slicer.app.connect("startupCompleted()", _on_startup_completed)
 
     def resourcePath(self, filename: str) -> str:
-        """A file of Resources/, beside the module or at the top of a source checkout."""
-        return resource_path(filename)
+        """Return the path of a file in Resources/, beside the module or at the top of a source checkout."""
+        return str(resource_path(filename))
 
 
 def _on_startup_completed() -> None:
@@ -77,8 +76,8 @@ class SegWithUSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.panel: Any = None
 
     def resourcePath(self, filename: str) -> str:
-        """A file of Resources/, beside the module or at the top of a source checkout."""
-        return resource_path(filename)
+        """Return the path of a file in Resources/, beside the module or at the top of a source checkout."""
+        return str(resource_path(filename))
 
     def setup(self) -> None:
         """Load the panel and observe the scene."""

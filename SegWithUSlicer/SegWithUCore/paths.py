@@ -22,6 +22,19 @@ def resources_folder() -> Path | None:
     return next((place for place in places if (place / "Models").is_dir()), None)
 
 
+def resource_path(name: str) -> Path:
+    """Return the path of a resource such as "UI/SegWithUSlicer.ui".
+
+    Raises:
+        FileNotFoundError: there is no folder `Resources`: the installation is not complete.
+    """
+    folder = resources_folder()
+    if folder is None:
+        package = Path(__file__).resolve().parent
+        raise FileNotFoundError(f"there is no folder Resources beside {package}: install the extension again")
+    return folder / name
+
+
 def user_models_folder() -> Path:
     """Where a user's own bundles live: SEGWITHU_MODELS, or the platform's place for application data."""
     if os.environ.get("SEGWITHU_MODELS"):

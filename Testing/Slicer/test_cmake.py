@@ -29,9 +29,9 @@ import slicer
 
 with SlicerHost({module!r}) as host:
     ui = host.widget.ui
-    import SegWithUSlicerLib, SegWithUSlicerLib.resources as resources
+    import SegWithUSlicerLib, SegWithUCore.paths as paths
     assert SegWithUSlicerLib.__file__.startswith({installed!r}), SegWithUSlicerLib.__file__
-    assert str(resources.resources_folder()) == {installed!r} + "/Resources"
+    assert str(paths.resources_folder()) == {installed!r} + "/Resources"
     assert not slicer.modules.segwithuslicer.icon.isNull()
     assert ui.modelBox.count >= 1
     ui.tryItButton.click()

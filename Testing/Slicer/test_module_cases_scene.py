@@ -60,7 +60,7 @@ def _no_loading(monkeypatch: pytest.MonkeyPatch) -> None:
     def forbidden(*_arguments: Any, **_more: Any) -> None:
         raise AssertionError("a case was loaded or removed")
 
-    for name in ("put_case", "find_images", "read_case_file", "remove_case"):
+    for name in ("put_case", "find_images", "read_description", "remove_case"):
         monkeypatch.setattr(case_opener, name, forbidden)
 
 

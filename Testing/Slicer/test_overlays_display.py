@@ -10,7 +10,7 @@ from case_fixture import change_case, make_case
 from loaded_case import load_volume, loaded_case, scenes_closed  # noqa: F401
 from mrml_headless import HeadlessScene, coloured, observers_on
 
-from SegWithUSlicerLib.scene.case_file import read_case_file
+from SegWithUCore.case.case_file import read_description
 from SegWithUSlicerLib.scene.load_case import load_case
 from SegWithUSlicerLib.scene.overlay import COLOUR_MAPS, Overlay
 from SegWithUSlicerLib.scene.readout import sentence, share_above, volume_text
@@ -177,7 +177,7 @@ def test_closing_the_scene_ends_the_overlay_quietly(tmp_path, data_folder):
 
 def test_readout_is_what_counting_the_voxels_gives(tmp_path, data_folder):
     disk = make_case(data_folder, tmp_path, oblique=True)
-    case = read_case_file(disk.folder)
+    case = read_description(disk.folder)
     for threshold in (0.0, 0.25, 0.5, 0.75, 1.0):  # on bin edges the histogram is exact
         for row in share_above(case, "error_probability", threshold):
             inside = disk.error[disk.labels == row.value]
@@ -189,14 +189,14 @@ def test_readout_is_what_counting_the_voxels_gives(tmp_path, data_folder):
 
 
 def test_readout_ends_at_all_and_nothing(tmp_path, data_folder):
-    case = read_case_file(make_case(data_folder, tmp_path, empty_structure=True).folder)
+    case = read_description(make_case(data_folder, tmp_path, empty_structure=True).folder)
     assert [row.share for row in share_above(case, "ranking", -1e9)] == [1.0, 1.0, None]
     assert [row.volume_mm3 for row in share_above(case, "ranking", 1e9)] == [0.0, 0.0, 0.0]
     assert share_above(case, "no such map", 0) == []
 
 
 def test_readout_reads_as_a_sentence_with_units(tmp_path, data_folder):
-    case = read_case_file(make_case(data_folder, tmp_path, empty_structure=True).folder)
+    case = read_description(make_case(data_folder, tmp_path, empty_structure=True).folder)
     first, _second, empty = share_above(case, "error_probability", 0.5)
     assert sentence(first) == f"{100 * first.share:.1f} % of the anterior hippocampus, {first.volume_mm3:.0f} mm³"
     assert sentence(empty) == "empty structure 3: empty"

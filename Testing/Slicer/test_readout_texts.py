@@ -1,6 +1,6 @@
 """Figures of a structure as the user reads them; needs no Slicer."""
 
-from SegWithUSlicerLib.scene.case_file import Structure, parse_case
+from SegWithUCore.case.case_file import Structure, parse_description
 from SegWithUSlicerLib.scene.readout import dice_text, dice_tip, expected_text, expected_tip
 
 PLAIN = {"value": 1, "name": "anterior", "color": (1, 2, 3)}
@@ -37,6 +37,6 @@ def test_numbers_of_a_case_file_are_read() -> None:
     entry = {"value": 1, "name": "anterior", "color": [1, 2, 3], "predicted_dice_informative": False}
     entry |= {"expected_volume_mm3": 2180.4, "expected_interval_mm3": [2010, 2350], "calibration_cases": 27}
     raw = {"format": "segwithu-case", "format_version": 1, "name": "case", "structures": [entry]}
-    (structure,) = parse_case(raw).structures
+    (structure,) = parse_description(raw).structures
     assert (structure.expected_interval_mm3, structure.calibration_cases) == ((2010.0, 2350.0), 27)
     assert dice_text(structure) == "not informative"

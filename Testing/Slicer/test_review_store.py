@@ -11,6 +11,7 @@ from case_fixture import change_case
 from loaded_case import LoadedCase, loaded_case, paint, scenes_closed  # noqa: F401
 from mrml_headless import HeadlessScene
 
+from SegWithUCore.case.case_file import read_description
 from SegWithUCore.errors import InputError, OutputError
 from SegWithUSlicerLib.review.edits import EditWatch, read_labels
 from SegWithUSlicerLib.review.store import (
@@ -27,7 +28,6 @@ from SegWithUSlicerLib.review.store import (
     save_reviewed,
 )
 from SegWithUSlicerLib.review.structure_status import SegmentStatusWriter, structure_status
-from SegWithUSlicerLib.scene.case_file import read_case_file
 from SegWithUSlicerLib.scene.load_case import find_cases, load_case
 from SegWithUSlicerLib.scene.review_nodes import regions_hash
 from SegWithUSlicerLib.scene.segmentation import content_hash
@@ -76,7 +76,7 @@ def test_a_loaded_bundle_finds_the_folder_again(tmp_path, data_folder):
 
 def test_the_key_follows_the_hashes_and_nothing_that_names_the_patient(tmp_path, data_folder):
     case = loaded_case(tmp_path, data_folder, regions=True)
-    raw = dict(read_case_file(case.disk.folder).raw)
+    raw = dict(read_description(case.disk.folder).raw)
     key = case_key(raw, "a")
     channel = raw["input"]["channels"][0]
     same = [

@@ -12,8 +12,8 @@ from case_fixture import HIPPOCAMPUS, change_case, make_case
 from loaded_case import LoadedCase, load_volume, loaded_case, scenes_closed  # noqa: F401
 from mrml_headless import HeadlessScene
 
+from SegWithUCore.case.case_file import read_description
 from SegWithUCore.errors import InputError
-from SegWithUSlicerLib.scene.case_file import read_case_file
 from SegWithUSlicerLib.scene.load_case import is_ours, load_case
 from SegWithUSlicerLib.scene.segmentation import terminology_entry
 from SegWithUSlicerLib.scene.structures import centre_of_structure, show_in_3d, show_structure
@@ -89,7 +89,7 @@ def test_segments_have_names_colours_and_codes_in_label_order(tmp_path, data_fol
 
 def test_codes_are_written_as_slicers_own_serialiser_writes_them(tmp_path, data_folder):
     disk = make_case(data_folder, tmp_path)
-    structure = read_case_file(disk.folder).structures[0]
+    structure = read_description(disk.folder).structures[0]
     side = {"scheme": "SCT", "value": "7771000", "meaning": "Left"}
     ours = terminology_entry(dataclasses.replace(structure, modifier=side))
     theirs = slicer.vtkSlicerTerminologiesModuleLogic.SerializeTerminologyEntry(

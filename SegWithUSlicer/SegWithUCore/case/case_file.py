@@ -1,7 +1,9 @@
-"""`case.json` of a case folder, and which folders are cases. Needs nothing but Python, as Slicer's window does."""
+"""Read `case.json` and find case folders. Standard library only: Slicer's own process reads them too."""
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,16 @@ from ..strict_json import read_json
 
 CASE_FILE = "case.json"
 CASE_FORMAT = "segwithu-case"
-MARKS = ("segmentation.nii.gz", "regions.csv", "review.*.jsonl")
+FORMAT_VERSION = 1
+SEGMENTATION_FILE = "segmentation.nii.gz"
+MAP_NAMES = ("error_probability", "ranking", "calibration")
+"""In the order in which a user meets them; the first that a case has is shown first."""
+DEFAULT_TITLES = {
+    "error_probability": "Error probability",
+    "ranking": "Ranking map",
+    "calibration": "Calibration map",
+}
+MARKS = (SEGMENTATION_FILE, "regions.csv", "review.*.jsonl")
 """Files that show that a folder without a `case.json` was a case."""
 MAXIMUM_BYTES = 16 << 20
 """Of `case.json`: ours have 30 kB, with a hundred structures about 1 MB."""
@@ -19,9 +30,90 @@ DAMAGED = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError)
 """What reading a value raises that is not what a case should hold."""
 
 
+@dataclass(frozen=True)
+class Histograms:
+    """Voxels of each predicted structure in equal bins of a map's values, from `low` to `high` (map's unit).
+
+    Attributes:
+        counts: per label value, the number of voxels in each bin.
+    """
+
+    low: float
+    high: float
+    counts: dict[int, tuple[float, ...]]
+
+
+@dataclass(frozen=True)
+class MapInfo:
+    """One map of a case.
+
+    Attributes:
+        window: lowest and highest value of the colour scale, in the map's unit; the same for every patient.
+        lower_threshold: where the model suggests to begin colouring, in the map's unit.
+        not_assessed: the value of voxels that were not assessed.
+    """
+
+    name: str
+    file: str
+    title: str
+    quantity: str
+    unit: str
+    window: tuple[float, float] | None = None
+    lower_threshold: float | None = None
+    not_assessed: float = -1.0
+    histograms: Histograms | None = None
+
+
+@dataclass(frozen=True)
+class Structure:
+    """One structure. Volumes are in mm3 and `uncertain_share` from 0 to 1; None means not assessed.
+
+    Attributes:
+        category, type, modifier: codes, each {"scheme", "value", "meaning"}.
+        expected_interval_mm3: holds the true volume of nine in ten cases, as measured on `calibration_cases`.
+        predicted_dice_informative: False if the predicted Dice does not beat a constant; it is left out then.
+    """
+
+    value: int
+    name: str
+    color: tuple[int, int, int]
+    category: Mapping[str, str] | None = None
+    type: Mapping[str, str] | None = None
+    modifier: Mapping[str, str] | None = None
+    voxels: int | None = None
+    volume_mm3: float | None = None
+    expected_volume_mm3: float | None = None
+    expected_interval_mm3: tuple[float, float] | None = None
+    predicted_dice: float | None = None
+    predicted_dice_informative: bool | None = None
+    calibration_cases: int | None = None
+    expected_wrong_mm3: float | None = None
+    uncertain_share: float | None = None
+    uncertain_mm3: float | None = None
+    flags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class CaseDescription:
+    """`case.json`, checked and typed: structures, maps and where they come from.
+
+    Attributes:
+        voxel_mm3: volume of a voxel; None if the file names no grid.
+        raw: the whole file.
+    """
+
+    name: str
+    created: str
+    model_name: str
+    structures: tuple[Structure, ...]
+    maps: dict[str, MapInfo]
+    voxel_mm3: float | None
+    raw: Mapping[str, Any] = field(repr=False)
+
+
 @contextmanager
 def naming_case(folder: Path) -> Iterator[None]:
-    """Say of which case something is wrong, in the block that reads what its files hold.
+    """Name the case in errors of the block that reads its files.
 
     Raises:
         InputError: a value is not what it should be, or the block says so; names the folder.
@@ -37,7 +129,7 @@ def naming_case(folder: Path) -> Iterator[None]:
 
 
 def read_case(folder: Path) -> dict[str, Any]:
-    """The content of a case folder's `case.json`.
+    """Read a case folder's `case.json` as JSON.
 
     Raises:
         InputError: it is no case folder, or damaged.
@@ -51,26 +143,70 @@ def read_case(folder: Path) -> dict[str, Any]:
     return case
 
 
-def case_folders(places: Sequence[Path]) -> list[Path]:
-    """The case folders among `places` and directly inside them, each once, in the order given, then by name.
+def read_description(folder: Path) -> CaseDescription:
+    """Read a case folder's `case.json`, checked and typed; maps are those whose file is there.
+
+    Raises:
+        InputError: there is none, it is damaged, or it is of a format version that this version does not read.
+    """
+    return parse_description(read_case(folder), str(folder / CASE_FILE), folder)
+
+
+def parse_description(raw: Any, origin: str = CASE_FILE, case_folder: Path | None = None) -> CaseDescription:
+    """Check the content of `case.json` and give it types.
+
+    Args:
+        raw: the decoded JSON.
+        origin: names it in messages.
+        case_folder: if given, maps that have a file there but no entry are found, and maps without a file dropped.
+
+    Raises:
+        InputError: another format, a newer version, or a required field that is missing or of the wrong kind.
+    """
+    if not isinstance(raw, Mapping) or raw.get("format") != CASE_FORMAT:
+        raise InputError(f"{origin} is not a SegWithU case: choose a folder that SegWithU wrote.")
+    version = raw.get("format_version")
+    if version != FORMAT_VERSION:
+        raise InputError(
+            f"{origin} has format version {version}, this SegWithU reads {FORMAT_VERSION}: update the extension."
+        )
+    try:
+        return CaseDescription(
+            name=str(raw["name"]),
+            created=str(raw.get("created") or ""),
+            model_name=str((raw.get("model") or {}).get("name") or ""),
+            # The engine also sums up the background, which is no structure.
+            structures=tuple(
+                _structure(entry, raw.get("flags") or []) for entry in raw["structures"] if int(entry["value"]) != 0
+            ),
+            maps=_maps(raw, case_folder),
+            voxel_mm3=_voxel_mm3(raw),
+            raw=raw,
+        )
+    except DAMAGED as error:
+        raise InputError(f"{origin} is damaged ({type(error).__name__}: {error}): segment the case again.") from error
+
+
+def case_folders(paths: Sequence[Path]) -> list[Path]:
+    """List the case folders among `paths` and directly inside them, each once, in the order given, then by name.
 
     A folder that was a case and lost its `case.json` is among them: reading it says what is wrong.
 
     Raises:
-        InputError: a place is neither a case folder nor holds any.
+        InputError: a path is neither a case folder nor holds any.
     """
     found: dict[Path, Path] = {}
-    for place in places:
-        inside = [place] if (place / CASE_FILE).is_file() else list(_cases_inside(place))
-        if not inside and not _was_a_case(place):
-            raise InputError(f"{place} is no case folder and holds none: give folders that segment wrote.")
-        for folder in inside or [place]:
+    for path in paths:
+        inside = [path] if (path / CASE_FILE).is_file() else list(_cases_inside(path))
+        if not inside and not _was_a_case(path):
+            raise InputError(f"{path} is no case folder and holds none: give folders that segment wrote.")
+        for folder in inside or [path]:
             found.setdefault(folder.resolve(), folder)
     return list(found.values())
 
 
-def _cases_inside(place: Path) -> Iterator[Path]:
-    for folder in sorted(place.iterdir()) if place.is_dir() else []:
+def _cases_inside(parent: Path) -> Iterator[Path]:
+    for folder in sorted(parent.iterdir()) if parent.is_dir() else []:
         hidden = folder.name.startswith((".", TEMPORARY_PREFIX))
         if folder.is_dir() and not hidden and ((folder / CASE_FILE).is_file() or _was_a_case(folder)):
             yield folder
@@ -78,3 +214,86 @@ def _cases_inside(place: Path) -> Iterator[Path]:
 
 def _was_a_case(folder: Path) -> bool:
     return any(next(folder.glob(mark), None) is not None for mark in MARKS)
+
+
+def _structure(entry: Mapping[str, Any], flags: list[Any]) -> Structure:
+    red, green, blue = (int(part) for part in entry["color"])
+    value = int(entry["value"])
+    return Structure(
+        value=value,
+        name=str(entry["name"]),
+        color=(red, green, blue),
+        category=entry.get("category"),
+        type=entry.get("type"),
+        modifier=entry.get("modifier"),
+        voxels=None if entry.get("voxels") is None else int(entry["voxels"]),
+        volume_mm3=_number(entry, "volume_mm3"),
+        expected_volume_mm3=_number(entry, "expected_volume_mm3"),
+        expected_interval_mm3=_interval(entry.get("expected_interval_mm3")),
+        predicted_dice=_number(entry, "predicted_dice"),
+        predicted_dice_informative=entry.get("predicted_dice_informative"),
+        calibration_cases=None if entry.get("calibration_cases") is None else int(entry["calibration_cases"]),
+        expected_wrong_mm3=_number(entry, "expected_wrong_mm3"),
+        uncertain_share=_number(entry, "uncertain_share"),
+        uncertain_mm3=_number(entry, "uncertain_mm3"),
+        flags=tuple(_flag_sentence(flag) for flag in flags if _is_about(flag, value, str(entry["name"]))),
+    )
+
+
+def _interval(value: Any) -> tuple[float, float] | None:
+    return (float(value[0]), float(value[1])) if isinstance(value, list) and len(value) == 2 else None
+
+
+def _is_about(flag: Any, value: int, name: str) -> bool:
+    """Cases of earlier versions name the structure by its label value."""
+    return isinstance(flag, Mapping) and flag.get("structure") in (value, name)
+
+
+def _flag_sentence(flag: Mapping[str, Any]) -> str:
+    return str(flag.get("sentence") or flag.get("reason") or flag.get("kind") or "")
+
+
+def _number(entry: Mapping[str, Any], key: str) -> float | None:
+    return None if entry.get(key) is None else float(entry[key])
+
+
+def _maps(raw: Mapping[str, Any], case_folder: Path | None) -> dict[str, MapInfo]:
+    entries = raw.get("maps") or {}
+    default_not_assessed = float(raw.get("not_assessed_value", -1.0))
+    found = {}
+    for name in MAP_NAMES:
+        entry = entries.get(name)
+        file = str((entry or {}).get("file") or f"{name}.nii.gz")
+        if Path(file).name != file or "\\" in file:  # a case from elsewhere must not lead out of its folder
+            raise ValueError(f"the map {name} lies at {file!r} instead of in the case folder")
+        present = entry is not None if case_folder is None else (case_folder / file).is_file()
+        if present:
+            found[name] = _map(name, file, entry or {}, default_not_assessed)
+    return found
+
+
+def _map(name: str, file: str, entry: Mapping[str, Any], default_not_assessed: float) -> MapInfo:
+    window = entry.get("window")
+    histograms = entry.get("histograms")
+    not_assessed = entry.get("not_assessed")
+    return MapInfo(
+        name=name,
+        file=file,
+        title=str(entry.get("title") or DEFAULT_TITLES[name]),
+        quantity=str(entry.get("quantity") or name),
+        unit=str(entry.get("unit") or "1"),
+        window=None if window is None else (float(window[0]), float(window[1])),
+        lower_threshold=_number(entry, "lower_threshold"),
+        not_assessed=default_not_assessed if not_assessed is None else float(not_assessed),
+        histograms=None if histograms is None else _histograms(histograms),
+    )
+
+
+def _histograms(entry: Mapping[str, Any]) -> Histograms:
+    counts = {int(value): tuple(float(count) for count in bins) for value, bins in entry["counts"].items()}
+    return Histograms(float(entry["low"]), float(entry["high"]), counts)
+
+
+def _voxel_mm3(raw: Mapping[str, Any]) -> float | None:
+    spacing = ((raw.get("input") or {}).get("grid") or {}).get("spacing_mm")
+    return None if spacing is None else math.prod(float(edge) for edge in spacing)

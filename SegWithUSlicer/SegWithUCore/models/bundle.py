@@ -136,10 +136,27 @@ def read_bundle(folder: Path) -> Bundle:
         InputError: no bundle, broken JSON, a field missing, unknown, of the wrong kind or beyond what is sensible, or a
             changed calibration.
     """
+    return bundle_from_json(_read_json(folder), folder)
+
+
+def read_unchecked(folder: Path) -> Bundle:
+    """Read the description of a model without checking it, so without jsonschema: for a list of models.
+
+    Raises:
+        InputError: no bundle, broken JSON, or a field missing, unknown or of the wrong kind.
+    """
+    data = _read_json(folder)
+    try:
+        return _built(data, folder)
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(f"{folder / BUNDLE_FILE} is damaged ({error!r:.200}): {RESTORE}.") from error
+
+
+def _read_json(folder: Path) -> Any:
     path = folder / BUNDLE_FILE
     if not is_there(path):
         raise InputError(f"{folder} is not a model bundle: it has no {BUNDLE_FILE}.")
-    return bundle_from_json(read_json(path, RESTORE, MAXIMUM_BYTES), folder)
+    return read_json(path, RESTORE, MAXIMUM_BYTES)
 
 
 def bundle_from_json(data: Any, folder: Path | None, source: str | None = None, remedy: str = RESTORE) -> Bundle:
@@ -152,7 +169,14 @@ def bundle_from_json(data: Any, folder: Path | None, source: str | None = None, 
     source = source or str((folder or Path()) / BUNDLE_FILE)
     check_schema(data, bundle_schema(), source, remedy, "the bundle format")
     check_description(data, source, remedy)
-    bundle = Bundle(
+    bundle = _built(data, folder)
+    if data["calibration_sha256"] != bundle.calibration_sha256:
+        raise InputError(f"{source} has a calibration block that does not match its hash: {remedy}.")
+    return bundle
+
+
+def _built(data: Any, folder: Path | None) -> Bundle:
+    return Bundle(
         folder=folder,
         about=data["about"],
         input=InputSpec.from_json(data["input"]),
@@ -165,9 +189,6 @@ def bundle_from_json(data: Any, folder: Path | None, source: str | None = None, 
         display=data["display"],
         figures=data["figures"],
     )
-    if data["calibration_sha256"] != bundle.calibration_sha256:
-        raise InputError(f"{source} has a calibration block that does not match its hash: {remedy}.")
-    return bundle
 
 
 def verify_weights(bundle: Bundle) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import qt
 import slicer
 
+from SegWithUCore.case.case_file import CaseDescription, read_description
 from SegWithUCore.errors import SegWithUError
 from SegWithUCore.regions.region import Region
 
@@ -15,7 +16,6 @@ from ..cases.case_switch import FoundImages, find_images, find_open, open_cases,
 from ..cases.moved_images import ImageMissingError, MovedImages, may_follow, place_told
 from ..i18n import _
 from ..review.opening import decided_so_far, obstacle
-from ..scene.case_file import Case, read_case_file
 from ..scene.case_nodes import CaseNodes
 from ..scene.focus import look_at
 from .overlay_panel import OverlayPanel
@@ -46,7 +46,7 @@ class _Asked:
     """A case whose image is asked for."""
 
     folder: Path
-    case: Case
+    case: CaseDescription
     region: Region | None
 
 
@@ -89,7 +89,7 @@ class CaseOpener:
         try:
             if there is not None:
                 return self._show(there, region, closes_others=True)
-            case = read_case_file(folder)
+            case = read_description(folder)
             return self._switch(_Asked(folder, case, region), find_images(folder, case.raw, self.moved))
         except ImageMissingError as error:
             self._ask(_Asked(folder, case, region), str(error))

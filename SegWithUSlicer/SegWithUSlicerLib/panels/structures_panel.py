@@ -4,8 +4,9 @@ from typing import Any
 
 import qt
 
+from SegWithUCore.case.case_file import CaseDescription, Structure
+
 from ..i18n import _
-from ..scene.case_file import Case, Structure
 from ..scene.case_nodes import CaseNodes
 from ..scene.readout import dice_text, dice_tip, expected_text, expected_tip, volume_text
 from ..scene.structures import show_in_3d, show_structure
@@ -88,7 +89,7 @@ class StructuresPanel:
         return bool(has_surface and segmentation.GetDisplayNode().GetVisibility3D())
 
 
-def was_refused(case: Case) -> bool:
+def was_refused(case: CaseDescription) -> bool:
     """Whether the user insisted on a run that is far from the training cases: its figures mean nothing."""
     warnings = (case.raw.get("fingerprint") or {}).get("warnings") or []
     return any(warning.get("severity") == "refused" for warning in warnings)

@@ -16,12 +16,12 @@ from typing import Any
 import slicer
 
 from SegWithUCore.atomic_files import atomic_file
+from SegWithUCore.case.case_file import read_description
 from SegWithUCore.errors import InputError, OutputError
 from SegWithUCore.review.reviews import Elsewhere
 from SegWithUCore.strict_json import parse_json
 
 from ..i18n import _
-from ..scene.case_file import read_case_file
 from ..scene.case_nodes import CaseNodes, hidden_node
 from ..scene.review_nodes import regions_hash
 from ..scene.segmentation import CONTENT_ATTRIBUTE, content_hash, is_whole_nrrd
@@ -220,7 +220,7 @@ def last_place(nodes: CaseNodes, folder: Path, log_name: str) -> ReviewLocation 
 def is_same_case(folder: Path, nodes: CaseNodes) -> bool:
     """Whether the folder holds what the scene shows: it may have been segmented anew since the scene was saved."""
     try:
-        return read_case_file(folder).raw.get("created") == nodes.case.raw.get("created")
+        return read_description(folder).raw.get("created") == nodes.case.raw.get("created")
     except InputError:
         return False
 

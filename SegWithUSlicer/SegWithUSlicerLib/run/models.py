@@ -1,22 +1,14 @@
-"""The models that can be chosen, read with plain JSON: Slicer's process has neither torch nor jsonschema.
+"""The models that can be chosen in the panel. Neither torch nor jsonschema is needed to list them."""
 
-Only what the panel shows is read, and leniently; the worker validates the bundle before it uses it.
-"""
-
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from SegWithUCore.errors import InputError
-from SegWithUCore.paths import bundle_folders, user_models_folder
-from SegWithUCore.strict_json import read_json_object
+from SegWithUCore.models.bundle import Bundle, read_unchecked
+from SegWithUCore.paths import bundle_folders, resource_path, user_models_folder
 
-from ..resources import resources_folder
-
-BUNDLE_FILE = "bundle.json"
-MAXIMUM_BYTES = 16 << 20
-"""Of it, as for the worker."""
+_AXES = {"L": 0, "R": 0, "A": 1, "P": 1, "I": 2, "S": 2}
 
 
 @dataclass(frozen=True)
@@ -40,12 +32,12 @@ class ModelInfo:
     heads: tuple[str, ...]
 
 
-def list_models(places: Sequence[Path] | None = None) -> list[ModelInfo]:
-    """All readable bundles: the extension's own, then the user's; the first of a name counts."""
-    places = [resources_folder() / "Models", user_models_folder()] if places is None else places
+def list_models(folders: Sequence[Path] | None = None) -> list[ModelInfo]:
+    """List all readable bundles: the extension's own, then the user's; of two with one name the first counts."""
+    folders = [resource_path("Models"), user_models_folder()] if folders is None else folders
     found: dict[str, ModelInfo] = {}
-    for place in places:
-        for folder in bundle_folders(place).folders:
+    for parent in folders:
+        for folder in bundle_folders(parent).folders:
             model = read_model(folder)
             if model is not None:
                 found.setdefault(model.name, model)
@@ -53,7 +45,7 @@ def list_models(places: Sequence[Path] | None = None) -> list[ModelInfo]:
 
 
 def find_model(name_or_folder: str) -> ModelInfo:
-    """The model of a name, or in a folder; for an empty text the first one.
+    """Find the model of a name, or in a folder; the first one for an empty text.
 
     Raises:
         ValueError: there is none.
@@ -67,38 +59,32 @@ def find_model(name_or_folder: str) -> ModelInfo:
 
 
 def read_model(folder: Path) -> ModelInfo | None:
-    """What a bundle says about itself; None where it cannot be read (the worker says why, if it is asked for)."""
+    """Read what the panel shows of a bundle. Returns None if it cannot be read; the worker says why when asked."""
     try:
-        raw = read_json_object(folder / BUNDLE_FILE, maximum_bytes=MAXIMUM_BYTES)
-        about, spec = raw["about"], raw["input"]
+        bundle = read_unchecked(folder)
+        heads = sorted(bundle.heads, key=lambda head: not head.default)
         return ModelInfo(
-            name=str(about["name"]),
+            name=str(bundle.name),
             folder=folder,
-            task=str(about.get("task") or about["name"]),
-            channels=tuple(str(channel) for channel in spec["channels"]),
-            modality=str(spec.get("modality") or ""),
-            field_of_view_mm=_field_of_view(raw),
-            calibrated=raw.get("calibration") is not None,
-            heads=_heads(raw),
+            task=str(bundle.about.get("task") or bundle.name),
+            channels=tuple(str(channel) for channel in bundle.input.channels),
+            modality=str(bundle.input.modality or ""),
+            field_of_view_mm=_field_of_view(bundle),
+            calibrated=bundle.calibration is not None,
+            heads=tuple(str(head.name) for head in heads),
         )
-    except (InputError, ValueError, KeyError, TypeError, IndexError, AttributeError):
+    except (InputError, ValueError, KeyError, TypeError, IndexError, AttributeError):  # nothing was checked
         return None
 
 
-def _heads(raw: Mapping[str, Any]) -> tuple[str, ...]:
-    heads = sorted(raw["heads"], key=lambda head: not head.get("default", True))
-    return tuple(str(head["name"]) for head in heads)
+def _field_of_view(bundle: Bundle) -> tuple[float, float, float] | None:
+    """Return the largest training case along R, A, S, from the axes that the bundle's orientation names.
 
-
-def _field_of_view(raw: Mapping[str, Any]) -> tuple[float, float, float] | None:
-    """Largest training case along R, A, S, from the axes that the bundle's orientation names.
-
-    None where there is no fingerprint, or where the model takes axes as they are stored ("xyz").
+    None if there is no fingerprint, or if the model takes axes as they are stored ("xyz").
     """
-    fingerprint = raw.get("fingerprint") or {}
-    span = (fingerprint.get("field_of_view_mm") or {}).get("high")
-    if not span or raw["input"]["orientation"].islower():
+    span = ((bundle.fingerprint or {}).get("field_of_view_mm") or {}).get("high")
+    orientation = bundle.input.orientation
+    if not span or orientation.islower():
         return None
-    axes = {"L": 0, "R": 0, "A": 1, "P": 1, "I": 2, "S": 2}
-    by_axis = {axes[letter]: float(size) for letter, size in zip(raw["input"]["orientation"], span, strict=True)}
+    by_axis = {_AXES[letter]: float(size) for letter, size in zip(orientation, span, strict=True)}
     return by_axis[0], by_axis[1], by_axis[2]

@@ -7,7 +7,8 @@ from typing import Any
 import qt
 import slicer
 
-from ..resources import resource_path
+from SegWithUCore.paths import resource_path
+
 from ..scene.load_case import export_volume, is_unchanged, load_case
 from .controller import RunController, RunTools
 from .install import Installer, slicer_tools
@@ -98,7 +99,7 @@ class Session:
         Installer(
             self.worker,
             slicer_tools(),
-            Path(resource_path("requirements.txt")),
+            resource_path("requirements.txt"),
             Path(wheels) if wheels else None,
         ).begin(remember)
 

@@ -13,11 +13,11 @@ import slicer
 import vtk
 from vtk.util.numpy_support import numpy_to_vtk, vtk_to_numpy
 
+from SegWithUCore.case.case_file import SEGMENTATION_FILE, CaseDescription, MapInfo
 from SegWithUCore.case.region_files import REGION_LABELS_FILE, REGIONS_FILE, check_region_files
 from SegWithUCore.errors import InputError
 
 from ..i18n import _
-from .case_file import SEGMENTATION_FILE, Case, MapInfo
 
 
 def near(labels_kji: np.ndarray, spacing_kji_mm: Sequence[float], distance_mm: float) -> np.ndarray:
@@ -124,7 +124,7 @@ class CaseImages:
 
 
 def read_case_images(
-    case_folder: Path, case: Case, input_node: "slicer.vtkMRMLVolumeNode | None", near_mm: float | None
+    case_folder: Path, case: CaseDescription, input_node: "slicer.vtkMRMLVolumeNode | None", near_mm: float | None
 ) -> CaseImages:
     """Read segmentation, maps and the label volume of regions, if any.
 
@@ -169,7 +169,7 @@ def image_from(array_kji: np.ndarray) -> vtk.vtkImageData:
     return image
 
 
-def _check_labels(labels: np.ndarray, case: Case) -> None:
+def _check_labels(labels: np.ndarray, case: CaseDescription) -> None:
     box = labelled_box(labels != 0)
     if box is None:
         return

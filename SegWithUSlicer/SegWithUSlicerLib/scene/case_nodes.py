@@ -13,9 +13,9 @@ from pathlib import Path
 
 import slicer
 
+from SegWithUCore.case.case_file import MAP_NAMES, CaseDescription, parse_description
 from SegWithUCore.strict_json import parse_json
 
-from .case_file import MAP_NAMES, Case, parse_case
 from .segmentation import was_touched
 
 MAP_ATTRIBUTE = "SegWithU.Map"
@@ -36,9 +36,9 @@ class CaseNodes:
     hub: "slicer.vtkMRMLScriptedModuleNode"
 
     @property
-    def case(self) -> Case:
+    def case(self) -> CaseDescription:
         """What `case.json` said when the run was loaded."""
-        return parse_case(parse_json(self.hub.GetParameter(_CASE), self.hub.GetName()), self.hub.GetName())
+        return parse_description(parse_json(self.hub.GetParameter(_CASE), self.hub.GetName()), self.hub.GetName())
 
     @property
     def label(self) -> str:
@@ -141,7 +141,7 @@ class CaseNodes:
         """Remember the model's own segmentation."""
         self.hub.SetNodeReferenceID(_ORIGINAL, node.GetID())
 
-    def set_case(self, case: Case, folder: Path | None = None) -> None:
+    def set_case(self, case: CaseDescription, folder: Path | None = None) -> None:
         """Keep the text of `case.json` with the scene (ASCII: it passes through XML attributes).
 
         Args:

@@ -10,8 +10,9 @@ from pathlib import Path
 import slicer
 import vtk
 
+from SegWithUCore.case.case_file import CaseDescription, MapInfo, read_description
+
 from ..i18n import _
-from .case_file import Case, MapInfo, read_case_file
 from .case_images import CaseImages, MapVolume, Volume, image_from, read_case_images
 from .case_nodes import MAP_ATTRIBUTE, NEAR_ATTRIBUTE, CaseNodes, find_cases, find_replaceable, is_ours, new_case_nodes
 from .map_display import prepare_display
@@ -64,7 +65,7 @@ def load_case(
     """
     scene = scene or (slicer.mrmlScene if input_node is None else input_node.GetScene())
     folder = Path(case_folder)
-    case = read_case_file(folder)
+    case = read_description(folder)
     images = read_case_images(folder, case, input_node, near_mm)
     regions = read_case_regions(folder, images.regions)
     inputs = [] if input_node is None else [input_node, *channels]
@@ -92,7 +93,7 @@ def follow_parent_transform(nodes: CaseNodes) -> None:
             node.SetAndObserveTransformNodeID(transform_id)
 
 
-def _label(scene: "slicer.vtkMRMLScene", case: Case, inputs: Sequence["slicer.vtkMRMLNode"]) -> str:
+def _label(scene: "slicer.vtkMRMLScene", case: CaseDescription, inputs: Sequence["slicer.vtkMRMLNode"]) -> str:
     """What a new set's names begin with: the input, and the run's time if the input has results already."""
     if not inputs:
         return case.name
@@ -104,7 +105,7 @@ def _label(scene: "slicer.vtkMRMLScene", case: Case, inputs: Sequence["slicer.vt
     return timed if timed not in earlier else f"{timed} ({len(earlier) + 1})"
 
 
-def _time_of(case: Case) -> str:
+def _time_of(case: CaseDescription) -> str:
     try:
         time = datetime.fromisoformat(case.created).astimezone()
     except ValueError:
@@ -158,7 +159,7 @@ def _codes(info: MapInfo) -> tuple["slicer.vtkCodedEntry", "slicer.vtkCodedEntry
 def _put_segmentation(
     scene: "slicer.vtkMRMLScene",
     nodes: CaseNodes,
-    case: Case,
+    case: CaseDescription,
     images: CaseImages,
     input_node: "slicer.vtkMRMLScalarVolumeNode | None",
 ) -> None:
@@ -185,7 +186,7 @@ def _volume_node(volume: Volume) -> "slicer.vtkMRMLScalarVolumeNode":
     return node
 
 
-def _put_table(scene: "slicer.vtkMRMLScene", nodes: CaseNodes, case: Case) -> None:
+def _put_table(scene: "slicer.vtkMRMLScene", nodes: CaseNodes, case: CaseDescription) -> None:
     table = nodes.table
     if table is None:
         table = scene.AddNewNodeByClass("vtkMRMLTableNode", _("{input} structures").format(input=nodes.label))

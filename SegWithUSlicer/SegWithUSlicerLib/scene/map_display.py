@@ -2,8 +2,9 @@
 
 import slicer
 
+from SegWithUCore.case.case_file import MapInfo
+
 from ..i18n import _
-from .case_file import MapInfo
 
 # Perceptually uniform and readable with the common forms of colour blindness. Built-in nodes of every Slicer,
 # which are not saved with a scene: they are named by id, never copied.

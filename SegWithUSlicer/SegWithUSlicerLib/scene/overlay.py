@@ -8,8 +8,9 @@ from collections.abc import Callable
 
 import slicer
 
+from SegWithUCore.case.case_file import MapInfo
+
 from . import map_display
-from .case_file import MapInfo
 from .case_nodes import MAP_ATTRIBUTE, NEAR_ATTRIBUTE, CaseNodes
 from .map_display import COLOUR_MAPS, DEFAULT_COLOUR_MAP
 from .observers import Observations

@@ -1,11 +1,11 @@
 """What lies above a threshold, from the histograms in `case.json`: no voxel is touched, no MRML needed."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
+from SegWithUCore.case.case_file import CaseDescription, Histograms, Structure
 
 from ..i18n import _
-from .case_file import Case, Histograms, Structure
 
 MM3_IN_ML = 1000.0
 
@@ -25,7 +25,7 @@ class AboveThreshold:
     volume_mm3: float | None
 
 
-def share_above(case: Case, map_name: str, threshold: float) -> list[AboveThreshold]:
+def share_above(case: CaseDescription, map_name: str, threshold: float) -> list[AboveThreshold]:
     """Per structure, in label order, the share and volume of voxels at or above `threshold` (in the map's unit).
 
     Inside the bin that the threshold cuts, voxels are taken as evenly spread. Empty where the case has no
@@ -37,7 +37,7 @@ def share_above(case: Case, map_name: str, threshold: float) -> list[AboveThresh
     rows = []
     for structure in case.structures:
         counts = info.histograms.counts.get(structure.value)
-        total = 0.0 if counts is None else float(counts.sum())
+        total = 0.0 if counts is None else sum(counts)
         above = 0.0 if counts is None else _voxels_above(info.histograms, counts, threshold)
         rows.append(
             AboveThreshold(
@@ -109,13 +109,13 @@ def dice_tip(structure: Structure) -> str:
     return ""
 
 
-def _voxels_above(histograms: Histograms, counts: np.ndarray, threshold: float) -> float:
+def _voxels_above(histograms: Histograms, counts: Sequence[float], threshold: float) -> float:
     if histograms.high <= histograms.low:
-        return float(counts.sum()) if threshold <= histograms.low else 0.0
+        return sum(counts) if threshold <= histograms.low else 0.0
     position = (threshold - histograms.low) / (histograms.high - histograms.low) * len(counts)
     if position <= 0:
-        return float(counts.sum())
+        return sum(counts)
     if position >= len(counts):
         return 0.0
     cut = int(position)
-    return float(counts[cut + 1 :].sum() + counts[cut] * (1.0 - (position - cut)))
+    return sum(counts[cut + 1 :]) + counts[cut] * (1.0 - (position - cut))

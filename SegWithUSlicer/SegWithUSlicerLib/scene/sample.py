@@ -1,14 +1,13 @@
 """The sample case: an average T1 brain and the region around one hippocampus, from local files, no network."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import slicer
 
+from SegWithUCore.paths import resource_path
 from SegWithUCore.strict_json import read_json_object
 
-from ..resources import resource_path
 from .load_case import propose_roi
 from .slice_views import jump_to
 
@@ -32,7 +31,7 @@ def register_sample_data() -> None:
     """Offer the sample in the Sample Data module; nothing is read yet."""
     import SampleData
 
-    icon = resource_path("Icons/SegWithUSlicer.png")
+    icon = str(resource_path("Icons/SegWithUSlicer.png"))
     SampleData.SampleDataLogic.registerCustomSampleDataSource(
         category="SegWithU",
         sampleName=SAMPLE_NAME,
@@ -46,7 +45,7 @@ def load_volume() -> "slicer.vtkMRMLScalarVolumeNode":
     """The image of the sample, loaded once for each scene."""
     found = _marked("vtkMRMLScalarVolumeNode")
     if found is None:
-        path = resource_path(f"SampleData/{_facts()['file']}")
+        path = str(resource_path(f"SampleData/{_facts()['file']}"))
         found = slicer.util.loadVolume(path, {"name": NODE_NAME, "show": False})
         found.SetAttribute(_SAMPLE_ATTRIBUTE, "1")
     return found
@@ -67,7 +66,7 @@ def load_sample() -> Sample:
 
 
 def _facts() -> dict[str, Any]:
-    return read_json_object(Path(resource_path("SampleData/sample.json")))
+    return read_json_object(resource_path("SampleData/sample.json"))
 
 
 def _zoom(height_mm: float) -> None:

@@ -10,12 +10,12 @@ import slicer
 import vtk
 from vtk.util.numpy_support import numpy_to_vtk
 
+from SegWithUCore.case.case_file import Structure
 from SegWithUCore.errors import InputError
 from SegWithUCore.imaging.nrrd import read_nrrd_header
 from SegWithUCore.imaging.stored_voxels import check_voxels
 from SegWithUCore.input_files import regular_file
 
-from .case_file import Structure
 from .case_images import Volume, array_of, labelled_box
 
 CONTENT_ATTRIBUTE = "SegWithU.Content"

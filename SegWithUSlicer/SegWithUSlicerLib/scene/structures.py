@@ -4,14 +4,15 @@ import numpy as np
 import slicer
 import vtk
 
+from SegWithUCore.case.case_file import CaseDescription, Structure
+
 from ..i18n import _
-from .case_file import Case, Structure
 from .readout import dice_text, expected_text, volume_text
 from .segmentation import segment_array, segment_id
 from .slice_views import jump_to
 
 
-def fill_table(node: "slicer.vtkMRMLTableNode", case: Case) -> None:
+def fill_table(node: "slicer.vtkMRMLTableNode", case: CaseDescription) -> None:
     """Write one row a structure, in the case's order.
 
     The columns are text, because "not assessed" must be able to stand in them; the first is the label value.
@@ -79,7 +80,7 @@ def show_in_3d(node: "slicer.vtkMRMLSegmentationNode", visible: bool = True) -> 
     node.GetDisplayNode().SetVisibility3D(visible)
 
 
-def _text_columns(case: Case) -> dict[str, list[str]]:
+def _text_columns(case: CaseDescription) -> dict[str, list[str]]:
     return {
         _("Structure"): [structure.name for structure in case.structures],
         _("Volume"): [volume_text(structure.volume_mm3) for structure in case.structures],
