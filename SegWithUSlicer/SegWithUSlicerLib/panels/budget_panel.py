@@ -11,6 +11,7 @@ from ..review.budget import Budget
 from ..review.session import ReviewSession
 from ..run.session import Debounce
 from ..scene.case_nodes import find_cases, hidden_node
+from .gui_connections import GuiConnections
 
 VIEW_TAG = "SegWithU"
 _DELAY_MS = 300
@@ -29,12 +30,12 @@ class BudgetPanel:
         self.ui = ui
         self.plot: Any = None
         self._budget: Budget | None = None
-        self._busy = False
+        self._gui = GuiConnections()
         self._draw_later = Debounce(_DELAY_MS, self.draw)
         ui.chartBox.addItem(_("Regions looked at"))
         ui.chartBox.addItem(_("Risk and coverage"))
-        ui.budgetBox.connect("valueChanged(int)", lambda _value: self.refresh())
-        ui.chartBox.connect("currentIndexChanged(int)", lambda _index: self.refresh())
+        self._gui.connect(ui.budgetBox, lambda _value: self.refresh())
+        self._gui.connect(ui.chartBox, lambda _index: self.refresh())
         ui.referenceSelector.connect("currentNodeChanged(vtkMRMLNode*)", lambda _node: self.refresh())
         ui.budgetButton.connect("contentsCollapsed(bool)", lambda _collapsed: self.refresh())
 
@@ -45,10 +46,9 @@ class BudgetPanel:
         if session is None:
             self.ui.budgetButton.collapsed = True
             return
-        self._busy = True
-        self.ui.budgetBox.maximum = len(session.real_regions)
-        self.ui.budgetBox.value = min(_FIRST_CHOICE, len(session.real_regions))
-        self._busy = False
+        with self._gui.updating():
+            self.ui.budgetBox.maximum = len(session.real_regions)
+            self.ui.budgetBox.value = min(_FIRST_CHOICE, len(session.real_regions))
         self.hide_own_results()
         self.refresh()
 
@@ -60,7 +60,7 @@ class BudgetPanel:
 
     def refresh(self) -> None:
         """Say at once what the choice covers; the chart follows when the choice rests."""
-        if self._budget is None or self._busy:
+        if self._budget is None:
             return
         self.ui.budgetLabel.text = self._budget.sentence(self.ui.budgetBox.value)
         if not self.ui.budgetButton.collapsed:

@@ -21,6 +21,7 @@ from ..run.session import Debounce, set_setting, setting, start_timer
 from .case_opener import CaseOpener, PanelContext
 from .cases_table import CasesTable, about_case, summary_text
 from .exchange_panel import DifferencesPanel, ExportPanel
+from .gui_connections import GuiConnections
 from .review_setup import settings_folder
 from .review_widgets import wrappable
 
@@ -53,7 +54,7 @@ class CasesPanel:
             lambda: self.list.rules if self.list is not None else None,
             self._save_review,
         )
-        self._busy = False
+        self._gui = GuiConnections()
         self._stop_reading: Callable[[], None] | None = None
         self._fill_later = Debounce(FILTER_MS, self._fill)
         self._row_later = Debounce(ROW_MS, self._read_opened)
@@ -119,8 +120,8 @@ class CasesPanel:
         self.differences.forget()
         self.table.forget_sorting()
         share = found.rules.wrong_share if found.rules is not None else None
-        self._busy, self.ui.flagShareBox.value = True, 100 * (share or 0.0)
-        self._busy = False
+        with self._gui.updating():
+            self.ui.flagShareBox.value = 100 * (share or 0.0)
         self.ui.casesButton.collapsed = False
         self._fill()
         self._draw()
@@ -215,10 +216,6 @@ class CasesPanel:
             self.table.update(item)
             self._draw()
             self._draw_case()
-
-    def _rule_chosen(self) -> None:
-        if not self._busy:
-            self._rules_later.poke()
 
     def _set_rules(self) -> None:
         if self.list is not None:
@@ -319,6 +316,6 @@ class CasesPanel:
             getattr(ui, name).connect("clicked(bool)", action)
         ui.caseFilterEdit.connect("textChanged(QString)", lambda _text: self._fill_later.poke())
         ui.reviewerEdit.connect("textChanged(QString)", lambda _text: self._fill_later.poke())
-        ui.flagShareBox.connect("valueChanged(double)", lambda _value: self._rule_chosen())
+        self._gui.connect(ui.flagShareBox, lambda _value: self._rules_later.poke())
         for box in (ui.onlyFlaggedBox, ui.onlyOpenBox):
             box.connect("toggled(bool)", lambda _checked: self._fill())

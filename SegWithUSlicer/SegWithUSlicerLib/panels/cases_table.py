@@ -12,6 +12,7 @@ from SegWithUCore.review.worklist import WorklistEntry
 from ..cases.case_list import CaseItem, CaseList, reviewer_progress
 from ..i18n import _
 from ..scene.readout import volume_text
+from .gui_connections import GuiConnections, updates_disabled
 
 _ROW_PX, _LEAST_ROWS, _MOST_ROWS = 24, 3, 10
 _WIDEST_PX = (135, 135, 110, 80, 60, 50, 190)
@@ -37,7 +38,7 @@ class CasesTable:
         self._reviewer = ""
         self._opened: CaseItem | None = None
         self._sorting: tuple[int, bool] | None = None
-        self._busy = False
+        self._gui = GuiConnections()
         titles = [_("Case"), _("Status"), _("Flags"), _("Wrong"), _("Regions"), _("Min"), _("Worst structure")]
         table.setColumnCount(len(titles))
         table.setHorizontalHeaderLabels(titles)
@@ -50,9 +51,9 @@ class CasesTable:
         header.setStretchLastSection(True)
         header.setSectionsClickable(True)
         header.connect("sectionClicked(int)", self._sort_by)
-        table.connect("cellClicked(int,int)", self._clicked)
-        table.connect("cellActivated(int,int)", self._activated)
-        table.connect("itemSelectionChanged()", self._selection_changed)
+        self._gui.connect_signal(table, "cellClicked(int,int)", self._clicked)
+        self._gui.connect_signal(table, "cellActivated(int,int)", self._activated)
+        self._gui.connect_signal(table, "itemSelectionChanged()", on_selected)
 
     @property
     def shown(self) -> Sequence[CaseItem]:
@@ -93,9 +94,8 @@ class CasesTable:
         self._listed, self._reviewer, self._opened = items, reviewer, opened
         chosen = {id(item) for item in self.selected}
         self._items = self._sorted(items)
-        table, self._busy = self._table, True
-        table.setUpdatesEnabled(False)
-        try:
+        table = self._table
+        with self._gui.updating(), updates_disabled(table):
             table.setRowCount(len(self._items))
             for row, item in enumerate(self._items):
                 self._put(row, item)
@@ -104,9 +104,6 @@ class CasesTable:
             for row, item in enumerate(self._items):
                 if id(item) in chosen:
                     self._select_row(row)
-        finally:
-            table.setUpdatesEnabled(True)
-            self._busy = False
         self._on_selected()
 
     def forget_sorting(self) -> None:
@@ -130,10 +127,9 @@ class CasesTable:
                 self.update(one)
         rows = [row for row, shown in enumerate(self._items) if shown is item]
         if rows:
-            self._busy = True
-            self._table.clearSelection()
-            self._table.setCurrentCell(rows[0], 0)
-            self._busy = False
+            with self._gui.updating():
+                self._table.clearSelection()
+                self._table.setCurrentCell(rows[0], 0)
             self._on_selected()
 
     def fit_columns(self) -> None:
@@ -212,12 +208,8 @@ class CasesTable:
             self._activated(row, column)
 
     def _activated(self, row: int, _column: int) -> None:
-        if not self._busy and 0 <= row < len(self._items) and self._items[row] is not self._opened:
+        if 0 <= row < len(self._items) and self._items[row] is not self._opened:
             self._on_open(self._items[row])
-
-    def _selection_changed(self) -> None:
-        if not self._busy:
-            self._on_selected()
 
 
 def _key(entry: WorklistEntry, column: int, reviewer: str) -> Any:

@@ -15,6 +15,7 @@ from ..run.preview import PreflightResult, size_ras
 from ..run.session import PYTHON_SETTING, WHEELS_SETTING, set_setting, setting
 from ..scene.load_case import is_ours, propose_roi
 from ..scene.volume_export import sequence_frame
+from .gui_connections import GuiConnections
 
 _LARGER = 1.15
 """Beyond this multiple of the largest training image a region is asked for; as in the engine's own check."""
@@ -35,11 +36,11 @@ class InputPanel:
         self._on_change = on_change
         self._parameters: Parameters | None = None
         self._selectors: list[Any] = []
-        self._busy = False
+        self._gui = GuiConnections()
         self._fill()
-        ui.modelBox.connect("currentIndexChanged(int)", self._model_chosen)
-        ui.headBox.connect("currentIndexChanged(int)", self._head_chosen)
-        ui.deviceBox.connect("currentIndexChanged(int)", self._device_chosen)
+        self._gui.connect(ui.modelBox, self._model_chosen)
+        self._gui.connect(ui.headBox, self._head_chosen)
+        self._gui.connect(ui.deviceBox, self._device_chosen)
         ui.proposeButton.connect("clicked(bool)", self.propose)
         ui.pythonEdit.connect("currentPathChanged(QString)", lambda path: set_setting(PYTHON_SETTING, path))
         ui.wheelsEdit.connect("currentPathChanged(QString)", lambda path: set_setting(WHEELS_SETTING, path))
@@ -72,9 +73,8 @@ class InputPanel:
         self._parameters = parameters
         if parameters is None:
             return
-        self._busy = True
-        try:
-            names = [model.name for model in self.models]
+        names = [model.name for model in self.models]
+        with self._gui.updating():
             if names:
                 self.ui.modelBox.currentIndex = names.index(parameters.model) if parameters.model in names else 0
             self.ui.deviceBox.currentIndex = DEVICES.index(parameters.device) if parameters.device in DEVICES else 0
@@ -83,8 +83,6 @@ class InputPanel:
             self._make_selectors()
             for selector, volume in zip(self._selectors, chosen, strict=False):
                 selector.setCurrentNode(volume)
-        finally:
-            self._busy = False
         self._show_model()
 
     def choose(
@@ -196,24 +194,21 @@ class InputPanel:
         selector.noneDisplay = _("Choose a volume")
         selector.setToolTip(_tool_tip(channel))
         selector.setMRMLScene(slicer.mrmlScene)
-        selector.connect("currentNodeChanged(vtkMRMLNode*)", lambda node: self._channel_chosen())
+        self._gui.connect_signal(selector, "currentNodeChanged(vtkMRMLNode*)", self._channel_chosen)
         return selector
 
-    def _channel_chosen(self) -> None:
-        if not self._busy and self._parameters is not None:
+    def _channel_chosen(self, _volume: Any) -> None:
+        if self._parameters is not None:
             self._parameters.channels = self.volumes
             self._changed()
 
     def _model_chosen(self, _index: int) -> None:
-        if self._busy or self._parameters is None or self.model is None:
+        if self._parameters is None or self.model is None:
             return
         kept = self.volumes
         self._parameters.model = self.model.name
-        self._busy = True
-        try:
+        with self._gui.updating():
             self._fill_heads()
-        finally:
-            self._busy = False
         self._parameters.head = ""
         self._make_selectors()
         for selector, volume in zip(self._selectors, kept, strict=False):
@@ -221,12 +216,12 @@ class InputPanel:
         self._changed()
 
     def _head_chosen(self, _index: int) -> None:
-        if not self._busy and self._parameters is not None:
+        if self._parameters is not None:
             self._parameters.head = self.head
             self._changed()
 
     def _device_chosen(self, index: int) -> None:
-        if not self._busy and self._parameters is not None:
+        if self._parameters is not None:
             self._parameters.device = DEVICES[index]
             self._changed()
 

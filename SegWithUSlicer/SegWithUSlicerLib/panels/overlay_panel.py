@@ -11,6 +11,7 @@ from ..i18n import _
 from ..scene.case_nodes import CaseNodes
 from ..scene.overlay import COLOUR_MAPS, Overlay
 from ..scene.readout import sentence
+from .gui_connections import GuiConnections
 
 _STEPS = 100
 
@@ -38,19 +39,18 @@ class OverlayPanel:
     def __init__(self, ui: Any, on_run_chosen: Callable[[int], None], key: str) -> None:
         self.ui = ui
         self.overlay: Overlay | None = None
-        self._on_run_chosen = on_run_chosen
-        self._busy = False
+        self._gui = GuiConnections()
         self._map_names: list[str | None] = []
         for name in COLOUR_MAPS:
             ui.colourBox.addItem(name)
         ui.keyLabel.text = _("Hold {key} to see the bare image.").format(key=key)
-        ui.resultBox.connect("currentIndexChanged(int)", self._run_chosen)
-        ui.mapBox.connect("currentIndexChanged(int)", self._map_chosen)
-        ui.opacitySlider.connect("valueChanged(double)", self._on_opacity)
-        ui.thresholdSlider.connect("valueChanged(double)", self._on_threshold)
-        ui.colourBox.connect("currentIndexChanged(int)", self._on_colours)
-        ui.nearBox.connect("toggled(bool)", self._on_near)
-        ui.legendBox.connect("toggled(bool)", self._on_legend)
+        self._gui.connect(ui.resultBox, on_run_chosen)
+        self._gui.connect(ui.mapBox, self._show_map)
+        self._connect(ui.opacitySlider, Overlay.set_opacity, lambda overlay: overlay.opacity)
+        self._connect(ui.thresholdSlider, Overlay.set_threshold, lambda overlay: overlay.threshold, self._read_out)
+        self._connect(ui.colourBox, _set_colours, _colours_index)
+        self._connect(ui.nearBox, Overlay.set_only_near, lambda overlay: overlay.only_near, self.refresh)
+        self._connect(ui.legendBox, Overlay.set_legend, lambda overlay: overlay.legend)
         ui.showInputButton.connect("clicked(bool)", self.show_input)
         self.refresh()
 
@@ -61,15 +61,12 @@ class OverlayPanel:
 
     def list_runs(self, runs: Sequence[CaseNodes], current: CaseNodes | None) -> None:
         """Offer the runs of the scene."""
-        self._busy = True
-        try:
+        hubs = [nodes.hub for nodes in runs]
+        with self._gui.updating():
             self.ui.resultBox.clear()
             for nodes in runs:
                 self.ui.resultBox.addItem(f"{nodes.label} ({nodes.model_name})")
-            hubs = [nodes.hub for nodes in runs]
             self.ui.resultBox.currentIndex = hubs.index(current.hub) if current and current.hub in hubs else -1
-        finally:
-            self._busy = False
 
     def take_up(self, nodes: CaseNodes | None) -> None:
         """Follow a run without changing any view: what it shows already (a loaded scene) is taken up."""
@@ -135,88 +132,80 @@ class OverlayPanel:
         self.refresh()
 
     def refresh(self) -> None:
-        """Draw what is true now; also called after changes from outside."""
-        self._busy = True
-        try:
-            self._refresh()
-        finally:
-            self._busy = False
-
-    def _refresh(self) -> None:
+        """Show the overlay's current state; also called after changes from outside."""
         overlay = self.overlay
         self.ui.overlayButton.enabled = self.ui.overlayButton.visible = overlay is not None
         self._list_maps()
         # A map that was deleted a moment ago still has its name.
-        shown = overlay is not None and overlay.map_name is not None and overlay.window is not None
+        window = overlay.window if overlay is not None and overlay.map_name is not None else None
         for name in ("opacitySlider", "thresholdSlider", "colourBox", "nearBox", "legendBox"):
-            getattr(self.ui, name).enabled = shown
-        lost = shown and overlay.view_count == 0 and bool(overlay.nodes.inputs)
-        self.ui.showInputButton.visible = lost
-        if not shown:
+            getattr(self.ui, name).enabled = window is not None
+        if overlay is None or window is None:
+            self.ui.showInputButton.visible = False
             self.ui.readoutLabel.text = ""
             return
-        low, high = overlay.window
-        slider = self.ui.thresholdSlider
-        slider.maximum = max(high, slider.minimum)
-        slider.minimum = low
-        slider.maximum = high
-        slider.singleStep = (high - low) / _STEPS
-        slider.value = overlay.threshold
-        self.ui.opacitySlider.value = overlay.opacity
-        names = list(COLOUR_MAPS)
-        self.ui.colourBox.currentIndex = names.index(overlay.colour_map) if overlay.colour_map in names else -1
-        self.ui.nearBox.checked = overlay.only_near
-        self.ui.legendBox.checked = overlay.legend
+        self.ui.showInputButton.visible = overlay.view_count == 0 and bool(overlay.nodes.inputs)
+        self._set_threshold_range(*window)
+        self._gui.refresh()
         self._read_out()
+
+    def _set_threshold_range(self, low: float, high: float) -> None:
+        slider = self.ui.thresholdSlider
+        with self._gui.updating():
+            slider.maximum = max(high, slider.minimum)
+            slider.minimum = low
+            slider.maximum = high
+            slider.singleStep = (high - low) / _STEPS
 
     def _list_maps(self) -> None:
         available = self.overlay.available if self.overlay is not None else {}
         names = [*available, None]
         box = self.ui.mapBox
-        if names != self._map_names or box.count != len(names):
-            box.clear()
-            for name in available:
-                box.addItem(available[name].title)
-            box.addItem(_("None"))
-            self._map_names = names
         current = self.overlay.map_name if self.overlay is not None else None
-        box.currentIndex = names.index(current) if current in names else len(names) - 1
+        with self._gui.updating():
+            if names != self._map_names or box.count != len(names):
+                box.clear()
+                for name in available:
+                    box.addItem(available[name].title)
+                box.addItem(_("None"))
+                self._map_names = names
+            box.currentIndex = names.index(current) if current in names else len(names) - 1
 
     def _read_out(self) -> None:
         rows = self.overlay.readout() if self.overlay is not None else []
         lines = [_("Above: {what}").format(what=sentence(row)) for row in rows]
         self.ui.readoutLabel.text = "\n".join(lines) or _("Above the threshold: not assessed.")
 
-    def _run_chosen(self, index: int) -> None:
-        if not self._busy and index >= 0:
-            self._on_run_chosen(index)
-
-    def _map_chosen(self, index: int) -> None:
-        if not self._busy and self.overlay is not None and 0 <= index < len(self._map_names):
+    def _show_map(self, index: int) -> None:
+        if self.overlay is not None and index < len(self._map_names):
             self.overlay.show(self._map_names[index])
             self.refresh()
 
-    def _on_opacity(self, value: float) -> None:
-        if not self._busy and self.overlay is not None:
-            self.overlay.set_opacity(value)
+    def _connect(
+        self,
+        widget: Any,
+        write: Callable[[Overlay, Any], None],
+        read: Callable[[Overlay], Any],
+        then: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Connect a widget with a setting of the overlay that is shown."""
 
-    def _on_threshold(self, value: float) -> None:
-        if not self._busy and self.overlay is not None:
-            self.overlay.set_threshold(value)
-            self._read_out()
+        def changed(value: Any) -> None:
+            if self.overlay is not None:
+                write(self.overlay, value)
+                then()
 
-    def _on_colours(self, index: int) -> None:
-        if not self._busy and self.overlay is not None and index >= 0:
-            self.overlay.set_colour_map(list(COLOUR_MAPS)[index])
+        self._gui.connect(widget, changed, lambda: read(self.overlay) if self.overlay is not None else None)
 
-    def _on_near(self, checked: bool) -> None:
-        if not self._busy and self.overlay is not None:
-            self.overlay.set_only_near(checked)
-            self.refresh()
 
-    def _on_legend(self, checked: bool) -> None:
-        if not self._busy and self.overlay is not None:
-            self.overlay.set_legend(checked)
+def _set_colours(overlay: Overlay, index: int) -> None:
+    overlay.set_colour_map(list(COLOUR_MAPS)[index])
+
+
+def _colours_index(overlay: Overlay) -> int:
+    """Return the index of the overlay's colour map; -1 for a colour node of the user's own."""
+    names: list[str | None] = [*COLOUR_MAPS]
+    return names.index(overlay.colour_map) if overlay.colour_map in names else -1
 
 
 KEY = "P"

@@ -15,6 +15,7 @@ from ..review.session import ReviewSession
 from ..run.session import set_setting, setting
 from ..scene.case_nodes import CaseNodes
 from ..scene.readout import volume_text
+from .gui_connections import GuiConnections
 from .review_widgets import ORDERS, wrappable
 
 REVIEWER_SETTING = "SegWithU/Reviewer"
@@ -36,12 +37,11 @@ class ReviewSetup:
         self.told = ""
         self._nodes: CaseNodes | None = None
         self._is_open = False
-        self._busy = False
-        self._on_order = on_order
+        self._gui = GuiConnections()
         ui.reviewerEdit.text = setting(REVIEWER_SETTING)
         for title in ORDERS.values():
             ui.orderBox.addItem(title)
-        ui.orderBox.connect("currentIndexChanged(int)", self._order_chosen)
+        self._gui.connect(ui.orderBox, lambda index: on_order(list(ORDERS)[index]))
         ui.reviewerEdit.connect("textChanged(QString)", lambda _text: self.draw())
 
     @property
@@ -69,9 +69,8 @@ class ReviewSetup:
 
     def show_order(self, order: str) -> None:
         """Show the order of a review that was gone on with."""
-        self._busy = True
-        self.ui.orderBox.currentIndex = list(ORDERS).index(order)
-        self._busy = False
+        with self._gui.updating():
+            self.ui.orderBox.currentIndex = list(ORDERS).index(order)
 
     def draw(self) -> None:
         """Show what is true now."""
@@ -101,10 +100,6 @@ class ReviewSetup:
             return decided_so_far(self._nodes, self.reviewer, settings_folder())
         except SegWithUError:  # told when the review is opened
             return None
-
-    def _order_chosen(self, index: int) -> None:
-        if not self._busy and index >= 0:
-            self._on_order(list(ORDERS)[index])
 
 
 def settings_folder() -> Path:

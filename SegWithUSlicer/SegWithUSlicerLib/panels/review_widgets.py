@@ -14,6 +14,7 @@ from ..i18n import _
 from ..review.region_picture import as_ppm, region_picture
 from ..review.session import ReviewSession
 from ..scene.readout import volume_text
+from .gui_connections import GuiConnections, updates_disabled
 
 BUTTONS = {
     Verdict.ACCEPTED: "acceptButton",
@@ -133,7 +134,7 @@ class ReviewTable:
     def __init__(self, table: Any, on_chosen: Callable[[int], None]) -> None:
         self._table = table
         self._on_chosen = on_chosen
-        self._busy = False
+        self._gui = GuiConnections()
         self._ids: list[int] = []
         self._rows: dict[int, int] = {}
         titles = ["#", _("Structure"), _("Expected wrong"), _("Kind"), _("Verdict")]
@@ -142,16 +143,15 @@ class ReviewTable:
         table.verticalHeader().setVisible(False)
         table.verticalHeader().setDefaultSectionSize(_ROW_PX)
         table.horizontalHeader().setStretchLastSection(True)
-        table.connect("currentCellChanged(int,int,int,int)", self._moved)
-        table.connect("cellActivated(int,int)", self._activated)
+        self._gui.connect_signal(table, "currentCellChanged(int,int,int,int)", self._moved)
+        self._gui.connect_signal(table, "cellActivated(int,int)", self._activated)
 
     def fill(self, regions: Sequence[Region], verdict_of: Callable[[int], Verdict | None]) -> None:
         """Show these regions, in this order."""
         self._ids = [region.id for region in regions]
         self._rows = {identifier: row for row, identifier in enumerate(self._ids)}
-        table, self._busy = self._table, True
-        table.setUpdatesEnabled(False)
-        try:
+        table = self._table
+        with self._gui.updating(), updates_disabled(table):
             table.clearContents()
             table.setRowCount(len(regions))
             for row, region in enumerate(regions):
@@ -160,17 +160,11 @@ class ReviewTable:
             table.resizeColumnsToContents()
             rows = min(max(len(regions), _LEAST_ROWS), _MOST_ROWS)
             table.setFixedHeight(table.horizontalHeader().sizeHint.height() + _ROW_PX * rows + 2 * table.frameWidth)
-        finally:
-            table.setUpdatesEnabled(True)
-            self._busy = False
 
     def select(self, region_id: int) -> None:
         """Mark a region's row and bring it into sight; `on_chosen` is not called."""
-        self._busy = True
-        try:
+        with self._gui.updating():
             self._table.setCurrentCell(self._rows[region_id], 0)
-        finally:
-            self._busy = False
 
     def update(self, region_id: int, verdict: Verdict | None) -> None:
         """Show another verdict."""
@@ -185,7 +179,7 @@ class ReviewTable:
             self._activated(row, 0)
 
     def _activated(self, row: int, _column: int) -> None:
-        if not self._busy and 0 <= row < len(self._ids):
+        if 0 <= row < len(self._ids):
             self._on_chosen(self._ids[row])
 
 

@@ -10,6 +10,7 @@ from ..i18n import _
 from ..scene.case_nodes import CaseNodes
 from ..scene.readout import dice_text, dice_tip, expected_text, expected_tip, volume_text
 from ..scene.structures import show_in_3d, show_structure
+from .gui_connections import GuiConnections
 
 _ROW_PX, _HEADER_PX, _SCROLL_BAR_PX, _MOST_ROWS = 30, 24, 18, 8
 
@@ -25,7 +26,7 @@ class StructuresPanel:
         self.ui = ui
         self._nodes: CaseNodes | None = None
         self._values: list[int] = []
-        self._busy = False
+        self._gui = GuiConnections()
         titles = [_("Structure"), _("Volume"), _("Expected"), _("Wrong"), _("Dice"), _("Flag")]
         table = ui.structuresTable
         table.setColumnCount(len(titles))
@@ -41,7 +42,7 @@ class StructuresPanel:
         table.horizontalHeader().setStretchLastSection(True)
         table.verticalHeader().setVisible(False)
         table.connect("cellClicked(int,int)", self._clicked)
-        ui.show3DBox.connect("toggled(bool)", self._on_3d)
+        self._gui.connect(ui.show3DBox, self._show_in_3d, self._is_in_3d)
         self.show(None)
 
     def show(self, nodes: CaseNodes | None) -> None:
@@ -67,18 +68,16 @@ class StructuresPanel:
         # Room for a horizontal scroll bar: in a narrow panel it must not cover the last row.
         table.setFixedHeight(_HEADER_PX + _ROW_PX * rows + _SCROLL_BAR_PX + 4)
         self.ui.structuresButton.enabled = self.ui.structuresButton.visible = nodes is not None
-        self._busy = True
-        self.ui.show3DBox.checked = self._is_in_3d()
-        self._busy = False
+        self._gui.refresh()
 
     def _clicked(self, row: int, _column: int) -> None:
         segmentation = self._nodes.segmentation if self._nodes is not None else None
         if segmentation is not None and row < len(self._values):
             show_structure(segmentation, self._values[row])
 
-    def _on_3d(self, checked: bool) -> None:
+    def _show_in_3d(self, checked: bool) -> None:
         segmentation = self._nodes.segmentation if self._nodes is not None else None
-        if not self._busy and segmentation is not None:
+        if segmentation is not None:
             show_in_3d(segmentation, checked)
 
     def _is_in_3d(self) -> bool:
