@@ -95,7 +95,7 @@ class SegWithUSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.addObserver(scene, scene.EndCloseEvent, self.onSceneEndClose)
         self.addObserver(scene, scene.EndImportEvent, self.onSceneEndImport)
         self.addObserver(scene, scene.NodeRemovedEvent, self.onNodeRemoved)
-        self.panel.bind(self.logic.getParameterNode())
+        self._bind_panel()
 
     def enter(self) -> None:
         """The module is shown."""
@@ -119,12 +119,16 @@ class SegWithUSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.panel.scene_closes()
 
     def onSceneEndClose(self, caller: Any, event: str) -> None:
-        """The scene is empty."""
-        self.panel.bind(self.logic.getParameterNode())
+        """Show the empty scene."""
+        self._bind_panel()
 
     def onSceneEndImport(self, caller: Any, event: str) -> None:
-        """A scene was loaded: references are valid only now, so a new wrapper reads them."""
-        self.panel.bind(self.logic.getParameterNode())
+        """Show a loaded scene: references are valid only now, so a new wrapper reads them."""
+        self._bind_panel()
+
+    def _bind_panel(self) -> None:
+        if self.logic is not None:
+            self.panel.bind(self.logic.getParameterNode())
 
     @vtk.calldata_type(vtk.VTK_OBJECT)
     def onNodeRemoved(self, caller: Any, event: str, node: Any) -> None:

@@ -3,6 +3,8 @@
 The overlay's own settings (map, threshold, colours, opacity) live in display and view nodes and need no copy here.
 """
 
+from typing import TYPE_CHECKING, Any
+
 from slicer import vtkMRMLMarkupsROINode, vtkMRMLScalarVolumeNode, vtkMRMLScriptedModuleNode
 from slicer.parameterNodeWrapper import parameterNodeWrapper
 
@@ -32,3 +34,15 @@ class Parameters:
     run: vtkMRMLScriptedModuleNode
     keep_zoom: bool = True
     go_on: bool = True
+
+    if TYPE_CHECKING:  # what the decorator adds
+
+        def __init__(self, parameter_node: Any) -> None: ...
+
+        def connectGui(self, gui: Any) -> int: ...  # noqa: N802
+
+        def disconnectGui(self, tag: int) -> None: ...  # noqa: N802
+
+        def AddObserver(self, event: int | str, callback: Any) -> int: ...  # noqa: N802
+
+        def RemoveObserver(self, tag: int) -> None: ...  # noqa: N802

@@ -23,7 +23,7 @@ from ..scene.case_nodes import CaseNodes
 from ..scene.readout import volume_text
 from ..scene.review_nodes import region_labels
 from .budget_plot import BudgetCurve, RiskCurve, put_budget, put_risk_coverage
-from .edits import grid_of, labels_on_grid, read_labels
+from .edits import grid_of, labels_on_grid, read_labels, whole_box
 from .session import ReviewSession
 
 
@@ -157,7 +157,7 @@ def reference_labels(nodes: CaseNodes, reference: "slicer.vtkMRMLNode") -> np.nd
         raise InputError(text.format(reference=reference.GetName(), wanted=wanted))
     shape, ijk_to_ras = grid_of(nodes)
     _check_place(nodes, reference)
-    return labels_on_grid(segmentation, table, tuple(slice(0, size) for size in shape), ijk_to_ras)
+    return labels_on_grid(segmentation, table, whole_box(shape), ijk_to_ras)
 
 
 def _matched(segmentation: "slicer.vtkSegmentation", values: Mapping[str, int]) -> dict[str, int]:

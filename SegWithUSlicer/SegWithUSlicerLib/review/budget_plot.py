@@ -18,6 +18,9 @@ _ROLE = "segwithu.plot."
 _COLOURS = ((0.0, 0.45, 0.70), (0.84, 0.37, 0.0), (0.0, 0.62, 0.45), (0.80, 0.47, 0.65))
 _MARKER_COLOUR = (0.0, 0.0, 0.0)
 
+Lines = dict[str, tuple[str, Sequence[float], Sequence[float]]]
+"""Title, x and y of each line, by key."""
+
 
 @dataclass(frozen=True)
 class BudgetCurve:
@@ -46,7 +49,7 @@ def put_budget(nodes: CaseNodes, curve: BudgetCurve) -> "slicer.vtkMRMLPlotChart
     """Draw, or draw anew, the share of errors covered over the number of regions, with a mark at the choice."""
     last = len(curve.expected) - 1
     chosen = min(max(curve.chosen, 0), last)
-    lines = {"expected": (_("expected errors"), range(len(curve.expected)), curve.expected)}
+    lines: Lines = {"expected": (_("expected errors"), range(len(curve.expected)), curve.expected)}
     if curve.true is not None:
         lines["true"] = (_("true errors (reference)"), range(len(curve.true)), curve.true)
     lines["chosen"] = (_("your budget"), [chosen], [curve.expected[chosen]])
@@ -80,7 +83,7 @@ def _put_chart(
     nodes: CaseNodes,
     chart_name: str,
     titles: tuple[str, str, str],
-    lines: Mapping[str, tuple[str, Sequence[float], Sequence[float]]],
+    lines: Lines,
 ) -> "slicer.vtkMRMLPlotChartNode":
     """Put lines (key -> title, x, y) into one chart with title, x label and y label."""
     chart = _node(nodes, chart_name, "vtkMRMLPlotChartNode", titles[0])

@@ -23,6 +23,7 @@ from ..scene.observers import Observations
 from ..scene.segmentation import segment_id
 
 Box = tuple[slice, slice, slice]
+"""A part of a grid, as slices along k, j, i."""
 # In voxels: closer than this two grids are the same. Files keep geometry in text, transforms multiply it.
 _SAME_GRID = 1e-3
 
@@ -53,6 +54,12 @@ class Change:
         return frozenset(int(value) for value in values if value)
 
 
+def whole_box(shape: tuple[int, int, int]) -> Box:
+    """Return the box that holds a whole grid of this shape."""
+    k, j, i = shape
+    return slice(0, k), slice(0, j), slice(0, i)
+
+
 def read_labels(nodes: CaseNodes, box: Box | None = None, *, original: bool = False) -> np.ndarray:
     """The label values of the segmentation as it is now; axes k, j, i.
 
@@ -67,7 +74,7 @@ def read_labels(nodes: CaseNodes, box: Box | None = None, *, original: bool = Fa
         InputError: input and maps were deleted, so that there is no grid any more.
     """
     grid, ijk_to_ras = grid_of(nodes)
-    box = box or tuple(slice(0, size) for size in grid)
+    box = box or whole_box(grid)
     values = {segment_id(structure.value): structure.value for structure in nodes.case.structures}
     node = nodes.original if original else nodes.segmentation
     return labels_on_grid(None if node is None else node.GetSegmentation(), values, box, ijk_to_ras)
@@ -178,7 +185,8 @@ def _layers(
     Neighbours in the list that share an image are written at once: usually that is all of them.
     """
     name = slicer.vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresentationName()
-    image, table = None, {}
+    image: slicer.vtkOrientedImageData | None = None
+    table: dict[int, int] = {}
     for identifier in segmentation.GetSegmentIDs():
         segment = segmentation.GetSegment(identifier)
         own = segment.GetRepresentation(name)
@@ -255,8 +263,10 @@ def _extent(image: "slicer.vtkOrientedImageData", shift: tuple[int, int, int]) -
 
 def _images(nodes: CaseNodes) -> Iterator[tuple[str, int, "slicer.vtkOrientedImageData"]]:
     node = nodes.segmentation
+    if node is None:
+        return
     name = slicer.vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresentationName()
-    for identifier in [] if node is None else node.GetSegmentation().GetSegmentIDs():
+    for identifier in node.GetSegmentation().GetSegmentIDs():
         segment = node.GetSegmentation().GetSegment(identifier)
         image = segment.GetRepresentation(name)
         if image is not None and image.GetNumberOfPoints():
@@ -275,7 +285,7 @@ def _labelled_part(nodes: CaseNodes) -> Box | None:
     for _identifier, _label, image in _images(nodes):
         shift = _shift(image, ijk_to_ras)
         if shift is None:
-            return tuple(slice(0, size) for size in grid)
+            return whole_box(grid)
         sides = zip(_extent(image, shift), grid, strict=True)
         k, j, i = (slice(min(max(side.start, 0), size), max(min(side.stop, size), 0)) for side, size in sides)
         if all(side.start < side.stop for side in (k, j, i)):

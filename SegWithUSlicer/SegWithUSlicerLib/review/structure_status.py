@@ -101,10 +101,10 @@ class SegmentStatusWriter:
             if structure_status(self.nodes, value) not in (None, status):
                 self.due.setdefault(value, status)
         for value in values:
-            status = self.status(value)
-            if status is Status.COMPLETED:
+            now = self.status(value)
+            if now is Status.COMPLETED:
                 reopened.append(value)
-            if status in (Status.NOT_STARTED, Status.COMPLETED):
+            if now in (Status.NOT_STARTED, Status.COMPLETED):
                 self.due[value] = Status.IN_PROGRESS
         return reopened
 

@@ -69,7 +69,8 @@ class PreflightCheck:
         question = self._question
         try:
             to_world, _linear = own_to_world(volume)
-            fields = {"grid": grid_of(volume), "model": str(model.folder), "device": device, "head": head}
+            fields: dict[str, Any] = {"grid": grid_of(volume), "model": str(model.folder)}
+            fields |= {"device": device, "head": head}
             fields["own_to_world_ras"] = [number for row in to_world for number in row]
             box = None if roi is None else read_roi(roi, volume)
             if box is not None:

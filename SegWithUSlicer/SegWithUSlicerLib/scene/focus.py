@@ -72,20 +72,22 @@ class RegionHighlight:
     def show_mask(self, found: RegionMask) -> None:
         """Mark any voxels of the input's grid: for a place of the blind sample, which must look like a region."""
         colour = distinct_colour(self._colours_in_use())
-        if self.node is None:
-            self._make(_segmentation_of(found, colour))
+        node = self.node
+        if node is None:
+            node = self._make(_segmentation_of(found, colour))
         else:
             # Exchanged as a whole: Slicer's tree has no item for a hidden node and complains of segments that join it.
-            self._node.SetAndObserveSegmentation(_segmentation_of(found, colour))
-        self._node.GetDisplayNode().SetVisibility(True)
+            node.SetAndObserveSegmentation(_segmentation_of(found, colour))
+        node.GetDisplayNode().SetVisibility(True)
         self.region_id = None
         self._follow()
 
     def hide(self) -> None:
         """Mark nothing, until the next `show`."""
         self.region_id = None
-        if self.node is not None:
-            self._node.GetDisplayNode().SetVisibility(False)
+        node = self.node
+        if node is not None:
+            node.GetDisplayNode().SetVisibility(False)
 
     def release(self) -> None:
         """Take the node out of the scene and leave no observer."""
@@ -94,7 +96,7 @@ class RegionHighlight:
         if node is not None:
             node.GetScene().RemoveNode(node)
 
-    def _make(self, segmentation: "slicer.vtkSegmentation") -> None:
+    def _make(self, segmentation: "slicer.vtkSegmentation") -> "slicer.vtkMRMLSegmentationNode":
         scene = self.nodes.hub.GetScene()
         node = hidden_node(scene, "vtkMRMLSegmentationNode", _("Region"), saved=False)
         node.SetAndObserveSegmentation(segmentation)
@@ -116,6 +118,7 @@ class RegionHighlight:
         if self.nodes.reference is not None:
             moved = slicer.vtkMRMLTransformableNode.TransformModifiedEvent
             self._observations.add(self.nodes.reference, moved, self._reference_moved)
+        return node
 
     def _follow(self) -> None:
         reference, node = self.nodes.reference, self.node

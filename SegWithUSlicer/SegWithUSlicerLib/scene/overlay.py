@@ -38,7 +38,7 @@ class Overlay:
         overlay.set_threshold(0.3)
     """
 
-    def __init__(self, nodes: CaseNodes, on_change: Callable[[], None] | None = None) -> None:
+    def __init__(self, nodes: CaseNodes, on_change: Callable[[], object] | None = None) -> None:
         self.nodes = nodes
         self._notify = on_change or (lambda: None)
         self._scene = nodes.hub.GetScene()
@@ -151,7 +151,7 @@ class Overlay:
         if former is None or volume is None or volume is former:
             return
         map_display.copy_settings(former, volume)
-        map_display.show_legend(former, self._case.maps[self._map_name], False)
+        self._show_legend(former, False)
         self.show(self._map_name)
 
     def set_legend(self, visible: bool) -> None:
@@ -159,7 +159,7 @@ class Overlay:
         self._legend = bool(visible)
         volume = self._volume()
         if volume is not None:
-            map_display.show_legend(volume, self._case.maps[self._map_name], self._legend)
+            self._show_legend(volume, self._legend)
 
     def hide_while(self, held: bool) -> None:
         """While a key is held, show the bare image: no map, no legend, no outlines; then everything as before."""
@@ -168,7 +168,7 @@ class Overlay:
         self._layers.blank(held)
         volume, segmentation = self._volume(), self.nodes.segmentation
         if volume is not None:
-            map_display.show_legend(volume, self._case.maps[self._map_name], self._legend and not held)
+            self._show_legend(volume, self._legend and not held)
         display = None if segmentation is None else segmentation.GetDisplayNode()
         if display is None:
             return
@@ -182,7 +182,9 @@ class Overlay:
     def readout(self) -> list[AboveThreshold]:
         """Per structure, what lies above the threshold; from histograms of the whole grid, empty without them."""
         threshold = self.threshold
-        return [] if threshold is None else share_above(self._case, self._map_name, threshold)
+        if threshold is None or self._map_name is None:
+            return []
+        return share_above(self._case, self._map_name, threshold)
 
     def release(self) -> None:
         """Switch off, give every view the user's own foreground back, and leave no observer."""
@@ -216,14 +218,18 @@ class Overlay:
         map_display.keep_fixed(volume)
         self._observations.add(volume.GetDisplayNode(), "ModifiedEvent", self._display_changed)
         self._observations.add(self._scene, self._scene.StartCloseEvent, self._scene_closing)
-        map_display.show_legend(volume, self._case.maps[self._map_name], self._legend)
+        self._show_legend(volume, self._legend)
+
+    def _show_legend(self, volume: "slicer.vtkMRMLScalarVolumeNode", visible: bool) -> None:
+        if self._map_name is not None:
+            map_display.show_legend(volume, self._case.maps[self._map_name], visible)
 
     def _hide_legend(self) -> None:
         volume = self._volume()
         if volume is not None:
-            map_display.show_legend(volume, self._case.maps[self._map_name], False)
+            self._show_legend(volume, False)
 
-    def _quietly(self, change: Callable[[], None]) -> None:
+    def _quietly(self, change: Callable[[], object]) -> None:
         self._busy = True
         try:
             change()

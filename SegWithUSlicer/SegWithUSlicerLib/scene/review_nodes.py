@@ -225,6 +225,8 @@ _TOWARDS_WHITE = 0.5
 def keep_original(nodes: CaseNodes) -> None:
     """Copy the segmentation as it is now, in place of an earlier copy: to be called as soon as it was filled."""
     source = nodes.segmentation
+    if source is None:
+        return
     copy = slicer.vtkSegmentation()
     copy.DeepCopy(source.GetSegmentation())
     copy.RemoveRepresentation(slicer.vtkSegmentationConverter.GetSegmentationClosedSurfaceRepresentationName())

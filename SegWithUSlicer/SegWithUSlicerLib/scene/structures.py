@@ -44,7 +44,7 @@ def centre_of_structure(node: "slicer.vtkMRMLSegmentationNode", value: int) -> t
     if segment is None:
         return None
     mask, image = segment_array(segment)
-    if not mask.any():
+    if image is None or not mask.any():
         return None
     matrix, world = vtk.vtkMatrix4x4(), [0.0] * 3
     image.GetImageToWorldMatrix(matrix)
