@@ -143,7 +143,10 @@ def _metadata_version(name: str) -> str | None:
 
 
 def _numbers(version: str) -> tuple[int, ...]:
-    """The release numbers of a version: "2.10.0rc1+cu126" is (2, 10, 0)."""
+    """Return the release numbers of a version: "2.10.0rc1+cu126" gives (2, 10, 0).
+
+    Not by `packaging`: a torch that is too old must be named also where nothing is installed yet.
+    """
     release = re.match(r"\d+(?:\.\d+)*", version)
     return tuple(int(part) for part in release.group().split(".")) if release else ()
 

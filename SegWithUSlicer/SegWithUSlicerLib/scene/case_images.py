@@ -32,6 +32,8 @@ def near(labels_kji: np.ndarray, spacing_kji_mm: Sequence[float], distance_mm: f
     Returns:
         Boolean array of the same shape. Exact to the rounding of float32.
     """
+    import SimpleITK as sitk
+
     result = np.zeros(labels_kji.shape, dtype=bool)
     labelled = labelled_box(labels_kji != 0)
     if labelled is None:
@@ -40,13 +42,13 @@ def near(labels_kji: np.ndarray, spacing_kji_mm: Sequence[float], distance_mm: f
     box = tuple(
         slice(max(0, side.start - extra), side.stop + extra) for side, extra in zip(labelled, margin, strict=True)
     )
-    # Squared distance, one axis after the other; the search window of each axis is the distance itself, so that
-    # everything within the distance is exact and everything beyond stays beyond.
-    limit = np.float32(distance_mm * distance_mm * (1 + 1e-6))
-    squared = np.where(labels_kji[box] != 0, np.float32(0), np.float32(np.inf))
-    for axis, step in enumerate(spacing_kji_mm):
-        squared = _lower_along(squared, axis, float(step), distance_mm)
-    result[box] = squared <= limit
+    inside = labels_kji[box] != 0
+    image = sitk.GetImageFromArray(inside.astype(np.uint8))
+    image.SetSpacing([float(step) for step in reversed(spacing_kji_mm)])
+    squared = sitk.SignedMaurerDistanceMap(image, squaredDistance=True, useImageSpacing=True)
+    limit = distance_mm * distance_mm * (1 + 1e-6)
+    # Without any background there are no distances.
+    result[box] = inside | (sitk.GetArrayViewFromImage(squared) <= limit)
     return result
 
 
@@ -64,18 +66,6 @@ def labelled_box(mask_kji: np.ndarray) -> tuple[slice, ...] | None:
             return None
         box.append(slice(int(hit[0]), int(hit[-1]) + 1))
     return tuple(box)
-
-
-def _lower_along(squared: np.ndarray, axis: int, step_mm: float, distance_mm: float) -> np.ndarray:
-    source = np.moveaxis(squared, axis, 0)
-    lowest = source.copy()
-    shifted = np.empty_like(source)
-    for shift in range(1, min(math.floor(distance_mm / step_mm), len(source) - 1) + 1):
-        far = np.float32((shift * step_mm) ** 2)
-        np.add(source, far, out=shifted)
-        np.minimum(lowest[shift:], shifted[:-shift], out=lowest[shift:])
-        np.minimum(lowest[:-shift], shifted[shift:], out=lowest[:-shift])
-    return np.moveaxis(lowest, 0, axis)
 
 
 # Only a window from the case is the same for every patient; a map without one is shown from its own lowest value
