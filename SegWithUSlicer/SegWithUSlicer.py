@@ -31,7 +31,7 @@ _OUR_PACKAGES = ("SegWithUCore", "SegWithUSlicerLib")
 
 
 class SegWithUSlicer(ScriptedLoadableModule):
-    """Registration."""
+    """Registers the module with Slicer."""
 
     def __init__(self, parent: Any) -> None:
         super().__init__(parent)
@@ -67,7 +67,7 @@ def _on_startup_completed() -> None:
 
 
 class SegWithUSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
-    """Puts the panel together with scene and application events."""
+    """Connects the panel with scene and application events."""
 
     def __init__(self, parent: Any = None) -> None:
         ScriptedLoadableModuleWidget.__init__(self, parent)
@@ -98,7 +98,7 @@ class SegWithUSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._bind_panel()
 
     def enter(self) -> None:
-        """The module is shown."""
+        """React to the module being shown."""
         self.panel.enter()
 
     def exit(self) -> None:
@@ -106,7 +106,7 @@ class SegWithUSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.panel.exit()
 
     def cleanup(self) -> None:
-        """The module is unloaded, reloaded, or Slicer quits."""
+        """React to the module being unloaded or reloaded, or to Slicer quitting."""
         from SegWithUSlicerLib.run.session import end_session
 
         self.removeObservers()
@@ -115,7 +115,7 @@ class SegWithUSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         end_session()
 
     def onSceneStartClose(self, caller: Any, event: str) -> None:
-        """The scene goes away: a run would have nowhere to put its result."""
+        """Cancel before the scene is emptied: a run would have nowhere to put its result."""
         self.panel.scene_closes()
 
     def onSceneEndClose(self, caller: Any, event: str) -> None:
@@ -132,7 +132,7 @@ class SegWithUSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     @vtk.calldata_type(vtk.VTK_OBJECT)
     def onNodeRemoved(self, caller: Any, event: str, node: Any) -> None:
-        """An input may be gone, or a part of a result."""
+        """React to a removed node: an input may be gone, or a part of a result."""
         if not slicer.mrmlScene.IsClosing():
             self.panel.node_removed(node)
 
@@ -147,7 +147,7 @@ class SegWithUSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
 
 class SegWithUSlicerLogic(ScriptedLoadableModuleLogic):
-    """For scripts.
+    """Runs the module from scripts.
 
     Example:
         nodes = SegWithUSlicerLogic().process(slicer.util.getNode("T1"), roiNode=slicer.util.getNode("R"))
@@ -155,7 +155,7 @@ class SegWithUSlicerLogic(ScriptedLoadableModuleLogic):
     """
 
     def getParameterNode(self) -> Parameters:
-        """What the panel remembers in the scene."""
+        """Return what the panel remembers in the scene."""
         return Parameters(super().getParameterNode())
 
     def process(
@@ -198,8 +198,8 @@ class SegWithUSlicerLogic(ScriptedLoadableModuleLogic):
         if head and head not in chosen.heads:
             raise ValueError(f"the model '{chosen.name}' has no head '{head}': choose one of {', '.join(chosen.heads)}")
         controller = session().controller
-        steadied = [freeze_sequence_frame(volume) for volume in volumes]
-        controller.start(RunRequest(steadied, chosen.folder, roiNode, device, unlikeTraining, head))
+        frozen = [freeze_sequence_frame(volume) for volume in volumes]
+        controller.start(RunRequest(frozen, chosen.folder, roiNode, device, unlikeTraining, head))
         return _finished(controller)
 
 
@@ -217,7 +217,7 @@ def _finished(controller: Any) -> Any:
 
 
 class SegWithUSlicerTest(ScriptedLoadableModuleTest):
-    """The self test for the real application."""
+    """Self test for the real application."""
 
     def runTest(self) -> None:
         """Segment the sample case, if torch is there."""

@@ -1,4 +1,4 @@
-"""One process at a time: a lock file that tells who holds it, and that a crash does not leave behind for good."""
+"""Lock files: one process at a time, with the owner's identity, so that a lock left by a crash is taken over."""
 
 import contextlib
 import errno
@@ -43,7 +43,7 @@ class LockedError(Exception):
 
 
 class ProcessLock:
-    """What one process may do at a time, held from `take` to `release`."""
+    """A lock file that this process holds from `take` to `release`."""
 
     def __init__(self, path: Path, handle: int) -> None:
         """For `take` only.
@@ -109,7 +109,7 @@ def _is_ours(path: Path) -> bool:
 
 
 def _content(path: Path) -> bytes:
-    """The beginning of a lock file.
+    """Read the beginning of a lock file.
 
     Raises:
         OSError: it cannot be read, or is a pipe or device, which would block or never end.
@@ -171,7 +171,7 @@ def _can_be_asked(owner: dict[str, Any]) -> bool:
 
 
 def _parsed(content: bytes) -> dict[str, Any] | None:
-    """The owner that a lock file names; None where it names none, as a crash leaves it."""
+    """Parse the owner that a lock file names. Returns None if it names none, as after a crash."""
     try:
         owner = json.loads(content)
     except (ValueError, RecursionError):

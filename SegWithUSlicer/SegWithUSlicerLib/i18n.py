@@ -1,4 +1,4 @@
-"""Translation of what the user reads.
+"""Translation of user-visible texts.
 
 Slicer's own `tr` where there is one. The slicer-core wheel and the command line have no `slicer.i18n`: there the
 English text is used as it is.

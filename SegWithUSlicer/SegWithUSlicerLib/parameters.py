@@ -1,4 +1,4 @@
-"""What the panel remembers in the scene, so that a saved scene opens with the same choices.
+"""The parameter node: the panel's choices that are saved with the scene.
 
 The overlay's own settings (map, threshold, colours, opacity) live in display and view nodes and need no copy here.
 """
@@ -39,10 +39,14 @@ class Parameters:
 
         def __init__(self, parameter_node: Any) -> None: ...
 
-        def connectGui(self, gui: Any) -> int: ...  # noqa: N802
+        def connectGui(self, gui: Any) -> int:  # noqa: N802
+            """Connect the widgets that name a parameter; returns the tag for `disconnectGui`."""
 
-        def disconnectGui(self, tag: int) -> None: ...  # noqa: N802
+        def disconnectGui(self, tag: int) -> None:  # noqa: N802
+            """Undo `connectGui`."""
 
-        def AddObserver(self, event: int | str, callback: Any) -> int: ...  # noqa: N802
+        def AddObserver(self, event: int | str, callback: Any) -> int:  # noqa: N802
+            """Observe the parameter node."""
 
-        def RemoveObserver(self, tag: int) -> None: ...  # noqa: N802
+        def RemoveObserver(self, tag: int) -> None:  # noqa: N802
+            """Stop observing."""

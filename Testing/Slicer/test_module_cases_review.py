@@ -402,9 +402,9 @@ def test_a_dicom_series_is_found_by_its_folder(listing: Listing, data_folder: Pa
     listing.click(name)
     assert listing.ui.imageFrame.visible
     from SegWithUCore.case.case_file import read_case
-    from SegWithUSlicerLib.cases.moved_images import place_told
+    from SegWithUSlicerLib.cases.moved_images import recorded_path
 
-    told = place_told(case, read_case(case), 0)
+    told = recorded_path(case, read_case(case), 0)
     listing.host.popups.answer(str(home / "moved series" / told.relative_to(series)))
     listing.ui.imageFolderButton.click()
     assert listing.open_case == name

@@ -41,7 +41,7 @@ def test_one_answer_serves_all_images_below_the_folder_that_was_moved(archive: P
     place = tmp_path / "new" / "a" / "two" / "t1.nii.gz"
     assert moved.image(tmp_path / "cases" / "second", second)[1] == place
     again = MovedImages(tmp_path / "settings" / "moved.json")
-    assert again.place(tmp_path / "cases" / "second", second) == place
+    assert again.find(tmp_path / "cases" / "second", second) == place
 
 
 def test_an_image_that_was_renamed_is_found_alone(archive: Path, tmp_path: Path) -> None:
@@ -52,7 +52,7 @@ def test_an_image_that_was_renamed_is_found_alone(archive: Path, tmp_path: Path)
     moved = MovedImages(tmp_path / "moved.json")
     moved.learn(tmp_path / "first", first, tmp_path / "x.nii.gz")
     assert moved.image(tmp_path / "first", first)[1] == tmp_path / "x.nii.gz"
-    assert moved.place(tmp_path / "second", second) is None
+    assert moved.find(tmp_path / "second", second) is None
 
 
 def test_a_guess_with_other_voxels_is_no_answer(archive: Path, tmp_path: Path) -> None:
@@ -89,8 +89,8 @@ def test_a_place_that_somebody_else_names_is_asked_for_and_confirmed_for_its_fol
     folder, moved = tmp_path / "cases" / "first", MovedImages(tmp_path / "moved.json")
     with pytest.raises(ImageMissingError, match="somebody else"):
         moved.image(folder, case)
-    assert not moved.lies_where_told(folder, case)
-    assert moved.place(folder, case) is None
+    assert not moved.is_at_recorded_path(folder, case)
+    assert moved.find(folder, case) is None
     moved.learn(folder, case, image)
     assert moved.image(folder, case)[1] == image
     other = _case(tmp_path / "cases" / "second", archive / "a" / "two" / "t1.nii.gz")

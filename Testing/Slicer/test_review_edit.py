@@ -130,21 +130,21 @@ def test_each_look_tells_what_has_changed_since_the_last(tmp_path, data_folder, 
     case = loaded_case(tmp_path, data_folder, **kind)
     told = []
     watch = EditWatch(case.nodes, lambda: told.append(1))
-    assert watch.look() is None
+    assert watch.check() is None
     first = tuple(int(part) for part in np.argwhere(case.disk.labels == 1)[100])
     paint(case, 2, first)
     paint(case, 1, (0, 0, 0))
     assert told
-    change = watch.look()
+    change = watch.check()
     low, high = np.minimum((0, 0, 0), first), np.maximum((0, 0, 0), first) + 1
     assert change.box == tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
     assert change.changed.sum() == 2
     assert (change.before[0, 0, 0], change.after[0, 0, 0]) == (0, 1)
     assert (change.before[first], change.after[first]) == (1, 2)
     assert change.structures == {1, 2}
-    assert watch.look() is None
+    assert watch.check() is None
     paint(case, 2, (1, 2, 3))
-    assert watch.look().box == (slice(1, 2), slice(2, 3), slice(3, 4))
+    assert watch.check().box == (slice(1, 2), slice(2, 3), slice(3, 4))
     watch.release()
 
 
@@ -158,7 +158,7 @@ def test_renaming_moving_or_judging_is_no_edit(tmp_path, data_folder):
     book = SegmentStatusWriter(case.nodes)
     book.judge(1, "accepted")
     book.leave()
-    assert watch.look() is None
+    assert watch.check() is None
 
 
 def test_undo_removal_and_exchange_of_segments_are_noticed(tmp_path, data_folder):
@@ -169,21 +169,21 @@ def test_undo_removal_and_exchange_of_segments_are_noticed(tmp_path, data_folder
     history.SetSegmentation(case.nodes.segmentation.GetSegmentation())
     history.SaveState()
     paint(case, 1, (0, 0, 0))
-    assert watch.look().changed.sum() == 1
+    assert watch.check().changed.sum() == 1
     told.clear()
     assert history.RestorePreviousState()
     assert told
-    assert watch.look().after.max() == 0
+    assert watch.check().after.max() == 0
     told.clear()
     case.nodes.segmentation.GetSegmentation().RemoveSegment("SegWithU_2")
     assert told
-    assert watch.look().changed.sum() == (case.disk.labels == 2).sum()
+    assert watch.check().changed.sum() == (case.disk.labels == 2).sum()
     told.clear()
     case.nodes.segmentation.SetAndObserveSegmentation(slicer.vtkSegmentation())
     assert told
-    assert watch.look().changed.sum() == (case.disk.labels == 1).sum()
+    assert watch.check().changed.sum() == (case.disk.labels == 1).sum()
     case.scene.RemoveNode(case.nodes.segmentation)
-    assert watch.look() is None
+    assert watch.check() is None
 
 
 def test_a_released_watch_leaves_no_observer(tmp_path, data_folder):
@@ -202,7 +202,7 @@ def test_a_look_at_a_large_segmentation_is_quick(tmp_path, data_folder):
     watch = EditWatch(case.nodes, lambda: None)
     for step in range(10):
         paint(case, 1, (step, 0, 0))
-        assert watch.look().changed.sum() == 1
+        assert watch.check().changed.sum() == 1
     assert time.process_time() - start < 3
 
 

@@ -149,7 +149,7 @@ def test_edits_of_an_earlier_session_are_scored_when_the_review_goes_on(case, tm
     session.show(session.regions[0].id)
     assert session.rescore is None
     paint(case, 1, (2, 2, 2))
-    assert session.look_for_edits() is not None
+    assert session.check_for_edits() is not None
     scored = session.rescore
     assert (scored.inside_voxels, scored.outside) == (0, 1)
     session.close()
@@ -162,7 +162,7 @@ def test_a_run_that_lost_its_segmentation_is_closed_without_inventing_an_edit(ca
     session, _seconds = _session(case, tmp_path)
     session.show(session.regions[0].id)
     case.scene.RemoveNode(case.nodes.segmentation)
-    assert session.look_for_edits() is None
+    assert session.check_for_edits() is None
     assert "deleted" in obstacle(case.nodes)
     session.judge(Verdict.ACCEPTED)
     session.close()

@@ -20,9 +20,9 @@ from SegWithUSlicerLib.review.store import (
     keep_log,
     kept_log,
     kept_log_names,
-    last_place,
+    last_location,
     load_reviewed,
-    remember_place,
+    remember_location,
     review_folder,
     reviewed_file,
     save_reviewed,
@@ -142,7 +142,7 @@ def test_the_reviewed_segmentation_comes_back_with_everything(tmp_path, data_fol
     watch = EditWatch(nodes, lambda: None)
     assert load_reviewed(nodes, case.disk.folder, NAME)
     assert np.array_equal(read_labels(nodes), expected)
-    assert watch.look().changed.sum() == 1
+    assert watch.check().changed.sum() == 1
     assert content_hash(nodes.segmentation) == content
     assert structure_status(nodes, 1) == "completed"
     loaded = nodes.segmentation.GetSegmentation()
@@ -208,22 +208,22 @@ def test_each_reviewer_goes_on_where_he_stopped(tmp_path, data_folder):
     case = loaded_case(tmp_path, data_folder, regions=True)
     folder = tmp_path / "new" / "reviews"
     first, second = "review.Ünal 医師.jsonl", "review.b.jsonl"
-    assert last_place(case.nodes, folder, first) is None
-    remember_place(case.nodes, folder, first, ReviewLocation(3, "peak", "2026-11-25T10:00:00+00:00"))
-    remember_place(case.nodes, folder, second, ReviewLocation(None, "position", "2026-11-25T10:00:00+00:00"))
-    assert last_place(case.nodes, folder, first) == ReviewLocation(3, "peak", "2026-11-25T10:00:00+00:00")
-    assert last_place(case.nodes, folder, second).region is None
+    assert last_location(case.nodes, folder, first) is None
+    remember_location(case.nodes, folder, first, ReviewLocation(3, "peak", "2026-11-25T10:00:00+00:00"))
+    remember_location(case.nodes, folder, second, ReviewLocation(None, "position", "2026-11-25T10:00:00+00:00"))
+    assert last_location(case.nodes, folder, first) == ReviewLocation(3, "peak", "2026-11-25T10:00:00+00:00")
+    assert last_location(case.nodes, folder, second).region is None
     assert not list(folder.glob("review.*.jsonl"))
     case.headless.save_bundle(tmp_path / "scene.mrb")
 
     headless = HeadlessScene(tmp_path / "again")
     headless.load_bundle(tmp_path / "scene.mrb")
     (nodes,) = find_cases(headless.scene)
-    assert last_place(nodes, tmp_path / "nowhere", first).region == 3
+    assert last_location(nodes, tmp_path / "nowhere", first).region == 3
     # Gone on elsewhere since the scene was saved: the folder knows better.
     (folder / "review.Ünal 医師.place.json").write_text(
         json.dumps({"region": 5, "order": "peak", "when": "2026-11-25T11:00:00+00:00"}), encoding="utf-8"
     )
-    assert last_place(nodes, folder, first).region == 5
+    assert last_location(nodes, folder, first).region == 5
     (folder / "review.Ünal 医師.place.json").write_text('{"region": ')
-    assert last_place(nodes, folder, first).region == 3
+    assert last_location(nodes, folder, first).region == 3

@@ -38,7 +38,7 @@ class OutsideError(InputError):
 
 
 def case_image(folder: Path, case: Mapping[str, Any], moved_to: Path | None = None, channel: int = 0) -> sitk.Image:
-    """The image of a case.
+    """Read the image of a case.
 
     Args:
         folder: the case folder.
@@ -65,7 +65,7 @@ def case_image(folder: Path, case: Mapping[str, Any], moved_to: Path | None = No
 
 
 def _on_grid_of_case(path: Path, image: sitk.Image, case: Mapping[str, Any]) -> sitk.Image:
-    """The image where the case has it: of a NIfTI file with two places the user may have chosen the other one."""
+    """Read the image at a path; of a NIfTI file with two placements the one that the case was made with."""
     grid = case["input"].get("grid")
     if grid is None:
         return image
@@ -112,7 +112,7 @@ def trusted_place(folder: Path, case: Mapping[str, Any], channel: int = 0) -> Pa
 
 
 def trusted_source(folder: Path, case: Mapping[str, Any], channel: int = 0) -> Path:
-    """The file or folder that a channel was read from, whether or not the image lies in the case folder too.
+    """Return the file or folder that a channel was read from, whether or not the image lies in the case folder too.
 
     Raises:
         OutsideError: it lies outside the case folder, and this user did not write where.
@@ -135,7 +135,7 @@ def _source(folder: Path, case: Mapping[str, Any], channel: int) -> Path:
 
 
 def image_among(folders: Sequence[Path], folder: Path, case: Mapping[str, Any]) -> Path | None:
-    """The image of a case in folders that the user named, at any depth: known by its name, then by its voxels.
+    """Find the image of a case in folders that the user named, at any depth: by its name, then by its voxels.
 
     Args:
         folders: where images lie now.
@@ -174,7 +174,7 @@ def _damaged(folder: Path, error: Exception) -> InputError:
 
 
 def series_with_voxels(folder: Path, wanted: str) -> tuple[sitk.Image, list[Path]]:
-    """The DICOM series of a folder, and the files of its slices; of several series the one whose voxels are wanted.
+    """Read the DICOM series of a folder and the files of its slices; of several series the one with the wanted voxels.
 
     Args:
         wanted: voxel hash; not compared where the folder holds one series.

@@ -35,7 +35,7 @@ def label_values(classes: np.ndarray, labels: Sequence[Label]) -> np.ndarray:
 
 
 def whole_image(part: np.ndarray, box: VoxelBox, grid: VoxelGrid, outside: float) -> sitk.Image:
-    """The assessed part (z, y, x) as an image of the whole grid, filled with `outside`.
+    """Put the assessed part (z, y, x) into an image of the whole grid, filled with `outside`.
 
     Of the whole grid one copy is made and no more: with a small region of a large image it is all that matters.
     """

@@ -64,7 +64,7 @@ def case_contents(folder: Path) -> Contents:
 
 
 def checked_file(folder: Path, name: str) -> Path:
-    """A file of a case folder.
+    """Return a file of a case folder.
 
     Raises:
         InputError: it is no regular file, or a link that leads out of the folder.

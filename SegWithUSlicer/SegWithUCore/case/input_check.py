@@ -74,7 +74,7 @@ def check_places(
 
 
 def _cases_at(place: Path) -> list[Path]:
-    """The case folders at or directly inside a place; none where it holds inputs."""
+    """List the case folders at or directly inside a path; none if it holds inputs."""
     if not place.is_dir():
         return []
     try:
@@ -84,7 +84,7 @@ def _cases_at(place: Path) -> list[Path]:
 
 
 def _inputs_at(place: Path, reader: InputReader) -> Iterator[tuple[GivenCase, str]]:
-    """The inputs at a place, or in the places inside it.
+    """List the inputs at a path, or in the folders inside it.
 
     Raises:
         InputError: there are none.

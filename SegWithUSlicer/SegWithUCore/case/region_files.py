@@ -32,7 +32,7 @@ _WAY = re.compile(r"(?P<truth>.*) read as (?P<read_as>.*) (?P<share>[0-9.]+)")
 
 
 def regions_csv(regions: Sequence[Region]) -> str:
-    """The text of `regions.csv`: mm, mm3, RAS; booleans as 0 and 1; what the model does not tell is empty."""
+    """Write the text of `regions.csv`: mm, mm3, RAS; booleans as 0 and 1; unknown values are empty."""
     return csv_text(COLUMNS, map(_cells, regions))
 
 
@@ -71,7 +71,7 @@ def parse_regions(text: str, origin: str = REGIONS_FILE) -> tuple[Region, ...]:
 
 
 def read_regions(case_folder: Path) -> tuple[Region, ...]:
-    """The regions of a case folder, in the order of their ranks.
+    """Read the regions of a case folder, in the order of their ranks.
 
     Raises:
         InputError: there is no `regions.csv`, or it is damaged.
@@ -80,7 +80,7 @@ def read_regions(case_folder: Path) -> tuple[Region, ...]:
 
 
 def regions_text(case_folder: Path) -> str:
-    """The text of a case folder's `regions.csv`, its lines ended by LF.
+    """Read the text of a case folder's `regions.csv`, with LF line ends.
 
     Raises:
         InputError: there is none, it is no regular file, too large, or no UTF-8.
@@ -101,7 +101,7 @@ def regions_hash(text: str) -> str:
 
 
 def region_file_hashes(case_folder: Path) -> dict[str, str]:
-    """What `case.json` tells of the two files, so that files of different runs are never taken for one.
+    """Return the entry of the two files in `case.json`, by which files of different runs are told apart.
 
     Raises:
         InputError: one is missing or cannot be read.

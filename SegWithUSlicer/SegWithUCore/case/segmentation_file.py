@@ -16,7 +16,7 @@ REVIEWED_PATTERN = "segmentation_reviewed*.seg.nrrd"
 
 
 def reviewed_name(path: Path) -> str:
-    """The reviewer's part of a file's name; "" for a version that says nobody's."""
+    """Return the reviewer's part of a file name; "" if it names no reviewer."""
     return path.name.removeprefix("segmentation_reviewed").removesuffix(".seg.nrrd").removeprefix(".")
 
 
@@ -38,7 +38,7 @@ class SegmentFields:
 
 
 def read_reviewed(path: Path, grid: sitk.Image, structures: Sequence[Mapping[str, Any]]) -> np.ndarray:
-    """The label values (z, y, x) of a reviewed segmentation; segments that are no structure of the case are left out.
+    """Read the label values (z, y, x) of a reviewed segmentation, without segments that are no structure of the case.
 
     Segments are known by their names, else by their label values; where two overlap, the later one counts.
 
@@ -60,7 +60,7 @@ def read_reviewed(path: Path, grid: sitk.Image, structures: Sequence[Mapping[str
 
 
 def read_layers(path: Path, grid: sitk.Image) -> tuple[sitk.Image, list[np.ndarray]]:
-    """A segmentation file as it is, for its header, and its layers (z, y, x) on the grid of the case.
+    """Read a segmentation file as it is, for its header, and its layers (z, y, x) on the grid of the case.
 
     Raises:
         InputError: the file cannot be read.
@@ -72,7 +72,7 @@ def read_layers(path: Path, grid: sitk.Image) -> tuple[sitk.Image, list[np.ndarr
 
 
 def segment_fields(image: sitk.Image) -> list[SegmentFields]:
-    """The segments that a segmentation file names; empty for a plain label volume."""
+    """List the segments that a segmentation file names; none for a plain label volume."""
     keys, found, number = set(image.GetMetaDataKeys()), [], 0
     while f"Segment{number}_ID" in keys:
         told = {
@@ -118,7 +118,7 @@ _ANATOMY_CONTEXT = "Anatomic codes - DICOM master list"
 
 
 def terminology_tag(label: Label) -> str | None:
-    """A label's codes the way Slicer stores them: context ~ category ~ type ~ modifier ~ anatomic context ~ ~."""
+    """Write a label's codes as Slicer stores them: context ~ category ~ type ~ modifier ~ anatomic context ~ ~."""
     if label.category is None or label.type is None:
         return None
     parts = [_TERMINOLOGY_CONTEXT, _code(label.category), _code(label.type), _code(label.modifier)]

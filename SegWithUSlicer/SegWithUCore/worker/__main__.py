@@ -1,4 +1,4 @@
-"""The warm child process that Slicer talks to: `python -m SegWithUCore.worker` (ARCHITECTURE.md, "Worker").
+"""Run the warm child process behind Slicer: `python -m SegWithUCore.worker` (ARCHITECTURE.md, "Worker").
 
 Requests come as JSON lines on stdin and are done one after the other; events leave as JSON lines. torch is imported
 at the first request that needs it, so that the process id is known at once. When stdin closes, the parent is gone:
@@ -34,7 +34,7 @@ EXIT_TERMINATED = 128 + signal.SIGTERM
 
 
 class Worker:
-    """Does the requests of one parent.
+    """Handles the requests of one parent process.
 
     Args:
         channel: where requests come from and events go to.

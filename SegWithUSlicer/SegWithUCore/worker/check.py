@@ -1,4 +1,4 @@
-"""Is everything the engine needs really there? Decided by importing it, which only the worker may do.
+"""Check the packages that the engine needs by importing them, which only the worker may do.
 
 A failed installation can leave a package that pip believes in and Python cannot use; only a trial tells.
 """
@@ -61,7 +61,7 @@ def check_packages() -> list[dict[str, Any]]:
 
 
 def check() -> dict[str, Any]:
-    """The answer to the request "check"."""
+    """Answer the request "check"."""
     packages = check_packages()
     usable = all(entry["state"] == OK for entry in packages)
     return {
@@ -74,7 +74,7 @@ def check() -> dict[str, Any]:
 
 
 def devices() -> list[dict[str, Any]]:
-    """The devices that windows can run on, the CPU first; needs a working torch."""
+    """List the devices that the network can run on, the CPU first; needs a working torch."""
     import torch
 
     found: list[dict[str, Any]] = [{"name": "cpu", "title": f"CPU, {os.cpu_count()} cores", "memory_mb": None}]

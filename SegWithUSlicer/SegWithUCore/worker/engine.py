@@ -1,4 +1,4 @@
-"""What the worker can do once torch is there: load, predict the cost, compare with the training cases, segment."""
+"""The worker's jobs that need torch: load, predict the cost, compare with the training cases, segment."""
 
 import os
 import time
@@ -56,7 +56,7 @@ class RefusedInputError(InputError):
 
 
 class Engine:
-    """Keeps one model on one device loaded and works with it."""
+    """Keeps one model loaded on one device and runs jobs with it."""
 
     def __init__(self) -> None:
         leave_one_core_free()
@@ -80,7 +80,7 @@ class Engine:
             raise
 
     def _loaded(self, request: Request, report: Progress) -> Model:
-        """The model of a request: the one at hand where it is the same, files included."""
+        """Load the model of a request; the loaded one is kept if it is the same, files included."""
         bundle = resolve_model(request.text("model"))
         device = choose_device(request.text("device", "auto"))
         head = request.text("head") if request.fields.get("head") else None
@@ -191,17 +191,17 @@ def _region(request: Request) -> RegionOfInterest | None:
 
 
 def _form(request: Request) -> str | None:
-    """The request's `form`, of a NIfTI file with two; None without one."""
+    """Return the request's `form`, of a NIfTI file with two; None without one."""
     return one_of_forms(request.text("form")) if request.fields.get("form") else None
 
 
 def _placement(request: Request) -> Sequence[float] | None:
-    """The request's `own_to_world_ras`, 4 x 4 row by row; None without one."""
+    """Return the request's `own_to_world_ras`, 4 x 4 row by row; None without one."""
     return request.numbers("own_to_world_ras", request.fields, 16) if request.fields.get("own_to_world_ras") else None
 
 
 def _refusal(job: Job, bundle: Bundle, reader: ReaderProcess) -> RefusedInputError | None:
-    """The same refusal in words without command-line options, None where the job failed for another reason."""
+    """Word a refusal without command-line options. Returns None if the job failed for another reason."""
     if job.unlike_training:
         return None
     try:
@@ -219,13 +219,13 @@ def _job_places(request: Request) -> tuple[RegionOfInterest | None, Sequence[flo
 def _placed_parts(
     images: Sequence[sitk.Image], places: tuple[RegionOfInterest | None, Sequence[float] | None]
 ) -> list[sitk.Image]:
-    """The part of each channel within the region, as it lies in the world."""
+    """Crop each channel to the region, as it lies in the world."""
     region, own_to_world_ras = places
     return [apply_transform(_part(image, region), own_to_world_ras) for image in images]
 
 
 def _features(request: Request) -> dict[str, ImageFeatures]:
-    """The request's `features`: by channel, how the part to be segmented looks; it may lack channels, or be missing."""
+    """Read the request's `features`: image features by channel; channels, or all of them, may be missing."""
     given = request.fields.get("features") or {}
     try:
         return {str(channel): ImageFeatures.from_json(block) for channel, block in given.items()}
@@ -238,7 +238,7 @@ def _part(image: sitk.Image, region: RegionOfInterest | None) -> sitk.Image:
 
 
 def _claimed(request: Request, reader: ReaderProcess) -> FileGrid:
-    """What the header of the request's first file claims, or the request of a volume; no voxel is read."""
+    """Read the grid from the header of the request's first file, or from the request; no voxel is read."""
     if "files" not in request.fields:
         return FileGrid(_requested_grid(request), UNKNOWN_VOXEL_BYTES)
     path = request.files()[0]
@@ -249,7 +249,7 @@ def _claimed(request: Request, reader: ReaderProcess) -> FileGrid:
 
 
 def _requested_grid(request: Request) -> VoxelGrid:
-    """The "grid" of a request, which has the fields of the grid in `case.json`."""
+    """Read the "grid" of a request, which has the fields of the grid in `case.json`."""
     grid: Mapping[str, Any] = request.fields.get("grid") or {}
     i, j, k = (max(1, int(n)) for n in request.numbers("size_ijk", grid, 3))
     spacing = request.numbers("spacing_mm", grid, 3)
@@ -273,7 +273,7 @@ def _working_shape(part: sitk.Image | VoxelGrid, spec: InputSpec) -> tuple[int, 
 
 
 def _shortage(memory: RunMemory) -> str | None:
-    """The sentence that the run would be refused with, None where there is enough."""
+    """Return the sentence that the run would be refused with; None if there is enough memory."""
     try:
         memory.check()
     except NotEnoughMemoryError as error:

@@ -1,4 +1,4 @@
-"""What the worker and its parent say to each other: JSON lines in UTF-8, on a channel of their own."""
+"""The protocol between the worker and its parent: JSON lines in UTF-8, on pipes of their own."""
 
 import json
 import math
@@ -42,7 +42,7 @@ class Request:
         return cls(data["request"], data.get("id"), data)
 
     def text(self, name: str, default: str | None = None) -> str:
-        """A field that must be a non-empty string.
+        """Return a field that must be a non-empty string.
 
         Raises:
             UsageError: missing (without `default`) or of another kind.
@@ -53,11 +53,11 @@ class Request:
         return value
 
     def flag(self, name: str) -> bool:
-        """A field that is true or false; absent is false."""
+        """Return a field that is true or false; False if absent."""
         return bool(self.fields.get(name, False))
 
     def files(self, name: str = "files") -> list[Path]:
-        """A field that must be a list of at least one path.
+        """Return a field that must be a list of at least one path.
 
         Raises:
             UsageError: missing, empty or of another kind.
@@ -70,7 +70,7 @@ class Request:
         return [Path(path) for path in value]
 
     def numbers(self, name: str, block: Mapping[str, Any], count: int) -> Sequence[float]:
-        """A list of `count` numbers inside a block of the request.
+        """Return a list of `count` numbers inside a block of the request.
 
         Raises:
             UsageError: missing, of another length or kind.
@@ -82,7 +82,7 @@ class Request:
 
 
 def _line(event: Mapping[str, Any]) -> str:
-    """An event as JSON; what is not finite becomes null, for the other side reads no NaN."""
+    """Encode an event as JSON; numbers that are not finite become null, for the other side reads no NaN."""
     try:
         return json.dumps(event, ensure_ascii=False, default=str, allow_nan=False)
     except ValueError:

@@ -1,4 +1,4 @@
-"""A worklist as the panel shows it: rows read bit by bit, filtered, sorted, with each reviewer's status.
+"""The list of cases behind the panel: rows read step by step, filtered, sorted, with each reviewer's status.
 
 Needs neither Qt nor MRML. Where rows come from, a `RowSource` knows: `folder_rows` and `scene_rows`.
 """
@@ -39,7 +39,7 @@ class Difference:
 
 @dataclass(eq=False)
 class CaseItem:
-    """One row.
+    """One row of the list.
 
     Attributes:
         entry: what the worklist says of the case.
@@ -67,7 +67,7 @@ class CaseItem:
 
 
 class RowSource(Protocol):
-    """Where the rows of a list come from."""
+    """Source of the rows of a list: a folder, a worklist or the scene."""
 
     @property
     def title(self) -> str:
@@ -78,7 +78,7 @@ class RowSource(Protocol):
         """What is told where there is nothing to list."""
 
     @property
-    def comes_and_goes(self) -> bool:
+    def is_dynamic(self) -> bool:
         """Whether rows may come and go while the list is shown."""
 
     @property
@@ -94,13 +94,13 @@ class RowSource(Protocol):
         """Whether rows come in the order in which they are to be shown."""
 
     def rows(self, known: Sequence[CaseItem]) -> list[CaseItem]:
-        """The rows that there are now: of the known ones those that still are, then new ones."""
+        """Return the current rows: known ones that still exist, then new ones."""
 
     def key_of(self, nodes: "CaseNodes") -> Hashable:
-        """The key of the row of what the scene shows; None for what no row can be about."""
+        """Return the key of the row for a result in the scene; None if no row can be about it."""
 
     def stamp(self, item: CaseItem) -> Stamp:
-        """Changes whenever the row must be read again."""
+        """Return a value that changes whenever the row must be read again."""
 
     def read(self, item: CaseItem, rules: FlagRules | None) -> CaseReading:
         """Read a row.
@@ -110,11 +110,11 @@ class RowSource(Protocol):
         """
 
     def unreadable(self, item: CaseItem, error: InputError) -> WorklistEntry:
-        """What is told of a row that cannot be read."""
+        """Return the text for a row that cannot be read."""
 
 
 class CaseList:
-    """The cases of one worklist.
+    """The cases of one source, read step by step.
 
     Args:
         source: where the rows come from.
@@ -165,7 +165,7 @@ class CaseList:
             return self.items
         return done
 
-    def look_again(self) -> int:
+    def recheck(self) -> int:
         """Let rows be read again that have changed since; returns how many wait now."""
         waiting = set(self._waiting)
         self._waiting.extend(
@@ -190,7 +190,7 @@ class CaseList:
         return item
 
     def find(self, nodes: "CaseNodes | None") -> CaseItem | None:
-        """The row of what the scene shows."""
+        """Find the row of a result in the scene."""
         key = None if nodes is None else self.source.key_of(nodes)
         return None if key is None else self._by_key.get(key)
 
@@ -231,7 +231,7 @@ class CaseList:
 
 @dataclass(frozen=True)
 class ReviewerProgress:
-    """How far a case is.
+    """Progress of the reviewers of a case.
 
     Attributes:
         own: regions that the reviewer has decided; None where he has not begun.

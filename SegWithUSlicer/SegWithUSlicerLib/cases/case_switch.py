@@ -1,4 +1,4 @@
-"""One case of a worklist after the other: a case folder into the scene, and out again where nothing is lost by it.
+"""Load a case folder into the scene, and remove it again if nothing is lost by that.
 
 A case that is gone from the scene is whole on the disk: what is not is left where it is, and said.
 """
@@ -149,13 +149,13 @@ def remove_case(nodes: CaseNodes, with_images: bool = True) -> None:
 
 
 def find_open(folder: Path) -> CaseNodes | None:
-    """The case of a folder, if it is in the scene and the folder still holds the same run."""
+    """Find the case of a folder, if it is in the scene and the folder still holds the same run."""
     found = [nodes for nodes in open_cases() if nodes.case_folder == folder.absolute()]
     return next((nodes for nodes in reversed(found) if is_same_case(folder, nodes)), None)
 
 
 def open_cases() -> list[CaseNodes]:
-    """The cases in the scene that were loaded from a folder that stays."""
+    """List the cases in the scene that were loaded from a permanent folder."""
     return [nodes for nodes in find_cases(slicer.mrmlScene) if nodes.case_folder is not None]
 
 
@@ -167,7 +167,7 @@ def _holds(path: Path, text: str) -> bool:
 
 
 def _put_volume(image: "sitk.Image", name: str) -> "slicer.vtkMRMLScalarVolumeNode":
-    """An image as a volume, voxel by voxel, on its own grid."""
+    """Make a volume of an image, voxel by voxel, on its own grid."""
     import SimpleITK
 
     if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
@@ -192,7 +192,7 @@ def _ijk_to_ras(image: "sitk.Image") -> vtk.vtkMatrix4x4:
 
 
 def _remove(node: "slicer.vtkMRMLNode") -> None:
-    """A node with its display and storage nodes, which nothing else uses."""
+    """Return a node with its display and storage nodes, which nothing else uses."""
     scene = node.GetScene()
     if scene is None:
         return

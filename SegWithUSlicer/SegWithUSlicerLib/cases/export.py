@@ -1,4 +1,4 @@
-"""Exporting cases of a worklist from Slicer: what is asked of `segwithu export`, and what is left after it."""
+"""Export cases of a list from Slicer by `segwithu export`, and the scene as one file."""
 
 import json
 import shutil
@@ -27,7 +27,7 @@ FOLDER_NAME = "segwithu-export"
 
 @dataclass(frozen=True)
 class ExportRequest:
-    """What the user wants exported.
+    """Cases to export, and how.
 
     Attributes:
         folders: the cases.
@@ -50,7 +50,7 @@ class ExportRequest:
 
 
 def free_folder(parent: Path) -> Path:
-    """A folder for an export that is not there yet, nor the file of names that would belong to it."""
+    """Return a new folder name for an export; neither it nor its file of names exists yet."""
     number = 1
     while True:
         found = parent / (FOLDER_NAME if number == 1 else f"{FOLDER_NAME}-{number}")
@@ -72,63 +72,65 @@ class ExportJob:
         self._process, self._new_folder, self._moved = process, new_folder, moved
 
     def without_image(self, folders: Sequence[Path]) -> list[Path]:
-        """The cases whose images are nowhere where they could be; damaged ones are told by the export itself."""
+        """List the cases whose images cannot be found; damaged cases are reported by the export itself."""
         return [folder for folder in folders if self._lacks_image(folder)]
 
     def start(
-        self, wish: ExportRequest, on_progress: Callable[[float, str], None], on_end: Callable[[CommandEnd], None]
+        self, request: ExportRequest, on_progress: Callable[[float, str], None], on_end: Callable[[CommandEnd], None]
     ) -> None:
         """Begin; everything else comes through the callbacks."""
         private = self._new_folder()
         listed = private.path / "cases.json"
-        listed.write_text(json.dumps({"format": FORMAT, "cases": [self._row(f) for f in wish.folders]}), "utf-8")
-        arguments = ["export", "--list", str(listed), "--own-list", "--output", str(wish.output)]
-        arguments += ["--anonymous"] if wish.anonymous else []
-        arguments += ["--keep-comments"] if wish.anonymous and wish.keep_comments else []
-        if wish.rules is not None:
+        listed.write_text(json.dumps({"format": FORMAT, "cases": [self._row(f) for f in request.folders]}), "utf-8")
+        arguments = ["export", "--list", str(listed), "--own-list", "--output", str(request.output)]
+        arguments += ["--anonymous"] if request.anonymous else []
+        arguments += ["--keep-comments"] if request.anonymous and request.keep_comments else []
+        if request.rules is not None:
             rules = private.path / "rules.json"
-            rules.write_text(json.dumps(wish.rules.to_json()), "utf-8")
+            rules.write_text(json.dumps(request.rules.to_json()), "utf-8")
             arguments += ["--rules", str(rules)]
-        had_names = wish.names_file.exists()
+        had_names = request.names_file.exists()
 
         def end(ended: CommandEnd) -> None:
             private.remove()
-            if not wish.output.exists() and not had_names:
+            if not request.output.exists() and not had_names:
                 with suppress(OSError):  # there is no such place: then there is no file of names either
-                    wish.names_file.unlink()
+                    request.names_file.unlink()
             on_end(ended)
 
-        self._process.start(arguments, wish.output, on_progress, end)
+        self._process.start(arguments, request.output, on_progress, end)
 
     def _lacks_image(self, folder: Path) -> bool:
         try:
             case = read_case(folder)
-            return not self._moved.lies_where_told(folder, case) and self._moved.place(folder, case) is None
+            return not self._moved.is_at_recorded_path(folder, case) and self._moved.find(folder, case) is None
         except InputError:
             return False
 
     def _row(self, folder: Path) -> Mapping[str, Any]:
         row = {"folder": str(folder.absolute())}
         try:
-            place = self._moved.place(folder, read_case(folder))
+            place = self._moved.find(folder, read_case(folder))
         except InputError:  # told by the export, which reads the case too
             place = None
         return row if place is None else {**row, "image": str(place)}
 
 
-def export_text(wish: ExportRequest, ended: CommandEnd) -> str:
-    """What the user reads about the end of an export."""
+def export_text(request: ExportRequest, ended: CommandEnd) -> str:
+    """Return the message about the end of an export."""
     if ended.cancelled:
         return _("Export cancelled: nothing was written.")
     if ended.result is None:
         return " ".join(ended.errors)
     done = ended.result.get("exported") or []
     lines = [
-        _("{count} of {all} cases are in {folder}.").format(count=len(done), all=len(wish.folders), folder=wish.output)
+        _("{count} of {all} cases are in {folder}.").format(
+            count=len(done), all=len(request.folders), folder=request.output
+        )
     ]
-    if wish.anonymous:
-        lines.append(_("Who is who is in {file}: keep that file to yourself.").format(file=wish.names_file))
-        if wish.keep_comments:
+    if request.anonymous:
+        lines.append(_("Who is who is in {file}: keep that file to yourself.").format(file=request.names_file))
+        if request.keep_comments:
             lines.append(_("The comments are in it as they were written: read them before you send it."))
     return " ".join([*lines, *ended.errors])
 

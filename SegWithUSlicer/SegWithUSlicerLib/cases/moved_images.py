@@ -1,4 +1,4 @@
-"""Where images lie now that are not where their case folders say: asked for once, known by their voxels, remembered.
+"""Find images that have moved since their cases were segmented: asked for once, checked by their voxels, remembered.
 
 One answer serves the other cases whose images were moved in the same way: the part of the path that changed is put in
 place of the old one. A place that was guessed so counts only if its voxels are those that were segmented.
@@ -24,11 +24,11 @@ MOST_KEPT = 200
 
 
 class ImageMissingError(InputError):
-    """The image of a case is not where it was, or another one lies there: the user knows more."""
+    """The image of a case is not where it was, or another one is there; the message is for the user."""
 
 
 class MovedImages:
-    """The places that the user has told.
+    """The moves of images that the user has confirmed.
 
     Args:
         file: keeps them from one start of Slicer to the next.
@@ -39,7 +39,7 @@ class MovedImages:
         self._moves: list[tuple[str, str]] = _read(file)
 
     def image(self, folder: Path, case: Mapping[str, Any], channel: int = 0) -> "tuple[sitk.Image, Path]":
-        """The image of a case, whose voxels are those that were segmented, and where it lies.
+        """Read the image of a case, with the voxels that were segmented, and return its path too.
 
         Args:
             case: the content of `case.json`.
@@ -50,7 +50,7 @@ class MovedImages:
         """
         from SegWithUCore.case.case_image import case_image
 
-        told = place_told(folder, case, channel)
+        told = recorded_path(folder, case, channel)
         followed, why = may_follow(folder, case, channel), ""
         for place in ([told] if followed else []) + list(self._guesses(told)):
             if not place.exists():
@@ -65,16 +65,16 @@ class MovedImages:
             text = _("The image of {case} is said to lie at {place}, by somebody else than you: choose where it is.")
         raise ImageMissingError(why or text.format(case=folder.name, place=told))
 
-    def place(self, folder: Path, case: Mapping[str, Any]) -> Path | None:
+    def find(self, folder: Path, case: Mapping[str, Any]) -> Path | None:
         """Where the image of a case lies if not where its case says; None where it lies there, or nobody knows."""
-        if self.lies_where_told(folder, case):
+        if self.is_at_recorded_path(folder, case):
             return None
-        return next((place for place in self._guesses(place_told(folder, case, 0)) if place.exists()), None)
+        return next((place for place in self._guesses(recorded_path(folder, case, 0)) if place.exists()), None)
 
     @staticmethod
-    def lies_where_told(folder: Path, case: Mapping[str, Any]) -> bool:
+    def is_at_recorded_path(folder: Path, case: Mapping[str, Any]) -> bool:
         """Whether the image of a case lies where its case says; nobody looks where others lead out of its folder."""
-        return may_follow(folder, case, 0) and place_told(folder, case, 0).exists()
+        return may_follow(folder, case, 0) and recorded_path(folder, case, 0).exists()
 
     def learn(self, folder: Path, case: Mapping[str, Any], place: Path) -> "sitk.Image":
         """Take the user's answer, if it is the image; returns it.
@@ -85,7 +85,7 @@ class MovedImages:
         from SegWithUCore.case.case_image import case_image
 
         image = case_image(folder, case, place)
-        old, new = _changed_part(place_told(folder, case, 0), place)
+        old, new = _changed_part(recorded_path(folder, case, 0), place)
         self._moves = [(old, new), *(move for move in self._moves if move != (old, new))][:MOST_KEPT]
         # A settings folder that cannot be written only costs the user an answer after the next start.
         with suppress(OutputError), atomic_file(self._file) as work:
@@ -115,7 +115,7 @@ def may_follow(folder: Path, case: Mapping[str, Any], channel: int) -> bool:
     return True
 
 
-def place_told(folder: Path, case: Mapping[str, Any], channel: int) -> Path:
+def recorded_path(folder: Path, case: Mapping[str, Any], channel: int) -> Path:
     """Where the image of a case should lie.
 
     Raises:
@@ -127,7 +127,7 @@ def place_told(folder: Path, case: Mapping[str, Any], channel: int) -> Path:
 
 
 def _changed_part(told: Path, now: Path) -> tuple[str, str]:
-    """The two paths without the end that they have in common; their folders where they are the same."""
+    """Return the two paths without their common end; their folders if they are the same."""
     old, new = told, now.absolute()
     if old == new:  # the user has confirmed what a case of others said: that holds for this folder and no other
         return str(old.parent), str(new.parent)
@@ -137,7 +137,7 @@ def _changed_part(told: Path, now: Path) -> tuple[str, str]:
 
 
 def _read(file: Path) -> list[tuple[str, str]]:
-    """What was told earlier; a damaged file only costs the user an answer."""
+    """Read the moves that were recorded earlier; a damaged file only costs the user an answer."""
     try:
         told = read_json_object(file)["moves"]
         return [(str(old), str(new)) for old, new in told]

@@ -1,4 +1,4 @@
-"""Rows of a list of cases from the open scene: one a result that it holds. Nothing is loaded or removed."""
+"""Rows of the list of cases: from the open scene, or from case folders. Nothing is loaded or removed."""
 
 import os
 from collections.abc import Hashable, Mapping, Sequence
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 
 class SceneRows:
-    """One row a result in the scene, named as the overlay names it.
+    """One row per result in the scene, named as in the overlay section.
 
     A row's reviews are those that the scene carries and those that lie where its review lies on the disk; of two copies
     of a log the longer one counts.
@@ -47,7 +47,7 @@ class SceneRows:
         InputError: the scene holds no result.
     """
 
-    comes_and_goes = True
+    is_dynamic = True
     is_sorted = False
     rules: FlagRules | None = None
     seconds_per_region = SECONDS_PER_REGION
@@ -62,7 +62,7 @@ class SceneRows:
             raise InputError(self.empty_text)
 
     def rows(self, known: Sequence[CaseItem]) -> list[CaseItem]:
-        """The results that the scene holds now."""
+        """Return the results that the scene holds now."""
         runs = {nodes.hub: nodes for nodes in find_cases(slicer.mrmlScene)}
         old = [item for item in known if item.key in runs]
         listed = {item.key for item in old}
@@ -72,11 +72,11 @@ class SceneRows:
         return [*old, *new]
 
     def key_of(self, nodes: CaseNodes) -> Hashable:
-        """The node that holds the result together."""
+        """Return the ID of the node that holds the result together."""
         return nodes.hub
 
     def stamp(self, item: CaseItem) -> Stamp:
-        """The files where the review lies, and the nodes that tell of the result."""
+        """Return a stamp of the review's files and of the result's nodes."""
         nodes = _nodes(item)
         parts = [nodes.hub, nodes.regions_text, *log_nodes(nodes)]
         told = [(part.GetID() or "", 0, part.GetMTime()) for part in parts if part is not None]
@@ -98,12 +98,12 @@ class SceneRows:
             raise InputError(text.format(result=nodes.label, error=repr(error))) from error
 
     def unreadable(self, item: CaseItem, error: InputError) -> WorklistEntry:
-        """The row of a result that cannot be read."""
+        """Return the row of a result that cannot be read."""
         return WorklistEntry(_nodes(item).label, None, trouble=str(error))
 
 
 def _case_folder(nodes: CaseNodes) -> Path | None:
-    """The folder that holds the result whole, its reviews included; None where only the scene does."""
+    """Return the folder that holds the whole result with its reviews; None if only the scene does."""
     folder = nodes.case_folder
     is_whole = folder is not None and is_same_case(folder, nodes) and holds_logs(folder, nodes)
     return folder if is_whole else None
@@ -137,7 +137,7 @@ def _nodes(item: CaseItem) -> CaseNodes:
 
 
 class FolderRows:
-    """One row a case folder.
+    """One row per case folder.
 
     Args:
         place: a `worklist.json`, a folder of case folders, or a case folder.
@@ -148,7 +148,7 @@ class FolderRows:
     """
 
     empty_text = ""
-    comes_and_goes = False
+    is_dynamic = False
 
     def __init__(self, place: Path, also: Elsewhere | None = None) -> None:
         self.title = str(place)
@@ -165,15 +165,15 @@ class FolderRows:
         self._entries = entries
 
     def rows(self, known: Sequence[CaseItem]) -> list[CaseItem]:
-        """The rows as they were found when the list was opened."""
+        """Return the rows as they were found when the list was opened."""
         return list(known) or [CaseItem(entry, _key(_folder(entry))) for entry in self._entries]
 
     def key_of(self, nodes: "CaseNodes") -> Hashable:
-        """The folder that a run in the scene was loaded from."""
+        """Return the folder that a run in the scene was loaded from."""
         return None if nodes.case_folder is None else _key(nodes.case_folder)
 
     def stamp(self, item: CaseItem) -> Stamp:
-        """The files of the row."""
+        """Return a stamp of the row's files."""
         return files_stamp(item.folder, item.elsewhere)
 
     def read(self, item: CaseItem, rules: FlagRules | None) -> CaseReading:
@@ -190,12 +190,12 @@ class FolderRows:
         return read_for_worklist(_folder(item.entry), rules, also)
 
     def unreadable(self, item: CaseItem, error: InputError) -> WorklistEntry:
-        """The row of a folder that cannot be read."""
+        """Return the row of a folder that cannot be read."""
         return unreadable(_folder(item.entry), error)
 
 
 def files_stamp(*places: Path | None) -> Stamp:
-    """The files in case folders, or where reviews lie, that a row depends on, with size and time of change."""
+    """List the files that a row depends on, in case and review folders, with size and time of change."""
     found = []
     for place in places:
         try:

@@ -1,1 +1,1 @@
-"""The parts of the module's panel, top to bottom: they draw and ask, and leave the work to others."""
+"""The sections of the module's panel: they show state and pass on clicks; the work is done elsewhere."""

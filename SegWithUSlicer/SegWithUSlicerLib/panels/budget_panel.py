@@ -1,4 +1,4 @@
-"""What looking at some of the regions covers: a sentence and a small chart."""
+"""The section "Budget": how many of the errors reviewing some of the regions covers, as a sentence and a chart."""
 
 from typing import Any
 
@@ -64,7 +64,7 @@ class BudgetPanel:
             return
         self.ui.budgetLabel.text = self._budget.sentence(self.ui.budgetBox.value)
         if not self.ui.budgetButton.collapsed:
-            self._draw_later.poke()
+            self._draw_later.trigger()
 
     def draw(self) -> None:
         """Draw the chart, with the truth where a reference is chosen."""
@@ -108,7 +108,7 @@ class BudgetPanel:
 
 
 def _singleton(kind: str, name: str, tag: str) -> "slicer.vtkMRMLNode":
-    """A node that outlives the closing of a scene, and is not saved with it."""
+    """Return a node that survives closing a scene and is not saved with it."""
     node = hidden_node(slicer.mrmlScene, kind, name, saved=False)
     node.SetSingletonTag(tag)
     return slicer.mrmlScene.AddNode(node)

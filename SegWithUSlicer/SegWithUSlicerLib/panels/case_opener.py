@@ -1,4 +1,4 @@
-"""Opening the cases of a list one after the other: what must be on disk before, which image is missing, the review."""
+"""Open the cases of a list one after the other: save the review before, ask for missing images, resume the review."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,11 +13,11 @@ from SegWithUCore.errors import SegWithUError
 from SegWithUCore.regions.region import Region
 
 from ..cases.case_switch import FoundImages, find_images, find_open, open_cases, put_case, remove_case, unkept_work
-from ..cases.moved_images import ImageMissingError, MovedImages, may_follow, place_told
+from ..cases.moved_images import ImageMissingError, MovedImages, may_follow, recorded_path
 from ..i18n import _
 from ..review.opening import decided_so_far, obstacle
 from ..scene.case_nodes import CaseNodes
-from ..scene.focus import look_at
+from ..scene.focus import focus_on
 from .overlay_panel import OverlayPanel
 from .review_panel import ReviewPanel
 from .review_setup import settings_folder
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class PanelContext(Protocol):
-    """What opening a case needs of the whole panel."""
+    """The parts of the whole panel that opening a case needs."""
 
     review: ReviewPanel
     overlay: OverlayPanel
@@ -43,7 +43,7 @@ class PanelContext(Protocol):
 
 @dataclass(frozen=True)
 class _Asked:
-    """A case whose image is asked for."""
+    """A case that waits for the user to choose its image."""
 
     folder: Path
     case: CaseDescription
@@ -51,7 +51,7 @@ class _Asked:
 
 
 class CaseOpener:
-    """Opens one case and closes the earlier one. Shows what it has to tell in `caseLabel` and `imageFrame`.
+    """Opens one case and closes the earlier one. Shows its messages in `caseLabel` and `imageFrame`.
 
     Args:
         ui: the widgets of the .ui file.
@@ -61,11 +61,11 @@ class CaseOpener:
         on_opened: called when another case is open, or none.
     """
 
-    def __init__(self, ui: Any, room: PanelContext, moved: MovedImages) -> None:
-        self.ui, self._room, self.moved = ui, room, moved
-        self.told = ""
+    def __init__(self, ui: Any, context: PanelContext, moved: MovedImages) -> None:
+        self.ui, self._context, self.moved = ui, context, moved
+        self.message = ""
         self.on_opened: Callable[[], None] = lambda: None
-        self._asked: _Asked | None = None
+        self._pending: _Asked | None = None
         ui.imageFileButton.connect("clicked(bool)", self.choose_file)
         ui.imageFolderButton.connect("clicked(bool)", self.choose_folder)
         ui.withoutImageButton.connect("clicked(bool)", self.open_without_image)
@@ -73,7 +73,7 @@ class CaseOpener:
     @property
     def open_nodes(self) -> CaseNodes | None:
         """The result that is shown."""
-        nodes = self._room.overlay.nodes
+        nodes = self._context.overlay.nodes
         return None if nodes is None or nodes.hub.GetScene() is None else nodes
 
     def open(self, folder: Path, region: Region | None = None) -> bool:
@@ -82,7 +82,7 @@ class CaseOpener:
         Args:
             region: go there instead.
         """
-        self.told = ""
+        self.message = ""
         self._ask(None)
         there = find_open(folder)
         qt.QApplication.setOverrideCursor(qt.Qt.WaitCursor)
@@ -94,7 +94,7 @@ class CaseOpener:
         except ImageMissingError as error:
             self._ask(_Asked(folder, case, region), str(error))
         except SegWithUError as error:
-            self.told = str(error)
+            self.message = str(error)
         finally:
             qt.QApplication.restoreOverrideCursor()
         self.on_opened()
@@ -106,7 +106,7 @@ class CaseOpener:
         Args:
             region: go there instead.
         """
-        self.told = ""
+        self.message = ""
         self._ask(None)
         qt.QApplication.setOverrideCursor(qt.Qt.WaitCursor)
         try:
@@ -125,33 +125,35 @@ class CaseOpener:
 
     def choose_file(self) -> None:
         """Let the user choose where the image lies now."""
-        if self._asked is not None:
-            title = _("The image of {case}").format(case=self._asked.case.name)
+        if self._pending is not None:
+            title = _("The image of {case}").format(case=self._pending.case.name)
             self._take(qt.QFileDialog.getOpenFileName(slicer.util.mainWindow(), title, self._begin()))
 
     def choose_folder(self) -> None:
         """Let the user choose the folder of a DICOM series."""
-        if self._asked is not None:
-            title = _("The DICOM series of {case}").format(case=self._asked.case.name)
+        if self._pending is not None:
+            title = _("The DICOM series of {case}").format(case=self._pending.case.name)
             self._take(qt.QFileDialog.getExistingDirectory(slicer.util.mainWindow(), title, self._begin()))
 
     def open_without_image(self) -> None:
         """Show the case alone."""
-        asked = self._asked
+        asked = self._pending
         if asked is not None:
             self._ask(None)
             self._finish(asked, None)
 
     def _begin(self) -> str:
         """Where choosing begins: the nearest folder that is still there."""
-        assert self._asked is not None
-        if not may_follow(self._asked.folder, self._asked.case.raw, 0):  # even a look could lead to another's server
-            return str(self._asked.folder)
-        place = place_told(self._asked.folder, self._asked.case.raw, 0)
+        assert self._pending is not None
+        if not may_follow(
+            self._pending.folder, self._pending.case.raw, 0
+        ):  # even a look could lead to another's server
+            return str(self._pending.folder)
+        place = recorded_path(self._pending.folder, self._pending.case.raw, 0)
         return str(next((parent for parent in place.parents if parent.is_dir()), place.parent))
 
     def _take(self, chosen: str) -> None:
-        asked = self._asked
+        asked = self._pending
         if asked is None or not chosen:
             return
         qt.QApplication.setOverrideCursor(qt.Qt.WaitCursor)
@@ -171,53 +173,53 @@ class CaseOpener:
             found = None if image is None else find_images(asked.folder, asked.case.raw, self.moved, image)
             self._switch(asked, found)
         except SegWithUError as error:
-            self.told = str(error)
+            self.message = str(error)
             self.on_opened()
         finally:
             qt.QApplication.restoreOverrideCursor()
 
     def _ask(self, asked: _Asked | None, why: str = "") -> None:
-        self._asked = asked
+        self._pending = asked
         self.ui.imageLabel.text = wrappable(why)
         self.ui.imageFrame.visible = asked is not None
 
     # -- the switch --
 
     def _switch(self, asked: _Asked, found: FoundImages | None) -> bool:
-        room = self._room
-        was_reviewing, look = room.review.session is not None, room.overlay.look
+        context = self._context
+        was_reviewing, look = context.review.session is not None, context.overlay.settings
         if not self._leave_review():
             return False
         kept = self._close_others()
         nodes = put_case(asked.folder, asked.case.name, found)
         _show_image(nodes)
-        room.show_run(nodes)
-        room.overlay.take_look(look)
-        self.told = " ".join([*kept, *(found.notes if found is not None else [])])
+        context.show_run(nodes)
+        context.overlay.apply_settings(look)
+        self.message = " ".join([*kept, *(found.notes if found is not None else [])])
         self._go_on(nodes, was_reviewing, asked.region)
         self.on_opened()
         return True
 
     def _show(self, nodes: CaseNodes, region: Region | None, closes_others: bool) -> bool:
         """Show a case that is in the scene already."""
-        room = self._room
-        shown = room.overlay.nodes
-        was_reviewing = room.review.session is not None
+        context = self._context
+        shown = context.overlay.nodes
+        was_reviewing = context.review.session is not None
         if shown is None or shown.hub is not nodes.hub:
             if not self._leave_review():
                 return False
             _show_image(nodes)
-            room.show_run(nodes)
-            self.told = " ".join(self._close_others(nodes) if closes_others else [])
+            context.show_run(nodes)
+            self.message = " ".join(self._close_others(nodes) if closes_others else [])
         self._go_on(nodes, was_reviewing, region)
         self.on_opened()
         return True
 
     def _leave_review(self) -> bool:
         """End the open review; False where the disk does not hold all of it, and it stays open."""
-        trouble = self._room.review.leave()
-        if trouble and self._room.review.session is not None:
-            self.told = _("The other case was not opened, because this review is not on the disk. {why}").format(
+        trouble = self._context.review.leave()
+        if trouble and self._context.review.session is not None:
+            self.message = _("The other case was not opened, because this review is not on the disk. {why}").format(
                 why=trouble
             )
             return False
@@ -233,12 +235,12 @@ class CaseOpener:
             if why:
                 kept.append(why)
             else:
-                remove_case(nodes, with_images=not self._room.is_busy)
+                remove_case(nodes, with_images=not self._context.is_busy)
         return kept
 
     def _go_on(self, nodes: CaseNodes, was_reviewing: bool, region: Region | None) -> None:
         """Go on with a review of this reviewer's; begin one where the case before was being reviewed."""
-        review = self._room.review
+        review = self._context.review
         goes_on = was_reviewing or self._has_begun(nodes, review.setup.reviewer)
         if goes_on and review.session is None and not obstacle(nodes):
             review.start()
@@ -247,7 +249,7 @@ class CaseOpener:
         if review.session is not None:
             review.go_to(region.id)
         else:
-            look_at(nodes, region)
+            focus_on(nodes, region)
 
     @staticmethod
     def _has_begun(nodes: CaseNodes, reviewer: str) -> bool:

@@ -32,18 +32,18 @@ FILTER_MS, ROW_MS = 200, 400
 
 
 class CasesPanel:
-    """Owns the list, and what is opened from it.
+    """Owns the list of cases, and opens cases from it.
 
     Args:
         ui: the widgets of the .ui file.
-        room: the whole panel.
+        context: the whole panel.
     """
 
-    def __init__(self, ui: Any, room: PanelContext) -> None:
-        self.ui, self._room = ui, room
+    def __init__(self, ui: Any, context: PanelContext) -> None:
+        self.ui, self._context = ui, context
         self.list: CaseList | None = None
         self.moved = MovedImages(settings_folder() / "SegWithU" / FILE_NAME)
-        self.opener = CaseOpener(ui, room, self.moved)
+        self.opener = CaseOpener(ui, context, self.moved)
         self.opener.on_opened = self._opened
         self.table = CasesTable(ui.casesTable, self.open_row, self._draw_case)
         self.differences = DifferencesPanel(ui, self._folders, self.open_row, self._merged)
@@ -59,21 +59,21 @@ class CasesPanel:
         self._fill_later = Debounce(FILTER_MS, self._fill)
         self._row_later = Debounce(ROW_MS, self._read_opened)
         self._rules_later = Debounce(ROW_MS, self._set_rules)
-        room.review.on_told, room.review.on_next_case = self._row_later.poke, self.next_open
+        context.review.on_review_changed, context.review.on_next_case = self._row_later.trigger, self.next_open
         self._connect()
         self._draw()
 
     # -- what the module panel calls --
 
     def enter(self) -> None:
-        """The module is shown: reviewers may have gone on meanwhile."""
+        """React to the module being shown: reviewers may have gone on meanwhile."""
         if self.list is not None:
             self.refresh()
 
     def follow(self) -> None:
         """Mark the case that is shown now; the scene may hold other results than before."""
         if self.list is not None:
-            if self.list.source.comes_and_goes:
+            if self.list.source.is_dynamic:
                 self.refresh()
             self.table.show_opened(self._open_item())
         self._draw_case()
@@ -84,7 +84,7 @@ class CasesPanel:
         self._fill_later.stop()
         self._row_later.stop()
         self._rules_later.stop()
-        self._room.review.on_told = self._room.review.on_next_case = lambda: None
+        self._context.review.on_review_changed = self._context.review.on_next_case = lambda: None
         self.exports.close()
 
     # -- clicks --
@@ -116,7 +116,7 @@ class CasesPanel:
             return
         self.list = found
         self.opener.forget_question()
-        self.opener.told = ""
+        self.opener.message = ""
         self.differences.forget()
         self.table.forget_sorting()
         share = found.rules.wrong_share if found.rules is not None else None
@@ -132,7 +132,7 @@ class CasesPanel:
         if self.list is not None:
             if self.list.renew():
                 self._fill()
-            self.list.look_again()
+            self.list.recheck()
             self._keep_reading()
 
     def open(self, folder: Path) -> None:
@@ -232,15 +232,15 @@ class CasesPanel:
         self.refresh()
 
     def _save_review(self) -> None:
-        if self._room.review.session is not None:
-            self._room.review.session.save()
+        if self._context.review.session is not None:
+            self._context.review.session.save()
 
     # -- what is shown --
 
     @property
     def reviewer(self) -> str:
         """The name in the reviewer's own logs; "" where none was entered."""
-        name = self._room.review.setup.reviewer
+        name = self._context.review.setup.reviewer
         return clean_reviewer_name(name) if name.strip() else ""
 
     @property
@@ -270,7 +270,7 @@ class CasesPanel:
             self.open_row(item)
 
     def _draw(self) -> None:
-        """The line about the list, and what can be done with it."""
+        """Update the line about the list and the buttons."""
         ui, found = self.ui, self.list
         ui.casesFrame.visible = found is not None
         ui.refreshCasesButton.enabled = found is not None
@@ -287,9 +287,9 @@ class CasesPanel:
         self.differences.show(found.differences)
 
     def _draw_case(self) -> None:
-        """The line about the selected case, and the buttons."""
+        """Update the line about the selected case and the buttons."""
         ui, selected = self.ui, self.table.selected
-        lines = [self.opener.told] if self.opener.told else []
+        lines = [self.opener.message] if self.opener.message else []
         lines += about_case(selected[0]) if len(selected) == 1 else []
         lines += [_("{count} cases are selected.").format(count=len(selected))] if len(selected) > 1 else []
         ui.caseLabel.text = wrappable("\n".join(lines))
@@ -314,8 +314,8 @@ class CasesPanel:
             ("nextOpenCaseButton", self.next_open),
         ):
             getattr(ui, name).connect("clicked(bool)", action)
-        ui.caseFilterEdit.connect("textChanged(QString)", lambda _text: self._fill_later.poke())
-        ui.reviewerEdit.connect("textChanged(QString)", lambda _text: self._fill_later.poke())
-        self._gui.connect(ui.flagShareBox, lambda _value: self._rules_later.poke())
+        ui.caseFilterEdit.connect("textChanged(QString)", lambda _text: self._fill_later.trigger())
+        ui.reviewerEdit.connect("textChanged(QString)", lambda _text: self._fill_later.trigger())
+        self._gui.connect(ui.flagShareBox, lambda _value: self._rules_later.trigger())
         for box in (ui.onlyFlaggedBox, ui.onlyOpenBox):
             box.connect("toggled(bool)", lambda _checked: self._fill())

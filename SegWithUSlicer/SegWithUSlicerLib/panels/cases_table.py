@@ -1,4 +1,4 @@
-"""The list of cases: sorted and filled here, once for each change of what is listed; single rows change in place."""
+"""The table of cases: filled and sorted as a whole when the list changes; single rows are updated in place."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -17,13 +17,13 @@ from .gui_connections import GuiConnections, updates_disabled
 _ROW_PX, _LEAST_ROWS, _MOST_ROWS = 24, 3, 10
 _WIDEST_PX = (135, 135, 110, 80, 60, 50, 190)
 """So wide that in a panel of usual width only the structure's name is cut off; tool tips have the whole texts."""
-_STATUS, _FIGURES = 1, (3, 4, 5)
+_STATUS, _NUMERIC = 1, (3, 4, 5)
 """Columns that hold figures are sorted from the largest at the first click."""
 _OPENED = "▶ "
 
 
 class CasesTable:
-    """Shows cases.
+    """Shows cases in a QTableWidget.
 
     Args:
         table: the QTableWidget.
@@ -67,13 +67,13 @@ class CasesTable:
         return [self._items[row] for row in rows if row < len(self._items)]
 
     def neighbour(self, step: int) -> CaseItem | None:
-        """The case so many rows below the open one, or below the selected one where none is open."""
+        """Return the case so many rows below the open one, or below the selected one if none is open."""
         at = self._place()
         wanted = at + step if at is not None else (0 if step > 0 else None)
         return self._items[wanted] if wanted is not None and 0 <= wanted < len(self._items) else None
 
     def next_open(self, reviewer: str) -> CaseItem | None:
-        """The next one below that this reviewer has not finished; behind the last the search begins anew."""
+        """Return the next case below that this reviewer has not finished; the search wraps around."""
         at = self._place()
         begin = 0 if at is None else at + 1
         order = [*self._items[begin:], *self._items[: max(0, begin - 1)]]
@@ -182,8 +182,8 @@ class CasesTable:
         return [item for _key_, item in known] + [item for key, item in keyed if key is None]
 
     def _sort_by(self, column: int) -> None:
-        """The first click sorts, the second turns the order round, the third gives the worklist's own back."""
-        first = column in _FIGURES
+        """Sort at the first click, reverse at the second, restore the worklist's order at the third."""
+        first = column in _NUMERIC
         if self._sorting is None or self._sorting[0] != column:
             self._sorting = (column, first)
         elif self._sorting[1] is first:
@@ -213,7 +213,7 @@ class CasesTable:
 
 
 def _key(entry: WorklistEntry, column: int, reviewer: str) -> Any:
-    """What a column is sorted by; None for what is not known, which comes last."""
+    """Return the sort key of a column; None for unknown values, which come last."""
     if column == _STATUS:
         now = reviewer_progress(entry, reviewer)
         return None if not entry.regions else (now.own or 0) / entry.regions
@@ -246,7 +246,7 @@ COLUMN_TIPS = (
 
 
 def name_text(entry: WorklistEntry) -> str:
-    """The name of a case, with that of its folder where that is another one: copies are told apart by it."""
+    """Return the name of a case, with its folder's name if that differs, to tell copies apart."""
     folder = entry.name if entry.folder is None else entry.folder.name
     return entry.name if entry.name == folder else _("{case} ({folder})").format(case=entry.name, folder=folder)
 
@@ -270,7 +270,7 @@ def _part(decided: int, regions: int) -> str:
 
 
 def cell_tips(item: CaseItem) -> dict[int, str]:
-    """What does not fit into the cells of a case, by column."""
+    """Return the tool tips of a case, by column: what does not fit into the cells."""
     entry = item.entry
     place = _("Only in the scene, in no case folder.") if entry.folder is None else str(entry.folder)
     tips = {0: f"{entry.name}\n{place}", 2: "\n".join(flag.sentence for flag in entry.flags)}
@@ -280,7 +280,7 @@ def cell_tips(item: CaseItem) -> dict[int, str]:
 
 
 def summary_text(found: CaseList, shown: int, reviewer: str) -> str:
-    """The line about a list.
+    """Return the line about a list.
 
     Args:
         shown: how many of its cases pass the filter.
@@ -297,7 +297,7 @@ def summary_text(found: CaseList, shown: int, reviewer: str) -> str:
 
 
 def about_case(item: CaseItem) -> list[str]:
-    """What is told of the selected case: why it is flagged, and what is odd about it."""
+    """Return the lines about the selected case: why it is flagged, and what is unusual about it."""
     entry = item.entry
     if entry.trouble:
         return [entry.trouble]

@@ -1,4 +1,4 @@
-"""Slicer's segment editor inside the panel, on the structure of the region that is reviewed."""
+"""Slicer's segment editor inside the panel, set to the structure of the current region."""
 
 from typing import Any
 
@@ -39,19 +39,19 @@ class EditPanel:
         self._nodes, self._value = nodes, None
 
     def choose(self, structure_value: int) -> None:
-        """The region that is looked at is about this structure."""
+        """Select this structure: the current region is about it."""
         self._value = structure_value
         if self._may_run and not self.ui.editButton.collapsed:
             self._select()
 
     def go_on(self) -> None:
-        """The panel came into sight."""
+        """Resume editing when the panel becomes visible."""
         self._may_run = True
         if not self.ui.editButton.collapsed:
             self._take_up()
 
     def rest(self) -> None:
-        """The panel goes out of sight, or the scene away: give views and keys back."""
+        """Give views and keys back: the panel is hidden, or the scene goes away."""
         self._may_run = False
         self._let_go()
 
@@ -121,7 +121,7 @@ class EditPanel:
 
 
 def _editor_node() -> "slicer.vtkMRMLSegmentEditorNode":
-    """An editor node of our own: Slicer's module keeps its choices."""
+    """Return an editor node of our own, so that Slicer's module keeps its settings."""
     node = slicer.vtkMRMLSegmentEditorNode()
     node.SetSingletonTag(EDITOR_TAG)
     node.SetSaveWithScene(False)

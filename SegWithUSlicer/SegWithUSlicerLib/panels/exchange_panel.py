@@ -1,4 +1,4 @@
-"""Out of the list: cases for a colleague, the report of one case, the scene as one file."""
+"""The sections "Export" and "Reviews of others": cases for a colleague, the report of a case, the scene as one file."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -90,9 +90,9 @@ class ExportPanel:
     # -- export --
 
     def export_or_cancel(self) -> None:
-        """The button."""
+        """Start the export, or cancel the one that runs."""
         if self.process.is_busy:
-            self._say(_("Cancelling..."))
+            self._show_message(_("Cancelling..."))
             self.process.cancel()
             return
         folders = [item.folder for item in self._chosen() if item.folder is not None]
@@ -102,7 +102,7 @@ class ExportPanel:
                 "{count} of {all} cases lack their image, the first is {case}: open it, choose its image, and export "
                 "again."
             )
-            self._say(text.format(count=len(without), all=len(folders), case=without[0].name))
+            self._show_message(text.format(count=len(without), all=len(folders), case=without[0].name))
             return
         title = _("Where to put the folder of the export")
         chosen = qt.QFileDialog.getExistingDirectory(slicer.util.mainWindow(), title, setting(EXPORT_PLACE_SETTING))
@@ -114,21 +114,21 @@ class ExportPanel:
         """Begin an export into a new folder in `parent`."""
         self._save_review()
         ui = self.ui
-        wish = ExportRequest(
+        request = ExportRequest(
             folders, free_folder(parent), ui.anonymousBox.checked, ui.commentsBox.checked, self._rules()
         )
 
         def end(ended: CommandEnd) -> None:
-            self._say(export_text(wish, ended))
+            self._show_message(export_text(request, ended))
 
         ui.exportBar.value = 0
         try:
-            self._job.start(wish, self._progress, end)
+            self._job.start(request, self._progress, end)
         except (SegWithUError, OSError) as error:
-            self._say(str(error))
+            self._show_message(str(error))
             return
         if self.process.is_busy:
-            self._say(_("Exporting to {folder}.").format(folder=wish.output))
+            self._show_message(_("Exporting to {folder}.").format(folder=request.output))
 
     def _progress(self, fraction: float, _case: str) -> None:
         self.ui.exportBar.value = round(100 * fraction)
@@ -170,11 +170,11 @@ class ExportPanel:
         target = (folder if _is_writable(folder) else Path(slicer.app.temporaryPath)) / REPORT_FILE
         arguments = ["report", str(folder), "--output", str(target)]
         try:
-            moved = self._moved.place(folder, read_case(folder))
+            moved = self._moved.find(folder, read_case(folder))
         except InputError:  # told by the command, which reads the case too
             moved = None
         arguments += ["--image", str(moved)] if moved is not None else []
-        self._say(_("Making the report of {case}...").format(case=selected[0].entry.name))
+        self._show_message(_("Making the report of {case}...").format(case=selected[0].entry.name))
         self.reporting.start(
             arguments, target, lambda _fraction, _what: None, lambda end: self._report_made(target, end)
         )
@@ -182,9 +182,9 @@ class ExportPanel:
 
     def _report_made(self, target: Path, ended: CommandEnd) -> None:
         if ended.result is None:
-            self._say(" ".join(ended.errors))
+            self._show_message(" ".join(ended.errors))
             return
-        self._say(_("The report is {file}.").format(file=target))
+        self._show_message(_("The report is {file}.").format(file=target))
         qt.QDesktopServices.openUrl(qt.QUrl.fromLocalFile(str(target)))
 
     def save_scene(self) -> None:
@@ -197,11 +197,11 @@ class ExportPanel:
         target = Path(chosen if chosen.endswith(".mrb") else f"{chosen}.mrb")
         self._save_review()
         try:
-            self._say(_("The scene is in {file}.").format(file=save_bundle(target)))
+            self._show_message(_("The scene is in {file}.").format(file=save_bundle(target)))
         except SegWithUError as error:
-            self._say(str(error))
+            self._show_message(str(error))
 
-    def _say(self, text: str) -> None:
+    def _show_message(self, text: str) -> None:
         self._told = text
         self.draw()
 

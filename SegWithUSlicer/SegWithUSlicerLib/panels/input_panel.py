@@ -1,4 +1,4 @@
-"""What is to be segmented: model and head, one volume a channel, region of interest, device."""
+"""The section "Input": model and head, one volume per channel, region of interest, device."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -138,9 +138,9 @@ class InputPanel:
             return text.format(number=frame + 1)
         return _("Press Segment with Uncertainty.")
 
-    def show_outlook(self, outlook: PreflightResult) -> None:
+    def show_preflight(self, result: PreflightResult) -> None:
         """Show predicted time and memory, and what is unusual about the image but need not matter."""
-        text = " ".join([*([f"{outlook.cost}."] if outlook.cost and outlook.notes else [outlook.cost]), *outlook.notes])
+        text = " ".join([*([f"{result.cost}."] if result.cost and result.notes else [result.cost]), *result.notes])
         self.ui.costLabel.text = text
         self.ui.costLabel.visible = bool(text)
 
@@ -159,7 +159,7 @@ class InputPanel:
             self.ui.deviceBox.addItem(titles[device])
         self.ui.pythonEdit.currentPath = setting(PYTHON_SETTING)
         self.ui.wheelsEdit.currentPath = setting(WHEELS_SETTING)
-        self.show_outlook(PreflightResult())
+        self.show_preflight(PreflightResult())
 
     def _fill_heads(self, chosen: str = "") -> None:
         """Offer the heads of the model, where there is a choice."""

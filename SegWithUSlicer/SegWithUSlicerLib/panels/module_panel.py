@@ -1,4 +1,4 @@
-"""The whole panel: its parts, the session and the parameter node wired together."""
+"""The whole panel: connects its sections with the session and the parameter node."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -26,7 +26,7 @@ PREVIEW_DELAY_MS = 400
 
 
 class ModulePanel:
-    """What the module's widget object drives.
+    """The module's panel, as driven by the module's widget.
 
     Args:
         ui: the widgets of the .ui file.
@@ -48,7 +48,7 @@ class ModulePanel:
         self.review = ReviewPanel(ui)
         self.cases = CasesPanel(ui, self)
         self.key = BareImageKey(self.overlay.hold)
-        self.preview = PreflightCheck(self.session.worker, self._outlook_came)
+        self.preview = PreflightCheck(self.session.worker, self._preflight_changed)
         self._preview_later = Debounce(PREVIEW_DELAY_MS, self._ask_preview)
         self.session.controller.on_status = self._status_came
         self.session.controller.on_loaded = self._loaded
@@ -66,11 +66,11 @@ class ModulePanel:
         self._gui_tag = parameters.connectGui(self.ui)
         self._parameters_tag = parameters.AddObserver("ModifiedEvent", lambda *_: self._watch_roi())
         self._watch_roi()
-        self._take_up_run()
+        self._attach_shown_run()
         self._draw()
 
     def enter(self) -> None:
-        """The module is shown."""
+        """React to the module being shown."""
         self.key.install()
         self._list_runs()
         self.overlay.refresh()
@@ -95,7 +95,7 @@ class ModulePanel:
         controller.on_loaded = lambda nodes: None
 
     def scene_closes(self) -> None:
-        """The scene is about to be emptied."""
+        """React before the scene is emptied."""
         text = _("Cancelled because the scene was closed: press Try it, or load an image and choose it.")
         self.session.controller.cancel(text)
         self._preview_later.stop()
@@ -107,7 +107,7 @@ class ModulePanel:
         self._unbind()
 
     def node_removed(self, node: Any) -> None:
-        """A node was deleted."""
+        """React to a removed node."""
         self.session.controller.check_inputs()
         shown = self.overlay.nodes
         if shown is not None and shown.hub is node:
@@ -133,7 +133,7 @@ class ModulePanel:
         self.inputs.choose(sample.volume, sample.roi, sample.model)
 
     def run_or_cancel(self) -> None:
-        """The large button."""
+        """Start a run, or cancel the one that goes on."""
         if self.session.controller.is_busy:
             self.session.controller.cancel()
         else:
@@ -170,7 +170,7 @@ class ModulePanel:
         self._watch_roi()
         if not self.session.controller.is_busy:
             self.preview.forget()
-            self._preview_later.poke()
+            self._preview_later.trigger()
         self._draw()
 
     def _ask_preview(self) -> None:
@@ -179,8 +179,8 @@ class ModulePanel:
             return
         self.preview.ask(self.inputs.volumes[0], parameters.roi, model, parameters.device, self.inputs.head)
 
-    def _outlook_came(self, outlook: PreflightResult) -> None:
-        self.inputs.show_outlook(outlook)
+    def _preflight_changed(self, result: PreflightResult) -> None:
+        self.inputs.show_preflight(result)
         self._draw()
 
     def _status_came(self, status: RunStatus) -> None:
@@ -197,7 +197,7 @@ class ModulePanel:
         controller = self.session.controller
         self.inputs.set_enabled(not controller.is_busy)
         self.run.show(
-            controller.status, self.inputs.hint(), self.preview.outlook, self.inputs.is_complete, self._is_current
+            controller.status, self.inputs.hint(), self.preview.result, self.inputs.is_complete, self._is_current
         )
 
     def show_run(self, nodes: CaseNodes) -> None:
@@ -211,7 +211,7 @@ class ModulePanel:
         self.review.show(nodes)
         self.cases.follow()
 
-    def _take_up_run(self) -> None:
+    def _attach_shown_run(self) -> None:
         """Find the run that the scene shows already, else the one that was chosen when it was saved."""
         runs = find_cases(slicer.mrmlScene)
         shown = next((nodes for nodes in runs if _is_shown(nodes)), None)
@@ -221,7 +221,7 @@ class ModulePanel:
         self.inputs.hide_own_maps()
         self._watch_transforms(shown)
         self._list_runs(shown)
-        self.overlay.take_up(shown)
+        self.overlay.attach(shown)
         self.structures.show(shown)
         self.review.show(shown)
         self.cases.follow()
@@ -242,7 +242,7 @@ class ModulePanel:
 
     def _roi_moved(self) -> None:
         self._is_current = False
-        self._preview_later.poke()
+        self._preview_later.trigger()
 
     def _watch_transforms(self, nodes: CaseNodes | None) -> None:
         """Results stay on the anatomy when the input is put under another transform."""

@@ -1,4 +1,4 @@
-"""Which map is drawn over the image, and how."""
+"""The section "Overlay": which map is drawn over the image, and how; and the key that hides it."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -68,7 +68,7 @@ class OverlayPanel:
                 self.ui.resultBox.addItem(f"{nodes.label} ({nodes.model_name})")
             self.ui.resultBox.currentIndex = hubs.index(current.hub) if current and current.hub in hubs else -1
 
-    def take_up(self, nodes: CaseNodes | None) -> None:
+    def attach(self, nodes: CaseNodes | None) -> None:
         """Follow a run without changing any view: what it shows already (a loaded scene) is taken up."""
         if self.overlay is not None:
             self.overlay.release()
@@ -79,7 +79,7 @@ class OverlayPanel:
         """Show a run: as the last one was shown where it has the same map, else with its first map."""
         former = self.overlay
         was = None if former is None else (former.map_name, former.opacity, former.only_near, former.legend)
-        self.take_up(nodes)
+        self.attach(nodes)
         overlay = self.overlay
         assert overlay is not None
         available = list(overlay.available)
@@ -92,31 +92,31 @@ class OverlayPanel:
         self.refresh()
 
     @property
-    def look(self) -> OverlaySettings | None:
+    def settings(self) -> OverlaySettings | None:
         """How the map is shown now; None where none is."""
         overlay = self.overlay
         if overlay is None or overlay.map_name is None or overlay.threshold is None:
             return None
-        figures = (overlay.threshold, overlay.opacity, overlay.colour_map, overlay.only_near, overlay.legend)
-        return OverlaySettings(overlay.map_name, *figures)
+        numbers = (overlay.threshold, overlay.opacity, overlay.colour_map, overlay.only_near, overlay.legend)
+        return OverlaySettings(overlay.map_name, *numbers)
 
-    def take_look(self, look: OverlaySettings | None) -> None:
+    def apply_settings(self, settings: OverlaySettings | None) -> None:
         """Show another run's map as one was shown before, if it has that map."""
         overlay = self.overlay
-        if overlay is None or look is None or look.map_name not in overlay.available:
+        if overlay is None or settings is None or settings.map_name not in overlay.available:
             return
-        overlay.show(look.map_name)
-        overlay.set_opacity(look.opacity)
-        overlay.set_only_near(look.only_near)
-        overlay.set_legend(look.legend)
-        overlay.set_threshold(look.threshold)
-        if look.colour_map is not None:
-            overlay.set_colour_map(look.colour_map)
+        overlay.show(settings.map_name)
+        overlay.set_opacity(settings.opacity)
+        overlay.set_only_near(settings.only_near)
+        overlay.set_legend(settings.legend)
+        overlay.set_threshold(settings.threshold)
+        if settings.colour_map is not None:
+            overlay.set_colour_map(settings.colour_map)
         self.refresh()
 
     def forget(self) -> None:
         """Let go of everything: before the scene closes, or the panel goes."""
-        self.take_up(None)
+        self.attach(None)
 
     def hold(self, held: bool) -> None:
         """While the key is held, show the bare image."""
@@ -213,7 +213,7 @@ KEY = "P"
 
 
 class BareImageKey:
-    """Installed while the module is open.
+    """Hides the overlay while a key is held; installed while the module is open.
 
     A shortcut tells only that a key went down, and leaves keys typed into text fields alone; its way up is seen by an
     event filter, which is there only while the key is held: one for good would slow down every event of Slicer.
@@ -251,7 +251,7 @@ class BareImageKey:
             self._shortcut = None
 
     def press(self) -> None:
-        """The key went down."""
+        """React to the key going down."""
         if self._filter is None:
             self._filter = _ReleaseFilter()
             self._filter.owner = self
@@ -259,7 +259,7 @@ class BareImageKey:
             self._on_held(True)
 
     def let_go(self) -> None:
-        """The key came up, or the application lost the keyboard."""
+        """React to the key coming up, or to the application losing the keyboard."""
         if self._filter is not None:
             slicer.app.removeEventFilter(self._filter)
             self._filter.owner = None

@@ -1,4 +1,4 @@
-"""The section "Selective review": from the reviewer's name to the last verdict."""
+"""The section "Selective review", from the reviewer's name to the last verdict."""
 
 from collections.abc import Callable
 from time import monotonic
@@ -28,19 +28,19 @@ REST_FACTOR = 10
 
 
 class ReviewPanel:
-    """Owns the one review that is open.
+    """Owns the open review.
 
     Args:
         ui: the widgets of the .ui file.
 
     Attributes:
-        on_told: called when the review began, ended, or a verdict was given or taken back.
+        on_review_changed: called when the review began, ended, or a verdict was given or taken back.
         on_next_case: called when the reviewer wants the next open case of a list.
     """
 
     def __init__(self, ui: Any) -> None:
         self.ui = ui
-        self.on_told: Callable[[], None] = lambda: None
+        self.on_review_changed: Callable[[], None] = lambda: None
         self.on_next_case: Callable[[], None] = lambda: None
         self.session: ReviewSession | None = None
         self._nodes: CaseNodes | None = None
@@ -51,7 +51,7 @@ class ReviewPanel:
         self.budget = BudgetPanel(ui)
         self.edit = EditPanel(ui)
         self.keys = review_widgets.ReviewKeys(review_widgets.actions_of(self))
-        self._edits_later = Debounce(QUIET_MS, self._look_for_edits)
+        self._edits_later = Debounce(QUIET_MS, self._check_for_edits)
         self._save_later = Debounce(SAVE_MS, self._save)
         ui.reviewKeysLabel.text = review_widgets.keys_text()
         self._connect()
@@ -65,20 +65,20 @@ class ReviewPanel:
         if self.session is not None and self.session.nodes.hub is not hub:
             self.end()
         if self._nodes is None or self._nodes.hub is not hub:
-            self.setup.told = ""
+            self.setup.message = ""
         self._nodes = nodes
         self._draw_setup()
 
     def enter(self) -> None:
-        """The module is shown."""
+        """React to the module being shown."""
         self._is_entered = True
-        self._follow_sight()
+        self._update_visibility()
         self._draw_setup()
 
     def exit(self) -> None:
         """Another module is shown: the review rests, and goes on when the user comes back."""
         self._is_entered = False
-        self._follow_sight()
+        self._update_visibility()
 
     def close(self) -> None:
         """Let go of everything."""
@@ -87,12 +87,12 @@ class ReviewPanel:
         self.budget.close()
 
     def scene_closes(self) -> None:
-        """The scene is about to be emptied."""
+        """React before the scene is emptied."""
         self.end()
         self.show(None)
 
     def node_removed(self, node: Any) -> None:
-        """A node was deleted; a review that misses one of its own ends."""
+        """React to a removed node: a review that has lost one of its own ends."""
         kinds = ("vtkMRMLSegmentationNode", "vtkMRMLVolumeNode", "vtkMRMLTextNode", "vtkMRMLScriptedModuleNode")
         if self._nodes is None or not any(node.IsA(kind) for kind in kinds):
             return
@@ -112,17 +112,17 @@ class ReviewPanel:
         setup = self.setup
         try:
             session = ReviewSession(
-                self._nodes, setup.reviewer, settings_folder(), setup.options, on_edit=self._edits_later.poke
+                self._nodes, setup.reviewer, settings_folder(), setup.options, on_edit=self._edits_later.trigger
             )
         except SegWithUError as error:
-            setup.told = str(error)
+            setup.message = str(error)
             self._draw_setup()
             return
-        self.session, setup.told = session, " ".join(session.notes)
-        setup.keep_reviewer()
+        self.session, setup.message = session, " ".join(session.notes)
+        setup.remember_reviewer()
         slicer.app.connect("aboutToQuit()", self.end)
         self._show_session(session)
-        self.on_told()
+        self.on_review_changed()
 
     def leave(self) -> str:
         """End the review, if one is open and the disk holds all of it; else it stays open, and why is returned."""
@@ -153,10 +153,10 @@ class ReviewPanel:
         self.verdicts.show(None)
         report = session.finish_blind() if session.is_done else None
         session.close()
-        self.setup.told = " ".join(filter(None, [report.text if report is not None else "", kept_text(session)]))
+        self.setup.message = " ".join(filter(None, [report.text if report is not None else "", kept_text(session)]))
         self.table.fill([], session.state.verdict_of)
         self._draw_setup()
-        self.on_told()
+        self.on_review_changed()
 
     # -- steps --
 
@@ -203,7 +203,7 @@ class ReviewPanel:
         else:
             self.verdicts.refresh()
             self._draw_progress()
-        self.on_told()
+        self.on_review_changed()
 
     def undo(self) -> None:
         """Take back what was said last, and go where it was said."""
@@ -218,13 +218,13 @@ class ReviewPanel:
             self.go_to(fact.region)
         self.verdicts.refresh()
         self._draw_progress()
-        self.on_told()
+        self.on_review_changed()
 
     # -- what comes from elsewhere --
 
-    def _look_for_edits(self) -> None:
-        if self.session is not None and self.session.look_for_edits() is not None:
-            self._save_later.poke()
+    def _check_for_edits(self) -> None:
+        if self.session is not None and self.session.check_for_edits() is not None:
+            self._save_later.trigger()
             self._draw_progress()
 
     def _save(self) -> None:
@@ -264,22 +264,22 @@ class ReviewPanel:
         self.budget.show(session)
         self.edit.show(session.nodes)
         self._draw_setup()
-        self._follow_sight()
+        self._update_visibility()
         self.go_to(session.resumed_at if session.resumed_at is not None else session.first())
         self.table.focus()
 
-    def _follow_sight(self) -> None:
+    def _update_visibility(self) -> None:
         """Keys, clock and editor run only while the review is in sight."""
-        in_sight = self._is_entered and not self.ui.reviewButton.collapsed
+        is_visible = self._is_entered and not self.ui.reviewButton.collapsed
         if self.session is None:
             return
-        if in_sight:
+        if is_visible:
             self.keys.install()
             self.edit.go_on()
         else:
             self.keys.remove()
             self.edit.rest()
-        self.session.set_visible(in_sight)
+        self.session.set_visible(is_visible)
 
     def _draw_setup(self) -> None:
         self.setup.show(self._nodes, self.session is not None)
@@ -296,7 +296,7 @@ class ReviewPanel:
 
     def _connect(self) -> None:
         ui = self.ui
-        ui.reviewButton.connect("contentsCollapsed(bool)", lambda _collapsed: self._follow_sight())
+        ui.reviewButton.connect("contentsCollapsed(bool)", lambda _collapsed: self._update_visibility())
         ui.reviewerEdit.connect("returnPressed()", self.start)
         ui.keepZoomBox.connect("toggled(bool)", self._keep_zoom)
         ui.originalBox.connect("toggled(bool)", self._show_original)

@@ -1,4 +1,4 @@
-"""Before a review: who reviews what and how; and what should be told about it."""
+"""The head of the review section: reviewer, order, start and end of a review, messages."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +22,7 @@ REVIEWER_SETTING = "SegWithU/Reviewer"
 
 
 class ReviewSetup:
-    """Reviewer, order, blind places, the buttons that begin and end, and the line for what should be told.
+    """Reviewer, order, blind places, the buttons that start and end a review, and the line for messages.
 
     Args:
         ui: the widgets of the .ui file.
@@ -34,7 +34,7 @@ class ReviewSetup:
 
     def __init__(self, ui: Any, on_order: Callable[[str], None]) -> None:
         self.ui = ui
-        self.told = ""
+        self.message = ""
         self._nodes: CaseNodes | None = None
         self._is_open = False
         self._gui = GuiConnections()
@@ -51,10 +51,10 @@ class ReviewSetup:
 
     @property
     def options(self) -> ReviewOptions:
-        """How to review."""
+        """Options of a review."""
         return ReviewOptions(list(ORDERS)[max(0, self.ui.orderBox.currentIndex)], self.ui.blindBox.value)
 
-    def keep_reviewer(self) -> None:
+    def remember_reviewer(self) -> None:
         """Remember the name for the next time."""
         set_setting(REVIEWER_SETTING, self.reviewer)
 
@@ -76,21 +76,21 @@ class ReviewSetup:
         """Show what is true now."""
         ui, is_open = self.ui, self._is_open
         ui.reviewButton.enabled = ui.reviewButton.visible = self._nodes is not None
-        hindrance = "" if is_open else self._hindrance()
-        earlier = None if is_open or hindrance else self._earlier()
+        problem = "" if is_open else self._obstacle()
+        earlier = None if is_open or problem else self._earlier()
         ui.startReviewButton.text = _("Start review") if earlier is None else _go_on_text(*earlier)
-        ui.startReviewButton.enabled = not is_open and not hindrance
+        ui.startReviewButton.enabled = not is_open and not problem
         ui.startReviewButton.visible = not is_open
         ui.endReviewButton.visible = is_open
         ui.reviewerEdit.enabled = not is_open
         # A review that is gone on with keeps its own places.
         ui.blindBox.enabled = earlier is None
         ui.blindLabel.visible = ui.blindBox.visible = not is_open
-        text = " ".join(filter(None, [self.told, hindrance]))
+        text = " ".join(filter(None, [self.message, problem]))
         ui.reviewNoteLabel.text = wrappable(text)
         ui.reviewNoteLabel.visible = bool(text)
 
-    def _hindrance(self) -> str:
+    def _obstacle(self) -> str:
         found = obstacle(self._nodes)
         return found if found or self.reviewer.strip() else _("Enter your name to begin.")
 
@@ -124,7 +124,7 @@ def progress_text(session: ReviewSession) -> str:
 
 
 def closing_text(session: ReviewSession) -> str:
-    """What is said when every region has a verdict; "" before."""
+    """Return the message when every region has a verdict; "" before."""
     if not session.is_done:
         return ""
     state = session.state
@@ -137,7 +137,7 @@ def closing_text(session: ReviewSession) -> str:
 
 
 def kept_text(session: ReviewSession) -> str:
-    """What is said after the end: why not everything is on disk, or where it is."""
+    """Return the message after the end: where the review was saved, or why it was not."""
     if session.trouble:
         return session.trouble
     return _("{progress}: kept in {folder}.").format(progress=session.state.progress().text, folder=session.folder)

@@ -1,4 +1,4 @@
-"""What is told about the current region, and what the reviewer says about it."""
+"""Widgets of the review section: verdict bar, table of regions, texts, keys."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -25,12 +25,12 @@ BUTTONS = {
 
 
 class VerdictBar:
-    """Why line, thumbnail, verdict buttons, comment, and the verdict on the whole structure.
+    """Explanation, thumbnail, verdict buttons and comment of the current region, and the verdict on its structure.
 
     Args:
         ui: the widgets of the .ui file.
         on_verdict: called with the verdict on the current region.
-        on_said: called after a comment or a verdict on the structure.
+        on_change: called after a comment or a verdict on the structure.
         on_comment_done: called when the reviewer has finished a comment by Enter.
     """
 
@@ -38,12 +38,12 @@ class VerdictBar:
         self,
         ui: Any,
         on_verdict: Callable[[Verdict], None],
-        on_said: Callable[[], None],
+        on_change: Callable[[], None],
         on_comment_done: Callable[[], None],
     ) -> None:
         self.ui = ui
         self._session: ReviewSession | None = None
-        self._on_said = on_said
+        self._on_change = on_change
         for verdict, name in BUTTONS.items():
             getattr(ui, name).connect("clicked(bool)", _calling(on_verdict, verdict))
         ui.commentEdit.connect("editingFinished()", self.keep_comment)
@@ -71,12 +71,12 @@ class VerdictBar:
         if session is None or session.current is None:
             return
         name = session.current.structure
-        standing = session.state.structure(name)
-        text = _("no verdict yet") if standing.verdict is None else VERDICTS[standing.verdict]
+        state = session.state.structure(name)
+        text = _("no verdict yet") if state.verdict is None else VERDICTS[state.verdict]
         self.ui.structureVerdictLabel.text = _("{structure}: {verdict} ({decided} of {regions} regions)").format(
-            structure=name, verdict=text, decided=standing.decided, regions=standing.regions
+            structure=name, verdict=text, decided=state.decided, regions=state.regions
         )
-        self.ui.clearStructureButton.enabled = standing.explicit
+        self.ui.clearStructureButton.enabled = state.explicit
 
     def write_comment(self) -> None:
         """Put the keyboard into the comment."""
@@ -91,14 +91,14 @@ class VerdictBar:
         text = self.ui.commentEdit.text.strip()
         if text != session.state.comment_of(session.current.id):
             session.comment(text)
-            self._on_said()
+            self._on_change()
 
     def judge_structure(self, verdict: Verdict | None) -> None:
-        """A verdict on the structure of the current region as a whole; None: as its regions say."""
+        """Give the whole structure of the current region a verdict; None: as its regions say."""
         if self._session is not None and self._session.current is not None:
             self._session.judge_structure(self._session.current.structure, verdict)
             self.refresh()
-            self._on_said()
+            self._on_change()
 
     def _draw(self, session: ReviewSession, region: Region) -> None:
         found = session.mask(region)
@@ -124,7 +124,7 @@ _ROW_PX, _LEAST_ROWS, _MOST_ROWS = 24, 3, 9
 
 
 class ReviewTable:
-    """Shows regions in the order that it is given, by rank: an id would tell a blind place.
+    """Shows regions in the given order, by rank: an ID would reveal a blind place.
 
     Args:
         table: the QTableWidget.
@@ -213,12 +213,12 @@ VERDICTS = {
 
 
 def verdict_text(verdict: Verdict | None) -> str:
-    """A verdict in a table: "-" while there is none."""
+    """Return the text of a verdict in a table; "-" if there is none."""
     return "-" if verdict is None else VERDICTS[verdict]
 
 
 def wrappable(text: str) -> str:
-    """A sentence whose paths may be broken after each separator: a long word would widen the whole panel."""
+    """Allow line breaks after each path separator: a long word would widen the whole panel."""
     return re.sub(r"([/\\])", "\\1\u200b", text)
 
 
@@ -229,7 +229,7 @@ UNDO, EDIT, COMMENT, NEXT_CASE = "Ctrl+Alt+Z", "Ctrl+Alt+E", "Ctrl+Alt+C", "Ctrl
 
 
 def keys_text() -> str:
-    """What the panel says about the keys."""
+    """Return the line about the keys."""
     return _(
         "Keys: {next} next undecided, {previous} previous; {first} accepted, 2 corrected, 3 rejected, 4 second reader; "
         "{undo} undo, {edit} edit, {comment} comment; {case} next open case. They rest while you type."
@@ -237,7 +237,7 @@ def keys_text() -> str:
 
 
 def actions_of(panel: Any) -> dict[str, Callable[[], None]]:
-    """What each key does in the section "Selective review"."""
+    """Return the action of each key in the section "Selective review"."""
     judging = {key: _calling_with(panel.judge, verdict) for key, verdict in zip(VERDICT_KEYS, Verdict, strict=True)}
     return {
         NEXT: panel.next,
@@ -251,7 +251,7 @@ def actions_of(panel: Any) -> dict[str, Callable[[], None]]:
 
 
 class ReviewKeys:
-    """Installed while a review is in sight.
+    """Keyboard shortcuts of a review; installed while the review is visible.
 
     Args:
         actions: what each key does.

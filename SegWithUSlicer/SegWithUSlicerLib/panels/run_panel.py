@@ -1,4 +1,4 @@
-"""The large button, the progress, the warning banner, the log."""
+"""The section "Run": the large button, progress, warning banner, log."""
 
 import time
 from typing import Any
@@ -22,7 +22,7 @@ _STAGES = {
 
 
 class RunPanel:
-    """Draws the status of a run.
+    """Shows the status of a run.
 
     Args:
         ui: the widgets of the .ui file.
@@ -35,7 +35,7 @@ class RunPanel:
         self._last_stage = ""
         ui.copyButton.connect("clicked(bool)", self.copy_diagnostics)
 
-    def show(self, status: RunStatus, hint: str, outlook: PreflightResult, can_start: bool, is_current: bool) -> None:
+    def show(self, status: RunStatus, hint: str, result: PreflightResult, can_start: bool, is_current: bool) -> None:
         """Draw a status.
 
         Args:
@@ -50,7 +50,7 @@ class RunPanel:
         said = status.sentence if is_current else ""
         self.ui.statusLabel.text = "" if busy else said or hint
         self.ui.statusLabel.visible = not busy
-        self._show_banner(status, outlook, busy, is_current)
+        self._show_banner(status, result, busy, is_current)
         self._log(status)
 
     def copy_diagnostics(self) -> None:
@@ -78,9 +78,9 @@ class RunPanel:
         left = "" if status.seconds_left is None else _(", about {n:.0f} s left").format(n=max(1, status.seconds_left))
         self.ui.stageLabel.text = f"{stage[:1].upper()}{stage[1:]}{left}"
 
-    def _show_banner(self, status: RunStatus, outlook: PreflightResult, busy: bool, is_current: bool) -> None:
-        refused = outlook.refused or (is_current and status.outcome is Outcome.REFUSED)
-        warnings = dict.fromkeys([*(status.warnings if busy or is_current else ()), *outlook.warnings])
+    def _show_banner(self, status: RunStatus, result: PreflightResult, busy: bool, is_current: bool) -> None:
+        refused = result.refused or (is_current and status.outcome is Outcome.REFUSED)
+        warnings = dict.fromkeys([*(status.warnings if busy or is_current else ()), *result.warnings])
         title = _("Not assessed.") if refused else _("Check the result with care.")
         self.ui.bannerLabel.text = f"<b>{title}</b> {' '.join(warnings)}"
         self.ui.bannerFrame.visible = bool(warnings)

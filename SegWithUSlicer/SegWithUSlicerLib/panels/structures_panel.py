@@ -1,4 +1,4 @@
-"""The structures of the run that is shown: a click centres one."""
+"""The section "Structures" of the shown run; a click centres a structure."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What looking at N regions buys: a sentence and a chart, with the truth beside the expectation where it is known."""
+"""How many of the errors reviewing N regions covers, expected and, with a reference, true."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ from .session import ReviewSession
 
 @dataclass(frozen=True)
 class Truth:
-    """What a reference says.
+    """Results of the comparison with a reference.
 
     Attributes:
         coverage: true errors in the first n regions.
@@ -57,7 +57,7 @@ class Budget:
         return expected_coverage(self.session.real_regions, self.session.total_mm3, self.session.order)
 
     def sentence(self, regions: int) -> str:
-        """What so many regions buy."""
+        """Describe what reviewing so many regions covers."""
         curve = self.expected
         number = min(max(regions, 0), len(curve.ids))
         text = _("{n} regions cover {share} % of the expected errors ({covered} of {total}); {left} remain.")
@@ -90,7 +90,7 @@ class Budget:
         return put_budget(nodes, BudgetCurve(share, regions, true_share)), put_risk_coverage(nodes, curves)
 
     def reference_sentence(self, regions: int, reference: "slicer.vtkMRMLNode") -> str:
-        """What so many regions buy in truth, and how well the error probability orders the voxels.
+        """Describe what so many regions cover in truth, and how well the error probability ranks the voxels.
 
         Raises:
             InputError: the reference cannot be compared with the case.
@@ -110,7 +110,7 @@ class Budget:
         )
 
     def _truth(self, reference: "slicer.vtkMRMLNode") -> Truth:
-        """Compared with the model's own segmentation: the regions are about its errors, not about what edits left."""
+        """Compare with the model's own segmentation: the regions are about its errors, not about what edits left."""
         nodes = self.session.nodes
         key = (f"{reference.GetID()} {self.session.order}", _time_of(reference))
         if key not in self._truths:
@@ -136,7 +136,7 @@ def _time_of(reference: "slicer.vtkMRMLNode") -> int:
 
 
 def reference_labels(nodes: CaseNodes, reference: "slicer.vtkMRMLNode") -> np.ndarray:
-    """The reference at the voxels of the run's input; axes k, j, i.
+    """Read the reference at the voxels of the run's input; axes k, j, i.
 
     A segmentation's segments are matched with the structures by name, whatever their case; a label map's values are
     taken as they are. Where the reference does not reach, there is background.
@@ -166,7 +166,7 @@ def _matched(segmentation: "slicer.vtkSegmentation", values: Mapping[str, int]) 
 
 
 def _as_segmentation(volume: "slicer.vtkMRMLLabelMapVolumeNode", values: set[int]) -> "slicer.vtkSegmentation":
-    """A label map as a segmentation outside any scene, with a segment for each structure's value that occurs."""
+    """Convert a label map to a segmentation outside any scene, with a segment for each structure that occurs."""
     image, matrix = slicer.vtkOrientedImageData(), vtk.vtkMatrix4x4()
     image.ShallowCopy(volume.GetImageData())
     volume.GetIJKToRASMatrix(matrix)

@@ -1,4 +1,4 @@
-"""What a budget buys, as plot nodes of Slicer: one chart of regions looked at, one of risk and coverage.
+"""The budget as plot nodes of Slicer: a chart of errors covered by regions, and one of risk and coverage.
 
 Charts, series and the one table that they read from are made at the first call and updated in place. They hang on the
 run's hub, so a loaded scene goes on with its own.
@@ -24,7 +24,7 @@ Lines = dict[str, tuple[str, Sequence[float], Sequence[float]]]
 
 @dataclass(frozen=True)
 class BudgetCurve:
-    """What looking at the first regions covers.
+    """Share of the errors that reviewing the first regions covers.
 
     Attributes:
         expected: share (0 to 1) of all expected errors covered after 0, 1, 2, ... regions.

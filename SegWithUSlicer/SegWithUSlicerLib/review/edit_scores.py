@@ -1,4 +1,4 @@
-"""What a reviewer has drawn: noticed, scored, shown as segment status, and kept in a file."""
+"""A reviewer's edits: noticed, scored, shown as segment status, and saved in a file."""
 
 from collections.abc import Callable, Collection
 from pathlib import Path
@@ -53,7 +53,7 @@ class ReviewEdits:
         self._watch = EditWatch(nodes, on_edit)
         self.rescore: Rescore | None = self._scores.now(seen_ids) if edited_before and self._is_whole else None
 
-    def look(self, region: int | None, seen_ids: Collection[int]) -> tuple[Change, Edited] | None:
+    def check(self, region: int | None, seen_ids: Collection[int]) -> tuple[Change, Edited] | None:
         """Notice edits since the last look; what changed and what is to be told, None where nothing did.
 
         Args:
@@ -61,7 +61,7 @@ class ReviewEdits:
         """
         if not self._is_whole:  # the run is falling apart: what is gone is no edit
             return None
-        change = self._watch.look()
+        change = self._watch.check()
         if change is None:
             self._status.follow()
             return None
@@ -87,7 +87,7 @@ class ReviewEdits:
         self._status.judge(structure_value, verdict, begun=standing.decided > 0 or standing.explicit)
 
     def leave(self) -> None:
-        """The reviewer leaves a structure: write the segment status that is due."""
+        """Write the pending segment status when the reviewer leaves a structure."""
         self._status.leave()
 
     def save(self) -> None:
@@ -121,18 +121,18 @@ class Scores:
         self._rescoring: Rescoring | None = None
 
     def now(self, seen_ids: Collection[int]) -> Rescore:
-        """The state of the whole segmentation as it is."""
+        """Score the whole segmentation as it is."""
         self._rescoring = self._rescoring or self._make()
         return self._rescoring.after(read_labels(self.nodes), seen_ids)
 
     def after(self, change: Change, seen_ids: Collection[int]) -> Rescore:
-        """The state after an edit that changed nothing outside `change.box` since the last call."""
+        """Score after an edit that changed nothing outside `change.box` since the last call."""
         if self._rescoring is None:
             return self.now(seen_ids)
         return self._rescoring.after(change.after, seen_ids, change.box)
 
     def seen(self, seen_ids: Collection[int]) -> Rescore:
-        """The state after a verdict."""
+        """Score after a verdict."""
         return self.now(seen_ids) if self._rescoring is None else self._rescoring.seen(seen_ids)
 
     def _make(self) -> Rescoring:
@@ -143,7 +143,7 @@ class Scores:
 
 
 def blind_mask(nodes: CaseNodes, place: BlindPosition) -> RegionMask:
-    """The voxels of a blind place, as `region_mask` has those of a region."""
+    """Return the voxels of a blind place, as `region_mask` does for a region."""
     _shape, matrix = grid_of(nodes)
     low, high = place.voxels.min(0), place.voxels.max(0)
     mask = np.zeros(tuple(high - low + 1), bool)

@@ -1,4 +1,4 @@
-"""Reading what the reviewer has made of the segmentation, and what has changed since the last look.
+"""Read the edited segmentation, and what has changed since the last check.
 
 Everything is told on the input's grid (axes k, j, i), whatever Slicer has made of the segmentation meanwhile: an edit
 may extend the label map over what the model labelled, put segments into layers of their own, or sample finer.
@@ -30,7 +30,7 @@ _SAME_GRID = 1e-3
 
 @dataclass(frozen=True)
 class Change:
-    """What differs from the last look, cut to its box.
+    """The difference from the last check, cut to its box.
 
     Attributes:
         box: slices along k, j, i on the input's grid.
@@ -61,7 +61,7 @@ def whole_box(shape: tuple[int, int, int]) -> Box:
 
 
 def read_labels(nodes: CaseNodes, box: Box | None = None, *, original: bool = False) -> np.ndarray:
-    """The label values of the segmentation as it is now; axes k, j, i.
+    """Read the label values of the segmentation as it is now; axes k, j, i.
 
     Args:
         box: which part of the input's grid, by default all of it.
@@ -119,15 +119,15 @@ class EditWatch:
             # The node passes on what happens to its vtkSegmentation, also when that was exchanged.
             for event in _EDIT_EVENTS:
                 self._observations.add(node, event, self._edited)
-        self.look()
+        self.check()
 
     @property
     def observer_count(self) -> int:
         """Observers that are standing now; 0 after `release`."""
         return len(self._observations)
 
-    def look(self) -> Change | None:
-        """What has changed since the last look (at first, since this was made); None for nothing."""
+    def check(self) -> Change | None:
+        """Return what has changed since the last check (at first, since construction); None for nothing."""
         stamp = _stamp(self.nodes)
         if stamp == self._stamp:
             return None
@@ -245,7 +245,7 @@ def _shift(image: "slicer.vtkOrientedImageData", ijk_to_ras: vtk.vtkMatrix4x4) -
 def _resampled(
     image: "slicer.vtkOrientedImageData", box: Box, ijk_to_ras: vtk.vtkMatrix4x4
 ) -> "slicer.vtkOrientedImageData":
-    """The nearest label at each voxel centre of the box."""
+    """Sample the nearest label at each voxel centre of the box."""
     reference, result = slicer.vtkOrientedImageData(), slicer.vtkOrientedImageData()
     k, j, i = box
     reference.SetExtent(i.start, i.stop - 1, j.start, j.stop - 1, k.start, k.stop - 1)
@@ -279,7 +279,7 @@ def _stamp(nodes: CaseNodes) -> tuple[object, ...]:
 
 
 def _labelled_part(nodes: CaseNodes) -> Box | None:
-    """A box of the grid that holds every labelled voxel; the whole grid where an image has a grid of its own."""
+    """Return a box of the grid that holds every labelled voxel; the whole grid if an image has a grid of its own."""
     grid, ijk_to_ras = grid_of(nodes)
     part: Box | None = None
     for _identifier, _label, image in _images(nodes):
@@ -301,7 +301,7 @@ def _union(first: Box | None, second: Box | None) -> Box | None:
 
 
 def _placed(labels: np.ndarray, box: Box | None, union: Box) -> np.ndarray:
-    """The labels of a box within a larger one, 0 around them."""
+    """Pad the labels of a box with 0 to a larger one."""
     if box == union:
         return labels
     result = np.zeros([side.stop - side.start for side in union], dtype=labels.dtype)

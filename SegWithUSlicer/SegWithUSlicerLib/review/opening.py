@@ -1,4 +1,4 @@
-"""Beginning a review, or going on with one: where its log lies, whose segmentation is shown, which places are blind."""
+"""Start a review, or resume one: where its log is, whose segmentation is shown, which places are blind."""
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -28,9 +28,9 @@ from .store import (
     case_key,
     keep_log,
     kept_log,
-    last_place,
+    last_location,
     load_reviewed,
-    remember_place,
+    remember_location,
     review_folder,
     reviewed_by,
     save_reviewed,
@@ -43,7 +43,7 @@ _SEAL = "blind_places_sha256"
 
 @dataclass(frozen=True)
 class ReviewOptions:
-    """How to review.
+    """Options of a review.
 
     Attributes:
         order: one of `review.region.ORDERS`.
@@ -56,7 +56,7 @@ class ReviewOptions:
 
 @dataclass
 class OpenedReview:
-    """A review that can go on.
+    """A review that was started or resumed.
 
     Attributes:
         folder: where its files lie.
@@ -117,7 +117,7 @@ def open_review(
     earlier = _earlier(nodes, folder / name)
     asked = _blind_places(earlier) if earlier else options.blind_places
     blind = _blind_sample(nodes, asked)
-    place = last_place(nodes, folder, name)
+    place = last_location(nodes, folder, name)
     order = place.order if place is not None and earlier else options.order
     settings = {**(nodes.case.raw.get("regions") or {}).get("settings", {}), "order": order, BLIND: asked}
     header = _header(nodes, {**settings, **({_SEAL: blind.sha256} if blind.places else {})})
@@ -158,7 +158,7 @@ def decided_so_far(nodes: CaseNodes, reviewer: str, root: Path) -> tuple[int, in
 
 
 def newest_lines(nodes: CaseNodes, path: Path) -> ParsedLog | None:
-    """A review so far, from its file or the scene's copy; None where neither is about these regions.
+    """Read a review so far, from its file or the scene's copy; None if neither is about these regions.
 
     Args:
         path: of its log.
@@ -175,7 +175,7 @@ def newest_lines(nodes: CaseNodes, path: Path) -> ParsedLog | None:
 
 
 def expected_wrong_mm3(nodes: CaseNodes) -> float:
-    """Expected wrong volume of everything that was assessed."""
+    """Return the expected wrong volume of everything that was assessed."""
     told = (nodes.case.raw.get("regions") or {}).get("expected_wrong_mm3")
     return float(told) if told is not None else sum(region.expected_wrong_mm3 for region in regions_of(nodes))
 
@@ -258,7 +258,7 @@ def _was_edited(node: "slicer.vtkMRMLSegmentationNode | None") -> bool:
 
 
 class AuditTrail:
-    """Tells facts to the log before they hold. Call `close` when done; until then the log is locked for others.
+    """Appends events to the log before they take effect. Call `close` when done; until then the log is locked for others.
 
     Args:
         clock: tells the time.
@@ -288,7 +288,7 @@ class AuditTrail:
         """Everything that was told, oldest first."""
         return [event.fact for event in self._log.events]
 
-    def tell(self, fact: Fact) -> None:
+    def append(self, fact: Fact) -> None:
         """Add a line to the log and let it hold; what the disk does not take is kept and told as `trouble`."""
         try:
             event = self._log.append(fact)
@@ -306,11 +306,11 @@ class AuditTrail:
         """Remember where the reviewer is."""
         place = ReviewLocation(region_id, order, self._clock().isoformat(timespec="microseconds"))
         with suppress(OutputError):  # the scene remembers; what the folder does not take the log tells as `trouble`
-            remember_place(self.nodes, self._folder, self.log_name, place)
+            remember_location(self.nodes, self._folder, self.log_name, place)
 
     def close(self) -> None:
         """Tell the end, and let others write the log."""
-        self.tell(Closed())
+        self.append(Closed())
         with suppress(OutputError):  # told as `trouble`; the scene has the lines
             self._log.close()
 

@@ -1,4 +1,4 @@
-"""The thumbnail of a region, from the nodes of the run: only what lies around the region is read."""
+"""The thumbnail of a region, from the nodes of the run; only the surroundings of the region are read."""
 
 import math
 
@@ -40,7 +40,7 @@ def region_picture(nodes: CaseNodes, region: Region, found: RegionMask) -> np.nd
 
 
 def as_ppm(picture: np.ndarray) -> bytes:
-    """A picture as a file that Qt reads, in letters: PythonQt may take bytes for text that ends at a zero."""
+    """Encode a picture as a text file that Qt reads: PythonQt may take bytes for text that ends at a zero."""
     rows, columns, _ = picture.shape
     return f"P3 {columns} {rows} 255\n{' '.join(map(str, picture.ravel().tolist()))}\n".encode()
 
@@ -53,7 +53,7 @@ def _grid(ijk_to_ras: vtk.vtkMatrix4x4) -> Grid:
 
 
 def _index(ijk_to_ras: vtk.vtkMatrix4x4, point_ras_mm: tuple[float, ...], shape: tuple[int, ...]) -> np.ndarray:
-    """The voxel (k, j, i) that holds a point."""
+    """Return the voxel (k, j, i) that holds a point."""
     inverse = vtk.vtkMatrix4x4()
     vtk.vtkMatrix4x4.Invert(ijk_to_ras, inverse)
     i, j, k = inverse.MultiplyPoint([*point_ras_mm, 1.0])[:3]
@@ -62,7 +62,7 @@ def _index(ijk_to_ras: vtk.vtkMatrix4x4, point_ras_mm: tuple[float, ...], shape:
 
 
 def _around(peak: np.ndarray, region: Region, grid: Grid, shape: tuple[int, ...]) -> tuple[slice, slice, slice]:
-    """The part of the grid that a thumbnail can show, and the whole region.
+    """Return the part of the grid that a thumbnail can show, and the whole region.
 
     The peak may lie at the region's end.
     """
@@ -75,7 +75,7 @@ def _around(peak: np.ndarray, region: Region, grid: Grid, shape: tuple[int, ...]
 
 
 def _part(found: RegionMask, box: tuple[slice, slice, slice]) -> np.ndarray:
-    """The region's voxels within the box."""
+    """Return the region's voxels within the box."""
     part = np.zeros([side.stop - side.start for side in box], bool)
     places = np.argwhere(found.mask) + np.array(found.offset_ijk[::-1]) - [side.start for side in box]
     inside = np.all((places >= 0) & (places < part.shape), axis=1)

@@ -1,4 +1,4 @@
-"""One reviewer's review of one run: what the panel shows and does, without Qt.
+"""One reviewer's review of one run, without Qt: regions, verdicts, edits, time.
 
 Every act becomes a line of the log before it holds; the scene gets a copy of the log, views and status follow.
 """
@@ -24,7 +24,7 @@ from SegWithUCore.review.rescoring import Rescore
 from SegWithUCore.review.state import ReviewState
 
 from ..scene.case_nodes import CaseNodes
-from ..scene.focus import RegionHighlight, look_at, restore_zoom
+from ..scene.focus import RegionHighlight, focus_on, restore_zoom
 from ..scene.review_nodes import RegionMask, region_mask, show_original
 from ..scene.segmentation import mark_judged
 from .edit_scores import ReviewEdits, blind_mask
@@ -36,13 +36,13 @@ SHORTEST_LOOK_S = 0.5
 
 
 class ReviewSession:
-    """Call `close` when done; until then the log is locked for others.
+    """One reviewer's review of one run. Call `close` when done; until then the log is locked for others.
 
     Args:
         nodes: the run; `review_opening.obstacle` must find nothing against it.
         reviewer: name of the person.
         root: the folder of Slicer's user settings.
-        on_edit: called when the segmentation may have been edited: wait until it is quiet, then `look_for_edits`.
+        on_edit: called when the segmentation may have been edited: wait until it is quiet, then `check_for_edits`.
         clock, monotonic: tell the time, and seconds from any point in time.
 
     Attributes:
@@ -85,7 +85,7 @@ class ReviewSession:
         self._edits = ReviewEdits(
             nodes, opened.folder, self._trail.log_name, on_edit, bool(self.state.edits), self.state.seen_ids
         )
-        self._look = ViewTimer(monotonic)
+        self._timer = ViewTimer(monotonic)
         self._highlight = RegionHighlight(nodes)
         self._is_visible = True
 
@@ -122,18 +122,18 @@ class ReviewSession:
         return [region for region in self.regions if region.id not in self._blind.ids]
 
     def mask(self, region: Region) -> RegionMask | None:
-        """The voxels of a region or blind place; None where they are gone with the label volume."""
+        """Return the voxels of a region or blind place; None if the label volume was deleted."""
         place = next((place for place in self._blind.places if place.region.id == region.id), None)
         return region_mask(self.nodes, region.id) if place is None else blind_mask(self.nodes, place)
 
     def show(self, region_id: int) -> None:
         """Look at a region: views, highlight, clock; where the reviewer stopped is remembered."""
-        region = self.regions[self._places[region_id]]
+        region = self.regions[self._index_of[region_id]]
         self._leave_current(region)
         self.current = region
-        look_at(self.nodes, region, self.keep_zoom, voxels=self.mask(region))
+        focus_on(self.nodes, region, self.keep_zoom, voxels=self.mask(region))
         self._mark()
-        self._look.start()
+        self._timer.start()
         self._trail.remember(region.id, self.order)
 
     def first(self) -> int:
@@ -155,15 +155,15 @@ class ReviewSession:
         self._trail.remember(self.current.id if self.current is not None else None, order)
 
     def set_visible(self, visible: bool) -> None:
-        """The panel came into sight or went out of it.
+        """Follow the panel's visibility.
 
         Time counts and the region is marked only in sight; at leaving, edits and status are written.
         """
         self._is_visible = visible
-        self._look.set_visible(visible)
+        self._timer.set_visible(visible)
         self._mark()
         if not visible:
-            self.look_for_edits()
+            self.check_for_edits()
             self._edits.leave()
             self._edits.save()
 
@@ -177,8 +177,8 @@ class ReviewSession:
         """Give the current region a verdict; a comment replaces the one that it has."""
         if self.current is None:
             return
-        self.look_for_edits()
-        self._trail.tell(VerdictGiven(self.current.id, verdict, comment, round(self._look.take(), 1)))
+        self.check_for_edits()
+        self._trail.append(VerdictGiven(self.current.id, verdict, comment, round(self._timer.take(), 1)))
         self._edits.judge(self.current.structure_value, self.state.structure(self.current.structure))
         self._edits.save()
         self._edits.refresh(self.state.seen_ids)
@@ -186,7 +186,7 @@ class ReviewSession:
     def comment(self, text: str) -> None:
         """Comment on the current region."""
         if self.current is not None and text != self.state.comment_of(self.current.id):
-            self._trail.tell(Commented(self.current.id, text))
+            self._trail.append(Commented(self.current.id, text))
 
     def undo(self) -> Undone | None:
         """Take back the last verdict or comment, and tell what it was; None where there is nothing to take back."""
@@ -194,9 +194,9 @@ class ReviewSession:
         if fact is None:
             return None
         undone = self._trail.facts[fact.line - 1]
-        self._trail.tell(fact)
+        self._trail.append(fact)
         if fact.region is not None:
-            region = self.regions[self._places[fact.region]]
+            region = self.regions[self._index_of[fact.region]]
             self._edits.judge(region.structure_value, self.state.structure(region.structure))
         elif isinstance(undone, StructureJudged):
             self._judge_segment(undone.structure)
@@ -204,21 +204,21 @@ class ReviewSession:
         return fact
 
     def judge_structure(self, name: str, verdict: Verdict | None, comment: str = "") -> None:
-        """A verdict on a whole structure; None takes it back to what its regions say."""
-        self._trail.tell(StructureJudged(name, verdict, comment))
+        """Give a whole structure a verdict; None takes it back to what its regions say."""
+        self._trail.append(StructureJudged(name, verdict, comment))
         self._judge_segment(name)
 
-    def look_for_edits(self) -> Change | None:
+    def check_for_edits(self) -> Change | None:
         """Notice edits, log and score them; None where nothing has changed."""
-        found = self._edits.look(self.current.id if self.current is not None else None, self.state.seen_ids)
+        found = self._edits.check(self.current.id if self.current is not None else None, self.state.seen_ids)
         if found is None:
             return None
-        self._trail.tell(found[1])
+        self._trail.append(found[1])
         return found[0]
 
     def save(self) -> None:
         """Bring edits and lines to disk that are not there yet; what the disk does not take is told as `trouble`."""
-        self.look_for_edits()
+        self.check_for_edits()
         self._edits.save()
         self._trail.flush()
 
@@ -230,7 +230,7 @@ class ReviewSession:
         told = {fact for fact in self._trail.facts if isinstance(fact, BlindRevealed)}
         for fact in revealed(places, self.state.verdict_of):
             if fact not in told:
-                self._trail.tell(fact)
+                self._trail.append(fact)
         return blind_report(places, self.state.verdict_of)
 
     def close(self) -> None:
@@ -249,7 +249,7 @@ class ReviewSession:
     def _sort(self, regions: Sequence[Region]) -> None:
         self.regions: list[Region] = in_order(regions, self.order)
         self._ids = [region.id for region in self.regions]
-        self._places = {identifier: place for place, identifier in enumerate(self._ids)}
+        self._index_of = {identifier: place for place, identifier in enumerate(self._ids)}
 
     def _mark(self) -> None:
         mask = self.mask(self.current) if self.current is not None and self._is_visible else None
@@ -261,9 +261,9 @@ class ReviewSession:
     def _leave_current(self, following: Region | None) -> None:
         if self.current is None:
             return
-        seconds = self._look.take()
+        seconds = self._timer.take()
         if seconds >= SHORTEST_LOOK_S:
-            self._trail.tell(RegionViewed(self.current.id, round(seconds, 1)))
+            self._trail.append(RegionViewed(self.current.id, round(seconds, 1)))
         if following is None or following.structure != self.current.structure:
             self._edits.leave()
 
@@ -274,7 +274,7 @@ class ReviewSession:
 
 
 class ViewTimer:
-    """Counts the seconds of one look at a time.
+    """Counts the seconds that the current region was visible.
 
     Args:
         monotonic: seconds from any point in time, never going back.
@@ -292,7 +292,7 @@ class ViewTimer:
         self._begun = self._monotonic() if self._is_visible else None
 
     def take(self) -> float:
-        """The seconds that were not taken yet."""
+        """Return the seconds since the last call, without hidden time."""
         self._pause()
         seconds, self._seconds = self._seconds, 0.0
         if self._is_visible:
@@ -300,7 +300,7 @@ class ViewTimer:
         return seconds
 
     def set_visible(self, visible: bool) -> None:
-        """The panel came into sight or went out of it."""
+        """Follow the panel's visibility."""
         if visible and not self._is_visible:
             self._begun = self._monotonic()
         elif not visible:

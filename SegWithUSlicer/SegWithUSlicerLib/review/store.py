@@ -1,4 +1,4 @@
-"""Where a review lies, and what of it travels with the scene.
+"""Where a review is stored: in the case folder or the user's own folder, with a copy in the scene.
 
 Files lie in the case folder where the run was loaded from one that stays; else in a folder of the user's own, named by
 a key made from hashes: the same image, model, region of interest and regions find their review again, and the name
@@ -49,7 +49,7 @@ class ReviewLocation:
 
 
 def case_key(raw: Mapping[str, Any], regions_sha256: str) -> str:
-    """A name for a case's review, from hashes alone.
+    """Return a name for a case's review, made of hashes alone.
 
     Args:
         raw: the content of `case.json`.
@@ -66,7 +66,7 @@ def case_key(raw: Mapping[str, Any], regions_sha256: str) -> str:
 
 
 def review_folder(nodes: CaseNodes, root: Path) -> Path:
-    """The folder of a run's logs and of its reviewed segmentation; made by whoever writes into it first.
+    """Return the folder of a run's logs and of its reviewed segmentation; the first writer makes it.
 
     Args:
         root: the folder of Slicer's user settings.
@@ -111,14 +111,14 @@ def keep_log(nodes: CaseNodes, file_name: str, text: str) -> None:
 
 
 def kept_log(nodes: CaseNodes, file_name: str) -> str:
-    """The scene's copy of a log; "" where there is none."""
+    """Return the scene's copy of a log; "" if there is none."""
     node = _log_node(nodes, file_name)
     # Slicer's text file may have gone through Windows.
     return "" if node is None else (node.GetText() or "").replace("\r\n", "\n")
 
 
 def kept_log_names(nodes: CaseNodes) -> list[str]:
-    """The file names of the logs that the scene carries."""
+    """List the file names of the logs that the scene carries."""
     return sorted(parse_json(node.GetAttribute(LOG_ATTRIBUTE), node.GetName()) for node in log_nodes(nodes))
 
 
@@ -129,7 +129,7 @@ def reviewed_file(folder: Path, log_name: str) -> Path:
 
 
 def reviewed_by(nodes: CaseNodes) -> str:
-    """The log's name of whoever the edits of the scene's segmentation belong to; "" for nobody yet."""
+    """Return the log name of the reviewer whose edits the scene's segmentation holds; "" for nobody yet."""
     return nodes.hub.GetParameter(_REVIEWED_BY) or ""
 
 
@@ -195,7 +195,7 @@ def load_reviewed(nodes: CaseNodes, folder: Path, log_name: str) -> bool:
     return True
 
 
-def remember_place(nodes: CaseNodes, folder: Path, log_name: str, place: ReviewLocation) -> None:
+def remember_location(nodes: CaseNodes, folder: Path, log_name: str, place: ReviewLocation) -> None:
     """Remember where a reviewer stopped, in the scene and beside the log.
 
     Raises:
@@ -207,7 +207,7 @@ def remember_place(nodes: CaseNodes, folder: Path, log_name: str, place: ReviewL
         work.write_text(text + "\n", encoding="utf-8")
 
 
-def last_place(nodes: CaseNodes, folder: Path, log_name: str) -> ReviewLocation | None:
+def last_location(nodes: CaseNodes, folder: Path, log_name: str) -> ReviewLocation | None:
     """Where a reviewer stopped, from the scene or from the folder, whichever was later; None for a new review."""
     file = _place_file(folder, log_name)
     told = [nodes.hub.GetParameter(_place_key(log_name)) or ""]
@@ -226,7 +226,7 @@ def is_same_case(folder: Path, nodes: CaseNodes) -> bool:
 
 
 def log_nodes(nodes: CaseNodes) -> list["slicer.vtkMRMLTextNode"]:
-    """The scene's copies of the logs."""
+    """Return the scene's copies of the logs."""
     count = nodes.hub.GetNumberOfNodeReferences(_LOG_ROLE)
     found = [nodes.hub.GetNthNodeReference(_LOG_ROLE, index) for index in range(count)]
     return [node for node in found if node is not None and node.GetAttribute(LOG_ATTRIBUTE)]
@@ -240,7 +240,7 @@ def _log_node(nodes: CaseNodes, file_name: str) -> "slicer.vtkMRMLTextNode | Non
 
 
 def _read(path: Path) -> "slicer.vtkMRMLSegmentationNode":
-    """A segmentation file as a node outside any scene; without segments where it cannot be read."""
+    """Read a segmentation file into a node outside any scene; without segments if it cannot be read."""
     result = slicer.vtkMRMLSegmentationNode()
     if not is_whole_nrrd(path):
         return result
@@ -268,7 +268,7 @@ def _place_file(folder: Path, log_name: str) -> Path:
 
 
 def _place(text: str) -> ReviewLocation | None:
-    """What was remembered; None for text that a crash or a hand has damaged: it only saves the reviewer a click."""
+    """Parse a remembered location. Returns None for damaged text: it only saves the reviewer a click."""
     try:
         told = parse_json(text, "a place")
         region = told["region"]

@@ -1,4 +1,4 @@
-"""Verdicts on structures as Slicer's own segment status, which Segment Editor shows beside each segment.
+"""Verdicts on structures as Slicer's segment status, which Segment Editor shows beside each segment.
 
 Changing the status clears Segment Editor's undo and redo (slicer.md 10.13), so what is due is gathered in a
 `SegmentStatusWriter` and written when the reviewer leaves the structure.
@@ -32,7 +32,7 @@ STATUS_OF_VERDICT = {
 
 
 def status_for(verdict: str | None, begun: bool = False) -> Status:
-    """The status that shows a structure's verdict.
+    """Return the segment status that stands for a structure's verdict.
 
     Args:
         begun: something of the structure was decided or edited; tells apart what has no verdict yet.
@@ -43,7 +43,7 @@ def status_for(verdict: str | None, begun: bool = False) -> Status:
 
 
 def structure_status(nodes: CaseNodes, value: int) -> Status | None:
-    """The status of a structure now; None where its segment was deleted."""
+    """Return the segment status of a structure; None if its segment was deleted."""
     segment = _segment(nodes, value)
     logic = slicer.vtkSlicerSegmentationsModuleLogic
     if segment is None:
@@ -65,7 +65,7 @@ def set_structure_status(nodes: CaseNodes, value: int, status: Status) -> bool:
 
 
 class SegmentStatusWriter:
-    """The statuses that are due for a run's structures, until the reviewer leaves them."""
+    """Keeps the pending statuses of a run's structures until the reviewer leaves them."""
 
     def __init__(self, nodes: CaseNodes) -> None:
         self.nodes = nodes
@@ -80,11 +80,11 @@ class SegmentStatusWriter:
         self._known = {value: status for value, status in told.items() if status is not None}
 
     def status(self, value: int) -> Status | None:
-        """What holds for a structure, written or due; None where its segment was deleted."""
+        """Return the status of a structure, written or pending; None if its segment was deleted."""
         return self.due.get(value) or structure_status(self.nodes, value)
 
     def judge(self, value: int, verdict: str | None, begun: bool = False) -> None:
-        """A verdict was given on a structure, or taken back (None)."""
+        """Note a verdict on a structure; None takes it back."""
         self.due[value] = status_for(verdict, begun)
 
     def edited(self, values: Iterable[int]) -> list[int]:
@@ -109,7 +109,7 @@ class SegmentStatusWriter:
         return reopened
 
     def leave(self) -> list[int]:
-        """The reviewer leaves the structures: write what is due; returns the structures whose status has changed."""
+        """Write the pending statuses when the reviewer leaves the structures; returns those that changed."""
         due, self.due = self.due, {}
         written = [value for value, status in due.items() if set_structure_status(self.nodes, value, status)]
         self.follow()

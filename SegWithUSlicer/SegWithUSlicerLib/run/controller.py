@@ -1,4 +1,4 @@
-"""One run from the click to the nodes: checking the engine, writing the input, waiting, loading, cleaning up.
+"""One run from the click to the nodes: check the engine, write the input, wait, load, clean up.
 
 No Qt and no MRML here: whatever touches them is passed in, so that tests drive every path with fakes. All callbacks
 arrive on the main thread, because the worker hands out its events there.
@@ -18,7 +18,7 @@ from .install_plan import Outcome as Install
 
 
 class Phase(Enum):
-    """What is going on."""
+    """Phase of a run."""
 
     IDLE = "idle"
     CHECKING = "checking"
@@ -79,7 +79,7 @@ class RunRequest:
 
 
 def sentences(deviations: Sequence[Mapping[str, Any]]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """What the engine says about an input: the warnings, and the notes, which need no banner."""
+    """Split what the engine reports about an input into warnings and notes; notes need no banner."""
     told = [(entry.get("severity") == "note", str(entry.get("sentence", ""))) for entry in deviations]
     return tuple(text for is_note, text in told if not is_note), tuple(text for is_note, text in told if is_note)
 
@@ -143,7 +143,7 @@ class _Run:
 
 
 class RunController:
-    """The state of the one run that can be going on.
+    """Controls the one run that can be going on.
 
     Args:
         on_status: called after each change of `status`.

@@ -1,4 +1,4 @@
-"""Installing what the engine needs, on the first click and only with consent.
+"""Install what the engine needs, on the first click and only with consent.
 
 The worker decides by a trial import what is there and, afterwards, whether it works; Slicer's own process never
 imports torch to find out, and needs no restart.
@@ -61,7 +61,7 @@ def installed_version(name: str) -> str | None:
 
 @dataclass(frozen=True)
 class InstallTools:
-    """What Slicer offers for installing.
+    """Slicer's tools for installing packages.
 
     Attributes:
         confirm: ask the user a question; True is consent.
@@ -79,7 +79,7 @@ class InstallTools:
 
 
 def slicer_tools() -> InstallTools:
-    """The tools of the running Slicer."""
+    """Return the tools of the running Slicer."""
     import slicer.util
 
     try:
@@ -147,7 +147,7 @@ class Installer:
         self._worker.submit({"request": "check"}, lambda e: None if e.get("event") == "progress" else checked(e))
 
     def _after_check(self, event: Mapping[str, Any]) -> InstallResult | None:
-        """The result where there is nothing (more) to do; None after an installation that has to be checked."""
+        """Return the result if there is nothing (more) to do; None after an installation that has to be checked."""
         if event.get("event") != "checked" or event["usable"]:
             return judge(event)
         return install(make_plan(event), self._tools, self._requirements, self._wheels)
@@ -189,7 +189,7 @@ def install(
 
 
 def question(plan: InstallPlan, wheels: Path | None = None) -> str:
-    """What the user is asked before anything is downloaded or installed."""
+    """Return the question to the user before anything is downloaded or installed."""
     source = _("from the folder {folder}").format(folder=wheels) if wheels else _("from the internet (PyPI)")
     lines = [
         _("SegWithU needs these Python packages: {names}.").format(names=", ".join(plan.names)),

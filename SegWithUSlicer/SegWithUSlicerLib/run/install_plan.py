@@ -1,4 +1,4 @@
-"""What has to be installed, and what cannot be here: decided without touching anything."""
+"""Plan what has to be installed, or why nothing can be, without touching anything."""
 
 import platform
 import sys
@@ -37,7 +37,7 @@ class InstallResult:
 
 @dataclass(frozen=True)
 class PlatformFacts:
-    """What decides whether current torch exists for this computer: as platform.system, .machine and sys say."""
+    """Facts that decide whether current torch exists for this computer, from `platform` and `sys`."""
 
     system: str
     machine: str
@@ -46,7 +46,7 @@ class PlatformFacts:
 
 @dataclass(frozen=True)
 class InstallPlan:
-    """What to do.
+    """Packages to install or repair, or why nothing can be done.
 
     Attributes:
         torch: install torch.
@@ -112,7 +112,7 @@ def _impossible(entry: Mapping[str, Any]) -> str | None:
 
 
 def problems(checked: Mapping[str, Any]) -> str:
-    """What is still wrong, for a sentence: "monai: it is not installed; torch: ..."."""
+    """List what is still wrong: "monai: it is not installed; torch: ..."."""
     faulty = (entry for entry in checked["packages"] if entry["state"] != "ok")
     return "; ".join(f"{entry['name']}: {entry['problem']}" for entry in faulty)
 

@@ -1,4 +1,4 @@
-"""Ending a process with everything it started, and saying why one ended.
+"""Start the worker's process, end it with everything it started, and say why it ended.
 
 In Slicer the child is a launcher and the worker its child: ending the child alone would leave the worker computing.
 """
@@ -35,7 +35,7 @@ def end_process_tree(process: "subprocess.Popen[bytes]", reported_pid: int | Non
 
 
 def taskkill_command(pid: int, environment: "dict[str, str] | os._Environ[str]") -> list[str]:
-    """The command that ends a process tree on Windows."""
+    """Return the command that ends a process tree on Windows."""
     root = environment.get("SystemRoot") or r"C:\Windows"
     return [rf"{root}\System32\taskkill.exe", "/T", "/F", "/PID", str(pid)]
 
@@ -45,7 +45,7 @@ def _end_on_windows(
     reported_pid: int | None,
     run: Callable[..., object] = subprocess.run,
 ) -> bool:
-    """The launcher last: it is the one whose end we can see, and it ends by itself with its child."""
+    """End the launcher last: its end can be seen, and it ends by itself with its child."""
     for pid in dict.fromkeys(pid for pid in (reported_pid, process.pid) if pid is not None):
         if pid == process.pid and process.poll() is not None:
             continue
@@ -173,7 +173,7 @@ class WorkerStart:
 
 
 def python_executable(override: str | None = None, own: str | None = None) -> str:
-    """The Python that runs the worker.
+    """Return the Python that runs the worker.
 
     Args:
         override: one that the user chose; it must exist.
@@ -194,17 +194,17 @@ def python_executable(override: str | None = None, own: str | None = None) -> st
 
 
 def core_parent() -> Path:
-    """The folder that holds SegWithUCore: beside this package, in the source tree and when installed."""
+    """Return the folder that holds SegWithUCore: beside this package, in the source tree and when installed."""
     return Path(__file__).resolve().parents[2]
 
 
 def worker_command(python: str, idle_minutes: float = DEFAULT_IDLE_MINUTES) -> list[str]:
-    """The command line. `-m` with PYTHONPATH works through the launcher that PythonSlicer is when installed."""
+    """Return the command line. `-m` with PYTHONPATH works through the launcher that PythonSlicer is when installed."""
     return [python, "-m", WORKER_MODULE, "--idle-minutes", f"{idle_minutes:g}"]
 
 
 def worker_environment(parent: Mapping[str, str], core: Path) -> dict[str, str]:
-    """The environment of the worker, from that of its parent.
+    """Return the environment of the worker, made from that of its parent.
 
     Slicer's PYTHONPATH names the folders of all modules, whose files may shadow packages: only ours is left (the
     launcher adds what Slicer's Python needs). PYTHONHOME and the library paths, which point to Slicer's own Python
@@ -222,7 +222,7 @@ def worker_environment(parent: Mapping[str, str], core: Path) -> dict[str, str]:
 
 
 def process_options(system: str) -> dict[str, Any]:
-    """What sets the worker's process tree apart, so that it can be ended as a whole.
+    """Return options that set the worker's process tree apart, so that it can be ended as a whole.
 
     Args:
         system: as sys.platform says.

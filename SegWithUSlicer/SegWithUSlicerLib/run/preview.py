@@ -1,4 +1,4 @@
-"""What a run would take, and whether the image looks like the training cases: asked of the worker beforehand.
+"""Ask the worker before a run what it would cost, and whether the image is like the training cases.
 
 Nothing is written for it: the worker gets the grid of the volume, the region, and how the voxels in it look, in a
 few numbers; no voxels.
@@ -23,7 +23,7 @@ from .models import ModelInfo
 
 @dataclass(frozen=True)
 class PreflightResult:
-    """The answer for one choice of inputs.
+    """The worker's answer for one choice of inputs.
 
     Attributes:
         cost: one line on time and memory.
@@ -39,22 +39,22 @@ class PreflightResult:
 
 
 class PreflightCheck:
-    """Asks, and tells only about the latest question.
+    """Asks the worker, and reports only the answer to the latest question.
 
     Args:
-        on_outlook: called with each new answer, on the main thread.
+        on_result: called with each new answer, on the main thread.
     """
 
-    def __init__(self, worker: Worker, on_outlook: Callable[[PreflightResult], None]) -> None:
+    def __init__(self, worker: Worker, on_result: Callable[[PreflightResult], None]) -> None:
         self._worker = worker
-        self._on_outlook = on_outlook
+        self._on_result = on_result
         self._question = 0
-        self.outlook = PreflightResult()
+        self.result = PreflightResult()
 
     def forget(self) -> None:
         """Take no answer to earlier questions any more."""
         self._question += 1
-        self._tell(PreflightResult())
+        self._set_result(PreflightResult())
 
     def ask(
         self,
@@ -76,9 +76,9 @@ class PreflightCheck:
             if box is not None:
                 fields["region"] = {"centre_ras_mm": list(box[:3]), "size_mm": list(box[3:])}
         except SegWithUError as error:
-            self._tell(PreflightResult(str(error)))
+            self._set_result(PreflightResult(str(error)))
             return
-        self._tell(PreflightResult(_("Predicting time and memory ...")))
+        self._set_result(PreflightResult(_("Predicting time and memory ...")))
 
         def answer(event: Mapping[str, Any]) -> None:
             if question == self._question and event.get("event") != "progress":
@@ -90,27 +90,27 @@ class PreflightCheck:
         self._worker.submit({"request": "predict_cost", **fields}, answer)
 
     def _answer(self, event: Mapping[str, Any]) -> None:
-        kind, now = event.get("event"), self.outlook
+        kind, now = event.get("event"), self.result
         if kind == "fingerprinted":
             found = event.get("deviations") or []
             warnings, notes = sentences(found)
             refused = any(entry.get("severity") == "refused" for entry in found)
-            self._tell(PreflightResult(now.cost, warnings, refused, notes))
+            self._set_result(PreflightResult(now.cost, warnings, refused, notes))
         elif kind == "predicted":
-            self._tell(replace(now, cost=cost_text(event)))
+            self._set_result(replace(now, cost=cost_text(event)))
         elif kind == "error" and event.get("kind") in ("missing", "start", "crashed"):
-            self._tell(replace(now, cost=_("Time and memory are predicted after the first run.")))
+            self._set_result(replace(now, cost=_("Time and memory are predicted after the first run.")))
         elif kind == "error":
-            self._tell(replace(now, cost=str(event.get("text") or "")))
+            self._set_result(replace(now, cost=str(event.get("text") or "")))
 
-    def _tell(self, outlook: PreflightResult) -> None:
-        if outlook != self.outlook:
-            self.outlook = outlook
-            self._on_outlook(outlook)
+    def _set_result(self, result: PreflightResult) -> None:
+        if result != self.result:
+            self.result = result
+            self._on_result(result)
 
 
 def cost_text(event: Mapping[str, Any]) -> str:
-    """The line for an event "predicted": time and memory, or the sentence that the run would be refused with."""
+    """Return the line for an event "predicted": time and memory, or the sentence of a refusal."""
     if event.get("not_enough_memory"):
         return str(event["not_enough_memory"])
     seconds, memory = float(event.get("seconds") or 0), float(event.get("memory_mb") or 0) / 1000

@@ -64,14 +64,14 @@ def _leftovers(root: Path) -> Iterator[Path]:
         if match is None or path in _live:
             continue
         try:
-            facts = path.lstat()
+            status = path.lstat()
         except FileNotFoundError:
             continue  # another Slicer sweeps at the same time
-        if not stat.S_ISDIR(facts.st_mode) or (sys.platform != "win32" and facts.st_uid != os.getuid()):
+        if not stat.S_ISDIR(status.st_mode) or (sys.platform != "win32" and status.st_uid != os.getuid()):
             continue
         pid = int(match.group(1))
         # A folder with our own number that we do not know is an earlier process's.
-        if pid == os.getpid() or not is_alive(pid, noted_at=facts.st_mtime):
+        if pid == os.getpid() or not is_alive(pid, noted_at=status.st_mtime):
             yield path
 
 

@@ -1,4 +1,4 @@
-"""What panel and scripts of one Slicer share: the worker with its timer, the private folders, the installer."""
+"""The session that panel and scripts of one Slicer share: worker with timer, private folders, installer."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -44,7 +44,7 @@ class Debounce:
         self._timer.setInterval(delay_ms)
         self._timer.connect("timeout()", callback)
 
-    def poke(self) -> None:
+    def trigger(self) -> None:
         """Wait anew."""
         self._timer.start()
 
@@ -68,7 +68,7 @@ def sweep_leftovers() -> list[Path]:
 
 
 def setting(name: str) -> str:
-    """A text from Slicer's settings, empty where there is none."""
+    """Read a text from Slicer's settings; empty if there is none."""
     return str(slicer.app.settings().value(name, "") or "")
 
 
@@ -113,7 +113,7 @@ class Session:
         self.controller.forget()
 
     def diagnostics(self) -> str:
-        """What a report of a fault needs: versions, state, the worker's last lines. No names of patients or files."""
+        """Return what a bug report needs: versions, state, the worker's last lines. No names of patients or files."""
         facts: Mapping[str, Any] = {
             "Slicer": f"{slicer.app.applicationVersion} ({slicer.app.os}, revision {slicer.app.revision})",
             "worker": f"{self.worker.state.value}, process {self.worker.pid}",
@@ -145,7 +145,7 @@ _session: Session | None = None
 
 
 def session() -> Session:
-    """The session, made at the first call."""
+    """Return the session, made at the first call."""
     global _session
     if _session is None:
         _session = Session()

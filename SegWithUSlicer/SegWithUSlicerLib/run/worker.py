@@ -19,7 +19,7 @@ FINAL_EVENTS = frozenset({"result", "error", "checked", "warmed", "predicted", "
 
 
 class WorkerState(Enum):
-    """Where the worker is."""
+    """State of the worker."""
 
     STOPPED = "stopped"
     STARTING = "starting"
@@ -29,7 +29,7 @@ class WorkerState(Enum):
 
 @dataclass(frozen=True)
 class _Run:
-    """A request on its way, and who wants to hear of it."""
+    """A request on its way, and its listener."""
 
     id: int
     request: Mapping[str, Any]
@@ -44,7 +44,7 @@ class _Run:
 
 @dataclass(frozen=True)
 class _Ending:
-    """A worker whose process tree is being ended, and the cancelled run that hears of it."""
+    """A worker whose process tree is being ended, and the cancelled run to be notified."""
 
     child: ChildProcess
     thread: threading.Thread
@@ -52,7 +52,7 @@ class _Ending:
 
 
 class WorkerProcess(PolledProcess):
-    """Talks to the worker from the main thread.
+    """Starts the worker when needed and sends it requests, from the main thread.
 
     Args:
         start_timer: see StartTimer; None where the caller polls by itself.

@@ -53,12 +53,12 @@ def near(labels_kji: np.ndarray, spacing_kji_mm: Sequence[float], distance_mm: f
 
 
 def masked_copy(values_kji: np.ndarray, near_kji: np.ndarray, masked_value: float) -> np.ndarray:
-    """A float32 copy of a map that holds `masked_value` wherever `near_kji` is False."""
+    """Copy a map to float32, with `masked_value` wherever `near_kji` is False."""
     return np.where(near_kji, values_kji, np.float32(masked_value)).astype(np.float32, copy=False)
 
 
 def labelled_box(mask_kji: np.ndarray) -> tuple[slice, ...] | None:
-    """The smallest box around all True voxels, a slice an axis; None where there is none."""
+    """Return the smallest box around all True voxels, a slice per axis; None if there are none."""
     box = []
     for axis in range(mask_kji.ndim):
         hit = np.flatnonzero(mask_kji.any(axis=tuple(other for other in range(mask_kji.ndim) if other != axis)))
@@ -91,7 +91,7 @@ class Volume:
 
 @dataclass
 class MapVolume:
-    """A map as it will be shown: window and floor in the map's unit, `near` only where asked for.
+    """A map to be shown: window and floor in the map's unit; `near` is the masked copy, if asked for.
 
     `floor` lies between the value of voxels that were not assessed and every value that was.
     """
@@ -147,12 +147,12 @@ def read_case_images(
 
 
 def array_of(image: vtk.vtkImageData) -> np.ndarray:
-    """The voxels of an image, not copied; axes k, j, i."""
+    """Return the voxels of an image, not copied; axes k, j, i."""
     return vtk_to_numpy(image.GetPointData().GetScalars()).reshape(image.GetDimensions()[::-1])
 
 
 def image_from(array_kji: np.ndarray) -> vtk.vtkImageData:
-    """An image that owns a copy of the array."""
+    """Make an image that owns a copy of the array."""
     image = vtk.vtkImageData()
     image.SetDimensions(array_kji.shape[::-1])
     image.GetPointData().SetScalars(numpy_to_vtk(np.ascontiguousarray(array_kji).ravel(), deep=True))

@@ -1,4 +1,4 @@
-"""Which nodes of a scene belong to which run.
+"""The nodes of a run, and the runs of a scene.
 
 One hidden vtkMRMLScriptedModuleNode a run holds node references to its parts and the text of `case.json`. Both are
 saved with the scene, and references follow renamed ids, so a run is found again after an .mrb is loaded. Map volumes
@@ -170,7 +170,7 @@ def new_case_nodes(
 def find_cases(
     scene: "slicer.vtkMRMLScene | None" = None, input_node: "slicer.vtkMRMLScalarVolumeNode | None" = None
 ) -> list[CaseNodes]:
-    """The runs in a scene, oldest first; with an input, only those made from it."""
+    """List the runs in a scene, oldest first; with an input, only those made from it."""
     scene = scene or slicer.mrmlScene
     count = scene.GetNumberOfNodesByClass("vtkMRMLScriptedModuleNode")
     hubs = [scene.GetNthNodeByClass(index, "vtkMRMLScriptedModuleNode") for index in range(count)]
@@ -181,7 +181,7 @@ def find_cases(
 def find_replaceable(
     scene: "slicer.vtkMRMLScene", inputs: Sequence["slicer.vtkMRMLScalarVolumeNode"], model_name: str
 ) -> CaseNodes | None:
-    """The newest run of the same inputs and model, if nobody has edited or judged its segmentation since."""
+    """Find the newest run of the same inputs and model, if nobody has edited or judged its segmentation since."""
     if not inputs:
         return None
     same = [
@@ -200,7 +200,7 @@ def is_ours(node: "slicer.vtkMRMLNode | None") -> bool:
 
 
 def hidden_node(scene: "slicer.vtkMRMLScene", kind: str, name: str, saved: bool = True) -> "slicer.vtkMRMLNode":
-    """A new node that no selector and no tree shows; not yet in the scene.
+    """Make a node that no selector and no tree shows; it is not yet in the scene.
 
     Slicer decides when a node is added whether it gets an item in the subject hierarchy, so what is hidden must be so
     before.

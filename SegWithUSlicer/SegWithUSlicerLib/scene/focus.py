@@ -1,4 +1,4 @@
-"""The region that is being looked at, outlined in the slice views and as a surface in 3D.
+"""Show a region: outline it in the slice views and in 3D, and bring all views to it.
 
 One hidden segmentation node that is never saved. It only adds: layers, layout, window/level and the user's own nodes
 are not touched.
@@ -137,7 +137,7 @@ class RegionHighlight:
 
 
 def distinct_colour(in_use: Iterable[tuple[float, float, float]]) -> tuple[float, float, float]:
-    """The candidate that the eye can tell best from all colours in use; with none in use, the first.
+    """Return the candidate most distinct from all colours in use; with none in use, the first.
 
     Measured as distance in CIELAB to the nearest colour: a structure may have any colour, and a fixed one would vanish
     beside a structure of the same colour. All overlay colour maps count, so that the mark keeps its colour when
@@ -212,7 +212,7 @@ _ZOOM_ATTRIBUTE = "SegWithU.UserZoom"
 _SAME_ZOOM = 1e-4
 
 
-def look_at(
+def focus_on(
     nodes: CaseNodes, region: Region, keep_zoom: bool = True, *, in_3d: bool = True, voxels: RegionMask | None = None
 ) -> None:
     """Show a region in all views of the scene that the run lies in, by the rules above.

@@ -1,4 +1,4 @@
-"""A finished case folder as nodes of the scene, and again after a re-run.
+"""Load a case folder as nodes of the scene, and update them after a re-run.
 
 `export_volume`, `propose_roi` and `read_roi` (volume_export) are the way out; `load_case` is the way in.
 """
@@ -94,7 +94,7 @@ def follow_parent_transform(nodes: CaseNodes) -> None:
 
 
 def _label(scene: "slicer.vtkMRMLScene", case: CaseDescription, inputs: Sequence["slicer.vtkMRMLNode"]) -> str:
-    """What a new set's names begin with: the input, and the run's time if the input has results already."""
+    """Return the prefix of a new run's node names: the input, and the run's time if the input has results already."""
     if not inputs:
         return case.name
     name = str(inputs[0].GetName())
@@ -232,7 +232,7 @@ def remove_folder(nodes: CaseNodes) -> None:
 
 
 def _own_folder(hierarchy: "slicer.vtkMRMLSubjectHierarchyNode", nodes: CaseNodes) -> int | None:
-    """The folder of ours in which a part of the run lies."""
+    """Return our subject hierarchy folder that holds a part of the run."""
     invalid = hierarchy.GetInvalidItemID()
     for node in [*nodes.results, nodes.table]:
         item = invalid if node is None else hierarchy.GetItemByDataNode(node)

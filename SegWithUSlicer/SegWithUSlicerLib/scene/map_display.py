@@ -104,7 +104,7 @@ def set_colour_map(display: "slicer.vtkMRMLScalarVolumeDisplayNode", name: str) 
 
 
 def colour_map_of(display: "slicer.vtkMRMLScalarVolumeDisplayNode") -> str | None:
-    """The name in `COLOUR_MAPS`, None when the user has chosen another colour node."""
+    """Return the name in `COLOUR_MAPS`; None if the user has chosen another colour node."""
     return next((name for name, node_id in COLOUR_MAPS.items() if node_id == display.GetColorNodeID()), None)
 
 
@@ -124,7 +124,7 @@ def show_legend(volume: "slicer.vtkMRMLScalarVolumeNode", info: MapInfo, visible
 
 
 def legend_title(info: MapInfo) -> str:
-    """The map's title and, where it has one, its unit."""
+    """Return the map's title and, if it has one, its unit."""
     return info.title if info.unit == "1" else _("{title} ({unit})").format(title=info.title, unit=info.unit)
 
 

@@ -1,4 +1,4 @@
-"""Keeping account of observers, so that every one that was added is removed."""
+"""Keep track of observers, so that every one that was added is removed."""
 
 import weakref
 from collections.abc import Callable

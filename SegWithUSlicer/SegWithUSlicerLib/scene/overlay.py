@@ -1,4 +1,4 @@
-"""One map at a time over the image: what the overlay panel, the browser page and scripts call.
+"""The overlay: one map at a time over the image, for the overlay panel, the browser page and scripts.
 
 Nothing here recomputes anything: threshold, opacity and colours only touch display nodes. Background, zoom, layout
 and the image's own window are never changed.
@@ -50,7 +50,7 @@ class Overlay:
         self._legend = True
         self._segmentation_was_visible: bool | None = None
         self._busy = False
-        self._take_up()
+        self._adopt_shown_map()
 
     @property
     def map_name(self) -> str | None:
@@ -203,7 +203,7 @@ class Overlay:
             return None
         return self._volume_of(self._map_name)
 
-    def _take_up(self) -> None:
+    def _adopt_shown_map(self) -> None:
         for only_near, volumes in ((False, self.nodes.maps), (True, self.nodes.near)):
             for name, volume in volumes.items():
                 if name in self._case.maps and self._layers.adopt(volume):

@@ -1,4 +1,4 @@
-"""What lies above a threshold, from the histograms in `case.json`: no voxel is touched, no MRML needed."""
+"""Texts about structures, and what lies above a threshold, from the histograms in `case.json`; no MRML needed."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ MM3_IN_ML = 1000.0
 
 @dataclass(frozen=True)
 class AboveThreshold:
-    """How much of one predicted structure lies above a threshold.
+    """Part of one predicted structure above a threshold.
 
     Attributes:
         share: part of the structure's assessed voxels, 0 to 1; None for an empty structure.
@@ -51,7 +51,7 @@ def share_above(case: CaseDescription, map_name: str, threshold: float) -> list[
 
 
 def sentence(row: AboveThreshold) -> str:
-    """The row as the user reads it: "3.1 % of the anterior hippocampus, 42 mm3"."""
+    """Word a row for the user: "3.1 % of the anterior hippocampus, 42 mm3"."""
     if row.share is None:
         return _("{name}: empty").format(name=row.name)
     text = _("{percent:.1f} % of the {name}").format(percent=100 * row.share, name=row.name)
@@ -59,7 +59,7 @@ def sentence(row: AboveThreshold) -> str:
 
 
 def volume_text(volume_mm3: float | None) -> str:
-    """A volume in the unit a reader expects: mm3 below 10 mL, else mL; "not assessed" for None."""
+    """Format a volume in the unit a reader expects: mm3 below 10 mL, else mL; "not assessed" for None."""
     if volume_mm3 is None:
         return _("not assessed")
     if volume_mm3 < 10 * MM3_IN_ML:
@@ -68,7 +68,7 @@ def volume_text(volume_mm3: float | None) -> str:
 
 
 def expected_text(structure: Structure) -> str:
-    """The expected volume, with its interval where the model has one: "2180 mm3 (2010 to 2350 mm3)"."""
+    """Format the expected volume, with its interval if the model has one: "2180 mm3 (2010 to 2350 mm3)"."""
     volume = volume_text(structure.expected_volume_mm3)
     if structure.expected_volume_mm3 is None or structure.expected_interval_mm3 is None:
         return volume
@@ -80,14 +80,14 @@ def expected_text(structure: Structure) -> str:
 
 
 def dice_text(structure: Structure) -> str:
-    """The predicted Dice; "not informative" where it does not beat a constant, "not assessed" where there is none."""
+    """Format the predicted Dice; "not informative" if it does not beat a constant, "not assessed" if there is none."""
     if structure.predicted_dice is not None:
         return f"{structure.predicted_dice:.2f}"
     return _("not informative") if structure.predicted_dice_informative is False else _("not assessed")
 
 
 def expected_tip(structure: Structure) -> str:
-    """What the expected volume and its interval mean; empty without an interval."""
+    """Explain the expected volume and its interval; empty without an interval."""
     if structure.expected_interval_mm3 is None or structure.calibration_cases is None:
         return ""
     text = _(
@@ -98,7 +98,7 @@ def expected_tip(structure: Structure) -> str:
 
 
 def dice_tip(structure: Structure) -> str:
-    """What the predicted Dice means, or why there is none; empty where the model says nothing about it."""
+    """Explain the predicted Dice, or why there is none; empty if the model does not predict it."""
     if structure.predicted_dice is not None:
         return _("The overlap with an expert's drawing that the model expects for this case (1 is perfect).")
     if structure.predicted_dice_informative is False:

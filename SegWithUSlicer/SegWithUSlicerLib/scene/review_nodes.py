@@ -1,4 +1,4 @@
-"""The regions of a run as nodes of the scene, so that a review goes on after an .mrb was saved and loaded.
+"""The regions of a run and the model's own segmentation as nodes, so that a review goes on after loading an .mrb.
 
 A hidden text node holds the text of `regions.csv`, a hidden label volume (value = id) the voxels, cut to the box that
 holds any. Both hang on the run's hub. Which box each region fills is looked up once a volume, not once a click.
@@ -41,7 +41,7 @@ class RegionMask(NamedTuple):
 
 
 def read_case_regions(case_folder: Path, labels: Volume | None) -> str | None:
-    """The text of a case folder's `regions.csv`; None where nobody has looked for regions.
+    """Read the text of a case folder's `regions.csv`; None if regions were not searched for.
 
     Args:
         labels: the label volume that belongs to it; None where there is none.
@@ -85,7 +85,7 @@ def put_regions(nodes: CaseNodes, regions_csv: str | None, labels: Volume | None
 
 
 def regions_of(nodes: CaseNodes) -> tuple[Region, ...]:
-    """The regions of a run in the order of their ranks; none where there are no region nodes."""
+    """Read the regions of a run in the order of their ranks; none if there are no region nodes."""
     text = nodes.regions_text
     if text is None:
         return ()
@@ -103,7 +103,7 @@ def regions_hash(nodes: CaseNodes) -> str:
 
 
 def region_mask(nodes: CaseNodes, region_id: int) -> RegionMask | None:
-    """The voxels of one region; None when the user has deleted the label volume.
+    """Return the voxels of one region; None if the user has deleted the label volume.
 
     Raises:
         KeyError: there is no such region.
@@ -124,7 +124,7 @@ def region_mask(nodes: CaseNodes, region_id: int) -> RegionMask | None:
 
 
 def region_labels(nodes: CaseNodes, shape_kji: Sequence[int]) -> np.ndarray:
-    """The id of each voxel's region on the whole grid of the input, 0 outside regions; axes k, j, i."""
+    """Return the ID of each voxel's region on the whole grid of the input, 0 outside regions; axes k, j, i."""
     volume = nodes.regions
     if volume is None or volume.GetImageData() is None:
         return np.zeros(tuple(shape_kji), np.uint16)
@@ -136,7 +136,7 @@ def region_labels(nodes: CaseNodes, shape_kji: Sequence[int]) -> np.ndarray:
 
 
 def world_of(nodes: CaseNodes, point_ras_mm: Sequence[float]) -> tuple[float, float, float]:
-    """A point of the image's own space (as in `Region`) in world RAS mm, through all parent transforms."""
+    """Transform a point of the image's own space (as in `Region`) to world RAS mm, through all parent transforms."""
     world = [float(part) for part in point_ras_mm]
     if nodes.reference is not None:
         nodes.reference.TransformPointToWorld(list(world), world)
@@ -144,7 +144,7 @@ def world_of(nodes: CaseNodes, point_ras_mm: Sequence[float]) -> tuple[float, fl
 
 
 def box_in_world(nodes: CaseNodes, found: RegionMask) -> np.ndarray:
-    """The eight corners of the box around a region's voxels (their outer faces), in world RAS mm; shape 8 x 3."""
+    """Return the corners of the box around a region's voxels (their outer faces), in world RAS mm; shape 8 x 3."""
     low = np.array(found.offset_ijk) - 0.5
     high = low + found.mask.shape[::-1]
     corners = np.array(np.meshgrid(*zip(low, high, strict=True))).reshape(3, 8).T
@@ -163,7 +163,7 @@ def _remove(nodes: CaseNodes) -> None:
 
 
 def _shifted(ijk_to_ras: vtk.vtkMatrix4x4, offset_ijk: Sequence[int]) -> vtk.vtkMatrix4x4:
-    """The matrix of a grid that begins `offset_ijk` voxels further."""
+    """Return the matrix of a grid that begins `offset_ijk` voxels further."""
     matrix = vtk.vtkMatrix4x4()
     matrix.DeepCopy(ijk_to_ras)
     for row, part in enumerate(ijk_to_ras.MultiplyPoint([*offset_ijk, 1.0])[:3]):
@@ -196,7 +196,7 @@ def _remember(cache: dict[int, Any], time: int, found: Any) -> None:
 
 
 def boxes_of_labels(labels_kji: np.ndarray) -> dict[int, tuple[slice, ...]]:
-    """The smallest box around each label but 0, as slices along k, j, i.
+    """Return the smallest box around each label but 0, as slices along k, j, i.
 
     One sort of the labelled voxels: scipy's `find_objects` would make a list as long as the highest label is high.
     """

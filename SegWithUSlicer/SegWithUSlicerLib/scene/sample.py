@@ -42,10 +42,10 @@ def register_sample_data() -> None:
 
 
 def load_volume() -> "slicer.vtkMRMLScalarVolumeNode":
-    """The image of the sample, loaded once for each scene."""
+    """Load the image of the sample, once for each scene."""
     found = _marked("vtkMRMLScalarVolumeNode")
     if found is None:
-        path = str(resource_path(f"SampleData/{_facts()['file']}"))
+        path = str(resource_path(f"SampleData/{_sample_info()['file']}"))
         found = slicer.util.loadVolume(path, {"name": NODE_NAME, "show": False})
         found.SetAttribute(_SAMPLE_ATTRIBUTE, "1")
     return found
@@ -53,19 +53,19 @@ def load_volume() -> "slicer.vtkMRMLScalarVolumeNode":
 
 def load_sample() -> Sample:
     """Image and region of interest, shown in the slice views, centred on the region and enlarged."""
-    facts = _facts()
+    info = _sample_info()
     volume, roi = load_volume(), _marked("vtkMRMLMarkupsROINode")
-    region = facts["regions"][0]
+    region = info["regions"][0]
     if roi is None:
         roi = propose_roi(volume, region["centre_ras_mm"], region["size_mm"], region["name"])
         roi.SetAttribute(_SAMPLE_ATTRIBUTE, "1")
     slicer.util.setSliceViewerLayers(background=volume, fit=True)
     _zoom(_VIEW_MM)
     jump_to(region["centre_ras_mm"])
-    return Sample(volume, roi, facts["model"])
+    return Sample(volume, roi, info["model"])
 
 
-def _facts() -> dict[str, Any]:
+def _sample_info() -> dict[str, Any]:
     return read_json_object(resource_path("SampleData/sample.json"))
 
 

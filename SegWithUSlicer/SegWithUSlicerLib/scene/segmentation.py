@@ -1,4 +1,4 @@
-"""The segmentation node of a case: filling it, and noticing that somebody has worked on it since."""
+"""The segmentation node of a case: fill it, and notice that somebody has edited or judged it since."""
 
 import hashlib
 import math
@@ -26,7 +26,7 @@ _REGIONS = "Anatomic codes - DICOM master list"
 
 
 def segment_id(value: int) -> str:
-    """The segment's id for a label value; the same in every run, so that a re-run finds it."""
+    """Return the segment ID for a label value; the same in every run, so that a re-run finds it."""
     return f"SegWithU_{value}"
 
 
@@ -76,7 +76,7 @@ def mark_judged(node: "slicer.vtkMRMLSegmentationNode") -> None:
 
 
 def segment_array(segment: "slicer.vtkSegment") -> tuple[np.ndarray, "slicer.vtkOrientedImageData | None"]:
-    """The segment's voxels as booleans (axes k, j, i) and the image that they lie in; None without a label map."""
+    """Return the segment's voxels as booleans (axes k, j, i) and their image; None without a label map."""
     name = slicer.vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresentationName()
     image = segment.GetRepresentation(name)
     if image is None or image.GetPointData().GetScalars() is None or image.GetNumberOfPoints() == 0:
@@ -85,7 +85,7 @@ def segment_array(segment: "slicer.vtkSegment") -> tuple[np.ndarray, "slicer.vtk
 
 
 def content_hash(node: "slicer.vtkMRMLSegmentationNode") -> str:
-    """A hash of every segment's id, name, voxels and place: not of layers, extents or file round trips."""
+    """Hash every segment's ID, name, voxels and position: not layers or extents; file round trips do not matter."""
     digest = hashlib.sha256()
     segmentation = node.GetSegmentation()
     for identifier in sorted(segmentation.GetSegmentIDs()):
@@ -102,7 +102,7 @@ def content_hash(node: "slicer.vtkMRMLSegmentationNode") -> str:
 
 
 def terminology_entry(structure: Structure) -> str | None:
-    """The structure's codes as Slicer writes them in a segment's tag; None where category or type is missing."""
+    """Write the structure's codes as Slicer does in a segment's tag; None if category or type is missing."""
     if not structure.category or not structure.type:
         return None
     codes = [_code(structure.category), _code(structure.type), _code(structure.modifier)]

@@ -1,4 +1,4 @@
-"""The foreground layer of the slice views: lent to a map, given back as it was.
+"""The foreground layer of the slice views: taken for a map, given back as it was.
 
 What the user had in the foreground of a view, and its opacity, is remembered on the view's composite node: it is
 saved with the scene, so that a scene loaded with an overlay still knows what to go back to.
@@ -218,8 +218,7 @@ def _forget(view: "slicer.vtkMRMLSliceCompositeNode") -> None:
 
 @contextmanager
 def layers_kept() -> Iterator[None]:
-    """Put back what was in the layers of all slice views: Segment Editor empties the label layer when it takes up a
-    segmentation."""
+    """Restore the layers of all slice views: Segment Editor empties the label layer for a new segmentation."""
     scene = slicer.mrmlScene
     count = scene.GetNumberOfNodesByClass("vtkMRMLSliceCompositeNode")
     views = [scene.GetNthNodeByClass(index, "vtkMRMLSliceCompositeNode") for index in range(count)]

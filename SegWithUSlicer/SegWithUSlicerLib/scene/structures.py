@@ -39,7 +39,7 @@ def fill_table(node: "slicer.vtkMRMLTableNode", case: CaseDescription) -> None:
 
 
 def centre_of_structure(node: "slicer.vtkMRMLSegmentationNode", value: int) -> tuple[float, float, float] | None:
-    """The centroid of a structure in world RAS mm, through all parent transforms; None for an empty structure."""
+    """Return the centroid of a structure in world RAS mm, through all parent transforms; None if it is empty."""
     segment = node.GetSegmentation().GetSegment(segment_id(value))
     if segment is None:
         return None

@@ -1,4 +1,4 @@
-"""From Slicer to the engine: the input volume as a file, and the region of interest in the volume's own frame.
+"""Export the input volume to a file, and read the region of interest in the volume's own frame.
 
 The engine works on the volume's own grid. Nothing is hardened and nothing resampled: a linear parent transform is
 only told to the engine, so that the network sees the patient upright. A non-linear parent transform (such as the
@@ -27,7 +27,7 @@ Roi = tuple[float, float, float, float, float, float]
 
 @dataclass(frozen=True)
 class ExportedVolume:
-    """What the engine and the panel need to know of an exported volume.
+    """Properties of an exported volume that engine and panel need.
 
     Attributes:
         path: the file written.
@@ -92,7 +92,7 @@ def is_unchanged(exported: ExportedVolume, scene: "slicer.vtkMRMLScene | None" =
 
 
 def own_to_world(volume: "slicer.vtkMRMLTransformableNode") -> tuple[Matrix, bool]:
-    """The concatenated linear parent transforms, RAS to RAS, and whether they are linear (else the identity)."""
+    """Return the concatenated parent transforms, RAS to RAS, and whether they are linear (else the identity)."""
     matrix = vtk.vtkMatrix4x4()
     parent = volume.GetParentTransformNode()
     linear = parent is None or bool(parent.IsTransformToWorldLinear())
@@ -103,7 +103,7 @@ def own_to_world(volume: "slicer.vtkMRMLTransformableNode") -> tuple[Matrix, boo
 
 
 def read_roi(roi: "slicer.vtkMRMLMarkupsROINode", volume: "slicer.vtkMRMLScalarVolumeNode") -> Roi:
-    """The region as the engine takes it: R, A, S of the centre and dR, dA, dS edge lengths, in mm.
+    """Read the region as the engine takes it: R, A, S of the centre and dR, dA, dS edge lengths, in mm.
 
     The frame is the volume's own (without parent transforms). A region that is turned against it gives the
     upright box around the region.
@@ -237,7 +237,7 @@ def sequence_frame(volume: "slicer.vtkMRMLScalarVolumeNode") -> int | None:
 
 
 def freeze_sequence_frame(volume: "slicer.vtkMRMLScalarVolumeNode") -> "slicer.vtkMRMLScalarVolumeNode":
-    """The volume itself, or a copy of the current frame, named after it and put where the proxy was in the views.
+    """Return the volume itself, or a copy of the current frame of a sequence, which replaces the proxy in the views.
 
     The copy of the same frame is used again, so that a re-run updates its results.
     """
