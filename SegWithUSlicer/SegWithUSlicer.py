@@ -102,7 +102,7 @@ class SegWithUSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.panel.enter()
 
     def exit(self) -> None:
-        """Another module is shown; a run goes on."""
+        """React to another module being shown; a run continues."""
         self.panel.exit()
 
     def cleanup(self) -> None:
@@ -176,7 +176,7 @@ class SegWithUSlicerLogic(ScriptedLoadableModuleLogic):
             roiNode: a markups ROI; only its inside is segmented and assessed.
             device: "auto", "cpu", "cuda" or "mps".
             channels: volumes of the further channels.
-            unlikeTraining: go on although the input is far from the training cases.
+            unlikeTraining: continue although the input is far from the training cases.
             head: an uncertainty head of the model other than its default.
 
         Returns:

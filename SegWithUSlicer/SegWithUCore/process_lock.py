@@ -28,7 +28,7 @@ class LockedError(Exception):
     """A living process holds the lock.
 
     Attributes:
-        who: "process 12 on host", or "another process" where the lock does not tell.
+        who: "process 12 on host", or "another process" if the lock names none.
         on_this_computer: whether its life could be asked for; that of processes of other computers and containers can
             only be guessed.
         silent_s: seconds since its last sign of life.
@@ -62,7 +62,7 @@ class ProcessLock:
 
         Raises:
             LockedError: a living process holds it.
-            OSError: the place cannot be written to.
+            OSError: the folder cannot be written to.
         """
         for _attempt in range(ATTEMPTS):
             try:
@@ -161,12 +161,12 @@ def _lives(path: Path, content: bytes, abandoned_after_s: float) -> bool:
     if not _can_be_asked(owner):
         return time.time() - path.stat().st_mtime < abandoned_after_s
     if sys.platform == "win32":
-        return False  # asking may end the process there; removing the file tells
+        return False  # there the attempt to remove the file decides: a handle is open while the owner lives
     return is_alive(owner["pid"], owner["started"])
 
 
 def _can_be_asked(owner: dict[str, Any]) -> bool:
-    """Whether the owner's process number is one of ours; locks of earlier versions tell the host name alone."""
+    """Check whether the owner's process number is one of ours; locks of earlier versions hold the host name alone."""
     return owner["host"] == socket.gethostname() and owner.get("scope", process_scope()) == process_scope()
 
 

@@ -32,7 +32,7 @@ def _scope(_pid: int) -> str:
         try:
             boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
             parts += [boot, str(Path("/proc/self/ns/pid").readlink())]
-        except (OSError, ValueError):  # without them nobody can tell whether another process shares our numbers
+        except (OSError, ValueError):  # without them it is unknown whether another process shares our numbers
             parts.append(secrets.token_hex(8))
     return "p" + hashlib.sha256("\n".join(parts).encode(errors="replace")).hexdigest()[:16]
 
@@ -40,7 +40,7 @@ def _scope(_pid: int) -> str:
 def process_started(pid: int) -> str:
     """Return when a process of this scope began, in clock ticks since the computer did.
 
-    It tells a process from an earlier one with the same number. "" if the system does not say: not Linux, a hidden
+    It distinguishes a process from an earlier one with the same number. "" if unknown: not Linux, a hidden
     process of another user, or `/proc` of another namespace.
     """
     own = pid == os.getpid()

@@ -16,7 +16,7 @@ class Parameters:
     """The user's choices.
 
     Attributes:
-        channels: the input volumes in the order of the model's channels; None where none is chosen yet.
+        channels: the input volumes in the order of the model's channels; None if none is chosen yet.
         roi: the region of interest, None for the whole volume.
         model: name of the model bundle.
         head: name of an uncertainty head other than the model's default.

@@ -49,7 +49,7 @@ class Worker:
         self._writing_in: Path | None = None
 
     def run(self) -> int:
-        """Work until told to quit, idle for too long, or alone."""
+        """Work until asked to quit, idle for too long, or left by the parent."""
         self._send({"event": "started", "pid": os.getpid(), "protocol": PROTOCOL, "versions": _versions()})
         threading.Thread(target=self._listen, name="requests", daemon=True).start()
         while True:
@@ -126,7 +126,7 @@ class Worker:
 
 
 def failure(error: Exception) -> dict[str, Any]:
-    """Kind, sentence and details of what went wrong; details only where somebody must look for a fault of ours."""
+    """Return kind, sentence and details of an error; details only if it is a bug of ours."""
     known = {InputError: "input", OutputError: "output", UsageError: "usage"}
     if isinstance(error, NotEnoughMemoryError):  # of a file that Slicer made for the run: its name says nothing
         return {"kind": "memory", "text": error.sentence, "details": None}

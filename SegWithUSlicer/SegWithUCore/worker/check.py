@@ -1,6 +1,6 @@
 """Check the packages that the engine needs by importing them, which only the worker may do.
 
-A failed installation can leave a package that pip believes in and Python cannot use; only a trial tells.
+A failed installation can leave a package that pip lists and Python cannot use; only an import shows that.
 """
 
 import importlib

@@ -122,7 +122,7 @@ class Engine:
         if "files" in request.fields:
             images = read_channels(request.files(), bundle, reader=self._reader, form=_form(request))
             found = deviations(_placed_parts(images, _job_places(request)), bundle)
-        else:  # Slicer's window sends the grid and, of the voxels, what they look like
+        else:  # Slicer's window sends the grid and image features of the voxels
             grid = _part_grid(_requested_grid(request), _region(request), _placement(request))
             found = deviations_of_features(_features(request), grid, bundle)
         return {"event": "fingerprinted", "deviations": [deviation.to_json() for deviation in found]}
@@ -151,7 +151,7 @@ class Engine:
 
 
 def leave_one_core_free() -> None:
-    """Use all cores but one where there are more than two: the user goes on working meanwhile."""
+    """Use all cores but one if there are more than two: the user goes on working meanwhile."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     threads = cores - 1 if cores > 2 else cores
     torch.set_num_threads(threads)

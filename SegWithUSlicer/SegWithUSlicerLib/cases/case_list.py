@@ -42,10 +42,10 @@ class CaseItem:
     """One row of the list.
 
     Attributes:
-        entry: what the worklist says of the case.
+        entry: the case's entry of the worklist.
         key: what its source knows the row by.
         nodes: the result in the scene that the row is about; None for a case folder.
-        is_read: the figures were read from the case itself, not from a file that may be older, or are not known yet.
+        is_read: the numbers were read from the case itself; else they are from a file that may be older, or unknown.
         paces: seconds that reviewers spent on each decided region.
         differences: regions on which reviewers disagree.
         elsewhere: where other reviews of the case may lie.
@@ -75,7 +75,7 @@ class RowSource(Protocol):
 
     @property
     def empty_text(self) -> str:
-        """What is told where there is nothing to list."""
+        """The message if there is nothing to list."""
 
     @property
     def is_dynamic(self) -> bool:
@@ -174,7 +174,7 @@ class CaseList:
         return len(self._waiting)
 
     def renew(self) -> bool:
-        """Take up rows that came and let go of those that went; False where there were none."""
+        """Add new rows and drop those that are gone; False if nothing changed."""
         rows = self.source.rows(self.items)
         if rows == self.items:
             return False
@@ -183,7 +183,7 @@ class CaseList:
         return True
 
     def read_again(self, nodes: "CaseNodes | None") -> CaseItem | None:
-        """Read the row of what the scene shows now; None where it is not listed."""
+        """Read the row of what the scene shows now; None if it is not listed."""
         item = self.find(nodes)
         if item is not None:
             self._read(item)
@@ -225,8 +225,8 @@ class CaseList:
         self._seconds, _decided = pace_of([pace for item in self.items for pace in item.paces])
         for item in self.items:
             item.entry = with_pace(item.entry, self._seconds)
-        places = {id(entry): place for place, entry in enumerate(by_benefit([item.entry for item in self.items]))}
-        self.items.sort(key=lambda item: places[id(item.entry)])
+        rank_of = {id(entry): rank for rank, entry in enumerate(by_benefit([item.entry for item in self.items]))}
+        self.items.sort(key=lambda item: rank_of[id(item.entry)])
 
 
 @dataclass(frozen=True)
@@ -234,9 +234,9 @@ class ReviewerProgress:
     """Progress of the reviewers of a case.
 
     Attributes:
-        own: regions that the reviewer has decided; None where he has not begun.
+        own: regions that the reviewer has decided; None if he has not begun.
         others: the other reviewers with theirs.
-        regions: number of regions; None where nothing is calibrated.
+        regions: number of regions; None if nothing is calibrated.
     """
 
     own: int | None
@@ -250,7 +250,7 @@ class ReviewerProgress:
 
 
 def reviewer_progress(entry: WorklistEntry, reviewer: str) -> ReviewerProgress:
-    """How far a case is, for a reviewer and for the others; without a name the one who is furthest counts.
+    """Return how far a case is, for a reviewer and for the others; without a name the one who is furthest counts.
 
     Args:
         reviewer: as it stands in the logs.
@@ -261,10 +261,10 @@ def reviewer_progress(entry: WorklistEntry, reviewer: str) -> ReviewerProgress:
 
 
 def matches(entry: WorklistEntry, text: str) -> bool:
-    """Whether all words of a filter stand in what is told of a case."""
+    """Check whether all words of a filter occur in the texts about a case."""
     folder = "" if entry.folder is None else entry.folder.name
-    told: list[Any] = [entry.name, folder, entry.worst_structure or "", entry.trouble]
-    told += [part for flag in entry.flags for part in (flag.rule.value, flag.sentence)]
-    told += [status.reviewer for status in entry.reviews]
-    whole = "\n".join(map(str, told)).casefold()
+    texts: list[Any] = [entry.name, folder, entry.worst_structure or "", entry.trouble]
+    texts += [part for flag in entry.flags for part in (flag.rule.value, flag.sentence)]
+    texts += [status.reviewer for status in entry.reviews]
+    whole = "\n".join(map(str, texts)).casefold()
     return all(word in whole for word in text.casefold().split())

@@ -1,6 +1,6 @@
 """Load a case folder into the scene, and remove it again if nothing is lost by that.
 
-A case that is gone from the scene is whole on the disk: what is not is left where it is, and said.
+A case is only removed from the scene if all of it is on disk; what is not stays, and is reported.
 """
 
 from collections.abc import Mapping, Sequence
@@ -63,9 +63,9 @@ def find_images(
         InputError: `case.json` does not say which images it was made from.
     """
     image = moved.image(folder, raw)[0] if first is None else first
-    told = raw["input"]["channels"]
-    channels, notes = {str(told[0].get("name") or _("image")): image}, []
-    for number, channel in enumerate(told[1:], 1):
+    recorded = raw["input"]["channels"]
+    channels, notes = {str(recorded[0].get("name") or _("image")): image}, []
+    for number, channel in enumerate(recorded[1:], 1):
         try:
             channels[str(channel.get("name") or number)] = moved.image(folder, raw, number)[0]
         except ImageMissingError as error:
@@ -97,7 +97,7 @@ def put_case(folder: Path, name: str, found: FoundImages | None) -> CaseNodes:
 
 
 def unkept_work(nodes: CaseNodes, root: Path) -> str:
-    """Why a case must stay in the scene, in one sentence; "" where everything about it is on the disk.
+    """Return why a case must stay in the scene, in one sentence; "" if everything about it is on disk.
 
     Args:
         root: the folder of Slicer's user settings.
@@ -106,19 +106,19 @@ def unkept_work(nodes: CaseNodes, root: Path) -> str:
     if folder is None or not is_same_case(folder, nodes):
         text = _("{case} stays in the scene: the folder that it was loaded from does not hold it any more.")
         return text.format(case=nodes.label)
-    place = review_folder(nodes, root)
-    if not holds_logs(place, nodes):
+    logs = review_folder(nodes, root)
+    if not holds_logs(logs, nodes):
         text = _("{case} stays in the scene: lines of its review are not on the disk. Save the scene.")
         return text.format(case=nodes.label)
-    if not has_unkept_edits(nodes, place, reviewed_by(nodes)):
+    if not has_unkept_edits(nodes, logs, reviewed_by(nodes)):
         return ""
     text = _("{case} stays in the scene: its segmentation was edited and is in no file. Start its review, or save it.")
     return text.format(case=nodes.label)
 
 
-def holds_logs(place: Path, nodes: CaseNodes) -> bool:
-    """Whether the logs in a folder tell everything that the scene's copies tell."""
-    return all(_holds(place / name, kept_log(nodes, name)) for name in kept_log_names(nodes))
+def holds_logs(folder: Path, nodes: CaseNodes) -> bool:
+    """Check whether the logs in a folder hold everything that the scene's copies hold."""
+    return all(_holds(folder / name, kept_log(nodes, name)) for name in kept_log_names(nodes))
 
 
 def remove_case(nodes: CaseNodes, with_images: bool = True) -> None:

@@ -94,7 +94,7 @@ class ExportJob:
         def end(ended: CommandEnd) -> None:
             private.remove()
             if not request.output.exists() and not had_names:
-                with suppress(OSError):  # there is no such place: then there is no file of names either
+                with suppress(OSError):  # there is no such folder: then there is no file of names either
                     request.names_file.unlink()
             on_end(ended)
 
@@ -110,10 +110,10 @@ class ExportJob:
     def _row(self, folder: Path) -> Mapping[str, Any]:
         row = {"folder": str(folder.absolute())}
         try:
-            place = self._moved.find(folder, read_case(folder))
-        except InputError:  # told by the export, which reads the case too
-            place = None
-        return row if place is None else {**row, "image": str(place)}
+            image = self._moved.find(folder, read_case(folder))
+        except InputError:  # reported by the export, which reads the case too
+            image = None
+        return row if image is None else {**row, "image": str(image)}
 
 
 def export_text(request: ExportRequest, ended: CommandEnd) -> str:
@@ -139,7 +139,7 @@ def save_bundle(target: Path) -> Path:
     """Save the scene; an earlier file is replaced only by a whole one.
 
     Raises:
-        OutputError: the place cannot be written to, or the disk is full.
+        OutputError: the folder cannot be written to, or the disk is full.
     """
     failed = _("Cannot write {path}: free some space or choose another place.").format(path=target)
     scene = slicer.mrmlScene
@@ -147,19 +147,19 @@ def save_bundle(target: Path) -> Path:
         work = Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX, dir=target.parent))
     except OSError as error:
         raise OutputError(failed) from error
-    place = scene.GetURL(), scene.GetRootDirectory()
+    location = scene.GetURL(), scene.GetRootDirectory()
     try:
         # Under its own name in a folder beside: Slicer names the folder inside the bundle after the file.
         made = work / target.name
         if not slicer.util.saveScene(str(made)) or not made.is_file() or not made.stat().st_size:
             raise OutputError(failed)
         made.replace(target)
-        place = str(target), str(target.parent)
+        location = str(target), str(target.parent)
     except OSError as error:
         raise OutputError(failed) from error
     finally:
-        # Slicer remembers where it saved and offers that place again.
-        scene.SetURL(place[0] or "")
-        scene.SetRootDirectory(place[1] or "")
+        # Slicer remembers where it saved and offers that folder again.
+        scene.SetURL(location[0] or "")
+        scene.SetRootDirectory(location[1] or "")
         shutil.rmtree(work, ignore_errors=True)
     return target

@@ -1,7 +1,7 @@
 """Find images that have moved since their cases were segmented: asked for once, checked by their voxels, remembered.
 
-One answer serves the other cases whose images were moved in the same way: the part of the path that changed is put in
-place of the old one. A place that was guessed so counts only if its voxels are those that were segmented.
+One answer serves the other cases whose images were moved in the same way: the changed part of the path is replaced.
+A path guessed in this way counts only if its voxels are those that were segmented.
 """
 
 import json
@@ -50,58 +50,58 @@ class MovedImages:
         """
         from SegWithUCore.case.case_image import case_image
 
-        told = recorded_path(folder, case, channel)
+        recorded = recorded_path(folder, case, channel)
         followed, why = may_follow(folder, case, channel), ""
-        for place in ([told] if followed else []) + list(self._guesses(told)):
-            if not place.exists():
+        for path in ([recorded] if followed else []) + list(self._guesses(recorded)):
+            if not path.exists():
                 continue
             try:
-                return case_image(folder, case, place, channel), place
+                return case_image(folder, case, path, channel), path
             except InputError as error:
-                # What is wrong at the place that the case names is told; a wrong guess is just no answer.
-                why = why or (str(error) if place == told else "")
-        text = _("The image of {case} is not at {place} any more: choose where it is now.")
+                # Only an error at the recorded path is reported; a wrong guess is just no answer.
+                why = why or (str(error) if path == recorded else "")
+        text = _("The image of {case} is not at {path} any more: choose where it is now.")
         if not followed:
-            text = _("The image of {case} is said to lie at {place}, by somebody else than you: choose where it is.")
-        raise ImageMissingError(why or text.format(case=folder.name, place=told))
+            text = _("The image of {case} is said to lie at {path}, by somebody else than you: choose where it is.")
+        raise ImageMissingError(why or text.format(case=folder.name, path=recorded))
 
     def find(self, folder: Path, case: Mapping[str, Any]) -> Path | None:
-        """Where the image of a case lies if not where its case says; None where it lies there, or nobody knows."""
+        """Find the image of a case by the known moves. Returns None if it is at its recorded path, or not found."""
         if self.is_at_recorded_path(folder, case):
             return None
-        return next((place for place in self._guesses(recorded_path(folder, case, 0)) if place.exists()), None)
+        return next((path for path in self._guesses(recorded_path(folder, case, 0)) if path.exists()), None)
 
     @staticmethod
     def is_at_recorded_path(folder: Path, case: Mapping[str, Any]) -> bool:
-        """Whether the image of a case lies where its case says; nobody looks where others lead out of its folder."""
+        """Check whether the image of a case is at its recorded path; a path by others that leaves its folder is not."""
         return may_follow(folder, case, 0) and recorded_path(folder, case, 0).exists()
 
-    def learn(self, folder: Path, case: Mapping[str, Any], place: Path) -> "sitk.Image":
-        """Take the user's answer, if it is the image; returns it.
+    def learn(self, folder: Path, case: Mapping[str, Any], path: Path) -> "sitk.Image":
+        """Record the path that the user chose, if it is the image; returns the image.
 
         Raises:
             InputError: it is another one.
         """
         from SegWithUCore.case.case_image import case_image
 
-        image = case_image(folder, case, place)
-        old, new = _changed_part(recorded_path(folder, case, 0), place)
+        image = case_image(folder, case, path)
+        old, new = _changed_part(recorded_path(folder, case, 0), path)
         self._moves = [(old, new), *(move for move in self._moves if move != (old, new))][:MOST_KEPT]
         # A settings folder that cannot be written only costs the user an answer after the next start.
         with suppress(OutputError), atomic_file(self._file) as work:
             work.write_text(json.dumps({"moves": self._moves}, ensure_ascii=False) + "\n", encoding="utf-8")
         return image
 
-    def _guesses(self, told: PurePath) -> Iterator[Path]:
+    def _guesses(self, recorded: PurePath) -> Iterator[Path]:
         for old, new in self._moves:
-            if told == PurePath(old):
+            if recorded == PurePath(old):
                 yield Path(new)
-            elif told.is_relative_to(old):
-                yield Path(new) / told.relative_to(old)
+            elif recorded.is_relative_to(old):
+                yield Path(new) / recorded.relative_to(old)
 
 
 def may_follow(folder: Path, case: Mapping[str, Any], channel: int) -> bool:
-    """Whether the place that a case names lies in its folder, or this user wrote it.
+    """Check whether the path that a case names is in its folder, or was written by this user.
 
     Raises:
         InputError: `case.json` does not say.
@@ -116,7 +116,7 @@ def may_follow(folder: Path, case: Mapping[str, Any], channel: int) -> bool:
 
 
 def recorded_path(folder: Path, case: Mapping[str, Any], channel: int) -> Path:
-    """Where the image of a case should lie.
+    """Return where the image of a case should lie.
 
     Raises:
         InputError: `case.json` does not say.
@@ -126,9 +126,9 @@ def recorded_path(folder: Path, case: Mapping[str, Any], channel: int) -> Path:
     return image_place(folder, case, channel)
 
 
-def _changed_part(told: Path, now: Path) -> tuple[str, str]:
+def _changed_part(recorded: Path, now: Path) -> tuple[str, str]:
     """Return the two paths without their common end; their folders if they are the same."""
-    old, new = told, now.absolute()
+    old, new = recorded, now.absolute()
     if old == new:  # the user has confirmed what a case of others said: that holds for this folder and no other
         return str(old.parent), str(new.parent)
     while old.name == new.name and old != old.parent and new != new.parent:
@@ -139,7 +139,7 @@ def _changed_part(told: Path, now: Path) -> tuple[str, str]:
 def _read(file: Path) -> list[tuple[str, str]]:
     """Read the moves that were recorded earlier; a damaged file only costs the user an answer."""
     try:
-        told = read_json_object(file)["moves"]
-        return [(str(old), str(new)) for old, new in told]
+        recorded = read_json_object(file)["moves"]
+        return [(str(old), str(new)) for old, new in recorded]
     except (InputError, ValueError, KeyError, TypeError):
         return []

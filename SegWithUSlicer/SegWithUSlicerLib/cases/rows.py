@@ -79,11 +79,11 @@ class SceneRows:
         """Return a stamp of the review's files and of the result's nodes."""
         nodes = _nodes(item)
         parts = [nodes.hub, nodes.regions_text, *log_nodes(nodes)]
-        told = [(part.GetID() or "", 0, part.GetMTime()) for part in parts if part is not None]
-        return (*told, *files_stamp(item.folder, item.elsewhere))
+        parts_stamp = [(part.GetID() or "", 0, part.GetMTime()) for part in parts if part is not None]
+        return (*parts_stamp, *files_stamp(item.folder, item.elsewhere))
 
     def read(self, item: CaseItem, rules: FlagRules | None) -> CaseReading:
-        """Read what the scene, and the logs on the disk, tell of the result.
+        """Read the result from the scene, and its reviews from scene and disk.
 
         Raises:
             InputError: a part of it was deleted or damaged.
@@ -109,11 +109,11 @@ def _case_folder(nodes: CaseNodes) -> Path | None:
     return folder if is_whole else None
 
 
-def _reviews(nodes: CaseNodes, place: Path) -> CaseReviews:
-    """All that was said about a result.
+def _reviews(nodes: CaseNodes, folder: Path) -> CaseReviews:
+    """Return all reviews of a result.
 
     Args:
-        place: where its review lies on the disk.
+        folder: where its review is on disk.
     """
     if nodes.case.raw.get("regions") is None:
         return CaseReviews((), (), ())
@@ -121,13 +121,13 @@ def _reviews(nodes: CaseNodes, place: Path) -> CaseReviews:
         raise InputError(_("The regions of {result} were deleted: segment it again.").format(result=nodes.label))
     regions, wanted, total_mm3 = regions_of(nodes), regions_hash(nodes), expected_wrong_mm3(nodes)
     reviews, notes = [], []
-    for name in sorted({*kept_log_names(nodes), *(path.name for path in place.glob(LOG_PATTERN))}):
-        lines = newest_lines(nodes, place / name)
+    for name in sorted({*kept_log_names(nodes), *(path.name for path in folder.glob(LOG_PATTERN))}):
+        lines = newest_lines(nodes, folder / name)
         if lines is None:
             text = _("{file} is damaged or about other regions of this case: its verdicts are not counted.")
             notes.append(text.format(file=name))
         else:
-            reviews.append(review_of(place / name, lines, regions, wanted, total_mm3))
+            reviews.append(review_of(folder / name, lines, regions, wanted, total_mm3))
     return CaseReviews(regions, tuple(reviews), tuple(notes))
 
 
@@ -140,28 +140,28 @@ class FolderRows:
     """One row per case folder.
 
     Args:
-        place: a `worklist.json`, a folder of case folders, or a case folder.
-        also: tells another folder where reviews of a case may lie.
+        path: a `worklist.json`, a folder of case folders, or a case folder.
+        also: returns another folder that may hold reviews of a case.
 
     Raises:
-        InputError: the place holds no cases, or the file is no worklist.
+        InputError: the folder holds no cases, or the file is no worklist.
     """
 
     empty_text = ""
     is_dynamic = False
 
-    def __init__(self, place: Path, also: Elsewhere | None = None) -> None:
-        self.title = str(place)
+    def __init__(self, path: Path, also: Elsewhere | None = None) -> None:
+        self.title = str(path)
         self.rules: FlagRules | None = None
         self.seconds_per_region = SECONDS_PER_REGION
-        self.is_sorted = place.is_file()
+        self.is_sorted = path.is_file()
         self._also = also
         if self.is_sorted:
-            listed = read_listed(place)
+            listed = read_listed(path)
             entries: Sequence[WorklistEntry] = listed.entries
             self.rules, self.seconds_per_region = listed.rules, listed.seconds_per_region
         else:
-            entries = [WorklistEntry(folder.resolve().name, folder) for folder in case_folders([place])]
+            entries = [WorklistEntry(folder.resolve().name, folder) for folder in case_folders([path])]
         self._entries = entries
 
     def rows(self, known: Sequence[CaseItem]) -> list[CaseItem]:
@@ -194,18 +194,18 @@ class FolderRows:
         return unreadable(_folder(item.entry), error)
 
 
-def files_stamp(*places: Path | None) -> Stamp:
+def files_stamp(*folders: Path | None) -> Stamp:
     """List the files that a row depends on, in case and review folders, with size and time of change."""
     found = []
-    for place in places:
+    for folder in folders:
         try:
-            entries = [] if place is None else list(os.scandir(place))
-        except OSError:  # told when the case is read
+            entries = [] if folder is None else list(os.scandir(folder))
+        except OSError:  # reported when the case is read
             continue
         for entry in entries:
             if entry.name in (CASE_FILE, REGIONS_FILE) or Path(entry.name).match(LOG_PATTERN):
-                facts = entry.stat()
-                found.append((entry.path, facts.st_size, facts.st_mtime_ns))
+                status = entry.stat()
+                found.append((entry.path, status.st_size, status.st_mtime_ns))
     return tuple(sorted(found))
 
 

@@ -72,12 +72,12 @@ class BudgetPanel:
             return
         number, reference = self.ui.budgetBox.value, self.ui.referenceSelector.currentNode()
         try:
-            told = self._budget.reference_sentence(number, reference) if reference is not None else ""
+            text = self._budget.reference_sentence(number, reference) if reference is not None else ""
             charts = self._budget.show(number, reference)
         except InputError as error:
-            told, charts = str(error), self._budget.show(number)
-        self.ui.referenceLabel.text = told
-        self.ui.referenceLabel.visible = bool(told)
+            text, charts = str(error), self._budget.show(number)
+        self.ui.referenceLabel.text = text
+        self.ui.referenceLabel.visible = bool(text)
         self._view().SetPlotChartNodeID(charts[max(0, self.ui.chartBox.currentIndex)].GetID())
 
     def close(self) -> None:

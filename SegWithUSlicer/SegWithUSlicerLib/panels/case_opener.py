@@ -57,7 +57,7 @@ class CaseOpener:
         ui: the widgets of the .ui file.
 
     Attributes:
-        told: what the last act had to tell.
+        message: of the last action.
         on_opened: called when another case is open, or none.
     """
 
@@ -77,7 +77,7 @@ class CaseOpener:
         return None if nodes is None or nodes.hub.GetScene() is None else nodes
 
     def open(self, folder: Path, region: Region | None = None) -> bool:
-        """Open a case and go to where its review stopped; False where it did not come to that, as `told` says.
+        """Open a case and go to where its review stopped. Returns False if that failed; `message` says why.
 
         Args:
             region: go there instead.
@@ -143,14 +143,14 @@ class CaseOpener:
             self._finish(asked, None)
 
     def _begin(self) -> str:
-        """Where choosing begins: the nearest folder that is still there."""
+        """Return where choosing begins: the nearest folder that is still there."""
         assert self._pending is not None
         if not may_follow(
             self._pending.folder, self._pending.case.raw, 0
-        ):  # even a look could lead to another's server
+        ):  # even a check could lead to another's server
             return str(self._pending.folder)
-        place = recorded_path(self._pending.folder, self._pending.case.raw, 0)
-        return str(next((parent for parent in place.parents if parent.is_dir()), place.parent))
+        path = recorded_path(self._pending.folder, self._pending.case.raw, 0)
+        return str(next((parent for parent in path.parents if parent.is_dir()), path.parent))
 
     def _take(self, chosen: str) -> None:
         asked = self._pending
@@ -187,14 +187,14 @@ class CaseOpener:
 
     def _switch(self, asked: _Asked, found: FoundImages | None) -> bool:
         context = self._context
-        was_reviewing, look = context.review.session is not None, context.overlay.settings
+        was_reviewing, settings = context.review.session is not None, context.overlay.settings
         if not self._leave_review():
             return False
         kept = self._close_others()
         nodes = put_case(asked.folder, asked.case.name, found)
         _show_image(nodes)
         context.show_run(nodes)
-        context.overlay.apply_settings(look)
+        context.overlay.apply_settings(settings)
         self.message = " ".join([*kept, *(found.notes if found is not None else [])])
         self._go_on(nodes, was_reviewing, asked.region)
         self.on_opened()
@@ -216,7 +216,7 @@ class CaseOpener:
         return True
 
     def _leave_review(self) -> bool:
-        """End the open review; False where the disk does not hold all of it, and it stays open."""
+        """End the open review; False if the disk does not hold all of it, and it stays open."""
         trouble = self._context.review.leave()
         if trouble and self._context.review.session is not None:
             self.message = _("The other case was not opened, because this review is not on the disk. {why}").format(
@@ -257,11 +257,11 @@ class CaseOpener:
             return False
         try:
             return decided_so_far(nodes, reviewer, settings_folder()) is not None
-        except SegWithUError:  # told when the user starts it
+        except SegWithUError:  # reported when the user starts it
             return False
 
 
 def _show_image(nodes: CaseNodes) -> None:
-    """Show the image alone, or a map where there is none: what lay over the one before is of another patient."""
+    """Show the image alone, or a map if there is none: what lay over the one before is of another patient."""
     volume = next(iter([*nodes.inputs, *nodes.maps.values()]), None)
     slicer.util.setSliceViewerLayers(background=volume, foreground=None, label=None, fit=True)

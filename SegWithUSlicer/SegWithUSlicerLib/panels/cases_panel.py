@@ -100,9 +100,9 @@ class CasesPanel:
         title = _("Open a folder of cases")
         self._take(qt.QFileDialog.getExistingDirectory(slicer.util.mainWindow(), title, setting(PLACE_SETTING)))
 
-    def open_list(self, place: Path) -> None:
+    def open_list(self, path: Path) -> None:
         """Show the cases of a `worklist.json`, or of a folder."""
-        self._open_list(lambda: FolderRows(place, review_folder_elsewhere(settings_folder())))
+        self._open_list(lambda: FolderRows(path, review_folder_elsewhere(settings_folder())))
 
     def list_scene(self) -> None:
         """Show the results that the scene holds."""
@@ -172,9 +172,9 @@ class CasesPanel:
 
     def _take(self, chosen: str) -> None:
         if chosen:
-            place = Path(str(chosen))
-            set_setting(PLACE_SETTING, str(place.parent if place.is_file() else place))
-            self.open_list(place)
+            path = Path(str(chosen))
+            set_setting(PLACE_SETTING, str(path.parent if path.is_file() else path))
+            self.open_list(path)
 
     def _folders(self) -> list[Path]:
         items = self.list.items if self.list is not None else []

@@ -18,7 +18,7 @@ _ROW_PX, _LEAST_ROWS, _MOST_ROWS = 24, 3, 10
 _WIDEST_PX = (135, 135, 110, 80, 60, 50, 190)
 """So wide that in a panel of usual width only the structure's name is cut off; tool tips have the whole texts."""
 _STATUS, _NUMERIC = 1, (3, 4, 5)
-"""Columns that hold figures are sorted from the largest at the first click."""
+"""Numeric columns are sorted from the largest at the first click."""
 _OPENED = "▶ "
 
 
@@ -118,7 +118,7 @@ class CasesTable:
                 self._put(row, item)
 
     def show_opened(self, item: CaseItem | None) -> None:
-        """Mark the case that is open, select it and bring it into sight; `on_open` is not called."""
+        """Mark the case that is open, select it and scroll to it; `on_open` is not called."""
         if item is self._opened:  # what the user has selected meanwhile stays selected
             return
         before, self._opened = self._opened, item
@@ -220,8 +220,8 @@ def _key(entry: WorklistEntry, column: int, reviewer: str) -> Any:
     flags = ";".join(dict.fromkeys(RULES[flag.rule] for flag in entry.flags)).casefold()
     structure = entry.worst_structure.casefold() if entry.worst_structure else None
     known = entry.regions is not None
-    figures = (entry.expected_wrong_mm3, entry.regions, entry.minutes if known else None)
-    return (name_text(entry).casefold(), None, flags or None, *figures, structure)[column]
+    numbers = (entry.expected_wrong_mm3, entry.regions, entry.minutes if known else None)
+    return (name_text(entry).casefold(), None, flags or None, *numbers, structure)[column]
 
 
 RULES = {
@@ -252,7 +252,7 @@ def name_text(entry: WorklistEntry) -> str:
 
 
 def status_text(entry: WorklistEntry, reviewer: str) -> str:
-    """How far a case is: the reviewer's own part first, then the others'."""
+    """Return how far a case is: the reviewer's own part first, then the others'."""
     if entry.regions is None:
         return _("not calibrated")
     if entry.regions == 0:
@@ -272,8 +272,8 @@ def _part(decided: int, regions: int) -> str:
 def cell_tips(item: CaseItem) -> dict[int, str]:
     """Return the tool tips of a case, by column: what does not fit into the cells."""
     entry = item.entry
-    place = _("Only in the scene, in no case folder.") if entry.folder is None else str(entry.folder)
-    tips = {0: f"{entry.name}\n{place}", 2: "\n".join(flag.sentence for flag in entry.flags)}
+    where = _("Only in the scene, in no case folder.") if entry.folder is None else str(entry.folder)
+    tips = {0: f"{entry.name}\n{where}", 2: "\n".join(flag.sentence for flag in entry.flags)}
     tips |= {3: entry.worst_structure or "", 6: entry.worst_structure or ""}
     lines = [status.text for status in entry.reviews] + list(entry.notes) + ([entry.trouble] if entry.trouble else [])
     return {column: tip for column, tip in {**tips, 1: "\n".join(lines)}.items() if tip}

@@ -48,7 +48,7 @@ class ExportPanel:
         save_review: Callable[[], None],
     ) -> None:
         self.ui, self._moved, self._cases, self._rules, self._save_review = ui, moved, cases, rules, save_review
-        self._told = ""
+        self._message = ""
         self.process = CommandProcess(start_timer)
         self.reporting = CommandProcess(start_timer)
         self._job = ExportJob(self.process, lambda: PrivateFolder(temporary_root()), moved)
@@ -72,7 +72,7 @@ class ExportPanel:
             getattr(ui, name).enabled = not busy
         ui.commentsBox.enabled = not busy and ui.anonymousBox.checked
         ui.exportBar.visible = busy
-        ui.exportLabel.text = wrappable(" ".join(filter(None, [self._told, self._left_out()])))
+        ui.exportLabel.text = wrappable(" ".join(filter(None, [self._message, self._left_out()])))
         ui.exportLabel.visible = bool(ui.exportLabel.text)
         selected = self._cases()[1]
         is_one = len(selected) == 1 and selected[0].folder is not None
@@ -137,7 +137,7 @@ class ExportPanel:
         return [item for item in self._wanted() if item.folder is not None]
 
     def _left_out(self) -> str:
-        """Why some of the chosen or selected results can neither be exported nor reported; "" where all can."""
+        """Return why some of the chosen or selected results can neither be exported nor reported; "" if all can."""
         wanted = {id(item): item for item in [*self._wanted(), *self._cases()[1]] if not item.entry.trouble}
         count = sum(item.folder is None for item in wanted.values())
         if count == 1:
@@ -171,7 +171,7 @@ class ExportPanel:
         arguments = ["report", str(folder), "--output", str(target)]
         try:
             moved = self._moved.find(folder, read_case(folder))
-        except InputError:  # told by the command, which reads the case too
+        except InputError:  # reported by the command, which reads the case too
             moved = None
         arguments += ["--image", str(moved)] if moved is not None else []
         self._show_message(_("Making the report of {case}...").format(case=selected[0].entry.name))
@@ -202,7 +202,7 @@ class ExportPanel:
             self._show_message(str(error))
 
     def _show_message(self, text: str) -> None:
-        self._told = text
+        self._message = text
         self.draw()
 
 
@@ -238,7 +238,7 @@ class DifferencesPanel:
     ) -> None:
         self.ui, self._folders, self._on_chosen, self._on_merged = ui, folders, on_chosen, on_merged
         self._shown: list[Difference] = []
-        self._told = ""
+        self._message = ""
         table = ui.differencesTable
         titles = [_("Case"), "#", _("Structure"), _("Verdicts"), _("Comments")]
         table.setColumnCount(len(titles))
@@ -260,16 +260,16 @@ class DifferencesPanel:
         text = _("Reviewers disagree on {count} regions.").format(count=count)
         if count < 2:
             text = _("Reviewers disagree on one region.") if count else _("No region was judged differently.")
-        self.ui.differencesLabel.text = "\n".join(filter(None, [wrappable(self._told), text]))
+        self.ui.differencesLabel.text = "\n".join(filter(None, [wrappable(self._message), text]))
 
     def forget(self) -> None:
-        """Another list is shown: what was told of the one before is past."""
-        self._told = ""
+        """Clear the messages about the list that was shown before."""
+        self._message = ""
 
     def choose(self) -> None:
         """Let the user choose the folder that came back."""
         if not self._folders():
-            self._told = _("Nothing was merged: none of the listed results lies in a case folder.")
+            self._message = _("Nothing was merged: none of the listed results lies in a case folder.")
             self._on_merged()
             return
         title = _("The folder that came back")
@@ -289,7 +289,7 @@ class DifferencesPanel:
         finally:
             qt.QApplication.restoreOverrideCursor()
         more = len(sentences) - _MOST_SENTENCES
-        self._told = "\n".join(
+        self._message = "\n".join(
             [*sentences[:_MOST_SENTENCES], *([_("... and {n} more.").format(n=more)] if more > 0 else [])]
         )
         self.ui.differencesButton.collapsed = False
@@ -321,7 +321,7 @@ class DifferencesPanel:
 
 def _texts(difference: Difference) -> tuple[str, ...]:
     verdicts, region = difference.verdicts, difference.verdicts.region
-    told = list(zip(difference.reviewers, verdicts.verdicts, verdicts.comments, strict=True))
-    given = "; ".join(f"{name} {verdict_text(verdict)}" for name, verdict, _c in told if verdict is not None)
-    comments = "; ".join(f"{name}: {comment}" for name, _v, comment in told if comment)
+    entries = list(zip(difference.reviewers, verdicts.verdicts, verdicts.comments, strict=True))
+    given = "; ".join(f"{name} {verdict_text(verdict)}" for name, verdict, _c in entries if verdict is not None)
+    comments = "; ".join(f"{name}: {comment}" for name, _v, comment in entries if comment)
     return difference.case, str(region.rank), region.structure, given, comments

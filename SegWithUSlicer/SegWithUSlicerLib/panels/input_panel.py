@@ -145,7 +145,7 @@ class InputPanel:
         self.ui.costLabel.visible = bool(text)
 
     def set_enabled(self, enabled: bool) -> None:
-        """Whether inputs can be changed: not during a run."""
+        """Check whether inputs can be changed: not during a run."""
         names = ("tryItButton", "modelBox", "channelsFrame", "roiSelector", "headBox", "deviceBox", "advancedButton")
         for name in names:
             getattr(self.ui, name).enabled = enabled
@@ -252,7 +252,7 @@ class InputPanel:
 
 
 def check_paths() -> str:
-    """Why the chosen Python or folder of wheels cannot be used, empty where they can."""
+    """Return why the chosen Python or folder of wheels cannot be used, empty if they can."""
     python, wheels = setting(PYTHON_SETTING), setting(WHEELS_SETTING)
     if python and not Path(python).is_file():
         return _("There is no Python at {path}: open Advanced and choose another one.").format(path=python)
@@ -266,7 +266,7 @@ def _tool_tip(channel: str) -> str:
 
 
 def _crosshair() -> tuple[float, float, float] | None:
-    """Where the crosshair is, in world RAS; None where it was never set."""
+    """Return where the crosshair is, in world RAS; None if it was never set."""
     node = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLCrosshairNode")
     if node is None:
         return None

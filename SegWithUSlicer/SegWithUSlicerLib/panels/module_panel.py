@@ -78,7 +78,7 @@ class ModulePanel:
         self.cases.enter()
 
     def exit(self) -> None:
-        """Another module is shown; a run goes on, the overlay stays, a review rests."""
+        """React to another module being shown: a run continues, the overlay stays, a review pauses."""
         self.key.remove()
         self.review.exit()
 
@@ -133,7 +133,7 @@ class ModulePanel:
         self.inputs.choose(sample.volume, sample.roi, sample.model)
 
     def run_or_cancel(self) -> None:
-        """Start a run, or cancel the one that goes on."""
+        """Start a run, or cancel the current one."""
         if self.session.controller.is_busy:
             self.session.controller.cancel()
         else:
@@ -230,7 +230,7 @@ class ModulePanel:
         self.overlay.list_runs(find_cases(slicer.mrmlScene), current or self.overlay.nodes)
 
     def _watch_roi(self) -> None:
-        """Predict anew when the region is moved or another one is chosen."""
+        """Repeat the prediction when the region is moved or another one is chosen."""
         roi = self._parameters.roi if self._parameters is not None else None
         if self._roi_tag is not None and self._roi_tag[0] is roi:
             return
@@ -268,7 +268,7 @@ class ModulePanel:
 
 
 def _is_shown(nodes: CaseNodes) -> bool:
-    """Whether a map of the run is over its image in some view; nothing is changed by looking."""
+    """Check whether a map of the run is over its image in some view; nothing is changed by looking."""
     ids = {node.GetID() for node in [*nodes.maps.values(), *nodes.near.values()]}
     scene = nodes.hub.GetScene()
     count = scene.GetNumberOfNodesByClass("vtkMRMLSliceCompositeNode")

@@ -93,7 +93,7 @@ class OverlayPanel:
 
     @property
     def settings(self) -> OverlaySettings | None:
-        """How the map is shown now; None where none is."""
+        """How the map is shown now; None if none is."""
         overlay = self.overlay
         if overlay is None or overlay.map_name is None or overlay.threshold is None:
             return None
@@ -215,7 +215,7 @@ KEY = "P"
 class BareImageKey:
     """Hides the overlay while a key is held; installed while the module is open.
 
-    A shortcut tells only that a key went down, and leaves keys typed into text fields alone; its way up is seen by an
+    A shortcut reports only that a key went down, and ignores keys typed into text fields; its release is seen by an
     event filter, which is there only while the key is held: one for good would slow down every event of Slicer.
 
     Args:
@@ -241,7 +241,7 @@ class BareImageKey:
             self._shortcut.connect("activated()", self.press)
 
     def remove(self) -> None:
-        """Stop listening; a key that is held counts as let go."""
+        """Stop listening; a held key counts as released."""
         self.let_go()
         if self._shortcut is not None:
             self._shortcut.disconnect("activated()", self.press)

@@ -76,7 +76,7 @@ class ReviewPanel:
         self._draw_setup()
 
     def exit(self) -> None:
-        """Another module is shown: the review rests, and goes on when the user comes back."""
+        """React to another module being shown: the review pauses until the user comes back."""
         self._is_entered = False
         self._update_visibility()
 
@@ -106,7 +106,7 @@ class ReviewPanel:
     # -- beginning and end --
 
     def start(self) -> None:
-        """Begin a review of the run that is shown, or go on with it."""
+        """Start a review of the shown run, or resume it."""
         if self.session is not None or self._nodes is None or not self.ui.startReviewButton.enabled:
             return
         setup = self.setup
@@ -190,7 +190,7 @@ class ReviewPanel:
             self.go_to(region_id)
 
     def judge(self, verdict: Verdict) -> None:
-        """Give the current region a verdict, and go on if that is wanted."""
+        """Give the current region a verdict, and go to the next one if that is wanted."""
         session = self.session
         if session is None or session.current is None:
             return
@@ -206,7 +206,7 @@ class ReviewPanel:
         self.on_review_changed()
 
     def undo(self) -> None:
-        """Take back what was said last, and go where it was said."""
+        """Undo the last verdict or comment, and go to its region."""
         session = self.session
         if session is None:
             return
@@ -269,7 +269,7 @@ class ReviewPanel:
         self.table.focus()
 
     def _update_visibility(self) -> None:
-        """Keys, clock and editor run only while the review is in sight."""
+        """Run keys, clock and editor only while the review is visible."""
         is_visible = self._is_entered and not self.ui.reviewButton.collapsed
         if self.session is None:
             return

@@ -29,7 +29,7 @@ class ReviewSetup:
         on_order: called with the name of the order that the user chose.
 
     Attributes:
-        told: what the last act had to tell; shown until the next one.
+        message: of the last action; shown until the next one.
     """
 
     def __init__(self, ui: Any, on_order: Callable[[str], None]) -> None:
@@ -68,7 +68,7 @@ class ReviewSetup:
         self.draw()
 
     def show_order(self, order: str) -> None:
-        """Show the order of a review that was gone on with."""
+        """Show the order of a resumed review."""
         with self._gui.updating():
             self.ui.orderBox.currentIndex = list(ORDERS).index(order)
 
@@ -83,7 +83,7 @@ class ReviewSetup:
         ui.startReviewButton.visible = not is_open
         ui.endReviewButton.visible = is_open
         ui.reviewerEdit.enabled = not is_open
-        # A review that is gone on with keeps its own places.
+        # A resumed review keeps its own blind places.
         ui.blindBox.enabled = earlier is None
         ui.blindLabel.visible = ui.blindBox.visible = not is_open
         text = " ".join(filter(None, [self.message, problem]))
@@ -98,12 +98,12 @@ class ReviewSetup:
         assert self._nodes is not None
         try:
             return decided_so_far(self._nodes, self.reviewer, settings_folder())
-        except SegWithUError:  # told when the review is opened
+        except SegWithUError:  # reported when the review is opened
             return None
 
 
 def settings_folder() -> Path:
-    """Where Slicer keeps the user's settings."""
+    """Return where Slicer keeps the user's settings."""
     return Path(slicer.app.userSettings().fileName()).parent
 
 

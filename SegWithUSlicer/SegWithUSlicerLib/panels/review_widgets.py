@@ -162,7 +162,7 @@ class ReviewTable:
             table.setFixedHeight(table.horizontalHeader().sizeHint.height() + _ROW_PX * rows + 2 * table.frameWidth)
 
     def select(self, region_id: int) -> None:
-        """Mark a region's row and bring it into sight; `on_chosen` is not called."""
+        """Mark a region's row and scroll to it; `on_chosen` is not called."""
         with self._gui.updating():
             self._table.setCurrentCell(self._rows[region_id], 0)
 
@@ -298,7 +298,7 @@ class ReviewKeys:
 
 
 def takes_text(widget: Any) -> bool:
-    """Whether what is typed goes into this widget."""
+    """Check whether what is typed goes into this widget."""
     if widget is None:
         return False
     if widget.inherits("QLineEdit") or widget.inherits("QTextEdit") or widget.inherits("QPlainTextEdit"):

@@ -39,7 +39,7 @@ class RunPanel:
         """Draw a status.
 
         Args:
-            hint: the next click, where the last run does not tell one.
+            hint: the next click, if the last run does not name one.
             can_start: whether the inputs are complete.
             is_current: whether the last run's words still concern the chosen inputs.
         """

@@ -43,7 +43,7 @@ class Truth:
 class Budget:
     """The budget of one review.
 
-    Blind places cost looks but are none of the case's expected errors: the curve is that of the real regions.
+    Blind places take time but are none of the case's expected errors: the curve is that of the real regions.
     """
 
     def __init__(self, session: ReviewSession) -> None:
@@ -72,7 +72,7 @@ class Budget:
     def show(
         self, regions: int, reference: "slicer.vtkMRMLNode | None" = None
     ) -> tuple["slicer.vtkMRMLPlotChartNode", "slicer.vtkMRMLPlotChartNode"]:
-        """Draw both charts anew: regions and errors covered, and risk over coverage of the voxels.
+        """Redraw both charts: regions and errors covered, and risk over coverage of the voxels.
 
         Raises:
             InputError: the reference cannot be compared with the case.
@@ -81,7 +81,7 @@ class Budget:
         truth = self._truth(reference) if reference is not None else None
         share = self.expected.share.tolist()
         true_share = None if truth is None else truth.coverage.share.tolist()
-        # Once a review: it takes a look at every voxel, and no edit changes what the model expects.
+        # Once per review: it reads every voxel, and no edit changes what the model expects.
         expected = self._risk = self._risk or expected_risk_coverage(_error_probability(nodes))
         curves = {_("expected"): RiskCurve(expected.coverage.tolist(), expected.selective_risk.tolist())}
         if truth is not None:
@@ -156,7 +156,7 @@ def reference_labels(nodes: CaseNodes, reference: "slicer.vtkMRMLNode") -> np.nd
         text = _("{reference} holds none of these structures: {wanted}. Name its segments so, or choose another one.")
         raise InputError(text.format(reference=reference.GetName(), wanted=wanted))
     shape, ijk_to_ras = grid_of(nodes)
-    _check_place(nodes, reference)
+    _check_position(nodes, reference)
     return labels_on_grid(segmentation, table, whole_box(shape), ijk_to_ras)
 
 
@@ -183,7 +183,7 @@ def _as_segmentation(volume: "slicer.vtkMRMLLabelMapVolumeNode", values: set[int
     return segmentation
 
 
-def _check_place(nodes: CaseNodes, reference: "slicer.vtkMRMLNode") -> None:
+def _check_position(nodes: CaseNodes, reference: "slicer.vtkMRMLNode") -> None:
     own = nodes.reference.GetTransformNodeID() if nodes.reference is not None else None
     if reference.GetTransformNodeID() != own:
         text = _("{reference} lies under another transform than the image: put both under the same one.")

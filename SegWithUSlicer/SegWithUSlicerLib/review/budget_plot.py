@@ -1,7 +1,7 @@
 """The budget as plot nodes of Slicer: a chart of errors covered by regions, and one of risk and coverage.
 
 Charts, series and the one table that they read from are made at the first call and updated in place. They hang on the
-run's hub, so a loaded scene goes on with its own.
+run's hub, so a loaded scene keeps using its own.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,7 +28,7 @@ class BudgetCurve:
 
     Attributes:
         expected: share (0 to 1) of all expected errors covered after 0, 1, 2, ... regions.
-        chosen: how many regions the reviewer will look at.
+        chosen: how many regions the reviewer will review.
         true: the same for the true errors, where a reference segmentation is at hand.
     """
 
@@ -46,7 +46,7 @@ class RiskCurve:
 
 
 def put_budget(nodes: CaseNodes, curve: BudgetCurve) -> "slicer.vtkMRMLPlotChartNode":
-    """Draw, or draw anew, the share of errors covered over the number of regions, with a mark at the choice."""
+    """Draw, or redraw, the share of errors covered over the number of regions, with a mark at the choice."""
     last = len(curve.expected) - 1
     chosen = min(max(curve.chosen, 0), last)
     lines: Lines = {"expected": (_("expected errors"), range(len(curve.expected)), curve.expected)}
@@ -62,7 +62,7 @@ def put_budget(nodes: CaseNodes, curve: BudgetCurve) -> "slicer.vtkMRMLPlotChart
 
 
 def put_risk_coverage(nodes: CaseNodes, curves: Mapping[str, RiskCurve]) -> "slicer.vtkMRMLPlotChartNode":
-    """Draw, or draw anew, one risk-coverage line for each title, in the order given."""
+    """Draw, or redraw, one risk-coverage line for each title, in the order given."""
     lines = {f"risk{number}": (title, one.coverage, one.risk) for number, (title, one) in enumerate(curves.items())}
     return _put_chart(
         nodes, "risk", (_("Risk and coverage"), _("Share of voxels kept (coverage)"), _("Error rate (risk)")), lines

@@ -31,7 +31,7 @@ class ReviewEdits:
 
     Attributes:
         rescore: what edits have changed; None before the first.
-        trouble: why the file does not hold the edits; "" where it does.
+        trouble: why the file does not hold the edits; "" if it does.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class ReviewEdits:
         self.rescore: Rescore | None = self._scores.now(seen_ids) if edited_before and self._is_whole else None
 
     def check(self, region: int | None, seen_ids: Collection[int]) -> tuple[Change, Edited] | None:
-        """Notice edits since the last look; what changed and what is to be told, None where nothing did.
+        """Notice edits since the last check. Returns the change and its log event; None if nothing changed.
 
         Args:
             region: id of the region at hand.
@@ -75,12 +75,12 @@ class ReviewEdits:
         return change, Edited(region, changed, score.inside_voxels, score.outside, round(score.changed_mm3, 3))
 
     def refresh(self, seen_ids: Collection[int]) -> None:
-        """Score anew after a verdict."""
+        """Repeat the scoring after a verdict."""
         if self.rescore is not None and self._is_whole:
             self.rescore = self._scores.seen(seen_ids)
 
     def judge(self, structure_value: int, standing: StructureVerdict) -> None:
-        """Let a structure's segment status say what holds for it; written when the structure is left."""
+        """Set the segment status from the current verdicts; applied when the reviewer moves to another structure."""
         verdict = standing.verdict
         if verdict is None and standing.flagged:
             verdict = Verdict.SECOND_READER
@@ -91,7 +91,7 @@ class ReviewEdits:
         self._status.leave()
 
     def save(self) -> None:
-        """Write the edits that no file holds yet; a failure is told as `trouble`, and the next call tries again."""
+        """Write the edits that no file holds yet. A failure is reported as `trouble`, and the next call tries again."""
         if not self._is_unsaved or self.nodes.segmentation is None:
             return
         try:

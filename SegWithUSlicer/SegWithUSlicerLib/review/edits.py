@@ -1,6 +1,6 @@
 """Read the edited segmentation, and what has changed since the last check.
 
-Everything is told on the input's grid (axes k, j, i), whatever Slicer has made of the segmentation meanwhile: an edit
+Everything is on the input's grid (axes k, j, i), whatever Slicer has made of the segmentation meanwhile: an edit
 may extend the label map over what the model labelled, put segments into layers of their own, or sample finer.
 
 Where segments overlap, the one further down in the segmentation's list wins, as in Slicer's own export. Segments that
@@ -68,7 +68,7 @@ def read_labels(nodes: CaseNodes, box: Box | None = None, *, original: bool = Fa
         original: the model's own segmentation instead (all 0 where there is no copy).
 
     Returns:
-        The smallest unsigned type that holds the case's labels; zeros where the segmentation was deleted.
+        The smallest unsigned type that holds the case's labels; zeros if the segmentation was deleted.
 
     Raises:
         InputError: input and maps were deleted, so that there is no grid any more.
@@ -104,7 +104,7 @@ class EditWatch:
 
     Args:
         on_edit: called, without arguments, after each event that may be an edit, also many times a stroke: wait until
-            it is quiet, then `look`. A segment that is renamed or gets a status calls too; `look` then finds nothing.
+            it is quiet, then `check`. A segment that is renamed or gets a status calls too; `check` then finds nothing.
     """
 
     def __init__(self, nodes: CaseNodes, on_edit: Callable[[], None]) -> None:
@@ -123,7 +123,7 @@ class EditWatch:
 
     @property
     def observer_count(self) -> int:
-        """Observers that are standing now; 0 after `release`."""
+        """Number of active observers; 0 after `release`."""
         return len(self._observations)
 
     def check(self) -> Change | None:
@@ -227,7 +227,7 @@ def _write_layer(
 
 
 def _shift(image: "slicer.vtkOrientedImageData", ijk_to_ras: vtk.vtkMatrix4x4) -> tuple[int, int, int] | None:
-    """Whole voxels i, j, k from the image's indices to the grid's; None where the image has another grid."""
+    """Whole voxels i, j, k from the image's indices to the grid's; None if the image has another grid."""
     to_grid, to_ras, matrix = vtk.vtkMatrix4x4(), vtk.vtkMatrix4x4(), vtk.vtkMatrix4x4()
     vtk.vtkMatrix4x4.Invert(ijk_to_ras, to_grid)
     image.GetImageToWorldMatrix(to_ras)

@@ -47,7 +47,7 @@ class ReviewOptions:
 
     Attributes:
         order: one of `review.region.ORDERS`.
-        blind_places: how many places of low risk are mixed in unmarked; a review that is gone on with keeps its own.
+        blind_places: how many places of low risk are mixed in unmarked; a resumed review keeps its own.
     """
 
     order: str = "expected wrong volume"
@@ -63,7 +63,7 @@ class OpenedReview:
         log: open for writing.
         state: what holds after all lines of the log.
         regions: in the order of expected wrong volume, blind places among them.
-        blind: the places; none where none were asked for.
+        blind: the places; none if none were asked for.
         order: the order in which the reviewer went.
         region: id of the region where the reviewer stopped; None for a new review.
         notes: what the reviewer should know, one sentence each.
@@ -80,7 +80,7 @@ class OpenedReview:
 
 
 def obstacle(nodes: CaseNodes | None) -> str:
-    """Why this run cannot be reviewed, in one sentence; "" where it can."""
+    """Return why this run cannot be reviewed, in one sentence; "" if it can."""
     if nodes is None:
         return _("Segment a volume first: its uncertain regions are then listed here.")
     if "error_probability" not in nodes.case.maps:
@@ -105,7 +105,7 @@ def open_review(
 
     Args:
         root: the folder of Slicer's user settings.
-        clock: tells the time.
+        clock: returns the time.
 
     Raises:
         UsageError, LogInUseError, InputError: as `AuditLog.open`.
@@ -117,12 +117,12 @@ def open_review(
     earlier = _earlier(nodes, folder / name)
     asked = _blind_places(earlier) if earlier else options.blind_places
     blind = _blind_sample(nodes, asked)
-    place = last_location(nodes, folder, name)
-    order = place.order if place is not None and earlier else options.order
+    location = last_location(nodes, folder, name)
+    order = location.order if location is not None and earlier else options.order
     settings = {**(nodes.case.raw.get("regions") or {}).get("settings", {}), "order": order, BLIND: asked}
     header = _header(nodes, {**settings, **({_SEAL: blind.sha256} if blind.places else {})})
     is_newest = _scene_is_newest(nodes, folder, name)
-    with suppress(OSError):  # told by the log
+    with suppress(OSError):  # reported by the log
         folder.mkdir(parents=True, exist_ok=True)
     log = AuditLog.open(folder, reviewer, header, clock, kept_log(nodes, name))
     notes = list(log.notes)
@@ -133,13 +133,13 @@ def open_review(
     except BaseException:
         log.close()
         raise
-    stopped = (place.region if place is not None else state.last_region) if earlier else None
+    stopped = (location.region if location is not None else state.last_region) if earlier else None
     known = {region.id for region in regions}
     return OpenedReview(folder, log, state, regions, blind, order, stopped if stopped in known else None, notes)
 
 
 def decided_so_far(nodes: CaseNodes, reviewer: str, root: Path) -> tuple[int, int] | None:
-    """How many regions of how many this reviewer has decided in an earlier session; None where there was none.
+    """Return how many regions of how many this reviewer has decided in an earlier session; None if there was none.
 
     Args:
         root: the folder of Slicer's user settings.
@@ -167,7 +167,7 @@ def newest_lines(nodes: CaseNodes, path: Path) -> ParsedLog | None:
     for content in sorted(copies, key=len, reverse=True):
         try:
             lines = read_lines(content, str(path))
-        except InputError:  # told when the log is opened
+        except InputError:  # reported when the log is opened
             continue
         if lines.events and lines.regions_sha256 == regions_hash(nodes):
             return lines
@@ -176,8 +176,8 @@ def newest_lines(nodes: CaseNodes, path: Path) -> ParsedLog | None:
 
 def expected_wrong_mm3(nodes: CaseNodes) -> float:
     """Return the expected wrong volume of everything that was assessed."""
-    told = (nodes.case.raw.get("regions") or {}).get("expected_wrong_mm3")
-    return float(told) if told is not None else sum(region.expected_wrong_mm3 for region in regions_of(nodes))
+    stored = (nodes.case.raw.get("regions") or {}).get("expected_wrong_mm3")
+    return float(stored) if stored is not None else sum(region.expected_wrong_mm3 for region in regions_of(nodes))
 
 
 def _earlier(nodes: CaseNodes, path: Path) -> Sequence[Event]:
@@ -222,10 +222,10 @@ def _header(nodes: CaseNodes, settings: dict[str, object]) -> Opened:
 
 
 def _take_segmentation(nodes: CaseNodes, folder: Path, log_name: str, scene_is_newest: bool) -> list[str]:
-    """Show this reviewer's version of the segmentation; returns what should be told.
+    """Show this reviewer's version of the segmentation; returns messages for the user.
 
     Args:
-        scene_is_newest: the scene knows of every edit that the log tells of.
+        scene_is_newest: the scene holds every edit that the log holds.
     """
     owner = reviewed_by(nodes)
     if owner not in ("", log_name):
@@ -240,7 +240,7 @@ def _take_segmentation(nodes: CaseNodes, folder: Path, log_name: str, scene_is_n
 
 
 def _scene_is_newest(nodes: CaseNodes, folder: Path, log_name: str) -> bool:
-    """Whether the scene's copy of a log tells of every edit that its file tells of."""
+    """Check whether the scene's copy of a log holds every edit that its file holds."""
     path = folder / log_name
     stored = path.read_bytes() if path.is_file() else b""
     return _edits_in(kept_log(nodes, log_name).encode(), path) >= _edits_in(stored, path)
@@ -249,7 +249,7 @@ def _scene_is_newest(nodes: CaseNodes, folder: Path, log_name: str) -> bool:
 def _edits_in(content: bytes, path: Path) -> int:
     try:
         return sum(isinstance(event.fact, Edited) for event in read_lines(content, str(path)).events)
-    except InputError:  # told when the log is opened
+    except InputError:  # reported when the log is opened
         return 0
 
 
@@ -258,13 +258,13 @@ def _was_edited(node: "slicer.vtkMRMLSegmentationNode | None") -> bool:
 
 
 class AuditTrail:
-    """Appends events to the log before they take effect. Call `close` when done; until then the log is locked for others.
+    """Appends events to the log before they take effect. Call `close` when done; the log is locked until then.
 
     Args:
-        clock: tells the time.
+        clock: returns the time.
 
     Attributes:
-        state: what holds after everything that was told.
+        state: the state of the review after all events.
     """
 
     def __init__(self, nodes: CaseNodes, opened: OpenedReview, clock: Callable[[], datetime]) -> None:
@@ -275,21 +275,21 @@ class AuditTrail:
 
     @property
     def trouble(self) -> str:
-        """Why the disk does not hold all lines; "" where it does."""
+        """Why the disk does not hold all lines; "" if it does."""
         return "" if self._log.trouble is None else str(self._log.trouble)
 
     @property
     def log_name(self) -> str:
-        """The file name of the log, which tells reviewers apart."""
+        """The file name of the log, which is the reviewer's own."""
         return self._log.path.name
 
     @property
     def facts(self) -> list[Fact]:
-        """Everything that was told, oldest first."""
+        """All events, oldest first."""
         return [event.fact for event in self._log.events]
 
     def append(self, fact: Fact) -> None:
-        """Add a line to the log and let it hold; what the disk does not take is kept and told as `trouble`."""
+        """Append an event and apply it. If it cannot be written it stays in memory and `trouble` says why."""
         try:
             event = self._log.append(fact)
         except NotStoredError as error:  # tried again with the next line
@@ -299,19 +299,19 @@ class AuditTrail:
 
     def flush(self) -> None:
         """Try again to bring lines to disk that are not there yet."""
-        with suppress(OutputError):  # told as `trouble`
+        with suppress(OutputError):  # reported as `trouble`
             self._log.flush()
 
     def remember(self, region_id: int | None, order: str) -> None:
         """Remember where the reviewer is."""
-        place = ReviewLocation(region_id, order, self._clock().isoformat(timespec="microseconds"))
-        with suppress(OutputError):  # the scene remembers; what the folder does not take the log tells as `trouble`
-            remember_location(self.nodes, self._folder, self.log_name, place)
+        location = ReviewLocation(region_id, order, self._clock().isoformat(timespec="microseconds"))
+        with suppress(OutputError):  # the scene has it; the log reports it as `trouble`
+            remember_location(self.nodes, self._folder, self.log_name, location)
 
     def close(self) -> None:
         """Tell the end, and let others write the log."""
         self.append(Closed())
-        with suppress(OutputError):  # told as `trouble`; the scene has the lines
+        with suppress(OutputError):  # reported as `trouble`; the scene has the lines
             self._log.close()
 
     def _keep(self) -> None:

@@ -23,7 +23,7 @@ def region_picture(nodes: CaseNodes, region: Region, found: RegionMask) -> np.nd
         found: its voxels.
 
     Returns:
-        RGB, (rows, columns, 3), uint8; None where the input was deleted, or is no grey image on the run's grid.
+        RGB, (rows, columns, 3), uint8; None if the input was deleted, or is no grey image on the run's grid.
     """
     image = nodes.inputs[0].GetImageData() if nodes.inputs else None
     if image is None or image.GetNumberOfScalarComponents() != 1:
@@ -77,7 +77,7 @@ def _around(peak: np.ndarray, region: Region, grid: Grid, shape: tuple[int, ...]
 def _part(found: RegionMask, box: tuple[slice, slice, slice]) -> np.ndarray:
     """Return the region's voxels within the box."""
     part = np.zeros([side.stop - side.start for side in box], bool)
-    places = np.argwhere(found.mask) + np.array(found.offset_ijk[::-1]) - [side.start for side in box]
-    inside = np.all((places >= 0) & (places < part.shape), axis=1)
-    part[tuple(places[inside].T)] = True
+    voxels = np.argwhere(found.mask) + np.array(found.offset_ijk[::-1]) - [side.start for side in box]
+    inside = np.all((voxels >= 0) & (voxels < part.shape), axis=1)
+    part[tuple(voxels[inside].T)] = True
     return part

@@ -32,7 +32,7 @@ from .edits import Change
 from .opening import AuditTrail, OpenedReview, ReviewOptions, expected_wrong_mm3, open_review
 
 SHORTEST_LOOK_S = 0.5
-"""A look that ends sooner was a step through the list."""
+"""A region shown for less was only passed on the way through the list."""
 
 
 class ReviewSession:
@@ -43,11 +43,11 @@ class ReviewSession:
         reviewer: name of the person.
         root: the folder of Slicer's user settings.
         on_edit: called when the segmentation may have been edited: wait until it is quiet, then `check_for_edits`.
-        clock, monotonic: tell the time, and seconds from any point in time.
+        clock, monotonic: return the time, and seconds from any point in time.
 
     Attributes:
         regions: in the chosen order, blind places among them.
-        current: what is looked at; None before the first.
+        current: the region that is shown; None before the first.
         keep_zoom: whether the views keep the user's zoom unless a region does not fit.
         folder: where the review's files lie.
         resumed_at: id of the region where an earlier session stopped; None for a new review.
@@ -93,7 +93,7 @@ class ReviewSession:
 
     @property
     def state(self) -> ReviewState:
-        """What holds after everything that was said."""
+        """The state of the review after all events."""
         return self._trail.state
 
     @property
@@ -103,7 +103,7 @@ class ReviewSession:
 
     @property
     def trouble(self) -> str:
-        """Why the disk does not hold everything; "" where it does."""
+        """Why the disk does not hold everything; "" if it does."""
         return self._trail.trouble or self._edits.trouble
 
     @property
@@ -113,18 +113,18 @@ class ReviewSession:
 
     @property
     def has_blind_places(self) -> bool:
-        """Whether there are places that `finish_blind` will tell about."""
+        """Whether there are blind places, which `finish_blind` will reveal."""
         return bool(self._blind.places)
 
     @property
     def real_regions(self) -> list[Region]:
-        """The regions without blind places, for figures."""
+        """The regions without blind places, for metrics."""
         return [region for region in self.regions if region.id not in self._blind.ids]
 
     def mask(self, region: Region) -> RegionMask | None:
         """Return the voxels of a region or blind place; None if the label volume was deleted."""
-        place = next((place for place in self._blind.places if place.region.id == region.id), None)
-        return region_mask(self.nodes, region.id) if place is None else blind_mask(self.nodes, place)
+        blind = next((place for place in self._blind.places if place.region.id == region.id), None)
+        return region_mask(self.nodes, region.id) if blind is None else blind_mask(self.nodes, blind)
 
     def show(self, region_id: int) -> None:
         """Look at a region: views, highlight, clock; where the reviewer stopped is remembered."""
@@ -157,7 +157,7 @@ class ReviewSession:
     def set_visible(self, visible: bool) -> None:
         """Follow the panel's visibility.
 
-        Time counts and the region is marked only in sight; at leaving, edits and status are written.
+        Only while it is visible time counts and the region is marked; when it is hidden, edits and status are written.
         """
         self._is_visible = visible
         self._timer.set_visible(visible)
@@ -171,7 +171,7 @@ class ReviewSession:
         """Draw the model's own contours beside the edited ones, or hide them."""
         show_original(self.nodes, visible)
 
-    # -- what the reviewer says --
+    # -- verdicts, comments, edits --
 
     def judge(self, verdict: Verdict, comment: str | None = None) -> None:
         """Give the current region a verdict; a comment replaces the one that it has."""
@@ -189,7 +189,7 @@ class ReviewSession:
             self._trail.append(Commented(self.current.id, text))
 
     def undo(self) -> Undone | None:
-        """Take back the last verdict or comment, and tell what it was; None where there is nothing to take back."""
+        """Undo the last verdict or comment. Returns the event that undoes it; None if there is nothing to undo."""
         fact = self.state.next_undo()
         if fact is None:
             return None
@@ -209,7 +209,7 @@ class ReviewSession:
         self._judge_segment(name)
 
     def check_for_edits(self) -> Change | None:
-        """Notice edits, log and score them; None where nothing has changed."""
+        """Notice edits, log and score them; None if nothing has changed."""
         found = self._edits.check(self.current.id if self.current is not None else None, self.state.seen_ids)
         if found is None:
             return None
@@ -217,19 +217,19 @@ class ReviewSession:
         return found[0]
 
     def save(self) -> None:
-        """Bring edits and lines to disk that are not there yet; what the disk does not take is told as `trouble`."""
+        """Write edits and log lines that are not on disk yet; a failure is reported as `trouble`."""
         self.check_for_edits()
         self._edits.save()
         self._trail.flush()
 
     def finish_blind(self) -> BlindReport | None:
-        """Tell which places were blind and what was said about them; None where there were none."""
+        """Report which places were blind and their verdicts. Returns None if there were none."""
         places = self._blind.ids
         if not places:
             return None
-        told = {fact for fact in self._trail.facts if isinstance(fact, BlindRevealed)}
+        known = {fact for fact in self._trail.facts if isinstance(fact, BlindRevealed)}
         for fact in revealed(places, self.state.verdict_of):
-            if fact not in told:
+            if fact not in known:
                 self._trail.append(fact)
         return blind_report(places, self.state.verdict_of)
 
@@ -249,7 +249,7 @@ class ReviewSession:
     def _sort(self, regions: Sequence[Region]) -> None:
         self.regions: list[Region] = in_order(regions, self.order)
         self._ids = [region.id for region in self.regions]
-        self._index_of = {identifier: place for place, identifier in enumerate(self._ids)}
+        self._index_of = {identifier: index for index, identifier in enumerate(self._ids)}
 
     def _mark(self) -> None:
         mask = self.mask(self.current) if self.current is not None and self._is_visible else None
@@ -287,7 +287,7 @@ class ViewTimer:
         self._is_visible = True
 
     def start(self) -> None:
-        """Another region is looked at; what was not taken is lost."""
+        """Restart for another region; seconds that were not taken are lost."""
         self._seconds = 0.0
         self._begun = self._monotonic() if self._is_visible else None
 

@@ -2,7 +2,7 @@
 
 Files lie in the case folder where the run was loaded from one that stays; else in a folder of the user's own, named by
 a key made from hashes: the same image, model, region of interest and regions find their review again, and the name
-tells nobody who the patient is. The scene carries a copy of each reviewer's log, so that an .mrb is whole by itself.
+does not reveal the patient. The scene carries a copy of each reviewer's log, so that an .mrb is complete by itself.
 """
 
 import hashlib
@@ -38,9 +38,9 @@ class ReviewLocation:
     """Where a reviewer stopped.
 
     Attributes:
-        region: id of the region that was looked at; None before the first.
+        region: ID of the region that was shown; None before the first.
         order: the name of the order of the list (`review.region.ORDERS`).
-        when: UTC in ISO format; of two places the later one holds.
+        when: UTC in ISO format; of two locations the later one counts.
     """
 
     region: int | None
@@ -84,19 +84,19 @@ def review_folder_elsewhere(root: Path) -> Elsewhere:
         root: the folder of Slicer's user settings.
     """
 
-    def place(folder: Path, case: Mapping[str, Any], regions_sha256: str) -> Path | None:
+    def locate(folder: Path, case: Mapping[str, Any], regions_sha256: str) -> Path | None:
         if os.access(folder, os.W_OK):
             return None
         return root / REVIEWS_FOLDER / case_key(case, regions_sha256)
 
-    return place
+    return locate
 
 
 def keep_log(nodes: CaseNodes, file_name: str, text: str) -> None:
     """Keep the text of one reviewer's log with the scene, in place of an earlier copy.
 
     Args:
-        file_name: of the log, which tells the reviewers apart.
+        file_name: of the reviewer's log.
     """
     node = _log_node(nodes, file_name)
     if node is None:
@@ -123,7 +123,7 @@ def kept_log_names(nodes: CaseNodes) -> list[str]:
 
 
 def reviewed_file(folder: Path, log_name: str) -> Path:
-    """Where a reviewer's version of the segmentation lies: one each, so that two reviewers keep two versions."""
+    """Return where a reviewer's version of the segmentation lies: one each, so that two reviewers keep two versions."""
     reviewer = log_name.removeprefix("review.").removesuffix(".jsonl")
     return folder / f"segmentation_reviewed.{reviewer}.seg.nrrd"
 
@@ -154,14 +154,14 @@ def save_reviewed(nodes: CaseNodes, folder: Path, log_name: str) -> Path:
         storage = slicer.vtkMRMLSegmentationStorageNode()
         storage.SetFileName(str(work))
         written = storage.WriteData(nodes.segmentation)
-        # Looked at again, because a full disk is not always told.
+        # Checked, because a full disk is not always reported.
         if not written or not is_whole_nrrd(work):
             raise OutputError(_("Cannot write {path}: free some space or choose another place.").format(path=target))
     return target
 
 
 def has_unkept_edits(nodes: CaseNodes, folder: Path, log_name: str) -> bool:
-    """Whether the scene's segmentation differs from the model's and from what a reviewer's file holds.
+    """Check whether the scene's segmentation differs from the model's and from what a reviewer's file holds.
 
     Args:
         log_name: the file name of the reviewer's log; "" for edits that nobody has made his own.
@@ -174,7 +174,7 @@ def has_unkept_edits(nodes: CaseNodes, folder: Path, log_name: str) -> bool:
 
 
 def load_reviewed(nodes: CaseNodes, folder: Path, log_name: str) -> bool:
-    """Put a reviewer's version into the run's segmentation; False where there is none, or nothing differs.
+    """Put a reviewer's version into the run's segmentation; False if there is none, or nothing differs.
 
     Raises:
         InputError: the file is damaged. The segmentation is then as it was.
@@ -195,30 +195,30 @@ def load_reviewed(nodes: CaseNodes, folder: Path, log_name: str) -> bool:
     return True
 
 
-def remember_location(nodes: CaseNodes, folder: Path, log_name: str, place: ReviewLocation) -> None:
+def remember_location(nodes: CaseNodes, folder: Path, log_name: str, location: ReviewLocation) -> None:
     """Remember where a reviewer stopped, in the scene and beside the log.
 
     Raises:
         OutputError: the folder cannot be written to. The scene remembers all the same.
     """
-    text = json.dumps(asdict(place))
+    text = json.dumps(asdict(location))
     nodes.hub.SetParameter(_place_key(log_name), text)
     with atomic_file(_place_file(folder, log_name)) as work:
         work.write_text(text + "\n", encoding="utf-8")
 
 
 def last_location(nodes: CaseNodes, folder: Path, log_name: str) -> ReviewLocation | None:
-    """Where a reviewer stopped, from the scene or from the folder, whichever was later; None for a new review."""
+    """Return where a reviewer stopped, from scene or folder, whichever is later; None for a new review."""
     file = _place_file(folder, log_name)
-    told = [nodes.hub.GetParameter(_place_key(log_name)) or ""]
+    texts = [nodes.hub.GetParameter(_place_key(log_name)) or ""]
     if file.is_file():
-        told.append(file.read_text(encoding="utf-8", errors="replace"))
-    places = [place for place in map(_place, told) if place is not None]
-    return max(places, key=lambda place: place.when, default=None)
+        texts.append(file.read_text(encoding="utf-8", errors="replace"))
+    locations = [found for found in map(_location, texts) if found is not None]
+    return max(locations, key=lambda location: location.when, default=None)
 
 
 def is_same_case(folder: Path, nodes: CaseNodes) -> bool:
-    """Whether the folder holds what the scene shows: it may have been segmented anew since the scene was saved."""
+    """Check whether the folder holds the run in the scene: it may hold a newer one than the saved scene."""
     try:
         return read_description(folder).raw.get("created") == nodes.case.raw.get("created")
     except InputError:
@@ -267,11 +267,11 @@ def _place_file(folder: Path, log_name: str) -> Path:
     return folder / f"{log_name.removesuffix('.jsonl')}.place.json"
 
 
-def _place(text: str) -> ReviewLocation | None:
+def _location(text: str) -> ReviewLocation | None:
     """Parse a remembered location. Returns None for damaged text: it only saves the reviewer a click."""
     try:
-        told = parse_json(text, "a place")
-        region = told["region"]
-        return ReviewLocation(None if region is None else int(region), str(told["order"]), str(told["when"]))
+        stored = parse_json(text, "a location")
+        region = stored["region"]
+        return ReviewLocation(None if region is None else int(region), str(stored["order"]), str(stored["when"]))
     except (InputError, ValueError, KeyError, TypeError):
         return None

@@ -35,7 +35,7 @@ def status_for(verdict: str | None, begun: bool = False) -> Status:
     """Return the segment status that stands for a structure's verdict.
 
     Args:
-        begun: something of the structure was decided or edited; tells apart what has no verdict yet.
+        begun: something of the structure was decided or edited; used if there is no verdict yet.
     """
     if verdict is None:
         return Status.IN_PROGRESS if begun else Status.NOT_STARTED
@@ -52,7 +52,7 @@ def structure_status(nodes: CaseNodes, value: int) -> Status | None:
 
 
 def set_structure_status(nodes: CaseNodes, value: int, status: Status) -> bool:
-    """Write a structure's status and mark the segmentation as judged; False where nothing had to be written.
+    """Write a structure's status and mark the segmentation as judged; False if nothing had to be written.
 
     Call it only when the reviewer leaves the structure: it clears Segment Editor's undo.
     """
@@ -74,10 +74,10 @@ class SegmentStatusWriter:
         self.follow()
 
     def follow(self) -> None:
-        """Take what the segments say now: the reviewer may have changed a status by himself."""
+        """Read the segments' statuses: the reviewer may have changed one in Segment Editor."""
         values = [structure.value for structure in self.nodes.case.structures]
-        told = {value: structure_status(self.nodes, value) for value in values}
-        self._known = {value: status for value, status in told.items() if status is not None}
+        statuses = {value: structure_status(self.nodes, value) for value in values}
+        self._known = {value: status for value, status in statuses.items() if status is not None}
 
     def status(self, value: int) -> Status | None:
         """Return the status of a structure, written or pending; None if its segment was deleted."""

@@ -217,7 +217,7 @@ class PolledProcess:
         raise NotImplementedError
 
     def _on_tree_ended(self, child: ChildProcess) -> None:
-        """React to the end of a child that was told to end; it need not be the current one."""
+        """React to the end of a child that was ended; it need not be the current one."""
         raise NotImplementedError
 
     def _after_poll(self) -> None:

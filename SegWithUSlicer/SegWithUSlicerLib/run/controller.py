@@ -44,8 +44,8 @@ class RunStatus:
 
     Attributes:
         sentence: one sentence that names the next click, empty while running.
-        stage, fraction, seconds_left: progress; `fraction` is None where it is not known.
-        warnings: why the input looks wrong for the model.
+        stage, fraction, seconds_left: progress; `fraction` is None if it is not known.
+        warnings: why the input does not fit the model.
         details: for the log.
     """
 
@@ -66,7 +66,7 @@ class RunRequest:
     Attributes:
         volumes: one per channel of the model.
         model: the bundle's folder.
-        unlike_training: go on although the input is far from the training cases.
+        unlike_training: continue although the input is far from the training cases.
         head: an uncertainty head other than the model's default.
     """
 
@@ -80,8 +80,10 @@ class RunRequest:
 
 def sentences(deviations: Sequence[Mapping[str, Any]]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Split what the engine reports about an input into warnings and notes; notes need no banner."""
-    told = [(entry.get("severity") == "note", str(entry.get("sentence", ""))) for entry in deviations]
-    return tuple(text for is_note, text in told if not is_note), tuple(text for is_note, text in told if is_note)
+    sentences = [(entry.get("severity") == "note", str(entry.get("sentence", ""))) for entry in deviations]
+    return tuple(text for is_note, text in sentences if not is_note), tuple(
+        text for is_note, text in sentences if is_note
+    )
 
 
 class Folder(Protocol):
@@ -117,7 +119,7 @@ class RunTools:
         in_scene: whether an exported volume is still there.
         unchanged: whether it is still there as it was.
         load: puts a case folder of these volumes into the scene; gives the nodes.
-        engine_lost: told that a package is missing after all, so that the next `prepare` looks again.
+        engine_lost: called if a package is missing after all, so that the next `prepare` checks again.
     """
 
     prepare: Callable[[Callable[[InstallResult], None]], None]
@@ -209,7 +211,7 @@ class RunController:
             self.cancel(_("Cancelled because its image was removed: choose another image, or press Try it."))
 
     def forget(self) -> None:
-        """Let go of a run without telling anybody, and remove its folder: for quitting, after the worker ended."""
+        """Drop the run without any callback, and remove its folder: for quitting, after the worker ended."""
         run, self._run = self._run, None
         if run is not None and run.folder is not None:
             run.folder.remove()

@@ -52,7 +52,7 @@ class Worker(Protocol):
 
 
 def installed_version(name: str) -> str | None:
-    """Version of a package by its metadata, None where it has none; imports nothing."""
+    """Version of a package by its metadata, None if it has none; imports nothing."""
     try:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
@@ -67,7 +67,7 @@ class InstallTools:
         confirm: ask the user a question; True is consent.
         pip_install: slicer.util.pip_install with a list of arguments, so that paths may hold spaces.
         packaging: the module slicer.packaging (5.12 and newer), None in 5.10.
-        torch_logic: gives PyTorchUtilsLogic, None where the PyTorch extension is not installed.
+        torch_logic: gives PyTorchUtilsLogic, None if the PyTorch extension is not installed.
         version_of: version of an installed package, or None.
     """
 
@@ -154,7 +154,7 @@ class Installer:
 
 
 def judge(event: Mapping[str, Any]) -> InstallResult:
-    """Ready or failed, from the worker's final answer to "check"."""
+    """Return ready or failed, from the worker's final answer to "check"."""
     if event.get("event") == "cancelled":
         return InstallResult(Outcome.DECLINED, _("The check of the packages was cancelled: press the button again."))
     if event.get("event") != "checked":
@@ -169,7 +169,7 @@ def judge(event: Mapping[str, Any]) -> InstallResult:
 def install(
     plan: InstallPlan, tools: InstallTools, requirements: Path, wheels: Path | None = None
 ) -> InstallResult | None:
-    """Do what the plan says, after consent; None when all steps went well and the worker should check again."""
+    """Carry out the plan, after consent. Returns None if all steps went well and the worker should check again."""
     problem = plan.impossible or _missing_tool(plan, tools, wheels)
     if problem is not None:
         return InstallResult(Outcome.FAILED, problem)
@@ -269,7 +269,7 @@ def _from_wheels(
 
 
 def _repair(plan: InstallPlan, tools: InstallTools, requirements: Path, options: list[str]) -> None:
-    """Install broken packages again: pip believes that they are there, so it must be told to."""
+    """Force pip to install broken packages again: it takes them for installed."""
     if not plan.repair:
         return
     lines = [line.strip() for line in requirements.read_text(encoding="utf-8").splitlines()]

@@ -52,7 +52,7 @@ class InstallPlan:
         torch: install torch.
         packages: names of others that are missing or of an unsuitable version.
         repair: names of others that are there but broken.
-        impossible: why nothing can be done here, in one sentence with the next click; None where it can.
+        impossible: why nothing can be done here, in one sentence with the next click; None if it can.
     """
 
     torch: bool = False
@@ -72,7 +72,7 @@ def platform_facts() -> PlatformFacts:
 
 
 def platform_problem(facts: PlatformFacts) -> str | None:
-    """Why the engine cannot run here at all, None where it can. Asked before anything is downloaded."""
+    """Return why the engine cannot run here at all, None if it can. Asked before anything is downloaded."""
     if facts.python < MINIMUM_PYTHON:
         text = _("This Slicer has Python {found}, SegWithU needs {wanted} or newer: install Slicer 5.10 or newer.")
         return text.format(found=_version(facts.python), wanted=_version(MINIMUM_PYTHON))

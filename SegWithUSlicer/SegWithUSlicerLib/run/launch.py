@@ -16,7 +16,7 @@ from typing import Any
 from ..i18n import _
 
 GRACE_S = 0.7
-"""The worker ends at once when asked; whoever does not is ended after this time."""
+"""The worker ends at once when asked; a process that does not is killed after this time."""
 LIMIT_S = 1.8
 POLL_S = 0.02
 _ACCESS_VIOLATION = 0xC0000005
@@ -27,7 +27,7 @@ def end_process_tree(process: "subprocess.Popen[bytes]", reported_pid: int | Non
 
     Args:
         process: the child that was started as the head of a session (POSIX) or group (Windows) of its own.
-        reported_pid: what the worker said its own process id is.
+        reported_pid: the process ID that the worker reported.
     """
     if sys.platform == "win32":
         return _end_on_windows(process, reported_pid)
@@ -99,7 +99,7 @@ def _group_lives(group: int) -> bool:
 
 
 def _linux_group_lives(group: int) -> bool:
-    """Whether a process that is no zombie belongs to the group: orphans may wait long to be collected."""
+    """Check whether a process that is no zombie belongs to the group: orphans may wait long to be collected."""
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():
             continue
@@ -113,7 +113,7 @@ def _linux_group_lives(group: int) -> bool:
 
 
 def end_reason(code: int | None, system: str = sys.platform) -> str:
-    """Why a process ended, in words, from its exit code as `subprocess` gives it."""
+    """Return why a process ended, in words, from its exit code as `subprocess` gives it."""
     if code is None:
         return _("it cannot be reached")
     if system == "win32":
@@ -233,7 +233,7 @@ def process_options(system: str) -> dict[str, Any]:
 
 
 def worker_start(python: str | None = None, idle_minutes: float = DEFAULT_IDLE_MINUTES) -> WorkerStart:
-    """How to start the worker on this computer.
+    """Return how to start the worker on this computer.
 
     Raises:
         WorkerStartError: there is no Python to start.

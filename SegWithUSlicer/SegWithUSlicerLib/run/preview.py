@@ -27,7 +27,7 @@ class PreflightResult:
 
     Attributes:
         cost: one line on time and memory.
-        warnings: why the image looks wrong for the model.
+        warnings: why the image does not fit the model.
         refused: it is so far from the training cases that the run will be refused.
         notes: what is unusual about it but need not matter.
     """
@@ -52,7 +52,7 @@ class PreflightCheck:
         self.result = PreflightResult()
 
     def forget(self) -> None:
-        """Take no answer to earlier questions any more."""
+        """Ignore answers to earlier questions."""
         self._question += 1
         self._set_result(PreflightResult())
 
@@ -64,7 +64,7 @@ class PreflightCheck:
         device: str,
         head: str = "",
     ) -> None:
-        """Ask anew; the worker is started where needed. An empty `head` is the model's default."""
+        """Ask the worker, which is started if needed. An empty `head` is the model's default."""
         self._question += 1
         question = self._question
         try:
@@ -84,8 +84,8 @@ class PreflightCheck:
             if question == self._question and event.get("event") != "progress":
                 self._answer(event)
 
-        look = image_features_of(volume, box)
-        features = {} if look is None else {model.channels[0]: look.to_json()}
+        found = image_features_of(volume, box)
+        features = {} if found is None else {model.channels[0]: found.to_json()}
         self._worker.submit({"request": "fingerprint", **fields, "features": features}, answer)
         self._worker.submit({"request": "predict_cost", **fields}, answer)
 
@@ -120,7 +120,7 @@ def cost_text(event: Mapping[str, Any]) -> str:
 
 
 def size_ras(volume: "slicer.vtkMRMLScalarVolumeNode") -> tuple[float, float, float]:
-    """How long the volume is along R, A and S in its own frame, in mm; zeros where it holds no image."""
+    """Return how long the volume is along R, A and S in its own frame, in mm; zeros if it holds no image."""
     image = volume.GetImageData()
     if image is None:
         return 0.0, 0.0, 0.0

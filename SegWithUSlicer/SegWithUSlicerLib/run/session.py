@@ -45,7 +45,7 @@ class Debounce:
         self._timer.connect("timeout()", callback)
 
     def trigger(self) -> None:
-        """Wait anew."""
+        """Restart the delay."""
         self._timer.start()
 
     def set_delay(self, delay_ms: int) -> None:
@@ -58,7 +58,7 @@ class Debounce:
 
 
 def temporary_root() -> Path:
-    """Where private folders are made: in Slicer's temporary folder, which the user may have moved to a larger disk."""
+    """Return the folder of private folders, in Slicer's temporary folder, which the user may have moved to a larger disk."""
     return Path(slicer.app.temporaryPath) / "SegWithU"
 
 
@@ -104,7 +104,7 @@ class Session:
         ).begin(remember)
 
     def check_again(self) -> None:
-        """Look at the packages anew before the next run."""
+        """Check the packages again before the next run."""
         self._is_ready = False
 
     def end(self) -> None:
@@ -114,12 +114,12 @@ class Session:
 
     def diagnostics(self) -> str:
         """Return what a bug report needs: versions, state, the worker's last lines. No names of patients or files."""
-        facts: Mapping[str, Any] = {
+        info: Mapping[str, Any] = {
             "Slicer": f"{slicer.app.applicationVersion} ({slicer.app.os}, revision {slicer.app.revision})",
             "worker": f"{self.worker.state.value}, process {self.worker.pid}",
             **self.worker.versions,
         }
-        lines = [f"{name}: {value}" for name, value in facts.items()]
+        lines = [f"{name}: {value}" for name, value in info.items()]
         status = self.controller.status
         lines += [f"run: {status.phase.value}, {status.outcome.value}: {status.sentence}", *status.warnings]
         lines += [status.details] if status.details else []

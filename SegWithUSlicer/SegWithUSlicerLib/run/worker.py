@@ -55,8 +55,8 @@ class WorkerProcess(PolledProcess):
     """Starts the worker when needed and sends it requests, from the main thread.
 
     Args:
-        start_timer: see StartTimer; None where the caller polls by itself.
-        start: how to start it, default `worker_start`; asked anew at every start.
+        start_timer: see StartTimer; None if the caller polls by itself.
+        start: returns how to start it, default `worker_start`; called at every start.
         on_state: called when `state` changed.
 
     Every request gets progress events and then exactly one of FINAL_EVENTS, always out of `poll`. Besides the
@@ -86,7 +86,7 @@ class WorkerProcess(PolledProcess):
         return self._state
 
     def submit(self, request: Mapping[str, Any], on_event: OnEvent) -> int:
-        """Ask for something; starts the worker where needed. Requests are done in order.
+        """Ask for something; starts the worker if needed. Requests are done in order.
 
         Args:
             request: with "request" and its fields (ARCHITECTURE.md, "Worker"); the id is added.
@@ -119,7 +119,7 @@ class WorkerProcess(PolledProcess):
             self.cancel(run.id)
 
     def restart(self) -> None:
-        """End the worker; the next one sees what was installed meanwhile. What it was doing is begun anew."""
+        """End the worker; the next one sees what was installed meanwhile. The running request is repeated."""
         run, self._running = self._running, None
         self._end_child(run.output if run else None)
         if run is not None:
@@ -178,7 +178,7 @@ class WorkerProcess(PolledProcess):
             self._set_state(WorkerState.STARTING)
 
     def _on_ended(self, child: ChildProcess, code: int | None) -> None:
-        """After idle minutes, or by a crash whose reason is told; the next request starts a new one."""
+        """Report a crash, or accept the end after idle minutes; the next request starts a new worker."""
         reason = end_reason(code)
         self._log.append(f"worker {child.pid} ended: {'idle' if child.leaving else reason}")
         run, self._running = self._running, None

@@ -186,7 +186,7 @@ def _read(path: Path) -> Volume:
 
 
 def _is_whole(path: Path) -> bool:
-    """Whether a .nii.gz ends where its header says: ITK reads the missing end of a cut one as zeros, without a word."""
+    """Check whether a .nii.gz is complete: ITK reads the missing end of a truncated one as zeros, without an error."""
     try:
         with gzip.open(path, "rb") as file:
             header = file.read(_NIFTI_HEADER)

@@ -31,13 +31,13 @@ _CASE, _MODEL, _LABEL, _FOLDER = "case_json", "model", "label", "case_folder"
 
 @dataclass(frozen=True)
 class CaseNodes:
-    """The nodes of one run, looked up anew at each access: what the user deleted reads as None."""
+    """The nodes of one run, looked up at each access: what the user deleted reads as None."""
 
     hub: "slicer.vtkMRMLScriptedModuleNode"
 
     @property
     def case(self) -> CaseDescription:
-        """What `case.json` said when the run was loaded."""
+        """The content of `case.json` when the run was loaded."""
         return parse_description(parse_json(self.hub.GetParameter(_CASE), self.hub.GetName()), self.hub.GetName())
 
     @property
@@ -53,8 +53,8 @@ class CaseNodes:
     @property
     def case_folder(self) -> Path | None:
         """The folder that the run was loaded from, if that stays; it may be gone, or be another machine's."""
-        told = self.hub.GetParameter(_FOLDER)
-        return Path(parse_json(told, self.hub.GetName())) if told else None
+        text = self.hub.GetParameter(_FOLDER)
+        return Path(parse_json(text, self.hub.GetName())) if text else None
 
     @property
     def inputs(self) -> list["slicer.vtkMRMLScalarVolumeNode"]:
@@ -85,7 +85,7 @@ class CaseNodes:
 
     @property
     def results(self) -> list["slicer.vtkMRMLDisplayableNode"]:
-        """Everything the run made that has a place in space: segmentation, maps, masked copies."""
+        """All results with a position in space: segmentation, maps, masked copies."""
         segmentation = [] if self.segmentation is None else [self.segmentation]
         return [*segmentation, *self.maps.values(), *self.near.values()]
 
@@ -96,7 +96,7 @@ class CaseNodes:
 
     @property
     def regions_text(self) -> "slicer.vtkMRMLTextNode | None":
-        """The regions' figures as text; read it through `region_nodes`."""
+        """The regions' table as text; read it through `review_nodes.regions_of`."""
         return self.hub.GetNodeReference(_REGIONS_TEXT)
 
     @property
@@ -111,7 +111,7 @@ class CaseNodes:
 
     @property
     def reference(self) -> "slicer.vtkMRMLTransformableNode | None":
-        """The node that tells where the run lies in the world: the input, or what is left of the results."""
+        """The node that gives the run's position in the world: the input, or what is left of the results."""
         return next(iter([*self.inputs, *self.placed]), None)
 
     def _volumes(self, prefix: str) -> dict[str, "slicer.vtkMRMLScalarVolumeNode"]:
@@ -148,8 +148,8 @@ class CaseNodes:
             folder: where the case lies, if it stays there.
         """
         # The maps as they were found on disk: later there is no folder to look into.
-        told = case.raw.get("maps") or {}
-        maps = {name: {**(told.get(name) or {}), "file": info.file} for name, info in case.maps.items()}
+        entries = case.raw.get("maps") or {}
+        maps = {name: {**(entries.get(name) or {}), "file": info.file} for name, info in case.maps.items()}
         self.hub.SetParameter(_CASE, json.dumps({**case.raw, "maps": maps}))
         self.hub.SetParameter(_MODEL, case.model_name)
         self.hub.SetParameter(_FOLDER, "" if folder is None else json.dumps(str(folder.absolute())))
@@ -195,7 +195,7 @@ def find_replaceable(
 
 
 def is_ours(node: "slicer.vtkMRMLNode | None") -> bool:
-    """Whether a node is one of our maps, masked copies or region volumes: no input, no foreground to remember."""
+    """Check whether a node is one of our maps, masked copies or region volumes: no input, no foreground to remember."""
     return node is not None and any(node.GetAttribute(name) for name in (MAP_ATTRIBUTE, REGIONS_ATTRIBUTE))
 
 

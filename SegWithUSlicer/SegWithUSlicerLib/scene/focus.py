@@ -52,7 +52,7 @@ class RegionHighlight:
 
     @property
     def observer_count(self) -> int:
-        """Observers that are standing now; 0 after `release`."""
+        """Number of active observers; 0 after `release`."""
         return len(self._observations)
 
     def show(self, region_id: int) -> bool:
@@ -207,7 +207,7 @@ def _image_of(found: RegionMask) -> "slicer.vtkOrientedImageData":
 MARGIN = 0.1
 """Part of the region's extent that is left free around it at each side."""
 CLOSEST_MM = 30.0
-"""Smallest field of view that framing a region leads to: a handful of voxels without surroundings tells nothing."""
+"""Smallest field of view for a framed region: a handful of voxels without surroundings is of no use."""
 _ZOOM_ATTRIBUTE = "SegWithU.UserZoom"
 _SAME_ZOOM = 1e-4
 
@@ -219,7 +219,7 @@ def focus_on(
 
     Args:
         keep_zoom: leave the zoom alone unless the region does not fit; otherwise frame the region.
-        in_3d: also bring it into sight in the 3D views.
+        in_3d: also bring it into the 3D views.
         voxels: what must fit, for a place that is in no label volume (blind sample); by default the region's own.
             Where the user has deleted the label volume the views only jump.
     """
@@ -284,11 +284,11 @@ def _zoom(view: "slicer.vtkMRMLSliceNode", factor: float, user: float | None = N
 
 
 def _users_zoom(view: "slicer.vtkMRMLSliceNode") -> float:
-    """By what factor the field of view must change to be the user's: 1 where it is."""
-    told = view.GetAttribute(_ZOOM_ATTRIBUTE)
-    if told is None:
+    """Return the zoom factor that restores the user's field of view."""
+    stored = view.GetAttribute(_ZOOM_ATTRIBUTE)
+    if stored is None:
         return 1.0
-    user, *ours = (float(part) for part in told.split())
+    user, *ours = (float(part) for part in stored.split())
     now = _measures(view)
     return user if any(math.isclose(a, b, rel_tol=_SAME_ZOOM) for a, b in zip(now, ours, strict=True)) else 1.0
 
@@ -300,7 +300,7 @@ def _measures(view: "slicer.vtkMRMLSliceNode") -> tuple[float, float, float]:
 
 
 def _bring_into_sight(camera: "slicer.vtkMRMLCameraNode", centre: np.ndarray) -> None:
-    """Move a camera sideways so that it looks at `centre`, unless the centre is within half of what it sees."""
+    """Move a camera sideways to `centre`, unless the centre is within the middle half of its view."""
     position, focus = np.array(camera.GetPosition()), np.array(camera.GetFocalPoint())
     forward = focus - position
     distance = float(np.linalg.norm(forward))

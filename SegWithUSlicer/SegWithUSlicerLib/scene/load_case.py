@@ -54,7 +54,7 @@ def load_case(
     its time. Nothing is shown and no view is changed; the files may be deleted afterwards.
 
     Args:
-        input_node: the volume that the case was made from; None to look at a case without its image.
+        input_node: the volume that the case was made from; None to load a case without its image.
         channels: the further channels of the input.
         near_mm: distance in mm of "only near the segmentation"; None makes no masked copies (and saves their memory).
         scene: needed only without an input; by default Slicer's.

@@ -109,7 +109,7 @@ def colour_map_of(display: "slicer.vtkMRMLScalarVolumeDisplayNode") -> str | Non
 
 
 def show_legend(volume: "slicer.vtkMRMLScalarVolumeNode", info: MapInfo, visible: bool) -> None:
-    """Show or hide the map's legend; its title says what the colours mean. Made at the first showing."""
+    """Show or hide the map's legend, whose title names map and unit. It is made at the first call."""
     logic = slicer.vtkSlicerColorLogic
     legend = logic.GetColorLegendDisplayNode(volume)
     if legend is None:

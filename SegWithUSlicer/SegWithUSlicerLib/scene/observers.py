@@ -31,7 +31,7 @@ class Observations:
         self._tags.append((watched, watched.AddObserver(event, forward)))
 
     def watches(self, watched: vtk.vtkObject) -> bool:
-        """Whether there is any observer of ours on the object."""
+        """Check whether there is any observer of ours on the object."""
         return any(other is watched for other, tag in self._tags)
 
     def remove(self, watched: vtk.vtkObject) -> None:

@@ -102,7 +102,7 @@ class Overlay:
 
     @property
     def observer_count(self) -> int:
-        """Observers that are standing now; 0 after `release`."""
+        """Number of active observers; 0 after `release`."""
         return len(self._observations) + self._layers.observer_count
 
     def show(self, map_name: str | None) -> int:

@@ -16,7 +16,7 @@ class AboveThreshold:
 
     Attributes:
         share: part of the structure's assessed voxels, 0 to 1; None for an empty structure.
-        volume_mm3: None where the voxel size is not known.
+        volume_mm3: None if the voxel size is not known.
     """
 
     value: int
@@ -28,7 +28,7 @@ class AboveThreshold:
 def share_above(case: CaseDescription, map_name: str, threshold: float) -> list[AboveThreshold]:
     """Per structure, in label order, the share and volume of voxels at or above `threshold` (in the map's unit).
 
-    Inside the bin that the threshold cuts, voxels are taken as evenly spread. Empty where the case has no
+    Inside the bin that the threshold cuts, voxels are taken as evenly spread. Empty if the case has no
     such map or the map has no histograms.
     """
     info = case.maps.get(map_name)

@@ -44,7 +44,7 @@ def read_case_regions(case_folder: Path, labels: Volume | None) -> str | None:
     """Read the text of a case folder's `regions.csv`; None if regions were not searched for.
 
     Args:
-        labels: the label volume that belongs to it; None where there is none.
+        labels: the label volume that belongs to it; None if there is none.
 
     Raises:
         InputError: it is damaged, or names other regions than the label volume holds.
@@ -203,13 +203,13 @@ def boxes_of_labels(labels_kji: np.ndarray) -> dict[int, tuple[slice, ...]]:
     whole = labelled_box(labels_kji != 0)
     if whole is None:
         return {}
-    places = np.nonzero(labels_kji[whole])
-    values = labels_kji[whole][places]
+    voxels = np.nonzero(labels_kji[whole])
+    values = labels_kji[whole][voxels]
     order = np.argsort(values, kind="stable")
     labels, starts = np.unique(values[order], return_index=True)
     sides = [
         (np.minimum.reduceat(axis[order], starts) + side.start, np.maximum.reduceat(axis[order], starts) + side.start)
-        for axis, side in zip(places, whole, strict=True)
+        for axis, side in zip(voxels, whole, strict=True)
     ]
     return {
         int(label): tuple(slice(int(low[row]), int(high[row]) + 1) for low, high in sides)
@@ -223,7 +223,7 @@ _TOWARDS_WHITE = 0.5
 
 
 def keep_original(nodes: CaseNodes) -> None:
-    """Copy the segmentation as it is now, in place of an earlier copy: to be called as soon as it was filled."""
+    """Copy the current segmentation, replacing an earlier copy: to be called as soon as it was filled."""
     source = nodes.segmentation
     if source is None:
         return
@@ -249,7 +249,7 @@ def keep_original(nodes: CaseNodes) -> None:
 
 
 def make_sure_of_original(nodes: CaseNodes) -> bool:
-    """Make the copy where it is missing (a scene of an earlier version, a deleted node); False where it is too late.
+    """Make the copy where it is missing (a scene of an earlier version, a deleted node); False if it is too late.
 
     It is too late once the segmentation was edited or judged.
     """
@@ -259,7 +259,7 @@ def make_sure_of_original(nodes: CaseNodes) -> bool:
 
 
 def restore_original(nodes: CaseNodes) -> bool:
-    """Make the segmentation what the model made it, in the colours that it has now; False where there is no copy."""
+    """Restore the model's segmentation but keep current colours. Returns False if no copy exists."""
     node = nodes.segmentation
     if nodes.original is None or node is None:
         return False
@@ -277,7 +277,7 @@ def restore_original(nodes: CaseNodes) -> bool:
 
 
 def show_original(nodes: CaseNodes, visible: bool) -> bool:
-    """Draw the model's own outlines in the slice views, or hide them; False where there is no copy."""
+    """Show or hide the model's own outlines in the slice views. Returns False if no copy exists."""
     if nodes.original is None:
         return False
     nodes.original.CreateDefaultDisplayNodes()

@@ -34,7 +34,7 @@ def fill_segmentation(node: "slicer.vtkMRMLSegmentationNode", structures: Sequen
     """Make the node hold exactly these structures, in label order, each also when it is empty.
 
     Segments that were there before keep their colour and display; a 3D surface that was shown is made again.
-    The content is remembered, so that `was_touched` can tell later.
+    The content's hash is kept for `was_touched`.
     """
     ordered = sorted(structures, key=lambda structure: structure.value)
     segmentation = node.GetSegmentation()
@@ -59,7 +59,7 @@ def fill_segmentation(node: "slicer.vtkMRMLSegmentationNode", structures: Sequen
 
 
 def was_touched(node: "slicer.vtkMRMLSegmentationNode") -> bool:
-    """Whether a segment was edited, renamed, added, removed, given a status, or judged since the node was filled."""
+    """Check whether a segment was edited, renamed, added, removed, or given a status since the node was filled."""
     if node.GetAttribute(JUDGED_ATTRIBUTE) or node.GetAttribute(CONTENT_ATTRIBUTE) != content_hash(node):
         return True
     logic = slicer.vtkSlicerSegmentationsModuleLogic
@@ -154,7 +154,7 @@ def _shared_labelmap(labels: Volume, highest: int) -> "slicer.vtkOrientedImageDa
 
 
 def _place(image: "slicer.vtkOrientedImageData", box: Sequence[slice]) -> tuple[int, ...]:
-    """Where the box begins, in whole voxels along the image's axes from the world's origin."""
+    """Return where the box begins, in whole voxels along the image's axes from the world's origin."""
     matrix = vtk.vtkMatrix4x4()
     image.GetImageToWorldMatrix(matrix)
     first = [side.start + image.GetExtent()[2 * axis] for axis, side in zip((2, 1, 0), box, strict=True)][::-1]
@@ -166,7 +166,7 @@ def _place(image: "slicer.vtkOrientedImageData", box: Sequence[slice]) -> tuple[
 
 
 def is_whole_nrrd(path: Path) -> bool:
-    """Whether a file is an NRRD with its voxels inside, all of them there and undamaged."""
+    """Check whether a file is an NRRD with its voxels inside, all of them there and undamaged."""
     try:
         regular_file(path)
         stored = read_nrrd_header(path)

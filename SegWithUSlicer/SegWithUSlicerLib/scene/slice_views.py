@@ -19,15 +19,15 @@ _OPACITY_ATTRIBUTE = "SegWithU.UserForegroundOpacity"
 class ViewLayers:
     """Shows one volume in the foreground of the views whose background is one of some images.
 
-    A view in which the user chooses another foreground is let go until the next `show`. A view that turns to another
+    A view in which the user chooses another foreground is released until the next `show`. A view that turns to another
     image gets its own foreground back: a map is never drawn over an image that it was not made from. Views that
     turn to the image, and views that a layout adds, join in.
 
     Args:
         scene: the scene of the views.
-        backgrounds: the images; asked anew at each change.
+        backgrounds: returns the images; called at each change.
         on_change: called after a change that came from outside.
-        on_foreground: called with the volume that somebody has put in the foreground instead of ours, if it is one
+        on_foreground: called with the volume that replaced ours in the foreground, if it is one
             of our own maps.
     """
 
@@ -65,11 +65,11 @@ class ViewLayers:
 
     @property
     def observer_count(self) -> int:
-        """Observers that are standing now."""
+        """Number of active observers."""
         return len(self._observations)
 
     def show(self, volume: "slicer.vtkMRMLScalarVolumeNode", opacity: float) -> int:
-        """Show a volume wherever its image is shown, also where we had been let go; returns in how many views."""
+        """Show a volume wherever its image is shown, also in released views; returns in how many views."""
         if not len(self._observations):
             self._observations.add(self._scene, self._scene.NodeAddedEvent, self._on_node_added)
         former, self.volume_id, self.opacity, self.blanked = self.volume_id, volume.GetID(), float(opacity), False
@@ -143,7 +143,7 @@ class ViewLayers:
         self._quietly(_restore, view)
 
     def _on_node_added(self, _scene: object, _event: str) -> None:
-        # The event names no node in Python without a decorated function; new views are rare, the look is cheap.
+        # The event names no node in Python without a decorated function; new views are rare, the check is cheap.
         for view in self._views():
             if not self._observations.watches(view):
                 self._watch(view)
@@ -154,7 +154,7 @@ class ViewLayers:
             self._follow(view)
 
     def _follow(self, view: "slicer.vtkMRMLSliceCompositeNode") -> None:
-        """Bring our account of one view in line with what somebody else has done to it."""
+        """Update our record of one view after a change from outside."""
         if self._holds(view):
             if not self._is_target(view):
                 self._give_back(view)

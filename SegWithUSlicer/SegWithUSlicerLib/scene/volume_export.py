@@ -1,9 +1,9 @@
 """Export the input volume to a file, and read the region of interest in the volume's own frame.
 
 The engine works on the volume's own grid. Nothing is hardened and nothing resampled: a linear parent transform is
-only told to the engine, so that the network sees the patient upright. A non-linear parent transform (such as the
+only passed to the engine, so that the network sees the patient upright. A non-linear parent transform (such as the
 one under which Slicer loads irregular DICOM series) is not an error: the network then sees the own grid as it is,
-and the results, which observe the same parent transform, are still drawn in the right place.
+and the results, which observe the same parent transform, are still drawn at the right position.
 """
 
 import itertools
@@ -84,7 +84,7 @@ def export_volume(
 
 
 def is_unchanged(exported: ExportedVolume, scene: "slicer.vtkMRMLScene | None" = None) -> bool:
-    """Whether the exported volume is still in the scene with the voxels and parent transforms it had then."""
+    """Check whether the exported volume is still in the scene with the voxels and parent transforms it had then."""
     volume = (scene or slicer.mrmlScene).GetNodeByID(exported.node_id)
     if volume is None or volume.GetImageData() is None or volume.GetImageData().GetMTime() != exported.modified:
         return False
@@ -194,7 +194,7 @@ _EDGE_MM = 1e-3
 
 
 def image_features_of(volume: "slicer.vtkMRMLScalarVolumeNode", box: Roi | None) -> ImageFeatures | None:
-    """Features of the part of a volume inside a region, None where it holds no scalar image or nothing is inside.
+    """Features of the part of a volume inside a region, None if it holds no scalar image or nothing is inside.
 
     Args:
         box: as `read_roi` gives it, in the volume's own frame; None for the whole volume.
@@ -211,7 +211,7 @@ def image_features_of(volume: "slicer.vtkMRMLScalarVolumeNode", box: Roi | None)
 def _slices(
     volume: "slicer.vtkMRMLScalarVolumeNode", box: Roi, size_ijk: tuple[int, int, int]
 ) -> tuple[slice, slice, slice]:
-    """Where the box lies in the array (k, j, i).
+    """Return where the box lies in the array (k, j, i).
 
     As in the engine, the left, posterior and inferior faces belong to the region and the others do not.
     """
@@ -227,7 +227,7 @@ def _slices(
 
 
 def sequence_frame(volume: "slicer.vtkMRMLScalarVolumeNode") -> int | None:
-    """Which frame (from 0) of a sequence a volume shows now; None for a volume that is no proxy of a sequence."""
+    """Return the frame (from 0) of a sequence that a volume shows; None if the volume is no proxy of a sequence."""
     scene = volume.GetScene()
     for index in range(scene.GetNumberOfNodesByClass("vtkMRMLSequenceBrowserNode")):
         browser = scene.GetNthNodeByClass(index, "vtkMRMLSequenceBrowserNode")
