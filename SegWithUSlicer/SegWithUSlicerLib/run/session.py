@@ -58,7 +58,7 @@ class Debounce:
 
 
 def temporary_root() -> Path:
-    """Return the folder of private folders, in Slicer's temporary folder, which the user may have moved to a larger disk."""
+    """Return the parent of private folders, in Slicer's temporary folder, which the user may have moved."""
     return Path(slicer.app.temporaryPath) / "SegWithU"
 
 
