@@ -73,7 +73,7 @@ def test_blind_places_look_like_regions_until_the_end(reviewing: Reviewing) -> N
         assert ui.thumbnailLabel.pixmap is not None and "blind" not in ui.whyLabel.text
         assert max(reviewing.off_peak_mm()) < 1
         reviewing.judge()
-    assert ui.reviewProgressLabel.text.endswith("End the review to read what the blind places tell.")
+    assert ui.reviewProgressLabel.text.endswith("End the review to see the result on the blind places.")
     text = (reviewing.folder()).glob("*/review.Ana.jsonl").__next__().read_text(encoding="utf-8")
     assert '"blind"' not in text
     ui.endReviewButton.click()

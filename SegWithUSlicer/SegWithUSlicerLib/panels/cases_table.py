@@ -240,7 +240,7 @@ COLUMN_TIPS = (
     _("Which rules flag the case; the reasons stand below the list when it is selected."),
     _("How much of the worst structure is expected to be wrong."),
     _("Number of regions worth a look."),
-    _("How many minutes looking at the regions takes that nobody has accepted or corrected."),
+    _("Minutes needed to review the regions that nobody has accepted or corrected."),
     _("The structure with the largest expected wrong volume."),
 )
 

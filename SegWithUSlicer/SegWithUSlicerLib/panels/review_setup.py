@@ -132,7 +132,7 @@ def closing_text(session: ReviewSession) -> str:
     text = _("All {n} regions are decided: {rejected} rejected, {second} for a second reader.").format(
         n=len(given), rejected=given.count(Verdict.REJECTED), second=given.count(Verdict.SECOND_READER)
     )
-    more = _("End the review to read what the blind places tell.") if session.has_blind_places else ""
+    more = _("End the review to see the result on the blind places.") if session.has_blind_places else ""
     return " ".join(filter(None, [text, more]))
 
 

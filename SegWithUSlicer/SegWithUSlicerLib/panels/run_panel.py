@@ -47,8 +47,8 @@ class RunPanel:
         self.ui.runButton.text = _("Cancel") if busy else _("Segment with Uncertainty")
         self.ui.runButton.enabled = status.phase is not Phase.CANCELLING if busy else can_start
         self._show_progress(status, busy)
-        said = status.sentence if is_current else ""
-        self.ui.statusLabel.text = "" if busy else said or hint
+        text = status.sentence if is_current else ""
+        self.ui.statusLabel.text = "" if busy else text or hint
         self.ui.statusLabel.visible = not busy
         self._show_banner(status, result, busy, is_current)
         self._log(status)

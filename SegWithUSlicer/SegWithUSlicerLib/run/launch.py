@@ -189,7 +189,9 @@ def python_executable(override: str | None = None, own: str | None = None) -> st
         return override
     found = sys.executable if own is None else own
     if not found:
-        raise WorkerStartError(_("This Slicer does not tell where its Python is: choose one in the advanced settings."))
+        raise WorkerStartError(
+            _("This Slicer does not report where its Python is: choose one in the advanced settings.")
+        )
     return found
 
 

@@ -104,7 +104,7 @@ def dice_tip(structure: Structure) -> str:
     if structure.predicted_dice_informative is False:
         return _(
             "On the calibration cases, the model could not tell better from worse segmentations of this structure any "
-            "better than their mean does: no figure is shown, and none raises a flag."
+            "better than their mean does: no value is shown, and none raises a flag."
         )
     return ""
 
