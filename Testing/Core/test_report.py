@@ -17,7 +17,7 @@ from segwithu_command import ROOT, Command, one_sentence
 from SegWithUCore.case.case_file import read_case
 from SegWithUCore.case.region_files import read_regions
 from SegWithUCore.report.case_report import SHOWN_REGIONS
-from SegWithUCore.report.pictures import Volumes, chained, pictures_around, png_bytes, scale_mm, tinted, voxel_edges
+from SegWithUCore.report.pictures import Volumes, chained, pictures_around, scale_mm, tinted, voxel_edges
 from SegWithUCore.report.thumbnail import Grid
 from SegWithUCore.review.log_format import Verdict
 

@@ -10,6 +10,7 @@ from ..models.input_spec import Code
 from .dicom_objects import (
     ERROR_PROBABILITY,
     MANUFACTURER,
+    UNICODE,
     ModelProvenance,
     SeriesTitle,
     SourceSeries,
@@ -62,6 +63,7 @@ def probability_object(
             further_source_images=source.further or None,
             **common_fields(source, origin, title),
         )
+    found.SpecificCharacterSet = UNICODE
     found.FloatPixelPaddingValue = found.FloatPixelPaddingRangeLimit = NOT_ASSESSED
     found.SharedFunctionalGroupsSequence[0].FrameAnatomySequence = [_frame_anatomy(source)]
     return _ascending(found)
