@@ -17,7 +17,8 @@ from segwithu_command import ROOT, Command, one_sentence
 from SegWithUCore.case.case_file import read_case
 from SegWithUCore.case.region_files import read_regions
 from SegWithUCore.report.case_report import SHOWN_REGIONS
-from SegWithUCore.report.pictures import Volumes, chained, pictures_around, png_bytes, scale_mm, tinted, voxel_edges
+from SegWithUCore.report.pictures import Volumes, chained, pictures_around, scale_mm, tinted, voxel_edges
+from SegWithUCore.report.render import png_bytes
 from SegWithUCore.report.thumbnail import Grid
 from SegWithUCore.review.log_format import Verdict
 
@@ -161,33 +162,49 @@ def test_many_regions_do_not_blow_the_page_up(case: Path, segwithu: Command) -> 
     assert "4888 more are in regions.csv." in page.text  # 5000 without 12 with pictures and 100 listed
 
 
-def test_it_works_where_torch_and_pillow_cannot_be_imported(case: Path, tmp_path: Path) -> None:
-    code = (
-        "import sys\n"
-        "absent = ('torch', 'monai', 'PIL', 'matplotlib', 'safetensors', 'requests')\n"
-        "sys.modules.update(dict.fromkeys(absent))\n"
-        "from SegWithUCore.cli.__main__ import main\n"
-        "case, out = sys.argv[1:]\n"
-        "codes = [main(['report', case]), main(['worklist', case, '--output', out + '/list'])]\n"
-        "codes += [main(['export', case, '--output', out + '/sent', '--anonymous'])]\n"
-        "codes += [main(['merge-reviews', out + '/sent', '--into', case])]\n"
-        "sys.exit(any(codes))"
+def without(packages: str, code: str, *arguments: str | Path) -> None:
+    """Run code where these packages cannot be imported."""
+    start = (
+        f"import sys\nsys.modules.update(dict.fromkeys({packages.split()!r}))\n"
+        "from SegWithUCore.cli.__main__ import main\ncase, out = sys.argv[1:]\n"
     )
-    call = [sys.executable, "-c", code, str(case), str(tmp_path)]
+    call = [sys.executable, "-c", start + code, *map(str, arguments)]
     paths = {"PYTHONPATH": str(ROOT / "SegWithUSlicer")}
     done = subprocess.run(call, capture_output=True, text=True, env=paths, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_report_works_without_torch(case: Path, tmp_path: Path) -> None:
+    without(
+        "torch monai matplotlib safetensors requests",
+        "codes = [main(['report', case]), main(['export', case, '--output', out + '/sent'])]\nsys.exit(any(codes))",
+        case,
+        tmp_path,
+    )
     assert Page(case / "report.html").pictures()[0].shape == (256, 256, 3)
+    assert Page(tmp_path / "sent" / case.name / "report.html").pictures()
 
 
-def test_png_is_the_same_picture_with_and_without_pillow(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("missing", ["jinja2", "PIL"])
+def test_cases_go_out_and_home_where_no_report_can_be_made(case: Path, tmp_path: Path, missing: str) -> None:
+    """As in a Slicer in which the engine was never installed: all is exported but the page, which is said."""
+    without(
+        f"torch monai matplotlib safetensors requests {missing}",
+        "codes = [main(['worklist', case, '--output', out + '/list'])]\n"
+        "codes += [main(['export', case, '--output', out + '/sent', '--anonymous'])]\n"
+        "codes += [main(['merge-reviews', out + '/sent', '--into', case])]\n"
+        "sys.exit(any(codes) or main(['report', case]) != 1)",
+        case,
+        tmp_path,
+    )
+    assert (tmp_path / "sent" / "case-001" / "image.nii.gz").is_file()
+    assert not (tmp_path / "sent" / "case-001" / "report.html").exists()
+    assert not (case / "report.html").exists()
+
+
+def test_pictures_come_back_from_their_png_files() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
-    with_pillow = png_bytes(pixels)
-    with monkeypatch.context() as absent:
-        absent.setitem(sys.modules, "PIL", None)
-        without = png_bytes(pixels)
-    for data in (with_pillow, without):
-        np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(data))), pixels)
+    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(png_bytes(pixels)))), pixels)
 
 
 def test_contours_run_along_the_edges_of_voxels() -> None:

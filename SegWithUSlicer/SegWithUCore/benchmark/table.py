@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ..csv_files import table_of, write_csv
-from ..evaluation.report import cases_in_words, figure, page, section
+from ..evaluation.report import cases_in_words, tables_page
 from ..evaluation.report_tables import NAMES, PER_MILLE, WITHOUT, Table, markdown, number, with_interval
 from .benchmark import REFITTED
 from .cost import CASES, REPEATS
@@ -40,8 +40,8 @@ def benchmark_page(result: Mapping[str, Any], plot: Path | None) -> str:
         plot: from `benchmark_plot.draw_rivals`, if there is one.
     """
     title = f"{result['model']}: rivals on one frozen segmentation"
-    shown = [] if plot is None else [f"<section>{figure(WORDS, plot)}</section>"]
-    return page(title, about(result), "", [*shown, *(section(table) for table in benchmark_tables(result))])
+    figures = [] if plot is None else [(WORDS, plot)]
+    return tables_page(title, [about(result)], benchmark_tables(result), before={"": figures})
 
 
 def about(result: Mapping[str, Any]) -> str:

@@ -208,7 +208,7 @@ def _add_dicom(commands: Any, common: argparse.ArgumentParser) -> None:
         help="write results of cases that were made from DICOM as DICOM objects",
         description="Write DICOM Segmentations (the model's, and each reviewer's version) and the error probability as "
         "a Parametric Map, which refer to the series that was segmented. They carry its patient, and the reviewer's "
-        "name. Needs the package highdicom: pip install 'highdicom>=0.28'.",
+        "name. Needs the package highdicom: pip install 'highdicom>=0.27'.",
     )
     command.add_argument("cases", nargs="+", type=Path, metavar="CASES", help="case folders, or folders of them")
     command.add_argument("--output", type=Path, required=True, metavar="DIR", help="the folder to be made")

@@ -17,7 +17,7 @@ from ..case.contents import Contents, case_contents
 from ..errors import InputError, OutputError, SegWithUError, UsageError
 from ..imaging.volume import check_file, itk_messages_kept_off_the_terminal
 from ..progress import Progress
-from ..report.case_report import write_report
+from ..report.case_report import REPORT_FILE, write_report
 from ..review.flags import FlagRules, flags_of_case
 from ..review.reviewer import Aliases
 from ..review.worklist import make_worklist
@@ -133,7 +133,7 @@ def _export_one(folder: Path, work: Path, settings: ExportSettings, found: Expor
                 anonymous_copy(folder, target, name, image_file, settings.keep_comments, aliases)
             else:
                 _copy(contents, folder, target, image_file)
-            write_report(target, rules=settings.rules)
+            _report(target, name, settings, found)
         except BaseException:
             shutil.rmtree(target, ignore_errors=True)
             raise
@@ -144,6 +144,14 @@ def _export_one(folder: Path, work: Path, settings: ExportSettings, found: Expor
     except SegWithUError as error:  # the colleague's copy is gone again: what is wrong is told of the case itself
         sentence = str(error) if target is None else str(error).replace(str(target), str(folder))
         found.troubles.append(sentence if str(folder) in sentence else f"{folder}: {sentence}")
+
+
+def _report(target: Path, name: str, settings: ExportSettings, found: Exported) -> None:
+    """Write the report; a Slicer in which the engine is not installed exports without."""
+    try:
+        write_report(target, rules=settings.rules)
+    except ModuleNotFoundError as error:
+        found.left_out.append(f"{REPORT_FILE} of {name}: it needs the package {error.name}, which is missing here.")
 
 
 def _image_file(folder: Path, settings: ExportSettings) -> Path | None:

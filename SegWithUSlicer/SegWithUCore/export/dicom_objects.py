@@ -164,8 +164,9 @@ def _check_shared(files: Sequence[Path], headers: Sequence["Dataset"]) -> None:
 
 MANUFACTURER = "SegWithU for 3D Slicer"
 EQUIPMENT = "SegWithU (for research, not for clinical use)"
-LEAST_RELEASE = (0, 28)
-REQUIREMENT = "highdicom>=0.28"
+LEAST_RELEASE = "0.27"
+"""Of highdicom: the one that Slicer 5.12 brings."""
+REQUIREMENT = f"highdicom>={LEAST_RELEASE}"
 _MOST_IN_SERIES_NUMBER = 2**31 - 1
 
 
@@ -215,12 +216,12 @@ def check_installed() -> None:
     """Raise UsageError where highdicom is missing or too old."""
     try:
         import highdicom
+        from packaging.version import Version
     except ImportError as error:
         raise UsageError(
             f'DICOM objects need the package {error.name}, which is not installed: run `pip install "{REQUIREMENT}"`.'
         ) from error
-    release = tuple(int(part) for part in highdicom.__version__.split(".")[:2])
-    if release < LEAST_RELEASE:
+    if Version(highdicom.__version__) < Version(LEAST_RELEASE):
         raise UsageError(
             f'DICOM objects need a newer highdicom than {highdicom.__version__}: run `pip install "{REQUIREMENT}"`.'
         )
@@ -247,7 +248,6 @@ def common_fields(source: SourceSeries, origin: ModelProvenance, title: SeriesTi
         "coding_schemes": [
             CodingSchemeIdentificationItem(SCHEME, name=SCHEME_NAME, responsible_organization=MANUFACTURER)
         ],
-        "specific_character_set": UNICODE,
     }
 
 

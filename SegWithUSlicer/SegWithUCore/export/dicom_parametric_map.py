@@ -1,6 +1,7 @@
 """The error probability as a DICOM Parametric Map (PS3.3, section A.75)."""
 
 from collections.abc import Sequence
+from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from ..models.input_spec import Code
 from .dicom_objects import (
     ERROR_PROBABILITY,
     MANUFACTURER,
+    UNICODE,
     ModelProvenance,
     SeriesTitle,
     SourceSeries,
@@ -43,28 +45,75 @@ def probability_object(
     Raises:
         InputError: nothing was assessed, or the headers of the series do not allow it.
     """
-    from highdicom import VOILUTTransformation
-    from highdicom.pm import ParametricMap
-
     slices = [k for k, values_there in enumerate(values) if (values_there >= 0).any()]
     if not slices:
         raise InputError(f"No voxel of {source.folder} was assessed: there is no error probability to be stored.")
-    low, high = (float(value) for value in window)
-    shown = VOILUTTransformation((low + high) / 2, high - low, voi_lut_function="LINEAR_EXACT")
     with header_errors(source):
-        found = ParametricMap(
+        found = _parametric_map(
+            source,
+            window,
             source_images=[source.headers[k] for k in slices],
             pixel_array=np.ascontiguousarray(values[slices], np.float32),
             contains_recognizable_visual_features=False,
             real_world_value_mappings=[_mapping()],
-            voi_lut_transformations=[shown],
             contributing_equipment=[_equipment(origin)],
-            further_source_images=source.further or None,
             **common_fields(source, origin, title),
         )
+    found.SpecificCharacterSet = UNICODE
     found.FloatPixelPaddingValue = found.FloatPixelPaddingRangeLimit = NOT_ASSESSED
     found.SharedFunctionalGroupsSequence[0].FrameAnatomySequence = [_frame_anatomy(source)]
     return _ascending(found)
+
+
+def _parametric_map(source: SourceSeries, window: Sequence[float], **fields: Any) -> "Dataset":
+    """Make the object; highdicom before 0.28 takes neither the function of a window nor further source images."""
+    from highdicom import VOILUTTransformation
+    from highdicom.pm import ParametricMap
+
+    center, width = (window[0] + window[1]) / 2, float(window[1] - window[0])
+    shown = VOILUTTransformation(center, width, voi_lut_function="LINEAR_EXACT")
+    if "voi_lut_transformations" in signature(ParametricMap).parameters:
+        return ParametricMap(voi_lut_transformations=[shown], further_source_images=source.further or None, **fields)
+    found = ParametricMap(window_center=center, window_width=width, **fields)
+    found.SharedFunctionalGroupsSequence[0].FrameVOILUTSequence = [shown]
+    _name_frame_sources(found, fields["source_images"])
+    _name_further_sources(found, source.further)
+    return found
+
+
+def _name_frame_sources(found: "Dataset", images: Sequence["Dataset"]) -> None:
+    """Name the source image of each frame, as highdicom 0.28 does."""
+    from highdicom.sr import CodedConcept
+    from pydicom.dataset import Dataset
+    from pydicom.sr.codedict import codes
+
+    positions = np.asarray([image.ImagePositionPatient for image in images], float)
+    for group in found.PerFrameFunctionalGroupsSequence:
+        place = np.asarray(group.PlanePositionSequence[0].ImagePositionPatient, float)
+        image = images[int(np.linalg.norm(positions - place, axis=1).argmin())]
+        item, derivation = Dataset(), Dataset()
+        item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = image.SOPClassUID, image.SOPInstanceUID
+        item.PurposeOfReferenceCodeSequence = [CodedConcept.from_code(codes.DCM.SourceImageForImageProcessingOperation)]
+        item.SpatialLocationsPreserved = "YES"
+        derivation.SourceImageSequence = [item]
+        derivation.DerivationCodeSequence = [CodedConcept.from_code(codes.DCM.UnspecifiedMethodOfCalculation)]
+        group.DerivationImageSequence = [derivation]
+
+
+def _name_further_sources(found: "Dataset", images: Sequence["Dataset"]) -> None:
+    """Name further source images of the object, as highdicom 0.28 does."""
+    from pydicom.dataset import Dataset
+
+    series: dict[str, list[Dataset]] = {}
+    for image in images:
+        item = Dataset()
+        item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = image.SOPClassUID, image.SOPInstanceUID
+        series.setdefault(str(image.SeriesInstanceUID), []).append(item)
+        found.SourceImageSequence.append(item)
+    for uid, items in series.items():
+        item = Dataset()
+        item.SeriesInstanceUID, item.ReferencedInstanceSequence = uid, items
+        found.ReferencedSeriesSequence.append(item)
 
 
 def _mapping() -> Any:
@@ -75,6 +124,8 @@ def _mapping() -> Any:
         lut_explanation=text("Probability that the label is wrong; -1 is not assessed"),
         unit=concept(NO_UNIT),
         value_range=(0.0, 1.0),
+        slope=1.0,
+        intercept=0.0,
         quantity_definition=concept(ERROR_PROBABILITY),
     )
 

@@ -16,6 +16,7 @@ from ..imaging.volume import read_labels, same_grid
 from ..models.input_spec import Code, Label
 from .dicom_objects import (
     MANUFACTURER,
+    UNICODE,
     ModelProvenance,
     SeriesTitle,
     SourceSeries,
@@ -168,7 +169,7 @@ def segmentation_object(
     from highdicom.seg import Segmentation, SegmentationTypeValues
 
     with header_errors(source):
-        return Segmentation(
+        found = Segmentation(
             source_images=source.headers,
             pixel_array=segments.stacked(),
             segmentation_type=SegmentationTypeValues.BINARY,
@@ -178,6 +179,8 @@ def segmentation_object(
             further_source_images=source.further or None,
             **common_fields(source, origin, title),
         )
+    found.SpecificCharacterSet = UNICODE
+    return found
 
 
 def _description(number: int, segment: Segment, origin: ModelProvenance) -> Any:

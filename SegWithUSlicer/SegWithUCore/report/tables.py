@@ -1,34 +1,46 @@
-"""Tables of the report: structures, facts of case and model, audit trails."""
+"""Content of the report's tables, as plain text: structures, facts of case and model, reviews, audit trails."""
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from datetime import datetime
-from html import escape
 from pathlib import PurePosixPath
 from typing import Any
 
+from ..regions.region import Region
 from ..review.flags import informative_dice, structures_of, wrong_share
-from ..review.log_format import NAMES, Event, Opened, RegionViewed
+from ..review.log_format import NAMES, Event, Opened, RegionViewed, Verdict
 from ..review.reviews import Review
 
-MOST_LINES = 200
+MOST_REGIONS = 100
+"""Regions without pictures that are listed; the rest is in `regions.csv`."""
+MOST_EVENTS = 200
 """Of an audit trail that are printed, the last ones; the log beside the report has all."""
 NOT_ASSESSED = "not assessed"
 
 
-def rows_table(header: Sequence[str], rows: Sequence[Sequence[str]], numbers: Collection[int] = ()) -> str:
-    """A table of plain text; `numbers` are the columns set to the right."""
-    kinds = [" class=n" if column in numbers else "" for column in range(len(header))]
-    head = "".join(f"<th{kind}>{escape(cell)}</th>" for kind, cell in zip(kinds, header, strict=True))
-    body = "".join(
-        f"<tr>{''.join(f'<td{kind}>{escape(cell)}</td>' for kind, cell in zip(kinds, row, strict=True))}</tr>"
-        for row in rows
-    )
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+@dataclass(frozen=True)
+class ReportTable:
+    """A table of plain text.
+
+    Attributes:
+        left: how many rows were left out.
+    """
+
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    left: int = 0
 
 
-def structures_table(case: Mapping[str, Any]) -> str:
-    """Volume, expected volume with its interval, predicted Dice and expected wrong volume of each structure."""
+@dataclass(frozen=True)
+class Trail(ReportTable):
+    """The audit trail of a reviewer, and the name of the log that has all of it."""
+
+    reviewer: str = ""
+    file: str = ""
+
+
+def structures_table(case: Mapping[str, Any]) -> ReportTable:
+    """List volume, expected volume with its interval, predicted Dice and expected wrong volume of each structure."""
     rows = [
         [
             str(entry["name"]),
@@ -40,7 +52,7 @@ def structures_table(case: Mapping[str, Any]) -> str:
         for entry in structures_of(case)
     ]
     header = ["structure", "volume mm³", "expected volume mm³", "predicted Dice", "expected wrong mm³"]
-    return rows_table(header, rows, numbers=(1, 2, 3, 4))
+    return ReportTable(header, rows)
 
 
 def _expected(entry: Mapping[str, Any]) -> str:
@@ -67,8 +79,8 @@ def _wrong(entry: Mapping[str, Any]) -> str:
     return f"{float(wrong):.0f} ({share * 100:.0f} %)" if float(entry["volume_mm3"]) > 0 else f"{float(wrong):.0f}"
 
 
-def case_table(case: Mapping[str, Any]) -> str:
-    """Where the segmentation comes from."""
+def case_facts(case: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Name and value of each fact on where the segmentation comes from."""
     grid, model = case["input"]["grid"], case["model"]
     roi = case.get("region_of_interest")
     rows = [
@@ -80,39 +92,59 @@ def case_table(case: Mapping[str, Any]) -> str:
         ("Calibration", f"on {model['calibration_cases']} cases" if model.get("calibrated") else "none"),
         ("Device", str(case.get("device", ""))),
     ]
-    return _facts([(name, escape(value)) for name, value in rows if value])
+    return [(name, value) for name, value in rows if value]
 
 
-def versions_table(case: Mapping[str, Any]) -> str:
-    """Versions and hashes."""
+def versions_facts(case: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Versions of the software."""
+    return [("Versions", ", ".join(f"{name} {version}" for name, version in (case.get("versions") or {}).items()))]
+
+
+def hash_facts(case: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Hashes of image, weights and calibration."""
     model = case["model"]
-    versions = ", ".join(f"{name} {version}" for name, version in (case.get("versions") or {}).items())
     hashes = [
         *((f"Voxels ({c['name']})", c["voxels_sha256"]) for c in case["input"]["channels"]),
         ("Weights", model["weights_sha256"]),
         ("Calibration", model.get("calibration_sha256")),
     ]
-    rows = [(f"SHA-256: {name}", f"<code>{escape(str(value))}</code>") for name, value in hashes if value]
-    return _facts([("Versions", escape(versions)), *rows])
+    return [(f"SHA-256: {name}", str(value)) for name, value in hashes if value]
 
 
-def trail_tables(reviews: Sequence[Review], anonymous: bool) -> str:
-    """The audit trail of each reviewer.
+def other_regions_table(regions: Sequence[Region], reviews: Sequence[Review]) -> ReportTable:
+    """List regions without pictures with their verdicts."""
+    rows = []
+    for region in regions[:MOST_REGIONS]:
+        given = [(review.reviewer, review.state.verdict_of(region.id)) for review in reviews]
+        verdicts = "; ".join(f"{reviewer}: {verdict.value}" for reviewer, verdict in given if verdict is not None)
+        wrong, volume = f"{region.expected_wrong_mm3:.0f}", f"{region.volume_mm3:.0f}"
+        rows.append([str(region.rank), region.structure, region.kind.value, wrong, volume, verdicts])
+    header = ["rank", "structure", "what may be wrong", "expected wrong mm³", "mm³", "verdicts"]
+    return ReportTable(header, rows, len(regions) - len(rows))
+
+
+def reviews_table(regions: Sequence[Region], reviews: Sequence[Review]) -> ReportTable:
+    """Count the verdicts of each reviewer."""
+    rows = []
+    for review in reviews:
+        given = list(review.verdicts(regions).values())
+        counts = [str(given.count(verdict)) for verdict in Verdict]
+        rows.append([review.reviewer, f"{len(given)} of {len(regions)}", *counts])
+    return ReportTable(["reviewer", "regions", *(verdict.value for verdict in Verdict)], rows)
+
+
+def trail_table(review: Review, anonymous: bool) -> Trail:
+    """List the events of a review.
 
     Args:
-        anonymous: tell times from the beginning of the review on, no dates.
+        anonymous: give times from the beginning of the review on, no dates.
     """
-    return "".join(_trail(review, anonymous) for review in reviews)
-
-
-def _trail(review: Review, anonymous: bool) -> str:
-    told = [event for event in review.events if not isinstance(event.fact, RegionViewed)]
-    rows = [[_when(event, review, anonymous), NAMES[type(event.fact)], _detail(event)] for event in told[-MOST_LINES:]]
-    left = len(told) - len(rows)
-    more = f" The first {left} lines are in {escape(review.path.name)}." if left else ""
-    table = rows_table(["since the beginning" if anonymous else "when (UTC)", "event", "what"], rows)
-    lead = f"<p>{more}</p>" if more else ""
-    return f"<h3>Audit trail of {escape(review.reviewer)}</h3>{lead}<div class=trail>{table}</div>"
+    events = [event for event in review.events if not isinstance(event.fact, RegionViewed)]
+    rows = [
+        [_when(event, review, anonymous), NAMES[type(event.fact)], _detail(event)] for event in events[-MOST_EVENTS:]
+    ]
+    header = ["since the beginning" if anonymous else "when (UTC)", "event", "what"]
+    return Trail(header, rows, len(events) - len(rows), review.reviewer, review.path.name)
 
 
 def _when(event: Event, review: Review, anonymous: bool) -> str:
@@ -122,23 +154,18 @@ def _when(event: Event, review: Review, anonymous: bool) -> str:
 
 
 def _detail(event: Event) -> str:
-    """The fields of a fact in words; hashes and settings stay in the log."""
+    """Fields of an event in words; hashes and settings stay in the log."""
     if isinstance(event.fact, Opened):
         return f"{event.fact.model} {event.fact.model_version}, head {event.fact.head}"
     values = ((field.name, getattr(event.fact, field.name)) for field in fields(event.fact))
-    return ", ".join(_told(name, value) for name, value in values if value not in (None, ""))
+    return ", ".join(_field(name, value) for name, value in values if value not in (None, ""))
 
 
-def _told(name: str, value: object) -> str:
-    said = f"{value:.4g}" if isinstance(value, float) else str(value)
+def _field(name: str, value: object) -> str:
+    text = f"{value:.4g}" if isinstance(value, float) else str(value)
     if name == "seconds":
-        return f"{said} s"
-    return f"“{said}”" if name == "comment" else f"{name.replace('_', ' ')} {said}"
-
-
-def _facts(rows: Sequence[tuple[str, str]]) -> str:
-    """Names and values; the values are HTML already."""
-    return f"<table>{''.join(f'<tr><th>{escape(name)}</th><td>{value}</td></tr>' for name, value in rows)}</table>"
+        return f"{text} s"
+    return f"“{text}”" if name == "comment" else f"{name.replace('_', ' ')} {text}"
 
 
 def _file_name(channel: Mapping[str, Any]) -> str:

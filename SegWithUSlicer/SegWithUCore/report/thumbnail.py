@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 
 from ..atomic_files import atomic_file
-from ..errors import OutputError
 from ..regions.region import Region
 
 PERCENTILES = (1.0, 99.0)
@@ -163,13 +162,10 @@ def write_png(picture: np.ndarray, path: Path) -> None:
     Raises:
         OutputError: the place cannot be written to, or the disk is full.
     """
-    import SimpleITK as sitk  # Slicer's window must be able to do without it until it is needed
+    from PIL import Image  # Slicer's window does without it until it is needed
 
     with atomic_file(path) as work:
-        try:
-            sitk.WriteImage(sitk.GetImageFromArray(picture, isVector=True), str(work))
-        except RuntimeError as error:
-            raise OutputError(f"Cannot write {path}: free some space or choose another place.") from error
+        Image.fromarray(picture).save(work, "PNG")
 
 
 def _plane(extent: Sequence[float], peak_zyx: Sequence[int], grid: Grid) -> Plane:

@@ -1,0 +1,65 @@
+"""HTML pages from the templates beside this file: self-contained, and whatever a value holds is shown as text."""
+
+import base64
+import io
+import re
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+TEMPLATES = Path(__file__).resolve().parent / "templates"
+NOT_FOR_CLINICAL_USE = (
+    "For research, not for clinical use. A low error probability does not mean that the segmentation is correct."
+)
+_BOLD = re.compile(r"\*\*[^*]*\*\*")
+
+
+def render(template: str, **values: Any) -> str:
+    """Render a page.
+
+    Args:
+        template: a file of `templates/`.
+        values: what it shows; text is escaped, here and nowhere else.
+    """
+    return _environment().get_template(template).render(values)
+
+
+def png_bytes(pixels: np.ndarray) -> bytes:
+    """Encode an RGB picture (rows, columns, 3), uint8, as a PNG file."""
+    from PIL import Image
+
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
+
+
+def svg_path(lines: Sequence[Sequence[tuple[float, float]]]) -> str:
+    """Format lines of (x, y) as the data of an SVG path."""
+    return "".join("M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in line) for line in lines)
+
+
+@cache
+def _environment() -> "Environment":
+    """Set up Jinja once; imported here, because it is not in Slicer before the engine is installed."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals["NOT_FOR_CLINICAL_USE"] = NOT_FOR_CLINICAL_USE
+    environment.tests["bold"] = lambda cell: bool(_BOLD.fullmatch(cell))
+    environment.filters["zipped"] = zip  # as long as the shorter
+    environment.filters["svg_path"] = svg_path
+    environment.filters["png_base64"] = lambda pixels: base64.b64encode(png_bytes(pixels)).decode()
+    environment.filters["file_base64"] = lambda path: base64.b64encode(path.read_bytes()).decode()
+    return environment
