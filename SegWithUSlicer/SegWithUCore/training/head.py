@@ -15,15 +15,15 @@ from ..errors import InputError
 from ..inference.sliding_window import stitched
 from ..metrics.calibration import binary_cross_entropy
 from ..network.backbones import build_backbone, example_input
+from ..network.heads import HEADS
 from ..network.heads.base import temper_logits
-from ..network.heads.paper import PaperMaps
+from ..network.heads.losses import negative_log_likelihood
 from ..network.segwithu import SegWithU
 from ..network.weights import load_state
 from ..progress import Progress, silent
 from .augmentation import WindowSampler, augmentation, case_seed, epoch_order, mirroring, thick_axis_of
 from .backbone import BackboneTrainer, autocast, left_right_axis, spec_of, training_window
 from .dataset import PreparedCase
-from .losses import LossWeights, head_losses, negative_log_likelihood, proper_scores, total_loss
 from .recipe import HeadTraining, Recipe
 from .run_folder import RunFolder
 
@@ -79,6 +79,7 @@ class HeadTrainer:
         self.run = run
         self.forgetful: list[nn.Module] = []
         self.network = network_of(recipe, run)
+        self.loss = HEADS[recipe.head["variant"]].loss
         trainable = [p for p in self.network.parameters() if p.requires_grad]
         self.optimiser = torch.optim.AdamW(
             trainable, lr=self.settings.learning_rate, weight_decay=self.settings.weight_decay
@@ -151,19 +152,14 @@ class HeadTrainer:
             output = torch.cat([self.network.window_output(image, backbone) for image, backbone in windows])
         logits, responses = self.network.split(output.float())
         maps = self.network.head.maps(logits, responses)
-        if isinstance(maps, PaperMaps):
-            generator = torch.Generator().manual_seed(seed)
-            terms = head_losses(logits, maps, batch["labels"], batch["valid"], generator)
-            loss = total_loss(terms, LossWeights())
-        else:
-            terms = proper_scores(logits, maps, batch["labels"], batch["valid"])
-            loss = torch.stack(list(terms.values())).sum()
+        generator = torch.Generator().manual_seed(seed)
+        loss = self.loss(logits, maps, batch["labels"], batch["valid"], generator)
         self.optimiser.zero_grad()
-        loss.backward()
+        loss.total.backward()
         trainable = [p for group in self.optimiser.param_groups for p in group["params"]]
         nn.utils.clip_grad_norm_(trainable, self.settings.gradient_clip)
         self.optimiser.step()
-        return {"loss": float(loss.detach()), **{name: float(term.detach()) for name, term in terms.items()}}
+        return {"loss": float(loss.total.detach()), **{name: float(term.detach()) for name, term in loss.terms.items()}}
 
     def score(self) -> dict[str, float]:
         """The two proper scores on the select cases, in windows as the model will run; means over cases."""
