@@ -9,7 +9,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import nn
@@ -69,8 +69,7 @@ class UncertaintyHead(nn.Module, ABC):
         """The maps of voxels with logits (batch, classes, *any) and responses (batch, response_channels, *any)."""
 
 
-@dataclass(frozen=True)
-class HeadLoss:
+class HeadLoss(NamedTuple):
     """The loss of one training step.
 
     Attributes:
