@@ -287,7 +287,7 @@ def test_cmake_installs_every_script_and_names_none_that_is_gone() -> None:
 def test_the_reader_of_imports_is_not_blind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The tests above cannot be blind: every way to write an import is resolved, every circle found."""
     lines = ["from ..cli import segment", "from . import segwithu", "import slicer.util"]
-    lines += ["from SegWithUCore.training.recipe import Recipe", "def late():", "    from ..training import losses"]
+    lines += ["from SegWithUCore.training.recipe import Recipe", "def late():", "    from ..training import run_folder"]
     code = "\n".join([*lines, "if TYPE_CHECKING:", "    import torch", "else:", "    import scipy"])
     path = CORE / "network" / "not_there.py"
     found = [name for name, _ in imports_of(path, ast.walk(ast.parse(code)))]
@@ -296,12 +296,12 @@ def test_the_reader_of_imports_is_not_blind(tmp_path: Path, monkeypatch: pytest.
         "SegWithUCore.network.segwithu",
         "slicer.util",
         "SegWithUCore.training.recipe",
-        "SegWithUCore.training.losses",
+        "SegWithUCore.training.run_folder",
         "torch",
         "scipy",
     }
     early = [name for name, _ in imports_of(path, at_file_scope(ast.parse(code)))]
-    assert "SegWithUCore.training.losses" not in early
+    assert "SegWithUCore.training.run_folder" not in early
     assert "torch" not in early
     assert "scipy" in early
     modules = ("SegWithUCore.worker.engine", "SegWithUCore.errors", "SegWithUCore.cli.train", "SegWithUCore")

@@ -217,10 +217,10 @@ def test_a_folder_of_another_benchmark_or_of_something_else_is_refused(
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (("--rivals", "softmax,magic"), ("magic", "local-temperature")),
+        (("--baselines", "softmax,magic"), ("magic", "local-temperature")),
         (("--repeats", "0"), ("--repeats", "0")),
         (("--band", "3cm"), ("--band", "3cm")),
-        (("--rivals", "ensemble"), ("No rival", "--ensemble")),
+        (("--rivals", "ensemble"), ("No baseline", "--ensemble")),
     ],
 )
 def test_wrong_options_are_refused_before_anything_is_computed(

@@ -18,9 +18,9 @@ from SegWithUCore.network.heads.context import (
     error_log_odds,
     perturbation_energy,
 )
+from SegWithUCore.network.heads.losses import proper_scores
 from SegWithUCore.network.heads.paper import PaperHead, PaperMaps, epistemic_variance
 from SegWithUCore.network.segwithu import SegWithU, concat_channels
-from SegWithUCore.training.losses import proper_scores
 
 CLASSES, PROBES, VOXELS = 4, 5, 50
 

@@ -1,4 +1,4 @@
-"""Backbones that have forgotten a fold of the training cases, and heads that learn from them."""
+"""Cross-fitted backbones, and heads that learn from their out-of-fold predictions."""
 
 import json
 import shutil
@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from training_runs import Workshop, tiny_recipe
 
 from SegWithUCore.errors import InputError
@@ -130,17 +129,18 @@ def test_folds_that_were_made_otherwise_are_made_anew(
     assert begun == ([0, 0] if anew else [EPOCHS, EPOCHS])
 
 
-def test_half_of_the_batches_are_shown_by_backbones_that_forgot(
+def test_half_of_the_batches_are_shown_by_out_of_fold_backbones(
     workshop: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = RunFolder(workshop.folder / "run")
     recipe = run.recipe()
     trainer = HeadTrainer(recipe, prepared(workshop, recipe, "train"), prepared(workshop, recipe, "select"), run)
-    trainer.forgetful = out_of_fold_backbones(recipe, trainer.train_cases, run)
+    trainer.out_of_fold = out_of_fold_backbones(recipe, trainer.train_cases, run)
     shown: list[bool] = []
 
-    def step(_batch: object, shown_by: list[torch.nn.Module], *_rest: object) -> dict[str, float]:
-        shown.extend(backbone is not trainer.network.backbone for backbone in shown_by)
+    def step(_batch: object, cases: list[int], seed: int) -> dict[str, float]:
+        backbones = trainer.backbones_for(cases, seed)
+        shown.extend(backbone is not trainer.network.backbone for backbone in backbones)
         return {"loss": 0.0}
 
     monkeypatch.setattr(trainer, "_step", step)

@@ -20,9 +20,10 @@ from SegWithUCore.benchmark.baselines import frozen_backbone
 from SegWithUCore.benchmark.baselines.augmentation import Augmentation
 from SegWithUCore.benchmark.baselines.base import FittingCases, PassAverage, unsure_of
 from SegWithUCore.benchmark.baselines.density import ClassMoments, Density
+from SegWithUCore.benchmark.baselines.distance import FARTHEST, Distance
 from SegWithUCore.benchmark.baselines.dropout import Dropout, DropoutRateSearch, DroppedBackbone
 from SegWithUCore.benchmark.baselines.ensemble import Ensemble, read_member
-from SegWithUCore.benchmark.baselines.from_logits import FARTHEST, Distance, Softmax, Temperature
+from SegWithUCore.benchmark.baselines.from_logits import Softmax, Temperature
 from SegWithUCore.benchmark.baselines.local_temperature import LocalTemperature, train
 from SegWithUCore.calibration.temperature_scaling import fit_temperature
 from SegWithUCore.errors import InputError

@@ -11,9 +11,9 @@ from torch import nn
 from SegWithUCore.errors import InputError
 from SegWithUCore.network.backbone_spec import dynunet_spec
 from SegWithUCore.network.backbones import build_backbone
+from SegWithUCore.network.heads.losses import LossWeights, paper_terms, weighted_sum
 from SegWithUCore.network.segwithu import SegWithU
 from SegWithUCore.network.weights import load_state, unique_state
-from SegWithUCore.training.losses import LossWeights, head_losses, total_loss
 
 CONVOLUTIONS = {2: nn.Conv2d, 3: nn.Conv3d}
 NORMS = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
@@ -228,8 +228,8 @@ def head_steps(network: SegWithU, steps: int = 3) -> list[float]:
     labels = torch.randint(3, (2, 1, 16, 16, 16), generator=torch.Generator().manual_seed(5))
     for _ in range(steps):
         logits, maps = network(noise(2, 1, 16, 16, 16).to(kind))
-        terms = head_losses(logits, maps, labels, torch.ones_like(labels), torch.Generator().manual_seed(0))
-        loss = total_loss(terms, LossWeights())
+        terms = paper_terms(logits, maps, labels, torch.ones_like(labels), torch.Generator().manual_seed(0))
+        loss = weighted_sum(terms, LossWeights())
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()

@@ -10,9 +10,8 @@ from SegWithUCore.evaluation.case_metrics import case_figures
 from SegWithUCore.inference.model import Model
 from SegWithUCore.inference.structures import CaseLevelCalibration
 from SegWithUCore.models.bundle import Bundle, read_bundle, weights_path, with_head
-from SegWithUCore.models.model_card import HEAD_WORDS, model_card
+from SegWithUCore.models.model_card import model_card
 from SegWithUCore.models.registry import resolve_model
-from SegWithUCore.network.heads import HEADS
 from SegWithUCore.training.dataset import find_cases
 from SegWithUCore.training.make_bundle import predict_case
 
@@ -61,10 +60,6 @@ def test_the_model_card_says_what_the_bundle_says(bundle: Bundle) -> None:
     folder = weights_path(bundle).parent
     assert (folder / "MODEL_CARD.md").read_text(encoding="utf-8") == model_card(read_bundle(folder))
     assert "CC-BY-SA-4.0" in (folder / "LICENSE.txt").read_text(encoding="utf-8")
-
-
-def test_the_card_has_words_for_every_kind_of_head() -> None:
-    assert HEAD_WORDS.keys() == HEADS.keys()
 
 
 def test_error_probability_never_decreases_with_the_ranking_map(bundle: Bundle) -> None:

@@ -1,4 +1,4 @@
-"""All rivals on one frozen segmentation: fit what is to be fitted, measure every case, go on where a run stopped."""
+"""All baselines on one frozen segmentation: fit what is to be fitted, measure every case, go on where a run stopped."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -37,12 +37,12 @@ class RowFigures:
     """One row of the table before it is summed up.
 
     Attributes:
-        row, rival: title of the answer, and whose it is.
+        row, baseline: title of the answer, and whose it is.
         by_case: figures of each case in order, by title; NaN where there is none.
     """
 
     row: str
-    rival: Baseline
+    baseline: Baseline
     by_case: list[dict[str, float]]
 
 
@@ -53,9 +53,9 @@ class BenchmarkResult:
     Attributes:
         rows: in the order of the table.
         case_facts: of each test case: `voxels` and `errors` by region, `dice` by structure.
-        costs: from `benchmark_cost.measured_costs`.
+        costs: from `cost.measured_costs`.
         not_run: reasons by title.
-        replaced: rivals whose earlier figures were of other settings.
+        replaced: baselines whose earlier figures were of other settings.
     """
 
     cases: Sequence[Case]
@@ -70,14 +70,14 @@ class Benchmark:
     """One table in the making.
 
     Args:
-        field: who is compared.
+        chosen: the baselines that are compared.
         cases: test cases.
         fitting: frozen backbone, and the cases of the other roles.
         band: around the predicted surface.
     """
 
-    def __init__(self, field: BaselineSet, cases: Sequence[Case], fitting: FittingCases, band: Band) -> None:
-        self.field, self.cases, self.fitting, self.band = field, cases, fitting, band
+    def __init__(self, chosen: BaselineSet, cases: Sequence[Case], fitting: FittingCases, band: Band) -> None:
+        self.chosen, self.cases, self.fitting, self.band = chosen, cases, fitting, band
         self.backbone: FrozenBackbone = fitting.backbone
 
     def settings(self) -> dict[str, Any]:
@@ -99,10 +99,10 @@ class Benchmark:
         """
         folder = BenchmarkFolder(path, self.settings(), resume)
         try:
-            places = {rival.name: folder.of(rival, self.fitting) for rival in self.field.rivals}
-            for number, rival in enumerate(self.field.rivals):
-                part = _part(progress, number, len(self.field.rivals), 0.0, FITTED)
-                self._fit(rival, places[rival.name], part)
+            places = {baseline.name: folder.of(baseline, self.fitting) for baseline in self.chosen.baselines}
+            for number, baseline in enumerate(self.chosen.baselines):
+                part = _part(progress, number, len(self.chosen.baselines), 0.0, FITTED)
+                self._fit(baseline, places[baseline.name], part)
             self._refit(places, progress)
             self._measure(folder, places, progress)
             replaced = any(place.replaced for place in places.values())
@@ -112,33 +112,33 @@ class Benchmark:
         finally:
             folder.release()
 
-    def _fit(self, rival: Baseline, place: BaselineFolder, progress: Progress) -> None:
+    def _fit(self, baseline: Baseline, place: BaselineFolder, progress: Progress) -> None:
         state = place.fitted()
         if state is None:
-            rival.fit(self.fitting, progress)
-            place.save_fitted(rival.state())
+            baseline.fit(self.fitting, progress)
+            place.save_fitted(baseline.state())
         else:
-            rival.load_state(state)
+            baseline.load_state(state)
 
     def _refit(self, places: Mapping[str, BaselineFolder], progress: Progress) -> None:
         """Make every score an error probability on the calibration cases, as ours is made."""
         cases = self.fitting.calibration
-        open_rivals = [rival for rival in self.field.rivals if places[rival.name].refits() is None]
+        open_ones = [baseline for baseline in self.chosen.baselines if places[baseline.name].refits() is None]
         for number, case in enumerate(cases):
             share = FITTED + (CALIBRATED - FITTED) * number / len(cases)
-            missing = [rival for rival in open_rivals if not places[rival.name].has_scores(case.name)]
+            missing = [baseline for baseline in open_ones if not places[baseline.name].has_scores(case.name)]
             if not missing:
                 continue
             seen = self.backbone.segmented(case)
-            for rival in missing:
-                progress("scoring the calibration cases", share, f"{case.name}, {rival.name}")
-                scores = {f"row{row}": answer.score for row, answer in enumerate(_in_order(rival, seen))}
+            for baseline in missing:
+                progress("scoring the calibration cases", share, f"{case.name}, {baseline.name}")
+                scores = {f"row{row}": answer.score for row, answer in enumerate(_in_order(baseline, seen))}
                 frozen = {"error": seen.error, "classes": seen.classes, "runner_up": seen.runner_up}
-                places[rival.name].save_scores(case.name, scores | frozen)
-        for rival in open_rivals:
-            progress("fitting error probabilities", CALIBRATED, rival.name)
-            place = places[rival.name]
-            place.save_refits({row: self._table(place, f"row{i}") for i, row in enumerate(rival.rows)})
+                places[baseline.name].save_scores(case.name, scores | frozen)
+        for baseline in open_ones:
+            progress("fitting error probabilities", CALIBRATED, baseline.name)
+            place = places[baseline.name]
+            place.save_refits({row: self._table(place, f"row{i}") for i, row in enumerate(baseline.rows)})
 
     def _table(self, place: BaselineFolder, row: str) -> ErrorProbability:
         parts = (row, "error", "classes", "runner_up")
@@ -147,26 +147,28 @@ class Benchmark:
     def _measure(self, folder: BenchmarkFolder, places: Mapping[str, BaselineFolder], progress: Progress) -> None:
         for number, case in enumerate(self.cases):
             share = CALIBRATED + (MEASURED - CALIBRATED) * number / len(self.cases)
-            missing = [rival for rival in self.field.rivals if places[rival.name].figures(case.name) is None]
+            missing = [
+                baseline for baseline in self.chosen.baselines if places[baseline.name].figures(case.name) is None
+            ]
             facts = folder.case_facts(case.name)
             if not missing and facts is not None:
                 continue
             seen = self.backbone.segmented(case)
             near = self.band.distance(seen.classes, seen.spacing_zyx) <= self.band.width
             regions = regions_of(seen.classes, seen.truth, near, self.backbone.bundle.labels)
-            for rival in missing:
-                progress("measuring", share, f"{case.name}, {rival.name}")
-                figures = self._figures(rival, places[rival.name], seen, regions)
-                places[rival.name].save_figures(case.name, figures)
+            for baseline in missing:
+                progress("measuring", share, f"{case.name}, {baseline.name}")
+                figures = self._figures(baseline, places[baseline.name], seen, regions)
+                places[baseline.name].save_figures(case.name, figures)
             if facts is None:
                 folder.save_case_facts(case.name, self._facts(seen, regions))
 
     def _figures(
-        self, rival: Baseline, place: BaselineFolder, seen: FrozenCase, regions: Mapping[str, np.ndarray | None]
+        self, baseline: Baseline, place: BaselineFolder, seen: FrozenCase, regions: Mapping[str, np.ndarray | None]
     ) -> dict[str, dict[str, float | None]]:
         tables = place.refits() or {}
         found = {}
-        for row, answer in zip(rival.rows, _in_order(rival, seen), strict=True):
+        for row, answer in zip(baseline.rows, _in_order(baseline, seen), strict=True):
             figures = prediction_metrics(answer, seen, regions)
             figures |= refitted_figures(answer, tables[row], seen, regions)
             found[row] = {title: finite(value) for title, value in figures.items()}
@@ -181,13 +183,13 @@ class Benchmark:
     def _costs(
         self, folder: BenchmarkFolder, fresh: bool, repeats: int, progress: Progress
     ) -> dict[str, dict[str, Any]]:
-        """Measured anew where a rival is new, or `fresh`: figures of different runs do not compare."""
+        """Measured anew where a baseline is new, or `fresh`: figures of different runs do not compare."""
         if folder.cost_file.is_file():
             known: dict[str, dict[str, Any]] = read_json(folder.cost_file)
-            if {rival.name for rival in self.field.rivals} <= set(known) and not fresh:
+            if {baseline.name for baseline in self.chosen.baselines} <= set(known) and not fresh:
                 return known
         part = _part(progress, 0, 1, MEASURED, 1.0)
-        costs = measured_costs(self.backbone, self.field.rivals, self.cases, repeats, part)
+        costs = measured_costs(self.backbone, self.chosen.baselines, self.cases, repeats, part)
         write_json(folder.cost_file, costs)
         return costs
 
@@ -195,17 +197,19 @@ class Benchmark:
         self, folder: BenchmarkFolder, places: Mapping[str, BaselineFolder], costs: dict[str, dict[str, Any]]
     ) -> BenchmarkResult:
         rows = []
-        for rival in self.field.rivals:
-            of_cases = [places[rival.name].figures(case.name) or {} for case in self.cases]
-            rows += [RowFigures(row, rival, [_numbers(figures[row]) for figures in of_cases]) for row in rival.rows]
+        for baseline in self.chosen.baselines:
+            of_cases = [places[baseline.name].figures(case.name) or {} for case in self.cases]
+            rows += [
+                RowFigures(row, baseline, [_numbers(figures[row]) for figures in of_cases]) for row in baseline.rows
+            ]
         facts = [folder.case_facts(case.name) or {} for case in self.cases]
         replaced = [name for name, place in places.items() if place.replaced]
-        return BenchmarkResult(self.cases, rows, facts, costs, self.field.not_run, replaced)
+        return BenchmarkResult(self.cases, rows, facts, costs, self.chosen.not_run, replaced)
 
 
-def _in_order(rival: Baseline, seen: FrozenCase) -> list[UncertaintyPrediction]:
-    answers = rival.answers(seen)
-    return [answers[row] for row in rival.rows]
+def _in_order(baseline: Baseline, seen: FrozenCase) -> list[UncertaintyPrediction]:
+    answers = baseline.answers(seen)
+    return [answers[row] for row in baseline.rows]
 
 
 def _numbers(figures: Mapping[str, float | None]) -> dict[str, float]:
@@ -227,7 +231,7 @@ REFITTED = "refitted "
 
 
 def prediction_metrics(answer: UncertaintyPrediction, case: FrozenCase, regions: Regions) -> dict[str, float]:
-    """Error detection by region ("auroc band"), and NLL, Brier score, ACE and ECE of the rival's own probabilities.
+    """Error detection by region ("auroc band"), and NLL, Brier score, ACE and ECE of the baseline's own probabilities.
 
     NLL, Brier and ACE compare class probabilities with the true classes; ECE compares 1 - the probability of the frozen
     class with its errors, in the whole image and in the band.

@@ -1,4 +1,4 @@
-"""What a rival costs over the bare backbone: time and peak memory, all rivals measured in one run."""
+"""What a baseline costs over the bare backbone: time and peak memory, all baselines measured in one run."""
 
 import gc
 import sys
@@ -60,39 +60,39 @@ def _status_kb(name: str) -> int:
 
 def measured_costs(
     backbone: FrozenBackbone,
-    rivals: Sequence[Baseline],
+    baselines: Sequence[Baseline],
     cases: Sequence[Case],
     repeats: int = REPEATS,
     progress: Progress = silent,
 ) -> dict[str, dict[str, Any]]:
-    """Medians over cases and repeats, in which bare backbone and rivals take turns.
+    """Medians over cases and repeats, in which bare backbone and baselines take turns.
 
-    "Bare" is from images in memory to classes on their grid, timed right before each rival: what ran earlier leaves the
-    allocator in another state, in which the same pass takes up to 15 % more or less. A rival on top is timed by itself;
-    one that runs the backbone with something added is timed whole, and that bare time taken off.
+    "Bare" is from images in memory to classes on their grid. It is timed right before each baseline, because earlier
+    work changes the allocator's state (`docs/developer/performance.md`). A baseline on top is timed by itself; one
+    that runs the backbone with something added is timed whole, and the bare time is subtracted.
 
     Returns:
-        For `BARE` and each rival by name `wall_s`, `cpu_s` (added, for rivals), `wall_share`, `cpu_share` (of the bare
-        time) and `peak_mb` (added, for rivals; None where it cannot be measured).
+        For `BARE` and each baseline by name `wall_s`, `cpu_s` (added, for baselines), `wall_share`, `cpu_share` (of the
+        bare time) and `peak_mb` (added, for baselines; None if it cannot be measured).
     """
     chosen = [(case, read_assessed(case, backbone.bundle)) for case in cases[:CASES]]
     turns = [(case, read) for _ in range(repeats) for case, read in chosen]
-    seconds: dict[str, list[tuple[Seconds, Seconds]]] = {rival.name: [] for rival in rivals}
+    seconds: dict[str, list[tuple[Seconds, Seconds]]] = {baseline.name: [] for baseline in baselines}
     bares: list[Seconds] = []
     for number, (case, read) in enumerate(turns):
         progress("measuring time", number / len(turns), case.name)
-        for rival in rivals:
+        for baseline in baselines:
             bare, seen = timed(partial(_segmented, backbone, case, read))
             bares.append(bare)
-            spent, _ = timed(partial(rival.answers, seen))
-            seconds[rival.name].append((_without(spent, bare) if rival.own_pass else spent, bare))
-    peaks = _peaks(backbone, rivals, chosen, progress)
+            spent, _ = timed(partial(baseline.answers, seen))
+            seconds[baseline.name].append((_without(spent, bare) if baseline.own_pass else spent, bare))
+    peaks = _peaks(backbone, baselines, chosen, progress)
     found: dict[str, dict[str, Any]] = {BARE: {**_medians([(b, b) for b in bares]), "peak_mb": peaks[BARE]}}
     found[BARE]["repeats"] = repeats
-    for rival in rivals:
-        peak, bare_peak = peaks[rival.name], peaks[BARE]
+    for baseline in baselines:
+        peak, bare_peak = peaks[baseline.name], peaks[BARE]
         added = None if peak is None or bare_peak is None else max(0.0, peak - bare_peak)
-        found[rival.name] = {**_medians(seconds[rival.name]), "peak_mb": added}
+        found[baseline.name] = {**_medians(seconds[baseline.name]), "peak_mb": added}
     return found
 
 
@@ -100,8 +100,8 @@ def _segmented(backbone: FrozenBackbone, case: Case, read: AssessedCase) -> Froz
     return backbone.of_images(case.name, case.group, read.images, read.truth)
 
 
-def _whole(backbone: FrozenBackbone, case: Case, read: AssessedCase, rival: Baseline) -> None:
-    rival.answers(_segmented(backbone, case, read))
+def _whole(backbone: FrozenBackbone, case: Case, read: AssessedCase, baseline: Baseline) -> None:
+    baseline.answers(_segmented(backbone, case, read))
 
 
 def _without(spent: Seconds, bare: Seconds) -> Seconds:
@@ -119,7 +119,7 @@ def _medians(pairs: Sequence[tuple[Seconds, Seconds]]) -> dict[str, float]:
 
 def _peaks(
     backbone: FrozenBackbone,
-    rivals: Sequence[Baseline],
+    baselines: Sequence[Baseline],
     chosen: Sequence[tuple[Case, AssessedCase]],
     progress: Progress,
 ) -> dict[str, float | None]:
@@ -127,6 +127,6 @@ def _peaks(
     case, read = max(chosen, key=lambda entry: entry[1].truth.size)
     progress("measuring memory", 1.0, case.name)
     peaks = {BARE: peak_mb(lambda: _segmented(backbone, case, read))}
-    for rival in rivals:
-        peaks[rival.name] = peak_mb(partial(_whole, backbone, case, read, rival))
+    for baseline in baselines:
+        peaks[baseline.name] = peak_mb(partial(_whole, backbone, case, read, baseline))
     return peaks

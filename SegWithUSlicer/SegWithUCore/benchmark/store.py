@@ -1,6 +1,6 @@
 """The folder of a benchmark: what was fitted and every case's figures, so that a run goes on where it stopped.
 
-`settings.json` says what is compared on which cases. `rivals/NAME/` holds, for each rival, `identity.json`, what was
+`settings.json` says what is compared on which cases. `rivals/NAME/` holds, for each baseline, `identity.json`, what was
 fitted (`fitted.npz`), the tables that make its scores error probabilities (`refits.json`), and `cases/CASE.json`.
 """
 
@@ -73,9 +73,9 @@ class BenchmarkFolder:
         """Let other processes work here."""
         self._lock.release()
 
-    def of(self, rival: Baseline, cases: FittingCases) -> "BaselineFolder":
-        """The files of one rival; those of other settings of it are removed."""
-        return BaselineFolder(self.path / "rivals" / rival.name, identity_of(rival, cases))
+    def of(self, baseline: Baseline, cases: FittingCases) -> "BaselineFolder":
+        """The files of one baseline; those of other settings of it are removed."""
+        return BaselineFolder(self.path / "rivals" / baseline.name, identity_of(baseline, cases))
 
     def case_facts(self, name: str) -> dict[str, Any] | None:
         """Counts of a case by region, None where they are not there yet."""
@@ -88,12 +88,12 @@ class BenchmarkFolder:
 
     @property
     def cost_file(self) -> Path:
-        """Where time and memory of all rivals are kept."""
+        """Where time and memory of all baselines are kept."""
         return self.path / "cost.json"
 
 
 class BaselineFolder:
-    """Files of one rival."""
+    """Files of one baseline."""
 
     def __init__(self, path: Path, identity: Mapping[str, Any]) -> None:
         self.path = path
@@ -152,10 +152,10 @@ class BaselineFolder:
         write_json(self.path / "cases" / f"{case}.json", figures)
 
 
-def identity_of(rival: Baseline, cases: FittingCases) -> dict[str, Any]:
-    """All that decides what a rival answers: figures of another identity are not its own."""
-    roles = {role: names_sha256(getattr(cases, role)) for role in sorted({*rival.needs, *rival.uses})}
-    return {"revision": rival.revision, "settings": rival.settings(), "cases": roles, "rows": list(rival.rows)}
+def identity_of(baseline: Baseline, cases: FittingCases) -> dict[str, Any]:
+    """All that decides what a baseline answers: figures of another identity are not its own."""
+    roles = {role: names_sha256(getattr(cases, role)) for role in sorted({*baseline.needs, *baseline.uses})}
+    return {"revision": baseline.revision, "settings": baseline.settings(), "cases": roles, "rows": list(baseline.rows)}
 
 
 def names_sha256(cases: Sequence[Case]) -> str:

@@ -33,15 +33,15 @@ KEPT_BY_CASE = COMPARED
 """Figures of each case that go into the summary; the folder has all."""
 
 
-def reference_row(rivals: Sequence[Baseline], wanted: str | None) -> str:
+def reference_row(baselines: Sequence[Baseline], wanted: str | None) -> str:
     """The row that the others are compared with: `wanted`, or what a user of the first model sees, or the first of all.
 
     Raises:
         UsageError: there is no row of that title.
     """
-    titles = [row for rival in rivals for row in rival.rows]
+    titles = [row for baseline in baselines for row in baseline.rows]
     if wanted is None:
-        shipped = [rival for rival in rivals if isinstance(rival, Head) and rival.default]
+        shipped = [baseline for baseline in baselines if isinstance(baseline, Head) and baseline.default]
         return shipped[0].rows[-1] if shipped else titles[0]
     if wanted not in titles:
         raise UsageError(f"There is no row '{wanted}' to compare with: --reference is one of {'; '.join(titles)}.")
@@ -81,14 +81,14 @@ def benchmark_summary(benchmark: Benchmark, result: BenchmarkResult, reference: 
 
 def _row(row: RowFigures, against: RowFigures, groups: Sequence[str], result: BenchmarkResult) -> dict[str, Any]:
     titles = dict.fromkeys(title for figures in row.by_case for title in figures)
-    rival = row.rival
+    baseline = row.baseline
     return {
         "row": row.row,
-        "rival": rival.name,
-        "how": rival.how,
-        "passes": rival.passes,
-        "added_parameters": rival.added_parameters,
-        "cost": result.costs.get(rival.name),
+        "rival": baseline.name,
+        "how": baseline.how,
+        "passes": baseline.passes,
+        "added_parameters": baseline.added_parameters,
+        "cost": result.costs.get(baseline.name),
         "figures": {title: spread(_values(row, title), groups) for title in titles},
         "against_reference": {}
         if row is against

@@ -1,4 +1,4 @@
-"""The rivals' table as Markdown, CSV and one HTML page."""
+"""The baselines' table as Markdown, CSV and one HTML page."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,7 +21,7 @@ WITHIN = {
 
 
 def benchmark_tables(result: Mapping[str, Any]) -> list[Table]:
-    """All tables of `benchmark_summary.benchmark_summary`."""
+    """All tables of `summary.benchmark_summary`."""
     tables = [_detection(result, region) for region in WITHIN]
     tables += [_probabilities(result), _cost(result), _differences(result), _refitted(result), _how(result)]
     return [table for table in tables if table.rows]
@@ -29,7 +29,7 @@ def benchmark_tables(result: Mapping[str, Any]) -> list[Table]:
 
 def benchmark_markdown(result: Mapping[str, Any]) -> str:
     """The whole text."""
-    head = f"# Rivals on the frozen segmentation of {result['model']}\n{about(result)}\n\n"
+    head = f"# Baselines on the frozen segmentation of {result['model']}\n{about(result)}\n\n"
     return head + markdown(benchmark_tables(result))
 
 
@@ -37,9 +37,9 @@ def benchmark_page(result: Mapping[str, Any], plot: Path | None) -> str:
     """The same as one HTML page that loads nothing.
 
     Args:
-        plot: from `benchmark_plot.draw_rivals`, if there is one.
+        plot: from `table.draw_baselines`, if there is one.
     """
-    title = f"{result['model']}: rivals on one frozen segmentation"
+    title = f"{result['model']}: baselines on one frozen segmentation"
     figures = [] if plot is None else [(WORDS, plot)]
     return tables_page(title, [about(result)], benchmark_tables(result), before={"": figures})
 
@@ -131,8 +131,8 @@ def _cost_cells(row: Mapping[str, Any]) -> list[str]:
     return [str(row["passes"]), str(row["added_parameters"]), *shares, memory]
 
 
-def _together(result: Mapping[str, Any], rival: str) -> str:
-    return "; ".join(row["row"] for row in result["rows"] if row["rival"] == rival)
+def _together(result: Mapping[str, Any], baseline: str) -> str:
+    return "; ".join(row["row"] for row in result["rows"] if row["rival"] == baseline)
 
 
 def _differences(result: Mapping[str, Any]) -> Table:
@@ -183,7 +183,7 @@ def _refitted(result: Mapping[str, Any]) -> Table:
 def _how(result: Mapping[str, Any]) -> Table:
     seen = dict.fromkeys(row["rival"] for row in result["rows"])
     how = {row["rival"]: row["how"] for row in result["rows"]}
-    rows = [[_together(result, rival), how[rival]] for rival in seen]
+    rows = [[_together(result, baseline), how[baseline]] for baseline in seen]
     rows += [[title, reason] for title, reason in result["not_run"].items()]
     return Table("How each was run", "", ["rows", "how"], rows, words=2)
 
@@ -210,11 +210,11 @@ def _rows(result: Mapping[str, Any], columns: Sequence[Sequence[str]]) -> list[l
 
 
 def _joined(result: Mapping[str, Any], rows: Sequence[list[str]]) -> list[list[str]]:
-    """Rows of one rival that say the same, as one."""
-    rivals = {row["row"]: row["rival"] for row in result["rows"]}
+    """Rows of one baseline that say the same, as one."""
+    baselines = {row["row"]: row["rival"] for row in result["rows"]}
     found: dict[tuple[str, ...], list[str]] = {}
     for title, *cells in rows:
-        found.setdefault((rivals[title], *cells), []).append(title)
+        found.setdefault((baselines[title], *cells), []).append(title)
     return [["; ".join(titles), *cells] for (_, *cells), titles in found.items()]
 
 
@@ -226,7 +226,7 @@ PANELS = {
 }
 ONE_PASS, SEVERAL, OURS = "#0072b2", "#8a8a8a", "#d55e00"
 WORDS = (
-    "Means over cases with 95 % bootstrap intervals over patients. Orange: heads of SegWithU; blue: other rivals of "
+    "Means over cases with 95 % bootstrap intervals over patients. Orange: heads of SegWithU; blue: other baselines of "
     "one pass; grey: several passes. The dashed line is the row that the others are compared with."
 )
 
@@ -235,7 +235,7 @@ def draw_baselines(result: Mapping[str, Any], path: Path) -> None:
     """A row for each row of the table, a panel for each headline.
 
     Args:
-        result: from `benchmark_summary.benchmark_summary`.
+        result: from `summary.benchmark_summary`.
         path: PNG file to write.
     """
     import matplotlib

@@ -1,4 +1,4 @@
-"""`segwithu benchmark`: every usual rival on one frozen segmentation."""
+"""`segwithu benchmark`: every usual baseline on one frozen segmentation."""
 
 import argparse
 from collections.abc import Sequence
@@ -25,8 +25,8 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
     command = commands.add_parser(
         "benchmark",
         parents=[common],
-        help="compare a model's uncertainty with every usual rival on the same frozen segmentation",
-        description="Segment the test cases once with the model's backbone and let every rival say where that "
+        help="compare a model's uncertainty with every usual baseline on the same frozen segmentation",
+        description="Segment the test cases once with the model's backbone and let every baseline say where that "
         "segmentation is wrong: softmax, temperature scaling, distance to the boundary, test-time augmentation, "
         "Monte-Carlo dropout, deep ensemble, feature density, and the heads of the models. What is fitted is fitted on "
         "calibration, train and select cases. Killed or cancelled, the command goes on with --resume.",
@@ -51,7 +51,9 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="bundles or training runs whose backbones form an ensemble with the frozen one (two for one of 3)",
     )
-    command.add_argument("--rivals", help="which ones, separated by commas (default: all); a wrong name lists them")
+    command.add_argument(
+        "--baselines", "--rivals", help="which ones, separated by commas (default: all); a wrong name lists them"
+    )
     command.add_argument(
         "--mirror",
         action="store_true",
@@ -75,8 +77,8 @@ def run(options: argparse.Namespace, console: Console) -> int:
     if options.threads:
         torch.set_num_threads(options.threads)
     benchmark = _benchmark(options)
-    reference = reference_row(benchmark.field.rivals, options.reference)
-    for title, reason in benchmark.field.not_run.items():
+    reference = reference_row(benchmark.chosen.baselines, options.reference)
+    for title, reason in benchmark.chosen.not_run.items():
         console.note(f"{title}: {reason}")
     with console.progress("benchmark") as progress:
         result = benchmark.run(options.output, options.resume, options.repeats, progress)
@@ -92,16 +94,16 @@ def run(options: argparse.Namespace, console: Console) -> int:
 def _benchmark(options: argparse.Namespace) -> "Benchmark":
     """What the options say, checked before minutes go by."""
     from ..benchmark.baselines import BASELINES, frozen_backbone, select_baselines
-    from ..benchmark.baselines.base import FittingCases
+    from ..benchmark.baselines.base import BaselineInputs, FittingCases
     from ..benchmark.benchmark import Benchmark
     from ..metrics.boundary import Band
     from ..models.registry import resolve_model
     from ..training.dataset import find_cases
 
-    names = BASELINES if options.rivals is None else tuple(options.rivals.split(","))
+    names = tuple(BASELINES) if options.baselines is None else options.baselines.split(",")
     for name in names:
         if name not in BASELINES:
-            raise UsageError(f"--rivals: there is no '{name}', choose from {', '.join(BASELINES)}.")
+            raise UsageError(f"--baselines: there is no '{name}', choose from {', '.join(BASELINES)}.")
     if options.repeats < 1:
         raise UsageError(f"--repeats is {options.repeats}: give 1 or more.")
     try:
@@ -116,11 +118,12 @@ def _benchmark(options: argparse.Namespace) -> "Benchmark":
         _check_apart(test, roles[role], role)
     backbone = frozen_backbone(bundles[0])
     fitting = FittingCases(backbone, **roles)
-    field = select_baselines(names, backbone, bundles, options.ensemble, fitting, band, options.mirror)
-    if not field.rivals:
-        reasons = " ".join(f"{title} {reason}" for title, reason in field.not_run.items())
-        raise UsageError(f"No rival can be run: {reasons}")
-    return Benchmark(field, test, fitting, band)
+    inputs = BaselineInputs(backbone, bundles, options.ensemble, band, options.mirror)
+    chosen = select_baselines(names, inputs, fitting)
+    if not chosen.baselines:
+        reasons = " ".join(f"{title} {reason}" for title, reason in chosen.not_run.items())
+        raise UsageError(f"No baseline can be run: {reasons}")
+    return Benchmark(chosen, test, fitting, band)
 
 
 def _check_apart(test: "Sequence[Case]", others: "Sequence[Case]", role: str) -> None:

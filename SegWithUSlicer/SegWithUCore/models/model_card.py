@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from ..network.heads import HEADS
 from .bundle import Bundle
 
 LICENCE_PAGES = {
@@ -31,12 +32,6 @@ CARD_ROWS = (
     ("error probability brier softmax", "Brier score of isotonic regression on 1 - maximum softmax", 1.0),
 )
 """Rows of the card: title among the figures, words, factor."""
-
-HEAD_WORDS = {
-    "paper": "as published (SegWithU, arXiv 2604.15271)",
-    "context": "this project's own, after SegWithU (arXiv 2604.15271)",
-}
-RANKING_WORDS = {"context": "the log-odds of an error, before it is fitted on calibration cases"}
 
 RULE_WORDS = {
     "wrong_mm3": "Expected wrong volume of a structure, mm3",
@@ -75,7 +70,7 @@ def model_card(bundle: Bundle) -> str:
         _figures(bundle.figures),
         "## How to read the maps",
         "*Error probability*: of 100 voxels that read 0.25, about 25 are wrong. *Ranking map*: orders voxels by risk, "
-        f"{RANKING_WORDS.get(bundle.default_head.variant, 'no unit')}. "
+        f"{HEADS[bundle.default_head.variant].ranking}. "
         "*Calibration map*: how much the probabilities are softened: "
         "softmax(z / (s sqrt(1 + U))), s = the fitted `tempering_scale`. A low value never means that a voxel is "
         "correct, and no map speaks about images unlike those of training.",
@@ -93,7 +88,7 @@ def _making(bundle: Bundle) -> str:
     if calibration is not None:
         fitted = f"error probability fitted on {calibration['cases']} calibration cases"
     head = bundle.default_head
-    heads = f"Uncertainty head: {head.name}, {HEAD_WORDS[head.variant]}"
+    heads = f"Uncertainty head: {head.name}, {HEADS[head.variant].description}"
     further = [head.name for head in bundle.heads if not head.default]
     if further:
         heads += f"; with `--head` also {', '.join(further)}"

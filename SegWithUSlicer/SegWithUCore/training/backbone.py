@@ -1,10 +1,8 @@
 """Training a segmentation backbone from scratch with MONAI's network and losses."""
 
-import math
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import ClassVar
 
 import torch
 from monai.losses import DeepSupervisionLoss, DiceCELoss
@@ -18,11 +16,11 @@ from ..network.backbone_spec import USER_PREFIX, BackboneSpec, dynunet_spec, is_
 from ..network.backbones import build_backbone
 from ..network.backbones.user_network import register_network
 from ..network.weights import unique_state
-from ..progress import Progress, silent
-from .augmentation import ScaledWindows, WindowSampler, augmentation, epoch_order, thick_axis_of
+from .augmentation import ScaledWindows, WindowSampler, augmentation, thick_axis_of
 from .dataset import PreparedCase
 from .recipe import BackboneTraining, HeadTraining, Recipe
 from .run_folder import RunFolder
+from .trainer import Trainer, cosine
 
 PART = "backbone"
 
@@ -56,14 +54,6 @@ def training_window(recipe: Recipe, training: BackboneTraining | HeadTraining) -
     return z, y, x
 
 
-def learning_rate(settings: BackboneTraining, step: int, steps: int) -> float:
-    """Linear warm-up, then half a cosine down to zero."""
-    if step < settings.warmup_steps:
-        return settings.learning_rate * (step + 1) / settings.warmup_steps
-    share = (step - settings.warmup_steps) / max(1, steps - settings.warmup_steps)
-    return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * share))
-
-
 def left_right_axis(orientation: str) -> int:
     """Tensor axis (z, y, x numbering) along which left and right lie, for an orientation such as "RAS".
 
@@ -79,122 +69,78 @@ def left_right_axis(orientation: str) -> int:
     return 2 - next(i for i, letter in enumerate(letters) if letter in "LR")
 
 
-class BackboneTrainer:
-    """One training run of a backbone, resumable after any epoch.
+class BackboneTrainer(Trainer):
+    """One training run of a backbone.
+
+    The best epoch has the lowest mean Brier score.
 
     Args:
         recipe: settings; `recipe.backbone_training` rules here.
-        train, select: prepared cases; the best epoch is the one with the lowest mean Brier score on `select`, or the
-            last where `select` is empty.
+        train, validation: prepared cases.
         run: where everything is written.
         start: weights to begin with instead of random ones; heads of deep supervision may be missing.
     """
+
+    part = PART
+    scores: ClassVar[Mapping[str, str]] = {
+        "select_brier": "validation Brier {:.5f}",
+        "select_dice": "Dice {:.4f}",
+    }
+    minimised = ("select_brier",)
 
     def __init__(
         self,
         recipe: Recipe,
         train: Sequence[PreparedCase],
-        select: Sequence[PreparedCase],
+        validation: Sequence[PreparedCase],
         run: RunFolder,
         start: Mapping[str, torch.Tensor] | None = None,
     ) -> None:
         self.recipe = recipe
         self.settings = recipe.backbone_training
-        self.train_cases = train
-        self.select_cases = select
-        self.run = run
-        torch.manual_seed(self.settings.seed)
-        spec = spec_of(recipe)
-        run.check_network(spec.kind)
-        heads = self.settings.deep_supervision_heads
-        extra = {"deep_supervision_heads": heads} if spec.kind == "dynunet" and heads else {}
-        self.network = build_backbone(BackboneSpec(spec.kind, {**spec.arguments, **extra}))
-        if start is not None:
-            _load_plain(self.network, start)
+        self.network = _network_of(recipe, run, start)
         self.average = AveragedModel(self.network, multi_avg_fn=get_ema_multi_avg_fn(self.settings.average_decay))
-        self.optimiser = torch.optim.AdamW(
-            self.network.parameters(), lr=self.settings.learning_rate, weight_decay=self.settings.weight_decay
-        )
-        axis = left_right_axis(recipe.input.orientation) if self.settings.mirror else None
-        window = training_window(recipe, self.settings)
-        thick, scale, any_turn = thick_axis_of(train), self.settings.scale, self.settings.any_turn
-        scaled = None if scale is None else ScaledWindows(window, (scale[0], scale[1]), thick, any_turn)
-        transform = augmentation(axis, thick, any_turn, scaled is not None)
-        self.sampler = WindowSampler(train, window, self.settings.seed, transform, scaled)
         loss = DiceCELoss(softmax=True, to_onehot_y=True, include_background=False, batch=True)
         self.loss: nn.Module = DeepSupervisionLoss(loss, weight_mode="exp")
-        self.rows: list[dict[str, float]] = []
-        self.best = math.inf
-        self.next_epoch = 0
+        parameters = list(self.network.parameters())
+        sampler = _sampler_of(recipe, train)
+        super().__init__(self.settings, train, validation, run, self.network, parameters, sampler)
 
-    def resume(self) -> bool:
-        """Go on from the last completed epoch; False when there is none."""
-        state = self.run.load_state(PART)
-        if state is None:
-            return False
-        self.network.load_state_dict(state["network"])
-        self.average.load_state_dict(state["average"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        self.rows, self.best, self.next_epoch = state["rows"], state["best"], state["next_epoch"]
-        return True
+    def modules(self) -> dict[str, nn.Module]:
+        """Return the network and its moving average."""
+        return {"network": self.network, "average": self.average}
 
-    def fit(self, progress: Progress = silent) -> None:
-        """Train to the last epoch, writing log, curves and checkpoints after each."""
-        started, first = time.monotonic(), self.next_epoch
-        for epoch in range(self.next_epoch, self.settings.epochs):
-            begun = time.monotonic()
-            loss = self._epoch(epoch, progress)
-            last = epoch == self.settings.epochs - 1
-            looks = self.select_cases and (last or epoch % self.settings.validate_every == 0)
-            self._note(epoch, loss, self.score() if looks else {}, time.monotonic() - begun)
-            left = (time.monotonic() - started) / (epoch - first + 1) * (self.settings.epochs - epoch - 1)
-            row = self.rows[-1]
-            chosen = f"select Brier {row['select_brier']:.5f}, Dice {row['select_dice']:.4f}, "
-            progress(
-                "training the backbone",
-                (epoch + 1) / self.settings.epochs,
-                f"epoch {epoch + 1}/{self.settings.epochs}, loss {loss:.4f}, "
-                f"{chosen if self.select_cases else ''}{left / 60:.0f} min left",
-            )
+    def rate(self, step: int, steps: int) -> float:
+        """Return a linear warm-up, then half a cosine down to zero."""
+        warmup = self.settings.warmup_steps
+        if step < warmup:
+            return (step + 1) / warmup
+        return cosine((step - warmup) / max(1, steps - warmup))
 
-    def _epoch(self, epoch: int, progress: Progress) -> float:
-        order = epoch_order(self.settings.seed, epoch, len(self.train_cases))
-        size = self.settings.batch_size
-        batches = [order[i : i + size] for i in range(0, len(order), size)]
-        self.network.train()
-        total = 0.0
-        for number, batch in enumerate(batches):
-            rate = learning_rate(self.settings, epoch * len(batches) + number, self.settings.epochs * len(batches))
-            total += self._step(self.sampler.batch(epoch, batch), rate)
-            done = (epoch + (number + 1) / len(batches)) / self.settings.epochs
-            progress("training the backbone", done, f"epoch {epoch + 1}, loss {total / (number + 1):.4f}")
-        return total / len(batches)
-
-    def _step(self, batch: dict[str, torch.Tensor], rate: float) -> float:
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate
+    def loss_of(
+        self, batch: Mapping[str, torch.Tensor], cases: Sequence[int], seed: int
+    ) -> tuple[torch.Tensor, Mapping[str, torch.Tensor]]:
+        """Compute Dice and cross-entropy, at several resolutions if there is deep supervision."""
         with autocast(self.settings.precision):
             output = self.network(batch["image"])
         outputs = [part.float() for part in output.unbind(1)] if output.ndim == 6 else [output.float()]
-        loss = self.loss(outputs, batch["labels"])
-        self.optimiser.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.gradient_clip)
-        self.optimiser.step()
+        return self.loss(outputs, batch["labels"]), {}
+
+    def after_step(self) -> None:
+        """Update the moving average."""
         self.average.update_parameters(self.network)
-        return float(loss.detach())
 
     def score(self) -> dict[str, float]:
-        """Mean over the select cases of the Brier score (summed over classes) and the foreground Dice.
+        """Return means over the validation cases of the Brier score (summed over classes) and the foreground Dice.
 
-        In windows, as the model will run: InstanceNorm sees another image in larger ones (ACDC, trained and scored in
-        windows of 160: Brier 0.0133; scored in windows of 256: 0.0153, and another epoch looks best).
+        They are scored in windows, as the model will run: in larger ones InstanceNorm sees another image, and another
+        epoch looks best (`docs/developer/performance.md`).
         """
         network = BackboneAlone(self.average.module.eval())
         spec = replace(self.recipe.input, precision=self.settings.precision)
         device = next(self.average.parameters()).device
         briers, dices = [], []
-        for case in self.select_cases:
+        for case in self.validation_cases:
             logits = torch.from_numpy(stitched(network, case.image, spec, device))
             labels = torch.from_numpy(case.labels.astype("int64"))
             probabilities = torch.softmax(logits, 0)
@@ -203,33 +149,34 @@ class BackboneTrainer:
             dices.append(mean_dice(logits.argmax(0).numpy(), case.labels, logits.shape[0]))
         return {"select_brier": sum(briers) / len(briers), "select_dice": sum(dices) / len(dices)}
 
-    def _note(self, epoch: int, loss: float, scores: dict[str, float], seconds: float) -> None:
-        nothing = {"select_brier": math.nan, "select_dice": math.nan}
-        self.rows.append({"epoch": epoch, "loss": loss, **nothing, **scores, "seconds": seconds})
-        if scores and scores["select_brier"] < self.best:
-            self.best = scores["select_brier"]
-            self.run.save_best(PART, self._plain_weights())
-            self.run.add_facts({"backbone_best": {"epoch": epoch, **scores}})
-        elif not self.select_cases:
-            self.run.save_best(PART, self._plain_weights())
-        self.next_epoch = epoch + 1
-        self.run.write_log(PART, self.rows)
-        self.run.save_state(PART, self._state())
-
-    def _plain_weights(self) -> dict[str, torch.Tensor]:
-        """The averaged weights without the deep supervision heads, which a bundle has no use for."""
+    def best_weights(self) -> dict[str, torch.Tensor]:
+        """Return the averaged weights without the deep supervision heads, which a bundle has no use for."""
         state = unique_state(self.average.module)
         return {name: tensor for name, tensor in state.items() if not _supervises(name)}
 
-    def _state(self) -> dict[str, Any]:
-        return {
-            "network": self.network.state_dict(),
-            "average": self.average.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-            "rows": self.rows,
-            "best": self.best,
-            "next_epoch": self.next_epoch,
-        }
+
+def _network_of(recipe: Recipe, run: RunFolder, start: Mapping[str, torch.Tensor] | None) -> nn.Module:
+    """Build the network to train, with heads of deep supervision where the kind has them."""
+    torch.manual_seed(recipe.backbone_training.seed)
+    spec = spec_of(recipe)
+    run.check_network(spec.kind)
+    heads = recipe.backbone_training.deep_supervision_heads
+    extra = {"deep_supervision_heads": heads} if spec.kind == "dynunet" and heads else {}
+    network = build_backbone(BackboneSpec(spec.kind, {**spec.arguments, **extra}))
+    if start is not None:
+        _load_plain(network, start)
+    return network
+
+
+def _sampler_of(recipe: Recipe, train: Sequence[PreparedCase]) -> WindowSampler:
+    """Make the sampler that cuts, turns and changes windows as the settings say."""
+    settings = recipe.backbone_training
+    axis = left_right_axis(recipe.input.orientation) if settings.mirror else None
+    window = training_window(recipe, settings)
+    thick, scale, any_turn = thick_axis_of(train), settings.scale, settings.any_turn
+    scaled = None if scale is None else ScaledWindows(window, (scale[0], scale[1]), thick, any_turn)
+    transform = augmentation(axis, thick, any_turn, scaled is not None)
+    return WindowSampler(train, window, settings.seed, transform, scaled)
 
 
 def _load_plain(network: nn.Module, weights: Mapping[str, torch.Tensor]) -> None:

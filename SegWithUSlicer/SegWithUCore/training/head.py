@@ -1,10 +1,8 @@
 """Training an uncertainty head on a frozen backbone."""
 
-import math
-import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -15,17 +13,18 @@ from ..errors import InputError
 from ..inference.sliding_window import stitched
 from ..metrics.calibration import binary_cross_entropy
 from ..network.backbones import build_backbone, example_input
+from ..network.heads import HEADS
 from ..network.heads.base import temper_logits
-from ..network.heads.paper import PaperMaps
+from ..network.heads.losses import negative_log_likelihood
 from ..network.segwithu import SegWithU
 from ..network.weights import load_state
 from ..progress import Progress, silent
-from .augmentation import WindowSampler, augmentation, case_seed, epoch_order, mirroring, thick_axis_of
+from .augmentation import WindowSampler, augmentation, mirroring, thick_axis_of
 from .backbone import BackboneTrainer, autocast, left_right_axis, spec_of, training_window
 from .dataset import PreparedCase
-from .losses import LossWeights, head_losses, negative_log_likelihood, proper_scores, total_loss
-from .recipe import HeadTraining, Recipe
+from .recipe import Recipe
 from .run_folder import RunFolder
+from .trainer import Trainer, cosine
 
 PART = "head"
 
@@ -50,129 +49,85 @@ def network_of(recipe: Recipe, run: RunFolder) -> SegWithU:
     )
 
 
-def learning_rate(settings: HeadTraining, step: int, steps: int) -> float:
-    """Half a cosine from the first to the final rate."""
-    share = step / max(1, steps - 1)
-    span = settings.learning_rate - settings.final_learning_rate
-    return settings.final_learning_rate + span * 0.5 * (1 + math.cos(math.pi * share))
+class HeadTrainer(Trainer):
+    """One training run of a head.
 
-
-class HeadTrainer:
-    """One training run of a head, resumable after any epoch.
+    The best epoch has the lowest sum of two proper scores: NLL of the tempered probabilities, and cross-entropy of the
+    error probability that a monotone map makes of the ranking map.
 
     Args:
         recipe: settings; `recipe.head_training` rules here.
-        train, select: prepared cases. The best epoch has the lowest sum of two proper scores on `select`: NLL of the
-            tempered probabilities, and cross-entropy of the error probability that a monotone map makes of the
-            ranking map.
+        train, validation: prepared cases.
         run: holds the trained backbone; everything is written there.
     """
 
+    part = PART
+    scores: ClassVar[Mapping[str, str]] = {
+        "select_nll": "validation NLL {:.5f}",
+        "select_error_ce": "error cross-entropy {:.5f}",
+    }
+    minimised = ("select_nll", "select_error_ce")
+
     def __init__(
-        self, recipe: Recipe, train: Sequence[PreparedCase], select: Sequence[PreparedCase], run: RunFolder
+        self, recipe: Recipe, train: Sequence[PreparedCase], validation: Sequence[PreparedCase], run: RunFolder
     ) -> None:
         self.recipe = recipe
         self.settings = recipe.head_training
-        self.select_cases = select
-        self.train_cases = train
-        self.cases = len(train)
-        self.run = run
-        self.forgetful: list[nn.Module] = []
+        self.patience = self.settings.patience
+        self.out_of_fold: list[nn.Module] = []
         self.network = network_of(recipe, run)
-        trainable = [p for p in self.network.parameters() if p.requires_grad]
-        self.optimiser = torch.optim.AdamW(
-            trainable, lr=self.settings.learning_rate, weight_decay=self.settings.weight_decay
-        )
+        self.loss = HEADS[recipe.head["variant"]].loss
+        parameters = [p for p in self.network.parameters() if p.requires_grad]
         axis = left_right_axis(recipe.input.orientation) if self.settings.mirror else None
         transform = augmentation(axis, thick_axis_of(train)) if self.settings.augment else mirroring(axis)
-        self.sampler = WindowSampler(train, training_window(recipe, self.settings), self.settings.seed, transform)
-        self.rows: list[dict[str, float]] = []
-        self.best, self.best_epoch, self.next_epoch = math.inf, -1, 0
+        sampler = WindowSampler(train, training_window(recipe, self.settings), self.settings.seed, transform)
+        super().__init__(self.settings, train, validation, run, self.network, parameters, sampler)
 
-    def resume(self) -> bool:
-        """Go on from the last completed epoch; False when there is none."""
-        state = self.run.load_state(PART)
-        if state is None:
-            return False
-        self.network.fusion.load_state_dict(state["fusion"])
-        self.network.head.load_state_dict(state["head"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        self.rows, self.best = state["rows"], state["best"]
-        self.best_epoch, self.next_epoch = state["best_epoch"], state["next_epoch"]
-        return True
+    def modules(self) -> dict[str, nn.Module]:
+        """Return fusion and head."""
+        return {"fusion": self.network.fusion, "head": self.network.head}
+
+    def best_weights(self) -> dict[str, torch.Tensor]:
+        """Return the tensors of fusion and head."""
+        return self.network.head_state()
+
+    def rate(self, step: int, steps: int) -> float:
+        """Return half a cosine from the first to the final rate."""
+        final = self.settings.final_learning_rate / self.settings.learning_rate
+        return final + (1 - final) * cosine(step / max(1, steps - 1))
 
     def fit(self, progress: Progress = silent) -> None:
-        """Train until the last epoch or until patience is out, writing everything after each epoch."""
-        if self.settings.cross_fit and not self.forgetful:
-            self.forgetful = out_of_fold_backbones(self.recipe, self.train_cases, self.run, progress)
-        started, first = time.monotonic(), self.next_epoch
-        for epoch in range(self.next_epoch, self.settings.epochs):
-            if epoch - 1 - self.best_epoch >= self.settings.patience:
-                break
-            begun = time.monotonic()
-            terms = self._epoch(epoch, progress)
-            looks = epoch == self.settings.epochs - 1 or epoch % self.settings.validate_every == 0
-            self._note(epoch, terms, self.score() if looks else {}, time.monotonic() - begun)
-            left = (time.monotonic() - started) / (epoch - first + 1) * (self.settings.epochs - epoch - 1)
-            row = self.rows[-1]
-            progress(
-                "training the head",
-                (epoch + 1) / self.settings.epochs,
-                f"epoch {epoch + 1}/{self.settings.epochs}, loss {terms['loss']:.4f}, "
-                f"select NLL {row['select_nll']:.5f}, error cross-entropy {row['select_error_ce']:.5f}, "
-                f"{left / 60:.0f} min left",
-            )
+        """Train, after the cross-fitted backbones if the recipe asks for them."""
+        if self.settings.cross_fit and not self.out_of_fold:
+            self.out_of_fold = out_of_fold_backbones(self.recipe, self.train_cases, self.run, progress)
+        super().fit(progress)
 
-    def _epoch(self, epoch: int, progress: Progress) -> dict[str, float]:
-        order = epoch_order(self.settings.seed, epoch, self.cases)
-        size = self.settings.batch_size
-        batches = [order[i : i + size] for i in range(0, len(order), size)]
-        self.network.train()
-        sums: dict[str, float] = {}
-        for number, batch in enumerate(batches):
-            step = epoch * len(batches) + number
-            rate = learning_rate(self.settings, step, self.settings.epochs * len(batches))
-            seed = case_seed(self.settings.seed, epoch, self.cases + number)
-            forgot = self.forgetful and np.random.default_rng(seed).random() < self.settings.cross_fit_share
-            shown_by = [self.forgetful[case] for case in batch] if forgot else [self.network.backbone] * len(batch)
-            terms = self._step(self.sampler.batch(epoch, batch), shown_by, rate, seed)
-            sums = {name: sums.get(name, 0.0) + value for name, value in terms.items()}
-            done = (epoch + (number + 1) / len(batches)) / self.settings.epochs
-            progress("training the head", done, f"epoch {epoch + 1}, loss {sums['loss'] / (number + 1):.4f}")
-        return {name: value / len(batches) for name, value in sums.items()}
+    def backbones_for(self, cases: Sequence[int], seed: int) -> list[nn.Module]:
+        """Return the backbone of each window: out-of-fold ones for a share of the batches, else the frozen one."""
+        if self.out_of_fold and np.random.default_rng(seed).random() < self.settings.cross_fit_share:
+            return [self.out_of_fold[case] for case in cases]
+        return [self.network.backbone] * len(cases)
 
-    def _step(
-        self, batch: dict[str, torch.Tensor], shown_by: Sequence[nn.Module], rate: float, seed: int
-    ) -> dict[str, float]:
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate
+    def loss_of(
+        self, batch: Mapping[str, torch.Tensor], cases: Sequence[int], seed: int
+    ) -> tuple[torch.Tensor, Mapping[str, torch.Tensor]]:
+        """Compute the loss of the head's type on the maps of a batch."""
         with autocast(self.settings.precision):
-            windows = zip(batch["image"].split(1), shown_by, strict=True)
+            windows = zip(batch["image"].split(1), self.backbones_for(cases, seed), strict=True)
             output = torch.cat([self.network.window_output(image, backbone) for image, backbone in windows])
         logits, responses = self.network.split(output.float())
         maps = self.network.head.maps(logits, responses)
-        if isinstance(maps, PaperMaps):
-            generator = torch.Generator().manual_seed(seed)
-            terms = head_losses(logits, maps, batch["labels"], batch["valid"], generator)
-            loss = total_loss(terms, LossWeights())
-        else:
-            terms = proper_scores(logits, maps, batch["labels"], batch["valid"])
-            loss = torch.stack(list(terms.values())).sum()
-        self.optimiser.zero_grad()
-        loss.backward()
-        trainable = [p for group in self.optimiser.param_groups for p in group["params"]]
-        nn.utils.clip_grad_norm_(trainable, self.settings.gradient_clip)
-        self.optimiser.step()
-        return {"loss": float(loss.detach()), **{name: float(term.detach()) for name, term in terms.items()}}
+        generator = torch.Generator().manual_seed(seed)
+        return self.loss(logits, maps, batch["labels"], batch["valid"], generator)
 
     def score(self) -> dict[str, float]:
-        """The two proper scores on the select cases, in windows as the model will run; means over cases."""
+        """Return the means over the validation cases of the two proper scores, in windows as the model will run."""
         self.network.eval()
         spec = replace(self.recipe.input, precision=self.settings.precision)
         device = next(self.network.head.parameters()).device
         rankings, errors, nlls = [], [], []
         with torch.no_grad():
-            for case in self.select_cases:
+            for case in self.validation_cases:
                 output = torch.from_numpy(stitched(self.network, case.image, spec, device))
                 logits, responses = self.network.split(output.flatten(1)[None])
                 maps = self.network.head.maps(logits, responses)
@@ -182,29 +137,6 @@ class HeadTrainer:
                 rankings.append(maps.ranking[0, 0].numpy())
                 errors.append((logits[0].argmax(0) != truth).numpy())
         return {"select_nll": float(np.mean(nlls)), "select_error_ce": _error_cross_entropy(rankings, errors)}
-
-    def _note(self, epoch: int, terms: dict[str, float], scores: dict[str, float], seconds: float) -> None:
-        nothing = {"select_nll": math.nan, "select_error_ce": math.nan}
-        self.rows.append({"epoch": epoch, **terms, **nothing, **scores, "seconds": seconds})
-        total = sum(scores.values())
-        if scores and total < self.best:
-            self.best, self.best_epoch = total, epoch
-            self.run.save_best(PART, self.network.head_state())
-            self.run.add_facts({"head_best": {"epoch": epoch, **scores}})
-        self.next_epoch = epoch + 1
-        self.run.write_log(PART, self.rows)
-        self.run.save_state(PART, self._state())
-
-    def _state(self) -> dict[str, Any]:
-        return {
-            "fusion": self.network.fusion.state_dict(),
-            "head": self.network.head.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-            "rows": self.rows,
-            "best": self.best,
-            "best_epoch": self.best_epoch,
-            "next_epoch": self.next_epoch,
-        }
 
 
 def _error_cross_entropy(rankings: Sequence[np.ndarray], errors: Sequence[np.ndarray]) -> float:
@@ -236,10 +168,10 @@ def _patient(case: PreparedCase) -> str:
 def out_of_fold_backbones(
     recipe: Recipe, cases: Sequence[PreparedCase], run: RunFolder, progress: Progress = silent
 ) -> list[nn.Module]:
-    """For each training case the backbone that has forgotten it, frozen; folds share one object.
+    """Train or read the out-of-fold backbone of each training case, frozen; a fold shares one object.
 
-    A fold that is done is read from `RUN/fold<k>`, one that was interrupted goes on after its last epoch, and one that
-    was made with another recipe or other cases is made anew.
+    A fold that is done is read from `RUN/fold<k>`. One that was interrupted goes on after its last epoch. One that was
+    made with another recipe or other cases is made anew.
 
     Args:
         recipe: `head_training.cross_fit` folds of `cross_fit_epochs` further epochs, otherwise trained as
@@ -249,8 +181,8 @@ def out_of_fold_backbones(
     folds = folds_of(cases, recipe.head_training.cross_fit, recipe.head_training.seed)
     made = {}
     for fold in sorted(set(folds)):
-        kept = [case for case, its in zip(cases, folds, strict=True) if its != fold]
-        made[fold] = _without(recipe, kept, run, RunFolder(run.path / f"fold{fold}"), progress)
+        others = [case for case, its in zip(cases, folds, strict=True) if its != fold]
+        made[fold] = _without(recipe, others, run, RunFolder(run.path / f"fold{fold}"), progress)
     return [made[fold] for fold in folds]
 
 
@@ -264,10 +196,10 @@ def _without(
     trainer = BackboneTrainer(recipe, kept, [], folder, start=run.load_best("backbone"))
     trainer.resume()
 
-    def told(stage: str, fraction: float, detail: str = "") -> None:
-        progress(f"{stage} that forgets {folder.path.name}", fraction, detail)
+    def report(stage: str, fraction: float, detail: str = "") -> None:
+        progress(f"{stage} without {folder.path.name}", fraction, detail)
 
-    trainer.fit(told)
+    trainer.fit(report)
     backbone = build_backbone(spec_of(recipe))
     load_state(backbone, folder.load_best("backbone"), str(folder.path))
     return backbone.eval().requires_grad_(False)

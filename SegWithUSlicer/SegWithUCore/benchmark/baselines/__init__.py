@@ -1,107 +1,59 @@
-"""All rivals by name, and which of them can be run with what was given."""
+"""The baselines: each registers itself, by `@baseline` in its file, when that file is imported below."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import torch
 
 from ...evaluation.frozen_backbone import FrozenBackbone
 from ...inference.model import Model
-from ...metrics.boundary import Band
 from ...models.bundle import Bundle
-from .augmentation import Augmentation
-from .base import Baseline, FittingCases
-from .density import Density
-from .dropout import Dropout, DropoutRateSearch
-from .ensemble import Ensemble, read_member
-from .from_logits import Distance, Softmax, Temperature
-from .heads import heads_of
-from .local_temperature import LocalTemperatureScaling
+from .base import BASELINES as BASELINES
+from .base import Baseline, BaselineInputs, FittingCases
 
-BASELINES = (
-    "softmax",
-    "temperature",
-    "local-temperature",
-    "distance",
-    "augmentation",
-    "dropout",
-    "ensemble",
-    "density",
-    "heads",
-)
-"""Names for `--rivals`, in the order of the table."""
-TITLES = {
-    "temperature": "temperature scaling",
-    "local-temperature": "local temperature scaling",
-    "dropout": "Monte-Carlo dropout",
-    "ensemble": "deep ensemble",
-    "density": "feature density",
-}
+# In the order of the table. A new baseline is a file and its line here.
+# isort: off
+from . import from_logits as from_logits
+from . import local_temperature as local_temperature
+from . import distance as distance
+from . import augmentation as augmentation
+from . import dropout as dropout
+from . import ensemble as ensemble
+from . import density as density
+from . import heads as heads
+# isort: on
 
 
 @dataclass(frozen=True)
 class BaselineSet:
-    """Who is compared.
+    """What is compared.
 
     Attributes:
-        rivals: that are run.
+        baselines: that are run.
         not_run: one sentence for each that is not, by title.
     """
 
-    rivals: list[Baseline]
+    baselines: list[Baseline]
     not_run: dict[str, str] = field(default_factory=dict)
 
 
-def select_baselines(
-    names: Collection[str],
-    backbone: FrozenBackbone,
-    bundles: Sequence[Bundle],
-    members: Sequence[Path],
-    cases: FittingCases,
-    band: Band,
-    mirror: bool,
-) -> BaselineSet:
-    """The rivals of these names that can be run.
-
-    Args:
-        bundles: whose heads are compared.
-        members: of the ensemble, besides the frozen backbone.
-        mirror: whether test-time augmentation exchanges left and right.
+def select_baselines(names: Collection[str], inputs: BaselineInputs, cases: FittingCases) -> BaselineSet:
+    """Build the baselines of these names, and tell apart those that can be run.
 
     Raises:
         InputError: a model or member does not fit the frozen backbone.
     """
-    others = [read_member(folder, backbone) for folder in members] if "ensemble" in names else []
-    trials = DropoutRateSearch(backbone)
-    found: list[Baseline] = [
-        Softmax(),
-        Temperature(),
-        LocalTemperatureScaling(backbone),
-        Distance(band),
-        Augmentation(backbone, mirror),
-        Dropout(backbone, trials),
-        Dropout(backbone, trials, for_detection=True),
-        Ensemble(backbone, others),
-        Density(backbone),
-    ]
     result = BaselineSet([])
-    for rival in found:
-        family = "dropout" if isinstance(rival, Dropout) else rival.name
-        if family not in names:
-            continue
-        missing = [role for role in rival.needs if not getattr(cases, role)]
-        if missing:
-            result.not_run[TITLES[family]] = f"not run: no {missing[0]} cases given (--{missing[0]})."
-        elif family == "ensemble" and not others:
-            result.not_run[TITLES[family]] = "not run: no members given (--ensemble)."
-        else:
-            result.rivals.append(rival)
-    if "heads" in names:
-        result.rivals.extend(heads_of(bundles, backbone, torch.device("cpu")))
+    for name, family in BASELINES.items():
+        for built in family.make(inputs) if name in names else ():
+            lacking = built.lacks(cases)
+            if lacking is None:
+                result.baselines.append(built)
+            else:
+                result.not_run[family.title] = f"not run: {lacking}."
     return result
 
 
 def frozen_backbone(bundle: Bundle) -> FrozenBackbone:
-    """The backbone of a model, whose segmentation is judged."""
+    """Load the backbone of a model, whose segmentation is judged."""
     return FrozenBackbone(Model(bundle, torch.device("cpu")))

@@ -14,7 +14,7 @@ from ...inference.sliding_window import BackboneAlone
 from ...inference.uncertainty_maps import resample_to_grid
 from ...training.augmentation import augmentation, case_seed, thick_axis
 from ...training.backbone import left_right_axis
-from .base import Baseline, PassAverage, UncertaintyPrediction
+from .base import Baseline, BaselineInputs, PassAverage, UncertaintyPrediction, baseline
 
 PASSES = 5
 """Augmented ones, beside that of the frozen segmentation."""
@@ -87,3 +87,8 @@ def _centred(shape: Sequence[int], full: Sequence[int]) -> tuple[slice, ...]:
     """Slices of a `shape` in the middle of a larger one."""
     starts = [(whole - size) // 2 for whole, size in zip(full, shape, strict=True)]
     return tuple(slice(start, start + size) for start, size in zip(starts, shape, strict=True))
+
+
+@baseline("augmentation", title="test-time augmentation")
+def _augmentation(inputs: BaselineInputs) -> list[Baseline]:
+    return [Augmentation(inputs.backbone, inputs.mirror)]

@@ -1,20 +1,23 @@
-"""What every rival has: a name, a price, something fitted or nothing, and answers on a case."""
+"""The base class of all baselines, and the registry that a new one enters by its decorator."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
 from ...evaluation.frozen_backbone import FrozenBackbone, FrozenCase
+from ...metrics.boundary import Band
+from ...models.bundle import Bundle
 from ...progress import Progress, silent
 from ...training.dataset import Case, PreparedCase, prepare
 
 
 @dataclass(frozen=True)
 class UncertaintyPrediction:
-    """What a rival says of a case.
+    """What a baseline says of a case.
 
     Attributes:
         score: higher = riskier, float32 (z, y, x).
@@ -45,11 +48,30 @@ class FittingCases:
         return prepare(case, bundle.input, [label.value for label in bundle.labels])
 
 
+@dataclass(frozen=True)
+class BaselineInputs:
+    """What baselines are built from.
+
+    Attributes:
+        backbone: the frozen one.
+        bundles: models whose heads are compared.
+        members: folders of the ensemble's further networks.
+        band: around the predicted surface.
+        mirror: whether the backbone was trained with left and right exchanged.
+    """
+
+    backbone: FrozenBackbone
+    bundles: Sequence[Bundle] = ()
+    members: Sequence[Path] = ()
+    band: Band = field(default_factory=Band)
+    mirror: bool = False
+
+
 class Baseline(ABC):
     """A way to say where the frozen segmentation may be wrong.
 
     Attributes:
-        name: for files and `--rivals`.
+        name: for files and `--baselines`.
         revision: grows when the code changes what it answers, so that old figures are not taken for new ones.
         passes: network passes a window, that of the frozen segmentation included.
         own_pass: whether it runs the frozen backbone itself, in whose place it then stands; else it works on top.
@@ -79,6 +101,11 @@ class Baseline(ABC):
         """Numbers it needs beyond the backbone's."""
         return 0
 
+    def lacks(self, cases: FittingCases) -> str | None:
+        """Say what is missing to run it, such as "no train cases given (--train)". Returns None if it can run."""
+        missing = [role for role in self.needs if not getattr(cases, role)]
+        return f"no {missing[0]} cases given (--{missing[0]})" if missing else None
+
     def settings(self) -> dict[str, Any]:
         """What decides its answers besides revision, backbone and cases, for JSON."""
         return {}
@@ -96,6 +123,41 @@ class Baseline(ABC):
     @abstractmethod
     def answers(self, case: FrozenCase) -> dict[str, UncertaintyPrediction]:
         """Answers by row."""
+
+
+Factory = Callable[[BaselineInputs], Sequence[Baseline]]
+
+
+@dataclass(frozen=True)
+class BaselineFamily:
+    """One name for `--baselines`.
+
+    Attributes:
+        title: in words, for what is not run.
+        make: builds its baselines, most often one.
+    """
+
+    title: str
+    make: Factory
+
+
+BASELINES: dict[str, BaselineFamily] = {}
+"""All families by name, in the order of the table."""
+
+
+def baseline(name: str, title: str = "") -> Callable[[Factory], Factory]:
+    """Register the decorated function as what builds the baselines called `name`.
+
+    Args:
+        name: for `--baselines`.
+        title: in words; the name if not given.
+    """
+
+    def register(make: Factory) -> Factory:
+        BASELINES[name] = BaselineFamily(title or name, make)
+        return make
+
+    return register
 
 
 def unsure_of(classes: np.ndarray, probabilities: np.ndarray) -> np.ndarray:

@@ -14,7 +14,7 @@ from ...inference.uncertainty_maps import resample_to_grid
 from ...network.heads.base import resized
 from ...network.segwithu import checked_taps, recorded_taps
 from ...progress import Progress, silent
-from .base import Baseline, FittingCases, UncertaintyPrediction, in_parts
+from .base import Baseline, BaselineInputs, FittingCases, UncertaintyPrediction, baseline, in_parts
 
 RIDGE = 1e-4
 """Added to the diagonal of a covariance, times its mean variance."""
@@ -176,3 +176,8 @@ class Density(Baseline):
 
 def _chunks(voxels: int) -> Iterator[slice]:
     return (slice(start, start + CHUNK) for start in range(0, voxels, CHUNK))
+
+
+@baseline("density", title="feature density")
+def _density(inputs: BaselineInputs) -> list[Baseline]:
+    return [Density(inputs.backbone)]

@@ -16,7 +16,16 @@ from ...metrics.error_detection import average_precision, score_groups
 from ...network.segwithu import find_module
 from ...progress import Progress, silent
 from ...training.augmentation import case_seed
-from .base import Baseline, FittingCases, PassAverage, UncertaintyPrediction, in_parts, unsure_of
+from .base import (
+    Baseline,
+    BaselineInputs,
+    FittingCases,
+    PassAverage,
+    UncertaintyPrediction,
+    baseline,
+    in_parts,
+    unsure_of,
+)
 
 PASSES = 10
 RATES = (0.05, 0.1, 0.2, 0.4)
@@ -203,3 +212,9 @@ class ActivationCache:
             return forward(*inputs, **options) if kept is None else kept.clone()
 
         return kept_or_computed
+
+
+@baseline("dropout", title="Monte-Carlo dropout")
+def _dropout(inputs: BaselineInputs) -> list[Baseline]:
+    trials = DropoutRateSearch(inputs.backbone)
+    return [Dropout(inputs.backbone, trials), Dropout(inputs.backbone, trials, for_detection=True)]

@@ -22,7 +22,7 @@ from ...network.weights import load_state
 from ...paths import BUNDLE_FILE
 from ...training.backbone import spec_of
 from ...training.run_folder import RunFolder
-from .base import Baseline, PassAverage, UncertaintyPrediction
+from .base import Baseline, BaselineInputs, FittingCases, PassAverage, UncertaintyPrediction, baseline
 
 
 @dataclass(frozen=True)
@@ -111,6 +111,10 @@ class Ensemble(Baseline):
         """Those of the other members."""
         return sum(count_parameters(member.network) for member in self.members)
 
+    def lacks(self, cases: FittingCases) -> str | None:
+        """Ask for members."""
+        return None if self.members else "no members given (--ensemble)"
+
     def settings(self) -> dict[str, Any]:
         """Hashes of the members."""
         return {"members": [member.sha256 for member in self.members]}
@@ -124,3 +128,8 @@ class Ensemble(Baseline):
             raw = stitched(BackboneAlone(member.network), array, member.input, self.backbone.device)
             found.add(softmax(resample_to_grid(raw, working, case.images[0]).astype(np.float64), 0))
         return found.answers(self.rows, case.classes)
+
+
+@baseline("ensemble", title="deep ensemble")
+def _ensemble(inputs: BaselineInputs) -> list[Baseline]:
+    return [Ensemble(inputs.backbone, [read_member(folder, inputs.backbone) for folder in inputs.members])]

@@ -1,4 +1,4 @@
-"""Rivals that need nothing but the frozen logits, or not even those: softmax, temperature, distance."""
+"""Baselines that need nothing but the frozen logits: softmax and temperature scaling."""
 
 from collections.abc import Mapping
 
@@ -7,12 +7,17 @@ from scipy.special import softmax
 
 from ...calibration.temperature_scaling import fit_temperature
 from ...evaluation.frozen_backbone import FrozenCase
-from ...metrics.boundary import Band
 from ...progress import Progress, silent
-from .base import Baseline, FittingCases, UncertaintyPrediction, entropy, in_parts, unsure_of
-
-FARTHEST = 1e4
-"""Distance that stands for "no boundary anywhere"."""
+from .base import (
+    Baseline,
+    BaselineInputs,
+    FittingCases,
+    UncertaintyPrediction,
+    baseline,
+    entropy,
+    in_parts,
+    unsure_of,
+)
 
 
 class Softmax(Baseline):
@@ -82,21 +87,11 @@ class Temperature(Baseline):
         }
 
 
-class Distance(Baseline):
-    """Distance to the predicted boundary: knows geometry and nothing else."""
+@baseline("softmax")
+def _softmax(_inputs: BaselineInputs) -> list[Baseline]:
+    return [Softmax()]
 
-    name = "distance"
-    rows = ("distance to boundary",)
-    how = "minus the distance to the nearest boundary voxel of the frozen segmentation; no probabilities"
 
-    def __init__(self, band: Band) -> None:
-        self.band = band
-
-    def settings(self) -> dict[str, bool]:
-        """Whether it is counted in mm or in voxels of a slice."""
-        return {"in_slices": self.band.in_slices}
-
-    def answers(self, case: FrozenCase) -> dict[str, UncertaintyPrediction]:
-        """Answers by row."""
-        distance = np.minimum(self.band.distance(case.classes, case.spacing_zyx), FARTHEST)
-        return {self.rows[0]: UncertaintyPrediction((-distance).astype(np.float32))}
+@baseline("temperature", title="temperature scaling")
+def _temperature(_inputs: BaselineInputs) -> list[Baseline]:
+    return [Temperature()]

@@ -13,7 +13,7 @@ from ...inference.model import Model
 from ...inference.prediction import predict, tempered_logits
 from ...models.bundle import Bundle
 from ...network.backbones import count_parameters
-from .base import Baseline, UncertaintyPrediction
+from .base import Baseline, BaselineInputs, UncertaintyPrediction, baseline
 
 
 class Head(Baseline):
@@ -100,7 +100,7 @@ def heads_of(bundles: Sequence[Bundle], backbone: FrozenBackbone, device: torch.
         first = backbone.bundle
         if bundle.backbone != first.backbone or backbone_sha256(bundle) != backbone.sha256:
             raise InputError(
-                f"The model {title} has another backbone than {titles[0]}: a table compares rivals on one frozen "
+                f"The model {title} has another backbone than {titles[0]}: a table compares baselines on one frozen "
                 "segmentation, so give models that share its weights."
             )
         if bundle.input != first.input or bundle.labels != first.labels:
@@ -121,3 +121,8 @@ def _titles(bundles: Sequence[Bundle]) -> list[str]:
         name if names.count(name) == 1 else f"{name}-{1 + names[:place].count(name)}"
         for place, name in enumerate(names)
     ]
+
+
+@baseline("heads", title="heads of the models")
+def _heads(inputs: BaselineInputs) -> list[Baseline]:
+    return [*heads_of(inputs.bundles, inputs.backbone, torch.device("cpu"))]

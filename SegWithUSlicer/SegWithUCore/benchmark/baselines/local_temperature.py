@@ -19,7 +19,7 @@ from ...inference.uncertainty_maps import resample_to_grid
 from ...network.backbones import count_parameters
 from ...progress import Progress, silent
 from ...training.augmentation import epoch_order
-from .base import Baseline, FittingCases, UncertaintyPrediction, in_parts, unsure_of
+from .base import Baseline, BaselineInputs, FittingCases, UncertaintyPrediction, baseline, in_parts, unsure_of
 
 EPOCHS = 20
 LEARNING_RATE = 3e-3
@@ -185,3 +185,8 @@ class _Store:
         with np.load(self._folder / f"{number}.npz") as arrays:
             logits, image, truth = (torch.from_numpy(arrays[name])[None] for name in ("logits", "image", "truth"))
         return logits, image, truth.long()
+
+
+@baseline("local-temperature", title="local temperature scaling")
+def _local_temperature(inputs: BaselineInputs) -> list[Baseline]:
+    return [LocalTemperatureScaling(inputs.backbone)]

@@ -7,8 +7,9 @@ over windows; `maps` is not, and is computed once on the stitched volume.
 import itertools
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import nn
@@ -66,6 +67,40 @@ class UncertaintyHead(nn.Module, ABC):
     @abstractmethod
     def maps(self, logits: torch.Tensor, responses: torch.Tensor) -> UncertaintyMaps:
         """The maps of voxels with logits (batch, classes, *any) and responses (batch, response_channels, *any)."""
+
+
+class HeadLoss(NamedTuple):
+    """The loss of one training step.
+
+    Attributes:
+        total: scalar to minimise.
+        terms: scalars for the log, unweighted.
+    """
+
+    total: torch.Tensor
+    terms: Mapping[str, torch.Tensor]
+
+
+class LossFunction(Protocol):
+    """What a head type is trained with."""
+
+    def __call__(
+        self,
+        logits: torch.Tensor,
+        maps: UncertaintyMaps,
+        labels: torch.Tensor,
+        valid: torch.Tensor,
+        generator: torch.Generator,
+    ) -> HeadLoss:
+        """Compute the loss over the voxels of a batch that are not padding.
+
+        Args:
+            logits: (batch, classes, *spatial), not tempered.
+            maps: of the same voxels, made by a head of this type.
+            labels: class of each voxel, (batch, 1, *spatial).
+            valid: 0 in padding, same shape as `labels`.
+            generator: source of random draws, seeded by recipe, epoch and batch.
+        """
 
 
 def temper_logits(logits: torch.Tensor, calibration: torch.Tensor) -> torch.Tensor:

@@ -1,17 +1,17 @@
-"""The paper's losses of the uncertainty head (METHOD.md section 3, "Losses").
+"""What trains a head: the paper's seven terms (`docs/reference/method.md`, section 3, "Losses"), or two proper scores.
 
-All act on flat voxels: logits (voxels, classes), maps and errors (voxels,). A voxel is in error
-where the arg max of the untempered logits differs from the reference.
+A voxel is in error where the arg max of the untempered logits differs from the reference.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass
+from typing import cast
 
 import torch
 from torch.nn import functional
 
-from ..network.heads.base import UncertaintyMaps, temper_logits
-from ..network.heads.paper import PaperMaps
+from .base import HeadLoss, UncertaintyMaps, temper_logits
+from .paper import PaperMaps
 
 MAXIMUM_PAIRS = 65536
 TAIL_TEMPERATURE = 0.25
@@ -31,14 +31,38 @@ class LossWeights:
     residual: float = 0.05
 
 
-def head_losses(
+def paper_loss(
+    logits: torch.Tensor,
+    maps: UncertaintyMaps,
+    labels: torch.Tensor,
+    valid: torch.Tensor,
+    generator: torch.Generator,
+) -> HeadLoss:
+    """Sum the paper's terms with the paper's weights; see `LossFunction` for the arguments."""
+    terms = paper_terms(logits, cast(PaperMaps, maps), labels, valid, generator)
+    return HeadLoss(weighted_sum(terms, LossWeights()), terms)
+
+
+def proper_loss(
+    logits: torch.Tensor,
+    maps: UncertaintyMaps,
+    labels: torch.Tensor,
+    valid: torch.Tensor,
+    generator: torch.Generator,
+) -> HeadLoss:
+    """Sum the two proper scores, which need no random draws; see `LossFunction` for the arguments."""
+    terms = proper_scores(logits, maps, labels, valid)
+    return HeadLoss(torch.stack(list(terms.values())).sum(), terms)
+
+
+def paper_terms(
     logits: torch.Tensor,
     maps: PaperMaps,
     labels: torch.Tensor,
     valid: torch.Tensor,
     generator: torch.Generator,
 ) -> dict[str, torch.Tensor]:
-    """Every term, unweighted, over the voxels of a batch that are not padding.
+    """Compute every term, unweighted, over the voxels of a batch that are not padding.
 
     Args:
         logits: (batch, classes, *spatial), not tempered.
@@ -70,19 +94,19 @@ def head_losses(
     }
 
 
-def total_loss(terms: Mapping[str, torch.Tensor], weights: LossWeights) -> torch.Tensor:
-    """The weighted sum of the terms."""
-    return torch.stack([getattr(weights, field.name) * terms[field.name] for field in fields(weights)]).sum()
+def weighted_sum(terms: Mapping[str, torch.Tensor], weights: LossWeights) -> torch.Tensor:
+    """Add up the terms, each times its weight."""
+    return torch.stack([weight * terms[name] for name, weight in asdict(weights).items()]).sum()
 
 
 def negative_log_likelihood(logits: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
-    """Mean of -log softmax(logits) at the true class, probabilities floored at 1e-12."""
+    """Return the mean of -log softmax(logits) at the true class, probabilities floored at 1e-12."""
     probability = torch.softmax(logits, 1).gather(1, truth[:, None])
     return -probability.clamp_min(PROBABILITY_FLOOR).log().mean()
 
 
 def pairwise_ranking(standard: torch.Tensor, error: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Mean softplus of (correct - wrong) over random pairs of a wrong and a correct voxel; 0 without both."""
+    """Mean the softplus of (correct - wrong) over random pairs of a wrong and a correct voxel; 0 without both."""
     wrong, correct = torch.nonzero(error > 0).flatten(), torch.nonzero(error == 0).flatten()
     pairs = min(MAXIMUM_PAIRS, len(wrong) * len(correct))
     if not pairs:
@@ -93,19 +117,21 @@ def pairwise_ranking(standard: torch.Tensor, error: torch.Tensor, generator: tor
 
 
 def z_score(values: torch.Tensor) -> torch.Tensor:
-    """Zero mean and unit population deviation over all given voxels."""
+    """Shift and scale to zero mean and unit population deviation over all given voxels."""
     return (values - values.mean()) / (values.std(correction=0) + 1e-6)
 
 
 def flat_voxels(tensor: torch.Tensor) -> torch.Tensor:
-    """(batch, channels, *spatial) as (voxels, channels)."""
+    """Reshape (batch, channels, *spatial) to (voxels, channels)."""
     return tensor.movedim(1, -1).flatten(0, -2)
 
 
 def proper_scores(
     logits: torch.Tensor, maps: UncertaintyMaps, labels: torch.Tensor, valid: torch.Tensor
 ) -> dict[str, torch.Tensor]:
-    """NLL of the tempered probabilities, and cross-entropy of the error probability whose log-odds is the ranking map.
+    """Compute the NLL of the tempered probabilities and the cross-entropy of the error probability.
+
+    The log-odds of the error probability are the ranking map.
 
     Each is least where the probability is right (Gneiting and Raftery, JASA 2007), over all voxels that are not
     padding; no weights, pairs or standardised batches move that optimum.
