@@ -58,6 +58,7 @@ def in_a_child(code: str, cwd: Path, home: Path) -> "subprocess.CompletedProcess
     (home / "tmp").mkdir(parents=True)
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("XDG_", "SEGWITHU_"))}
     environment = {**kept, "HOME": str(home), "TMPDIR": str(home / "tmp"), "LOCALAPPDATA": str(home)}
+    environment["MPLCONFIGDIR"] = str(home.parent / "fonts")  # monai imports matplotlib, which keeps a list of fonts
     environment |= {"PYTHONPATH": str(ROOT / "SegWithUSlicer"), "PYTHONDONTWRITEBYTECODE": "1"}
     return subprocess.run(
         [sys.executable, "-c", code], cwd=cwd, env=environment, capture_output=True, text=True, check=False
