@@ -29,7 +29,7 @@ CORE_LAYERS: list[set[str]] = [
 ]
 LIB_LAYERS: list[set[str]] = [{"panels"}, {"cases"}, {"review", "run"}, {"scene"}, {"top"}]
 """A package may import those of later layers only, never its neighbours; "top" are the files that lie in no package."""
-TOP_ENTRIES = {"SegWithUCore"}
+TOP_ENTRIES = {"SegWithUCore", "SegWithUCore.api"}
 """Modules at the top that are not below all packages: the public functions, which load what they need when called."""
 
 SLICER_ONLY = {"slicer", "vtk", "qt", "ctk", "SegWithUSlicerLib", "SegWithUSlicer", "vtkmodules", "mrml"}
@@ -195,6 +195,8 @@ def test_no_circles_between_files_or_packages() -> None:
     assert circles(files) == []
     packages: dict[str, set[str]] = {}
     for module, others in files.items():
+        if module in TOP_ENTRIES:  # a circle through them would be one of files
+            continue
         own = f"{module.split('.')[0]}.{package_of(module)}"
         ends = {f"{other.split('.')[0]}.{package_of(other)}" for other in others}
         packages.setdefault(own, set()).update(ends - {own})

@@ -3,7 +3,7 @@
 import os
 import platform
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -69,6 +69,7 @@ class CaseResult:
         regions: worth a look; None without fitted calibration.
         warnings: deviations from the training cases and what happened on the way.
         image: the whole first channel, where a copy of it is to be written.
+        further_images: the other channels, by the name of the file that a copy goes to.
     """
 
     name: str
@@ -86,6 +87,7 @@ class CaseResult:
     warnings: Sequence[Deviation]
     device: str
     image: sitk.Image | None = None
+    further_images: Mapping[str, sitk.Image] = field(default_factory=dict)
     timings_s: dict[str, float] = field(default_factory=dict)
     peak_memory_mb: float | None = None
 
@@ -136,6 +138,8 @@ def _write_volumes(result: CaseResult, work: Path) -> None:
         write_regions(work, result.regions, box, grid)
     if result.image is not None:
         _write(result.image, work / IMAGE_FILE)
+    for file, image in result.further_images.items():
+        _write(image, work / file)
 
 
 def _write_segmentation(result: CaseResult, work: Path) -> None:

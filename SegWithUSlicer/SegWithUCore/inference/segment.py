@@ -26,7 +26,7 @@ from .memory_prediction import READ_BYTES, RunMemory, check_regions_fit, foresee
 from .model import Model
 from .preprocessing import assessed_box, network_input
 from .sliding_window import stitched
-from .structures import structure_deviations, structure_figures
+from .structures import StructureFigures, structure_deviations, structure_figures
 from .uncertainty_maps import VoxelMaps, maps_on_grid, regions_of_maps
 
 
@@ -44,6 +44,7 @@ class Job:
         own_to_world_ras: linear transform that the image hangs under; only tells the network which way is up.
         series: for each file, the end of the UID of the series to take from a DICOM folder that holds several.
         form: "qform" or "sform", which of them counts in a NIfTI file that has both; None for the one of Slicer's rule.
+        insist_option: how the user says `unlike_training`, for messages.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Job:
     own_to_world_ras: Sequence[float] | None = None
     series: Sequence[str | None] = ()
     form: str | None = None
+    insist_option: str = "--unlike-training"
 
 
 @dataclass
@@ -81,39 +83,52 @@ def segment(job: Job, model: Model, progress: Progress = silent, reader: InputRe
         reader: what reads the images.
 
     Raises:
+        InputError, UsageError: as `compute_case`.
+        OutputError: the case folder exists or cannot be written.
+    """
+    result = compute_case(job, model, progress, reader)
+    progress("writing", 0.95)
+    write_case_folder(result, job.target, job.overwrite)
+    progress("done", 1.0)
+    return result
+
+
+def compute_case(
+    job: Job, model: Model, progress: Progress = silent, reader: InputReader = IN_THIS_PROCESS
+) -> CaseResult:
+    """Segment one case in memory: all that its case folder will hold; `job.target` is not looked at.
+
+    Args:
+        reader: what reads the images.
+
+    Raises:
         InputError: an image is unusable, has the wrong channels, or is unlike the training cases.
         UsageError: a region in mm for an image with two places, and no form; a region of interest for a model that
             knows sizes by the field of view alone.
-        OutputError: the case folder exists or cannot be written.
+        NotEnoughMemoryError: the run needs more memory than is free.
     """
     job = _checked_job(job, model.bundle)
-    clock = StageTimer()
+    timer = StageTimer()
     memory = _foreseen(job, model, reader)
     progress("reading", 0.0, "" if memory is None else memory.words)
-    with clock.stage("reading"):
+    with timer.stage("reading"):
         given = read_input(job, model.bundle, reader)
-    of_place = place_warnings(job)
+    given_warnings = place_warnings(job)
     parts = [apply_transform(part, job.own_to_world_ras) for part in given.parts]
-    warnings = checked_against_training(parts, model.bundle, job)
-    shown = assessed_box(parts, model.bundle.input)
-    box, parts = shown.within(given.box), [shown.crop(part) for part in parts]
-    part_grid = box.crop_grid(given.grid)
+    given_warnings += checked_against_training(parts, model.bundle, job)
+    assessed = assessed_box(parts, model.bundle.input)
+    box, parts = assessed.within(given.box), [assessed.crop(part) for part in parts]
     stored = READ_BYTES if memory is None else memory.stored_bytes
     memory = run_memory(given.grid, VoxelGrid.of(parts[0]), model, stored, job.region, job.include_image)
     memory.check(job.files[0])
-    with clock.stage("segmenting"):
+    with timer.stage("segmenting"):
         maps, notes = segment_images(parts, model, progress, memory.words)
-    with clock.stage("finding regions"):
+    with timer.stage("finding regions"):
         progress("finding regions", 0.92)
         check_regions_fit(maps.error_probability, job.files[0])
-        regions = regions_of_maps(maps, model.bundle.labels, part_grid)
-    assessed = not is_refused(warnings)
-    structures = structure_figures(
-        maps, model.bundle.labels, float(np.prod(given.grid.spacing)), model.numbers, assessed=assessed
-    )
-    if assessed:
-        warnings = [*warnings, *structure_deviations(structures, model.bundle, model.numbers)]
-    result = CaseResult(
+        regions = regions_of_maps(maps, model.bundle.labels, box.crop_grid(given.grid))
+    structures, structure_warnings = _structures(maps, given.grid, model, is_refused(given_warnings))
+    return CaseResult(
         name=job.name,
         files=job.files,
         voxels_sha256=given.voxels_sha256,
@@ -126,16 +141,21 @@ def segment(job: Job, model: Model, progress: Progress = silent, reader: InputRe
         maps=maps,
         structures=structures,
         regions=regions,
-        warnings=[*of_place, *warnings, *model.notes, *notes],
+        warnings=[*given_warnings, *structure_warnings, *model.notes, *notes],
         device=model.device.type,
         image=given.image,
-        timings_s=clock.seconds,
+        timings_s=timer.seconds,
         peak_memory_mb=peak_memory_mb(),
     )
-    progress("writing", 0.95)
-    write_case_folder(result, job.target, job.overwrite)
-    progress("done", 1.0)
-    return result
+
+
+def _structures(
+    maps: VoxelMaps, grid: VoxelGrid, model: Model, refused: bool
+) -> tuple[list[StructureFigures], list[Deviation]]:
+    """The structures, and warnings about those unlike the training cases; no numbers of refused inputs."""
+    labels, voxel_mm3 = model.bundle.labels, float(np.prod(grid.spacing))
+    structures = structure_figures(maps, labels, voxel_mm3, model.numbers, assessed=not refused)
+    return structures, [] if refused else structure_deviations(structures, model.bundle, model.numbers)
 
 
 def _checked_job(job: Job, bundle: Bundle) -> Job:
@@ -247,7 +267,7 @@ def checked_against_training(images: Sequence[sitk.Image], bundle: Bundle, job: 
     refused = [deviation for deviation in found if deviation.severity == REFUSED]
     if refused and not job.unlike_training:
         sentence = refused[0].sentence.removesuffix(".")
-        raise InputError(f"{job.files[0]}: {sentence}, or insist with --unlike-training.")
+        raise InputError(f"{job.files[0]}: {sentence}, or insist with {job.insist_option}.")
     if job.region and any(each.kind == "range" for each in bundle.input.channel_normalisations):
         sentence = (
             f"The model '{bundle.name}' scales intensities by the range of the whole image, and a region of interest "

@@ -1,0 +1,306 @@
+"""The public functions for notebooks and scripts: `load_model` and `segment_image`.
+
+`from SegWithUCore import load_model, segment_image` loads this file when a name is first used, and with it torch and
+SimpleITK. Images are segmented by the code of `segwithu segment`; nothing is written unless the result is saved.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+import SimpleITK as sitk
+
+from .case.case_image import IMAGE_FILE
+from .case.case_regions import label_values, whole_image
+from .errors import InputError, UsageError
+from .imaging.grid import VoxelGrid, check_geometry, check_grid, check_scalar_volume
+from .imaging.header_peek import FileGrid, one_of_forms
+from .imaging.input_reader import InputReader
+from .imaging.inputs import case_name, channel_inputs, find_input
+from .imaging.roi import RegionOfInterest
+from .imaging.volume import checked_volume
+from .inference.case_writer import CaseResult, map_arrays, not_assessed_value, write_case_folder
+from .inference.fingerprint import Deviation
+from .inference.model import Model, choose_device
+from .inference.segment import Job, compute_case
+from .inference.structures import StructureFigures
+from .models.bundle import Bundle
+from .models.registry import resolve_model
+from .progress import Progress, silent
+from .regions.region import Region
+
+ImageInput: TypeAlias = str | Path | sitk.Image | np.ndarray
+"""One channel: a path, an image, or an array (z, y, x)."""
+VOLUMES = ("segmentation", "error_probability", "ranking", "calibration")
+
+
+def load_model(name_or_folder: str | Path, device: str = "auto", head: str | None = None) -> Model:
+    """Load a model and keep it ready; it takes longer than segmenting a small image.
+
+    Args:
+        name_or_folder: name of an installed model, such as "hippocampus", or the folder of a bundle.
+        device: "auto" (CUDA, then Apple's MPS, then the CPU), "cpu", "cuda" or "mps".
+        head: uncertainty head other than the model's default.
+
+    Raises:
+        UsageError: no such model or device.
+        InputError: the bundle is damaged, has no such head, or its network is too large for this computer.
+    """
+    return Model(resolve_model(str(name_or_folder)), choose_device(device), head)
+
+
+def segment_image(
+    image: ImageInput | Sequence[ImageInput],
+    model: Model,
+    roi: Sequence[float] | None = None,
+    *,
+    spacing: Sequence[float] | None = None,
+    origin: Sequence[float] = (0, 0, 0),
+    direction: Sequence[float] = (1, 0, 0, 0, 1, 0, 0, 0, 1),
+    unlike_training: bool = False,
+    series: str | None = None,
+    form: str | None = None,
+    progress: Progress = silent,
+) -> "SegmentationResult":
+    """Segment one case in memory, as `segwithu segment` does.
+
+    Args:
+        image: a path (image file, folder of a DICOM series, or a folder in nnU-Net naming with one case), a SimpleITK
+            image, or an array (z, y, x); for a model of several channels a sequence of these, in the model's order.
+        model: from `load_model`.
+        roi: region of interest, six numbers as `--roi`: centre and edge lengths in mm along the patient's right,
+            anterior and superior (RAS); None for the whole image.
+        spacing: of arrays, which need it: mm along x, y, z, the reverse of the array's axes.
+        origin: of arrays, the centre of the first voxel in mm (LPS, as SimpleITK has it).
+        direction: of arrays, 9 numbers row by row (LPS, as SimpleITK has it). By default x runs to the patient's left,
+            y to the back and z up.
+        unlike_training: go on although the image is unlike the training cases.
+        series: end of the UID of the series to take from a DICOM folder that holds several.
+        form: "qform" or "sform", which of them counts in a NIfTI file with two places.
+        progress: called with stage, fraction and details.
+
+    Raises:
+        InputError: an image is unusable, has the wrong channels, or is unlike the training cases.
+        UsageError: no region of interest, an array without its spacing, or an option that does not go with the image.
+    """
+    region = None if roi is None else RegionOfInterest.parse(",".join(str(number) for number in roi))
+    channels = list(image) if isinstance(image, list | tuple) else [image]
+    is_file = [isinstance(channel, str | Path) for channel in channels]
+    if any(is_file) and spacing is not None:
+        raise UsageError("spacing goes with arrays: files say themselves how large their voxels are.")
+    if all(is_file):
+        given = _given_files([Path(str(channel)) for channel in channels], model.bundle, series)
+    else:
+        placement = None if spacing is None else (spacing, origin, direction)
+        given = _given_images(channels, model.bundle, placement)
+    job = Job(
+        name=given.name,
+        files=given.files,
+        target=Path(),  # nothing is written
+        region=region,
+        unlike_training=unlike_training,
+        include_image=bool(given.images),
+        series=given.series,
+        form=None if form is None else one_of_forms(form),
+        insist_option="unlike_training=True",
+    )
+    case = compute_case(job, model, progress, _MemoryReader(given.images))
+    return SegmentationResult(case, given.images, as_arrays=isinstance(channels[0], np.ndarray))
+
+
+class SegmentationResult:
+    """A segmentation with its uncertainty, on the grid of the input.
+
+    Volumes are SimpleITK images, or arrays (z, y, x) where the input was an array; `image` and `array` give either.
+
+    Attributes:
+        structures: volume, expected volume with interval, expected wrong volume and predicted Dice of each structure,
+            background first.
+        regions: regions worth a look, largest expected error first; empty where the head is not calibrated.
+        labels: name of each label value, 0 is the background.
+        warnings: how the input differs from the training cases (the out-of-distribution check), and what else the user
+            should know.
+    """
+
+    def __init__(self, case: CaseResult, images: Mapping[Path, sitk.Image], as_arrays: bool) -> None:
+        """Wrap what was computed; see `segment_image`."""
+        self._case, self._images, self._as_arrays = case, images, as_arrays
+        self.structures: list[StructureFigures] = list(case.structures)
+        self.regions: list[Region] = [] if case.regions is None else list(case.regions.regions)
+        self.labels: dict[int, str] = {label.value: label.name for label in case.bundle.labels}
+        self.warnings: list[Deviation] = list(case.warnings)
+
+    @cached_property
+    def segmentation(self) -> sitk.Image | np.ndarray:
+        """Label values; 0 outside the region of interest."""
+        return self._volume("segmentation")
+
+    @cached_property
+    def error_probability(self) -> sitk.Image | np.ndarray | None:
+        """Probability that a voxel is wrong, 0 to 1; -1 is not assessed. None where the head is not calibrated."""
+        return self._volume("error_probability") if self._case.maps.error_probability is not None else None
+
+    @cached_property
+    def ranking(self) -> sitk.Image | np.ndarray:
+        """Ranking map: orders voxels by risk of error, no unit; what was not assessed is below all other values."""
+        return self._volume("ranking")
+
+    @cached_property
+    def calibration(self) -> sitk.Image | np.ndarray:
+        """Calibration map: how much the probabilities are softened, no unit; -1 is not assessed."""
+        return self._volume("calibration")
+
+    def image(self, name: str) -> sitk.Image:
+        """Return one of `VOLUMES` as a SimpleITK image on the grid of the input.
+
+        Raises:
+            UsageError: there is no volume of that name.
+        """
+        case = self._case
+        if name == "segmentation":
+            return whole_image(label_values(case.maps.classes, case.bundle.labels), case.box, case.grid, 0)
+        maps = map_arrays(case.maps)
+        if name not in maps:
+            known = ", ".join(["segmentation", *maps])
+            why = " (the head of the model is not calibrated)" if name in VOLUMES else ""
+            raise UsageError(f"There is no volume '{name}'{why}: choose one of {known}.")
+        return whole_image(maps[name], case.box, case.grid, not_assessed_value(name, maps[name]))
+
+    def array(self, name: str) -> np.ndarray:
+        """Return one of `VOLUMES` as an array (z, y, x).
+
+        Raises:
+            UsageError: there is no volume of that name.
+        """
+        array: np.ndarray = sitk.GetArrayFromImage(self.image(name))
+        return array
+
+    def save(self, folder: str | Path, overwrite: bool = False) -> Path:
+        """Write a case folder like that of `segwithu segment`, and return it; images from memory are written into it.
+
+        Raises:
+            OutputError: the folder exists already, or cannot be written.
+        """
+        folder = Path(folder)
+        case = replace(self._case, name=folder.name)
+        if self._images:
+            names = [IMAGE_FILE, *(f"image_{number:04d}.nii.gz" for number in range(1, len(case.files)))]
+            copies = {name: self._images[file] for name, file in zip(names, case.files, strict=True)}
+            first, *_ = copies
+            further = {name: image for name, image in copies.items() if name != first}
+            case = replace(case, files=[folder / name for name in names], image=copies[first], further_images=further)
+        return write_case_folder(case, folder, overwrite)
+
+    def __repr__(self) -> str:
+        """Say what was found, for notebooks."""
+        found = ", ".join(f"{each.label.name} {each.volume_mm3:.0f} mm3" for each in self.structures[1:])
+        return f"<SegmentationResult: {found}; {len(self.regions)} regions, {len(self.warnings)} warnings>"
+
+    def _volume(self, name: str) -> sitk.Image | np.ndarray:
+        return self.array(name) if self._as_arrays else self.image(name)
+
+
+@dataclass(frozen=True)
+class _Given:
+    """The channels of one case.
+
+    Attributes:
+        name: of the case.
+        files: of each channel; of images from memory what messages call them.
+        series: see `Job`.
+        images: those from memory, by `files`.
+    """
+
+    name: str
+    files: Sequence[Path]
+    series: Sequence[str | None] = ()
+    images: Mapping[Path, sitk.Image] = field(default_factory=dict)
+
+
+class _MemoryReader(InputReader):
+    """Gives images from memory in place of files of those names, and reads all others."""
+
+    def __init__(self, images: Mapping[Path, sitk.Image]) -> None:
+        self._images = images
+
+    def grid(self, path: Path, series: str | None = None) -> FileGrid | None:
+        """As for files; None for images from memory, which have no header."""
+        return None if path in self._images else super().grid(path, series)
+
+    def read(self, path: Path, series: str | None = None) -> sitk.Image:
+        """As for files."""
+        return self._images[path] if path in self._images else super().read(path, series)
+
+
+def _given_files(paths: Sequence[Path], bundle: Bundle, series: str | None) -> _Given:
+    """The channels of a case in files.
+
+    Raises:
+        InputError: as `find_input` and `channel_inputs`, or the number of channels is not the model's.
+        UsageError: a folder of several cases, or a series for several paths.
+    """
+    if len(paths) != 1:
+        if series is not None:
+            raise UsageError("series goes with a single path: give the folder of each channel's series.")
+        _check_count(len(paths), bundle)
+        return _Given(case_name(paths[0]), paths)
+    cases = find_input(paths[0]).cases
+    if len(cases) != 1:
+        raise UsageError(f"{paths[0]} holds {len(cases)} cases: give the files of one.")
+    inputs = channel_inputs(cases[0], [], [] if series is None else [series], bundle.input.channels)
+    _check_count(len(inputs), bundle)
+    return _Given(cases[0].name, [each.path for each in inputs], [each.series for each in inputs])
+
+
+def _given_images(
+    images: Sequence[ImageInput], bundle: Bundle, placement: tuple[Sequence[float], ...] | None
+) -> _Given:
+    """The channels of a case in memory, checked as files are.
+
+    Args:
+        placement: spacing, origin and direction of arrays.
+
+    Raises:
+        InputError: an image that would be refused as a file, too, or another number of channels than the model's.
+        UsageError: something else than images and arrays, or an array without its spacing.
+    """
+    _check_count(len(images), bundle)
+    checked = {}
+    for channel, image in zip(bundle.input.channels, images, strict=True):
+        source = Path(f"{channel} image")
+        if isinstance(image, np.ndarray):
+            image = _image_of_array(source, image, placement)
+        elif not isinstance(image, sitk.Image):
+            raise UsageError(f"{type(image).__name__} is no image: give only paths, or SimpleITK images and arrays.")
+        check_grid(source, image)
+        checked[source] = checked_volume(source, image)
+    return _Given("image", list(checked), images=checked)
+
+
+def _image_of_array(source: Path, array: np.ndarray, placement: tuple[Sequence[float], ...] | None) -> sitk.Image:
+    if placement is None:
+        raise UsageError("An array does not say how large its voxels are: give spacing=(x, y, z) in mm.")
+    spacing, origin, direction = ([float(number) for number in numbers] for numbers in placement)
+    if (len(spacing), len(origin), len(direction)) != (3, 3, 9):
+        raise UsageError(
+            f"spacing, origin and direction have {len(spacing)}, {len(origin)} and {len(direction)} numbers: give 3, 3 "
+            "and 9."
+        )
+    check_scalar_volume(source, array.shape[::-1], is_complex=array.dtype.kind == "c")
+    if array.dtype.kind not in "biuf":
+        raise InputError(f"{source} holds {array.dtype} instead of numbers: give an array of intensities.")
+    check_geometry(source, array.shape[::-1], spacing, origin, np.reshape(direction, (3, 3)))
+    i, j, k = array.shape[::-1]
+    return VoxelGrid((i, j, k), tuple(spacing), tuple(origin), tuple(direction)).image(array.astype(np.float32))
+
+
+def _check_count(given: int, bundle: Bundle) -> None:
+    wanted = bundle.input.channels
+    if given != len(wanted):
+        raise InputError(
+            f"The model '{bundle.name}' wants {len(wanted)} channel(s) ({', '.join(wanted)}) but {given} image(s) were "
+            "given: give a sequence of them in that order."
+        )
