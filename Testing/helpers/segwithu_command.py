@@ -2,13 +2,10 @@
 
 import contextlib
 import json
-import math
-import os
 import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -93,39 +90,15 @@ def child(*arguments: str | Path, **options: object) -> "subprocess.Popen[str]":
     return subprocess.Popen(call, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT, **options)  # type: ignore[call-overload]
 
 
-def finished(process: "subprocess.Popen[str]", within_s: float, already_read: str = "") -> tuple[Outcome, float]:
-    """Wait for a child; returns what it left and how many seconds it still took."""
-    begun = time.monotonic()
+def finished(process: "subprocess.Popen[str]", within_s: float, already_read: str = "") -> Outcome:
+    """Wait for a child; returns what it left."""
     try:
         out, err = process.communicate(timeout=within_s)
     except subprocess.TimeoutExpired:
         process.kill()
         out, err = process.communicate()
         pytest.fail(f"the command was still running after {within_s} s: {err}")
-    return Outcome(process.returncode, out, already_read + err), time.monotonic() - begun
-
-
-class SpentAfter:
-    """Processor time that a child still takes from now on, however busy the machine is."""
-
-    def __init__(self, pid: int) -> None:
-        self._children = self._of_children()
-        try:
-            fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
-            self._before = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-        except OSError:
-            self._before = math.inf  # only Linux tells: nothing is measured elsewhere
-
-    def processor_s(self) -> float:
-        """Seconds of all its threads; to be asked when it was waited for."""
-        return self._of_children() - self._children - self._before
-
-    @staticmethod
-    def _of_children() -> float:
-        import resource  # not on Windows
-
-        spent = resource.getrusage(resource.RUSAGE_CHILDREN)
-        return spent.ru_utime + spent.ru_stime
+    return Outcome(process.returncode, out, already_read + err)
 
 
 def one_sentence(outcome: Outcome, *words: str, code: int = 1) -> str:

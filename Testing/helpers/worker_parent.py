@@ -70,6 +70,13 @@ class Parent:
             events.append(self.event())
         return events
 
+    def rest(self) -> list[dict[str, Any]]:
+        """Events of a worker that has ended which nobody has asked for yet."""
+        events = []
+        while (line := self.lines.get(timeout=PATIENCE_S)) is not None:
+            events.append(dict(json.loads(line)))
+        return events
+
     def ask(self, request: Mapping[str, Any] | str) -> dict[str, Any]:
         self.send(request)
         return self.until(lambda event: event["event"] != "progress")[-1]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
 import slicer
+from counting import calls_of
 from opened_module import Opened
 from reviewing import Reviewing
 from written_case import make_case, write_some_regions
@@ -123,7 +123,7 @@ def _load(opened: Opened, folder: Path, image: Path) -> Any:
     return Reviewing(opened)
 
 
-def test_thousands_of_regions_stay_quick(opened: Opened, data_folder: Path, tmp_path: Path) -> None:
+def test_a_step_among_thousands_of_regions_touches_few(opened: Opened, data_folder: Path, tmp_path: Path) -> None:
     disk = make_case(data_folder, tmp_path, regions=True)
     ids = np.zeros(disk.labels.size, np.uint16)
     places = np.argsort(-disk.error.ravel(), kind="stable")[: 3 * MANY]
@@ -131,20 +131,12 @@ def test_thousands_of_regions_stay_quick(opened: Opened, data_folder: Path, tmp_
     image = sitk.ReadImage(str(disk.image))
     write_some_regions(disk.folder, disk.labels, disk.error, image, ids.reshape(disk.labels.shape))
     reviewing = _load(opened, disk.folder, disk.image)
-    began = time.process_time()
-    reviewing.start()
-    started = time.process_time() - began
-    began = time.process_time()
-    reviewing.panel.table.fill(reviewing.session.regions, reviewing.state.verdict_of)
-    filled = time.process_time() - began
-    began = time.process_time()
-    for _step in range(10):
-        reviewing.judge()
-    step = (time.process_time() - began) / 10
+    started = calls_of(reviewing.start)
+    filled = calls_of(lambda: reviewing.panel.table.fill(reviewing.session.regions, reviewing.state.verdict_of))
+    steps = [calls_of(reviewing.judge) for _step in range(10)]
     assert reviewing.ui.regionsTable.rowCount == MANY
     reviewing.panel.end()
-    print(f" [{MANY} regions: start {started:.2f} s, table {filled:.2f} s, verdict and next {step * 1000:.0f} ms]")
-    assert (filled < 1, started < 4, step < 0.5) == (True, True, True)
+    assert (started < 300 * MANY, filled < 200 * MANY, max(steps) < 10 * MANY) == (True, True, True)
 
 
 def test_without_uncertain_voxels_there_is_nothing_to_review(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from typing import Any
 
 import numpy as np
@@ -13,10 +12,8 @@ import vtk
 from opened_module import Opened, alive, sample_crop, segment_crop
 
 
-def test_two_clicks_from_the_module_to_the_overlay(opened: Opened, capsys: pytest.CaptureFixture[str]) -> None:
-    began = time.monotonic()
+def test_two_clicks_from_the_module_to_the_overlay(opened: Opened) -> None:
     nodes = opened.segment_sample()
-    took = time.monotonic() - began
     names = [nodes.segmentation.GetSegmentation().GetNthSegment(n).GetName() for n in range(2)]
     assert names == ["anterior hippocampus", "posterior hippocampus"]
     assert set(nodes.maps) == {"error_probability", "ranking", "calibration"}
@@ -38,8 +35,6 @@ def test_two_clicks_from_the_module_to_the_overlay(opened: Opened, capsys: pytes
     assert "27 calibration cases" in opened.ui.structuresTable.item(0, 2).toolTip()
     assert opened.private_folders() == []
     assert alive(opened.worker.pid)
-    with capsys.disabled():
-        print(f" [click to overlay {took:.1f} s]", end="")
 
 
 def test_threshold_and_opacity_change_the_picture_and_the_readout(opened: Opened) -> None:

@@ -1,6 +1,5 @@
-"""Regions of large volumes in seconds and little memory: one real prediction over and over, side by side."""
+"""Regions of large volumes: one real prediction over and over, side by side; for their time see Benchmarks."""
 
-import time
 import tracemalloc
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -65,11 +64,8 @@ def _peak_mib() -> Iterator[list[float]]:
         tracemalloc.stop()
 
 
-def test_thousands_of_regions_take_seconds(mosaic: Assessed, tile: Assessed) -> None:
-    started = time.process_time()
+def test_thousands_of_regions_are_found_and_ranked(mosaic: Assessed, tile: Assessed) -> None:
     found = find_regions(mosaic)
-    seconds = time.process_time() - started
-    assert seconds < 10, f"{seconds:.1f} s of CPU for {mosaic.segmentation.size:,} voxels"
     copies = mosaic.segmentation.size // tile.segmentation.size
     alone = find_regions(tile)
     assert len(found.regions) == copies * len(alone.regions) > 3000

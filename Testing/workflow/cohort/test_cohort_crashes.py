@@ -115,7 +115,7 @@ def test_a_terminal_that_knows_ascii_only_shows_names_of_any_bytes(
     environment = {**os.environ, "LC_ALL": "C", "PYTHONIOENCODING": "ascii", "PYTHONCOERCECLOCALE": "0"}
     arguments = [str(odd), str(real_image(data_folder)), "--model", str(tiny), "--output", str(tmp_path / "out")]
     process = child("segment", *arguments, *options, env=environment)
-    outcome, _seconds = finished(process, within_s=PATIENCE_S)
+    outcome = finished(process, within_s=PATIENCE_S)
     assert outcome.code == 1
     assert (tmp_path / "out" / "hippocampus_001" / "case.json").is_file()
     if options:

@@ -183,12 +183,12 @@ def test_a_cancelled_benchmark_says_so_and_can_be_gone_on_with(split: Path, tmp_
     while not (output / "settings.json").exists() and time.monotonic() < deadline:
         time.sleep(0.01)
     process.terminate()
-    outcome, _ = finished(process, 60)
+    outcome = finished(process, 60)
     assert outcome.code == 1
     assert "cancelled" in outcome.err
     assert not (output / "benchmark.lock").exists()
     process = child(*arguments(split, model, output, *QUICK, "--resume"))
-    assert finished(process, 120)[0].code == 0
+    assert finished(process, 120).code == 0
 
 
 def test_a_folder_of_another_benchmark_or_of_something_else_is_refused(

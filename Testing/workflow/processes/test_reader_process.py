@@ -169,7 +169,7 @@ def test_ctrl_c_while_a_file_hangs_ends_both_with_one_sentence(
     )
     until(hangs.exists)
     os.killpg(process.pid, signal.SIGINT)  # a terminal sends it to both
-    outcome, _seconds = finished(process, within_s=PATIENCE_S)
+    outcome = finished(process, within_s=PATIENCE_S)
     one_sentence(outcome, "cancelled")
     with pytest.raises(ProcessLookupError):
         os.killpg(process.pid, 0)

@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 from reader_deaths import write_hook
 from repository import PACKAGES
-from segwithu_command import SpentAfter
 from worker_parent import (
     ON_LINUX,
     PATIENCE_S,
@@ -45,9 +44,8 @@ def test_closed_stdin_ends_a_computing_worker_and_leaves_nothing(start: Callable
     half_written = tmp_path / f".segwithu-host-{parent.process.pid}-x"
     half_written.mkdir()
     (half_written / "part").write_text("half", encoding="utf-8")
-    spent = SpentAfter(parent.process.pid)
     assert parent.close() == 0
-    assert spent.processor_s() < 5
+    assert all(told["fraction"] < 0.5 for told in parent.rest()), "it went on for long"
     assert not any(tmp_path.iterdir())
     _until_gone(parent.process.pid)
 

@@ -261,7 +261,7 @@ def test_paths_with_spaces_and_any_letters_work_on_any_terminal(tiny: Path, imag
     output = tmp_path / "Ergebnis für 脑"
     process = child("segment", path, "--model", model, "--output", output,
                     env={**os.environ, "PYTHONIOENCODING": "ascii"})  # fmt: skip
-    outcome, _seconds = finished(process, within_s=300)
+    outcome = finished(process, within_s=300)
     assert (outcome.code, outcome.messages) == (0, [])
     assert entries(output / "Kopf – 脑 1") == FILES
     facts = _facts(output / "Kopf – 脑 1")
