@@ -147,7 +147,7 @@ def test_selection_signals_of_a_table_come_with_their_arguments():
     assert (table.currentRow(), [index.row() for index in table.selectionModel().selectedIndexes]) == (2, [2])
 
 
-def test_table_flags_roles_enums_and_header_modes_are_taken_as_pythonqt_takes_them():
+def test_table_enums_are_taken_as_pythonqt_takes_them():
     table = _table()
     table.selectionBehavior = qt.QAbstractItemView.SelectRows
     table.setSelectionMode(qt.QTableWidget.SingleSelection)

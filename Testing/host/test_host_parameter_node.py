@@ -146,7 +146,7 @@ def test_unbounded_number_cannot_be_shown_by_a_slider(node):
         Parameters(node).connectParametersToGui({"count": qt.QSlider()})
 
 
-def test_reference_that_becomes_valid_without_a_modified_event_stays_unnoticed_as_in_slicer(node):
+def test_reference_valid_without_an_event_stays_unnoticed(node):
     parameters = Parameters(node)
     node.DisableModifiedEventOn()
     volume = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "V")

@@ -122,7 +122,7 @@ def _configure(source):
 
 
 @needs_cmake
-def test_extension_is_configured_built_installed_and_opened_from_the_installed_tree(source, tmp_path):
+def test_extension_is_built_installed_and_opened(source, tmp_path):
     _edit(source, "SCRIPTS ExampleModule.py", "SCRIPTS ExampleModule.py lib/deep/helper.py")
     configured = _configure(source)
     assert configured.returncode == 0, configured.stderr
@@ -145,7 +145,7 @@ def test_extension_is_configured_built_installed_and_opened_from_the_installed_t
 
 
 @needs_cmake
-def test_files_copied_into_the_module_folder_at_configure_time_are_installed_too(source, tmp_path):
+def test_files_copied_at_configure_time_are_installed_too(source, tmp_path):
     _edit(
         source,
         "slicerMacroBuildScriptedModule(",

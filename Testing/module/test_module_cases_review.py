@@ -171,7 +171,7 @@ def test_two_reviewers_keep_two_logs_and_two_versions(listing: Listing) -> None:
     ]
 
 
-def test_a_case_that_is_reviewed_elsewhere_by_the_same_person_opens_and_says_so(listing: Listing) -> None:
+def test_a_case_reviewed_elsewhere_opens_and_says_so(listing: Listing) -> None:
     from SegWithUCore.review.audit_log import AuditLog
     from SegWithUCore.review.events import Verdict
 

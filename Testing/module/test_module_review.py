@@ -38,7 +38,7 @@ def test_ten_regions_by_keyboard_alone_with_every_view_as_it_was(reviewing: Revi
     assert reviewing.ui.reviewProgressLabel.text.startswith(f"10 of {len(reviewing.ids)} regions, ")
 
 
-def test_the_region_is_marked_and_the_mark_goes_with_the_module_and_with_the_review(
+def test_the_mark_of_a_region_goes_with_module_and_review(
     reviewing: Reviewing,
 ) -> None:
     reviewing.ui.mapBox.currentIndex = reviewing.ui.mapBox.count - 1

@@ -110,7 +110,7 @@ def test_two_reviewers_of_one_case_do_not_see_each_other(reviewing: Reviewing) -
     assert [len(reviewing.told("verdict", name)) for name in ("Ana", "Bo")] == [1, 1]
 
 
-def test_a_run_made_again_during_a_review_keeps_the_reviewed_one_and_can_be_gone_on_with(
+def test_a_rerun_during_a_review_keeps_the_reviewed_one(
     reviewing: Reviewing,
 ) -> None:
     first = reviewing.nodes
@@ -127,7 +127,7 @@ def test_a_run_made_again_during_a_review_keeps_the_reviewed_one_and_can_be_gone
 
 
 @pytest.mark.parametrize("part", ["segmentation", "hub", "regions", "error map", "input"])
-def test_deleting_a_part_of_the_run_ends_the_review_properly_or_leaves_it_working(
+def test_deleting_a_part_of_the_run_in_mid_review(
     reviewing: Reviewing,
     part: str,
 ) -> None:

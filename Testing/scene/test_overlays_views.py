@@ -242,7 +242,7 @@ def test_a_deleted_map_gives_the_view_back(tmp_path, data_folder):
 
 
 @pytest.mark.parametrize("near", [False, True])
-def test_saved_and_loaded_bundle_shows_the_same_picture_and_can_be_switched_off(tmp_path, data_folder, near):
+def test_a_saved_and_loaded_bundle_shows_the_same_picture(tmp_path, data_folder, near):
     case = loaded_case(tmp_path, data_folder, oblique=True, transformed=True)
     add_pet(case)
     case.look_at(case.voxel())

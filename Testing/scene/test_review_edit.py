@@ -60,7 +60,7 @@ def test_edits_outside_the_input_are_not_read(tmp_path, data_folder):
     assert np.array_equal(read_labels(case.nodes), case.disk.labels)
 
 
-def test_where_segments_overlap_the_later_one_in_the_list_wins_as_in_slicers_export(tmp_path, data_folder):
+def test_the_later_of_overlapping_segments_wins_as_in_slicer(tmp_path, data_folder):
     case = loaded_case(tmp_path, data_folder)
     segmentation = case.nodes.segmentation.GetSegmentation()
     segmentation.SeparateSegmentLabelmap("SegWithU_2")

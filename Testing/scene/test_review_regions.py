@@ -88,7 +88,7 @@ def test_regions_come_back_from_a_bundle(tmp_path, data_folder):
     assert nodes.regions.GetHideFromEditors()
 
 
-def test_a_case_without_regions_loads_and_a_run_that_has_none_any_more_loses_them(tmp_path, data_folder):
+def test_regions_may_be_missing_and_go_with_a_new_run(tmp_path, data_folder):
     case = loaded_case(tmp_path, data_folder, regions=True)
     hidden = [case.nodes.regions, case.nodes.regions_text]
     (case.disk.folder / "regions.csv").unlink()

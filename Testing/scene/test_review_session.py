@@ -55,7 +55,7 @@ def test_a_look_counts_only_while_it_is_visible():
     assert clock.take() == 0
 
 
-def test_time_on_a_region_goes_into_its_verdict_or_into_a_look_and_steps_count_nothing(case, tmp_path):
+def test_time_on_a_region_goes_into_its_verdict_or_look(case, tmp_path):
     session, seconds = _session(case, tmp_path)
     first, second, third = [region.id for region in session.regions[:3]]
     session.show(first)

@@ -59,7 +59,7 @@ def test_slices_and_crosshair_go_to_the_peak_and_the_zoom_stays(tmp_path, data_f
             assert view.node.GetAttribute("SegWithU.UserZoom") is None
 
 
-def test_a_view_zooms_out_just_as_far_as_the_region_needs_and_back_for_the_next(tmp_path, data_folder):
+def test_a_view_zooms_out_as_far_as_needed_and_back(tmp_path, data_folder):
     case = _with_sizes(tmp_path, data_folder)
     views = _views(case)
     large, small = regions_of(case.nodes)
@@ -153,7 +153,7 @@ def test_a_region_that_hangs_over_the_edge_is_moved_in_without_a_zoom(tmp_path, 
     assert _through(case.view, world_of(case.nodes, region.peak_ras_mm)) < 0.01
 
 
-def test_framing_brings_each_region_close_and_the_zoom_comes_back_with_the_tick(tmp_path, data_folder):
+def test_framing_brings_regions_close_and_the_zoom_back(tmp_path, data_folder):
     case = _with_sizes(tmp_path, data_folder)
     large, small = regions_of(case.nodes)
     _set_field(case.view, 200)

@@ -104,7 +104,7 @@ def test_codes_are_written_as_slicers_own_serialiser_writes_them(tmp_path, data_
     assert ours == theirs
 
 
-def test_maps_carry_quantity_unit_and_the_mark_that_keeps_them_out_of_input_selectors(tmp_path, data_folder):
+def test_maps_carry_quantity_unit_and_the_mark_as_results(tmp_path, data_folder):
     case = loaded_case(tmp_path, data_folder)
     ranking = case.nodes.maps["ranking"]
     assert ranking.GetAttribute("SegWithU.Map") == "ranking"
@@ -209,7 +209,7 @@ def test_case_without_its_image_loads_on_its_own_grid(tmp_path, data_folder):
     )
 
 
-def test_case_without_optional_blocks_loads_with_maps_found_by_their_file_names(tmp_path, data_folder):
+def test_case_without_optional_blocks_loads(tmp_path, data_folder):
     headless = HeadlessScene(tmp_path / "slicer")
     disk = make_case(data_folder, tmp_path)
     change_case(disk.folder, maps=None, flags=None, fingerprint=None, model=None, region_of_interest=None)

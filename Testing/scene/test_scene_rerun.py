@@ -105,7 +105,7 @@ def _judge(case: LoadedCase) -> None:
 
 
 @pytest.mark.parametrize("work", [_edit, _edit_within_the_same_extent, _flag, _rename, _add, _judge])
-def test_rerun_after_work_on_the_segmentation_makes_a_new_set_named_with_its_time(tmp_path, data_folder, work):
+def test_rerun_after_work_makes_a_new_set(tmp_path, data_folder, work):
     case = loaded_case(tmp_path, data_folder)
     work(case)
     kept = _voxels(case, 1)

@@ -124,7 +124,7 @@ def test_the_frozen_segmentation_is_what_the_whole_model_predicts(data_folder: P
     np.testing.assert_array_equal(seen.logits, predicted.logits)
 
 
-def test_local_temperature_learns_where_the_image_says_that_logits_are_too_sure() -> None:
+def test_local_temperature_learns_from_the_image() -> None:
     def read(number: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         place = torch.Generator().manual_seed(number)
         true = 2 * torch.randn(1, 3, 10, 16, 24, generator=place)
@@ -167,7 +167,7 @@ def test_a_mirrored_pass_sees_the_other_side_and_is_mirrored_back(backbone: Froz
     assert np.abs(rival.turned_back(case, 1, transform) - case.stitched).max() > 0.05  # this backbone looks to one side
 
 
-def test_a_turned_pass_is_turned_back_and_what_left_the_picture_is_as_in_the_plain_pass(tmp_path: Path) -> None:
+def test_a_turned_pass_is_turned_back(tmp_path: Path) -> None:
     frozen = toy_backbone(tmp_path / "local", "local")  # logits follow from the voxel alone
     seen = toy_case(frozen, 3)
     rival = Augmentation(frozen, mirror=False)
@@ -253,9 +253,7 @@ def test_an_ensemble_is_the_mean_of_its_members_and_judges_the_frozen_class(
     assert (mean.argmax(0) != case.classes).any()  # else nobody could tell whose class is judged
 
 
-def test_an_ensemble_refuses_the_frozen_backbone_itself_and_members_of_another_task(
-    backbone: FrozenBackbone, tmp_path: Path
-) -> None:
+def test_an_ensemble_refuses_wrong_members(backbone: FrozenBackbone, tmp_path: Path) -> None:
     write_toy_bundle(tmp_path / "same", "looking", (16, 20, 12))
     with pytest.raises(InputError, match="is the frozen backbone itself"):
         read_member(tmp_path / "same", backbone)

@@ -100,7 +100,7 @@ class TestPredictedDice:
         assert soft_dice(sums.expected[1], sums.inside[1], predicted.sum()) == pytest.approx(2 * 20 / 70)
         assert sums.ambiguous.tolist() == [0, 0]
 
-    def test_a_prediction_that_follows_the_dice_is_informative_and_one_that_does_not_is_not(self) -> None:
+    def test_only_a_prediction_that_follows_the_dice_is_informative(self) -> None:
         random = np.random.default_rng(0)
         dice = random.uniform(0.7, 0.95, 27)
         good = fit_predicted_dice((0.5 + 0.5 * dice + random.normal(0, 0.01, 27)).tolist(), dice.tolist())
@@ -127,7 +127,7 @@ class TestPredictedDice:
         assert errors[3] == pytest.approx(0.1)  # the line of the others gives 3, cut at 1
         assert constant[3] == pytest.approx(0.8)
 
-    def test_cases_without_the_structure_are_left_out_and_few_cases_give_no_prediction(self) -> None:
+    def test_absent_structures_and_few_cases_give_no_prediction(self) -> None:
         few = [0.9] * (MINIMUM_CASES - 1)
         assert fit_predicted_dice([*few, float("nan")], [*few, float("nan")]) is None
         fitted = fit_predicted_dice([*few, 0.8, float("nan")], [*few, 0.8, float("nan")])
@@ -214,7 +214,7 @@ class TestFigures:
         assert found.expected_interval_mm3 is found.predicted_dice is found.predicted_dice_informative is None
 
 
-def test_numbers_are_fitted_per_structure_by_label_value_and_survive_the_bundle() -> None:
+def test_numbers_per_structure_survive_the_bundle() -> None:
     random, cases = np.random.default_rng(0), []
     for _ in range(27):
         size = random.uniform(0.2, 0.3)

@@ -80,9 +80,7 @@ def test_a_case_that_does_not_name_its_image_is_damaged(tmp_path: Path) -> None:
         MovedImages(tmp_path / "moved.json").image(tmp_path, {"input": {"channels": []}})
 
 
-def test_a_place_that_somebody_else_names_is_asked_for_and_confirmed_for_its_folder_alone(
-    archive: Path, tmp_path: Path
-) -> None:
+def test_a_path_named_by_others_is_confirmed_for_its_folder(archive: Path, tmp_path: Path) -> None:
     image = archive / "a" / "one" / "t1.nii.gz"
     case = _case(tmp_path / "cases" / "first", image)
     case["input"]["channels"][0]["file_mac"] = "0" * 64

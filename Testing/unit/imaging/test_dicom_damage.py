@@ -202,7 +202,7 @@ def test_a_transfer_syntax_that_is_none_is_named(syntax: str, ct: sitk.Image, tm
         ("FrameOfReferenceUID", ("1.2.3.1", "1.2.3.2"), "2 frames of reference"),
     ],
 )
-def test_a_series_of_several_patients_or_studies_is_refused_without_naming_them(
+def test_a_series_of_several_patients_is_refused_unnamed(
     keyword: str, values: tuple[str, str], what: str, ct: sitk.Image, tmp_path: Path
 ) -> None:
     def change(number: int, dataset: Dataset) -> None:

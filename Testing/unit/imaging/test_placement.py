@@ -63,9 +63,7 @@ def test_a_matrix_that_is_none_is_refused(matrix: list[float]) -> None:
         placed(image_with_geometry(), matrix)
 
 
-def test_an_image_stored_in_another_frame_is_segmented_as_if_it_stood_in_the_world(
-    data_folder: Path, tmp_path: Path
-) -> None:
+def test_an_image_in_another_frame_is_segmented_as_in_the_world(data_folder: Path, tmp_path: Path) -> None:
     """A scan whose header says nothing true, put right by a transform, must give the result of a true header."""
     source = sitk.ReadImage(str(next((data_folder / "hippocampus" / "images").glob("*.nii.gz"))), sitk.sitkFloat32)
     turn = rotation_about_superior(180)

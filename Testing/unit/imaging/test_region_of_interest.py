@@ -60,14 +60,14 @@ def random_regions(count: int, seed: int) -> list[Region]:
 
 
 @pytest.mark.parametrize("way", AXIS_ORDERS, ids=range(48))
-def test_box_holds_exactly_the_voxels_with_centres_in_the_region_in_every_axis_order(way: AxisOrder) -> None:
+def test_box_holds_the_voxels_with_centres_in_the_region(way: AxisOrder) -> None:
     volume = GRID.reordered(way)
     for region in random_regions(20, seed=1):
         found = mask_of(voxel_box(region, volume.image()), volume.array.shape)
         np.testing.assert_array_equal(found, centres_inside(volume, region), err_msg=str(region))
 
 
-def test_box_on_an_oblique_grid_holds_every_voxel_of_the_region_and_hugs_its_corners() -> None:
+def test_box_on_an_oblique_grid_hugs_the_region() -> None:
     direction = rotation((12, -20, 28)) @ GRID.direction
     volume = Volume(GRID.array, GRID.spacing, GRID.origin, direction)
     centre = volume.points_ras()[7, 9, 5]

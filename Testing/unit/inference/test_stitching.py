@@ -214,7 +214,7 @@ def test_shipped_model_over_windows_is_compared_with_one_big_pass(
     assert figures["mean error probability difference"] < 0.05
 
 
-def test_shipped_model_over_small_windows_stays_near_one_pass_on_a_training_size_crop(
+def test_small_windows_stay_near_one_pass_on_a_training_crop(
     whole_hippocampus_region: tuple[Model, sitk.Image], data_folder: Path, record_property: Record
 ) -> None:
     model, _ = whole_hippocampus_region

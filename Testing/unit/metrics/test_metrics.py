@@ -62,7 +62,7 @@ def test_figures_do_not_depend_on_voxel_order_or_shape() -> None:
     assert [f(first) for f in (auroc, aurc, average_precision)] == [f(second) for f in (auroc, aurc, average_precision)]
 
 
-def test_figures_without_errors_or_without_voxels_are_nan_not_a_number_that_moves_means() -> None:
+def test_metrics_without_errors_or_voxels_are_nan() -> None:
     score = np.arange(5.0)
     clean, spoilt = score_groups(score, np.zeros(5, bool)), score_groups(score, np.ones(5, bool))
     empty = score_groups(np.zeros(0), np.zeros(0, bool))
@@ -169,7 +169,7 @@ def test_without_a_surface_no_voxel_is_in_the_band() -> None:
     assert np.isinf(distance_to_boundary(np.ones((3, 4, 5), int), (1, 1, 1))).all()
 
 
-def test_paired_bootstrap_brackets_the_mean_and_excludes_zero_only_for_a_real_difference() -> None:
+def test_paired_bootstrap_excludes_zero_only_for_a_real_difference() -> None:
     generator = np.random.default_rng(0)
     second = generator.normal(0, 3, 60)
     clear = paired_bootstrap(second + generator.normal(0.5, 0.3, 60), second)

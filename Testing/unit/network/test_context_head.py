@@ -69,7 +69,7 @@ def test_the_two_largest_are_the_first_of_a_stable_sort_also_where_logits_tie(cl
 
 
 @pytest.mark.parametrize("steepness", [0.1, 3.0, 30.0])
-def test_the_entropy_is_exact_in_single_precision_also_where_next_to_nothing_is_in_doubt(steepness: float) -> None:
+def test_entropy_is_exact_in_single_precision(steepness: float) -> None:
     logits = steepness * torch.randn(1, CLASSES, 1000, generator=torch.Generator().manual_seed(5))
     found = entropy(logits, torch.softmax(logits, 1), error_log_odds(logits)[0])
     exact = torch.log_softmax(logits.double(), 1)
@@ -152,7 +152,7 @@ def test_detail_at_full_resolution_reaches_the_free_features_alone() -> None:
     assert head.with_detail(responses, None) is responses
 
 
-def test_a_single_voxel_of_the_finest_tap_is_seen_at_its_place_and_its_neighbours() -> None:
+def test_a_voxel_of_the_finest_tap_is_seen_at_its_place() -> None:
     fusion = ContextFusion([3], 4)
     tap, touched = torch.zeros(1, 3, 12, 12, 12), torch.zeros(1, 3, 12, 12, 12)
     touched[0, :, 5, 6, 7] = 1

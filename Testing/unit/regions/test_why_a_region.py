@@ -83,7 +83,7 @@ def test_percentiles_are_written_as_people_say_them(percentile: float, words: st
     assert f"model uncertainty is {words} percentile" in why(replace(MISSED, model_percentile=percentile))
 
 
-def test_model_comes_before_data_and_an_edge_may_be_that_of_the_region_of_interest() -> None:
+def test_model_comes_before_data_and_edges_may_be_the_rois() -> None:
     region = replace(MISSED, model_percentile=80.0, data_percentile=10.0, touches_border=True)
     sentence = why(region, region_of_interest=True)
     assert sentence.index("model uncertainty is high") < sentence.index("data uncertainty is low")

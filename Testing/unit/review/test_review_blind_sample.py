@@ -142,7 +142,7 @@ def test_their_voxels_go_into_a_copy_that_holds_large_ids(case: Case, sample: Bl
     assert drawn.with_places(many.region_labels).max() == 258
 
 
-def test_a_case_without_regions_has_blind_places_and_one_without_structures_has_none(case: Case) -> None:
+def test_blind_places_need_structures_but_no_regions(case: Case) -> None:
     ground, regions = case
     clear = replace(ground, region_labels=np.zeros_like(ground.region_labels))
     sample = draw_blind_sample(clear, [], 6, "x")

@@ -498,7 +498,7 @@ def test_disk_that_fails_at_any_moment_leaves_whole_lines_and_loses_none(
     assert len(told(log)) == 4
 
 
-def test_file_that_another_program_changed_is_left_alone_and_one_that_is_gone_is_written_anew(tmp_path: Path) -> None:
+def test_changed_file_is_left_alone_and_lost_one_written_anew(tmp_path: Path) -> None:
     log = AuditLog.open(tmp_path, "Anna", HEADER)
     for change in (lambda old: old + b"mine\n", lambda old: old[:-9]):
         changed: Callable[[bytes], bytes] = change

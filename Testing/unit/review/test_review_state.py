@@ -131,7 +131,7 @@ def test_a_chain_of_undos_goes_back_to_the_start_and_names_each_line() -> None:
     assert state.seconds_on(1) == 3.0, "undoing takes no time back"
 
 
-def test_undo_after_a_new_verdict_takes_back_the_new_one_and_goes_to_its_region() -> None:
+def test_undo_takes_back_the_newest_verdict() -> None:
     state = replayed(VerdictGiven(1, Verdict.ACCEPTED), VerdictGiven(2, Verdict.ACCEPTED))
     does_the_undo(state)
     state.apply(events_of(VerdictGiven(3, Verdict.REJECTED))[0])
@@ -206,7 +206,7 @@ def test_a_structure_is_accepted_when_all_its_regions_are_right_now() -> None:
     assert state.structure("posterior").verdict == "accepted"
 
 
-def test_a_case_without_regions_is_finished_and_no_structure_is_accepted_by_itself() -> None:
+def test_a_case_without_regions_is_finished() -> None:
     state = ReviewState([], 0.0)
     assert state.progress().text == "0 of 0 regions, 100 % of expected error seen"
     assert state.next_undecided([]) is None

@@ -20,7 +20,7 @@ def test_nothing_is_asked_where_everything_is_there() -> None:
     assert not slicer.asked
 
 
-def test_first_click_installs_all_after_one_question_and_restarts_only_the_worker() -> None:
+def test_first_click_installs_all_after_one_question() -> None:
     slicer = FakeSlicer()
     result, worker = run(slicer, checked(torch="missing", monai="missing", safetensors="missing"), checked())
     assert result.outcome is Outcome.READY

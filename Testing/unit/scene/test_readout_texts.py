@@ -19,7 +19,7 @@ def test_an_expected_volume_carries_its_interval_where_there_is_one() -> None:
     assert expected_text(large) == "61.0 mL (9.0 to 72.5 mL)"
 
 
-def test_a_prediction_that_does_not_beat_a_constant_reads_not_informative_and_the_tip_says_why() -> None:
+def test_a_useless_prediction_reads_not_informative() -> None:
     useless = Structure(**PLAIN, predicted_dice_informative=False)
     assert dice_text(useless) == "not informative"
     assert "none raises a flag" in dice_tip(useless)

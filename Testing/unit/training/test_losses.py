@@ -144,7 +144,7 @@ def test_padding_has_no_influence_on_any_term() -> None:
         assert float(other[name]) == float(value), name
 
 
-def test_error_is_judged_on_untempered_logits_and_terms_ignore_a_shift_of_the_ranking_map() -> None:
+def test_error_uses_untempered_logits_and_ignores_shifts() -> None:
     sample, moved = Sample(), Sample()
     moved.maps.ranking.add_(5)
     plain, shifted = sample.losses(), moved.losses()

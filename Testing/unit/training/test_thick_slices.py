@@ -103,13 +103,13 @@ def test_trainings_may_take_smaller_windows_than_the_input(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("window", [[16, 24, 6], [16, 24], [0, 24, 8]])
-def test_a_training_window_that_the_backbone_cannot_halve_is_told_in_one_sentence(window: list[int]) -> None:
+def test_a_window_that_cannot_be_halved_is_refused(window: list[int]) -> None:
     recipe = recipe_from_json(tiny_recipe(), "recipe.json", head={"window": window})
     with pytest.raises(InputError, match=r"trains in the window \[.*\]: give x, y and z in multiples of 4, 4, 4\."):
         training_window(recipe, recipe.head_training)
 
 
-def test_a_bundle_whose_window_does_not_fit_the_strides_along_each_axis_is_refused(tmp_path: Path) -> None:
+def test_a_window_that_does_not_fit_the_strides_is_refused(tmp_path: Path) -> None:
     folder = tiny_bundle(tmp_path / "model")
     x, y, z = read_bundle(folder).input.window
     changed_description(folder, "backbone/size_divisor", [1, y, x])

@@ -35,9 +35,7 @@ def sampler(cases: list[PreparedCase], seed: int = 3, transformed: bool = True) 
 
 
 @pytest.mark.parametrize("transformed", [True, False])
-def test_the_same_seed_epoch_and_case_give_the_same_window_whatever_was_drawn_before(
-    transformed: bool, cases: list[PreparedCase]
-) -> None:
+def test_seed_epoch_and_case_determine_the_window(transformed: bool, cases: list[PreparedCase]) -> None:
     first, second = sampler(cases, transformed=transformed), sampler(cases, transformed=transformed)
     for epoch in range(3):  # other draws in between must not matter
         second.window_of(epoch, 1)

@@ -126,7 +126,7 @@ def test_a_terminal_that_knows_ascii_only_shows_names_of_any_bytes(
 
 
 @ON_LINUX
-def test_a_case_at_which_two_processes_were_killed_is_a_row_and_the_next_case_runs(
+def test_a_case_that_killed_two_processes_is_a_row(
     data_folder: Path, tiny: Path, commands: ReadyCommands, segwithu: Command, tmp_path: Path
 ) -> None:
     images = [tmp_path / f"{name}.nii.gz" for name in NAMES]

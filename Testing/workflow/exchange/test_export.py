@@ -231,9 +231,7 @@ def test_verdicts_come_back_and_nothing_is_lost(case: Path, tmp_path: Path, segw
     assert (case / "review.Ben.jsonl").read_bytes() == sent
 
 
-def test_a_log_that_was_gone_on_with_grows_and_one_that_diverged_is_kept_beside(
-    case: Path, tmp_path: Path, segwithu: Command
-) -> None:
+def test_a_continued_log_grows_and_a_diverged_one_stays_beside(case: Path, tmp_path: Path, segwithu: Command) -> None:
     judged(case, "Ana", {1: Verdict.ACCEPTED})
     longer, other = (copied(case, tmp_path / name) for name in ("longer", "other"))
     judged(longer, "Ana", {2: Verdict.REJECTED})

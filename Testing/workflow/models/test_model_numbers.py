@@ -214,7 +214,7 @@ def test_the_highest_label_comes_back_as_it_went(copy: Path) -> None:
     assert values.tolist() == [0, 1, HIGHEST_LABEL]
 
 
-def test_weights_so_large_that_the_output_is_infinite_give_a_reason_and_no_case(
+def test_weights_that_give_infinite_output_are_refused(
     segwithu: Command, copy: Path, data_folder: Path, tmp_path: Path
 ) -> None:
     tensors = load_file(copy / WEIGHTS)

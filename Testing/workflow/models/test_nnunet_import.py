@@ -54,9 +54,7 @@ def test_logits_equal_those_of_the_network_that_nnunet_builds(
     assert float((logits - expected).abs().max()) < 1e-4
 
 
-def test_old_plans_and_names_of_compiled_or_parallel_training_give_the_same_weights(
-    result: Path, tmp_path: Path
-) -> None:
+def test_old_plans_and_compiled_names_give_the_same_weights(result: Path, tmp_path: Path) -> None:
     whole = read_nnunet_folder(result)
     network = nnunets_network(plans())
     renamed = {f"module._orig_mod.{name}": tensor for name, tensor in network.state_dict().items()}

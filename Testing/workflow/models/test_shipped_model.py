@@ -76,7 +76,7 @@ def test_error_probability_never_decreases_with_the_ranking_map(bundle: Bundle) 
     assert (np.diff(table["probability"]) >= 0).all()
 
 
-def test_numbers_per_structure_are_fitted_on_the_calibration_cases_and_flagged_where_useless(bundle: Bundle) -> None:
+def test_numbers_per_structure_are_fitted_on_calibration_cases(bundle: Bundle) -> None:
     numbers = FittedNumbers.from_json(bundle.calibration)
     values = {label.value for label in bundle.labels[1:]}
     assert numbers.intervals.keys() == numbers.dice.keys() == values

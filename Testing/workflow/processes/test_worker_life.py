@@ -51,9 +51,7 @@ def test_closed_stdin_ends_a_computing_worker_and_leaves_nothing(start: Callable
 
 
 @ON_LINUX
-def test_a_file_that_ends_its_reader_is_an_error_and_one_that_hangs_ends_with_the_worker(
-    start: Callable[..., Parent], tmp_path: Path
-) -> None:
+def test_a_deadly_file_is_an_error_and_a_hanging_one_ends(start: Callable[..., Parent], tmp_path: Path) -> None:
     for name in ("ends-SIGSEGV.nii.gz", "hangs-1.nii.gz"):
         shutil.copy(SAMPLE, tmp_path / name)
     parent = start(write_hook(tmp_path / "hook"), READER_HANGS=str(tmp_path / "hangs"))

@@ -91,7 +91,7 @@ def test_competing_structures_are_those_of_the_runner_up_volume(case: Path) -> N
             assert way.share == pytest.approx(error[here].sum() / error[inside].sum(), abs=0.002)
 
 
-def test_the_runner_up_differs_from_the_segmentation_wherever_an_error_is_likely(case: Path) -> None:
+def test_the_runner_up_differs_where_an_error_is_likely(case: Path) -> None:
     likely = _voxels(case / "error_probability.nii.gz") > 0.05
     assert likely.any()
     differs = _voxels(case / "runner_up.nii.gz") != _voxels(case / "segmentation.nii.gz")

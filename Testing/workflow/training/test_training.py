@@ -192,9 +192,7 @@ def test_a_best_checkpoint_leaves_the_deep_supervision_heads_behind(workshop: Wo
 
 
 @pytest.mark.parametrize("part", PARTS)
-def test_select_cases_larger_than_a_window_are_scored_in_windows_as_the_model_will_run(
-    part: str, workshop: Workshop, tmp_path: Path
-) -> None:
+def test_large_select_cases_are_scored_in_windows(part: str, workshop: Workshop, tmp_path: Path) -> None:
     run = RunFolder(shutil.copytree(workshop.folder / "whole", tmp_path / "run"))
     recipe = run.recipe()
     small = replace(recipe, input=replace(recipe.input, window=(16, 20, 12)))
