@@ -15,15 +15,10 @@ from SegWithUCore.models.bundle import block_sha256, file_sha256, read_bundle
 WEIGHTS = "weights.safetensors"
 
 
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_bundle(tmp_path_factory.mktemp("models") / "tiny")
-
-
 @pytest.fixture
-def copy(whole: Path, tmp_path: Path) -> Path:
+def copy(tiny: Path, tmp_path: Path) -> Path:
     """A copy of the bundle to be damaged."""
-    return Path(shutil.copytree(whole, tmp_path / "models" / "tiny"))
+    return Path(shutil.copytree(tiny, tmp_path / "models" / "tiny"))
 
 
 def _set(place: str, value: object) -> Callable[[Path], None]:
@@ -126,11 +121,11 @@ def test_unknown_model_is_named_with_those_that_exist(segwithu: Command, data_fo
 
 
 @pytest.fixture
-def user_models(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def user_models(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A user's own folder with a whole bundle and a damaged one."""
     folder = tmp_path / "my models"
     for name in ("tiny", "torn"):
-        shutil.copytree(whole, folder / name)
+        shutil.copytree(tiny, folder / name)
     changed_description(folder / "torn", "about/name", "torn")
     monkeypatch.setenv("SEGWITHU_MODELS", str(folder))
     return folder

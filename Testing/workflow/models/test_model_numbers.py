@@ -14,7 +14,7 @@ import pytest
 import torch
 from nnunet_results import nnunets_network, plans, write_result_folder
 from safetensors.torch import load_file, save_file
-from segwithu_command import MODEL, Command, changed_description, entries, one_sentence, real_image, tiny_bundle
+from segwithu_command import MODEL, Command, changed_description, entries, one_sentence, real_image
 from tfjs_files import convolution, write_model
 
 from SegWithUCore.errors import InputError
@@ -30,14 +30,9 @@ WEIGHTS = "weights.safetensors"
 TENSOR = "backbone.input_block.conv1.conv.weight"
 
 
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_bundle(tmp_path_factory.mktemp("models") / "tiny")
-
-
 @pytest.fixture
-def copy(whole: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(whole, tmp_path / "models" / "tiny"))
+def copy(tiny: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(tiny, tmp_path / "models" / "tiny"))
 
 
 def spoilt(tensor: torch.Tensor, value: float) -> torch.Tensor:
@@ -174,9 +169,9 @@ FIELDS = {
 
 @pytest.mark.parametrize("place", [*FIELDS, *CALIBRATION])
 def test_an_absurd_field_is_refused_with_file_place_and_value(
-    place: str, segwithu: Command, copy: Path, whole: Path
+    place: str, segwithu: Command, copy: Path, tiny: Path
 ) -> None:
-    original = (whole / "bundle.json").read_text(encoding="utf-8")
+    original = (tiny / "bundle.json").read_text(encoding="utf-8")
     for value in (FIELDS | CALIBRATION)[place]:
         (copy / "bundle.json").write_text(original, encoding="utf-8")
         if place in CALIBRATION:
@@ -196,8 +191,8 @@ def test_what_is_no_number_in_json_is_refused(literal: str, segwithu: Command, c
     one_sentence(segwithu("models", "verify", copy), str(path), literal)
 
 
-def test_nan_that_was_computed_is_named_where_a_bundle_is_written(whole: Path, tmp_path: Path) -> None:
-    bundle = read_bundle(whole)
+def test_nan_that_was_computed_is_named_where_a_bundle_is_written(tiny: Path, tmp_path: Path) -> None:
+    bundle = read_bundle(tiny)
     calibration = {**(bundle.calibration or {}), "tempering_scale": math.nan}
     with pytest.raises(InputError, match="calibration/tempering_scale: it is nan"):
         write_bundle_json(replace(bundle, calibration=calibration), tmp_path)
