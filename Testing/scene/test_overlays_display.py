@@ -141,6 +141,7 @@ def test_while_the_key_is_held_the_image_is_bare_and_then_everything_is_back(tmp
     assert not case.nodes.segmentation.GetDisplayNode().GetVisibility(), "outlines that were hidden stay hidden"
 
 
+@pytest.mark.slow
 def test_overlays_opened_a_thousand_times_leave_no_observers(tmp_path, data_folder):
     case = loaded_case(tmp_path, data_folder)
     displays = [node.GetDisplayNode() for node in case.nodes.results]

@@ -172,6 +172,7 @@ def test_another_input_and_another_model_have_sets_of_their_own(tmp_path, data_f
     assert find_cases(headless.scene, first) == [sets[0], sets[2]]
 
 
+@pytest.mark.slow
 def test_many_reruns_leave_no_nodes_and_no_observers(tmp_path, data_folder):
     case = loaded_case(tmp_path, data_folder)
     load_case(case.disk.folder, case.volume)

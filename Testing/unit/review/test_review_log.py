@@ -148,6 +148,7 @@ def _writer(folder: Path, *arguments: str) -> "subprocess.Popen[str]":
     )
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="signals as POSIX knows them")
 def test_killed_twenty_times_and_nothing_stored_is_lost(tmp_path: Path) -> None:
     dice, stored, kills = random.Random(5), 0, 0

@@ -18,6 +18,8 @@ from SegWithUCore.inference.case_input import case_image
 from SegWithUCore.inference.claims import begun_path
 from SegWithUCore.review.case_file import read_case
 
+pytestmark = pytest.mark.slow
+
 ON_LINUX = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="signals, and file names of any bytes")
 NAMES = ("a", "b", "c")
 

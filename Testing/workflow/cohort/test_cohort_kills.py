@@ -15,7 +15,11 @@ from segwithu_command import tiny_bundle
 
 from SegWithUCore.inference.claims import claim_path
 
-pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="forks, and looks into /proc")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.serial,
+    pytest.mark.skipif(not sys.platform.startswith("linux"), reason="forks, and looks into /proc"),
+]
 KILLS, CASES, SEED = 20, 10, 20261125
 
 

@@ -15,6 +15,8 @@ from segwithu_command import Command, child, entries, finished, one_sentence, ti
 from SegWithUCore.models.bundle import Bundle, empty_network, read_bundle, write_bundle_json, write_weights
 from SegWithUCore.network.backbones import unique_state
 
+pytestmark = pytest.mark.slow
+
 ROLES = {
     "train": ("hippocampus_003", "hippocampus_006"),
     "select": ("hippocampus_001",),

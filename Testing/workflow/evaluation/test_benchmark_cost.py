@@ -102,6 +102,7 @@ def test_waiting_takes_time_by_the_clock_and_no_processor(clock: Clock) -> None:
     assert (spent.wall, spent.cpu) == (pytest.approx(0.2), 0)
 
 
+@pytest.mark.serial
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells the peak of a part of a process")
 @pytest.mark.parametrize("memory", ["given back", "kept"])
 def test_the_peak_is_what_a_job_holds_at_most_also_after_a_larger_one(memory: str) -> None:
@@ -117,6 +118,7 @@ def test_the_peak_is_what_a_job_holds_at_most_also_after_a_larger_one(memory: st
     assert smaller == pytest.approx(100 * MB / 1e6, rel=0.1)
 
 
+@pytest.mark.serial
 def test_added_time_leaves_out_the_frozen_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clock: Clock) -> None:
     with registered_toys(), one_thread():
         backbone = toy_backbone(tmp_path / "frozen")

@@ -17,6 +17,8 @@ from SegWithUCore.review.case_reviews import read_reviews
 from SegWithUCore.review.events import Verdict
 from SegWithUCore.review.region_files import read_regions
 
+pytestmark = pytest.mark.slow
+
 CASES, FLAGGED, REVIEWED = 10, 5, 3
 SETTLED = {Verdict.ACCEPTED, Verdict.CORRECTED}
 

@@ -121,6 +121,7 @@ def test_voxels_outside_the_nonzero_box_are_not_assessed(
         assert (padded == outside).sum() >= padded.size - plain.size
 
 
+@pytest.mark.slow
 def test_head_is_trained_and_calibrated_on_an_imported_backbone(
     segwithu: Command, result: Path, data_folder: Path, tmp_path: Path
 ) -> None:

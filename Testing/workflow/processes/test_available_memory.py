@@ -132,6 +132,7 @@ def test_nothing_is_known_to_be_free_where_the_user_says_so(monkeypatch: pytest.
     check_memory("This", 1e30)
 
 
+@pytest.mark.serial
 @ON_LINUX
 def test_this_process_is_known_by_what_it_holds() -> None:
     before = resident_bytes()
@@ -141,6 +142,7 @@ def test_this_process_is_known_by_what_it_holds() -> None:
     assert resident_bytes(Path("/nowhere")) == available_memory.PROGRAM_BYTES
 
 
+@pytest.mark.serial
 @ON_LINUX
 def test_real_limits_count(tmp_path: Path) -> None:
     """Of the address space; and of a control group, where this computer lets tests make one (mostly root)."""

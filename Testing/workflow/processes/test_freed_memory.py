@@ -7,7 +7,10 @@ import sys
 import pytest
 from repository import PACKAGES
 
-pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be told to keep memory")
+pytestmark = [
+    pytest.mark.serial,
+    pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be told to keep memory"),
+]
 
 PROGRAM = """
 import resource, sys

@@ -190,6 +190,8 @@ class TestPrediction:
         assert memory.needed > 700**3 * 6
         assert "crop the image" in memory.remedies[0]
 
+    @pytest.mark.slow
+    @pytest.mark.serial
     @pytest.mark.skipif(sys.platform != "linux", reason="measures as Linux shows it")
     @pytest.mark.parametrize(
         "shape", ["300^3 float64 .nrrd, small region, image kept", "96^3 int16, whole"], ids=["region", "whole"]
@@ -248,6 +250,7 @@ class TestRefusal:
         assert told["not_enough_memory"] == caught.value.sentence
         assert "--" not in caught.value.sentence and str(tmp_path) not in caught.value.sentence
 
+    @pytest.mark.serial
     @pytest.mark.skipif(sys.platform != "linux", reason="measures as Linux shows it")
     def test_predicting_allocates_no_grid(self) -> None:
         engine = Engine()

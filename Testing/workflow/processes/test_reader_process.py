@@ -151,6 +151,7 @@ def test_it_ends_with_its_parent_even_while_it_reads(
     until(lambda: not lives(pid))
 
 
+@pytest.mark.slow
 @ON_LINUX
 def test_ctrl_c_while_a_file_hangs_ends_both_with_one_sentence(
     data_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

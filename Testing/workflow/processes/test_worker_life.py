@@ -35,6 +35,7 @@ def _until_gone(group: int) -> None:
         time.sleep(0.02)
 
 
+@pytest.mark.slow
 @ON_LINUX
 def test_closed_stdin_ends_a_computing_worker_and_leaves_nothing(start: Callable[..., Parent], tmp_path: Path) -> None:
     parent = start()

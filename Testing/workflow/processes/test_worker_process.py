@@ -276,6 +276,7 @@ def segment_request(target: Path, **fields: Any) -> dict[str, Any]:
     return {**call, "model": "hippocampus", "device": "cpu", "region": roi, **fields}
 
 
+@pytest.mark.slow
 def test_real_worker_is_killed_works_again_and_is_cancelled(
     engine: WorkerProcess, marked: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

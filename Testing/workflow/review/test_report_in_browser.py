@@ -15,6 +15,8 @@ from PIL import Image
 from SegWithUCore.cli.__main__ import main
 from SegWithUCore.review.events import Verdict
 
+pytestmark = pytest.mark.slow
+
 WIDTH = 1000
 PLACES = """
 <script>

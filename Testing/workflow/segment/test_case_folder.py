@@ -253,6 +253,7 @@ def test_uncalibrated_bundle_gives_no_probabilities_and_says_so(segwithu: Comman
     assert {entry["expected_wrong_mm3"] for entry in facts["structures"]} == {None}
 
 
+@pytest.mark.slow
 def test_paths_with_spaces_and_any_letters_work_on_any_terminal(tiny: Path, image: sitk.Image, tmp_path: Path) -> None:
     """As a child process whose terminal knows ASCII only."""
     path = write(image, tmp_path / "Größe für Zoë" / "Kopf – 脑 1.nii.gz")

@@ -9,6 +9,8 @@ import SimpleITK as sitk
 
 from SegWithUCore.cli.__main__ import main
 
+pytestmark = pytest.mark.slow
+
 CASES = ("left", "right_mirrored", "right")
 
 

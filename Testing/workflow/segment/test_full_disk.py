@@ -17,6 +17,7 @@ def _size_kb(folder: Path) -> int:
     return sum(-(-path.stat().st_size // 4096) * 4 for path in folder.iterdir())
 
 
+@pytest.mark.slow
 def test_full_disk_is_named_and_nothing_half_written_stays(
     segwithu: Command, tiny: Path, data_folder: Path, small_disk: Path, tmp_path: Path
 ) -> None:

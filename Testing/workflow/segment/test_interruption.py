@@ -41,6 +41,7 @@ def _read_until(process: "subprocess.Popen[str]", words: str) -> str:
     pytest.fail(f"the command ended without saying '{words}': {read}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
 def test_interrupted_run_ends_soon_with_one_sentence_and_leaves_nothing(number: int, tmp_path: Path) -> None:
     """A whole head takes minutes: the signal comes while windows are computed."""
@@ -76,6 +77,7 @@ def test_interrupted_writing_leaves_nothing_and_keeps_the_old_case(
     assert entries(output) == ["hippocampus_001", "hippocampus_001/notes.txt"]
 
 
+@pytest.mark.slow
 def test_killed_run_leaves_only_a_hidden_folder_that_the_next_run_sweeps(
     capfd: pytest.CaptureFixture[str], data_folder: Path, tmp_path: Path
 ) -> None:

@@ -19,7 +19,7 @@ from SegWithUCore.training.head_training import HeadTrainer
 from SegWithUCore.training.recipe import Recipe, recipe_from_json
 from SegWithUCore.training.run_folder import RunFolder
 
-pytestmark = pytest.mark.usefixtures("threads_and_signals_as_before")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("threads_and_signals_as_before")]
 
 EPOCHS = 3
 SHORT = {

@@ -11,6 +11,8 @@ from training_runs import Workshop, tiny_recipe
 
 from SegWithUCore.models.bundle import read_bundle
 
+pytestmark = pytest.mark.slow
+
 LICENCE = "Permission is hereby granted by whoever trained it.\n"
 
 

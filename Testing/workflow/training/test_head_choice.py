@@ -19,7 +19,7 @@ from SegWithUCore.network.context_head import ContextHead
 from SegWithUCore.network.heads import PaperHead
 from SegWithUCore.training.run_folder import RunFolder
 
-pytestmark = pytest.mark.usefixtures("threads_and_signals_as_before")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("threads_and_signals_as_before")]
 
 
 @pytest.fixture(scope="module")

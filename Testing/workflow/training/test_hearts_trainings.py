@@ -43,6 +43,8 @@ def log(folder: Path, name: str) -> list[dict[str, str]]:
         return [{key: value for key, value in row.items() if key != "seconds"} for row in csv.DictReader(file)]
 
 
+@pytest.mark.slow
+@pytest.mark.serial
 def test_a_killed_training_goes_on_and_ends_as_one_that_was_not(tmp_path: Path, data_folder: Path) -> None:
     small_data_set(data_folder, tmp_path / "data")
     whole, killed = tiny(tmp_path, "whole"), tiny(tmp_path, "killed")
@@ -85,6 +87,7 @@ def test_a_finished_training_is_left_alone(tmp_path: Path, monkeypatch: pytest.M
     assert done(training, options(tmp_path))
 
 
+@pytest.mark.serial
 def test_a_training_that_outlives_its_driver_keeps_the_lock(tmp_path: Path) -> None:
     training = tiny(tmp_path, "one")
     with locked(training, tmp_path / "runs") as handle:
@@ -103,6 +106,7 @@ def test_a_training_that_outlives_its_driver_keeps_the_lock(tmp_path: Path) -> N
         assert third is not None
 
 
+@pytest.mark.slow
 def test_a_training_that_ends_with_an_error_is_told(tmp_path: Path) -> None:
     training = tiny(tmp_path, "broken")  # its cases are not there
     assert not done(training, options(tmp_path))

@@ -19,7 +19,7 @@ from SegWithUCore.training.cases import find_cases, prepare
 from SegWithUCore.training.head_training import HeadTrainer
 from SegWithUCore.training.run_folder import RunFolder
 
-pytestmark = pytest.mark.usefixtures("threads_and_signals_as_before")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("threads_and_signals_as_before")]
 
 PARTS = ("backbone", "head")
 TRAINERS: dict[str, Any] = {"backbone": BackboneTrainer, "head": HeadTrainer}
