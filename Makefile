@@ -30,11 +30,11 @@ test-all: $(VENV)/.test system-libraries
 
 # The count stays beside a failed test: a killed child loses its own.
 coverage: $(VENV)/.test system-libraries
-	$(BIN)/coverage erase
-	-$(BIN)/coverage run -m pytest $(SIDE_BY_SIDE) -m "not serial"
-	-$(BIN)/coverage run -m pytest -m serial
-	$(BIN)/coverage combine --quiet
-	$(BIN)/coverage report --skip-covered
+	$(BIN)/python -m coverage erase
+	-$(BIN)/python -m coverage run -m pytest $(SIDE_BY_SIDE) -m "not serial"
+	-$(BIN)/python -m coverage run -m pytest -m serial
+	$(BIN)/python -m coverage combine --quiet
+	$(BIN)/python -m coverage report --skip-covered
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
