@@ -6,7 +6,7 @@ import io
 from pathlib import Path
 
 from exchanged_cases import CASES, changed_case, copied, judged
-from test_architecture import CORE, SOURCES, name_of, tree_of
+from product_sources import CORE, SOURCES, name_of, tree_of
 
 from SegWithUCore.csv_files import csv_text, harmless_cell, records, table_of
 from SegWithUCore.evaluation.benchmark_table import write_table

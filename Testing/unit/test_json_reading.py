@@ -4,7 +4,7 @@ import ast
 import io
 
 import pytest
-from test_architecture import SOURCES, name_of, tree_of
+from product_sources import SOURCES, name_of, tree_of
 
 from SegWithUCore.errors import InputError
 from SegWithUCore.strict_json import parse_json
