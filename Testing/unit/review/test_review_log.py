@@ -3,20 +3,16 @@
 import errno
 import json
 import os
-import random
-import signal
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from counting import allocated_mib, calls_of, counted
-from repository import HELPERS
-from review_cases import HEADER, Clock, a_region
+from review_cases import HEADER, a_region
+from review_logs import dead_process, lock_of, log_of, told
 from small_disks import leave
 
 from SegWithUCore.errors import InputError, OutputError, UsageError
@@ -55,20 +51,6 @@ FACTS_OF_A_REVIEW: list[Fact] = [
     BlindRevealed(4, Verdict.REJECTED),
     Closed(),
 ]
-
-
-def log_of(folder: Path, *facts: Fact, header: Opened = HEADER, reviewer: str = "Anna", copy: str = "") -> AuditLog:
-    """A log with some more lines, closed."""
-    log = AuditLog.open(folder, reviewer, header, Clock(), copy)
-    for fact in facts:
-        log.append(fact)
-    log.close()
-    return log
-
-
-def told(log: AuditLog) -> list[Fact]:
-    """The facts of a log but for the headers."""
-    return [event.fact for event in log.events if not isinstance(event.fact, Opened)]
 
 
 def names(folder: Path) -> list[str]:
@@ -126,52 +108,6 @@ def test_line_is_on_disk_before_append_returns(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(audit_log.os, "fsync", watched)
     log.append(Commented(1, "now"))
     assert synced[-1].endswith(log.text.encode()[-40:])
-    log.close()
-
-
-def _numbers(process: "subprocess.Popen[str]") -> list[int]:
-    """What the writer said that it had stored; a line cut by its end is not."""
-    assert process.stdout is not None
-    out = process.stdout.read()  # not communicate(), which forgets what readline() has read ahead
-    process.wait(timeout=300)
-    return [int(line) for line in out.split("\n")[:-1]]
-
-
-def _writer(folder: Path, *arguments: str) -> "subprocess.Popen[str]":
-    path = os.pathsep.join(sys.path)
-    return subprocess.Popen(
-        [sys.executable, str(HELPERS / "review_writer.py"), str(folder), *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": path},
-    )
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(sys.platform == "win32", reason="signals as POSIX knows them")
-def test_killed_twenty_times_and_nothing_stored_is_lost(tmp_path: Path) -> None:
-    dice, stored, kills = random.Random(5), 0, 0
-    for _ in range(20):
-        process = _writer(tmp_path, "Anna")
-        assert process.stdout is not None
-        started = dice.random() < 0.6  # else it is killed while it starts, opens the log or takes over the lock
-        first = process.stdout.readline() if started else ""
-        time.sleep(dice.random() * (0.05 if started else 0.5))
-        process.send_signal(signal.SIGKILL)
-        said = [*([int(first)] if first else []), *_numbers(process)]
-        kills += process.returncode == -signal.SIGKILL
-        if not (tmp_path / "review.Anna.jsonl").exists():
-            continue
-        lines = read_log(tmp_path / "review.Anna.jsonl")
-        comments = [event.fact.comment.split()[1] for event in lines.events if isinstance(event.fact, Commented)]
-        assert len(comments) >= stored + len(said), "a line that was said to be stored is gone"
-        assert len(comments) <= stored + len(said) + 1, "no more than the line at hand is unsaid"
-        assert comments[stored : stored + len(said)] == [str(number) for number in said]
-        stored = len(comments)
-    assert kills == 20
-    log = AuditLog.open(tmp_path, "Anna", HEADER)
-    assert len(told(log)) == stored > 20
     log.close()
 
 
@@ -332,78 +268,31 @@ def test_copy_about_the_regions_at_hand_wins_over_a_file_about_others(tmp_path: 
     assert read_log(log.path).events == log.events
 
 
-def test_same_reviewer_twice_at_once_is_told_and_two_reviewers_are_not(tmp_path: Path) -> None:
-    log = AuditLog.open(tmp_path, "Anna", HEADER)
-    with pytest.raises(LogInUseError, match=rf"process {os.getpid()} on {socket.gethostname()}.*close that window or"):
-        AuditLog.open(tmp_path, "Anna", HEADER)
-    process = _writer(tmp_path, "Anna", "1")
-    assert "is being written" in process.communicate(timeout=300)[1]
-    assert process.returncode == 1
-    process = _writer(tmp_path, "Bela", "3")
-    assert _numbers(process) == [1, 2, 3]
-    log.append(Commented(1, "still mine"))
-    log.close()
-    other = AuditLog.open(tmp_path, "Bela", HEADER)
-    assert "Anna" not in other.text
-    other.close()
-    assert told(log_of(tmp_path)) == [Commented(1, "still mine")]
-
-
-def _lock(folder: Path, **changes: object) -> Path:
-    """A lock as a living process on this computer would have it, but for the changes."""
-    log = AuditLog.open(folder, "Anna", HEADER)
-    lock = folder / "review.Anna.jsonl.lock"
-    owner = json.loads(lock.read_bytes())
-    log.close()
-    lock.write_text(json.dumps(owner | changes), encoding="utf-8")
-    return lock
-
-
-def _dead_process() -> int:
-    process = subprocess.Popen([sys.executable, "-c", ""])
-    process.wait()
-    return process.pid
-
-
 @pytest.mark.skipif(sys.platform == "win32", reason="there the open file tells")
 def test_lock_of_a_dead_process_is_taken_over(tmp_path: Path) -> None:
-    _lock(tmp_path, pid=_dead_process())
+    lock_of(tmp_path, pid=dead_process())
     log_of(tmp_path)
-    _lock(tmp_path).write_bytes(b"")
+    lock_of(tmp_path).write_bytes(b"")
     log_of(tmp_path)
-    _lock(tmp_path).write_bytes(b"nonsense")
+    lock_of(tmp_path).write_bytes(b"nonsense")
     log_of(tmp_path)
-    lock = _lock(tmp_path, host="elsewhere")
+    lock = lock_of(tmp_path, host="elsewhere")
     os.utime(lock, (1e9, 1e9))
     log_of(tmp_path)
     assert names(tmp_path) == ["review.Anna.jsonl"]
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs Linux's word for when a process began")
-def test_process_number_that_was_used_again_does_not_hold_the_lock(tmp_path: Path) -> None:
-    _lock(tmp_path, started="1")
+def test_process_number_that_was_used_again_does_not_hold_thelock_of(tmp_path: Path) -> None:
+    lock_of(tmp_path, started="1")
     log_of(tmp_path)
 
 
 def test_lock_of_another_computer_holds_and_the_message_says_what_to_delete(tmp_path: Path) -> None:
-    lock = _lock(tmp_path, host="elsewhere", pid=_dead_process())
+    lock = lock_of(tmp_path, host="elsewhere", pid=dead_process())
     with pytest.raises(LogInUseError, match=r"process \d+ on elsewhere") as caught:
         AuditLog.open(tmp_path, "Anna", HEADER)
     assert f"delete {lock}" in str(caught.value)
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="there the open file tells")
-def test_of_many_processes_that_find_a_stale_lock_one_writes(tmp_path: Path) -> None:
-    _lock(tmp_path, pid=_dead_process())
-    before = len(read_log(tmp_path / "review.Anna.jsonl").events)
-    processes = [_writer(tmp_path, "Anna", "200") for _ in range(4)]
-    said = [_numbers(process) for process in processes]
-    winners = [numbers for numbers in said if numbers]
-    events = read_log(tmp_path / "review.Anna.jsonl").events
-    assert winners
-    assert len(events) == before + sum(len(numbers) + 1 for numbers in winners)
-    numbers = [int(e.fact.comment.split()[1]) for e in events if isinstance(e.fact, Commented)]
-    assert numbers == sorted(numbers), "lines of two writers never mix"
 
 
 def test_full_disk_is_told_and_all_is_written_once_there_is_room(small_disk: Path) -> None:
