@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from repository import PACKAGES, ROOT, TESTING
 
+pytestmark = pytest.mark.slow
+
 if shutil.which("cmake") is None:
     pytest.skip("cmake is not installed", allow_module_level=True)
 

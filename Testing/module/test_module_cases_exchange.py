@@ -18,6 +18,8 @@ from listed_cases import CASES, Listing, judged
 from opened_module import alive
 from repository import HELPERS, PACKAGES, TESTING
 
+pytestmark = pytest.mark.slow
+
 A, B, C = CASES
 LIGHT = HELPERS / "slicer_without_torch.py"
 

@@ -11,6 +11,8 @@ import pytest
 from opened_module import MODULE, Opened
 from SlicerHost.host import SlicerHost as Host
 
+pytestmark = pytest.mark.slow
+
 NOT_THERE = 'raise ModuleNotFoundError("No module named \'safetensors\'", name="safetensors")\n'
 
 
