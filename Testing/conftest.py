@@ -29,7 +29,8 @@ def pytest_configure(config: pytest.Config) -> None:
     """Answer Ctrl-C (a shell that starts tests in the background has it ignored), and leave the user's files alone."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     # Fonts are searched once for all.
-    os.environ.setdefault("MPLCONFIGDIR", str(Path(tempfile.gettempdir()) / f"segwithu-tests-matplotlib-{os.getuid()}"))
+    user = os.getuid() if hasattr(os, "getuid") else 0
+    os.environ.setdefault("MPLCONFIGDIR", str(Path(tempfile.gettempdir()) / f"segwithu-tests-matplotlib-{user}"))
     home = tempfile.TemporaryDirectory(prefix="segwithu-tests-", ignore_cleanup_errors=True)
     config.add_cleanup(home.cleanup)
     for variable, part in OF_THE_USER.items():
