@@ -34,6 +34,7 @@ def split(data_folder: Path, tmp_path: Path) -> Path:
     return table
 
 
+@pytest.mark.slow
 def test_a_report_has_tables_plots_pictures_and_one_page(segwithu: Command, split: Path, tmp_path: Path) -> None:
     model, report, output = tiny_bundle(tmp_path / "m"), tmp_path / "r", tmp_path / "all.json"
     outcome = segwithu("evaluate", "--model", model, "--cases", f"{split}:test", "--report", report, "--output", output)
