@@ -25,8 +25,10 @@ test: $(VENV)/.test system-libraries
 	$(PYTEST) -m "serial and not slow"
 
 test-all: $(VENV)/.test system-libraries
-	$(PYTEST) $(SIDE_BY_SIDE) -m "not serial"
-	$(PYTEST) -m serial
+	@status=0; \
+	$(PYTEST) $(SIDE_BY_SIDE) -m "not serial" || status=$$?; \
+	$(PYTEST) -m serial || status=$$?; \
+	exit $$status
 
 # The count stays beside a failed test: a killed child loses its own.
 coverage: $(VENV)/.test system-libraries
