@@ -283,7 +283,7 @@ def test_lock_of_a_dead_process_is_taken_over(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs Linux's word for when a process began")
-def test_process_number_that_was_used_again_does_not_hold_thelock_of(tmp_path: Path) -> None:
+def test_process_number_that_was_used_again_does_not_hold_the_lock(tmp_path: Path) -> None:
     lock_of(tmp_path, started="1")
     log_of(tmp_path)
 
