@@ -1,6 +1,8 @@
 # make demo: segment a real brain MRI with uncertainty, into demo/
-# make test: the whole test suite
 # make docs: the documentation as HTML, into build/docs
+# make test: what guards every change, in a few minutes
+# make test-all: every test, as CI does
+# make coverage: every test, and which lines of the product they and their child processes run
 # Each makes .venv when missing and installs what it needs.
 
 VENV := .venv
@@ -8,13 +10,34 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>/dev/null && echo $$p && break; done)
 BIN := $(VENV)/bin
 
-.PHONY: demo test docs lint system-libraries clean
+.PHONY: demo test test-all coverage docs lint system-libraries clean
 
 demo: $(VENV)/.desktop
 	$(BIN)/segwithu demo --output demo
 
+# A file of tests stays with one process, so that what it makes is made once. What measures memory or kills processes
+# comes after, alone.
+PYTEST := $(BIN)/python -m pytest --durations=10
+WORKERS ?= 2
+SIDE_BY_SIDE := -n $(WORKERS) --dist loadfile
+
 test: $(VENV)/.test system-libraries
-	$(BIN)/python -m pytest
+	$(PYTEST) $(SIDE_BY_SIDE) -m "not slow and not serial"
+	$(PYTEST) -m "serial and not slow"
+
+test-all: $(VENV)/.test system-libraries
+	@status=0; \
+	$(PYTEST) $(SIDE_BY_SIDE) -m "not serial" || status=$$?; \
+	$(PYTEST) -m serial || status=$$?; \
+	exit $$status
+
+# The count stays beside a failed test: a killed child loses its own.
+coverage: $(VENV)/.test system-libraries
+	$(BIN)/python -m coverage erase
+	-$(BIN)/python -m coverage run -m pytest $(SIDE_BY_SIDE) -m "not serial"
+	-$(BIN)/python -m coverage run -m pytest -m serial
+	$(BIN)/python -m coverage combine --quiet
+	$(BIN)/python -m coverage report --skip-covered
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .

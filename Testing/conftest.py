@@ -1,18 +1,70 @@
-"""Where tests find real data."""
+"""What all tests share: where real data lies, surroundings of their own, cases made once, and the rule of CI."""
 
 import os
 import signal
+import subprocess
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+# Before torch is loaded, here or in a child: several processes share the cores.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
+import SlicerHost  # prepares the process for Qt and VTK, before anything loads them
+from repository import ROOT, TESTING
 
-ROOT = Path(__file__).resolve().parents[1]
+if TYPE_CHECKING:
+    from segwithu_command import Command
+
 DATA = Path(os.environ.get("SEGWITHU_DATA") or ROOT.parent / "shared" / "data")
+OF_THE_USER = {"HOME": "", "XDG_CONFIG_HOME": ".config", "XDG_DATA_HOME": ".local/share", "XDG_CACHE_HOME": ".cache"}
+"""Folders of the user that tests get anew, by the variables that name them."""
+NEED_THE_HOST = ("host", "module", "scene")
+"""Folders of tests that need the stand-in of Slicer."""
 
 
-def pytest_configure() -> None:
-    """Answer Ctrl-C: a shell that starts the tests in the background has it ignored, here and in all children."""
+def pytest_configure(config: pytest.Config) -> None:
+    """Answer Ctrl-C (a shell that starts tests in the background has it ignored), and leave the user's files alone."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    # Fonts are searched once for all.
+    user = os.getuid() if hasattr(os, "getuid") else 0
+    os.environ.setdefault("MPLCONFIGDIR", str(Path(tempfile.gettempdir()) / f"segwithu-tests-matplotlib-{user}"))
+    home = tempfile.TemporaryDirectory(prefix="segwithu-tests-", ignore_cleanup_errors=True)
+    config.add_cleanup(home.cleanup)
+    for variable, part in OF_THE_USER.items():
+        folder = Path(home.name, part)
+        folder.mkdir(parents=True, exist_ok=True)
+        os.environ[variable] = str(folder)
+
+
+class _WithoutTheHost(pytest.Module):
+    """A test file that is skipped as a whole, and counted as skipped."""
+
+    def collect(self) -> Iterator[pytest.Item]:
+        pytest.skip(SlicerHost.missing_reason(), allow_module_level=True)
+
+
+def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> pytest.Module | None:
+    """Skip what needs the stand-in of Slicer where that cannot run; a skip is seen, and a failure in CI."""
+    if module_path.is_relative_to(TESTING) and module_path.relative_to(TESTING).parts[0] in NEED_THE_HOST:
+        return _WithoutTheHost.from_parent(parent, path=module_path) if SlicerHost.missing_reason() else None
+    return None
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """In CI a skipped test is a failure: everything it needs must be there. With xdist the first process counts."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if os.environ.get("CI") and reporter is not None and reporter.stats.get("skipped"):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say why a run without failures fails."""
+    skipped = len(terminalreporter.stats.get("skipped", []))
+    if os.environ.get("CI") and skipped:
+        terminalreporter.write_line(f"{skipped} tests were skipped, which counts as failure in CI", red=True)
 
 
 @pytest.fixture(scope="session")
@@ -26,15 +78,48 @@ def data_folder() -> Path:
     return DATA
 
 
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    """In CI a skipped test is a failure: everything it needs must be there."""
-    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
-    if os.environ.get("CI") and reporter is not None and reporter.stats.get("skipped"):
-        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+@pytest.fixture
+def segwithu(capfd: pytest.CaptureFixture[str]) -> "Command":
+    """The command, run in this process."""
+    from segwithu_command import Command
+
+    return Command(capfd)
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say why a run without failures fails."""
-    skipped = len(terminalreporter.stats.get("skipped", []))
-    if os.environ.get("CI") and skipped:
-        terminalreporter.write_line(f"{skipped} tests were skipped, which counts as failure in CI", red=True)
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """An empty disk of `DISK_KB`."""
+    from small_disks import DISK_KB
+
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    call = ["mount", "-t", "tmpfs", "-o", f"size={DISK_KB}k", "tmpfs", str(folder)]
+    if os.name != "posix" or os.geteuid() != 0 or subprocess.run(call, capture_output=True, check=False).returncode:
+        pytest.skip("a small disk needs the right to mount a tmpfs")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.fixture(scope="session")
+def segmented_cases(data_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three hippocampi segmented by the shipped model, with their images; tests copy what they change."""
+    from exchanged_cases import CASES
+    from segwithu_command import MODEL
+
+    from SegWithUCore.cli.__main__ import main
+
+    output = tmp_path_factory.mktemp("segmented")
+    images = [str(data_folder / "hippocampus" / "images" / f"{name}.nii.gz") for name in CASES]
+    options = ["--model", str(MODEL), "--output", str(output), "--include-image"]
+    assert main(["segment", *images, *options]) == 0
+    return output
+
+
+@pytest.fixture(scope="session")
+def dicom_cases(data_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `series` and `cases`: one hippocampus in three geometries; tests copy what they change."""
+    from dicom_cases import make_dicom_cases
+
+    return make_dicom_cases(data_folder, tmp_path_factory.mktemp("dicom"))

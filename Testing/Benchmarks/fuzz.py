@@ -36,7 +36,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT / "SegWithUSlicer"), str(ROOT / "Testing" / "Core"), str(Path(__file__).resolve().parent)]
+sys.path[:0] = [str(ROOT / "SegWithUSlicer"), str(ROOT / "Testing" / "helpers"), str(Path(__file__).resolve().parent)]
 
 RESULTS = Path(__file__).resolve().parent / "results"
 KINDS = ("clear", "unharmed", "unexpected", "silent", "crashed", "hung", "left")

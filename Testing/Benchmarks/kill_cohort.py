@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT / "SegWithUSlicer"), str(ROOT / "Testing" / "Core")]
+sys.path[:0] = [str(ROOT / "SegWithUSlicer"), str(ROOT / "Testing" / "helpers")]
 
 from cohort_kills import assert_same_cases, kill_often, times_made  # noqa: E402
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT / "SegWithUSlicer"), str(ROOT / "Testing" / "Core")]
+sys.path[:0] = [str(ROOT / "SegWithUSlicer"), str(ROOT / "Testing" / "helpers")]
 
 import numpy as np  # noqa: E402
 import SimpleITK as sitk  # noqa: E402

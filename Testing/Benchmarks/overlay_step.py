@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT / "SegWithUSlicer"), str(ROOT / "Testing" / "Slicer")]
+sys.path[:0] = [str(ROOT / "SegWithUSlicer"), str(ROOT / "Testing" / "helpers")]
 
 import numpy as np  # noqa: E402
 import SimpleITK as sitk  # noqa: E402

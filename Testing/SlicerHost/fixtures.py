@@ -1,4 +1,4 @@
-"""pytest fixtures: import them in a test file (from SlicerHost.fixtures import slicer_host, open_module)."""
+"""pytest fixtures: import them in a conftest.py (from SlicerHost.fixtures import slicer_host, open_module)."""
 
 from __future__ import annotations
 

@@ -1,0 +1,131 @@
+"""The module opened once for a test file, with helpers to click, wait and look; the scene is emptied between tests."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import slicer
+import vtk
+from repository import ROOT
+from SlicerHost.host import SlicerHost
+
+MODULE = ROOT / "SegWithUSlicer" / "SegWithUSlicer.py"
+RUN_TIMEOUT_S = float(os.environ.get("SEGWITHU_RUN_TIMEOUT", "240"))
+"""A run takes about ten seconds; machines that do other work meanwhile may need longer."""
+
+
+@dataclass
+class Opened:
+    """The host with the module, and what tests ask of it again and again."""
+
+    host: SlicerHost
+
+    @property
+    def ui(self) -> Any:
+        """The widgets of the panel."""
+        return self.host.widget.ui
+
+    @property
+    def panel(self) -> Any:
+        """The panel object."""
+        return self.host.widget.panel
+
+    @property
+    def controller(self) -> Any:
+        """The controller of the run."""
+        return self.panel.session.controller
+
+    @property
+    def worker(self) -> Any:
+        """The worker process."""
+        return self.panel.session.worker
+
+    @property
+    def overlay(self) -> Any:
+        """The overlay that is shown."""
+        return self.panel.overlay.overlay
+
+    @property
+    def nodes(self) -> Any:
+        """The run that is shown."""
+        return self.panel.overlay.nodes
+
+    def wait(self, done: Callable[[], Any], timeout: float = RUN_TIMEOUT_S) -> None:
+        """Run the event loop until something holds."""
+        self.host.wait(done, timeout=timeout)
+
+    def finish(self) -> str:
+        """Wait for the end of the run; what the panel says then."""
+        self.wait(lambda: not self.controller.is_busy)
+        return str(self.ui.statusLabel.text)
+
+    def segment_sample(self) -> Any:
+        """The two clicks, and the nodes that come of them."""
+        self.ui.tryItButton.click()
+        self.ui.runButton.click()
+        said = self.finish()
+        assert said.startswith("Done"), said
+        return self.nodes
+
+    def until_computing(self) -> None:
+        """Wait until the worker is in the middle of the run."""
+        self.wait(lambda: self.controller.status.phase.value == "running" and self.worker.state.value == "busy")
+
+    def private_folders(self) -> list[Path]:
+        """Folders with patient data that lie on the disk now."""
+        root = Path(slicer.app.temporaryPath) / "SegWithU"
+        return sorted(root.iterdir()) if root.is_dir() else []
+
+    def coloured(self, view: str = "Red") -> int:
+        """How many pixels of a view are strongly coloured: neither image nor black."""
+        return int(coloured(self.host.render_slice(view)).sum())
+
+
+def coloured(pixels: np.ndarray) -> np.ndarray:
+    """Which pixels are not grey."""
+    values = pixels.astype(int)
+    return values.max(axis=2) - values.min(axis=2) > 24
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs; one that has ended and waits to be collected does not."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    stat = Path(f"/proc/{pid}/stat")
+    return not stat.is_file() or stat.read_text().rpartition(")")[2].split()[0] not in "ZX"
+
+
+def sample_crop(name: str = "Crop", factor: tuple[float, float, float] = (1, 1, 1)) -> Any:
+    """A small volume on one hippocampus of the sample, of a training image's size times a factor along R, A, S."""
+    from SegWithUSlicerLib.scene.sample import load_volume
+
+    whole = load_volume()
+    matrix, inverse = vtk.vtkMatrix4x4(), vtk.vtkMatrix4x4()
+    whole.GetIJKToRASMatrix(matrix)
+    vtk.vtkMatrix4x4.Invert(matrix, inverse)
+    centre, half = np.array([-28, -22, -14]), np.array(factor) * (18, 25, 18)
+    corners = [inverse.MultiplyPoint([*(centre + sign * half), 1])[:3] for sign in (-1, 1)]
+    low, high = np.rint(np.min(corners, axis=0)).astype(int), np.rint(np.max(corners, axis=0)).astype(int)
+    box = tuple(slice(first, last) for first, last in zip(low[::-1], high[::-1], strict=True))
+    volume = slicer.util.addVolumeFromArray(slicer.util.arrayFromVolume(whole)[box].copy(), name=name)
+    for row, value in enumerate(matrix.MultiplyPoint([*low.tolist(), 1])[:3]):
+        matrix.SetElement(row, 3, value)
+    volume.SetIJKToRASMatrix(matrix)
+    return volume
+
+
+def segment_crop(opened: Opened, volume: Any = None) -> Any:
+    volume = volume or sample_crop()
+    slicer.util.setSliceViewerLayers(background=volume, fit=True)
+    opened.panel.inputs.choose(volume, None)
+    opened.ui.runButton.click()
+    said = opened.finish()
+    assert said.startswith("Done"), said
+    return opened.nodes

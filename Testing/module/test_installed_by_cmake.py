@@ -1,0 +1,96 @@
+"""The extension is configured, built and installed with CMake, and the module is opened from what was installed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from repository import PACKAGES, ROOT, TESTING
+
+pytestmark = pytest.mark.slow
+
+if shutil.which("cmake") is None:
+    pytest.skip("cmake is not installed", allow_module_level=True)
+
+MODULES = "lib/Slicer-5.12/qt-scripted-modules"
+
+OPEN_INSTALLED = """
+import sys
+sys.path.insert(0, {testing!r})
+from SlicerHost.host import SlicerHost
+import slicer
+
+with SlicerHost({module!r}) as host:
+    ui = host.widget.ui
+    import SegWithUSlicerLib, SegWithUCore.paths as paths
+    assert SegWithUSlicerLib.__file__.startswith({installed!r}), SegWithUSlicerLib.__file__
+    assert str(paths.resources_folder()) == {installed!r} + "/Resources"
+    assert not slicer.modules.segwithuslicer.icon.isNull()
+    assert ui.modelBox.count >= 1
+    ui.tryItButton.click()
+    assert ui.runButton.enabled, ui.statusLabel.text
+    from SegWithUSlicerLib.run.launch import core_parent
+    assert str(core_parent()) == {installed!r}
+    assert "torch" not in sys.modules and "monai" not in sys.modules and "jsonschema" not in sys.modules
+print("opened")
+"""
+
+
+def _cmake(*arguments: str | Path) -> str:
+    done = subprocess.run(["cmake", *map(str, arguments)], capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The folder of the installed module; the build folder lies beside the install folder."""
+    folder = tmp_path_factory.mktemp("extension with spaces")
+    build, prefix = folder / "build", folder / "installed"
+    options = (f"-DSlicer_DIR={TESTING / 'SlicerHost' / 'cmake'}", f"-DPython3_EXECUTABLE={sys.executable}")
+    _cmake("-S", ROOT, "-B", build, *options)
+    _cmake("--build", build)
+    _cmake("--install", build, "--prefix", prefix)
+    yield prefix / MODULES
+
+
+def test_every_script_of_ours_is_installed(installed: Path) -> None:
+    source = PACKAGES
+    ours = {path.relative_to(source) for path in source.rglob("*.py")}
+    there = {path.relative_to(installed) for path in installed.rglob("*.py")}
+    assert there == ours
+    assert (installed / "SegWithUCore/models/bundle.schema.json").is_file()
+
+
+def test_resources_lie_beside_the_module(installed: Path) -> None:
+    for name in ("UI/SegWithUSlicer.ui", "Icons/SegWithUSlicer.png", "SampleData/sample.json", "requirements.txt"):
+        assert (installed / "Resources" / name).is_file()
+    assert (installed / "Resources/Models/hippocampus/weights.safetensors").is_file()
+
+
+def test_description_and_tests_of_the_extension(installed: Path) -> None:
+    build = installed.parents[2].parent / "build"
+    description = (build / "SegWithUSlicer.s4ext").read_text(encoding="utf-8")
+    assert "depends PyTorch" in description
+    listed = subprocess.run(["ctest", "-N"], cwd=build, capture_output=True, text=True, check=True).stdout
+    assert "py_SegWithUSlicer" in listed
+    assert "py_nomainwindow_qSlicerSegWithUSlicerModuleGenericTest" in listed
+
+
+def test_module_opens_from_the_installed_tree(installed: Path, tmp_path: Path) -> None:
+    script = tmp_path / "open.py"
+    text = OPEN_INSTALLED.format(
+        testing=str(TESTING), module=str(installed / "SegWithUSlicer.py"), installed=str(installed)
+    )
+    script.write_text(text, encoding="utf-8")
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(
+        [sys.executable, "-P", str(script)], capture_output=True, text=True, timeout=300, env=environment, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "opened" in done.stdout

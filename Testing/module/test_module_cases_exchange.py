@@ -1,0 +1,356 @@
+"""Cases out of the panel and verdicts back: export, a colleague without torch, merge, disagreements, report, bundle."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+import slicer
+from listed_cases import CASES, Listing, judged
+from opened_module import alive
+from repository import HELPERS, PACKAGES, TESTING
+
+pytestmark = pytest.mark.slow
+
+A, B, C = CASES
+LIGHT = HELPERS / "slicer_without_torch.py"
+
+
+def _export(listing: Listing, parent: Path) -> None:
+    """The button, and the folder that the user chooses; returns before the export is done."""
+    parent.mkdir(parents=True, exist_ok=True)
+    listing.host.popups.answer(str(parent))
+    listing.ui.startExportButton.click()
+
+
+def _exported(listing: Listing, parent: Path) -> Path:
+    """Export and wait for the end."""
+    _export(listing, parent)
+    listing.host.wait(lambda: not listing.panel.exports.process.is_busy, timeout=120)
+    return parent / "segwithu-export"
+
+
+def _at_a_colleagues(worklist: Path, reviewer: str) -> dict[str, Any]:
+    paths = [PACKAGES, TESTING, HELPERS]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, paths))}
+    done = subprocess.run(
+        [sys.executable, str(LIGHT), str(worklist), reviewer],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    assert done.returncode == 0, done.stderr
+    return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
+def _names_in(folder: Path) -> str:
+    """Every file name, and every byte of every file, as text."""
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    return "\n".join(f"{path.relative_to(folder)}\n{path.read_bytes().decode('latin-1')}" for path in files)
+
+
+def test_flagged_cases_go_to_a_colleague_without_torch_and_verdicts_come_home(
+    listing: Listing,
+    tmp_path: Path,
+) -> None:
+    from SegWithUCore.case.region_files import read_regions
+
+    listing.list_folder()
+    listing.ui.flagShareBox.value = 1.0
+    listing.settled()
+    assert listing.ui.startExportButton.text == "Export 3 cases..."
+    sent = _exported(listing, tmp_path / "out")
+    assert listing.ui.exportLabel.text.replace("\u200b", "") == f"3 of 3 cases are in {sent}."
+    there = Path(shutil.move(sent, tmp_path / "colleague"))
+    shutil.rmtree(listing.home / "images")
+    seen = _at_a_colleagues(there / "worklist.json", "Bo")
+    assert (seen["loaded"], seen["worker"]) == ([], "stopped")
+    for name in CASES:
+        count = len(read_regions(listing.cases / name))
+        assert seen["cases"][name] == {"status": f"3 of {count}", "images": [name], "open": name}
+    flags = {row["case"]: row["flags"] for row in json.loads((there / "worklist.json").read_text())["cases"]}
+    assert all(flags[name] for name in CASES)
+
+    first = read_regions(listing.cases / A)[0]
+    judged(listing.cases / A, "Ana", {1: _verdict("rejected"), 2: _verdict("accepted")}, "no doubt")
+    listing.host.popups.answer(str(there))
+    listing.ui.mergeButton.click()
+    listing.settled()
+    assert listing.status(A).count("; ") == 1
+    assert all((listing.cases / name / "review.Bo.jsonl").is_file() for name in CASES)
+    table = listing.ui.differencesTable
+    assert table.rowCount == 1
+    told = [table.item(0, column).text() for column in range(5)]
+    assert told == [A, "1", first.structure, "Ana ✗ rejected; Bo ✎ corrected", "Ana: no doubt"]
+    assert "Reviewers disagree on one region." in listing.ui.differencesLabel.text
+    assert "review.Bo.jsonl is new" in listing.ui.differencesLabel.text
+
+
+def _verdict(name: str) -> Any:
+    from SegWithUCore.review.log_format import Verdict
+
+    return Verdict(name)
+
+
+def test_a_click_on_a_disagreement_opens_the_case_at_its_region(listing: Listing) -> None:
+    from SegWithUCore.case.region_files import read_regions
+
+    judged(listing.cases / B, "Ana", {1: _verdict("accepted"), 4: _verdict("accepted")})
+    judged(listing.cases / B, "Bo", {1: _verdict("accepted"), 4: _verdict("rejected")})
+    listing.list_folder()
+    listing.ui.differencesButton.collapsed = False
+    listing.click(A)
+    listing.click_difference(0)
+    region = next(region for region in read_regions(listing.cases / B) if region.rank == 4)
+    assert listing.open_case == B
+    crosshair = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLCrosshairNode").GetCrosshairRAS()
+    assert max(abs(a - b) for a, b in zip(crosshair, region.peak_ras_mm, strict=True)) < 1.0
+    listing.click(A)
+    listing.ui.reviewerEdit.text = "Ana"
+    listing.click_difference(0)
+    assert listing.reviewing.session.current.id == region.id
+
+
+def test_reviews_of_other_cases_are_left_where_they_are_and_said(listing: Listing, tmp_path: Path) -> None:
+    from exchanged_cases import changed_case
+
+    other = tmp_path / "other" / A
+    shutil.copytree(listing.cases / A, other)
+    changed_case(other, lambda case: case["model"].update(weights_sha256="f" * 64))
+    judged(other, "Bo", {1: _verdict("accepted")})
+    listing.list_folder()
+    listing.host.popups.answer(str(other))
+    listing.ui.mergeButton.click()
+    listing.settled()
+    assert "its reviews are left there" in listing.ui.differencesLabel.text
+    assert not list(listing.cases.glob("*/review.*"))
+
+
+def test_merging_while_a_review_is_open_takes_nothing_from_it(listing: Listing, tmp_path: Path) -> None:
+    back = tmp_path / "back"
+    shutil.copytree(listing.cases / A, back / A)
+    judged(back / A, "Ana", {1: _verdict("accepted")})
+    judged(back / A, "Bo", {1: _verdict("accepted")})
+    listing.list_folder()
+    listing.click(A)
+    listing.reviewing.start("Ana")
+    listing.reviewing.judge("rejected")
+    listing.host.popups.answer(str(back))
+    listing.ui.mergeButton.click()
+    listing.settled()
+    assert (listing.cases / A / "review.Bo.jsonl").is_file()
+    listing.reviewing.judge("rejected")
+    verdicts = [line["verdict"] for line in listing.log(A) if line["event"] == "verdict"]
+    assert verdicts == ["rejected", "rejected"]
+    assert listing.ui.differencesTable.rowCount == 1
+
+
+def test_only_selected_cases_are_exported_with_the_open_review(listing: Listing, tmp_path: Path) -> None:
+    listing.list_folder()
+    listing.click(A)
+    listing.reviewing.start("Ana")
+    listing.reviewing.judge()
+    listing.select(A, C)
+    assert (listing.open_case, listing.ui.caseLabel.text) == (A, "2 cases are selected.")
+    listing.ui.exportScopeBox.currentIndex = 1
+    sent = _exported(listing, tmp_path)
+    assert sorted(path.name for path in sent.iterdir() if path.is_dir()) == [A, C]
+    assert '"verdict"' in (sent / A / "review.Ana.jsonl").read_text(encoding="utf-8")
+    assert listing.reviewing.session is not None
+    again = _exported(listing, tmp_path)
+    assert again.with_name("segwithu-export-2").is_dir()
+    listing.ui.exportScopeBox.currentIndex = 0
+
+
+@pytest.mark.parametrize("with_comments", [False, True])
+def test_an_anonymous_export_tells_no_names_but_keeps_who_is_who(
+    listing: Listing,
+    tmp_path: Path,
+    with_comments: bool,
+) -> None:
+    judged(listing.cases / A, "Ana Müller", {1: _verdict("accepted")}, "a remark of mine")
+    listing.list_folder()
+    ui = listing.ui
+    assert not ui.commentsBox.enabled
+    ui.anonymousBox.checked = True
+    ui.commentsBox.checked = with_comments
+    ui.exportScopeBox.currentIndex = 2
+    sent = _exported(listing, tmp_path / "out")
+    ui.exportScopeBox.currentIndex = 0
+    told = _names_in(sent)
+    assert not any(name in told for name in (*CASES, "Müller", "Ana ", str(listing.home)))
+    assert ("a remark of mine" in told) is with_comments
+    assert ("read them before you send it" in ui.exportLabel.text) is with_comments
+    names = json.loads((tmp_path / "out" / "segwithu-export-names.json").read_text(encoding="utf-8"))
+    assert sorted(Path(folder).name for folder in names["cases"].values()) == list(CASES)
+    assert "keep that file to yourself" in ui.exportLabel.text
+
+
+def test_a_moved_image_goes_into_the_export_and_a_lost_one_stops_it(listing: Listing, tmp_path: Path) -> None:
+    moved = listing.home / "archive"
+    (listing.home / "images").rename(moved)
+    listing.list_folder()
+    listing.ui.exportScopeBox.currentIndex = 2
+    listing.ui.startExportButton.click()
+    assert "3 of 3 cases lack their image" in listing.ui.exportLabel.text
+    listing.click(A)
+    listing.host.popups.answer(str(moved / f"{A}.nii.gz"))
+    listing.ui.imageFileButton.click()
+    sent = _exported(listing, tmp_path)
+    assert all((sent / name / "image.nii.gz").is_file() for name in CASES), listing.ui.exportLabel.text
+    listing.ui.exportScopeBox.currentIndex = 0
+
+
+def _many(listing: Listing, count: int = 60) -> Path:
+    """So many cases that an export takes seconds."""
+    many = listing.home / "many"
+    for number in range(count):
+        shutil.copytree(listing.cases / A, many / f"case{number:03d}")
+    return many
+
+
+@pytest.mark.parametrize("anonymous", [False, True])
+@pytest.mark.parametrize("done", [0, 10])
+def test_cancel_leaves_no_process_and_nothing_half_written(
+    listing: Listing,
+    tmp_path: Path,
+    anonymous: bool,
+    done: int,
+) -> None:
+    listing.list_folder(_many(listing))
+    ui, process = listing.ui, listing.panel.exports.process
+    ui.exportScopeBox.currentIndex, ui.anonymousBox.checked = 2, anonymous
+    threads = threading.active_count()
+    _export(listing, tmp_path / "out")
+    assert (ui.startExportButton.text, ui.exportBar.visible) == ("Cancel", True)
+    listing.host.wait(lambda: process.pid is not None and ui.exportBar.value >= done, timeout=60)
+    pid = process.pid
+    assert alive(pid)
+    ui.startExportButton.click()
+    listing.host.wait(lambda: not process.is_busy, timeout=120)
+    assert not alive(pid)
+    assert ui.exportLabel.text == "Export cancelled: nothing was written."
+    assert list((tmp_path / "out").iterdir()) == []
+    assert listing.opened.private_folders() == []
+    assert (ui.startExportButton.text, ui.exportBar.visible) == ("Export 60 cases...", False)
+    listing.host.wait(lambda: threading.active_count() <= threads, timeout=120)
+    ui.exportScopeBox.currentIndex = 0
+
+
+def test_an_export_that_the_system_kills_says_so_and_leaves_nothing(listing: Listing, tmp_path: Path) -> None:
+    listing.list_folder(_many(listing))
+    listing.ui.exportScopeBox.currentIndex = 2
+    _export(listing, tmp_path / "out")
+    process = listing.panel.exports.process
+    listing.host.wait(lambda: listing.ui.exportBar.value >= 5, timeout=60)
+    os.kill(process.pid, signal.SIGKILL)
+    listing.host.wait(lambda: not process.is_busy, timeout=120)
+    assert "SIGKILL" in listing.ui.exportLabel.text
+    assert list((tmp_path / "out").iterdir()) == []
+    assert listing.opened.private_folders() == []
+    listing.ui.exportScopeBox.currentIndex = 0
+
+
+def test_quitting_slicer_ends_an_export(listing: Listing, tmp_path: Path) -> None:
+    listing.list_folder(_many(listing))
+    listing.ui.exportScopeBox.currentIndex = 2
+    _export(listing, tmp_path / "out")
+    process = listing.panel.exports.process
+    listing.host.wait(lambda: listing.ui.exportBar.value >= 5, timeout=60)
+    pid = process.pid
+    slicer.app.aboutToQuit.emit()
+    assert not alive(pid)
+    assert list((tmp_path / "out").iterdir()) == []
+    listing.ui.exportScopeBox.currentIndex = 0
+    listing.panel.exports.draw()
+
+
+def test_slicer_answers_while_an_export_runs(listing: Listing, tmp_path: Path) -> None:
+    listing.list_folder(_many(listing, 20))
+    listing.ui.exportScopeBox.currentIndex = 2
+    _export(listing, tmp_path / "out")
+    listing.click(f"{A} (case003)")
+    assert (listing.open_case, listing.panel.exports.process.is_busy) == (f"{A} (case003)", True)
+    listing.host.wait(lambda: not listing.panel.exports.process.is_busy, timeout=120)
+    assert listing.ui.exportLabel.text.startswith("20 of 20 cases are in ")
+    listing.ui.exportScopeBox.currentIndex = 0
+
+
+def test_an_export_that_cannot_be_written_says_why_in_one_sentence(listing: Listing, tmp_path: Path) -> None:
+    listing.list_folder()
+    listing.ui.exportScopeBox.currentIndex = 2
+    (tmp_path / "file").write_text("no folder can be made here")
+    listing.panel.exports.export([listing.cases / A], tmp_path / "file" / "below")
+    listing.host.wait(lambda: not listing.panel.exports.process.is_busy, timeout=60)
+    assert listing.ui.exportLabel.text.replace("\u200b", "").startswith("Cannot write ")
+    listing.ui.exportScopeBox.currentIndex = 0
+
+
+def test_the_report_is_made_and_opened(listing: Listing, monkeypatch: pytest.MonkeyPatch) -> None:
+    import qt
+
+    shown = []
+
+    class Services:
+        @staticmethod
+        def openUrl(url: Any) -> bool:
+            shown.append(Path(url.toLocalFile()))
+            return True
+
+    monkeypatch.setattr(qt, "QDesktopServices", Services)
+    listing.list_folder()
+    assert not listing.ui.reportButton.enabled
+    listing.click(A)
+    listing.reviewing.start("Ana")
+    listing.reviewing.judge("rejected")
+    listing.ui.reportButton.click()
+    listing.host.wait(lambda: not listing.panel.exports.reporting.is_busy, timeout=60)
+    assert shown == [listing.cases / A / "report.html"]
+    page = shown[0].read_text(encoding="utf-8")
+    assert page.count("<svg") > 3
+    assert "Ana" in page
+
+
+def test_the_saved_scene_is_whole_and_the_review_goes_on_in_it(listing: Listing, tmp_path: Path) -> None:
+    listing.list_folder()
+    listing.click(A)
+    listing.reviewing.start("Ana")
+    listing.reviewing.judge()
+    at = listing.reviewing.session.current.id
+    listing.host.popups.answer(str(tmp_path / "open case"))
+    listing.ui.saveSceneButton.click()
+    saved = tmp_path / "open case.mrb"
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == [saved.name]
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+    listing.host.close_scene()
+    shutil.rmtree(listing.home)
+    listing.host.load_scene(saved)
+    listing.ui.reviewerEdit.text = "Ana"
+    listing.reviewing.start("Ana")
+    assert listing.reviewing.session.current.id == at
+    assert listing.volumes() == [A]
+
+
+def test_a_scene_that_cannot_be_saved_leaves_the_earlier_file(
+    listing: Listing,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (tmp_path / "scene.mrb").write_text("the earlier one")
+    listing.list_folder()
+    listing.click(A)
+    monkeypatch.setattr(slicer.util, "saveScene", lambda path: Path(path).write_text("half") and False)
+    listing.host.popups.answer(str(tmp_path / "scene.mrb"))
+    listing.ui.saveSceneButton.click()
+    assert "Cannot write" in listing.ui.exportLabel.text
+    assert (tmp_path / "scene.mrb").read_text() == "the earlier one"
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]

@@ -1,0 +1,58 @@
+"""Installing on the first click: asked, declined, done; the worker's own trial decides."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from opened_module import MODULE, Opened
+from SlicerHost.host import SlicerHost as Host
+
+pytestmark = pytest.mark.slow
+
+NOT_THERE = 'raise ModuleNotFoundError("No module named \'safetensors\'", name="safetensors")\n'
+
+
+@pytest.fixture
+def lacking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Opened, Path]]:
+    """The module with a worker that does not find safetensors, until the folder that hides it is removed."""
+    hiding = tmp_path / "hiding"
+    (hiding / "safetensors").mkdir(parents=True)
+    (hiding / "safetensors" / "__init__.py").write_text(NOT_THERE, encoding="utf-8")
+    with Host(MODULE) as host:
+        from SegWithUSlicerLib.run import session
+        from SegWithUSlicerLib.run.launch import worker_start
+
+        def start():  # type: ignore[no-untyped-def]
+            real = worker_start()
+            paths = f"{hiding}:{real.environment['PYTHONPATH']}"
+            return replace(real, environment={**real.environment, "PYTHONPATH": paths})
+
+        monkeypatch.setattr(session.session().worker, "_start", start)
+        yield Opened(host), hiding
+
+
+def test_nothing_is_installed_without_consent_and_then_it_is(lacking: tuple[Opened, Path]) -> None:
+    opened, hiding = lacking
+    host, ui = opened.host, opened.ui
+    assert host.packaging.installations == []
+    ui.tryItButton.click()
+    opened.panel._preview_later.stop()
+    host.popups.answer("Cancel")
+    ui.runButton.click()
+    said = opened.finish()
+    assert "safetensors" in host.popups.shown[-1].text
+    assert said.endswith("press the button again to install them.")
+    assert host.packaging.installations == []
+    assert opened.private_folders() == []
+
+    host.packaging.pretend = {"safetensors": None}
+    host.packaging.after_install = lambda wanted: shutil.rmtree(hiding)
+    host.popups.answer("OK")
+    ui.runButton.click()
+    assert opened.finish().startswith("Done")
+    assert [one.requirements for one in host.packaging.installations] == [["safetensors>=0.4"]]
+    assert host.app.__dict__.get("_restart_asked") is None

@@ -1,0 +1,242 @@
+"""The module before any run: what it registers, what it offers, what it says, and that nothing is started by itself."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import sys
+import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import slicer
+from opened_module import MODULE, Opened
+from repository import ROOT
+from SlicerHost.host import SlicerHost as Host
+from SlicerHost.static_check import check
+
+UI_FILE = ROOT / "Resources" / "UI" / "SegWithUSlicer.ui"
+LIB = ROOT / "SegWithUSlicer" / "SegWithUSlicerLib"
+
+
+def _volume(name: str = "T1", size: int = 20) -> slicer.vtkMRMLScalarVolumeNode:
+    return slicer.util.addVolumeFromArray(np.zeros((size, size, size), np.int16), name=name)
+
+
+def test_static_check_of_panel_and_code_finds_nothing() -> None:
+    assert check([MODULE, *sorted((LIB / "panels").glob("*.py"))], UI_FILE) == []
+
+
+def test_every_control_is_used_by_the_code() -> None:
+    code = "".join(path.read_text(encoding="utf-8") for path in (LIB / "panels").glob("*.py"))
+    root = ElementTree.parse(UI_FILE).getroot()
+    controls = {w.get("name", "") for w in root.iter("widget") if w.get("class") not in ("QLabel", "QWidget", "QFrame")}
+    folding = {"advancedButton", "inputsButton", "logButton", "SegWithUSlicer"}
+    assert [name for name in sorted(controls - folding) if name not in code] == []
+
+
+def test_no_third_party_import_at_file_scope() -> None:
+    allowed = {"slicer", "vtk", "qt", "ctk", "numpy", "SegWithUSlicerLib", "SegWithUCore", *sys.stdlib_module_names}
+    wrong = []
+    for path in [MODULE, *LIB.rglob("*.py")]:
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and node.level == 0:
+                names = [node.module or ""]
+            wrong += [f"{path.name}: {name}" for name in names if name.split(".")[0] not in allowed]
+    assert wrong == []
+
+
+def test_registration(opened: Opened) -> None:
+    module = slicer.modules.segwithuslicer
+    assert module.title == "Segment with Uncertainty"
+    assert module.categories == ["Segmentation"]
+    assert "arXiv:2604.15271" in module.acknowledgementText
+    assert "not mean that the segmentation is correct" in module.helpText
+    assert not module.icon.isNull()
+    assert Path(opened.host.widget.resourcePath("UI/SegWithUSlicer.ui")) == UI_FILE
+
+
+def test_opening_starts_nothing_and_names_the_first_click(opened: Opened) -> None:
+    assert opened.worker.state.value == "stopped"
+    assert opened.ui.statusLabel.text == "Press Try it, or choose the T1 volume."
+    assert opened.ui.runButton.enabled is False
+    assert opened.ui.overlayButton.enabled is False
+    assert "hippocampus" in opened.ui.modelLabel.text.lower()
+
+
+def test_sample_comes_from_the_local_file_once(opened: Opened) -> None:
+    import SampleData
+
+    logic = SampleData.SampleDataLogic()
+    volume = logic.downloadSample("SegWithU T1 brain")
+    assert logic.downloadSample("SegWithU T1 brain") is volume
+    assert volume.GetImageData().GetDimensions() == (197, 233, 189)
+
+
+def test_try_it_loads_image_and_region_and_shows_them(opened: Opened) -> None:
+    opened.ui.tryItButton.click()
+    ui = opened.ui
+    assert ui.statusLabel.text == "Press Segment with Uncertainty."
+    assert ui.runButton.enabled
+    assert [round(length) for length in ui.roiSelector.currentNode().GetSize()] == [36, 50, 36]
+    volume = opened.panel.inputs.volumes[0]
+    for view in opened.host.slice_views.values():
+        assert view.composite.GetBackgroundVolumeID() == volume.GetID()
+    assert opened.host.slice_views["Red"].node.GetSliceOffset() == pytest.approx(-14, abs=1)
+    opened.ui.tryItButton.click()
+    assert len(slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")) == 1
+    assert len(slicer.util.getNodesByClass("vtkMRMLMarkupsROINode")) == 1
+
+
+def test_label_maps_and_our_own_maps_are_not_offered(opened: Opened) -> None:
+    from SegWithUSlicerLib.scene.case_nodes import MAP_ATTRIBUTE
+
+    own = _volume("Ranking map")
+    own.SetAttribute(MAP_ATTRIBUTE, "ranking")
+    slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode", "Labels")
+    image = _volume("T1")
+    opened.panel.inputs.hide_own_maps()
+    selector = opened.ui.channelsFrame.findChildren("qMRMLNodeComboBox")[0]
+    assert [selector.nodeFromIndex(index) for index in range(selector.nodeCount())] == [image]
+
+
+def test_whole_head_asks_for_a_region_and_propose_makes_one(opened: Opened) -> None:
+    volume = _volume("Head", 200)
+    opened.panel.inputs.choose(volume, None)
+    assert "press Propose" in opened.ui.statusLabel.text
+    assert opened.ui.proposeButton.enabled
+    opened.ui.proposeButton.click()
+    roi = opened.ui.roiSelector.currentNode()
+    assert [round(length) for length in roi.GetSize()] == [43, 59, 47]
+    assert opened.ui.statusLabel.text == "Press Segment with Uncertainty."
+
+
+def test_choices_survive_in_the_parameter_node(opened: Opened) -> None:
+    volume = _volume()
+    opened.panel.inputs.choose(volume, None, "hippocampus")
+    opened.ui.deviceBox.currentIndex = 1
+    parameters = opened.host.widget.logic.getParameterNode()
+    assert (list(parameters.channels), parameters.device) == ([volume], "cpu")
+    opened.host.save_scene(opened.host.folder / "choices.mrb")
+    opened.host.load_scene(opened.host.folder / "choices.mrb")
+    assert [node.GetName() for node in opened.panel.inputs.volumes] == ["T1"]
+    assert opened.ui.deviceBox.currentIndex == 1
+
+
+def test_a_head_can_be_chosen_where_a_model_has_several_and_is_remembered(opened: Opened) -> None:
+    box = opened.ui.headBox
+    opened.panel.inputs.choose(_volume(), None, "hippocampus")
+    assert [box.itemText(index) for index in range(box.count)] == ["context (default)", "paper"]
+    assert box.visible
+    assert opened.panel.inputs.head == ""
+    box.currentIndex = 1
+    assert (opened.panel.inputs.head, opened.host.widget.logic.getParameterNode().head) == ("paper", "paper")
+    opened.host.save_scene(opened.host.folder / "head.mrb")
+    opened.host.load_scene(opened.host.folder / "head.mrb")
+    assert (box.currentIndex, opened.panel.inputs.head) == (1, "paper")
+
+
+def test_the_choice_of_a_head_is_hidden_where_there_is_none(opened: Opened) -> None:
+    inputs = opened.panel.inputs
+    shipped = list(inputs.models)
+    inputs.models[0] = replace(shipped[0], heads=("paper",))
+    try:
+        inputs.bind(opened.host.widget.logic.getParameterNode())
+        assert (opened.ui.headBox.visible, opened.ui.headLabel.visible) == (False, False)
+        assert inputs.head == ""
+    finally:
+        inputs.models[:] = shipped
+        inputs.bind(opened.host.widget.logic.getParameterNode())
+    assert opened.ui.headBox.visible
+
+
+def test_sequence_frame_is_named_and_copied(opened: Opened) -> None:
+    from SegWithUSlicerLib.scene.volume_export import freeze_sequence_frame
+
+    scene = slicer.mrmlScene
+    sequence = scene.AddNewNodeByClass("vtkMRMLSequenceNode", "4D")
+    for value in (1, 2):
+        frame = slicer.vtkMRMLScalarVolumeNode()
+        frame.SetAndObserveImageData(_volume("x").GetImageData())
+        sequence.SetDataNodeAtValue(frame, str(value))
+    browser = scene.AddNewNodeByClass("vtkMRMLSequenceBrowserNode", "Browser")
+    browser.SetAndObserveMasterSequenceNodeID(sequence.GetID())
+    proxy = _volume("4D proxy")
+    browser.AddProxyNode(proxy, sequence, False)
+    browser.SetSelectedItemNumber(1)
+    opened.panel.inputs.choose(proxy, None)
+    assert "frame 2 of the sequence" in opened.ui.statusLabel.text
+    copy = freeze_sequence_frame(proxy)
+    assert (copy is not proxy, copy.GetName()) == (True, "4D proxy frame 2")
+    assert freeze_sequence_frame(proxy) is copy
+    assert freeze_sequence_frame(copy) is copy
+
+
+def test_key_is_there_only_while_the_module_is_open(opened: Opened) -> None:
+    import qt
+    from PySide6 import QtCore, QtGui, QtWidgets
+
+    key, held = opened.panel.key, []
+    key._on_held = held.append
+    assert "Hold P" in opened.ui.keyLabel.text
+    key.press()
+    assert (held, key.is_held) == ([True], True)
+    window = slicer.util.mainWindow()
+
+    def release(again: bool) -> None:
+        kind, code = QtCore.QEvent.Type.KeyRelease, QtCore.Qt.Key.Key_P
+        event = QtGui.QKeyEvent(kind, code, QtCore.Qt.KeyboardModifier.NoModifier, "p", again)
+        QtWidgets.QApplication.sendEvent(window, event)
+
+    release(again=True)
+    assert key.is_held
+    release(again=False)
+    assert (held, key.is_held) == ([True, False], False)
+    key.press()
+    opened.host.leave_module()
+    assert held == [True, False, True, False]
+    opened.host.process_events()
+    assert window.findChildren(qt.QShortcut) == ()
+    opened.host.enter_module()
+    assert len(window.findChildren(qt.QShortcut)) == 1
+    key._on_held = opened.panel.overlay.hold
+
+
+def test_wrong_python_is_told_with_the_next_click(opened: Opened) -> None:
+    opened.ui.tryItButton.click()
+    opened.ui.pythonEdit.currentPath = "/no/such/python"
+    opened.ui.runButton.click()
+    assert "open Advanced" in opened.ui.statusLabel.text
+    assert not opened.controller.is_busy
+    opened.ui.pythonEdit.currentPath = ""
+
+
+def test_leftovers_of_a_crash_are_swept_at_the_next_start(opened: Opened) -> None:
+    from SegWithUSlicerLib.run.session import sweep_leftovers, temporary_root
+
+    left = temporary_root() / "segwithu-999999999-abc"
+    left.mkdir(parents=True)
+    (left / "channel_0.nrrd").write_bytes(b"patient")
+    assert sweep_leftovers() == [left]
+    assert not left.exists()
+
+
+def test_reload_gives_a_working_panel_of_new_code() -> None:
+    with Host(MODULE, developer_mode=True) as host:
+        before = sys.modules["SegWithUSlicerLib.run.session"].session()
+        host.widget.onReload()
+        host.process_events()
+        after = importlib.import_module("SegWithUSlicerLib.run.session").session()
+        assert type(after) is not type(before)
+        assert before.worker.state.value == "stopped"
+        host.widget.ui.tryItButton.click()
+        assert host.widget.ui.runButton.enabled
+
+
+def test_module_works_without_slicer_packaging_of_5_12() -> None:
+    with Host(MODULE, release="5.10") as host:
+        host.widget.ui.tryItButton.click()
+        assert host.widget.ui.runButton.enabled

@@ -1,0 +1,167 @@
+"""The whole review through the panel by keyboard alone: verdicts, jumps, marks, and views that stay as they were."""
+
+from __future__ import annotations
+
+import numpy as np
+import slicer
+from reviewing import Reviewing
+
+
+def test_a_review_needs_a_name_which_is_remembered(reviewing: Reviewing) -> None:
+    ui = reviewing.ui
+    reviewing.name("")
+    assert (ui.startReviewButton.enabled, ui.reviewNoteLabel.text) == (False, "Enter your name to begin.")
+    assert not ui.reviewFrame.visible
+    reviewing.start("Zoë")
+    assert ui.reviewFrame.visible
+    assert slicer.app.settings().value("SegWithU/Reviewer") == "Zoë"
+
+
+def test_ten_regions_by_keyboard_alone_with_every_view_as_it_was(reviewing: Reviewing) -> None:
+    reviewing.show_pet()
+    reviewing.start()
+    assert len(reviewing.ids) >= 10
+    before = reviewing.appearance()
+    visited = []
+    for number in range(10):
+        region = reviewing.session.current
+        visited.append(region.id)
+        voxel = min(reviewing.nodes.inputs[0].GetSpacing())
+        assert max(reviewing.off_peak_mm()) < voxel, region
+        assert reviewing.row() == number
+        reviewing.judge(["accepted", "corrected", "rejected", "second"][number % 4])
+    assert reviewing.appearance() == before
+    lines = reviewing.told("verdict")
+    assert [line["region"] for line in lines] == visited == reviewing.ids[:10]
+    assert [line["verdict"] for line in lines[:4]] == ["accepted", "corrected", "rejected", "needs second reader"]
+    assert reviewing.cell(visited[2]) == "✗ rejected"
+    assert reviewing.ui.reviewProgressLabel.text.startswith(f"10 of {len(reviewing.ids)} regions, ")
+
+
+def test_the_mark_of_a_region_goes_with_module_and_review(
+    reviewing: Reviewing,
+) -> None:
+    reviewing.ui.mapBox.currentIndex = reviewing.ui.mapBox.count - 1
+    reviewing.nodes.segmentation.GetDisplayNode().SetVisibility(False)
+    reviewing.start()
+    coloured = reviewing.opened.coloured
+    assert coloured() > 10
+    first = reviewing.host.render_slice("Red")
+    reviewing.press("N")
+    assert np.abs(reviewing.host.render_slice("Red").astype(int) - first).sum() > 0
+    reviewing.host.leave_module()
+    assert coloured() == 0
+    reviewing.host.enter_module()
+    assert coloured() > 10
+    reviewing.ui.endReviewButton.click()
+    assert coloured() == 0
+    assert [node.GetName() for node in slicer.util.getNodesByClass("vtkMRMLSegmentationNode")].count("Region") == 0
+
+
+def test_the_mark_is_seen_in_3d(reviewing: Reviewing) -> None:
+    reviewing.nodes.segmentation.GetDisplayNode().SetVisibility(False)
+    reviewing.host.threed_view.node.SetBoxVisible(False)
+    empty = reviewing.host.render_threed().astype(int)
+    reviewing.start()
+    assert (np.abs(reviewing.host.render_threed().astype(int) - empty).max(axis=2) > 40).sum() > 10
+
+
+def test_keys_do_nothing_while_somebody_types(reviewing: Reviewing) -> None:
+    reviewing.start()
+    edit, at = reviewing.ui.commentEdit, reviewing.session.current.id
+    reviewing.press("Ctrl+Alt+C")
+    for key in ("n", "Shift+N", "Ctrl+Alt+1", "Ctrl+Alt+Z"):
+        reviewing.press(key)
+    # Qt's own test keys write the letter of Ctrl+Alt too, as AltGr does on some keyboards: the field gets it.
+    assert (edit.text, reviewing.session.current.id, reviewing.told("verdict")) == ("nn1z", at, [])
+    reviewing.press("Return")
+    assert reviewing.told("comment")[0]["comment"] == "nn1z"
+    reviewing.judge()
+    assert (reviewing.cell(at), edit.text) == ("✓ accepted", "")
+    reviewing.press("Shift+N")
+    assert (reviewing.session.current.id, edit.text) == (at, "nn1z")
+
+
+def test_keys_do_nothing_in_a_number_field(reviewing: Reviewing) -> None:
+    reviewing.start()
+    reviewing.ui.budgetButton.collapsed = False
+    at = reviewing.session.current.id
+    for key in ("N", "Ctrl+Alt+3"):
+        reviewing.press(key, reviewing.ui.budgetBox)
+    assert (reviewing.session.current.id, reviewing.told("verdict")) == (at, [])
+    reviewing.press("N", reviewing.ui.regionsTable)
+    assert reviewing.session.current.id != at
+
+
+def test_keys_are_there_only_while_a_review_is_in_sight(reviewing: Reviewing) -> None:
+    reviewing.press("N")
+    reviewing.start()
+    at = reviewing.session.current.id
+    reviewing.host.leave_module()
+    reviewing.press("Ctrl+Alt+1")
+    reviewing.host.enter_module()
+    reviewing.ui.reviewButton.collapsed = True
+    reviewing.press("N")
+    assert (reviewing.session.current.id, reviewing.told("verdict")) == (at, [])
+    reviewing.ui.reviewButton.collapsed = False
+    reviewing.press("N", reviewing.ui.regionsTable)
+    assert reviewing.session.current.id == reviewing.ids[1]
+    reviewing.ui.endReviewButton.click()
+    assert not reviewing.panel.keys.is_installed
+
+
+def test_undo_takes_back_and_goes_where_it_was_said(reviewing: Reviewing) -> None:
+    reviewing.start()
+    first, second = reviewing.ids[:2]
+    reviewing.judge("rejected")
+    reviewing.judge("corrected")
+    reviewing.press("Ctrl+Alt+Z")
+    assert (reviewing.session.current.id, reviewing.cell(second), reviewing.row()) == (second, "-", 1)
+    reviewing.press("Ctrl+Alt+Z")
+    assert (reviewing.session.current.id, reviewing.cell(first)) == (first, "-")
+    assert not reviewing.ui.undoButton.enabled
+    events = [line["event"] for line in reviewing.log() if line["event"] != "looked"]
+    assert events == ["opened", "verdict", "verdict", "undo", "undo"]
+
+
+def test_click_and_arrow_keys_choose_a_region(reviewing: Reviewing) -> None:
+    reviewing.start()
+    table = reviewing.ui.regionsTable
+    table.setCurrentCell(4, 1)
+    assert reviewing.session.current.id == reviewing.ids[4]
+    reviewing.press("Down", table)
+    assert reviewing.session.current.id == reviewing.ids[5]
+    assert max(reviewing.off_peak_mm()) < min(reviewing.nodes.inputs[0].GetSpacing())
+    reviewing.ui.firstButton.click()
+    assert (reviewing.row(), reviewing.ui.previousButton.enabled) == (0, False)
+
+
+def test_without_going_on_the_region_stays(reviewing: Reviewing) -> None:
+    reviewing.start()
+    reviewing.ui.goOnBox.checked = False
+    reviewing.judge()
+    assert reviewing.session.current.id == reviewing.ids[0]
+    reviewing.press("N")
+    assert reviewing.session.current.id == reviewing.ids[1]
+
+
+def test_another_order_keeps_region_and_verdicts(reviewing: Reviewing) -> None:
+    reviewing.start()
+    judged = reviewing.ids[0]
+    reviewing.judge("rejected")
+    at, ranks = reviewing.session.current.id, {i: reviewing.cell(i, 0) for i in reviewing.ids}
+    reviewing.ui.orderBox.currentIndex = 3
+    heights = [region.peak_ras_mm[2] for region in reviewing.session.regions]
+    assert heights == sorted(heights, reverse=True)
+    assert (reviewing.session.current.id, reviewing.ids[reviewing.row()]) == (at, at)
+    assert reviewing.cell(judged) == "✗ rejected"
+    assert {i: reviewing.cell(i, 0) for i in reviewing.ids} == ranks
+
+
+def test_framing_zooms_and_the_end_gives_the_zoom_back(reviewing: Reviewing) -> None:
+    before = reviewing.appearance()
+    reviewing.ui.keepZoomBox.checked = False
+    reviewing.start()
+    assert reviewing.appearance() != before
+    reviewing.ui.endReviewButton.click()
+    assert reviewing.appearance() == before

@@ -1,0 +1,224 @@
+"""A review goes on exactly where it stopped: after a crash, from a saved scene, in a run made again, by two people."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import slicer
+from mrml_headless import observers_on
+from opened_module import MODULE, Opened, segment_crop
+from repository import HELPERS, PACKAGES, TESTING
+from reviewing import Reviewing
+from SlicerHost.host import SlicerHost as Host
+
+CRASH = HELPERS / "review_crash.py"
+
+
+def _voxel_count(reviewing: Reviewing) -> int:
+    from SegWithUSlicerLib.review.edits import read_labels
+
+    return int((read_labels(reviewing.nodes) > 0).sum())
+
+
+def test_a_slicer_that_dies_loses_nothing(reviewing: Reviewing) -> None:
+    whole = _voxel_count(reviewing)
+    paths = [PACKAGES, TESTING, HELPERS]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, paths))}
+    scene = reviewing.host.folder / "segmented.mrb"
+    died = subprocess.run(
+        [sys.executable, str(CRASH), str(scene)], env=environment, capture_output=True, text=True, timeout=200
+    )
+    assert died.returncode == 3, died.stderr
+    folder, at = died.stdout.splitlines()[-2:]
+    shutil.copytree(folder, reviewing.folder(), dirs_exist_ok=True)
+    shutil.rmtree(Path(folder).parents[3], ignore_errors=True)
+    reviewing.name("Ana")
+    assert reviewing.ui.startReviewButton.text.startswith("Go on with the review (3 of ")
+    reviewing.start()
+    assert reviewing.session.current.id == int(at)
+    first, second, third = reviewing.ids[:3]
+    words = ("✓ accepted", "✗ rejected", "? second reader")
+    assert tuple(map(reviewing.cell, (first, second, third))) == words
+    assert "Your edits of the earlier session are back." in reviewing.ui.reviewNoteLabel.text
+    assert _voxel_count(reviewing) != whole
+    assert reviewing.session.rescore.inside_voxels > 0
+    events = [line["event"] for line in reviewing.log() if line["event"] != "looked"]
+    assert events == ["opened", *["verdict"] * 3, "edited", "opened"]
+
+
+def test_a_saved_scene_goes_on_where_it_stopped_without_any_file(reviewing: Reviewing) -> None:
+    reviewing.start()
+    ids = reviewing.ids
+    reviewing.ui.orderBox.currentIndex = 1
+    for _region in range(2):
+        reviewing.judge("rejected")
+    commented = reviewing.session.current.id
+    reviewing.ui.commentEdit.text = "look again, please"
+    reviewing.press("N", reviewing.ui.regionsTable)
+    at, order = reviewing.session.current.id, reviewing.ids
+    saved = reviewing.host.save_scene(reviewing.host.folder / "mid.mrb")
+    reviewing.host.close_scene()
+    shutil.rmtree(reviewing.folder())
+    reviewing.host.load_scene(saved)
+    assert reviewing.ui.startReviewButton.text == f"Go on with the review (2 of {len(ids)} regions)"
+    reviewing.start()
+    assert (reviewing.session.current.id, reviewing.ids) == (at, order)
+    assert reviewing.state.comment_of(commented) == "look again, please"
+    reviewing.judge()
+    assert len(reviewing.told("verdict")) == 3
+
+
+def test_what_was_drawn_after_the_scene_was_saved_is_not_hidden_by_it(reviewing: Reviewing) -> None:
+    reviewing.start()
+    reviewing.judge()
+    saved = reviewing.host.save_scene(reviewing.host.folder / "early.mrb")
+    segment = reviewing.nodes.segmentation.GetSegmentation().GetNthSegmentID(0)
+    array = slicer.util.arrayFromSegmentBinaryLabelmap(reviewing.nodes.segmentation, segment)
+    array[: array.shape[0] // 2] = 0
+    slicer.util.updateSegmentBinaryLabelmapFromArray(array, reviewing.nodes.segmentation, segment)
+    after = _voxel_count(reviewing)
+    reviewing.host.close_scene()
+    reviewing.host.load_scene(saved)
+    assert _voxel_count(reviewing) != after
+    reviewing.start()
+    assert _voxel_count(reviewing) == after
+
+
+def test_two_reviewers_of_one_case_do_not_see_each_other(reviewing: Reviewing) -> None:
+    whole = _voxel_count(reviewing)
+    reviewing.start("Ana")
+    reviewing.judge("rejected")
+    segment = reviewing.nodes.segmentation.GetSegmentation().GetNthSegmentID(0)
+    array = slicer.util.arrayFromSegmentBinaryLabelmap(reviewing.nodes.segmentation, segment)
+    array[: array.shape[0] // 2] = 0
+    slicer.util.updateSegmentBinaryLabelmapFromArray(array, reviewing.nodes.segmentation, segment)
+    hers = _voxel_count(reviewing)
+    reviewing.ui.endReviewButton.click()
+    reviewing.name("Bo")
+    assert reviewing.ui.startReviewButton.text == "Start review"
+    reviewing.start("Bo")
+    assert ({reviewing.cell(i) for i in reviewing.ids}, _voxel_count(reviewing)) == ({"-"}, whole)
+    reviewing.judge("accepted")
+    reviewing.ui.endReviewButton.click()
+    reviewing.start("Ana")
+    assert (reviewing.cell(reviewing.ids[0]), _voxel_count(reviewing)) == ("✗ rejected", hers)
+    assert [len(reviewing.told("verdict", name)) for name in ("Ana", "Bo")] == [1, 1]
+
+
+def test_a_rerun_during_a_review_keeps_the_reviewed_one(
+    reviewing: Reviewing,
+) -> None:
+    first = reviewing.nodes
+    reviewing.start()
+    reviewing.judge()
+    segment_crop(reviewing.opened, first.inputs[0])
+    assert reviewing.nodes.hub is not first.hub
+    assert reviewing.session is None
+    assert reviewing.ui.startReviewButton.text.startswith("Go on with the review (1 of ")
+    reviewing.start()
+    assert reviewing.cell(reviewing.ids[0]) == "✓ accepted"
+    reviewing.ui.resultBox.currentIndex = 0
+    assert (reviewing.session, reviewing.nodes.hub is first.hub) == (None, True)
+
+
+@pytest.mark.parametrize("part", ["segmentation", "hub", "regions", "error map", "input"])
+def test_deleting_a_part_of_the_run_in_mid_review(
+    reviewing: Reviewing,
+    part: str,
+) -> None:
+    nodes = reviewing.nodes
+    reviewing.start()
+    reviewing.judge()
+    parts = {
+        "segmentation": nodes.segmentation,
+        "hub": nodes.hub,
+        "regions": nodes.regions,
+        "error map": nodes.maps["error_probability"],
+        "input": nodes.inputs[0],
+    }
+    slicer.mrmlScene.RemoveNode(parts[part])
+    if part == "input":
+        reviewing.judge()
+        assert len(reviewing.told("verdict")) == 2
+    else:
+        assert reviewing.session is None
+        assert reviewing.log()[-1]["event"] == "closed"
+        assert not reviewing.panel.keys.is_installed
+    reviewing.press("N")
+
+
+def test_the_end_leaves_no_observer_and_no_node_behind(reviewing: Reviewing) -> None:
+    nodes = reviewing.nodes
+
+    def count() -> tuple[int, int, int]:
+        return observers_on(nodes.segmentation), observers_on(nodes.inputs[0]), observers_on(slicer.mrmlScene)
+
+    reviewing.start()
+    reviewing.ui.endReviewButton.click()
+    before = count()
+    names = sorted(node.GetID() for node in slicer.util.getNodesByClass("vtkMRMLNode"))
+    reviewing.start()
+    reviewing.judge()
+    reviewing.ui.endReviewButton.click()
+    assert count() == before
+    assert sorted(node.GetID() for node in slicer.util.getNodesByClass("vtkMRMLNode")) == names
+
+
+def test_quitting_slicer_closes_the_log(reviewing: Reviewing) -> None:
+    reviewing.start()
+    reviewing.judge()
+    reviewing.panel.session.comment("last words")
+    slicer.app.aboutToQuit.emit()
+    assert reviewing.session is None
+    assert [line["event"] for line in reviewing.log()][-2:] == ["comment", "closed"]
+
+
+def test_a_full_disk_is_told_and_nothing_is_lost(reviewing: Reviewing) -> None:
+    reviewing.start()
+    (folder,) = reviewing.folder().iterdir()
+    moved = folder.with_name("elsewhere")
+    folder.rename(moved)
+    folder.write_text("no folder can be made here")
+    reviewing.judge("rejected")
+    assert "Cannot write" in reviewing.ui.reviewProgressLabel.text
+    folder.unlink()
+    moved.rename(folder)
+    reviewing.judge("accepted")
+    assert "Cannot write" not in reviewing.ui.reviewProgressLabel.text
+    assert [line["verdict"] for line in reviewing.told("verdict")] == ["rejected", "accepted"]
+
+
+def test_a_review_that_is_open_elsewhere_is_refused_in_one_sentence(reviewing: Reviewing) -> None:
+    from SegWithUSlicerLib.review.session import ReviewSession
+
+    other = ReviewSession(reviewing.nodes, "Ana", reviewing.folder().parents[1])
+    reviewing.name("Ana")
+    reviewing.ui.startReviewButton.click()
+    assert reviewing.session is None
+    assert "Ana" in reviewing.ui.reviewNoteLabel.text
+    other.close()
+
+
+def test_reloading_the_module_in_mid_review_ends_it_and_it_goes_on_in_new_code(reviewing: Reviewing) -> None:
+    scene = reviewing.host.folder / "segmented.mrb"
+    with Host(MODULE, developer_mode=True) as host:
+        host.load_scene(scene)
+        before = Reviewing(Opened(host))
+        before.start()
+        at = before.ids[1]
+        before.judge("rejected")
+        old = before.panel
+        host.widget.onReload()
+        host.process_events()
+        after = Reviewing(Opened(host))
+        assert (old.session, after.panel is old) == (None, False)
+        assert after.ui.startReviewButton.text.startswith("Go on with the review (1 of ")
+        after.ui.startReviewButton.click()
+        assert after.session.current.id == at
+        after.judge()
+        assert len(after.told("verdict")) == 2

@@ -1,0 +1,161 @@
+"""What a review says: structures as a whole, blind places, the end, the budget, runs that cannot be reviewed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+import slicer
+from counting import calls_of
+from opened_module import Opened
+from reviewing import Reviewing
+from written_case import make_case, write_some_regions
+
+MANY = 5000
+
+
+def _status(reviewing: Reviewing, name: str) -> str:
+    logic = slicer.vtkSlicerSegmentationsModuleLogic
+    segmentation = reviewing.nodes.segmentation.GetSegmentation()
+    segment = segmentation.GetSegment(segmentation.GetSegmentIdBySegmentName(name))
+    return str(logic.GetSegmentStatusAsMachineReadableString(logic.GetSegmentStatus(segment)))
+
+
+def test_a_structure_is_flagged_as_a_whole_and_slicer_shows_it_when_it_is_left(reviewing: Reviewing) -> None:
+    reviewing.start()
+    name = reviewing.session.current.structure
+    reviewing.ui.flagStructureButton.click()
+    assert reviewing.ui.structureVerdictLabel.text.startswith(f"{name}: ? second reader (0 of ")
+    assert _status(reviewing, name) == "notstarted"
+    reviewing.host.leave_module()
+    assert _status(reviewing, name) == "flagged"
+    reviewing.host.enter_module()
+    reviewing.press("Ctrl+Alt+Z")
+    assert f"{name}: no verdict yet" in reviewing.ui.structureVerdictLabel.text
+    reviewing.ui.endReviewButton.click()
+    assert _status(reviewing, name) == "notstarted"
+    assert [line["event"] for line in reviewing.log()].count("structure") == 1
+
+
+def test_a_structure_is_completed_when_all_its_regions_are_right(reviewing: Reviewing) -> None:
+    reviewing.start()
+    names = {region.structure for region in reviewing.session.regions}
+    for _region in reviewing.ids:
+        reviewing.judge()
+    assert reviewing.ui.reviewProgressLabel.text.splitlines()[-1] == (
+        f"All {len(reviewing.ids)} regions are decided: 0 rejected, 0 for a second reader."
+    )
+    assert not reviewing.ui.nextButton.enabled
+    reviewing.ui.endReviewButton.click()
+    assert {_status(reviewing, name) for name in names} == {"completed"}
+
+
+def test_blind_places_look_like_regions_until_the_end(reviewing: Reviewing) -> None:
+    reviewing.start("Bo")
+    real = len(reviewing.ids)
+    reviewing.ui.endReviewButton.click()
+    reviewing.start("Ana", blind=4)
+    ids, ui = reviewing.ids, reviewing.ui
+    assert ui.regionsTable.rowCount == len(ids) == real + 4
+    assert [reviewing.cell(identifier, 0) for identifier in ids] == [str(rank) for rank in range(1, real + 5)]
+    for _region in ids:
+        assert ui.thumbnailLabel.pixmap is not None and "blind" not in ui.whyLabel.text
+        assert max(reviewing.off_peak_mm()) < 1
+        reviewing.judge()
+    assert ui.reviewProgressLabel.text.endswith("End the review to see the result on the blind places.")
+    text = (reviewing.folder()).glob("*/review.Ana.jsonl").__next__().read_text(encoding="utf-8")
+    assert '"blind"' not in text
+    ui.endReviewButton.click()
+    assert ui.reviewNoteLabel.text.startswith("0 of 4 judged blind places were wrong: 0 % of places like these")
+    assert len(reviewing.told("blind")) == 4
+    assert ui.startReviewButton.text == f"Go on with the review ({real + 4} of {real + 4} regions)"
+    assert not ui.blindBox.enabled
+
+
+def test_every_region_has_a_picture_and_a_reason(reviewing: Reviewing) -> None:
+    from SegWithUSlicerLib.review.region_picture import region_picture
+
+    reviewing.start()
+    pictures = []
+    for identifier in reviewing.ids[:4]:
+        reviewing.panel.go_to(identifier)
+        region = reviewing.session.current
+        picture = region_picture(reviewing.nodes, region, reviewing.session.mask(region))
+        pictures.append(picture)
+        orange = (picture[..., 0].astype(int) - picture[..., 2]) > 40
+        assert orange[40:56, 40:56].any(), "the region is in the middle of its picture"
+        assert reviewing.ui.thumbnailLabel.pixmap.width() == 96
+        assert region.structure in reviewing.ui.whyLabel.text
+    assert all(np.abs(pictures[0].astype(int) - other).sum() > 0 for other in pictures[1:])
+
+
+def test_the_budget_tells_what_regions_cover_and_draws_it(reviewing: Reviewing) -> None:
+    reviewing.start()
+    ui = reviewing.ui
+    ui.budgetBox.value = 3
+    assert ui.budgetLabel.text.startswith("3 regions cover ")
+    assert reviewing.panel.budget.plot is None
+    layout = reviewing.appearance()["layout"]
+    ui.budgetButton.collapsed = False
+    reviewing.host.wait(lambda: reviewing.panel.budget.plot is not None)
+    plot = reviewing.panel.budget.plot
+    chart = plot.mrmlPlotViewNode().GetPlotChartNode()
+    assert chart.GetTitle() == "What looking at regions covers"
+    offered = ui.referenceSelector
+    assert [offered.nodeFromIndex(index) for index in range(offered.nodeCount())] == []
+    reference = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "Expert")
+    reference.GetSegmentation().DeepCopy(reviewing.nodes.segmentation.GetSegmentation())
+    reference.SetReferenceImageGeometryParameterFromVolumeNode(reviewing.nodes.inputs[0])
+    ui.referenceSelector.setCurrentNode(reference)
+    reviewing.host.wait(lambda: "AUGRC" in ui.referenceLabel.text)
+    ui.chartBox.currentIndex = 1
+    reviewing.host.wait(lambda: plot.mrmlPlotViewNode().GetPlotChartNode().GetTitle() == "Risk and coverage")
+    assert reviewing.appearance()["layout"] == layout
+
+
+def _load(opened: Opened, folder: Path, image: Path) -> Any:
+    from SegWithUSlicerLib.scene.load_case import load_case
+
+    volume = slicer.util.loadVolume(str(image))
+    opened.panel.show_run(load_case(folder, volume))
+    return Reviewing(opened)
+
+
+def test_a_step_among_thousands_of_regions_touches_few(opened: Opened, data_folder: Path, tmp_path: Path) -> None:
+    disk = make_case(data_folder, tmp_path, regions=True)
+    ids = np.zeros(disk.labels.size, np.uint16)
+    places = np.argsort(-disk.error.ravel(), kind="stable")[: 3 * MANY]
+    ids[np.sort(places)] = np.repeat(np.arange(1, MANY + 1), 3)
+    image = sitk.ReadImage(str(disk.image))
+    write_some_regions(disk.folder, disk.labels, disk.error, image, ids.reshape(disk.labels.shape))
+    reviewing = _load(opened, disk.folder, disk.image)
+    started = calls_of(reviewing.start)
+    filled = calls_of(lambda: reviewing.panel.table.fill(reviewing.session.regions, reviewing.state.verdict_of))
+    steps = [calls_of(reviewing.judge) for _step in range(10)]
+    assert reviewing.ui.regionsTable.rowCount == MANY
+    reviewing.panel.end()
+    assert (started < 300 * MANY, filled < 200 * MANY, max(steps) < 10 * MANY) == (True, True, True)
+
+
+def test_without_uncertain_voxels_there_is_nothing_to_review(
+    opened: Opened,
+    data_folder: Path,
+    tmp_path: Path,
+) -> None:
+    disk = make_case(data_folder, tmp_path, regions=True)
+    nothing = np.zeros(disk.labels.shape, np.uint16)
+    write_some_regions(disk.folder, disk.labels, disk.error, sitk.ReadImage(str(disk.image)), nothing)
+    reviewing = _load(opened, disk.folder, disk.image)
+    reviewing.name("Ana")
+    said = "No voxel is uncertain enough for a look. That does not mean that everything is correct."
+    assert (reviewing.ui.reviewNoteLabel.text, reviewing.ui.startReviewButton.enabled) == (said, False)
+
+
+def test_a_run_without_calibration_or_regions_says_why(opened: Opened, data_folder: Path, tmp_path: Path) -> None:
+    bare = make_case(data_folder, tmp_path / "bare")
+    assert "no regions" in _load(opened, bare.folder, bare.image).ui.reviewNoteLabel.text
+    raw = make_case(data_folder, tmp_path / "raw", calibrated=False)
+    assert "not calibrated" in _load(opened, raw.folder, raw.image).ui.reviewNoteLabel.text
+    assert not opened.ui.startReviewButton.enabled

@@ -1,0 +1,257 @@
+"""The module with the real worker on real MRML: from the click to the overlay, results shown, saved and made again."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+import slicer
+import vtk
+from opened_module import Opened, alive, sample_crop, segment_crop
+
+
+def test_two_clicks_from_the_module_to_the_overlay(opened: Opened) -> None:
+    nodes = opened.segment_sample()
+    names = [nodes.segmentation.GetSegmentation().GetNthSegment(n).GetName() for n in range(2)]
+    assert names == ["anterior hippocampus", "posterior hippocampus"]
+    assert set(nodes.maps) == {"error_probability", "ranking", "calibration"}
+    for node in nodes.maps.values():
+        assert node.GetImageData().GetScalarType() == vtk.VTK_FLOAT
+        assert node.GetVoxelValueQuantity() is not None
+    volumes = {s.name: s.volume_mm3 for s in nodes.case.structures}
+    assert all(500 < volume < 6000 for volume in volumes.values()), volumes
+    opened.panel.structures._clicked(0, 0)
+    shown = opened.coloured()
+    opened.panel.key.press()
+    assert shown > opened.coloured() + 200
+    opened.panel.key.let_go()
+    assert (opened.overlay.map_name, opened.ui.mapBox.currentText) == ("error_probability", "Error probability")
+    assert "% of the anterior hippocampus" in opened.ui.readoutLabel.text
+    assert opened.ui.structuresTable.rowCount == 2
+    assert "mm" in opened.ui.structuresTable.item(0, 1).text()
+    assert " to " in opened.ui.structuresTable.item(0, 2).text()
+    assert "27 calibration cases" in opened.ui.structuresTable.item(0, 2).toolTip()
+    assert opened.private_folders() == []
+    assert alive(opened.worker.pid)
+
+
+def test_threshold_and_opacity_change_the_picture_and_the_readout(opened: Opened) -> None:
+    segment_crop(opened)
+    opened.panel.structures._clicked(0, 0)
+    ui = opened.ui
+    ui.thresholdSlider.value = ui.thresholdSlider.minimum
+    low, text = opened.coloured(), ui.readoutLabel.text
+    ui.thresholdSlider.value = 0.5 * (ui.thresholdSlider.minimum + ui.thresholdSlider.maximum)
+    assert opened.coloured() < low
+    assert ui.readoutLabel.text != text
+    assert opened.overlay.threshold == pytest.approx(ui.thresholdSlider.value)
+    ui.thresholdSlider.value = ui.thresholdSlider.minimum
+    bright = opened.host.render_slice("Red").astype(int)
+    ui.opacitySlider.value = 0.1
+    assert np.abs(opened.host.render_slice("Red").astype(int) - bright).sum() > 0
+    assert opened.host.slice_views["Red"].composite.GetForegroundOpacity() == pytest.approx(0.1)
+
+
+def test_other_map_and_none_and_near_and_legend(opened: Opened) -> None:
+    segment_crop(opened)
+    ui = opened.ui
+    ui.mapBox.currentIndex = 1
+    assert opened.overlay.map_name == "ranking"
+    assert ui.thresholdSlider.maximum == pytest.approx(opened.overlay.window[1], abs=0.01)
+    ui.nearBox.checked = True
+    assert opened.overlay.only_near
+    ui.colourBox.currentIndex = 1
+    assert opened.overlay.colour_map == "Viridis"
+    ui.legendBox.checked = False
+    assert not opened.overlay.legend
+    ui.mapBox.currentIndex = 3
+    assert opened.overlay.map_name is None
+    assert not ui.thresholdSlider.enabled
+    assert opened.host.slice_views["Red"].composite.GetForegroundVolumeID() is None
+
+
+def test_held_key_shows_the_bare_image(opened: Opened) -> None:
+    segment_crop(opened)
+    opened.panel.structures._clicked(0, 0)
+    shown = opened.coloured()
+    opened.panel.key.press()
+    assert opened.coloured() == 0
+    opened.panel.key.let_go()
+    assert opened.coloured() == shown
+
+
+def test_dragged_window_is_put_back(opened: Opened) -> None:
+    nodes = segment_crop(opened)
+    display = nodes.maps["error_probability"].GetDisplayNode()
+    before = (display.GetWindowLevelMin(), display.GetWindowLevelMax())
+    display.SetWindowLevel(0.05, 0.9)
+    assert (display.GetWindowLevelMin(), display.GetWindowLevelMax()) == before
+
+
+def test_own_foreground_comes_back(opened: Opened) -> None:
+    volume = sample_crop()
+    pet = slicer.util.addVolumeFromArray(slicer.util.arrayFromVolume(volume).copy(), name="PET")
+    slicer.util.setSliceViewerLayers(background=volume, foreground=pet, foregroundOpacity=0.35)
+    opened.panel.inputs.choose(volume, None)
+    opened.ui.runButton.click()
+    assert opened.finish().startswith("Done")
+    composite = opened.host.slice_views["Red"].composite
+    assert composite.GetForegroundVolumeID() == opened.nodes.maps["error_probability"].GetID()
+    opened.ui.mapBox.currentIndex = opened.ui.mapBox.count - 1
+    assert composite.GetForegroundVolumeID() == pet.GetID()
+    assert composite.GetForegroundOpacity() == pytest.approx(0.35)
+
+
+def test_saved_scene_gives_the_same_overlay(opened: Opened) -> None:
+    segment_crop(opened)
+    ui = opened.ui
+    ui.mapBox.currentIndex = 1
+    ui.opacitySlider.value = 0.45
+    ui.thresholdSlider.value = 0.5 * (ui.thresholdSlider.minimum + ui.thresholdSlider.maximum)
+    opened.panel.structures._clicked(0, 0)
+    threshold, text, table = opened.overlay.threshold, ui.readoutLabel.text, ui.structuresTable.item(0, 1).text()
+    picture = opened.coloured()
+    opened.host.save_scene(opened.host.folder / "run.mrb")
+    opened.host.close_scene()
+    assert opened.overlay is None
+    opened.host.load_scene(opened.host.folder / "run.mrb")
+    assert (opened.overlay.map_name, opened.overlay.opacity) == ("ranking", pytest.approx(0.45))
+    assert opened.overlay.threshold == pytest.approx(threshold)
+    assert (ui.readoutLabel.text, ui.structuresTable.item(0, 1).text()) == (text, table)
+    assert [node.GetName() for node in opened.panel.inputs.volumes] == ["Crop"]
+    # Off-screen, outlines of a loaded scene are drawn at the next change of the slice node.
+    opened.host.slice_views["Red"].node.Modified()
+    assert abs(opened.coloured() - picture) <= 0.01 * picture
+
+
+def test_re_run_updates_the_same_nodes_and_after_an_edit_makes_new_ones(opened: Opened) -> None:
+    first = segment_crop(opened)
+    volume = first.inputs[0]
+    opened.ui.opacitySlider.value = 0.4
+    ids = [node.GetID() for node in first.results]
+    again = segment_crop(opened, volume)
+    assert [node.GetID() for node in again.results] == ids
+    assert opened.overlay.opacity == pytest.approx(0.4)
+    segment = again.segmentation.GetSegmentation().GetNthSegment(0)
+    segment.SetName("mine")
+    third = segment_crop(opened, volume)
+    assert third.hub is not again.hub
+    assert not {node.GetID() for node in third.results} & set(ids)
+    assert opened.ui.resultBox.count == 2
+    opened.ui.resultBox.currentIndex = 0
+    assert opened.nodes.hub is again.hub
+    assert opened.host.slice_views["Red"].composite.GetForegroundVolumeID() in ids
+
+
+def test_results_of_a_transformed_input_lie_on_it_and_follow(opened: Opened) -> None:
+    volume = sample_crop()
+    turn = vtk.vtkTransform()
+    turn.Translate(30, -12, 45)
+    turn.RotateZ(25)
+    transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode", "Registration")
+    transform.SetMatrixTransformToParent(turn.GetMatrix())
+    volume.SetAndObserveTransformNodeID(transform.GetID())
+    nodes = segment_crop(opened, volume)
+    assert {node.GetTransformNodeID() for node in nodes.results} == {transform.GetID()}
+    opened.panel.structures._clicked(0, 0)
+    assert opened.coloured() > 100
+    volume.SetAndObserveTransformNodeID(None)
+    assert {node.GetTransformNodeID() for node in nodes.results} == {None}
+
+
+def test_two_inputs_in_one_scene_keep_their_results(opened: Opened) -> None:
+    one = segment_crop(opened, sample_crop("One"))
+    two = segment_crop(opened, sample_crop("Two"))
+    assert one.hub is not two.hub
+    assert [opened.ui.resultBox.itemText(index).split()[0] for index in range(2)] == ["One", "Two"]
+    assert opened.host.slice_views["Red"].composite.GetForegroundVolumeID() == two.maps["error_probability"].GetID()
+    opened.ui.resultBox.currentIndex = 0
+    assert opened.ui.showInputButton.visible
+    opened.ui.showInputButton.click()
+    assert opened.host.slice_views["Red"].composite.GetForegroundVolumeID() == one.maps["error_probability"].GetID()
+
+
+def test_whole_head_is_not_assessed_unless_the_user_goes_on(opened: Opened) -> None:
+    from SegWithUSlicerLib.scene.sample import load_volume
+
+    opened.panel.inputs.choose(load_volume(), None)
+    opened.ui.runButton.click()
+    said = opened.finish()
+    assert said.startswith("Not assessed: press Propose")
+    assert opened.ui.bannerFrame.visible
+    assert "training cases" in opened.ui.bannerLabel.text
+    assert opened.ui.insistButton.visible
+    assert slicer.util.getNodesByClass("vtkMRMLSegmentationNode") == []
+
+
+def test_user_who_goes_on_reads_not_assessed(opened: Opened) -> None:
+    opened.panel.inputs.choose(sample_crop("Wide", (1.9, 1, 1)), None)
+    opened.ui.runButton.click()
+    assert opened.finish().startswith("Not assessed")
+    opened.ui.insistButton.click()
+    assert opened.finish().startswith("Done")
+    assert opened.ui.bannerFrame.visible
+    table = opened.ui.structuresTable
+    texts = [table.item(0, column).text() for column in (2, 3, 4, 5)]
+    assert texts == [*["not assessed"] * 3, "far from the training cases"]
+
+
+def test_time_and_memory_are_predicted_and_a_warning_stands_before_the_run(opened: Opened) -> None:
+    opened.panel.inputs.choose(sample_crop(), None)
+    opened.wait(lambda: opened.ui.costLabel.text.startswith("About"))
+    assert "GB of memory on CPU" in opened.ui.costLabel.text
+    assert not opened.ui.bannerFrame.visible
+    from SegWithUSlicerLib.scene.sample import load_volume
+
+    opened.panel.inputs.choose(load_volume(), None)
+    opened.wait(lambda: opened.ui.bannerFrame.visible)
+    assert "Not assessed" in opened.ui.bannerLabel.text
+
+
+def test_process_for_scripts_gives_the_nodes(opened: Opened) -> None:
+    volume = sample_crop()
+    logic = opened.host.widget.logic
+    nodes = logic.process(volume, model="hippocampus", device="cpu")
+    assert nodes.inputs == [volume]
+    assert opened.nodes.hub is nodes.hub
+    with pytest.raises(ValueError, match="no model"):
+        logic.process(volume, model="heart")
+    with pytest.raises(ValueError, match="wants a volume each of T1"):
+        logic.process(volume, channels=[volume])
+
+
+def _labels(nodes: Any) -> np.ndarray:
+    segments = [nodes.segmentation.GetSegmentation().GetNthSegmentID(number) for number in range(2)]
+    volume = nodes.inputs[0]
+    return np.stack([slicer.util.arrayFromSegmentBinaryLabelmap(nodes.segmentation, one, volume) for one in segments])
+
+
+def test_a_chosen_head_makes_other_maps_of_the_same_segmentation(opened: Opened) -> None:
+    nodes = segment_crop(opened)
+    ours, classes = slicer.util.arrayFromVolume(nodes.maps["error_probability"]).copy(), _labels(nodes)
+    opened.ui.headBox.currentIndex = 1
+    opened.ui.runButton.click()
+    assert opened.finish().startswith("Done")
+    assert json.loads(opened.nodes.hub.GetParameter("case_json"))["model"]["head"] == "paper"
+    assert not np.array_equal(slicer.util.arrayFromVolume(opened.nodes.maps["error_probability"]), ours)
+    assert np.array_equal(_labels(opened.nodes), classes)
+    with pytest.raises(ValueError, match="no head 'light': choose one of context, paper"):
+        opened.host.widget.logic.process(sample_crop(), head="light")
+
+
+def test_self_test_of_the_module_passes(opened: Opened) -> None:
+    slicer.selfTests["SegWithUSlicer"]()
+
+
+def test_click_on_a_structure_centres_it_and_3d_shows_it(opened: Opened) -> None:
+    segment_crop(opened)
+    offsets = set()
+    for row in range(2):
+        opened.panel.structures._clicked(row, 0)
+        offsets.add(round(opened.host.slice_views["Green"].node.GetSliceOffset()))
+    assert len(offsets) == 2
+    opened.ui.show3DBox.checked = True
+    assert opened.nodes.segmentation.GetDisplayNode().GetVisibility3D()
+    assert opened.nodes.segmentation.GetSegmentation().ContainsRepresentation("Closed surface")

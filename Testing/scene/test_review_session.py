@@ -1,0 +1,174 @@
+"""A review session without the panel: time, order, edits and status, on a real case in the scene."""
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from loaded_case import LoadedCase, loaded_case, paint
+
+from SegWithUCore.review.log_format import Verdict
+from SegWithUSlicerLib.review.opening import ReviewOptions, decided_so_far, obstacle
+from SegWithUSlicerLib.review.session import ReviewSession, ViewTimer
+from SegWithUSlicerLib.review.structure_status import structure_status
+from SegWithUSlicerLib.scene.segmentation import was_touched
+
+
+class Seconds:
+    """A clock that tests put forward."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def _session(case: LoadedCase, root: Path, reviewer: str = "Ana", **options) -> tuple[ReviewSession, Seconds]:
+    seconds = Seconds()
+    clock = lambda: datetime(2026, 11, 25, 10, tzinfo=UTC)  # noqa: E731
+    session = ReviewSession(
+        case.nodes, reviewer, root, ReviewOptions(**options), clock=clock, monotonic=seconds, on_edit=lambda: None
+    )
+    return session, seconds
+
+
+@pytest.fixture
+def case(tmp_path, data_folder):
+    return loaded_case(tmp_path, data_folder, regions=True)
+
+
+def test_a_look_counts_only_while_it_is_visible():
+    seconds = Seconds()
+    clock = ViewTimer(seconds)
+    clock.start()
+    seconds.now += 3
+    clock.set_visible(False)
+    seconds.now += 60
+    clock.set_visible(True)
+    seconds.now += 2
+    assert clock.take() == 5
+    clock.set_visible(False)
+    clock.start()
+    seconds.now += 60
+    assert clock.take() == 0
+
+
+def test_time_on_a_region_goes_into_its_verdict_or_look(case, tmp_path):
+    session, seconds = _session(case, tmp_path)
+    first, second, third = [region.id for region in session.regions[:3]]
+    session.show(first)
+    seconds.now += 4
+    session.set_visible(False)
+    seconds.now += 600
+    session.set_visible(True)
+    session.judge(Verdict.ACCEPTED)
+    session.show(second)
+    seconds.now += 0.3
+    session.show(third)
+    seconds.now += 7
+    session.close()
+    assert [session.state.seconds_on(one) for one in (first, second, third)] == [4.0, 0.0, 7.0]
+    lines = [json.loads(line) for line in (session.folder / "review.Ana.jsonl").read_text().splitlines()]
+    assert [line["seconds"] for line in lines if line["event"] == "looked"] == [7.0]
+
+
+def test_opening_a_review_keeps_the_run_from_being_replaced(case, tmp_path):
+    assert not was_touched(case.nodes.segmentation)
+    session, _seconds = _session(case, tmp_path)
+    assert was_touched(case.nodes.segmentation)
+    session.close()
+
+
+def test_what_was_decided_is_told_before_a_review_is_opened_again(case, tmp_path):
+    assert decided_so_far(case.nodes, "Ana", tmp_path) is None
+    session, _seconds = _session(case, tmp_path, blind_places=3)
+    for region in session.regions[:2]:
+        session.show(region.id)
+        session.judge(Verdict.REJECTED)
+    session.undo()
+    count = len(session.regions)
+    assert count == len(session.real_regions) + 3
+    session.close()
+    assert decided_so_far(case.nodes, "Ana", tmp_path) == (1, count)
+    assert decided_so_far(case.nodes, "Bo", tmp_path) is None
+    # Other options are not asked for again: the review keeps what it was begun with.
+    again, _seconds = _session(case, tmp_path, blind_places=0)
+    assert (len(again.regions), again.has_blind_places) == (count, True)
+    again.close()
+
+
+def test_where_the_place_file_was_lost_the_log_tells_where_it_stopped(case, tmp_path):
+    session, seconds = _session(case, tmp_path)
+    at = session.regions[1].id
+    session.show(at)
+    seconds.now += 9
+    session.close()
+    for place in session.folder.glob("*.place.json"):
+        place.unlink()
+    for name in case.nodes.hub.GetParameterNames():
+        if name.startswith("place_"):
+            case.nodes.hub.UnsetParameter(name)
+    again, _seconds = _session(case, tmp_path)
+    assert again.resumed_at == at
+    again.close()
+
+
+def test_a_structure_is_in_progress_completed_and_flagged_as_its_regions_say(case, tmp_path):
+    session, _seconds = _session(case, tmp_path, order="structure")
+    value, name = session.regions[0].structure_value, session.regions[0].structure
+    own = [region for region in session.regions if region.structure == name]
+    for region in own:
+        session.show(region.id)
+        session.judge(Verdict.ACCEPTED)
+    assert structure_status(case.nodes, value) == "notstarted"
+    session.set_visible(False)
+    assert structure_status(case.nodes, value) == "completed"
+    session.set_visible(True)
+    session.judge(Verdict.SECOND_READER)
+    session.set_visible(False)
+    assert structure_status(case.nodes, value) == "flagged"
+    session.undo()
+    session.close()
+    assert structure_status(case.nodes, value) == "completed"
+
+
+def test_undoing_a_verdict_on_a_structure_takes_its_status_back(case, tmp_path):
+    session, _seconds = _session(case, tmp_path)
+    name = session.regions[0].structure
+    session.judge_structure(name, Verdict.ACCEPTED)
+    assert session.state.structure(name).explicit
+    undone = session.undo()
+    assert (undone.what, undone.region) == ("structure", None)
+    session.close()
+    assert structure_status(case.nodes, session.regions[0].structure_value) == "notstarted"
+
+
+def test_edits_of_an_earlier_session_are_scored_when_the_review_goes_on(case, tmp_path):
+    session, _seconds = _session(case, tmp_path)
+    session.show(session.regions[0].id)
+    assert session.rescore is None
+    paint(case, 1, (2, 2, 2))
+    assert session.check_for_edits() is not None
+    scored = session.rescore
+    assert (scored.inside_voxels, scored.outside) == (0, 1)
+    session.close()
+    again, _seconds = _session(case, tmp_path)
+    assert again.rescore == scored
+    again.close()
+
+
+def test_a_run_that_lost_its_segmentation_is_closed_without_inventing_an_edit(case, tmp_path):
+    session, _seconds = _session(case, tmp_path)
+    session.show(session.regions[0].id)
+    case.scene.RemoveNode(case.nodes.segmentation)
+    assert session.check_for_edits() is None
+    assert "deleted" in obstacle(case.nodes)
+    session.judge(Verdict.ACCEPTED)
+    session.close()
+    assert session.state.edits == []
+
+
+def test_regions_damaged_by_hand_are_an_obstacle_and_no_fault(case):
+    case.nodes.regions_text.SetText("id,rank\n1,one\n")
+    assert obstacle(case.nodes)

@@ -1,0 +1,262 @@
+"""A case folder becomes nodes: what they are, where they lie, and that failures leave the scene as it was."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import slicer
+import vtk
+from loaded_case import LoadedCase, load_volume, loaded_case
+from mrml_headless import HeadlessScene
+from written_case import HIPPOCAMPUS, change_case, make_case
+
+from SegWithUCore.case.case_file import read_description
+from SegWithUCore.errors import InputError
+from SegWithUSlicerLib.scene.load_case import is_ours, load_case
+from SegWithUSlicerLib.scene.segmentation import terminology_entry
+from SegWithUSlicerLib.scene.structures import centre_of_structure, show_in_3d, show_structure
+
+KINDS = [{}, {"oblique": True}, {"transformed": True}, {"oblique": True, "transformed": True}]
+
+
+def _matrix(node: "slicer.vtkMRMLVolumeNode") -> np.ndarray:
+    matrix = vtk.vtkMatrix4x4()
+    node.GetIJKToRASMatrix(matrix)
+    return slicer.util.arrayFromVTKMatrix(matrix)
+
+
+def _exported_labels(case: LoadedCase) -> np.ndarray:
+    """The segmentation on the input's grid, by Slicer's own export."""
+    target = case.scene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode")
+    target.SetAndObserveTransformNodeID(case.volume.GetTransformNodeID())
+    ids = vtk.vtkStringArray()
+    for identifier in case.nodes.segmentation.GetSegmentation().GetSegmentIDs():
+        ids.InsertNextValue(identifier)
+    logic = slicer.vtkSlicerSegmentationsModuleLogic
+    assert logic.ExportSegmentsToLabelmapNode(case.nodes.segmentation, ids, target, case.volume)
+    return slicer.util.arrayFromVolume(target).copy()
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: "+".join(kind) or "plain")
+def test_results_lie_on_the_inputs_grid_under_its_parent_transform(tmp_path, data_folder, kind):
+    case = loaded_case(tmp_path, data_folder, **kind)
+    assert len(case.nodes.results) == 7
+    for node in case.nodes.results:
+        assert node.GetTransformNodeID() == case.volume.GetTransformNodeID()
+    for volume in [*case.nodes.maps.values(), *case.nodes.near.values()]:
+        assert np.array_equal(_matrix(volume), _matrix(case.volume))
+    shown = slicer.util.arrayFromVolume(case.nodes.maps["error_probability"])
+    assert shown.dtype == np.float32
+    assert np.array_equal(shown, case.disk.error)
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: "+".join(kind) or "plain")
+def test_segments_exported_by_slicer_are_the_labels_that_the_engine_wrote(tmp_path, data_folder, kind):
+    case = loaded_case(tmp_path, data_folder, **kind)
+    assert np.array_equal(_exported_labels(case), case.disk.labels)
+
+
+def test_reference_geometry_is_the_input_as_dicom_seg_export_needs(tmp_path, data_folder):
+    case = loaded_case(tmp_path, data_folder, oblique=True, transformed=True)
+    segmentation = case.nodes.segmentation
+    role = segmentation.GetReferenceImageGeometryReferenceRole()
+    assert segmentation.GetNodeReference(role) is case.volume
+    name = slicer.vtkSegmentationConverter.GetReferenceImageGeometryParameterName()
+    geometry = slicer.vtkOrientedImageData()
+    text = segmentation.GetSegmentation().GetConversionParameter(name)
+    assert slicer.vtkSegmentationConverter.DeserializeImageGeometry(text, geometry, False)
+    matrix = vtk.vtkMatrix4x4()
+    geometry.GetImageToWorldMatrix(matrix)
+    # In the segmentation's own frame: it lies under the same transform as the input.
+    assert np.allclose(slicer.util.arrayFromVTKMatrix(matrix), _matrix(case.volume), atol=1e-6)
+    assert geometry.GetDimensions() == case.volume.GetImageData().GetDimensions()
+
+
+def test_segments_have_names_colours_and_codes_in_label_order(tmp_path, data_folder):
+    case = loaded_case(tmp_path, data_folder, empty_structure=True)
+    segmentation = case.nodes.segmentation.GetSegmentation()
+    segments = [segmentation.GetNthSegment(index) for index in range(segmentation.GetNumberOfSegments())]
+    assert [segment.GetName() for segment in segments] == [
+        "anterior hippocampus",
+        "posterior hippocampus",
+        "empty structure 3",
+    ]
+    assert np.allclose(np.array(segments[0].GetColor()) * 255, [216, 101, 79])
+    assert f"SCT^{HIPPOCAMPUS['value']}^Hippocampus" in segments[0].GetTerminology()
+
+
+def test_codes_are_written_as_slicers_own_serialiser_writes_them(tmp_path, data_folder):
+    disk = make_case(data_folder, tmp_path)
+    structure = read_description(disk.folder).structures[0]
+    side = {"scheme": "SCT", "value": "7771000", "meaning": "Left"}
+    ours = terminology_entry(dataclasses.replace(structure, modifier=side))
+    theirs = slicer.vtkSlicerTerminologiesModuleLogic.SerializeTerminologyEntry(
+        "Segmentation category and type - 3D Slicer General Anatomy list",
+        *("123037004", "SCT", "Anatomical Structure"),
+        *("102290005", "SCT", "Hippocampus"),
+        *("7771000", "SCT", "Left"),
+        "Anatomic codes - DICOM master list",
+        *("", "", ""),
+        *("", "", ""),
+    )
+    assert ours == theirs
+
+
+def test_maps_carry_quantity_unit_and_the_mark_as_results(tmp_path, data_folder):
+    case = loaded_case(tmp_path, data_folder)
+    ranking = case.nodes.maps["ranking"]
+    assert ranking.GetAttribute("SegWithU.Map") == "ranking"
+    assert ranking.GetVoxelValueQuantity().GetCodeValue() == "ranking"
+    assert ranking.GetVoxelValueUnits().GetAsString().startswith("1|UCUM") or (
+        ranking.GetVoxelValueUnits().GetCodeValue() == "1"
+    )
+    assert all(is_ours(node) for node in case.nodes.near.values())
+    assert not is_ours(case.volume)
+
+
+def test_nodes_do_not_point_at_files_of_the_case_folder(tmp_path, data_folder):
+    case = loaded_case(tmp_path, data_folder)
+    for node in [*case.nodes.results, case.nodes.table]:
+        assert node.GetStorageNode() is None
+
+
+def test_results_share_one_folder_beside_the_input(tmp_path, data_folder):
+    headless = HeadlessScene(tmp_path / "slicer")
+    disk = make_case(data_folder, tmp_path)
+    volume = load_volume(headless.scene, disk.image, "Hippocampus")
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(headless.scene)
+    study = hierarchy.CreateStudyItem(hierarchy.GetSceneItemID(), "Study")
+    hierarchy.CreateItem(study, volume)
+    nodes = load_case(disk.folder, volume)
+    load_case(disk.folder, volume)
+    parents = {hierarchy.GetItemParent(hierarchy.GetItemByDataNode(node)) for node in [*nodes.results, nodes.table]}
+    assert len(parents) == 1
+    folder = parents.pop()
+    assert hierarchy.GetItemParent(folder) == study
+    assert hierarchy.GetItemName(folder) == "Hippocampus with uncertainty"
+    assert hierarchy.GetNumberOfItemChildren(folder) == 8
+
+
+def test_table_says_not_assessed_where_there_is_no_figure(tmp_path, data_folder):
+    case = loaded_case(tmp_path, data_folder, calibrated=False)
+    table = case.nodes.table.GetTable()
+    columns = {table.GetColumnName(index): index for index in range(table.GetNumberOfColumns())}
+    assert list(columns) == [
+        "Label",
+        "Structure",
+        "Volume",
+        "Expected volume",
+        "Predicted Dice",
+        "Expected wrong",
+        "Uncertain share",
+        "Uncertain",
+        "Flag",
+    ]
+    row = {name: table.GetValue(0, index).ToString() for name, index in columns.items()}
+    assert row["Structure"] == "anterior hippocampus"
+    assert row["Volume"] == f"{int((case.disk.labels == 1).sum())} mm³"
+    assert row["Expected wrong"] == row["Uncertain share"] == row["Uncertain"] == "not assessed"
+    assert row["Flag"] == "volume outside the training range — “check”"
+
+
+def test_showing_a_structure_centres_every_view_on_it_and_keeps_the_zoom(tmp_path, data_folder):
+    case = loaded_case(tmp_path, data_folder, oblique=True, transformed=True)
+    zoom = case.view.node.GetFieldOfView()
+    assert show_structure(case.nodes.segmentation, 2)
+    where = np.argwhere(case.disk.labels == 2).mean(axis=0)
+    centre = centre_of_structure(case.nodes.segmentation, 2)
+    assert np.allclose(centre, case.world_of(tuple(where)), atol=1e-4)
+    assert np.allclose(case.view.pixel_of(centre), (160, 160), atol=1)
+    assert case.view.node.GetFieldOfView() == zoom
+    crosshair = case.scene.GetFirstNodeByClass("vtkMRMLCrosshairNode")
+    assert np.allclose(crosshair.GetCrosshairRAS(), centre)
+    assert crosshair.GetCrosshairMode() == slicer.vtkMRMLCrosshairNode.NoCrosshair
+
+
+def test_showing_an_empty_structure_moves_nothing(tmp_path, data_folder):
+    case = loaded_case(tmp_path, data_folder, empty_structure=True)
+    before = slicer.util.arrayFromVTKMatrix(case.view.node.GetSliceToRAS()).copy()
+    assert not show_structure(case.nodes.segmentation, 3)
+    assert np.array_equal(slicer.util.arrayFromVTKMatrix(case.view.node.GetSliceToRAS()), before)
+
+
+def test_structures_in_3d_have_a_surface_around_their_centre(tmp_path, data_folder):
+    case = loaded_case(tmp_path, data_folder)
+    show_in_3d(case.nodes.segmentation)
+    surface = vtk.vtkPolyData()
+    case.nodes.segmentation.GetClosedSurfaceRepresentation("SegWithU_1", surface)
+    low, high = np.array(surface.GetBounds()).reshape(3, 2).T
+    centre = centre_of_structure(case.nodes.segmentation, 1)
+    assert surface.GetNumberOfCells() > 100
+    assert np.all(low < centre)
+    assert np.all(centre < high)
+    assert case.nodes.segmentation.GetDisplayNode().GetVisibility3D()
+
+
+def test_case_without_its_image_loads_on_its_own_grid(tmp_path, data_folder):
+    headless = HeadlessScene(tmp_path / "slicer")
+    disk = make_case(data_folder, tmp_path, oblique=True)
+    nodes = load_case(disk.folder, None, scene=headless.scene)
+    volume = load_volume(headless.scene, disk.image, "later")
+    assert np.allclose(_matrix(nodes.maps["ranking"]), _matrix(volume), atol=1e-4)
+    assert nodes.inputs == []
+    assert np.allclose(
+        centre_of_structure(nodes.segmentation, 1),
+        np.argwhere(disk.labels == 1).mean(axis=0)[::-1] @ _matrix(volume)[:3, :3].T + _matrix(volume)[:3, 3],
+        atol=1e-3,
+    )
+
+
+def test_case_without_optional_blocks_loads(tmp_path, data_folder):
+    headless = HeadlessScene(tmp_path / "slicer")
+    disk = make_case(data_folder, tmp_path)
+    change_case(disk.folder, maps=None, flags=None, fingerprint=None, model=None, region_of_interest=None)
+    nodes = load_case(disk.folder, load_volume(headless.scene, disk.image, "x"))
+    assert list(nodes.maps) == ["error_probability", "ranking", "calibration"]
+    assert nodes.case.maps["calibration"].title == "Calibration map"
+
+
+def _all_nodes(scene: "slicer.vtkMRMLScene") -> list[str]:
+    return [scene.GetNthNode(index).GetID() for index in range(scene.GetNumberOfNodes())]
+
+
+def _cut(disk):
+    (disk.folder / "ranking.nii.gz").write_bytes((disk.folder / "ranking.nii.gz").read_bytes()[:400])
+
+
+def _other_labels(disk):
+    case = json.loads((disk.folder / "case.json").read_text(encoding="utf-8"))
+    change_case(disk.folder, structures=case["structures"][:1])
+
+
+DAMAGES = {
+    "is missing": lambda disk: (disk.folder / "segmentation.nii.gz").unlink(),
+    "cannot be read": _cut,
+    "not valid JSON": lambda disk: (disk.folder / "case.json").write_text("{"),
+    "format version 2": lambda disk: change_case(disk.folder, format_version=2),
+    "is damaged": lambda disk: change_case(disk.folder, structures=[{"value": 1}]),
+    "label 2": _other_labels,
+}
+
+
+@pytest.mark.parametrize("message", DAMAGES)
+def test_damaged_case_is_one_clear_error_and_leaves_the_scene_as_it_was(tmp_path, data_folder, message):
+    headless = HeadlessScene(tmp_path / "slicer")
+    disk = make_case(data_folder, tmp_path)
+    volume = load_volume(headless.scene, disk.image, "x")
+    before = _all_nodes(headless.scene)
+    DAMAGES[message](disk)
+    with pytest.raises(InputError, match=message):
+        load_case(disk.folder, volume)
+    assert _all_nodes(headless.scene) == before
+
+
+def test_case_of_another_grid_is_refused(tmp_path: Path, data_folder: Path):
+    headless = HeadlessScene(tmp_path / "slicer")
+    disk = make_case(data_folder, tmp_path)
+    volume = load_volume(headless.scene, disk.image, "shifted")
+    volume.SetOrigin(3, 0, 0)
+    with pytest.raises(InputError, match="mm off its image"):
+        load_case(disk.folder, volume)

@@ -1,0 +1,78 @@
+"""Heads among the rivals: they answer as shipped, and only for the frozen backbone."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from baseline_cases import other_weights, toy_backbone, toy_case
+from segwithu_command import MODEL, one_thread
+from toy_models import registered_toys, write_toy_bundle
+
+from SegWithUCore.benchmark.baselines import frozen_backbone
+from SegWithUCore.benchmark.baselines.heads import heads_of
+from SegWithUCore.errors import InputError
+from SegWithUCore.evaluation.frozen_backbone import FrozenBackbone, FrozenCase
+from SegWithUCore.inference.model import Model
+from SegWithUCore.inference.prediction import predict, tempered_logits
+from SegWithUCore.models.bundle import read_bundle
+from SegWithUCore.training.dataset import find_cases
+
+
+@pytest.fixture(autouse=True)
+def toys() -> Iterator[None]:
+    with registered_toys(), one_thread():
+        yield
+
+
+@pytest.fixture
+def backbone(tmp_path: Path) -> FrozenBackbone:
+    return toy_backbone(tmp_path / "frozen")
+
+
+@pytest.mark.parametrize(
+    ("head", "first_row", "parameters"),
+    [("context", "ranking map, head 'context'", 63_444), ("paper", "SegWithU as published", 117_704)],
+)
+def test_a_head_answers_what_the_model_says_as_shipped(
+    data_folder: Path, head: str, first_row: str, parameters: int
+) -> None:
+    bundle = read_bundle(MODEL)
+    frozen = frozen_backbone(bundle)
+    seen = frozen.segmented(find_cases(f"{data_folder / 'hippocampus' / 'split.csv'}:test")[0])
+    rivals = heads_of([bundle], frozen, torch.device("cpu"))
+    assert [len(rival.rows) for rival in rivals] == [2, 2]
+    (rival,) = (one for one in rivals if one.rows[0].startswith(first_row))
+    ranking, chance = (rival.answers(seen)[row] for row in rival.rows)
+    model = Model(bundle, torch.device("cpu"), head)
+    predicted = predict(seen.images, model)
+    np.testing.assert_array_equal(ranking.score, predicted.ranking)
+    expected = torch.softmax(torch.from_numpy(tempered_logits(predicted)), 0).numpy()
+    np.testing.assert_allclose(ranking.probabilities, expected, rtol=1e-9)
+    assert model.fitted.error_probability is not None
+    np.testing.assert_array_equal(
+        chance.score, model.fitted.error_probability(predicted.ranking, predicted.classes, predicted.runner_up)
+    )
+    assert rival.added_parameters == parameters
+
+
+def test_a_model_with_another_backbone_or_input_is_refused(backbone: FrozenBackbone, tmp_path: Path) -> None:
+    same = write_toy_bundle(tmp_path / "same", "looking", (16, 20, 12))
+    other = read_bundle(other_weights(tmp_path / "other"))
+    window = write_toy_bundle(tmp_path / "window", "looking", (8, 20, 12))
+    cpu = torch.device("cpu")
+    assert len(heads_of([backbone.bundle, same], backbone, cpu)) == 2
+    with pytest.raises(InputError, match="another backbone"):
+        heads_of([backbone.bundle, other], backbone, cpu)
+    with pytest.raises(InputError, match="another input"):
+        heads_of([backbone.bundle, window], backbone, cpu)
+
+
+def test_a_head_that_segments_otherwise_is_refused(backbone: FrozenBackbone) -> None:
+    case = toy_case(backbone)
+    (head,) = heads_of([backbone.bundle], backbone, torch.device("cpu"))
+    head.answers(case)
+    changed = FrozenCase(**{**case.__dict__, "classes": 3 - case.classes})
+    with pytest.raises(InputError, match="another class than the frozen backbone"):
+        head.answers(changed)

@@ -1,0 +1,309 @@
+"""Every rival's answers against an independent way to get them."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from baseline_cases import SHAPE, other_weights, toy_backbone, toy_case
+from monai.transforms import Compose, RandAffined, RandFlipd
+from scipy.stats import multivariate_normal
+from segwithu_command import MODEL, one_thread
+from sklearn.covariance import EmpiricalCovariance
+from sklearn.metrics import average_precision_score
+from torch.distributions import Categorical
+from toy_models import registered_toys, write_toy_bundle
+
+from SegWithUCore.benchmark.baselines import density as rival_density
+from SegWithUCore.benchmark.baselines import frozen_backbone
+from SegWithUCore.benchmark.baselines.augmentation import Augmentation
+from SegWithUCore.benchmark.baselines.base import FittingCases, PassAverage, unsure_of
+from SegWithUCore.benchmark.baselines.density import ClassMoments, Density
+from SegWithUCore.benchmark.baselines.distance import FARTHEST, Distance
+from SegWithUCore.benchmark.baselines.dropout import Dropout, DropoutRateSearch, DroppedBackbone
+from SegWithUCore.benchmark.baselines.ensemble import Ensemble, read_member
+from SegWithUCore.benchmark.baselines.from_logits import Softmax, Temperature
+from SegWithUCore.benchmark.baselines.local_temperature import LocalTemperature, train
+from SegWithUCore.calibration.temperature_scaling import fit_temperature
+from SegWithUCore.errors import InputError
+from SegWithUCore.evaluation.frozen_backbone import FrozenBackbone, FrozenCase
+from SegWithUCore.inference.model import Model
+from SegWithUCore.inference.prediction import predict
+from SegWithUCore.metrics.boundary import Band
+from SegWithUCore.models.bundle import read_bundle
+from SegWithUCore.training.calibrate import predict_case
+from SegWithUCore.training.dataset import Case, find_cases
+
+
+@pytest.fixture(autouse=True)
+def toys() -> Iterator[None]:
+    with registered_toys(), one_thread():
+        yield
+
+
+@pytest.fixture
+def backbone(tmp_path: Path) -> FrozenBackbone:
+    return toy_backbone(tmp_path / "frozen")
+
+
+@pytest.fixture
+def case(backbone: FrozenBackbone) -> FrozenCase:
+    return toy_case(backbone)
+
+
+def test_softmax_margin_and_entropy_equal_torch(case: FrozenCase) -> None:
+    answers = Softmax().answers(case)
+    p = torch.softmax(torch.from_numpy(case.logits).double(), 0)
+    top = p.topk(2, dim=0).values
+    np.testing.assert_allclose(answers["maximum softmax"].score, 1 - top[0], rtol=1e-6)
+    np.testing.assert_allclose(answers["margin"].score, 1 - (top[0] - top[1]), rtol=1e-6)
+    np.testing.assert_allclose(answers["entropy"].score, Categorical(p.movedim(0, -1)).entropy(), rtol=1e-6)
+    for answer in answers.values():
+        assert answer.probabilities is not None
+        np.testing.assert_allclose(answer.probabilities, p, rtol=1e-12)
+
+
+def test_a_voxel_that_is_almost_sure_keeps_its_place_among_others() -> None:
+    probabilities = np.zeros((2, 1, 1, 2))
+    probabilities[1, 0, 0] = [1e-20, 1e-12]
+    probabilities[0] = 1 - probabilities[1]
+    score = unsure_of(np.zeros((1, 1, 2), np.uint8), probabilities)
+    np.testing.assert_allclose(score.ravel(), [1e-20, 1e-12])  # 1 - p would call both 0
+
+
+def test_distance_knows_the_boundary_alone_and_an_empty_case_is_far_from_it(case: FrozenCase) -> None:
+    score = Distance(Band()).answers(case)["distance to boundary"].score
+    assert score.max() == 0
+    np.testing.assert_allclose(-score, Band().distance(case.classes, case.spacing_zyx), rtol=1e-6)
+    empty = FrozenCase(**{**case.__dict__, "classes": np.zeros_like(case.classes)})
+    assert (Distance(Band()).answers(empty)["distance to boundary"].score == -FARTHEST).all()
+
+
+def test_mean_and_mutual_information_of_passes_equal_torch() -> None:
+    logits = torch.randn(7, 3, 4, 5, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * 3
+    p = torch.softmax(logits, 1)
+    passes = PassAverage()
+    for part in p:
+        passes.add(part.numpy())
+    mean = Categorical(p.mean(0).movedim(0, -1))
+    expected = mean.entropy() - Categorical(p.movedim(1, -1)).entropy().mean(0)
+    np.testing.assert_allclose(passes.mean(), p.mean(0), rtol=1e-12)
+    np.testing.assert_allclose(passes.mutual_information(), expected, atol=1e-6)
+
+
+def test_equal_passes_have_no_mutual_information() -> None:
+    p = np.random.default_rng(0).dirichlet(np.ones(3), (4, 5, 6)).transpose(3, 0, 1, 2)
+    passes = PassAverage()
+    for _ in range(3):
+        passes.add(p)
+    found = passes.mutual_information()
+    assert found.min() >= 0
+    assert found.max() < 1e-6
+
+
+def test_temperature_is_the_one_that_calibrating_a_model_fits(data_folder: Path) -> None:
+    frozen = frozen_backbone(read_bundle(MODEL))
+    cases = find_cases(f"{data_folder / 'hippocampus' / 'split.csv'}:calibration")[:3]
+    rival = Temperature()
+    rival.fit(FittingCases(frozen, calibration=cases))
+    model = Model(read_bundle(MODEL), torch.device("cpu"))
+    predicted = [predict_case(case, model, [0, 1, 2]) for case in cases]
+    expected = fit_temperature([p.logits for p, _ in predicted], [truth for _, truth in predicted])
+    assert rival.temperature == pytest.approx(expected, rel=1e-6)
+    again = Temperature()
+    again.load_state(rival.state())
+    assert again.temperature == rival.temperature
+
+
+def test_the_frozen_segmentation_is_what_the_whole_model_predicts(data_folder: Path) -> None:
+    frozen = frozen_backbone(read_bundle(MODEL))
+    seen = frozen.segmented(find_cases(f"{data_folder / 'hippocampus' / 'split.csv'}:test")[0])
+    predicted = predict(seen.images, Model(read_bundle(MODEL), torch.device("cpu")))
+    np.testing.assert_array_equal(seen.classes, predicted.classes)
+    np.testing.assert_array_equal(seen.runner_up, predicted.runner_up)
+    np.testing.assert_array_equal(seen.logits, predicted.logits)
+
+
+def test_local_temperature_learns_from_the_image() -> None:
+    def read(number: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        place = torch.Generator().manual_seed(number)
+        true = 2 * torch.randn(1, 3, 10, 16, 24, generator=place)
+        image = torch.zeros(1, 1, 10, 16, 24)
+        image[..., 12:] = 1
+        truth = Categorical(logits=true.movedim(1, -1)).sample()
+        return true * torch.where(image > 0, 3.0, 1.0), image, truth
+
+    torch.manual_seed(0)
+    network = LocalTemperature(3, 1)
+    kept = train(network, read, 12, 2, seed=0)
+    logits, image, truth = read(99)
+    with torch.no_grad():
+        temperatures = network(logits, image)
+        losses = [
+            float(torch.nn.functional.cross_entropy(logits / t, truth))
+            for t in (temperatures, torch.tensor(1.0), torch.tensor(1.8))
+        ]
+    assert 1 <= kept <= 20
+    assert float(temperatures.min()) > 0
+    assert float(temperatures[..., 16:].mean()) > 1.5 * float(temperatures[..., :8].mean())
+    assert losses[0] < losses[1] - 0.1
+    assert losses[0] < losses[2] - 0.02
+
+
+def test_without_turning_or_noise_a_pass_of_augmentation_is_the_plain_one(
+    backbone: FrozenBackbone, case: FrozenCase
+) -> None:
+    rival = Augmentation(backbone, mirror=False)
+    transform = Compose([RandFlipd(["image", "labels", "valid"], prob=0.0, spatial_axis=2)])
+    np.testing.assert_array_equal(rival.turned_back(case, 1, transform), case.stitched)
+
+
+def test_a_mirrored_pass_sees_the_other_side_and_is_mirrored_back(backbone: FrozenBackbone, case: FrozenCase) -> None:
+    rival = Augmentation(backbone, mirror=True)
+    transform = Compose([RandFlipd(["image", "labels", "valid"], prob=1.0, spatial_axis=2)])
+    with torch.no_grad():
+        seen = backbone.module(torch.from_numpy(case.array[..., ::-1].copy())[None])[0]
+    np.testing.assert_allclose(rival.turned_back(case, 1, transform), seen.numpy()[..., ::-1], atol=1e-5)
+    assert np.abs(rival.turned_back(case, 1, transform) - case.stitched).max() > 0.05  # this backbone looks to one side
+
+
+def test_a_turned_pass_is_turned_back(tmp_path: Path) -> None:
+    frozen = toy_backbone(tmp_path / "local", "local")  # logits follow from the voxel alone
+    seen = toy_case(frozen, 3)
+    rival = Augmentation(frozen, mirror=False)
+    keys = ["image", "labels", "valid"]
+    turn = RandAffined(
+        keys,
+        prob=1.0,
+        rotate_range=((0.5, 0.5), (0, 0), (0, 0)),
+        translate_range=((0, 0), (0, 0), (5, 5)),
+        mode=("bilinear", "nearest", "nearest"),
+        padding_mode="zeros",
+    )
+    transform = Compose([turn])
+    back = rival.turned_back(seen, 1, transform)
+    gap = np.abs(back - seen.stitched)[1]
+    spread = float(seen.stitched[1].std())
+    assert (gap == 0).any()  # out of the picture
+    assert np.median(gap[gap > 0]) < 0.2 * spread  # twice interpolated
+    wrong_way = np.abs(np.roll(seen.stitched, 5, 3) - seen.stitched)[1]
+    assert np.median(gap[gap > 0]) < 0.3 * np.median(wrong_way)
+
+
+def test_augmented_passes_are_drawn_from_case_and_pass_alone(backbone: FrozenBackbone, case: FrozenCase) -> None:
+    first = Augmentation(backbone, mirror=True).answers(case)
+    Augmentation(backbone, mirror=True).answers(toy_case(backbone, 4))
+    again = Augmentation(backbone, mirror=True).answers(case)
+    for row, answer in first.items():
+        np.testing.assert_array_equal(answer.score, again[row].score)
+        assert answer.score.shape == SHAPE
+
+
+def test_dropout_is_unbiased_behind_a_linear_layer_and_leaves_no_hook(
+    backbone: FrozenBackbone, case: FrozenCase
+) -> None:
+    image = torch.from_numpy(case.array)[None]
+    plain = backbone.module(image)
+    dropped = DroppedBackbone(backbone.module, backbone.taps, 0.3, range(400))
+    passes = dropped.window_output(image)[0].unflatten(0, (400, -1))[:, None]
+    spread = passes.std(0)
+    assert float(spread.max()) > 0.1
+    error = (passes.mean(0) - plain).abs()
+    assert bool((error <= 5 * spread / 20 + 1e-6).all())
+    assert torch.equal(backbone.module(image), plain)
+
+
+@pytest.mark.parametrize("for_detection", [False, True])
+def test_the_dropout_rate_is_the_best_on_select_cases(
+    backbone: FrozenBackbone, case: FrozenCase, monkeypatch: pytest.MonkeyPatch, for_detection: bool
+) -> None:
+    monkeypatch.setattr(FrozenBackbone, "segmented", lambda _self, _case: case)
+    losses = {}
+    for rate in (0.05, 0.1, 0.2, 0.4):
+        rival = Dropout(backbone, DropoutRateSearch(backbone), for_detection)
+        rival.rate = rate
+        answer = rival.answers(case)[rival.rows[0]]
+        assert answer.probabilities is not None
+        chosen = np.take_along_axis(answer.probabilities, case.truth[None].astype(np.int64), 0)
+        precision = average_precision_score(case.error.ravel(), answer.score.ravel())
+        losses[rate] = -precision if for_detection else float(-np.log(chosen).mean())
+    fitted = Dropout(backbone, DropoutRateSearch(backbone), for_detection)
+    fitted.fit(FittingCases(backbone, select=[Case(case.name, (), Path())]))
+    assert fitted.rate == min(losses, key=lambda rate: losses[rate])
+    again = Dropout(backbone, DropoutRateSearch(backbone), for_detection)
+    again.load_state(fitted.state())
+    assert again.rate == fitted.rate
+
+
+def test_an_ensemble_is_the_mean_of_its_members_and_judges_the_frozen_class(
+    backbone: FrozenBackbone, case: FrozenCase, tmp_path: Path
+) -> None:
+    members = [read_member(other_weights(tmp_path / f"m{seed}", seed=seed), backbone) for seed in (5, 6)]
+    rival = Ensemble(backbone, members)
+    assert rival.passes == 3
+    assert rival.added_parameters == 2 * sum(p.numel() for p in backbone.module.parameters())
+    answer = rival.answers(case)["deep ensemble of 3"]
+    image = torch.from_numpy(case.array)[None]
+    networks = [backbone.module, *(member.network for member in members)]
+    with torch.no_grad():
+        mean = torch.stack([torch.softmax(network(image).double(), 1)[0] for network in networks]).mean(0).numpy()
+    np.testing.assert_allclose(answer.probabilities, mean, atol=1e-6)
+    of_frozen = np.take_along_axis(mean, case.classes[None].astype(np.int64), 0)[0]
+    np.testing.assert_allclose(answer.score, 1 - of_frozen, atol=1e-6)
+    assert (mean.argmax(0) != case.classes).any()  # else nobody could tell whose class is judged
+
+
+def test_an_ensemble_refuses_wrong_members(backbone: FrozenBackbone, tmp_path: Path) -> None:
+    write_toy_bundle(tmp_path / "same", "looking", (16, 20, 12))
+    with pytest.raises(InputError, match="is the frozen backbone itself"):
+        read_member(tmp_path / "same", backbone)
+    write_toy_bundle(tmp_path / "two", "local", (16, 20, 12))
+    with pytest.raises(InputError, match="same task"):
+        read_member(tmp_path / "two", backbone)
+    with pytest.raises(InputError, match="not a training run"):
+        read_member(tmp_path, backbone)
+
+
+def test_moments_and_distances_equal_scikit_learn_and_scipy(backbone: FrozenBackbone) -> None:
+    generator = np.random.default_rng(0)
+    classes = generator.integers(0, 3, (6, 10, 40))
+    features = generator.normal(size=(4, *classes.shape)) + classes * np.asarray([1.0, -2, 0, 3])[:, None, None, None]
+    features[1] += 0.7 * features[0] * (1 + classes)
+    moments = ClassMoments(3, 4)
+    for part in range(6):
+        moments.add(features[:, part], classes[part])
+    density = Density(backbone)
+    density.take(moments)
+    nearest, surprise = density.scores(features.astype(np.float32))
+    flat, chosen = features.reshape(4, -1).T, classes.ravel()
+    centred = np.concatenate([flat[chosen == c] - flat[chosen == c].mean(0) for c in range(3)])
+    tied = EmpiricalCovariance(assume_centered=True).fit(centred)
+    distances = []
+    logs = []
+    for c in range(3):
+        members = flat[chosen == c]
+        distances.append(tied.mahalanobis(flat - members.mean(0)))
+        gaussian = multivariate_normal(members.mean(0), np.cov(members.T, bias=True))
+        logs.append(gaussian.logpdf(flat) + np.log(len(members) / len(flat)))
+    np.testing.assert_allclose(nearest.ravel(), np.min(distances, 0), rtol=2e-3, atol=2e-3)
+    expected = -np.logaddexp.reduce(logs, 0)
+    offset = 2 * np.log(2 * np.pi)  # of four features: left out of the score
+    np.testing.assert_allclose(surprise.ravel(), expected - offset, rtol=2e-3, atol=2e-3)
+
+
+def test_density_is_scored_chunk_by_chunk_alike(backbone: FrozenBackbone, monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = np.random.default_rng(1)
+    features, classes = generator.normal(size=(4, 5, 6, 7)), generator.integers(0, 2, (5, 6, 7))
+    moments = ClassMoments(4, 4)
+    moments.add(features, classes)
+    density = Density(backbone)
+    density.take(moments)
+    assert len(density.means) == 2  # two classes never occurred
+    whole = density.scores(features)
+    monkeypatch.setattr(rival_density, "CHUNK", 13)
+    for first, second in zip(whole, density.scores(features), strict=True):
+        np.testing.assert_allclose(first, second, rtol=1e-6)
+    again = Density(backbone)
+    again.load_state(density.state())
+    np.testing.assert_array_equal(again.scores(features)[0], density.scores(features)[0])

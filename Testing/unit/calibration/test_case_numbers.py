@@ -1,0 +1,236 @@
+"""Numbers per structure: conformal interval of the volume, predicted Dice, and when they are not told."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from phantoms import asymmetric_array
+from toy_models import registered_toys, toy_network, write_toy_bundle
+
+from SegWithUCore.calibration.case_level import (
+    MINIMUM_CASES,
+    PredictedDice,
+    VolumeInterval,
+    conformal_quantile,
+    fit_predicted_dice,
+    fit_volume_interval,
+    left_out_errors,
+    probability_sums,
+    soft_dice,
+)
+from SegWithUCore.inference.structures import (
+    CaseLevelCalibration,
+    StructureFigures,
+    structure_deviations,
+    structure_figures,
+)
+from SegWithUCore.inference.uncertainty_maps import VoxelMaps, voxelwise
+from SegWithUCore.models.bundle import Bundle
+from SegWithUCore.models.input_spec import Label
+from SegWithUCore.training.calibrate import CaseNumbers, fit_case_level
+
+LABELS = (Label(0, "background", (0, 0, 0)), Label(7, "liver", (1, 2, 3)))
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """A bundle without a fingerprint."""
+    with registered_toys():
+        return write_toy_bundle(tmp_path_factory.mktemp("models") / "toy", "local", (8, 8, 8))
+
+
+def correlated_cases(count: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Expected, ambiguous and true volumes: probabilities sum to 5 % too much, errors scale with what is ambiguous."""
+    random = np.random.default_rng(seed)
+    expected = random.uniform(1000, 3000, count)
+    ambiguous = random.uniform(0.03, 0.1, count) * expected
+    return expected, ambiguous, expected / 1.05 + ambiguous * random.normal(0, 1, count)
+
+
+def a_line(**changes: float) -> PredictedDice:
+    values = {"intercept": 0.0, "slope": 1.0, "mean": 0.88, "lowest": 0.8, "error": 0.02, "error_of_mean": 0.03}
+    ends = {"difference_low": -0.02, "difference_high": -0.001}
+    return PredictedDice(**{**values, **ends, "cases": 27, **changes})  # type: ignore[arg-type]
+
+
+class TestVolumeInterval:
+    def test_the_quantile_is_the_rank_that_conformal_prediction_asks_for(self) -> None:
+        scores = np.random.default_rng(0).permutation(27) + 1.0
+        assert conformal_quantile(scores.tolist(), 0.9) == math.ceil(28 * 0.9) == 26
+        assert conformal_quantile(list(range(9)), 0.9) == 8  # (9 + 1) 0.9 is 9 in spite of round-off
+        assert conformal_quantile(list(range(8)), 0.9) is None
+
+    def test_nine_of_ten_new_cases_lie_inside_and_not_many_more(self) -> None:
+        covered = []
+        for seed in range(300):
+            expected, ambiguous, true = correlated_cases(57, seed)
+            interval = fit_volume_interval(expected[:27], ambiguous[:27], true[:27])
+            assert interval is not None
+            rows = [interval(e, a) for e, a in zip(expected[27:], ambiguous[27:], strict=True)]
+            covered += [low <= t <= high for (_, low, high), t in zip(rows, true[27:], strict=True)]
+        assert 0.90 <= np.mean(covered) <= 0.95  # 26 / 28 is expected of 27 cases
+
+    def test_the_volume_is_corrected_for_probabilities_that_sum_to_too_much(self) -> None:
+        interval = fit_volume_interval(*correlated_cases(200, 3))
+        assert interval is not None
+        assert interval.factor == pytest.approx(1 / 1.05, rel=0.01)
+        volume, low, high = interval(2000, 100)
+        assert volume == pytest.approx(interval.factor * 2000)
+        assert volume - low == pytest.approx(high - volume) == pytest.approx(interval.half_width * 100)
+
+    def test_the_interval_widens_with_what_is_ambiguous_and_never_goes_below_zero(self) -> None:
+        interval = VolumeInterval(1.0, 2.0, 0.9, 27)
+        assert interval(1000, 100)[1:] == (800, 1200)
+        assert interval(1000, 50)[1:] == (900, 1100)
+        assert interval(10, 50)[1] == 0
+
+    @pytest.mark.parametrize("cases", [1, 8])
+    def test_too_few_cases_give_no_interval(self, cases: int) -> None:
+        assert fit_volume_interval(*correlated_cases(cases, 0)) is None
+
+    def test_a_structure_that_no_case_has_gets_no_interval(self) -> None:
+        expected, ambiguous, _ = correlated_cases(27, 0)
+        assert fit_volume_interval(expected, ambiguous, np.zeros(27)) is None
+
+    def test_the_interval_survives_the_bundle(self) -> None:
+        interval = VolumeInterval(0.96, 1.8, 0.9, 27)
+        assert VolumeInterval.from_json(interval.to_json()) == interval
+
+
+class TestPredictedDice:
+    def test_soft_dice_is_the_dice_itself_where_probabilities_are_certain(self) -> None:
+        truth, predicted = np.zeros(100, bool), np.zeros(100, bool)
+        truth[:40], predicted[20:50] = True, True
+        sums = probability_sums(np.stack([~truth, truth]).astype(float), predicted.astype(int))
+        assert soft_dice(sums.expected[1], sums.inside[1], predicted.sum()) == pytest.approx(2 * 20 / 70)
+        assert sums.ambiguous.tolist() == [0, 0]
+
+    def test_only_a_prediction_that_follows_the_dice_is_informative(self) -> None:
+        random = np.random.default_rng(0)
+        dice = random.uniform(0.7, 0.95, 27)
+        good = fit_predicted_dice((0.5 + 0.5 * dice + random.normal(0, 0.01, 27)).tolist(), dice.tolist())
+        useless = fit_predicted_dice(random.uniform(0.9, 0.95, 27).tolist(), dice.tolist())
+        assert good is not None
+        assert useless is not None
+        assert good.informative
+        assert not useless.informative
+        assert good.error < 0.5 * good.error_of_mean
+        assert good(0.5 + 0.5 * 0.8) == pytest.approx(0.8, abs=0.02)
+        assert 0 <= good(-3) <= good(3) <= 1
+
+    def test_useless_predictions_are_called_informative_by_chance_only(self) -> None:
+        random, wrong = np.random.default_rng(1), 0
+        for _ in range(200):
+            line = fit_predicted_dice(random.normal(0.9, 0.02, 27).tolist(), random.normal(0.88, 0.03, 27).tolist())
+            assert line is not None
+            wrong += line.informative
+        assert wrong <= 10  # one side of a 95 % interval is 2.5 %: 5 of 200
+
+    def test_each_case_is_predicted_without_itself(self) -> None:
+        x, y = np.asarray([0.0, 1.0, 2.0, 30.0]), np.asarray([0.0, 0.1, 0.2, 0.9])
+        errors, constant = left_out_errors(x, y)
+        assert errors[3] == pytest.approx(0.1)  # the line of the others gives 3, cut at 1
+        assert constant[3] == pytest.approx(0.8)
+
+    def test_absent_structures_and_few_cases_give_no_prediction(self) -> None:
+        few = [0.9] * (MINIMUM_CASES - 1)
+        assert fit_predicted_dice([*few, float("nan")], [*few, float("nan")]) is None
+        fitted = fit_predicted_dice([*few, 0.8, float("nan")], [*few, 0.8, float("nan")])
+        assert fitted is not None
+        assert fitted.cases == MINIMUM_CASES
+
+    def test_confidence_is_never_held_against_a_case(self) -> None:
+        line = fit_predicted_dice(np.linspace(0.8, 0.9, 20).tolist(), np.linspace(0.9, 0.8, 20).tolist())
+        assert line is not None
+        assert line.slope == 0
+        assert not line.informative
+
+    def test_the_line_survives_the_bundle(self) -> None:
+        assert PredictedDice.from_json(a_line().to_json()) == a_line()
+        assert a_line().to_json()["informative"] is True
+
+
+class TestSums:
+    @pytest.mark.parametrize("chunk", [97, 10**9])
+    def test_sums_over_chunks_equal_numpys(self, chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+        from SegWithUCore.inference import uncertainty_maps
+
+        monkeypatch.setattr(uncertainty_maps, "CHUNK_VOXELS", chunk)
+        with registered_toys(), torch.inference_mode():
+            network = toy_network("looking")
+            stitched = network.window_output(torch.from_numpy(asymmetric_array((9, 8, 7)))[None, None])[0].numpy()
+            found = voxelwise(network, stitched, tempering_scale=1.3)
+        classes, calibration, sums = found.classes, found.calibration, found.sums
+        softened = stitched[: network.num_classes] / (1.3 * np.sqrt(1 + calibration.astype(float)))
+        p = np.exp(softened) / np.exp(softened).sum(0)
+        oracle = probability_sums(p, classes)
+        np.testing.assert_allclose(sums.expected, [p[c].sum() for c in range(len(p))], rtol=1e-5)
+        np.testing.assert_allclose(sums.inside, [p[c][classes == c].sum() for c in range(len(p))], rtol=1e-5)
+        for name in ("expected", "inside", "ambiguous"):
+            np.testing.assert_allclose(getattr(sums, name), getattr(oracle, name), rtol=1e-5)
+
+
+def maps_of(probability: np.ndarray) -> VoxelMaps:
+    """Maps of one structure with these probabilities."""
+    p = np.stack([1 - probability, probability])
+    classes = p.argmax(0).astype(np.uint8)
+    zeros = np.zeros(probability.shape, np.float32)
+    return VoxelMaps(classes, 1 - classes, zeros, zeros, zeros, None, None, probability_sums(p, classes))
+
+
+class TestFigures:
+    probability = np.linspace(0, 1, 1000).reshape(10, 10, 10)
+    numbers = CaseLevelCalibration({7: VolumeInterval(0.9, 2.0, 0.9, 27)}, {7: a_line()})
+
+    def figures(self, numbers: CaseLevelCalibration, assessed: bool = True) -> StructureFigures:
+        return structure_figures(maps_of(self.probability), LABELS, 2.0, numbers, assessed)[1]
+
+    def test_figures_are_in_mm3_with_interval_and_predicted_dice(self) -> None:
+        p, found = self.probability, self.figures(self.numbers)
+        assert found.expected_volume_mm3 == pytest.approx(0.9 * 2 * p.sum())
+        assert found.expected_interval_mm3 is not None
+        assert found.expected_interval_mm3[1] - found.expected_volume_mm3 == pytest.approx(4 * (p * (1 - p)).sum())
+        assert found.predicted_dice == pytest.approx(2 * p[p > 0.5].sum() / (p.sum() + (p > 0.5).sum()))
+        assert found.calibration_cases == 27
+        assert found.to_json()["expected_interval_mm3"] == list(found.expected_interval_mm3)
+
+    def test_what_does_not_beat_the_mean_is_not_told_and_raises_no_flag(self, toy: Bundle) -> None:
+        line = a_line(difference_high=0.001, lowest=1.0)
+        numbers = CaseLevelCalibration({}, {7: line})
+        found = self.figures(numbers)
+        assert (found.predicted_dice, found.predicted_dice_informative) == (None, False)
+        assert structure_deviations([found, found], toy, numbers) == []
+
+    def test_a_low_predicted_dice_raises_a_flag_where_it_is_informative(self, toy: Bundle) -> None:
+        numbers = CaseLevelCalibration({}, {7: a_line(lowest=1.0)})
+        flags = structure_deviations([self.figures(numbers)] * 2, toy, numbers)
+        assert [(flag.structure, flag.kind) for flag in flags] == [(7, "predicted Dice")]
+        assert "lower than in any of the 27 calibration cases" in flags[0].sentence
+
+    def test_far_from_the_training_cases_nothing_is_said_of_a_structure_as_a_whole(self) -> None:
+        found = self.figures(self.numbers, assessed=False)
+        assert found.expected_volume_mm3 is found.expected_interval_mm3 is found.predicted_dice is None
+        assert found.predicted_dice_informative is None
+        assert found.volume_mm3 == 1000
+
+    def test_bundles_without_such_numbers_give_the_plain_expected_volume(self) -> None:
+        found = self.figures(CaseLevelCalibration.from_json({"cases": 1}))
+        assert found.expected_volume_mm3 == pytest.approx(2 * self.probability.sum())
+        assert found.expected_interval_mm3 is found.predicted_dice is found.predicted_dice_informative is None
+
+
+def test_numbers_per_structure_survive_the_bundle() -> None:
+    random, cases = np.random.default_rng(0), []
+    for _ in range(27):
+        size = random.uniform(0.2, 0.3)
+        p = np.clip(random.normal(size, 0.2, (10, 10, 10)), 0, 1)
+        truth = random.random(p.shape) < p
+        maps = maps_of(p)
+        dice = 2 * (maps.classes & truth).sum() / (maps.classes.sum() + truth.sum())
+        counts = [np.asarray([1000 - mask.sum(), mask.sum()]) for mask in (maps.classes, truth)]
+        cases.append(CaseNumbers(maps.sums, counts[0], counts[1], np.asarray([0.9, dice]), 1.5))
+    numbers = fit_case_level(cases, LABELS)
+    assert numbers.intervals.keys() == numbers.dice.keys() == {7}
+    assert numbers.intervals[7].factor == pytest.approx(1, abs=0.03)  # truth drawn from p
+    assert CaseLevelCalibration.from_json(numbers.to_json()) == numbers

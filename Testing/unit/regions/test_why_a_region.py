@@ -1,0 +1,89 @@
+"""The sentence of a region."""
+
+from dataclasses import replace
+
+import pytest
+from review_cases import a_region
+
+from SegWithUCore.regions.region import Competition, Kind, Shape, why
+
+MISSED = a_region(
+    1, structure="anterior hippocampus", competing=(Competition("anterior hippocampus", "background", 0.71),)
+)
+BOTH_WAYS = (
+    Competition("background", "liver", 0.6),
+    Competition("liver", "background", 0.396),
+    Competition("kidney", "liver", 0.004),
+)
+
+
+@pytest.mark.parametrize(
+    ("region", "sentence"),
+    [
+        (
+            replace(MISSED, shape=Shape.THIN, model_percentile=94.6),
+            "anterior hippocampus may be missing here: 71 % read as background; thin boundary; "
+            "model uncertainty is high (94th percentile of calibration cases)",
+        ),
+        (MISSED, "anterior hippocampus may be missing here: 71 % read as background; a thick blob"),
+        (
+            replace(MISSED, touches_border=True, data_percentile=50.0),
+            "anterior hippocampus may be missing here: 71 % read as background; a thick blob; data uncertainty is "
+            "usual (50th percentile of calibration cases); touches the edge of the image: the structure may go on "
+            "outside",
+        ),
+        (
+            replace(MISSED, kind=Kind.EXTRA, competing=(Competition("background", "anterior hippocampus", 1.0),)),
+            "anterior hippocampus may reach too far here: 100 % may be background; a thick blob",
+        ),
+        (
+            replace(MISSED, kind=Kind.CONFUSION, competing=(Competition("posterior", "anterior", 0.8),)),
+            "posterior and anterior may be confused here: 80 % may be posterior read as anterior; a thick blob",
+        ),
+        (
+            replace(MISSED, structure="liver", kind=Kind.BOUNDARY, shape=Shape.THIN, competing=BOTH_WAYS),
+            "the boundary of liver may lie elsewhere: 60 % may be background read as liver, 40 % may be liver read as "
+            "background; thin boundary",
+        ),
+        (replace(MISSED, competing=()), "anterior hippocampus may be missing here; a thick blob"),
+        (
+            replace(MISSED, kind=Kind.CONFUSION, competing=()),
+            "the boundary of anterior hippocampus may lie elsewhere; a thick blob",
+        ),
+        (
+            replace(MISSED, competing=(Competition("a", "b", 0.001), Competition("a", "c", 0.0))),
+            "anterior hippocampus may be missing here: under 1 % read as b; a thick blob",
+        ),
+    ],
+)
+def test_sentences(region: object, sentence: str) -> None:
+    assert why(region) == sentence
+
+
+@pytest.mark.parametrize(
+    ("percentile", "words"),
+    [
+        (0.0, "low (1st"),
+        (2.0, "low (2nd"),
+        (3.9, "low (3rd"),
+        (11.0, "low (11th"),
+        (12.0, "low (12th"),
+        (13.0, "low (13th"),
+        (21.0, "low (21st"),
+        (25.0, "usual (25th"),
+        (74.9, "usual (74th"),
+        (75.0, "high (75th"),
+        (92.0, "high (92nd"),
+        (93.0, "high (93rd"),
+        (100.0, "high (99th"),
+    ],
+)
+def test_percentiles_are_written_as_people_say_them(percentile: float, words: str) -> None:
+    assert f"model uncertainty is {words} percentile" in why(replace(MISSED, model_percentile=percentile))
+
+
+def test_model_comes_before_data_and_edges_may_be_the_rois() -> None:
+    region = replace(MISSED, model_percentile=80.0, data_percentile=10.0, touches_border=True)
+    sentence = why(region, region_of_interest=True)
+    assert sentence.index("model uncertainty is high") < sentence.index("data uncertainty is low")
+    assert sentence.endswith("touches the edge of the region of interest: the structure may go on outside")

@@ -1,0 +1,258 @@
+"""The state of a review against a naive model, by hand, and with thousands of regions."""
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from counting import calls_of
+from review_cases import HEADER, a_region, events_of
+
+from SegWithUCore.errors import InputError
+from SegWithUCore.regions.region import Region
+from SegWithUCore.review.log_format import (
+    BlindRevealed,
+    Closed,
+    Commented,
+    Edited,
+    Fact,
+    RegionViewed,
+    StructureJudged,
+    Undone,
+    VerdictGiven,
+)
+from SegWithUCore.review.state import ReviewState, Verdict
+
+REGIONS = [a_region(1), a_region(2), a_region(3, structure="posterior"), a_region(4, structure="posterior")]
+TOTAL = 25.0
+
+
+def replayed(*facts: Fact, regions: list[Region] = REGIONS, total: float = TOTAL) -> ReviewState:
+    return ReviewState.replayed(events_of(*facts), regions, total)
+
+
+def does_the_undo(state: ReviewState) -> None:
+    undo = state.next_undo()
+    assert undo is not None
+    state.apply(events_of(undo)[0])
+
+
+class Naive:
+    """The review as a list of what was said; nothing is remembered but that."""
+
+    def __init__(self) -> None:
+        self.said: list[Fact] = []
+        self.seconds: dict[int, float] = {}
+
+    def apply(self, fact: Fact) -> None:
+        if isinstance(fact, Undone):
+            self.said.pop()
+        elif isinstance(fact, VerdictGiven | Commented | StructureJudged):
+            self.said.append(fact)
+        if isinstance(fact, VerdictGiven | RegionViewed):
+            self.seconds[fact.region] = self.seconds.get(fact.region, 0) + fact.seconds
+
+    def last(self, wanted: Callable[[Any], bool], what: str, otherwise: Any) -> Any:
+        found = [getattr(fact, what) for fact in self.said if wanted(fact)]
+        return found[-1] if found else otherwise
+
+    def verdict(self, region: int) -> Verdict | None:
+        return self.last(lambda f: isinstance(f, VerdictGiven) and f.region == region, "verdict", None)
+
+    def comment(self, region: int) -> str:
+        def speaks(fact: Any) -> bool:
+            said = isinstance(fact, VerdictGiven | Commented) and fact.region == region
+            return said and fact.comment is not None
+
+        return self.last(speaks, "comment", "")
+
+    def structure(self, name: str) -> Verdict | None:
+        return self.last(lambda f: isinstance(f, StructureJudged) and f.structure == name, "verdict", None)
+
+
+def random_fact(dice: random.Random, state: ReviewState) -> Fact:
+    region = dice.choice(REGIONS)
+    verdict = dice.choice(list(Verdict))
+    fact = dice.choice(
+        [
+            VerdictGiven(region.id, verdict, dice.choice([None, "", "wörd"]), dice.random()),
+            VerdictGiven(region.id, verdict),
+            Commented(region.id, dice.choice(["", "a", "b"])),
+            StructureJudged(region.structure, dice.choice([None, verdict])),
+            RegionViewed(region.id, dice.random()),
+            Edited(None, "anterior", 3, 4, 7.0),
+            HEADER,
+            Closed(),
+            None,
+            None,
+        ]
+    )
+    return fact or state.next_undo() or Closed()
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_random_reviews_equal_a_naive_model_and_their_own_replay(seed: int) -> None:
+    dice, naive, facts = random.Random(seed), Naive(), []
+    state = ReviewState(REGIONS, TOTAL)
+    for _ in range(120):
+        facts.append(random_fact(dice, state))
+        state.apply(events_of(facts[-1])[0])
+        naive.apply(facts[-1])
+        for region in REGIONS:
+            assert state.verdict_of(region.id) == naive.verdict(region.id)
+            assert state.comment_of(region.id) == naive.comment(region.id)
+            assert state.seconds_on(region.id) == pytest.approx(naive.seconds.get(region.id, 0.0))
+            assert state.decided(region.id) == (naive.verdict(region.id) is not None)
+        for name in ("anterior", "posterior"):
+            assert state.structure(name).explicit == (naive.structure(name) is not None)
+            if naive.structure(name):
+                assert state.structure(name).verdict == naive.structure(name)
+    again = replayed(*facts)
+    assert vars(again) == vars(state)
+    assert state.lines == len(facts)
+    assert any(isinstance(fact, Undone) for fact in facts)
+
+
+def test_a_chain_of_undos_goes_back_to_the_start_and_names_each_line() -> None:
+    state = replayed(
+        HEADER,
+        VerdictGiven(1, Verdict.REJECTED, "no", 3.0),
+        Commented(1, "well"),
+        VerdictGiven(1, Verdict.ACCEPTED),
+        StructureJudged("anterior", Verdict.CORRECTED, "by hand"),
+    )
+    assert state.structure_comment("anterior") == "by hand"
+    seen = []
+    while undo := state.next_undo():
+        seen.append((undo.line, undo.what, undo.region))
+        state.apply(events_of(undo)[0])
+    assert seen == [(5, "structure", None), (4, "verdict", 1), (3, "comment", 1), (2, "verdict", 1)]
+    assert (state.verdict_of(1), state.comment_of(1), state.structure("anterior").verdict) == (None, "", None)
+    assert state.seconds_on(1) == 3.0, "undoing takes no time back"
+
+
+def test_undo_takes_back_the_newest_verdict() -> None:
+    state = replayed(VerdictGiven(1, Verdict.ACCEPTED), VerdictGiven(2, Verdict.ACCEPTED))
+    does_the_undo(state)
+    state.apply(events_of(VerdictGiven(3, Verdict.REJECTED))[0])
+    assert state.last_region == 3
+    does_the_undo(state)
+    assert [state.verdict_of(r) for r in (1, 2, 3)] == [Verdict.ACCEPTED, None, None]
+    does_the_undo(state)
+    assert state.verdict_of(1) is None
+    assert state.last_region == 1
+    assert state.next_undo() is None
+
+
+@pytest.mark.parametrize(
+    ("facts", "words"),
+    [
+        ([Undone(1, "verdict", 1)], "there is nothing to undo"),
+        ([VerdictGiven(1, Verdict.ACCEPTED), Commented(1, "a"), Undone(1, "verdict", 1)], "only line 2 can be undone"),
+        ([VerdictGiven(1, Verdict.ACCEPTED), Undone(1, "verdict", 2)], "only line 1 can be undone"),
+        ([VerdictGiven(9, Verdict.ACCEPTED)], "speaks of region 9, which is none of the 4 regions"),
+        ([RegionViewed(9, 1.0)], "region 9"),
+        ([BlindRevealed(9, None)], "region 9"),
+    ],
+)
+def test_a_log_that_does_not_fit_is_named_by_its_line(facts: list[Fact], words: str) -> None:
+    with pytest.raises(InputError, match=f"^Line {len(facts)} of the review .*{words}"):
+        replayed(*facts)
+
+
+def test_progress_by_hand() -> None:
+    state = replayed()
+    assert state.progress().text == "0 of 4 regions, 0 % of expected error seen"
+    state.apply(events_of(VerdictGiven(1, Verdict.ACCEPTED, None, 90.0))[0])
+    assert state.progress().text == "1 of 4 regions, 40 % of expected error seen", "one region is no pace"
+    state.apply(events_of(VerdictGiven(2, Verdict.CORRECTED, None, 30.0))[0])
+    assert state.progress().seen_share == pytest.approx(15 / TOTAL)
+    assert state.progress().text == "2 of 4 regions, 60 % of expected error seen, about 2 min left"
+    state.apply(events_of(VerdictGiven(3, Verdict.REJECTED, None, 10.0))[0])
+    assert state.progress().seen_share == pytest.approx(15 / TOTAL), "a rejected region is known to be wrong"
+    assert state.progress().text == "3 of 4 regions, 60 % of expected error seen, about 30 s left"
+    state.apply(events_of(VerdictGiven(4, Verdict.SECOND_READER, None, 9000.0))[0])
+    assert state.progress().text == "4 of 4 regions, 60 % of expected error seen"
+    assert state.seen_ids == {1, 2}
+
+
+def test_a_share_is_never_rounded_up_to_all() -> None:
+    state = replayed(VerdictGiven(1, Verdict.ACCEPTED), total=10.01)
+    assert "99 % of" in state.progress().text
+    assert "100 % of" in replayed(VerdictGiven(1, Verdict.ACCEPTED), total=10.0).progress().text
+
+
+def test_long_reviews_are_told_in_hours() -> None:
+    regions = [a_region(n) for n in range(1, 103)]
+    state = replayed(
+        VerdictGiven(1, Verdict.ACCEPTED, None, 60.0), VerdictGiven(2, Verdict.ACCEPTED, None, 60.0), regions=regions
+    )
+    assert state.progress().text.endswith("about 1 h 40 min left")
+
+
+def test_a_structure_is_accepted_when_all_its_regions_are_right_now() -> None:
+    state = replayed(VerdictGiven(3, Verdict.ACCEPTED), VerdictGiven(1, Verdict.REJECTED))
+    assert state.structure("posterior").verdict is None
+    state.apply(events_of(VerdictGiven(4, Verdict.CORRECTED))[0])
+    posterior = state.structure("posterior")
+    assert (posterior.verdict, posterior.explicit, posterior.decided, posterior.regions) == ("accepted", False, 2, 2)
+    assert (state.structure("anterior").verdict, state.structure("anterior").flagged) == (None, 1)
+    state.apply(events_of(StructureJudged("posterior", Verdict.SECOND_READER))[0])
+    assert (state.structure("posterior").verdict, state.structure("posterior").explicit) == (
+        "needs second reader",
+        True,
+    )
+    state.apply(events_of(StructureJudged("posterior", None))[0])
+    assert state.structure("posterior").verdict == "accepted"
+
+
+def test_a_case_without_regions_is_finished() -> None:
+    state = ReviewState([], 0.0)
+    assert state.progress().text == "0 of 0 regions, 100 % of expected error seen"
+    assert state.next_undecided([]) is None
+    assert state.next_undecided([], 3) is None
+    assert state.previous([], 3) is None
+    assert state.structure("anterior").verdict is None
+    state.apply(events_of(StructureJudged("anterior", Verdict.ACCEPTED))[0])
+    assert state.structure("anterior").verdict == "accepted"
+
+
+def test_next_undecided_goes_round_and_previous_does_not() -> None:
+    state = replayed(VerdictGiven(2, Verdict.ACCEPTED))
+    order = [3, 2, 1, 4]
+    assert state.next_undecided(order) == 3
+    assert state.next_undecided(order, 3) == 1
+    assert state.next_undecided(order, 4) == 3
+    assert state.next_undecided(order, 77) == 3
+    assert [state.previous(order, r) for r in (3, 2, 1, 4, 77)] == [None, 3, 2, 1, None]
+    for region in (1, 4):
+        state.apply(events_of(VerdictGiven(region, Verdict.ACCEPTED))[0])
+    assert state.next_undecided(order, 3) == 3, "it is the only one left"
+    state.apply(events_of(VerdictGiven(3, Verdict.SECOND_READER))[0])
+    assert state.next_undecided(order, 3) is None
+
+
+def test_blind_places_count_as_regions_but_their_error_is_not_the_cases() -> None:
+    state = ReviewState([*REGIONS, a_region(5, expected_wrong_mm3=99.0)], TOTAL, uncounted={5})
+    state.apply(events_of(VerdictGiven(5, Verdict.ACCEPTED))[0])
+    assert state.progress().text == "1 of 5 regions, 0 % of expected error seen"
+
+
+def test_steps_with_ten_thousand_regions_touch_few_of_them() -> None:
+    regions = [a_region(n, structure=f"structure {n % 3}") for n in range(1, 10_001)]
+    order = [region.id for region in regions]
+    state = ReviewState(regions, 1000.0)
+    steps: dict[str, tuple[int, Callable[[], Any]]] = {
+        "verdict": (100, lambda: state.apply(events_of(VerdictGiven(9_999, Verdict.ACCEPTED, "x", 1.0))[0])),
+        "next": (100, lambda: state.next_undecided(order, 9_999)),
+        "previous": (100, lambda: state.previous(order, 10_000)),
+        "undo": (100, lambda: does_the_undo(state)),
+        # What sums over all regions looks at each a few times.
+        "progress": (50_000, state.progress),
+        "structure": (50_000, lambda: state.structure("structure 0")),
+        "seen": (50_000, lambda: state.seen_ids),
+    }
+    for region in order[:-2]:
+        state.apply(events_of(VerdictGiven(region, Verdict.ACCEPTED, None, 2.0))[0])
+    calls = {name: (calls_of(step), most) for name, (most, step) in steps.items()}
+    assert {name: found for name, found in calls.items() if found[0] > found[1]} == {}

@@ -1,0 +1,5 @@
+"""The stand-in of the application as a fixture, for its stand-in of `slicer.packaging`."""
+
+from SlicerHost.fixtures import slicer_host
+
+__all__ = ["slicer_host"]

@@ -1,0 +1,214 @@
+"""Installing on the first click: what is decided, what is asked, and which tool of Slicer is called how."""
+
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from install_fakes import REQUIREMENTS, SHIPPED, FakeSlicer, checked, run
+
+from SegWithUSlicerLib.run.install import InstallTools, install, judge, question, slicer_tools, write_constraints
+from SegWithUSlicerLib.run.install_plan import InstallPlan, Outcome, PlatformFacts, make_plan, platform_problem
+
+
+def test_nothing_is_asked_where_everything_is_there() -> None:
+    slicer = FakeSlicer()
+    result, worker = run(slicer, checked())
+    assert result.outcome is Outcome.READY
+    assert worker.log == ["check"]
+    assert slicer.untouched
+    assert not slicer.asked
+
+
+def test_first_click_installs_all_after_one_question() -> None:
+    slicer = FakeSlicer()
+    result, worker = run(slicer, checked(torch="missing", monai="missing", safetensors="missing"), checked())
+    assert result.outcome is Outcome.READY
+    assert worker.log == ["check", "restart", "check"]
+    assert len(slicer.asked) == 1
+    assert "torch, safetensors, monai" in slicer.asked[0]
+    assert slicer.order == ["torch", "pip_ensure"]
+    assert slicer.torch == [{"askConfirmation": True, "torchVersionRequirement": ">=2.8"}]
+    assert slicer.ensured[0]["requirements"] == f"parsed {REQUIREMENTS}"
+    assert slicer.ensured[0]["requester"] == "SegWithU"
+    assert slicer.ensured[0]["prompt_restart"] is False
+
+
+def test_constraints_keep_what_slicer_ships_and_the_new_torch() -> None:
+    slicer = FakeSlicer()
+    run(slicer, checked(torch="missing", monai="missing"), checked())
+    pins = slicer.constraints.split()
+    assert set(pins) == {*(f"{name}=={version}" for name, version in SHIPPED.items()), "torch==2.9.0+cu128"}
+
+
+def test_constraints_of_this_python_name_what_is_installed(tmp_path: Path) -> None:
+    import numpy as np
+
+    assert f"numpy=={np.__version__}" in write_constraints(tmp_path).read_text(encoding="utf-8").split()
+
+
+def test_torch_that_is_there_is_left_to_itself() -> None:
+    slicer = FakeSlicer()
+    result, _worker = run(slicer, checked(monai="too_old"), checked())
+    assert result.outcome is Outcome.READY
+    assert slicer.order == ["pip_ensure"]
+
+
+def test_slicer_5_10_has_no_packaging_and_uses_pip_install() -> None:
+    slicer = FakeSlicer(modern=False)
+    result, _worker = run(slicer, checked(monai="missing"), checked())
+    assert result.outcome is Outcome.READY
+    assert slicer.pip[0][:3] == ["-r", str(REQUIREMENTS), "-c"]
+    assert "numpy==2.4.6" in slicer.constraints
+
+
+def test_without_consent_nothing_is_installed() -> None:
+    slicer = FakeSlicer(consent=False)
+    result, worker = run(slicer, checked(torch="missing", monai="missing"))
+    assert result.outcome is Outcome.DECLINED
+    assert slicer.untouched
+    assert worker.log == ["check"]
+
+
+def test_declining_torch_or_a_prompt_of_slicer_is_no_failure() -> None:
+    slicer = FakeSlicer()
+    slicer.torch_result = None
+    assert run(slicer, checked(torch="missing", monai="missing"))[0].outcome is Outcome.DECLINED
+    assert slicer.order == ["torch"]
+    slicer = FakeSlicer()
+    slicer.fail = RuntimeError("User declined package installation")
+    assert run(slicer, checked(monai="missing"))[0].outcome is Outcome.DECLINED
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (subprocess.CalledProcessError(1, "pip"), "pip ended with exit code 1"),
+        (RuntimeError("no matching distribution"), "no matching distribution"),
+        (OSError(28, "No space left on device"), "No space left on device"),
+    ],
+)
+def test_failed_installation_says_why_and_what_to_do(error: Exception, words: str) -> None:
+    slicer = FakeSlicer()
+    slicer.fail = error
+    result, worker = run(slicer, checked(monai="missing"))
+    assert result.outcome is Outcome.FAILED
+    assert words in result.sentence
+    assert "press the button again" in result.sentence
+    assert "Traceback" in result.details
+    assert worker.log == ["check"]
+
+
+def test_trial_import_decides_whether_it_worked() -> None:
+    slicer = FakeSlicer()
+    result, worker = run(slicer, checked(monai="missing"), checked(monai="broken"))
+    assert result.outcome is Outcome.FAILED
+    assert "monai: it is broken" in result.sentence
+    assert worker.log == ["check", "restart", "check"]
+
+
+def test_missing_pytorch_extension_is_told_before_anything_is_asked() -> None:
+    slicer = FakeSlicer(torch_extension=False)
+    result, _worker = run(slicer, checked(torch="missing"))
+    assert result.outcome is Outcome.FAILED
+    assert "Extensions Manager" in result.sentence
+    assert not slicer.asked
+
+
+@pytest.mark.parametrize("state", ["broken", "too_old"])
+def test_unusable_torch_is_not_installed_over(state: str) -> None:
+    slicer = FakeSlicer()
+    result, _worker = run(slicer, checked(torch=state, monai="missing"))
+    assert result.outcome is Outcome.FAILED
+    assert f"it is {state}" in result.sentence
+    assert "PyTorch extension" in result.sentence
+    assert slicer.untouched
+    assert not slicer.asked
+
+
+def test_package_of_slicer_is_never_replaced() -> None:
+    slicer = FakeSlicer()
+    result, _worker = run(slicer, checked(numpy="too_old", monai="missing"))
+    assert result.outcome is Outcome.FAILED
+    assert "numpy" in result.sentence
+    assert slicer.untouched
+
+
+def test_broken_package_is_installed_again() -> None:
+    slicer = FakeSlicer()
+    result, _worker = run(slicer, checked(monai="broken"), checked())
+    assert result.outcome is Outcome.READY
+    assert slicer.pip[0][:3] == ["--force-reinstall", "--no-deps", "monai>=1.6,<1.7"]
+
+
+def test_offline_everything_comes_from_the_folder_of_wheels(tmp_path: Path) -> None:
+    wheels = tmp_path / "Räder von heute"
+    wheels.mkdir()
+    slicer = FakeSlicer(torch_extension=False)
+    result, _worker = run(slicer, checked(torch="missing", monai="missing"), wheels=wheels)
+    assert result.outcome is Outcome.FAILED
+    assert str(wheels) in result.sentence
+    (wheels / "torch-2.9.0-cp312-none-any.whl").touch()
+    result, _worker = run(slicer, checked(torch="missing", monai="missing"), checked(), wheels=wheels)
+    assert result.outcome is Outcome.READY
+    assert str(wheels) in slicer.asked[0]
+    assert slicer.order == ["pip_install"], "no PyTorch extension is needed"
+    assert slicer.pip[0][:-2] == [
+        "torch>=2.8", "-r", str(REQUIREMENTS), "--no-index", "--find-links", str(wheels),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("facts", "words"),
+    [
+        (PlatformFacts("Darwin", "x86_64", (3, 12)), "2.2"),
+        (PlatformFacts("Windows", "AMD64", (3, 9)), "Slicer 5.10"),
+    ],
+)
+def test_too_old_platform_is_told_before_anything_else(facts: PlatformFacts, words: str) -> None:
+    slicer = FakeSlicer()
+    result, worker = run(slicer, facts=facts)
+    assert result.outcome is Outcome.FAILED
+    assert words in result.sentence
+    assert not worker.log
+    assert not slicer.asked
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        PlatformFacts("Darwin", "arm64", (3, 12)),
+        PlatformFacts("Windows", "AMD64", (3, 12)),
+        PlatformFacts("Linux", "x86_64", (3, 11)),
+    ],
+)
+def test_current_platforms_are_welcome(facts: PlatformFacts) -> None:
+    assert platform_problem(facts) is None
+
+
+def test_crash_of_the_check_is_a_failure_with_its_reason() -> None:
+    slicer = FakeSlicer()
+    crash = {"event": "error", "kind": "crashed", "text": "The process ended (signal SIGSEGV).", "details": "cuda"}
+    result, _worker = run(slicer, crash)
+    assert (result.outcome, result.sentence, result.details) == (Outcome.FAILED, crash["text"], "cuda")
+    assert slicer.untouched
+    assert judge({"event": "cancelled"}).outcome is Outcome.DECLINED
+
+
+def test_plan_names_each_package_once() -> None:
+    plan = make_plan(checked(torch="missing", monai="too_new", jsonschema="broken"))
+    assert plan == InstallPlan(torch=True, packages=("monai",), repair=("jsonschema",))
+    assert "torch, monai, jsonschema" in question(plan)
+    assert "3 GB" in question(plan)
+    assert "3 GB" not in question(InstallPlan(packages=("monai",)))
+
+
+def test_installing_through_the_stand_in_of_slicer_packaging(slicer_host: Any) -> None:
+    slicer_host.packaging.pretend = {"monai": None, "safetensors": "0.6.2", "jsonschema": "4.26.0"}
+    tools = slicer_tools()
+    assert tools.packaging is not None
+    tools = InstallTools(lambda _text: True, tools.pip_install, tools.packaging, tools.torch_logic)
+    assert install(InstallPlan(packages=("monai",)), tools, REQUIREMENTS) is None
+    installation = slicer_host.packaging.installations[0]
+    assert installation.requirements == ["monai<1.7,>=1.6"]
+    assert installation.options["requester"] == "SegWithU"

@@ -1,0 +1,42 @@
+"""Figures of a structure as the user reads them; needs no Slicer."""
+
+from SegWithUCore.case.case_file import Structure, parse_description
+from SegWithUSlicerLib.scene.readout import dice_text, dice_tip, expected_text, expected_tip
+
+PLAIN = {"value": 1, "name": "anterior", "color": (1, 2, 3)}
+
+
+def test_what_the_model_does_not_predict_reads_not_assessed() -> None:
+    assert expected_text(Structure(**PLAIN)) == dice_text(Structure(**PLAIN)) == "not assessed"
+
+
+def test_an_expected_volume_carries_its_interval_where_there_is_one() -> None:
+    assert expected_text(Structure(**PLAIN, expected_volume_mm3=2180.4)) == "2180 mm³"
+    known = Structure(**PLAIN, expected_volume_mm3=2180.4, expected_interval_mm3=(2010.0, 2350.0), predicted_dice=0.886)
+    assert expected_text(known) == "2180 mm³ (2010 to 2350 mm³)"
+    assert dice_text(known) == "0.89"
+    large = Structure(**PLAIN, expected_volume_mm3=61e3, expected_interval_mm3=(9e3, 72.5e3))
+    assert expected_text(large) == "61.0 mL (9.0 to 72.5 mL)"
+
+
+def test_a_useless_prediction_reads_not_informative() -> None:
+    useless = Structure(**PLAIN, predicted_dice_informative=False)
+    assert dice_text(useless) == "not informative"
+    assert "none raises a flag" in dice_tip(useless)
+    assert "expert" in dice_tip(Structure(**PLAIN, predicted_dice=0.9, predicted_dice_informative=True))
+    assert dice_tip(Structure(**PLAIN)) == ""
+
+
+def test_the_tip_names_the_cases_behind_the_interval() -> None:
+    ends = {"expected_volume_mm3": 2180.4, "expected_interval_mm3": (2010.0, 2350.0)}
+    assert "27 calibration cases" in expected_tip(Structure(**PLAIN, **ends, calibration_cases=27))
+    assert expected_tip(Structure(**PLAIN, **ends)) == expected_tip(Structure(**PLAIN)) == ""
+
+
+def test_numbers_of_a_case_file_are_read() -> None:
+    entry = {"value": 1, "name": "anterior", "color": [1, 2, 3], "predicted_dice_informative": False}
+    entry |= {"expected_volume_mm3": 2180.4, "expected_interval_mm3": [2010, 2350], "calibration_cases": 27}
+    raw = {"format": "segwithu-case", "format_version": 1, "name": "case", "structures": [entry]}
+    (structure,) = parse_description(raw).structures
+    assert (structure.expected_interval_mm3, structure.calibration_cases) == ((2010.0, 2350.0), 27)
+    assert dice_text(structure) == "not informative"

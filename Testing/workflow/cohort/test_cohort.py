@@ -1,0 +1,329 @@
+"""`segwithu segment --resume`: what is there stays, what is missing is made, what differs is named."""
+
+import csv
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import SimpleITK as sitk
+from exchanged_cases import changed_case, judged
+from segwithu_command import (
+    Command,
+    changed_description,
+    one_sentence,
+    write,
+)
+
+from SegWithUCore.inference.claims import SILENT_AFTER_S, claim_path
+from SegWithUCore.inference.cohort import CohortCounts
+from SegWithUCore.review.log_format import Verdict
+
+NAMES = ("hippocampus_001", "hippocampus_003", "hippocampus_004")
+
+
+@pytest.fixture(scope="module")
+def images(data_folder: Path) -> list[Path]:
+    return [data_folder / "hippocampus" / "images" / f"{name}.nii.gz" for name in NAMES]
+
+
+@pytest.fixture(scope="module")
+def made_once(images: list[Path], tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from SegWithUCore.cli.__main__ import main
+
+    output = tmp_path_factory.mktemp("made")
+    assert main(["segment", *map(str, images), "--model", str(tiny), "--output", str(output)]) == 0
+    return output
+
+
+@pytest.fixture
+def made(made_once: Path, tmp_path: Path) -> Path:
+    """A cohort that was made in one go."""
+    output = tmp_path / "cohort"
+    shutil.copytree(made_once, output)
+    return output
+
+
+def stamps(output: Path) -> dict[str, tuple[int, int]]:
+    """What changes when a case folder is made anew."""
+    facts = {folder.name: (folder / "case.json").stat() for folder in output.iterdir() if folder.is_dir()}
+    return {name: (fact.st_ino, fact.st_mtime_ns) for name, fact in facts.items()}
+
+
+def failures(output: Path) -> dict[str, str]:
+    """The reason of each case in `failed.csv`."""
+    with (output / "failed.csv").open(encoding="utf-8") as file:
+        return {row["case"]: row["reason"] for row in csv.DictReader(file)}
+
+
+def test_what_is_there_stays_and_what_is_missing_is_made(
+    made: Path, images: list[Path], tiny: Path, segwithu: Command
+) -> None:
+    before = stamps(made)
+    shutil.rmtree(made / NAMES[1])
+    outcome = segwithu.segment(*images, "--resume", model=tiny, output=made)
+    assert outcome.code == 0, outcome.err
+    assert "1 case done, 2 were there already; " in outcome.out
+    assert f"written to {made / NAMES[1]}" in outcome.out
+    after = stamps(made)
+    assert {name for name in NAMES if after[name] == before[name]} == {NAMES[0], NAMES[2]}
+    assert {path.name for path in made.iterdir()} == set(NAMES), "no claim, no list of failures"
+
+
+def test_without_resume_an_existing_case_is_still_refused(
+    made: Path, images: list[Path], tiny: Path, segwithu: Command
+) -> None:
+    outcome = segwithu.segment(images[0], model=tiny, output=made)
+    one_sentence(outcome, str(made / NAMES[0]), "exists already")
+
+
+def test_a_cohort_that_moved_and_changed_its_format_is_still_there(
+    made: Path, images: list[Path], tiny: Path, segwithu: Command, tmp_path: Path
+) -> None:
+    moved = [write(sitk.ReadImage(str(path)), tmp_path / "moved" / f"{name}.nrrd")
+             for path, name in zip(images, NAMES, strict=True)]  # fmt: skip
+    before = stamps(made)
+    outcome = segwithu.segment(*moved, "--resume", model=tiny, output=made)
+    assert outcome.code == 0, outcome.err
+    assert "0 cases done, 3 were there already." in outcome.out
+    assert stamps(made) == before
+
+
+def _other_voxels(output: Path) -> None:
+    changed_case(output / NAMES[0], lambda case: case["input"]["channels"][0].update(voxels_sha256="0" * 64))
+
+
+def _other_grid(output: Path) -> None:
+    changed_case(output / NAMES[0], lambda case: case["input"]["grid"]["origin_lps_mm"].__setitem__(1, 7.0))
+
+
+def _other_weights(output: Path) -> None:
+    changed_case(output / NAMES[0], lambda case: case["model"].update(weights_sha256="0" * 64))
+
+
+def _other_calibration(output: Path) -> None:
+    changed_case(output / NAMES[0], lambda case: case["model"].update(calibration_sha256="0" * 64))
+
+
+def _other_head(output: Path) -> None:
+    changed_case(output / NAMES[0], lambda case: case["model"].update(head="another"))
+
+
+def _other_model(output: Path) -> None:
+    changed_case(output / NAMES[0], lambda case: case["model"].update(name="liver"))
+
+
+def _other_region(output: Path) -> None:
+    box = {"centre_ras_mm": [1.0, 2.0, 3.0], "size_mm": [9.0, 9.0, 9.0]}
+    changed_case(output / NAMES[0], lambda case: case.update(region_of_interest=box))
+
+
+def _lost_map(output: Path) -> None:
+    (output / NAMES[0] / "ranking.nii.gz").unlink()
+
+
+def _emptied_file(output: Path) -> None:
+    (output / NAMES[0] / "segmentation.nii.gz").write_bytes(b"")
+
+
+def _not_a_case(output: Path) -> None:
+    (output / NAMES[0] / "case.json").write_text('{"format": "segwithu-case"}')
+
+
+CHANGES: dict[str, tuple[Callable[[Path], None], tuple[str, ...]]] = {
+    "voxels": (_other_voxels, ("other voxels than", f"{NAMES[0]}.nii.gz holds")),
+    "grid": (_other_grid, ("another grid than",)),
+    "weights": (_other_weights, ("other weights or another calibration of the model 'tiny'",)),
+    "calibration": (_other_calibration, ("other weights or another calibration",)),
+    "head": (_other_head, ("the head 'another' instead of 'paper'",)),
+    "model": (_other_model, ("the model 'liver'", "instead of 'tiny'")),
+    "region": (_other_region, ("the region 1,2,3,9,9,9 instead of the whole image",)),
+    "lost map": (_lost_map, ("lacks ranking.nii.gz",)),
+    "emptied file": (_emptied_file, ("lacks segmentation.nii.gz",)),
+    "not a case": (_not_a_case, ("is no whole case folder",)),
+}
+
+
+@pytest.mark.parametrize("what", CHANGES)
+def test_a_folder_that_was_made_otherwise_is_named_and_replaced_only_when_told(
+    what: str, made: Path, images: list[Path], tiny: Path, segwithu: Command
+) -> None:
+    change, words = CHANGES[what]
+    change(made)
+    before = stamps(made)
+    outcome = segwithu.segment(*images[:2], "--resume", model=tiny, output=made)
+    assert outcome.code == 1
+    for word in (str(made / NAMES[0]), *words, "--overwrite"):
+        assert word in outcome.messages[-2]
+    assert "lost then" not in outcome.messages[-2]
+    assert "0 cases done, 1 was there already, 1 failed." in outcome.out
+    assert stamps(made) == before
+    assert list(failures(made)) == [NAMES[0]]
+    replaced = segwithu.segment(*images[:2], "--resume", "--overwrite", model=tiny, output=made)
+    assert replaced.code == 0, replaced.err
+    assert "1 case done, 1 was there already; " in replaced.out
+    changed = {name for name, stamp in stamps(made).items() if stamp != before[name]}
+    assert changed == {NAMES[0]}
+    assert not (made / "failed.csv").exists()
+    assert segwithu.segment(*images, "--resume", model=tiny, output=made).code == 0
+
+
+def test_options_of_this_run_count_too(made: Path, images: list[Path], tiny: Path, segwithu: Command) -> None:
+    region = segwithu.segment(images[0], "--resume", "--roi=17,25,17,20,20,20", model=tiny, output=made)
+    assert "was made of the whole image instead of the region 17,25,17,20,20,20" in region.messages[0]
+    with_image = segwithu.segment(images[0], "--resume", "--include-image", model=tiny, output=made)
+    assert "lacks image.nii.gz" in with_image.messages[0]
+
+
+def test_reviews_that_would_be_lost_are_told(made: Path, images: list[Path], tiny: Path, segwithu: Command) -> None:
+    judged(made / NAMES[0], "Ana", {1: Verdict.ACCEPTED})
+    _other_head(made)
+    outcome = segwithu.segment(images[0], "--resume", model=tiny, output=made)
+    assert "the reviews in it are lost then" in outcome.messages[0]
+    assert (made / NAMES[0] / "review.Ana.jsonl").is_file()
+
+
+def test_a_folder_of_cases_is_resumed_with_the_output_inside(
+    images: list[Path], tiny: Path, segwithu: Command, tmp_path: Path
+) -> None:
+    study = tmp_path / "study"
+    for path in images[:2]:
+        write(sitk.ReadImage(str(path)), study / path.name)
+    refused = segwithu.segment(study, model=tiny, output=study / "results")
+    one_sentence(refused, "holds 2 image files", "--each")
+    named = segwithu.segment(study, "--each", "--name", "x", model=tiny, output=study / "results")
+    one_sentence(named, "leave out --each", code=2)
+    (study / "lost").mkdir()
+    for expected in ("2 cases done, 1 failed; ", "0 cases done, 2 were there already, 1 failed."):
+        outcome = segwithu.segment(study, "--each", "--resume", model=tiny, output=study / "results")
+        assert outcome.code == 1
+        assert expected in outcome.out
+        assert list(failures(study / "results")) == ["lost"]
+
+
+def test_failures_are_listed_with_reasons_until_they_are_gone(
+    made: Path, images: list[Path], tiny: Path, segwithu: Command, tmp_path: Path
+) -> None:
+    bad, formula = tmp_path / "bad.nii.gz", tmp_path / "=1+2.nii.gz"
+    for path in (bad, formula):
+        path.write_text("no image")
+    outcome = segwithu.segment(bad, tmp_path, formula, *images, "--resume", model=tiny, output=made)
+    assert outcome.code == 1
+    assert f"3 of 6 cases failed, see {made / 'failed.csv'}; the others are complete." in outcome.messages[-1]
+    told = failures(made)
+    assert list(told) == [tmp_path.name, "bad", "'=1+2"]
+    assert "the format is unknown" in told["bad"]
+    write(sitk.ReadImage(str(images[0])), bad)
+    assert segwithu.segment(bad, "--resume", model=tiny, output=made).code == 0
+    assert list(failures(made)) == [tmp_path.name, "'=1+2"], "a process with other cases keeps the rows of others"
+    formula.unlink()
+    write(sitk.ReadImage(str(images[0])), formula)
+    assert segwithu.segment(formula, "--resume", model=tiny, output=made).code == 0
+    assert list(failures(made)) == [tmp_path.name]
+
+
+def test_a_failed_csv_of_somebody_else_is_kept_beside_the_new_one(
+    made: Path, images: list[Path], tiny: Path, segwithu: Command
+) -> None:
+    (made / "failed.csv").write_text("my,own\n1,2\n")
+    outcome = segwithu.segment(*images, "--resume", model=tiny, output=made)
+    assert outcome.code == 0
+    assert f"{made / 'failed.csv'} holds something else than failed cases" in outcome.err
+    kept = made / "failed.csv.unread-1"
+    assert kept.read_text() == "my,own\n1,2\n"
+    kept.unlink()
+
+
+def _claimed(output: Path, host: str, pid: int, silent_s: float = 0.0) -> Path:
+    """A claim on the first case, as another process would have it."""
+    path = claim_path(output / NAMES[0])
+    path.write_text(json.dumps({"pid": pid, "host": host, "started": ""}))
+    seen = time.time() - silent_s
+    os.utime(path, (seen, seen))
+    return path
+
+
+def _dead_process() -> int:
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there the open file tells")
+def test_claims_of_dead_processes_are_taken_over_or_swept(
+    made: Path, images: list[Path], tiny: Path, segwithu: Command
+) -> None:
+    claim = _claimed(made, socket.gethostname(), _dead_process())
+    assert segwithu.segment(*images[1:], "--resume", model=tiny, output=made).code == 0
+    assert not claim.exists(), "swept although the case is not one of this run"
+    shutil.rmtree(made / NAMES[0])
+    _claimed(made, socket.gethostname(), _dead_process())
+    assert segwithu.segment(images[0], "--resume", model=tiny, output=made).code == 0
+    assert {path.name for path in made.iterdir()} == set(NAMES)
+
+
+def test_a_silent_claim_of_another_computer_is_named_and_taken_only_when_told(
+    made: Path, images: list[Path], tiny: Path, segwithu: Command
+) -> None:
+    shutil.rmtree(made / NAMES[0])
+    claim = _claimed(made, "elsewhere", 4711, silent_s=2 * SILENT_AFTER_S)
+    outcome = segwithu.segment(images[0], "--resume", model=tiny, output=made)
+    assert outcome.code == 1
+    for word in (str(made / NAMES[0]), "process 4711 on elsewhere", "heard for 30 min", "--take-over"):
+        assert word in outcome.messages[0]
+    assert claim.exists()
+    assert segwithu.segment(images[0], "--resume", "--take-over", model=tiny, output=made).code == 0
+    assert {path.name for path in made.iterdir()} == set(NAMES)
+
+
+def test_take_over_goes_with_resume(images: list[Path], tiny: Path, tmp_path: Path, segwithu: Command) -> None:
+    outcome = segwithu.segment(images[0], "--take-over", model=tiny, output=tmp_path / "out")
+    one_sentence(outcome, "--take-over", "--resume", code=2)
+
+
+def test_machines_read_where_the_cohort_is(
+    made: Path, images: list[Path], tiny: Path, segwithu: Command, tmp_path: Path
+) -> None:
+    for name in NAMES[1:]:
+        shutil.rmtree(made / name)
+    bad = tmp_path / "bad.nii.gz"
+    bad.write_text("no image")
+    outcome = segwithu.segment(*images, bad, "--resume", "--json", model=tiny, output=made)
+    assert outcome.err == ""
+    events = [event for event in outcome.events if event["event"] != "progress"]
+    kinds = ["there", "case", "result", "case", "result", "case", "error", "cohort", "error"]
+    assert [event["event"] for event in events] == kinds
+    begun = [event for event in events if event["event"] == "case"]
+    assert [(event["case"], event["number"], event["of"]) for event in begun] == [
+        (NAMES[1], 2, 4),
+        (NAMES[2], 3, 4),
+        ("bad", 4, 4),
+    ]
+    first, second = (float(str(event["seconds"])) for event in events if event["event"] == "result")
+    assert begun[0]["seconds_left"] is None
+    assert float(str(begun[1]["seconds_left"])) == pytest.approx(2 * first, abs=0.15), "two cases are to be made"
+    summed = events[-2]
+    assert (summed["done"], summed["there"], summed["failed"]) == (2, 1, 1)
+    assert float(str(summed["seconds_per_case"])) == pytest.approx((first + second) / 2, abs=0.02)
+    assert events[-3]["case"] == "bad"
+
+
+def test_throughput_is_that_of_the_cases_made() -> None:
+    tally = CohortCounts(5, done=2, there=2, failed=1, seconds=24.0)
+    assert (tally.complete, tally.seconds_per_case) == (4, 12.0)
+    assert CohortCounts(5, there=5).seconds_per_case is None
+
+
+def test_a_changed_bundle_is_another_model(images: list[Path], tiny: Path, tmp_path: Path, segwithu: Command) -> None:
+    model = tmp_path / "models" / "tiny"
+    shutil.copytree(tiny, model)
+    assert segwithu.segment(images[0], model=model, output=tmp_path / "out").code == 0
+    changed_description(model, "about/version", "9.9")
+    outcome = segwithu.segment(images[0], "--resume", model=model, output=tmp_path / "out")
+    assert "instead of 'tiny' 9.9" in outcome.messages[0]

@@ -1,0 +1,166 @@
+"""One file, or one case, that ends processes costs a cohort that case and nothing else."""
+
+import csv
+import json
+import os
+import shutil
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+import SimpleITK as sitk
+from reader_deaths import deadly_names
+from ready_commands import ReadyCommands
+from segwithu_command import PATIENCE_S, Command, child, entries, finished, one_sentence, real_image, write
+
+from SegWithUCore.case.case_file import read_case
+from SegWithUCore.case.case_image import case_image
+from SegWithUCore.inference.claims import begun_path
+
+pytestmark = pytest.mark.slow
+
+ON_LINUX = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="signals, and file names of any bytes")
+NAMES = ("a", "b", "c")
+
+
+def failures(output: Path) -> dict[str, str]:
+    """The reason of each case in `failed.csv`."""
+    with (output / "failed.csv").open(encoding="utf-8", newline="") as file:
+        return {row["case"]: row["reason"] for row in csv.DictReader(file)}
+
+
+@ON_LINUX
+def test_files_that_end_their_reader_are_rows_and_the_next_case_runs(
+    data_folder: Path, tiny: Path, segwithu: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deadly_names(tmp_path / "hook", monkeypatch)
+    study, output = tmp_path / "study", tmp_path / "out"
+    study.mkdir()
+    deadly = [f"ends-{name}" for name in ("SIGABRT", "SIGKILL", "SIGSEGV")]
+    for name in ("begin", *deadly, "last"):
+        shutil.copy(real_image(data_folder), study / f"{name}.nii.gz")
+    for done in ("2 cases done, 3 failed; ", "0 cases done, 2 were there already, 3 failed."):
+        outcome = segwithu.segment(study, "--each", "--resume", model=tiny, output=output)
+        assert outcome.code == 1
+        assert done in outcome.out
+        assert list(failures(output)) == deadly
+        for name, told in failures(output).items():
+            assert told.startswith(f"Reading {study / name}.nii.gz ended the reading process ({name[5:]}): ")
+        assert len(outcome.messages) == 4, "a sentence a failed case, and the sum"
+        assert sorted(path.name for path in output.iterdir()) == ["begin", "failed.csv", "last"]
+
+
+def test_a_header_that_itk_does_not_survive_is_one_failed_case(
+    data_folder: Path, tiny: Path, segwithu: Command, tmp_path: Path
+) -> None:
+    whole = write(sitk.ReadImage(str(real_image(data_folder))), tmp_path / "whole.mha", compressed=False)
+    wrong = tmp_path / "abort.mha"
+    wrong.write_bytes(whole.read_bytes().replace(b"NDims = 3", b"NDims = 99"))
+    outcome = segwithu.segment(wrong, whole, model=tiny, output=tmp_path / "out")
+    assert outcome.code == 1
+    assert str(wrong) in outcome.messages[0]
+    assert "unexpected" not in outcome.err
+    assert entries(tmp_path / "out")[0] == "whole"
+
+
+@ON_LINUX
+def test_names_that_are_no_utf8_are_read_and_written_as_in_urls(
+    data_folder: Path, dicom_cases: Path, tiny: Path, segwithu: Command, tmp_path: Path
+) -> None:
+    study, output = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xc4rzte")), tmp_path / "out"
+    odd = [study / os.fsdecode(name) for name in (b"M\xfcller.nii.gz", b"Zo\xeb")]
+    study.mkdir()
+    shutil.copy(real_image(data_folder), odd[0])
+    shutil.copytree(dicom_cases / "series" / "axial", odd[1])
+    first = min(odd[1].iterdir())
+    first.rename(first.with_name(os.fsdecode(b"\xe91")))
+    (study / os.fsdecode(b"bad\xff.nrrd")).write_text("no image")
+    (study / "plain.nii.gz").symlink_to(real_image(data_folder))
+    outcome = segwithu.segment(study, "--each", "--resume", model=tiny, output=output)
+    assert "3 cases done, 1 failed; " in outcome.out, outcome.err
+    shown = {name: str(tmp_path / "%C4rzte" / name) for name in ("bad%FF.nrrd", "M%FCller.nii.gz")}
+    assert failures(output) == {"bad%FF": f"{shown['bad%FF.nrrd']} {failures(output)['bad%FF'].split(' ', 1)[1]}"}
+    assert sorted(path.name for path in output.iterdir()) == ["M%FCller", "Zo%EB", "failed.csv", "plain"]
+    cases = [read_case(output / name) for name in ("M%FCller", "plain")]
+    assert len({case["input"]["channels"][0]["voxels_sha256"] for case in cases}) == 1
+    for place in (odd[0], None):
+        assert case_image(output / "M%FCller", cases[0], place).GetSize() == (35, 51, 35)
+    again = segwithu.segment(study, "--each", "--resume", model=tiny, output=output)
+    assert "0 cases done, 3 were there already, 1 failed." in again.out
+    one_sentence(segwithu.segment(odd[0], model=tiny, output=study / "out"), "not UTF-8", "--output")
+
+
+def test_names_that_no_case_folder_can_have_cost_their_own_cases_only(
+    data_folder: Path, tiny: Path, segwithu: Command, tmp_path: Path
+) -> None:
+    study, output = tmp_path / "study", tmp_path / "out"
+    study.mkdir()
+    for name in ("same.nii.gz", "Same.nrrd", f"{'n' * 230}.nii.gz", "good.nii.gz"):
+        shutil.copy(real_image(data_folder), study / name)
+    outcome = segwithu.segment(study, "--each", "--resume", model=tiny, output=output)
+    assert "1 case done, 3 failed; " in outcome.out, outcome.err
+    told = failures(output)
+    assert "both be named 'same'" in told["same"]
+    assert "both be named 'Same'" in told["Same"]
+    assert "is too long" in told["n" * 230]
+    assert all(reason.startswith(str(study)) for reason in told.values())
+
+
+@ON_LINUX
+@pytest.mark.parametrize("options", [(), ("--json",)], ids=["words", "json"])
+def test_a_terminal_that_knows_ascii_only_shows_names_of_any_bytes(
+    options: tuple[str, ...], data_folder: Path, tiny: Path, tmp_path: Path
+) -> None:
+    odd = tmp_path / os.fsdecode(b"M\xfcller \xc3\xa9.nii.gz")
+    odd.write_text("no image")
+    environment = {**os.environ, "LC_ALL": "C", "PYTHONIOENCODING": "ascii", "PYTHONCOERCECLOCALE": "0"}
+    arguments = [str(odd), str(real_image(data_folder)), "--model", str(tiny), "--output", str(tmp_path / "out")]
+    process = child("segment", *arguments, *options, env=environment)
+    outcome = finished(process, within_s=PATIENCE_S)
+    assert outcome.code == 1
+    assert (tmp_path / "out" / "hippocampus_001" / "case.json").is_file()
+    if options:
+        assert [event["text"] for event in outcome.events if event["event"] == "error"]
+    else:
+        assert "M%FCller" in outcome.messages[0]
+    assert "Error" not in outcome.err
+
+
+@ON_LINUX
+def test_a_case_that_killed_two_processes_is_a_row(
+    data_folder: Path, tiny: Path, commands: ReadyCommands, segwithu: Command, tmp_path: Path
+) -> None:
+    images = [tmp_path / f"{name}.nii.gz" for name in NAMES]
+    for image in images:
+        shutil.copy(real_image(data_folder), image)
+    output = tmp_path / "out"
+    for _death in range(2):
+        run = commands.start("segment", *images, "--model", tiny, "--output", output, "--resume", log=tmp_path / "log")
+        assert run.saw("b (2 of 3")
+        run.send(signal.SIGKILL)
+        assert run.wait() == -signal.SIGKILL
+    assert begun_path(output / "b").is_file()
+    for done in ("1 case done, 1 was there already, 1 failed; ", "0 cases done, 2 were there already, 1 failed."):
+        outcome = segwithu.segment(*images, "--resume", model=tiny, output=output)
+        assert done in outcome.out, outcome.err
+        assert list(failures(output)) == ["b"]
+        for word in (str(output / "b"), "2 processes were killed", "--take-over"):
+            assert word in failures(output)["b"]
+    outcome = segwithu.segment(*images, "--resume", "--take-over", model=tiny, output=output)
+    assert "1 case done, 2 were there already; " in outcome.out
+    assert sorted(path.name for path in output.iterdir()) == list(NAMES), "no count, no claim, no list of failures"
+
+
+def test_a_case_that_fails_or_is_interrupted_counts_no_death(
+    data_folder: Path, tiny: Path, segwithu: Command, tmp_path: Path
+) -> None:
+    bad = tmp_path / "bad.nii.gz"
+    bad.write_text("no image")
+    for _time in range(3):
+        outcome = segwithu.segment(bad, "--resume", model=tiny, output=tmp_path / "out")
+        assert "the format is unknown" in outcome.messages[0]
+    assert not begun_path(tmp_path / "out" / "bad").exists()
+    shutil.copy(real_image(data_folder), bad)
+    assert segwithu.segment(bad, "--resume", "--json", model=tiny, output=tmp_path / "out").code == 0
+    assert json.loads((tmp_path / "out" / "bad" / "case.json").read_text(encoding="utf-8"))["name"] == "bad"

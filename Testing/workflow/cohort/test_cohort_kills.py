@@ -1,0 +1,121 @@
+"""Cohorts whose processes are killed or share the work: nothing is lost, done twice, or left behind."""
+
+import json
+import random
+import shutil
+import signal
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from cohort_kills import assert_same_cases, hidden_in, kill_often, times_made
+from ready_commands import ReadyCommands, Run
+from segwithu_command import tiny_bundle
+
+from SegWithUCore.inference.claims import claim_path
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.serial,
+    pytest.mark.skipif(not sys.platform.startswith("linux"), reason="forks, and looks into /proc"),
+]
+KILLS, CASES, SEED = 20, 10, 20261125
+
+
+class Cohort:
+    """Ten real cases, a quick model, and what an uninterrupted run makes of them."""
+
+    def __init__(self, data_folder: Path, root: Path, commands: ReadyCommands) -> None:
+        self.images = sorted((data_folder / "hippocampus" / "images").glob("*.nii.gz"))[:CASES]
+        self.names = [path.name.removesuffix(".nii.gz") for path in self.images]
+        self.model, self.uninterrupted = tiny_bundle(root / "models" / "tiny"), root / "uninterrupted"
+        self._commands = commands
+        run = self.start(self.uninterrupted, root / "log", resume=False)
+        assert run.saw("(2 of 10")
+        begun = time.monotonic()
+        assert run.wait() == 0, run.text
+        self.case_s = (time.monotonic() - begun) / (CASES - 1)
+
+    def start(self, output: Path, log: Path, resume: bool = True, cases: int = CASES) -> Run:
+        """A process that makes, or goes on with, the cohort or its first cases."""
+        options = ["--model", self.model, "--output", output, *(["--resume", "--take-over"] if resume else [])]
+        return self._commands.start("segment", *self.images[:cases], *options, log=log)
+
+
+@pytest.fixture(scope="module")
+def cohort(data_folder: Path, tmp_path_factory: pytest.TempPathFactory, commands: ReadyCommands) -> Cohort:
+    return Cohort(data_folder, tmp_path_factory.mktemp("kills"), commands)
+
+
+def test_twenty_kills_at_random_moments_lose_nothing(cohort: Cohort, tmp_path: Path) -> None:
+    output, chance = tmp_path / "out", random.Random(SEED)
+    kills = kill_often(lambda: cohort.start(output, tmp_path / "log"), output, KILLS, chance, cohort.case_s)
+    assert len(kills) == KILLS
+    assert sum(kill.claims for kill in kills) >= KILLS / 3, "kills that hit no work prove nothing"
+    assert sum(kill.temporary for kill in kills) >= KILLS / 6, "no kill hit the writing"
+    last = cohort.start(output, tmp_path / "log")
+    assert last.wait() == 0, last.text
+    assert f"{CASES - kills[-1].whole} case" in last.text
+    assert_same_cases(output, cohort.uninterrupted, cohort.names)
+
+
+def test_two_processes_share_a_cohort_and_do_no_case_twice(cohort: Cohort, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    runs = [cohort.start(output, tmp_path / f"log{number}") for number in range(2)]
+    assert [run.wait() for run in runs] == [0, 0], runs[0].text + runs[1].text
+    assert times_made([run.text for run in runs]) == dict.fromkeys(cohort.names, 1)
+    for run in runs:
+        assert 1 <= len(times_made([run.text])) <= CASES - 1, "the work was not shared"
+        assert f"{len(times_made([run.text]))} case" in run.text.splitlines()[-1]
+    assert_same_cases(output, cohort.uninterrupted, cohort.names)
+
+
+def test_what_a_killed_process_had_claimed_the_other_one_makes(cohort: Cohort, tmp_path: Path) -> None:
+    output, names = tmp_path / "out", cohort.names[:3]
+    killed, other = (cohort.start(output, tmp_path / f"log{number}", cases=len(names)) for number in range(2))
+    assert killed.saw("5% segmenting")
+    killed.send(signal.SIGSTOP)  # it hangs: the other one makes all but this case, and waits
+    assert other.saw("Waiting for ")
+    assert len(times_made([killed.text, other.text])) == len(names) - 1
+    killed.send(signal.SIGKILL)
+    assert killed.wait() == -signal.SIGKILL
+    assert other.wait() == 0, other.text
+    assert_same_cases(output, cohort.uninterrupted, names)
+    assert times_made([killed.text, other.text]) == dict.fromkeys(names, 1)
+
+
+def test_a_claim_of_another_computer_is_waited_for_as_long_as_it_is_alive(cohort: Cohort, tmp_path: Path) -> None:
+    output, first = tmp_path / "out", cohort.names[0]
+    output.mkdir()
+    claim = claim_path(output / first)
+    claim.write_text(json.dumps({"pid": 4711, "host": "elsewhere", "started": ""}))
+    run = cohort.start(output, tmp_path / "log", cases=2)
+    assert run.saw(f"Waiting for {first}, which process 4711 on elsewhere makes.")
+    assert (output / cohort.names[1] / "case.json").is_file(), "what is free is made first"
+    shutil.copytree(cohort.uninterrupted / first, output / first)
+    claim.unlink()
+    assert run.wait() == 0
+    assert "1 case done, 1 was there already; " in run.text
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
+def test_an_interrupted_cohort_says_how_to_go_on_and_leaves_whole_cases_only(
+    number: int, cohort: Cohort, tmp_path: Path
+) -> None:
+    output = tmp_path / "out"
+    run = cohort.start(output, tmp_path / "log")
+    assert run.saw(f"{cohort.names[1]} (2 of {CASES}")
+    run.send(number)
+    assert run.wait() == 1
+    assert run.text.endswith(
+        f"segwithu: cancelled after 1 of {CASES} cases, nothing half-written was left behind; run the same command "
+        "with --resume to go on.\n"
+    )
+    assert [path.name for path in output.iterdir()] == [cohort.names[0]]
+    for name in cohort.names[2:]:
+        shutil.copytree(cohort.uninterrupted / name, output / name)
+    again = cohort.start(output, tmp_path / "log")
+    assert again.wait() == 0
+    assert "1 case done, 9 were there already; " in again.text
+    assert hidden_in(output) == []

@@ -1,0 +1,126 @@
+"""What cannot become DICOM is refused in one sentence, and nothing half-written stays."""
+
+import shutil
+import sys
+import time
+import warnings
+from pathlib import Path
+from types import SimpleNamespace
+
+import pydicom
+import pytest
+from dicom_cases import KINDS
+from exchanged_cases import CASES, changed_case, copied
+from segwithu_command import Command, child, entries, one_sentence
+from small_disks import leave
+
+from SegWithUCore.atomic_files import TEMPORARY_PREFIX
+from SegWithUCore.cli.__main__ import main
+
+
+@pytest.fixture
+def case(dicom_cases: Path, tmp_path: Path) -> Path:
+    """A copy of the axial case, which finds its series no more."""
+    return copied(dicom_cases / "cases" / "axial", tmp_path / "cases")
+
+
+def test_what_does_not_belong_to_the_case_is_refused(
+    case: Path, dicom_cases: Path, data_folder: Path, tmp_path: Path, segwithu: Command
+) -> None:
+    output, series = tmp_path / "sent", dicom_cases / "series"
+    one_sentence(segwithu("export-dicom", case, "--output", output), "is not there", "--source")
+    other = series / "oblique"
+    for path in other.iterdir():  # the same size and place, other voxels
+        dataset = pydicom.dcmread(path)
+        dataset.RescaleIntercept = 1
+        (tmp_path / "other").mkdir(exist_ok=True)
+        dataset.save_as(tmp_path / "other" / path.name)
+    refused = segwithu("export-dicom", case, "--output", output, "--source", tmp_path / "other")
+    one_sentence(refused, str(tmp_path / "other"), "other voxels")
+    refused = segwithu("export-dicom", case, "--output", output, "--source", other)
+    one_sentence(refused, "another place in space")
+    image = data_folder / "hippocampus" / "images" / f"{CASES[0]}.nii.gz"
+    one_sentence(segwithu("export-dicom", case, "--output", output, "--source", image), "is no folder", "--source")
+    one_sentence(
+        segwithu("export-dicom", dicom_cases / "cases", "--output", output, "--source", series), "one CASE", code=2
+    )
+    refused = segwithu("export-dicom", case, "--output", output, "--source", series / "axial", "--anonymous")
+    one_sentence(refused, "name the patient", "de-identify", code=2)
+    assert not output.exists()
+
+
+@pytest.mark.parametrize(
+    ("keyword", "value", "word"),
+    [
+        ("FrameOfReferenceUID", None, "names no frame of reference"),
+        ("StudyInstanceUID", "9.9.9", "2 studies in one series"),
+        ("StudyDate", "yesterday", "yesterday"),
+    ],
+)
+def test_headers_that_results_cannot_refer_to_are_named(
+    case: Path, dicom_cases: Path, tmp_path: Path, segwithu: Command, keyword: str, value: str | None, word: str
+) -> None:
+    folder = tmp_path / "series"
+    shutil.copytree(dicom_cases / "series" / "axial", folder)
+    paths = sorted(folder.iterdir())
+    for path in paths[:1] if keyword == "StudyInstanceUID" else paths:
+        dataset = pydicom.dcmread(path)
+        if value is None:
+            del dataset[keyword]
+        else:
+            setattr(dataset, keyword, value)
+        dataset.save_as(path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # pydicom's would be lines on the terminal
+        outcome = segwithu("export-dicom", case, "--output", tmp_path / "sent", "--source", folder)
+    one_sentence(outcome, word)
+    assert not (tmp_path / "sent").exists()
+
+
+def test_a_missing_or_old_highdicom_is_said_with_the_command_that_installs_it(
+    dicom_cases: Path, tmp_path: Path, segwithu: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module, said in (
+        (None, "not installed"),
+        (SimpleNamespace(__version__="0.22.0"), "newer highdicom than 0.22.0"),
+    ):
+        monkeypatch.setitem(sys.modules, "highdicom", module)
+        outcome = segwithu("export-dicom", dicom_cases / "cases", "--output", tmp_path / "sent")
+        one_sentence(outcome, said, 'pip install "highdicom>=0.27"', code=2)
+    assert entries(tmp_path) == []
+
+
+def test_a_killed_export_leaves_nothing_that_the_next_one_does_not_sweep(dicom_cases: Path, tmp_path: Path) -> None:
+    call = ("export-dicom", dicom_cases / "cases", "--output", tmp_path / "sent")
+    process = child(*call)
+    limit = time.monotonic() + 60
+    while not list(tmp_path.glob(f"{TEMPORARY_PREFIX}*")) and time.monotonic() < limit:
+        time.sleep(0.002)
+    process.kill()
+    process.wait()
+    process.communicate()
+    assert [path.name.startswith(TEMPORARY_PREFIX) for path in tmp_path.iterdir()] == [True]
+    assert main([str(argument) for argument in call]) == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["sent"]
+    assert len(entries(tmp_path / "sent")) == 3 * 3
+
+
+def test_a_damaged_case_stops_no_other_and_a_full_disk_leaves_nothing(
+    dicom_cases: Path, small_disk: Path, tmp_path: Path, segwithu: Command
+) -> None:
+    cases = [copied(dicom_cases / "cases" / kind, tmp_path / "root" / "cases") for kind in KINDS[1:]]
+    shutil.copytree(dicom_cases / "series", tmp_path / "root" / "series")
+    (cases[0] / "error_probability.nii.gz").unlink()
+    outcome = segwithu("export-dicom", *cases, "--output", tmp_path / "sent")
+    assert outcome.code == 1
+    assert "error_probability.nii.gz is missing" in outcome.messages[0]
+    assert entries(tmp_path / "sent") == ["oblique", "oblique/error_probability.dcm", "oblique/segmentation.dcm"]
+    changed_case(cases[0], lambda content: content["maps"].pop("error_probability"))
+    outcome = segwithu("export-dicom", cases[0], "--output", tmp_path / "again")
+    assert "not calibrated" in outcome.err
+    assert entries(tmp_path / "again" / "sagittal") == ["segmentation.dcm"]
+    leave(small_disk, 100)
+    outcome = segwithu("export-dicom", cases[1], "--output", small_disk / "sent")
+    one_sentence(outcome, str(small_disk), "free some space")
+    assert entries(small_disk) == ["ballast"]
+    one_sentence(segwithu("export-dicom", cases[1], "--output", tmp_path / "sent"), "exists already")

@@ -1,0 +1,256 @@
+"""`segwithu benchmark`: one segmentation for all rows, nothing fitted on test cases, resumed after a kill."""
+
+import csv
+import json
+import re
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from segwithu_command import Command, child, entries, finished, one_sentence, tiny_bundle
+
+from SegWithUCore.models.bundle import Bundle, read_bundle, write_bundle_json
+from SegWithUCore.models.bundle_network import empty_network, write_weights
+from SegWithUCore.network.weights import unique_state
+
+pytestmark = pytest.mark.slow
+
+ROLES = {
+    "train": ("hippocampus_003", "hippocampus_006"),
+    "select": ("hippocampus_001",),
+    "calibration": ("hippocampus_008", "hippocampus_019"),
+    "test": ("hippocampus_004", "hippocampus_162", "hippocampus_327"),
+}
+PATIENTS = {"hippocampus_162": "two", "hippocampus_327": "two"}
+QUICK = ("--rivals", "softmax,temperature,distance,heads", "--repeats", "1")
+
+
+@pytest.fixture(autouse=True)
+def short_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test here looks at how good a rival is."""
+    monkeypatch.setattr("SegWithUCore.benchmark.baselines.local_temperature.EPOCHS", 1)
+    monkeypatch.setattr("SegWithUCore.benchmark.baselines.dropout.PASSES", 2)
+    monkeypatch.setattr("SegWithUCore.benchmark.baselines.dropout.RATES", (0.1, 0.2))
+
+
+@pytest.fixture
+def split(data_folder: Path, tmp_path: Path) -> Path:
+    """Eight real cases, two of the three test cases of one patient."""
+    rows = []
+    for part in ("images", "labels"):
+        (tmp_path / "data" / part).mkdir(parents=True)
+    for role, names in ROLES.items():
+        for name in names:
+            for part in ("images", "labels"):
+                shutil.copy(data_folder / "hippocampus" / part / f"{name}.nii.gz", tmp_path / "data" / part)
+            rows.append(f"{name},{PATIENTS.get(name, name)},{role}")
+    table = tmp_path / "data" / "split.csv"
+    table.write_text("case,patient,role\n" + "\n".join(rows) + "\n", encoding="utf-8")
+    return table
+
+
+def arguments(split: Path, model: Path, output: Path, *more: str | Path) -> list[str | Path]:
+    """`benchmark` with test and calibration cases."""
+    cases = ["--cases", f"{split}:test", "--calibration", f"{split}:calibration"]
+    return ["benchmark", "--model", model, *cases, "--output", output, "--threads", "1", *more]
+
+
+def reseeded(folder: Path, seed: int) -> Bundle:
+    """A tiny bundle whose backbone has other random weights."""
+    bundle = read_bundle(tiny_bundle(folder))
+    torch.manual_seed(seed)
+    network = empty_network(bundle)
+    digest = write_weights(folder, unique_state(network.backbone), {"paper": network.head_state()})
+    return write_bundle_json(Bundle(**{**bundle.__dict__, "weights_sha256": digest}), folder)
+
+
+def measured(output: Path) -> dict[str, Any]:
+    """The summary without what depends on the clock."""
+    found: dict[str, Any] = json.loads((output / "rivals.json").read_text(encoding="utf-8"))
+    del found["bare"], found["made_with"]
+    for row in found["rows"]:
+        del row["cost"]
+    return found
+
+
+def test_every_rival_judges_the_same_segmentation_in_one_table(segwithu: Command, split: Path, tmp_path: Path) -> None:
+    model, output = tiny_bundle(tmp_path / "m"), tmp_path / "out"
+    members = [tmp_path / "m1", tmp_path / "m2"]
+    for seed, member in enumerate(members, 1):
+        reseeded(member, seed)
+    roles = ["--train", f"{split}:train", "--select", f"{split}:select"]
+    call = arguments(split, model, output, *roles, "--ensemble", *members, "--mirror", "--repeats", "1")
+    outcome = segwithu(*call)
+    assert outcome.code == 0, outcome.err
+    result = json.loads((output / "rivals.json").read_text(encoding="utf-8"))
+    assert (result["cases"], result["patients"], result["not_run"]) == (3, 2, {})
+    assert result["fitted_on"] == {"train": 2, "select": 1, "calibration": 2}
+    rows = {row["row"]: row for row in result["rows"]}
+    assert len(rows) == 19
+    passes = {row["rival"]: row["passes"] for row in result["rows"]}
+    assert (passes["softmax"], passes["augmentation"], passes["dropout"], passes["ensemble"]) == (1, 6, 3, 3)
+    for name in ROLES["test"]:
+        counts = json.loads((output / "cases" / f"{name}.json").read_text(encoding="utf-8"))["regions"]
+        for rival in passes:
+            figures = json.loads((output / "rivals" / rival / "cases" / f"{name}.json").read_text(encoding="utf-8"))
+            for row, found in figures.items():
+                for region in ("whole", "band"):
+                    share = counts[region]["errors"] / counts[region]["voxels"]
+                    right = 1 - share
+                    # Traub et al. 2024: with this share of errors, and no other, AUGRC follows from AUROC
+                    expected = (1 - found[f"auroc {region}"]) * right * share + share**2 / 2
+                    assert found[f"augrc {region}"] == pytest.approx(expected, abs=1e-4), (row, region)
+    costs = {row["rival"]: row["cost"] for row in result["rows"]}
+    assert costs["dropout"]["cpu_s"] > costs["softmax"]["cpu_s"] > 0
+    assert costs["augmentation"]["wall_share"] > 2
+    text = (output / "rivals.md").read_text(encoding="utf-8")
+    with (output / "rivals.csv").open(encoding="utf-8", newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert [line["row"] for line in lines] == list(rows)
+    for line in lines:
+        assert float(line["auprc whole"]) == pytest.approx(
+            rows[line["row"]]["figures"]["auprc whole"]["mean"], rel=1e-4
+        )
+        assert line["row"] in text
+    page = (output / "rivals.html").read_text(encoding="utf-8")
+    assert not re.search(r"https?://|src=\"(?!data:)", page)
+    assert page.count("data:image/png;base64,") == 1
+    assert "**" not in page
+    assert sorted(re.findall(r"<b>(.+?)</b>", page)) == sorted(re.findall(r"\*\*(.+?)\*\*", text))
+    assert (output / "rivals.png").read_bytes().startswith(b"\x89PNG")
+    for title in re.findall(r"^## (.+)$", text, re.MULTILINE):
+        assert f"<h2>{title}</h2>" in page
+
+
+def test_what_is_not_given_is_said_in_the_table_and_can_be_added_later(
+    segwithu: Command, split: Path, tmp_path: Path
+) -> None:
+    model, output = tiny_bundle(tmp_path / "m"), tmp_path / "out"
+    few = ("--rivals", "softmax,ensemble,density,dropout", "--repeats", "1")
+    assert segwithu(*arguments(split, model, output, *few)).code == 0
+    first = measured(output)
+    assert first["not_run"] == {
+        "Monte-Carlo dropout": "not run: no select cases given (--select).",
+        "deep ensemble": "not run: no members given (--ensemble).",
+        "feature density": "not run: no train cases given (--train).",
+    }
+    for title, reason in first["not_run"].items():
+        assert f"| {title} | {reason} |" in (output / "rivals.md").read_text(encoding="utf-8")
+    kept = output / "rivals" / "softmax" / "cases" / f"{ROLES['test'][0]}.json"
+    before = kept.stat().st_mtime_ns
+    reseeded(tmp_path / "m1", 1)
+    outcome = segwithu(*arguments(split, model, output, *few, "--ensemble", tmp_path / "m1", "--resume"))
+    assert outcome.code == 0
+    second = measured(output)
+    assert set(second["not_run"]) == {"Monte-Carlo dropout", "feature density"}
+    assert [row["row"] for row in second["rows"]][-2] == "deep ensemble of 2"
+    assert kept.stat().st_mtime_ns == before
+    same = [row["figures"] for row in second["rows"][:3]]
+    assert same == [row["figures"] for row in first["rows"]]
+    reseeded(tmp_path / "m2", 2)
+    shutil.rmtree(tmp_path / "m1")
+    outcome = segwithu(*arguments(split, model, output, *few, "--ensemble", tmp_path / "m2", "--resume"))
+    assert "Measured anew, because their settings had changed: ensemble." in outcome.err
+    assert measured(output)["rows"][3]["figures"] != second["rows"][3]["figures"]
+
+
+def test_a_killed_benchmark_goes_on_where_it_stopped_and_ends_alike(
+    segwithu: Command, split: Path, tmp_path: Path
+) -> None:
+    model, whole, killed = tiny_bundle(tmp_path / "m"), tmp_path / "whole", tmp_path / "killed"
+    assert segwithu(*arguments(split, model, whole, *QUICK)).code == 0
+    process = child(*arguments(split, model, killed, *QUICK))
+    made = killed / "rivals" / "softmax" / "cases" / f"{ROLES['test'][0]}.json"
+    deadline = time.monotonic() + 120
+    while not made.exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.005)
+    process.kill()
+    process.communicate()
+    assert made.exists()
+    assert not (killed / "rivals.json").exists()
+    before = made.stat().st_mtime_ns
+    one_sentence(segwithu(*arguments(split, model, killed, *QUICK)), str(killed), "--resume")
+    assert segwithu(*arguments(split, model, killed, *QUICK, "--resume")).code == 0
+    assert made.stat().st_mtime_ns == before
+    assert measured(killed) == measured(whole)
+    assert not [name for name in entries(killed) if ".segwithu-" in name or name.endswith(".lock")]
+
+
+def test_a_cancelled_benchmark_says_so_and_can_be_gone_on_with(split: Path, tmp_path: Path) -> None:
+    model, output = tiny_bundle(tmp_path / "m"), tmp_path / "out"
+    process = child(*arguments(split, model, output, *QUICK))
+    deadline = time.monotonic() + 120
+    while not (output / "settings.json").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.terminate()
+    outcome = finished(process, 60)
+    assert outcome.code == 1
+    assert "cancelled" in outcome.err
+    assert not (output / "benchmark.lock").exists()
+    process = child(*arguments(split, model, output, *QUICK, "--resume"))
+    assert finished(process, 120).code == 0
+
+
+def test_a_folder_of_another_benchmark_or_of_something_else_is_refused(
+    segwithu: Command, split: Path, tmp_path: Path
+) -> None:
+    model, output = tiny_bundle(tmp_path / "m"), tmp_path / "out"
+    few = ("--rivals", "softmax", "--repeats", "1")
+    assert segwithu(*arguments(split, model, output, *few)).code == 0
+    kept = {path: (output / path).read_bytes() for path in entries(output) if (output / path).is_file()}
+    one_sentence(
+        segwithu(*arguments(split, model, output, *few, "--band", "2mm", "--resume")), "other band", "2 mm", code=2
+    )
+    reseeded(tmp_path / "other", 3)
+    refused = segwithu(*arguments(split, tmp_path / "other", output, *few, "--resume"))
+    one_sentence(refused, "other backbone", code=2)
+    assert {path: (output / path).read_bytes() for path in kept} == kept
+    one_sentence(segwithu(*arguments(split, model, split.parent, *few, "--resume")), "no benchmark")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--baselines", "softmax,magic"), ("magic", "local-temperature")),
+        (("--repeats", "0"), ("--repeats", "0")),
+        (("--band", "3cm"), ("--band", "3cm")),
+        (("--rivals", "ensemble"), ("No baseline", "--ensemble")),
+    ],
+)
+def test_wrong_options_are_refused_before_anything_is_computed(
+    segwithu: Command, split: Path, tmp_path: Path, options: tuple[str, ...], words: tuple[str, ...]
+) -> None:
+    outcome = segwithu(*arguments(split, tiny_bundle(tmp_path / "m"), tmp_path / "out", *options))
+    one_sentence(outcome, *words, code=2)
+    assert not (tmp_path / "out").exists()
+
+
+def test_test_cases_among_those_that_are_fitted_on_are_refused(segwithu: Command, split: Path, tmp_path: Path) -> None:
+    call = ["benchmark", "--model", tiny_bundle(tmp_path / "m"), "--cases", f"{split}:test", "--output", tmp_path / "o"]
+    outcome = segwithu(*call, "--calibration", f"{split}:calibration", "--select", f"{split}:test")
+    one_sentence(outcome, "3 cases", ROLES["test"][0], "--select", code=2)
+
+
+def test_a_reference_that_is_no_row_names_the_rows(segwithu: Command, split: Path, tmp_path: Path) -> None:
+    model, output = tiny_bundle(tmp_path / "m"), tmp_path / "out"
+    few = ("--rivals", "softmax,distance", "--repeats", "1")
+    outcome = segwithu(*arguments(split, model, output, *few, "--reference", "magic"))
+    one_sentence(outcome, "magic", "maximum softmax", "distance to boundary", code=2)
+    assert not output.exists()
+    assert segwithu(*arguments(split, model, output, *few, "--reference", "entropy")).code == 0
+    found = measured(output)
+    assert found["reference"] == "entropy"
+    against = {row["row"]: row["against_reference"] for row in found["rows"]}
+    assert against["entropy"] == {}
+    rows = {row["row"]: row["figures"] for row in found["rows"]}
+    for title, entry in against["distance to boundary"].items():
+        if entry is None:
+            assert title in ("nll", "brier", "ace")
+            continue
+        ours, theirs = rows["distance to boundary"][title]["mean"], rows["entropy"][title]["mean"]
+        assert entry["mean"] == pytest.approx(ours - theirs)
+        assert entry["relative"]["mean"] == pytest.approx(ours / theirs - 1)
+        assert entry["low"] <= entry["mean"] <= entry["high"]

@@ -1,0 +1,204 @@
+"""The worker computing as a real child process: its events, its results, its errors."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from repository import ROOT
+from worker_parent import ON_LINUX, REGION, SAMPLE, Parent, segment_request
+
+from SegWithUCore.imaging.roi import RegionOfInterest, voxel_box
+from SegWithUCore.imaging.volume import grid_facts, read_image
+from SegWithUCore.inference.image_features import image_features
+from SegWithUCore.worker.__main__ import failure
+from SegWithUCore.worker.check import PACKAGES
+
+# Every attempt to reach a network leaves a trace in a file.
+NETWORK_ALARM = """
+import os, socket
+def _refuse(self, address, *rest):
+    with open(os.environ["NETWORK_ALARM"], "a") as file:
+        file.write(repr(address) + "\\n")
+    raise OSError("no network here")
+socket.socket.connect = socket.socket.connect_ex = _refuse
+"""
+
+
+@pytest.fixture(scope="module")
+def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Parent]:
+    """One worker for the tests that compute, with an alarm on the network."""
+    folder = tmp_path_factory.mktemp("alarm")
+    (folder / "sitecustomize.py").write_text(NETWORK_ALARM, encoding="utf-8")
+    parent = Parent(folder, NETWORK_ALARM=str(folder / "attempts.txt"))
+    parent.alarm = folder / "attempts.txt"  # type: ignore[attr-defined]
+    assert parent.event()["event"] == "started"
+    yield parent
+    parent.end()
+
+
+@ON_LINUX
+def test_started_event_comes_before_torch_and_names_the_process(warm: Parent) -> None:
+    maps = Path(f"/proc/{warm.process.pid}/maps")
+    assert "libtorch" not in maps.read_text(encoding="utf-8")
+    checked = warm.ask({"request": "check", "id": "c"})
+    assert checked["event"] == "checked"
+    assert checked["id"] == "c"
+    assert checked["usable"], checked["packages"]
+    assert [entry["name"] for entry in checked["packages"]] == [package.name for package in PACKAGES]
+    assert checked["devices"][0]["name"] == "cpu"
+    assert "libtorch" in maps.read_text(encoding="utf-8")
+
+
+def test_two_queued_runs_are_done_in_order_and_the_second_is_warm(warm: Parent, tmp_path: Path) -> None:
+    for name in ("first", "second"):
+        warm.send(segment_request(tmp_path / name, name))
+    first = warm.until(lambda event: event["event"] in ("result", "error"))
+    second = warm.until(lambda event: event["event"] in ("result", "error"))
+    assert (first[-1]["event"], first[-1]["id"]) == ("result", "first"), first[-1]
+    assert (second[-1]["event"], second[-1]["id"]) == ("result", "second"), second[-1]
+    assert "loading the model" in [event["stage"] for event in first[:-1]]
+    assert "loading the model" not in [event["stage"] for event in second[:-1]]
+    assert first[-1]["structures"] == second[-1]["structures"]
+    assert {event["id"] for event in second} == {"second"}
+    fractions = [event["fraction"] for event in second[:-1]]
+    assert fractions == sorted(fractions)
+    assert fractions[-1] == 1.0
+    assert any(event["seconds_left"] for event in second[:-1])
+    assert not list(tmp_path.glob(".segwithu-*"))
+
+
+def test_case_folder_equals_that_of_the_command_line(warm: Parent, tmp_path: Path) -> None:
+    image = tmp_path / "Köpfe 頭部 1" / "bild ä.nii.gz"
+    image.parent.mkdir()
+    shutil.copy(SAMPLE, image)
+    answer = warm.ask(segment_request(tmp_path / "Fälle 例" / "case", file=image, include_image=True))
+    assert answer["event"] == "result", answer
+    from SegWithUCore.cli.__main__ import main
+
+    roi = ",".join(str(n) for n in [*REGION["centre_ras_mm"], *REGION["size_mm"]])
+    output = tmp_path / "Kommando"
+    call = ["segment", str(image), "--model", "hippocampus", f"--roi={roi}", "--device", "cpu", "--include-image"]
+    assert main([*call, "--name", "case", "--output", str(output)]) == 0
+    ours, theirs = Path(answer["case"]), output / "case"
+    assert sorted(p.name for p in ours.iterdir()) == sorted(p.name for p in theirs.iterdir())
+    for path in sorted(theirs.glob("*.n*")):
+        mine, other = sitk.ReadImage(str(ours / path.name)), sitk.ReadImage(str(path))
+        assert mine.GetOrigin() == other.GetOrigin()
+        # Other numbers of threads add up in another order: maps were up to 2e-4 apart between one thread and two.
+        np.testing.assert_allclose(*map(sitk.GetArrayFromImage, (mine, other)), rtol=0, atol=1e-3, err_msg=path.name)
+    facts = [json.loads((folder / "case.json").read_text(encoding="utf-8")) for folder in (ours, theirs)]
+    for entry in facts:
+        for changing in ("created", "timings_s", "peak_memory_mb"):
+            del entry[changing]
+    assert facts[0].keys() == facts[1].keys()
+    assert facts[0]["input"] == facts[1]["input"]
+    assert [s["voxels"] for s in facts[0]["structures"]] == [s["voxels"] for s in facts[1]["structures"]]
+    assert answer["structures"] == facts[0]["structures"]
+
+
+@pytest.mark.parametrize(
+    ("change", "kind", "words"),
+    [
+        ({"files": ["/nowhere/image.nii.gz"]}, "input", "does not exist"),
+        ({"files": []}, "usage", "list with a path per channel"),
+        ({"files": [str(SAMPLE), str(SAMPLE)]}, "input", "wants 1 channel"),
+        ({"model": "no such model"}, "usage", "choose one of"),
+        ({"device": "abacus"}, "usage", "not available"),
+        ({"region": {"centre_ras_mm": [900, 0, 0], "size_mm": [10, 10, 10]}}, "input", "outside the image"),
+        ({"region": {"centre_ras_mm": [0, 0, 0], "size_mm": [10, -1, 10]}}, "usage", "region of interest"),
+        ({"region": {"centre_ras_mm": [0, 0, 0]}}, "usage", "size_mm"),
+        ({"request": "dance"}, "usage", "different versions"),
+        ({"target": str(ROOT / "Resources")}, "output", "exists already"),
+    ],
+)
+def test_bad_request_gives_one_error_and_the_worker_stays(
+    warm: Parent, tmp_path: Path, change: dict[str, Any], kind: str, words: str
+) -> None:
+    answer = warm.ask({**segment_request(tmp_path / "case", "bad"), **change})
+    assert (answer["event"], answer["kind"], answer["id"]) == ("error", kind, "bad")
+    assert words in answer["text"]
+    assert answer["details"] is None
+    assert not any(tmp_path.iterdir())
+    assert warm.ask({"request": "warm", "id": 2, "model": "hippocampus", "device": "cpu"})["event"] == "warmed"
+
+
+@pytest.mark.parametrize("line", ["this is no JSON", "[1, 2]", '{"id": 3}', '{"request": 7}'])
+def test_line_that_is_no_request_gives_one_error(warm: Parent, line: str) -> None:
+    answer = warm.ask(line)
+    assert (answer["event"], answer["kind"]) == ("error", "usage")
+
+
+def test_whole_head_is_refused_in_words_without_command_line_options(warm: Parent, tmp_path: Path) -> None:
+    answer = warm.ask(segment_request(tmp_path / "case", region=None))
+    assert (answer["kind"], answer["refused"]) == ("input", True)
+    assert "--" not in answer["text"]
+    found = warm.ask({"request": "fingerprint", "id": 1, "model": "hippocampus", "files": [str(SAMPLE)]})
+    assert [entry["severity"] for entry in found["deviations"]] == ["refused"]
+    assert found["deviations"][0]["sentence"] == answer["text"]
+    small = warm.ask({"request": "fingerprint", "model": "hippocampus", "files": [str(SAMPLE)], "region": REGION})
+    # The sample is an average of 152 heads: smoother than any of them, which is worth a note but no warning.
+    assert {entry["severity"] for entry in small["deviations"]} <= {"note"}
+
+
+def test_fingerprint_takes_the_look_of_the_voxels_from_the_request(warm: Parent) -> None:
+    image = voxel_box(
+        RegionOfInterest(tuple(REGION["centre_ras_mm"]), tuple(REGION["size_mm"])), read_image(SAMPLE)
+    ).crop(read_image(SAMPLE))
+    array = sitk.GetArrayFromImage(image)
+    request = {"request": "fingerprint", "model": "hippocampus", "grid": grid_facts(image)}
+    for change, expected in ((1, {"note"}), (-1, {"note", "warning"})):
+        features = {"T1": image_features(change * array).to_json()}
+        found = warm.ask({**request, "features": features})["deviations"]
+        assert {entry["severity"] for entry in found} == expected
+    assert warm.ask(request)["deviations"] == []
+    answer = warm.ask({**request, "features": {"T1": {"flat": False}}})
+    assert (answer["event"], answer["kind"]) == ("error", "usage")
+
+
+def test_cost_is_predicted_from_a_file_or_a_grid(warm: Parent) -> None:
+    ask = {"request": "predict_cost", "id": 1, "model": "hippocampus", "device": "cpu"}
+    small = warm.ask({**ask, "files": [str(SAMPLE)], "region": REGION})
+    assert (small["event"], small["windows"]) == ("predicted", 1)
+    assert small["seconds"] > 0
+    assert 50 < small["memory_mb"] < 2000
+    grid = {"size_ijk": [197, 233, 189], "spacing_mm": [1, 1, 1]}
+    whole = [warm.ask({**ask, "files": [str(SAMPLE)]}), warm.ask({**ask, "grid": grid})]
+    assert whole[0] == whole[1]
+    # Of one measured pace, so the machine does not count: many windows take longer than one, and no longer than each
+    # would with what is written once.
+    assert 50 * small["seconds"] < whole[0]["seconds"] < whole[0]["windows"] * small["seconds"]
+    assert whole[0]["memory_mb"] > small["memory_mb"]
+
+
+def test_predicted_working_grid_is_the_one_that_preprocessing_makes() -> None:
+    from SegWithUCore.inference.preprocessing import to_working_grid
+    from SegWithUCore.models.registry import resolve_model
+    from SegWithUCore.worker.engine import _working_shape
+
+    spec = resolve_model("hippocampus").input
+    image = sitk.Image([31, 22, 9], sitk.sitkFloat32)
+    image.SetSpacing([0.7, 1.3, 3.1])
+    image.SetDirection([0, 0.1, 0.995, -1, 0, 0, 0, -0.995, 0.1])
+    assert _working_shape(image, spec) == to_working_grid(image, spec).GetSize()[::-1]
+
+
+def test_nothing_reached_for_a_network(warm: Parent) -> None:
+    assert warm.ask({"request": "check", "id": 1})["usable"]
+    assert not warm.alarm.exists()  # type: ignore[attr-defined]
+
+
+def test_what_runs_out_of_memory_is_called_so() -> None:
+    errors = [
+        MemoryError(),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory"),
+        RuntimeError("CUDA out of memory. Tried to allocate 20.00 MiB"),
+    ]
+    assert [failure(error)["kind"] for error in errors] == ["memory"] * 3
+    other = failure(RuntimeError("shapes differ"))
+    assert other["kind"] == "unexpected"
+    assert other["details"] is not None

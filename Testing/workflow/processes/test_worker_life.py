@@ -1,0 +1,123 @@
+"""How the worker ends, whoever ends it, and how it keeps its protocol clean."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from reader_deaths import write_hook
+from repository import PACKAGES
+from worker_parent import (
+    ON_LINUX,
+    PATIENCE_S,
+    REGION,
+    SAMPLE,
+    Parent,
+    is_computing,
+    module,
+    processes_of_group,
+    segment_request,
+    state_of,
+)
+
+
+def _until_gone(group: int) -> None:
+    """Wait until nothing of a process group lives: what reads images for a worker ends right after it."""
+    gone_by = time.monotonic() + PATIENCE_S
+    while processes_of_group(group):
+        assert time.monotonic() < gone_by
+        time.sleep(0.02)
+
+
+@pytest.mark.slow
+@ON_LINUX
+def test_closed_stdin_ends_a_computing_worker_and_leaves_nothing(start: Callable[..., Parent], tmp_path: Path) -> None:
+    parent = start()
+    assert parent.event()["event"] == "started"
+    parent.send(segment_request(tmp_path / "case", region=None, unlike_training=True))
+    parent.until(is_computing)
+    half_written = tmp_path / f".segwithu-host-{parent.process.pid}-x"
+    half_written.mkdir()
+    (half_written / "part").write_text("half", encoding="utf-8")
+    assert parent.close() == 0
+    assert all(told["fraction"] < 0.5 for told in parent.rest()), "it went on for long"
+    assert not any(tmp_path.iterdir())
+    _until_gone(parent.process.pid)
+
+
+@ON_LINUX
+def test_a_deadly_file_is_an_error_and_a_hanging_one_ends(start: Callable[..., Parent], tmp_path: Path) -> None:
+    for name in ("ends-SIGSEGV.nii.gz", "hangs-1.nii.gz"):
+        shutil.copy(SAMPLE, tmp_path / name)
+    parent = start(write_hook(tmp_path / "hook"), READER_HANGS=str(tmp_path / "hangs"))
+    parent.event()
+    ask = {"request": "fingerprint", "id": 1, "model": "hippocampus", "region": REGION}
+    answer = parent.ask({**ask, "files": [str(tmp_path / "ends-SIGSEGV.nii.gz")]})
+    assert (answer["event"], answer["kind"]) == ("error", "input")
+    assert answer["text"].startswith(f"Reading {tmp_path / 'ends-SIGSEGV.nii.gz'} ended the reading process (SIGSEGV)")
+    assert parent.ask({**ask, "files": [str(SAMPLE)]})["event"] == "fingerprinted"
+    parent.send({**ask, "files": [str(tmp_path / "hangs-1.nii.gz")]})
+    until = time.monotonic() + PATIENCE_S
+    while not (tmp_path / "hangs").exists():
+        assert time.monotonic() < until
+        time.sleep(0.02)
+    assert len(processes_of_group(parent.process.pid)) == 2
+    assert parent.close() == 0
+    _until_gone(parent.process.pid)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+def test_crashed_parent_leaves_no_worker(tmp_path: Path) -> None:
+    code = (
+        "import subprocess, sys, time\n"
+        "call = [sys.executable, '-m', 'SegWithUCore.worker']\n"
+        "p = subprocess.Popen(call, stdin=subprocess.PIPE, start_new_session=True)\n"
+        "time.sleep(60)"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(PACKAGES)}
+    parent = subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE)
+    assert parent.stdout is not None
+    pid = json.loads(parent.stdout.readline())["pid"]
+    parent.kill()
+    parent.wait()
+    assert parent.stdout.read() == b"", "the pipe ends when the worker has ended"
+    _until_gone(pid)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+def test_sigterm_ends_it_at_once(start: Callable[..., Parent]) -> None:
+    parent = start(bare=True)
+    parent.event()
+    parent.process.send_signal(signal.SIGTERM)
+    assert parent.process.wait(PATIENCE_S) == 128 + signal.SIGTERM
+
+
+def test_idle_worker_leaves_by_itself_and_says_so(start: Callable[..., Parent]) -> None:
+    parent = start(bare=True, options=("--idle-minutes", "0.005"))
+    assert [parent.event()["event"] for _ in range(2)] == ["started", "leaving"]
+    assert parent.process.wait(PATIENCE_S) == 0
+
+
+def test_quit_ends_it_after_what_was_asked_before(start: Callable[..., Parent]) -> None:
+    parent = start(bare=True)
+    parent.send({"request": "nonsense", "id": 1})
+    parent.send({"request": "quit"})
+    assert [parent.event()["event"] for _ in range(2)] == ["started", "error"]
+    assert parent.process.wait(PATIENCE_S) == 0
+
+
+def test_protocol_survives_libraries_that_print(start: Callable[..., Parent], tmp_path: Path) -> None:
+    loud = "import os\nprint('from Python')\nos.write(1, b'from C\\n')\nimport sys\nassert sys.stdin.read() == ''\n"
+    module(tmp_path, "jsonschema", loud)
+    parent = start(tmp_path, bare=True)
+    assert parent.event()["event"] == "started"
+    assert state_of(parent, "jsonschema")["state"] == "ok"
+    parent.close()
+    parent.end()
+    assert {"from Python\n", "from C\n"} <= set(parent.stderr)

@@ -1,0 +1,216 @@
+"""Flags of real cases, by rules that the user sets, and limits fitted on calibration cases."""
+
+import math
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from exchanged_cases import changed_case, copied, judged
+from segwithu_command import MODEL, Command, one_sentence, tiny_bundle
+
+from SegWithUCore.calibration.flag_limits import StructureCase, controlled_limit, fit_flag_rules
+from SegWithUCore.case.case_file import read_case
+from SegWithUCore.errors import InputError, UsageError
+from SegWithUCore.models.bundle import read_bundle, write_bundle_json
+from SegWithUCore.review.flags import Flag, FlagRules, Rule, flags_of_case
+from SegWithUCore.review.log_format import Verdict
+
+
+@pytest.fixture
+def case(segmented_cases: Path, tmp_path: Path) -> Path:
+    return copied(segmented_cases / "hippocampus_001", tmp_path)
+
+
+def raised(case: Path, **limits: Any) -> list[Flag]:
+    return flags_of_case(case, FlagRules(**limits))
+
+
+def with_figures(case: Path, **figures: Any) -> None:
+    """Give the anterior hippocampus figures that a later model knows."""
+    changed_case(case, lambda content: content["structures"][1].update(figures))
+
+
+def test_without_limits_a_usual_case_has_no_flag(case: Path) -> None:
+    assert flags_of_case(case) == []
+
+
+def test_expected_wrong_volume_is_flagged_above_the_limit_only(case: Path) -> None:
+    anterior = read_case(case)["structures"][1]
+    wrong, name = anterior["expected_wrong_mm3"], anterior["name"]
+    (flag,) = (flag for flag in raised(case, wrong_mm3=wrong - 0.01) if flag.structure == name)
+    assert (flag.rule, flag.figure, flag.limit) == (Rule.WRONG_VOLUME, wrong, wrong - 0.01)
+    assert f"{wrong:.0f} mm3" in flag.sentence
+    assert name not in {flag.structure for flag in raised(case, wrong_mm3=wrong)}
+
+
+def test_the_share_is_that_of_the_structure_s_volume(case: Path) -> None:
+    flags = raised(case, wrong_share=0.01)
+    for flag, entry in zip(flags, read_case(case)["structures"][1:], strict=True):
+        assert flag.figure == pytest.approx(entry["expected_wrong_mm3"] / entry["volume_mm3"])
+        assert "above the limit of 1 %" in flag.sentence
+
+
+def test_an_empty_structure_with_expected_errors_is_flagged(case: Path) -> None:
+    with_figures(case, volume_mm3=0.0, expected_wrong_mm3=3.0)
+    (flag,) = (flag for flag in raised(case, wrong_share=0.9))
+    assert flag.figure is None
+    assert "it is empty" in flag.sentence
+
+
+def test_a_wide_volume_interval_is_flagged(case: Path) -> None:
+    with_figures(case, expected_volume_mm3=1000.0, expected_interval_mm3=[800.0, 1300.0])
+    (flag,) = raised(case, interval_share=0.4)
+    assert (flag.rule, flag.figure) == (Rule.INTERVAL, 0.5)
+    assert "between 800 and 1300 mm3" in flag.sentence
+    assert raised(case, interval_share=0.5) == []
+
+
+def test_a_low_predicted_dice_is_flagged_only_where_it_is_informative(case: Path) -> None:
+    with_figures(case, predicted_dice=0.7, predicted_dice_informative=True)
+    assert [flag.rule for flag in raised(case, dice=0.8)] == [Rule.DICE]
+    with_figures(case, predicted_dice_informative=False)
+    assert raised(case, dice=0.8) == []
+
+
+def test_warnings_are_flagged_and_notes_are_not(case: Path) -> None:
+    warnings = [
+        {"severity": "note", "sentence": "A note.", "kind": "noise", "structure": None},
+        {"severity": "warning", "sentence": "Larger than in training.", "kind": "volume", "structure": 2},
+    ]
+    changed_case(case, lambda content: content.update(fingerprint={"warnings": warnings}))
+    (flag,) = raised(case)
+    assert (flag.structure, flag.sentence) == ("posterior hippocampus", "Larger than in training.")
+    assert raised(case, fingerprint=False) == []
+
+
+def test_what_a_reviewer_rejected_or_wants_read_again_is_flagged(case: Path) -> None:
+    judged(case, "Ana", {1: Verdict.ACCEPTED, 2: Verdict.REJECTED, 3: Verdict.SECOND_READER})
+    flags = raised(case)
+    assert {flag.rule for flag in flags} == {Rule.REVIEWER}
+    assert sum(flag.figure or 0 for flag in flags) == 2
+    assert any("Ana wants a second reader for 1 region" in flag.sentence for flag in flags)
+    assert raised(case, reviewer=False) == []
+
+
+def test_the_model_s_fitted_rules_hold_where_the_user_gives_none(case: Path) -> None:
+    rules = {"wrong_share": {"limit": 0.01, "useful": True}, "wrong_mm3": {"limit": None, "useful": False}}
+    changed_case(case, lambda content: content["model"].update(flags={"rules": rules}))
+    assert {flag.rule for flag in flags_of_case(case)} == {Rule.WRONG_SHARE}
+
+
+def test_a_damaged_case_is_named(case: Path) -> None:
+    changed_case(case, lambda content: content["structures"][1].pop("name"))
+    with pytest.raises(InputError, match="hippocampus_001"):
+        raised(case)
+
+
+@pytest.mark.parametrize("data", [{"wrong": 1}, {"dice": "low"}, {"fingerprint": 1}, {"wrong_share": -0.1}])
+def test_rules_that_are_none_are_refused(data: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match=next(iter(data))):
+        FlagRules.from_json(data)
+
+
+def test_rules_survive_json() -> None:
+    rules = FlagRules(wrong_mm3=100, dice=0.8, reviewer=False)
+    assert FlagRules.from_json(rules.to_json()) == rules
+
+
+def test_a_file_of_rules_that_is_no_json_is_wrong_usage(case: Path, tmp_path: Path, segwithu: Command) -> None:
+    rules = tmp_path / "rules.json"
+    rules.write_text("wrong_share = 0.2")
+    outcome = segwithu("worklist", case, "--output", tmp_path / "out", "--rules", rules)
+    one_sentence(outcome, "rules.json", "JSON", code=2)
+
+
+def some_cases(scores: np.ndarray, dice: np.ndarray) -> list[dict[str, StructureCase]]:
+    return [
+        {"good": StructureCase(1.0, wrong_share=0.0), "organ": StructureCase(float(d), wrong_share=float(s))}
+        for s, d in zip(scores, dice, strict=True)
+    ]
+
+
+def test_a_figure_that_orders_cases_gives_a_limit_with_its_bound() -> None:
+    dice = np.linspace(0.5, 0.95, 49)
+    fitted = fit_flag_rules(some_cases(1 - dice, dice), alpha=0.1, bad_dice=0.7)
+    rule = fitted["rules"]["wrong_share"]
+    flagged = 1 - dice > rule["limit"]
+    assert rule["useful"]
+    assert fitted["least_alpha"] == 1 / 50
+    assert rule["missed"] == np.sum((dice < 0.7) & ~flagged) == 4  # (4 + 1) / 50 is the last within 0.1
+    assert rule["bound"] == pytest.approx(0.1)
+    assert rule["flagged_share"] == flagged.mean()
+    assert FlagRules.fitted(fitted).wrong_share == rule["limit"]
+
+
+def test_the_bound_holds_for_new_cases() -> None:
+    """The share of cases that are bad and not flagged, over many draws of calibration cases and of new ones."""
+    dice_ = np.random.default_rng(0)
+    missed = []
+    for _ in range(400):
+        bad, noise = dice_.random(400) < 0.3, dice_.normal(size=400)
+        scores = bad + noise
+        limit = controlled_limit(scores[:40], bad[:40], alpha=0.15)
+        assert limit is not None
+        missed.append(np.mean(bad[40:] & (scores[40:] <= limit)))
+    assert 0.10 < np.mean(missed) <= 0.15
+
+
+def test_fitted_rules_fit_into_a_bundle(tmp_path: Path) -> None:
+    dice = np.linspace(0.5, 0.95, 49)
+    folder, flags = tiny_bundle(tmp_path / "tiny"), fit_flag_rules(some_cases(1 - dice, dice))
+    bundle = read_bundle(folder)
+    assert bundle.calibration is not None
+    write_bundle_json(replace(bundle, calibration={**bundle.calibration, "flags": flags}), folder)
+    assert (read_bundle(folder).calibration or {})["flags"] == flags
+
+
+def test_too_few_cases_for_the_bound_are_said() -> None:
+    dice = np.linspace(0.5, 0.9, 5)
+    rule = fit_flag_rules(some_cases(1 - dice, dice), alpha=0.1)["rules"]["wrong_share"]
+    assert rule["limit"] is None
+    assert "5 cases allow no bound below 16.7 %" in rule["sentence"]
+
+
+def test_a_figure_that_says_nothing_gives_no_rule() -> None:
+    dice = np.linspace(0.5, 0.9, 40)
+    scores = np.resize([0.1, 0.2], 40)
+    rule = fit_flag_rules(some_cases(scores, dice))["rules"]["wrong_share"]
+    assert rule["limit"] is None
+    assert rule["sentence"].startswith("No useful rule: the figure does not tell")
+
+
+def test_where_hardly_any_case_is_bad_no_rule_is_needed() -> None:
+    dice = np.linspace(0.8, 0.9, 40)
+    fitted = fit_flag_rules(some_cases(1 - dice, dice), bad_dice=0.7)
+    assert "without any flag" in fitted["rules"]["wrong_share"]["sentence"]
+    assert FlagRules.fitted(fitted) == FlagRules()
+
+
+def test_a_low_predicted_dice_has_a_limit_from_below() -> None:
+    dice = np.linspace(0.5, 0.95, 49)
+    cases = [{"organ": StructureCase(float(d), dice=float(d))} for d in dice]
+    rule = fit_flag_rules(cases, bad_dice=0.7)["rules"]["dice"]
+    assert np.mean(dice < rule["limit"]) == rule["flagged_share"]
+    assert 0.6 < rule["limit"] < 0.7
+    assert math.isfinite(rule["p_value"])
+
+
+def test_a_model_s_useful_rule_flags_the_case_that_segment_writes(
+    data_folder: Path, tmp_path: Path, segwithu: Command
+) -> None:
+    model = shutil.copytree(MODEL, tmp_path / "model")
+    bundle = read_bundle(model)
+    rule = {"limit": 0.01, "useful": True, "sentence": "For the test."}
+    calibration = {**(bundle.calibration or {}), "flags": {**(bundle.calibration or {})["flags"]}}
+    calibration["flags"]["rules"] = {"wrong_share": rule}
+    write_bundle_json(replace(bundle, calibration=calibration), model)
+    image = data_folder / "hippocampus" / "images" / "hippocampus_001.nii.gz"
+    outcome = segwithu("segment", image, "--model", model, "--output", tmp_path / "out")
+    assert outcome.code == 0, outcome.err
+    flags = read_case(tmp_path / "out" / "hippocampus_001")["flags"]
+    assert [flag["rule"] for flag in flags] == ["expected wrong share"] * 2
+    assert [flag.to_json() for flag in flags_of_case(tmp_path / "out" / "hippocampus_001")] == flags
+    assert all(f"Flagged: {flag['sentence']}" in outcome.err for flag in flags)

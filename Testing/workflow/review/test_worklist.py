@@ -1,0 +1,176 @@
+"""Worklists of real cases: their order, what they tell, how they take damage, and a thousand of them."""
+
+import csv
+import json
+import shutil
+from functools import partial
+from pathlib import Path
+
+import pytest
+from counting import counted
+from exchanged_cases import CASES, changed_case, changed_regions, copied, judged
+from segwithu_command import Command, one_sentence
+
+from SegWithUCore.case.case_file import case_folders
+from SegWithUCore.case.region_files import read_regions
+from SegWithUCore.review.flags import FlagRules
+from SegWithUCore.review.log_format import Verdict
+from SegWithUCore.review.worklist import SECONDS_PER_REGION, SECONDS_TO_OPEN, Worklist, make_worklist
+from SegWithUCore.review.worklist_files import COLUMNS, read_listed, read_worklist, write_worklist
+
+
+@pytest.fixture
+def cases(segmented_cases: Path, tmp_path: Path) -> Path:
+    folder = tmp_path / "cases"
+    shutil.copytree(segmented_cases, folder)
+    return folder
+
+
+def test_cases_are_sorted_by_expected_wrong_volume_per_minute(cases: Path) -> None:
+    entries = make_worklist(case_folders([cases])).entries
+    for entry in entries:
+        regions = read_regions(entry.folder)
+        minutes = (SECONDS_TO_OPEN + SECONDS_PER_REGION * len(regions)) / 60
+        assert entry.minutes == pytest.approx(minutes)
+        assert entry.benefit == pytest.approx(sum(region.expected_wrong_mm3 for region in regions) / minutes)
+    assert [entry.benefit for entry in entries] == sorted((entry.benefit for entry in entries), reverse=True)
+    assert {entry.name for entry in entries} == set(CASES)
+
+
+def test_what_somebody_accepted_or_corrected_is_not_waited_for(cases: Path) -> None:
+    first = make_worklist(case_folders([cases])).entries[0]
+    ranks = range(1, len(read_regions(first.folder)) + 1)
+    judged(first.folder, "Ana", dict.fromkeys(ranks, Verdict.ACCEPTED))
+    judged(first.folder, "Ben", {1: Verdict.REJECTED})
+    entries = make_worklist(case_folders([cases])).entries
+    assert entries[-1].name == first.name
+    assert (entries[-1].open_regions, entries[-1].benefit) == (0, 0.0)
+    told = [review.text for review in entries[-1].reviews]
+    assert told[1].startswith(f"Ben: 1 of {len(ranks)} regions, 2026-01-01T")
+
+
+def test_the_pace_is_that_of_the_reviewers_where_they_decided_enough(cases: Path) -> None:
+    judged(cases / CASES[0], "Ana", dict.fromkeys(range(1, 5), Verdict.REJECTED), seconds=12.0)
+    assert "assumed" in make_worklist(case_folders([cases])).pace
+    judged(cases / CASES[1], "Ben", {1: Verdict.REJECTED}, seconds=40.0)
+    worklist = make_worklist(case_folders([cases]))
+    assert (worklist.seconds_per_region, worklist.decided) == (12.0, 5)
+    assert "median of 5" in worklist.pace
+
+
+def test_a_review_of_other_regions_is_told_and_not_counted(cases: Path) -> None:
+    judged(cases / CASES[0], "Ana", {1: Verdict.ACCEPTED})
+    path = cases / CASES[0] / "regions.csv"
+    changed_regions(path.parent, "".join(path.read_text().splitlines(keepends=True)[:-1]))
+    (entry,) = make_worklist([cases / CASES[0]]).entries
+    assert entry.reviews == ()
+    assert entry.notes == ("review.Ana.jsonl is about other regions of this case: its verdicts are not counted.",)
+
+
+def test_blind_places_do_not_count_as_regions(cases: Path) -> None:
+    folder = cases / CASES[0]
+    log = judged(folder, "Ana", {1: Verdict.ACCEPTED})
+    blind = log.read_text().splitlines()[1].replace(f'"region": {read_regions(folder)[0].id}', '"region": 9999')
+    log.write_text(log.read_text() + blind + "\n")
+    (entry,) = make_worklist([folder]).entries
+    assert (entry.reviews[0].decided, entry.reviews[0].regions) == (1, len(read_regions(folder)))
+
+
+def test_the_files_tell_the_same_and_name_cases_relative_to_themselves(
+    cases: Path, tmp_path: Path, segwithu: Command
+) -> None:
+    output = tmp_path / "lists" / "monday"
+    outcome = segwithu("worklist", cases, "--output", output, "--flag-wrong-share", "0.01")
+    assert outcome.code == 0, outcome.err
+    assert "3 of 3 cases are flagged" in outcome.out
+    with (output / "worklist.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    listed = read_worklist(output / "worklist.json")
+    assert tuple(rows[0]) == COLUMNS
+    assert [row["case"] for row in rows] == [row["case"] for row, _ in listed]
+    for row, (entry, folder) in zip(rows, listed, strict=True):
+        assert not Path(row["folder"]).is_absolute()
+        assert (folder / "case.json").samefile(output / row["folder"] / "case.json")
+        assert row["flags"] == "expected wrong share"
+        assert all(flag["sentence"] in row["reasons"] for flag in entry["flags"])
+        assert float(row["benefit_mm3_per_minute"]) == entry["benefit_mm3_per_minute"] > 0
+    content = json.loads((output / "worklist.json").read_text(encoding="utf-8"))
+    assert "per minute" in content["sorted_by"]
+    assert content["rules"]["wrong_share"] == 0.01
+
+
+def test_what_was_written_is_read_again(cases: Path, tmp_path: Path) -> None:
+    judged(cases / CASES[0], "Ana", {1: Verdict.ACCEPTED, 2: Verdict.REJECTED})
+    (cases / CASES[1] / "case.json").write_text("{", encoding="utf-8")
+    worklist = make_worklist(case_folders([cases]), FlagRules(wrong_share=0.01))
+    write_worklist(worklist, tmp_path / "out")
+    listed = read_listed(tmp_path / "out" / "worklist.json")
+    assert (listed.rules, listed.seconds_per_region) == (worklist.rules, worklist.seconds_per_region)
+    for now, before in zip(listed.entries, worklist.entries, strict=True):
+        assert now.folder.resolve() == before.folder.resolve()
+        assert (now.name, now.flags, now.reviews, now.notes, now.trouble) == (
+            *(before.name, before.flags, before.reviews, before.notes, before.trouble),
+        )
+        figures = ("expected_wrong_mm3", "open_wrong_mm3", "minutes")
+        assert [getattr(now, name) for name in figures] == pytest.approx(
+            [getattr(before, name) for name in figures], abs=0.006
+        )
+        assert (now.regions, now.open_regions, now.worst_structure) == (
+            *(before.regions, before.open_regions, before.worst_structure),
+        )
+
+
+def test_damaged_cases_are_listed_last_with_a_sentence(cases: Path, tmp_path: Path, segwithu: Command) -> None:
+    (cases / CASES[0] / "case.json").unlink()
+    (cases / CASES[1] / "regions.csv").write_text("rank\n1\n")
+    changed_case(copied(cases / CASES[2], cases, "emptied"), lambda content: content.pop("structures"))
+    outcome = segwithu("worklist", cases, "--output", tmp_path / "out")
+    assert outcome.code == 1
+    assert len(outcome.messages) == 3
+    listed = [row for row, _ in read_worklist(tmp_path / "out" / "worklist.json")]
+    assert [bool(row["trouble"]) for row in listed] == [False, True, True, True]
+    assert {row["case"] for row in listed if row["trouble"]} == {CASES[0], CASES[1], "emptied"}
+    assert CASES[2] in outcome.out
+
+
+def test_a_place_without_cases_is_named(tmp_path: Path, segwithu: Command) -> None:
+    one_sentence(segwithu("worklist", tmp_path, "--output", tmp_path / "out"), str(tmp_path), "no case folder")
+    assert not (tmp_path / "out").exists()
+
+
+def test_names_are_no_formulas_in_a_spreadsheet(segmented_cases: Path, tmp_path: Path, segwithu: Command) -> None:
+    folder = copied(segmented_cases / CASES[0], tmp_path)
+    changed_case(folder, lambda content: content.update(name="=HYPERLINK(0)"))
+    assert segwithu("worklist", folder, "--output", tmp_path / "out").code == 0
+    assert ",'=HYPERLINK(0)," in (tmp_path / "out" / "worklist.csv").read_text(encoding="utf-8")
+
+
+def test_a_case_without_calibration_is_listed_without_figures(cases: Path) -> None:
+    def uncalibrated(content: dict) -> None:
+        content["regions"] = None
+        for entry in content["structures"]:
+            entry["expected_wrong_mm3"] = None
+
+    changed_case(cases / CASES[0], uncalibrated)
+    entry = make_worklist(case_folders([cases])).entries[-1]
+    assert (entry.name, entry.regions, entry.worst_structure, entry.trouble) == (CASES[0], None, None, "")
+
+
+def listed(folder: Path) -> Worklist:
+    return make_worklist(case_folders([folder]))
+
+
+def test_a_list_reads_every_case_once_however_many_there_are(segmented_cases: Path, tmp_path: Path) -> None:
+    judged(copied(segmented_cases / CASES[0], tmp_path), "Ana", dict.fromkeys(range(1, 8), Verdict.ACCEPTED))
+    files = [(tmp_path / CASES[0] / name) for name in ("case.json", "regions.csv", "review.Ana.jsonl")]
+    calls = {}
+    for count in (20, 200):
+        for number in range(count):
+            folder = tmp_path / f"list{count}" / f"case{number:04d}"
+            folder.mkdir(parents=True)
+            for file in files:
+                (folder / file.name).write_bytes(file.read_bytes())
+        calls[count], made = counted(partial(listed, tmp_path / f"list{count}"))
+        assert len(made.entries) == count
+        assert not any(entry.trouble or entry.notes for entry in made.entries)
+    assert calls[200] < 12 * calls[20], calls

@@ -1,0 +1,118 @@
+"""Ctrl-C, a scheduler's SIGTERM and a killed process: one sentence, and nothing that could be taken for a result."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from segwithu_command import (
+    MODEL,
+    PATIENCE_S,
+    SAMPLE,
+    SAMPLE_ROI,
+    Command,
+    child,
+    entries,
+    finished,
+    one_sentence,
+    real_image,
+    tiny_bundle,
+)
+
+from SegWithUCore.atomic_files import ABANDONED_AFTER_S, TEMPORARY_PREFIX, atomic_folder, sweep_leftovers
+from SegWithUCore.inference import case_writer
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals as POSIX knows them")
+
+
+def _read_until(process: "subprocess.Popen[str]", words: str) -> str:
+    """Read the child's stderr up to the line that holds `words`."""
+    assert process.stderr is not None
+    read = ""
+    for line in process.stderr:
+        read += line
+        if words in line:
+            return read
+    pytest.fail(f"the command ended without saying '{words}': {read}")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
+def test_interrupted_run_ends_soon_with_one_sentence_and_leaves_nothing(number: int, tmp_path: Path) -> None:
+    """A whole head takes minutes: the signal comes while windows are computed."""
+    process = child("segment", SAMPLE, "--unlike-training", "--model", MODEL, "--output", tmp_path / "results")
+    read = _read_until(process, "5% segmenting")
+    time.sleep(0.5)
+    process.send_signal(number)
+    outcome = finished(process, within_s=PATIENCE_S, already_read=read)
+    one_sentence(outcome, "cancelled")
+    reached = [int(share) for share in re.findall(r"(\d+)% segmenting", outcome.err)]
+    assert max(reached) < 50, "it went on for long"
+    assert entries(tmp_path) == []
+
+
+@pytest.mark.parametrize("stage", ["write_segmentation_nrrd", "case_facts", "_flush_to_disk"])
+def test_interrupted_writing_leaves_nothing_and_keeps_the_old_case(
+    stage: str, capfd: pytest.CaptureFixture[str], data_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tiny_bundle(tmp_path / "models" / "tiny")
+    output = tmp_path / "results"
+    old = output / "hippocampus_001" / "notes.txt"
+    old.parent.mkdir(parents=True)
+    old.write_text("mine")
+
+    def interrupted(*_arguments: object, **_options: object) -> None:
+        assert [path for path in output.iterdir() if path.name.startswith(TEMPORARY_PREFIX)], "nothing to clean up"
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(5)  # the signal ends this sleep
+
+    monkeypatch.setattr(case_writer, stage, interrupted)
+    outcome = Command(capfd).segment(real_image(data_folder), "--overwrite", model=model, output=output)
+    one_sentence(outcome, "cancelled")
+    assert entries(output) == ["hippocampus_001", "hippocampus_001/notes.txt"]
+
+
+@pytest.mark.slow
+def test_killed_run_leaves_only_a_hidden_folder_that_the_next_run_sweeps(
+    capfd: pytest.CaptureFixture[str], data_folder: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "results"
+    process = child("segment", SAMPLE, SAMPLE_ROI, "--model", MODEL, "--output", output)
+    deadline = time.monotonic() + PATIENCE_S
+    while not list(output.glob(f"{TEMPORARY_PREFIX}*/*")) and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.01)
+    process.kill()
+    finished(process, within_s=PATIENCE_S)
+    left = [path.name for path in output.iterdir()]
+    assert len(left) == 1
+    assert left[0].startswith(TEMPORARY_PREFIX), f"not hidden: {left}"
+    model = tiny_bundle(tmp_path / "models" / "tiny")
+    assert Command(capfd).segment(real_image(data_folder), model=model, output=output).code == 0
+    assert [path.name for path in output.iterdir()] == ["hippocampus_001"]
+
+
+def test_temporary_folder_of_a_live_process_is_not_swept(tmp_path: Path) -> None:
+    with atomic_folder(tmp_path / "case") as work:
+        (work / "part").write_text("half")
+        sweep = "import sys, pathlib; from SegWithUCore.atomic_files import sweep_leftovers as sweep; " \
+                "print(len(sweep(pathlib.Path(sys.argv[1]))))"  # fmt: skip
+        told = subprocess.run([sys.executable, "-c", sweep, tmp_path], capture_output=True, text=True, check=True)
+        assert told.stdout.strip() == "0"
+        assert (work / "part").exists()
+    assert entries(tmp_path) == ["case", "case/part"]
+
+
+def test_leftover_of_another_host_is_swept_only_after_a_day(tmp_path: Path) -> None:
+    assert "elsewhere" not in socket.gethostname()
+    fresh, old = (tmp_path / f"{TEMPORARY_PREFIX}elsewhere-1-{name}" for name in ("fresh", "old"))
+    fresh.mkdir()
+    old.mkdir()
+    long_ago = time.time() - ABANDONED_AFTER_S - 60
+    os.utime(old, (long_ago, long_ago))
+    assert sweep_leftovers(tmp_path) == [old]
+    assert entries(tmp_path) == [fresh.name]

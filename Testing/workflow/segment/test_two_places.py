@@ -1,0 +1,131 @@
+"""A NIfTI header with two places: which one counts, that it is told, and that a region in mm wants to know."""
+
+import gzip
+import json
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from nifti_files import rotation, srow, voxels, write_nifti
+from segwithu_command import Command
+
+from SegWithUCore.case.case_image import case_image
+from SegWithUCore.errors import UsageError
+from SegWithUCore.imaging.header_peek import check_form, differs_from_slicer, grid_notes, on_form
+from SegWithUCore.imaging.volume import read_image
+from SegWithUCore.worker.engine import _job
+from SegWithUCore.worker.protocol import Request
+
+REGION = "--roi=20,25,15,12,12,12"
+
+
+def _hippocampus(data_folder: Path, path: Path, code: int) -> Path:
+    """A real image of which the sform was moved by 8 mm to the right, with a code."""
+    content = bytearray(gzip.decompress((data_folder / "hippocampus/images/hippocampus_394.nii.gz").read_bytes()))
+    assert struct.unpack_from("<2h", content, 252) == (1, 1)
+    (across,) = struct.unpack_from("<f", content, 292)
+    struct.pack_into("<h", content, 254, code)
+    struct.pack_into("<f", content, 292, across + 8)
+    path.write_bytes(gzip.compress(bytes(content), 1))
+    return path
+
+
+def _case(folder: Path) -> dict[str, dict[str, list[int]]]:
+    return json.loads((folder / "case.json").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize(("code", "counts"), [(1, "sform"), (2, "qform"), (4, "qform")])
+def test_the_place_is_that_of_slicer_and_both_are_named_once(
+    code: int, counts: str, data_folder: Path, segwithu: Command, tiny: Path, tmp_path: Path
+) -> None:
+    path = _hippocampus(data_folder, tmp_path / "image.nii.gz", code)
+    outcome = segwithu.segment(path, model=tiny, output=tmp_path / "out")
+    assert outcome.code == 0
+    told = [line for line in outcome.messages if "two places" in line]
+    assert len(told) == 1
+    qform, sform = "at RAS (18.5, 26.5, 16.5) mm", "at RAS (26.5, 26.5, 16.5) mm"
+    assert f"{qform} with axes towards RAS by its qform (code 1)" in told[0]
+    assert f"{sform} with axes towards RAS by its sform (code {code}), up to 8 mm apart" in told[0]
+    assert told[0].endswith(f"the {counts} counts, as in Slicer.")
+    warnings = _case(tmp_path / "out" / "image")["fingerprint"]["warnings"]
+    assert [entry["kind"] for entry in warnings if "two places" in entry["sentence"]] == ["place"]
+    assert str(tmp_path) not in json.dumps(warnings)
+    results = sitk.ReadImage(str(tmp_path / "out" / "image" / "segmentation.nii.gz"))
+    assert results.GetOrigin() == sitk.ReadImage(str(path)).GetOrigin()
+    assert not (tmp_path / "out" / "image" / "image.nii.gz").exists()
+
+
+def test_a_region_wants_the_form_and_goes_by_it(
+    data_folder: Path, segwithu: Command, tiny: Path, tmp_path: Path
+) -> None:
+    """In a cohort, whose other image has one place; with --resume the other form is another case."""
+    images = tmp_path / "images"
+    images.mkdir()
+    two = _hippocampus(data_folder, images / "two.nii.gz", 2)
+    one = data_folder / "hippocampus/images/hippocampus_394.nii.gz"
+    (images / "one.nii.gz").write_bytes(one.read_bytes())
+    call = ("segment", images, "--each", "--model", tiny, REGION, "--unlike-training")
+    outcome = segwithu(*call, "--output", tmp_path / "unclear")
+    assert outcome.code == 1
+    refused = [line for line in outcome.messages if "so a region in mm is not clear" in line]
+    assert len(refused) == 1
+    assert str(two) in refused[0]
+    assert refused[0].endswith("say which counts with --form qform or --form sform.")
+    assert [path.name for path in (tmp_path / "unclear").iterdir()] == ["one"]
+    first = {}
+    for form in ("qform", "sform"):
+        assert segwithu(*call, "--form", form, "--output", tmp_path / form).code == 0
+        first[form] = _case(tmp_path / form / "two")["assessed"]["index_ijk"]
+        assert _case(tmp_path / form / "one")["assessed"]["index_ijk"] == first["qform"]
+    assert np.subtract(first["qform"], first["sform"]).tolist() == [8, 0, 0]
+    again = segwithu(*call, "--form", "qform", "--output", tmp_path / "sform", "--resume")
+    assert again.code == 1
+    assert "lies on another grid than" in again.err
+    # Slicer would show the file at its qform, so the image lies beside results that do not.
+    inside = {form: (tmp_path / form / "two" / "image.nii.gz").is_file() for form in first}
+    assert inside == {"qform": False, "sform": True}
+    folder = tmp_path / "sform" / "two"
+    for image in (case_image(folder, _case(folder)), case_image(folder, _case(folder), two)):
+        np.testing.assert_allclose(image.GetOrigin(), _case(folder)["input"]["grid"]["origin_lps_mm"], atol=1e-5)
+
+
+def test_a_form_that_does_not_exist_is_refused(
+    data_folder: Path, segwithu: Command, tiny: Path, tmp_path: Path
+) -> None:
+    path = _hippocampus(data_folder, tmp_path / "image.nii.gz", 2)
+    outcome = segwithu.segment(path, "--form", "both", model=tiny, output=tmp_path / "out")
+    assert outcome.code == 2
+    assert outcome.messages == ["segwithu: 'both' is no form of a NIfTI header: give qform or sform."]
+
+
+def test_the_form_decides_only_where_there_are_two(tmp_path: Path) -> None:
+    moved = {"sform_code": 2, "srow": srow(rotation(0, 0, 5), (4, 0, 0))}
+    two = write_nifti(tmp_path / "two.nii", **moved)
+    image = read_image(two)
+    assert on_form(two, image, None) is image
+    assert on_form(two, image, "qform").GetOrigin() == (0, 0, 0)
+    assert on_form(two, image, "sform").GetOrigin() == (-4, 0, 0)
+    assert image.GetOrigin() == (0, 0, 0)
+    assert (differs_from_slicer(two, "sform"), differs_from_slicer(two, "qform")) == (True, False)
+    with pytest.raises(UsageError, match="--form qform or --form sform"):
+        check_form(two, None)
+    check_form(two, "sform")
+    one = write_nifti(tmp_path / "one.nii", **moved | {"qform_code": 0})
+    assert on_form(one, read_image(one), "qform").GetOrigin() == (-4, 0, 0)
+    assert not differs_from_slicer(one, "qform")
+    assert grid_notes(one) == grid_notes(one, "qform") == []
+    check_form(one, None)
+    nrrd = tmp_path / "image.nrrd"
+    sitk.WriteImage(sitk.GetImageFromArray(voxels()), str(nrrd))
+    assert on_form(nrrd, image, "sform") is image
+    check_form(nrrd, None)
+
+
+def test_the_worker_takes_a_form() -> None:
+    fields = {"name": "case", "files": ["/image.nii"], "target": "/case"}
+    assert _job(Request("segment", 1, fields)).form is None
+    assert _job(Request("segment", 1, fields | {"form": "sform"})).form == "sform"
+    with pytest.raises(UsageError, match="'x' is no form"):
+        _job(Request("segment", 1, fields | {"form": "x"}))

@@ -1,0 +1,178 @@
+"""The driver of the hearts' trainings: killed at any moment it goes on, and two of them never train the same."""
+
+import argparse
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from training_runs import small_data_set, tiny_recipe
+
+pytest.importorskip("fcntl")
+
+import hearts_trainings
+import nnunet_data
+import trainings
+from hearts_trainings import commands, done, locked, status
+from patient_folds import read_rows, write_fold_tables
+from trainings import Training, planned, progress_of
+
+from SegWithUCore.training.recipe import read_recipe
+
+EPOCHS = 8
+
+
+def options(folder: Path) -> argparse.Namespace:
+    return argparse.Namespace(runs=folder / "runs", data=folder, nnunet=folder / "no nnU-Net", threads=1)
+
+
+def tiny(folder: Path, name: str) -> Training:
+    recipe = folder / "recipe.json"
+    text = json.dumps(tiny_recipe(backbone_training={"epochs": EPOCHS}, input={"window": [16, 16, 16]}))
+    recipe.write_text(text, encoding="utf-8")
+    return Training(name, recipe, "data/split.csv:train", "data/split.csv:select")
+
+
+def log(folder: Path, name: str) -> list[dict[str, str]]:
+    with (folder / "runs" / name / "backbone_log.csv").open(newline="", encoding="utf-8") as file:
+        return [{key: value for key, value in row.items() if key != "seconds"} for row in csv.DictReader(file)]
+
+
+@pytest.mark.slow
+@pytest.mark.serial
+def test_a_killed_training_goes_on_and_ends_as_one_that_was_not(tmp_path: Path, data_folder: Path) -> None:
+    small_data_set(data_folder, tmp_path / "data")
+    whole, killed = tiny(tmp_path, "whole"), tiny(tmp_path, "killed")
+    assert done(whole, options(tmp_path))
+    driver = (
+        f"import sys; sys.path[:0] = {sys.path!r}; from argparse import Namespace; from pathlib import PosixPath; "
+        f"from trainings import Training; from hearts_trainings import done; done({killed!r}, {options(tmp_path)!r})"
+    )
+    process = subprocess.Popen([sys.executable, "-c", driver], start_new_session=True)
+    try:
+        state = tmp_path / "runs" / "killed" / "backbone_last.pt"
+        while not state.is_file():
+            assert process.poll() is None
+            time.sleep(0.01)
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    while status([killed], options(tmp_path)).endswith("running"):  # the training dies a moment after its driver
+        time.sleep(0.01)
+    assert not progress_of(killed, tmp_path / "runs").finished
+    assert "stopped, goes on" in status([killed], options(tmp_path))
+    assert "--resume" in commands(killed, options(tmp_path))[0]
+    assert done(killed, options(tmp_path))
+    assert progress_of(killed, tmp_path / "runs").finished
+    assert log(tmp_path, "killed") == log(tmp_path, "whole")
+    weights = [trainings.sha256(trainings.weights_of(each, tmp_path / "runs")) for each in (whole, killed)]
+    assert weights[0] == weights[1]
+    assert f"{EPOCHS}/{EPOCHS}" in status([killed], options(tmp_path))
+    assert "finished" in status([killed], options(tmp_path))
+
+
+def test_a_finished_training_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    training = tiny(tmp_path, "there")
+    folder = tmp_path / "runs" / "there"
+    folder.mkdir(parents=True)
+    rows = [f"{epoch},1.0,0.1,0.8,2.0" for epoch in range(EPOCHS)]
+    log_text = "\n".join(["epoch,loss,select_brier,select_dice,seconds", *rows])
+    (folder / "backbone_log.csv").write_text(log_text, encoding="utf-8")
+    monkeypatch.setattr(hearts_trainings, "_run", lambda *_: pytest.fail("it was trained again"))
+    assert done(training, options(tmp_path))
+
+
+@pytest.mark.serial
+def test_a_training_that_outlives_its_driver_keeps_the_lock(tmp_path: Path) -> None:
+    training = tiny(tmp_path, "one")
+    with locked(training, tmp_path / "runs") as handle:
+        assert handle is not None
+        sleeper = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], pass_fds=(handle,))
+    try:
+        with locked(training, tmp_path / "runs") as second:
+            assert second is None
+        assert status([training], options(tmp_path)).endswith("running")
+        assert done(training, options(tmp_path))  # nothing to do here: another has it
+        assert not (tmp_path / "runs" / "one").exists()
+    finally:
+        sleeper.kill()
+        sleeper.wait()
+    with locked(training, tmp_path / "runs") as third:
+        assert third is not None
+
+
+@pytest.mark.slow
+def test_a_training_that_ends_with_an_error_is_told(tmp_path: Path) -> None:
+    training = tiny(tmp_path, "broken")  # its cases are not there
+    assert not done(training, options(tmp_path))
+    assert "does not exist" in (tmp_path / "runs" / "broken.log").read_text(encoding="utf-8")
+
+
+def test_trainings_wait_for_the_choice_and_follow_it() -> None:
+    waiting = [training for training in planned(None) if training.waits_for]
+    assert [training.name for training in waiting] == [
+        "hearts_member2",
+        "hearts_member3",
+        "hearts_fold1",
+        "hearts_fold2",
+        "hearts_fold3",
+    ]
+    follows = {training.name: training for training in planned("standard_view")}
+    assert all(follows[training.name].waits_for is None for training in waiting)
+    assert follows["hearts_member3"].seed == 3
+    assert follows["hearts_fold2"].cases == "folds/acdc/fold2.csv:train"
+    assert {training.fold for training in planned("nnunet") if training.name.startswith("nnunet_")} == {1, 2, 3}
+
+
+def test_every_recipe_of_the_plan_is_there() -> None:
+    for training in planned(trainings.chosen()):
+        assert training.waits_for or training.recipe is None or read_recipe(training.recipe).labels
+
+
+@pytest.mark.parametrize("kind", ["acdc", "hippocampus"])
+def test_folds_part_the_training_patients(kind: str, data_folder: Path, tmp_path: Path) -> None:
+    rows = read_rows(data_folder / kind / "split.csv")
+    train = {row.case for row in rows if row.role == "train"}
+    left_out: list[str] = []
+    for table in write_fold_tables(data_folder / kind, tmp_path):
+        fold = read_rows(table)
+        out = {row.patient for row in fold if row.role == "out"}
+        kept = {row.patient for row in fold if row.role == "train"}
+        assert not out & kept
+        assert {row.case for row in fold if row.role in ("train", "out")} == train
+        assert {row.role for row in fold} == {"train", "out", "select"}
+        left_out += [row.case for row in fold if row.role == "out"]
+    assert sorted(left_out) == sorted(train)
+    assert (tmp_path / "images").resolve() == (data_folder / kind / "images").resolve()
+
+
+def test_nnunets_splits_keep_patients_apart(data_folder: Path) -> None:
+    rows = read_rows(data_folder / "acdc" / "split.csv")
+    patients = {row.case: row.patient for row in rows}
+    splits = nnunet_data.splits(rows)
+    assert len(splits) == 4
+    for split in splits:
+        assert not {patients[case] for case in split["train"]} & {patients[case] for case in split["val"]}
+    assert {row.case for row in rows if row.role == "select"} == set(splits[0]["val"])
+    used = {case for split in splits for part in split.values() for case in part}
+    assert not used & {row.case for row in rows if row.role in ("calibration", "test")}
+
+
+def test_nnunets_progress_is_read_from_all_its_logs(tmp_path: Path) -> None:
+    training = next(training for training in planned(None) if training.name == "nnunet")
+    folder = trainings.nnunet_folder(training, tmp_path)
+    folder.mkdir(parents=True)
+    lines = "2026-01-01 00:00:00: Epoch {}\n2026-01-01 00:00:00: Pseudo dice [np.float32(0.5), np.float32(0.7)]\n"
+    told = "2026-01-01 00:00:00: Epoch time: {} s\n"
+    first, second = folder / "training_log_1.txt", folder / "training_log_2.txt"
+    first.write_text(lines.format(0) + told.format("10.5") + lines.format(1), encoding="utf-8")
+    second.write_text(lines.format(1) + told.format("20.5"), encoding="utf-8")
+    os.utime(first, (1, 1))
+    found = progress_of(training, tmp_path)
+    assert (found.epochs, found.of, list(found.seconds), found.dice) == (2, 100, [10.5, 20.5], pytest.approx(0.6))
+    assert not found.finished
