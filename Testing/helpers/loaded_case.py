@@ -36,7 +36,7 @@ class LoadedCase:
         self.volume.TransformPointToWorld(matrix.MultiplyPoint([*kji[::-1], 1.0])[:3], world)
         return tuple(world)
 
-    def look_at(self, kji: tuple[int, int, int]) -> tuple[int, int]:
+    def focus_on(self, kji: tuple[int, int, int]) -> tuple[int, int]:
         """Bring a voxel into view and return the row and column of its pixel."""
         jump_to(self.world_of(kji), self.scene)
         return self.view.pixel_of(self.world_of(kji))

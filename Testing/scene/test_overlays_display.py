@@ -18,7 +18,7 @@ from SegWithUSlicerLib.scene.readout import sentence, share_above, volume_text
 
 def test_window_dragged_by_the_user_is_put_back_and_the_picture_stays(tmp_path, data_folder):
     case = loaded_case(tmp_path, data_folder)
-    case.look_at(case.voxel())
+    case.focus_on(case.voxel())
     overlay = Overlay(case.nodes)
     overlay.show("error_probability")
     before = case.view.pixels()
@@ -80,7 +80,7 @@ def test_map_without_a_window_in_the_case_is_shown_over_its_own_range(tmp_path, 
 def test_every_colour_map_is_a_built_in_node_and_changes_the_picture(tmp_path, data_folder, name):
     case = loaded_case(tmp_path, data_folder)
     case.nodes.segmentation.GetDisplayNode().SetVisibility(False)
-    row, column = case.look_at(case.voxel())
+    row, column = case.focus_on(case.voxel())
     overlay = Overlay(case.nodes)
     overlay.show("error_probability")
     overlay.set_opacity(1)
@@ -126,7 +126,7 @@ def test_only_the_shown_map_has_a_visible_legend_with_plain_words(tmp_path, data
 
 def test_while_the_key_is_held_the_image_is_bare_and_then_everything_is_back(tmp_path, data_folder):
     case = loaded_case(tmp_path, data_folder)
-    case.look_at(case.voxel())
+    case.focus_on(case.voxel())
     overlay = Overlay(case.nodes)
     overlay.show("error_probability")
     before = case.view.pixels()

@@ -21,7 +21,7 @@ def _bare(case: LoadedCase) -> None:
 def test_overlay_colours_the_voxels_above_the_threshold_and_no_others(tmp_path, data_folder, kind):
     case = loaded_case(tmp_path, data_folder, **kind)
     _bare(case)
-    row, column = case.look_at(case.voxel())
+    row, column = case.focus_on(case.voxel())
     grey = case.view.pixels()
     overlay = Overlay(case.nodes)
     assert overlay.show("error_probability") == 1
@@ -54,7 +54,7 @@ def _voxels_in_plane(case: LoadedCase) -> tuple[np.ndarray, np.ndarray, np.ndarr
 def test_threshold_hides_and_only_near_hides_far_voxels(tmp_path, data_folder):
     case = loaded_case(tmp_path, data_folder)
     _bare(case)
-    case.look_at(case.voxel())
+    case.focus_on(case.voxel())
     overlay = Overlay(case.nodes)
     overlay.show("ranking")
     overlay.set_legend(False)
@@ -81,7 +81,7 @@ def test_voxels_that_were_not_assessed_are_never_coloured(tmp_path, data_folder)
         overlay.set_legend(False)
         overlay.set_threshold(-1e9)
         for offset, is_drawn in ((3, False), (-3, True)):
-            case.look_at((half + offset, 20, 15))
+            case.focus_on((half + offset, 20, 15))
             shown = case.view.pixels()
             overlay.hide_while(True)
             # Against the bare image: the lowest colour is black, which is no colour of its own.
@@ -116,7 +116,7 @@ def test_one_of_our_maps_is_never_taken_for_the_users_own_foreground(tmp_path, d
 def test_overlay_changes_neither_background_nor_zoom_nor_the_images_window(tmp_path, data_folder):
     case = loaded_case(tmp_path, data_folder)
     image = case.volume.GetDisplayNode()
-    case.look_at(case.voxel())
+    case.focus_on(case.voxel())
 
     def state():
         node, composite = case.view.node, case.view.composite
@@ -245,7 +245,7 @@ def test_a_deleted_map_gives_the_view_back(tmp_path, data_folder):
 def test_a_saved_and_loaded_bundle_shows_the_same_picture(tmp_path, data_folder, near):
     case = loaded_case(tmp_path, data_folder, oblique=True, transformed=True)
     add_pet(case)
-    case.look_at(case.voxel())
+    case.focus_on(case.voxel())
     overlay = Overlay(case.nodes)
     overlay.show("error_probability")
     overlay.set_only_near(near)

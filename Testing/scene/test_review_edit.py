@@ -208,7 +208,7 @@ def test_a_look_at_an_edit_reads_the_labelled_part_once(tmp_path, data_folder):
 def test_the_models_own_segmentation_is_kept_hidden_and_shown_on_demand(tmp_path, data_folder):
     case = loaded_case(tmp_path, data_folder, oblique=True, transformed=True)
     case.nodes.segmentation.GetDisplayNode().SetVisibility(False)
-    case.look_at(case.voxel())
+    case.focus_on(case.voxel())
     original = case.nodes.original
     assert original.GetName() == "Hippocampus segmentation (model's own)"
     assert original.GetHideFromEditors()

@@ -9,7 +9,7 @@ from counting import allocated_mib, calls_of
 from loaded_case import LoadedCase, add_pet, add_transform, loaded_case
 from mrml_headless import HeadlessScene, SliceView, ThreeDView, coloured, observers_on
 
-from SegWithUSlicerLib.scene.focus import CANDIDATES, RegionHighlight, distinct_colour, look_at
+from SegWithUSlicerLib.scene.focus import CANDIDATES, RegionHighlight, distinct_colour, focus_on
 from SegWithUSlicerLib.scene.map_display import COLOUR_MAPS
 from SegWithUSlicerLib.scene.overlay import Overlay
 from SegWithUSlicerLib.scene.review_nodes import box_in_world, region_mask, regions_of, world_of
@@ -39,7 +39,7 @@ def test_the_region_is_outlined_where_it_lies_in_every_slice_view(tmp_path, data
     highlight = RegionHighlight(case.nodes)
     for region in regions_of(case.nodes)[:3]:
         highlight.hide()
-        look_at(case.nodes, region)
+        focus_on(case.nodes, region)
         before = [view.pixels() for view in views]
         assert highlight.show(region.id)
         for view, bare in zip(views, before, strict=True):
@@ -60,7 +60,7 @@ def test_the_region_is_outlined_where_it_lies_in_every_slice_view(tmp_path, data
 def test_the_outline_is_bright_and_leaves_the_inside_free(tmp_path, data_folder):
     case = _case(tmp_path, data_folder)
     region = max(regions_of(case.nodes), key=lambda one: one.volume_mm3)
-    look_at(case.nodes, region, keep_zoom=False)
+    focus_on(case.nodes, region, keep_zoom=False)
     bare = case.view.pixels()
     highlight = RegionHighlight(case.nodes)
     highlight.show(region.id)
@@ -81,7 +81,7 @@ def test_it_is_a_surface_in_3d_and_gone_after_release(tmp_path, data_folder):
     case = _case(tmp_path, data_folder, transformed=True)
     view = ThreeDView(case.headless)
     region = regions_of(case.nodes)[0]
-    look_at(case.nodes, region)
+    focus_on(case.nodes, region)
     empty = view.pixels()
     highlight = RegionHighlight(case.nodes)
     highlight.show(region.id)
@@ -99,13 +99,13 @@ def test_it_is_a_surface_in_3d_and_gone_after_release(tmp_path, data_folder):
 def test_it_moves_with_the_input(tmp_path, data_folder):
     case = _case(tmp_path, data_folder)
     region = regions_of(case.nodes)[0]
-    look_at(case.nodes, region)
+    focus_on(case.nodes, region)
     highlight = RegionHighlight(case.nodes)
     highlight.show(region.id)
     assert coloured(case.view.pixels()).any()
     case.volume.SetAndObserveTransformNodeID(add_transform(case.scene).GetID())
     assert highlight.node.GetTransformNodeID() == case.volume.GetTransformNodeID()
-    look_at(case.nodes, region)
+    focus_on(case.nodes, region)
     assert coloured(case.view.pixels()).any()
     case.volume.SetAndObserveTransformNodeID(None)
     assert highlight.node.GetTransformNodeID() is None
@@ -116,7 +116,7 @@ def test_nothing_but_the_mark_changes(tmp_path, data_folder):
     pet = add_pet(case)
     overlay = Overlay(case.nodes)
     overlay.show("error_probability")
-    case.look_at(case.voxel())
+    case.focus_on(case.voxel())
 
     def state():
         node, composite = case.view.node, case.view.composite
@@ -180,7 +180,7 @@ def test_nodes_deleted_by_the_user_and_closed_scenes_are_survived(tmp_path, data
     case.scene.RemoveNode(highlight.node)
     assert highlight.node is None
     assert highlight.show(second.id)
-    look_at(case.nodes, second)
+    focus_on(case.nodes, second)
     assert coloured(case.view.pixels()).any()
     with pytest.raises(KeyError):
         highlight.show(60000)

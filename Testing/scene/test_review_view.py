@@ -8,7 +8,7 @@ from loaded_case import LoadedCase, add_pet, loaded_case
 from mrml_headless import HeadlessScene, SliceView, ThreeDView
 from written_case import write_some_regions
 
-from SegWithUSlicerLib.scene.focus import CLOSEST_MM, look_at, restore_zoom
+from SegWithUSlicerLib.scene.focus import CLOSEST_MM, focus_on, restore_zoom
 from SegWithUSlicerLib.scene.load_case import find_cases, load_case
 from SegWithUSlicerLib.scene.overlay import Overlay
 from SegWithUSlicerLib.scene.review_nodes import RegionMask, box_in_world, region_mask, regions_of, world_of
@@ -49,7 +49,7 @@ def test_slices_and_crosshair_go_to_the_peak_and_the_zoom_stays(tmp_path, data_f
     for region in regions_of(case.nodes):
         prone = np.where(case.disk.region_labels == region.id, case.disk.error, -1)
         peak = case.world_of(np.unravel_index(prone.argmax(), prone.shape))
-        look_at(case.nodes, region)
+        focus_on(case.nodes, region)
         assert np.allclose(crosshair.GetCrosshairRAS(), peak, atol=0.01)
         assert crosshair.GetCrosshairMode() == slicer.vtkMRMLCrosshairNode.NoCrosshair
         for view in views:
@@ -65,9 +65,9 @@ def test_a_view_zooms_out_as_far_as_needed_and_back(tmp_path, data_folder):
     large, small = regions_of(case.nodes)
     for view in views:
         _set_field(view, 15)
-    look_at(case.nodes, small)
+    focus_on(case.nodes, small)
     assert [view.node.GetFieldOfView()[0] for view in views] == [15, 15, 15]
-    look_at(case.nodes, large)
+    focus_on(case.nodes, large)
     wider = [view.node.GetFieldOfView()[0] for view in views]
     assert min(wider) > 15
     for view in views:
@@ -76,9 +76,9 @@ def test_a_view_zooms_out_as_far_as_needed_and_back(tmp_path, data_folder):
         # With the margin, and no more.
         pixels = np.array([view.pixel_of(corner) for corner in box_in_world(case.nodes, region_mask(case.nodes, 1))])
         assert np.isclose(np.ptp(pixels, axis=0).max(), 320 / 1.2, atol=3)
-    look_at(case.nodes, large)
+    focus_on(case.nodes, large)
     assert [view.node.GetFieldOfView()[0] for view in views] == wider
-    look_at(case.nodes, small)
+    focus_on(case.nodes, small)
     assert np.allclose([view.node.GetFieldOfView()[0] for view in views], 15)
 
 
@@ -99,11 +99,11 @@ def test_a_zoom_that_the_user_makes_meanwhile_is_his_and_stays(tmp_path, data_fo
     case = _with_sizes(tmp_path, data_folder)
     large, small = regions_of(case.nodes)
     _set_field(case.view, 15)
-    look_at(case.nodes, large)
+    focus_on(case.nodes, large)
     _set_field(case.view, 70)
-    look_at(case.nodes, small)
+    focus_on(case.nodes, small)
     assert case.view.node.GetFieldOfView()[0] == 70
-    look_at(case.nodes, large)
+    focus_on(case.nodes, large)
     assert case.view.node.GetFieldOfView()[0] == 70
 
 
@@ -112,12 +112,12 @@ def test_a_view_that_was_made_larger_or_smaller_still_knows_the_users_zoom(tmp_p
     case = _with_sizes(tmp_path, data_folder)
     large, small = regions_of(case.nodes)
     _set_field(case.view, 16)
-    look_at(case.nodes, large)
+    focus_on(case.nodes, large)
     ours = case.view.node.GetFieldOfView()
     # As Slicer's view widgets do it.
     case.view.logic.ResizeSliceNode(*size)
     resized = case.view.node.GetFieldOfView()
-    look_at(case.nodes, small)
+    focus_on(case.nodes, small)
     assert np.allclose(np.divide(case.view.node.GetFieldOfView()[:2], resized[:2]), 16 / ours[0])
 
 
@@ -125,7 +125,7 @@ def test_the_users_zoom_survives_a_bundle_and_comes_back_at_the_end(tmp_path, da
     case = _with_sizes(tmp_path, data_folder)
     large, small = regions_of(case.nodes)
     _set_field(case.view, 15)
-    look_at(case.nodes, large)
+    focus_on(case.nodes, large)
     case.headless.save_bundle(tmp_path / "scene.mrb")
     restore_zoom(case.scene)
     assert np.isclose(case.view.node.GetFieldOfView()[0], 15)
@@ -136,7 +136,7 @@ def test_the_users_zoom_survives_a_bundle_and_comes_back_at_the_end(tmp_path, da
     headless.load_bundle(tmp_path / "scene.mrb")
     (nodes,) = find_cases(headless.scene)
     assert view.node.GetFieldOfView()[0] > 40
-    look_at(nodes, small)
+    focus_on(nodes, small)
     assert np.isclose(view.node.GetFieldOfView()[0], 15)
 
 
@@ -144,10 +144,10 @@ def test_the_users_zoom_survives_a_bundle_and_comes_back_at_the_end(tmp_path, da
 def test_a_region_that_hangs_over_the_edge_is_moved_in_without_a_zoom(tmp_path, data_folder, kind):
     case = loaded_case(tmp_path, data_folder, regions=True, **kind)
     region = max(regions_of(case.nodes), key=lambda one: max(one.size_mm))
-    look_at(case.nodes, region, keep_zoom=False)
+    focus_on(case.nodes, region, keep_zoom=False)
     needed = max(case.view.node.GetFieldOfView()[:2])
     _set_field(case.view, needed * 1.05)
-    look_at(case.nodes, region)
+    focus_on(case.nodes, region)
     assert case.view.node.GetFieldOfView()[0] == needed * 1.05
     assert _is_inside(case, case.view, region.id)
     assert _through(case.view, world_of(case.nodes, region.peak_ras_mm)) < 0.01
@@ -157,11 +157,11 @@ def test_framing_brings_regions_close_and_the_zoom_back(tmp_path, data_folder):
     case = _with_sizes(tmp_path, data_folder)
     large, small = regions_of(case.nodes)
     _set_field(case.view, 200)
-    look_at(case.nodes, large, keep_zoom=False)
+    focus_on(case.nodes, large, keep_zoom=False)
     assert 40 < case.view.node.GetFieldOfView()[0] < 60
-    look_at(case.nodes, small, keep_zoom=False)
+    focus_on(case.nodes, small, keep_zoom=False)
     assert np.isclose(case.view.node.GetFieldOfView()[0], CLOSEST_MM)
-    look_at(case.nodes, small)
+    focus_on(case.nodes, small)
     assert np.isclose(case.view.node.GetFieldOfView()[0], 200)
 
 
@@ -187,7 +187,7 @@ def test_nothing_but_place_and_zoom_changes(tmp_path, data_folder):
     before, count = state(), case.scene.GetNumberOfNodes()
     for region in regions_of(case.nodes):
         for keep_zoom in (True, False):
-            look_at(case.nodes, region, keep_zoom)
+            focus_on(case.nodes, region, keep_zoom)
             assert state() == before
     assert case.scene.GetNumberOfNodes() == count
     assert pet.GetScene() is not None
@@ -205,14 +205,14 @@ def test_cameras_move_only_to_what_they_cannot_see_and_keep_their_distance(tmp_p
     camera.SetPosition(*(centre + np.array([0, 300, 0])))
     camera.SetFocalPoint(*(centre + np.array([15, 0, 5])))
     before = pose()
-    look_at(case.nodes, region)
+    focus_on(case.nodes, region)
     assert np.array_equal(pose(), before)
     camera.SetPosition(500, 900, 40)
     camera.SetFocalPoint(500, 700, 40)
     before = pose()
-    look_at(case.nodes, region, in_3d=False)
+    focus_on(case.nodes, region, in_3d=False)
     assert np.array_equal(pose(), before)
-    look_at(case.nodes, region)
+    focus_on(case.nodes, region)
     after = pose()
     assert np.allclose(after[3:6], centre, atol=1e-3)
     assert np.allclose(after[:3] - after[3:6], before[:3] - before[3:6], atol=1e-6)
@@ -226,9 +226,9 @@ def test_without_its_voxels_a_region_is_still_jumped_to(tmp_path, data_folder):
     kept = RegionMask(voxels.mask.copy(), voxels.offset_ijk, voxels.ijk_to_ras)
     case.scene.RemoveNode(case.nodes.regions)
     _set_field(case.view, 15)
-    look_at(case.nodes, large)
+    focus_on(case.nodes, large)
     peak = world_of(case.nodes, large.peak_ras_mm)
     assert np.allclose(case.view.pixel_of(peak), (160, 160), atol=1)
     assert case.view.node.GetFieldOfView()[0] == 15
-    look_at(case.nodes, large, voxels=kept)
+    focus_on(case.nodes, large, voxels=kept)
     assert case.view.node.GetFieldOfView()[0] > 40
