@@ -102,6 +102,7 @@ def test_waiting_takes_time_by_the_clock_and_no_processor(clock: Clock) -> None:
     assert (spent.wall, spent.cpu) == (pytest.approx(0.2), 0)
 
 
+@pytest.mark.slow
 @pytest.mark.serial
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells the peak of a part of a process")
 @pytest.mark.parametrize("memory", ["given back", "kept"])
