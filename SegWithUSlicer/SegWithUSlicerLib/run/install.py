@@ -60,7 +60,7 @@ class Worker(Protocol):
 
 
 def installed_version(name: str) -> str | None:
-    """Version of a package by its metadata, None if it has none; imports nothing."""
+    """Return the version of a package by its metadata, None if it has none; imports nothing."""
     try:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:

@@ -67,7 +67,7 @@ class InstallPlan:
 
 
 def platform_facts() -> PlatformFacts:
-    """Those of this Slicer. An Intel build under Rosetta reports x86_64 too, as it should here."""
+    """Return those of this Slicer. An Intel build under Rosetta reports x86_64 too, as it should here."""
     return PlatformFacts(platform.system(), platform.machine(), sys.version_info[:2])
 
 

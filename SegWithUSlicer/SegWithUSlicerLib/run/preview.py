@@ -129,7 +129,7 @@ def size_ras(volume: "slicer.vtkMRMLScalarVolumeNode") -> tuple[float, float, fl
 
 
 def grid_of(volume: "slicer.vtkMRMLScalarVolumeNode") -> dict[str, list[float]]:
-    """Size, spacing, origin and direction as in `case.json`: LPS, as image files have it."""
+    """Return size, spacing, origin and direction as in `case.json`: LPS, as in image files."""
     lps = np.diag([-1.0, -1.0, 1.0]) @ _ijk_to_ras(volume)
     spacing = np.linalg.norm(lps[:, :3], axis=0)
     image = volume.GetImageData()

@@ -162,7 +162,7 @@ class Overlay:
             self._show_legend(volume, self._legend)
 
     def hide_while(self, held: bool) -> None:
-        """While a key is held, show the bare image: no map, no legend, no outlines; then everything as before."""
+        """Show the bare image while a key is held: no map, no legend, no outlines; then everything as before."""
         if held == self._layers.blanked:
             return
         self._layers.blank(held)
@@ -180,7 +180,7 @@ class Overlay:
             self._segmentation_was_visible = None
 
     def readout(self) -> list[AboveThreshold]:
-        """Per structure, what lies above the threshold; from histograms of the whole grid, empty without them."""
+        """List per structure what is above the threshold, from histograms of the whole grid; empty without them."""
         threshold = self.threshold
         if threshold is None or self._map_name is None:
             return []
@@ -250,7 +250,7 @@ class Overlay:
         self._notify()
 
     def _map_chosen(self, volume: "slicer.vtkMRMLNode") -> None:
-        """Another of our maps was chosen in a view: if it is this run's, show that one."""
+        """Show a map of this run that was chosen in a view."""
         name = volume.GetAttribute(MAP_ATTRIBUTE)
         if volume in self.nodes.results and name in self._case.maps:
             self._hide_legend()
