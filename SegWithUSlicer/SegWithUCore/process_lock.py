@@ -46,7 +46,7 @@ class ProcessLock:
     """A lock file that this process holds from `take` to `release`."""
 
     def __init__(self, path: Path, handle: int) -> None:
-        """For `take` only.
+        """Keep path and handle; called by `take` only.
 
         Args:
             handle: of the lock file, kept open: Windows lets nobody remove the file of a living process.

@@ -157,5 +157,9 @@ def test_near_is_within_the_distance_of_any_structure_or_inside_it(spacing):
     assert np.array_equal(near(labels, spacing, 5.0), expected)
 
 
+def test_all_is_near_where_everything_is_labelled():
+    assert near(np.ones((3, 4, 5), np.uint8), (1, 1, 1), 5.0).all()
+
+
 def test_near_an_empty_segmentation_is_nothing():
     assert not near(np.zeros((3, 4, 5), np.uint8), (1, 1, 1), 5.0).any()

@@ -38,6 +38,8 @@ def test_a_process_knows_itself_and_tells_a_number_that_was_used_again() -> None
     assert not is_alive(10**30, "1")
     if sys.platform == "linux":
         assert not is_alive(os.getpid(), "1")
+        assert is_alive(os.getpid(), noted_at=time.time())
+        assert not is_alive(os.getpid(), noted_at=time.time() - 10 * 365 * 86400)
 
 
 @LINUX

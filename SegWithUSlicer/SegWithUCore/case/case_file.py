@@ -245,7 +245,7 @@ def _interval(value: Any) -> tuple[float, float] | None:
 
 
 def _is_about(flag: Any, value: int, name: str) -> bool:
-    """Cases of earlier versions name the structure by its label value."""
+    """Check whether a flag is about a structure; cases of earlier versions name it by its label value."""
     return isinstance(flag, Mapping) and flag.get("structure") in (value, name)
 
 

@@ -45,7 +45,7 @@ PACKAGES = (
 
 
 def installed_versions() -> dict[str, str | None]:
-    """Versions that are installed according to their metadata, without importing anything."""
+    """Return the installed versions by their metadata, without importing anything."""
     return {package.name: _metadata_version(package.name) for package in PACKAGES}
 
 

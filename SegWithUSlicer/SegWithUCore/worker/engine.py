@@ -261,13 +261,13 @@ def _requested_grid(request: Request) -> VoxelGrid:
 def _part_grid(
     whole: VoxelGrid, region: RegionOfInterest | None, own_to_world_ras: Sequence[float] | None
 ) -> VoxelGrid:
-    """Grid of the part within the region, as it lies in the world; its origin says nothing."""
+    """Return the grid of the part within the region, oriented as in the world; its origin has no meaning."""
     part = voxel_box(region, whole).crop_grid(whole) if region else whole
     return part.axes_after(lambda image: apply_transform(image, own_to_world_ras))
 
 
 def _working_shape(part: sitk.Image | VoxelGrid, spec: InputSpec) -> tuple[int, ...]:
-    """Size (z, y, x) that `preprocessing.to_working_grid` would give, without resampling anything."""
+    """Return the size (z, y, x) that `preprocessing.to_working_grid` would give, without resampling anything."""
     upright = VoxelGrid.of(part).axes_after(lambda image: reorient(image, spec.orientation))
     return working_size(upright, spec)[0][::-1]
 

@@ -119,7 +119,7 @@ class Channel:
         self._lock = threading.Lock()
 
     def lines(self) -> Iterator[bytes]:
-        """Lines that are not blank, until the parent closes its end."""
+        """Yield lines that are not blank, until the parent closes its end."""
         for line in self._reader:
             if line.strip():
                 yield line

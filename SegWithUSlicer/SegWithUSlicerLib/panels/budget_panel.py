@@ -89,7 +89,7 @@ class BudgetPanel:
             self.plot.setMRMLScene(None)
 
     def _view(self) -> "slicer.vtkMRMLPlotViewNode":
-        """Our own view node; shown by our own widget and by no layout."""
+        """Return our own view node; it is shown by our own widget and by no layout."""
         scene = slicer.mrmlScene
         view = scene.GetSingletonNode(VIEW_TAG, "vtkMRMLPlotViewNode")
         if view is None:

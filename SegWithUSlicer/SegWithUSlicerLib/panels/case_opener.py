@@ -42,7 +42,7 @@ class PanelContext(Protocol):
 
 
 @dataclass(frozen=True)
-class _Asked:
+class _PendingCase:
     """A case that waits for the user to choose its image."""
 
     folder: Path
@@ -65,7 +65,7 @@ class CaseOpener:
         self.ui, self._context, self.moved = ui, context, moved
         self.message = ""
         self.on_opened: Callable[[], None] = lambda: None
-        self._pending: _Asked | None = None
+        self._pending: _PendingCase | None = None
         ui.imageFileButton.connect("clicked(bool)", self.choose_file)
         ui.imageFolderButton.connect("clicked(bool)", self.choose_folder)
         ui.withoutImageButton.connect("clicked(bool)", self.open_without_image)
@@ -90,9 +90,9 @@ class CaseOpener:
             if there is not None:
                 return self._show(there, region, closes_others=True)
             case = read_description(folder)
-            return self._switch(_Asked(folder, case, region), find_images(folder, case.raw, self.moved))
+            return self._switch(_PendingCase(folder, case, region), find_images(folder, case.raw, self.moved))
         except ImageMissingError as error:
-            self._ask(_Asked(folder, case, region), str(error))
+            self._ask(_PendingCase(folder, case, region), str(error))
         except SegWithUError as error:
             self.message = str(error)
         finally:
@@ -167,7 +167,7 @@ class CaseOpener:
         self._ask(None)
         self._finish(asked, image)
 
-    def _finish(self, asked: _Asked, image: "sitk.Image | None") -> None:
+    def _finish(self, asked: _PendingCase, image: "sitk.Image | None") -> None:
         qt.QApplication.setOverrideCursor(qt.Qt.WaitCursor)
         try:
             found = None if image is None else find_images(asked.folder, asked.case.raw, self.moved, image)
@@ -178,14 +178,14 @@ class CaseOpener:
         finally:
             qt.QApplication.restoreOverrideCursor()
 
-    def _ask(self, asked: _Asked | None, why: str = "") -> None:
+    def _ask(self, asked: _PendingCase | None, why: str = "") -> None:
         self._pending = asked
         self.ui.imageLabel.text = wrappable(why)
         self.ui.imageFrame.visible = asked is not None
 
     # -- the switch --
 
-    def _switch(self, asked: _Asked, found: FoundImages | None) -> bool:
+    def _switch(self, asked: _PendingCase, found: FoundImages | None) -> bool:
         context = self._context
         was_reviewing, settings = context.review.session is not None, context.overlay.settings
         if not self._leave_review():

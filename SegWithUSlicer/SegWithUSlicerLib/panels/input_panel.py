@@ -118,7 +118,7 @@ class InputPanel:
         self._changed()
 
     def hint(self) -> str:
-        """One sentence that names the next click."""
+        """Return one sentence that names the next click."""
         if not self.models:
             return _("There is no model: put a model folder into {folder} and open the module again.").format(
                 folder=user_models_folder()
@@ -172,7 +172,7 @@ class InputPanel:
         box.visible = self.ui.headLabel.visible = len(heads) > 1
 
     def _make_selectors(self) -> None:
-        """One selector a channel, named as the model names it."""
+        """Make one selector per channel, named as the model names it."""
         channels = self.model.channels if self.model else ()
         if [selector.toolTip for selector in self._selectors] == [_tool_tip(channel) for channel in channels]:
             return

@@ -245,7 +245,7 @@ class ModulePanel:
         self._preview_later.trigger()
 
     def _watch_transforms(self, nodes: CaseNodes | None) -> None:
-        """Results stay on the anatomy when the input is put under another transform."""
+        """Watch the input's transform, so that results stay on the anatomy when it changes."""
         for watched, tag in self._transform_tags:
             watched.RemoveObserver(tag)
         self._transform_tags = []

@@ -119,7 +119,7 @@ class OverlayPanel:
         self.attach(None)
 
     def hold(self, held: bool) -> None:
-        """While the key is held, show the bare image."""
+        """Show the bare image while the key is held."""
         if self.overlay is not None:
             self.overlay.hide_while(held)
 

@@ -60,7 +60,7 @@ class ReviewPanel:
     # -- what the module panel calls --
 
     def show(self, nodes: CaseNodes | None) -> None:
-        """Another run is shown, or none: a review of the one before ends."""
+        """Show another run, or none: a review of the one before ends."""
         hub = nodes.hub if nodes is not None else None
         if self.session is not None and self.session.nodes.hub is not hub:
             self.end()

@@ -112,7 +112,7 @@ def _go_on_text(decided: int, regions: int) -> str:
 
 
 def progress_text(session: ReviewSession) -> str:
-    """Regions decided, errors seen, time left, what edits have changed, and what the disk does not take."""
+    """Return the lines on regions decided, errors seen, time left, edits, and what could not be written."""
     lines = [session.state.progress().text]
     score = session.rescore
     if score is not None:

@@ -292,7 +292,7 @@ class ReviewKeys:
         self._shortcuts = []
 
     def _focus_moved(self, _old: Any, new: Any) -> None:
-        """Off while typing: a shortcut that is on takes the key even where it does nothing."""
+        """Disable the keys while typing: an enabled shortcut takes the key even if it does nothing."""
         for shortcut, _action in self._shortcuts:
             shortcut.enabled = not takes_text(new)
 

@@ -83,7 +83,7 @@ def read_labels(nodes: CaseNodes, box: Box | None = None, *, original: bool = Fa
 def labels_on_grid(
     segmentation: "slicer.vtkSegmentation | None", values: Mapping[str, int], box: Box, ijk_to_ras: vtk.vtkMatrix4x4
 ) -> np.ndarray:
-    """Segments as label values at the voxels of a box; axes k, j, i.
+    """Sample segments as label values at the voxels of a box; axes k, j, i.
 
     Args:
         segmentation: None gives zeros.
@@ -167,7 +167,7 @@ _EDIT_EVENTS = (
 
 
 def grid_of(nodes: CaseNodes) -> tuple[tuple[int, int, int], vtk.vtkMatrix4x4]:
-    """Voxels along k, j, i and the matrix to RAS of the input's own space."""
+    """Return the number of voxels along k, j, i and the matrix to RAS of the input's own space."""
     for volume in [*nodes.inputs, *nodes.maps.values()]:
         if volume.GetImageData() is not None:
             matrix = vtk.vtkMatrix4x4()
@@ -180,7 +180,7 @@ def grid_of(nodes: CaseNodes) -> tuple[tuple[int, int, int], vtk.vtkMatrix4x4]:
 def _layers(
     segmentation: "slicer.vtkSegmentation", values: Mapping[str, int]
 ) -> Iterator[tuple["slicer.vtkOrientedImageData", dict[int, int]]]:
-    """Images in the order in which they are to be written, each with what its labels mean.
+    """Yield images in the order in which they are to be written, each with the meaning of its labels.
 
     Neighbours in the list that share an image are written at once: usually that is all of them.
     """
@@ -227,7 +227,7 @@ def _write_layer(
 
 
 def _shift(image: "slicer.vtkOrientedImageData", ijk_to_ras: vtk.vtkMatrix4x4) -> tuple[int, int, int] | None:
-    """Whole voxels i, j, k from the image's indices to the grid's; None if the image has another grid."""
+    """Return the shift i, j, k from the image's indices to the grid's; None if the image has another grid."""
     to_grid, to_ras, matrix = vtk.vtkMatrix4x4(), vtk.vtkMatrix4x4(), vtk.vtkMatrix4x4()
     vtk.vtkMatrix4x4.Invert(ijk_to_ras, to_grid)
     image.GetImageToWorldMatrix(to_ras)
@@ -274,7 +274,7 @@ def _images(nodes: CaseNodes) -> Iterator[tuple[str, int, "slicer.vtkOrientedIma
 
 
 def _stamp(nodes: CaseNodes) -> tuple[object, ...]:
-    """Differs as soon as a voxel may have changed: VTK gives no time of change twice."""
+    """Return a stamp that differs as soon as a voxel may have changed: VTK gives no time of change twice."""
     return tuple((identifier, label, image.GetMTime()) for identifier, label, image in _images(nodes))
 
 

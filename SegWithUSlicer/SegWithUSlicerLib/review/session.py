@@ -137,15 +137,15 @@ class ReviewSession:
         self._trail.remember(region.id, self.order)
 
     def first(self) -> int:
-        """Id of the first region."""
+        """Return the ID of the first region."""
         return self._ids[0]
 
     def next_undecided(self) -> int | None:
-        """Id of the next region without a verdict; None when all have one."""
+        """Return the ID of the next region without a verdict; None if all have one."""
         return self.state.next_undecided(self._ids, self.current.id if self.current is not None else None)
 
     def previous(self) -> int | None:
-        """Id of the region before the current one; None at the start."""
+        """Return the ID of the region before the current one; None at the start."""
         return self.state.previous(self._ids, self.current.id) if self.current is not None else None
 
     def set_order(self, order: str) -> None:
@@ -184,7 +184,7 @@ class ReviewSession:
         self._edits.refresh(self.state.seen_ids)
 
     def comment(self, text: str) -> None:
-        """Comment on the current region."""
+        """Add a comment to the current region."""
         if self.current is not None and text != self.state.comment_of(self.current.id):
             self._trail.append(Commented(self.current.id, text))
 

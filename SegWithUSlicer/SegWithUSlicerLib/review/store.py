@@ -78,7 +78,7 @@ def review_folder(nodes: CaseNodes, root: Path) -> Path:
 
 
 def review_folder_elsewhere(root: Path) -> Elsewhere:
-    """Tells where reviews of a case lie whose own folder cannot be written to.
+    """Return a finder of the reviews of a case whose own folder cannot be written to.
 
     Args:
         root: the folder of Slicer's user settings.

@@ -88,7 +88,7 @@ class SegmentStatusWriter:
         self.due[value] = status_for(verdict, begun)
 
     def edited(self, values: Iterable[int]) -> list[int]:
-        """Structures were edited: those not started are in progress, those accepted are so again.
+        """Note edits: structures not started are now in progress, accepted ones are again.
 
         A flagged one stays flagged: an edit does not stand in for the second reader. What undo in Segment Editor took
         back of other statuses is written again: it keeps the status with the voxels.

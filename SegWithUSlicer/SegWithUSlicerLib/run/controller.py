@@ -13,8 +13,7 @@ from typing import Any, Protocol
 from SegWithUCore.errors import SegWithUError
 
 from ..i18n import _
-from .install_plan import InstallResult
-from .install_plan import Outcome as Install
+from .install_plan import InstallOutcome, InstallResult
 
 
 class Phase(Enum):
@@ -78,12 +77,11 @@ class RunRequest:
     head: str = ""
 
 
-def sentences(deviations: Sequence[Mapping[str, Any]]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def split_deviations(deviations: Sequence[Mapping[str, Any]]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Split what the engine reports about an input into warnings and notes; notes need no banner."""
-    sentences = [(entry.get("severity") == "note", str(entry.get("sentence", ""))) for entry in deviations]
-    return tuple(text for is_note, text in sentences if not is_note), tuple(
-        text for is_note, text in sentences if is_note
-    )
+    found = [(entry.get("severity") == "note", str(entry.get("sentence", ""))) for entry in deviations]
+    warnings = tuple(text for is_note, text in found if not is_note)
+    return warnings, tuple(text for is_note, text in found if is_note)
 
 
 class Folder(Protocol):
@@ -221,9 +219,9 @@ class RunController:
             return
         if run.cancel_sentence:
             self._end(Outcome.CANCELLED, run.cancel_sentence)
-        elif result.outcome is Install.DECLINED:
+        elif result.outcome is InstallOutcome.DECLINED:
             self._end(Outcome.DECLINED, result.sentence, result.details)
-        elif result.outcome is Install.FAILED:
+        elif result.outcome is InstallOutcome.FAILED:
             self._end(Outcome.FAILED, result.sentence, result.details)
         else:
             self._send(run)
@@ -289,7 +287,7 @@ class RunController:
 
     def _result(self, run: _Run, event: Mapping[str, Any]) -> None:
         # Told before anything is loaded: a warning stands before any colour is shown.
-        warnings, _notes = sentences(event.get("warnings") or [])
+        warnings, _notes = split_deviations(event.get("warnings") or [])
         self._tell(replace(self.status, stage=_("loading the result"), fraction=1.0, warnings=warnings))
         if not all(self._tools.unchanged(one) for one in run.exported):
             text = _("The image changed while it was segmented, so the result is not shown: press the button again.")

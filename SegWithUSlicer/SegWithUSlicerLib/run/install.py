@@ -17,9 +17,9 @@ from ..i18n import _
 from .install_plan import (
     TORCH,
     TORCH_REQUIREMENT,
+    InstallOutcome,
     InstallPlan,
     InstallResult,
-    Outcome,
     PlatformFacts,
     make_plan,
     platform_facts,
@@ -27,7 +27,15 @@ from .install_plan import (
     problems,
 )
 
-__all__ = ["InstallResult", "InstallTools", "Installer", "Outcome", "install", "slicer_tools", "write_constraints"]
+__all__ = [
+    "InstallOutcome",
+    "InstallResult",
+    "InstallTools",
+    "Installer",
+    "install",
+    "slicer_tools",
+    "write_constraints",
+]
 
 REQUESTER = "SegWithU"
 KEPT = ("numpy", "SimpleITK", "vtk", "requests", "pydicom", "scipy", TORCH)
@@ -52,7 +60,7 @@ class Worker(Protocol):
 
 
 def installed_version(name: str) -> str | None:
-    """Version of a package by its metadata, None if it has none; imports nothing."""
+    """Return the version of a package by its metadata, None if it has none; imports nothing."""
     try:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
@@ -129,7 +137,7 @@ class Installer:
         """Bring the engine into a working state; `on_result` is called once, on the main thread."""
         problem = platform_problem(self._facts)
         if problem is not None:
-            on_result(InstallResult(Outcome.FAILED, problem))
+            on_result(InstallResult(InstallOutcome.FAILED, problem))
             return
 
         def checked(event: Mapping[str, Any]) -> None:
@@ -156,14 +164,16 @@ class Installer:
 def judge(event: Mapping[str, Any]) -> InstallResult:
     """Return ready or failed, from the worker's final answer to "check"."""
     if event.get("event") == "cancelled":
-        return InstallResult(Outcome.DECLINED, _("The check of the packages was cancelled: press the button again."))
+        return InstallResult(
+            InstallOutcome.DECLINED, _("The check of the packages was cancelled: press the button again.")
+        )
     if event.get("event") != "checked":
-        return InstallResult(Outcome.FAILED, str(event.get("text", "")), str(event.get("details") or ""))
+        return InstallResult(InstallOutcome.FAILED, str(event.get("text", "")), str(event.get("details") or ""))
     if event["usable"]:
-        return InstallResult(Outcome.READY, _("The engine is ready."))
+        return InstallResult(InstallOutcome.READY, _("The engine is ready."))
     plan = make_plan(event)
     text = _("The engine still lacks something ({problems}): copy the diagnostics, then press the button again.")
-    return InstallResult(Outcome.FAILED, plan.impossible or text.format(problems=problems(event)))
+    return InstallResult(InstallOutcome.FAILED, plan.impossible or text.format(problems=problems(event)))
 
 
 def install(
@@ -172,7 +182,7 @@ def install(
     """Carry out the plan, after consent. Returns None if all steps went well and the worker should check again."""
     problem = plan.impossible or _missing_tool(plan, tools, wheels)
     if problem is not None:
-        return InstallResult(Outcome.FAILED, problem)
+        return InstallResult(InstallOutcome.FAILED, problem)
     if not tools.confirm(question(plan, wheels)):
         return _declined()
     try:
@@ -185,7 +195,7 @@ def install(
             "Installing failed ({reason}): check the network and the free disk space, or choose a folder of wheels, "
             "then press the button again."
         )
-        return InstallResult(Outcome.FAILED, text.format(reason=_reason(error)), traceback.format_exc())
+        return InstallResult(InstallOutcome.FAILED, text.format(reason=_reason(error)), traceback.format_exc())
 
 
 def question(plan: InstallPlan, wheels: Path | None = None) -> str:
@@ -279,7 +289,7 @@ def _repair(plan: InstallPlan, tools: InstallTools, requirements: Path, options:
 
 def _declined() -> InstallResult:
     text = _("Nothing was segmented because its packages are not installed: press the button again to install them.")
-    return InstallResult(Outcome.DECLINED, text)
+    return InstallResult(InstallOutcome.DECLINED, text)
 
 
 def _reason(error: Exception) -> str:

@@ -18,7 +18,7 @@ SHIPPED = frozenset({"numpy", "scipy", "SimpleITK"})
 """Slicer's own: they are never installed or changed by us."""
 
 
-class Outcome(Enum):
+class InstallOutcome(Enum):
     """How an installation ended."""
 
     READY = "ready"
@@ -30,7 +30,7 @@ class Outcome(Enum):
 class InstallResult:
     """The outcome, one sentence that names the next click, and details for the log."""
 
-    outcome: Outcome
+    outcome: InstallOutcome
     sentence: str
     details: str = ""
 
@@ -67,7 +67,7 @@ class InstallPlan:
 
 
 def platform_facts() -> PlatformFacts:
-    """Those of this Slicer. An Intel build under Rosetta reports x86_64 too, as it should here."""
+    """Return those of this Slicer. An Intel build under Rosetta reports x86_64 too, as it should here."""
     return PlatformFacts(platform.system(), platform.machine(), sys.version_info[:2])
 
 

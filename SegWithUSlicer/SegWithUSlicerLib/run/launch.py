@@ -72,7 +72,7 @@ def _end_on_posix(process: "subprocess.Popen[bytes]", reported_pid: int | None) 
 
 
 def _groups(child_pid: int, reported_pid: int | None) -> list[int]:
-    """Process groups to be ended: the child's session, and the worker's where a launcher moved it. Never our own."""
+    """Return the process groups to end: the child's session, and the worker's if a launcher moved it. Never our own."""
     groups = {child_pid}
     if reported_pid is not None and reported_pid != child_pid:
         try:

@@ -17,7 +17,7 @@ from SegWithUCore.errors import SegWithUError
 from ..i18n import _
 from ..scene.load_case import read_roi
 from ..scene.volume_export import image_features_of, own_to_world
-from .controller import Worker, sentences
+from .controller import Worker, split_deviations
 from .models import ModelInfo
 
 
@@ -93,7 +93,7 @@ class PreflightCheck:
         kind, now = event.get("event"), self.result
         if kind == "fingerprinted":
             found = event.get("deviations") or []
-            warnings, notes = sentences(found)
+            warnings, notes = split_deviations(found)
             refused = any(entry.get("severity") == "refused" for entry in found)
             self._set_result(PreflightResult(now.cost, warnings, refused, notes))
         elif kind == "predicted":
@@ -129,7 +129,7 @@ def size_ras(volume: "slicer.vtkMRMLScalarVolumeNode") -> tuple[float, float, fl
 
 
 def grid_of(volume: "slicer.vtkMRMLScalarVolumeNode") -> dict[str, list[float]]:
-    """Size, spacing, origin and direction as in `case.json`: LPS, as image files have it."""
+    """Return size, spacing, origin and direction as in `case.json`: LPS, as in image files."""
     lps = np.diag([-1.0, -1.0, 1.0]) @ _ijk_to_ras(volume)
     spacing = np.linalg.norm(lps[:, :3], axis=0)
     image = volume.GetImageData()

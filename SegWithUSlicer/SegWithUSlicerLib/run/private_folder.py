@@ -90,7 +90,7 @@ def _remove(path: Path) -> bool:
 
 
 def _make_writable(path: Path) -> None:
-    """Files and folders that were made read-only cannot be removed."""
+    """Make a folder's content writable: read-only files and folders cannot be removed."""
     for folder, _folders, files in os.walk(path):
         for entry in (Path(folder), *(Path(folder) / name for name in files)):
             if not entry.is_symlink():

@@ -12,7 +12,7 @@ from SegWithUCore.paths import resource_path
 from ..scene.load_case import export_volume, is_unchanged, load_case
 from .controller import RunController, RunTools
 from .install import Installer, slicer_tools
-from .install_plan import InstallResult, Outcome
+from .install_plan import InstallOutcome, InstallResult
 from .launch import WorkerStart, worker_start
 from .private_folder import PrivateFolder, sweep
 from .worker import WorkerProcess
@@ -88,11 +88,11 @@ class Session:
     def prepare(self, on_result: Callable[[InstallResult], None]) -> None:
         """Bring the engine into a working state; asked once, until the worker misses something."""
         if self._is_ready:
-            on_result(InstallResult(Outcome.READY, ""))
+            on_result(InstallResult(InstallOutcome.READY, ""))
             return
 
         def remember(result: InstallResult) -> None:
-            self._is_ready = result.outcome is Outcome.READY
+            self._is_ready = result.outcome is InstallOutcome.READY
             on_result(result)
 
         wheels = setting(WHEELS_SETTING)

@@ -294,7 +294,7 @@ def _users_zoom(view: "slicer.vtkMRMLSliceNode") -> float:
 
 
 def _measures(view: "slicer.vtkMRMLSliceNode") -> tuple[float, float, float]:
-    """Width and height in mm and mm a pixel: a view of another size keeps at least one of them, a zoom none."""
+    """Return width and height in mm and mm per pixel: a view of another size keeps one of them, a zoom none."""
     x, y, _z = view.GetFieldOfView()
     return x, y, x / max(view.GetDimensions()[0], 1)
 

@@ -51,7 +51,7 @@ def prepare_display(
 
 
 def fixed_window(volume: "slicer.vtkMRMLScalarVolumeNode") -> tuple[float, float]:
-    """Lowest and highest value of the map's colour scale, in its unit: the same for every patient."""
+    """Return the lowest and highest value of the map's colour scale, in its unit: the same for every patient."""
     low, high = volume.GetAttribute(WINDOW_ATTRIBUTE).split()
     return float(low), float(high)
 

@@ -1,7 +1,8 @@
 """Keep track of observers, so that every one that was added is removed."""
 
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import vtk
 
@@ -15,20 +16,31 @@ class Observations:
 
     def __init__(self) -> None:
         self._tags: list[tuple[vtk.vtkObject, int]] = []
+        self._is_paused = False
 
     def __len__(self) -> int:
         return len(self._tags)
 
     def add(self, watched: vtk.vtkObject, event: int | str, callback: Callable[..., None]) -> None:
         """Call the method `callback(watched, event)` at each such event until `remove` or `clear`."""
-        method = weakref.WeakMethod(callback)
+        # Weakly too: a circle through a VTK object ends in a crash when it is collected.
+        method, account = weakref.WeakMethod(callback), weakref.ref(self)
 
         def forward(caller: vtk.vtkObject, name: str) -> None:
-            alive = method()
-            if alive is not None:
+            alive, observations = method(), account()
+            if alive is not None and observations is not None and not observations._is_paused:
                 alive(caller, name)
 
         self._tags.append((watched, watched.AddObserver(event, forward)))
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Call nothing back in this block: the owner makes the changes itself. Blocks may be nested."""
+        was_paused, self._is_paused = self._is_paused, True
+        try:
+            yield
+        finally:
+            self._is_paused = was_paused
 
     def watches(self, watched: vtk.vtkObject) -> bool:
         """Check whether there is any observer of ours on the object."""

@@ -49,7 +49,6 @@ class Overlay:
         self._only_near = False
         self._legend = True
         self._segmentation_was_visible: bool | None = None
-        self._busy = False
         self._adopt_shown_map()
 
     @property
@@ -135,13 +134,15 @@ class Overlay:
         """Colour only voxels at or above `threshold`, in the map's own unit."""
         volume = self._volume()
         if volume is not None:
-            self._quietly(lambda: map_display.set_threshold(volume, threshold))
+            with self._observations.paused():
+                map_display.set_threshold(volume, threshold)
 
     def set_colour_map(self, name: str) -> None:
         """Colour the map with one of COLOUR_MAPS (KeyError for another name)."""
         volume = self._volume()
         if volume is not None:
-            self._quietly(lambda: map_display.set_colour_map(volume.GetDisplayNode(), name))
+            with self._observations.paused():
+                map_display.set_colour_map(volume.GetDisplayNode(), name)
 
     def set_only_near(self, only_near: bool) -> None:
         """Colour only voxels near the segmentation: switches to the copy that was masked when the run was loaded."""
@@ -162,7 +163,7 @@ class Overlay:
             self._show_legend(volume, self._legend)
 
     def hide_while(self, held: bool) -> None:
-        """While a key is held, show the bare image: no map, no legend, no outlines; then everything as before."""
+        """Show the bare image while a key is held: no map, no legend, no outlines; then everything as before."""
         if held == self._layers.blanked:
             return
         self._layers.blank(held)
@@ -180,7 +181,7 @@ class Overlay:
             self._segmentation_was_visible = None
 
     def readout(self) -> list[AboveThreshold]:
-        """Per structure, what lies above the threshold; from histograms of the whole grid, empty without them."""
+        """List per structure what is above the threshold, from histograms of the whole grid; empty without them."""
         threshold = self.threshold
         if threshold is None or self._map_name is None:
             return []
@@ -229,18 +230,12 @@ class Overlay:
         if volume is not None:
             self._show_legend(volume, False)
 
-    def _quietly(self, change: Callable[[], object]) -> None:
-        self._busy = True
-        try:
-            change()
-        finally:
-            self._busy = False
-
     def _display_changed(self, _display: object, _event: str) -> None:
         volume = self._volume()
-        if self._busy or volume is None:
+        if volume is None:
             return
-        self._quietly(lambda: map_display.keep_fixed(volume))
+        with self._observations.paused():
+            map_display.keep_fixed(volume)
         self._notify()
 
     def _layers_changed(self) -> None:
@@ -250,7 +245,7 @@ class Overlay:
         self._notify()
 
     def _map_chosen(self, volume: "slicer.vtkMRMLNode") -> None:
-        """Another of our maps was chosen in a view: if it is this run's, show that one."""
+        """Show a map of this run that was chosen in a view."""
         name = volume.GetAttribute(MAP_ATTRIBUTE)
         if volume in self.nodes.results and name in self._case.maps:
             self._hide_legend()

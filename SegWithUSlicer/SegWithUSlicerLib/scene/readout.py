@@ -26,7 +26,7 @@ class AboveThreshold:
 
 
 def share_above(case: CaseDescription, map_name: str, threshold: float) -> list[AboveThreshold]:
-    """Per structure, in label order, the share and volume of voxels at or above `threshold` (in the map's unit).
+    """List per structure the share and volume of voxels at or above `threshold` (in the map's unit).
 
     Inside the bin that the threshold cuts, voxels are taken as evenly spread. Empty if the case has no
     such map or the map has no histograms.

@@ -97,7 +97,7 @@ def regions_of(nodes: CaseNodes) -> tuple[Region, ...]:
 
 
 def regions_hash(nodes: CaseNodes) -> str:
-    """SHA-256 of the text of `regions.csv`, as the core counts it; "" for a run without regions."""
+    """Return the SHA-256 of the text of `regions.csv`, as the core computes it; "" for a run without regions."""
     text = _text_of(nodes)
     return region_files.regions_hash(text) if text else ""
 
@@ -182,7 +182,7 @@ _indexes: dict[int, dict[int, tuple[slice, ...]]] = {}
 
 
 def _boxes(image: vtk.vtkImageData) -> dict[int, tuple[slice, ...]]:
-    """Label -> its box (slices along k, j, i). Kept by the image's time of change, which VTK never gives out twice."""
+    """Return the box (slices along k, j, i) of each label, cached by the image's time of change, which is unique."""
     time = image.GetMTime()
     if time not in _indexes:
         _remember(_indexes, time, boxes_of_labels(array_of(image)))

@@ -52,7 +52,7 @@ def load_volume() -> "slicer.vtkMRMLScalarVolumeNode":
 
 
 def load_sample() -> Sample:
-    """Image and region of interest, shown in the slice views, centred on the region and enlarged."""
+    """Load image and region of interest, and show them in the slice views, centred on the region and enlarged."""
     info = _sample_info()
     volume, roi = load_volume(), _marked("vtkMRMLMarkupsROINode")
     region = info["regions"][0]

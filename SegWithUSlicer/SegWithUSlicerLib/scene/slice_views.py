@@ -43,8 +43,7 @@ class ViewLayers:
         self._on_change = on_change
         self._on_foreground = on_foreground
         self._observations = Observations()
-        self._busy = False
-        self._let_go: set[str] = set()
+        self._released: set[str] = set()
         self.volume_id: str | None = None
         self.opacity = 0.0
         self.blanked = False
@@ -61,7 +60,7 @@ class ViewLayers:
         Views that only turned to another image do not end it: they get the volume back when they return.
         """
         is_gone = self.volume_id is None or self._scene.GetNodeByID(self.volume_id) is None
-        return self.count == 0 and (is_gone or bool(self._let_go))
+        return self.count == 0 and (is_gone or bool(self._released))
 
     @property
     def observer_count(self) -> int:
@@ -73,7 +72,7 @@ class ViewLayers:
         if not len(self._observations):
             self._observations.add(self._scene, self._scene.NodeAddedEvent, self._on_node_added)
         former, self.volume_id, self.opacity, self.blanked = self.volume_id, volume.GetID(), float(opacity), False
-        self._let_go.clear()
+        self._released.clear()
         for view in self._views():
             self._watch(view)
             if self._is_target(view):
@@ -93,14 +92,16 @@ class ViewLayers:
         self.opacity, self.blanked = float(opacity), False
         for view in self._views():
             if self._holds(view):
-                self._quietly(view.SetForegroundOpacity, self.opacity)
+                with self._observations.paused():
+                    view.SetForegroundOpacity(self.opacity)
 
     def blank(self, blanked: bool) -> None:
         """Make the volume invisible, or visible again, without giving the layer back."""
         self.blanked = blanked
         for view in self._views():
             if self._holds(view):
-                self._quietly(view.SetForegroundOpacity, 0.0 if blanked else self.opacity)
+                with self._observations.paused():
+                    view.SetForegroundOpacity(0.0 if blanked else self.opacity)
 
     def clear(self) -> None:
         """Give every view its own foreground back and stop watching."""
@@ -129,18 +130,14 @@ class ViewLayers:
         if not self._observations.watches(view):
             self._observations.add(view, "ModifiedEvent", self._on_view_modified)
 
-    def _quietly(self, change: Callable[..., None], *arguments: object) -> None:
-        self._busy = True
-        try:
-            change(*arguments)
-        finally:
-            self._busy = False
-
     def _take(self, view: "slicer.vtkMRMLSliceCompositeNode") -> None:
-        self._quietly(_lend, view, self.volume_id, 0.0 if self.blanked else self.opacity)
+        assert self.volume_id is not None
+        with self._observations.paused():
+            _lend(view, self.volume_id, 0.0 if self.blanked else self.opacity)
 
     def _give_back(self, view: "slicer.vtkMRMLSliceCompositeNode") -> None:
-        self._quietly(_restore, view)
+        with self._observations.paused():
+            _restore(view)
 
     def _on_node_added(self, _scene: object, _event: str) -> None:
         # The event names no node in Python without a decorated function; new views are rare, the check is cheap.
@@ -150,7 +147,7 @@ class ViewLayers:
                 self._follow(view)
 
     def _on_view_modified(self, view: "slicer.vtkMRMLSliceCompositeNode", _event: str) -> None:
-        if not self._busy and self.volume_id is not None:
+        if self.volume_id is not None:
             self._follow(view)
 
     def _follow(self, view: "slicer.vtkMRMLSliceCompositeNode") -> None:
@@ -164,7 +161,7 @@ class ViewLayers:
                 self._on_change()
         elif _is_lent(view):
             self._on_foreign_foreground(view)
-        elif self._is_target(view) and view.GetID() not in self._let_go:
+        elif self._is_target(view) and view.GetID() not in self._released:
             self._take(view)
             self._on_change()
 
@@ -172,15 +169,16 @@ class ViewLayers:
         shown = self._scene.GetNodeByID(view.GetForegroundVolumeID() or "")
         if is_ours(shown):
             # Another of our maps, perhaps of another run: the user's own foreground stays remembered.
-            self._let_go.add(view.GetID())
+            self._released.add(view.GetID())
             self._on_foreground(shown)
         elif shown is None and self._scene.GetNodeByID(self.volume_id) is None:
             # Our volume was deleted, which is not the user's choice of an empty foreground.
             self._give_back(view)
             self._on_change()
         else:
-            self._quietly(_forget, view)
-            self._let_go.add(view.GetID())
+            with self._observations.paused():
+                _forget(view)
+            self._released.add(view.GetID())
             self._on_change()
 
 

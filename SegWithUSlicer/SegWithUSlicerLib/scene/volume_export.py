@@ -167,7 +167,7 @@ def propose_roi(
 
 
 def _own_bounds(volume: "slicer.vtkMRMLScalarVolumeNode") -> tuple[np.ndarray, np.ndarray]:
-    """Lowest and highest R, A, S of the voxels' outer faces, without parent transforms."""
+    """Return the lowest and highest R, A, S of the voxels' outer faces, without parent transforms."""
     matrix = vtk.vtkMatrix4x4()
     volume.GetIJKToRASMatrix(matrix)
     size = _scalar_image(volume).GetDimensions()
@@ -194,7 +194,7 @@ _EDGE_MM = 1e-3
 
 
 def image_features_of(volume: "slicer.vtkMRMLScalarVolumeNode", box: Roi | None) -> ImageFeatures | None:
-    """Features of the part of a volume inside a region, None if it holds no scalar image or nothing is inside.
+    """Compute features of the part of a volume inside a region; None without a scalar image or voxels inside.
 
     Args:
         box: as `read_roi` gives it, in the volume's own frame; None for the whole volume.

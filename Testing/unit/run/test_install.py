@@ -8,13 +8,13 @@ import pytest
 from install_fakes import REQUIREMENTS, SHIPPED, FakeSlicer, checked, run
 
 from SegWithUSlicerLib.run.install import InstallTools, install, judge, question, slicer_tools, write_constraints
-from SegWithUSlicerLib.run.install_plan import InstallPlan, Outcome, PlatformFacts, make_plan, platform_problem
+from SegWithUSlicerLib.run.install_plan import InstallOutcome, InstallPlan, PlatformFacts, make_plan, platform_problem
 
 
 def test_nothing_is_asked_where_everything_is_there() -> None:
     slicer = FakeSlicer()
     result, worker = run(slicer, checked())
-    assert result.outcome is Outcome.READY
+    assert result.outcome is InstallOutcome.READY
     assert worker.log == ["check"]
     assert slicer.untouched
     assert not slicer.asked
@@ -23,7 +23,7 @@ def test_nothing_is_asked_where_everything_is_there() -> None:
 def test_first_click_installs_all_after_one_question() -> None:
     slicer = FakeSlicer()
     result, worker = run(slicer, checked(torch="missing", monai="missing", safetensors="missing"), checked())
-    assert result.outcome is Outcome.READY
+    assert result.outcome is InstallOutcome.READY
     assert worker.log == ["check", "restart", "check"]
     assert len(slicer.asked) == 1
     assert "torch, safetensors, monai" in slicer.asked[0]
@@ -50,14 +50,14 @@ def test_constraints_of_this_python_name_what_is_installed(tmp_path: Path) -> No
 def test_torch_that_is_there_is_left_to_itself() -> None:
     slicer = FakeSlicer()
     result, _worker = run(slicer, checked(monai="too_old"), checked())
-    assert result.outcome is Outcome.READY
+    assert result.outcome is InstallOutcome.READY
     assert slicer.order == ["pip_ensure"]
 
 
 def test_slicer_5_10_has_no_packaging_and_uses_pip_install() -> None:
     slicer = FakeSlicer(modern=False)
     result, _worker = run(slicer, checked(monai="missing"), checked())
-    assert result.outcome is Outcome.READY
+    assert result.outcome is InstallOutcome.READY
     assert slicer.pip[0][:3] == ["-r", str(REQUIREMENTS), "-c"]
     assert "numpy==2.4.6" in slicer.constraints
 
@@ -65,7 +65,7 @@ def test_slicer_5_10_has_no_packaging_and_uses_pip_install() -> None:
 def test_without_consent_nothing_is_installed() -> None:
     slicer = FakeSlicer(consent=False)
     result, worker = run(slicer, checked(torch="missing", monai="missing"))
-    assert result.outcome is Outcome.DECLINED
+    assert result.outcome is InstallOutcome.DECLINED
     assert slicer.untouched
     assert worker.log == ["check"]
 
@@ -73,11 +73,11 @@ def test_without_consent_nothing_is_installed() -> None:
 def test_declining_torch_or_a_prompt_of_slicer_is_no_failure() -> None:
     slicer = FakeSlicer()
     slicer.torch_result = None
-    assert run(slicer, checked(torch="missing", monai="missing"))[0].outcome is Outcome.DECLINED
+    assert run(slicer, checked(torch="missing", monai="missing"))[0].outcome is InstallOutcome.DECLINED
     assert slicer.order == ["torch"]
     slicer = FakeSlicer()
     slicer.fail = RuntimeError("User declined package installation")
-    assert run(slicer, checked(monai="missing"))[0].outcome is Outcome.DECLINED
+    assert run(slicer, checked(monai="missing"))[0].outcome is InstallOutcome.DECLINED
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def test_failed_installation_says_why_and_what_to_do(error: Exception, words: st
     slicer = FakeSlicer()
     slicer.fail = error
     result, worker = run(slicer, checked(monai="missing"))
-    assert result.outcome is Outcome.FAILED
+    assert result.outcome is InstallOutcome.FAILED
     assert words in result.sentence
     assert "press the button again" in result.sentence
     assert "Traceback" in result.details
@@ -102,7 +102,7 @@ def test_failed_installation_says_why_and_what_to_do(error: Exception, words: st
 def test_trial_import_decides_whether_it_worked() -> None:
     slicer = FakeSlicer()
     result, worker = run(slicer, checked(monai="missing"), checked(monai="broken"))
-    assert result.outcome is Outcome.FAILED
+    assert result.outcome is InstallOutcome.FAILED
     assert "monai: it is broken" in result.sentence
     assert worker.log == ["check", "restart", "check"]
 
@@ -110,7 +110,7 @@ def test_trial_import_decides_whether_it_worked() -> None:
 def test_missing_pytorch_extension_is_told_before_anything_is_asked() -> None:
     slicer = FakeSlicer(torch_extension=False)
     result, _worker = run(slicer, checked(torch="missing"))
-    assert result.outcome is Outcome.FAILED
+    assert result.outcome is InstallOutcome.FAILED
     assert "Extensions Manager" in result.sentence
     assert not slicer.asked
 
@@ -119,7 +119,7 @@ def test_missing_pytorch_extension_is_told_before_anything_is_asked() -> None:
 def test_unusable_torch_is_not_installed_over(state: str) -> None:
     slicer = FakeSlicer()
     result, _worker = run(slicer, checked(torch=state, monai="missing"))
-    assert result.outcome is Outcome.FAILED
+    assert result.outcome is InstallOutcome.FAILED
     assert f"it is {state}" in result.sentence
     assert "PyTorch extension" in result.sentence
     assert slicer.untouched
@@ -129,7 +129,7 @@ def test_unusable_torch_is_not_installed_over(state: str) -> None:
 def test_package_of_slicer_is_never_replaced() -> None:
     slicer = FakeSlicer()
     result, _worker = run(slicer, checked(numpy="too_old", monai="missing"))
-    assert result.outcome is Outcome.FAILED
+    assert result.outcome is InstallOutcome.FAILED
     assert "numpy" in result.sentence
     assert slicer.untouched
 
@@ -137,7 +137,7 @@ def test_package_of_slicer_is_never_replaced() -> None:
 def test_broken_package_is_installed_again() -> None:
     slicer = FakeSlicer()
     result, _worker = run(slicer, checked(monai="broken"), checked())
-    assert result.outcome is Outcome.READY
+    assert result.outcome is InstallOutcome.READY
     assert slicer.pip[0][:3] == ["--force-reinstall", "--no-deps", "monai>=1.6,<1.7"]
 
 
@@ -146,11 +146,11 @@ def test_offline_everything_comes_from_the_folder_of_wheels(tmp_path: Path) -> N
     wheels.mkdir()
     slicer = FakeSlicer(torch_extension=False)
     result, _worker = run(slicer, checked(torch="missing", monai="missing"), wheels=wheels)
-    assert result.outcome is Outcome.FAILED
+    assert result.outcome is InstallOutcome.FAILED
     assert str(wheels) in result.sentence
     (wheels / "torch-2.9.0-cp312-none-any.whl").touch()
     result, _worker = run(slicer, checked(torch="missing", monai="missing"), checked(), wheels=wheels)
-    assert result.outcome is Outcome.READY
+    assert result.outcome is InstallOutcome.READY
     assert str(wheels) in slicer.asked[0]
     assert slicer.order == ["pip_install"], "no PyTorch extension is needed"
     assert slicer.pip[0][:-2] == [
@@ -168,7 +168,7 @@ def test_offline_everything_comes_from_the_folder_of_wheels(tmp_path: Path) -> N
 def test_too_old_platform_is_told_before_anything_else(facts: PlatformFacts, words: str) -> None:
     slicer = FakeSlicer()
     result, worker = run(slicer, facts=facts)
-    assert result.outcome is Outcome.FAILED
+    assert result.outcome is InstallOutcome.FAILED
     assert words in result.sentence
     assert not worker.log
     assert not slicer.asked
@@ -190,9 +190,9 @@ def test_crash_of_the_check_is_a_failure_with_its_reason() -> None:
     slicer = FakeSlicer()
     crash = {"event": "error", "kind": "crashed", "text": "The process ended (signal SIGSEGV).", "details": "cuda"}
     result, _worker = run(slicer, crash)
-    assert (result.outcome, result.sentence, result.details) == (Outcome.FAILED, crash["text"], "cuda")
+    assert (result.outcome, result.sentence, result.details) == (InstallOutcome.FAILED, crash["text"], "cuda")
     assert slicer.untouched
-    assert judge({"event": "cancelled"}).outcome is Outcome.DECLINED
+    assert judge({"event": "cancelled"}).outcome is InstallOutcome.DECLINED
 
 
 def test_plan_names_each_package_once() -> None:

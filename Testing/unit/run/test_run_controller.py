@@ -9,8 +9,7 @@ import pytest
 
 from SegWithUCore.errors import InputError
 from SegWithUSlicerLib.run.controller import Outcome, Phase, RunController, RunRequest, RunStatus, RunTools
-from SegWithUSlicerLib.run.install_plan import InstallResult
-from SegWithUSlicerLib.run.install_plan import Outcome as Install
+from SegWithUSlicerLib.run.install_plan import InstallOutcome, InstallResult
 
 OWN_TO_WORLD = ((1.0, 0.0, 0.0, 5.0), (0.0, 1.0, 0.0, 0.0), (0.0, 0.0, 1.0, 0.0), (0.0, 0.0, 0.0, 1.0))
 
@@ -99,7 +98,7 @@ class Bench:
         self.controller.start(RunRequest(**{"volumes": ["T1"], "model": Path("/model"), **request}))
         if ready:
             assert self.ready is not None
-            self.ready(InstallResult(Install.READY, ""))
+            self.ready(InstallResult(InstallOutcome.READY, ""))
 
     @property
     def status(self) -> RunStatus:
@@ -114,7 +113,7 @@ def bench() -> Bench:
 def test_run_from_click_to_nodes(bench: Bench) -> None:
     bench.start(ready=False)
     assert (bench.status.phase, bench.worker.asked) == (Phase.CHECKING, [])
-    bench.ready(InstallResult(Install.READY, ""))
+    bench.ready(InstallResult(InstallOutcome.READY, ""))
     request = bench.worker.asked[0][0]
     assert request["request"] == "segment"
     assert (request["files"], request["target"]) == (["/private/channel_0.nrrd"], "/private/case")
@@ -186,7 +185,7 @@ def test_cancel_while_the_engine_is_checked(bench: Bench) -> None:
     bench.start(ready=False)
     bench.controller.cancel()
     assert bench.worker.all_cancelled == 1
-    bench.ready(InstallResult(Install.DECLINED, "the check was cancelled"))
+    bench.ready(InstallResult(InstallOutcome.DECLINED, "the check was cancelled"))
     assert bench.status.outcome is Outcome.CANCELLED
     assert bench.worker.asked == []
 
@@ -228,9 +227,9 @@ def test_missing_package_makes_the_next_run_look_again(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize(
-    ("result", "outcome"), [(Install.DECLINED, Outcome.DECLINED), (Install.FAILED, Outcome.FAILED)]
+    ("result", "outcome"), [(InstallOutcome.DECLINED, Outcome.DECLINED), (InstallOutcome.FAILED, Outcome.FAILED)]
 )
-def test_engine_that_is_not_there_ends_the_run(bench: Bench, result: Install, outcome: Outcome) -> None:
+def test_engine_that_is_not_there_ends_the_run(bench: Bench, result: InstallOutcome, outcome: Outcome) -> None:
     bench.start(ready=False)
     bench.ready(InstallResult(result, "press the button again"))
     assert (bench.status.outcome, bench.status.sentence) == (outcome, "press the button again")
