@@ -6,23 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
-from ..models.bundle import bundle_schema
 from ..models.input_spec import InputSpec, Label, check_label_values
-from ..network.backbone_spec import is_user_network
-from ..strict_json import check_schema, read_json, shown
+from ..strict_json import check_schema, read_json, schema, shown
 
 MAXIMUM_BYTES = 4 << 20
 """Of a recipe; that of an imported nnU-Net, with its whole architecture, has 10 kB."""
-_KINDS = (
-    ("about", Mapping, "an object with name, version, task, licences and citation"),
-    ("input", Mapping, "an object with channels, orientation, spacing and window"),
-    ("labels", list, "a list with an entry for each class"),
-    ("backbone", Mapping, "an object with the kind of network"),
-    ("head", Mapping, "an object with variant, taps and sizes"),
-    ("backbone_training", Mapping, "an object with settings"),
-    ("head_training", Mapping, "an object with settings"),
-)
-HEAD_FIELDS = {"variant", "taps", "feature_channels", "probes", "aleatoric"}
 
 
 @dataclass(frozen=True)
@@ -167,7 +155,6 @@ def recipe_from_json(
 ) -> Recipe:
     """Build a recipe from parsed JSON; `source` names it in messages. See `read_recipe`."""
     _check_fields(data, source)
-    _check_like_bundle(data, source)
     try:
         check_label_values([entry["value"] for entry in data["labels"]], source)
         return Recipe(
@@ -179,88 +166,30 @@ def recipe_from_json(
             backbone_training=BackboneTraining(**{**data.get("backbone_training", {}), **(backbone or {})}),
             head_training=HeadTraining(**{**data.get("head_training", {}), **(head or {})}),
         )
-    except KeyError as error:
-        raise InputError(f"{source} lacks the field {error}: see Resources/Recipes for a complete recipe.") from error
     except (TypeError, ValueError) as error:
         raise InputError(f"{source} is not a usable recipe: {error}.") from error
 
 
 def _check_fields(data: Mapping[str, Any], source: str) -> None:
-    """Refuse misspelt fields, which would otherwise be ignored without a word.
+    """Hold a recipe against its schema.
 
     Raises:
-        InputError: an unknown or missing field of the recipe, its backbone or its head; a backbone that is a model's;
-            a switch of a training that is neither true nor false.
+        InputError: names the field, its value and what is wanted; or the backbone is that of a model.
     """
-    _check_kinds(data, source)
-    backbone = data.get("backbone", {})
-    if "model" in backbone:
+    backbone = data.get("backbone")
+    if isinstance(backbone, Mapping) and "model" in backbone:
         raise InputError(
-            f"{source} takes its backbone from the model '{backbone['model']}': only train-head can, give it there."
+            f"{source} takes its backbone from the model {shown(backbone['model'])}: only train-head can, give it "
+            "there."
         )
-    whole = {"arguments", "size_divisor"} | ({"file"} if is_user_network(str(backbone.get("kind"))) else set())
-    by_filters = backbone.get("kind") == "dynunet" and "arguments" not in backbone
-    optional = {"flat_levels"} if by_filters else whole
-    blocks = [
-        ("recipe", data, set(Recipe.__dataclass_fields__), {"backbone_training", "head_training"}),
-        ("backbone", backbone, {"kind"} | ({"filters"} if by_filters else set()) | optional, optional),
-        ("head", data.get("head", {}), HEAD_FIELDS, set()),
-    ]
-    for name, block, known, spare in blocks:
-        for field in sorted(set(block) - known):
-            raise InputError(
-                f"{source} has the unknown field '{field}' ({name}): choose from {', '.join(sorted(known))}."
-            )
-        for field in sorted(known - spare - set(block)):
-            raise InputError(
-                f"{source} lacks the field '{field}' ({name}): see Resources/Recipes for a complete recipe."
-            )
-    _check_switches("backbone_training", BackboneTraining(), data, source)
-    _check_switches("head_training", HeadTraining(), data, source)
+    wanted = schema(Path(__file__).with_name("recipe.schema.json"))
+    check_schema(data, wanted, source, "see Resources/Recipes for a complete one", "a recipe")
     _check_scale(data.get("backbone_training", {}).get("scale"), source)
 
 
-def _check_kinds(data: Mapping[str, Any], source: str) -> None:
-    """Refuse blocks that are no JSON objects, and taps and labels that are no lists.
-
-    Raises:
-        InputError: names the block and what it is.
-    """
-    for block, kind, wanted in _KINDS:
-        if block in data and not isinstance(data[block], kind):
-            raise InputError(f"{source} has {shown(data[block])} for '{block}': give {wanted}.")
-    head, labels = data.get("head", {}), data.get("labels", [])
-    taps = head.get("taps", [])
-    if not isinstance(taps, list) or not all(isinstance(tap, str) for tap in taps):
-        raise InputError(f"{source} has {shown(taps)} for 'taps' (head): give a list of names of modules.")
-    if not all(isinstance(label, Mapping) for label in labels):
-        raise InputError(f"{source} has {shown(labels)} for 'labels': give a list of objects with value and name.")
-
-
-def _check_like_bundle(data: Mapping[str, Any], source: str) -> None:
-    """Hold the blocks that go into a bundle as they are against its schema, where parts of a normalisation may be left
-    out."""
-    whole = bundle_schema()
-    definitions = {**whole["$defs"], "normalisation": {**whole["$defs"]["normalisation"], "required": []}}
-    for block in ("input", "labels"):
-        if block in data:
-            wanted = {"$defs": definitions, **whole["properties"][block]}
-            check_schema(
-                data[block], wanted, source, "see Resources/Recipes for a complete one", "a recipe", f"{block}/"
-            )
-
-
-def _check_switches(block: str, usual: BackboneTraining | HeadTraining, data: Mapping[str, Any], source: str) -> None:
-    """Refuse what is neither true nor false where the usual value is: the text "no" would switch on."""
-    for field, value in data.get(block, {}).items():
-        if isinstance(getattr(usual, field, None), bool) and not isinstance(value, bool):
-            raise InputError(f"{source} has {shown(value)} for '{field}' ({block}): give true or false.")
-
-
 def _check_scale(scale: Any, source: str) -> None:
-    """Refuse what is no pair of positive numbers, the smaller one first."""
-    numbers = isinstance(scale, list) and len(scale) == 2 and all(type(value) in (int, float) for value in scale)
-    if scale is not None and not (numbers and 0 < scale[0] <= scale[1] < float("inf")):
+    """Refuse a pair whose larger number is first, which no schema can say."""
+    if scale is not None and scale[0] > scale[1]:
         raise InputError(
             f"{source} has {shown(scale)} for 'scale' (backbone_training): give the smallest and the largest factor, "
             "such as [0.7, 1.5]."

@@ -188,7 +188,12 @@ def test_wrong_calls_and_foreign_files_are_one_sentence_and_leave_nothing(
         (mesh, "tfjs-meshnet", dynunet, ("holds a meshnet", "is a dynunet")),
         (mesh, "tfjs-meshnet", two, ("names 2 labels", "3 classes")),
         (mesh, "tfjs-meshnet", recipe(tmp_path / "t.json", head=taps), ("'layers.30'", "layers.9")),
-        (mesh, "tfjs-meshnet", recipe(tmp_path / "a.json", about=None), ("a.json lacks the field 'about'",)),
+        (
+            mesh,
+            "tfjs-meshnet",
+            recipe(tmp_path / "a.json", about=None),
+            ("a.json does not fit a recipe", "'about' is a required"),
+        ),
         (mesh, "tfjs-meshnet", tmp_path / "none.json", ("none.json does not exist",)),
         (mesh, "tfjs-meshnet", tmp_path / "list.json", ("list.json is not a recipe",)),
         (mesh, "segwithu", recipe(tmp_path / "b.json", backbone=None), ("not a whole safetensors file",)),
