@@ -210,8 +210,6 @@ def _reason(error: Any) -> str:
         known = error.schema.get("properties", {})
         unknown = sorted(field for field in error.instance if field not in known)
         error.message = f"unknown field '{unknown[0][:_SHOWN]}', choose from {', '.join(sorted(known))}"
-    elif error.validator == "type":
-        error.message = f"{shown(error.instance)} is not of type {shown(error.validator_value)}"
     for value in (error.instance, error.validator_value):
         text = repr(value)
         if len(text) > _SHOWN:
