@@ -1,6 +1,6 @@
-"""Convert a MeshNet of brainchop (TensorFlow.js) to weights and a recipe for `segwithu import-checkpoint`.
+r"""Convert a MeshNet of brainchop (TensorFlow.js) to weights and a recipe for `segwithu import-checkpoint`.
 
-    python examples/brainchop/convert.py model5_gw_ae/model.json \\
+    python examples/brainchop/convert.py model5_gw_ae/model.json \
         --recipe examples/brainchop/recipes/meshnet_tissue_light.json --output converted
 
 See README.md beside this file. Needs an installed `segwithu`; TensorFlow is not needed.

@@ -113,7 +113,7 @@ def _weights(manifest: Sequence[Mapping[str, Any]], path: Path) -> Iterator[tupl
 
 
 def _bytes(names: Sequence[str], wanted: int, path: Path) -> memoryview:
-    """What the files of a group hold, one after the other; their sizes are compared before any is read."""
+    """Read the files of a group, one after the other; their sizes are compared before any is read."""
     for name in names:
         if Path(name).name != name or "\\" in name:
             raise InputError(f"{path} names the weights file {name!r}: it must lie beside {path.name}.")

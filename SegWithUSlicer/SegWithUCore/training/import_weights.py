@@ -86,7 +86,7 @@ def import_checkpoint(
 
 
 def _origin(kind: str, source: Path) -> str:
-    """Where the weights come from, in words."""
+    """Say where the weights come from."""
     digest = f", SHA-256 {file_sha256(source)}" if source.is_file() else ""
     return f"imported from {source.resolve().parent.name}/{source.name} ({kind}{digest})"
 
@@ -100,7 +100,7 @@ def _text(path: Path) -> str:
 
 
 def _described_authors(source: Path, blocks: dict[str, Any]) -> dict[str, Any]:
-    """Filters and sizes of the head follow from the tensors; the taps are the paper's where the recipe names none."""
+    """Take filters and sizes of the head from the tensors, and the paper's taps if the recipe names none."""
     _check_kind(source, blocks, "dynunet")
     filters, sizes = authors_sizes(source)
     backbone = {"kind": "dynunet", "filters": filters, **blocks.get("backbone", {})}

@@ -24,8 +24,9 @@ class BackboneTraining:
         any_turn: turn half of the windows by any angle; for images that do not all lie alike. It takes longer to learn.
         scale: smallest and largest factor by which windows enlarge what they show, cut out of the whole case already
             turned and scaled (see `ScaledWindows`); None cuts windows along the axes and stretches them a little.
-        precision: "float32", or "bfloat16" for forward passes under autocast (3 times faster with AVX512_BF16).
-        validate_every: epochs between looks at the select cases.
+        precision: "float32", or "bfloat16" for forward passes under autocast, which is faster
+            (`docs/developer/performance.md`).
+        validate_every: epochs between scores on the validation cases.
         window: what is cut out of a case, along x, y, z in voxels; None takes the window of the input. Smaller ones
             make more steps of an hour.
     """
@@ -49,18 +50,20 @@ class BackboneTraining:
 
 @dataclass(frozen=True)
 class HeadTraining:
-    """Settings of `train-head`; defaults are the paper's (METHOD.md section 4a) but for the number of epochs.
+    """Settings of `train-head`.
+
+    Defaults are the paper's (`docs/reference/method.md` section 4a) but for the number of epochs.
 
     Attributes:
         learning_rate, final_learning_rate: cosine from one to the other, a step per batch.
         augment: draw windows that are turned, stretched and changed in their grey values; the paper's recipe has none.
             Turned labels err along every boundary as no expert does, so a head learns errors that it will not meet.
         mirror, window, validate_every: as in `BackboneTraining`; no voxel is interpolated.
-        patience: epochs without a better select score before stopping.
-        cross_fit: folds of training cases, each shown to the head by a backbone that has forgotten it; 0 shows all
-            cases by the frozen backbone, which knows them by heart.
-        cross_fit_epochs: for how long a fold is forgotten.
-        cross_fit_share: how many of the batches are shown by backbones that forgot.
+        patience: epochs without a better validation score before stopping.
+        cross_fit: number of folds of training cases for cross-fitting, in which the head sees out-of-fold predictions;
+            0 uses the frozen backbone, which has seen them, throughout.
+        cross_fit_epochs: further epochs of each out-of-fold backbone.
+        cross_fit_share: share of the batches that out-of-fold backbones predict.
     """
 
     epochs: int = 100
@@ -109,7 +112,7 @@ class Recipe:
         return [label.value for label in self.labels]
 
     def to_json(self) -> dict[str, Any]:
-        """The recipe as it stands, defaults filled in."""
+        """Return the recipe as it stands, defaults filled in."""
         return {
             "about": dict(self.about),
             "input": self.input.to_json(),
@@ -134,7 +137,9 @@ def read_recipe(path: Path, backbone: Mapping[str, Any] | None = None, head: Map
 
 
 def read_recipe_json(path: Path) -> dict[str, Any]:
-    """The blocks of a recipe file, not yet checked; the `file` of a user's own network counts from the recipe's folder.
+    """Read the blocks of a recipe file, not yet checked.
+
+    The `file` of a user's own network counts from the recipe's folder.
 
     Raises:
         InputError: missing file, or no JSON object.

@@ -215,7 +215,12 @@ def test_wrong_calls_and_foreign_files_are_one_sentence_and_leave_nothing(
     dynunet = recipe(tmp_path / "d.json", backbone=unet, head=head | {"taps": ["output_block"]})
     taps = head | {"taps": ["layers.30"]}
     calls: list[tuple[Path, str, Path, tuple[str, ...]]] = [
-        (weights, "weights", recipe(tmp_path / "two.json", path, labels=four_labels()[:2]), ("(2) of the recipe",)),
+        (
+            weights,
+            "weights",
+            recipe(tmp_path / "two.json", path, labels=four_labels()[:2]),
+            ("names 2 labels", "3 classes"),
+        ),
         (weights, "weights", recipe(tmp_path / "t.json", path, head=taps), ("'layers.30'", "layers.9")),
         (
             weights,
