@@ -37,12 +37,7 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
         action="append",
         help="name of an installed model, or a bundle's folder; further ones must share the first one's backbone",
     )
-    command.add_argument("--cases", required=True, help=f"test cases: {CASES_HELP}")
-    command.add_argument(
-        "--calibration", required=True, help="cases for temperatures and error probabilities, likewise"
-    )
-    command.add_argument("--train", help="the backbone's training cases, for the feature density, likewise")
-    command.add_argument("--select", help="validation cases, which choose the dropout rate, likewise")
+    _add_cases(command)
     command.add_argument(
         "--ensemble",
         nargs="+",
@@ -66,6 +61,15 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
     command.add_argument("--output", required=True, type=Path, metavar="DIR", help="folder of the benchmark")
     command.add_argument("--resume", action="store_true", help="go on where an earlier run in the folder stopped")
     command.set_defaults(run=run)
+
+
+def _add_cases(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--cases", required=True, help=f"test cases: {CASES_HELP}")
+    command.add_argument(
+        "--calibration", required=True, help="cases for temperatures and error probabilities, likewise"
+    )
+    command.add_argument("--train", help="the backbone's training cases, for the feature density, likewise")
+    command.add_argument("--select", help="validation cases, which choose the dropout rate, likewise")
 
 
 def run(options: argparse.Namespace, console: Console) -> int:
