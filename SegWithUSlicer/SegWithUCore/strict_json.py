@@ -153,7 +153,7 @@ def check_schema(
     import jsonschema  # not in Slicer's Python, whose window reads other parts of the foundation
 
     _check_numbers(data, f"{source} does not fit {kind} at {within}", source, remedy)
-    validator = _validator()(wanted)
+    validator = _validator()(wanted, registry=_registry())
     error = jsonschema.exceptions.best_match(islice(validator.iter_errors(data), _FAULTS_COMPARED))
     if error is not None:
         place = within + _name(list(error.absolute_path)) if error.absolute_path or not within else within[:-1]
@@ -182,6 +182,19 @@ def _validator() -> Any:
     return jsonschema.validators.extend(usual, {"pattern": _pattern}, type_checker=types)  # type: ignore[no-untyped-call]
 
 
+@cache
+def _registry() -> Any:
+    """Resolve references from one of our schema files to another, such as "../models/bundle.schema.json"."""
+    import referencing
+    from referencing.jsonschema import DRAFT202012
+
+    def retrieve(uri: str) -> Any:
+        path = Path(__file__).parent / uri.removeprefix("../")
+        return referencing.Resource.from_contents(schema(path), default_specification=DRAFT202012)
+
+    return referencing.Registry(retrieve=retrieve)  # type: ignore[call-arg]  # mypy does not see the alias of attrs
+
+
 def _pattern(_validator: Any, pattern: str, value: Any, wanted: Mapping[str, Any]) -> Iterator[Any]:
     """As JSON Schema has it, `$` is the very end; Python's would let a line end follow."""
     import jsonschema
@@ -192,7 +205,11 @@ def _pattern(_validator: Any, pattern: str, value: Any, wanted: Mapping[str, Any
 
 
 def _reason(error: Any) -> str:
-    """What jsonschema says, with long values cut."""
+    """What jsonschema says, with long values cut; of an unknown field also which there are."""
+    if error.validator == "additionalProperties" and error.validator_value is False:
+        known = error.schema.get("properties", {})
+        unknown = sorted(field for field in error.instance if field not in known)
+        error.message = f"unknown field '{unknown[0][:_SHOWN]}', choose from {', '.join(sorted(known))}"
     for value in (error.instance, error.validator_value):
         text = repr(value)
         if len(text) > _SHOWN:

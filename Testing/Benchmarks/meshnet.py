@@ -13,16 +13,21 @@ import argparse
 import json
 import os
 import platform
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
 
-from SegWithUCore.cli.__main__ import main as segwithu
-
 ROOT = Path(__file__).resolve().parents[2]
-RECIPES = ROOT / "Resources" / "Recipes"
+BRAINCHOP = ROOT / "examples" / "brainchop"
+RECIPES = BRAINCHOP / "recipes"
+sys.path.insert(0, str(BRAINCHOP))
+from convert import convert  # noqa: E402
+
+from SegWithUCore.cli.__main__ import main as segwithu  # noqa: E402
+
 RESULT = Path(__file__).resolve().parent / "results" / "meshnet.json"
 WINDOW = [80, 88, 72]
 RIGHT, LEFT = slice(47, 125), slice(133, 211)
@@ -60,8 +65,9 @@ def run(*arguments: str | Path) -> None:
 
 
 def import_model(data: Path, name: str, recipe: Path, target: Path) -> None:
-    """`import-checkpoint` of one of brainchop's networks."""
-    call = ["import-checkpoint", data / name / "model.json", "--kind", "tfjs-meshnet", "--recipe", recipe]
+    """Convert and import one of brainchop's networks."""
+    weights, completed = convert(data / name / "model.json", recipe, target.with_name(f"{target.name}-converted"))
+    call = ["import-checkpoint", weights, "--kind", "weights", "--recipe", completed]
     run(*call, "--licence", data / "LICENSE", "--output", target, "--overwrite")
 
 

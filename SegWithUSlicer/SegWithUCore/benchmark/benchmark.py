@@ -33,12 +33,12 @@ FITTED, CALIBRATED, MEASURED = 0.25, 0.45, 0.9
 
 
 @dataclass(frozen=True)
-class RowFigures:
+class RowMetrics:
     """One row of the table before it is summed up.
 
     Attributes:
         row, baseline: title of the answer, and whose it is.
-        by_case: figures of each case in order, by title; NaN where there is none.
+        by_case: metrics of each case in order, by title; NaN where there is none.
     """
 
     row: str
@@ -55,11 +55,11 @@ class BenchmarkResult:
         case_facts: of each test case: `voxels` and `errors` by region, `dice` by structure.
         costs: from `cost.measured_costs`.
         not_run: reasons by title.
-        replaced: baselines whose earlier figures were of other settings.
+        replaced: baselines whose earlier metrics were of other settings.
     """
 
     cases: Sequence[Case]
-    rows: list[RowFigures]
+    rows: list[RowMetrics]
     case_facts: list[dict[str, Any]]
     costs: dict[str, dict[str, Any]]
     not_run: Mapping[str, str]
@@ -81,7 +81,7 @@ class Benchmark:
         self.backbone: FrozenBackbone = fitting.backbone
 
     def settings(self) -> dict[str, Any]:
-        """What must not change in a run that goes on."""
+        """Return what must not change in a run that goes on."""
         return {
             "backbone": self.backbone.sha256,
             "input": self.backbone.bundle.input.to_json(),
@@ -99,34 +99,34 @@ class Benchmark:
         """
         folder = BenchmarkFolder(path, self.settings(), resume)
         try:
-            places = {baseline.name: folder.of(baseline, self.fitting) for baseline in self.chosen.baselines}
+            folders = {baseline.name: folder.of(baseline, self.fitting) for baseline in self.chosen.baselines}
             for number, baseline in enumerate(self.chosen.baselines):
                 part = _part(progress, number, len(self.chosen.baselines), 0.0, FITTED)
-                self._fit(baseline, places[baseline.name], part)
-            self._refit(places, progress)
-            self._measure(folder, places, progress)
-            replaced = any(place.replaced for place in places.values())
+                self._fit(baseline, folders[baseline.name], part)
+            self._refit(folders, progress)
+            self._measure(folder, folders, progress)
+            replaced = any(files.replaced for files in folders.values())
             costs = self._costs(folder, replaced, repeats, progress)
             progress("done", 1.0)
-            return self._result(folder, places, costs)
+            return self._result(folder, folders, costs)
         finally:
             folder.release()
 
-    def _fit(self, baseline: Baseline, place: BaselineFolder, progress: Progress) -> None:
-        state = place.fitted()
+    def _fit(self, baseline: Baseline, files: BaselineFolder, progress: Progress) -> None:
+        state = files.fitted()
         if state is None:
             baseline.fit(self.fitting, progress)
-            place.save_fitted(baseline.state())
+            files.save_fitted(baseline.state())
         else:
             baseline.load_state(state)
 
-    def _refit(self, places: Mapping[str, BaselineFolder], progress: Progress) -> None:
+    def _refit(self, folders: Mapping[str, BaselineFolder], progress: Progress) -> None:
         """Make every score an error probability on the calibration cases, as ours is made."""
         cases = self.fitting.calibration
-        open_ones = [baseline for baseline in self.chosen.baselines if places[baseline.name].refits() is None]
+        open_ones = [baseline for baseline in self.chosen.baselines if folders[baseline.name].refits() is None]
         for number, case in enumerate(cases):
             share = FITTED + (CALIBRATED - FITTED) * number / len(cases)
-            missing = [baseline for baseline in open_ones if not places[baseline.name].has_scores(case.name)]
+            missing = [baseline for baseline in open_ones if not folders[baseline.name].has_scores(case.name)]
             if not missing:
                 continue
             seen = self.backbone.segmented(case)
@@ -134,21 +134,21 @@ class Benchmark:
                 progress("scoring the calibration cases", share, f"{case.name}, {baseline.name}")
                 scores = {f"row{row}": answer.score for row, answer in enumerate(_in_order(baseline, seen))}
                 frozen = {"error": seen.error, "classes": seen.classes, "runner_up": seen.runner_up}
-                places[baseline.name].save_scores(case.name, scores | frozen)
+                folders[baseline.name].save_scores(case.name, scores | frozen)
         for baseline in open_ones:
             progress("fitting error probabilities", CALIBRATED, baseline.name)
-            place = places[baseline.name]
-            place.save_refits({row: self._table(place, f"row{i}") for i, row in enumerate(baseline.rows)})
+            files = folders[baseline.name]
+            files.save_refits({row: self._table(files, f"row{i}") for i, row in enumerate(baseline.rows)})
 
-    def _table(self, place: BaselineFolder, row: str) -> ErrorProbability:
+    def _table(self, files: BaselineFolder, row: str) -> ErrorProbability:
         parts = (row, "error", "classes", "runner_up")
-        return fit_with_directions(*([place.scores(c.name, part) for c in self.fitting.calibration] for part in parts))
+        return fit_with_directions(*([files.scores(c.name, part) for c in self.fitting.calibration] for part in parts))
 
-    def _measure(self, folder: BenchmarkFolder, places: Mapping[str, BaselineFolder], progress: Progress) -> None:
+    def _measure(self, folder: BenchmarkFolder, folders: Mapping[str, BaselineFolder], progress: Progress) -> None:
         for number, case in enumerate(self.cases):
             share = CALIBRATED + (MEASURED - CALIBRATED) * number / len(self.cases)
             missing = [
-                baseline for baseline in self.chosen.baselines if places[baseline.name].figures(case.name) is None
+                baseline for baseline in self.chosen.baselines if folders[baseline.name].metrics(case.name) is None
             ]
             facts = folder.case_facts(case.name)
             if not missing and facts is not None:
@@ -158,20 +158,20 @@ class Benchmark:
             regions = regions_of(seen.classes, seen.truth, near, self.backbone.bundle.labels)
             for baseline in missing:
                 progress("measuring", share, f"{case.name}, {baseline.name}")
-                figures = self._figures(baseline, places[baseline.name], seen, regions)
-                places[baseline.name].save_figures(case.name, figures)
+                metrics = self._metrics(baseline, folders[baseline.name], seen, regions)
+                folders[baseline.name].save_metrics(case.name, metrics)
             if facts is None:
                 folder.save_case_facts(case.name, self._facts(seen, regions))
 
-    def _figures(
-        self, baseline: Baseline, place: BaselineFolder, seen: FrozenCase, regions: Mapping[str, np.ndarray | None]
+    def _metrics(
+        self, baseline: Baseline, files: BaselineFolder, seen: FrozenCase, regions: Mapping[str, np.ndarray | None]
     ) -> dict[str, dict[str, float | None]]:
-        tables = place.refits() or {}
+        tables = files.refits() or {}
         found = {}
         for row, answer in zip(baseline.rows, _in_order(baseline, seen), strict=True):
-            figures = prediction_metrics(answer, seen, regions)
-            figures |= refitted_figures(answer, tables[row], seen, regions)
-            found[row] = {title: finite(value) for title, value in figures.items()}
+            metrics = prediction_metrics(answer, seen, regions)
+            metrics |= refitted_metrics(answer, tables[row], seen, regions)
+            found[row] = {title: finite(value) for title, value in metrics.items()}
         return found
 
     def _facts(self, seen: FrozenCase, regions: Mapping[str, np.ndarray | None]) -> dict[str, Any]:
@@ -183,7 +183,7 @@ class Benchmark:
     def _costs(
         self, folder: BenchmarkFolder, fresh: bool, repeats: int, progress: Progress
     ) -> dict[str, dict[str, Any]]:
-        """Measured anew where a baseline is new, or `fresh`: figures of different runs do not compare."""
+        """Measure anew if a baseline is new, or `fresh`: times of different runs do not compare."""
         if folder.cost_file.is_file():
             known: dict[str, dict[str, Any]] = read_json(folder.cost_file)
             if {baseline.name for baseline in self.chosen.baselines} <= set(known) and not fresh:
@@ -194,16 +194,16 @@ class Benchmark:
         return costs
 
     def _result(
-        self, folder: BenchmarkFolder, places: Mapping[str, BaselineFolder], costs: dict[str, dict[str, Any]]
+        self, folder: BenchmarkFolder, folders: Mapping[str, BaselineFolder], costs: dict[str, dict[str, Any]]
     ) -> BenchmarkResult:
         rows = []
         for baseline in self.chosen.baselines:
-            of_cases = [places[baseline.name].figures(case.name) or {} for case in self.cases]
+            of_cases = [folders[baseline.name].metrics(case.name) or {} for case in self.cases]
             rows += [
-                RowFigures(row, baseline, [_numbers(figures[row]) for figures in of_cases]) for row in baseline.rows
+                RowMetrics(row, baseline, [_numbers(metrics[row]) for metrics in of_cases]) for row in baseline.rows
             ]
         facts = [folder.case_facts(case.name) or {} for case in self.cases]
-        replaced = [name for name, place in places.items() if place.replaced]
+        replaced = [name for name, files in folders.items() if files.replaced]
         return BenchmarkResult(self.cases, rows, facts, costs, self.chosen.not_run, replaced)
 
 
@@ -212,8 +212,8 @@ def _in_order(baseline: Baseline, seen: FrozenCase) -> list[UncertaintyPredictio
     return [answers[row] for row in baseline.rows]
 
 
-def _numbers(figures: Mapping[str, float | None]) -> dict[str, float]:
-    return {title: float("nan") if value is None else value for title, value in figures.items()}
+def _numbers(metrics: Mapping[str, float | None]) -> dict[str, float]:
+    return {title: float("nan") if value is None else value for title, value in metrics.items()}
 
 
 def _part(progress: Progress, number: int, parts: int, begun: float, ended: float) -> Progress:
@@ -227,7 +227,7 @@ def _part(progress: Progress, number: int, parts: int, begun: float, ended: floa
 
 Regions = Mapping[str, np.ndarray | None]
 REFITTED = "refitted "
-"""Begins the titles of figures of a score that was made an error probability on the calibration cases."""
+"""Begins the titles of metrics of a score that was made an error probability on the calibration cases."""
 
 
 def prediction_metrics(answer: UncertaintyPrediction, case: FrozenCase, regions: Regions) -> dict[str, float]:
@@ -241,33 +241,33 @@ def prediction_metrics(answer: UncertaintyPrediction, case: FrozenCase, regions:
     """
     if not np.isfinite(answer.score).all():
         raise ValueError("a score is not finite")
-    figures = score_figures(answer.score, case.error, regions)
+    metrics = score_figures(answer.score, case.error, regions)
     if answer.probabilities is not None:
         p = answer.probabilities
         chance = unsure_of(case.classes, p)
-        figures |= {
+        metrics |= {
             "nll": negative_log_likelihood(p, case.truth),
             "brier": multiclass_brier_score(p, case.truth),
             "ace": mean_class_calibration_error(p, case.truth),
             "ece whole": expected_calibration_error(chance, case.error),
             "ece band": _within(chance, case.error, regions["band"]),
         }
-    return figures
+    return metrics
 
 
-def refitted_figures(
+def refitted_metrics(
     answer: UncertaintyPrediction, table: ErrorProbability, case: FrozenCase, regions: Regions
 ) -> dict[str, float]:
-    """The same of the score made an error probability, as ours is: isotonic, then by direction.
+    """Compute the same for the score as an error probability, fitted as ours is: isotonic, then by direction.
 
     Brier score and ECE are of the event that the frozen class is wrong.
     """
     chance = table(answer.score, case.classes, case.runner_up)
     chosen = {name: regions[name] for name in ("whole", "band")}
-    figures = score_figures(chance, case.error, chosen)
-    figures["brier"] = brier_score(chance, case.error)
-    figures["ece band"] = _within(chance, case.error, regions["band"])
-    return {f"{REFITTED}{title}": value for title, value in figures.items()}
+    metrics = score_figures(chance, case.error, chosen)
+    metrics["brier"] = brier_score(chance, case.error)
+    metrics["ece band"] = _within(chance, case.error, regions["band"])
+    return {f"{REFITTED}{title}": value for title, value in metrics.items()}
 
 
 def region_counts(case: FrozenCase, regions: Regions) -> dict[str, dict[str, int]]:

@@ -1,4 +1,4 @@
-"""The folder of a benchmark: what was fitted and every case's figures, so that a run goes on where it stopped.
+"""The folder of a benchmark: what was fitted and every case's metrics, so that a run goes on where it stopped.
 
 `settings.json` says what is compared on which cases. `rivals/NAME/` holds, for each baseline, `identity.json`, what was
 fitted (`fitted.npz`), the tables that make its scores error probabilities (`refits.json`), and `cases/CASE.json`.
@@ -74,11 +74,11 @@ class BenchmarkFolder:
         self._lock.release()
 
     def of(self, baseline: Baseline, cases: FittingCases) -> "BaselineFolder":
-        """The files of one baseline; those of other settings of it are removed."""
+        """Open the files of one baseline; those of other settings of it are removed."""
         return BaselineFolder(self.path / "rivals" / baseline.name, identity_of(baseline, cases))
 
     def case_facts(self, name: str) -> dict[str, Any] | None:
-        """Counts of a case by region, None where they are not there yet."""
+        """Read the counts of a case by region. Returns None if they are not there yet."""
         file = self.path / "cases" / f"{name}.json"
         return read_json(file) if file.is_file() else None
 
@@ -109,7 +109,7 @@ class BaselineFolder:
         write_json(file, wanted)
 
     def fitted(self) -> dict[str, np.ndarray] | None:
-        """What was fitted, None where it is not there yet."""
+        """Read what was fitted. Returns None if it is not there yet."""
         return _read_arrays(self.path / "fitted.npz")
 
     def save_fitted(self, state: Mapping[str, np.ndarray]) -> None:
@@ -117,7 +117,7 @@ class BaselineFolder:
         _write_arrays(self.path / "fitted.npz", state)
 
     def refits(self) -> dict[str, ErrorProbability] | None:
-        """Tables by row, None where they are not there yet."""
+        """Read the tables by row. Returns None if they are not there yet."""
         file = self.path / "refits.json"
         if not file.is_file():
             return None
@@ -129,7 +129,7 @@ class BaselineFolder:
         shutil.rmtree(self.path / "calibration")
 
     def has_scores(self, case: str) -> bool:
-        """Whether the scores of a calibration case are there."""
+        """Tell whether the scores of a calibration case are there."""
         return (self.path / "calibration" / f"{case}.npz").is_file()
 
     def save_scores(self, case: str, arrays: Mapping[str, np.ndarray]) -> None:
@@ -137,23 +137,23 @@ class BaselineFolder:
         _write_arrays(self.path / "calibration" / f"{case}.npz", arrays)
 
     def scores(self, case: str, name: str) -> np.ndarray:
-        """One array of `save_scores`."""
+        """Read one array of `save_scores`."""
         with np.load(self.path / "calibration" / f"{case}.npz") as arrays:
             found: np.ndarray = arrays[name]
         return found
 
-    def figures(self, case: str) -> dict[str, dict[str, float | None]] | None:
-        """Figures of a test case by row and title, None where they are not there yet."""
+    def metrics(self, case: str) -> dict[str, dict[str, float | None]] | None:
+        """Read the metrics of a test case by row and title. Returns None if they are not there yet."""
         file = self.path / "cases" / f"{case}.json"
         return read_json(file) if file.is_file() else None
 
-    def save_figures(self, case: str, figures: Mapping[str, Mapping[str, float | None]]) -> None:
-        """Keep the figures of a test case."""
-        write_json(self.path / "cases" / f"{case}.json", figures)
+    def save_metrics(self, case: str, metrics: Mapping[str, Mapping[str, float | None]]) -> None:
+        """Keep the metrics of a test case."""
+        write_json(self.path / "cases" / f"{case}.json", metrics)
 
 
 def identity_of(baseline: Baseline, cases: FittingCases) -> dict[str, Any]:
-    """All that decides what a baseline answers: figures of another identity are not its own."""
+    """Return all that decides what a baseline answers; metrics of another identity are not its own."""
     roles = {role: names_sha256(getattr(cases, role)) for role in sorted({*baseline.needs, *baseline.uses})}
     return {"revision": baseline.revision, "settings": baseline.settings(), "cases": roles, "rows": list(baseline.rows)}
 
@@ -164,10 +164,10 @@ def names_sha256(cases: Sequence[Case]) -> str:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """What a JSON file of the benchmark holds.
+    """Read a JSON file of the benchmark.
 
     Raises:
-        InputError: it is damaged; what it held is measured anew once it is gone.
+        InputError: it is damaged; remove it to have its content measured anew.
     """
     return strict_json.read_json_object(path, "remove it and run again with --resume")
 

@@ -14,7 +14,7 @@ from ..evaluation.summary import finite, spread
 from ..metrics.bootstrap import figure_interval, paired_bootstrap
 from .baselines.base import Baseline
 from .baselines.heads import Head
-from .benchmark import Benchmark, BenchmarkResult, RowFigures
+from .benchmark import Benchmark, BenchmarkResult, RowMetrics
 from .cost import BARE
 
 COMPARED = (
@@ -28,13 +28,13 @@ COMPARED = (
     "brier",
     "ace",
 )
-"""Figures that are compared with the reference row, case by case."""
+"""Metrics that are compared with the reference row, case by case."""
 KEPT_BY_CASE = COMPARED
-"""Figures of each case that go into the summary; the folder has all."""
+"""Metrics of each case that go into the summary; the folder has all."""
 
 
 def reference_row(baselines: Sequence[Baseline], wanted: str | None) -> str:
-    """The row that the others are compared with: `wanted`, or what a user of the first model sees, or the first of all.
+    """Choose the row to compare with: `wanted`, or what a user of the first model sees, or the first of all.
 
     Raises:
         UsageError: there is no row of that title.
@@ -79,8 +79,8 @@ def benchmark_summary(benchmark: Benchmark, result: BenchmarkResult, reference: 
     }
 
 
-def _row(row: RowFigures, against: RowFigures, groups: Sequence[str], result: BenchmarkResult) -> dict[str, Any]:
-    titles = dict.fromkeys(title for figures in row.by_case for title in figures)
+def _row(row: RowMetrics, against: RowMetrics, groups: Sequence[str], result: BenchmarkResult) -> dict[str, Any]:
+    titles = dict.fromkeys(title for metrics in row.by_case for title in metrics)
     baseline = row.baseline
     return {
         "row": row.row,
@@ -96,8 +96,11 @@ def _row(row: RowFigures, against: RowFigures, groups: Sequence[str], result: Be
     }
 
 
-def _difference(row: RowFigures, against: RowFigures, title: str, groups: Sequence[str]) -> dict[str, Any] | None:
-    """Paired difference over cases, and the ratio of the means minus 1; None where the reference has no such figure."""
+def _difference(row: RowMetrics, against: RowMetrics, title: str, groups: Sequence[str]) -> dict[str, Any] | None:
+    """Compute the paired difference and the ratio of means minus 1.
+
+    Returns None if the reference has no such metric.
+    """
     ours, theirs = np.asarray(_values(row, title)), np.asarray(_values(against, title))
     there = np.isfinite(ours) & np.isfinite(theirs)
     if not there.any():
@@ -118,12 +121,12 @@ def _difference(row: RowFigures, against: RowFigures, title: str, groups: Sequen
     }
 
 
-def _values(row: RowFigures, title: str) -> list[float]:
-    return [figures.get(title, float("nan")) for figures in row.by_case]
+def _values(row: RowMetrics, title: str) -> list[float]:
+    return [metrics.get(title, float("nan")) for metrics in row.by_case]
 
 
-def _kept(figures: Mapping[str, float]) -> dict[str, float | None]:
-    found = {title: finite(figures.get(title, float("nan"))) for title in KEPT_BY_CASE}
+def _kept(metrics: Mapping[str, float]) -> dict[str, float | None]:
+    found = {title: finite(metrics.get(title, float("nan"))) for title in KEPT_BY_CASE}
     return {title: value if value is None else float(f"{value:.6g}") for title, value in found.items()}
 
 

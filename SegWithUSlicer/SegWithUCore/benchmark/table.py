@@ -28,13 +28,13 @@ def benchmark_tables(result: Mapping[str, Any]) -> list[Table]:
 
 
 def benchmark_markdown(result: Mapping[str, Any]) -> str:
-    """The whole text."""
+    """Write the whole text."""
     head = f"# Baselines on the frozen segmentation of {result['model']}\n{about(result)}\n\n"
     return head + markdown(benchmark_tables(result))
 
 
 def benchmark_page(result: Mapping[str, Any], plot: Path | None) -> str:
-    """The same as one HTML page that loads nothing.
+    """Write the same as one HTML page that loads nothing.
 
     Args:
         plot: from `table.draw_baselines`, if there is one.
@@ -45,7 +45,7 @@ def benchmark_page(result: Mapping[str, Any], plot: Path | None) -> str:
 
 
 def about(result: Mapping[str, Any]) -> str:
-    """What was compared, on what."""
+    """Say what was compared, on what."""
     dice = ", ".join(f"{name} {number(entry['mean'])}" for name, entry in result["dice"].items())
     fitted = ", ".join(f"{count} {role}" for role, count in result["fitted_on"].items() if count)
     return (
@@ -232,7 +232,7 @@ WORDS = (
 
 
 def draw_baselines(result: Mapping[str, Any], path: Path) -> None:
-    """A row for each row of the table, a panel for each headline.
+    """Draw a row for each row of the table, a panel for each headline.
 
     Args:
         result: from `summary.benchmark_summary`.

@@ -17,7 +17,7 @@ CASES_HELP = "TABLE.csv:ROLE or an nnU-Net folder"
 JSON_FILE, MARKDOWN_FILE, CSV_FILE, PAGE_FILE = "rivals.json", "rivals.md", "rivals.csv", "rivals.html"
 PLOT_FILE = "rivals.png"
 SHOWN = {"auroc whole": 1.0, "auroc band": 1.0, "auprc whole": 1.0, "aurc whole": 1e3, "aurc band": 1e3, "nll": 1.0}
-"""Figures that are printed, with their factors; the files have all."""
+"""Metrics that are printed, with their factors; the files have all."""
 
 
 def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
@@ -29,7 +29,7 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
         description="Segment the test cases once with the model's backbone and let every baseline say where that "
         "segmentation is wrong: softmax, temperature scaling, distance to the boundary, test-time augmentation, "
         "Monte-Carlo dropout, deep ensemble, feature density, and the heads of the models. What is fitted is fitted on "
-        "calibration, train and select cases. Killed or cancelled, the command goes on with --resume.",
+        "calibration, training and validation cases. Killed or cancelled, the command goes on with --resume.",
     )
     command.add_argument(
         "--model",
@@ -37,12 +37,7 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
         action="append",
         help="name of an installed model, or a bundle's folder; further ones must share the first one's backbone",
     )
-    command.add_argument("--cases", required=True, help=f"test cases: {CASES_HELP}")
-    command.add_argument(
-        "--calibration", required=True, help="cases for temperatures and error probabilities, likewise"
-    )
-    command.add_argument("--train", help="the backbone's training cases, for the feature density, likewise")
-    command.add_argument("--select", help="cases that choose the dropout rate, likewise")
+    _add_cases(command)
     command.add_argument(
         "--ensemble",
         nargs="+",
@@ -66,6 +61,15 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
     command.add_argument("--output", required=True, type=Path, metavar="DIR", help="folder of the benchmark")
     command.add_argument("--resume", action="store_true", help="go on where an earlier run in the folder stopped")
     command.set_defaults(run=run)
+
+
+def _add_cases(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--cases", required=True, help=f"test cases: {CASES_HELP}")
+    command.add_argument(
+        "--calibration", required=True, help="cases for temperatures and error probabilities, likewise"
+    )
+    command.add_argument("--train", help="the backbone's training cases, for the feature density, likewise")
+    command.add_argument("--select", help="validation cases, which choose the dropout rate, likewise")
 
 
 def run(options: argparse.Namespace, console: Console) -> int:
@@ -92,7 +96,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
 
 
 def _benchmark(options: argparse.Namespace) -> "Benchmark":
-    """What the options say, checked before minutes go by."""
+    """Build the benchmark that the options describe, checked before minutes go by."""
     from ..benchmark.baselines import BASELINES, frozen_backbone, select_baselines
     from ..benchmark.baselines.base import BaselineInputs, FittingCases
     from ..benchmark.benchmark import Benchmark
@@ -149,7 +153,7 @@ def _write(folder: Path, summary: dict[str, Any], console: Console) -> None:
 
 
 def _drawn(path: Path, summary: dict[str, Any], console: Console) -> Path | None:
-    """The plot, None without matplotlib, which the figures do not need."""
+    """Draw the plot. Returns None without matplotlib, which the metrics do not need."""
     import importlib.util
 
     from ..atomic_files import atomic_file

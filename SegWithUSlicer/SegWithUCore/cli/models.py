@@ -203,7 +203,6 @@ def _orientation(text: str | None) -> str | None:
 
 
 KINDS = {
-    "tfjs-meshnet": "model.json of a MeshNet in TensorFlow.js, as brainchop has them",
     "segwithu": "safetensors checkpoint of the method's authors, head included",
     "weights": "state dict of the recipe's backbone (safetensors, or .pt of tensors only)",
 }

@@ -39,7 +39,7 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
     calibrate.add_argument("--output", required=True, type=Path, help="folder of the bundle to write")
     calibrate.add_argument("--overwrite", action="store_true", help="replace an existing bundle")
     calibrate.add_argument("--train", help="training cases, to compare inputs with them anew (goes with --select)")
-    calibrate.add_argument("--select", help="select cases, likewise")
+    calibrate.add_argument("--select", help="validation cases, likewise")
     calibrate.add_argument(
         "--beside", help="model of the same backbone whose heads come along, for --head of segment (goes with --run)"
     )
@@ -53,7 +53,7 @@ def _add_training(commands: Any, common: argparse.ArgumentParser, part: str) -> 
         parents=[common],
         help=f"train {what}",
         description=f"Train {what}. Log, curves and checkpoints go to the run folder after every epoch; the best "
-        "epoch is the one with the lowest proper score on the select cases. Equal seeds, machine and threads give "
+        "epoch is the one with the lowest proper score on the validation cases. Equal seeds, machine and threads give "
         "equal bits, also after --resume.",
     )
     command.add_argument("--run", dest="folder", required=True, type=Path, help="folder of the training run")
@@ -97,7 +97,7 @@ def run_backbone(options: argparse.Namespace, console: Console) -> int:
             trainer.resume()
         trainer.fit(progress)
     best = run.facts()["backbone_best"]
-    console.result(f"best epoch {best['epoch'] + 1}: select Dice {best['select_dice']:.4f}, in {run.path}", best)
+    console.result(f"best epoch {best['epoch'] + 1}: validation Dice {best['select_dice']:.4f}, in {run.path}", best)
     return 0
 
 
@@ -125,7 +125,7 @@ def run_head(options: argparse.Namespace, console: Console) -> int:
             trainer.resume()
         trainer.fit(progress)
     best = run.facts()["head_best"]
-    console.result(f"best epoch {best['epoch'] + 1}: select NLL {best['select_nll']:.5f}, in {run.path}", best)
+    console.result(f"best epoch {best['epoch'] + 1}: validation NLL {best['select_nll']:.5f}, in {run.path}", best)
     return 0
 
 
@@ -158,9 +158,9 @@ def run_calibrate(options: argparse.Namespace, console: Console) -> int:
     with console.progress("calibrate") as progress:
         bundle = make(cases, options.output, options.overwrite, progress=progress)
     flags = (bundle.calibration or {})["flags"]["rules"]
-    told = "".join(f"\nflags by {name}: {rule['sentence']}" for name, rule in flags.items())
+    rules = "".join(f"\nflags by {name}: {rule['sentence']}" for name, rule in flags.items())
     console.result(
-        f"{bundle.name}, calibrated on {len(cases)} cases, in {options.output}{told}", {"bundle": str(options.output)}
+        f"{bundle.name}, calibrated on {len(cases)} cases, in {options.output}{rules}", {"bundle": str(options.output)}
     )
     return 0
 

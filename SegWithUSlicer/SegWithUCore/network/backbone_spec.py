@@ -39,7 +39,7 @@ class BackboneSpec:
 def dynunet_spec(
     in_channels: int, num_classes: int, filters: Sequence[int], spatial_dims: int = 3, flat_levels: int = 0
 ) -> BackboneSpec:
-    """The spec of a DynUNet without deep supervision heads; see `build_dynunet`."""
+    """Describe a DynUNet without deep supervision heads; see `build_dynunet`."""
     arguments = {
         "in_channels": in_channels,
         "num_classes": num_classes,

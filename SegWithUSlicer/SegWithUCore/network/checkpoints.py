@@ -1,4 +1,4 @@
-"""Reading the authors' own checkpoint files (METHOD.md section 7).
+"""Reading the authors' own checkpoint files (`docs/reference/method.md` section 7).
 
 They are safetensors files whose keys carry the prefixes `backbone.`, `fusion.` and `unc_head.`;
 `tap.backbone.*` repeats the backbone. Decoder blocks of DynUNet appear under either of two names.
@@ -35,7 +35,7 @@ _IGNORED = ("tap.backbone.", "backbone.deep_supervision_heads.")
 
 
 def read_safetensors(path: Path) -> dict[str, torch.Tensor]:
-    """The tensors of a safetensors file, all of them finite.
+    """Read the tensors of a safetensors file, all of them finite.
 
     Raises:
         InputError: missing, no whole safetensors file (nothing is ever unpickled), or see `checked_tensors`.
@@ -51,7 +51,7 @@ def read_safetensors(path: Path) -> dict[str, torch.Tensor]:
 
 
 def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
-    """The tensors of a state dict that someone saved, as safetensors or with `torch.save`, all of them finite.
+    """Read a state dict that someone saved, as safetensors or with `torch.save`; all tensors are finite.
 
     Raises:
         InputError: missing, or anything else than a dict of usable tensors (no code in a file is ever run).
@@ -65,7 +65,7 @@ def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
 
 
 def authors_sizes(path: Path) -> tuple[list[int], dict[str, Any]]:
-    """What the tensors of an authors' checkpoint tell about the network.
+    """Read the sizes of the network off the tensors of an authors' checkpoint.
 
     Returns:
         Filters of the DynUNet from full resolution down, and `feature_channels`, `probes` and `aleatoric` of the head.

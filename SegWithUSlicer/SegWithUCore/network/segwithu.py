@@ -76,11 +76,11 @@ class SegWithU(nn.Module):
         return self
 
     def window_output(self, image: torch.Tensor, backbone: nn.Module | None = None) -> torch.Tensor:
-        """Logits and head responses of one window, all linear in what the network computes last.
+        """Compute logits and head responses of one window, all linear in what the network computes last.
 
         Args:
             image: (batch, channels, *spatial).
-            backbone: another network of the same kind in eval mode, as in cross-fitting; None for the own one.
+            backbone: another network of the same kind in eval mode, as in cross-fitting; None for its own.
 
         Returns:
             (batch, classes + response channels, *spatial): what may be averaged over windows; see `split`.
@@ -105,26 +105,29 @@ class SegWithU(nn.Module):
         return output
 
     def split(self, stitched: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Logits and head responses out of the result of `window_output`, (batch, channels, *any) each."""
+        """Split the result of `window_output` into logits and head responses, (batch, channels, *any) each."""
         return stitched[:, : self.num_classes], stitched[:, self.num_classes :]
 
     def maps(self, stitched: torch.Tensor) -> UncertaintyMaps:
-        """The maps of a stitched result, voxel by voxel, in any shape (batch, channels, *any)."""
+        """Compute the maps of a stitched result, voxel by voxel, in any shape (batch, channels, *any)."""
         return self.head.maps(*self.split(stitched))
 
     def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, UncertaintyMaps]:
-        """Logits and maps of one window: (batch, classes, *spatial) and maps of the same grid."""
+        """Compute logits and maps of one window: (batch, classes, *spatial) and maps of the same grid."""
         output = self.window_output(image)
         return self.split(output)[0], self.maps(output)
 
     def head_state(self) -> dict[str, torch.Tensor]:
-        """The trainable tensors, named `fusion.*` and `head.*`."""
+        """Return the trainable tensors, named `fusion.*` and `head.*`."""
         return {name: t for name, t in self.state_dict().items() if not name.startswith("backbone.")}
 
 
 def concat_channels(logits: torch.Tensor, responses: torch.Tensor) -> torch.Tensor:
-    """Logits and responses (batch, channels, *spatial) in one tensor with channels first in memory, also if they were
-    last in that of the responses: slice by slice that takes a third of the time of `torch.cat`."""
+    """Join logits and responses (batch, channels, *spatial) in one tensor with channels first in memory.
+
+    Slice by slice this is faster than `torch.cat` if the channels of the responses are last in memory
+    (`docs/developer/performance.md`).
+    """
     if responses.requires_grad:  # each slice would be a step of its own for the gradient
         return torch.cat([logits, responses], 1)
     classes, size = logits.shape[1], logits.shape[2:]
@@ -168,7 +171,7 @@ def recorded_taps(backbone: nn.Module, names: Sequence[str]) -> Iterator[dict[st
 
 
 def find_module(backbone: nn.Module, name: str) -> nn.Module:
-    """The submodule at a dotted path.
+    """Find the submodule at a dotted path.
 
     Raises:
         InputError: there is none; the message suggests near names and lists all modules.
@@ -183,7 +186,7 @@ def find_module(backbone: nn.Module, name: str) -> nn.Module:
 
 
 def checked_taps(taps: dict[str, torch.Tensor], names: Sequence[str], ndim: int) -> list[torch.Tensor]:
-    """The recorded taps in the order of `names`.
+    """Return the recorded taps in the order of `names`.
 
     Raises:
         InputError: a tapped module did not run, or was fed something else than a feature map.

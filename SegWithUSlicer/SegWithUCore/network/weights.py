@@ -36,7 +36,7 @@ _PLAIN = re.compile(
 
 
 def load_plain(path: Path, remedy: str, allowed: Sequence[Any] = ()) -> Any:
-    """The tensors and plain values of a file that `torch.save` wrote.
+    """Read the tensors and plain values of a file that `torch.save` wrote.
 
     Args:
         remedy: whom to ask for what, where the file holds anything else; the end of the sentence.
@@ -60,7 +60,7 @@ def load_plain(path: Path, remedy: str, allowed: Sequence[Any] = ()) -> Any:
 
 
 def _unpacked_bytes(path: Path) -> int:
-    """What the entries of an archive say they hold; 0 for other files."""
+    """Sum the sizes that the entries of an archive claim. Returns 0 for other files."""
     if not zipfile.is_zipfile(path):
         return 0
     with zipfile.ZipFile(path) as archive:
@@ -78,7 +78,7 @@ class _Instructions:
 
 
 def _refusal(path: Path, remedy: str, unsafe: bool) -> str:
-    """The sentence about a file that was not read.
+    """Word the sentence about a file that was not read.
 
     Args:
         unsafe: PyTorch's reader met something that it does not let in; else it did not get on, as in cut files.
@@ -103,7 +103,7 @@ def _refusal(path: Path, remedy: str, unsafe: bool) -> str:
 
 
 def _instructions(path: Path, start: bytes) -> _Instructions:
-    """What the pickles in a file would do, as far as they can be read."""
+    """List what the pickles in a file would do, as far as they can be read."""
     found = _Instructions()
     try:
         if zipfile.is_zipfile(path):
@@ -160,7 +160,7 @@ def _codes(pickle: BinaryIO) -> Iterator[tuple[str, Any]]:
 
 
 def checked_tensors(tensors: Mapping[Any, Any], source: str) -> dict[str, torch.Tensor]:
-    """The tensors of a file, each known to be a plain one of real numbers that are finite.
+    """Check the tensors of a file: each is a plain one of real numbers that are finite.
 
     One pass over the numbers and no copy: 100 MB take about as long as reading them from memory.
 
@@ -181,7 +181,7 @@ def checked_tensors(tensors: Mapping[Any, Any], source: str) -> dict[str, torch.
 
 
 def _problem(tensor: Any) -> str | None:
-    """What is wrong with an entry, as the rest of a sentence; None for a usable tensor."""
+    """Say what is wrong with an entry, as the rest of a sentence. Returns None for a usable tensor."""
     if not isinstance(tensor, torch.Tensor):
         return f"is no tensor but {type(tensor).__name__}"
     if tensor.layout is not torch.strided or tensor.is_quantized or tensor.is_meta:
@@ -216,7 +216,7 @@ MISFITS_NAMED = 4
 
 
 def unique_state(module: nn.Module) -> dict[str, torch.Tensor]:
-    """The state dict with every tensor once, under the alphabetically first of its names.
+    """Return the state dict with every tensor once, under the alphabetically first of its names.
 
     DynUNet registers each decoder block twice (`upsamples.*` and `skip_layers.*`), which safetensors refuses.
     """

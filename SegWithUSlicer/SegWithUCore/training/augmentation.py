@@ -70,7 +70,7 @@ class ScaledWindows:
         }
 
     def _matrix(self, generator: np.random.Generator) -> np.ndarray:
-        """Steps in the case, (z, y, x) in voxels, for one step along each axis of the window (columns)."""
+        """Return steps in the case, (z, y, x) in voxels, for one step along each axis of the window (columns)."""
         low, high = np.log(self.scale)
         common = generator.uniform(low, high)
         stretches = generator.uniform(-math.log1p(STRETCH), math.log1p(STRETCH), 3)
@@ -133,12 +133,12 @@ THICK = 3.0
 
 
 def case_seed(seed: int, epoch: int, case: int) -> int:
-    """A 32-bit seed for one case in one epoch."""
+    """Return a 32-bit seed for one case in one epoch."""
     return int(np.random.SeedSequence([seed, epoch, case]).generate_state(1)[0])
 
 
 def epoch_order(seed: int, epoch: int, cases: int) -> list[int]:
-    """The order in which an epoch visits the cases."""
+    """Return the order in which an epoch visits the cases."""
     return [int(i) for i in np.random.default_rng([seed, epoch, cases]).permutation(cases)]
 
 
@@ -281,7 +281,7 @@ class WindowSampler:
         self.transform = transform
 
     def window_of(self, epoch: int, case: int) -> dict[str, torch.Tensor]:
-        """The window of case number `case` in `epoch`; equal arguments give equal tensors."""
+        """Cut the window of case number `case` in `epoch`; equal arguments give equal tensors."""
         seed = case_seed(self.seed, epoch, case)
         generator, chosen = np.random.default_rng(seed), self.cases[case]
         sample = self.scaled.draw(chosen, generator) if self.scaled else random_window(chosen, self.window, generator)

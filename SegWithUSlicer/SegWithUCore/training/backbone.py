@@ -26,8 +26,10 @@ PART = "backbone"
 
 
 def spec_of(recipe: Recipe) -> BackboneSpec:
-    """The backbone of a recipe with its channel numbers filled in; where it names the file of a user's own network,
-    this process knows that file from now on."""
+    """Describe the backbone of a recipe, with its channel numbers filled in.
+
+    If the recipe names the file of a user's own network, this process knows that file from now on.
+    """
     block = recipe.backbone
     kind, arguments = block["kind"], block.get("arguments", {})
     if "filters" in block:
@@ -41,7 +43,7 @@ def spec_of(recipe: Recipe) -> BackboneSpec:
 
 
 def training_window(recipe: Recipe, training: BackboneTraining | HeadTraining) -> tuple[int, int, int]:
-    """The window (z, y, x) of one of the trainings.
+    """Return the window (z, y, x) of one of the trainings.
 
     Raises:
         InputError: it is not three sizes, each a multiple of what the backbone halves.
@@ -55,7 +57,7 @@ def training_window(recipe: Recipe, training: BackboneTraining | HeadTraining) -
 
 
 def left_right_axis(orientation: str) -> int:
-    """Tensor axis (z, y, x numbering) along which left and right lie, for an orientation such as "RAS".
+    """Find the tensor axis (z, y, x numbering) along which left and right lie, for an orientation such as "RAS".
 
     Raises:
         InputError: axes are taken as stored ("xyz"), so that nobody knows.
@@ -196,5 +198,5 @@ def _supervises(name: str) -> bool:
 
 
 def autocast(precision: str) -> torch.autocast:
-    """Mixed precision on the CPU when asked for."""
+    """Use mixed precision on the CPU if asked for."""
     return torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16")

@@ -55,7 +55,7 @@ class CaseNumbers:
         return soft_dice(self.sums.expected[index], self.sums.inside[index], self.predicted[index])
 
     def volumes_mm3(self, index: int) -> tuple[float, float, float]:
-        """Expected, ambiguous and true volume of class `index`."""
+        """Return expected, ambiguous and true volume of class `index`."""
         voxels = np.asarray([self.sums.expected[index], self.sums.ambiguous[index], self.true[index]])
         expected, ambiguous, true = (voxels * self.voxel_mm3).tolist()
         return expected, ambiguous, true
@@ -98,7 +98,7 @@ def flag_figures(
     numbers: CaseLevelCalibration,
     labels: Sequence[Label],
 ) -> dict[str, StructureCase]:
-    """What `review.flags` would read of a case with a known reference, by structure, background left out.
+    """Return what `review.flags` would read of a case with a known reference, by structure without background.
 
     Args:
         classes, error_probability: of each voxel.
@@ -137,12 +137,11 @@ def predict_case(case: Case, model: Model, label_values: Sequence[int]) -> tuple
 
 
 def fitted(predictions: Sequence[Prediction], truths: Sequence[np.ndarray], labels: Sequence[Label]) -> dict[str, Any]:
-    """The calibration block of a bundle, with rivals to be measured against.
+    """Fit the calibration block of a bundle, with baselines to be measured against.
 
-    The head learns to temper on cases that the backbone has learnt by heart and where it is wrong too rarely; the
-    scale, one number fitted on cases it has never seen, makes up for that. `rivals` holds the temperature of
-    temperature scaling, and the error probability that is made of 1 - maximum softmax as ours is made of the
-    ranking map: isotonic, then by direction.
+    The head learns to soften on training cases, where the backbone is wrong too rarely. The scale, one number fitted on
+    cases it has never seen, corrects that. `rivals` holds the baselines: the temperature of temperature scaling, and
+    an error probability from 1 - maximum softmax, fitted as ours is from the ranking map (isotonic, then by direction).
     """
     errors = [p.classes != truth for p, truth in zip(predictions, truths, strict=True)]
     table = _error_probability([p.ranking for p in predictions], predictions, errors)
@@ -199,7 +198,7 @@ def display_windows(predictions: Sequence[Prediction]) -> dict[str, list[float]]
 def training_fingerprint(
     train: Sequence[PreparedCase], select: Sequence[PreparedCase], recipe: Recipe
 ) -> dict[str, Any]:
-    """The fingerprint block: ranges and averages of the training cases; limits embrace the select cases too.
+    """Compute the fingerprint block: ranges and averages of training cases; limits include validation cases.
 
     Returns:
         `cases`, `field_of_view_mm` and `spacing_mm` of the training cases; `channels`, for each channel's look (None

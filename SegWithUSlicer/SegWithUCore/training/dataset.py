@@ -27,7 +27,7 @@ class Case:
         name: of its files.
         channels: one file per channel.
         reference: segmentation by an expert.
-        patient: of whom the table says that it is, None where it says nothing.
+        patient: patient ID from the split table, None if not given.
     """
 
     name: str
@@ -37,7 +37,7 @@ class Case:
 
     @property
     def group(self) -> str:
-        """What the case is drawn with where cases are resampled: its patient, or else itself."""
+        """Bootstrap group: the patient ID, or the case name."""
         return self.patient or self.name
 
 
@@ -69,7 +69,7 @@ class PreparedCase:
 
 
 def find_cases(source: str) -> list[Case]:
-    """The cases that `source` names.
+    """Find the cases that `source` names.
 
     Args:
         source: `TABLE.csv:ROLE` (columns `case`, `role` and, where several cases come from one patient, `patient`;
@@ -171,7 +171,7 @@ def prepare(case: Case, spec: InputSpec, label_values: Sequence[int]) -> Prepare
 
 
 def class_indices(labels: sitk.Image, label_values: Sequence[int], source: Path) -> np.ndarray:
-    """Class of each voxel, int16 (z, y, x): class c has the label value `label_values[c]`.
+    """Return the class of each voxel, int16 (z, y, x): class c has the label value `label_values[c]`.
 
     Raises:
         InputError: `source` holds a value that is none of them.

@@ -30,7 +30,7 @@ PART = "head"
 
 
 def network_of(recipe: Recipe, run: RunFolder) -> SegWithU:
-    """The run's best backbone with a fresh head."""
+    """Build the run's best backbone with a fresh head."""
     spec = spec_of(recipe)
     run.check_network(spec.kind)
     backbone = build_backbone(spec)
@@ -148,7 +148,7 @@ def _error_cross_entropy(rankings: Sequence[np.ndarray], errors: Sequence[np.nda
 
 
 def folds_of(cases: Sequence[PreparedCase], folds: int, seed: int) -> list[int]:
-    """The fold of each case; cases of one patient share one, and folds differ by one patient at most.
+    """Assign each case a fold; cases of one patient share one, and folds differ by one patient at most.
 
     Raises:
         InputError: fewer patients than folds.

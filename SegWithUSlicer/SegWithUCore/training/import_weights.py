@@ -16,7 +16,6 @@ from ..input_files import read_bounded, regular_file
 from ..models.bundle import CARD_FILE, LICENCE_FILE, Bundle, check_bundle, file_sha256, write_bundle_json
 from ..models.bundle_network import empty_network, write_weights
 from ..models.model_card import licence_notice, model_card
-from ..network.backbones.meshnet import read_tfjs_meshnet
 from ..network.checkpoints import authors_sizes, load_authors_checkpoint, read_state_dict
 from ..network.segwithu import SegWithU
 from ..network.weights import load_state, unique_state
@@ -66,8 +65,7 @@ def import_checkpoint(
         OutputError: `target` exists or cannot be written.
     """
     importer = IMPORTERS[kind]
-    if kind != "tfjs-meshnet":  # whose reader says better what it wants
-        regular_file(source, f"give the file for --kind {kind}")
+    regular_file(source, f"give the file for --kind {kind}")
     blocks = read_recipe_json(recipe_file) if recipe_file else {}
     place = str(recipe_file) if recipe_file else f"{source} (without --recipe)"
     recipe = recipe_from_json(importer.describe(source, blocks), place)
@@ -88,7 +86,7 @@ def import_checkpoint(
 
 
 def _origin(kind: str, source: Path) -> str:
-    """Where the weights come from, in words."""
+    """Say where the weights come from."""
     digest = f", SHA-256 {file_sha256(source)}" if source.is_file() else ""
     return f"imported from {source.resolve().parent.name}/{source.name} ({kind}{digest})"
 
@@ -101,17 +99,8 @@ def _text(path: Path) -> str:
         raise InputError(f"{path} cannot be read as text ({error}): give the licence of the weights.") from error
 
 
-def _described_meshnet(source: Path, blocks: dict[str, Any]) -> dict[str, Any]:
-    _check_kind(source, blocks, "meshnet")
-    return {**blocks, "backbone": {"kind": "meshnet", "arguments": read_tfjs_meshnet(source)[0]}}
-
-
-def _fill_meshnet(network: SegWithU, source: Path) -> None:
-    load_state(network.backbone, read_tfjs_meshnet(source)[1], str(source))
-
-
 def _described_authors(source: Path, blocks: dict[str, Any]) -> dict[str, Any]:
-    """Filters and sizes of the head follow from the tensors; the taps are the paper's where the recipe names none."""
+    """Take filters and sizes of the head from the tensors, and the paper's taps if the recipe names none."""
     _check_kind(source, blocks, "dynunet")
     filters, sizes = authors_sizes(source)
     backbone = {"kind": "dynunet", "filters": filters, **blocks.get("backbone", {})}
@@ -137,7 +126,6 @@ def _check_kind(source: Path, blocks: Mapping[str, Any], kind: str) -> None:
 
 
 IMPORTERS: dict[str, Importer] = {
-    "tfjs-meshnet": Importer(_described_meshnet, _fill_meshnet, brings_head=False),
     "segwithu": Importer(_described_authors, load_authors_checkpoint, brings_head=True),
     "weights": Importer(_described_weights, _fill_weights, brings_head=False),
 }

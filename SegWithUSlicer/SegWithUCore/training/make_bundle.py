@@ -121,7 +121,7 @@ def _calibrated(plain: Bundle, cases: Sequence[Case], work: Path, device: str, p
 
 
 def plain_bundle(recipe: Recipe, digest: str, facts: Mapping[str, Any], trained: bool = True) -> Bundle:
-    """The bundle of a recipe before anything is fitted.
+    """Make the bundle of a recipe before anything is fitted.
 
     Args:
         digest: hash of the weights file.
@@ -157,7 +157,7 @@ _LICENCE = f"backbone_{LICENCE_FILE}"
 
 
 def recipe_on_model(path: Path, head: Mapping[str, Any] | None = None) -> tuple[Recipe, Bundle]:
-    """A recipe whose backbone is that of a model: `"backbone": {"model": "NAME or folder"}`.
+    """Read a recipe whose backbone is that of a model: `"backbone": {"model": "NAME or folder"}`.
 
     Its `input`, `labels` and `head` are the model's where the recipe has none of its own.
 
@@ -218,6 +218,6 @@ def origin_of(bundle: Bundle) -> str:
 
 
 def foreign_licence(run: RunFolder) -> str:
-    """The licence that came with the backbone, to be handed on; empty where it was trained here."""
+    """Return the licence that came with the backbone, to be handed on; empty if it was trained here."""
     path = run.path / _LICENCE
     return f"\nThe backbone came with this licence:\n\n{path.read_text(encoding='utf-8')}" if path.is_file() else ""

@@ -6,23 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
-from ..models.bundle import bundle_schema
 from ..models.input_spec import InputSpec, Label, check_label_values
-from ..network.backbone_spec import is_user_network
-from ..strict_json import check_schema, read_json, shown
+from ..strict_json import check_schema, read_json, schema, shown
 
 MAXIMUM_BYTES = 4 << 20
 """Of a recipe; that of an imported nnU-Net, with its whole architecture, has 10 kB."""
-_KINDS = (
-    ("about", Mapping, "an object with name, version, task, licences and citation"),
-    ("input", Mapping, "an object with channels, orientation, spacing and window"),
-    ("labels", list, "a list with an entry for each class"),
-    ("backbone", Mapping, "an object with the kind of network"),
-    ("head", Mapping, "an object with variant, taps and sizes"),
-    ("backbone_training", Mapping, "an object with settings"),
-    ("head_training", Mapping, "an object with settings"),
-)
-HEAD_FIELDS = {"variant", "taps", "feature_channels", "probes", "aleatoric"}
 
 
 @dataclass(frozen=True)
@@ -36,8 +24,9 @@ class BackboneTraining:
         any_turn: turn half of the windows by any angle; for images that do not all lie alike. It takes longer to learn.
         scale: smallest and largest factor by which windows enlarge what they show, cut out of the whole case already
             turned and scaled (see `ScaledWindows`); None cuts windows along the axes and stretches them a little.
-        precision: "float32", or "bfloat16" for forward passes under autocast (3 times faster with AVX512_BF16).
-        validate_every: epochs between looks at the select cases.
+        precision: "float32", or "bfloat16" for forward passes under autocast, which is faster
+            (`docs/developer/performance.md`).
+        validate_every: epochs between scores on the validation cases.
         window: what is cut out of a case, along x, y, z in voxels; None takes the window of the input. Smaller ones
             make more steps of an hour.
     """
@@ -61,18 +50,20 @@ class BackboneTraining:
 
 @dataclass(frozen=True)
 class HeadTraining:
-    """Settings of `train-head`; defaults are the paper's (METHOD.md section 4a) but for the number of epochs.
+    """Settings of `train-head`.
+
+    Defaults are the paper's (`docs/reference/method.md` section 4a) but for the number of epochs.
 
     Attributes:
         learning_rate, final_learning_rate: cosine from one to the other, a step per batch.
         augment: draw windows that are turned, stretched and changed in their grey values; the paper's recipe has none.
             Turned labels err along every boundary as no expert does, so a head learns errors that it will not meet.
         mirror, window, validate_every: as in `BackboneTraining`; no voxel is interpolated.
-        patience: epochs without a better select score before stopping.
-        cross_fit: folds of training cases, each shown to the head by a backbone that has forgotten it; 0 shows all
-            cases by the frozen backbone, which knows them by heart.
-        cross_fit_epochs: for how long a fold is forgotten.
-        cross_fit_share: how many of the batches are shown by backbones that forgot.
+        patience: epochs without a better validation score before stopping.
+        cross_fit: number of folds of training cases for cross-fitting, in which the head sees out-of-fold predictions;
+            0 uses the frozen backbone, which has seen them, throughout.
+        cross_fit_epochs: further epochs of each out-of-fold backbone.
+        cross_fit_share: share of the batches that out-of-fold backbones predict.
     """
 
     epochs: int = 100
@@ -121,7 +112,7 @@ class Recipe:
         return [label.value for label in self.labels]
 
     def to_json(self) -> dict[str, Any]:
-        """The recipe as it stands, defaults filled in."""
+        """Return the recipe as it stands, defaults filled in."""
         return {
             "about": dict(self.about),
             "input": self.input.to_json(),
@@ -146,7 +137,9 @@ def read_recipe(path: Path, backbone: Mapping[str, Any] | None = None, head: Map
 
 
 def read_recipe_json(path: Path) -> dict[str, Any]:
-    """The blocks of a recipe file, not yet checked; the `file` of a user's own network counts from the recipe's folder.
+    """Read the blocks of a recipe file, not yet checked.
+
+    The `file` of a user's own network counts from the recipe's folder.
 
     Raises:
         InputError: missing file, or no JSON object.
@@ -167,7 +160,6 @@ def recipe_from_json(
 ) -> Recipe:
     """Build a recipe from parsed JSON; `source` names it in messages. See `read_recipe`."""
     _check_fields(data, source)
-    _check_like_bundle(data, source)
     try:
         check_label_values([entry["value"] for entry in data["labels"]], source)
         return Recipe(
@@ -179,88 +171,30 @@ def recipe_from_json(
             backbone_training=BackboneTraining(**{**data.get("backbone_training", {}), **(backbone or {})}),
             head_training=HeadTraining(**{**data.get("head_training", {}), **(head or {})}),
         )
-    except KeyError as error:
-        raise InputError(f"{source} lacks the field {error}: see Resources/Recipes for a complete recipe.") from error
     except (TypeError, ValueError) as error:
         raise InputError(f"{source} is not a usable recipe: {error}.") from error
 
 
 def _check_fields(data: Mapping[str, Any], source: str) -> None:
-    """Refuse misspelt fields, which would otherwise be ignored without a word.
+    """Hold a recipe against its schema.
 
     Raises:
-        InputError: an unknown or missing field of the recipe, its backbone or its head; a backbone that is a model's;
-            a switch of a training that is neither true nor false.
+        InputError: names the field, its value and what is wanted; or the backbone is that of a model.
     """
-    _check_kinds(data, source)
-    backbone = data.get("backbone", {})
-    if "model" in backbone:
+    backbone = data.get("backbone")
+    if isinstance(backbone, Mapping) and "model" in backbone:
         raise InputError(
-            f"{source} takes its backbone from the model '{backbone['model']}': only train-head can, give it there."
+            f"{source} takes its backbone from the model {shown(backbone['model'])}: only train-head can, give it "
+            "there."
         )
-    whole = {"arguments", "size_divisor"} | ({"file"} if is_user_network(str(backbone.get("kind"))) else set())
-    by_filters = backbone.get("kind") == "dynunet" and "arguments" not in backbone
-    optional = {"flat_levels"} if by_filters else whole
-    blocks = [
-        ("recipe", data, set(Recipe.__dataclass_fields__), {"backbone_training", "head_training"}),
-        ("backbone", backbone, {"kind"} | ({"filters"} if by_filters else set()) | optional, optional),
-        ("head", data.get("head", {}), HEAD_FIELDS, set()),
-    ]
-    for name, block, known, spare in blocks:
-        for field in sorted(set(block) - known):
-            raise InputError(
-                f"{source} has the unknown field '{field}' ({name}): choose from {', '.join(sorted(known))}."
-            )
-        for field in sorted(known - spare - set(block)):
-            raise InputError(
-                f"{source} lacks the field '{field}' ({name}): see Resources/Recipes for a complete recipe."
-            )
-    _check_switches("backbone_training", BackboneTraining(), data, source)
-    _check_switches("head_training", HeadTraining(), data, source)
+    wanted = schema(Path(__file__).with_name("recipe.schema.json"))
+    check_schema(data, wanted, source, "see Resources/Recipes for a complete one", "a recipe")
     _check_scale(data.get("backbone_training", {}).get("scale"), source)
 
 
-def _check_kinds(data: Mapping[str, Any], source: str) -> None:
-    """Refuse blocks that are no JSON objects, and taps and labels that are no lists.
-
-    Raises:
-        InputError: names the block and what it is.
-    """
-    for block, kind, wanted in _KINDS:
-        if block in data and not isinstance(data[block], kind):
-            raise InputError(f"{source} has {shown(data[block])} for '{block}': give {wanted}.")
-    head, labels = data.get("head", {}), data.get("labels", [])
-    taps = head.get("taps", [])
-    if not isinstance(taps, list) or not all(isinstance(tap, str) for tap in taps):
-        raise InputError(f"{source} has {shown(taps)} for 'taps' (head): give a list of names of modules.")
-    if not all(isinstance(label, Mapping) for label in labels):
-        raise InputError(f"{source} has {shown(labels)} for 'labels': give a list of objects with value and name.")
-
-
-def _check_like_bundle(data: Mapping[str, Any], source: str) -> None:
-    """Hold the blocks that go into a bundle as they are against its schema, where parts of a normalisation may be left
-    out."""
-    whole = bundle_schema()
-    definitions = {**whole["$defs"], "normalisation": {**whole["$defs"]["normalisation"], "required": []}}
-    for block in ("input", "labels"):
-        if block in data:
-            wanted = {"$defs": definitions, **whole["properties"][block]}
-            check_schema(
-                data[block], wanted, source, "see Resources/Recipes for a complete one", "a recipe", f"{block}/"
-            )
-
-
-def _check_switches(block: str, usual: BackboneTraining | HeadTraining, data: Mapping[str, Any], source: str) -> None:
-    """Refuse what is neither true nor false where the usual value is: the text "no" would switch on."""
-    for field, value in data.get(block, {}).items():
-        if isinstance(getattr(usual, field, None), bool) and not isinstance(value, bool):
-            raise InputError(f"{source} has {shown(value)} for '{field}' ({block}): give true or false.")
-
-
 def _check_scale(scale: Any, source: str) -> None:
-    """Refuse what is no pair of positive numbers, the smaller one first."""
-    numbers = isinstance(scale, list) and len(scale) == 2 and all(type(value) in (int, float) for value in scale)
-    if scale is not None and not (numbers and 0 < scale[0] <= scale[1] < float("inf")):
+    """Refuse a pair whose larger number is first, which no schema can say."""
+    if scale is not None and scale[0] > scale[1]:
         raise InputError(
             f"{source} has {shown(scale)} for 'scale' (backbone_training): give the smallest and the largest factor, "
             "such as [0.7, 1.5]."

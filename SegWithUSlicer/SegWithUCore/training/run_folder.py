@@ -25,7 +25,8 @@ class RunFolder:
     """Paths and files of a run.
 
     `run.json` (recipe and facts), and for each part ("backbone", "head") `PART_log.csv`, `PART_curves.png`,
-    `PART_last.pt` (to resume) and `PART_best.safetensors`. In `fold<k>` the same of a backbone that forgets a fold.
+    `PART_last.pt` (to resume) and `PART_best.safetensors`. In `fold<k>` the same of an
+    out-of-fold backbone.
     """
 
     def __init__(self, path: Path) -> None:
@@ -41,11 +42,11 @@ class RunFolder:
         self._write_json({**data, "facts": {**data["facts"], **facts}})
 
     def recipe(self, **settings: Mapping[str, Any]) -> Recipe:
-        """The recipe of this run; `settings` as the keyword arguments of `read_recipe`."""
+        """Read the recipe of this run; `settings` as the keyword arguments of `read_recipe`."""
         return recipe_from_json(self._read_json()["recipe"], str(self.path / "run.json"), **settings)
 
     def facts(self) -> dict[str, Any]:
-        """What the trainings noted: cases, fingerprint, best epochs."""
+        """Read what the trainings noted: cases, fingerprint, best epochs."""
         return dict(self._read_json()["facts"])
 
     def check_network(self, kind: str) -> None:
@@ -88,7 +89,7 @@ class RunFolder:
             save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, work)
 
     def load_best(self, part: str) -> dict[str, torch.Tensor]:
-        """The weights of the best epoch so far.
+        """Read the weights of the best epoch so far.
 
         Raises:
             InputError: no epoch has been completed yet.
@@ -104,7 +105,7 @@ class RunFolder:
             torch.save(dict(state), work)
 
     def load_state(self, part: str) -> dict[str, Any] | None:
-        """What `save_state` wrote last, None at the start.
+        """Read what `save_state` wrote last. Returns None at the start.
 
         Raises:
             InputError: the file is damaged.
@@ -128,7 +129,7 @@ class RunFolder:
 
 
 def draw_curves(rows: Sequence[Mapping[str, float]], target: Path) -> None:
-    """One small plot a column of the log, over epochs."""
+    """Draw one small plot a column of the log, over epochs."""
     import matplotlib
 
     matplotlib.use("Agg")

@@ -127,8 +127,8 @@ class Trainer(ABC):
             terms = self._epoch(epoch, progress)
             self._note(epoch, terms, self.score() if self._validates(epoch) else {}, time.monotonic() - begun)
             left = (time.monotonic() - started) / (epoch - first + 1) * (epochs - epoch - 1)
-            told = [text.format(self.rows[-1][name]) for name, text in self.scores.items() if self.validation_cases]
-            detail = [f"epoch {epoch + 1}/{epochs}", f"loss {terms['loss']:.4f}", *told, f"{left / 60:.0f} min left"]
+            scores = [text.format(self.rows[-1][name]) for name, text in self.scores.items() if self.validation_cases]
+            detail = [f"epoch {epoch + 1}/{epochs}", f"loss {terms['loss']:.4f}", *scores, f"{left / 60:.0f} min left"]
             progress(f"training the {self.part}", (epoch + 1) / epochs, ", ".join(detail))
 
     def _validates(self, epoch: int) -> bool:

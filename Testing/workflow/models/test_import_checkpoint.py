@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
+from convert import convert, main
 from repository import ROOT
 from safetensors.torch import load_file, save_file
 from segwithu_command import Command, entries, one_sentence
@@ -21,11 +22,17 @@ from SegWithUCore.models.bundle_network import load_network
 from SegWithUCore.models.input_spec import Normalisation
 from SegWithUCore.training.import_weights import IMPORTERS
 
-RECIPE = ROOT / "Resources" / "Recipes" / "meshnet_tissue_light.json"
+RECIPE = ROOT / "examples" / "brainchop" / "recipes" / "meshnet_tissue_light.json"
 
 
 def meshnet(data_folder: Path, name: str = "model5_gw_ae") -> Path:
     return data_folder / "meshnet" / name / "model.json"
+
+
+def imported_meshnet(segwithu: Command, model: Path, path: Path, target: Path, *more: str | Path) -> Bundle:
+    """The bundle of a converted network."""
+    weights, completed = convert(model, path, target.with_name("converted"))
+    return imported(segwithu, weights, "weights", completed, target, *more)
 
 
 def recipe(target: Path, source: Path = RECIPE, **changes: Any) -> Path:
@@ -54,12 +61,13 @@ def test_the_bundle_of_a_meshnet_is_whole_and_says_what_it_is_not(
     segwithu: Command, data_folder: Path, tmp_path: Path
 ) -> None:
     licence = data_folder / "meshnet" / "LICENSE"
-    bundle = imported(segwithu, meshnet(data_folder), "tfjs-meshnet", RECIPE, tmp_path / "m", "--licence", licence)
+    bundle = imported_meshnet(segwithu, meshnet(data_folder), RECIPE, tmp_path / "m", "--licence", licence)
     assert entries(tmp_path / "m") == ["LICENSE.txt", "MODEL_CARD.md", "bundle.json", "weights.safetensors"]
     assert (tmp_path / "m" / "LICENSE.txt").read_text() == licence.read_text()
     assert bundle.calibration is None
     assert not bundle.default_head.trained
-    assert bundle.about["origin"].startswith("imported from model5_gw_ae/model.json (tfjs-meshnet, SHA-256 ")
+    assert bundle.about["origin"].startswith("imported from converted/weights.safetensors (weights, SHA-256 ")
+    assert bundle.about["converted_from"].startswith("model5_gw_ae/model.json of TensorFlow.js, SHA-256 ")
     card = (tmp_path / "m" / "MODEL_CARD.md").read_text(encoding="utf-8")
     for words in ("not trained here", "not trained: its ranking map", "not calibrated"):
         assert words in card
@@ -89,7 +97,7 @@ def test_a_real_t1_is_segmented_plausibly_and_not_calibrated(
     sitk.WriteImage(image, str(tmp_path / "t1.nii.gz"))
     blocks = json.loads(RECIPE.read_text(encoding="utf-8"))["input"] | {"window": [160, 96, 96]}
     path = recipe(tmp_path / "recipe.json", input=blocks)
-    imported(segwithu, meshnet(data_folder), "tfjs-meshnet", path, tmp_path / "m")
+    imported_meshnet(segwithu, meshnet(data_folder), path, tmp_path / "m")
     outcome = segwithu.segment(tmp_path / "t1.nii.gz", model=tmp_path / "m", output=tmp_path / "out")
     assert outcome.code == 0, outcome.err
     assert "not calibrated" in outcome.out
@@ -140,6 +148,28 @@ def test_an_authors_checkpoint_becomes_a_bundle_that_gives_their_outputs(
     torch.testing.assert_close(maps.epistemic, expected["epi"], atol=1e-5, rtol=0)
 
 
+def test_the_converter_writes_what_import_checkpoint_takes_or_says_what_is_wrong(
+    data_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mesh, target = str(meshnet(data_folder)), tmp_path / "converted"
+    assert main([mesh, "--recipe", str(RECIPE), "--output", str(target)]) == 0
+    assert f"import-checkpoint {target / 'weights.safetensors'} --kind weights" in capsys.readouterr().out
+    assert entries(target) == ["recipe.json", "weights.safetensors"]
+    unet = recipe(tmp_path / "d.json", backbone={"kind": "dynunet", "filters": [4, 8, 8]})
+    authors = data_folder / "reference_head" / "d_checkpoint_as_the_authors_write_it.safetensors"
+    wrong: list[tuple[Path | str, Path, tuple[str, ...]]] = [
+        (mesh, unet, ("holds a meshnet", "is a dynunet")),
+        (authors, RECIPE, ("is no UTF-8 text", "model.json")),
+        (tmp_path, RECIPE, ("is a folder", "model.json")),
+        (mesh, tmp_path / "none.json", ("none.json does not exist",)),
+    ]
+    for model, path, words in wrong:
+        assert main([str(model), "--recipe", str(path), "--output", str(tmp_path / "not")]) == 1
+        (line,) = capsys.readouterr().err.splitlines()
+        assert all(word in line for word in words)
+        assert not (tmp_path / "not").exists()
+
+
 @pytest.mark.parametrize("suffix", [".safetensors", ".pt"])
 def test_plain_weights_of_a_known_backbone_get_an_untrained_head(
     suffix: str, segwithu: Command, data_folder: Path, tmp_path: Path
@@ -175,6 +205,7 @@ def test_wrong_calls_and_foreign_files_are_one_sentence_and_leave_nothing(
 ) -> None:
     authors = data_folder / "reference_head" / "d_checkpoint_as_the_authors_write_it.safetensors"
     mesh = meshnet(data_folder)
+    weights, path = convert(mesh, RECIPE, tmp_path / "converted")
     torch.save({"a": Touches(tmp_path / "touched")}, tmp_path / "evil.pt")
     torch.save([torch.zeros(1)], tmp_path / "list.pt")
     (tmp_path / "cut.pt").write_bytes((tmp_path / "list.pt").read_bytes()[:100])
@@ -182,18 +213,25 @@ def test_wrong_calls_and_foreign_files_are_one_sentence_and_leave_nothing(
     head = json.loads(RECIPE.read_text(encoding="utf-8"))["head"]
     unet = {"kind": "dynunet", "filters": [4, 8, 8]}
     dynunet = recipe(tmp_path / "d.json", backbone=unet, head=head | {"taps": ["output_block"]})
-    two = recipe(tmp_path / "two.json", labels=four_labels()[:2])
     taps = head | {"taps": ["layers.30"]}
     calls: list[tuple[Path, str, Path, tuple[str, ...]]] = [
-        (mesh, "tfjs-meshnet", dynunet, ("holds a meshnet", "is a dynunet")),
-        (mesh, "tfjs-meshnet", two, ("names 2 labels", "3 classes")),
-        (mesh, "tfjs-meshnet", recipe(tmp_path / "t.json", head=taps), ("'layers.30'", "layers.9")),
-        (mesh, "tfjs-meshnet", recipe(tmp_path / "a.json", about=None), ("a.json lacks the field 'about'",)),
-        (mesh, "tfjs-meshnet", tmp_path / "none.json", ("none.json does not exist",)),
-        (mesh, "tfjs-meshnet", tmp_path / "list.json", ("list.json is not a recipe",)),
+        (
+            weights,
+            "weights",
+            recipe(tmp_path / "two.json", path, labels=four_labels()[:2]),
+            ("names 2 labels", "3 classes"),
+        ),
+        (weights, "weights", recipe(tmp_path / "t.json", path, head=taps), ("'layers.30'", "layers.9")),
+        (
+            weights,
+            "weights",
+            recipe(tmp_path / "a.json", path, about=None),
+            ("a.json does not fit", "'about' is a required"),
+        ),
+        (weights, "weights", tmp_path / "none.json", ("none.json does not exist",)),
+        (weights, "weights", tmp_path / "list.json", ("list.json is not a recipe",)),
         (mesh, "segwithu", recipe(tmp_path / "b.json", backbone=None), ("not a whole safetensors file",)),
-        (authors, "tfjs-meshnet", RECIPE, ("is no UTF-8 text", "model.json")),
-        (tmp_path, "tfjs-meshnet", RECIPE, ("is a folder", "model.json")),
+        (tmp_path, "weights", path, ("is a folder", "--kind weights")),
         (authors, "segwithu", RECIPE, ("holds a dynunet", "is a meshnet")),
         (authors, "weights", dynunet, ("do not fit", "unexpected")),
         (tmp_path / "evil.pt", "weights", dynunet, ("evil.pt", "pathlib.Path", "run any code", "state_dict()")),
@@ -201,12 +239,14 @@ def test_wrong_calls_and_foreign_files_are_one_sentence_and_leave_nothing(
         (tmp_path / "list.pt", "weights", dynunet, ("list.pt", "state_dict() alone")),
         (tmp_path / "no.pt", "weights", dynunet, ("no.pt does not exist",)),
     ]
-    for source, kind, path, words in calls:
-        outcome = segwithu("import-checkpoint", source, "--kind", kind, "--recipe", path, "--output", tmp_path / "m")
+    for source, kind, recipe_file, words in calls:
+        outcome = segwithu(
+            "import-checkpoint", source, "--kind", kind, "--recipe", recipe_file, "--output", tmp_path / "m"
+        )
         one_sentence(outcome, *words)
         assert not (tmp_path / "m").exists()
     assert not (tmp_path / "touched").exists()
-    call = ("import-checkpoint", mesh, "--kind", "tfjs-meshnet", "--output", tmp_path / "m")
+    call = ("import-checkpoint", mesh, "--kind", "weights", "--output", tmp_path / "m")
     one_sentence(segwithu(*call), "--recipe is missing", code=2)
     (tmp_path / "m").mkdir()
     one_sentence(segwithu(*call, "--recipe", RECIPE), "exists already", "--overwrite")

@@ -16,6 +16,7 @@ from nnunet_results import nnunets_network, plans, write_result_folder
 from safetensors.torch import load_file, save_file
 from segwithu_command import MODEL, Command, changed_description, entries, one_sentence, real_image
 from tfjs_files import convolution, write_model
+from tfjs_weights import read_tfjs_layers
 
 from SegWithUCore.case.case_regions import label_values
 from SegWithUCore.errors import InputError
@@ -25,7 +26,6 @@ from SegWithUCore.models.input_spec import HIGHEST_LABEL
 from SegWithUCore.network.backbone_spec import dynunet_spec
 from SegWithUCore.network.backbones import MAXIMUM_PARAMETERS, build_backbone
 from SegWithUCore.network.checkpoints import read_state_dict
-from SegWithUCore.network.tfjs_weights import read_tfjs_layers
 from SegWithUCore.network.weights import checked_tensors
 
 WEIGHTS = "weights.safetensors"

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from repository import TESTING
 from safetensors.torch import load_file
 from scipy.ndimage import gaussian_filter
 
@@ -19,7 +20,7 @@ from SegWithUCore.training.dataset import PreparedCase
 from SegWithUCore.training.head import HeadTrainer
 from SegWithUCore.training.run_folder import RunFolder
 
-ARCHIVE = Path(__file__).resolve().parents[1] / "data" / "earlier_run.tar.xz"
+ARCHIVE = TESTING / "data" / "earlier_run.tar.xz"
 SHAPE = (12, 18, 14)
 TRAINERS: dict[str, type[BackboneTrainer] | type[HeadTrainer]] = {"backbone": BackboneTrainer, "head": HeadTrainer}
 

@@ -49,7 +49,7 @@ class Augmentation(Baseline):
         )
 
     def settings(self) -> dict[str, Any]:
-        """Passes, mirror and seed."""
+        """Return passes, mirror and seed."""
         return {"passes": PASSES, "mirror": self.mirror, "seed": self.seed}
 
     def answers(self, case: FrozenCase) -> dict[str, UncertaintyPrediction]:

@@ -17,7 +17,7 @@ from ...training.dataset import Case, PreparedCase, prepare
 
 @dataclass(frozen=True)
 class UncertaintyPrediction:
-    """What a baseline says of a case.
+    """What a baseline predicts for a case.
 
     Attributes:
         score: higher = riskier, float32 (z, y, x).
@@ -34,7 +34,7 @@ class FittingCases:
 
     Attributes:
         backbone: the frozen one.
-        train, select, calibration: see data roles in the README; empty where none were given.
+        train, select, calibration: training, validation and calibration cases; empty if none were given.
     """
 
     backbone: FrozenBackbone
@@ -43,7 +43,7 @@ class FittingCases:
     calibration: Sequence[Case] = ()
 
     def prepared(self, case: Case) -> PreparedCase:
-        """A case on the network's working grid."""
+        """Prepare a case on the network's working grid."""
         bundle = self.backbone.bundle
         return prepare(case, bundle.input, [label.value for label in bundle.labels])
 
@@ -72,11 +72,11 @@ class Baseline(ABC):
 
     Attributes:
         name: for files and `--baselines`.
-        revision: grows when the code changes what it answers, so that old figures are not taken for new ones.
+        revision: grows when the code changes its answers, so that old metrics are not taken for new ones.
         passes: network passes a window, that of the frozen segmentation included.
         own_pass: whether it runs the frozen backbone itself, in whose place it then stands; else it works on top.
         needs: roles without which it cannot be fitted.
-        uses: further roles that fitting looks at where they are given.
+        uses: further roles that fitting reads if they are given.
     """
 
     name: str
@@ -107,14 +107,14 @@ class Baseline(ABC):
         return f"no {missing[0]} cases given (--{missing[0]})" if missing else None
 
     def settings(self) -> dict[str, Any]:
-        """What decides its answers besides revision, backbone and cases, for JSON."""
+        """Return what decides its answers besides revision, backbone and cases, for JSON."""
         return {}
 
     def fit(self, cases: FittingCases, progress: Progress = silent) -> None:  # noqa: B027 - many have nothing to fit
-        """Fit what is to be fitted, on no test case."""
+        """Fit on the given cases, never on test cases."""
 
     def state(self) -> dict[str, np.ndarray]:
-        """What was fitted."""
+        """Return what was fitted."""
         return {}
 
     def load_state(self, state: Mapping[str, np.ndarray]) -> None:  # noqa: B027 - nor anything to take over
@@ -161,7 +161,9 @@ def baseline(name: str, title: str = "") -> Callable[[Factory], Factory]:
 
 
 def unsure_of(classes: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-    """1 - the probability of the frozen class, float32; the others are summed, which keeps what is close to 0.
+    """Return 1 - the probability of the frozen class, float32.
+
+    The other classes are summed, which keeps what is close to 0.
 
     Args:
         classes: (z, y, x).
@@ -173,7 +175,7 @@ def unsure_of(classes: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
 
 
 def entropy(probabilities: np.ndarray) -> np.ndarray:
-    """In nats, float64 (z, y, x), of (classes, z, y, x)."""
+    """Compute the entropy in nats, float64 (z, y, x), of probabilities (classes, z, y, x)."""
     logs = np.log(probabilities, out=np.zeros_like(probabilities), where=probabilities > 0)
     found: np.ndarray = -(probabilities * logs).sum(0)
     return found
@@ -196,11 +198,11 @@ class PassAverage:
         self.passes += 1
 
     def mean(self) -> np.ndarray:
-        """Mean probabilities."""
+        """Return the mean probabilities."""
         return self._probabilities / self.passes
 
     def mutual_information(self) -> np.ndarray:
-        """Entropy of the mean minus mean entropy, float32, not below 0.
+        """Return the entropy of the mean minus the mean entropy, float32, not below 0.
 
         Source: Houlsby et al., arXiv 1112.5745; Gal et al., ICML 2017.
         """
@@ -208,7 +210,7 @@ class PassAverage:
         return np.maximum(found, 0).astype(np.float32)
 
     def answers(self, rows: Sequence[str], classes: np.ndarray) -> dict[str, UncertaintyPrediction]:
-        """First row: 1 - mean probability of the frozen class; second: mutual information."""
+        """Return 1 - mean probability of the frozen class as the first row, mutual information as the second."""
         mean = self.mean()
         return {
             rows[0]: UncertaintyPrediction(unsure_of(classes, mean), mean),

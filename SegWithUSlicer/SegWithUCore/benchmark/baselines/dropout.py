@@ -29,7 +29,7 @@ from .base import (
 
 PASSES = 10
 RATES = (0.05, 0.1, 0.2, 0.4)
-"""Tried on the select cases."""
+"""Tried on the validation cases."""
 
 
 class DroppedBackbone:
@@ -49,7 +49,7 @@ class DroppedBackbone:
         self._masks = torch.Generator()
 
     def window_output(self, image: torch.Tensor) -> torch.Tensor:
-        """Logits of one window under new masks, pass by pass: (batch, passes x classes, *spatial)."""
+        """Compute the logits of one window under new masks, pass by pass: (batch, passes x classes, *spatial)."""
         found = []
         with ExitStack() as open_blocks, torch.no_grad():
             kept = open_blocks.enter_context(ActivationCache(self.backbone, self.taps))
@@ -69,14 +69,14 @@ class DroppedBackbone:
 
 
 class DropoutRateSearch:
-    """How good each rate is on the select cases, tried once for whoever asks."""
+    """Validation loss per dropout rate, computed once and shared."""
 
     def __init__(self, backbone: FrozenBackbone, seed: int = 0) -> None:
         self.backbone, self.seed = backbone, seed
         self._found: dict[str, np.ndarray] = {}
 
     def losses(self, cases: FittingCases, progress: Progress = silent) -> dict[str, np.ndarray]:
-        """Sums over the cases, one a rate: `nll`, and `detection`, minus the AUPRC of the wrong voxels."""
+        """Sum over the cases, for each rate, `nll` and `detection` (minus the AUPRC of the wrong voxels)."""
         if not self._found:
             report = in_parts(progress, "choosing the dropout rate", cases.select)
             sums = {"nll": np.zeros(len(RATES)), "detection": np.zeros(len(RATES))}
@@ -93,7 +93,7 @@ class DropoutRateSearch:
 
 
 def dropped_passes(backbone: FrozenBackbone, case: FrozenCase, rate: float, seed: int) -> PassAverage:
-    """`PASSES` of them over a whole case."""
+    """Average `PASSES` passes with dropout over a whole case."""
     seeds = [case_seed(seed, number, case.number) for number in range(PASSES)]
     raw = backbone.stitched(DroppedBackbone(backbone.module, backbone.taps, rate, seeds), case.array)
     found = PassAverage()
@@ -134,21 +134,21 @@ class Dropout(Baseline):
         best = "highest AUPRC (whole)" if self.for_detection else "lowest NLL"
         return (
             f"{PASSES} passes with dropout of rate {self.rate:g} on what {', '.join(self.backbone.taps)} are fed "
-            f"(rate of {', '.join(f'{rate:g}' for rate in RATES)} with the {best} on the select cases; the network "
+            f"(rate of {', '.join(f'{rate:g}' for rate in RATES)} with the {best} on the validation cases; the network "
             "was trained without); 1 - mean probability of the frozen class, or mutual information"
         )
 
     def settings(self) -> dict[str, Any]:
-        """Passes, places, rates and seed."""
+        """Return passes, taps, rates and seed."""
         return {"passes": PASSES, "taps": list(self.backbone.taps), "rates": list(RATES), "seed": self.seed}
 
     def fit(self, cases: FittingCases, progress: Progress = silent) -> None:
-        """Choose the rate on the select cases."""
+        """Choose the rate on the validation cases."""
         losses = self.trials.losses(cases, progress)["detection" if self.for_detection else "nll"]
         self.rate = RATES[int(losses.argmin())]
 
     def state(self) -> dict[str, np.ndarray]:
-        """The rate."""
+        """Return the rate."""
         return {"rate": np.asarray(self.rate)}
 
     def load_state(self, state: Mapping[str, np.ndarray]) -> None:
@@ -161,10 +161,10 @@ class Dropout(Baseline):
 
 
 class ActivationCache:
-    """Within the block, what innermost modules gave before the first of the named modules ran is given again.
+    """Caches the outputs of all leaf modules that run before the named ones and replays them in later passes.
 
-    They are computed in the first pass alone; every pass must run on the same input, and is announced by `begin`. What
-    is kept are copies, since networks change tensors in place.
+    Every pass must run on the same input and is announced by `begin`. Copies are kept, since networks change tensors
+    in place.
 
     Args:
         names: dotted paths of the modules from which on everything is computed anew.
@@ -193,7 +193,7 @@ class ActivationCache:
         self._undo.close()
 
     def begin(self) -> None:
-        """The next pass follows."""
+        """Announce the next pass."""
         self._passes, self._place, self._before = self._passes + 1, 0, True
 
     def _reached(self, *_: object) -> None:

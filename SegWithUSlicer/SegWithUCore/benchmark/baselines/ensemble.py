@@ -43,7 +43,7 @@ class Member:
 
 
 def read_member(folder: Path, backbone: FrozenBackbone) -> Member:
-    """The backbone of a bundle or of a training run.
+    """Read the backbone of a bundle or of a training run.
 
     Raises:
         InputError: it is neither; it knows other labels or channels; it is the frozen backbone itself.
@@ -75,7 +75,7 @@ def _of_run(folder: Path) -> tuple[nn.Module, InputSpec, list[int], str]:
     log = folder / "backbone_log.csv"
     done = len(log.read_text(encoding="utf-8").splitlines()) - 1 if log.is_file() else settings.epochs
     length = f"{settings.epochs} epochs" if done >= settings.epochs else f"{done} of {settings.epochs} epochs so far"
-    score = f", Dice {best['select_dice']:.3f} on its select cases" if "select_dice" in best else ""
+    score = f", Dice {best['select_dice']:.3f} on its validation cases" if "select_dice" in best else ""
     return network, recipe.input, recipe.label_values, f"{folder.name} (seed {settings.seed}, {length}{score})"
 
 
@@ -116,7 +116,7 @@ class Ensemble(Baseline):
         return None if self.members else "no members given (--ensemble)"
 
     def settings(self) -> dict[str, Any]:
-        """Hashes of the members."""
+        """Return the hashes of the members."""
         return {"members": [member.sha256 for member in self.members]}
 
     def answers(self, case: FrozenCase) -> dict[str, UncertaintyPrediction]:

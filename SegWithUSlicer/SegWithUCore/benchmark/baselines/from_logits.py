@@ -71,7 +71,7 @@ class Temperature(Baseline):
         self.temperature = fit_temperature(logits, truths)
 
     def state(self) -> dict[str, np.ndarray]:
-        """The temperature."""
+        """Return the temperature."""
         return {"temperature": np.asarray(self.temperature)}
 
     def load_state(self, state: Mapping[str, np.ndarray]) -> None:

@@ -48,11 +48,11 @@ class Head(Baseline):
         spec, bundle = self.model.head, self.model.bundle
         trained = "" if spec.trained else "; not trained"
         fitted = bundle.calibration["cases"] if self.model.fitted.error_probability and bundle.calibration else None
-        told = f"; error probability as fitted on {fitted} calibration cases, in the bundle" if fitted else ""
+        probability = f"; error probability as fitted on {fitted} calibration cases, in the bundle" if fitted else ""
         return (
             f"variant '{spec.variant}', {spec.feature_channels} features, {spec.probes} probes, taps "
             f"{', '.join(spec.taps)}{trained}; NLL and Brier of the ranking map's row are of the probabilities "
-            f"tempered by the calibration map alone{told}"
+            f"tempered by the calibration map alone{probability}"
         )
 
     @property

@@ -25,7 +25,7 @@ EPOCHS = 20
 LEARNING_RATE = 3e-3
 INITIAL_SPREAD = 1e-3
 LEAST = 0.05
-"""Temperature below which none goes: as in `calibration.tempering`."""
+"""Temperature below which none goes: as in `calibration.temperature_scaling`."""
 Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 
@@ -74,7 +74,7 @@ def train(
     """Fit by NLL, one whole case a step; returns the epoch that is kept, from 1.
 
     Args:
-        read: batch of a case: logits, image and true classes; calibration cases come first, then select cases.
+        read: batch of a case: logits, image and true classes; calibration cases come first, then validation cases.
         calibration, select: how many of them; the epoch best on the latter is kept, the last one without them.
     """
     optimiser = torch.optim.Adam(network.parameters(), lr=LEARNING_RATE)
@@ -138,7 +138,7 @@ class LocalTemperatureScaling(Baseline):
         return {"epochs": EPOCHS, "learning_rate": LEARNING_RATE, "seed": self.seed}
 
     def fit(self, cases: FittingCases, progress: Progress = silent) -> None:
-        """Train on the calibration cases; the best epoch on the select cases is kept, the last one without those."""
+        """Train on the calibration cases; keep the epoch best on validation cases, or the last if there are none."""
         with tempfile.TemporaryDirectory() as folder:
             store = _Store(Path(folder), cases, progress)
             torch.manual_seed(self.seed)
@@ -168,12 +168,12 @@ class LocalTemperatureScaling(Baseline):
 
 
 class _Store:
-    """Logits, image and true classes of calibration, then select cases, on disk: memory holds one case."""
+    """Logits, image and true classes of calibration, then validation cases, on disk: memory holds one case."""
 
     def __init__(self, folder: Path, cases: FittingCases, progress: Progress) -> None:
         self._folder = folder
         both = [*cases.calibration, *cases.select]
-        report = in_parts(progress, "predicting the calibration and select cases", both)
+        report = in_parts(progress, "predicting the calibration and validation cases", both)
         for number, case in enumerate(both):
             report(number)
             prepared = cases.prepared(case)

@@ -117,5 +117,5 @@ def example_input(spec: BackboneSpec, channels: int, window: Sequence[int]) -> t
 
 
 def count_parameters(module: nn.Module) -> int:
-    """Number of parameters, shared ones once."""
+    """Count the parameters, shared ones once."""
     return sum(math.prod(p.shape) for p in {id(p): p for p in module.parameters()}.values())

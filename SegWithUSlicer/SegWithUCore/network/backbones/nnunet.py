@@ -29,7 +29,7 @@ TAPPED_STAGES = 3
 
 
 def build_nnunet(network: str, in_channels: int, num_classes: int, architecture: Mapping[str, Any]) -> nn.Module:
-    """A network of nnU-Net without deep supervision; (batch, channels, z, y, x) to logits on the same grid.
+    """Build a network of nnU-Net without deep supervision; (batch, channels, z, y, x) to logits on the same grid.
 
     Args:
         network: a name in `NETWORKS`.
@@ -67,7 +67,7 @@ def check_architecture(architecture: Mapping[str, Any], source: str, remedy: str
 
 
 def network_name(dotted: str) -> str:
-    """The name in `NETWORKS` of a class that plans name with its path.
+    """Return the name in `NETWORKS` of a class that plans name with its path.
 
     Raises:
         InputError: it is none of them.
@@ -90,7 +90,7 @@ def default_taps(architecture: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _resolved(name: str, value: Any) -> Any:
-    """A value of the plans with the names of layers replaced by classes."""
+    """Replace the names of layers in a value of the plans by classes."""
     if name == "block" and isinstance(value, str):
         if value.rpartition(".")[2] not in BLOCKS:
             raise InputError(f"The block {value[:80]} is none that this version knows ({', '.join(BLOCKS)}).")

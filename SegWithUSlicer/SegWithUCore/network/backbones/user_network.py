@@ -66,7 +66,7 @@ def register_networks_of(settings: Path) -> None:
 
 
 def network_file(kind: str) -> Path:
-    """The file of a user's network.
+    """Return the file of a user's network.
 
     Raises:
         InputError: the user named none.

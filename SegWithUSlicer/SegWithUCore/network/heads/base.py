@@ -36,7 +36,7 @@ class UncertaintyMaps:
 
 
 class UncertaintyHead(nn.Module, ABC):
-    """What every head has: responses that may be averaged over windows, and maps made of them once.
+    """Base of all heads: responses that may be averaged over windows, and maps made of them once.
 
     Attributes:
         num_classes: classes of the backbone.
@@ -55,10 +55,10 @@ class UncertaintyHead(nn.Module, ABC):
 
     @abstractmethod
     def responses(self, features: torch.Tensor) -> torch.Tensor:
-        """What is linear in the fused features (batch, features, *any): (batch, response_channels, *any)."""
+        """Compute what is linear in the fused features (batch, features, *any): (batch, response_channels, *any)."""
 
     def with_detail(self, responses: torch.Tensor, detail: torch.Tensor | None) -> torch.Tensor:
-        """Responses on the grid of the logits, with what the fusion saw at full resolution (there, too).
+        """Add what the fusion saw at full resolution to the responses, both on the grid of the logits.
 
         The responses given may be changed.
         """
@@ -66,7 +66,7 @@ class UncertaintyHead(nn.Module, ABC):
 
     @abstractmethod
     def maps(self, logits: torch.Tensor, responses: torch.Tensor) -> UncertaintyMaps:
-        """The maps of voxels with logits (batch, classes, *any) and responses (batch, response_channels, *any)."""
+        """Compute the maps of voxels with logits (batch, classes, *any), responses (batch, response_channels, *any)."""
 
 
 class HeadLoss(NamedTuple):
@@ -104,7 +104,7 @@ class LossFunction(Protocol):
 
 
 def temper_logits(logits: torch.Tensor, calibration: torch.Tensor) -> torch.Tensor:
-    """Logits softened by the calibration map, z / max(1, sqrt(1 + U_cal)) (METHOD.md 3.11).
+    """Soften logits by the calibration map, z / max(1, sqrt(1 + U_cal)) (`docs/reference/method.md` section 3.11).
 
     The order of the classes never changes, so neither does the segmentation.
     """
@@ -112,7 +112,7 @@ def temper_logits(logits: torch.Tensor, calibration: torch.Tensor) -> torch.Tens
 
 
 def margin_and_entropy(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Difference of the two largest softmax probabilities, the entropy in nats, and the two classes.
+    """Compute the difference of the two largest softmax probabilities, the entropy in nats, and the two classes.
 
     Args:
         logits: (batch, classes, *any).
@@ -129,7 +129,7 @@ def margin_and_entropy(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor
 
 
 def two_largest(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The largest and the second largest logit and whose they are, the lower class of two that tie.
+    """Return the largest and the second largest logit and their classes, the lower class of two that tie.
 
     Whoever needs them asks here, for `topk` leaves ties to chance, and logits in bfloat16 do tie.
 
@@ -145,10 +145,10 @@ def two_largest(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def _largest(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Value and index of the largest logit, the first of equal ones, (batch, 1, *any) each.
+    """Return value and index of the largest logit, the first of equal ones, (batch, 1, *any) each.
 
-    The index is the number of classes after which the largest has not come yet: counting is vectorised, and 4 times
-    faster on the CPU than `max`, 10 times than `argmax` (4 classes, 32k voxels).
+    The index is the number of classes after which the largest has not come yet: counting is vectorised, and faster on
+    the CPU than `max` (`docs/developer/performance.md`).
     """
     so_far = list(itertools.accumulate(logits.unbind(1), torch.maximum))
     largest = so_far[-1]
@@ -159,12 +159,12 @@ def _largest(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def voxelwise(layer: nn.Linear, tensor: torch.Tensor) -> torch.Tensor:
-    """A linear layer over the channel axis, the same at every voxel."""
+    """Apply a linear layer over the channel axis, the same at every voxel."""
     return layer(tensor.movedim(1, -1)).movedim(-1, 1)
 
 
 def uniform(outputs: int, inputs: int) -> torch.Tensor:
-    """Initial weights of a 1-wide convolution, as torch draws them: uniform within 1 / sqrt(inputs)."""
+    """Draw initial weights of a 1-wide convolution as torch does: uniform within 1 / sqrt(inputs)."""
     bound = 1 / math.sqrt(inputs)
     return torch.empty(outputs, inputs).uniform_(-bound, bound)
 
@@ -175,24 +175,24 @@ LINEAR_MODES = {2: "bilinear", 3: "trilinear"}
 
 
 def resized(tensor: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
-    """Linear interpolation of (batch, channels, *spatial) to `size`, unchanged when it fits already."""
+    """Interpolate (batch, channels, *spatial) linearly to `size`; unchanged if it fits already."""
     if tuple(tensor.shape[2:]) == tuple(size):
         return tensor
     return functional.interpolate(tensor, tuple(size), mode=LINEAR_MODES[tensor.ndim - 2], align_corners=False)
 
 
 def largest(taps: Sequence[torch.Tensor]) -> torch.Size:
-    """Spatial size of the finest tap."""
+    """Return the spatial size of the finest tap."""
     return max((tap.shape[2:] for tap in taps), key=lambda shape: shape.numel())
 
 
 class Fusion(nn.Module, ABC):
-    """What brings taps (batch, channels_i, *spatial_i) to fused features (batch, features, *spatial)."""
+    """Base of all fusions: from taps (batch, channels_i, *spatial_i) to features (batch, features, *spatial)."""
 
     @abstractmethod
     def live_channels(self, taps: Sequence[torch.Tensor]) -> float:
-        """Floats a voxel of the finest tap that are alive at once besides the taps, to foretell memory."""
+        """Count floats a voxel of the finest tap that are alive at once besides the taps, to predict memory."""
 
     def detail(self, taps: Sequence[torch.Tensor]) -> torch.Tensor | None:
-        """What is seen at full resolution besides, None where the fused features are all there is."""
+        """Compute what is seen at full resolution besides. Returns None if the fused features are all there is."""
         return None

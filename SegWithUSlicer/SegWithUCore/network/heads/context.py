@@ -22,13 +22,13 @@ from .paper import INITIAL_SCALE, MINIMUM_SCALE
 
 CONTEXT = 8
 HIDDEN = 16
-"""On select cases 16 with ReLU are as good as 24 with GELU, and faster."""
+"""On validation cases 16 with ReLU are as good as 24 with GELU, and faster."""
 ENERGY_FLOOR = 1e-4
 INITIAL_TEMPERING = -2.0
 
 
 class ContextHead(UncertaintyHead):
-    """Log-odds of an error and tempering, from probes, surroundings and who competes.
+    """Log-odds of an error and softening of the logits, from probes, surroundings and the competing classes.
 
     Each voxel is described by the log-odds of an error that the softmax gives, its entropy, the energy with which the
     rank-1 probes shake its probabilities, the aleatoric branch, `CONTEXT` free features, and the pair of predicted and
@@ -79,17 +79,17 @@ class ContextHead(UncertaintyHead):
         layers = [self.context] if self.aleatoric is None else [self.aleatoric, self.context]
         weight = torch.cat([self.probe_weight, *(layer.weight for layer in layers)])
         bias = torch.cat([self.probe_weight.new_zeros(self.probes), *(layer.bias for layer in layers)])
-        # One product, channels last in memory: interpolating that is 4 times faster than channels first.
+        # One product, channels last in memory: interpolating that is faster (docs/developer/performance.md).
         return functional.linear(features.movedim(1, -1), weight, bias).movedim(-1, 1)
 
     def with_detail(self, responses: torch.Tensor, detail: torch.Tensor | None) -> torch.Tensor:
-        """Add the detail (batch, CONTEXT, *any) to the free features, in place: a copy takes as long as the sum."""
+        """Add the detail (batch, CONTEXT, *any) to the free features, in place."""
         if detail is not None:
             responses[:, self.response_channels - CONTEXT :] += detail
         return responses
 
     def maps(self, logits: torch.Tensor, responses: torch.Tensor) -> UncertaintyMaps:
-        """All maps of voxels whose logits and responses are known, in any shape.
+        """Compute all maps of voxels whose logits and responses are known, in any shape.
 
         Args:
             logits: (batch, classes, *any).
@@ -112,18 +112,18 @@ class ContextHead(UncertaintyHead):
         described = torch.cat([*evidence, responses[:, self.response_channels - CONTEXT :]], 1)
         pair = self.pairs(top[:, 0] * self.num_classes + top[:, 1]).movedim(-1, 1)
         hidden = functional.relu(voxelwise(self.hidden, described) + pair).movedim(1, -1)
-        # A product with one vector each: half the time of one with a matrix of two columns.
-        correction, tempering = (hidden @ weight + bias for weight, bias in zip(*self.out.parameters(), strict=True))
+        # A product with one vector each is faster than one with a matrix of two columns.
+        correction, softening = (hidden @ weight + bias for weight, bias in zip(*self.out.parameters(), strict=True))
         ranking = self.gain * odds + correction[:, None]
-        return UncertaintyMaps(functional.softplus(tempering)[:, None], ranking, energy, aleatoric, top)
+        return UncertaintyMaps(functional.softplus(softening)[:, None], ranking, energy, aleatoric, top)
 
 
 def perturbation_energy(probabilities: torch.Tensor, scaled: torch.Tensor, to_logits: torch.Tensor) -> torch.Tensor:
-    """How far the probes shake the probabilities: their variance for independent random signs, to first order.
+    """Compute the variance of the probabilities for independent random signs of the probes, to first order.
 
     The Jacobian of the softmax takes probe r, with W_c[:, r] for the logits, to p (w_r - p . w_r); squares are summed
     over classes and probes. It needs no sign patterns and no further softmax, and is the limit that the paper's
-    variance (METHOD.md 3.7) approaches for small, balanced perturbations.
+    variance (`docs/reference/method.md` section 3.7) approaches for small, balanced perturbations.
 
     Args:
         probabilities: p, (batch, classes, *any).
@@ -142,7 +142,7 @@ def perturbation_energy(probabilities: torch.Tensor, scaled: torch.Tensor, to_lo
 
 
 def error_log_odds(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """log((1 - p) / p) of the most probable class's probability p, exact also where p rounds to 1; and which it is.
+    """Compute log((1 - p) / p) for the most probable class's p, exact also where p rounds to 1.
 
     Args:
         logits: (batch, classes, *any).
@@ -158,7 +158,7 @@ def error_log_odds(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def entropy(logits: torch.Tensor, probabilities: torch.Tensor, odds: torch.Tensor) -> torch.Tensor:
-    """Of the softmax, in nats, (batch, 1, *any).
+    """Compute the entropy of the softmax in nats, (batch, 1, *any).
 
     With z' the largest logit it is log(sum exp(z - z')) + sum p (z' - z), two positive terms: nothing cancels, and the
     first is the softplus of the log-odds.
@@ -172,7 +172,7 @@ def entropy(logits: torch.Tensor, probabilities: torch.Tensor, odds: torch.Tenso
 
 
 def _over_voxels(values: torch.Tensor, ndim: int) -> torch.Tensor:
-    """(channels,) so that it spreads over (batch, channels, *any) with `ndim` axes."""
+    """Reshape (channels,) so that it spreads over (batch, channels, *any) with `ndim` axes."""
     return values.reshape(1, -1, *(1,) * (ndim - 2))
 
 
@@ -183,13 +183,15 @@ DETAIL = 8
 
 
 class ContextFusion(Fusion):
-    """Taps projected and added at half the resolution of the finest, two residual convolutions to look around; beside
-    them a thin look at the last tap, the finest, as it is.
+    """Fusion at half the resolution of the finest tap, with a thin branch at full resolution.
+
+    Projected taps are added, and two residual convolutions see the surroundings. The branch (`detail`) sees the last
+    tap, the finest, as it is.
 
     Only axes that the backbone halves, too, are halved (all, where all taps have one size): thick slices stay apart.
 
     Averaging comes before the projection where a tap is finer and interpolation after it where it is coarser: a 1-wide
-    convolution may change places with both, so the order is free and the cheap one is taken (research/uq.md section 6).
+    convolution may change places with both, so the order is free and the cheap one is taken.
     Without any norm, what a voxel gets depends on its surroundings alone (up to 6 voxels away) and not on the window.
 
     Args:
@@ -213,7 +215,7 @@ class ContextFusion(Fusion):
         )
 
     def live_channels(self, taps: Sequence[torch.Tensor]) -> float:
-        """At half resolution every tap averaged, and sum, activation, convolution and result of one step."""
+        """Count every tap averaged at half resolution, and sum, activation, convolution and result of one step."""
         channels = sum(tap.shape[1] for tap in taps) + len(self.bias) * (len(taps) + 4)
         return channels / math.prod(_steps(taps)) + 3 * DETAIL
 
@@ -229,29 +231,29 @@ class ContextFusion(Fusion):
         return features
 
     def detail(self, taps: Sequence[torch.Tensor]) -> torch.Tensor:
-        """What the last tap, the finest, shows of a voxel and its neighbours: (batch, DETAIL, *its own grid)."""
+        """Describe a voxel and its neighbours by the last tap, the finest: (batch, DETAIL, *its own grid)."""
         into, neighbours, out = self.finest
         seen = functional.gelu(into(taps[-1]))
-        # One convolution a channel: 5 times faster with channels last, and its gradient 4 times faster in float32.
+        # One convolution a channel: channels last and float32 are faster (docs/developer/performance.md).
         with torch.autocast(seen.device.type, enabled=False):
             seen = neighbours(seen.float().contiguous(memory_format=CHANNELS_LAST[seen.ndim - 2]))
-        # Channels stay last: a product is 2.5 times faster than a convolution, and adding the result 5 times.
+        # Channels stay last: a product is faster than a convolution, and so is adding the result.
         weight = out.get_parameter("weight").flatten(1)
         return functional.linear(functional.gelu(seen).movedim(1, -1), weight).movedim(-1, 1)
 
     @staticmethod
     def _projected(project: nn.Module, tap: torch.Tensor, size: torch.Size, steps: tuple[int, ...]) -> torch.Tensor:
         if tap.shape[2:].numel() <= size.numel():
-            # Channels last: interpolating takes an eighth of the time.
+            # Channels last: interpolating is faster.
             weight = project.get_parameter("weight").flatten(1)
             return resized(functional.linear(tap.movedim(1, -1), weight).movedim(-1, 1), size).contiguous()
         return resized(project(averaged(tap, steps)), size)
 
 
 def averaged(tap: torch.Tensor, steps: Sequence[int]) -> torch.Tensor:
-    """Means of 2 voxels along each axis whose step is 2, in float32; the last voxel of an odd length stands alone.
+    """Average 2 voxels along each axis whose step is 2, in float32; the last voxel of an odd length stands alone.
 
-    Sums of strided views are 2.8 times as fast on the CPU as `avg_pool3d` (32 x 64 x 96 x 96).
+    Sums of strided views are faster on the CPU than `avg_pool3d` (`docs/developer/performance.md`).
 
     Args:
         tap: (batch, channels, *spatial).
@@ -272,6 +274,6 @@ def averaged(tap: torch.Tensor, steps: Sequence[int]) -> torch.Tensor:
 
 
 def _steps(taps: Sequence[torch.Tensor]) -> tuple[int, ...]:
-    """By how much each axis is thinned: by 2 where some tap is coarser than the finest, or everywhere if none is."""
+    """Return the step of each axis: 2 if some tap is coarser there than the finest, or everywhere if none is."""
     coarser = [min(lengths) < max(lengths) for lengths in zip(*(tap.shape[2:] for tap in taps), strict=True)]
     return tuple(2 if halves or not any(coarser) else 1 for halves in coarser)

@@ -24,7 +24,7 @@ from .base import (
 
 # Row k (from 1) is the sign of cos(pi k (r + 1/2) / R). The last row is exactly zero in exact
 # arithmetic, so its signs are float32 round-off of the reference; they are fixed here as literals
-# (and so are the maps, on any device and in any precision). METHOD.md 3.6.
+# (and so are the maps, on any device and in any precision): docs/reference/method.md section 3.6.
 _SIGNS = {
     4: ("++--", "+--+", "+-+-", "-+-+"),
     6: ("+++---", "+---++", "+--++-", "+-++-+", "+-+-+-", "-+++++"),
@@ -33,7 +33,7 @@ _SIGNS = {
 
 
 def sign_patterns(probes: int) -> torch.Tensor:
-    """The deterministic sign patterns S, float32 (patterns, probes) with entries +1 and -1."""
+    """Return the deterministic sign patterns S, float32 (patterns, probes) with entries +1 and -1."""
     if probes in _SIGNS:
         return torch.tensor([[1.0 if sign == "+" else -1.0 for sign in row] for row in _SIGNS[probes]])
     k = torch.arange(1, probes + 1, dtype=torch.float32)[:, None]
@@ -42,10 +42,10 @@ def sign_patterns(probes: int) -> torch.Tensor:
 
 
 def perturbation(responses: torch.Tensor, scales: torch.Tensor, to_logits: torch.Tensor) -> torch.Tensor:
-    """The change of the logits delta(s) for responses already multiplied by their signs (METHOD.md 3.5).
+    """Compute the change of the logits delta(s) (`docs/reference/method.md` section 3.5).
 
     Args:
-        responses: s * v, (batch, R, *any).
+        responses: s * v, already multiplied by their signs, (batch, R, *any).
         scales: sigma, (R,).
         to_logits: W_c, (classes, R).
 
@@ -58,7 +58,7 @@ def perturbation(responses: torch.Tensor, scales: torch.Tensor, to_logits: torch
 def epistemic_variance(
     logits: torch.Tensor, responses: torch.Tensor, scales: torch.Tensor, to_logits: torch.Tensor, signs: torch.Tensor
 ) -> torch.Tensor:
-    """Sum over classes of the variance of the perturbed probabilities (METHOD.md 3.7).
+    """Sum the variance of the perturbed probabilities over classes (`docs/reference/method.md` section 3.7).
 
     The perturbed softmaxes are streamed: memory is O(classes) a voxel whatever the number of
     patterns. Deviations from the unperturbed probabilities are summed, so that the small variance
@@ -111,7 +111,9 @@ class PaperMaps(UncertaintyMaps):
 
 
 class PaperHead(UncertaintyHead):
-    """The head of the paper, arXiv 2604.15271, as its reference code computes it (METHOD.md 3.3 to 3.13).
+    """The head of the paper, arXiv 2604.15271, as its reference code computes it.
+
+    Formulas: `docs/reference/method.md` sections 3.3 to 3.13.
 
     Args:
         features: channels of the fused features.
@@ -149,7 +151,7 @@ class PaperHead(UncertaintyHead):
         return self.probes + (self.aleatoric is not None)
 
     def responses(self, features: torch.Tensor) -> torch.Tensor:
-        """Probe responses v and the aleatoric pre-activation, linear in the features.
+        """Compute probe responses v and the aleatoric pre-activation, linear in the features.
 
         Args:
             features: (batch, features, *any).
@@ -161,7 +163,7 @@ class PaperHead(UncertaintyHead):
         return probes if self.aleatoric is None else torch.cat([probes, voxelwise(self.aleatoric, features)], 1)
 
     def maps(self, logits: torch.Tensor, responses: torch.Tensor) -> PaperMaps:
-        """All maps of voxels whose logits and responses are known, in any shape.
+        """Compute all maps of voxels whose logits and responses are known, in any shape.
 
         Args:
             logits: (batch, classes, *any).
@@ -200,7 +202,8 @@ class MultiScaleFusion(Fusion):
     """Project each tap, enlarge all to the largest, mix with two 3-wide convolutions.
 
     Each projection is a convolution of width 1 without bias; each mixing step is convolution, affine
-    InstanceNorm, GELU. Source: the reference's fusion module, METHOD.md 3.2.
+    InstanceNorm, GELU. Source: the reference's fusion module, `docs/reference/method.md`
+    section 3.2.
 
     Args:
         tap_channels: channels of each tap.
@@ -223,7 +226,7 @@ class MultiScaleFusion(Fusion):
         )
 
     def live_channels(self, taps: Sequence[torch.Tensor]) -> float:
-        """The projections of all taps, enlarged and beside each other, and copies while mixing."""
+        """Count the projections of all taps, enlarged and beside each other, and copies while mixing."""
         return self.features * (2 * len(taps) + MIXING_COPIES)
 
     def forward(self, taps: Sequence[torch.Tensor]) -> torch.Tensor:

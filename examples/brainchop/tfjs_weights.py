@@ -1,4 +1,4 @@
-"""Networks that TensorFlow.js saved: the layers of a `model.json` and their weights out of its `.bin` files.
+"""Read networks that TensorFlow.js saved: the layers of a `model.json` and their weights out of its `.bin` files.
 
 Only JSON and numpy: TensorFlow is not needed, and nothing in the files is run.
 """
@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import InputError
-from ..input_files import is_there, read_bounded, regular_file
-from ..strict_json import check_schema, read_json, schema
+from SegWithUCore.errors import InputError
+from SegWithUCore.input_files import is_there, read_bounded, regular_file
+from SegWithUCore.strict_json import check_schema, read_json, schema
 
 GIVE_MODEL = "give the model.json of a TensorFlow.js layers model, with its .bin files beside it"
 MAXIMUM_JSON_BYTES = 8 << 20
@@ -40,7 +40,7 @@ class TfjsLayer:
 
 
 def read_tfjs_layers(path: Path) -> list[TfjsLayer]:
-    """The layers of a TensorFlow.js layers model from input to output.
+    """Read the layers of a TensorFlow.js layers model, from input to output.
 
     Args:
         path: `model.json`; its `.bin` files lie beside it.
@@ -113,7 +113,7 @@ def _weights(manifest: Sequence[Mapping[str, Any]], path: Path) -> Iterator[tupl
 
 
 def _bytes(names: Sequence[str], wanted: int, path: Path) -> memoryview:
-    """What the files of a group hold, one after the other; their sizes are compared before any is read."""
+    """Read the files of a group, one after the other; their sizes are compared before any is read."""
     for name in names:
         if Path(name).name != name or "\\" in name:
             raise InputError(f"{path} names the weights file {name!r}: it must lie beside {path.name}.")
