@@ -136,7 +136,7 @@ def _tell_left_out(sentences: list[str], console: Console) -> None:
 
 
 def _asked(options: argparse.Namespace) -> tuple[list[Path], dict[Path, Path], list[str]]:
-    """The case folders, where their images lie now as far as they were moved, and why others are not opened."""
+    """Find the case folders, where their images lie now as far as they were moved, and why others are not opened."""
     images: dict[Path, Path] = {}
     folders = case_folders(options.cases) if options.cases else []
     troubles = []

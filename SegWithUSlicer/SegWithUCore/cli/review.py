@@ -93,10 +93,13 @@ def _regions_text(folder: Path, regions: Sequence[Region], found: "FoundRegions"
         lines.append(table(header, [_region_row(region) for region in regions[:_MOST_ROWS]], words=(2, 3, 10)))
     if len(regions) > _MOST_ROWS:
         lines.append(f"... and {len(regions) - _MOST_ROWS} more in regions.csv")
-    inside, haze = sum(region.expected_wrong_mm3 for region in regions), sum(found.haze_mm3.values())
+    inside, thin = (
+        sum(region.expected_wrong_mm3 for region in regions),
+        sum(found.low_density_mm3.values()),
+    )
     lines.append(
         f"{len(regions)} regions hold {inside:.0f} of the {found.expected_wrong_mm3:.0f} mm3 that are expected to be "
-        f"wrong; {haze:.0f} mm3 are spread thin along boundaries, the rest over voxels that are hardly uncertain."
+        f"wrong; {thin:.0f} mm3 are spread thin along boundaries, the rest over voxels that are hardly uncertain."
     )
     return "\n".join(lines)
 

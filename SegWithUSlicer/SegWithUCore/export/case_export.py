@@ -170,7 +170,7 @@ def _image_file(folder: Path, settings: ExportSettings) -> Path | None:
 
 
 def _copy(contents: Contents, folder: Path, target: Path, image_file: Path | None) -> None:
-    """The known files of a case, and the image that it was made from.
+    """Copy the known files of a case, and the image that it was made from.
 
     Raises:
         InputError: a volume is damaged, or is none.
@@ -212,7 +212,7 @@ def _copy_file(source: Path, target: Path) -> None:
 
 
 def _free_name(folder: Path, found: Exported) -> str:
-    """The name of a case folder, with a number where two have it; upper and lower case are one on many systems."""
+    """Name a case folder, with a number where two have its name; upper and lower case are one on many systems."""
     wanted, taken = folder.resolve().name, {name.casefold() for name in found.names}
     names = [wanted, *(f"{wanted}-{number}" for number in range(2, len(taken) + 3))]
     return next(name for name in names if name.casefold() not in taken)
@@ -278,7 +278,7 @@ were: writing burnt into an image or a face in a head scan is still there. Revie
 
 
 def readme(count: int, anonymous: bool) -> str:
-    """The text for an export of `count` cases."""
+    """Write the text for an export of `count` cases."""
     cases = "case" if count == 1 else "cases"
     title = f"SegWithU: {count} segmented {cases} to look at"
     return _TEXT.format(count=count, cases=cases, line="=" * len(title)) + (_ANONYMOUS if anonymous else "")

@@ -51,7 +51,7 @@ class SourceSeries:
 
 
 def source_series(folder: Path, case: Mapping[str, Any], moved_to: Path | None = None) -> SourceSeries:
-    """The series of a case's first channel, on whose grid all results lie.
+    """Read the series of a case's first channel, on whose grid all results lie.
 
     Args:
         folder: the case folder.
@@ -128,7 +128,7 @@ def _grid(facts: Mapping[str, Any]) -> sitk.Image:
 
 
 def _header(file: Path) -> "Dataset":
-    """The header of a slice; what may be empty and is absent or not allowed is empty."""
+    """Read the header of a slice; what may be empty and is absent or not allowed is empty."""
     import pydicom
 
     header = pydicom.dcmread(file, stop_before_pixels=True, force=True)
@@ -228,7 +228,7 @@ def check_installed() -> None:
 
 
 def common_fields(source: SourceSeries, origin: ModelProvenance, title: SeriesTitle) -> dict[str, Any]:
-    """What both kinds of object say of themselves."""
+    """Make the fields that both kinds of object share."""
     from highdicom import UID
     from highdicom.coding_schemes import CodingSchemeIdentificationItem
 
@@ -252,7 +252,7 @@ def common_fields(source: SourceSeries, origin: ModelProvenance, title: SeriesTi
 
 
 def _series_number(header: "Dataset", offset: int) -> int:
-    """The source's number times 100, and the offset: results are listed after their series."""
+    """Compute a series number, 100 times the source's, plus the offset: results are listed after their series."""
     try:
         number = 100 * int(header.get("SeriesNumber") or 0) + offset
     except ValueError:
@@ -283,24 +283,24 @@ LONG, SHORT = 64, 16
 
 
 def text(value: object, most: int = LONG) -> str:
-    r"""A string without control characters and backslashes, which separate values, and of a limited length."""
+    r"""Clean a string of control characters and backslashes, which separate values, and limit its length."""
     signs = "".join(" " if unicodedata.category(sign)[0] == "C" else sign for sign in str(value))
     return " ".join(signs.replace("\\", "/").split())[:most].rstrip()
 
 
 def person(name: str) -> str:
-    """A name typed in one piece: all of it is the family name, as nobody can tell its parts."""
+    """Take a name typed in one piece for the family name, as nobody can tell its parts."""
     clean = text(name.translate({ord(sign): " " for sign in "^="}), LONG - 1)
     return f"{clean}^" if clean else ""
 
 
 def category_of(label: Label) -> Code:
-    """What kind of thing a structure is."""
+    """Return the code for the kind of thing that a structure is."""
     return label.category or NO_CATEGORY
 
 
 def type_of(label: Label) -> Code:
-    """What a structure is; without a code of its own, one made from its name: equal names have equal codes."""
+    """Return the code for a structure; where it has none, one made from its name: equal names have equal codes."""
     if label.type is not None:
         return label.type
     mark = hashlib.sha256(label.name.strip().casefold().encode()).hexdigest()
@@ -308,14 +308,14 @@ def type_of(label: Label) -> Code:
 
 
 def concept(code: Code) -> Any:
-    """A code as highdicom takes it."""
+    """Convert a code for highdicom."""
     from pydicom.sr.coding import Code as DicomCode
 
     return DicomCode(text(code.value), text(code.scheme, SHORT), text(code.meaning))
 
 
 def terminology(tags: str) -> Mapping[str, Code]:
-    """The codes that Slicer keeps with a segment.
+    """Parse the codes that Slicer keeps with a segment.
 
     Args:
         tags: the segment's "Tags", such as "TerminologyEntry:context~category~type~modifier~...|", where a code is

@@ -33,7 +33,7 @@ PROCESSING_EQUIPMENT = Code("DCM", "109102", "Processing Equipment")
 def probability_object(
     source: SourceSeries, values: np.ndarray, window: Sequence[float], origin: ModelProvenance, title: SeriesTitle
 ) -> "Dataset":
-    """A Parametric Map of the error probability as float32, without slices on which nothing was assessed.
+    """Make a Parametric Map of the error probability as float32, without slices on which nothing was assessed.
 
     Only values from 0 to 1 are mapped to real-world values (unit 1); what was not assessed is -1, and said to be
     padding.
@@ -151,7 +151,7 @@ def _ascending(found: "Dataset") -> "Dataset":
 
 
 def _equipment(origin: ModelProvenance) -> Any:
-    """The model as a device: a Parametric Map has no place for an algorithm."""
+    """Describe the model as a device: a Parametric Map has no place for an algorithm."""
     from highdicom import ContributingEquipment
 
     facts = ", ".join(f"{key} {value}" for key, value in origin.facts.items())

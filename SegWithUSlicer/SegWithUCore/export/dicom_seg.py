@@ -75,7 +75,7 @@ class Segments:
     entries: Sequence[Segment] = field(default_factory=list)
 
     def mask(self, segment: Segment) -> np.ndarray:
-        """The voxels of a segment."""
+        """Return the voxels of a segment."""
         return np.asarray(self.layers[segment.layer] == segment.inside)
 
     def stacked(self) -> np.ndarray:
@@ -89,7 +89,7 @@ class Segments:
 
 
 def model_segments(folder: Path, case: Mapping[str, Any], grid: sitk.Image) -> Segments:
-    """The model's own segments, empty ones too.
+    """Read the model's own segments, empty ones too.
 
     Raises:
         InputError: the segmentation is missing, damaged, or not on the grid.
@@ -105,7 +105,7 @@ def model_segments(folder: Path, case: Mapping[str, Any], grid: sitk.Image) -> S
 
 
 def reviewed_segments(path: Path, case: Mapping[str, Any], grid: sitk.Image, model: Segments) -> Segments:
-    """A reviewer's segments: the structures of the case and those that the reviewer added.
+    """Read a reviewer's segments: the structures of the case and those that the reviewer added.
 
     Args:
         path: of the reviewed segmentation.
@@ -148,7 +148,7 @@ def _compared(reviewed: Segments, model: Segments) -> Segments:
 
 
 def _structures(case: Mapping[str, Any]) -> list[Label]:
-    """The labels of the case but background."""
+    """Return the labels of the case without the background."""
     labels = [Label.from_json(entry) for entry in case["structures"]]
     return [label for label in labels if label.value]
 
@@ -161,7 +161,7 @@ def _added(name: str, color: Sequence[int] | None, value: int, codes: Mapping[st
 def segmentation_object(
     source: SourceSeries, segments: Segments, origin: ModelProvenance, title: SeriesTitle
 ) -> "Dataset":
-    """A Segmentation of binary segments, one for each entry, in that order; empty ones have no frames.
+    """Make a Segmentation of binary segments, one for each entry, in that order; empty ones have no frames.
 
     Raises:
         InputError: the headers of the series do not allow it.

@@ -69,7 +69,7 @@ class SliceGeometry:
         return [int(n) for n in np.argsort(self.along, kind="stable")]
 
     def direction(self) -> list[float]:
-        """The nearest rotation to rows, columns and normal, row by row: headers round them to a few digits."""
+        """Compute the nearest rotation to rows, columns and normal, row by row: headers round them to a few digits."""
         left, _, right = np.linalg.svd(np.stack([self.rows, self.columns, self.normal], axis=1))
         return [float(v) for v in (left @ right).ravel()]
 
@@ -79,7 +79,7 @@ class SliceGeometry:
 
 
 def millimetres(value: float) -> str:
-    """A position in words: "12.0", "-3.75"."""
+    """Format a position: "12.0", "-3.75"."""
     return f"{round(value, 2) + 0.0:.2f}".removesuffix("0")
 
 
@@ -313,7 +313,7 @@ def _check_alike(
 
 
 def _repeated(folder: Path, slices: Sequence[DicomSlice], geometry: SliceGeometry) -> str:
-    """The sentence about slices at one place: several volumes where the headers tell them apart, else copies."""
+    """Word the error about slices at one position: several volumes if the headers tell them apart, else copies."""
     pairs = repeated_places(geometry)
     for keyword, what in _TELLING_APART.items():
         counts = Counter(one.shown(keyword) or "none" for one in slices)

@@ -43,7 +43,7 @@ class FileGrid:
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> "FileGrid":
-        """What `to_json` gave."""
+        """Read what `to_json` gave."""
         grid: dict[str, Any] = {
             name: part if name == "placed" else tuple(part) for name, part in fields["grid"].items()
         }
@@ -51,7 +51,7 @@ class FileGrid:
 
 
 def grid_of(path: Path, series: str | None = None) -> FileGrid | None:
-    """What an image file, or the DICOM series of a folder, claims to be; None where only reading can say what is wrong.
+    """Read the grid that a file or a folder's DICOM series claims; None if only reading can say what is wrong.
 
     Args:
         series: end of the UID of the series to take from a folder with several.
@@ -86,7 +86,7 @@ def _claim(
     voxel_bytes: int,
     components: int,
 ) -> FileGrid | None:
-    """The first three axes, where all others have a length of 1."""
+    """Take the first three axes, if all others have a length of 1."""
     count = len(size)
     if count < 3 or any(n != 1 for n in size[3:]):
         return None
@@ -132,7 +132,7 @@ def grid_notes(path: Path, form: str | None = None) -> list[str]:
 
 
 def one_of_forms(name: str) -> str:
-    """The name of a form, checked.
+    """Check the name of a form.
 
     Raises:
         UsageError: it is none.
@@ -157,7 +157,7 @@ def check_form(path: Path, form: str | None) -> None:
 
 
 def on_form(path: Path, image: sitk.Image, form: str | None) -> sitk.Image:
-    """The image on the grid of one form of its NIfTI header; as it is where the header has not both.
+    """Put an image on the grid of one form of its NIfTI header; it stays as it is if the header has not both.
 
     Args:
         path: what it was read from.
@@ -171,7 +171,7 @@ def on_form(path: Path, image: sitk.Image, form: str | None) -> sitk.Image:
 
 
 def claim_on_form(path: Path, claim: FileGrid | None, form: str | None) -> FileGrid | None:
-    """What a header claims, with the grid as in `on_form`.
+    """Return what a header claims, with the grid as in `on_form`.
 
     Raises:
         InputError: the header is damaged.
@@ -181,7 +181,7 @@ def claim_on_form(path: Path, claim: FileGrid | None, form: str | None) -> FileG
 
 
 def _grid_with_both(path: Path, form: str | None) -> NiftiGrid | None:
-    """The grid of a file whose header has two forms, where one of them is wanted; else None."""
+    """Read the grid of a file whose header has two forms, if one of them is wanted; else None."""
     if form is None or path.is_dir() or not is_nifti_name(path):
         return None
     grid = read_nifti_grid(path)

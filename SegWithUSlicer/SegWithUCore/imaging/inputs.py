@@ -78,7 +78,7 @@ def find_input(path: Path, reader: InputReader = IN_THIS_PROCESS) -> GivenInput:
 
 
 def cases_in(folder: Path, reader: InputReader = IN_THIS_PROCESS) -> list[Path]:
-    """What a folder of cases holds: its image files and folders, each to be looked at by `find_input`.
+    """List the image files and folders in a folder of cases, each to be looked at by `find_input`.
 
     A folder that is a DICOM series or in nnU-Net naming itself is its own only place, and so is one without anything.
 
@@ -138,7 +138,7 @@ def _several(count: int | str, noun: str) -> str:
 
 
 def stem_of(path: Path) -> str | None:
-    """The name of an image file without its suffix; None for other files and for the voxels of a pair."""
+    """Return the name of an image file without its suffix; None for other files and for the voxels of a pair."""
     stem, suffix = _split(path.name)
     if not suffix or (suffix in _VOXELS_OF_A_PAIR and path.with_name(f"{stem}.hdr").is_file()):
         return None
@@ -156,7 +156,7 @@ def case_name(path: Path) -> str:
 
 
 def _split(name: str) -> tuple[str, str]:
-    """A file name's stem and the suffix that makes it an image, empty where none does."""
+    """Split a file name into its stem and the suffix that makes it an image, empty if none does."""
     suffix = next((suffix for suffix in SUFFIXES if name.lower().endswith(suffix)), "")
     return name[: len(name) - len(suffix)], suffix
 
@@ -164,7 +164,7 @@ def _split(name: str) -> tuple[str, str]:
 def channel_inputs(
     case: GivenCase, further: Sequence[str], series: Sequence[str], channels: Sequence[str]
 ) -> list[ChannelInput]:
-    """What to read for each channel, in the model's order.
+    """Find what to read for each channel, in the model's order.
 
     In nnU-Net naming channel 0000 is the model's first. Else the case is the first channel that no entry of
     `further` names.

@@ -60,7 +60,7 @@ def read_metaimage_header(path: Path) -> StoredImage:
 
 
 def _parsed(path: Path) -> tuple[dict[str, str], int]:
-    """The entries, and where the bytes behind the last of them begin; ElementDataFile ends the header."""
+    """Parse the entries, and where the bytes behind the last of them begin; ElementDataFile ends the header."""
     with path.open("rb") as file:
         begin = file.read(_HEADER_BYTES)
     found = re.search(rb"^[ \t]*ElementDataFile[ \t]*=[^\n]*(\n|\Z)", begin, re.MULTILINE)
@@ -110,7 +110,7 @@ def _geometry(header: HeaderFields, count: int) -> tuple[tuple[float, ...], tupl
 
 
 def _only(header: HeaderFields, names: tuple[str, ...]) -> str | None:
-    """The one of several names for the same thing that the header uses."""
+    """Choose the one of several names for the same thing that the header uses."""
     found = [name for name in names if name in header]
     if len({tuple(header.needed(name).split()) for name in found}) > 1:
         raise unreadable(header.path, f"its header contradicts itself ({' and '.join(found)})")

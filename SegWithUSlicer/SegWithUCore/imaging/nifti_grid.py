@@ -102,7 +102,7 @@ class NiftiGrid:
 
 
 def nifti_grid(header: NiftiHeader) -> NiftiGrid:
-    """The grid of a volume, by both forms of its header.
+    """Read the grid of a volume, by both forms of its header.
 
     Raises:
         InputError: a form or voxel size cannot be, the axes are sheared, or the forms differ in voxel size or
@@ -133,7 +133,7 @@ def _spacing(header: NiftiHeader) -> tuple[float, float, float]:
 
 
 def _qform(header: NiftiHeader, spacing: tuple[float, float, float]) -> Form:
-    """The rotation of a quaternion, of which the header leaves out the first number (nifti1.h, method 2)."""
+    """Compute the rotation of a quaternion, whose first number the header leaves out (nifti1.h, method 2)."""
     b, c, d = header.quaternion
     norm = b * b + c * c + d * d
     if not np.isfinite([b, c, d, *header.qoffset]).all() or norm > 1 + ORTHONORMAL:
@@ -157,7 +157,7 @@ def _qform(header: NiftiHeader, spacing: tuple[float, float, float]) -> Form:
 
 
 def _stored(matrix: np.ndarray, version: int) -> np.ndarray:
-    """The matrix as ITK keeps it: in single precision, of files that it can read."""
+    """Return the matrix as ITK keeps it: in single precision, of files that it can read."""
     return matrix.astype(np.float32).astype(float) if version == 1 else matrix
 
 

@@ -75,7 +75,7 @@ def read_nrrd_header(path: Path) -> StoredImage:
 
 
 def _header_text(path: Path) -> tuple[str, int]:
-    """The lines of the header, and where the bytes behind it begin."""
+    """Read the lines of the header, and where the bytes behind it begin."""
     with path.open("rb") as file:
         begin = b""
         while (end := re.search(rb"\r?\n\r?\n", begin)) is None:
@@ -209,7 +209,7 @@ def _flips(header: HeaderFields, count: int) -> list[float]:
 def _vectors(
     header: HeaderFields, name: str, axes: Sequence[int], length: int, dimension: int | None = None
 ) -> np.ndarray:
-    """The vectors of the given axes, one a row."""
+    """Parse the vectors of the given axes, one a row."""
     dimension = dimension or len(header.needed("sizes").split())
     parts = re.findall(r"\([^()]*\)|[^\s()]+", header.needed(name))
     if len(parts) != dimension:

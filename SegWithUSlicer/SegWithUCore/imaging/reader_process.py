@@ -259,7 +259,7 @@ _Answer = tuple[dict[str, Any], np.ndarray | None]
 
 
 def _content(answer: _Answer) -> Any:
-    """What was asked for, or the error in its place."""
+    """Return what was asked for, or raise the error in its place."""
     fields, voxels = answer
     if voxels is not None:
         return described_image(fields["image"], voxels)

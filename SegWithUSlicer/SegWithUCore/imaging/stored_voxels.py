@@ -180,7 +180,7 @@ def _left_over(path: Path, count: int, claimed: int) -> InputError:
 
 
 def _plain(stored: StoredImage, file: BufferedReader, length: int) -> np.ndarray:
-    """The next `length` bytes of a file."""
+    """Read the next `length` bytes of a file."""
     data = np.empty(length, np.uint8)
     if file.readinto(data.data) != length:
         raise unreadable(stored.path, "it became shorter while it was read")

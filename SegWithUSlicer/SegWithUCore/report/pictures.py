@@ -116,7 +116,7 @@ class _View:
         self.values, self.inside = interpolated(cut(volumes.image, plane), self._rows, self._columns)
 
     def picture(self, window: tuple[float, float], region: int | None) -> PlanePicture:
-        """The slice with contours and error probability.
+        """Draw the slice with contours and error probability.
 
         Args:
             window: lowest and highest grey value shown.
@@ -185,7 +185,7 @@ Edge = tuple[Corner, Corner]
 
 
 def voxel_edges(labels: np.ndarray, top: int = 0, left: int = 0) -> frozenset[Edge]:
-    """The edges between voxels of different labels in a cut (down, right) that begins at voxel (top, left)."""
+    """Find the edges between voxels of different labels in a cut (down, right) that begins at voxel (top, left)."""
     found: list[Edge] = []
     for r, c in np.argwhere(labels[1:] != labels[:-1]).tolist():
         y, x = top + r + 0.5, float(left + c)

@@ -50,7 +50,7 @@ class Plane:
 
 
 def plane_across(axis: int, place: int, grid: Grid) -> Plane:
-    """The cut at index `place` of an axis."""
+    """Define the cut at index `place` of an axis."""
     names = grid.axes
     down = names.index("S" if names[axis] != "S" else "A")
     right = next(a for a in range(3) if a not in (axis, down))
@@ -62,7 +62,7 @@ def plane_across(axis: int, place: int, grid: Grid) -> Plane:
 
 
 def cut(array: np.ndarray, plane: Plane) -> np.ndarray:
-    """The voxels of the plane, (down, right)."""
+    """Return the voxels of the plane, (down, right)."""
     voxels = np.moveaxis(array, plane.axis, 0)[plane.place]
     return voxels if plane.down < plane.right else voxels.T
 
@@ -77,7 +77,7 @@ def positions(
 
 
 def nearest(voxels: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """The voxel under each pixel; 0 beyond the image."""
+    """Look up the voxel under each pixel; 0 beyond the image."""
     at = [np.floor(p + 0.5).astype(int) for p in (rows, columns)]
     inside = [(index >= 0) & (index < size) for index, size in zip(at, voxels.shape, strict=True)]
     picked = voxels[np.ix_(*(np.clip(index, 0, size - 1) for index, size in zip(at, voxels.shape, strict=True)))]
@@ -98,7 +98,7 @@ def interpolated(voxels: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> t
 
 
 def grey_window(shown: np.ndarray) -> tuple[float, float]:
-    """The intensities drawn black and white where `shown` are on view."""
+    """Choose the intensities drawn black and white if `shown` are on view."""
     low, high = np.percentile(shown, PERCENTILES) if shown.size else (0.0, 1.0)
     return float(low), float(high)
 
@@ -169,7 +169,7 @@ def write_png(picture: np.ndarray, path: Path) -> None:
 
 
 def _plane(extent: Sequence[float], peak_zyx: Sequence[int], grid: Grid) -> Plane:
-    """The plane across the shortest edge; of equal ones the axial, then the coronal."""
+    """Choose the plane across the shortest edge; of equal ones the axial, then the coronal."""
     axis = min(range(3), key=lambda a: (extent[a], "SAR".index(grid.axes[a])))
     return plane_across(axis, int(peak_zyx[axis]), grid)
 

@@ -84,7 +84,7 @@ class BlindSample:
         return [replace(region, rank=rank) for rank, region in enumerate(everything, 1)]
 
     def with_places(self, region_labels: np.ndarray) -> np.ndarray:
-        """A copy of a label volume in which the blind places have voxels like the regions."""
+        """Copy a label volume and give the blind regions in it voxels like the real ones."""
         highest = max(self.ids, default=0)
         fits = highest <= np.iinfo(region_labels.dtype).max
         labels = region_labels.copy() if fits else region_labels.astype(np.uint32)
@@ -179,7 +179,7 @@ def _candidates(ground: SamplingInput, rng: random.Random) -> tuple[np.ndarray, 
 
 
 def _box_of_structures(ground: SamplingInput) -> tuple[slice, slice, slice] | None:
-    """The box of all structures and what lies within the outermost stratum around them."""
+    """Find the box of all structures and what lies within the outermost stratum around them."""
     parts = []
     for axis, (size, spacing) in enumerate(zip(ground.labels.shape, ground.spacing_zyx, strict=True)):
         filled = np.flatnonzero(ground.labels.any(axis=tuple(a for a in range(3) if a != axis)))
@@ -240,7 +240,7 @@ def _cube(ground: SamplingInput, spot: _Candidate) -> tuple[slice, slice, slice]
 
 
 def _voxels_around(ground: SamplingInput, spot: _Candidate, others: np.ndarray, size: int) -> np.ndarray:
-    """The spot and safe voxels near it in one piece, along the surface if it is near: regions look like that too.
+    """Grow a connected blob of safe voxels around the spot, along the surface if it is near, as regions are.
 
     Voxels that are as near to another spot are left to it, so that places never overlap.
     """
@@ -352,7 +352,7 @@ def blind_report(places: Collection[int], verdict_of: Callable[[int], Verdict | 
 
 
 def revealed(places: Collection[int], verdict_of: Callable[[int], Verdict | None]) -> list[BlindRevealed]:
-    """What to log when the review is over: which regions were blind places, and the answers."""
+    """List what to log when the review is over: which regions were blind, and the answers."""
     return [BlindRevealed(place, verdict_of(place)) for place in sorted(places)]
 
 

@@ -31,7 +31,7 @@ class NotStoredError(OutputError):
 
 
 def now_utc() -> datetime:
-    """The clock on the wall."""
+    """Return the time by the clock on the wall."""
     return datetime.now(UTC)
 
 
@@ -46,7 +46,7 @@ class AuditLog:
     """
 
     def __init__(self, path: Path, reviewer: str, clock: Clock) -> None:
-        """An empty log that is not on disk; `open` is the way to one."""
+        """Start an empty log that is not on disk; `open` is the way to one."""
         self.path, self.reviewer = path, reviewer
         self.notes: list[str] = []
         self.trouble: OutputError | None = None
@@ -167,7 +167,7 @@ class AuditLog:
         return self.path.with_name(f"{self.path.name}.{ending}")
 
     def _unused(self, ending: str) -> Path:
-        """A name beside the log that nothing has yet."""
+        """Find a name beside the log that nothing has yet."""
         path, number = self._beside(ending), 2
         while path.exists():
             path, number = self._beside(f"{ending}-{number}"), number + 1

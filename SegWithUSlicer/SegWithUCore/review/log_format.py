@@ -317,7 +317,7 @@ def _event(line: bytes) -> Event:
 
 
 def _typed(key: str, value: Any, hint: Any) -> Any:
-    """A value of a line as the fact's field wants it."""
+    """Convert a value of a line to the type of the event's field."""
     if isinstance(value, bool):
         raise ValueError(f"{key} is {value!r:.40}")
     if hint in (Verdict, Verdict | None):

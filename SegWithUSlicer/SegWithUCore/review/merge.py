@@ -40,8 +40,9 @@ class Merged:
 
 
 def merge_reviews(sources: Sequence[Path], into: Path | Sequence[Path]) -> tuple[list[Merged], list[str]]:
-    """Merge the reviews of `sources` into the cases of `into`, which are known by image, model and regions, not by
-    name: so anonymous ones find home.
+    """Merge the reviews of `sources` into the cases of `into`.
+
+    Cases are known by image, model and regions, not by name: so anonymous ones find home.
 
     Args:
         into: your case folders, or folders of them.
@@ -80,7 +81,7 @@ def merge_reviews(sources: Sequence[Path], into: Path | Sequence[Path]) -> tuple
 
 
 def _identity(folder: Path) -> tuple[Any, ...]:
-    """What a review belongs to: voxels, weights and regions."""
+    """Return what a review belongs to: voxels, weights and regions."""
     case = read_case(folder)
     checked_file(folder, REGIONS_FILE)
     try:
@@ -150,7 +151,7 @@ def _put_log(lines: ParsedLog, target: Path) -> Merged:
 
 
 def _put_version(source: Path, target: Path, log: Merged) -> list[Merged]:
-    """The reviewer's version that belongs to a log; one that differs from ours replaces it only if its log goes on."""
+    """Put the reviewer's version beside its log; one that differs from ours replaces it only if its log goes on."""
     if not os.path.lexists(source):
         return []
     home, content = target.parent, _checked_version(source)
@@ -180,7 +181,7 @@ def _write(target: Path, content: bytes) -> None:
 
 
 def _checked_version(source: Path) -> bytes:
-    """The bytes of a segmentation that came back, which hold all of its voxels: none of them lies in another file.
+    """Read a segmentation that came back, if it holds all of its voxels: none of them lies in another file.
 
     Raises:
         InputError: it is no whole segmentation.

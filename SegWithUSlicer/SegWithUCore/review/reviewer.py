@@ -40,11 +40,11 @@ class Aliases:
     reviewers: dict[str, str] = field(default_factory=dict)
 
     def reviewer(self, name: str) -> str:
-        """What stands for a reviewer."""
+        """Return the alias of a reviewer."""
         return self.reviewers.setdefault(name, f"reviewer {len(self.reviewers) + 1}")
 
     def reviewer_of_file(self, name: str) -> str:
-        """What stands for a reviewer of whom the part of a file name is known."""
+        """Return the alias of a reviewer of whom the part of a file name is known."""
         known = {safe_reviewer_name(reviewer): alias for reviewer, alias in self.reviewers.items()}
         return known.get(name) or self.reviewer(name)
 
@@ -56,7 +56,7 @@ def anonymous_log(
     structures: Collection[str],
     keep_comments: bool = False,
 ) -> bytes:
-    """A log that tells the same without names, dates and free text.
+    """Rewrite a log without names, dates and free text.
 
     Args:
         case: the anonymous content of `case.json`, whose name and model the log tells instead of its own words.
@@ -116,7 +116,7 @@ def _structure(name: str, known: Collection[str], others: dict[str, str]) -> str
 
 
 def _time(text: str) -> datetime:
-    """A time of a log; the first day where it is none."""
+    """Parse a time of a log; the first day if it is none."""
     try:
         when = datetime.fromisoformat(text)
     except ValueError:
@@ -129,7 +129,7 @@ MAXIMUM_BYTES = 80
 
 
 def clean_reviewer_name(name: str) -> str:
-    """A name as it is stored in the log: composed characters, no blanks around it.
+    """Normalise a name as it is stored in the log: composed characters, no blanks around it.
 
     Raises:
         UsageError: there is nothing left.
@@ -141,7 +141,7 @@ def clean_reviewer_name(name: str) -> str:
 
 
 def safe_reviewer_name(name: str) -> str:
-    """A name as it is part of a file name: letters of all scripts stay, what a file system minds becomes "_".
+    """Make a name part of a file name: letters of all scripts stay, what a file system minds becomes "_".
 
     A long name is cut and gets a mark of its own, so that two long names stay two.
 

@@ -96,7 +96,7 @@ class ReviewState:
     def __init__(
         self, regions: Sequence[Region], total_expected_wrong_mm3: float, uncounted: Collection[int] = frozenset()
     ) -> None:
-        """A review nobody has begun.
+        """Start a review nobody has begun.
 
         Args:
             regions: all that are shown, blind places among them.
@@ -125,7 +125,7 @@ class ReviewState:
         total_expected_wrong_mm3: float,
         uncounted: Collection[int] = frozenset(),
     ) -> "ReviewState":
-        """What holds after all `events`, the lines of one log from its first on.
+        """Apply all `events`, the lines of one log from its first on.
 
         Raises:
             InputError: a line does not fit the regions or the lines before it.
@@ -164,11 +164,11 @@ class ReviewState:
                 self._take_back(self._steps.pop())
 
     def verdict_of(self, region_id: int) -> Verdict | None:
-        """The verdict that holds; None while undecided."""
+        """Return the current verdict; None while undecided."""
         return self._verdicts.get(region_id)
 
     def comment_of(self, region_id: int) -> str:
-        """The comment that holds; "" for none."""
+        """Return the current comment; "" for none."""
         return self._comments.get(region_id, "")
 
     def seconds_on(self, region_id: int) -> float:
@@ -185,7 +185,7 @@ class ReviewState:
         return frozenset(region for region, verdict in self._verdicts.items() if verdict in SEEN)
 
     def next_undecided(self, order: Sequence[int], after: int | None = None) -> int | None:
-        """The first region without a verdict behind `after`, then from the start on; None when all have one.
+        """Find the first region without a verdict behind `after`, then from the start on; None if all have one.
 
         Args:
             order: region ids the way the reviewer sees them.
@@ -196,12 +196,12 @@ class ReviewState:
         return next((region for region in ring if region not in self._verdicts), None)
 
     def previous(self, order: Sequence[int], before: int) -> int | None:
-        """The region in front of `before` in `order`, decided or not; None for the first and for a stranger."""
+        """Find the region in front of `before` in `order`, decided or not; None for the first and for a stranger."""
         place = order.index(before) if before in order else 0
         return order[place - 1] if place else None
 
     def next_undo(self) -> Undone | None:
-        """What to log and apply in order to take back the last verdict or comment; None when there is none."""
+        """Return what to log and apply in order to take back the last verdict or comment; None if there is none."""
         if not self._steps:
             return None
         step = self._steps[-1]
@@ -218,7 +218,7 @@ class ReviewState:
         return Progress(len(self._verdicts), len(self._expected_mm3), share, left)
 
     def structure(self, name: str) -> StructureVerdict:
-        """What holds for a structure; one without regions is accepted only by the reviewer's own word."""
+        """Return a structure's status; one without regions is accepted only by the reviewer's own word."""
         members = self._members.get(name, [])
         verdicts = [self._verdicts[region] for region in members if region in self._verdicts]
         seen = sum(verdict in SEEN for verdict in verdicts)
@@ -229,7 +229,7 @@ class ReviewState:
         )
 
     def structure_comment(self, name: str) -> str:
-        """The comment on a structure; "" for none."""
+        """Return the comment on a structure; "" for none."""
         return self._structures.get(name, (None, ""))[1]
 
     def _check(self, fact: Fact) -> None:

@@ -53,7 +53,7 @@ def write_worklist(worklist: Worklist, folder: Path, anonymous: bool = False) ->
 
 
 def worklist_csv(rows: list[dict[str, Any]]) -> str:
-    """The table for spreadsheets: one row a case, lists joined with semicolons."""
+    """Write the table for spreadsheets: one row a case, lists joined with semicolons."""
     return csv_text(COLUMNS, map(_cells, rows))
 
 
@@ -83,7 +83,7 @@ class Listed:
 
 
 def read_worklist(path: Path) -> list[tuple[Mapping[str, Any], Path]]:
-    """The cases of a `worklist.json`, each with its folder; nothing is looked at where they lie.
+    """Read the cases of a `worklist.json`, each with its folder, without looking at where they lie.
 
     Raises:
         InputError: it is no worklist.
@@ -108,7 +108,7 @@ def place_outside(path: Path, row: Mapping[str, Any]) -> Path | None:
 
 
 def read_listed(path: Path) -> Listed:
-    """A `worklist.json` as rows.
+    """Read a `worklist.json` as rows.
 
     Raises:
         InputError: it is no worklist, damaged, or another user's that leads out of its folder.
