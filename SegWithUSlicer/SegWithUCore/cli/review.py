@@ -105,7 +105,7 @@ def _regions_text(folder: Path, regions: Sequence[Region], found: "FoundRegions"
 
 
 def _region_row(region: Region) -> list[str]:
-    way = region.competing[0]
+    confusion = region.competing[0]
     return [
         str(region.rank),
         str(region.id),
@@ -115,7 +115,7 @@ def _region_row(region: Region) -> list[str]:
         f"{region.volume_mm3:.0f}",
         f"{region.peak:.2f}",
         *(f"{value:.1f}" for value in region.peak_ras_mm),
-        f"{way.truth} read as {way.read_as} ({way.share:.0%})",
+        f"{confusion.truth} read as {confusion.read_as} ({confusion.share:.0%})",
     ]
 
 
@@ -169,8 +169,8 @@ def _worklist_row(entry: WorklistEntry) -> list[str]:
         return [entry.name, flags, "not calibrated", "", "", "", "", reviewed]
     wrong = "" if entry.expected_wrong_mm3 is None else f"{entry.expected_wrong_mm3:.0f}"
     opened = f"{entry.open_regions} of {entry.regions}"
-    figures = [wrong, opened, f"{entry.minutes:.1f}", f"{entry.benefit:.0f}"]
-    return [entry.name, flags, entry.worst_structure or "", *figures, reviewed]
+    numbers = [wrong, opened, f"{entry.minutes:.1f}", f"{entry.benefit:.0f}"]
+    return [entry.name, flags, entry.worst_structure or "", *numbers, reviewed]
 
 
 def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:

@@ -112,8 +112,10 @@ def _copy_regions(folder: Path, case: dict[str, Any], target: Path, content: dic
     text = regions_text(folder)
     regions = parse_regions(text, str(folder / REGIONS_FILE))
     names = {entry["name"] for entry in content["structures"]}
-    told = {name for r in regions for name in (r.structure, *(n for w in r.competing for n in (w.truth, w.read_as)))}
-    if regions_csv(regions) != text or not told <= names | {_plain(name) for name in names}:
+    names_there = {
+        name for r in regions for name in (r.structure, *(n for w in r.competing for n in (w.truth, w.read_as)))
+    }
+    if regions_csv(regions) != text or not names_there <= names | {_plain(name) for name in names}:
         raise InputError(
             f"{folder / REGIONS_FILE} holds more than regions of the structures in {CASE_FILE}, and an anonymous copy "
             "must not pass that on: run segwithu regions again."
@@ -166,12 +168,12 @@ def _bare_segmentation(image: sitk.Image, structures: Collection[str]) -> sitk.I
     while f"Segment{number}_ID" in keys:
         prefix = f"Segment{number}_"
         found = {name: image.GetMetaData(prefix + name) for name in _SEGMENT_FIELDS if prefix + name in keys}
-        told = {name: value for name, value in found.items() if _NUMBERS.fullmatch(value)}
+        kept = {name: value for name, value in found.items() if _NUMBERS.fullmatch(value)}
         name = image.GetMetaData(f"{prefix}Name") if f"{prefix}Name" in keys else ""
-        told |= {"ID": f"Segment_{number + 1}", "Name": name if name in structures else f"segment {number + 1}"}
+        kept |= {"ID": f"Segment_{number + 1}", "Name": name if name in structures else f"segment {number + 1}"}
         if name in structures and f"{prefix}Tags" in keys:
-            told["Tags"] = _terminology(image.GetMetaData(f"{prefix}Tags"))
-        fields |= {prefix + key: value for key, value in told.items()}
+            kept["Tags"] = _terminology(image.GetMetaData(f"{prefix}Tags"))
+        fields |= {prefix + key: value for key, value in kept.items()}
         number += 1
     for key, value in fields.items():
         copy.SetMetaData(key, value)

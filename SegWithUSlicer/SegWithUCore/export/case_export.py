@@ -12,7 +12,7 @@ import SimpleITK as sitk
 
 from ..atomic_files import atomic_file, atomic_folder, sweep_leftovers
 from ..case.case_file import CASE_FILE, read_case
-from ..case.case_image import IMAGE_FILE, OutsideError, case_image, image_among, is_there, trusted_place
+from ..case.case_image import IMAGE_FILE, OutsideError, case_image, image_among, is_there, trusted_path
 from ..case.contents import Contents, case_contents
 from ..errors import InputError, OutputError, SegWithUError, UsageError
 from ..imaging.volume import check_file, itk_messages_kept_off_the_terminal
@@ -160,7 +160,7 @@ def _image_file(folder: Path, settings: ExportSettings) -> Path | None:
         return settings.images.get(folder)
     case = read_case(folder)
     with contextlib.suppress(OutsideError):  # another user wrote where: it is looked for in the folders given
-        if is_there(trusted_place(folder, case)):
+        if is_there(trusted_path(folder, case)):
             return None
     found = image_among(settings.image_folders, folder, case)
     if found is None:

@@ -89,8 +89,8 @@ def _name_frame_sources(found: "Dataset", images: Sequence["Dataset"]) -> None:
 
     positions = np.asarray([image.ImagePositionPatient for image in images], float)
     for group in found.PerFrameFunctionalGroupsSequence:
-        place = np.asarray(group.PlanePositionSequence[0].ImagePositionPatient, float)
-        image = images[int(np.linalg.norm(positions - place, axis=1).argmin())]
+        position = np.asarray(group.PlanePositionSequence[0].ImagePositionPatient, float)
+        image = images[int(np.linalg.norm(positions - position, axis=1).argmin())]
         item, derivation = Dataset(), Dataset()
         item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = image.SOPClassUID, image.SOPInstanceUID
         item.PurposeOfReferenceCodeSequence = [CodedConcept.from_code(codes.DCM.SourceImageForImageProcessingOperation)]
@@ -144,9 +144,9 @@ def _ascending(found: "Dataset") -> "Dataset":
     order = np.argsort(np.asarray(positions, float) @ np.cross(rows, columns))
     frames = np.frombuffer(found.FloatPixelData, "<f4").reshape(len(groups), -1)
     found.FloatPixelData = frames[order].tobytes()
-    for number, place in enumerate(order, start=1):
-        groups[place].FrameContentSequence[0].DimensionIndexValues = [number]
-    found.PerFrameFunctionalGroupsSequence = [groups[place] for place in order]
+    for number, index in enumerate(order, start=1):
+        groups[index].FrameContentSequence[0].DimensionIndexValues = [number]
+    found.PerFrameFunctionalGroupsSequence = [groups[index] for index in order]
     return found
 
 

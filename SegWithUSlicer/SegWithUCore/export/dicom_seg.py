@@ -118,15 +118,15 @@ def reviewed_segments(path: Path, case: Mapping[str, Any], grid: sitk.Image, mod
     structures = {label.name: label for label in _structures(case)}
     free = max([label.value for label in structures.values()], default=0) + 1
     found: list[Segment] = []
-    for number, told in enumerate(segment_fields(image)):
-        if told.layer >= len(layers):
+    for number, segment in enumerate(segment_fields(image)):
+        if segment.layer >= len(layers):
             continue
-        known = structures.get(told.name)
-        codes = dict(terminology(told.tags))
-        label = known or _added(told.name or f"segment {number + 1}", told.color, free, codes)
+        known = structures.get(segment.name)
+        codes = dict(terminology(segment.tags))
+        label = known or _added(segment.name or f"segment {number + 1}", segment.color, free, codes)
         free += known is None
         region = [codes[key] for key in ("region", "region_modifier") if key in codes] if "region" in codes else []
-        found.append(Segment(label, told.layer, told.value, SegmentAlgorithm.REVIEWER, region))
+        found.append(Segment(label, segment.layer, segment.value, SegmentAlgorithm.REVIEWER, region))
     if not found:  # a plain label volume
         found = [Segment(label, 0, label.value) for label in structures.values()]
     return _compared(Segments(layers, sorted(found, key=lambda segment: segment.label.value)), model)

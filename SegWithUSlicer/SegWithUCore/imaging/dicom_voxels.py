@@ -234,18 +234,18 @@ def jpeg_size(stream: bytes) -> StreamSize | None:
     """Read the size of a JPEG or JPEG-LS image; None if the stream is damaged or does not come to its end."""
     if not stream.startswith(_START) or not stream.rstrip(b"\0").endswith(_END):
         return None
-    place = 2
-    while place + 4 <= len(stream) and stream[place] == 0xFF:
-        marker = stream[place + 1]
+    offset = 2
+    while offset + 4 <= len(stream) and stream[offset] == 0xFF:
+        marker = stream[offset + 1]
         if marker == 0xFF or marker in _NO_LENGTH:  # 0xFF may be repeated before a marker
-            place += 1 if marker == 0xFF else 2
+            offset += 1 if marker == 0xFF else 2
             continue
-        if marker in _FRAME_MARKERS and place + 10 <= len(stream):
-            bits, rows, columns, samples = struct.unpack_from(">BHHB", stream, place + 4)
+        if marker in _FRAME_MARKERS and offset + 10 <= len(stream):
+            bits, rows, columns, samples = struct.unpack_from(">BHHB", stream, offset + 4)
             return StreamSize(rows, columns, samples, bits)
         if marker == _SCAN:
             return None
-        place += 2 + int.from_bytes(stream[place + 2 : place + 4], "big")
+        offset += 2 + int.from_bytes(stream[offset + 2 : offset + 4], "big")
     return None
 
 

@@ -127,8 +127,8 @@ def grid_notes(path: Path, form: str | None = None) -> list[str]:
     if is_nifti_name(path):
         return _nifti_notes(read_nifti_grid(path), form)
     if name.endswith(_NRRD_SUFFIXES):
-        return _notes(*_nrrd_facts(path))
-    return _notes(*_meta_facts(path)) if name.endswith(_META_SUFFIXES) else []
+        return _notes(*_nrrd_position(path))
+    return _notes(*_meta_position(path)) if name.endswith(_META_SUFFIXES) else []
 
 
 def one_of_forms(name: str) -> str:
@@ -149,9 +149,9 @@ def check_form(path: Path, form: str | None) -> None:
         UsageError: he does not.
         InputError: the header is damaged.
     """
-    if form is None and not path.is_dir() and is_nifti_name(path) and (places := read_nifti_grid(path).places()):
+    if form is None and not path.is_dir() and is_nifti_name(path) and (positions := read_nifti_grid(path).positions()):
         raise UsageError(
-            f"{path} has two places in its header ({places}), so a region in mm is not clear: say which counts with "
+            f"{path} has two places in its header ({positions}), so a region in mm is not clear: say which counts with "
             f"--form {' or --form '.join(FORMS)}."
         )
 
@@ -195,15 +195,15 @@ def differs_from_slicer(path: Path, form: str | None) -> bool:
         InputError: the header is damaged.
     """
     grid = _grid_with_both(path, form)
-    return grid is not None and form != grid.rule and bool(grid.places())
+    return grid is not None and form != grid.rule and bool(grid.positions())
 
 
 def _nifti_notes(grid: NiftiGrid, form: str | None) -> list[str]:
     if not grid.forms:
         return [_unknown("neither qform nor sform")]
-    if places := grid.places():
+    if positions := grid.positions():
         used = f"the {form} counts, as asked for" if form else f"the {grid.rule} counts, as in Slicer"
-        return [f"The image has two places in its header: {places}; {used}."]
+        return [f"The image has two places in its header: {positions}; {used}."]
     return []
 
 
@@ -214,14 +214,14 @@ def _unknown(why: str, slicer: str = "as in Slicer") -> str:
     )
 
 
-def _notes(place: str, has_size: bool) -> list[str]:
+def _notes(position: str, has_size: bool) -> list[str]:
     """Sentences about a text header.
 
     Args:
-        place: the one about the place, empty where it is known.
+        position: the one about the place, empty where it is known.
         has_size: whether the voxel size is known.
     """
-    notes = [place] if place else []
+    notes = [position] if position else []
     if not has_size:
         notes.append(
             "The header does not say how large the voxels are: 1 mm is taken, and volumes hold only if that is right."
@@ -229,19 +229,19 @@ def _notes(place: str, has_size: bool) -> list[str]:
     return notes
 
 
-def _nrrd_facts(path: Path) -> tuple[str, bool]:
+def _nrrd_position(path: Path) -> tuple[str, bool]:
     fields = _fields(path, ":", lambda line: not line)
     known = {name for name, value in fields.items() if any(letter.isdigit() for letter in value)}
     space = "space" in fields or "spacedimension" in fields
     unknown = _unknown("no space with space directions", "whereas Slicer takes right, front and up")
-    place = "" if space and "spacedirections" in known else unknown
-    return place, bool(known & {"spacedirections", "spacings"})
+    position = "" if space and "spacedirections" in known else unknown
+    return position, bool(known & {"spacedirections", "spacings"})
 
 
-def _meta_facts(path: Path) -> tuple[str, bool]:
+def _meta_position(path: Path) -> tuple[str, bool]:
     fields = _fields(path, "=", lambda line: line.lower().startswith("elementdatafile"))
-    place = "" if any(name in fields for name in _DIRECTIONS) else _unknown("no TransformMatrix")
-    return place, "elementspacing" in fields or "elementsize" in fields
+    position = "" if any(name in fields for name in _DIRECTIONS) else _unknown("no TransformMatrix")
+    return position, "elementspacing" in fields or "elementsize" in fields
 
 
 def _fields(path: Path, mark: str, is_end: Callable[[str], bool]) -> dict[str, str]:

@@ -90,7 +90,7 @@ def cases_in(folder: Path, reader: InputReader = IN_THIS_PROCESS) -> list[Path]:
     numbered = any(_NUMBERED.fullmatch(stem_of(file) or "") for file in images)
     if numbered or any(reader.is_dicom(file) for file in files):
         return [folder]
-    inside = [place for place in folder.iterdir() if place.is_dir() and not place.name.startswith(".")]
+    inside = [entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")]
     return sorted([*images, *inside]) or [folder]
 
 
@@ -107,7 +107,7 @@ def _no_input(folder: Path, images: Sequence[Path], reader: InputReader) -> str:
             f"{folder} holds {len(images)} image files, but none in nnU-Net naming (case_0000.nii.gz): pass --each if "
             f"each is a case, or give the files themselves, such as {images[0]}."
         )
-    inside = [place.name for place in sorted(folder.iterdir()) if place.is_dir() and _holds_input(place, reader)]
+    inside = [entry.name for entry in sorted(folder.iterdir()) if entry.is_dir() and _holds_input(entry, reader)]
     advice = "give an image file or a DICOM series"
     if inside:
         advice = f"pass --each if each folder in it is a case, or give one of those in it: {', '.join(inside[:8])}"
@@ -187,11 +187,11 @@ def channel_inputs(
         )
     named = [entry if "=" in entry else f"{rest[0]}={entry}" for entry in series]
     uids = _by_channel("--series", "NAME=UID", named, channels)
-    places = {**{name: Path(file) for name, file in files.items()}, rest[0]: case.source}
+    sources = {**{name: Path(file) for name, file in files.items()}, rest[0]: case.source}
     for name in uids:
-        if name not in places or not places[name].is_dir():
-            raise UsageError(f"--series {uids[name]}: {places.get(name, name)} is no folder of DICOM files.")
-    return [ChannelInput(places[name], uids.get(name)) for name in channels if name in places]
+        if name not in sources or not sources[name].is_dir():
+            raise UsageError(f"--series {uids[name]}: {sources.get(name, name)} is no folder of DICOM files.")
+    return [ChannelInput(sources[name], uids.get(name)) for name in channels if name in sources]
 
 
 def _by_channel(option: str, form: str, entries: Sequence[str], channels: Sequence[str]) -> dict[str, str]:

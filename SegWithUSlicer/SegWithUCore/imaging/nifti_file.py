@@ -184,9 +184,9 @@ def _opened(path: Path) -> Iterator[tuple[NiftiHeader, _Bytes]]:
         raise InputError(f"{path} is a NIfTI file in ASCII (.nia), which is not read here: save it as .nii.gz.")
     regular_file(path, "give an image file (NIfTI, NRRD or MHA)")
     head, body = _partner(path, ".img", ".hdr"), _partner(path, ".hdr", ".img")
-    for place in (head, body):
-        if not place.is_file():
-            raise InputError(f"{path} belongs to a pair of files, of which {place.name} is missing: give both.")
+    for each in (head, body):
+        if not each.is_file():
+            raise InputError(f"{path} belongs to a pair of files, of which {each.name} is missing: give both.")
     try:
         with head.open("rb") as file:
             source = _Bytes(file)
@@ -209,8 +209,8 @@ def _partner(path: Path, suffix: str, other: str) -> Path:
     if not name.lower().endswith(suffix):
         return path
     stem = name[: -len(suffix)]
-    places = [path.with_name(f"{stem}{end}") for end in (other, f"{other}.gz", other.upper())]
-    return next((place for place in places if place.is_file()), places[0])
+    candidates = [path.with_name(f"{stem}{end}") for end in (other, f"{other}.gz", other.upper())]
+    return next((each for each in candidates if each.is_file()), candidates[0])
 
 
 def _first_bytes(source: _Bytes) -> bytes:

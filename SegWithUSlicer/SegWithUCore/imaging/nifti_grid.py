@@ -81,7 +81,7 @@ class NiftiGrid:
         origin, direction = _TO_LPS @ form.offset, _TO_LPS @ form.direction
         return self.spacing, tuple(origin.tolist()), tuple(direction.ravel().tolist())
 
-    def places(self) -> str:
+    def positions(self) -> str:
         """Where each of two forms puts the image, in words; empty where there is one place (or none)."""
         if len(self.forms) < 2:
             return ""
@@ -190,8 +190,8 @@ def _check_handedness(path: Path, forms: dict[str, Form]) -> None:
 
 
 def _nearly_equal(a: Form, b: Form) -> bool:
-    turned = np.abs(a.direction - b.direction).max()
-    return bool(turned <= _NEARLY_EQUAL and np.abs(a.offset - b.offset).max() <= _NEARLY_EQUAL)
+    rotation = np.abs(a.direction - b.direction).max()
+    return bool(rotation <= _NEARLY_EQUAL and np.abs(a.offset - b.offset).max() <= _NEARLY_EQUAL)
 
 
 def _point(values: np.ndarray) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from .header_fields import HeaderFields, excerpt, real, unreadable
-from .stored_voxels import GZIP, Body, StoredImage, file_beside
+from .stored_voxels import GZIP, Body, StoredImage, sibling_file
 
 SUFFIXES = (".nrrd", ".nhdr")
 _HEADER_BYTES = 10_000_000
@@ -252,4 +252,4 @@ def _detached(header: HeaderFields) -> Path:
         raise header.unsupported("data file", "save the segmentation from Slicer as one file")
     if re.match(r"LIST\b", name) or "%" in name:
         raise header.unsupported("data file", "save its voxels as one file")
-    return file_beside(header.path, name)
+    return sibling_file(header.path, name)

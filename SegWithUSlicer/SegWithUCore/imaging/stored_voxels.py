@@ -84,7 +84,7 @@ class StoredImage:
         return math.prod(self.shape) * self.number.itemsize
 
 
-def file_beside(header: Path, name: str) -> Path:
+def sibling_file(header: Path, name: str) -> Path:
     """Find the voxel file that a header names; only files inside the header's own folder are taken.
 
     A header may come from anybody, and its voxels may end in an export: it must not reach for other files.

@@ -10,7 +10,7 @@ from pathlib import Path
 from ..errors import OutputError, UsageError
 from ..input_files import read_bounded
 from ..process_lock import LockedError, ProcessLock
-from .log_format import MAXIMUM_BYTES, WANTED, Event, Fact, Opened, ParsedLog, merged, read_lines, to_line
+from .log_format import MAXIMUM_BYTES, WANTED, Action, Event, Opened, ParsedLog, merged, read_lines, to_line
 from .reviewer import clean_reviewer_name, log_path, safe_reviewer_name
 
 __all__ = ["AuditLog", "LogInUseError", "NotStoredError", "safe_reviewer_name"]
@@ -106,14 +106,14 @@ class AuditLog:
         """How many lines are not on disk yet."""
         return len(self._lines) - self._stored
 
-    def append(self, fact: Fact) -> Event:
+    def append(self, action: Action) -> Event:
         """Add a line; it is on disk when this returns.
 
         Raises:
             NotStoredError: it could not be written; nothing is lost, and it is written with the next line.
         """
         when = self._clock().astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-        event = Event(when, self.reviewer, fact)
+        event = Event(when, self.reviewer, action)
         self._lines.append(to_line(event))
         self._events.append(event)
         try:

@@ -88,8 +88,8 @@ class Rescoring:
         if edited.shape != original.shape:
             raise ValueError(f"Edited labels of {edited.shape} voxels for a box of {original.shape}.")
         starts = [part.indices(size)[0] for part, size in zip(box, self._original.shape, strict=True)]
-        place = np.unravel_index(np.flatnonzero(edited != original), original.shape)
-        shifted = tuple(index + start for index, start in zip(place, starts, strict=True))
+        indices = np.unravel_index(np.flatnonzero(edited != original), original.shape)
+        shifted = tuple(index + start for index, start in zip(indices, starts, strict=True))
         found = np.ravel_multi_index(shifted, self._original.shape)
         self._changed = np.concatenate([self._changed[~self._inside(box)], found])
         return self._rescore(seen_ids)

@@ -142,7 +142,7 @@ def _blind_places(path: Path, lines: ParsedLog, regions: Sequence[Region]) -> li
     known = {region.id for region in regions}
     told: set[int] = set()
     for event in lines.events:
-        place = getattr(event.fact, "place", None) or getattr(event.fact, "region", None)
+        place = getattr(event.action, "place", None) or getattr(event.action, "region", None)
         told |= set() if place is None else {place}
     if len(told - known) > MAXIMUM_PLACES:
         raise InputError(

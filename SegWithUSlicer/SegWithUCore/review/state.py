@@ -11,11 +11,11 @@ from ..regions.region import Region
 from .log_format import (
     NAMES,
     SEEN,
+    Action,
     BlindRevealed,
     Commented,
     Edited,
     Event,
-    Fact,
     RegionViewed,
     StructureJudged,
     Undone,
@@ -80,7 +80,7 @@ class _Step:
     """A line that can be undone, and what held before it."""
 
     line: int
-    fact: VerdictGiven | Commented | StructureJudged
+    action: VerdictGiven | Commented | StructureJudged
     before: tuple[Verdict | None, str]
 
 
@@ -142,24 +142,24 @@ class ReviewState:
             InputError: it speaks of a region that there is not, or undoes what was not the last thing said. The state
                 is then what it was.
         """
-        self._check(event.fact)
+        self._check(event.action)
         self.lines += 1
-        match event.fact:
+        match event.action:
             case VerdictGiven(region, verdict, comment, seconds):
-                self._remember(event.fact, self._of_region(region))
+                self._remember(event.action, self._of_region(region))
                 self._set_region(region, verdict, self.comment_of(region) if comment is None else comment)
                 self._spend(region, seconds)
             case Commented(region, comment):
-                self._remember(event.fact, self._of_region(region))
+                self._remember(event.action, self._of_region(region))
                 self._set_region(region, self.verdict_of(region), comment)
                 self._spend(region, 0.0)
             case StructureJudged(structure, verdict, comment):
-                self._remember(event.fact, self._structures.get(structure, (None, "")))
+                self._remember(event.action, self._structures.get(structure, (None, "")))
                 self._structures[structure] = (verdict, comment)
             case RegionViewed(region, seconds):
                 self._spend(region, seconds)
             case Edited():
-                self.edits.append(event.fact)
+                self.edits.append(event.action)
             case Undone():
                 self._take_back(self._steps.pop())
 
@@ -197,16 +197,16 @@ class ReviewState:
 
     def previous(self, order: Sequence[int], before: int) -> int | None:
         """Find the region in front of `before` in `order`, decided or not; None for the first and for a stranger."""
-        place = order.index(before) if before in order else 0
-        return order[place - 1] if place else None
+        index = order.index(before) if before in order else 0
+        return order[index - 1] if index else None
 
     def next_undo(self) -> Undone | None:
         """Return what to log and apply in order to take back the last verdict or comment; None if there is none."""
         if not self._steps:
             return None
         step = self._steps[-1]
-        region = None if isinstance(step.fact, StructureJudged) else step.fact.region
-        return Undone(step.line, NAMES[type(step.fact)], region)
+        region = None if isinstance(step.action, StructureJudged) else step.action.region
+        return Undone(step.line, NAMES[type(step.action)], region)
 
     def progress(self) -> Progress:
         """How far the review is."""
@@ -232,30 +232,30 @@ class ReviewState:
         """Return the comment on a structure; "" for none."""
         return self._structures.get(name, (None, ""))[1]
 
-    def _check(self, fact: Fact) -> None:
+    def _check(self, action: Action) -> None:
         line = self.lines + 1
-        region = fact.place if isinstance(fact, BlindRevealed) else getattr(fact, "region", None)
+        region = action.place if isinstance(action, BlindRevealed) else getattr(action, "region", None)
         if region is not None and region not in self._expected_mm3:
             raise InputError(
                 f"Line {line} of the review speaks of region {region}, which is none of the "
                 f"{len(self._expected_mm3)} regions of this case: the log belongs to other regions."
             )
-        if isinstance(fact, Undone) and fact != (due := self.next_undo()):
+        if isinstance(action, Undone) and action != (due := self.next_undo()):
             expected = f"only line {due.line} can be undone there" if due else "there is nothing to undo"
             raise InputError(
-                f"Line {line} of the review undoes line {fact.line} ({fact.what}), but {expected}: "
+                f"Line {line} of the review undoes line {action.line} ({action.what}), but {expected}: "
                 "the log was put together from several reviews or edited by hand."
             )
 
-    def _remember(self, fact: VerdictGiven | Commented | StructureJudged, before: tuple[Verdict | None, str]) -> None:
-        self._steps.append(_Step(self.lines, fact, before))
+    def _remember(self, action: VerdictGiven | Commented | StructureJudged, before: tuple[Verdict | None, str]) -> None:
+        self._steps.append(_Step(self.lines, action, before))
 
     def _take_back(self, step: _Step) -> None:
-        if isinstance(step.fact, StructureJudged):
-            self._structures[step.fact.structure] = step.before
+        if isinstance(step.action, StructureJudged):
+            self._structures[step.action.structure] = step.before
         else:
-            self._set_region(step.fact.region, *step.before)
-            self.last_region = step.fact.region
+            self._set_region(step.action.region, *step.before)
+            self.last_region = step.action.region
 
     def _of_region(self, region: int) -> tuple[Verdict | None, str]:
         return self.verdict_of(region), self.comment_of(region)
