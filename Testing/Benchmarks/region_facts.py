@@ -70,7 +70,7 @@ def settings_tried() -> list[RegionSettings]:
     for values in product((0.2, 0.25, 0.3), (1.0, 2.0), (0.4, 0.9), (20.0, 25.0)):
         tried.append(SHIPPED.to_json() | dict(zip(names, values, strict=True)))
     unique = {tuple(one.values()): one for one in [SHIPPED.to_json(), *tried]}
-    return [RegionSettings(**one) for one in unique.values()]
+    return [RegionSettings.from_json(one) for one in unique.values()]
 
 
 def settings_table(cases: Sequence[ScoredCase]) -> list[dict[str, Any]]:

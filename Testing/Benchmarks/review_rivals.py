@@ -98,7 +98,7 @@ def _regions(
     score: Callable[[ScoredCase], np.ndarray], case: ScoredCase, voxels: np.ndarray, view_mm: float, threshold: float
 ) -> list[ReviewOrder]:
     # Their size is limited as ours is; the haze goes with the threshold.
-    settings = replace(SHIPPED, threshold=threshold, haze=SHIPPED.haze * threshold / SHIPPED.threshold)
+    settings = replace(SHIPPED, threshold=threshold, min_density=SHIPPED.min_density * threshold / SHIPPED.threshold)
     return [by_regions(case, score(case), settings)[0]] * len(voxels)
 
 

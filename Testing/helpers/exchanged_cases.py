@@ -12,7 +12,7 @@ from review_cases import Clock
 from SegWithUCore.case.case_file import read_case
 from SegWithUCore.case.region_files import read_regions, region_file_hashes, regions_hash
 from SegWithUCore.review.log import AuditLog
-from SegWithUCore.review.log_format import Closed, Fact, Opened, Verdict, VerdictGiven
+from SegWithUCore.review.log_format import Action, Closed, Opened, Verdict, VerdictGiven
 
 CASES = ("hippocampus_001", "hippocampus_003", "hippocampus_004")
 VERDICTS_THERE = {1: Verdict.CORRECTED, 2: Verdict.ACCEPTED, 3: Verdict.REJECTED, 4: Verdict.SECOND_READER}
@@ -49,7 +49,7 @@ def header_of(folder: Path) -> Opened:
     return Opened(case["name"], model["name"], model["version"], model["head"], *hashes)
 
 
-def review(folder: Path, reviewer: str, *facts: Fact) -> Path:
+def review(folder: Path, reviewer: str, *facts: Action) -> Path:
     """Go on with a review, or begin one; returns its log."""
     log = AuditLog.open(folder, reviewer, header_of(folder), Clock())
     for fact in facts:

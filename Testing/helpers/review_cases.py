@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from SegWithUCore.regions.region import Competition, Kind, Region, Shape
-from SegWithUCore.review.log_format import Event, Fact, Opened
+from SegWithUCore.review.log_format import Action, Event, Opened
 
 HEADER = Opened("case", "hippocampus", "1.0", "segwithu", "w" * 64, "c" * 64, "r" * 64, {"regions": 12})
 
@@ -33,7 +33,7 @@ def a_region(id_: int, **changes: Any) -> Region:
     return Region(**(figures | changes))
 
 
-def events_of(*facts: Fact) -> list[Event]:
+def events_of(*facts: Action) -> list[Event]:
     return [Event("2026-01-01T00:00:00Z", "Anna", fact) for fact in facts]
 
 

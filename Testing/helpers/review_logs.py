@@ -8,10 +8,10 @@ from pathlib import Path
 from review_cases import HEADER, Clock
 
 from SegWithUCore.review.log import AuditLog
-from SegWithUCore.review.log_format import Fact, Opened
+from SegWithUCore.review.log_format import Action, Opened
 
 
-def log_of(folder: Path, *facts: Fact, header: Opened = HEADER, reviewer: str = "Anna", copy: str = "") -> AuditLog:
+def log_of(folder: Path, *facts: Action, header: Opened = HEADER, reviewer: str = "Anna", copy: str = "") -> AuditLog:
     """A log with some more lines, closed."""
     log = AuditLog.open(folder, reviewer, header, Clock(), copy)
     for fact in facts:
@@ -20,9 +20,9 @@ def log_of(folder: Path, *facts: Fact, header: Opened = HEADER, reviewer: str = 
     return log
 
 
-def told(log: AuditLog) -> list[Fact]:
+def told(log: AuditLog) -> list[Action]:
     """The facts of a log but for the headers."""
-    return [event.fact for event in log.events if not isinstance(event.fact, Opened)]
+    return [event.action for event in log.events if not isinstance(event.action, Opened)]
 
 
 def lock_of(folder: Path, **changes: object) -> Path:

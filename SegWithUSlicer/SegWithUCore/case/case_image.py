@@ -26,13 +26,13 @@ class OutsideError(InputError):
     """The image is said to lie outside the case folder, by somebody else than this user: it is asked for.
 
     Attributes:
-        place: where `case.json` says that it lies; nothing was looked at there.
+        path: where `case.json` says that it lies; nothing was looked at there.
     """
 
-    def __init__(self, folder: Path, place: Path) -> None:
-        self.place = place
+    def __init__(self, folder: Path, path: Path) -> None:
+        self.path = path
         super().__init__(
-            f"The image of {folder} is said to lie at {place}, outside that folder, and this user did not write so: "
+            f"The image of {folder} is said to lie at {path}, outside that folder, and this user did not write so: "
             "give the image with --image, or for many cases the folder of the images with export --images."
         )
 
@@ -50,7 +50,7 @@ def case_image(folder: Path, case: Mapping[str, Any], moved_to: Path | None = No
         OutsideError: it lies outside the case folder, and another user's `case.json` says where.
         InputError: it is not where it was, or holds other voxels than were segmented.
     """
-    path = moved_to or trusted_place(folder, case, channel)
+    path = moved_to or trusted_path(folder, case, channel)
     if not is_there(path):
         raise InputError(f"The image of {folder} is not at {path} any more: say where it is with --image.")
     wanted = _channel(folder, case, channel)["voxels_sha256"]
@@ -90,7 +90,7 @@ def is_there(path: Path) -> bool:
         raise InputError(f"{path} cannot be looked at ({error.strerror}): give the image with --image.") from error
 
 
-def image_place(folder: Path, case: Mapping[str, Any], channel: int = 0) -> Path:
+def image_path(folder: Path, case: Mapping[str, Any], channel: int = 0) -> Path:
     """Where the image of a case should lie: inside its folder, or where it was read from. Nothing is opened for it.
 
     Raises:
@@ -100,8 +100,8 @@ def image_place(folder: Path, case: Mapping[str, Any], channel: int = 0) -> Path
     return inside if channel == 0 and inside.is_file() else _source(folder, case, channel)
 
 
-def trusted_place(folder: Path, case: Mapping[str, Any], channel: int = 0) -> Path:
-    """`image_place`, if it lies inside the case folder or was written by this user (`own_paths`).
+def trusted_path(folder: Path, case: Mapping[str, Any], channel: int = 0) -> Path:
+    """`image_path`, if it lies inside the case folder or was written by this user (`own_paths`).
 
     Raises:
         OutsideError: neither.
@@ -118,13 +118,13 @@ def trusted_source(folder: Path, case: Mapping[str, Any], channel: int = 0) -> P
         OutsideError: it lies outside the case folder, and this user did not write where.
         InputError: `case.json` does not say.
     """
-    place = _source(folder, case, channel)
-    if is_inside(folder, place):
-        return place
-    told = _channel(folder, case, channel)
-    if not is_own(told.get("file_mac"), told["file"], told["voxels_sha256"]) or has_links(place):
-        raise OutsideError(folder, place)
-    return place
+    path = _source(folder, case, channel)
+    if is_inside(folder, path):
+        return path
+    entry = _channel(folder, case, channel)
+    if not is_own(entry.get("file_mac"), entry["file"], entry["voxels_sha256"]) or has_links(path):
+        raise OutsideError(folder, path)
+    return path
 
 
 def _source(folder: Path, case: Mapping[str, Any], channel: int) -> Path:

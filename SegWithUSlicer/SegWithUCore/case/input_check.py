@@ -16,7 +16,7 @@ from ..imaging.input_reader import IN_THIS_PROCESS, InputReader
 from ..imaging.inputs import GivenCase, cases_in, find_input
 from ..imaging.volume import check_same_grid, grid_facts, read_file
 from .case_file import CASE_FILE, DAMAGED, case_folders, read_case
-from .case_image import OutsideError, image_place, is_there, trusted_place, voxel_hash
+from .case_image import OutsideError, image_path, is_there, trusted_path, voxel_hash
 from .case_regions import SEGMENTATION_FILE
 from .contents import checked_file
 from .region_files import REGION_LABELS_FILE, check_region_files, read_regions
@@ -53,50 +53,50 @@ class Checked:
     facts: Mapping[str, Any] = field(default_factory=dict)
 
 
-def check_places(
-    places: Sequence[Path], images: Sequence[Path] = (), reader: InputReader = IN_THIS_PROCESS
+def check_paths(
+    paths: Sequence[Path], images: Sequence[Path] = (), reader: InputReader = IN_THIS_PROCESS
 ) -> Iterator[Checked]:
-    """Check each input and finished case at `places`; one that is damaged does not stop the others.
+    """Check each input and finished case at `paths`; one that is damaged does not stop the others.
 
     Args:
-        places: image files, DICOM series, folders in nnU-Net naming, case folders, or folders of any of these.
+        paths: image files, DICOM series, folders in nnU-Net naming, case folders, or folders of any of these.
         images: folders in which the images of finished cases lie; others are not opened, because a case that came
             from elsewhere may name any file.
     """
-    for place in places:
+    for path in paths:
         try:
-            found: list[Path | tuple[GivenCase, str]] = [*_cases_at(place)] or [*_inputs_at(place, reader)]
+            found: list[Path | tuple[GivenCase, str]] = [*_cases_at(path)] or [*_inputs_at(path, reader)]
         except SegWithUError as error:
-            yield Checked(place, "", Outcome.REFUSED, (str(error),))
+            yield Checked(path, "", Outcome.REFUSED, (str(error),))
             continue
         for one in found:
             yield check_case(one, images, reader) if isinstance(one, Path) else check_input(*one, reader)
 
 
-def _cases_at(place: Path) -> list[Path]:
+def _cases_at(path: Path) -> list[Path]:
     """List the case folders at or directly inside a path; none if it holds inputs."""
-    if not place.is_dir():
+    if not path.is_dir():
         return []
     try:
-        return case_folders([place])
+        return case_folders([path])
     except InputError:
         return []
 
 
-def _inputs_at(place: Path, reader: InputReader) -> Iterator[tuple[GivenCase, str]]:
+def _inputs_at(path: Path, reader: InputReader) -> Iterator[tuple[GivenCase, str]]:
     """List the inputs at a path, or in the folders inside it.
 
     Raises:
         InputError: there are none.
     """
     try:
-        given = find_input(place, reader)
+        given = find_input(path, reader)
     except InputError:
-        inside = [path for path in cases_in(place, reader) if path != place] if place.is_dir() else []
+        inside = [entry for entry in cases_in(path, reader) if entry != path] if path.is_dir() else []
         if not inside:
             raise
-        for path in inside:
-            yield from _inputs_at(path, reader)
+        for entry in inside:
+            yield from _inputs_at(entry, reader)
         return
     for case in given.cases:
         yield case, given.kind or "image"
@@ -121,7 +121,7 @@ def check_case(folder: Path, images: Sequence[Path] = (), reader: InputReader = 
     """Read every volume of a finished case, and the image that it was made from where it is found.
 
     Args:
-        images, reader: see `check_places`.
+        images, reader: see `check_paths`.
     """
     try:
         case = read_case(folder)
@@ -158,7 +158,7 @@ def _check_image(folder: Path, case: Mapping[str, Any], images: Sequence[Path], 
     version = str(case["versions"]["segwithu-slicer"])
     facts = {"version": version}
     for number, channel in enumerate(case["input"]["channels"]):
-        found = list(_places_of_image(folder, case, number, images))
+        found = list(_image_paths(folder, case, number, images))
         if not found:
             sentence = f"The image of {folder} was not looked at: name the folder that it lies in with --images."
             return Checked(folder, "case", Outcome.UNKNOWN, (sentence,), facts)
@@ -181,14 +181,14 @@ def _problem(path: Path, channel: Mapping[str, Any], reader: InputReader) -> tup
     return None
 
 
-def _places_of_image(folder: Path, case: Mapping[str, Any], channel: int, images: Sequence[Path]) -> Iterator[Path]:
+def _image_paths(folder: Path, case: Mapping[str, Any], channel: int, images: Sequence[Path]) -> Iterator[Path]:
     """Where the image of a channel may lie: where this user had it, or under its name in the folders given."""
     with contextlib.suppress(OutsideError):  # another user wrote where, or an earlier version
-        place = trusted_place(folder, case, channel)
-        if is_there(place):
-            yield place
+        path = trusted_path(folder, case, channel)
+        if is_there(path):
+            yield path
             return
-    name = image_place(folder, case, channel).name
+    name = image_path(folder, case, channel).name
     for root in images:
         for parent, folders, files in os.walk(root):
             if name in files or name in folders:

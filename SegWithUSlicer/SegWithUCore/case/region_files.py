@@ -38,12 +38,12 @@ def regions_csv(regions: Sequence[Region]) -> str:
 
 def _cells(region: Region) -> list[object]:
     numbers = [region.expected_wrong_mm3, region.volume_mm3, region.peak]
-    places = [*region.peak_ras_mm, *region.centre_ras_mm]
+    positions = [*region.peak_ras_mm, *region.centre_ras_mm]
     percentiles = [region.model_percentile, region.data_percentile]
     return [
         *(region.rank, region.id, region.structure, region.kind.value),
         *(f"{value:.6g}" for value in numbers),
-        *(f"{value:.3f}" for value in places),
+        *(f"{value:.3f}" for value in positions),
         *(_competing(region.competing), region.shape.value),
         *(f"{value:.3f}" for value in region.size_mm),
         int(region.touches_border),
@@ -123,20 +123,23 @@ def check_region_files(case_folder: Path, case: Mapping[str, Any], labels: bool 
     Raises:
         InputError: one of them is not the one that `case.json` speaks of.
     """
-    told = (case.get("regions") or {}).get(HASHES)
-    if told is None:
+    stored = (case.get("regions") or {}).get(HASHES)
+    if stored is None:
         return
     found = region_file_hashes(case_folder) if labels else {REGIONS_FILE: regions_hash(regions_text(case_folder))}
     for name, sha256 in found.items():
-        if not isinstance(told, Mapping) or told.get(name) != sha256:
+        if not isinstance(stored, Mapping) or stored.get(name) != sha256:
             raise InputError(
                 f"{Path(case_folder) / name} is not the one that {CASE_FILE} speaks of, as after an interrupted "
                 f"segwithu regions: {MAKE_AGAIN}."
             )
 
 
-def _competing(ways: Sequence[Competition]) -> str:
-    return "; ".join(f"{_plain(way.truth)} read as {_plain(way.read_as)} {way.share:.3f}" for way in ways)
+def _competing(confusions: Sequence[Competition]) -> str:
+    return "; ".join(
+        f"{_plain(confusion.truth)} read as {_plain(confusion.read_as)} {confusion.share:.3f}"
+        for confusion in confusions
+    )
 
 
 def _plain(name: str) -> str:
@@ -169,8 +172,8 @@ def _region(row: Mapping[str, str]) -> Region:
         model_percentile=optional("model_percentile"),
         data_percentile=optional("data_percentile"),
     )
-    figures = (found.expected_wrong_mm3, found.volume_mm3, found.peak, *found.peak_ras_mm, *found.centre_ras_mm)
-    if not all(map(math.isfinite, (*figures, *found.size_mm))):
+    numbers = (found.expected_wrong_mm3, found.volume_mm3, found.peak, *found.peak_ras_mm, *found.centre_ras_mm)
+    if not all(map(math.isfinite, (*numbers, *found.size_mm))):
         raise ValueError("a figure is not finite")
     return found
 

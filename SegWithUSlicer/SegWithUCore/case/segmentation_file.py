@@ -52,7 +52,11 @@ def read_reviewed(path: Path, grid: sitk.Image, structures: Sequence[Mapping[str
     image, layers = read_layers(path, grid)
     labels = np.zeros(layers[0].shape, np.int16)
     by_name = {str(entry["name"]): int(entry["value"]) for entry in structures if int(entry["value"])}
-    found = [(told.layer, told.value, by_name[told.name]) for told in segment_fields(image) if told.name in by_name]
+    found = [
+        (segment.layer, segment.value, by_name[segment.name])
+        for segment in segment_fields(image)
+        if segment.name in by_name
+    ]
     for layer, inside, value in found or [(0, value, value) for value in by_name.values()]:
         if layer < len(layers):
             labels[layers[layer] == inside] = value
@@ -75,11 +79,11 @@ def segment_fields(image: sitk.Image) -> list[SegmentFields]:
     """List the segments that a segmentation file names; none for a plain label volume."""
     keys, found, number = set(image.GetMetaDataKeys()), [], 0
     while f"Segment{number}_ID" in keys:
-        told = {
+        segment = {
             key: _field(image, f"Segment{number}_{key}") for key in ("Name", "LabelValue", "Layer", "Tags", "Color")
         }
-        layer, value = (_whole(told[key], default) for key, default in (("Layer", 0), ("LabelValue", number + 1)))
-        found.append(SegmentFields(told["Name"], told["Tags"], layer, value, _color(told["Color"])))
+        layer, value = (_whole(segment[key], default) for key, default in (("Layer", 0), ("LabelValue", number + 1)))
+        found.append(SegmentFields(segment["Name"], segment["Tags"], layer, value, _color(segment["Color"])))
         number += 1
     return found
 
@@ -168,6 +172,6 @@ def _extent(mask: np.ndarray) -> str:
     """First and last index along i, j, k; "0 -1" along each for an empty mask."""
     pairs = []
     for axis in (2, 1, 0):
-        places = np.flatnonzero(mask.any(axis=tuple(other for other in range(3) if other != axis)))
-        pairs.append(f"{places[0]} {places[-1]}" if places.size else "0 -1")
+        indices = np.flatnonzero(mask.any(axis=tuple(other for other in range(3) if other != axis)))
+        pairs.append(f"{indices[0]} {indices[-1]}" if indices.size else "0 -1")
     return " ".join(pairs)

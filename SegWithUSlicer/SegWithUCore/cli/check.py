@@ -42,13 +42,13 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, console: Console) -> int:
     """Check all, print a table; 1 where something is refused or changed."""
-    from ..case.input_check import Outcome, check_places
+    from ..case.input_check import Outcome, check_paths
     from ..imaging.reader_process import ReaderProcess
 
     console.started()
     found: list[Checked] = []
     with ReaderProcess() as reader:
-        for one in check_places(options.places, options.images, reader):
+        for one in check_paths(options.places, options.images, reader):
             found.append(one)
             _say(one, console)
     rows = [[str(one.source), one.kind, str(one.outcome)] for one in found]

@@ -12,7 +12,7 @@ from ..paths import told_path
 from ..regions.region import Region
 from ..review.merge import merge_reviews
 from ..review.reviews import Review, agreement_csv, disagreements, read_reviews
-from ..review.worklist_files import place_outside, read_worklist
+from ..review.worklist_files import path_outside, read_worklist
 from .arguments import add_flag_options, flag_rules
 from .console import Console, failure_sentence, table
 
@@ -115,7 +115,7 @@ def run_export(options: argparse.Namespace, console: Console) -> int:
         report("done", 1.0)
     for sentence in found.troubles:
         console.error(sentence)
-    _tell_left_out(found.left_out, console)
+    _note_left_out(found.left_out, console)
     if options.keep_comments:
         console.note("The comments are in the export as they were written: read them before you send it.")
     failed = len(found.troubles) + len(troubles)
@@ -128,7 +128,7 @@ def run_export(options: argparse.Namespace, console: Console) -> int:
     return 1 if failed else 0
 
 
-def _tell_left_out(sentences: list[str], console: Console) -> None:
+def _note_left_out(sentences: list[str], console: Console) -> None:
     for sentence in sentences[:_MOST_ROWS]:
         console.note(f"Left out: {sentence}")
     if len(sentences) > _MOST_ROWS:
@@ -136,15 +136,15 @@ def _tell_left_out(sentences: list[str], console: Console) -> None:
 
 
 def _asked(options: argparse.Namespace) -> tuple[list[Path], dict[Path, Path], list[str]]:
-    """The case folders, where their images lie now as far as they were moved, and why others are not opened."""
+    """Find the case folders, where their images lie now as far as they were moved, and why others are not opened."""
     images: dict[Path, Path] = {}
     folders = case_folders(options.cases) if options.cases else []
     troubles = []
     for row, folder in read_worklist(options.worklist) if options.worklist is not None else []:
-        strange = None if options.own_list else place_outside(options.worklist, row)
-        if strange is not None:
+        outside = None if options.own_list else path_outside(options.worklist, row)
+        if outside is not None:
             troubles.append(
-                f"{options.worklist} leads to {strange}, outside its folder, and this user did not write so: name the "
+                f"{options.worklist} leads to {outside}, outside its folder, and this user did not write so: name the "
                 "cases themselves, or say with --own-list that the list is yours."
             )
             continue
@@ -183,8 +183,8 @@ def run_merge(options: argparse.Namespace, console: Console) -> int:
 
 
 def _given(verdicts: Any, reviews: list[Review]) -> list[str]:
-    told = [f"{review.reviewer}: {v.value}" for review, v in zip(reviews, verdicts, strict=True) if v is not None]
-    return ["; ".join(told)]
+    given = [f"{review.reviewer}: {v.value}" for review, v in zip(reviews, verdicts, strict=True) if v is not None]
+    return ["; ".join(given)]
 
 
 def _reviewed_cases(into: Path, console: Console) -> list[tuple[str, tuple[Region, ...], list[Review]]]:

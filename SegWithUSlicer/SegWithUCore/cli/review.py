@@ -93,16 +93,19 @@ def _regions_text(folder: Path, regions: Sequence[Region], found: "FoundRegions"
         lines.append(table(header, [_region_row(region) for region in regions[:_MOST_ROWS]], words=(2, 3, 10)))
     if len(regions) > _MOST_ROWS:
         lines.append(f"... and {len(regions) - _MOST_ROWS} more in regions.csv")
-    inside, haze = sum(region.expected_wrong_mm3 for region in regions), sum(found.haze_mm3.values())
+    inside, thin = (
+        sum(region.expected_wrong_mm3 for region in regions),
+        sum(found.low_density_mm3.values()),
+    )
     lines.append(
         f"{len(regions)} regions hold {inside:.0f} of the {found.expected_wrong_mm3:.0f} mm3 that are expected to be "
-        f"wrong; {haze:.0f} mm3 are spread thin along boundaries, the rest over voxels that are hardly uncertain."
+        f"wrong; {thin:.0f} mm3 are spread thin along boundaries, the rest over voxels that are hardly uncertain."
     )
     return "\n".join(lines)
 
 
 def _region_row(region: Region) -> list[str]:
-    way = region.competing[0]
+    confusion = region.competing[0]
     return [
         str(region.rank),
         str(region.id),
@@ -112,7 +115,7 @@ def _region_row(region: Region) -> list[str]:
         f"{region.volume_mm3:.0f}",
         f"{region.peak:.2f}",
         *(f"{value:.1f}" for value in region.peak_ras_mm),
-        f"{way.truth} read as {way.read_as} ({way.share:.0%})",
+        f"{confusion.truth} read as {confusion.read_as} ({confusion.share:.0%})",
     ]
 
 
@@ -166,8 +169,8 @@ def _worklist_row(entry: WorklistEntry) -> list[str]:
         return [entry.name, flags, "not calibrated", "", "", "", "", reviewed]
     wrong = "" if entry.expected_wrong_mm3 is None else f"{entry.expected_wrong_mm3:.0f}"
     opened = f"{entry.open_regions} of {entry.regions}"
-    figures = [wrong, opened, f"{entry.minutes:.1f}", f"{entry.benefit:.0f}"]
-    return [entry.name, flags, entry.worst_structure or "", *figures, reviewed]
+    numbers = [wrong, opened, f"{entry.minutes:.1f}", f"{entry.benefit:.0f}"]
+    return [entry.name, flags, entry.worst_structure or "", *numbers, reviewed]
 
 
 def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:

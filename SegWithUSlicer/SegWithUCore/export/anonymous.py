@@ -101,7 +101,7 @@ def _copy_volumes(contents: Contents, target: Path) -> None:
 
 
 def _copy_regions(folder: Path, case: dict[str, Any], target: Path, content: dict[str, Any]) -> None:
-    """The table of regions as it is, since its hash ties the reviews to it, if it holds nothing but regions.
+    """Copy the table of regions as it is, since its hash ties the reviews to it, if it holds nothing but regions.
 
     Raises:
         InputError: it holds something else, which could tell of people.
@@ -112,8 +112,10 @@ def _copy_regions(folder: Path, case: dict[str, Any], target: Path, content: dic
     text = regions_text(folder)
     regions = parse_regions(text, str(folder / REGIONS_FILE))
     names = {entry["name"] for entry in content["structures"]}
-    told = {name for r in regions for name in (r.structure, *(n for w in r.competing for n in (w.truth, w.read_as)))}
-    if regions_csv(regions) != text or not told <= names | {_plain(name) for name in names}:
+    names_there = {
+        name for r in regions for name in (r.structure, *(n for w in r.competing for n in (w.truth, w.read_as)))
+    }
+    if regions_csv(regions) != text or not names_there <= names | {_plain(name) for name in names}:
         raise InputError(
             f"{folder / REGIONS_FILE} holds more than regions of the structures in {CASE_FILE}, and an anonymous copy "
             "must not pass that on: run segwithu regions again."
@@ -124,7 +126,7 @@ def _copy_regions(folder: Path, case: dict[str, Any], target: Path, content: dic
 
 
 def _plain(name: str) -> str:
-    """A structure's name as `regions.csv` has it."""
+    """Write a structure's name as `regions.csv` has it."""
     return str(harmless_cell(name)).replace(";", ",")
 
 
@@ -159,19 +161,19 @@ def _copy_segmentations(contents: Contents, target: Path, aliases: Aliases, stru
 
 
 def _bare_segmentation(image: sitk.Image, structures: Collection[str]) -> sitk.Image:
-    """A segmentation whose header holds only what Slicer needs to read it, and names of the model's structures."""
+    """Strip a segmentation's header to what Slicer needs to read it, and names of the model's structures."""
     copy, keys, number = strip_metadata(image), set(image.GetMetaDataKeys()), 0
     whole = {key: image.GetMetaData(key) for key in keys if key in _WHOLE_FIELDS}
     fields = {key: value for key, value in whole.items() if _REPRESENTATION.fullmatch(value)}
     while f"Segment{number}_ID" in keys:
         prefix = f"Segment{number}_"
         found = {name: image.GetMetaData(prefix + name) for name in _SEGMENT_FIELDS if prefix + name in keys}
-        told = {name: value for name, value in found.items() if _NUMBERS.fullmatch(value)}
+        kept = {name: value for name, value in found.items() if _NUMBERS.fullmatch(value)}
         name = image.GetMetaData(f"{prefix}Name") if f"{prefix}Name" in keys else ""
-        told |= {"ID": f"Segment_{number + 1}", "Name": name if name in structures else f"segment {number + 1}"}
+        kept |= {"ID": f"Segment_{number + 1}", "Name": name if name in structures else f"segment {number + 1}"}
         if name in structures and f"{prefix}Tags" in keys:
-            told["Tags"] = _terminology(image.GetMetaData(f"{prefix}Tags"))
-        fields |= {prefix + key: value for key, value in told.items()}
+            kept["Tags"] = _terminology(image.GetMetaData(f"{prefix}Tags"))
+        fields |= {prefix + key: value for key, value in kept.items()}
         number += 1
     for key, value in fields.items():
         copy.SetMetaData(key, value)
@@ -224,7 +226,7 @@ KINDS = frozenset(
 
 
 def anonymous_facts(case: Mapping[str, Any], alias: str, image_file: str) -> dict[str, Any]:
-    """The content of `case.json` with only what is known to tell nothing about people.
+    """Keep of `case.json` only what is known to say nothing about people.
 
     Args:
         alias: stands for the name of the case.
@@ -256,7 +258,7 @@ def anonymous_facts(case: Mapping[str, Any], alias: str, image_file: str) -> dic
 
 
 def _warnings(case: Mapping[str, Any], names: Mapping[int, str]) -> list[dict[str, Any]]:
-    """What the case was warned about, in words that depend on the kind alone."""
+    """Word the warnings of a case by their kind alone."""
     made = []
     for warning in (case.get("fingerprint") or {}).get("warnings") or []:
         kind, structure = warning.get("kind"), warning.get("structure")
@@ -270,7 +272,7 @@ def _warnings(case: Mapping[str, Any], names: Mapping[int, str]) -> list[dict[st
 
 
 def _kept(value: Any, known: Mapping[str, Keep]) -> dict[str, Any]:
-    """An object with known keys only.
+    """Keep the known keys of an object.
 
     Raises:
         TypeError: it is no object.
@@ -305,7 +307,7 @@ def _object(known: Mapping[str, Keep]) -> Keep:
 
 
 def _numbers_of(names: Collection[str]) -> Keep:
-    """An object from names that are known to numbers."""
+    """Keep an object from known names to numbers."""
     return _object(dict.fromkeys(names, _number))
 
 

@@ -12,7 +12,7 @@ import SimpleITK as sitk
 
 from ..atomic_files import atomic_file, atomic_folder, sweep_leftovers
 from ..case.case_file import CASE_FILE, read_case
-from ..case.case_image import IMAGE_FILE, OutsideError, case_image, image_among, is_there, trusted_place
+from ..case.case_image import IMAGE_FILE, OutsideError, case_image, image_among, is_there, trusted_path
 from ..case.contents import Contents, case_contents
 from ..errors import InputError, OutputError, SegWithUError, UsageError
 from ..imaging.volume import check_file, itk_messages_kept_off_the_terminal
@@ -160,7 +160,7 @@ def _image_file(folder: Path, settings: ExportSettings) -> Path | None:
         return settings.images.get(folder)
     case = read_case(folder)
     with contextlib.suppress(OutsideError):  # another user wrote where: it is looked for in the folders given
-        if is_there(trusted_place(folder, case)):
+        if is_there(trusted_path(folder, case)):
             return None
     found = image_among(settings.image_folders, folder, case)
     if found is None:
@@ -170,7 +170,7 @@ def _image_file(folder: Path, settings: ExportSettings) -> Path | None:
 
 
 def _copy(contents: Contents, folder: Path, target: Path, image_file: Path | None) -> None:
-    """The known files of a case, and the image that it was made from.
+    """Copy the known files of a case, and the image that it was made from.
 
     Raises:
         InputError: a volume is damaged, or is none.
@@ -212,7 +212,7 @@ def _copy_file(source: Path, target: Path) -> None:
 
 
 def _free_name(folder: Path, found: Exported) -> str:
-    """The name of a case folder, with a number where two have it; upper and lower case are one on many systems."""
+    """Name a case folder, with a number where two have its name; upper and lower case are one on many systems."""
     wanted, taken = folder.resolve().name, {name.casefold() for name in found.names}
     names = [wanted, *(f"{wanted}-{number}" for number in range(2, len(taken) + 3))]
     return next(name for name in names if name.casefold() not in taken)
@@ -278,7 +278,7 @@ were: writing burnt into an image or a face in a head scan is still there. Revie
 
 
 def readme(count: int, anonymous: bool) -> str:
-    """The text for an export of `count` cases."""
+    """Write the text for an export of `count` cases."""
     cases = "case" if count == 1 else "cases"
     title = f"SegWithU: {count} segmented {cases} to look at"
     return _TEXT.format(count=count, cases=cases, line="=" * len(title)) + (_ANONYMOUS if anonymous else "")

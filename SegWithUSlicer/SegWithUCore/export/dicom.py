@@ -154,7 +154,7 @@ def _reviewed(
 
 
 def _free_name(wanted: str, taken: Mapping[str, object]) -> str:
-    """The name of a case folder, with a number where two have it; upper and lower case are one on many systems."""
+    """Name a case folder, with a number where two have its name; upper and lower case are one on many systems."""
     folded = {name.casefold() for name in taken}
     names = [wanted, *(f"{wanted}-{number}" for number in range(2, len(folded) + 3))]
     return next(name for name in names if name.casefold() not in folded)

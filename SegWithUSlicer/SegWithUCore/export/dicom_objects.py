@@ -51,7 +51,7 @@ class SourceSeries:
 
 
 def source_series(folder: Path, case: Mapping[str, Any], moved_to: Path | None = None) -> SourceSeries:
-    """The series of a case's first channel, on whose grid all results lie.
+    """Read the series of a case's first channel, on whose grid all results lie.
 
     Args:
         folder: the case folder.
@@ -63,35 +63,35 @@ def source_series(folder: Path, case: Mapping[str, Any], moved_to: Path | None =
             or tells no study or frame of reference.
     """
     channel = case["input"]["channels"][0]
-    place = moved_to or _series_place(folder, case)
-    if not place.is_dir():
-        what = "is no folder" if place.exists() else "is not there"
+    path = moved_to or _series_path(folder, case)
+    if not path.is_dir():
+        what = "is no folder" if path.exists() else "is not there"
         raise InputError(
-            f"{folder} has no DICOM series to refer to ({place} {what}): give the folder of the series with --source."
+            f"{folder} has no DICOM series to refer to ({path} {what}): give the folder of the series with --source."
         )
-    image, files = series_with_voxels(place, channel["voxels_sha256"])
+    image, files = series_with_voxels(path, channel["voxels_sha256"])
     if voxel_hash(image) != channel["voxels_sha256"]:
-        raise InputError(f"{place} holds other voxels than the image of {folder}: give the series that was segmented.")
+        raise InputError(f"{path} holds other voxels than the image of {folder}: give the series that was segmented.")
     if not same_grid(image, _grid(case["input"]["grid"])):
         found, wanted = (facts["origin_lps_mm"] for facts in (grid_facts(image), case["input"]["grid"]))
         raise InputError(
-            f"{place} holds the voxels of {folder} at another place in space (origin {found}, not {wanted}): give the "
+            f"{path} holds the voxels of {folder} at another place in space (origin {found}, not {wanted}): give the "
             "series that was segmented."
         )
     headers = [_header(file) for file in files]
     _check_shared(files, headers)
     for header in headers:
         _set_grid(header, headers[0], float(image.GetSpacing()[2]))
-    return SourceSeries(place, image, headers, *_further(folder, case, str(headers[0].StudyInstanceUID)))
+    return SourceSeries(path, image, headers, *_further(folder, case, str(headers[0].StudyInstanceUID)))
 
 
-def _series_place(folder: Path, case: Mapping[str, Any]) -> Path:
+def _series_path(folder: Path, case: Mapping[str, Any]) -> Path:
     """Where `case.json` says that the series lies, if that may be followed."""
     try:
         return trusted_source(folder, case)
     except OutsideError as error:
         raise InputError(
-            f"The DICOM series of {folder} is said to lie at {error.place}, outside that folder, and this user did not "
+            f"The DICOM series of {folder} is said to lie at {error.path}, outside that folder, and this user did not "
             "write so: give the folder of the series with --source."
         ) from error
 
@@ -102,13 +102,13 @@ def _further(folder: Path, case: Mapping[str, Any], study: str) -> tuple[list["D
     notes = []
     for number, channel in enumerate(case["input"]["channels"][1:], 1):
         try:
-            place = trusted_source(folder, case, number)
+            path = trusted_source(folder, case, number)
         except InputError as error:
             notes.append(f"channel {channel['name']} is not named as a source: {error}")
             continue
         headers: list[Dataset] = []
-        if place.is_dir():
-            image, files = series_with_voxels(place, channel["voxels_sha256"])
+        if path.is_dir():
+            image, files = series_with_voxels(path, channel["voxels_sha256"])
             if voxel_hash(image) == channel["voxels_sha256"]:
                 headers = [_header(file) for file in files]
         if headers and {str(header.get("StudyInstanceUID")) for header in headers} == {study}:
@@ -128,7 +128,7 @@ def _grid(facts: Mapping[str, Any]) -> sitk.Image:
 
 
 def _header(file: Path) -> "Dataset":
-    """The header of a slice; what may be empty and is absent or not allowed is empty."""
+    """Read the header of a slice; what may be empty and is absent or not allowed is empty."""
     import pydicom
 
     header = pydicom.dcmread(file, stop_before_pixels=True, force=True)
@@ -228,7 +228,7 @@ def check_installed() -> None:
 
 
 def common_fields(source: SourceSeries, origin: ModelProvenance, title: SeriesTitle) -> dict[str, Any]:
-    """What both kinds of object say of themselves."""
+    """Make the fields that both kinds of object share."""
     from highdicom import UID
     from highdicom.coding_schemes import CodingSchemeIdentificationItem
 
@@ -252,7 +252,7 @@ def common_fields(source: SourceSeries, origin: ModelProvenance, title: SeriesTi
 
 
 def _series_number(header: "Dataset", offset: int) -> int:
-    """The source's number times 100, and the offset: results are listed after their series."""
+    """Compute a series number, 100 times the source's, plus the offset: results are listed after their series."""
     try:
         number = 100 * int(header.get("SeriesNumber") or 0) + offset
     except ValueError:
@@ -283,24 +283,24 @@ LONG, SHORT = 64, 16
 
 
 def text(value: object, most: int = LONG) -> str:
-    r"""A string without control characters and backslashes, which separate values, and of a limited length."""
+    r"""Clean a string of control characters and backslashes, which separate values, and limit its length."""
     signs = "".join(" " if unicodedata.category(sign)[0] == "C" else sign for sign in str(value))
     return " ".join(signs.replace("\\", "/").split())[:most].rstrip()
 
 
 def person(name: str) -> str:
-    """A name typed in one piece: all of it is the family name, as nobody can tell its parts."""
+    """Take a name typed in one piece for the family name, as nobody can tell its parts."""
     clean = text(name.translate({ord(sign): " " for sign in "^="}), LONG - 1)
     return f"{clean}^" if clean else ""
 
 
 def category_of(label: Label) -> Code:
-    """What kind of thing a structure is."""
+    """Return the code for the kind of thing that a structure is."""
     return label.category or NO_CATEGORY
 
 
 def type_of(label: Label) -> Code:
-    """What a structure is; without a code of its own, one made from its name: equal names have equal codes."""
+    """Return the code for a structure; where it has none, one made from its name: equal names have equal codes."""
     if label.type is not None:
         return label.type
     mark = hashlib.sha256(label.name.strip().casefold().encode()).hexdigest()
@@ -308,14 +308,14 @@ def type_of(label: Label) -> Code:
 
 
 def concept(code: Code) -> Any:
-    """A code as highdicom takes it."""
+    """Convert a code for highdicom."""
     from pydicom.sr.coding import Code as DicomCode
 
     return DicomCode(text(code.value), text(code.scheme, SHORT), text(code.meaning))
 
 
 def terminology(tags: str) -> Mapping[str, Code]:
-    """The codes that Slicer keeps with a segment.
+    """Parse the codes that Slicer keeps with a segment.
 
     Args:
         tags: the segment's "Tags", such as "TerminologyEntry:context~category~type~modifier~...|", where a code is
@@ -326,10 +326,10 @@ def terminology(tags: str) -> Mapping[str, Code]:
     """
     entry = next((tag for tag in tags.split("|") if tag.startswith("TerminologyEntry:")), "")
     parts = entry.removeprefix("TerminologyEntry:").split("~")
-    places = {"category": 1, "type": 2, "modifier": 3, "region": 5, "region_modifier": 6}
+    positions = {"category": 1, "type": 2, "modifier": 3, "region": 5, "region_modifier": 6}
     found = {}
-    for what, place in places.items():
-        code = parts[place].split("^") if place < len(parts) else []
+    for what, index in positions.items():
+        code = parts[index].split("^") if index < len(parts) else []
         if len(code) == 3 and all(part.strip() for part in code):
             found[what] = Code(*code)
     return found

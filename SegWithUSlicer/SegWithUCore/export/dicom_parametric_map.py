@@ -33,7 +33,7 @@ PROCESSING_EQUIPMENT = Code("DCM", "109102", "Processing Equipment")
 def probability_object(
     source: SourceSeries, values: np.ndarray, window: Sequence[float], origin: ModelProvenance, title: SeriesTitle
 ) -> "Dataset":
-    """A Parametric Map of the error probability as float32, without slices on which nothing was assessed.
+    """Make a Parametric Map of the error probability as float32, without slices on which nothing was assessed.
 
     Only values from 0 to 1 are mapped to real-world values (unit 1); what was not assessed is -1, and said to be
     padding.
@@ -89,8 +89,8 @@ def _name_frame_sources(found: "Dataset", images: Sequence["Dataset"]) -> None:
 
     positions = np.asarray([image.ImagePositionPatient for image in images], float)
     for group in found.PerFrameFunctionalGroupsSequence:
-        place = np.asarray(group.PlanePositionSequence[0].ImagePositionPatient, float)
-        image = images[int(np.linalg.norm(positions - place, axis=1).argmin())]
+        position = np.asarray(group.PlanePositionSequence[0].ImagePositionPatient, float)
+        image = images[int(np.linalg.norm(positions - position, axis=1).argmin())]
         item, derivation = Dataset(), Dataset()
         item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = image.SOPClassUID, image.SOPInstanceUID
         item.PurposeOfReferenceCodeSequence = [CodedConcept.from_code(codes.DCM.SourceImageForImageProcessingOperation)]
@@ -144,14 +144,14 @@ def _ascending(found: "Dataset") -> "Dataset":
     order = np.argsort(np.asarray(positions, float) @ np.cross(rows, columns))
     frames = np.frombuffer(found.FloatPixelData, "<f4").reshape(len(groups), -1)
     found.FloatPixelData = frames[order].tobytes()
-    for number, place in enumerate(order, start=1):
-        groups[place].FrameContentSequence[0].DimensionIndexValues = [number]
-    found.PerFrameFunctionalGroupsSequence = [groups[place] for place in order]
+    for number, index in enumerate(order, start=1):
+        groups[index].FrameContentSequence[0].DimensionIndexValues = [number]
+    found.PerFrameFunctionalGroupsSequence = [groups[index] for index in order]
     return found
 
 
 def _equipment(origin: ModelProvenance) -> Any:
-    """The model as a device: a Parametric Map has no place for an algorithm."""
+    """Describe the model as a device: a Parametric Map has no place for an algorithm."""
     from highdicom import ContributingEquipment
 
     facts = ", ".join(f"{key} {value}" for key, value in origin.facts.items())

@@ -75,7 +75,7 @@ class Segments:
     entries: Sequence[Segment] = field(default_factory=list)
 
     def mask(self, segment: Segment) -> np.ndarray:
-        """The voxels of a segment."""
+        """Return the voxels of a segment."""
         return np.asarray(self.layers[segment.layer] == segment.inside)
 
     def stacked(self) -> np.ndarray:
@@ -89,7 +89,7 @@ class Segments:
 
 
 def model_segments(folder: Path, case: Mapping[str, Any], grid: sitk.Image) -> Segments:
-    """The model's own segments, empty ones too.
+    """Read the model's own segments, empty ones too.
 
     Raises:
         InputError: the segmentation is missing, damaged, or not on the grid.
@@ -105,7 +105,7 @@ def model_segments(folder: Path, case: Mapping[str, Any], grid: sitk.Image) -> S
 
 
 def reviewed_segments(path: Path, case: Mapping[str, Any], grid: sitk.Image, model: Segments) -> Segments:
-    """A reviewer's segments: the structures of the case and those that the reviewer added.
+    """Read a reviewer's segments: the structures of the case and those that the reviewer added.
 
     Args:
         path: of the reviewed segmentation.
@@ -118,15 +118,15 @@ def reviewed_segments(path: Path, case: Mapping[str, Any], grid: sitk.Image, mod
     structures = {label.name: label for label in _structures(case)}
     free = max([label.value for label in structures.values()], default=0) + 1
     found: list[Segment] = []
-    for number, told in enumerate(segment_fields(image)):
-        if told.layer >= len(layers):
+    for number, segment in enumerate(segment_fields(image)):
+        if segment.layer >= len(layers):
             continue
-        known = structures.get(told.name)
-        codes = dict(terminology(told.tags))
-        label = known or _added(told.name or f"segment {number + 1}", told.color, free, codes)
+        known = structures.get(segment.name)
+        codes = dict(terminology(segment.tags))
+        label = known or _added(segment.name or f"segment {number + 1}", segment.color, free, codes)
         free += known is None
         region = [codes[key] for key in ("region", "region_modifier") if key in codes] if "region" in codes else []
-        found.append(Segment(label, told.layer, told.value, SegmentAlgorithm.REVIEWER, region))
+        found.append(Segment(label, segment.layer, segment.value, SegmentAlgorithm.REVIEWER, region))
     if not found:  # a plain label volume
         found = [Segment(label, 0, label.value) for label in structures.values()]
     return _compared(Segments(layers, sorted(found, key=lambda segment: segment.label.value)), model)
@@ -148,7 +148,7 @@ def _compared(reviewed: Segments, model: Segments) -> Segments:
 
 
 def _structures(case: Mapping[str, Any]) -> list[Label]:
-    """The labels of the case but background."""
+    """Return the labels of the case without the background."""
     labels = [Label.from_json(entry) for entry in case["structures"]]
     return [label for label in labels if label.value]
 
@@ -161,7 +161,7 @@ def _added(name: str, color: Sequence[int] | None, value: int, codes: Mapping[st
 def segmentation_object(
     source: SourceSeries, segments: Segments, origin: ModelProvenance, title: SeriesTitle
 ) -> "Dataset":
-    """A Segmentation of binary segments, one for each entry, in that order; empty ones have no frames.
+    """Make a Segmentation of binary segments, one for each entry, in that order; empty ones have no frames.
 
     Raises:
         InputError: the headers of the series do not allow it.

@@ -25,16 +25,16 @@ class DicomSlice:
     header: DicomHeader
 
     def text(self, keyword: str) -> str:
-        """A header value as it stands there; empty where it is absent."""
+        """Return a header value as it stands there; empty if it is absent."""
         return self.header.values.get(keyword, "")
 
     def shown(self, keyword: str) -> str:
-        """A header value for a message."""
+        """Shorten a header value for a message."""
         text = self.text(keyword)
         return text if len(text) <= MAXIMUM_SHOWN else f"{text[:MAXIMUM_SHOWN]}..."
 
     def numbers(self, keyword: str) -> tuple[float, ...]:
-        """The numbers of a header entry; empty where it is absent or holds something else."""
+        """Parse the numbers of a header entry; empty if it is absent or holds something else."""
         try:
             return tuple(float(part) for part in self.text(keyword).split("\\") if part.strip())
         except ValueError:
@@ -77,11 +77,11 @@ class DicomFolder:
 
     @property
     def left_out_words(self) -> str:
-        """ "not DICOM 2, structured report (SR) 1"."""
+        """What was left out in words: "not DICOM 2, structured report (SR) 1"."""
         return ", ".join(f"{what} {count}" for what, count in sorted(self.left_out.items()))
 
     def chosen(self, wanted: str | None = None) -> Sequence[DicomSlice]:
-        """The slices of the only series, or of the one whose UID ends with `wanted`.
+        """Choose the slices of the only series, or of the one whose UID ends with `wanted`.
 
         Raises:
             InputError: there is none, or there are several.
@@ -134,7 +134,7 @@ def scan_folder(folder: Path) -> DicomFolder:
 
 
 def _slice_or_kind(file: Path, kind: DicomKind) -> DicomSlice | str:
-    """A slice with its header, or in words what else the file is.
+    """Read a slice with its header, or say in words what else the file is.
 
     Raises:
         InputError: an image that cannot be read, or a file that says of itself to be of two classes.
@@ -174,7 +174,7 @@ def _check_others(files: Sequence[Path], suffixes: set[str]) -> None:
 
 
 def unreadable(file: Path, kind: DicomKind | None = None) -> str:
-    """The sentence about a DICOM image that cannot be read."""
+    """Word the error about a DICOM image that cannot be read."""
     kind = kind or dicom_kind(file) or DicomKind("", "")
     return f"{file} cannot be read as an image: {kind.unreadable}."
 
@@ -213,5 +213,5 @@ def check_identity(folder: Path, slices: Sequence[DicomSlice]) -> None:
 
 
 def _same_written(keyword: str, value: str) -> str:
-    """A name without the empty components at its end, which may be left out (PS3.5, section 6.2.1.1)."""
+    """Drop the empty components at the end of a name, which may be left out (PS3.5, section 6.2.1.1)."""
     return value.rstrip("^= ") if keyword == "PatientName" else value

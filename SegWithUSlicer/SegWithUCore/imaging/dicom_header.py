@@ -159,7 +159,7 @@ def printable(text: str) -> str:
 
 
 def voxel_bytes(path: Path, transfer_syntax: str, voxels: PixelElement) -> bytes:
-    """The bytes of a value of known length; fewer where the file has become shorter.
+    """Read the bytes of a value of known length; fewer if the file has become shorter.
 
     Raises:
         DamagedHeaderError: a deflated file that can be inflated no more.
@@ -173,7 +173,7 @@ def voxel_bytes(path: Path, transfer_syntax: str, voxels: PixelElement) -> bytes
 
 
 def encapsulated_bytes(path: Path) -> bytes:
-    """The items of compressed voxels, as they lie in the file (PS3.5, section A.4).
+    """Read the items of compressed voxels, as they lie in the file (PS3.5, section A.4).
 
     Raises:
         DamagedHeaderError: their end is missing.
@@ -220,7 +220,7 @@ def _no_warnings() -> Iterator[None]:
 
 
 def not_parsed() -> tuple[type[Exception], ...]:
-    """What pydicom raises where a data set is none: it trusts lengths and value representations as they stand."""
+    """List what pydicom raises for damaged data sets: it trusts lengths and value representations as they stand."""
     from pydicom.errors import BytesLengthException, InvalidDicomError
 
     library = (BytesLengthException, InvalidDicomError)
@@ -229,7 +229,7 @@ def not_parsed() -> tuple[type[Exception], ...]:
 
 
 def _inflated(file: BinaryIO) -> bytes:
-    """The data set of a deflated file (PS3.5, section A.5), which has no checksum but must come to its end."""
+    """Inflate the data set of a deflated file (PS3.5, section A.5): it has no checksum but must come to its end."""
     start = file.read(_META_START)
     file.seek(_META_START + int.from_bytes(start[-4:], "little"))
     stream = zlib.decompressobj(-zlib.MAX_WBITS)
@@ -262,7 +262,7 @@ def _pixel_element(dataset: "Dataset", size: int) -> PixelElement | None:
 
 
 def _text(keyword: str, element: Any) -> str:
-    """A value as text; what is no UTF-8 is taken for Latin-1."""
+    """Decode a value as text; what is no UTF-8 is taken for Latin-1."""
     value = element.value
     if not isinstance(value, bytes):  # empty, or far too long
         return ""
@@ -370,7 +370,7 @@ def _packing(transfer_syntax: str) -> str:
 
 
 def dicom_kind(path: Path) -> DicomKind | None:
-    """The kind of a DICOM file, with or without a preamble; None for any other file.
+    """Find the kind of a DICOM file, with or without a preamble; None for any other file.
 
     Raises:
         InputError: the file may not be read.
@@ -397,7 +397,7 @@ def _meta_kind(content: bytes) -> DicomKind:
 
 
 def _kind_without_meta(path: Path) -> DicomKind | None:
-    """A file that begins with group 8, as old DICOM files do, and as anything else may."""
+    """Find the kind of a file that begins with group 8, as old DICOM files do, and as anything else may."""
     try:
         sop_class = read_header(path).values.get("SOPClassUID", "")
     except DamagedHeaderError:

@@ -51,7 +51,7 @@ class PixelFormat:
 
     @property
     def words(self) -> str:
-        """ "50 rows x 40 columns x 16 bits"."""
+        """Size in words: "50 rows x 40 columns x 16 bits"."""
         return f"{self.rows} rows x {self.columns} columns x {self.allocated} bits"
 
     @property

@@ -19,7 +19,7 @@ from .dicom_voxels import check_length, read_voxels
 from .grid import check_grid
 from .volume import checked_volume
 
-SAME_PLACE_MM = 0.01
+SAME_POSITION_MM = 0.01
 """Slices that are nearer to each other than this lie at one place: no scanner makes thinner ones."""
 OFF_GRID = 0.05
 """How far a slice may lie from its place on an even grid, as a share of the step: headers round positions."""
@@ -56,7 +56,7 @@ class SliceGeometry:
         """Position of each slice along the normal in mm."""
         return np.asarray(self.positions @ self.normal)
 
-    def place(self, number: int) -> tuple[str, float]:
+    def axis_position(self, number: int) -> tuple[str, float]:
         """Letter of the RAS axis nearest to the normal, and the coordinate of a slice's middle on it in mm."""
         axis = int(np.abs(self.normal).argmax())
         middle = self.positions[number].astype(float)
@@ -69,7 +69,7 @@ class SliceGeometry:
         return [int(n) for n in np.argsort(self.along, kind="stable")]
 
     def direction(self) -> list[float]:
-        """The nearest rotation to rows, columns and normal, row by row: headers round them to a few digits."""
+        """Compute the nearest rotation to rows, columns and normal, row by row: headers round them to a few digits."""
         left, _, right = np.linalg.svd(np.stack([self.rows, self.columns, self.normal], axis=1))
         return [float(v) for v in (left @ right).ravel()]
 
@@ -79,14 +79,14 @@ class SliceGeometry:
 
 
 def millimetres(value: float) -> str:
-    """A position in words: "12.0", "-3.75"."""
+    """Format a position: "12.0", "-3.75"."""
     return f"{round(value, 2) + 0.0:.2f}".removesuffix("0")
 
 
-def repeated_places(geometry: SliceGeometry) -> list[tuple[int, int]]:
+def repeated_positions(geometry: SliceGeometry) -> list[tuple[int, int]]:
     """Pairs of neighbouring slices that lie at one place along the normal."""
     order, along = geometry.order(), geometry.along
-    return [(a, b) for a, b in pairwise(order) if along[b] - along[a] <= SAME_PLACE_MM]
+    return [(a, b) for a, b in pairwise(order) if along[b] - along[a] <= SAME_POSITION_MM]
 
 
 def uneven_stack(geometry: SliceGeometry) -> str | None:
@@ -100,7 +100,7 @@ def uneven_stack(geometry: SliceGeometry) -> str | None:
     order, along = geometry.order(), np.sort(geometry.along)
     steps = np.diff(along)
     step = float(np.sort(steps)[(len(steps) - 1) // 2])
-    allowed = max(SAME_PLACE_MM, OFF_GRID * step)
+    allowed = max(SAME_POSITION_MM, OFF_GRID * step)
     shift = _largest_shift(geometry)
     if shift > SHIFTED * min(geometry.pixel_mm):
         return (
@@ -133,7 +133,7 @@ def _largest_shift(geometry: SliceGeometry) -> float:
 def _missing(geometry: SliceGeometry, order: Sequence[int], gaps: Sequence[int]) -> str:
     named = []
     for gap in gaps[:_NAMED]:
-        (letter, a), (_, b) = geometry.place(order[gap]), geometry.place(order[gap + 1])
+        (letter, a), (_, b) = geometry.axis_position(order[gap]), geometry.axis_position(order[gap + 1])
         named.append(f"between {letter} = {millimetres(min(a, b))} and {millimetres(max(a, b))} mm")
     more = f" and at {len(gaps) - _NAMED} more places" if len(gaps) > _NAMED else ""
     return f"slices missing {', '.join(named)}{more}"
@@ -191,15 +191,15 @@ def read_slices(folder: Path, slices: Sequence[DicomSlice]) -> tuple[sitk.Image,
     forms = [pixel_format(one) for one in slices]
     for one, form in zip(slices, forms, strict=True):
         check_length(one, form)
-    if repeated_places(geometry):
+    if repeated_positions(geometry):
         raise InputError(_repeated(folder, slices, geometry))
     if problem := uneven_stack(geometry):
         raise InputError(f"{folder} {problem}.")
     order = geometry.order()
     step = geometry.step_mm() or _thickness_mm(slices[order[0]])
     voxels = np.empty((len(order), forms[0].rows, forms[0].columns), np.float32)
-    for place, number in enumerate(order):
-        voxels[place] = read_voxels(slices[number], forms[number])
+    for index, number in enumerate(order):
+        voxels[index] = read_voxels(slices[number], forms[number])
     image = sitk.GetImageFromArray(voxels)
     del voxels  # before checked_volume takes as much again
     image.SetSpacing([*geometry.pixel_mm, step])
@@ -313,8 +313,8 @@ def _check_alike(
 
 
 def _repeated(folder: Path, slices: Sequence[DicomSlice], geometry: SliceGeometry) -> str:
-    """The sentence about slices at one place: several volumes where the headers tell them apart, else copies."""
-    pairs = repeated_places(geometry)
+    """Word the error about slices at one position: several volumes if the headers tell them apart, else copies."""
+    pairs = repeated_positions(geometry)
     for keyword, what in _TELLING_APART.items():
         counts = Counter(one.shown(keyword) or "none" for one in slices)
         if all(slices[a].text(keyword) != slices[b].text(keyword) for a, b in pairs):
@@ -323,7 +323,7 @@ def _repeated(folder: Path, slices: Sequence[DicomSlice], geometry: SliceGeometr
                 f"{folder} holds {len(counts)} volumes in one series, which differ in {what} ({listed}): move the "
                 "files of one to a folder of its own."
             )
-    letter, where = geometry.place(pairs[0][0])
+    letter, where = geometry.axis_position(pairs[0][0])
     names = " and ".join(slices[number].file.name for number in pairs[0])
     return (
         f"{folder} has more than one slice at {len(pairs)} place(s), such as {names} at {letter} = "

@@ -98,7 +98,7 @@ def _stored_type(form: PixelFormat, big_endian: bool = False) -> np.dtype:
 
 
 def _only_frame(one: DicomSlice) -> bytes:
-    """The compressed stream of the only frame, its fragments joined."""
+    """Join the fragments of the only frame to one compressed stream."""
     from pydicom.encaps import generate_frames
 
     try:
@@ -224,33 +224,33 @@ class StreamSize:
 
     @property
     def words(self) -> str:
-        """ "50 rows x 40 columns x 12 bits"."""
+        """Size in words: "50 rows x 40 columns x 12 bits"."""
         samples = "" if self.samples == 1 else f" x {self.samples} samples"
         sign = {None: "", True: " with a sign", False: " without a sign"}[self.signed]
         return f"{self.rows} rows x {self.columns} columns{samples} x {self.bits} bits{sign}"
 
 
 def jpeg_size(stream: bytes) -> StreamSize | None:
-    """The size of a JPEG or JPEG-LS image; None where the stream is damaged or does not come to its end."""
+    """Read the size of a JPEG or JPEG-LS image; None if the stream is damaged or does not come to its end."""
     if not stream.startswith(_START) or not stream.rstrip(b"\0").endswith(_END):
         return None
-    place = 2
-    while place + 4 <= len(stream) and stream[place] == 0xFF:
-        marker = stream[place + 1]
+    offset = 2
+    while offset + 4 <= len(stream) and stream[offset] == 0xFF:
+        marker = stream[offset + 1]
         if marker == 0xFF or marker in _NO_LENGTH:  # 0xFF may be repeated before a marker
-            place += 1 if marker == 0xFF else 2
+            offset += 1 if marker == 0xFF else 2
             continue
-        if marker in _FRAME_MARKERS and place + 10 <= len(stream):
-            bits, rows, columns, samples = struct.unpack_from(">BHHB", stream, place + 4)
+        if marker in _FRAME_MARKERS and offset + 10 <= len(stream):
+            bits, rows, columns, samples = struct.unpack_from(">BHHB", stream, offset + 4)
             return StreamSize(rows, columns, samples, bits)
         if marker == _SCAN:
             return None
-        place += 2 + int.from_bytes(stream[place + 2 : place + 4], "big")
+        offset += 2 + int.from_bytes(stream[offset + 2 : offset + 4], "big")
     return None
 
 
 def jpeg_2000_size(stream: bytes) -> StreamSize | None:
-    """The size of a JPEG 2000 image, of its first component; None where the stream does not come to its end."""
+    """Read the size of a JPEG 2000 image's first component; None if the stream does not come to its end."""
     if not stream.startswith(_START_2000) or len(stream) < 43 or not stream.rstrip(b"\0").endswith(_END):
         return None
     x1, y1, x0, y0 = struct.unpack_from(">4I", stream, 8)

@@ -71,7 +71,7 @@ def check_geometry(
 
 
 def skew(direction: np.ndarray) -> str:
-    """What is wrong with axes, one a column, in words that follow a name; empty where they are orthonormal."""
+    """Say what is wrong with axes, one a column, in words that follow a name; empty if they are orthonormal."""
     products = direction.T @ direction
     lengths = np.sqrt(np.diag(products))
     if np.abs(products - np.eye(len(products))).max() <= ORTHONORMAL:
@@ -126,7 +126,7 @@ class VoxelGrid:
 
     @classmethod
     def of(cls, image: "sitk.Image | VoxelGrid") -> "VoxelGrid":
-        """The grid of a 3D image, exactly; a grid is its own."""
+        """Return the grid of a 3D image, exactly; a grid is its own."""
         if isinstance(image, VoxelGrid):
             return image
         i, j, k = (int(n) for n in image.GetSize())
@@ -167,12 +167,12 @@ class VoxelGrid:
         return VoxelGrid((i, j, k), changed.GetSpacing(), changed.GetOrigin(), changed.GetDirection())
 
     def continuous_index(self, point_lps: Sequence[float]) -> Sequence[float]:
-        """The index (i, j, k) of a point, which may lie between voxels or outside."""
+        """Compute the index (i, j, k) of a point, which may lie between voxels or outside."""
         found: Sequence[float] = self.stand_in.TransformPhysicalPointToContinuousIndex(point_lps)
         return found
 
     def point(self, index: Sequence[int]) -> Sequence[float]:
-        """The point (LPS mm) of a voxel's centre."""
+        """Compute the point (LPS mm) of a voxel's centre."""
         found: Sequence[float] = self.stand_in.TransformIndexToPhysicalPoint([int(n) for n in index])
         return found
 

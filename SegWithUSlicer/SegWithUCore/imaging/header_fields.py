@@ -11,7 +11,7 @@ _SHOWN = 80
 
 
 def unreadable(path: Path, reason: str) -> InputError:
-    """The error about a damaged file, or one that is no image."""
+    """Make the error about a damaged file, or one that is no image."""
     return InputError(f"{path} cannot be read as an image ({reason}): give a whole NIfTI, NRRD or MHA file.")
 
 
@@ -35,11 +35,11 @@ class HeaderFields:
         return name in self._values
 
     def get(self, name: str, otherwise: str) -> str:
-        """A field that may be missing."""
+        """Return a field that may be missing."""
         return self._values.get(name, otherwise)
 
     def needed(self, name: str) -> str:
-        """A field without which there is no image.
+        """Return a field without which there is no image.
 
         Raises:
             InputError: it is missing.
@@ -49,11 +49,11 @@ class HeaderFields:
         return self._values[name]
 
     def wrong(self, name: str) -> InputError:
-        """The error about a value that cannot be."""
+        """Make the error about a value that cannot be."""
         return unreadable(self.path, f"its header has '{name}{self._mark}{excerpt(self._values[name])}'")
 
     def unsupported(self, name: str, remedy: str) -> InputError:
-        """The error about a value that may be right, but is not read here."""
+        """Make the error about a value that may be right, but is not read here."""
         entry = f"'{name}{self._mark}{excerpt(self._values[name])}'"
         return InputError(f"{self.path} has {entry} in its header, which is not read here: {remedy}.")
 
@@ -91,7 +91,7 @@ class HeaderFields:
         return tuple(values)
 
     def truth(self, name: str, otherwise: bool) -> bool:
-        """A field that is true or false, and may be missing.
+        """Parse a field that is true or false, and may be missing.
 
         Raises:
             InputError: it holds anything else.
@@ -106,7 +106,7 @@ class HeaderFields:
 
 
 def real(word: str) -> float:
-    """The number that a word is; NaN for anything else."""
+    """Parse a number; NaN for anything else."""
     try:
         return float(word)
     except ValueError:

@@ -43,7 +43,7 @@ class FileGrid:
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> "FileGrid":
-        """What `to_json` gave."""
+        """Read what `to_json` gave."""
         grid: dict[str, Any] = {
             name: part if name == "placed" else tuple(part) for name, part in fields["grid"].items()
         }
@@ -51,7 +51,7 @@ class FileGrid:
 
 
 def grid_of(path: Path, series: str | None = None) -> FileGrid | None:
-    """What an image file, or the DICOM series of a folder, claims to be; None where only reading can say what is wrong.
+    """Read the grid that a file or a folder's DICOM series claims; None if only reading can say what is wrong.
 
     Args:
         series: end of the UID of the series to take from a folder with several.
@@ -86,7 +86,7 @@ def _claim(
     voxel_bytes: int,
     components: int,
 ) -> FileGrid | None:
-    """The first three axes, where all others have a length of 1."""
+    """Take the first three axes, if all others have a length of 1."""
     count = len(size)
     if count < 3 or any(n != 1 for n in size[3:]):
         return None
@@ -127,12 +127,12 @@ def grid_notes(path: Path, form: str | None = None) -> list[str]:
     if is_nifti_name(path):
         return _nifti_notes(read_nifti_grid(path), form)
     if name.endswith(_NRRD_SUFFIXES):
-        return _notes(*_nrrd_facts(path))
-    return _notes(*_meta_facts(path)) if name.endswith(_META_SUFFIXES) else []
+        return _notes(*_nrrd_position(path))
+    return _notes(*_meta_position(path)) if name.endswith(_META_SUFFIXES) else []
 
 
 def one_of_forms(name: str) -> str:
-    """The name of a form, checked.
+    """Check the name of a form.
 
     Raises:
         UsageError: it is none.
@@ -149,15 +149,15 @@ def check_form(path: Path, form: str | None) -> None:
         UsageError: he does not.
         InputError: the header is damaged.
     """
-    if form is None and not path.is_dir() and is_nifti_name(path) and (places := read_nifti_grid(path).places()):
+    if form is None and not path.is_dir() and is_nifti_name(path) and (positions := read_nifti_grid(path).positions()):
         raise UsageError(
-            f"{path} has two places in its header ({places}), so a region in mm is not clear: say which counts with "
+            f"{path} has two places in its header ({positions}), so a region in mm is not clear: say which counts with "
             f"--form {' or --form '.join(FORMS)}."
         )
 
 
 def on_form(path: Path, image: sitk.Image, form: str | None) -> sitk.Image:
-    """The image on the grid of one form of its NIfTI header; as it is where the header has not both.
+    """Put an image on the grid of one form of its NIfTI header; it stays as it is if the header has not both.
 
     Args:
         path: what it was read from.
@@ -171,7 +171,7 @@ def on_form(path: Path, image: sitk.Image, form: str | None) -> sitk.Image:
 
 
 def claim_on_form(path: Path, claim: FileGrid | None, form: str | None) -> FileGrid | None:
-    """What a header claims, with the grid as in `on_form`.
+    """Return what a header claims, with the grid as in `on_form`.
 
     Raises:
         InputError: the header is damaged.
@@ -181,7 +181,7 @@ def claim_on_form(path: Path, claim: FileGrid | None, form: str | None) -> FileG
 
 
 def _grid_with_both(path: Path, form: str | None) -> NiftiGrid | None:
-    """The grid of a file whose header has two forms, where one of them is wanted; else None."""
+    """Read the grid of a file whose header has two forms, if one of them is wanted; else None."""
     if form is None or path.is_dir() or not is_nifti_name(path):
         return None
     grid = read_nifti_grid(path)
@@ -195,15 +195,15 @@ def differs_from_slicer(path: Path, form: str | None) -> bool:
         InputError: the header is damaged.
     """
     grid = _grid_with_both(path, form)
-    return grid is not None and form != grid.rule and bool(grid.places())
+    return grid is not None and form != grid.rule and bool(grid.positions())
 
 
 def _nifti_notes(grid: NiftiGrid, form: str | None) -> list[str]:
     if not grid.forms:
         return [_unknown("neither qform nor sform")]
-    if places := grid.places():
+    if positions := grid.positions():
         used = f"the {form} counts, as asked for" if form else f"the {grid.rule} counts, as in Slicer"
-        return [f"The image has two places in its header: {places}; {used}."]
+        return [f"The image has two places in its header: {positions}; {used}."]
     return []
 
 
@@ -214,14 +214,14 @@ def _unknown(why: str, slicer: str = "as in Slicer") -> str:
     )
 
 
-def _notes(place: str, has_size: bool) -> list[str]:
+def _notes(position: str, has_size: bool) -> list[str]:
     """Sentences about a text header.
 
     Args:
-        place: the one about the place, empty where it is known.
+        position: the one about the place, empty where it is known.
         has_size: whether the voxel size is known.
     """
-    notes = [place] if place else []
+    notes = [position] if position else []
     if not has_size:
         notes.append(
             "The header does not say how large the voxels are: 1 mm is taken, and volumes hold only if that is right."
@@ -229,19 +229,19 @@ def _notes(place: str, has_size: bool) -> list[str]:
     return notes
 
 
-def _nrrd_facts(path: Path) -> tuple[str, bool]:
+def _nrrd_position(path: Path) -> tuple[str, bool]:
     fields = _fields(path, ":", lambda line: not line)
     known = {name for name, value in fields.items() if any(letter.isdigit() for letter in value)}
     space = "space" in fields or "spacedimension" in fields
     unknown = _unknown("no space with space directions", "whereas Slicer takes right, front and up")
-    place = "" if space and "spacedirections" in known else unknown
-    return place, bool(known & {"spacedirections", "spacings"})
+    position = "" if space and "spacedirections" in known else unknown
+    return position, bool(known & {"spacedirections", "spacings"})
 
 
-def _meta_facts(path: Path) -> tuple[str, bool]:
+def _meta_position(path: Path) -> tuple[str, bool]:
     fields = _fields(path, "=", lambda line: line.lower().startswith("elementdatafile"))
-    place = "" if any(name in fields for name in _DIRECTIONS) else _unknown("no TransformMatrix")
-    return place, "elementspacing" in fields or "elementsize" in fields
+    position = "" if any(name in fields for name in _DIRECTIONS) else _unknown("no TransformMatrix")
+    return position, "elementspacing" in fields or "elementsize" in fields
 
 
 def _fields(path: Path, mark: str, is_end: Callable[[str], bool]) -> dict[str, str]:

@@ -24,7 +24,7 @@ class InputReader:
             return is_dicom(plain)
 
     def folder_words(self, folder: Path) -> str:
-        """What a folder of DICOM files holds: "DICOM series, 113 slices".
+        """Describe what a folder of DICOM files holds: "DICOM series, 113 slices".
 
         Raises:
             InputError: as `scan_folder`.
@@ -33,7 +33,7 @@ class InputReader:
             return scan_folder(plain).description
 
     def grid(self, path: Path, series: str | None = None) -> FileGrid | None:
-        """What the header of an image file, or of a DICOM series, claims; None where only reading says what is wrong.
+        """Read what the header of an image file or DICOM series claims; None if only reading says what is wrong.
 
         Args:
             series: as in `read`.
@@ -71,12 +71,12 @@ def image_description(image: sitk.Image) -> dict[str, Any]:
 
 
 def image_voxels(image: sitk.Image) -> memoryview:
-    """The bytes of an image's voxels, x fastest, not copied."""
+    """View the bytes of an image's voxels, x fastest, without a copy."""
     return sitk.GetArrayViewFromImage(image).data.cast("B")
 
 
 def empty_voxels(description: Mapping[str, Any]) -> np.ndarray:
-    """An array (z, y, x) that the voxels of the described image fit into, not filled.
+    """Allocate an array (z, y, x) that the voxels of the described image fit into.
 
     Raises:
         MemoryError: there is no room for it.
@@ -85,7 +85,7 @@ def empty_voxels(description: Mapping[str, Any]) -> np.ndarray:
 
 
 def described_image(description: Mapping[str, Any], voxels: np.ndarray) -> sitk.Image:
-    """The image that was described, bit by bit."""
+    """Make the image that was described, bit by bit."""
     image = sitk.GetImageFromArray(voxels)
     image.SetSpacing([float.fromhex(value) for value in description["spacing"]])
     image.SetOrigin([float.fromhex(value) for value in description["origin"]])

@@ -78,7 +78,7 @@ def find_input(path: Path, reader: InputReader = IN_THIS_PROCESS) -> GivenInput:
 
 
 def cases_in(folder: Path, reader: InputReader = IN_THIS_PROCESS) -> list[Path]:
-    """What a folder of cases holds: its image files and folders, each to be looked at by `find_input`.
+    """List the image files and folders in a folder of cases, each to be looked at by `find_input`.
 
     A folder that is a DICOM series or in nnU-Net naming itself is its own only place, and so is one without anything.
 
@@ -90,7 +90,7 @@ def cases_in(folder: Path, reader: InputReader = IN_THIS_PROCESS) -> list[Path]:
     numbered = any(_NUMBERED.fullmatch(stem_of(file) or "") for file in images)
     if numbered or any(reader.is_dicom(file) for file in files):
         return [folder]
-    inside = [place for place in folder.iterdir() if place.is_dir() and not place.name.startswith(".")]
+    inside = [entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")]
     return sorted([*images, *inside]) or [folder]
 
 
@@ -107,7 +107,7 @@ def _no_input(folder: Path, images: Sequence[Path], reader: InputReader) -> str:
             f"{folder} holds {len(images)} image files, but none in nnU-Net naming (case_0000.nii.gz): pass --each if "
             f"each is a case, or give the files themselves, such as {images[0]}."
         )
-    inside = [place.name for place in sorted(folder.iterdir()) if place.is_dir() and _holds_input(place, reader)]
+    inside = [entry.name for entry in sorted(folder.iterdir()) if entry.is_dir() and _holds_input(entry, reader)]
     advice = "give an image file or a DICOM series"
     if inside:
         advice = f"pass --each if each folder in it is a case, or give one of those in it: {', '.join(inside[:8])}"
@@ -138,7 +138,7 @@ def _several(count: int | str, noun: str) -> str:
 
 
 def stem_of(path: Path) -> str | None:
-    """The name of an image file without its suffix; None for other files and for the voxels of a pair."""
+    """Return the name of an image file without its suffix; None for other files and for the voxels of a pair."""
     stem, suffix = _split(path.name)
     if not suffix or (suffix in _VOXELS_OF_A_PAIR and path.with_name(f"{stem}.hdr").is_file()):
         return None
@@ -156,7 +156,7 @@ def case_name(path: Path) -> str:
 
 
 def _split(name: str) -> tuple[str, str]:
-    """A file name's stem and the suffix that makes it an image, empty where none does."""
+    """Split a file name into its stem and the suffix that makes it an image, empty if none does."""
     suffix = next((suffix for suffix in SUFFIXES if name.lower().endswith(suffix)), "")
     return name[: len(name) - len(suffix)], suffix
 
@@ -164,7 +164,7 @@ def _split(name: str) -> tuple[str, str]:
 def channel_inputs(
     case: GivenCase, further: Sequence[str], series: Sequence[str], channels: Sequence[str]
 ) -> list[ChannelInput]:
-    """What to read for each channel, in the model's order.
+    """Find what to read for each channel, in the model's order.
 
     In nnU-Net naming channel 0000 is the model's first. Else the case is the first channel that no entry of
     `further` names.
@@ -187,11 +187,11 @@ def channel_inputs(
         )
     named = [entry if "=" in entry else f"{rest[0]}={entry}" for entry in series]
     uids = _by_channel("--series", "NAME=UID", named, channels)
-    places = {**{name: Path(file) for name, file in files.items()}, rest[0]: case.source}
+    sources = {**{name: Path(file) for name, file in files.items()}, rest[0]: case.source}
     for name in uids:
-        if name not in places or not places[name].is_dir():
-            raise UsageError(f"--series {uids[name]}: {places.get(name, name)} is no folder of DICOM files.")
-    return [ChannelInput(places[name], uids.get(name)) for name in channels if name in places]
+        if name not in sources or not sources[name].is_dir():
+            raise UsageError(f"--series {uids[name]}: {sources.get(name, name)} is no folder of DICOM files.")
+    return [ChannelInput(sources[name], uids.get(name)) for name in channels if name in sources]
 
 
 def _by_channel(option: str, form: str, entries: Sequence[str], channels: Sequence[str]) -> dict[str, str]:

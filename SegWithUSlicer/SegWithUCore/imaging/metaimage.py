@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from .header_fields import HeaderFields, excerpt, unreadable
-from .stored_voxels import GZIP, ZLIB, Body, StoredImage, file_beside
+from .stored_voxels import GZIP, ZLIB, Body, StoredImage, sibling_file
 
 SUFFIXES = (".mha", ".mhd")
 _HEADER_BYTES = 1 << 20
@@ -60,7 +60,7 @@ def read_metaimage_header(path: Path) -> StoredImage:
 
 
 def _parsed(path: Path) -> tuple[dict[str, str], int]:
-    """The entries, and where the bytes behind the last of them begin; ElementDataFile ends the header."""
+    """Parse the entries, and where the bytes behind the last of them begin; ElementDataFile ends the header."""
     with path.open("rb") as file:
         begin = file.read(_HEADER_BYTES)
     found = re.search(rb"^[ \t]*ElementDataFile[ \t]*=[^\n]*(\n|\Z)", begin, re.MULTILINE)
@@ -101,8 +101,8 @@ def _geometry(header: HeaderFields, count: int) -> tuple[tuple[float, ...], tupl
             if min(spacing) <= 0:
                 raise header.wrong(name)
             break
-    place, axes = _only(header, _ORIGINS), _only(header, _DIRECTIONS)
-    origin = header.reals(place, count) if place else (0.0,) * count
+    origin_name, axes = _only(header, _ORIGINS), _only(header, _DIRECTIONS)
+    origin = header.reals(origin_name, count) if origin_name else (0.0,) * count
     matrix = np.reshape(header.reals(axes, count * count), (count, count)) if axes else np.eye(count)
     if axes and np.linalg.det(matrix) == 0:
         raise header.wrong(axes)
@@ -110,7 +110,7 @@ def _geometry(header: HeaderFields, count: int) -> tuple[tuple[float, ...], tupl
 
 
 def _only(header: HeaderFields, names: tuple[str, ...]) -> str | None:
-    """The one of several names for the same thing that the header uses."""
+    """Choose the one of several names for the same thing that the header uses."""
     found = [name for name in names if name in header]
     if len({tuple(header.needed(name).split()) for name in found}) > 1:
         raise unreadable(header.path, f"its header contradicts itself ({' and '.join(found)})")
@@ -151,4 +151,4 @@ def _packing(file: Path, start: int) -> int:
 def _detached(header: HeaderFields, name: str) -> Path:
     if re.match(r"LIST\b", name, re.IGNORECASE) or "%" in name:
         raise header.unsupported("ElementDataFile", "save its voxels as one file")
-    return file_beside(header.path, name)
+    return sibling_file(header.path, name)

@@ -94,7 +94,7 @@ def read_nifti_grid(path: Path) -> NiftiGrid:
 
 
 def not_finite_message(path: Path, bad: int, count: int) -> str:
-    """The sentence about `bad` of `count` voxels."""
+    """Word the message about `bad` of `count` voxels."""
     return f"{path} has {bad} NaN or infinite voxels of {count}: replace them, for example by the background."
 
 
@@ -179,14 +179,14 @@ def _stream() -> "zlib._Decompress":
 
 @contextmanager
 def _opened(path: Path) -> Iterator[tuple[NiftiHeader, _Bytes]]:
-    """The header of a file, and its voxels' bytes from wherever reading stands; damage becomes an `InputError`."""
+    """Open a file: its header, and its voxels' bytes from wherever reading stands; damage becomes an `InputError`."""
     if path.name.lower().endswith(ASCII_SUFFIX):
         raise InputError(f"{path} is a NIfTI file in ASCII (.nia), which is not read here: save it as .nii.gz.")
     regular_file(path, "give an image file (NIfTI, NRRD or MHA)")
     head, body = _partner(path, ".img", ".hdr"), _partner(path, ".hdr", ".img")
-    for place in (head, body):
-        if not place.is_file():
-            raise InputError(f"{path} belongs to a pair of files, of which {place.name} is missing: give both.")
+    for each in (head, body):
+        if not each.is_file():
+            raise InputError(f"{path} belongs to a pair of files, of which {each.name} is missing: give both.")
     try:
         with head.open("rb") as file:
             source = _Bytes(file)
@@ -204,17 +204,17 @@ def _opened(path: Path) -> Iterator[tuple[NiftiHeader, _Bytes]]:
 
 
 def _partner(path: Path, suffix: str, other: str) -> Path:
-    """The header of a pair of files whose voxels were given, or the reverse; single files are their own partners."""
+    """Find the header of a pair whose voxels were given, or the reverse; single files are their own partners."""
     name = path.name[:-3] if path.name.lower().endswith(".gz") else path.name
     if not name.lower().endswith(suffix):
         return path
     stem = name[: -len(suffix)]
-    places = [path.with_name(f"{stem}{end}") for end in (other, f"{other}.gz", other.upper())]
-    return next((place for place in places if place.is_file()), places[0])
+    candidates = [path.with_name(f"{stem}{end}") for end in (other, f"{other}.gz", other.upper())]
+    return next((each for each in candidates if each.is_file()), candidates[0])
 
 
 def _first_bytes(source: _Bytes) -> bytes:
-    """The header: the voxels may begin right behind it."""
+    """Read the header: the voxels may begin right behind it."""
     start = bytearray(348)
     del start[source.fill(memoryview(start)) :]
     if bytes(start[:4]) in (b"\x1c\x02\0\0", b"\0\0\x02\x1c"):  # 540: NIfTI-2
@@ -278,8 +278,10 @@ def _take(header: NiftiHeader, source: _Bytes, view: memoryview | None) -> None:
 
 
 def _check_rest(header: NiftiHeader, source: _Bytes) -> None:
-    """Read to the end, where the checksum of a compressed file stands; voxels of which the header says nothing are not
-    passed over."""
+    """Read to the end, where the checksum of a compressed file stands.
+
+    Voxels of which the header says nothing are not passed over.
+    """
     left, blank = 0, True
     while found := source.read(CHUNK_BYTES):
         left += len(found)

@@ -81,7 +81,7 @@ class NiftiGrid:
         origin, direction = _TO_LPS @ form.offset, _TO_LPS @ form.direction
         return self.spacing, tuple(origin.tolist()), tuple(direction.ravel().tolist())
 
-    def places(self) -> str:
+    def positions(self) -> str:
         """Where each of two forms puts the image, in words; empty where there is one place (or none)."""
         if len(self.forms) < 2:
             return ""
@@ -102,7 +102,7 @@ class NiftiGrid:
 
 
 def nifti_grid(header: NiftiHeader) -> NiftiGrid:
-    """The grid of a volume, by both forms of its header.
+    """Read the grid of a volume, by both forms of its header.
 
     Raises:
         InputError: a form or voxel size cannot be, the axes are sheared, or the forms differ in voxel size or
@@ -133,7 +133,7 @@ def _spacing(header: NiftiHeader) -> tuple[float, float, float]:
 
 
 def _qform(header: NiftiHeader, spacing: tuple[float, float, float]) -> Form:
-    """The rotation of a quaternion, of which the header leaves out the first number (nifti1.h, method 2)."""
+    """Compute the rotation of a quaternion, whose first number the header leaves out (nifti1.h, method 2)."""
     b, c, d = header.quaternion
     norm = b * b + c * c + d * d
     if not np.isfinite([b, c, d, *header.qoffset]).all() or norm > 1 + ORTHONORMAL:
@@ -157,7 +157,7 @@ def _qform(header: NiftiHeader, spacing: tuple[float, float, float]) -> Form:
 
 
 def _stored(matrix: np.ndarray, version: int) -> np.ndarray:
-    """The matrix as ITK keeps it: in single precision, of files that it can read."""
+    """Return the matrix as ITK keeps it: in single precision, of files that it can read."""
     return matrix.astype(np.float32).astype(float) if version == 1 else matrix
 
 
@@ -190,8 +190,8 @@ def _check_handedness(path: Path, forms: dict[str, Form]) -> None:
 
 
 def _nearly_equal(a: Form, b: Form) -> bool:
-    turned = np.abs(a.direction - b.direction).max()
-    return bool(turned <= _NEARLY_EQUAL and np.abs(a.offset - b.offset).max() <= _NEARLY_EQUAL)
+    rotation = np.abs(a.direction - b.direction).max()
+    return bool(rotation <= _NEARLY_EQUAL and np.abs(a.offset - b.offset).max() <= _NEARLY_EQUAL)
 
 
 def _point(values: np.ndarray) -> str:

@@ -118,7 +118,7 @@ class NiftiHeader:
 
 
 def contradiction(path: Path, found: str) -> InputError:
-    """The error about a header that cannot be right.
+    """Make the error about a header that cannot be right.
 
     Args:
         found: what it says, in words that follow "which".

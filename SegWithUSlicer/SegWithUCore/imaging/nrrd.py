@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from .header_fields import HeaderFields, excerpt, real, unreadable
-from .stored_voxels import GZIP, Body, StoredImage, file_beside
+from .stored_voxels import GZIP, Body, StoredImage, sibling_file
 
 SUFFIXES = (".nrrd", ".nhdr")
 _HEADER_BYTES = 10_000_000
@@ -75,7 +75,7 @@ def read_nrrd_header(path: Path) -> StoredImage:
 
 
 def _header_text(path: Path) -> tuple[str, int]:
-    """The lines of the header, and where the bytes behind it begin."""
+    """Read the lines of the header, and where the bytes behind it begin."""
     with path.open("rb") as file:
         begin = b""
         while (end := re.search(rb"\r?\n\r?\n", begin)) is None:
@@ -209,7 +209,7 @@ def _flips(header: HeaderFields, count: int) -> list[float]:
 def _vectors(
     header: HeaderFields, name: str, axes: Sequence[int], length: int, dimension: int | None = None
 ) -> np.ndarray:
-    """The vectors of the given axes, one a row."""
+    """Parse the vectors of the given axes, one a row."""
     dimension = dimension or len(header.needed("sizes").split())
     parts = re.findall(r"\([^()]*\)|[^\s()]+", header.needed(name))
     if len(parts) != dimension:
@@ -252,4 +252,4 @@ def _detached(header: HeaderFields) -> Path:
         raise header.unsupported("data file", "save the segmentation from Slicer as one file")
     if re.match(r"LIST\b", name) or "%" in name:
         raise header.unsupported("data file", "save its voxels as one file")
-    return file_beside(header.path, name)
+    return sibling_file(header.path, name)

@@ -38,12 +38,12 @@ def check_plain(path: Path) -> None:
 
 
 def plain_name(name: str) -> str:
-    """The name with each byte that is no UTF-8 as in URLs ("M%FCller"); other names stay as they are."""
+    """Write each byte that is no UTF-8 as in URLs ("M%FCller"); other names stay as they are."""
     return _NOT_TEXT.sub(lambda found: f"%{ord(found[0]) & 0xFF:02X}", name)
 
 
 def original_path(path: Path) -> Path:
-    """The file or folder that `plain_name` wrote the path of, where it is there; else the path as it is."""
+    """Find the file or folder that `plain_name` wrote the path of, if it is there; else return the path as it is."""
     if "%" not in str(path) or path.exists() or sys.platform == "win32":
         return path
     original = Path(os.fsdecode(unquote_to_bytes(str(path))))
@@ -52,7 +52,7 @@ def original_path(path: Path) -> Path:
 
 @contextmanager
 def plain_path(path: Path) -> Iterator[Path]:
-    """A path to the same file or folder that image libraries take; `path` itself wherever they take it.
+    """Make a path to the same file or folder that image libraries take; `path` itself wherever they take it.
 
     The links behind other names lie in a private temporary folder as long as the block runs. Errors raised in the
     block name `path`.
@@ -83,7 +83,7 @@ def _odd_names_in(path: Path) -> bool:
 
 
 def _linked(path: Path, links: Path) -> Path:
-    """A path of plain names below `links` to a file, or to a folder that holds the same files under plain names."""
+    """Link a path of plain names below `links` to a file, or to a folder that holds the same files."""
     link = links / plain_name(path.name)
     if path.is_dir():
         link.mkdir()

@@ -234,8 +234,8 @@ class _Child:
     def _no_start(self) -> str:
         reason = self.end_reason()
         self._stderr.seek(0)
-        said = self._stderr.read().decode("utf-8", "replace").split("\n")
-        last = next((line.strip() for line in reversed(said) if line.strip()), "it said nothing")
+        lines = self._stderr.read().decode("utf-8", "replace").split("\n")
+        last = next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing")
         return f"The process that reads images does not start ({reason}; {last[:300]}): install the program anew."
 
     def _listen(self, pipe: IO[bytes]) -> None:
@@ -259,7 +259,7 @@ _Answer = tuple[dict[str, Any], np.ndarray | None]
 
 
 def _content(answer: _Answer) -> Any:
-    """What was asked for, or the error in its place."""
+    """Return what was asked for, or raise the error in its place."""
     fields, voxels = answer
     if voxels is not None:
         return described_image(fields["image"], voxels)

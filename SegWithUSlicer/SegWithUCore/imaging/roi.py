@@ -70,15 +70,15 @@ class VoxelBox:
         return k, j, i
 
     def crop(self, image: sitk.Image) -> sitk.Image:
-        """The part of an image inside the box, with its own origin; the image itself where that is all of it."""
+        """Cut the box out of an image, with its own origin; return the image itself if that is all of it."""
         return image if self == whole_grid(image) else sitk.RegionOfInterest(image, self.size, self.index)
 
     def crop_grid(self, grid: VoxelGrid) -> VoxelGrid:
-        """The grid of what `crop` gives."""
+        """Compute the grid of what `crop` gives."""
         return replace(grid, size=self.size, origin=tuple(grid.point(self.index)))
 
     def within(self, outer: "VoxelBox") -> "VoxelBox":
-        """This box, given inside `outer`, in the grid that `outer` lies in."""
+        """Move a box given inside `outer` to the grid that `outer` lies in."""
         i, j, k = (start + first for start, first in zip(outer.index, self.index, strict=True))
         return VoxelBox((i, j, k), self.size)
 
@@ -88,12 +88,12 @@ class VoxelBox:
 
 
 def whole_grid(image: sitk.Image | VoxelGrid) -> VoxelBox:
-    """The box of all voxels."""
+    """Return the box of all voxels."""
     return VoxelBox((0, 0, 0), VoxelGrid.of(image).size)
 
 
 def voxel_box(region: RegionOfInterest, image: sitk.Image | VoxelGrid) -> VoxelBox:
-    """The box of voxels whose centres lie in the region, cut at the grid's border.
+    """Find the box of voxels whose centres lie in the region, cut at the grid's border.
 
     Of the faces the left, posterior and inferior ones belong to the region, in whatever order the voxels are
     stored. A region of 36 mm on 1 mm voxels gives 36 voxels wherever it lies; at least one voxel along each axis,

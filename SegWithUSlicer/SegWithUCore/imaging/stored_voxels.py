@@ -84,7 +84,7 @@ class StoredImage:
         return math.prod(self.shape) * self.number.itemsize
 
 
-def file_beside(header: Path, name: str) -> Path:
+def sibling_file(header: Path, name: str) -> Path:
     """Find the voxel file that a header names; only files inside the header's own folder are taken.
 
     A header may come from anybody, and its voxels may end in an export: it must not reach for other files.
@@ -180,7 +180,7 @@ def _left_over(path: Path, count: int, claimed: int) -> InputError:
 
 
 def _plain(stored: StoredImage, file: BufferedReader, length: int) -> np.ndarray:
-    """The next `length` bytes of a file."""
+    """Read the next `length` bytes of a file."""
     data = np.empty(length, np.uint8)
     if file.readinto(data.data) != length:
         raise unreadable(stored.path, "it became shorter while it was read")

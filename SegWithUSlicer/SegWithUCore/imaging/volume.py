@@ -40,7 +40,7 @@ def read_image(path: Path) -> sitk.Image:
 
 
 def checked_volume(path: Path, image: sitk.Image) -> sitk.Image:
-    """What was read from `path`, as float32, if it is a usable volume.
+    """Convert what was read from `path` to float32, if it is a usable volume.
 
     Raises:
         InputError: as `read_image` where the file could be read.
@@ -178,7 +178,7 @@ def check_same_grid(path: Path, image: sitk.Image, first_path: Path, first: sitk
 
 
 def _grid_differences(image: sitk.Image, first: sitk.Image) -> list[str]:
-    """What tells two different grids apart, each with its figures."""
+    """Say what tells two different grids apart, each with its values."""
     found = []
     if image.GetSize() != first.GetSize():
         found.append(f"size {_times(image.GetSize())} instead of {_times(first.GetSize())} voxels")
@@ -240,12 +240,12 @@ def extents_mm(image: sitk.Image) -> list[float]:
 
 
 def orientation_of(image: sitk.Image) -> str:
-    """The three letters towards which the axes run, such as "RAS" or "LPS" (nearest, for oblique grids)."""
+    """Return the three letters towards which the axes run, such as "RAS" or "LPS" (nearest, for oblique grids)."""
     return str(sitk.DICOMOrientImageFilter.GetOrientationFromDirectionCosines(image.GetDirection()))
 
 
 def reorient(image: sitk.Image, orientation: str) -> sitk.Image:
-    """The image with its axes in another order, values and place unchanged.
+    """Put an image's axes in another order, values and position unchanged.
 
     Args:
         orientation: as `InputSpec.orientation`: letters towards which the axes shall run, or stored axes ("zyx").
@@ -296,7 +296,7 @@ _LPS_RAS = np.diag([-1.0, -1.0, 1.0])
 
 
 def apply_transform(image: sitk.Image, own_to_world_ras: Sequence[float] | None) -> sitk.Image:
-    """The same voxels with the geometry they have in the world.
+    """Give voxels the geometry that they have in the world.
 
     Of a transform that scales or shears, the spacing along each axis and the nearest rotation are kept, since an
     image's axes are at right angles.

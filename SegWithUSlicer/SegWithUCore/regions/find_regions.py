@@ -1,4 +1,4 @@
-"""From error probability and segmentation to the regions worth a look."""
+"""Find the regions worth a look: group uncertain voxels, and describe each group by place, size and confusions."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -10,7 +10,14 @@ from .region import Competition, Kind, Region, Shape
 from .uncertain_voxels import UncertainVoxels, expected_wrong_voxels, extents, peaks, thickness_mm, uncertain_voxels
 from .watershed import basins, error_density
 
+BACKGROUND = 0
 BLOB_VOXELS = 2.5
+"""Mean thickness in voxels, of at least 1 mm, from which a region counts as a blob."""
+ONE_WAY = 0.75
+"""Share of the expected error that must point one way for a thick region to count as missed or extra part."""
+
+Columns = dict[str, Sequence[Any]]
+"""Attributes of `Region` for all regions, by name; each indexed by region number, of which 0 is no region."""
 
 
 @dataclass(frozen=True)
@@ -22,19 +29,25 @@ class RegionSettings:
         sigma_mm: width of one look: density is smoothed by this.
         split: touching groups stay apart where the density between them drops below this share of the lower one.
         extent_mm: largest diagonal of a merged region, blobs excepted: what fits into one view without moving.
-        haze: groups whose density stays below this are boundary haze and left out: 0.06 is a sheet of 1 mm at an
-            error probability of 0.3.
+        min_density: groups whose density stays below this are thin boundary uncertainty and left out: 0.06 is a sheet
+            of 1 mm at an error probability of 0.3.
     """
 
     threshold: float = 0.25
     sigma_mm: float = 2.0
     split: float = 0.9
     extent_mm: float = 20.0
-    haze: float = 0.06
+    min_density: float = 0.06
 
     def to_json(self) -> dict[str, float]:
-        """For `case.json`."""
-        return asdict(self)
+        """Return the settings for `case.json`, which calls the lowest density "haze"."""
+        settings = asdict(self)
+        return {("haze" if name == "min_density" else name): value for name, value in settings.items()}
+
+    @classmethod
+    def from_json(cls, entry: Mapping[str, float]) -> "RegionSettings":
+        """Make the settings that `to_json` gave."""
+        return cls(**{("min_density" if name == "haze" else name): value for name, value in entry.items()})
 
 
 @dataclass(frozen=True)
@@ -72,29 +85,29 @@ class FoundRegions:
         regions: rank 1 first.
         labels: (z, y, x), the region's id or 0; uint16, or uint32 beyond 65 535 regions.
         expected_wrong_mm3: of everything that was assessed.
-        haze_mm3: expected wrong volume of uncertain voxels spread too thin to make a region, by structure name.
+        low_density_mm3: expected wrong volume of uncertain voxels spread too thin to make a region, by structure name.
     """
 
     regions: tuple[Region, ...]
     labels: np.ndarray
     expected_wrong_mm3: float
-    haze_mm3: dict[str, float]
+    low_density_mm3: dict[str, float]
 
     def summary(self, settings: RegionSettings) -> dict[str, Any]:
-        """For `case.json`."""
+        """Summarise for `case.json`."""
         return {
             "count": len(self.regions),
             "settings": settings.to_json(),
             "expected_wrong_mm3": self.expected_wrong_mm3,
             "expected_wrong_in_regions_mm3": float(sum(region.expected_wrong_mm3 for region in self.regions)),
-            "boundary_haze_mm3": self.haze_mm3,
+            "boundary_haze_mm3": self.low_density_mm3,
         }
 
 
 def find_regions(assessed: Assessed, settings: RegionSettings | None = None) -> FoundRegions:
     """Group the uncertain voxels into regions and describe each.
 
-    Regions are numbered along the scan order of their summits, so that the same voxels always get the same id.
+    Regions are numbered along the scan order of their density peaks, so that the same voxels always get the same id.
     """
     settings = settings or RegionSettings()
     spacing = assessed.spacing_zyx
@@ -103,14 +116,20 @@ def find_regions(assessed: Assessed, settings: RegionSettings | None = None) -> 
     density = error_density(voxels, spacing, settings.sigma_mm)
     # A density above the threshold needs more than a sheet: there the uncertain voxels are thick.
     region = 1 + basins(
-        voxels, density, spacing, settings.split, settings.extent_mm, solid=settings.threshold, haze=settings.haze
+        voxels,
+        density,
+        spacing,
+        settings.split,
+        settings.extent_mm,
+        solid=settings.threshold,
+        min_density=settings.min_density,
     )
     total = expected_wrong_voxels(assessed.error_probability) * voxel_mm3
     return FoundRegions(
         _described(assessed, voxels, region, int(region.max(initial=0))),
         _label_volume(voxels, region),
         total,
-        _haze(assessed, voxels, region == 0, voxel_mm3),
+        _low_density_mm3(assessed, voxels, region == 0, voxel_mm3),
     )
 
 
@@ -121,8 +140,10 @@ def _label_volume(voxels: UncertainVoxels, region: np.ndarray) -> np.ndarray:
     return labels
 
 
-def _haze(assessed: Assessed, voxels: UncertainVoxels, thin: np.ndarray, voxel_mm3: float) -> dict[str, float]:
-    """Expected wrong volume left out, by the structure that the voxels are about."""
+def _low_density_mm3(
+    assessed: Assessed, voxels: UncertainVoxels, thin: np.ndarray, voxel_mm3: float
+) -> dict[str, float]:
+    """Sum the expected wrong volume left out, by the structure that the voxels are about."""
     segmentation, runner_up = voxels.values_of(assessed.segmentation), voxels.values_of(assessed.runner_up)
     about = np.where(segmentation != 0, segmentation, runner_up)[thin]
     mass = np.bincount(about, voxels.probability[thin]) * voxel_mm3
@@ -133,7 +154,7 @@ def _described(assessed: Assessed, voxels: UncertainVoxels, region: np.ndarray, 
     if not count:
         return ()
     wrong = np.bincount(region, voxels.probability, count + 1)
-    columns = _figures(assessed, voxels, region, wrong) | _places(assessed, voxels, region, wrong)
+    columns = _volumes(assessed, voxels, region, wrong) | _positions(assessed, voxels, region, wrong)
     columns |= _meaning(assessed, voxels, region, wrong)
     rows = list(zip(*columns.values(), strict=True))
     order = np.lexsort((np.arange(1, count + 1), -wrong[1:])) + 1
@@ -143,11 +164,7 @@ def _described(assessed: Assessed, voxels: UncertainVoxels, region: np.ndarray, 
     )
 
 
-Columns = dict[str, Sequence[Any]]
-"""Attributes of `Region` for all regions, by name; each indexed by region number, of which 0 is no region."""
-
-
-def _figures(assessed: Assessed, voxels: UncertainVoxels, region: np.ndarray, wrong: np.ndarray) -> Columns:
+def _volumes(assessed: Assessed, voxels: UncertainVoxels, region: np.ndarray, wrong: np.ndarray) -> Columns:
     voxel_mm3 = float(np.prod(assessed.spacing_zyx))
     return {
         "expected_wrong_mm3": (wrong * voxel_mm3).tolist(),
@@ -168,14 +185,14 @@ def _means(values: np.ndarray, voxels: UncertainVoxels, region: np.ndarray, wron
     return np.bincount(region, voxels.probability * values, len(wrong)) / np.maximum(wrong, 1e-12)
 
 
-def _places(assessed: Assessed, voxels: UncertainVoxels, region: np.ndarray, wrong: np.ndarray) -> Columns:
-    summit = peaks(region, voxels.probability, len(wrong) - 1)
+def _positions(assessed: Assessed, voxels: UncertainVoxels, region: np.ndarray, wrong: np.ndarray) -> Columns:
+    peak = peaks(region, voxels.probability, len(wrong) - 1)
     centre = np.stack([_means(voxels.zyx[:, axis], voxels, region, wrong) for axis in range(3)], 1)
     low, high = extents(voxels, region, len(wrong))
     at_edge = (low == 0) | (high == np.array(voxels.shape_zyx) - 1)
     return {
-        "peak": voxels.probability[summit].tolist(),
-        "peak_ras_mm": _ras(assessed.ijk_to_ras, voxels.zyx[summit]),
+        "peak": voxels.probability[peak].tolist(),
+        "peak_ras_mm": _ras(assessed.ijk_to_ras, voxels.zyx[peak]),
         "centre_ras_mm": _ras(assessed.ijk_to_ras, centre),
         "size_mm": _triples(((high - low + 1) * assessed.spacing_zyx)[:, ::-1]),
         "touches_border": at_edge.any(1).tolist(),
@@ -188,14 +205,14 @@ def _meaning(assessed: Assessed, voxels: UncertainVoxels, region: np.ndarray, wr
     # Two voxels are as thin as an uncertain boundary gets; below 1 mm the eye does not tell them from one.
     voxel_mm = float(np.prod(assessed.spacing_zyx)) ** (1 / 3)
     blobs = (thickness > BLOB_VOXELS * max(1.0, voxel_mm)).tolist()
-    ways = confusions(segmentation, runner_up, region, voxels.probability, len(wrong) - 1)
-    structures = [strongest_structure(them) if them else 0 for them in ways]
+    confused = confusions(segmentation, runner_up, region, voxels.probability, len(wrong) - 1)
+    structures = [strongest_structure(found) if found else 0 for found in confused]
     return {
         "structure": [assessed.names[value] for value in structures],
         "structure_value": structures,
-        "kind": [kind_of(them, is_blob) for them, is_blob in zip(ways, blobs, strict=True)],
+        "kind": [kind_of(found, is_blob) for found, is_blob in zip(confused, blobs, strict=True)],
         "shape": [Shape.BLOB if is_blob else Shape.THIN for is_blob in blobs],
-        "competing": [tuple(way.named(assessed.names) for way in them) for them in ways],
+        "competing": [tuple(one.named(assessed.names) for one in found) for found in confused],
     }
 
 
@@ -208,28 +225,23 @@ def _triples(rows: np.ndarray) -> list[tuple[float, ...]]:
     return [tuple(row) for row in rows.tolist()]
 
 
-BACKGROUND = 0
-MOST = 0.75
-"""Share of the expected error that must point one way for a thick region to count as missed or extra part."""
-
-
 @dataclass(frozen=True)
 class Confusion:
-    """One way to be wrong, in label values: `read_as` in the segmentation, `truth` the runner-up; share 0 to 1."""
+    """A possible confusion in label values: `read_as` in the segmentation, `truth` the runner-up; share 0 to 1."""
 
     truth: int
     read_as: int
     share: float
 
     def named(self, names: Mapping[int, str]) -> Competition:
-        """The same with names."""
+        """Replace label values by names."""
         return Competition(names[self.truth], names[self.read_as], self.share)
 
 
 def confusions(
     segmentation: np.ndarray, runner_up: np.ndarray, region: np.ndarray, weight: np.ndarray, count: int
 ) -> list[list[Confusion]]:
-    """The ways in which each region may be wrong, the most likely first.
+    """List the confusions that each region may hold, the most likely first.
 
     Args:
         segmentation, runner_up: (n,) label values of the uncertain voxels.
@@ -238,45 +250,45 @@ def confusions(
         count: of regions.
 
     Returns:
-        A list of ways for each number from 0 to `count`.
+        A list of confusions for each number from 0 to `count`.
     """
     values = np.union1d(segmentation, runner_up)
     shape = (count + 1, len(values), len(values))
-    there = (region, np.searchsorted(values, segmentation), np.searchsorted(values, runner_up))
-    kinds, place = np.unique(np.ravel_multi_index(there, shape), return_inverse=True)
-    mass = np.bincount(place, weight, len(kinds))
+    indices = (region, np.searchsorted(values, segmentation), np.searchsorted(values, runner_up))
+    kinds, inverse = np.unique(np.ravel_multi_index(indices, shape), return_inverse=True)
+    mass = np.bincount(inverse, weight, len(kinds))
     number, read_as, truth = np.unravel_index(kinds, shape)
     share = mass / np.bincount(number, mass, count + 1)[number]
     order = np.argsort(-mass, kind="stable")
-    ways: list[list[Confusion]] = [[] for _ in range(count + 1)]
+    found: list[list[Confusion]] = [[] for _ in range(count + 1)]
     columns = (number, values[truth], values[read_as], share)
-    for region_number, *way in zip(*(column[order].tolist() for column in columns), strict=True):
-        ways[region_number].append(Confusion(*way))
-    return ways
+    for region_number, *values_there in zip(*(column[order].tolist() for column in columns), strict=True):
+        found[region_number].append(Confusion(*values_there))
+    return found
 
 
-def kind_of(ways: Sequence[Confusion], is_blob: bool) -> Kind:
-    """What may be wrong in a region.
+def kind_of(confused: Sequence[Confusion], is_blob: bool) -> Kind:
+    """Judge what may be wrong in a region.
 
     Two structures that compete are a confusion. A blob whose error points one way is a part that is missed or extra;
     a sheet, or a blob with both directions in it, is a piece of a boundary that may lie elsewhere.
     """
-    between = sum(way.share for way in ways if BACKGROUND not in (way.truth, way.read_as))
-    missed = sum(way.share for way in ways if way.read_as == BACKGROUND)
-    extra = sum(way.share for way in ways if way.truth == BACKGROUND)
+    between = sum(one.share for one in confused if BACKGROUND not in (one.truth, one.read_as))
+    missed = sum(one.share for one in confused if one.read_as == BACKGROUND)
+    extra = sum(one.share for one in confused if one.truth == BACKGROUND)
     if between >= 0.5:
         return Kind.CONFUSION
-    if is_blob and missed >= MOST * (missed + extra):
+    if is_blob and missed >= ONE_WAY * (missed + extra):
         return Kind.MISSED
-    if is_blob and extra >= MOST * (missed + extra):
+    if is_blob and extra >= ONE_WAY * (missed + extra):
         return Kind.EXTRA
     return Kind.BOUNDARY
 
 
-def strongest_structure(ways: Sequence[Confusion]) -> int:
-    """The label value that most of the expected error is about: what is there, or else what may be missing."""
+def strongest_structure(confused: Sequence[Confusion]) -> int:
+    """Find the label value that most of the expected error is about: what is there, or else what may be missing."""
     share: dict[int, float] = {}
-    for way in ways:
-        value = way.read_as if way.read_as != BACKGROUND else way.truth
-        share[value] = share.get(value, 0.0) + way.share
+    for one in confused:
+        value = one.read_as if one.read_as != BACKGROUND else one.truth
+        share[value] = share.get(value, 0.0) + one.share
     return max(share, key=lambda value: (share[value], -value))

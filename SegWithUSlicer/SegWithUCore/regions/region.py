@@ -1,9 +1,14 @@
-"""A region: a connected group of uncertain voxels worth one look."""
+"""A region, a connected group of uncertain voxels worth one look, and why it is uncertain in words."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
+
+HIGH_FROM, LOW_UNTIL = 75.0, 25.0
+"""Percentiles of the calibration cases' uncertain voxels from which uncertainty is called high, and until which low."""
+MOST_COMPETING = 2
+"""Confusions that are named; the rest is small."""
 
 
 class Kind(StrEnum):
@@ -24,7 +29,7 @@ class Shape(StrEnum):
 
 @dataclass(frozen=True)
 class Competition:
-    """One way in which a region may be wrong.
+    """Two structures that may be confused in a region.
 
     Attributes:
         truth: name of the structure (or background) that may be there in truth: the runner-up of the prediction.
@@ -39,11 +44,11 @@ class Competition:
 
 @dataclass(frozen=True)
 class Region:
-    """A region and its figures; positions in RAS mm of the image's own space (no parent transform).
+    """A region and its measurements; positions in RAS mm of the image's own space (no parent transform).
 
     Attributes:
         id: stable: the same voxels get the same id, whatever the order; the value in `regions.nii.gz`, from 1.
-        rank: place in the order of expected wrong volume, from 1.
+        rank: position in the order of expected wrong volume, from 1.
         structure: name of the structure that it is about.
         structure_value: its label value.
         kind: what may be wrong.
@@ -54,10 +59,10 @@ class Region:
         peak_ras_mm: centre of the voxel that has it.
         centre_ras_mm: centre of mass of the error probability.
         size_mm: edge lengths of the box around it along the image's axes i, j, k.
-        competing: the ways in which it may be wrong, the most likely first.
+        competing: which structures may be confused in it, the most likely first.
         touches_border: whether it reaches the edge of what was assessed (image or region of interest).
         model_percentile, data_percentile: how its model (epistemic) and data (aleatoric) uncertainty compare with the
-            uncertain voxels of the calibration cases, 0 to 100; None where the model does not tell.
+            uncertain voxels of the calibration cases, 0 to 100; None if the model does not say.
     """
 
     id: int
@@ -87,20 +92,16 @@ ORDERS: dict[str, Callable[[Region], Any]] = {
 """The ways to go through regions; "position" runs from head to foot. Each maps a region to its sorting key."""
 
 
+SHAPES = {Shape.THIN: "thin boundary", Shape.BLOB: "a thick blob"}
+
+
 def in_order(regions: Sequence[Region], order: str) -> list[Region]:
-    """The regions in one of `ORDERS`.
+    """Sort regions in one of `ORDERS`.
 
     Raises:
         KeyError: there is no such order.
     """
     return sorted(regions, key=ORDERS[order])
-
-
-HIGH_FROM, LOW_UNTIL = 75.0, 25.0
-"""Percentiles of the calibration cases' uncertain voxels from which uncertainty is called high, and until which low."""
-MOST_COMPETING = 2
-"""Ways of being wrong that are told; the rest is small."""
-SHAPES = {Shape.THIN: "thin boundary", Shape.BLOB: "a thick blob"}
 
 
 def why(region: Region, region_of_interest: bool = False) -> str:
@@ -117,31 +118,33 @@ def why(region: Region, region_of_interest: bool = False) -> str:
 
 
 def _what(region: Region) -> str:
-    name, ways = region.structure, region.competing[:MOST_COMPETING]
+    name, pairs = region.structure, region.competing[:MOST_COMPETING]
     if region.kind is Kind.MISSED:
-        return f"{name} may be missing here{_details(ways, 'read as {read_as}')}"
+        return f"{name} may be missing here{_details(pairs, 'read as {read_as}')}"
     if region.kind is Kind.EXTRA:
-        return f"{name} may reach too far here{_details(ways, 'may be {truth}')}"
-    if region.kind is Kind.CONFUSION and ways:
-        pair = f"{ways[0].truth} and {ways[0].read_as}"
-        return f"{pair} may be confused here{_details(ways, 'may be {truth} read as {read_as}')}"
-    return f"the boundary of {name} may lie elsewhere{_details(ways, 'may be {truth} read as {read_as}')}"
+        return f"{name} may reach too far here{_details(pairs, 'may be {truth}')}"
+    if region.kind is Kind.CONFUSION and pairs:
+        both = f"{pairs[0].truth} and {pairs[0].read_as}"
+        return f"{both} may be confused here{_details(pairs, 'may be {truth} read as {read_as}')}"
+    return f"the boundary of {name} may lie elsewhere{_details(pairs, 'may be {truth} read as {read_as}')}"
 
 
-def _details(ways: tuple[Competition, ...], words: str) -> str:
-    told = [
-        f"{_percent(way.share)} {words.format(truth=way.truth, read_as=way.read_as)}" for way in ways if way.share > 0
+def _details(pairs: tuple[Competition, ...], words: str) -> str:
+    shares = [
+        f"{_percent(pair.share)} {words.format(truth=pair.truth, read_as=pair.read_as)}"
+        for pair in pairs
+        if pair.share > 0
     ]
-    return f": {', '.join(told)}" if told else ""
+    return f": {', '.join(shares)}" if shares else ""
 
 
 def _percent(share: float) -> str:
-    """A share; "under 1 %" rather than a nought that is none."""
+    """Format a share; "under 1 %" rather than 0 for one that is not 0."""
     return f"{share * 100:.0f} %" if share >= 0.005 else "under 1 %"
 
 
 def _uncertainty(region: Region) -> list[str]:
-    """What is known of model and data uncertainty, the model's first."""
+    """Describe model and data uncertainty, as far as known."""
     known = (("model", region.model_percentile), ("data", region.data_percentile))
     return [
         f"{source} uncertainty is {_level(percentile)} ({_ordinal(percentile)} percentile of calibration cases)"
@@ -155,7 +158,7 @@ def _level(percentile: float) -> str:
 
 
 def _ordinal(percentile: float) -> str:
-    """As in "94th"; never the 0th or the 100th, which are none."""
+    """Format a percentile as in "94th"; never the 0th or the 100th, which do not exist."""
     number = min(99, max(1, int(percentile)))
     ending = "th" if number in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
     return f"{number}{ending}"

@@ -25,13 +25,14 @@ class UncertainVoxels:
     Attributes:
         zyx: (n, 3) int32 indices.
         probability: (n,) error probability of each.
-        contest: (n,) which two structures compete there, as a number; voxels of different contests are no neighbours.
+        class_pair: (n,) the predicted class and the runner-up as one number; voxels of different pairs are no
+            neighbours.
         shape_zyx: of the volume.
     """
 
     zyx: np.ndarray
     probability: np.ndarray
-    contest: np.ndarray
+    class_pair: np.ndarray
     shape_zyx: tuple[int, int, int]
 
     def __len__(self) -> int:
@@ -39,14 +40,14 @@ class UncertainVoxels:
 
     @cached_property
     def keys(self) -> np.ndarray:
-        """Increasing numbers (n,) that differ by `key_step` between places a step apart, and by that only there."""
+        """Increasing numbers (n,), which differ by `key_step` between voxels a step apart and nowhere else."""
         step_z, step_y, _ = self._strides
         small = self.shape_zyx[0] * step_z < np.iinfo(np.int32).max // 2
         z, y, x = self.zyx.T if small else self.zyx.T.astype(np.int64)
         return np.asarray((z * step_z + y * step_y) + x)
 
     def key_step(self, step_zyx: Step) -> int:
-        """By how much the key grows with a step."""
+        """Return by how much the key grows with a step."""
         return sum(n * stride for n, stride in zip(step_zyx, self._strides, strict=True))
 
     @property
@@ -57,21 +58,21 @@ class UncertainVoxels:
 
     @cached_property
     def neighbours(self) -> list[tuple[np.ndarray, np.ndarray]]:
-        """For each of `HALF_OF_26`, the places in the list of all neighbours i, j with j one such step from i."""
+        """For each of `HALF_OF_26`, the indices of all neighbours i, j with j one such step from i."""
         pairs = []
         for step in HALF_OF_26:
             z, y, x = step
             if (z, y) == (0, 0) or x == -1:  # the three steps into one row follow each other: one search for all
-                place = np.searchsorted(self.keys, self.keys + self.keys.dtype.type(self.key_step(step)))
-            place[place == len(self)] = 0
-            there = self.keys[place] - self.keys == self.key_step(step)
-            first = np.flatnonzero(there & (self.contest[place] == self.contest)).astype(np.int32)
-            pairs.append((first, place[first].astype(np.int32)))
-            place += there
+                index = np.searchsorted(self.keys, self.keys + self.keys.dtype.type(self.key_step(step)))
+            index[index == len(self)] = 0
+            found = self.keys[index] - self.keys == self.key_step(step)
+            first = np.flatnonzero(found & (self.class_pair[index] == self.class_pair)).astype(np.int32)
+            pairs.append((first, index[first].astype(np.int32)))
+            index += found
         return pairs
 
     def values_of(self, volume: np.ndarray) -> np.ndarray:
-        """The values (n,) of another volume (z, y, x) at these voxels."""
+        """Return the values (n,) of another volume (z, y, x) at these voxels."""
         z, y, x = self.zyx.T
         return volume[z, y, x]
 
@@ -79,7 +80,7 @@ class UncertainVoxels:
 def uncertain_voxels(
     error_probability: np.ndarray, segmentation: np.ndarray, runner_up: np.ndarray, threshold: float
 ) -> UncertainVoxels:
-    """The voxels whose error probability is above a threshold.
+    """List the voxels whose error probability is above a threshold.
 
     Args:
         error_probability: (z, y, x); voxels that were not assessed hold a negative value.
@@ -87,19 +88,19 @@ def uncertain_voxels(
     """
     found = [np.empty((0, 3), np.int32)]
     for start, slab in _slabs(error_probability):
-        places = np.stack(np.unravel_index(np.flatnonzero(slab > threshold), slab.shape), 1).astype(np.int32)
-        places[:, 0] += start
-        found.append(places)
+        indices = np.stack(np.unravel_index(np.flatnonzero(slab > threshold), slab.shape), 1).astype(np.int32)
+        indices[:, 0] += start
+        found.append(indices)
     zyx = np.concatenate(found)
     z, y, x = zyx.T
     one, other = segmentation[z, y, x].astype(np.int64), runner_up[z, y, x].astype(np.int64)
-    contest = (np.minimum(one, other) << 32) + np.maximum(one, other)
+    class_pair = (np.minimum(one, other) << 32) + np.maximum(one, other)
     depth, height, width = error_probability.shape
-    return UncertainVoxels(zyx, error_probability[z, y, x].astype(np.float64), contest, (depth, height, width))
+    return UncertainVoxels(zyx, error_probability[z, y, x].astype(np.float64), class_pair, (depth, height, width))
 
 
 def expected_wrong_voxels(error_probability: np.ndarray) -> float:
-    """Sum of the error probability over all voxels that were assessed."""
+    """Sum the error probability over all voxels that were assessed."""
     total = 0.0
     for _start, slab in _slabs(error_probability):
         assessed = slab if slab.size == 0 or slab.min() >= 0 else np.maximum(slab, 0)
@@ -108,30 +109,30 @@ def expected_wrong_voxels(error_probability: np.ndarray) -> float:
 
 
 def sorted_indices(numbers: np.ndarray, count: int) -> np.ndarray:
-    """Places in the list, sorted by number and then by place: a counting sort, ten times as fast as `argsort`.
+    """Sort indices by number and then by index: a counting sort (docs/developer/performance.md).
 
     Args:
         numbers: (n,) of 0 to `count` - 1.
     """
-    places = np.arange(len(numbers), dtype=np.int32)
-    return np.asarray(coo_array((places, (numbers, places)), shape=(count, len(numbers))).tocsr().data)
+    indices = np.arange(len(numbers), dtype=np.int32)
+    return np.asarray(coo_array((indices, (numbers, indices)), shape=(count, len(numbers))).tocsr().data)
 
 
 def _slabs(volume: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-    """Parts of a volume along z, so that temporary arrays stay small."""
+    """Yield parts of a volume along z, so that temporary arrays stay small."""
     step = max(1, _SLAB_VOXELS // max(1, int(np.prod(volume.shape[1:]))))
     for start in range(0, volume.shape[0], step):
         yield start, volume[start : start + step]
 
 
 def thickness_mm(voxels: UncertainVoxels, spacing_zyx: np.ndarray) -> np.ndarray:
-    """How thick the uncertain voxels are around each of them: the shortest run along the three axes, in mm, (n,)."""
+    """Measure how thick the uncertain voxels are around each: the shortest run along the three axes, in mm, (n,)."""
     runs = [_run_lengths(voxels, axis) * spacing_zyx[axis] for axis in range(3)]
     return np.minimum.reduce(runs)
 
 
 def _run_lengths(voxels: UncertainVoxels, axis: int) -> np.ndarray:
-    """Voxels in the unbroken run along an axis that each voxel lies in, (n,)."""
+    """Count the voxels in the unbroken run along an axis that each voxel lies in, (n,)."""
     if not len(voxels):
         return np.empty(0, np.int64)
     order = _along(voxels, axis)
@@ -145,7 +146,7 @@ def _run_lengths(voxels: UncertainVoxels, axis: int) -> np.ndarray:
 
 
 def _along(voxels: UncertainVoxels, axis: int) -> np.ndarray:
-    """Places in the list, line by line along an axis."""
+    """Return indices line by line along an axis."""
     if axis == 2:
         return np.arange(len(voxels))
     other = 1 - axis
@@ -155,17 +156,17 @@ def _along(voxels: UncertainVoxels, axis: int) -> np.ndarray:
 
 
 def peaks(region: np.ndarray, probability: np.ndarray, count: int) -> np.ndarray:
-    """Place in the list of the most error-prone voxel of each region, numbers 1 to `count`; the first of equals."""
+    """Find the most error-prone voxel of each region, numbers 1 to `count`, by index; the first of equals."""
     peak = np.full(count + 1, -np.inf)
     np.maximum.at(peak, region, probability)
     highest = np.flatnonzero(probability == peak[region])[::-1]
-    places = np.full(count + 1, -1, np.int64)
-    places[region[highest]] = highest
-    return places
+    indices = np.full(count + 1, -1, np.int64)
+    indices[region[highest]] = highest
+    return indices
 
 
 def extents(voxels: UncertainVoxels, group: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Lowest and highest index (zyx) of each group, each (count, 3)."""
+    """Return the lowest and highest index (zyx) of each group, each (count, 3)."""
     low = np.full((3, count), np.iinfo(np.int32).max, np.int32)
     high = np.full((3, count), -1, np.int32)
     for axis in range(3):

@@ -1,8 +1,8 @@
 """Uncertain voxels split into groups worth one look: a watershed of how much is wrong around each voxel.
 
-Every voxel belongs to the summit that steepest ascent of the density leads to; basins are merged across high saddles
-as long as they fit into one look. SimpleITK's watershed from markers floods the background too and needs a queue for
-every voxel; this one touches uncertain voxels only (figures in Testing/Benchmarks/results/regions_speed.md).
+Every voxel belongs to the density peak that steepest ascent leads to; basins are merged across high saddles as long
+as they fit into one view. SimpleITK's watershed from markers floods the background too and needs a queue for
+every voxel; this one touches uncertain voxels only (docs/developer/performance.md).
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,6 +13,12 @@ from scipy.ndimage import gaussian_filter1d, map_coordinates
 
 from .uncertain_voxels import UncertainVoxels, extents
 
+_TRUNCATE = 3.0
+"""Radius at which Gaussians are cut off, in standard deviations."""
+_SLAB_BINS = 1 << 24
+"""Bins smoothed at a time, so that memory does not grow with the volume."""
+_THREADS = 2
+
 
 def basins(
     voxels: UncertainVoxels,
@@ -21,52 +27,53 @@ def basins(
     split: float,
     extent_mm: float,
     solid: float = np.inf,
-    haze: float = 0.0,
+    min_density: float = 0.0,
 ) -> np.ndarray:
-    """Group voxels around the summits of the density.
+    """Group voxels around the peaks of the density.
 
     Args:
         voxels: n of them.
         density: (n,), from `error_density`.
-        split: two basins stay apart where the saddle between them is lower than this share of the lower summit.
+        split: two basins stay apart where the saddle between them is lower than this share of the lower peak.
         extent_mm: and where together they would not fit into a box of this diagonal,
         solid: unless the saddle is higher than this: what is thick all through is one blob, however large.
-        haze: basins with lower summits are left out; a thin shell does not hang itself on a blob that it touches.
+        min_density: basins with lower peaks are left out, so that thin boundary uncertainty is not merged into a
+            neighbouring blob.
 
     Returns:
-        The basin (n,) of each voxel, numbered from 0 along the scan order of their summits; -1 for haze.
+        The basin (n,) of each voxel, numbered from 0 along the scan order of their peaks; -1 for low-density voxels.
     """
-    basin, summits = _renumbered(_ascend(voxels, density))
-    heights = density[summits]
+    basin, peaks = _renumbered(_ascend(voxels, density))
+    heights = density[peaks]
     first, second, saddles = _saddles(voxels, density, basin, split * heights.astype(np.float64))
-    boxes = _boxes(voxels, basin, len(summits), spacing_zyx)
+    boxes = _boxes(voxels, basin, len(peaks), spacing_zyx)
     limits = np.where(saddles > solid, np.inf, extent_mm)
-    # Merging makes boxes larger only, so most passes need not be tried; a hair is left to rounding.
+    # Merging makes boxes larger only, so most saddles need not be tried; a hair is left to rounding.
     tried = _diagonals(boxes, first, second) <= limits * (1 + 1e-9)
-    tried &= np.minimum(heights[first], heights[second]) >= haze
-    passes = [part[tried].tolist() for part in (first, second, saddles, limits)]
-    root = _merged(heights, boxes, list(zip(*passes, strict=True)), split)
-    group, _ = _renumbered(np.where(heights >= haze, root, -1))
-    return np.where(heights >= haze, group, np.int32(-1))[basin]
+    tried &= np.minimum(heights[first], heights[second]) >= min_density
+    candidates = [part[tried].tolist() for part in (first, second, saddles, limits)]
+    root = _merged(heights, boxes, list(zip(*candidates, strict=True)), split)
+    group, _ = _renumbered(np.where(heights >= min_density, root, -1))
+    return np.where(heights >= min_density, group, np.int32(-1))[basin]
 
 
 def _renumbered(target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Targets that point at themselves numbered from 0: the number (n,) of each one's target, and which they are."""
+    """Renumber targets that point at themselves from 0; return each one's target (n,) by number, and which they are."""
     itself = target == np.arange(len(target))
     number = np.cumsum(itself, dtype=np.int32) - np.int32(1)
     return number[target], np.flatnonzero(itself)
 
 
 def _ascend(voxels: UncertainVoxels, density: np.ndarray) -> np.ndarray:
-    """The summit that steepest ascent from each voxel leads to, as its place in the list."""
+    """Find the peak that steepest ascent from each voxel leads to, by index."""
     best, up = density.copy(), np.arange(len(voxels), dtype=np.int32)
     for one, other in voxels.neighbours:
         for here, there in ((one, other), (other, one)):
             height = density[there]
             higher = np.flatnonzero(height > best[here])
-            place = here[higher]
-            best[place] = height[higher]
-            up[place] = there[higher]
+            index = here[higher]
+            best[index] = height[higher]
+            up[index] = there[higher]
     while True:
         further = up[up]
         if np.array_equal(further, up):
@@ -77,11 +84,11 @@ def _ascend(voxels: UncertainVoxels, density: np.ndarray) -> np.ndarray:
 def _saddles(
     voxels: UncertainVoxels, density: np.ndarray, basin: np.ndarray, least: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The highest pass between each two touching basins: first < second, height; highest first.
+    """Find the highest saddle between each two touching basins: first < second, height; highest first.
 
     Args:
-        least: how high a pass must be for each basin; of two, the lower figure counts. A summit only grows when basins
-            are merged, so lower passes never matter.
+        least: how high a saddle must be for each basin; of two, the lower value counts. A peak only grows when basins
+            are merged, so lower saddles never matter.
     """
     count = max(len(least), 1)
     keys, heights = [np.empty(0, np.int64)], [np.empty(0, density.dtype)]
@@ -94,37 +101,37 @@ def _saddles(
         a, b = a[high], b[high]
         keys.append(np.minimum(a, b).astype(np.int64) * count + np.maximum(a, b))
         heights.append(height[high])
-    key, place = np.unique(np.concatenate(keys), return_inverse=True)
+    key, inverse = np.unique(np.concatenate(keys), return_inverse=True)
     highest = np.full(len(key), -np.inf, density.dtype)
-    np.maximum.at(highest, place, np.concatenate(heights))
+    np.maximum.at(highest, inverse, np.concatenate(heights))
     order = np.lexsort((key, -highest))
     return key[order] // count, key[order] % count, highest[order]
 
 
 def _boxes(voxels: UncertainVoxels, basin: np.ndarray, count: int, spacing_zyx: np.ndarray) -> np.ndarray:
-    """The box around each basin in mm, (count, low and high, zyx)."""
+    """Return the box around each basin in mm, (count, low and high, zyx)."""
     low, high = extents(voxels, basin, count)
     return np.stack([low * spacing_zyx, (high + 1) * spacing_zyx], 1)
 
 
 def _diagonals(boxes: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Diagonal of the box around each two basins, in mm."""
+    """Measure the diagonal of the box around each two basins, in mm."""
     low = np.minimum(boxes[first, 0], boxes[second, 0])
     high = np.maximum(boxes[first, 1], boxes[second, 1])
     return np.asarray(np.linalg.norm(high - low, axis=1))
 
 
 def _merged(
-    heights: np.ndarray, boxes: np.ndarray, passes: Sequence[tuple[int, int, float, float]], split: float
+    heights: np.ndarray, boxes: np.ndarray, saddles: Sequence[tuple[int, int, float, float]], split: float
 ) -> np.ndarray:
-    """For each basin the highest one that it is merged with.
+    """Return for each basin the highest one that it is merged with.
 
     Args:
-        passes: two basins, height of the saddle, and how large they may be together; from the highest down.
+        saddles: two basins, height, and how large they may be together; from the highest down.
     """
     root = list(range(len(heights)))
-    summit = heights.tolist()
-    touched = sorted({basin for a, b, *_ in passes for basin in (a, b)})
+    peak = heights.tolist()
+    touched = sorted({basin for a, b, *_ in saddles for basin in (a, b)})
     edges = dict(zip(touched, boxes[touched].tolist(), strict=True))
 
     def top(basin: int) -> int:
@@ -133,28 +140,23 @@ def _merged(
             basin = root[basin]
         return basin
 
-    for a, b, saddle, limit in passes:
+    for a, b, saddle, limit in saddles:
         one, other = top(a), top(b)
-        if one == other or saddle < split * min(summit[one], summit[other]):
+        if one == other or saddle < split * min(peak[one], peak[other]):
             continue
         low = [min(pair) for pair in zip(edges[one][0], edges[other][0], strict=True)]
         high = [max(pair) for pair in zip(edges[one][1], edges[other][1], strict=True)]
         if sum((h - w) ** 2 for h, w in zip(high, low, strict=True)) > limit**2:
             continue
-        if summit[one] < summit[other]:
+        if peak[one] < peak[other]:
             one, other = other, one
         root[other] = one
         edges[one] = [low, high]
     return np.array([top(basin) for basin in range(len(root))], np.int64)
 
 
-_TRUNCATE = 3.0
-_SLAB_BINS = 1 << 24
-_THREADS = 2
-
-
 def error_density(voxels: UncertainVoxels, spacing_zyx: np.ndarray, sigma_mm: float) -> np.ndarray:
-    """How much is expected to be wrong around each uncertain voxel, as a share of the volume there.
+    """Compute how much is expected to be wrong around each uncertain voxel, as a share of the volume there.
 
     A Gaussian mean of the error probability (0 below the threshold). A sheet of thickness h and probability p reaches
     about p * h / (2.5 sigma), a blob wider than 4 sigma reaches p: thin shells come out low. Computed slab by slab,
@@ -192,7 +194,7 @@ def _radius(sigma: float) -> int:
 
 
 def _slabs(voxels: UncertainVoxels, factor: np.ndarray, radius: int) -> Iterator[tuple[slice, slice]]:
-    """Parts of the list: voxels of some successive bins along z, and all that lie near enough to count there."""
+    """Yield parts of the list: voxels of some successive bins along z, and all that lie near enough to count there."""
     depth = max(2 * radius, int(_SLAB_BINS // np.prod(np.array(voxels.shape_zyx[1:]) // factor[1:] + 1)))
     z = voxels.zyx[:, 0]
     last = int(z[-1])
@@ -205,7 +207,7 @@ def _slabs(voxels: UncertainVoxels, factor: np.ndarray, radius: int) -> Iterator
 
 
 def _smooth(voxels: UncertainVoxels, here: slice, around: slice, _factor: np.ndarray, sigma: np.ndarray) -> np.ndarray:
-    """Gaussian mean at the voxels `here`, which are no finer than the Gaussian needs.
+    """Compute the Gaussian mean at the voxels `here`, which are no finer than the Gaussian needs.
 
     The axes lie in the order x, y, z, so that the first two passes run along memory; the third only makes the values
     that are asked for. Same arithmetic as `scipy.ndimage.gaussian_filter`.
@@ -222,18 +224,18 @@ def _smooth(voxels: UncertainVoxels, here: slice, around: slice, _factor: np.nda
     for axis, sigma_bins in ((2, sigma[0]), (1, sigma[1])):
         gaussian_filter1d(inner, sigma_bins, axis, output=inner, mode="constant", truncate=_TRUNCATE)
     z, y, x = (voxels.zyx[here] - low).T
-    places = np.ravel_multi_index((x + radius, y, z), shape)
+    indices = np.ravel_multi_index((x + radius, y, z), shape)
     flat, stride = grid.ravel(), height * depth
     weights = _weights(sigma[2], radius)
-    total = flat[places].astype(np.float64) * weights[0]
+    total = flat[indices].astype(np.float64) * weights[0]
     for step in range(radius, 0, -1):
-        pair = flat[places - step * stride].astype(np.float64) + flat[places + step * stride]
+        pair = flat[indices - step * stride].astype(np.float64) + flat[indices + step * stride]
         total += pair * weights[step]
     return total.astype(np.float32)
 
 
 def _weights(sigma: float, radius: int) -> np.ndarray:
-    """Of a Gaussian cut off at `radius`, from its middle outwards; with its mirror image the sum is 1."""
+    """Compute weights of a Gaussian cut off at `radius`, from its middle outwards, whose sum over both sides is 1."""
     steps = np.arange(-radius, radius + 1)
     weights = np.exp(-0.5 / sigma**2 * steps**2)
     return np.asarray((weights / weights.sum())[radius:])
@@ -242,7 +244,7 @@ def _weights(sigma: float, radius: int) -> np.ndarray:
 def _smooth_binned(
     voxels: UncertainVoxels, here: slice, around: slice, factor: np.ndarray, sigma: np.ndarray
 ) -> np.ndarray:
-    """Gaussian mean at the voxels `here` by way of larger bins."""
+    """Compute the Gaussian mean at the voxels `here` by way of larger bins."""
     margin = np.array([_radius(width) for width in sigma]) + 1
     low = voxels.zyx[around].min(0) // factor - margin
     bins = voxels.zyx[around] // factor - low

@@ -113,14 +113,14 @@ def _drawn(
         return _Drawn({}, [], [], [f"There are no pictures: {why}"])
     reviewed, notes = _reviewed(folder, case, found, image)
     files = (SEGMENTATION_FILE, ERROR_PROBABILITY_FILE, REGION_LABELS_FILE)
-    labels, risk, places = (_array(folder / file) for file in files)
+    labels, risk, region_labels = (_array(folder / file) for file in files)
     if labels is None:
         raise InputError(f"{folder / SEGMENTATION_FILE} is missing: segment the case again.")
-    for file, array in zip(files, (labels, risk, places), strict=True):
+    for file, array in zip(files, (labels, risk, region_labels), strict=True):
         if array is not None and array.shape != image.GetSize()[::-1]:
             raise InputError(f"{folder / file} is not on the image's grid: segment the case again.")
     grid = Grid(image.GetSpacing()[::-1], orientation_of(image)[::-1])
-    volumes = Volumes(sitk.GetArrayViewFromImage(image), labels, risk, reviewed, places, grid, top)
+    volumes = Volumes(sitk.GetArrayViewFromImage(image), labels, risk, reviewed, region_labels, grid, top)
     pictures = {
         region.id: pictures_around(volumes, _peak(image, region), max(region.size_mm), region.id) for region in shown
     }
@@ -184,12 +184,12 @@ def draw_regions(folder: Path, regions: Sequence[Region], image_file: Path | Non
     image = case_image(folder, case, image_file)
     grid = Grid(image.GetSpacing()[::-1], orientation_of(image)[::-1])
     array = sitk.GetArrayViewFromImage(image)
-    labels, places = (_whole_array(folder / name) for name in (SEGMENTATION_FILE, REGION_LABELS_FILE))
+    labels, region_labels = (_whole_array(folder / name) for name in (SEGMENTATION_FILE, REGION_LABELS_FILE))
     target = folder / PICTURES_FOLDER
     with atomic_folder(target, overwrite=True) as work:
         for region in regions:
             i, j, k = image.TransformPhysicalPointToIndex(ras_to_lps(region.peak_ras_mm))
-            picture = thumbnail(array, labels, places, region, (k, j, i), grid)
+            picture = thumbnail(array, labels, region_labels, region, (k, j, i), grid)
             write_png(picture, work / f"{region.id}.png")
     return target
 

@@ -72,13 +72,13 @@ class _Card:
 
 def in_order_of_need(regions: Sequence[Region], reviews: Sequence[Review]) -> list[Region]:
     """Sort regions that a reviewer rejected or wants a second reader for first, then by expected wrong volume."""
-    wished = {
+    urgent = {
         id_
         for review in reviews
         for id_, verdict in review.verdicts(regions).items()
         if verdict in (Verdict.REJECTED, Verdict.SECOND_READER)
     }
-    return sorted(regions, key=lambda region: (region.id not in wished, region.rank))
+    return sorted(regions, key=lambda region: (region.id not in urgent, region.rank))
 
 
 def report_page(report: Report) -> str:

@@ -110,13 +110,13 @@ class _View:
         self._volumes, self._plane, self._middle = volumes, plane, middle_zyx
         self._edge_mm, self._pixels = edge_mm, pixels
         self._rows, self._columns = (
-            positions(axis, turned, middle_zyx, volumes.grid, edge_mm, pixels)
-            for axis, turned in zip((plane.down, plane.right), plane.turned, strict=True)
+            positions(axis, flipped, middle_zyx, volumes.grid, edge_mm, pixels)
+            for axis, flipped in zip((plane.down, plane.right), plane.flipped, strict=True)
         )
         self.values, self.inside = interpolated(cut(volumes.image, plane), self._rows, self._columns)
 
     def picture(self, window: tuple[float, float], region: int | None) -> PlanePicture:
-        """The slice with contours and error probability.
+        """Draw the slice with contours and error probability.
 
         Args:
             window: lowest and highest grey value shown.
@@ -148,15 +148,15 @@ class _View:
 
     def _letters(self) -> tuple[str, str, str, str]:
         down, right = (
-            OPPOSITE[self._volumes.grid.towards_zyx[axis]] if turned else self._volumes.grid.towards_zyx[axis]
-            for axis, turned in zip((self._plane.down, self._plane.right), self._plane.turned, strict=True)
+            OPPOSITE[self._volumes.grid.towards_zyx[axis]] if flipped else self._volumes.grid.towards_zyx[axis]
+            for axis, flipped in zip((self._plane.down, self._plane.right), self._plane.flipped, strict=True)
         )
         return OPPOSITE[down], right, down, OPPOSITE[right]
 
     def _edges(self, labels: np.ndarray) -> "frozenset[Edge]":
         voxels = cut(labels, self._plane)
         (top, bottom), (left, right) = (
-            _span(places, size) for places, size in zip((self._rows, self._columns), voxels.shape, strict=True)
+            _span(indices, size) for indices, size in zip((self._rows, self._columns), voxels.shape, strict=True)
         )
         return voxel_edges(voxels[top:bottom, left:right], top, left)
 
@@ -164,8 +164,8 @@ class _View:
         """Edges between voxels as lines in pixels."""
         spacing = self._volumes.grid.spacing_zyx
         scales = []
-        for axis, turned in zip((self._plane.down, self._plane.right), self._plane.turned, strict=True):
-            step = spacing[axis] / self._edge_mm * self._pixels * (-1 if turned else 1)
+        for axis, flipped in zip((self._plane.down, self._plane.right), self._plane.flipped, strict=True):
+            step = spacing[axis] / self._edge_mm * self._pixels * (-1 if flipped else 1)
             scales.append((step, self._pixels / 2 - self._middle[axis] * step))
         (row_step, row_start), (column_step, column_start) = scales
         return [
@@ -174,9 +174,9 @@ class _View:
         ]
 
 
-def _span(places: np.ndarray, size: int) -> tuple[int, int]:
+def _span(indices: np.ndarray, size: int) -> tuple[int, int]:
     """First and past-the-last voxel under the pixels, and one around them."""
-    return max(0, int(np.floor(places.min())) - 1), max(0, min(size, int(np.ceil(places.max())) + 2))
+    return max(0, int(np.floor(indices.min())) - 1), max(0, min(size, int(np.ceil(indices.max())) + 2))
 
 
 Corner = tuple[float, float]
@@ -185,7 +185,7 @@ Edge = tuple[Corner, Corner]
 
 
 def voxel_edges(labels: np.ndarray, top: int = 0, left: int = 0) -> frozenset[Edge]:
-    """The edges between voxels of different labels in a cut (down, right) that begins at voxel (top, left)."""
+    """Find the edges between voxels of different labels in a cut (down, right) that begins at voxel (top, left)."""
     found: list[Edge] = []
     for r, c in np.argwhere(labels[1:] != labels[:-1]).tolist():
         y, x = top + r + 0.5, float(left + c)

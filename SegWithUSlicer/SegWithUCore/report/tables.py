@@ -139,9 +139,9 @@ def trail_table(review: Review, anonymous: bool) -> Trail:
     Args:
         anonymous: give times from the beginning of the review on, no dates.
     """
-    events = [event for event in review.events if not isinstance(event.fact, RegionViewed)]
+    events = [event for event in review.events if not isinstance(event.action, RegionViewed)]
     rows = [
-        [_when(event, review, anonymous), NAMES[type(event.fact)], _detail(event)] for event in events[-MOST_EVENTS:]
+        [_when(event, review, anonymous), NAMES[type(event.action)], _detail(event)] for event in events[-MOST_EVENTS:]
     ]
     header = ["since the beginning" if anonymous else "when (UTC)", "event", "what"]
     return Trail(header, rows, len(events) - len(rows), review.reviewer, review.path.name)
@@ -155,9 +155,9 @@ def _when(event: Event, review: Review, anonymous: bool) -> str:
 
 def _detail(event: Event) -> str:
     """Fields of an event in words; hashes and settings stay in the log."""
-    if isinstance(event.fact, Opened):
-        return f"{event.fact.model} {event.fact.model_version}, head {event.fact.head}"
-    values = ((field.name, getattr(event.fact, field.name)) for field in fields(event.fact))
+    if isinstance(event.action, Opened):
+        return f"{event.action.model} {event.action.model_version}, head {event.action.head}"
+    values = ((field.name, getattr(event.action, field.name)) for field in fields(event.action))
     return ", ".join(_field(name, value) for name, value in values if value not in (None, ""))
 
 

@@ -43,41 +43,41 @@ class Plane:
     """A cut through the grid: its axis and place, the axes that run down and right, and whether they are turned."""
 
     axis: int
-    place: int
+    index: int
     down: int
     right: int
-    turned: tuple[bool, bool]
+    flipped: tuple[bool, bool]
 
 
-def plane_across(axis: int, place: int, grid: Grid) -> Plane:
-    """The cut at index `place` of an axis."""
+def plane_across(axis: int, index: int, grid: Grid) -> Plane:
+    """Define the cut at index `index` of an axis."""
     names = grid.axes
     down = names.index("S" if names[axis] != "S" else "A")
     right = next(a for a in range(3) if a not in (axis, down))
-    turned = (
+    flipped = (
         grid.towards_zyx[down] != ROW_DOWN[names[down]],
         grid.towards_zyx[right] != COLUMN_RIGHT[names[right]],
     )
-    return Plane(axis, place, down, right, turned)
+    return Plane(axis, index, down, right, flipped)
 
 
 def cut(array: np.ndarray, plane: Plane) -> np.ndarray:
-    """The voxels of the plane, (down, right)."""
-    voxels = np.moveaxis(array, plane.axis, 0)[plane.place]
+    """Return the voxels of the plane, (down, right)."""
+    voxels = np.moveaxis(array, plane.axis, 0)[plane.index]
     return voxels if plane.down < plane.right else voxels.T
 
 
 def positions(
-    axis: int, turned: bool, middle_zyx: Sequence[int], grid: Grid, edge_mm: float, pixels: int
+    axis: int, flipped: bool, middle_zyx: Sequence[int], grid: Grid, edge_mm: float, pixels: int
 ) -> np.ndarray:
     """Continuous voxel index of each row or column of a picture of `edge_mm` around a voxel."""
     offsets = ((np.arange(pixels) + 0.5) / pixels - 0.5) * edge_mm / grid.spacing_zyx[axis]
-    found: np.ndarray = middle_zyx[axis] + (-offsets if turned else offsets)
+    found: np.ndarray = middle_zyx[axis] + (-offsets if flipped else offsets)
     return found
 
 
 def nearest(voxels: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """The voxel under each pixel; 0 beyond the image."""
+    """Look up the voxel under each pixel; 0 beyond the image."""
     at = [np.floor(p + 0.5).astype(int) for p in (rows, columns)]
     inside = [(index >= 0) & (index < size) for index, size in zip(at, voxels.shape, strict=True)]
     picked = voxels[np.ix_(*(np.clip(index, 0, size - 1) for index, size in zip(at, voxels.shape, strict=True)))]
@@ -87,10 +87,10 @@ def nearest(voxels: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.nda
 def interpolated(voxels: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Intensity under each pixel, linear between voxel centres, and which pixels lie in the image."""
     values = np.nan_to_num(voxels.astype(np.float64), posinf=0.0, neginf=0.0)
-    for axis, places in enumerate((rows, columns)):
-        below = np.clip(np.floor(places).astype(int), 0, values.shape[axis] - 1)
+    for axis, indices in enumerate((rows, columns)):
+        below = np.clip(np.floor(indices).astype(int), 0, values.shape[axis] - 1)
         above = np.minimum(below + 1, values.shape[axis] - 1)
-        share = np.clip(places - below, 0.0, 1.0)
+        share = np.clip(indices - below, 0.0, 1.0)
         share = share[:, None] if axis == 0 else share
         values = np.take(values, below, axis) * (1 - share) + np.take(values, above, axis) * share
     inside = [(p >= -0.5) & (p < size - 0.5) for p, size in zip((rows, columns), voxels.shape, strict=True)]
@@ -98,7 +98,7 @@ def interpolated(voxels: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> t
 
 
 def grey_window(shown: np.ndarray) -> tuple[float, float]:
-    """The intensities drawn black and white where `shown` are on view."""
+    """Choose the intensities drawn black and white if `shown` are on view."""
     low, high = np.percentile(shown, PERCENTILES) if shown.size else (0.0, 1.0)
     return float(low), float(high)
 
@@ -145,8 +145,8 @@ def thumbnail(
     plane = _plane(extent, peak_zyx, grid)
     edge_mm = max(LEAST_MM, AROUND * max(extent[plane.down], extent[plane.right]))
     rows, columns = (
-        positions(axis, turned, peak_zyx, grid, edge_mm, edge_pixels)
-        for axis, turned in zip((plane.down, plane.right), plane.turned, strict=True)
+        positions(axis, flipped, peak_zyx, grid, edge_mm, edge_pixels)
+        for axis, flipped in zip((plane.down, plane.right), plane.flipped, strict=True)
     )
     values, inside = interpolated(cut(image, plane), rows, columns)
     grey = windowed(values, inside, grey_window(values[inside]))
@@ -169,7 +169,7 @@ def write_png(picture: np.ndarray, path: Path) -> None:
 
 
 def _plane(extent: Sequence[float], peak_zyx: Sequence[int], grid: Grid) -> Plane:
-    """The plane across the shortest edge; of equal ones the axial, then the coronal."""
+    """Choose the plane across the shortest edge; of equal ones the axial, then the coronal."""
     axis = min(range(3), key=lambda a: (extent[a], "SAR".index(grid.axes[a])))
     return plane_across(axis, int(peak_zyx[axis]), grid)
 

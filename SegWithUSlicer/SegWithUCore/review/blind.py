@@ -84,7 +84,7 @@ class BlindSample:
         return [replace(region, rank=rank) for rank, region in enumerate(everything, 1)]
 
     def with_places(self, region_labels: np.ndarray) -> np.ndarray:
-        """A copy of a label volume in which the blind places have voxels like the regions."""
+        """Copy a label volume and give the blind regions in it voxels like the real ones."""
         highest = max(self.ids, default=0)
         fits = highest <= np.iinfo(region_labels.dtype).max
         labels = region_labels.copy() if fits else region_labels.astype(np.uint32)
@@ -93,7 +93,7 @@ class BlindSample:
         return labels
 
 
-def draw_blind_sample(ground: SamplingInput, regions: Sequence[Region], count: int, case_hash: str) -> BlindSample:
+def draw_blind_sample(source: SamplingInput, regions: Sequence[Region], count: int, case_hash: str) -> BlindSample:
     """Draw up to `count` places where the error probability is low, away from regions and from each other.
 
     Args:
@@ -104,16 +104,16 @@ def draw_blind_sample(ground: SamplingInput, regions: Sequence[Region], count: i
     """
     # Only random() gives the same numbers in all versions of Python, and numpy promises that for none of its own.
     rng = random.Random(int(hashlib.sha256(f"blind sample of {case_hash}".encode()).hexdigest(), 16))
-    spots = list(_spots(ground, count, rng))
-    first = int(ground.region_labels.max(initial=0)) + 1
-    ids = list(range(first, first + len(spots)))
+    candidates = list(_chosen_candidates(source, count, rng))
+    first = int(source.region_labels.max(initial=0)) + 1
+    ids = list(range(first, first + len(candidates)))
     for place in range(len(ids) - 1, 0, -1):  # ids must not tell the strata
         other = int(rng.random() * (place + 1))
         ids[place], ids[other] = ids[other], ids[place]
-    index = [spot.index for spot in spots]
-    others = [np.reshape(index[:n] + index[n + 1 :], (-1, 3)) for n in range(len(spots))]
-    drawn = zip(spots, ids, others, strict=True)
-    return BlindSample(tuple(_place(ground, regions, spot, id_, rest, rng) for spot, id_, rest in drawn))
+    index = [candidate.index for candidate in candidates]
+    others = [np.reshape(index[:n] + index[n + 1 :], (-1, 3)) for n in range(len(candidates))]
+    drawn = zip(candidates, ids, others, strict=True)
+    return BlindSample(tuple(_as_region(source, regions, candidate, id_, rest, rng) for candidate, id_, rest in drawn))
 
 
 @dataclass(frozen=True)
@@ -122,9 +122,9 @@ class _Candidate:
     depth_mm: float  # signed distance to the surface
 
 
-def _spots(ground: SamplingInput, count: int, rng: random.Random) -> Iterator[_Candidate]:
+def _chosen_candidates(source: SamplingInput, count: int, rng: random.Random) -> Iterator[_Candidate]:
     """Places from one stratum after the other until there are `count`, or no more to find."""
-    index, depth = _candidates(ground, rng)
+    index, depth = _candidates(source, rng)
     waiting = [
         [_Candidate(tuple(index[n].tolist()), float(depth[n])) for n in np.flatnonzero((depth > low) & (depth <= high))]
         for low, high in STRATA_MM
@@ -133,37 +133,37 @@ def _spots(ground: SamplingInput, count: int, rng: random.Random) -> Iterator[_C
     while len(chosen) < count and any(waiting):
         for stratum in waiting:
             while stratum and len(chosen) < count:
-                spot = stratum.pop(0)
-                point = np.multiply(spot.index, ground.spacing_zyx)
+                candidate = stratum.pop(0)
+                point = np.multiply(candidate.index, source.spacing_zyx)
                 if all(np.linalg.norm(point - other) >= SPACING_MM for other in chosen):
                     chosen.append(point)
-                    yield spot
+                    yield candidate
                     break
 
 
-def _candidates(ground: SamplingInput, rng: random.Random) -> tuple[np.ndarray, np.ndarray]:
+def _candidates(source: SamplingInput, rng: random.Random) -> tuple[np.ndarray, np.ndarray]:
     """Safe voxels at random, (n, 3) indices, and their signed distance to the surface in mm."""
     from scipy.spatial import cKDTree  # Slicer's window must be able to do without scipy until it is needed
 
     from ..metrics.boundary import boundary_voxels
 
-    box = _box_of_structures(ground)
+    box = _box_of_structures(source)
     if box is None:
         return np.zeros((0, 3), np.int64), np.zeros(0)
     start = np.asarray([part.start for part in box])
-    labels, regions = ground.labels[box], ground.region_labels[box]
+    labels, regions = source.labels[box], source.region_labels[box]
     surface = np.argwhere(boundary_voxels(labels))
     drawn = {int(rng.random() * labels.size) for _ in range(CANDIDATES)}
     index = np.stack(np.unravel_index(sorted(drawn), labels.shape), -1)
     order = sorted(range(len(index)), key=lambda _: rng.random())
     index = index[order]
-    risk = ground.error_probability[box][tuple(index.T)]
+    risk = source.error_probability[box][tuple(index.T)]
     index = index[(risk >= 0) & (risk < SAFE_BELOW) & (regions[tuple(index.T)] == 0)]
     if not len(surface) or not len(index):
         return np.zeros((0, 3), np.int64), np.zeros(0)
-    points = index * ground.spacing_zyx
+    points = index * source.spacing_zyx
     beyond = STRATA_MM[-1][1] + 1.0  # how far exactly matters to no stratum
-    tree = cKDTree(surface * ground.spacing_zyx, balanced_tree=False)
+    tree = cKDTree(surface * source.spacing_zyx, balanced_tree=False)
     away = np.minimum(tree.query(points, distance_upper_bound=beyond)[0], beyond)
     depth = np.where(
         labels[tuple(index.T)] > 0, -away, np.maximum(away, 1e-6)
@@ -171,18 +171,18 @@ def _candidates(ground: SamplingInput, rng: random.Random) -> tuple[np.ndarray, 
     occupied = np.argwhere(regions > 0)
     if len(occupied):
         free = (
-            cKDTree(occupied * ground.spacing_zyx, balanced_tree=False).query(points, distance_upper_bound=GAP_MM)[0]
+            cKDTree(occupied * source.spacing_zyx, balanced_tree=False).query(points, distance_upper_bound=GAP_MM)[0]
             >= GAP_MM
         )
         index, depth = index[free], depth[free]
     return index + start, depth
 
 
-def _box_of_structures(ground: SamplingInput) -> tuple[slice, slice, slice] | None:
-    """The box of all structures and what lies within the outermost stratum around them."""
+def _box_of_structures(source: SamplingInput) -> tuple[slice, slice, slice] | None:
+    """Find the box of all structures and what lies within the outermost stratum around them."""
     parts = []
-    for axis, (size, spacing) in enumerate(zip(ground.labels.shape, ground.spacing_zyx, strict=True)):
-        filled = np.flatnonzero(ground.labels.any(axis=tuple(a for a in range(3) if a != axis)))
+    for axis, (size, spacing) in enumerate(zip(source.labels.shape, source.spacing_zyx, strict=True)):
+        filled = np.flatnonzero(source.labels.any(axis=tuple(a for a in range(3) if a != axis)))
         if not filled.size:
             return None
         margin = int(np.ceil(STRATA_MM[-1][1] / spacing)) + 1
@@ -190,57 +190,57 @@ def _box_of_structures(ground: SamplingInput) -> tuple[slice, slice, slice] | No
     return parts[0], parts[1], parts[2]
 
 
-def _place(
-    ground: SamplingInput,
+def _as_region(
+    source: SamplingInput,
     regions: Sequence[Region],
-    spot: _Candidate,
+    candidate: _Candidate,
     id_: int,
     others: np.ndarray,
     rng: random.Random,
 ) -> BlindPosition:
     """Dress a spot up as a region with the figures of one of `regions`, a little changed; `others`: spots, (n, 3)."""
-    voxel_mm3 = float(np.prod(ground.spacing_zyx))
+    voxel_mm3 = float(np.prod(source.spacing_zyx))
     model = regions[int(rng.random() * len(regions))] if regions else None
     size = max(1, round(model.volume_mm3 / voxel_mm3)) if model else 8
-    voxels = _voxels_around(ground, spot, others, size)
+    voxels = _voxels_around(source, candidate, others, size)
     volume = len(voxels) * voxel_mm3
     density = (model.expected_wrong_mm3 / model.volume_mm3 if model else 0.3) * (0.9 + 0.2 * rng.random())
-    structure, inside = _structure_at(ground, spot)
+    structure, inside = _structure_at(source, candidate)
     truth, read_as = (0, structure) if inside else (structure, 0)
-    near = abs(spot.depth_mm) <= -STRATA_MM[1][0]
+    near = abs(candidate.depth_mm) <= -STRATA_MM[1][0]
     share = model.competing[0].share if model and model.competing else 0.6 + 0.3 * rng.random()
-    edges = (np.ptp(voxels, axis=0) + 1) * ground.spacing_zyx
+    edges = (np.ptp(voxels, axis=0) + 1) * source.spacing_zyx
     region = Region(
         id=id_,
         rank=id_,
-        structure=ground.names[structure],
+        structure=source.names[structure],
         structure_value=structure,
         kind=Kind.BOUNDARY if near else Kind.EXTRA if inside else Kind.MISSED,
         shape=Shape.THIN if near else Shape.BLOB,
         expected_wrong_mm3=density * volume,
         volume_mm3=volume,
         peak=min(1.0, (model.peak if model else 0.4) * (0.9 + 0.2 * rng.random())),
-        peak_ras_mm=_ras(ground, spot.index),
-        centre_ras_mm=_ras(ground, voxels.mean(0).tolist()),
+        peak_ras_mm=_ras(source, candidate.index),
+        centre_ras_mm=_ras(source, voxels.mean(0).tolist()),
         size_mm=(float(edges[2]), float(edges[1]), float(edges[0])),
-        competing=(Competition(ground.names[truth], ground.names[read_as], share),),
-        touches_border=bool((voxels == 0).any() or (voxels == np.subtract(ground.labels.shape, 1)).any()),
+        competing=(Competition(source.names[truth], source.names[read_as], share),),
+        touches_border=bool((voxels == 0).any() or (voxels == np.subtract(source.labels.shape, 1)).any()),
         model_percentile=model.model_percentile if model else None,
         data_percentile=model.data_percentile if model else None,
     )
     return BlindPosition(region, voxels)
 
 
-def _cube(ground: SamplingInput, spot: _Candidate) -> tuple[slice, slice, slice]:
+def _cube(source: SamplingInput, candidate: _Candidate) -> tuple[slice, slice, slice]:
     k, j, i = (
         slice(max(0, at - WIDEST_VOXELS), min(size, at + WIDEST_VOXELS + 1))
-        for at, size in zip(spot.index, ground.labels.shape, strict=True)
+        for at, size in zip(candidate.index, source.labels.shape, strict=True)
     )
     return k, j, i
 
 
-def _voxels_around(ground: SamplingInput, spot: _Candidate, others: np.ndarray, size: int) -> np.ndarray:
-    """The spot and safe voxels near it in one piece, along the surface if it is near: regions look like that too.
+def _voxels_around(source: SamplingInput, candidate: _Candidate, others: np.ndarray, size: int) -> np.ndarray:
+    """Grow a connected blob of safe voxels around the spot, along the surface if it is near, as regions are.
 
     Voxels that are as near to another spot are left to it, so that places never overlap.
     """
@@ -248,17 +248,17 @@ def _voxels_around(ground: SamplingInput, spot: _Candidate, others: np.ndarray, 
 
     from ..metrics.boundary import distance_to_boundary
 
-    cube = _cube(ground, spot)
+    cube = _cube(source, candidate)
     start = np.asarray([part.start for part in cube])
-    risk = ground.error_probability[cube]
-    safe = (ground.region_labels[cube] == 0) & (risk >= 0) & (risk < SAFE_BELOW)
+    risk = source.error_probability[cube]
+    safe = (source.region_labels[cube] == 0) & (risk >= 0) & (risk < SAFE_BELOW)
     for other in others:
-        safe &= _distance(cube, spot.index, ground) < _distance(cube, other, ground)
+        safe &= _distance(cube, candidate.index, source) < _distance(cube, other, source)
     index = np.argwhere(safe)
-    far = _distance(cube, spot.index, ground)[safe]
-    if abs(spot.depth_mm) <= -STRATA_MM[1][0]:
-        depth = distance_to_boundary(ground.labels[cube], ground.spacing_zyx)[safe]
-        far = far + np.where(far > 0, 2 * np.minimum(np.abs(depth - abs(spot.depth_mm)), far.max()), 0)
+    far = _distance(cube, candidate.index, source)[safe]
+    if abs(candidate.depth_mm) <= -STRATA_MM[1][0]:
+        depth = distance_to_boundary(source.labels[cube], source.spacing_zyx)[safe]
+        far = far + np.where(far > 0, 2 * np.minimum(np.abs(depth - abs(candidate.depth_mm)), far.max()), 0)
     nearest = index[np.argsort(far, kind="stable")[:size]]
     chosen = np.zeros(safe.shape, bool)
     chosen[tuple(nearest.T)] = True
@@ -268,31 +268,31 @@ def _voxels_around(ground: SamplingInput, spot: _Candidate, others: np.ndarray, 
     return voxels
 
 
-def _distance(cube: tuple[slice, slice, slice], index: Sequence[int] | np.ndarray, ground: SamplingInput) -> np.ndarray:
+def _distance(cube: tuple[slice, slice, slice], index: Sequence[int] | np.ndarray, source: SamplingInput) -> np.ndarray:
     """Distance in mm of each voxel of a cube from a voxel."""
     axes = np.ogrid[cube]
-    parts = zip(axes, index, ground.spacing_zyx, strict=True)
+    parts = zip(axes, index, source.spacing_zyx, strict=True)
     distance: np.ndarray = np.sqrt(sum(((axis - at) * spacing) ** 2 for axis, at, spacing in parts))
     return distance
 
 
-def _structure_at(ground: SamplingInput, spot: _Candidate) -> tuple[int, bool]:
+def _structure_at(source: SamplingInput, candidate: _Candidate) -> tuple[int, bool]:
     """Label value of the structure at or nearest to a spot, and whether the spot lies in it."""
-    own = int(ground.labels[spot.index])
+    own = int(source.labels[candidate.index])
     if own:
         return own, True
-    cube = _cube(ground, spot)
-    labels = ground.labels[cube]
+    cube = _cube(source, candidate)
+    labels = source.labels[cube]
     index = np.argwhere(labels > 0)
     if not len(index):
-        values, counts = np.unique(ground.labels[ground.labels > 0], return_counts=True)
+        values, counts = np.unique(source.labels[source.labels > 0], return_counts=True)
         return int(values[counts.argmax()]), False
-    nearest = index[_distance(cube, spot.index, ground)[labels > 0].argmin()]
+    nearest = index[_distance(cube, candidate.index, source)[labels > 0].argmin()]
     return int(labels[tuple(nearest)]), False
 
 
-def _ras(ground: SamplingInput, index_zyx: Sequence[float]) -> tuple[float, float, float]:
-    r, a, s, _ = ground.ijk_to_ras @ [*index_zyx[::-1], 1.0]
+def _ras(source: SamplingInput, index_zyx: Sequence[float]) -> tuple[float, float, float]:
+    r, a, s, _ = source.ijk_to_ras @ [*index_zyx[::-1], 1.0]
     return float(r), float(a), float(s)
 
 
@@ -352,7 +352,7 @@ def blind_report(places: Collection[int], verdict_of: Callable[[int], Verdict | 
 
 
 def revealed(places: Collection[int], verdict_of: Callable[[int], Verdict | None]) -> list[BlindRevealed]:
-    """What to log when the review is over: which regions were blind places, and the answers."""
+    """List what to log when the review is over: which regions were blind, and the answers."""
     return [BlindRevealed(place, verdict_of(place)) for place in sorted(places)]
 
 

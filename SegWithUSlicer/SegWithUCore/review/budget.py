@@ -10,7 +10,7 @@ from ..regions.region import Region, in_order
 CHUNK = 1 << 20
 """Voxels binned at once, so that a large image needs little more memory than itself."""
 DROPPED_BITS = 13
-"""Of a float32's 32: values within 0.1 % of each other share a bin (research/uq.md section 4)."""
+"""Of a float32's 32: values within 0.1 % of each other share a bin (docs/reference/method.md, section 16)."""
 MOST_POINTS = 200
 
 
@@ -62,7 +62,7 @@ class RiskCoverage:
 
 
 def expected_coverage(regions: Sequence[Region], total_expected_wrong_mm3: float, order: str) -> Coverage:
-    """What the first n regions are expected to cover.
+    """Compute what the first n regions are expected to cover.
 
     Args:
         total_expected_wrong_mm3: of the case, in regions and outside.
@@ -81,7 +81,7 @@ def true_coverage(
     voxel_mm3: float,
     assessed: np.ndarray | None = None,
 ) -> Coverage:
-    """What the first n regions cover of the voxels that differ from a reference.
+    """Compute what the first n regions cover of the voxels that differ from a reference.
 
     Args:
         region_labels: region id of each voxel, 0 outside, (z, y, x) as all arrays here.
@@ -101,12 +101,12 @@ def true_coverage(
 
 
 def expected_risk_coverage(error_probability: np.ndarray) -> RiskCoverage:
-    """The curve if the error probability is right; voxels that were not assessed (negative) are left out."""
+    """Compute the curve if the error probability is right; voxels not assessed (negative) are left out."""
     return _curve(error_probability, None)
 
 
 def true_risk_coverage(error_probability: np.ndarray, wrong: np.ndarray) -> RiskCoverage:
-    """The curve of the voxels in order of error probability against what is wrong in truth (boolean).
+    """Compute the curve of voxels ordered by error probability against what is wrong in truth (boolean).
 
     Voxels that were not assessed (negative) are left out.
     """

@@ -128,7 +128,7 @@ class Flag:
 
 
 def flags_of_case(folder: Path, rules: FlagRules | None = None) -> list[Flag]:
-    """The flags of a case folder.
+    """Find the flags of a case folder.
 
     Args:
         rules: None for those that were fitted with the case's model.
@@ -143,7 +143,7 @@ def flags_of_case(folder: Path, rules: FlagRules | None = None) -> list[Flag]:
 
 
 def rules_of_case(case: Mapping[str, Any]) -> FlagRules:
-    """The rules that the case's model brings; where it brings none, only those that need no limit.
+    """Return the rules that the case's model brings; if it brings none, only those that need no limit.
 
     Raises:
         InputError: they are damaged.
@@ -158,7 +158,7 @@ def rules_of_case(case: Mapping[str, Any]) -> FlagRules:
 def case_flags(
     case: Mapping[str, Any], rules: FlagRules, reviews: Sequence[Review] = (), regions: Sequence[Region] = ()
 ) -> list[Flag]:
-    """The flags of a case; figures that it lacks raise none.
+    """Find the flags of a case; values that it lacks raise none.
 
     Args:
         case: the content of its `case.json`.
@@ -176,12 +176,12 @@ def case_flags(
 
 
 def structures_of(case: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """The entries of the case's structures without the background."""
+    """Return the entries of the case's structures without the background."""
     return [entry for entry in case["structures"] if int(entry["value"]) != 0]
 
 
 def wrong_share(entry: Mapping[str, Any]) -> float | None:
-    """Expected wrong volume of a structure over its volume; infinite where it is empty, None where not assessed."""
+    """Divide the expected wrong volume by the volume; infinite if it is empty, None if not assessed."""
     wrong = entry.get("expected_wrong_mm3")
     return None if wrong is None else share_of(float(wrong), float(entry["volume_mm3"]))
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from ..errors import OutputError, UsageError
 from ..input_files import read_bounded
 from ..process_lock import LockedError, ProcessLock
-from .log_format import MAXIMUM_BYTES, WANTED, Event, Fact, Opened, ParsedLog, merged, read_lines, to_line
+from .log_format import MAXIMUM_BYTES, WANTED, Action, Event, Opened, ParsedLog, merged, read_lines, to_line
 from .reviewer import clean_reviewer_name, log_path, safe_reviewer_name
 
 __all__ = ["AuditLog", "LogInUseError", "NotStoredError", "safe_reviewer_name"]
@@ -31,7 +31,7 @@ class NotStoredError(OutputError):
 
 
 def now_utc() -> datetime:
-    """The clock on the wall."""
+    """Return the time by the clock on the wall."""
     return datetime.now(UTC)
 
 
@@ -46,7 +46,7 @@ class AuditLog:
     """
 
     def __init__(self, path: Path, reviewer: str, clock: Clock) -> None:
-        """An empty log that is not on disk; `open` is the way to one."""
+        """Start an empty log that is not on disk; `open` is the way to one."""
         self.path, self.reviewer = path, reviewer
         self.notes: list[str] = []
         self.trouble: OutputError | None = None
@@ -106,14 +106,14 @@ class AuditLog:
         """How many lines are not on disk yet."""
         return len(self._lines) - self._stored
 
-    def append(self, fact: Fact) -> Event:
+    def append(self, action: Action) -> Event:
         """Add a line; it is on disk when this returns.
 
         Raises:
             NotStoredError: it could not be written; nothing is lost, and it is written with the next line.
         """
         when = self._clock().astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-        event = Event(when, self.reviewer, fact)
+        event = Event(when, self.reviewer, action)
         self._lines.append(to_line(event))
         self._events.append(event)
         try:
@@ -167,7 +167,7 @@ class AuditLog:
         return self.path.with_name(f"{self.path.name}.{ending}")
 
     def _unused(self, ending: str) -> Path:
-        """A name beside the log that nothing has yet."""
+        """Find a name beside the log that nothing has yet."""
         path, number = self._beside(ending), 2
         while path.exists():
             path, number = self._beside(f"{ending}-{number}"), number + 1

@@ -134,8 +134,8 @@ class Closed:
     """The review was left."""
 
 
-Fact = Opened | VerdictGiven | Commented | Undone | RegionViewed | Edited | StructureJudged | BlindRevealed | Closed
-FACTS: dict[str, type[Fact]] = {
+Action = Opened | VerdictGiven | Commented | Undone | RegionViewed | Edited | StructureJudged | BlindRevealed | Closed
+ACTIONS: dict[str, type[Action]] = {
     "opened": Opened,
     "verdict": VerdictGiven,
     "comment": Commented,
@@ -147,7 +147,7 @@ FACTS: dict[str, type[Fact]] = {
     "closed": Closed,
 }
 """Event name in the log to the fact that it tells."""
-NAMES = {kind: name for name, kind in FACTS.items()}
+NAMES = {kind: name for name, kind in ACTIONS.items()}
 
 
 @dataclass(frozen=True)
@@ -156,7 +156,7 @@ class Event:
 
     when: str
     reviewer: str
-    fact: Fact
+    action: Action
 
 
 FORMAT = 1
@@ -194,7 +194,7 @@ class ParsedLog:
     @property
     def regions_sha256(self) -> str | None:
         """Hash of the regions that the log is about; None when it does not say."""
-        opened = [event.fact for event in self.events if isinstance(event.fact, Opened)]
+        opened = [event.action for event in self.events if isinstance(event.action, Opened)]
         return opened[-1].regions_sha256 if opened else None
 
 
@@ -215,7 +215,12 @@ class Merge:
 
 def to_line(event: Event) -> bytes:
     """One JSON object with an end of line, UTF-8; a comment beyond `MAXIMUM_COMMENT` is cut and says so."""
-    content = {"when": event.when, "reviewer": event.reviewer, "event": NAMES[type(event.fact)], **asdict(event.fact)}
+    content = {
+        "when": event.when,
+        "reviewer": event.reviewer,
+        "event": NAMES[type(event.action)],
+        **asdict(event.action),
+    }
     if len(content.get("comment") or "") > MAXIMUM_COMMENT:
         content["comment"] = f"{content['comment'][:MAXIMUM_COMMENT]} [cut after {MAXIMUM_COMMENT} characters]"
     try:
@@ -307,9 +312,9 @@ def _event(line: bytes) -> Event:
         raise ValueError("when or reviewer is missing")
     if name == "opened" and isinstance(content.get("format"), int) and content["format"] > FORMAT:
         raise _NewerFormatError(f"its lines have format {content['format']}, this version knows {FORMAT}")
-    if not isinstance(name, str) or name not in FACTS:
+    if not isinstance(name, str) or name not in ACTIONS:
         raise ValueError(f"unknown event {name!r:.40}")
-    kind = FACTS[name]
+    kind = ACTIONS[name]
     known = {field.name: field.type for field in fields(kind)}
     if missing := sorted(known.keys() - content.keys()):
         raise ValueError(f"{missing[0]} is missing")
@@ -317,7 +322,7 @@ def _event(line: bytes) -> Event:
 
 
 def _typed(key: str, value: Any, hint: Any) -> Any:
-    """A value of a line as the fact's field wants it."""
+    """Convert a value of a line to the type of the event's field."""
     if isinstance(value, bool):
         raise ValueError(f"{key} is {value!r:.40}")
     if hint in (Verdict, Verdict | None):

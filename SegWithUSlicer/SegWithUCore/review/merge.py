@@ -40,8 +40,9 @@ class Merged:
 
 
 def merge_reviews(sources: Sequence[Path], into: Path | Sequence[Path]) -> tuple[list[Merged], list[str]]:
-    """Merge the reviews of `sources` into the cases of `into`, which are known by image, model and regions, not by
-    name: so anonymous ones find home.
+    """Merge the reviews of `sources` into the cases of `into`.
+
+    Cases are known by image, model and regions, not by name: so anonymous ones find home.
 
     Args:
         into: your case folders, or folders of them.
@@ -55,8 +56,8 @@ def merge_reviews(sources: Sequence[Path], into: Path | Sequence[Path]) -> tuple
     homes: dict[tuple[Any, ...], list[Path]] = {}
     done: list[Merged] = []
     troubles: list[str] = []
-    places = [into] if isinstance(into, Path) else list(into)
-    for folder in case_folders(places):
+    folders = [into] if isinstance(into, Path) else list(into)
+    for folder in case_folders(folders):
         sweep_leftovers(folder)
         try:
             homes.setdefault(_identity(folder), []).append(folder)
@@ -64,7 +65,7 @@ def merge_reviews(sources: Sequence[Path], into: Path | Sequence[Path]) -> tuple
             troubles.append(str(error))
     for folder in case_folders(sources):
         try:
-            home = _home(folder, homes, _named(places))
+            home = _home(folder, homes, _named(folders))
         except InputError as error:
             troubles.append(str(error))
             continue
@@ -80,7 +81,7 @@ def merge_reviews(sources: Sequence[Path], into: Path | Sequence[Path]) -> tuple
 
 
 def _identity(folder: Path) -> tuple[Any, ...]:
-    """What a review belongs to: voxels, weights and regions."""
+    """Return what a review belongs to: voxels, weights and regions."""
     case = read_case(folder)
     checked_file(folder, REGIONS_FILE)
     try:
@@ -91,17 +92,17 @@ def _identity(folder: Path) -> tuple[Any, ...]:
         raise InputError(f"{folder} has no regions that a review could belong to ({error!r}).") from error
 
 
-def _named(places: Sequence[Path]) -> str:
-    return str(places[0]) if len(places) == 1 else f"any of the {len(places)} places"
+def _named(folders: Sequence[Path]) -> str:
+    return str(folders[0]) if len(folders) == 1 else f"any of the {len(folders)} places"
 
 
 def _home(folder: Path, homes: dict[tuple[Any, ...], list[Path]], into: str) -> Path:
-    places = homes.get(_identity(folder), [])
-    named = [place for place in places if place.resolve().name == folder.resolve().name]
-    if len(places) == 1 or len(named) == 1:
-        return places[0] if len(places) == 1 else named[0]
-    if places:
-        raise InputError(f"{folder} fits {len(places)} cases of {into} equally well: merge into one of them.")
+    folders = homes.get(_identity(folder), [])
+    named = [each for each in folders if each.resolve().name == folder.resolve().name]
+    if len(folders) == 1 or len(named) == 1:
+        return folders[0] if len(folders) == 1 else named[0]
+    if folders:
+        raise InputError(f"{folder} fits {len(folders)} cases of {into} equally well: merge into one of them.")
     raise InputError(f"{into} has no case with the image, model and regions of {folder}: its reviews are left there.")
 
 
@@ -150,7 +151,7 @@ def _put_log(lines: ParsedLog, target: Path) -> Merged:
 
 
 def _put_version(source: Path, target: Path, log: Merged) -> list[Merged]:
-    """The reviewer's version that belongs to a log; one that differs from ours replaces it only if its log goes on."""
+    """Put the reviewer's version beside its log; one that differs from ours replaces it only if its log goes on."""
     if not os.path.lexists(source):
         return []
     home, content = target.parent, _checked_version(source)
@@ -180,7 +181,7 @@ def _write(target: Path, content: bytes) -> None:
 
 
 def _checked_version(source: Path) -> bytes:
-    """The bytes of a segmentation that came back, which hold all of its voxels: none of them lies in another file.
+    """Read a segmentation that came back, if it holds all of its voxels: none of them lies in another file.
 
     Raises:
         InputError: it is no whole segmentation.

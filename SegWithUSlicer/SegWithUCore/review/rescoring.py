@@ -44,7 +44,7 @@ class Rescoring:
     def __init__(
         self, error_probability: np.ndarray, original_labels: np.ndarray, region_labels: np.ndarray, voxel_mm3: float
     ) -> None:
-        """The case before any edit; arrays (z, y, x) are kept, not copied, where they lie in one piece.
+        """Start with the case before any edit; contiguous arrays (z, y, x) are kept, not copied.
 
         Args:
             error_probability: negative where nothing was assessed: no error is expected there.
@@ -74,7 +74,7 @@ class Rescoring:
         self._changed = np.zeros(0, np.int64)
 
     def after(self, edited: np.ndarray, seen_ids: Collection[int], box: Box = WHOLE) -> Rescore:
-        """The state after an edit.
+        """Compute the state after an edit.
 
         Args:
             edited: label values of the reviewer's segmentation inside `box`.
@@ -88,14 +88,14 @@ class Rescoring:
         if edited.shape != original.shape:
             raise ValueError(f"Edited labels of {edited.shape} voxels for a box of {original.shape}.")
         starts = [part.indices(size)[0] for part, size in zip(box, self._original.shape, strict=True)]
-        place = np.unravel_index(np.flatnonzero(edited != original), original.shape)
-        shifted = tuple(index + start for index, start in zip(place, starts, strict=True))
+        indices = np.unravel_index(np.flatnonzero(edited != original), original.shape)
+        shifted = tuple(index + start for index, start in zip(indices, starts, strict=True))
         found = np.ravel_multi_index(shifted, self._original.shape)
         self._changed = np.concatenate([self._changed[~self._inside(box)], found])
         return self._rescore(seen_ids)
 
     def seen(self, seen_ids: Collection[int]) -> Rescore:
-        """The state after verdicts alone, without another edit."""
+        """Compute the state after verdicts alone, without another edit."""
         return self._rescore(seen_ids)
 
     def _inside(self, box: Box) -> np.ndarray:
@@ -143,7 +143,7 @@ def rescore(
     seen_ids: Collection[int],
     voxel_mm3: float,
 ) -> Rescore:
-    """The state after edits, from nothing; `Rescoring` does the same again and again in less time.
+    """Compute the state after edits from scratch; `Rescoring` does the same incrementally in less time.
 
     Raises:
         ValueError: the arrays have different shapes.

@@ -11,11 +11,11 @@ from typing import Any
 
 from ..errors import UsageError
 from .log_format import (
-    FACTS,
+    ACTIONS,
+    Action,
     Commented,
     Edited,
     Event,
-    Fact,
     Opened,
     ParsedLog,
     StructureJudged,
@@ -40,11 +40,11 @@ class Aliases:
     reviewers: dict[str, str] = field(default_factory=dict)
 
     def reviewer(self, name: str) -> str:
-        """What stands for a reviewer."""
+        """Return the alias of a reviewer."""
         return self.reviewers.setdefault(name, f"reviewer {len(self.reviewers) + 1}")
 
     def reviewer_of_file(self, name: str) -> str:
-        """What stands for a reviewer of whom the part of a file name is known."""
+        """Return the alias of a reviewer of whom the part of a file name is known."""
         known = {safe_reviewer_name(reviewer): alias for reviewer, alias in self.reviewers.items()}
         return known.get(name) or self.reviewer(name)
 
@@ -56,7 +56,7 @@ def anonymous_log(
     structures: Collection[str],
     keep_comments: bool = False,
 ) -> bytes:
-    """A log that tells the same without names, dates and free text.
+    """Rewrite a log without names, dates and free text.
 
     Args:
         case: the anonymous content of `case.json`, whose name and model the log tells instead of its own words.
@@ -66,49 +66,49 @@ def anonymous_log(
     others: dict[str, str] = {}
     copied = []
     for number, event in enumerate(lines.events):
-        fact = _anonymous_fact(event.fact, case, structures, others, keep_comments)
-        if number == 0 and isinstance(fact, Opened):
-            fact = replace(fact, settings={COPY_MARK: len(lines.events)})
+        action = _anonymous_action(event.action, case, structures, others, keep_comments)
+        if number == 0 and isinstance(action, Opened):
+            action = replace(action, settings={COPY_MARK: len(lines.events)})
         when = FIRST_DAY + max(timedelta(0), _time(event.when) - first)
         stamp = when.isoformat(timespec="seconds").replace("+00:00", "Z")
-        copied.append(to_line(Event(stamp, aliases.reviewer(event.reviewer), fact)))
+        copied.append(to_line(Event(stamp, aliases.reviewer(event.reviewer), action)))
     return b"".join(copied)
 
 
 def unchanged_copy(events: Sequence[Event]) -> bool:
     """Whether a log is an anonymous copy that nobody has gone on with: what it says is known where it came from."""
-    first = events[0].fact if events else None
+    first = events[0].action if events else None
     return isinstance(first, Opened) and first.settings.get(COPY_MARK) == len(events)
 
 
-def _anonymous_fact(
-    fact: Fact, case: Mapping[str, Any], structures: Collection[str], others: dict[str, str], keep_comments: bool
-) -> Fact:
-    match fact:
+def _anonymous_action(
+    action: Action, case: Mapping[str, Any], structures: Collection[str], others: dict[str, str], keep_comments: bool
+) -> Action:
+    match action:
         case Opened():
-            return _anonymous_header(fact, case)
-        case Undone() if fact.what not in FACTS:
-            return replace(fact, what="")
+            return _anonymous_header(action, case)
+        case Undone() if action.what not in ACTIONS:
+            return replace(action, what="")
         case VerdictGiven() if not keep_comments:
-            return replace(fact, comment=None)
+            return replace(action, comment=None)
         case Commented() if not keep_comments:
-            return replace(fact, comment="")
+            return replace(action, comment="")
         case StructureJudged():
-            said = fact.comment if keep_comments else ""
-            return replace(fact, structure=_structure(fact.structure, structures, others), comment=said)
+            comment = action.comment if keep_comments else ""
+            return replace(action, structure=_structure(action.structure, structures, others), comment=comment)
         case Edited():
-            return replace(fact, structure=_structure(fact.structure, structures, others))
-    return fact
+            return replace(action, structure=_structure(action.structure, structures, others))
+    return action
 
 
-def _anonymous_header(fact: Opened, case: Mapping[str, Any]) -> Opened:
+def _anonymous_header(action: Opened, case: Mapping[str, Any]) -> Opened:
     model = case["model"]
     known = {"model": "name", "model_version": "version", "head": "head"}
     words: dict[str, Any] = {name: str(model.get(key) or "") for name, key in known.items()}
     for name in ("weights_sha256", "calibration_sha256", "regions_sha256"):
-        told = getattr(fact, name)
-        words[name] = told if _HASH.fullmatch(told) else ""
-    return replace(fact, case=case["name"], settings={}, **words)
+        value = getattr(action, name)
+        words[name] = value if _HASH.fullmatch(value) else ""
+    return replace(action, case=case["name"], settings={}, **words)
 
 
 def _structure(name: str, known: Collection[str], others: dict[str, str]) -> str:
@@ -116,7 +116,7 @@ def _structure(name: str, known: Collection[str], others: dict[str, str]) -> str
 
 
 def _time(text: str) -> datetime:
-    """A time of a log; the first day where it is none."""
+    """Parse a time of a log; the first day if it is none."""
     try:
         when = datetime.fromisoformat(text)
     except ValueError:
@@ -129,7 +129,7 @@ MAXIMUM_BYTES = 80
 
 
 def clean_reviewer_name(name: str) -> str:
-    """A name as it is stored in the log: composed characters, no blanks around it.
+    """Normalise a name as it is stored in the log: composed characters, no blanks around it.
 
     Raises:
         UsageError: there is nothing left.
@@ -141,7 +141,7 @@ def clean_reviewer_name(name: str) -> str:
 
 
 def safe_reviewer_name(name: str) -> str:
-    """A name as it is part of a file name: letters of all scripts stay, what a file system minds becomes "_".
+    """Make a name part of a file name: letters of all scripts stay, what a file system minds becomes "_".
 
     A long name is cut and gets a mark of its own, so that two long names stay two.
 

@@ -99,7 +99,7 @@ def _total_mm3(folder: Path, case: Mapping[str, Any]) -> float:
 
 
 def review_of(path: Path, lines: ParsedLog, regions: Sequence[Region], wanted: str, total_mm3: float) -> Review:
-    """What a log says about the regions of a case.
+    """Read what a log says about the regions of a case.
 
     Args:
         path: of the log.
@@ -142,7 +142,7 @@ def _blind_places(path: Path, lines: ParsedLog, regions: Sequence[Region]) -> li
     known = {region.id for region in regions}
     told: set[int] = set()
     for event in lines.events:
-        place = getattr(event.fact, "place", None) or getattr(event.fact, "region", None)
+        place = getattr(event.action, "place", None) or getattr(event.action, "region", None)
         told |= set() if place is None else {place}
     if len(told - known) > MAXIMUM_PLACES:
         raise InputError(
@@ -181,7 +181,7 @@ class RegionVerdicts:
 
 
 def verdict_table(regions: Sequence[Region], reviews: Sequence[Review]) -> list[RegionVerdicts]:
-    """The verdicts on each region."""
+    """Tabulate the verdicts on each region."""
     return [
         RegionVerdicts(
             region,
@@ -193,12 +193,12 @@ def verdict_table(regions: Sequence[Region], reviews: Sequence[Review]) -> list[
 
 
 def disagreements(regions: Sequence[Region], reviews: Sequence[Review]) -> list[RegionVerdicts]:
-    """The regions whose verdicts differ."""
+    """List the regions whose verdicts differ."""
     return [row for row in verdict_table(regions, reviews) if row.disagree]
 
 
 def agreement_csv(cases: Sequence[tuple[str, Sequence[Region], Sequence[Review]]]) -> str:
-    """A table of all cases: case, region, structure, expected wrong volume, reviewer, verdict, comment, disagreement.
+    """List all verdicts: case, region, structure, expected wrong volume, reviewer, verdict, comment, disagreement.
 
     One row for each region and reviewer, so that any number of reviewers fits.
     """

@@ -11,11 +11,11 @@ from ..regions.region import Region
 from .log_format import (
     NAMES,
     SEEN,
+    Action,
     BlindRevealed,
     Commented,
     Edited,
     Event,
-    Fact,
     RegionViewed,
     StructureJudged,
     Undone,
@@ -80,7 +80,7 @@ class _Step:
     """A line that can be undone, and what held before it."""
 
     line: int
-    fact: VerdictGiven | Commented | StructureJudged
+    action: VerdictGiven | Commented | StructureJudged
     before: tuple[Verdict | None, str]
 
 
@@ -96,7 +96,7 @@ class ReviewState:
     def __init__(
         self, regions: Sequence[Region], total_expected_wrong_mm3: float, uncounted: Collection[int] = frozenset()
     ) -> None:
-        """A review nobody has begun.
+        """Start a review nobody has begun.
 
         Args:
             regions: all that are shown, blind places among them.
@@ -125,7 +125,7 @@ class ReviewState:
         total_expected_wrong_mm3: float,
         uncounted: Collection[int] = frozenset(),
     ) -> "ReviewState":
-        """What holds after all `events`, the lines of one log from its first on.
+        """Apply all `events`, the lines of one log from its first on.
 
         Raises:
             InputError: a line does not fit the regions or the lines before it.
@@ -142,33 +142,33 @@ class ReviewState:
             InputError: it speaks of a region that there is not, or undoes what was not the last thing said. The state
                 is then what it was.
         """
-        self._check(event.fact)
+        self._check(event.action)
         self.lines += 1
-        match event.fact:
+        match event.action:
             case VerdictGiven(region, verdict, comment, seconds):
-                self._remember(event.fact, self._of_region(region))
+                self._remember(event.action, self._of_region(region))
                 self._set_region(region, verdict, self.comment_of(region) if comment is None else comment)
                 self._spend(region, seconds)
             case Commented(region, comment):
-                self._remember(event.fact, self._of_region(region))
+                self._remember(event.action, self._of_region(region))
                 self._set_region(region, self.verdict_of(region), comment)
                 self._spend(region, 0.0)
             case StructureJudged(structure, verdict, comment):
-                self._remember(event.fact, self._structures.get(structure, (None, "")))
+                self._remember(event.action, self._structures.get(structure, (None, "")))
                 self._structures[structure] = (verdict, comment)
             case RegionViewed(region, seconds):
                 self._spend(region, seconds)
             case Edited():
-                self.edits.append(event.fact)
+                self.edits.append(event.action)
             case Undone():
                 self._take_back(self._steps.pop())
 
     def verdict_of(self, region_id: int) -> Verdict | None:
-        """The verdict that holds; None while undecided."""
+        """Return the current verdict; None while undecided."""
         return self._verdicts.get(region_id)
 
     def comment_of(self, region_id: int) -> str:
-        """The comment that holds; "" for none."""
+        """Return the current comment; "" for none."""
         return self._comments.get(region_id, "")
 
     def seconds_on(self, region_id: int) -> float:
@@ -185,7 +185,7 @@ class ReviewState:
         return frozenset(region for region, verdict in self._verdicts.items() if verdict in SEEN)
 
     def next_undecided(self, order: Sequence[int], after: int | None = None) -> int | None:
-        """The first region without a verdict behind `after`, then from the start on; None when all have one.
+        """Find the first region without a verdict behind `after`, then from the start on; None if all have one.
 
         Args:
             order: region ids the way the reviewer sees them.
@@ -196,17 +196,17 @@ class ReviewState:
         return next((region for region in ring if region not in self._verdicts), None)
 
     def previous(self, order: Sequence[int], before: int) -> int | None:
-        """The region in front of `before` in `order`, decided or not; None for the first and for a stranger."""
-        place = order.index(before) if before in order else 0
-        return order[place - 1] if place else None
+        """Find the region in front of `before` in `order`, decided or not; None for the first and for a stranger."""
+        index = order.index(before) if before in order else 0
+        return order[index - 1] if index else None
 
     def next_undo(self) -> Undone | None:
-        """What to log and apply in order to take back the last verdict or comment; None when there is none."""
+        """Return what to log and apply in order to take back the last verdict or comment; None if there is none."""
         if not self._steps:
             return None
         step = self._steps[-1]
-        region = None if isinstance(step.fact, StructureJudged) else step.fact.region
-        return Undone(step.line, NAMES[type(step.fact)], region)
+        region = None if isinstance(step.action, StructureJudged) else step.action.region
+        return Undone(step.line, NAMES[type(step.action)], region)
 
     def progress(self) -> Progress:
         """How far the review is."""
@@ -218,7 +218,7 @@ class ReviewState:
         return Progress(len(self._verdicts), len(self._expected_mm3), share, left)
 
     def structure(self, name: str) -> StructureVerdict:
-        """What holds for a structure; one without regions is accepted only by the reviewer's own word."""
+        """Return a structure's status; one without regions is accepted only by the reviewer's own word."""
         members = self._members.get(name, [])
         verdicts = [self._verdicts[region] for region in members if region in self._verdicts]
         seen = sum(verdict in SEEN for verdict in verdicts)
@@ -229,33 +229,33 @@ class ReviewState:
         )
 
     def structure_comment(self, name: str) -> str:
-        """The comment on a structure; "" for none."""
+        """Return the comment on a structure; "" for none."""
         return self._structures.get(name, (None, ""))[1]
 
-    def _check(self, fact: Fact) -> None:
+    def _check(self, action: Action) -> None:
         line = self.lines + 1
-        region = fact.place if isinstance(fact, BlindRevealed) else getattr(fact, "region", None)
+        region = action.place if isinstance(action, BlindRevealed) else getattr(action, "region", None)
         if region is not None and region not in self._expected_mm3:
             raise InputError(
                 f"Line {line} of the review speaks of region {region}, which is none of the "
                 f"{len(self._expected_mm3)} regions of this case: the log belongs to other regions."
             )
-        if isinstance(fact, Undone) and fact != (due := self.next_undo()):
+        if isinstance(action, Undone) and action != (due := self.next_undo()):
             expected = f"only line {due.line} can be undone there" if due else "there is nothing to undo"
             raise InputError(
-                f"Line {line} of the review undoes line {fact.line} ({fact.what}), but {expected}: "
+                f"Line {line} of the review undoes line {action.line} ({action.what}), but {expected}: "
                 "the log was put together from several reviews or edited by hand."
             )
 
-    def _remember(self, fact: VerdictGiven | Commented | StructureJudged, before: tuple[Verdict | None, str]) -> None:
-        self._steps.append(_Step(self.lines, fact, before))
+    def _remember(self, action: VerdictGiven | Commented | StructureJudged, before: tuple[Verdict | None, str]) -> None:
+        self._steps.append(_Step(self.lines, action, before))
 
     def _take_back(self, step: _Step) -> None:
-        if isinstance(step.fact, StructureJudged):
-            self._structures[step.fact.structure] = step.before
+        if isinstance(step.action, StructureJudged):
+            self._structures[step.action.structure] = step.before
         else:
-            self._set_region(step.fact.region, *step.before)
-            self.last_region = step.fact.region
+            self._set_region(step.action.region, *step.before)
+            self.last_region = step.action.region
 
     def _of_region(self, region: int) -> tuple[Verdict | None, str]:
         return self.verdict_of(region), self.comment_of(region)

@@ -132,7 +132,7 @@ class CaseReading:
         return [seconds for seconds in spent if seconds > 0]
 
     def entry(self, seconds_per_region: float = SECONDS_PER_REGION) -> WorklistEntry:
-        """The case's row."""
+        """Make the case's row."""
         return _entry(self, seconds_per_region)
 
 
@@ -176,7 +176,7 @@ def read_for_worklist(folder: Path, rules: FlagRules | None = None, also: Elsewh
 def reading_of(
     folder: Path | None, case: Mapping[str, Any], found: CaseReviews, rules: FlagRules | None = None
 ) -> CaseReading:
-    """What a worklist tells of a case that was read already.
+    """Prepare what a worklist needs of a case that was read already.
 
     Args:
         rules: None for those that the case's model brings.
@@ -186,7 +186,7 @@ def reading_of(
 
 
 def unreadable(folder: Path, error: InputError) -> WorklistEntry:
-    """The row of a case that cannot be read."""
+    """Make the row of a case that cannot be read."""
     return WorklistEntry(folder.resolve().name, folder, trouble=str(error))
 
 
@@ -197,7 +197,7 @@ def pace_of(paces: Sequence[float]) -> tuple[float, int]:
 
 
 def with_pace(entry: WorklistEntry, seconds_per_region: float) -> WorklistEntry:
-    """A row with its minutes at another pace."""
+    """Recompute a row's minutes at another pace."""
     return replace(entry, minutes=_minutes(entry.open_regions, seconds_per_region))
 
 
@@ -207,7 +207,7 @@ def by_benefit(entries: Sequence[WorklistEntry]) -> list[WorklistEntry]:
 
 
 def open_regions(found: CaseReviews) -> list[Region]:
-    """The regions that nobody has accepted or corrected."""
+    """List the regions that nobody has accepted or corrected."""
     seen = {id_ for review in found.reviews for id_, v in review.verdicts(found.regions).items() if v in SEEN}
     return [region for region in found.regions if region.id not in seen]
 

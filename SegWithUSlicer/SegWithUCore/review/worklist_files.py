@@ -53,7 +53,7 @@ def write_worklist(worklist: Worklist, folder: Path, anonymous: bool = False) ->
 
 
 def worklist_csv(rows: list[dict[str, Any]]) -> str:
-    """The table for spreadsheets: one row a case, lists joined with semicolons."""
+    """Write the table for spreadsheets: one row a case, lists joined with semicolons."""
     return csv_text(COLUMNS, map(_cells, rows))
 
 
@@ -83,7 +83,7 @@ class Listed:
 
 
 def read_worklist(path: Path) -> list[tuple[Mapping[str, Any], Path]]:
-    """The cases of a `worklist.json`, each with its folder; nothing is looked at where they lie.
+    """Read the cases of a `worklist.json`, each with its folder, without looking at where they lie.
 
     Raises:
         InputError: it is no worklist.
@@ -91,7 +91,7 @@ def read_worklist(path: Path) -> list[tuple[Mapping[str, Any], Path]]:
     return [(row, told_path(path.parent, row["folder"])) for row in _rows(path)]
 
 
-def place_outside(path: Path, row: Mapping[str, Any]) -> Path | None:
+def path_outside(path: Path, row: Mapping[str, Any]) -> Path | None:
     """Where a row leads out of the folder of its list although this user did not write so; None where it does not.
 
     Args:
@@ -100,23 +100,23 @@ def place_outside(path: Path, row: Mapping[str, Any]) -> Path | None:
     """
     for name in ("folder", "image"):
         if row.get(name):
-            place = told_path(path.parent, row[name])
-            own = is_own(row.get(f"{name}_mac"), name, str(place)) and not has_links(place)
-            if not own and not is_inside(path.parent, place):
-                return place
+            target = told_path(path.parent, row[name])
+            own = is_own(row.get(f"{name}_mac"), name, str(target)) and not has_links(target)
+            if not own and not is_inside(path.parent, target):
+                return target
     return None
 
 
 def read_listed(path: Path) -> Listed:
-    """A `worklist.json` as rows.
+    """Read a `worklist.json` as rows.
 
     Raises:
         InputError: it is no worklist, damaged, or another user's that leads out of its folder.
     """
     content, rows = _content(path), read_worklist(path)
-    if strange := [place for row, _ in rows if (place := place_outside(path, row)) is not None]:
+    if outside := [target for row, _ in rows if (target := path_outside(path, row)) is not None]:
         raise InputError(
-            f"{path} says that a case lies at {strange[0]}, outside the folder of the list, and this user did not "
+            f"{path} says that a case lies at {outside[0]}, outside the folder of the list, and this user did not "
             "write so: open the folder of the cases itself."
         )
     try:
@@ -139,8 +139,8 @@ def _rows(path: Path) -> list[Mapping[str, Any]]:
     try:
         rows = list(_content(path)["cases"])
         for row in rows:
-            for told in (row["folder"], row.get("image") or "."):
-                told_path(path.parent, told)
+            for given in (row["folder"], row.get("image") or "."):
+                told_path(path.parent, given)
         return rows
     except DAMAGED as error:
         raise InputError(f"{path} is no worklist ({error!r}): give one that segwithu worklist wrote.") from error
@@ -148,8 +148,8 @@ def _rows(path: Path) -> list[Mapping[str, Any]]:
 
 def _entry(row: Mapping[str, Any], folder: Path) -> WorklistEntry:
     flags = [Flag(**{**flag, "rule": Rule(flag["rule"])}) for flag in row.get("flags") or []]
-    told = row.get("reviews") or []
-    reviews = [ReviewStatus(r["reviewer"], int(r["decided"]), int(r["regions"]), r.get("when") or "") for r in told]
+    given = row.get("reviews") or []
+    reviews = [ReviewStatus(r["reviewer"], int(r["decided"]), int(r["regions"]), r.get("when") or "") for r in given]
     wrong, regions = row.get("expected_wrong_mm3"), row.get("regions")
     return WorklistEntry(
         name=str(row.get("case") or folder.name),
@@ -188,7 +188,7 @@ def _row(rank: int, entry: WorklistEntry, base: Path) -> dict[str, Any]:
         ],
         "notes": list(entry.notes),
         "trouble": entry.trouble,
-        **_folder_facts(entry.folder, base),
+        **_folder_entry(entry.folder, base),
     }
 
 
@@ -196,11 +196,11 @@ def _rounded(value: float | None) -> float | None:
     return round(value, 2) if value is not None and math.isfinite(value) else None  # JSON knows no infinity
 
 
-def _folder_facts(folder: Path, base: Path) -> dict[str, str]:
+def _folder_entry(folder: Path, base: Path) -> dict[str, str]:
     """Where a case lies, with the code by which this user may be led there again (`own_paths`)."""
-    told = _relative(folder, base)
+    given = _relative(folder, base)
     mac = None if is_inside(base, folder.resolve()) else path_mac("folder", str(folder.resolve()))
-    return {"folder": told} if mac is None else {"folder": told, "folder_mac": mac}
+    return {"folder": given} if mac is None else {"folder": given, "folder_mac": mac}
 
 
 def _relative(folder: Path, base: Path) -> str:

@@ -106,10 +106,10 @@ def may_follow(folder: Path, case: Mapping[str, Any], channel: int) -> bool:
     Raises:
         InputError: `case.json` does not say.
     """
-    from SegWithUCore.case.case_image import OutsideError, trusted_place
+    from SegWithUCore.case.case_image import OutsideError, trusted_path
 
     try:
-        trusted_place(folder, case, channel)
+        trusted_path(folder, case, channel)
     except OutsideError:
         return False
     return True
@@ -121,9 +121,9 @@ def recorded_path(folder: Path, case: Mapping[str, Any], channel: int) -> Path:
     Raises:
         InputError: `case.json` does not say.
     """
-    from SegWithUCore.case.case_image import image_place
+    from SegWithUCore.case.case_image import image_path
 
-    return image_place(folder, case, channel)
+    return image_path(folder, case, channel)
 
 
 def _changed_part(recorded: Path, now: Path) -> tuple[str, str]:

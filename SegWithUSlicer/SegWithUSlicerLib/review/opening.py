@@ -13,7 +13,7 @@ from SegWithUCore.errors import InputError, OutputError
 from SegWithUCore.regions.region import Region
 from SegWithUCore.review.blind import BlindSample, SamplingInput, draw_blind_sample
 from SegWithUCore.review.log import AuditLog, NotStoredError, now_utc
-from SegWithUCore.review.log_format import Closed, Edited, Event, Fact, Opened, ParsedLog, read_lines
+from SegWithUCore.review.log_format import Action, Closed, Edited, Event, Opened, ParsedLog, read_lines
 from SegWithUCore.review.reviewer import log_path
 from SegWithUCore.review.state import ReviewState
 
@@ -186,7 +186,7 @@ def _earlier(nodes: CaseNodes, path: Path) -> Sequence[Event]:
 
 
 def _blind_places(earlier: Sequence[Event]) -> int:
-    first = earlier[0].fact
+    first = earlier[0].action
     return int(first.settings.get(BLIND, 0)) if isinstance(first, Opened) else 0
 
 
@@ -248,7 +248,7 @@ def _scene_is_newest(nodes: CaseNodes, folder: Path, log_name: str) -> bool:
 
 def _edits_in(content: bytes, path: Path) -> int:
     try:
-        return sum(isinstance(event.fact, Edited) for event in read_lines(content, str(path)).events)
+        return sum(isinstance(event.action, Edited) for event in read_lines(content, str(path)).events)
     except InputError:  # reported when the log is opened
         return 0
 
@@ -284,11 +284,11 @@ class AuditTrail:
         return self._log.path.name
 
     @property
-    def facts(self) -> list[Fact]:
+    def facts(self) -> list[Action]:
         """All events, oldest first."""
-        return [event.fact for event in self._log.events]
+        return [event.action for event in self._log.events]
 
-    def append(self, fact: Fact) -> None:
+    def append(self, fact: Action) -> None:
         """Append an event and apply it. If it cannot be written it stays in memory and `trouble` says why."""
         try:
             event = self._log.append(fact)

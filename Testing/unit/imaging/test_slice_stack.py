@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from phantoms import rotation
 
-from SegWithUCore.imaging.dicom_series import SliceGeometry, millimetres, repeated_places, uneven_stack
+from SegWithUCore.imaging.dicom_series import SliceGeometry, millimetres, repeated_positions, uneven_stack
 
 
 def _stack(along: Sequence[float], turned: np.ndarray | None = None, within: Sequence[float] = (0, 0)) -> SliceGeometry:
@@ -21,7 +21,7 @@ def _stack(along: Sequence[float], turned: np.ndarray | None = None, within: Seq
 def test_even_slices_in_any_order_are_accepted(along: list[float]) -> None:
     """The last ones are 1.25 mm apart, their positions rounded to 0.1 mm as some headers do."""
     assert uneven_stack(_stack(along)) is None
-    assert repeated_places(_stack(along)) == []
+    assert repeated_positions(_stack(along)) == []
 
 
 def test_slices_are_ordered_along_the_normal() -> None:
@@ -53,7 +53,7 @@ def test_the_place_of_an_oblique_slice_is_that_of_its_middle() -> None:
     turned = rotation([25, 0, 0])
     geometry = _stack([0, 3], turned)
     middle = turned @ [10.0, 10.0, 3.0]  # 11 pixels of 2 mm, 21 of 1 mm
-    assert geometry.place(1) == ("S", pytest.approx(middle[2]))
+    assert geometry.axis_position(1) == ("S", pytest.approx(middle[2]))
 
 
 def test_uneven_spacing_is_named_with_figures() -> None:
@@ -70,7 +70,7 @@ def test_a_tilted_gantry_is_named_with_its_shift() -> None:
 
 
 def test_repeated_places_are_found_in_any_order() -> None:
-    assert repeated_places(_stack([3, 0, 3.004, 6])) == [(0, 2)]
+    assert repeated_positions(_stack([3, 0, 3.004, 6])) == [(0, 2)]
 
 
 def test_direction_is_the_nearest_rotation_to_rounded_cosines() -> None:

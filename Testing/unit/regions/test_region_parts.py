@@ -103,7 +103,9 @@ def test_without_merging_every_voxel_goes_where_steepest_ascent_leads(voxels: Un
 
     def summit(index: int) -> int:
         around = [tuple(np.add(voxels.zyx[index], step).tolist()) for step in product((-1, 0, 1), repeat=3)]
-        near = [place[zyx] for zyx in around if zyx in place and voxels.contest[place[zyx]] == voxels.contest[index]]
+        near = [
+            place[zyx] for zyx in around if zyx in place and voxels.class_pair[place[zyx]] == voxels.class_pair[index]
+        ]
         highest = max(near, key=lambda other: density[other])
         return index if highest == index else summit(highest)
 
@@ -123,7 +125,7 @@ def test_with_everything_merged_basins_are_connected_components(voxels: Uncertai
             here = queue.popleft()
             for step in product((-1, 0, 1), repeat=3):
                 there = place.get(tuple(np.add(voxels.zyx[here], step).tolist()))
-                if there is not None and component[there] < 0 and voxels.contest[there] == voxels.contest[here]:
+                if there is not None and component[there] < 0 and voxels.class_pair[there] == voxels.class_pair[here]:
                     component[there] = start
                     queue.append(there)
     _, expected = np.unique(component, return_inverse=True)
@@ -147,7 +149,7 @@ def test_thickness_is_the_shortest_run_along_an_axis(error: np.ndarray, voxels: 
 def test_groups_that_stay_below_the_haze_are_left_out(voxels: UncertainVoxels) -> None:
     density = voxels.probability.astype(np.float32)
     every = basins(voxels, density, np.ones(3), split=1.1, extent_mm=1e9)
-    left = basins(voxels, density, np.ones(3), split=1.1, extent_mm=1e9, haze=0.6)
+    left = basins(voxels, density, np.ones(3), split=1.1, extent_mm=1e9, min_density=0.6)
     highest = np.array([density[every == number].max() for number in range(every.max() + 1)])
     np.testing.assert_array_equal(left >= 0, highest[every] >= 0.6)
     assert set(left.tolist()) - {-1} == set(range((highest >= 0.6).sum()))

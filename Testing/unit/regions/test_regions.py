@@ -29,7 +29,7 @@ class TestWhatBecomesARegion:
         phantom = Phantom().predict(ball((30, 30, 30), 12), ORGAN)
         found = find_regions(phantom.assessed())
         assert found.regions == ()
-        assert found.haze_mm3 == {}
+        assert found.low_density_mm3 == {}
         assert found.expected_wrong_mm3 == 0
         assert not found.labels.any()
         assert found.labels.shape == SHAPE
@@ -49,7 +49,7 @@ class TestWhatBecomesARegion:
         found = find_regions(phantom.assessed())
         assert voxels_of(found, found.regions[0].id)[30, 30, 52], "the blob comes first"
         assert len(found.regions) == 1
-        assert found.haze_mm3["organ"] > 0.8 * 0.26 * (shell(organ) & ~lesion).sum()
+        assert found.low_density_mm3["organ"] > 0.8 * 0.26 * (shell(organ) & ~lesion).sum()
 
     def test_a_thick_patch_of_a_thin_shell_comes_alone(self) -> None:
         organ = ball((30, 30, 30), 20)
@@ -97,7 +97,7 @@ class TestWhatBecomesARegion:
     def test_a_volume_that_is_uncertain_everywhere_is_still_finished(self) -> None:
         phantom = Phantom(shape=(30, 30, 30)).doubt(np.ones((30, 30, 30), bool), 0.5, ORGAN)
         found = find_regions(phantom.assessed())
-        assert sum(region.volume_mm3 for region in found.regions) + sum(found.haze_mm3.values()) > 0
+        assert sum(region.volume_mm3 for region in found.regions) + sum(found.low_density_mm3.values()) > 0
         assert all(region.touches_border for region in found.regions)
 
     def test_every_uncertain_voxel_is_in_one_region_or_haze(self) -> None:
@@ -108,7 +108,7 @@ class TestWhatBecomesARegion:
         uncertain = phantom.error > SETTINGS.threshold
         assert not found.labels[~uncertain].any()
         left = phantom.error[uncertain & (found.labels == 0)].sum()
-        assert sum(found.haze_mm3.values()) == pytest.approx(left, rel=1e-5)
+        assert sum(found.low_density_mm3.values()) == pytest.approx(left, rel=1e-5)
 
     def test_regions_are_connected(self) -> None:
         rng = np.random.default_rng(4)

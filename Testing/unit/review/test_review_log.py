@@ -19,13 +19,13 @@ from SegWithUCore.errors import InputError, OutputError, UsageError
 from SegWithUCore.review import log as audit_log
 from SegWithUCore.review.log import AuditLog, LogInUseError, NotStoredError, safe_reviewer_name
 from SegWithUCore.review.log_format import (
-    FACTS,
+    ACTIONS,
+    Action,
     BlindRevealed,
     Closed,
     Commented,
     Edited,
     Event,
-    Fact,
     Opened,
     RegionViewed,
     StructureJudged,
@@ -38,7 +38,7 @@ from SegWithUCore.review.log_format import (
 from SegWithUCore.review.state import ReviewState
 
 OTHER_REGIONS = replace(HEADER, regions_sha256="s" * 64)
-FACTS_OF_A_REVIEW: list[Fact] = [
+FACTS_OF_A_REVIEW: list[Action] = [
     VerdictGiven(1, Verdict.ACCEPTED, 'süß\n"quoted"\u2028\x85 end', 3.5),
     RegionViewed(2, 2.0),
     Commented(2, ""),
@@ -59,7 +59,7 @@ def names(folder: Path) -> list[str]:
 
 
 def test_every_fact_comes_back_as_it_was_and_each_is_one_line(tmp_path: Path) -> None:
-    assert {type(fact) for fact in FACTS_OF_A_REVIEW} | {Opened} == set(FACTS.values())
+    assert {type(fact) for fact in FACTS_OF_A_REVIEW} | {Opened} == set(ACTIONS.values())
     log = log_of(tmp_path, *FACTS_OF_A_REVIEW)
     content = log.path.read_bytes()
     assert content.count(b"\n") == len(FACTS_OF_A_REVIEW) + 1
@@ -67,7 +67,7 @@ def test_every_fact_comes_back_as_it_was_and_each_is_one_line(tmp_path: Path) ->
     assert content.decode() == log.text
     lines = read_log(log.path)
     assert lines.events == log.events
-    assert [event.fact for event in lines.events[1:]] == FACTS_OF_A_REVIEW
+    assert [event.action for event in lines.events[1:]] == FACTS_OF_A_REVIEW
     first = json.loads(content.split(b"\n")[0])
     assert (first["when"], first["reviewer"], first["event"]) == ("2026-01-01T00:00:01Z", "Anna", "opened")
     assert names(tmp_path) == ["review.Anna.jsonl"], "no lock stays"
@@ -119,7 +119,7 @@ def test_a_full_log_stays_one_that_can_be_opened(tmp_path: Path, monkeypatch: py
         log.append(Commented(2, "y" * 2000))
     assert told(log)[-1] == Commented(2, "y" * 2000), "it goes on in memory"
     assert log.path.stat().st_size < 2000
-    assert [event.fact for event in read_log(log.path).events][-1] == Commented(1, "first")
+    assert [event.action for event in read_log(log.path).events][-1] == Commented(1, "first")
 
 
 def test_file_cut_at_every_byte_of_its_last_line(tmp_path: Path) -> None:
@@ -306,7 +306,7 @@ def test_full_disk_is_told_and_all_is_written_once_there_is_room(small_disk: Pat
             NotStoredError, match=rf"Cannot write .*[Ss]pace.*\(lines not stored yet: {number}\)"
         ) as caught:
             log.append(Commented(2, text))
-        assert caught.value.event.fact == Commented(2, text)
+        assert caught.value.event.action == Commented(2, text)
         assert log.pending == number
         lines = read_log(log.path)
         assert (lines.cut, len(lines.events)) == (b"", 2), "no part of a line stays"

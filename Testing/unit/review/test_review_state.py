@@ -11,11 +11,11 @@ from review_cases import HEADER, a_region, events_of
 from SegWithUCore.errors import InputError
 from SegWithUCore.regions.region import Region
 from SegWithUCore.review.log_format import (
+    Action,
     BlindRevealed,
     Closed,
     Commented,
     Edited,
-    Fact,
     RegionViewed,
     StructureJudged,
     Undone,
@@ -27,7 +27,7 @@ REGIONS = [a_region(1), a_region(2), a_region(3, structure="posterior"), a_regio
 TOTAL = 25.0
 
 
-def replayed(*facts: Fact, regions: list[Region] = REGIONS, total: float = TOTAL) -> ReviewState:
+def replayed(*facts: Action, regions: list[Region] = REGIONS, total: float = TOTAL) -> ReviewState:
     return ReviewState.replayed(events_of(*facts), regions, total)
 
 
@@ -41,10 +41,10 @@ class Naive:
     """The review as a list of what was said; nothing is remembered but that."""
 
     def __init__(self) -> None:
-        self.said: list[Fact] = []
+        self.said: list[Action] = []
         self.seconds: dict[int, float] = {}
 
-    def apply(self, fact: Fact) -> None:
+    def apply(self, fact: Action) -> None:
         if isinstance(fact, Undone):
             self.said.pop()
         elif isinstance(fact, VerdictGiven | Commented | StructureJudged):
@@ -70,7 +70,7 @@ class Naive:
         return self.last(lambda f: isinstance(f, StructureJudged) and f.structure == name, "verdict", None)
 
 
-def random_fact(dice: random.Random, state: ReviewState) -> Fact:
+def random_fact(dice: random.Random, state: ReviewState) -> Action:
     region = dice.choice(REGIONS)
     verdict = dice.choice(list(Verdict))
     fact = dice.choice(
@@ -155,7 +155,7 @@ def test_undo_takes_back_the_newest_verdict() -> None:
         ([BlindRevealed(9, None)], "region 9"),
     ],
 )
-def test_a_log_that_does_not_fit_is_named_by_its_line(facts: list[Fact], words: str) -> None:
+def test_a_log_that_does_not_fit_is_named_by_its_line(facts: list[Action], words: str) -> None:
     with pytest.raises(InputError, match=f"^Line {len(facts)} of the review .*{words}"):
         replayed(*facts)
 

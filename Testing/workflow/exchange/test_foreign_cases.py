@@ -21,7 +21,7 @@ from SegWithUCore.errors import InputError
 from SegWithUCore.paths import KEY_FILE, is_inside, is_own, path_mac
 from SegWithUCore.review.log_format import MAXIMUM_BYTES, MAXIMUM_COMMENT, Verdict, read_log
 from SegWithUCore.review.worklist import make_worklist
-from SegWithUCore.review.worklist_files import place_outside, read_listed, read_worklist, write_worklist
+from SegWithUCore.review.worklist_files import path_outside, read_listed, read_worklist, write_worklist
 
 IMAGE, LABELS = "image.nii.gz", "segmentation.nii.gz"
 PLANTED = "Krzywicka"
@@ -145,7 +145,7 @@ def test_a_list_of_others_leads_nowhere_outside(cases: Path, tmp_path: Path, seg
     content["cases"] += [{**content["cases"][0], "folder": f"../cases/{CASES[1]}"}, {"folder": "/etc", "image": "/etc"}]
     foreign = tmp_path / "mine" / "foreign.json"
     foreign.write_text(json.dumps(content), encoding="utf-8")
-    assert [place_outside(foreign, row) is None for row, _ in read_worklist(foreign)] == [True, False, False]
+    assert [path_outside(foreign, row) is None for row, _ in read_worklist(foreign)] == [True, False, False]
     with pytest.raises(InputError, match=CASES[1]):
         read_listed(foreign)
     outcome = segwithu("export", "--list", foreign, "--output", tmp_path / "some")
@@ -336,7 +336,7 @@ def test_leftovers_inside_a_case_are_swept_by_the_next_command(case: Path, segwi
 
 def test_logs_and_comments_are_bounded_and_long_reviews_are_read(case: Path) -> None:
     log = judged(case, "Ana", {1: Verdict.ACCEPTED}, comment="a" * (MAXIMUM_COMMENT + 5))
-    comment = read_log(log).events[1].fact.comment  # type: ignore[union-attr]
+    comment = read_log(log).events[1].action.comment  # type: ignore[union-attr]
     assert comment == "a" * MAXIMUM_COMMENT + f" [cut after {MAXIMUM_COMMENT} characters]"
     first, *_ = whole = log.read_bytes().splitlines(keepends=True)
     looked = whole[1].replace(b'"verdict"', b'"looked"')

@@ -53,7 +53,7 @@ def test_killed_twenty_times_and_nothing_stored_is_lost(tmp_path: Path) -> None:
         if not (tmp_path / "review.Anna.jsonl").exists():
             continue
         lines = read_log(tmp_path / "review.Anna.jsonl")
-        comments = [event.fact.comment.split()[1] for event in lines.events if isinstance(event.fact, Commented)]
+        comments = [event.action.comment.split()[1] for event in lines.events if isinstance(event.action, Commented)]
         assert len(comments) >= stored + len(said), "a line that was said to be stored is gone"
         assert len(comments) <= stored + len(said) + 1, "no more than the line at hand is unsaid"
         assert comments[stored : stored + len(said)] == [str(number) for number in said]
@@ -91,5 +91,5 @@ def test_of_many_processes_that_find_a_stale_lock_one_writes(tmp_path: Path) -> 
     events = read_log(tmp_path / "review.Anna.jsonl").events
     assert winners
     assert len(events) == before + sum(len(numbers) + 1 for numbers in winners)
-    numbers = [int(e.fact.comment.split()[1]) for e in events if isinstance(e.fact, Commented)]
+    numbers = [int(e.action.comment.split()[1]) for e in events if isinstance(e.action, Commented)]
     assert numbers == sorted(numbers), "lines of two writers never mix"
