@@ -17,7 +17,8 @@ from ..inference.model import Model
 from ..inference.preprocessing import assessed_box, mirrored_copy, network_input
 from ..inference.sliding_window import BackboneAlone, WindowNetwork, stitched
 from ..inference.uncertainty_maps import resample_to_grid
-from ..models.bundle import Bundle, verify_weights, weights_path
+from ..models.bundle import Bundle
+from ..models.weights_file import verify_weights, weights_path
 from ..network.checkpoints import read_safetensors
 from ..network.heads.base import two_largest
 from ..training.dataset import Case, class_indices

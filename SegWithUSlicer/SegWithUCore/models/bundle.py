@@ -10,7 +10,7 @@ from typing import Any
 
 from ..atomic_files import atomic_file
 from ..errors import InputError
-from ..input_files import is_there, regular_file
+from ..input_files import is_there
 from ..network.backbone_spec import BackboneSpec
 from ..paths import BUNDLE_FILE
 from ..strict_json import check_schema, read_json, schema, to_json
@@ -189,31 +189,6 @@ def _built(data: Any, folder: Path | None) -> Bundle:
         display=data["display"],
         figures=data["figures"],
     )
-
-
-def verify_weights(bundle: Bundle) -> None:
-    """Check the weights file against its hash.
-
-    Raises:
-        InputError: missing or changed.
-    """
-    path = weights_path(bundle)
-    if not path.exists():
-        raise InputError(f"{path} is missing: restore the bundle from its source.")
-    regular_file(path, "restore the bundle from its source")
-    found = file_sha256(path)
-    if found != bundle.weights_sha256:
-        raise InputError(
-            f"{path} is damaged or was changed: its SHA-256 is {found[:12]}... but {BUNDLE_FILE} says "
-            f"{bundle.weights_sha256[:12]}...; restore the bundle from its source."
-        )
-
-
-def weights_path(bundle: Bundle) -> Path:
-    """The weights file of a bundle that has a folder."""
-    if bundle.folder is None:
-        raise InputError(f"The bundle {bundle.name} has not been written to a folder yet.")
-    return bundle.folder / WEIGHTS_FILE
 
 
 def named_head(bundle: Bundle, name: str | None) -> HeadSpec:

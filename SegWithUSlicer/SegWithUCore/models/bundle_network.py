@@ -17,7 +17,8 @@ from ..network.checkpoints import read_safetensors
 from ..network.segwithu import SegWithU
 from ..network.weights import checked_tensors, load_state
 from ..paths import BUNDLE_FILE, user_networks_file
-from .bundle import WEIGHTS_FILE, Bundle, HeadSpec, as_further, file_sha256, named_head, verify_weights, weights_path
+from .bundle import WEIGHTS_FILE, Bundle, HeadSpec, as_further, file_sha256, named_head
+from .weights_file import verify_weights, weights_path
 
 LOADING_COPIES = 2
 """Of the weights while a network is loaded: its own, and those read from the file."""

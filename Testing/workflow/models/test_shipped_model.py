@@ -9,9 +9,10 @@ import torch
 from SegWithUCore.evaluation.case_metrics import case_figures
 from SegWithUCore.inference.model import Model
 from SegWithUCore.inference.structures import CaseLevelCalibration
-from SegWithUCore.models.bundle import Bundle, read_bundle, weights_path, with_head
+from SegWithUCore.models.bundle import Bundle, read_bundle, with_head
 from SegWithUCore.models.model_card import model_card
 from SegWithUCore.models.registry import resolve_model
+from SegWithUCore.models.weights_file import weights_path
 from SegWithUCore.training.dataset import find_cases
 from SegWithUCore.training.make_bundle import predict_case
 
