@@ -26,7 +26,7 @@ from .inference.case_writer import CaseResult, map_arrays, not_assessed_value, w
 from .inference.fingerprint import Deviation
 from .inference.model import Model, choose_device
 from .inference.segment import Job, compute_case
-from .inference.structures import StructureFigures
+from .inference.structures import StructureMetrics
 from .models.bundle import Bundle
 from .models.registry import resolve_model
 from .progress import Progress, silent
@@ -128,7 +128,7 @@ class SegmentationResult:
     def __init__(self, case: CaseResult, images: Mapping[Path, sitk.Image], as_arrays: bool) -> None:
         """Wrap what was computed; see `segment_image`."""
         self._case, self._images, self._as_arrays = case, images, as_arrays
-        self.structures: list[StructureFigures] = list(case.structures)
+        self.structures: list[StructureMetrics] = list(case.structures)
         self.regions: list[Region] = [] if case.regions is None else list(case.regions.regions)
         self.labels: dict[int, str] = {label.value: label.name for label in case.bundle.labels}
         self.warnings: list[Deviation] = list(case.warnings)

@@ -90,7 +90,7 @@ _KEY_BYTES = 32
 _ATTEMPTS, _BETWEEN_S = 10, 0.02
 
 
-def told_path(folder: Path, told: object) -> Path:
+def stored_path(folder: Path, told: object) -> Path:
     """The absolute path that a text in a file of `folder` means; nothing of it is looked at on disk.
 
     Raises:
@@ -108,7 +108,7 @@ def is_inside(folder: Path, path: Path) -> bool:
     """Whether a path stays in `folder`, also after its links are followed.
 
     Args:
-        path: from `told_path`, or a name within `folder`.
+        path: from `stored_path`, or a name within `folder`.
     """
     root = Path(folder).resolve()
     path = Path(os.path.abspath(root / path))  # noqa: PTH100 - as above

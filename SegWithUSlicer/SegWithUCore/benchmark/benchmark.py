@@ -20,7 +20,7 @@ from ..metrics.calibration import (
     negative_log_likelihood,
 )
 from ..metrics.overlap import class_dice
-from ..metrics.score_histogram import score_figures
+from ..metrics.score_histogram import score_metrics
 from ..progress import Progress, silent
 from ..training.dataset import Case
 from .baselines import BaselineSet
@@ -241,7 +241,7 @@ def prediction_metrics(answer: UncertaintyPrediction, case: FrozenCase, regions:
     """
     if not np.isfinite(answer.score).all():
         raise ValueError("a score is not finite")
-    figures = score_figures(answer.score, case.error, regions)
+    figures = score_metrics(answer.score, case.error, regions)
     if answer.probabilities is not None:
         p = answer.probabilities
         chance = unsure_of(case.classes, p)
@@ -264,7 +264,7 @@ def refitted_figures(
     """
     chance = table(answer.score, case.classes, case.runner_up)
     chosen = {name: regions[name] for name in ("whole", "band")}
-    figures = score_figures(chance, case.error, chosen)
+    figures = score_metrics(chance, case.error, chosen)
     figures["brier"] = brier_score(chance, case.error)
     figures["ece band"] = _within(chance, case.error, regions["band"])
     return {f"{REFITTED}{title}": value for title, value in figures.items()}

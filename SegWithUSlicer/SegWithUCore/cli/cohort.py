@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ..inference.failed_cases import FailedCases
     from ..inference.model import Model
     from ..inference.segment import Job
-    from ..inference.structures import StructureFigures
+    from ..inference.structures import StructureMetrics
 
 
 @dataclass(frozen=True)
@@ -182,7 +182,7 @@ def summary(result: "CaseResult", target: Path) -> str:
     from ..inference.fingerprint import is_refused
 
     refused = is_refused(result.warnings)
-    rows = [_row(figures, refused) for figures in [*result.structures[1:], result.structures[0]]]
+    rows = [_row(metrics, refused) for metrics in [*result.structures[1:], result.structures[0]]]
     header = ["structure", "volume mm3", "expected mm3", "predicted Dice", "wrong mm3", "error prob. > 0.25"]
     text = f"{result.name}\n{table(header, rows)}\n{_footnotes(result.structures[1:])}"
     if refused:
@@ -192,47 +192,47 @@ def summary(result: "CaseResult", target: Path) -> str:
     return f"{text}written to {target}\n"
 
 
-def _row(figures: "StructureFigures", refused: bool) -> list[str]:
-    is_structure = figures.label.value != 0
-    name = figures.label.name if is_structure else "outside (missed tissue)"
-    volume = f"{figures.volume_mm3:.0f}" if is_structure else ""
-    if refused or figures.expected_wrong_mm3 is None or figures.uncertain_mm3 is None:
+def _row(metrics: "StructureMetrics", refused: bool) -> list[str]:
+    is_structure = metrics.label.value != 0
+    name = metrics.label.name if is_structure else "outside (missed tissue)"
+    volume = f"{metrics.volume_mm3:.0f}" if is_structure else ""
+    if refused or metrics.expected_wrong_mm3 is None or metrics.uncertain_mm3 is None:
         words = "not assessed" if refused else "not calibrated"
         return [name, volume, *[words if is_structure else ""] * 2, words, words]
-    share = f"{figures.uncertain_share:.1%} = " if is_structure else ""
+    share = f"{metrics.uncertain_share:.1%} = " if is_structure else ""
     return [
         name,
         volume,
-        _expected(figures) if is_structure else "",
-        _dice(figures) if is_structure else "",
-        f"{figures.expected_wrong_mm3:.0f}",
-        f"{share}{figures.uncertain_mm3:.0f} mm3",
+        _expected(metrics) if is_structure else "",
+        _dice(metrics) if is_structure else "",
+        f"{metrics.expected_wrong_mm3:.0f}",
+        f"{share}{metrics.uncertain_mm3:.0f} mm3",
     ]
 
 
-def _expected(figures: "StructureFigures") -> str:
-    if figures.expected_volume_mm3 is None:
+def _expected(metrics: "StructureMetrics") -> str:
+    if metrics.expected_volume_mm3 is None:
         return "not assessed"
-    volume = f"{figures.expected_volume_mm3:.0f}"
-    if figures.expected_interval_mm3 is None:
+    volume = f"{metrics.expected_volume_mm3:.0f}"
+    if metrics.expected_interval_mm3 is None:
         return volume
-    low, high = figures.expected_interval_mm3
+    low, high = metrics.expected_interval_mm3
     return f"{volume} ({low:.0f} to {high:.0f})"
 
 
-def _dice(figures: "StructureFigures") -> str:
-    if figures.predicted_dice is not None:
-        return f"{figures.predicted_dice:.2f}"
-    return "not informative" if figures.predicted_dice_informative is False else "not assessed"
+def _dice(metrics: "StructureMetrics") -> str:
+    if metrics.predicted_dice is not None:
+        return f"{metrics.predicted_dice:.2f}"
+    return "not informative" if metrics.predicted_dice_informative is False else "not assessed"
 
 
-def _footnotes(structures: "Sequence[StructureFigures]") -> str:
-    counts = {figures.calibration_cases for figures in structures if figures.calibration_cases is not None}
+def _footnotes(structures: "Sequence[StructureMetrics]") -> str:
+    counts = {metrics.calibration_cases for metrics in structures if metrics.calibration_cases is not None}
     if not counts:
         return ""
     return f"In brackets the 90 % interval of the true volume, from {max(counts)} calibration cases.\n"
 
 
 def structures_json(result: "CaseResult") -> list[dict[str, Any]]:
-    """Figures per structure for machines."""
-    return [figures.to_json() for figures in result.structures]
+    """Metrics per structure for machines."""
+    return [structure.to_json() for structure in result.structures]

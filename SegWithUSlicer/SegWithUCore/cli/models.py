@@ -31,9 +31,9 @@ def _add_models(commands: Any, common: argparse.ArgumentParser) -> None:
 
 def run_list(options: argparse.Namespace, console: Console) -> int:
     """Print all models, usable or not."""
-    from ..models.registry import find_models, model_folders, unreadable_places
+    from ..models.registry import find_models, model_folders, unreadable_folders
 
-    _warn(console, unreadable_places())
+    _warn(console, unreadable_folders())
     found = find_models()
     rows = []
     for model in found:
@@ -102,12 +102,12 @@ def _span(span: Any) -> str:
 def run_verify(options: argparse.Namespace, console: Console) -> int:
     """Check every asked model; exit code 1 if one is not whole."""
     from ..errors import InputError
-    from ..models.registry import find_models, resolve_model, unreadable_places
+    from ..models.registry import find_models, resolve_model, unreadable_folders
 
     bundles = [resolve_model(options.model)] if options.model else []
     problems = []
     if not options.model:
-        _warn(console, unreadable_places())
+        _warn(console, unreadable_folders())
         found = find_models()
         bundles = [model.bundle for model in found if model.bundle]
         problems = [model.problem or "" for model in found if model.problem]

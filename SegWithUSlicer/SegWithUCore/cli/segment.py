@@ -117,7 +117,7 @@ def _run(options: argparse.Namespace, console: Console, reader: "InputReader") -
     from ..imaging.roi import RegionOfInterest
     from ..inference.failed_cases import FailedCases
     from ..inference.model import Model, choose_device
-    from ..models.registry import resolve_model, unreadable_places
+    from ..models.registry import resolve_model, unreadable_folders
 
     if options.take_over and not options.resume:
         raise UsageError("--take-over goes with --resume.")
@@ -127,7 +127,7 @@ def _run(options: argparse.Namespace, console: Console, reader: "InputReader") -
     region = None if options.roi is None else RegionOfInterest.parse(options.roi)
     options.form = None if options.form is None else one_of_forms(options.form)
     bundle = resolve_model(options.model)
-    for problem in unreadable_places():
+    for problem in unreadable_folders():
         console.note(f"Warning: {problem}.")
     jobs = _jobs(dict(zip(names, cases, strict=True)), bundle.input.channels, region, options, failures)
     check_output(options.output)
@@ -149,7 +149,7 @@ def _found_cases(
     from ..imaging.inputs import find_input
 
     cases: list[GivenCase] = []
-    for place in _places(options, failures, reader):
+    for place in _case_paths(options, failures, reader):
         try:
             given = find_input(place, reader)
         except Exception as error:  # noqa: BLE001 - whatever one place holds, the others go on
@@ -161,7 +161,7 @@ def _found_cases(
     return _usable(cases, failures) if options.each else cases
 
 
-def _places(options: argparse.Namespace, failures: list[Failure], reader: "InputReader") -> list[Path]:
+def _case_paths(options: argparse.Namespace, failures: list[Failure], reader: "InputReader") -> list[Path]:
     """The arguments, or with `--each` what lies in those that are folders of cases; the output folder is none."""
     from ..imaging.inputs import cases_in
 

@@ -1,4 +1,4 @@
-"""Figures of one case with a reference: segmentation, ranking, calibration."""
+"""Metrics of one case with a reference: segmentation, ranking, calibration."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from ..metrics.calibration import (
     negative_log_likelihood,
 )
 from ..metrics.overlap import class_dice, class_surface_dice, mean_dice
-from ..metrics.score_histogram import figures_of, region_groups
+from ..metrics.score_histogram import metrics_of, region_groups
 from ..models.bundle import Bundle
 from ..models.input_spec import Label
 from ..training.calibrate import CaseNumbers, case_numbers
@@ -73,50 +73,50 @@ def measured(
     )
 
 
-def case_figures(
+def case_metrics(
     prediction: Prediction, truth: np.ndarray, spacing_zyx: Sequence[float], bundle: Bundle, band: Band | None = None
 ) -> dict[str, float]:
-    """The figures of one case that a bundle records.
+    """The metrics of one case that a bundle records.
 
     Args:
         truth: class of each voxel, (z, y, x).
         band: by default 3 mm.
     """
     case = measured(prediction, truth, spacing_zyx, bundle, band or Band())
-    return recorded_figures(case, detection_figures(case), bundle)
+    return recorded_metrics(case, detection_metrics(case), bundle)
 
 
-def detection_figures(case: CaseMeasurement) -> dict[tuple[str, str, str], float]:
-    """Figures of error detection by (figure, region, score); NaN in regions without errors."""
+def detection_metrics(case: CaseMeasurement) -> dict[tuple[str, str, str], float]:
+    """Metrics of error detection by (metric, region, score); NaN in regions without errors."""
     return {
         (title, region, name): value
         for name, score in case.scores.items()
         for region, groups in region_groups(score, case.error, case.regions).items()
-        for title, value in figures_of(groups).items()
+        for title, value in metrics_of(groups).items()
     }
 
 
-def recorded_figures(
+def recorded_metrics(
     case: CaseMeasurement, detection: Mapping[tuple[str, str, str], float], bundle: Bundle
 ) -> dict[str, float]:
     """Overlap, calibration, and the headlines of error detection, by title."""
     names = [label.name for label in bundle.labels[1:]]
     dice = class_dice(case.prediction.classes, case.truth, len(bundle.labels))
-    figures = {f"dice {name}": value for name, value in zip(names, dice, strict=True)}
-    figures |= {
+    metrics = {f"dice {name}": value for name, value in zip(names, dice, strict=True)}
+    metrics |= {
         " ".join(key): value for key, value in detection.items() if key[0] in HEADLINES and key[1] in ("whole", "band")
     }
-    figures["error rate"] = float(case.error.mean())
-    figures["error rate band"] = float(case.error[case.band].mean()) if case.band.any() else float("nan")
+    metrics["error rate"] = float(case.error.mean())
+    metrics["error rate band"] = float(case.error[case.band].mean()) if case.band.any() else float("nan")
     map_alone = softmax(tempered_logits(case.prediction), 0)
-    figures |= _probability_figures("plain", case.probabilities, case.truth)
-    figures |= _probability_figures("tempered by the map alone", map_alone, case.truth)
+    metrics |= _probability_metrics("plain", case.probabilities, case.truth)
+    metrics |= _probability_metrics("tempered by the map alone", map_alone, case.truth)
     if bundle.calibration is not None:
-        figures |= _calibrated_figures(case, bundle.calibration)
-    return figures
+        metrics |= _calibrated_metrics(case, bundle.calibration)
+    return metrics
 
 
-def _probability_figures(name: str, probabilities: np.ndarray, truth: np.ndarray) -> dict[str, float]:
+def _probability_metrics(name: str, probabilities: np.ndarray, truth: np.ndarray) -> dict[str, float]:
     return {
         f"nll {name}": negative_log_likelihood(probabilities, truth),
         f"brier {name}": multiclass_brier_score(probabilities, truth),
@@ -124,14 +124,14 @@ def _probability_figures(name: str, probabilities: np.ndarray, truth: np.ndarray
     }
 
 
-def _calibrated_figures(case: CaseMeasurement, calibration: Mapping[str, Any]) -> dict[str, float]:
+def _calibrated_metrics(case: CaseMeasurement, calibration: Mapping[str, Any]) -> dict[str, float]:
     ours, theirs, near, error = case.scores[OUR_SCORE], case.scores[RIVAL_SCORE], case.band, case.error
     logits = case.prediction.logits.astype(np.float64)
     softened = softmax(tempered_logits(case.prediction, calibration["tempering_scale"]), 0)
     scaled = softmax(logits / calibration["rivals"]["temperature"], 0)
     return {
-        **_probability_figures("tempered", softened, case.truth),
-        **_probability_figures("temperature scaling", scaled, case.truth),
+        **_probability_metrics("tempered", softened, case.truth),
+        **_probability_metrics("temperature scaling", scaled, case.truth),
         "error probability ece band": expected_calibration_error(ours[near], error[near]),
         "error probability brier": brier_score(ours, error),
         "error probability brier softmax": brier_score(theirs, error),
@@ -143,7 +143,7 @@ def _calibrated_figures(case: CaseMeasurement, calibration: Mapping[str, Any]) -
     }
 
 
-def surface_figures(
+def surface_metrics(
     case: CaseMeasurement, spacing_zyx: Sequence[float], bundle: Bundle, tolerance_mm: float
 ) -> dict[str, float]:
     """Surface Dice of each structure by title."""

@@ -21,12 +21,12 @@ from .case_metrics import (
     StructureNumbers,
     case_risk,
     confidences,
-    detection_figures,
+    detection_metrics,
     measured,
     numbers_of,
-    recorded_figures,
+    recorded_metrics,
     structure_numbers,
-    surface_figures,
+    surface_metrics,
 )
 from .frozen_backbone import read_assessed
 from .pictures import WorstCases
@@ -85,8 +85,8 @@ class CaseEvaluation:
 
     Attributes:
         name, group: of the case, and what it is resampled with.
-        figures: what a bundle records, by title.
-        detection: error detection by (figure, region, score).
+        metrics: what a bundle records, by title.
+        detection: error detection by (metric, region, score).
         structures: numbers per structure.
         risk: 1 - mean Dice.
         confidences: how sure the model was, by name.
@@ -95,7 +95,7 @@ class CaseEvaluation:
 
     name: str
     group: str
-    figures: dict[str, float]
+    metrics: dict[str, float]
     detection: dict[tuple[str, str, str], float]
     structures: list[StructureNumbers]
     risk: float
@@ -143,10 +143,10 @@ def add_case(
     settings = found.settings
     spacing = image.GetSpacing()[::-1]
     seen = measured(prediction, truth, spacing, bundle, settings.band)
-    detection = detection_figures(seen)
-    figures = recorded_figures(seen, detection, bundle)
+    detection = detection_metrics(seen)
+    metrics = recorded_metrics(seen, detection, bundle)
     if not settings.band.in_slices:
-        figures |= surface_figures(seen, spacing, bundle, settings.tolerance_mm)
+        metrics |= surface_metrics(seen, spacing, bundle, settings.tolerance_mm)
     numbers = numbers_of(seen, bundle.calibration)
     structures = structure_numbers(numbers, bundle.labels, bundle.calibration)
     risk = case_risk(seen, len(bundle.labels))
@@ -157,7 +157,7 @@ def add_case(
         CaseEvaluation(
             case.name,
             case.group,
-            figures,
+            metrics,
             detection,
             structures,
             risk,

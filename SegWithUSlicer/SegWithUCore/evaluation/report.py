@@ -136,13 +136,13 @@ def _write_csv(path: Path, cases: list[CaseEvaluation]) -> None:
 
 
 def _csv_row(case: CaseEvaluation) -> dict[str, str]:
-    figures: dict[str, float] = {"mean dice": 1 - case.risk, **case.figures}
+    metrics: dict[str, float] = {"mean dice": 1 - case.risk, **case.metrics}
     for structure in case.structures:
-        figures |= {
+        metrics |= {
             f"{what} {structure.name}": getattr(structure, what)
             for what in ("predicted_dice", "true_mm3", "expected_mm3", "low_mm3", "high_mm3")
         }
-    figures |= {f"confidence {name}": value for name, value in case.confidences.items()}
-    figures |= {" ".join(key): value for key, value in case.detection.items()}
-    written = {title: f"{value:.8g}" if value == value else "" for title, value in figures.items()}
+    metrics |= {f"confidence {name}": value for name, value in case.confidences.items()}
+    metrics |= {" ".join(key): value for key, value in case.detection.items()}
+    written = {title: f"{value:.8g}" if value == value else "" for title, value in metrics.items()}
     return {"case": case.name, "patient": case.group, **written}

@@ -33,7 +33,7 @@ from ..regions.find_regions import FoundRegions, RegionSettings
 from ..review.flags import case_flags, rules_of_case
 from ..strict_json import to_json
 from .fingerprint import Deviation
-from .structures import StructureFigures, histograms
+from .structures import StructureMetrics, histograms
 from .uncertainty_maps import VoxelMaps, competition_arrays
 
 SEGMENTATION_NRRD_FILE = "segmentation.seg.nrrd"
@@ -65,7 +65,7 @@ class CaseResult:
         box: the voxels that were assessed.
         parts: the channels inside `box`.
         maps: results inside `box`.
-        structures: figures, background first.
+        structures: metrics, background first.
         regions: worth a look; None without fitted calibration.
         warnings: deviations from the training cases and what happened on the way.
         image: the whole first channel, where a copy of it is to be written.
@@ -82,7 +82,7 @@ class CaseResult:
     box: VoxelBox
     parts: Sequence[sitk.Image]
     maps: VoxelMaps
-    structures: Sequence[StructureFigures]
+    structures: Sequence[StructureMetrics]
     regions: FoundRegions | None
     warnings: Sequence[Deviation]
     device: str
@@ -219,7 +219,7 @@ def _facts(result: CaseResult, target: Path) -> dict[str, Any]:
         "versions": _versions(),
         "device": result.device,
         "fingerprint": {"warnings": [warning.to_json() for warning in result.warnings]},
-        "structures": [figures.to_json() for figures in result.structures],
+        "structures": [structure.to_json() for structure in result.structures],
         "maps": {name: _map_facts(result, name, values) for name, values in map_arrays(result.maps).items()},
         "regions": None if result.regions is None else result.regions.summary(RegionSettings()),
         "timings_s": {stage: round(seconds, 3) for stage, seconds in result.timings_s.items()},

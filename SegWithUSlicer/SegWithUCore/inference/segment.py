@@ -26,7 +26,7 @@ from .memory_prediction import READ_BYTES, RunMemory, check_regions_fit, foresee
 from .model import Model
 from .preprocessing import assessed_box, network_input
 from .sliding_window import stitched
-from .structures import StructureFigures, structure_deviations, structure_figures
+from .structures import StructureMetrics, structure_deviations, structure_metrics
 from .uncertainty_maps import VoxelMaps, maps_on_grid, regions_of_maps
 
 
@@ -113,7 +113,7 @@ def compute_case(
     progress("reading", 0.0, "" if memory is None else memory.words)
     with timer.stage("reading"):
         given = read_input(job, model.bundle, reader)
-    given_warnings = place_warnings(job)
+    given_warnings = position_warnings(job)
     parts = [apply_transform(part, job.own_to_world_ras) for part in given.parts]
     given_warnings += checked_against_training(parts, model.bundle, job)
     assessed = assessed_box(parts, model.bundle.input)
@@ -151,10 +151,10 @@ def compute_case(
 
 def _structures(
     maps: VoxelMaps, grid: VoxelGrid, model: Model, refused: bool
-) -> tuple[list[StructureFigures], list[Deviation]]:
+) -> tuple[list[StructureMetrics], list[Deviation]]:
     """The structures, and warnings about those unlike the training cases; no numbers of refused inputs."""
     labels, voxel_mm3 = model.bundle.labels, float(np.prod(grid.spacing))
-    structures = structure_figures(maps, labels, voxel_mm3, model.numbers, assessed=not refused)
+    structures = structure_metrics(maps, labels, voxel_mm3, model.numbers, assessed=not refused)
     return structures, [] if refused else structure_deviations(structures, model.bundle, model.numbers)
 
 
@@ -248,7 +248,7 @@ def read_channels(
     return images
 
 
-def place_warnings(job: Job) -> list[Deviation]:
+def position_warnings(job: Job) -> list[Deviation]:
     """Warnings about images whose header gives two places, or none; each sentence once."""
     sentences = dict.fromkeys(note for path in job.files for note in grid_notes(path, job.form))
     return [Deviation(WARNING, sentence, "place") for sentence in sentences]

@@ -1,6 +1,6 @@
 """How well a confidence tells good cases from bad ones, and how well a case's numbers hold.
 
-The risk of a case is a real number, such as 1 - mean Dice; otherwise the figures are those of `error_detection` with
+The risk of a case is a real number, such as 1 - mean Dice; otherwise the metrics are those of `error_detection` with
 cases for voxels. Cases for which risk or confidence is NaN are left out.
 """
 
@@ -14,7 +14,7 @@ from .error_detection import ScoreGroups, augrc, aurc
 
 
 @dataclass(frozen=True)
-class IntervalFigures:
+class IntervalMetrics:
     """How intervals hold the true values.
 
     Attributes:
@@ -83,15 +83,15 @@ def mean_absolute_error(predicted: Sequence[float] | np.ndarray, true: Sequence[
     return float(errors[there].mean()) if there.any() else float("nan")
 
 
-def interval_figures(low: Sequence[float], high: Sequence[float], true: Sequence[float]) -> IntervalFigures:
+def interval_metrics(low: Sequence[float], high: Sequence[float], true: Sequence[float]) -> IntervalMetrics:
     """Coverage and width of intervals, one a case; NaN ends where a case has none."""
     lower, upper, value = (np.asarray(values, float) for values in (low, high, true))
     there = np.isfinite(lower) & np.isfinite(upper) & np.isfinite(value)
     lower, upper, value = lower[there], upper[there], value[there]
     if not value.size:
-        return IntervalFigures(float("nan"), float("nan"), float("nan"), 0)
+        return IntervalMetrics(float("nan"), float("nan"), float("nan"), 0)
     width, exists = upper - lower, value > 0
-    return IntervalFigures(
+    return IntervalMetrics(
         float(((lower <= value) & (value <= upper)).mean()),
         float(width.mean()),
         float((width[exists] / value[exists]).mean()) if exists.any() else float("nan"),

@@ -1,7 +1,7 @@
 """How well a score finds the voxels where the segmentation is wrong.
 
-All figures follow from groups of equal score in ascending order: how many voxels a group has, and
-how many of them are wrong. Ties count as if ordered at random, so no figure depends on voxel order.
+All metrics follow from groups of equal score in ascending order: how many voxels a group has, and
+how many of them are wrong. Ties count as if ordered at random, so no metric depends on voxel order.
 """
 
 from dataclasses import dataclass

@@ -67,7 +67,7 @@ def model_card(bundle: Bundle) -> str:
         "## How it was made",
         _making(bundle),
         "## How well it works",
-        _figures(bundle.figures),
+        _metrics(bundle.figures),
         "## How to read the maps",
         "*Error probability*: of 100 voxels that read 0.25, about 25 are wrong. *Ranking map*: orders voxels by risk, "
         f"{HEADS[bundle.default_head.variant].ranking}. "
@@ -175,7 +175,7 @@ def _dice_words(line: Mapping[str, Any]) -> str:
     return f"predicted Dice {verdict} (mean error, each of {line['cases']} cases left out in turn: {figures})"
 
 
-def _figures(figures: Mapping[str, Any] | None) -> str:
+def _metrics(figures: Mapping[str, Any] | None) -> str:
     if figures is None:
         return "Not measured yet: run `segwithu evaluate --record`."
     by_title = {entry["title"]: entry for entry in figures["table"]}

@@ -29,7 +29,7 @@ from SegWithUCore.inference.image_features import (
     off_centre,
     turned_cells,
 )
-from SegWithUCore.inference.structures import NO_NUMBERS, StructureFigures, structure_deviations
+from SegWithUCore.inference.structures import NOT_FITTED, StructureMetrics, structure_deviations
 from SegWithUCore.models.bundle import Bundle
 from SegWithUCore.training.calibrate import training_fingerprint
 from SegWithUCore.training.dataset import find_cases, prepare
@@ -258,12 +258,12 @@ def test_a_volume_that_no_training_case_has_is_flagged_with_its_structure(bundle
         (90.0, "small: 90 mm3"),
         (9e3, "large: 9000 mm3"),
     ):
-        figures = [StructureFigures(labels[0], 1, 1.0), StructureFigures(labels[1], int(volume), volume)]
-        flags = structure_deviations(figures, bundle, NO_NUMBERS)
+        figures = [StructureMetrics(labels[0], 1, 1.0), StructureMetrics(labels[1], int(volume), volume)]
+        flags = structure_deviations(figures, bundle, NOT_FITTED)
         assert [(flag.structure, flag.severity) for flag in flags] == [(1, "warning")]
         assert words in flags[0].sentence
-    usual = [StructureFigures(labels[0], 1, 1.0), StructureFigures(labels[1], 1600, 1600.0)]
-    assert structure_deviations(usual, bundle, NO_NUMBERS) == []
+    usual = [StructureMetrics(labels[0], 1, 1.0), StructureMetrics(labels[1], 1600, 1600.0)]
+    assert structure_deviations(usual, bundle, NOT_FITTED) == []
 
 
 def test_bundles_without_the_newer_blocks_are_compared_by_grid_alone(bundle: Bundle, images: list[sitk.Image]) -> None:
