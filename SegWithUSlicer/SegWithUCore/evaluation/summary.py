@@ -213,7 +213,7 @@ def detection_table(evaluation: Evaluation) -> list[dict[str, Any]]:
     """A row for each metric, region and score.
 
     Returns:
-        Rows of `figure` (the metric), `region`, `score`; mean over cases with its interval; and for whole, band and inside
+        Rows of `figure` (metric), `region`, `score`; mean over cases with its interval; and for whole, band and inside
         `pooled` with `binning_error`, the most by which the bins of its histogram can have moved it.
     """
     cases = evaluation.cases
