@@ -236,7 +236,7 @@ class _MemoryReader(InputReader):
 
 
 def _given_files(paths: Sequence[Path], bundle: Bundle, series: str | None) -> _Given:
-    """The channels of a case in files.
+    """Find the channels of a case in files.
 
     Raises:
         InputError: as `find_input` and `channel_inputs`, or the number of channels is not the model's.
@@ -258,7 +258,7 @@ def _given_files(paths: Sequence[Path], bundle: Bundle, series: str | None) -> _
 def _given_images(
     images: Sequence[ImageInput], bundle: Bundle, placement: tuple[Sequence[float], ...] | None
 ) -> _Given:
-    """The channels of a case in memory, checked as files are.
+    """Check the channels of a case in memory as files are checked.
 
     Args:
         placement: spacing, origin and direction of arrays.

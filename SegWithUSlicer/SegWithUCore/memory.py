@@ -38,7 +38,7 @@ class NotEnoughMemoryError(InputError):
     def __init__(
         self, what: str, needed: float, free: float, remedies: Sequence[str], file: Path | None = None
     ) -> None:
-        """The sentence: `what` needs so much, so much is free, one of the remedies helps.
+        """Say that `what` needs so much, so much is free, and one of the remedies helps.
 
         Args:
             remedies: beside closing programs and taking another computer.
@@ -75,7 +75,7 @@ def check_memory(
 
 
 def in_words(size: float) -> str:
-    """A number of bytes for people: "85 MB", "1.7 GB", "12 GB"."""
+    """Format a number of bytes for people: "85 MB", "1.7 GB", "12 GB"."""
     for unit, name in ((1e15, "PB"), (1e12, "TB"), (1e9, "GB")):
         if size >= 0.9995 * unit:
             return f"{size / unit:.{0 if size >= 9.95 * unit else 1}f} {name}"
@@ -116,7 +116,7 @@ def resident_bytes(proc: Path = Path("/proc")) -> int:
 
 
 def _numbers(path: Path, unit: int = 1) -> dict[str, int]:
-    """The "name number" or "name: number kB" lines of a file, in bytes; empty where it cannot be read."""
+    """Read the "name number" or "name: number kB" lines of a file, in bytes; empty if it cannot be read."""
     try:
         lines = path.read_text(encoding="ascii", errors="replace").splitlines()
     except OSError:
@@ -126,7 +126,7 @@ def _numbers(path: Path, unit: int = 1) -> dict[str, int]:
 
 
 def _number(path: Path) -> int | None:
-    """The number in a file of a control group; None for "max", for no limit, and where there is no such file."""
+    """Read the number in a file of a control group; None for "max", for no limit, and if there is no such file."""
     with contextlib.suppress(OSError, ValueError):
         number = int(path.read_text(encoding="ascii"))
         return number if number < _UNLIMITED else None
@@ -134,7 +134,7 @@ def _number(path: Path) -> int | None:
 
 
 def _cgroup_rooms(proc: Path, swap: int) -> list[int]:
-    """What each control group with a limit leaves to this process."""
+    """Return the bytes that each control group with a limit leaves to this process."""
     rooms = (_cgroup_room(folder, version, swap) for folder, version in _cgroups(proc))
     return [room for room in rooms if room is not None]
 
@@ -162,7 +162,7 @@ def _cgroups(proc: Path) -> Iterator[tuple[Path, int]]:
 
 
 def _with_parents(root: str, mount: Path, path: str) -> list[Path]:
-    """The folder of a group and of its parents below a mount; in a container the mount may be the group itself."""
+    """List the folders of a group and its parents below a mount; in a container the mount may be the group itself."""
     inside = path[len(root) :] if root != "/" and (path + "/").startswith(root + "/") else path
     steps = [step for step in inside.split("/") if step and step != ".."]
     return [mount.joinpath(*steps[:depth]) for depth in range(len(steps), -1, -1)]
@@ -173,7 +173,7 @@ def _unescaped(text: str) -> str:
 
 
 def _cgroup_room(folder: Path, version: int, swap: int) -> int | None:
-    """What one control group leaves, swap included; None without a limit.
+    """Return the bytes that one control group leaves, swap included; None without a limit.
 
     Source: Linux, Documentation/admin-guide/cgroup-v2.rst and cgroup-v1/memory.rst.
     """
@@ -233,7 +233,7 @@ class _MemoryStatus(ctypes.Structure):
 
 
 def _windows_available() -> int | None:
-    """What this process may still commit, memory and page file."""
+    """Return the bytes that this process may still commit, memory and page file."""
     status = _MemoryStatus(length=ctypes.sizeof(_MemoryStatus))
     library = getattr(ctypes, "windll", None)
     if library is None or not library.kernel32.GlobalMemoryStatusEx(ctypes.byref(status)):

@@ -16,7 +16,7 @@ BUNDLE_FILE = "bundle.json"
 
 
 def resources_folder() -> Path | None:
-    """The `Resources` folder: in the package (wheel), beside it (Slicer) or at the top of a checkout; else None."""
+    """Find the `Resources` folder: in the package (wheel), beside it (Slicer) or at the top of a checkout."""
     package = Path(__file__).resolve().parent
     places = [folder / "Resources" for folder in (package, package.parent, package.parent.parent)]
     return next((place for place in places if (place / "Models").is_dir()), None)
@@ -61,7 +61,7 @@ class BundleFolders:
 
 
 def bundle_folders(place: Path) -> BundleFolders:
-    """The folders of bundles in a folder of models; one that may not be read is told, and stops nobody."""
+    """List the folders of bundles in a folder of models; one that cannot be read is a problem, not an error."""
     try:
         entries = sorted(place.iterdir())
     except FileNotFoundError:
@@ -73,7 +73,7 @@ def bundle_folders(place: Path) -> BundleFolders:
 
 
 def user_folder() -> Path:
-    """The folder for application data of this user; it need not be there yet."""
+    """Return the folder for application data of this user; it need not be there yet."""
     if sys.platform == "win32":
         base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
     elif sys.platform == "darwin":
@@ -91,7 +91,7 @@ _ATTEMPTS, _BETWEEN_S = 10, 0.02
 
 
 def stored_path(folder: Path, told: object) -> Path:
-    """The absolute path that a text in a file of `folder` means; nothing of it is looked at on disk.
+    """Return the absolute path that a text in a file of `folder` means, without looking at the disk.
 
     Raises:
         ValueError: it is no path.
@@ -125,7 +125,7 @@ def has_links(path: Path) -> bool:
 
 
 def path_mac(*parts: str) -> str | None:
-    """The code of what this user writes: a path, and what it belongs to; None where no key can be kept."""
+    """Sign what this user writes, a path and what it belongs to; None if no key can be kept."""
     key = _key()
     if key is None:
         return None
@@ -139,7 +139,7 @@ def is_own(mac: object, *parts: str) -> bool:
 
 
 def _key() -> bytes | None:
-    """This user's key, made when it is first wanted."""
+    """Return this user's key, made when it is first wanted."""
     place = user_folder() / KEY_FILE
     with contextlib.suppress(OSError):  # a home that cannot be written to, or a key that is there already
         place.parent.mkdir(parents=True, exist_ok=True)

@@ -38,7 +38,7 @@ class ProbabilitySums:
 
 
 def probability_sums(probabilities: np.ndarray, classes: np.ndarray) -> ProbabilitySums:
-    """Sums of probabilities (classes, *any), with the predicted class of each voxel."""
+    """Sum probabilities (classes, *any), given the predicted class of each voxel."""
     flat, chosen = probabilities.reshape(probabilities.shape[0], -1).astype(np.float64), np.ravel(classes)
     inside = [float(row[chosen == index].sum()) for index, row in enumerate(flat)]
     return ProbabilitySums(flat.sum(1), np.asarray(inside), (flat * (1 - flat)).sum(1))
@@ -168,7 +168,7 @@ class VolumeInterval:
     cases: int
 
     def __call__(self, expected_mm3: float, ambiguous_mm3: float) -> tuple[float, float, float]:
-        """Expected volume, and lower and upper end of the interval, in mm3.
+        """Return the expected volume, and the lower and upper end of its interval, in mm3.
 
         Args:
             expected_mm3: sum of the structure's tempered probability over all voxels, times voxel volume.
@@ -189,7 +189,7 @@ class VolumeInterval:
 
 
 def conformal_quantile(scores: Sequence[float], level: float = LEVEL) -> float | None:
-    """The smallest score that bounds a new one with probability `level`, None for too few scores.
+    """Return the smallest score that bounds a new one with probability `level`; None for too few scores.
 
     Source: split conformal prediction, Vovk et al., Algorithmic Learning in a Random World (2005).
     """

@@ -219,7 +219,7 @@ QUANTILES = 101
 
 
 def fit_percentiles(values: Sequence[np.ndarray], uncertain: Sequence[np.ndarray]) -> list[float] | None:
-    """The percentiles 0 to 100 of a part over the uncertain voxels of all cases; None where there are none.
+    """Compute the percentiles 0 to 100 of a part over the uncertain voxels of all cases; None if there are none.
 
     Args:
         values: model or data part of each case, any shape.
@@ -232,5 +232,5 @@ def fit_percentiles(values: Sequence[np.ndarray], uncertain: Sequence[np.ndarray
 
 
 def percentiles_of(values: np.ndarray, quantiles: Sequence[float]) -> np.ndarray:
-    """The percentile of each value, uint8 from 0 to 100."""
+    """Return the percentile of each value, uint8 from 0 to 100."""
     return np.clip(np.searchsorted(np.asarray(quantiles), values, side="right") - 1, 0, 100).astype(np.uint8)

@@ -84,7 +84,7 @@ def fit_flag_rules(cases: Sequence[CaseMetrics], alpha: float = ALPHA, bad_dice:
 
 
 def controlled_limit(scores: np.ndarray, bad: np.ndarray, alpha: float) -> float | None:
-    """The laxest limit whose bound on missed bad cases stays within `alpha`; None where even flagging all does not.
+    """Find the laxest limit whose bound on missed bad cases stays within `alpha`; None if even flagging all does not.
 
     Args:
         scores: of the cases, higher for worse; a case is flagged above the limit.
@@ -147,7 +147,7 @@ def _lowest_dice(case: CaseMetrics) -> float:
 
 
 def _worst(case: CaseMetrics, score: Callable[[StructureCase], float | None]) -> float | None:
-    """The worst structure's score; None where none has a metric."""
+    """Return the worst structure's score; None if none has a metric."""
     known = [value for structure in case.values() if (value := score(structure)) is not None]
     return max(known, default=None)
 

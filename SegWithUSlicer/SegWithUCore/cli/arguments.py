@@ -53,7 +53,7 @@ def check_folder_name(name: str, option: str) -> None:
 
 
 def whole_number(low: int, high: int) -> Callable[[str], int]:
-    """A reader of whole numbers between two limits, for argparse."""
+    """Make a reader of whole numbers between two limits, for argparse."""
 
     def read(text: str) -> int:
         if not re.fullmatch(r"[+-]?[0-9]{1,18}", text.strip()) or not low <= int(text) <= high:
@@ -64,7 +64,7 @@ def whole_number(low: int, high: int) -> Callable[[str], int]:
 
 
 def finite_number(text: str) -> float:
-    """A reader of numbers for argparse that takes neither NaN nor infinity, which pass every comparison."""
+    """Read a number for argparse; refuse NaN and infinity, which pass every comparison."""
     try:
         value = float(text)
     except ValueError:
@@ -98,7 +98,7 @@ def add_flag_options(command: argparse.ArgumentParser) -> None:
 
 
 def flag_rules(options: argparse.Namespace) -> FlagRules | None:
-    """The rules that the options set; None where they set none, and each case's own hold.
+    """Return the rules that the options set; None if they set none, so that each case's own hold.
 
     Raises:
         UsageError: a limit is no limit.

@@ -47,7 +47,7 @@ class CohortReporter:
         self._debug, self._settled = debug, 0
 
     def failed_before(self, failure: Failure) -> None:
-        """A case could not even be begun."""
+        """Report a case that could not even be begun."""
         self._failed(failure.name, failure.given, failure.error)
 
     @contextlib.contextmanager
@@ -178,7 +178,7 @@ def _facts(tally: "CohortCounts", interrupted: bool) -> dict[str, Any]:
 
 
 def summary(result: "CaseResult", target: Path) -> str:
-    """The table of one case."""
+    """Make the table of one case."""
     from ..inference.fingerprint import is_refused
 
     refused = is_refused(result.warnings)

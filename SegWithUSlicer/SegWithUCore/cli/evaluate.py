@@ -81,7 +81,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
 
 
 def _settings(options: argparse.Namespace) -> "Settings":
-    """What the options say, checked before minutes go by."""
+    """Read the options, and check them before minutes go by."""
     from ..evaluation.evaluate import Settings
     from ..metrics.boundary import Band
 

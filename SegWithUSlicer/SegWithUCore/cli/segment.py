@@ -145,7 +145,7 @@ def _run(options: argparse.Namespace, console: Console, reader: "InputReader") -
 def _found_cases(
     options: argparse.Namespace, console: Console, failures: list[Failure], reader: "InputReader"
 ) -> "list[GivenCase]":
-    """The cases that the arguments hold; kinds of folders are printed, arguments without any noted as failures."""
+    """Find the cases in the arguments; print kinds of folders, note arguments without any case as failures."""
     from ..imaging.inputs import find_input
 
     cases: list[GivenCase] = []
@@ -162,7 +162,7 @@ def _found_cases(
 
 
 def _case_paths(options: argparse.Namespace, failures: list[Failure], reader: "InputReader") -> list[Path]:
-    """The arguments, or with `--each` what lies in those that are folders of cases; the output folder is none."""
+    """Return the arguments, or with `--each` what lies in those that are folders of cases; not the output folder."""
     from ..imaging.inputs import cases_in
 
     if not options.each:
@@ -185,7 +185,7 @@ def _jobs(
     options: argparse.Namespace,
     failures: list[Failure],
 ) -> "list[Job]":
-    """What is to be done for each case, by its name; a case with other channels than the model's is a failure."""
+    """Make the job of each case; a case with other channels than the model's is a failure."""
     from ..imaging.inputs import channel_inputs
     from ..inference.segment import Job
 
@@ -235,7 +235,7 @@ def case_names(cases: "Sequence[GivenCase]", options: argparse.Namespace) -> lis
 
 
 def _usable(cases: "Sequence[GivenCase]", failures: list[Failure]) -> "list[GivenCase]":
-    """The cases of a folder whose names can be those of case folders; the others are failures."""
+    """Return the cases whose names can be those of case folders; the others are failures."""
     counts = Counter(case.name.casefold() for case in cases)
     problems = [_name_problem(case.name, counts) for case in cases]
     for case, problem in zip(cases, problems, strict=True):

@@ -76,7 +76,7 @@ def measured(
 def case_metrics(
     prediction: Prediction, truth: np.ndarray, spacing_zyx: Sequence[float], bundle: Bundle, band: Band | None = None
 ) -> dict[str, float]:
-    """The metrics of one case that a bundle records.
+    """Compute the metrics of one case that a bundle records.
 
     Args:
         truth: class of each voxel, (z, y, x).
@@ -214,7 +214,7 @@ def confidences(
 
 
 def numbers_of(case: CaseMeasurement, calibration: Mapping[str, Any] | None) -> CaseNumbers:
-    """Sums over the case, with probabilities tempered as the bundle says."""
+    """Sum over the case, with temperature-scaled probabilities as the bundle says."""
     return case_numbers(case.prediction, case.truth, 1.0 if calibration is None else calibration["tempering_scale"])
 
 

@@ -122,11 +122,11 @@ class FrozenBackbone:
         self.sha256 = backbone_sha256(model.bundle)
 
     def stitched(self, network: WindowNetwork, array: np.ndarray) -> np.ndarray:
-        """What `network` says of a whole volume, (channels, z, y, x), in this backbone's windows."""
+        """Run `network` on a whole volume, (channels, z, y, x), in this backbone's windows."""
         return stitched(network, array, self.bundle.input, self.device)
 
     def logits(self, images: Sequence[sitk.Image]) -> tuple[np.ndarray, sitk.Image, np.ndarray, np.ndarray]:
-        """The bare job: the network's input and its grid, logits there, and logits on the images' grid."""
+        """Segment alone: return the network's input and its grid, logits there, and logits on the images' grid."""
         array, working = network_input(images, self.bundle.input)
         raw = self.stitched(BackboneAlone(self.module), array)
         return array, working, raw, resample_to_grid(raw, working, images[0])

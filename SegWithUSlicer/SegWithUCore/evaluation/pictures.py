@@ -114,7 +114,7 @@ def _legend(figure: Any, labels: Sequence[Label], caption: str) -> None:
 
 
 def rgb(label: Label) -> tuple[float, ...]:
-    """A label's colour, each part 0 to 1."""
+    """Return a label's colour, each part 0 to 1."""
     return tuple(value / 255 for value in label.color)
 
 
@@ -150,9 +150,11 @@ class WorstCase:
 
 @dataclass
 class WorstCases:
-    """Attributes:
-    by_dice: lowest mean Dice.
-    by_unseen: greatest volume wrong under an error probability of `UNSEEN_BELOW`; none without error probability.
+    """The cases to look at first.
+
+    Attributes:
+        by_dice: lowest mean Dice.
+        by_unseen: greatest volume wrong under an error probability of `UNSEEN_BELOW`; none without error probability.
     """
 
     by_dice: list[WorstCase] = field(default_factory=list)

@@ -25,7 +25,7 @@ def evaluation_page(
     plots: Mapping[str, Path],
     pictures: Mapping[str, Sequence[tuple[str, Path]]],
 ) -> str:
-    """The whole page.
+    """Build the whole page.
 
     Args:
         name: of the model.

@@ -45,7 +45,7 @@ def report_tables(result: Mapping[str, Any]) -> list[Table]:
 
 
 def markdown(tables: Sequence[Table]) -> str:
-    """The tables one after the other."""
+    """Format the tables one after the other."""
     parts = []
     for table in tables:
         rule = ["---"] * table.words + ["---:"] * (len(table.header) - table.words)
@@ -60,7 +60,7 @@ def number(value: float | None, factor: float = 1.0) -> str:
 
 
 def with_interval(entry: Mapping[str, Any], key: str = "mean", factor: float = 1.0) -> str:
-    """A metric with its bootstrap interval in brackets."""
+    """Format a metric with its bootstrap interval in brackets."""
     if entry.get(key) is None:
         return WITHOUT
     if entry.get("low") is None:

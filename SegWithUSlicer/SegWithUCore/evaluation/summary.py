@@ -76,7 +76,7 @@ def summary(evaluation: Evaluation, bundle: Bundle) -> dict[str, Any]:
 
 
 def recorded(result: Mapping[str, Any]) -> dict[str, Any]:
-    """The part that a bundle keeps."""
+    """Return the part that a bundle keeps."""
     return {key: result[key] for key in RECORDED}
 
 
@@ -130,7 +130,7 @@ CONFIDENCE_METRICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
 
 
 def confidence_table(cases: Sequence[CaseEvaluation]) -> list[dict[str, Any]]:
-    """A row for each confidence: AURC, e-AURC and AUGRC with 1 - mean Dice as risk, Spearman with mean Dice.
+    """Make a row for each confidence: AURC, e-AURC, AUGRC with 1 - mean Dice as risk, Spearman with mean Dice.
 
     Also "true order", the best there is, and "any order", which tells nothing.
     """
@@ -157,7 +157,7 @@ def _with_interval(
 
 
 def structure_table(cases: Sequence[CaseEvaluation], bundle: Bundle) -> list[dict[str, Any]]:
-    """A row for each structure: predicted Dice against the constant mean, and coverage and width of intervals."""
+    """Make a row for each structure: predicted Dice against the constant mean, coverage and width of intervals."""
     fitted = CaseLevelCalibration.from_json(bundle.calibration)
     rows = []
     for index, label in enumerate(bundle.labels[1:]):
@@ -210,7 +210,7 @@ def spread(values: Sequence[float], groups: Sequence[str]) -> dict[str, Any]:
 
 
 def detection_table(evaluation: Evaluation) -> list[dict[str, Any]]:
-    """A row for each metric, region and score.
+    """Make a row for each metric, region and score.
 
     Returns:
         Rows of `figure` (metric), `region`, `score`; mean over cases with its interval; and for whole, band and inside
@@ -232,7 +232,7 @@ def detection_table(evaluation: Evaluation) -> list[dict[str, Any]]:
 
 
 def region_table(evaluation: Evaluation) -> list[dict[str, Any]]:
-    """A row for each region: voxels, wrong ones, and the cases in which it holds no error or no voxel."""
+    """Make a row for each region: voxels, wrong ones, and the cases in which it holds no error or no voxel."""
     return [_region(name, evaluation.cases) for name in evaluation.cases[0].voxels]
 
 
@@ -251,7 +251,7 @@ def _region(name: str, cases: Sequence[CaseEvaluation]) -> dict[str, Any]:
 
 
 def largest_binning_error(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
-    """The largest of each metric over regions and scores."""
+    """Return the largest of each metric over regions and scores."""
     found = {}
     for metric in METRICS:
         errors = [row["binning_error"] for row in rows if row["figure"] == metric and row.get("binning_error")]

@@ -170,18 +170,18 @@ class _CutShortError(Exception):
 
 
 def map_arrays(maps: VoxelMaps) -> dict[str, np.ndarray]:
-    """The maps by name; error probability only where there is fitted calibration."""
+    """Return the maps by name; error probability only if there is fitted calibration."""
     arrays = {"error_probability": maps.error_probability, "ranking": maps.ranking, "calibration": maps.calibration}
     return {name: array for name, array in arrays.items() if array is not None}
 
 
 def not_assessed_value(name: str, values: np.ndarray) -> float:
-    """What stands outside the region of interest: below every value inside."""
+    """Return the value outside the region of interest: below every value inside."""
     return float(np.floor(values.min())) - 1 if name == "ranking" else NOT_ASSESSED
 
 
 def case_facts(result: CaseResult, target: Path) -> dict[str, Any]:
-    """The content of `case.json`."""
+    """Make the content of `case.json`."""
     facts = _facts(result, target)
     return facts | {"flags": [flag.to_json() for flag in case_flags(facts, rules_of_case(facts))]}
 

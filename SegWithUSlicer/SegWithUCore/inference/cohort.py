@@ -90,16 +90,16 @@ class CohortListener(Protocol):
     """Is told what happens, in the thread that works."""
 
     def progress(self, job: Job, place: CaseProgress) -> AbstractContextManager[Progress]:
-        """A case is begun; gives what its progress is reported to."""
+        """Handle the begin of a case; return the listener of its progress."""
 
     def done(self, job: Job, result: CaseResult, seconds: float) -> None:
-        """A case is in its folder."""
+        """Handle a case that was written."""
 
     def there(self, job: Job) -> None:
-        """A case was there already."""
+        """Handle a case that was there already."""
 
     def failed(self, job: Job, error: Exception) -> None:
-        """A case could not be made."""
+        """Handle a case that could not be made."""
 
     def waiting(self, jobs: Sequence[Job], who: str) -> None:
         """Only cases are left that other processes make, the first by `who`; said once."""
@@ -188,7 +188,7 @@ class Cohort:
         self._teller.failed(job, error)
 
     def _made(self, job: Job) -> CaseResult | None:
-        """The result of a case; None where it is there already.
+        """Return the result of a case; None if it is there already.
 
         Raises:
             ClaimedError: another process makes it.
@@ -247,7 +247,7 @@ GRID_TOLERANCE = 1e-4
 
 
 def staleness_reason(job: Job, model: Model, reader: InputReader = IN_THIS_PROCESS) -> str | None:
-    """What is otherwise in the folder at the job's target than the job would make it.
+    """Say why the existing case folder does not match this job; None if it does.
 
     Settings are compared first. Then the images are read, and known by their voxels and grid as everywhere: paths and
     dates change when a cohort is copied, and reading takes a hundredth of the time that segmenting does.
@@ -256,7 +256,7 @@ def staleness_reason(job: Job, model: Model, reader: InputReader = IN_THIS_PROCE
         reader: what reads the images.
 
     Returns:
-        Words that follow the folder's name; None where it is whole and as the job would make it.
+        Words that follow the folder's name.
 
     Raises:
         InputError: an image of the job cannot be read.

@@ -1,4 +1,9 @@
-"""Does the input look like what the model was trained on? Said before any result is shown."""
+"""The out-of-distribution (OOD) check: does the input look like what the model was trained on?
+
+A bundle's *fingerprint* holds what its training cases have in common: field of view, spacing and, for each channel, the
+*appearance* (noise, contrast, grey values, a coarse picture). A *deviation* is one way in which an input differs from it,
+said in a sentence before any result is shown.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -69,7 +74,7 @@ def deviations(images: Sequence[sitk.Image], bundle: Bundle) -> list[Deviation]:
 def deviations_of_features(
     features: Mapping[str, ImageFeatures], grid: sitk.Image | VoxelGrid, bundle: Bundle
 ) -> list[Deviation]:
-    """The same from features made elsewhere.
+    """Compare as `deviations` does, with features computed elsewhere.
 
     Args:
         features: by channel; those of unknown channels are left out.
@@ -168,7 +173,7 @@ _OPPOSITE = dict(zip("RLAPSI", "LRPAIS", strict=True))
 def fit_appearance(
     train: Sequence[ImageFeatures], others: Sequence[ImageFeatures], mirror_axis: int | None, absolute: bool
 ) -> dict[str, Any] | None:
-    """The block of one channel for a bundle's fingerprint, None for less than `MINIMUM_CASES` training cases.
+    """Fit the block of one channel for a bundle's fingerprint; None for less than `MINIMUM_CASES` training cases.
 
     Args:
         train: of the training cases as they are, cells turned to the model's orientation; they make the averages.
@@ -205,7 +210,7 @@ def fit_appearance(
 def appearance_deviations(
     features: ImageFeatures, block: Mapping[str, Any], channel: str, orientation: str, like_spacing: bool
 ) -> list[Deviation]:
-    """What is unlike the training cases in one channel.
+    """Compare the look of one channel with the training cases.
 
     Args:
         features: of the part to be segmented, cells turned to `orientation`.

@@ -88,7 +88,7 @@ def image_features(array: np.ndarray) -> ImageFeatures:
 
 
 def off_centre(array: np.ndarray, seed: int) -> np.ndarray:
-    """The array cut by `OFF_CENTRE` along each axis, a random share of it on either side.
+    """Cut the array by `OFF_CENTRE` along each axis, a random share of it on either side.
 
     Nobody places a region of interest as exactly as the crops of a training set are cut.
     """
@@ -102,7 +102,7 @@ def off_centre(array: np.ndarray, seed: int) -> np.ndarray:
 
 
 def turned_cells(cells: np.ndarray, own: str, wanted: str) -> np.ndarray:
-    """The coarse picture with its axes turned from the letters `own` to the letters `wanted`, both in x, y, z order.
+    """Turn the axes of the coarse picture from the letters `own` to the letters `wanted`, both in x, y, z order.
 
     As `SimpleITK.DICOMOrient` would have done with the image before.
     """

@@ -38,7 +38,7 @@ class Model:
 
 
 def model_notes(bundle: Bundle, head: HeadSpec, network: str | None) -> list[Deviation]:
-    """What the user should know about a model whatever the image is.
+    """Warn of what the user should know about a model whatever the image is.
 
     Args:
         network: hash of the user's own network that it runs on, None for a backbone that this program brings.
@@ -61,7 +61,7 @@ CHOICES = ("auto", "cpu", "cuda", "mps")
 
 
 def choose_device(wanted: str) -> torch.device:
-    """The device a user asked for; "auto" takes CUDA, then Apple's MPS, then the CPU.
+    """Return the device that a user asked for; "auto" takes CUDA, then Apple's MPS, then the CPU.
 
     Raises:
         UsageError: the device is not there.

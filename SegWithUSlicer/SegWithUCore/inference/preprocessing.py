@@ -62,7 +62,7 @@ def _resample(image: sitk.Image, size: Sequence[int], spacing: Sequence[float], 
 
 
 def _grid_of(image: sitk.Image, size: Sequence[int], spacing: Sequence[float]) -> sitk.Image:
-    """An empty image of that size and spacing; the outer faces of the first voxels coincide with those of `image`."""
+    """Make an empty image of that size and spacing; the outer faces of the first voxels are those of `image`."""
     old, new = np.asarray(image.GetSpacing()), np.asarray(spacing)
     shift = np.asarray(image.GetDirection()).reshape(3, 3) @ ((new - old) / 2)
     grid = sitk.Image([int(n) for n in size], sitk.sitkUInt8)
@@ -114,7 +114,7 @@ def _nnunet_input(
 
 
 def assessed_box(channels: Sequence[sitk.Image], spec: InputSpec) -> VoxelBox:
-    """The part of the images that the network is shown: all of it, but for nnU-Net the box of nonzero voxels.
+    """Find the part that the network sees: all of it, but for nnU-Net the box of nonzero voxels.
 
     Args:
         channels: one image per channel, all on one grid, cut to the region of interest.
@@ -134,7 +134,7 @@ def assessed_box(channels: Sequence[sitk.Image], spec: InputSpec) -> VoxelBox:
 
 
 def mirrored_copy(image: sitk.Image) -> sitk.Image:
-    """The image with left and right exchanged along its left-right voxel axis; the grid stays where it is."""
+    """Exchange left and right along the left-right voxel axis; the grid stays where it is."""
     letters = orientation_of(image)
     axis = next(i for i, letter in enumerate(letters) if letter in "LR")
     flipped = sitk.Flip(image, [i == axis for i in range(3)])
@@ -161,7 +161,7 @@ def resampled_shape(shape: Sequence[int], spacing: Sequence[float], wanted: Sequ
 def spline_resampled(
     array: np.ndarray, spacing: Sequence[float], wanted: Sequence[float], how: NnunetPreparation
 ) -> np.ndarray:
-    """An array brought to the spacing `wanted`, float32; the outer faces of the volume stay where they are.
+    """Resample an array to the spacing `wanted`, float32; the outer faces of the volume stay where they are.
 
     Args:
         array: (z, y, x).
@@ -181,7 +181,7 @@ def spline_resampled(
 
 
 def thick_axis(spacing: Sequence[float], wanted: Sequence[float], separate: bool | None = None) -> int | None:
-    """The axis across which slices are resampled one by one; None where all axes are resampled together.
+    """Find the axis across which slices are resampled one by one; None if all axes are resampled together.
 
     Args:
         separate: as `NnunetPreparation.separate_slices`.

@@ -152,14 +152,14 @@ def compute_case(
 def _structures(
     maps: VoxelMaps, grid: VoxelGrid, model: Model, refused: bool
 ) -> tuple[list[StructureMetrics], list[Deviation]]:
-    """The structures, and warnings about those unlike the training cases; no numbers of refused inputs."""
+    """Measure the structures, and warn of those unlike the training cases; refused inputs get no case-level numbers."""
     labels, voxel_mm3 = model.bundle.labels, float(np.prod(grid.spacing))
     structures = structure_metrics(maps, labels, voxel_mm3, model.numbers, assessed=not refused)
     return structures, [] if refused else structure_deviations(structures, model.bundle, model.numbers)
 
 
 def _checked_job(job: Job, bundle: Bundle) -> Job:
-    """The job, if its region makes sense for its images and its model.
+    """Return the job if its region makes sense for its images and its model.
 
     Raises:
         UsageError: a region for a model that takes whole slices, or in mm for an image with two places and no form.
@@ -178,7 +178,7 @@ def _checked_job(job: Job, bundle: Bundle) -> Job:
 
 
 def _foreseen(job: Job, model: Model, reader: InputReader) -> RunMemory | None:
-    """What the run will take, refused where that is more than is free; None where the headers do not say."""
+    """Predict the memory of the run, and refuse more than is free; None if the headers do not say."""
     claims = [reader.grid(path, uid) for path, uid in zip_longest(job.files, job.series)]
     claims = [claim_on_form(path, claim, job.form) for path, claim in zip(job.files, claims, strict=True)]
     memory = foreseen(claims, job.region, model, job.include_image, job.own_to_world_ras)

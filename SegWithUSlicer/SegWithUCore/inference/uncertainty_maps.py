@@ -20,7 +20,7 @@ from ..network.segwithu import SegWithU
 from ..regions.find_regions import Assessed, FoundRegions, find_regions
 
 CHUNK_VOXELS = 32768
-"""Voxels a step: 32k keep the perturbed softmaxes within the L2 cache (research/uq.md: 4x faster than 131k)."""
+"""Voxels a step: 32k keep the perturbed softmaxes within the L2 cache (docs/developer/performance.md)."""
 SLAB_VOXELS = 1 << 22
 """Voxels of the input grid that are resampled at once: bounds memory at about 0.2 GB for 12 channels."""
 
@@ -187,7 +187,7 @@ def voxelwise(network: SegWithU, stitched: np.ndarray, tempering_scale: float = 
 
 
 def _flat_part(stitched: np.ndarray, part: slice) -> np.ndarray:
-    """Some voxels of (channels, *any), in scan order: (channels, voxels).
+    """Return some voxels of (channels, *any), in scan order: (channels, voxels).
 
     Of an array whose axes are turned only the slices around them are copied: a copy of all doubled a run's memory.
     """
@@ -204,7 +204,7 @@ def _flat_part(stitched: np.ndarray, part: slice) -> np.ndarray:
 
 
 def _sums(probabilities: torch.Tensor, classes: torch.Tensor) -> ProbabilitySums:
-    """Sums over one chunk; probabilities (classes, voxels), predicted classes (1, voxels)."""
+    """Sum over one chunk; probabilities (classes, voxels), predicted classes (1, voxels)."""
     chosen = classes == torch.arange(len(probabilities), device=classes.device)[:, None]
     parts = (probabilities, probabilities * chosen, probabilities * (1 - probabilities))
     return ProbabilitySums(*(part.sum(1).cpu().double().numpy() for part in parts))
@@ -225,7 +225,7 @@ def _blocks(
     letters = orientation_of(target)
     if same_grid(sitk.DICOMOrient(image_on_grid(stitched[0], working), letters), target):
         # Only axes differ: no interpolation, values stay exact.
-        yield (slice(None),) * 3, _turned(stitched, working, target)
+        yield (slice(None),) * 3, _with_axes_of(stitched, working, target)
         return
     channels = [image_on_grid(channel, working) for channel in stitched]
     i, j, k = target.GetSize()
@@ -245,10 +245,10 @@ def _interpolated(image: sitk.Image, grid: sitk.Image) -> sitk.Image:
     return filter_.Execute(image)
 
 
-def _turned(stitched: np.ndarray, working: sitk.Image, target: sitk.Image) -> np.ndarray:
-    """A view of `stitched` with the axes of `target`, which differ from those of `working` in order and sign alone.
+def _with_axes_of(stitched: np.ndarray, working: sitk.Image, target: sitk.Image) -> np.ndarray:
+    """View `stitched` with the axes of `target`, which differ from those of `working` in order and sign alone.
 
-    All channels at once: turning each as an image took 5 % of the time of the shipped backbone.
+    All channels at once, which is faster than turning each as an image (docs/developer/performance.md).
     """
     own, wanted = (np.reshape(image.GetDirection(), (3, 3)) for image in (working, target))
     signs = np.rint(wanted.T @ own).astype(int)  # how each wanted axis runs along each own one: x, y, z
@@ -282,7 +282,7 @@ def regions_of_maps(maps: VoxelMaps, labels: Sequence[Label], image: sitk.Image 
 
 
 def competition_arrays(maps: VoxelMaps, labels: Sequence[Label]) -> dict[str, np.ndarray]:
-    """What regions need besides the segmentation, by file name; the segmentation itself where nothing competes."""
+    """Return what regions need besides the segmentation, by file name; where nothing competes, its own classes."""
     if maps.error_probability is None:
         return {}
     calm = maps.error_probability <= COMPETES_ABOVE

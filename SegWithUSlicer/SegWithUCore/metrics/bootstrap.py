@@ -75,6 +75,6 @@ def metric_interval(
 
 
 def _numbered(groups: Sequence[Hashable]) -> np.ndarray:
-    """Groups as numbers from 0, in order of appearance."""
+    """Give groups numbers from 0, in order of appearance."""
     known: dict[Hashable, int] = {}
     return np.asarray([known.setdefault(group, len(known)) for group in groups], np.int64)

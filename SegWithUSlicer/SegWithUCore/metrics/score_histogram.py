@@ -102,7 +102,7 @@ class ScoreHistogram:
         return both
 
     def groups(self) -> ScoreGroups:
-        """The bins that hold voxels, safest first, for every function of `error_detection`."""
+        """Return the bins that hold voxels, safest first, for every function of `error_detection`."""
         voxels, wrong, lower = (counts[_IN_ORDER] for counts in (self._voxels, self._wrong, self._lower))
         held = voxels > 0
         return ScoreGroups(voxels[held], wrong[held], lower[held] == _SEVERAL)
@@ -202,7 +202,7 @@ def region_groups(
 
 
 def region_histogram(score: np.ndarray, error: np.ndarray, mask: np.ndarray | None) -> ScoreHistogram:
-    """The voxels of one region, to be added to those of other cases; `mask` is None for all voxels."""
+    """Count the voxels of one region, to be added to those of other cases; `mask` is None for all voxels."""
     histogram = ScoreHistogram()
     if mask is None:
         histogram.add(score, error)

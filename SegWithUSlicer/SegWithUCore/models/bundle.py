@@ -96,7 +96,7 @@ class Bundle:
         return None if self.calibration is None else block_sha256(self.calibration)
 
     def to_json(self) -> dict[str, Any]:
-        """The content of `bundle.json`."""
+        """Make the content of `bundle.json`."""
         return {
             "format_version": 1,
             "about": dict(self.about),
@@ -125,7 +125,7 @@ def file_sha256(path: Path) -> str:
 
 
 def bundle_schema() -> dict[str, Any]:
-    """The JSON schema of `bundle.json`."""
+    """Return the JSON schema of `bundle.json`."""
     return schema(Path(__file__).with_name("bundle.schema.json"))
 
 
@@ -192,7 +192,7 @@ def _built(data: Any, folder: Path | None) -> Bundle:
 
 
 def named_head(bundle: Bundle, name: str | None) -> HeadSpec:
-    """The head of that name, the default for None.
+    """Return the head of that name, the default for None.
 
     Raises:
         InputError: there is none.
@@ -224,7 +224,7 @@ def check_bundle(bundle: Bundle, source: str | None = None) -> None:
 
 
 def _checked(bundle: Bundle, folder: Path | None, source: str | None) -> tuple[dict[str, Any], Bundle]:
-    """The JSON of a bundle, and the bundle as it reads."""
+    """Return the JSON of a bundle, and the bundle as it reads."""
     named = "The model" if source is None else f"The model made of {source}"
     remedy = "it cannot be written so" if source is None else "correct it there"
     data = json.loads(json.dumps(bundle.to_json()))  # tuples become lists; NaN is found, and named, below
@@ -232,7 +232,7 @@ def _checked(bundle: Bundle, folder: Path | None, source: str | None) -> tuple[d
 
 
 def with_head(bundle: Bundle, name: str | None) -> Bundle:
-    """The bundle as if its head `name` were the default: with that head's own calibration, display and figures.
+    """Make the head `name` the default, with its own calibration, display and figures.
 
     Raises:
         InputError: there is no such head.
@@ -247,7 +247,7 @@ def with_head(bundle: Bundle, name: str | None) -> Bundle:
 
 
 def as_further(bundle: Bundle) -> HeadSpec:
-    """The default head of a bundle as one that is not: it takes its blocks along."""
+    """Return the default head as a further one: it takes its blocks along."""
     return replace(
         bundle.default_head,
         default=False,

@@ -61,7 +61,7 @@ FEWEST_BYTES_A_NUMBER = 2
 
 
 def empty_network(bundle: Bundle, head: HeadSpec | None = None, most_parameters: int = MAXIMUM_PARAMETERS) -> SegWithU:
-    """The untrained network that a bundle describes, in eval mode.
+    """Build the untrained network that a bundle describes, in eval mode.
 
     Args:
         head: None for the default one.
@@ -96,7 +96,7 @@ def empty_network(bundle: Bundle, head: HeadSpec | None = None, most_parameters:
 
 
 def load_network(bundle: Bundle, head_name: str | None = None) -> SegWithU:
-    """The network of a bundle with its weights, verified against their hash.
+    """Load the network of a bundle with its weights, verified against their hash.
 
     Args:
         head_name: a head other than the default.

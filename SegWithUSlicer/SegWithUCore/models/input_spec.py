@@ -55,7 +55,7 @@ class Normalisation:
         return _scaled(values, values.mean(), max(float(values.std()), 1e-8))
 
     def to_json(self) -> dict[str, Any]:
-        """The `normalisation` block."""
+        """Make the `normalisation` block."""
         return {name: value for name, value in asdict(self).items() if name != "nonzero_only" or value}
 
 
@@ -147,7 +147,7 @@ class InputSpec:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """The `input` block."""
+        """Make the `input` block."""
         how = self.normalisation
         each = how.to_json() if isinstance(how, Normalisation) else [entry.to_json() for entry in how]
         data = {**asdict(self), "normalisation": each}

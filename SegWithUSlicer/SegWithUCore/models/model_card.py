@@ -57,7 +57,7 @@ def licence_notice(about: Mapping[str, str]) -> str:
 
 
 def model_card(bundle: Bundle) -> str:
-    """The card: what the model is for, how it was made, how well it works, how to read its maps."""
+    """Write the card: what the model is for, how it was made, how well it works, how to read its maps."""
     about = bundle.about
     parts = [
         f"# {about['name']} {about['version']}",
@@ -125,7 +125,7 @@ def _expectations(bundle: Bundle) -> str:
 
 
 def _numbers(bundle: Bundle) -> list[str]:
-    """What the numbers of a structure as a whole mean; nothing for bundles without them."""
+    """Explain the case-level numbers of a structure; nothing for bundles without them."""
     calibration = bundle.calibration or {}
     intervals, dice = calibration.get("volume_interval") or {}, calibration.get("predicted_dice") or {}
     lines = []

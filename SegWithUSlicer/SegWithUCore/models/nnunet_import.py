@@ -98,7 +98,7 @@ def own_names(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """The content of an nnU-Net checkpoint, read without running any code of the file.
+    """Read an nnU-Net checkpoint without running any code of the file.
 
     nnU-Net logs its losses as numpy scalars, so the plain numbers of numpy are let in; every other class is refused.
 
@@ -132,7 +132,7 @@ def _json(path: Path) -> dict[str, Any]:
 
 
 def about_of(folder: NnunetFolder, given: Mapping[str, str | None]) -> dict[str, str]:
-    """The `about` block: what the user gave, else what `dataset.json` says, else that it is unknown.
+    """Make the `about` block: what the user gave, else what `dataset.json` says, else that it is unknown.
 
     Raises:
         UsageError: a name that no folder can have.
@@ -188,7 +188,7 @@ def write_nnunet_bundle(
 
 
 def head_recipe(folder: NnunetFolder, about: Mapping[str, str]) -> dict[str, Any]:
-    """A recipe for `train-head`: the imported backbone is in the run already."""
+    """Make a recipe for `train-head`: the imported backbone is in the run already."""
     model = folder.model
     return {
         "about": {**about, "notes": " ".join(model.notes)},

@@ -45,7 +45,7 @@ def unreadable_folders(folders: Sequence[Path] | None = None) -> list[str]:
 
 
 def resolve_model(name_or_folder: str) -> Bundle:
-    """The bundle in a folder, or the first one of a name.
+    """Read the bundle in a folder, or the first one of a name.
 
     Raises:
         UsageError: no such model; the message lists those that exist.
