@@ -100,7 +100,7 @@ def available_bytes(proc: Path = Path("/proc")) -> int | None:
     meminfo = _numbers(proc / "meminfo", 1024)
     swap = meminfo.get("SwapFree", 0)
     found = [meminfo["MemAvailable"] + swap] if "MemAvailable" in meminfo else []
-    found += _cgroup_rooms(proc, swap)
+    found += _cgroups_free(proc, swap)
     address_space = _address_space_left(proc)
     found += [] if address_space is None else [address_space]
     return max(0, min(found)) if found else None
@@ -133,9 +133,9 @@ def _number(path: Path) -> int | None:
     return None
 
 
-def _cgroup_rooms(proc: Path, swap: int) -> list[int]:
+def _cgroups_free(proc: Path, swap: int) -> list[int]:
     """Return the bytes that each control group with a limit leaves to this process."""
-    rooms = (_cgroup_room(folder, version, swap) for folder, version in _cgroups(proc))
+    limits = (_cgroup_free(folder, version, swap) for folder, version in _cgroups(proc))
     return [room for room in rooms if room is not None]
 
 
@@ -172,7 +172,7 @@ def _unescaped(text: str) -> str:
     return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), text)
 
 
-def _cgroup_room(folder: Path, version: int, swap: int) -> int | None:
+def _cgroup_free(folder: Path, version: int, swap: int) -> int | None:
     """Return the bytes that one control group leaves, swap included; None without a limit.
 
     Source: Linux, Documentation/admin-guide/cgroup-v2.rst and cgroup-v1/memory.rst.
@@ -206,10 +206,10 @@ def _address_space_left(proc: Path) -> int | None:
 
 def _mac_available() -> int | None:
     try:
-        told = subprocess.run(["/usr/bin/vm_stat"], capture_output=True, text=True, check=True, timeout=5).stdout
+        output = subprocess.run(["/usr/bin/vm_stat"], capture_output=True, text=True, check=True, timeout=5).stdout
     except (OSError, subprocess.SubprocessError):
         return None
-    return mac_free_bytes(told)
+    return mac_free_bytes(output)
 
 
 def mac_free_bytes(vm_stat: str) -> int | None:

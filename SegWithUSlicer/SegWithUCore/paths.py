@@ -18,8 +18,8 @@ BUNDLE_FILE = "bundle.json"
 def resources_folder() -> Path | None:
     """Find the `Resources` folder: in the package (wheel), beside it (Slicer) or at the top of a checkout."""
     package = Path(__file__).resolve().parent
-    places = [folder / "Resources" for folder in (package, package.parent, package.parent.parent)]
-    return next((place for place in places if (place / "Models").is_dir()), None)
+    candidates = [folder / "Resources" for folder in (package, package.parent, package.parent.parent)]
+    return next((candidate for candidate in candidates if (candidate / "Models").is_dir()), None)
 
 
 def resource_path(name: str) -> Path:
@@ -90,18 +90,18 @@ _KEY_BYTES = 32
 _ATTEMPTS, _BETWEEN_S = 10, 0.02
 
 
-def stored_path(folder: Path, told: object) -> Path:
+def stored_path(folder: Path, text: object) -> Path:
     """Return the absolute path that a text in a file of `folder` means, without looking at the disk.
 
     Raises:
         ValueError: it is no path.
     """
-    if not isinstance(told, str) or not told or "\0" in told:
-        raise ValueError(f"{told!r:.80} is no path")
-    if len(told) > LONGEST or any(len(os.fsencode(part)) > LONGEST_NAME for part in Path(told).parts):
-        raise ValueError(f"{told[:40]!r}... is too long for a path")
+    if not isinstance(text, str) or not text or "\0" in text:
+        raise ValueError(f"{text!r:.80} is no path")
+    if len(text) > LONGEST or any(len(os.fsencode(part)) > LONGEST_NAME for part in Path(text).parts):
+        raise ValueError(f"{text[:40]!r}... is too long for a path")
     # Not Path.resolve(), which would look at the disk, or at a server.
-    return Path(os.path.abspath(Path(folder).resolve() / told))  # noqa: PTH100
+    return Path(os.path.abspath(Path(folder).resolve() / text))  # noqa: PTH100
 
 
 def is_inside(folder: Path, path: Path) -> bool:

@@ -1,4 +1,4 @@
-"""The cases of `segwithu segment` one after the other, told to people and machines."""
+"""The cases of `segwithu segment` one after the other, reported to people and machines."""
 
 import argparse
 import contextlib
@@ -64,7 +64,7 @@ class CohortReporter:
             return name
         return f"{name} ({number} of {self.total}{'' if seconds is None else ', ' + time_left(seconds)})"
 
-    def done(self, job: "Job", result: "CaseResult", seconds: float) -> None:
+    def finished(self, job: "Job", result: "CaseResult", seconds: float) -> None:
         """Print the table of a case, and what it is flagged for."""
         from ..inference.fingerprint import NOTE
 
@@ -79,7 +79,7 @@ class CohortReporter:
         self.console.result(summary(result, job.target), data)
         self._settle(job.name)
 
-    def there(self, job: "Job") -> None:
+    def skipped(self, job: "Job") -> None:
         """Say that a case was there."""
         text = f"{self._title(job.name, self._settled + 1)}: 100% there already"
         self.console.step(text, {"event": "there", "case": str(job.target)})
@@ -113,7 +113,7 @@ def segment_cohort(
     jobs: "Sequence[Job]",
     model: "Model | None",
     options: argparse.Namespace,
-    teller: CohortReporter,
+    reporter: CohortReporter,
     reader: "InputReader",
 ) -> int:
     """Segment all and sum up; returns the exit code.
@@ -127,50 +127,50 @@ def segment_cohort(
     """
     from ..inference.cohort import Cohort, CohortCounts, Rules
 
-    tally, many = CohortCounts(teller.total, failed=teller.total - len(jobs)), teller.total > 1 or options.resume
+    counts, many = CohortCounts(reporter.total, failed=reporter.total - len(jobs)), reporter.total > 1 or options.resume
     rules = Rules(options.resume, options.overwrite, options.take_over)
     try:
         if model is not None:
-            Cohort(options.output, jobs, model, rules, teller, tally, reader).run()
+            Cohort(options.output, jobs, model, rules, reporter, counts, reader).run()
     except KeyboardInterrupt:
         if not many:
             raise
-        teller.console.error(
-            f"cancelled after {tally.complete} of {tally.total} cases, nothing half-written was left behind; run the "
+        reporter.console.error(
+            f"cancelled after {counts.complete} of {counts.total} cases, nothing half-written was left behind; run the "
             "same command with --resume to go on."
         )
-        teller.console.step("", _facts(tally, interrupted=True))
+        reporter.console.step("", _counts_json(counts, interrupted=True))
         return 1
     finally:
-        if teller.table is not None:
-            teller.table.write()
+        if reporter.table is not None:
+            reporter.table.write()
     if many:
-        teller.console.result(_summed_up(tally), _facts(tally, interrupted=False))
-    if tally.failed and many:
-        where = f"{teller.table.path}" if teller.table is not None else "above"
-        others = "" if tally.failed == tally.total else "; the others are complete"
-        teller.console.error(f"{tally.failed} of {tally.total} cases failed, see {where}{others}.")
-    return 1 if tally.failed else 0
+        reporter.console.result(_summed_up(counts), _counts_json(counts, interrupted=False))
+    if counts.failed and many:
+        where = f"{reporter.table.path}" if reporter.table is not None else "above"
+        others = "" if counts.failed == counts.total else "; the others are complete"
+        reporter.console.error(f"{counts.failed} of {counts.total} cases failed, see {where}{others}.")
+    return 1 if counts.failed else 0
 
 
-def _summed_up(tally: "CohortCounts") -> str:
-    parts = [f"{tally.done} case{'' if tally.done == 1 else 's'} done"]
-    if tally.there:
-        parts.append(f"{tally.there} {'was' if tally.there == 1 else 'were'} there already")
-    if tally.failed:
-        parts.append(f"{tally.failed} failed")
-    pace = tally.seconds_per_case
+def _summed_up(counts: "CohortCounts") -> str:
+    parts = [f"{counts.finished} case{'' if counts.finished == 1 else 's'} done"]
+    if counts.skipped:
+        parts.append(f"{counts.skipped} {'was' if counts.skipped == 1 else 'were'} there already")
+    if counts.failed:
+        parts.append(f"{counts.failed} failed")
+    pace = counts.seconds_per_case
     return ", ".join(parts) + ("." if pace is None else f"; {pace:.1f} s a case, {3600 / pace:.0f} cases an hour.")
 
 
-def _facts(tally: "CohortCounts", interrupted: bool) -> dict[str, Any]:
-    pace = tally.seconds_per_case
+def _counts_json(counts: "CohortCounts", interrupted: bool) -> dict[str, Any]:
+    pace = counts.seconds_per_case
     return {
         "event": "cohort",
-        "cases": tally.total,
-        "done": tally.done,
-        "there": tally.there,
-        "failed": tally.failed,
+        "cases": counts.total,
+        "done": counts.finished,
+        "there": counts.skipped,
+        "failed": counts.failed,
         "seconds_per_case": None if pace is None else round(pace, 3),
         "cases_per_hour": None if pace is None else round(3600 / pace, 1),
         "interrupted": interrupted,

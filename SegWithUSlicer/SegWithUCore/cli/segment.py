@@ -131,15 +131,15 @@ def _run(options: argparse.Namespace, console: Console, reader: "InputReader") -
         console.note(f"Warning: {problem}.")
     jobs = _jobs(dict(zip(names, cases, strict=True)), bundle.input.channels, region, options, failures)
     check_output(options.output)
-    teller = CohortReporter(console, len(jobs) + len(failures), options.debug)
+    reporter = CohortReporter(console, len(jobs) + len(failures), options.debug)
     if options.resume:
-        teller.table = FailedCases(options.output)
-        for note in teller.table.notes:
+        reporter.table = FailedCases(options.output)
+        for note in reporter.table.notes:
             console.note(f"Warning: {note}")
     for failure in failures:
-        teller.failed_before(failure)
+        reporter.failed_before(failure)
     model = Model(bundle, choose_device(options.device), options.head) if jobs else None
-    return segment_cohort(jobs, model, options, teller, reader)
+    return segment_cohort(jobs, model, options, reporter, reader)
 
 
 def _found_cases(
@@ -149,14 +149,14 @@ def _found_cases(
     from ..imaging.inputs import find_input
 
     cases: list[GivenCase] = []
-    for place in _case_paths(options, failures, reader):
+    for path in _case_paths(options, failures, reader):
         try:
-            given = find_input(place, reader)
+            given = find_input(path, reader)
         except Exception as error:  # noqa: BLE001 - whatever one place holds, the others go on
-            failures.append(Failure(plain_name(place.name), place, error))
+            failures.append(Failure(plain_name(path.name), path, error))
             continue
         if given.kind:
-            console.note(f"{place}: {given.kind}.")
+            console.note(f"{path}: {given.kind}.")
         cases += given.cases
     return _usable(cases, failures) if options.each else cases
 
@@ -169,13 +169,13 @@ def _case_paths(options: argparse.Namespace, failures: list[Failure], reader: "I
         return list(options.cases)
     if options.name or options.channel or options.series:
         raise UsageError("--name, --channel and --series go with a single case: leave out --each.")
-    places: list[Path] = []
+    paths: list[Path] = []
     for path in options.cases:
         try:
-            places += cases_in(path, reader) if path.is_dir() else [path]
+            paths += cases_in(path, reader) if path.is_dir() else [path]
         except Exception as error:  # noqa: BLE001 - as above
             failures.append(Failure(plain_name(path.name), path, error))
-    return [place for place in places if place.resolve() != options.output.resolve()]
+    return [path for path in paths if path.resolve() != options.output.resolve()]
 
 
 def _jobs(

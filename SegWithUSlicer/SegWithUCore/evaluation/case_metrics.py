@@ -224,8 +224,8 @@ def case_risk(case: CaseMeasurement, num_classes: int) -> float:
 
 
 def _mean(values: Sequence[float]) -> float:
-    there = [value for value in values if np.isfinite(value)]
-    return float(np.mean(there)) if there else NONE
+    known = [value for value in values if np.isfinite(value)]
+    return float(np.mean(known)) if known else NONE
 
 
 OUR_SCORE = "error probability"

@@ -306,7 +306,7 @@ def _letters(cell: Any, across: str, along: str) -> None:
     from matplotlib.patheffects import withStroke
 
     edge = [withStroke(linewidth=2, foreground="black")]
-    places = ((0.97, 0.5, across[0]), (0.03, 0.5, across[1]), (0.5, 0.96, along[0]), (0.5, 0.04, along[1]))
-    for x, y, letter in places:
+    positions = ((0.97, 0.5, across[0]), (0.03, 0.5, across[1]), (0.5, 0.96, along[0]), (0.5, 0.04, along[1]))
+    for x, y, letter in positions:
         text = cell.text(x, y, letter, transform=cell.transAxes, color="white", fontsize=8, ha="center", va="center")
         text.set_path_effects(edge)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 PER_MILLE = {"aurc", "e-aurc", "augrc"}
-"""Metrics that are told times 1000, as the field does."""
+"""Metrics that are shown times 1000, as the field does."""
 COLUMNS = ("auroc", "auprc", "aurc", "e-aurc", "augrc", "fpr95", "risk at 80 %", "found in 1 %", "found in 5 %")
 NAMES = {
     "auroc": "AUROC",

@@ -194,16 +194,16 @@ def _predicted_dice(
 
 def spread(values: Sequence[float], groups: Sequence[str]) -> dict[str, Any]:
     """Mean with its bootstrap interval, 10 and 90 % of the cases, and how many have a value."""
-    there = np.asarray([value for value in values if np.isfinite(value)])
-    if not there.size:
+    known = np.asarray([value for value in values if np.isfinite(value)])
+    if not known.size:
         return {"mean": None, "cases": 0}
     interval = mean_interval(values, groups=groups)
-    p10, p90 = np.percentile(there, [10, 90])
+    p10, p90 = np.percentile(known, [10, 90])
     return {
-        "mean": float(there.mean()),
+        "mean": float(known.mean()),
         "p10": float(p10),
         "p90": float(p90),
-        "cases": int(there.size),
+        "cases": int(known.size),
         "low": interval.low,
         "high": interval.high,
     }

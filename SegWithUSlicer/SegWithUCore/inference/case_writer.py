@@ -253,10 +253,10 @@ def _region_facts(result: CaseResult) -> dict[str, Any] | None:
 
 
 def _file_facts(file: Path, target: Path, voxels_sha256: str) -> dict[str, str]:
-    """Where a channel lies, with the code by which this user may be led there again (`own_paths`)."""
-    told = _relative(file, target)
-    mac = path_mac(told, voxels_sha256)
-    return {"file": told, **({} if mac is None else {"file_mac": mac}), "voxels_sha256": voxels_sha256}
+    """Where a channel lies, with the code by which this user is led there again (`paths.path_mac`)."""
+    stored = _relative(file, target)
+    mac = path_mac(stored, voxels_sha256)
+    return {"file": stored, **({} if mac is None else {"file_mac": mac}), "voxels_sha256": voxels_sha256}
 
 
 def _relative(file: Path, target: Path) -> str:

@@ -80,7 +80,7 @@ class FailedCases:
             except LockedError:
                 time.sleep(_BETWEEN_S)
             except OSError:
-                break  # told by the writing
+                break  # the writing says why
         return None
 
     def _rows(self) -> list[list[str]]:

@@ -1,8 +1,8 @@
 """The out-of-distribution (OOD) check: does the input look like what the model was trained on?
 
 A bundle's *fingerprint* holds what its training cases have in common: field of view, spacing and, for each channel, the
-*appearance* (noise, contrast, grey values, a coarse picture). A *deviation* is one way in which an input differs from it,
-said in a sentence before any result is shown.
+*appearance* (noise, contrast, grey values, a coarse picture). A *deviation* is one way in which an input differs from
+it, said in a sentence before any result is shown.
 """
 
 from collections.abc import Mapping, Sequence
@@ -177,7 +177,7 @@ def fit_appearance(
 
     Args:
         train: of the training cases as they are, cells turned to the model's orientation; they make the averages.
-        others: further features that the limits must embrace: select cases, off-centre copies.
+        others: further features that the limits must embrace: validation cases, off-centre copies.
         mirror_axis: axis of the cells (z, y, x) along which the model was trained with both directions, or None.
         absolute: intensities are scaled by constants, so that their range must fit too.
     """

@@ -93,12 +93,12 @@ def off_centre(array: np.ndarray, seed: int) -> np.ndarray:
     Nobody places a region of interest as exactly as the crops of a training set are cut.
     """
     random = np.random.default_rng(seed)
-    places = []
+    slices = []
     for size in array.shape:
         cut = round(OFF_CENTRE * size)
         start = int(random.integers(0, cut + 1))
-        places.append(slice(start, size - cut + start))
-    return array[tuple(places)]
+        slices.append(slice(start, size - cut + start))
+    return array[tuple(slices)]
 
 
 def turned_cells(cells: np.ndarray, own: str, wanted: str) -> np.ndarray:

@@ -31,7 +31,7 @@ class Model:
         self.network: SegWithU = load_network(self.bundle).to(device)
         self.head: HeadSpec = self.bundle.default_head
         self.fitted = FittedCalibration.from_json(self.bundle.calibration)
-        self.numbers = CaseLevelCalibration.from_json(self.bundle.calibration)
+        self.case_level = CaseLevelCalibration.from_json(self.bundle.calibration)
         self.network_sha256 = network_sha256(bundle.backbone.kind)
         self.notes: list[Deviation] = model_notes(bundle, self.head, self.network_sha256)
         self.program_bytes = resident_bytes()
@@ -70,6 +70,6 @@ def choose_device(wanted: str) -> torch.device:
     if wanted == "auto":
         return torch.device(next(name for name in ("cuda", "mps", "cpu") if available[name]))
     if not available.get(wanted, False):
-        there = ", ".join(name for name, is_there in available.items() if is_there)
-        raise UsageError(f"The device '{wanted}' is not available here: choose one of {there}.")
+        names = ", ".join(name for name, is_there in available.items() if is_there)
+        raise UsageError(f"The device '{wanted}' is not available here: choose one of {names}.")
     return torch.device(wanted)

@@ -154,8 +154,8 @@ def _structures(
 ) -> tuple[list[StructureMetrics], list[Deviation]]:
     """Measure the structures, and warn of those unlike the training cases; refused inputs get no case-level numbers."""
     labels, voxel_mm3 = model.bundle.labels, float(np.prod(grid.spacing))
-    structures = structure_metrics(maps, labels, voxel_mm3, model.numbers, assessed=not refused)
-    return structures, [] if refused else structure_deviations(structures, model.bundle, model.numbers)
+    structures = structure_metrics(maps, labels, voxel_mm3, model.case_level, assessed=not refused)
+    return structures, [] if refused else structure_deviations(structures, model.bundle, model.case_level)
 
 
 def _checked_job(job: Job, bundle: Bundle) -> Job:

@@ -89,21 +89,23 @@ def structure_metrics(
     maps: VoxelMaps,
     labels: Sequence[Label],
     voxel_mm3: float,
-    numbers: CaseLevelCalibration = NOT_FITTED,
+    calibration: CaseLevelCalibration = NOT_FITTED,
     assessed: bool = True,
 ) -> list[StructureMetrics]:
     """Metrics of every class in the order of `labels`, background first.
 
     Args:
         voxel_mm3: volume of one voxel.
-        numbers: fitted on calibration cases.
+        calibration: fitted on calibration cases.
         assessed: False where the input is too far from the training cases for numbers of a structure as a whole.
     """
-    return [_metrics_of_class(maps, index, label, voxel_mm3, numbers, assessed) for index, label in enumerate(labels)]
+    return [
+        _metrics_of_class(maps, index, label, voxel_mm3, calibration, assessed) for index, label in enumerate(labels)
+    ]
 
 
 def _metrics_of_class(
-    maps: VoxelMaps, index: int, label: Label, voxel_mm3: float, numbers: CaseLevelCalibration, assessed: bool
+    maps: VoxelMaps, index: int, label: Label, voxel_mm3: float, calibration: CaseLevelCalibration, assessed: bool
 ) -> StructureMetrics:
     inside = maps.classes == index
     voxels = int(np.count_nonzero(inside))
@@ -118,17 +120,17 @@ def _metrics_of_class(
         expected_wrong_mm3=float(errors.sum(dtype=np.float64)) * voxel_mm3,
         uncertain_share=uncertain / voxels if voxels else 0.0,
         uncertain_mm3=uncertain * voxel_mm3,
-        **(_case_level_metrics(maps, index, label, voxels, voxel_mm3, numbers) if assessed else {}),
+        **(_case_level_metrics(maps, index, label, voxels, voxel_mm3, calibration) if assessed else {}),
     )
 
 
 def _case_level_metrics(
-    maps: VoxelMaps, index: int, label: Label, voxels: int, voxel_mm3: float, numbers: CaseLevelCalibration
+    maps: VoxelMaps, index: int, label: Label, voxels: int, voxel_mm3: float, calibration: CaseLevelCalibration
 ) -> dict[str, Any]:
     """Numbers of the structure as a whole: expected volume with interval, predicted Dice."""
     expected, inside = float(maps.sums.expected[index]), float(maps.sums.inside[index])
     found: dict[str, Any] = {"expected_volume_mm3": expected * voxel_mm3}
-    interval, dice = numbers.intervals.get(label.value), numbers.dice.get(label.value)
+    interval, dice = calibration.intervals.get(label.value), calibration.dice.get(label.value)
     if interval is not None:
         volume, low, high = interval(expected * voxel_mm3, float(maps.sums.ambiguous[index]) * voxel_mm3)
         found |= {"expected_volume_mm3": volume, "expected_interval_mm3": (low, high)}
@@ -162,7 +164,7 @@ def histograms(values: np.ndarray, maps: VoxelMaps, labels: Sequence[Label]) -> 
 
 
 def structure_deviations(
-    structures: Sequence[StructureMetrics], bundle: Bundle, numbers: CaseLevelCalibration
+    structures: Sequence[StructureMetrics], bundle: Bundle, calibration: CaseLevelCalibration
 ) -> list[Deviation]:
     """One sentence for each structure of a volume that no training case has, or of an unusually low predicted Dice.
 
@@ -174,7 +176,7 @@ def structure_deviations(
     for metrics in structures[1:]:
         value = metrics.label.value
         checks.append(_unusual_volume(metrics, volumes.get(str(value)), bundle))
-        checks.append(_low_predicted_dice(metrics, numbers))
+        checks.append(_low_predicted_dice(metrics, calibration))
     return [check for check in checks if check is not None]
 
 
@@ -195,8 +197,8 @@ def _unusual_volume(metrics: StructureMetrics, span: Mapping[str, Any] | None, b
     )
 
 
-def _low_predicted_dice(metrics: StructureMetrics, numbers: CaseLevelCalibration) -> Deviation | None:
-    fitted = numbers.dice.get(metrics.label.value)
+def _low_predicted_dice(metrics: StructureMetrics, calibration: CaseLevelCalibration) -> Deviation | None:
+    fitted = calibration.dice.get(metrics.label.value)
     if fitted is None or metrics.predicted_dice is None or metrics.predicted_dice >= fitted.lowest:
         return None
     return Deviation(

@@ -45,15 +45,15 @@ def mean_interval(
     Source: Efron and Tibshirani, An Introduction to the Bootstrap (1993); groups: Field and Welsh, JRSS B 69 (2007).
     """
     metrics = np.asarray(values, float)
-    there = np.isfinite(metrics)
-    if not there.any():
+    known = np.isfinite(metrics)
+    if not known.any():
         return Interval(float("nan"), float("nan"), float("nan"))
     ids = range(metrics.size) if groups is None else groups
-    numbers = _numbered([ids[place] for place in np.flatnonzero(there).tolist()])
-    sums, sizes = np.bincount(numbers, metrics[there]), np.bincount(numbers)
+    numbers = _numbered([ids[index] for index in np.flatnonzero(known).tolist()])
+    sums, sizes = np.bincount(numbers, metrics[known]), np.bincount(numbers)
     picks = np.random.default_rng(seed).integers(sums.size, size=(draws, sums.size))
     low, high = np.percentile(sums[picks].sum(1) / sizes[picks].sum(1), LEVEL_PERCENTILES)
-    return Interval(float(metrics[there].mean()), float(low), float(high))
+    return Interval(float(metrics[known].mean()), float(low), float(high))
 
 
 def metric_interval(

@@ -38,10 +38,10 @@ def case_groups(confidence: Sequence[float] | np.ndarray, risk: Sequence[float] 
         risk: 0 to 1, one a case.
     """
     sure, risks = np.asarray(confidence, float), np.asarray(risk, float)
-    there = np.isfinite(sure) & np.isfinite(risks)
-    values, numbers = np.unique(-sure[there], return_inverse=True)
+    known = np.isfinite(sure) & np.isfinite(risks)
+    values, numbers = np.unique(-sure[known], return_inverse=True)
     return ScoreGroups(
-        np.bincount(numbers, minlength=values.size), np.bincount(numbers, risks[there], minlength=values.size)
+        np.bincount(numbers, minlength=values.size), np.bincount(numbers, risks[known], minlength=values.size)
     )
 
 
@@ -56,8 +56,8 @@ def case_aurc(confidence: Sequence[float] | np.ndarray, risk: Sequence[float] | 
 def case_excess_aurc(confidence: Sequence[float] | np.ndarray, risk: Sequence[float] | np.ndarray) -> float:
     """AURC beyond that of the confidence that orders the cases by their true risk."""
     sure, risks = np.asarray(confidence, float), np.asarray(risk, float)
-    there = np.isfinite(sure) & np.isfinite(risks)
-    return case_aurc(sure[there], risks[there]) - case_aurc(-risks[there], risks[there])
+    known = np.isfinite(sure) & np.isfinite(risks)
+    return case_aurc(sure[known], risks[known]) - case_aurc(-risks[known], risks[known])
 
 
 def case_augrc(confidence: Sequence[float] | np.ndarray, risk: Sequence[float] | np.ndarray) -> float:
@@ -68,10 +68,10 @@ def case_augrc(confidence: Sequence[float] | np.ndarray, risk: Sequence[float] |
 def spearman(first: Sequence[float] | np.ndarray, second: Sequence[float] | np.ndarray) -> float:
     """Rank correlation, ties with their mean rank; NaN for less than two cases, or where all are equal."""
     x, y = np.asarray(first, float), np.asarray(second, float)
-    there = np.isfinite(x) & np.isfinite(y)
-    if there.sum() < 2:
+    known = np.isfinite(x) & np.isfinite(y)
+    if known.sum() < 2:
         return float("nan")
-    a, b = (ranks - ranks.mean() for ranks in (rankdata(x[there]), rankdata(y[there])))
+    a, b = (ranks - ranks.mean() for ranks in (rankdata(x[known]), rankdata(y[known])))
     spread = float(np.sqrt((a @ a) * (b @ b)))
     return float(a @ b) / spread if spread > 0 else float("nan")
 
@@ -79,15 +79,15 @@ def spearman(first: Sequence[float] | np.ndarray, second: Sequence[float] | np.n
 def mean_absolute_error(predicted: Sequence[float] | np.ndarray, true: Sequence[float] | np.ndarray) -> float:
     """Mean of |predicted - true| over the cases that have both; NaN where none has."""
     errors = np.abs(np.asarray(predicted, float) - np.asarray(true, float))
-    there = np.isfinite(errors)
-    return float(errors[there].mean()) if there.any() else float("nan")
+    known = np.isfinite(errors)
+    return float(errors[known].mean()) if known.any() else float("nan")
 
 
 def interval_metrics(low: Sequence[float], high: Sequence[float], true: Sequence[float]) -> IntervalMetrics:
     """Coverage and width of intervals, one a case; NaN ends where a case has none."""
     lower, upper, value = (np.asarray(values, float) for values in (low, high, true))
-    there = np.isfinite(lower) & np.isfinite(upper) & np.isfinite(value)
-    lower, upper, value = lower[there], upper[there], value[there]
+    known = np.isfinite(lower) & np.isfinite(upper) & np.isfinite(value)
+    lower, upper, value = lower[known], upper[known], value[known]
     if not value.size:
         return IntervalMetrics(float("nan"), float("nan"), float("nan"), 0)
     width, exists = upper - lower, value > 0

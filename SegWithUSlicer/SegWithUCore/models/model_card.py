@@ -131,13 +131,13 @@ def _numbers(bundle: Bundle) -> list[str]:
     lines = []
     for label in bundle.labels[1:]:
         interval, line = intervals.get(str(label.value)), dice.get(str(label.value))
-        told = []
+        parts = []
         if interval is not None:
-            told.append(f"interval fitted on {interval['cases']} cases, level {interval['level']:.0%}")
+            parts.append(f"interval fitted on {interval['cases']} cases, level {interval['level']:.0%}")
         if line is not None:
-            told.append(_dice_words(line))
-        if told:
-            lines.append(f"- {label.name}: {'; '.join(told)}.")
+            parts.append(_dice_words(line))
+        if parts:
+            lines.append(f"- {label.name}: {'; '.join(parts)}.")
     if not lines:
         return []
     return [

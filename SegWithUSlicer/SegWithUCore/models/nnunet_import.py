@@ -73,8 +73,8 @@ def read_nnunet_folder(
     plans, dataset = _json(folder / PLANS_FILE), _json(folder / "dataset.json")
     place = folder / f"fold_{fold}"
     if not place.is_dir():
-        there = ", ".join(sorted(path.name.removeprefix("fold_") for path in folder.glob("fold_*"))) or "none"
-        raise UsageError(f"{folder} has no fold {fold}: choose one of {there}.")
+        folds = ", ".join(sorted(path.name.removeprefix("fold_") for path in folder.glob("fold_*"))) or "none"
+        raise UsageError(f"{folder} has no fold {fold}: choose one of {folds}.")
     content = read_checkpoint(place / checkpoint)
     trained = str((content.get("init_args") or {}).get("configuration") or folder.name.rpartition("__")[2])[:100]
     if configuration is not None and configuration != trained and trained in (plans.get("configurations") or ()):

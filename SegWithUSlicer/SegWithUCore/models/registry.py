@@ -40,8 +40,8 @@ def find_models(folders: Sequence[Path] | None = None) -> list[FoundModel]:
 
 def unreadable_folders(folders: Sequence[Path] | None = None) -> list[str]:
     """Why folders of models are passed over, as the rest of a sentence each; none where all can be read."""
-    places = folders if folders is not None else model_folders()
-    return [problem for place in places if (problem := bundle_folders(place).problem)]
+    searched = folders if folders is not None else model_folders()
+    return [problem for folder in searched if (problem := bundle_folders(folder).problem)]
 
 
 def resolve_model(name_or_folder: str) -> Bundle:
