@@ -135,8 +135,8 @@ def _number(path: Path) -> int | None:
 
 def _cgroups_free(proc: Path, swap: int) -> list[int]:
     """Return the bytes that each control group with a limit leaves to this process."""
-    limits = (_cgroup_free(folder, version, swap) for folder, version in _cgroups(proc))
-    return [room for room in rooms if room is not None]
+    free = (_cgroup_free(folder, version, swap) for folder, version in _cgroups(proc))
+    return [each for each in free if each is not None]
 
 
 def _cgroups(proc: Path) -> Iterator[tuple[Path, int]]:
@@ -183,12 +183,12 @@ def _cgroup_free(folder: Path, version: int, swap: int) -> int | None:
         return None
     stat = _numbers(folder / "memory.stat")
     cache = sum(stat.get(f"total_{name}", stat.get(name, 0)) for name in _CACHE_LINES)
-    room = limit - used + cache
+    free = limit - used + cache
     if version == 2:
         most, swapped = _number(folder / "memory.swap.max"), _number(folder / "memory.swap.current")
-        return room + (swap if most is None else min(swap, max(0, most - (swapped or 0))))
+        return free + (swap if most is None else min(swap, max(0, most - (swapped or 0))))
     most, both = _number(folder / "memory.memsw.limit_in_bytes"), _number(folder / "memory.memsw.usage_in_bytes")
-    return room + swap if most is None or both is None else min(room + swap, most - both + cache)
+    return free + swap if most is None or both is None else min(free + swap, most - both + cache)
 
 
 def _address_space_left(proc: Path) -> int | None:
