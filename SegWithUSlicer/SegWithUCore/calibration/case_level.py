@@ -139,13 +139,6 @@ def left_out_errors(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarra
     return errors, constant
 
 
-def _line(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
-    """Least squares; flat where all x are equal. A falling line would punish confidence, so it is flat too."""
-    spread = float(((x - x.mean()) ** 2).sum())
-    slope = max(0.0, float(((x - x.mean()) * (y - y.mean())).sum()) / spread) if spread > 0 else 0.0
-    return float(y.mean() - slope * x.mean()), slope
-
-
 LEVEL = 0.9
 SMALLEST_SCALE_MM3 = 1e-6
 """Keeps the scores finite where a structure is nowhere in doubt."""
@@ -214,3 +207,10 @@ def fit_volume_interval(
     if half_width is None:
         return None
     return VolumeInterval(float(true.sum() / expected.sum()), half_width, level, int(true.size))
+
+
+def _line(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
+    """Least squares; flat where all x are equal. A falling line would punish confidence, so it is flat too."""
+    spread = float(((x - x.mean()) ** 2).sum())
+    slope = max(0.0, float(((x - x.mean()) * (y - y.mean())).sum()) / spread) if spread > 0 else 0.0
+    return float(y.mean() - slope * x.mean()), slope

@@ -74,15 +74,6 @@ def finite_number(text: str) -> float:
     return value
 
 
-def _named(option: str) -> str:
-    return {"cases": "CASE", "folder": "the folder", "source": "FILE"}.get(option, f"--{option.replace('_', '-')}")
-
-
-def _short(text: str) -> str:
-    """Quoted on one line, and cut where it is long."""
-    return repr(text) if len(text) <= _SHOWN else f"{text[:_SHOWN]!r}..."
-
-
 def add_flag_options(command: argparse.ArgumentParser) -> None:
     """Add a file of rules and an option a rule."""
     group = command.add_argument_group("flags", "a case is flagged beyond these limits (default: those of its model)")
@@ -118,3 +109,12 @@ def flag_rules(options: argparse.Namespace) -> FlagRules | None:
         fingerprint=rules.fingerprint and not options.no_flag_fingerprint,
         reviewer=rules.reviewer and not options.no_flag_reviewer,
     )
+
+
+def _named(option: str) -> str:
+    return {"cases": "CASE", "folder": "the folder", "source": "FILE"}.get(option, f"--{option.replace('_', '-')}")
+
+
+def _short(text: str) -> str:
+    """Quoted on one line, and cut where it is long."""
+    return repr(text) if len(text) <= _SHOWN else f"{text[:_SHOWN]!r}..."

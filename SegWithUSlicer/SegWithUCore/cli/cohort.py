@@ -153,6 +153,26 @@ def segment_cohort(
     return 1 if counts.failed else 0
 
 
+def summary(result: "CaseResult", target: Path) -> str:
+    """Make the table of one case."""
+    from ..inference.fingerprint import is_refused
+
+    refused = is_refused(result.warnings)
+    rows = [_row(metrics, refused) for metrics in [*result.structures[1:], result.structures[0]]]
+    header = ["structure", "volume mm3", "expected mm3", "predicted Dice", "wrong mm3", "error prob. > 0.25"]
+    text = f"{result.name}\n{table(header, rows)}\n{_footnotes(result.structures[1:])}"
+    if refused:
+        text += "Not assessed: the image is too far from the training cases for figures to mean anything.\n"
+    elif result.maps.error_probability is None:
+        text += "This head is not calibrated: the ranking map orders voxels, but has no probabilities.\n"
+    return f"{text}written to {target}\n"
+
+
+def structures_json(result: "CaseResult") -> list[dict[str, Any]]:
+    """Metrics per structure for machines."""
+    return [structure.to_json() for structure in result.structures]
+
+
 def _summed_up(counts: "CohortCounts") -> str:
     parts = [f"{counts.finished} case{'' if counts.finished == 1 else 's'} done"]
     if counts.skipped:
@@ -175,21 +195,6 @@ def _counts_json(counts: "CohortCounts", interrupted: bool) -> dict[str, Any]:
         "cases_per_hour": None if pace is None else round(3600 / pace, 1),
         "interrupted": interrupted,
     }
-
-
-def summary(result: "CaseResult", target: Path) -> str:
-    """Make the table of one case."""
-    from ..inference.fingerprint import is_refused
-
-    refused = is_refused(result.warnings)
-    rows = [_row(metrics, refused) for metrics in [*result.structures[1:], result.structures[0]]]
-    header = ["structure", "volume mm3", "expected mm3", "predicted Dice", "wrong mm3", "error prob. > 0.25"]
-    text = f"{result.name}\n{table(header, rows)}\n{_footnotes(result.structures[1:])}"
-    if refused:
-        text += "Not assessed: the image is too far from the training cases for figures to mean anything.\n"
-    elif result.maps.error_probability is None:
-        text += "This head is not calibrated: the ranking map orders voxels, but has no probabilities.\n"
-    return f"{text}written to {target}\n"
 
 
 def _row(metrics: "StructureMetrics", refused: bool) -> list[str]:
@@ -231,8 +236,3 @@ def _footnotes(structures: "Sequence[StructureMetrics]") -> str:
     if not counts:
         return ""
     return f"In brackets the 90 % interval of the true volume, from {max(counts)} calibration cases.\n"
-
-
-def structures_json(result: "CaseResult") -> list[dict[str, Any]]:
-    """Metrics per structure for machines."""
-    return [structure.to_json() for structure in result.structures]

@@ -116,33 +116,6 @@ def recorded_metrics(
     return metrics
 
 
-def _probability_metrics(name: str, probabilities: np.ndarray, truth: np.ndarray) -> dict[str, float]:
-    return {
-        f"nll {name}": negative_log_likelihood(probabilities, truth),
-        f"brier {name}": multiclass_brier_score(probabilities, truth),
-        f"ace {name}": mean_class_calibration_error(probabilities, truth),
-    }
-
-
-def _calibrated_metrics(case: CaseMeasurement, calibration: Mapping[str, Any]) -> dict[str, float]:
-    ours, theirs, near, error = case.scores[OUR_SCORE], case.scores[RIVAL_SCORE], case.band, case.error
-    logits = case.prediction.logits.astype(np.float64)
-    softened = softmax(tempered_logits(case.prediction, calibration["tempering_scale"]), 0)
-    scaled = softmax(logits / calibration["rivals"]["temperature"], 0)
-    return {
-        **_probability_metrics("tempered", softened, case.truth),
-        **_probability_metrics("temperature scaling", scaled, case.truth),
-        "error probability ece band": expected_calibration_error(ours[near], error[near]),
-        "error probability brier": brier_score(ours, error),
-        "error probability brier softmax": brier_score(theirs, error),
-        "error probability brier band": brier_score(ours[near], error[near]),
-        "error probability brier band softmax": brier_score(theirs[near], error[near]),
-        "wrong voxels": float(error.sum()),
-        "wrong voxels expected": float(ours.sum(dtype=np.float64)),
-        "wrong voxels unseen": float(np.count_nonzero(error & (ours < UNSEEN_BELOW))),
-    }
-
-
 def surface_metrics(
     case: CaseMeasurement, spacing_zyx: Sequence[float], bundle: Bundle, tolerance_mm: float
 ) -> dict[str, float]:
@@ -223,11 +196,6 @@ def case_risk(case: CaseMeasurement, num_classes: int) -> float:
     return 1 - mean_dice(case.prediction.classes, case.truth, num_classes)
 
 
-def _mean(values: Sequence[float]) -> float:
-    known = [value for value in values if np.isfinite(value)]
-    return float(np.mean(known)) if known else NONE
-
-
 OUR_SCORE = "error probability"
 """What a user sees; absent without fitted calibration."""
 RIVAL_SCORE = "softmax by direction"
@@ -275,3 +243,35 @@ def regions_of(
     for index, label in enumerate(labels[1:], 1):
         regions[label.name] = (predicted == index) | (truth == index)
     return regions
+
+
+def _probability_metrics(name: str, probabilities: np.ndarray, truth: np.ndarray) -> dict[str, float]:
+    return {
+        f"nll {name}": negative_log_likelihood(probabilities, truth),
+        f"brier {name}": multiclass_brier_score(probabilities, truth),
+        f"ace {name}": mean_class_calibration_error(probabilities, truth),
+    }
+
+
+def _calibrated_metrics(case: CaseMeasurement, calibration: Mapping[str, Any]) -> dict[str, float]:
+    ours, theirs, near, error = case.scores[OUR_SCORE], case.scores[RIVAL_SCORE], case.band, case.error
+    logits = case.prediction.logits.astype(np.float64)
+    softened = softmax(tempered_logits(case.prediction, calibration["tempering_scale"]), 0)
+    scaled = softmax(logits / calibration["rivals"]["temperature"], 0)
+    return {
+        **_probability_metrics("tempered", softened, case.truth),
+        **_probability_metrics("temperature scaling", scaled, case.truth),
+        "error probability ece band": expected_calibration_error(ours[near], error[near]),
+        "error probability brier": brier_score(ours, error),
+        "error probability brier softmax": brier_score(theirs, error),
+        "error probability brier band": brier_score(ours[near], error[near]),
+        "error probability brier band softmax": brier_score(theirs[near], error[near]),
+        "wrong voxels": float(error.sum()),
+        "wrong voxels expected": float(ours.sum(dtype=np.float64)),
+        "wrong voxels unseen": float(np.count_nonzero(error & (ours < UNSEEN_BELOW))),
+    }
+
+
+def _mean(values: Sequence[float]) -> float:
+    known = [value for value in values if np.isfinite(value)]
+    return float(np.mean(known)) if known else NONE

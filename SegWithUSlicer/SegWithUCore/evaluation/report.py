@@ -67,20 +67,6 @@ def tables_page(
     )
 
 
-def _lead(result: Mapping[str, Any]) -> str:
-    rows = {row["title"]: row for row in result["table"]}
-    dice = [f"{title[5:]} {number(row['mean'])}" for title, row in rows.items() if title.startswith("dice ")]
-    said = [f"{cases_in_words(result)}. Mean Dice: {', '.join(dice)}."]
-    score = "error probability" if "auroc whole error probability" in rows else "ranking"
-    whole, band = (rows.get(f"auroc {region} {score}") for region in ("whole", "band"))
-    if whole and band and whole["mean"] is not None and band["mean"] is not None:
-        said.append(
-            f"The {score} finds wrong voxels with an AUROC of {number(whole['mean'])} in the whole image and "
-            f"{number(band['mean'])} within {result['band']} of the predicted surface."
-        )
-    return " ".join(said)
-
-
 def cases_in_words(result: Mapping[str, Any]) -> str:
     """How many cases of how many patients."""
     cases, patients = result["cases"], result["patients"]
@@ -110,6 +96,20 @@ def write_report(folder: Path, result: Mapping[str, Any], evaluation: Evaluation
     drawn = {kind: _draw(cases, bundle, folder / "worst", kind) for kind, cases in pictures.items()}
     page = evaluation_page(f"{bundle.name} {bundle.about['version']}", about, result, tables, plots, drawn)
     (folder / PAGE_FILE).write_text(page, encoding="utf-8")
+
+
+def _lead(result: Mapping[str, Any]) -> str:
+    rows = {row["title"]: row for row in result["table"]}
+    dice = [f"{title[5:]} {number(row['mean'])}" for title, row in rows.items() if title.startswith("dice ")]
+    said = [f"{cases_in_words(result)}. Mean Dice: {', '.join(dice)}."]
+    score = "error probability" if "auroc whole error probability" in rows else "ranking"
+    whole, band = (rows.get(f"auroc {region} {score}") for region in ("whole", "band"))
+    if whole and band and whole["mean"] is not None and band["mean"] is not None:
+        said.append(
+            f"The {score} finds wrong voxels with an AUROC of {number(whole['mean'])} in the whole image and "
+            f"{number(band['mean'])} within {result['band']} of the predicted surface."
+        )
+    return " ".join(said)
 
 
 def _about(bundle: Bundle, evaluation: Evaluation, source: str) -> str:

@@ -68,15 +68,15 @@ def with_interval(entry: Mapping[str, Any], key: str = "mean", factor: float = 1
     return f"{number(entry[key], factor)} ({number(entry['low'], factor)} to {number(entry['high'], factor)})"
 
 
+_SPREAD = ["figure", "mean (95 % interval)", "10 % to 90 % of cases", "cases"]
+
+
 def _rows_of(result: Mapping[str, Any], wanted: Callable[[str], bool]) -> list[list[str]]:
     return [
         [entry["title"], with_interval(entry), f"{number(entry['p10'])} to {number(entry['p90'])}", str(entry["cases"])]
         for entry in result["table"]
         if wanted(entry["title"]) and entry["cases"]
     ]
-
-
-_SPREAD = ["figure", "mean (95 % interval)", "10 % to 90 % of cases", "cases"]
 
 
 def _segmentation(result: Mapping[str, Any]) -> Table:

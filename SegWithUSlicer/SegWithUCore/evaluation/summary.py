@@ -80,45 +80,6 @@ def recorded(result: Mapping[str, Any]) -> dict[str, Any]:
     return {key: result[key] for key in RECORDED}
 
 
-def _details(case: CaseEvaluation) -> dict[str, Any]:
-    return {
-        "patient": case.group,
-        "mean_dice": finite(1 - case.risk),
-        "confidences": {name: finite(value) for name, value in case.confidences.items()},
-        "structures": [
-            {key: value if isinstance(value, str) else finite(value) for key, value in asdict(entry).items()}
-            for entry in case.structures
-        ],
-        "detection": {" ".join(key): finite(value) for key, value in case.detection.items()},
-    }
-
-
-def _comparisons(evaluation: Evaluation) -> dict[str, Any]:
-    """Ratios and paired differences; those that do not exist, as where nothing is wrong, are left out."""
-    cases = evaluation.cases
-    rows, groups = [case.metrics for case in cases], [case.group for case in cases]
-    found: dict[str, Any] = {
-        "aurc whole, ranking / distance": _ratio(rows, "aurc whole ranking", "aurc whole distance"),
-        "aurc whole, ranking / softmax": _ratio(rows, "aurc whole ranking", "aurc whole softmax"),
-    }
-    if "band" in evaluation.pools.reliability:
-        for title, (first, second) in PAIRS.items():
-            values = [row[first] for row in rows], [row[second] for row in rows]
-            difference = paired_bootstrap(values[0], values[1], groups=groups)
-            found[title] = asdict(difference) if np.isfinite(difference.mean) else None
-        pooled = evaluation.pools.reliability["band"].expected_calibration_error()
-        found["error probability ece band, pooled"] = finite(pooled)
-        found["wrong voxels, expected / true"] = _ratio(rows, "wrong voxels expected", "wrong voxels")
-    return {title: value for title, value in found.items() if value is not None}
-
-
-def _ratio(rows: Sequence[Mapping[str, float]], first: str, second: str) -> float | None:
-    """Ratio of the means over cases, None where there is none."""
-    means = [np.asarray([row[title] for row in rows]) for title in (first, second)]
-    above, below = (float(values[np.isfinite(values)].sum()) for values in means)
-    return above / below if below else None
-
-
 DRAWS = 1000
 """Of the bootstrap over patients."""
 CONFIDENCE_METRICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
@@ -149,13 +110,6 @@ def confidence_table(cases: Sequence[CaseEvaluation]) -> list[dict[str, Any]]:
     return rows
 
 
-def _with_interval(
-    metric: Callable[[np.ndarray, np.ndarray], float], first: np.ndarray, second: np.ndarray, groups: Sequence[str]
-) -> dict[str, float | None]:
-    found = metric_interval(lambda chosen: metric(first[chosen], second[chosen]), groups, DRAWS)
-    return {"value": finite(found.mean), "low": finite(found.low), "high": finite(found.high)}
-
-
 def structure_table(cases: Sequence[CaseEvaluation], bundle: Bundle) -> list[dict[str, Any]]:
     """Make a row for each structure: predicted Dice against the constant mean, coverage and width of intervals."""
     fitted = CaseLevelCalibration.from_json(bundle.calibration)
@@ -178,18 +132,6 @@ def structure_table(cases: Sequence[CaseEvaluation], bundle: Bundle) -> list[dic
             row["volume_interval"] = {**metrics, "level": interval.level}
         rows.append(row)
     return rows
-
-
-def _predicted_dice(
-    line: PredictedDice, predicted: np.ndarray, true: np.ndarray, groups: Sequence[str]
-) -> dict[str, Any]:
-    constant = np.where(np.isfinite(predicted), line.mean, np.nan)
-    return {
-        "informative": line.informative,
-        "mean_absolute_error": _with_interval(mean_absolute_error, predicted, true, groups),
-        "mean_absolute_error_of_mean": _with_interval(mean_absolute_error, constant, true, groups),
-        "spearman": _with_interval(spearman, predicted, true, groups),
-    }
 
 
 def spread(values: Sequence[float], groups: Sequence[str]) -> dict[str, Any]:
@@ -236,20 +178,6 @@ def region_table(evaluation: Evaluation) -> list[dict[str, Any]]:
     return [_region(name, evaluation.cases) for name in evaluation.cases[0].voxels]
 
 
-def _region(name: str, cases: Sequence[CaseEvaluation]) -> dict[str, Any]:
-    voxels, errors = (np.asarray([getattr(case, what)[name] for case in cases]) for what in ("voxels", "errors"))
-    rates = np.divide(errors, voxels, out=np.full(len(cases), np.nan), where=voxels > 0)
-    return {
-        "region": name,
-        "pooled_only_per_case": name not in POOLED_REGIONS,
-        "voxels": int(voxels.sum()),
-        "errors": int(errors.sum()),
-        "cases_without_errors": int(np.count_nonzero(errors == 0)),
-        "cases_without_voxels": int(np.count_nonzero(voxels == 0)),
-        "error_rate": spread(rates.tolist(), [case.group for case in cases]),
-    }
-
-
 def largest_binning_error(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
     """Return the largest of each metric over regions and scores."""
     found = {}
@@ -262,3 +190,75 @@ def largest_binning_error(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
 def finite(value: float) -> float | None:
     """For JSON, which has no NaN."""
     return value if np.isfinite(value) else None
+
+
+def _details(case: CaseEvaluation) -> dict[str, Any]:
+    return {
+        "patient": case.group,
+        "mean_dice": finite(1 - case.risk),
+        "confidences": {name: finite(value) for name, value in case.confidences.items()},
+        "structures": [
+            {key: value if isinstance(value, str) else finite(value) for key, value in asdict(entry).items()}
+            for entry in case.structures
+        ],
+        "detection": {" ".join(key): finite(value) for key, value in case.detection.items()},
+    }
+
+
+def _comparisons(evaluation: Evaluation) -> dict[str, Any]:
+    """Ratios and paired differences; those that do not exist, as where nothing is wrong, are left out."""
+    cases = evaluation.cases
+    rows, groups = [case.metrics for case in cases], [case.group for case in cases]
+    found: dict[str, Any] = {
+        "aurc whole, ranking / distance": _ratio(rows, "aurc whole ranking", "aurc whole distance"),
+        "aurc whole, ranking / softmax": _ratio(rows, "aurc whole ranking", "aurc whole softmax"),
+    }
+    if "band" in evaluation.pools.reliability:
+        for title, (first, second) in PAIRS.items():
+            values = [row[first] for row in rows], [row[second] for row in rows]
+            difference = paired_bootstrap(values[0], values[1], groups=groups)
+            found[title] = asdict(difference) if np.isfinite(difference.mean) else None
+        pooled = evaluation.pools.reliability["band"].expected_calibration_error()
+        found["error probability ece band, pooled"] = finite(pooled)
+        found["wrong voxels, expected / true"] = _ratio(rows, "wrong voxels expected", "wrong voxels")
+    return {title: value for title, value in found.items() if value is not None}
+
+
+def _ratio(rows: Sequence[Mapping[str, float]], first: str, second: str) -> float | None:
+    """Ratio of the means over cases, None where there is none."""
+    means = [np.asarray([row[title] for row in rows]) for title in (first, second)]
+    above, below = (float(values[np.isfinite(values)].sum()) for values in means)
+    return above / below if below else None
+
+
+def _with_interval(
+    metric: Callable[[np.ndarray, np.ndarray], float], first: np.ndarray, second: np.ndarray, groups: Sequence[str]
+) -> dict[str, float | None]:
+    found = metric_interval(lambda chosen: metric(first[chosen], second[chosen]), groups, DRAWS)
+    return {"value": finite(found.mean), "low": finite(found.low), "high": finite(found.high)}
+
+
+def _predicted_dice(
+    line: PredictedDice, predicted: np.ndarray, true: np.ndarray, groups: Sequence[str]
+) -> dict[str, Any]:
+    constant = np.where(np.isfinite(predicted), line.mean, np.nan)
+    return {
+        "informative": line.informative,
+        "mean_absolute_error": _with_interval(mean_absolute_error, predicted, true, groups),
+        "mean_absolute_error_of_mean": _with_interval(mean_absolute_error, constant, true, groups),
+        "spearman": _with_interval(spearman, predicted, true, groups),
+    }
+
+
+def _region(name: str, cases: Sequence[CaseEvaluation]) -> dict[str, Any]:
+    voxels, errors = (np.asarray([getattr(case, what)[name] for case in cases]) for what in ("voxels", "errors"))
+    rates = np.divide(errors, voxels, out=np.full(len(cases), np.nan), where=voxels > 0)
+    return {
+        "region": name,
+        "pooled_only_per_case": name not in POOLED_REGIONS,
+        "voxels": int(voxels.sum()),
+        "errors": int(errors.sum()),
+        "cases_without_errors": int(np.count_nonzero(errors == 0)),
+        "cases_without_voxels": int(np.count_nonzero(voxels == 0)),
+        "error_rate": spread(rates.tolist(), [case.group for case in cases]),
+    }

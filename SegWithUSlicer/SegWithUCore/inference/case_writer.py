@@ -116,6 +116,27 @@ def write_case_folder(result: CaseResult, target: Path, overwrite: bool = False)
     return target
 
 
+class _CutShortError(Exception):
+    """A volume did not reach the disk whole."""
+
+
+def map_arrays(maps: VoxelMaps) -> dict[str, np.ndarray]:
+    """Return the maps by name; error probability only if there is fitted calibration."""
+    arrays = {"error_probability": maps.error_probability, "ranking": maps.ranking, "calibration": maps.calibration}
+    return {name: array for name, array in arrays.items() if array is not None}
+
+
+def not_assessed_value(name: str, values: np.ndarray) -> float:
+    """Return the value outside the region of interest: below every value inside."""
+    return float(np.floor(values.min())) - 1 if name == "ranking" else NOT_ASSESSED
+
+
+def case_facts(result: CaseResult, target: Path) -> dict[str, Any]:
+    """Make the content of `case.json`."""
+    facts = _facts(result, target)
+    return facts | {"flags": [flag.to_json() for flag in case_flags(facts, rules_of_case(facts))]}
+
+
 def _flush_to_disk(path: Path) -> None:
     """Make sure that a full disk is noticed now, and not after the folder has got its name."""
     with path.open("rb+") as file:
@@ -163,27 +184,6 @@ def _check_written(path: Path) -> None:
         raise _CutShortError from error
     if empty:
         raise _CutShortError
-
-
-class _CutShortError(Exception):
-    """A volume did not reach the disk whole."""
-
-
-def map_arrays(maps: VoxelMaps) -> dict[str, np.ndarray]:
-    """Return the maps by name; error probability only if there is fitted calibration."""
-    arrays = {"error_probability": maps.error_probability, "ranking": maps.ranking, "calibration": maps.calibration}
-    return {name: array for name, array in arrays.items() if array is not None}
-
-
-def not_assessed_value(name: str, values: np.ndarray) -> float:
-    """Return the value outside the region of interest: below every value inside."""
-    return float(np.floor(values.min())) - 1 if name == "ranking" else NOT_ASSESSED
-
-
-def case_facts(result: CaseResult, target: Path) -> dict[str, Any]:
-    """Make the content of `case.json`."""
-    facts = _facts(result, target)
-    return facts | {"flags": [flag.to_json() for flag in case_flags(facts, rules_of_case(facts))]}
 
 
 def _facts(result: CaseResult, target: Path) -> dict[str, Any]:

@@ -116,51 +116,9 @@ def upright(features: ImageFeatures, grid: sitk.Image | VoxelGrid, orientation: 
     return replace(features, cells=turned_cells(features.cells, own, wanted))
 
 
-def _turned(grid: VoxelGrid, orientation: str) -> VoxelGrid:
-    return grid.axes_after(lambda image: reorient(image, orientation))
-
-
 def is_refused(found: Sequence[Deviation]) -> bool:
     """Whether results would be meaningless."""
     return any(deviation.severity == REFUSED for deviation in found)
-
-
-def _field_of_view(extents: Sequence[float], bundle: Bundle) -> Deviation | None:
-    assert bundle.fingerprint is not None
-    span = bundle.fingerprint["field_of_view_mm"]
-    seen = f"the {bundle.fingerprint['cases']} training cases of '{bundle.name}' span {_range(span)} mm"
-    kind = "field of view"
-    given = f"The part to be segmented spans {_triple(extents)} mm, but {seen}"
-    if any(e > REFUSED_FACTOR * high for e, high in zip(extents, span["high"], strict=True)):
-        return Deviation(REFUSED, f"{given}: give a region of interest of about that size around the structure.", kind)
-    if any(e > WARNED_FACTOR * high for e, high in zip(extents, span["high"], strict=True)):
-        return Deviation(WARNING, f"{given}: a smaller region of interest is safer.", kind)
-    if any(e < low / WARNED_FACTOR for e, low in zip(extents, span["low"], strict=True)):
-        return Deviation(WARNING, f"{given}: a larger region of interest is safer.", kind)
-    return None
-
-
-def _spacing(spacing: Sequence[float], bundle: Bundle) -> Deviation | None:
-    assert bundle.fingerprint is not None
-    span = bundle.fingerprint["spacing_mm"]
-    pairs = zip(spacing, span["low"], span["high"], strict=True)
-    if all(low / SPACING_FACTOR <= value <= SPACING_FACTOR * high for value, low, high in pairs):
-        return None
-    return Deviation(
-        WARNING,
-        f"The voxels are {_triple(spacing)} mm, but those of the training cases of '{bundle.name}' {_range(span)} mm: "
-        "finer detail than in training is lost and coarser images carry less; check the result with care.",
-        "spacing",
-    )
-
-
-def _triple(values: Sequence[float]) -> str:
-    return " x ".join(f"{value:.3g}" for value in values)
-
-
-def _range(span: dict[str, Sequence[float]]) -> str:
-    pairs = zip(span["low"], span["high"], strict=True)
-    return " x ".join(f"{low:.3g}" if low == high else f"{low:.3g}-{high:.3g}" for low, high in pairs)
 
 
 MINIMUM_CASES = 40
@@ -235,6 +193,48 @@ def appearance_deviations(
         _intensities(features, block, channel),
     ]
     return [check for check in checks if check is not None]
+
+
+def _turned(grid: VoxelGrid, orientation: str) -> VoxelGrid:
+    return grid.axes_after(lambda image: reorient(image, orientation))
+
+
+def _field_of_view(extents: Sequence[float], bundle: Bundle) -> Deviation | None:
+    assert bundle.fingerprint is not None
+    span = bundle.fingerprint["field_of_view_mm"]
+    seen = f"the {bundle.fingerprint['cases']} training cases of '{bundle.name}' span {_range(span)} mm"
+    kind = "field of view"
+    given = f"The part to be segmented spans {_triple(extents)} mm, but {seen}"
+    if any(e > REFUSED_FACTOR * high for e, high in zip(extents, span["high"], strict=True)):
+        return Deviation(REFUSED, f"{given}: give a region of interest of about that size around the structure.", kind)
+    if any(e > WARNED_FACTOR * high for e, high in zip(extents, span["high"], strict=True)):
+        return Deviation(WARNING, f"{given}: a smaller region of interest is safer.", kind)
+    if any(e < low / WARNED_FACTOR for e, low in zip(extents, span["low"], strict=True)):
+        return Deviation(WARNING, f"{given}: a larger region of interest is safer.", kind)
+    return None
+
+
+def _spacing(spacing: Sequence[float], bundle: Bundle) -> Deviation | None:
+    assert bundle.fingerprint is not None
+    span = bundle.fingerprint["spacing_mm"]
+    pairs = zip(spacing, span["low"], span["high"], strict=True)
+    if all(low / SPACING_FACTOR <= value <= SPACING_FACTOR * high for value, low, high in pairs):
+        return None
+    return Deviation(
+        WARNING,
+        f"The voxels are {_triple(spacing)} mm, but those of the training cases of '{bundle.name}' {_range(span)} mm: "
+        "finer detail than in training is lost and coarser images carry less; check the result with care.",
+        "spacing",
+    )
+
+
+def _triple(values: Sequence[float]) -> str:
+    return " x ".join(f"{value:.3g}" for value in values)
+
+
+def _range(span: dict[str, Sequence[float]]) -> str:
+    pairs = zip(span["low"], span["high"], strict=True)
+    return " x ".join(f"{low:.3g}" if low == high else f"{low:.3g}-{high:.3g}" for low, high in pairs)
 
 
 def _picture(f: ImageFeatures, block: Mapping[str, Any], channel: str, orientation: str) -> Deviation | None:

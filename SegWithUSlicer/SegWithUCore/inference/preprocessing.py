@@ -53,25 +53,6 @@ def working_size(upright: sitk.Image | VoxelGrid, spec: InputSpec) -> tuple[tupl
     return tuple(int(n) for n in voxels), spec.spacing_mm
 
 
-def _resample(image: sitk.Image, size: Sequence[int], spacing: Sequence[float], interpolator: int) -> sitk.Image:
-    filter_ = sitk.ResampleImageFilter()
-    filter_.SetReferenceImage(_grid_of(image, size, spacing))
-    filter_.SetInterpolator(interpolator)
-    filter_.UseNearestNeighborExtrapolatorOn()
-    return filter_.Execute(image)
-
-
-def _grid_of(image: sitk.Image, size: Sequence[int], spacing: Sequence[float]) -> sitk.Image:
-    """Make an empty image of that size and spacing; the outer faces of the first voxels are those of `image`."""
-    old, new = np.asarray(image.GetSpacing()), np.asarray(spacing)
-    shift = np.asarray(image.GetDirection()).reshape(3, 3) @ ((new - old) / 2)
-    grid = sitk.Image([int(n) for n in size], sitk.sitkUInt8)
-    grid.SetSpacing([float(v) for v in new])
-    grid.SetOrigin([float(v) for v in np.asarray(image.GetOrigin()) + shift])
-    grid.SetDirection(image.GetDirection())
-    return grid
-
-
 def network_input(channels: Sequence[sitk.Image], spec: InputSpec) -> tuple[np.ndarray, sitk.Image]:
     """Working-grid array of all channels and the grid it lies on.
 
@@ -95,22 +76,6 @@ def network_input(channels: Sequence[sitk.Image], spec: InputSpec) -> tuple[np.n
     working = [to_working_grid(image, spec) for image in channels]
     pairs = zip(spec.channel_normalisations, working, strict=True)
     return np.stack([normalise(sitk.GetArrayViewFromImage(image)) for normalise, image in pairs]), working[0]
-
-
-def _nnunet_input(
-    channels: Sequence[sitk.Image], spec: InputSpec, how: NnunetPreparation
-) -> tuple[np.ndarray, sitk.Image]:
-    """As `network_input`, for channels that are cut to `assessed_box` already."""
-    upright = [reorient(image, spec.orientation) for image in channels]
-    arrays = [sitk.GetArrayFromImage(image) for image in upright]
-    inside = nonzero_mask(arrays)
-    normalised = [each(array, inside) for each, array in zip(spec.channel_normalisations, arrays, strict=True)]
-    if spec.spacing_mm is None:
-        return np.stack(normalised), upright[0]
-    old, wanted = upright[0].GetSpacing()[::-1], spec.spacing_mm[::-1]
-    working = [spline_resampled(array, old, wanted, how) for array in normalised]
-    size, spacing = working_size(upright[0], spec)
-    return np.stack(working), _grid_of(upright[0], size, spacing)
 
 
 def assessed_box(channels: Sequence[sitk.Image], spec: InputSpec) -> VoxelBox:
@@ -191,6 +156,41 @@ def thick_axis(spacing: Sequence[float], wanted: Sequence[float], separate: bool
         return None
     coarsest = [axis for axis, value in enumerate(deciding) if value == max(deciding)]
     return coarsest[0] if len(coarsest) == 1 else None
+
+
+def _resample(image: sitk.Image, size: Sequence[int], spacing: Sequence[float], interpolator: int) -> sitk.Image:
+    filter_ = sitk.ResampleImageFilter()
+    filter_.SetReferenceImage(_grid_of(image, size, spacing))
+    filter_.SetInterpolator(interpolator)
+    filter_.UseNearestNeighborExtrapolatorOn()
+    return filter_.Execute(image)
+
+
+def _grid_of(image: sitk.Image, size: Sequence[int], spacing: Sequence[float]) -> sitk.Image:
+    """Make an empty image of that size and spacing; the outer faces of the first voxels are those of `image`."""
+    old, new = np.asarray(image.GetSpacing()), np.asarray(spacing)
+    shift = np.asarray(image.GetDirection()).reshape(3, 3) @ ((new - old) / 2)
+    grid = sitk.Image([int(n) for n in size], sitk.sitkUInt8)
+    grid.SetSpacing([float(v) for v in new])
+    grid.SetOrigin([float(v) for v in np.asarray(image.GetOrigin()) + shift])
+    grid.SetDirection(image.GetDirection())
+    return grid
+
+
+def _nnunet_input(
+    channels: Sequence[sitk.Image], spec: InputSpec, how: NnunetPreparation
+) -> tuple[np.ndarray, sitk.Image]:
+    """As `network_input`, for channels that are cut to `assessed_box` already."""
+    upright = [reorient(image, spec.orientation) for image in channels]
+    arrays = [sitk.GetArrayFromImage(image) for image in upright]
+    inside = nonzero_mask(arrays)
+    normalised = [each(array, inside) for each, array in zip(spec.channel_normalisations, arrays, strict=True)]
+    if spec.spacing_mm is None:
+        return np.stack(normalised), upright[0]
+    old, wanted = upright[0].GetSpacing()[::-1], spec.spacing_mm[::-1]
+    working = [spline_resampled(array, old, wanted, how) for array in normalised]
+    size, spacing = working_size(upright[0], spec)
+    return np.stack(working), _grid_of(upright[0], size, spacing)
 
 
 def _has_thick_slices(spacing: Sequence[float]) -> bool:

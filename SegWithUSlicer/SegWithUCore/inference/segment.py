@@ -149,44 +149,6 @@ def compute_case(
     )
 
 
-def _structures(
-    maps: VoxelMaps, grid: VoxelGrid, model: Model, refused: bool
-) -> tuple[list[StructureMetrics], list[Deviation]]:
-    """Measure the structures, and warn of those unlike the training cases; refused inputs get no case-level numbers."""
-    labels, voxel_mm3 = model.bundle.labels, float(np.prod(grid.spacing))
-    structures = structure_metrics(maps, labels, voxel_mm3, model.case_level, assessed=not refused)
-    return structures, [] if refused else structure_deviations(structures, model.bundle, model.case_level)
-
-
-def _checked_job(job: Job, bundle: Bundle) -> Job:
-    """Return the job if its region makes sense for its images and its model.
-
-    Raises:
-        UsageError: a region for a model that takes whole slices, or in mm for an image with two places and no form.
-    """
-    if job.region and bundle.input.slice_edge is not None:
-        raise UsageError(
-            f"The model {bundle.name} takes whole slices, since it tells sizes by the field of view alone: leave "
-            "out the region of interest."
-        )
-    if job.region:
-        for path in job.files:
-            check_form(path, job.form)
-    if differs_from_slicer(job.files[0], job.form):  # else Slicer would show the file beside the results
-        return replace(job, include_image=True)
-    return job
-
-
-def _foreseen(job: Job, model: Model, reader: InputReader) -> RunMemory | None:
-    """Predict the memory of the run, and refuse more than is free; None if the headers do not say."""
-    claims = [reader.grid(path, uid) for path, uid in zip_longest(job.files, job.series)]
-    claims = [claim_on_form(path, claim, job.form) for path, claim in zip(job.files, claims, strict=True)]
-    memory = foreseen(claims, job.region, model, job.include_image, job.own_to_world_ras)
-    if memory is not None:
-        memory.check(job.files[0])
-    return memory
-
-
 @dataclass(frozen=True)
 class ReadInput:
     """What was read for a job.
@@ -311,3 +273,41 @@ def segment_images(
     maps = maps_on_grid(model.network, output, working, images[0], model.fitted)
     model.network.to(model.device)
     return maps, notes
+
+
+def _structures(
+    maps: VoxelMaps, grid: VoxelGrid, model: Model, refused: bool
+) -> tuple[list[StructureMetrics], list[Deviation]]:
+    """Measure the structures, and warn of those unlike the training cases; refused inputs get no case-level numbers."""
+    labels, voxel_mm3 = model.bundle.labels, float(np.prod(grid.spacing))
+    structures = structure_metrics(maps, labels, voxel_mm3, model.case_level, assessed=not refused)
+    return structures, [] if refused else structure_deviations(structures, model.bundle, model.case_level)
+
+
+def _checked_job(job: Job, bundle: Bundle) -> Job:
+    """Return the job if its region makes sense for its images and its model.
+
+    Raises:
+        UsageError: a region for a model that takes whole slices, or in mm for an image with two places and no form.
+    """
+    if job.region and bundle.input.slice_edge is not None:
+        raise UsageError(
+            f"The model {bundle.name} takes whole slices, since it tells sizes by the field of view alone: leave "
+            "out the region of interest."
+        )
+    if job.region:
+        for path in job.files:
+            check_form(path, job.form)
+    if differs_from_slicer(job.files[0], job.form):  # else Slicer would show the file beside the results
+        return replace(job, include_image=True)
+    return job
+
+
+def _foreseen(job: Job, model: Model, reader: InputReader) -> RunMemory | None:
+    """Predict the memory of the run, and refuse more than is free; None if the headers do not say."""
+    claims = [reader.grid(path, uid) for path, uid in zip_longest(job.files, job.series)]
+    claims = [claim_on_form(path, claim, job.form) for path, claim in zip(job.files, claims, strict=True)]
+    memory = foreseen(claims, job.region, model, job.include_image, job.own_to_world_ras)
+    if memory is not None:
+        memory.check(job.files[0])
+    return memory

@@ -104,6 +104,43 @@ def structure_metrics(
     ]
 
 
+def histograms(values: np.ndarray, maps: VoxelMaps, labels: Sequence[Label]) -> dict[str, Any]:
+    """How the values of one map are distributed in each structure.
+
+    Returns:
+        `low` and `high` edges and, for each label value, `HISTOGRAM_BINS` counts of equal width.
+    """
+    low, high = float(values.min()), float(values.max())
+    high = high if high > low else low + 1.0
+    bins = np.minimum(((values - low) * (HISTOGRAM_BINS / (high - low))).astype(np.int32), HISTOGRAM_BINS - 1)
+    joint = np.bincount(
+        (maps.classes.astype(np.int64) * HISTOGRAM_BINS + bins).ravel(), minlength=len(labels) * HISTOGRAM_BINS
+    )
+    rows = joint.reshape(len(labels), HISTOGRAM_BINS)
+    return {
+        "low": low,
+        "high": high,
+        "counts": {str(label.value): row.tolist() for label, row in zip(labels, rows, strict=True)},
+    }
+
+
+def structure_deviations(
+    structures: Sequence[StructureMetrics], bundle: Bundle, calibration: CaseLevelCalibration
+) -> list[Deviation]:
+    """One sentence for each structure of a volume that no training case has, or of an unusually low predicted Dice.
+
+    Args:
+        structures: metrics, background first.
+    """
+    volumes: Mapping[str, Any] = (bundle.fingerprint or {}).get("volumes_mm3") or {}
+    checks = []
+    for metrics in structures[1:]:
+        value = metrics.label.value
+        checks.append(_unusual_volume(metrics, volumes.get(str(value)), bundle))
+        checks.append(_low_predicted_dice(metrics, calibration))
+    return [check for check in checks if check is not None]
+
+
 def _metrics_of_class(
     maps: VoxelMaps, index: int, label: Label, voxel_mm3: float, calibration: CaseLevelCalibration, assessed: bool
 ) -> StructureMetrics:
@@ -141,43 +178,6 @@ def _case_level_metrics(
         if dice.informative and np.isfinite(confidence):
             found["predicted_dice"] = dice(confidence)
     return found
-
-
-def histograms(values: np.ndarray, maps: VoxelMaps, labels: Sequence[Label]) -> dict[str, Any]:
-    """How the values of one map are distributed in each structure.
-
-    Returns:
-        `low` and `high` edges and, for each label value, `HISTOGRAM_BINS` counts of equal width.
-    """
-    low, high = float(values.min()), float(values.max())
-    high = high if high > low else low + 1.0
-    bins = np.minimum(((values - low) * (HISTOGRAM_BINS / (high - low))).astype(np.int32), HISTOGRAM_BINS - 1)
-    joint = np.bincount(
-        (maps.classes.astype(np.int64) * HISTOGRAM_BINS + bins).ravel(), minlength=len(labels) * HISTOGRAM_BINS
-    )
-    rows = joint.reshape(len(labels), HISTOGRAM_BINS)
-    return {
-        "low": low,
-        "high": high,
-        "counts": {str(label.value): row.tolist() for label, row in zip(labels, rows, strict=True)},
-    }
-
-
-def structure_deviations(
-    structures: Sequence[StructureMetrics], bundle: Bundle, calibration: CaseLevelCalibration
-) -> list[Deviation]:
-    """One sentence for each structure of a volume that no training case has, or of an unusually low predicted Dice.
-
-    Args:
-        structures: metrics, background first.
-    """
-    volumes: Mapping[str, Any] = (bundle.fingerprint or {}).get("volumes_mm3") or {}
-    checks = []
-    for metrics in structures[1:]:
-        value = metrics.label.value
-        checks.append(_unusual_volume(metrics, volumes.get(str(value)), bundle))
-        checks.append(_low_predicted_dice(metrics, calibration))
-    return [check for check in checks if check is not None]
 
 
 def _unusual_volume(metrics: StructureMetrics, span: Mapping[str, Any] | None, bundle: Bundle) -> Deviation | None:

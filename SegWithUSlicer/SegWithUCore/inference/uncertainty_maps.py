@@ -137,14 +137,6 @@ def maps_on_grid(
     return VoxelMaps(classes, runner_up, calibration, ranking, probability, model, data, sums)
 
 
-def _percentiles(values: np.ndarray, quantiles: tuple[float, ...]) -> np.ndarray:
-    """As `percentiles_of`, slice by slice: its float64 copies of a whole volume would be larger than all maps."""
-    found = np.empty(values.shape, np.uint8)
-    for each in range(len(values)):
-        found[each] = percentiles_of(values[each], quantiles)
-    return found
-
-
 def voxelwise(network: SegWithU, stitched: np.ndarray, tempering_scale: float = 1.0) -> Voxelwise:
     """Classes, maps and their parts, voxel by voxel.
 
@@ -186,6 +178,58 @@ def voxelwise(network: SegWithU, stitched: np.ndarray, tempering_scale: float = 
     )
 
 
+def resample_to_grid(stitched: np.ndarray, working: sitk.Image, target: sitk.Image) -> np.ndarray:
+    """All channels of `stitched` (channels, z, y, x) at the voxels of `target`, at once."""
+    whole = np.empty((stitched.shape[0], *target.GetSize()[::-1]), np.float32)
+    for place, block in _blocks(stitched, working, target):
+        whole[(slice(None), *place)] = block
+    return whole
+
+
+COMPETES_ABOVE = 0.05
+"""Below this error probability the files name no runner-up and no percentile: they would be noise, and large."""
+
+
+def regions_of_maps(maps: VoxelMaps, labels: Sequence[Label], image: sitk.Image | VoxelGrid) -> FoundRegions | None:
+    """Regions of one prediction; None without fitted calibration.
+
+    Args:
+        image: on the grid of the maps, or that grid.
+    """
+    if maps.error_probability is None:
+        return None
+    assessed = Assessed(
+        maps.error_probability,
+        label_values(maps.classes, labels),
+        label_values(maps.runner_up, labels),
+        {label.value: label.name for label in labels},
+        ijk_to_ras(image),
+        maps.model_percentile,
+        maps.data_percentile,
+    )
+    return find_regions(assessed)
+
+
+def competition_arrays(maps: VoxelMaps, labels: Sequence[Label]) -> dict[str, np.ndarray]:
+    """Return what regions need besides the segmentation, by file name; where nothing competes, its own classes."""
+    if maps.error_probability is None:
+        return {}
+    calm = maps.error_probability <= COMPETES_ABOVE
+    arrays = {RUNNER_UP_FILE: label_values(np.where(calm, maps.classes, maps.runner_up), labels)}
+    for file, part in ((MODEL_PERCENTILE_FILE, maps.model_percentile), (DATA_PERCENTILE_FILE, maps.data_percentile)):
+        if part is not None:
+            arrays[file] = np.where(calm, 0, part).astype(np.uint8)
+    return arrays
+
+
+def _percentiles(values: np.ndarray, quantiles: tuple[float, ...]) -> np.ndarray:
+    """As `percentiles_of`, slice by slice: its float64 copies of a whole volume would be larger than all maps."""
+    found = np.empty(values.shape, np.uint8)
+    for each in range(len(values)):
+        found[each] = percentiles_of(values[each], quantiles)
+    return found
+
+
 def _flat_part(stitched: np.ndarray, part: slice) -> np.ndarray:
     """Return some voxels of (channels, *any), in scan order: (channels, voxels).
 
@@ -208,14 +252,6 @@ def _sums(probabilities: torch.Tensor, classes: torch.Tensor) -> ProbabilitySums
     chosen = classes == torch.arange(len(probabilities), device=classes.device)[:, None]
     parts = (probabilities, probabilities * chosen, probabilities * (1 - probabilities))
     return ProbabilitySums(*(part.sum(1).cpu().double().numpy() for part in parts))
-
-
-def resample_to_grid(stitched: np.ndarray, working: sitk.Image, target: sitk.Image) -> np.ndarray:
-    """All channels of `stitched` (channels, z, y, x) at the voxels of `target`, at once."""
-    whole = np.empty((stitched.shape[0], *target.GetSize()[::-1]), np.float32)
-    for place, block in _blocks(stitched, working, target):
-        whole[(slice(None), *place)] = block
-    return whole
 
 
 def _blocks(
@@ -255,39 +291,3 @@ def _with_axes_of(stitched: np.ndarray, working: sitk.Image, target: sitk.Image)
     source = np.abs(signs).argmax(1)
     flips = (slice(None, None, int(signs[axis, source[axis]])) for axis in (2, 1, 0))
     return stitched.transpose(0, *(3 - source[::-1]))[(slice(None), *flips)]
-
-
-COMPETES_ABOVE = 0.05
-"""Below this error probability the files name no runner-up and no percentile: they would be noise, and large."""
-
-
-def regions_of_maps(maps: VoxelMaps, labels: Sequence[Label], image: sitk.Image | VoxelGrid) -> FoundRegions | None:
-    """Regions of one prediction; None without fitted calibration.
-
-    Args:
-        image: on the grid of the maps, or that grid.
-    """
-    if maps.error_probability is None:
-        return None
-    assessed = Assessed(
-        maps.error_probability,
-        label_values(maps.classes, labels),
-        label_values(maps.runner_up, labels),
-        {label.value: label.name for label in labels},
-        ijk_to_ras(image),
-        maps.model_percentile,
-        maps.data_percentile,
-    )
-    return find_regions(assessed)
-
-
-def competition_arrays(maps: VoxelMaps, labels: Sequence[Label]) -> dict[str, np.ndarray]:
-    """Return what regions need besides the segmentation, by file name; where nothing competes, its own classes."""
-    if maps.error_probability is None:
-        return {}
-    calm = maps.error_probability <= COMPETES_ABOVE
-    arrays = {RUNNER_UP_FILE: label_values(np.where(calm, maps.classes, maps.runner_up), labels)}
-    for file, part in ((MODEL_PERCENTILE_FILE, maps.model_percentile), (DATA_PERCENTILE_FILE, maps.data_percentile)):
-        if part is not None:
-            arrays[file] = np.where(calm, 0, part).astype(np.uint8)
-    return arrays

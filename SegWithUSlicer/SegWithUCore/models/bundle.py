@@ -152,13 +152,6 @@ def read_unchecked(folder: Path) -> Bundle:
         raise InputError(f"{folder / BUNDLE_FILE} is damaged ({error!r:.200}): {RESTORE}.") from error
 
 
-def _read_json(folder: Path) -> Any:
-    path = folder / BUNDLE_FILE
-    if not is_there(path):
-        raise InputError(f"{folder} is not a model bundle: it has no {BUNDLE_FILE}.")
-    return read_json(path, RESTORE, MAXIMUM_BYTES)
-
-
 def bundle_from_json(data: Any, folder: Path | None, source: str | None = None, remedy: str = RESTORE) -> Bundle:
     """Build a bundle from parsed JSON; see `read_bundle`.
 
@@ -173,22 +166,6 @@ def bundle_from_json(data: Any, folder: Path | None, source: str | None = None, 
     if data["calibration_sha256"] != bundle.calibration_sha256:
         raise InputError(f"{source} has a calibration block that does not match its hash: {remedy}.")
     return bundle
-
-
-def _built(data: Any, folder: Path | None) -> Bundle:
-    return Bundle(
-        folder=folder,
-        about=data["about"],
-        input=InputSpec.from_json(data["input"]),
-        labels=tuple(Label.from_json(entry) for entry in data["labels"]),
-        backbone=BackboneSpec(**data["backbone"]),
-        heads=tuple(HeadSpec.from_json(entry) for entry in data["heads"]),
-        weights_sha256=data["weights_sha256"],
-        calibration=data["calibration"],
-        fingerprint=data["fingerprint"],
-        display=data["display"],
-        figures=data["figures"],
-    )
 
 
 def named_head(bundle: Bundle, name: str | None) -> HeadSpec:
@@ -221,14 +198,6 @@ def write_bundle_json(bundle: Bundle, folder: Path, source: str | None = None) -
 def check_bundle(bundle: Bundle, source: str | None = None) -> None:
     """Check a description as a reader would, before anything is built or written; see `write_bundle_json`."""
     _checked(bundle, None, source)
-
-
-def _checked(bundle: Bundle, folder: Path | None, source: str | None) -> tuple[dict[str, Any], Bundle]:
-    """Return the JSON of a bundle, and the bundle as it reads."""
-    named = "The model" if source is None else f"The model made of {source}"
-    remedy = "it cannot be written so" if source is None else "correct it there"
-    data = json.loads(json.dumps(bundle.to_json()))  # tuples become lists; NaN is found, and named, below
-    return data, bundle_from_json(data, folder, named, remedy)
 
 
 def with_head(bundle: Bundle, name: str | None) -> Bundle:
@@ -286,6 +255,37 @@ def check_description(data: Mapping[str, Any], source: str, remedy: str) -> None
         for name, pair in (block.get("display") or {}).items():
             _check_rises(pair, f"{source} at {place}display/{name}", remedy)
     _check_fingerprint(data["fingerprint"], values, f"{source} at fingerprint", remedy)
+
+
+def _read_json(folder: Path) -> Any:
+    path = folder / BUNDLE_FILE
+    if not is_there(path):
+        raise InputError(f"{folder} is not a model bundle: it has no {BUNDLE_FILE}.")
+    return read_json(path, RESTORE, MAXIMUM_BYTES)
+
+
+def _built(data: Any, folder: Path | None) -> Bundle:
+    return Bundle(
+        folder=folder,
+        about=data["about"],
+        input=InputSpec.from_json(data["input"]),
+        labels=tuple(Label.from_json(entry) for entry in data["labels"]),
+        backbone=BackboneSpec(**data["backbone"]),
+        heads=tuple(HeadSpec.from_json(entry) for entry in data["heads"]),
+        weights_sha256=data["weights_sha256"],
+        calibration=data["calibration"],
+        fingerprint=data["fingerprint"],
+        display=data["display"],
+        figures=data["figures"],
+    )
+
+
+def _checked(bundle: Bundle, folder: Path | None, source: str | None) -> tuple[dict[str, Any], Bundle]:
+    """Return the JSON of a bundle, and the bundle as it reads."""
+    named = "The model" if source is None else f"The model made of {source}"
+    remedy = "it cannot be written so" if source is None else "correct it there"
+    data = json.loads(json.dumps(bundle.to_json()))  # tuples become lists; NaN is found, and named, below
+    return data, bundle_from_json(data, folder, named, remedy)
 
 
 def _blocks(data: Mapping[str, Any]) -> Iterator[tuple[Mapping[str, Any], str]]:

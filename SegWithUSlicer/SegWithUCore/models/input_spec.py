@@ -59,13 +59,6 @@ class Normalisation:
         return {name: value for name, value in asdict(self).items() if name != "nonzero_only" or value}
 
 
-def _scaled(values: np.ndarray, offset: float, scale: float) -> np.ndarray:
-    """(values - offset) / scale in float32; the values are lost."""
-    values -= offset
-    values /= scale
-    return values.astype(np.float32)
-
-
 @dataclass(frozen=True)
 class NnunetPreparation:
     """How nnU-Net prepares an image: cut to the box of nonzero voxels, normalise, then resample with splines.
@@ -160,18 +153,6 @@ class InputSpec:
         return data
 
 
-def _slice_edge(data: Mapping[str, Any]) -> int | None:
-    """Raise ValueError where a working spacing or nnU-Net's preparation rules the size of slices already."""
-    edge = data.get("slice_edge")
-    if edge is None:
-        return None
-    if data["spacing_mm"] is not None or data.get("nnunet") is not None:
-        raise ValueError("slice_edge goes without spacing_mm and without nnunet")
-    if isinstance(edge, bool) or not isinstance(edge, int) or edge < 1:
-        raise ValueError(f"slice_edge is {edge!r}, but must be a whole number of voxels")
-    return edge
-
-
 HIGHEST_LABEL = 32767
 """Label files are written and read as int16 (uint8 where all values fit); a larger value would come back as another."""
 LABELS_NAMED = 20
@@ -239,3 +220,22 @@ def check_label_values(values: Sequence[Any], source: str) -> list[int]:
             f"{source} has the label values {listed}: background must be first with 0, and none may repeat."
         )
     return list(values)
+
+
+def _scaled(values: np.ndarray, offset: float, scale: float) -> np.ndarray:
+    """(values - offset) / scale in float32; the values are lost."""
+    values -= offset
+    values /= scale
+    return values.astype(np.float32)
+
+
+def _slice_edge(data: Mapping[str, Any]) -> int | None:
+    """Raise ValueError where a working spacing or nnU-Net's preparation rules the size of slices already."""
+    edge = data.get("slice_edge")
+    if edge is None:
+        return None
+    if data["spacing_mm"] is not None or data.get("nnunet") is not None:
+        raise ValueError("slice_edge goes without spacing_mm and without nnunet")
+    if isinstance(edge, bool) or not isinstance(edge, int) or edge < 1:
+        raise ValueError(f"slice_edge is {edge!r}, but must be a whole number of voxels")
+    return edge

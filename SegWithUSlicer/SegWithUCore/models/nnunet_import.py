@@ -115,22 +115,6 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return content
 
 
-def _numpy_scalars() -> list[Any]:
-    scalar = np.float64(0).__reduce__()[0]
-    names = ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")  # before and since numpy 2
-    kinds = [type(np.dtype(kind)) for kind in ("float16", "float32", "float64", "int32", "int64", "bool")]
-    return [*((scalar, name) for name in names), np.dtype, *kinds]
-
-
-def _json(path: Path) -> dict[str, Any]:
-    if not is_there(path):
-        raise InputError(
-            f"{path.parent} is not an nnU-Net result folder: it has no {path.name}; give the folder that holds "
-            "plans.json, dataset.json and fold_0."
-        )
-    return read_json_object(path, COPY_AGAIN)
-
-
 def about_of(folder: NnunetFolder, given: Mapping[str, str | None]) -> dict[str, str]:
     """Make the `about` block: what the user gave, else what `dataset.json` says, else that it is unknown.
 
@@ -198,3 +182,19 @@ def head_recipe(folder: NnunetFolder, about: Mapping[str, str]) -> dict[str, Any
         "head": {**HEAD, "taps": list(model.taps)},
         "head_training": {"batch_size": 2, "mirror": False},
     }
+
+
+def _numpy_scalars() -> list[Any]:
+    scalar = np.float64(0).__reduce__()[0]
+    names = ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")  # before and since numpy 2
+    kinds = [type(np.dtype(kind)) for kind in ("float16", "float32", "float64", "int32", "int64", "bool")]
+    return [*((scalar, name) for name in names), np.dtype, *kinds]
+
+
+def _json(path: Path) -> dict[str, Any]:
+    if not is_there(path):
+        raise InputError(
+            f"{path.parent} is not an nnU-Net result folder: it has no {path.name}; give the folder that holds "
+            "plans.json, dataset.json and fold_0."
+        )
+    return read_json_object(path, COPY_AGAIN)
