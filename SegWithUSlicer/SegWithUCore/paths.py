@@ -1,4 +1,7 @@
-"""Where resources and model bundles lie; no third-party packages, so that Slicer's own process can ask too."""
+"""Where resources, model bundles and the user's own files lie, and which paths in files of others may be followed.
+
+No third-party packages, so that Slicer's own process can ask too.
+"""
 
 import contextlib
 import hashlib

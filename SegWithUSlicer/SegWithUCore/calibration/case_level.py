@@ -1,4 +1,8 @@
-"""How good the segmentation of a structure probably is: predicted Dice, and whether the prediction is worth showing."""
+"""Case-level calibration: predicted Dice and volume interval of a structure, from sums of its probabilities.
+
+Predicted Dice says how good the segmentation probably is, and whether that prediction is worth showing; the interval
+holds the true volume with a fitted probability (split conformal).
+"""
 
 import math
 from collections.abc import Mapping, Sequence

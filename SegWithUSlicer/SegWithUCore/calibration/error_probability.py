@@ -1,4 +1,8 @@
-"""Error probability: the ranking map on a scale that means the same for every patient."""
+"""Error probability: the ranking map on a probability scale, calibrated on average over patients.
+
+Also what goes with it: refits for single pairs of classes (directions), and the percentiles of the uncertainty sources
+(epistemic, of the model; aleatoric, of the data).
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace

@@ -1,4 +1,4 @@
-"""What arguments of every command must be, said before any work in the words of the option."""
+"""Arguments that several commands share: checks of paths and numbers before any work, and the limits of flags."""
 
 import argparse
 import math

@@ -1,4 +1,4 @@
-"""`segwithu models`: which models there are, what they know, whether they are whole."""
+"""`segwithu models` (list, show, verify), and the commands that make bundles of foreign models."""
 
 import argparse
 from collections.abc import Sequence

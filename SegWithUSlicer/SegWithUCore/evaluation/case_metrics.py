@@ -1,4 +1,7 @@
-"""Metrics of one case with a reference: segmentation, ranking, calibration."""
+"""Metrics of one case with a reference: segmentation, ranking, calibration, surfaces, case-level numbers, confidences.
+
+`CaseMeasurement` holds the voxels that all of them are computed from.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -198,7 +201,7 @@ def case_risk(case: CaseMeasurement, num_classes: int) -> float:
 
 OUR_SCORE = "error probability"
 """What a user sees; absent without fitted calibration."""
-RIVAL_SCORE = "softmax by direction"
+BASELINE_SCORE = "softmax by direction"
 """1 - maximum softmax, made an error probability as ours is: isotonic, then by predicted class and runner-up."""
 POOLED_REGIONS = ("whole", "band", "inside")
 
@@ -220,8 +223,8 @@ def scores_of(
     if calibration is not None:
         table = ErrorProbability.from_json(calibration["error_probability"])
         scores[OUR_SCORE] = table(prediction.ranking, prediction.classes, prediction.runner_up)
-        rival = ErrorProbability.from_json(calibration["rivals"]["maximum_softmax"])
-        scores[RIVAL_SCORE] = rival(scores["softmax"], prediction.classes, prediction.runner_up)
+        baseline = ErrorProbability.from_json(calibration["rivals"]["maximum_softmax"])
+        scores[BASELINE_SCORE] = baseline(scores["softmax"], prediction.classes, prediction.runner_up)
     return {name: np.asarray(score, np.float32) for name, score in scores.items()}
 
 
@@ -254,7 +257,7 @@ def _probability_metrics(name: str, probabilities: np.ndarray, truth: np.ndarray
 
 
 def _calibrated_metrics(case: CaseMeasurement, calibration: Mapping[str, Any]) -> dict[str, float]:
-    ours, theirs, near, error = case.scores[OUR_SCORE], case.scores[RIVAL_SCORE], case.band, case.error
+    ours, theirs, near, error = case.scores[OUR_SCORE], case.scores[BASELINE_SCORE], case.band, case.error
     logits = case.prediction.logits.astype(np.float64)
     softened = softmax(tempered_logits(case.prediction, calibration["tempering_scale"]), 0)
     scaled = softmax(logits / calibration["rivals"]["temperature"], 0)

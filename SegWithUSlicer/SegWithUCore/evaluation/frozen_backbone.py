@@ -1,4 +1,4 @@
-"""The one frozen segmentation that all rivals are measured on: a model's backbone without any head."""
+"""The one frozen segmentation that all baselines are measured on: a model's backbone without any head."""
 
 import hashlib
 import zlib
@@ -110,7 +110,7 @@ class FrozenBackbone:
 
     Attributes:
         module: the backbone, in eval mode.
-        taps: modules whose inputs rivals look at or disturb.
+        taps: modules whose inputs baselines read or disturb.
         sha256: of its weights.
     """
 
@@ -144,7 +144,7 @@ class FrozenBackbone:
 
 
 def usual_taps(bundle: Bundle) -> tuple[str, ...]:
-    """Taps of the paper's head where there is one, else of the default head: rivals do not change with our own head."""
+    """Taps of the paper's head if there is one, else of the default head: baselines do not change with our head."""
     papers = [head.taps for head in bundle.heads if head.variant == "paper"]
     return papers[0] if papers else bundle.default_head.taps
 

@@ -1,4 +1,7 @@
-"""Pictures of the worst cases: image, reference and prediction, error probability with what is wrong outlined."""
+"""Pictures of cases: montages of slices, and the worst cases of an evaluation.
+
+Each shows image, reference and prediction, and the error probability with what is wrong outlined.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field

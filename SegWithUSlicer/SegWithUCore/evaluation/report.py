@@ -1,4 +1,7 @@
-"""The report of an evaluation as one HTML page: nothing is loaded from elsewhere, and it prints on A4."""
+"""The report of an evaluation: its folder (JSON, CSV, Markdown, plots, worst cases) and one HTML page.
+
+The page loads nothing from elsewhere and prints on A4.
+"""
 
 import json
 from collections.abc import Mapping, Sequence

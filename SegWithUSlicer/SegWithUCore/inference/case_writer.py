@@ -1,4 +1,4 @@
-"""Writing the result of one case (ARCHITECTURE.md, "Case folder"): whole or not at all."""
+"""Write the case folder of one result (docs/reference/formats.md, "Case folder"), whole or not at all."""
 
 import os
 import platform

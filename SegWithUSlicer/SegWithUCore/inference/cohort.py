@@ -1,4 +1,8 @@
-"""Many cases one after the other: resumed where they stopped, shared with other processes, each failure its own."""
+"""Many cases one after the other: resumed where they stopped, shared with other processes, each failure its own.
+
+`Cohort` does the work and reports to a `CohortListener`; `staleness_reason` says whether a case folder that exists is
+up to date.
+"""
 
 import time
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""A model ready to segment: its bundle, the loaded network, the device; kept warm between cases."""
+"""A model ready to segment (bundle, loaded network, kept warm between cases), and the choice of its device."""
 
 import torch
 

@@ -1,4 +1,7 @@
-"""From images as they come to the tensor a network was trained on, and nothing that training does not do too."""
+"""From images as they come to the tensor a network was trained on, and nothing that training does not do too.
+
+With models of nnU-Net it prepares as nnU-Net does: crop to nonzero voxels, normalise, resample with splines.
+"""
 
 from collections.abc import Sequence
 

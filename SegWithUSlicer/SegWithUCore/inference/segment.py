@@ -1,4 +1,4 @@
-"""The whole job: from image files to a case folder."""
+"""The whole job: from image files to a case folder (`segment`), or to the same result in memory (`compute_case`)."""
 
 import time
 from collections.abc import Iterator, Sequence

@@ -1,4 +1,7 @@
-"""Metrics per structure, for the table, `case.json` and the live readout of the threshold."""
+"""Metrics of each structure: volume, uncertain part, case-level numbers, histograms; and warnings about unusual ones.
+
+They are for the table, `case.json` and the live readout of the threshold.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field

@@ -1,4 +1,4 @@
-"""From stitched logits and responses to maps on the input's own grid."""
+"""From stitched logits and responses to maps on the input's own grid, and from the maps to regions."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""How well probabilities agree with what happens."""
+"""Calibration: how well probabilities agree with what happens, as scores and as a reliability diagram."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,7 @@
-"""Model bundles: a folder with `bundle.json`, `weights.safetensors`, `MODEL_CARD.md` and `LICENSE.txt`."""
+"""Model bundles: a folder with `bundle.json`, `weights.safetensors`, `MODEL_CARD.md` and `LICENSE.txt`.
+
+This file reads, checks and writes the description, and chooses one of its heads; no torch, no weights.
+"""
 
 import hashlib
 import json
@@ -321,8 +324,8 @@ def _check_input(spec: Mapping[str, Any], source: str, remedy: str) -> None:
 def _check_calibration(block: Mapping[str, Any] | None, values: Sequence[int], source: str, remedy: str) -> None:
     if block is None:
         return
-    rival = (block.get("rivals") or {}).get("maximum_softmax")
-    for table in (block["error_probability"], *([rival] if rival else [])):
+    baseline = (block.get("rivals") or {}).get("maximum_softmax")
+    for table in (block["error_probability"], *([baseline] if baseline else [])):
         _check_table(table, values, source, remedy)
     for name, percentiles in (block.get("sources") or {}).items():
         _check_rises(percentiles or (), f"{source}/sources/{name}", remedy)

@@ -1,4 +1,4 @@
-"""What a network wants to be fed, as a bundle stores it."""
+"""What goes into a network and what its classes mean, as a bundle stores it: `InputSpec` and `Label`."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
