@@ -119,7 +119,7 @@ class SegmentationResult:
     Attributes:
         structures: volume, expected volume with interval, expected wrong volume and predicted Dice of each structure,
             background first.
-        regions: regions worth a look, largest expected error first; empty where the head is not calibrated.
+        regions: regions worth a look, largest expected error first; empty if the head is not calibrated.
         labels: name of each label value, 0 is the background.
         warnings: how the input differs from the training cases (the out-of-distribution check), and what else the user
             should know.
@@ -140,7 +140,7 @@ class SegmentationResult:
 
     @cached_property
     def error_probability(self) -> sitk.Image | np.ndarray | None:
-        """Probability that a voxel is wrong, 0 to 1; -1 is not assessed. None where the head is not calibrated."""
+        """Probability that a voxel is wrong, 0 to 1; -1 is not assessed. None if the head is not calibrated."""
         return self._volume("error_probability") if self._case.maps.error_probability is not None else None
 
     @cached_property

@@ -83,7 +83,7 @@ def in_words(size: float) -> str:
 
 
 def available_bytes(proc: Path = Path("/proc")) -> int | None:
-    """Memory that this process can still get, swap included; None where the system does not say.
+    """Memory that this process can still get, swap included; None if the system does not say.
 
     The least of: memory that the system calls available with free swap, what the control groups of the process and
     their parents leave (version 1 and 2), and what its address space may still grow by (`ulimit -v`).
@@ -247,7 +247,7 @@ NEVER = 2**31 - 1
 
 
 def keep_freed_memory() -> bool:
-    """Let this process keep what it frees; False where it cannot (no glibc), or the user has set glibc himself.
+    """Let this process keep what it frees; False if it cannot (no glibc), or the user has set glibc himself.
 
     Peaks hardly change (`segment`: 898 instead of 914 MB on a heart, 732 instead of 701 MB on a hippocampus);
     `give_back_freed_memory` ends a computation.

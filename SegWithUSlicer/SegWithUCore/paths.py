@@ -56,7 +56,7 @@ class BundleFolders:
 
     Attributes:
         folders: those that hold a `bundle.json`, or whose content nobody may see, by name.
-        problem: why the folder itself cannot be looked into; None where it can, or is not there.
+        problem: why the folder itself cannot be looked into; None if it can, or is not there.
     """
 
     folders: list[Path]

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..calibration.error_probability import ErrorProbability, fit_with_directions
-from ..evaluation.case_metrics import regions_of
+from ..evaluation.case_metrics import scored_regions
 from ..evaluation.frozen_backbone import FrozenBackbone, FrozenCase
 from ..evaluation.summary import finite
 from ..metrics.boundary import Band
@@ -155,7 +155,7 @@ class Benchmark:
                 continue
             seen = self.backbone.segmented(case)
             near = self.band.distance(seen.classes, seen.spacing_zyx) <= self.band.width
-            regions = regions_of(seen.classes, seen.truth, near, self.backbone.bundle.labels)
+            regions = scored_regions(seen.classes, seen.truth, near, self.backbone.bundle.labels)
             for baseline in missing:
                 progress("measuring", share, f"{case.name}, {baseline.name}")
                 figures = self._figures(baseline, places[baseline.name], seen, regions)

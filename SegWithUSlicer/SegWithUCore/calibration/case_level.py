@@ -49,7 +49,7 @@ def probability_sums(probabilities: np.ndarray, classes: np.ndarray) -> Probabil
 
 
 def soft_dice(expected: float, inside: float, predicted: float) -> float:
-    """Soft Dice confidence: the Dice that calibrated probabilities expect; NaN where nothing is expected.
+    """Soft Dice confidence: the Dice that calibrated probabilities expect; NaN if nothing is expected.
 
     Args:
         expected: sum of p over all voxels.

@@ -26,7 +26,7 @@ class StructureCase:
     """A structure of a calibration case; what the model does not give is None.
 
     Attributes:
-        true_dice: of the segmentation, NaN where the structure is neither there nor predicted.
+        true_dice: of the segmentation, NaN if the structure is neither there nor predicted.
         wrong_mm3: expected wrong volume.
         wrong_share: the same over the structure's volume.
         interval_share: width of the volume interval over the expected volume.

@@ -37,7 +37,7 @@ class CohortReporter:
 
     Attributes:
         total: cases, those that could not be begun among them.
-        table: the list of failures, None where none is kept.
+        table: the list of failures, None if none is kept.
     """
 
     def __init__(self, console: Console, total: int, debug: bool) -> None:
@@ -119,7 +119,7 @@ def segment_cohort(
     """Segment all and sum up; returns the exit code.
 
     Args:
-        model: None where there is nothing to be done.
+        model: None if there is nothing to be done.
         reader: what reads the images.
 
     Raises:

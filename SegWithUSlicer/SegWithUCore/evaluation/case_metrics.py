@@ -60,7 +60,7 @@ class CaseMeasurement:
         return near
 
 
-def measured(
+def measure_case(
     prediction: Prediction, truth: np.ndarray, spacing_zyx: Sequence[float], bundle: Bundle, band: Band
 ) -> CaseMeasurement:
     """Compare a prediction with the true class of each voxel, (z, y, x)."""
@@ -70,8 +70,8 @@ def measured(
         prediction,
         truth,
         prediction.classes != truth,
-        regions_of(prediction.classes, truth, distance <= band.width, bundle.labels),
-        scores_of(prediction, probabilities, distance, bundle.calibration),
+        scored_regions(prediction.classes, truth, distance <= band.width, bundle.labels),
+        error_scores(prediction, probabilities, distance, bundle.calibration),
         probabilities,
     )
 
@@ -85,7 +85,7 @@ def case_metrics(
         truth: class of each voxel, (z, y, x).
         band: by default 3 mm.
     """
-    case = measured(prediction, truth, spacing_zyx, bundle, band or Band())
+    case = measure_case(prediction, truth, spacing_zyx, bundle, band or Band())
     return recorded_metrics(case, detection_metrics(case), bundle)
 
 
@@ -132,7 +132,7 @@ NONE = float("nan")
 
 
 @dataclass(frozen=True)
-class StructureNumbers:
+class StructureMeasurement:
     """One structure of one case; NaN for what the model does not give.
 
     Attributes:
@@ -152,9 +152,9 @@ class StructureNumbers:
     high_mm3: float
 
 
-def structure_numbers(
+def measure_structures(
     numbers: CaseNumbers, labels: Sequence[Label], calibration: Mapping[str, Any] | None
-) -> list[StructureNumbers]:
+) -> list[StructureMeasurement]:
     """Of every structure, background left out."""
     fitted = CaseLevelCalibration.from_json(calibration)
     found = []
@@ -164,12 +164,12 @@ def structure_numbers(
         volume = interval(expected, ambiguous) if interval is not None else (NONE, NONE, NONE)
         confidence = numbers.confidence(index)
         predicted = line(confidence) if line is not None and np.isfinite(confidence) else NONE
-        found.append(StructureNumbers(label.name, float(numbers.dice[index]), predicted, true, *volume))
+        found.append(StructureMeasurement(label.name, float(numbers.dice[index]), predicted, true, *volume))
     return found
 
 
 def confidences(
-    case: CaseMeasurement, numbers: CaseNumbers, structures: Sequence[StructureNumbers]
+    case: CaseMeasurement, numbers: CaseNumbers, structures: Sequence[StructureMeasurement]
 ) -> dict[str, float]:
     """How sure the model is of the case, by name: higher = better."""
     classes = range(1, case.probabilities.shape[0])
@@ -189,13 +189,13 @@ def confidences(
     return found
 
 
-def numbers_of(case: CaseMeasurement, calibration: Mapping[str, Any] | None) -> CaseNumbers:
+def case_level_sums(case: CaseMeasurement, calibration: Mapping[str, Any] | None) -> CaseNumbers:
     """Sum over the case, with temperature-scaled probabilities as the bundle says."""
     return case_numbers(case.prediction, case.truth, 1.0 if calibration is None else calibration["tempering_scale"])
 
 
 def case_risk(case: CaseMeasurement, num_classes: int) -> float:
-    """1 - mean Dice over the structures that prediction or reference have; NaN where there are none."""
+    """1 - mean Dice over the structures that prediction or reference have; NaN if there are none."""
     return 1 - mean_dice(case.prediction.classes, case.truth, num_classes)
 
 
@@ -206,7 +206,7 @@ BASELINE_SCORE = "softmax by direction"
 POOLED_REGIONS = ("whole", "band", "inside")
 
 
-def scores_of(
+def error_scores(
     prediction: Prediction,
     probabilities: np.ndarray,
     distance: np.ndarray,
@@ -228,7 +228,7 @@ def scores_of(
     return {name: np.asarray(score, np.float32) for name, score in scores.items()}
 
 
-def regions_of(
+def scored_regions(
     predicted: np.ndarray, truth: np.ndarray, near: np.ndarray, labels: Sequence[Label]
 ) -> dict[str, np.ndarray | None]:
     """Regions by name: boolean masks (z, y, x), None for all that is assessed.

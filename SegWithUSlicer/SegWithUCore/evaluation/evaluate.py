@@ -18,14 +18,14 @@ from .case_metrics import (
     OUR_SCORE,
     POOLED_REGIONS,
     SURFACE_TOLERANCE_MM,
-    StructureNumbers,
+    StructureMeasurement,
+    case_level_sums,
     case_risk,
     confidences,
     detection_metrics,
-    measured,
-    numbers_of,
+    measure_case,
+    measure_structures,
     recorded_metrics,
-    structure_numbers,
     surface_metrics,
 )
 from .frozen_backbone import read_assessed
@@ -97,7 +97,7 @@ class CaseEvaluation:
     group: str
     metrics: dict[str, float]
     detection: dict[tuple[str, str, str], float]
-    structures: list[StructureNumbers]
+    structures: list[StructureMeasurement]
     risk: float
     confidences: dict[str, float]
     voxels: dict[str, int]
@@ -142,13 +142,13 @@ def add_case(
     """
     settings = found.settings
     spacing = image.GetSpacing()[::-1]
-    seen = measured(prediction, truth, spacing, bundle, settings.band)
+    seen = measure_case(prediction, truth, spacing, bundle, settings.band)
     detection = detection_metrics(seen)
     metrics = recorded_metrics(seen, detection, bundle)
     if not settings.band.in_slices:
         metrics |= surface_metrics(seen, spacing, bundle, settings.tolerance_mm)
-    numbers = numbers_of(seen, bundle.calibration)
-    structures = structure_numbers(numbers, bundle.labels, bundle.calibration)
+    numbers = case_level_sums(seen, bundle.calibration)
+    structures = measure_structures(numbers, bundle.labels, bundle.calibration)
     risk = case_risk(seen, len(bundle.labels))
     found.pools.add_case(seen.scores, seen.error, seen.regions)
     found.worst.see(case.name, seen, image, risk)

@@ -245,7 +245,7 @@ def _keep(
 ) -> None:
     if badness <= 0 or (len(kept) == KEPT and badness <= kept[-1].badness):
         return
-    arrays = [case.prediction.classes, case.truth.astype(np.uint8), _shown(case), marked.astype(np.uint8)]
+    arrays = [case.prediction.classes, case.truth.astype(np.uint8), _displayed_plane(case), marked.astype(np.uint8)]
     parts = [image, *(image_on_grid(np.ascontiguousarray(array), image) for array in arrays)]
     turned = [sitk.DICOMOrient(part, "RAS") for part in parts]
     picture, predicted, truth, risk, wrong = (sitk.GetArrayFromImage(part) for part in turned)
@@ -255,7 +255,7 @@ def _keep(
     del kept[KEPT:]
 
 
-def _shown(case: CaseMeasurement) -> np.ndarray:
+def _displayed_plane(case: CaseMeasurement) -> np.ndarray:
     if OUR_SCORE in case.scores:
         return case.scores[OUR_SCORE]
     ranking = case.prediction.ranking

@@ -45,10 +45,10 @@ def draw_plots(evaluation: Evaluation, result: Mapping[str, Any], folder: Path) 
             "Whole cases: predicted against true Dice, and expected volume with its interval against the true volume.",
             lambda figure: _structures(figure, evaluation),
         )
-    return {words: _drawn(draw, folder / name) for name, (words, draw) in plots.items()}
+    return {words: _draw(draw, folder / name) for name, (words, draw) in plots.items()}
 
 
-def _drawn(draw: Callable[[Any], None], path: Path) -> Path:
+def _draw(draw: Callable[[Any], None], path: Path) -> Path:
     import matplotlib
 
     matplotlib.use("Agg")

@@ -121,7 +121,7 @@ def structure_table(cases: Sequence[CaseEvaluation], bundle: Bundle) -> list[dic
         if line is not None:
             true = np.asarray([entry.dice for entry in numbers])
             predicted = np.asarray([entry.predicted_dice for entry in numbers])
-            row["predicted_dice"] = _predicted_dice(line, predicted, true, [case.group for case in cases])
+            row["predicted_dice"] = _predicted_dice_row(line, predicted, true, [case.group for case in cases])
         if interval is not None:
             held = interval_metrics(
                 [entry.low_mm3 for entry in numbers],
@@ -175,7 +175,7 @@ def detection_table(evaluation: Evaluation) -> list[dict[str, Any]]:
 
 def region_table(evaluation: Evaluation) -> list[dict[str, Any]]:
     """Make a row for each region: voxels, wrong ones, and the cases in which it holds no error or no voxel."""
-    return [_region(name, evaluation.cases) for name in evaluation.cases[0].voxels]
+    return [_region_row(name, evaluation.cases) for name in evaluation.cases[0].voxels]
 
 
 def largest_binning_error(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
@@ -225,7 +225,7 @@ def _comparisons(evaluation: Evaluation) -> dict[str, Any]:
 
 
 def _ratio(rows: Sequence[Mapping[str, float]], first: str, second: str) -> float | None:
-    """Ratio of the means over cases, None where there is none."""
+    """Ratio of the means over cases, None if there is none."""
     means = [np.asarray([row[title] for row in rows]) for title in (first, second)]
     above, below = (float(values[np.isfinite(values)].sum()) for values in means)
     return above / below if below else None
@@ -238,7 +238,7 @@ def _with_interval(
     return {"value": finite(found.mean), "low": finite(found.low), "high": finite(found.high)}
 
 
-def _predicted_dice(
+def _predicted_dice_row(
     line: PredictedDice, predicted: np.ndarray, true: np.ndarray, groups: Sequence[str]
 ) -> dict[str, Any]:
     constant = np.where(np.isfinite(predicted), line.mean, np.nan)
@@ -250,7 +250,7 @@ def _predicted_dice(
     }
 
 
-def _region(name: str, cases: Sequence[CaseEvaluation]) -> dict[str, Any]:
+def _region_row(name: str, cases: Sequence[CaseEvaluation]) -> dict[str, Any]:
     voxels, errors = (np.asarray([getattr(case, what)[name] for case in cases]) for what in ("voxels", "errors"))
     rates = np.divide(errors, voxels, out=np.full(len(cases), np.nan), where=voxels > 0)
     return {

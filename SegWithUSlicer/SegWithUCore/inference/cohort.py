@@ -309,10 +309,10 @@ def _other_model(made_with: Mapping[str, Any], model: Model) -> str | None:
 def _other_region(made_of: Mapping[str, Any] | None, region: RegionOfInterest | None) -> str | None:
     before = None if made_of is None else (*made_of["centre_ras_mm"], *made_of["size_mm"])
     now = None if region is None else (*region.centre_ras_mm, *region.size_mm)
-    return None if before == now else f"was made of {_words(before)} instead of {_words(now)}"
+    return None if before == now else f"was made of {_region_text(before)} instead of {_region_text(now)}"
 
 
-def _words(box: tuple[float, ...] | None) -> str:
+def _region_text(box: tuple[float, ...] | None) -> str:
     return "the whole image" if box is None else f"the region {','.join(f'{number:g}' for number in box)}"
 
 

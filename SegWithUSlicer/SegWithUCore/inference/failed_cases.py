@@ -72,7 +72,7 @@ class FailedCases:
                 lock.release()
 
     def _lock(self) -> ProcessLock | None:
-        """So that two processes do not lose each other's rows; None where that cannot be had in time."""
+        """So that two processes do not lose each other's rows; None if that cannot be had in time."""
         for _attempt in range(_ATTEMPTS):
             try:
                 self.path.parent.mkdir(parents=True, exist_ok=True)

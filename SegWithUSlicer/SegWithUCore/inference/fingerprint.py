@@ -16,7 +16,7 @@ import SimpleITK as sitk
 from ..imaging.grid import VoxelGrid
 from ..imaging.volume import reorient
 from ..models.bundle import Bundle
-from .image_features import CELLS, ImageFeatures, image_features, turned_cells
+from .image_features import CELLS, ImageFeatures, image_features, reorient_cells
 
 NOTE = "note"
 """Worth knowing; the result need not be worse for it."""
@@ -89,7 +89,7 @@ def grid_deviations(grid: VoxelGrid, bundle: Bundle) -> list[Deviation]:
     """Compare field of view and spacing alone."""
     if bundle.fingerprint is None:
         return []
-    seen = _turned(grid, bundle.input.orientation)
+    seen = _reoriented(grid, bundle.input.orientation)
     extents = [float(n * s) for n, s in zip(seen.size, seen.spacing, strict=True)]
     checks = [_field_of_view(extents, bundle), _spacing(seen.spacing, bundle)]
     return [check for check in checks if check is not None]
@@ -101,19 +101,19 @@ def channel_deviations(features: Mapping[str, ImageFeatures], grid: VoxelGrid, b
         return []
     blocks: Mapping[str, Any] = bundle.fingerprint.get("channels") or {}
     orientation, found = bundle.input.orientation, []
-    like_spacing = _spacing(_turned(grid, orientation).spacing, bundle) is None
+    like_spacing = _spacing(_reoriented(grid, orientation).spacing, bundle) is None
     for channel in bundle.input.channels:
         if channel in features and blocks.get(channel) is not None:
-            own = upright(features[channel], grid, orientation)
+            own = to_model_orientation(features[channel], grid, orientation)
             found += appearance_deviations(own, blocks[channel], channel, orientation, like_spacing)
     return found
 
 
-def upright(features: ImageFeatures, grid: sitk.Image | VoxelGrid, orientation: str) -> ImageFeatures:
+def to_model_orientation(features: ImageFeatures, grid: sitk.Image | VoxelGrid, orientation: str) -> ImageFeatures:
     """Features with their coarse picture turned from the axes of `grid` to `orientation`, as `volume.turned` does."""
     own = VoxelGrid.of(grid).orientation
     wanted = "".join(own["xyz".index(axis)] for axis in orientation) if orientation.islower() else orientation
-    return replace(features, cells=turned_cells(features.cells, own, wanted))
+    return replace(features, cells=reorient_cells(features.cells, own, wanted))
 
 
 def is_refused(found: Sequence[Deviation]) -> bool:
@@ -149,7 +149,7 @@ def fit_appearance(
     quantiles = np.mean([f.quantiles for f in train], axis=0).round(5)
     both = [f for f in [*train, *others] if not f.flat]
     noises = [f.noise for f in both if f.noise is not None]
-    seen = [_likeness(f.cells, template, mirror_axis) for f in both]
+    seen = [_template_correlation(f.cells, template, mirror_axis) for f in both]
     lows, highs = [f.low for f in both], [f.high for f in both]
     return {
         "cases": len(train),
@@ -195,7 +195,7 @@ def appearance_deviations(
     return [check for check in checks if check is not None]
 
 
-def _turned(grid: VoxelGrid, orientation: str) -> VoxelGrid:
+def _reoriented(grid: VoxelGrid, orientation: str) -> VoxelGrid:
     return grid.axes_after(lambda image: reorient(image, orientation))
 
 
@@ -239,7 +239,7 @@ def _range(span: dict[str, Sequence[float]]) -> str:
 
 def _picture(f: ImageFeatures, block: Mapping[str, Any], channel: str, orientation: str) -> Deviation | None:
     template = np.asarray(block["template"]).reshape((CELLS,) * 3)
-    own, other, letters = _likeness(f.cells, template, block["mirror_axis"], orientation)
+    own, other, letters = _template_correlation(f.cells, template, block["mirror_axis"], orientation)
     least = block["likeness"] - ROUND_OFF
     alike, reorient = own >= least, other - own > block["turned_gain"] and other >= least
     if alike and not reorient:
@@ -314,7 +314,7 @@ def _distance(f: ImageFeatures, quantiles: np.ndarray) -> float:
     return float(np.abs(np.asarray(f.quantiles) - quantiles).mean())
 
 
-def _likeness(
+def _template_correlation(
     cells: np.ndarray, template: np.ndarray, mirror_axis: int | None, orientation: str = "RAS"
 ) -> tuple[float, float, str]:
     """Correlation with the template as the axes are, the best one with turned axes, and the letters of those.

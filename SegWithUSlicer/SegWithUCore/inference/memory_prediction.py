@@ -171,7 +171,7 @@ class RunMemory:
         check_memory(self.what, self.needed, self.remedies, held, file)
 
 
-def foreseen(
+def memory_from_headers(
     claims: Sequence[FileGrid | None],
     region: RegionOfInterest | None,
     model: Model,
@@ -263,7 +263,7 @@ def run_size(
 
 
 def peak_memory_mb() -> float | None:
-    """Largest memory this process has used so far in MB, None where the platform does not tell (Windows)."""
+    """Largest memory this process has used so far in MB, None if the platform does not tell (Windows)."""
     if sys.platform == "win32":
         return None
     import resource

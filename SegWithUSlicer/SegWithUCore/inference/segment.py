@@ -22,7 +22,7 @@ from ..models.bundle import Bundle
 from ..progress import Progress, silent
 from .case_writer import CaseResult, write_case_folder
 from .fingerprint import REFUSED, WARNING, Deviation, deviations, is_refused
-from .memory_prediction import READ_BYTES, RunMemory, check_regions_fit, foreseen, peak_memory_mb, run_memory
+from .memory_prediction import READ_BYTES, RunMemory, check_regions_fit, memory_from_headers, peak_memory_mb, run_memory
 from .model import Model
 from .preprocessing import assessed_box, network_input
 from .sliding_window import stitched
@@ -109,7 +109,7 @@ def compute_case(
     """
     job = _checked_job(job, model.bundle)
     timer = StageTimer()
-    memory = _foreseen(job, model, reader)
+    memory = _memory_from_headers(job, model, reader)
     progress("reading", 0.0, "" if memory is None else memory.words)
     with timer.stage("reading"):
         given = read_input(job, model.bundle, reader)
@@ -303,11 +303,11 @@ def _checked_job(job: Job, bundle: Bundle) -> Job:
     return job
 
 
-def _foreseen(job: Job, model: Model, reader: InputReader) -> RunMemory | None:
+def _memory_from_headers(job: Job, model: Model, reader: InputReader) -> RunMemory | None:
     """Predict the memory of the run, and refuse more than is free; None if the headers do not say."""
     claims = [reader.grid(path, uid) for path, uid in zip_longest(job.files, job.series)]
     claims = [claim_on_form(path, claim, job.form) for path, claim in zip(job.files, claims, strict=True)]
-    memory = foreseen(claims, job.region, model, job.include_image, job.own_to_world_ras)
+    memory = memory_from_headers(claims, job.region, model, job.include_image, job.own_to_world_ras)
     if memory is not None:
         memory.check(job.files[0])
     return memory

@@ -57,10 +57,10 @@ class StructureMetrics:
             calibration, or where the input is too far from the training cases.
         expected_wrong_mm3: sum of error probability times voxel volume; None without fitted calibration.
         uncertain_share, uncertain_mm3: voxels above `UNCERTAIN_ABOVE`; None without fitted calibration.
-        expected_interval_mm3: holds the true volume of nine in ten cases like the training cases; None where no
+        expected_interval_mm3: holds the true volume of nine in ten cases like the training cases; None if no
             interval is fitted, and where the expected volume is None.
-        predicted_dice: None where it is not fitted, not informative, or the input is too far from the training cases.
-        predicted_dice_informative: whether the prediction beats the mean of the calibration cases; None where
+        predicted_dice: None if it is not fitted, not informative, or the input is too far from the training cases.
+        predicted_dice_informative: whether the prediction beats the mean of the calibration cases; None if
             nothing is fitted.
         calibration_cases: number of cases behind the interval, None without one.
     """
@@ -100,7 +100,7 @@ def structure_metrics(
     Args:
         voxel_mm3: volume of one voxel.
         calibration: fitted on calibration cases.
-        assessed: False where the input is too far from the training cases for numbers of a structure as a whole.
+        assessed: False if the input is too far from the training cases for numbers of a structure as a whole.
     """
     return [
         _metrics_of_class(maps, index, label, voxel_mm3, calibration, assessed) for index, label in enumerate(labels)

@@ -35,7 +35,7 @@ class VoxelMaps:
         calibration: U_cal, float32.
         ranking: U_rnk, float32.
         error_probability: float32 in 0 to 1, None without fitted calibration.
-        model_percentile, data_percentile: of `calibration.sources`, uint8, None where not fitted.
+        model_percentile, data_percentile: of `calibration.sources`, uint8, None if not fitted.
         sums: of the tempered, refitted probabilities, per class.
     """
 
@@ -83,7 +83,7 @@ class Voxelwise:
         classes, runner_up: indices of the most and second most probable class, uint8.
         calibration, ranking: the two maps, float32.
         epistemic: variance by the probes, float32.
-        aleatoric: float32, None where the head has no such branch.
+        aleatoric: float32, None if the head has no such branch.
         sums: of the tempered probabilities, per class.
     """
 

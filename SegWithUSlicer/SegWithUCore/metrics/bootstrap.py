@@ -31,7 +31,7 @@ def paired_bootstrap(
 
     Args:
         first, second: one metric a case, the same cases in the same order.
-        groups: of each case, such as its patient; None where every case stands alone.
+        groups: of each case, such as its patient; None if every case stands alone.
     """
     difference = np.asarray(first, float) - np.asarray(second, float)
     return mean_interval(difference.tolist(), draws, seed, groups)

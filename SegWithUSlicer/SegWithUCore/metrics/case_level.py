@@ -77,7 +77,7 @@ def spearman(first: Sequence[float] | np.ndarray, second: Sequence[float] | np.n
 
 
 def mean_absolute_error(predicted: Sequence[float] | np.ndarray, true: Sequence[float] | np.ndarray) -> float:
-    """Mean of |predicted - true| over the cases that have both; NaN where none has."""
+    """Mean of |predicted - true| over the cases that have both; NaN if none has."""
     errors = np.abs(np.asarray(predicted, float) - np.asarray(true, float))
     known = np.isfinite(errors)
     return float(errors[known].mean()) if known.any() else float("nan")

@@ -164,7 +164,7 @@ WHOLE: dict[str, np.ndarray | None] = {"whole": None}
 
 
 def metrics_of(groups: ScoreGroups) -> dict[str, float]:
-    """All of `METRICS`; NaN where there are no errors to be found."""
+    """All of `METRICS`; NaN if there are no errors to be found."""
     return {title: metric(groups) for title, metric in METRICS.items()}
 
 

@@ -31,7 +31,7 @@ MAXIMUM_BYTES = 16 << 20
 class HeadSpec:
     """One uncertainty head of a bundle; its tensors are named `heads.<name>.*` in the weights file.
 
-    `trained` is False where it has its random weights still, as in a bundle made of a foreign backbone. Of the default
+    `trained` is False if it has its random weights still, as in a bundle made of a foreign backbone. Of the default
     head calibration, display and figures are blocks of the bundle; any other head has its own here.
     """
 

@@ -65,7 +65,7 @@ class NnunetPreparation:
 
     Attributes:
         order: of the splines; within the slices where those are resampled apart.
-        separate_slices: resample thick slices one by one and take the nearest one across; None where the spacing
+        separate_slices: resample thick slices one by one and take the nearest one across; None if the spacing
             decides (one axis more than 3 times as coarse as the finest).
     """
 
@@ -175,7 +175,7 @@ class Label:
         value: the voxel value in label files; background is 0.
         name: what the user reads.
         color: red, green, blue, 0 to 255.
-        category, type, modifier: coded terminology (SNOMED CT as in DICOM CID 7150, 7151 and 2), None where
+        category, type, modifier: coded terminology (SNOMED CT as in DICOM CID 7150, 7151 and 2), None if
             there is none.
     """
 
