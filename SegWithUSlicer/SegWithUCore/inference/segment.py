@@ -113,11 +113,7 @@ def compute_case(
     progress("reading", 0.0, "" if memory is None else memory.words)
     with timer.stage("reading"):
         given = read_input(job, model.bundle, reader)
-    given_warnings = position_warnings(job)
-    parts = [apply_transform(part, job.own_to_world_ras) for part in given.parts]
-    given_warnings += checked_against_training(parts, model.bundle, job)
-    assessed = assessed_box(parts, model.bundle.input)
-    box, parts = assessed.within(given.box), [assessed.crop(part) for part in parts]
+    box, parts, warnings = _assessed_parts(job, given, model.bundle)
     stored = READ_BYTES if memory is None else memory.stored_bytes
     memory = run_memory(given.grid, VoxelGrid.of(parts[0]), model, stored, job.region, job.include_image)
     memory.check(job.files[0])
@@ -127,7 +123,7 @@ def compute_case(
         progress("finding regions", 0.92)
         check_regions_fit(maps.error_probability, job.files[0])
         regions = regions_of_maps(maps, model.bundle.labels, box.crop_grid(given.grid))
-    structures, structure_warnings = _structures(maps, given.grid, model, is_refused(given_warnings))
+    structures, structure_warnings = _structures(maps, given.grid, model, is_refused(warnings))
     return CaseResult(
         name=job.name,
         files=job.files,
@@ -141,7 +137,7 @@ def compute_case(
         maps=maps,
         structures=structures,
         regions=regions,
-        warnings=[*given_warnings, *structure_warnings, *model.notes, *notes],
+        warnings=[*warnings, *structure_warnings, *model.notes, *notes],
         device=model.device.type,
         image=given.image,
         timings_s=timer.seconds,
@@ -273,6 +269,19 @@ def segment_images(
     maps = maps_on_grid(model.network, output, working, images[0], model.fitted)
     model.network.to(model.device)
     return maps, notes
+
+
+def _assessed_parts(job: Job, given: ReadInput, bundle: Bundle) -> tuple[VoxelBox, list[sitk.Image], list[Deviation]]:
+    """Return the box that is segmented, the channels inside it, and warnings about the input.
+
+    Raises:
+        InputError: as `checked_against_training`.
+    """
+    warnings = position_warnings(job)
+    parts = [apply_transform(part, job.own_to_world_ras) for part in given.parts]
+    warnings += checked_against_training(parts, bundle, job)
+    assessed = assessed_box(parts, bundle.input)
+    return assessed.within(given.box), [assessed.crop(part) for part in parts], warnings
 
 
 def _structures(
