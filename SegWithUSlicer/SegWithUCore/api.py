@@ -26,7 +26,7 @@ from .inference.case_writer import CaseResult, map_arrays, not_assessed_value, w
 from .inference.fingerprint import Deviation
 from .inference.model import Model, choose_device
 from .inference.segment import Job, compute_case
-from .inference.structures import StructureFigures
+from .inference.structures import StructureMetrics
 from .models.bundle import Bundle
 from .models.registry import resolve_model
 from .progress import Progress, silent
@@ -119,7 +119,7 @@ class SegmentationResult:
     Attributes:
         structures: volume, expected volume with interval, expected wrong volume and predicted Dice of each structure,
             background first.
-        regions: regions worth a look, largest expected error first; empty where the head is not calibrated.
+        regions: regions worth a look, largest expected error first; empty if the head is not calibrated.
         labels: name of each label value, 0 is the background.
         warnings: how the input differs from the training cases (the out-of-distribution check), and what else the user
             should know.
@@ -128,7 +128,7 @@ class SegmentationResult:
     def __init__(self, case: CaseResult, images: Mapping[Path, sitk.Image], as_arrays: bool) -> None:
         """Wrap what was computed; see `segment_image`."""
         self._case, self._images, self._as_arrays = case, images, as_arrays
-        self.structures: list[StructureFigures] = list(case.structures)
+        self.structures: list[StructureMetrics] = list(case.structures)
         self.regions: list[Region] = [] if case.regions is None else list(case.regions.regions)
         self.labels: dict[int, str] = {label.value: label.name for label in case.bundle.labels}
         self.warnings: list[Deviation] = list(case.warnings)
@@ -140,7 +140,7 @@ class SegmentationResult:
 
     @cached_property
     def error_probability(self) -> sitk.Image | np.ndarray | None:
-        """Probability that a voxel is wrong, 0 to 1; -1 is not assessed. None where the head is not calibrated."""
+        """Probability that a voxel is wrong, 0 to 1; -1 is not assessed. None if the head is not calibrated."""
         return self._volume("error_probability") if self._case.maps.error_probability is not None else None
 
     @cached_property
@@ -236,7 +236,7 @@ class _MemoryReader(InputReader):
 
 
 def _given_files(paths: Sequence[Path], bundle: Bundle, series: str | None) -> _Given:
-    """The channels of a case in files.
+    """Find the channels of a case in files.
 
     Raises:
         InputError: as `find_input` and `channel_inputs`, or the number of channels is not the model's.
@@ -258,7 +258,7 @@ def _given_files(paths: Sequence[Path], bundle: Bundle, series: str | None) -> _
 def _given_images(
     images: Sequence[ImageInput], bundle: Bundle, placement: tuple[Sequence[float], ...] | None
 ) -> _Given:
-    """The channels of a case in memory, checked as files are.
+    """Check the channels of a case in memory as files are checked.
 
     Args:
         placement: spacing, origin and direction of arrays.

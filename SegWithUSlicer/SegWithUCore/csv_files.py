@@ -22,7 +22,7 @@ _NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]+)?")
 
 
 def csv_text(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """A table as CSV text; texts that a spreadsheet would run get an apostrophe before them."""
+    """Format a table as CSV; texts that a spreadsheet would run get an apostrophe before them."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([harmless_cell(name) for name in columns])
@@ -82,12 +82,12 @@ def table_of(records_: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[lis
 
 
 def harmless_cell(value: Any) -> Any:
-    """A cell that spreadsheets show as it is; numbers stay numbers, and a harmless cell stays as it is.
+    r"""Make a cell that spreadsheets show as it is; numbers stay numbers, and a harmless cell stays as it is.
 
     Line breaks and other control characters become spaces: a CR in a name begins a new row for readers that take
     it for the end of a line. A text that begins like a formula gets an apostrophe before it, and so does what
     follows a semicolon: spreadsheets of many countries part columns there. Bytes of a file name that are no UTF-8
-    are written as escapes ("\\xfc"), since no table could hold them.
+    are written as escapes ("\xfc"), since no table could hold them.
     """
     if not isinstance(value, str):
         return value

@@ -73,7 +73,7 @@ def is_there(path: Path) -> bool:
 
 
 def path_problem(text: str) -> str | None:
-    """Why no file system can have a path, as the rest of a sentence; None where it can be asked for.
+    """Why no file system can have a path, as the rest of a sentence; None if it can be asked for.
 
     Names that are no UTF-8 are usual on old file servers, so they pass.
     """

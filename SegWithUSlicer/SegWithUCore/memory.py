@@ -38,7 +38,7 @@ class NotEnoughMemoryError(InputError):
     def __init__(
         self, what: str, needed: float, free: float, remedies: Sequence[str], file: Path | None = None
     ) -> None:
-        """The sentence: `what` needs so much, so much is free, one of the remedies helps.
+        """Say that `what` needs so much, so much is free, and one of the remedies helps.
 
         Args:
             remedies: beside closing programs and taking another computer.
@@ -75,7 +75,7 @@ def check_memory(
 
 
 def in_words(size: float) -> str:
-    """A number of bytes for people: "85 MB", "1.7 GB", "12 GB"."""
+    """Format a number of bytes for people: "85 MB", "1.7 GB", "12 GB"."""
     for unit, name in ((1e15, "PB"), (1e12, "TB"), (1e9, "GB")):
         if size >= 0.9995 * unit:
             return f"{size / unit:.{0 if size >= 9.95 * unit else 1}f} {name}"
@@ -83,7 +83,7 @@ def in_words(size: float) -> str:
 
 
 def available_bytes(proc: Path = Path("/proc")) -> int | None:
-    """Memory that this process can still get, swap included; None where the system does not say.
+    """Memory that this process can still get, swap included; None if the system does not say.
 
     The least of: memory that the system calls available with free swap, what the control groups of the process and
     their parents leave (version 1 and 2), and what its address space may still grow by (`ulimit -v`).
@@ -100,7 +100,7 @@ def available_bytes(proc: Path = Path("/proc")) -> int | None:
     meminfo = _numbers(proc / "meminfo", 1024)
     swap = meminfo.get("SwapFree", 0)
     found = [meminfo["MemAvailable"] + swap] if "MemAvailable" in meminfo else []
-    found += _cgroup_rooms(proc, swap)
+    found += _cgroups_free(proc, swap)
     address_space = _address_space_left(proc)
     found += [] if address_space is None else [address_space]
     return max(0, min(found)) if found else None
@@ -116,7 +116,7 @@ def resident_bytes(proc: Path = Path("/proc")) -> int:
 
 
 def _numbers(path: Path, unit: int = 1) -> dict[str, int]:
-    """The "name number" or "name: number kB" lines of a file, in bytes; empty where it cannot be read."""
+    """Read the "name number" or "name: number kB" lines of a file, in bytes; empty if it cannot be read."""
     try:
         lines = path.read_text(encoding="ascii", errors="replace").splitlines()
     except OSError:
@@ -126,17 +126,17 @@ def _numbers(path: Path, unit: int = 1) -> dict[str, int]:
 
 
 def _number(path: Path) -> int | None:
-    """The number in a file of a control group; None for "max", for no limit, and where there is no such file."""
+    """Read the number in a file of a control group; None for "max", for no limit, and if there is no such file."""
     with contextlib.suppress(OSError, ValueError):
         number = int(path.read_text(encoding="ascii"))
         return number if number < _UNLIMITED else None
     return None
 
 
-def _cgroup_rooms(proc: Path, swap: int) -> list[int]:
-    """What each control group with a limit leaves to this process."""
-    rooms = (_cgroup_room(folder, version, swap) for folder, version in _cgroups(proc))
-    return [room for room in rooms if room is not None]
+def _cgroups_free(proc: Path, swap: int) -> list[int]:
+    """Return the bytes that each control group with a limit leaves to this process."""
+    free = (_cgroup_free(folder, version, swap) for folder, version in _cgroups(proc))
+    return [each for each in free if each is not None]
 
 
 def _cgroups(proc: Path) -> Iterator[tuple[Path, int]]:
@@ -162,7 +162,7 @@ def _cgroups(proc: Path) -> Iterator[tuple[Path, int]]:
 
 
 def _with_parents(root: str, mount: Path, path: str) -> list[Path]:
-    """The folder of a group and of its parents below a mount; in a container the mount may be the group itself."""
+    """List the folders of a group and its parents below a mount; in a container the mount may be the group itself."""
     inside = path[len(root) :] if root != "/" and (path + "/").startswith(root + "/") else path
     steps = [step for step in inside.split("/") if step and step != ".."]
     return [mount.joinpath(*steps[:depth]) for depth in range(len(steps), -1, -1)]
@@ -172,8 +172,8 @@ def _unescaped(text: str) -> str:
     return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), text)
 
 
-def _cgroup_room(folder: Path, version: int, swap: int) -> int | None:
-    """What one control group leaves, swap included; None without a limit.
+def _cgroup_free(folder: Path, version: int, swap: int) -> int | None:
+    """Return the bytes that one control group leaves, swap included; None without a limit.
 
     Source: Linux, Documentation/admin-guide/cgroup-v2.rst and cgroup-v1/memory.rst.
     """
@@ -183,12 +183,12 @@ def _cgroup_room(folder: Path, version: int, swap: int) -> int | None:
         return None
     stat = _numbers(folder / "memory.stat")
     cache = sum(stat.get(f"total_{name}", stat.get(name, 0)) for name in _CACHE_LINES)
-    room = limit - used + cache
+    free = limit - used + cache
     if version == 2:
         most, swapped = _number(folder / "memory.swap.max"), _number(folder / "memory.swap.current")
-        return room + (swap if most is None else min(swap, max(0, most - (swapped or 0))))
+        return free + (swap if most is None else min(swap, max(0, most - (swapped or 0))))
     most, both = _number(folder / "memory.memsw.limit_in_bytes"), _number(folder / "memory.memsw.usage_in_bytes")
-    return room + swap if most is None or both is None else min(room + swap, most - both + cache)
+    return free + swap if most is None or both is None else min(free + swap, most - both + cache)
 
 
 def _address_space_left(proc: Path) -> int | None:
@@ -206,10 +206,10 @@ def _address_space_left(proc: Path) -> int | None:
 
 def _mac_available() -> int | None:
     try:
-        told = subprocess.run(["/usr/bin/vm_stat"], capture_output=True, text=True, check=True, timeout=5).stdout
+        output = subprocess.run(["/usr/bin/vm_stat"], capture_output=True, text=True, check=True, timeout=5).stdout
     except (OSError, subprocess.SubprocessError):
         return None
-    return mac_free_bytes(told)
+    return mac_free_bytes(output)
 
 
 def mac_free_bytes(vm_stat: str) -> int | None:
@@ -233,7 +233,7 @@ class _MemoryStatus(ctypes.Structure):
 
 
 def _windows_available() -> int | None:
-    """What this process may still commit, memory and page file."""
+    """Return the bytes that this process may still commit, memory and page file."""
     status = _MemoryStatus(length=ctypes.sizeof(_MemoryStatus))
     library = getattr(ctypes, "windll", None)
     if library is None or not library.kernel32.GlobalMemoryStatusEx(ctypes.byref(status)):
@@ -247,7 +247,7 @@ NEVER = 2**31 - 1
 
 
 def keep_freed_memory() -> bool:
-    """Let this process keep what it frees; False where it cannot (no glibc), or the user has set glibc himself.
+    """Let this process keep what it frees; False if it cannot (no glibc), or the user has set glibc himself.
 
     Peaks hardly change (`segment`: 898 instead of 914 MB on a heart, 732 instead of 701 MB on a hippocampus);
     `give_back_freed_memory` ends a computation.

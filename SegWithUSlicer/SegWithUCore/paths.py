@@ -1,4 +1,7 @@
-"""Where resources and model bundles lie; no third-party packages, so that Slicer's own process can ask too."""
+"""Where resources, model bundles and the user's own files lie, and which paths in files of others may be followed.
+
+No third-party packages, so that Slicer's own process can ask too.
+"""
 
 import contextlib
 import hashlib
@@ -16,10 +19,10 @@ BUNDLE_FILE = "bundle.json"
 
 
 def resources_folder() -> Path | None:
-    """The `Resources` folder: in the package (wheel), beside it (Slicer) or at the top of a checkout; else None."""
+    """Find the `Resources` folder: in the package (wheel), beside it (Slicer) or at the top of a checkout."""
     package = Path(__file__).resolve().parent
-    places = [folder / "Resources" for folder in (package, package.parent, package.parent.parent)]
-    return next((place for place in places if (place / "Models").is_dir()), None)
+    candidates = [folder / "Resources" for folder in (package, package.parent, package.parent.parent)]
+    return next((candidate for candidate in candidates if (candidate / "Models").is_dir()), None)
 
 
 def resource_path(name: str) -> Path:
@@ -53,7 +56,7 @@ class BundleFolders:
 
     Attributes:
         folders: those that hold a `bundle.json`, or whose content nobody may see, by name.
-        problem: why the folder itself cannot be looked into; None where it can, or is not there.
+        problem: why the folder itself cannot be looked into; None if it can, or is not there.
     """
 
     folders: list[Path]
@@ -61,7 +64,7 @@ class BundleFolders:
 
 
 def bundle_folders(place: Path) -> BundleFolders:
-    """The folders of bundles in a folder of models; one that may not be read is told, and stops nobody."""
+    """List the folders of bundles in a folder of models; one that cannot be read is a problem, not an error."""
     try:
         entries = sorted(place.iterdir())
     except FileNotFoundError:
@@ -73,7 +76,7 @@ def bundle_folders(place: Path) -> BundleFolders:
 
 
 def user_folder() -> Path:
-    """The folder for application data of this user; it need not be there yet."""
+    """Return the folder for application data of this user; it need not be there yet."""
     if sys.platform == "win32":
         base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
     elif sys.platform == "darwin":
@@ -90,25 +93,25 @@ _KEY_BYTES = 32
 _ATTEMPTS, _BETWEEN_S = 10, 0.02
 
 
-def told_path(folder: Path, told: object) -> Path:
-    """The absolute path that a text in a file of `folder` means; nothing of it is looked at on disk.
+def stored_path(folder: Path, text: object) -> Path:
+    """Return the absolute path that a text in a file of `folder` means, without looking at the disk.
 
     Raises:
         ValueError: it is no path.
     """
-    if not isinstance(told, str) or not told or "\0" in told:
-        raise ValueError(f"{told!r:.80} is no path")
-    if len(told) > LONGEST or any(len(os.fsencode(part)) > LONGEST_NAME for part in Path(told).parts):
-        raise ValueError(f"{told[:40]!r}... is too long for a path")
+    if not isinstance(text, str) or not text or "\0" in text:
+        raise ValueError(f"{text!r:.80} is no path")
+    if len(text) > LONGEST or any(len(os.fsencode(part)) > LONGEST_NAME for part in Path(text).parts):
+        raise ValueError(f"{text[:40]!r}... is too long for a path")
     # Not Path.resolve(), which would look at the disk, or at a server.
-    return Path(os.path.abspath(Path(folder).resolve() / told))  # noqa: PTH100
+    return Path(os.path.abspath(Path(folder).resolve() / text))  # noqa: PTH100
 
 
 def is_inside(folder: Path, path: Path) -> bool:
     """Whether a path stays in `folder`, also after its links are followed.
 
     Args:
-        path: from `told_path`, or a name within `folder`.
+        path: from `stored_path`, or a name within `folder`.
     """
     root = Path(folder).resolve()
     path = Path(os.path.abspath(root / path))  # noqa: PTH100 - as above
@@ -125,7 +128,7 @@ def has_links(path: Path) -> bool:
 
 
 def path_mac(*parts: str) -> str | None:
-    """The code of what this user writes: a path, and what it belongs to; None where no key can be kept."""
+    """Sign what this user writes, a path and what it belongs to; None if no key can be kept."""
     key = _key()
     if key is None:
         return None
@@ -139,7 +142,7 @@ def is_own(mac: object, *parts: str) -> bool:
 
 
 def _key() -> bytes | None:
-    """This user's key, made when it is first wanted."""
+    """Return this user's key, made when it is first wanted."""
     place = user_folder() / KEY_FILE
     with contextlib.suppress(OSError):  # a home that cannot be written to, or a key that is there already
         place.parent.mkdir(parents=True, exist_ok=True)

@@ -131,7 +131,7 @@ _SHOWN = 60
 
 @cache
 def schema(path: Path) -> dict[str, Any]:
-    """A schema file of this program."""
+    """Read a schema file of this program."""
     return dict(json.loads(path.read_text(encoding="utf-8")))
 
 
@@ -161,7 +161,7 @@ def check_schema(
 
 
 def shown(value: Any, longest: int = _SHOWN) -> str:
-    """A value as JSON has it, on one line and cut to a length that a sentence bears."""
+    """Format a value as JSON has it, on one line and cut to a length that a sentence bears."""
     if isinstance(value, str):
         value = value[: longest + 1]
     elif isinstance(value, list | tuple | dict) and len(value) > longest:
@@ -172,8 +172,11 @@ def shown(value: Any, longest: int = _SHOWN) -> str:
 
 @cache
 def _validator() -> Any:
-    """Draft 2020-12, but 8.0 is no whole number (what counts things is used as an index later), and tuples are
-    arrays, as `json` writes them."""
+    """Make the validator: draft 2020-12 with two changes.
+
+    8.0 is no whole number, since what counts things is used as an index later, and tuples are arrays, as `json` writes
+    them.
+    """
     import jsonschema
 
     usual = jsonschema.Draft202012Validator
@@ -205,7 +208,7 @@ def _pattern(_validator: Any, pattern: str, value: Any, wanted: Mapping[str, Any
 
 
 def _reason(error: Any) -> str:
-    """What jsonschema says, with long values cut; of an unknown field also which there are."""
+    """Return what jsonschema says, with long values cut; of an unknown field also which there are."""
     if error.validator == "additionalProperties" and error.validator_value is False:
         known = error.schema.get("properties", {})
         unknown = sorted(field for field in error.instance if field not in known)

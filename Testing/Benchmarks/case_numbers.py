@@ -102,12 +102,12 @@ def _on_test(test: Sequence[Scaled], calibration: Sequence[Scaled], model: Model
     value = model.bundle.labels[index].value
     cases = [case.own for case in test]
     found: dict[str, Any] = {}
-    interval = model.numbers.intervals.get(value)
+    interval = model.case_level.intervals.get(value)
     plain = _plain([case.own for case in calibration], index, debiased=False)
     debiased = _plain([case.own for case in calibration], index, debiased=True)
     if interval is not None and plain is not None and debiased is not None:
         found["interval"] = _interval_figures(cases, index, _ours(interval), plain, debiased)
-    dice = model.numbers.dice.get(value)
+    dice = model.case_level.dice.get(value)
     if dice is not None:
         found["predicted_dice"] = _dice_figures(cases, index, dice)
     return found

@@ -29,7 +29,7 @@ from SegWithUCore.inference.model import Model  # noqa: E402
 from SegWithUCore.inference.segment import segment_images  # noqa: E402
 from SegWithUCore.inference.structures import (  # noqa: E402
     structure_deviations,
-    structure_figures,
+    structure_metrics,
 )
 from SegWithUCore.models.registry import resolve_model  # noqa: E402
 from SegWithUCore.training.dataset import find_cases  # noqa: E402
@@ -110,8 +110,8 @@ def _by_check(found: Collection[Sequence[Deviation]]) -> dict[str, float]:
 
 def _found_in(image: sitk.Image, model: Model) -> list[Deviation]:
     maps, _ = segment_images([image], model)
-    structures = structure_figures(maps, model.bundle.labels, voxel_volume_mm3(image), model.numbers)
-    return structure_deviations(structures, model.bundle, model.numbers)
+    structures = structure_metrics(maps, model.bundle.labels, voxel_volume_mm3(image), model.case_level)
+    return structure_deviations(structures, model.bundle, model.case_level)
 
 
 def _shares(found: Sequence[Sequence[Deviation]]) -> dict[str, Any]:

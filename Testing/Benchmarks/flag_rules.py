@@ -59,7 +59,7 @@ def main() -> None:
 
 def _figures(bundle: Bundle, source: str) -> list[dict[str, StructureCase]]:
     model = Model(bundle, torch.device("cpu"))
-    numbers, table = model.numbers, model.fitted.error_probability
+    numbers, table = model.case_level, model.fitted.error_probability
     assert table is not None, "the bundle is not calibrated"
     found = []
     for case in find_cases(source):

@@ -64,7 +64,7 @@ def prepare(data: Path, folder: Path) -> Maker:
         shutil.copytree(bundle, target)
         what = damage(rng, target)
         output = work / "output"
-        calls = [["models", "verify", str(target), "--json"], [*_segment(image, target, output), "--json"]]
+        calls = [["models", "verify", str(target), "--load", "--json"], [*_segment(image, target, output), "--json"]]
         return Try("models", what, calls, [target.name], _same_result(output / CASE, truth), [output])
 
     return make
@@ -238,7 +238,7 @@ def _nnunet(rng: random.Random, work: Path, source: Path, imported: str) -> Try:
     bundle = work / "bundle"
     calls = [
         ["import-nnunet", str(target), "--output", str(bundle), "--json"],
-        ["models", "verify", str(bundle), "--json"],
+        ["models", "verify", str(bundle), "--load", "--json"],
     ]
     return Try(
         "models",

@@ -44,10 +44,10 @@ def main() -> int:
     score_histogram.CHUNK = 1 << 18
     groups = counted(score, error)
     binned = {
-        name: (figure(groups), *score_histogram.figure_bounds(groups, figure)) for name, figure in FIGURES.items()
+        name: (figure(groups), *score_histogram.metric_bounds(groups, figure)) for name, figure in FIGURES.items()
     }
     rows["figures and bounds of the histogram"] = _timed(
-        lambda: [score_histogram.figure_bounds(groups, figure) for figure in FIGURES.values()], options.repeat
+        lambda: [score_histogram.metric_bounds(groups, figure) for figure in FIGURES.values()], options.repeat
     )
     print(json.dumps({"rows": rows, "binned": binned}, indent=1), file=sys.stderr, flush=True)
     rows["np.argsort alone, numpy's default kind"] = _timed(lambda: np.argsort(score), 1)

@@ -29,7 +29,7 @@ def command(capfd: pytest.CaptureFixture[str]) -> Command:
 
 
 def test_bundle_segments_as_it_did(older: Path, command: Command) -> None:
-    assert command("models", "verify", older / "blobs").code == 0
+    assert command("models", "verify", older / "blobs", "--load").code == 0
     again = command.segment(
         "data/images/blob_8.nii.gz", "--unlike-training", model=older / "blobs", output=older / "new"
     )

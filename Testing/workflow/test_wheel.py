@@ -76,7 +76,7 @@ def test_installed_wheel_lists_its_own_model_in_an_empty_folder(installed: Path,
 
 
 def test_installed_wheel_verifies_its_own_model(installed: Path, tmp_path: Path) -> None:
-    shown = run_installed(installed, tmp_path, "-m", "SegWithUCore.cli", "models", "verify", "hippocampus")
+    shown = run_installed(installed, tmp_path, "-m", "SegWithUCore.cli", "models", "verify", "hippocampus", "--load")
     assert "hippocampus: whole" in shown
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..calibration.error_probability import ErrorProbability, fit_with_directions
-from ..evaluation.case_metrics import regions_of
+from ..evaluation.case_metrics import scored_regions
 from ..evaluation.frozen_backbone import FrozenBackbone, FrozenCase
 from ..evaluation.summary import finite
 from ..metrics.boundary import Band
@@ -20,7 +20,7 @@ from ..metrics.calibration import (
     negative_log_likelihood,
 )
 from ..metrics.overlap import class_dice
-from ..metrics.score_histogram import score_figures
+from ..metrics.score_histogram import score_metrics
 from ..progress import Progress, silent
 from ..training.dataset import Case
 from .baselines import BaselineSet
@@ -155,7 +155,7 @@ class Benchmark:
                 continue
             seen = self.backbone.segmented(case)
             near = self.band.distance(seen.classes, seen.spacing_zyx) <= self.band.width
-            regions = regions_of(seen.classes, seen.truth, near, self.backbone.bundle.labels)
+            regions = scored_regions(seen.classes, seen.truth, near, self.backbone.bundle.labels)
             for baseline in missing:
                 progress("measuring", share, f"{case.name}, {baseline.name}")
                 metrics = self._metrics(baseline, folders[baseline.name], seen, regions)
@@ -241,7 +241,7 @@ def prediction_metrics(answer: UncertaintyPrediction, case: FrozenCase, regions:
     """
     if not np.isfinite(answer.score).all():
         raise ValueError("a score is not finite")
-    metrics = score_figures(answer.score, case.error, regions)
+    metrics = score_metrics(answer.score, case.error, regions)
     if answer.probabilities is not None:
         p = answer.probabilities
         chance = unsure_of(case.classes, p)
@@ -264,7 +264,7 @@ def refitted_metrics(
     """
     chance = table(answer.score, case.classes, case.runner_up)
     chosen = {name: regions[name] for name in ("whole", "band")}
-    metrics = score_figures(chance, case.error, chosen)
+    metrics = score_metrics(chance, case.error, chosen)
     metrics["brier"] = brier_score(chance, case.error)
     metrics["ece band"] = _within(chance, case.error, regions["band"])
     return {f"{REFITTED}{title}": value for title, value in metrics.items()}

@@ -11,7 +11,7 @@ import torch
 from .. import __version__
 from ..errors import UsageError
 from ..evaluation.summary import finite, spread
-from ..metrics.bootstrap import figure_interval, paired_bootstrap
+from ..metrics.bootstrap import metric_interval, paired_bootstrap
 from .baselines.base import Baseline
 from .baselines.heads import Head
 from .benchmark import Benchmark, BenchmarkResult, RowMetrics
@@ -112,7 +112,7 @@ def _difference(row: RowMetrics, against: RowMetrics, title: str, groups: Sequen
         below = float(theirs[kept].sum())
         return float(ours[kept].sum()) / below - 1 if below else float("nan")
 
-    ratio = figure_interval(relative, groups)
+    ratio = metric_interval(relative, groups)
     return {
         "mean": finite(difference.mean),
         "low": finite(difference.low),

@@ -1,4 +1,8 @@
-"""How good the segmentation of a structure probably is: predicted Dice, and whether the prediction is worth showing."""
+"""Case-level calibration: predicted Dice and volume interval of a structure, from sums of its probabilities.
+
+Predicted Dice says how good the segmentation probably is, and whether that prediction is worth showing; the interval
+holds the true volume with a fitted probability (split conformal).
+"""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -38,14 +42,14 @@ class ProbabilitySums:
 
 
 def probability_sums(probabilities: np.ndarray, classes: np.ndarray) -> ProbabilitySums:
-    """Sums of probabilities (classes, *any), with the predicted class of each voxel."""
+    """Sum probabilities (classes, *any), given the predicted class of each voxel."""
     flat, chosen = probabilities.reshape(probabilities.shape[0], -1).astype(np.float64), np.ravel(classes)
     inside = [float(row[chosen == index].sum()) for index, row in enumerate(flat)]
     return ProbabilitySums(flat.sum(1), np.asarray(inside), (flat * (1 - flat)).sum(1))
 
 
 def soft_dice(expected: float, inside: float, predicted: float) -> float:
-    """Soft Dice confidence: the Dice that calibrated probabilities expect; NaN where nothing is expected.
+    """Soft Dice confidence: the Dice that calibrated probabilities expect; NaN if nothing is expected.
 
     Args:
         expected: sum of p over all voxels.
@@ -139,13 +143,6 @@ def left_out_errors(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarra
     return errors, constant
 
 
-def _line(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
-    """Least squares; flat where all x are equal. A falling line would punish confidence, so it is flat too."""
-    spread = float(((x - x.mean()) ** 2).sum())
-    slope = max(0.0, float(((x - x.mean()) * (y - y.mean())).sum()) / spread) if spread > 0 else 0.0
-    return float(y.mean() - slope * x.mean()), slope
-
-
 LEVEL = 0.9
 SMALLEST_SCALE_MM3 = 1e-6
 """Keeps the scores finite where a structure is nowhere in doubt."""
@@ -168,7 +165,7 @@ class VolumeInterval:
     cases: int
 
     def __call__(self, expected_mm3: float, ambiguous_mm3: float) -> tuple[float, float, float]:
-        """Expected volume, and lower and upper end of the interval, in mm3.
+        """Return the expected volume, and the lower and upper end of its interval, in mm3.
 
         Args:
             expected_mm3: sum of the structure's tempered probability over all voxels, times voxel volume.
@@ -189,7 +186,7 @@ class VolumeInterval:
 
 
 def conformal_quantile(scores: Sequence[float], level: float = LEVEL) -> float | None:
-    """The smallest score that bounds a new one with probability `level`, None for too few scores.
+    """Return the smallest score that bounds a new one with probability `level`; None for too few scores.
 
     Source: split conformal prediction, Vovk et al., Algorithmic Learning in a Random World (2005).
     """
@@ -214,3 +211,10 @@ def fit_volume_interval(
     if half_width is None:
         return None
     return VolumeInterval(float(true.sum() / expected.sum()), half_width, level, int(true.size))
+
+
+def _line(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
+    """Least squares; flat where all x are equal. A falling line would punish confidence, so it is flat too."""
+    spread = float(((x - x.mean()) ** 2).sum())
+    slope = max(0.0, float(((x - x.mean()) * (y - y.mean())).sum()) / spread) if spread > 0 else 0.0
+    return float(y.mean() - slope * x.mean()), slope

@@ -1,4 +1,8 @@
-"""Error probability: the ranking map on a scale that means the same for every patient."""
+"""Error probability: the ranking map on a probability scale, calibrated on average over patients.
+
+Also what goes with it: refits for single pairs of classes (directions), and the percentiles of the uncertainty sources
+(epistemic, of the model; aleatoric, of the data).
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -86,29 +90,6 @@ def fit_directions(
     return found
 
 
-def _logit(probability: np.ndarray) -> np.ndarray:
-    return logit(np.clip(np.asarray(probability, np.float64), _FLOOR, 1 - _FLOOR))
-
-
-def _fit(scores: np.ndarray, wrong: np.ndarray) -> tuple[float, float]:
-    """Slope and offset of the largest posterior probability, on scores binned to 0.07."""
-    edges = np.linspace(_logit(np.array(0.0)), _logit(np.array(1.0)), _BINS + 1)
-    bins = np.clip(np.digitize(scores, edges) - 1, 0, _BINS - 1)
-    counts, errors = np.bincount(bins, minlength=_BINS), np.bincount(bins, wrong, _BINS)
-    centres = np.bincount(bins, scores, _BINS) / np.maximum(counts, 1)
-
-    def loss(values: np.ndarray) -> tuple[float, np.ndarray]:
-        slope, offset = values
-        line = slope * centres + offset
-        excess = counts * expit(line) - errors
-        gradient = np.array([excess @ centres, excess.sum()]) + (values - (1.0, 0.0)) / _PRIOR_WIDTH**2
-        prior = ((slope - 1) ** 2 + offset**2) / (2 * _PRIOR_WIDTH**2)
-        return float(counts @ np.logaddexp(0, line) - errors @ line + prior), gradient
-
-    slope, offset = minimize(loss, np.array([1.0, 0.0]), jac=True, method="L-BFGS-B", bounds=[(0.05, 5), (-5, 5)]).x
-    return float(slope), float(offset)
-
-
 MAXIMUM_KNOTS = 200
 """Knots kept: 200 steps of equal weight change the expected wrong volume by less than a tenth of a percent."""
 
@@ -192,6 +173,50 @@ def fit_with_directions(
     return replace(plain, directions=tuple(directions))
 
 
+QUANTILES = 101
+
+
+def fit_percentiles(values: Sequence[np.ndarray], uncertain: Sequence[np.ndarray]) -> list[float] | None:
+    """Compute the percentiles 0 to 100 of a part over the uncertain voxels of all cases; None if there are none.
+
+    Args:
+        values: model or data part of each case, any shape.
+        uncertain: boolean of the same shapes.
+    """
+    chosen = np.concatenate([part[where] for part, where in zip(values, uncertain, strict=True)])
+    if not chosen.size:
+        return None
+    return [float(value) for value in np.quantile(chosen.astype(np.float64), np.linspace(0, 1, QUANTILES))]
+
+
+def percentiles_of(values: np.ndarray, quantiles: Sequence[float]) -> np.ndarray:
+    """Return the percentile of each value, uint8 from 0 to 100."""
+    return np.clip(np.searchsorted(np.asarray(quantiles), values, side="right") - 1, 0, 100).astype(np.uint8)
+
+
+def _logit(probability: np.ndarray) -> np.ndarray:
+    return logit(np.clip(np.asarray(probability, np.float64), _FLOOR, 1 - _FLOOR))
+
+
+def _fit(scores: np.ndarray, wrong: np.ndarray) -> tuple[float, float]:
+    """Slope and offset of the largest posterior probability, on scores binned to 0.07."""
+    edges = np.linspace(_logit(np.array(0.0)), _logit(np.array(1.0)), _BINS + 1)
+    bins = np.clip(np.digitize(scores, edges) - 1, 0, _BINS - 1)
+    counts, errors = np.bincount(bins, minlength=_BINS), np.bincount(bins, wrong, _BINS)
+    centres = np.bincount(bins, scores, _BINS) / np.maximum(counts, 1)
+
+    def loss(values: np.ndarray) -> tuple[float, np.ndarray]:
+        slope, offset = values
+        line = slope * centres + offset
+        excess = counts * expit(line) - errors
+        gradient = np.array([excess @ centres, excess.sum()]) + (values - (1.0, 0.0)) / _PRIOR_WIDTH**2
+        prior = ((slope - 1) ** 2 + offset**2) / (2 * _PRIOR_WIDTH**2)
+        return float(counts @ np.logaddexp(0, line) - errors @ line + prior), gradient
+
+    slope, offset = minimize(loss, np.array([1.0, 0.0]), jac=True, method="L-BFGS-B", bounds=[(0.05, 5), (-5, 5)]).x
+    return float(slope), float(offset)
+
+
 def _tied_means(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Distinct sorted x, how often each occurs, and the mean of y there."""
     starts = np.flatnonzero(np.r_[True, x[1:] != x[:-1]])
@@ -213,24 +238,3 @@ def _thinned(x: np.ndarray, fitted: np.ndarray, counts: np.ndarray) -> tuple[np.
     knots_y = np.add.reduceat(fitted * counts, starts) / weights
     keep = np.r_[True, np.diff(knots_x) > 0]
     return knots_x[keep], np.clip(np.maximum.accumulate(knots_y[keep]), 0, 1)
-
-
-QUANTILES = 101
-
-
-def fit_percentiles(values: Sequence[np.ndarray], uncertain: Sequence[np.ndarray]) -> list[float] | None:
-    """The percentiles 0 to 100 of a part over the uncertain voxels of all cases; None where there are none.
-
-    Args:
-        values: model or data part of each case, any shape.
-        uncertain: boolean of the same shapes.
-    """
-    chosen = np.concatenate([part[where] for part, where in zip(values, uncertain, strict=True)])
-    if not chosen.size:
-        return None
-    return [float(value) for value in np.quantile(chosen.astype(np.float64), np.linspace(0, 1, QUANTILES))]
-
-
-def percentiles_of(values: np.ndarray, quantiles: Sequence[float]) -> np.ndarray:
-    """The percentile of each value, uint8 from 0 to 100."""
-    return np.clip(np.searchsorted(np.asarray(quantiles), values, side="right") - 1, 0, 100).astype(np.uint8)

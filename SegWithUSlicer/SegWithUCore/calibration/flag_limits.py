@@ -3,7 +3,7 @@
 Conformal risk control (Angelopoulos et al., arXiv 2208.02814): the loss of a case is 1 where it is bad and not
 flagged; it can only fall as the limit gets stricter. The laxest limit whose mean loss over n cases, raised by one more
 lost case, n / (n + 1) * mean + 1 / (n + 1), stays within alpha keeps the expected loss of a new case like them within
-alpha. The figures that are limited were fitted on the same cases, which makes the bound a little optimistic.
+alpha. The metrics that are limited were fitted on the same cases, which makes the bound a little optimistic.
 """
 
 import math
@@ -18,7 +18,7 @@ ALPHA = 0.1
 BAD_SHARE = 0.2
 """Where the user does not say what is bad: the calibration cases of lowest Dice, this share of them."""
 SIGNIFICANT = 0.05
-"""Chance, at most, that any of the figures would order bad cases as well while none says anything about them."""
+"""Chance, at most, that any of the metrics would order bad cases as well while none says anything about them."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class StructureCase:
     """A structure of a calibration case; what the model does not give is None.
 
     Attributes:
-        true_dice: of the segmentation, NaN where the structure is neither there nor predicted.
+        true_dice: of the segmentation, NaN if the structure is neither there nor predicted.
         wrong_mm3: expected wrong volume.
         wrong_share: the same over the structure's volume.
         interval_share: width of the volume interval over the expected volume.
@@ -40,7 +40,7 @@ class StructureCase:
     dice: float | None = None
 
 
-CaseFigures = Mapping[str, StructureCase]
+CaseMetrics = Mapping[str, StructureCase]
 """A calibration case: its structures by name, without background."""
 
 _SCORES: dict[str, Callable[[StructureCase], float | None]] = {
@@ -52,7 +52,7 @@ _SCORES: dict[str, Callable[[StructureCase], float | None]] = {
 """What each rule of `review.flags.FlagRules` limits, higher for worse."""
 
 
-def fit_flag_rules(cases: Sequence[CaseFigures], alpha: float = ALPHA, bad_dice: float | None = None) -> dict[str, Any]:
+def fit_flag_rules(cases: Sequence[CaseMetrics], alpha: float = ALPHA, bad_dice: float | None = None) -> dict[str, Any]:
     """Fit each rule alone; rules that are used together flag more and miss less.
 
     A case is flagged where its worst structure is beyond the limit, and bad where its lowest Dice is below `bad_dice`.
@@ -63,7 +63,7 @@ def fit_flag_rules(cases: Sequence[CaseFigures], alpha: float = ALPHA, bad_dice:
 
     Returns:
         For the block "flags" of a bundle's calibration: `cases`, `alpha`, `bad_dice`, `bad_cases`, `least_alpha` (the
-        strictest bound that so many cases allow), and for each rule that has figures its `limit` (None for none),
+        strictest bound that so many cases allow), and for each rule that has metrics its `limit` (None for none),
         `flagged_share`, `missed`, `bound`, `p_value`, `useful` and a `sentence`.
     """
     lowest = np.asarray([_lowest_dice(case) for case in cases])
@@ -84,7 +84,7 @@ def fit_flag_rules(cases: Sequence[CaseFigures], alpha: float = ALPHA, bad_dice:
 
 
 def controlled_limit(scores: np.ndarray, bad: np.ndarray, alpha: float) -> float | None:
-    """The laxest limit whose bound on missed bad cases stays within `alpha`; None where even flagging all does not.
+    """Find the laxest limit whose bound on missed bad cases stays within `alpha`; None if even flagging all does not.
 
     Args:
         scores: of the cases, higher for worse; a case is flagged above the limit.
@@ -133,7 +133,7 @@ def _no_rule(why: str, p_value: float | None) -> dict[str, Any]:
 
 
 def _p_value(scores: np.ndarray, bad: np.ndarray) -> float | None:
-    """Chance that a figure which says nothing ranks bad cases as high (Mann and Whitney); None without both kinds."""
+    """Chance that a metric which says nothing ranks bad cases as high (Mann and Whitney); None without both kinds."""
     from scipy.stats import mannwhitneyu
 
     if bad.all() or not bad.any():
@@ -141,13 +141,13 @@ def _p_value(scores: np.ndarray, bad: np.ndarray) -> float | None:
     return float(mannwhitneyu(scores[bad], scores[~bad], alternative="greater").pvalue)
 
 
-def _lowest_dice(case: CaseFigures) -> float:
+def _lowest_dice(case: CaseMetrics) -> float:
     known = [structure.true_dice for structure in case.values() if math.isfinite(structure.true_dice)]
     return min(known, default=1.0)
 
 
-def _worst(case: CaseFigures, score: Callable[[StructureCase], float | None]) -> float | None:
-    """The worst structure's score; None where none has a figure."""
+def _worst(case: CaseMetrics, score: Callable[[StructureCase], float | None]) -> float | None:
+    """Return the worst structure's score; None if none has a metric."""
     known = [value for structure in case.values() if (value := score(structure)) is not None]
     return max(known, default=None)
 

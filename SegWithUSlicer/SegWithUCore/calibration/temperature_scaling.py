@@ -11,7 +11,7 @@ SEARCH_RANGE = (-3.0, 3.0)
 
 
 def fit_temperature(logits: Sequence[np.ndarray], truths: Sequence[np.ndarray]) -> float:
-    """The temperature that minimises the NLL of all voxels of the calibration cases.
+    """Fit the temperature that minimises the NLL of all voxels of the calibration cases.
 
     Args:
         logits: (classes, *any) of each case.

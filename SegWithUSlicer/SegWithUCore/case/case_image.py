@@ -16,7 +16,7 @@ from ..imaging.header_peek import on_form
 from ..imaging.nifti_grid import FORMS
 from ..imaging.plain_names import original_path, plain_path
 from ..imaging.volume import grid_facts, read_image
-from ..paths import has_links, is_inside, is_own, told_path
+from ..paths import has_links, is_inside, is_own, stored_path
 from .case_file import DAMAGED
 
 IMAGE_FILE = "image.nii.gz"
@@ -129,7 +129,7 @@ def trusted_source(folder: Path, case: Mapping[str, Any], channel: int = 0) -> P
 
 def _source(folder: Path, case: Mapping[str, Any], channel: int) -> Path:
     try:
-        return original_path(told_path(folder, _channel(folder, case, channel)["file"]))
+        return original_path(stored_path(folder, _channel(folder, case, channel)["file"]))
     except (KeyError, ValueError) as error:
         raise _damaged(folder, error) from error
 

@@ -27,7 +27,7 @@ class OneSentenceParser(argparse.ArgumentParser):
 
 
 def parser() -> argparse.ArgumentParser:
-    """The whole command line; each command's module adds its part."""
+    """Build the whole command line; each command's module adds its part."""
     top = OneSentenceParser(
         prog="segwithu",
         description="Segment medical images and say where the segmentation may be wrong. "

@@ -1,4 +1,4 @@
-"""What arguments of every command must be, said before any work in the words of the option."""
+"""Arguments that several commands share: checks of paths and numbers before any work, and the limits of flags."""
 
 import argparse
 import math
@@ -53,7 +53,7 @@ def check_folder_name(name: str, option: str) -> None:
 
 
 def whole_number(low: int, high: int) -> Callable[[str], int]:
-    """A reader of whole numbers between two limits, for argparse."""
+    """Make a reader of whole numbers between two limits, for argparse."""
 
     def read(text: str) -> int:
         if not re.fullmatch(r"[+-]?[0-9]{1,18}", text.strip()) or not low <= int(text) <= high:
@@ -64,7 +64,7 @@ def whole_number(low: int, high: int) -> Callable[[str], int]:
 
 
 def finite_number(text: str) -> float:
-    """A reader of numbers for argparse that takes neither NaN nor infinity, which pass every comparison."""
+    """Read a number for argparse; refuse NaN and infinity, which pass every comparison."""
     try:
         value = float(text)
     except ValueError:
@@ -72,15 +72,6 @@ def finite_number(text: str) -> float:
     if not math.isfinite(value):
         raise argparse.ArgumentTypeError(f"{_short(text)} is no number")
     return value
-
-
-def _named(option: str) -> str:
-    return {"cases": "CASE", "folder": "the folder", "source": "FILE"}.get(option, f"--{option.replace('_', '-')}")
-
-
-def _short(text: str) -> str:
-    """Quoted on one line, and cut where it is long."""
-    return repr(text) if len(text) <= _SHOWN else f"{text[:_SHOWN]!r}..."
 
 
 def add_flag_options(command: argparse.ArgumentParser) -> None:
@@ -98,7 +89,7 @@ def add_flag_options(command: argparse.ArgumentParser) -> None:
 
 
 def flag_rules(options: argparse.Namespace) -> FlagRules | None:
-    """The rules that the options set; None where they set none, and each case's own hold.
+    """Return the rules that the options set; None if they set none, so that each case's own hold.
 
     Raises:
         UsageError: a limit is no limit.
@@ -118,3 +109,12 @@ def flag_rules(options: argparse.Namespace) -> FlagRules | None:
         fingerprint=rules.fingerprint and not options.no_flag_fingerprint,
         reviewer=rules.reviewer and not options.no_flag_reviewer,
     )
+
+
+def _named(option: str) -> str:
+    return {"cases": "CASE", "folder": "the folder", "source": "FILE"}.get(option, f"--{option.replace('_', '-')}")
+
+
+def _short(text: str) -> str:
+    """Quoted on one line, and cut where it is long."""
+    return repr(text) if len(text) <= _SHOWN else f"{text[:_SHOWN]!r}..."

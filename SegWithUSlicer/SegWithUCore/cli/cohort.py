@@ -1,4 +1,4 @@
-"""The cases of `segwithu segment` one after the other, told to people and machines."""
+"""The cases of `segwithu segment` one after the other, reported to people and machines."""
 
 import argparse
 import contextlib
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ..inference.failed_cases import FailedCases
     from ..inference.model import Model
     from ..inference.segment import Job
-    from ..inference.structures import StructureFigures
+    from ..inference.structures import StructureMetrics
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class CohortReporter:
 
     Attributes:
         total: cases, those that could not be begun among them.
-        table: the list of failures, None where none is kept.
+        table: the list of failures, None if none is kept.
     """
 
     def __init__(self, console: Console, total: int, debug: bool) -> None:
@@ -47,7 +47,7 @@ class CohortReporter:
         self._debug, self._settled = debug, 0
 
     def failed_before(self, failure: Failure) -> None:
-        """A case could not even be begun."""
+        """Report a case that could not even be begun."""
         self._failed(failure.name, failure.given, failure.error)
 
     @contextlib.contextmanager
@@ -64,7 +64,7 @@ class CohortReporter:
             return name
         return f"{name} ({number} of {self.total}{'' if seconds is None else ', ' + time_left(seconds)})"
 
-    def done(self, job: "Job", result: "CaseResult", seconds: float) -> None:
+    def finished(self, job: "Job", result: "CaseResult", seconds: float) -> None:
         """Print the table of a case, and what it is flagged for."""
         from ..inference.fingerprint import NOTE
 
@@ -79,7 +79,7 @@ class CohortReporter:
         self.console.result(summary(result, job.target), data)
         self._settle(job.name)
 
-    def there(self, job: "Job") -> None:
+    def skipped(self, job: "Job") -> None:
         """Say that a case was there."""
         text = f"{self._title(job.name, self._settled + 1)}: 100% there already"
         self.console.step(text, {"event": "there", "case": str(job.target)})
@@ -113,13 +113,13 @@ def segment_cohort(
     jobs: "Sequence[Job]",
     model: "Model | None",
     options: argparse.Namespace,
-    teller: CohortReporter,
+    reporter: CohortReporter,
     reader: "InputReader",
 ) -> int:
     """Segment all and sum up; returns the exit code.
 
     Args:
-        model: None where there is nothing to be done.
+        model: None if there is nothing to be done.
         reader: what reads the images.
 
     Raises:
@@ -127,62 +127,38 @@ def segment_cohort(
     """
     from ..inference.cohort import Cohort, CohortCounts, Rules
 
-    tally, many = CohortCounts(teller.total, failed=teller.total - len(jobs)), teller.total > 1 or options.resume
+    counts, many = CohortCounts(reporter.total, failed=reporter.total - len(jobs)), reporter.total > 1 or options.resume
     rules = Rules(options.resume, options.overwrite, options.take_over)
     try:
         if model is not None:
-            Cohort(options.output, jobs, model, rules, teller, tally, reader).run()
+            Cohort(options.output, jobs, model, rules, reporter, counts, reader).run()
     except KeyboardInterrupt:
         if not many:
             raise
-        teller.console.error(
-            f"cancelled after {tally.complete} of {tally.total} cases, nothing half-written was left behind; run the "
+        reporter.console.error(
+            f"cancelled after {counts.complete} of {counts.total} cases, nothing half-written was left behind; run the "
             "same command with --resume to go on."
         )
-        teller.console.step("", _facts(tally, interrupted=True))
+        reporter.console.step("", _counts_json(counts, interrupted=True))
         return 1
     finally:
-        if teller.table is not None:
-            teller.table.write()
+        if reporter.table is not None:
+            reporter.table.write()
     if many:
-        teller.console.result(_summed_up(tally), _facts(tally, interrupted=False))
-    if tally.failed and many:
-        where = f"{teller.table.path}" if teller.table is not None else "above"
-        others = "" if tally.failed == tally.total else "; the others are complete"
-        teller.console.error(f"{tally.failed} of {tally.total} cases failed, see {where}{others}.")
-    return 1 if tally.failed else 0
-
-
-def _summed_up(tally: "CohortCounts") -> str:
-    parts = [f"{tally.done} case{'' if tally.done == 1 else 's'} done"]
-    if tally.there:
-        parts.append(f"{tally.there} {'was' if tally.there == 1 else 'were'} there already")
-    if tally.failed:
-        parts.append(f"{tally.failed} failed")
-    pace = tally.seconds_per_case
-    return ", ".join(parts) + ("." if pace is None else f"; {pace:.1f} s a case, {3600 / pace:.0f} cases an hour.")
-
-
-def _facts(tally: "CohortCounts", interrupted: bool) -> dict[str, Any]:
-    pace = tally.seconds_per_case
-    return {
-        "event": "cohort",
-        "cases": tally.total,
-        "done": tally.done,
-        "there": tally.there,
-        "failed": tally.failed,
-        "seconds_per_case": None if pace is None else round(pace, 3),
-        "cases_per_hour": None if pace is None else round(3600 / pace, 1),
-        "interrupted": interrupted,
-    }
+        reporter.console.result(_summed_up(counts), _counts_json(counts, interrupted=False))
+    if counts.failed and many:
+        where = f"{reporter.table.path}" if reporter.table is not None else "above"
+        others = "" if counts.failed == counts.total else "; the others are complete"
+        reporter.console.error(f"{counts.failed} of {counts.total} cases failed, see {where}{others}.")
+    return 1 if counts.failed else 0
 
 
 def summary(result: "CaseResult", target: Path) -> str:
-    """The table of one case."""
+    """Make the table of one case."""
     from ..inference.fingerprint import is_refused
 
     refused = is_refused(result.warnings)
-    rows = [_row(figures, refused) for figures in [*result.structures[1:], result.structures[0]]]
+    rows = [_row(metrics, refused) for metrics in [*result.structures[1:], result.structures[0]]]
     header = ["structure", "volume mm3", "expected mm3", "predicted Dice", "wrong mm3", "error prob. > 0.25"]
     text = f"{result.name}\n{table(header, rows)}\n{_footnotes(result.structures[1:])}"
     if refused:
@@ -192,47 +168,71 @@ def summary(result: "CaseResult", target: Path) -> str:
     return f"{text}written to {target}\n"
 
 
-def _row(figures: "StructureFigures", refused: bool) -> list[str]:
-    is_structure = figures.label.value != 0
-    name = figures.label.name if is_structure else "outside (missed tissue)"
-    volume = f"{figures.volume_mm3:.0f}" if is_structure else ""
-    if refused or figures.expected_wrong_mm3 is None or figures.uncertain_mm3 is None:
+def structures_json(result: "CaseResult") -> list[dict[str, Any]]:
+    """Metrics per structure for machines."""
+    return [structure.to_json() for structure in result.structures]
+
+
+def _summed_up(counts: "CohortCounts") -> str:
+    parts = [f"{counts.finished} case{'' if counts.finished == 1 else 's'} done"]
+    if counts.skipped:
+        parts.append(f"{counts.skipped} {'was' if counts.skipped == 1 else 'were'} there already")
+    if counts.failed:
+        parts.append(f"{counts.failed} failed")
+    pace = counts.seconds_per_case
+    return ", ".join(parts) + ("." if pace is None else f"; {pace:.1f} s a case, {3600 / pace:.0f} cases an hour.")
+
+
+def _counts_json(counts: "CohortCounts", interrupted: bool) -> dict[str, Any]:
+    pace = counts.seconds_per_case
+    return {
+        "event": "cohort",
+        "cases": counts.total,
+        "done": counts.finished,
+        "there": counts.skipped,
+        "failed": counts.failed,
+        "seconds_per_case": None if pace is None else round(pace, 3),
+        "cases_per_hour": None if pace is None else round(3600 / pace, 1),
+        "interrupted": interrupted,
+    }
+
+
+def _row(metrics: "StructureMetrics", refused: bool) -> list[str]:
+    is_structure = metrics.label.value != 0
+    name = metrics.label.name if is_structure else "outside (missed tissue)"
+    volume = f"{metrics.volume_mm3:.0f}" if is_structure else ""
+    if refused or metrics.expected_wrong_mm3 is None or metrics.uncertain_mm3 is None:
         words = "not assessed" if refused else "not calibrated"
         return [name, volume, *[words if is_structure else ""] * 2, words, words]
-    share = f"{figures.uncertain_share:.1%} = " if is_structure else ""
+    share = f"{metrics.uncertain_share:.1%} = " if is_structure else ""
     return [
         name,
         volume,
-        _expected(figures) if is_structure else "",
-        _dice(figures) if is_structure else "",
-        f"{figures.expected_wrong_mm3:.0f}",
-        f"{share}{figures.uncertain_mm3:.0f} mm3",
+        _expected(metrics) if is_structure else "",
+        _dice(metrics) if is_structure else "",
+        f"{metrics.expected_wrong_mm3:.0f}",
+        f"{share}{metrics.uncertain_mm3:.0f} mm3",
     ]
 
 
-def _expected(figures: "StructureFigures") -> str:
-    if figures.expected_volume_mm3 is None:
+def _expected(metrics: "StructureMetrics") -> str:
+    if metrics.expected_volume_mm3 is None:
         return "not assessed"
-    volume = f"{figures.expected_volume_mm3:.0f}"
-    if figures.expected_interval_mm3 is None:
+    volume = f"{metrics.expected_volume_mm3:.0f}"
+    if metrics.expected_interval_mm3 is None:
         return volume
-    low, high = figures.expected_interval_mm3
+    low, high = metrics.expected_interval_mm3
     return f"{volume} ({low:.0f} to {high:.0f})"
 
 
-def _dice(figures: "StructureFigures") -> str:
-    if figures.predicted_dice is not None:
-        return f"{figures.predicted_dice:.2f}"
-    return "not informative" if figures.predicted_dice_informative is False else "not assessed"
+def _dice(metrics: "StructureMetrics") -> str:
+    if metrics.predicted_dice is not None:
+        return f"{metrics.predicted_dice:.2f}"
+    return "not informative" if metrics.predicted_dice_informative is False else "not assessed"
 
 
-def _footnotes(structures: "Sequence[StructureFigures]") -> str:
-    counts = {figures.calibration_cases for figures in structures if figures.calibration_cases is not None}
+def _footnotes(structures: "Sequence[StructureMetrics]") -> str:
+    counts = {metrics.calibration_cases for metrics in structures if metrics.calibration_cases is not None}
     if not counts:
         return ""
     return f"In brackets the 90 % interval of the true volume, from {max(counts)} calibration cases.\n"
-
-
-def structures_json(result: "CaseResult") -> list[dict[str, Any]]:
-    """Figures per structure for machines."""
-    return [figures.to_json() for figures in result.structures]

@@ -37,7 +37,7 @@ class Console:
                 stream.reconfigure(errors="backslashreplace")
 
     def result(self, text: str, data: dict[str, Any]) -> None:
-        """A result: `text` for people, `data` for machines."""
+        """Print a result: `text` for people, `data` for machines."""
         self._print(text, {"event": "result", **data}, self.out)
 
     def note(self, text: str) -> None:
@@ -54,7 +54,7 @@ class Console:
         self.step("", {"event": "started", "pid": os.getpid()})
 
     def error(self, text: str, **data: str) -> None:
-        """A failure, in one sentence; `data` says more for machines."""
+        """Print a failure, in one sentence; `data` says more for machines."""
         self._print(f"segwithu: {terminal_line(text)}", {"event": "error", "text": text, **data}, self.err)
 
     def trace(self, error: BaseException) -> None:
@@ -128,14 +128,16 @@ class Console:
 
 
 def terminal_text(text: str) -> str:
-    """Text as a terminal may get it: control characters but line ends, which move its cursor, change its title or say
-    what is not there, and marks that turn the direction of writing are shown as escapes.
+    """Make a text safe for a terminal.
+
+    Control characters but line ends, which move its cursor, change its title or say what is not there, and marks that
+    turn the direction of writing are shown as escapes.
     """
     return "".join(char if char == "\n" or not _controls(char) else _escaped(char) for char in text)
 
 
 def terminal_line(text: str) -> str:
-    """The same in one line."""
+    """Escape as `terminal_text`, in one line."""
     return "".join(_escaped(char) if _controls(char) else char for char in text)
 
 
@@ -152,7 +154,7 @@ _DIRECTIONS = frozenset("\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\
 
 
 def failure_sentence(error: Exception) -> str:
-    """What the user reads about an error: its own message where it was made for users."""
+    """Say what went wrong: the error's own message if it was made for users."""
     if isinstance(error, NotEnoughMemoryError):
         return str(error).replace("region of interest", "region of interest with --roi")
     if isinstance(error, SegWithUError):

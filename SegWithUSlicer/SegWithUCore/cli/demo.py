@@ -82,7 +82,7 @@ def _sample() -> tuple[dict[str, Any], Path]:
 
 
 def _mirrored_file(image: Path, output: Path) -> Path:
-    """The sample with left and right exchanged (its grid is symmetric about the midline)."""
+    """Return the sample with left and right exchanged (its grid is symmetric about the midline)."""
     import SimpleITK as sitk
 
     from ..atomic_files import atomic_file

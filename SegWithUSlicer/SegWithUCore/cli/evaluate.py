@@ -81,7 +81,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
 
 
 def _settings(options: argparse.Namespace) -> "Settings":
-    """What the options say, checked before minutes go by."""
+    """Read the options, and check them before minutes go by."""
     from ..evaluation.evaluate import Settings
     from ..metrics.boundary import Band
 
@@ -144,8 +144,9 @@ def _record(model: "Model", result: dict[str, Any]) -> None:
     from dataclasses import replace
 
     from ..atomic_files import atomic_file
-    from ..models.bundle import CARD_FILE, weights_path, write_bundle_json
+    from ..models.bundle import CARD_FILE, write_bundle_json
     from ..models.model_card import model_card
+    from ..models.weights_file import weights_path
 
     folder = weights_path(model.bundle).parent
     written = write_bundle_json(replace(model.bundle, figures=result), folder)

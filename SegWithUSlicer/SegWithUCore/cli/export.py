@@ -8,7 +8,7 @@ from typing import Any
 from ..atomic_files import atomic_file
 from ..case.case_file import case_folders, read_case
 from ..errors import SegWithUError, UsageError
-from ..paths import told_path
+from ..paths import stored_path
 from ..regions.region import Region
 from ..review.merge import merge_reviews
 from ..review.reviews import Review, agreement_csv, disagreements, read_reviews
@@ -150,7 +150,7 @@ def _asked(options: argparse.Namespace) -> tuple[list[Path], dict[Path, Path], l
             continue
         folders.append(folder)
         if row.get("image"):
-            images[folder] = told_path(options.worklist.parent, row["image"])
+            images[folder] = stored_path(options.worklist.parent, row["image"])
     folders = list({folder.resolve(): folder for folder in folders}.values())
     if options.image:
         images.update(dict.fromkeys(folders, options.image))

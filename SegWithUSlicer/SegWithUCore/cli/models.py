@@ -1,4 +1,4 @@
-"""`segwithu models`: which models there are, what they know, whether they are whole."""
+"""`segwithu models` (list, show, verify), and the commands that make bundles of foreign models."""
 
 import argparse
 from collections.abc import Sequence
@@ -10,6 +10,7 @@ from .arguments import check_folder_name
 from .console import Console, table
 
 if TYPE_CHECKING:
+    from ..models.bundle import Bundle
     from ..models.nnunet_import import NnunetFolder
 
 
@@ -22,16 +23,17 @@ def _add_models(commands: Any, common: argparse.ArgumentParser) -> None:
     show = actions.add_parser("show", parents=[common], help="what a model knows and how well it was measured to work")
     show.add_argument("model", help="name or folder")
     show.set_defaults(run=run_show)
-    verify = actions.add_parser("verify", parents=[common], help="check description, hashes and weights")
+    verify = actions.add_parser("verify", parents=[common], help="check description, hashes and weights files")
     verify.add_argument("model", nargs="?", help="name or folder (default: all installed models)")
+    verify.add_argument("--load", action="store_true", help="also build the network and load its weights (needs torch)")
     verify.set_defaults(run=run_verify)
 
 
 def run_list(options: argparse.Namespace, console: Console) -> int:
     """Print all models, usable or not."""
-    from ..models.registry import find_models, model_folders, unreadable_places
+    from ..models.registry import find_models, model_folders, unreadable_folders
 
-    _warn(console, unreadable_places())
+    _warn(console, unreadable_folders())
     found = find_models()
     rows = []
     for model in found:
@@ -51,8 +53,9 @@ def run_list(options: argparse.Namespace, console: Console) -> int:
 
 def run_show(options: argparse.Namespace, console: Console) -> int:
     """Print a model's description."""
-    from ..models.bundle import file_sha256, weights_path
+    from ..models.bundle import file_sha256
     from ..models.registry import resolve_model
+    from ..models.weights_file import weights_path
 
     bundle = resolve_model(options.model)
     about, spec, weights = bundle.about, bundle.input, weights_path(bundle)
@@ -97,22 +100,20 @@ def _span(span: Any) -> str:
 
 
 def run_verify(options: argparse.Namespace, console: Console) -> int:
-    """Load every asked model completely; exit code 1 if one is not whole."""
+    """Check every asked model; exit code 1 if one is not whole."""
     from ..errors import InputError
-    from ..models.bundle_network import load_network
-    from ..models.registry import find_models, resolve_model, unreadable_places
+    from ..models.registry import find_models, resolve_model, unreadable_folders
 
     bundles = [resolve_model(options.model)] if options.model else []
     problems = []
     if not options.model:
-        _warn(console, unreadable_places())
+        _warn(console, unreadable_folders())
         found = find_models()
         bundles = [model.bundle for model in found if model.bundle]
         problems = [model.problem or "" for model in found if model.problem]
     for bundle in bundles:
         try:
-            for head in bundle.heads:
-                load_network(bundle, head.name)
+            _verify(bundle, options.load)
         except InputError as error:
             problems.append(str(error))
         else:
@@ -120,6 +121,23 @@ def run_verify(options: argparse.Namespace, console: Console) -> int:
     for problem in problems:
         console.error(problem)
     return 1 if problems else 0
+
+
+def _verify(bundle: "Bundle", load: bool) -> None:
+    """Check the weights file of a bundle, and where `load` that each head loads.
+
+    Raises:
+        InputError: the file is damaged, or does not fit the description.
+    """
+    from ..models.weights_file import verify_tensors, verify_weights
+
+    verify_weights(bundle)
+    verify_tensors(bundle)
+    if load:
+        from ..models.bundle_network import load_network
+
+        for head in bundle.heads:
+            load_network(bundle, head.name)
 
 
 ABOUT = ("name", "version", "task", "licence_weights", "licence_data", "citation")

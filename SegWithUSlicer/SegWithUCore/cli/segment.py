@@ -117,7 +117,7 @@ def _run(options: argparse.Namespace, console: Console, reader: "InputReader") -
     from ..imaging.roi import RegionOfInterest
     from ..inference.failed_cases import FailedCases
     from ..inference.model import Model, choose_device
-    from ..models.registry import resolve_model, unreadable_places
+    from ..models.registry import resolve_model, unreadable_folders
 
     if options.take_over and not options.resume:
         raise UsageError("--take-over goes with --resume.")
@@ -127,55 +127,55 @@ def _run(options: argparse.Namespace, console: Console, reader: "InputReader") -
     region = None if options.roi is None else RegionOfInterest.parse(options.roi)
     options.form = None if options.form is None else one_of_forms(options.form)
     bundle = resolve_model(options.model)
-    for problem in unreadable_places():
+    for problem in unreadable_folders():
         console.note(f"Warning: {problem}.")
     jobs = _jobs(dict(zip(names, cases, strict=True)), bundle.input.channels, region, options, failures)
     check_output(options.output)
-    teller = CohortReporter(console, len(jobs) + len(failures), options.debug)
+    reporter = CohortReporter(console, len(jobs) + len(failures), options.debug)
     if options.resume:
-        teller.table = FailedCases(options.output)
-        for note in teller.table.notes:
+        reporter.table = FailedCases(options.output)
+        for note in reporter.table.notes:
             console.note(f"Warning: {note}")
     for failure in failures:
-        teller.failed_before(failure)
+        reporter.failed_before(failure)
     model = Model(bundle, choose_device(options.device), options.head) if jobs else None
-    return segment_cohort(jobs, model, options, teller, reader)
+    return segment_cohort(jobs, model, options, reporter, reader)
 
 
 def _found_cases(
     options: argparse.Namespace, console: Console, failures: list[Failure], reader: "InputReader"
 ) -> "list[GivenCase]":
-    """The cases that the arguments hold; kinds of folders are printed, arguments without any noted as failures."""
+    """Find the cases in the arguments; print kinds of folders, note arguments without any case as failures."""
     from ..imaging.inputs import find_input
 
     cases: list[GivenCase] = []
-    for place in _places(options, failures, reader):
+    for path in _case_paths(options, failures, reader):
         try:
-            given = find_input(place, reader)
+            given = find_input(path, reader)
         except Exception as error:  # noqa: BLE001 - whatever one place holds, the others go on
-            failures.append(Failure(plain_name(place.name), place, error))
+            failures.append(Failure(plain_name(path.name), path, error))
             continue
         if given.kind:
-            console.note(f"{place}: {given.kind}.")
+            console.note(f"{path}: {given.kind}.")
         cases += given.cases
     return _usable(cases, failures) if options.each else cases
 
 
-def _places(options: argparse.Namespace, failures: list[Failure], reader: "InputReader") -> list[Path]:
-    """The arguments, or with `--each` what lies in those that are folders of cases; the output folder is none."""
+def _case_paths(options: argparse.Namespace, failures: list[Failure], reader: "InputReader") -> list[Path]:
+    """Return the arguments, or with `--each` what lies in those that are folders of cases; not the output folder."""
     from ..imaging.inputs import cases_in
 
     if not options.each:
         return list(options.cases)
     if options.name or options.channel or options.series:
         raise UsageError("--name, --channel and --series go with a single case: leave out --each.")
-    places: list[Path] = []
+    paths: list[Path] = []
     for path in options.cases:
         try:
-            places += cases_in(path, reader) if path.is_dir() else [path]
+            paths += cases_in(path, reader) if path.is_dir() else [path]
         except Exception as error:  # noqa: BLE001 - as above
             failures.append(Failure(plain_name(path.name), path, error))
-    return [place for place in places if place.resolve() != options.output.resolve()]
+    return [path for path in paths if path.resolve() != options.output.resolve()]
 
 
 def _jobs(
@@ -185,7 +185,7 @@ def _jobs(
     options: argparse.Namespace,
     failures: list[Failure],
 ) -> "list[Job]":
-    """What is to be done for each case, by its name; a case with other channels than the model's is a failure."""
+    """Make the job of each case; a case with other channels than the model's is a failure."""
     from ..imaging.inputs import channel_inputs
     from ..inference.segment import Job
 
@@ -235,7 +235,7 @@ def case_names(cases: "Sequence[GivenCase]", options: argparse.Namespace) -> lis
 
 
 def _usable(cases: "Sequence[GivenCase]", failures: list[Failure]) -> "list[GivenCase]":
-    """The cases of a folder whose names can be those of case folders; the others are failures."""
+    """Return the cases whose names can be those of case folders; the others are failures."""
     counts = Counter(case.name.casefold() for case in cases)
     problems = [_name_problem(case.name, counts) for case in cases]
     for case, problem in zip(cases, problems, strict=True):
@@ -245,7 +245,7 @@ def _usable(cases: "Sequence[GivenCase]", failures: list[Failure]) -> "list[Give
 
 
 def _name_problem(name: str, counts: Mapping[str, int]) -> str | None:
-    """Why a case folder cannot have a name, None where it can; `counts` of cases by their names, case folded."""
+    """Why a case folder cannot have a name, None if it can; `counts` of cases by their names, case folded."""
     if counts[name.casefold()] > 1:
         return f"Two cases would both be named '{name}': give them one by one with --name."
     if not name or Path(name).name != name or name.startswith(".") or not is_plain(Path(name)):

@@ -1,1 +1,1 @@
-"""Figures on cases with references."""
+"""Metrics on cases with references."""

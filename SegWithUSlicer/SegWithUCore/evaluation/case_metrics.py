@@ -1,4 +1,7 @@
-"""Figures of one case with a reference: segmentation, ranking, calibration."""
+"""Metrics of one case with a reference: segmentation, ranking, calibration, surfaces, case-level numbers, confidences.
+
+`CaseMeasurement` holds the voxels that all of them are computed from.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +23,7 @@ from ..metrics.calibration import (
     negative_log_likelihood,
 )
 from ..metrics.overlap import class_dice, class_surface_dice, mean_dice
-from ..metrics.score_histogram import figures_of, region_groups
+from ..metrics.score_histogram import metrics_of, region_groups
 from ..models.bundle import Bundle
 from ..models.input_spec import Label
 from ..training.calibrate import CaseNumbers, case_numbers
@@ -57,7 +60,7 @@ class CaseMeasurement:
         return near
 
 
-def measured(
+def measure_case(
     prediction: Prediction, truth: np.ndarray, spacing_zyx: Sequence[float], bundle: Bundle, band: Band
 ) -> CaseMeasurement:
     """Compare a prediction with the true class of each voxel, (z, y, x)."""
@@ -67,83 +70,56 @@ def measured(
         prediction,
         truth,
         prediction.classes != truth,
-        regions_of(prediction.classes, truth, distance <= band.width, bundle.labels),
-        scores_of(prediction, probabilities, distance, bundle.calibration),
+        scored_regions(prediction.classes, truth, distance <= band.width, bundle.labels),
+        error_scores(prediction, probabilities, distance, bundle.calibration),
         probabilities,
     )
 
 
-def case_figures(
+def case_metrics(
     prediction: Prediction, truth: np.ndarray, spacing_zyx: Sequence[float], bundle: Bundle, band: Band | None = None
 ) -> dict[str, float]:
-    """The figures of one case that a bundle records.
+    """Compute the metrics of one case that a bundle records.
 
     Args:
         truth: class of each voxel, (z, y, x).
         band: by default 3 mm.
     """
-    case = measured(prediction, truth, spacing_zyx, bundle, band or Band())
-    return recorded_figures(case, detection_figures(case), bundle)
+    case = measure_case(prediction, truth, spacing_zyx, bundle, band or Band())
+    return recorded_metrics(case, detection_metrics(case), bundle)
 
 
-def detection_figures(case: CaseMeasurement) -> dict[tuple[str, str, str], float]:
-    """Figures of error detection by (figure, region, score); NaN in regions without errors."""
+def detection_metrics(case: CaseMeasurement) -> dict[tuple[str, str, str], float]:
+    """Metrics of error detection by (metric, region, score); NaN in regions without errors."""
     return {
         (title, region, name): value
         for name, score in case.scores.items()
         for region, groups in region_groups(score, case.error, case.regions).items()
-        for title, value in figures_of(groups).items()
+        for title, value in metrics_of(groups).items()
     }
 
 
-def recorded_figures(
+def recorded_metrics(
     case: CaseMeasurement, detection: Mapping[tuple[str, str, str], float], bundle: Bundle
 ) -> dict[str, float]:
     """Overlap, calibration, and the headlines of error detection, by title."""
     names = [label.name for label in bundle.labels[1:]]
     dice = class_dice(case.prediction.classes, case.truth, len(bundle.labels))
-    figures = {f"dice {name}": value for name, value in zip(names, dice, strict=True)}
-    figures |= {
+    metrics = {f"dice {name}": value for name, value in zip(names, dice, strict=True)}
+    metrics |= {
         " ".join(key): value for key, value in detection.items() if key[0] in HEADLINES and key[1] in ("whole", "band")
     }
-    figures["error rate"] = float(case.error.mean())
-    figures["error rate band"] = float(case.error[case.band].mean()) if case.band.any() else float("nan")
+    metrics["error rate"] = float(case.error.mean())
+    metrics["error rate band"] = float(case.error[case.band].mean()) if case.band.any() else float("nan")
     map_alone = softmax(tempered_logits(case.prediction), 0)
-    figures |= _probability_figures("plain", case.probabilities, case.truth)
-    figures |= _probability_figures("tempered by the map alone", map_alone, case.truth)
+    metrics |= _probability_metrics("plain", case.probabilities, case.truth)
+    metrics |= _probability_metrics("tempered by the map alone", map_alone, case.truth)
     if bundle.calibration is not None:
-        figures |= _calibrated_figures(case, bundle.calibration)
-    return figures
+        metrics |= _calibrated_metrics(case, bundle.calibration)
+    return metrics
 
 
-def _probability_figures(name: str, probabilities: np.ndarray, truth: np.ndarray) -> dict[str, float]:
-    return {
-        f"nll {name}": negative_log_likelihood(probabilities, truth),
-        f"brier {name}": multiclass_brier_score(probabilities, truth),
-        f"ace {name}": mean_class_calibration_error(probabilities, truth),
-    }
-
-
-def _calibrated_figures(case: CaseMeasurement, calibration: Mapping[str, Any]) -> dict[str, float]:
-    ours, theirs, near, error = case.scores[OUR_SCORE], case.scores[RIVAL_SCORE], case.band, case.error
-    logits = case.prediction.logits.astype(np.float64)
-    softened = softmax(tempered_logits(case.prediction, calibration["tempering_scale"]), 0)
-    scaled = softmax(logits / calibration["rivals"]["temperature"], 0)
-    return {
-        **_probability_figures("tempered", softened, case.truth),
-        **_probability_figures("temperature scaling", scaled, case.truth),
-        "error probability ece band": expected_calibration_error(ours[near], error[near]),
-        "error probability brier": brier_score(ours, error),
-        "error probability brier softmax": brier_score(theirs, error),
-        "error probability brier band": brier_score(ours[near], error[near]),
-        "error probability brier band softmax": brier_score(theirs[near], error[near]),
-        "wrong voxels": float(error.sum()),
-        "wrong voxels expected": float(ours.sum(dtype=np.float64)),
-        "wrong voxels unseen": float(np.count_nonzero(error & (ours < UNSEEN_BELOW))),
-    }
-
-
-def surface_figures(
+def surface_metrics(
     case: CaseMeasurement, spacing_zyx: Sequence[float], bundle: Bundle, tolerance_mm: float
 ) -> dict[str, float]:
     """Surface Dice of each structure by title."""
@@ -156,7 +132,7 @@ NONE = float("nan")
 
 
 @dataclass(frozen=True)
-class StructureNumbers:
+class StructureMeasurement:
     """One structure of one case; NaN for what the model does not give.
 
     Attributes:
@@ -176,9 +152,9 @@ class StructureNumbers:
     high_mm3: float
 
 
-def structure_numbers(
+def measure_structures(
     numbers: CaseNumbers, labels: Sequence[Label], calibration: Mapping[str, Any] | None
-) -> list[StructureNumbers]:
+) -> list[StructureMeasurement]:
     """Of every structure, background left out."""
     fitted = CaseLevelCalibration.from_json(calibration)
     found = []
@@ -188,12 +164,12 @@ def structure_numbers(
         volume = interval(expected, ambiguous) if interval is not None else (NONE, NONE, NONE)
         confidence = numbers.confidence(index)
         predicted = line(confidence) if line is not None and np.isfinite(confidence) else NONE
-        found.append(StructureNumbers(label.name, float(numbers.dice[index]), predicted, true, *volume))
+        found.append(StructureMeasurement(label.name, float(numbers.dice[index]), predicted, true, *volume))
     return found
 
 
 def confidences(
-    case: CaseMeasurement, numbers: CaseNumbers, structures: Sequence[StructureNumbers]
+    case: CaseMeasurement, numbers: CaseNumbers, structures: Sequence[StructureMeasurement]
 ) -> dict[str, float]:
     """How sure the model is of the case, by name: higher = better."""
     classes = range(1, case.probabilities.shape[0])
@@ -213,29 +189,24 @@ def confidences(
     return found
 
 
-def numbers_of(case: CaseMeasurement, calibration: Mapping[str, Any] | None) -> CaseNumbers:
-    """Sums over the case, with probabilities tempered as the bundle says."""
+def case_level_sums(case: CaseMeasurement, calibration: Mapping[str, Any] | None) -> CaseNumbers:
+    """Sum over the case, with temperature-scaled probabilities as the bundle says."""
     return case_numbers(case.prediction, case.truth, 1.0 if calibration is None else calibration["tempering_scale"])
 
 
 def case_risk(case: CaseMeasurement, num_classes: int) -> float:
-    """1 - mean Dice over the structures that prediction or reference have; NaN where there are none."""
+    """1 - mean Dice over the structures that prediction or reference have; NaN if there are none."""
     return 1 - mean_dice(case.prediction.classes, case.truth, num_classes)
-
-
-def _mean(values: Sequence[float]) -> float:
-    there = [value for value in values if np.isfinite(value)]
-    return float(np.mean(there)) if there else NONE
 
 
 OUR_SCORE = "error probability"
 """What a user sees; absent without fitted calibration."""
-RIVAL_SCORE = "softmax by direction"
+BASELINE_SCORE = "softmax by direction"
 """1 - maximum softmax, made an error probability as ours is: isotonic, then by predicted class and runner-up."""
 POOLED_REGIONS = ("whole", "band", "inside")
 
 
-def scores_of(
+def error_scores(
     prediction: Prediction,
     probabilities: np.ndarray,
     distance: np.ndarray,
@@ -252,12 +223,12 @@ def scores_of(
     if calibration is not None:
         table = ErrorProbability.from_json(calibration["error_probability"])
         scores[OUR_SCORE] = table(prediction.ranking, prediction.classes, prediction.runner_up)
-        rival = ErrorProbability.from_json(calibration["rivals"]["maximum_softmax"])
-        scores[RIVAL_SCORE] = rival(scores["softmax"], prediction.classes, prediction.runner_up)
+        baseline = ErrorProbability.from_json(calibration["rivals"]["maximum_softmax"])
+        scores[BASELINE_SCORE] = baseline(scores["softmax"], prediction.classes, prediction.runner_up)
     return {name: np.asarray(score, np.float32) for name, score in scores.items()}
 
 
-def regions_of(
+def scored_regions(
     predicted: np.ndarray, truth: np.ndarray, near: np.ndarray, labels: Sequence[Label]
 ) -> dict[str, np.ndarray | None]:
     """Regions by name: boolean masks (z, y, x), None for all that is assessed.
@@ -275,3 +246,35 @@ def regions_of(
     for index, label in enumerate(labels[1:], 1):
         regions[label.name] = (predicted == index) | (truth == index)
     return regions
+
+
+def _probability_metrics(name: str, probabilities: np.ndarray, truth: np.ndarray) -> dict[str, float]:
+    return {
+        f"nll {name}": negative_log_likelihood(probabilities, truth),
+        f"brier {name}": multiclass_brier_score(probabilities, truth),
+        f"ace {name}": mean_class_calibration_error(probabilities, truth),
+    }
+
+
+def _calibrated_metrics(case: CaseMeasurement, calibration: Mapping[str, Any]) -> dict[str, float]:
+    ours, theirs, near, error = case.scores[OUR_SCORE], case.scores[BASELINE_SCORE], case.band, case.error
+    logits = case.prediction.logits.astype(np.float64)
+    softened = softmax(tempered_logits(case.prediction, calibration["tempering_scale"]), 0)
+    scaled = softmax(logits / calibration["rivals"]["temperature"], 0)
+    return {
+        **_probability_metrics("tempered", softened, case.truth),
+        **_probability_metrics("temperature scaling", scaled, case.truth),
+        "error probability ece band": expected_calibration_error(ours[near], error[near]),
+        "error probability brier": brier_score(ours, error),
+        "error probability brier softmax": brier_score(theirs, error),
+        "error probability brier band": brier_score(ours[near], error[near]),
+        "error probability brier band softmax": brier_score(theirs[near], error[near]),
+        "wrong voxels": float(error.sum()),
+        "wrong voxels expected": float(ours.sum(dtype=np.float64)),
+        "wrong voxels unseen": float(np.count_nonzero(error & (ours < UNSEEN_BELOW))),
+    }
+
+
+def _mean(values: Sequence[float]) -> float:
+    known = [value for value in values if np.isfinite(value)]
+    return float(np.mean(known)) if known else NONE

@@ -18,15 +18,15 @@ from .case_metrics import (
     OUR_SCORE,
     POOLED_REGIONS,
     SURFACE_TOLERANCE_MM,
-    StructureNumbers,
+    StructureMeasurement,
+    case_level_sums,
     case_risk,
     confidences,
-    detection_figures,
-    measured,
-    numbers_of,
-    recorded_figures,
-    structure_numbers,
-    surface_figures,
+    detection_metrics,
+    measure_case,
+    measure_structures,
+    recorded_metrics,
+    surface_metrics,
 )
 from .frozen_backbone import read_assessed
 from .pictures import WorstCases
@@ -85,8 +85,8 @@ class CaseEvaluation:
 
     Attributes:
         name, group: of the case, and what it is resampled with.
-        figures: what a bundle records, by title.
-        detection: error detection by (figure, region, score).
+        metrics: what a bundle records, by title.
+        detection: error detection by (metric, region, score).
         structures: numbers per structure.
         risk: 1 - mean Dice.
         confidences: how sure the model was, by name.
@@ -95,9 +95,9 @@ class CaseEvaluation:
 
     name: str
     group: str
-    figures: dict[str, float]
+    metrics: dict[str, float]
     detection: dict[tuple[str, str, str], float]
-    structures: list[StructureNumbers]
+    structures: list[StructureMeasurement]
     risk: float
     confidences: dict[str, float]
     voxels: dict[str, int]
@@ -142,13 +142,13 @@ def add_case(
     """
     settings = found.settings
     spacing = image.GetSpacing()[::-1]
-    seen = measured(prediction, truth, spacing, bundle, settings.band)
-    detection = detection_figures(seen)
-    figures = recorded_figures(seen, detection, bundle)
+    seen = measure_case(prediction, truth, spacing, bundle, settings.band)
+    detection = detection_metrics(seen)
+    metrics = recorded_metrics(seen, detection, bundle)
     if not settings.band.in_slices:
-        figures |= surface_figures(seen, spacing, bundle, settings.tolerance_mm)
-    numbers = numbers_of(seen, bundle.calibration)
-    structures = structure_numbers(numbers, bundle.labels, bundle.calibration)
+        metrics |= surface_metrics(seen, spacing, bundle, settings.tolerance_mm)
+    numbers = case_level_sums(seen, bundle.calibration)
+    structures = measure_structures(numbers, bundle.labels, bundle.calibration)
     risk = case_risk(seen, len(bundle.labels))
     found.pools.add_case(seen.scores, seen.error, seen.regions)
     found.worst.see(case.name, seen, image, risk)
@@ -157,7 +157,7 @@ def add_case(
         CaseEvaluation(
             case.name,
             case.group,
-            figures,
+            metrics,
             detection,
             structures,
             risk,

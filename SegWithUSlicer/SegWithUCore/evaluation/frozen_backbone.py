@@ -1,4 +1,4 @@
-"""The one frozen segmentation that all rivals are measured on: a model's backbone without any head."""
+"""The one frozen segmentation that all baselines are measured on: a model's backbone without any head."""
 
 import hashlib
 import zlib
@@ -17,7 +17,8 @@ from ..inference.model import Model
 from ..inference.preprocessing import assessed_box, mirrored_copy, network_input
 from ..inference.sliding_window import BackboneAlone, WindowNetwork, stitched
 from ..inference.uncertainty_maps import resample_to_grid
-from ..models.bundle import Bundle, verify_weights, weights_path
+from ..models.bundle import Bundle
+from ..models.weights_file import verify_weights, weights_path
 from ..network.checkpoints import read_safetensors
 from ..network.heads.base import two_largest
 from ..training.dataset import Case, class_indices
@@ -109,7 +110,7 @@ class FrozenBackbone:
 
     Attributes:
         module: the backbone, in eval mode.
-        taps: modules whose inputs rivals look at or disturb.
+        taps: modules whose inputs baselines read or disturb.
         sha256: of its weights.
     """
 
@@ -121,11 +122,11 @@ class FrozenBackbone:
         self.sha256 = backbone_sha256(model.bundle)
 
     def stitched(self, network: WindowNetwork, array: np.ndarray) -> np.ndarray:
-        """What `network` says of a whole volume, (channels, z, y, x), in this backbone's windows."""
+        """Run `network` on a whole volume, (channels, z, y, x), in this backbone's windows."""
         return stitched(network, array, self.bundle.input, self.device)
 
     def logits(self, images: Sequence[sitk.Image]) -> tuple[np.ndarray, sitk.Image, np.ndarray, np.ndarray]:
-        """The bare job: the network's input and its grid, logits there, and logits on the images' grid."""
+        """Segment alone: return the network's input and its grid, logits there, and logits on the images' grid."""
         array, working = network_input(images, self.bundle.input)
         raw = self.stitched(BackboneAlone(self.module), array)
         return array, working, raw, resample_to_grid(raw, working, images[0])
@@ -143,7 +144,7 @@ class FrozenBackbone:
 
 
 def usual_taps(bundle: Bundle) -> tuple[str, ...]:
-    """Taps of the paper's head where there is one, else of the default head: rivals do not change with our own head."""
+    """Taps of the paper's head if there is one, else of the default head: baselines do not change with our head."""
     papers = [head.taps for head in bundle.heads if head.variant == "paper"]
     return papers[0] if papers else bundle.default_head.taps
 

@@ -1,4 +1,7 @@
-"""Pictures of the worst cases: image, reference and prediction, error probability with what is wrong outlined."""
+"""Pictures of cases: montages of slices, and the worst cases of an evaluation.
+
+Each shows image, reference and prediction, and the error probability with what is wrong outlined.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -66,55 +69,8 @@ def draw_montage(tiles: Sequence[Tile], labels: Sequence[Label], path: Path, cap
     pyplot.close(figure)
 
 
-def _draw_plane(cells: Any, tile: Tile, labels: Sequence[Label], axis: int) -> Any:
-    inside = (tile.labels > 0).sum(axis=tuple(a for a in range(3) if a != axis))
-    index = int(inside.argmax()) if inside.any() else tile.labels.shape[axis] // 2
-    image, drawn, risk = (np.take(array, index, axis) for array in (tile.image, tile.labels, tile.risk))
-    low, high = np.percentile(tile.image, [1, 99.5])
-    for cell in cells:
-        cell.imshow(image, cmap="gray", vmin=low, vmax=high, origin="lower", interpolation="nearest")
-        _pad_to_square(cell, image.shape)
-        cell.set_box_aspect(1)
-        cell.set_facecolor("black")
-        cell.set_xticks([])
-        cell.set_yticks([])
-    for cell in cells[1:]:
-        _contours(cell, drawn, labels)
-    return cells[2].imshow(
-        np.ma.masked_less(risk, HIDDEN_BELOW),
-        cmap=COLOR_MAP,
-        vmin=WINDOW[0],
-        vmax=WINDOW[1],
-        alpha=0.8,
-        origin="lower",
-        interpolation="nearest",
-    )
-
-
-def _pad_to_square(cell: Any, shape: Sequence[int]) -> None:
-    rows, columns = shape
-    half = max(rows, columns) / 2
-    cell.set_xlim(columns / 2 - half - 0.5, columns / 2 + half - 0.5)
-    cell.set_ylim(rows / 2 - half - 0.5, rows / 2 + half - 0.5)
-
-
-def _contours(cell: Any, drawn: np.ndarray, labels: Sequence[Label]) -> None:
-    for label in labels[1:]:
-        mask = drawn == label.value
-        if mask.any():
-            cell.contour(mask, [0.5], colors=[rgb(label)], linewidths=1.3)
-
-
-def _legend(figure: Any, labels: Sequence[Label], caption: str) -> None:
-    from matplotlib.lines import Line2D
-
-    lines = [Line2D([], [], color=rgb(label), lw=2, label=label.name) for label in labels[1:]]
-    figure.legend(handles=lines, loc="outside upper left", ncols=len(lines), fontsize=9, frameon=False)
-    figure.supxlabel(caption, fontsize=8.5)
-
-
 def rgb(label: Label) -> tuple[float, ...]:
-    """A label's colour, each part 0 to 1."""
+    """Return a label's colour, each part 0 to 1."""
     return tuple(value / 255 for value in label.color)
 
 
@@ -150,9 +106,11 @@ class WorstCase:
 
 @dataclass
 class WorstCases:
-    """Attributes:
-    by_dice: lowest mean Dice.
-    by_unseen: greatest volume wrong under an error probability of `UNSEEN_BELOW`; none without error probability.
+    """The cases to look at first.
+
+    Attributes:
+        by_dice: lowest mean Dice.
+        by_unseen: greatest volume wrong under an error probability of `UNSEEN_BELOW`; none without error probability.
     """
 
     by_dice: list[WorstCase] = field(default_factory=list)
@@ -173,36 +131,6 @@ class WorstCases:
             share = np.count_nonzero(unseen) / np.count_nonzero(case.error)
             why = f"{volume:.0f} mm³ wrong at an error probability below {UNSEEN_BELOW:g}, {share:.0%} of what is wrong"
             _keep(self.by_unseen, volume, name, why, case, image, unseen, "wrong and unseen")
-
-
-def _keep(
-    kept: list[WorstCase],
-    badness: float,
-    name: str,
-    why: str,
-    case: CaseMeasurement,
-    image: sitk.Image,
-    marked: np.ndarray,
-    mark: str,
-) -> None:
-    if badness <= 0 or (len(kept) == KEPT and badness <= kept[-1].badness):
-        return
-    arrays = [case.prediction.classes, case.truth.astype(np.uint8), _shown(case), marked.astype(np.uint8)]
-    parts = [image, *(image_on_grid(np.ascontiguousarray(array), image) for array in arrays)]
-    turned = [sitk.DICOMOrient(part, "RAS") for part in parts]
-    picture, predicted, truth, risk, wrong = (sitk.GetArrayFromImage(part) for part in turned)
-    x, y, z = turned[0].GetSpacing()
-    kept.append(WorstCase(name, why, badness, picture, predicted, truth, risk, wrong > 0, mark, (z, y, x)))
-    kept.sort(key=lambda worst: -worst.badness)
-    del kept[KEPT:]
-
-
-def _shown(case: CaseMeasurement) -> np.ndarray:
-    if OUR_SCORE in case.scores:
-        return case.scores[OUR_SCORE]
-    ranking = case.prediction.ranking
-    span = float(ranking.max() - ranking.min()) or 1.0
-    return (ranking - ranking.min()) / span
 
 
 SLICES = {0: ("axial", "RL", "AP"), 1: ("coronal", "RL", "SI"), 2: ("sagittal", "AP", "SI")}
@@ -258,6 +186,83 @@ def draw_worst(worst: WorstCase, labels: Sequence[Label], path: Path) -> None:
     pyplot.close(figure)
 
 
+def _draw_plane(cells: Any, tile: Tile, labels: Sequence[Label], axis: int) -> Any:
+    inside = (tile.labels > 0).sum(axis=tuple(a for a in range(3) if a != axis))
+    index = int(inside.argmax()) if inside.any() else tile.labels.shape[axis] // 2
+    image, drawn, risk = (np.take(array, index, axis) for array in (tile.image, tile.labels, tile.risk))
+    low, high = np.percentile(tile.image, [1, 99.5])
+    for cell in cells:
+        cell.imshow(image, cmap="gray", vmin=low, vmax=high, origin="lower", interpolation="nearest")
+        _pad_to_square(cell, image.shape)
+        cell.set_box_aspect(1)
+        cell.set_facecolor("black")
+        cell.set_xticks([])
+        cell.set_yticks([])
+    for cell in cells[1:]:
+        _contours(cell, drawn, labels)
+    return cells[2].imshow(
+        np.ma.masked_less(risk, HIDDEN_BELOW),
+        cmap=COLOR_MAP,
+        vmin=WINDOW[0],
+        vmax=WINDOW[1],
+        alpha=0.8,
+        origin="lower",
+        interpolation="nearest",
+    )
+
+
+def _pad_to_square(cell: Any, shape: Sequence[int]) -> None:
+    rows, columns = shape
+    half = max(rows, columns) / 2
+    cell.set_xlim(columns / 2 - half - 0.5, columns / 2 + half - 0.5)
+    cell.set_ylim(rows / 2 - half - 0.5, rows / 2 + half - 0.5)
+
+
+def _contours(cell: Any, drawn: np.ndarray, labels: Sequence[Label]) -> None:
+    for label in labels[1:]:
+        mask = drawn == label.value
+        if mask.any():
+            cell.contour(mask, [0.5], colors=[rgb(label)], linewidths=1.3)
+
+
+def _legend(figure: Any, labels: Sequence[Label], caption: str) -> None:
+    from matplotlib.lines import Line2D
+
+    lines = [Line2D([], [], color=rgb(label), lw=2, label=label.name) for label in labels[1:]]
+    figure.legend(handles=lines, loc="outside upper left", ncols=len(lines), fontsize=9, frameon=False)
+    figure.supxlabel(caption, fontsize=8.5)
+
+
+def _keep(
+    kept: list[WorstCase],
+    badness: float,
+    name: str,
+    why: str,
+    case: CaseMeasurement,
+    image: sitk.Image,
+    marked: np.ndarray,
+    mark: str,
+) -> None:
+    if badness <= 0 or (len(kept) == KEPT and badness <= kept[-1].badness):
+        return
+    arrays = [case.prediction.classes, case.truth.astype(np.uint8), _displayed_plane(case), marked.astype(np.uint8)]
+    parts = [image, *(image_on_grid(np.ascontiguousarray(array), image) for array in arrays)]
+    turned = [sitk.DICOMOrient(part, "RAS") for part in parts]
+    picture, predicted, truth, risk, wrong = (sitk.GetArrayFromImage(part) for part in turned)
+    x, y, z = turned[0].GetSpacing()
+    kept.append(WorstCase(name, why, badness, picture, predicted, truth, risk, wrong > 0, mark, (z, y, x)))
+    kept.sort(key=lambda worst: -worst.badness)
+    del kept[KEPT:]
+
+
+def _displayed_plane(case: CaseMeasurement) -> np.ndarray:
+    if OUR_SCORE in case.scores:
+        return case.scores[OUR_SCORE]
+    ranking = case.prediction.ranking
+    span = float(ranking.max() - ranking.min()) or 1.0
+    return (ranking - ranking.min()) / span
+
+
 def _height(worst: WorstCase, axis: int) -> float:
     """Height over width of a cut, in mm; kept within what still shows something."""
     rows, columns = (worst.image.shape[place] * worst.spacing_zyx[place] for place in range(3) if place != axis)
@@ -304,7 +309,7 @@ def _letters(cell: Any, across: str, along: str) -> None:
     from matplotlib.patheffects import withStroke
 
     edge = [withStroke(linewidth=2, foreground="black")]
-    places = ((0.97, 0.5, across[0]), (0.03, 0.5, across[1]), (0.5, 0.96, along[0]), (0.5, 0.04, along[1]))
-    for x, y, letter in places:
+    positions = ((0.97, 0.5, across[0]), (0.03, 0.5, across[1]), (0.5, 0.96, along[0]), (0.5, 0.04, along[1]))
+    for x, y, letter in positions:
         text = cell.text(x, y, letter, transform=cell.transAxes, color="white", fontsize=8, ha="center", va="center")
         text.set_path_effects(edge)

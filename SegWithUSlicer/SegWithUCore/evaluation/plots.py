@@ -45,10 +45,10 @@ def draw_plots(evaluation: Evaluation, result: Mapping[str, Any], folder: Path) 
             "Whole cases: predicted against true Dice, and expected volume with its interval against the true volume.",
             lambda figure: _structures(figure, evaluation),
         )
-    return {words: _drawn(draw, folder / name) for name, (words, draw) in plots.items()}
+    return {words: _draw(draw, folder / name) for name, (words, draw) in plots.items()}
 
 
-def _drawn(draw: Callable[[Any], None], path: Path) -> Path:
+def _draw(draw: Callable[[Any], None], path: Path) -> Path:
     import matplotlib
 
     matplotlib.use("Agg")
@@ -129,10 +129,10 @@ def _reliability(figure: Any, result: Mapping[str, Any]) -> None:
         bars = result["reliability"].get(region, [])
         curve, counts = axes[0][column], axes[1][column]
         curve.plot([0, 1], [0, 1], color="black", lw=0.8, label="ideal")
-        told = [bar for bar in bars if bar["voxels"] >= FEWEST_VOXELS]
+        filled = [bar for bar in bars if bar["voxels"] >= FEWEST_VOXELS]
         curve.plot(
-            [bar["predicted"] for bar in told],
-            [bar["observed"] for bar in told],
+            [bar["predicted"] for bar in filled],
+            [bar["observed"] for bar in filled],
             "o-",
             color=COLORS[OUR_SCORE],
             ms=4,
@@ -170,9 +170,9 @@ def _structures(figure: Any, evaluation: Evaluation) -> None:
         )
     for axis, what in ((dice_axis, "Dice"), (volume_axis, "volume, mm³")):
         values = [value for line in axis.lines for value in (*line.get_xdata(), *line.get_ydata())]
-        there = [value for value in np.asarray(values, float).tolist() if np.isfinite(value)]
-        if there:
-            axis.plot([min(there), max(there)], [min(there), max(there)], color="black", lw=0.8)
+        finite = [value for value in np.asarray(values, float).tolist() if np.isfinite(value)]
+        if finite:
+            axis.plot([min(finite), max(finite)], [min(finite), max(finite)], color="black", lw=0.8)
         axis.set_title(what)
         _finish(axis, "upper left")
     dice_axis.set(xlabel="predicted Dice", ylabel="true Dice")

@@ -1,4 +1,7 @@
-"""The report of an evaluation as one HTML page: nothing is loaded from elsewhere, and it prints on A4."""
+"""The report of an evaluation: its folder (JSON, CSV, Markdown, plots, worst cases) and one HTML page.
+
+The page loads nothing from elsewhere and prints on A4.
+"""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -25,7 +28,7 @@ def evaluation_page(
     plots: Mapping[str, Path],
     pictures: Mapping[str, Sequence[tuple[str, Path]]],
 ) -> str:
-    """The whole page.
+    """Build the whole page.
 
     Args:
         name: of the model.
@@ -67,20 +70,6 @@ def tables_page(
     )
 
 
-def _lead(result: Mapping[str, Any]) -> str:
-    rows = {row["title"]: row for row in result["table"]}
-    dice = [f"{title[5:]} {number(row['mean'])}" for title, row in rows.items() if title.startswith("dice ")]
-    said = [f"{cases_in_words(result)}. Mean Dice: {', '.join(dice)}."]
-    score = "error probability" if "auroc whole error probability" in rows else "ranking"
-    whole, band = (rows.get(f"auroc {region} {score}") for region in ("whole", "band"))
-    if whole and band and whole["mean"] is not None and band["mean"] is not None:
-        said.append(
-            f"The {score} finds wrong voxels with an AUROC of {number(whole['mean'])} in the whole image and "
-            f"{number(band['mean'])} within {result['band']} of the predicted surface."
-        )
-    return " ".join(said)
-
-
 def cases_in_words(result: Mapping[str, Any]) -> str:
     """How many cases of how many patients."""
     cases, patients = result["cases"], result["patients"]
@@ -112,6 +101,20 @@ def write_report(folder: Path, result: Mapping[str, Any], evaluation: Evaluation
     (folder / PAGE_FILE).write_text(page, encoding="utf-8")
 
 
+def _lead(result: Mapping[str, Any]) -> str:
+    rows = {row["title"]: row for row in result["table"]}
+    dice = [f"{title[5:]} {number(row['mean'])}" for title, row in rows.items() if title.startswith("dice ")]
+    said = [f"{cases_in_words(result)}. Mean Dice: {', '.join(dice)}."]
+    score = "error probability" if "auroc whole error probability" in rows else "ranking"
+    whole, band = (rows.get(f"auroc {region} {score}") for region in ("whole", "band"))
+    if whole and band and whole["mean"] is not None and band["mean"] is not None:
+        said.append(
+            f"The {score} finds wrong voxels with an AUROC of {number(whole['mean'])} in the whole image and "
+            f"{number(band['mean'])} within {result['band']} of the predicted surface."
+        )
+    return " ".join(said)
+
+
 def _about(bundle: Bundle, evaluation: Evaluation, source: str) -> str:
     calibrated = "" if bundle.calibration is None else f", calibration {str(bundle.calibration_sha256)[:12]}"
     mirrored = " Left and right of all cases were exchanged first." if evaluation.settings.mirrored else ""
@@ -136,13 +139,13 @@ def _write_csv(path: Path, cases: list[CaseEvaluation]) -> None:
 
 
 def _csv_row(case: CaseEvaluation) -> dict[str, str]:
-    figures: dict[str, float] = {"mean dice": 1 - case.risk, **case.figures}
+    metrics: dict[str, float] = {"mean dice": 1 - case.risk, **case.metrics}
     for structure in case.structures:
-        figures |= {
+        metrics |= {
             f"{what} {structure.name}": getattr(structure, what)
             for what in ("predicted_dice", "true_mm3", "expected_mm3", "low_mm3", "high_mm3")
         }
-    figures |= {f"confidence {name}": value for name, value in case.confidences.items()}
-    figures |= {" ".join(key): value for key, value in case.detection.items()}
-    written = {title: f"{value:.8g}" if value == value else "" for title, value in figures.items()}
+    metrics |= {f"confidence {name}": value for name, value in case.confidences.items()}
+    metrics |= {" ".join(key): value for key, value in case.detection.items()}
+    written = {title: f"{value:.8g}" if value == value else "" for title, value in metrics.items()}
     return {"case": case.name, "patient": case.group, **written}

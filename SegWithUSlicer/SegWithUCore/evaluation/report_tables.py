@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 PER_MILLE = {"aurc", "e-aurc", "augrc"}
-"""Figures that are told times 1000, as the field does."""
+"""Metrics that are shown times 1000, as the field does."""
 COLUMNS = ("auroc", "auprc", "aurc", "e-aurc", "augrc", "fpr95", "risk at 80 %", "found in 1 %", "found in 5 %")
 NAMES = {
     "auroc": "AUROC",
@@ -19,7 +19,7 @@ NAMES = {
     "found in 5 %": "in riskiest 5 %",
 }
 WITHOUT = "-"
-"""Where there is no figure, as in a region without errors."""
+"""Where there is no metric, as in a region without errors."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Table:
     """A table with its title and a note below the title.
 
     Attributes:
-        words: number of columns on the left that hold words; the others hold figures.
+        words: number of columns on the left that hold words; the others hold metrics.
     """
 
     title: str
@@ -45,7 +45,7 @@ def report_tables(result: Mapping[str, Any]) -> list[Table]:
 
 
 def markdown(tables: Sequence[Table]) -> str:
-    """The tables one after the other."""
+    """Format the tables one after the other."""
     parts = []
     for table in tables:
         rule = ["---"] * table.words + ["---:"] * (len(table.header) - table.words)
@@ -60,12 +60,15 @@ def number(value: float | None, factor: float = 1.0) -> str:
 
 
 def with_interval(entry: Mapping[str, Any], key: str = "mean", factor: float = 1.0) -> str:
-    """A figure with its bootstrap interval in brackets."""
+    """Format a metric with its bootstrap interval in brackets."""
     if entry.get(key) is None:
         return WITHOUT
     if entry.get("low") is None:
         return number(entry[key], factor)
     return f"{number(entry[key], factor)} ({number(entry['low'], factor)} to {number(entry['high'], factor)})"
+
+
+_SPREAD = ["figure", "mean (95 % interval)", "10 % to 90 % of cases", "cases"]
 
 
 def _rows_of(result: Mapping[str, Any], wanted: Callable[[str], bool]) -> list[list[str]]:
@@ -74,9 +77,6 @@ def _rows_of(result: Mapping[str, Any], wanted: Callable[[str], bool]) -> list[l
         for entry in result["table"]
         if wanted(entry["title"]) and entry["cases"]
     ]
-
-
-_SPREAD = ["figure", "mean (95 % interval)", "10 % to 90 % of cases", "cases"]
 
 
 def _segmentation(result: Mapping[str, Any]) -> Table:
@@ -116,10 +116,10 @@ def _means(result: Mapping[str, Any]) -> Table:
     rows = []
     for region, score in _by_region(result):
         cells = [
-            with_interval(found[region, score, figure], factor=_factor(figure))
-            if figure in ("auroc", "auprc", "aurc")
-            else number(found[region, score, figure]["mean"], _factor(figure))
-            for figure in COLUMNS
+            with_interval(found[region, score, metric], factor=_factor(metric))
+            if metric in ("auroc", "auprc", "aurc")
+            else number(found[region, score, metric]["mean"], _factor(metric))
+            for metric in COLUMNS
         ]
         if cells[0] != WITHOUT:
             rows.append([region, score, *cells])
@@ -135,9 +135,9 @@ def _pooled(result: Mapping[str, Any]) -> Table:
     found = {(row["region"], row["score"], row["figure"]): row for row in result["detection"]}
     rows = []
     for region, score in _by_region(result):
-        entries = [found[region, score, figure] for figure in COLUMNS]
+        entries = [found[region, score, metric] for metric in COLUMNS]
         if entries[0].get("pooled") is not None:
-            cells = [_binned(entry, _factor(figure)) for entry, figure in zip(entries, COLUMNS, strict=True)]
+            cells = [_binned(entry, _factor(metric)) for entry, metric in zip(entries, COLUMNS, strict=True)]
             rows.append([region, score, *cells])
     note = (
         "All voxels of all cases together, counted in bins; ± is the most by which the bins can have moved a figure "
@@ -159,12 +159,12 @@ def _binned(entry: Mapping[str, Any], factor: float) -> str:
     return number(entry["pooled"], factor) + (f" ± {error:.1g}" if error else "")
 
 
-def _factor(figure: str) -> float:
-    return 1000.0 if figure in PER_MILLE else 1.0
+def _factor(metric: str) -> float:
+    return 1000.0 if metric in PER_MILLE else 1.0
 
 
 def _names() -> list[str]:
-    return [NAMES[figure] for figure in COLUMNS]
+    return [NAMES[metric] for metric in COLUMNS]
 
 
 def _probabilities(result: Mapping[str, Any]) -> Table:
@@ -190,7 +190,7 @@ def _confidences(result: Mapping[str, Any]) -> Table:
     rows = [
         [
             row["confidence"],
-            *(with_interval(row[figure], "value", 100.0) for figure in ("aurc", "e-aurc", "augrc")),
+            *(with_interval(row[metric], "value", 100.0) for metric in ("aurc", "e-aurc", "augrc")),
             with_interval(row["spearman"], "value"),
             str(row["cases"]),
         ]

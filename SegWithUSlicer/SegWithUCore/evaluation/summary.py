@@ -8,16 +8,16 @@ import numpy as np
 
 from ..calibration.case_level import PredictedDice
 from ..inference.structures import CaseLevelCalibration
-from ..metrics.bootstrap import figure_interval, mean_interval, paired_bootstrap
+from ..metrics.bootstrap import mean_interval, metric_interval, paired_bootstrap
 from ..metrics.case_level import (
     case_augrc,
     case_aurc,
     case_excess_aurc,
-    interval_figures,
+    interval_metrics,
     mean_absolute_error,
     spearman,
 )
-from ..metrics.score_histogram import FIGURES, binning_error, figures_of
+from ..metrics.score_histogram import METRICS, binning_error, metrics_of
 from ..models.bundle import Bundle
 from .case_metrics import POOLED_REGIONS
 from .evaluate import CaseEvaluation, Evaluation
@@ -43,7 +43,7 @@ PAIRS = {
 
 
 def summary(evaluation: Evaluation, bundle: Bundle) -> dict[str, Any]:
-    """Means and spread over cases, pooled figures and comparisons, for JSON.
+    """Means and spread over cases, pooled metrics and comparisons, for JSON.
 
     Returns:
         `cases`, `table` (title, mean, p10, p90, cases that have it, low and high of the mean's bootstrap interval),
@@ -52,13 +52,13 @@ def summary(evaluation: Evaluation, bundle: Bundle) -> dict[str, Any]:
     """
     cases = evaluation.cases
     groups = [case.group for case in cases]
-    titles = list(dict.fromkeys(title for case in cases for title in case.figures))
+    titles = list(dict.fromkeys(title for case in cases for title in case.metrics))
     detection = detection_table(evaluation)
     return {
         "cases": len(cases),
-        "table": [{"title": title, **spread([c.figures[title] for c in cases], groups)} for title in titles],
+        "table": [{"title": title, **spread([c.metrics[title] for c in cases], groups)} for title in titles],
         "comparisons": _comparisons(evaluation),
-        "by_case": {case.name: {title: finite(value) for title, value in case.figures.items()} for case in cases},
+        "by_case": {case.name: {title: finite(value) for title, value in case.metrics.items()} for case in cases},
         "patients": len(set(groups)),
         "band": str(evaluation.settings.band),
         "surface_tolerance_mm": None if evaluation.settings.band.in_slices else evaluation.settings.tolerance_mm,
@@ -76,8 +76,120 @@ def summary(evaluation: Evaluation, bundle: Bundle) -> dict[str, Any]:
 
 
 def recorded(result: Mapping[str, Any]) -> dict[str, Any]:
-    """The part that a bundle keeps."""
+    """Return the part that a bundle keeps."""
     return {key: result[key] for key in RECORDED}
+
+
+DRAWS = 1000
+"""Of the bootstrap over patients."""
+CONFIDENCE_METRICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
+    "aurc": case_aurc,
+    "e-aurc": case_excess_aurc,
+    "augrc": case_augrc,
+    "spearman": lambda confidence, risk: spearman(confidence, 1 - risk),
+}
+
+
+def confidence_table(cases: Sequence[CaseEvaluation]) -> list[dict[str, Any]]:
+    """Make a row for each confidence: AURC, e-AURC, AUGRC with 1 - mean Dice as risk, Spearman with mean Dice.
+
+    Also "true order", the best there is, and "any order", which tells nothing.
+    """
+    risk = np.asarray([case.risk for case in cases])
+    groups = [case.group for case in cases]
+    rows = []
+    for name in cases[0].confidences:
+        confidence = np.asarray([case.confidences[name] for case in cases])
+        row: dict[str, Any] = {"confidence": name, "cases": int(np.isfinite(confidence + risk).sum())}
+        for title, metric in CONFIDENCE_METRICS.items():
+            row[title] = _with_interval(metric, confidence, risk, groups)
+        rows.append(row)
+    for name, confidence in (("true order", -risk), ("any order", np.zeros(risk.size))):
+        found = {title: {"value": finite(metric(confidence, risk))} for title, metric in CONFIDENCE_METRICS.items()}
+        rows.append({"confidence": name, "cases": int(np.isfinite(risk).sum()), **found})
+    return rows
+
+
+def structure_table(cases: Sequence[CaseEvaluation], bundle: Bundle) -> list[dict[str, Any]]:
+    """Make a row for each structure: predicted Dice against the constant mean, coverage and width of intervals."""
+    fitted = CaseLevelCalibration.from_json(bundle.calibration)
+    rows = []
+    for index, label in enumerate(bundle.labels[1:]):
+        numbers = [case.structures[index] for case in cases]
+        line, interval = fitted.dice.get(label.value), fitted.intervals.get(label.value)
+        row: dict[str, Any] = {"structure": label.name}
+        if line is not None:
+            true = np.asarray([entry.dice for entry in numbers])
+            predicted = np.asarray([entry.predicted_dice for entry in numbers])
+            row["predicted_dice"] = _predicted_dice_row(line, predicted, true, [case.group for case in cases])
+        if interval is not None:
+            held = interval_metrics(
+                [entry.low_mm3 for entry in numbers],
+                [entry.high_mm3 for entry in numbers],
+                [entry.true_mm3 for entry in numbers],
+            )
+            metrics = {key: finite(value) for key, value in asdict(held).items()}
+            row["volume_interval"] = {**metrics, "level": interval.level}
+        rows.append(row)
+    return rows
+
+
+def spread(values: Sequence[float], groups: Sequence[str]) -> dict[str, Any]:
+    """Mean with its bootstrap interval, 10 and 90 % of the cases, and how many have a value."""
+    known = np.asarray([value for value in values if np.isfinite(value)])
+    if not known.size:
+        return {"mean": None, "cases": 0}
+    interval = mean_interval(values, groups=groups)
+    p10, p90 = np.percentile(known, [10, 90])
+    return {
+        "mean": float(known.mean()),
+        "p10": float(p10),
+        "p90": float(p90),
+        "cases": int(known.size),
+        "low": interval.low,
+        "high": interval.high,
+    }
+
+
+def detection_table(evaluation: Evaluation) -> list[dict[str, Any]]:
+    """Make a row for each metric, region and score.
+
+    Returns:
+        Rows of `figure` (metric), `region`, `score`; mean over cases with its interval; and for whole, band and inside
+        `pooled` with `binning_error`, the most by which the bins of its histogram can have moved it.
+    """
+    cases = evaluation.cases
+    groups = [case.group for case in cases]
+    pooled = {key: (metrics_of(h.groups()), binning_error(h.groups())) for key, h in evaluation.pools.scores.items()}
+    rows = []
+    for key in cases[0].detection:
+        metric, region, score = key
+        row: dict[str, Any] = {"figure": metric, "region": region, "score": score}
+        row |= spread([case.detection[key] for case in cases], groups)
+        if (score, region) in pooled:
+            values, errors = pooled[score, region]
+            row |= {"pooled": finite(values[metric]), "binning_error": finite(errors[metric])}
+        rows.append(row)
+    return rows
+
+
+def region_table(evaluation: Evaluation) -> list[dict[str, Any]]:
+    """Make a row for each region: voxels, wrong ones, and the cases in which it holds no error or no voxel."""
+    return [_region_row(name, evaluation.cases) for name in evaluation.cases[0].voxels]
+
+
+def largest_binning_error(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """Return the largest of each metric over regions and scores."""
+    found = {}
+    for metric in METRICS:
+        errors = [row["binning_error"] for row in rows if row["figure"] == metric and row.get("binning_error")]
+        found[metric] = max(errors, default=0.0)
+    return found
+
+
+def finite(value: float) -> float | None:
+    """For JSON, which has no NaN."""
+    return value if np.isfinite(value) else None
 
 
 def _details(case: CaseEvaluation) -> dict[str, Any]:
@@ -96,7 +208,7 @@ def _details(case: CaseEvaluation) -> dict[str, Any]:
 def _comparisons(evaluation: Evaluation) -> dict[str, Any]:
     """Ratios and paired differences; those that do not exist, as where nothing is wrong, are left out."""
     cases = evaluation.cases
-    rows, groups = [case.figures for case in cases], [case.group for case in cases]
+    rows, groups = [case.metrics for case in cases], [case.group for case in cases]
     found: dict[str, Any] = {
         "aurc whole, ranking / distance": _ratio(rows, "aurc whole ranking", "aurc whole distance"),
         "aurc whole, ranking / softmax": _ratio(rows, "aurc whole ranking", "aurc whole softmax"),
@@ -113,74 +225,20 @@ def _comparisons(evaluation: Evaluation) -> dict[str, Any]:
 
 
 def _ratio(rows: Sequence[Mapping[str, float]], first: str, second: str) -> float | None:
-    """Ratio of the means over cases, None where there is none."""
+    """Ratio of the means over cases, None if there is none."""
     means = [np.asarray([row[title] for row in rows]) for title in (first, second)]
     above, below = (float(values[np.isfinite(values)].sum()) for values in means)
     return above / below if below else None
 
 
-DRAWS = 1000
-"""Of the bootstrap over patients."""
-CONFIDENCE_FIGURES: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
-    "aurc": case_aurc,
-    "e-aurc": case_excess_aurc,
-    "augrc": case_augrc,
-    "spearman": lambda confidence, risk: spearman(confidence, 1 - risk),
-}
-
-
-def confidence_table(cases: Sequence[CaseEvaluation]) -> list[dict[str, Any]]:
-    """A row for each confidence: AURC, e-AURC and AUGRC with 1 - mean Dice as risk, Spearman with mean Dice.
-
-    Also "true order", the best there is, and "any order", which tells nothing.
-    """
-    risk = np.asarray([case.risk for case in cases])
-    groups = [case.group for case in cases]
-    rows = []
-    for name in cases[0].confidences:
-        confidence = np.asarray([case.confidences[name] for case in cases])
-        row: dict[str, Any] = {"confidence": name, "cases": int(np.isfinite(confidence + risk).sum())}
-        for title, figure in CONFIDENCE_FIGURES.items():
-            row[title] = _with_interval(figure, confidence, risk, groups)
-        rows.append(row)
-    for name, confidence in (("true order", -risk), ("any order", np.zeros(risk.size))):
-        found = {title: {"value": finite(figure(confidence, risk))} for title, figure in CONFIDENCE_FIGURES.items()}
-        rows.append({"confidence": name, "cases": int(np.isfinite(risk).sum()), **found})
-    return rows
-
-
 def _with_interval(
-    figure: Callable[[np.ndarray, np.ndarray], float], first: np.ndarray, second: np.ndarray, groups: Sequence[str]
+    metric: Callable[[np.ndarray, np.ndarray], float], first: np.ndarray, second: np.ndarray, groups: Sequence[str]
 ) -> dict[str, float | None]:
-    found = figure_interval(lambda chosen: figure(first[chosen], second[chosen]), groups, DRAWS)
+    found = metric_interval(lambda chosen: metric(first[chosen], second[chosen]), groups, DRAWS)
     return {"value": finite(found.mean), "low": finite(found.low), "high": finite(found.high)}
 
 
-def structure_table(cases: Sequence[CaseEvaluation], bundle: Bundle) -> list[dict[str, Any]]:
-    """A row for each structure: predicted Dice against the constant mean, and coverage and width of intervals."""
-    fitted = CaseLevelCalibration.from_json(bundle.calibration)
-    rows = []
-    for index, label in enumerate(bundle.labels[1:]):
-        numbers = [case.structures[index] for case in cases]
-        line, interval = fitted.dice.get(label.value), fitted.intervals.get(label.value)
-        row: dict[str, Any] = {"structure": label.name}
-        if line is not None:
-            true = np.asarray([entry.dice for entry in numbers])
-            predicted = np.asarray([entry.predicted_dice for entry in numbers])
-            row["predicted_dice"] = _predicted_dice(line, predicted, true, [case.group for case in cases])
-        if interval is not None:
-            held = interval_figures(
-                [entry.low_mm3 for entry in numbers],
-                [entry.high_mm3 for entry in numbers],
-                [entry.true_mm3 for entry in numbers],
-            )
-            figures = {key: finite(value) for key, value in asdict(held).items()}
-            row["volume_interval"] = {**figures, "level": interval.level}
-        rows.append(row)
-    return rows
-
-
-def _predicted_dice(
+def _predicted_dice_row(
     line: PredictedDice, predicted: np.ndarray, true: np.ndarray, groups: Sequence[str]
 ) -> dict[str, Any]:
     constant = np.where(np.isfinite(predicted), line.mean, np.nan)
@@ -192,51 +250,7 @@ def _predicted_dice(
     }
 
 
-def spread(values: Sequence[float], groups: Sequence[str]) -> dict[str, Any]:
-    """Mean with its bootstrap interval, 10 and 90 % of the cases, and how many have a value."""
-    there = np.asarray([value for value in values if np.isfinite(value)])
-    if not there.size:
-        return {"mean": None, "cases": 0}
-    interval = mean_interval(values, groups=groups)
-    p10, p90 = np.percentile(there, [10, 90])
-    return {
-        "mean": float(there.mean()),
-        "p10": float(p10),
-        "p90": float(p90),
-        "cases": int(there.size),
-        "low": interval.low,
-        "high": interval.high,
-    }
-
-
-def detection_table(evaluation: Evaluation) -> list[dict[str, Any]]:
-    """A row for each figure, region and score.
-
-    Returns:
-        Rows of `figure`, `region`, `score`; mean over cases with its interval; and for whole, band and inside
-        `pooled` with `binning_error`, the most by which the bins of its histogram can have moved it.
-    """
-    cases = evaluation.cases
-    groups = [case.group for case in cases]
-    pooled = {key: (figures_of(h.groups()), binning_error(h.groups())) for key, h in evaluation.pools.scores.items()}
-    rows = []
-    for key in cases[0].detection:
-        figure, region, score = key
-        row: dict[str, Any] = {"figure": figure, "region": region, "score": score}
-        row |= spread([case.detection[key] for case in cases], groups)
-        if (score, region) in pooled:
-            values, errors = pooled[score, region]
-            row |= {"pooled": finite(values[figure]), "binning_error": finite(errors[figure])}
-        rows.append(row)
-    return rows
-
-
-def region_table(evaluation: Evaluation) -> list[dict[str, Any]]:
-    """A row for each region: voxels, wrong ones, and the cases in which it holds no error or no voxel."""
-    return [_region(name, evaluation.cases) for name in evaluation.cases[0].voxels]
-
-
-def _region(name: str, cases: Sequence[CaseEvaluation]) -> dict[str, Any]:
+def _region_row(name: str, cases: Sequence[CaseEvaluation]) -> dict[str, Any]:
     voxels, errors = (np.asarray([getattr(case, what)[name] for case in cases]) for what in ("voxels", "errors"))
     rates = np.divide(errors, voxels, out=np.full(len(cases), np.nan), where=voxels > 0)
     return {
@@ -248,17 +262,3 @@ def _region(name: str, cases: Sequence[CaseEvaluation]) -> dict[str, Any]:
         "cases_without_voxels": int(np.count_nonzero(voxels == 0)),
         "error_rate": spread(rates.tolist(), [case.group for case in cases]),
     }
-
-
-def largest_binning_error(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
-    """The largest of each figure over regions and scores."""
-    found = {}
-    for figure in FIGURES:
-        errors = [row["binning_error"] for row in rows if row["figure"] == figure and row.get("binning_error")]
-        found[figure] = max(errors, default=0.0)
-    return found
-
-
-def finite(value: float) -> float | None:
-    """For JSON, which has no NaN."""
-    return value if np.isfinite(value) else None

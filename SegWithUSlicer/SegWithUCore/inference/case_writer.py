@@ -1,4 +1,4 @@
-"""Writing the result of one case (ARCHITECTURE.md, "Case folder"): whole or not at all."""
+"""Write the case folder of one result (docs/reference/formats.md, "Case folder"), whole or not at all."""
 
 import os
 import platform
@@ -33,7 +33,7 @@ from ..regions.find_regions import FoundRegions, RegionSettings
 from ..review.flags import case_flags, rules_of_case
 from ..strict_json import to_json
 from .fingerprint import Deviation
-from .structures import StructureFigures, histograms
+from .structures import StructureMetrics, histograms
 from .uncertainty_maps import VoxelMaps, competition_arrays
 
 SEGMENTATION_NRRD_FILE = "segmentation.seg.nrrd"
@@ -65,7 +65,7 @@ class CaseResult:
         box: the voxels that were assessed.
         parts: the channels inside `box`.
         maps: results inside `box`.
-        structures: figures, background first.
+        structures: metrics, background first.
         regions: worth a look; None without fitted calibration.
         warnings: deviations from the training cases and what happened on the way.
         image: the whole first channel, where a copy of it is to be written.
@@ -82,7 +82,7 @@ class CaseResult:
     box: VoxelBox
     parts: Sequence[sitk.Image]
     maps: VoxelMaps
-    structures: Sequence[StructureFigures]
+    structures: Sequence[StructureMetrics]
     regions: FoundRegions | None
     warnings: Sequence[Deviation]
     device: str
@@ -114,6 +114,27 @@ def write_case_folder(result: CaseResult, target: Path, overwrite: bool = False)
         for path in work.iterdir():
             _flush_to_disk(path)
     return target
+
+
+class _CutShortError(Exception):
+    """A volume did not reach the disk whole."""
+
+
+def map_arrays(maps: VoxelMaps) -> dict[str, np.ndarray]:
+    """Return the maps by name; error probability only if there is fitted calibration."""
+    arrays = {"error_probability": maps.error_probability, "ranking": maps.ranking, "calibration": maps.calibration}
+    return {name: array for name, array in arrays.items() if array is not None}
+
+
+def not_assessed_value(name: str, values: np.ndarray) -> float:
+    """Return the value outside the region of interest: below every value inside."""
+    return float(np.floor(values.min())) - 1 if name == "ranking" else NOT_ASSESSED
+
+
+def case_facts(result: CaseResult, target: Path) -> dict[str, Any]:
+    """Make the content of `case.json`."""
+    facts = _facts(result, target)
+    return facts | {"flags": [flag.to_json() for flag in case_flags(facts, rules_of_case(facts))]}
 
 
 def _flush_to_disk(path: Path) -> None:
@@ -165,27 +186,6 @@ def _check_written(path: Path) -> None:
         raise _CutShortError
 
 
-class _CutShortError(Exception):
-    """A volume did not reach the disk whole."""
-
-
-def map_arrays(maps: VoxelMaps) -> dict[str, np.ndarray]:
-    """The maps by name; error probability only where there is fitted calibration."""
-    arrays = {"error_probability": maps.error_probability, "ranking": maps.ranking, "calibration": maps.calibration}
-    return {name: array for name, array in arrays.items() if array is not None}
-
-
-def not_assessed_value(name: str, values: np.ndarray) -> float:
-    """What stands outside the region of interest: below every value inside."""
-    return float(np.floor(values.min())) - 1 if name == "ranking" else NOT_ASSESSED
-
-
-def case_facts(result: CaseResult, target: Path) -> dict[str, Any]:
-    """The content of `case.json`."""
-    facts = _facts(result, target)
-    return facts | {"flags": [flag.to_json() for flag in case_flags(facts, rules_of_case(facts))]}
-
-
 def _facts(result: CaseResult, target: Path) -> dict[str, Any]:
     bundle = result.bundle
     return {
@@ -219,7 +219,7 @@ def _facts(result: CaseResult, target: Path) -> dict[str, Any]:
         "versions": _versions(),
         "device": result.device,
         "fingerprint": {"warnings": [warning.to_json() for warning in result.warnings]},
-        "structures": [figures.to_json() for figures in result.structures],
+        "structures": [structure.to_json() for structure in result.structures],
         "maps": {name: _map_facts(result, name, values) for name, values in map_arrays(result.maps).items()},
         "regions": None if result.regions is None else result.regions.summary(RegionSettings()),
         "timings_s": {stage: round(seconds, 3) for stage, seconds in result.timings_s.items()},
@@ -253,10 +253,10 @@ def _region_facts(result: CaseResult) -> dict[str, Any] | None:
 
 
 def _file_facts(file: Path, target: Path, voxels_sha256: str) -> dict[str, str]:
-    """Where a channel lies, with the code by which this user may be led there again (`own_paths`)."""
-    told = _relative(file, target)
-    mac = path_mac(told, voxels_sha256)
-    return {"file": told, **({} if mac is None else {"file_mac": mac}), "voxels_sha256": voxels_sha256}
+    """Where a channel lies, with the code by which this user is led there again (`paths.path_mac`)."""
+    stored = _relative(file, target)
+    mac = path_mac(stored, voxels_sha256)
+    return {"file": stored, **({} if mac is None else {"file_mac": mac}), "voxels_sha256": voxels_sha256}
 
 
 def _relative(file: Path, target: Path) -> str:

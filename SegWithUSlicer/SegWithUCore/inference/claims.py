@@ -88,7 +88,7 @@ class Claim:
             raise OutputError(f"Cannot write {path}: {reason}; free some space or choose another place.") from error
 
     def watched(self, progress: Progress) -> Progress:
-        """The same progress, which also shows other computers that this process lives."""
+        """Wrap a progress so that it also shows other computers that this process lives."""
 
         def report(stage: str, fraction: float, detail: str = "") -> None:
             if time.monotonic() - self._told > _SIGN_OF_LIFE_S:
@@ -106,12 +106,12 @@ class Claim:
 
 
 def claim_path(target: Path) -> Path:
-    """The lock file of a case folder."""
+    """Return the lock file of a case folder."""
     return target.with_name(f".{target.name}.claim")
 
 
 def begun_path(target: Path) -> Path:
-    """The file with a line for each process that began to make a case and did not end it."""
+    """Return the file with a line for each process that began to make a case and did not end it."""
     return target.with_name(f".{target.name}.begun")
 
 

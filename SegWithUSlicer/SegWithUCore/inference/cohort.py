@@ -1,4 +1,8 @@
-"""Many cases one after the other: resumed where they stopped, shared with other processes, each failure its own."""
+"""Many cases one after the other: resumed where they stopped, shared with other processes, each failure its own.
+
+`Cohort` does the work and reports to a `CohortListener`; `staleness_reason` says whether a case folder that exists is
+up to date.
+"""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -51,25 +55,25 @@ class CohortCounts:
 
     Attributes:
         total: cases of the cohort.
-        done, there, failed: made by this process, there already (or made by another process meanwhile), failed.
+        finished, skipped, failed: made by this process, there already (or made by another process meanwhile), failed.
         seconds: that this process spent on those done.
     """
 
     total: int
-    done: int = 0
-    there: int = 0
+    finished: int = 0
+    skipped: int = 0
     failed: int = 0
     seconds: float = 0.0
 
     @property
     def seconds_per_case(self) -> float | None:
         """Mean of the cases done, None before there is one."""
-        return self.seconds / self.done if self.done else None
+        return self.seconds / self.finished if self.finished else None
 
     @property
     def complete(self) -> int:
         """Cases whose folder is there."""
-        return self.done + self.there
+        return self.finished + self.skipped
 
 
 @dataclass(frozen=True)
@@ -87,19 +91,19 @@ class CaseProgress:
 
 
 class CohortListener(Protocol):
-    """Is told what happens, in the thread that works."""
+    """Hears of every case, in the thread that works."""
 
     def progress(self, job: Job, place: CaseProgress) -> AbstractContextManager[Progress]:
-        """A case is begun; gives what its progress is reported to."""
+        """Handle the begin of a case; return the listener of its progress."""
 
-    def done(self, job: Job, result: CaseResult, seconds: float) -> None:
-        """A case is in its folder."""
+    def finished(self, job: Job, result: CaseResult, seconds: float) -> None:
+        """Handle a case that was written."""
 
-    def there(self, job: Job) -> None:
-        """A case was there already."""
+    def skipped(self, job: Job) -> None:
+        """Handle a case that was there already."""
 
     def failed(self, job: Job, error: Exception) -> None:
-        """A case could not be made."""
+        """Handle a case that could not be made."""
 
     def waiting(self, jobs: Sequence[Job], who: str) -> None:
         """Only cases are left that other processes make, the first by `who`; said once."""
@@ -109,7 +113,7 @@ class Cohort:
     """Works through jobs that have one output folder.
 
     Attributes:
-        tally: what became of them so far.
+        counts: what became of them so far.
     """
 
     def __init__(
@@ -118,8 +122,8 @@ class Cohort:
         jobs: Sequence[Job],
         model: Model,
         rules: Rules,
-        teller: CohortListener,
-        tally: CohortCounts | None = None,
+        listener: CohortListener,
+        counts: CohortCounts | None = None,
         reader: InputReader = IN_THIS_PROCESS,
     ) -> None:
         """Nothing is done yet.
@@ -127,12 +131,12 @@ class Cohort:
         Args:
             output: the folder that all targets lie in.
             jobs: one a case; their own `overwrite` is not looked at.
-            tally: with cases that failed before they could become jobs.
+            counts: with cases that failed before they could become jobs.
             reader: what reads the images.
         """
-        self.tally = tally or CohortCounts(len(jobs))
+        self.counts = counts or CohortCounts(len(jobs))
         self._output, self._jobs, self._model = output, jobs, model
-        self._rules, self._teller, self._reader = rules, teller, reader
+        self._rules, self._listener, self._reader = rules, listener, reader
         self._open = {job.target.name for job in jobs}
 
     def run(self) -> CohortCounts:
@@ -142,18 +146,18 @@ class Cohort:
             KeyboardInterrupt: the case that was being made is gone, and its claim too.
         """
         self._sweep()
-        open_jobs, told = list(self._jobs), False
+        open_jobs, announced = list(self._jobs), False
         while open_jobs:
             claimed = {job.name: error for job in open_jobs if (error := self._settle(job)) is not None}
             left = [job for job in open_jobs if job.name in claimed]
             if len(left) == len(open_jobs):  # all are in other hands
-                if not told:
-                    self._teller.waiting(left, claimed[left[0].name].who)
-                    told = True
+                if not announced:
+                    self._listener.waiting(left, claimed[left[0].name].who)
+                    announced = True
                 time.sleep(LOOK_AGAIN_S)
             open_jobs = left
         self._sweep()
-        return self.tally
+        return self.counts
 
     def _sweep(self) -> None:
         sweep_leftovers(self._output)
@@ -164,7 +168,7 @@ class Cohort:
         """Make a case, or find it made, or fail; a case that a living process makes is left open."""
         begun = time.perf_counter()
         try:
-            result = self._made(job)
+            result = self._make(job)
         except ClaimedError as error:
             if error.worth_waiting:
                 return error
@@ -173,22 +177,22 @@ class Cohort:
             self._fail(job, error)
         else:
             if result is None:
-                self.tally.there += 1
-                self._teller.there(job)
+                self.counts.skipped += 1
+                self._listener.skipped(job)
             else:
                 seconds = time.perf_counter() - begun
-                self.tally.done += 1
-                self.tally.seconds += seconds
-                self._teller.done(job, result, seconds)
+                self.counts.finished += 1
+                self.counts.seconds += seconds
+                self._listener.finished(job, result, seconds)
         self._open.discard(job.target.name)
         return None
 
     def _fail(self, job: Job, error: Exception) -> None:
-        self.tally.failed += 1
-        self._teller.failed(job, error)
+        self.counts.failed += 1
+        self._listener.failed(job, error)
 
-    def _made(self, job: Job) -> CaseResult | None:
-        """The result of a case; None where it is there already.
+    def _make(self, job: Job) -> CaseResult | None:
+        """Return the result of a case; None if it is there already.
 
         Raises:
             ClaimedError: another process makes it.
@@ -227,19 +231,19 @@ class Cohort:
         return other is None
 
     def _segmented(self, job: Job, claim: Claim | None) -> CaseResult:
-        with self._teller.progress(job, self._place()) as progress:
+        with self._listener.progress(job, self._case_progress()) as progress:
             watched = progress if claim is None else claim.watched(progress)
             return segment(job, self._model, watched, self._reader)
 
-    def _place(self) -> CaseProgress:
-        tally, pace = self.tally, self.tally.seconds_per_case
-        number = tally.complete + tally.failed + 1
+    def _case_progress(self) -> CaseProgress:
+        counts, pace = self.counts, self.counts.seconds_per_case
+        number = counts.complete + counts.failed + 1
         if pace is None:
-            return CaseProgress(number, tally.total, None)
+            return CaseProgress(number, counts.total, None)
         listed = {path.name for path in self._output.iterdir()} if self._output.is_dir() else set()
         to_make = len(self._open - listed if self._rules.resume else self._open)
         processes = max(1, sum(is_claim(name) for name in listed))
-        return CaseProgress(number, tally.total, pace * max(1, to_make) / processes)
+        return CaseProgress(number, counts.total, pace * max(1, to_make) / processes)
 
 
 GRID_TOLERANCE = 1e-4
@@ -247,7 +251,7 @@ GRID_TOLERANCE = 1e-4
 
 
 def staleness_reason(job: Job, model: Model, reader: InputReader = IN_THIS_PROCESS) -> str | None:
-    """What is otherwise in the folder at the job's target than the job would make it.
+    """Say why the existing case folder does not match this job; None if it does.
 
     Settings are compared first. Then the images are read, and known by their voxels and grid as everywhere: paths and
     dates change when a cohort is copied, and reading takes a hundredth of the time that segmenting does.
@@ -256,14 +260,14 @@ def staleness_reason(job: Job, model: Model, reader: InputReader = IN_THIS_PROCE
         reader: what reads the images.
 
     Returns:
-        Words that follow the folder's name; None where it is whole and as the job would make it.
+        Words that follow the folder's name.
 
     Raises:
         InputError: an image of the job cannot be read.
     """
     try:
         case = read_case(job.target)
-        told = (
+        reason = (
             _missing_file(job, case)
             or _other_model(case["model"], model)
             or _other_region(case["region_of_interest"], job.region)
@@ -272,7 +276,7 @@ def staleness_reason(job: Job, model: Model, reader: InputReader = IN_THIS_PROCE
         grid: Mapping[str, Any] = dict(case["input"]["grid"])
     except (InputError, KeyError, TypeError, AttributeError):
         return "is no whole case folder"
-    return told or _other_input(
+    return reason or _other_input(
         voxels, grid, job, read_channels(job.files, model.bundle, job.series, reader, form=job.form)
     )
 
@@ -305,10 +309,10 @@ def _other_model(made_with: Mapping[str, Any], model: Model) -> str | None:
 def _other_region(made_of: Mapping[str, Any] | None, region: RegionOfInterest | None) -> str | None:
     before = None if made_of is None else (*made_of["centre_ras_mm"], *made_of["size_mm"])
     now = None if region is None else (*region.centre_ras_mm, *region.size_mm)
-    return None if before == now else f"was made of {_words(before)} instead of {_words(now)}"
+    return None if before == now else f"was made of {_region_text(before)} instead of {_region_text(now)}"
 
 
-def _words(box: tuple[float, ...] | None) -> str:
+def _region_text(box: tuple[float, ...] | None) -> str:
     return "the whole image" if box is None else f"the region {','.join(f'{number:g}' for number in box)}"
 
 

@@ -36,11 +36,11 @@ class FailedCases:
         self._rows()
 
     def settled(self, case: str) -> None:
-        """A case is in its folder: no row tells of it any more."""
+        """Take a case that is in its folder off the list."""
         self._settled.add(harmless_cell(case))
 
     def failed(self, case: str, given: Path, reason: str) -> None:
-        """A case failed; it is in the file when this returns.
+        """Add a case that failed; it is in the file when this returns.
 
         Args:
             given: what was given for the case.
@@ -72,7 +72,7 @@ class FailedCases:
                 lock.release()
 
     def _lock(self) -> ProcessLock | None:
-        """So that two processes do not lose each other's rows; None where that cannot be had in time."""
+        """So that two processes do not lose each other's rows; None if that cannot be had in time."""
         for _attempt in range(_ATTEMPTS):
             try:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -80,7 +80,7 @@ class FailedCases:
             except LockedError:
                 time.sleep(_BETWEEN_S)
             except OSError:
-                break  # told by the writing
+                break  # the writing says why
         return None
 
     def _rows(self) -> list[list[str]]:
@@ -97,7 +97,7 @@ class FailedCases:
         return []
 
     def _set_aside(self, why: str) -> None:
-        """A cohort must not stop for a file that it can begin anew; nothing of the old one is lost."""
+        """Keep an unreadable file under another name: a cohort must not stop for it, and nothing of it is lost."""
         number = 1
         while os.path.lexists(aside := self.path.with_name(f"{FAILED_FILE}.unread-{number}")):
             number += 1

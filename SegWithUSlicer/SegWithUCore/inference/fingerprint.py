@@ -1,4 +1,9 @@
-"""Does the input look like what the model was trained on? Said before any result is shown."""
+"""The out-of-distribution (OOD) check: does the input look like what the model was trained on?
+
+A bundle's *fingerprint* holds what its training cases have in common: field of view, spacing and, for each channel, the
+*appearance* (noise, contrast, grey values, a coarse picture). A *deviation* is one way in which an input differs from
+it, said in a sentence before any result is shown.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -11,7 +16,7 @@ import SimpleITK as sitk
 from ..imaging.grid import VoxelGrid
 from ..imaging.volume import reorient
 from ..models.bundle import Bundle
-from .image_features import CELLS, ImageFeatures, image_features, turned_cells
+from .image_features import CELLS, ImageFeatures, image_features, reorient_cells
 
 NOTE = "note"
 """Worth knowing; the result need not be worse for it."""
@@ -69,7 +74,7 @@ def deviations(images: Sequence[sitk.Image], bundle: Bundle) -> list[Deviation]:
 def deviations_of_features(
     features: Mapping[str, ImageFeatures], grid: sitk.Image | VoxelGrid, bundle: Bundle
 ) -> list[Deviation]:
-    """The same from features made elsewhere.
+    """Compare as `deviations` does, with features computed elsewhere.
 
     Args:
         features: by channel; those of unknown channels are left out.
@@ -84,7 +89,7 @@ def grid_deviations(grid: VoxelGrid, bundle: Bundle) -> list[Deviation]:
     """Compare field of view and spacing alone."""
     if bundle.fingerprint is None:
         return []
-    seen = _turned(grid, bundle.input.orientation)
+    seen = _reoriented(grid, bundle.input.orientation)
     extents = [float(n * s) for n, s in zip(seen.size, seen.spacing, strict=True)]
     checks = [_field_of_view(extents, bundle), _spacing(seen.spacing, bundle)]
     return [check for check in checks if check is not None]
@@ -96,28 +101,102 @@ def channel_deviations(features: Mapping[str, ImageFeatures], grid: VoxelGrid, b
         return []
     blocks: Mapping[str, Any] = bundle.fingerprint.get("channels") or {}
     orientation, found = bundle.input.orientation, []
-    like_spacing = _spacing(_turned(grid, orientation).spacing, bundle) is None
+    like_spacing = _spacing(_reoriented(grid, orientation).spacing, bundle) is None
     for channel in bundle.input.channels:
         if channel in features and blocks.get(channel) is not None:
-            own = upright(features[channel], grid, orientation)
+            own = to_model_orientation(features[channel], grid, orientation)
             found += appearance_deviations(own, blocks[channel], channel, orientation, like_spacing)
     return found
 
 
-def upright(features: ImageFeatures, grid: sitk.Image | VoxelGrid, orientation: str) -> ImageFeatures:
+def to_model_orientation(features: ImageFeatures, grid: sitk.Image | VoxelGrid, orientation: str) -> ImageFeatures:
     """Features with their coarse picture turned from the axes of `grid` to `orientation`, as `volume.turned` does."""
     own = VoxelGrid.of(grid).orientation
     wanted = "".join(own["xyz".index(axis)] for axis in orientation) if orientation.islower() else orientation
-    return replace(features, cells=turned_cells(features.cells, own, wanted))
-
-
-def _turned(grid: VoxelGrid, orientation: str) -> VoxelGrid:
-    return grid.axes_after(lambda image: reorient(image, orientation))
+    return replace(features, cells=reorient_cells(features.cells, own, wanted))
 
 
 def is_refused(found: Sequence[Deviation]) -> bool:
     """Whether results would be meaningless."""
     return any(deviation.severity == REFUSED for deviation in found)
+
+
+MINIMUM_CASES = 40
+"""Below, the extremes of the cases say too little about what is usual: nothing is fitted, nothing is checked."""
+ROUND_OFF = 1e-6
+"""Correlations this far below the lowest one are no lower."""
+_OPPOSITE = dict(zip("RLAPSI", "LRPAIS", strict=True))
+
+
+def fit_appearance(
+    train: Sequence[ImageFeatures], others: Sequence[ImageFeatures], mirror_axis: int | None, absolute: bool
+) -> dict[str, Any] | None:
+    """Fit the block of one channel for a bundle's fingerprint; None for less than `MINIMUM_CASES` training cases.
+
+    Args:
+        train: of the training cases as they are, cells turned to the model's orientation; they make the averages.
+        others: further features that the limits must embrace: validation cases, off-centre copies.
+        mirror_axis: axis of the cells (z, y, x) along which the model was trained with both directions, or None.
+        absolute: intensities are scaled by constants, so that their range must fit too.
+    """
+    if len(train) < MINIMUM_CASES:
+        return None
+    template = np.mean([f.cells for f in train], axis=0)
+    if mirror_axis is not None:
+        template = (template + np.flip(template, mirror_axis)) / 2
+    # Rounded before the limits are found, so that these belong to what is stored.
+    template = template.round(4)
+    quantiles = np.mean([f.quantiles for f in train], axis=0).round(5)
+    both = [f for f in [*train, *others] if not f.flat]
+    noises = [f.noise for f in both if f.noise is not None]
+    seen = [_template_correlation(f.cells, template, mirror_axis) for f in both]
+    lows, highs = [f.low for f in both], [f.high for f in both]
+    return {
+        "cases": len(train),
+        "noise": [min(noises), max(noises)],
+        "middle_half": [min(f.middle_half for f in both), max(f.middle_half for f in both)],
+        "quantiles": quantiles.tolist(),
+        "quantile_distance": max(_distance(f, quantiles) for f in both),
+        "template": template.ravel().tolist(),
+        "mirror_axis": mirror_axis,
+        "likeness": min(own for own, _, _ in seen),
+        "turned_gain": max(0.0, *(other - own for own, other, _ in seen)),
+        "intensities": {"low": [min(lows), max(lows)], "high": [min(highs), max(highs)]} if absolute else None,
+    }
+
+
+def appearance_deviations(
+    features: ImageFeatures, block: Mapping[str, Any], channel: str, orientation: str, like_spacing: bool
+) -> list[Deviation]:
+    """Compare the look of one channel with the training cases.
+
+    Args:
+        features: of the part to be segmented, cells turned to `orientation`.
+        block: from `fit_appearance`.
+        orientation: letters of the model's axes, x, y, z.
+        like_spacing: the voxels are about as large as in training; else their noise cannot be compared.
+    """
+    if features.flat:
+        return [
+            Deviation(
+                REFUSED,
+                f"The part of the {channel} image to be segmented is empty, practically all voxels are "
+                f"{features.low:g}: check the file and the region of interest.",
+                "empty",
+            )
+        ]
+    checks = [
+        _picture(features, block, channel, orientation),
+        _noise(features, block, channel) if like_spacing else None,
+        _contrast(features, block, channel),
+        _grey_values(features, block, channel),
+        _intensities(features, block, channel),
+    ]
+    return [check for check in checks if check is not None]
+
+
+def _reoriented(grid: VoxelGrid, orientation: str) -> VoxelGrid:
+    return grid.axes_after(lambda image: reorient(image, orientation))
 
 
 def _field_of_view(extents: Sequence[float], bundle: Bundle) -> Deviation | None:
@@ -158,83 +237,9 @@ def _range(span: dict[str, Sequence[float]]) -> str:
     return " x ".join(f"{low:.3g}" if low == high else f"{low:.3g}-{high:.3g}" for low, high in pairs)
 
 
-MINIMUM_CASES = 40
-"""Below, the extremes of the cases say too little about what is usual: nothing is fitted, nothing is checked."""
-ROUND_OFF = 1e-6
-"""Correlations this far below the lowest one are no lower."""
-_OPPOSITE = dict(zip("RLAPSI", "LRPAIS", strict=True))
-
-
-def fit_appearance(
-    train: Sequence[ImageFeatures], others: Sequence[ImageFeatures], mirror_axis: int | None, absolute: bool
-) -> dict[str, Any] | None:
-    """The block of one channel for a bundle's fingerprint, None for less than `MINIMUM_CASES` training cases.
-
-    Args:
-        train: of the training cases as they are, cells turned to the model's orientation; they make the averages.
-        others: further features that the limits must embrace: select cases, off-centre copies.
-        mirror_axis: axis of the cells (z, y, x) along which the model was trained with both directions, or None.
-        absolute: intensities are scaled by constants, so that their range must fit too.
-    """
-    if len(train) < MINIMUM_CASES:
-        return None
-    template = np.mean([f.cells for f in train], axis=0)
-    if mirror_axis is not None:
-        template = (template + np.flip(template, mirror_axis)) / 2
-    # Rounded before the limits are found, so that these belong to what is stored.
-    template = template.round(4)
-    quantiles = np.mean([f.quantiles for f in train], axis=0).round(5)
-    both = [f for f in [*train, *others] if not f.flat]
-    noises = [f.noise for f in both if f.noise is not None]
-    seen = [_likeness(f.cells, template, mirror_axis) for f in both]
-    lows, highs = [f.low for f in both], [f.high for f in both]
-    return {
-        "cases": len(train),
-        "noise": [min(noises), max(noises)],
-        "middle_half": [min(f.middle_half for f in both), max(f.middle_half for f in both)],
-        "quantiles": quantiles.tolist(),
-        "quantile_distance": max(_distance(f, quantiles) for f in both),
-        "template": template.ravel().tolist(),
-        "mirror_axis": mirror_axis,
-        "likeness": min(own for own, _, _ in seen),
-        "turned_gain": max(0.0, *(other - own for own, other, _ in seen)),
-        "intensities": {"low": [min(lows), max(lows)], "high": [min(highs), max(highs)]} if absolute else None,
-    }
-
-
-def appearance_deviations(
-    features: ImageFeatures, block: Mapping[str, Any], channel: str, orientation: str, like_spacing: bool
-) -> list[Deviation]:
-    """What is unlike the training cases in one channel.
-
-    Args:
-        features: of the part to be segmented, cells turned to `orientation`.
-        block: from `fit_appearance`.
-        orientation: letters of the model's axes, x, y, z.
-        like_spacing: the voxels are about as large as in training; else their noise cannot be compared.
-    """
-    if features.flat:
-        return [
-            Deviation(
-                REFUSED,
-                f"The part of the {channel} image to be segmented is empty, practically all voxels are "
-                f"{features.low:g}: check the file and the region of interest.",
-                "empty",
-            )
-        ]
-    checks = [
-        _picture(features, block, channel, orientation),
-        _noise(features, block, channel) if like_spacing else None,
-        _contrast(features, block, channel),
-        _grey_values(features, block, channel),
-        _intensities(features, block, channel),
-    ]
-    return [check for check in checks if check is not None]
-
-
 def _picture(f: ImageFeatures, block: Mapping[str, Any], channel: str, orientation: str) -> Deviation | None:
     template = np.asarray(block["template"]).reshape((CELLS,) * 3)
-    own, other, letters = _likeness(f.cells, template, block["mirror_axis"], orientation)
+    own, other, letters = _template_correlation(f.cells, template, block["mirror_axis"], orientation)
     least = block["likeness"] - ROUND_OFF
     alike, reorient = own >= least, other - own > block["turned_gain"] and other >= least
     if alike and not reorient:
@@ -309,7 +314,7 @@ def _distance(f: ImageFeatures, quantiles: np.ndarray) -> float:
     return float(np.abs(np.asarray(f.quantiles) - quantiles).mean())
 
 
-def _likeness(
+def _template_correlation(
     cells: np.ndarray, template: np.ndarray, mirror_axis: int | None, orientation: str = "RAS"
 ) -> tuple[float, float, str]:
     """Correlation with the template as the axes are, the best one with turned axes, and the letters of those.

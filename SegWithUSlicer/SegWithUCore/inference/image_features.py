@@ -18,7 +18,7 @@ RANGE_PERCENTILES = (0.5, 99.5)
 MAXIMUM_SAMPLE = 300_000
 """Voxels looked at; of larger images every s-th along each axis: a 256^3 volume takes a fraction of a second."""
 OFF_CENTRE = 0.15
-"""Share of each edge by which `off_centre` cuts at most."""
+"""Share of each edge by which `random_crop` cuts at most."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class ImageFeatures:
     Attributes:
         flat: practically all voxels are equal; the other features mean nothing then.
         low, high: intensities at `RANGE_PERCENTILES`; their difference is the contrast.
-        noise: deviation of the noise as a share of the contrast, None where an axis has less than three voxels.
+        noise: deviation of the noise as a share of the contrast, None if an axis has less than three voxels.
         middle_half: distance of the quartiles as a share of the contrast.
         quantiles: at `PERCENTILES`, the contrast running from 0 to 1.
         cells: the coarse picture, `CELLS`^3 mean ranks of intensity (0 dark, 1 bright), axes z, y, x as stored.
@@ -87,22 +87,22 @@ def image_features(array: np.ndarray) -> ImageFeatures:
     )
 
 
-def off_centre(array: np.ndarray, seed: int) -> np.ndarray:
-    """The array cut by `OFF_CENTRE` along each axis, a random share of it on either side.
+def random_crop(array: np.ndarray, seed: int) -> np.ndarray:
+    """Cut the array by `OFF_CENTRE` along each axis, a random share of it on either side.
 
     Nobody places a region of interest as exactly as the crops of a training set are cut.
     """
     random = np.random.default_rng(seed)
-    places = []
+    slices = []
     for size in array.shape:
         cut = round(OFF_CENTRE * size)
         start = int(random.integers(0, cut + 1))
-        places.append(slice(start, size - cut + start))
-    return array[tuple(places)]
+        slices.append(slice(start, size - cut + start))
+    return array[tuple(slices)]
 
 
-def turned_cells(cells: np.ndarray, own: str, wanted: str) -> np.ndarray:
-    """The coarse picture with its axes turned from the letters `own` to the letters `wanted`, both in x, y, z order.
+def reorient_cells(cells: np.ndarray, own: str, wanted: str) -> np.ndarray:
+    """Turn the axes of the coarse picture from the letters `own` to the letters `wanted`, both in x, y, z order.
 
     As `SimpleITK.DICOMOrient` would have done with the image before.
     """

@@ -145,7 +145,7 @@ class RunMemory:
 
     @property
     def words(self) -> str:
-        """ "needs about 2.5 GB of memory"."""
+        """Say how much the run needs, as in "needs about 2.5 GB of memory"."""
         return f"needs about {in_words(self.total)} of memory"
 
     @property
@@ -171,14 +171,14 @@ class RunMemory:
         check_memory(self.what, self.needed, self.remedies, held, file)
 
 
-def foreseen(
+def memory_from_headers(
     claims: Sequence[FileGrid | None],
     region: RegionOfInterest | None,
     model: Model,
     include_image: bool = False,
     own_to_world_ras: Sequence[float] | None = None,
 ) -> RunMemory | None:
-    """What a run will take as the headers of its files have it; None where they do not say.
+    """Predict what a run will take from the headers of its files; None if they do not say.
 
     Where headers do not say which part will be segmented (DICOM with its places not read yet, nnU-Net's box of nonzero
     voxels), only what reading takes is foreseen: nothing is refused that would have worked.
@@ -208,7 +208,7 @@ def run_memory(
     include_image: bool = False,
     own_to_world_ras: Sequence[float] | None = None,
 ) -> RunMemory:
-    """What a run of a model will take; arguments as those of `run_size`."""
+    """Predict what a run of a model will take; arguments as those of `run_size`."""
     world = part.axes_after(lambda image: apply_transform(image, own_to_world_ras))
     size = run_size(whole, world, model.bundle.input, model, stored_bytes, include_image)
     edges = " x ".join(str(n) for n in whole.size)
@@ -237,7 +237,7 @@ def check_regions_fit(error_probability: np.ndarray | None, file: Path) -> None:
 def run_size(
     whole: VoxelGrid, part: VoxelGrid, spec: InputSpec, model: Model, stored_bytes: int, keeps_image: bool
 ) -> RunSize:
-    """What a run of a model depends on.
+    """Collect what the memory of a run depends on.
 
     Args:
         whole: grid of the images.
@@ -263,7 +263,7 @@ def run_size(
 
 
 def peak_memory_mb() -> float | None:
-    """Largest memory this process has used so far in MB, None where the platform does not tell (Windows)."""
+    """Largest memory this process has used so far in MB, None if the platform does not tell (Windows)."""
     if sys.platform == "win32":
         return None
     import resource

@@ -1,4 +1,4 @@
-"""A model ready to segment: its bundle, the loaded network, the device; kept warm between cases."""
+"""A model ready to segment (bundle, loaded network, kept warm between cases), and the choice of its device."""
 
 import torch
 
@@ -31,14 +31,14 @@ class Model:
         self.network: SegWithU = load_network(self.bundle).to(device)
         self.head: HeadSpec = self.bundle.default_head
         self.fitted = FittedCalibration.from_json(self.bundle.calibration)
-        self.numbers = CaseLevelCalibration.from_json(self.bundle.calibration)
+        self.case_level = CaseLevelCalibration.from_json(self.bundle.calibration)
         self.network_sha256 = network_sha256(bundle.backbone.kind)
         self.notes: list[Deviation] = model_notes(bundle, self.head, self.network_sha256)
         self.program_bytes = resident_bytes()
 
 
 def model_notes(bundle: Bundle, head: HeadSpec, network: str | None) -> list[Deviation]:
-    """What the user should know about a model whatever the image is.
+    """Warn of what the user should know about a model whatever the image is.
 
     Args:
         network: hash of the user's own network that it runs on, None for a backbone that this program brings.
@@ -61,7 +61,7 @@ CHOICES = ("auto", "cpu", "cuda", "mps")
 
 
 def choose_device(wanted: str) -> torch.device:
-    """The device a user asked for; "auto" takes CUDA, then Apple's MPS, then the CPU.
+    """Return the device that a user asked for; "auto" takes CUDA, then Apple's MPS, then the CPU.
 
     Raises:
         UsageError: the device is not there.
@@ -70,6 +70,6 @@ def choose_device(wanted: str) -> torch.device:
     if wanted == "auto":
         return torch.device(next(name for name in ("cuda", "mps", "cpu") if available[name]))
     if not available.get(wanted, False):
-        there = ", ".join(name for name, is_there in available.items() if is_there)
-        raise UsageError(f"The device '{wanted}' is not available here: choose one of {there}.")
+        names = ", ".join(name for name, is_there in available.items() if is_there)
+        raise UsageError(f"The device '{wanted}' is not available here: choose one of {names}.")
     return torch.device(wanted)

@@ -21,7 +21,7 @@ class Prediction:
         logits: (classes, z, y, x), not tempered.
         classes, runner_up: index of the most and second most probable class.
         calibration, ranking: the two maps.
-        epistemic, aleatoric: model and data part; the latter None where the head has no such branch.
+        epistemic, aleatoric: model and data part; the latter None if the head has no such branch.
         voxel_mm3: volume of one voxel.
     """
 

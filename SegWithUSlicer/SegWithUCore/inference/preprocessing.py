@@ -1,4 +1,7 @@
-"""From images as they come to the tensor a network was trained on, and nothing that training does not do too."""
+"""From images as they come to the tensor a network was trained on, and nothing that training does not do too.
+
+With models of nnU-Net it prepares as nnU-Net does: crop to nonzero voxels, normalise, resample with splines.
+"""
 
 from collections.abc import Sequence
 
@@ -53,25 +56,6 @@ def working_size(upright: sitk.Image | VoxelGrid, spec: InputSpec) -> tuple[tupl
     return tuple(int(n) for n in voxels), spec.spacing_mm
 
 
-def _resample(image: sitk.Image, size: Sequence[int], spacing: Sequence[float], interpolator: int) -> sitk.Image:
-    filter_ = sitk.ResampleImageFilter()
-    filter_.SetReferenceImage(_grid_of(image, size, spacing))
-    filter_.SetInterpolator(interpolator)
-    filter_.UseNearestNeighborExtrapolatorOn()
-    return filter_.Execute(image)
-
-
-def _grid_of(image: sitk.Image, size: Sequence[int], spacing: Sequence[float]) -> sitk.Image:
-    """An empty image of that size and spacing; the outer faces of the first voxels coincide with those of `image`."""
-    old, new = np.asarray(image.GetSpacing()), np.asarray(spacing)
-    shift = np.asarray(image.GetDirection()).reshape(3, 3) @ ((new - old) / 2)
-    grid = sitk.Image([int(n) for n in size], sitk.sitkUInt8)
-    grid.SetSpacing([float(v) for v in new])
-    grid.SetOrigin([float(v) for v in np.asarray(image.GetOrigin()) + shift])
-    grid.SetDirection(image.GetDirection())
-    return grid
-
-
 def network_input(channels: Sequence[sitk.Image], spec: InputSpec) -> tuple[np.ndarray, sitk.Image]:
     """Working-grid array of all channels and the grid it lies on.
 
@@ -97,24 +81,8 @@ def network_input(channels: Sequence[sitk.Image], spec: InputSpec) -> tuple[np.n
     return np.stack([normalise(sitk.GetArrayViewFromImage(image)) for normalise, image in pairs]), working[0]
 
 
-def _nnunet_input(
-    channels: Sequence[sitk.Image], spec: InputSpec, how: NnunetPreparation
-) -> tuple[np.ndarray, sitk.Image]:
-    """As `network_input`, for channels that are cut to `assessed_box` already."""
-    upright = [reorient(image, spec.orientation) for image in channels]
-    arrays = [sitk.GetArrayFromImage(image) for image in upright]
-    inside = nonzero_mask(arrays)
-    normalised = [each(array, inside) for each, array in zip(spec.channel_normalisations, arrays, strict=True)]
-    if spec.spacing_mm is None:
-        return np.stack(normalised), upright[0]
-    old, wanted = upright[0].GetSpacing()[::-1], spec.spacing_mm[::-1]
-    working = [spline_resampled(array, old, wanted, how) for array in normalised]
-    size, spacing = working_size(upright[0], spec)
-    return np.stack(working), _grid_of(upright[0], size, spacing)
-
-
 def assessed_box(channels: Sequence[sitk.Image], spec: InputSpec) -> VoxelBox:
-    """The part of the images that the network is shown: all of it, but for nnU-Net the box of nonzero voxels.
+    """Find the part that the network sees: all of it, but for nnU-Net the box of nonzero voxels.
 
     Args:
         channels: one image per channel, all on one grid, cut to the region of interest.
@@ -134,7 +102,7 @@ def assessed_box(channels: Sequence[sitk.Image], spec: InputSpec) -> VoxelBox:
 
 
 def mirrored_copy(image: sitk.Image) -> sitk.Image:
-    """The image with left and right exchanged along its left-right voxel axis; the grid stays where it is."""
+    """Exchange left and right along the left-right voxel axis; the grid stays where it is."""
     letters = orientation_of(image)
     axis = next(i for i, letter in enumerate(letters) if letter in "LR")
     flipped = sitk.Flip(image, [i == axis for i in range(3)])
@@ -161,7 +129,7 @@ def resampled_shape(shape: Sequence[int], spacing: Sequence[float], wanted: Sequ
 def spline_resampled(
     array: np.ndarray, spacing: Sequence[float], wanted: Sequence[float], how: NnunetPreparation
 ) -> np.ndarray:
-    """An array brought to the spacing `wanted`, float32; the outer faces of the volume stay where they are.
+    """Resample an array to the spacing `wanted`, float32; the outer faces of the volume stay where they are.
 
     Args:
         array: (z, y, x).
@@ -181,7 +149,7 @@ def spline_resampled(
 
 
 def thick_axis(spacing: Sequence[float], wanted: Sequence[float], separate: bool | None = None) -> int | None:
-    """The axis across which slices are resampled one by one; None where all axes are resampled together.
+    """Find the axis across which slices are resampled one by one; None if all axes are resampled together.
 
     Args:
         separate: as `NnunetPreparation.separate_slices`.
@@ -191,6 +159,41 @@ def thick_axis(spacing: Sequence[float], wanted: Sequence[float], separate: bool
         return None
     coarsest = [axis for axis, value in enumerate(deciding) if value == max(deciding)]
     return coarsest[0] if len(coarsest) == 1 else None
+
+
+def _resample(image: sitk.Image, size: Sequence[int], spacing: Sequence[float], interpolator: int) -> sitk.Image:
+    filter_ = sitk.ResampleImageFilter()
+    filter_.SetReferenceImage(_grid_of(image, size, spacing))
+    filter_.SetInterpolator(interpolator)
+    filter_.UseNearestNeighborExtrapolatorOn()
+    return filter_.Execute(image)
+
+
+def _grid_of(image: sitk.Image, size: Sequence[int], spacing: Sequence[float]) -> sitk.Image:
+    """Make an empty image of that size and spacing; the outer faces of the first voxels are those of `image`."""
+    old, new = np.asarray(image.GetSpacing()), np.asarray(spacing)
+    shift = np.asarray(image.GetDirection()).reshape(3, 3) @ ((new - old) / 2)
+    grid = sitk.Image([int(n) for n in size], sitk.sitkUInt8)
+    grid.SetSpacing([float(v) for v in new])
+    grid.SetOrigin([float(v) for v in np.asarray(image.GetOrigin()) + shift])
+    grid.SetDirection(image.GetDirection())
+    return grid
+
+
+def _nnunet_input(
+    channels: Sequence[sitk.Image], spec: InputSpec, how: NnunetPreparation
+) -> tuple[np.ndarray, sitk.Image]:
+    """As `network_input`, for channels that are cut to `assessed_box` already."""
+    upright = [reorient(image, spec.orientation) for image in channels]
+    arrays = [sitk.GetArrayFromImage(image) for image in upright]
+    inside = nonzero_mask(arrays)
+    normalised = [each(array, inside) for each, array in zip(spec.channel_normalisations, arrays, strict=True)]
+    if spec.spacing_mm is None:
+        return np.stack(normalised), upright[0]
+    old, wanted = upright[0].GetSpacing()[::-1], spec.spacing_mm[::-1]
+    working = [spline_resampled(array, old, wanted, how) for array in normalised]
+    size, spacing = working_size(upright[0], spec)
+    return np.stack(working), _grid_of(upright[0], size, spacing)
 
 
 def _has_thick_slices(spacing: Sequence[float]) -> bool:

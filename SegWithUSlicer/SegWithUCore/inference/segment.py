@@ -1,4 +1,4 @@
-"""The whole job: from image files to a case folder."""
+"""The whole job: from image files to a case folder (`segment`), or to the same result in memory (`compute_case`)."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -22,11 +22,11 @@ from ..models.bundle import Bundle
 from ..progress import Progress, silent
 from .case_writer import CaseResult, write_case_folder
 from .fingerprint import REFUSED, WARNING, Deviation, deviations, is_refused
-from .memory_prediction import READ_BYTES, RunMemory, check_regions_fit, foreseen, peak_memory_mb, run_memory
+from .memory_prediction import READ_BYTES, RunMemory, check_regions_fit, memory_from_headers, peak_memory_mb, run_memory
 from .model import Model
 from .preprocessing import assessed_box, network_input
 from .sliding_window import stitched
-from .structures import StructureFigures, structure_deviations, structure_figures
+from .structures import StructureMetrics, structure_deviations, structure_metrics
 from .uncertainty_maps import VoxelMaps, maps_on_grid, regions_of_maps
 
 
@@ -109,15 +109,11 @@ def compute_case(
     """
     job = _checked_job(job, model.bundle)
     timer = StageTimer()
-    memory = _foreseen(job, model, reader)
+    memory = _memory_from_headers(job, model, reader)
     progress("reading", 0.0, "" if memory is None else memory.words)
     with timer.stage("reading"):
         given = read_input(job, model.bundle, reader)
-    given_warnings = place_warnings(job)
-    parts = [apply_transform(part, job.own_to_world_ras) for part in given.parts]
-    given_warnings += checked_against_training(parts, model.bundle, job)
-    assessed = assessed_box(parts, model.bundle.input)
-    box, parts = assessed.within(given.box), [assessed.crop(part) for part in parts]
+    box, parts, warnings = _assessed_parts(job, given, model.bundle)
     stored = READ_BYTES if memory is None else memory.stored_bytes
     memory = run_memory(given.grid, VoxelGrid.of(parts[0]), model, stored, job.region, job.include_image)
     memory.check(job.files[0])
@@ -127,7 +123,7 @@ def compute_case(
         progress("finding regions", 0.92)
         check_regions_fit(maps.error_probability, job.files[0])
         regions = regions_of_maps(maps, model.bundle.labels, box.crop_grid(given.grid))
-    structures, structure_warnings = _structures(maps, given.grid, model, is_refused(given_warnings))
+    structures, structure_warnings = _structures(maps, given.grid, model, is_refused(warnings))
     return CaseResult(
         name=job.name,
         files=job.files,
@@ -141,50 +137,12 @@ def compute_case(
         maps=maps,
         structures=structures,
         regions=regions,
-        warnings=[*given_warnings, *structure_warnings, *model.notes, *notes],
+        warnings=[*warnings, *structure_warnings, *model.notes, *notes],
         device=model.device.type,
         image=given.image,
         timings_s=timer.seconds,
         peak_memory_mb=peak_memory_mb(),
     )
-
-
-def _structures(
-    maps: VoxelMaps, grid: VoxelGrid, model: Model, refused: bool
-) -> tuple[list[StructureFigures], list[Deviation]]:
-    """The structures, and warnings about those unlike the training cases; no numbers of refused inputs."""
-    labels, voxel_mm3 = model.bundle.labels, float(np.prod(grid.spacing))
-    structures = structure_figures(maps, labels, voxel_mm3, model.numbers, assessed=not refused)
-    return structures, [] if refused else structure_deviations(structures, model.bundle, model.numbers)
-
-
-def _checked_job(job: Job, bundle: Bundle) -> Job:
-    """The job, if its region makes sense for its images and its model.
-
-    Raises:
-        UsageError: a region for a model that takes whole slices, or in mm for an image with two places and no form.
-    """
-    if job.region and bundle.input.slice_edge is not None:
-        raise UsageError(
-            f"The model {bundle.name} takes whole slices, since it tells sizes by the field of view alone: leave "
-            "out the region of interest."
-        )
-    if job.region:
-        for path in job.files:
-            check_form(path, job.form)
-    if differs_from_slicer(job.files[0], job.form):  # else Slicer would show the file beside the results
-        return replace(job, include_image=True)
-    return job
-
-
-def _foreseen(job: Job, model: Model, reader: InputReader) -> RunMemory | None:
-    """What the run will take, refused where that is more than is free; None where the headers do not say."""
-    claims = [reader.grid(path, uid) for path, uid in zip_longest(job.files, job.series)]
-    claims = [claim_on_form(path, claim, job.form) for path, claim in zip(job.files, claims, strict=True)]
-    memory = foreseen(claims, job.region, model, job.include_image, job.own_to_world_ras)
-    if memory is not None:
-        memory.check(job.files[0])
-    return memory
 
 
 @dataclass(frozen=True)
@@ -248,7 +206,7 @@ def read_channels(
     return images
 
 
-def place_warnings(job: Job) -> list[Deviation]:
+def position_warnings(job: Job) -> list[Deviation]:
     """Warnings about images whose header gives two places, or none; each sentence once."""
     sentences = dict.fromkeys(note for path in job.files for note in grid_notes(path, job.form))
     return [Deviation(WARNING, sentence, "place") for sentence in sentences]
@@ -311,3 +269,54 @@ def segment_images(
     maps = maps_on_grid(model.network, output, working, images[0], model.fitted)
     model.network.to(model.device)
     return maps, notes
+
+
+def _assessed_parts(job: Job, given: ReadInput, bundle: Bundle) -> tuple[VoxelBox, list[sitk.Image], list[Deviation]]:
+    """Return the box that is segmented, the channels inside it, and warnings about the input.
+
+    Raises:
+        InputError: as `checked_against_training`.
+    """
+    warnings = position_warnings(job)
+    parts = [apply_transform(part, job.own_to_world_ras) for part in given.parts]
+    warnings += checked_against_training(parts, bundle, job)
+    assessed = assessed_box(parts, bundle.input)
+    return assessed.within(given.box), [assessed.crop(part) for part in parts], warnings
+
+
+def _structures(
+    maps: VoxelMaps, grid: VoxelGrid, model: Model, refused: bool
+) -> tuple[list[StructureMetrics], list[Deviation]]:
+    """Measure the structures, and warn of those unlike the training cases; refused inputs get no case-level numbers."""
+    labels, voxel_mm3 = model.bundle.labels, float(np.prod(grid.spacing))
+    structures = structure_metrics(maps, labels, voxel_mm3, model.case_level, assessed=not refused)
+    return structures, [] if refused else structure_deviations(structures, model.bundle, model.case_level)
+
+
+def _checked_job(job: Job, bundle: Bundle) -> Job:
+    """Return the job if its region makes sense for its images and its model.
+
+    Raises:
+        UsageError: a region for a model that takes whole slices, or in mm for an image with two places and no form.
+    """
+    if job.region and bundle.input.slice_edge is not None:
+        raise UsageError(
+            f"The model {bundle.name} takes whole slices, since it tells sizes by the field of view alone: leave "
+            "out the region of interest."
+        )
+    if job.region:
+        for path in job.files:
+            check_form(path, job.form)
+    if differs_from_slicer(job.files[0], job.form):  # else Slicer would show the file beside the results
+        return replace(job, include_image=True)
+    return job
+
+
+def _memory_from_headers(job: Job, model: Model, reader: InputReader) -> RunMemory | None:
+    """Predict the memory of the run, and refuse more than is free; None if the headers do not say."""
+    claims = [reader.grid(path, uid) for path, uid in zip_longest(job.files, job.series)]
+    claims = [claim_on_form(path, claim, job.form) for path, claim in zip(job.files, claims, strict=True)]
+    memory = memory_from_headers(claims, job.region, model, job.include_image, job.own_to_world_ras)
+    if memory is not None:
+        memory.check(job.files[0])
+    return memory

@@ -22,7 +22,7 @@ class WindowNetwork(Protocol):
     """What can be run window by window, such as `SegWithU`."""
 
     def window_output(self, image: torch.Tensor) -> torch.Tensor:
-        """What may be averaged over windows, (batch, channels, *spatial), of an image (batch, channels, *spatial)."""
+        """Compute what may be averaged over windows, (batch, channels, *spatial), of an image of that shape."""
 
 
 class BackboneAlone:

@@ -1,4 +1,7 @@
-"""Figures per structure, for the table, `case.json` and the live readout of the threshold."""
+"""Metrics of each structure: volume, uncertain part, case-level numbers, histograms; and warnings about unusual ones.
+
+They are for the table, `case.json` and the live readout of the threshold.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -43,8 +46,8 @@ class CaseLevelCalibration:
 
 
 @dataclass(frozen=True)
-class StructureFigures:
-    """Figures of the voxels predicted as one structure (or as background, where structures may be missed).
+class StructureMetrics:
+    """Metrics of the voxels predicted as one structure (or as background, where structures may be missed).
 
     Attributes:
         label: the structure.
@@ -54,10 +57,10 @@ class StructureFigures:
             calibration, or where the input is too far from the training cases.
         expected_wrong_mm3: sum of error probability times voxel volume; None without fitted calibration.
         uncertain_share, uncertain_mm3: voxels above `UNCERTAIN_ABOVE`; None without fitted calibration.
-        expected_interval_mm3: holds the true volume of nine in ten cases like the training cases; None where no
+        expected_interval_mm3: holds the true volume of nine in ten cases like the training cases; None if no
             interval is fitted, and where the expected volume is None.
-        predicted_dice: None where it is not fitted, not informative, or the input is too far from the training cases.
-        predicted_dice_informative: whether the prediction beats the mean of the calibration cases; None where
+        predicted_dice: None if it is not fitted, not informative, or the input is too far from the training cases.
+        predicted_dice_informative: whether the prediction beats the mean of the calibration cases; None if
             nothing is fitted.
         calibration_cases: number of cases behind the interval, None without one.
     """
@@ -75,70 +78,33 @@ class StructureFigures:
     calibration_cases: int | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """For `case.json`: the label's fields and the figures side by side."""
-        figures = {key: value for key, value in asdict(self).items() if key != "label"}
+        """For `case.json`: the label's fields and the metrics side by side."""
+        metrics = {key: value for key, value in asdict(self).items() if key != "label"}
         if self.expected_interval_mm3 is not None:
-            figures["expected_interval_mm3"] = list(self.expected_interval_mm3)
-        return {**self.label.to_json(), **figures}
+            metrics["expected_interval_mm3"] = list(self.expected_interval_mm3)
+        return {**self.label.to_json(), **metrics}
 
 
-NO_NUMBERS = CaseLevelCalibration()
+NOT_FITTED = CaseLevelCalibration()
 
 
-def structure_figures(
+def structure_metrics(
     maps: VoxelMaps,
     labels: Sequence[Label],
     voxel_mm3: float,
-    numbers: CaseLevelCalibration = NO_NUMBERS,
+    calibration: CaseLevelCalibration = NOT_FITTED,
     assessed: bool = True,
-) -> list[StructureFigures]:
-    """Figures of every class in the order of `labels`, background first.
+) -> list[StructureMetrics]:
+    """Metrics of every class in the order of `labels`, background first.
 
     Args:
         voxel_mm3: volume of one voxel.
-        numbers: fitted on calibration cases.
-        assessed: False where the input is too far from the training cases for numbers of a structure as a whole.
+        calibration: fitted on calibration cases.
+        assessed: False if the input is too far from the training cases for numbers of a structure as a whole.
     """
-    return [_figures(maps, index, label, voxel_mm3, numbers, assessed) for index, label in enumerate(labels)]
-
-
-def _figures(
-    maps: VoxelMaps, index: int, label: Label, voxel_mm3: float, numbers: CaseLevelCalibration, assessed: bool
-) -> StructureFigures:
-    inside = maps.classes == index
-    voxels = int(np.count_nonzero(inside))
-    if maps.error_probability is None:
-        return StructureFigures(label, voxels, voxels * voxel_mm3)
-    errors = maps.error_probability[inside]
-    uncertain = int(np.count_nonzero(errors > UNCERTAIN_ABOVE))
-    return StructureFigures(
-        label,
-        voxels,
-        voxels * voxel_mm3,
-        expected_wrong_mm3=float(errors.sum(dtype=np.float64)) * voxel_mm3,
-        uncertain_share=uncertain / voxels if voxels else 0.0,
-        uncertain_mm3=uncertain * voxel_mm3,
-        **(_whole_structure(maps, index, label, voxels, voxel_mm3, numbers) if assessed else {}),
-    )
-
-
-def _whole_structure(
-    maps: VoxelMaps, index: int, label: Label, voxels: int, voxel_mm3: float, numbers: CaseLevelCalibration
-) -> dict[str, Any]:
-    """Numbers of the structure as a whole: expected volume with interval, predicted Dice."""
-    expected, inside = float(maps.sums.expected[index]), float(maps.sums.inside[index])
-    found: dict[str, Any] = {"expected_volume_mm3": expected * voxel_mm3}
-    interval, dice = numbers.intervals.get(label.value), numbers.dice.get(label.value)
-    if interval is not None:
-        volume, low, high = interval(expected * voxel_mm3, float(maps.sums.ambiguous[index]) * voxel_mm3)
-        found |= {"expected_volume_mm3": volume, "expected_interval_mm3": (low, high)}
-        found["calibration_cases"] = interval.cases
-    if dice is not None:
-        found["predicted_dice_informative"] = dice.informative
-        confidence = soft_dice(expected, inside, voxels)
-        if dice.informative and np.isfinite(confidence):
-            found["predicted_dice"] = dice(confidence)
-    return found
+    return [
+        _metrics_of_class(maps, index, label, voxel_mm3, calibration, assessed) for index, label in enumerate(labels)
+    ]
 
 
 def histograms(values: np.ndarray, maps: VoxelMaps, labels: Sequence[Label]) -> dict[str, Any]:
@@ -162,47 +128,86 @@ def histograms(values: np.ndarray, maps: VoxelMaps, labels: Sequence[Label]) -> 
 
 
 def structure_deviations(
-    structures: Sequence[StructureFigures], bundle: Bundle, numbers: CaseLevelCalibration
+    structures: Sequence[StructureMetrics], bundle: Bundle, calibration: CaseLevelCalibration
 ) -> list[Deviation]:
     """One sentence for each structure of a volume that no training case has, or of an unusually low predicted Dice.
 
     Args:
-        structures: figures, background first.
+        structures: metrics, background first.
     """
     volumes: Mapping[str, Any] = (bundle.fingerprint or {}).get("volumes_mm3") or {}
     checks = []
-    for figures in structures[1:]:
-        value = figures.label.value
-        checks.append(_volume(figures, volumes.get(str(value)), bundle))
-        checks.append(_dice(figures, numbers))
+    for metrics in structures[1:]:
+        value = metrics.label.value
+        checks.append(_unusual_volume(metrics, volumes.get(str(value)), bundle))
+        checks.append(_low_predicted_dice(metrics, calibration))
     return [check for check in checks if check is not None]
 
 
-def _volume(figures: StructureFigures, span: Mapping[str, Any] | None, bundle: Bundle) -> Deviation | None:
-    if span is None or span["low"] <= figures.volume_mm3 <= span["high"]:
+def _metrics_of_class(
+    maps: VoxelMaps, index: int, label: Label, voxel_mm3: float, calibration: CaseLevelCalibration, assessed: bool
+) -> StructureMetrics:
+    inside = maps.classes == index
+    voxels = int(np.count_nonzero(inside))
+    if maps.error_probability is None:
+        return StructureMetrics(label, voxels, voxels * voxel_mm3)
+    errors = maps.error_probability[inside]
+    uncertain = int(np.count_nonzero(errors > UNCERTAIN_ABOVE))
+    return StructureMetrics(
+        label,
+        voxels,
+        voxels * voxel_mm3,
+        expected_wrong_mm3=float(errors.sum(dtype=np.float64)) * voxel_mm3,
+        uncertain_share=uncertain / voxels if voxels else 0.0,
+        uncertain_mm3=uncertain * voxel_mm3,
+        **(_case_level_metrics(maps, index, label, voxels, voxel_mm3, calibration) if assessed else {}),
+    )
+
+
+def _case_level_metrics(
+    maps: VoxelMaps, index: int, label: Label, voxels: int, voxel_mm3: float, calibration: CaseLevelCalibration
+) -> dict[str, Any]:
+    """Numbers of the structure as a whole: expected volume with interval, predicted Dice."""
+    expected, inside = float(maps.sums.expected[index]), float(maps.sums.inside[index])
+    found: dict[str, Any] = {"expected_volume_mm3": expected * voxel_mm3}
+    interval, dice = calibration.intervals.get(label.value), calibration.dice.get(label.value)
+    if interval is not None:
+        volume, low, high = interval(expected * voxel_mm3, float(maps.sums.ambiguous[index]) * voxel_mm3)
+        found |= {"expected_volume_mm3": volume, "expected_interval_mm3": (low, high)}
+        found["calibration_cases"] = interval.cases
+    if dice is not None:
+        found["predicted_dice_informative"] = dice.informative
+        confidence = soft_dice(expected, inside, voxels)
+        if dice.informative and np.isfinite(confidence):
+            found["predicted_dice"] = dice(confidence)
+    return found
+
+
+def _unusual_volume(metrics: StructureMetrics, span: Mapping[str, Any] | None, bundle: Bundle) -> Deviation | None:
+    if span is None or span["low"] <= metrics.volume_mm3 <= span["high"]:
         return None
-    name, value = figures.label.name, figures.label.value
+    name, value = metrics.label.name, metrics.label.value
     seen = f"in the {span['cases']} training cases of '{bundle.name}' {span['low']:.0f} to {span['high']:.0f} mm3"
-    if figures.voxels == 0:
+    if metrics.voxels == 0:
         return Deviation(WARNING, f"No {name} was found ({seen}): check the region of interest.", "volume", value)
-    small_large = "small" if figures.volume_mm3 < span["low"] else "large"
+    small_large = "small" if metrics.volume_mm3 < span["low"] else "large"
     return Deviation(
         WARNING,
-        f"The {name} is unusually {small_large}: {figures.volume_mm3:.0f} mm3, {seen}; check whether it lies whole "
+        f"The {name} is unusually {small_large}: {metrics.volume_mm3:.0f} mm3, {seen}; check whether it lies whole "
         "within the region of interest and whether the segmentation follows it.",
         "volume",
         value,
     )
 
 
-def _dice(figures: StructureFigures, numbers: CaseLevelCalibration) -> Deviation | None:
-    fitted = numbers.dice.get(figures.label.value)
-    if fitted is None or figures.predicted_dice is None or figures.predicted_dice >= fitted.lowest:
+def _low_predicted_dice(metrics: StructureMetrics, calibration: CaseLevelCalibration) -> Deviation | None:
+    fitted = calibration.dice.get(metrics.label.value)
+    if fitted is None or metrics.predicted_dice is None or metrics.predicted_dice >= fitted.lowest:
         return None
     return Deviation(
         WARNING,
-        f"The segmentation of the {figures.label.name} is probably poor: predicted Dice {figures.predicted_dice:.2f}, "
+        f"The segmentation of the {metrics.label.name} is probably poor: predicted Dice {metrics.predicted_dice:.2f}, "
         f"lower than in any of the {fitted.cases} calibration cases ({fitted.lowest:.2f} at least).",
         "predicted Dice",
-        figures.label.value,
+        metrics.label.value,
     )

@@ -1,4 +1,4 @@
-"""From stitched logits and responses to maps on the input's own grid."""
+"""From stitched logits and responses to maps on the input's own grid, and from the maps to regions."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,7 +20,7 @@ from ..network.segwithu import SegWithU
 from ..regions.find_regions import Assessed, FoundRegions, find_regions
 
 CHUNK_VOXELS = 32768
-"""Voxels a step: 32k keep the perturbed softmaxes within the L2 cache (research/uq.md: 4x faster than 131k)."""
+"""Voxels a step: 32k keep the perturbed softmaxes within the L2 cache (docs/developer/performance.md)."""
 SLAB_VOXELS = 1 << 22
 """Voxels of the input grid that are resampled at once: bounds memory at about 0.2 GB for 12 channels."""
 
@@ -35,7 +35,7 @@ class VoxelMaps:
         calibration: U_cal, float32.
         ranking: U_rnk, float32.
         error_probability: float32 in 0 to 1, None without fitted calibration.
-        model_percentile, data_percentile: of `calibration.sources`, uint8, None where not fitted.
+        model_percentile, data_percentile: of `calibration.sources`, uint8, None if not fitted.
         sums: of the tempered, refitted probabilities, per class.
     """
 
@@ -83,7 +83,7 @@ class Voxelwise:
         classes, runner_up: indices of the most and second most probable class, uint8.
         calibration, ranking: the two maps, float32.
         epistemic: variance by the probes, float32.
-        aleatoric: float32, None where the head has no such branch.
+        aleatoric: float32, None if the head has no such branch.
         sums: of the tempered probabilities, per class.
     """
 
@@ -137,14 +137,6 @@ def maps_on_grid(
     return VoxelMaps(classes, runner_up, calibration, ranking, probability, model, data, sums)
 
 
-def _percentiles(values: np.ndarray, quantiles: tuple[float, ...]) -> np.ndarray:
-    """As `percentiles_of`, slice by slice: its float64 copies of a whole volume would be larger than all maps."""
-    found = np.empty(values.shape, np.uint8)
-    for each in range(len(values)):
-        found[each] = percentiles_of(values[each], quantiles)
-    return found
-
-
 def voxelwise(network: SegWithU, stitched: np.ndarray, tempering_scale: float = 1.0) -> Voxelwise:
     """Classes, maps and their parts, voxel by voxel.
 
@@ -186,75 +178,12 @@ def voxelwise(network: SegWithU, stitched: np.ndarray, tempering_scale: float = 
     )
 
 
-def _flat_part(stitched: np.ndarray, part: slice) -> np.ndarray:
-    """Some voxels of (channels, *any), in scan order: (channels, voxels).
-
-    Of an array whose axes are turned only the slices around them are copied: a copy of all doubled a run's memory.
-    """
-    if stitched.flags.c_contiguous:
-        return stitched.reshape(len(stitched), -1)[:, part]
-    if stitched.ndim < 3:
-        return np.ascontiguousarray(stitched.reshape(len(stitched), -1)[:, part])
-    in_slice = math.prod(stitched.shape[2:])
-    first, last = part.start // in_slice, (part.stop - 1) // in_slice
-    if first == last:
-        return _flat_part(stitched[:, first], slice(part.start - first * in_slice, part.stop - first * in_slice))
-    around = stitched[:, first : last + 1].reshape(len(stitched), -1)
-    return np.ascontiguousarray(around[:, part.start - first * in_slice : part.stop - first * in_slice])
-
-
-def _sums(probabilities: torch.Tensor, classes: torch.Tensor) -> ProbabilitySums:
-    """Sums over one chunk; probabilities (classes, voxels), predicted classes (1, voxels)."""
-    chosen = classes == torch.arange(len(probabilities), device=classes.device)[:, None]
-    parts = (probabilities, probabilities * chosen, probabilities * (1 - probabilities))
-    return ProbabilitySums(*(part.sum(1).cpu().double().numpy() for part in parts))
-
-
 def resample_to_grid(stitched: np.ndarray, working: sitk.Image, target: sitk.Image) -> np.ndarray:
     """All channels of `stitched` (channels, z, y, x) at the voxels of `target`, at once."""
     whole = np.empty((stitched.shape[0], *target.GetSize()[::-1]), np.float32)
     for place, block in _blocks(stitched, working, target):
         whole[(slice(None), *place)] = block
     return whole
-
-
-def _blocks(
-    stitched: np.ndarray, working: sitk.Image, target: sitk.Image
-) -> Iterator[tuple[tuple[slice, ...], np.ndarray]]:
-    """Parts of `stitched` on the target grid, with the slices (z, y, x) where they belong."""
-    letters = orientation_of(target)
-    if same_grid(sitk.DICOMOrient(image_on_grid(stitched[0], working), letters), target):
-        # Only axes differ: no interpolation, values stay exact.
-        yield (slice(None),) * 3, _turned(stitched, working, target)
-        return
-    channels = [image_on_grid(channel, working) for channel in stitched]
-    i, j, k = target.GetSize()
-    step = max(1, SLAB_VOXELS // (i * j))
-    for start in range(0, k, step):
-        slab = sitk.RegionOfInterest(target, (i, j, min(step, k - start)), (0, 0, start))
-        parts = [sitk.GetArrayFromImage(_interpolated(image, slab)) for image in channels]
-        yield (slice(start, start + step), slice(None), slice(None)), np.stack(parts)
-
-
-def _interpolated(image: sitk.Image, grid: sitk.Image) -> sitk.Image:
-    filter_ = sitk.ResampleImageFilter()
-    filter_.SetReferenceImage(grid)
-    filter_.SetInterpolator(sitk.sitkLinear)
-    filter_.SetOutputPixelType(sitk.sitkFloat32)
-    filter_.UseNearestNeighborExtrapolatorOn()
-    return filter_.Execute(image)
-
-
-def _turned(stitched: np.ndarray, working: sitk.Image, target: sitk.Image) -> np.ndarray:
-    """A view of `stitched` with the axes of `target`, which differ from those of `working` in order and sign alone.
-
-    All channels at once: turning each as an image took 5 % of the time of the shipped backbone.
-    """
-    own, wanted = (np.reshape(image.GetDirection(), (3, 3)) for image in (working, target))
-    signs = np.rint(wanted.T @ own).astype(int)  # how each wanted axis runs along each own one: x, y, z
-    source = np.abs(signs).argmax(1)
-    flips = (slice(None, None, int(signs[axis, source[axis]])) for axis in (2, 1, 0))
-    return stitched.transpose(0, *(3 - source[::-1]))[(slice(None), *flips)]
 
 
 COMPETES_ABOVE = 0.05
@@ -282,7 +211,7 @@ def regions_of_maps(maps: VoxelMaps, labels: Sequence[Label], image: sitk.Image 
 
 
 def competition_arrays(maps: VoxelMaps, labels: Sequence[Label]) -> dict[str, np.ndarray]:
-    """What regions need besides the segmentation, by file name; the segmentation itself where nothing competes."""
+    """Return what regions need besides the segmentation, by file name; where nothing competes, its own classes."""
     if maps.error_probability is None:
         return {}
     calm = maps.error_probability <= COMPETES_ABOVE
@@ -291,3 +220,74 @@ def competition_arrays(maps: VoxelMaps, labels: Sequence[Label]) -> dict[str, np
         if part is not None:
             arrays[file] = np.where(calm, 0, part).astype(np.uint8)
     return arrays
+
+
+def _percentiles(values: np.ndarray, quantiles: tuple[float, ...]) -> np.ndarray:
+    """As `percentiles_of`, slice by slice: its float64 copies of a whole volume would be larger than all maps."""
+    found = np.empty(values.shape, np.uint8)
+    for each in range(len(values)):
+        found[each] = percentiles_of(values[each], quantiles)
+    return found
+
+
+def _flat_part(stitched: np.ndarray, part: slice) -> np.ndarray:
+    """Return some voxels of (channels, *any), in scan order: (channels, voxels).
+
+    Of an array whose axes are turned only the slices around them are copied: a copy of all doubled a run's memory.
+    """
+    if stitched.flags.c_contiguous:
+        return stitched.reshape(len(stitched), -1)[:, part]
+    if stitched.ndim < 3:
+        return np.ascontiguousarray(stitched.reshape(len(stitched), -1)[:, part])
+    in_slice = math.prod(stitched.shape[2:])
+    first, last = part.start // in_slice, (part.stop - 1) // in_slice
+    if first == last:
+        return _flat_part(stitched[:, first], slice(part.start - first * in_slice, part.stop - first * in_slice))
+    around = stitched[:, first : last + 1].reshape(len(stitched), -1)
+    return np.ascontiguousarray(around[:, part.start - first * in_slice : part.stop - first * in_slice])
+
+
+def _sums(probabilities: torch.Tensor, classes: torch.Tensor) -> ProbabilitySums:
+    """Sum over one chunk; probabilities (classes, voxels), predicted classes (1, voxels)."""
+    chosen = classes == torch.arange(len(probabilities), device=classes.device)[:, None]
+    parts = (probabilities, probabilities * chosen, probabilities * (1 - probabilities))
+    return ProbabilitySums(*(part.sum(1).cpu().double().numpy() for part in parts))
+
+
+def _blocks(
+    stitched: np.ndarray, working: sitk.Image, target: sitk.Image
+) -> Iterator[tuple[tuple[slice, ...], np.ndarray]]:
+    """Parts of `stitched` on the target grid, with the slices (z, y, x) where they belong."""
+    letters = orientation_of(target)
+    if same_grid(sitk.DICOMOrient(image_on_grid(stitched[0], working), letters), target):
+        # Only axes differ: no interpolation, values stay exact.
+        yield (slice(None),) * 3, _with_axes_of(stitched, working, target)
+        return
+    channels = [image_on_grid(channel, working) for channel in stitched]
+    i, j, k = target.GetSize()
+    step = max(1, SLAB_VOXELS // (i * j))
+    for start in range(0, k, step):
+        slab = sitk.RegionOfInterest(target, (i, j, min(step, k - start)), (0, 0, start))
+        parts = [sitk.GetArrayFromImage(_interpolated(image, slab)) for image in channels]
+        yield (slice(start, start + step), slice(None), slice(None)), np.stack(parts)
+
+
+def _interpolated(image: sitk.Image, grid: sitk.Image) -> sitk.Image:
+    filter_ = sitk.ResampleImageFilter()
+    filter_.SetReferenceImage(grid)
+    filter_.SetInterpolator(sitk.sitkLinear)
+    filter_.SetOutputPixelType(sitk.sitkFloat32)
+    filter_.UseNearestNeighborExtrapolatorOn()
+    return filter_.Execute(image)
+
+
+def _with_axes_of(stitched: np.ndarray, working: sitk.Image, target: sitk.Image) -> np.ndarray:
+    """View `stitched` with the axes of `target`, which differ from those of `working` in order and sign alone.
+
+    All channels at once, which is faster than turning each as an image (docs/developer/performance.md).
+    """
+    own, wanted = (np.reshape(image.GetDirection(), (3, 3)) for image in (working, target))
+    signs = np.rint(wanted.T @ own).astype(int)  # how each wanted axis runs along each own one: x, y, z
+    source = np.abs(signs).argmax(1)
+    flips = (slice(None, None, int(signs[axis, source[axis]])) for axis in (2, 1, 0))
+    return stitched.transpose(0, *(3 - source[::-1]))[(slice(None), *flips)]

@@ -13,7 +13,7 @@ LEVEL_PERCENTILES = (2.5, 97.5)
 
 @dataclass(frozen=True)
 class Interval:
-    """A figure and its 95 % bootstrap interval."""
+    """A metric and its 95 % bootstrap interval."""
 
     mean: float
     low: float
@@ -30,8 +30,8 @@ def paired_bootstrap(
     """Mean of `first - second` over cases, with the percentile interval of resampled cases or groups.
 
     Args:
-        first, second: one figure a case, the same cases in the same order.
-        groups: of each case, such as its patient; None where every case stands alone.
+        first, second: one metric a case, the same cases in the same order.
+        groups: of each case, such as its patient; None if every case stands alone.
     """
     difference = np.asarray(first, float) - np.asarray(second, float)
     return mean_interval(difference.tolist(), draws, seed, groups)
@@ -44,37 +44,37 @@ def mean_interval(
 
     Source: Efron and Tibshirani, An Introduction to the Bootstrap (1993); groups: Field and Welsh, JRSS B 69 (2007).
     """
-    figures = np.asarray(values, float)
-    there = np.isfinite(figures)
-    if not there.any():
+    metrics = np.asarray(values, float)
+    known = np.isfinite(metrics)
+    if not known.any():
         return Interval(float("nan"), float("nan"), float("nan"))
-    ids = range(figures.size) if groups is None else groups
-    numbers = _numbered([ids[place] for place in np.flatnonzero(there).tolist()])
-    sums, sizes = np.bincount(numbers, figures[there]), np.bincount(numbers)
+    ids = range(metrics.size) if groups is None else groups
+    numbers = _numbered([ids[index] for index in np.flatnonzero(known).tolist()])
+    sums, sizes = np.bincount(numbers, metrics[known]), np.bincount(numbers)
     picks = np.random.default_rng(seed).integers(sums.size, size=(draws, sums.size))
     low, high = np.percentile(sums[picks].sum(1) / sizes[picks].sum(1), LEVEL_PERCENTILES)
-    return Interval(float(figures[there].mean()), float(low), float(high))
+    return Interval(float(metrics[known].mean()), float(low), float(high))
 
 
-def figure_interval(
-    figure: Callable[[np.ndarray], float], groups: Sequence[Hashable], draws: int = 1000, seed: int = 0
+def metric_interval(
+    metric: Callable[[np.ndarray], float], groups: Sequence[Hashable], draws: int = 1000, seed: int = 0
 ) -> Interval:
-    """Any figure over cases, with the percentile interval of resampled groups.
+    """Any metric over cases, with the percentile interval of resampled groups.
 
     Args:
-        figure: of the cases with these indices; draws for which it is NaN are left out.
+        metric: of the cases with these indices; draws for which it is NaN are left out.
         groups: of each case.
     """
     numbers = _numbered(groups)
     members = [np.flatnonzero(numbers == number) for number in range(numbers.max() + 1)]
     picks = np.random.default_rng(seed).integers(len(members), size=(draws, len(members)))
-    found = np.asarray([figure(np.concatenate([members[number] for number in row])) for row in picks])
+    found = np.asarray([metric(np.concatenate([members[number] for number in row])) for row in picks])
     found = found[np.isfinite(found)]
     low, high = np.percentile(found, LEVEL_PERCENTILES) if found.size else (float("nan"), float("nan"))
-    return Interval(figure(np.arange(numbers.size)), float(low), float(high))
+    return Interval(metric(np.arange(numbers.size)), float(low), float(high))
 
 
 def _numbered(groups: Sequence[Hashable]) -> np.ndarray:
-    """Groups as numbers from 0, in order of appearance."""
+    """Give groups numbers from 0, in order of appearance."""
     known: dict[Hashable, int] = {}
     return np.asarray([known.setdefault(group, len(known)) for group in groups], np.int64)

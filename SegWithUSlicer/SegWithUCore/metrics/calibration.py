@@ -1,4 +1,4 @@
-"""How well probabilities agree with what happens."""
+"""Calibration: how well probabilities agree with what happens, as scores and as a reliability diagram."""
 
 from dataclasses import dataclass
 
@@ -168,11 +168,11 @@ class Reliability:
         """
         filled = np.flatnonzero(self._voxels)
         means = self._sums[filled] / self._voxels[filled]
-        places = np.minimum((means * bins).astype(np.int64), bins - 1)
+        indices = np.minimum((means * bins).astype(np.int64), bins - 1)
         found = []
-        for place in np.unique(places):
-            here = filled[places == place]
+        for index in np.unique(indices):
+            here = filled[indices == index]
             voxels = int(self._voxels[here].sum())
             predicted, observed = float(self._sums[here].sum() / voxels), float(self._events[here].sum() / voxels)
-            found.append(ReliabilityBin(place / bins, (place + 1) / bins, voxels, predicted, observed))
+            found.append(ReliabilityBin(index / bins, (index + 1) / bins, voxels, predicted, observed))
         return found

@@ -1,6 +1,6 @@
 """How well a confidence tells good cases from bad ones, and how well a case's numbers hold.
 
-The risk of a case is a real number, such as 1 - mean Dice; otherwise the figures are those of `error_detection` with
+The risk of a case is a real number, such as 1 - mean Dice; otherwise the metrics are those of `error_detection` with
 cases for voxels. Cases for which risk or confidence is NaN are left out.
 """
 
@@ -14,7 +14,7 @@ from .error_detection import ScoreGroups, augrc, aurc
 
 
 @dataclass(frozen=True)
-class IntervalFigures:
+class IntervalMetrics:
     """How intervals hold the true values.
 
     Attributes:
@@ -38,10 +38,10 @@ def case_groups(confidence: Sequence[float] | np.ndarray, risk: Sequence[float] 
         risk: 0 to 1, one a case.
     """
     sure, risks = np.asarray(confidence, float), np.asarray(risk, float)
-    there = np.isfinite(sure) & np.isfinite(risks)
-    values, numbers = np.unique(-sure[there], return_inverse=True)
+    known = np.isfinite(sure) & np.isfinite(risks)
+    values, numbers = np.unique(-sure[known], return_inverse=True)
     return ScoreGroups(
-        np.bincount(numbers, minlength=values.size), np.bincount(numbers, risks[there], minlength=values.size)
+        np.bincount(numbers, minlength=values.size), np.bincount(numbers, risks[known], minlength=values.size)
     )
 
 
@@ -56,8 +56,8 @@ def case_aurc(confidence: Sequence[float] | np.ndarray, risk: Sequence[float] | 
 def case_excess_aurc(confidence: Sequence[float] | np.ndarray, risk: Sequence[float] | np.ndarray) -> float:
     """AURC beyond that of the confidence that orders the cases by their true risk."""
     sure, risks = np.asarray(confidence, float), np.asarray(risk, float)
-    there = np.isfinite(sure) & np.isfinite(risks)
-    return case_aurc(sure[there], risks[there]) - case_aurc(-risks[there], risks[there])
+    known = np.isfinite(sure) & np.isfinite(risks)
+    return case_aurc(sure[known], risks[known]) - case_aurc(-risks[known], risks[known])
 
 
 def case_augrc(confidence: Sequence[float] | np.ndarray, risk: Sequence[float] | np.ndarray) -> float:
@@ -68,30 +68,30 @@ def case_augrc(confidence: Sequence[float] | np.ndarray, risk: Sequence[float] |
 def spearman(first: Sequence[float] | np.ndarray, second: Sequence[float] | np.ndarray) -> float:
     """Rank correlation, ties with their mean rank; NaN for less than two cases, or where all are equal."""
     x, y = np.asarray(first, float), np.asarray(second, float)
-    there = np.isfinite(x) & np.isfinite(y)
-    if there.sum() < 2:
+    known = np.isfinite(x) & np.isfinite(y)
+    if known.sum() < 2:
         return float("nan")
-    a, b = (ranks - ranks.mean() for ranks in (rankdata(x[there]), rankdata(y[there])))
+    a, b = (ranks - ranks.mean() for ranks in (rankdata(x[known]), rankdata(y[known])))
     spread = float(np.sqrt((a @ a) * (b @ b)))
     return float(a @ b) / spread if spread > 0 else float("nan")
 
 
 def mean_absolute_error(predicted: Sequence[float] | np.ndarray, true: Sequence[float] | np.ndarray) -> float:
-    """Mean of |predicted - true| over the cases that have both; NaN where none has."""
+    """Mean of |predicted - true| over the cases that have both; NaN if none has."""
     errors = np.abs(np.asarray(predicted, float) - np.asarray(true, float))
-    there = np.isfinite(errors)
-    return float(errors[there].mean()) if there.any() else float("nan")
+    known = np.isfinite(errors)
+    return float(errors[known].mean()) if known.any() else float("nan")
 
 
-def interval_figures(low: Sequence[float], high: Sequence[float], true: Sequence[float]) -> IntervalFigures:
+def interval_metrics(low: Sequence[float], high: Sequence[float], true: Sequence[float]) -> IntervalMetrics:
     """Coverage and width of intervals, one a case; NaN ends where a case has none."""
     lower, upper, value = (np.asarray(values, float) for values in (low, high, true))
-    there = np.isfinite(lower) & np.isfinite(upper) & np.isfinite(value)
-    lower, upper, value = lower[there], upper[there], value[there]
+    known = np.isfinite(lower) & np.isfinite(upper) & np.isfinite(value)
+    lower, upper, value = lower[known], upper[known], value[known]
     if not value.size:
-        return IntervalFigures(float("nan"), float("nan"), float("nan"), 0)
+        return IntervalMetrics(float("nan"), float("nan"), float("nan"), 0)
     width, exists = upper - lower, value > 0
-    return IntervalFigures(
+    return IntervalMetrics(
         float(((lower <= value) & (value <= upper)).mean()),
         float(width.mean()),
         float((width[exists] / value[exists]).mean()) if exists.any() else float("nan"),

@@ -1,7 +1,7 @@
 """How well a score finds the voxels where the segmentation is wrong.
 
-All figures follow from groups of equal score in ascending order: how many voxels a group has, and
-how many of them are wrong. Ties count as if ordered at random, so no figure depends on voxel order.
+All metrics follow from groups of equal score in ascending order: how many voxels a group has, and
+how many of them are wrong. Ties count as if ordered at random, so no metric depends on voxel order.
 """
 
 from dataclasses import dataclass
@@ -57,7 +57,7 @@ def aurc(groups: ScoreGroups) -> float:
     """Area under the risk-coverage curve: mean over k of the error rate among the k safest voxels.
 
     Within ties the expectation over random orders is taken in closed form. NaN without voxels.
-    Source: Geifman et al., ICLR 2019; definition in research/uq.md section 3.
+    Source: Geifman et al., ICLR 2019.
     """
     if not groups.total:
         return float("nan")
@@ -70,10 +70,12 @@ def aurc(groups: ScoreGroups) -> float:
 
 
 def augrc(groups: ScoreGroups) -> float:
-    """Area under the generalised risk-coverage curve: mean over k of the share of all voxels that are wrong and
-    among the k safest, ties in the expectation over random orders. NaN without voxels.
+    """Area under the generalised risk-coverage curve; NaN without voxels.
 
-    Source: Traub et al., NeurIPS 2024; definition in research/uq.md section 3.
+    The mean over k of the share of all voxels that are wrong and among the k safest, ties in the expectation over
+    random orders.
+
+    Source: Traub et al., NeurIPS 2024.
     """
     if not groups.total:
         return float("nan")

@@ -1,4 +1,4 @@
-"""How well two segmentations coincide."""
+"""How well two segmentations coincide: Dice and surface Dice."""
 
 import warnings
 from collections.abc import Sequence

@@ -1,8 +1,8 @@
-"""Figures of error detection over any number of voxels, in one pass and bounded memory.
+"""Metrics of error detection over any number of voxels, in one pass and bounded memory.
 
 A float32 read as an integer keeps its order, so the upper 16 of its bits are bins whose width follows the value: 2^-8
 relative, over the whole range, without knowing it beforehand. The counts of a bin are a group of `ScoreGroups`: voxels
-within one bin count as ties, and `figure_bounds` tells how far that can move a figure.
+within one bin count as ties, and `metric_bounds` tells how far that can move a metric.
 """
 
 from collections.abc import Callable, Mapping
@@ -102,7 +102,7 @@ class ScoreHistogram:
         return both
 
     def groups(self) -> ScoreGroups:
-        """The bins that hold voxels, safest first, for every function of `error_detection`."""
+        """Return the bins that hold voxels, safest first, for every function of `error_detection`."""
         voxels, wrong, lower = (counts[_IN_ORDER] for counts in (self._voxels, self._wrong, self._lower))
         held = voxels > 0
         return ScoreGroups(voxels[held], wrong[held], lower[held] == _SEVERAL)
@@ -119,15 +119,15 @@ _MINUS_ZERO = 1 << 15
 _NOT_A_NUMBER = np.flatnonzero((np.arange(BINS) & 0x7FFF) > 0x7F80)
 
 
-def figure_bounds(groups: ScoreGroups, figure: Callable[[ScoreGroups], float]) -> tuple[float, float]:
-    """Least and greatest value that a figure can have, however the voxels of each group are ordered in truth.
+def metric_bounds(groups: ScoreGroups, metric: Callable[[ScoreGroups], float]) -> tuple[float, float]:
+    """Least and greatest value that a metric can have, however the voxels of each group are ordered in truth.
 
-    Holds for every figure that only gets better when a correct voxel changes places with a riskier wrong one, as all
-    figures of `error_detection` do: within each group the wrong voxels are put last, then first.
+    Holds for every metric that only gets better when a correct voxel changes places with a riskier wrong one, as all
+    metrics of `error_detection` do: within each group the wrong voxels are put last, then first.
 
     Args:
         groups: those that are `binned` count as being in unknown order, the others as ties.
-        figure: such as `auroc`.
+        metric: such as `auroc`.
     """
     binned = np.zeros(groups.voxels.size, bool) if groups.binned is None else groups.binned
     right = groups.voxels - groups.wrong
@@ -139,14 +139,14 @@ def figure_bounds(groups: ScoreGroups, figure: Callable[[ScoreGroups], float]) -
         voxels = np.stack([first, last], 1).ravel()
         wrong = np.stack([wrong_first, groups.wrong - wrong_first], 1).ravel()
         held = voxels > 0
-        values.append(figure(ScoreGroups(voxels[held], wrong[held])))
+        values.append(metric(ScoreGroups(voxels[held], wrong[held])))
     return min(values), max(values)
 
 
 SORTED_UP_TO = 1 << 21
 """Voxels up to which a case is sorted, which is exact and takes less than a second; larger ones are binned."""
 
-FIGURES: dict[str, Callable[[ScoreGroups], float]] = {
+METRICS: dict[str, Callable[[ScoreGroups], float]] = {
     "auroc": auroc,
     "auprc": average_precision,
     "aurc": aurc,
@@ -158,21 +158,21 @@ FIGURES: dict[str, Callable[[ScoreGroups], float]] = {
     "found in 2 %": partial(share_of_errors_within, share=0.02),
     "found in 5 %": partial(share_of_errors_within, share=0.05),
 }
-"""Figures by title: `error_detection` says what each means; "found in 1 %" is the share of the wrong voxels among the
+"""Metrics by title: `error_detection` says what each means; "found in 1 %" is the share of the wrong voxels among the
 riskiest 1 % of the region, a review budget."""
 WHOLE: dict[str, np.ndarray | None] = {"whole": None}
 
 
-def figures_of(groups: ScoreGroups) -> dict[str, float]:
-    """All of `FIGURES`; NaN where there are no errors to be found."""
-    return {title: figure(groups) for title, figure in FIGURES.items()}
+def metrics_of(groups: ScoreGroups) -> dict[str, float]:
+    """All of `METRICS`; NaN if there are no errors to be found."""
+    return {title: metric(groups) for title, metric in METRICS.items()}
 
 
 def binning_error(groups: ScoreGroups) -> dict[str, float]:
-    """How far each of `FIGURES` of binned voxels can be off, whatever their order within the bins."""
+    """How far each of `METRICS` of binned voxels can be off, whatever their order within the bins."""
     errors = {}
-    for title, figure in FIGURES.items():
-        value, (low, high) = figure(groups), figure_bounds(groups, figure)
+    for title, metric in METRICS.items():
+        value, (low, high) = metric(groups), metric_bounds(groups, metric)
         errors[title] = max(high - value, value - low)
     return errors
 
@@ -202,7 +202,7 @@ def region_groups(
 
 
 def region_histogram(score: np.ndarray, error: np.ndarray, mask: np.ndarray | None) -> ScoreHistogram:
-    """The voxels of one region, to be added to those of other cases; `mask` is None for all voxels."""
+    """Count the voxels of one region, to be added to those of other cases; `mask` is None for all voxels."""
     histogram = ScoreHistogram()
     if mask is None:
         histogram.add(score, error)
@@ -211,10 +211,10 @@ def region_histogram(score: np.ndarray, error: np.ndarray, mask: np.ndarray | No
     return histogram
 
 
-def score_figures(
+def score_metrics(
     score: np.ndarray, error: np.ndarray, regions: Mapping[str, np.ndarray | None] = WHOLE
 ) -> dict[str, float]:
-    """All figures of one score on one case.
+    """All metrics of one score on one case.
 
     Args:
         score: any score, higher = riskier, any shape.
@@ -222,7 +222,7 @@ def score_figures(
         regions: boolean masks of that shape by name, None for all voxels.
 
     Returns:
-        Figures by title: the name of a figure and of a region, such as "auroc band".
+        Metrics by title: the name of a metric and of a region, such as "auroc band".
     """
     found = region_groups(score, error, regions)
-    return {f"{title} {name}": value for name, groups in found.items() for title, value in figures_of(groups).items()}
+    return {f"{title} {name}": value for name, groups in found.items() for title, value in metrics_of(groups).items()}

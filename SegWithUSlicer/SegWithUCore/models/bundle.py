@@ -1,4 +1,7 @@
-"""Model bundles: a folder with `bundle.json`, `weights.safetensors`, `MODEL_CARD.md` and `LICENSE.txt`."""
+"""Model bundles: a folder with `bundle.json`, `weights.safetensors`, `MODEL_CARD.md` and `LICENSE.txt`.
+
+This file reads, checks and writes the description, and chooses one of its heads; no torch, no weights.
+"""
 
 import hashlib
 import json
@@ -10,7 +13,7 @@ from typing import Any
 
 from ..atomic_files import atomic_file
 from ..errors import InputError
-from ..input_files import is_there, regular_file
+from ..input_files import is_there
 from ..network.backbone_spec import BackboneSpec
 from ..paths import BUNDLE_FILE
 from ..strict_json import check_schema, read_json, schema, to_json
@@ -28,7 +31,7 @@ MAXIMUM_BYTES = 16 << 20
 class HeadSpec:
     """One uncertainty head of a bundle; its tensors are named `heads.<name>.*` in the weights file.
 
-    `trained` is False where it has its random weights still, as in a bundle made of a foreign backbone. Of the default
+    `trained` is False if it has its random weights still, as in a bundle made of a foreign backbone. Of the default
     head calibration, display and figures are blocks of the bundle; any other head has its own here.
     """
 
@@ -96,7 +99,7 @@ class Bundle:
         return None if self.calibration is None else block_sha256(self.calibration)
 
     def to_json(self) -> dict[str, Any]:
-        """The content of `bundle.json`."""
+        """Make the content of `bundle.json`."""
         return {
             "format_version": 1,
             "about": dict(self.about),
@@ -125,7 +128,7 @@ def file_sha256(path: Path) -> str:
 
 
 def bundle_schema() -> dict[str, Any]:
-    """The JSON schema of `bundle.json`."""
+    """Return the JSON schema of `bundle.json`."""
     return schema(Path(__file__).with_name("bundle.schema.json"))
 
 
@@ -152,13 +155,6 @@ def read_unchecked(folder: Path) -> Bundle:
         raise InputError(f"{folder / BUNDLE_FILE} is damaged ({error!r:.200}): {RESTORE}.") from error
 
 
-def _read_json(folder: Path) -> Any:
-    path = folder / BUNDLE_FILE
-    if not is_there(path):
-        raise InputError(f"{folder} is not a model bundle: it has no {BUNDLE_FILE}.")
-    return read_json(path, RESTORE, MAXIMUM_BYTES)
-
-
 def bundle_from_json(data: Any, folder: Path | None, source: str | None = None, remedy: str = RESTORE) -> Bundle:
     """Build a bundle from parsed JSON; see `read_bundle`.
 
@@ -175,49 +171,8 @@ def bundle_from_json(data: Any, folder: Path | None, source: str | None = None, 
     return bundle
 
 
-def _built(data: Any, folder: Path | None) -> Bundle:
-    return Bundle(
-        folder=folder,
-        about=data["about"],
-        input=InputSpec.from_json(data["input"]),
-        labels=tuple(Label.from_json(entry) for entry in data["labels"]),
-        backbone=BackboneSpec(**data["backbone"]),
-        heads=tuple(HeadSpec.from_json(entry) for entry in data["heads"]),
-        weights_sha256=data["weights_sha256"],
-        calibration=data["calibration"],
-        fingerprint=data["fingerprint"],
-        display=data["display"],
-        figures=data["figures"],
-    )
-
-
-def verify_weights(bundle: Bundle) -> None:
-    """Check the weights file against its hash.
-
-    Raises:
-        InputError: missing or changed.
-    """
-    path = weights_path(bundle)
-    if not path.exists():
-        raise InputError(f"{path} is missing: restore the bundle from its source.")
-    regular_file(path, "restore the bundle from its source")
-    found = file_sha256(path)
-    if found != bundle.weights_sha256:
-        raise InputError(
-            f"{path} is damaged or was changed: its SHA-256 is {found[:12]}... but {BUNDLE_FILE} says "
-            f"{bundle.weights_sha256[:12]}...; restore the bundle from its source."
-        )
-
-
-def weights_path(bundle: Bundle) -> Path:
-    """The weights file of a bundle that has a folder."""
-    if bundle.folder is None:
-        raise InputError(f"The bundle {bundle.name} has not been written to a folder yet.")
-    return bundle.folder / WEIGHTS_FILE
-
-
 def named_head(bundle: Bundle, name: str | None) -> HeadSpec:
-    """The head of that name, the default for None.
+    """Return the head of that name, the default for None.
 
     Raises:
         InputError: there is none.
@@ -248,16 +203,8 @@ def check_bundle(bundle: Bundle, source: str | None = None) -> None:
     _checked(bundle, None, source)
 
 
-def _checked(bundle: Bundle, folder: Path | None, source: str | None) -> tuple[dict[str, Any], Bundle]:
-    """The JSON of a bundle, and the bundle as it reads."""
-    named = "The model" if source is None else f"The model made of {source}"
-    remedy = "it cannot be written so" if source is None else "correct it there"
-    data = json.loads(json.dumps(bundle.to_json()))  # tuples become lists; NaN is found, and named, below
-    return data, bundle_from_json(data, folder, named, remedy)
-
-
 def with_head(bundle: Bundle, name: str | None) -> Bundle:
-    """The bundle as if its head `name` were the default: with that head's own calibration, display and figures.
+    """Make the head `name` the default, with its own calibration, display and figures.
 
     Raises:
         InputError: there is no such head.
@@ -272,7 +219,7 @@ def with_head(bundle: Bundle, name: str | None) -> Bundle:
 
 
 def as_further(bundle: Bundle) -> HeadSpec:
-    """The default head of a bundle as one that is not: it takes its blocks along."""
+    """Return the default head as a further one: it takes its blocks along."""
     return replace(
         bundle.default_head,
         default=False,
@@ -313,6 +260,37 @@ def check_description(data: Mapping[str, Any], source: str, remedy: str) -> None
     _check_fingerprint(data["fingerprint"], values, f"{source} at fingerprint", remedy)
 
 
+def _read_json(folder: Path) -> Any:
+    path = folder / BUNDLE_FILE
+    if not is_there(path):
+        raise InputError(f"{folder} is not a model bundle: it has no {BUNDLE_FILE}.")
+    return read_json(path, RESTORE, MAXIMUM_BYTES)
+
+
+def _built(data: Any, folder: Path | None) -> Bundle:
+    return Bundle(
+        folder=folder,
+        about=data["about"],
+        input=InputSpec.from_json(data["input"]),
+        labels=tuple(Label.from_json(entry) for entry in data["labels"]),
+        backbone=BackboneSpec(**data["backbone"]),
+        heads=tuple(HeadSpec.from_json(entry) for entry in data["heads"]),
+        weights_sha256=data["weights_sha256"],
+        calibration=data["calibration"],
+        fingerprint=data["fingerprint"],
+        display=data["display"],
+        figures=data["figures"],
+    )
+
+
+def _checked(bundle: Bundle, folder: Path | None, source: str | None) -> tuple[dict[str, Any], Bundle]:
+    """Return the JSON of a bundle, and the bundle as it reads."""
+    named = "The model" if source is None else f"The model made of {source}"
+    remedy = "it cannot be written so" if source is None else "correct it there"
+    data = json.loads(json.dumps(bundle.to_json()))  # tuples become lists; NaN is found, and named, below
+    return data, bundle_from_json(data, folder, named, remedy)
+
+
 def _blocks(data: Mapping[str, Any]) -> Iterator[tuple[Mapping[str, Any], str]]:
     """Where calibration and display windows are: for the default head at the top, for others in their entries."""
     yield data, ""
@@ -346,8 +324,8 @@ def _check_input(spec: Mapping[str, Any], source: str, remedy: str) -> None:
 def _check_calibration(block: Mapping[str, Any] | None, values: Sequence[int], source: str, remedy: str) -> None:
     if block is None:
         return
-    rival = (block.get("rivals") or {}).get("maximum_softmax")
-    for table in (block["error_probability"], *([rival] if rival else [])):
+    baseline = (block.get("rivals") or {}).get("maximum_softmax")
+    for table in (block["error_probability"], *([baseline] if baseline else [])):
         _check_table(table, values, source, remedy)
     for name, percentiles in (block.get("sources") or {}).items():
         _check_rises(percentiles or (), f"{source}/sources/{name}", remedy)

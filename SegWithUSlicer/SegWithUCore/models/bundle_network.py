@@ -17,7 +17,8 @@ from ..network.checkpoints import read_safetensors
 from ..network.segwithu import SegWithU
 from ..network.weights import checked_tensors, load_state
 from ..paths import BUNDLE_FILE, user_networks_file
-from .bundle import WEIGHTS_FILE, Bundle, HeadSpec, as_further, file_sha256, named_head, verify_weights, weights_path
+from .bundle import WEIGHTS_FILE, Bundle, HeadSpec, as_further, file_sha256, named_head
+from .weights_file import verify_weights, weights_path
 
 LOADING_COPIES = 2
 """Of the weights while a network is loaded: its own, and those read from the file."""
@@ -60,7 +61,7 @@ FEWEST_BYTES_A_NUMBER = 2
 
 
 def empty_network(bundle: Bundle, head: HeadSpec | None = None, most_parameters: int = MAXIMUM_PARAMETERS) -> SegWithU:
-    """The untrained network that a bundle describes, in eval mode.
+    """Build the untrained network that a bundle describes, in eval mode.
 
     Args:
         head: None for the default one.
@@ -95,7 +96,7 @@ def empty_network(bundle: Bundle, head: HeadSpec | None = None, most_parameters:
 
 
 def load_network(bundle: Bundle, head_name: str | None = None) -> SegWithU:
-    """The network of a bundle with its weights, verified against their hash.
+    """Load the network of a bundle with its weights, verified against their hash.
 
     Args:
         head_name: a head other than the default.

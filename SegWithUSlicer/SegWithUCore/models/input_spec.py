@@ -1,4 +1,4 @@
-"""What a network wants to be fed, as a bundle stores it."""
+"""What goes into a network and what its classes mean, as a bundle stores it: `InputSpec` and `Label`."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -55,15 +55,8 @@ class Normalisation:
         return _scaled(values, values.mean(), max(float(values.std()), 1e-8))
 
     def to_json(self) -> dict[str, Any]:
-        """The `normalisation` block."""
+        """Make the `normalisation` block."""
         return {name: value for name, value in asdict(self).items() if name != "nonzero_only" or value}
-
-
-def _scaled(values: np.ndarray, offset: float, scale: float) -> np.ndarray:
-    """(values - offset) / scale in float32; the values are lost."""
-    values -= offset
-    values /= scale
-    return values.astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -72,7 +65,7 @@ class NnunetPreparation:
 
     Attributes:
         order: of the splines; within the slices where those are resampled apart.
-        separate_slices: resample thick slices one by one and take the nearest one across; None where the spacing
+        separate_slices: resample thick slices one by one and take the nearest one across; None if the spacing
             decides (one axis more than 3 times as coarse as the finest).
     """
 
@@ -147,7 +140,7 @@ class InputSpec:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """The `input` block."""
+        """Make the `input` block."""
         how = self.normalisation
         each = how.to_json() if isinstance(how, Normalisation) else [entry.to_json() for entry in how]
         data = {**asdict(self), "normalisation": each}
@@ -158,18 +151,6 @@ class InputSpec:
         if self.slice_edge is None:
             del data["slice_edge"]
         return data
-
-
-def _slice_edge(data: Mapping[str, Any]) -> int | None:
-    """Raise ValueError where a working spacing or nnU-Net's preparation rules the size of slices already."""
-    edge = data.get("slice_edge")
-    if edge is None:
-        return None
-    if data["spacing_mm"] is not None or data.get("nnunet") is not None:
-        raise ValueError("slice_edge goes without spacing_mm and without nnunet")
-    if isinstance(edge, bool) or not isinstance(edge, int) or edge < 1:
-        raise ValueError(f"slice_edge is {edge!r}, but must be a whole number of voxels")
-    return edge
 
 
 HIGHEST_LABEL = 32767
@@ -194,7 +175,7 @@ class Label:
         value: the voxel value in label files; background is 0.
         name: what the user reads.
         color: red, green, blue, 0 to 255.
-        category, type, modifier: coded terminology (SNOMED CT as in DICOM CID 7150, 7151 and 2), None where
+        category, type, modifier: coded terminology (SNOMED CT as in DICOM CID 7150, 7151 and 2), None if
             there is none.
     """
 
@@ -239,3 +220,22 @@ def check_label_values(values: Sequence[Any], source: str) -> list[int]:
             f"{source} has the label values {listed}: background must be first with 0, and none may repeat."
         )
     return list(values)
+
+
+def _scaled(values: np.ndarray, offset: float, scale: float) -> np.ndarray:
+    """(values - offset) / scale in float32; the values are lost."""
+    values -= offset
+    values /= scale
+    return values.astype(np.float32)
+
+
+def _slice_edge(data: Mapping[str, Any]) -> int | None:
+    """Raise ValueError where a working spacing or nnU-Net's preparation rules the size of slices already."""
+    edge = data.get("slice_edge")
+    if edge is None:
+        return None
+    if data["spacing_mm"] is not None or data.get("nnunet") is not None:
+        raise ValueError("slice_edge goes without spacing_mm and without nnunet")
+    if isinstance(edge, bool) or not isinstance(edge, int) or edge < 1:
+        raise ValueError(f"slice_edge is {edge!r}, but must be a whole number of voxels")
+    return edge

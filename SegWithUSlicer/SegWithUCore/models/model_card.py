@@ -57,7 +57,7 @@ def licence_notice(about: Mapping[str, str]) -> str:
 
 
 def model_card(bundle: Bundle) -> str:
-    """The card: what the model is for, how it was made, how well it works, how to read its maps."""
+    """Write the card: what the model is for, how it was made, how well it works, how to read its maps."""
     about = bundle.about
     parts = [
         f"# {about['name']} {about['version']}",
@@ -67,7 +67,7 @@ def model_card(bundle: Bundle) -> str:
         "## How it was made",
         _making(bundle),
         "## How well it works",
-        _figures(bundle.figures),
+        _metrics(bundle.figures),
         "## How to read the maps",
         "*Error probability*: of 100 voxels that read 0.25, about 25 are wrong. *Ranking map*: orders voxels by risk, "
         f"{HEADS[bundle.default_head.variant].ranking}. "
@@ -125,19 +125,19 @@ def _expectations(bundle: Bundle) -> str:
 
 
 def _numbers(bundle: Bundle) -> list[str]:
-    """What the numbers of a structure as a whole mean; nothing for bundles without them."""
+    """Explain the case-level numbers of a structure; nothing for bundles without them."""
     calibration = bundle.calibration or {}
     intervals, dice = calibration.get("volume_interval") or {}, calibration.get("predicted_dice") or {}
     lines = []
     for label in bundle.labels[1:]:
         interval, line = intervals.get(str(label.value)), dice.get(str(label.value))
-        told = []
+        parts = []
         if interval is not None:
-            told.append(f"interval fitted on {interval['cases']} cases, level {interval['level']:.0%}")
+            parts.append(f"interval fitted on {interval['cases']} cases, level {interval['level']:.0%}")
         if line is not None:
-            told.append(_dice_words(line))
-        if told:
-            lines.append(f"- {label.name}: {'; '.join(told)}.")
+            parts.append(_dice_words(line))
+        if parts:
+            lines.append(f"- {label.name}: {'; '.join(parts)}.")
     if not lines:
         return []
     return [
@@ -175,7 +175,7 @@ def _dice_words(line: Mapping[str, Any]) -> str:
     return f"predicted Dice {verdict} (mean error, each of {line['cases']} cases left out in turn: {figures})"
 
 
-def _figures(figures: Mapping[str, Any] | None) -> str:
+def _metrics(figures: Mapping[str, Any] | None) -> str:
     if figures is None:
         return "Not measured yet: run `segwithu evaluate --record`."
     by_title = {entry["title"]: entry for entry in figures["table"]}

@@ -73,8 +73,8 @@ def read_nnunet_folder(
     plans, dataset = _json(folder / PLANS_FILE), _json(folder / "dataset.json")
     place = folder / f"fold_{fold}"
     if not place.is_dir():
-        there = ", ".join(sorted(path.name.removeprefix("fold_") for path in folder.glob("fold_*"))) or "none"
-        raise UsageError(f"{folder} has no fold {fold}: choose one of {there}.")
+        folds = ", ".join(sorted(path.name.removeprefix("fold_") for path in folder.glob("fold_*"))) or "none"
+        raise UsageError(f"{folder} has no fold {fold}: choose one of {folds}.")
     content = read_checkpoint(place / checkpoint)
     trained = str((content.get("init_args") or {}).get("configuration") or folder.name.rpartition("__")[2])[:100]
     if configuration is not None and configuration != trained and trained in (plans.get("configurations") or ()):
@@ -98,7 +98,7 @@ def own_names(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """The content of an nnU-Net checkpoint, read without running any code of the file.
+    """Read an nnU-Net checkpoint without running any code of the file.
 
     nnU-Net logs its losses as numpy scalars, so the plain numbers of numpy are let in; every other class is refused.
 
@@ -115,24 +115,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return content
 
 
-def _numpy_scalars() -> list[Any]:
-    scalar = np.float64(0).__reduce__()[0]
-    names = ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")  # before and since numpy 2
-    kinds = [type(np.dtype(kind)) for kind in ("float16", "float32", "float64", "int32", "int64", "bool")]
-    return [*((scalar, name) for name in names), np.dtype, *kinds]
-
-
-def _json(path: Path) -> dict[str, Any]:
-    if not is_there(path):
-        raise InputError(
-            f"{path.parent} is not an nnU-Net result folder: it has no {path.name}; give the folder that holds "
-            "plans.json, dataset.json and fold_0."
-        )
-    return read_json_object(path, COPY_AGAIN)
-
-
 def about_of(folder: NnunetFolder, given: Mapping[str, str | None]) -> dict[str, str]:
-    """The `about` block: what the user gave, else what `dataset.json` says, else that it is unknown.
+    """Make the `about` block: what the user gave, else what `dataset.json` says, else that it is unknown.
 
     Raises:
         UsageError: a name that no folder can have.
@@ -188,7 +172,7 @@ def write_nnunet_bundle(
 
 
 def head_recipe(folder: NnunetFolder, about: Mapping[str, str]) -> dict[str, Any]:
-    """A recipe for `train-head`: the imported backbone is in the run already."""
+    """Make a recipe for `train-head`: the imported backbone is in the run already."""
     model = folder.model
     return {
         "about": {**about, "notes": " ".join(model.notes)},
@@ -198,3 +182,19 @@ def head_recipe(folder: NnunetFolder, about: Mapping[str, str]) -> dict[str, Any
         "head": {**HEAD, "taps": list(model.taps)},
         "head_training": {"batch_size": 2, "mirror": False},
     }
+
+
+def _numpy_scalars() -> list[Any]:
+    scalar = np.float64(0).__reduce__()[0]
+    names = ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")  # before and since numpy 2
+    kinds = [type(np.dtype(kind)) for kind in ("float16", "float32", "float64", "int32", "int64", "bool")]
+    return [*((scalar, name) for name in names), np.dtype, *kinds]
+
+
+def _json(path: Path) -> dict[str, Any]:
+    if not is_there(path):
+        raise InputError(
+            f"{path.parent} is not an nnU-Net result folder: it has no {path.name}; give the folder that holds "
+            "plans.json, dataset.json and fold_0."
+        )
+    return read_json_object(path, COPY_AGAIN)

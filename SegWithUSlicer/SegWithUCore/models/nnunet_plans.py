@@ -109,7 +109,7 @@ def _check_channels(settings: Mapping[str, Any], channels: Sequence[str], folder
 
 
 def _configuration(plans: Mapping[str, Any], name: str, folder: Path, seen: Sequence[str] = ()) -> dict[str, Any]:
-    """A configuration with what it inherits."""
+    """Return a configuration with what it inherits."""
     known = plans["configurations"]
     if name not in known:
         raise UsageError(f"{folder / PLANS_FILE} has no configuration '{name}': choose one of {', '.join(known)}.")

@@ -38,14 +38,14 @@ def find_models(folders: Sequence[Path] | None = None) -> list[FoundModel]:
     return found
 
 
-def unreadable_places(folders: Sequence[Path] | None = None) -> list[str]:
+def unreadable_folders(folders: Sequence[Path] | None = None) -> list[str]:
     """Why folders of models are passed over, as the rest of a sentence each; none where all can be read."""
-    places = folders if folders is not None else model_folders()
-    return [problem for place in places if (problem := bundle_folders(place).problem)]
+    searched = folders if folders is not None else model_folders()
+    return [problem for folder in searched if (problem := bundle_folders(folder).problem)]
 
 
 def resolve_model(name_or_folder: str) -> Bundle:
-    """The bundle in a folder, or the first one of a name.
+    """Read the bundle in a folder, or the first one of a name.
 
     Raises:
         UsageError: no such model; the message lists those that exist.
@@ -60,7 +60,7 @@ def resolve_model(name_or_folder: str) -> Bundle:
     names = ", ".join(model.bundle.name for model in find_models() if model.bundle) or "none installed"
     folder = _may_be_a_path(name_or_folder) and path.is_dir()
     hint = f"{path} has no {BUNDLE_FILE}" if folder else f"There is no model '{shown(name_or_folder)[1:-1]}'"
-    passed_over = "".join(f"; {problem}" for problem in unreadable_places())
+    passed_over = "".join(f"; {problem}" for problem in unreadable_folders())
     raise UsageError(f"{hint}: choose one of {names}, or give the folder of a bundle{passed_over}.")
 
 

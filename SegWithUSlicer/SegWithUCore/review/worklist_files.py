@@ -12,7 +12,7 @@ from ..atomic_files import atomic_file
 from ..case.case_file import DAMAGED
 from ..csv_files import csv_text
 from ..errors import InputError
-from ..paths import has_links, is_inside, is_own, path_mac, told_path
+from ..paths import has_links, is_inside, is_own, path_mac, stored_path
 from ..strict_json import read_json, to_json
 from .flags import Flag, FlagRules, Rule
 from .worklist import SECONDS_PER_REGION, SORTED_BY, ReviewStatus, Worklist, WorklistEntry
@@ -88,7 +88,7 @@ def read_worklist(path: Path) -> list[tuple[Mapping[str, Any], Path]]:
     Raises:
         InputError: it is no worklist.
     """
-    return [(row, told_path(path.parent, row["folder"])) for row in _rows(path)]
+    return [(row, stored_path(path.parent, row["folder"])) for row in _rows(path)]
 
 
 def path_outside(path: Path, row: Mapping[str, Any]) -> Path | None:
@@ -100,7 +100,7 @@ def path_outside(path: Path, row: Mapping[str, Any]) -> Path | None:
     """
     for name in ("folder", "image"):
         if row.get(name):
-            target = told_path(path.parent, row[name])
+            target = stored_path(path.parent, row[name])
             own = is_own(row.get(f"{name}_mac"), name, str(target)) and not has_links(target)
             if not own and not is_inside(path.parent, target):
                 return target
@@ -140,7 +140,7 @@ def _rows(path: Path) -> list[Mapping[str, Any]]:
         rows = list(_content(path)["cases"])
         for row in rows:
             for given in (row["folder"], row.get("image") or "."):
-                told_path(path.parent, given)
+                stored_path(path.parent, given)
         return rows
     except DAMAGED as error:
         raise InputError(f"{path} is no worklist ({error!r}): give one that segwithu worklist wrote.") from error

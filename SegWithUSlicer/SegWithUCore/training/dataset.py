@@ -11,8 +11,8 @@ import SimpleITK as sitk
 from ..csv_files import read_csv, records
 from ..errors import InputError, UsageError
 from ..imaging.volume import check_same_grid, extents_mm, read_image, read_labels, reorient
-from ..inference.fingerprint import upright
-from ..inference.image_features import ImageFeatures, image_features, off_centre
+from ..inference.fingerprint import to_model_orientation
+from ..inference.image_features import ImageFeatures, image_features, random_crop
 from ..inference.preprocessing import assessed_box, network_input, to_working_grid
 from ..models.input_spec import InputSpec
 
@@ -164,8 +164,10 @@ def prepare(case: Case, spec: InputSpec, label_values: Sequence[int]) -> Prepare
         grid.GetSpacing(),
         tuple(extents_mm(whole)),
         whole.GetSpacing(),
-        tuple(upright(image_features(view), images[0], spec.orientation) for view in views),
-        tuple(upright(image_features(off_centre(view, seed)), images[0], spec.orientation) for view in views),
+        tuple(to_model_orientation(image_features(view), images[0], spec.orientation) for view in views),
+        tuple(
+            to_model_orientation(image_features(random_crop(view, seed)), images[0], spec.orientation) for view in views
+        ),
         case.group,
     )
 

@@ -11,19 +11,11 @@ import torch
 from ..atomic_files import atomic_folder
 from ..errors import InputError
 from ..inference.model import Model
-from ..models.bundle import (
-    CARD_FILE,
-    LICENCE_FILE,
-    Bundle,
-    HeadSpec,
-    check_bundle,
-    verify_weights,
-    weights_path,
-    write_bundle_json,
-)
+from ..models.bundle import CARD_FILE, LICENCE_FILE, Bundle, HeadSpec, check_bundle, write_bundle_json
 from ..models.bundle_network import further_heads, load_network, write_weights
 from ..models.model_card import licence_notice, model_card
 from ..models.registry import resolve_model
+from ..models.weights_file import verify_weights, weights_path
 from ..network.backbone_spec import is_user_network
 from ..network.backbones.user_network import network_file, network_sha256
 from ..network.weights import unique_state

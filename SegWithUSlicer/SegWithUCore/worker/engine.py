@@ -19,7 +19,7 @@ from ..imaging.roi import RegionOfInterest, voxel_box
 from ..imaging.volume import apply_transform, reorient
 from ..inference.fingerprint import REFUSED, deviations, deviations_of_features
 from ..inference.image_features import ImageFeatures
-from ..inference.memory_prediction import RunMemory, foreseen
+from ..inference.memory_prediction import RunMemory, memory_from_headers
 from ..inference.model import Model, choose_device
 from ..inference.preprocessing import working_size
 from ..inference.segment import Job, read_channels, segment
@@ -138,7 +138,7 @@ class Engine:
             self._pace = _timed(model)
         voxels, whole = part.voxels, claim.grid.voxels
         seconds = windows * self._pace.window_s + voxels * (self._pace.voxel_s + WRITE_S_PER_ASSESSED_VOXEL)
-        memory = foreseen([claim], region, model, request.flag("include_image"), placement)
+        memory = memory_from_headers([claim], region, model, request.flag("include_image"), placement)
         assert memory is not None  # the only claim is known
         return {
             "event": "predicted",

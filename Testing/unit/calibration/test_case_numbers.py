@@ -21,9 +21,9 @@ from SegWithUCore.calibration.case_level import (
 )
 from SegWithUCore.inference.structures import (
     CaseLevelCalibration,
-    StructureFigures,
+    StructureMetrics,
     structure_deviations,
-    structure_figures,
+    structure_metrics,
 )
 from SegWithUCore.inference.uncertainty_maps import VoxelMaps, voxelwise
 from SegWithUCore.models.bundle import Bundle
@@ -183,8 +183,8 @@ class TestFigures:
     probability = np.linspace(0, 1, 1000).reshape(10, 10, 10)
     numbers = CaseLevelCalibration({7: VolumeInterval(0.9, 2.0, 0.9, 27)}, {7: a_line()})
 
-    def figures(self, numbers: CaseLevelCalibration, assessed: bool = True) -> StructureFigures:
-        return structure_figures(maps_of(self.probability), LABELS, 2.0, numbers, assessed)[1]
+    def figures(self, numbers: CaseLevelCalibration, assessed: bool = True) -> StructureMetrics:
+        return structure_metrics(maps_of(self.probability), LABELS, 2.0, numbers, assessed)[1]
 
     def test_figures_are_in_mm3_with_interval_and_predicted_dice(self) -> None:
         p, found = self.probability, self.figures(self.numbers)

@@ -7,16 +7,16 @@ from typing import Any
 
 from SegWithUCore.cli.cohort import summary
 from SegWithUCore.inference.fingerprint import Deviation
-from SegWithUCore.inference.structures import StructureFigures
+from SegWithUCore.inference.structures import StructureMetrics
 from SegWithUCore.models.input_spec import Label
 
-OUTSIDE = StructureFigures(Label(0, "background", (0, 0, 0)), 9000, 9000.0, 8990.0, 12.0, 0.001, 9.0)
-LIVER = StructureFigures(
+OUTSIDE = StructureMetrics(Label(0, "background", (0, 0, 0)), 9000, 9000.0, 8990.0, 12.0, 0.001, 9.0)
+LIVER = StructureMetrics(
     Label(5, "liver", (1, 2, 3)), 1200, 1234.0, 1240.4, 80.0, 0.05, 61.7, (1100.2, 1400.3), 0.912, True, 27
 )
 
 
-def told(*structures: StructureFigures, warnings: tuple[Deviation, ...] = (), calibrated: bool = True) -> list[str]:
+def told(*structures: StructureMetrics, warnings: tuple[Deviation, ...] = (), calibrated: bool = True) -> list[str]:
     maps = SimpleNamespace(error_probability=object() if calibrated else None)
     result: Any = SimpleNamespace(name="case", structures=structures, warnings=warnings, maps=maps)
     return summary(result, Path("out")).splitlines()
@@ -42,7 +42,7 @@ def test_models_without_such_numbers_say_so_and_promise_no_interval() -> None:
     assert "1240 " in lines[3]
     assert "not assessed" in lines[3]
     assert not any("interval" in line for line in lines)
-    bare = [StructureFigures(figures.label, figures.voxels, figures.volume_mm3) for figures in (OUTSIDE, LIVER)]
+    bare = [StructureMetrics(figures.label, figures.voxels, figures.volume_mm3) for figures in (OUTSIDE, LIVER)]
     uncalibrated = told(*bare, calibrated=False)
     assert uncalibrated[3].count("not calibrated") == 4
     assert "not calibrated" in uncalibrated[-2]

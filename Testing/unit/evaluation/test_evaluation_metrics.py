@@ -10,7 +10,7 @@ from evaluated_cases import SHAPE, evaluated, image, made_up, nothing_there, shi
 from scipy.special import softmax
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from SegWithUCore.evaluation.case_metrics import measured
+from SegWithUCore.evaluation.case_metrics import measure_case
 from SegWithUCore.evaluation.evaluate import Evaluation, PooledHistograms, Settings, add_case
 from SegWithUCore.evaluation.pictures import KEPT, WorstCases, cuts
 from SegWithUCore.evaluation.report import write_report
@@ -62,7 +62,7 @@ def test_means_and_pooled_figures_are_those_of_scikit_learn() -> None:
 def test_regions_hold_what_their_words_say() -> None:
     prediction, truth = made_up(0)
     bundle = shipped_bundle()
-    case = measured(prediction, truth, (2.0, 1.5, 1.0), bundle, Band(2.0))
+    case = measure_case(prediction, truth, (2.0, 1.5, 1.0), bundle, Band(2.0))
     band, inside = case.regions["band"], case.regions["inside"]
     assert band is not None and inside is not None
     assert not (band & inside).any()
@@ -163,7 +163,7 @@ def test_the_worst_cases_are_kept_whatever_the_order() -> None:
 def test_pictures_run_to_right_anterior_superior_whatever_the_file(orientation: str) -> None:
     prediction, truth = made_up(0)
     picture = image(orientation)
-    case = measured(prediction, truth, (2.0, 1.5, 1.0), shipped_bundle(), Band())
+    case = measure_case(prediction, truth, (2.0, 1.5, 1.0), shipped_bundle(), Band())
     worst = WorstCases()
     worst.see("a", case, picture, 0.2)
     shown = worst.by_dice[0]

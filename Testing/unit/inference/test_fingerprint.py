@@ -19,17 +19,17 @@ from SegWithUCore.inference.fingerprint import (
     deviations_of_features,
     fit_appearance,
     is_refused,
-    upright,
+    to_model_orientation,
 )
 from SegWithUCore.inference.image_features import (
     CELLS,
     OFF_CENTRE,
     ImageFeatures,
     image_features,
-    off_centre,
-    turned_cells,
+    random_crop,
+    reorient_cells,
 )
-from SegWithUCore.inference.structures import NO_NUMBERS, StructureFigures, structure_deviations
+from SegWithUCore.inference.structures import NOT_FITTED, StructureMetrics, structure_deviations
 from SegWithUCore.models.bundle import Bundle
 from SegWithUCore.training.calibrate import training_fingerprint
 from SegWithUCore.training.dataset import find_cases, prepare
@@ -124,13 +124,13 @@ class TestFeatures:
         image = sitk.GetImageFromArray(array)
         image.SetDirection(sitk.DICOMOrientImageFilter.GetDirectionCosinesFromOrientation("LPS"))
         turned = sitk.GetArrayFromImage(sitk.DICOMOrient(image, letters))
-        np.testing.assert_array_equal(turned_cells(array, "LPS", letters), turned)
+        np.testing.assert_array_equal(reorient_cells(array, "LPS", letters), turned)
 
     def test_off_centre_parts_are_cut_by_the_same_share_everywhere(self, array: np.ndarray) -> None:
-        parts = [off_centre(array, seed) for seed in range(6)]
+        parts = [random_crop(array, seed) for seed in range(6)]
         assert {part.shape for part in parts} == {tuple(n - round(OFF_CENTRE * n) for n in array.shape)}
         assert len({float(part[0, 0, 0]) for part in parts}) > 1
-        np.testing.assert_array_equal(off_centre(array, 3), parts[3])
+        np.testing.assert_array_equal(random_crop(array, 3), parts[3])
 
 
 class TestRealImages:
@@ -245,7 +245,7 @@ class TestFitting:
     def test_features_of_a_prepared_case_are_upright(self, data_folder: Path, recipe: Recipe) -> None:
         case = find_cases(f"{data_folder / 'hippocampus' / 'split.csv'}:train")[0]
         image = read_image(case.channels[0])
-        own = upright(image_features(sitk.GetArrayViewFromImage(image)), image, "RAS")
+        own = to_model_orientation(image_features(sitk.GetArrayViewFromImage(image)), image, "RAS")
         turned = image_features(sitk.GetArrayFromImage(sitk.DICOMOrient(image, "RAS")))
         np.testing.assert_allclose(prepare(case, recipe.input, recipe.label_values).features[0].cells, own.cells)
         np.testing.assert_allclose(own.cells, turned.cells, atol=1e-12)
@@ -258,12 +258,12 @@ def test_a_volume_that_no_training_case_has_is_flagged_with_its_structure(bundle
         (90.0, "small: 90 mm3"),
         (9e3, "large: 9000 mm3"),
     ):
-        figures = [StructureFigures(labels[0], 1, 1.0), StructureFigures(labels[1], int(volume), volume)]
-        flags = structure_deviations(figures, bundle, NO_NUMBERS)
+        figures = [StructureMetrics(labels[0], 1, 1.0), StructureMetrics(labels[1], int(volume), volume)]
+        flags = structure_deviations(figures, bundle, NOT_FITTED)
         assert [(flag.structure, flag.severity) for flag in flags] == [(1, "warning")]
         assert words in flags[0].sentence
-    usual = [StructureFigures(labels[0], 1, 1.0), StructureFigures(labels[1], 1600, 1600.0)]
-    assert structure_deviations(usual, bundle, NO_NUMBERS) == []
+    usual = [StructureMetrics(labels[0], 1, 1.0), StructureMetrics(labels[1], 1600, 1600.0)]
+    assert structure_deviations(usual, bundle, NOT_FITTED) == []
 
 
 def test_bundles_without_the_newer_blocks_are_compared_by_grid_alone(bundle: Bundle, images: list[sitk.Image]) -> None:

@@ -7,13 +7,13 @@ from monai.metrics import compute_surface_dice
 from scipy.ndimage import distance_transform_cdt, distance_transform_edt
 from scipy.stats import spearmanr
 
-from SegWithUCore.metrics.bootstrap import figure_interval, mean_interval, paired_bootstrap
+from SegWithUCore.metrics.bootstrap import mean_interval, metric_interval, paired_bootstrap
 from SegWithUCore.metrics.boundary import Band, boundary_voxels, distance_in_slices, distance_to_boundary
 from SegWithUCore.metrics.case_level import (
     case_augrc,
     case_aurc,
     case_excess_aurc,
-    interval_figures,
+    interval_metrics,
     mean_absolute_error,
     spearman,
 )
@@ -69,11 +69,11 @@ def test_spearman_equals_scipy(ties: bool) -> None:
 
 
 def test_intervals_are_judged_by_what_they_hold_and_how_wide_they_are() -> None:
-    found = interval_figures([1, 0, 5, np.nan, 0], [3, 1, 6, 1, 1], [3, 2, 4, 1, 0])
+    found = interval_metrics([1, 0, 5, np.nan, 0], [3, 1, 6, 1, 1], [3, 2, 4, 1, 0])
     assert (found.coverage, found.cases) == (0.5, 4)
     assert found.width == pytest.approx(5 / 4)
     assert found.relative_width == pytest.approx((2 / 3 + 1 / 2 + 1 / 4) / 3)
-    assert interval_figures([np.nan], [np.nan], [1.0]).cases == 0
+    assert interval_metrics([np.nan], [np.nan], [1.0]).cases == 0
 
 
 def test_phases_of_one_patient_are_drawn_together() -> None:
@@ -97,7 +97,7 @@ def test_groups_of_one_case_each_change_nothing() -> None:
 
 def test_any_figure_has_an_interval_over_patients() -> None:
     values = np.random.default_rng(3).normal(2, 1, 60)
-    found = figure_interval(lambda cases: float(values[cases].mean()), list(range(60)), draws=2000)
+    found = metric_interval(lambda cases: float(values[cases].mean()), list(range(60)), draws=2000)
     plain = mean_interval(values.tolist())
     assert found.mean == pytest.approx(plain.mean)
     assert (found.low, found.high) == pytest.approx((plain.low, plain.high), abs=0.03)

@@ -6,12 +6,12 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from SegWithUCore.metrics.error_detection import score_groups
 from SegWithUCore.metrics.score_histogram import (
-    FIGURES,
+    METRICS,
     binning_error,
-    figures_of,
+    metrics_of,
     region_groups,
     region_histogram,
-    score_figures,
+    score_metrics,
 )
 
 
@@ -25,19 +25,19 @@ def scored(seed: int = 0) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray 
 
 def test_figures_of_each_region_are_those_of_its_voxels_alone() -> None:
     score, error, regions = scored()
-    figures = score_figures(score, error, regions)
-    assert len(figures) == len(FIGURES) * len(regions)
+    figures = score_metrics(score, error, regions)
+    assert len(figures) == len(METRICS) * len(regions)
     band = regions["band"]
     assert figures["auroc band"] == pytest.approx(roc_auc_score(error[band], score[band]), rel=1e-12)
     assert figures["auprc band"] == pytest.approx(average_precision_score(error[band], score[band]), rel=1e-12)
     assert figures["auroc whole"] == pytest.approx(roc_auc_score(error.ravel(), score.ravel()), rel=1e-12)
-    for title, figure in FIGURES.items():
+    for title, figure in METRICS.items():
         assert figures[f"{title} band"] == figure(score_groups(score[band], error[band]))
 
 
 def test_regions_without_errors_have_no_rates() -> None:
     score, error, regions = scored()
-    figures = score_figures(score, error, regions)
+    figures = score_metrics(score, error, regions)
     assert np.isnan([figures["auroc clean"], figures["auprc clean"], figures["fpr95 clean"]]).all()
     assert figures["aurc clean"] == 0
 
@@ -52,9 +52,9 @@ def test_large_volumes_are_binned_within_the_error_that_is_told() -> None:
         assert binned[name].voxels.size < exact[name].voxels.size
         told = binning_error(binned[name])
         assert 0 < told["auroc"] < 1e-3
-        for title, value in figures_of(binned[name]).items():
+        for title, value in metrics_of(binned[name]).items():
             assert 0 <= told[title] < 0.01
-            assert abs(value - FIGURES[title](exact[name])) <= told[title] * (1 + 1e-9)
+            assert abs(value - METRICS[title](exact[name])) <= told[title] * (1 + 1e-9)
 
 
 def test_cases_pool_into_the_figures_of_all_their_voxels() -> None:
@@ -62,6 +62,6 @@ def test_cases_pool_into_the_figures_of_all_their_voxels() -> None:
     pooled = region_histogram(score, error, regions["band"]) + region_histogram(score2, error2, regions2["band"])
     both = np.concatenate([score[regions["band"]], score2[regions2["band"]]])
     wrong = np.concatenate([error[regions["band"]], error2[regions2["band"]]])
-    found, told = figures_of(pooled.groups()), binning_error(pooled.groups())
-    for title, figure in FIGURES.items():
+    found, told = metrics_of(pooled.groups()), binning_error(pooled.groups())
+    for title, figure in METRICS.items():
         assert abs(found[title] - figure(score_groups(both, wrong))) <= told[title] + 1e-12

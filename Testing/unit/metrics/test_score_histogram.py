@@ -16,7 +16,7 @@ from SegWithUCore.metrics.error_detection import (
     score_groups,
     share_of_errors_within,
 )
-from SegWithUCore.metrics.score_histogram import ScoreHistogram, figure_bounds
+from SegWithUCore.metrics.score_histogram import ScoreHistogram, metric_bounds
 
 FIGURES = (auroc, average_precision, aurc, augrc)
 
@@ -40,7 +40,7 @@ def test_a_histogram_s_figures_lie_within_their_printed_bounds_of_sorting(figure
     score, error = skewed(200_000, seed)
     exact = figure(score_groups(score, error))
     groups = histogram(score, error).groups()
-    low, high = figure_bounds(groups, figure)
+    low, high = metric_bounds(groups, figure)
     assert low <= exact <= high
     assert low <= figure(groups) <= high
     assert figure(groups) == pytest.approx(exact, rel=2e-3)
@@ -97,8 +97,8 @@ def test_values_that_repeat_are_ties_and_no_error_of_binning(figure) -> None:  #
     error = generator.random(score.size) < 0.3 / (1 - score)
     exact = figure(score_groups(score, error))
     groups = (histogram(score[:7000], error[:7000]) + histogram(score[7000:], error[7000:])).groups()
-    assert figure_bounds(groups, figure) == pytest.approx((exact, exact), rel=1e-12)
-    assert figure_bounds(score_groups(score, error), figure) == pytest.approx((exact, exact), rel=1e-12)
+    assert metric_bounds(groups, figure) == pytest.approx((exact, exact), rel=1e-12)
+    assert metric_bounds(score_groups(score, error), figure) == pytest.approx((exact, exact), rel=1e-12)
 
 
 def test_two_values_in_one_bin_are_told_from_one_value() -> None:
@@ -110,7 +110,7 @@ def test_two_values_in_one_bin_are_told_from_one_value() -> None:
     assert (histogram(one, error) + histogram(one, error)).groups().binned.tolist() == [False]
     assert (histogram(one, error) + histogram(two, error)).groups().binned.tolist() == [True]
     assert (histogram(two[:1], error[:1]) + histogram(two[1:], error[1:])).groups().binned.tolist() == [True]
-    assert figure_bounds(histogram(two, error).groups(), auroc) == (0, 1)
+    assert metric_bounds(histogram(two, error).groups(), auroc) == (0, 1)
 
 
 def test_numbers_too_small_for_their_own_bin_are_no_ties_with_zero() -> None:

@@ -315,9 +315,9 @@ def test_machines_read_where_the_cohort_is(
 
 
 def test_throughput_is_that_of_the_cases_made() -> None:
-    tally = CohortCounts(5, done=2, there=2, failed=1, seconds=24.0)
+    tally = CohortCounts(5, finished=2, skipped=2, failed=1, seconds=24.0)
     assert (tally.complete, tally.seconds_per_case) == (4, 12.0)
-    assert CohortCounts(5, there=5).seconds_per_case is None
+    assert CohortCounts(5, skipped=5).seconds_per_case is None
 
 
 def test_a_changed_bundle_is_another_model(images: list[Path], tiny: Path, tmp_path: Path, segwithu: Command) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file, save_file
 from segwithu_command import MODEL, Command, changed_description, entries, one_sentence, real_image, tiny_bundle
 
 from SegWithUCore.models.bundle import block_sha256, file_sha256, read_bundle
@@ -99,6 +100,9 @@ DAMAGES: dict[str, tuple[Callable[[Path], None], tuple[str, ...]]] = {
     "no weights": (lambda folder: (folder / WEIGHTS).unlink(), (WEIGHTS, "is missing", "restore")),
 }
 
+ONLY_LOADING_TELLS = {"channels", "backbone kind", "backbone argument", "backbone 2D", "variant", "tap", "probes"}
+"""What fits the format and the weights file, but no network: told by `models verify --load` and before segmenting."""
+
 
 @pytest.mark.parametrize("kind", DAMAGES)
 def test_damaged_bundle_is_named_and_nothing_is_segmented(
@@ -108,7 +112,16 @@ def test_damaged_bundle_is_named_and_nothing_is_segmented(
     damage(copy)
     one_sentence(segwithu.segment(real_image(data_folder), model=copy, output=tmp_path / "results"), *words)
     assert not (tmp_path / "results").exists()
-    one_sentence(segwithu("models", "verify", copy), *words)
+    one_sentence(segwithu("models", "verify", copy, "--load"), *words)
+    if kind not in ONLY_LOADING_TELLS:
+        one_sentence(segwithu("models", "verify", copy), *words)
+
+
+def test_verify_names_a_part_without_weights(segwithu: Command, copy: Path) -> None:
+    tensors = load_file(copy / WEIGHTS)
+    save_file({name: tensor for name, tensor in tensors.items() if name.startswith("backbone.")}, copy / WEIGHTS)
+    changed_description(copy, "weights_sha256", file_sha256(copy / WEIGHTS))
+    one_sentence(segwithu("models", "verify", copy), WEIGHTS, "no weights of 'heads.paper'")
 
 
 def test_unknown_model_is_named_with_those_that_exist(segwithu: Command, data_folder: Path, tmp_path: Path) -> None:
@@ -176,13 +189,16 @@ def test_a_folder_of_models_that_may_not_be_read_is_passed_over_with_a_warning(
 
 
 def test_verify_loads_every_model_and_names_the_damaged_one(segwithu: Command, user_models: Path) -> None:
-    assert segwithu("models", "verify").out.splitlines() == ["hippocampus: whole", "tiny: whole", "torn: whole"]
+    for options in ((), ("--load",)):
+        outcome = segwithu("models", "verify", *options)
+        assert outcome.out.splitlines() == ["hippocampus: whole", "tiny: whole", "torn: whole"]
     _flip(0.7)(user_models / "torn")
-    outcome = segwithu("models", "verify")
-    assert outcome.code == 1
-    assert outcome.out.splitlines() == ["hippocampus: whole", "tiny: whole"]
-    assert len(outcome.messages) == 1
-    assert str(user_models / "torn" / WEIGHTS) in outcome.messages[0]
+    for call in (("models", "verify"), ("models", "verify", "--load")):
+        outcome = segwithu(*call)
+        assert outcome.code == 1
+        assert outcome.out.splitlines() == ["hippocampus: whole", "tiny: whole"]
+        assert len(outcome.messages) == 1
+        assert str(user_models / "torn" / WEIGHTS) in outcome.messages[0]
 
 
 def test_model_of_the_user_is_found_by_name_and_segments(

@@ -71,7 +71,7 @@ def test_the_bundle_of_a_meshnet_is_whole_and_says_what_it_is_not(
     card = (tmp_path / "m" / "MODEL_CARD.md").read_text(encoding="utf-8")
     for words in ("not trained here", "not trained: its ranking map", "not calibrated"):
         assert words in card
-    assert segwithu("models", "verify", tmp_path / "m").out == "meshnet-tissue-light: whole\n"
+    assert segwithu("models", "verify", tmp_path / "m", "--load").out == "meshnet-tissue-light: whole\n"
     image, region = sitk.Image(64, 64, 64, sitk.sitkFloat32), RegionOfInterest.parse("0,0,0,30,30,30")
     job = Job("head", [], tmp_path / "case", region)
     (warning,) = checked_against_training([image], bundle, job)

@@ -91,7 +91,7 @@ def test_imported_model_says_what_it_is_and_segments(
         (2, "posterior"),
     ]
     assert (read.input.orientation, read.input.window, read.input.spacing_mm) == ("xyz", (40, 48, 40), (1, 1, 1))
-    assert segwithu("models", "verify", bundle).out == "hippo: whole\n"
+    assert segwithu("models", "verify", bundle, "--load").out == "hippo: whole\n"
     assert "untrained" in segwithu("models", "show", bundle).out
     assert "untrained" in (bundle / "MODEL_CARD.md").read_text(encoding="utf-8")
 
@@ -296,5 +296,7 @@ def test_missing_package_is_named_with_the_extra_that_brings_it(
     for name in [name for name in sys.modules if name.startswith("dynamic_network_architectures")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "dynamic_network_architectures", None)
-    one_sentence(segwithu("models", "verify", tmp_path / "bundle"), "dynamic-network-architectures", "[nnunet]")
+    one_sentence(
+        segwithu("models", "verify", tmp_path / "bundle", "--load"), "dynamic-network-architectures", "[nnunet]"
+    )
     assert segwithu("models", "show", tmp_path / "bundle").code == 0

@@ -84,7 +84,7 @@ def test_without_the_file_one_sentence_says_what_to_do(
     (bundle / "net.py").write_text(NETWORK, encoding="utf-8")  # a file in a model's folder is never run
     words = ("'make_network'", "--network FILE.py:make_network", "networks.json")
     one_sentence(segwithu.segment(real_image(data_folder), model=bundle, output=tmp_path / "out"), *words)
-    one_sentence(segwithu("models", "verify", bundle), *words)
+    one_sentence(segwithu("models", "verify", bundle, "--load"), *words)
     assert not (tmp_path / "out").exists()
 
 

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from SegWithUCore.evaluation.case_metrics import case_figures
+from SegWithUCore.evaluation.case_metrics import case_metrics
 from SegWithUCore.inference.model import Model
 from SegWithUCore.inference.structures import CaseLevelCalibration
-from SegWithUCore.models.bundle import Bundle, read_bundle, weights_path, with_head
+from SegWithUCore.models.bundle import Bundle, read_bundle, with_head
 from SegWithUCore.models.model_card import model_card
 from SegWithUCore.models.registry import resolve_model
+from SegWithUCore.models.weights_file import weights_path
 from SegWithUCore.training.dataset import find_cases
 from SegWithUCore.training.make_bundle import predict_case
 
@@ -50,9 +51,9 @@ def test_own_figures_are_reproduced_on_test_cases(bundle: Bundle, head: str, dat
     values = [label.value for label in bundle.labels]
     for case in cases[:: len(cases) // REPRODUCED_CASES][:REPRODUCED_CASES]:
         prediction, truth = predict_case(case, model, values)
-        figures = case_figures(prediction, truth, (1.0, 1.0, 1.0), bundle)
+        figures = case_metrics(prediction, truth, (1.0, 1.0, 1.0), bundle)
         for title, value in recorded[case.name].items():
-            if not title.startswith("surface dice"):  # MONAI's, and not among the figures of `case_figures`
+            if not title.startswith("surface dice"):  # MONAI's, and not among the figures of `case_metrics`
                 assert figures[title] == pytest.approx(value, abs=ABSOLUTE, rel=RELATIVE), (case.name, title)
 
 

@@ -23,7 +23,7 @@ from SegWithUCore.imaging.grid import VoxelGrid
 from SegWithUCore.imaging.header_peek import FileGrid, grid_of
 from SegWithUCore.imaging.roi import RegionOfInterest, VoxelBox, voxel_box, whole_grid
 from SegWithUCore.imaging.volume import read_image
-from SegWithUCore.inference.memory_prediction import RunSize, check_regions_fit, foreseen, predicted_stages
+from SegWithUCore.inference.memory_prediction import RunSize, check_regions_fit, memory_from_headers, predicted_stages
 from SegWithUCore.inference.model import Model
 from SegWithUCore.inference.preprocessing import assessed_box, to_working_grid
 from SegWithUCore.inference.uncertainty_maps import voxelwise
@@ -186,7 +186,9 @@ class TestPrediction:
 
     def test_a_whole_grid_counts_although_a_small_part_is_segmented(self, model: Model) -> None:
         whole = VoxelGrid((700,) * 3, (1.0,) * 3, (0.0,) * 3, (-1.0, 0, 0, 0, -1.0, 0, 0, 0, 1.0))
-        memory = foreseen([FileGrid(whole, 2)], RegionOfInterest((300.0, 300.0, 300.0), (40.0, 50.0, 40.0)), model)
+        memory = memory_from_headers(
+            [FileGrid(whole, 2)], RegionOfInterest((300.0, 300.0, 300.0), (40.0, 50.0, 40.0)), model
+        )
         assert memory is not None
         assert memory.needed > 700**3 * 6
         assert "crop the image" in memory.remedies[0]

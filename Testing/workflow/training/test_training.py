@@ -13,7 +13,8 @@ import torch
 from training_runs import Workshop, tiny_recipe
 
 from SegWithUCore.cli.__main__ import main
-from SegWithUCore.models.bundle import read_bundle, verify_weights
+from SegWithUCore.models.bundle import read_bundle
+from SegWithUCore.models.weights_file import verify_weights
 from SegWithUCore.training.backbone import BackboneTrainer
 from SegWithUCore.training.dataset import find_cases, prepare
 from SegWithUCore.training.head import HeadTrainer
