@@ -62,7 +62,7 @@ class MovedImages:
                 why = why or (str(error) if path == recorded else "")
         text = _("The image of {case} is not at {path} any more: choose where it is now.")
         if not followed:
-            text = _("Somebody else recorded that the image of {case} is at {path}: choose where it is.")
+            text = _("The image of {case} was recorded at {path} by somebody else: choose where it is.")
         raise ImageMissingError(why or text.format(case=folder.name, path=recorded))
 
     def find(self, folder: Path, case: Mapping[str, Any]) -> Path | None:
