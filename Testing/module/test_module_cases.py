@@ -124,7 +124,7 @@ def test_a_click_opens_a_case_with_its_image_and_closes_the_one_before(listing: 
     listing.click(CASES[1])
     assert (listing.open_case, listing.volumes()) == (CASES[1], ["My own", CASES[1]])
     opened_nodes = listing.opened.nodes
-    parts = [*opened_nodes.placed, opened_nodes.table, opened_nodes.regions_text, opened_nodes.hub]
+    parts = [*opened_nodes.spatial, opened_nodes.table, opened_nodes.regions_text, opened_nodes.hub]
     listing.click(CASES[0])
     assert (listing.open_case, listing.volumes()) == (CASES[0], ["My own", CASES[0]])
     assert all(part.GetScene() is None for part in parts)

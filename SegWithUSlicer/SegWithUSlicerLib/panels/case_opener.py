@@ -117,7 +117,7 @@ class CaseOpener:
         self.on_opened()
         return False
 
-    def forget_question(self) -> None:
+    def cancel_question(self) -> None:
         """Ask for no image any more."""
         self._ask(None)
 
@@ -196,7 +196,7 @@ class CaseOpener:
         context.show_run(nodes)
         context.overlay.apply_settings(settings)
         self.message = " ".join([*kept, *(found.notes if found is not None else [])])
-        self._go_on(nodes, was_reviewing, asked.region)
+        self._resume_review(nodes, was_reviewing, asked.region)
         self.on_opened()
         return True
 
@@ -211,7 +211,7 @@ class CaseOpener:
             _show_image(nodes)
             context.show_run(nodes)
             self.message = " ".join(self._close_others(nodes) if closes_others else [])
-        self._go_on(nodes, was_reviewing, region)
+        self._resume_review(nodes, was_reviewing, region)
         self.on_opened()
         return True
 
@@ -238,10 +238,10 @@ class CaseOpener:
                 remove_case(nodes, with_images=not self._context.is_busy)
         return kept
 
-    def _go_on(self, nodes: CaseNodes, was_reviewing: bool, region: Region | None) -> None:
+    def _resume_review(self, nodes: CaseNodes, was_reviewing: bool, region: Region | None) -> None:
         """Go on with a review of this reviewer's; begin one where the case before was being reviewed."""
         review = self._context.review
-        goes_on = was_reviewing or self._has_begun(nodes, review.setup.reviewer)
+        goes_on = was_reviewing or self._has_started(nodes, review.setup.reviewer)
         if goes_on and review.session is None and not obstacle(nodes):
             review.start()
         if region is None:
@@ -252,7 +252,7 @@ class CaseOpener:
             focus_on(nodes, region)
 
     @staticmethod
-    def _has_begun(nodes: CaseNodes, reviewer: str) -> bool:
+    def _has_started(nodes: CaseNodes, reviewer: str) -> bool:
         if not reviewer.strip() or obstacle(nodes):
             return False
         try:

@@ -115,10 +115,10 @@ class CasesPanel:
             self.ui.casesLabel.text = wrappable(str(error))
             return
         self.list = found
-        self.opener.forget_question()
+        self.opener.cancel_question()
         self.opener.message = ""
-        self.differences.forget()
-        self.table.forget_sorting()
+        self.differences.clear()
+        self.table.reset_sorting()
         share = found.rules.wrong_share if found.rules is not None else None
         with self._gui.updating():
             self.ui.flagShareBox.value = 100 * (share or 0.0)

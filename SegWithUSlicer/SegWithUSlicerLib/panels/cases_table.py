@@ -68,18 +68,18 @@ class CasesTable:
 
     def neighbour(self, step: int) -> CaseItem | None:
         """Return the case so many rows below the open one, or below the selected one if none is open."""
-        at = self._place()
+        at = self._current_row()
         wanted = at + step if at is not None else (0 if step > 0 else None)
         return self._items[wanted] if wanted is not None and 0 <= wanted < len(self._items) else None
 
     def next_open(self, reviewer: str) -> CaseItem | None:
         """Return the next case below that this reviewer has not finished; the search wraps around."""
-        at = self._place()
+        at = self._current_row()
         begin = 0 if at is None else at + 1
         order = [*self._items[begin:], *self._items[: max(0, begin - 1)]]
         return next((item for item in order if reviewer_progress(item.entry, reviewer).is_open), None)
 
-    def _place(self) -> int | None:
+    def _current_row(self) -> int | None:
         item = self._opened or next(iter(self.selected), None)
         rows = [row for row, shown in enumerate(self._items) if shown is item]
         return rows[0] if rows else None
@@ -106,7 +106,7 @@ class CasesTable:
                     self._select_row(row)
         self._on_selected()
 
-    def forget_sorting(self) -> None:
+    def reset_sorting(self) -> None:
         """Show the next cases in the order in which they are given."""
         self._sorting = None
         self._table.horizontalHeader().setSortIndicatorShown(False)

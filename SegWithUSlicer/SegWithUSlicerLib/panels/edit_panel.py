@@ -6,7 +6,7 @@ import slicer
 
 from ..scene.case_nodes import CaseNodes
 from ..scene.segmentation import segment_id
-from ..scene.slice_views import layers_kept
+from ..scene.slice_views import preserved_layers
 
 EDITOR_TAG = "SegWithU"
 EFFECTS = ("Paint", "Draw", "Erase", "Scissors", "Islands", "Smoothing", "Margin")
@@ -32,7 +32,7 @@ class EditPanel:
     def show(self, nodes: CaseNodes | None) -> None:
         """Edit the segmentation of this run from now on, or none."""
         if nodes is None:
-            self.rest()
+            self.pause()
             if self.editor is not None and self.editor.mrmlSegmentEditorNode() is not None:
                 self.editor.setSegmentationNode(None)
             self.ui.editButton.collapsed = True
@@ -44,13 +44,13 @@ class EditPanel:
         if self._may_run and not self.ui.editButton.collapsed:
             self._select()
 
-    def go_on(self) -> None:
+    def resume(self) -> None:
         """Resume editing when the panel becomes visible."""
         self._may_run = True
         if not self.ui.editButton.collapsed:
             self._take_up()
 
-    def rest(self) -> None:
+    def pause(self) -> None:
         """Give views and keys back: the panel is hidden, or the scene goes away."""
         self._may_run = False
         self._let_go()
@@ -61,7 +61,7 @@ class EditPanel:
 
     def close(self) -> None:
         """Let go of the scene."""
-        self.rest()
+        self.pause()
         self._nodes = None
         if self.editor is not None:
             self.editor.setMRMLScene(None)
@@ -76,7 +76,7 @@ class EditPanel:
         nodes, segmentation = self._nodes, self._nodes.segmentation if self._nodes is not None else None
         if nodes is None or segmentation is None:
             return
-        with layers_kept():
+        with preserved_layers():
             if self.editor is None:
                 self._make()
             if self.editor.segmentationNode() is not segmentation:

@@ -262,7 +262,7 @@ class DifferencesPanel:
             text = _("Reviewers disagree on one region.") if count else _("No region was judged differently.")
         self.ui.differencesLabel.text = "\n".join(filter(None, [wrappable(self._message), text]))
 
-    def forget(self) -> None:
+    def clear(self) -> None:
         """Clear the messages about the list that was shown before."""
         self._message = ""
 

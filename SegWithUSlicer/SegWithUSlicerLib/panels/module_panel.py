@@ -47,7 +47,7 @@ class ModulePanel:
         self.structures = StructuresPanel(ui)
         self.review = ReviewPanel(ui)
         self.cases = CasesPanel(ui, self)
-        self.key = BareImageKey(self.overlay.hold)
+        self.key = BareImageKey(self.overlay.show_bare_image)
         self.preview = PreflightCheck(self.session.worker, self._preflight_changed)
         self._preview_later = Debounce(PREVIEW_DELAY_MS, self._ask_preview)
         self.session.controller.on_status = self._status_came
@@ -88,7 +88,7 @@ class ModulePanel:
         self.cases.close()
         self.review.close()
         self._preview_later.stop()
-        self.overlay.forget()
+        self.overlay.release()
         self._unbind()
         controller = self.session.controller
         controller.on_status = lambda status: None
@@ -99,9 +99,9 @@ class ModulePanel:
         text = _("Cancelled because the scene was closed: press Try it, or load an image and choose it.")
         self.session.controller.cancel(text)
         self._preview_later.stop()
-        self.preview.forget()
+        self.preview.reset()
         self.review.scene_closes()
-        self.overlay.forget()
+        self.overlay.release()
         self.structures.show(None)
         self.cases.follow()
         self._unbind()
@@ -111,7 +111,7 @@ class ModulePanel:
         self.session.controller.check_inputs()
         shown = self.overlay.nodes
         if shown is not None and shown.hub is node:
-            self.overlay.forget()
+            self.overlay.release()
             self.structures.show(None)
         self.review.node_removed(node)
         if node.IsA("vtkMRMLScriptedModuleNode"):
@@ -169,7 +169,7 @@ class ModulePanel:
         self._is_current = False
         self._watch_roi()
         if not self.session.controller.is_busy:
-            self.preview.forget()
+            self.preview.reset()
             self._preview_later.trigger()
         self._draw()
 

@@ -114,11 +114,11 @@ class OverlayPanel:
             overlay.set_colour_map(settings.colour_map)
         self.refresh()
 
-    def forget(self) -> None:
+    def release(self) -> None:
         """Let go of everything: before the scene closes, or the panel goes."""
         self.attach(None)
 
-    def hold(self, held: bool) -> None:
+    def show_bare_image(self, held: bool) -> None:
         """Show the bare image while the key is held."""
         if self.overlay is not None:
             self.overlay.hide_while(held)

@@ -275,10 +275,10 @@ class ReviewPanel:
             return
         if is_visible:
             self.keys.install()
-            self.edit.go_on()
+            self.edit.resume()
         else:
             self.keys.remove()
-            self.edit.rest()
+            self.edit.pause()
         self.session.set_visible(is_visible)
 
     def _draw_setup(self) -> None:

@@ -136,7 +136,7 @@ class EditWatch:
         union = _union(self._box, box)
         if union is None:
             return None
-        before = _placed(self._labels, self._box, union)
+        before = _padded(self._labels, self._box, union)
         after = read_labels(self.nodes, union)
         self._box, self._labels = union, after
         differs = labelled_box(before != after)
@@ -300,7 +300,7 @@ def _union(first: Box | None, second: Box | None) -> Box | None:
     return k, j, i
 
 
-def _placed(labels: np.ndarray, box: Box | None, union: Box) -> np.ndarray:
+def _padded(labels: np.ndarray, box: Box | None, union: Box) -> np.ndarray:
     """Pad the labels of a box with 0 to a larger one."""
     if box == union:
         return labels

@@ -284,7 +284,7 @@ class AuditTrail:
         return self._log.path.name
 
     @property
-    def facts(self) -> list[Action]:
+    def events(self) -> list[Action]:
         """All events, oldest first."""
         return [event.action for event in self._log.events]
 

@@ -193,7 +193,7 @@ class ReviewSession:
         fact = self.state.next_undo()
         if fact is None:
             return None
-        undone = self._trail.facts[fact.line - 1]
+        undone = self._trail.events[fact.line - 1]
         self._trail.append(fact)
         if fact.region is not None:
             region = self.regions[self._index_of[fact.region]]
@@ -227,7 +227,7 @@ class ReviewSession:
         places = self._blind.ids
         if not places:
             return None
-        known = {fact for fact in self._trail.facts if isinstance(fact, BlindRevealed)}
+        known = {fact for fact in self._trail.events if isinstance(fact, BlindRevealed)}
         for fact in revealed(places, self.state.verdict_of):
             if fact not in known:
                 self._trail.append(fact)
@@ -282,32 +282,32 @@ class ViewTimer:
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
         self._monotonic = monotonic
-        self._begun: float | None = None
+        self._started_at: float | None = None
         self._seconds = 0.0
         self._is_visible = True
 
     def start(self) -> None:
         """Restart for another region; seconds that were not taken are lost."""
         self._seconds = 0.0
-        self._begun = self._monotonic() if self._is_visible else None
+        self._started_at = self._monotonic() if self._is_visible else None
 
     def take(self) -> float:
         """Return the seconds since the last call, without hidden time."""
         self._pause()
         seconds, self._seconds = self._seconds, 0.0
         if self._is_visible:
-            self._begun = self._monotonic()
+            self._started_at = self._monotonic()
         return seconds
 
     def set_visible(self, visible: bool) -> None:
         """Follow the panel's visibility."""
         if visible and not self._is_visible:
-            self._begun = self._monotonic()
+            self._started_at = self._monotonic()
         elif not visible:
             self._pause()
         self._is_visible = visible
 
     def _pause(self) -> None:
-        if self._begun is not None:
-            self._seconds += max(0.0, self._monotonic() - self._begun)
-            self._begun = None
+        if self._started_at is not None:
+            self._seconds += max(0.0, self._monotonic() - self._started_at)
+            self._started_at = None

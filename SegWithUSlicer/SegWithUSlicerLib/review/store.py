@@ -202,15 +202,15 @@ def remember_location(nodes: CaseNodes, folder: Path, log_name: str, location: R
         OutputError: the folder cannot be written to. The scene remembers all the same.
     """
     text = json.dumps(asdict(location))
-    nodes.hub.SetParameter(_place_key(log_name), text)
-    with atomic_file(_place_file(folder, log_name)) as work:
+    nodes.hub.SetParameter(_location_key(log_name), text)
+    with atomic_file(_location_file(folder, log_name)) as work:
         work.write_text(text + "\n", encoding="utf-8")
 
 
 def last_location(nodes: CaseNodes, folder: Path, log_name: str) -> ReviewLocation | None:
     """Return where a reviewer stopped, from scene or folder, whichever is later; None for a new review."""
-    file = _place_file(folder, log_name)
-    texts = [nodes.hub.GetParameter(_place_key(log_name)) or ""]
+    file = _location_file(folder, log_name)
+    texts = [nodes.hub.GetParameter(_location_key(log_name)) or ""]
     if file.is_file():
         texts.append(file.read_text(encoding="utf-8", errors="replace"))
     locations = [found for found in map(_location, texts) if found is not None]
@@ -258,12 +258,12 @@ def _read(path: Path) -> "slicer.vtkMRMLSegmentationNode":
     return result
 
 
-def _place_key(log_name: str) -> str:
+def _location_key(log_name: str) -> str:
     # Parameter names become XML attributes, which allow few letters.
     return "place_" + hashlib.sha256(log_name.encode()).hexdigest()[:16]
 
 
-def _place_file(folder: Path, log_name: str) -> Path:
+def _location_file(folder: Path, log_name: str) -> Path:
     return folder / f"{log_name.removesuffix('.jsonl')}.place.json"
 
 

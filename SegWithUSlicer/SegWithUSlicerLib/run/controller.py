@@ -183,7 +183,7 @@ class RunController:
             raise RuntimeError("a run is going on")
         self.refused = self.nodes = None
         run = self._run = _Run(request)
-        self._tell(RunStatus(Phase.CHECKING, stage=_("checking the engine")))
+        self._set_status(RunStatus(Phase.CHECKING, stage=_("checking the engine")))
         self._tools.prepare(lambda result: self._prepared(run, result))
 
     def cancel(self, sentence: str = "") -> None:
@@ -200,7 +200,7 @@ class RunController:
             self._worker.cancel_all()
         else:
             self._worker.cancel(run.id)
-        self._tell(RunStatus(Phase.CANCELLING, stage=_("cancelling"), warnings=self.status.warnings))
+        self._set_status(RunStatus(Phase.CANCELLING, stage=_("cancelling"), warnings=self.status.warnings))
 
     def check_inputs(self) -> None:
         """Cancel if an input is not in the scene any more: to be called when nodes were removed."""
@@ -208,7 +208,7 @@ class RunController:
         if run is not None and run.exported and not all(self._tools.in_scene(one) for one in run.exported):
             self.cancel(_("Cancelled because its image was removed: choose another image, or press Try it."))
 
-    def forget(self) -> None:
+    def drop_run(self) -> None:
         """Drop the run without any callback, and remove its folder: for quitting, after the worker ended."""
         run, self._run = self._run, None
         if run is not None and run.folder is not None:
@@ -227,7 +227,7 @@ class RunController:
             self._send(run)
 
     def _send(self, run: _Run) -> None:
-        self._tell(RunStatus(Phase.RUNNING, stage=_("writing the image")))
+        self._set_status(RunStatus(Phase.RUNNING, stage=_("writing the image")))
         try:
             run.folder = self._tools.new_folder()
             request = self._request(run, run.folder.path)
@@ -275,7 +275,7 @@ class RunController:
 
     def _progress(self, event: Mapping[str, Any]) -> None:
         fraction, left = event.get("fraction"), event.get("seconds_left")
-        self._tell(
+        self._set_status(
             replace(
                 self.status,
                 stage=str(event.get("stage") or ""),
@@ -288,7 +288,7 @@ class RunController:
     def _result(self, run: _Run, event: Mapping[str, Any]) -> None:
         # Told before anything is loaded: a warning stands before any colour is shown.
         warnings, _notes = split_deviations(event.get("warnings") or [])
-        self._tell(replace(self.status, stage=_("loading the result"), fraction=1.0, warnings=warnings))
+        self._set_status(replace(self.status, stage=_("loading the result"), fraction=1.0, warnings=warnings))
         if not all(self._tools.unchanged(one) for one in run.exported):
             text = _("The image changed while it was segmented, so the result is not shown: press the button again.")
             self._end(Outcome.OUTDATED, text)
@@ -311,7 +311,7 @@ class RunController:
             self._tools.engine_lost()
         if event.get("refused"):
             self.refused = run.request
-            self._tell(replace(self.status, warnings=(text,)))
+            self._set_status(replace(self.status, warnings=(text,)))
             text = _("Not assessed: press Propose for a region of the right size, then the button again.")
             self._end(Outcome.REFUSED, text, details)
         else:
@@ -321,9 +321,9 @@ class RunController:
         run, self._run = self._run, None
         if run is not None and run.folder is not None and not run.folder.remove():
             details = f"{details}\n{run.folder.path} is held by another program; the next start removes it.".strip()
-        self._tell(RunStatus(Phase.IDLE, outcome, sentence, warnings=self.status.warnings, details=details))
+        self._set_status(RunStatus(Phase.IDLE, outcome, sentence, warnings=self.status.warnings, details=details))
 
-    def _tell(self, status: RunStatus) -> None:
+    def _set_status(self, status: RunStatus) -> None:
         self.status = status
         self.on_status(status)
 

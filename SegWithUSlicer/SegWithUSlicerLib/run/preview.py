@@ -51,7 +51,7 @@ class PreflightCheck:
         self._question = 0
         self.result = PreflightResult()
 
-    def forget(self) -> None:
+    def reset(self) -> None:
         """Ignore answers to earlier questions."""
         self._question += 1
         self._set_result(PreflightResult())

@@ -110,7 +110,7 @@ class Session:
     def end(self) -> None:
         """End the worker and whatever it is doing, and leave no file: for quitting and reloading."""
         self.worker.stop()
-        self.controller.forget()
+        self.controller.drop_run()
 
     def diagnostics(self) -> str:
         """Return what a bug report needs: versions, state, the worker's last lines. No names of patients or files."""

@@ -105,14 +105,14 @@ class CaseNodes:
         return self.hub.GetNodeReference(_ORIGINAL)
 
     @property
-    def placed(self) -> list["slicer.vtkMRMLDisplayableNode"]:
+    def spatial(self) -> list["slicer.vtkMRMLDisplayableNode"]:
         """All nodes of the run that must lie under the input's transform: results and the hidden ones of a review."""
         return [*self.results, *(node for node in (self.regions, self.original) if node is not None)]
 
     @property
     def reference(self) -> "slicer.vtkMRMLTransformableNode | None":
         """The node that gives the run's position in the world: the input, or what is left of the results."""
-        return next(iter([*self.inputs, *self.placed]), None)
+        return next(iter([*self.inputs, *self.spatial]), None)
 
     def _volumes(self, prefix: str) -> dict[str, "slicer.vtkMRMLScalarVolumeNode"]:
         nodes = {name: self.hub.GetNodeReference(prefix + name) for name in MAP_NAMES}

@@ -88,7 +88,7 @@ def follow_parent_transform(nodes: CaseNodes) -> None:
     if not nodes.inputs:
         return
     transform_id = nodes.inputs[0].GetTransformNodeID()
-    for node in nodes.placed:
+    for node in nodes.spatial:
         if node.GetTransformNodeID() != transform_id:
             node.SetAndObserveTransformNodeID(transform_id)
 

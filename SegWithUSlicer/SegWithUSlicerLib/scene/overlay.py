@@ -255,6 +255,6 @@ class Overlay:
 
     def _scene_closing(self, _scene: object, _event: str) -> None:
         self._observations.clear()
-        self._layers.forget()
+        self._layers.detach()
         self._map_name = None
         self._notify()

@@ -96,7 +96,7 @@ def content_hash(node: "slicer.vtkMRMLSegmentationNode") -> str:
         if box is None or image is None:
             continue
         part = mask[box]
-        digest.update(repr((part.shape, _place(image, box))).encode())
+        digest.update(repr((part.shape, _position(image, box))).encode())
         digest.update(np.packbits(part).tobytes())
     return digest.hexdigest()
 
@@ -153,7 +153,7 @@ def _shared_labelmap(labels: Volume, highest: int) -> "slicer.vtkOrientedImageDa
     return image
 
 
-def _place(image: "slicer.vtkOrientedImageData", box: Sequence[slice]) -> tuple[int, ...]:
+def _position(image: "slicer.vtkOrientedImageData", box: Sequence[slice]) -> tuple[int, ...]:
     """Return where the box begins, in whole voxels along the image's axes from the world's origin."""
     matrix = vtk.vtkMatrix4x4()
     image.GetImageToWorldMatrix(matrix)

@@ -111,7 +111,7 @@ class ViewLayers:
                 self._give_back(view)
         self.volume_id, self.blanked = None, False
 
-    def forget(self) -> None:
+    def detach(self) -> None:
         """Stop watching without touching any view: the scene is being closed."""
         self._observations.clear()
         self.volume_id, self.blanked = None, False
@@ -215,7 +215,7 @@ def _forget(view: "slicer.vtkMRMLSliceCompositeNode") -> None:
 
 
 @contextmanager
-def layers_kept() -> Iterator[None]:
+def preserved_layers() -> Iterator[None]:
     """Restore the layers of all slice views: Segment Editor empties the label layer for a new segmentation."""
     scene = slicer.mrmlScene
     count = scene.GetNumberOfNodesByClass("vtkMRMLSliceCompositeNode")

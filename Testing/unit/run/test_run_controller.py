@@ -268,6 +268,6 @@ def test_second_run_while_one_is_going_on_is_refused(bench: Bench) -> None:
 def test_quitting_removes_the_folder_and_says_nothing(bench: Bench) -> None:
     bench.start()
     said = len(bench.statuses)
-    bench.controller.forget()
+    bench.controller.drop_run()
     bench.worker.say(event="result", case="/c", warnings=[])
     assert (bench.folder.removed, len(bench.statuses), bench.loaded) == (1, said, [])
