@@ -91,7 +91,7 @@ class Benchmark:
         }
 
     def run(self, path: Path, resume: bool, repeats: int = REPEATS, progress: Progress = silent) -> BenchmarkResult:
-        """Do what is not done yet; every file in `path` is whole or absent, so a killed run is gone on with.
+        """Do what is not done yet. Every file in `path` is whole or absent, so a killed run can be resumed.
 
         Raises:
             OutputError, UsageError: see `BenchmarkFolder`.

@@ -39,7 +39,7 @@ def timed(job: Callable[[], Any]) -> tuple[Seconds, Any]:
 
 
 def peak_mb(job: Callable[[], Any]) -> float | None:
-    """Largest memory of this process during a job beyond what it held before, in MB; None where Linux does not tell."""
+    """Measure the peak memory of a job beyond what the process held before, in MB. Returns None without Linux."""
     if sys.platform != "linux":
         return None
     gc.collect()

@@ -29,7 +29,7 @@ class BenchmarkFolder:
     """Files of one benchmark; one process at a time works in it.
 
     Args:
-        path: made where it does not exist.
+        path: made if it does not exist.
         settings: what must be the same in a run that goes on.
         resume: go on with what is there.
 

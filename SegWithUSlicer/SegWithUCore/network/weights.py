@@ -1,4 +1,4 @@
-"""Files of `torch.save` from others: read without running anything in them, and why where that cannot be.
+"""Read files of `torch.save` from others without running anything in them, and say why if that is impossible.
 
 PyTorch's restricted reader decides what is read. What it refuses is looked at as a list of instructions, which are
 never carried out, so that the user learns whether a file is cut or holds more than weights.
@@ -275,7 +275,7 @@ def _first(problems: Sequence[str]) -> list[str]:
 
 
 def _misfit(name: str, given: Sequence[torch.Tensor], own: torch.Tensor) -> str | None:
-    """Why tensors do not fit the network's own of that name; None where they do."""
+    """Say why tensors do not fit the network's own of that name. Returns None if they do."""
     if not given:
         return f"missing {name}"
     tensor = given[0]

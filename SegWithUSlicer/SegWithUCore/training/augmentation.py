@@ -164,9 +164,9 @@ def augmentation(
 
     Args:
         mirror_axis: tensor axis (0 = z, 1 = y, 2 = x) along which left and right may be exchanged;
-            None where the two sides carry different labels.
+            None if the two sides carry different labels.
         thick: tensor axis across thick slices, from `thick_axis`: windows are turned, stretched, moved and blurred
-            within slices only, more than otherwise. None where voxels are nearly cubes.
+            within slices only, more than otherwise. None if voxels are nearly cubes.
         any_turn: turn half of the windows by any angle, as nnU-Net does with thick slices, and the rest as otherwise.
         scaled: windows come turned and scaled already, from `ScaledWindows`: only mirror them and change their grey
             values.
@@ -210,7 +210,7 @@ def turning(angle: float, thick: int | None) -> RandAffined:
 
 
 def mirroring(mirror_axis: int | None) -> Compose:
-    """Exchange the two ends of an axis in half of the windows; nothing where it is None. See `augmentation`."""
+    """Exchange the two ends of an axis in half of the windows; nothing if it is None. See `augmentation`."""
     return Compose([] if mirror_axis is None else [RandFlipd(KEYS, prob=0.5, spatial_axis=mirror_axis)])
 
 

@@ -117,7 +117,7 @@ def plain_bundle(recipe: Recipe, digest: str, facts: Mapping[str, Any], trained:
 
     Args:
         digest: hash of the weights file.
-        facts: `fingerprint`, None where unknown; `origin` of a backbone that was not trained here.
+        facts: `fingerprint`, None if unknown; `origin` of a backbone that was not trained here.
         trained: whether the head was.
     """
     head, backbone = recipe.head, spec_of(recipe)

@@ -1,22 +1,27 @@
 """What a training is fed: recipes, case lists, and windows that follow from (seed, epoch, case) alone."""
 
 import json
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from repository import PACKAGES, ROOT
 from training_runs import Workshop, tiny_recipe
 
 from SegWithUCore.errors import InputError, UsageError
 from SegWithUCore.models.input_spec import InputSpec
+from SegWithUCore.strict_json import check_schema, schema
 from SegWithUCore.training.augmentation import WindowSampler, augmentation, epoch_order, random_window
 from SegWithUCore.training.backbone import left_right_axis
 from SegWithUCore.training.dataset import PreparedCase, find_cases, prepare
-from SegWithUCore.training.recipe import read_recipe
+from SegWithUCore.training.recipe import BackboneTraining, HeadTraining, read_recipe, read_recipe_json
 
 WINDOW = (24, 32, 24)
+RECIPE_SCHEMA = PACKAGES / "SegWithUCore" / "training" / "recipe.schema.json"
+BUNDLE_SCHEMA = PACKAGES / "SegWithUCore" / "models" / "bundle.schema.json"
 
 
 @pytest.fixture(scope="module")
@@ -125,6 +130,23 @@ def test_a_wrong_field_of_a_recipe_is_one_clear_sentence(change: dict[str, Any],
         read_recipe(path)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_the_schema_of_recipes_names_every_setting_and_no_other() -> None:
+    blocks = json.loads(RECIPE_SCHEMA.read_text(encoding="utf-8"))["properties"]
+    for block, kind in (("backbone_training", BackboneTraining), ("head_training", HeadTraining)):
+        assert blocks[block]["properties"].keys() == {field.name for field in fields(kind)}
+    of_bundle = json.loads(BUNDLE_SCHEMA.read_text(encoding="utf-8"))["properties"]["heads"]["items"]["properties"]
+    for field, wanted in blocks["head"]["properties"].items():
+        assert wanted.get("type", of_bundle[field].get("type")) == of_bundle[field].get("type")
+
+
+@pytest.mark.parametrize("place", ["Resources", "Testing/Benchmarks/hearts", "examples/brainchop"])
+def test_every_recipe_of_the_repository_fits_the_schema(place: str) -> None:
+    found = sorted((ROOT / place).glob("[Rr]ecipes/*.json"))
+    assert found
+    for path in found:
+        check_schema(read_recipe_json(path), schema(RECIPE_SCHEMA), str(path), "correct it")
 
 
 def test_a_recipe_that_is_missing_or_no_json_is_one_clear_sentence(tmp_path: Path) -> None:

@@ -135,7 +135,7 @@ class Density(Baseline):
         self.take(moments)
 
     def take(self, moments: ClassMoments) -> None:
-        """Make the Gaussians of what was counted; classes with too few voxels for one are left out."""
+        """Fit a Gaussian to each class; classes with too few voxels are left out."""
         there = moments.counts > moments.means.shape[1]
         counts, scatter = moments.counts[there], moments.scatter[there]
         self.means = moments.means[there]

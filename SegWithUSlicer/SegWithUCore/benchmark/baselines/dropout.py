@@ -33,7 +33,7 @@ RATES = (0.05, 0.1, 0.2, 0.4)
 
 
 class DroppedBackbone:
-    """The frozen backbone with random zeros in what certain modules are fed, several times over.
+    """The frozen backbone with random zeros in the inputs of certain modules, in several passes.
 
     What runs before the first of these modules is the same in every pass and computed once a window.
 

@@ -1,4 +1,4 @@
-"""The heads of SegWithU models: the paper's as published, and every other one, each with what it is shipped with."""
+"""The heads of SegWithU models, the paper's and every other one, each with the calibration that it is shipped with."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -20,7 +20,7 @@ class Head(Baseline):
     """One head of one model, run as `segment` runs it.
 
     Its ranking map goes with the probabilities tempered by the calibration map alone, as published; its error
-    probability, where the bundle has one fitted, with those tempered by map and fitted scale.
+    probability, if the bundle has one, with those tempered by map and fitted scale.
 
     Args:
         model: with this head loaded.
@@ -36,7 +36,7 @@ class Head(Baseline):
 
     @property
     def rows(self) -> tuple[str, ...]:
-        """The ranking map, and the error probability where there is one."""
+        """Titles of the ranking map, and of the error probability if there is one."""
         spec = self.model.head
         words = f"head '{spec.name}' of {self.title}"
         ranking = f"{'SegWithU as published: ' if spec.variant == 'paper' else ''}ranking map, {words}"

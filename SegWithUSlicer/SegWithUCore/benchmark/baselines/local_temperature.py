@@ -12,6 +12,7 @@ import torch
 from scipy.special import softmax
 from torch import nn
 from torch.nn import functional
+from torch.optim.lr_scheduler import LambdaLR
 
 from ...evaluation.frozen_backbone import FrozenBackbone, FrozenCase
 from ...inference.sliding_window import BackboneAlone
@@ -19,6 +20,7 @@ from ...inference.uncertainty_maps import resample_to_grid
 from ...network.backbones import count_parameters
 from ...progress import Progress, silent
 from ...training.augmentation import epoch_order
+from ...training.trainer import cosine
 from .base import Baseline, BaselineInputs, FittingCases, UncertaintyPrediction, baseline, in_parts, unsure_of
 
 EPOCHS = 20
@@ -78,15 +80,15 @@ def train(
         calibration, select: how many of them; the epoch best on the latter is kept, the last one without them.
     """
     optimiser = torch.optim.Adam(network.parameters(), lr=LEARNING_RATE)
+    scheduler = LambdaLR(optimiser, lambda epoch: cosine(epoch / EPOCHS))
     best, best_epoch, kept = math.inf, 0, copy.deepcopy(network.state_dict())
     for epoch in range(EPOCHS):
-        for group in optimiser.param_groups:
-            group["lr"] = LEARNING_RATE * 0.5 * (1 + math.cos(math.pi * epoch / EPOCHS))
         for number in epoch_order(seed, epoch, calibration):
             loss = _loss(network, read(number))
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
+        scheduler.step()
         with torch.no_grad():
             score = sum(float(_loss(network, read(calibration + number))) for number in range(select))
         if score < best or not select:

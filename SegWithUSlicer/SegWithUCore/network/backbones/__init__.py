@@ -94,7 +94,7 @@ def build_backbone(spec: BackboneSpec, most_parameters: int = MAXIMUM_PARAMETERS
 
 
 def _built(make: Callable[..., nn.Module], spec: BackboneSpec, named: bool = True) -> nn.Module:
-    """Call a factory with the arguments of `spec`, and with its kind where it makes several."""
+    """Call a factory with the arguments of `spec`, and with its kind if it makes several."""
     try:
         return make(spec.kind, **spec.arguments) if named else make(**spec.arguments)
     except _ARGUMENT_FAULTS as error:

@@ -39,7 +39,7 @@ class MeshNet(nn.Module):
 
 
 def _block(in_channels: int, layer: Mapping[str, Any]) -> nn.Sequential:
-    """Convolution, normalisation where there is one, activation."""
+    """Build convolution, normalisation (if the layer has one) and activation."""
     if set(layer) != LAYER_FIELDS:
         raise ValueError(f"a layer has the fields {sorted(layer)}, not {sorted(LAYER_FIELDS)}")
     if layer["activation"] not in ACTIVATIONS:
