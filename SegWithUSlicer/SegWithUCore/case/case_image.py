@@ -1,4 +1,4 @@
-"""The image that a case folder was made from: found where it lay, and known by its voxels."""
+"""Find and read the image that a case folder was made from, identified by a hash of its voxels."""
 
 import hashlib
 import os
@@ -23,10 +23,10 @@ IMAGE_FILE = "image.nii.gz"
 
 
 class OutsideError(InputError):
-    """The image is said to lie outside the case folder, by somebody else than this user: it is asked for.
+    """The image is said to lie outside the case folder, by another user: this user is asked for it.
 
     Attributes:
-        path: where `case.json` says that it lies; nothing was looked at there.
+        path: where `case.json` says that it lies; that path was not opened.
     """
 
     def __init__(self, folder: Path, path: Path) -> None:
@@ -82,7 +82,7 @@ def is_there(path: Path) -> bool:
     """Whether there is a file or folder.
 
     Raises:
-        InputError: nobody may look there.
+        InputError: the path may not be read.
     """
     try:
         return path.exists()

@@ -1,4 +1,4 @@
-"""Regions of a case: from the maps in memory, or again from a case folder."""
+"""Regions of a case: computed from maps in memory, or again from a case folder, and written to it."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -73,7 +73,7 @@ def make_regions_again(folder: Path, settings: "RegionSettings", overwrite: bool
     that they do not belong together.
 
     Args:
-        overwrite: also where somebody has reviewed other regions of this case; the reviews stay, but belong to none.
+        overwrite: also if other regions of this case were reviewed; the reviews stay, but belong to none.
 
     Raises:
         InputError: it is no case folder, is not calibrated, or was made before runner-ups were kept.

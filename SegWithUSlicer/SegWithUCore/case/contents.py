@@ -1,4 +1,4 @@
-"""Which files make a case folder: of a folder that others may have filled nothing else is read or taken along."""
+"""Known files of a case folder: nothing else is read or copied from a folder that others may have filled."""
 
 from dataclasses import dataclass
 from fnmatch import fnmatchcase

@@ -1,4 +1,4 @@
-"""Reading inputs and finished cases only to know whether they are whole: nothing is segmented or written."""
+"""Read inputs and finished cases only to check that they are intact; nothing is segmented or written."""
 
 import contextlib
 import os

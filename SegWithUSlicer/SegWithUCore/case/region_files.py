@@ -101,7 +101,7 @@ def regions_hash(text: str) -> str:
 
 
 def region_file_hashes(case_folder: Path) -> dict[str, str]:
-    """Return the entry of the two files in `case.json`, by which files of different runs are told apart.
+    """Return the entry of the two files in `case.json`, by which files of different runs are distinguished.
 
     Raises:
         InputError: one is missing or cannot be read.
@@ -118,7 +118,7 @@ def check_region_files(case_folder: Path, case: Mapping[str, Any], labels: bool 
 
     Args:
         case: the content of `case.json`.
-        labels: look at `regions.nii.gz` too, which costs the reading of it.
+        labels: check `regions.nii.gz` too, which costs the reading of it.
 
     Raises:
         InputError: one of them is not the one that `case.json` speaks of.

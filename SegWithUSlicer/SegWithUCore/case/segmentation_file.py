@@ -1,4 +1,4 @@
-"""The reviewers' versions of a segmentation, as Slicer or anybody else wrote them, on the grid of the case."""
+"""Reviewed segmentations (`.seg.nrrd`, label volumes): read on the grid of the case, and written."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +13,8 @@ from ..imaging.volume import read_file
 from ..models.input_spec import Code, Label
 
 REVIEWED_PATTERN = "segmentation_reviewed*.seg.nrrd"
+_TERMINOLOGY_CONTEXT = "Segmentation category and type - 3D Slicer General Anatomy list"
+_ANATOMY_CONTEXT = "Anatomic codes - DICOM master list"
 
 
 def reviewed_name(path: Path) -> str:
@@ -115,10 +117,6 @@ def _color(text: str) -> tuple[int, int, int] | None:
     except ValueError:
         return None
     return red, green, blue
-
-
-_TERMINOLOGY_CONTEXT = "Segmentation category and type - 3D Slicer General Anatomy list"
-_ANATOMY_CONTEXT = "Anatomic codes - DICOM master list"
 
 
 def terminology_tag(label: Label) -> str | None:

@@ -17,6 +17,8 @@ from .arguments import add_flag_options, flag_rules
 from .console import Console, failure_sentence, table
 
 _MOST_ROWS = 30
+ALIAS = "case-001"
+"""What an anonymous report calls its case."""
 
 
 def _add_export_and_merge(commands: Any, common: argparse.ArgumentParser) -> None:
@@ -246,10 +248,6 @@ def run_dicom(options: argparse.Namespace, console: Console) -> int:
     data = {"exported": found.files, "failed": len(found.troubles), "output": str(options.output)}
     console.result("\n".join(lines), data)
     return 1 if found.troubles else 0
-
-
-ALIAS = "case-001"
-"""What an anonymous report calls its case."""
 
 
 def _add_report(commands: Any, common: argparse.ArgumentParser) -> None:

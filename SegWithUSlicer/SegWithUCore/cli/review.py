@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 
 _MOST_ROWS = 30
+_MOST_CASES = 30
 
 
 def _add_regions(commands: Any, common: argparse.ArgumentParser) -> None:
@@ -117,9 +118,6 @@ def _region_row(region: Region) -> list[str]:
         *(f"{value:.1f}" for value in region.peak_ras_mm),
         f"{confusion.truth} read as {confusion.read_as} ({confusion.share:.0%})",
     ]
-
-
-_MOST_CASES = 30
 
 
 def _add_worklist(commands: Any, common: argparse.ArgumentParser) -> None:

@@ -1,4 +1,4 @@
-"""Cases in one folder that a colleague opens elsewhere, offline: images, maps, regions, reviews, reports, worklist."""
+"""Export cases to one folder that a colleague opens offline: images, maps, regions, reviews, reports, worklist."""
 
 import contextlib
 import os
@@ -26,6 +26,37 @@ from ..strict_json import to_json
 from .anonymous import anonymous_copy
 
 _PART_BYTES = 1 << 20
+README = "README.txt"
+_TEXT = """\
+SegWithU: {count} segmented {cases} to look at
+{line}
+
+For research, not for clinical use.
+
+What is here
+- worklist.csv: the cases in the order in which a look pays most, with the reasons why they are flagged.
+  Opens in any spreadsheet. worklist.json is the same for programs.
+- One folder a case. Open report.html in it with any browser; no network is needed.
+  image.nii.gz            the image
+  segmentation.seg.nrrd   the model's segmentation, for 3D Slicer (segmentation.nii.gz for other programs)
+  error_probability.nii.gz   how likely each voxel is to be wrong, 0 to 1; -1 was not assessed
+  regions.csv, regions.nii.gz   the regions worth a look, as a table and as a label volume
+  review.NAME.jsonl       what each reviewer said so far
+  segmentation_reviewed.NAME.seg.nrrd   the reviewer's own version, where there is one
+
+How to review
+1. In 3D Slicer with the SegWithU extension, open a case folder and review it under your own name.
+   Neither torch nor a graphics card is needed. Without the extension, any viewer shows the files.
+2. Your verdicts are written into the case folder as you give them.
+3. Send the folder back. Whoever sent it to you runs
+   segwithu merge-reviews THIS_FOLDER --into THEIR_CASES
+   Nothing of yours or theirs is lost.
+"""
+_ANONYMOUS = """
+About names
+Names, dates, identifiers and paths were left out of file names, headers, logs and reports. The voxels are as they
+were: writing burnt into an image or a face in a head scan is still there. Review under a name that you may share.
+"""
 
 
 @dataclass(frozen=True)
@@ -74,7 +105,7 @@ class NothingExportedError(InputError):
     """No case could be exported.
 
     Attributes:
-        troubles: why, one sentence for each case but the one that the message tells.
+        troubles: why, one sentence for each case but the one in the message.
     """
 
     def __init__(self, found: Exported, cases: int) -> None:
@@ -88,7 +119,7 @@ def export_cases(
     """Write the export folder, whole or not at all; a case that fails does not stop the others.
 
     Raises:
-        UsageError: the file of names would lie in the export, or the folder's name tells a case's name.
+        UsageError: the file of names would lie in the export, or the folder's name reveals a case's name.
         NothingExportedError: no case can be exported.
         OutputError: the folder or the file of names exists, or cannot be written.
     """
@@ -98,7 +129,7 @@ def export_cases(
     sweep_leftovers(output.parent)
     with atomic_folder(output) as work:
         order = list(folders)
-        if settings.anonymous:  # numbers in the order of names would tell something of the names
+        if settings.anonymous:  # numbers in the order of names would reveal something of the names
             SystemRandom().shuffle(order)
         for number, folder in enumerate(order):
             if report is not None:
@@ -139,9 +170,9 @@ def _export_one(folder: Path, work: Path, settings: ExportSettings, found: Expor
             raise
         found.names[name] = folder.resolve()
         found.left_out += contents.left_out
-    except OutputError:  # what is wrong with the place of the export is wrong for all cases
+    except OutputError:  # an output folder that cannot be written to fails for all cases
         raise
-    except SegWithUError as error:  # the colleague's copy is gone again: what is wrong is told of the case itself
+    except SegWithUError as error:  # the colleague's copy is gone again: the error names the case itself
         sentence = str(error) if target is None else str(error).replace(str(target), str(folder))
         found.troubles.append(sentence if str(folder) in sentence else f"{folder}: {sentence}")
 
@@ -191,7 +222,7 @@ def _copy(contents: Contents, folder: Path, target: Path, image_file: Path | Non
 
 
 def _copy_file(source: Path, target: Path) -> None:
-    """Copy a file, and tell apart which of the two places fails.
+    """Copy a file, and distinguish which of the two sides fails.
 
     Raises:
         InputError: it cannot be read.
@@ -241,40 +272,6 @@ def _write_names(path: Path, found: Exported, aliases: Aliases) -> None:
         work.write_text(to_json(content) + "\n", encoding="utf-8")
         if os.name == "posix":
             work.chmod(0o600)
-
-
-README = "README.txt"
-
-_TEXT = """\
-SegWithU: {count} segmented {cases} to look at
-{line}
-
-For research, not for clinical use.
-
-What is here
-- worklist.csv: the cases in the order in which a look pays most, with the reasons why they are flagged.
-  Opens in any spreadsheet. worklist.json is the same for programs.
-- One folder a case. Open report.html in it with any browser; no network is needed.
-  image.nii.gz            the image
-  segmentation.seg.nrrd   the model's segmentation, for 3D Slicer (segmentation.nii.gz for other programs)
-  error_probability.nii.gz   how likely each voxel is to be wrong, 0 to 1; -1 was not assessed
-  regions.csv, regions.nii.gz   the regions worth a look, as a table and as a label volume
-  review.NAME.jsonl       what each reviewer said so far
-  segmentation_reviewed.NAME.seg.nrrd   the reviewer's own version, where there is one
-
-How to review
-1. In 3D Slicer with the SegWithU extension, open a case folder and review it under your own name.
-   Neither torch nor a graphics card is needed. Without the extension, any viewer shows the files.
-2. Your verdicts are written into the case folder as you give them.
-3. Send the folder back. Whoever sent it to you runs
-   segwithu merge-reviews THIS_FOLDER --into THEIR_CASES
-   Nothing of yours or theirs is lost.
-"""
-_ANONYMOUS = """
-About names
-Names, dates, identifiers and paths were left out of file names, headers, logs and reports. The voxels are as they
-were: writing burnt into an image or a face in a head scan is still there. Review under a name that you may share.
-"""
 
 
 def readme(count: int, anonymous: bool) -> str:

@@ -1,4 +1,4 @@
-"""A case folder's results as DICOM files for an archive: Segmentations and the error probability."""
+"""Export results of case folders as DICOM files: Segmentations and a Parametric Map of the error probability."""
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -102,7 +102,7 @@ def write_case_dicom(folder: Path, target: Path, moved_to: Path | None = None) -
     for name, dataset in made.items():
         try:
             dataset.save_as(target / name, enforce_file_format=True)
-        except OSError as error:  # pydicom puts its own around the one that tells why
+        except OSError as error:  # pydicom wraps the one that says why
             raise error.__cause__ if isinstance(error.__cause__, OSError) else error from None
     return list(made), notes
 

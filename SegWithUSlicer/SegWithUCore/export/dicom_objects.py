@@ -1,4 +1,4 @@
-"""The DICOM series that a case was made from, known by its voxels, with the headers that results refer to."""
+"""What DICOM objects share: the source series and its headers, provenance, codes and text values."""
 
 import hashlib
 import unicodedata
@@ -29,6 +29,19 @@ _MAY_BE_EMPTY = (
 _SEXES = ("", "M", "F", "O")
 _SHARED = {"StudyInstanceUID": "study", "FrameOfReferenceUID": "frame of reference"}
 """What results take over from the series; that all slices say the same was checked when they were read."""
+MANUFACTURER = "SegWithU for 3D Slicer"
+EQUIPMENT = "SegWithU (for research, not for clinical use)"
+LEAST_RELEASE = "0.27"
+"""Of highdicom: the release that Slicer brings."""
+REQUIREMENT = f"highdicom>={LEAST_RELEASE}"
+_MOST_IN_SERIES_NUMBER = 2**31 - 1
+SCHEME = "99SEGWITHU"
+"""Coding scheme of what no public one has; "99" marks private schemes (PS3.3, section 8.2)."""
+SCHEME_NAME = "Names of structures in SegWithU models"
+ERROR_PROBABILITY = Code(SCHEME, "ERRORPROBABILITY", "Probability that the voxel's label is wrong")
+NO_CATEGORY = Code(SCHEME, "STRUCTURE", "Structure of unspecified kind")
+LONG, SHORT = 64, 16
+"""Characters of a long string or person name, and of a code's value or scheme."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +73,7 @@ def source_series(folder: Path, case: Mapping[str, Any], moved_to: Path | None =
 
     Raises:
         InputError: the case was not made from DICOM, the series is gone, holds other voxels or lies elsewhere in space,
-            or tells no study or frame of reference.
+            or names no study or frame of reference.
     """
     channel = case["input"]["channels"][0]
     path = moved_to or _series_path(folder, case)
@@ -160,14 +173,6 @@ def _check_shared(files: Sequence[Path], headers: Sequence["Dataset"]) -> None:
     for keyword, what in _SHARED.items():
         if not headers[0].get(keyword):
             raise InputError(f"{files[0]} names no {what} ({keyword}): DICOM results cannot refer to this series.")
-
-
-MANUFACTURER = "SegWithU for 3D Slicer"
-EQUIPMENT = "SegWithU (for research, not for clinical use)"
-LEAST_RELEASE = "0.27"
-"""Of highdicom: the one that Slicer 5.12 brings."""
-REQUIREMENT = f"highdicom>={LEAST_RELEASE}"
-_MOST_IN_SERIES_NUMBER = 2**31 - 1
 
 
 @dataclass(frozen=True)
@@ -273,15 +278,6 @@ def header_errors(source: SourceSeries) -> Iterator[None]:
         ) from error
 
 
-SCHEME = "99SEGWITHU"
-"""Coding scheme of what no public one has; "99" marks private schemes (PS3.3, section 8.2)."""
-SCHEME_NAME = "Names of structures in SegWithU models"
-ERROR_PROBABILITY = Code(SCHEME, "ERRORPROBABILITY", "Probability that the voxel's label is wrong")
-NO_CATEGORY = Code(SCHEME, "STRUCTURE", "Structure of unspecified kind")
-LONG, SHORT = 64, 16
-"""Characters of a long string or person name, and of a code's value or scheme."""
-
-
 def text(value: object, most: int = LONG) -> str:
     r"""Clean a string of control characters and backslashes, which separate values, and limit its length."""
     signs = "".join(" " if unicodedata.category(sign)[0] == "C" else sign for sign in str(value))
@@ -289,7 +285,7 @@ def text(value: object, most: int = LONG) -> str:
 
 
 def person(name: str) -> str:
-    """Take a name typed in one piece for the family name, as nobody can tell its parts."""
+    """Take a name typed in one piece for the family name, as its parts are unknown."""
     clean = text(name.translate({ord(sign): " " for sign in "^="}), LONG - 1)
     return f"{clean}^" if clean else ""
 

@@ -35,7 +35,7 @@ def probability_object(
 ) -> "Dataset":
     """Make a Parametric Map of the error probability as float32, without slices on which nothing was assessed.
 
-    Only values from 0 to 1 are mapped to real-world values (unit 1); what was not assessed is -1, and said to be
+    Only values from 0 to 1 are mapped to real-world values (unit 1); what was not assessed is -1, and marked as
     padding.
 
     Args:

@@ -1,4 +1,4 @@
-"""The segments of a case, as its model and as each reviewer left them, for objects that keep segments apart."""
+"""DICOM Segmentations: segments of the model and of each reviewer, with who drew each of them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -109,7 +109,7 @@ def reviewed_segments(path: Path, case: Mapping[str, Any], grid: sitk.Image, mod
 
     Args:
         path: of the reviewed segmentation.
-        model: what the model had said.
+        model: the model's segments.
 
     Raises:
         InputError: the file cannot be read.

@@ -1,4 +1,4 @@
-"""What lies in a folder of DICOM files: the image series, and what is left out of them."""
+"""Scan a folder of DICOM files: its image series, and what is left out of them."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -15,6 +15,13 @@ MAXIMUM_LISTED, MAXIMUM_SHOWN = 12, 120
 _DICOM_SUFFIXES = {".dcm", ".dicom", ".ima"}
 _START_BYTES, _TRANSFER_SYNTAXES = 4096, b"1.2.840.10008.1.2"
 """Where almost every DICOM file names its transfer syntax, and how all these names begin."""
+_IDENTITY = {
+    "PatientID": "patients",
+    "PatientName": "patients",
+    "PatientBirthDate": "patients",
+    "StudyInstanceUID": "studies",
+    "FrameOfReferenceUID": "frames of reference",
+}
 
 
 @dataclass(frozen=True)
@@ -177,15 +184,6 @@ def unreadable(file: Path, kind: DicomKind | None = None) -> str:
     """Word the error about a DICOM image that cannot be read."""
     kind = kind or dicom_kind(file) or DicomKind("", "")
     return f"{file} cannot be read as an image: {kind.unreadable}."
-
-
-_IDENTITY = {
-    "PatientID": "patients",
-    "PatientName": "patients",
-    "PatientBirthDate": "patients",
-    "StudyInstanceUID": "studies",
-    "FrameOfReferenceUID": "frames of reference",
-}
 
 
 def check_identity(folder: Path, slices: Sequence[DicomSlice]) -> None:

@@ -70,6 +70,44 @@ _BINARY = {"US": "H", "SS": "h", "UL": "I", "SL": "i", "FL": "f", "FD": "d"}
 """Value representations that are no text, with their code in `struct` (PS3.5, section 6.2)."""
 _UNSIGNED_SHORT = {"SamplesPerPixel", "Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit",
                    "PixelRepresentation"}  # fmt: skip
+_PREAMBLE = 128
+_META_BYTES = 4096
+"""Far more than a file meta group takes."""
+_SOP_CLASS, _TRANSFER_SYNTAX = 0x00020002, 0x00020010
+_STORAGE = "1.2.840.10008.5.1.4.1.1."
+_STANDARD_ROOT = "1.2.840.10008."
+_UID = re.compile(r"[0-9]+(\.[0-9]+)+")
+_NO_IMAGES = {
+    "1.2.840.10008.1.3.10": "DICOMDIR index",
+    _STORAGE + "4.2": "spectroscopy",
+    _STORAGE + "9": "waveform",
+    _STORAGE + "11": "presentation state",
+    _STORAGE + "30": "parametric map",
+    _STORAGE + "66": "raw data",
+    _STORAGE + "66.1": "registration",
+    _STORAGE + "66.2": "fiducials",
+    _STORAGE + "66.3": "registration",
+    _STORAGE + "66.4": "segmentation (SEG)",
+    _STORAGE + "66.5": "surface segmentation",
+    _STORAGE + "67": "real world value mapping",
+    _STORAGE + "88": "structured report (SR)",
+    _STORAGE + "88.59": "key object selection",
+    _STORAGE + "104": "encapsulated document",
+    _STORAGE + "481": "radiotherapy object",
+    _STORAGE + "481.2": "RT dose",
+    _STORAGE + "481.3": "RT structure set",
+    _STORAGE + "481.5": "RT plan",
+}
+"""Objects that are no images, or whose voxels are no intensities, by SOP class or the beginning of one."""
+IMPLICIT_LITTLE, EXPLICIT_BIG, RLE = "1.2.840.10008.1.2", "1.2.840.10008.1.2.2", "1.2.840.10008.1.2.5"
+GE_BIG = "1.2.840.113619.5.2"
+"""Old scanners of General Electric: a little-endian data set with big-endian voxels."""
+NATIVE = {IMPLICIT_LITTLE, EXPLICIT_LITTLE, DEFLATED, EXPLICIT_BIG, GE_BIG}
+"""Transfer syntaxes whose voxels lie in the file as they are (PS3.5, annex A)."""
+JPEG = {f"1.2.840.10008.1.2.4.{n}" for n in (50, 51, 57, 70)}
+JPEG_LS = {f"1.2.840.10008.1.2.4.{n}" for n in (80, 81)}
+JPEG_2000 = {f"1.2.840.10008.1.2.4.{n}" for n in (90, 91)}
+_READ = NATIVE | {RLE} | JPEG | JPEG_LS | JPEG_2000
 
 
 @dataclass(frozen=True)
@@ -138,7 +176,7 @@ def read_header(path: Path, transfer_syntax: str = "") -> DicomHeader:
     return DicomHeader(found, transfer_syntax, voxels, _MODALITY_TABLE in dataset)
 
 
-def meta_values(content: bytes) -> dict[int, str]:
+def _meta_values(content: bytes) -> dict[int, str]:
     """UIDs of the file meta group by tag; empty where `content` does not begin with that group."""
     with _no_warnings():
         from pydicom.filereader import read_dataset
@@ -281,47 +319,6 @@ def _text(keyword: str, element: Any) -> str:
     return printable(text.strip(" \0"))
 
 
-_PREAMBLE = 128
-_META_BYTES = 4096
-"""Far more than a file meta group takes."""
-_SOP_CLASS, _TRANSFER_SYNTAX = 0x00020002, 0x00020010
-_STORAGE = "1.2.840.10008.5.1.4.1.1."
-_STANDARD_ROOT = "1.2.840.10008."
-_UID = re.compile(r"[0-9]+(\.[0-9]+)+")
-
-_NO_IMAGES = {
-    "1.2.840.10008.1.3.10": "DICOMDIR index",
-    _STORAGE + "4.2": "spectroscopy",
-    _STORAGE + "9": "waveform",
-    _STORAGE + "11": "presentation state",
-    _STORAGE + "30": "parametric map",
-    _STORAGE + "66": "raw data",
-    _STORAGE + "66.1": "registration",
-    _STORAGE + "66.2": "fiducials",
-    _STORAGE + "66.3": "registration",
-    _STORAGE + "66.4": "segmentation (SEG)",
-    _STORAGE + "66.5": "surface segmentation",
-    _STORAGE + "67": "real world value mapping",
-    _STORAGE + "88": "structured report (SR)",
-    _STORAGE + "88.59": "key object selection",
-    _STORAGE + "104": "encapsulated document",
-    _STORAGE + "481": "radiotherapy object",
-    _STORAGE + "481.2": "RT dose",
-    _STORAGE + "481.3": "RT structure set",
-    _STORAGE + "481.5": "RT plan",
-}
-"""Objects that are no images, or whose voxels are no intensities, by SOP class or the beginning of one."""
-IMPLICIT_LITTLE, EXPLICIT_BIG, RLE = "1.2.840.10008.1.2", "1.2.840.10008.1.2.2", "1.2.840.10008.1.2.5"
-GE_BIG = "1.2.840.113619.5.2"
-"""Old scanners of General Electric: a little-endian data set with big-endian voxels."""
-NATIVE = {IMPLICIT_LITTLE, EXPLICIT_LITTLE, DEFLATED, EXPLICIT_BIG, GE_BIG}
-"""Transfer syntaxes whose voxels lie in the file as they are (PS3.5, annex A)."""
-JPEG = {f"1.2.840.10008.1.2.4.{n}" for n in (50, 51, 57, 70)}
-JPEG_LS = {f"1.2.840.10008.1.2.4.{n}" for n in (80, 81)}
-JPEG_2000 = {f"1.2.840.10008.1.2.4.{n}" for n in (90, 91)}
-_READ = NATIVE | {RLE} | JPEG | JPEG_LS | JPEG_2000
-
-
 @dataclass(frozen=True)
 class DicomKind:
     """UIDs of the file meta group, empty where the file is cut before them."""
@@ -390,7 +387,7 @@ def dicom_kind(path: Path) -> DicomKind | None:
 
 def _meta_kind(content: bytes) -> DicomKind:
     try:
-        values = meta_values(content)
+        values = _meta_values(content)
     except DamagedHeaderError:
         return DicomKind("", "")
     return DicomKind(values.get(_SOP_CLASS, ""), values.get(_TRANSFER_SYNTAX, ""))

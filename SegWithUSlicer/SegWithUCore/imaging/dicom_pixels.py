@@ -1,4 +1,4 @@
-"""How the voxels of a slice are stored, and what the stored numbers mean (PS3.3, sections C.7.6.3 and C.11.1)."""
+"""Pixel format of a slice: how voxels are stored and what stored values mean (PS3.3, sections C.7.6.3, C.11.1)."""
 
 import math
 from collections.abc import Sequence

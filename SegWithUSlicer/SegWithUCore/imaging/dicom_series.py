@@ -20,13 +20,30 @@ from .grid import check_grid
 from .volume import checked_volume
 
 SAME_POSITION_MM = 0.01
-"""Slices that are nearer to each other than this lie at one place: no scanner makes thinner ones."""
+"""Slices that are nearer to each other than this have one position: no scanner makes thinner ones."""
 OFF_GRID = 0.05
-"""How far a slice may lie from its place on an even grid, as a share of the step: headers round positions."""
+"""How far a slice may lie from its position on an even grid, as a share of the step: headers round positions."""
 SHIFTED = 0.1
 """How far slices may be shifted against each other within their plane, as a share of a pixel."""
 _NAMED = 3
 """Gaps that a message names one by one."""
+SAME = 1e-4
+"""Tolerance within which headers of one series agree: direction cosines, and millimetres of a pixel."""
+_LEAST_MM, _MOST_MM = 0.001, 100.0
+"""Between which distances of pixels and slices lie."""
+_FARTHEST_MM = 10_000.0
+"""How far from the origin a slice may lie along each axis."""
+_TELLING_APART = {
+    "EchoTime": "echo time",
+    "InversionTime": "inversion time",
+    "DiffusionBValue": "b-value",
+    "TemporalPositionIdentifier": "temporal position",
+    "TriggerTime": "trigger time",
+    "AcquisitionNumber": "acquisition",
+    "ImageType": "image type",
+}
+"""What distinguishes the volumes of a series that holds several."""
+Numbers = tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -84,13 +101,13 @@ def millimetres(value: float) -> str:
 
 
 def repeated_positions(geometry: SliceGeometry) -> list[tuple[int, int]]:
-    """Pairs of neighbouring slices that lie at one place along the normal."""
+    """Pairs of neighbouring slices with one position along the normal."""
     order, along = geometry.order(), geometry.along
     return [(a, b) for a, b in pairwise(order) if along[b] - along[a] <= SAME_POSITION_MM]
 
 
 def uneven_stack(geometry: SliceGeometry) -> str | None:
-    """Why the slices, all at different places, make up no even grid; None when they do.
+    """Why the slices, all at different positions, make up no even grid; None if they do.
 
     Returns:
         The end of a sentence whose subject is the series, with what to do.
@@ -137,26 +154,6 @@ def _missing(geometry: SliceGeometry, order: Sequence[int], gaps: Sequence[int])
         named.append(f"between {letter} = {millimetres(min(a, b))} and {millimetres(max(a, b))} mm")
     more = f" and at {len(gaps) - _NAMED} more places" if len(gaps) > _NAMED else ""
     return f"slices missing {', '.join(named)}{more}"
-
-
-SAME = 1e-4
-"""Tolerance within which headers of one series agree: direction cosines, and millimetres of a pixel."""
-_LEAST_MM, _MOST_MM = 0.001, 100.0
-"""Between which distances of pixels and slices lie."""
-_FARTHEST_MM = 10_000.0
-"""How far from the origin a slice may lie along each axis."""
-_TELLING_APART = {
-    "EchoTime": "echo time",
-    "InversionTime": "inversion time",
-    "DiffusionBValue": "b-value",
-    "TemporalPositionIdentifier": "temporal position",
-    "TriggerTime": "trigger time",
-    "AcquisitionNumber": "acquisition",
-    "ImageType": "image type",
-}
-"""What tells apart the volumes of a series that holds several."""
-
-Numbers = tuple[float, ...]
 
 
 def read_series(folder: Path, series: str | None = None) -> sitk.Image:
@@ -225,7 +222,7 @@ def _geometry(folder: Path, slices: Sequence[DicomSlice]) -> SliceGeometry:
 
 
 def _check_header(one: DicomSlice) -> None:
-    """Check what places a slice in space, each value by its own sentence."""
+    """Check what positions a slice in space, each value by its own sentence."""
     _check_one_frame(one)
     if one.in_colour:
         found = f"SamplesPerPixel {one.shown('SamplesPerPixel')}, {one.shown('PhotometricInterpretation')}"

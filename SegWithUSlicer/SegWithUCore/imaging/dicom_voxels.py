@@ -32,6 +32,13 @@ from .dicom_pixels import PixelFormat
 
 _DAMAGED = "its end is missing or damaged: copy it again"
 _INT32, _UINT32 = 1 << 31, 1 << 32
+_NO_LENGTH = {0x01, *range(0xD0, 0xD9)}
+"""JPEG markers without a segment (ISO/IEC 10918-1, table B.1)."""
+_FRAME_MARKERS = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}
+"""Start of frame, of JPEG (SOF0 to SOF15) and JPEG-LS (SOF55, ISO/IEC 14495-1)."""
+_START, _END, _SCAN = b"\xff\xd8", b"\xff\xd9", 0xDA
+_START_2000 = b"\xff\x4f\xff\x51"
+"""SOC and SIZ (ISO/IEC 15444-1, annex A)."""
 
 
 def read_voxels(one: DicomSlice, form: PixelFormat) -> np.ndarray:
@@ -195,15 +202,6 @@ def _decoder_messages() -> Iterator[Callable[[], str]]:
         finally:
             os.dup2(kept, 2)
             os.close(kept)
-
-
-_NO_LENGTH = {0x01, *range(0xD0, 0xD9)}
-"""JPEG markers without a segment (ISO/IEC 10918-1, table B.1)."""
-_FRAME_MARKERS = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}
-"""Start of frame, of JPEG (SOF0 to SOF15) and JPEG-LS (SOF55, ISO/IEC 14495-1)."""
-_START, _END, _SCAN = b"\xff\xd8", b"\xff\xd9", 0xDA
-_START_2000 = b"\xff\x4f\xff\x51"
-"""SOC and SIZ (ISO/IEC 15444-1, annex A)."""
 
 
 @dataclass(frozen=True)

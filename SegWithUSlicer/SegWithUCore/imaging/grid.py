@@ -1,4 +1,4 @@
-"""The one check of a grid, whatever file it came from: a grid that cannot be right is refused, never passed on."""
+"""Voxel grids: geometry of an image without its voxels, and the one check that every grid must pass."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -25,10 +25,10 @@ def check_grid(path: Path, image: sitk.Image) -> None:
 
     Args:
         path: what it was read from, a file or the folder of a DICOM series.
-        image: its first three axes are looked at; one of fewer, which has no place in space, passes.
+        image: its first three axes are checked; one of fewer, which has no position in space, passes.
 
     Raises:
-        InputError: no voxels; size, place or direction not finite; voxels below 0.001 or above 100 mm; the first voxel
+        InputError: no voxels; size, position or direction not finite; voxels below 0.001 or above 100 mm; the first
             10 m or more away from the origin; or axes that are not at right angles.
     """
     count = image.GetDimension()
@@ -146,7 +146,7 @@ class VoxelGrid:
 
     @cached_property
     def stand_in(self) -> sitk.Image:
-        """An image of 1 x 2 x 3 voxels that lies and points as this grid does: its sizes tell its axes apart."""
+        """An image of 1 x 2 x 3 voxels that lies and points as this grid does: its sizes distinguish its axes."""
         return self.put_on(sitk.Image([1, 2, 3], sitk.sitkUInt8))
 
     def put_on(self, image: sitk.Image) -> sitk.Image:

@@ -1,4 +1,4 @@
-"""Entries of a text header: read as what they must be, or refused in a sentence that shows them."""
+"""Entries of a text header: parsed strictly, or refused in a sentence that shows the value."""
 
 import math
 import re

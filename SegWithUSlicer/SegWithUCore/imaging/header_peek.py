@@ -1,6 +1,6 @@
-"""What the user must know about where an image lies: two places in one header, or none.
+"""Geometry from headers alone: what a file claims, and notes where it has two positions in space or none.
 
-Told by the header alone, so that it does not matter who read the voxels, and in which process.
+Voxels are not needed, so that it does not matter who read the voxels, and in which process.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -21,6 +21,9 @@ from .stored_voxels import check_size
 from .volume import is_stored_image, stored_header
 
 _AXIS_ALIGNED = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
+_HEADER_BYTES = 1 << 20
+_NRRD_SUFFIXES, _META_SUFFIXES = (".nrrd", ".nhdr"), (".mha", ".mhd")
+_DIRECTIONS = ("transformmatrix", "rotation", "orientation")
 
 
 @dataclass(frozen=True)
@@ -104,11 +107,6 @@ def _series_grid(folder: Path, series: str | None) -> FileGrid | None:
         return None
     size = (int(columns[0]), int(rows[0]), len(slices))
     return FileGrid(VoxelGrid(size, (1.0,) * 3, (0.0,) * 3, _AXIS_ALIGNED, placed=False), 4)
-
-
-_HEADER_BYTES = 1 << 20
-_NRRD_SUFFIXES, _META_SUFFIXES = (".nrrd", ".nhdr"), (".mha", ".mhd")
-_DIRECTIONS = ("transformmatrix", "rotation", "orientation")
 
 
 def grid_notes(path: Path, form: str | None = None) -> list[str]:

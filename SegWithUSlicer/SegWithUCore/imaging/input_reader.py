@@ -1,4 +1,4 @@
-"""All that is done with image files before a case is computed, in one place."""
+"""Everything that is done with image files before a case is computed, in this process or in a child."""
 
 import contextlib
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""What the user gave for a case: an image file, the folder of a DICOM series, or a folder in nnU-Net naming."""
+"""Find out what the user gave for a case: an image file, a folder with a DICOM series, or one in nnU-Net naming."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -78,9 +78,9 @@ def find_input(path: Path, reader: InputReader = IN_THIS_PROCESS) -> GivenInput:
 
 
 def cases_in(folder: Path, reader: InputReader = IN_THIS_PROCESS) -> list[Path]:
-    """List the image files and folders in a folder of cases, each to be looked at by `find_input`.
+    """List the image files and folders in a folder of cases, each to be opened by `find_input`.
 
-    A folder that is a DICOM series or in nnU-Net naming itself is its own only place, and so is one without anything.
+    A folder that is a DICOM series or in nnU-Net naming itself is its own only input, and so is one without anything.
 
     Raises:
         InputError: the folder cannot be read.

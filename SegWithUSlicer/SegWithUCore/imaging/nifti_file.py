@@ -1,4 +1,4 @@
-"""Reading NIfTI and Analyze files: every byte is looked at, inflated once, and nothing replaces what is wrong.
+"""Reading NIfTI and Analyze files: every byte is read, inflated once, and nothing replaces what is wrong.
 
 The NIfTI library, through which ITK reads, fills the missing part of a cut file with zeros, reads NaN and infinite
 voxels as zeros and takes headers that contradict themselves, all without a word. Voxels and grid are those that ITK
@@ -257,7 +257,7 @@ def _take(header: NiftiHeader, source: _Bytes, view: memoryview | None) -> None:
     """Read all voxels and what follows them.
 
     Args:
-        view: takes their bytes; None to look at them only.
+        view: takes their bytes; None to only check them.
     """
     source.skip_to(header.offset)
     room = memoryview(bytearray(min(CHUNK_BYTES, header.bytes)))

@@ -84,7 +84,7 @@ def _send(answers: BinaryIO, answer: dict[str, Any], voxels: memoryview | None =
         if voxels is not None:
             answers.write(voxels)
         answers.flush()
-    except OSError:  # nobody listens any more
+    except OSError:  # the reader of this pipe is gone
         os._exit(0)
 
 

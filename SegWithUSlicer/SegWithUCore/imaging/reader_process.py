@@ -36,6 +36,7 @@ _END_WAIT_S = 2.0
 _PIPE_BYTES = 1 << 20
 CREATE_NO_WINDOW = 0x08000000
 """subprocess.CREATE_NO_WINDOW, which exists on Windows only."""
+_Answer = tuple[dict[str, Any], np.ndarray | None]
 
 
 class ReaderEndedError(InputError):
@@ -173,7 +174,7 @@ class _Child:
 
     def send(self, request: dict[str, Any]) -> None:
         assert self._process.stdin is not None
-        with contextlib.suppress(OSError):  # it is gone: the missing answer tells
+        with contextlib.suppress(OSError):  # it is gone: the missing answer shows it
             self._process.stdin.write(json.dumps(request).encode("ascii") + b"\n")
             self._process.stdin.flush()
 
@@ -253,9 +254,6 @@ class _Child:
                         break
                 self._answers.put((fields, voxels))
         self._answers.put(None)
-
-
-_Answer = tuple[dict[str, Any], np.ndarray | None]
 
 
 def _content(answer: _Answer) -> Any:

@@ -1,4 +1,4 @@
-"""The region of interest: a box in patient space, turned into a box of voxels."""
+"""Region of interest: a box in patient space and the box of voxels that it becomes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

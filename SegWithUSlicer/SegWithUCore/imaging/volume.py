@@ -25,6 +25,7 @@ from .stored_voxels import StoredImage, check_voxels, read_voxels
 
 FloatArray = np.ndarray
 _WANTED = "give an image file (NIfTI, NRRD or MHA)"
+_LPS_RAS = np.diag([-1.0, -1.0, 1.0])
 
 
 def read_image(path: Path) -> sitk.Image:
@@ -178,7 +179,7 @@ def check_same_grid(path: Path, image: sitk.Image, first_path: Path, first: sitk
 
 
 def _grid_differences(image: sitk.Image, first: sitk.Image) -> list[str]:
-    """Say what tells two different grids apart, each with its values."""
+    """Describe how two grids differ, each with its values."""
     found = []
     if image.GetSize() != first.GetSize():
         found.append(f"size {_times(image.GetSize())} instead of {_times(first.GetSize())} voxels")
@@ -290,9 +291,6 @@ def read_stored_image(path: Path) -> sitk.Image:
     for key, value in stored.fields.items():
         image.SetMetaData(key, value)
     return image
-
-
-_LPS_RAS = np.diag([-1.0, -1.0, 1.0])
 
 
 def apply_transform(image: sitk.Image, own_to_world_ras: Sequence[float] | None) -> sitk.Image:

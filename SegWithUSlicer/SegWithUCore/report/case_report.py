@@ -1,4 +1,4 @@
-"""The report of a case folder: one page that opens anywhere, offline."""
+"""Write the HTML report of a case folder, and thumbnails of its regions."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -28,6 +28,7 @@ from .thumbnail import Grid, thumbnail, write_png
 
 REPORT_FILE = "report.html"
 SHOWN_REGIONS = 12
+PICTURES_FOLDER = "regions"
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,33 @@ def write_report(
     target = output or folder / REPORT_FILE
     with atomic_file(target) as work:
         work.write_text(page, encoding="utf-8", errors="backslashreplace")  # names may hold half characters
+    return target
+
+
+def draw_regions(folder: Path, regions: Sequence[Region], image_file: Path | None = None) -> Path:
+    """Draw `regions/<id>.png` for each region; returns that folder, written whole.
+
+    Args:
+        folder: the case folder, with its regions.
+        image_file: where the image lies now, if it was moved.
+
+    Raises:
+        InputError: the image is missing or another one.
+        OutputError: the folder cannot be written to.
+    """
+    case_contents(folder)  # nothing is read through a link that leads elsewhere
+    case = read_case(folder)
+    check_region_files(folder, case)
+    image = case_image(folder, case, image_file)
+    grid = Grid(image.GetSpacing()[::-1], orientation_of(image)[::-1])
+    array = sitk.GetArrayViewFromImage(image)
+    labels, region_labels = (_whole_array(folder / name) for name in (SEGMENTATION_FILE, REGION_LABELS_FILE))
+    target = folder / PICTURES_FOLDER
+    with atomic_folder(target, overwrite=True) as work:
+        for region in regions:
+            i, j, k = image.TransformPhysicalPointToIndex(ras_to_lps(region.peak_ras_mm))
+            picture = thumbnail(array, labels, region_labels, region, (k, j, i), grid)
+            write_png(picture, work / f"{region.id}.png")
     return target
 
 
@@ -158,40 +186,7 @@ def _peak(image: sitk.Image, region: Region) -> tuple[int, int, int]:
 
 
 def _array(path: Path) -> np.ndarray | None:
-    if not path.is_file():
-        return None
-    array: np.ndarray = sitk.GetArrayFromImage(read_file(path))
-    return array
-
-
-PICTURES_FOLDER = "regions"
-
-
-def draw_regions(folder: Path, regions: Sequence[Region], image_file: Path | None = None) -> Path:
-    """Draw `regions/<id>.png` for each region; returns that folder, written whole.
-
-    Args:
-        folder: the case folder, with its regions.
-        image_file: where the image lies now, if it was moved.
-
-    Raises:
-        InputError: the image is missing or another one.
-        OutputError: the folder cannot be written to.
-    """
-    case_contents(folder)  # nothing is read through a link that leads elsewhere
-    case = read_case(folder)
-    check_region_files(folder, case)
-    image = case_image(folder, case, image_file)
-    grid = Grid(image.GetSpacing()[::-1], orientation_of(image)[::-1])
-    array = sitk.GetArrayViewFromImage(image)
-    labels, region_labels = (_whole_array(folder / name) for name in (SEGMENTATION_FILE, REGION_LABELS_FILE))
-    target = folder / PICTURES_FOLDER
-    with atomic_folder(target, overwrite=True) as work:
-        for region in regions:
-            i, j, k = image.TransformPhysicalPointToIndex(ras_to_lps(region.peak_ras_mm))
-            picture = thumbnail(array, labels, region_labels, region, (k, j, i), grid)
-            write_png(picture, work / f"{region.id}.png")
-    return target
+    return _whole_array(path) if path.is_file() else None
 
 
 def _whole_array(path: Path) -> np.ndarray:

@@ -21,7 +21,7 @@ TINT_SHARES = (0.15, 0.75)
 MODEL_LINE, REGION_LINE = ("#56b4e9", ""), ("#f0e442", "")
 """Colour and dashes of contours."""
 REVIEWED_LINES = (("#ffffff", "5 3"), ("#f0a0d0", "1.5 2.5"))
-"""Those of reviewers' contours, told apart by both; more reviewers are not drawn."""
+"""Those of reviewers' contours, distinguished by both; more reviewers are not drawn."""
 CASING = "#00000099"
 """Under each line, so that it is seen on bright and dark ground."""
 BAR_SHARE = 0.35
@@ -29,6 +29,9 @@ BAR_SHARE = 0.35
 TITLES = {"S": "axial", "A": "coronal", "R": "sagittal"}
 
 Line = tuple[tuple[float, float], ...]
+Corner = tuple[float, float]
+Edge = tuple[Corner, Corner]
+"""From corner to corner of a voxel, (down, right) in voxel indices, whose centres are whole numbers."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +107,7 @@ def pictures_around(
 
 
 class _View:
-    """One cut on its way to a picture."""
+    """One cut, resampled to the pixels of a picture."""
 
     def __init__(self, volumes: Volumes, plane: Plane, middle_zyx: Sequence[int], edge_mm: float, pixels: int) -> None:
         self._volumes, self._plane, self._middle = volumes, plane, middle_zyx
@@ -177,11 +180,6 @@ class _View:
 def _span(indices: np.ndarray, size: int) -> tuple[int, int]:
     """First and past-the-last voxel under the pixels, and one around them."""
     return max(0, int(np.floor(indices.min())) - 1), max(0, min(size, int(np.ceil(indices.max())) + 2))
-
-
-Corner = tuple[float, float]
-Edge = tuple[Corner, Corner]
-"""From corner to corner of a voxel, (down, right) in voxel indices, whose centres are whole numbers."""
 
 
 def voxel_edges(labels: np.ndarray, top: int = 0, left: int = 0) -> frozenset[Edge]:

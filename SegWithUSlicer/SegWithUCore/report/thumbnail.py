@@ -1,4 +1,4 @@
-"""Cuts through a volume as pictures: upright as Slicer's views are, in the true proportions."""
+"""Cuts through a volume, upright as in Slicer's views and in true proportions, and thumbnails of regions."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +18,13 @@ ROW_DOWN, COLUMN_RIGHT = {"S": "I", "A": "P"}, {"R": "L", "A": "P"}
 left."""
 OPPOSITE = {"L": "R", "R": "L", "A": "P", "P": "A", "S": "I", "I": "S"}
 _NAMES = {"L": "R", "P": "A", "I": "S"}
+EDGE_PIXELS = 96
+AROUND = 1.8
+"""Edge of what is shown, as a multiple of the region's larger extent in the plane."""
+LEAST_MM = 24.0
+"""Smallest edge shown, so that a tiny region is seen with its surroundings."""
+TINT, TINT_SHARE = (255, 140, 0), 0.35
+CONTOUR = (0, 230, 230)
 
 
 @dataclass(frozen=True)
@@ -40,7 +47,7 @@ class Grid:
 
 @dataclass(frozen=True)
 class Plane:
-    """A cut through the grid: its axis and place, the axes that run down and right, and whether they are turned."""
+    """A cut through the grid: its axis and index, the axes that run down and right, and whether they are flipped."""
 
     axis: int
     index: int
@@ -50,7 +57,7 @@ class Plane:
 
 
 def plane_across(axis: int, index: int, grid: Grid) -> Plane:
-    """Define the cut at index `index` of an axis."""
+    """Define the cut at an index of an axis."""
     names = grid.axes
     down = names.index("S" if names[axis] != "S" else "A")
     right = next(a for a in range(3) if a not in (axis, down))
@@ -110,17 +117,6 @@ def windowed(values: np.ndarray, inside: np.ndarray, window: tuple[float, float]
     return np.where(inside, np.rint(np.clip(scaled, 0, 1) * 255), OUTSIDE).astype(np.uint8)
 
 
-__all__ = ["Grid", "thumbnail", "write_png"]
-
-EDGE_PIXELS = 96
-AROUND = 1.8
-"""Edge of what is shown, as a multiple of the region's larger extent in the plane."""
-LEAST_MM = 24.0
-"""Smallest edge shown, so that a tiny region is seen with its surroundings."""
-TINT, TINT_SHARE = (255, 140, 0), 0.35
-CONTOUR = (0, 230, 230)
-
-
 def thumbnail(
     image: np.ndarray,
     labels: np.ndarray,
@@ -160,7 +156,7 @@ def write_png(picture: np.ndarray, path: Path) -> None:
     """Write an RGB picture (rows, columns, 3), uint8, whole or not at all.
 
     Raises:
-        OutputError: the place cannot be written to, or the disk is full.
+        OutputError: the folder cannot be written to, or the disk is full.
     """
     from PIL import Image  # Slicer's window does without it until it is needed
 

@@ -1,8 +1,8 @@
-"""Places that the map calls safe, shown among the regions without a mark, to measure what the map misses.
+"""Blind sample: places that the map calls safe, shown unmarked among the regions, to measure what the map misses.
 
-A reviewer who knows that a place is a control looks at it differently. So a blind place is an ordinary `Region` with
-figures like those of the regions around it, its lines in the log are ordinary ones, and nothing on screen or in the
-log tells it apart before `BlindRevealed` lines are written at the end. The log's header holds `BlindSample.sha256`;
+A reviewer who knows that a place is a control judges it differently. So a blind place is an ordinary `Region` with
+numbers like those of the regions around it, its lines in the log are ordinary ones, and nothing on screen or in the
+log distinguishes it before `BlindRevealed` lines are written at the end. The log's header holds `BlindSample.sha256`;
 the sample itself is stored nowhere: it follows from the case's hash, so a resumed review gets the same places.
 """
 
@@ -23,13 +23,15 @@ SAFE_BELOW = 0.05
 STRATA_MM = ((-np.inf, -3.0), (-3.0, 0.0), (0.0, 3.0), (3.0, 10.0))
 """Distance to the predicted surface, negative inside: places come from each in turn, as many as there are."""
 GAP_MM = 3.0
-"""Least distance to a region, whose own look would cover the place."""
+"""Least distance to a region, in whose view the place would be."""
 SPACING_MM = 6.0
 """Least distance between two places."""
 CANDIDATES = 6000
-"""Voxels drawn at random before the rules are asked."""
+"""Voxels drawn at random before the rules are applied."""
 WIDEST_VOXELS = 12
-"""Half the edge of the cube in which a place's voxels are looked for."""
+"""Half the edge of the cube in which a place's voxels are searched."""
+Z_95 = 1.959963984540054
+"""Quantile of the normal distribution for an interval that holds 95 %."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,7 @@ def draw_blind_sample(source: SamplingInput, regions: Sequence[Region], count: i
     """Draw up to `count` places where the error probability is low, away from regions and from each other.
 
     Args:
-        regions: those that are going to be looked at; the places get figures like theirs, so that they turn up among
+        regions: those to be reviewed; the places get numbers like theirs, so that they turn up among
             them in every order.
         count: places wanted; fewer come back where there is not enough room.
         case_hash: of the case's image or segmentation; the same hash gives the same places.
@@ -107,9 +109,9 @@ def draw_blind_sample(source: SamplingInput, regions: Sequence[Region], count: i
     candidates = list(_chosen_candidates(source, count, rng))
     first = int(source.region_labels.max(initial=0)) + 1
     ids = list(range(first, first + len(candidates)))
-    for place in range(len(ids) - 1, 0, -1):  # ids must not tell the strata
-        other = int(rng.random() * (place + 1))
-        ids[place], ids[other] = ids[other], ids[place]
+    for last in range(len(ids) - 1, 0, -1):  # ids must not reveal the strata
+        other = int(rng.random() * (last + 1))
+        ids[last], ids[other] = ids[other], ids[last]
     index = [candidate.index for candidate in candidates]
     others = [np.reshape(index[:n] + index[n + 1 :], (-1, 3)) for n in range(len(candidates))]
     drawn = zip(candidates, ids, others, strict=True)
@@ -123,7 +125,7 @@ class _Candidate:
 
 
 def _chosen_candidates(source: SamplingInput, count: int, rng: random.Random) -> Iterator[_Candidate]:
-    """Places from one stratum after the other until there are `count`, or no more to find."""
+    """Yield candidates from one stratum after the other until there are `count`, or no more to find."""
     index, depth = _candidates(source, rng)
     waiting = [
         [_Candidate(tuple(index[n].tolist()), float(depth[n])) for n in np.flatnonzero((depth > low) & (depth <= high))]
@@ -142,7 +144,7 @@ def _chosen_candidates(source: SamplingInput, count: int, rng: random.Random) ->
 
 
 def _candidates(source: SamplingInput, rng: random.Random) -> tuple[np.ndarray, np.ndarray]:
-    """Safe voxels at random, (n, 3) indices, and their signed distance to the surface in mm."""
+    """Draw safe voxels at random, (n, 3) indices, and their signed distance to the surface in mm."""
     from scipy.spatial import cKDTree  # Slicer's window must be able to do without scipy until it is needed
 
     from ..metrics.boundary import boundary_voxels
@@ -198,7 +200,7 @@ def _as_region(
     others: np.ndarray,
     rng: random.Random,
 ) -> BlindPosition:
-    """Dress a spot up as a region with the figures of one of `regions`, a little changed; `others`: spots, (n, 3)."""
+    """Make a region of a candidate, with slightly changed numbers of one of `regions`; `others`: candidates, (n, 3)."""
     voxel_mm3 = float(np.prod(source.spacing_zyx))
     model = regions[int(rng.random() * len(regions))] if regions else None
     size = max(1, round(model.volume_mm3 / voxel_mm3)) if model else 8
@@ -240,9 +242,9 @@ def _cube(source: SamplingInput, candidate: _Candidate) -> tuple[slice, slice, s
 
 
 def _voxels_around(source: SamplingInput, candidate: _Candidate, others: np.ndarray, size: int) -> np.ndarray:
-    """Grow a connected blob of safe voxels around the spot, along the surface if it is near, as regions are.
+    """Grow a connected blob of safe voxels around the candidate, along the surface if it is near, as regions are.
 
-    Voxels that are as near to another spot are left to it, so that places never overlap.
+    Voxels that are as near to another candidate are left to it, so that places never overlap.
     """
     from scipy.ndimage import label
 
@@ -277,7 +279,7 @@ def _distance(cube: tuple[slice, slice, slice], index: Sequence[int] | np.ndarra
 
 
 def _structure_at(source: SamplingInput, candidate: _Candidate) -> tuple[int, bool]:
-    """Label value of the structure at or nearest to a spot, and whether the spot lies in it."""
+    """Label value of the structure at or nearest to a candidate, and whether it lies inside."""
     own = int(source.labels[candidate.index])
     if own:
         return own, True
@@ -294,10 +296,6 @@ def _structure_at(source: SamplingInput, candidate: _Candidate) -> tuple[int, bo
 def _ras(source: SamplingInput, index_zyx: Sequence[float]) -> tuple[float, float, float]:
     r, a, s, _ = source.ijk_to_ras @ [*index_zyx[::-1], 1.0]
     return float(r), float(a), float(s)
-
-
-Z_95 = 1.959963984540054
-"""Quantile of the normal distribution for an interval that holds 95 %."""
 
 
 @dataclass(frozen=True)

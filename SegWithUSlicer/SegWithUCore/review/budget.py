@@ -1,4 +1,4 @@
-"""What looking at N regions buys: expected errors covered, and the same in truth where a reference is known."""
+"""Review budget: expected and true coverage of errors by the first N regions, and risk-coverage curves."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

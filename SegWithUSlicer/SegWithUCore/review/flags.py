@@ -1,4 +1,4 @@
-"""Which cases need a look, by rules that the user sees and sets; each flag says its reason and its figure."""
+"""Flag rules: which cases need a look, with the limits that the user sees and sets, and the reason for each flag."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,6 +16,9 @@ from .reviews import Review, read_reviews
 
 WARNED = frozenset({"warning", "refused"})
 """Severities of a difference from the training cases that raise a flag; a note does not."""
+LIMITS = ("wrong_mm3", "wrong_share", "interval_share", "dice")
+_WANTED = {True: "a number, or null to switch it off", False: "true or false"}
+_WISHES = {Verdict.REJECTED: "rejected {}", Verdict.SECOND_READER: "wants a second reader for {}"}
 
 
 class Rule(StrEnum):
@@ -84,10 +87,6 @@ class FlagRules:
         """
         rules = (calibration or {}).get("rules") or {}
         return cls(**{name: entry["limit"] for name, entry in rules.items() if name in LIMITS and entry["useful"]})
-
-
-LIMITS = ("wrong_mm3", "wrong_share", "interval_share", "dice")
-_WANTED = {True: "a number, or null to switch it off", False: "true or false"}
 
 
 def read_rules(path: Path) -> FlagRules:
@@ -252,9 +251,6 @@ def _of_reviewers(reviews: Sequence[Review], regions: Sequence[Region]) -> Itera
             if standing.explicit and standing.verdict in _WISHES:
                 said = _WISHES[standing.verdict].format("the whole structure")
                 yield Flag(Rule.REVIEWER, name, None, None, f"{name}: {review.reviewer} {said}.")
-
-
-_WISHES = {Verdict.REJECTED: "rejected {}", Verdict.SECOND_READER: "wants a second reader for {}"}
 
 
 def with_changes(rules: FlagRules, given: Mapping[str, Any]) -> FlagRules:

@@ -70,7 +70,7 @@ class AuditLog:
             reviewer: name of the person.
             header: what is reviewed, logged as the first line of this session. A log about other regions is kept under
                 another name and a new one begun.
-            clock: tells the time, with its time zone.
+            clock: returns the time, with its time zone.
             scene_copy: `text` of the same log as a scene holds it. What the file lacks of it is added to the file; a
                 copy that does not fit is kept beside the file.
 
@@ -80,11 +80,11 @@ class AuditLog:
             InputError: the log cannot be read, or a line in the middle is damaged.
         """
         log = cls(log_path(folder, reviewer), clean_reviewer_name(reviewer), clock)
-        with contextlib.suppress(OSError):  # a folder that cannot be written to is told by the first writing
+        with contextlib.suppress(OSError):  # a folder that cannot be written to shows at the first write
             log._lock = take_log_lock(log._beside("lock"))
         try:
             log._read(scene_copy.encode(errors="replace"), header)
-            with contextlib.suppress(NotStoredError):  # told as `trouble`
+            with contextlib.suppress(NotStoredError):  # kept as `trouble`
                 log.append(header)
         except BaseException:
             log._release()
@@ -93,7 +93,7 @@ class AuditLog:
 
     @property
     def events(self) -> tuple[Event, ...]:
-        """All that the log tells, from its first line on."""
+        """All events of the log, from its first line on."""
         return tuple(self._events)
 
     @property

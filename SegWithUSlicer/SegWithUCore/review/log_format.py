@@ -1,4 +1,4 @@
-"""Lines of a review's log: events as JSON, what a crash left of them, and two copies of one log made one."""
+"""Format of a review log: actions and verdicts, JSON lines, cut last lines, and merging two copies of one log."""
 
 import json
 import math
@@ -11,6 +11,16 @@ from ..errors import InputError
 from ..input_files import read_bounded
 from ..strict_json import parse_json
 
+FORMAT = 1
+"""Of the lines; a log of a later format is not gone on with."""
+WANTED = "rename the file to begin a new review"
+MAXIMUM_BYTES = 16 << 20
+"""Of a log: about 100 000 lines, one every second for more than a day and a night."""
+MAXIMUM_LINE_BYTES = 2 << 20
+"""Of a line, whose largest part is a comment."""
+MAXIMUM_COMMENT = 100_000
+"""Characters of a comment, about forty pages; what is longer is cut when it is written, and says so."""
+
 
 class Verdict(StrEnum):
     """What a reviewer says about a region, a structure or a blind place."""
@@ -22,7 +32,7 @@ class Verdict(StrEnum):
 
 
 SEEN = frozenset({Verdict.ACCEPTED, Verdict.CORRECTED})
-"""Verdicts after which a region's expected errors count as seen: somebody looked, and it is right now."""
+"""Verdicts after which a region's expected errors count as seen: it was looked at, and is right now."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +64,7 @@ class VerdictGiven:
 
     Attributes:
         comment: replaces the region's comment; None leaves it.
-        seconds: time the region was visible that no line has told yet.
+        seconds: time the region was visible since the last line about it.
     """
 
     region: int
@@ -88,7 +98,7 @@ class Undone:
 
 @dataclass(frozen=True)
 class RegionViewed:
-    """A region was visible for some seconds that no line has told yet."""
+    """A region was visible for some seconds since the last line about it."""
 
     region: int
     seconds: float
@@ -123,7 +133,7 @@ class StructureJudged:
 
 @dataclass(frozen=True)
 class BlindRevealed:
-    """Told at the end: the region of this id was a blind place, and this is what the reviewer said about it."""
+    """Logged at the end: the region of this id was a blind place, and this was the reviewer's verdict."""
 
     place: int
     answer: Verdict | None
@@ -146,28 +156,17 @@ ACTIONS: dict[str, type[Action]] = {
     "blind": BlindRevealed,
     "closed": Closed,
 }
-"""Event name in the log to the fact that it tells."""
+"""Event name in the log to the action."""
 NAMES = {kind: name for name, kind in ACTIONS.items()}
 
 
 @dataclass(frozen=True)
 class Event:
-    """A fact, when it happened (UTC, ISO 8601, seconds) and whose it is."""
+    """An action, its time (UTC, ISO 8601, seconds) and its reviewer."""
 
     when: str
     reviewer: str
     action: Action
-
-
-FORMAT = 1
-"""Of the lines; a log of a later format is not gone on with."""
-WANTED = "rename the file to begin a new review"
-MAXIMUM_BYTES = 16 << 20
-"""Of a log: about 100 000 lines, one every second for more than a day and a night."""
-MAXIMUM_LINE_BYTES = 2 << 20
-"""Of a line, whose largest part is a comment."""
-MAXIMUM_COMMENT = 100_000
-"""Characters of a comment, about forty pages; what is longer is cut when it is written, and says so."""
 
 
 @dataclass(frozen=True)
@@ -176,7 +175,7 @@ class ParsedLog:
 
     Attributes:
         whole: its whole lines, each with its end of line.
-        events: what they tell.
+        events: their content.
         cut: what a crash left of a last line; empty as a rule.
         unended: whether only the end of the last whole line is missing.
     """
@@ -233,7 +232,7 @@ def to_line(event: Event) -> bytes:
 def read_lines(content: bytes, source: str) -> ParsedLog:
     """Take a log apart.
 
-    A last line that cannot be read is what a crash left of it. Nobody was told that it was stored.
+    A last line that cannot be read is what a crash left of it. It was never reported as stored.
 
     Args:
         source: name for messages.

@@ -1,4 +1,4 @@
-"""Reviews that come back: logs of the same regions are put together, and nothing of either side is lost."""
+"""Merge reviews that come back: logs of the same regions are joined, and nothing of either side is lost."""
 
 import hashlib
 import os

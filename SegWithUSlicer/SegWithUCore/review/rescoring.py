@@ -1,4 +1,4 @@
-"""What an edit changed, inside the regions and outside, and what is expected to be wrong still."""
+"""Re-scoring after edits: what changed inside and outside regions, and what is still expected to be wrong."""
 
 from collections.abc import Collection
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What a case tells about people, taken out: names, dates, paths, free text. Arrays and headers are left to others."""
+"""Reviewer names: cleaning, file names of logs, aliases, and anonymous copies of logs."""
 
 import hashlib
 import re
@@ -31,6 +31,59 @@ COPY_MARK = "anonymous_copy"
 
 
 _HASH = re.compile(r"[0-9a-f]{64}")
+MAXIMUM_BYTES = 80
+"""Of a name within a file name; file systems allow 255 for all of it."""
+
+
+def clean_reviewer_name(name: str) -> str:
+    """Normalise a name as it is stored in the log: composed characters, no blanks around it.
+
+    Raises:
+        UsageError: there is nothing left.
+    """
+    clean = unicodedata.normalize("NFC", " ".join(name.split()))
+    if not clean:
+        raise UsageError("The reviewer has no name: enter one, it becomes part of the file name of the review.")
+    return clean
+
+
+def safe_reviewer_name(name: str) -> str:
+    """Make a name part of a file name: letters of all scripts stay, what file systems refuse becomes "_".
+
+    A long name is cut and gets a mark of its own, so that two long names stay two.
+
+    Raises:
+        UsageError: there is no name.
+    """
+    clean = clean_reviewer_name(name)
+    safe = "".join("_" if unicodedata.category(sign)[0] == "C" else sign for sign in clean)
+    safe = re.sub(r'[<>:"/\\|?*]', "_", safe)
+    safe = re.sub(r"^\.+|[. ]+$", lambda dots: "_" * len(dots[0]), safe)
+    if len(safe.encode()) > MAXIMUM_BYTES:
+        mark = hashlib.sha256(clean.encode(errors="surrogatepass")).hexdigest()[:8]
+        safe = f"{safe.encode()[: MAXIMUM_BYTES - 9].decode(errors='ignore')}-{mark}"
+    return safe
+
+
+def log_path(folder: Path, reviewer: str) -> Path:
+    """Where a reviewer's log lies in a case folder.
+
+    Raises:
+        UsageError: there is no name, or another reviewer's file has the same name but for upper and lower case, which
+            is one file on many systems.
+    """
+    path = folder / f"review.{safe_reviewer_name(reviewer)}.jsonl"
+    for other in sorted(folder.glob("review.*.jsonl")) if folder.is_dir() else []:
+        if other.name != path.name and _folded(other.name) == _folded(path.name):
+            raise UsageError(
+                f"{folder} holds {other.name} already, which differs from {path.name} in upper and lower case "
+                "only: enter the reviewer's name the way it was entered first, or another name."
+            )
+    return path
+
+
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()
 
 
 @dataclass
@@ -59,7 +112,7 @@ def anonymous_log(
     """Rewrite a log without names, dates and free text.
 
     Args:
-        case: the anonymous content of `case.json`, whose name and model the log tells instead of its own words.
+        case: the anonymous content of `case.json`, whose name and model replace those of the log.
         structures: names that may stay; segments that a reviewer added lose theirs.
     """
     first = _time(lines.events[0].when) if lines.events else FIRST_DAY
@@ -76,7 +129,7 @@ def anonymous_log(
 
 
 def unchanged_copy(events: Sequence[Event]) -> bool:
-    """Whether a log is an anonymous copy that nobody has gone on with: what it says is known where it came from."""
+    """Whether a log is an anonymous copy that was not continued: its content is known where it came from."""
     first = events[0].action if events else None
     return isinstance(first, Opened) and first.settings.get(COPY_MARK) == len(events)
 
@@ -122,58 +175,3 @@ def _time(text: str) -> datetime:
     except ValueError:
         return FIRST_DAY
     return when if when.tzinfo else when.replace(tzinfo=UTC)
-
-
-MAXIMUM_BYTES = 80
-"""Of a name within a file name; file systems allow 255 for all of it."""
-
-
-def clean_reviewer_name(name: str) -> str:
-    """Normalise a name as it is stored in the log: composed characters, no blanks around it.
-
-    Raises:
-        UsageError: there is nothing left.
-    """
-    clean = unicodedata.normalize("NFC", " ".join(name.split()))
-    if not clean:
-        raise UsageError("The reviewer has no name: enter one, it becomes part of the file name of the review.")
-    return clean
-
-
-def safe_reviewer_name(name: str) -> str:
-    """Make a name part of a file name: letters of all scripts stay, what a file system minds becomes "_".
-
-    A long name is cut and gets a mark of its own, so that two long names stay two.
-
-    Raises:
-        UsageError: there is no name.
-    """
-    clean = clean_reviewer_name(name)
-    safe = "".join("_" if unicodedata.category(sign)[0] == "C" else sign for sign in clean)
-    safe = re.sub(r'[<>:"/\\|?*]', "_", safe)
-    safe = re.sub(r"^\.+|[. ]+$", lambda dots: "_" * len(dots[0]), safe)
-    if len(safe.encode()) > MAXIMUM_BYTES:
-        mark = hashlib.sha256(clean.encode(errors="surrogatepass")).hexdigest()[:8]
-        safe = f"{safe.encode()[: MAXIMUM_BYTES - 9].decode(errors='ignore')}-{mark}"
-    return safe
-
-
-def log_path(folder: Path, reviewer: str) -> Path:
-    """Where a reviewer's log lies in a case folder.
-
-    Raises:
-        UsageError: there is no name, or another reviewer's file has the same name but for upper and lower case, which
-            is one file on many systems.
-    """
-    path = folder / f"review.{safe_reviewer_name(reviewer)}.jsonl"
-    for other in sorted(folder.glob("review.*.jsonl")) if folder.is_dir() else []:
-        if other.name != path.name and _folded(other.name) == _folded(path.name):
-            raise UsageError(
-                f"{folder} holds {other.name} already, which differs from {path.name} in upper and lower case "
-                "only: enter the reviewer's name the way it was entered first, or another name."
-            )
-    return path
-
-
-def _folded(name: str) -> str:
-    return unicodedata.normalize("NFC", name).casefold()

@@ -1,4 +1,4 @@
-"""The reviews that lie in a case folder, read without touching them."""
+"""Read the reviews of a case folder without changing them, and compare reviewers."""
 
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -15,12 +15,30 @@ from ..regions.region import Competition, Kind, Region, Shape
 from .log_format import Event, ParsedLog, Verdict, read_log
 from .state import ReviewState
 
-MAXIMUM_PLACES = 1000
+MAXIMUM_BLIND = 1000
 """Blind places of a review; the panel offers a few dozen."""
 LOG_PATTERN = "review.*.jsonl"
 Elsewhere = Callable[[Path, Mapping[str, Any], str], Path | None]
-"""Tells a folder besides the case's own where reviews of it may lie, from the case folder, the content of `case.json`
+"""Returns a folder besides the case's own where reviews of it may lie, from the case folder, the content of `case.json`
 and the hash of the regions; None for none."""
+_BLIND = Region(
+    id=0,
+    rank=0,
+    structure="",
+    structure_value=0,
+    kind=Kind.BOUNDARY,
+    shape=Shape.BLOB,
+    expected_wrong_mm3=0.0,
+    volume_mm3=0.0,
+    peak=0.0,
+    peak_ras_mm=(0.0, 0.0, 0.0),
+    centre_ras_mm=(0.0, 0.0, 0.0),
+    size_mm=(0.0, 0.0, 0.0),
+    competing=(Competition("", "", 0.0),),
+    touches_border=False,
+)
+COLUMNS = ("case", "region", "structure", "expected_wrong_mm3", "reviewer", "verdict", "comment", "reviewers_disagree")
+"""Of the table of all verdicts."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +87,7 @@ def read_reviews(folder: Path, case: Mapping[str, Any], also: Elsewhere | None =
     """Read regions and reviews of a case folder.
 
     Args:
-        also: tells another folder whose reviews count too.
+        also: returns another folder whose reviews count too.
 
     Raises:
         InputError: the case has regions, and they are missing or damaged.
@@ -87,7 +105,7 @@ def read_reviews(folder: Path, case: Mapping[str, Any], also: Elsewhere | None =
             checked_file(path.parent, path.name)
             reviews.append(review_of(path, read_log(path), regions, wanted, total))
         except InputError as error:
-            notes.append(str(error).replace(f"{folder}{os.sep}", ""))  # a report must not tell where it was made
+            notes.append(str(error).replace(f"{folder}{os.sep}", ""))  # a report must not reveal where it was made
     return CaseReviews(regions, tuple(reviews), tuple(notes))
 
 
@@ -114,46 +132,24 @@ def review_of(path: Path, lines: ParsedLog, regions: Sequence[Region], wanted: s
         raise InputError(f"{path} holds no whole line: the review has not begun.")
     if lines.regions_sha256 != wanted:
         raise InputError(f"{path} is about other regions of this case: its verdicts are not counted.")
-    blind = _blind_places(path, lines, regions)
-    state = ReviewState.replayed(lines.events, [*regions, *blind], total_mm3, {place.id for place in blind})
+    blind = _blind_regions(path, lines, regions)
+    state = ReviewState.replayed(lines.events, [*regions, *blind], total_mm3, {region.id for region in blind})
     return Review(path, lines.events[0].reviewer, lines.events, state)
 
 
-_PLACE = Region(
-    id=0,
-    rank=0,
-    structure="",
-    structure_value=0,
-    kind=Kind.BOUNDARY,
-    shape=Shape.BLOB,
-    expected_wrong_mm3=0.0,
-    volume_mm3=0.0,
-    peak=0.0,
-    peak_ras_mm=(0.0, 0.0, 0.0),
-    centre_ras_mm=(0.0, 0.0, 0.0),
-    size_mm=(0.0, 0.0, 0.0),
-    competing=(Competition("", "", 0.0),),
-    touches_border=False,
-)
-
-
-def _blind_places(path: Path, lines: ParsedLog, regions: Sequence[Region]) -> list[Region]:
-    """Stand-ins for the blind places that a log speaks of: they are in no file before the review is over."""
+def _blind_regions(path: Path, lines: ParsedLog, regions: Sequence[Region]) -> list[Region]:
+    """Make stand-ins for the blind regions in a log: they are in no file before the review is over."""
     known = {region.id for region in regions}
-    told: set[int] = set()
+    named: set[int] = set()
     for event in lines.events:
-        place = getattr(event.action, "place", None) or getattr(event.action, "region", None)
-        told |= set() if place is None else {place}
-    if len(told - known) > MAXIMUM_PLACES:
+        id_ = getattr(event.action, "place", None) or getattr(event.action, "region", None)
+        named |= set() if id_ is None else {id_}
+    if len(named - known) > MAXIMUM_BLIND:
         raise InputError(
-            f"{path} speaks of {len(told - known)} places that are no regions of this case, more than the "
-            f"{MAXIMUM_PLACES} that a review may hide: its verdicts are not counted."
+            f"{path} speaks of {len(named - known)} places that are no regions of this case, more than the "
+            f"{MAXIMUM_BLIND} that a review may hide: its verdicts are not counted."
         )
-    return [replace(_PLACE, id=place) for place in sorted(told - known)]
-
-
-COLUMNS = ("case", "region", "structure", "expected_wrong_mm3", "reviewer", "verdict", "comment", "reviewers_disagree")
-"""Of the table of all verdicts."""
+    return [replace(_BLIND, id=id_) for id_ in sorted(named - known)]
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What holds in a review: verdicts, comments, time and progress, made by replaying what the reviewer did."""
+"""State of a review: verdicts, comments, time and progress, made by replaying the log."""
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ from .log_format import (
 __all__ = ["Progress", "ReviewState", "StructureVerdict", "Verdict"]
 
 ENOUGH_FOR_A_FORECAST = 2
-"""Decided regions before the time left is told: one region says little about the next."""
+"""Decided regions before the time left is shown: one region says little about the next."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class StructureVerdict:
-    """What holds for a structure.
+    """Review status of a structure.
 
     Attributes:
         verdict: the reviewer's own, else accepted when all its regions are accepted or corrected, else None.
@@ -77,7 +77,7 @@ class StructureVerdict:
 
 @dataclass(frozen=True)
 class _Step:
-    """A line that can be undone, and what held before it."""
+    """A line that can be undone, and the state before it."""
 
     line: int
     action: VerdictGiven | Commented | StructureJudged
@@ -89,8 +89,8 @@ class ReviewState:
 
     Attributes:
         lines: events replayed so far, which is the number of the log's last line.
-        edits: what was told about edits, oldest first.
-        last_region: the region that a line spoke of last, where a resumed review goes on; None at the start.
+        edits: logged edits, oldest first.
+        last_region: the region of the last line, where a resumed review goes on; None at the start.
     """
 
     def __init__(
@@ -139,8 +139,7 @@ class ReviewState:
         """Go on by one event.
 
         Raises:
-            InputError: it speaks of a region that there is not, or undoes what was not the last thing said. The state
-                is then what it was.
+            InputError: its region does not exist, or it undoes another line than the last. The state stays as it was.
         """
         self._check(event.action)
         self.lines += 1
@@ -196,7 +195,7 @@ class ReviewState:
         return next((region for region in ring if region not in self._verdicts), None)
 
     def previous(self, order: Sequence[int], before: int) -> int | None:
-        """Find the region in front of `before` in `order`, decided or not; None for the first and for a stranger."""
+        """Find the region before `before` in `order`, decided or not; None for the first or an unknown one."""
         index = order.index(before) if before in order else 0
         return order[index - 1] if index else None
 

@@ -1,4 +1,4 @@
-"""Many cases in the order in which a look at them pays most. Needs nothing but Python, as Slicer's window does."""
+"""Worklist: cases sorted by the expected errors seen per minute of review. Standard library only."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -57,7 +57,7 @@ class WorklistEntry:
         regions: number of regions; None where nothing is calibrated.
         open_regions: those that nobody has accepted or corrected.
         open_wrong_mm3: expected wrong volume that these hold.
-        minutes: that looking at them takes.
+        minutes: that reviewing them takes.
         reviews: of each reviewer.
         notes: what is wrong with its reviews, one sentence each.
         trouble: why the case could not be read; "" where it could.
@@ -78,7 +78,7 @@ class WorklistEntry:
 
     @property
     def benefit(self) -> float:
-        """Expected wrong mm3 seen per minute; 0 where nothing is left to look at."""
+        """Expected wrong mm3 seen per minute; 0 if nothing is left to review."""
         return self.open_wrong_mm3 / self.minutes if self.minutes else 0.0
 
 
@@ -157,11 +157,11 @@ def make_worklist(folders: Sequence[Path], rules: FlagRules | None = None) -> Wo
 
 
 def read_for_worklist(folder: Path, rules: FlagRules | None = None, also: Elsewhere | None = None) -> CaseReading:
-    """Read what a worklist tells of one case.
+    """Read what a worklist needs of one case.
 
     Args:
         rules: None for those that the case's model brings.
-        also: tells another folder whose reviews count too.
+        also: returns another folder whose reviews count too.
 
     Raises:
         InputError: it is no case folder, or damaged.

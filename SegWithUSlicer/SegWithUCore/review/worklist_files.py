@@ -1,4 +1,4 @@
-"""`worklist.csv` and `worklist.json`: written beside or above the cases, which are named relative to them."""
+"""Write and read `worklist.csv` and `worklist.json`, which name case folders relative to themselves."""
 
 import math
 import os
