@@ -34,7 +34,7 @@ def model() -> Any:
 
 
 @pytest.fixture(scope="module")
-def case_folder(tmp_path_factory: pytest.TempPathFactory, threads_and_signals_as_before: None) -> Path:
+def case_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The case folder that the command writes."""
     output = tmp_path_factory.mktemp("command")
     options = ["--model", str(MODEL), "--device", "cpu", "--output", str(output), "--name", "sample"]

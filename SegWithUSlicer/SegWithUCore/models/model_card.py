@@ -42,7 +42,7 @@ RULE_WORDS = {
 
 
 def licence_notice(about: Mapping[str, str]) -> str:
-    """Who may do what with the weights, and what they were made from."""
+    """Say who may do what with the weights, and what they were made from."""
     licence = about["licence_weights"]
     page = LICENCE_PAGES.get(licence, "")
     if "origin" in about:
@@ -155,7 +155,7 @@ def _numbers(bundle: Bundle) -> list[str]:
 
 
 def _flags(bundle: Bundle) -> list[str]:
-    """Which cases are flagged by default, and what that is worth; nothing for bundles without fitted limits."""
+    """Say which cases are flagged by default, and what that is worth; nothing for bundles without fitted limits."""
     flags = (bundle.calibration or {}).get("flags")
     if not flags:
         return []
