@@ -104,7 +104,7 @@ def _making(bundle: Bundle) -> str:
     else:
         text = (
             f"{backbone}, trained on {about.get('data', '')}. {heads} The settings are in the recipes of that name "
-            'under `Resources/Recipes`; the commands are in the README under "Train your own". '
+            "under `Resources/Recipes`; the commands are in `docs/models/train.md`. "
         )
     return text + f"Calibration: {fitted}."
 
