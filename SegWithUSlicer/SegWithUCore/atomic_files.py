@@ -31,7 +31,7 @@ _OWNER = re.compile(
 
 
 def temporary_prefix() -> str:
-    """How temporary names of this process begin: they tell which process it is (`process_identity`)."""
+    """Return the prefix of this process's temporary names, which says which process it is (`processes`)."""
     pid = os.getpid()
     return f"{TEMPORARY_PREFIX}{process_scope()}-{pid}-t{process_started(pid)}-"
 

@@ -39,20 +39,20 @@ def resource_path(name: str) -> Path:
 
 
 def user_models_folder() -> Path:
-    """Where a user's own bundles live: SEGWITHU_MODELS, or the platform's place for application data."""
+    """Return the folder of a user's own bundles: SEGWITHU_MODELS, or in the folder for application data."""
     if os.environ.get("SEGWITHU_MODELS"):
         return Path(os.environ["SEGWITHU_MODELS"])
     return user_folder() / "Models"
 
 
 def user_networks_file() -> Path:
-    """Where users say which file each of their own networks is in: SEGWITHU_NETWORKS, or beside their bundles."""
+    """Return the file in which users list the files of their networks: SEGWITHU_NETWORKS, or beside their bundles."""
     return Path(os.environ.get("SEGWITHU_NETWORKS") or user_folder() / "networks.json")
 
 
 @dataclass(frozen=True)
 class BundleFolders:
-    """What lies in a folder of models.
+    """The bundles in a folder of models.
 
     Attributes:
         folders: those that hold a `bundle.json`, or whose content nobody may see, by name.

@@ -123,7 +123,7 @@ def _type_name(content: Any) -> str:
 
 
 MAXIMUM_VALUES = 500_000
-"""Of one file: the largest of ours, a bundle with the figures of 44 test cases, has 9000; a schema takes 10 us each."""
+"""Of one file: the largest of ours, a bundle with the metrics of 44 test cases, has 9000."""
 LONGEST_REASON = 240
 _FAULTS_COMPARED = 30
 _SHOWN = 60

@@ -34,7 +34,7 @@ def model() -> Any:
 
 
 @pytest.fixture(scope="module")
-def case_folder(tmp_path_factory: pytest.TempPathFactory, threads_and_signals_as_before: None) -> Path:
+def case_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The case folder that the command writes."""
     output = tmp_path_factory.mktemp("command")
     options = ["--model", str(MODEL), "--device", "cpu", "--output", str(output), "--name", "sample"]
@@ -211,6 +211,7 @@ def test_importing_the_package_loads_nothing_third_party(tmp_path: Path) -> None
     assert (Path(SegWithUCore.__file__).parent / "py.typed").is_file()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("page", "expected"), [("docs/user/python.md", "hippocampus"), ("README.md", "Region(")])
 def test_the_pages_code_runs_as_written_and_writes_nothing(page: str, expected: str, tmp_path: Path) -> None:
     home, work = tmp_path / "home", tmp_path / "work"

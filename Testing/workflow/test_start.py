@@ -60,6 +60,7 @@ def test_command_runs_without_loading_torch(command: str, cases: Path, tmp_path:
     assert not loaded & HEAVY
 
 
+@pytest.mark.slow
 def test_verify_loads_torch_only_when_asked_to(tmp_path: Path) -> None:
     call = [sys.executable, "-c", CALL, str(tmp_path / "modules"), "models", "verify", str(MODEL), "--load"]
     assert subprocess.run(call, capture_output=True, text=True, check=False).stdout == "hippocampus: whole\n"

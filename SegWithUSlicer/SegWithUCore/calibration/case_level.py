@@ -37,7 +37,7 @@ class ProbabilitySums:
 
     @classmethod
     def zeros(cls, num_classes: int) -> "ProbabilitySums":
-        """Of no voxels."""
+        """Make the sums of no voxels."""
         return cls(np.zeros(num_classes), np.zeros(num_classes), np.zeros(num_classes))
 
 

@@ -45,7 +45,7 @@ class Console:
         self._print(terminal_line(text), {"event": "note", "text": text}, self.err)
 
     def step(self, text: str, data: dict[str, Any]) -> None:
-        """Where the work is: `text` for people, none where it is empty; `data` for machines, its event included."""
+        """Print where the work is: `text` for people, if not empty; `data` for machines, its event included."""
         if text or self.as_json:
             self._print(text, data, self.err)
 

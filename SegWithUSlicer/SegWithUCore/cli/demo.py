@@ -125,7 +125,7 @@ def _tile(title: str, result: "CaseResult") -> "Tile":
 
 
 def _agreement(mirrored: "CaseResult", plain: "CaseResult") -> str:
-    """How far the two ways of segmenting the right side agree, and whether the maps show the difference."""
+    """Say how far the two ways of segmenting the right side agree, and whether the maps show the difference."""
     import numpy as np
 
     from ..metrics.overlap import dice_of

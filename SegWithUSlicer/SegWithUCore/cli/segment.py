@@ -245,7 +245,7 @@ def _usable(cases: "Sequence[GivenCase]", failures: list[Failure]) -> "list[Give
 
 
 def _name_problem(name: str, counts: Mapping[str, int]) -> str | None:
-    """Why a case folder cannot have a name, None if it can; `counts` of cases by their names, case folded."""
+    """Say why a case folder cannot have a name, None if it can; `counts` of cases by their names, case folded."""
     if counts[name.casefold()] > 1:
         return f"Two cases would both be named '{name}': give them one by one with --name."
     if not name or Path(name).name != name or name.startswith(".") or not is_plain(Path(name)):

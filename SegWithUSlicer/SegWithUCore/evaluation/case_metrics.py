@@ -155,7 +155,7 @@ class StructureMeasurement:
 def measure_structures(
     numbers: CaseNumbers, labels: Sequence[Label], calibration: Mapping[str, Any] | None
 ) -> list[StructureMeasurement]:
-    """Of every structure, background left out."""
+    """Measure every structure but the background, and predict its Dice and volume."""
     fitted = CaseLevelCalibration.from_json(calibration)
     found = []
     for index, label in enumerate(labels[1:], 1):
@@ -171,7 +171,7 @@ def measure_structures(
 def confidences(
     case: CaseMeasurement, numbers: CaseNumbers, structures: Sequence[StructureMeasurement]
 ) -> dict[str, float]:
-    """How sure the model is of the case, by name: higher = better."""
+    """Compute confidences in the case, by name: higher = better."""
     classes = range(1, case.probabilities.shape[0])
     plain = probability_sums(case.probabilities, case.prediction.classes)
     inside = case.prediction.classes > 0

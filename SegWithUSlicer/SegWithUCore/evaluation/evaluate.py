@@ -66,7 +66,7 @@ class PooledHistograms:
 
 @dataclass(frozen=True)
 class Settings:
-    """How cases are measured.
+    """Settings of the measurement.
 
     Attributes:
         band: around the predicted surface.

@@ -71,7 +71,7 @@ def tables_page(
 
 
 def cases_in_words(result: Mapping[str, Any]) -> str:
-    """How many cases of how many patients."""
+    """Say how many cases of how many patients."""
     cases, patients = result["cases"], result["patients"]
     words = "1 case" if cases == 1 else f"{cases} cases"
     return words if cases == patients else f"{words} of {patients} patients"

@@ -19,7 +19,7 @@ NAMES = {
     "found in 5 %": "in riskiest 5 %",
 }
 WITHOUT = "-"
-"""Where there is no metric, as in a region without errors."""
+"""Stands for a metric that does not exist, as in a region without errors."""
 
 
 @dataclass(frozen=True)

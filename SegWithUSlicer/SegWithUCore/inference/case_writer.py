@@ -253,7 +253,7 @@ def _region_facts(result: CaseResult) -> dict[str, Any] | None:
 
 
 def _file_facts(file: Path, target: Path, voxels_sha256: str) -> dict[str, str]:
-    """Where a channel lies, with the code by which this user is led there again (`paths.path_mac`)."""
+    """Describe where a channel lies, signed so that this user is led there again (`paths.path_mac`)."""
     stored = _relative(file, target)
     mac = path_mac(stored, voxels_sha256)
     return {"file": stored, **({} if mac is None else {"file_mac": mac}), "voxels_sha256": voxels_sha256}

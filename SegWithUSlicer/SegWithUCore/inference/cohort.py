@@ -36,7 +36,7 @@ LOOK_AGAIN_S = 1.0
 
 @dataclass(frozen=True)
 class Rules:
-    """How to go about what is there already.
+    """How to treat case folders that exist already.
 
     Attributes:
         resume: leave out cases that are there already as they would be made, and share the rest with other processes.
@@ -51,7 +51,7 @@ class Rules:
 
 @dataclass
 class CohortCounts:
-    """What became of the cases so far.
+    """Counts of finished, skipped and failed cases so far.
 
     Attributes:
         total: cases of the cohort.
@@ -78,7 +78,7 @@ class CohortCounts:
 
 @dataclass(frozen=True)
 class CaseProgress:
-    """Where in the cohort a case is begun.
+    """The position of a case in the cohort.
 
     Attributes:
         number: of the case, from 1, in the order in which cases are settled.

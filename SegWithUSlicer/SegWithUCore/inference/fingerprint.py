@@ -23,7 +23,7 @@ NOTE = "note"
 WARNING = "warning"
 """The result may be worse: check it with care."""
 REFUSED = "refused"
-"""The result would be meaningless: given only to those who insist, and never with figures."""
+"""The result would be meaningless: given only to those who insist, and never with case-level numbers."""
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,7 @@ class ImageFeatures:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "ImageFeatures":
-        """Of what `to_json` gave.
+        """Build from what `to_json` gave.
 
         Raises:
             ValueError, KeyError, TypeError: it is something else.

@@ -37,7 +37,7 @@ PERCENTILE_BYTES = 2
 MAKING_MAPS_BYTES = 22
 """An assessed voxel of what making the maps needs besides: four float parts of the network's answer, two classes."""
 FINDING_REGIONS_BYTES = 22
-"""An assessed voxel of what regions, figures and histograms need besides the maps; 2 in 100 voxels uncertain."""
+"""An assessed voxel of what regions, metrics and histograms need besides the maps; 2 in 100 voxels uncertain."""
 UNCERTAIN_VOXEL_BYTES = 310
 """An uncertain voxel while regions are found (measured)."""
 FEW_BYTES = 100_000_000
@@ -49,7 +49,7 @@ CHUNK_BYTES = 64_000_000
 
 @dataclass(frozen=True)
 class RunSize:
-    """What the memory of a run depends on.
+    """The quantities that the memory of a run depends on.
 
     Attributes:
         grid_voxels: of one image.
@@ -117,7 +117,7 @@ def predicted_stages(size: RunSize) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class RunMemory:
-    """What a run will take.
+    """The predicted memory of a run.
 
     Attributes:
         stages: bytes beyond what the program holds, by stage.
@@ -150,7 +150,7 @@ class RunMemory:
 
     @property
     def remedies(self) -> list[str]:
-        """What makes the largest stage smaller."""
+        """Ways to make the largest stage smaller."""
         largest = max(self.stages, key=self.stages.__getitem__)
         if largest == "reading" or (self.region and largest == "writing"):
             return ["crop the image to what matters and save it as a smaller file"]
@@ -164,7 +164,7 @@ class RunMemory:
             file: the image, named in the sentence.
 
         Raises:
-            NotEnoughMemoryError: with both figures and what to do.
+            NotEnoughMemoryError: with both sizes and what to do.
         """
         # What earlier cases left with this process, and what this one has read already, is not lost to it.
         held = max(0, resident_bytes() - self.program)

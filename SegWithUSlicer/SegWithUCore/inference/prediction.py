@@ -15,7 +15,7 @@ from .uncertainty_maps import resample_to_grid, voxelwise
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the network says about one case, on the grid of its image; arrays (z, y, x).
+    """The network's output for one case, on the grid of its image; arrays (z, y, x).
 
     Attributes:
         logits: (classes, z, y, x), not tempered.

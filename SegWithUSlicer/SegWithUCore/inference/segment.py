@@ -147,7 +147,7 @@ def compute_case(
 
 @dataclass(frozen=True)
 class ReadInput:
-    """What was read for a job.
+    """The images of a job, read.
 
     Attributes:
         grid: of the images.

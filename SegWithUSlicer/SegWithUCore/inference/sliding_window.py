@@ -19,7 +19,7 @@ OVERLAP = 0.5
 
 
 class WindowNetwork(Protocol):
-    """What can be run window by window, such as `SegWithU`."""
+    """A network that can be run window by window, such as `SegWithU`."""
 
     def window_output(self, image: torch.Tensor) -> torch.Tensor:
         """Compute what may be averaged over windows, (batch, channels, *spatial), of an image of that shape."""
@@ -39,7 +39,7 @@ class BackboneAlone:
 
 
 def count_windows(shape: Sequence[int], window: Sequence[int], overlap: float = OVERLAP) -> int:
-    """How many windows cover a volume of `shape`, both (z, y, x)."""
+    """Count the windows that cover a volume of `shape`, both (z, y, x)."""
     padded = [max(size, wanted) for size, wanted in zip(shape, window, strict=True)]
     steps = [_step(size, wanted, overlap) for size, wanted in zip(padded, window, strict=True)]
     return len(dense_patch_slices(padded, list(window), steps))

@@ -22,7 +22,7 @@ HISTOGRAM_BINS = 256
 
 @dataclass(frozen=True)
 class CaseLevelCalibration:
-    """What turns sums of probabilities into numbers per structure, by label value; a structure may have none."""
+    """Fitted maps from sums of probabilities to case-level numbers, by label value; a structure may have none."""
 
     intervals: Mapping[int, VolumeInterval] = field(default_factory=dict)
     dice: Mapping[int, PredictedDice] = field(default_factory=dict)
@@ -108,7 +108,7 @@ def structure_metrics(
 
 
 def histograms(values: np.ndarray, maps: VoxelMaps, labels: Sequence[Label]) -> dict[str, Any]:
-    """How the values of one map are distributed in each structure.
+    """Count the values of one map in each structure.
 
     Returns:
         `low` and `high` edges and, for each label value, `HISTOGRAM_BINS` counts of equal width.

@@ -51,7 +51,7 @@ class VoxelMaps:
 
 @dataclass(frozen=True)
 class FittedCalibration:
-    """What was fitted on calibration cases, as far as it concerns single voxels; by default nothing.
+    """The part of the fitted calibration that concerns single voxels; by default nothing.
 
     Attributes:
         error_probability: from ranking map and classes to error probability.
@@ -77,7 +77,7 @@ class FittedCalibration:
 
 @dataclass(frozen=True)
 class Voxelwise:
-    """What the network says about single voxels; arrays of one shape.
+    """The network's output voxel by voxel; arrays of one shape.
 
     Attributes:
         classes, runner_up: indices of the most and second most probable class, uint8.

@@ -83,7 +83,7 @@ class Band:
         return f"{self.width:g} mm"
 
     def distance(self, classes: np.ndarray, spacing_zyx: Sequence[float]) -> np.ndarray:
-        """Of each voxel to the predicted surface, in mm or voxels of the slice.
+        """Compute the distance of each voxel to the predicted surface, in mm or voxels of the slice.
 
         Slices lie across the axis of the greatest spacing, or the first of (z, y, x) where spacings are equal.
         """

@@ -15,7 +15,7 @@ from .error_detection import ScoreGroups, augrc, aurc
 
 @dataclass(frozen=True)
 class IntervalMetrics:
-    """How intervals hold the true values.
+    """Coverage and width of intervals.
 
     Attributes:
         coverage: share of cases whose true value lies in the interval, ends included.

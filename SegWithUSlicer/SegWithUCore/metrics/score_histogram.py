@@ -169,7 +169,7 @@ def metrics_of(groups: ScoreGroups) -> dict[str, float]:
 
 
 def binning_error(groups: ScoreGroups) -> dict[str, float]:
-    """How far each of `METRICS` of binned voxels can be off, whatever their order within the bins."""
+    """Bound how far each of `METRICS` of binned voxels can be off, whatever their order within the bins."""
     errors = {}
     for title, metric in METRICS.items():
         value, (low, high) = metric(groups), metric_bounds(groups, metric)

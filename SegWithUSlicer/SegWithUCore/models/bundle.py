@@ -60,7 +60,7 @@ class HeadSpec:
 
 @dataclass(frozen=True)
 class Bundle:
-    """What `bundle.json` says; every attribute is a block of that file.
+    """The content of `bundle.json`; every attribute is a block of that file.
 
     Attributes:
         folder: where it was read from; None for a bundle not yet written.
@@ -292,7 +292,7 @@ def _checked(bundle: Bundle, folder: Path | None, source: str | None) -> tuple[d
 
 
 def _blocks(data: Mapping[str, Any]) -> Iterator[tuple[Mapping[str, Any], str]]:
-    """Where calibration and display windows are: for the default head at the top, for others in their entries."""
+    """Yield the blocks with calibration and display windows: the top for the default head, entries for others."""
     yield data, ""
     for number, head in enumerate(data["heads"]):
         yield head, f"heads/{number}/"

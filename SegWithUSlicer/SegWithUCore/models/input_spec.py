@@ -75,7 +75,7 @@ class NnunetPreparation:
 
 @dataclass(frozen=True)
 class InputSpec:
-    """What a network wants to be fed.
+    """The input that a network wants.
 
     Attributes:
         channels: name of each channel in order ("T1", "FLAIR").

@@ -42,7 +42,7 @@ RULE_WORDS = {
 
 
 def licence_notice(about: Mapping[str, str]) -> str:
-    """Who may do what with the weights, and what they were made from."""
+    """Say who may do what with the weights, and what they were made from."""
     licence = about["licence_weights"]
     page = LICENCE_PAGES.get(licence, "")
     if "origin" in about:
@@ -104,7 +104,7 @@ def _making(bundle: Bundle) -> str:
     else:
         text = (
             f"{backbone}, trained on {about.get('data', '')}. {heads} The settings are in the recipes of that name "
-            'under `Resources/Recipes`; the commands are in the README under "Train your own". '
+            "under `Resources/Recipes`; the commands are in `docs/models/train.md`. "
         )
     return text + f"Calibration: {fitted}."
 
@@ -155,7 +155,7 @@ def _numbers(bundle: Bundle) -> list[str]:
 
 
 def _flags(bundle: Bundle) -> list[str]:
-    """Which cases are flagged by default, and what that is worth; nothing for bundles without fitted limits."""
+    """Say which cases are flagged by default, and what that is worth; nothing for bundles without fitted limits."""
     flags = (bundle.calibration or {}).get("flags")
     if not flags:
         return []
