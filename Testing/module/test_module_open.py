@@ -202,7 +202,7 @@ def test_key_is_there_only_while_the_module_is_open(opened: Opened) -> None:
     assert window.findChildren(qt.QShortcut) == ()
     opened.host.enter_module()
     assert len(window.findChildren(qt.QShortcut)) == 1
-    key._on_held = opened.panel.overlay.hold
+    key._on_held = opened.panel.overlay.show_bare_image
 
 
 def test_wrong_python_is_told_with_the_next_click(opened: Opened) -> None:
