@@ -57,7 +57,7 @@ def test_wheel_holds_models_sample_recipes_and_schemas(wheel: Path) -> None:
         wanted = [path for path in (ROOT / "Resources" / folder).rglob("*") if path.is_file()]
         assert {RESOURCES + path.relative_to(ROOT / "Resources").as_posix() for path in wanted} <= names
     core = ROOT / "SegWithUSlicer" / "SegWithUCore"
-    sources = [path for path in core.rglob("*") if path.suffix in (".py", ".json")]
+    sources = [path for path in core.rglob("*") if path.suffix in (".py", ".json", ".html", ".css")]
     assert {path.relative_to(core.parent).as_posix() for path in sources} <= names
 
 

@@ -1,0 +1,63 @@
+"""Pages from templates: whatever a value holds is shown as text, and templates are complete."""
+
+from html.parser import HTMLParser
+from pathlib import Path
+
+import jinja2
+import pytest
+
+from SegWithUCore.evaluation.report import tables_page
+from SegWithUCore.evaluation.report_tables import Table
+from SegWithUCore.report.render import TEMPLATES, render
+
+HOSTILE = "<script>alert(\"1\")</script> & 'tail' {{ 7 + 7 }} {% raw %} \ud800"
+
+
+class Seen(HTMLParser):
+    """Tags and text of a page."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.text = ""
+        self.attributes: list[str | None] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += [value for _, value in attrs]
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def test_hostile_text_stays_text_wherever_it_stands(tmp_path: Path) -> None:
+    picture = tmp_path / "a.png"
+    picture.write_bytes(b"\x89PNG")
+    table = Table(HOSTILE, HOSTILE, [HOSTILE, "n"], [[HOSTILE, f"**{HOSTILE}**"]])
+    page = tables_page(HOSTILE, [HOSTILE, HOSTILE], [table], {HOSTILE: [(HOSTILE, picture)]})
+    seen = Seen(page)
+    assert "script" not in seen.tags
+    # title, heading, 2 paragraphs, heading of the pictures, words, title, note, header and 2 cells of the table
+    assert seen.text.count(HOSTILE) == 11
+    assert seen.attributes.count(HOSTILE) == 1
+    assert seen.tags.count("b") == 1
+
+
+def test_only_what_is_asked_for_is_bold_and_paragraphs_may_be_left_out() -> None:
+    table = Table("t", "", ["a", "b", "c"], [["x", "**1**", "** 2"]])
+    page = tables_page("name", ["", "said"], [table], {})
+    assert "<b>1</b>" in page
+    assert "** 2" in page
+    assert page.count("<p") == 3  # what was said, what every page says, the table's note
+
+
+def test_a_value_that_a_template_lacks_is_an_error_and_no_gap() -> None:
+    with pytest.raises(jinja2.UndefinedError):
+        render("page.html", heading="name", lead=[])
+
+
+def test_every_template_can_be_parsed() -> None:
+    environment = jinja2.Environment()
+    for path in TEMPLATES.glob("*.html"):
+        environment.parse(path.read_text(encoding="utf-8"))
