@@ -142,7 +142,7 @@ def image_among(folders: Sequence[Path], folder: Path, case: Mapping[str, Any]) 
         folder: of the case.
 
     Returns:
-        A file, or the folder of a DICOM series; None where none of them holds it.
+        A file, or the folder of a DICOM series; None if none of them holds it.
 
     Raises:
         InputError: `case.json` does not say which image it was made from.

@@ -171,7 +171,7 @@ def _check_image(folder: Path, case: Mapping[str, Any], images: Sequence[Path], 
 
 
 def _problem(path: Path, channel: Mapping[str, Any], reader: InputReader) -> tuple[Outcome, str] | None:
-    """Why an image is not the one that a channel was made from; None where it is."""
+    """Why an image is not the one that a channel was made from; None if it is."""
     try:
         image = reader.read(path)
     except SegWithUError as error:

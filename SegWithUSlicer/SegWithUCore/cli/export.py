@@ -78,7 +78,7 @@ def _add_export(commands: Any, common: argparse.ArgumentParser) -> None:
 
 
 def run_export(options: argparse.Namespace, console: Console) -> int:
-    """Export; 1 where a case could not be exported."""
+    """Export; 1 if a case could not be exported."""
     from ..export.case_export import ExportSettings, NothingExportedError, export_cases
 
     console.started()
@@ -225,7 +225,7 @@ def _add_dicom(commands: Any, common: argparse.ArgumentParser) -> None:
 
 
 def run_dicom(options: argparse.Namespace, console: Console) -> int:
-    """Write the objects; 1 where a case could not be exported."""
+    """Write the objects; 1 if a case could not be exported."""
     from ..export.dicom import export_dicom
 
     if options.anonymous:

@@ -136,7 +136,7 @@ def _add_worklist(commands: Any, common: argparse.ArgumentParser) -> None:
 
 
 def run_worklist(options: argparse.Namespace, console: Console) -> int:
-    """Write and print the worklist; 1 where a case could not be read."""
+    """Write and print the worklist; 1 if a case could not be read."""
     worklist = make_worklist(case_folders(options.cases), flag_rules(options))
     write_worklist(worklist, options.output)
     for entry in worklist.entries:

@@ -39,7 +39,7 @@ def probability_object(
     padding.
 
     Args:
-        values: (z, y, x), -1 where not assessed.
+        values: (z, y, x), -1 if not assessed.
         window: lowest and highest value shown.
 
     Raises:

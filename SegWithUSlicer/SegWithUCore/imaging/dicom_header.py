@@ -116,7 +116,7 @@ class PixelElement:
 
     Attributes:
         offset: of its value, in bytes from the start of the file (of a deflated one: of the inflated data set).
-        length: of its value in bytes; None where it is undefined, as that of compressed voxels is.
+        length: of its value in bytes; None if it is undefined, as that of compressed voxels is.
         little_endian: byte order of the data set.
     """
 
@@ -137,7 +137,7 @@ class DicomHeader:
     Attributes:
         values: what is there and not empty.
         transfer_syntax: UID; empty for a file without a file meta group.
-        voxels: None where the file holds none.
+        voxels: None if the file holds none.
         modality_table: whether a table stands in place of rescale slope and intercept.
     """
 
@@ -321,14 +321,14 @@ def _text(keyword: str, element: Any) -> str:
 
 @dataclass(frozen=True)
 class DicomKind:
-    """UIDs of the file meta group, empty where the file is cut before them."""
+    """UIDs of the file meta group, empty if the file is cut before them."""
 
     sop_class: str
     transfer_syntax: str
 
     @property
     def no_image(self) -> str | None:
-        """What the object is where it holds no intensities, None where it may be an image."""
+        """What the object is where it holds no intensities, None if it may be an image."""
         parts = self.sop_class.split(".")
         starts = [".".join(parts[:n]) for n in range(len(parts), 0, -1)]
         return next((_NO_IMAGES[start] for start in starts if start in _NO_IMAGES), None)

@@ -186,7 +186,7 @@ def _decoder_messages() -> Iterator[Callable[[], str]]:
     """Catch what the decoders print on the C-level stderr: libjpeg says so where it makes up voxels, and goes on.
 
     Yields:
-        A function that returns the first line printed so far, empty where there is none.
+        A function that returns the first line printed so far, empty if there is none.
     """
     sitk.ProcessObject.SetGlobalWarningDisplay(False)
     with tempfile.TemporaryFile() as sink:
@@ -211,7 +211,7 @@ class StreamSize:
     Attributes:
         rows, columns, samples: samples a pixel.
         bits: of a sample.
-        signed: None where the format does not say.
+        signed: None if the format does not say.
     """
 
     rows: int

@@ -216,7 +216,7 @@ def _notes(position: str, has_size: bool) -> list[str]:
     """Sentences about a text header.
 
     Args:
-        position: the one about the place, empty where it is known.
+        position: the one about the place, empty if it is known.
         has_size: whether the voxel size is known.
     """
     notes = [position] if position else []

@@ -60,8 +60,8 @@ class NiftiGrid:
     Attributes:
         size: voxels along i, j, k.
         spacing: mm.
-        forms: by name; empty where the place is unknown.
-        rule: name of the form that counts unless the user says otherwise; empty where there is none.
+        forms: by name; empty if the place is unknown.
+        rule: name of the form that counts unless the user says otherwise; empty if there is none.
     """
 
     size: tuple[int, int, int]
@@ -82,7 +82,7 @@ class NiftiGrid:
         return self.spacing, tuple(origin.tolist()), tuple(direction.ravel().tolist())
 
     def positions(self) -> str:
-        """Where each of two forms puts the image, in words; empty where there is one place (or none)."""
+        """Where each of two forms puts the image, in words; empty if there is one place (or none)."""
         if len(self.forms) < 2:
             return ""
         qform, sform = self.forms[QFORM], self.forms[SFORM]

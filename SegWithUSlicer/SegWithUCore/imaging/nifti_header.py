@@ -87,7 +87,7 @@ class NiftiHeader:
         slope, intercept: stored numbers times slope plus intercept are the values.
         mm_per_unit: of all lengths in the header.
         pixdim: sign of the third axis of the qform, then edge lengths of a voxel.
-        codes: of qform and sform, 0 where there is none.
+        codes: of qform and sform, 0 if there is none.
         quaternion, qoffset: of the qform.
         srow: (3, 4) matrix of the sform.
     """

@@ -180,7 +180,7 @@ def _geometry(
 
 
 def _spacings(header: HeaderFields, spatial: Sequence[int]) -> tuple[float, ...]:
-    """Spacings of a file that says nothing about directions; 1 where it does not say them either, as in ITK."""
+    """Spacings of a file that says nothing about directions; 1 if it does not say them either, as in ITK."""
     if "spacings" not in header:
         return (1.0,) * len(spatial)
     dimension = len(header.needed("sizes").split())

@@ -80,7 +80,7 @@ class ReaderProcess(InputReader):
 
     @property
     def pid(self) -> int | None:
-        """Process id of the child, None where there is none."""
+        """Process id of the child, None if there is none."""
         return self._child.pid if self._child else None
 
     def start(self) -> None:
@@ -179,7 +179,7 @@ class _Child:
             self._process.stdin.flush()
 
     def answer(self, limit_s: float) -> "_Answer | None":
-        """Wait for the next answer; None where the child died.
+        """Wait for the next answer; None if the child died.
 
         Raises:
             ReaderStartError: it died before it was ready.
@@ -302,7 +302,7 @@ def _widen(pipe: IO[bytes]) -> None:
 
 
 def _filled(view: memoryview, pipe: IO[bytes]) -> bool:
-    """Read until `view` is full; False where the pipe ends before."""
+    """Read until `view` is full; False if the pipe ends before."""
     while view:
         count = pipe.readinto(view)  # type: ignore[attr-defined]  # a pipe of Popen is a BufferedReader
         if not count:

@@ -37,7 +37,7 @@ class Body:
         packing: `GZIP`, `ZLIB` or None for plain voxels.
         skip: bytes before the voxels, of what is inflated where they are compressed.
         at_end: the voxels are the last bytes of a file of plain voxels, whatever stands before them.
-        packed_bytes: length of the compressed stream as the header has it, None where it says nothing.
+        packed_bytes: length of the compressed stream as the header has it, None if it says nothing.
     """
 
     file: Path
@@ -59,7 +59,7 @@ class StoredImage:
         spacing, origin: along (i, j, k, ...).
         direction: row by row; column n is the direction of axis n.
         body: where the voxels are.
-        components_axis: axis of `shape` that holds the values of one voxel; None where there is one value.
+        components_axis: axis of `shape` that holds the values of one voxel; None if there is one value.
         fields: further entries of the header, by key.
     """
 

@@ -60,7 +60,7 @@ class Assessed:
             nothing competes.
         names: of the label values, background included.
         ijk_to_ras: 4 x 4, from voxel index (i, j, k) of the array to RAS mm.
-        model_percentile, data_percentile: 0 to 100 at uncertain voxels, None where the model does not tell.
+        model_percentile, data_percentile: 0 to 100 at uncertain voxels, None if the model does not tell.
     """
 
     error_probability: np.ndarray

@@ -33,7 +33,7 @@ class Report:
         flags: why the case needs a look.
         regions: of the case, by rank.
         shown: those with pictures, in this order.
-        pictures: three cuts of each shown region by its id; empty where there is no image.
+        pictures: three cuts of each shown region by its id; empty if there is no image.
         overview: three cuts of the whole segmentation.
         top: error probability of the strongest tint.
         reviews: of each reviewer.

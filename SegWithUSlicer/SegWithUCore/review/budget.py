@@ -32,7 +32,7 @@ class Coverage:
 
     @property
     def share(self) -> np.ndarray:
-        """Part of the wrong volume that is covered, 0 to 1; 1 where nothing is wrong."""
+        """Part of the wrong volume that is covered, 0 to 1; 1 if nothing is wrong."""
         if self.total_wrong_mm3 <= 0:
             return np.ones_like(self.wrong_mm3)
         return np.minimum(self.wrong_mm3 / self.total_wrong_mm3, 1.0)

@@ -111,7 +111,7 @@ class Flag:
     Attributes:
         rule: that raised it.
         structure: name; None for the whole case.
-        figure, limit: what was found and what is allowed, in the rule's unit; None where the rule has no figure.
+        figure, limit: what was found and what is allowed, in the rule's unit; None if the rule has no figure.
         sentence: for people.
     """
 
@@ -186,7 +186,7 @@ def wrong_share(entry: Mapping[str, Any]) -> float | None:
 
 
 def interval_share(entry: Mapping[str, Any]) -> float | None:
-    """Width of a structure's volume interval over its expected volume; None where there is none."""
+    """Width of a structure's volume interval over its expected volume; None if there is none."""
     interval, expected = entry.get("expected_interval_mm3"), entry.get("expected_volume_mm3")
     if interval is None or expected is None:
         return None
@@ -195,12 +195,12 @@ def interval_share(entry: Mapping[str, Any]) -> float | None:
 
 
 def share_of(part: float, whole: float) -> float:
-    """Part over whole; infinite where there is a part of nothing."""
+    """Part over whole; infinite if there is a part of nothing."""
     return part / whole if whole > 0 else math.inf if part > 0 else 0.0
 
 
 def informative_dice(entry: Mapping[str, Any]) -> float | None:
-    """Predicted Dice of a structure; None where there is none or it says nothing."""
+    """Predicted Dice of a structure; None if there is none or it says nothing."""
     dice = entry.get("predicted_dice")
     return None if dice is None or not entry.get("predicted_dice_informative") else float(dice)
 

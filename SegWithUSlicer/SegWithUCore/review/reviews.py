@@ -73,7 +73,7 @@ class CaseReviews:
     """All that was said about the regions of a case.
 
     Attributes:
-        regions: of the case, by rank; empty where it has none.
+        regions: of the case, by rank; empty if it has none.
         reviews: sorted by reviewer.
         notes: what could not be read or belongs to other regions, one sentence each.
     """
@@ -154,7 +154,7 @@ def _blind_regions(path: Path, lines: ParsedLog, regions: Sequence[Region]) -> l
 
 @dataclass(frozen=True)
 class RegionVerdicts:
-    """Verdicts of all reviewers on one region; None where one has not decided.
+    """Verdicts of all reviewers on one region; None if one has not decided.
 
     Attributes:
         verdicts: in the order of the reviewers.

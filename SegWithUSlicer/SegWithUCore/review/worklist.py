@@ -54,7 +54,7 @@ class WorklistEntry:
         flags: with their reasons.
         worst_structure: the one with the largest expected wrong volume; None without calibration.
         expected_wrong_mm3: of that structure.
-        regions: number of regions; None where nothing is calibrated.
+        regions: number of regions; None if nothing is calibrated.
         open_regions: those that nobody has accepted or corrected.
         open_wrong_mm3: expected wrong volume that these hold.
         minutes: that reviewing them takes.
@@ -89,8 +89,8 @@ class Worklist:
     Attributes:
         entries: best benefit first, cases that could not be read last.
         seconds_per_region: for the estimate of minutes.
-        decided: regions behind that figure; 0 where it is the assumed one.
-        rules: that the user gave; None where each case's own were used.
+        decided: regions behind that figure; 0 if it is the assumed one.
+        rules: that the user gave; None if each case's own were used.
     """
 
     entries: tuple[WorklistEntry, ...]
@@ -191,7 +191,7 @@ def unreadable(folder: Path, error: InputError) -> WorklistEntry:
 
 
 def pace_of(paces: Sequence[float]) -> tuple[float, int]:
-    """Seconds per region, and the number of decided regions behind that figure; 0 where it is the assumed one."""
+    """Seconds per region, and the number of decided regions behind that figure; 0 if it is the assumed one."""
     enough = len(paces) >= ENOUGH_DECIDED
     return (median(paces), len(paces)) if enough else (SECONDS_PER_REGION, 0)
 

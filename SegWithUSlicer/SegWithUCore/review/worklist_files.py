@@ -74,7 +74,7 @@ class Listed:
     Attributes:
         entries: in the order of the file, with the folders where they lie now.
         seconds_per_region: behind the minutes.
-        rules: that the user gave; None where each case's own were used.
+        rules: that the user gave; None if each case's own were used.
     """
 
     entries: tuple[WorklistEntry, ...]
@@ -92,7 +92,7 @@ def read_worklist(path: Path) -> list[tuple[Mapping[str, Any], Path]]:
 
 
 def path_outside(path: Path, row: Mapping[str, Any]) -> Path | None:
-    """Where a row leads out of the folder of its list although this user did not write so; None where it does not.
+    """Where a row leads out of the folder of its list although this user did not write so; None if it does not.
 
     Args:
         path: of the list.
