@@ -152,10 +152,10 @@ def test_the_worst_cases_are_kept_whatever_the_order() -> None:
     evaluation, _ = evaluated(range(8))
     order = sorted(evaluation.cases, key=lambda case: -case.risk)
     assert [worst.name for worst in evaluation.worst.by_dice] == [case.name for case in order[:KEPT]]
-    unseen = sorted(evaluation.cases, key=lambda case: -case.figures["wrong voxels unseen"])
+    unseen = sorted(evaluation.cases, key=lambda case: -case.metrics["wrong voxels unseen"])
     found = evaluation.worst.by_unseen
     assert [worst.name for worst in found] == [case.name for case in unseen[:KEPT]]
-    assert found[0].badness == 3 * unseen[0].figures["wrong voxels unseen"]
+    assert found[0].badness == 3 * unseen[0].metrics["wrong voxels unseen"]
     assert (found[0].marked <= (found[0].predicted != found[0].truth)).all()
 
 
