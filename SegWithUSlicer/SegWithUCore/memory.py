@@ -11,9 +11,10 @@ import platform
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from .control_groups import control_groups
 from .errors import InputError
 
 IGNORE_VARIABLE = "SEGWITHU_IGNORE_MEMORY"
@@ -135,41 +136,8 @@ def _number(path: Path) -> int | None:
 
 def _cgroups_free(proc: Path, swap: int) -> list[int]:
     """Return the bytes that each control group with a limit leaves to this process."""
-    free = (_cgroup_free(folder, version, swap) for folder, version in _cgroups(proc))
+    free = (_cgroup_free(folder, version, swap) for folder, version in control_groups("memory", proc))
     return [each for each in free if each is not None]
-
-
-def _cgroups(proc: Path) -> Iterator[tuple[Path, int]]:
-    """Folders of the memory control groups that this process is in, parents included, each with its version."""
-    try:
-        mounts = (proc / "self" / "mountinfo").read_text(encoding="utf-8", errors="surrogateescape").splitlines()
-        groups = (proc / "self" / "cgroup").read_text(encoding="utf-8", errors="surrogateescape").splitlines()
-    except OSError:
-        return
-    paths = {controllers: path for _, controllers, path in (line.split(":", 2) for line in groups if ":" in line)}
-    for line in mounts:
-        own, _, other = line.partition(" - ")
-        fields, kind = own.split(), other.split()
-        if len(fields) < 5 or not kind or kind[0] not in ("cgroup", "cgroup2"):
-            continue
-        version = 2 if kind[0] == "cgroup2" else 1
-        names = [name for name in paths if (name == "" if version == 2 else "memory" in name.split(","))]
-        if not names or (version == 1 and "memory" not in kind[-1].split(",")):
-            continue
-        yield from (
-            (folder, version) for folder in _with_parents(fields[3], Path(_unescaped(fields[4])), paths[names[0]])
-        )
-
-
-def _with_parents(root: str, mount: Path, path: str) -> list[Path]:
-    """List the folders of a group and its parents below a mount; in a container the mount may be the group itself."""
-    inside = path[len(root) :] if root != "/" and (path + "/").startswith(root + "/") else path
-    steps = [step for step in inside.split("/") if step and step != ".."]
-    return [mount.joinpath(*steps[:depth]) for depth in range(len(steps), -1, -1)]
-
-
-def _unescaped(text: str) -> str:
-    return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), text)
 
 
 def _cgroup_free(folder: Path, version: int, swap: int) -> int | None:

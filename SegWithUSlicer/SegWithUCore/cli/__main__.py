@@ -10,6 +10,7 @@ from typing import NoReturn
 from .. import __version__
 from ..errors import SegWithUError
 from ..memory import keep_freed_memory
+from ..processor import use_threads
 from . import benchmark, check, demo, evaluate, export, models, review, segment, train
 from .arguments import check_arguments
 from .console import Console, failure_sentence
@@ -58,6 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from ..network.backbones.user_network import register_network
 
             register_network(options.network)
+        if hasattr(options, "threads"):
+            use_threads(options.threads)
         return int(options.run(options, console))
     except KeyboardInterrupt:
         console.error("cancelled; nothing half-written was left behind.")

@@ -74,6 +74,13 @@ def finite_number(text: str) -> float:
     return value
 
 
+def add_threads_option(command: argparse.ArgumentParser) -> None:
+    """Add `--threads`; `main` heeds it before torch is loaded."""
+    command.add_argument(
+        "--threads", type=whole_number(1, 1024), metavar="N", help="CPU threads (default: the cores it may use)"
+    )
+
+
 def add_flag_options(command: argparse.ArgumentParser) -> None:
     """Add a file of rules and an option a rule."""
     group = command.add_argument_group("flags", "a case is flagged beyond these limits (default: those of its model)")

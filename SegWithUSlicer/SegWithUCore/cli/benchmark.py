@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError
-from .arguments import whole_number
+from .arguments import add_threads_option
 from .console import Console, table
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
     command.add_argument("--band", default="3mm", help="around the predicted surface: 3mm (default), or 2px in slices")
     command.add_argument("--reference", metavar="ROW", help="row that the others are compared with")
     command.add_argument("--repeats", type=int, default=5, help="turns in which time is measured (default: 5)")
-    command.add_argument("--threads", type=whole_number(1, 1024), help="CPU threads (default: torch's choice)")
+    add_threads_option(command)
     command.add_argument("--output", required=True, type=Path, metavar="DIR", help="folder of the benchmark")
     command.add_argument("--resume", action="store_true", help="go on where an earlier run in the folder stopped")
     command.set_defaults(run=run)
@@ -74,12 +74,8 @@ def _add_cases(command: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, console: Console) -> int:
     """Run or resume a benchmark."""
-    import torch
-
     from ..benchmark.summary import benchmark_summary, reference_row
 
-    if options.threads:
-        torch.set_num_threads(options.threads)
     benchmark = _benchmark(options)
     reference = reference_row(benchmark.chosen.baselines, options.reference)
     for title, reason in benchmark.chosen.not_run.items():

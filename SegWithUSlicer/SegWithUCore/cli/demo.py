@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
 from ..strict_json import read_json_object
+from .arguments import add_threads_option
 from .cohort import structures_json, summary
 from .console import Console
 
@@ -42,6 +43,7 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
         "right one, and the right one as it is. Writes case folders and a picture. Uses no network.",
     )
     command.add_argument("--output", type=Path, default=Path("demo"), help="folder to write (default: demo)")
+    add_threads_option(command)
     command.set_defaults(run=run)
 
 

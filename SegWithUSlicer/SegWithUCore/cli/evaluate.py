@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError
-from .arguments import finite_number
+from .arguments import add_threads_option, finite_number
 from .console import Console, table
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--record", action="store_true", help="write the figures into the model's bundle and model card"
     )
+    add_threads_option(command)
     command.set_defaults(run=run)
 
 

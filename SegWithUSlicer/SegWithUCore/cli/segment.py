@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError, OutputError, UsageError
 from ..imaging.plain_names import is_plain, plain_name
-from .arguments import check_folder_name
+from .arguments import add_threads_option, check_folder_name
 from .cohort import CohortReporter, Failure, segment_cohort
 from .console import Console
 
@@ -84,6 +84,7 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--unlike-training", action="store_true", help="go on although the image is unlike the training cases"
     )
+    add_threads_option(command)
     command.set_defaults(run=run)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import OutputError, UsageError
-from .arguments import whole_number
+from .arguments import add_threads_option, whole_number
 from .console import Console
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
     calibrate.add_argument(
         "--beside", help="model of the same backbone whose heads come along, for --head of segment (goes with --run)"
     )
+    add_threads_option(calibrate)
     calibrate.set_defaults(run=run_calibrate)
 
 
@@ -67,7 +68,7 @@ def _add_training(commands: Any, common: argparse.ArgumentParser, part: str) -> 
     command.add_argument("--restart", action="store_true", help="begin again and replace what the run holds")
     command.add_argument("--epochs", type=whole_number(1, 1_000_000), help="replaces the recipe's number of epochs")
     command.add_argument("--seed", type=whole_number(0, 2**63 - 1), help="replaces the recipe's seed")
-    command.add_argument("--threads", type=whole_number(1, 1024), help="CPU threads (default: torch's choice)")
+    add_threads_option(command)
     return command
 
 
@@ -211,10 +212,6 @@ def _replaced(options: argparse.Namespace) -> dict[str, int]:
 def _trainable(
     options: argparse.Namespace, recipe: "Recipe", console: Console
 ) -> "tuple[Sequence[PreparedCase], Sequence[PreparedCase]]":
-    import torch
-
-    if options.threads:
-        torch.set_num_threads(options.threads)
     return _prepared(options.cases, options.select, recipe, console)
 
 

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from .. import __version__
 from ..errors import InputError, OutputError, SegWithUError, UsageError
 from ..memory import NotEnoughMemoryError, give_back_freed_memory, keep_freed_memory
+from ..processor import usable_cores, use_threads
 from ..progress import Progress, seconds_left
 from .check import check, installed_versions
 from .protocol import PROTOCOL, Channel, Request, open_channel, remove_half_written
@@ -177,8 +178,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--idle-minutes", type=float, metavar="N", help="leave after N minutes without a request")
     options = parser.parse_args(arguments)
     idle_s = None if options.idle_minutes is None else options.idle_minutes * 60
-    # Threads of torch that wait in a loop keep the cores from Slicer: on two shared cores a run took twice as long.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    cores = usable_cores()
+    use_threads(cores - 1 if cores > 2 else cores)  # the user goes on working meanwhile
     keep_freed_memory()
     worker = Worker(open_channel(), idle_s)
     _leave_on_terminate(worker)

@@ -1,6 +1,5 @@
 """The worker's jobs that need torch: load, predict the cost, compare with the training cases, segment."""
 
-import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -59,7 +58,6 @@ class Engine:
     """Keeps one model loaded on one device and runs jobs with it."""
 
     def __init__(self) -> None:
-        leave_one_core_free()
         self._model: Model | None = None
         self._pace: Pace | None = None
         self._reader = ReaderProcess()
@@ -148,14 +146,6 @@ class Engine:
             "windows": windows,
             "device": model.device.type,
         }
-
-
-def leave_one_core_free() -> None:
-    """Use all cores but one if there are more than two: the user goes on working meanwhile."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    threads = cores - 1 if cores > 2 else cores
-    torch.set_num_threads(threads)
-    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(threads)
 
 
 def _same(model: Model, bundle: Bundle, device: torch.device, head: str | None) -> bool:

@@ -10,6 +10,7 @@ import pytest
 from repository import PACKAGES
 
 from SegWithUCore import memory
+from SegWithUCore.control_groups import control_groups
 from SegWithUCore.memory import (
     IGNORE_VARIABLE,
     NotEnoughMemoryError,
@@ -147,7 +148,7 @@ def test_this_process_is_known_by_what_it_holds() -> None:
 def test_real_limits_count(tmp_path: Path) -> None:
     """Of the address space; and of a control group, where this computer lets tests make one (mostly root)."""
     assert 0.8 * GB < _seen_free(f"import resource; resource.setrlimit(resource.RLIMIT_AS, ({GB}, {GB}))") < GB
-    groups = list(memory._cgroups(Path("/proc")))
+    groups = list(control_groups("memory"))
     own, version = groups[0] if groups else (tmp_path / "none", 2)
     folder = own / f"segwithu-test-{os.getpid()}"
     try:
