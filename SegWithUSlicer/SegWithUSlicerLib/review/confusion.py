@@ -64,34 +64,38 @@ def relabellings(nodes: CaseNodes, region: Region, found: RegionMask) -> tuple[R
 
 def relabel(nodes: CaseNodes, found: RegionMask, way: Relabelling) -> None:
     """Give the region's voxels of the other structure to this one; undo states are the caller's."""
-    segmentation = nodes.segmentation
-    if segmentation is None:
+    if nodes.segmentation is None:
         return
     moved = found.mask & (read_labels(nodes, _box(found)) == way.other)
     if not moved.any():
         return
     # The loser first: where both share a label map, what the winner has got must not be touched again.
-    stroke = _stroke(nodes, way.other, moved, found)
+    stroke = _stroke(nodes.segmentation, way.other, moved, found)
     voxels = array_of(stroke)
     np.logical_not(voxels, out=voxels)
-    _modify(nodes, way.other, stroke, _LOGIC.MODE_MERGE_MIN, [])
-    _modify(nodes, way.value, _stroke(nodes, way.value, moved, found), _LOGIC.MODE_MERGE_MASK, [way.other])
+    _modify(nodes.segmentation, way.other, stroke, _LOGIC.MODE_MERGE_MIN)
+    stroke = _stroke(nodes.segmentation, way.value, moved, found)
+    _modify(nodes.segmentation, way.value, stroke, _LOGIC.MODE_MERGE_MASK, [segment_id(way.other)])
 
 
 _LOGIC = slicer.vtkSlicerSegmentationsModuleLogic
 
 
 def _modify(
-    nodes: CaseNodes, value: int, stroke: "slicer.vtkOrientedImageData", mode: int, overwritten: Sequence[int]
+    segmentation: "slicer.vtkMRMLSegmentationNode",
+    value: int,
+    stroke: "slicer.vtkOrientedImageData",
+    mode: int,
+    overwritten: Sequence[str] = (),
 ) -> None:
     """Change a segment as Segment Editor's effects do, within the stroke's extent."""
-    ids = [segment_id(other) for other in overwritten]
-    _LOGIC.SetBinaryLabelmapToSegment(
-        stroke, nodes.segmentation, segment_id(value), mode, stroke.GetExtent(), False, ids
-    )
+    identifier, extent = segment_id(value), stroke.GetExtent()
+    _LOGIC.SetBinaryLabelmapToSegment(stroke, segmentation, identifier, mode, extent, False, list(overwritten))
 
 
-def _stroke(nodes: CaseNodes, value: int, moved: np.ndarray, found: RegionMask) -> "slicer.vtkOrientedImageData":
+def _stroke(
+    segmentation: "slicer.vtkMRMLSegmentationNode", value: int, moved: np.ndarray, found: RegionMask
+) -> "slicer.vtkOrientedImageData":
     """Make an image of 0 and 1 on the grid that the segment has: an edit may have made it finer than the input's."""
     stroke = slicer.vtkOrientedImageData()
     k, j, i = _box(found)
@@ -99,7 +103,7 @@ def _stroke(nodes: CaseNodes, value: int, moved: np.ndarray, found: RegionMask) 
     stroke.AllocateScalars(vtk.VTK_UNSIGNED_CHAR, 1)
     array_of(stroke)[...] = moved
     stroke.SetImageToWorldMatrix(found.ijk_to_ras)
-    segment = nodes.segmentation.GetSegmentation().GetSegment(segment_id(value))
+    segment = segmentation.GetSegmentation().GetSegment(segment_id(value))
     image = segment.GetRepresentation(slicer.vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresentationName())
     if image is None or not image.GetNumberOfPoints() or grid_shift(image, found.ijk_to_ras) is not None:
         return stroke

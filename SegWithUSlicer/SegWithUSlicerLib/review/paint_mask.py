@@ -19,7 +19,7 @@ _HIGHEST = 1.0
 _BEFORE, _BRUSH = "SegWithU.BeforeMask", "SegWithU.MaskedBrush"
 _BRUSH_NAMES = ("BrushSphere", "BrushDiameterIsRelative", "BrushAbsoluteDiameter", "BrushPixelMode")
 """Attributes of the node that Paint and Erase share."""
-_SPHERE = dict(zip(_BRUSH_NAMES, ("1", "0", f"{2 * BRUSH_RADIUS_MM:g}", "0"), strict=True))
+_SPHERE: dict[str, str | None] = dict(zip(_BRUSH_NAMES, ("1", "0", f"{2 * BRUSH_RADIUS_MM:g}", "0"), strict=True))
 
 
 def is_on(node: "slicer.vtkMRMLSegmentEditorNode") -> bool:
