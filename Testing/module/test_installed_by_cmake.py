@@ -17,6 +17,7 @@ pytestmark = pytest.mark.slow
 if shutil.which("cmake") is None:
     pytest.skip("cmake is not installed", allow_module_level=True)
 
+OPTIONS = (f"-DSlicer_DIR={TESTING / 'SlicerHost' / 'cmake'}", f"-DPython3_EXECUTABLE={sys.executable}")
 MODULES = "lib/Slicer-5.12/qt-scripted-modules"
 
 OPEN_INSTALLED = """
@@ -52,8 +53,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The folder of the installed module; the build folder lies beside the install folder."""
     folder = tmp_path_factory.mktemp("extension with spaces")
     build, prefix = folder / "build", folder / "installed"
-    options = (f"-DSlicer_DIR={TESTING / 'SlicerHost' / 'cmake'}", f"-DPython3_EXECUTABLE={sys.executable}")
-    _cmake("-S", ROOT, "-B", build, *options)
+    _cmake("-S", ROOT, "-B", build, *OPTIONS)
     _cmake("--build", build)
     _cmake("--install", build, "--prefix", prefix)
     yield prefix / MODULES
@@ -80,6 +80,31 @@ def test_description_and_tests_of_the_extension(installed: Path) -> None:
     listed = subprocess.run(["ctest", "-N"], cwd=build, capture_output=True, text=True, check=True).stdout
     assert "py_SegWithUSlicer" in listed
     assert "py_nomainwindow_qSlicerSegWithUSlicerModuleGenericTest" in listed
+
+
+def test_only_the_build_describes_the_extension_for_the_legacy_index() -> None:
+    assert not list(ROOT.glob("*.s4ext"))
+    assert (ROOT / "SegWithUSlicer.json").is_file()
+
+
+def test_a_custom_application_bundles_the_extension(tmp_path: Path) -> None:
+    """As `Slicer_EXTENSION_SOURCE_DIRS` does: our folder is a subdirectory of another project."""
+    source, build, prefix = tmp_path / "custom app", tmp_path / "build", tmp_path / "installed"
+    source.mkdir()
+    lines = (
+        "cmake_minimum_required(VERSION 3.16.3...3.28)",
+        "project(CustomApplication)",
+        f'add_subdirectory("{ROOT.as_posix()}" extension)',
+    )
+    (source / "CMakeLists.txt").write_text("\n".join(lines), encoding="utf-8")
+    _cmake("-S", source, "-B", build, *OPTIONS)
+    _cmake("--build", build)
+    _cmake("--install", build, "--prefix", prefix)
+    there = prefix / MODULES
+    for name in ("UI/SegWithUSlicer.ui", "SampleData/sample.json", "requirements.txt"):
+        assert (there / "Resources" / name).is_file()
+    assert (there / "Resources/Models/hippocampus/weights.safetensors").is_file()
+    assert (there / "SegWithUSlicerLib/scene/sample.py").is_file()
 
 
 def test_module_opens_from_the_installed_tree(installed: Path, tmp_path: Path) -> None:

@@ -76,6 +76,18 @@ def test_sample_comes_from_the_local_file_once(opened: Opened) -> None:
     assert volume.GetImageData().GetDimensions() == (197, 233, 189)
 
 
+def test_a_click_in_sample_data_shows_the_volume_also_when_it_was_loaded(opened: Opened) -> None:
+    import SampleData
+
+    source = SampleData.SampleDataLogic().sourceForSampleName("SegWithU T1 brain")
+    for _click in range(2):
+        loaded = SampleData.SampleDataLogic().downloadFromSource(source)
+        for view in opened.host.slice_views.values():
+            assert view.composite.GetBackgroundVolumeID() == loaded.GetID()
+            view.composite.SetBackgroundVolumeID(None)
+    assert len(slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")) == 1
+
+
 def test_try_it_loads_image_and_region_and_shows_them(opened: Opened) -> None:
     opened.ui.tryItButton.click()
     ui = opened.ui

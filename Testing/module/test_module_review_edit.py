@@ -5,13 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pytest
 import slicer
 from reviewing import Reviewing
 
 
 def _editor(reviewing: Reviewing) -> Any:
-    """Open "Edit here"."""
-    reviewing.press("Ctrl+Alt+E")
+    """Open "Edit here", unless it is open."""
+    if reviewing.ui.editButton.collapsed:
+        reviewing.press("Ctrl+Alt+E")
     editor = reviewing.panel.edit.editor
     assert editor is not None and not reviewing.ui.editButton.collapsed
     return editor
@@ -28,7 +30,7 @@ def _voxels(reviewing: Reviewing) -> np.ndarray:
 
 def _correct(reviewing: Reviewing, erase: bool = False) -> Any:
     """Paint the current region's voxels into its structure, and wait until that is noticed."""
-    editor = reviewing.panel.edit.editor or _editor(reviewing)
+    editor = _editor(reviewing)
     editor.setActiveEffectByName("Paint")
     before = len(reviewing.state.edits)
     reviewing.host.paint(editor, _voxels(reviewing), erase)
@@ -49,11 +51,14 @@ def test_the_editor_is_made_when_it_is_opened_first_on_structure_and_image(revie
     assert reviewing.panel.edit.editor is None or reviewing.ui.editButton.collapsed
     editor = _editor(reviewing)
     assert editor.segmentationNode() is reviewing.nodes.segmentation
+    assert editor.sourceVolumeNode() is reviewing.nodes.maps["error_probability"]
+    reviewing.ui.unsureBox.checked = False
     assert editor.sourceVolumeNode() is reviewing.nodes.inputs[0]
     for _region in range(3):
         assert editor.currentSegmentID() == segment_id(reviewing.session.current.structure_value)
         reviewing.press("N", reviewing.ui.regionsTable)
     assert editor.mrmlSegmentEditorNode().GetSingletonTag() == "SegWithU"
+    reviewing.ui.unsureBox.checked = True
 
 
 def test_opening_the_editor_leaves_all_layers_alone(reviewing: Reviewing) -> None:
@@ -163,3 +168,234 @@ def test_closing_the_scene_while_painting_loses_nothing(reviewing: Reviewing) ->
     ]
     assert any(reviewing.folder().glob("*/segmentation_reviewed.Ana.seg.nrrd"))
     assert reviewing.ui.reviewButton.visible is False
+
+
+def _put_label_in_views(reviewing: Reviewing) -> Any:
+    label = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode", "Mine")
+    slicer.util.updateVolumeFromArray(label, np.ones((4, 4, 4), np.uint8))
+    for view in reviewing.host.slice_views.values():
+        view.composite.SetLabelVolumeID(label.GetID())
+    return label
+
+
+def test_after_a_review_the_editor_takes_no_other_segmentation(reviewing: Reviewing) -> None:
+    reviewing.start()
+    editor = _editor(reviewing)
+    reviewing.ui.endReviewButton.click()
+    label = _put_label_in_views(reviewing)
+    slicer.mrmlScene.StartState(slicer.mrmlScene.BatchProcessState)
+    slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "Another")
+    slicer.mrmlScene.EndState(slicer.mrmlScene.BatchProcessState)
+    slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "And another")
+    assert editor.segmentationNode() is None
+    for view in reviewing.host.slice_views.values():
+        assert view.composite.GetLabelVolumeID() == label.GetID()
+    # Nor after the scene was closed in a review.
+    reviewing.start()
+    _editor(reviewing)
+    reviewing.host.close_scene()
+    assert (editor.mrmlScene(), editor.segmentationNode()) == (None, None)
+
+
+def test_the_editor_is_taken_up_again_after_a_review(reviewing: Reviewing) -> None:
+    reviewing.start()
+    _correct(reviewing)
+    reviewing.ui.endReviewButton.click()
+    reviewing.start()
+    editor = _correct(reviewing, erase=True)
+    assert editor.segmentationNode() is reviewing.nodes.segmentation
+    assert editor.currentSegmentID()
+
+
+def test_the_editor_gets_another_node_when_the_scene_has_lost_its_own(reviewing: Reviewing) -> None:
+    reviewing.start()
+    editor = _editor(reviewing)
+    slicer.mrmlScene.Clear(1)
+    reviewing.host.load_scene(reviewing.host.folder / "segmented.mrb")
+    reviewing.start()
+    assert _editor(reviewing) is editor
+    node = editor.mrmlSegmentEditorNode()
+    assert node.GetScene() is slicer.mrmlScene
+    assert slicer.mrmlScene.GetSingletonNode("SegWithU", "vtkMRMLSegmentEditorNode") is node
+    _correct(reviewing)
+
+
+# -- paint only where the model is unsure --
+
+
+def _mask_of(editor: Any) -> tuple[bool, float]:
+    node = editor.mrmlSegmentEditorNode()
+    return bool(node.GetSourceVolumeIntensityMask()), round(node.GetSourceVolumeIntensityMaskRange()[0], 6)
+
+
+def test_painting_changes_only_what_the_model_is_unsure_about(reviewing: Reviewing) -> None:
+    from SegWithUSlicerLib.review.edits import read_labels
+
+    reviewing.start()
+    ui, editor = reviewing.ui, _editor(reviewing)
+    assert (ui.unsureBox.checked, ui.unsureLimitBox.value) == (True, 25)
+    assert _mask_of(editor) == (True, 0.25)
+    paint = editor.effectByName("Paint")
+    assert (paint.integerParameter("BrushSphere"), paint.doubleParameter("BrushAbsoluteDiameter")) == (1, 8)
+    assert paint.integerParameter("BrushDiameterIsRelative") == 0
+    value = reviewing.session.current.structure_value
+    before = read_labels(reviewing.nodes)
+    error = slicer.util.arrayFromVolume(reviewing.nodes.maps["error_probability"])
+    everywhere = np.ones(error.shape, bool)
+    for percent in (60, 25):
+        ui.unsureLimitBox.value = percent
+        assert _mask_of(editor) == (True, percent / 100)
+        editor.setActiveEffectByName("Paint")
+        reviewing.host.paint(editor, everywhere)
+        unsure = error >= percent / 100
+        assert np.array_equal(read_labels(reviewing.nodes), np.where(unsure, value, before))
+    ui.unsureBox.checked = False
+    assert not ui.unsureLimitBox.enabled
+    reviewing.host.paint(editor, everywhere)
+    assert (read_labels(reviewing.nodes) == value).all()
+    ui.unsureBox.checked = True
+
+
+def _ways_out(reviewing: Reviewing) -> dict[str, Any]:
+    ui, host = reviewing.ui, reviewing.host
+    return {
+        "untick": lambda: setattr(ui.unsureBox, "checked", False),
+        "fold the section": lambda: setattr(ui.editButton, "collapsed", True),
+        "fold the review": lambda: setattr(ui.reviewButton, "collapsed", True),
+        "leave the module": host.leave_module,
+        "end the review": ui.endReviewButton.click,
+        "close the panel": reviewing.panel.edit.close,
+        "delete the map": lambda: slicer.mrmlScene.RemoveNode(reviewing.nodes.maps["error_probability"]),
+    }
+
+
+@pytest.mark.parametrize(
+    "way",
+    [
+        "untick",
+        "fold the section",
+        "fold the review",
+        "leave the module",
+        "end the review",
+        "close the panel",
+        "delete the map",
+    ],
+)
+def test_the_mask_goes_on_every_way_out_and_the_users_settings_come_back(reviewing: Reviewing, way: str) -> None:
+    reviewing.start()
+    ui, editor = reviewing.ui, _editor(reviewing)
+    ui.unsureBox.checked = False
+    node = editor.mrmlSegmentEditorNode()
+    node.SetSourceVolumeIntensityMask(True)
+    node.SetSourceVolumeIntensityMaskRange(11, 222)
+    editor.effectByName("Paint").setCommonParameter("BrushAbsoluteDiameter", "7")
+    ui.unsureBox.checked = True
+    assert _mask_of(editor) == (True, 0.25)
+    try:
+        _ways_out(reviewing)[way]()
+        assert (node.GetSourceVolumeIntensityMask(), node.GetSourceVolumeIntensityMaskRange()) == (True, (11, 222))
+        assert (node.GetAttribute("BrushAbsoluteDiameter"), node.GetAttribute("BrushSphere")) == ("7", "0")
+    finally:
+        node.SetSourceVolumeIntensityMask(False)
+        ui.unsureBox.checked, ui.reviewButton.collapsed = True, False
+
+
+def test_closing_the_scene_leaves_no_mask_to_the_next_one(reviewing: Reviewing) -> None:
+    reviewing.start()
+    node = _editor(reviewing).mrmlSegmentEditorNode()
+    masks: list[tuple[bool, str | None]] = []
+
+    def note(*_: Any) -> None:
+        masks.append((bool(node.GetSourceVolumeIntensityMask()), node.GetAttribute("BrushSphere")))
+
+    # After the panel's own observer, before Slicer resets the node.
+    tag = slicer.mrmlScene.AddObserver(slicer.mrmlScene.StartCloseEvent, note, -1.0)
+    reviewing.host.close_scene()
+    slicer.mrmlScene.RemoveObserver(tag)
+    assert masks == [(False, "0")]
+    assert not node.GetSourceVolumeIntensityMask()
+
+
+@pytest.mark.parametrize("broken", ["_select", "_let_go"])
+def test_the_mask_goes_also_when_something_fails(
+    reviewing: Reviewing, broken: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise RuntimeError("broken")
+
+    reviewing.start()
+    edit = reviewing.panel.edit
+    editor = _editor(reviewing)
+    if broken == "_select":
+        edit.pause()
+        monkeypatch.setattr(edit, "_select", fail)
+        with pytest.raises(RuntimeError, match="broken"):
+            edit.resume()
+    else:
+        monkeypatch.setattr(type(editor), "removeViewObservations", fail)
+        with pytest.raises(RuntimeError, match="broken"):
+            edit.pause()
+    assert not _mask_of(editor)[0]
+    monkeypatch.undo()
+    edit.pause()
+
+
+# -- all of a confusion to one structure --
+
+
+def _at_a_confusion(reviewing: Reviewing) -> Any:
+    """Start, go to the region between the two structures, and return it."""
+    from SegWithUCore.regions.region import Kind
+
+    reviewing.start()
+    region = next(r for r in reviewing.session.regions if r.kind is Kind.CONFUSION)
+    reviewing.panel.go_to(region.id)
+    return region
+
+
+def test_all_of_a_confusion_goes_to_one_structure_in_one_step(reviewing: Reviewing) -> None:
+    from SegWithUSlicerLib.review.edits import read_labels
+
+    region = _at_a_confusion(reviewing)
+    ui, before, voxels = reviewing.ui, read_labels(reviewing.nodes), _voxels(reviewing)
+    error = slicer.util.arrayFromVolume(reviewing.nodes.maps["error_probability"])
+    names = {structure.name: structure.value for structure in reviewing.nodes.case.structures}
+    assert not ui.confusionFrame.isHidden()
+    for button, label in ((ui.allFirstButton, ui.allFirstLabel), (ui.allSecondButton, ui.allSecondLabel)):
+        value = names[button.text.removeprefix("All ").removesuffix(" here")]
+        moved = voxels & (before != value) & (before != 0)
+        changed, right = (f"{number:.0f} mm³" for number in (moved.sum(), error[moved].sum()))
+        assert label.text == f"changes {changed}; the model expects {right} of that to be right"
+    winner = names[ui.allFirstButton.text.removeprefix("All ").removesuffix(" here")]
+    ui.allFirstButton.click()
+    expected = np.where(voxels & (before != 0), winner, before)
+    assert np.array_equal(read_labels(reviewing.nodes), expected)
+    assert reviewing.cell(region.id) == "✎ corrected"
+    assert reviewing.session.current.id != region.id
+    assert reviewing.told("edited")[-1]["region"] == region.id
+    editor = _editor(reviewing)
+    editor.undo()
+    assert np.array_equal(read_labels(reviewing.nodes), before)
+
+
+def test_figures_of_a_confusion_follow_edits(reviewing: Reviewing) -> None:
+    region = _at_a_confusion(reviewing)
+    reviewing.ui.goOnBox.checked = False
+    reviewing.ui.allFirstButton.click()
+    reviewing.host.wait(lambda: not reviewing.ui.allFirstButton.enabled or not reviewing.ui.allSecondButton.enabled)
+    assert reviewing.session.current.id == region.id
+    assert "changes nothing" in (reviewing.ui.allFirstLabel.text, reviewing.ui.allSecondLabel.text)
+
+
+def test_it_is_offered_in_confusions_only(reviewing: Reviewing) -> None:
+    from SegWithUCore.regions.region import Kind
+
+    reviewing.start()
+    offered = {}
+    for region in reviewing.session.regions:
+        reviewing.panel.go_to(region.id)
+        offered[region.id] = (region.kind is Kind.CONFUSION, not reviewing.ui.confusionFrame.isHidden())
+    assert {kind for kind, _shown in offered.values()} == {True, False}
+    assert all(kind == shown for kind, shown in offered.values())
+    reviewing.ui.endReviewButton.click()
+    assert reviewing.ui.confusionFrame.isHidden()

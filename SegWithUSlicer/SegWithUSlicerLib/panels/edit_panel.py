@@ -1,10 +1,19 @@
 """Slicer's segment editor inside the panel, set to the structure of the current region."""
 
+from collections.abc import Callable
 from typing import Any
 
 import slicer
 
+from SegWithUCore.regions.region import Region
+
+from ..i18n import _
+from ..review.confusion import Relabelling, relabel, relabellings
+from ..review.paint_mask import put_on, take_off
 from ..scene.case_nodes import CaseNodes
+from ..scene.observers import Observations
+from ..scene.readout import volume_text
+from ..scene.review_nodes import RegionMask
 from ..scene.segmentation import segment_id
 from ..scene.slice_views import preserved_layers
 
@@ -15,39 +24,72 @@ _UNDO_STATES = 10
 
 
 class EditPanel:
-    """The section "Edit here". The editor is made when it is opened first.
+    """The section "Edit here", and above it the two buttons of a confusion. The editor is made when it is used first.
 
     Args:
         ui: the widgets of the .ui file.
+
+    Attributes:
+        on_relabelled: called when the current region was given to one structure.
     """
 
     def __init__(self, ui: Any) -> None:
         self.ui = ui
         self.editor: Any = None
+        self.on_relabelled: Callable[[], None] = lambda: None
         self._nodes: CaseNodes | None = None
-        self._value: int | None = None
+        self._region: Region | None = None
+        self._found: RegionMask | None = None
+        self._ways: tuple[Relabelling, ...] = ()
         self._may_run = False
+        self._closing = Observations()
         ui.editButton.connect("contentsCollapsed(bool)", self._collapsed)
+        ui.unsureBox.connect("toggled(bool)", lambda _checked: self._mask())
+        ui.unsureLimitBox.connect("valueChanged(int)", lambda _percent: self._mask())
+        ui.allFirstButton.connect("clicked(bool)", lambda: self._relabel(0))
+        ui.allSecondButton.connect("clicked(bool)", lambda: self._relabel(1))
+        self.refresh()
 
     def show(self, nodes: CaseNodes | None) -> None:
         """Edit the segmentation of this run from now on, or none."""
         if nodes is None:
             self.pause()
-            if self.editor is not None and self.editor.mrmlSegmentEditorNode() is not None:
-                self.editor.setSegmentationNode(None)
             self.ui.editButton.collapsed = True
-        self._nodes, self._value = nodes, None
+            self._detach()
+        self._nodes, self._region, self._found = nodes, None, None
+        self.refresh()
 
-    def choose(self, structure_value: int) -> None:
-        """Select this structure: the current region is about it."""
-        self._value = structure_value
-        if self._may_run and not self.ui.editButton.collapsed:
+    def choose(self, region: Region, found: RegionMask | None) -> None:
+        """Select the structure that this region is about.
+
+        Args:
+            found: its voxels; None if they are not known any more.
+        """
+        self._region, self._found = region, found
+        self.refresh()
+        if self._is_running:
             self._select()
+
+    def refresh(self) -> None:
+        """Show what the two buttons of a confusion would do now."""
+        nodes, region, found = self._nodes, self._region, self._found
+        self._ways = ()
+        if nodes is not None and region is not None and found is not None:
+            self._ways = relabellings(nodes, region, found)
+        self.ui.confusionFrame.visible = bool(self._ways)
+        widgets = (
+            (self.ui.allFirstButton, self.ui.allFirstLabel),
+            (self.ui.allSecondButton, self.ui.allSecondLabel),
+        )
+        for way, (button, label) in zip(self._ways, widgets, strict=False):
+            button.text = _("All {structure} here").format(structure=way.structure)
+            button.enabled = way.changed_mm3 > 0
+            label.text = _way_text(way)
 
     def resume(self) -> None:
         """Resume editing when the panel becomes visible."""
         self._may_run = True
-        if not self.ui.editButton.collapsed:
+        if self._is_running:
             self._take_up()
 
     def pause(self) -> None:
@@ -61,10 +103,11 @@ class EditPanel:
 
     def close(self) -> None:
         """Let go of the scene."""
-        self.pause()
-        self._nodes = None
-        if self.editor is not None:
-            self.editor.setMRMLScene(None)
+        self.show(None)
+
+    @property
+    def _is_running(self) -> bool:
+        return self._may_run and not self.ui.editButton.collapsed
 
     def _collapsed(self, collapsed: bool) -> None:
         if collapsed:
@@ -73,42 +116,112 @@ class EditPanel:
             self._take_up()
 
     def _take_up(self) -> None:
+        if not self._attach():
+            return
+        try:
+            self._mask()
+            self._select()
+            self.editor.installKeyboardShortcuts()
+        except Exception:
+            self._let_go()
+            raise
+
+    def _attach(self) -> bool:
+        """Set the editor to segmentation and image; False if there is nothing to edit."""
         nodes, segmentation = self._nodes, self._nodes.segmentation if self._nodes is not None else None
         if nodes is None or segmentation is None:
-            return
+            return False
         with preserved_layers():
             if self.editor is None:
-                self._make()
+                self.editor = self._make()
+            self._connect_scene()
             if self.editor.segmentationNode() is not segmentation:
                 self.editor.setSegmentationNode(segmentation)
+            take_off(self.editor.mrmlSegmentEditorNode())
             if nodes.inputs and self.editor.sourceVolumeNode() is not nodes.inputs[0]:
                 self.editor.setSourceVolumeNode(nodes.inputs[0])
-        self._select()
-        self.editor.installKeyboardShortcuts()
+        return True
+
+    def _connect_scene(self) -> None:
+        """Let the editor listen to the scene, with a node that is in it: clearing a scene may have removed it."""
+        self._closing.clear()
+        editor = self.editor
+        node = editor.mrmlSegmentEditorNode()
+        if node is None or node.GetScene() is not slicer.mrmlScene:
+            # Before the scene: otherwise the editor works on the first segmentation that it finds.
+            editor.setMRMLSegmentEditorNode(_editor_node())
+        if editor.mrmlScene() is not slicer.mrmlScene:
+            editor.setMRMLScene(slicer.mrmlScene)
+
+    def _detach(self) -> None:
+        """Let the editor listen to nothing: on its own it would take the next segmentation of the scene."""
+        if self.editor is None or self.editor.mrmlScene() is None:
+            return
+        if self.editor.mrmlSegmentEditorNode() is not None:
+            self.editor.setSegmentationNode(None)
+        if slicer.mrmlScene.IsClosing():
+            # It looks at its node again only when the scene is closed, and forgets what it shows.
+            self._closing.clear()
+            self._closing.add(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self._scene_closed)
+            return
+        self.editor.setMRMLSegmentEditorNode(None)
+        self.editor.setMRMLScene(None)
+
+    def _scene_closed(self, _scene: Any, _event: str) -> None:
+        self._closing.clear()
+        self._detach()
+
+    def _mask(self) -> None:
+        """Hold the brush to unsure voxels, or free it, as the user has ticked."""
+        error_map = self._nodes.maps.get("error_probability") if self._nodes is not None else None
+        self.ui.unsureBox.enabled = error_map is not None
+        self.ui.unsureLimitBox.enabled = error_map is not None and self.ui.unsureBox.checked
+        node = self.editor.mrmlSegmentEditorNode() if self.editor is not None else None
+        if node is None:
+            return
+        if self._is_running and self.ui.unsureBox.checked and error_map is not None:
+            put_on(node, error_map, self.ui.unsureLimitBox.value / 100)
+        else:
+            take_off(node)
+
+    def _relabel(self, place: int) -> None:
+        """Give the region to one structure, as one step that the editor can undo."""
+        nodes, found = self._nodes, self._found
+        if nodes is None or found is None or place >= len(self._ways) or not self._attach():
+            return
+        try:
+            self.editor.saveStateForUndo()
+            relabel(nodes, found, self._ways[place])
+        finally:
+            self._mask()
+        self.on_relabelled()
 
     def _select(self) -> None:
         """Select the structure's segment, unless the user has deleted it."""
         segmentation = self._nodes.segmentation if self._nodes is not None else None
-        if self.editor is None or segmentation is None or self._value is None:
+        if self.editor is None or segmentation is None or self._region is None:
             return
-        identifier = segment_id(self._value)
+        identifier = segment_id(self._region.structure_value)
         is_there = segmentation.GetSegmentation().GetSegment(identifier) is not None
         if is_there and self.editor.currentSegmentID() != identifier:
             self.editor.setCurrentSegmentID(identifier)
 
     def _let_go(self) -> None:
-        if self.editor is not None:
+        if self.editor is None:
+            return
+        node = self.editor.mrmlSegmentEditorNode()
+        try:
             self.editor.setActiveEffect(None)
             self.editor.removeViewObservations()
             self.editor.uninstallKeyboardShortcuts()
+        finally:
+            if node is not None:
+                take_off(node)
 
-    def _make(self) -> None:
+    def _make(self) -> Any:
         editor = slicer.qMRMLSegmentEditorWidget()
-        # Before the scene: otherwise the editor works on the first segmentation that it finds.
-        editor.setMRMLSegmentEditorNode(_editor_node())
         # The image is shown already; the editor would take the foreground (a PET, the overlay) away.
         editor.autoShowSourceVolumeNode = False
-        editor.setMRMLScene(slicer.mrmlScene)
         editor.setSegmentationNodeSelectorVisible(False)
         editor.setSourceVolumeNodeSelectorVisible(False)
         editor.setSwitchToSegmentationsButtonVisible(False)
@@ -117,11 +230,22 @@ class EditPanel:
         editor.unorderedEffectsVisible = False
         editor.setMaximumNumberOfUndoStates(_UNDO_STATES)
         self.ui.editButton.layout().addWidget(editor)
-        self.editor = editor
+        return editor
+
+
+def _way_text(way: Relabelling) -> str:
+    if not way.changed_mm3:
+        return _("changes nothing")
+    return _("changes {changed}; the model expects {right} of that to be right").format(
+        changed=volume_text(way.changed_mm3), right=volume_text(way.expected_right_mm3)
+    )
 
 
 def _editor_node() -> "slicer.vtkMRMLSegmentEditorNode":
-    """Return an editor node of our own, so that Slicer's module keeps its settings."""
+    """Return an editor node of our own, so that Slicer's module keeps its settings; made where the scene has none."""
+    found = slicer.mrmlScene.GetSingletonNode(EDITOR_TAG, "vtkMRMLSegmentEditorNode")
+    if found is not None:
+        return found
     node = slicer.vtkMRMLSegmentEditorNode()
     node.SetSingletonTag(EDITOR_TAG)
     node.SetSaveWithScene(False)

@@ -50,6 +50,7 @@ class ReviewPanel:
         self.verdicts = VerdictBar(ui, self.judge, self._draw_progress, self.table.focus)
         self.budget = BudgetPanel(ui)
         self.edit = EditPanel(ui)
+        self.edit.on_relabelled = lambda: self.judge(Verdict.CORRECTED)
         self.keys = review_widgets.ReviewKeys(review_widgets.actions_of(self))
         self._edits_later = Debounce(QUIET_MS, self._check_for_edits)
         self._save_later = Debounce(SAVE_MS, self._save)
@@ -170,7 +171,7 @@ class ReviewPanel:
         self.table.select(region_id)
         self.verdicts.show(session)
         if session.current is not None:
-            self.edit.choose(session.current.structure_value)
+            self.edit.choose(session.current, session.mask(session.current))
         self._draw_progress()
 
     def first(self) -> None:
@@ -202,6 +203,7 @@ class ReviewPanel:
             self.go_to(following)
         else:
             self.verdicts.refresh()
+            self.edit.refresh()
             self._draw_progress()
         self.on_review_changed()
 
@@ -225,6 +227,7 @@ class ReviewPanel:
     def _check_for_edits(self) -> None:
         if self.session is not None and self.session.check_for_edits() is not None:
             self._save_later.trigger()
+            self.edit.refresh()
             self._draw_progress()
 
     def _save(self) -> None:

@@ -208,7 +208,7 @@ def _write_layer(
     image: "slicer.vtkOrientedImageData",
     table: Mapping[int, int],
 ) -> None:
-    shift = _shift(image, ijk_to_ras)
+    shift = grid_shift(image, ijk_to_ras)
     if shift is None:
         image, shift = _resampled(image, box, ijk_to_ras), (0, 0, 0)
     place = _extent(image, shift)
@@ -226,7 +226,7 @@ def _write_layer(
     np.copyto(target, written, where=written != 0)
 
 
-def _shift(image: "slicer.vtkOrientedImageData", ijk_to_ras: vtk.vtkMatrix4x4) -> tuple[int, int, int] | None:
+def grid_shift(image: "slicer.vtkOrientedImageData", ijk_to_ras: vtk.vtkMatrix4x4) -> tuple[int, int, int] | None:
     """Return the shift i, j, k from the image's indices to the grid's; None if the image has another grid."""
     to_grid, to_ras, matrix = vtk.vtkMatrix4x4(), vtk.vtkMatrix4x4(), vtk.vtkMatrix4x4()
     vtk.vtkMatrix4x4.Invert(ijk_to_ras, to_grid)
@@ -283,7 +283,7 @@ def _labelled_part(nodes: CaseNodes) -> Box | None:
     grid, ijk_to_ras = grid_of(nodes)
     part: Box | None = None
     for _identifier, _label, image in _images(nodes):
-        shift = _shift(image, ijk_to_ras)
+        shift = grid_shift(image, ijk_to_ras)
         if shift is None:
             return whole_box(grid)
         sides = zip(_extent(image, shift), grid, strict=True)

@@ -37,7 +37,7 @@ def register_sample_data() -> None:
         sampleName=SAMPLE_NAME,
         thumbnailFileName=icon,
         nodeNames=NODE_NAME,
-        customDownloader=lambda source: load_volume(),
+        customDownloader=lambda source: show_volume(),
     )
 
 
@@ -49,6 +49,13 @@ def load_volume() -> "slicer.vtkMRMLScalarVolumeNode":
         found = slicer.util.loadVolume(path, {"name": NODE_NAME, "show": False})
         found.SetAttribute(_SAMPLE_ATTRIBUTE, "1")
     return found
+
+
+def show_volume() -> "slicer.vtkMRMLScalarVolumeNode":
+    """Load the image of the sample, unless the scene holds it, and show it as other samples are."""
+    volume = load_volume()
+    slicer.util.setSliceViewerLayers(background=volume, fit=True)
+    return volume
 
 
 def load_sample() -> Sample:
