@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from pathlib import Path
@@ -12,6 +11,7 @@ import slicer
 from PySide6 import QtCore, QtWidgets
 
 from .file_io import qSlicerCoreIOManager
+from .launcher import Launcher, StartupEnvironment
 from .modules import qSlicerModuleManager
 from .qt_module import QT
 from .widgets.stand_in import stand_in, stored
@@ -99,6 +99,7 @@ class qSlicerApplication(QT.QObject):
         self._layout: Any = None
         self._window: Any = None
         self._pauses = 0
+        self._launcher = Launcher(folder)
         self.__dict__["_stored_temporaryPath"] = str(folder)
         self.__dict__["_stored_cachePath"] = str(folder / "cache")
         qt_application().focusChanged.connect(self._focus_moved)
@@ -196,9 +197,9 @@ class qSlicerApplication(QT.QObject):
         self._pauses -= 1
         self.renderPaused.emit(self._pauses > 0)
 
-    def startupEnvironment(self) -> dict[str, str]:
-        """Environment without Slicer's own variables; here the process's."""
-        return dict(os.environ)
+    def startupEnvironment(self) -> StartupEnvironment:
+        """Environment without Slicer's own variables."""
+        return self._launcher.startup_environment
 
     def moduleDocumentationUrl(self, name: str) -> str:
         """Where the documentation is."""

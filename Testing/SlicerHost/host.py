@@ -23,6 +23,7 @@ from . import packaging_stand_in, parameter_node, sample_data, scripted_module, 
 from .application import qSlicerApplication, qSlicerMainWindow, qt_application
 from .file_io import read_scene, write_scene
 from .keys import press_key
+from .launcher import Launcher
 from .layout import ORIENTATIONS, qSlicerLayoutManager
 from .modules import Modules, ScriptedModule, qSlicerLoadableModule
 from .mrml_core import MrmlCore
@@ -72,6 +73,8 @@ class SlicerHost:
         self.folder = Path(tempfile.mkdtemp(prefix="slicer-host-"))
         self._saved_names = {name: slicer.__dict__[name] for name in _PUBLISHED if name in slicer.__dict__}
         self._hook, sys.excepthook = sys.excepthook, self._exception
+        self._launcher = Launcher(self.folder)
+        self._launcher.start()
         self._throw_away_settings()
         self._publish_modules()
         self.core = MrmlCore(self.folder)
@@ -80,6 +83,7 @@ class SlicerHost:
         slicer.modules = Modules()
         slicer.selfTests = {}
         self.app = qSlicerApplication(self.core, self.folder, self._release, self._testing)
+        self.app._launcher = self._launcher
         slicer.app = self.app
         self._make_views()
         self._register_core_modules()
@@ -262,6 +266,7 @@ class SlicerHost:
             self._take_down()
         finally:
             sys.excepthook = self._hook
+            self._launcher.end()
             slicer.util.pip_install, slicer.util.pip_uninstall = self._real_pip
             self._restore_modules()
             shutil.rmtree(self.folder, ignore_errors=True)

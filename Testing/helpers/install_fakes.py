@@ -100,11 +100,15 @@ class FakeSlicer:
 
 
 def run(
-    slicer: FakeSlicer, *answers: Mapping[str, Any], facts: PlatformFacts = LINUX, wheels: Path | None = None
+    slicer: FakeSlicer,
+    *answers: Mapping[str, Any],
+    facts: PlatformFacts = LINUX,
+    wheels: Path | None = None,
+    other_python: bool = False,
 ) -> tuple[InstallResult, FakeWorker]:
     worker = FakeWorker(*answers)
     results: list[InstallResult] = []
-    Installer(worker, slicer.tools, REQUIREMENTS, wheels, facts).begin(results.append)
+    Installer(worker, slicer.tools, REQUIREMENTS, wheels, facts, other_python).begin(results.append)
     assert len(results) == 1, "one result, always"
     assert results[0].sentence
     return results[0], worker

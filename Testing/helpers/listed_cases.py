@@ -26,6 +26,7 @@ COMMAND = [sys.executable, "-m", "SegWithUCore.cli"]
 def segwithu(*arguments: str | Path) -> str:
     """Run the command in a process of its own; returns what it printed."""
     environment = {**os.environ, "PYTHONPATH": str(PACKAGES), "OMP_NUM_THREADS": "1"}
+    environment.pop("PYTHONHOME", None)  # of the launcher, where an application is open
     done = subprocess.run(
         [*COMMAND, *map(str, arguments)], env=environment, capture_output=True, text=True, timeout=400, check=False
     )

@@ -28,7 +28,7 @@ def test_first_click_installs_all_after_one_question() -> None:
     assert len(slicer.asked) == 1
     assert "torch, safetensors, monai" in slicer.asked[0]
     assert slicer.order == ["torch", "pip_ensure"]
-    assert slicer.torch == [{"askConfirmation": True, "torchVersionRequirement": ">=2.8"}]
+    assert slicer.torch == [{"askConfirmation": False, "torchVersionRequirement": ">=2.8"}]
     assert slicer.ensured[0]["requirements"] == f"parsed {REQUIREMENTS}"
     assert slicer.ensured[0]["requester"] == "SegWithU"
     assert slicer.ensured[0]["prompt_restart"] is False
@@ -132,6 +132,25 @@ def test_package_of_slicer_is_never_replaced() -> None:
     assert result.outcome is InstallOutcome.FAILED
     assert "numpy" in result.sentence
     assert slicer.untouched
+
+
+@pytest.mark.parametrize("lacking", [{"torch": "missing", "monai": "missing"}, {"numpy": "missing"}])
+def test_python_that_the_user_chose_is_never_repaired(lacking: dict[str, str]) -> None:
+    """Installing would change Slicer's own Python, and help nothing."""
+    slicer = FakeSlicer()
+    result, worker = run(slicer, {**checked(**lacking), "python": "3.12.9"}, other_python=True)
+    assert result.outcome is InstallOutcome.FAILED
+    assert "chosen under Advanced (3.12.9)" in result.sentence
+    assert all(f'"{name}>=' in result.sentence for name in lacking)
+    assert "which Slicer ships" not in result.sentence
+    assert slicer.untouched
+    assert not slicer.asked
+    assert worker.log == ["check"]
+
+
+def test_python_that_the_user_chose_may_serve_a_slicer_that_is_too_old() -> None:
+    old = PlatformFacts("Linux", "x86_64", (3, 9))
+    assert run(FakeSlicer(), checked(), facts=old, other_python=True)[0].outcome is InstallOutcome.READY
 
 
 def test_broken_package_is_installed_again() -> None:

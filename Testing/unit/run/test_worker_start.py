@@ -67,6 +67,20 @@ def test_python_is_slicers_unless_the_user_chose_another() -> None:
         python_executable(None, "")
 
 
+def test_another_python_gets_the_environment_from_before_slicer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With Slicer's PYTHONHOME every other Python ends at once: no module named 'encodings'."""
+    for name, value in SLICER.items():
+        monkeypatch.setenv(name, value)
+    before = {"PATH": "/usr/bin", "PYTHONHOME": "/somewhere", "HOME": "/home/someone"}
+    own = worker_start(None, before_slicer=before).environment
+    other = worker_start(sys.executable, before_slicer=before).environment
+    assert own["PYTHONHOME"] == SLICER["PYTHONHOME"]
+    assert "PYTHONHOME" not in other
+    assert "LD_LIBRARY_PATH" not in other
+    assert (other["PATH"], other["HOME"]) == ("/usr/bin", "/home/someone")
+    assert other["PYTHONPATH"] == str(core_parent())
+
+
 def test_start_on_this_computer_points_to_the_core() -> None:
     start = worker_start()
     assert start.command[0] == sys.executable
