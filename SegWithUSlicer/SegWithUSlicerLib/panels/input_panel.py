@@ -12,7 +12,7 @@ from ..i18n import _
 from ..parameters import DEVICES, Parameters
 from ..run.models import ModelInfo
 from ..run.preview import PreflightResult, size_ras
-from ..run.session import PYTHON_SETTING, WHEELS_SETTING, set_setting, setting
+from ..run.session import PYTHON_SETTING, WHEELS_SETTING, choose_python, set_setting, setting
 from ..scene.load_case import is_ours, propose_roi
 from ..scene.volume_export import sequence_frame
 from .gui_connections import GuiConnections
@@ -42,7 +42,7 @@ class InputPanel:
         self._gui.connect(ui.headBox, self._head_chosen)
         self._gui.connect(ui.deviceBox, self._device_chosen)
         ui.proposeButton.connect("clicked(bool)", self.propose)
-        ui.pythonEdit.connect("currentPathChanged(QString)", lambda path: set_setting(PYTHON_SETTING, path))
+        ui.pythonEdit.connect("currentPathChanged(QString)", choose_python)
         ui.wheelsEdit.connect("currentPathChanged(QString)", lambda path: set_setting(WHEELS_SETTING, path))
 
     @property

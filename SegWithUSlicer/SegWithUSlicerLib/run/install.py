@@ -1,7 +1,10 @@
 """Install what the engine needs, on the first click and only with consent.
 
 The worker decides by a trial import what is there and, afterwards, whether it works; Slicer's own process never
-imports torch to find out, and needs no restart.
+imports torch to find out, and needs no restart. One thing cannot be avoided: `installTorch` of the PyTorch extension
+also installs torchvision, and ends with an import of torch into Slicer's own process.
+
+Nothing is ever installed for a Python that the user chose under "Advanced": pip would change Slicer's own.
 """
 
 import importlib.metadata
@@ -22,6 +25,7 @@ from .install_plan import (
     InstallResult,
     PlatformFacts,
     make_plan,
+    other_python_lacks,
     platform_facts,
     platform_problem,
     problems,
@@ -117,6 +121,7 @@ class Installer:
         requirements: the file Resources/requirements.txt.
         wheels: install from this folder of wheels, without a network.
         facts: of this computer.
+        other_python: the worker runs in a Python that the user chose; it is checked, never changed.
     """
 
     def __init__(
@@ -126,17 +131,19 @@ class Installer:
         requirements: Path,
         wheels: Path | None = None,
         facts: PlatformFacts | None = None,
+        other_python: bool = False,
     ) -> None:
         self._worker = worker
         self._tools = tools
         self._requirements = requirements
         self._wheels = wheels
         self._facts = facts or platform_facts()
+        self._other_python = other_python
 
     def begin(self, on_result: Callable[[InstallResult], None]) -> None:
         """Bring the engine into a working state; `on_result` is called once, on the main thread."""
         problem = platform_problem(self._facts)
-        if problem is not None:
+        if problem is not None and not self._other_python:
             on_result(InstallResult(InstallOutcome.FAILED, problem))
             return
 
@@ -158,6 +165,8 @@ class Installer:
         """Return the result if there is nothing (more) to do; None after an installation that has to be checked."""
         if event.get("event") != "checked" or event["usable"]:
             return judge(event)
+        if self._other_python:
+            return InstallResult(InstallOutcome.FAILED, other_python_lacks(event))
         return install(make_plan(event), self._tools, self._requirements, self._wheels)
 
 
@@ -238,7 +247,8 @@ def _from_network(plan: InstallPlan, tools: InstallTools, requirements: Path, fo
     if plan.torch:
         logic = tools.torch_logic()
         assert logic is not None  # see _missing_tool
-        if logic.installTorch(askConfirmation=True, torchVersionRequirement=TORCH_REQUIREMENT) is None:
+        # Consent was given for all packages at once.
+        if logic.installTorch(askConfirmation=False, torchVersionRequirement=TORCH_REQUIREMENT) is None:
             return _declined()
     constraints = write_constraints(folder, tools.version_of)  # now it holds the new torch too
     if plan.packages:

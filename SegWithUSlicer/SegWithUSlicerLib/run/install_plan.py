@@ -111,6 +111,17 @@ def _impossible(entry: Mapping[str, Any]) -> str | None:
     return None
 
 
+def other_python_lacks(checked: Mapping[str, Any]) -> str:
+    """Return what a Python that the user chose lacks: we do not install into it, and Slicer's own would not help."""
+    faulty = [entry for entry in checked["packages"] if entry["state"] != "ok"]
+    needs = " ".join(f'"{entry["name"]}{entry["needs"]}"' for entry in faulty)
+    text = _(
+        "The Python chosen under Advanced ({version}) cannot be used ({problems}): install {needs} there with pip, or "
+        "clear the choice to use Slicer's own Python; then press the button again."
+    )
+    return text.format(version=checked.get("python") or "?", problems=problems(checked), needs=needs)
+
+
 def problems(checked: Mapping[str, Any]) -> str:
     """List what is still wrong: "monai: it is not installed; torch: ..."."""
     faulty = (entry for entry in checked["packages"] if entry["state"] != "ok")

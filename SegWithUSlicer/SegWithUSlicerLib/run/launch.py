@@ -209,8 +209,9 @@ def worker_environment(parent: Mapping[str, str], core: Path) -> dict[str, str]:
     """Return the environment of the worker, made from that of its parent.
 
     Slicer's PYTHONPATH names the folders of all modules, whose files may shadow packages: only ours is left (the
-    launcher adds what Slicer's Python needs). PYTHONHOME and the library paths, which point to Slicer's own Python
-    and DLLs, stay.
+    launcher adds what Slicer's Python needs). For Slicer's own Python, PYTHONHOME and the library paths, which point
+    to its files and DLLs, stay. Another Python ends at once where it inherits them ("No module named 'encodings'"):
+    it gets the environment from before Slicer's launcher.
     """
     environment = dict(parent)
     for name in ("PYTHONSTARTUP", "PYTHONINSPECT", "PYTHONWARNINGS"):
@@ -221,6 +222,11 @@ def worker_environment(parent: Mapping[str, str], core: Path) -> dict[str, str]:
     environment["PYTHONSAFEPATH"] = "1"  # nor what happens to lie in the current folder
     environment["PYTHONUNBUFFERED"] = "1"  # the last words of a crash arrive
     return environment
+
+
+def without_slicers_python(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return an environment for another Python: no variable names a Python's files, not even one set by the user."""
+    return {name: value for name, value in environment.items() if name not in ("PYTHONHOME", "PYTHONPLATLIBDIR")}
 
 
 def process_options(system: str) -> dict[str, Any]:
@@ -234,14 +240,24 @@ def process_options(system: str) -> dict[str, Any]:
     return {"start_new_session": True}
 
 
-def worker_start(python: str | None = None, idle_minutes: float = DEFAULT_IDLE_MINUTES) -> WorkerStart:
+def worker_start(
+    python: str | None = None,
+    idle_minutes: float = DEFAULT_IDLE_MINUTES,
+    before_slicer: Mapping[str, str] | None = None,
+) -> WorkerStart:
     """Return how to start the worker on this computer.
+
+    Args:
+        python: one that the user chose; by default Slicer's own.
+        idle_minutes: after so many it ends by itself.
+        before_slicer: the environment without what Slicer's launcher added, for a Python that is not Slicer's.
 
     Raises:
         WorkerStartError: there is no Python to start.
     """
+    parent = os.environ if before_slicer is None or not python else without_slicers_python(before_slicer)
     return WorkerStart(
         worker_command(python_executable(python), idle_minutes),
-        worker_environment(os.environ, core_parent()),
+        worker_environment(parent, core_parent()),
         process_options(sys.platform),
     )

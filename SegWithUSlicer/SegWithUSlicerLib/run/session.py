@@ -15,7 +15,7 @@ from .install import Installer, slicer_tools
 from .install_plan import InstallOutcome, InstallResult
 from .launch import WorkerStart, worker_start
 from .private_folder import PrivateFolder, sweep
-from .worker import WorkerProcess
+from .worker import WorkerProcess, WorkerState
 
 PYTHON_SETTING = "SegWithU/Python"
 WHEELS_SETTING = "SegWithU/Wheels"
@@ -101,11 +101,18 @@ class Session:
             slicer_tools(),
             resource_path("requirements.txt"),
             Path(wheels) if wheels else None,
+            other_python=bool(setting(PYTHON_SETTING)),
         ).begin(remember)
 
     def check_again(self) -> None:
         """Check the packages again before the next run."""
         self._is_ready = False
+
+    def python_changed(self) -> None:
+        """Let another Python take effect at once: the worker that runs belongs to the one before."""
+        self.check_again()
+        if self.worker.state is not WorkerState.STOPPED:
+            self.worker.restart()
 
     def end(self) -> None:
         """End the worker and whatever it is doing, and leave no file: for quitting and reloading."""
@@ -137,8 +144,16 @@ class Session:
         )
 
 
+def choose_python(path: str) -> None:
+    """Run the engine in this Python from now on; "" is Slicer's own."""
+    if path != setting(PYTHON_SETTING):
+        set_setting(PYTHON_SETTING, path)
+        session().python_changed()
+
+
 def _start() -> WorkerStart:
-    return worker_start(setting(PYTHON_SETTING) or None)
+    python = setting(PYTHON_SETTING)
+    return worker_start(python or None, before_slicer=slicer.util.startupEnvironment() if python else None)
 
 
 _session: Session | None = None
