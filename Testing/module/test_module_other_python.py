@@ -1,4 +1,4 @@
-"""Another Python under Advanced: it really runs although the launcher sets PYTHONHOME, at once, and is left as it is."""
+"""Another Python under Advanced: it runs at once, although the launcher sets PYTHONHOME, and is left as it is."""
 
 from __future__ import annotations
 
