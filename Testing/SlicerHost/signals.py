@@ -35,8 +35,8 @@ def stand_in_signals(sender_class: type) -> dict[str, str]:
 
 
 def accepted_arguments(slot: Slot) -> int | None:
-    """How many arguments PythonQt passes at most; None is all of them."""
-    function = inspect.unwrap(getattr(slot, "__func__", slot))
+    """How many arguments PythonQt passes at most; None is all of them. It looks at no function behind a decorator."""
+    function = getattr(slot, "__func__", slot)
     code = getattr(function, "__code__", None)
     if code is None or code.co_flags & inspect.CO_VARARGS:
         return None

@@ -91,10 +91,14 @@ class ChildProcess:
         """
 
         def work() -> None:
-            if not end_process_tree(self._process, self.pid):
-                self._log.append(f"process {self.pid or self._process.pid} does not end")
-            self.remove_half_written(output)
-            self._arrived.put((self, {"event": TREE_ENDED}))
+            try:
+                if not end_process_tree(self._process, self.pid):
+                    self._log.append(f"process {self.pid or self._process.pid} does not end")
+                self.remove_half_written(output)
+            except Exception as error:  # noqa: BLE001 - whoever waits for the end must hear of it
+                self._log.append(f"ending process {self.pid or self._process.pid} failed: {error}")
+            finally:
+                self._arrived.put((self, {"event": TREE_ENDED}))
 
         thread = threading.Thread(target=work, daemon=True)
         thread.start()
@@ -102,10 +106,26 @@ class ChildProcess:
 
     def remove_half_written(self, output: Path | None) -> None:
         """Remove what it was about to write into `output`, once it has ended."""
-        if output is not None:
+        if output is None:
+            return
+        try:
             remove_half_written(output, self.pid or self._process.pid)
+        except OSError as error:
+            self._log.append(f"half-written output stays: {error.strerror}")
 
     def _read_events(self) -> None:
+        try:
+            self._hand_out_lines()
+        except Exception as error:  # noqa: BLE001 - a reader that stops silently would leave the run waiting
+            self._log.append(f"its events cannot be read: {error}")
+        self._log_reader.join(EXIT_WAIT_S)  # so that its last lines are there when its end is reported
+        try:
+            code = self._process.wait(EXIT_WAIT_S)
+        except subprocess.TimeoutExpired:
+            code = None
+        self._arrived.put((self, {"event": ENDED, "code": code}))
+
+    def _hand_out_lines(self) -> None:
         assert self._process.stdout is not None
         with self._process.stdout as lines:
             for line in lines:
@@ -115,12 +135,6 @@ class ChildProcess:
                     self._log.append(line.decode("utf-8", "replace").rstrip())
                     continue
                 self._arrived.put((self, event))
-        self._log_reader.join(EXIT_WAIT_S)  # so that its last lines are there when its end is reported
-        try:
-            code = self._process.wait(EXIT_WAIT_S)
-        except subprocess.TimeoutExpired:
-            code = None
-        self._arrived.put((self, {"event": ENDED, "code": code}))
 
     def _read_log(self) -> None:
         assert self._process.stderr is not None

@@ -4,7 +4,8 @@ No Qt and no MRML here: whatever touches them is passed in, so that tests drive 
 arrive on the main thread, because the worker hands out its events there.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any, Protocol
 
 from SegWithUCore.errors import SegWithUError
 
+from ..guarded import details_of, reason_of, report, show_in_console
 from ..i18n import _
 from .install_plan import InstallOutcome, InstallResult
 
@@ -105,6 +107,9 @@ class Worker(Protocol):
     def cancel_all(self) -> None:
         """Give everything up."""
 
+    def will_answer(self, run_id: int | None) -> bool:
+        """Check whether an event of this request is still to come; None: of any request."""
+
 
 @dataclass(frozen=True)
 class RunTools:
@@ -183,8 +188,9 @@ class RunController:
             raise RuntimeError("a run is going on")
         self.refused = self.nodes = None
         run = self._run = _Run(request)
-        self._set_status(RunStatus(Phase.CHECKING, stage=_("checking the engine")))
-        self._tools.prepare(lambda result: self._prepared(run, result))
+        with self._ends_on_error(run):
+            self._set_status(RunStatus(Phase.CHECKING, stage=_("checking the engine")))
+            self._tools.prepare(lambda result: self._prepared(run, result))
 
     def cancel(self, sentence: str = "") -> None:
         """Give the run up; the status says so when no process works on it any more.
@@ -196,11 +202,14 @@ class RunController:
         if run is None or self.status.phase is Phase.CANCELLING:
             return
         run.cancel_sentence = sentence or _("Cancelled: press Segment with Uncertainty to start again.")
-        if run.id is None:
-            self._worker.cancel_all()
-        else:
-            self._worker.cancel(run.id)
-        self._set_status(RunStatus(Phase.CANCELLING, stage=_("cancelling"), warnings=self.status.warnings))
+        with self._ends_on_error(run):
+            if run.id is None:
+                self._worker.cancel_all()
+            else:
+                self._worker.cancel(run.id)
+            self._set_status(RunStatus(Phase.CANCELLING, stage=_("cancelling"), warnings=self.status.warnings))
+            if run is self._run and not self._worker.will_answer(run.id):
+                self._end(Outcome.CANCELLED, run.cancel_sentence)  # nobody is left who would say "cancelled"
 
     def check_inputs(self) -> None:
         """Cancel if an input is not in the scene any more: to be called when nodes were removed."""
@@ -215,8 +224,11 @@ class RunController:
             run.folder.remove()
 
     def _prepared(self, run: _Run, result: InstallResult) -> None:
-        if run is not self._run:
-            return
+        if run is self._run:
+            with self._ends_on_error(run):
+                self._go_on(run, result)
+
+    def _go_on(self, run: _Run, result: InstallResult) -> None:
         if run.cancel_sentence:
             self._end(Outcome.CANCELLED, run.cancel_sentence)
         elif result.outcome is InstallOutcome.DECLINED:
@@ -259,8 +271,11 @@ class RunController:
         return request
 
     def _event(self, run: _Run, event: Mapping[str, Any]) -> None:
-        if run is not self._run:
-            return
+        if run is self._run:
+            with self._ends_on_error(run):
+                self._react(run, event)
+
+    def _react(self, run: _Run, event: Mapping[str, Any]) -> None:
         kind = event.get("event")
         if kind == "cancelled":
             self._end(Outcome.CANCELLED, run.cancel_sentence)
@@ -317,15 +332,42 @@ class RunController:
         else:
             self._end(Outcome.FAILED, text, details)
 
+    @contextmanager
+    def _ends_on_error(self, run: _Run) -> Iterator[None]:
+        """End the run as failed where anything at all is raised in this block: nobody else would end it."""
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 - MRML, VTK and NumPy raise whatever they like
+            show_in_console(error)
+            if run is not self._run:
+                return
+            text = _("The run ended unexpectedly ({reason}): press Copy diagnostics to report it, or the button again.")
+            try:
+                if run.id is not None and self._worker.will_answer(run.id):
+                    self._worker.cancel(run.id)
+            finally:
+                self._end(Outcome.FAILED, text.format(reason=reason_of(error)), details_of(error))
+
     def _end(self, outcome: Outcome, sentence: str, details: str = "") -> None:
         run, self._run = self._run, None
-        if run is not None and run.folder is not None and not run.folder.remove():
+        if run is not None and run.folder is not None and not _removed(run.folder):
             details = f"{details}\n{run.folder.path} is held by another program; the next start removes it.".strip()
         self._set_status(RunStatus(Phase.IDLE, outcome, sentence, warnings=self.status.warnings, details=details))
 
     def _set_status(self, status: RunStatus) -> None:
         self.status = status
-        self.on_status(status)
+        try:
+            self.on_status(status)
+        except Exception as error:  # noqa: BLE001 - a panel that cannot be drawn does not end a run
+            report(error)
+
+
+def _removed(folder: Folder) -> bool:
+    try:
+        return folder.remove()
+    except OSError as error:
+        show_in_console(error)
+        return False
 
 
 def _sentence(error: Exception) -> str:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from ..guarded import details_of, reason_of, show_in_console
 from ..i18n import _
 from .install_plan import (
     TORCH,
@@ -148,7 +149,11 @@ class Installer:
             return
 
         def checked(event: Mapping[str, Any]) -> None:
-            result = self._after_check(event)
+            try:
+                result = self._after_check(event)
+            except Exception as error:  # noqa: BLE001 - whoever waits for the result must get one
+                show_in_console(error)
+                result = _unexpected(error)
             if result is not None:
                 on_result(result)
                 return
@@ -295,6 +300,11 @@ def _repair(plan: InstallPlan, tools: InstallTools, requirements: Path, options:
     lines = [line.strip() for line in requirements.read_text(encoding="utf-8").splitlines()]
     wanted = [line for line in lines if line.startswith(plan.repair)]
     tools.pip_install(["--force-reinstall", "--no-deps", *wanted, *options])
+
+
+def _unexpected(error: Exception) -> InstallResult:
+    text = _("The packages could not be checked ({reason}): copy the diagnostics, then press the button again.")
+    return InstallResult(InstallOutcome.FAILED, text.format(reason=reason_of(error)), details_of(error))
 
 
 def _declined() -> InstallResult:

@@ -9,6 +9,7 @@ import slicer
 
 from SegWithUCore.paths import resource_path
 
+from ..guarded import guarded, last_problem
 from ..scene.load_case import export_volume, is_unchanged, load_case
 from .controller import RunController, RunTools
 from .install import Installer, slicer_tools
@@ -25,12 +26,13 @@ def start_timer(interval_ms: int, callback: Callable[[], None]) -> Callable[[], 
     """Call back on the main thread every so many milliseconds; what is returned ends that."""
     timer = qt.QTimer()
     timer.setInterval(interval_ms)
-    timer.connect("timeout()", callback)
+    called = guarded(callback)
+    timer.connect("timeout()", called)
     timer.start()
 
     def stop() -> None:
         timer.stop()
-        timer.disconnect("timeout()", callback)
+        timer.disconnect("timeout()", called)
 
     return stop
 
@@ -42,7 +44,7 @@ class Debounce:
         self._timer = qt.QTimer()
         self._timer.setSingleShot(True)
         self._timer.setInterval(delay_ms)
-        self._timer.connect("timeout()", callback)
+        self._timer.connect("timeout()", guarded(callback))
 
     def trigger(self) -> None:
         """Restart the delay."""
@@ -130,6 +132,8 @@ class Session:
         status = self.controller.status
         lines += [f"run: {status.phase.value}, {status.outcome.value}: {status.sentence}", *status.warnings]
         lines += [status.details] if status.details else []
+        problem = last_problem()
+        lines += ["", "last problem:", problem.details] if problem is not None else []
         return "\n".join([*lines, "", "worker log:", *self.worker.log()])
 
     def _tools(self) -> RunTools:
@@ -168,6 +172,7 @@ def session() -> Session:
     return _session
 
 
+@guarded
 def end_session() -> None:
     """End the session if there is one; the next call of `session` makes a new one."""
     global _session

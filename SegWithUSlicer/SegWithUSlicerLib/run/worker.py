@@ -8,6 +8,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
+from ..guarded import details_of, reason_of, show_in_console
 from ..i18n import _
 from .child_process import ChildProcess, Event, PolledProcess, StartTimer
 from .launch import WorkerStart, WorkerStartError, end_reason, worker_start
@@ -118,6 +119,13 @@ class WorkerProcess(PolledProcess):
         for run in [*self._waiting, *([self._running] if self._running else [])]:
             self.cancel(run.id)
 
+    def will_answer(self, run_id: int | None) -> bool:
+        """Check whether an event of this request is still to come; None: of any request."""
+        runs = [*self._waiting, *(run for run, _event in self._unreported)]
+        runs += [self._running] if self._running else []
+        runs += [ending.cancelled for ending in self._ending if ending.cancelled is not None]
+        return bool(runs) if run_id is None else any(run.id == run_id for run in runs)
+
     def restart(self) -> None:
         """End the worker; the next one sees what was installed meanwhile. The running request is repeated."""
         run, self._running = self._running, None
@@ -165,15 +173,22 @@ class WorkerProcess(PolledProcess):
         if self._child is None:
             self._start_worker()
         elif self._state is WorkerState.READY and not self._child.leaving:
-            self._running = self._waiting.popleft()
+            run = self._running = self._waiting.popleft()
             self._set_state(WorkerState.BUSY)
-            self._child.send({**self._running.request, "id": self._running.id})
+            try:
+                self._child.send({**run.request, "id": run.id})
+            except Exception as error:  # noqa: BLE001 - what cannot be written as JSON would never be answered
+                self._running = None
+                self._set_state(WorkerState.READY)
+                self._unreported.append((run, _unexpected(error)))
 
     def _start_worker(self) -> None:
         try:
             self._start_child(self._start())
         except WorkerStartError as error:
             self._fail_waiting({"event": "error", "kind": "start", "text": str(error), "details": None})
+        except Exception as error:  # noqa: BLE001 - tried again at every poll, it would fail for ever
+            self._fail_waiting(_unexpected(error))
         else:
             self._set_state(WorkerState.STARTING)
 
@@ -220,3 +235,10 @@ class WorkerProcess(PolledProcess):
             self._state = state
             if self._on_state is not None:
                 self._on_state(state)
+
+
+def _unexpected(error: Exception) -> Event:
+    show_in_console(error)
+    text = _("The segmentation process cannot be used ({reason}): copy the diagnostics and report it.")
+    text = text.format(reason=reason_of(error))
+    return {"event": "error", "kind": "unexpected", "text": text, "details": details_of(error)}

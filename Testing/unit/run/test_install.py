@@ -214,6 +214,16 @@ def test_crash_of_the_check_is_a_failure_with_its_reason() -> None:
     assert judge({"event": "cancelled"}).outcome is InstallOutcome.DECLINED
 
 
+def test_exception_between_check_and_installation_gives_a_result() -> None:
+    """Whoever waits for it would wait for ever."""
+    slicer = FakeSlicer()
+    object.__setattr__(slicer.tools, "confirm", None)
+    result, worker = run(slicer, checked(monai="missing"))
+    assert result.outcome is InstallOutcome.FAILED
+    assert "TypeError" in result.sentence
+    assert worker.log == ["check"]
+
+
 def test_plan_names_each_package_once() -> None:
     plan = make_plan(checked(torch="missing", monai="too_new", jsonschema="broken"))
     assert plan == InstallPlan(torch=True, packages=("monai",), repair=("jsonschema",))

@@ -1,6 +1,7 @@
 """The state machine of a run, driven with fakes: every way in which a run can end, and what is left behind."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,6 +22,7 @@ class FakeWorker:
         self.asked: list[tuple[Mapping[str, Any], Callable[[Mapping[str, Any]], None]]] = []
         self.cancelled: list[int] = []
         self.all_cancelled = 0
+        self.is_lost = False
 
     def submit(self, request: Mapping[str, Any], on_event: Callable[[Mapping[str, Any]], None]) -> int:
         self.asked.append((request, on_event))
@@ -31,6 +33,9 @@ class FakeWorker:
 
     def cancel_all(self) -> None:
         self.all_cancelled += 1
+
+    def will_answer(self, run_id: int | None) -> bool:
+        return not self.is_lost
 
     def say(self, **event: Any) -> None:
         self.asked[-1][1](event)
@@ -87,6 +92,21 @@ class Bench:
         if self.export_error is not None:
             raise self.export_error
         return SimpleNamespace(path=path, roi_ras=roi, own_to_world_ras=OWN_TO_WORLD)
+
+    def fail_at(self, monkeypatch: pytest.MonkeyPatch, step: str, error: Exception) -> None:
+        """Let one step of the run raise."""
+
+        def fail(*_arguments: Any) -> Any:
+            raise error
+
+        if step in ("on_status", "on_loaded"):
+            setattr(self.controller, step, fail)
+        elif step == "submit":
+            monkeypatch.setattr(self.worker, "submit", fail)
+        elif step == "remove":
+            monkeypatch.setattr(self.folder, "remove", fail)
+        else:
+            self.controller._tools = replace(self.controller._tools, **{step: fail})
 
     def _load(self, folder: Path, volumes: Any) -> str:
         if self.load_error is not None:
@@ -271,3 +291,61 @@ def test_quitting_removes_the_folder_and_says_nothing(bench: Bench) -> None:
     bench.controller.drop_run()
     bench.worker.say(event="result", case="/c", warnings=[])
     assert (bench.folder.removed, len(bench.statuses), bench.loaded) == (1, said, [])
+
+
+STEPS = ("prepare", "new_folder", "export", "submit", "unchanged", "load", "on_loaded")
+
+
+@pytest.mark.parametrize("error", [RuntimeError("no colour node"), MemoryError(), AttributeError("SetX")], ids=repr)
+@pytest.mark.parametrize("step", STEPS)
+def test_any_exception_at_any_step_ends_the_run_and_is_told(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, step: str, error: Exception
+) -> None:
+    tools = bench.controller._tools
+    bench.fail_at(monkeypatch, step, error)
+    bench.start(ready=step != "prepare")
+    if bench.worker.asked:
+        bench.worker.say(event="result", case="/c", warnings=[])
+    assert (bench.controller.is_busy, bench.status.phase) == (False, Phase.IDLE)
+    assert bench.status.outcome is Outcome.FAILED
+    assert type(error).__name__ in bench.status.sentence
+    assert "Copy diagnostics" in bench.status.sentence
+    assert "test_run_controller.py" in bench.status.details
+    assert bench.folder.removed == (0 if step in ("prepare", "new_folder") else 1)
+    monkeypatch.undo()
+    bench.controller._tools, bench.controller.on_loaded = tools, bench._shown
+    bench.start()
+    bench.worker.say(event="result", case="/c", warnings=[])
+    assert bench.status.outcome is Outcome.DONE
+
+
+def test_panel_that_cannot_be_drawn_does_not_stop_a_run(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.fail_at(monkeypatch, "on_status", RuntimeError("no label"))
+    bench.start()
+    bench.worker.say(event="progress", stage="segmenting", fraction=0.4)
+    bench.worker.say(event="result", case="/c", warnings=[])
+    assert (bench.status.outcome, len(bench.loaded)) == (Outcome.DONE, 1)
+
+
+def test_folder_whose_removal_raises_is_told(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.fail_at(monkeypatch, "remove", OSError(5, "Input/output error"))
+    bench.start()
+    bench.worker.say(event="result", case="/c", warnings=[])
+    assert (bench.controller.is_busy, bench.status.outcome) == (False, Outcome.DONE)
+    assert "next start removes it" in bench.status.details
+
+
+@pytest.mark.parametrize("ready", [True, False])
+def test_cancel_ends_a_run_that_nobody_works_on(bench: Bench, ready: bool) -> None:
+    bench.start(ready=ready)
+    bench.worker.is_lost = True
+    bench.controller.cancel()
+    assert (bench.controller.is_busy, bench.status.outcome) == (False, Outcome.CANCELLED)
+
+
+def test_details_name_no_file_of_the_user(bench: Bench) -> None:
+    bench.load_error = OSError(13, "Permission denied", "/home/someone/Meier, Anna.nrrd")
+    bench.start()
+    bench.worker.say(event="result", case="/c", warnings=[])
+    assert "Permission denied" in bench.status.sentence
+    assert "Anna" not in bench.status.sentence + bench.status.details
