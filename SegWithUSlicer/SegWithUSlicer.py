@@ -4,9 +4,9 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import sys
 import time
+import unittest
 from collections.abc import Sequence
 from typing import Any
 
@@ -24,10 +24,23 @@ from slicer.ScriptedLoadableModule import (
 from slicer.util import VTKObservationMixin
 
 from SegWithUCore.paths import resource_path
+from SegWithUSlicerLib.guarded import guarded
 from SegWithUSlicerLib.parameters import Parameters
 from SegWithUSlicerLib.run.models import list_models
 
 _OUR_PACKAGES = ("SegWithUCore", "SegWithUSlicerLib")
+_DEPENDENCIES = (
+    "Colors",
+    "Markups",
+    "Plots",
+    "SampleData",
+    "SegmentEditor",
+    "Segmentations",
+    "SubjectHierarchy",
+    "Volumes",
+)
+"""Modules whose nodes, logics and widgets are used: Slicer loads them before this one."""
+_DOCUMENTATION = "https://github.com/SegWithUSlicer/SlicerSegWithU/blob/main/docs/user/slicer.md"
 
 
 class SegWithUSlicer(ScriptedLoadableModule):
@@ -37,16 +50,19 @@ class SegWithUSlicer(ScriptedLoadableModule):
         super().__init__(parent)
         parent.title = _("Segment with Uncertainty")
         parent.categories = [translate("qSlicerAbstractCoreModule", "Segmentation")]
-        parent.dependencies = []
-        parent.contributors = ["SegWithUSlicer developers"]
+        parent.dependencies = list(_DEPENDENCIES)
+        parent.contributors = ["SegWithUSlicer contributors (github.com/SegWithUSlicer)"]
         parent.helpText = _(
             "Segments a volume and shows where the segmentation may be wrong. Press <b>Try it</b>, then <b>Segment "
             "with Uncertainty</b>; colours show where to look first. No colour does not mean that the segmentation "
             "is correct. For research, not for clinical use."
         )
+        link = _('For more information see the <a href="{url}">online documentation</a>.').format(url=_DOCUMENTATION)
+        parent.helpText += f"<p>{link}</p>"
         parent.acknowledgementText = _(
             "The method is SegWithU: Fu et al., arXiv:2604.15271 (2026). The hippocampus model was trained on the "
-            "Medical Segmentation Decathlon (Antonelli et al., Nature Communications 13, 4128, 2022)."
+            "Medical Segmentation Decathlon (Antonelli et al., Nature Communications 13, 4128, 2022), and its weights "
+            "are licensed under CC-BY-SA 4.0, as the images are. The software is licensed under Apache-2.0."
         )
         icon = resource_path("Icons/SegWithUSlicer.png")
         if icon.is_file():
@@ -58,6 +74,7 @@ class SegWithUSlicer(ScriptedLoadableModule):
         return str(resource_path(filename))
 
 
+@guarded
 def _on_startup_completed() -> None:
     from SegWithUSlicerLib.run.session import sweep_leftovers
     from SegWithUSlicerLib.scene.sample import register_sample_data
@@ -97,14 +114,17 @@ class SegWithUSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.addObserver(scene, scene.NodeRemovedEvent, self.onNodeRemoved)
         self._bind_panel()
 
+    @guarded
     def enter(self) -> None:
         """React to the module being shown."""
         self.panel.enter()
 
+    @guarded
     def exit(self) -> None:
         """React to another module being shown; a run continues."""
         self.panel.exit()
 
+    @guarded
     def cleanup(self) -> None:
         """React to the module being unloaded or reloaded, or to Slicer quitting."""
         from SegWithUSlicerLib.run.session import end_session
@@ -114,14 +134,17 @@ class SegWithUSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.panel.close()
         end_session()
 
+    @guarded
     def onSceneStartClose(self, caller: Any, event: str) -> None:
         """Cancel before the scene is emptied: a run would have nowhere to put its result."""
         self.panel.scene_closes()
 
+    @guarded
     def onSceneEndClose(self, caller: Any, event: str) -> None:
         """Show the empty scene."""
         self._bind_panel()
 
+    @guarded
     def onSceneEndImport(self, caller: Any, event: str) -> None:
         """Show a loaded scene: references are valid only now, so a new wrapper reads them."""
         self._bind_panel()
@@ -130,12 +153,14 @@ class SegWithUSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         if self.logic is not None:
             self.panel.bind(self.logic.getParameterNode())
 
+    @guarded
     @vtk.calldata_type(vtk.VTK_OBJECT)
     def onNodeRemoved(self, caller: Any, event: str, node: Any) -> None:
         """React to a removed node: an input may be gone, or a part of a result."""
         if not slicer.mrmlScene.IsClosing():
             self.panel.node_removed(node)
 
+    @guarded
     def onReload(self) -> None:
         """Reload the whole module: Slicer itself reloads only this file."""
         from SegWithUSlicerLib.run.session import end_session
@@ -217,24 +242,31 @@ def _finished(controller: Any) -> Any:
 
 
 class SegWithUSlicerTest(ScriptedLoadableModuleTest):
-    """Self test for the real application."""
+    """Self test for the real application: by its Reload and Test, and by ctest, which takes the test methods alone."""
+
+    def setUp(self) -> None:
+        """Begin with an empty scene."""
+        slicer.mrmlScene.Clear()
 
     def runTest(self) -> None:
-        """Segment the sample case, if torch is there."""
+        """Segment the sample case, if the engine's packages are there."""
+        self.setUp()
         try:
-            importlib.metadata.version("torch")
-        except importlib.metadata.PackageNotFoundError:
-            self.delayDisplay("skipped: torch missing")
-            return
-        slicer.mrmlScene.Clear()
-        self.test_sample_case()
-        self.delayDisplay("Test passed")
+            self.test_sample_case()
+        except unittest.SkipTest as reason:
+            self.delayDisplay(f"skipped: {reason}")
+        else:
+            self.delayDisplay("Test passed")
 
     def test_sample_case(self) -> None:
         """From the sample to the overlay."""
+        from SegWithUCore.worker.check import installed_versions
         from SegWithUSlicerLib.scene.overlay import Overlay
         from SegWithUSlicerLib.scene.sample import load_sample
 
+        missing = [name for name, version in installed_versions().items() if version is None]
+        if missing:  # nobody is there who could consent to installing them
+            self.skipTest(f"{', '.join(missing)} missing")
         sample = load_sample()
         nodes = SegWithUSlicerLogic().process(sample.volume, model=sample.model, roiNode=sample.roi, device="cpu")
         self.assertEqual(nodes.segmentation.GetSegmentation().GetNumberOfSegments(), len(nodes.case.structures))

@@ -59,6 +59,14 @@ def test_registration(opened: Opened) -> None:
     assert Path(opened.host.widget.resourcePath("UI/SegWithUSlicer.ui")) == UI_FILE
 
 
+def test_registration_says_where_help_is_and_who_made_what(opened: Opened) -> None:
+    module = slicer.modules.segwithuslicer
+    assert {"Segmentations", "SegmentEditor", "Markups", "Colors", "Plots", "SampleData"} <= set(module.dependencies)
+    assert 'href="https://github.com/SegWithUSlicer/SlicerSegWithU/' in module.helpText
+    assert "CC-BY-SA" in module.acknowledgementText
+    assert "developers" not in " ".join(module.contributors)
+
+
 def test_opening_starts_nothing_and_names_the_first_click(opened: Opened) -> None:
     assert opened.worker.state.value == "stopped"
     assert opened.ui.statusLabel.text == "Press Try it, or choose the T1 volume."

@@ -1,0 +1,60 @@
+"""The self test, run as ctest runs it in Slicer: by the names of its test methods, without consent from anybody."""
+
+from __future__ import annotations
+
+import sys
+import unittest
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import slicer
+from opened_module import Opened
+
+NAME = "SegWithUSlicer"
+
+
+@pytest.fixture
+def module(opened: Opened) -> Iterator[object]:
+    """The module's file as Slicer has loaded it."""
+    yield sys.modules[NAME]
+
+
+def _by_ctest(module: object) -> unittest.TestResult:
+    """What slicer.testing.runUnitTest does with the class: it takes the test methods, and never runTest."""
+    result = unittest.TestResult()
+    unittest.defaultTestLoader.loadTestsFromTestCase(module.SegWithUSlicerTest).run(result)  # type: ignore[attr-defined]
+    return result
+
+
+def _hide(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
+    from SegWithUCore.worker import check
+
+    real = check.installed_versions()
+    monkeypatch.setattr(check, "installed_versions", lambda: {**real, **dict.fromkeys(names)})
+
+
+def test_it_is_skipped_where_the_engine_is_missing(
+    opened: Opened, module: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Slicer's dashboards have no torch, and a question in testing mode counts as declined."""
+    _hide(monkeypatch, "torch", "monai")
+    result = _by_ctest(module)
+    assert (result.testsRun, result.errors, result.failures) == (1, [], [])
+    assert [reason for _case, reason in result.skipped] == ["torch, monai missing"]
+    assert opened.worker.state.value == "stopped"
+
+
+def test_it_says_so_after_reload_and_test(module: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    _hide(monkeypatch, "torch")
+    case = module.SegWithUSlicerTest()  # type: ignore[attr-defined]
+    case.runTest()
+    assert case.messages == ["skipped: torch missing"]
+
+
+@pytest.mark.slow
+def test_it_passes_with_the_engine_and_begins_with_an_empty_scene(module: object) -> None:
+    slicer.util.addVolumeFromArray(np.zeros((4, 4, 4)), name="of another test")
+    result = _by_ctest(module)
+    assert (result.testsRun, result.errors, result.failures, result.skipped) == (1, [], [], [])
+    assert slicer.mrmlScene.GetFirstNodeByName("of another test") is None
