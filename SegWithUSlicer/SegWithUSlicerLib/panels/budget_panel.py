@@ -6,6 +6,7 @@ import slicer
 
 from SegWithUCore.errors import InputError
 
+from ..guarded import guarded
 from ..i18n import _
 from ..review.budget import Budget
 from ..review.session import ReviewSession
@@ -36,8 +37,8 @@ class BudgetPanel:
         ui.chartBox.addItem(_("Risk and coverage"))
         self._gui.connect(ui.budgetBox, lambda _value: self.refresh())
         self._gui.connect(ui.chartBox, lambda _index: self.refresh())
-        ui.referenceSelector.connect("currentNodeChanged(vtkMRMLNode*)", lambda _node: self.refresh())
-        ui.budgetButton.connect("contentsCollapsed(bool)", lambda _collapsed: self.refresh())
+        ui.referenceSelector.connect("currentNodeChanged(vtkMRMLNode*)", guarded(lambda _node: self.refresh()))
+        ui.budgetButton.connect("contentsCollapsed(bool)", guarded(lambda _collapsed: self.refresh()))
 
     def show(self, session: ReviewSession | None) -> None:
         """Show the budget of a review, or none."""

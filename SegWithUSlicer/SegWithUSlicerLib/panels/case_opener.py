@@ -14,6 +14,7 @@ from SegWithUCore.regions.region import Region
 
 from ..cases.case_switch import FoundImages, find_images, find_open, open_cases, put_case, remove_case, unkept_work
 from ..cases.moved_images import ImageMissingError, MovedImages, may_follow, recorded_path
+from ..guarded import guarded
 from ..i18n import _
 from ..review.opening import decided_so_far, obstacle
 from ..scene.case_nodes import CaseNodes
@@ -66,9 +67,9 @@ class CaseOpener:
         self.message = ""
         self.on_opened: Callable[[], None] = lambda: None
         self._pending: _PendingCase | None = None
-        ui.imageFileButton.connect("clicked(bool)", self.choose_file)
-        ui.imageFolderButton.connect("clicked(bool)", self.choose_folder)
-        ui.withoutImageButton.connect("clicked(bool)", self.open_without_image)
+        ui.imageFileButton.connect("clicked(bool)", guarded(self.choose_file))
+        ui.imageFolderButton.connect("clicked(bool)", guarded(self.choose_folder))
+        ui.withoutImageButton.connect("clicked(bool)", guarded(self.open_without_image))
 
     @property
     def open_nodes(self) -> CaseNodes | None:

@@ -15,6 +15,7 @@ from SegWithUCore.review.worklist_files import WORKLIST_JSON
 from ..cases.case_list import CaseItem, CaseList, RowSource, matches, reviewer_progress
 from ..cases.moved_images import FILE_NAME, MovedImages
 from ..cases.rows import FolderRows, SceneRows
+from ..guarded import guarded
 from ..i18n import _
 from ..review.store import review_folder_elsewhere
 from ..run.session import Debounce, set_setting, setting, start_timer
@@ -76,6 +77,11 @@ class CasesPanel:
             if self.list.source.is_dynamic:
                 self.refresh()
             self.table.show_opened(self._open_item())
+        self._draw_case()
+
+    def draw(self) -> None:
+        """Show again what is true, of list, case and export."""
+        self._draw()
         self._draw_case()
 
     def close(self) -> None:
@@ -313,9 +319,9 @@ class CasesPanel:
             ("nextCaseButton", self.next),
             ("nextOpenCaseButton", self.next_open),
         ):
-            getattr(ui, name).connect("clicked(bool)", action)
-        ui.caseFilterEdit.connect("textChanged(QString)", lambda _text: self._fill_later.trigger())
-        ui.reviewerEdit.connect("textChanged(QString)", lambda _text: self._fill_later.trigger())
+            getattr(ui, name).connect("clicked(bool)", guarded(action))
+        ui.caseFilterEdit.connect("textChanged(QString)", guarded(lambda _text: self._fill_later.trigger()))
+        ui.reviewerEdit.connect("textChanged(QString)", guarded(lambda _text: self._fill_later.trigger()))
         self._gui.connect(ui.flagShareBox, lambda _value: self._rules_later.trigger())
         for box in (ui.onlyFlaggedBox, ui.onlyOpenBox):
-            box.connect("toggled(bool)", lambda _checked: self._fill())
+            box.connect("toggled(bool)", guarded(lambda _checked: self._fill()))

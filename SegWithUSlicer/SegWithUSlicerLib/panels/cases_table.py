@@ -10,6 +10,7 @@ from SegWithUCore.review.flags import Rule
 from SegWithUCore.review.worklist import WorklistEntry
 
 from ..cases.case_list import CaseItem, CaseList, reviewer_progress
+from ..guarded import guarded
 from ..i18n import _
 from ..scene.readout import volume_text
 from .gui_connections import GuiConnections, updates_disabled
@@ -50,7 +51,7 @@ class CasesTable:
         header = table.horizontalHeader()
         header.setStretchLastSection(True)
         header.setSectionsClickable(True)
-        header.connect("sectionClicked(int)", self._sort_by)
+        header.connect("sectionClicked(int)", guarded(self._sort_by))
         self._gui.connect_signal(table, "cellClicked(int,int)", self._clicked)
         self._gui.connect_signal(table, "cellActivated(int,int)", self._activated)
         self._gui.connect_signal(table, "itemSelectionChanged()", on_selected)

@@ -7,6 +7,7 @@ import slicer
 
 from SegWithUCore.regions.region import Region
 
+from ..guarded import guarded
 from ..i18n import _
 from ..review.confusion import Relabelling, relabel, relabellings
 from ..review.paint_mask import put_on, take_off
@@ -43,11 +44,11 @@ class EditPanel:
         self._ways: tuple[Relabelling, ...] = ()
         self._may_run = False
         self._closing = Observations()
-        ui.editButton.connect("contentsCollapsed(bool)", self._collapsed)
-        ui.unsureBox.connect("toggled(bool)", lambda _checked: self._mask())
-        ui.unsureLimitBox.connect("valueChanged(int)", lambda _percent: self._mask())
-        ui.allFirstButton.connect("clicked(bool)", lambda: self._relabel(0))
-        ui.allSecondButton.connect("clicked(bool)", lambda: self._relabel(1))
+        ui.editButton.connect("contentsCollapsed(bool)", guarded(self._collapsed))
+        ui.unsureBox.connect("toggled(bool)", guarded(lambda _checked: self._mask()))
+        ui.unsureLimitBox.connect("valueChanged(int)", guarded(lambda _percent: self._mask()))
+        ui.allFirstButton.connect("clicked(bool)", guarded(lambda: self._relabel(0)))
+        ui.allSecondButton.connect("clicked(bool)", guarded(lambda: self._relabel(1)))
         self.refresh()
 
     def show(self, nodes: CaseNodes | None) -> None:

@@ -17,6 +17,7 @@ from SegWithUCore.review.merge import merge_reviews
 from ..cases.case_list import CaseItem, Difference
 from ..cases.export import ExportJob, ExportRequest, export_text, free_folder, save_bundle
 from ..cases.moved_images import MovedImages
+from ..guarded import guarded
 from ..i18n import _
 from ..run.command import CommandEnd, CommandProcess
 from ..run.private_folder import PrivateFolder
@@ -54,12 +55,12 @@ class ExportPanel:
         self._job = ExportJob(self.process, lambda: PrivateFolder(temporary_root()), moved)
         for title in (_("Flagged cases"), _("Selected cases"), _("All cases shown")):
             ui.exportScopeBox.addItem(title)
-        ui.exportScopeBox.connect("currentIndexChanged(int)", lambda _index: self.draw())
-        ui.anonymousBox.connect("toggled(bool)", lambda _checked: self.draw())
-        ui.exportButton.connect("contentsCollapsed(bool)", lambda _collapsed: self.draw())
-        ui.startExportButton.connect("clicked(bool)", self.export_or_cancel)
-        ui.reportButton.connect("clicked(bool)", self.report)
-        ui.saveSceneButton.connect("clicked(bool)", self.save_scene)
+        ui.exportScopeBox.connect("currentIndexChanged(int)", guarded(lambda _index: self.draw()))
+        ui.anonymousBox.connect("toggled(bool)", guarded(lambda _checked: self.draw()))
+        ui.exportButton.connect("contentsCollapsed(bool)", guarded(lambda _collapsed: self.draw()))
+        ui.startExportButton.connect("clicked(bool)", guarded(self.export_or_cancel))
+        ui.reportButton.connect("clicked(bool)", guarded(self.report))
+        ui.saveSceneButton.connect("clicked(bool)", guarded(self.save_scene))
         slicer.app.connect("aboutToQuit()", self._stop)
 
     def draw(self) -> None:
@@ -83,6 +84,7 @@ class ExportPanel:
         slicer.app.disconnect("aboutToQuit()", self._stop)
         self._stop()
 
+    @guarded
     def _stop(self) -> None:
         self.process.stop()
         self.reporting.stop()
@@ -247,9 +249,9 @@ class DifferencesPanel:
         table.verticalHeader().setVisible(False)
         table.verticalHeader().setDefaultSectionSize(_ROW_PX)
         table.horizontalHeader().setStretchLastSection(True)
-        table.connect("cellClicked(int,int)", self._chosen)
-        table.connect("cellActivated(int,int)", self._chosen)
-        ui.mergeButton.connect("clicked(bool)", self.choose)
+        table.connect("cellClicked(int,int)", guarded(self._chosen))
+        table.connect("cellActivated(int,int)", guarded(self._chosen))
+        ui.mergeButton.connect("clicked(bool)", guarded(self.choose))
 
     def show(self, differences: Sequence[Difference]) -> None:
         """Show these regions."""

@@ -2,7 +2,10 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import wraps
 from typing import Any
+
+from ..guarded import guarded
 
 _KINDS = (
     ("QComboBox", "currentIndex", "currentIndexChanged(int)"),
@@ -39,6 +42,7 @@ class GuiConnections:
         """
         kind, name, signal = next(entry for entry in _KINDS if widget.inherits(entry[0]))
 
+        @wraps(write)
         def changed(value: Any) -> None:
             if kind != "QComboBox" or value >= 0:
                 write(value)
@@ -50,11 +54,12 @@ class GuiConnections:
     def connect_signal(self, sender: Any, signal: str, slot: Callable[..., None]) -> None:
         """Connect any signal with a slot that takes all its arguments."""
 
+        @wraps(slot)
         def call(*arguments: Any) -> None:
             if not self._is_updating:
                 slot(*arguments)
 
-        sender.connect(signal, call)
+        sender.connect(signal, guarded(call))
 
     def refresh(self) -> None:
         """Show the values as they are now, in the order of their connections."""

@@ -8,6 +8,7 @@ import slicer
 
 from SegWithUCore.paths import user_models_folder
 
+from ..guarded import guarded
 from ..i18n import _
 from ..parameters import DEVICES, Parameters
 from ..run.models import ModelInfo
@@ -41,9 +42,9 @@ class InputPanel:
         self._gui.connect(ui.modelBox, self._model_chosen)
         self._gui.connect(ui.headBox, self._head_chosen)
         self._gui.connect(ui.deviceBox, self._device_chosen)
-        ui.proposeButton.connect("clicked(bool)", self.propose)
-        ui.pythonEdit.connect("currentPathChanged(QString)", choose_python)
-        ui.wheelsEdit.connect("currentPathChanged(QString)", lambda path: set_setting(WHEELS_SETTING, path))
+        ui.proposeButton.connect("clicked(bool)", guarded(self.propose))
+        ui.pythonEdit.connect("currentPathChanged(QString)", guarded(choose_python))
+        ui.wheelsEdit.connect("currentPathChanged(QString)", guarded(lambda path: set_setting(WHEELS_SETTING, path)))
 
     @property
     def model(self) -> ModelInfo | None:

@@ -3,8 +3,10 @@
 from collections.abc import Sequence
 from typing import Any
 
+import qt
 import slicer
 
+from ..guarded import Problem, attempt, guarded, listen, show_in_console
 from ..i18n import _
 from ..parameters import Parameters
 from ..run.controller import RunRequest, RunStatus
@@ -50,11 +52,12 @@ class ModulePanel:
         self.key = BareImageKey(self.overlay.show_bare_image)
         self.preview = PreflightCheck(self.session.worker, self._preflight_changed)
         self._preview_later = Debounce(PREVIEW_DELAY_MS, self._ask_preview)
+        listen(self._problem_came)
         self.session.controller.on_status = self._status_came
         self.session.controller.on_loaded = self._loaded
-        ui.tryItButton.connect("clicked(bool)", self.try_it)
-        ui.runButton.connect("clicked(bool)", self.run_or_cancel)
-        ui.insistButton.connect("clicked(bool)", self.insist)
+        ui.tryItButton.connect("clicked(bool)", guarded(self.try_it))
+        ui.runButton.connect("clicked(bool)", guarded(self.run_or_cancel))
+        ui.insistButton.connect("clicked(bool)", guarded(self.insist))
 
     # -- what the module's widget calls --
 
@@ -64,7 +67,7 @@ class ModulePanel:
         self._parameters = parameters
         self.inputs.bind(parameters)
         self._gui_tag = parameters.connectGui(self.ui)
-        self._parameters_tag = parameters.AddObserver("ModifiedEvent", lambda *_: self._watch_roi())
+        self._parameters_tag = parameters.AddObserver("ModifiedEvent", guarded(lambda *_: self._watch_roi()))
         self._watch_roi()
         self._attach_shown_run()
         self._draw()
@@ -84,12 +87,15 @@ class ModulePanel:
 
     def close(self) -> None:
         """Let go of scene and session."""
-        self.key.remove()
-        self.cases.close()
-        self.review.close()
-        self._preview_later.stop()
-        self.overlay.release()
-        self._unbind()
+        listen(None)
+        attempt(
+            self.key.remove,
+            self.cases.close,
+            self.review.close,
+            self._preview_later.stop,
+            self.overlay.release,
+            self._unbind,
+        )
         controller = self.session.controller
         controller.on_status = lambda status: None
         controller.on_loaded = lambda nodes: None
@@ -98,13 +104,15 @@ class ModulePanel:
         """React before the scene is emptied."""
         text = _("Cancelled because the scene was closed: press Try it, or load an image and choose it.")
         self.session.controller.cancel(text)
-        self._preview_later.stop()
-        self.preview.reset()
-        self.review.scene_closes()
-        self.overlay.release()
-        self.structures.show(None)
-        self.cases.follow()
-        self._unbind()
+        attempt(
+            self._preview_later.stop,
+            self.preview.reset,
+            self.review.scene_closes,
+            self.overlay.release,
+            lambda: self.structures.show(None),
+            self.cases.follow,
+            self._unbind,
+        )
 
     def node_removed(self, node: Any) -> None:
         """React to a removed node."""
@@ -154,6 +162,7 @@ class ModulePanel:
         for index, volume in enumerate(self.inputs.volumes):
             self.inputs.replace_volume(index, freeze_sequence_frame(volume))
         self._is_current = True
+        self.run.problem = None
         choices = parameters.roi, parameters.device, unlike_training, self.inputs.head
         request = RunRequest(self.inputs.volumes, model.folder, *choices)
         self.session.controller.start(request)
@@ -167,6 +176,7 @@ class ModulePanel:
 
     def _inputs_changed(self) -> None:
         self._is_current = False
+        self.run.problem = None
         self._watch_roi()
         if not self.session.controller.is_busy:
             self.preview.reset()
@@ -186,6 +196,17 @@ class ModulePanel:
     def _status_came(self, status: RunStatus) -> None:
         self._is_current = True
         self._draw()
+
+    def _problem_came(self, problem: Problem) -> None:
+        """Say what happened, and show again what is true: a callback has stopped half-way."""
+        self.run.show_problem(problem)
+        while qt.QApplication.overrideCursor() is not None:
+            qt.QApplication.restoreOverrideCursor()
+        for draw in (self._draw, self.cases.draw):
+            try:
+                draw()
+            except Exception as error:  # noqa: BLE001 - told already, and drawing again would not end
+                show_in_console(error)
 
     def _loaded(self, nodes: CaseNodes) -> None:
         self.inputs.hide_own_maps()
@@ -238,7 +259,7 @@ class ModulePanel:
             self._roi_tag[0].RemoveObserver(self._roi_tag[1])
             self._roi_tag = None
         if roi is not None:
-            self._roi_tag = (roi, roi.AddObserver("ModifiedEvent", lambda *_: self._roi_moved()))
+            self._roi_tag = (roi, roi.AddObserver("ModifiedEvent", guarded(lambda *_: self._roi_moved())))
 
     def _roi_moved(self) -> None:
         self._is_current = False
@@ -253,7 +274,7 @@ class ModulePanel:
             return
         event = slicer.vtkMRMLTransformableNode.TransformModifiedEvent
         for volume in nodes.inputs[:1]:
-            tag = volume.AddObserver(event, lambda *_: follow_parent_transform(nodes))
+            tag = volume.AddObserver(event, guarded(lambda *_: follow_parent_transform(nodes)))
             self._transform_tags.append((volume, tag))
 
     def _unbind(self) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import qt
 import slicer
 
+from ..guarded import guarded
 from ..i18n import _
 from ..scene.case_nodes import CaseNodes
 from ..scene.overlay import COLOUR_MAPS, Overlay
@@ -51,7 +52,7 @@ class OverlayPanel:
         self._connect(ui.colourBox, _set_colours, _colours_index)
         self._connect(ui.nearBox, Overlay.set_only_near, lambda overlay: overlay.only_near, self.refresh)
         self._connect(ui.legendBox, Overlay.set_legend, lambda overlay: overlay.legend)
-        ui.showInputButton.connect("clicked(bool)", self.show_input)
+        ui.showInputButton.connect("clicked(bool)", guarded(self.show_input))
         self.refresh()
 
     @property
@@ -250,6 +251,7 @@ class BareImageKey:
             self._shortcut.deleteLater()
             self._shortcut = None
 
+    @guarded
     def press(self) -> None:
         """React to the key going down."""
         if self._filter is None:
@@ -258,6 +260,7 @@ class BareImageKey:
             slicer.app.installEventFilter(self._filter)
             self._on_held(True)
 
+    @guarded
     def let_go(self) -> None:
         """React to the key coming up, or to the application losing the keyboard."""
         if self._filter is not None:

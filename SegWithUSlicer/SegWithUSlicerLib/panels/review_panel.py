@@ -9,6 +9,7 @@ import slicer
 from SegWithUCore.errors import SegWithUError
 from SegWithUCore.review.log_format import Verdict
 
+from ..guarded import attempt, guarded
 from ..review.opening import obstacle
 from ..review.session import ReviewSession
 from ..run.session import Debounce
@@ -138,6 +139,7 @@ class ReviewPanel:
             self._draw_progress()
         return session.trouble
 
+    @guarded
     def end(self) -> None:
         """End the review, if one is open: everything is on disk and in the scene."""
         session = self.session
@@ -148,16 +150,19 @@ class ReviewPanel:
         slicer.app.disconnect("aboutToQuit()", self.end)
         self._edits_later.stop()
         self._save_later.stop()
-        self.keys.remove()
-        self.edit.show(None)
-        self.budget.show(None)
-        self.verdicts.show(None)
-        report = session.finish_blind() if session.is_done else None
-        session.close()
-        self.setup.message = " ".join(filter(None, [report.text if report is not None else "", kept_text(session)]))
-        self.table.fill([], session.state.verdict_of)
-        self._draw_setup()
-        self.on_review_changed()
+        blind: list[str] = []
+        attempt(
+            self.keys.remove,
+            lambda: self.edit.show(None),
+            lambda: self.budget.show(None),
+            lambda: self.verdicts.show(None),
+            lambda: blind.append(_blind_text(session)),
+            session.close,
+            lambda: setattr(self.setup, "message", " ".join(filter(None, [*blind, kept_text(session)]))),
+            lambda: self.table.fill([], session.state.verdict_of),
+            self._draw_setup,
+            self.on_review_changed,
+        )
 
     # -- steps --
 
@@ -299,10 +304,10 @@ class ReviewPanel:
 
     def _connect(self) -> None:
         ui = self.ui
-        ui.reviewButton.connect("contentsCollapsed(bool)", lambda _collapsed: self._update_visibility())
-        ui.reviewerEdit.connect("returnPressed()", self.start)
-        ui.keepZoomBox.connect("toggled(bool)", self._keep_zoom)
-        ui.originalBox.connect("toggled(bool)", self._show_original)
+        ui.reviewButton.connect("contentsCollapsed(bool)", guarded(lambda _collapsed: self._update_visibility()))
+        ui.reviewerEdit.connect("returnPressed()", guarded(self.start))
+        ui.keepZoomBox.connect("toggled(bool)", guarded(self._keep_zoom))
+        ui.originalBox.connect("toggled(bool)", guarded(self._show_original))
         for name, action in (
             ("startReviewButton", self.start),
             ("endReviewButton", self.end),
@@ -311,4 +316,9 @@ class ReviewPanel:
             ("nextButton", self.next),
             ("undoButton", self.undo),
         ):
-            getattr(ui, name).connect("clicked(bool)", action)
+            getattr(ui, name).connect("clicked(bool)", guarded(action))
+
+
+def _blind_text(session: ReviewSession) -> str:
+    report = session.finish_blind() if session.is_done else None
+    return report.text if report is not None else ""

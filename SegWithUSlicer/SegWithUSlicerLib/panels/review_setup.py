@@ -9,6 +9,7 @@ import slicer
 from SegWithUCore.errors import SegWithUError
 from SegWithUCore.review.log_format import Verdict
 
+from ..guarded import guarded
 from ..i18n import _
 from ..review.opening import ReviewOptions, decided_so_far, obstacle
 from ..review.session import ReviewSession
@@ -42,7 +43,7 @@ class ReviewSetup:
         for title in ORDERS.values():
             ui.orderBox.addItem(title)
         self._gui.connect(ui.orderBox, lambda index: on_order(list(ORDERS)[index]))
-        ui.reviewerEdit.connect("textChanged(QString)", lambda _text: self.draw())
+        ui.reviewerEdit.connect("textChanged(QString)", guarded(lambda _text: self.draw()))
 
     @property
     def reviewer(self) -> str:

@@ -10,6 +10,7 @@ import slicer
 from SegWithUCore.regions.region import Kind, Region, why
 from SegWithUCore.review.log_format import Verdict
 
+from ..guarded import guarded
 from ..i18n import _
 from ..review.region_picture import as_ppm, region_picture
 from ..review.session import ReviewSession
@@ -45,12 +46,12 @@ class VerdictBar:
         self._session: ReviewSession | None = None
         self._on_change = on_change
         for verdict, name in BUTTONS.items():
-            getattr(ui, name).connect("clicked(bool)", _calling(on_verdict, verdict))
-        ui.commentEdit.connect("editingFinished()", self.keep_comment)
-        ui.commentEdit.connect("returnPressed()", on_comment_done)
-        ui.acceptStructureButton.connect("clicked(bool)", _calling(self.judge_structure, Verdict.ACCEPTED))
-        ui.flagStructureButton.connect("clicked(bool)", _calling(self.judge_structure, Verdict.SECOND_READER))
-        ui.clearStructureButton.connect("clicked(bool)", _calling(self.judge_structure, None))
+            getattr(ui, name).connect("clicked(bool)", guarded(_calling(on_verdict, verdict)))
+        ui.commentEdit.connect("editingFinished()", guarded(self.keep_comment))
+        ui.commentEdit.connect("returnPressed()", guarded(on_comment_done))
+        ui.acceptStructureButton.connect("clicked(bool)", guarded(_calling(self.judge_structure, Verdict.ACCEPTED)))
+        ui.flagStructureButton.connect("clicked(bool)", guarded(_calling(self.judge_structure, Verdict.SECOND_READER)))
+        ui.clearStructureButton.connect("clicked(bool)", guarded(_calling(self.judge_structure, None)))
 
     def show(self, session: ReviewSession | None) -> None:
         """Show the current region of a review, or nothing."""
@@ -274,8 +275,9 @@ class ReviewKeys:
         for key, action in self._actions.items():
             shortcut = qt.QShortcut(qt.QKeySequence(key), window)
             shortcut.autoRepeat = False
-            shortcut.connect("activated()", action)
-            self._shortcuts.append((shortcut, action))
+            pressed = guarded(action)
+            shortcut.connect("activated()", pressed)
+            self._shortcuts.append((shortcut, pressed))
         slicer.app.connect("focusChanged(QWidget*,QWidget*)", self._focus_moved)
         self._focus_moved(None, qt.QApplication.focusWidget())
 
@@ -291,6 +293,7 @@ class ReviewKeys:
             shortcut.deleteLater()
         self._shortcuts = []
 
+    @guarded
     def _focus_moved(self, _old: Any, new: Any) -> None:
         """Disable the keys while typing: an enabled shortcut takes the key even if it does nothing."""
         for shortcut, _action in self._shortcuts:

@@ -5,6 +5,7 @@ from typing import Any
 
 import qt
 
+from ..guarded import Problem, guarded
 from ..i18n import _
 from ..run.controller import Outcome, Phase, RunStatus
 from ..run.preview import PreflightResult
@@ -33,7 +34,9 @@ class RunPanel:
         self.ui = ui
         self._diagnostics = diagnostics
         self._last_stage = ""
-        ui.copyButton.connect("clicked(bool)", self.copy_diagnostics)
+        self.problem: Problem | None = None
+        """What went wrong unexpectedly, shown until the next run or choice."""
+        ui.copyButton.connect("clicked(bool)", guarded(self.copy_diagnostics))
 
     def show(self, status: RunStatus, hint: str, result: PreflightResult, can_start: bool, is_current: bool) -> None:
         """Draw a status.
@@ -48,10 +51,17 @@ class RunPanel:
         self.ui.runButton.enabled = status.phase is not Phase.CANCELLING if busy else can_start
         self._show_progress(status, busy)
         text = status.sentence if is_current else ""
-        self.ui.statusLabel.text = "" if busy else text or hint
-        self.ui.statusLabel.visible = not busy
+        problem = self.problem.sentence if self.problem is not None else ""
+        self.ui.statusLabel.text = problem or ("" if busy else text or hint)
+        self.ui.statusLabel.visible = bool(problem) or not busy
         self._show_banner(status, result, busy, is_current)
         self._log(status)
+
+    def show_problem(self, problem: Problem) -> None:
+        """Say that something went wrong unexpectedly, and bring Copy diagnostics in sight."""
+        self.problem = problem
+        self.write(f"{problem.sentence}\n{problem.details}")
+        self.ui.logButton.collapsed = False
 
     def copy_diagnostics(self) -> None:
         """Put the diagnostics into the clipboard."""
@@ -91,3 +101,5 @@ class RunPanel:
         if line and line != self._last_stage:
             self._last_stage = line
             self.write(f"{line}\n{status.details}" if status.details else line)
+            if status.outcome is Outcome.FAILED and status.details:
+                self.ui.logButton.collapsed = False  # Copy diagnostics is in it

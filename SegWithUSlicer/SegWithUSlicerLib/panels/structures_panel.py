@@ -6,6 +6,7 @@ import qt
 
 from SegWithUCore.case.case_file import CaseDescription, Structure
 
+from ..guarded import guarded
 from ..i18n import _
 from ..scene.case_nodes import CaseNodes
 from ..scene.readout import dice_text, dice_tip, expected_text, expected_tip, volume_text
@@ -41,7 +42,7 @@ class StructuresPanel:
         )
         table.horizontalHeader().setStretchLastSection(True)
         table.verticalHeader().setVisible(False)
-        table.connect("cellClicked(int,int)", self._clicked)
+        table.connect("cellClicked(int,int)", guarded(self._clicked))
         self._gui.connect(ui.show3DBox, self._show_in_3d, self._is_in_3d)
         self.show(None)
 

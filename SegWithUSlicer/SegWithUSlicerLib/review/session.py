@@ -23,6 +23,7 @@ from SegWithUCore.review.log_format import (
 from SegWithUCore.review.rescoring import Rescore
 from SegWithUCore.review.state import ReviewState
 
+from ..guarded import attempt
 from ..scene.case_nodes import CaseNodes
 from ..scene.focus import RegionHighlight, focus_on, restore_zoom
 from ..scene.review_nodes import RegionMask, region_mask, show_original
@@ -236,13 +237,8 @@ class ReviewSession:
     def close(self) -> None:
         """End the session: everything on disk, highlight and observers gone, the user's zoom back."""
         if self.nodes.hub.GetScene() is not None:
-            self.save()
-            self._leave_current(None)
-            self.show_original(False)
-        self._trail.close()
-        self._edits.release()
-        self._highlight.release()
-        restore_zoom(self._scene)
+            attempt(self.save, lambda: self._leave_current(None), lambda: self.show_original(False))
+        attempt(self._trail.close, self._edits.release, self._highlight.release, lambda: restore_zoom(self._scene))
 
     # -- bookkeeping --
 

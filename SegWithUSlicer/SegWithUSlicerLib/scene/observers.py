@@ -6,6 +6,8 @@ from contextlib import contextmanager
 
 import vtk
 
+from ..guarded import guarded
+
 
 class Observations:
     """The observers that one object has placed on VTK objects.
@@ -31,7 +33,7 @@ class Observations:
             if alive is not None and observations is not None and not observations._is_paused:
                 alive(caller, name)
 
-        self._tags.append((watched, watched.AddObserver(event, forward)))
+        self._tags.append((watched, watched.AddObserver(event, guarded(forward))))
 
     @contextmanager
     def paused(self) -> Iterator[None]:
