@@ -1,5 +1,6 @@
 """The section "Overlay": which map is drawn over the image, and how; and the key that hides it."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,8 +13,11 @@ from ..scene.case_nodes import CaseNodes
 from ..scene.overlay import COLOUR_MAPS, Overlay
 from ..scene.readout import sentence
 from .gui_connections import GuiConnections
+from .review_widgets import key_text
 
 _STEPS = 100
+_LEAST_DECIMALS = 2
+_EPSILON = 1e-6
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,7 @@ class OverlayPanel:
         self._map_names: list[str | None] = []
         for name in COLOUR_MAPS:
             ui.colourBox.addItem(name)
-        ui.keyLabel.text = _("Hold {key} to see the bare image.").format(key=key)
+        ui.keyLabel.text = _("Hold {key} to see the bare image.").format(key=key_text(key))
         self._gui.connect(ui.resultBox, on_run_chosen)
         self._gui.connect(ui.mapBox, self._show_map)
         self._connect(ui.opacitySlider, Overlay.set_opacity, lambda overlay: overlay.opacity)
@@ -150,12 +154,17 @@ class OverlayPanel:
         self._read_out()
 
     def _set_threshold_range(self, low: float, high: float) -> None:
-        slider = self.ui.thresholdSlider
+        slider, step = self.ui.thresholdSlider, (high - low) / _STEPS
         with self._gui.updating():
+            # First: ends and values are rounded to them, and a step that is rounded away sticks.
+            slider.decimals = _decimals(step)
+            # Outwards: no value of the map may lie beyond the ends.
+            tick = 10.0**-slider.decimals
+            low, high = math.floor(low / tick + _EPSILON) * tick, math.ceil(high / tick - _EPSILON) * tick
             slider.maximum = max(high, slider.minimum)
             slider.minimum = low
             slider.maximum = high
-            slider.singleStep = (high - low) / _STEPS
+            slider.singleStep = step
 
     def _list_maps(self) -> None:
         available = self.overlay.available if self.overlay is not None else {}
@@ -166,7 +175,7 @@ class OverlayPanel:
             if names != self._map_names or box.count != len(names):
                 box.clear()
                 for name in available:
-                    box.addItem(available[name].title)
+                    box.addItem(MAP_WORDS.get(name, available[name].title))
                 box.addItem(_("None"))
                 self._map_names = names
             box.currentIndex = names.index(current) if current in names else len(names) - 1
@@ -196,6 +205,21 @@ class OverlayPanel:
                 then()
 
         self._gui.connect(widget, changed, lambda: read(self.overlay) if self.overlay is not None else None)
+
+
+MAP_WORDS = {
+    "ranking": _("Uncertainty, unscaled (ranking map)"),
+    "calibration": _("Softened probabilities (calibration map)"),
+}
+"""What a map says, before the name that the method gives it."""
+
+
+def _decimals(step: float) -> int:
+    """Return so many decimals that no step is rounded away: those of the step, or one more than its first digit."""
+    if step <= 0:
+        return _LEAST_DECIMALS
+    most = max(_LEAST_DECIMALS, 1 + math.ceil(-math.log10(step)))
+    return next((n for n in range(_LEAST_DECIMALS, most) if math.isclose(round(step, n), step)), most)
 
 
 def _set_colours(overlay: Overlay, index: int) -> None:
