@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import slicer
 from listed_cases import Listing
-from opened_module import Opened
+from opened_module import Opened, segment_crop
 from PySide6 import QtCore, QtWidgets
 from reviewing import Reviewing
 
@@ -295,3 +295,19 @@ def test_maps_are_named_by_what_they_say(reviewing: Reviewing) -> None:
         "Softened probabilities (calibration map)",
         "None",
     ]
+
+
+@pytest.mark.parametrize("name", ["ranking", "calibration"])
+def test_a_map_without_a_threshold_does_not_colour_everything_when_chosen_first(opened: Opened, name: str) -> None:
+    from SegWithUSlicerLib.scene.readout import share_above
+
+    segment_crop(opened)
+    overlay, box = opened.overlay, opened.ui.mapBox
+    index = list(overlay.available).index(name)
+    box.currentIndex = index
+    rows = share_above(opened.nodes.case, name, overlay.threshold)
+    assert 0.02 < sum(row.share for row in rows) / len(rows) < 0.35
+    opened.ui.thresholdSlider.value = opened.ui.thresholdSlider.minimum
+    box.currentIndex = 0
+    box.currentIndex = index
+    assert overlay.threshold == pytest.approx(overlay.window[0], abs=0.01), "the user's own stays"

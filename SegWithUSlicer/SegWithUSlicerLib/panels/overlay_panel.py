@@ -8,14 +8,17 @@ from typing import Any
 import qt
 import slicer
 
+from SegWithUCore.case.case_file import CaseDescription
+
 from ..i18n import _
 from ..scene.case_nodes import CaseNodes
 from ..scene.overlay import COLOUR_MAPS, Overlay
-from ..scene.readout import sentence
+from ..scene.readout import sentence, share_above
 from .gui_connections import GuiConnections
 from .review_widgets import key_text
 
 _STEPS = 100
+_FIRST_SHARE = 0.1
 _LEAST_DECIMALS = 2
 _EPSILON = 1e-6
 
@@ -45,6 +48,7 @@ class OverlayPanel:
         self.overlay: Overlay | None = None
         self._gui = GuiConnections()
         self._map_names: list[str | None] = []
+        self._suggested: set[str] = set()
         for name in COLOUR_MAPS:
             ui.colourBox.addItem(name)
         ui.keyLabel.text = _("Hold {key} to see the bare image.").format(key=key_text(key))
@@ -188,7 +192,18 @@ class OverlayPanel:
     def _show_map(self, index: int) -> None:
         if self.overlay is not None and index < len(self._map_names):
             self.overlay.show(self._map_names[index])
+            self._suggest_threshold(self.overlay)
             self.refresh()
+
+    def _suggest_threshold(self, overlay: Overlay) -> None:
+        """Hide most of a map that would colour everything when it is chosen first."""
+        name, window, case = overlay.map_name, overlay.window, overlay.nodes.case
+        node = overlay.nodes.maps.get(name) if name is not None else None
+        if name is None or node is None or window is None or case is None or node.GetID() in self._suggested:
+            return
+        self._suggested.add(node.GetID())
+        if overlay.threshold is not None and overlay.threshold <= window[0] + (window[1] - window[0]) / _STEPS:
+            overlay.set_threshold(_threshold_of_share(case, name, window))
 
     def _connect(
         self,
@@ -220,6 +235,18 @@ def _decimals(step: float) -> int:
         return _LEAST_DECIMALS
     most = max(_LEAST_DECIMALS, 1 + math.ceil(-math.log10(step)))
     return next((n for n in range(_LEAST_DECIMALS, most) if math.isclose(round(step, n), step)), most)
+
+
+def _threshold_of_share(case: CaseDescription, name: str, window: tuple[float, float]) -> float:
+    """Return the highest threshold with at least a tenth of the structures above it; the lowest without histograms."""
+    low, high = window
+
+    def above(threshold: float) -> float:
+        return sum(row.volume_mm3 or 0.0 for row in share_above(case, name, threshold))
+
+    least, steps = _FIRST_SHARE * above(low), range(_STEPS, 0, -1)
+    found = (low + step * (high - low) / _STEPS for step in steps)
+    return next((threshold for threshold in found if 0 < least <= above(threshold)), low)
 
 
 def _set_colours(overlay: Overlay, index: int) -> None:
