@@ -292,6 +292,9 @@ class ReviewPanel:
     def _make_room(self, is_edit_folded: bool) -> None:
         """Let list, picture, verdicts and editor be in sight together."""
         self.table.set_short(not is_edit_folded)
+        # While editing, keys, list and verdicts lead from region to region.
+        for name in ("orderLabel", "orderBox", "firstButton", "previousButton", "nextButton"):
+            getattr(self.ui, name).visible = is_edit_folded
         if self.edit.editor is not None:
             compact_editor(self.edit.editor)
 

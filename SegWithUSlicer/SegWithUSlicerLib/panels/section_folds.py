@@ -8,8 +8,8 @@ from ..run.session import Debounce
 
 SECTIONS = ("inputsButton", "advancedButton", "logButton", "overlayButton", "structuresButton", "casesButton")
 
-_EFFECT_COLUMNS, _SEGMENTS_PX = 4, 84
-"""Two rows of effects, and two of structures."""
+_EFFECT_COLUMNS, _SEGMENTS_PX = 4, 56
+"""Two rows of effects, and one of structures: the others scroll."""
 
 
 class SectionFolds:
