@@ -69,6 +69,7 @@ def _list_cases(host: SlicerHost, home: Path) -> None:
     host.wait(1.0)
     panel.cases.ui.exportButton.collapsed = False
     ui.reviewButton.collapsed = True
+    ui.casesButton.collapsed = False  # a review folds it
 
 
 def _views(host: SlicerHost):  # type: ignore[no-untyped-def]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 import slicer
-from PySide6 import QtCore
+from PySide6 import QtCore, QtWidgets
 from SlicerHost import host, strict  # noqa: F401  (host registers every stand-in)
 from SlicerHost.api_table import ApiTable
 from SlicerHost.application import qt_application
+from SlicerHost.popups import POPUPS
 from SlicerHost.signals import stand_in_signals
 from SlicerHost.widgets.stand_in import CTK_CLASSES, SLICER_CLASSES
 
@@ -18,6 +19,10 @@ STAND_INS = {**CTK_CLASSES, **SLICER_CLASSES}
 REAL_BUT_UNLISTED = {
     "qSlicerScriptedLoadableModule": {"widgetRepresentation", "logic"},
     "qSlicerApplication": {"layoutManager", "testingEnabled"},
+    "ctkPathLineEdit": {  # the values of its enum Filter: PythonQt gives them to the class
+        *("Dirs", "Files", "Drives", "NoSymLinks", "AllEntries", "Readable", "Writable", "Executable"),
+        *("NoDot", "NoDotDot", "NoDotAndDotDot"),
+    },
     "qMRMLPlotView": {"paintEvent"},  # its ancestry ends in VTK's QVTKOpenGLNativeWidget, a QWidget
 }
 # classes that Slicer does not export to Python under this name: C++ modules come as qSlicer<Name>Module
@@ -108,6 +113,50 @@ def test_collapsible_button_hides_contents_and_is_checked_while_open():
     button.click()
     assert (inside.visible, button.collapsed, got) == (True, False, [True, False])
     button.hide()
+
+
+def test_collapsible_button_is_never_narrower_than_its_contents_would_like_to_be():
+    from SlicerHost.qt_module import QT as qt  # noqa: N811
+
+    panel, button = qt.QWidget(), CTK_CLASSES["ctkCollapsibleButton"]("Title")
+    label = qt.QLabel("many words " * 20)
+    label.wordWrap = True
+    qt.QVBoxLayout(button).addWidget(label)
+    qt.QVBoxLayout(panel).addWidget(button)
+    wanted = QtWidgets.QLabel.sizeHint(label).width()
+    assert QtWidgets.QWidget.minimumSizeHint(panel).width() > wanted > 200
+    button.collapsed = True
+    assert QtWidgets.QWidget.minimumSizeHint(panel).width() < 120
+
+
+@pytest.mark.parametrize(
+    ("filters", "kind"),
+    [
+        (None, "getOpenFileName"),
+        (["Files"], "getOpenFileName"),
+        (["Files", "Writable"], "getSaveFileName"),
+        (["Dirs", "Drives", "NoDotAndDotDot"], "getExistingDirectory"),
+    ],
+)
+def test_browse_of_a_path_edit_asks_for_a_file_unless_filters_leave_only_folders(filters, kind):
+    edit = CTK_CLASSES["ctkPathLineEdit"]()
+    if filters is not None:
+        edit.filters = sum(getattr(CTK_CLASSES["ctkPathLineEdit"], name) for name in filters)
+    POPUPS.reset()
+    POPUPS.answer("/chosen")
+    edit.browse()
+    assert POPUPS.shown[-1].kind.endswith(kind)
+    assert edit.currentPath == "/chosen"
+
+
+def test_slider_rounds_its_ends_to_the_decimals_that_it_has_then():
+    slider = CTK_CLASSES["ctkSliderWidget"]()
+    slider.minimum = -16.3266
+    assert slider.minimum == -16.33
+    slider.decimals = 4
+    assert slider.minimum == -16.33
+    slider.minimum = -16.3266
+    assert slider.minimum == -16.3266
 
 
 @pytest.fixture

@@ -30,9 +30,10 @@ def test_two_clicks_from_the_module_to_the_overlay(opened: Opened) -> None:
     assert (opened.overlay.map_name, opened.ui.mapBox.currentText) == ("error_probability", "Error probability")
     assert "% of the anterior hippocampus" in opened.ui.readoutLabel.text
     assert opened.ui.structuresTable.rowCount == 2
-    assert "mm" in opened.ui.structuresTable.item(0, 1).text()
-    assert " to " in opened.ui.structuresTable.item(0, 2).text()
-    assert "27 calibration cases" in opened.ui.structuresTable.item(0, 2).toolTip()
+    assert "mm" in opened.ui.structuresTable.item(0, 3).text()
+    assert " to " not in opened.ui.structuresTable.item(0, 4).text(), "the interval is in the tool tip"
+    assert " to " in opened.ui.structuresTable.item(0, 4).toolTip()
+    assert "27 calibration cases" in opened.ui.structuresTable.item(0, 4).toolTip()
     assert opened.private_folders() == []
     assert alive(opened.worker.pid)
 
@@ -111,7 +112,7 @@ def test_saved_scene_gives_the_same_overlay(opened: Opened) -> None:
     ui.opacitySlider.value = 0.45
     ui.thresholdSlider.value = 0.5 * (ui.thresholdSlider.minimum + ui.thresholdSlider.maximum)
     opened.panel.structures._clicked(0, 0)
-    threshold, text, table = opened.overlay.threshold, ui.readoutLabel.text, ui.structuresTable.item(0, 1).text()
+    threshold, text, table = opened.overlay.threshold, ui.readoutLabel.text, ui.structuresTable.item(0, 3).text()
     picture = opened.coloured()
     opened.host.save_scene(opened.host.folder / "run.mrb")
     opened.host.close_scene()
@@ -119,7 +120,7 @@ def test_saved_scene_gives_the_same_overlay(opened: Opened) -> None:
     opened.host.load_scene(opened.host.folder / "run.mrb")
     assert (opened.overlay.map_name, opened.overlay.opacity) == ("ranking", pytest.approx(0.45))
     assert opened.overlay.threshold == pytest.approx(threshold)
-    assert (ui.readoutLabel.text, ui.structuresTable.item(0, 1).text()) == (text, table)
+    assert (ui.readoutLabel.text, ui.structuresTable.item(0, 3).text()) == (text, table)
     assert [node.GetName() for node in opened.panel.inputs.volumes] == ["Crop"]
     # Off-screen, outlines of a loaded scene are drawn at the next change of the slice node.
     opened.host.slice_views["Red"].node.Modified()
@@ -194,8 +195,8 @@ def test_user_who_goes_on_reads_not_assessed(opened: Opened) -> None:
     assert opened.finish().startswith("Done")
     assert opened.ui.bannerFrame.visible
     table = opened.ui.structuresTable
-    texts = [table.item(0, column).text() for column in (2, 3, 4, 5)]
-    assert texts == [*["not assessed"] * 3, "far from the training cases"]
+    texts = [table.item(0, column).text() for column in (1, 2, 4, 5)]
+    assert texts == ["far from the training cases", *["not assessed"] * 3]
 
 
 def test_time_and_memory_are_predicted_and_a_warning_stands_before_the_run(opened: Opened) -> None:

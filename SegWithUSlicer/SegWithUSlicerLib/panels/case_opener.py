@@ -22,7 +22,6 @@ from ..scene.focus import focus_on
 from .overlay_panel import OverlayPanel
 from .review_panel import ReviewPanel
 from .review_setup import settings_folder
-from .review_widgets import wrappable
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
@@ -181,7 +180,7 @@ class CaseOpener:
 
     def _ask(self, asked: _PendingCase | None, why: str = "") -> None:
         self._pending = asked
-        self.ui.imageLabel.text = wrappable(why)
+        self.ui.imageLabel.text = why
         self.ui.imageFrame.visible = asked is not None
 
     # -- the switch --

@@ -24,7 +24,6 @@ from .cases_table import CasesTable, about_case, summary_text
 from .exchange_panel import DifferencesPanel, ExportPanel
 from .gui_connections import GuiConnections
 from .review_setup import settings_folder
-from .review_widgets import wrappable
 
 PLACE_SETTING = "SegWithU/CasesPlace"
 READ_EVERY_MS, READ_FOR_S = 10, 0.04
@@ -118,7 +117,7 @@ class CasesPanel:
         try:
             found = CaseList(find_rows())
         except (SegWithUError, OSError) as error:
-            self.ui.casesLabel.text = wrappable(str(error))
+            self.ui.casesLabel.text = str(error)
             return
         self.list = found
         self.opener.cancel_question()
@@ -289,7 +288,7 @@ class CasesPanel:
                 )
             return
         ui.readingBar.value = round(100 * found.progress)
-        ui.casesLabel.text = wrappable(summary_text(found, len(self.table.shown), self.reviewer))
+        ui.casesLabel.text = summary_text(found, len(self.table.shown), self.reviewer)
         self.differences.show(found.differences)
 
     def _draw_case(self) -> None:
@@ -298,7 +297,7 @@ class CasesPanel:
         lines = [self.opener.message] if self.opener.message else []
         lines += about_case(selected[0]) if len(selected) == 1 else []
         lines += [_("{count} cases are selected.").format(count=len(selected))] if len(selected) > 1 else []
-        ui.caseLabel.text = wrappable("\n".join(lines))
+        ui.caseLabel.text = "\n".join(lines)
         ui.caseLabel.visible = bool(lines)
         ui.previousCaseButton.enabled = self.table.neighbour(-1) is not None
         ui.nextCaseButton.enabled = self.table.neighbour(1) is not None

@@ -16,7 +16,7 @@ from ..scene.readout import volume_text
 from .gui_connections import GuiConnections, updates_disabled
 
 _ROW_PX, _LEAST_ROWS, _MOST_ROWS = 24, 3, 10
-_WIDEST_PX = (135, 135, 110, 80, 60, 50, 190)
+_WIDEST_PX = (135, 135, 110, 90, 60, 50, 190)
 """So wide that in a panel of usual width only the structure's name is cut off; tool tips have the whole texts."""
 _STATUS, _NUMERIC = 1, (3, 4, 5)
 """Numeric columns are sorted from the largest at the first click."""
@@ -40,7 +40,7 @@ class CasesTable:
         self._opened: CaseItem | None = None
         self._sorting: tuple[int, bool] | None = None
         self._gui = GuiConnections()
-        titles = [_("Case"), _("Status"), _("Flags"), _("Wrong"), _("Regions"), _("Min"), _("Worst structure")]
+        titles = [_("Case"), _("Status"), _("Flags"), _("Likely wrong"), _("Regions"), _("Min"), _("Worst structure")]
         table.setColumnCount(len(titles))
         table.setHorizontalHeaderLabels(titles)
         for column, tip in enumerate(COLUMN_TIPS):
@@ -291,7 +291,9 @@ def summary_text(found: CaseList, shown: int, reviewer: str) -> str:
     count, entries = len(found.items), [item.entry for item in found.items]
     flagged = sum(bool(entry.flags) for entry in entries)
     waiting = sum(reviewer_progress(entry, reviewer).is_open for entry in entries)
-    text = _("{count} cases, {flagged} flagged, {waiting} open for {who}; {place}").format(
+    many = _("{count} cases, {flagged} flagged, {waiting} open for {who}; {place}")
+    one = _("One case, {flagged} flagged, {waiting} open for {who}; {place}")
+    text = (one if count == 1 else many).format(
         count=count, flagged=flagged, waiting=waiting, who=reviewer or _("you"), place=found.source.title
     )
     return text if shown == count else _("{shown} of {summary}").format(shown=shown, summary=text)

@@ -22,7 +22,7 @@ from ..i18n import _
 from ..run.command import CommandEnd, CommandProcess
 from ..run.private_folder import PrivateFolder
 from ..run.session import set_setting, setting, start_timer, temporary_root
-from .review_widgets import verdict_text, wrappable
+from .review_widgets import verdict_text
 
 EXPORT_PLACE_SETTING = "SegWithU/ExportPlace"
 REPORT_FILE = "report.html"
@@ -73,7 +73,7 @@ class ExportPanel:
             getattr(ui, name).enabled = not busy
         ui.commentsBox.enabled = not busy and ui.anonymousBox.checked
         ui.exportBar.visible = busy
-        ui.exportLabel.text = wrappable(" ".join(filter(None, [self._message, self._left_out()])))
+        ui.exportLabel.text = " ".join(filter(None, [self._message, self._left_out() or self._why_none()]))
         ui.exportLabel.visible = bool(ui.exportLabel.text)
         selected = self._cases()[1]
         is_one = len(selected) == 1 and selected[0].folder is not None
@@ -152,6 +152,16 @@ class ExportPanel:
             "reported: save the scene."
         )
         return text.format(count=count) if count else ""
+
+    def _why_none(self) -> str:
+        """Return why there is nothing to export, and the next click; "" if there is."""
+        if self.process.is_busy or self._chosen() or not self._cases()[0]:
+            return ""
+        reasons = {
+            FLAGGED: _("No case in the list is flagged: choose All cases shown."),
+            SELECTED: _("No case is selected: click one in the list, or choose All cases shown."),
+        }
+        return reasons.get(self.ui.exportScopeBox.currentIndex, "")
 
     def _wanted(self) -> Sequence[CaseItem]:
         shown, selected = self._cases()
@@ -262,7 +272,7 @@ class DifferencesPanel:
         text = _("Reviewers disagree on {count} regions.").format(count=count)
         if count < 2:
             text = _("Reviewers disagree on one region.") if count else _("No region was judged differently.")
-        self.ui.differencesLabel.text = "\n".join(filter(None, [wrappable(self._message), text]))
+        self.ui.differencesLabel.text = "\n".join(filter(None, [self._message, text]))
 
     def clear(self) -> None:
         """Clear the messages about the list that was shown before."""

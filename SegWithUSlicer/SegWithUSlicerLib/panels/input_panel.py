@@ -4,6 +4,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import ctk
+import qt
 import slicer
 
 from SegWithUCore.paths import user_models_folder
@@ -18,6 +20,7 @@ from ..scene.load_case import is_ours, propose_roi
 from ..scene.volume_export import sequence_frame
 from .gui_connections import GuiConnections
 
+_SELECTOR_PX = 80
 _LARGER = 1.15
 """Beyond this multiple of the largest training image a region is asked for; as in the engine's own check."""
 
@@ -42,6 +45,7 @@ class InputPanel:
         self._gui.connect(ui.modelBox, self._model_chosen)
         self._gui.connect(ui.headBox, self._head_chosen)
         self._gui.connect(ui.deviceBox, self._device_chosen)
+        self._gui.connect(ui.handlesBox, self.show_handles, self._has_handles)
         ui.proposeButton.connect("clicked(bool)", guarded(self.propose))
         ui.pythonEdit.connect("currentPathChanged(QString)", guarded(choose_python))
         ui.wheelsEdit.connect("currentPathChanged(QString)", guarded(lambda path: set_setting(WHEELS_SETTING, path)))
@@ -96,6 +100,7 @@ class InputPanel:
         if model in names:
             self.ui.modelBox.currentIndex = names.index(model)
         self._parameters.roi = roi
+        self.show_handles(True)
         if self._selectors:
             self._selectors[0].setCurrentNode(volume)
         self._changed()
@@ -116,7 +121,28 @@ class InputPanel:
         if self._parameters is None or model is None or volume is None or model.field_of_view_mm is None:
             return
         self._parameters.roi = propose_roi(volume, _crosshair(), model.field_of_view_mm)
+        self.show_handles(True)
         self._changed()
+
+    def show_handles(self, visible: bool) -> None:
+        """Show the handles of the region, or leave only its outline."""
+        roi = self._parameters.roi if self._parameters is not None else None
+        if roi is not None and roi.GetDisplayNode() is not None:
+            roi.GetDisplayNode().SetHandlesInteractive(visible)
+            for point in range(roi.GetNumberOfControlPoints()):
+                roi.SetNthControlPointVisibility(point, visible)
+        self.draw_handles()
+
+    def draw_handles(self) -> None:
+        """Show whether the chosen region has handles."""
+        roi = self._parameters.roi if self._parameters is not None else None
+        self.ui.handlesBox.enabled = roi is not None
+        self._gui.refresh()
+
+    def _has_handles(self) -> bool:
+        roi = self._parameters.roi if self._parameters is not None else None
+        display = roi.GetDisplayNode() if roi is not None else None
+        return display is not None and bool(display.GetHandlesInteractive())
 
     def hint(self) -> str:
         """Return one sentence that names the next click."""
@@ -140,9 +166,11 @@ class InputPanel:
         return _("Press Segment with Uncertainty.")
 
     def show_preflight(self, result: PreflightResult) -> None:
-        """Show predicted time and memory, and what is unusual about the image but need not matter."""
-        text = " ".join([*([f"{result.cost}."] if result.cost and result.notes else [result.cost]), *result.notes])
+        """Show predicted time and memory, and in how many points the image is unusual; the tool tip says which."""
+        unlike = _unlike_text(len(result.notes))
+        text = " ".join([*([f"{result.cost}."] if result.cost and unlike else [result.cost]), unlike]).strip()
         self.ui.costLabel.text = text
+        self.ui.costLabel.toolTip = "\n".join(result.notes)
         self.ui.costLabel.visible = bool(text)
 
     def set_enabled(self, enabled: bool) -> None:
@@ -158,6 +186,9 @@ class InputPanel:
         titles = {"auto": _("Automatic"), "cpu": _("CPU"), "cuda": _("NVIDIA GPU (CUDA)"), "mps": _("Apple GPU (MPS)")}
         for device in DEVICES:
             self.ui.deviceBox.addItem(titles[device])
+        # The default allows files and folders, and then Browse asks for a file.
+        self.ui.pythonEdit.filters = ctk.ctkPathLineEdit.Files
+        self.ui.wheelsEdit.filters = ctk.ctkPathLineEdit.Dirs
         self.ui.pythonEdit.currentPath = setting(PYTHON_SETTING)
         self.ui.wheelsEdit.currentPath = setting(WHEELS_SETTING)
         self.show_preflight(PreflightResult())
@@ -194,6 +225,9 @@ class InputPanel:
         selector.removeEnabled = False
         selector.noneDisplay = _("Choose a volume")
         selector.setToolTip(_tool_tip(channel))
+        # A long name must not widen the panel.
+        selector.setSizePolicy(qt.QSizePolicy.Ignored, qt.QSizePolicy.Fixed)
+        selector.setMinimumWidth(_SELECTOR_PX)
         selector.setMRMLScene(slicer.mrmlScene)
         self._gui.connect_signal(selector, "currentNodeChanged(vtkMRMLNode*)", self._channel_chosen)
         return selector
@@ -260,6 +294,14 @@ def check_paths() -> str:
     if wheels and not Path(wheels).is_dir():
         return _("There is no folder {path}: open Advanced and choose another one.").format(path=wheels)
     return ""
+
+
+def _unlike_text(points: int) -> str:
+    if not points:
+        return ""
+    if points == 1:
+        return _("Unlike the training images in one point.")
+    return _("Unlike the training images in {n} points.").format(n=points)
 
 
 def _tool_tip(channel: str) -> str:

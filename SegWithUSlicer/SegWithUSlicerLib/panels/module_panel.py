@@ -210,6 +210,7 @@ class ModulePanel:
 
     def _loaded(self, nodes: CaseNodes) -> None:
         self.inputs.hide_own_maps()
+        self.inputs.show_handles(False)
         self.show_run(nodes)
 
     # -- drawing and bookkeeping --
@@ -252,6 +253,7 @@ class ModulePanel:
 
     def _watch_roi(self) -> None:
         """Repeat the prediction when the region is moved or another one is chosen."""
+        self.inputs.draw_handles()
         roi = self._parameters.roi if self._parameters is not None else None
         if self._roi_tag is not None and self._roi_tag[0] is roi:
             return

@@ -1,5 +1,6 @@
 """The section "Overlay": which map is drawn over the image, and how; and the key that hides it."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -7,14 +8,20 @@ from typing import Any
 import qt
 import slicer
 
+from SegWithUCore.case.case_file import CaseDescription
+
 from ..guarded import guarded
 from ..i18n import _
 from ..scene.case_nodes import CaseNodes
 from ..scene.overlay import COLOUR_MAPS, Overlay
-from ..scene.readout import sentence
+from ..scene.readout import sentence, share_above
 from .gui_connections import GuiConnections
+from .review_widgets import key_text
 
 _STEPS = 100
+_FIRST_SHARE = 0.1
+_LEAST_DECIMALS = 2
+_EPSILON = 1e-6
 
 
 @dataclass(frozen=True)
@@ -42,9 +49,10 @@ class OverlayPanel:
         self.overlay: Overlay | None = None
         self._gui = GuiConnections()
         self._map_names: list[str | None] = []
+        self._suggested: set[str] = set()
         for name in COLOUR_MAPS:
             ui.colourBox.addItem(name)
-        ui.keyLabel.text = _("Hold {key} to see the bare image.").format(key=key)
+        ui.keyLabel.text = _("Hold {key} to see the bare image.").format(key=key_text(key))
         self._gui.connect(ui.resultBox, on_run_chosen)
         self._gui.connect(ui.mapBox, self._show_map)
         self._connect(ui.opacitySlider, Overlay.set_opacity, lambda overlay: overlay.opacity)
@@ -151,12 +159,17 @@ class OverlayPanel:
         self._read_out()
 
     def _set_threshold_range(self, low: float, high: float) -> None:
-        slider = self.ui.thresholdSlider
+        slider, step = self.ui.thresholdSlider, (high - low) / _STEPS
         with self._gui.updating():
+            # First: ends and values are rounded to them, and a step that is rounded away sticks.
+            slider.decimals = _decimals(step)
+            # Outwards: no value of the map may lie beyond the ends.
+            tick = 10.0**-slider.decimals
+            low, high = math.floor(low / tick + _EPSILON) * tick, math.ceil(high / tick - _EPSILON) * tick
             slider.maximum = max(high, slider.minimum)
             slider.minimum = low
             slider.maximum = high
-            slider.singleStep = (high - low) / _STEPS
+            slider.singleStep = step
 
     def _list_maps(self) -> None:
         available = self.overlay.available if self.overlay is not None else {}
@@ -167,7 +180,7 @@ class OverlayPanel:
             if names != self._map_names or box.count != len(names):
                 box.clear()
                 for name in available:
-                    box.addItem(available[name].title)
+                    box.addItem(MAP_WORDS.get(name, available[name].title))
                 box.addItem(_("None"))
                 self._map_names = names
             box.currentIndex = names.index(current) if current in names else len(names) - 1
@@ -180,7 +193,18 @@ class OverlayPanel:
     def _show_map(self, index: int) -> None:
         if self.overlay is not None and index < len(self._map_names):
             self.overlay.show(self._map_names[index])
+            self._suggest_threshold(self.overlay)
             self.refresh()
+
+    def _suggest_threshold(self, overlay: Overlay) -> None:
+        """Hide most of a map that would colour everything when it is chosen first."""
+        name, window, case = overlay.map_name, overlay.window, overlay.nodes.case
+        node = overlay.nodes.maps.get(name) if name is not None else None
+        if name is None or node is None or window is None or case is None or node.GetID() in self._suggested:
+            return
+        self._suggested.add(node.GetID())
+        if overlay.threshold is not None and overlay.threshold <= window[0] + (window[1] - window[0]) / _STEPS:
+            overlay.set_threshold(_threshold_of_share(case, name, window))
 
     def _connect(
         self,
@@ -197,6 +221,33 @@ class OverlayPanel:
                 then()
 
         self._gui.connect(widget, changed, lambda: read(self.overlay) if self.overlay is not None else None)
+
+
+MAP_WORDS = {
+    "ranking": _("Uncertainty, unscaled (ranking map)"),
+    "calibration": _("Softened probabilities (calibration map)"),
+}
+"""What a map says, before the name that the method gives it."""
+
+
+def _decimals(step: float) -> int:
+    """Return so many decimals that no step is rounded away: those of the step, or one more than its first digit."""
+    if step <= 0:
+        return _LEAST_DECIMALS
+    most = max(_LEAST_DECIMALS, 1 + math.ceil(-math.log10(step)))
+    return next((n for n in range(_LEAST_DECIMALS, most) if math.isclose(round(step, n), step)), most)
+
+
+def _threshold_of_share(case: CaseDescription, name: str, window: tuple[float, float]) -> float:
+    """Return the highest threshold with at least a tenth of the structures above it; the lowest without histograms."""
+    low, high = window
+
+    def above(threshold: float) -> float:
+        return sum(row.volume_mm3 or 0.0 for row in share_above(case, name, threshold))
+
+    least, steps = _FIRST_SHARE * above(low), range(_STEPS, 0, -1)
+    found = (low + step * (high - low) / _STEPS for step in steps)
+    return next((threshold for threshold in found if 0 < least <= above(threshold)), low)
 
 
 def _set_colours(overlay: Overlay, index: int) -> None:

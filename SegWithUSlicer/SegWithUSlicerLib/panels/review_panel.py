@@ -19,6 +19,7 @@ from .budget_panel import BudgetPanel
 from .edit_panel import EditPanel
 from .review_setup import ReviewSetup, closing_text, kept_text, progress_text, settings_folder
 from .review_widgets import ReviewTable, VerdictBar
+from .section_folds import SectionFolds, compact_editor
 
 QUIET_MS = 600
 """So long after the last change of the segmentation a stroke is taken as finished."""
@@ -52,6 +53,7 @@ class ReviewPanel:
         self.budget = BudgetPanel(ui)
         self.edit = EditPanel(ui)
         self.edit.on_relabelled = lambda: self.judge(Verdict.CORRECTED)
+        self.folds = SectionFolds(ui, ui.reviewButton)
         self.keys = review_widgets.ReviewKeys(review_widgets.actions_of(self))
         self._edits_later = Debounce(QUIET_MS, self._check_for_edits)
         self._save_later = Debounce(SAVE_MS, self._save)
@@ -85,6 +87,7 @@ class ReviewPanel:
     def close(self) -> None:
         """Let go of everything."""
         self.end()
+        self.folds.close()
         self.edit.close()
         self.budget.close()
 
@@ -124,6 +127,7 @@ class ReviewPanel:
         setup.remember_reviewer()
         slicer.app.connect("aboutToQuit()", self.end)
         self._show_session(session)
+        self.folds.fold()
         self.on_review_changed()
 
     def leave(self) -> str:
@@ -161,6 +165,7 @@ class ReviewPanel:
             lambda: setattr(self.setup, "message", " ".join(filter(None, [*blind, kept_text(session)]))),
             lambda: self.table.fill([], session.state.verdict_of),
             self._draw_setup,
+            self.folds.unfold,
             self.on_review_changed,
         )
 
@@ -289,6 +294,15 @@ class ReviewPanel:
             self.edit.pause()
         self.session.set_visible(is_visible)
 
+    def _make_room(self, is_edit_folded: bool) -> None:
+        """Let list, picture, verdicts and editor be in sight together."""
+        self.table.set_short(not is_edit_folded)
+        # While editing, keys, list and verdicts lead from region to region.
+        for name in ("orderLabel", "orderBox", "firstButton", "previousButton", "nextButton"):
+            getattr(self.ui, name).visible = is_edit_folded
+        if self.edit.editor is not None:
+            compact_editor(self.edit.editor)
+
     def _draw_setup(self) -> None:
         self.setup.show(self._nodes, self.session is not None)
         self.ui.reviewFrame.visible = self.session is not None
@@ -305,6 +319,7 @@ class ReviewPanel:
     def _connect(self) -> None:
         ui = self.ui
         ui.reviewButton.connect("contentsCollapsed(bool)", guarded(lambda _collapsed: self._update_visibility()))
+        ui.editButton.connect("contentsCollapsed(bool)", guarded(self._make_room))
         ui.reviewerEdit.connect("returnPressed()", guarded(self.start))
         ui.keepZoomBox.connect("toggled(bool)", guarded(self._keep_zoom))
         ui.originalBox.connect("toggled(bool)", guarded(self._show_original))

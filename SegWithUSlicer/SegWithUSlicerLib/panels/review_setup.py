@@ -17,7 +17,7 @@ from ..run.session import set_setting, setting
 from ..scene.case_nodes import CaseNodes
 from ..scene.readout import volume_text
 from .gui_connections import GuiConnections
-from .review_widgets import ORDERS, wrappable
+from .review_widgets import ORDERS
 
 REVIEWER_SETTING = "SegWithU/Reviewer"
 
@@ -84,11 +84,12 @@ class ReviewSetup:
         ui.startReviewButton.visible = not is_open
         ui.endReviewButton.visible = is_open
         ui.reviewerEdit.enabled = not is_open
+        ui.reviewerLabel.visible = ui.reviewerEdit.visible = not is_open
         # A resumed review keeps its own blind places.
         ui.blindBox.enabled = earlier is None
         ui.blindLabel.visible = ui.blindBox.visible = not is_open
         text = " ".join(filter(None, [self.message, problem]))
-        ui.reviewNoteLabel.text = wrappable(text)
+        ui.reviewNoteLabel.text = text
         ui.reviewNoteLabel.visible = bool(text)
 
     def _obstacle(self) -> str:
@@ -121,7 +122,7 @@ def progress_text(session: ReviewSession) -> str:
             "Remaining expected wrong volume {left}; {inside} voxels changed in regions, {outside} outside."
         ).format(left=volume_text(score.remaining_mm3), inside=score.inside_voxels, outside=score.outside)
         lines.append(text)
-    return "\n".join(filter(None, [*lines, wrappable(session.trouble)]))
+    return "\n".join(filter(None, [*lines, session.trouble]))
 
 
 def closing_text(session: ReviewSession) -> str:

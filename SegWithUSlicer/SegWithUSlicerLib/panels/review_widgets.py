@@ -1,6 +1,5 @@
 """Widgets of the review section: verdict bar, table of regions, texts, keys."""
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -120,8 +119,10 @@ def _capital(sentence: str) -> str:
     return f"{sentence[:1].upper()}{sentence[1:]}."
 
 
-_VERDICT = 4
-_ROW_PX, _LEAST_ROWS, _MOST_ROWS = 24, 3, 9
+_STRUCTURE, _ERROR, _VERDICT = 1, 2, 4
+_ROW_PX, _LEAST_ROWS, _MOST_ROWS = 24, 3, 6
+_VERDICT_PX = 110
+"""Wide enough for the longest verdict."""
 
 
 class ReviewTable:
@@ -138,12 +139,16 @@ class ReviewTable:
         self._gui = GuiConnections()
         self._ids: list[int] = []
         self._rows: dict[int, int] = {}
-        titles = ["#", _("Structure"), _("Expected wrong"), _("Kind"), _("Verdict")]
+        self._most_rows = _MOST_ROWS
+        titles = ["#", _("Structure"), _("Error"), _("Kind"), _("Verdict")]
         table.setColumnCount(len(titles))
         table.setHorizontalHeaderLabels(titles)
         table.verticalHeader().setVisible(False)
         table.verticalHeader().setDefaultSectionSize(_ROW_PX)
-        table.horizontalHeader().setStretchLastSection(True)
+        table.horizontalHeaderItem(_ERROR).setToolTip(_("The volume in the region that is expected to be wrong."))
+        table.setWordWrap(False)
+        # The name of the structure gives way; the verdict is always in sight.
+        table.horizontalHeader().setSectionResizeMode(_STRUCTURE, qt.QHeaderView.Stretch)
         self._gui.connect_signal(table, "currentCellChanged(int,int,int,int)", self._moved)
         self._gui.connect_signal(table, "cellActivated(int,int)", self._activated)
 
@@ -157,10 +162,25 @@ class ReviewTable:
             table.setRowCount(len(regions))
             for row, region in enumerate(regions):
                 for column, text in enumerate(_texts(region, verdict_of(region.id))):
-                    table.setItem(row, column, qt.QTableWidgetItem(text))
+                    item = qt.QTableWidgetItem(text)
+                    if column == _STRUCTURE:
+                        item.setToolTip(text)
+                    table.setItem(row, column, item)
             table.resizeColumnsToContents()
-            rows = min(max(len(regions), _LEAST_ROWS), _MOST_ROWS)
-            table.setFixedHeight(table.horizontalHeader().sizeHint.height() + _ROW_PX * rows + 2 * table.frameWidth)
+            table.setColumnWidth(_VERDICT, max(table.columnWidth(_VERDICT), _VERDICT_PX))
+            self._fit()
+
+    def set_short(self, is_short: bool) -> None:
+        """Leave room for the editor, or take it back; the current region stays in sight."""
+        self._most_rows = _LEAST_ROWS if is_short else _MOST_ROWS
+        self._fit()
+        row = self._table.currentRow()
+        if row >= 0:
+            self._table.scrollToItem(self._table.item(row, 0))
+
+    def _fit(self) -> None:
+        table, rows = self._table, min(max(len(self._ids), _LEAST_ROWS), self._most_rows)
+        table.setFixedHeight(table.horizontalHeader().sizeHint.height() + _ROW_PX * rows + 2 * table.frameWidth)
 
     def select(self, region_id: int) -> None:
         """Mark a region's row and scroll to it; `on_chosen` is not called."""
@@ -218,11 +238,6 @@ def verdict_text(verdict: Verdict | None) -> str:
     return "-" if verdict is None else VERDICTS[verdict]
 
 
-def wrappable(text: str) -> str:
-    """Allow line breaks after each path separator: a long word would widen the whole panel."""
-    return re.sub(r"([/\\])", "\\1\u200b", text)
-
-
 NEXT, PREVIOUS = "N", "Shift+N"
 VERDICT_KEYS = ("Ctrl+Alt+1", "Ctrl+Alt+2", "Ctrl+Alt+3", "Ctrl+Alt+4")
 UNDO, EDIT, COMMENT, NEXT_CASE = "Ctrl+Alt+Z", "Ctrl+Alt+E", "Ctrl+Alt+C", "Ctrl+Alt+N"
@@ -234,7 +249,20 @@ def keys_text() -> str:
     return _(
         "Keys: {next} next undecided, {previous} previous; {first} accepted, 2 corrected, 3 rejected, 4 second reader; "
         "{undo} undo, {edit} edit, {comment} comment; {case} next open case. They rest while you type."
-    ).format(next=NEXT, previous=PREVIOUS, first=VERDICT_KEYS[0], undo=UNDO, edit=EDIT, comment=COMMENT, case=NEXT_CASE)
+    ).format(
+        next=key_text(NEXT),
+        previous=key_text(PREVIOUS),
+        first=key_text(VERDICT_KEYS[0]),
+        undo=key_text(UNDO),
+        edit=key_text(EDIT),
+        comment=key_text(COMMENT),
+        case=key_text(NEXT_CASE),
+    )
+
+
+def key_text(key: str) -> str:
+    """Return a key as the platform writes it: on macOS Ctrl is the command key."""
+    return str(qt.QKeySequence(key).toString(qt.QKeySequence.NativeText))
 
 
 def actions_of(panel: Any) -> dict[str, Callable[[], None]]:

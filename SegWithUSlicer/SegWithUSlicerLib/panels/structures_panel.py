@@ -9,10 +9,12 @@ from SegWithUCore.case.case_file import CaseDescription, Structure
 from ..guarded import guarded
 from ..i18n import _
 from ..scene.case_nodes import CaseNodes
-from ..scene.readout import dice_text, dice_tip, expected_text, expected_tip, volume_text
+from ..scene.readout import dice_text, dice_tip, expected_tip, volume_text
 from ..scene.structures import show_in_3d, show_structure
 from .gui_connections import GuiConnections
 
+_WIDEST_PX = (130, 110, 95)
+"""Of the first columns: structure, flag and Dice are in sight in a panel of 360 px."""
 _ROW_PX, _HEADER_PX, _SCROLL_BAR_PX, _MOST_ROWS = 30, 24, 18, 8
 
 
@@ -28,16 +30,16 @@ class StructuresPanel:
         self._nodes: CaseNodes | None = None
         self._values: list[int] = []
         self._gui = GuiConnections()
-        titles = [_("Structure"), _("Volume"), _("Expected"), _("Wrong"), _("Dice"), _("Flag")]
+        titles = [_("Structure"), _("Flag"), _("Dice"), _("Volume"), _("Expected"), _("Likely wrong")]
         table = ui.structuresTable
         table.setColumnCount(len(titles))
         table.setHorizontalHeaderLabels(titles)
         table.setToolTip(
             _(
-                "Volume: what the segmentation holds. Expected: the volume that the calibrated model expects, with the "
-                "interval that holds the true one in nine of ten cases. Wrong: "
-                "how much of the segmentation is expected to be wrong. Dice: the overlap with the truth that the model "
-                "predicts. A click shows the structure and centres it."
+                "Flag: what a rule says against the structure. Dice: the overlap with the truth that is predicted. "
+                "Volume: what the segmentation holds. Expected: the volume that the calibrated model expects; its tool "
+                "tip has the interval that holds the true one in nine of ten cases. Likely wrong: how much of the "
+                "segmentation is expected to be wrong. A click shows the structure and centres it."
             )
         )
         table.horizontalHeader().setStretchLastSection(True)
@@ -57,14 +59,20 @@ class StructuresPanel:
         for row, structure in enumerate(structures):
             assert case is not None
             refused = was_refused(case)
-            tips = {} if refused else {2: expected_tip(structure), 4: dice_tip(structure)}
-            for column, text in enumerate(_texts(structure, refused)):
+            texts = _texts(structure, refused)
+            # Names and flags may be cut off.
+            tips = {0: texts[0], 1: texts[1]}
+            tips |= {} if refused else {2: dice_tip(structure), 4: expected_tip(structure)}
+            for column, text in enumerate(texts):
                 item = qt.QTableWidgetItem(text)
                 item.setToolTip(tips.get(column, ""))
                 if column == 0:
                     item.setIcon(_swatch(structure.color))
                 table.setItem(row, column, item)
         table.resizeColumnsToContents()
+        for column, widest in enumerate(_WIDEST_PX):
+            if table.columnWidth(column) > widest:
+                table.setColumnWidth(column, widest)
         rows = max(1, min(len(structures), _MOST_ROWS))
         # Room for a horizontal scroll bar: in a narrow panel it must not cover the last row.
         table.setFixedHeight(_HEADER_PX + _ROW_PX * rows + _SCROLL_BAR_PX + 4)
@@ -98,9 +106,10 @@ def was_refused(case: CaseDescription) -> bool:
 def _texts(structure: Structure, refused: bool) -> list[str]:
     name, volume = structure.name, volume_text(structure.volume_mm3)
     if refused:
-        return [name, volume, *[_("not assessed")] * 3, _("far from the training cases")]
-    expected, wrong = expected_text(structure), volume_text(structure.expected_wrong_mm3)
-    return [name, volume, expected, wrong, dice_text(structure), "; ".join(structure.flags) or "-"]
+        unknown = _("not assessed")
+        return [name, _("far from the training cases"), unknown, volume, unknown, unknown]
+    expected, wrong = volume_text(structure.expected_volume_mm3), volume_text(structure.expected_wrong_mm3)
+    return [name, "; ".join(structure.flags) or "-", dice_text(structure), volume, expected, wrong]
 
 
 def _swatch(color: tuple[int, int, int]) -> Any:

@@ -10,6 +10,7 @@ from ..qt_module import QT
 from .stand_in import stand_in, stored
 
 _HEADER = 24
+_ARROW = 32
 _NO_LIMIT = 16777215
 
 
@@ -45,6 +46,9 @@ class ctkCollapsibleButton(QT.QAbstractButton):
         self.setCheckable(True)
         self.setChecked(True)
         self.setText(text)
+        # As in ctkCollapsibleButton.cpp: no layout makes it narrower than its sizeHint, even if contents could be.
+        policy = QtWidgets.QSizePolicy.Policy
+        QtWidgets.QWidget.setSizePolicy(self, policy.Minimum, policy.Preferred)
         self.setContentsMargins(0, _HEADER, 0, 0)
         self.toggled.connect(self._apply)
 
@@ -61,6 +65,20 @@ class ctkCollapsibleButton(QT.QAbstractButton):
     collapsed = QtCore.Property(bool, _is_collapsed, _collapse)
     collapsedHeight = stored(int, "collapsedHeight", 10)
     flat = stored(bool, "flat", False)
+
+    def _header_size(self) -> QtCore.QSize:
+        metrics = QtWidgets.QWidget.fontMetrics(self)
+        return QtCore.QSize(metrics.horizontalAdvance(QtWidgets.QAbstractButton.text(self)) + _ARROW, _HEADER)
+
+    def sizeHint(self) -> QtCore.QSize:
+        """Header and contents; while collapsed the header alone."""
+        header = self._header_size()
+        return header if self._is_collapsed() else QtWidgets.QAbstractButton.sizeHint(self).expandedTo(header)
+
+    def minimumSizeHint(self) -> QtCore.QSize:
+        """The least size that contents allow; while collapsed the header alone."""
+        header = self._header_size()
+        return header if self._is_collapsed() else QtWidgets.QAbstractButton.minimumSizeHint(self).expandedTo(header)
 
     def hitButton(self, position: QtCore.QPoint) -> bool:
         """Only the header is clickable."""

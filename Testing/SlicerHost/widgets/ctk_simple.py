@@ -105,7 +105,12 @@ class ctkDirectoryButton(QT.QWidget):
 
 @stand_in
 class ctkPathLineEdit(QT.QWidget):
-    """A line edit that holds a path."""
+    """A line edit that holds a path, with a button that asks for one."""
+
+    # QDir's filters, as the class repeats them
+    Dirs, Files, Drives, NoSymLinks, AllEntries = 0x1, 0x2, 0x4, 0x8, 0x7
+    Readable, Writable, Executable = 0x10, 0x20, 0x40
+    NoDot, NoDotDot, NoDotAndDotDot = 0x2000, 0x4000, 0x6000
 
     currentPathChanged = QtCore.Signal(str)
     validInputChanged = QtCore.Signal(bool)
@@ -117,16 +122,33 @@ class ctkPathLineEdit(QT.QWidget):
     def __init__(self, parent: Any = None) -> None:
         super().__init__(parent)
         self._edit = QtWidgets.QLineEdit()
+        self._button = QtWidgets.QToolButton()
+        self._button.setText("...")
         row = QtWidgets.QHBoxLayout(self)
         row.setContentsMargins(0, 0, 0, 0)
         row.addWidget(self._edit)
+        row.addWidget(self._button)
         self._edit.textChanged.connect(self.currentPathChanged)
+        self._button.clicked.connect(lambda: self.browse())
 
     def setCurrentPath(self, path: str) -> None:
         """Set the path."""
         self._edit.setText(path)
 
+    def browse(self) -> None:
+        """Ask for a file where the filters allow files, also if they allow folders; else for a folder (as CTK does)."""
+        dialog, path = QT.QFileDialog, self._edit.text()
+        if self.filters & self.Files and self.filters & self.Writable:
+            chosen = dialog.getSaveFileName(self, "Select a file to save", path, ";;".join(self.nameFilters))
+        elif self.filters & self.Files:
+            chosen = dialog.getOpenFileName(self, "Select a file to open", path, ";;".join(self.nameFilters))
+        else:
+            chosen = dialog.getExistingDirectory(self, "Select a directory...", path)
+        if chosen:
+            self.setCurrentPath(str(chosen))
+
     currentPath = QtCore.Property(str, lambda self: self._edit.text(), lambda self, v: self._edit.setText(v))
+    filters = stored(int, "filters", AllEntries | NoDotAndDotDot | Readable)
     settingKey = stored(str, "settingKey", "")
     label = stored(str, "label", "")
     nameFilters = stored("QStringList", "nameFilters", [])

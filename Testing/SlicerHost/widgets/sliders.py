@@ -114,11 +114,15 @@ class ctkSliderWidget(QT.QWidget):
         self._set(self._value)
 
     def _change(self, field: str, value: float) -> None:
-        setattr(self._bounds, field, float(value))
+        # The spin box rounds the ends to its decimals, and the slider takes them from there; more decimals later do not
+        # bring back what was rounded off.
+        is_end = field in ("minimum", "maximum")
+        new = round(float(value), self._bounds.decimals) if is_end else float(value)
+        setattr(self._bounds, field, new)
         if field == "minimum":
-            self._bounds.maximum = max(self._bounds.maximum, float(value))
+            self._bounds.maximum = max(self._bounds.maximum, new)
         if field == "maximum":
-            self._bounds.minimum = min(self._bounds.minimum, float(value))
+            self._bounds.minimum = min(self._bounds.minimum, new)
         self._refresh()
 
     value = QtCore.Property(float, lambda self: self._value, lambda self, v: self._set(v))
