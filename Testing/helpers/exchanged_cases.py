@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from review_cases import Clock
 from SegWithUCore.case.case_file import read_case
 from SegWithUCore.case.region_files import read_regions, region_file_hashes, regions_hash
 from SegWithUCore.review.log import AuditLog
-from SegWithUCore.review.log_format import Action, Closed, Opened, Verdict, VerdictGiven
+from SegWithUCore.review.log_format import Action, Closed, Opened, RestAccepted, Verdict, VerdictGiven
 
 CASES = ("hippocampus_001", "hippocampus_003", "hippocampus_004")
 VERDICTS_THERE = {1: Verdict.CORRECTED, 2: Verdict.ACCEPTED, 3: Verdict.REJECTED, 4: Verdict.SECOND_READER}
@@ -65,6 +66,17 @@ def judged(
     """A review with a verdict on the regions of these ranks, all with one comment."""
     ids = {region.rank: region.id for region in read_regions(folder)}
     return review(folder, reviewer, *(VerdictGiven(ids[n], v, comment or None, seconds) for n, v in verdicts.items()))
+
+
+def rest_accepted(folder: Path, reviewer: str, verdicts: Mapping[int, Verdict]) -> RestAccepted:
+    """A review with a verdict on the regions of these ranks; all others are taken without a look."""
+    regions = read_regions(folder)
+    rest = [region for region in regions if region.rank not in verdicts]
+    given = [VerdictGiven(region.id, verdicts[region.rank], None, 8.0) for region in regions if region not in rest]
+    wrong = sum(region.expected_wrong_mm3 for region in rest)
+    fact = RestAccepted(tuple(region.id for region in rest), round(wrong, 3))
+    review(folder, reviewer, *given, replace(header_of(folder), format=2), fact)
+    return fact
 
 
 def edited(folder: Path, reviewer: str, fields: Mapping[str, str] | None = None) -> Path:

@@ -11,7 +11,7 @@ from ..errors import SegWithUError, UsageError
 from ..paths import stored_path
 from ..regions.region import Region
 from ..review.merge import merge_reviews
-from ..review.reviews import Review, agreement_csv, disagreements, read_reviews
+from ..review.reviews import Review, agreement_csv, disagreements, read_reviews, unseen_regions
 from ..review.worklist_files import path_outside, read_worklist
 from .arguments import add_flag_options, flag_rules
 from .console import Console, failure_sentence, table
@@ -179,8 +179,13 @@ def run_merge(options: argparse.Namespace, console: Console) -> int:
     if len(rows) > _MOST_ROWS:
         lines.append(f"... and {len(rows) - _MOST_ROWS} more: write them with --table.")
     lines.append(f"Reviewers disagree on {len(rows)} regions.")
+    unseen = [region for _name, regions, reviews in cases for region in unseen_regions(regions, reviews)]
+    if unseen:
+        wrong = sum(region.expected_wrong_mm3 for region in unseen)
+        lines.append(f"{len(unseen)} regions were taken without a look: {wrong:.0f} mm3 of expected error.")
     merged = [{"case": str(m.folder), "file": m.file, "change": m.change} for m in done]
-    console.result("\n".join(lines), {"merged": merged, "disagreements": len(rows), "failed": len(troubles)})
+    counts = {"disagreements": len(rows), "not_looked_at": len(unseen), "failed": len(troubles)}
+    console.result("\n".join(lines), {"merged": merged, **counts})
     return 1 if troubles else 0
 
 

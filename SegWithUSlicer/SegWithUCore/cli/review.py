@@ -162,7 +162,10 @@ def _worklist_text(worklist: Worklist, flagged: int, output: Path) -> str:
 
 def _worklist_row(entry: WorklistEntry) -> list[str]:
     flags = str(len(entry.flags)) if entry.flags else ""
-    reviewed = "; ".join(f"{r.reviewer} {r.decided}/{r.regions}" for r in entry.reviews)
+    reviewed = "; ".join(
+        f"{r.reviewer} {r.decided}/{r.regions}" + (f" ({r.unseen} not looked at)" if r.unseen else "")
+        for r in entry.reviews
+    )
     if entry.regions is None:
         return [entry.name, flags, "not calibrated", "", "", "", "", reviewed]
     wrong = "" if entry.expected_wrong_mm3 is None else f"{entry.expected_wrong_mm3:.0f}"

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..regions.region import Region
 from ..review.flags import informative_dice, structures_of, wrong_share
-from ..review.log_format import NAMES, Event, Opened, RegionViewed, Verdict
+from ..review.log_format import NAMES, SPOKEN, Event, Opened, RegionViewed, Verdict
 from ..review.reviews import Review
 
 MOST_REGIONS = 100
@@ -128,9 +128,17 @@ def reviews_table(regions: Sequence[Region], reviews: Sequence[Review]) -> Repor
     rows = []
     for review in reviews:
         given = list(review.verdicts(regions).values())
-        counts = [str(given.count(verdict)) for verdict in Verdict]
-        rows.append([review.reviewer, f"{len(given)} of {len(regions)}", *counts])
+        counts = [str(given.count(verdict)) for verdict in SPOKEN]
+        looked = sum(verdict in SPOKEN for verdict in given)
+        rows.append([review.reviewer, f"{looked} of {len(regions)}", *counts, _unseen(review, regions)])
     return ReportTable(["reviewer", "regions", *(verdict.value for verdict in Verdict)], rows)
+
+
+def _unseen(review: Review, regions: Sequence[Region]) -> str:
+    """Count what a reviewer took without a look, with the expected wrong volume of it."""
+    unseen = [region for region in regions if review.state.verdict_of(region.id) is Verdict.NOT_LOOKED_AT]
+    wrong = sum(region.expected_wrong_mm3 for region in unseen)
+    return f"{len(unseen)} ({wrong:.0f} mm³)" if unseen else "0"
 
 
 def trail_table(review: Review, anonymous: bool) -> Trail:
@@ -162,6 +170,8 @@ def _detail(event: Event) -> str:
 
 
 def _field(name: str, value: object) -> str:
+    if isinstance(value, tuple):
+        return f"{len(value)} {name} not looked at"
     text = f"{value:.4g}" if isinstance(value, float) else str(value)
     if name == "seconds":
         return f"{text} s"

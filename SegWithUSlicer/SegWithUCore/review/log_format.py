@@ -2,7 +2,8 @@
 
 import json
 import math
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,10 @@ from ..errors import InputError
 from ..input_files import read_bounded
 from ..strict_json import parse_json
 
-FORMAT = 1
+FORMAT = 2
 """Of the lines; a log of a later format is not gone on with."""
+FIRST_FORMAT = 1
+"""In which a log begins, and stays until a line needs more (`announced`): so older programs go on reading it."""
 WANTED = "rename the file to begin a new review"
 MAXIMUM_BYTES = 16 << 20
 """Of a log: about 100 000 lines, one every second for more than a day and a night."""
@@ -29,10 +32,13 @@ class Verdict(StrEnum):
     CORRECTED = "corrected"
     REJECTED = "rejected"
     SECOND_READER = "needs second reader"
+    NOT_LOOKED_AT = "not looked at"
 
 
 SEEN = frozenset({Verdict.ACCEPTED, Verdict.CORRECTED})
 """Verdicts after which a region's expected errors count as seen: it was looked at, and is right now."""
+SPOKEN = tuple(verdict for verdict in Verdict if verdict is not Verdict.NOT_LOOKED_AT)
+"""Verdicts that somebody gives after a look; the other one is what `RestAccepted` leaves."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +61,7 @@ class Opened:
     calibration_sha256: str
     regions_sha256: str
     settings: dict[str, Any] = field(default_factory=dict)
-    format: int = 1
+    format: int = FIRST_FORMAT
 
 
 @dataclass(frozen=True)
@@ -71,6 +77,19 @@ class VerdictGiven:
     verdict: Verdict
     comment: str | None = None
     seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class RestAccepted:
+    """All regions without a verdict were taken as they are: each of them counts as not looked at.
+
+    Attributes:
+        regions: ids, each without a verdict until then; blind places may be among them.
+        expected_wrong_mm3: expected wrong volume that is taken with them.
+    """
+
+    regions: tuple[int, ...]
+    expected_wrong_mm3: float
 
 
 @dataclass(frozen=True)
@@ -144,10 +163,22 @@ class Closed:
     """The review was left."""
 
 
-Action = Opened | VerdictGiven | Commented | Undone | RegionViewed | Edited | StructureJudged | BlindRevealed | Closed
+Action = (
+    Opened
+    | VerdictGiven
+    | RestAccepted
+    | Commented
+    | Undone
+    | RegionViewed
+    | Edited
+    | StructureJudged
+    | BlindRevealed
+    | Closed
+)
 ACTIONS: dict[str, type[Action]] = {
     "opened": Opened,
     "verdict": VerdictGiven,
+    "rest": RestAccepted,
     "comment": Commented,
     "undo": Undone,
     "looked": RegionViewed,
@@ -158,6 +189,8 @@ ACTIONS: dict[str, type[Action]] = {
 }
 """Event name in the log to the action."""
 NAMES = {kind: name for name, kind in ACTIONS.items()}
+_SINCE: dict[type[Action], int] = {RestAccepted: 2}
+"""Format in which an action came, where that is not the first."""
 
 
 @dataclass(frozen=True)
@@ -210,6 +243,22 @@ class Merge:
     kept: ParsedLog
     other: bytes = b""
     other_lines: ParsedLog | None = None
+
+
+def announced(actions: Sequence[Action], action: Action) -> Opened | None:
+    """Return the header to log before an action that came with a later format; None if nothing is to be said.
+
+    A program that does not know the event takes it for what a crash left of a last line, and cuts it off. A header of
+    the later format makes it ask for a newer version instead, and leave the log as it is.
+
+    Args:
+        actions: of the log so far, oldest first.
+    """
+    wanted = _SINCE.get(type(action), FIRST_FORMAT)
+    headers = [earlier for earlier in actions if isinstance(earlier, Opened)]
+    if not headers or max(header.format for header in headers) >= wanted:
+        return None
+    return replace(headers[-1], format=wanted)
 
 
 def to_line(event: Event) -> bytes:
@@ -326,6 +375,10 @@ def _typed(key: str, value: Any, hint: Any) -> Any:
         raise ValueError(f"{key} is {value!r:.40}")
     if hint in (Verdict, Verdict | None):
         return Verdict(value) if value is not None or hint is Verdict else None
+    if hint == tuple[int, ...]:
+        if not isinstance(value, list) or any(type(number) is not int for number in value):
+            raise ValueError(f"{key} is {value!r:.40}")
+        return tuple(value)
     if hint is float:
         hint = int | float
     elif hint not in (int, str, int | None, str | None):

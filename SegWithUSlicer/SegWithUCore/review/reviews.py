@@ -12,8 +12,8 @@ from ..case.region_files import REGIONS_FILE, check_region_files, parse_regions,
 from ..csv_files import csv_text
 from ..errors import InputError
 from ..regions.region import Competition, Kind, Region, Shape
-from .log_format import Event, ParsedLog, Verdict, read_log
-from .state import ReviewState
+from .log_format import SPOKEN, Event, ParsedLog, Verdict, read_log
+from .state import ReviewState, named_regions
 
 MAXIMUM_BLIND = 1000
 """Blind places of a review; the panel offers a few dozen."""
@@ -142,8 +142,7 @@ def _blind_regions(path: Path, lines: ParsedLog, regions: Sequence[Region]) -> l
     known = {region.id for region in regions}
     named: set[int] = set()
     for event in lines.events:
-        id_ = getattr(event.action, "place", None) or getattr(event.action, "region", None)
-        named |= set() if id_ is None else {id_}
+        named.update(named_regions(event.action))
     if len(named - known) > MAXIMUM_BLIND:
         raise InputError(
             f"{path} speaks of {len(named - known)} places that are no regions of this case, more than the "
@@ -167,13 +166,18 @@ class RegionVerdicts:
 
     @property
     def decided(self) -> bool:
-        """Whether two reviewers or more have given a verdict."""
-        return len([verdict for verdict in self.verdicts if verdict is not None]) > 1
+        """Whether two reviewers or more have looked and given a verdict."""
+        return sum(verdict in SPOKEN for verdict in self.verdicts) > 1
 
     @property
     def disagree(self) -> bool:
-        """Whether two verdicts differ; a missing one does not."""
-        return len({verdict for verdict in self.verdicts if verdict is not None}) > 1
+        """Whether two verdicts differ; a missing one does not, nor one of somebody who did not look."""
+        return len({verdict for verdict in self.verdicts if verdict in SPOKEN}) > 1
+
+    @property
+    def unseen(self) -> bool:
+        """Whether it was taken without a look, and nobody has looked."""
+        return Verdict.NOT_LOOKED_AT in self.verdicts and not any(verdict in SPOKEN for verdict in self.verdicts)
 
 
 def verdict_table(regions: Sequence[Region], reviews: Sequence[Review]) -> list[RegionVerdicts]:
@@ -191,6 +195,11 @@ def verdict_table(regions: Sequence[Region], reviews: Sequence[Review]) -> list[
 def disagreements(regions: Sequence[Region], reviews: Sequence[Review]) -> list[RegionVerdicts]:
     """List the regions whose verdicts differ."""
     return [row for row in verdict_table(regions, reviews) if row.disagree]
+
+
+def unseen_regions(regions: Sequence[Region], reviews: Sequence[Review]) -> list[Region]:
+    """List the regions that were taken without a look and that no reviewer has looked at."""
+    return [row.region for row in verdict_table(regions, reviews) if row.unseen]
 
 
 def agreement_csv(cases: Sequence[tuple[str, Sequence[Region], Sequence[Review]]]) -> str:

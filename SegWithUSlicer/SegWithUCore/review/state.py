@@ -17,6 +17,7 @@ from .log_format import (
     Edited,
     Event,
     RegionViewed,
+    RestAccepted,
     StructureJudged,
     Undone,
     Verdict,
@@ -34,15 +35,17 @@ class Progress:
     """How far a review is.
 
     Attributes:
-        decided, regions: how many have a verdict, and how many there are.
+        decided, regions: how many have a verdict of somebody who looked, and how many there are.
         seen_share: part of the case's expected wrong volume that lies in accepted or corrected regions, 0 to 1.
         seconds_left: for the undecided regions at the median pace; None before `ENOUGH_FOR_A_FORECAST` are decided.
+        unseen: how many were taken without a look.
     """
 
     decided: int
     regions: int
     seen_share: float
     seconds_left: float | None
+    unseen: int = 0
 
     @property
     def text(self) -> str:
@@ -50,9 +53,10 @@ class Progress:
         # Rounded down: 100 % is said only when nothing is left.
         parts = [
             f"{self.decided} of {self.regions} regions",
+            *([f"{self.unseen} not looked at"] if self.unseen else []),
             f"{int(self.seen_share * 100 + 1e-9)} % of expected error seen",
         ]
-        if self.seconds_left and self.decided < self.regions:
+        if self.seconds_left and self.decided + self.unseen < self.regions:
             parts.append(time_left(self.seconds_left))
         return ", ".join(parts)
 
@@ -64,8 +68,9 @@ class StructureVerdict:
     Attributes:
         verdict: the reviewer's own, else accepted when all its regions are accepted or corrected, else None.
         explicit: whether the reviewer gave it.
-        decided, regions: how many of its regions have a verdict, and how many there are.
+        decided, regions: how many of its regions have a verdict of somebody who looked, and how many there are.
         flagged: how many are rejected or need a second reader.
+        unseen: how many were taken without a look.
     """
 
     verdict: Verdict | None
@@ -73,6 +78,7 @@ class StructureVerdict:
     decided: int
     regions: int
     flagged: int
+    unseen: int = 0
 
 
 @dataclass(frozen=True)
@@ -80,8 +86,19 @@ class _Step:
     """A line that can be undone, and the state before it."""
 
     line: int
-    action: VerdictGiven | Commented | StructureJudged
-    before: tuple[Verdict | None, str]
+    action: VerdictGiven | RestAccepted | Commented | StructureJudged
+    before: tuple[Verdict | None, str] = (None, "")
+
+
+def named_regions(action: Action) -> tuple[int, ...]:
+    """Ids of the regions that a line speaks of, blind places among them."""
+    match action:
+        case BlindRevealed(place, _):
+            return (place,)
+        case RestAccepted(regions, _):
+            return regions
+    region = getattr(action, "region", None)
+    return () if region is None else (region,)
 
 
 class ReviewState:
@@ -148,6 +165,9 @@ class ReviewState:
                 self._remember(event.action, self._of_region(region))
                 self._set_region(region, verdict, self.comment_of(region) if comment is None else comment)
                 self._spend(region, seconds)
+            case RestAccepted(regions, _):
+                self._steps.append(_Step(self.lines, event.action))
+                self._verdicts |= dict.fromkeys(regions, Verdict.NOT_LOOKED_AT)
             case Commented(region, comment):
                 self._remember(event.action, self._of_region(region))
                 self._set_region(region, self.verdict_of(region), comment)
@@ -175,13 +195,27 @@ class ReviewState:
         return self._seconds.get(region_id, 0.0)
 
     def decided(self, region_id: int) -> bool:
-        """Whether the region has a verdict."""
+        """Whether the region has a verdict, be it that nobody looked."""
         return region_id in self._verdicts
 
     @property
     def seen_ids(self) -> frozenset[int]:
         """Regions that are accepted or corrected."""
         return frozenset(region for region, verdict in self._verdicts.items() if verdict in SEEN)
+
+    @property
+    def unseen_ids(self) -> frozenset[int]:
+        """Regions that were taken without a look."""
+        return frozenset(region for region, verdict in self._verdicts.items() if verdict is Verdict.NOT_LOOKED_AT)
+
+    def rest(self) -> RestAccepted:
+        """Return what to log and apply in order to take all regions without a verdict as they are."""
+        regions = tuple(sorted(self._expected_mm3.keys() - self._verdicts.keys()))
+        return RestAccepted(regions, round(self.expected_mm3_of(regions), 3))
+
+    def expected_mm3_of(self, regions: Iterable[int]) -> float:
+        """Sum up the expected wrong volume of regions; blind places have none."""
+        return fsum(self._expected_mm3[region] for region in regions)
 
     def next_undecided(self, order: Sequence[int], after: int | None = None) -> int | None:
         """Find the first region without a verdict behind `after`, then from the start on; None if all have one.
@@ -200,32 +234,36 @@ class ReviewState:
         return order[index - 1] if index else None
 
     def next_undo(self) -> Undone | None:
-        """Return what to log and apply in order to take back the last verdict or comment; None if there is none."""
+        """Return what to log and apply in order to take back the last thing said; None if there is nothing.
+
+        An accepted rest is one thing.
+        """
         if not self._steps:
             return None
         step = self._steps[-1]
-        region = None if isinstance(step.action, StructureJudged) else step.action.region
+        region = None if isinstance(step.action, StructureJudged | RestAccepted) else step.action.region
         return Undone(step.line, NAMES[type(step.action)], region)
 
     def progress(self) -> Progress:
         """How far the review is."""
-        seen = fsum(self._expected_mm3[region] for region in self.seen_ids)
+        seen = self.expected_mm3_of(self.seen_ids)
         share = min(1.0, seen / self._total_mm3) if self._total_mm3 > 0 else 1.0
-        paces = [self._seconds.get(region, 0.0) for region in self._verdicts]
+        unseen = self.unseen_ids
+        paces = [self._seconds.get(region, 0.0) for region in self._verdicts if region not in unseen]
         undecided = len(self._expected_mm3) - len(self._verdicts)
         left = median(paces) * undecided if len(paces) >= ENOUGH_FOR_A_FORECAST else None
-        return Progress(len(self._verdicts), len(self._expected_mm3), share, left)
+        return Progress(len(paces), len(self._expected_mm3), share, left, len(unseen))
 
     def structure(self, name: str) -> StructureVerdict:
         """Return a structure's status; one without regions is accepted only by the reviewer's own word."""
         members = self._members.get(name, [])
         verdicts = [self._verdicts[region] for region in members if region in self._verdicts]
         seen = sum(verdict in SEEN for verdict in verdicts)
+        unseen = verdicts.count(Verdict.NOT_LOOKED_AT)
+        looked = len(verdicts) - unseen
         explicit = self._structures.get(name, (None, ""))[0]
         derived = Verdict.ACCEPTED if members and seen == len(members) else None
-        return StructureVerdict(
-            explicit or derived, explicit is not None, len(verdicts), len(members), len(verdicts) - seen
-        )
+        return StructureVerdict(explicit or derived, explicit is not None, looked, len(members), looked - seen, unseen)
 
     def structure_comment(self, name: str) -> str:
         """Return the comment on a structure; "" for none."""
@@ -233,17 +271,29 @@ class ReviewState:
 
     def _check(self, action: Action) -> None:
         line = self.lines + 1
-        region = action.place if isinstance(action, BlindRevealed) else getattr(action, "region", None)
-        if region is not None and region not in self._expected_mm3:
+        for region in named_regions(action):
+            if region in self._expected_mm3:
+                continue
             raise InputError(
                 f"Line {line} of the review speaks of region {region}, which is none of the "
                 f"{len(self._expected_mm3)} regions of this case: the log belongs to other regions."
             )
+        if isinstance(action, RestAccepted):
+            self._check_rest(line, action)
         if isinstance(action, Undone) and action != (due := self.next_undo()):
             expected = f"only line {due.line} can be undone there" if due else "there is nothing to undo"
             raise InputError(
                 f"Line {line} of the review undoes line {action.line} ({action.what}), but {expected}: "
                 "the log was put together from several reviews or edited by hand."
+            )
+
+    def _check_rest(self, line: int, action: RestAccepted) -> None:
+        decided = [region for region in action.regions if region in self._verdicts]
+        if decided or len(set(action.regions)) < len(action.regions):
+            which = f"region {decided[0]}, which has a verdict" if decided else "a region twice"
+            raise InputError(
+                f"Line {line} of the review takes {which}, for one that nobody looked at: the log was put together "
+                "from several reviews or edited by hand."
             )
 
     def _remember(self, action: VerdictGiven | Commented | StructureJudged, before: tuple[Verdict | None, str]) -> None:
@@ -252,6 +302,9 @@ class ReviewState:
     def _take_back(self, step: _Step) -> None:
         if isinstance(step.action, StructureJudged):
             self._structures[step.action.structure] = step.before
+        elif isinstance(step.action, RestAccepted):
+            for region in step.action.regions:
+                del self._verdicts[region]
         else:
             self._set_region(step.action.region, *step.before)
             self.last_region = step.action.region

@@ -10,8 +10,8 @@ from ..case.case_file import naming_case, read_case
 from ..errors import InputError
 from ..regions.region import Region
 from .flags import Flag, FlagRules, case_flags, rules_of_case, structures_of
-from .log_format import SEEN
-from .reviews import CaseReviews, Elsewhere, Review, read_reviews
+from .log_format import SEEN, SPOKEN, Verdict
+from .reviews import CaseReviews, Elsewhere, Review, read_reviews, unseen_regions
 
 SECONDS_PER_REGION = 20.0
 """Assumed until `ENOUGH_DECIDED` regions have been decided."""
@@ -19,8 +19,8 @@ SECONDS_TO_OPEN = 15.0
 """Assumed for opening a case and finding one's way: without it one large region would beat any case of many."""
 ENOUGH_DECIDED = 5
 SORTED_BY = (
-    "expected wrong volume (mm3) in the regions that nobody has accepted or corrected, per minute that looking at them "
-    "takes (seconds per region times their number, plus the time to open the case)"
+    "expected wrong volume (mm3) in the regions that nobody has accepted, corrected or taken without a look, per "
+    "minute that looking at them takes (seconds per region times their number, plus the time to open the case)"
 )
 
 
@@ -29,19 +29,23 @@ class ReviewStatus:
     """How far one reviewer is.
 
     Attributes:
-        decided: regions with a verdict, of `regions`.
+        decided: regions with a verdict of somebody who looked, of `regions`.
         when: time of the last line of the log, UTC; "" in anonymous cases.
+        unseen: regions that were taken without a look.
     """
 
     reviewer: str
     decided: int
     regions: int
     when: str
+    unseen: int = 0
 
     @property
     def text(self) -> str:
         """For people."""
-        return f"{self.reviewer}: {self.decided} of {self.regions} regions{f', {self.when}' if self.when else ''}"
+        unseen = f", {self.unseen} not looked at" if self.unseen else ""
+        when = f", {self.when}" if self.when else ""
+        return f"{self.reviewer}: {self.decided} of {self.regions} regions{unseen}{when}"
 
 
 @dataclass(frozen=True)
@@ -55,12 +59,14 @@ class WorklistEntry:
         worst_structure: the one with the largest expected wrong volume; None without calibration.
         expected_wrong_mm3: of that structure.
         regions: number of regions; None if nothing is calibrated.
-        open_regions: those that nobody has accepted or corrected.
+        open_regions: those that nobody has accepted, corrected or taken without a look.
         open_wrong_mm3: expected wrong volume that these hold.
         minutes: that reviewing them takes.
         reviews: of each reviewer.
         notes: what is wrong with its reviews, one sentence each.
         trouble: why the case could not be read; "" where it could.
+        unseen_regions: those that were taken without a look and that nobody has looked at.
+        unseen_wrong_mm3: expected wrong volume that these hold.
     """
 
     name: str
@@ -75,6 +81,8 @@ class WorklistEntry:
     reviews: tuple[ReviewStatus, ...] = ()
     notes: tuple[str, ...] = ()
     trouble: str = ""
+    unseen_regions: int = 0
+    unseen_wrong_mm3: float = 0.0
 
     @property
     def benefit(self) -> float:
@@ -127,7 +135,8 @@ class CaseReading:
         spent = [
             review.state.seconds_on(region)
             for review in self.found.reviews
-            for region in review.verdicts(self.found.regions)
+            for region, verdict in review.verdicts(self.found.regions).items()
+            if verdict in SPOKEN
         ]
         return [seconds for seconds in spent if seconds > 0]
 
@@ -207,8 +216,12 @@ def by_benefit(entries: Sequence[WorklistEntry]) -> list[WorklistEntry]:
 
 
 def open_regions(found: CaseReviews) -> list[Region]:
-    """List the regions that nobody has accepted or corrected."""
+    """List the regions that nobody has accepted, corrected or taken without a look.
+
+    One that somebody rejected stays open, whoever took it without a look.
+    """
     seen = {id_ for review in found.reviews for id_, v in review.verdicts(found.regions).items() if v in SEEN}
+    seen |= {region.id for region in unseen_regions(found.regions, found.reviews)}
     return [region for region in found.regions if region.id not in seen]
 
 
@@ -216,7 +229,7 @@ def _entry(reading: CaseReading, seconds: float) -> WorklistEntry:
     case, found = reading.case, reading.found
     assessed = [entry for entry in structures_of(case) if entry.get("expected_wrong_mm3") is not None]
     worst = max(assessed, key=lambda entry: float(entry["expected_wrong_mm3"]), default=None)
-    waiting = open_regions(found)
+    waiting, unseen = open_regions(found), unseen_regions(found.regions, found.reviews)
     return WorklistEntry(
         name=str(case["name"]),
         folder=reading.folder,
@@ -229,6 +242,8 @@ def _entry(reading: CaseReading, seconds: float) -> WorklistEntry:
         minutes=_minutes(len(waiting), seconds),
         reviews=tuple(_status(review, found, bool(case.get("anonymous"))) for review in found.reviews),
         notes=found.notes,
+        unseen_regions=len(unseen),
+        unseen_wrong_mm3=sum(region.expected_wrong_mm3 for region in unseen),
     )
 
 
@@ -237,5 +252,7 @@ def _minutes(open_regions: int, seconds: float) -> float:
 
 
 def _status(review: Review, found: CaseReviews, anonymous: bool) -> ReviewStatus:
-    decided = len(review.verdicts(found.regions))
-    return ReviewStatus(review.reviewer, decided, len(found.regions), "" if anonymous else review.when)
+    given = list(review.verdicts(found.regions).values())
+    unseen = given.count(Verdict.NOT_LOOKED_AT)
+    when = "" if anonymous else review.when
+    return ReviewStatus(review.reviewer, len(given) - unseen, len(found.regions), when, unseen)

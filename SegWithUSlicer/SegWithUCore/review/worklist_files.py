@@ -3,7 +3,7 @@
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,8 @@ WORKLIST_CSV, WORKLIST_JSON = "worklist.csv", "worklist.json"
 FORMAT = "segwithu-worklist"
 COLUMNS = (
     *("rank", "case", "flags", "reasons", "worst_structure", "expected_wrong_mm3", "regions", "open_regions"),
-    *("open_wrong_mm3", "minutes", "benefit_mm3_per_minute", "reviewed", "trouble", "folder"),
+    *("open_wrong_mm3", "unseen_regions", "unseen_wrong_mm3", "minutes", "benefit_mm3_per_minute"),
+    *("reviewed", "trouble", "folder"),
 )
 
 
@@ -149,7 +150,12 @@ def _rows(path: Path) -> list[Mapping[str, Any]]:
 def _entry(row: Mapping[str, Any], folder: Path) -> WorklistEntry:
     flags = [Flag(**{**flag, "rule": Rule(flag["rule"])}) for flag in row.get("flags") or []]
     given = row.get("reviews") or []
-    reviews = [ReviewStatus(r["reviewer"], int(r["decided"]), int(r["regions"]), r.get("when") or "") for r in given]
+    reviews = [
+        ReviewStatus(
+            r["reviewer"], int(r["decided"]), int(r["regions"]), r.get("when") or "", int(r.get("unseen") or 0)
+        )
+        for r in given
+    ]
     wrong, regions = row.get("expected_wrong_mm3"), row.get("regions")
     return WorklistEntry(
         name=str(row.get("case") or folder.name),
@@ -164,6 +170,8 @@ def _entry(row: Mapping[str, Any], folder: Path) -> WorklistEntry:
         reviews=tuple(reviews),
         notes=tuple(row.get("notes") or ()),
         trouble=str(row.get("trouble") or ""),
+        unseen_regions=int(row.get("unseen_regions") or 0),
+        unseen_wrong_mm3=float(row.get("unseen_wrong_mm3") or 0.0),
     )
 
 
@@ -180,12 +188,11 @@ def _row(rank: int, entry: WorklistEntry, base: Path) -> dict[str, Any]:
         "regions": entry.regions,
         "open_regions": entry.open_regions if known else None,
         "open_wrong_mm3": _rounded(entry.open_wrong_mm3) if known else None,
+        "unseen_regions": entry.unseen_regions if known else None,
+        "unseen_wrong_mm3": _rounded(entry.unseen_wrong_mm3) if known else None,
         "minutes": _rounded(entry.minutes) if known else None,
         "benefit_mm3_per_minute": _rounded(entry.benefit) if known else None,
-        "reviews": [
-            {"reviewer": r.reviewer, "decided": r.decided, "regions": r.regions, "when": r.when, "text": r.text}
-            for r in entry.reviews
-        ],
+        "reviews": [{**asdict(review), "text": review.text} for review in entry.reviews],
         "notes": list(entry.notes),
         "trouble": entry.trouble,
         **_folder_entry(entry.folder, base),

@@ -17,6 +17,7 @@ from small_disks import leave
 
 from SegWithUCore.errors import InputError, OutputError, UsageError
 from SegWithUCore.review import log as audit_log
+from SegWithUCore.review import log_format
 from SegWithUCore.review.log import AuditLog, LogInUseError, NotStoredError, safe_reviewer_name
 from SegWithUCore.review.log_format import (
     ACTIONS,
@@ -28,10 +29,12 @@ from SegWithUCore.review.log_format import (
     Event,
     Opened,
     RegionViewed,
+    RestAccepted,
     StructureJudged,
     Undone,
     Verdict,
     VerdictGiven,
+    announced,
     read_log,
     to_line,
 )
@@ -48,6 +51,7 @@ FACTS_OF_A_REVIEW: list[Action] = [
     Undone(7, "verdict", 2),
     StructureJudged("anterior", Verdict.CORRECTED, "ok"),
     StructureJudged("posterior", None),
+    RestAccepted((3, 5), 3.25),
     BlindRevealed(3, None),
     BlindRevealed(4, Verdict.REJECTED),
     Closed(),
@@ -172,6 +176,11 @@ def test_what_two_crashes_left_is_kept_both_times(tmp_path: Path) -> None:
         (b'{"when": "", "reviewer": "Anna", "event": "looked", "region": "1", "seconds": 1}', "region is '1'"),
         (b'{"when": "", "reviewer": "Anna", "event": "looked", "region": true, "seconds": 1}', "region is True"),
         (b'{"when": "", "reviewer": "Anna", "event": "looked", "region": 1, "seconds": NaN}', "not a line of JSON"),
+        (
+            b'{"when": "", "reviewer": "Anna", "event": "rest", "regions": [1, true], "expected_wrong_mm3": 1}',
+            "regions",
+        ),
+        (b'{"when": "", "reviewer": "Anna", "event": "rest", "regions": 3, "expected_wrong_mm3": 1}', "regions is 3"),
         (b'{"when": "", "reviewer": "Anna", "event": "blind", "place": 1, "answer": "fine"}', "'fine'"),
     ],
 )
@@ -189,11 +198,38 @@ def test_damaged_line_in_the_middle_is_named_and_nothing_is_written(line: bytes,
 
 def test_log_of_a_newer_version_is_not_touched(tmp_path: Path) -> None:
     path = log_of(tmp_path).path
-    content = path.read_bytes().replace(b'"format": 1', b'"format": 2')
+    content = path.read_bytes().replace(b'"format": 1', b'"format": 3')
     path.write_bytes(content)
+    with pytest.raises(InputError, match="format 3, this version knows 2: review it with a newer version"):
+        AuditLog.open(tmp_path, "Anna", HEADER)
+    assert path.read_bytes() == content
+
+
+def test_an_accepted_rest_is_announced_once_and_no_other_line_is() -> None:
+    rest = RestAccepted((3,), 1.0)
+    verdict = VerdictGiven(1, Verdict.ACCEPTED)
+    assert announced([HEADER, verdict], verdict) is None
+    header = announced([HEADER, verdict], rest)
+    assert header == replace(HEADER, format=2)
+    assert announced([HEADER, header, rest, HEADER], rest) is None
+
+
+def test_a_program_from_before_asks_for_a_newer_one_and_cuts_nothing_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rest = RestAccepted((2, 3), 8.3)
+    path = log_of(tmp_path, VerdictGiven(1, Verdict.ACCEPTED), replace(HEADER, format=2), rest).path
+    content = path.read_bytes()
+    monkeypatch.setattr(log_format, "FORMAT", 1)
+    monkeypatch.delitem(log_format.ACTIONS, "rest")
     with pytest.raises(InputError, match="format 2, this version knows 1: review it with a newer version"):
         AuditLog.open(tmp_path, "Anna", HEADER)
     assert path.read_bytes() == content
+    assert names(tmp_path) == ["review.Anna.jsonl"]
+
+
+def test_a_log_without_an_accepted_rest_is_one_that_programs_from_before_read(tmp_path: Path) -> None:
+    assert b'"format": 2' not in log_of(tmp_path, VerdictGiven(1, Verdict.ACCEPTED)).path.read_bytes()
 
 
 def test_log_about_other_regions_is_kept_and_a_new_one_begun(tmp_path: Path) -> None:

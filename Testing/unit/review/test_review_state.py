@@ -17,6 +17,7 @@ from SegWithUCore.review.log_format import (
     Commented,
     Edited,
     RegionViewed,
+    RestAccepted,
     StructureJudged,
     Undone,
     VerdictGiven,
@@ -256,3 +257,55 @@ def test_steps_with_ten_thousand_regions_touch_few_of_them() -> None:
         state.apply(events_of(VerdictGiven(region, Verdict.ACCEPTED, None, 2.0))[0])
     calls = {name: (calls_of(step), most) for name, (most, step) in steps.items()}
     assert {name: found for name, found in calls.items() if found[0] > found[1]} == {}
+
+
+def test_an_accepted_rest_counts_apart_and_is_undone_at_once() -> None:
+    said = (VerdictGiven(1, Verdict.ACCEPTED, None, 4.0), VerdictGiven(3, Verdict.REJECTED, None, 6.0))
+    state = replayed(*said, Commented(2, "thin"))
+    before, rest = state.progress(), state.rest()
+    assert rest == RestAccepted((2, 4), 7.5)
+    state.apply(events_of(rest)[0])
+    now = state.progress()
+    assert (now.decided, now.unseen, now.regions, now.seen_share) == (2, 2, 4, before.seen_share)
+    assert now.text == "2 of 4 regions, 2 not looked at, 40 % of expected error seen"
+    assert [state.verdict_of(region) for region in (2, 4)] == [Verdict.NOT_LOOKED_AT] * 2
+    assert (state.seen_ids, state.unseen_ids) == ({1}, {2, 4})
+    assert state.next_undecided([1, 2, 3, 4]) is None
+    assert state.rest().regions == ()
+    undo = state.next_undo()
+    assert undo == Undone(4, "rest")
+    does_the_undo(state)
+    assert state.progress() == before
+    assert (state.comment_of(2), state.next_undo()) == ("thin", Undone(3, "comment", 2))
+
+
+def test_no_structure_is_accepted_by_regions_that_nobody_looked_at() -> None:
+    state = replayed(VerdictGiven(1, Verdict.ACCEPTED), RestAccepted((2, 3, 4), 1.0))
+    anterior, posterior = state.structure("anterior"), state.structure("posterior")
+    assert (anterior.verdict, anterior.decided, anterior.flagged, anterior.unseen) == (None, 1, 0, 1)
+    assert (posterior.verdict, posterior.decided, posterior.flagged, posterior.unseen) == (None, 0, 0, 2)
+
+
+def test_one_who_looks_after_all_says_more_and_undo_goes_back_step_by_step() -> None:
+    state = replayed(RestAccepted((1, 2, 3, 4), 20.8), VerdictGiven(2, Verdict.CORRECTED))
+    assert (state.progress().decided, state.progress().unseen) == (1, 3)
+    does_the_undo(state)
+    assert state.verdict_of(2) == Verdict.NOT_LOOKED_AT
+    does_the_undo(state)
+    assert state.progress().unseen == 0
+
+
+def test_blind_places_of_a_rest_hold_no_expected_error() -> None:
+    state = ReviewState.replayed([], REGIONS, TOTAL, uncounted={1})
+    assert state.rest() == RestAccepted((1, 2, 3, 4), round(5 + 10 / 3 + 2.5, 3))
+
+
+@pytest.mark.parametrize(
+    ("regions", "words"),
+    [((2, 9), "region 9, which is none"), ((1, 2), "region 1, which has a verdict"), ((2, 2), "a region twice")],
+)
+def test_a_rest_that_does_not_fit_is_refused_and_changes_nothing(regions: tuple[int, ...], words: str) -> None:
+    state = replayed(VerdictGiven(1, Verdict.ACCEPTED))
+    with pytest.raises(InputError, match=words):
+        state.apply(events_of(RestAccepted(regions, 1.0))[0])
+    assert (state.lines, state.unseen_ids) == (1, frozenset())

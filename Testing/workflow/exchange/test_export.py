@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from exchanged_cases import CASES, changed_case, copied, edited, header_of, judged, review
+from exchanged_cases import CASES, changed_case, copied, edited, header_of, judged, rest_accepted, review
 from segwithu_command import MODEL, Command, entries, one_sentence
 
 from SegWithUCore.case.case_file import case_folders, read_case
 from SegWithUCore.case.case_image import case_image
 from SegWithUCore.case.region_files import read_regions
 from SegWithUCore.case.segmentation_file import read_reviewed
-from SegWithUCore.review.log_format import Commented, Edited, StructureJudged, Verdict, read_log
+from SegWithUCore.review.log_format import Commented, Edited, RestAccepted, StructureJudged, Verdict, read_log
 from SegWithUCore.review.merge import merge_reviews
 from SegWithUCore.review.reviews import read_reviews
 
@@ -228,6 +228,21 @@ def test_verdicts_come_back_and_nothing_is_lost(case: Path, tmp_path: Path, segw
     again = segwithu("merge-reviews", tmp_path / "sent", "--into", case.parent)
     assert "brings nothing new" in again.out
     assert (case / "review.Ben.jsonl").read_bytes() == sent
+
+
+def test_what_was_taken_without_a_look_comes_back_as_that(case: Path, tmp_path: Path, segwithu: Command) -> None:
+    judged(case, "Ana", {1: Verdict.ACCEPTED, 3: Verdict.REJECTED})
+    assert segwithu("export", case, "--output", tmp_path / "sent", "--anonymous").code == 0
+    there = tmp_path / "sent" / "case-001"
+    rest = rest_accepted(there, "Ben", {1: Verdict.ACCEPTED, 2: Verdict.CORRECTED})
+    outcome = segwithu("merge-reviews", tmp_path / "sent", "--into", case.parent, "--table", tmp_path / "verdicts.csv")
+    assert outcome.code == 0, outcome.err
+    assert "disagree on 0 regions" in outcome.out, "who did not look does not disagree"
+    assert f"{len(rest.regions) - 1} regions were taken without a look: " in outcome.out
+    assert (tmp_path / "verdicts.csv").read_text().count(",not looked at,") == len(rest.regions)
+    assert segwithu("export", case, "--output", tmp_path / "again", "--anonymous").code == 0
+    found = [read_log(path).events for path in (tmp_path / "again" / "case-001").glob("review.*.jsonl")]
+    assert [event.action for events in found for event in events if isinstance(event.action, RestAccepted)] == [rest]
 
 
 def test_a_continued_log_grows_and_a_diverged_one_stays_beside(case: Path, tmp_path: Path, segwithu: Command) -> None:

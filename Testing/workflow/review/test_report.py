@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from exchanged_cases import CASES, changed_case, changed_regions, copied, edited, judged
+from exchanged_cases import CASES, changed_case, changed_regions, copied, edited, judged, rest_accepted
 from PIL import Image
 from repository import PACKAGES
 from segwithu_command import Command, one_sentence
@@ -113,6 +113,15 @@ def test_verdicts_of_each_reviewer_and_their_trail_are_told(case: Path, segwithu
     first = re.search(r"(\d+)\. (?:anterior|posterior) hippocampus:", page.text)
     assert first is not None
     assert first[1] == "2"  # rejected, so it comes first
+
+
+def test_what_nobody_looked_at_is_counted_apart(case: Path, segwithu: Command) -> None:
+    rest = rest_accepted(case, "Ana", {1: Verdict.ACCEPTED, 2: Verdict.REJECTED})
+    page = reported(segwithu, case)
+    number, wrong = len(rest.regions), f"{rest.expected_wrong_mm3:.0f}"
+    words = " ".join(page.text.split())
+    assert f"Ana2 of {number + 2}1010{number} ({wrong} mm³)" in words  # one cell after the other
+    assert f"{number} regions not looked at, expected wrong mm3 {rest.expected_wrong_mm3:.4g}" in words
 
 
 def test_each_shown_region_has_three_pictures_and_the_overview_too(case: Path, segwithu: Command) -> None:

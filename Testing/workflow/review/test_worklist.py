@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 from counting import counted
-from exchanged_cases import CASES, changed_case, changed_regions, copied, judged
+from exchanged_cases import CASES, changed_case, changed_regions, copied, judged, rest_accepted
 from segwithu_command import Command, one_sentence
 
 from SegWithUCore.case.case_file import case_folders
 from SegWithUCore.case.region_files import read_regions
 from SegWithUCore.review.flags import FlagRules
 from SegWithUCore.review.log_format import Verdict
-from SegWithUCore.review.worklist import SECONDS_PER_REGION, SECONDS_TO_OPEN, Worklist, make_worklist
+from SegWithUCore.review.worklist import SECONDS_PER_REGION, SECONDS_TO_OPEN, Worklist, make_worklist, read_for_worklist
 from SegWithUCore.review.worklist_files import COLUMNS, read_listed, read_worklist, write_worklist
 
 
@@ -47,6 +47,25 @@ def test_what_somebody_accepted_or_corrected_is_not_waited_for(cases: Path) -> N
     assert (entries[-1].open_regions, entries[-1].benefit) == (0, 0.0)
     told = [review.text for review in entries[-1].reviews]
     assert told[1].startswith(f"Ben: 1 of {len(ranks)} regions, 2026-01-01T")
+
+
+def test_what_was_taken_without_a_look_is_not_waited_for_and_counted_apart(cases: Path, tmp_path: Path) -> None:
+    folder = make_worklist(case_folders([cases])).entries[0].folder
+    assert folder is not None
+    rest = rest_accepted(folder, "Ana", {1: Verdict.ACCEPTED, 2: Verdict.REJECTED})
+    worklist = make_worklist(case_folders([cases]))
+    (entry,) = [one for one in worklist.entries if one.folder == folder]
+    assert (entry.open_regions, entry.unseen_regions) == (1, len(rest.regions)), "what was rejected stays open"
+    assert entry.unseen_wrong_mm3 == pytest.approx(rest.expected_wrong_mm3, abs=0.01)
+    assert (entry.reviews[0].decided, entry.reviews[0].unseen) == (2, len(rest.regions))
+    assert f"2 of {entry.regions} regions, {len(rest.regions)} not looked at" in entry.reviews[0].text
+    assert len(read_for_worklist(folder).paces) == 2
+    write_worklist(worklist, tmp_path / "out")
+    (listed,) = [one for one in read_listed(tmp_path / "out" / "worklist.json").entries if one.name == entry.name]
+    assert (listed.unseen_regions, listed.reviews) == (entry.unseen_regions, entry.reviews)
+    judged(folder, "Ben", {3: Verdict.CORRECTED})
+    (entry,) = make_worklist([folder]).entries
+    assert entry.unseen_regions == len(rest.regions) - 1, "Ben has looked at one of them"
 
 
 def test_the_pace_is_that_of_the_reviewers_where_they_decided_enough(cases: Path) -> None:
