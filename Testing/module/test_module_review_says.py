@@ -115,6 +115,52 @@ def test_the_budget_tells_what_regions_cover_and_draws_it(reviewing: Reviewing) 
     assert reviewing.appearance()["layout"] == layout
 
 
+def test_the_rest_is_accepted_only_after_saying_what_is_taken_and_undone_at_once(reviewing: Reviewing) -> None:
+    reviewing.start()
+    ui, ids = reviewing.ui, reviewing.ids
+    ui.budgetBox.value = 2
+    ui.budgetButton.collapsed = False
+    reviewing.judge()
+    assert "the rest can be accepted" not in ui.budgetLabel.text
+    reviewing.judge("rejected")
+    assert ui.budgetLabel.text.endswith("You have looked at as many: the rest can be accepted.")
+    reviewing.host.popups.answer("Cancel")
+    ui.acceptRestButton.click()
+    assert reviewing.told("rest") == []
+    reviewing.host.popups.answer("OK")
+    ui.acceptRestButton.click()
+    (line,) = reviewing.told("rest")
+    from SegWithUSlicerLib.scene.readout import volume_text
+
+    left = reviewing.state.expected_mm3_of(ids[2:])
+    assert (line["regions"], line["expected_wrong_mm3"]) == (sorted(ids[2:]), round(left, 3))
+    question = reviewing.host.popups.shown[-1].text
+    assert f"Take the {len(ids) - 2} regions without a verdict" in question
+    assert f"They hold {volume_text(left)} of expected error" in question
+    assert {reviewing.cell(region) for region in ids[2:]} == {"○ not looked at"}
+    assert f"2 of {len(ids)} regions, {len(ids) - 2} not looked at" in ui.reviewProgressLabel.text
+    assert f"but for {len(ids) - 2} that were not looked at ({volume_text(left)}" in ui.reviewProgressLabel.text
+    assert (ui.acceptRestButton.enabled, ui.nextButton.enabled) == (False, False)
+    reviewing.press("Ctrl+Alt+Z")
+    assert {reviewing.cell(region) for region in ids[2:]} == {"-"}
+    assert (ui.acceptRestButton.enabled, ui.nextButton.enabled) == (True, True)
+    formats = [line["format"] for line in reviewing.told("opened")]
+    assert formats == [1, 2]
+
+
+def test_a_review_goes_on_after_an_accepted_rest(reviewing: Reviewing) -> None:
+    reviewing.start(blind=3)
+    number = len(reviewing.ids)
+    reviewing.judge()
+    reviewing.host.popups.answer("OK")
+    reviewing.ui.acceptRestButton.click()
+    assert reviewing.session.is_done
+    reviewing.ui.endReviewButton.click()
+    assert {line["answer"] for line in reviewing.told("blind")} <= {"not looked at", "accepted"}
+    reviewing.start()
+    assert (reviewing.state.progress().decided, reviewing.state.progress().unseen) == (1, number - 1)
+
+
 def _load(opened: Opened, folder: Path, image: Path) -> Any:
     from SegWithUSlicerLib.scene.load_case import load_case
 

@@ -237,16 +237,18 @@ class ReviewerProgress:
         own: regions that the reviewer has decided; None if he has not begun.
         others: the other reviewers with theirs.
         regions: number of regions; None if nothing is calibrated.
+        unseen: regions that the reviewer has taken without a look.
     """
 
     own: int | None
     others: Mapping[str, int]
     regions: int | None
+    unseen: int = 0
 
     @property
     def is_open(self) -> bool:
         """Whether this reviewer has regions left to decide."""
-        return bool(self.regions) and (self.own or 0) < (self.regions or 0)
+        return bool(self.regions) and (self.own or 0) + self.unseen < (self.regions or 0)
 
 
 def reviewer_progress(entry: WorklistEntry, reviewer: str) -> ReviewerProgress:
@@ -255,9 +257,13 @@ def reviewer_progress(entry: WorklistEntry, reviewer: str) -> ReviewerProgress:
     Args:
         reviewer: as it stands in the logs.
     """
-    decided: dict[str, int] = {status.reviewer: status.decided for status in entry.reviews}
-    own = decided.pop(reviewer, None) if reviewer else max(decided.values(), default=None)
-    return ReviewerProgress(own, decided, entry.regions)
+    statuses = {status.reviewer: status for status in entry.reviews}
+    furthest = max(statuses.values(), key=lambda status: status.decided + status.unseen, default=None)
+    own = statuses.pop(reviewer, None) if reviewer else furthest
+    decided = {name: status.decided for name, status in statuses.items()}
+    if own is None:
+        return ReviewerProgress(None, decided, entry.regions)
+    return ReviewerProgress(own.decided, decided, entry.regions, own.unseen)
 
 
 def matches(entry: WorklistEntry, text: str) -> bool:

@@ -1,5 +1,6 @@
 """The section "Budget": how many of the errors reviewing some of the regions covers, as a sentence and a chart."""
 
+from collections.abc import Callable
 from typing import Any
 
 import slicer
@@ -25,10 +26,12 @@ class BudgetPanel:
 
     Args:
         ui: the widgets of the .ui file.
+        on_accept_rest: called when the reviewer takes the regions without a verdict as they are.
     """
 
-    def __init__(self, ui: Any) -> None:
+    def __init__(self, ui: Any, on_accept_rest: Callable[[], None]) -> None:
         self.ui = ui
+        self._on_accept_rest = on_accept_rest
         self.plot: Any = None
         self._budget: Budget | None = None
         self._gui = GuiConnections()
@@ -36,6 +39,7 @@ class BudgetPanel:
         ui.chartBox.addItem(_("Regions looked at"))
         ui.chartBox.addItem(_("Risk and coverage"))
         self._gui.connect(ui.budgetBox, lambda _value: self.refresh())
+        ui.acceptRestButton.connect("clicked(bool)", self.accept_rest)
         self._gui.connect(ui.chartBox, lambda _index: self.refresh())
         ui.referenceSelector.connect("currentNodeChanged(vtkMRMLNode*)", guarded(lambda _node: self.refresh()))
         ui.budgetButton.connect("contentsCollapsed(bool)", guarded(lambda _collapsed: self.refresh()))
@@ -63,9 +67,30 @@ class BudgetPanel:
         """Say at once what the choice covers; the chart follows when the choice rests."""
         if self._budget is None:
             return
-        self.ui.budgetLabel.text = self._budget.sentence(self.ui.budgetBox.value)
+        self._say()
         if not self.ui.budgetButton.collapsed:
             self._draw_later.trigger()
+
+    def follow(self) -> None:
+        """Show whether the choice is reached and whether there is a rest; the chart stays."""
+        if self._budget is None:
+            return
+        self.ui.acceptRestButton.enabled = not self._budget.session.is_done
+        if not self.ui.budgetButton.collapsed:  # it counts all regions, and a verdict must not wait for that
+            self._say()
+
+    def _say(self) -> None:
+        assert self._budget is not None
+        number = self.ui.budgetBox.value
+        reached = _("You have looked at as many: the rest can be accepted.") if self._budget.reached(number) else ""
+        self.ui.budgetLabel.text = " ".join(filter(None, [self._budget.sentence(number), reached]))
+
+    def accept_rest(self) -> None:
+        """Take the regions without a verdict as they are, if the reviewer says so once more."""
+        if self._budget is None or self._budget.session.is_done:
+            return
+        if slicer.util.confirmOkCancelDisplay(self._budget.rest_question(), windowTitle="SegWithU"):
+            self._on_accept_rest()
 
     def draw(self) -> None:
         """Draw the chart, with the truth where a reference is chosen."""

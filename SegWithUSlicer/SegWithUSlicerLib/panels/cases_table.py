@@ -217,7 +217,7 @@ def _key(entry: WorklistEntry, column: int, reviewer: str) -> Any:
     """Return the sort key of a column; None for unknown values, which come last."""
     if column == _STATUS:
         now = reviewer_progress(entry, reviewer)
-        return None if not entry.regions else (now.own or 0) / entry.regions
+        return None if not entry.regions else ((now.own or 0) + now.unseen) / entry.regions
     flags = ";".join(dict.fromkeys(RULES[flag.rule] for flag in entry.flags)).casefold()
     structure = entry.worst_structure.casefold() if entry.worst_structure else None
     known = entry.regions is not None
@@ -259,14 +259,18 @@ def status_text(entry: WorklistEntry, reviewer: str) -> str:
     if entry.regions == 0:
         return _("no region")
     now = reviewer_progress(entry, reviewer)
-    others = [_("{name}: {part}").format(name=n, part=_part(d, entry.regions)) for n, d in now.others.items()]
+    unseen = {status.reviewer: status.unseen for status in entry.reviews}
+    parts = {name: _part(decided, entry.regions, unseen[name]) for name, decided in now.others.items()}
+    others = [_("{name}: {part}").format(name=name, part=part) for name, part in parts.items()]
     if not reviewer:
         return "; ".join(others) or _("not begun")
-    own = _("not begun") if now.own is None else _part(now.own, entry.regions)
+    own = _("not begun") if now.own is None else _part(now.own, entry.regions, now.unseen)
     return "; ".join([own, *others])
 
 
-def _part(decided: int, regions: int) -> str:
+def _part(decided: int, regions: int, unseen: int) -> str:
+    if unseen:
+        return _("{n} of {all}, {unseen} not looked at").format(n=decided, all=regions, unseen=unseen)
     return _("done") if decided >= regions else _("{n} of {all}").format(n=decided, all=regions)
 
 

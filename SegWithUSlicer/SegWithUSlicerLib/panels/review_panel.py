@@ -1,6 +1,6 @@
 """The section "Selective review", from the reviewer's name to the last verdict."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import Any
 
@@ -50,7 +50,7 @@ class ReviewPanel:
         self.setup = ReviewSetup(ui, self._order_chosen)
         self.table = ReviewTable(ui.regionsTable, self.go_to)
         self.verdicts = VerdictBar(ui, self.judge, self._draw_progress, self.table.focus)
-        self.budget = BudgetPanel(ui)
+        self.budget = BudgetPanel(ui, self.accept_rest)
         self.edit = EditPanel(ui)
         self.edit.on_relabelled = lambda: self.judge(Verdict.CORRECTED)
         self.folds = SectionFolds(ui, ui.reviewButton)
@@ -217,8 +217,26 @@ class ReviewPanel:
             self._draw_progress()
         self.on_review_changed()
 
+    def accept_rest(self) -> None:
+        """Take all regions without a verdict as they are, which is logged as one verdict."""
+        session = self.session
+        if session is None:
+            return
+        self.verdicts.keep_comment()
+        fact = session.accept_rest()
+        if fact is not None:
+            self._update_rows(fact.regions)
+        self.verdicts.refresh()
+        self._draw_progress()
+        self.on_review_changed()
+
+    def _update_rows(self, regions: Sequence[int]) -> None:
+        if self.session is not None:
+            for region in regions:
+                self.table.update(region, self.session.state.verdict_of(region))
+
     def undo(self) -> None:
-        """Undo the last verdict or comment, and go to its region."""
+        """Undo the last verdict or comment and go to its region, or undo all of an accepted rest."""
         session = self.session
         if session is None:
             return
@@ -228,6 +246,8 @@ class ReviewPanel:
             self.table.update(fact.region, session.state.verdict_of(fact.region))
             self.verdicts.show(session)
             self.go_to(fact.region)
+        elif fact is not None:
+            self._update_rows([region.id for region in session.regions])
         self.verdicts.refresh()
         self._draw_progress()
         self.on_review_changed()
@@ -312,6 +332,7 @@ class ReviewPanel:
             return
         done = closing_text(self.session)
         self.ui.reviewProgressLabel.text = "\n".join(filter(None, [progress_text(self.session), done]))
+        self.budget.follow()
         self.ui.nextButton.enabled = not self.session.is_done
         self.ui.previousButton.enabled = self.session.previous() is not None
         self.ui.undoButton.enabled = self.session.state.next_undo() is not None

@@ -131,10 +131,18 @@ def closing_text(session: ReviewSession) -> str:
         return ""
     state = session.state
     given = [state.verdict_of(region.id) for region in session.regions]
+    counts = {"rejected": given.count(Verdict.REJECTED), "second": given.count(Verdict.SECOND_READER)}
     text = _("All {n} regions are decided: {rejected} rejected, {second} for a second reader.").format(
-        n=len(given), rejected=given.count(Verdict.REJECTED), second=given.count(Verdict.SECOND_READER)
+        n=len(given), **counts
     )
     more = _("End the review to see the result on the blind places.") if session.has_blind_places else ""
+    unseen = given.count(Verdict.NOT_LOOKED_AT)
+    if unseen:
+        wrong = volume_text(state.expected_mm3_of(state.unseen_ids))
+        text = _(
+            "All {n} regions are decided but for {unseen} that were not looked at ({wrong} of expected error): "
+            "{rejected} rejected, {second} for a second reader."
+        ).format(n=len(given), unseen=unseen, wrong=wrong, **counts)
     return " ".join(filter(None, [text, more]))
 
 

@@ -7,7 +7,7 @@ import qt
 import slicer
 
 from SegWithUCore.regions.region import Kind, Region, why
-from SegWithUCore.review.log_format import Verdict
+from SegWithUCore.review.log_format import SPOKEN, Verdict
 
 from ..guarded import guarded
 from ..i18n import _
@@ -73,8 +73,11 @@ class VerdictBar:
         name = session.current.structure
         state = session.state.structure(name)
         text = _("no verdict yet") if state.verdict is None else VERDICTS[state.verdict]
-        self.ui.structureVerdictLabel.text = _("{structure}: {verdict} ({decided} of {regions} regions)").format(
-            structure=name, verdict=text, decided=state.decided, regions=state.regions
+        line = _("{structure}: {verdict} ({decided} of {regions} regions)")
+        if state.unseen:
+            line = _("{structure}: {verdict} ({decided} of {regions} regions, {unseen} not looked at)")
+        self.ui.structureVerdictLabel.text = line.format(
+            structure=name, verdict=text, decided=state.decided, regions=state.regions, unseen=state.unseen
         )
         self.ui.clearStructureButton.enabled = state.explicit
 
@@ -229,6 +232,7 @@ VERDICTS = {
     Verdict.CORRECTED: _("✎ corrected"),
     Verdict.REJECTED: _("✗ rejected"),
     Verdict.SECOND_READER: _("? second reader"),
+    Verdict.NOT_LOOKED_AT: _("○ not looked at"),
 }
 """Each with a sign, so that a long list can be read at a glance and without colours."""
 
@@ -267,7 +271,7 @@ def key_text(key: str) -> str:
 
 def actions_of(panel: Any) -> dict[str, Callable[[], None]]:
     """Return the action of each key in the section "Selective review"."""
-    judging = {key: _calling_with(panel.judge, verdict) for key, verdict in zip(VERDICT_KEYS, Verdict, strict=True)}
+    judging = {key: _calling_with(panel.judge, verdict) for key, verdict in zip(VERDICT_KEYS, SPOKEN, strict=True)}
     return {
         NEXT: panel.next,
         PREVIOUS: panel.previous,

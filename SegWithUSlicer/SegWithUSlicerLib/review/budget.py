@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import ceil
 
 import numpy as np
 import slicer
@@ -68,6 +69,24 @@ class Budget:
             total=volume_text(curve.total_wrong_mm3),
             left=volume_text(float(curve.remaining_mm3[number])),
         )
+
+    def reached(self, regions: int) -> bool:
+        """Whether as many regions have been looked at as were meant to be, and others are left."""
+        progress = self.session.state.progress()
+        return progress.decided >= regions and not self.session.is_done
+
+    def rest_question(self) -> str:
+        """Ask whether the regions without a verdict are to be taken unseen, and say what is taken with them."""
+        rest = self.session.state.rest()
+        total = self.session.total_mm3
+        text = _(
+            "Take the {n} regions without a verdict as they are, without a look? They hold {wrong} of expected error, "
+            '{share} % of this case\'s. They are logged as "not looked at" and counted apart; undo takes all of it '
+            "back."
+        )
+        share = rest.expected_wrong_mm3 / total if total > 0 else 0.0
+        wrong = volume_text(rest.expected_wrong_mm3)
+        return text.format(n=len(rest.regions), wrong=wrong, share=min(100, ceil(100 * share)))
 
     def show(
         self, regions: int, reference: "slicer.vtkMRMLNode | None" = None

@@ -84,7 +84,7 @@ class ReviewEdits:
         verdict = standing.verdict
         if verdict is None and standing.flagged:
             verdict = Verdict.SECOND_READER
-        self._status.judge(structure_value, verdict, begun=standing.decided > 0 or standing.explicit)
+        self._status.judge(structure_value, verdict, begun=standing.decided + standing.unseen > 0 or standing.explicit)
 
     def leave(self) -> None:
         """Write the pending segment status when the reviewer leaves a structure."""

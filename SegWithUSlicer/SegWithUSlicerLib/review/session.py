@@ -15,10 +15,12 @@ from SegWithUCore.review.log_format import (
     BlindRevealed,
     Commented,
     RegionViewed,
+    RestAccepted,
     StructureJudged,
     Undone,
     Verdict,
     VerdictGiven,
+    announced,
 )
 from SegWithUCore.review.rescoring import Rescore
 from SegWithUCore.review.state import ReviewState
@@ -189,8 +191,26 @@ class ReviewSession:
         if self.current is not None and text != self.state.comment_of(self.current.id):
             self._trail.append(Commented(self.current.id, text))
 
+    def accept_rest(self) -> RestAccepted | None:
+        """Take all regions without a verdict as they are, in one line of the log; None if every region has one."""
+        fact = self.state.rest()
+        if not fact.regions:
+            return None
+        self.check_for_edits()
+        header = announced(self._trail.events, fact)
+        if header is not None:
+            self._trail.append(header)
+        self._trail.append(fact)
+        self._judge_structures_of(fact)
+        self._edits.save()
+        return fact
+
     def undo(self) -> Undone | None:
-        """Undo the last verdict or comment. Returns the event that undoes it; None if there is nothing to undo."""
+        """Undo the last verdict or comment, or all of an accepted rest.
+
+        Returns:
+            The event that undoes it; None if there is nothing to undo.
+        """
         fact = self.state.next_undo()
         if fact is None:
             return None
@@ -201,6 +221,8 @@ class ReviewSession:
             self._edits.judge(region.structure_value, self.state.structure(region.structure))
         elif isinstance(undone, StructureJudged):
             self._judge_segment(undone.structure)
+        elif isinstance(undone, RestAccepted):
+            self._judge_structures_of(undone)
         self._edits.refresh(self.state.seen_ids)
         return fact
 
@@ -262,6 +284,11 @@ class ReviewSession:
             self._trail.append(RegionViewed(self.current.id, round(seconds, 1)))
         if following is None or following.structure != self.current.structure:
             self._edits.leave()
+
+    def _judge_structures_of(self, fact: RestAccepted) -> None:
+        regions = [self.regions[self._index_of[identifier]] for identifier in fact.regions]
+        for value, name in {region.structure_value: region.structure for region in regions}.items():
+            self._edits.judge(value, self.state.structure(name))
 
     def _judge_segment(self, name: str) -> None:
         value = next((one.value for one in self.nodes.case.structures if one.name == name), None)

@@ -27,6 +27,7 @@ STATUS_OF_VERDICT = {
     "corrected": Status.COMPLETED,
     "rejected": Status.FLAGGED,
     "needs second reader": Status.FLAGGED,
+    "not looked at": Status.IN_PROGRESS,
 }
 """By the words of the core's `Verdict`."""
 

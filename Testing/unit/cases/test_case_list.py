@@ -62,3 +62,11 @@ def test_folders_of_a_worklist_that_are_gone_say_so(tmp_path: Path) -> None:
     (item,) = found.items
     assert "is no case folder" in item.entry.trouble
     assert found.progress == 1.0
+
+
+def test_a_case_whose_rest_was_taken_without_a_look_is_not_open_for_who_took_it() -> None:
+    entry = WorklistEntry("a", Path("a"), regions=4, reviews=(ReviewStatus("Ana", 1, 4, "", unseen=3),))
+    for reviewer, is_open in (("Ana", False), ("Bo", True), ("", False)):
+        now = reviewer_progress(entry, reviewer)
+        assert now.is_open == is_open
+    assert entry.reviews[0].text == "Ana: 1 of 4 regions, 3 not looked at"
