@@ -39,7 +39,7 @@ class BudgetPanel:
         ui.chartBox.addItem(_("Regions looked at"))
         ui.chartBox.addItem(_("Risk and coverage"))
         self._gui.connect(ui.budgetBox, lambda _value: self.refresh())
-        ui.acceptRestButton.connect("clicked(bool)", self.accept_rest)
+        ui.acceptRestButton.connect("clicked(bool)", guarded(self.accept_rest))
         self._gui.connect(ui.chartBox, lambda _index: self.refresh())
         ui.referenceSelector.connect("currentNodeChanged(vtkMRMLNode*)", guarded(lambda _node: self.refresh()))
         ui.budgetButton.connect("contentsCollapsed(bool)", guarded(lambda _collapsed: self.refresh()))
