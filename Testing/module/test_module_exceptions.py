@@ -152,7 +152,9 @@ def test_in_every_callback_of_a_review_and_an_edit(reviewing: Reviewing) -> None
         reviewing.press("Ctrl+Alt+2")
         reviewing.press("Ctrl+Alt+E")
         editor = reviewing.panel.edit.editor
-        if reviewing.session is not None and editor is not None and not ui.editButton.collapsed:
+        # Without a node of its own, where the callback that makes it threw, the editor's buttons are disabled.
+        is_ready = editor is not None and editor.mrmlSegmentEditorNode() is not None
+        if reviewing.session is not None and is_ready and not ui.editButton.collapsed:
             editor.setActiveEffectByName("Paint")
             found = reviewing.session.mask(reviewing.session.current)
             whole = np.zeros(slicer.util.arrayFromVolume(reviewing.nodes.inputs[0]).shape, bool)
