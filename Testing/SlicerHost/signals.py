@@ -20,6 +20,13 @@ def normalized(signature: str) -> str:
 
 def native_signals(sender: QtCore.QObject) -> set[str]:
     """Signatures of the signals that Qt's own meta-object of the sender has."""
+    try:
+        return _signals_of(sender)
+    except RuntimeError:  # PySide made the meta-object anew in between, and the wrapper of the old one is dead
+        return _signals_of(sender)
+
+
+def _signals_of(sender: QtCore.QObject) -> set[str]:
     meta = QtCore.QObject.metaObject(sender)
     methods = [meta.method(index) for index in range(meta.methodCount())]
     kind = QtCore.QMetaMethod.MethodType.Signal

@@ -118,3 +118,14 @@ def test_effects_hear_of_another_brush(tmp_path, data_folder):
     del heard[:]
     take_off(node)
     assert heard
+
+
+@pytest.mark.parametrize("kept", ["{", "[1]", "null", '{"range": NaN}'])
+def test_damaged_settings_of_a_foreign_scene_take_the_mask_off_all_the_same(tmp_path, data_folder, kept):
+    case = loaded_case(tmp_path, data_folder)
+    node = _node(case, **BRUSH)
+    put_on(node, case.nodes.maps["error_probability"], 0.25)
+    node.SetAttribute("SegWithU.BeforeMask", kept)
+    take_off(node)
+    assert not is_on(node)
+    assert not node.GetSourceVolumeIntensityMask()

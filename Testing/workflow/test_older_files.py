@@ -57,7 +57,8 @@ def test_case_folders_with_reviews_are_listed_reported_checked_and_exported(olde
     before, after = ({case["case"]: case for case in entry["cases"]} for entry in entries)
     assert before.keys() == after.keys() == {"blob_8", "blob_9"}
     for name, case in before.items():
-        assert case["reviews"] == after[name]["reviews"], name
+        for old, new in zip(case["reviews"], after[name]["reviews"], strict=True):
+            assert old.items() <= new.items(), name
         assert case["regions"] == after[name]["regions"], name
     assert command("check", "results").code == 0
     assert command("report", "results/blob_8").code == 0

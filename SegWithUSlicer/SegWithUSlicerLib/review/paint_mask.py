@@ -12,6 +12,9 @@ from typing import Any
 
 import slicer
 
+from SegWithUCore.errors import InputError
+from SegWithUCore.strict_json import parse_json
+
 DEFAULT_LIMIT = 0.25
 """Error probability from which a voxel may be painted: lower masks let a second expert lose what they gain."""
 BRUSH_RADIUS_MM = 4.0
@@ -19,6 +22,8 @@ _HIGHEST = 1.0
 _BEFORE, _BRUSH = "SegWithU.BeforeMask", "SegWithU.MaskedBrush"
 _BRUSH_NAMES = ("BrushSphere", "BrushDiameterIsRelative", "BrushAbsoluteDiameter", "BrushPixelMode")
 """Attributes of the node that Paint and Erase share."""
+_NOTHING: dict[str, Any] = {"mask": False, "range": (0.0, 0.0), "source": "", "brush": {}}
+"""Settings of a node that has neither mask nor brush."""
 _SPHERE: dict[str, str | None] = dict(zip(_BRUSH_NAMES, ("1", "0", f"{2 * BRUSH_RADIUS_MM:g}", "0"), strict=True))
 
 
@@ -36,7 +41,7 @@ def put_on(node: "slicer.vtkMRMLSegmentEditorNode", error_map: "slicer.vtkMRMLSc
     try:
         if not is_on(node):
             node.SetAttribute(_BEFORE, json.dumps(_settings(node)))
-            _set_brush(node, json.loads(node.GetAttribute(_BRUSH) or "null") or _SPHERE)
+            _set_brush(node, _kept(node, _BRUSH) or _SPHERE)
         node.SetAndObserveSourceVolumeNode(error_map)
         node.SetSourceVolumeIntensityMaskRange(limit, _HIGHEST)
         node.SetSourceVolumeIntensityMask(True)
@@ -48,7 +53,7 @@ def take_off(node: "slicer.vtkMRMLSegmentEditorNode") -> None:
     """Give mask, source volume and brush of before back; nothing happens where no mask of ours is on."""
     if not is_on(node):
         return
-    before = json.loads(node.GetAttribute(_BEFORE))
+    before = {**_NOTHING, **_kept(node, _BEFORE)}
     was_modifying = node.StartModify()
     try:
         node.SetSourceVolumeIntensityMask(before["mask"])
@@ -61,6 +66,15 @@ def take_off(node: "slicer.vtkMRMLSegmentEditorNode") -> None:
     finally:
         node.RemoveAttribute(_BEFORE)
         node.EndModify(was_modifying)
+
+
+def _kept(node: "slicer.vtkMRMLSegmentEditorNode", attribute: str) -> dict[str, Any]:
+    """Read what was kept on the node; nothing if it is damaged, for a scene may come from anybody."""
+    try:
+        kept = parse_json(node.GetAttribute(attribute) or "{}", attribute)
+    except InputError:
+        return {}
+    return kept if isinstance(kept, dict) else {}
 
 
 def _settings(node: "slicer.vtkMRMLSegmentEditorNode") -> dict[str, Any]:
