@@ -169,9 +169,9 @@ def test_cost_is_predicted_from_a_file_or_a_grid(warm: Parent) -> None:
     grid = {"size_ijk": [197, 233, 189], "spacing_mm": [1, 1, 1]}
     whole = [warm.ask({**ask, "files": [str(SAMPLE)]}), warm.ask({**ask, "grid": grid})]
     assert whole[0] == whole[1]
-    # Of one measured pace, so the machine does not count: many windows take longer than one, and no longer than each
-    # would with what is written once.
-    assert 50 * small["seconds"] < whole[0]["seconds"] < whole[0]["windows"] * small["seconds"]
+    # Both hold what is written once, of the whole grid, whose share is the larger the faster the machine computes: many
+    # windows take several times as long as one, and less than as many cases of one.
+    assert 5 * small["seconds"] < whole[0]["seconds"] < whole[0]["windows"] * small["seconds"]
     assert whole[0]["memory_mb"] > small["memory_mb"]
 
 
