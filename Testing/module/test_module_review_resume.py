@@ -16,6 +16,8 @@ from repository import HELPERS, PACKAGES, TESTING
 from reviewing import Reviewing
 from SlicerHost.host import SlicerHost as Host
 
+pytestmark = pytest.mark.slow
+
 CRASH = HELPERS / "review_crash.py"
 
 

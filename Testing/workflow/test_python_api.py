@@ -24,6 +24,8 @@ from SegWithUCore.case.case_image import case_image
 from SegWithUCore.cli.__main__ import main
 from SegWithUCore.errors import InputError, OutputError, UsageError
 
+pytestmark = pytest.mark.slow
+
 ROI = (-28, -22, -14, 36, 50, 36)
 VOLUMES = ("segmentation", "error_probability", "ranking", "calibration")
 
