@@ -124,15 +124,17 @@ def run_verify(options: argparse.Namespace, console: Console) -> int:
 
 
 def _verify(bundle: "Bundle", load: bool) -> None:
-    """Check the weights file of a bundle, and where `load` that each head loads.
+    """Check the weights file of a bundle and its curves, and where `load` that each head loads.
 
     Raises:
-        InputError: the file is damaged, or does not fit the description.
+        InputError: a file is damaged, or the weights do not fit the description.
     """
-    from ..models.weights_file import verify_tensors, verify_weights
+    from ..models.curves import read_curves
+    from ..models.weights_file import verify_tensors, verify_weights, weights_path
 
     verify_weights(bundle)
     verify_tensors(bundle)
+    read_curves(weights_path(bundle).parent)
     if load:
         from ..models.bundle_network import load_network
 

@@ -10,6 +10,7 @@ import pytest
 from segwithu_command import Command, entries, one_sentence, tiny_bundle
 
 from SegWithUCore.evaluation.report import PAGE_FILE
+from SegWithUCore.models.curves import read_curves
 
 NAMES = ("hippocampus_004", "hippocampus_162", "hippocampus_327")
 PNG = "data:image/png;base64,"
@@ -61,6 +62,29 @@ def test_a_report_has_tables_plots_pictures_and_one_page(segwithu: Command, spli
         assert f"<h2>{title}</h2>" in page
 
 
+def test_recording_curves_leaves_description_and_card_alone(segwithu: Command, split: Path, tmp_path: Path) -> None:
+    model, output = tiny_bundle(tmp_path / "m"), tmp_path / "all.json"
+    before = {path.name: path.read_bytes() for path in model.iterdir()}
+    options = ("--cases", f"{split}:test", "--record-curves", "--output", output)
+    assert segwithu("evaluate", "--model", model, *options).code == 0
+    after = {path.name: path.read_bytes() for path in model.iterdir()}
+    assert {name: after[name] for name in before} == before and set(after) - set(before) == {"curves.json"}
+    (curves,) = read_curves(model)
+    result = json.loads(output.read_text(encoding="utf-8"))
+    assert (curves.cases, curves.head) == (len(NAMES), "paper")
+    shown = result["reliability"]["band"]
+    assert [bar.voxels for bar in curves.regions["band"].bins] == [bar["voxels"] for bar in shown]
+    pooled = {
+        row["region"]: row["pooled"]
+        for row in result["detection"]
+        if (row["figure"], row["score"]) == ("aurc", "error probability") and "pooled" in row
+    }
+    assert curves.regions["whole"].aurc == pytest.approx(pooled["whole"], rel=1e-6)
+    uncalibrated = tiny_bundle(tmp_path / "raw", calibrated=False)
+    outcome = segwithu("evaluate", "--model", uncalibrated, "--cases", f"{split}:test", "--record-curves")
+    assert "raw is not calibrated" in outcome.err and not read_curves(uncalibrated)
+
+
 def test_an_existing_report_is_refused_before_anything_is_computed(
     segwithu: Command, split: Path, tmp_path: Path
 ) -> None:
@@ -98,6 +122,7 @@ def test_a_reference_on_another_grid_is_refused(segwithu: Command, split: Path, 
         (("--band", "3cm"), ("3cm", "3mm", "2px")),
         (("--record", "--band", "2px"), ("--record", "--band")),
         (("--record", "--mirrored"), ("--record", "--mirrored")),
+        (("--record-curves", "--mirrored"), ("--record-curves", "--mirrored")),
         (("--surface-tolerance", "-1"), ("--surface-tolerance", "-1")),
     ],
 )
