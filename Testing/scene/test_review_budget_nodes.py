@@ -6,9 +6,9 @@ import vtk
 from loaded_case import LoadedCase, add_transform, loaded_case, paint
 
 from SegWithUCore.errors import InputError
+from SegWithUCore.review.opening import ReviewOptions
 from SegWithUSlicerLib.review.budget import Budget, reference_labels
 from SegWithUSlicerLib.review.edits import read_labels
-from SegWithUSlicerLib.review.opening import ReviewOptions
 from SegWithUSlicerLib.review.session import ReviewSession
 from SegWithUSlicerLib.scene.case_images import array_of, image_from
 from SegWithUSlicerLib.scene.review_nodes import region_labels, regions_of

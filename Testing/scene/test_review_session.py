@@ -8,7 +8,8 @@ import pytest
 from loaded_case import LoadedCase, loaded_case, paint
 
 from SegWithUCore.review.log_format import Verdict
-from SegWithUSlicerLib.review.opening import ReviewOptions, decided_so_far, obstacle
+from SegWithUCore.review.opening import ReviewOptions
+from SegWithUSlicerLib.review.opening import decided_so_far, obstacle
 from SegWithUSlicerLib.review.session import ReviewSession, ViewTimer
 from SegWithUSlicerLib.review.structure_status import structure_status
 from SegWithUSlicerLib.scene.segmentation import was_touched

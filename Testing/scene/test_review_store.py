@@ -13,10 +13,9 @@ from written_case import change_case
 
 from SegWithUCore.case.case_file import read_description
 from SegWithUCore.errors import InputError, OutputError
+from SegWithUCore.review.opening import ReviewLocation, case_key
 from SegWithUSlicerLib.review.edits import EditWatch, read_labels
 from SegWithUSlicerLib.review.store import (
-    ReviewLocation,
-    case_key,
     keep_log,
     kept_log,
     kept_log_names,

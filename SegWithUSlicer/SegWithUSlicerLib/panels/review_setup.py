@@ -8,10 +8,11 @@ import slicer
 
 from SegWithUCore.errors import SegWithUError
 from SegWithUCore.review.log_format import Verdict
+from SegWithUCore.review.opening import ReviewOptions
 
 from ..guarded import guarded
 from ..i18n import _
-from ..review.opening import ReviewOptions, decided_so_far, obstacle
+from ..review.opening import decided_so_far, obstacle
 from ..review.session import ReviewSession
 from ..run.session import set_setting, setting
 from ..scene.case_nodes import CaseNodes

@@ -11,9 +11,11 @@ import slicer
 
 from SegWithUCore.errors import InputError, OutputError
 from SegWithUCore.regions.region import Region
-from SegWithUCore.review.blind import BlindSample, SamplingInput, draw_blind_sample
+from SegWithUCore.review import opening as rules
+from SegWithUCore.review.blind import BlindSample, SamplingInput
 from SegWithUCore.review.log import AuditLog, NotStoredError, now_utc
-from SegWithUCore.review.log_format import Action, Closed, Edited, Event, Opened, ParsedLog, read_lines
+from SegWithUCore.review.log_format import Action, Closed, Edited, Event, ParsedLog, read_lines
+from SegWithUCore.review.opening import ReviewLocation, ReviewOptions, blind_places_of, case_key
 from SegWithUCore.review.reviewer import log_path
 from SegWithUCore.review.state import ReviewState
 
@@ -24,8 +26,6 @@ from ..scene.review_nodes import region_labels, regions_hash, regions_of, restor
 from ..scene.segmentation import CONTENT_ATTRIBUTE, content_hash
 from .edits import grid_of, read_labels
 from .store import (
-    ReviewLocation,
-    case_key,
     keep_log,
     kept_log,
     last_location,
@@ -36,22 +36,6 @@ from .store import (
     save_reviewed,
     set_reviewed_by,
 )
-
-BLIND = "blind_places"
-_SEAL = "blind_places_sha256"
-
-
-@dataclass(frozen=True)
-class ReviewOptions:
-    """Options of a review.
-
-    Attributes:
-        order: one of `review.region.ORDERS`.
-        blind_places: how many places of low risk are mixed in unmarked; a resumed review keeps its own.
-    """
-
-    order: str = "expected wrong volume"
-    blind_places: int = 0
 
 
 @dataclass
@@ -115,12 +99,12 @@ def open_review(
     folder = review_folder(nodes, root)
     name = log_path(folder, reviewer).name
     earlier = _earlier(nodes, folder / name)
-    asked = _blind_places(earlier) if earlier else options.blind_places
+    asked = blind_places_of(earlier) if earlier else options.blind_places
     blind = _blind_sample(nodes, asked)
     location = last_location(nodes, folder, name)
     order = location.order if location is not None and earlier else options.order
-    settings = {**(nodes.case.raw.get("regions") or {}).get("settings", {}), "order": order, BLIND: asked}
-    header = _header(nodes, {**settings, **({_SEAL: blind.sha256} if blind.places else {})})
+    settings = rules.review_settings(nodes.case.raw, order, asked, blind)
+    header = rules.review_header(nodes.case.raw, regions_hash(nodes), settings)
     is_newest = _scene_is_newest(nodes, folder, name)
     with suppress(OSError):  # reported by the log
         folder.mkdir(parents=True, exist_ok=True)
@@ -151,7 +135,7 @@ def decided_so_far(nodes: CaseNodes, reviewer: str, root: Path) -> tuple[int, in
     earlier = _earlier(nodes, log_path(folder, reviewer))
     if not earlier:
         return None
-    blind = _blind_sample(nodes, _blind_places(earlier))
+    blind = _blind_sample(nodes, blind_places_of(earlier))
     state = ReviewState.replayed(earlier, blind.mixed(regions_of(nodes)), expected_wrong_mm3(nodes), blind.ids)
     progress = state.progress()
     return progress.decided, progress.regions
@@ -176,18 +160,12 @@ def newest_lines(nodes: CaseNodes, path: Path) -> ParsedLog | None:
 
 def expected_wrong_mm3(nodes: CaseNodes) -> float:
     """Return the expected wrong volume of everything that was assessed."""
-    stored = (nodes.case.raw.get("regions") or {}).get("expected_wrong_mm3")
-    return float(stored) if stored is not None else sum(region.expected_wrong_mm3 for region in regions_of(nodes))
+    return rules.expected_wrong_mm3(nodes.case.raw, regions_of(nodes))
 
 
 def _earlier(nodes: CaseNodes, path: Path) -> Sequence[Event]:
     lines = newest_lines(nodes, path)
     return () if lines is None else lines.events
-
-
-def _blind_places(earlier: Sequence[Event]) -> int:
-    first = earlier[0].action
-    return int(first.settings.get(BLIND, 0)) if isinstance(first, Opened) else 0
 
 
 def _blind_sample(nodes: CaseNodes, count: int) -> BlindSample:
@@ -204,21 +182,7 @@ def _blind_sample(nodes: CaseNodes, count: int) -> BlindSample:
         ijk_to_ras=matrix,
         names={0: "background", **{structure.value: structure.name for structure in structures}},
     )
-    return draw_blind_sample(ground, regions_of(nodes), count, case_key(nodes.case.raw, regions_hash(nodes)))
-
-
-def _header(nodes: CaseNodes, settings: dict[str, object]) -> Opened:
-    model = nodes.case.raw.get("model") or {}
-    return Opened(
-        case=nodes.case.name,
-        model=nodes.model_name,
-        model_version=str(model.get("version") or ""),
-        head=str(model.get("head") or ""),
-        weights_sha256=str(model.get("weights_sha256") or ""),
-        calibration_sha256=str(model.get("calibration_sha256") or ""),
-        regions_sha256=regions_hash(nodes),
-        settings=settings,
-    )
+    return rules.blind_sample(ground, regions_of(nodes), count, case_key(nodes.case.raw, regions_hash(nodes)))
 
 
 def _take_segmentation(nodes: CaseNodes, folder: Path, log_name: str, scene_is_newest: bool) -> list[str]:

@@ -22,6 +22,7 @@ from SegWithUCore.review.log_format import (
     VerdictGiven,
     announced,
 )
+from SegWithUCore.review.opening import SHORTEST_LOOK_S, ReviewOptions
 from SegWithUCore.review.rescoring import Rescore
 from SegWithUCore.review.state import ReviewState
 
@@ -32,10 +33,7 @@ from ..scene.review_nodes import RegionMask, region_mask, show_original
 from ..scene.segmentation import mark_judged
 from .edit_scores import ReviewEdits, blind_mask
 from .edits import Change
-from .opening import AuditTrail, OpenedReview, ReviewOptions, expected_wrong_mm3, open_review
-
-SHORTEST_LOOK_S = 0.5
-"""A region shown for less was only passed on the way through the list."""
+from .opening import AuditTrail, OpenedReview, expected_wrong_mm3, open_review
 
 
 class ReviewSession:

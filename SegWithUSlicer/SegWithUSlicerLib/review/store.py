@@ -9,7 +9,6 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ import slicer
 from SegWithUCore.atomic_files import atomic_file
 from SegWithUCore.case.case_file import read_description
 from SegWithUCore.errors import InputError, OutputError
+from SegWithUCore.review.opening import ReviewLocation, case_key, parse_location, read_location, write_location
 from SegWithUCore.review.reviews import Elsewhere
 from SegWithUCore.strict_json import parse_json
 
@@ -30,39 +30,6 @@ REVIEWS_FOLDER = Path("SegWithU") / "Reviews"
 LOG_ATTRIBUTE = "SegWithU.ReviewLog"
 _LOG_ROLE = "segwithu.review_log"
 _REVIEWED_BY = "reviewed_by"
-_KEY_LETTERS = 32
-
-
-@dataclass(frozen=True)
-class ReviewLocation:
-    """Where a reviewer stopped.
-
-    Attributes:
-        region: ID of the region that was shown; None before the first.
-        order: the name of the order of the list (`review.region.ORDERS`).
-        when: UTC in ISO format; of two locations the later one counts.
-    """
-
-    region: int | None
-    order: str
-    when: str
-
-
-def case_key(raw: Mapping[str, Any], regions_sha256: str) -> str:
-    """Return a name for a case's review, made of hashes alone.
-
-    Args:
-        raw: the content of `case.json`.
-        regions_sha256: of the text of `regions.csv`; "" without regions.
-    """
-    model = raw.get("model") or {}
-    facts = [
-        [channel.get("voxels_sha256") for channel in (raw.get("input") or {}).get("channels") or []],
-        [model.get("weights_sha256"), model.get("calibration_sha256"), model.get("head")],
-        raw.get("region_of_interest"),
-        regions_sha256,
-    ]
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:_KEY_LETTERS]
 
 
 def review_folder(nodes: CaseNodes, root: Path) -> Path:
@@ -201,19 +168,14 @@ def remember_location(nodes: CaseNodes, folder: Path, log_name: str, location: R
     Raises:
         OutputError: the folder cannot be written to. The scene remembers all the same.
     """
-    text = json.dumps(asdict(location))
-    nodes.hub.SetParameter(_location_key(log_name), text)
-    with atomic_file(_location_file(folder, log_name)) as work:
-        work.write_text(text + "\n", encoding="utf-8")
+    nodes.hub.SetParameter(_location_key(log_name), location.text)
+    write_location(folder, log_name, location)
 
 
 def last_location(nodes: CaseNodes, folder: Path, log_name: str) -> ReviewLocation | None:
     """Return where a reviewer stopped, from scene or folder, whichever is later; None for a new review."""
-    file = _location_file(folder, log_name)
-    texts = [nodes.hub.GetParameter(_location_key(log_name)) or ""]
-    if file.is_file():
-        texts.append(file.read_text(encoding="utf-8", errors="replace"))
-    locations = [found for found in map(_location, texts) if found is not None]
+    kept = parse_location(nodes.hub.GetParameter(_location_key(log_name)) or "")
+    locations = [found for found in (kept, read_location(folder, log_name)) if found is not None]
     return max(locations, key=lambda location: location.when, default=None)
 
 
@@ -261,17 +223,3 @@ def _read(path: Path) -> "slicer.vtkMRMLSegmentationNode":
 def _location_key(log_name: str) -> str:
     # Parameter names become XML attributes, which allow few letters.
     return "place_" + hashlib.sha256(log_name.encode()).hexdigest()[:16]
-
-
-def _location_file(folder: Path, log_name: str) -> Path:
-    return folder / f"{log_name.removesuffix('.jsonl')}.place.json"
-
-
-def _location(text: str) -> ReviewLocation | None:
-    """Parse a remembered location. Returns None for damaged text: it only saves the reviewer a click."""
-    try:
-        stored = parse_json(text, "a location")
-        region = stored["region"]
-        return ReviewLocation(None if region is None else int(region), str(stored["order"]), str(stored["when"]))
-    except (InputError, ValueError, KeyError, TypeError):
-        return None
