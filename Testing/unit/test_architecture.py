@@ -306,7 +306,7 @@ def test_the_reader_of_imports_is_not_blind(tmp_path: Path, monkeypatch: pytest.
     assert "SegWithUCore.training.run_folder" not in early
     assert "torch" not in early
     assert "scipy" in early
-    modules = ("SegWithUCore.worker.engine", "SegWithUCore.errors", "SegWithUCore.cli.train", "SegWithUCore")
+    modules = ("SegWithUCore.worker.jobs", "SegWithUCore.errors", "SegWithUCore.cli.train", "SegWithUCore")
     assert [package_of(name) for name in modules] == ["worker", "top", "cli", "top"]
     assert circles({"a": {"b"}, "b": {"c"}, "c": {"a", "d"}, "d": set()}) == [["a", "b", "c"]]
 

@@ -59,8 +59,6 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, console: Console) -> int:
     """Evaluate a model."""
-    import torch
-
     from ..atomic_files import atomic_folder
     from ..evaluation.evaluate import evaluate
     from ..evaluation.summary import recorded, summary
@@ -72,7 +70,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
     settings = _settings(options)
     bundle = with_head(resolve_model(options.model), options.head)
     cases = find_cases(options.cases)
-    model = Model(bundle, torch.device("cpu"))
+    model = Model(bundle)
     with atomic_folder(options.report, options.overwrite) if options.report else nullcontext() as folder:
         with console.progress("evaluate") as progress:
             evaluation = evaluate(cases, model, settings, progress)

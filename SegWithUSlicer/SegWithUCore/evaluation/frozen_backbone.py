@@ -13,9 +13,10 @@ from scipy.special import softmax
 from torch import nn
 
 from ..imaging.volume import check_same_grid, read_image, read_labels
+from ..inference.engines.torch_engine import BackboneAlone, TorchWindows, WindowNetwork
 from ..inference.model import Model
 from ..inference.preprocessing import assessed_box, mirrored_copy, network_input
-from ..inference.sliding_window import BackboneAlone, WindowNetwork, stitched
+from ..inference.sliding_window import stitched
 from ..inference.uncertainty_maps import resample_to_grid
 from ..models.bundle import Bundle
 from ..models.weights_file import verify_weights, weights_path
@@ -123,7 +124,8 @@ class FrozenBackbone:
 
     def stitched(self, network: WindowNetwork, array: np.ndarray) -> np.ndarray:
         """Run `network` on a whole volume, (channels, z, y, x), in this backbone's windows."""
-        return stitched(network, array, self.bundle.input, self.device)
+        spec = self.bundle.input
+        return stitched(TorchWindows(network, self.device, spec.precision), array, spec)
 
     def logits(self, images: Sequence[sitk.Image]) -> tuple[np.ndarray, sitk.Image, np.ndarray, np.ndarray]:
         """Segment alone: return the network's input and its grid, logits there, and logits on the images' grid."""

@@ -9,10 +9,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import monai
 import numpy as np
 import SimpleITK as sitk
-import torch
 
 from .. import __version__
 from ..atomic_files import atomic_folder
@@ -27,7 +25,6 @@ from ..imaging.plain_names import plain_name
 from ..imaging.roi import RegionOfInterest, VoxelBox
 from ..imaging.volume import check_file, itk_messages_kept_off_the_terminal
 from ..models.bundle import Bundle, HeadSpec
-from ..network.backbones.user_network import network_sha256
 from ..paths import path_mac
 from ..regions.find_regions import FoundRegions, RegionSettings
 from ..review.flags import case_flags, rules_of_case
@@ -68,6 +65,9 @@ class CaseResult:
         structures: metrics, background first.
         regions: worth a look; None without fitted calibration.
         warnings: deviations from the training cases and what happened on the way.
+        device: where the network ran.
+        engine_versions: of what ran it, by name.
+        network_sha256: hash of the user's own network, None for a backbone that this program brings.
         image: the whole first channel, where a copy of it is to be written.
         further_images: the other channels, by the name of the file that a copy goes to.
     """
@@ -86,6 +86,8 @@ class CaseResult:
     regions: FoundRegions | None
     warnings: Sequence[Deviation]
     device: str
+    engine_versions: Mapping[str, str]
+    network_sha256: str | None = None
     image: sitk.Image | None = None
     further_images: Mapping[str, sitk.Image] = field(default_factory=dict)
     timings_s: dict[str, float] = field(default_factory=dict)
@@ -209,14 +211,14 @@ def _facts(result: CaseResult, target: Path) -> dict[str, Any]:
             "task": bundle.about["task"],
             "head": result.head.name,
             "head_trained": result.head.trained,
-            "network_sha256": network_sha256(bundle.backbone.kind),
+            "network_sha256": result.network_sha256,
             "weights_sha256": bundle.weights_sha256,
             "calibration_sha256": bundle.calibration_sha256,
             "calibrated": bundle.calibration is not None,
             "calibration_cases": None if bundle.calibration is None else bundle.calibration["cases"],
             "flags": None if bundle.calibration is None else bundle.calibration.get("flags"),
         },
-        "versions": _versions(),
+        "versions": _versions(result.engine_versions),
         "device": result.device,
         "fingerprint": {"warnings": [warning.to_json() for warning in result.warnings]},
         "structures": [structure.to_json() for structure in result.structures],
@@ -266,17 +268,13 @@ def _relative(file: Path, target: Path) -> str:
         return plain_name(file.resolve().as_posix())
 
 
-def _versions() -> dict[str, str]:
+def _versions(engine: Mapping[str, str]) -> dict[str, str]:
     # Asked of the modules: what Slicer brings need not have package metadata.
-    packages = {
-        "torch": torch.__version__,
-        "monai": monai.__version__,
-        "numpy": np.__version__,
-        "SimpleITK": sitk.Version.VersionString(),
-    }
     return {
         "segwithu-slicer": __version__,
         "python": platform.python_version(),
         "platform": sys.platform,
-        **packages,
+        **engine,
+        "numpy": np.__version__,
+        "SimpleITK": sitk.Version.VersionString(),
     }

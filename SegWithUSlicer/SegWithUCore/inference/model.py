@@ -1,16 +1,20 @@
-"""A model ready to segment (bundle, loaded network, kept warm between cases), and the choice of its device."""
+"""A model ready to segment: a bundle, its network in an engine, kept warm between cases; and choosing the device."""
 
-import torch
+from typing import TYPE_CHECKING
 
 from ..errors import UsageError
 from ..memory import resident_bytes
 from ..models.bundle import Bundle, HeadSpec, with_head
-from ..models.bundle_network import load_network
-from ..network.backbones.user_network import network_sha256
-from ..network.segwithu import SegWithU
+from ..network.backbone_spec import is_user_network
+from .engines.base import TORCH, Engine
 from .fingerprint import WARNING, Deviation
 from .structures import CaseLevelCalibration
 from .uncertainty_maps import FittedCalibration
+
+if TYPE_CHECKING:
+    import torch
+
+    from ..network.segwithu import SegWithU
 
 
 class Model:
@@ -18,23 +22,58 @@ class Model:
 
     Args:
         bundle: the description.
-        device: where windows run.
+        device: where windows run: "cpu", "cuda" or "mps".
         head: a head other than the default.
 
     Attributes:
+        engine: runs the network.
         program_bytes: memory that the program holds with the network loaded.
     """
 
-    def __init__(self, bundle: Bundle, device: torch.device, head: str | None = None) -> None:
+    def __init__(self, bundle: Bundle, device: "str | torch.device" = "cpu", head: str | None = None) -> None:
         self.bundle = with_head(bundle, head)
-        self.device = device
-        self.network: SegWithU = load_network(self.bundle).to(device)
+        self.device = str(device)
+        self.engine: Engine = load_engine(self.bundle, self.device)
         self.head: HeadSpec = self.bundle.default_head
         self.fitted = FittedCalibration.from_json(self.bundle.calibration)
         self.case_level = CaseLevelCalibration.from_json(self.bundle.calibration)
-        self.network_sha256 = network_sha256(bundle.backbone.kind)
+        self.network_sha256 = user_network_sha256(bundle)
         self.notes: list[Deviation] = model_notes(bundle, self.head, self.network_sha256)
         self.program_bytes = resident_bytes()
+
+    @property
+    def network(self) -> "SegWithU":
+        """The torch modules, for what needs more than an engine gives.
+
+        Raises:
+            UsageError: the engine is not torch.
+        """
+        from .engines.torch_engine import TorchEngine
+
+        if not isinstance(self.engine, TorchEngine):
+            raise UsageError(f"This needs the network in torch, but the engine is {self.engine.name}: choose {TORCH}.")
+        return self.engine.network
+
+
+def load_engine(bundle: Bundle, device: str) -> Engine:
+    """Load the network of a bundle's default head into an engine.
+
+    Raises:
+        InputError: as `load_network`.
+    """
+    from ..models.bundle_network import load_network
+    from .engines.torch_engine import TorchEngine
+
+    return TorchEngine(load_network(bundle), device, bundle.input.precision)
+
+
+def user_network_sha256(bundle: Bundle) -> str | None:
+    """Hash of the user's own network that a bundle runs on, None for a backbone that this program brings."""
+    if not is_user_network(bundle.backbone.kind):
+        return None
+    from ..network.backbones.user_network import network_sha256
+
+    return network_sha256(bundle.backbone.kind)
 
 
 def model_notes(bundle: Bundle, head: HeadSpec, network: str | None) -> list[Deviation]:
@@ -60,16 +99,18 @@ def model_notes(bundle: Bundle, head: HeadSpec, network: str | None) -> list[Dev
 CHOICES = ("auto", "cpu", "cuda", "mps")
 
 
-def choose_device(wanted: str) -> torch.device:
+def choose_device(wanted: str) -> str:
     """Return the device that a user asked for; "auto" takes CUDA, then Apple's MPS, then the CPU.
 
     Raises:
         UsageError: the device is not there.
     """
+    import torch
+
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if wanted == "auto":
-        return torch.device(next(name for name in ("cuda", "mps", "cpu") if available[name]))
+        return next(name for name in ("cuda", "mps", "cpu") if available[name])
     if not available.get(wanted, False):
         names = ", ".join(name for name, is_there in available.items() if is_there)
         raise UsageError(f"The device '{wanted}' is not available here: choose one of {names}.")
-    return torch.device(wanted)
+    return wanted

@@ -39,10 +39,10 @@ def predict(images: Sequence[sitk.Image], model: Model) -> Prediction:
     """Run the network the way `segment` does and keep the logits."""
     spec = model.bundle.input
     array, working = network_input(images, spec)
-    output = resample_to_grid(stitched(model.network, array, spec, model.device), working, images[0])
-    found = voxelwise(model.network, output)
+    output = resample_to_grid(stitched(model.engine, array, spec), working, images[0])
+    found = voxelwise(model.engine, output)
     return Prediction(
-        output[: model.network.num_classes],
+        output[: model.engine.num_classes],
         found.classes,
         found.runner_up,
         found.calibration,

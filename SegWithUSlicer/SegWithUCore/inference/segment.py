@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
-import torch
 
 from ..case.case_image import voxel_hash
 from ..errors import InputError, UsageError
@@ -21,6 +20,7 @@ from ..imaging.volume import apply_transform, check_same_grid
 from ..models.bundle import Bundle
 from ..progress import Progress, silent
 from .case_writer import CaseResult, write_case_folder
+from .engines.base import DeviceMemoryError
 from .fingerprint import REFUSED, WARNING, Deviation, deviations, is_refused
 from .memory_prediction import READ_BYTES, RunMemory, check_regions_fit, memory_from_headers, peak_memory_mb, run_memory
 from .model import Model
@@ -138,7 +138,9 @@ def compute_case(
         structures=structures,
         regions=regions,
         warnings=[*warnings, *structure_warnings, *model.notes, *notes],
-        device=model.device.type,
+        device=model.device,
+        engine_versions=model.engine.versions(),
+        network_sha256=model.network_sha256,
         image=given.image,
         timings_s=timer.seconds,
         peak_memory_mb=peak_memory_mb(),
@@ -255,19 +257,19 @@ def segment_images(
         progress(stage, 0.05 + 0.75 * fraction, detail)
 
     notes: list[Deviation] = []
+    engine = model.engine
     try:
-        output = stitched(model.network, array, spec, model.device, within)
-    except torch.OutOfMemoryError:
-        notes.append(
-            Deviation(WARNING, f"The {model.device.type} device ran out of memory: the CPU was used instead.", "memory")
-        )
-        progress("segmenting", 0.05, notes[0].sentence)
-        model.network.to("cpu")
-        output = stitched(model.network, array, spec, torch.device("cpu"), within)
+        output = stitched(engine, array, spec, within)
+    except DeviceMemoryError:
+        sentence = f"The {model.device} device ran out of memory: the CPU was used instead."
+        notes.append(Deviation(WARNING, sentence, "memory"))
+        progress("segmenting", 0.05, sentence)
+        engine.move("cpu")
+        output = stitched(engine, array, spec, within)
     del array  # memory: the maps follow from the network's answer alone
     progress("computing the maps", 0.8)
-    maps = maps_on_grid(model.network, output, working, images[0], model.fitted)
-    model.network.to(model.device)
+    maps = maps_on_grid(engine, output, working, images[0], model.fitted)
+    engine.move(model.device)
     return maps, notes
 
 

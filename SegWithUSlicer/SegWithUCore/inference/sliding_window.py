@@ -2,40 +2,19 @@
 
 from collections.abc import Callable, Sequence
 from itertools import product
-from typing import Protocol
 
 import numpy as np
 import torch
 from monai.data.utils import dense_patch_slices
 from monai.inferers import sliding_window_inference
 from scipy import ndimage
-from torch import nn
 from torch.nn import functional
 
 from ..models.input_spec import InputSpec
 from ..progress import Progress, silent
+from .engines.base import WindowRunner
 
 OVERLAP = 0.5
-
-
-class WindowNetwork(Protocol):
-    """A network that can be run window by window, such as `SegWithU`."""
-
-    def window_output(self, image: torch.Tensor) -> torch.Tensor:
-        """Compute what may be averaged over windows, (batch, channels, *spatial), of an image of that shape."""
-
-
-class BackboneAlone:
-    """A backbone in the place of a network with a head: its windows give logits and nothing else."""
-
-    def __init__(self, backbone: nn.Module) -> None:
-        self.backbone = backbone
-
-    def window_output(self, image: torch.Tensor) -> torch.Tensor:
-        """Logits of one window, (batch, classes, *spatial)."""
-        with torch.no_grad():
-            logits: torch.Tensor = self.backbone(image)
-        return logits
 
 
 def count_windows(shape: Sequence[int], window: Sequence[int], overlap: float = OVERLAP) -> int:
@@ -50,44 +29,44 @@ def _step(size: int, window: int, overlap: float) -> int:
 
 
 def stitched_output(
-    network: WindowNetwork,
+    runner: WindowRunner,
     image: np.ndarray,
     window: Sequence[int],
-    device: torch.device,
     progress: Progress = silent,
     overlap: float = OVERLAP,
     spread: bool = False,
-    precision: str = "float32",
 ) -> np.ndarray:
     """Logits and head responses of a whole volume, Gaussian-averaged over overlapping windows.
 
     Only what is linear in the network's last features is averaged; the maps, which are not, follow
-    once on the result. Windows run on `device`, sums are kept on the CPU in float32. Volumes
+    once on the result. Sums are kept in this computer's own memory in float32. Volumes
     smaller than the window are padded with zero, the mean of a normalised image.
 
     Args:
+        runner: such as an engine.
         image: normalised float32 (channels, z, y, x).
         window: (z, y, x).
         spread: place and weight the windows as nnU-Net does, see `nnunet_windows`.
-        precision: of the network, see `InputSpec`; the maps are made in float32 of either.
 
     Returns:
-        Float32 (channels, z, y, x): for `SegWithU` those of classes and responses.
+        Float32 (channels, z, y, x): for an engine those of classes and responses.
+
+    Raises:
+        DeviceMemoryError, InputError: as the runner does.
     """
     total = count_windows(image.shape[1:], window, overlap)
     done = 0
 
     def run(windows: torch.Tensor) -> torch.Tensor:
         nonlocal done
-        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
-            output = network.window_output(windows).float()
+        parts = [torch.from_numpy(part)[None] for part in runner.window(windows[0].numpy())]
         done += len(windows)
         progress("segmenting", done / total, f"window {done} of {total}")
-        return output
+        return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
 
     if spread:
         with torch.inference_mode():
-            even: np.ndarray = spread_output(torch.from_numpy(image), window, run, device).numpy()
+            even: np.ndarray = spread_output(torch.from_numpy(image), window, run).numpy()
         return even
     with torch.inference_mode():
         whole = sliding_window_inference(
@@ -99,19 +78,14 @@ def stitched_output(
             mode="gaussian",
             padding_mode="constant",
             cval=0.0,
-            sw_device=device,
-            device=torch.device("cpu"),
         )
     result: np.ndarray = whole[0].numpy()
     return result
 
 
-def stitched(
-    network: WindowNetwork, image: np.ndarray, spec: InputSpec, device: torch.device, progress: Progress = silent
-) -> np.ndarray:
-    """`stitched_output` in the windows and the precision that a model's input asks for."""
-    spread = spec.nnunet is not None
-    return stitched_output(network, image, spec.window_zyx, device, progress, spread=spread, precision=spec.precision)
+def stitched(runner: WindowRunner, image: np.ndarray, spec: InputSpec, progress: Progress = silent) -> np.ndarray:
+    """`stitched_output` in the windows that a model's input asks for."""
+    return stitched_output(runner, image, spec.window_zyx, progress, spread=spec.nnunet is not None)
 
 
 STEP = 0.5
@@ -138,17 +112,17 @@ def window_weights(window: Sequence[int]) -> torch.Tensor:
 
 
 def spread_output(
-    image: torch.Tensor, window: Sequence[int], run: Callable[[torch.Tensor], torch.Tensor], device: torch.device
+    image: torch.Tensor, window: Sequence[int], run: Callable[[torch.Tensor], torch.Tensor]
 ) -> torch.Tensor:
     """Weighted mean of what `run` gives for each window.
 
     Args:
         image: (channels, z, y, x); padded evenly with zeros where it is smaller than the window.
         window: (z, y, x).
-        run: from windows (1, channels, z, y, x) on `device` to (1, outputs, z, y, x).
+        run: from windows (1, channels, z, y, x) to (1, outputs, z, y, x).
 
     Returns:
-        (outputs, z, y, x) on the CPU.
+        (outputs, z, y, x).
     """
     shape = image.shape[1:]
     missing = [max(0, wanted - size) for size, wanted in zip(shape, window, strict=True)]
@@ -159,7 +133,7 @@ def spread_output(
     total, weight = torch.zeros(0), torch.zeros(padded.shape[1:])
     for corner in product(*starts):
         place = tuple(slice(start, start + size) for start, size in zip(corner, window, strict=True))
-        output = run(padded[(slice(None), *place)][None].to(device))[0].float().cpu()
+        output = run(padded[(slice(None), *place)][None])[0]
         if not len(total):
             total = torch.zeros((len(output), *padded.shape[1:]))
         total[(slice(None), *place)] += output * weights

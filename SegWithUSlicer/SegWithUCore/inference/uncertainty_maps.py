@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
-import torch
 
 from ..calibration.case_level import ProbabilitySums
 from ..calibration.error_probability import ErrorProbability, percentiles_of
@@ -15,9 +14,8 @@ from ..case.case_regions import DATA_PERCENTILE_FILE, MODEL_PERCENTILE_FILE, RUN
 from ..imaging.grid import VoxelGrid
 from ..imaging.volume import image_on_grid, orientation_of, same_grid
 from ..models.input_spec import Label
-from ..network.heads.base import temper_logits
-from ..network.segwithu import SegWithU
 from ..regions.find_regions import Assessed, FoundRegions, find_regions
+from .engines.base import Engine, Voxelwise
 
 CHUNK_VOXELS = 32768
 """Voxels a step: 32k keep the perturbed softmaxes within the L2 cache (docs/developer/performance.md)."""
@@ -75,29 +73,8 @@ class FittedCalibration:
         return cls(table, float(calibration["tempering_scale"]), model, data)
 
 
-@dataclass(frozen=True)
-class Voxelwise:
-    """The network's output voxel by voxel; arrays of one shape.
-
-    Attributes:
-        classes, runner_up: indices of the most and second most probable class, uint8.
-        calibration, ranking: the two maps, float32.
-        epistemic: variance by the probes, float32.
-        aleatoric: float32, None if the head has no such branch.
-        sums: of the tempered probabilities, per class.
-    """
-
-    classes: np.ndarray
-    runner_up: np.ndarray
-    calibration: np.ndarray
-    ranking: np.ndarray
-    epistemic: np.ndarray
-    aleatoric: np.ndarray | None
-    sums: ProbabilitySums
-
-
 def maps_on_grid(
-    network: SegWithU,
+    engine: Engine,
     stitched: np.ndarray,
     working: sitk.Image,
     target: sitk.Image,
@@ -109,6 +86,7 @@ def maps_on_grid(
     is sound), then the non-linear maps follow once, voxel by voxel: segmentation and maps agree everywhere.
 
     Args:
+        engine: what made `stitched`.
         stitched: (channels, z, y, x) on the grid of `working`.
         fitted: on calibration cases; None leaves out what needs it.
     """
@@ -117,10 +95,10 @@ def maps_on_grid(
     classes, runner_up = np.empty(shape, np.uint8), np.empty(shape, np.uint8)
     calibration, ranking = np.empty(shape, np.float32), np.empty(shape, np.float32)
     model = np.empty(shape, np.uint8) if fitted.model_quantiles else None
-    data = np.empty(shape, np.uint8) if fitted.data_quantiles and network.head.aleatoric is not None else None
-    sums = ProbabilitySums.zeros(network.num_classes)
+    data = np.empty(shape, np.uint8) if fitted.data_quantiles and engine.has_aleatoric else None
+    sums = ProbabilitySums.zeros(engine.num_classes)
     for place, block in _blocks(stitched, working, target):
-        result = voxelwise(network, block, fitted.tempering_scale)
+        result = voxelwise(engine, block, fitted.tempering_scale)
         classes[place], runner_up[place] = result.classes, result.runner_up
         calibration[place], ranking[place] = result.calibration, result.ranking
         if model is not None and fitted.model_quantiles:
@@ -137,8 +115,8 @@ def maps_on_grid(
     return VoxelMaps(classes, runner_up, calibration, ranking, probability, model, data, sums)
 
 
-def voxelwise(network: SegWithU, stitched: np.ndarray, tempering_scale: float = 1.0) -> Voxelwise:
-    """Classes, maps and their parts, voxel by voxel.
+def voxelwise(engine: Engine, stitched: np.ndarray, tempering_scale: float = 1.0) -> Voxelwise:
+    """Classes, maps and their parts, voxel by voxel, in chunks.
 
     Args:
         stitched: (channels, *any) float32.
@@ -147,33 +125,24 @@ def voxelwise(network: SegWithU, stitched: np.ndarray, tempering_scale: float = 
     shape = stitched.shape[1:]
     voxels = math.prod(shape)
     classes, runner_up = np.empty(voxels, np.uint8), np.empty(voxels, np.uint8)
-    floats = {name: np.empty(voxels, np.float32) for name in ("calibration", "ranking", "epistemic", "aleatoric")}
-    sums = ProbabilitySums.zeros(network.num_classes)
-    device = next(network.head.parameters()).device
-    with torch.inference_mode():
-        for start in range(0, voxels, CHUNK_VOXELS):
-            part = slice(start, min(start + CHUNK_VOXELS, voxels))
-            chunk = torch.from_numpy(_flat_part(stitched, part))[None].to(device)
-            logits, _ = network.split(chunk)
-            maps = network.maps(chunk)
-            classes[part], runner_up[part] = maps.top[0].to("cpu", torch.uint8).numpy()
-            for name, values in floats.items():
-                found = getattr(maps, name)
-                if found is not None:
-                    values[part] = found[0, 0].cpu().numpy()
-            sums += _sums(
-                torch.softmax(temper_logits(logits, maps.calibration) / tempering_scale, 1)[0], maps.top[:, 0]
-            )
-    shaped = {name: values.reshape(shape) for name, values in floats.items()}
-    if network.head.aleatoric is None:
-        del shaped["aleatoric"]
+    calibration, ranking, epistemic = (np.empty(voxels, np.float32) for _ in range(3))
+    aleatoric = np.empty(voxels, np.float32) if engine.has_aleatoric else None
+    sums = ProbabilitySums.zeros(engine.num_classes)
+    for start in range(0, voxels, CHUNK_VOXELS):
+        part = slice(start, min(start + CHUNK_VOXELS, voxels))
+        found = engine.maps(_flat_part(stitched, part), tempering_scale)
+        classes[part], runner_up[part] = found.classes, found.runner_up
+        calibration[part], ranking[part], epistemic[part] = found.calibration, found.ranking, found.epistemic
+        if aleatoric is not None:
+            aleatoric[part] = found.aleatoric
+        sums += found.sums
     return Voxelwise(
         classes.reshape(shape),
         runner_up.reshape(shape),
-        shaped["calibration"],
-        shaped["ranking"],
-        shaped["epistemic"],
-        shaped.get("aleatoric"),
+        calibration.reshape(shape),
+        ranking.reshape(shape),
+        epistemic.reshape(shape),
+        None if aleatoric is None else aleatoric.reshape(shape),
         sums,
     )
 
@@ -245,13 +214,6 @@ def _flat_part(stitched: np.ndarray, part: slice) -> np.ndarray:
         return _flat_part(stitched[:, first], slice(part.start - first * in_slice, part.stop - first * in_slice))
     around = stitched[:, first : last + 1].reshape(len(stitched), -1)
     return np.ascontiguousarray(around[:, part.start - first * in_slice : part.stop - first * in_slice])
-
-
-def _sums(probabilities: torch.Tensor, classes: torch.Tensor) -> ProbabilitySums:
-    """Sum over one chunk; probabilities (classes, voxels), predicted classes (1, voxels)."""
-    chosen = classes == torch.arange(len(probabilities), device=classes.device)[:, None]
-    parts = (probabilities, probabilities * chosen, probabilities * (1 - probabilities))
-    return ProbabilitySums(*(part.sum(1).cpu().double().numpy() for part in parts))
 
 
 def _blocks(

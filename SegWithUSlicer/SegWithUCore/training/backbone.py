@@ -1,7 +1,6 @@
 """Training a segmentation backbone from scratch with MONAI's network and losses."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import ClassVar
 
 import torch
@@ -10,7 +9,8 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ..errors import InputError
-from ..inference.sliding_window import BackboneAlone, stitched
+from ..inference.engines.torch_engine import BackboneAlone, TorchWindows
+from ..inference.sliding_window import stitched
 from ..metrics.overlap import mean_dice
 from ..network.backbone_spec import USER_PREFIX, BackboneSpec, dynunet_spec, is_user_network
 from ..network.backbones import build_backbone
@@ -138,12 +138,11 @@ class BackboneTrainer(Trainer):
         They are scored in windows, as the model will run: in larger ones InstanceNorm sees another image, and another
         epoch looks best (`docs/developer/performance.md`).
         """
-        network = BackboneAlone(self.average.module.eval())
-        spec = replace(self.recipe.input, precision=self.settings.precision)
         device = next(self.average.parameters()).device
+        runner = TorchWindows(BackboneAlone(self.average.module.eval()), device, self.settings.precision)
         briers, dices = [], []
         for case in self.validation_cases:
-            logits = torch.from_numpy(stitched(network, case.image, spec, device))
+            logits = torch.from_numpy(stitched(runner, case.image, self.recipe.input))
             labels = torch.from_numpy(case.labels.astype("int64"))
             probabilities = torch.softmax(logits, 0)
             truth = nn.functional.one_hot(labels, logits.shape[0]).movedim(-1, 0)

@@ -10,6 +10,7 @@ from torch import nn
 
 from ..calibration.error_probability import fit_error_probability
 from ..errors import InputError
+from ..inference.engines.torch_engine import TorchWindows
 from ..inference.sliding_window import stitched
 from ..metrics.calibration import binary_cross_entropy
 from ..network.backbones import build_backbone, example_input
@@ -123,12 +124,12 @@ class HeadTrainer(Trainer):
     def score(self) -> dict[str, float]:
         """Return the means over the validation cases of the two proper scores, in windows as the model will run."""
         self.network.eval()
-        spec = replace(self.recipe.input, precision=self.settings.precision)
         device = next(self.network.head.parameters()).device
+        runner = TorchWindows(self.network, device, self.settings.precision)
         rankings, errors, nlls = [], [], []
         with torch.no_grad():
             for case in self.validation_cases:
-                output = torch.from_numpy(stitched(self.network, case.image, spec, device))
+                output = torch.from_numpy(stitched(runner, case.image, self.recipe.input))
                 logits, responses = self.network.split(output.flatten(1)[None])
                 maps = self.network.head.maps(logits, responses)
                 truth = torch.from_numpy(case.labels.astype(np.int64)).flatten()

@@ -6,8 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from ..atomic_files import atomic_folder
 from ..errors import InputError
 from ..inference.model import Model
@@ -97,7 +95,7 @@ def recalibrate(
 def _calibrated(plain: Bundle, cases: Sequence[Case], work: Path, device: str, progress: Progress) -> Bundle:
     """Calibrate the bundle whose weights lie in `work`, and write description and card there."""
     bundle = write_bundle_json(plain, work)
-    model = Model(bundle, torch.device(device))
+    model = Model(bundle, device)
     values = [label.value for label in bundle.labels]
     predictions, truths = [], []
     for number, case in enumerate(cases):

@@ -27,7 +27,7 @@ from .check import check, installed_versions
 from .protocol import PROTOCOL, Channel, Request, open_channel, remove_half_written
 
 if TYPE_CHECKING:
-    from .engine import Engine
+    from .jobs import JobRunner
 
 PROGRESS_INTERVAL_S = 0.1
 """More events a second than a person can see would only keep the parent busy."""
@@ -46,7 +46,7 @@ class Worker:
         self._channel = channel
         self._idle_s = idle_s
         self._lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
-        self._engine: Engine | None = None
+        self._jobs: JobRunner | None = None
         self._writing_in: Path | None = None
 
     def run(self) -> int:
@@ -95,14 +95,14 @@ class Worker:
         if request.kind not in ("warm", "predict_cost", "fingerprint", "segment"):
             raise UsageError(f"There is no request '{request.kind}': parent and worker are of different versions.")
         report = self._reporter(request)
-        if self._engine is None:
+        if self._jobs is None:
             report("starting the engine", 0.0)
-            from .engine import Engine
+            from .jobs import JobRunner
 
-            self._engine = Engine()
+            self._jobs = JobRunner()
         if request.kind == "segment":
             self._writing_in = Path(request.text("target")).parent
-        return self._engine.answer(request, report)
+        return self._jobs.answer(request, report)
 
     def _reporter(self, request: Request) -> Progress:
         begun = time.monotonic()

@@ -30,8 +30,9 @@ from trainings import CANDIDATES, ROOT, planned, progress_of, sha256, weights_of
 
 from SegWithUCore.atomic_files import atomic_file
 from SegWithUCore.imaging.volume import read_image, read_labels
+from SegWithUCore.inference.engines.torch_engine import BackboneAlone, TorchWindows
 from SegWithUCore.inference.preprocessing import assessed_box, network_input
-from SegWithUCore.inference.sliding_window import BackboneAlone, stitched
+from SegWithUCore.inference.sliding_window import stitched
 from SegWithUCore.inference.uncertainty_maps import resample_to_grid
 from SegWithUCore.metrics.bootstrap import mean_interval, paired_bootstrap
 from SegWithUCore.metrics.overlap import class_dice
@@ -132,7 +133,7 @@ def dice(candidate: Candidate, case: Case, change: Change) -> list[float]:
     box = assessed_box([image], candidate.spec)
     part = box.crop(image)
     array, working = network_input([part], candidate.spec)
-    raw = stitched(BackboneAlone(candidate.network), array, candidate.spec, torch.device("cpu"))
+    raw = stitched(TorchWindows(BackboneAlone(candidate.network)), array, candidate.spec)
     found = np.zeros(truth.shape, np.int16)
     found[box.slices_zyx] = resample_to_grid(raw, working, part).argmax(0)
     return class_dice(found, truth, len(STRUCTURES) + 1)

@@ -19,6 +19,7 @@ from SegWithUCore.calibration.case_level import (
     probability_sums,
     soft_dice,
 )
+from SegWithUCore.inference.engines.torch_engine import TorchEngine
 from SegWithUCore.inference.structures import (
     CaseLevelCalibration,
     StructureMetrics,
@@ -160,7 +161,7 @@ class TestSums:
         with registered_toys(), torch.inference_mode():
             network = toy_network("looking")
             stitched = network.window_output(torch.from_numpy(asymmetric_array((9, 8, 7)))[None, None])[0].numpy()
-            found = voxelwise(network, stitched, tempering_scale=1.3)
+            found = voxelwise(TorchEngine(network), stitched, tempering_scale=1.3)
         classes, calibration, sums = found.classes, found.calibration, found.sums
         softened = stitched[: network.num_classes] / (1.3 * np.sqrt(1 + calibration.astype(float)))
         p = np.exp(softened) / np.exp(softened).sum(0)

@@ -15,7 +15,7 @@ from SegWithUCore.inference.sliding_window import count_windows, spread_output, 
 from SegWithUCore.inference.uncertainty_maps import resample_to_grid
 from SegWithUCore.models.input_spec import InputSpec
 from SegWithUCore.models.nnunet_plans import nnunet_model
-from SegWithUCore.worker.engine import _working_shape
+from SegWithUCore.worker.jobs import _working_shape
 
 CASES: list[dict[str, Any]] = json.loads((FOLDER / "prepared.json").read_text(encoding="utf-8"))["cases"]
 
@@ -122,5 +122,5 @@ def test_weights_fall_from_the_middle_and_never_to_zero() -> None:
 @pytest.mark.parametrize("shape", [(11, 26, 9), (5, 6, 7), (8, 12, 10)])
 def test_mean_over_windows_gives_back_what_does_not_depend_on_the_window(shape: tuple[int, int, int]) -> None:
     image = torch.randn((2, *shape), generator=torch.Generator().manual_seed(3))
-    output = spread_output(image, (8, 12, 10), lambda part: part * 2, torch.device("cpu"))
+    output = spread_output(image, (8, 12, 10), lambda part: part * 2)
     torch.testing.assert_close(output, image * 2)

@@ -16,6 +16,7 @@ from toy_models import ToyBackbone, registered_toys, toy_network
 from SegWithUCore.imaging.roi import RegionOfInterest, voxel_box
 from SegWithUCore.imaging.volume import read_image, read_labels
 from SegWithUCore.inference import uncertainty_maps
+from SegWithUCore.inference.engines.torch_engine import TorchEngine, TorchWindows
 from SegWithUCore.inference.model import Model
 from SegWithUCore.inference.preprocessing import network_input
 from SegWithUCore.inference.segment import segment_images
@@ -67,7 +68,7 @@ def one_pass(network: SegWithU, image: np.ndarray) -> np.ndarray:
 def test_stitching_a_local_network_equals_one_big_pass() -> None:
     network, image = local_network(), noise()
     assert count_windows(SHAPE, WINDOW) > 20
-    output = stitched_output(network, image, WINDOW, CPU)
+    output = stitched_output(TorchWindows(network), image, WINDOW)
     expected = one_pass(network, image)
     assert expected.std() > 0.1
     np.testing.assert_allclose(output, expected, rtol=1e-5, atol=2e-6)
@@ -79,7 +80,7 @@ def test_padding_never_reaches_the_output(shape: tuple[int, int, int]) -> None:
     with torch.no_grad():  # padding (exactly zero) would give logits a thousand times larger than any voxel
         network.backbone.features.bias[0] = 1000
         network.backbone.features.weight[0] *= -1000
-    output = stitched_output(network, image, WINDOW, CPU)
+    output = stitched_output(TorchWindows(network), image, WINDOW)
     assert output.shape[1:] == shape
     np.testing.assert_allclose(output, one_pass(network, image), rtol=1e-5, atol=0.05)
 
@@ -94,7 +95,7 @@ def test_windows_overlap_by_half_and_edges_count_least() -> None:
             ramp = torch.linspace(-1, 1, windows.shape[-1]).abs()
             return ramp.expand(windows.shape).clone()
 
-    output = stitched_output(Position(), noise((8, 8, 32)), (8, 8, 16), CPU)[0, 4, 4]  # type: ignore[arg-type]
+    output = stitched_output(TorchWindows(Position()), noise((8, 8, 32)), (8, 8, 16))[0, 4, 4]
     # Windows start at 0, 8 and 16: voxel 16 is at the edge of one and next to the centre of another.
     assert count_windows((8, 8, 32), (8, 8, 16)) == 3
     assert output[16] < 0.1
@@ -105,8 +106,8 @@ def test_windows_overlap_by_half_and_edges_count_least() -> None:
 @pytest.mark.parametrize("shape", [(16, 20, 12), SHAPE, (4, 60, 13)])
 def test_progress_of_windows_is_monotone_counts_all_and_ends_at_one(shape: tuple[int, int, int]) -> None:
     seen: list[tuple[float, str]] = []
-    network = local_network()
-    stitched_output(network, noise(shape), WINDOW, CPU, lambda stage, done, detail="": seen.append((done, detail)))
+    runner = TorchWindows(local_network())
+    stitched_output(runner, noise(shape), WINDOW, lambda stage, done, detail="": seen.append((done, detail)))
     fractions = [fraction for fraction, _ in seen]
     total = count_windows(shape, WINDOW)
     assert len(seen) == total
@@ -118,7 +119,7 @@ def test_progress_of_windows_is_monotone_counts_all_and_ends_at_one(shape: tuple
 def test_a_wider_view_changes_only_a_little_at_window_borders() -> None:
     network, image = toy_network("looking"), noise()
     network.fusion.mixing[1], network.fusion.mixing[4] = nn.Identity(), nn.Identity()
-    gap = np.abs(stitched_output(network, image, WINDOW, CPU) - one_pass(network, image))
+    gap = np.abs(stitched_output(TorchWindows(network), image, WINDOW) - one_pass(network, image))
     # The zeros beyond a window's border are seen one voxel deep by the backbone, where the Gaussian weighs little.
     assert np.quantile(gap[: network.num_classes], 0.9) < 0.02
     assert gap[: network.num_classes].max() < 1.7  # a wholly missing neighbour
@@ -133,7 +134,7 @@ class TestMaps:
 
     @pytest.fixture
     def stitched(self, network: SegWithU) -> np.ndarray:
-        return stitched_output(network, noise(), WINDOW, CPU)
+        return stitched_output(TorchWindows(network), noise(), WINDOW)
 
     @pytest.mark.parametrize("chunk", [1013, 4096, 10**9])
     def test_chunks_equal_the_whole(
@@ -145,7 +146,7 @@ class TestMaps:
             logits = network.split(tensor)[0]
             expected = torch.softmax(temper_logits(logits, maps.calibration) / 1.5, 1).double().sum((0, 2, 3, 4))
         monkeypatch.setattr(uncertainty_maps, "CHUNK_VOXELS", chunk)
-        found = voxelwise(network, stitched, tempering_scale=1.5)
+        found = voxelwise(TorchEngine(network), stitched, tempering_scale=1.5)
         in_order = np.argsort(-logits[0].numpy(), 0, kind="stable")  # of two that tie, the first
         np.testing.assert_array_equal(found.classes, in_order[0])
         np.testing.assert_array_equal(found.runner_up, in_order[1])
@@ -157,7 +158,7 @@ class TestMaps:
         assert found.sums.expected.sum() == pytest.approx(found.classes.size)
 
     def test_float32_maps_are_within_1e_5_of_float64(self, network: SegWithU, stitched: np.ndarray) -> None:
-        found = voxelwise(network, stitched)
+        found = voxelwise(TorchEngine(network), stitched)
         with torch.inference_mode():
             exact = network.double().maps(torch.from_numpy(stitched).double()[None])
         for single, double in ((found.calibration, exact.calibration), (found.ranking, exact.ranking)):
@@ -171,10 +172,11 @@ class TestMaps:
         target = sitk.Image(20, 30, 17, sitk.sitkFloat32)
         target.SetSpacing((1.4, 1.2, 1.3))
         target.SetOrigin((0.3, -0.2, 0.4))
-        whole, maps = resample_to_grid(stitched, working, target), maps_on_grid(network, stitched, working, target)
+        engine = TorchEngine(network)
+        whole, maps = resample_to_grid(stitched, working, target), maps_on_grid(engine, stitched, working, target)
         monkeypatch.setattr(uncertainty_maps, "SLAB_VOXELS", slab)
         np.testing.assert_allclose(resample_to_grid(stitched, working, target), whole, atol=1e-6)
-        parts = maps_on_grid(network, stitched, working, target)
+        parts = maps_on_grid(engine, stitched, working, target)
         np.testing.assert_array_equal(parts.classes, maps.classes)
         np.testing.assert_allclose(parts.ranking, maps.ranking, atol=1e-5)
         np.testing.assert_allclose(parts.sums.expected, maps.sums.expected, rtol=1e-6)
@@ -221,9 +223,9 @@ def test_small_windows_stay_near_one_pass_on_a_training_crop(
     model, _ = whole_hippocampus_region
     image = read_image(data_folder / "hippocampus" / "images" / "hippocampus_004.nii.gz")
     array, working = network_input([image], model.bundle.input)
-    output = stitched_output(model.network, array, (32, 48, 32), CPU)
+    output = stitched_output(model.engine, array, (32, 48, 32))
     assert count_windows(array.shape[1:], (32, 48, 32)) > 1
-    windowed = maps_on_grid(model.network, output, working, image, model.fitted)
+    windowed = maps_on_grid(model.engine, output, working, image, model.fitted)
     single = in_one_pass(model, image, (48, 64, 48))
     figures = differences(windowed, single)
     truth = sitk.GetArrayFromImage(read_labels(data_folder / "hippocampus" / "labels" / "hippocampus_004.nii.gz"))
@@ -238,7 +240,7 @@ def test_small_windows_stay_near_one_pass_on_a_training_crop(
 def in_one_pass(model: Model, image: sitk.Image, window: tuple[int, int, int]) -> VoxelMaps:
     array, working = network_input([image], model.bundle.input)
     assert count_windows(array.shape[1:], window) == 1
-    return maps_on_grid(model.network, stitched_output(model.network, array, window, CPU), working, image, model.fitted)
+    return maps_on_grid(model.engine, stitched_output(model.engine, array, window), working, image, model.fitted)
 
 
 def report(what: str, figures: dict[str, float], record_property: Record) -> None:
@@ -284,9 +286,10 @@ def test_a_model_may_run_in_bfloat16_and_says_so_in_its_input(
     assert "precision" not in model.bundle.input.to_json()
     image = read_image(data_folder / "hippocampus" / "images" / "hippocampus_004.nii.gz")
     array, working = network_input([image], model.bundle.input)
-    halves, floats = (stitched(model.network, array, asked, CPU) for asked in (spec, model.bundle.input))
+    runners = (TorchEngine(model.network, CPU, asked.precision) for asked in (spec, model.bundle.input))
+    halves, floats = (stitched(runner, array, spec) for runner in runners)
     assert halves.dtype == np.float32 and not np.array_equal(halves, floats)
-    found, expected = (maps_on_grid(model.network, part, working, image, model.fitted) for part in (halves, floats))
+    found, expected = (maps_on_grid(model.engine, part, working, image, model.fitted) for part in (halves, floats))
     differing = float((found.classes != expected.classes).mean())
     record_property("voxels of another class in bfloat16", differing)
     assert differing < 2e-3

@@ -32,7 +32,7 @@ from SegWithUCore.models.bundle import read_bundle
 from SegWithUCore.models.bundle_network import load_network
 from SegWithUCore.models.input_spec import NnunetPreparation, Normalisation
 from SegWithUCore.models.registry import resolve_model
-from SegWithUCore.worker.engine import Engine
+from SegWithUCore.worker.jobs import JobRunner
 from SegWithUCore.worker.protocol import Request
 
 SIZE = RunSize(64**3, 2, 1, 64**3, (64, 64, 64), (48, 48, 48), 12, 1400)
@@ -133,10 +133,10 @@ class TestGridsWithoutVoxels:
 
 class TestLessMemoryGivesTheSame:
     def test_maps_of_turned_axes(self, model: Model) -> None:
-        channels = model.network.num_classes + model.network.head.response_channels
+        channels = model.engine.num_classes + model.engine.response_channels
         stitched = np.random.default_rng(0).normal(size=(channels, 40, 52, 37)).astype(np.float32)
         for turned in (stitched.transpose(0, 2, 3, 1)[:, :, ::-1], stitched[:, :, :, ::-1], stitched[:, :1, ::-1]):
-            found, expected = (voxelwise(model.network, array) for array in (turned, np.ascontiguousarray(turned)))
+            found, expected = (voxelwise(model.engine, array) for array in (turned, np.ascontiguousarray(turned)))
             for name in ("classes", "runner_up", "calibration", "ranking", "epistemic", "aleatoric"):
                 assert np.array_equal(getattr(found, name), getattr(expected, name)), name
             assert np.array_equal(found.sums.ambiguous, expected.sums.ambiguous)
@@ -239,7 +239,7 @@ class TestRefusal:
         assert (tmp_path / "out" / CASES[0] / "case.json").is_file()
 
     def test_the_worker_says_beforehand_what_it_refuses_with(self, tmp_path: Path, free: Any) -> None:
-        engine = Engine()
+        engine = JobRunner()
         fields = {"model": "hippocampus", "device": "cpu"}
         small = engine.answer(request("predict_cost", **fields, files=[str(SAMPLE)], region=REGION), quiet)
         assert small["not_enough_memory"] is None
@@ -256,7 +256,7 @@ class TestRefusal:
     @pytest.mark.serial
     @pytest.mark.skipif(sys.platform != "linux", reason="measures as Linux shows it")
     def test_predicting_allocates_no_grid(self) -> None:
-        engine = Engine()
+        engine = JobRunner()
         fields = {"model": "hippocampus", "device": "cpu", "grid": {"size_ijk": [9000] * 3, "spacing_mm": [0.1] * 3}}
         before = available_memory.resident_bytes()
         for kind in ("predict_cost", "fingerprint"):

@@ -178,7 +178,7 @@ def test_cost_is_predicted_from_a_file_or_a_grid(warm: Parent) -> None:
 def test_predicted_working_grid_is_the_one_that_preprocessing_makes() -> None:
     from SegWithUCore.inference.preprocessing import to_working_grid
     from SegWithUCore.models.registry import resolve_model
-    from SegWithUCore.worker.engine import _working_shape
+    from SegWithUCore.worker.jobs import _working_shape
 
     spec = resolve_model("hippocampus").input
     image = sitk.Image([31, 22, 9], sitk.sitkFloat32)

@@ -15,7 +15,7 @@ from SegWithUCore.case.case_image import case_image
 from SegWithUCore.errors import UsageError
 from SegWithUCore.imaging.header_peek import check_form, differs_from_slicer, grid_notes, on_form
 from SegWithUCore.imaging.volume import read_image
-from SegWithUCore.worker.engine import _job
+from SegWithUCore.worker.jobs import _job
 from SegWithUCore.worker.protocol import Request
 
 REGION = "--roi=20,25,15,12,12,12"

@@ -3,8 +3,6 @@
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
-import torch
-
 from ...evaluation.frozen_backbone import FrozenBackbone
 from ...inference.model import Model
 from ...models.bundle import Bundle
@@ -56,4 +54,4 @@ def select_baselines(names: Collection[str], inputs: BaselineInputs, cases: Fitt
 
 def frozen_backbone(bundle: Bundle) -> FrozenBackbone:
     """Load the backbone of a model, whose segmentation is judged."""
-    return FrozenBackbone(Model(bundle, torch.device("cpu")))
+    return FrozenBackbone(Model(bundle))

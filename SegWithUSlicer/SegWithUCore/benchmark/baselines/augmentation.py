@@ -10,7 +10,7 @@ from monai.transforms import Compose
 from scipy.special import softmax
 
 from ...evaluation.frozen_backbone import FrozenBackbone, FrozenCase
-from ...inference.sliding_window import BackboneAlone
+from ...inference.engines.torch_engine import BackboneAlone
 from ...inference.uncertainty_maps import resample_to_grid
 from ...training.augmentation import augmentation, case_seed, thick_axis
 from ...training.backbone import left_right_axis

@@ -11,8 +11,9 @@ from torch import nn
 
 from ...errors import InputError
 from ...evaluation.frozen_backbone import FrozenBackbone, FrozenCase, tensors_sha256
+from ...inference.engines.torch_engine import BackboneAlone, TorchWindows
 from ...inference.preprocessing import network_input
-from ...inference.sliding_window import BackboneAlone, stitched
+from ...inference.sliding_window import stitched
 from ...inference.uncertainty_maps import resample_to_grid
 from ...models.bundle import read_bundle
 from ...models.bundle_network import load_network
@@ -125,7 +126,8 @@ class Ensemble(Baseline):
         found.add(case.probabilities)
         for member in self.members:
             array, working = network_input(case.images, member.input)
-            raw = stitched(BackboneAlone(member.network), array, member.input, self.backbone.device)
+            runner = TorchWindows(BackboneAlone(member.network), self.backbone.device, member.input.precision)
+            raw = stitched(runner, array, member.input)
             found.add(softmax(resample_to_grid(raw, working, case.images[0]).astype(np.float64), 0))
         return found.answers(self.rows, case.classes)
 

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from scipy.special import softmax
 
 from ...errors import InputError
@@ -88,7 +87,7 @@ class Head(Baseline):
         return answers
 
 
-def heads_of(bundles: Sequence[Bundle], backbone: FrozenBackbone, device: torch.device) -> list[Head]:
+def heads_of(bundles: Sequence[Bundle], backbone: FrozenBackbone, device: str) -> list[Head]:
     """Every head of every model.
 
     Raises:
@@ -125,4 +124,4 @@ def _titles(bundles: Sequence[Bundle]) -> list[str]:
 
 @baseline("heads", title="heads of the models")
 def _heads(inputs: BaselineInputs) -> list[Baseline]:
-    return [*heads_of(inputs.bundles, inputs.backbone, torch.device("cpu"))]
+    return [*heads_of(inputs.bundles, inputs.backbone, "cpu")]

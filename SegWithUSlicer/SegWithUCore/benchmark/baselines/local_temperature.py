@@ -15,7 +15,7 @@ from torch.nn import functional
 from torch.optim.lr_scheduler import LambdaLR
 
 from ...evaluation.frozen_backbone import FrozenBackbone, FrozenCase
-from ...inference.sliding_window import BackboneAlone
+from ...inference.engines.torch_engine import BackboneAlone
 from ...inference.uncertainty_maps import resample_to_grid
 from ...network.backbones import count_parameters
 from ...progress import Progress, silent

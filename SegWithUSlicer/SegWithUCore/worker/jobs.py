@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
-import torch
 
 from ..errors import InputError, OutputError, UsageError
 from ..imaging.grid import VoxelGrid
@@ -19,7 +18,7 @@ from ..imaging.volume import apply_transform, reorient
 from ..inference.fingerprint import REFUSED, deviations, deviations_of_features
 from ..inference.image_features import ImageFeatures
 from ..inference.memory_prediction import RunMemory, memory_from_headers
-from ..inference.model import Model, choose_device
+from ..inference.model import Model, choose_device, user_network_sha256
 from ..inference.preprocessing import working_size
 from ..inference.segment import Job, read_channels, segment
 from ..inference.sliding_window import count_windows
@@ -28,7 +27,6 @@ from ..memory import NotEnoughMemoryError
 from ..models.bundle import Bundle, with_head
 from ..models.input_spec import InputSpec
 from ..models.registry import resolve_model
-from ..network.backbones.user_network import network_sha256
 from ..progress import Progress
 from .protocol import Request
 
@@ -54,7 +52,7 @@ class RefusedInputError(InputError):
     refused = True
 
 
-class Engine:
+class JobRunner:
     """Keeps one model loaded on one device and runs jobs with it."""
 
     def __init__(self) -> None:
@@ -91,7 +89,7 @@ class Engine:
 
     def _warm(self, request: Request, report: Progress) -> dict[str, Any]:
         model = self._loaded(request, report)
-        return {"event": "warmed", "model": model.bundle.name, "device": model.device.type}
+        return {"event": "warmed", "model": model.bundle.name, "device": model.device}
 
     def _segment(self, request: Request, report: Progress) -> dict[str, Any]:
         begun = time.monotonic()
@@ -144,16 +142,16 @@ class Engine:
             "memory_mb": round(memory.total / 1e6),
             "not_enough_memory": _shortage(memory),
             "windows": windows,
-            "device": model.device.type,
+            "device": model.device,
         }
 
 
-def _same(model: Model, bundle: Bundle, device: torch.device, head: str | None) -> bool:
+def _same(model: Model, bundle: Bundle, device: str, head: str | None) -> bool:
     old, bundle = model.bundle, with_head(bundle, head)
     return (
         (old.folder, old.weights_sha256, old.calibration_sha256)
         == (bundle.folder, bundle.weights_sha256, bundle.calibration_sha256)
-        and model.network_sha256 == network_sha256(bundle.backbone.kind)
+        and model.network_sha256 == user_network_sha256(bundle)
         and model.device == device
         and model.head == bundle.default_head
     )
@@ -274,12 +272,11 @@ def _shortage(memory: RunMemory) -> str | None:
 def _timed(model: Model) -> Pace:
     """Run one window of zeros; a first pass, not counted, pays for what is set up once."""
     spec = model.bundle.input
-    window = torch.zeros((1, len(spec.channels), *spec.window_zyx), device=model.device)
-    with torch.inference_mode():
-        model.network.window_output(window)
-        begun = time.perf_counter()
-        output = model.network.window_output(window)[0].cpu().numpy()
-        window_s = time.perf_counter() - begun
+    window = np.zeros((len(spec.channels), *spec.window_zyx), np.float32)
+    model.engine.window(window)
     begun = time.perf_counter()
-    voxelwise(model.network, output)
+    output = np.concatenate(model.engine.window(window))
+    window_s = time.perf_counter() - begun
+    begun = time.perf_counter()
+    voxelwise(model.engine, output)
     return Pace(window_s, (time.perf_counter() - begun) / output[0].size)

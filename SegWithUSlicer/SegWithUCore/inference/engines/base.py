@@ -1,0 +1,105 @@
+"""The protocol of an engine: a window in, logits and responses out; a chunk of both in, maps out. No torch here.
+
+All else in `inference` knows networks only through it.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from ...calibration.case_level import ProbabilitySums
+
+AUTO, TORCH, OPENVINO = "auto", "torch", "openvino"
+ENGINES = (AUTO, TORCH, OPENVINO)
+"""What users may ask for."""
+
+
+@dataclass(frozen=True)
+class Voxelwise:
+    """The network's output voxel by voxel; arrays of one shape.
+
+    Attributes:
+        classes, runner_up: indices of the most and second most probable class, uint8.
+        calibration, ranking: the two maps, float32.
+        epistemic: variance by the probes, float32.
+        aleatoric: float32, None if the head has no such branch.
+        sums: of the tempered probabilities, per class.
+    """
+
+    classes: np.ndarray
+    runner_up: np.ndarray
+    calibration: np.ndarray
+    ranking: np.ndarray
+    epistemic: np.ndarray
+    aleatoric: np.ndarray | None
+    sums: ProbabilitySums
+
+
+class DeviceMemoryError(Exception):
+    """A graphics card ran out of memory; the same engine may go on with the computer's own."""
+
+
+class WindowRunner(Protocol):
+    """What can be run window by window."""
+
+    def window(self, image: np.ndarray) -> Sequence[np.ndarray]:
+        """Compute what may be averaged over windows.
+
+        Args:
+            image: one window, float32 (channels, z, y, x).
+
+        Returns:
+            Float32 arrays (channels_i, z, y, x), which follow each other along the channels: one, or several where
+            joining them would cost time. They hold until the next call at least.
+        """
+
+
+class Engine(ABC):
+    """Runs the network of one bundle with one head.
+
+    Attributes:
+        name: "torch" or "openvino".
+        device: where windows run: "cpu", "cuda" or "mps".
+        num_classes: classes of the backbone, background included.
+        response_channels: channels of the head's responses, which follow the logits.
+        has_aleatoric: whether the head has a data part.
+        window_bytes: activations a voxel of a window in this computer's own memory.
+    """
+
+    name: str
+    device: str
+    num_classes: int
+    response_channels: int
+    has_aleatoric: bool
+    window_bytes: float
+
+    @abstractmethod
+    def window(self, image: np.ndarray) -> Sequence[np.ndarray]:
+        """As `WindowRunner.window`: logits first, then the head's responses.
+
+        Raises:
+            DeviceMemoryError: a graphics card ran out of memory.
+            InputError: the network gives NaN or infinite values.
+        """
+
+    @abstractmethod
+    def maps(self, chunk: np.ndarray, tempering_scale: float = 1.0) -> Voxelwise:
+        """Compute classes and maps of some voxels.
+
+        Args:
+            chunk: stitched logits and responses, float32 (channels, voxels).
+            tempering_scale: by which tempered logits are divided before the softmax; fitted on calibration cases.
+
+        Returns:
+            Arrays (voxels,).
+        """
+
+    @abstractmethod
+    def versions(self) -> dict[str, str]:
+        """Return the versions of what computes, by name, for `case.json`."""
+
+    def move(self, device: str) -> None:  # noqa: B027 - most engines run in one place
+        """Go on on another device."""
