@@ -68,7 +68,7 @@ class ProcessLock:
             try:
                 handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
             except FileExistsError:
-                _remove_if_stale(path, abandoned_after_s)
+                remove_stale(path, abandoned_after_s)
                 continue
             try:
                 os.write(handle, json.dumps(_owner(os.getpid())).encode())
@@ -82,11 +82,13 @@ class ProcessLock:
             return cls(path, handle)
         raise LockedError(path, b"")
 
-    @staticmethod
-    def sweep(path: Path) -> None:
-        """Remove the lock file `path` if a dead process left it."""
-        with contextlib.suppress(LockedError, OSError):  # held by a living process, or not ours to remove
-            _remove_if_stale(path, ABANDONED_AFTER_S)
+    @property
+    def is_held(self) -> bool:
+        """Whether the lock file is still this process's: nobody took it over, and nobody removed it."""
+        try:
+            return _is_ours(self._path)
+        except OSError:  # a disk that is gone for the moment: the work itself finds out
+            return True
 
     def keep_alive(self) -> None:
         """Show other computers, which cannot ask for our process, that it lives."""
@@ -120,11 +122,15 @@ def _content(path: Path) -> bytes:
         return file.read(MAXIMUM_BYTES)
 
 
-def _remove_if_stale(path: Path, abandoned_after_s: float) -> None:
-    """Remove the lock file of a dead process.
+def remove_stale(path: Path, abandoned_after_s: float = ABANDONED_AFTER_S) -> None:
+    """Remove the lock file of a dead process; nothing if there is none.
+
+    Args:
+        abandoned_after_s: as in `ProcessLock.take`.
 
     Raises:
         LockedError: its process lives.
+        OSError: it cannot be read or removed.
     """
     try:
         seen = _content(path)

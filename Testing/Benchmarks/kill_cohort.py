@@ -5,8 +5,8 @@
 Real hippocampi and the shipped model; each run is a new process, from the import of torch on. A third of the kills
 come at any moment, a third while a case is computed, a third while one is written. After each kill every visible case
 must be whole and none may have been lost or made again; at the end all must equal those of the uninterrupted run,
-voxel by voxel, with nothing left beside them. Then two processes share the cohort, and no case may be made twice.
-Exits 1 where that is not so. (The suite does the same with a quick model and forked processes.)
+voxel by voxel, with nothing left beside them. Exits 1 where that is not so. (The suite does the same with a quick
+model and forked processes.)
 """
 
 import argparse
@@ -25,7 +25,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "SegWithUSlicer"), str(ROOT / "Testing" / "helpers")]
 
-from cohort_kills import assert_same_cases, kill_often, times_made  # noqa: E402
+from cohort_kills import assert_same_cases, kill_often  # noqa: E402
 
 RESULTS = Path(__file__).resolve().parent / "results"
 
@@ -115,22 +115,10 @@ def killed(cohort: Cohort, kills: int, seed: int) -> dict[str, Any]:
         "seconds_to_start": round(start_s, 2),
         "seconds_per_case": round(case_s, 2),
         "kills": [asdict(kill) for kill in done],
-        "kills_that_left_a_claim": sum(kill.claims > 0 for kill in done),
+        "kills_that_left_a_begun_case": sum(kill.begun > 0 for kill in done),
         "kills_that_left_a_half_written_folder": sum(kill.temporary > 0 for kill in done),
         "equal_to_uninterrupted": True,
     }
-
-
-def shared(cohort: Cohort) -> dict[str, Any]:
-    """How often two processes at once made each case."""
-    runs = [cohort.start("shared", f"log{number}", "--resume") for number in range(2)]
-    codes = [run.wait() for run in runs]
-    assert codes == [0, 0], "".join(run.text for run in runs)
-    assert_same_cases(cohort.folder("shared"), cohort.folder("uninterrupted"), cohort.names)
-    each = [sum(times_made([run.text]).values()) for run in runs]
-    made = times_made([run.text for run in runs])
-    assert made == dict.fromkeys(cohort.names, 1), made
-    return {"made_by_each": each, "made_twice": 0, "equal_to_uninterrupted": True}
 
 
 def main() -> int:
@@ -147,7 +135,6 @@ def main() -> int:
         cohort = Cohort(options.data, options.cases, Path(root))
         try:
             result = {"cases": options.cases, "seed": options.seed, **killed(cohort, options.kills, options.seed)}
-            result["two_processes"] = shared(cohort)
         except AssertionError as error:
             print(f"FAILED: {error}")
             return 1

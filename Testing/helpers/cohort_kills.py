@@ -41,7 +41,7 @@ class Kill:
 
     moment: str
     whole: int
-    claims: int
+    begun: int
     temporary: int
 
 
@@ -67,7 +67,7 @@ def kill_often(
         now = whole_cases(output)
         assert {name: now.get(name) for name in made} == made, f"kill {number}: a whole case was lost or made again"
         made = now
-        done.append(Kill(moment, len(made), len(claims_in(output)), len(temporary_in(output))))
+        done.append(Kill(moment, len(made), len(begun_in(output)), len(temporary_in(output))))
     return done
 
 
@@ -105,9 +105,9 @@ def whole_cases(output: Path) -> dict[str, int]:
     return found
 
 
-def claims_in(output: Path) -> list[str]:
-    """Claims, of the living and the dead."""
-    return [path.name for path in output.iterdir() if path.name.endswith(".claim")] if output.is_dir() else []
+def begun_in(output: Path) -> list[str]:
+    """Counts of cases that were being made, or were when their process died."""
+    return [path.name for path in output.iterdir() if path.name.endswith(".begun")] if output.is_dir() else []
 
 
 def temporary_in(output: Path) -> list[str]:

@@ -9,11 +9,12 @@ from typing import NoReturn
 
 from .. import __version__
 from ..errors import SegWithUError
+from ..failures import failure_sentence
 from ..memory import keep_freed_memory
 from ..processor import use_threads
 from . import benchmark, check, demo, evaluate, export, models, review, segment, train
 from .arguments import check_arguments
-from .console import Console, failure_sentence
+from .console import Console
 
 COMMANDS = (segment, check, review, export, models, train, evaluate, benchmark, demo)
 

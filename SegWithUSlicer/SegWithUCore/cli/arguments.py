@@ -81,6 +81,18 @@ def add_threads_option(command: argparse.ArgumentParser) -> None:
     )
 
 
+def add_cohort_options(command: argparse.ArgumentParser) -> None:
+    """Add `--part` and `--dry-run`."""
+    group = command.add_argument_group("many cases")
+    group.add_argument(
+        "--part",
+        metavar="I/N",
+        help="do only the I-th of N equal shares of the sorted cases, such as 3/8; runs of all shares may work at the "
+        "same time. 'slurm' takes the place of this task in its SLURM array",
+    )
+    group.add_argument("--dry-run", action="store_true", help="print cases, memory, workers and hours; make nothing")
+
+
 def add_flag_options(command: argparse.ArgumentParser) -> None:
     """Add a file of rules and an option a rule."""
     group = command.add_argument_group("flags", "a case is flagged beyond these limits (default: those of its model)")

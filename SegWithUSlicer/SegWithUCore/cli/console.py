@@ -12,8 +12,6 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from typing import Any, TextIO
 
-from ..errors import SegWithUError
-from ..memory import NotEnoughMemoryError
 from ..progress import Progress, seconds_left
 
 PLAIN_INTERVAL_S = 10.0
@@ -57,9 +55,10 @@ class Console:
         """Print a failure, in one sentence; `data` says more for machines."""
         self._print(f"segwithu: {terminal_line(text)}", {"event": "error", "text": text, **data}, self.err)
 
-    def trace(self, error: BaseException) -> None:
-        """Python's traceback of an error, for those who look for its cause."""
-        print(terminal_text("".join(traceback.format_exception(error))), file=self.err, end="", flush=True)
+    def trace(self, error: BaseException | str) -> None:
+        """Python's traceback of an error, or its text, for those who look for its cause."""
+        text = error if isinstance(error, str) else "".join(traceback.format_exception(error))
+        print(terminal_text(text), file=self.err, end="", flush=True)
 
     def _print(self, text: str, data: dict[str, Any], stream: TextIO) -> None:
         if self.as_json:
@@ -151,20 +150,6 @@ def _escaped(char: str) -> str:
 
 _DIRECTIONS = frozenset("\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 """Marks by which text runs the other way (Unicode, annex 9): a name could look like another."""
-
-
-def failure_sentence(error: Exception) -> str:
-    """Say what went wrong: the error's own message if it was made for users."""
-    if isinstance(error, NotEnoughMemoryError):
-        return str(error).replace("region of interest", "region of interest with --roi")
-    if isinstance(error, SegWithUError):
-        return str(error)
-    if isinstance(error, MemoryError):
-        return "there is not enough memory for this: give a smaller region of interest with --roi."
-    if isinstance(error, ModuleNotFoundError):
-        return f"the package {error.name} is missing here: install it, or segwithu-slicer[desktop], which brings it."
-    reason = " ".join(str(error).split())
-    return f"unexpected {type(error).__name__}: {reason} (run again with --debug and report it)."
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], words: Sequence[int] = (0,)) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import InputError
 from ..strict_json import read_json_object
 from .arguments import add_threads_option
-from .cohort import structures_json, summary
+from .cohort import summary
 from .console import Console
 
 if TYPE_CHECKING:
@@ -99,13 +99,15 @@ def _mirrored_file(image: Path, output: Path) -> Path:
 
 def _segment(case: DemoCase, model: "Model", output: Path, console: Console) -> "CaseResult":
     from ..imaging.roi import RegionOfInterest
+    from ..inference.cohort import case_facts
     from ..inference.segment import Job, segment
 
     region = RegionOfInterest(tuple(case.region["centre_ras_mm"]), tuple(case.region["size_mm"]))
     target = output / case.name
     with console.progress(case.name) as progress:
         result = segment(Job(case.name, [case.file], target, region, overwrite=True), model, progress)
-    console.result(summary(result, target), {"case": str(target), "structures": structures_json(result)})
+    facts = case_facts(result)
+    console.result(summary(case.name, facts, target), {"case": str(target), "structures": facts["structures"]})
     return result
 
 

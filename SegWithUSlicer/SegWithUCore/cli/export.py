@@ -8,13 +8,14 @@ from typing import Any
 from ..atomic_files import atomic_file
 from ..case.case_file import case_folders, read_case
 from ..errors import SegWithUError, UsageError
+from ..failures import failure_sentence
 from ..paths import stored_path
 from ..regions.region import Region
 from ..review.merge import merge_reviews
 from ..review.reviews import Review, agreement_csv, disagreements, read_reviews, unseen_regions
 from ..review.worklist_files import path_outside, read_worklist
 from .arguments import add_flag_options, flag_rules
-from .console import Console, failure_sentence, table
+from .console import Console, table
 
 _MOST_ROWS = 30
 ALIAS = "case-001"

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from ..case.case_file import case_folders
 from ..errors import SegWithUError, UsageError
+from ..failures import failure_sentence
 from ..regions.region import ORDERS, Region, in_order
 from ..review.worklist import SORTED_BY, Worklist, WorklistEntry, make_worklist
 from ..review.worklist_files import WORKLIST_CSV, write_worklist
 from .arguments import add_flag_options, finite_number, flag_rules
-from .console import Console, failure_sentence, table
+from .console import Console, table
 
 if TYPE_CHECKING:
     from ..regions.find_regions import FoundRegions, RegionSettings

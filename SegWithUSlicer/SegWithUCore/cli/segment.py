@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError, OutputError, UsageError
+from ..failures import failure_sentence
 from ..imaging.plain_names import is_plain, plain_name
-from .arguments import add_threads_option, check_folder_name
+from ..run_lock import Part, RunLock
+from .arguments import add_cohort_options, add_threads_option, check_folder_name
 from .cohort import CohortReporter, Failure, segment_cohort
 from .console import Console
 
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from ..imaging.inputs import GivenCase
     from ..imaging.roi import RegionOfInterest
     from ..inference.segment import Job
+    from ..models.bundle import Bundle
 
 MAXIMUM_NAME_BYTES = 200
 """File systems take 255 bytes a name; temporary names need some of them."""
@@ -71,20 +74,21 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
         "--resume",
         action="store_true",
         help="go on where an earlier run stopped: leave out cases that are there already, made of the same voxels with "
-        "the same model, head and region (others are errors, or replaced with --overwrite); several processes may "
-        "share OUTPUT; failures are listed in OUTPUT/failed.csv, among them cases at which two processes were killed",
+        "the same model, head and region (others are errors, or replaced with --overwrite); failures are listed in "
+        "OUTPUT/failed.csv, among them cases at which two processes were killed",
     )
     command.add_argument(
         "--take-over",
         action="store_true",
-        help="with --resume: also make cases that a process on another computer had begun, if nothing was heard of it "
-        "for 15 minutes, and cases at which two processes were killed",
+        help="with --resume: take OUTPUT over from a run of another computer, also if it was silent for less than 15 "
+        "minutes, and try cases again at which two processes were killed",
     )
     command.add_argument("--include-image", action="store_true", help="put a copy of the image into the case folder")
     command.add_argument(
         "--unlike-training", action="store_true", help="go on although the image is unlike the training cases"
     )
     add_threads_option(command)
+    add_cohort_options(command)
     command.set_defaults(run=run)
 
 
@@ -116,12 +120,11 @@ def run(options: argparse.Namespace, console: Console) -> int:
 def _run(options: argparse.Namespace, console: Console, reader: "InputReader") -> int:
     from ..imaging.header_peek import one_of_forms
     from ..imaging.roi import RegionOfInterest
-    from ..inference.failed_cases import FailedCases
-    from ..inference.model import Model, choose_device
     from ..models.registry import resolve_model, unreadable_folders
 
     if options.take_over and not options.resume:
         raise UsageError("--take-over goes with --resume.")
+    part = None if options.part is None else Part.parse(options.part)
     failures: list[Failure] = []
     cases = _found_cases(options, console, failures, reader)
     names = case_names(cases, options)
@@ -131,7 +134,32 @@ def _run(options: argparse.Namespace, console: Console, reader: "InputReader") -
     for problem in unreadable_folders():
         console.note(f"Warning: {problem}.")
     jobs = _jobs(dict(zip(names, cases, strict=True)), bundle.input.channels, region, options, failures)
+    if part is not None:
+        jobs, failures = _share(jobs, failures, part)
     check_output(options.output)
+    if options.dry_run:
+        return _forecast(jobs, failures, bundle, options, console, reader)
+    if len(jobs) + len(failures) == 1 and part is None and not options.resume:
+        return _segment(jobs, failures, bundle, options, console, reader)
+    with RunLock.take(options.output, part, options.resume, options.take_over) as lock:
+        return _segment(jobs, failures, bundle, options, console, reader, lock)
+
+
+def _segment(
+    jobs: "Sequence[Job]",
+    failures: Sequence[Failure],
+    bundle: "Bundle",
+    options: argparse.Namespace,
+    console: Console,
+    reader: "InputReader",
+    lock: RunLock | None = None,
+) -> int:
+    """Make the cases; a cohort holds the lock of its folder."""
+    from ..inference.cohort import Cohort, CohortCounts, Rules
+    from ..inference.deaths import forget
+    from ..inference.failed_cases import FailedCases
+    from ..inference.model import Model, choose_device
+
     reporter = CohortReporter(console, len(jobs) + len(failures), options.debug)
     if options.resume:
         reporter.table = FailedCases(options.output)
@@ -139,8 +167,45 @@ def _run(options: argparse.Namespace, console: Console, reader: "InputReader") -
             console.note(f"Warning: {note}")
     for failure in failures:
         reporter.failed_before(failure)
+    if options.take_over:
+        forget(options.output, [job.name for job in jobs])
+    rules = Rules(options.resume, options.overwrite, count_deaths=options.resume)
+
+    def run_here(counts: CohortCounts) -> None:
+        model = Model(bundle, choose_device(options.device), options.head)
+        Cohort(options.output, jobs, model, rules, reporter, counts, reader, lock).run()
+
+    return segment_cohort(jobs, run_here, options, reporter)
+
+
+def _share(jobs: "Sequence[Job]", failures: Sequence[Failure], part: Part) -> "tuple[list[Job], list[Failure]]":
+    """Return this part's share of the sorted cases, those that cannot be begun among them."""
+    everything: list[Job | Failure] = sorted([*jobs, *failures], key=lambda case: case.name)
+    share = part.share(everything)
+    return (
+        [case for case in share if not isinstance(case, Failure)],
+        [case for case in share if isinstance(case, Failure)],
+    )
+
+
+def _forecast(
+    jobs: "Sequence[Job]",
+    failures: Sequence[Failure],
+    bundle: "Bundle",
+    options: argparse.Namespace,
+    console: Console,
+    reader: "InputReader",
+) -> int:
+    """Print what the cohort would take."""
+    from ..inference.model import Model, choose_device
+    from .dry_run import forecast, print_forecast
+
+    for failure in failures:
+        console.error(plain_name(failure_sentence(failure.error)), case=failure.name)
     model = Model(bundle, choose_device(options.device), options.head) if jobs else None
-    return segment_cohort(jobs, model, options, reporter, reader)
+    replaced = options.overwrite and not options.resume
+    found = forecast(jobs, len(failures), model, replaced, None, reader)
+    return print_forecast(found, options.output, console)
 
 
 def _found_cases(

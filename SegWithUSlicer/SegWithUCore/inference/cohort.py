@@ -1,12 +1,13 @@
-"""Many cases one after the other: resumed where they stopped, shared with other processes, each failure its own.
+"""Many cases one after the other: resumed where they stopped, each failure its own.
 
-`Cohort` does the work and reports to a `CohortListener`; `staleness_reason` says whether a case folder that exists is
-up to date.
+`settle` does one case, here or on a worker of a cluster; `Cohort` goes through all of them in this process and reports
+to a `CohortListener`; `staleness_reason` says whether a case folder that exists is up to date.
 """
 
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,33 +21,49 @@ from ..case.case_image import IMAGE_FILE, voxel_hash
 from ..case.case_regions import SEGMENTATION_FILE
 from ..case.region_files import REGION_LABELS_FILE, REGIONS_FILE
 from ..errors import InputError, OutputError
+from ..failures import failure_sentence
 from ..imaging.input_reader import IN_THIS_PROCESS, InputReader
 from ..imaging.roi import RegionOfInterest
 from ..imaging.volume import grid_facts
-from ..progress import Progress
+from ..progress import Progress, silent
 from ..review.reviews import LOG_PATTERN
+from ..run_lock import RunLock
 from .case_writer import SEGMENTATION_NRRD_FILE, CaseResult
-from .claims import Claim, ClaimedError, begun_path, is_claim, sweep_claims
+from .deaths import DEATHS_AT_MOST, DeadlyCaseError, begin, deaths_of, ended
+from .fingerprint import is_refused
+from .memory_prediction import RunMemory
 from .model import Model
-from .segment import Job, read_channels, segment
+from .segment import Job, predicted_memory, read_channels, segment
 
-LOOK_AGAIN_S = 1.0
-"""How often cases that other processes make are looked at when nothing else is left to do."""
+FINISHED, SKIPPED, FAILED = "done", "there", "failed"
+"""What can become of a case: `state` of `settle`."""
+_LONGEST_TRACE = 20_000
+Settled = dict[str, Any]
+"""What became of a case, small and plain; see `settle`."""
+Listening = Callable[[], AbstractContextManager[Progress]]
+"""Called when a case begins to be computed; gives the listener of its progress."""
+
+
+def silently() -> AbstractContextManager[Progress]:
+    """Listen to nothing."""
+    return nullcontext(silent)
 
 
 @dataclass(frozen=True)
 class Rules:
-    """How to treat case folders that exist already.
+    """How to treat case folders that exist already, and cases that kill their process.
 
     Attributes:
-        resume: leave out cases that are there already as they would be made, and share the rest with other processes.
+        resume: leave out cases that are there already as they would be made.
         overwrite: replace what is there; with `resume` only what would be made otherwise.
-        take_over: make cases that a silent process of another computer had claimed, or that processes died of.
+        count_deaths: refuse a case at which `DEATHS_AT_MOST` processes died.
+        run: whose processes' deaths are forgiven when its user ends it.
     """
 
     resume: bool = False
     overwrite: bool = False
-    take_over: bool = False
+    count_deaths: bool = False
+    run: str = ""
 
 
 @dataclass
@@ -55,8 +72,9 @@ class CohortCounts:
 
     Attributes:
         total: cases of the cohort.
-        finished, skipped, failed: made by this process, there already (or made by another process meanwhile), failed.
-        seconds: that this process spent on those done.
+        finished, skipped, failed: made by this run, there already, failed.
+        seconds: that this run spent on those done, those of all its workers added up.
+        elapsed_s: since its workers stand; None if it has none.
     """
 
     total: int
@@ -64,6 +82,7 @@ class CohortCounts:
     skipped: int = 0
     failed: int = 0
     seconds: float = 0.0
+    elapsed_s: float | None = None
 
     @property
     def seconds_per_case(self) -> float | None:
@@ -71,9 +90,25 @@ class CohortCounts:
         return self.seconds / self.finished if self.finished else None
 
     @property
+    def cases_per_hour(self) -> float | None:
+        """Throughput of this run, None before a case is done."""
+        spent = self.seconds if self.elapsed_s is None else self.elapsed_s
+        return 3600 * self.finished / spent if self.finished and spent > 0 else None
+
+    @property
     def complete(self) -> int:
         """Cases whose folder is there."""
         return self.finished + self.skipped
+
+    def add(self, settled: Settled) -> None:
+        """Count what became of a case."""
+        if settled["state"] == FINISHED:
+            self.finished += 1
+            self.seconds += settled["seconds"]
+        elif settled["state"] == SKIPPED:
+            self.skipped += 1
+        else:
+            self.failed += 1
 
 
 @dataclass(frozen=True)
@@ -82,7 +117,7 @@ class CaseProgress:
 
     Attributes:
         number: of the case, from 1, in the order in which cases are settled.
-        seconds_left: for all cases that are still to be made, by all processes that work on them, at this one's pace.
+        seconds_left: for all cases that are still to be made, at the pace so far.
     """
 
     number: int
@@ -96,21 +131,117 @@ class CohortListener(Protocol):
     def progress(self, job: Job, place: CaseProgress) -> AbstractContextManager[Progress]:
         """Handle the begin of a case; return the listener of its progress."""
 
-    def finished(self, job: Job, result: CaseResult, seconds: float) -> None:
-        """Handle a case that was written."""
+    def settled(self, job: Job, settled: Settled) -> None:
+        """Handle what became of a case, as `settle` returns it."""
 
-    def skipped(self, job: Job) -> None:
-        """Handle a case that was there already."""
 
-    def failed(self, job: Job, error: Exception) -> None:
-        """Handle a case that could not be made."""
+class Admission(Protocol):
+    """Lets cases that share a computer begin when there is room for them."""
 
-    def waiting(self, jobs: Sequence[Job], who: str) -> None:
-        """Only cases are left that other processes make, the first by `who`; said once."""
+    def __call__(self, memory: RunMemory | None, progress: Progress) -> AbstractContextManager[None]:
+        """Wait until a case with this predicted memory may begin, and hold its room."""
+
+
+def settle(
+    job: Job,
+    model: Model,
+    rules: Rules,
+    listening: Listening = silently,
+    reader: InputReader = IN_THIS_PROCESS,
+    admission: Admission | None = None,
+) -> Settled:
+    """Make a case, or find it made, or fail; whatever happens to it, others go on.
+
+    It may be called again for the same case, also after its process was killed: with `rules.resume` a case that is
+    there as it would be made is left as it is.
+
+    Args:
+        job: its own `overwrite` is not looked at.
+        listening: to the computation; not called for a case that is there.
+        reader: what reads the images.
+        admission: whom to ask before the computation.
+
+    Returns:
+        "case", "state" (`FINISHED`, `SKIPPED` or `FAILED`), "seconds"; of a finished case what `case_facts` returns; of
+        a failed one "reason", a sentence, and "trace".
+    """
+    begun = time.perf_counter()
+    facts: Settled = {"case": job.name}
+    try:
+        result = _make(job, model, rules, listening, reader, admission)
+    except Exception as error:  # noqa: BLE001 - whatever happens to one case, the others go on
+        trace = "".join(traceback.format_exception(error))[-_LONGEST_TRACE:]
+        facts |= {"state": FAILED, "reason": failure_sentence(error), "trace": trace}
+    else:
+        facts |= {"state": SKIPPED} if result is None else {"state": FINISHED, **case_facts(result)}
+    return {**facts, "seconds": time.perf_counter() - begun}
+
+
+def case_facts(result: CaseResult) -> dict[str, Any]:
+    """Return what is told of a result: its structures, warnings and how far it was assessed; no arrays."""
+    return {
+        "structures": [structure.to_json() for structure in result.structures],
+        "warnings": [(warning.severity, warning.sentence) for warning in result.warnings],
+        "refused": is_refused(result.warnings),
+        "calibrated": result.maps.error_probability is not None,
+        "device": result.device,
+        "peak_memory_mb": result.peak_memory_mb,
+    }
+
+
+def _make(
+    job: Job, model: Model, rules: Rules, listening: Listening, reader: InputReader, admission: Admission | None
+) -> CaseResult | None:
+    """Return the result of a case; None if it is there already."""
+    if rules.resume:
+        if _is_there(job, model, rules, reader):
+            return None
+    elif job.target.exists() and not rules.overwrite:
+        raise OutputError(f"{job.target} exists already: choose another output folder or pass --overwrite.")
+    job = replace(job, overwrite=job.target.exists() if rules.resume else rules.overwrite)
+    if not rules.count_deaths:
+        return _segmented(job, model, listening, reader, admission)
+    if (deaths := deaths_of(job.target)) >= DEATHS_AT_MOST:
+        memory = predicted_memory(job, model, reader)
+        raise DeadlyCaseError(job.target, deaths, None if memory is None else memory.words)
+    begin(job.target, rules.run)
+    try:
+        return _segmented(job, model, listening, reader, admission)
+    finally:
+        ended(job.target)
+
+
+def _segmented(
+    job: Job, model: Model, listening: Listening, reader: InputReader, admission: Admission | None
+) -> CaseResult:
+    with listening() as progress:
+        if admission is None:
+            return segment(job, model, progress, reader)
+        with admission(predicted_memory(job, model, reader), progress):
+            return segment(job, model, progress, reader)
+
+
+def _is_there(job: Job, model: Model, rules: Rules, reader: InputReader) -> bool:
+    """Whether the case is there as it would be made.
+
+    Raises:
+        OutputError: it is there otherwise, and is not to be replaced.
+    """
+    if not job.target.exists():
+        return False
+    other = staleness_reason(job, model, reader)
+    if other is None:
+        ended(job.target)  # a process died when the case was whole
+    elif not rules.overwrite:
+        reviewed = " (the reviews in it are lost then)" if any(job.target.glob(LOG_PATTERN)) else ""
+        raise OutputError(
+            f"{job.target} {other}: choose another output folder, or pass --overwrite to replace it{reviewed}."
+        )
+    return other is None
 
 
 class Cohort:
-    """Works through jobs that have one output folder.
+    """Works through jobs that have one output folder, one after the other in this process.
 
     Attributes:
         counts: what became of them so far.
@@ -125,6 +256,7 @@ class Cohort:
         listener: CohortListener,
         counts: CohortCounts | None = None,
         reader: InputReader = IN_THIS_PROCESS,
+        lock: RunLock | None = None,
     ) -> None:
         """Nothing is done yet.
 
@@ -133,117 +265,40 @@ class Cohort:
             jobs: one a case; their own `overwrite` is not looked at.
             counts: with cases that failed before they could become jobs.
             reader: what reads the images.
+            lock: looked at before each case.
         """
         self.counts = counts or CohortCounts(len(jobs))
         self._output, self._jobs, self._model = output, jobs, model
-        self._rules, self._listener, self._reader = rules, listener, reader
-        self._open = {job.target.name for job in jobs}
+        self._rules, self._listener, self._reader, self._lock = rules, listener, reader, lock
+        listed = {path.name for path in output.iterdir()} if rules.resume and output.is_dir() else set()
+        self._missing = {job.target.name for job in jobs} - listed
 
     def run(self) -> CohortCounts:
         """Make all cases; whatever happens to one, the others go on.
 
         Raises:
-            KeyboardInterrupt: the case that was being made is gone, and its claim too.
+            KeyboardInterrupt: the case that was being made is gone.
+            LockLostError: another run took the folder over.
         """
-        self._sweep()
-        open_jobs, announced = list(self._jobs), False
-        while open_jobs:
-            claimed = {job.name: error for job in open_jobs if (error := self._settle(job)) is not None}
-            left = [job for job in open_jobs if job.name in claimed]
-            if len(left) == len(open_jobs):  # all are in other hands
-                if not announced:
-                    self._listener.waiting(left, claimed[left[0].name].who)
-                    announced = True
-                time.sleep(LOOK_AGAIN_S)
-            open_jobs = left
-        self._sweep()
+        sweep_leftovers(self._output)
+        for job in self._jobs:
+            if self._lock is not None:
+                self._lock.check()
+            settled = settle(job, self._model, self._rules, self._listening(job), self._reader)
+            self._missing.discard(job.target.name)
+            self.counts.add(settled)
+            self._listener.settled(job, settled)
+        sweep_leftovers(self._output)
         return self.counts
 
-    def _sweep(self) -> None:
-        sweep_leftovers(self._output)
-        if self._rules.resume:
-            sweep_claims(self._output)
-
-    def _settle(self, job: Job) -> ClaimedError | None:
-        """Make a case, or find it made, or fail; a case that a living process makes is left open."""
-        begun = time.perf_counter()
-        try:
-            result = self._make(job)
-        except ClaimedError as error:
-            if error.worth_waiting:
-                return error
-            self._fail(job, error)
-        except Exception as error:  # noqa: BLE001 - whatever happens to one case, the others go on
-            self._fail(job, error)
-        else:
-            if result is None:
-                self.counts.skipped += 1
-                self._listener.skipped(job)
-            else:
-                seconds = time.perf_counter() - begun
-                self.counts.finished += 1
-                self.counts.seconds += seconds
-                self._listener.finished(job, result, seconds)
-        self._open.discard(job.target.name)
-        return None
-
-    def _fail(self, job: Job, error: Exception) -> None:
-        self.counts.failed += 1
-        self._listener.failed(job, error)
-
-    def _make(self, job: Job) -> CaseResult | None:
-        """Return the result of a case; None if it is there already.
-
-        Raises:
-            ClaimedError: another process makes it.
-        """
-        rules = self._rules
-        if not rules.resume:
-            if job.target.exists() and not rules.overwrite:
-                raise OutputError(f"{job.target} exists already: choose another output folder or pass --overwrite.")
-            return self._segmented(replace(job, overwrite=rules.overwrite), None)
-        if self._is_there(job):
-            return None
-        claim = Claim.take(job.target, rules.take_over)
-        try:
-            if self._is_there(job):  # another process made it between the two looks
-                return None
-            return self._segmented(replace(job, overwrite=job.target.exists()), claim)
-        finally:
-            claim.release()
-
-    def _is_there(self, job: Job) -> bool:
-        """Whether the case is there as it would be made.
-
-        Raises:
-            OutputError: it is there otherwise, and is not to be replaced.
-        """
-        if not job.target.exists():
-            return False
-        other = staleness_reason(job, self._model, self._reader)
-        if other is None and self._rules.resume:
-            begun_path(job.target).unlink(missing_ok=True)  # of a process that died when the case was whole
-        if other is not None and not self._rules.overwrite:
-            reviewed = " (the reviews in it are lost then)" if any(job.target.glob(LOG_PATTERN)) else ""
-            raise OutputError(
-                f"{job.target} {other}: choose another output folder, or pass --overwrite to replace it{reviewed}."
-            )
-        return other is None
-
-    def _segmented(self, job: Job, claim: Claim | None) -> CaseResult:
-        with self._listener.progress(job, self._case_progress()) as progress:
-            watched = progress if claim is None else claim.watched(progress)
-            return segment(job, self._model, watched, self._reader)
+    def _listening(self, job: Job) -> Listening:
+        return lambda: self._listener.progress(job, self._case_progress())
 
     def _case_progress(self) -> CaseProgress:
         counts, pace = self.counts, self.counts.seconds_per_case
         number = counts.complete + counts.failed + 1
-        if pace is None:
-            return CaseProgress(number, counts.total, None)
-        listed = {path.name for path in self._output.iterdir()} if self._output.is_dir() else set()
-        to_make = len(self._open - listed if self._rules.resume else self._open)
-        processes = max(1, sum(is_claim(name) for name in listed))
-        return CaseProgress(number, counts.total, pace * max(1, to_make) / processes)
+        left = None if pace is None else pace * max(1, len(self._missing))
+        return CaseProgress(number, counts.total, left)
 
 
 GRID_TOLERANCE = 1e-4

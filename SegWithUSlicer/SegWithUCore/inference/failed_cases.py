@@ -7,7 +7,6 @@ from pathlib import Path
 from ..csv_files import harmless_cell, read_csv, write_csv
 from ..errors import InputError, OutputError
 from ..process_lock import LockedError, ProcessLock
-from .claims import claim_path
 
 FAILED_FILE = "failed.csv"
 COLUMNS = ["case", "input", "reason"]
@@ -16,7 +15,7 @@ _ATTEMPTS, _BETWEEN_S = 100, 0.05
 
 
 class FailedCases:
-    """The failures of this process, merged into the file; rows of cases that it did not touch stay as they are.
+    """The failures of this run, merged into the file; rows of cases that it did not touch stay as they are.
 
     Attributes:
         path: the file.
@@ -72,11 +71,11 @@ class FailedCases:
                 lock.release()
 
     def _lock(self) -> ProcessLock | None:
-        """So that two processes do not lose each other's rows; None if that cannot be had in time."""
+        """So that two parts of a cohort do not lose each other's rows; None if that cannot be had in time."""
         for _attempt in range(_ATTEMPTS):
             try:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
-                return ProcessLock.take(claim_path(self.path))
+                return ProcessLock.take(self.path.with_name(f".{FAILED_FILE}.lock"))
             except LockedError:
                 time.sleep(_BETWEEN_S)
             except OSError:

@@ -109,7 +109,9 @@ def compute_case(
     """
     job = _checked_job(job, model.bundle)
     timer = StageTimer()
-    memory = _memory_from_headers(job, model, reader)
+    memory = predicted_memory(job, model, reader)
+    if memory is not None:
+        memory.check(job.files[0])
     progress("reading", 0.0, "" if memory is None else memory.words)
     with timer.stage("reading"):
         given = read_input(job, model.bundle, reader)
@@ -314,11 +316,8 @@ def _checked_job(job: Job, bundle: Bundle) -> Job:
     return job
 
 
-def _memory_from_headers(job: Job, model: Model, reader: InputReader) -> RunMemory | None:
-    """Predict the memory of the run, and refuse more than is free; None if the headers do not say."""
+def predicted_memory(job: Job, model: Model, reader: InputReader = IN_THIS_PROCESS) -> RunMemory | None:
+    """Predict the memory of the run from the headers of its files; None if they do not say."""
     claims = [reader.grid(path, uid) for path, uid in zip_longest(job.files, job.series)]
     claims = [claim_on_form(path, claim, job.form) for path, claim in zip(job.files, claims, strict=True)]
-    memory = memory_from_headers(claims, job.region, model, job.include_image, job.own_to_world_ras)
-    if memory is not None:
-        memory.check(job.files[0])
-    return memory
+    return memory_from_headers(claims, job.region, model, job.include_image, job.own_to_world_ras)

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,36 +13,22 @@ from ..imaging.grid import VoxelGrid
 from ..imaging.header_peek import FileGrid, claim_on_form, one_of_forms
 from ..imaging.reader_process import ReaderProcess
 from ..imaging.roi import RegionOfInterest, voxel_box
-from ..imaging.volume import apply_transform, reorient
+from ..imaging.volume import apply_transform
+from ..inference.cost_prediction import Pace, part_grid, predicted_seconds, timed_pace, working_shape
 from ..inference.fingerprint import REFUSED, deviations, deviations_of_features
 from ..inference.image_features import ImageFeatures
 from ..inference.memory_prediction import RunMemory, memory_from_headers
 from ..inference.model import Model, choose_device, user_network_sha256
-from ..inference.preprocessing import working_size
 from ..inference.segment import Job, read_channels, segment
 from ..inference.sliding_window import count_windows
-from ..inference.uncertainty_maps import voxelwise
 from ..memory import NotEnoughMemoryError
 from ..models.bundle import Bundle, with_head
-from ..models.input_spec import InputSpec
 from ..models.registry import resolve_model
 from ..progress import Progress
 from .protocol import Request
 
 UNKNOWN_VOXEL_BYTES = 4
 """Of a volume that is not in a file yet."""
-WRITE_S_PER_GRID_VOXEL = 1.2e-7
-"""Compressing the four volumes outside the region of interest, where they are constant (measured)."""
-WRITE_S_PER_ASSESSED_VOXEL = 6e-7
-"""Compressing three noisy float maps inside it (measured)."""
-
-
-@dataclass(frozen=True)
-class Pace:
-    """Seconds that one window, and the maps of one voxel, take on this device."""
-
-    window_s: float
-    voxel_s: float
 
 
 class RefusedInputError(InputError):
@@ -119,7 +104,7 @@ class JobRunner:
             images = read_channels(request.files(), bundle, reader=self._reader, form=_form(request))
             found = deviations(_placed_parts(images, _job_places(request)), bundle)
         else:  # Slicer's window sends the grid and image features of the voxels
-            grid = _part_grid(_requested_grid(request), _region(request), _placement(request))
+            grid = part_grid(_requested_grid(request), _region(request), _placement(request))
             found = deviations_of_features(_features(request), grid, bundle)
         return {"event": "fingerprinted", "deviations": [deviation.to_json() for deviation in found]}
 
@@ -127,18 +112,16 @@ class JobRunner:
         model = self._loaded(request, report)
         claim = _claimed(request, self._reader)
         region, placement, spec = _region(request), _placement(request), model.bundle.input
-        part = _part_grid(claim.grid, region, placement)
-        windows = count_windows(_working_shape(part, spec), spec.window_zyx)
+        part = part_grid(claim.grid, region, placement)
+        windows = count_windows(working_shape(part, spec), spec.window_zyx)
         if self._pace is None:
             report("timing one window", 0.0)
-            self._pace = _timed(model)
-        voxels, whole = part.voxels, claim.grid.voxels
-        seconds = windows * self._pace.window_s + voxels * (self._pace.voxel_s + WRITE_S_PER_ASSESSED_VOXEL)
+            self._pace = timed_pace(model)
         memory = memory_from_headers([claim], region, model, request.flag("include_image"), placement)
         assert memory is not None  # the only claim is known
         return {
             "event": "predicted",
-            "seconds": round(seconds + whole * WRITE_S_PER_GRID_VOXEL, 1),
+            "seconds": round(predicted_seconds(claim.grid, part, spec, self._pace), 1),
             "memory_mb": round(memory.total / 1e6),
             "not_enough_memory": _shortage(memory),
             "windows": windows,
@@ -246,20 +229,6 @@ def _requested_grid(request: Request) -> VoxelGrid:
     return VoxelGrid((i, j, k), tuple(spacing), tuple(origin), tuple(direction))
 
 
-def _part_grid(
-    whole: VoxelGrid, region: RegionOfInterest | None, own_to_world_ras: Sequence[float] | None
-) -> VoxelGrid:
-    """Return the grid of the part within the region, oriented as in the world; its origin has no meaning."""
-    part = voxel_box(region, whole).crop_grid(whole) if region else whole
-    return part.axes_after(lambda image: apply_transform(image, own_to_world_ras))
-
-
-def _working_shape(part: sitk.Image | VoxelGrid, spec: InputSpec) -> tuple[int, ...]:
-    """Return the size (z, y, x) that `preprocessing.to_working_grid` would give, without resampling anything."""
-    upright = VoxelGrid.of(part).axes_after(lambda image: reorient(image, spec.orientation))
-    return working_size(upright, spec)[0][::-1]
-
-
 def _shortage(memory: RunMemory) -> str | None:
     """Return the sentence that the run would be refused with; None if there is enough memory."""
     try:
@@ -267,16 +236,3 @@ def _shortage(memory: RunMemory) -> str | None:
     except NotEnoughMemoryError as error:
         return error.sentence
     return None
-
-
-def _timed(model: Model) -> Pace:
-    """Run one window of zeros; a first pass, not counted, pays for what is set up once."""
-    spec = model.bundle.input
-    window = np.zeros((len(spec.channels), *spec.window_zyx), np.float32)
-    model.engine.window(window)
-    begun = time.perf_counter()
-    output = np.concatenate(model.engine.window(window))
-    window_s = time.perf_counter() - begun
-    begun = time.perf_counter()
-    voxelwise(model.engine, output)
-    return Pace(window_s, (time.perf_counter() - begun) / output[0].size)

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from SegWithUCore.cli.console import Console, failure_sentence, table
+from SegWithUCore.cli.console import Console, table
+from SegWithUCore.failures import failure_sentence
 
 
 class Terminal(io.StringIO):

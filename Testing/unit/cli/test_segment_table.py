@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from SegWithUCore.cli.cohort import summary
+from SegWithUCore.inference.cohort import case_facts
 from SegWithUCore.inference.fingerprint import Deviation
 from SegWithUCore.inference.structures import StructureMetrics
 from SegWithUCore.models.input_spec import Label
@@ -18,8 +19,10 @@ LIVER = StructureMetrics(
 
 def told(*structures: StructureMetrics, warnings: tuple[Deviation, ...] = (), calibrated: bool = True) -> list[str]:
     maps = SimpleNamespace(error_probability=object() if calibrated else None)
-    result: Any = SimpleNamespace(name="case", structures=structures, warnings=warnings, maps=maps)
-    return summary(result, Path("out")).splitlines()
+    result: Any = SimpleNamespace(
+        structures=structures, warnings=warnings, maps=maps, device="cpu", peak_memory_mb=None
+    )
+    return summary("case", case_facts(result), Path("out")).splitlines()
 
 
 def test_expected_volume_comes_with_its_interval_and_the_cases_behind_it() -> None:

@@ -10,12 +10,12 @@ import torch
 from nnunet_results import FOLDER, dataset, plans, settings
 
 from SegWithUCore.imaging.volume import orientation_of, reorient, same_grid
+from SegWithUCore.inference.cost_prediction import working_shape
 from SegWithUCore.inference.preprocessing import assessed_box, network_input, thick_axis, to_working_grid
 from SegWithUCore.inference.sliding_window import count_windows, spread_output, spread_starts, window_weights
 from SegWithUCore.inference.uncertainty_maps import resample_to_grid
 from SegWithUCore.models.input_spec import InputSpec
 from SegWithUCore.models.nnunet_plans import nnunet_model
-from SegWithUCore.worker.jobs import _working_shape
 
 CASES: list[dict[str, Any]] = json.loads((FOLDER / "prepared.json").read_text(encoding="utf-8"))["cases"]
 
@@ -53,7 +53,7 @@ def test_prepared_image_equals_nnunets(case: dict[str, Any]) -> None:
     assert expected.std() > 0.1
     np.testing.assert_allclose(array, expected, atol=2e-5 * max(1, np.abs(expected).max()))
     assert grid.GetSize() == array.shape[:0:-1]
-    assert _working_shape(box.crop(images[0]), spec) == array.shape[1:]
+    assert working_shape(box.crop(images[0]), spec) == array.shape[1:]
 
 
 @pytest.mark.parametrize("case", CASES, ids=[case["name"] for case in CASES])

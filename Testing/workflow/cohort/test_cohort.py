@@ -21,9 +21,9 @@ from segwithu_command import (
     write,
 )
 
-from SegWithUCore.inference.claims import SILENT_AFTER_S, claim_path
 from SegWithUCore.inference.cohort import CohortCounts
 from SegWithUCore.review.log_format import Verdict
+from SegWithUCore.run_lock import SILENT_AFTER_S, Part, RunLock
 
 NAMES = ("hippocampus_001", "hippocampus_003", "hippocampus_004")
 
@@ -73,7 +73,7 @@ def test_what_is_there_stays_and_what_is_missing_is_made(
     assert f"written to {made / NAMES[1]}" in outcome.out
     after = stamps(made)
     assert {name for name in NAMES if after[name] == before[name]} == {NAMES[0], NAMES[2]}
-    assert {path.name for path in made.iterdir()} == set(NAMES), "no claim, no list of failures"
+    assert {path.name for path in made.iterdir()} == set(NAMES), "no lock, no list of failures"
 
 
 def test_without_resume_an_existing_case_is_still_refused(
@@ -240,9 +240,9 @@ def test_a_failed_csv_of_somebody_else_is_kept_beside_the_new_one(
     kept.unlink()
 
 
-def _claimed(output: Path, host: str, pid: int, silent_s: float = 0.0) -> Path:
-    """A claim on the first case, as another process would have it."""
-    path = claim_path(output / NAMES[0])
+def _locked(output: Path, host: str, pid: int, silent_s: float = 0.0, name: str = ".run.lock") -> Path:
+    """The lock of another run."""
+    path = output / name
     path.write_text(json.dumps({"pid": pid, "host": host, "started": ""}))
     seen = time.time() - silent_s
     os.utime(path, (seen, seen))
@@ -256,30 +256,102 @@ def _dead_process() -> int:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there the open file tells")
-def test_claims_of_dead_processes_are_taken_over_or_swept(
+def test_what_dead_runs_of_this_and_of_earlier_versions_left_is_gone_on_with(
     made: Path, images: list[Path], tiny: Path, segwithu: Command
 ) -> None:
-    claim = _claimed(made, socket.gethostname(), _dead_process())
-    assert segwithu.segment(*images[1:], "--resume", model=tiny, output=made).code == 0
-    assert not claim.exists(), "swept although the case is not one of this run"
     shutil.rmtree(made / NAMES[0])
-    _claimed(made, socket.gethostname(), _dead_process())
-    assert segwithu.segment(images[0], "--resume", model=tiny, output=made).code == 0
+    for name in (".run.lock", ".run-1-of-4.lock", f".{NAMES[0]}.claim", f".{NAMES[1]}.claim"):
+        _locked(made, socket.gethostname(), _dead_process(), name=name)
+    (made / f".{NAMES[0]}.begun").write_text("process 12 at 2026-11-01T10:00:00+00:00\n")
+    outcome = segwithu.segment(*images, "--resume", model=tiny, output=made)
+    assert outcome.code == 0, outcome.err
     assert {path.name for path in made.iterdir()} == set(NAMES)
 
 
-def test_a_silent_claim_of_another_computer_is_named_and_taken_only_when_told(
+def test_a_second_run_ends_at_once_and_names_the_first_and_the_ways_on(
+    made: Path, images: list[Path], tiny: Path, segwithu: Command
+) -> None:
+    before = stamps(made)
+    with RunLock.take(made):
+        for options in ((), ("--resume",), ("--resume", "--take-over"), ("--part", "1/2")):
+            outcome = segwithu.segment(*images, *options, model=tiny, output=made)
+            one_sentence(outcome, str(made), f"process {os.getpid()} on {socket.gethostname()}", " s ago", "--part I/N")
+    assert stamps(made) == before
+    assert segwithu.segment(*images, "--resume", model=tiny, output=made).code == 0
+
+
+def test_a_silent_run_of_another_computer_is_taken_over_when_told(
     made: Path, images: list[Path], tiny: Path, segwithu: Command
 ) -> None:
     shutil.rmtree(made / NAMES[0])
-    claim = _claimed(made, "elsewhere", 4711, silent_s=2 * SILENT_AFTER_S)
-    outcome = segwithu.segment(images[0], "--resume", model=tiny, output=made)
+    lock = _locked(made, "elsewhere", 4711, silent_s=SILENT_AFTER_S - 60)
+    for options in ((), ("--resume",)):
+        outcome = segwithu.segment(*images, *options, model=tiny, output=made)
+        one_sentence(outcome, "process 4711 on elsewhere", "14 min ago", "--take-over")
+        assert lock.exists()
+    taken = segwithu.segment(images[0], "--resume", "--take-over", model=tiny, output=made)
+    assert taken.code == 0, taken.err
+    _locked(made, "elsewhere", 4711, silent_s=SILENT_AFTER_S + 60)
+    one_sentence(segwithu.segment(*images, model=tiny, output=made), "16 min ago")
+    assert segwithu.segment(*images, "--resume", model=tiny, output=made).code == 0
+    assert {path.name for path in made.iterdir()} == set(NAMES)
+
+
+def test_parts_make_all_cases_once_at_the_same_time_as_each_other(
+    made: Path, images: list[Path], tiny: Path, segwithu: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in NAMES:
+        shutil.rmtree(made / name)
+    with RunLock.take(made, Part(2, 2)):
+        first = segwithu.segment(*reversed(images), "--resume", "--part", "1/2", model=tiny, output=made)
+        assert "2 cases done; " in first.out, first.err
+        one_sentence(segwithu.segment(*images, "--resume", "--part", "1/3", model=tiny, output=made), "worked on")
+    assert sorted(stamps(made)) == [NAMES[0], NAMES[2]]
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "8")
+    monkeypatch.setenv("SLURM_ARRAY_TASK_MIN", "7")
+    monkeypatch.setenv("SLURM_ARRAY_TASK_COUNT", "2")
+    second = segwithu.segment(*images, "--resume", "--part", "slurm", model=tiny, output=made)
+    assert "1 case done; " in second.out, second.err
+    assert {path.name for path in made.iterdir()} == set(NAMES)
+    for wrong in ("0/2", "3/2", "1", "x/y", "1/0"):
+        one_sentence(segwithu.segment(*images, "--part", wrong, model=tiny, output=made), "--part", "I/N", code=2)
+
+
+def test_a_run_that_loses_its_folder_stops_before_the_next_case(
+    images: list[Path], tiny: Path, segwithu: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from SegWithUCore.inference import cohort
+
+    output, whole = tmp_path / "out", cohort.segment
+
+    def taken_over_meanwhile(*arguments: object, **options: object) -> object:
+        _locked(output, "elsewhere", 4711)
+        return whole(*arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(cohort, "segment", taken_over_meanwhile)
+    outcome = segwithu.segment(*images, "--resume", model=tiny, output=output)
     assert outcome.code == 1
-    for word in (str(made / NAMES[0]), "process 4711 on elsewhere", "heard for 30 min", "--take-over"):
-        assert word in outcome.messages[0]
-    assert claim.exists()
-    assert segwithu.segment(images[0], "--resume", "--take-over", model=tiny, output=made).code == 0
-    assert {path.name for path in made.iterdir()} == set(NAMES)
+    assert "stops before its next case" in outcome.messages[-1]
+    assert sorted(path.name for path in output.iterdir()) == [".run.lock", NAMES[0]], "the other run's lock stays"
+    assert json.loads((output / ".run.lock").read_text())["pid"] == 4711
+
+
+def test_a_dry_run_says_what_the_cohort_would_take_and_makes_nothing(
+    made: Path, images: list[Path], tiny: Path, segwithu: Command, tmp_path: Path
+) -> None:
+    shutil.rmtree(made / NAMES[1])
+    before = stamps(made)
+    outcome = segwithu.segment(*images, tmp_path, "--resume", "--dry-run", model=tiny, output=made)
+    assert outcome.code == 0, outcome.err
+    assert outcome.out.startswith("4 cases: 1 to be made, 2 whose folder exists, 1 that cannot be begun.\n")
+    for line in ("Memory a case: ", "Workers: 1 at once; ", "Time: about ", f"Nothing was made in {made}."):
+        assert f"\n{line}" in outcome.out
+    told = segwithu.segment(*images, "--dry-run", "--json", model=tiny, output=tmp_path / "new").events[-1]
+    assert (told["cases"], told["to_make"], told["workers"]) == (3, 3, 1)
+    assert 200 < int(str(told["memory_mb"])) < 3000
+    assert float(str(told["hours"])) > 0
+    assert stamps(made) == before
+    assert not (tmp_path / "new").exists()
 
 
 def test_take_over_goes_with_resume(images: list[Path], tiny: Path, tmp_path: Path, segwithu: Command) -> None:

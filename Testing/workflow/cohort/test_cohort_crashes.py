@@ -16,7 +16,7 @@ from segwithu_command import PATIENCE_S, Command, child, entries, finished, one_
 
 from SegWithUCore.case.case_file import read_case
 from SegWithUCore.case.case_image import case_image
-from SegWithUCore.inference.claims import begun_path
+from SegWithUCore.inference.deaths import begun_path
 
 pytestmark = pytest.mark.slow
 
@@ -145,11 +145,11 @@ def test_a_case_that_killed_two_processes_is_a_row(
         outcome = segwithu.segment(*images, "--resume", model=tiny, output=output)
         assert done in outcome.out, outcome.err
         assert list(failures(output)) == ["b"]
-        for word in (str(output / "b"), "2 processes were killed", "--take-over"):
+        for word in (str(output / "b"), "2 processes were killed", "it needs about ", "--take-over"):
             assert word in failures(output)["b"]
     outcome = segwithu.segment(*images, "--resume", "--take-over", model=tiny, output=output)
     assert "1 case done, 2 were there already; " in outcome.out
-    assert sorted(path.name for path in output.iterdir()) == list(NAMES), "no count, no claim, no list of failures"
+    assert sorted(path.name for path in output.iterdir()) == list(NAMES), "no count, no lock, no list of failures"
 
 
 def test_a_case_that_fails_or_is_interrupted_counts_no_death(

@@ -1,6 +1,5 @@
-"""Cohorts whose processes are killed or share the work: nothing is lost, done twice, or left behind."""
+"""Cohorts whose processes are killed: nothing is lost, done twice, or left behind."""
 
-import json
 import random
 import shutil
 import signal
@@ -12,8 +11,6 @@ import pytest
 from cohort_kills import assert_same_cases, hidden_in, kill_often, times_made
 from ready_commands import ReadyCommands, Run
 from segwithu_command import tiny_bundle
-
-from SegWithUCore.inference.claims import claim_path
 
 pytestmark = [
     pytest.mark.slow,
@@ -52,7 +49,7 @@ def test_twenty_kills_at_random_moments_lose_nothing(cohort: Cohort, tmp_path: P
     output, chance = tmp_path / "out", random.Random(SEED)
     kills = kill_often(lambda: cohort.start(output, tmp_path / "log"), output, KILLS, chance, cohort.case_s)
     assert len(kills) == KILLS
-    assert sum(kill.claims for kill in kills) >= KILLS / 3, "kills that hit no work prove nothing"
+    assert sum(kill.begun for kill in kills) >= KILLS / 3, "kills that hit no work prove nothing"
     assert sum(kill.temporary for kill in kills) >= KILLS / 6, "no kill hit the writing"
     last = cohort.start(output, tmp_path / "log")
     assert last.wait() == 0, last.text
@@ -60,43 +57,20 @@ def test_twenty_kills_at_random_moments_lose_nothing(cohort: Cohort, tmp_path: P
     assert_same_cases(output, cohort.uninterrupted, cohort.names)
 
 
-def test_two_processes_share_a_cohort_and_do_no_case_twice(cohort: Cohort, tmp_path: Path) -> None:
-    output = tmp_path / "out"
-    runs = [cohort.start(output, tmp_path / f"log{number}") for number in range(2)]
-    assert [run.wait() for run in runs] == [0, 0], runs[0].text + runs[1].text
-    assert times_made([run.text for run in runs]) == dict.fromkeys(cohort.names, 1)
-    for run in runs:
-        assert 1 <= len(times_made([run.text])) <= CASES - 1, "the work was not shared"
-        assert f"{len(times_made([run.text]))} case" in run.text.splitlines()[-1]
-    assert_same_cases(output, cohort.uninterrupted, cohort.names)
-
-
-def test_what_a_killed_process_had_claimed_the_other_one_makes(cohort: Cohort, tmp_path: Path) -> None:
+def test_a_run_that_hangs_keeps_its_folder_and_a_killed_one_loses_it_at_once(cohort: Cohort, tmp_path: Path) -> None:
     output, names = tmp_path / "out", cohort.names[:3]
-    killed, other = (cohort.start(output, tmp_path / f"log{number}", cases=len(names)) for number in range(2))
+    killed = cohort.start(output, tmp_path / "log0", cases=len(names))
     assert killed.saw("5% segmenting")
-    killed.send(signal.SIGSTOP)  # it hangs: the other one makes all but this case, and waits
-    assert other.saw("Waiting for ")
-    assert len(times_made([killed.text, other.text])) == len(names) - 1
+    killed.send(signal.SIGSTOP)
+    second = cohort.start(output, tmp_path / "log1", cases=len(names))
+    assert second.wait() == 1
+    assert f"is being worked on by process {killed.pid} on " in second.text
+    assert times_made([second.text]) == {}
     killed.send(signal.SIGKILL)
     assert killed.wait() == -signal.SIGKILL
-    assert other.wait() == 0, other.text
+    third = cohort.start(output, tmp_path / "log2", cases=len(names))
+    assert third.wait() == 0, third.text
     assert_same_cases(output, cohort.uninterrupted, names)
-    assert times_made([killed.text, other.text]) == dict.fromkeys(names, 1)
-
-
-def test_a_claim_of_another_computer_is_waited_for_as_long_as_it_is_alive(cohort: Cohort, tmp_path: Path) -> None:
-    output, first = tmp_path / "out", cohort.names[0]
-    output.mkdir()
-    claim = claim_path(output / first)
-    claim.write_text(json.dumps({"pid": 4711, "host": "elsewhere", "started": ""}))
-    run = cohort.start(output, tmp_path / "log", cases=2)
-    assert run.saw(f"Waiting for {first}, which process 4711 on elsewhere makes.")
-    assert (output / cohort.names[1] / "case.json").is_file(), "what is free is made first"
-    shutil.copytree(cohort.uninterrupted / first, output / first)
-    claim.unlink()
-    assert run.wait() == 0
-    assert "1 case done, 1 was there already; " in run.text
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])

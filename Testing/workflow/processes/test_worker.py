@@ -176,15 +176,15 @@ def test_cost_is_predicted_from_a_file_or_a_grid(warm: Parent) -> None:
 
 
 def test_predicted_working_grid_is_the_one_that_preprocessing_makes() -> None:
+    from SegWithUCore.inference.cost_prediction import working_shape
     from SegWithUCore.inference.preprocessing import to_working_grid
     from SegWithUCore.models.registry import resolve_model
-    from SegWithUCore.worker.jobs import _working_shape
 
     spec = resolve_model("hippocampus").input
     image = sitk.Image([31, 22, 9], sitk.sitkFloat32)
     image.SetSpacing([0.7, 1.3, 3.1])
     image.SetDirection([0, 0.1, 0.995, -1, 0, 0, 0, -0.995, 0.1])
-    assert _working_shape(image, spec) == to_working_grid(image, spec).GetSize()[::-1]
+    assert working_shape(image, spec) == to_working_grid(image, spec).GetSize()[::-1]
 
 
 def test_nothing_reached_for_a_network(warm: Parent) -> None:

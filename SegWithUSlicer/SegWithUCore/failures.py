@@ -1,0 +1,18 @@
+"""Any failure as one sentence for the users of the command line."""
+
+from .errors import SegWithUError
+from .memory import NotEnoughMemoryError
+
+
+def failure_sentence(error: Exception) -> str:
+    """Say what went wrong: the error's own message if it was made for users."""
+    if isinstance(error, NotEnoughMemoryError):
+        return str(error).replace("region of interest", "region of interest with --roi")
+    if isinstance(error, SegWithUError):
+        return str(error)
+    if isinstance(error, MemoryError):
+        return "there is not enough memory for this: give a smaller region of interest with --roi."
+    if isinstance(error, ModuleNotFoundError):
+        return f"the package {error.name} is missing here: install it, or segwithu-slicer[desktop], which brings it."
+    reason = " ".join(str(error).split())
+    return f"unexpected {type(error).__name__}: {reason} (run again with --debug and report it)."
