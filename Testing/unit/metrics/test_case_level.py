@@ -1,5 +1,7 @@
 """Figures over cases against SciPy, MONAI and brute force; bands in slices; cases of one patient drawn together."""
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -152,6 +154,20 @@ def test_surface_dice_equals_monai_on_one_hot_volumes() -> None:
     assert found == pytest.approx(expected[0].tolist())
     assert 0 < found[0] < 1
     assert class_surface_dice(first, first, 3, 0.0, (1, 1, 1)) == [1, 1]
+
+
+def test_surface_dice_equals_monai_on_any_masks() -> None:
+    """Ragged, touching the volume's border or missing, with tolerances that equal a distance."""
+    generator = np.random.default_rng(5)
+    for shape, spacing in [((6, 13, 11), (2.5, 0.7, 0.7)), ((1, 9, 9), (4.0, 0.3, 0.3)), ((7, 5, 3), (1.1, 1.1, 1.1))]:
+        first, second = (generator.integers(0, 4, shape) * (generator.random(shape) < 0.6) for _ in range(2))
+        one_hot = [torch.from_numpy(np.stack([volume == c for c in range(6)])[None]) for volume in (first, second)]
+        for tolerance in (0.0, spacing[2], spacing[0], 2 * spacing[1], 3.0):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # MONAI warns of absent classes
+                expected = compute_surface_dice(*one_hot, class_thresholds=[tolerance] * 5, spacing=[*spacing])
+            found = class_surface_dice(first, second, 6, tolerance, spacing)
+            np.testing.assert_allclose(found, expected[0].numpy(), rtol=1e-6)
 
 
 def test_surface_dice_of_absent_structures_is_nan_or_nothing() -> None:
