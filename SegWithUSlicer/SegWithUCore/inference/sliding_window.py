@@ -1,142 +1,233 @@
-"""Running the network window by window and stitching what may be averaged."""
+"""Windows over a volume, and the weighted mean of what a network says in them; numpy only.
 
-from collections.abc import Callable, Sequence
-from itertools import product
+As MONAI's `sliding_window_inference` (mode "gaussian") and as nnU-Net: the same windows in the same order, sums in
+float32. `finished_slabs` keeps the sums of those planes alone that a later window may still reach.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain, product
 
 import numpy as np
-import torch
-from monai.data.utils import dense_patch_slices
-from monai.inferers import sliding_window_inference
-from scipy import ndimage
-from torch.nn import functional
 
 from ..models.input_spec import InputSpec
 from ..progress import Progress, silent
 from .engines.base import WindowRunner
 
 OVERLAP = 0.5
+"""Of neighbouring windows, in windows."""
+SIGMA = 1 / 8
+"""Of the Gaussian weights, in windows."""
+LEAST_WEIGHT = 1e-3
+"""Of MONAI's weights, for the corners of a window."""
+
+
+@dataclass(frozen=True)
+class WindowPlan:
+    """Where the windows of a volume lie and how their voxels weigh.
+
+    Attributes:
+        shape: of the volume, (z, y, x).
+        window: (z, y, x); larger than the volume, it is laid around it evenly.
+        starts: first voxels of the windows along each axis, in the padded volume.
+        weights: float32, of the shape of a window, nowhere 0.
+    """
+
+    shape: tuple[int, ...]
+    window: tuple[int, ...]
+    starts: tuple[tuple[int, ...], ...]
+    weights: np.ndarray
+
+    @classmethod
+    def overlapping(cls, shape: Sequence[int], window: Sequence[int], overlap: float = OVERLAP) -> "WindowPlan":
+        """Lay the windows as MONAI does: one step apart, the last ones pushed back to the border."""
+        starts = tuple(overlapping_starts(*edge, overlap) for edge in zip(shape, window, strict=True))
+        return cls(tuple(shape), tuple(window), starts, gaussian_weights(window))
+
+    @classmethod
+    def evenly_spread(cls, shape: Sequence[int], window: Sequence[int]) -> "WindowPlan":
+        """Lay the windows as nnU-Net does: evenly spread between the borders."""
+        starts = tuple(spread_starts(*edge) for edge in zip(shape, window, strict=True))
+        return cls(tuple(shape), tuple(window), starts, nnunet_weights(window))
+
+    @property
+    def count(self) -> int:
+        """Number of windows."""
+        return math.prod(len(each) for each in self.starts)
+
+    @property
+    def inside(self) -> tuple[slice, ...]:
+        """Where the volume lies in the padded one."""
+        before = [max(0, wanted - size) // 2 for size, wanted in zip(self.shape, self.window, strict=True)]
+        return tuple(slice(gap, gap + size) for gap, size in zip(before, self.shape, strict=True))
+
+    def padded(self, image: np.ndarray) -> np.ndarray:
+        """Return (channels, z, y, x) with zeros around it where the window is larger."""
+        gaps = [max(0, wanted - size) for size, wanted in zip(self.shape, self.window, strict=True)]
+        if not any(gaps):
+            return image
+        return np.pad(image, [(0, 0), *((gap // 2, gap - gap // 2) for gap in gaps)])
 
 
 def count_windows(shape: Sequence[int], window: Sequence[int], overlap: float = OVERLAP) -> int:
     """Count the windows that cover a volume of `shape`, both (z, y, x)."""
-    padded = [max(size, wanted) for size, wanted in zip(shape, window, strict=True)]
-    steps = [_step(size, wanted, overlap) for size, wanted in zip(padded, window, strict=True)]
-    return len(dense_patch_slices(padded, list(window), steps))
+    return math.prod(len(overlapping_starts(*edge, overlap)) for edge in zip(shape, window, strict=True))
 
 
-def _step(size: int, window: int, overlap: float) -> int:
-    return window if size == window else max(1, int(window * (1 - overlap)))
+def overlapping_starts(size: int, window: int, overlap: float = OVERLAP) -> tuple[int, ...]:
+    """First voxels of the windows along one axis: one step apart, the last one pushed back to the border."""
+    last = max(0, size - window)
+    step = max(1, int(window * (1 - overlap)))
+    return tuple(min(number * step, last) for number in range(math.ceil(last / step) + 1))
 
 
-def stitched_output(
-    runner: WindowRunner,
-    image: np.ndarray,
-    window: Sequence[int],
-    progress: Progress = silent,
-    overlap: float = OVERLAP,
-    spread: bool = False,
-) -> np.ndarray:
-    """Logits and head responses of a whole volume, Gaussian-averaged over overlapping windows.
+def spread_starts(size: int, window: int) -> tuple[int, ...]:
+    """First voxels of nnU-Net's windows along one axis: evenly spread, the first and the last at the borders."""
+    last = max(0, size - window)
+    count = math.ceil(last / (window * (1 - OVERLAP))) + 1
+    step = last / max(1, count - 1)
+    return tuple(int(np.round(step * number)) for number in range(count))
 
-    Only what is linear in the network's last features is averaged; the maps, which are not, follow
-    once on the result. Sums are kept in this computer's own memory in float32. Volumes
-    smaller than the window are padded with zero, the mean of a normalised image.
+
+def gaussian_weights(window: Sequence[int]) -> np.ndarray:
+    """Gaussian weights (z, y, x) of a window as MONAI computes them, float32.
+
+    Those of MONAI differ in the last bit: the exponential function of torch does so between processors.
+    """
+    weights = np.ones((), np.float32)
+    for size in window:
+        offsets = np.arange(size, dtype=np.float32) - np.float32((size - 1) / 2)
+        exponents = offsets * offsets / np.float32(-2 * (size * SIGMA) ** 2)
+        weights = weights[..., None] * np.exp(exponents.astype(np.float64)).astype(np.float32)
+    return np.maximum(weights, np.float32(max(float(weights.min()), LEAST_WEIGHT)))
+
+
+def nnunet_weights(window: Sequence[int]) -> np.ndarray:
+    """Gaussian weights (z, y, x) of a window as nnU-Net computes them, float32: 1 in its middle and nowhere 0."""
+    from scipy import ndimage  # not needed by most models
+
+    peak = np.zeros(window)
+    peak[tuple(size // 2 for size in window)] = 1
+    weights: np.ndarray = ndimage.gaussian_filter(peak, [size * SIGMA for size in window], mode="constant")
+    weights /= weights.max()
+    weights[weights == 0] = weights[weights > 0].min()
+    return weights.astype(np.float32)
+
+
+class _Sums:
+    """Weighted sums of what a network says in the windows of a volume, for some of its planes.
+
+    Args:
+        depth: number of planes.
+
+    Attributes:
+        outputs: float32 (outputs, depth, y, x); empty before the first window.
+        weights: float32 (depth, y, x).
+    """
+
+    def __init__(
+        self, runner: WindowRunner, image: np.ndarray, plan: WindowPlan, depth: int, progress: Progress
+    ) -> None:
+        self._runner, self._padded, self._plan, self._progress = runner, plan.padded(image), plan, progress
+        self._inner = list(product(*plan.starts[1:]))
+        self._spare = np.empty(plan.window, np.float32)
+        self._done = 0
+        self.outputs = np.empty(0, np.float32)
+        self.weights = np.zeros((depth, *self._padded.shape[2:]), np.float32)
+
+    def add_row(self, start: int, plane: int) -> None:
+        """Add the windows that begin at plane `start` of the padded volume, where it is plane `plane` of the sums."""
+        depth, *sides = self._plan.window
+        for corner in self._inner:
+            across = tuple(slice(first, first + side) for first, side in zip(corner, sides, strict=True))
+            image = np.ascontiguousarray(self._padded[(slice(None), slice(start, start + depth), *across)])
+            parts = self._runner.window(image)
+            if not self._done:
+                self.outputs = np.zeros((sum(map(len, parts)), *self.weights.shape), np.float32)
+            place = (slice(plane, plane + depth), *across)
+            for number, channel in enumerate(chain.from_iterable(parts)):
+                total: np.ndarray = self.outputs[number]
+                total[place] += np.multiply(channel, self._plan.weights, out=self._spare)
+            self.weights[place] += self._plan.weights
+            self._done += 1
+            done, count = self._done, self._plan.count
+            self._progress("segmenting", done / count, f"window {done} of {count}")
+
+    def shift(self, planes: int) -> None:
+        """Drop the first planes and begin as many new ones."""
+        buffers: list[np.ndarray] = [*self.outputs, self.weights]
+        for values in buffers:  # one after the other: numpy copies what overlaps
+            kept = len(values) - planes
+            values[:kept] = values[planes:]
+            values[kept:] = 0
+
+
+def stitch(runner: WindowRunner, image: np.ndarray, plan: WindowPlan, progress: Progress = silent) -> np.ndarray:
+    """Weighted mean of what a network says in each window of a volume.
+
+    Only what is linear in the network's last features is averaged; the maps, which are not, follow once on the result.
 
     Args:
         runner: such as an engine.
-        image: normalised float32 (channels, z, y, x).
-        window: (z, y, x).
-        spread: place and weight the windows as nnU-Net does, see `nnunet_windows`.
+        image: normalised float32 (channels, z, y, x); zero, the mean, is laid around it where the window is larger.
 
     Returns:
-        Float32 (channels, z, y, x): for an engine those of classes and responses.
+        Float32 (outputs, z, y, x): for an engine those of classes and responses.
 
     Raises:
         DeviceMemoryError, InputError: as the runner does.
     """
-    total = count_windows(image.shape[1:], window, overlap)
-    done = 0
+    sums = _Sums(runner, image, plan, max(plan.shape[0], plan.window[0]), progress)
+    for start in plan.starts[0]:
+        sums.add_row(start, start)
+    np.divide(sums.outputs, sums.weights, out=sums.outputs)
+    return sums.outputs[(slice(None), *plan.inside)]
 
-    def run(windows: torch.Tensor) -> torch.Tensor:
-        nonlocal done
-        parts = [torch.from_numpy(part)[None] for part in runner.window(windows[0].numpy())]
-        done += len(windows)
-        progress("segmenting", done / total, f"window {done} of {total}")
-        return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
 
-    if spread:
-        with torch.inference_mode():
-            even: np.ndarray = spread_output(torch.from_numpy(image), window, run).numpy()
-        return even
-    with torch.inference_mode():
-        whole = sliding_window_inference(
-            torch.from_numpy(image)[None],
-            roi_size=tuple(window),
-            sw_batch_size=1,
-            predictor=run,
-            overlap=overlap,
-            mode="gaussian",
-            padding_mode="constant",
-            cval=0.0,
-        )
-    result: np.ndarray = whole[0].numpy()
-    return result
+@dataclass(frozen=True)
+class Slab:
+    """Planes of a volume that no later window reaches.
+
+    Attributes:
+        planes: which planes of the volume.
+        sums: weighted sums, float32 (outputs, z, y, x); they change once the next slab is asked for.
+        weights: sums of weights, float32 (z, y, x); likewise.
+    """
+
+    planes: slice
+    sums: np.ndarray
+    weights: np.ndarray
+
+
+def finished_slabs(
+    runner: WindowRunner, image: np.ndarray, plan: WindowPlan, progress: Progress = silent
+) -> Iterator[Slab]:
+    """Yield the planes of `stitch` as they are finished, before they are divided, and keep no more than a window's.
+
+    Args:
+        runner: such as an engine.
+        image: as for `stitch`.
+    """
+    sums = _Sums(runner, image, plan, plan.window[0], progress)
+    inside, *sides = plan.inside
+    rows = plan.starts[0]
+    for start, following in zip(rows, (*rows[1:], max(plan.shape[0], plan.window[0])), strict=True):
+        sums.add_row(start, 0)
+        first, last = max(start, inside.start), min(following, inside.stop)
+        cut = (slice(first - start, last - start), *sides)
+        planes = slice(first - inside.start, last - inside.start)
+        yield Slab(planes, sums.outputs[(slice(None), *cut)], sums.weights[cut])
+        sums.shift(following - start)
+
+
+def window_plan(shape: Sequence[int], spec: InputSpec) -> WindowPlan:
+    """Plan the windows of a volume of `shape` (z, y, x) as a model's input asks for."""
+    if spec.nnunet is not None:
+        return WindowPlan.evenly_spread(shape, spec.window_zyx)
+    return WindowPlan.overlapping(shape, spec.window_zyx)
 
 
 def stitched(runner: WindowRunner, image: np.ndarray, spec: InputSpec, progress: Progress = silent) -> np.ndarray:
-    """`stitched_output` in the windows that a model's input asks for."""
-    return stitched_output(runner, image, spec.window_zyx, progress, spread=spec.nnunet is not None)
-
-
-STEP = 0.5
-"""Largest distance of two windows, in windows."""
-SIGMA = 1 / 8
-"""Of the Gaussian weights, in windows."""
-
-
-def spread_starts(size: int, window: int) -> list[int]:
-    """First voxels of the windows along one axis: evenly spread, the first and the last at the borders."""
-    count = int(np.ceil((size - window) / (window * STEP))) + 1
-    step = (size - window) / max(1, count - 1)
-    return [int(np.round(step * number)) for number in range(count)]
-
-
-def window_weights(window: Sequence[int]) -> torch.Tensor:
-    """Gaussian weights (z, y, x) of a window, 1 in its middle and nowhere 0."""
-    peak = np.zeros(window)
-    peak[tuple(size // 2 for size in window)] = 1
-    weights = ndimage.gaussian_filter(peak, [size * SIGMA for size in window], mode="constant")
-    weights /= weights.max()
-    weights[weights == 0] = weights[weights > 0].min()
-    return torch.from_numpy(weights.astype(np.float32))
-
-
-def spread_output(
-    image: torch.Tensor, window: Sequence[int], run: Callable[[torch.Tensor], torch.Tensor]
-) -> torch.Tensor:
-    """Weighted mean of what `run` gives for each window.
-
-    Args:
-        image: (channels, z, y, x); padded evenly with zeros where it is smaller than the window.
-        window: (z, y, x).
-        run: from windows (1, channels, z, y, x) to (1, outputs, z, y, x).
-
-    Returns:
-        (outputs, z, y, x).
-    """
-    shape = image.shape[1:]
-    missing = [max(0, wanted - size) for size, wanted in zip(shape, window, strict=True)]
-    margins = [side for gap in reversed(missing) for side in (gap // 2, gap - gap // 2)]
-    padded = functional.pad(image, margins)
-    weights = window_weights(window)
-    starts = [spread_starts(size, wanted) for size, wanted in zip(padded.shape[1:], window, strict=True)]
-    total, weight = torch.zeros(0), torch.zeros(padded.shape[1:])
-    for corner in product(*starts):
-        place = tuple(slice(start, start + size) for start, size in zip(corner, window, strict=True))
-        output = run(padded[(slice(None), *place)][None])[0]
-        if not len(total):
-            total = torch.zeros((len(output), *padded.shape[1:]))
-        total[(slice(None), *place)] += output * weights
-        weight[place] += weights
-    inside = tuple(slice(gap // 2, gap // 2 + size) for gap, size in zip(missing, shape, strict=True))
-    return (total / weight)[(slice(None), *inside)]
+    """As `stitch`, in the windows that a model's input asks for."""
+    return stitch(runner, image, window_plan(image.shape[1:], spec), progress)

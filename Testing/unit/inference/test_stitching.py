@@ -16,11 +16,12 @@ from toy_models import ToyBackbone, registered_toys, toy_network
 from SegWithUCore.imaging.roi import RegionOfInterest, voxel_box
 from SegWithUCore.imaging.volume import read_image, read_labels
 from SegWithUCore.inference import uncertainty_maps
+from SegWithUCore.inference.engines.base import WindowRunner
 from SegWithUCore.inference.engines.torch_engine import TorchEngine, TorchWindows
 from SegWithUCore.inference.model import Model
 from SegWithUCore.inference.preprocessing import network_input
 from SegWithUCore.inference.segment import segment_images
-from SegWithUCore.inference.sliding_window import count_windows, stitched, stitched_output
+from SegWithUCore.inference.sliding_window import WindowPlan, count_windows, stitch, stitched
 from SegWithUCore.inference.uncertainty_maps import VoxelMaps, maps_on_grid, resample_to_grid, voxelwise
 from SegWithUCore.metrics.error_detection import auroc, score_groups
 from SegWithUCore.metrics.overlap import class_dice
@@ -28,6 +29,7 @@ from SegWithUCore.models.input_spec import InputSpec
 from SegWithUCore.models.registry import resolve_model
 from SegWithUCore.network.heads.base import temper_logits
 from SegWithUCore.network.segwithu import SegWithU
+from SegWithUCore.progress import Progress, silent
 
 CPU = torch.device("cpu")
 Record = Callable[[str, object], None]
@@ -57,6 +59,12 @@ def local_network() -> SegWithU:
 
 def noise(shape: tuple[int, ...] = SHAPE, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).uniform(0.1, 1, (1, *shape)).astype(np.float32)
+
+
+def stitched_output(
+    runner: WindowRunner, image: np.ndarray, window: tuple[int, ...], progress: Progress = silent
+) -> np.ndarray:
+    return stitch(runner, image, WindowPlan.overlapping(image.shape[1:], window), progress)
 
 
 def one_pass(network: SegWithU, image: np.ndarray) -> np.ndarray:
