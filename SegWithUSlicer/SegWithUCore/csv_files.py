@@ -1,5 +1,6 @@
 """Tables as CSV (RFC 4180) that spreadsheets show and never run: the one writer of every CSV file of ours."""
 
+import contextlib
 import csv
 import io
 import re
@@ -65,6 +66,46 @@ def parse_csv(text: str | bytes, source: str, wanted: str = "restore it from its
         return list(csv.reader(io.StringIO(text, newline=""), strict=True))
     except (UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{source} is no CSV table ({error}): {wanted}.") from None
+
+
+DELIMITERS = (",", ";", "\t")
+"""Of tables that people save: spreadsheets of many countries part columns by semicolons."""
+
+
+def read_user_table(path: Path, columns: Sequence[str], wanted: str) -> list[dict[str, str]]:
+    """Read a table as spreadsheets save it: with commas, semicolons or tabs, in UTF-8, UTF-16 or Latin-1.
+
+    Args:
+        columns: that it must have; they also tell which delimiter it has.
+        wanted: what to do, the end of every sentence.
+
+    Returns:
+        Its rows by column name, blanks around names and cells left out.
+
+    Raises:
+        InputError: missing, no regular file, too large, no table, or without these columns.
+    """
+    text = _decoded(read_bounded(path, MAXIMUM_BYTES, wanted))
+    header = text.lstrip().partition("\n")[0]
+    for delimiter in DELIMITERS:
+        found = [name.strip().strip('"').strip() for name in header.split(delimiter)]
+        if set(columns) <= set(found):
+            try:
+                rows = list(csv.reader(io.StringIO(text.lstrip(), newline=""), delimiter=delimiter, strict=True))
+            except csv.Error as error:
+                raise InputError(f"{path} is no CSV table ({error}): {wanted}.") from None
+            return records([[cell.strip() for cell in row] for row in rows if any(cell.strip() for cell in row)])
+    named = ", ".join(f"'{name}'" for name in columns)
+    raise InputError(f"{path} begins with {header.strip()[:80]!r} and needs the columns {named}: {wanted}.")
+
+
+def _decoded(content: bytes) -> str:
+    """Decode text of a spreadsheet: every byte is some character in Latin-1, which is tried last."""
+    encodings = ("utf-16",) if content.startswith((b"\xff\xfe", b"\xfe\xff")) else ("utf-8-sig", "latin-1")
+    for encoding in encodings:
+        with contextlib.suppress(UnicodeDecodeError):
+            return content.decode(encoding)
+    return content.decode("latin-1")
 
 
 def records(rows: Sequence[Sequence[str]]) -> list[dict[str, str]]:

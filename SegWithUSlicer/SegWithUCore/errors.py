@@ -28,6 +28,10 @@ class UsageError(SegWithUError):
     exit_code = 2
 
 
+class CancelledError(SegWithUError):
+    """The user ended the work; the message says what is kept and how to go on."""
+
+
 @contextlib.contextmanager
 def naming(source: Path | str) -> Iterator[None]:
     """Put the name of a file before what is wrong with it, where the message does not hold it yet.

@@ -1,5 +1,6 @@
 """JSON as the standard has it (RFC 8259), from files of others: no NaN or Infinity, bounded in size and depth."""
 
+import difflib
 import json
 import math
 import re
@@ -212,7 +213,9 @@ def _reason(error: Any) -> str:
     if error.validator == "additionalProperties" and error.validator_value is False:
         known = error.schema.get("properties", {})
         unknown = sorted(field for field in error.instance if field not in known)
-        error.message = f"unknown field '{unknown[0][:_SHOWN]}', choose from {', '.join(sorted(known))}"
+        near = difflib.get_close_matches(unknown[0][:_SHOWN], known, n=1)
+        hint = f" (did you mean '{near[0]}'?)" if near else ""
+        error.message = f"unknown field '{unknown[0][:_SHOWN]}'{hint}, choose from {', '.join(sorted(known))}"
     for value in (error.instance, error.validator_value):
         text = repr(value)
         if len(text) > _SHOWN:

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import OutputError, UsageError
+from ..errors import CancelledError, OutputError, UsageError
 from .arguments import add_threads_option, whole_number
 from .console import Console
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ..training.dataset import PreparedCase
     from ..training.recipe import Recipe
     from ..training.run_folder import RunFolder
+    from ..training.trainer import Trainer
 
 CASES_HELP = "TABLE.csv:ROLE (columns case, role; folders images and labels beside it) or an nnU-Net folder"
 
@@ -77,35 +78,78 @@ def run_backbone(options: argparse.Namespace, console: Console) -> int:
     from ..training.backbone import BackboneTrainer
     from ..training.calibrate import training_fingerprint
     from ..training.recipe import read_recipe
+    from ..training.recipe_check import check_labels_occur, check_recipe
     from ..training.run_folder import RunFolder
 
     run = RunFolder(options.folder)
     _check_start(run, "backbone", options, console)
     if options.resume:
-        recipe = run.recipe(backbone=_replaced(options))
+        recipe = _going_on(run, options, console)
     elif options.recipe is None:
         raise UsageError("--recipe is missing: give a recipe file, for example Resources/Recipes/hippocampus.json.")
     else:
         recipe = read_recipe(options.recipe, backbone=_replaced(options))
+    source = str(options.recipe or run.path / "run.json")
+    check_recipe(recipe, source)
     train, select = _trainable(options, recipe, console)
-    if not options.resume:  # only now that recipe and cases are known to be usable
+    check_labels_occur(recipe, train, source)
+    if options.resume:
+        run.change_recipe(recipe)
+    else:  # only now that recipe and cases are known to be usable
         run.forget("backbone")
         run.start(recipe, {})
     run.add_facts({"fingerprint": training_fingerprint(train, select, recipe)})
     trainer = BackboneTrainer(recipe, train, select, run)
-    with console.progress("train-backbone") as progress:
-        if options.resume:
-            trainer.resume()
-        trainer.fit(progress)
+    _fit(trainer, options, console)
     best = run.facts()["backbone_best"]
     console.result(f"best epoch {best['epoch'] + 1}: validation Dice {best['select_dice']:.4f}, in {run.path}", best)
     return 0
+
+
+def _going_on(run: "RunFolder", options: argparse.Namespace, console: Console) -> "Recipe":
+    """Return the recipe of a run that is resumed, with what a recipe file given beside may change."""
+    from ..training.recipe import read_recipe
+    from ..training.recipe_check import resumed_recipe
+
+    replaced = _replaced(options)
+    kept = run.recipe(backbone=replaced)
+    if options.recipe is not None:
+        seed = {"seed": kept.backbone_training.seed}  # --seed of the first call, perhaps
+        given = read_recipe(options.recipe, backbone=seed | replaced)
+        kept, changed = resumed_recipe(kept, given, str(options.recipe), run.load_state("head") is not None)
+        if changed:
+            console.note(f"Going on with what {options.recipe} changes: {', '.join(changed)}.")
+    return kept
+
+
+def _fit(trainer: "Trainer", options: argparse.Namespace, console: Console) -> None:
+    """Train, and say what is kept where Ctrl-C ends it.
+
+    Raises:
+        CancelledError: with the sentence.
+    """
+    with console.progress(options.command) as progress:
+        if options.resume:
+            trainer.resume()
+        try:
+            trainer.fit(progress)
+        except KeyboardInterrupt:
+            raise CancelledError(_kept_words(trainer)) from None
+
+
+def _kept_words(trainer: "Trainer") -> str:
+    kept, of = trainer.next_epoch, trainer.run.path
+    if not kept:
+        return f"cancelled before the first epoch was finished; the same command with --resume begins again in {of}."
+    epochs = "1 epoch is" if kept == 1 else f"{kept} epochs are"
+    return f"cancelled: {epochs} kept in {of}; run the same command with --resume to go on."
 
 
 def run_head(options: argparse.Namespace, console: Console) -> int:
     """Train a head."""
     from ..training.calibrate import training_fingerprint
     from ..training.head import HeadTrainer
+    from ..training.recipe_check import check_recipe
     from ..training.run_folder import RunFolder
 
     run = RunFolder(options.folder)
@@ -113,6 +157,7 @@ def run_head(options: argparse.Namespace, console: Console) -> int:
     if options.recipe is None:
         recipe = run.recipe(head=_replaced(options))
         run.load_best("backbone")
+        check_recipe(recipe, str(run.path / "run.json"), recipe.head_training.cross_fit > 0)
         train, select = _trainable(options, recipe, console)
     else:
         recipe, train, select = _begun_on_model(run, options, console)
@@ -121,10 +166,7 @@ def run_head(options: argparse.Namespace, console: Console) -> int:
     if "fingerprint" not in run.facts():  # the backbone was imported, not trained here
         run.add_facts({"fingerprint": training_fingerprint(train, select, recipe)})
     trainer = HeadTrainer(recipe, train, select, run)
-    with console.progress("train-head") as progress:
-        if options.resume:
-            trainer.resume()
-        trainer.fit(progress)
+    _fit(trainer, options, console)
     best = run.facts()["head_best"]
     console.result(f"best epoch {best['epoch'] + 1}: validation NLL {best['select_nll']:.5f}, in {run.path}", best)
     return 0
@@ -136,12 +178,14 @@ def _begun_on_model(
     """Begin a run with the backbone of a model; the run folder is touched only when all that is needed is usable."""
     from ..training.calibrate import training_fingerprint
     from ..training.make_bundle import begin_on_model, recipe_on_model
+    from ..training.recipe_check import check_recipe
 
     if options.resume:
         raise UsageError("--recipe begins a run and --resume goes on with one: give one of them.")
     if (run.path / "run.json").exists() and not options.restart:
         raise OutputError(f"{run.path} holds a run already: leave out --recipe, or pass --restart to begin again.")
     recipe, bundle = recipe_on_model(options.recipe, head=_replaced(options))
+    check_recipe(recipe, str(options.recipe), recipe.head_training.cross_fit > 0)
     train, select = _trainable(options, recipe, console)
     begin_on_model(run, recipe, bundle)
     run.add_facts({"fingerprint": training_fingerprint(train, select, recipe)})
@@ -218,7 +262,7 @@ def _trainable(
 def _prepared(
     train_source: str, select_source: str, recipe: "Recipe", console: Console, train_option: str = "--cases"
 ) -> "tuple[Sequence[PreparedCase], Sequence[PreparedCase]]":
-    from ..training.dataset import find_cases, prepare
+    from ..training.dataset import check_channels, find_cases, prepare
 
     train, select = find_cases(train_source), find_cases(select_source)
     both = {case.name for case in train} & {case.name for case in select}
@@ -226,6 +270,7 @@ def _prepared(
         raise UsageError(
             f"{len(both)} cases, such as {min(both)}, are in {train_option} and --select: keep them apart."
         )
+    check_channels([*train, *select], recipe.input)
     with console.progress("reading cases") as progress:
         prepared = []
         for number, case in enumerate([*train, *select], 1):

@@ -14,6 +14,9 @@ from .heads import HEADS
 from .heads.base import UncertaintyMaps, resized
 from .weights import all_finite
 
+MODULES_SHOWN = 20
+"""In a message: the modules of a DynUNet fill a page."""
+
 
 class SegWithU(nn.Module):
     """Segmentation and uncertainty in one forward pass (arXiv 2604.15271).
@@ -174,7 +177,7 @@ def find_module(backbone: nn.Module, name: str) -> nn.Module:
     """Find the submodule at a dotted path.
 
     Raises:
-        InputError: there is none; the message suggests near names and lists all modules.
+        InputError: there is none; the message suggests near names and lists the first modules.
     """
     try:
         return backbone.get_submodule(name)
@@ -182,7 +185,9 @@ def find_module(backbone: nn.Module, name: str) -> nn.Module:
         known = [path for path, _ in backbone.named_modules() if path]
         near = difflib.get_close_matches(name, known, n=3)
         hint = f"did you mean {' or '.join(near)}; " if near else ""
-        raise InputError(f"The backbone has no module '{name}': {hint}its modules are {', '.join(known)}.") from None
+        more = f" and {len(known) - MODULES_SHOWN} more" if len(known) > MODULES_SHOWN else ""
+        modules = f"{', '.join(known[:MODULES_SHOWN])}{more}"
+        raise InputError(f"The backbone has no module '{name}': {hint}its modules are {modules}.") from None
 
 
 def checked_taps(taps: dict[str, torch.Tensor], names: Sequence[str], ndim: int) -> list[torch.Tensor]:

@@ -161,12 +161,17 @@ def _network_of(recipe: Recipe, run: RunFolder, start: Mapping[str, torch.Tensor
     torch.manual_seed(recipe.backbone_training.seed)
     spec = spec_of(recipe)
     run.check_network(spec.kind)
-    heads = recipe.backbone_training.deep_supervision_heads
-    extra = {"deep_supervision_heads": heads} if spec.kind == "dynunet" and heads else {}
-    network = build_backbone(BackboneSpec(spec.kind, {**spec.arguments, **extra}))
+    network = build_backbone(supervised(spec, recipe.backbone_training))
     if start is not None:
         _load_plain(network, start)
     return network
+
+
+def supervised(spec: BackboneSpec, training: BackboneTraining) -> BackboneSpec:
+    """Add the heads of deep supervision to kinds that have them, as a training asks for."""
+    heads = training.deep_supervision_heads
+    extra = {"deep_supervision_heads": heads} if spec.kind == "dynunet" and heads else {}
+    return replace(spec, arguments={**spec.arguments, **extra})
 
 
 def _sampler_of(recipe: Recipe, train: Sequence[PreparedCase]) -> WindowSampler:

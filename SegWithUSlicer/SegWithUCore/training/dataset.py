@@ -1,6 +1,7 @@
 """Cases with references, found through a split table or an nnU-Net folder."""
 
 import zlib
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from ..csv_files import read_csv, records
+from ..csv_files import read_user_table
 from ..errors import InputError, UsageError
 from ..imaging.volume import check_same_grid, extents_mm, read_image, read_labels, reorient
 from ..inference.fingerprint import to_model_orientation
@@ -92,9 +93,10 @@ def find_cases(source: str) -> list[Case]:
 
 
 def _table_cases(table: Path, role: str) -> list[Case]:
-    rows = records(read_csv(table, "give a table with the columns 'case' and 'role'"))
-    if not rows or not {"case", "role"} <= set(rows[0]):
-        raise InputError(f"{table} is not a split table: it needs the columns 'case' and 'role'.")
+    rows = read_user_table(table, ("case", "role"), "give a split table, one row a case")
+    twice = [case for case, count in Counter(row["case"] for row in rows).items() if count > 1]
+    if twice:
+        raise InputError(f"{table} has {len(twice)} case(s) more than once, such as {twice[0]}: keep one row a case.")
     chosen = [row for row in rows if row["role"] == role]
     if not chosen:
         roles = ", ".join(sorted({row["role"] for row in rows}))
@@ -136,6 +138,23 @@ def _stem(path: Path) -> str:
         if path.name.endswith(suffix):
             return path.name[: -len(suffix)]
     return path.stem
+
+
+def check_channels(cases: Sequence[Case], spec: InputSpec) -> None:
+    """Check that every case has as many image files as the network wants channels, before any is read.
+
+    Raises:
+        InputError: names the first case that has not.
+    """
+    wanted = spec.channels
+    for case in cases:
+        if len(case.channels) != len(wanted):
+            names = ", ".join(path.name for path in case.channels)
+            numbered = ", ".join(f"{case.name}_{number:04d}" for number in range(len(wanted)))
+            raise InputError(
+                f"Case {case.name} has {len(case.channels)} image file(s) ({names}) and the recipe wants "
+                f"{len(wanted)} channel(s) ({', '.join(wanted)}): give one file a channel, such as {numbered}."
+            )
 
 
 def prepare(case: Case, spec: InputSpec, label_values: Sequence[int]) -> PreparedCase:

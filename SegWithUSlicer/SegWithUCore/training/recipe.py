@@ -1,5 +1,6 @@
 """A recipe: all that decides how a model is made, in one JSON file that anyone can run again."""
 
+import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -7,8 +8,11 @@ from typing import Any
 
 from ..errors import InputError
 from ..models.input_spec import InputSpec, Label, check_label_values
+from ..network.backbone_spec import USER_PREFIX, is_user_network
 from ..strict_json import check_schema, read_json, schema, shown
 
+_KINDS = Path(__file__).parents[1] / "network" / "backbones" / "backbones.schema.json"
+"""Names the kinds of backbones, with the arguments of each."""
 MAXIMUM_BYTES = 4 << 20
 """Of a recipe; that of an imported nnU-Net, with its whole architecture, has 10 kB."""
 
@@ -187,9 +191,23 @@ def _check_fields(data: Mapping[str, Any], source: str) -> None:
             f"{source} takes its backbone from the model {shown(backbone['model'])}: only train-head can, give it "
             "there."
         )
+    _check_kind(backbone, source)
     wanted = schema(Path(__file__).with_name("recipe.schema.json"))
     check_schema(data, wanted, source, "see Resources/Recipes for a complete one", "a recipe")
     _check_scale(data.get("backbone_training", {}).get("scale"), source)
+
+
+def _check_kind(backbone: Any, source: str) -> None:
+    """Refuse an unknown kind of backbone first: which fields belong to it nobody could say."""
+    kind = backbone.get("kind") if isinstance(backbone, Mapping) else None
+    known = [name for name in schema(_KINDS) if not name.startswith("$") and name != "title"]
+    if isinstance(kind, str) and kind not in known and not is_user_network(kind):
+        near = difflib.get_close_matches(kind, known, n=1)
+        hint = f"did you mean '{near[0]}'? " if near else ""
+        raise InputError(
+            f"{source} has {shown(kind)} for 'kind' (backbone): {hint}choose from {', '.join(known)}, or "
+            f"{USER_PREFIX}FACTORY for your own network."
+        )
 
 
 def _check_scale(scale: Any, source: str) -> None:

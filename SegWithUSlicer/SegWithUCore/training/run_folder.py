@@ -36,6 +36,10 @@ class RunFolder:
         """Write `run.json`."""
         self._write_json({"recipe": recipe.to_json(), "facts": dict(facts)})
 
+    def change_recipe(self, recipe: Recipe) -> None:
+        """Write another recipe into `run.json`; the facts stay."""
+        self._write_json({**self._read_json(), "recipe": recipe.to_json()})
+
     def add_facts(self, facts: Mapping[str, Any]) -> None:
         """Merge `facts` into those of `run.json`."""
         data = self._read_json()

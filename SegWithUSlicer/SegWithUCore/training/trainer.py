@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
-from ..progress import Progress, silent
+from ..progress import Progress, silent, time_left
 from .augmentation import WindowSampler, case_seed, epoch_order
 from .dataset import PreparedCase
 from .recipe import BackboneTraining, HeadTraining
@@ -64,6 +64,7 @@ class Trainer(ABC):
         self.rows: list[dict[str, float]] = []
         self.best, self.best_epoch, self.next_epoch = math.inf, -1, 0
         self.scheduler = self._scheduler()
+        self.clock = TimeLeft(self._steps_left(0))
 
     @property
     def steps_an_epoch(self) -> int:
@@ -119,17 +120,23 @@ class Trainer(ABC):
 
     def fit(self, progress: Progress = silent) -> None:
         """Train until the last epoch or until patience is out, writing everything after each epoch."""
-        started, first, epochs = time.monotonic(), self.next_epoch, self._common.epochs
-        for epoch in range(first, epochs):
+        epochs = self._common.epochs
+        self.clock = TimeLeft(self._steps_left(self.next_epoch))
+        for epoch in range(self.next_epoch, epochs):
             if epoch - 1 - self.best_epoch >= self.patience:
                 break
             begun = time.monotonic()
             terms = self._epoch(epoch, progress)
-            self._note(epoch, terms, self.score() if self._validates(epoch) else {}, time.monotonic() - begun)
-            left = (time.monotonic() - started) / (epoch - first + 1) * (epochs - epoch - 1)
-            scores = [text.format(self.rows[-1][name]) for name, text in self.scores.items() if self.validation_cases]
-            detail = [f"epoch {epoch + 1}/{epochs}", f"loss {terms['loss']:.4f}", *scores, f"{left / 60:.0f} min left"]
+            scores = self.score() if self._validates(epoch) else {}
+            self._note(epoch, terms, scores, time.monotonic() - begun)
+            said = [text.format(scores[name]) for name, text in self.scores.items() if name in scores]
+            left = self.clock.words(self._steps_left(epoch + 1))
+            detail = [f"epoch {epoch + 1}/{epochs}", f"loss {terms['loss']:.4f}", *said, left]
             progress(f"training the {self.part}", (epoch + 1) / epochs, ", ".join(detail))
+
+    def _steps_left(self, epoch: int) -> int:
+        """Count the steps from the beginning of an epoch to the end."""
+        return (self._common.epochs - epoch) * self.steps_an_epoch
 
     def _validates(self, epoch: int) -> bool:
         last = epoch == self._common.epochs - 1
@@ -147,7 +154,9 @@ class Trainer(ABC):
             terms = self._step(self.sampler.batch(epoch, cases), cases, seed)
             sums = {name: sums.get(name, 0.0) + value for name, value in terms.items()}
             done = (epoch + (number + 1) / len(batches)) / settings.epochs
-            progress(f"training the {self.part}", done, f"epoch {epoch + 1}, loss {sums['loss'] / (number + 1):.4f}")
+            left = self.clock.words(self._steps_left(epoch) - number - 1)
+            loss = sums["loss"] / (number + 1)
+            progress(f"training the {self.part}", done, f"epoch {epoch + 1}/{settings.epochs}, loss {loss:.4f}, {left}")
         return {name: value / len(batches) for name, value in sums.items()}
 
     def _step(self, batch: Mapping[str, torch.Tensor], cases: Sequence[int], seed: int) -> dict[str, float]:
@@ -179,7 +188,7 @@ class Trainer(ABC):
         elif not self.validation_cases:
             self.run.save_best(self.part, self.best_weights())
         self.next_epoch = epoch + 1
-        self.run.write_log(self.part, self.rows)
+        self.run.write_log(self.part, [{**row, "epoch": int(row["epoch"]) + 1} for row in self.rows])
         self.run.save_state(self.part, self._state())
 
     def _state(self) -> dict[str, Any]:
@@ -191,6 +200,22 @@ class Trainer(ABC):
             "best_epoch": self.best_epoch,
             "next_epoch": self.next_epoch,
         }
+
+
+class TimeLeft:
+    """How long a training will still take, from the steps that it has made; time for validation counts in.
+
+    Args:
+        steps: how many there are to make.
+    """
+
+    def __init__(self, steps: int) -> None:
+        self.steps, self.begun = steps, time.monotonic()
+
+    def words(self, left: int) -> str:
+        """Say the time for the last `left` steps, such as "about 12 min left"; empty before the first step."""
+        made = self.steps - left
+        return time_left((time.monotonic() - self.begun) / made * left) if made > 0 else ""
 
 
 def cosine(share: float) -> float:

@@ -16,7 +16,7 @@ from SegWithUCore.models.input_spec import InputSpec
 from SegWithUCore.strict_json import check_schema, schema
 from SegWithUCore.training.augmentation import WindowSampler, augmentation, epoch_order, random_window
 from SegWithUCore.training.backbone import left_right_axis
-from SegWithUCore.training.dataset import PreparedCase, find_cases, prepare
+from SegWithUCore.training.dataset import PreparedCase, check_channels, find_cases, prepare
 from SegWithUCore.training.recipe import BackboneTraining, HeadTraining, read_recipe, read_recipe_json
 
 WINDOW = (24, 32, 24)
@@ -106,12 +106,12 @@ def test_mirroring_exchanges_left_and_right_and_nothing_else(orientation: str, a
     [
         (
             {"backbone_training": {"epochs": 2, "learnign_rate": 1}},
-            "at backbone_training: unknown field 'learnign_rate', choose from any_turn, average_decay",
+            r"unknown field 'learnign_rate' \(did you mean 'learning_rate'\?\), choose from any_turn, average_decay",
         ),
         ({"head_training": {"moments": 3}}, "at head_training: unknown field 'moments', choose from augment"),
         ({"labels": None}, "at labels: None is not of type 'array'; see Resources/Recipes for a complete one"),
         ({"input": {"channels": ["T1"]}}, "does not fit a recipe at input: 'modality' is a required"),
-        ({"heads": {}}, r"unknown field 'heads', choose from .*about, backbone"),
+        ({"heads": {}}, r"unknown field 'heads' .*choose from .*about, backbone"),
         ({"backbone": {"kind": "dynunet", "filter": [4]}}, r"at backbone: .*'filter'"),
         ({"backbone": {"kind": "dynunet"}}, r"at backbone: 'filters' is a required property"),
         ({"backbone": {"kind": "nnunet", "filters": [4]}}, r"at backbone: unknown field 'filters', choose from argum"),
@@ -170,6 +170,37 @@ def test_an_unknown_role_or_folder_lists_what_there_is(workshop: Workshop, tmp_p
         find_cases(str(tmp_path / "nowhere"))
     with pytest.raises(UsageError, match="has no folder labelsTr"):
         find_cases(str(tmp_path))
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "latin-1", "utf-16"])
+def test_split_tables_are_read_as_spreadsheets_save_them(delimiter: str, encoding: str, tmp_path: Path) -> None:
+    for part in ("images", "labels"):
+        (tmp_path / part).mkdir()
+        for name in ("Jäger 1", "b"):
+            (tmp_path / part / f"{name}.nii.gz").touch()
+    rows = [["case", "role", "patient"], ["Jäger 1", "train", "7"], ["b", "select", "8"], ["", "", ""]]
+    text = "\r\n".join(delimiter.join(row) for row in rows)
+    (tmp_path / "split.csv").write_bytes(text.encode(encoding))
+    (case,) = find_cases(f"{tmp_path / 'split.csv'}:train")
+    assert (case.name, case.patient) == ("Jäger 1", "7")
+
+
+def test_a_table_without_its_columns_or_with_a_case_twice_is_one_clear_sentence(tmp_path: Path) -> None:
+    table = tmp_path / "split.csv"
+    table.write_text("name;part\na;train\n", encoding="utf-8")
+    with pytest.raises(InputError, match=r"split.csv begins with 'name;part' and needs the columns 'case', 'role'"):
+        find_cases(f"{table}:train")
+    table.write_text("case,role\na,train\nb,train\na,select\n", encoding="utf-8")
+    with pytest.raises(InputError, match=r"has 1 case\(s\) more than once, such as a: keep one row a case"):
+        find_cases(f"{table}:train")
+
+
+def test_a_case_with_too_few_channels_is_named_before_any_image_is_read(workshop: Workshop) -> None:
+    spec = InputSpec.from_json(tiny_recipe()["input"] | {"channels": ["T1", "T2"]})
+    cases = find_cases(f"{workshop.table}:train")
+    with pytest.raises(InputError, match=rf"Case {cases[0].name} has 1 image file\(s\) .*T1, T2.*_0001"):
+        check_channels(cases, spec)
 
 
 def test_nnunet_folders_are_found_with_and_without_channel_numbers(tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ def stopped(trainer: Any, after: int, monkeypatch: pytest.MonkeyPatch) -> Callab
 
 def test_a_tiny_network_improves_on_six_real_cases(workshop: Workshop) -> None:
     rows = workshop.log("whole", "backbone")
-    assert [int(row["epoch"]) for row in rows] == list(range(12))
+    assert [int(row["epoch"]) for row in rows] == list(range(1, 13))
     assert float(rows[-1]["loss"]) < 0.6 * float(rows[0]["loss"])
     assert float(rows[-1]["select_brier"]) < 0.5 * float(rows[0]["select_brier"])
     assert float(rows[-1]["select_dice"]) > float(rows[0]["select_dice"]) + 0.1
@@ -72,7 +72,7 @@ def test_the_best_epoch_has_the_lowest_proper_score(part: str, score: list[str],
     totals = {int(r["epoch"]): sum(float(r[name]) for name in score) for r in workshop.log("whole", part)}
     looked_at = {epoch: total for epoch, total in totals.items() if total == total}
     facts = RunFolder(workshop.folder / "whole").facts()[f"{part}_best"]
-    assert facts["epoch"] == min(looked_at, key=lambda epoch: looked_at[epoch])
+    assert facts["epoch"] + 1 == min(looked_at, key=lambda epoch: looked_at[epoch])
 
 
 def test_a_worse_later_epoch_does_not_replace_the_best(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,7 +101,10 @@ def test_a_run_stopped_in_mid_epoch_resumes_bit_for_bit(
         RunFolder(workshop.folder / run).forget("head")
     undo = stopped(TRAINERS[part], 8, monkeypatch)  # six steps an epoch: in the second
     assert workshop.train(part, run) == 1
-    assert "cancelled" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert f"cancelled: 1 epoch is kept in {workshop.folder / run}; run the same command with --resume" in told
+    assert "nan" not in told
+    assert "left" in told.splitlines()[0] + told.splitlines()[1] + told.splitlines()[2]
     undo()
     assert len(workshop.log(run, part)) == 1
     assert workshop.train(part, run) == 1

@@ -1,0 +1,94 @@
+"""What is wrong with a recipe is said before any image is read, and what a resumed run may change of it."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from training_runs import tiny_recipe
+
+from SegWithUCore.cli.__main__ import main
+from SegWithUCore.errors import InputError, UsageError
+from SegWithUCore.training.dataset import PreparedCase
+from SegWithUCore.training.recipe import Recipe, recipe_from_json
+from SegWithUCore.training.recipe_check import check_labels_occur, check_recipe, resumed_recipe
+
+
+def recipe(**changes: Mapping[str, Any]) -> Recipe:
+    return recipe_from_json(tiny_recipe(**changes), "r.json")
+
+
+def test_the_recipes_of_the_repository_can_be_built(tmp_path: Path) -> None:
+    check_recipe(recipe(), "r.json")
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"about": {"name": "Left Atrium"}}, ("about/name", "Left Atrium")),
+        ({"head": {"variant": "contxt"}}, ("variant", "contxt", "did you mean 'context'")),
+        ({"head": {"taps": ["upsamples.7.conv_block"]}}, ("upsamples.7.conv_block", "did you mean")),
+        ({"backbone": {"kind": "dynnet"}}, ("kind", "dynnet", "did you mean 'dynunet'")),
+        ({"backbone": {"kind": "unet"}}, ("kind", "unet", "meshnet")),
+        ({"backbone": {"filters": [16]}}, ("filters", "[16]", "3 or more")),
+        ({"backbone": {"flat_levels": 9}}, ("flat_levels", "9")),
+        ({"backbone_training": {"deep_supervision_heads": 5}}, ("deep_supervision_heads", "5", "1 at most")),
+        ({"backbone_training": {"window": [31, 44, 32]}}, ("31", "multiples of 4")),
+        ({"head_training": {"window": [32, 44]}}, ("[32, 44]", "multiples of 4")),
+        ({"input": {"window": [32, 45, 32]}}, ("45",)),
+        ({"input": {"orientation": "xyz"}, "backbone_training": {"mirror": True}}, ("xyz", "mirror")),
+        ({"backbone_training": {"epoch": 5}}, ("'epoch'", "did you mean 'epochs'")),
+    ],
+)
+def test_what_would_stop_a_later_stage_stops_the_first_one(
+    changes: dict[str, Any], named: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, run = tmp_path / "r.json", tmp_path / "run"
+    path.write_text(json.dumps(tiny_recipe(**changes)), encoding="utf-8")
+    cases = tmp_path / "missing.csv"  # cases that do not exist: nothing is looked for before the recipe is right
+    arguments = ["--run", str(run), "--recipe", str(path), "--cases", f"{cases}:train", "--select", f"{cases}:select"]
+    assert main(["train-backbone", *arguments]) == 1
+    said = capsys.readouterr().err
+    assert all(word in said for word in (*named, str(path))), said
+    assert "unexpected" not in said
+    assert said.count("\n") == 1
+    assert not run.exists()
+
+
+def test_a_structure_that_no_training_case_holds_is_named() -> None:
+    labels = np.array([[[0, 1, 1]]], np.int16)
+    case = PreparedCase("a", np.zeros((1, 1, 1, 3), np.float32), labels, (1, 1, 1), (3, 1, 1))
+    with pytest.raises(InputError, match=r"No training case holds .*\(2\), which r.json names"):
+        check_labels_occur(recipe(), [case], "r.json")
+    labels[0, 0, 2] = 2
+    check_labels_occur(recipe(), [case], "r.json")
+
+
+def test_a_resumed_run_takes_over_texts_epochs_and_an_untrained_head() -> None:
+    kept = recipe()
+    given = recipe(
+        about={"name": "better"},
+        backbone_training={"epochs": 30},
+        head={"variant": "context"},
+        head_training={"patience": 3},
+    )
+    going_on, changed = resumed_recipe(kept, given, "new.json", head_begun=False)
+    assert going_on == given
+    assert set(changed) == {"about/name", "backbone_training/epochs", "head/variant", "head_training/patience"}
+    assert resumed_recipe(kept, kept, "new.json", head_begun=True) == (kept, [])
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"backbone_training": {"learning_rate": 0.9}}, "has 0.9 for backbone_training/learning_rate"),
+        ({"backbone": {"filters": [8, 16, 32]}}, r"has \[8, 16, 32\] for backbone/filters"),
+        ({"input": {"window": [32, 48, 32]}}, "input/window"),
+        ({"head": {"variant": "context"}}, 'has "context" for head/variant, and the run was begun with "paper"'),
+    ],
+)
+def test_a_resumed_run_refuses_what_epochs_were_trained_with(changes: dict[str, Any], named: str) -> None:
+    with pytest.raises(UsageError, match=named):
+        resumed_recipe(recipe(), recipe(**changes), "new.json", head_begun=True)
