@@ -1,6 +1,7 @@
 """Training a segmentation backbone from scratch with MONAI's network and losses."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import ClassVar
 
 import torch
