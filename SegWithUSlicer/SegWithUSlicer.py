@@ -40,6 +40,7 @@ _DEPENDENCIES = (
     "Volumes",
 )
 """Modules whose nodes, logics and widgets are used: Slicer loads them before this one."""
+_CONTRIBUTORS = "SegWithUSlicer contributors (github.com/SegWithUSlicer)"
 _DOCUMENTATION = "https://github.com/SegWithUSlicer/SlicerSegWithU/blob/main/docs/user/slicer.md"
 
 
@@ -51,7 +52,7 @@ class SegWithUSlicer(ScriptedLoadableModule):
         parent.title = _("Segment with Uncertainty")
         parent.categories = [translate("qSlicerAbstractCoreModule", "Segmentation")]
         parent.dependencies = list(_DEPENDENCIES)
-        parent.contributors = ["SegWithUSlicer contributors (github.com/SegWithUSlicer)"]
+        parent.contributors = [_CONTRIBUTORS]
         parent.helpText = _(
             "Segments a volume and shows where the segmentation may be wrong. Press <b>Try it</b>, then <b>Segment "
             "with Uncertainty</b>; colours show where to look first. No colour does not mean that the segmentation "
@@ -60,9 +61,10 @@ class SegWithUSlicer(ScriptedLoadableModule):
         link = _('For more information see the <a href="{url}">online documentation</a>.').format(url=_DOCUMENTATION)
         parent.helpText += f"<p>{link}</p>"
         parent.acknowledgementText = _(
-            "The method is SegWithU: Fu et al., arXiv:2604.15271 (2026). The hippocampus model was trained on the "
-            "Medical Segmentation Decathlon (Antonelli et al., Nature Communications 13, 4128, 2022), and its weights "
-            "are licensed under CC-BY-SA 4.0, as the images are. The software is licensed under Apache-2.0."
+            'The method is SegWithU: Fu et al., <a href="https://arxiv.org/abs/2604.15271">arXiv:2604.15271</a>, 2026. '
+            "Please cite it if you use this module. The hippocampus model was trained on the Medical Segmentation "
+            "Decathlon (Antonelli et al., Nature Communications 13, 4128, 2022), and its weights are licensed under "
+            "CC-BY-SA 4.0, as the images are. The software is licensed under Apache-2.0."
         )
         icon = resource_path("Icons/SegWithUSlicer.png")
         if icon.is_file():

@@ -75,7 +75,7 @@ def test_resources_lie_beside_the_module(installed: Path) -> None:
 
 def test_description_and_tests_of_the_extension(installed: Path) -> None:
     build = installed.parents[2].parent / "build"
-    description = (build / "SegWithUSlicer.s4ext").read_text(encoding="utf-8")
+    description = (build / "SegWithU.s4ext").read_text(encoding="utf-8")
     assert "depends PyTorch" in description
     listed = subprocess.run(["ctest", "-N"], cwd=build, capture_output=True, text=True, check=True).stdout
     assert "py_SegWithUSlicer" in listed
@@ -84,7 +84,7 @@ def test_description_and_tests_of_the_extension(installed: Path) -> None:
 
 def test_only_the_build_describes_the_extension_for_the_legacy_index() -> None:
     assert not list(ROOT.glob("*.s4ext"))
-    assert (ROOT / "SegWithUSlicer.json").is_file()
+    assert (ROOT / "SegWithU.json").is_file()
 
 
 def test_a_custom_application_bundles_the_extension(tmp_path: Path) -> None:

@@ -64,6 +64,7 @@ def test_registration_says_where_help_is_and_who_made_what(opened: Opened) -> No
     assert {"Segmentations", "SegmentEditor", "Markups", "Colors", "Plots", "SampleData"} <= set(module.dependencies)
     assert 'href="https://github.com/SegWithUSlicer/SlicerSegWithU/' in module.helpText
     assert "CC-BY-SA" in module.acknowledgementText
+    assert 'href="https://arxiv.org/abs/2604.15271"' in module.acknowledgementText
     assert "developers" not in " ".join(module.contributors)
 
 

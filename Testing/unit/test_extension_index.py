@@ -1,0 +1,97 @@
+"""The extension as the Slicer Extensions Index checks it: name, entry, CMake texts, pictures and homepage agree."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from typing import Any
+
+import pytest
+from PIL import Image
+from repository import PACKAGES, ROOT
+
+NAME = "SegWithU"
+RAW = "https://raw.githubusercontent.com"
+MODULE = PACKAGES / "SegWithUSlicer.py"
+
+
+@pytest.fixture(scope="module")
+def cmake() -> dict[str, str]:
+    """The texts of the extension, read as the index reads them: by regular expressions, each a quoted string."""
+    text = (ROOT / "CMakeLists.txt").read_text(encoding="utf-8")
+    found = dict(re.findall(r'set\s*\(EXTENSION_(\w+)\s*"([^"]+)"\s*\)', text))
+    return {**found, "PROJECT": re.findall(r"project\s*\(\s*([^\s)]+)", text)[0]}
+
+
+@pytest.fixture(scope="module")
+def entry() -> dict[str, Any]:
+    """The entry that is put into the index."""
+    return dict(json.loads((ROOT / f"{NAME}.json").read_text(encoding="utf-8")))
+
+
+def test_entry_project_and_repository_have_the_name_of_the_extension(
+    cmake: dict[str, str], entry: dict[str, Any]
+) -> None:
+    assert [path.name for path in ROOT.glob("*.json")] == [f"{NAME}.json"]
+    assert cmake["PROJECT"] == NAME
+    assert "slicer" not in NAME.lower(), "the catalogue lists nothing else"
+    repository = entry["scm_url"].rsplit("/", 1)[1]
+    assert repository == f"Slicer{NAME}.git"
+
+
+def test_the_entry_says_what_cmake_says(cmake: dict[str, str], entry: dict[str, Any]) -> None:
+    schema = ("$schema", "category", "scm_url", "scm_revision", "build_dependencies", "build_subdirectory", "tier")
+    assert set(entry) <= set(schema) and {"$schema", "category", "scm_url"} <= set(entry)
+    assert entry["build_dependencies"] == cmake["DEPENDS"].split()
+    assert entry["scm_url"].removesuffix(".git") == cmake["HOMEPAGE"]
+    assert f'translate("qSlicerAbstractCoreModule", "{entry["category"]}")' in MODULE.read_text(encoding="utf-8")
+    assert entry["tier"] == 1, "3 wants users to agree to the licence of the weights first"
+
+
+def test_the_description_is_two_sentences_for_everybody(cmake: dict[str, str]) -> None:
+    text = cmake["DESCRIPTION"]
+    assert len(re.findall(r"[.](?:\s|$)", text)) <= 2
+    assert "CC-BY-SA" in text, "what is less free than the code"
+    assert not re.search(r"forward pass|calibrat|ranking|probabilit", text)
+
+
+def test_pictures_of_the_catalogue_are_files_of_the_branch_and_show_the_module(
+    cmake: dict[str, str], entry: dict[str, Any]
+) -> None:
+    repository = cmake["HOMEPAGE"].removeprefix("https://github.com/")
+    base = f"{RAW}/{repository}/{entry['scm_revision']}/"
+    shots = cmake["SCREENSHOTURLS"].split()
+    assert all(url.startswith(base) for url in (cmake["ICONURL"], *shots))
+    with Image.open(ROOT / cmake["ICONURL"].removeprefix(base)) as icon:
+        assert icon.format == "PNG" and icon.size[0] == icon.size[1] >= 128
+    made = (ROOT / "docs" / "pictures.py").read_text(encoding="utf-8")
+    made += (ROOT / "Testing" / "screenshots.py").read_text(encoding="utf-8")
+    for url in shots:
+        with Image.open(ROOT / url.removeprefix(base)) as shot:
+            assert shot.format == "PNG" and min(shot.size) > 300
+        assert url.rsplit("/", 1)[1] in made, "a picture of the panel, not of the command line"
+
+
+def test_contributors_are_the_same_everywhere_and_nobody_is_made_up(cmake: dict[str, str]) -> None:
+    constants = {
+        target.id: node.value.value
+        for node in ast.parse(MODULE.read_text(encoding="utf-8")).body
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
+    assert cmake["CONTRIBUTORS"] == constants["_CONTRIBUTORS"]
+    assert cmake["HOMEPAGE"].rsplit("/", 1)[0] == "https://" + re.findall(r"\((.+)\)", cmake["CONTRIBUTORS"])[0]
+    citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert f"authors:\n  - name: {cmake['CONTRIBUTORS'].split(' (')[0]}\n" in citation
+
+
+def test_the_homepage_says_what_the_index_asks_for() -> None:
+    page = (ROOT / "README.md").read_text(encoding="utf-8")
+    title = re.findall(r'parent\.title = _\("(.+)"\)', MODULE.read_text(encoding="utf-8"))[0]
+    assert page.startswith(f"# {NAME} ")
+    assert f"one module, *{title}*: " in page, "a sentence for each module"
+    assert "arxiv.org/abs/2604.15271" in page
+    assert "Apache-2.0" in page and (ROOT / "LICENSE.txt").is_file()
+    assert "Resources/Screenshots/" in page
