@@ -54,8 +54,8 @@ class SegWithUSlicer(ScriptedLoadableModule):
         parent.dependencies = list(_DEPENDENCIES)
         parent.contributors = [_CONTRIBUTORS]
         parent.helpText = _(
-            "Segments a volume and shows where the segmentation may be wrong. Press <b>Try it</b>, then <b>Segment "
-            "with Uncertainty</b>; colours show where to look first. No colour does not mean that the segmentation "
+            "Segments a volume and shows where the segmentation may be wrong. Press <b>Try it</b>, then <b>Apply</b>; "
+            "colours show where to look first. No colour does not mean that the segmentation "
             "is correct. For research, not for clinical use."
         )
         link = _('For more information see the <a href="{url}">online documentation</a>.').format(url=_DOCUMENTATION)
@@ -194,6 +194,7 @@ class SegWithUSlicerLogic(ScriptedLoadableModuleLogic):
         channels: Sequence[Any] = (),
         unlikeTraining: bool = False,
         head: str = "",
+        outputSegmentation: Any = None,
     ) -> Any:
         """Segment a volume and wait for the result; Slicer stays responsive meanwhile.
 
@@ -205,6 +206,8 @@ class SegWithUSlicerLogic(ScriptedLoadableModuleLogic):
             channels: volumes of the further channels.
             unlikeTraining: continue although the input is far from the training cases.
             head: an uncertainty head of the model other than its default.
+            outputSegmentation: a segmentation whose content is replaced, unless somebody has worked on it; by default
+                that of the last run of these volumes and this model, or a new one.
 
         Returns:
             CaseNodes: `.segmentation`, `.maps` by name, `.table`, `.case`.
@@ -226,7 +229,7 @@ class SegWithUSlicerLogic(ScriptedLoadableModuleLogic):
             raise ValueError(f"the model '{chosen.name}' has no head '{head}': choose one of {', '.join(chosen.heads)}")
         controller = session().controller
         frozen = [freeze_sequence_frame(volume) for volume in volumes]
-        controller.start(RunRequest(frozen, chosen.folder, roiNode, device, unlikeTraining, head))
+        controller.start(RunRequest(frozen, chosen.folder, roiNode, device, unlikeTraining, head, outputSegmentation))
         return _finished(controller)
 
 

@@ -5,7 +5,12 @@ The overlay's own settings (map, threshold, colours, opacity) live in display an
 
 from typing import TYPE_CHECKING, Any
 
-from slicer import vtkMRMLMarkupsROINode, vtkMRMLScalarVolumeNode, vtkMRMLScriptedModuleNode
+from slicer import (
+    vtkMRMLMarkupsROINode,
+    vtkMRMLScalarVolumeNode,
+    vtkMRMLScriptedModuleNode,
+    vtkMRMLSegmentationNode,
+)
 from slicer.parameterNodeWrapper import parameterNodeWrapper
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
@@ -18,6 +23,7 @@ class Parameters:
     Attributes:
         channels: the input volumes in the order of the model's channels; None if none is chosen yet.
         roi: the region of interest, None for the whole volume.
+        output: the segmentation that the next run writes into, None for a new one.
         model: name of the model bundle.
         head: name of an uncertainty head other than the model's default.
         device: one of DEVICES.
@@ -28,6 +34,7 @@ class Parameters:
 
     channels: list[vtkMRMLScalarVolumeNode]
     roi: vtkMRMLMarkupsROINode
+    output: vtkMRMLSegmentationNode
     model: str = ""
     head: str = ""
     device: str = "auto"

@@ -72,7 +72,7 @@ def _throw_in_each(opened: Opened, scenario: Callable[[], None], after: Callable
                 continue  # a timer that did not fire this time
             thrower.at = ""
             assert [one.what for one in strict.take("exception") if "thrown by a test" not in one.what] == []
-            assert opened.ui.runButton.text == "Segment with Uncertainty", name
+            assert opened.ui.runButton.text == "Apply", name
             # A run that was begun afterwards takes the sentence away; the log keeps it.
             said = opened.ui.statusLabel.text
             assert UNEXPECTED in said or said.startswith("Done"), name
@@ -134,7 +134,7 @@ def test_in_loading_as_where_the_colour_nodes_are_gone(opened: Opened, monkeypat
     said = opened.finish()
     assert "no colour node" in said
     assert "Copy diagnostics" in said
-    assert opened.ui.runButton.text == "Segment with Uncertainty"
+    assert opened.ui.runButton.text == "Apply"
     assert opened.ui.logButton.collapsed is False
     assert strict.take("exception")
     monkeypatch.undo()

@@ -16,7 +16,15 @@ from reviewing import Reviewing
 
 AT_START_PX, LATER_PX, NARROW_PX = 360, 420, 360
 REVIEW_PX = 760
-SECTIONS = ("inputsButton", "advancedButton", "logButton", "overlayButton", "structuresButton", "casesButton")
+SECTIONS = (
+    "inputsButton",
+    "outputsButton",
+    "advancedButton",
+    "logButton",
+    "overlayButton",
+    "structuresButton",
+    "casesButton",
+)
 INNER = ("editButton", "reviewMoreButton", "budgetButton", "exportButton", "differencesButton")
 
 
@@ -169,7 +177,7 @@ def test_other_sections_fold_when_a_review_starts_and_come_back_after_it(reviewi
 
 
 def test_sections_come_in_the_order_of_slicers_modules(opened: Opened) -> None:
-    order = ("inputsButton", "advancedButton", "runButton", "progressBar", "statusLabel")
+    order = ("inputsButton", "outputsButton", "advancedButton", "runButton", "progressBar", "statusLabel")
     results = ("overlayButton", "structuresButton", "reviewButton", "casesButton")
     layout = _root(opened).layout()
     placed = [layout.itemAt(index).widget() for index in range(layout.count())]

@@ -100,7 +100,7 @@ def test_a_click_in_sample_data_shows_the_volume_also_when_it_was_loaded(opened:
 def test_try_it_loads_image_and_region_and_shows_them(opened: Opened) -> None:
     opened.ui.tryItButton.click()
     ui = opened.ui
-    assert ui.statusLabel.text == "Press Segment with Uncertainty."
+    assert ui.statusLabel.text == "Press Apply."
     assert ui.runButton.enabled
     assert [round(length) for length in ui.roiSelector.currentNode().GetSize()] == [36, 50, 36]
     volume = opened.panel.inputs.volumes[0]
@@ -132,7 +132,7 @@ def test_whole_head_asks_for_a_region_and_propose_makes_one(opened: Opened) -> N
     opened.ui.proposeButton.click()
     roi = opened.ui.roiSelector.currentNode()
     assert [round(length) for length in roi.GetSize()] == [43, 59, 47]
-    assert opened.ui.statusLabel.text == "Press Segment with Uncertainty."
+    assert opened.ui.statusLabel.text == "Press Apply."
 
 
 def test_choices_survive_in_the_parameter_node(opened: Opened) -> None:

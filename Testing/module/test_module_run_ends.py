@@ -23,7 +23,7 @@ def test_cancel_ends_the_processes_and_removes_the_files(opened: Opened) -> None
     opened.wait(lambda: not opened.controller.is_busy)
     assert not alive(pid)
     assert opened.private_folders() == []
-    assert "press Segment with Uncertainty" in opened.ui.statusLabel.text
+    assert "press Apply" in opened.ui.statusLabel.text
     assert slicer.util.getNodesByClass("vtkMRMLSegmentationNode") == []
 
 

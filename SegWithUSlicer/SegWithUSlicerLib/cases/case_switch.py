@@ -25,7 +25,7 @@ from ..review.store import (
     reviewed_by,
 )
 from ..scene.case_images import image_from
-from ..scene.case_nodes import CaseNodes, find_cases
+from ..scene.case_nodes import CaseNodes, find_cases, remove_node
 from ..scene.load_case import load_case, remove_folder
 from .moved_images import ImageMissingError, MovedImages
 
@@ -92,7 +92,7 @@ def put_case(folder: Path, name: str, found: FoundImages | None) -> CaseNodes:
         return load_case(folder, volumes[0], channels=volumes[1:], lasting=True)
     except BaseException:
         for volume in volumes:
-            _remove(volume)
+            remove_node(volume)
         raise
 
 
@@ -145,7 +145,7 @@ def remove_case(nodes: CaseNodes, with_images: bool = True) -> None:
     ]
     for part in [*parts, *(images if with_images else [])]:
         if part is not None:
-            _remove(part)
+            remove_node(part)
 
 
 def find_open(folder: Path) -> CaseNodes | None:
@@ -189,20 +189,3 @@ def _ijk_to_ras(image: "sitk.Image") -> vtk.vtkMatrix4x4:
         for column, value in enumerate(values):
             matrix.SetElement(row, column, value)
     return matrix
-
-
-def _remove(node: "slicer.vtkMRMLNode") -> None:
-    """Return a node with its display and storage nodes, which nothing else uses."""
-    scene = node.GetScene()
-    if scene is None:
-        return
-    displays = (
-        [node.GetNthDisplayNode(index) for index in range(node.GetNumberOfDisplayNodes())]
-        if node.IsA("vtkMRMLDisplayableNode")
-        else []
-    )
-    storage = node.GetStorageNode() if node.IsA("vtkMRMLStorableNode") else None
-    scene.RemoveNode(node)
-    for part in [*displays, storage]:
-        if part is not None and part.GetScene() is not None:
-            scene.RemoveNode(part)

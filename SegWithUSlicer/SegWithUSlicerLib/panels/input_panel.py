@@ -1,4 +1,4 @@
-"""The section "Input": model and head, one volume per channel, region of interest, device."""
+"""The section "Inputs": model and head, one volume per channel, region of interest, device."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -26,7 +26,7 @@ _LARGER = 1.15
 
 
 class InputPanel:
-    """The section "Input".
+    """The section "Inputs".
 
     Args:
         ui: the widgets of the .ui file.
@@ -161,9 +161,9 @@ class InputPanel:
             return text.format(model=self.model.name, size=size)
         frame = sequence_frame(self.volumes[0])
         if frame is not None:
-            text = _("Press Segment with Uncertainty: frame {number} of the sequence is segmented, as a copy.")
+            text = _("Press Apply: frame {number} of the sequence is segmented, as a copy.")
             return text.format(number=frame + 1)
-        return _("Press Segment with Uncertainty.")
+        return _("Press Apply.")
 
     def show_preflight(self, result: PreflightResult) -> None:
         """Show predicted time and memory, and in how many points the image is unusual; the tool tip says which."""

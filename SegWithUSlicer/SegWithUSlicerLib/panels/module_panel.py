@@ -19,6 +19,7 @@ from ..scene.sample import load_sample
 from ..scene.volume_export import freeze_sequence_frame
 from .cases_panel import CasesPanel
 from .input_panel import InputPanel, check_paths
+from .output_panel import OutputPanel
 from .overlay_panel import KEY, BareImageKey, OverlayPanel
 from .review_panel import ReviewPanel
 from .run_panel import RunPanel
@@ -44,6 +45,7 @@ class ModulePanel:
         self._transform_tags: list[tuple[Any, int]] = []
         self.session = session()
         self.inputs = InputPanel(ui, models, self._inputs_changed)
+        self.outputs = OutputPanel(ui)
         self.run = RunPanel(ui, self.session.diagnostics)
         self.overlay = OverlayPanel(ui, self._run_chosen, KEY)
         self.structures = StructuresPanel(ui)
@@ -67,7 +69,8 @@ class ModulePanel:
         self._parameters = parameters
         self.inputs.bind(parameters)
         self._gui_tag = parameters.connectGui(self.ui)
-        self._parameters_tag = parameters.AddObserver("ModifiedEvent", guarded(lambda *_: self._watch_roi()))
+        self.outputs.bind(parameters)
+        self._parameters_tag = parameters.AddObserver("ModifiedEvent", guarded(lambda *_: self._parameters_changed()))
         self._watch_roi()
         self._attach_shown_run()
         self._draw()
@@ -76,6 +79,7 @@ class ModulePanel:
         """React to the module being shown."""
         self.key.install()
         self._list_runs()
+        self.outputs.draw()
         self.overlay.refresh()
         self.review.enter()
         self.cases.enter()
@@ -163,7 +167,8 @@ class ModulePanel:
             self.inputs.replace_volume(index, freeze_sequence_frame(volume))
         self._is_current = True
         self.run.problem = None
-        choices = parameters.roi, parameters.device, unlike_training, self.inputs.head
+        output = self.outputs.chosen
+        choices = parameters.roi, parameters.device, unlike_training, self.inputs.head, output, output is None
         request = RunRequest(self.inputs.volumes, model.folder, *choices)
         self.session.controller.start(request)
 
@@ -178,6 +183,7 @@ class ModulePanel:
         self._is_current = False
         self.run.problem = None
         self._watch_roi()
+        self._follow_inputs()
         if not self.session.controller.is_busy:
             self.preview.reset()
             self._preview_later.trigger()
@@ -212,12 +218,14 @@ class ModulePanel:
         self.inputs.hide_own_maps()
         self.inputs.show_handles(False)
         self.show_run(nodes)
+        self.outputs.show_run(nodes)
 
     # -- drawing and bookkeeping --
 
     def _draw(self) -> None:
         controller = self.session.controller
         self.inputs.set_enabled(not controller.is_busy)
+        self.outputs.set_enabled(not controller.is_busy)
         self.run.show(
             controller.status, self.inputs.hint(), self.preview.result, self.inputs.is_complete, self._is_current
         )
@@ -263,8 +271,18 @@ class ModulePanel:
         if roi is not None:
             self._roi_tag = (roi, roi.AddObserver("ModifiedEvent", guarded(lambda *_: self._roi_moved())))
 
+    def _follow_inputs(self) -> None:
+        if not self.session.controller.is_busy:
+            roi = self._parameters.roi if self._parameters is not None else None
+            self.outputs.follow(self.inputs.volumes, self.inputs.model, roi)
+
+    def _parameters_changed(self) -> None:
+        self._watch_roi()
+        self.outputs.choice_may_have_changed()
+
     def _roi_moved(self) -> None:
         self._is_current = False
+        self._follow_inputs()
         self._preview_later.trigger()
 
     def _watch_transforms(self, nodes: CaseNodes | None) -> None:
@@ -286,6 +304,7 @@ class ModulePanel:
             if self._gui_tag is not None:
                 parameters.disconnectGui(self._gui_tag)
         self.inputs.bind(None)
+        self.outputs.bind(None)
         self._watch_roi()
         self._watch_transforms(None)
 

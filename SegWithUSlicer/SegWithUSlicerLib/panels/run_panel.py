@@ -47,7 +47,7 @@ class RunPanel:
             is_current: whether the last run's words still concern the chosen inputs.
         """
         busy = status.phase is not Phase.IDLE
-        self.ui.runButton.text = _("Cancel") if busy else _("Segment with Uncertainty")
+        self.ui.runButton.text = _("Cancel") if busy else _("Apply")
         self.ui.runButton.enabled = status.phase is not Phase.CANCELLING if busy else can_start
         self._show_progress(status, busy)
         text = status.sentence if is_current else ""

@@ -6,7 +6,15 @@ import qt
 
 from ..run.session import Debounce
 
-SECTIONS = ("inputsButton", "advancedButton", "logButton", "overlayButton", "structuresButton", "casesButton")
+SECTIONS = (
+    "inputsButton",
+    "outputsButton",
+    "advancedButton",
+    "logButton",
+    "overlayButton",
+    "structuresButton",
+    "casesButton",
+)
 
 _EFFECT_COLUMNS, _SEGMENTS_PX = 4, 56
 """Two rows of effects, and one of structures: the others scroll."""

@@ -69,6 +69,8 @@ class RunRequest:
         model: the bundle's folder.
         unlike_training: continue although the input is far from the training cases.
         head: an uncertainty head other than the model's default.
+        output: the segmentation to write into; None for that of an earlier run of these volumes, or a new one.
+        new: without `output`, always make a new segmentation.
     """
 
     volumes: Sequence[Any]
@@ -77,6 +79,8 @@ class RunRequest:
     device: str = "auto"
     unlike_training: bool = False
     head: str = ""
+    output: Any = None
+    new: bool = False
 
 
 def split_deviations(deviations: Sequence[Mapping[str, Any]]) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -121,7 +125,8 @@ class RunTools:
         export: writes a volume to a path, with the region of interest; gives an ExportedVolume.
         in_scene: whether an exported volume is still there.
         unchanged: whether it is still there as it was.
-        load: puts a case folder of these volumes into the scene; gives the nodes.
+        load: puts a case folder into the scene as the request asks; gives the nodes, and what the user should know
+            about where they are, one sentence or "".
         engine_lost: called if a package is missing after all, so that the next `prepare` checks again.
     """
 
@@ -130,7 +135,7 @@ class RunTools:
     export: Callable[[Any, Path, Any], Any]
     in_scene: Callable[[Any], bool]
     unchanged: Callable[[Any], bool]
-    load: Callable[[Path, Sequence[Any]], Any]
+    load: Callable[[Path, RunRequest], tuple[Any, str]]
     engine_lost: Callable[[], None] = lambda: None
 
 
@@ -201,7 +206,7 @@ class RunController:
         run = self._run
         if run is None or self.status.phase is Phase.CANCELLING:
             return
-        run.cancel_sentence = sentence or _("Cancelled: press Segment with Uncertainty to start again.")
+        run.cancel_sentence = sentence or _("Cancelled: press Apply to start again.")
         with self._ends_on_error(run):
             if run.id is None:
                 self._worker.cancel_all()
@@ -309,16 +314,14 @@ class RunController:
             self._end(Outcome.OUTDATED, text)
             return
         try:
-            self.nodes = self._tools.load(Path(str(event["case"])), run.request.volumes)
+            self.nodes, remark = self._tools.load(Path(str(event["case"])), run.request)
         except SegWithUError as error:
             self._end(Outcome.FAILED, _sentence(error))
             return
         self.on_loaded(self.nodes)
         text = _("Done in {seconds:.0f} s on {device}: drag the threshold, or click a structure in the table.")
-        self._end(
-            Outcome.DONE,
-            text.format(seconds=event.get("seconds") or 0, device=str(event.get("device") or "cpu").upper()),
-        )
+        done = text.format(seconds=event.get("seconds") or 0, device=str(event.get("device") or "cpu").upper())
+        self._end(Outcome.DONE, " ".join(filter(None, [done, remark])))
 
     def _error(self, run: _Run, event: Mapping[str, Any]) -> None:
         text, details = str(event.get("text") or _("The run failed.")), str(event.get("details") or "")

@@ -10,8 +10,11 @@ import slicer
 from SegWithUCore.paths import resource_path
 
 from ..guarded import guarded, last_problem
+from ..i18n import _
+from ..scene.case_nodes import CaseNodes
 from ..scene.load_case import export_volume, is_unchanged, load_case
-from .controller import RunController, RunTools
+from ..scene.output import why_kept
+from .controller import RunController, RunRequest, RunTools
 from .install import Installer, slicer_tools
 from .install_plan import InstallOutcome, InstallResult
 from .launch import WorkerStart, worker_start
@@ -143,9 +146,20 @@ class Session:
             export=export_volume,
             in_scene=lambda exported: slicer.mrmlScene.GetNodeByID(exported.node_id) is not None,
             unchanged=is_unchanged,
-            load=lambda folder, volumes: load_case(folder, volumes[0], channels=volumes[1:]),
+            load=_load,
             engine_lost=self.check_again,
         )
+
+
+def _load(folder: Path, request: RunRequest) -> tuple[CaseNodes, str]:
+    """Put a result where the request asks for it; the sentence says why it is elsewhere."""
+    output, volumes = request.output, request.volumes
+    kept = why_kept(output) if output is not None and output.GetScene() is not None else ""
+    nodes = load_case(folder, volumes[0], channels=volumes[1:], output=output, new=request.new)
+    if not kept or nodes.segmentation is None:
+        return nodes, ""
+    text = _("{kept} and stays as it is: the result is in '{name}'.")
+    return nodes, text.format(kept=kept, name=nodes.segmentation.GetName())
 
 
 def choose_python(path: str) -> None:

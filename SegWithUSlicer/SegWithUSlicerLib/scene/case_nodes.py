@@ -211,3 +211,20 @@ def hidden_node(scene: "slicer.vtkMRMLScene", kind: str, name: str, saved: bool 
     node.SetHideFromEditors(True)
     node.SetSaveWithScene(saved)
     return node
+
+
+def remove_node(node: "slicer.vtkMRMLNode") -> None:
+    """Remove a node with its display and storage nodes, which nothing else uses."""
+    scene = node.GetScene()
+    if scene is None:
+        return
+    displays = (
+        [node.GetNthDisplayNode(index) for index in range(node.GetNumberOfDisplayNodes())]
+        if node.IsA("vtkMRMLDisplayableNode")
+        else []
+    )
+    storage = node.GetStorageNode() if node.IsA("vtkMRMLStorableNode") else None
+    scene.RemoveNode(node)
+    for part in [*displays, storage]:
+        if part is not None and part.GetScene() is not None:
+            scene.RemoveNode(part)

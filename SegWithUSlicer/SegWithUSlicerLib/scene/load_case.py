@@ -16,6 +16,7 @@ from ..i18n import _
 from .case_images import CaseImages, MapVolume, Volume, image_from, read_case_images
 from .case_nodes import MAP_ATTRIBUTE, NEAR_ATTRIBUTE, CaseNodes, find_cases, find_replaceable, is_ours, new_case_nodes
 from .map_display import prepare_display
+from .output import run_of, take_over, why_kept
 from .review_nodes import keep_original, put_regions, read_case_regions
 from .segmentation import fill_segmentation, mark_judged
 from .structures import fill_table
@@ -47,11 +48,13 @@ def load_case(
     near_mm: float | None = NEAR_MM,
     scene: "slicer.vtkMRMLScene | None" = None,
     lasting: bool = False,
+    output: "slicer.vtkMRMLSegmentationNode | None" = None,
+    new: bool = False,
 ) -> CaseNodes:
     """Load a case folder, or update the nodes of the same inputs and model in place.
 
-    A run whose segmentation was edited or judged since is left alone: the new one gets nodes of its own, named with
-    its time. Nothing is shown and no view is changed; the files may be deleted afterwards.
+    A segmentation that was edited or judged since is left alone, also if it is `output`: the case then gets nodes of
+    its own, named with its time. Nothing is shown and no view is changed; the files may be deleted afterwards.
 
     Args:
         input_node: the volume that the case was made from; None to load a case without its image.
@@ -59,6 +62,8 @@ def load_case(
         near_mm: distance in mm of "only near the segmentation"; None makes no masked copies (and saves their memory).
         scene: needed only without an input; by default Slicer's.
         lasting: the folder stays where it is, so that a review may be kept in it.
+        output: replace the content of this segmentation (see `output.why_kept`), whose node and name stay.
+        new: without `output`, make nodes of its own also if there are some of the same inputs and model.
 
     Raises:
         InputError: the folder is not whole, or does not fit the input. The scene is then as it was.
@@ -69,18 +74,40 @@ def load_case(
     images = read_case_images(folder, case, input_node, near_mm)
     regions = read_case_regions(folder, images.regions)
     inputs = [] if input_node is None else [input_node, *channels]
-    nodes = find_replaceable(scene, inputs, case.model_name)
-    if nodes is None:
-        nodes = new_case_nodes(scene, inputs, _label(scene, case, inputs))
+    nodes, is_taken = _nodes_for(scene, case, inputs, output, new)
     nodes.set_case(case, folder if lasting else None)
     _put_maps(scene, nodes, images)
-    _put_segmentation(scene, nodes, case, images, input_node)
+    _put_segmentation(scene, nodes, case, images, input_node, is_taken)
     put_regions(nodes, regions, images.regions)
     keep_original(nodes)
     follow_parent_transform(nodes)
     _put_table(scene, nodes, case)
     put_in_folder(nodes)
     return nodes
+
+
+def _nodes_for(
+    scene: "slicer.vtkMRMLScene",
+    case: CaseDescription,
+    inputs: Sequence["slicer.vtkMRMLScalarVolumeNode"],
+    output: "slicer.vtkMRMLSegmentationNode | None",
+    new: bool,
+) -> tuple[CaseNodes, bool]:
+    """Return the nodes to be filled, and whether their segmentation was taken from elsewhere."""
+    if output is None:
+        found = None if new else find_replaceable(scene, inputs, case.model_name)
+        return found or new_case_nodes(scene, inputs, _label(scene, case, inputs)), False
+    if output.GetScene() is None or why_kept(output):
+        return new_case_nodes(scene, inputs, _label(scene, case, inputs)), False
+    owner = run_of(output)
+    if owner is not None and owner.inputs == list(inputs) and owner.model_name == case.model_name:
+        return owner, False
+    if owner is not None:
+        remove_folder(owner)
+    take_over(output)
+    nodes = new_case_nodes(scene, inputs, _label(scene, case, inputs))
+    nodes.set_segmentation(output)
+    return nodes, True
 
 
 def follow_parent_transform(nodes: CaseNodes) -> None:
@@ -162,19 +189,21 @@ def _put_segmentation(
     case: CaseDescription,
     images: CaseImages,
     input_node: "slicer.vtkMRMLScalarVolumeNode | None",
+    is_taken: bool,
 ) -> None:
     node = nodes.segmentation
     if node is None:
         node = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", _("{input} segmentation").format(input=nodes.label))
+        nodes.set_segmentation(node)
+    if node.GetSegmentation().GetNumberOfSegments() == 0:
         node.CreateDefaultDisplayNodes()
         # Outlines only: a fill would mix with the colours of the map and make them unreadable.
         node.GetDisplayNode().SetVisibility2DFill(False)
-        nodes.set_segmentation(node)
     # All results have nodes by now. Before the reference geometry, which is taken relative to the transform.
     follow_parent_transform(nodes)
     reference = input_node or next(iter(nodes.maps.values()), None) or _volume_node(images.labels)
     node.SetReferenceImageGeometryParameterFromVolumeNode(reference)
-    fill_segmentation(node, case.structures, images.labels)
+    fill_segmentation(node, case.structures, images.labels, anew=is_taken)
 
 
 def _volume_node(volume: Volume) -> "slicer.vtkMRMLScalarVolumeNode":

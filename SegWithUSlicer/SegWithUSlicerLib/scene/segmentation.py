@@ -30,11 +30,16 @@ def segment_id(value: int) -> str:
     return f"SegWithU_{value}"
 
 
-def fill_segmentation(node: "slicer.vtkMRMLSegmentationNode", structures: Sequence[Structure], labels: Volume) -> None:
-    """Make the node hold exactly these structures, in label order, each also when it is empty.
+def fill_segmentation(
+    node: "slicer.vtkMRMLSegmentationNode", structures: Sequence[Structure], labels: Volume, *, anew: bool = False
+) -> None:
+    """Make the node hold exactly these structures, in label order, each also when it is empty; one step for observers.
 
     Segments that were there before keep their colour and display; a 3D surface that was shown is made again.
     The content's hash is kept for `was_touched`.
+
+    Args:
+        anew: what was there before is of another image or model, and no segment is kept.
     """
     ordered = sorted(structures, key=lambda structure: structure.value)
     segmentation = node.GetSegmentation()
@@ -45,7 +50,7 @@ def fill_segmentation(node: "slicer.vtkMRMLSegmentationNode", structures: Sequen
     try:
         node.SetSourceRepresentationToBinaryLabelmap()
         segmentation.RemoveRepresentation(surface)
-        _remove_other_segments(segmentation, [segment_id(structure.value) for structure in ordered])
+        _remove_other_segments(segmentation, [] if anew else [segment_id(structure.value) for structure in ordered])
         for structure in ordered:
             _put_segment(segmentation, structure, image)
         segmentation.ReorderSegments([segment_id(structure.value) for structure in ordered])

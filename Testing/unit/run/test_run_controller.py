@@ -108,10 +108,10 @@ class Bench:
         else:
             self.controller._tools = replace(self.controller._tools, **{step: fail})
 
-    def _load(self, folder: Path, volumes: Any) -> str:
+    def _load(self, folder: Path, request: RunRequest) -> tuple[str, str]:
         if self.load_error is not None:
             raise self.load_error
-        return f"nodes of {folder}"
+        return f"nodes of {folder}", "It is elsewhere." if request.output else ""
 
     def start(self, ready: bool = True, **request: Any) -> None:
         """Click, and let the engine be ready."""
@@ -150,6 +150,13 @@ def test_run_from_click_to_nodes(bench: Bench) -> None:
     assert bench.folder.removed == 1
     assert bench.controller.nodes == bench.loaded[0]
     assert not bench.controller.is_busy
+
+
+def test_where_the_result_went_is_told_at_the_end(bench: Bench) -> None:
+    bench.start(output="a reviewed one")
+    bench.worker.say(event="result", case="/private/case", warnings=[], seconds=5.0, device="cpu")
+    assert bench.status.sentence.startswith("Done in 5 s")
+    assert bench.status.sentence.endswith(" It is elsewhere.")
 
 
 def test_the_chosen_head_reaches_the_worker(bench: Bench) -> None:
@@ -197,7 +204,7 @@ def test_cancel_waits_until_no_process_works(bench: Bench) -> None:
     bench.controller.cancel()  # a second click changes nothing
     bench.worker.say(event="cancelled")
     assert (bench.status.phase, bench.status.outcome) == (Phase.IDLE, Outcome.CANCELLED)
-    assert "press Segment with Uncertainty" in bench.status.sentence
+    assert "press Apply" in bench.status.sentence
     assert (bench.worker.cancelled, bench.folder.removed, bench.loaded) == ([1], 1, [])
 
 
