@@ -6,7 +6,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 # Before torch is loaded, here or in a child: several processes share the cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -123,3 +123,21 @@ def dicom_cases(data_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     from dicom_cases import make_dicom_cases
 
     return make_dicom_cases(data_folder, tmp_path_factory.mktemp("dicom"))
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Any]:
+    """Playwright's `Browser`, started once a session."""
+    from page_browser import launched
+
+    with launched() as browser:
+        yield browser
+
+
+@pytest.fixture
+def modules(chromium: Any) -> Iterator[Any]:
+    """A page of this browser on which a test imports the modules of the review page."""
+    from page_browser import opened_modules
+
+    with opened_modules(chromium) as page:
+        yield page

@@ -280,8 +280,9 @@ def test_cmake_installs_every_script_and_names_none_that_is_gone() -> None:
     words = "\n".join(line.split("#")[0] for line in text.splitlines()).replace('"', " ").split()
     listed = {word.replace("${MODULE_NAME}", "SegWithUSlicer") for word in words if word.endswith(".py") or "/" in word}
     assert "GLOB_RECURSE" not in text, "list the scripts by name: a glob is not seen by an incremental build"
-    named = {word for word in listed if word.endswith((".py", ".json", ".html", ".css"))}
-    data = [*CORE.rglob("*.schema.json"), *(CORE / "report" / "templates").iterdir()]
+    named = {word for word in listed if word.endswith((".py", ".json", ".html", ".css", ".js"))}
+    folders = [CORE / "report" / "templates", CORE / "web" / "static"]
+    data = [*CORE.rglob("*.schema.json"), *(path for folder in folders for path in folder.iterdir())]
     resources = {path.relative_to(MODULE).as_posix() for path in data}
     assert named == {path.relative_to(MODULE).as_posix() for path in SOURCES} | resources
 

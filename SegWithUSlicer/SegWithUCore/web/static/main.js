@@ -1,0 +1,226 @@
+// Begins the page: picks the source, shows worklist or case, and listens to the keys.
+
+import { loadCase } from "./case_data.js";
+import { CasePage } from "./case_page.js";
+import { element, takesText } from "./dom.js";
+import { FileSource, hasEmbeddedCase } from "./source_file.js";
+import { ServerSource } from "./source_server.js";
+import { WorklistPage } from "./worklist_page.js";
+
+const SETTINGS_KEY = "segwithu-page";
+const RELOAD_MS = 5_000;
+
+class Application {
+    constructor() {
+        this.host = document.getElementById("page");
+        this.source = hasEmbeddedCase() ? new FileSource() : new ServerSource();
+        this.settings = { reviewer: null, blindPlaces: 0, ...storedSettings() };
+        this.casePage = null;
+        this.worklist = null;
+        this.shown = [];
+        document.addEventListener("keydown", (event) => this.keyDown(event));
+        document.addEventListener("keyup", (event) => this.keyUp(event));
+        window.addEventListener("blur", () => this.casePage?.viewer.setBare(false));
+    }
+
+    async begin() {
+        try {
+            const wanted = await this.source.enter();
+            this.worklist = await this.source.worklist(this.settings.reviewer ?? "");
+            if (this.settings.reviewer === null || (!this.settings.reviewer && this.worklist.reviewer_default)) {
+                this.settings.reviewer = this.worklist.reviewer_default ?? "";
+            }
+            await (wanted === null ? this.showWorklist() : this.showCase(wanted));
+        } catch (error) {
+            this.showError(error, () => this.begin());
+        }
+    }
+
+    async showWorklist() {
+        this.setState("loading");
+        try {
+            this.worklist = await this.source.worklist(this.settings.reviewer);
+        } catch (error) {
+            this.showError(error, () => this.showWorklist());
+            return;
+        }
+        const page = new WorklistPage(this.worklist, this.settings, {
+            open: (id) => {
+                this.shown = page.shown;
+                this.showCase(id);
+            },
+            reviewerChanged: () => {
+                this.keepSettings();
+                this.showWorklist();
+            },
+            reload: () => this.showWorklist(),
+        });
+        this.put(page.root, this.worklist.title || "Cases");
+        this.setState("worklist");
+    }
+
+    async showCase(id) {
+        await this.leaveCase();
+        this.setState("loading");
+        const progress = element("progress", { max: 1, value: 0, "aria-label": "Loading" });
+        this.put(
+            element("main", { class: "loading" }, element("p", { role: "status" }, "Loading the case …"), progress),
+            "Loading",
+        );
+        try {
+            const data = await loadCase(this.source, id, (share) => {
+                progress.value = share;
+            });
+            const page = new CasePage(this.source, data, this.worklist, this.settings, {
+                back: () => this.backToWorklist(),
+                nextCase: () => this.nextCase(),
+                reviewerChanged: () => this.keepSettings(),
+            });
+            this.casePage = page;
+            this.put(page.root, data.description.name);
+            await page.start();
+            this.setState("case");
+        } catch (error) {
+            this.showError(error, () => this.showCase(id));
+        }
+    }
+
+    async leaveCase() {
+        const page = this.casePage;
+        this.casePage = null;
+        this.keepSettings();
+        await page?.close();
+    }
+
+    async backToWorklist() {
+        await this.leaveCase();
+        await this.showWorklist();
+    }
+
+    // Opens the next case of the list that still waits for this reviewer.
+    async nextCase() {
+        if (this.source.isFile) {
+            return;
+        }
+        const current = this.casePage?.data.id;
+        await this.leaveCase();
+        try {
+            this.worklist = await this.source.worklist(this.settings.reviewer);
+        } catch (error) {
+            this.showError(error, () => this.showWorklist());
+            return;
+        }
+        const waits = new Map(this.worklist.cases.map((one) => [one.id, waitsFor(one)]));
+        const ids = this.shown.length ? this.shown : [...waits.keys()];
+        const start = ids.indexOf(current) + 1;
+        const ring = [...ids.slice(start), ...ids.slice(0, start)];
+        const next = ring.find((id) => id !== current && waits.get(id));
+        await (next === undefined ? this.showWorklist() : this.showCase(next));
+    }
+
+    put(root, title) {
+        this.host.replaceChildren(root);
+        document.title = `${title} – SegWithU review`;
+    }
+
+    showError(error, again) {
+        const retry = element("button", { class: "primary", on: { click: again } }, "Try again");
+        this.put(
+            element(
+                "main",
+                { class: "loading" },
+                element("p", { class: "banner bad", role: "alert" }, error.message),
+                retry,
+            ),
+            "Trouble",
+        );
+        this.setState("error");
+        if (error.status === 0) {
+            setTimeout(() => {
+                if (retry.isConnected) {
+                    again();
+                }
+            }, RELOAD_MS);
+        } else if (error.status === undefined) {
+            console.error(error);
+        }
+    }
+
+    setState(state) {
+        document.documentElement.dataset.state = state;
+        performance.mark(`segwithu-${state}`);
+    }
+
+    // -- keys --
+
+    keyDown(event) {
+        const page = this.casePage;
+        if (!page || takesText(event.target) || document.querySelector("dialog[open]")) {
+            return;
+        }
+        const action = event.repeat ? undefined : this.actionOf(event, page);
+        if (action) {
+            event.preventDefault();
+            action();
+        }
+    }
+
+    // What a key does; on macOS the command key stands for Ctrl, as in Slicer.
+    actionOf(event, page) {
+        const control = event.ctrlKey || event.metaKey;
+        if (control && event.altKey) {
+            const verdicts = this.worklist.verdicts.map(({ value }) => value);
+            const digit = Number(event.code.replace(/^(Digit|Numpad)/, ""));
+            if (digit >= 1 && digit <= verdicts.length) {
+                return () => page.judge(verdicts[digit - 1]);
+            }
+            return {
+                KeyZ: () => page.undo(),
+                KeyC: () => {
+                    page.card.comment.focus();
+                    page.card.comment.select();
+                },
+                KeyN: () => this.nextCase(),
+            }[event.code];
+        }
+        if (control || event.altKey) {
+            return undefined;
+        }
+        return {
+            n: () => (event.shiftKey ? page.previous() : page.next()),
+            p: () => page.viewer.setBare(true),
+            r: () => page.viewer.fit(),
+        }[event.key.toLowerCase()];
+    }
+
+    keyUp(event) {
+        if (event.key.toLowerCase() === "p") {
+            this.casePage?.viewer.setBare(false);
+        }
+    }
+
+    keepSettings() {
+        try {
+            const { reviewer, blindPlaces, smooth } = this.settings;
+            localStorage.setItem(SETTINGS_KEY, JSON.stringify({ reviewer, blindPlaces, smooth }));
+        } catch {
+            // Without storage the name is asked for again.
+        }
+    }
+}
+
+function waitsFor(one) {
+    const own = one.reviews.find((review) => review.own);
+    return !one.trouble && Boolean(one.regions) && (own ? own.decided + own.unseen : 0) < one.regions;
+}
+
+function storedSettings() {
+    try {
+        const kept = JSON.parse(localStorage.getItem(SETTINGS_KEY) ?? "{}");
+        return kept && typeof kept === "object" ? kept : {};
+    } catch {
+        return {};
+    }
+}
+
+new Application().begin();

@@ -1,0 +1,229 @@
+// The overlay: which map is drawn over the image and how, its legend, and the table of structures.
+
+import { COLOUR_MAPS, colourTable, cssColour } from "./colours.js";
+import { element } from "./dom.js";
+import { aboveText, firstStep, thresholdText } from "./readout.js";
+import { diceText, expectedText, volumeText } from "./texts.js";
+
+const MAP_TITLES = {
+    ranking: "Uncertainty, unscaled (ranking map)",
+    calibration: "Softened probabilities (calibration map)",
+};
+const LEGEND_TICKS = 5;
+
+export class OverlayPanel {
+    constructor(data, viewer) {
+        this.data = data;
+        this.viewer = viewer;
+        this.steps = {};
+        this.map = null;
+        this.makeControls();
+        this.makeTable();
+        this.root = element(
+            "section",
+            { class: "overlay", "aria-label": "Overlay and structures" },
+            this.controls,
+            this.legendBox,
+            this.tableBox,
+        );
+        new ResizeObserver(() => this.drawLegend()).observe(this.legend);
+        this.choose(data.description.first_map ?? Object.keys(data.maps)[0] ?? "");
+    }
+
+    makeControls() {
+        const { maps } = this.data;
+        const options = Object.keys(maps).map((name) =>
+            element("option", { value: name }, MAP_TITLES[name] ?? maps[name].title),
+        );
+        this.mapBox = element(
+            "select",
+            { id: "map", on: { change: () => this.choose(this.mapBox.value) } },
+            ...options,
+            element("option", { value: "" }, "None"),
+        );
+        const colours = COLOUR_MAPS.map((name) => element("option", { value: name }, name));
+        this.colourBox = element(
+            "select",
+            { id: "colours", on: { change: () => this.setColours(this.colourBox.value) } },
+            ...colours,
+        );
+        this.opacity = element("input", {
+            id: "opacity",
+            type: "range",
+            min: 0,
+            max: 100,
+            step: 1,
+            value: Math.round(100 * this.viewer.opacity),
+            on: {
+                input: () => {
+                    this.viewer.setOpacity(Number(this.opacity.value) / 100);
+                    this.drawLegend();
+                },
+            },
+        });
+        this.controls = element(
+            "div",
+            { class: "overlay-controls" },
+            element("label", { class: "field grow" }, "Map", this.mapBox),
+            element("label", { class: "field" }, "Colours", this.colourBox),
+            element("label", { class: "field" }, "Opacity", this.opacity),
+        );
+        this.legend = element("canvas", { class: "legend", role: "img", "aria-label": "Legend" });
+        this.threshold = element("input", {
+            id: "threshold",
+            type: "range",
+            class: "threshold",
+            "aria-label": "Threshold",
+            on: { input: () => this.setStep(Number(this.threshold.value)) },
+        });
+        this.thresholdOut = element("output", { class: "threshold-value", for: "threshold" });
+        this.legendBox = element("div", { class: "legend-box" }, this.legend, this.threshold, this.thresholdOut);
+    }
+
+    makeTable() {
+        this.aboveHeader = element("th", { scope: "col" });
+        this.aboveCells = [];
+        const rows = this.data.structures.map((structure) => {
+            const above = element("td", { class: "number above" });
+            this.aboveCells.push(above);
+            return element(
+                "tr",
+                {},
+                element("th", { scope: "row" }, this.makeName(structure)),
+                element(
+                    "td",
+                    { class: "number" },
+                    volumeText(structure.volume_mm3),
+                    ...expectedText(structure)
+                        .split(" (")
+                        .map((part, line) => element("small", {}, line ? `(${part}` : `expected ${part}`)),
+                ),
+                element("td", { class: "number words" }, diceText(structure)),
+                element("td", { class: "number" }, volumeText(structure.expected_wrong_mm3)),
+                above,
+            );
+        });
+        const titles = ["Structure", "Volume", "Dice", "Likely wrong"];
+        const head = element(
+            "tr",
+            {},
+            ...titles.map((title) => element("th", { scope: "col" }, title)),
+            this.aboveHeader,
+        );
+        const table = element(
+            "table",
+            { class: "structures" },
+            element("thead", {}, head),
+            element("tbody", {}, ...rows),
+        );
+        this.tableBox = element(
+            "div",
+            { class: "table-box", tabIndex: 0, role: "region", "aria-label": "Structures" },
+            table,
+        );
+    }
+
+    // The name beside a switch for the outline in the structure's colour.
+    makeName(structure) {
+        const box = element("input", {
+            type: "checkbox",
+            checked: true,
+            "aria-label": `Outline of ${structure.name}`,
+            on: { change: () => this.viewer.showLabel(structure.value, box.checked) },
+        });
+        const patch = element("span", { class: "patch" });
+        patch.style.background = cssColour(structure.color);
+        const flags = structure.flags?.join(" ");
+        const mark = flags
+            ? element("span", { class: "flag-mark", title: flags, role: "img", "aria-label": `Flagged: ${flags}` }, "⚑")
+            : null;
+        return element(
+            "div",
+            { class: "structure-name" },
+            element("label", { class: "swatch" }, box, patch),
+            element("span", { class: "name" }, structure.name),
+            mark,
+        );
+    }
+
+    // Shows a map by name; "" for none.
+    choose(name) {
+        this.mapBox.value = name;
+        this.map = this.data.maps[name] ?? null;
+        this.viewer.setMap(this.map ? name : null);
+        this.legendBox.hidden = this.map === null;
+        if (this.map) {
+            this.steps[name] ??= firstStep(this.map, this.data.structures);
+            this.threshold.min = 0;
+            this.threshold.max = this.map.steps;
+            this.threshold.step = 1;
+            this.setStep(this.steps[name]);
+        } else {
+            this.fillAbove();
+        }
+    }
+
+    setStep(step) {
+        this.steps[this.map.name] = step;
+        this.threshold.value = step;
+        this.viewer.setStep(step);
+        const text = thresholdText(this.map, step);
+        this.thresholdOut.textContent = `from ${text}`;
+        this.threshold.setAttribute("aria-valuetext", text);
+        this.fillAbove();
+        this.drawLegend();
+    }
+
+    setColours(name) {
+        this.viewer.setColours(name);
+        this.drawLegend();
+    }
+
+    fillAbove() {
+        const { map } = this;
+        this.aboveHeader.textContent = map ? `From ${thresholdText(map, this.steps[map.name])}` : "";
+        this.data.structures.forEach((structure, index) => {
+            const text = map ? aboveText(map, structure, this.steps[map.name], this.data.voxelMm3) : "";
+            const [share, volume] = text.split(", ");
+            this.aboveCells[index].replaceChildren(share, ...(volume ? [element("small", {}, volume)] : []));
+        });
+    }
+
+    // The window in colours with its ticks; what lies below the threshold is dark, as in the views.
+    drawLegend() {
+        const { map, legend } = this;
+        const ratio = window.devicePixelRatio || 1;
+        const [width, height] = [Math.round(legend.clientWidth * ratio), Math.round(legend.clientHeight * ratio)];
+        if (!map || !width || !height) {
+            return;
+        }
+        legend.width = width;
+        legend.height = height;
+        const context = legend.getContext("2d");
+        const table = colourTable(this.viewer.colours);
+        const [top, bar] = [Math.round(17 * ratio), Math.round(12 * ratio)];
+        const [left, span] = [Math.round(8 * ratio), width - Math.round(16 * ratio)];
+        const shown = (this.steps[map.name] / map.steps) * span;
+        for (let x = 0; x < span; x++) {
+            const entry = 3 * Math.round((255 * x) / Math.max(1, span - 1));
+            context.globalAlpha = x < shown ? 0.25 : 1;
+            context.fillStyle = cssColour(table.slice(entry, entry + 3));
+            context.fillRect(left + x, top, 1, bar);
+        }
+        context.globalAlpha = 1;
+        context.fillStyle = "#c9d1d9";
+        context.font = `${Math.round(12 * ratio)}px system-ui, sans-serif`;
+        context.textBaseline = "top";
+        const unit = map.unit && map.unit !== "1" ? ` ${map.unit}` : "";
+        for (let tick = 0; tick <= LEGEND_TICKS; tick++) {
+            const at = (map.steps * tick) / LEGEND_TICKS;
+            context.textAlign = tick === 0 ? "left" : tick === LEGEND_TICKS ? "right" : "center";
+            const x = left + (span * tick) / LEGEND_TICKS;
+            context.fillText(String(Number(thresholdText(map, at))) + (tick === LEGEND_TICKS ? unit : ""), x, 1);
+        }
+        legend.setAttribute(
+            "aria-label",
+            `Legend of ${map.title}: ${thresholdText(map, 0)} to ${thresholdText(map, map.steps)}${unit}, coloured ${this.thresholdOut.textContent}`,
+        );
+    }
+}

@@ -1,0 +1,235 @@
+// The list of regions with thumbnails, and the card of the current one: why, verdict, comment.
+
+import { element, showText } from "./dom.js";
+import { KIND_TEXTS, VERDICT_TEXTS, volumeText } from "./texts.js";
+
+const THUMBNAIL_PX = 48;
+
+export class RegionsPanel {
+    // `drawPicture(canvas, region)` draws a thumbnail, `onChosen(id)` is called when the reviewer chooses a region.
+    constructor(drawPicture, onChosen) {
+        this.drawPicture = drawPicture;
+        this.onChosen = onChosen;
+        this.items = new Map();
+        this.ids = [];
+        this.list = element("ul", {
+            class: "regions",
+            role: "listbox",
+            tabIndex: 0,
+            "aria-label": "Regions",
+            on: { keydown: (event) => this.moveByKey(event) },
+        });
+        this.empty = element("p", { class: "hint" });
+        this.root = element("div", { class: "regions-box" }, this.list, this.empty);
+        this.seen = new IntersectionObserver((entries) => this.drawSeen(entries), {
+            root: this.list,
+            rootMargin: "200px",
+        });
+    }
+
+    // Shows these regions in this order; `trouble` says why there are none.
+    fill(regions, trouble) {
+        this.seen.disconnect();
+        this.items.clear();
+        this.ids = regions.map(({ id }) => id);
+        this.list.replaceChildren(...regions.map((region) => this.makeItem(region)));
+        this.list.hidden = !regions.length;
+        showText(
+            this.empty,
+            regions.length ? "" : trouble || "No region worth a look: nothing is expected to be wrong.",
+        );
+    }
+
+    makeItem(region) {
+        const picture = element("canvas", { width: 2 * THUMBNAIL_PX, height: 2 * THUMBNAIL_PX, "aria-hidden": "true" });
+        const verdict = element("span", { class: "verdict" });
+        const others = element("span", { class: "others" });
+        const item = element(
+            "li",
+            {
+                role: "option",
+                id: `region-${region.id}`,
+                "aria-selected": "false",
+                on: { click: () => this.onChosen(region.id) },
+            },
+            picture,
+            element("span", { class: "rank" }, String(region.rank)),
+            element(
+                "span",
+                { class: "what" },
+                element("span", { class: "structure" }, region.structure),
+                element(
+                    "span",
+                    { class: "kind" },
+                    `${KIND_TEXTS[region.kind] ?? region.kind} · ${volumeText(region.expected_wrong_mm3)}`,
+                ),
+                verdict,
+                others,
+            ),
+        );
+        this.items.set(region.id, { item, picture, verdict, others, region, isDrawn: false });
+        this.seen.observe(item);
+        return item;
+    }
+
+    drawSeen(entries) {
+        for (const entry of entries) {
+            const found = entry.isIntersecting ? this.items.get(Number(entry.target.id.slice("region-".length))) : null;
+            if (found && !found.isDrawn) {
+                found.isDrawn = true;
+                this.drawPicture(found.picture, found.region);
+            }
+        }
+    }
+
+    // Draws all thumbnails anew that were drawn, for example in another image window.
+    redraw() {
+        for (const found of this.items.values()) {
+            if (found.isDrawn) {
+                this.drawPicture(found.picture, found.region);
+            }
+        }
+    }
+
+    // Shows verdicts; `others` is a list of { reviewer, verdicts }, or null.
+    update(verdicts, pendingIds, others, revealed) {
+        for (const [id, { item, verdict, others: line }] of this.items) {
+            const given = verdicts[id];
+            verdict.textContent = given === undefined ? "" : VERDICT_TEXTS[given] + (pendingIds.has(id) ? " …" : "");
+            item.dataset.verdict = given ?? "";
+            const said = (others ?? [])
+                .filter((other) => other.verdicts[id])
+                .map((other) => `${other.reviewer}: ${other.verdicts[id]}`);
+            if (revealed?.includes(id)) {
+                said.unshift("blind place");
+            }
+            showText(line, said.join("; "));
+        }
+    }
+
+    select(id) {
+        for (const [other, { item }] of this.items) {
+            item.setAttribute("aria-selected", String(other === id));
+        }
+        const found = this.items.get(id);
+        if (found) {
+            this.list.setAttribute("aria-activedescendant", found.item.id);
+            // By hand: scrollIntoView would move the page as well.
+            const { offsetTop, offsetHeight } = found.item;
+            const { scrollTop, clientHeight } = this.list;
+            this.list.scrollTop = Math.min(Math.max(scrollTop, offsetTop + offsetHeight - clientHeight), offsetTop);
+        }
+        this.current = id;
+    }
+
+    moveByKey(event) {
+        const at = this.ids.indexOf(this.current);
+        const targets = { ArrowDown: at + 1, ArrowUp: at - 1, Home: 0, End: this.ids.length - 1 };
+        const target = event.altKey || event.ctrlKey || event.metaKey ? undefined : targets[event.key];
+        if (target !== undefined) {
+            event.preventDefault();
+            const id = this.ids[Math.min(Math.max(target, 0), this.ids.length - 1)];
+            if (id !== undefined && id !== this.current) {
+                this.onChosen(id);
+            }
+        }
+    }
+}
+
+// Why a region is uncertain, and what the reviewer says about it.
+export class VerdictCard {
+    // `verdicts` is a list of { value, title, key }. `actions` has judge, undo, comment, judgeStructure.
+    constructor(verdicts, actions) {
+        this.actions = actions;
+        this.why = element("p", { class: "why" });
+        this.buttons = verdicts.map(({ value, title, key }) =>
+            element(
+                "button",
+                {
+                    class: "verdict-button",
+                    title: key,
+                    "aria-keyshortcuts": key?.replace("Ctrl", "Control") ?? null,
+                    on: { click: () => actions.judge(value) },
+                },
+                VERDICT_TEXTS[value]?.split(" ")[0] ?? "",
+                " ",
+                title,
+            ),
+        );
+        this.buttons.forEach((button, index) => {
+            button.dataset.verdict = verdicts[index].value;
+        });
+        this.undo = element(
+            "button",
+            { title: "Ctrl+Alt+Z", "aria-keyshortcuts": "Control+Alt+Z", on: { click: () => actions.undo() } },
+            "Undo",
+        );
+        this.comment = element("input", {
+            type: "text",
+            class: "comment",
+            "aria-label": "Comment on this region",
+            placeholder: "Comment",
+            maxLength: 100_000,
+            "aria-keyshortcuts": "Control+Alt+C",
+            on: {
+                change: () => actions.comment(this.comment.value.trim()),
+                keydown: (event) => {
+                    if (event.key === "Enter" || event.key === "Escape") {
+                        actions.commentDone();
+                    }
+                },
+            },
+        });
+        this.goOn = element("input", { type: "checkbox", checked: true });
+        this.structure = element("summary", { class: "structure-line" });
+        this.structureButtons = [
+            ["accepted", "Accept structure"],
+            ["needs second reader", "Second reader"],
+            [null, "Clear"],
+        ].map(([verdict, title]) =>
+            element("button", { class: "small", on: { click: () => actions.judgeStructure(verdict) } }, title),
+        );
+        this.root = element(
+            "section",
+            { class: "card", "aria-label": "Verdict" },
+            this.why,
+            element("div", { class: "verdicts" }, ...this.buttons),
+            element("div", { class: "comment-row" }, this.comment, this.undo),
+            element(
+                "details",
+                { class: "more" },
+                this.structure,
+                element("div", { class: "row" }, ...this.structureButtons),
+                element("label", { class: "check" }, this.goOn, "Go on after a verdict"),
+            ),
+        );
+    }
+
+    // Shows a region's card. `structure` is its structure's status in the review.
+    show(region, { verdict, comment, structure, canWrite, canUndo, hasEdits }) {
+        showText(this.why, region?.why ?? "");
+        for (const button of this.buttons) {
+            const isGiven = button.dataset.verdict === verdict;
+            button.setAttribute("aria-pressed", String(isGiven));
+            button.disabled = !canWrite || !region;
+            // There is nothing to correct with in the page: only what was edited in Slicer can be called corrected.
+            button.hidden = button.dataset.verdict === "corrected" && !hasEdits && !isGiven;
+        }
+        this.undo.disabled = !canWrite || !canUndo;
+        this.comment.disabled = !canWrite || !region;
+        if (document.activeElement !== this.comment) {
+            this.comment.value = comment;
+        }
+        showText(this.structure, region && structure ? structureText(region.structure, structure) : "");
+        for (const button of this.structureButtons) {
+            button.disabled = !canWrite || !region;
+        }
+        this.structureButtons[2].disabled ||= !structure?.explicit;
+    }
+}
+
+function structureText(name, { verdict, decided, regions, unseen }) {
+    const text = verdict === null ? "no verdict yet" : VERDICT_TEXTS[verdict];
+    const notLooked = unseen ? `, ${unseen} not looked at` : "";
+    return `${name}: ${text} (${decided} of ${regions} regions${notLooked})`;
+}

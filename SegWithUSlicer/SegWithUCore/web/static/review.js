@@ -1,0 +1,452 @@
+// One reviewer's review of one case: opened, kept alive, written act by act, closed.
+//
+// An act is drawn at once and counts as stored when the source has answered. Without an answer it is kept and sent again.
+
+import { inOrder, nextUndecided, reviewState, structureVerdict } from "./review_state.js";
+import { reviewFileText } from "./source_file.js";
+
+const ALIVE_MS = 10_000;
+const RETRY_MS = 5_000;
+const HIDDEN_MS = 60_000;
+const SHORTEST_LOOK_S = 0.5;
+
+const STALE_TEXT = "Another window went on with this review. Your last verdict was not stored: look and give it again.";
+const NOT_STORED_TEXT = "Not stored yet: the server does not answer. It is tried again.";
+const ELSEWHERE_TEXT = "The review went on elsewhere: this is how it stands now.";
+
+export class Review {
+    // `onChange` is called after anything that is drawn has changed, with `{ regions: true }` when the list has.
+    constructor(source, description, onChange) {
+        this.source = source;
+        this.description = description;
+        this.onChange = onChange;
+        this.page = randomId();
+        this.reviewer = "";
+        this.session = null;
+        this.lines = [];
+        this.last = null;
+        this.pending = [];
+        this.regions = description.regions;
+        this.masks = description.masks;
+        this.labels = null;
+        this.order = "expected wrong volume";
+        this.readOnly = true;
+        this.isOpen = false;
+        this.who = null;
+        this.trouble = "";
+        this.message = "";
+        this.notes = [];
+        this.serverProgress = null;
+        this.revealed = null;
+        this.blindReport = null;
+        this.blindPlaces = 0;
+        this.others = null;
+        this.hasEdits = false;
+        this.current = null;
+        this.timer = new ViewTimer();
+        this.sending = false;
+        this.timers = { alive: 0, retry: 0, hidden: 0, reopen: 0 };
+        this.whenHidden = () => this.visibilityChanged();
+        this.whenLeft = () => this.leave();
+        this.replay();
+    }
+
+    // -- beginning and end --
+
+    async open(reviewer, blindPlaces = 0) {
+        this.wish = { reviewer, blindPlaces };
+        document.addEventListener("visibilitychange", this.whenHidden);
+        window.addEventListener("pagehide", this.whenLeft);
+        await this.openAgain();
+    }
+
+    // Opens the log, for the first time or after a pause. Returns whether it can be written.
+    async openAgain() {
+        clearTimeout(this.timers.reopen);
+        const { reviewer, blindPlaces } = this.wish;
+        const pending = this.pending.length ? this.pending[0].events : undefined;
+        const wish = {
+            reviewer,
+            page: this.page,
+            order: this.order,
+            blind_places: blindPlaces,
+            last: this.last,
+            pending,
+        };
+        let opened;
+        try {
+            opened = await this.source.open(this.description.id, wish);
+        } catch (error) {
+            this.openingFailed(error);
+            return false;
+        }
+        if (this.isClosed) {
+            this.source.close(this.description.id, opened.session).catch(ignoreLateAnswer);
+            return false;
+        }
+        this.session = opened.session;
+        this.reviewer = opened.reviewer;
+        this.readOnly = false;
+        this.isOpen = true;
+        this.who = null;
+        this.trouble = "";
+        this.notes = opened.notes ?? [];
+        this.blindPlaces = opened.blind_places ?? 0;
+        this.hasEdits = Boolean(opened.has_edits);
+        this.labels = opened.labels ?? null;
+        this.order = opened.order ?? this.order;
+        this.resumedAt ??= opened.resumed_at ?? null;
+        if (opened.pending_stored) {
+            this.pending.shift();
+        }
+        const isElsewhere = Boolean(opened.changed);
+        if (isElsewhere) {
+            this.keepUnsent();
+            this.message ||= ELSEWHERE_TEXT;
+        }
+        this.takeRegions(opened);
+        this.take(opened);
+        this.lines = opened.lines;
+        this.replay();
+        this.timers.alive = setInterval(() => this.tellAlive(), ALIVE_MS);
+        this.timer.setVisible(!document.hidden);
+        this.onChange({ regions: true, labels: true });
+        this.send();
+        return true;
+    }
+
+    openingFailed(error) {
+        this.isOpen = false;
+        this.readOnly = true;
+        this.session = null;
+        clearInterval(this.timers.alive);
+        const { content = {} } = error;
+        if (error.status === 423) {
+            this.who = { who: content.who, since: content.since };
+            this.trouble = error.message;
+            this.takeRegions(content);
+            this.lines = content.lines ?? this.lines;
+            this.take(content);
+            this.replay();
+            this.timers.reopen = setTimeout(() => this.openAgainIfVisible(), ALIVE_MS);
+        } else {
+            this.trouble = error.message;
+            if (error.status === 0) {
+                this.timers.reopen = setTimeout(() => this.openAgainIfVisible(), RETRY_MS);
+            }
+        }
+        this.onChange({ regions: error.status === 423 });
+    }
+
+    openAgainIfVisible() {
+        if (document.hidden || this.isClosed) {
+            return;
+        }
+        this.openAgain();
+    }
+
+    // Leaves the case: what is left to say is said, then the log is closed.
+    async close() {
+        if (this.isClosed) {
+            return;
+        }
+        this.lookAway();
+        this.isClosed = true;
+        this.stopTimers();
+        document.removeEventListener("visibilitychange", this.whenHidden);
+        window.removeEventListener("pagehide", this.whenLeft);
+        if (this.isOpen) {
+            await this.sendAll();
+            await this.source.close(this.description.id, this.session).catch(ignoreLateAnswer);
+        }
+        this.isOpen = false;
+    }
+
+    // The page is being left: there is no time to wait for an answer.
+    leave() {
+        if (this.isOpen) {
+            this.source.close(this.description.id, this.session).catch(ignoreLateAnswer);
+            this.isOpen = false;
+            clearInterval(this.timers.alive);
+        }
+    }
+
+    stopTimers() {
+        clearInterval(this.timers.alive);
+        for (const name of ["retry", "hidden", "reopen"]) {
+            clearTimeout(this.timers[name]);
+        }
+    }
+
+    visibilityChanged() {
+        this.timer.setVisible(!document.hidden);
+        clearTimeout(this.timers.hidden);
+        if (document.hidden) {
+            this.timers.hidden = setTimeout(() => this.pause(), HIDDEN_MS);
+        } else if (!this.isOpen && !this.isClosed) {
+            this.openAgain();
+        }
+    }
+
+    // Gives the log back while nobody looks, so that Slicer can go on with it.
+    async pause() {
+        if (this.isOpen && !this.isClosed) {
+            await this.sendAll();
+            this.leave();
+        }
+    }
+
+    async tellAlive() {
+        if (!this.isOpen || this.sending || document.hidden) {
+            return;
+        }
+        try {
+            const { last } = await this.source.alive(this.description.id, this.session, this.last);
+            if (last !== this.last && !this.sending && !this.pending.length) {
+                const found = await this.source.lines(this.description.id, this.session);
+                this.lines = found.lines;
+                this.take(found);
+                this.message = ELSEWHERE_TEXT;
+                this.replay();
+                this.onChange({});
+            }
+        } catch (error) {
+            this.failed(error);
+        }
+    }
+
+    // -- what the reviewer does --
+
+    // Looks at a region: the time on the one before is logged.
+    look(region) {
+        this.lookAway();
+        this.current = region;
+        this.timer.start();
+    }
+
+    lookAway() {
+        const seconds = this.timer.take();
+        if (this.current && this.isOpen && seconds >= SHORTEST_LOOK_S) {
+            this.act([{ event: "looked", region: this.current.id, seconds: rounded(seconds) }]);
+        }
+    }
+
+    judge(verdict) {
+        const { id } = this.current;
+        this.act([{ event: "verdict", region: id, verdict, comment: null, seconds: rounded(this.timer.take()) }]);
+    }
+
+    comment(region, text) {
+        if (text !== (this.state.comments[region.id] ?? "")) {
+            this.act([{ event: "comment", region: region.id, comment: text }]);
+        }
+    }
+
+    judgeStructure(structure, verdict) {
+        this.act([{ event: "structure", structure, verdict, comment: "" }]);
+    }
+
+    acceptRest() {
+        const regions = this.regions.map(({ id }) => id).filter((id) => this.state.verdicts[id] === undefined);
+        this.act([{ event: "rest", regions }]);
+    }
+
+    reveal() {
+        this.act([{ event: "reveal" }]);
+    }
+
+    // Takes back the last thing said. Returns the region that it was about; null for none.
+    undo() {
+        const { nextUndo } = this.state;
+        if (!nextUndo || this.pending.length) {
+            return null;
+        }
+        this.act([{ event: "undo", ...nextUndo }]);
+        return nextUndo.region;
+    }
+
+    get canWrite() {
+        return this.isOpen && !this.readOnly;
+    }
+
+    get isDone() {
+        return this.regions.length > 0 && nextUndecided(this.state, this.orderedIds, null) === null;
+    }
+
+    get ordered() {
+        return inOrder(this.regions, this.order);
+    }
+
+    get orderedIds() {
+        return this.ordered.map(({ id }) => id);
+    }
+
+    structure(name) {
+        return structureVerdict(this.state, this.regions, name);
+    }
+
+    // -- sending --
+
+    act(events) {
+        if (!this.canWrite) {
+            return;
+        }
+        this.message = "";
+        this.pending.push({ id: randomId(), events });
+        this.replay();
+        this.onChange({});
+        this.send();
+    }
+
+    async send() {
+        if (this.sending || !this.isOpen) {
+            return;
+        }
+        this.sending = true;
+        clearTimeout(this.timers.retry);
+        try {
+            while (this.pending.length && this.isOpen) {
+                await this.sendFirst();
+            }
+        } catch (error) {
+            this.failed(error);
+        } finally {
+            this.sending = false;
+        }
+    }
+
+    async sendFirst() {
+        const [act] = this.pending;
+        const said = { session: this.session, last: this.last, id: act.id, events: act.events };
+        const answer = await this.source.say(this.description.id, said);
+        this.pending.shift();
+        this.lines = [...this.lines, ...answer.lines];
+        this.trouble = answer.stored === false ? answer.trouble : "";
+        this.take(answer);
+        this.replay();
+        this.onChange({});
+    }
+
+    // Waits until all is stored or the source does not answer.
+    async sendAll() {
+        for (let wait = 0; this.sending && wait < 100; wait++) {
+            await new Promise((resolve) => setTimeout(resolve, 20));
+        }
+        await this.send();
+    }
+
+    failed(error) {
+        if (error.status === 0) {
+            this.trouble = this.pending.length ? NOT_STORED_TEXT : error.message;
+            clearTimeout(this.timers.retry);
+            this.timers.retry = setTimeout(() => (this.pending.length ? this.send() : this.tellAlive()), RETRY_MS);
+        } else if (error.kind === "stale") {
+            this.pending = [];
+            this.lines = error.content.lines ?? this.lines;
+            this.take(error.content);
+            this.message = STALE_TEXT;
+        } else if (error.kind === "closed") {
+            this.isOpen = false;
+            clearInterval(this.timers.alive);
+            this.openAgain();
+            return;
+        } else {
+            this.pending.shift();
+            this.trouble = error.message;
+        }
+        this.replay();
+        this.onChange({});
+    }
+
+    // Somebody else went on before our acts were stored: they become a file, for `segwithu merge-reviews`.
+    keepUnsent() {
+        if (!this.pending.length) {
+            return;
+        }
+        const when = `${new Date().toISOString().slice(0, 19)}Z`;
+        const unsent = this.pending
+            .flatMap(({ events }) => events)
+            .map((event) => ({ when, reviewer: this.reviewer, ...event }));
+        this.unsentFile = reviewFileText(this.description.identity, this.reviewer, [...this.lines, ...unsent]);
+        this.message =
+            "The review went on elsewhere while the server did not answer. Verdicts given here since then are not in it: save them as a file and give it to segwithu merge-reviews.";
+        this.pending = [];
+    }
+
+    take(answer) {
+        this.last = answer.last ?? this.last;
+        this.serverProgress = answer.progress ?? null;
+        this.revealed = answer.revealed ?? this.revealed;
+        this.blindReport = answer.blind_report ?? this.blindReport;
+        this.others = answer.others ?? this.others;
+    }
+
+    takeRegions(answer) {
+        this.regions = answer.regions ?? this.regions;
+        this.masks = answer.masks ?? this.masks;
+    }
+
+    replay() {
+        const acts = this.pending.flatMap(({ events }) => events);
+        const total = this.description.total_expected_wrong_mm3 ?? 0;
+        this.state = reviewState([...this.lines, ...acts], this.regions, total, this.revealed ?? []);
+    }
+
+    get hasUnsaved() {
+        return this.pending.length > 0 || Boolean(this.unsentFile);
+    }
+}
+
+// Counts the seconds that the current region was visible.
+class ViewTimer {
+    constructor() {
+        this.startedAt = null;
+        this.seconds = 0;
+        this.isVisible = true;
+    }
+
+    start() {
+        this.seconds = 0;
+        this.startedAt = this.isVisible ? performance.now() : null;
+    }
+
+    // Returns the seconds since the last call, without hidden time.
+    take() {
+        this.pause();
+        const { seconds } = this;
+        this.seconds = 0;
+        if (this.isVisible) {
+            this.startedAt = performance.now();
+        }
+        return seconds;
+    }
+
+    setVisible(visible) {
+        if (visible && !this.isVisible) {
+            this.startedAt = performance.now();
+        } else if (!visible) {
+            this.pause();
+        }
+        this.isVisible = visible;
+    }
+
+    pause() {
+        if (this.startedAt !== null) {
+            this.seconds += (performance.now() - this.startedAt) / 1000;
+            this.startedAt = null;
+        }
+    }
+}
+
+function rounded(seconds) {
+    return Math.round(10 * seconds) / 10;
+}
+
+function randomId() {
+    return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join(
+        "",
+    );
+}
+
+// The page has left: whether the log was closed by us or by the server's clock makes no difference.
+function ignoreLateAnswer() {}

@@ -1,0 +1,184 @@
+// State of a review, made by replaying the lines of its log: the rules of `review/state.py`.
+
+import { timeLeft } from "./texts.js";
+
+const SEEN_VERDICTS = new Set(["accepted", "corrected"]);
+const UNSEEN = "not looked at";
+// Decided regions before the time left is shown: one region says little about the next.
+const ENOUGH_FOR_A_FORECAST = 2;
+
+// `regions` are those that are shown, `uncounted` ids whose expected error is none of the case's.
+export function reviewState(events, regions, totalMm3, uncounted = []) {
+    const state = {
+        verdicts: {},
+        comments: {},
+        seconds: {},
+        structures: {},
+        lastRegion: null,
+        nextUndo: null,
+    };
+    const steps = [];
+    events.forEach((event, index) => replay(state, steps, event, index + 1));
+    const step = steps.at(-1);
+    state.nextUndo = step ? { line: step.line, what: step.event.event, region: step.event.region ?? null } : null;
+    state.progress = progressOf(state, regions, totalMm3, new Set(uncounted));
+    return state;
+}
+
+function replay(state, steps, event, line) {
+    const { region } = event;
+    switch (event.event) {
+        case "verdict":
+            steps.push({ line, event, before: [state.verdicts[region], state.comments[region] ?? ""] });
+            state.verdicts[region] = event.verdict;
+            state.comments[region] = event.comment ?? state.comments[region] ?? "";
+            spend(state, region, event.seconds);
+            break;
+        case "rest":
+            steps.push({ line, event });
+            for (const id of event.regions) {
+                state.verdicts[id] = UNSEEN;
+            }
+            break;
+        case "comment":
+            steps.push({ line, event, before: [state.verdicts[region], state.comments[region] ?? ""] });
+            state.comments[region] = event.comment;
+            spend(state, region, 0);
+            break;
+        case "structure":
+            steps.push({ line, event, before: state.structures[event.structure] ?? [null, ""] });
+            state.structures[event.structure] = [event.verdict, event.comment ?? ""];
+            break;
+        case "looked":
+            spend(state, region, event.seconds);
+            break;
+        case "undo":
+            takeBack(state, steps.pop());
+            break;
+        default:
+    }
+}
+
+function spend(state, region, seconds) {
+    state.seconds[region] = (state.seconds[region] ?? 0) + seconds;
+    state.lastRegion = region;
+}
+
+function takeBack(state, step) {
+    if (!step) {
+        return;
+    }
+    const { event, before } = step;
+    if (event.event === "structure") {
+        state.structures[event.structure] = before;
+    } else if (event.event === "rest") {
+        for (const id of event.regions) {
+            delete state.verdicts[id];
+        }
+    } else {
+        const [verdict, comment] = before;
+        if (verdict === undefined) {
+            delete state.verdicts[event.region];
+        } else {
+            state.verdicts[event.region] = verdict;
+        }
+        state.comments[event.region] = comment;
+        state.lastRegion = event.region;
+    }
+}
+
+function progressOf(state, regions, totalMm3, uncounted) {
+    const decided = regions.filter(({ id }) => state.verdicts[id] !== undefined && state.verdicts[id] !== UNSEEN);
+    const unseen = regions.filter(({ id }) => state.verdicts[id] === UNSEEN).length;
+    const seenMm3 = regions
+        .filter(({ id }) => SEEN_VERDICTS.has(state.verdicts[id]) && !uncounted.has(id))
+        .reduce((sum, region) => sum + region.expected_wrong_mm3, 0);
+    const open = regions.length - decided.length - unseen;
+    const pace =
+        decided.length >= ENOUGH_FOR_A_FORECAST ? medianOf(decided.map(({ id }) => state.seconds[id] ?? 0)) : null;
+    return {
+        decided: decided.length,
+        regions: regions.length,
+        unseen,
+        open,
+        seenShare: totalMm3 > 0 ? Math.min(1, seenMm3 / totalMm3) : 1,
+        secondsLeft: pace === null ? null : pace * open,
+    };
+}
+
+// "7 of 12 regions, 86 % of expected error seen, about 2 min left"
+export function progressText(progress) {
+    const parts = [`${progress.decided} of ${progress.regions} regions`];
+    if (progress.unseen) {
+        parts.push(`${progress.unseen} not looked at`);
+    }
+    // Rounded down: 100 % is said only when nothing is left.
+    parts.push(`${Math.floor(progress.seenShare * 100 + 1e-9)} % of expected error seen`);
+    if (progress.secondsLeft && progress.open) {
+        parts.push(timeLeft(progress.secondsLeft));
+    }
+    return parts.join(", ");
+}
+
+// The first region without a verdict behind `after`, then from the start on; null if all have one.
+export function nextUndecided(state, order, after) {
+    const start = order.indexOf(after) + 1;
+    for (let step = 0; step < order.length; step++) {
+        const id = order[(start + step) % order.length];
+        if (state.verdicts[id] === undefined) {
+            return id;
+        }
+    }
+    return null;
+}
+
+// Status of a structure: its own verdict, else accepted when all its regions are accepted or corrected.
+export function structureVerdict(state, regions, name) {
+    const members = regions.filter((region) => region.structure === name);
+    const given = members.map(({ id }) => state.verdicts[id]).filter((verdict) => verdict !== undefined);
+    const own = state.structures[name]?.[0] ?? null;
+    const allSeen = members.length > 0 && members.every(({ id }) => SEEN_VERDICTS.has(state.verdicts[id]));
+    return {
+        verdict: own ?? (allSeen ? "accepted" : null),
+        explicit: own !== null,
+        decided: given.filter((verdict) => verdict !== UNSEEN).length,
+        regions: members.length,
+        unseen: given.filter((verdict) => verdict === UNSEEN).length,
+    };
+}
+
+const ORDER_KEYS = {
+    "expected wrong volume": (region) => [-region.expected_wrong_mm3, region.id],
+    peak: (region) => [-region.peak, region.id],
+    structure: (region) => [region.structure_value, -region.expected_wrong_mm3, region.id],
+    position: (region) => [-region.peak_ras_mm[2], region.id],
+};
+
+// Regions in one of the orders of the review.
+export function inOrder(regions, order) {
+    const key = ORDER_KEYS[order] ?? ORDER_KEYS["expected wrong volume"];
+    return regions
+        .map((region) => [key(region), region])
+        .sort(([first], [second]) => {
+            const at = first.findIndex((part, index) => part !== second[index]);
+            return at < 0 ? 0 : first[at] - second[at];
+        })
+        .map(([, region]) => region);
+}
+
+// What the first `number` regions in an order cover of the case's expected errors.
+export function budgetText(regions, totalMm3, order, number, write) {
+    const count = Math.min(Math.max(number, 0), regions.length);
+    const covered = inOrder(regions, order)
+        .slice(0, count)
+        .reduce((sum, region) => sum + region.expected_wrong_mm3, 0);
+    const share = totalMm3 > 0 ? Math.min(1, covered / totalMm3) : 1;
+    const left = write(Math.max(totalMm3 - covered, 0));
+    return `${count} regions cover ${Math.floor(100 * share + 1e-9)} % of the expected errors (${write(covered)} of ${write(totalMm3)}); ${left} remain.`;
+}
+
+function medianOf(values) {
+    const sorted = [...values].sort((a, b) => a - b);
+    const middle = sorted.length >> 1;
+    return sorted.length % 2 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
+}

@@ -1,0 +1,94 @@
+// Numbers in words, as 3D Slicer's panel writes them.
+
+const MM3_IN_ML = 1000;
+
+export const NOT_ASSESSED = "not assessed";
+
+// mm³ below 10 mL, else mL; "not assessed" for null.
+export function volumeText(mm3) {
+    if (mm3 === null || mm3 === undefined) {
+        return NOT_ASSESSED;
+    }
+    return mm3 < 10 * MM3_IN_ML ? `${roundedText(mm3, 0)} mm³` : `${roundedText(mm3 / MM3_IN_ML, 1)} mL`;
+}
+
+// As Python rounds: a number half-way between two goes to the even one.
+export function roundedText(value, digits) {
+    const scale = 10 ** digits;
+    const low = Math.floor(value * scale);
+    if (value * scale - low === 0.5) {
+        return ((low % 2 ? low + 1 : low) / scale).toFixed(digits);
+    }
+    return value.toFixed(digits);
+}
+
+// "2180 mm³ (2010 to 2350 mm³)"
+export function expectedText(structure) {
+    const volume = volumeText(structure.expected_volume_mm3);
+    const interval = structure.expected_interval_mm3;
+    if (structure.expected_volume_mm3 === null || !interval) {
+        return volume;
+    }
+    const [low, high] = interval;
+    if (high >= 10 * MM3_IN_ML) {
+        return `${volume} (${roundedText(low / MM3_IN_ML, 1)} to ${roundedText(high / MM3_IN_ML, 1)} mL)`;
+    }
+    return `${volume} (${roundedText(low, 0)} to ${roundedText(high, 0)} mm³)`;
+}
+
+export function diceText(structure) {
+    if (structure.predicted_dice !== null && structure.predicted_dice !== undefined) {
+        return structure.predicted_dice.toFixed(2);
+    }
+    return structure.predicted_dice_informative === false ? "not informative" : NOT_ASSESSED;
+}
+
+export const VERDICT_TEXTS = {
+    accepted: "✓ accepted",
+    corrected: "✎ corrected",
+    rejected: "✗ rejected",
+    "needs second reader": "? second reader",
+    "not looked at": "○ not looked at",
+};
+
+export const KIND_TEXTS = {
+    "boundary patch": "boundary",
+    "missed part": "missed part",
+    "extra part": "extra part",
+    confusion: "confusion",
+};
+
+export const ORDER_TEXTS = {
+    "expected wrong volume": "Largest expected error first",
+    peak: "Highest error probability first",
+    structure: "Structure by structure",
+    position: "From head to foot",
+};
+
+const RULE_TEXTS = {
+    "expected wrong volume": "wrong volume",
+    "expected wrong share": "wrong share",
+    "volume interval": "wide interval",
+    "predicted Dice": "low Dice",
+    fingerprint: "unlike training",
+    reviewer: "reviewer",
+    wrong_mm3: "wrong volume",
+    wrong_share: "wrong share",
+    interval_share: "wide interval",
+    dice: "low Dice",
+};
+
+export function ruleText(rule) {
+    return RULE_TEXTS[rule] ?? rule;
+}
+
+// "about 20 s left", "about 8 min left", "about 3 h 5 min left"
+export function timeLeft(seconds) {
+    if (seconds < 55) {
+        return `about ${Math.max(1, Math.round(seconds / 10)) * 10} s left`;
+    }
+    const minutes = Math.round(seconds / 60);
+    return minutes < 60
+        ? `about ${Math.max(1, minutes)} min left`
+        : `about ${Math.floor(minutes / 60)} h ${minutes % 60} min left`;
+}

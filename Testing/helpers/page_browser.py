@@ -1,0 +1,60 @@
+"""The review page in the system's Chromium by Playwright, and its modules without a server."""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from browser import BROWSERS
+from repository import PACKAGES
+
+STATIC = PACKAGES / "SegWithUCore" / "web" / "static"
+ORIGIN = "http://page.test"
+CSP = "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+"""As strict as the server's: nothing inline."""
+_TYPES = {".html": "text/html; charset=utf-8", ".js": "text/javascript", ".css": "text/css"}
+_QUIET = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update")
+TIMEOUT_MS = 20_000
+
+
+@contextmanager
+def launched() -> Iterator[Any]:
+    """Playwright's `Browser`; the test is skipped where there is no Chromium."""
+    sync_api = pytest.importorskip("playwright.sync_api")
+    found = next((path for name in BROWSERS if (path := shutil.which(name))), None)
+    if found is None:
+        pytest.skip(f"no browser to open the page with: install one of {', '.join(BROWSERS)}")
+    with sync_api.sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=found, args=[*_QUIET])
+        yield chromium
+        chromium.close()
+
+
+def static_file(name: str) -> tuple[bytes, str]:
+    """Content and type of one of the page's own files."""
+    path = STATIC / Path(name).name
+    return path.read_bytes(), _TYPES[path.suffix]
+
+
+@contextmanager
+def opened_modules(chromium: Any, **options: Any) -> Iterator[Any]:
+    """A page on which tests import the page's modules, with its style and its content policy, but nothing begun."""
+    context = chromium.new_context(**options)
+    context.set_default_timeout(TIMEOUT_MS)
+
+    def answer(route: Any) -> None:
+        name = route.request.url.removeprefix(f"{ORIGIN}/")
+        if name == "":
+            html = '<!doctype html><link rel="stylesheet" href="style.css"><div id="page"></div>'
+            route.fulfill(body=html, content_type="text/html", headers={"Content-Security-Policy": CSP})
+        else:
+            body, kind = static_file(name)
+            route.fulfill(body=body, content_type=kind)
+
+    context.route("**/*", answer)
+    page = context.new_page()
+    page.goto(f"{ORIGIN}/")
+    yield page
+    context.close()
