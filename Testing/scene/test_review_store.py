@@ -14,6 +14,7 @@ from written_case import change_case
 from SegWithUCore.case.case_file import read_description
 from SegWithUCore.errors import InputError, OutputError
 from SegWithUCore.review.opening import ReviewLocation, case_key
+from SegWithUCore.review.reviewer import version_path
 from SegWithUSlicerLib.review.edits import EditWatch, read_labels
 from SegWithUSlicerLib.review.store import (
     keep_log,
@@ -23,7 +24,6 @@ from SegWithUSlicerLib.review.store import (
     load_reviewed,
     remember_location,
     review_folder,
-    reviewed_file,
     save_reviewed,
 )
 from SegWithUSlicerLib.review.structure_status import SegmentStatusWriter, structure_status
@@ -130,7 +130,7 @@ def test_the_reviewed_segmentation_comes_back_with_everything(tmp_path, data_fol
     book.leave()
     segmentation.AddEmptySegment("lesion", "Läsion")
     path = save_reviewed(case.nodes, case.disk.folder, NAME)
-    assert path == reviewed_file(case.disk.folder, NAME)
+    assert path == version_path(case.disk.folder, NAME)
     assert case.nodes.segmentation.GetStorageNode() is None
     expected, content = read_labels(case.nodes), content_hash(case.nodes.segmentation)
     codes = segmentation.GetSegment("SegWithU_1").GetTerminology()
@@ -197,7 +197,7 @@ def test_a_damaged_reviewed_file_is_named_and_changes_nothing(tmp_path, data_fol
         whole[: len(whole) // 2],
         flipped,
     ):
-        (reviewed_file(case.disk.folder, NAME)).write_bytes(damaged)
+        (version_path(case.disk.folder, NAME)).write_bytes(damaged)
         with pytest.raises(InputError, match=r"segmentation_reviewed\.ana\.seg\.nrrd"):
             load_reviewed(case.nodes, case.disk.folder, NAME)
     assert np.array_equal(read_labels(case.nodes), case.disk.labels)

@@ -16,7 +16,7 @@ CORE, LIB = MODULE / "SegWithUCore", MODULE / "SegWithUSlicerLib"
 
 CORE_LAYERS: list[set[str]] = [
     {"cli"},
-    {"benchmark"},
+    {"benchmark", "web"},
     {"evaluation"},
     {"training", "worker", "export"},
     {"inference", "report"},

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from ..errors import OutputError, UsageError
+from ..errors import InputError, OutputError, UsageError
 from ..input_files import read_bounded
 from ..process_lock import LockedError, ProcessLock
 from .log_format import MAXIMUM_BYTES, WANTED, Action, Event, Opened, ParsedLog, merged, read_lines, to_line
@@ -16,6 +16,7 @@ from .reviewer import clean_reviewer_name, log_path, safe_reviewer_name
 __all__ = ["AuditLog", "LogInUseError", "NotStoredError", "safe_reviewer_name"]
 
 Clock = Callable[[], datetime]
+_APPENDING = os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
 
 
 class NotStoredError(OutputError):
@@ -97,6 +98,11 @@ class AuditLog:
         return tuple(self._events)
 
     @property
+    def lines(self) -> tuple[bytes, ...]:
+        """All lines, each with its end; those that are not on disk yet are among them."""
+        return tuple(self._lines)
+
+    @property
     def text(self) -> str:
         """The whole log, for the copy in the scene; lines that are not on disk yet are among it."""
         return b"".join(self._lines).decode()
@@ -121,6 +127,21 @@ class AuditLog:
         except OutputError as error:
             raise NotStoredError(str(error), event) from error
         return event
+
+    @property
+    def is_current(self) -> bool:
+        """Whether nobody else has changed the file since it was read or written here."""
+        try:
+            return self.path.stat().st_size in (0, self._size)
+        except FileNotFoundError:  # removed: all is in memory, and the next line writes it again
+            return True
+        except OSError:  # a disk that is gone for now: writing says so
+            return True
+
+    def keep_alive(self) -> None:
+        """Show other computers that this review is still open, where nothing is said for a while."""
+        if self._lock is not None:
+            self._lock.keep_alive()
 
     def flush(self) -> None:
         """Bring to disk what is not there yet.
@@ -158,6 +179,10 @@ class AuditLog:
         finally:
             self._release()
 
+    def abandon(self) -> None:
+        """Let others write the log without bringing anything more to disk."""
+        self._release()
+
     def _release(self) -> None:
         if self._lock is not None:
             self._lock.release()
@@ -174,6 +199,8 @@ class AuditLog:
         return path
 
     def _read(self, copy: bytes, header: Opened) -> None:
+        if self.path.is_symlink():  # a folder from elsewhere must not have another file of ours written to
+            raise InputError(f"{self.path} is a link: put the file itself there, or {WANTED}.")
         content = read_bounded(self.path, MAXIMUM_BYTES, WANTED) if os.path.lexists(self.path) else b""
         stored = read_lines(content, str(self.path))
         merge = merged(stored, copy)
@@ -240,7 +267,7 @@ class AuditLog:
         Raises:
             OutputError: the file would be larger than readers take, or holds something else than was written.
         """
-        handle = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0), 0o666)
+        handle = os.open(self.path, os.O_RDWR | _APPENDING, 0o666)
         try:
             there = self._checked_size(handle)
             data = b"".join(self._lines[self._stored :])
@@ -284,7 +311,7 @@ class AuditLog:
 
 def _append(path: Path, data: bytes) -> None:
     """Add to a file, on disk when this returns; a failure leaves it as it was."""
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0), 0o666)
+    handle = os.open(path, os.O_WRONLY | _APPENDING, 0o666)
     size = os.fstat(handle).st_size
     try:
         _write_all(handle, data)
@@ -313,7 +340,15 @@ def _sync_folder(folder: Path) -> None:
 
 
 class LogInUseError(OutputError):
-    """Another window or process writes this log."""
+    """Another window or process writes this log.
+
+    Attributes:
+        who: "process 12 on host".
+    """
+
+    def __init__(self, message: str, who: str) -> None:
+        super().__init__(message)
+        self.who = who
 
 
 def take_log_lock(path: Path) -> ProcessLock:
@@ -328,5 +363,6 @@ def take_log_lock(path: Path) -> ProcessLock:
     except LockedError as error:
         raise LogInUseError(
             f"{path.name.removesuffix('.lock')} is being written by {error.who}, so this reviewer has the case open "
-            f"already: close that window or take another reviewer name; if it is long gone, delete {path}."
+            f"already: close that window or take another reviewer name; if it is long gone, delete {path}.",
+            error.who,
         ) from error

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from enum import StrEnum
 from pathlib import Path
@@ -355,9 +355,19 @@ def _event(line: bytes) -> Event:
         raise ValueError("not a line of JSON") from error
     if not isinstance(content, dict):
         raise ValueError("not an object")
-    when, reviewer, name = (content.pop(key, None) for key in ("when", "reviewer", "event"))
+    when, reviewer = (content.pop(key, None) for key in ("when", "reviewer"))
     if not isinstance(when, str) or not isinstance(reviewer, str):
         raise ValueError("when or reviewer is missing")
+    return Event(when, reviewer, read_action(content))
+
+
+def read_action(content: Mapping[str, Any]) -> Action:
+    """Read an action from the JSON of a line; keys that are not its own are passed over.
+
+    Raises:
+        ValueError: it is no action, said in a few words.
+    """
+    name = content.get("event")
     if name == "opened" and isinstance(content.get("format"), int) and content["format"] > FORMAT:
         raise _NewerFormatError(f"its lines have format {content['format']}, this version knows {FORMAT}")
     if not isinstance(name, str) or name not in ACTIONS:
@@ -366,7 +376,7 @@ def _event(line: bytes) -> Event:
     known = {field.name: field.type for field in fields(kind)}
     if missing := sorted(known.keys() - content.keys()):
         raise ValueError(f"{missing[0]} is missing")
-    return Event(when, reviewer, kind(**{key: _typed(key, content[key], hint) for key, hint in known.items()}))
+    return kind(**{key: _typed(key, content[key], hint) for key, hint in known.items()})
 
 
 def _typed(key: str, value: Any, hint: Any) -> Any:

@@ -15,7 +15,7 @@ from ..errors import InputError
 from ..input_files import read_bounded
 from ..regions.region import Region
 from ..strict_json import parse_json
-from .log_format import BlindRevealed, Closed, Event, Opened, ParsedLog
+from .log_format import BlindRevealed, Event, Opened
 
 if TYPE_CHECKING:
     from .blind import BlindSample, SamplingInput
@@ -136,13 +136,9 @@ def has_ended(events: Sequence[Event], decided: bool) -> bool:
         events: of the log.
         decided: every region has a verdict.
     """
-    revealed = any(isinstance(event.action, BlindRevealed) for event in events)
-    return decided and (revealed or not blind_places_of(events))
-
-
-def beyond(lines: ParsedLog, known: int) -> list[Event]:
-    """List what was said after the first `known` lines, without openings and endings."""
-    return [event for event in lines.events[known:] if not isinstance(event.action, Opened | Closed)]
+    first = events[0].action if events else None
+    hidden = isinstance(first, Opened) and bool(first.settings.get(SEAL))
+    return decided and (not hidden or any(isinstance(event.action, BlindRevealed) for event in events))
 
 
 @dataclass(frozen=True)

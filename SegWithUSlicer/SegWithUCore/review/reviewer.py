@@ -82,6 +82,12 @@ def log_path(folder: Path, reviewer: str) -> Path:
     return path
 
 
+def version_path(folder: Path, log_name: str) -> Path:
+    """Where a reviewer's version of the segmentation lies: one each, so that two reviewers keep two versions."""
+    reviewer = log_name.removeprefix("review.").removesuffix(".jsonl")
+    return folder / f"segmentation_reviewed.{reviewer}.seg.nrrd"
+
+
 def _folded(name: str) -> str:
     return unicodedata.normalize("NFC", name).casefold()
 

@@ -158,7 +158,7 @@ class ReviewState:
         Raises:
             InputError: its region does not exist, or it undoes another line than the last. The state stays as it was.
         """
-        self._check(event.action)
+        self.check(event.action)
         self.lines += 1
         match event.action:
             case VerdictGiven(region, verdict, comment, seconds):
@@ -181,6 +181,29 @@ class ReviewState:
                 self.edits.append(event.action)
             case Undone():
                 self._take_back(self._steps.pop())
+
+    def check(self, action: Action) -> None:
+        """Check that a line could come next.
+
+        Raises:
+            InputError: as `apply`.
+        """
+        line = self.lines + 1
+        for region in named_regions(action):
+            if region in self._expected_mm3:
+                continue
+            raise InputError(
+                f"Line {line} of the review speaks of region {region}, which is none of the "
+                f"{len(self._expected_mm3)} regions of this case: the log belongs to other regions."
+            )
+        if isinstance(action, RestAccepted):
+            self._check_rest(line, action)
+        if isinstance(action, Undone) and action != (due := self.next_undo()):
+            expected = f"only line {due.line} can be undone there" if due else "there is nothing to undo"
+            raise InputError(
+                f"Line {line} of the review undoes line {action.line} ({action.what}), but {expected}: "
+                "the log was put together from several reviews or edited by hand."
+            )
 
     def verdict_of(self, region_id: int) -> Verdict | None:
         """Return the current verdict; None while undecided."""
@@ -268,24 +291,6 @@ class ReviewState:
     def structure_comment(self, name: str) -> str:
         """Return the comment on a structure; "" for none."""
         return self._structures.get(name, (None, ""))[1]
-
-    def _check(self, action: Action) -> None:
-        line = self.lines + 1
-        for region in named_regions(action):
-            if region in self._expected_mm3:
-                continue
-            raise InputError(
-                f"Line {line} of the review speaks of region {region}, which is none of the "
-                f"{len(self._expected_mm3)} regions of this case: the log belongs to other regions."
-            )
-        if isinstance(action, RestAccepted):
-            self._check_rest(line, action)
-        if isinstance(action, Undone) and action != (due := self.next_undo()):
-            expected = f"only line {due.line} can be undone there" if due else "there is nothing to undo"
-            raise InputError(
-                f"Line {line} of the review undoes line {action.line} ({action.what}), but {expected}: "
-                "the log was put together from several reviews or edited by hand."
-            )
 
     def _check_rest(self, line: int, action: RestAccepted) -> None:
         decided = [region for region in action.regions if region in self._verdicts]

@@ -18,6 +18,7 @@ from SegWithUCore.atomic_files import atomic_file
 from SegWithUCore.case.case_file import read_description
 from SegWithUCore.errors import InputError, OutputError
 from SegWithUCore.review.opening import ReviewLocation, case_key, parse_location, read_location, write_location
+from SegWithUCore.review.reviewer import version_path
 from SegWithUCore.review.reviews import Elsewhere
 from SegWithUCore.strict_json import parse_json
 
@@ -89,12 +90,6 @@ def kept_log_names(nodes: CaseNodes) -> list[str]:
     return sorted(parse_json(node.GetAttribute(LOG_ATTRIBUTE), node.GetName()) for node in log_nodes(nodes))
 
 
-def reviewed_file(folder: Path, log_name: str) -> Path:
-    """Return where a reviewer's version of the segmentation lies: one each, so that two reviewers keep two versions."""
-    reviewer = log_name.removeprefix("review.").removesuffix(".jsonl")
-    return folder / f"segmentation_reviewed.{reviewer}.seg.nrrd"
-
-
 def reviewed_by(nodes: CaseNodes) -> str:
     """Return the log name of the reviewer whose edits the scene's segmentation holds; "" for nobody yet."""
     return nodes.hub.GetParameter(_REVIEWED_BY) or ""
@@ -114,7 +109,7 @@ def save_reviewed(nodes: CaseNodes, folder: Path, log_name: str) -> Path:
     Raises:
         OutputError: the segmentation was deleted, or the file did not reach the disk whole.
     """
-    target = reviewed_file(folder, log_name)
+    target = version_path(folder, log_name)
     if nodes.segmentation is None:
         raise OutputError(_("Cannot write {path}: the segmentation was deleted.").format(path=target))
     with atomic_file(target) as work:
@@ -136,7 +131,7 @@ def has_unkept_edits(nodes: CaseNodes, folder: Path, log_name: str) -> bool:
     node = nodes.segmentation
     if node is None or node.GetAttribute(CONTENT_ATTRIBUTE) == content_hash(node):
         return False
-    path = reviewed_file(folder, log_name)
+    path = version_path(folder, log_name)
     return not (log_name and path.is_file() and content_hash(_read(path)) == content_hash(node))
 
 
@@ -146,7 +141,7 @@ def load_reviewed(nodes: CaseNodes, folder: Path, log_name: str) -> bool:
     Raises:
         InputError: the file is damaged. The segmentation is then as it was.
     """
-    path, node = reviewed_file(folder, log_name), nodes.segmentation
+    path, node = version_path(folder, log_name), nodes.segmentation
     if node is None or not path.is_file():
         return False
     reviewed = _read(path)

@@ -1,0 +1,128 @@
+"""`segwithu web`: review cases in a browser, on this computer or for colleagues."""
+
+import argparse
+import sys
+import threading
+import webbrowser
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import UsageError
+from ..review.worklist_files import WORKLIST_JSON
+from .arguments import add_flag_options, flag_rules, whole_number
+from .console import Console
+
+if TYPE_CHECKING:
+    from ..web.gate import Gate
+    from ..web.server import PageServer
+
+PORT = 8091
+
+
+def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
+    """Add `web`."""
+    command = commands.add_parser(
+        "web",
+        parents=[common],
+        help="review cases in a browser",
+        description="Show segmented cases in a browser and take down verdicts, in the same logs as 3D Slicer. The page "
+        "is served to this computer alone unless --host says otherwise, and to nobody who has not the link that is "
+        "printed. Ends with Ctrl-C.",
+    )
+    command.add_argument("place", type=Path, metavar="CASES", help="folder of cases, a case folder, or worklist.json")
+    command.add_argument("--port", type=whole_number(0, 65535), default=PORT, help=f"({PORT}); 0 takes a free one")
+    command.add_argument("--open", action="store_true", help="open the page in the browser of this desktop")
+    command.add_argument("--reviewer", default="", metavar="NAME", help="whom the page proposes as reviewer")
+    command.add_argument("--images", type=Path, nargs="+", default=[], metavar="FOLDER", help="folders that hold "
+                         "images which are neither in their case folders nor where you segmented them")  # fmt: skip
+    command.add_argument("--host", default="127.0.0.1", help="address to listen at, for other computers; with "
+                         "--tls-cert or --behind-proxy")  # fmt: skip
+    command.add_argument("--tls-cert", type=Path, metavar="FILE", help="certificate (PEM), for encrypted connections")
+    command.add_argument("--tls-key", type=Path, metavar="FILE", help="its key (PEM)")
+    command.add_argument("--behind-proxy", metavar="ADDRESS", help="where a proxy of yours shows the page, such as "
+                         "https://review.example.org/; the proxy encrypts")  # fmt: skip
+    command.add_argument("--end-with-input", action="store_true", help=argparse.SUPPRESS)
+    add_flag_options(command)
+    command.set_defaults(run=run_web)
+
+
+def run_web(options: argparse.Namespace, console: Console) -> int:
+    """Serve the page until Ctrl-C; 1 if a verdict could not be brought to disk."""
+    from ..web.case_store import CaseStore
+    from ..web.gate import gate_for
+    from ..web.reviews import OpenReviews
+    from ..web.routes import Routes
+    from ..web.server import PageServer
+
+    certificate = _certificate(options)
+    for folder in options.images:
+        if not folder.is_dir():
+            raise UsageError(f"--images {folder} is no folder: give one that holds images of cases.")
+    store = CaseStore(_place(options.place), flag_rules(options), options.images)
+    routes = Routes(store, OpenReviews(), options.reviewer)
+
+    def make_gate(port: int) -> "Gate":
+        return gate_for(options.host, port, certificate is not None, options.behind_proxy)
+
+    server = PageServer((options.host, options.port), make_gate, routes, certificate, console.error)
+    _say_where(server, options, console)
+    if options.end_with_input:
+        threading.Thread(target=_end_with_input, args=(server,), daemon=True).start()
+    left = server.run()
+    for sentence in left:
+        console.error(sentence)
+    console.result("The page is closed; every verdict is in its case folder." if not left else
+                   "The page is closed.", {"closed": True, "not_stored": len(left)})  # fmt: skip
+    return 1 if left else 0
+
+
+def _place(place: Path) -> Path:
+    """Take a worklist by its file; a folder that holds one beside cases is a folder of cases."""
+    if place.suffix == ".csv":
+        raise UsageError(f"{place} is a table: give {WORKLIST_JSON}, which is written beside it.")
+    return place
+
+
+def _certificate(options: argparse.Namespace) -> tuple[Path, Path] | None:
+    """Return certificate and key, or refuse a server that others could reach unencrypted.
+
+    Raises:
+        UsageError: options that contradict or lack.
+    """
+    from ..web.gate import is_local, public_address
+
+    if bool(options.tls_cert) != bool(options.tls_key):
+        raise UsageError("--tls-cert and --tls-key go together.")
+    if options.behind_proxy:
+        public_address(options.behind_proxy)
+    if not is_local(options.host) and not options.tls_cert and not options.behind_proxy:
+        raise UsageError(
+            f"--host {options.host} lets other computers in, and what they see would cross the network readable by "
+            "all: give --tls-cert and --tls-key, or --behind-proxy with the address of your proxy that encrypts; for "
+            "one colleague ssh -L needs neither."
+        )
+    return (options.tls_cert, options.tls_key) if options.tls_cert else None
+
+
+def _say_where(server: "PageServer", options: argparse.Namespace, console: Console) -> None:
+    """Say where the page is, and open it if asked."""
+    cases, gate = len(server.routes.store.folders), server.gate
+    count = "1 case" if cases == 1 else f"{cases} cases"
+    lines = [
+        f"{count} of {options.place} in the browser:",
+        f"  {gate.link}",
+        "Who has this link sees and reviews them. Ctrl-C ends it.",
+    ]
+    data = {"event": "ready", "url": gate.link, "cases": cases, "port": server.server_port}
+    if options.end_with_input:
+        data["url_once"] = gate.link_for_once()
+    console.step("\n".join(lines), data)
+    if options.open and not webbrowser.open(gate.link_for_once()):
+        console.note("No browser could be started: open the link yourself.")
+
+
+def _end_with_input(server: "PageServer") -> None:
+    """End the server when the program that started it closes its end, also by dying."""
+    while sys.stdin.buffer.read(1):
+        pass
+    server.stop()

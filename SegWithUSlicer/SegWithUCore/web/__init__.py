@@ -1,0 +1,1 @@
+"""Review in a browser: server, page, and single files."""

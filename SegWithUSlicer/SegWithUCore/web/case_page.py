@@ -1,0 +1,183 @@
+"""What the page is told of a case, as JSON: grid, volumes, structures, regions, flags; nothing of any reviewer."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from ..case.case_file import CaseDescription, MapInfo, Structure, naming_case
+from ..case.region_files import parse_regions, regions_hash, regions_text
+from ..regions.region import Region, why
+from ..report.tables import case_facts
+from ..review.flags import Flag, FlagRules, case_flags, rules_of_case
+from ..review.opening import case_key, expected_wrong_mm3, review_header
+from .case_volumes import CaseVolumes, map_window
+from .display_volumes import STEPS, RegionMasks, box_json, region_masks
+
+FORMAT = "segwithu-page-case"
+FORMAT_VERSION = 1
+_AXIS_ALIGNED = 1e-4
+"""Sine of the angle from which a grid counts as oblique."""
+
+_OF_STRUCTURE = (
+    *("value", "name", "color", "volume_mm3", "expected_volume_mm3", "expected_interval_mm3", "predicted_dice"),
+    *("predicted_dice_informative", "calibration_cases", "expected_wrong_mm3", "uncertain_mm3", "flags"),
+)
+
+
+class PageCase:
+    """A case as the page shows it.
+
+    Attributes:
+        volumes: what is drawn.
+        regions: by rank; empty if there are none, and `regions_trouble` says why.
+        regions_sha256: a review belongs to these regions.
+        masks: their voxels.
+    """
+
+    def __init__(self, volumes: CaseVolumes, rules: FlagRules | None = None) -> None:
+        """Put together what is told of a case.
+
+        Raises:
+            InputError: it is damaged.
+        """
+        self.volumes = volumes
+        self._rules = rules
+        with naming_case(volumes.folder):
+            self.regions, self.regions_sha256, self.regions_trouble = _regions(volumes)
+            labels = volumes.region_labels
+            self.masks = region_masks(np.zeros((0, 0, 0)) if labels is None else labels, self.ids)
+            self.total_mm3 = expected_wrong_mm3(self.raw, self.regions)
+            self._facts = self._described()
+
+    @property
+    def raw(self) -> Mapping[str, Any]:
+        """The content of `case.json`."""
+        return self.volumes.description.raw
+
+    @property
+    def ids(self) -> list[int]:
+        """Of the regions."""
+        return [region.id for region in self.regions]
+
+    @property
+    def key(self) -> str:
+        """The case's name made of hashes."""
+        return case_key(self.raw, self.regions_sha256)
+
+    def to_json(self, id_: str) -> dict[str, Any]:
+        """Everything but the voxels."""
+        return {"format": FORMAT, "format_version": FORMAT_VERSION, "id": id_, **self._facts}
+
+    def regions_json(self, regions: Sequence[Region], masks: RegionMasks) -> list[dict[str, Any]]:
+        """List regions, or regions with blind places among them, with where their voxels lie in `masks`."""
+        return [self._region(region, masks) for region in regions]
+
+    def identity(self) -> dict[str, Any]:
+        """Return what a review that comes back must be about, and the first line that it begins with."""
+        raw = self.raw
+        opened = asdict(review_header(raw, self.regions_sha256, dict((raw.get("regions") or {}).get("settings", {}))))
+        return {
+            "voxels_sha256": [str(channel["voxels_sha256"]) for channel in raw["input"]["channels"]],
+            "weights_sha256": str(raw["model"]["weights_sha256"]),
+            "regions_sha256": self.regions_sha256,
+            "opened": opened,
+        }
+
+    def _described(self) -> dict[str, Any]:
+        case, volumes = self.volumes.description, self.volumes
+        anonymous = bool(self.raw.get("anonymous"))
+        return {
+            "name": case.name,
+            "anonymous": anonymous,
+            "created": "" if anonymous else case.created,
+            "model": " ".join(filter(None, [case.model_name, str((self.raw.get("model") or {}).get("version") or "")])),
+            "grid": _grid(volumes),
+            "crop": None,
+            "image": None if volumes.image is None else {"url": "volumes/image", **volumes.image.facts()},
+            "image_trouble": volumes.image_trouble,
+            "labels": {"url": "volumes/labels", **volumes.labels.facts()},
+            "maps": {name: self._map(name, info) for name, info in case.maps.items()},
+            "first_map": next(iter(case.maps), None),
+            "structures": [_structure(structure) for structure in case.structures],
+            "flags": [flag_json(flag) for flag in case_flags(self.raw, self._rules or rules_of_case(self.raw))],
+            "facts": [list(fact) for fact in case_facts(self.raw)],
+            "total_expected_wrong_mm3": self.total_mm3 if self.regions else None,
+            "regions_trouble": self.regions_trouble,
+            "regions": self.regions_json(self.regions, self.masks),
+            "masks": {"url": "volumes/masks", "dtype": "uint8", "bytes": len(self.masks.data)},
+            "identity": self.identity(),
+        }
+
+    def _map(self, name: str, info: MapInfo) -> dict[str, Any]:
+        histograms = info.histograms
+        return {
+            "url": f"volumes/{name}",
+            "dtype": "uint8",
+            "box": box_json(self.volumes.assessed),
+            "title": info.title,
+            "unit": info.unit,
+            "quantity": info.quantity,
+            "window": list(map_window(info)),
+            "lower_threshold": info.lower_threshold,
+            "steps": STEPS,
+            "histograms": None if histograms is None else asdict(histograms),
+        }
+
+    def _region(self, region: Region, masks: RegionMasks) -> dict[str, Any]:
+        words = why(region, bool(self.raw.get("region_of_interest")))
+        return {
+            "id": region.id,
+            "rank": region.rank,
+            "structure": region.structure,
+            "structure_value": region.structure_value,
+            "kind": region.kind.value,
+            "shape": region.shape.value,
+            "expected_wrong_mm3": region.expected_wrong_mm3,
+            "volume_mm3": region.volume_mm3,
+            "peak": region.peak,
+            "peak_ijk": self.volumes.index_of(region.peak_ras_mm),
+            "peak_ras_mm": list(region.peak_ras_mm),
+            "centre_ijk": self.volumes.index_of(region.centre_ras_mm),
+            "size_mm": list(region.size_mm),
+            "touches_border": region.touches_border,
+            "why": f"{words[:1].upper()}{words[1:]}.",
+            "box": box_json(masks.boxes[region.id]),
+            "mask_start": masks.starts[region.id],
+        }
+
+
+def flag_json(flag: Flag) -> dict[str, Any]:
+    """Say of a flag what the page shows."""
+    return {"rule": flag.rule.value, "structure": flag.structure, "sentence": flag.sentence}
+
+
+def _regions(volumes: CaseVolumes) -> tuple[tuple[Region, ...], str, str]:
+    """Read the regions, their hash, and why there is nothing to review; the same sentences as in Slicer."""
+    case: CaseDescription = volumes.description
+    if "error_probability" not in case.maps:
+        return (), "", "The model is not calibrated: without error probability there are no regions to review."
+    if case.raw.get("regions") is None:
+        return (), "", "This case has no regions: run segwithu regions."
+    text = regions_text(volumes.folder)
+    regions = parse_regions(text, str(volumes.folder / "regions.csv"))
+    nothing = "No voxel is uncertain enough for a look. That does not mean that everything is correct."
+    return regions, regions_hash(text), "" if regions else nothing
+
+
+def _grid(volumes: CaseVolumes) -> dict[str, Any]:
+    grid, matrix = volumes.grid, volumes.ijk_to_ras
+    directions = np.abs(np.reshape(grid.direction, (3, 3)))
+    return {
+        "size": list(grid.size),
+        "spacing": list(grid.spacing),
+        "ijk_to_ras": matrix.tolist(),
+        "letters": grid.orientation,
+        "oblique": bool((np.minimum(directions, 1 - directions) > _AXIS_ALIGNED).any()),
+        "voxel_mm3": float(np.prod(grid.spacing)),
+    }
+
+
+def _structure(structure: Structure) -> dict[str, Any]:
+    return {name: getattr(structure, name) for name in _OF_STRUCTURE}

@@ -1,0 +1,185 @@
+"""The cases that a server shows: stable numbers instead of paths, the worklist of a reviewer, the volumes in use."""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from .. import __version__
+from ..case.case_file import case_folders, naming_case, read_case, read_description
+from ..errors import InputError
+from ..regions.region import ORDERS
+from ..review.flags import FlagRules
+from ..review.independence import ended, seen_by
+from ..review.log_format import SPOKEN
+from ..review.reviewer import clean_reviewer_name
+from ..review.reviews import CaseReviews, read_reviews
+from ..review.worklist import (
+    SORTED_BY,
+    CaseReading,
+    Worklist,
+    WorklistEntry,
+    by_benefit,
+    pace_of,
+    reading_of,
+    unreadable,
+)
+from ..review.worklist_files import read_listed
+from .case_page import PageCase, flag_json
+from .case_volumes import read_volumes
+
+KEPT_CASES = 3
+"""Whose volumes stay in memory: the one on view, the one before, and one of a second reviewer."""
+KEYS = ("Ctrl+Alt+1", "Ctrl+Alt+2", "Ctrl+Alt+3", "Ctrl+Alt+4")
+"""Of the verdicts, as in Slicer."""
+
+
+class CaseStore:
+    """Cases by their numbers.
+
+    Args:
+        place: a folder of cases, a case folder, or a `worklist.json`.
+        rules: of flags; None for those of each case's model.
+        image_folders: where images lie that are neither in their case folders nor where this user segmented them.
+
+    Raises:
+        InputError: there are no cases, or the worklist leads out of its folder.
+    """
+
+    def __init__(self, place: Path, rules: FlagRules | None = None, image_folders: Sequence[Path] = ()) -> None:
+        self.place, self.rules, self.image_folders = place, rules, image_folders
+        self._ids: dict[Path, str] = {}
+        self._folders: dict[str, Path] = {}
+        self._pages: OrderedDict[str, PageCase] = OrderedDict()
+        self._lock = threading.Lock()
+        self._reading: dict[str, threading.Lock] = {}
+        self.title = (place.parent if place.is_file() else place).resolve().name
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Look which cases there are now; those that are known keep their numbers."""
+        if self.place.is_file():
+            found = [entry.folder for entry in read_listed(self.place).entries if entry.folder is not None]
+        else:
+            found = case_folders([self.place])
+        with self._lock:
+            for folder in found:
+                key = folder.resolve()
+                if key not in self._ids:
+                    self._ids[key] = str(len(self._ids) + 1)
+                    self._folders[self._ids[key]] = folder
+                    self._reading[self._ids[key]] = threading.Lock()
+
+    @property
+    def folders(self) -> list[Path]:
+        """Of all cases."""
+        return list(self._folders.values())
+
+    def folder(self, id_: str) -> Path:
+        """Return the folder of a case.
+
+        Raises:
+            KeyError: no case has this number.
+        """
+        return self._folders[id_]
+
+    def page(self, id_: str) -> PageCase:
+        """Return a case with its volumes, which are read when it is first asked for, or has changed.
+
+        Raises:
+            KeyError: no case has this number.
+            InputError: it is damaged.
+        """
+        folder = self._folders[id_]
+        with self._reading[id_]:
+            description = read_description(folder)
+            with self._lock:
+                kept = self._pages.get(id_)
+                if kept is not None and kept.volumes.description.raw == description.raw:
+                    self._pages.move_to_end(id_)
+                    return kept
+            page = PageCase(read_volumes(folder, description, self.image_folders), self.rules)
+            with self._lock:
+                self._pages[id_] = page
+                self._pages.move_to_end(id_)
+                while len(self._pages) > KEPT_CASES:
+                    self._pages.popitem(last=False)
+            return page
+
+    def worklist(self, reviewer: str) -> dict[str, Any]:
+        """List all cases as the page shows them to a reviewer, best benefit first.
+
+        Args:
+            reviewer: name as entered; "" for nobody yet.
+        """
+        self.refresh()
+        readings: list[tuple[str, CaseReading, CaseReviews]] = []
+        rows: list[tuple[str, WorklistEntry, CaseReviews | None]] = []
+        for id_, folder in list(self._folders.items()):
+            try:
+                case = read_case(folder)
+                with naming_case(folder):
+                    found = read_reviews(folder, case)
+                    reading = reading_of(folder, case, seen_by(reviewer, found), self.rules)
+                    reading.entry()
+                readings.append((id_, reading, found))
+            except InputError as error:
+                rows.append((id_, unreadable(folder, error), None))
+        seconds, decided = pace_of([pace for _, reading, _ in readings for pace in reading.paces])
+        for id_, reading, found in readings:
+            all_reviews = replace(reading, found=found).entry(seconds).reviews
+            rows.append((id_, replace(reading.entry(seconds), reviews=all_reviews), found))
+        order = {id(entry): number for number, entry in enumerate(by_benefit([entry for _, entry, _ in rows]))}
+        rows.sort(key=lambda row: order[id(row[1])])
+        name = clean_reviewer_name(reviewer) if reviewer.strip() else ""
+        return {
+            **settings_json(seconds, decided),
+            "title": self.title,
+            "reviewer": name,
+            "cases": [_row(*row, name) for row in rows],
+        }
+
+
+def settings_json(seconds_per_region: float, decided: int = 0) -> dict[str, Any]:
+    """Return what the page needs to know besides cases.
+
+    Args:
+        decided: regions behind the pace; 0 if it is the assumed one.
+    """
+    titles = [f"{verdict.value[:1].upper()}{verdict.value[1:]}" for verdict in SPOKEN]
+    return {
+        "version": __version__,
+        "seconds_per_region": seconds_per_region,
+        "pace": Worklist((), seconds_per_region, decided, None).pace,
+        "sorted_by": SORTED_BY,
+        "orders": list(ORDERS),
+        "verdicts": [
+            {"value": verdict.value, "title": title, "key": key}
+            for verdict, title, key in zip(SPOKEN, titles, KEYS, strict=True)
+        ],
+    }
+
+
+def _row(id_: str, entry: WorklistEntry, found: CaseReviews | None, reviewer: str) -> dict[str, Any]:
+    known = () if found is None else found.reviews
+    over = {review.reviewer: ended(review, found.regions) for review in known if found is not None}
+    return {
+        "id": id_,
+        "name": entry.name,
+        "flags": [flag_json(flag) for flag in entry.flags],
+        "worst_structure": entry.worst_structure,
+        "expected_wrong_mm3": entry.expected_wrong_mm3,
+        "regions": entry.regions,
+        "open_regions": entry.open_regions,
+        "open_wrong_mm3": entry.open_wrong_mm3,
+        "minutes": entry.minutes,
+        "benefit": entry.benefit,
+        "reviews": [
+            {**asdict(one), "text": one.text, "own": one.reviewer == reviewer, "ended": over.get(one.reviewer, False)}
+            for one in entry.reviews
+        ],
+        "notes": list(entry.notes),
+        "trouble": entry.trouble,
+    }

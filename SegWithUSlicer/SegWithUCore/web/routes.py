@@ -1,0 +1,159 @@
+"""What the page may ask for: each address with what answers it. No path of a file is ever taken from a request."""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..errors import UsageError
+from ..review.reviews import MAXIMUM_BLIND
+from .case_store import CaseStore
+from .display_volumes import DisplayVolume
+from .open_review import shown_regions
+from .reviews import Asked, OpenReviews
+
+LONGEST_TEXT = 1000
+"""Of a name or a session in a request."""
+
+
+@dataclass(frozen=True)
+class Voxels:
+    """Bytes that are sent as they are."""
+
+    data: memoryview
+
+
+Query = Mapping[str, str]
+Body = Mapping[str, Any]
+
+
+class Routes:
+    """Answers of the server.
+
+    Args:
+        store: of the cases.
+        reviews: that are open.
+        reviewer: who is proposed as reviewer; "" for nobody.
+    """
+
+    def __init__(self, store: CaseStore, reviews: OpenReviews, reviewer: str = "") -> None:
+        self.store, self.reviews, self.reviewer = store, reviews, reviewer
+        self._get: list[tuple[re.Pattern[str], Callable[..., Any]]] = [
+            (re.compile(r"/api/worklist"), self._worklist),
+            (re.compile(r"/api/cases/([0-9]{1,9})"), self._case),
+            (re.compile(r"/api/cases/([0-9]{1,9})/volumes/([a-z_]{1,40})"), self._volume),
+            (re.compile(r"/api/cases/([0-9]{1,9})/value"), self._value),
+            (re.compile(r"/api/cases/([0-9]{1,9})/lines"), self._lines),
+        ]
+        self._post: list[tuple[re.Pattern[str], Callable[..., Any]]] = [
+            (re.compile(r"/api/cases/([0-9]{1,9})/open"), self._open),
+            (re.compile(r"/api/cases/([0-9]{1,9})/alive"), self._alive),
+            (re.compile(r"/api/cases/([0-9]{1,9})/events"), self._events),
+            (re.compile(r"/api/cases/([0-9]{1,9})/close"), self._close),
+        ]
+
+    def get(self, path: str, query: Query) -> dict[str, Any] | Voxels:
+        """Answer what is only looked at.
+
+        Raises:
+            KeyError: there is nothing at this address.
+            UsageError, InputError, RefusalError: as the parts.
+        """
+        return _found(self._get, path)(query)
+
+    def post(self, path: str, body: Body) -> dict[str, Any]:
+        """Answer what changes something.
+
+        Raises:
+            KeyError, UsageError, InputError, RefusalError: as `get`.
+        """
+        answer: dict[str, Any] = _found(self._post, path)(body)
+        return answer
+
+    def _worklist(self, query: Query) -> dict[str, Any]:
+        return {**self.store.worklist(query.get("reviewer", "")), "reviewer_default": self.reviewer}
+
+    def _case(self, query: Query, id_: str) -> dict[str, Any]:
+        return self.store.page(id_).to_json(id_)
+
+    def _volume(self, query: Query, id_: str, name: str) -> Voxels:
+        case = self.store.page(id_)
+        volumes, session = case.volumes, query.get("session")
+        if name == "masks":
+            if session is not None:
+                return Voxels(memoryview(self.reviews.review(session).shown.masks.data))
+            blind = _number(query, "blind", 0, MAXIMUM_BLIND)
+            return Voxels(memoryview(shown_regions(case, blind).masks.data))
+        shown: DisplayVolume | None
+        if name == "image":
+            shown = None if volumes.image is None else volumes.image.volume
+        elif name == "labels":
+            shown = volumes.labels if session is None else self.reviews.review(session).edited
+        else:
+            shown = volumes.map(name)
+        if shown is None:
+            raise KeyError(name)
+        last = shown.box.size[2]
+        first = _number(query, "from", 0, last)
+        return _voxels(shown.array[first : _number(query, "to", last, last)])
+
+    def _value(self, query: Query, id_: str) -> dict[str, Any]:
+        most = 1 << 20
+        return self.store.page(id_).volumes.values([_number(query, axis, -1, most) for axis in "ijk"])
+
+    def _lines(self, query: Query, id_: str) -> dict[str, Any]:
+        return self.reviews.lines(query.get("session", ""))
+
+    def _open(self, body: Body, id_: str) -> dict[str, Any]:
+        last, pending = body.get("last"), body.get("pending") or []
+        blind = body.get("blind_places", 0)
+        if not (last is None or isinstance(last, str)) or type(blind) is not int:
+            raise UsageError("The page asked for a review in a way that is none of ours.")
+        asked = Asked(_text(body, "reviewer"), _text(body, "order"), blind, last, _events_of(pending))
+        return self.reviews.open(id_, self.store.page(id_), asked)
+
+    def _alive(self, body: Body, id_: str) -> dict[str, Any]:
+        return self.reviews.alive(_text(body, "session"), body.get("at"))
+
+    def _events(self, body: Body, id_: str) -> dict[str, Any]:
+        events = _events_of(body.get("events"))
+        session, last, act = (_text(body, name) for name in ("session", "last", "id"))
+        return self.reviews.say(session, last, act, events, body.get("at"))
+
+    def _close(self, body: Body, id_: str) -> dict[str, Any]:
+        self.reviews.close(_text(body, "session"))
+        return {}
+
+
+def _found(table: list[tuple[re.Pattern[str], Callable[..., Any]]], path: str) -> Callable[[Any], Any]:
+    for pattern, answer in table:
+        if match := pattern.fullmatch(path):
+            return lambda given: answer(given, *match.groups())
+    raise KeyError(path)
+
+
+def _text(body: Body, name: str) -> str:
+    value = body.get(name, "expected wrong volume" if name == "order" else None)
+    if not isinstance(value, str) or len(value) > LONGEST_TEXT:
+        raise UsageError(f"The page did not say '{name}'.")
+    return value
+
+
+def _number(query: Query, name: str, default: int, most: int) -> int:
+    text = query.get(name, str(default))
+    if not re.fullmatch(r"-?[0-9]{1,9}", text):
+        raise UsageError(f"'{name}' is no whole number: {text[:40]!r}.")
+    return min(int(text), most)
+
+
+def _events_of(value: Any) -> list[Mapping[str, Any]]:
+    if not isinstance(value, list) or not all(isinstance(event, dict) for event in value):
+        raise UsageError("The page did not say what happened.")
+    return value
+
+
+def _voxels(array: np.ndarray) -> Voxels:
+    little = array.astype(array.dtype.newbyteorder("<"), copy=False)
+    return Voxels(np.ascontiguousarray(little).data.cast("B"))

@@ -1,0 +1,302 @@
+"""The server behind the page: the standard library's, at one address, for who has the token."""
+
+import contextlib
+import http
+import json
+import socket
+import socketserver
+import ssl
+import sys
+import threading
+import time
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+from ..errors import InputError, SegWithUError, UsageError
+from ..strict_json import parse_json
+from .gate import SECURITY_HEADERS, Gate
+from .reviews import RefusalError
+from .routes import Routes, Voxels
+from .static_files import PAGE, static_files
+
+MOST_BODY_BYTES = 2 << 20
+"""Of a request: an act with the longest comment has less than half of it."""
+PART_BYTES = 1 << 20
+SILENT_S = 20.0
+"""A client that neither takes nor gives a byte for so long is gone."""
+ASKING_S = 60.0
+"""Within which a request has come whole, and after which a connection that asks nothing is closed."""
+MOST_CONNECTIONS = 64
+SWEEP_S = 1.0
+MOST_FIELDS = 10
+JSON_TYPE, VOXEL_TYPE = "application/json; charset=utf-8", "application/octet-stream"
+_GONE = (ConnectionError, TimeoutError, ssl.SSLError)
+
+
+class PageServer(ThreadingHTTPServer):
+    """Serves the page and its cases until it is told to stop.
+
+    Args:
+        address: host and port; port 0 takes a free one.
+        make_gate: makes the gate, once the port is known.
+        routes: answers what the page asks.
+        certificate: files of a certificate and its key, for encrypted connections; None for plain ones.
+        say: called with one sentence about what went wrong without an asking page's fault.
+
+    Raises:
+        UsageError: the address cannot be taken, or the certificate cannot be read.
+    """
+
+    daemon_threads = True
+    block_on_close = False
+    request_queue_size = 32
+    allow_reuse_address = sys.platform != "win32"  # there it would let another program take the same port
+
+    def __init__(
+        self,
+        address: tuple[str, int],
+        make_gate: Callable[[int], Gate],
+        routes: Routes,
+        certificate: tuple[Path, Path] | None = None,
+        say: Callable[[str], None] = lambda sentence: None,
+    ) -> None:
+        self.routes, self.say = routes, say
+        self.files = static_files()
+        self._tls = None if certificate is None else _tls(*certificate)
+        self._asking: dict[socket.socket, float] = {}
+        self._free = threading.BoundedSemaphore(MOST_CONNECTIONS)
+        self._stopped = threading.Event()
+        if ":" in address[0]:
+            self.address_family = socket.AF_INET6
+        try:
+            super().__init__(address, PageHandler)
+        except (OSError, OverflowError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise UsageError(
+                f"{address[0]}:{address[1]} cannot be taken ({reason}): give another --port, 0 for any that is free."
+            ) from error
+        self.gate = make_gate(int(self.server_address[1]))
+
+    def run(self) -> list[str]:
+        """Serve until `stop` or Ctrl-C; returns what could not be brought to disk, one sentence each."""
+        threading.Thread(target=self._sweep, name="sweep", daemon=True).start()
+        with contextlib.suppress(KeyboardInterrupt):  # the usual way to end
+            self.serve_forever(poll_interval=0.2)
+        self._stopped.set()
+        self.server_close()
+        return self.routes.reviews.close_all()
+
+    def stop(self) -> None:
+        """End `run`, from another thread."""
+        threading.Thread(target=self.shutdown, daemon=True).start()
+
+    def server_bind(self) -> None:
+        """Take the address; the base class would ask a name server for the computer's name."""
+        socketserver.TCPServer.server_bind(self)
+        self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        """Take a connection; encryption begins in its own thread, so that a silent client holds up nobody."""
+        connection, address = super().get_request()
+        if self._tls is not None:
+            connection = self._tls.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
+        return connection, address
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Answer a connection in a thread of its own; one too many is closed at once."""
+        if not self._free.acquire(blocking=False):
+            self.shutdown_request(request)
+            return
+        super().process_request(request, client_address)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """Answer a connection."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._asking.pop(request, None)
+            self._free.release()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say what went wrong, unless it is that a client went away."""
+        error = sys.exc_info()[1]
+        if not isinstance(error, _GONE):
+            self.say(f"a request could not be answered: {type(error).__name__}: {error}")
+
+    def asks(self, connection: socket.socket, asks: bool) -> None:
+        """Count the time from when a client may ask until it has asked."""
+        if asks:
+            self._asking[connection] = time.monotonic()
+        else:
+            self._asking.pop(connection, None)
+
+    def _sweep(self) -> None:
+        """Give back reviews of silent windows, and close connections of clients that do not come to an end."""
+        while not self._stopped.wait(SWEEP_S):
+            self.routes.reviews.sweep()
+            limit = time.monotonic() - ASKING_S
+            for connection, since in list(self._asking.items()):
+                if since < limit:
+                    self._asking.pop(connection, None)
+                    with contextlib.suppress(OSError):
+                        connection.shutdown(socket.SHUT_RDWR)
+
+
+class PageHandler(BaseHTTPRequestHandler):
+    """Answers one connection."""
+
+    server: PageServer
+    protocol_version = "HTTP/1.1"
+    server_version, sys_version = "SegWithU", ""
+    timeout = SILENT_S
+
+    def setup(self) -> None:
+        """Begin, with the encryption where there is one."""
+        super().setup()
+        if isinstance(self.connection, ssl.SSLSocket):
+            self.connection.do_handshake()
+
+    def handle_one_request(self) -> None:
+        """Take a request and answer it."""
+        self.server.asks(self.connection, True)
+        try:
+            super().handle_one_request()
+        except _GONE:
+            self.close_connection = True
+        finally:
+            self.server.asks(self.connection, False)
+
+    def do_GET(self) -> None:
+        """Send a file of the page, or what is only looked at."""
+        self.server.asks(self.connection, False)
+        parts = urlsplit(self.path)
+        data = parts.path.startswith("/api/")
+        if not self._may_ask(data):
+            return
+        if data:
+            query = dict(parse_qsl(parts.query, max_num_fields=MOST_FIELDS))
+            self._answer(lambda: self.server.routes.get(parts.path, query))
+        elif parts.path == "/favicon.ico":
+            self._send(204, b"", JSON_TYPE)
+        elif (file := self.server.files.get(parts.path[1:] or PAGE)) is not None:
+            self._send(200, file.content, file.kind)
+        else:
+            self._refuse(404, "There is nothing at this address.")
+
+    def do_POST(self) -> None:
+        """Take what a reviewer says."""
+        path = urlsplit(self.path).path
+        is_key = path == "/api/enter"
+        body = self._body()
+        self.server.asks(self.connection, False)
+        if body is None or not self._may_ask(not is_key, from_page=True):
+            return
+        if is_key:
+            token = self.server.gate.enter(body.get("once"))
+            if token is None:
+                self._refuse(401, "This link was used already, or is too old: open the link that was printed.")
+            else:
+                self._json(200, {"token": token})
+            return
+        self._answer(lambda: self.server.routes.post(path, body))
+
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """Refuse what is no request, in the form of all refusals."""
+        self.close_connection = True
+        self.command = getattr(self, "command", None) or "GET"
+        self._refuse(int(code), message or http.HTTPStatus(code).phrase)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Say nothing of ordinary requests: a terminal is no place for who looked at what."""
+
+    def _may_ask(self, data: bool, from_page: bool = False) -> bool:
+        gate, own = self.server.gate, str(self.connection.getsockname()[0])
+        refusal = gate.refusal(self.headers, own, data or from_page)
+        if refusal is None and data and not gate.knows(self.headers):
+            refusal = 401, "This link is not valid any more: open the link that segwithu web printed."
+        if refusal is not None:
+            self._refuse(*refusal)
+        return refusal is None
+
+    def _body(self) -> dict[str, Any] | None:
+        """Read the JSON of a request; None if it was refused."""
+        length = self.headers.get("Content-Length") or ""
+        if not (length.isascii() and length.isdigit()) or self.headers.get("Transfer-Encoding"):
+            self.close_connection = True
+            self._refuse(411, "The length of the request is missing.")
+            return None
+        if int(length) > MOST_BODY_BYTES:
+            self.close_connection = True  # what was not read would be taken for the next request
+            self._refuse(413, f"The request has {int(length)} bytes, more than {MOST_BODY_BYTES}.")
+            return None
+        content = self.rfile.read(int(length))
+        if (self.headers.get("Content-Type") or "").partition(";")[0].strip().lower() != "application/json":
+            self._refuse(415, "The page speaks JSON.")
+            return None
+        try:
+            found = parse_json(content, "the request", "reload the page")
+        except InputError as error:
+            self._refuse(400, str(error))
+            return None
+        if not isinstance(found, dict):
+            self._refuse(400, "The request is no JSON object: reload the page.")
+            return None
+        return found
+
+    def _answer(self, ask: Callable[[], dict[str, Any] | Voxels]) -> None:
+        try:
+            answer = ask()
+        except KeyError:
+            self._refuse(404, "There is nothing at this address.")
+        except RefusalError as error:
+            self._json(error.status, error.content)
+        except UsageError as error:
+            self._refuse(400, str(error))
+        except SegWithUError as error:
+            self._json(409, {"kind": "damaged", "error": str(error)})
+        except _GONE:
+            raise
+        except Exception as error:  # noqa: BLE001 - the last resort of a request: the others go on
+            self.server.say(f"unexpected {type(error).__name__}: {error}")
+            self._refuse(500, f"Unexpected {type(error).__name__}: see where segwithu web was started.")
+        else:
+            if isinstance(answer, Voxels):
+                self._send(200, answer.data, VOXEL_TYPE)
+            else:
+                self._json(200, answer)
+
+    def _refuse(self, status: int, sentence: str) -> None:
+        self._json(status, {"kind": http.HTTPStatus(status).phrase.lower(), "error": sentence})
+
+    def _json(self, status: int, content: dict[str, Any]) -> None:
+        text = json.dumps(content, allow_nan=False)
+        self._send(status, text.encode(), JSON_TYPE)
+
+    def _send(self, status: int, content: bytes | memoryview, kind: str) -> None:
+        self.send_response(status)
+        for name, value in {**SECURITY_HEADERS, "Content-Type": kind, "Content-Length": str(len(content))}.items():
+            self.send_header(name, value)
+        if self.close_connection:
+            self.send_header("Connection", "close")
+        self.end_headers()
+        view = memoryview(content)
+        for start in range(0, len(view), PART_BYTES):
+            self.wfile.write(view[start : start + PART_BYTES])
+
+
+def _tls(certificate: Path, key: Path) -> ssl.SSLContext:
+    """Prepare encrypted connections.
+
+    Raises:
+        UsageError: certificate or key cannot be read, or do not belong together.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_cert_chain(certificate, key)
+    except (OSError, ssl.SSLError) as error:
+        raise UsageError(f"--tls-cert {certificate} and --tls-key {key} cannot be used: {error}.") from error
+    return context

@@ -1,0 +1,32 @@
+"""Another program that reviews the same case: opens the log, says so, judges a region when told, and ends.
+
+web_rival.py FOLDER REVIEWER
+"""
+
+import json
+import sys
+from pathlib import Path
+
+from SegWithUCore.case.case_file import read_case
+from SegWithUCore.case.region_files import regions_hash, regions_text
+from SegWithUCore.review.log import AuditLog, LogInUseError
+from SegWithUCore.review.log_format import Verdict, VerdictGiven
+from SegWithUCore.review.opening import review_header
+
+
+def main(place: str, reviewer: str) -> None:
+    folder = Path(place)
+    header = review_header(read_case(folder), regions_hash(regions_text(folder)), {})
+    try:
+        log = AuditLog.open(folder, reviewer, header)
+    except LogInUseError as error:
+        print("refused", json.dumps(str(error)), flush=True)
+        return
+    print("open", flush=True)
+    for _line in sys.stdin:
+        log.append(VerdictGiven(2, Verdict.REJECTED))
+    log.close()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,520 @@
+"""The server behind the page, asked as its page asks it, on real cases: volumes, reviews, who may ask."""
+
+import json
+import os
+import shutil
+import socket
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from exchanged_cases import CASES, changed_case
+from repository import PACKAGES, TESTING
+from web_client import WebClient, WebReview, lines_of, served
+
+from SegWithUCore.case.case_file import read_case
+from SegWithUCore.review.log import AuditLog
+from SegWithUCore.review.log_format import Opened, Verdict, VerdictGiven
+from SegWithUCore.review.reviews import read_reviews
+from SegWithUCore.web import server as server_module
+
+NAME = CASES[0]
+
+
+@pytest.fixture
+def cases(segmented_cases: Path, tmp_path: Path) -> Path:
+    """Three cases of the test's own."""
+    return Path(shutil.copytree(segmented_cases, tmp_path / "cases"))
+
+
+def array_of(folder: Path, name: str) -> np.ndarray:
+    return sitk.GetArrayFromImage(sitk.ReadImage(str(folder / f"{name}.nii.gz")))
+
+
+def volume(client: WebClient, case: str, facts: dict) -> np.ndarray:
+    """A volume of the page on its box, (k, j, i)."""
+    data = client.bytes(f"/api/cases/{case}/{facts['url']}")
+    return np.frombuffer(data, np.dtype(facts["dtype"]).newbyteorder("<")).reshape(facts["box"]["size"][::-1])
+
+
+def on_grid(part: np.ndarray, box: dict, shape: tuple[int, ...], outside: float) -> np.ndarray:
+    whole = np.full(shape, outside, part.dtype)
+    i, j, k = (slice(at, at + size) for at, size in zip(box["index"], box["size"], strict=True))
+    whole[k, j, i] = part
+    return whole
+
+
+def test_every_voxel_reaches_the_page_as_it_is_in_the_case_folder(cases):
+    folder = cases / NAME
+    with served(cases) as server:
+        client = WebClient(server.gate.link)
+        id_ = client.case_id(NAME)
+        case = client.get(f"/api/cases/{id_}")
+        image, labels = (array_of(folder, name) for name in ("image", "segmentation"))
+        shown = volume(client, id_, case["image"]) * case["image"]["scale"] + case["image"]["offset"]
+        assert np.array_equal(shown, image)
+        found = on_grid(volume(client, id_, case["labels"]), case["labels"]["box"], labels.shape, 0)
+        assert np.array_equal(found, labels)
+        for name in ("error_probability", "ranking", "calibration"):
+            facts, exact = case["maps"][name], array_of(folder, name)
+            steps = on_grid(volume(client, id_, facts), facts["box"], exact.shape, 0)
+            low, high = facts["window"]
+            for step in (0, 1, 50, 125, 249, 250):
+                threshold = low + step / facts["steps"] * (high - low)
+                assert np.array_equal(steps >= 2 + step, exact >= threshold), (name, step)
+        regions = array_of(folder, "regions")
+        masks = np.frombuffer(client.bytes(f"/api/cases/{id_}/volumes/masks"), np.uint8)
+        for region in case["regions"]:
+            size = region["box"]["size"]
+            mask = masks[region["mask_start"] :][: np.prod(size)].reshape(size[::-1])
+            assert np.array_equal(on_grid(mask, region["box"], regions.shape, 0) > 0, regions == region["id"])
+        facts = case["maps"]["error_probability"]
+        i, j, k = case["regions"][0]["peak_ijk"]
+        assert client.get(f"/api/cases/{id_}/value?i={i}&j={j}&k={k}") == {
+            "image": float(image[k, j, i]),
+            "label": int(labels[k, j, i]),
+            "maps": {name: pytest.approx(float(array_of(folder, name)[k, j, i])) for name in case["maps"]},
+        }
+        whole = client.bytes(f"/api/cases/{id_}/volumes/image")
+        parts = [client.bytes(f"/api/cases/{id_}/volumes/image?from={k}&to={k + 10}") for k in range(0, 40, 10)]
+        assert b"".join(parts) == whole
+
+
+def test_a_verdict_is_on_disk_before_the_answer_and_slicer_reads_the_same(cases):
+    with served(cases) as server:
+        client = WebClient(server.gate.link)
+        review = client.open(client.case_id(NAME), "Ana")
+        one, two, three, four = review.ids[:4]
+        for region, verdict in ((one, "accepted"), (two, "rejected"), (three, "needs second reader")):
+            answer = review.judge(region, verdict, f"ä {region}")
+            assert lines_of(cases / NAME, "Ana")[-1] == answer["lines"][-1]
+        review.say({"event": "comment", "region": four, "comment": "</script>\u2028 later"})
+        undone = review.say({"event": "undo", "line": 5, "what": "comment", "region": four})
+        assert undone[0] == 200
+        structure = review.client.get(f"/api/cases/{review.case}")["structures"][0]["name"]
+        review.say({"event": "structure", "structure": structure, "verdict": "rejected", "comment": ""})
+        review.say({"event": "looked", "region": four, "seconds": 3.0})
+        review.say({"event": "rest"})
+        review.close()
+        assert lines_of(cases / NAME, "Ana")[-1]["event"] == "closed"
+        (found,) = read_reviews(cases / NAME, read_case(cases / NAME)).reviews
+    state = found.state
+    assert [state.verdict_of(id_) for id_ in (one, two, three)] == ["accepted", "rejected", "needs second reader"]
+    assert state.verdict_of(four) == "not looked at"
+    assert state.comment_of(two) == f"ä {two}"
+    assert state.comment_of(four) == ""
+    assert state.structure(structure).verdict == "rejected"
+    assert state.seconds_on(one) == 1.5
+
+
+NOT_A_LINE = [
+    {"event": "verdict", "region": 999, "verdict": "accepted", "comment": None, "seconds": 1.0},
+    {"event": "verdict", "region": 1, "verdict": "not looked at", "comment": None, "seconds": 1.0},
+    {"event": "verdict", "region": 1, "verdict": "fine", "comment": None, "seconds": 1.0},
+    {"event": "verdict", "region": 1, "verdict": "accepted", "comment": None, "seconds": -1.0},
+    {"event": "verdict", "region": True, "verdict": "accepted", "comment": None, "seconds": 1.0},
+    {"event": "verdict", "region": 1, "verdict": "accepted", "seconds": 1.0},
+    {"event": "comment", "region": 1, "comment": "x" * 100_001},
+    {"event": "undo", "line": 1, "what": "opened", "region": None},
+    {"event": "structure", "structure": "../liver", "verdict": "accepted", "comment": ""},
+    {"event": "looked", "region": 1, "seconds": 0.1},
+    {"event": "opened", "case": "x"},
+    {"event": "closed"},
+    {"event": "blind", "place": 1, "answer": None},
+    {"event": "reveal"},
+    {"event": "edited", "region": 1, "structure": "a", "voxels_inside": 1, "voxels_outside": 1, "changed_mm3": 1.0},
+    {},
+]
+
+
+def test_what_does_not_fit_is_refused_and_nothing_of_the_act_is_stored(cases):
+    good = {"event": "verdict", "region": 1, "verdict": "accepted", "comment": None, "seconds": 1.0}
+    with served(cases) as server:
+        client = WebClient(server.gate.link)
+        review = client.open(client.case_id(NAME), "Ana")
+        before = lines_of(cases / NAME, "Ana")
+        for event in NOT_A_LINE:
+            status, answer = review.say(good, event)
+            assert (status, set(answer)) == (400, {"kind", "error"}), event
+        assert review.say()[0] == 400
+        assert review.say(*[good] * 60)[0] == 400
+        assert lines_of(cases / NAME, "Ana") == before
+        assert review.say(good)[0] == 200
+
+
+def test_two_windows_write_one_review_and_the_one_that_is_behind_is_told(cases):
+    with served(cases) as server:
+        client = WebClient(server.gate.link)
+        id_ = client.case_id(NAME)
+        first, second = client.open(id_, "Ana"), client.open(id_, "Ana")
+        first.judge(first.ids[0])
+        event = {"event": "verdict", "region": first.ids[0], "verdict": "rejected", "comment": None, "seconds": 1.0}
+        status, answer = second.say(event)
+        assert (status, answer["kind"]) == (409, "stale")
+        assert answer["lines"] == lines_of(cases / NAME, "Ana")
+        assert [line["event"] for line in answer["lines"]] == ["opened", "verdict"]
+        assert second.alive()[1]["last"] == answer["last"] == first.last
+        second.last = answer["last"]
+        assert second.say(event)[0] == 200
+        first.close()
+        assert second.alive()[0] == 200  # the other window keeps it open
+        second.close()
+        assert second.alive()[0] == 409
+        assert not (cases / NAME / "review.Ana.jsonl.lock").exists()
+
+
+def test_an_answer_that_was_lost_is_given_again_and_nothing_is_written_twice(cases):
+    with served(cases) as server:
+        client = WebClient(server.gate.link)
+        id_ = client.case_id(NAME)
+        review = client.open(id_, "Ana")
+        event = {"event": "verdict", "region": review.ids[0], "verdict": "accepted", "comment": None, "seconds": 1.0}
+        before = review.last
+        first = review.say(event, act="once")
+        assert review.say(event, act="once", last=before) == first
+        assert [line["event"] for line in lines_of(cases / NAME, "Ana")] == ["opened", "verdict"]
+        review.close()
+        again = client.open(id_, "Ana", last=before, pending=[event]).opened
+        assert (again["pending_stored"], again["changed"]) == (True, False)
+        other = {**event, "verdict": "rejected"}
+        again = client.open(id_, "Ana", last=before, pending=[other]).opened
+        assert (again["pending_stored"], again["changed"]) == (False, True)
+
+
+def other_process(folder: Path, reviewer: str) -> subprocess.Popen[str]:
+    """Slicer, as far as the log knows: opens the review and says a line now and then."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (PACKAGES, TESTING / "helpers")))}
+    script = TESTING / "helpers" / "web_rival.py"
+    return subprocess.Popen(
+        [sys.executable, str(script), str(folder), reviewer],
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_a_review_goes_to_another_program_and_back_without_ending_the_server(cases):
+    folder = cases / NAME
+    with served(cases) as server:
+        client = WebClient(server.gate.link)
+        id_ = client.case_id(NAME)
+        review = client.open(id_, "Ana")
+        review.judge(review.ids[0])
+        with other_process(folder, "Ana") as refused:
+            assert refused.communicate()[0].startswith("refused")
+        review.close()
+        with other_process(folder, "Ana") as rival:
+            assert rival.stdout is not None and rival.stdin is not None
+            assert rival.stdout.readline() == "open\n"
+            opened = [line["when"] for line in lines_of(folder, "Ana") if line["event"] == "opened"]
+            status, answer = client.post(f"/api/cases/{id_}/open", {"reviewer": "Ana", "last": review.last})
+            assert (status, answer["kind"], answer["read_only"]) == (423, "in_use", True)
+            assert answer["who"] == f"process {rival.pid} on {socket.gethostname()}"
+            assert answer["since"] == opened[-1]
+            assert answer["lines"] == lines_of(folder, "Ana")
+            assert len(client.bytes(f"/api/cases/{id_}/{answer['masks']['url']}")) == answer["masks"]["bytes"]
+            rival.communicate("judge\n")
+        assert client.post(f"/api/cases/{id_}/events", {"session": review.session, "last": review.last, "id": "x",
+                           "events": []})[1]["kind"] == "closed"  # fmt: skip
+        again = client.open(id_, "Ana", last=review.last).opened
+        assert again["changed"]
+        assert again["lines"] == lines_of(folder, "Ana")
+        assert [line["event"] for line in again["lines"]].count("verdict") == 2
+
+
+def test_lines_of_another_program_are_never_mixed_with_those_of_a_window_that_slept(cases):
+    folder = cases / NAME
+    with served(cases) as server:
+        client = WebClient(server.gate.link)
+        id_ = client.case_id(NAME)
+        review = client.open(id_, "Ana")
+        review.judge(review.ids[0])
+        (folder / "review.Ana.jsonl.lock").unlink()  # as after a day of sleep, seen from another computer
+        other = AuditLog.open(folder, "Ana", header_of(folder))
+        other.append(VerdictGiven(review.ids[1], Verdict.REJECTED))
+        other.close()
+        there = (folder / "review.Ana.jsonl").read_bytes()
+        event = {"event": "verdict", "region": review.ids[1], "verdict": "accepted", "comment": None, "seconds": 1.0}
+        assert review.say(event)[1]["kind"] == "closed"
+        assert (folder / "review.Ana.jsonl").read_bytes() == there
+        again = client.open(id_, "Ana", last=review.last, pending=[event]).opened
+        assert (again["changed"], again["pending_stored"]) == (True, False)
+
+
+def header_of(folder: Path) -> Opened:
+    (first,) = (line for line in lines_of(folder, "Ana")[:1])
+    return Opened(**{key: value for key, value in first.items() if key not in ("when", "reviewer", "event")})
+
+
+def test_a_window_that_falls_silent_gives_its_review_back(cases):
+    now = [0.0]
+    with served(cases, monotonic=lambda: now[0]) as server:
+        client = WebClient(server.gate.link)
+        review = client.open(client.case_id(NAME), "Ana")
+        now[0] += 25
+        assert review.alive(at={"region": review.ids[2], "order": "peak"})[0] == 200
+        now[0] += 25
+        server.routes.reviews.sweep()
+        assert server.routes.reviews.count == 1
+        now[0] += 31
+        server.routes.reviews.sweep()
+        assert server.routes.reviews.count == 0
+        assert not list((cases / NAME).glob("*.lock"))
+        assert lines_of(cases / NAME, "Ana")[-1]["event"] == "closed"
+        opened = client.open(review.case, "Ana").opened
+        assert (opened["resumed_at"], opened["order"]) == (review.ids[2], "peak")
+
+
+def test_reviewers_do_not_see_each_other_before_both_have_ended(cases):
+    with served(cases) as server:
+        client = WebClient(server.gate.link)
+        id_ = client.case_id(NAME)
+        bob = client.open(id_, "Bob")
+        for region in bob.ids:
+            bob.judge(region, "rejected", "secret of Bob")
+        answer = bob.say({"event": "looked", "region": 1, "seconds": 1.0})[1]
+        assert answer["others"] == []
+        ana = client.open(id_, "Ana", blind_places=2)
+        everything = json.dumps([ana.opened, client.worklist("Ana"), client.get(f"/api/cases/{id_}")])
+        assert "secret of Bob" not in everything
+        assert "rejected" not in json.dumps(client.worklist("Ana")["cases"])
+        (entry,) = (case for case in client.worklist("Ana")["cases"] if case["id"] == id_)
+        assert entry["open_regions"] == entry["regions"]
+        assert [(one["reviewer"], one["own"], one["ended"]) for one in entry["reviews"]] == [
+            ("Ana", True, False),
+            ("Bob", False, True),
+        ]
+        for region in ana.ids:
+            assert ana.judge(region)["others"] is None
+        answer = ana.say({"event": "reveal"})[1]
+        assert len(answer["revealed"]) == 2
+        (other,) = answer["others"]
+        assert other["reviewer"] == "Bob"
+        assert set(other["verdicts"].values()) == {"rejected"}
+        assert set(other["comments"].values()) == {"secret of Bob"}
+        assert "rejected" in json.dumps(client.worklist("Ana")["cases"])
+
+
+def test_blind_places_are_regions_like_all_others_and_the_same_when_resumed(cases):
+    with served(cases) as server:
+        client = WebClient(server.gate.link)
+        id_ = client.case_id(NAME)
+        review = client.open(id_, "Ana", blind_places=5)
+        regions = review.opened["regions"]
+        real = {region["id"] for region in client.get(f"/api/cases/{id_}")["regions"]}
+        places = [region for region in regions if region["id"] not in real]
+        assert len(places) == review.opened["blind_places"] == 5
+        assert {frozenset(region) for region in regions} == {frozenset(regions[0])}
+        risk, labels = array_of(cases / NAME, "error_probability"), array_of(cases / NAME, "regions")
+        masks = np.frombuffer(client.bytes(f"/api/cases/{id_}/{review.opened['masks']['url']}"), np.uint8)
+        for place in places:
+            size = place["box"]["size"]
+            mask = masks[place["mask_start"] :][: np.prod(size)].reshape(size[::-1])
+            voxels = on_grid(mask, place["box"], risk.shape, 0) > 0
+            assert voxels.any()
+            assert risk[voxels].max() < 0.05
+            assert not labels[voxels].any()
+        review.close()
+        assert client.open(id_, "Ana", blind_places=0).opened["regions"] == regions
+
+
+FOREIGN = {
+    "no token": ({"Authorization": None}, 401),
+    "another token": ({"Authorization": "Bearer x"}, 401),
+    "token as user and password": ({"Authorization": "Basic eDp5"}, 401),
+    "another name for this computer": ({"Host": "evil.example:80"}, 421),
+    "no host": ({"Host": None}, 421),
+    "another port": ({"Host": "127.0.0.1:1"}, 421),
+    "another page": ({"Origin": "https://evil.example"}, 403),
+    "a file": ({"Origin": "null"}, 403),
+    "another page, as browsers tell": ({"Sec_Fetch_Site": "cross-site"}, 403),
+    "another port of this computer": ({"Sec_Fetch_Site": "same-site"}, 403),
+}
+
+
+@pytest.mark.parametrize(("headers", "status"), FOREIGN.values(), ids=FOREIGN)
+def test_nobody_else_may_ask(cases, headers, status):
+    with served(cases) as server:
+        client = WebClient(server.gate.link)
+        if "127.0.0.1:1" in headers.values():
+            status = 200  # the number that the connection came in by: no name leads there by a trick
+        assert client.ask("GET", "/api/worklist", **headers)[0] == status
+        body = json.dumps({"reviewer": "Ana"}).encode()
+        if status != 200:
+            assert client.ask("POST", "/api/cases/1/open", body, **headers)[0] == status
+            assert not list(cases.glob("*/review.*"))
+
+
+PATHS = (
+    *("/api/cases/0", "/api/cases/999", "/api/cases/-1", "/api/cases/1/..", "/api/cases/../../etc/passwd"),
+    *("/api/cases/1/volumes/case.json", "/api/cases/1/volumes/..%2fcase.json", "/api/cases/1/volumes/review"),
+    *("/api", "/api/", "/../../etc/passwd", "/%2e%2e/%2e%2e/etc/passwd", "//etc/passwd", "/static/main.js"),
+    *("/__init__.py", "/..\\..\\server.py", "/index.html/", "/index.html%00.js", "/cases/1/case.json"),
+)
+
+
+def test_no_path_is_taken_from_a_request(cases):
+    with served(cases) as server:
+        client = WebClient(server.gate.link)
+        for path in PATHS:
+            assert client.ask("GET", path)[0] == 404, path
+        assert client.ask("GET", "/api/cases/1/value?i=1&j=x&k=1")[0] == 400
+        assert client.ask("GET", "/api/cases/1/value?i=-1&j=0&k=1")[0] == 409
+
+
+def test_every_answer_forbids_scripts_of_others_frames_and_keeping(cases):
+    with served(cases) as server:
+        client = WebClient(server.gate.link)
+        asked = [
+            client.ask("GET", path)[1] for path in ("/", "/nothing", "/api/worklist", "/api/cases/1/volumes/image")
+        ]
+        asked.append(client.ask("GET", "/api/worklist", Authorization=None)[1])
+        asked.append(client.ask("PUT", "/api/worklist")[1])
+        for headers in asked:
+            policy = headers["Content-Security-Policy"]
+            assert "default-src 'none'" in policy and "script-src 'self'" in policy
+            assert "unsafe" not in policy
+            assert "frame-ancestors 'none'" in policy
+            assert headers["Cache-Control"] == "no-store"
+            assert headers["X-Content-Type-Options"] == "nosniff"
+            assert headers["Referrer-Policy"] == "no-referrer"
+            assert "Access-Control-Allow-Origin" not in headers
+            assert "Python" not in headers["Server"]
+
+
+def test_requests_that_are_none_of_the_pages_are_refused_in_one_sentence(cases):
+    with served(cases) as server:
+        client = WebClient(server.gate.link)
+        for body, headers, status in (
+            (b"{", {}, 400),
+            (b"[]", {}, 400),
+            (b'{"reviewer": NaN}', {}, 400),
+            (b"[" * 200 + b"]" * 200, {}, 400),
+            (b'{"reviewer": ""}', {}, 400),
+            (b'{"reviewer": 5}', {}, 400),
+            (b'{"reviewer": "Ana", "order": "best"}', {}, 400),
+            (b'{"reviewer": "Ana", "blind_places": 1e9}', {}, 400),
+            (b'{"reviewer": "Ana", "blind_places": 5000}', {}, 400),
+            (json.dumps({"reviewer": "x" * 300}).encode(), {}, 400),
+            (b"{}", {"Content_Type": "text/plain"}, 415),
+            (b"", {"Content_Length": "3000000"}, 413),
+            (b"", {"Content_Length": None}, 411),
+            (b"", {"Content_Length": "-5"}, 411),
+        ):
+            found, _, content = client.ask("POST", "/api/cases/1/open", body, **headers)
+            assert found == status, (body[:40], content)
+            assert json.loads(content)["error"].endswith("."), content
+            client.close()
+        assert not list(cases.glob("*/review.*"))
+        assert client.ask("PUT", "/api/worklist")[0] == 501
+
+
+def test_a_link_for_a_browser_works_once_and_not_for_long(cases):
+    with served(cases) as server:
+        client = WebClient(server.gate.link)
+        key = server.gate.link_for_once().rpartition("=")[2]
+        assert client.post("/api/enter", {"once": key}) == (200, {"token": client.token})
+        assert client.post("/api/enter", {"once": key})[0] == 401
+        assert client.post("/api/enter", {"once": client.token})[0] == 401
+        late = server.gate.link_for_once().rpartition("=")[2]
+        now = server.gate.monotonic()
+        server.gate.monotonic = lambda: now + 61
+        assert client.post("/api/enter", {"once": late})[0] == 401
+
+
+def test_clients_that_ask_for_ever_are_hung_up_on_and_others_are_served(cases, monkeypatch):
+    monkeypatch.setattr(server_module, "ASKING_S", 1.0)
+    monkeypatch.setattr(server_module, "MOST_CONNECTIONS", 4)
+    with served(cases) as server:
+        client = WebClient(server.gate.link)
+        slow = [socket.create_connection(client.address) for _ in range(3)]
+        slow[0].sendall(b"GET /api/worklist HT")
+        slow[1].sendall(f"GET / HTTP/1.1\r\nHost: {client.host}\r\nX: ".encode())
+        slow[2].sendall(f"POST /api/enter HTTP/1.1\r\nHost: {client.host}\r\nContent-Length: 50\r\n\r\n{{".encode())
+        assert client.worklist()["cases"]
+        for connection in slow:
+            connection.settimeout(30)
+            while connection.recv(1000):  # a refusal may come first, then the end
+                pass
+            connection.close()
+        client.close()
+        dead = socket.create_connection(client.address)
+        dead.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        dead.sendall(f"GET /api/cases/1/volumes/image HTTP/1.1\r\nHost: {client.host}\r\n\r\n".encode())
+        dead.close()
+        assert client.worklist()["cases"]
+
+
+def test_hostile_case_folders_lead_to_no_other_file(cases, tmp_path):
+    secret = tmp_path / "secret.txt"
+    secret.write_text("")
+    folder = cases / NAME
+    (folder / "image.nii.gz").unlink()
+    changed_case(folder, lambda case: case.update(name="<img src=x onerror=alert(1)>"))
+    changed_case(folder, lambda case: case["input"]["channels"][0].update(file="/etc/passwd", file_mac="0" * 64))
+    (folder / "review.Ana.jsonl").symlink_to(secret)
+    cut = cases / CASES[1]
+    (cut / "review.Ana.jsonl").write_bytes(b'{"when": "attack')
+    (cut / "review.Ana.jsonl.damaged").symlink_to(secret)
+    changed_case(cases / CASES[2], lambda case: case["maps"]["ranking"].update(file="../secret.txt"))
+    with served(cases) as server:
+        client = WebClient(server.gate.link)
+        id_ = client.case_id("<img src=x onerror=alert(1)>")
+        case = client.get(f"/api/cases/{id_}")
+        assert case["image"] is None
+        assert "/etc/passwd" in case["image_trouble"]  # where it is said to lie; not what is there
+        for name in ("<img src=x onerror=alert(1)>", CASES[1]):
+            status, answer = client.post(f"/api/cases/{client.case_id(name)}/open", {"reviewer": "Ana"})
+            assert status in (409, 423), answer
+        assert secret.read_text() == ""
+        status, _, content = client.ask("GET", f"/api/cases/{client.case_id(CASES[2])}")
+        assert (status, json.loads(content)["kind"]) == (409, "damaged")
+
+
+def test_a_case_that_cannot_be_written_to_is_shown_and_takes_no_verdicts(cases):
+    (cases / NAME / "review.Ana.jsonl.lock").mkdir()  # whoever runs the tests may write anywhere
+    with served(cases) as server:
+        client = WebClient(server.gate.link)
+        id_ = client.case_id(NAME)
+        status, answer = client.post(f"/api/cases/{id_}/open", {"reviewer": "Ana"})
+        assert (status, answer["kind"], answer["read_only"], answer["lines"]) == (423, "not_writable", True, [])
+        assert len(answer["regions"]) == len(client.get(f"/api/cases/{id_}")["regions"])
+        assert client.open(id_, "Bob").opened["lines"]
+
+
+def test_a_case_without_regions_or_image_is_shown_and_says_why(cases):
+    changed_case(cases / NAME, lambda case: case.update(regions=None))
+    (cases / CASES[1] / "segmentation.nii.gz").write_bytes(b"no volume")
+    with served(cases) as server:
+        client = WebClient(server.gate.link)
+        id_ = client.case_id(NAME)
+        case = client.get(f"/api/cases/{id_}")
+        assert (case["regions"], case["regions_trouble"]) == ([], "This case has no regions: run segwithu regions.")
+        assert client.post(f"/api/cases/{id_}/open", {"reviewer": "Ana"})[1]["kind"] == "no_regions"
+        status, _, content = client.ask("GET", f"/api/cases/{client.case_id(CASES[1])}")
+        assert (status, json.loads(content)["kind"]) == (409, "damaged")
+        assert str(cases / CASES[1]) in json.loads(content)["error"]
+
+
+def test_the_review_of_slicer_shows_the_version_that_was_edited_there(cases):
+    folder = cases / NAME
+    labels = sitk.ReadImage(str(folder / "segmentation.nii.gz"))
+    edited = sitk.GetArrayFromImage(labels)
+    edited[edited == 1] = 0
+    image = sitk.GetImageFromArray(edited)
+    image.CopyInformation(labels)
+    sitk.WriteImage(image, str(folder / "segmentation_reviewed.Ana.seg.nrrd"))
+    with served(cases) as server:
+        client = WebClient(server.gate.link)
+        review: WebReview = client.open(client.case_id(NAME), "Ana")
+        assert review.opened["has_edits"]
+        facts = review.opened["labels"]
+        shown = on_grid(volume(client, review.case, facts), facts["box"], edited.shape, 0)
+        assert np.array_equal(shown, edited)
+        bob = client.open(review.case, "Bob").opened
+        assert (bob["has_edits"], bob["labels"]) == (False, None)
