@@ -140,6 +140,17 @@ class qMRMLThreeDWidget(qMRMLWidget):
         return self._view.logic
 
 
+def _layout_node(scene: Any) -> Any:
+    """The scene's one layout node, which survives closing the scene, with Slicer's first layout."""
+    node = scene.CreateNodeByClass("vtkMRMLLayoutNode")
+    node.UnRegister(None)
+    node.SetSingletonTag("vtkMRMLLayoutNode")
+    node = scene.AddNode(node)
+    if node.GetViewArrangement() == node.SlicerLayoutNone:
+        node.SetViewArrangement(node.SlicerLayoutFourUpView)
+    return node
+
+
 @stand_in
 class qSlicerLayoutManager(QT.QObject):
     """Finds views; the layout number is kept in a real layout node, views are not rearranged."""
@@ -151,9 +162,7 @@ class qSlicerLayoutManager(QT.QObject):
         super().__init__()
         self._slices = {name: qMRMLSliceWidget(view) for name, view in slice_views.items()}
         self._threed = [qMRMLThreeDWidget(threed_view)]
-        self._node = scene.GetSingletonNode("vtkMRMLLayoutNode", "vtkMRMLLayoutNode")
-        if self._node is None:
-            self._node = scene.AddNewNodeByClass("vtkMRMLLayoutNode")
+        self._node = _layout_node(scene)
 
     def _put_into(self, window: Any) -> None:
         """Views are part of the main window, so they can have the keyboard; their pictures are rendered off-screen."""

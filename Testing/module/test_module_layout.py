@@ -23,6 +23,7 @@ SECTIONS = (
     "logButton",
     "overlayButton",
     "structuresButton",
+    "plotsButton",
     "casesButton",
 )
 INNER = ("editButton", "reviewMoreButton", "budgetButton", "exportButton", "differencesButton")
@@ -178,7 +179,7 @@ def test_other_sections_fold_when_a_review_starts_and_come_back_after_it(reviewi
 
 def test_sections_come_in_the_order_of_slicers_modules(opened: Opened) -> None:
     order = ("inputsButton", "outputsButton", "advancedButton", "runButton", "progressBar", "statusLabel")
-    results = ("overlayButton", "structuresButton", "reviewButton", "casesButton")
+    results = ("overlayButton", "structuresButton", "plotsButton", "reviewButton", "casesButton")
     layout = _root(opened).layout()
     placed = [layout.itemAt(index).widget() for index in range(layout.count())]
     names = [QtCore.QObject.objectName(widget) for widget in placed if widget is not None]

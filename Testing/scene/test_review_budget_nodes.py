@@ -7,8 +7,9 @@ from loaded_case import LoadedCase, add_transform, loaded_case, paint
 
 from SegWithUCore.errors import InputError
 from SegWithUCore.review.opening import ReviewOptions
-from SegWithUSlicerLib.review.budget import Budget, reference_labels
+from SegWithUSlicerLib.review.budget import Budget
 from SegWithUSlicerLib.review.edits import read_labels
+from SegWithUSlicerLib.review.reference import reference_labels
 from SegWithUSlicerLib.review.session import ReviewSession
 from SegWithUSlicerLib.scene.case_images import array_of, image_from
 from SegWithUSlicerLib.scene.review_nodes import region_labels, regions_of

@@ -5,7 +5,8 @@ import pytest
 from loaded_case import loaded_case
 from mrml_headless import HeadlessScene
 
-from SegWithUSlicerLib.review.budget_plot import BudgetCurve, RiskCurve, put_budget, put_risk_coverage, remove_plots
+from SegWithUSlicerLib.review.budget_plot import BudgetCurve, RiskCurve, put_budget, put_risk_coverage
+from SegWithUSlicerLib.scene.charts import remove_charts
 from SegWithUSlicerLib.scene.load_case import find_cases
 from SegWithUSlicerLib.scene.review_nodes import regions_of
 
@@ -125,9 +126,9 @@ def test_charts_go_with_the_run_and_deleted_ones_are_made_anew(tmp_path, data_fo
     case.scene.RemoveNode(chart.GetNthPlotSeriesNode(0))
     assert put_budget(case.nodes, BudgetCurve(expected, 2)) is chart
     assert list(_drawn(chart)) == ["expected errors", "your budget"]
-    remove_plots(case.nodes)
+    remove_charts(case.nodes)
     assert _count(case.scene) == count
-    remove_plots(case.nodes)
+    remove_charts(case.nodes)
 
 
 def test_a_case_without_regions_has_a_chart_of_one_point(tmp_path, data_folder):

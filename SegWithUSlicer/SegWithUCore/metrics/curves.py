@@ -80,10 +80,16 @@ def curves_of_case(error_probability: np.ndarray, wrong: np.ndarray) -> ErrorCur
 
 
 def _risk_coverage(groups: "ScoreGroups") -> tuple[np.ndarray, np.ndarray]:
-    """Return coverage and risk at ends of groups, at most `MOST_POINTS` of them."""
+    """Return coverage and risk at the first voxel and at ends of groups, at most `MOST_POINTS` points.
+
+    Among the ties of the first group, often most voxels of an image, the expected risk is the same from the first on.
+    """
     voxels, errors = np.cumsum(groups.voxels), np.cumsum(groups.wrong)
-    half = MOST_POINTS // 2
+    half = (MOST_POINTS - 1) // 2
     by_coverage = np.searchsorted(voxels, np.linspace(voxels[0], voxels[-1], half))
     by_error = np.searchsorted(errors, np.linspace(errors[0], errors[-1], half))
     kept = np.unique(np.concatenate([by_coverage, by_error]))
-    return voxels[kept] / voxels[-1], errors[kept] / voxels[kept]
+    coverage, risk = voxels[kept] / voxels[-1], errors[kept] / voxels[kept]
+    if groups.voxels[0] > 1:
+        coverage, risk = np.insert(coverage, 0, 1 / voxels[-1]), np.insert(risk, 0, groups.wrong[0] / groups.voxels[0])
+    return coverage, risk

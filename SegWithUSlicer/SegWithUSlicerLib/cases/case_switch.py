@@ -135,8 +135,7 @@ def remove_case(nodes: CaseNodes, with_images: bool = True) -> None:
     images = [node for node in nodes.inputs if node.GetAttribute(IMAGE_ATTRIBUTE) and node.GetID() not in used]
     remove_folder(nodes)
     parts = [
-        *nodes.results,
-        nodes.table,
+        *nodes.listed,
         nodes.regions,
         nodes.regions_text,
         nodes.original,

@@ -12,8 +12,9 @@ from ..i18n import _
 from ..review.budget import Budget
 from ..review.session import ReviewSession
 from ..run.session import Debounce
-from ..scene.case_nodes import find_cases, hidden_node
+from ..scene.case_nodes import hidden_node
 from .gui_connections import GuiConnections
+from .plots_panel import hide_own_results
 
 VIEW_TAG = "SegWithU"
 _DELAY_MS = 300
@@ -54,14 +55,8 @@ class BudgetPanel:
         with self._gui.updating():
             self.ui.budgetBox.maximum = len(session.real_regions)
             self.ui.budgetBox.value = min(_FIRST_CHOICE, len(session.real_regions))
-        self.hide_own_results()
+        hide_own_results(self.ui.referenceSelector)
         self.refresh()
-
-    def hide_own_results(self) -> None:
-        """Offer as reference only what no run has made."""
-        made = [nodes.segmentation for nodes in find_cases(slicer.mrmlScene)]
-        hidden = [node.GetID() for node in made if node is not None]
-        self.ui.referenceSelector.sortFilterProxyModel().hiddenNodeIDs = hidden
 
     def refresh(self) -> None:
         """Say at once what the choice covers; the chart follows when the choice rests."""
@@ -122,6 +117,8 @@ class BudgetPanel:
             owner = _singleton("vtkMRMLScriptedModuleNode", "SegWithU plot", "SegWithUPlot")
             view = _singleton("vtkMRMLPlotViewNode", "SegWithU budget", VIEW_TAG)
             view.SetLayoutName(VIEW_TAG)
+            # A chart that is shown in the layout is not shown here too.
+            view.SetDoPropagatePlotChartSelection(False)
             view.SetAndObserveParentLayoutNodeID(owner.GetID())
         if self.plot is None:
             self.plot = slicer.qMRMLPlotWidget()

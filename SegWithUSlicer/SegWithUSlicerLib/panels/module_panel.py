@@ -1,6 +1,7 @@
 """The whole panel: connects its sections with the session and the parameter node."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import qt
@@ -21,6 +22,7 @@ from .cases_panel import CasesPanel
 from .input_panel import InputPanel, check_paths
 from .output_panel import OutputPanel
 from .overlay_panel import KEY, BareImageKey, OverlayPanel
+from .plots_panel import PlotsPanel
 from .review_panel import ReviewPanel
 from .run_panel import RunPanel
 from .structures_panel import StructuresPanel
@@ -49,6 +51,7 @@ class ModulePanel:
         self.run = RunPanel(ui, self.session.diagnostics)
         self.overlay = OverlayPanel(ui, self._run_chosen, KEY)
         self.structures = StructuresPanel(ui)
+        self.plots = PlotsPanel(ui, self._model_folder)
         self.review = ReviewPanel(ui)
         self.cases = CasesPanel(ui, self)
         self.key = BareImageKey(self.overlay.show_bare_image)
@@ -114,6 +117,7 @@ class ModulePanel:
             self.review.scene_closes,
             self.overlay.release,
             lambda: self.structures.show(None),
+            lambda: self.plots.show(None),
             self.cases.follow,
             self._unbind,
         )
@@ -125,6 +129,7 @@ class ModulePanel:
         if shown is not None and shown.hub is node:
             self.overlay.release()
             self.structures.show(None)
+            self.plots.show(None)
         self.review.node_removed(node)
         if node.IsA("vtkMRMLScriptedModuleNode"):
             self.cases.follow()
@@ -238,6 +243,7 @@ class ModulePanel:
         self._list_runs(nodes)
         self.overlay.show_run(nodes)
         self.structures.show(nodes)
+        self.plots.show(nodes)
         self.review.show(nodes)
         self.cases.follow()
 
@@ -253,11 +259,15 @@ class ModulePanel:
         self._list_runs(shown)
         self.overlay.attach(shown)
         self.structures.show(shown)
+        self.plots.show(shown)
         self.review.show(shown)
         self.cases.follow()
 
     def _list_runs(self, current: CaseNodes | None = None) -> None:
         self.overlay.list_runs(find_cases(slicer.mrmlScene), current or self.overlay.nodes)
+
+    def _model_folder(self) -> Path | None:
+        return self.inputs.model.folder if self.inputs.model is not None else None
 
     def _watch_roi(self) -> None:
         """Repeat the prediction when the region is moved or another one is chosen."""

@@ -13,6 +13,7 @@ SECTIONS = (
     "logButton",
     "overlayButton",
     "structuresButton",
+    "plotsButton",
     "casesButton",
 )
 

@@ -1,14 +1,10 @@
 """How many of the errors reviewing N regions covers, expected and, with a reference, true."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from math import ceil
 
-import numpy as np
 import slicer
-import vtk
 
-from SegWithUCore.errors import InputError
 from SegWithUCore.review.budget import (
     Coverage,
     RiskCoverage,
@@ -19,12 +15,11 @@ from SegWithUCore.review.budget import (
 )
 
 from ..i18n import _
-from ..scene.case_images import array_of
-from ..scene.case_nodes import CaseNodes
 from ..scene.readout import volume_text
 from ..scene.review_nodes import region_labels
 from .budget_plot import BudgetCurve, RiskCurve, put_budget, put_risk_coverage
-from .edits import grid_of, labels_on_grid, read_labels, whole_box
+from .edits import grid_of, read_labels
+from .reference import error_probability, reference_labels, time_of
 from .session import ReviewSession
 
 
@@ -101,7 +96,7 @@ class Budget:
         share = self.expected.share.tolist()
         true_share = None if truth is None else truth.coverage.share.tolist()
         # Once per review: it reads every voxel, and no edit changes what the model expects.
-        expected = self._risk = self._risk or expected_risk_coverage(_error_probability(nodes))
+        expected = self._risk = self._risk or expected_risk_coverage(error_probability(nodes))
         curves = {_("expected"): RiskCurve(expected.coverage.tolist(), expected.selective_risk.tolist())}
         if truth is not None:
             true = truth.voxels
@@ -131,79 +126,13 @@ class Budget:
     def _truth(self, reference: "slicer.vtkMRMLNode") -> Truth:
         """Compare with the model's own segmentation: the regions are about its errors, not about what edits left."""
         nodes = self.session.nodes
-        key = (f"{reference.GetID()} {self.session.order}", _time_of(reference))
+        key = (f"{reference.GetID()} {self.session.order}", time_of(reference))
         if key not in self._truths:
             self._truths.clear()
             labels, truth = read_labels(nodes, original=True), reference_labels(nodes, reference)
-            error = _error_probability(nodes)
+            error = error_probability(nodes)
             shape, matrix = grid_of(nodes)
             regions, voxel_mm3 = region_labels(nodes, shape), abs(matrix.Determinant())
             coverage = true_coverage(regions, labels, truth, self.expected.ids, voxel_mm3, error >= 0)
             self._truths[key] = Truth(coverage, true_risk_coverage(error, labels != truth))
         return self._truths[key]
-
-
-def _error_probability(nodes: CaseNodes) -> np.ndarray:
-    error: np.ndarray = array_of(nodes.maps["error_probability"].GetImageData())
-    return error
-
-
-def _time_of(reference: "slicer.vtkMRMLNode") -> int:
-    if reference.IsA("vtkMRMLSegmentationNode"):
-        return int(reference.GetSegmentation().GetMTime())
-    return int(reference.GetImageData().GetMTime())
-
-
-def reference_labels(nodes: CaseNodes, reference: "slicer.vtkMRMLNode") -> np.ndarray:
-    """Read the reference at the voxels of the run's input; axes k, j, i.
-
-    A segmentation's segments are matched with the structures by name, whatever their case; a label map's values are
-    taken as they are. Where the reference does not reach, there is background.
-
-    Raises:
-        InputError: no segment has the name of a structure, or no voxel a structure's value.
-    """
-    values = {structure.name.casefold(): structure.value for structure in nodes.case.structures}
-    if reference.IsA("vtkMRMLSegmentationNode"):
-        segmentation = reference.GetSegmentation()
-        table = _matched(segmentation, values)
-    else:
-        segmentation = _as_segmentation(reference, set(values.values()))
-        table = {identifier: int(identifier) for identifier in segmentation.GetSegmentIDs()}
-    if not table:
-        wanted = ", ".join(structure.name for structure in nodes.case.structures)
-        text = _("{reference} holds none of these structures: {wanted}. Name its segments so, or choose another one.")
-        raise InputError(text.format(reference=reference.GetName(), wanted=wanted))
-    shape, ijk_to_ras = grid_of(nodes)
-    _check_position(nodes, reference)
-    return labels_on_grid(segmentation, table, whole_box(shape), ijk_to_ras)
-
-
-def _matched(segmentation: "slicer.vtkSegmentation", values: Mapping[str, int]) -> dict[str, int]:
-    names = {identifier: segmentation.GetSegment(identifier).GetName() for identifier in segmentation.GetSegmentIDs()}
-    return {identifier: values[name.casefold()] for identifier, name in names.items() if name.casefold() in values}
-
-
-def _as_segmentation(volume: "slicer.vtkMRMLLabelMapVolumeNode", values: set[int]) -> "slicer.vtkSegmentation":
-    """Convert a label map to a segmentation outside any scene, with a segment for each structure that occurs."""
-    image, matrix = slicer.vtkOrientedImageData(), vtk.vtkMatrix4x4()
-    image.ShallowCopy(volume.GetImageData())
-    volume.GetIJKToRASMatrix(matrix)
-    image.SetImageToWorldMatrix(matrix)
-    segmentation = slicer.vtkSegmentation()
-    name = slicer.vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresentationName()
-    segmentation.SetSourceRepresentationName(name)
-    for value in sorted(values & set(np.unique(array_of(volume.GetImageData())).tolist())):
-        segment = slicer.vtkSegment()
-        segment.SetName(str(value))
-        segment.SetLabelValue(value)
-        segment.AddRepresentation(name, image)
-        segmentation.AddSegment(segment, str(value))
-    return segmentation
-
-
-def _check_position(nodes: CaseNodes, reference: "slicer.vtkMRMLNode") -> None:
-    own = nodes.reference.GetTransformNodeID() if nodes.reference is not None else None
-    if reference.GetTransformNodeID() != own:
-        text = _("{reference} lies under another transform than the image: put both under the same one.")
-        raise InputError(text.format(reference=reference.GetName()))

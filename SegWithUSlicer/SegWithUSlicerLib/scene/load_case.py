@@ -234,9 +234,7 @@ def put_in_folder(nodes: CaseNodes) -> int:
     """
     hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(nodes.hub.GetScene())
     folder = _folder(hierarchy, nodes)
-    for node in [*nodes.results, nodes.table]:
-        if node is None:
-            continue
+    for node in nodes.listed:
         item = hierarchy.GetItemByDataNode(node)
         if item == hierarchy.GetInvalidItemID():
             hierarchy.CreateItem(folder, node)
@@ -251,7 +249,7 @@ def remove_folder(nodes: CaseNodes) -> None:
     found = _own_folder(hierarchy, nodes)
     if found is None:
         return
-    own = [hierarchy.GetItemByDataNode(node) for node in [*nodes.results, nodes.table] if node is not None]
+    own = [hierarchy.GetItemByDataNode(node) for node in nodes.listed]
     inside = vtk.vtkIdList()
     hierarchy.GetItemChildren(found, inside)
     if {inside.GetId(index) for index in range(inside.GetNumberOfIds())} <= set(own):
@@ -263,8 +261,8 @@ def remove_folder(nodes: CaseNodes) -> None:
 def _own_folder(hierarchy: "slicer.vtkMRMLSubjectHierarchyNode", nodes: CaseNodes) -> int | None:
     """Return our subject hierarchy folder that holds a part of the run."""
     invalid = hierarchy.GetInvalidItemID()
-    for node in [*nodes.results, nodes.table]:
-        item = invalid if node is None else hierarchy.GetItemByDataNode(node)
+    for node in nodes.listed:
+        item = hierarchy.GetItemByDataNode(node)
         parent = invalid if item == invalid else hierarchy.GetItemParent(item)
         if parent != invalid and hierarchy.GetItemAttribute(parent, _FOLDER_ATTRIBUTE):
             return int(parent)
