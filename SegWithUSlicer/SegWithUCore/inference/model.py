@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 from ..errors import UsageError
 from ..memory import resident_bytes
 from ..models.bundle import Bundle, HeadSpec, with_head
+from ..models.in_use import hold
+from ..models.store_registry import known_registries
 from ..network.backbone_spec import is_user_network
 from .engines.base import TORCH, Engine
 from .fingerprint import WARNING, Deviation
@@ -32,6 +34,7 @@ class Model:
 
     def __init__(self, bundle: Bundle, device: "str | torch.device" = "cpu", head: str | None = None) -> None:
         self.bundle = with_head(bundle, head)
+        self._in_use = hold(bundle)  # as long as this object lives, nobody deletes the model
         self.device = str(device)
         self.engine: Engine = load_engine(self.bundle, self.device)
         self.head: HeadSpec = self.bundle.default_head
@@ -93,6 +96,9 @@ def model_notes(bundle: Bundle, head: HeadSpec, network: str | None) -> list[Dev
             f"The file of the network of '{bundle.name}' was changed since the model was made: results hold only if it "
             "still computes the same."
         )
+    withdrawn = known_registries().withdrawn(bundle.name, bundle.about["version"])
+    if withdrawn:
+        notes.append(f"The model '{bundle.name}' {bundle.about['version']} was withdrawn: {withdrawn}")
     return [Deviation(WARNING, sentence, "model") for sentence in notes]
 
 

@@ -9,6 +9,7 @@ from ..input_files import is_there, path_problem
 from ..paths import BUNDLE_FILE, bundle_folders, resources_folder, user_models_folder
 from ..strict_json import shown
 from .bundle import Bundle, read_bundle
+from .model_name import split_name, version_key
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,10 @@ def unreadable_folders(folders: Sequence[Path] | None = None) -> list[str]:
 
 
 def resolve_model(name_or_folder: str) -> Bundle:
-    """Read the bundle in a folder, or the first one of a name.
+    """Read the bundle in a folder, or of `NAME` or `NAME@VERSION`.
+
+    Without a version the newest installed one counts, and of two with one version that of the first place. A name that
+    no model has may be that of a folder.
 
     Raises:
         UsageError: no such model; the message lists those that exist.
@@ -54,14 +58,29 @@ def resolve_model(name_or_folder: str) -> Bundle:
     path = Path(name_or_folder)
     if _may_be_a_path(name_or_folder) and is_there(path / BUNDLE_FILE):
         return read_bundle(path)
-    for model in find_models():
-        if model.folder.name == name_or_folder or (model.bundle and model.bundle.name == name_or_folder):
+    found = find_models()
+    name, version = split_name(name_or_folder)
+    named = [model.bundle for model in found if model.bundle and model.bundle.name == name]
+    fitting = [bundle for bundle in named if version in (None, bundle.about["version"])]
+    if fitting:
+        return max(fitting, key=lambda bundle: version_key(bundle.about["version"]))
+    for model in found:
+        if model.folder.name in (name_or_folder, f"{name}-{version}"):
             return read_bundle(model.folder)
-    names = ", ".join(model.bundle.name for model in find_models() if model.bundle) or "none installed"
-    folder = _may_be_a_path(name_or_folder) and path.is_dir()
-    hint = f"{path} has no {BUNDLE_FILE}" if folder else f"There is no model '{shown(name_or_folder)[1:-1]}'"
+    raise UsageError(_no_such_model(name_or_folder, found, [bundle.about["version"] for bundle in named]))
+
+
+def _no_such_model(wanted: str, found: Sequence[FoundModel], versions: Sequence[str]) -> str:
+    name, version = split_name(wanted)
     passed_over = "".join(f"; {problem}" for problem in unreadable_folders())
-    raise UsageError(f"{hint}: choose one of {names}, or give the folder of a bundle{passed_over}.")
+    if versions:
+        return (
+            f"There is no version {shown(version)[1:-1]} of {name}: choose one of {', '.join(versions)}{passed_over}."
+        )
+    names = ", ".join(dict.fromkeys(model.bundle.name for model in found if model.bundle)) or "none installed"
+    folder = _may_be_a_path(wanted) and Path(wanted).is_dir()
+    hint = f"{wanted} has no {BUNDLE_FILE}" if folder else f"There is no model '{shown(wanted)[1:-1]}'"
+    return f"{hint}: choose one of {names}, or give the folder of a bundle{passed_over}."
 
 
 def _may_be_a_path(text: str) -> bool:

@@ -14,7 +14,7 @@ from repository import ROOT
 from safetensors.torch import load_file, save_file
 from segwithu_command import Command, entries, one_sentence
 
-from SegWithUCore.cli.models import KINDS
+from SegWithUCore.cli.import_model import KINDS
 from SegWithUCore.imaging.roi import RegionOfInterest
 from SegWithUCore.inference.segment import Job, checked_against_training
 from SegWithUCore.models.bundle import Bundle, read_bundle

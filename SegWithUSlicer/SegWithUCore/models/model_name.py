@@ -1,0 +1,64 @@
+"""Names and versions of models: `NAME@VERSION`, which of two versions is newer, and the folder a model lies in.
+
+No third-party packages, so that Slicer's own process can ask too.
+"""
+
+import re
+
+from ..errors import InputError, UsageError
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
+VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,49}")
+RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)
+"""Names that Windows keeps for devices."""
+_NUMBERS = re.compile(r"\d{1,9}(?:\.\d{1,9})*")
+
+
+def split_name(text: str) -> tuple[str, str | None]:
+    """Split `NAME@VERSION`; the version is None where none is named."""
+    name, at, version = text.partition("@")
+    return name, (version if at else None)
+
+
+def parse_name(text: str) -> tuple[str, str | None]:
+    """Split what a user gave as `split_name`, and check both.
+
+    Raises:
+        UsageError: no model can have that name or version.
+    """
+    name, version = split_name(text)
+    if not NAME.fullmatch(name) or (version is not None and not VERSION.fullmatch(version)):
+        raise UsageError(f"{text[:80]!r} is no name of a model: give NAME or NAME@VERSION, such as liver@1.2.0.")
+    return name, version
+
+
+def version_key(version: str) -> tuple[tuple[int, ...], bool, str]:
+    """Make what versions are ordered by.
+
+    Numbers count as numbers (1.10 is newer than 1.9, and 1.0 is 1.0.0), what follows "-" or a letter makes an earlier
+    version of the same number (1.2.0-rc1 is older than 1.2.0), what follows "+" does not count, and a version without a
+    number is older than every other.
+    """
+    found = _NUMBERS.match(version)
+    numbers = tuple(int(number) for number in found[0].split(".")) if found else (-1,)
+    while len(numbers) > 1 and numbers[-1] == 0:
+        numbers = numbers[:-1]
+    rest = version[found.end() if found else 0 :].partition("+")[0]
+    return numbers, rest == "", rest
+
+
+def folder_name(name: str, version: str) -> str:
+    """Return the name of the folder that holds one version of a model.
+
+    Raises:
+        InputError: it could not be one on every computer.
+    """
+    folder = f"{name}-{version}"
+    if not NAME.fullmatch(name) or not VERSION.fullmatch(version):
+        raise InputError(
+            f"The model {name[:80]!r} has the version {version[:60]!r}: both become the name of a folder, so they may "
+            "hold letters, digits, '.', '_', '-' (a version also '+') and begin with a letter or digit."
+        )
+    if RESERVED.fullmatch(folder) or folder.endswith("."):
+        raise InputError(f"The model {name} {version} would lie in the folder '{folder}', which Windows cannot have.")
+    return folder

@@ -1,0 +1,112 @@
+"""The list of models: which versions are installed, could be downloaded, are newer, were withdrawn or are damaged."""
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import InputError
+from ..paths import user_models_folder
+from .bundle_files import bundle_paths
+from .model_entry import ModelEntry, allows_commercial_use
+from .model_name import version_key
+from .registry import FoundModel
+from .store_registry import KnownRegistries
+
+
+@dataclass(frozen=True)
+class Row:
+    """A version of a model in the list.
+
+    Attributes:
+        state: "installed", "available", "update" (newer than every installed one), "withdrawn" or "damaged".
+        folder: where it is installed; None if it is not.
+        size: of all its files, in bytes; None if unknown.
+        own: whether it is the user's, so that it can be deleted.
+        note: why it was withdrawn, or what is wrong with it.
+    """
+
+    name: str
+    version: str
+    state: str
+    folder: Path | None
+    own: bool
+    size: int | None
+    task: str
+    channels: tuple[str, ...]
+    calibrated: bool | None
+    licence_weights: str
+    licence_data: str
+    commercial_use: bool
+    note: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """For programs that show the list."""
+        return {**asdict(self), "folder": None if self.folder is None else str(self.folder)}
+
+
+def overview(found: Sequence[FoundModel], known: KnownRegistries) -> list[Row]:
+    """List installed versions, then those that could be downloaded, by name and newest first."""
+    rows = [_installed_row(model, known) for model in found]
+    there = {(row.name, row.version) for row in rows}
+    newest: dict[str, tuple[tuple[int, ...], bool, str]] = {}
+    for row in rows:
+        newest[row.name] = max(newest.get(row.name, version_key(row.version)), version_key(row.version))
+    for offer in known.offers():
+        entry = offer.entry
+        if (entry.name, entry.version) in there:
+            continue
+        why = known.withdrawn(entry.name, entry.version)
+        newer = entry.name in newest and version_key(entry.version) > newest[entry.name]
+        state = "withdrawn" if why else "update" if newer else "available"
+        rows.append(_offered_row(entry, state, why or ""))
+    rows.sort(key=lambda row: version_key(row.version), reverse=True)
+    return sorted(rows, key=lambda row: (row.name.lower(), row.folder is None))
+
+
+def _installed_row(model: FoundModel, known: KnownRegistries) -> Row:
+    own = model.folder.parent == user_models_folder()
+    size = None
+    with contextlib.suppress(InputError, OSError):
+        size = sum((model.folder / path).stat().st_size for path in bundle_paths(model.folder))
+    if model.bundle is None:
+        return Row(
+            model.folder.name, "", "damaged", model.folder, own, size, "", (), None, "", "", True, model.problem or ""
+        )
+    about = model.bundle.about
+    why = known.withdrawn(model.bundle.name, about["version"])
+    licences = about["licence_weights"], about["licence_data"]
+    return Row(
+        name=model.bundle.name,
+        version=about["version"],
+        state="withdrawn" if why else "installed",
+        folder=model.folder,
+        own=own,
+        size=size,
+        task=about["task"],
+        channels=model.bundle.input.channels,
+        calibrated=model.bundle.calibration is not None,
+        licence_weights=licences[0],
+        licence_data=licences[1],
+        commercial_use=allows_commercial_use(licences),
+        note=why or "",
+    )
+
+
+def _offered_row(entry: ModelEntry, state: str, why: str) -> Row:
+    return Row(
+        name=entry.name,
+        version=entry.version,
+        state=state,
+        folder=None,
+        own=False,
+        size=entry.size,
+        task=entry.task,
+        channels=entry.channels,
+        calibrated=entry.calibrated,
+        licence_weights=entry.licence_weights,
+        licence_data=entry.licence_data,
+        commercial_use=entry.commercial_use,
+        note=why,
+    )

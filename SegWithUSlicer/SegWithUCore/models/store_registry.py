@@ -1,0 +1,248 @@
+"""Registries: lists of the models that there are, with the size and SHA-256 of each file, licences and withdrawals.
+
+A registry is a file `models.json` on a server or in a folder. Three are read, in this order: an institution's own
+(`SEGWITHU_REGISTRY`) or else the project's, and the copy that the program brings. Of a server's registry the copy that
+`models refresh` fetched is read: nothing here connects to anything.
+"""
+
+import hashlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+from urllib.request import url2pathname
+
+from ..atomic_files import atomic_file
+from ..errors import InputError, UsageError
+from ..input_files import is_there
+from ..paths import resources_folder, user_models_folder
+from ..strict_json import check_schema, parse_json, read_json_object, schema, to_json
+from .model_entry import REMEDY, ModelEntry, ModelFile, check_files
+from .model_name import version_key
+
+PUBLIC_REGISTRY: str | None = None
+"""Address of the project's own registry, such as "https://host/path/models.json". None: there is none yet. This is the
+one place to set it."""
+REGISTRY_VARIABLE = "SEGWITHU_REGISTRY"
+REGISTRY_FILE = "models.json"
+FORMAT, FORMAT_VERSION = "segwithu-models", 1
+MAXIMUM_BYTES = 16 << 20
+FETCHED_FOLDER = ".registries"
+"""In the user's folder of models: fetched registries, a file each, with the ETag of their server."""
+
+
+@dataclass(frozen=True)
+class Registry:
+    """A registry that was read.
+
+    Attributes:
+        source: its folder or address.
+        base: address that the models' folders lie at; None for a registry in a folder that names none.
+        local: its folder; None for one of a server.
+    """
+
+    source: str
+    entries: tuple[ModelEntry, ...]
+    base: str | None = None
+    local: Path | None = None
+
+    def places(self, entry: ModelEntry, file: ModelFile) -> list[Path | str]:
+        """Return where a file may be had, best first: a path in this registry's folder, then addresses."""
+        here = self.local / entry.folder / file.path if self.local else None
+        found: list[Path | str] = [here] if here is not None and here.is_file() else []
+        found += file.urls
+        return [*found, f"{self.base}{entry.folder}/{file.path}"] if self.base else found
+
+
+@dataclass(frozen=True)
+class Offer:
+    """A version of a model, and the registry that offers it."""
+
+    entry: ModelEntry
+    registry: Registry
+
+
+@dataclass(frozen=True)
+class KnownRegistries:
+    """What can be read without connecting, and why the rest cannot, a sentence each."""
+
+    registries: tuple[Registry, ...]
+    problems: tuple[str, ...] = field(default=())
+
+    def offers(self) -> list[Offer]:
+        """List every version once; of two registries the first counts. By name, newest first."""
+        found: dict[str, Offer] = {}
+        for registry in self.registries:
+            for entry in registry.entries:
+                found.setdefault(entry.key, Offer(entry, registry))
+        newest = sorted(found.values(), key=lambda offer: version_key(offer.entry.version), reverse=True)
+        return sorted(newest, key=lambda offer: offer.entry.name)
+
+    def withdrawn(self, name: str, version: str) -> str | None:
+        """Return why a version was withdrawn, whichever registry says so; None if none does."""
+        entries = (entry for registry in self.registries for entry in registry.entries)
+        return next((e.withdrawn for e in entries if (e.name, e.version) == (name, version) and e.withdrawn), None)
+
+
+def is_address(place: str) -> bool:
+    """Whether a place is a server's address rather than a folder."""
+    return urlsplit(place).scheme.lower() in ("http", "https")
+
+
+def as_folder(place: str) -> Path:
+    """Return the folder that a text names; it may be a `file://` address."""
+    if place.lower().startswith("file:"):
+        return Path(url2pathname(unquote(urlsplit(place).path)))
+    return Path(place).expanduser()
+
+
+def registry_address(place: str) -> str:
+    """Return the address of the file `models.json` at an address, which may name the folder or the file itself."""
+    parts = urlsplit(place)
+    if parts.path.endswith(".json"):
+        return place
+    return parts._replace(path=f"{parts.path.rstrip('/')}/{REGISTRY_FILE}").geturl()
+
+
+def configured_places() -> list[str]:
+    """Return addresses and folders of the registries to be asked: `SEGWITHU_REGISTRY`, else the project's own."""
+    given = [place.strip() for place in os.environ.get(REGISTRY_VARIABLE, "").split(";")]
+    places = [place for place in given if place]
+    return places or ([PUBLIC_REGISTRY] if PUBLIC_REGISTRY else [])
+
+
+def known_registries() -> KnownRegistries:
+    """Read all registries that are on this computer; one that cannot be read is a problem, not an error."""
+    registries, problems = [], []
+    for place in configured_places():
+        try:
+            registries.append(fetched_registry(place) if is_address(place) else folder_registry(as_folder(place)))
+        except InputError as error:
+            problems.append(str(error))
+    resources = resources_folder()
+    if resources is not None and is_there(resources / "Models" / REGISTRY_FILE):
+        try:
+            registries.append(folder_registry(resources / "Models"))
+        except InputError as error:
+            problems.append(str(error))
+    return KnownRegistries(tuple(registries), tuple(problems))
+
+
+def folder_registry(folder: Path) -> Registry:
+    """Read the registry in a folder.
+
+    Raises:
+        InputError: there is none, or it is damaged.
+    """
+    path = folder / REGISTRY_FILE
+    if not is_there(path):
+        raise InputError(f"{folder} is no registry of models: it has no {REGISTRY_FILE}; make one with models mirror.")
+    return parse_registry(read_json_object(path, REMEDY, MAXIMUM_BYTES), str(path), local=folder)
+
+
+def fetched_path(address: str) -> Path:
+    """Return where the copy of a server's registry is kept."""
+    digest = hashlib.sha256(registry_address(address).encode()).hexdigest()[:16]
+    return user_models_folder() / FETCHED_FOLDER / f"{digest}.json"
+
+
+def fetched_registry(address: str) -> Registry:
+    """Read the kept copy of a server's registry.
+
+    Raises:
+        InputError: it was never fetched, or is damaged.
+    """
+    path, address = fetched_path(address), registry_address(address)
+    if not is_there(path):
+        raise InputError(f"The registry {address} was not fetched yet: run segwithu models refresh.")
+    kept = read_json_object(path, "run segwithu models refresh", MAXIMUM_BYTES + 4096)
+    return parse_registry(kept.get("registry"), str(path), address=address)
+
+
+def fetched_etag(address: str) -> str | None:
+    """Return the ETag of the kept copy; None without a usable copy."""
+    try:
+        fetched_registry(address)
+        etag = read_json_object(fetched_path(address), maximum_bytes=MAXIMUM_BYTES + 4096).get("etag")
+    except InputError:
+        return None
+    return etag if isinstance(etag, str) else None
+
+
+def keep_fetched(address: str, content: bytes, etag: str | None) -> Registry:
+    """Check a registry that a server sent, and keep it with its ETag.
+
+    Raises:
+        InputError: it is none; the copy kept before stays.
+        OutputError: the folder of models cannot be written to.
+    """
+    address = registry_address(address)
+    data = parse_json(content, address, REMEDY)
+    registry = parse_registry(data, address, address=address)
+    with atomic_file(fetched_path(address)) as work:
+        work.write_text(to_json({"address": address, "etag": etag, "registry": data}, None), encoding="utf-8")
+    return registry
+
+
+def parse_registry(data: Any, source: str, address: str | None = None, local: Path | None = None) -> Registry:
+    """Check the content of a `models.json` and build the registry.
+
+    Args:
+        source: names it in messages.
+        address: where it was fetched from.
+        local: the folder that it lies in.
+
+    Raises:
+        InputError: another format or version, a field missing or of the wrong kind, two models of one name and version,
+            files that would lie outside of their folder or overwrite each other.
+    """
+    version = data.get("format_version") if isinstance(data, dict) and data.get("format") == FORMAT else FORMAT_VERSION
+    if isinstance(version, int) and version > FORMAT_VERSION:
+        raise InputError(f"{source} has format version {version}, this program reads {FORMAT_VERSION}: update it.")
+    check_schema(data, registry_schema(), source, REMEDY, "the format of registries")
+    entries = tuple(ModelEntry.from_json(entry) for entry in data["models"])
+    keys: set[str] = set()
+    for entry in entries:
+        if entry.key.lower() in keys:
+            raise InputError(f"{source} lists {entry.key} twice: {REMEDY}.")
+        keys.add(entry.key.lower())
+        check_files(entry, source)
+    base = data.get("base") or (address.split("?")[0].rpartition("/")[0] if address else None)
+    return Registry((local and str(local)) or address or source, entries, base and f"{base.rstrip('/')}/", local)
+
+
+def registry_schema() -> dict[str, Any]:
+    """Return the JSON schema of `models.json`."""
+    return schema(Path(__file__).with_name("store_registry.schema.json"))
+
+
+def find_offer(registries: KnownRegistries, name: str, version: str | None) -> Offer:
+    """Find a version of a model; without one the newest that was not withdrawn.
+
+    Raises:
+        UsageError: no registry has it; the message lists what there is.
+    """
+    offers = registries.offers()
+    named = [offer for offer in offers if offer.entry.name == name]
+    chosen = [offer for offer in named if version is None or offer.entry.version == version]
+    if version is None:
+        chosen = [o for o in chosen if registries.withdrawn(name, o.entry.version) is None] or chosen
+    if chosen:
+        return chosen[0]
+    problems = "".join(f" {problem}" for problem in registries.problems[:1])
+    if named:
+        raise UsageError(f"There is no version {version} of {name}: choose one of {_listed(named, 'version')}.")
+    if not registries.registries or problems:
+        raise UsageError(f"No registry at hand has a model '{name}'.{problems}" if problems else _NOTHING_KNOWN)
+    raise UsageError(f"No registry has a model '{name}': choose one of {_listed(offers, 'name')}.")
+
+
+_NOTHING_KNOWN = (
+    f"There is no registry of models: set {REGISTRY_VARIABLE} to its address or folder, or give it with --from."
+)
+
+
+def _listed(offers: Sequence[Offer], attribute: str) -> str:
+    return ", ".join(dict.fromkeys(getattr(offer.entry, attribute) for offer in offers)) or "none"
