@@ -12,7 +12,8 @@ from ..errors import InputError, SegWithUError
 from ..strict_json import read_json_object, to_json
 from .model_entry import ModelFile
 
-CHUNK = 1 << 20
+CHUNK = 1 << 16
+"""Small, because what came of a chunk is lost when the connection is cut in it."""
 SPARE_BYTES = 64 << 20
 """Left free on the disk."""
 REFRESH = "registry and file differ; run segwithu models refresh"
@@ -75,11 +76,14 @@ class PartialFile:
             for chunk in chunks:
                 begin += len(chunk)
                 if begin > self.wanted.size:
-                    raise DownloadError(f"{self.wanted.path} has more than {self.wanted.size} bytes: {REFRESH}.")
+                    break
                 file.write(chunk)
                 received(begin)
             file.flush()
             os.fsync(file.fileno())
+        if begin > self.wanted.size:
+            self.discard()
+            raise DownloadError(f"{self.wanted.path} has more than {self.wanted.size} bytes: {REFRESH}.")
 
     def finish(self, source: str) -> None:
         """Check the whole file and give it its name.

@@ -49,6 +49,7 @@ DOWNLOADS_FOLDER = ".downloads"
 """In the user's folder of models: what is being downloaded, a folder a version, kept until it is whole."""
 LOOK_EVERY_S = 0.5
 """While another process downloads the same model."""
+TELL_EVERY_S = 0.2
 
 MakeDownloader = Callable[[], "Downloader"]
 """Made only where something is to be asked of a server, so that `requests` is loaded only then."""
@@ -211,20 +212,30 @@ def _only_process(work: Path, entry: ModelEntry, note: Callable[[str], None]) ->
 
 def _fetch_files(offer: Offer, folder: Path, connect: MakeDownloader, progress: Progress) -> None:
     """Get all files of a version into `folder`; those that are whole already stay."""
-    entry = offer.entry
-    before, total = 0, max(entry.size, 1)
+    entry, before = offer.entry, 0
     for file in entry.files:
         target = folder / file.path
-
-        def received(there: int, before: int = before, name: str = file.path) -> None:
-            done = before + there
-            progress("downloading", done / total, f"{name}, {done / 1e6:.1f} of {total / 1e6:.1f} MB")
-
         if not (target.is_file() and target.stat().st_size == file.size and file_sha256(target) == file.sha256):
-            _fetch_file(offer, file, target, connect, received)
+            _fetch_file(offer, file, target, connect, _Received(progress, file.path, before, entry.size))
         before += file.size
     for extra in set(bundle_paths(folder)) - {file.path for file in entry.files}:
         (folder / extra).unlink()  # of an attempt at another registry's version
+
+
+class _Received:
+    """Reports how much of a model has come, a few times a second."""
+
+    def __init__(self, progress: Progress, path: str, before: int, total: int) -> None:
+        self._progress, self._path, self._before, self._total = progress, path, before, total
+        self._told = -TELL_EVERY_S
+
+    def __call__(self, there: int) -> None:
+        """Take the bytes of the file that are there."""
+        done, now = self._before + there, time.monotonic()
+        if now - self._told >= TELL_EVERY_S or done == self._total:
+            detail = f"{self._path}, {done / 1e6:.1f} of {self._total / 1e6:.1f} MB"
+            self._progress("downloading", done / self._total, detail)
+            self._told = now
 
 
 def _fetch_file(
@@ -259,10 +270,10 @@ def _put_in_place(entry: ModelEntry, files: Path, target: Path, source: str) -> 
     try:
         bundle = check_whole(files)
         if (bundle.name, bundle.about["version"]) != (entry.name, entry.version):
-            raise InputError(f"The files hold {bundle.name} {bundle.about['version']}.")
+            raise InputError(f"its files hold {bundle.name} {bundle.about['version']}, another model.")
     except InputError as error:
         shutil.rmtree(files, ignore_errors=True)
-        raise InputError(f"{entry.key} of {source} is no usable model, so nothing was installed. {error}") from error
+        raise InputError(f"{entry.key} of {source} is no usable model and was not installed: {error}") from error
     write_origin(files, source, entry.files)
     files.rename(target)
 

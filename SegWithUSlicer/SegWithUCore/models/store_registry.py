@@ -231,17 +231,12 @@ def find_offer(registries: KnownRegistries, name: str, version: str | None) -> O
         chosen = [o for o in chosen if registries.withdrawn(name, o.entry.version) is None] or chosen
     if chosen:
         return chosen[0]
-    problems = "".join(f" {problem}" for problem in registries.problems[:1])
     if named:
         raise UsageError(f"There is no version {version} of {name}: choose one of {_listed(named, 'version')}.")
-    if not registries.registries or problems:
-        raise UsageError(f"No registry at hand has a model '{name}'.{problems}" if problems else _NOTHING_KNOWN)
-    raise UsageError(f"No registry has a model '{name}': choose one of {_listed(offers, 'name')}.")
-
-
-_NOTHING_KNOWN = (
-    f"There is no registry of models: set {REGISTRY_VARIABLE} to its address or folder, or give it with --from."
-)
+    raise UsageError(
+        f"No registry at hand has a model '{name}': choose one of {_listed(offers, 'name')}, or name a registry "
+        f"that has it with --from or {REGISTRY_VARIABLE}."
+    )
 
 
 def _listed(offers: Sequence[Offer], attribute: str) -> str:

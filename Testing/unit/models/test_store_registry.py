@@ -1,0 +1,226 @@
+"""Registries: what is taken, what is refused, which version counts; and names and versions of models."""
+
+import copy
+import itertools
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from repository import ROOT
+
+from SegWithUCore.errors import InputError, UsageError
+from SegWithUCore.models.bundle import read_bundle
+from SegWithUCore.models.bundle_files import describe_files
+from SegWithUCore.models.model_entry import allows_commercial_use, entry_of
+from SegWithUCore.models.model_name import folder_name, parse_name, version_key
+from SegWithUCore.models.store_registry import (
+    KnownRegistries,
+    Registry,
+    configured_places,
+    find_offer,
+    folder_registry,
+    known_registries,
+    parse_registry,
+    registry_address,
+)
+
+SHIPPED = ROOT / "Resources" / "Models"
+
+
+def described(name: str = "liver", version: str = "1.0.0", **changes: Any) -> dict[str, Any]:
+    files = [{"path": path, "size": 5, "sha256": "0" * 64} for path in ("bundle.json", "weights.safetensors")]
+    entry = {"name": name, "version": version, "task": "Liver.", "licence_weights": "MIT", "licence_data": "CC-BY-4.0"}
+    return {**entry, "commercial_use": True, "citation": "None.", "files": files, **changes}
+
+
+def registry_of(*entries: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    return {"format": "segwithu-models", "format_version": 1, "models": list(entries), **changes}
+
+
+def known(*registries: dict[str, Any]) -> KnownRegistries:
+    parsed = [parse_registry(data, f"registry {number}") for number, data in enumerate(registries)]
+    return KnownRegistries(tuple(parsed))
+
+
+def test_the_shipped_registry_describes_the_shipped_models() -> None:
+    """After a change of a shipped bundle: segwithu models publish Resources/Models/NAME --registry Resources/Models
+    --replace."""
+    entries = folder_registry(SHIPPED).entries
+    bundles = [read_bundle(folder) for folder in sorted(SHIPPED.iterdir()) if (folder / "bundle.json").is_file()]
+    assert [entry.folder for entry in entries] == [bundle.folder.name for bundle in bundles if bundle.folder]
+    for entry, bundle in zip(entries, bundles, strict=True):
+        assert bundle.folder is not None
+        made = entry_of(bundle, describe_files(bundle.folder))
+        assert entry.to_json() == {**made.to_json(), "folder": bundle.folder.name}
+
+
+BAD_PATHS = [
+    "../x",
+    "/etc/x",
+    "a/../../x",
+    "C:/x",
+    "a\\b",
+    ".hidden",
+    "a//b",
+    "con. ",
+    "aux",
+    "LPT1.txt",
+    "a/",
+    "ä",
+    "",
+]
+
+
+@pytest.mark.parametrize("path", BAD_PATHS)
+def test_files_that_would_lie_elsewhere_are_refused(path: str) -> None:
+    entry = described()
+    entry["files"].append({"path": path, "size": 1, "sha256": "1" * 64})
+    with pytest.raises(InputError, match=r"models\.json") as raised:
+        parse_registry(registry_of(entry), "models.json")
+    assert "\n" not in str(raised.value)
+    folder = described(folder=path)
+    with pytest.raises(InputError):
+        parse_registry(registry_of(folder), "models.json")
+
+
+def _set(*place: str | int, to: Any) -> Callable[[dict[str, Any]], None]:
+    def change(data: dict[str, Any]) -> None:
+        block: Any = data
+        for step in place[:-1]:
+            block = block[step]
+        block[place[-1]] = to
+
+    return change
+
+
+FIRST = ("models", 0)
+DAMAGES: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
+    "other format": (_set("format", to="something"), "segwithu-models"),
+    "later version": (_set("format_version", to=2), "update it"),
+    "name": (_set(*FIRST, "name", to="../liver"), "models/0/name"),
+    "version": (_set(*FIRST, "version", to="1/2"), "models/0/version"),
+    "no licence": (_set(*FIRST, "licence_data", to=None), "licence_data"),
+    "size": (_set(*FIRST, "files", 0, "size", to=0), "files/0/size"),
+    "hash": (_set(*FIRST, "files", 0, "sha256", to="0" * 63), "sha256"),
+    "address": (_set(*FIRST, "files", 0, "urls", to=["file:///etc/passwd"]), "urls/0"),
+    "base": (_set("base", to="ftp://host"), "base"),
+    "no weights": (_set(*FIRST, "files", 1, "path", to="w.bin"), "no weights.safetensors"),
+    "one file twice": (_set(*FIRST, "files", 1, "path", to="Bundle.json"), "twice"),
+    "file in a file": (_set(*FIRST, "files", 1, "path", to="bundle.json/x"), "twice"),
+    "withdrawn": (_set(*FIRST, "withdrawn", to=True), "withdrawn"),
+    "needs": (_set(*FIRST, "needs", to=[">=1"]), "needs"),
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGES)
+def test_damaged_registries_are_refused_in_one_sentence(kind: str) -> None:
+    damage, word = DAMAGES[kind]
+    data = registry_of(described())
+    damage(data)
+    with pytest.raises(InputError) as raised:
+        parse_registry(data, "models.json")
+    assert word in str(raised.value)
+
+
+def test_one_version_twice_is_refused_and_unknown_fields_are_passed_over() -> None:
+    with pytest.raises(InputError, match=r"liver@1\.0\.0 twice"):
+        parse_registry(registry_of(described(), described()), "models.json")
+    data = registry_of(described(colour="red"), colour="blue")
+    data["models"][0]["files"][0]["mirror"] = "x"
+    assert parse_registry(data, "models.json").entries[0].key == "liver@1.0.0"
+
+
+def test_versions_are_ordered_as_people_number_them() -> None:
+    ordered = ["old", "0.9", "1.0.0-rc1", "1.0", "1.0.1", "1.2", "1.9", "1.10", "2.0rc1", "2.0", "2024.1"]
+    for earlier, later in itertools.pairwise(ordered):
+        assert version_key(earlier) < version_key(later), (earlier, later)
+    assert version_key("1.0") == version_key("1.0.0") == version_key("1.0.0+local")
+
+
+def test_the_newest_that_was_not_withdrawn_is_offered_unless_a_version_is_named() -> None:
+    first = registry_of(described(version="1.9"), described(version="1.10"), described("spleen"))
+    second = registry_of(described(version="2.0", withdrawn="Sides are swapped."), described(version="1.9", task="No."))
+    both = known(first, second)
+    assert find_offer(both, "liver", None).entry.version == "1.10"
+    assert find_offer(both, "liver", "2.0").entry.withdrawn == "Sides are swapped."
+    assert find_offer(both, "liver", "1.9").entry.task == "Liver."  # the first registry counts
+    assert both.withdrawn("liver", "2.0") == "Sides are swapped."
+    assert [offer.entry.key for offer in both.offers()] == ["liver@2.0", "liver@1.10", "liver@1.9", "spleen@1.0.0"]
+    with pytest.raises(UsageError, match=r"no version 3 of liver: choose one of 2\.0, 1\.10, 1\.9\."):
+        find_offer(both, "liver", "3")
+    with pytest.raises(UsageError, match=r"No registry at hand has a model .heart.: choose one of liver, spleen"):
+        find_offer(both, "heart", None)
+    with pytest.raises(UsageError, match="SEGWITHU_REGISTRY"):
+        find_offer(KnownRegistries(()), "heart", None)
+
+
+def test_what_one_registry_withdrew_is_withdrawn_whoever_offers_it() -> None:
+    both = known(registry_of(described()), registry_of(described(withdrawn="Wrong spacing.")))
+    assert both.withdrawn("liver", "1.0.0") == "Wrong spacing."
+
+
+def test_places_of_a_file(tmp_path: Path) -> None:
+    data = registry_of(described())
+    data["models"][0]["files"][1]["urls"] = ["https://other.org/w"]
+    fetched = parse_registry(data, "x", address="https://host/models/models.json?v=1")
+    weights = fetched.entries[0].files[1]
+    assert fetched.places(fetched.entries[0], weights) == [
+        "https://other.org/w",
+        "https://host/models/liver-1.0.0/weights.safetensors",
+    ]
+    local = Registry("x", fetched.entries, None, tmp_path)
+    assert local.places(fetched.entries[0], weights) == ["https://other.org/w"]
+    (tmp_path / "liver-1.0.0").mkdir()
+    (tmp_path / "liver-1.0.0" / "weights.safetensors").write_bytes(b"12345")
+    assert local.places(fetched.entries[0], weights)[0] == tmp_path / "liver-1.0.0" / "weights.safetensors"
+
+
+def test_several_registries_are_configured_and_a_bad_one_hides_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SEGWITHU_MODELS", str(tmp_path / "models"))
+    monkeypatch.delenv("SEGWITHU_REGISTRY", raising=False)
+    assert configured_places() == []
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "models.json").write_text(json.dumps(registry_of(described("a"))))
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "models.json").write_text("{")
+    places = ["https://localhost:1/models", str(tmp_path / "a"), (tmp_path / "b").as_uri()]
+    monkeypatch.setenv("SEGWITHU_REGISTRY", "; ".join(places))
+    found = known_registries()
+    assert [registry.entries[0].name for registry in found.registries] == ["a", "hippocampus"]
+    assert "The registry https://localhost:1/models/models.json was not fetched yet" in found.problems[0]
+    assert str(tmp_path / "b" / "models.json") in found.problems[1]
+    assert registry_address("https://h/x/") == registry_address("https://h/x") == "https://h/x/models.json"
+    assert registry_address("https://h/list.json?a=1") == "https://h/list.json?a=1"
+
+
+def test_names_of_models() -> None:
+    assert parse_name("liver@1.0") == ("liver", "1.0")
+    assert parse_name("liver") == ("liver", None)
+    for wrong in ("", "@1", "liver@", "../x", "a/b", "liver@1/2", "x" * 200):
+        with pytest.raises(UsageError):
+            parse_name(wrong)
+    for name, version in (("../x", "1"), ("x", "1/2"), ("x", "1."), ("x", "")):
+        with pytest.raises(InputError):
+            folder_name(name, version)
+
+
+def test_licences_that_forbid_commercial_use_are_known_by_name() -> None:
+    assert allows_commercial_use(["Apache-2.0", "CC-BY-SA-4.0"])
+    for licence in (
+        "CC-BY-NC-SA-4.0",
+        "cc-by-nc-4.0",
+        "Free for non-commercial research",
+        "PolyForm-Noncommercial-1.0.0",
+    ):
+        assert not allows_commercial_use(["MIT", licence])
+
+
+def test_a_registry_survives_being_written() -> None:
+    data = registry_of(described(needs={"segwithu": ">=0.4"}, calibrated=False, withdrawn="Bad."))
+    entry = parse_registry(copy.deepcopy(data), "x").entries[0]
+    again = parse_registry(registry_of(entry.to_json()), "x").entries[0]
+    assert again == entry

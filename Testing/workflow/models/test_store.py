@@ -1,0 +1,448 @@
+"""The store as its users call it: models come from a server, a folder or a zip file, whole or not at all."""
+
+import io
+import json
+import os
+import shutil
+import signal
+import socket
+import stat
+import time
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from model_servers import FolderHandler, ModelServer, running
+from segwithu_command import (
+    MODEL,
+    PATIENCE_S,
+    Command,
+    changed_description,
+    child,
+    entries,
+    finished,
+    one_sentence,
+    real_image,
+)
+
+from SegWithUCore.inference.model import Model
+from SegWithUCore.models.bundle import read_bundle
+from SegWithUCore.models.registry import resolve_model
+
+WEIGHTS = "weights.safetensors"
+
+
+@pytest.fixture(autouse=True)
+def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder of the user's models, and no registries but those that a test names."""
+    folder = tmp_path / "models"
+    monkeypatch.setenv("SEGWITHU_MODELS", str(folder))
+    for name in ("SEGWITHU_REGISTRY", "SEGWITHU_TOKENS", "HTTP_PROXY", "http_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    return folder
+
+
+def version_of(tiny: Path, folder: Path, version: str, **about: str) -> Path:
+    """A copy of the tiny bundle with another version."""
+    bundle = Path(shutil.copytree(tiny, folder / f"tiny {version}"))
+    for field, value in {"version": version, **about}.items():
+        changed_description(bundle, f"about/{field}", value)
+    return bundle
+
+
+@pytest.fixture
+def published(segwithu: Command, tiny: Path, tmp_path: Path) -> Path:
+    """A registry in a folder with tiny 1.0.0."""
+    registry = tmp_path / "registry"
+    assert segwithu("models", "publish", version_of(tiny, tmp_path, "1.0.0"), "--registry", registry).code == 0
+    return registry
+
+
+@pytest.fixture
+def server(published: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModelServer]:
+    """The same on a server, which is configured."""
+    with running(ModelServer(FolderHandler)) as server:
+        server.folder = published
+        monkeypatch.setenv("SEGWITHU_REGISTRY", server.url)
+        yield server
+
+
+class Terminal(io.StringIO):
+    """What a user types."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def states(segwithu: Command) -> dict[str, str]:
+    outcome = segwithu("models", "list", "--available", "--json")
+    return {f"{m['name']}@{m['version']}": m["state"] for m in outcome.events[-1]["models"]}  # type: ignore[attr-defined]
+
+
+def test_from_a_server_to_a_segmentation_and_on_to_the_next_version(
+    segwithu: Command, server: ModelServer, models: Path, tiny: Path, tmp_path: Path, data_folder: Path
+) -> None:
+    assert "1 models, changed" in segwithu("models", "refresh").out
+    assert "1 models, unchanged" in segwithu("models", "refresh").out
+    assert states(segwithu) == {"hippocampus@1.1.0": "installed", "tiny@1.0.0": "available"}
+    shown = segwithu("models", "show", "tiny")
+    assert "segwithu models download tiny@1.0.0" in shown.out
+    outcome = segwithu("models", "download", "tiny")
+    assert outcome.code == 0
+    assert any("weights CC-BY-SA-4.0, training data CC-BY-SA-4.0" in line for line in outcome.messages)
+    assert entries(models / "tiny-1.0.0") == ["bundle.json", "origin.json", WEIGHTS]
+    assert segwithu("models", "verify").out.splitlines() == ["hippocampus: whole", "tiny: whole"]
+    assert "installed already" in segwithu("models", "download", "tiny@1.0.0").out
+
+    newer = version_of(tiny, tmp_path, "1.10.0", task="Newer.")
+    assert segwithu("models", "publish", newer, "--registry", server.folder).code == 0
+    assert segwithu("models", "refresh").code == 0
+    assert states(segwithu)["tiny@1.10.0"] == "update"
+    assert segwithu("models", "download", "tiny").code == 0
+    for name, version in (("tiny", "1.10.0"), ("tiny@1.0.0", "1.0.0")):
+        assert segwithu.segment(real_image(data_folder), model=Path(name), output=tmp_path / version).code == 0
+        case = json.loads((tmp_path / version / "hippocampus_001" / "case.json").read_text(encoding="utf-8"))
+        assert case["model"]["version"] == version
+    one_sentence(segwithu("models", "show", "tiny@3"), "no version 3 of tiny", "1.10.0", code=2)
+    one_sentence(segwithu("models", "delete", "tiny", "--yes"), "tiny@1.0.0", "tiny@1.10.0", code=2)
+    assert segwithu("models", "delete", "tiny@1.0.0", "--yes").code == 0
+    assert sorted(path.name for path in models.iterdir() if path.name[0] != ".") == ["tiny-1.10.0"]
+
+
+def test_no_registry_is_configured(segwithu: Command) -> None:
+    one_sentence(segwithu("models", "refresh"), "SEGWITHU_REGISTRY", "no public one yet")
+    one_sentence(segwithu("models", "download", "liver"), "SEGWITHU_REGISTRY", code=2)
+
+
+def test_licences_without_commercial_use_are_confirmed(
+    segwithu: Command, tiny: Path, tmp_path: Path, models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry = tmp_path / "registry"
+    bundle = version_of(tiny, tmp_path, "1.0.0", licence_data="CC-BY-NC-SA-4.0")
+    assert segwithu("models", "publish", bundle, "--registry", registry).code == 0
+    call = ("models", "download", "tiny", "--from", registry)
+    refused = segwithu(*call)
+    assert refused.code == 2
+    assert "CC-BY-NC-SA-4.0 (no commercial use)" in refused.err
+    assert "--yes" in refused.messages[-1]
+    assert not (models / "tiny-1.0.0").exists()
+    for answer, code in (("n\n", 2), ("", 2), ("y\n", 0)):
+        monkeypatch.setattr("sys.stdin", Terminal(answer))
+        assert segwithu(*call).code == code
+        assert (models / "tiny-1.0.0").exists() == (code == 0)
+
+
+def test_withdrawn_models_say_so_wherever_they_are_met(
+    segwithu: Command, published: Path, models: Path, tmp_path: Path, data_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SEGWITHU_REGISTRY", str(published))
+    assert segwithu("models", "download", "tiny").code == 0
+    why = "Left and right are swapped."
+    publish = ("models", "publish", published / "tiny-1.0.0", "--registry", published)
+    assert segwithu(*publish, "--withdraw", why).code == 0
+    for call in (("models", "list"), ("models", "show", "tiny")):
+        outcome = segwithu(*call)
+        assert outcome.code == 0
+        assert outcome.messages == [f"Warning: tiny 1.0.0 was withdrawn: {why}"]
+    assert states(segwithu)["tiny@1.0.0"] == "withdrawn"
+    segmented = segwithu.segment(real_image(data_folder), model=Path("tiny"), output=tmp_path / "out")
+    assert segmented.code == 0
+    assert why in segmented.err
+    assert why in (tmp_path / "out" / "hippocampus_001" / "case.json").read_text(encoding="utf-8")
+    assert segwithu("models", "mirror", tmp_path / "mirror").code == 0
+    assert why in (tmp_path / "mirror" / "models.json").read_text(encoding="utf-8")
+    assert segwithu("models", "delete", "tiny", "--yes").code == 0
+    refused = segwithu("models", "download", "tiny", "--from", tmp_path / "mirror")
+    assert refused.code == 2
+    assert why in refused.err
+    assert segwithu("models", "download", "tiny", "--from", tmp_path / "mirror", "--yes").code == 0
+
+
+def test_only_refresh_and_download_connect(
+    segwithu: Command, server: ModelServer, tmp_path: Path, data_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert segwithu("models", "refresh").code == 0
+    assert segwithu("models", "download", "tiny").code == 0
+    server.asked.clear()
+
+    def refused(*_: object, **__: object) -> None:
+        raise AssertionError("a connection was asked for")
+
+    for name in ("connect", "connect_ex", "sendto"):
+        monkeypatch.setattr(socket.socket, name, refused)
+    monkeypatch.setattr(socket, "getaddrinfo", refused)
+    mirror = tmp_path / "mirror"
+    calls: list[tuple[str | Path, ...]] = [
+        ("models", "list", "--available"),
+        ("models", "show", "tiny"),
+        ("models", "verify", "--load"),
+        ("segment", real_image(data_folder), "--model", "tiny", "--output", tmp_path / "out"),
+        ("models", "mirror", mirror),
+        ("models", "publish", mirror / "tiny-1.0.0", "--registry", tmp_path / "other"),
+        ("models", "delete", "tiny", "--yes"),
+        ("models", "import", mirror / "tiny-1.0.0"),
+        ("models", "delete", "tiny", "--yes"),
+        ("models", "download", "tiny", "--from", mirror),
+        ("check", tmp_path / "out"),
+    ]
+    for call in calls:
+        outcome = segwithu(*call)
+        assert outcome.code == 0, (call, outcome.err)
+    assert server.asked == []
+    monkeypatch.undo()
+
+
+@pytest.fixture
+def slow_server(segwithu: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModelServer]:
+    """The shipped model (6.4 MB) under another name, at about 2 MB a second."""
+    bundle = Path(shutil.copytree(MODEL, tmp_path / "large"))
+    changed_description(bundle, "about/name", "large")
+    assert segwithu("models", "publish", bundle, "--registry", tmp_path / "registry").code == 0
+    with running(ModelServer(FolderHandler)) as server:
+        server.folder, server.slowly_s = tmp_path / "registry", 0.03
+        monkeypatch.setenv("SEGWITHU_REGISTRY", server.url)
+        assert segwithu("models", "refresh").code == 0
+        yield server
+
+
+@pytest.mark.serial
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_what_was_killed_or_cancelled_goes_on(
+    how: signal.Signals, segwithu: Command, slow_server: ModelServer, models: Path
+) -> None:
+    part = models / ".downloads" / "large-1.1.0" / "files" / f"{WEIGHTS}.part"
+    process = child("models", "download", "large")
+    until = time.monotonic() + PATIENCE_S
+    while not (part.is_file() and part.stat().st_size > 500_000):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    process.send_signal(how)
+    outcome = finished(process, PATIENCE_S)
+    assert outcome.code != 0
+    assert ("is kept: the same command goes on" in outcome.err) == (how == signal.SIGINT)
+    kept = part.stat().st_size
+    assert kept >= 500_000
+    assert [path.name for path in models.iterdir() if path.name[0] != "."] == []
+    slow_server.slowly_s = 0
+    slow_server.asked.clear()
+    assert segwithu("models", "download", "large").code == 0
+    asked = [request for request in slow_server.asked if request.path.endswith(WEIGHTS)]
+    assert [request.headers["Range"] for request in asked] == [f"bytes={kept}-"]
+    assert segwithu("models", "verify", "large").code == 0
+    assert entries(models / ".downloads") == []
+
+
+@pytest.mark.serial
+def test_two_processes_want_the_same_model(slow_server: ModelServer, models: Path) -> None:
+    both = [child("models", "download", "large") for _ in range(2)]
+    outcomes = [finished(process, PATIENCE_S) for process in both]
+    assert [outcome.code for outcome in outcomes] == [0, 0]
+    assert sum("waiting for it" in outcome.err for outcome in outcomes) == 1
+    assert sum(request.path.endswith(WEIGHTS) for request in slow_server.asked) == 1
+    assert [path.name for path in models.iterdir() if path.name[0] != "."] == ["large-1.1.0"]
+
+
+def test_a_wrong_file_is_told_and_nothing_is_installed(
+    segwithu: Command, server: ModelServer, models: Path, tiny: Path
+) -> None:
+    weights = server.folder / "tiny-1.0.0" / WEIGHTS
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    outcome = segwithu("models", "download", "tiny")
+    assert outcome.code == 1
+    assert "is not the file that the registry describes" in outcome.messages[-1]
+    assert [path.name for path in models.iterdir() if path.name[0] != "."] == []
+    # a registry that describes another model than it has: every hash is right
+    registry = json.loads((server.folder / "models.json").read_text(encoding="utf-8"))
+    registry["models"][0].update(name="spleen", folder="tiny-1.0.0")
+    (server.folder / "models.json").write_text(json.dumps(registry), encoding="utf-8")
+    weights.write_bytes(whole)
+    outcome = segwithu("models", "download", "spleen", "--from", server.folder)
+    assert outcome.code == 1
+    assert "was not installed" in outcome.messages[-1]
+    assert [path.name for path in models.iterdir() if path.name[0] != "."] == []
+
+
+def test_a_model_for_a_later_program_is_refused(segwithu: Command, server: ModelServer) -> None:
+    registry = json.loads((server.folder / "models.json").read_text(encoding="utf-8"))
+    registry["models"][0]["needs"] = {"segwithu": ">=99"}
+    (server.folder / "models.json").write_text(json.dumps(registry), encoding="utf-8")
+    outcome = segwithu("models", "download", "tiny")
+    assert outcome.code == 1
+    assert "needs segwithu >=99" in outcome.messages[-1]
+
+
+def test_a_server_that_is_gone_costs_nothing_that_is_there(
+    segwithu: Command, server: ModelServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert segwithu("models", "refresh").code == 0
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    monkeypatch.setattr(socket, "create_connection", lambda *_, **__: (_ for _ in ()).throw(ConnectionRefusedError()))
+    monkeypatch.setattr("urllib3.util.connection.create_connection", socket.create_connection)
+    outcome = segwithu("models", "refresh")
+    assert outcome.code == 1
+    assert "127.0.0.1 cannot be reached" in outcome.messages[-1]
+    assert states(segwithu)["tiny@1.0.0"] == "available"
+
+
+def test_changed_files_are_found(segwithu: Command, published: Path, models: Path) -> None:
+    assert segwithu("models", "download", "tiny", "--from", published).code == 0
+    description = models / "tiny-1.0.0" / "bundle.json"
+    description.write_text(description.read_text(encoding="utf-8") + "\n", encoding="utf-8")
+    one_sentence(segwithu("models", "verify", "tiny"), str(description), "was changed since the model was installed")
+    (models / "tiny-1.0.0" / "origin.json").write_text("{}")
+    one_sentence(segwithu("models", "verify", "tiny"), "origin.json is damaged")
+
+
+def test_what_is_in_use_or_came_with_the_program_is_not_deleted(
+    segwithu: Command, published: Path, models: Path
+) -> None:
+    assert segwithu("models", "download", "tiny", "--from", published).code == 0
+    one_sentence(segwithu("models", "delete", "hippocampus", "--yes"), "came with the program", code=2)
+    one_sentence(segwithu("models", "delete", "liver", "--yes"), "No model 'liver'", code=2)
+    one_sentence(segwithu("models", "delete", "../models", "--yes"), "no name of a model", code=2)
+    one_sentence(segwithu("models", "delete", "tiny"), "pass --yes", code=2)
+    loaded = Model(resolve_model("tiny"), torch.device("cpu"))
+    one_sentence(segwithu("models", "delete", "tiny", "--yes"), "in use by another program")
+    assert read_bundle(models / "tiny-1.0.0").name == "tiny"
+    del loaded
+    assert segwithu("models", "delete", "tiny", "--yes").code == 0
+    assert [path.name for path in models.iterdir() if path.name != ".downloads"] == []
+
+
+def test_a_published_version_never_changes_unsaid(
+    segwithu: Command, published: Path, tiny: Path, tmp_path: Path
+) -> None:
+    before = (published / "models.json").read_bytes()
+    other = version_of(tiny, tmp_path / "other", "1.0.0", task="Another task.")
+    publish = ("models", "publish", other, "--registry", published)
+    one_sentence(segwithu(*publish), "tiny@1.0.0 already", "new version")
+    assert (published / "models.json").read_bytes() == before
+    assert segwithu(*publish, "--replace").code == 0
+    assert segwithu("models", "download", "tiny", "--from", published).code == 0
+    (published / "notes").mkdir()
+    one_sentence(segwithu("models", "publish", tmp_path, "--registry", published), "bundle.json")
+    one_sentence(segwithu(*publish[:-1], tiny), "holds other files")
+
+
+def test_files_of_all_kinds_travel(segwithu: Command, tiny: Path, tmp_path: Path, models: Path) -> None:
+    """A compiled network, say; but nothing hidden, and no links."""
+    bundle = version_of(tiny, tmp_path, "1.0.0")
+    (bundle / "graphs").mkdir()
+    (bundle / "graphs" / "window.xml").write_text("<net/>")
+    (bundle / ".DS_Store").write_text("x")
+    registry = tmp_path / "registry"
+    assert segwithu("models", "publish", bundle, "--registry", registry).code == 0
+    assert segwithu("models", "download", "tiny", "--from", registry).code == 0
+    assert (models / "tiny-1.0.0" / "graphs" / "window.xml").read_text() == "<net/>"
+    assert not (models / "tiny-1.0.0" / ".DS_Store").exists()
+    (models / "tiny-1.0.0" / "graphs" / "window.xml").write_text("<nat/>")
+    one_sentence(segwithu("models", "verify", "tiny"), "window.xml")
+    (bundle / "secret.txt").symlink_to("/etc/passwd")
+    one_sentence(segwithu("models", "publish", bundle, "--registry", tmp_path / "r2"), "secret.txt", "no plain file")
+
+
+# Imports
+
+
+def zipped(bundle: Path, target: Path, top: str = "") -> Path:
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
+        for path in sorted(bundle.rglob("*")):
+            archive.write(path, f"{top}{path.relative_to(bundle)}")
+    return target
+
+
+def test_import_of_a_folder_and_of_zip_files(segwithu: Command, tiny: Path, tmp_path: Path, models: Path) -> None:
+    bundle = version_of(tiny, tmp_path, "2.0.0")
+    shutil.copytree(bundle, tmp_path / "outer" / "inner")
+    in_folder = zipped(bundle, tmp_path / "b.zip", "x/")
+    with zipfile.ZipFile(in_folder, "a") as archive:
+        archive.writestr("__MACOSX/x/._bundle.json", b"rubbish")
+    for source in (bundle, tmp_path / "outer", zipped(bundle, tmp_path / "a.zip"), in_folder):
+        outcome = segwithu("models", "import", source)
+        assert outcome.code == 0, outcome.err
+        assert "CC-BY-SA-4.0" in outcome.out
+        assert segwithu("models", "verify", "tiny@2.0.0").code == 0
+        assert entries(models / "tiny-2.0.0") == ["bundle.json", "origin.json", WEIGHTS]
+        one_sentence(segwithu("models", "import", source), "installed already", "models delete tiny@2.0.0")
+        assert segwithu("models", "delete", "tiny", "--yes").code == 0
+    assert entries(models) == []
+
+
+def _hostile(tiny: Path, target: Path, kind: str) -> Path:
+    zipped(tiny, target)
+    with zipfile.ZipFile(target, "a", zipfile.ZIP_DEFLATED) as archive:
+        if kind == "link":
+            entry = zipfile.ZipInfo("card.txt")
+            entry.external_attr = (stat.S_IFLNK | 0o777) << 16
+            archive.writestr(entry, "/etc/passwd")
+        elif kind == "bomb":
+            archive.writestr("graph.bin", bytes(80 << 20))
+        elif kind == "many":
+            for number in range(1100):
+                archive.writestr(f"graphs/{number}", b"x")
+        elif kind == "twice":
+            archive.writestr("BUNDLE.json", b"{}")
+        else:
+            archive.writestr(kind, b"evil")
+    return target
+
+
+HOSTILE = ["../../evil.txt", "/tmp/evil.txt", "C:/evil.txt", "a\\..\\evil", "a/../../evil", "aux.txt", "käse.txt"]
+
+
+@pytest.mark.parametrize("kind", [*HOSTILE, "link", "bomb", "many", "twice"])
+def test_hostile_zip_files_are_refused(kind: str, segwithu: Command, tiny: Path, tmp_path: Path, models: Path) -> None:
+    source = _hostile(tiny, tmp_path / "evil.zip", kind)
+    one_sentence(segwithu("models", "import", source), str(source))
+    assert entries(models) == []
+    assert not list(tmp_path.glob("**/evil.txt"))
+
+
+def test_damaged_and_other_sources_are_refused(segwithu: Command, tiny: Path, tmp_path: Path, models: Path) -> None:
+    source = zipped(tiny, tmp_path / "a.zip")
+    content = bytearray(source.read_bytes())
+    (tmp_path / "cut.zip").write_bytes(content[: len(content) // 2])
+    content[len(content) // 2] ^= 0xFF
+    (tmp_path / "changed.zip").write_bytes(content)
+    (tmp_path / "nnunet").mkdir()
+    (tmp_path / "nnunet" / "plans.json").write_text("{}")
+    os.mkfifo(tmp_path / "pipe")
+    torn = Path(shutil.copytree(tiny, tmp_path / "torn"))
+    (torn / WEIGHTS).write_bytes(b"x")
+    for name, words in {
+        "cut.zip": "no zip file, or it is cut",
+        "changed.zip": "changed.zip",
+        "nnunet": "import-nnunet",
+        "pipe": "pipe",
+        "torn": "damaged or was changed",
+        "absent": "does not exist",
+    }.items():
+        sentence = one_sentence(segwithu("models", "import", tmp_path / name), words)
+        assert ".segwithu-" not in sentence
+    assert entries(models) == []
+
+
+def test_places_that_cannot_be_written_to(
+    segwithu: Command, published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("x")
+    monkeypatch.setenv("SEGWITHU_MODELS", str(tmp_path / "file" / "models"))
+    for call in (("download", "tiny", "--from", published), ("import", published / "tiny-1.0.0")):
+        outcome = segwithu("models", *call)
+        assert outcome.code == 1
+        assert "SEGWITHU_MODELS" in outcome.messages[-1]
+        assert "unexpected" not in outcome.err
+    one_sentence(segwithu("models", "mirror", tmp_path / "file"), "another folder")
+
+
+def test_a_small_disk(segwithu: Command, published: Path, small_disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEGWITHU_MODELS", str(small_disk))
+    for call in (("download", "tiny", "--from", published), ("import", published / "tiny-1.0.0")):
+        outcome = segwithu("models", *call)
+        assert outcome.code == 1
+        assert "MB are needed" in outcome.messages[-1]
+    assert [path for path in small_disk.iterdir() if path.name[0] != "."] == []
