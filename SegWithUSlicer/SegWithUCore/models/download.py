@@ -1,27 +1,16 @@
-"""Download one file: resumed after a cut or a kill, checked by size and SHA-256, whole or absent.
+"""Download one file: resumed after a cut or a kill, checked by size and SHA-256, whole or absent."""
 
-Certificates are always checked. Which ones count: those of REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE if set, else those of
-the system where the package truststore is installed, else those that come with requests. Proxies are taken from
-HTTPS_PROXY, HTTP_PROXY and NO_PROXY, on Windows and macOS also from the system.
-"""
-
-import contextlib
-import os
 import re
-import ssl
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import SplitResult, urljoin, urlsplit
+from urllib.parse import urljoin, urlsplit
 
 import requests
-from requests.adapters import HTTPAdapter
-from requests.auth import AuthBase
 
-from .. import __version__
-from ..errors import InputError
+from .connection import TOKENS_VARIABLE, Bearer, checked_address, host_of, new_session, shown_url, tokens_of_environment
 from .model_entry import ModelFile
 from .partial_file import CHUNK, REFRESH, DownloadError, PartialFile, Received, UnreachableError, check_space, writing
 
@@ -33,8 +22,6 @@ LONGEST_PAUSE_S = 20.0
 LONGEST_ASKED_PAUSE_S = 120.0
 """A server that asks to wait longer (Retry-After) is left for another time."""
 REDIRECTS = 6
-TOKENS_VARIABLE = "SEGWITHU_TOKENS"
-_LOCAL_HOSTS = {"127.0.0.1", "localhost", "::1"}
 _BROKEN = (
     requests.ConnectionError,
     requests.Timeout,
@@ -49,58 +36,6 @@ class _TryAgainError(Exception):
     def __init__(self, reason: str, pause_s: float | None = None) -> None:
         super().__init__(reason)
         self.pause_s = pause_s
-
-
-class Bearer(AuthBase):
-    """A token as `auth`, not as a header: an entry of the same host in ~/.netrc would replace a header."""
-
-    def __init__(self, token: str) -> None:
-        self._token = token
-
-    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        """Add the token to a request."""
-        request.headers["Authorization"] = f"Bearer {self._token}"
-        return request
-
-
-def tokens_of_environment() -> dict[str, str]:
-    """Read `SEGWITHU_TOKENS`, such as "models.hospital.org=TOKEN; other.org:8443=TOKEN": tokens by host and port.
-
-    Raises:
-        InputError: an entry is none; its text is not repeated, for it may be a token.
-    """
-    tokens = {}
-    for number, entry in enumerate(os.environ.get(TOKENS_VARIABLE, "").split(";"), 1):
-        host, equals, token = (part.strip() for part in entry.partition("="))
-        if not entry.strip():
-            continue
-        if not (host and equals and token) or "/" in host:
-            raise InputError(f"{TOKENS_VARIABLE} has an entry (number {number}) that is not HOST=TOKEN: correct it.")
-        tokens[host.lower()] = token
-    return tokens
-
-
-class _SystemCertificates(HTTPAdapter):
-    """Trusts what the system trusts, as browsers do, where truststore is installed and no other file was named."""
-
-    def init_poolmanager(self, *arguments: Any, **options: Any) -> None:
-        """Make the pool of connections."""
-        _trust_system(options)
-        super().init_poolmanager(*arguments, **options)
-
-    def proxy_manager_for(self, proxy: str, **options: Any) -> Any:
-        """Make the pool of connections through a proxy."""
-        _trust_system(options)
-        return super().proxy_manager_for(proxy, **options)
-
-
-def _trust_system(options: dict[str, Any]) -> None:
-    if os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE"):
-        return
-    with contextlib.suppress(ImportError):
-        import truststore
-
-        options["ssl_context"] = truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
 @dataclass(frozen=True)
@@ -130,11 +65,7 @@ class Downloader:
     ) -> None:
         self._tokens = tokens_of_environment() if tokens is None else tokens
         self._timeouts, self._pause_s, self._note = (CONNECT_S, silence_s), pause_s, note
-        self._session = requests.Session()
-        # requests asks for gzip by itself: lengths and ranges would then not be the file's
-        self._session.headers.update({"Accept-Encoding": "identity", "User-Agent": f"segwithu-slicer/{__version__}"})
-        for scheme in ("https://", "http://"):
-            self._session.mount(scheme, _SystemCertificates(max_retries=0))
+        self._session = new_session()
 
     def fetch(self, url: str, etag: str | None, maximum_bytes: int) -> Fetched:
         """Get a small file whole, unless it still has `etag`.
@@ -199,8 +130,8 @@ class Downloader:
         """Ask for `url`, following redirects by our own rules: never to plain http, no token to another host."""
         asked, begun = url, urlsplit(url)
         for _ in range(REDIRECTS):
-            parts = _checked(asked, begun)
-            token = self._tokens.get(_host(parts))
+            parts = checked_address(asked, begun)
+            token = self._tokens.get(host_of(parts))
             answer = self._session.get(
                 asked,
                 headers=headers,
@@ -245,39 +176,6 @@ class Downloader:
             if idle == 2:
                 self._note(f"{host} does not answer as it should ({reason}): trying again.")
             time.sleep(max(asked or 0.0, min(self._pause_s * 2 ** max(idle - 1, 0), LONGEST_PAUSE_S)))
-
-
-def shown_url(url: str) -> str:
-    """Return an address without what may be secret in it: user, password and query."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{_host(parts)}{parts.path}"
-
-
-def _host(parts: SplitResult) -> str:
-    """Return the host that a token may be for, with its port unless that is the usual one."""
-    host = (parts.hostname or "").lower()
-    host = f"[{host}]" if ":" in host else host
-    usual = {"https": 443, "http": 80}.get(parts.scheme)
-    return host if parts.port in (None, usual) else f"{host}:{parts.port}"
-
-
-def _checked(url: str, begun: SplitResult) -> SplitResult:
-    """Refuse addresses that are not to be asked.
-
-    Raises:
-        DownloadError: plain http (but to this computer, if one began there), or with a password in it.
-    """
-    try:
-        parts = urlsplit(url)
-        _host(parts)  # raises for ports that are none
-    except ValueError as error:
-        raise DownloadError(f"The registry names an address that is none ({error}): ask whoever keeps it.") from error
-    plain = parts.scheme == "http" and parts.hostname in _LOCAL_HOSTS and begun.scheme == "http"
-    if (parts.scheme != "https" and not plain) or not parts.hostname:
-        raise DownloadError(f"{parts.scheme}://{_host(parts)} is not encrypted: models are downloaded over https only.")
-    if parts.username or parts.password:
-        raise DownloadError(f"The address at {_host(parts)} holds a name or password: set {TOKENS_VARIABLE} instead.")
-    return parts
 
 
 def _check_answer(answer: requests.Response, url: str, path: str = "") -> None:

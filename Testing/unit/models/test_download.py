@@ -21,7 +21,8 @@ from model_servers import (
 )
 
 from SegWithUCore.errors import InputError
-from SegWithUCore.models.download import Downloader, tokens_of_environment
+from SegWithUCore.models.connection import tokens_of_environment
+from SegWithUCore.models.download import Downloader
 from SegWithUCore.models.model_entry import ModelFile
 from SegWithUCore.models.partial_file import DownloadError, PartialFile, UnreachableError, copy_file
 
