@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from ..evaluation.frozen_backbone import AssessedCase, FrozenBackbone, FrozenCase, read_assessed
+from ..evaluation.assessed_case import AssessedCase, read_assessed
+from ..evaluation.frozen_backbone import FrozenBackbone, FrozenCase
 from ..memory import give_back_freed_memory
 from ..progress import Progress, silent
 from ..training.dataset import Case

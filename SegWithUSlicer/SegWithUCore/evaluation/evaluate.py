@@ -14,6 +14,7 @@ from ..metrics.score_histogram import ScoreHistogram, region_histogram
 from ..models.bundle import Bundle
 from ..progress import Progress, silent
 from ..training.dataset import Case
+from .assessed_case import read_assessed
 from .case_metrics import (
     OUR_SCORE,
     POOLED_REGIONS,
@@ -28,7 +29,6 @@ from .case_metrics import (
     recorded_metrics,
     surface_metrics,
 )
-from .frozen_backbone import read_assessed
 from .pictures import WorstCases
 
 

@@ -12,49 +12,17 @@ import torch
 from scipy.special import softmax
 from torch import nn
 
-from ..imaging.volume import check_same_grid, read_image, read_labels
 from ..inference.engines.torch_engine import BackboneAlone, TorchWindows, WindowNetwork
 from ..inference.model import Model
-from ..inference.preprocessing import assessed_box, mirrored_copy, network_input
+from ..inference.preprocessing import network_input
 from ..inference.sliding_window import stitched
 from ..inference.uncertainty_maps import resample_to_grid
 from ..models.bundle import Bundle
 from ..models.weights_file import verify_weights, weights_path
 from ..network.checkpoints import read_safetensors
 from ..network.heads.base import two_largest
-from ..training.dataset import Case, class_indices
-
-
-@dataclass(frozen=True)
-class AssessedCase:
-    """A case as read, cut to the part that is assessed.
-
-    Attributes:
-        images: one a channel, on one grid.
-        truth: class of each voxel, int16 (z, y, x).
-    """
-
-    images: list[sitk.Image]
-    truth: np.ndarray
-
-
-def read_assessed(case: Case, bundle: Bundle, mirrored: bool = False) -> AssessedCase:
-    """Images and reference of a case.
-
-    Args:
-        mirrored: exchange left and right first.
-
-    Raises:
-        InputError: a file cannot be read, lies on another grid, or holds a label that the model does not know.
-    """
-    images, labels = [read_image(path) for path in case.channels], read_labels(case.reference)
-    for path, image in [*zip(case.channels[1:], images[1:], strict=True), (case.reference, labels)]:
-        check_same_grid(path, image, case.channels[0], images[0])
-    if mirrored:
-        images, labels = [mirrored_copy(image) for image in images], mirrored_copy(labels)
-    box = assessed_box(images, bundle.input)
-    truth = class_indices(box.crop(labels), [label.value for label in bundle.labels], case.reference)
-    return AssessedCase([box.crop(image) for image in images], truth)
+from ..training.dataset import Case
+from .assessed_case import read_assessed
 
 
 @dataclass(frozen=True)

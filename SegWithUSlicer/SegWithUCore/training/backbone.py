@@ -18,7 +18,7 @@ from ..network.backbones import build_backbone
 from ..network.backbones.user_network import register_network
 from ..network.weights import unique_state
 from .augmentation import ScaledWindows, WindowSampler, augmentation, thick_axis_of
-from .dataset import PreparedCase
+from .dataset import PreparedCase, left_right_axis
 from .recipe import BackboneTraining, HeadTraining, Recipe
 from .run_folder import RunFolder
 from .trainer import Trainer, cosine
@@ -55,21 +55,6 @@ def training_window(recipe: Recipe, training: BackboneTraining | HeadTraining) -
         raise InputError(f"The recipe trains in the window {window}: give x, y and z in multiples of {wanted}.")
     x, y, z = window
     return z, y, x
-
-
-def left_right_axis(orientation: str) -> int:
-    """Find the tensor axis (z, y, x numbering) along which left and right lie, for an orientation such as "RAS".
-
-    Raises:
-        InputError: axes are taken as stored ("xyz"), so that nobody knows.
-    """
-    if set(orientation) <= set("xyz"):
-        raise InputError(
-            f"The recipe takes images as they are stored (orientation {orientation}), so left and right cannot be "
-            "exchanged: set mirror to false."
-        )
-    letters = orientation.upper()
-    return 2 - next(i for i, letter in enumerate(letters) if letter in "LR")
 
 
 class BackboneTrainer(Trainer):

@@ -28,8 +28,7 @@ from ..inference.structures import UNCERTAIN_ABOVE, CaseLevelCalibration
 from ..metrics.overlap import dice_of
 from ..models.input_spec import Label
 from ..review.flags import share_of
-from .backbone import left_right_axis
-from .dataset import Case, PreparedCase, class_indices
+from .dataset import Case, PreparedCase, class_indices, left_right_axis
 from .recipe import Recipe
 
 

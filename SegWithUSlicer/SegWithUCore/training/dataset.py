@@ -205,3 +205,18 @@ def class_indices(labels: sitk.Image, label_values: Sequence[int], source: Path)
     for index, value in enumerate(label_values):
         classes[values == value] = index
     return classes
+
+
+def left_right_axis(orientation: str) -> int:
+    """Find the tensor axis (z, y, x numbering) along which left and right lie, for an orientation such as "RAS".
+
+    Raises:
+        InputError: axes are taken as stored ("xyz"), so that nobody knows.
+    """
+    if set(orientation) <= set("xyz"):
+        raise InputError(
+            f"The recipe takes images as they are stored (orientation {orientation}), so left and right cannot be "
+            "exchanged: set mirror to false."
+        )
+    letters = orientation.upper()
+    return 2 - next(i for i, letter in enumerate(letters) if letter in "LR")

@@ -13,8 +13,8 @@ from ..network.backbones import build_backbone, example_input
 from ..network.heads import HEADS
 from ..network.segwithu import SegWithU
 from ..strict_json import shown
-from .backbone import left_right_axis, spec_of, supervised, training_window
-from .dataset import PreparedCase
+from .backbone import spec_of, supervised, training_window
+from .dataset import PreparedCase, left_right_axis
 from .make_bundle import plain_bundle
 from .recipe import BackboneTraining, HeadTraining, Recipe
 

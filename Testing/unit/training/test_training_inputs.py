@@ -15,8 +15,7 @@ from SegWithUCore.errors import InputError, UsageError
 from SegWithUCore.models.input_spec import InputSpec
 from SegWithUCore.strict_json import check_schema, schema
 from SegWithUCore.training.augmentation import WindowSampler, augmentation, epoch_order, random_window
-from SegWithUCore.training.backbone import left_right_axis
-from SegWithUCore.training.dataset import PreparedCase, check_channels, find_cases, prepare
+from SegWithUCore.training.dataset import PreparedCase, check_channels, find_cases, left_right_axis, prepare
 from SegWithUCore.training.recipe import BackboneTraining, HeadTraining, read_recipe, read_recipe_json
 
 WINDOW = (24, 32, 24)

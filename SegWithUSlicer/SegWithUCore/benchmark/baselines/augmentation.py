@@ -13,7 +13,7 @@ from ...evaluation.frozen_backbone import FrozenBackbone, FrozenCase
 from ...inference.engines.torch_engine import BackboneAlone
 from ...inference.uncertainty_maps import resample_to_grid
 from ...training.augmentation import augmentation, case_seed, thick_axis
-from ...training.backbone import left_right_axis
+from ...training.dataset import left_right_axis
 from .base import Baseline, BaselineInputs, PassAverage, UncertaintyPrediction, baseline
 
 PASSES = 5
