@@ -9,24 +9,40 @@ export async function loadCase(source, id, onPart = () => {}) {
     const description = await source.case(id);
     const whole = { index: [0, 0, 0], size: description.grid.size };
     const frame = description.crop ?? whole;
-    const wanted = [
-        ["image", description.image],
-        ["labels", description.labels],
-        ...Object.entries(description.maps).map(([name, map]) => [name, map]),
-    ].filter(([, part]) => part);
-    const total = wanted.reduce((sum, [, part]) => sum + bytesOf(part), 1);
-    const parts = {};
+    const wanted = { image: description.image, labels: description.labels };
+    if (description.first_map) {
+        wanted.map = description.maps[description.first_map];
+    }
+    const parts = Object.entries(wanted).filter(([, part]) => part);
+    const total = parts.reduce((sum, [, part]) => sum + bytesOf(part), 1);
+    const volumes = {};
     let loaded = 0;
-    for (const [name, part] of wanted) {
-        parts[name] = await loadVolume(source, id, part, frame);
+    for (const [name, part] of parts) {
+        volumes[name] = await loadVolume(source, id, part, frame);
         loaded += bytesOf(part);
         onPart(loaded / total);
     }
-    return makeCase(description, frame, parts);
+    return makeCase(description, frame, volumes);
 }
 
-function makeCase(description, frame, parts) {
-    const { image, labels, ...maps } = parts;
+// Loads the voxels of a map when it is shown first: a case may have more maps than are looked at.
+export async function loadMap(source, data, name) {
+    const map = data.maps[name];
+    if (!map.data) {
+        map.data =
+            (await loadVolume(source, data.id, data.description.maps[name], data.frame))?.data ?? new Uint8Array(0);
+    }
+    return map;
+}
+
+function makeCase(description, frame, { image, labels, map }) {
+    const maps = {};
+    for (const [name, told] of Object.entries(description.maps)) {
+        maps[name] = { ...told, ...shiftedBox(told.box, frame), name, data: null };
+    }
+    if (map) {
+        maps[description.first_map].data = map.data;
+    }
     if (image) {
         const { scale, offset, window, range } = description.image;
         Object.assign(image, { scale, offset, window, outside: Math.round((range[0] - offset) / scale) });
@@ -40,9 +56,7 @@ function makeCase(description, frame, parts) {
         structures: description.structures,
         image: image ?? null,
         labels: labels ?? null,
-        maps: Object.fromEntries(
-            Object.entries(maps).map(([name, map]) => [name, { ...description.maps[name], ...map, name }]),
-        ),
+        maps,
     };
 }
 

@@ -74,7 +74,7 @@ class Application {
             const page = new CasePage(this.source, data, this.worklist, this.settings, {
                 back: () => this.backToWorklist(),
                 nextCase: () => this.nextCase(),
-                reviewerChanged: () => this.keepSettings(),
+                settingsChanged: () => this.keepSettings(),
             });
             this.casePage = page;
             this.put(page.root, data.description.name);

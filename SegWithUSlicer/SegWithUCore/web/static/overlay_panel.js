@@ -12,7 +12,10 @@ const MAP_TITLES = {
 const LEGEND_TICKS = 5;
 
 export class OverlayPanel {
-    constructor(data, viewer) {
+    // `load(name)` resolves to a map with its voxels; `onMap` is called when another map is shown.
+    constructor(data, viewer, load, onMap) {
+        this.load = load;
+        this.onMap = onMap;
         this.data = data;
         this.viewer = viewer;
         this.steps = {};
@@ -147,20 +150,40 @@ export class OverlayPanel {
     }
 
     // Shows a map by name; "" for none.
-    choose(name) {
+    async choose(name) {
         this.mapBox.value = name;
-        this.map = this.data.maps[name] ?? null;
-        this.viewer.setMap(this.map ? name : null);
-        this.legendBox.hidden = this.map === null;
-        if (this.map) {
-            this.steps[name] ??= firstStep(this.map, this.data.structures);
+        const map = this.data.maps[name] ?? null;
+        if (map && !map.data) {
+            this.root.setAttribute("aria-busy", "true");
+            try {
+                await this.load(name);
+            } catch (error) {
+                this.thresholdOut.textContent = error.message;
+                return;
+            } finally {
+                this.root.removeAttribute("aria-busy");
+            }
+            if (this.mapBox.value !== name) {
+                return;
+            }
+        }
+        this.show(map);
+    }
+
+    show(map) {
+        this.map = map;
+        this.viewer.setMap(map ? map.name : null);
+        this.legendBox.hidden = map === null;
+        if (map) {
+            this.steps[map.name] ??= firstStep(map, this.data.structures);
             this.threshold.min = 0;
-            this.threshold.max = this.map.steps;
+            this.threshold.max = map.steps;
             this.threshold.step = 1;
-            this.setStep(this.steps[name]);
+            this.setStep(this.steps[map.name]);
         } else {
             this.fillAbove();
         }
+        this.onMap();
     }
 
     setStep(step) {

@@ -141,7 +141,7 @@ export class VerdictCard {
     // `verdicts` is a list of { value, title, key }. `actions` has judge, undo, comment, judgeStructure.
     constructor(verdicts, actions) {
         this.actions = actions;
-        this.why = element("p", { class: "why" });
+        this.why = element("p", { class: "why", tabIndex: 0 });
         this.buttons = verdicts.map(({ value, title, key }) =>
             element(
                 "button",

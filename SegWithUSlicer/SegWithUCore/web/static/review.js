@@ -2,6 +2,7 @@
 //
 // An act is drawn at once and counts as stored when the source has answered. Without an answer it is kept and sent again.
 
+import { linesOf } from "./log_lines.js";
 import { inOrder, nextUndecided, reviewState, structureVerdict } from "./review_state.js";
 import { reviewFileText } from "./source_file.js";
 
@@ -108,6 +109,7 @@ export class Review {
         this.take(opened);
         this.lines = opened.lines;
         this.replay();
+        clearInterval(this.timers.alive);
         this.timers.alive = setInterval(() => this.tellAlive(), ALIVE_MS);
         this.timer.setVisible(!document.hidden);
         this.onChange({ regions: true, labels: true });
@@ -157,7 +159,7 @@ export class Review {
         window.removeEventListener("pagehide", this.whenLeft);
         if (this.isOpen) {
             await this.sendAll();
-            await this.source.close(this.description.id, this.session).catch(ignoreLateAnswer);
+            await this.source.close(this.description.id, this.session, this.at).catch(ignoreLateAnswer);
         }
         this.isOpen = false;
     }
@@ -165,7 +167,7 @@ export class Review {
     // The page is being left: there is no time to wait for an answer.
     leave() {
         if (this.isOpen) {
-            this.source.close(this.description.id, this.session).catch(ignoreLateAnswer);
+            this.source.close(this.description.id, this.session, this.at).catch(ignoreLateAnswer);
             this.isOpen = false;
             clearInterval(this.timers.alive);
         }
@@ -201,18 +203,27 @@ export class Review {
             return;
         }
         try {
-            const { last } = await this.source.alive(this.description.id, this.session, this.last);
-            if (last !== this.last && !this.sending && !this.pending.length) {
-                const found = await this.source.lines(this.description.id, this.session);
-                this.lines = found.lines;
-                this.take(found);
-                this.message = ELSEWHERE_TEXT;
-                this.replay();
+            const { last, trouble = "" } = await this.source.alive(this.description.id, this.session, this.last, this.at);
+            if (trouble !== this.trouble) {
+                this.trouble = trouble;
                 this.onChange({});
+            }
+            if (last !== this.last && !this.sending && !this.pending.length) {
+                this.message = ELSEWHERE_TEXT;
+                await this.reload();
             }
         } catch (error) {
             this.failed(error);
         }
+    }
+
+    // Takes the lines as they stand in the log.
+    async reload() {
+        const found = await this.source.lines(this.description.id, this.session);
+        this.lines = found.lines;
+        this.take(found);
+        this.replay();
+        this.onChange({});
     }
 
     // -- what the reviewer does --
@@ -273,6 +284,11 @@ export class Review {
         return this.regions.length > 0 && nextUndecided(this.state, this.orderedIds, null) === null;
     }
 
+    // Where the reviewer is, so that the review is resumed there, here or in Slicer.
+    get at() {
+        return { region: this.current?.id ?? null, order: this.order };
+    }
+
     get ordered() {
         return inOrder(this.regions, this.order);
     }
@@ -317,7 +333,7 @@ export class Review {
 
     async sendFirst() {
         const [act] = this.pending;
-        const said = { session: this.session, last: this.last, id: act.id, events: act.events };
+        const said = { session: this.session, last: this.last, id: act.id, events: act.events, at: this.at };
         const answer = await this.source.say(this.description.id, said);
         this.pending.shift();
         this.lines = [...this.lines, ...answer.lines];
@@ -363,11 +379,11 @@ export class Review {
         if (!this.pending.length) {
             return;
         }
-        const when = `${new Date().toISOString().slice(0, 19)}Z`;
-        const unsent = this.pending
-            .flatMap(({ events }) => events)
-            .map((event) => ({ when, reviewer: this.reviewer, ...event }));
-        this.unsentFile = reviewFileText(this.description.identity, this.reviewer, [...this.lines, ...unsent]);
+        const lines = [...this.lines];
+        for (const event of this.pending.flatMap(({ events }) => events).filter(({ event }) => event !== "reveal")) {
+            lines.push(...linesOf(event, lines, this.reviewer, this.description.regions));
+        }
+        this.unsentFile = reviewFileText(this.description.identity, this.reviewer, lines);
         this.message =
             "The review went on elsewhere while the server did not answer. Verdicts given here since then are not in it: save them as a file and give it to segwithu merge-reviews.";
         this.pending = [];

@@ -1,7 +1,7 @@
 // One case and its review inside the page itself: nothing is fetched, verdicts leave it as a file.
 
+import { linesOf, stampedLine } from "./log_lines.js";
 import { ServerError } from "./source_server.js";
-import { inOrder } from "./review_state.js";
 
 const DATA_ID = "segwithu-data";
 export const FILE_FORMAT = "segwithu-page-review";
@@ -63,9 +63,10 @@ export class FileSource {
         if (name !== this.reviewer) {
             this.reviewer = name;
             this.lines_ = this.restored();
+            this.unsaved = this.lines_.length > 0 && this.lines_.at(-1).event !== "closed";
         }
         if (!this.lines_.length) {
-            this.lines_ = [this.stamped({ event: "opened", ...this.identity.opened })];
+            this.lines_ = [this.header()];
         }
         const { case: description } = this.content;
         return {
@@ -97,49 +98,33 @@ export class FileSource {
     }
 
     async say(_id, { events }) {
-        const lines = events.flatMap((event) => this.asLines(event));
-        this.lines_.push(...lines);
+        const before = this.lines_.length;
+        if (this.lines_.at(-1)?.event === "closed") {
+            this.lines_.push(this.header());
+        }
+        for (const event of events) {
+            this.lines_.push(...linesOf(event, this.lines_, this.reviewer, this.content.case.regions));
+        }
         this.unsaved = true;
         this.isKept = this.remember();
-        return {
-            lines,
-            last: String(this.lines_.length),
-            stored: true,
-            trouble: "",
-            revealed: null,
-            blind_report: null,
-            others: null,
-        };
+        const trouble = this.isKept
+            ? ""
+            : "This browser keeps nothing for pages from files: save the verdicts before you close it.";
+        return { lines: this.lines_.slice(before), last: String(this.lines_.length), stored: this.isKept, trouble };
     }
 
-    // The lines that a log gets for one event.
-    asLines(event) {
-        if (event.event !== "rest") {
-            return [this.stamped(event.event === "verdict" ? { comment: null, seconds: 0, ...event } : event)];
-        }
-        const held = inOrder(this.content.case.regions, "expected wrong volume").filter(({ id }) =>
-            event.regions.includes(id),
-        );
-        const wrong = held.reduce((sum, region) => sum + region.expected_wrong_mm3, 0);
-        const rest = {
-            event: "rest",
-            regions: [...event.regions].sort((a, b) => a - b),
-            expected_wrong_mm3: Math.round(1000 * wrong) / 1000,
-        };
-        // Programs that do not know this event are warned by a header of a later format.
-        const announced = this.lines_.some((line) => line.event === "opened" && line.format >= 2);
-        const header = { event: "opened", ...this.identity.opened, format: 2 };
-        return [...(announced ? [] : [this.stamped(header)]), this.stamped(rest)];
+    async lines() {
+        return { lines: [...this.lines_], last: String(this.lines_.length) };
     }
 
-    stamped(event) {
-        return { when: `${new Date().toISOString().slice(0, 19)}Z`, reviewer: this.reviewer, ...event };
+    header() {
+        return stampedLine({ event: "opened", ...this.identity.opened }, this.reviewer);
     }
 
     // The text of the file that `segwithu merge-reviews` takes.
     fileText() {
         if (this.lines_.at(-1)?.event !== "closed") {
-            this.lines_.push(this.stamped({ event: "closed" }));
+            this.lines_.push(stampedLine({ event: "closed" }, this.reviewer));
             this.remember();
         }
         this.unsaved = false;

@@ -1,0 +1,122 @@
+// The bar above a case: its name and flags, what is known about it, the tools of the views, and what is stored.
+
+import { element, showText } from "./dom.js";
+import { TOOLS } from "./pointer.js";
+import { ruleText } from "./texts.js";
+
+const KEYS_TEXT =
+    "Keys: N next undecided, Shift+N previous; Ctrl+Alt+1 accepted, 2 corrected, 3 rejected, 4 second reader; Ctrl+Alt+Z undo, Ctrl+Alt+C comment, Ctrl+Alt+N next open case; hold P to see the bare image; R shows the whole image. In a view: arrows move the crosshair, Page Up and Page Down the slice, + and - zoom, Ctrl+arrows move the picture, Shift+arrows change contrast and brightness, Enter enlarges. They rest while you type.";
+
+export class CaseHeader {
+    // `actions` has back and nextCase, or is null where there is only one case.
+    constructor(description, viewer, settings, actions) {
+        this.tool = "crosshair";
+        this.stored = element("span", { class: "stored", role: "status" });
+        const flags = [...new Set(description.flags.map(({ rule }) => ruleText(rule)))];
+        this.root = element(
+            "header",
+            { class: "topbar" },
+            actions && element("button", { class: "back", on: { click: actions.back } }, "← Cases"),
+            element("h1", { title: description.name }, description.name),
+            ...flags.map((text) => element("span", { class: "chip" }, text)),
+            makeFacts(description),
+            element("span", { class: "grow" }),
+            this.makeTools(viewer, settings),
+            element("span", { class: "grow" }),
+            this.stored,
+            actions &&
+                element(
+                    "button",
+                    { title: "Ctrl+Alt+N", "aria-keyshortcuts": "Control+Alt+N", on: { click: actions.nextCase } },
+                    "Next open case",
+                ),
+        );
+    }
+
+    makeTools(viewer, settings) {
+        this.toolButtons = TOOLS.map(({ name, title, tip }) =>
+            element(
+                "button",
+                { title: tip, "aria-pressed": String(name === this.tool), on: { click: () => this.useTool(name) } },
+                title,
+            ),
+        );
+        const check = (title, checked, changed) => {
+            const box = element("input", { type: "checkbox", checked, on: { change: () => changed(box.checked) } });
+            return element("label", { class: "check" }, box, title);
+        };
+        const smooth = check("Smooth", settings.smooth ?? true, (on) => {
+            settings.smooth = on;
+            viewer.setSmooth(on);
+        });
+        return element(
+            "div",
+            { class: "tools", role: "group", "aria-label": "Views" },
+            ...this.toolButtons,
+            element("button", { title: "Show the whole image (R)", on: { click: () => viewer.fit() } }, "Fit"),
+            element(
+                "button",
+                { title: "Brightness and contrast as at first", on: { click: () => viewer.resetWindow() } },
+                "Reset",
+            ),
+            smooth,
+            check("Fill", false, (on) => viewer.setFill(on)),
+        );
+    }
+
+    useTool(name) {
+        this.tool = name;
+        this.toolButtons.forEach((button, index) =>
+            button.setAttribute("aria-pressed", String(TOOLS[index].name === name)),
+        );
+    }
+}
+
+function makeFacts(description) {
+    const flags = description.flags.map(({ sentence }) => element("li", {}, sentence));
+    const facts = description.facts.flatMap(([name, value]) => [element("dt", {}, name), element("dd", {}, value)]);
+    return element(
+        "details",
+        { class: "facts" },
+        element("summary", {}, "About"),
+        element(
+            "div",
+            { class: "facts-body", tabIndex: 0, role: "region", "aria-label": "About this case" },
+            flags.length ? element("ul", {}, ...flags) : null,
+            element("dl", {}, ...facts),
+            element("p", { class: "hint" }, KEYS_TEXT),
+        ),
+    );
+}
+
+// Lines between the bar and the case: what went wrong, what the reviewer should know, and what to do about it.
+export class Messages {
+    constructor(actions) {
+        this.warning = element("p", { class: "banner bad", role: "alert", hidden: true });
+        this.note = element("p", { class: "banner", role: "status", hidden: true });
+        this.retry = element("button", { hidden: true, on: { click: actions.retry } }, "Try again");
+        this.saveUnsent = element(
+            "button",
+            { hidden: true, on: { click: actions.saveUnsent } },
+            "Save unsent verdicts",
+        );
+        this.root = element("div", { class: "messages" }, this.warning, this.note, this.retry, this.saveUnsent);
+    }
+
+    warn(text) {
+        showText(this.warning, text);
+    }
+
+    show(review) {
+        const readOnly = review.who ? `Read-only: ${review.trouble}${sinceText(review.who)}` : "";
+        this.warn(review.who ? "" : review.trouble);
+        showText(this.note, [readOnly, review.message, review.blindReport, ...review.notes].filter(Boolean).join(" "));
+        this.retry.hidden = review.isOpen || !(review.who || review.trouble);
+        this.saveUnsent.hidden = !review.unsentFile;
+    }
+}
+
+function sinceText({ since }) {
+    const when = new Date(since ?? "");
+    return Number.isNaN(when.getTime()) ? "" : ` (since ${when.toLocaleString()})`;
+}
