@@ -231,16 +231,66 @@ def test_keys_are_told_as_the_platform_writes_them(opened: Opened, monkeypatch: 
 def test_what_is_unusual_about_an_image_is_one_line_and_the_rest_on_demand(opened: Opened) -> None:
     from SegWithUSlicerLib.run.preview import PreflightResult
 
-    show, label = opened.panel.inputs.show_preflight, opened.ui.costLabel
+    ui, show = opened.ui, opened.panel.inputs.show_preflight
     show(PreflightResult("About 3 s", notes=("It is bright.", "It is 12 % larger.")))
-    assert (label.text, label.toolTip) == (
-        "About 3 s. Unlike the training images in 2 points.",
-        "It is bright.\nIt is 12 % larger.",
-    )
+    assert (ui.costLabel.text, ui.likenessLabel.text) == ("About 3 s", "Unlike the training images in 2 points.")
+    assert ui.likenessLabel.toolTip == "It is bright.\nIt is 12 % larger."
+    assert (ui.likenessButton.visible, ui.likenessDetailsLabel.visible) == (True, False)
+    ui.likenessButton.click()
+    assert ui.likenessDetailsLabel.visible
+    assert ui.likenessDetailsLabel.text == "• It is bright.\n• It is 12 % larger."
     show(PreflightResult("About 3 s", notes=("It is bright.",)))
-    assert label.text == "About 3 s. Unlike the training images in one point."
+    assert ui.likenessLabel.text == "Unlike the training images in one point."
+    show(PreflightResult("About 3 s", is_like=True))
+    assert (ui.likenessLabel.text, ui.likenessLabel.toolTip) == ("Looks like the training images.", "")
+    assert (ui.likenessButton.visible, ui.likenessDetailsLabel.visible) == (False, False)
     show(PreflightResult("About 3 s"))
-    assert (label.text, label.toolTip) == ("About 3 s", "")
+    assert ui.likenessLabel.visible is False, "a model that does not know its training images claims nothing"
+
+
+FAR = "The part spans 197 x 233 x 189 mm, but the training cases span 32 x 45 x 29 mm."
+
+
+@pytest.mark.parametrize(
+    ("result", "line"),
+    [
+        ({}, "Check the result with care: one point is unusual."),
+        ({"warnings": (FAR, "Turned.")}, "Check the result with care: 2 points are unusual."),
+        (
+            {"refused": True, "kinds": frozenset({"field of view"}), "others": ()},
+            "Not assessed. This is far more than the training images show: press Propose for a region of their size.",
+        ),
+        (
+            {"refused": True, "kinds": frozenset({"field of view"}), "others": ("heart",)},
+            "Not assessed. This image does not fit the model 'hippocampus': choose the model 'heart', which it fits.",
+        ),
+        (
+            {"kinds": frozenset({"picture"}), "others": ()},
+            "No installed model fits this image: choose another image or region, or a model.",
+        ),
+        ({"kinds": frozenset({"picture"}), "others": None}, "Check the result with care: one point is unusual."),
+        (
+            {"refused": True, "kinds": frozenset({"empty"}), "others": ()},
+            "Not assessed. The part to be segmented is empty: check the image and the region.",
+        ),
+    ],
+    ids=["care", "care for two", "too large", "another model", "no model", "being asked", "empty"],
+)
+def test_a_banner_is_one_line_with_the_next_click(opened: Opened, result: dict[str, Any], line: str) -> None:
+    from SegWithUSlicerLib.panels.run_panel import Choice
+    from SegWithUSlicerLib.run.controller import RunStatus
+    from SegWithUSlicerLib.run.preview import PreflightResult
+
+    ui, warned = opened.ui, PreflightResult(**{"warnings": (FAR,), **result})
+    opened.panel.run.show(RunStatus(), Choice("hippocampus", "", True), warned, False)
+    assert re.sub("<[^>]*>", "", ui.bannerLabel.text) == line
+    assert ui.bannerLabel.toolTip.startswith(FAR)
+    assert ui.bannerDetailsLabel.visible is False
+    ui.bannerButton.click()
+    assert (ui.bannerDetailsLabel.visible, ui.bannerDetailsLabel.text.startswith(f"• {FAR}")) == (True, True)
+    ui.bannerButton.click()
+    opened.panel.run.show(RunStatus(), Choice("hippocampus", "", True), PreflightResult(), False)
+    assert ui.bannerFrame.visible is False
 
 
 def test_an_export_of_no_case_says_why(listing: Listing) -> None:

@@ -182,7 +182,9 @@ def test_whole_head_is_not_assessed_unless_the_user_goes_on(opened: Opened) -> N
     said = opened.finish()
     assert said.startswith("Not assessed: press Propose")
     assert opened.ui.bannerFrame.visible
-    assert "training cases" in opened.ui.bannerLabel.text
+    assert "press Propose" in opened.ui.bannerLabel.text
+    assert "mm" not in opened.ui.bannerLabel.text, "one line"
+    assert "training cases" in opened.ui.bannerLabel.toolTip
     assert opened.ui.insistButton.visible
     assert slicer.util.getNodesByClass("vtkMRMLSegmentationNode") == []
 
@@ -203,12 +205,14 @@ def test_time_and_memory_are_predicted_and_a_warning_stands_before_the_run(opene
     opened.panel.inputs.choose(sample_crop(), None)
     opened.wait(lambda: opened.ui.costLabel.text.startswith("About"))
     assert "GB of memory on CPU" in opened.ui.costLabel.text
+    assert opened.ui.likenessLabel.text.startswith("Unlike the training images in ")
     assert not opened.ui.bannerFrame.visible
     from SegWithUSlicerLib.scene.sample import load_volume
 
     opened.panel.inputs.choose(load_volume(), None)
     opened.wait(lambda: opened.ui.bannerFrame.visible)
     assert "Not assessed" in opened.ui.bannerLabel.text
+    assert "press Propose for a region of their size" in opened.ui.bannerLabel.text
 
 
 def test_process_for_scripts_gives_the_nodes(opened: Opened) -> None:

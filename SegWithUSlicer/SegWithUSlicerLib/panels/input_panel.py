@@ -19,6 +19,7 @@ from ..run.session import PYTHON_SETTING, WHEELS_SETTING, choose_python, set_set
 from ..scene.load_case import is_ours, propose_roi
 from ..scene.volume_export import sequence_frame
 from .gui_connections import GuiConnections
+from .one_line import OneLine
 
 _SELECTOR_PX = 80
 _LARGER = 1.15
@@ -41,6 +42,7 @@ class InputPanel:
         self._parameters: Parameters | None = None
         self._selectors: list[Any] = []
         self._gui = GuiConnections()
+        self._likeness = OneLine(ui.likenessLabel, ui.likenessButton, ui.likenessDetailsLabel)
         self._fill()
         self._gui.connect(ui.modelBox, self._model_chosen)
         self._gui.connect(ui.headBox, self._head_chosen)
@@ -166,12 +168,14 @@ class InputPanel:
         return _("Press Apply.")
 
     def show_preflight(self, result: PreflightResult) -> None:
-        """Show predicted time and memory, and in how many points the image is unusual; the tool tip says which."""
-        unlike = _unlike_text(len(result.notes))
-        text = " ".join([*([f"{result.cost}."] if result.cost and unlike else [result.cost]), unlike]).strip()
-        self.ui.costLabel.text = text
-        self.ui.costLabel.toolTip = "\n".join(result.notes)
-        self.ui.costLabel.visible = bool(text)
+        """Show in one line whether the image is like the training images, then predicted time and memory.
+
+        Warnings have a banner of their own, so that nothing is said here then.
+        """
+        text = _("Looks like the training images.") if result.is_like else _unlike_text(len(result.notes))
+        self._likeness.show("" if result.warnings else text, result.notes)
+        self.ui.costLabel.text = result.cost
+        self.ui.costLabel.visible = bool(result.cost)
 
     def set_enabled(self, enabled: bool) -> None:
         """Check whether inputs can be changed: not during a run."""

@@ -24,7 +24,7 @@ from .output_panel import OutputPanel
 from .overlay_panel import KEY, BareImageKey, OverlayPanel
 from .plots_panel import PlotsPanel
 from .review_panel import ReviewPanel
-from .run_panel import RunPanel
+from .run_panel import Choice, RunPanel
 from .structures_panel import StructuresPanel
 
 PREVIEW_DELAY_MS = 400
@@ -198,7 +198,8 @@ class ModulePanel:
         parameters, model = self._parameters, self.inputs.model
         if parameters is None or model is None or not self.inputs.is_complete or self.session.controller.is_busy:
             return
-        self.preview.ask(self.inputs.volumes[0], parameters.roi, model, parameters.device, self.inputs.head)
+        volume, models = self.inputs.volumes[0], self.inputs.models
+        self.preview.ask(volume, parameters.roi, model, parameters.device, self.inputs.head, models)
 
     def _preflight_changed(self, result: PreflightResult) -> None:
         self.inputs.show_preflight(result)
@@ -231,9 +232,9 @@ class ModulePanel:
         controller = self.session.controller
         self.inputs.set_enabled(not controller.is_busy)
         self.outputs.set_enabled(not controller.is_busy)
-        self.run.show(
-            controller.status, self.inputs.hint(), self.preview.result, self.inputs.is_complete, self._is_current
-        )
+        model = self.inputs.model.name if self.inputs.model is not None else ""
+        choice = Choice(model, self.inputs.hint(), self.inputs.is_complete)
+        self.run.show(controller.status, choice, self.preview.result, self._is_current)
 
     def show_run(self, nodes: CaseNodes) -> None:
         """Show a run in all sections."""

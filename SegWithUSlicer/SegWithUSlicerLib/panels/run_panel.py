@@ -1,6 +1,7 @@
 """The section "Run": the large button, progress, warning banner, log."""
 
 import time
+from dataclasses import dataclass
 from typing import Any
 
 import qt
@@ -9,6 +10,7 @@ from ..guarded import Problem, guarded
 from ..i18n import _
 from ..run.controller import Outcome, Phase, RunStatus
 from ..run.preview import PreflightResult
+from .one_line import OneLine
 
 _STAGES = {
     "starting the engine": _("starting the engine"),
@@ -20,6 +22,24 @@ _STAGES = {
     "writing": _("writing the result"),
     "done": _("done"),
 }
+
+
+_MODELS_PAGE = "https://github.com/SegWithUSlicer/SlicerSegWithU/tree/main/docs/models"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What is chosen to be segmented.
+
+    Attributes:
+        model: its name.
+        hint: the next click, if the last run does not name one.
+        is_complete: whether a run could be started.
+    """
+
+    model: str
+    hint: str
+    is_complete: bool
 
 
 class RunPanel:
@@ -34,27 +54,26 @@ class RunPanel:
         self.ui = ui
         self._diagnostics = diagnostics
         self._last_stage = ""
+        self._banner = OneLine(ui.bannerLabel, ui.bannerButton, ui.bannerDetailsLabel)
         self.problem: Problem | None = None
         """What went wrong unexpectedly, shown until the next run or choice."""
         ui.copyButton.connect("clicked(bool)", guarded(self.copy_diagnostics))
 
-    def show(self, status: RunStatus, hint: str, result: PreflightResult, can_start: bool, is_current: bool) -> None:
+    def show(self, status: RunStatus, choice: Choice, result: PreflightResult, is_current: bool) -> None:
         """Draw a status.
 
         Args:
-            hint: the next click, if the last run does not name one.
-            can_start: whether the inputs are complete.
             is_current: whether the last run's words still concern the chosen inputs.
         """
         busy = status.phase is not Phase.IDLE
         self.ui.runButton.text = _("Cancel") if busy else _("Apply")
-        self.ui.runButton.enabled = status.phase is not Phase.CANCELLING if busy else can_start
+        self.ui.runButton.enabled = status.phase is not Phase.CANCELLING if busy else choice.is_complete
         self._show_progress(status, busy)
         text = status.sentence if is_current else ""
         problem = self.problem.sentence if self.problem is not None else ""
-        self.ui.statusLabel.text = problem or ("" if busy else text or hint)
+        self.ui.statusLabel.text = problem or ("" if busy else text or choice.hint)
         self.ui.statusLabel.visible = bool(problem) or not busy
-        self._show_banner(status, result, busy, is_current)
+        self._show_banner(status, choice, result, is_current)
         self._log(status)
 
     def show_problem(self, problem: Problem) -> None:
@@ -88,11 +107,11 @@ class RunPanel:
         left = "" if status.seconds_left is None else _(", about {n:.0f} s left").format(n=max(1, status.seconds_left))
         self.ui.stageLabel.text = f"{stage[:1].upper()}{stage[1:]}{left}"
 
-    def _show_banner(self, status: RunStatus, result: PreflightResult, busy: bool, is_current: bool) -> None:
+    def _show_banner(self, status: RunStatus, choice: Choice, result: PreflightResult, is_current: bool) -> None:
+        busy = status.phase is not Phase.IDLE
         refused = result.refused or (is_current and status.outcome is Outcome.REFUSED)
-        warnings = dict.fromkeys([*(status.warnings if busy or is_current else ()), *result.warnings])
-        title = _("Not assessed.") if refused else _("Check the result with care.")
-        self.ui.bannerLabel.text = f"<b>{title}</b> {' '.join(warnings)}"
+        warnings = list(dict.fromkeys([*(status.warnings if busy or is_current else ()), *result.warnings]))
+        self._banner.show(_banner_text(len(warnings), refused, result, choice.model) if warnings else "", warnings)
         self.ui.bannerFrame.visible = bool(warnings)
         self.ui.insistButton.visible = bool(warnings) and refused and not busy
 
@@ -103,3 +122,23 @@ class RunPanel:
             self.write(f"{line}\n{status.details}" if status.details else line)
             if status.outcome is Outcome.FAILED and status.details:
                 self.ui.logButton.collapsed = False  # Copy diagnostics is in it
+
+
+def _banner_text(points: int, refused: bool, result: PreflightResult, model: str) -> str:
+    """Return one line: what is wrong, and the next click."""
+    start = f"<b>{_('Not assessed.')}</b> " if refused else ""
+    if result.others:
+        text = _("This image does not fit the model '{model}': choose the model '{other}', which it fits.")
+        return start + text.format(model=model, other=result.others[0])
+    if refused and result.kinds == {"field of view"}:
+        return start + _("This is far more than the training images show: press Propose for a region of their size.")
+    if "empty" in result.kinds:
+        return start + _("The part to be segmented is empty: check the image and the region.")
+    if result.others is not None:
+        text = _("No installed model fits this image: choose another image or region, or <a href='{url}'>a model</a>.")
+        return start + text.format(url=_MODELS_PAGE)
+    if refused:
+        return start + _("This is too unlike the training images: press Propose, or choose another image.")
+    title = _("Check the result with care:")
+    what = _("one point is unusual.") if points == 1 else _("{n} points are unusual.").format(n=points)
+    return f"<b>{title}</b> {what}"

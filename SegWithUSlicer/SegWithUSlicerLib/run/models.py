@@ -20,6 +20,7 @@ class ModelInfo:
         field_of_view_mm: largest training case along R, A, S; None for a model that takes whole images.
         calibrated: whether there is an error probability.
         heads: names of the uncertainty heads, the default first.
+        knows_images: how its training images looked in the first channel, so that an image can be compared with them.
     """
 
     name: str
@@ -30,6 +31,7 @@ class ModelInfo:
     field_of_view_mm: tuple[float, float, float] | None
     calibrated: bool
     heads: tuple[str, ...]
+    knows_images: bool
 
 
 def list_models(folders: Sequence[Path] | None = None) -> list[ModelInfo]:
@@ -72,6 +74,7 @@ def read_model(folder: Path) -> ModelInfo | None:
             field_of_view_mm=_field_of_view(bundle),
             calibrated=bundle.calibration is not None,
             heads=tuple(str(head.name) for head in heads),
+            knows_images=bool(((bundle.fingerprint or {}).get("channels") or {}).get(str(bundle.input.channels[0]))),
         )
     except (InputError, ValueError, KeyError, TypeError, IndexError, AttributeError):  # nothing was checked
         return None
