@@ -95,6 +95,32 @@ def test_flagged_cases_go_to_a_colleague_without_torch_and_verdicts_come_home(
     assert "review.Bo.jsonl is new" in listing.ui.differencesLabel.text
 
 
+def test_the_merge_section_says_how_many_regions_nobody_has_looked_at(listing: Listing) -> None:
+    from SegWithUCore.case.region_files import read_regions
+    from SegWithUSlicerLib.scene.readout import volume_text
+
+    label = listing.ui.differencesLabel
+    listing.list_folder()
+    assert "without a look" not in label.text
+    listing.click(A)
+    listing.reviewing.start("Ana")
+    listing.reviewing.judge()
+    listing.reviewing.panel.accept_rest()
+    state = listing.reviewing.session.state
+    unseen, wrong = len(state.unseen_ids), state.expected_mm3_of(state.unseen_ids)
+    assert unseen > 1
+    listing.ui.endReviewButton.click()
+    listing.ui.refreshCasesButton.click()
+    listing.settled()
+    assert f"{unseen} regions were taken without a look, and nobody has looked at them: " in label.text
+    assert volume_text(wrong) in label.text
+    ranks = [region.rank for region in read_regions(listing.cases / A)]
+    judged(listing.cases / A, "Bo", {rank: _verdict("accepted") for rank in ranks}, "")
+    listing.ui.refreshCasesButton.click()
+    listing.settled()
+    assert "without a look" not in label.text, "Bo has looked"
+
+
 def _verdict(name: str) -> Any:
     from SegWithUCore.review.log_format import Verdict
 

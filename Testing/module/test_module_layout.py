@@ -160,6 +160,26 @@ def test_a_review_with_its_editor_is_in_sight_at_once(reviewing: Reviewing) -> N
     assert max(end for _kind, end in ends) <= REVIEW_PX, ends
 
 
+def test_a_long_name_of_a_structure_is_cut_in_the_middle_and_whole_in_the_tool_tip(reviewing: Reviewing) -> None:
+    opened, ui, native = reviewing.opened, reviewing.ui, QtWidgets.QWidget
+    name, tip = reviewing.panel.edit._names[0], str(ui.allFirstButton.toolTip)
+    reviewing.start()
+    ui.confusionFrame.visible = True
+    text = "All left superior frontal gyrus, orbital & opercular part of the inferior frontal gyrus here"
+    name.show(text)
+    shown = []
+    for width in (360, 420, 900):
+        _make_wide(opened, width)
+        button = ui.allFirstButton
+        shown.append(str(button.text))
+        assert native.fontMetrics(button).horizontalAdvance(shown[-1].replace("&&", "&")) <= native.width(button) - 8
+        if "…" in shown[-1]:
+            assert (shown[-1].startswith("All left"), shown[-1].endswith(" here")) == (True, True)
+            assert button.toolTip == f"{text}\n{tip}"
+    assert len(shown[0]) < len(shown[1]) < len(shown[2])
+    assert (shown[2].replace("&&", "&"), ui.allFirstButton.toolTip) == (text, tip)
+
+
 def test_other_sections_fold_when_a_review_starts_and_come_back_after_it(reviewing: Reviewing) -> None:
     ui = reviewing.ui
     ui.logButton.collapsed, ui.inputsButton.collapsed = True, False

@@ -116,6 +116,68 @@ def test_a_workflow_that_fails_or_waits_too_long_does_not_stop_the_next(
     assert "two and two <small>(4)</small>" in page
 
 
+def test_each_workflow_begins_afresh_and_nothing_is_left_of_the_last(
+    script: Any, opened: Opened, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from real_user import SETTINGS, read_settings
+
+    user = _user(script, opened, tmp_path)
+    mine, other = (user._reviews / "key" / f"review.{name}.jsonl" for name in (user.reviewer, "Ana"))
+    found: list[tuple[bool, int]] = []
+
+    def litter(user: Any) -> None:
+        """Leave a review, settings and a node."""
+        nodes = len(slicer.util.getNodesByClass("vtkMRMLTextNode"))
+        found.append((mine.exists(), nodes))
+        mine.parent.mkdir(parents=True, exist_ok=True)
+        for path in (mine, other):
+            path.write_text("{}", encoding="utf-8")
+        for name in SETTINGS:
+            slicer.app.settings().setValue(name, "of a workflow")
+        slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTextNode", "left")
+
+    slicer.app.settings().setValue(SETTINGS[0], "of the user")
+    for name in SETTINGS[1:]:
+        slicer.app.settings().remove(name)
+    before = read_settings()
+    monkeypatch.setattr(script, "engine_problem", lambda: "")
+    monkeypatch.setattr(script, "WORKFLOWS", (litter, litter))
+    try:
+        script.run(tmp_path, user, ["litter"])
+        assert found == [(False, 0), (False, 0)], "each begins without the review and the scene of the one before"
+        assert (mine.exists(), other.exists()) == (False, True), "the reviews of others stay"
+        assert read_settings() == before
+    finally:
+        other.unlink(missing_ok=True)
+        slicer.app.settings().remove(SETTINGS[0])
+
+
+def test_slicer_is_ended_only_while_a_workflow_runs(
+    script: Any, opened: Opened, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[Any] = []
+
+    class Watch:
+        @staticmethod
+        def dump_traceback_later(seconds: float, exit: bool, file: Any) -> None:
+            told.append((seconds, exit, Path(file.name).name))
+
+        @staticmethod
+        def cancel_dump_traceback_later() -> None:
+            told.append("cancelled")
+
+    def fine(user: Any) -> None:
+        """Look."""
+        told.append("looked")
+
+    monkeypatch.setattr(script, "faulthandler", Watch)
+    monkeypatch.setattr(script, "engine_problem", lambda: "")
+    monkeypatch.setattr(script, "WORKFLOWS", (fine, fine))
+    script.run(tmp_path, _user(script, opened, tmp_path, 5.0), ["fine"], watch=True)
+    watched = (5.0 + script.GRACE_S, True, "hang.txt")
+    assert told == [watched, "looked", watched, "looked", "cancelled"]
+
+
 def test_without_the_engine_the_report_says_what_to_do(
     script: Any, opened: Opened, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -289,7 +289,9 @@ class CasesPanel:
             return
         ui.readingBar.value = round(100 * found.progress)
         ui.casesLabel.text = summary_text(found, len(self.table.shown), self.reviewer)
-        self.differences.show(found.differences)
+        entries = [item.entry for item in found.items]
+        unseen = sum(one.unseen_regions for one in entries), sum(one.unseen_wrong_mm3 for one in entries)
+        self.differences.show(found.differences, *unseen)
 
     def _draw_case(self) -> None:
         """Update the line about the selected case and the buttons."""

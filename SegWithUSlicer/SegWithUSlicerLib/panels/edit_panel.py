@@ -17,6 +17,7 @@ from ..scene.readout import volume_text
 from ..scene.review_nodes import RegionMask
 from ..scene.segmentation import segment_id
 from ..scene.slice_views import preserved_layers
+from .elided_button import ElidedButton
 
 EDITOR_TAG = "SegWithU"
 EFFECTS = ("Paint", "Draw", "Erase", "Scissors", "Islands", "Smoothing", "Margin")
@@ -44,6 +45,7 @@ class EditPanel:
         self._ways: tuple[Relabelling, ...] = ()
         self._may_run = False
         self._closing = Observations()
+        self._names = (ElidedButton(ui.allFirstButton), ElidedButton(ui.allSecondButton))
         ui.editButton.connect("contentsCollapsed(bool)", guarded(self._collapsed))
         ui.unsureBox.connect("toggled(bool)", guarded(lambda _checked: self._mask()))
         ui.unsureLimitBox.connect("valueChanged(int)", guarded(lambda _percent: self._mask()))
@@ -78,12 +80,12 @@ class EditPanel:
         if nodes is not None and region is not None and found is not None:
             self._ways = relabellings(nodes, region, found)
         self.ui.confusionFrame.visible = bool(self._ways)
-        widgets = (
-            (self.ui.allFirstButton, self.ui.allFirstLabel),
-            (self.ui.allSecondButton, self.ui.allSecondLabel),
+        buttons, labels = (
+            (self.ui.allFirstButton, self.ui.allSecondButton),
+            (self.ui.allFirstLabel, self.ui.allSecondLabel),
         )
-        for way, (button, label) in zip(self._ways, widgets, strict=False):
-            button.text = _("All {structure} here").format(structure=way.structure)
+        for way, button, name, label in zip(self._ways, buttons, self._names, labels, strict=False):
+            name.show(_("All {structure} here").format(structure=way.structure))
             button.enabled = way.changed_mm3 > 0
             label.text = _way_text(way)
 

@@ -22,6 +22,7 @@ from ..i18n import _
 from ..run.command import CommandEnd, CommandProcess
 from ..run.private_folder import PrivateFolder
 from ..run.session import set_setting, setting, start_timer, temporary_root
+from ..scene.readout import volume_text
 from .review_widgets import verdict_text
 
 EXPORT_PLACE_SETTING = "SegWithU/ExportPlace"
@@ -263,8 +264,13 @@ class DifferencesPanel:
         table.connect("cellActivated(int,int)", guarded(self._chosen))
         ui.mergeButton.connect("clicked(bool)", guarded(self.choose))
 
-    def show(self, differences: Sequence[Difference]) -> None:
-        """Show these regions."""
+    def show(self, differences: Sequence[Difference], unseen: int = 0, unseen_mm3: float = 0.0) -> None:
+        """Show these regions.
+
+        Args:
+            unseen, unseen_mm3: regions that were taken without a look and that nobody has looked at, and the volume in
+                them that is expected to be wrong.
+        """
         if list(differences) != self._shown or not self._shown:
             self._shown = list(differences)
             self._fill()
@@ -272,7 +278,8 @@ class DifferencesPanel:
         text = _("Reviewers disagree on {count} regions.").format(count=count)
         if count < 2:
             text = _("Reviewers disagree on one region.") if count else _("No region was judged differently.")
-        self.ui.differencesLabel.text = "\n".join(filter(None, [self._message, text]))
+        more = _unseen_text(unseen, unseen_mm3)
+        self.ui.differencesLabel.text = "\n".join(filter(None, [self._message, text, more]))
 
     def clear(self) -> None:
         """Clear the messages about the list that was shown before."""
@@ -329,6 +336,15 @@ class DifferencesPanel:
         if 0 <= row < len(self._shown):
             chosen = self._shown[row]
             self._on_chosen(chosen.item, chosen.verdicts.region)
+
+
+def _unseen_text(count: int, wrong_mm3: float) -> str:
+    if not count:
+        return ""
+    text = _("{count} regions were taken without a look, and nobody has looked at them: {wrong} of expected error.")
+    if count == 1:
+        text = _("One region was taken without a look, and nobody has looked at it: {wrong} of expected error.")
+    return text.format(count=count, wrong=volume_text(wrong_mm3))
 
 
 def _texts(difference: Difference) -> tuple[str, ...]:
