@@ -21,7 +21,8 @@ from ..review.store import review_folder_elsewhere
 from ..run.session import Debounce, set_setting, setting, start_timer
 from .case_opener import CaseOpener, PanelContext
 from .cases_table import CasesTable, about_case, summary_text
-from .exchange_panel import DifferencesPanel, ExportPanel
+from .differences_panel import DifferencesPanel
+from .export_panel import ExportPanel
 from .gui_connections import GuiConnections
 from .review_setup import settings_folder
 

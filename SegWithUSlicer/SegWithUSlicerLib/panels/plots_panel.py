@@ -19,7 +19,7 @@ from ..review.reference import time_of
 from ..run.session import setting
 from ..scene.case_nodes import CaseNodes, find_cases
 from ..scene.chart_picture import write_chart_png
-from .exchange_panel import EXPORT_PLACE_SETTING
+from .export_panel import EXPORT_PLACE_SETTING
 from .gui_connections import GuiConnections
 
 _PUT = (plots.put_reliability, plots.put_risk_coverage)
