@@ -32,7 +32,8 @@ def _add_export_and_merge(commands: Any, common: argparse.ArgumentParser) -> Non
         description="Put the reviews of exported cases into your own case folders. Cases are known by image, model and "
         "regions, so renamed and anonymous ones find home. Logs only grow; what does not fit is kept beside.",
     )
-    command.add_argument("sources", nargs="+", type=Path, metavar="FROM", help="folders that came back")
+    command.add_argument("sources", nargs="+", type=Path, metavar="FROM",
+                         help="folders that came back, and files *.segwithu.json that pages saved")  # fmt: skip
     command.add_argument(
         "--into", type=Path, required=True, metavar="DIR", help="your case folder, or a folder of them"
     )
@@ -57,6 +58,12 @@ def _add_export(commands: Any, common: argparse.ArgumentParser) -> None:
         "--anonymous", action="store_true", help="without names, dates, identifiers, paths and comments"
     )
     command.add_argument("--keep-comments", action="store_true", help="with --anonymous: keep the comments as they are")
+    command.add_argument("--page", action="store_true", help="instead one HTML file a case and an index, anonymous, "
+                         "in which cases are reviewed offline in any browser")  # fmt: skip
+    image = command.add_mutually_exclusive_group()
+    image.add_argument("--with-image", action="store_true", help="with --page: put the image in, as far as 20 mm "
+                       "around what was assessed; a face can be recognised in the image of a head")  # fmt: skip
+    image.add_argument("--without-image", action="store_true", help="with --page: contours and maps alone")
     command.add_argument("--names", type=Path, metavar="FILE", help="with --anonymous: where to keep who is who "
                          "(DIR-names.json beside the export)")  # fmt: skip
     command.add_argument(
@@ -88,8 +95,9 @@ def run_export(options: argparse.Namespace, console: Console) -> int:
     folders, images, troubles = _asked(options)
     if options.image and len(folders) > 1:
         raise UsageError("--image goes with one CASE.")
-    if (options.keep_comments or options.names) and not options.anonymous:
+    if (options.keep_comments or options.names) and not (options.anonymous or options.page):
         raise UsageError("--keep-comments and --names go with --anonymous.")
+    _check_page(options, console)
     if options.own_list and options.worklist is None:
         raise UsageError("--own-list goes with --list.")
     for folder in options.images:
@@ -110,7 +118,12 @@ def run_export(options: argparse.Namespace, console: Console) -> int:
     )
     with console.progress("export") as report:
         try:
-            found = export_cases(folders, options.output, settings, report)
+            if options.page:
+                from ..web.single_file import PageSettings, export_pages
+
+                found = export_pages(folders, options.output, PageSettings(settings, options.with_image), report)
+            else:
+                found = export_cases(folders, options.output, settings, report)
         except NothingExportedError as error:
             for sentence in error.troubles:
                 console.error(sentence)
@@ -129,6 +142,28 @@ def run_export(options: argparse.Namespace, console: Console) -> int:
         lines.append(f"Who is who is in {found.names_file}: keep that file to yourself.")
     console.result(" ".join(lines), {**data, "output": str(options.output)})
     return 1 if failed else 0
+
+
+def _check_page(options: argparse.Namespace, console: Console) -> None:
+    """Ask whether an image may leave the house, before it is written.
+
+    Raises:
+        UsageError: it was not said, or the options contradict.
+    """
+    face = "a face can be recognised in the image of a head, and writing may be burnt into it"
+    if not options.page:
+        if options.with_image or options.without_image:
+            raise UsageError("--with-image and --without-image go with --page.")
+        return
+    if options.keep_comments:
+        raise UsageError("--keep-comments does not go with --page: pages hold no reviews of others.")
+    if not options.with_image and not options.without_image:
+        raise UsageError(
+            f"A page holds the image around what was assessed, and {face}: say --with-image if it may be sent, or "
+            "--without-image for contours and maps alone."
+        )
+    if options.with_image:
+        console.note(f"The pages hold the image: {face}. Names, dates, identifiers and paths are left out.")
 
 
 def _note_left_out(sentences: list[str], console: Console) -> None:

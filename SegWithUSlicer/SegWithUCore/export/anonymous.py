@@ -62,6 +62,7 @@ def anonymous_copy(
     keep_comments: bool = False,
     aliases: Aliases | None = None,
     image_needed: bool = True,
+    with_image: bool = True,
 ) -> Path:
     """Copy a case folder without names, dates, identifiers and paths; the image is put inside.
 
@@ -74,6 +75,7 @@ def anonymous_copy(
         keep_comments: of reviewers, as they are.
         aliases: of reviewers so far, to be gone on with.
         image_needed: whether a missing image is an error.
+        with_image: whether the image is put inside at all.
 
     Raises:
         InputError: the case or its image cannot be read.
@@ -84,7 +86,8 @@ def anonymous_copy(
     target.mkdir(parents=True, exist_ok=True)
     try:
         with naming_case(folder):
-            _copy_image(folder, case, target, image_file, image_needed)
+            if with_image:
+                _copy_image(folder, case, target, image_file, image_needed)
             content = anonymous_facts(case, alias, IMAGE_FILE)
             structures = {str(entry["name"]) for entry in content["structures"]}
             _copy_volumes(contents, target)

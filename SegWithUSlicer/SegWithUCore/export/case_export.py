@@ -125,7 +125,7 @@ def export_cases(
     """
     found, aliases = Exported(), Aliases()
     if settings.anonymous:
-        found.names_file = _names_file(output, settings, folders)
+        found.names_file = names_file_of(output, settings, folders)
     sweep_leftovers(output.parent)
     with atomic_folder(output) as work:
         order = list(folders)
@@ -144,7 +144,7 @@ def export_cases(
         write_worklist(worklist, work, settings.anonymous)
         (work / README).write_text(readme(len(found.names), settings.anonymous), encoding="utf-8")
         if found.names_file is not None:
-            _write_names(found.names_file, found, aliases)
+            write_names(found.names_file, found, aliases)
     return found
 
 
@@ -158,7 +158,7 @@ def _export_one(folder: Path, work: Path, settings: ExportSettings, found: Expor
             raise InputError(f"{folder} is a link to {folder.resolve()}: give that folder itself.")
         contents = case_contents(folder)
         name = f"case-{len(found.names) + 1:03d}" if settings.anonymous else _free_name(folder, found)
-        target, image_file = work / name, _image_file(folder, settings)
+        target, image_file = work / name, image_file_of(folder, settings)
         try:
             if settings.anonymous:
                 anonymous_copy(folder, target, name, image_file, settings.keep_comments, aliases)
@@ -185,8 +185,12 @@ def _report(target: Path, name: str, settings: ExportSettings, found: Exported) 
         found.left_out.append(f"{REPORT_FILE} of {name}: it needs the package {error.name}, which is missing here.")
 
 
-def _image_file(folder: Path, settings: ExportSettings) -> Path | None:
-    """Where the image of a case lies that is neither in its folder nor where this user segmented it."""
+def image_file_of(folder: Path, settings: ExportSettings) -> Path | None:
+    """Where the image of a case lies that is neither in its folder nor where this user segmented it; None if it is.
+
+    Raises:
+        InputError: it is not in the folders of images.
+    """
     if folder in settings.images or not settings.image_folders:
         return settings.images.get(folder)
     case = read_case(folder)
@@ -249,7 +253,13 @@ def _free_name(folder: Path, found: Exported) -> str:
     return next(name for name in names if name.casefold() not in taken)
 
 
-def _names_file(output: Path, settings: ExportSettings, folders: Sequence[Path]) -> Path:
+def names_file_of(output: Path, settings: ExportSettings, folders: Sequence[Path]) -> Path:
+    """Where an anonymous export keeps who is who.
+
+    Raises:
+        UsageError: it would lie in the export, or the export's name reveals a case's name.
+        OutputError: it exists.
+    """
     path = settings.names_file or output.with_name(f"{output.name}-names.json")
     if path.resolve().is_relative_to(output.resolve()):
         raise UsageError(f"{path} would lie in the export, which must not tell names: give another place.")
@@ -261,7 +271,12 @@ def _names_file(output: Path, settings: ExportSettings, folders: Sequence[Path])
     return path
 
 
-def _write_names(path: Path, found: Exported, aliases: Aliases) -> None:
+def write_names(path: Path, found: Exported, aliases: Aliases) -> None:
+    """Write who is who, for nobody but this user to read.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
     content = {
         "format": "segwithu-names",
         "note": "Stays with the sender: tells which case and reviewer of the anonymous export is which.",

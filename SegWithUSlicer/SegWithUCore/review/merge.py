@@ -10,13 +10,14 @@ from typing import Any
 from ..atomic_files import atomic_file, sweep_leftovers
 from ..case.case_file import DAMAGED, case_folders, read_case
 from ..case.contents import checked_file
-from ..case.region_files import REGIONS_FILE, check_region_files, regions_hash, regions_text
-from ..errors import InputError, OutputError, SegWithUError
+from ..case.region_files import REGIONS_FILE, check_region_files, parse_regions, regions_hash, regions_text
+from ..errors import InputError, OutputError, SegWithUError, naming
 from ..input_files import read_bounded
 from .log import take_log_lock
 from .log_format import ParsedLog, merged, read_log
+from .page_review import ENDING, read_page_review
 from .reviewer import log_path, safe_reviewer_name, unchanged_copy
-from .reviews import LOG_PATTERN
+from .reviews import LOG_PATTERN, review_of
 
 MAXIMUM_VERSION_BYTES = 1 << 30
 """Of a segmentation that came back, which is compressed."""
@@ -45,6 +46,7 @@ def merge_reviews(sources: Sequence[Path], into: Path | Sequence[Path]) -> tuple
     Cases are known by image, model and regions, not by name: so anonymous ones find home.
 
     Args:
+        sources: case folders, folders of them, and reviews that pages saved, or folders of these.
         into: your case folders, or folders of them.
 
     Returns:
@@ -63,7 +65,18 @@ def merge_reviews(sources: Sequence[Path], into: Path | Sequence[Path]) -> tuple
             homes.setdefault(_identity(folder), []).append(folder)
         except InputError as error:
             troubles.append(str(error))
-    for folder in case_folders(sources):
+    places, saved = _sorted_out(sources)
+    for path in saved:
+        try:
+            review = read_page_review(path)
+            home = _only_home(path, homes.get(review.identity, []), _named(folders))
+            _check_fits(path, review.lines, home)
+            done.append(_merge_lines(path.name, review.lines, home))
+        except SegWithUError as error:
+            troubles.append(str(error))
+        except OSError as error:
+            troubles.append(f"Cannot merge {path}: {error.strerror or error}; make its case folder writable.")
+    for folder in case_folders(places):
         try:
             home = _home(folder, homes, _named(folders))
         except InputError as error:
@@ -78,6 +91,30 @@ def merge_reviews(sources: Sequence[Path], into: Path | Sequence[Path]) -> tuple
                 reason = error.strerror or str(error)
                 troubles.append(f"Cannot merge {path} into {home}: {reason}; make that folder writable, or free space.")
     return done, troubles
+
+
+def _sorted_out(sources: Sequence[Path]) -> tuple[list[Path], list[Path]]:
+    """Tell folders of cases from reviews that pages saved.
+
+    Raises:
+        InputError: a place does not exist.
+    """
+    places: list[Path] = []
+    saved: list[Path] = []
+    for source in sources:
+        if source.is_file():
+            saved.append(source)
+            continue
+        inside = sorted(path for path in source.glob(f"*{ENDING}") if path.is_file()) if source.is_dir() else []
+        saved += inside
+        try:
+            case_folders([source])
+        except InputError:
+            if not inside:
+                raise
+        else:
+            places.append(source)
+    return places, saved
 
 
 def _identity(folder: Path) -> tuple[Any, ...]:
@@ -99,11 +136,26 @@ def _named(folders: Sequence[Path]) -> str:
 def _home(folder: Path, homes: dict[tuple[Any, ...], list[Path]], into: str) -> Path:
     folders = homes.get(_identity(folder), [])
     named = [each for each in folders if each.resolve().name == folder.resolve().name]
-    if len(folders) == 1 or len(named) == 1:
-        return folders[0] if len(folders) == 1 else named[0]
+    return named[0] if len(named) == 1 else _only_home(folder, folders, into)
+
+
+def _only_home(source: Path, folders: list[Path], into: str) -> Path:
+    if len(folders) == 1:
+        return folders[0]
     if folders:
-        raise InputError(f"{folder} fits {len(folders)} cases of {into} equally well: merge into one of them.")
-    raise InputError(f"{into} has no case with the image, model and regions of {folder}: its reviews are left there.")
+        raise InputError(f"{source} fits {len(folders)} cases of {into} equally well: merge into one of them.")
+    raise InputError(f"{into} has no case with the image, model and regions of {source}: its reviews are left there.")
+
+
+def _check_fits(path: Path, lines: ParsedLog, home: Path) -> None:
+    """Refuse lines that no reviewer of these regions can have said, as somebody may write into a file.
+
+    Raises:
+        InputError: they are such.
+    """
+    text = regions_text(home)
+    with naming(path):
+        review_of(path, lines, parse_regions(text, str(home / REGIONS_FILE)), regions_hash(text), 0.0)
 
 
 def _merge_log(path: Path, home: Path) -> list[Merged]:
@@ -112,18 +164,24 @@ def _merge_log(path: Path, home: Path) -> list[Merged]:
     lines = read_log(path)
     if not lines.events:
         return []
-    reviewer = lines.events[0].reviewer
+    outcome = _merge_lines(path.name, lines, home)
+    if outcome.change == "own copy":
+        return [outcome]
+    version = path.with_name(f"segmentation_reviewed.{path.name[len('review.') : -len('.jsonl')]}.seg.nrrd")
+    reviewer = safe_reviewer_name(lines.events[0].reviewer)
+    return [outcome, *_put_version(version, home / f"segmentation_reviewed.{reviewer}.seg.nrrd", outcome)]
+
+
+def _merge_lines(name: str, lines: ParsedLog, home: Path) -> Merged:
+    """Merge the lines of one log; `name` is that of the file in which they came."""
     if unchanged_copy(lines.events):
-        return [Merged(home, path.name, "own copy", f"{path.name} is the anonymous copy that was sent: left out.")]
-    target = log_path(home, reviewer)
+        return Merged(home, name, "own copy", f"{name} is the anonymous copy that was sent: left out.")
+    target = log_path(home, lines.events[0].reviewer)
     lock = take_log_lock(target.with_name(f"{target.name}.lock"))
     try:
-        outcome = _put_log(lines, target)
+        return _put_log(lines, target)
     finally:
         lock.release()
-    version = path.with_name(f"segmentation_reviewed.{path.name[len('review.') : -len('.jsonl')]}.seg.nrrd")
-    put = _put_version(version, home / f"segmentation_reviewed.{safe_reviewer_name(reviewer)}.seg.nrrd", outcome)
-    return [outcome, *put]
 
 
 def _put_log(lines: ParsedLog, target: Path) -> Merged:

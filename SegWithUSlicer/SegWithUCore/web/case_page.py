@@ -8,6 +8,7 @@ import numpy as np
 
 from ..case.case_file import CaseDescription, MapInfo, Structure, naming_case
 from ..case.region_files import parse_regions, regions_hash, regions_text
+from ..imaging.roi import VoxelBox
 from ..regions.region import Region, why
 from ..report.tables import case_facts
 from ..review.flags import Flag, FlagRules, case_flags, rules_of_case
@@ -36,14 +37,19 @@ class PageCase:
         masks: their voxels.
     """
 
-    def __init__(self, volumes: CaseVolumes, rules: FlagRules | None = None) -> None:
+    def __init__(self, volumes: CaseVolumes, rules: FlagRules | None = None, crop: VoxelBox | None = None) -> None:
         """Put together what is told of a case.
+
+        Args:
+            volumes: those that are shown.
+            rules: of flags; None for those of the case's model.
+            crop: the part of the grid that the image was cut to; None for all of it.
 
         Raises:
             InputError: it is damaged.
         """
         self.volumes = volumes
-        self._rules = rules
+        self._rules, self._crop = rules, crop
         with naming_case(volumes.folder):
             self.regions, self.regions_sha256, self.regions_trouble = _regions(volumes)
             labels = volumes.region_labels
@@ -82,6 +88,7 @@ class PageCase:
             "voxels_sha256": [str(channel["voxels_sha256"]) for channel in raw["input"]["channels"]],
             "weights_sha256": str(raw["model"]["weights_sha256"]),
             "regions_sha256": self.regions_sha256,
+            "case_sha256": self.key,
             "opened": opened,
         }
 
@@ -94,7 +101,7 @@ class PageCase:
             "created": "" if anonymous else case.created,
             "model": " ".join(filter(None, [case.model_name, str((self.raw.get("model") or {}).get("version") or "")])),
             "grid": _grid(volumes),
-            "crop": None,
+            "crop": None if self._crop is None else box_json(self._crop),
             "image": None if volumes.image is None else {"url": "volumes/image", **volumes.image.facts()},
             "image_trouble": volumes.image_trouble,
             "labels": {"url": "volumes/labels", **volumes.labels.facts()},

@@ -13,7 +13,7 @@ TYPES = {
     ".svg": "image/svg+xml",
 }
 _NAME = re.compile(r"[a-z][a-z0-9_]*\.(html|css|js|svg)")
-_IMPORT = re.compile(r'^import \{[\w\s,$]*\} from "\./([a-z0-9_]+\.js)";[ \t]*$', re.MULTILINE)
+_IMPORT = re.compile(r'^import \{\s*(?:[\w$]+\s*,\s*)*[\w$]*\s*\} from "\./([a-z0-9_]+\.js)";[ \t]*$', re.MULTILINE)
 _EXPORT = re.compile(r"^export (?=(?:async function|function|class|const|let) )", re.MULTILINE)
 _LEFT = re.compile(r"^(?:import|export)\b.*$", re.MULTILINE)
 _DECLARED = re.compile(r"^(?:async function\*?|function\*?|class|const|let|var) ([\w$]+)", re.MULTILINE)

@@ -1,0 +1,205 @@
+"""Cases as single HTML files that open offline from a mail, with an index: anonymous, and cut to what matters."""
+
+import base64
+import gzip
+import hashlib
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from random import SystemRandom
+from typing import Any
+
+import numpy as np
+
+from ..atomic_files import atomic_folder, sweep_leftovers
+from ..case.case_file import read_description
+from ..errors import InputError, OutputError, SegWithUError
+from ..export.anonymous import anonymous_copy
+from ..export.case_export import (
+    Exported,
+    ExportSettings,
+    NothingExportedError,
+    image_file_of,
+    names_file_of,
+    write_names,
+)
+from ..imaging.roi import VoxelBox, whole_grid
+from ..progress import Progress
+from ..report.render import render
+from ..review.flags import flags_of_case
+from ..review.reviewer import Aliases
+from ..review.worklist import SECONDS_PER_REGION, make_worklist
+from .case_page import PageCase
+from .case_store import settings_json
+from .case_volumes import CaseVolumes, read_volumes
+from .display_volumes import box_between, common
+from .static_files import FOLDER, PAGE, STYLE, joined_script
+
+AROUND_MM = 20.0
+"""Of the image that is kept around what was assessed."""
+INDEX = "index.html"
+ID = "file"
+_STYLE_LINK = '<link rel="stylesheet" href="style.css">'
+_SCRIPT_LINK = '<script type="module" src="main.js"></script>'
+_CHARSET = '<meta charset="utf-8">'
+_END = "</body>"
+
+
+@dataclass(frozen=True)
+class PageSettings:
+    """What is put into pages.
+
+    Attributes:
+        export: which cases, and where their images are; names are left out in any case.
+        with_image: a face may be recognised in the image of a head.
+    """
+
+    export: ExportSettings = field(default_factory=ExportSettings)
+    with_image: bool = False
+
+
+def export_pages(
+    folders: Sequence[Path], output: Path, settings: PageSettings, report: Progress | None = None
+) -> Exported:
+    """Write a folder with a page a case and an index, whole or not at all; a case that fails does not stop the others.
+
+    Raises:
+        UsageError, NothingExportedError, OutputError: as `export_cases`.
+    """
+    found = Exported(names_file=names_file_of(output, settings.export, folders))
+    order = list(folders)
+    SystemRandom().shuffle(order)  # numbers in the order of names would reveal something of the names
+    sweep_leftovers(output.parent)
+    with atomic_folder(output) as work, tempfile.TemporaryDirectory() as private:
+        copies: list[Path] = []
+        for number, folder in enumerate(order):
+            if report is not None:
+                report("writing pages", number / len(folders), folder.name)
+            _export_one(folder, work, Path(private), settings, found, copies)
+        if not found.names:
+            raise NothingExportedError(found, len(folders))
+        (work / INDEX).write_text(_index(copies, settings), encoding="utf-8")
+        assert found.names_file is not None
+        write_names(found.names_file, found, Aliases())
+    return found
+
+
+def _export_one(
+    folder: Path, work: Path, private: Path, settings: PageSettings, found: Exported, copies: list[Path]
+) -> None:
+    try:
+        if settings.export.flagged and not flags_of_case(folder, settings.export.rules):
+            found.skipped += 1
+            return
+        if folder.is_symlink():
+            raise InputError(f"{folder} is a link to {folder.resolve()}: give that folder itself.")
+        name = f"case-{len(found.names) + 1:03d}"
+        image = image_file_of(folder, settings.export) if settings.with_image else None
+        copy = anonymous_copy(folder, private / name, name, image, with_image=settings.with_image)
+        (work / f"{name}.html").write_text(case_page(copy, settings), encoding="utf-8")
+        found.names[name] = folder.resolve()
+        copies.append(copy)
+    except OutputError:  # a place that cannot be written to fails for all cases
+        raise
+    except SegWithUError as error:
+        sentence = str(error).replace(str(private / "case"), str(folder))
+        found.troubles.append(sentence if str(folder) in sentence else f"{folder}: {sentence}")
+
+
+def case_page(folder: Path, settings: PageSettings) -> str:
+    """Make the page of a case.
+
+    Args:
+        folder: of the case, without names.
+
+    Raises:
+        InputError: it is damaged.
+    """
+    volumes = read_volumes(folder, read_description(folder), with_image=settings.with_image)
+    crop = around(volumes)
+    if volumes.image is not None:
+        volumes.image = replace(volumes.image, volume=volumes.image.volume.crop(crop))
+    case = PageCase(volumes, settings.export.rules, crop)
+    if case.regions_trouble:
+        raise InputError(f"{folder}: {case.regions_trouble}")
+    arrays = {"labels": volumes.labels.array, **{name: volumes.map(name).array for name in volumes.description.maps}}
+    if volumes.image is not None:
+        arrays["image"] = volumes.image.volume.array
+    parts = {name: _little_endian(array) for name, array in arrays.items()}
+    parts["masks"] = case.masks.data
+    return joined_page(
+        {
+            "case": case.to_json(ID),
+            "worklist": {**settings_json(SECONDS_PER_REGION), "title": case.volumes.description.name, "cases": []},
+            "identity": case.identity(),
+            "volumes": {name: _packed(data) for name, data in parts.items()},
+        }
+    )
+
+
+def around(volumes: CaseVolumes) -> VoxelBox:
+    """Return the box of what was assessed and `AROUND_MM` around it, within the grid."""
+    box, grid = volumes.assessed, volumes.grid
+    margin = np.ceil(AROUND_MM / np.array(grid.spacing)).astype(int)
+    return common(box_between(np.subtract(box.index, margin), np.add(box.index, box.size) + margin), whole_grid(grid))
+
+
+def joined_page(data: Mapping[str, Any], folder: Path = FOLDER) -> str:
+    """Join page, style, scripts and data into one HTML file that may load nothing, and run no other script.
+
+    Raises:
+        ValueError: the page is not as it should be; the page's tests find it.
+    """
+    page = (folder / PAGE).read_text(encoding="utf-8")
+    for part in (_CHARSET, _STYLE_LINK, _SCRIPT_LINK, _END):
+        if page.count(part) != 1:
+            raise ValueError(f"{PAGE} has {page.count(part)} times {part}")
+    style, script = (folder / STYLE).read_text(encoding="utf-8"), joined_script(folder)
+    if "</script" in script.lower() or "<!--" in script or "</style" in style.lower():
+        raise ValueError("a script or the style holds what would end it")
+    policy = (
+        f"default-src 'none'; script-src {_source(script)}; style-src {_source(style)}; img-src data: blob:; "
+        "connect-src 'none'; base-uri 'none'; form-action 'none'"
+    )
+    meta = f'{_CHARSET}\n<meta http-equiv="Content-Security-Policy" content="{policy}">'
+    page = page.replace(_CHARSET, meta).replace(_STYLE_LINK, f"<style>{style}</style>").replace(_SCRIPT_LINK, "")
+    embedded = f'<script type="application/json" id="segwithu-data">{_embedded(data)}</script>\n'
+    return page.replace(_END, f"{embedded}<script>{script}</script>\n{_END}")
+
+
+def _source(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+def _embedded(data: Mapping[str, Any]) -> str:
+    """Write JSON that ends no script, whatever a name in it holds."""
+    return json.dumps(data, allow_nan=False).replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _little_endian(array: np.ndarray) -> bytes:
+    return array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
+
+
+def _packed(data: bytes) -> str:
+    return base64.b64encode(gzip.compress(data, 6, mtime=0)).decode()
+
+
+def _index(copies: Sequence[Path], settings: PageSettings) -> str:
+    """List the pages, best benefit first."""
+    worklist = make_worklist(list(copies), settings.export.rules)
+    rows = [
+        {
+            "file": f"{entry.name}.html",
+            "name": entry.name,
+            "flags": " ".join(flag.sentence for flag in entry.flags),
+            "structure": entry.worst_structure or "",
+            "regions": entry.regions,
+            "minutes": f"{entry.minutes:.0f}",
+        }
+        for entry in worklist.entries
+    ]
+    return render("pages.html", title="Cases to review", heading="Cases to review", rows=rows,
+                  lead=[f"{len(rows)} cases, those first in which a look pays most."],
+                  with_image=settings.with_image)  # fmt: skip

@@ -1,0 +1,93 @@
+"""Who may ask: links, hosts, origins, keys that work once, and servers that others can reach."""
+
+from email.message import Message
+
+import pytest
+
+from SegWithUCore.errors import UsageError
+from SegWithUCore.web.gate import gate_for, is_local, public_address
+
+
+def headers(**values: str) -> "Message[str, str]":
+    message: Message[str, str] = Message()
+    for name, value in values.items():
+        message[name.replace("_", "-")] = value
+    return message
+
+
+@pytest.mark.parametrize(
+    ("host", "own", "status"),
+    [
+        ("127.0.0.1:8091", "127.0.0.1", None),
+        ("localhost:8091", "127.0.0.1", None),
+        ("LOCALHOST:8091", "127.0.0.1", None),
+        ("[::1]:8091", "127.0.0.1", None),
+        ("localhost", "127.0.0.1", 421),
+        ("localhost:8092", "127.0.0.1", 421),
+        ("localhost.evil.example:8091", "127.0.0.1", 421),
+        ("evil.example", "127.0.0.1", 421),
+        ("", "127.0.0.1", 421),
+    ],
+)
+def test_a_page_at_this_computer_is_known_by_its_names(host, own, status):
+    gate = gate_for("127.0.0.1", 8091, False, None)
+    refusal = gate.refusal(headers(Host=host) if host else headers(), own, True)
+    assert (refusal and refusal[0]) == status
+
+
+@pytest.mark.parametrize(
+    ("public", "host", "origin", "status"),
+    [
+        ("https://review.example.org/", "review.example.org", "https://review.example.org", None),
+        ("https://review.example.org/cases", "review.example.org", "https://review.example.org", None),
+        ("https://review.example.org/", "review.example.org", "http://review.example.org", 403),
+        ("https://review.example.org/", "other.example.org", "https://review.example.org", 421),
+        ("http://review.example.org:8080", "review.example.org:8080", "http://review.example.org:8080", None),
+    ],
+)
+def test_behind_a_proxy_the_page_is_known_by_the_proxys_name(public, host, origin, status):
+    gate = gate_for("127.0.0.1", 8091, False, public)
+    assert gate.link.startswith(public.rstrip("/") + "/#")
+    refusal = gate.refusal(headers(Host=host, Origin=origin), "127.0.0.1", True)
+    assert (refusal and refusal[0]) == status
+
+
+def test_a_server_for_all_is_known_by_its_number_and_its_own_name(monkeypatch):
+    monkeypatch.setattr("socket.gethostname", lambda: "station7")
+    gate = gate_for("0.0.0.0", 8091, True, None)
+    assert gate.address == "https://station7:8091/"
+    for host in ("10.1.2.3:8091", "station7:8091"):
+        known = headers(Host=host, Origin=f"https://{host}")
+        assert gate.refusal(known, "10.1.2.3", True) is None
+    assert gate.refusal(headers(Host="10.9.9.9:8091"), "10.1.2.3", True) is not None
+    assert gate.refusal(headers(Host="evil.example:8091"), "10.1.2.3", True) is not None
+
+
+def test_the_page_may_be_linked_to_but_its_data_is_for_itself_alone():
+    gate = gate_for("127.0.0.1", 8091, False, None)
+    linked = headers(Host="localhost:8091", Sec_Fetch_Site="cross-site")
+    assert gate.refusal(linked, "127.0.0.1", False) is None
+    assert gate.refusal(linked, "127.0.0.1", True) is not None
+
+
+def test_tokens_are_long_and_never_the_same():
+    gates = [gate_for("127.0.0.1", 8091, False, None) for _ in range(50)]
+    assert len({gate.token for gate in gates}) == 50
+    assert min(len(gate.token) for gate in gates) >= 32
+    (one, two), key = gates[:2], gates[0].link_for_once().rpartition("=")[2]
+    assert one.token not in one.link_for_once()
+    assert two.enter(key) is None
+    assert one.enter(key) == one.token
+    assert one.enter(key) is None
+    assert one.enter(None) is None
+
+
+@pytest.mark.parametrize("text", ["review.example.org", "ftp://x/", "https://", "https://x/?a=b", "https://u:p@x/"])
+def test_what_is_no_address_of_a_page_is_refused(text):
+    with pytest.raises(UsageError, match="give the address of the page"):
+        public_address(text)
+
+
+def test_which_hosts_only_this_computer_reaches():
+    assert [is_local(host) for host in ("127.0.0.1", "127.8.0.1", "localhost", "::1")] == [True] * 4
+    assert [is_local(host) for host in ("0.0.0.0", "10.0.0.1", "example.org", "::", "")] == [False] * 5
