@@ -178,6 +178,7 @@ def test_a_step_among_thousands_of_regions_touches_few(opened: Opened, data_fold
     write_some_regions(disk.folder, disk.labels, disk.error, image, ids.reshape(disk.labels.shape))
     reviewing = _load(opened, disk.folder, disk.image)
     started = calls_of(reviewing.start)
+    reviewing.panel.strip.set_visible(False)  # its pictures are drawn between the steps
     filled = calls_of(lambda: reviewing.panel.table.fill(reviewing.session.regions, reviewing.state.verdict_of))
     steps = [calls_of(reviewing.judge) for _step in range(10)]
     assert reviewing.ui.regionsTable.rowCount == MANY

@@ -17,6 +17,7 @@ from ..scene.case_nodes import CaseNodes
 from . import review_widgets
 from .budget_panel import BudgetPanel
 from .edit_panel import EditPanel
+from .film_strip import FilmStrip
 from .review_setup import ReviewSetup, closing_text, kept_text, progress_text, settings_folder
 from .review_widgets import ReviewTable, VerdictBar
 from .section_folds import SectionFolds, compact_editor
@@ -49,6 +50,7 @@ class ReviewPanel:
         self._is_entered = False
         self.setup = ReviewSetup(ui, self._order_chosen)
         self.table = ReviewTable(ui.regionsTable, self.go_to)
+        self.strip = FilmStrip(ui.regionsStrip, self.go_to)
         self.verdicts = VerdictBar(ui, self.judge, self._draw_progress, self.table.focus)
         self.budget = BudgetPanel(ui, self.accept_rest)
         self.edit = EditPanel(ui)
@@ -164,6 +166,7 @@ class ReviewPanel:
             session.close,
             lambda: setattr(self.setup, "message", " ".join(filter(None, [*blind, kept_text(session)]))),
             lambda: self.table.fill([], session.state.verdict_of),
+            self.strip.close,
             self._draw_setup,
             self.folds.unfold,
             self.on_review_changed,
@@ -178,7 +181,7 @@ class ReviewPanel:
             return
         self.verdicts.keep_comment()
         session.show(region_id)
-        self.table.select(region_id)
+        self._select(region_id)
         self.verdicts.show(session)
         if session.current is not None:
             self.edit.choose(session.current, session.mask(session.current))
@@ -207,7 +210,7 @@ class ReviewPanel:
             return
         self.verdicts.keep_comment()
         session.judge(verdict)
-        self.table.update(session.current.id, verdict)
+        self._update_rows([session.current.id])
         following = session.next_undecided()
         if self.ui.goOnBox.checked and following is not None:
             self.go_to(following)
@@ -234,6 +237,15 @@ class ReviewPanel:
         if self.session is not None:
             for region in regions:
                 self.table.update(region, self.session.state.verdict_of(region))
+                self.strip.update(region)
+
+    def _list(self, session: ReviewSession) -> None:
+        self.table.fill(session.regions, session.state.verdict_of)
+        self.strip.show(session)
+
+    def _select(self, region_id: int) -> None:
+        self.table.select(region_id)
+        self.strip.select(region_id)
 
     def undo(self) -> None:
         """Undo the last verdict or comment and go to its region, or undo all of an accepted rest."""
@@ -243,7 +255,7 @@ class ReviewPanel:
         self.verdicts.keep_comment()
         fact = session.undo()
         if fact is not None and fact.region is not None:
-            self.table.update(fact.region, session.state.verdict_of(fact.region))
+            self._update_rows([fact.region])
             self.verdicts.show(session)
             self.go_to(fact.region)
         elif fact is not None:
@@ -257,6 +269,7 @@ class ReviewPanel:
     def _check_for_edits(self) -> None:
         if self.session is not None and self.session.check_for_edits() is not None:
             self._save_later.trigger()
+            self.strip.redraw()
             self.edit.refresh()
             self._draw_progress()
 
@@ -274,9 +287,9 @@ class ReviewPanel:
         if session is None:
             return
         session.set_order(order)
-        self.table.fill(session.regions, session.state.verdict_of)
+        self._list(session)
         if session.current is not None:
-            self.table.select(session.current.id)
+            self._select(session.current.id)
         self.budget.refresh()
 
     def _keep_zoom(self, keep: bool) -> None:
@@ -293,7 +306,7 @@ class ReviewPanel:
         session.keep_zoom = self.ui.keepZoomBox.checked
         self.setup.show_order(session.order)
         self.ui.originalBox.checked = False
-        self.table.fill(session.regions, session.state.verdict_of)
+        self._list(session)
         self.budget.show(session)
         self.edit.show(session.nodes)
         self._draw_setup()
@@ -303,7 +316,7 @@ class ReviewPanel:
 
     def _update_visibility(self) -> None:
         """Run keys, clock and editor only while the review is visible."""
-        is_visible = self._is_entered and not self.ui.reviewButton.collapsed
+        is_visible = self._is_in_sight
         if self.session is None:
             return
         if is_visible:
@@ -313,13 +326,19 @@ class ReviewPanel:
             self.keys.remove()
             self.edit.pause()
         self.session.set_visible(is_visible)
+        self.strip.set_visible(is_visible and self.ui.editButton.collapsed)
+
+    @property
+    def _is_in_sight(self) -> bool:
+        return self._is_entered and not self.ui.reviewButton.collapsed
 
     def _make_room(self, is_edit_folded: bool) -> None:
         """Let list, picture, verdicts and editor be in sight together."""
         self.table.set_short(not is_edit_folded)
         # While editing, keys, list and verdicts lead from region to region.
-        for name in ("orderLabel", "orderBox", "firstButton", "previousButton", "nextButton"):
+        for name in ("orderLabel", "orderBox", "firstButton", "previousButton", "nextButton", "regionsStrip"):
             getattr(self.ui, name).visible = is_edit_folded
+        self.strip.set_visible(is_edit_folded and self._is_in_sight)
         if self.edit.editor is not None:
             compact_editor(self.edit.editor)
 

@@ -11,7 +11,7 @@ from SegWithUCore.review.log_format import SPOKEN, Verdict
 
 from ..guarded import guarded
 from ..i18n import _
-from ..review.region_picture import as_ppm, region_picture
+from ..review.region_picture import as_ppm, picture_in_review
 from ..review.session import ReviewSession
 from ..scene.readout import volume_text
 from .gui_connections import GuiConnections, updates_disabled
@@ -104,8 +104,7 @@ class VerdictBar:
             self._on_change()
 
     def _draw(self, session: ReviewSession, region: Region) -> None:
-        found = session.mask(region)
-        picture = region_picture(session.nodes, region, found) if found is not None else None
+        picture = picture_in_review(session, region)
         if picture is None:
             self.ui.thumbnailLabel.clear()
             return
@@ -123,7 +122,7 @@ def _capital(sentence: str) -> str:
 
 
 _STRUCTURE, _ERROR, _VERDICT = 1, 2, 4
-_ROW_PX, _LEAST_ROWS, _MOST_ROWS = 24, 3, 6
+_ROW_PX, _LEAST_ROWS, _MOST_ROWS = 24, 3, 4
 _VERDICT_PX = 110
 """Wide enough for the longest verdict."""
 

@@ -1,29 +1,42 @@
 """The thumbnail of a region, from the nodes of the run; only the surroundings of the region are read."""
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 import vtk
 
 from SegWithUCore.regions.region import Region
-from SegWithUCore.report.thumbnail import AROUND, LEAST_MM, Grid, thumbnail
+from SegWithUCore.report.thumbnail import AROUND, EDGE_PIXELS, LEAST_MM, Grid, thumbnail
 
 from ..scene.case_images import array_of
 from ..scene.case_nodes import CaseNodes
 from ..scene.review_nodes import RegionMask
 from .edits import grid_of, read_labels
 
+if TYPE_CHECKING:
+    from .session import ReviewSession
+
 _SIDES = (("L", "R"), ("P", "A"), ("I", "S"))
 
 
-def region_picture(nodes: CaseNodes, region: Region, found: RegionMask) -> np.ndarray | None:
+def picture_in_review(session: "ReviewSession", region: Region, edge_pixels: int = EDGE_PIXELS) -> np.ndarray | None:
+    """Draw a region or blind place of a review; see `region_picture`. None also if its voxels are not known."""
+    found = session.mask(region)
+    return None if found is None else region_picture(session.nodes, region, found, edge_pixels)
+
+
+def region_picture(
+    nodes: CaseNodes, region: Region, found: RegionMask, edge_pixels: int = EDGE_PIXELS
+) -> np.ndarray | None:
     """Draw a region on the first input, with the segmentation as it is now.
 
     Args:
         found: its voxels.
+        edge_pixels: size of the picture, which shows the same in any size.
 
     Returns:
-        RGB, (rows, columns, 3), uint8; None if the input was deleted, or is no grey image on the run's grid.
+        RGB, (rows, columns, 3), uint8, square; None if the input was deleted, or is no grey image on the run's grid.
     """
     image = nodes.inputs[0].GetImageData() if nodes.inputs else None
     if image is None or image.GetNumberOfScalarComponents() != 1:
@@ -36,7 +49,7 @@ def region_picture(nodes: CaseNodes, region: Region, found: RegionMask) -> np.nd
     box = _around(peak, region, grid, shape)
     corner = np.array([side.start for side in box])
     ids = np.where(_part(found, box), region.id, 0)
-    return thumbnail(voxels[box], read_labels(nodes, box), ids, region, (peak - corner).tolist(), grid)
+    return thumbnail(voxels[box], read_labels(nodes, box), ids, region, (peak - corner).tolist(), grid, edge_pixels)
 
 
 def as_ppm(picture: np.ndarray) -> bytes:
