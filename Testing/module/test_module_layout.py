@@ -180,6 +180,32 @@ def test_a_long_name_of_a_structure_is_cut_in_the_middle_and_whole_in_the_tool_t
     assert (shown[2].replace("&&", "&"), ui.allFirstButton.toolTip) == (text, tip)
 
 
+def test_what_a_region_is_about_is_short_and_its_buttons_stay_where_they_are(reviewing: Reviewing) -> None:
+    ui, native = reviewing.ui, QtWidgets.QWidget
+    reviewing.start()
+    _make_wide(reviewing.opened, 400)
+    places = set()
+    for region in reviewing.session.regions:
+        reviewing.panel.go_to(region.id)
+        reviewing.opened.host.wait(0.02)
+        assert "percentile" not in ui.whyLabel.text
+        assert ui.whyLabel.toolTip.count("percentile") == 2
+        assert ("Touches the edge" in ui.whyLabel.text) == region.touches_border
+        if region.kind.value != "confusion":
+            places.add(native.mapTo(ui.acceptButton, _root(reviewing.opened), QtCore.QPoint(0, 0)).y())
+    assert len(places) == 1, "the mouse may stay on its button"
+
+
+def test_what_to_do_after_a_run_is_not_said_while_the_review_does_it(reviewing: Reviewing) -> None:
+    opened, label = reviewing.opened, reviewing.ui.statusLabel
+    segment_crop(opened)
+    assert label.visible and label.text.startswith("Done")
+    reviewing.start()
+    assert label.visible is False
+    reviewing.ui.endReviewButton.click()
+    assert label.visible
+
+
 def test_other_sections_fold_when_a_review_starts_and_come_back_after_it(reviewing: Reviewing) -> None:
     ui = reviewing.ui
     ui.logButton.collapsed, ui.inputsButton.collapsed = True, False
@@ -311,6 +337,10 @@ def test_a_banner_is_one_line_with_the_next_click(opened: Opened, result: dict[s
     ui.bannerButton.click()
     opened.panel.run.show(RunStatus(), Choice("hippocampus", "", True), PreflightResult(), False)
     assert ui.bannerFrame.visible is False
+    if line.startswith("No installed model"):
+        opened.panel.run.show(RunStatus(), Choice("hippocampus", "", True, has_region=True), warned, False)
+        said = "No installed model fits this region: move it onto the structure, or choose another image."
+        assert ui.bannerLabel.text == said
 
 
 def test_an_export_of_no_case_says_why(listing: Listing) -> None:

@@ -112,6 +112,28 @@ def test_try_it_loads_image_and_region_and_shows_them(opened: Opened) -> None:
     assert len(slicer.util.getNodesByClass("vtkMRMLMarkupsROINode")) == 1
 
 
+def test_the_image_in_the_views_is_chosen_when_the_module_opens_unless_another_was(opened: Opened) -> None:
+    opened.host.leave_module()
+    one = _volume("One")
+    opened.host.enter_module()
+    assert opened.panel.inputs.volumes == [one], "the only one"
+    two = _volume("Two")
+    slicer.util.setSliceViewerLayers(background=two)
+    opened.host.leave_module()
+    opened.host.enter_module()
+    assert opened.panel.inputs.volumes == [one], "what was chosen stays"
+    selector = opened.panel.inputs._selectors[0]
+    selector.setCurrentNode(None)
+    opened.host.leave_module()
+    opened.host.enter_module()
+    assert opened.panel.inputs.volumes == [two]
+    selector.setCurrentNode(None)
+    slicer.util.setSliceViewerLayers(background=None)
+    opened.host.leave_module()
+    opened.host.enter_module()
+    assert opened.panel.inputs.volumes == [None], "two, and nobody can know which"
+
+
 def test_label_maps_and_our_own_maps_are_not_offered(opened: Opened) -> None:
     from SegWithUSlicerLib.scene.case_nodes import MAP_ATTRIBUTE
 

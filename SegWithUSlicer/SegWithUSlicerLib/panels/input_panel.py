@@ -17,6 +17,7 @@ from ..run.models import ModelInfo
 from ..run.preview import PreflightResult, size_ras
 from ..run.session import PYTHON_SETTING, WHEELS_SETTING, choose_python, set_setting, setting
 from ..scene.load_case import is_ours, propose_roi
+from ..scene.slice_views import backgrounds
 from ..scene.volume_export import sequence_frame
 from .gui_connections import GuiConnections
 from .one_line import OneLine
@@ -106,6 +107,16 @@ class InputPanel:
         if self._selectors:
             self._selectors[0].setCurrentNode(volume)
         self._changed()
+
+    def choose_shown(self) -> None:
+        """Choose the image that the views show, or the only one there is, if the user has chosen none yet."""
+        if self._parameters is None or len(self._selectors) != 1 or self.volumes != [None]:
+            return
+        selector = self._selectors[0]
+        offered = [selector.nodeFromIndex(index) for index in range(selector.nodeCount())]
+        shown = [node for node in offered if node is not None and node.GetID() in backgrounds()]
+        if len(shown or offered) == 1:
+            selector.setCurrentNode((shown or offered)[0])
 
     def replace_volume(self, index: int, volume: "slicer.vtkMRMLScalarVolumeNode") -> None:
         """Put another volume into one channel: the copy of a sequence's frame."""

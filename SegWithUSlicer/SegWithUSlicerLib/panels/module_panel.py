@@ -42,7 +42,7 @@ class ModulePanel:
         self.ui = ui
         self._parameters: Parameters | None = None
         self._gui_tag: int | None = None
-        self._is_current = False
+        self._is_current = self._is_reviewing = False
         self._roi_tag: tuple[Any, int] | None = None
         self._transform_tags: list[tuple[Any, int]] = []
         self.session = session()
@@ -54,6 +54,8 @@ class ModulePanel:
         self.plots = PlotsPanel(ui, self._model_folder)
         self.review = ReviewPanel(ui)
         self.cases = CasesPanel(ui, self)
+        self._row_changed = self.review.on_review_changed
+        self.review.on_review_changed = self._review_changed
         self.key = BareImageKey(self.overlay.show_bare_image)
         self.preview = PreflightCheck(self.session.worker, self._preflight_changed)
         self._preview_later = Debounce(PREVIEW_DELAY_MS, self._ask_preview)
@@ -81,6 +83,8 @@ class ModulePanel:
     def enter(self) -> None:
         """React to the module being shown."""
         self.key.install()
+        if not self.is_busy:
+            self.inputs.choose_shown()
         self._list_runs()
         self.outputs.draw()
         self.overlay.refresh()
@@ -233,7 +237,8 @@ class ModulePanel:
         self.inputs.set_enabled(not controller.is_busy)
         self.outputs.set_enabled(not controller.is_busy)
         model = self.inputs.model.name if self.inputs.model is not None else ""
-        choice = Choice(model, self.inputs.hint(), self.inputs.is_complete)
+        has_region = self._parameters is not None and self._parameters.roi is not None
+        choice = Choice(model, self.inputs.hint(), self.inputs.is_complete, has_region, self._is_reviewing)
         self.run.show(controller.status, choice, self.preview.result, self._is_current)
 
     def show_run(self, nodes: CaseNodes) -> None:
@@ -281,6 +286,12 @@ class ModulePanel:
             self._roi_tag = None
         if roi is not None:
             self._roi_tag = (roi, roi.AddObserver("ModifiedEvent", guarded(lambda *_: self._roi_moved())))
+
+    def _review_changed(self) -> None:
+        self._row_changed()
+        if (self.review.session is not None) != self._is_reviewing:
+            self._is_reviewing = not self._is_reviewing
+            self._draw()
 
     def _follow_inputs(self) -> None:
         if not self.session.controller.is_busy:

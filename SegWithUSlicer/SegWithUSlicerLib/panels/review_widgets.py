@@ -6,7 +6,7 @@ from typing import Any
 import qt
 import slicer
 
-from SegWithUCore.regions.region import Kind, Region, why
+from SegWithUCore.regions.region import Kind, Region, reasons
 from SegWithUCore.review.log_format import SPOKEN, Verdict
 
 from ..guarded import guarded
@@ -60,10 +60,16 @@ class VerdictBar:
             self.ui.thumbnailLabel.clear()
             self.ui.whyLabel.text = self.ui.commentEdit.text = ""
             return
-        self.ui.whyLabel.text = _capital(why(region, bool(session.nodes.case.raw.get("region_of_interest"))))
+        self._explain(region, bool(session.nodes.case.raw.get("region_of_interest")))
         self.ui.commentEdit.text = session.state.comment_of(region.id)
         self.refresh()
         self._draw(session, region)
+
+    def _explain(self, region: Region, region_of_interest: bool) -> None:
+        """Say what may be wrong, and whether the edge is near; shape and kinds of uncertainty are in the tool tip."""
+        said = [_capital(part) for part in reasons(region, region_of_interest)]
+        shown = [said[0], said[-1]] if region.touches_border else said[:1]
+        self.ui.whyLabel.text, self.ui.whyLabel.toolTip = " ".join(shown), "\n".join(said)
 
     def refresh(self) -> None:
         """Show what holds for the current region's structure."""

@@ -35,11 +35,15 @@ class Choice:
         model: its name.
         hint: the next click, if the last run does not name one.
         is_complete: whether a run could be started.
+        has_region: a part of the image is chosen.
+        is_reviewing: a review is open, so that the last run's next click is done.
     """
 
     model: str
     hint: str
     is_complete: bool
+    has_region: bool = False
+    is_reviewing: bool = False
 
 
 class RunPanel:
@@ -71,8 +75,9 @@ class RunPanel:
         self._show_progress(status, busy)
         text = status.sentence if is_current else ""
         problem = self.problem.sentence if self.problem is not None else ""
+        is_past = choice.is_reviewing and status.outcome is Outcome.DONE
         self.ui.statusLabel.text = problem or ("" if busy else text or choice.hint)
-        self.ui.statusLabel.visible = bool(problem) or not busy
+        self.ui.statusLabel.visible = bool(problem) or not (busy or is_past)
         self._show_banner(status, choice, result, is_current)
         self._log(status)
 
@@ -111,7 +116,7 @@ class RunPanel:
         busy = status.phase is not Phase.IDLE
         refused = result.refused or (is_current and status.outcome is Outcome.REFUSED)
         warnings = list(dict.fromkeys([*(status.warnings if busy or is_current else ()), *result.warnings]))
-        self._banner.show(_banner_text(len(warnings), refused, result, choice.model) if warnings else "", warnings)
+        self._banner.show(_banner_text(len(warnings), refused, result, choice) if warnings else "", warnings)
         self.ui.bannerFrame.visible = bool(warnings)
         self.ui.insistButton.visible = bool(warnings) and refused and not busy
 
@@ -124,16 +129,18 @@ class RunPanel:
                 self.ui.logButton.collapsed = False  # Copy diagnostics is in it
 
 
-def _banner_text(points: int, refused: bool, result: PreflightResult, model: str) -> str:
+def _banner_text(points: int, refused: bool, result: PreflightResult, choice: Choice) -> str:
     """Return one line: what is wrong, and the next click."""
     start = f"<b>{_('Not assessed.')}</b> " if refused else ""
     if result.others:
         text = _("This image does not fit the model '{model}': choose the model '{other}', which it fits.")
-        return start + text.format(model=model, other=result.others[0])
+        return start + text.format(model=choice.model, other=result.others[0])
     if refused and result.kinds == {"field of view"}:
         return start + _("This is far more than the training images show: press Propose for a region of their size.")
     if "empty" in result.kinds:
         return start + _("The part to be segmented is empty: check the image and the region.")
+    if result.others is not None and choice.has_region:
+        return start + _("No installed model fits this region: move it onto the structure, or choose another image.")
     if result.others is not None:
         text = _("No installed model fits this image: choose another image or region, or <a href='{url}'>a model</a>.")
         return start + text.format(url=_MODELS_PAGE)

@@ -254,3 +254,11 @@ def jump_to(point_ras: Sequence[float], scene: "slicer.vtkMRMLScene | None" = No
     crosshair = scene.GetFirstNodeByClass("vtkMRMLCrosshairNode")
     if crosshair is not None:
         crosshair.SetCrosshairRAS(r, a, s)
+
+
+def backgrounds(scene: "slicer.vtkMRMLScene | None" = None) -> set[str]:
+    """Return the IDs of the volumes that are in the background of some view."""
+    scene = scene or slicer.mrmlScene
+    count = scene.GetNumberOfNodesByClass("vtkMRMLSliceCompositeNode")
+    views = [scene.GetNthNodeByClass(index, "vtkMRMLSliceCompositeNode") for index in range(count)]
+    return {view.GetBackgroundVolumeID() for view in views if view.GetBackgroundVolumeID()}
