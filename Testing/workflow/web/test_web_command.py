@@ -1,0 +1,135 @@
+"""`segwithu web` as a command: how it starts, who it lets in, how it ends, and what is left when it is killed."""
+
+import http.client
+import json
+import signal
+import socket
+import ssl
+import sys
+from pathlib import Path
+
+import pytest
+from exchanged_cases import CASES, copied
+from segwithu_command import PATIENCE_S, Command, one_sentence
+from web_client import WebClient, lines_of, served
+from web_process import killed_reviews, started
+
+from SegWithUCore.review.worklist import make_worklist
+from SegWithUCore.review.worklist_files import write_worklist
+
+NAME = CASES[0]
+
+
+@pytest.fixture
+def case(segmented_cases: Path, tmp_path: Path) -> Path:
+    """A case of the test's own."""
+    return copied(segmented_cases / NAME, tmp_path / "cases")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals as POSIX knows them")
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM])
+def test_it_ends_cleanly_and_gives_every_review_back(case: Path, end: signal.Signals) -> None:
+    with started(case.parent) as (process, ready):
+        client = WebClient(ready["url"])
+        assert (ready["event"], ready["cases"]) == ("ready", 1)
+        review = client.open("1", "Ana")
+        review.judge(review.ids[0])
+        process.send_signal(end)
+        out, err = process.communicate(timeout=PATIENCE_S)
+        assert process.returncode == 0, err
+        assert json.loads(out.splitlines()[-1]) == {"event": "result", "closed": True, "not_stored": 0}
+        assert "Traceback" not in err
+    assert [line["event"] for line in lines_of(case, "Ana")] == ["opened", "verdict", "closed"]
+    assert not list(case.glob("*.lock"))
+
+
+def test_it_ends_with_the_program_that_started_it(case: Path) -> None:
+    with started(case, "--end-with-input") as (process, ready):
+        client = WebClient(ready["url"])
+        key = ready["url_once"].rpartition("=")[2]
+        assert client.token not in ready["url_once"]
+        assert client.post("/api/enter", {"once": key})[1] == {"token": client.token}
+        review = client.open("1", "Ana")
+        review.judge(review.ids[0])
+        _out, err = process.communicate(timeout=PATIENCE_S)  # closes its input
+        assert process.returncode == 0, err
+    assert lines_of(case, "Ana")[-1]["event"] == "closed"
+
+
+@pytest.mark.serial
+@pytest.mark.skipif(sys.platform == "win32", reason="signals as POSIX knows them")
+def test_killed_in_mid_review_nothing_is_lost_and_nothing_is_twice(case: Path) -> None:
+    found = killed_reviews(case, kills=4, seed=7)
+    assert found.kills == 4
+    assert found.confirmed > 4
+    assert (found.lost, found.doubled) == (0, 0)
+
+
+REFUSED = {
+    "others without a certificate": (["--host", "0.0.0.0"], ["--tls-cert", "--behind-proxy", "ssh -L"]),
+    "a name of others": (["--host", "station.example"], ["--tls-cert"]),
+    "a certificate alone": (["--tls-cert", "x.pem"], ["go together"]),
+    "a certificate that is none": (["--tls-cert", "x.pem", "--tls-key", "y.pem"], ["cannot be used"]),
+    "a proxy that is none": (["--behind-proxy", "review"], ["give the address"]),
+    "images that are none": (["--images", "nowhere"], ["is no folder"]),
+}
+
+
+@pytest.mark.parametrize(("options", "words"), REFUSED.values(), ids=REFUSED)
+def test_what_would_let_everybody_in_is_refused(
+    case: Path, segwithu: Command, options: list[str], words: list[str]
+) -> None:
+    one_sentence(segwithu("web", case, "--port", "0", *options), *words, code=2)
+
+
+def test_a_taken_port_and_a_place_without_cases_are_named(case: Path, tmp_path: Path, segwithu: Command) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        one_sentence(segwithu("web", case, "--port", port), f"127.0.0.1:{port} cannot be taken", "--port", code=2)
+    one_sentence(segwithu("web", tmp_path / "empty"), "no case folder")
+    (tmp_path / "worklist.csv").write_text("rank")
+    one_sentence(segwithu("web", tmp_path / "worklist.csv"), "worklist.json", code=2)
+
+
+def test_a_worklist_is_shown_by_its_file_and_one_that_leads_elsewhere_is_refused(
+    segmented_cases: Path, tmp_path: Path, segwithu: Command
+) -> None:
+    cases = [copied(segmented_cases / name, tmp_path / "there") for name in CASES]
+    write_worklist(make_worklist(cases[:2]), tmp_path)
+    with served(tmp_path / "worklist.json") as server:
+        shown = WebClient(server.gate.link).worklist()["cases"]
+    assert sorted(case["name"] for case in shown) == sorted(CASES[:2])
+    content = json.loads((tmp_path / "worklist.json").read_text())
+    content["cases"][0]["folder"] = "../elsewhere"
+    (tmp_path / "worklist.json").write_text(json.dumps(content))
+    one_sentence(segwithu("web", tmp_path / "worklist.json"), "outside the folder of the list")
+
+
+def test_with_a_certificate_connections_are_encrypted_and_a_plain_client_gets_nothing(
+    case: Path, tmp_path: Path
+) -> None:
+    trustme = pytest.importorskip("trustme")
+    authority = trustme.CA()
+    made = authority.issue_cert("localhost")
+    made.private_key_pem.write_to_path(tmp_path / "key.pem")
+    made.cert_chain_pems[0].write_to_path(tmp_path / "cert.pem")
+    options = ["--tls-cert", tmp_path / "cert.pem", "--tls-key", tmp_path / "key.pem", "--host", "localhost"]
+    with started(case, *options) as (_process, ready):
+        address, token = ready["url"].split("#")
+        assert address == f"https://localhost:{ready['port']}/"
+        context = ssl.create_default_context()
+        authority.configure_trust(context)
+        connection = http.client.HTTPSConnection("localhost", ready["port"], timeout=60, context=context)
+        for headers, status in (({"Authorization": f"Bearer {token}"}, 200), ({}, 401)):
+            connection.request("GET", "/api/worklist", headers=headers)
+            answer = connection.getresponse()
+            answer.read()
+            assert answer.status == status
+        plain = http.client.HTTPConnection("localhost", ready["port"], timeout=60)
+        with pytest.raises((http.client.HTTPException, OSError)):
+            plain.request("GET", "/")
+            plain.getresponse()
+        silent = socket.create_connection(("localhost", ready["port"]))  # holds up nobody
+        connection.request("GET", "/api/worklist", headers={"Authorization": f"Bearer {token}"})
+        assert connection.getresponse().status == 200
+        silent.close()
