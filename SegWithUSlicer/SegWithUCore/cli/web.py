@@ -41,6 +41,7 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
     command.add_argument("--tls-key", type=Path, metavar="FILE", help="its key (PEM)")
     command.add_argument("--behind-proxy", metavar="ADDRESS", help="where a proxy of yours shows the page, such as "
                          "https://review.example.org/; the proxy encrypts")  # fmt: skip
+    command.add_argument("--title", help=argparse.SUPPRESS)
     command.add_argument("--end-with-input", action="store_true", help=argparse.SUPPRESS)
     add_flag_options(command)
     command.set_defaults(run=run_web)
@@ -58,7 +59,9 @@ def run_web(options: argparse.Namespace, console: Console) -> int:
     for folder in options.images:
         if not folder.is_dir():
             raise UsageError(f"--images {folder} is no folder: give one that holds images of cases.")
+    console.started()
     store = CaseStore(_place(options.place), flag_rules(options), options.images)
+    store.title = options.title or store.title
     routes = Routes(store, OpenReviews(), options.reviewer)
 
     def make_gate(port: int) -> "Gate":
@@ -67,7 +70,7 @@ def run_web(options: argparse.Namespace, console: Console) -> int:
     server = PageServer((options.host, options.port), make_gate, routes, certificate, console.error)
     _say_where(server, options, console)
     if options.end_with_input:
-        threading.Thread(target=_end_with_input, args=(server,), daemon=True).start()
+        threading.Thread(target=_end_with_input, args=(server, console), daemon=True).start()
     left = server.run()
     for sentence in left:
         console.error(sentence)
@@ -113,16 +116,16 @@ def _say_where(server: "PageServer", options: argparse.Namespace, console: Conso
         f"  {gate.link}",
         "Who has this link sees and reviews them. Ctrl-C ends it.",
     ]
-    data = {"event": "ready", "url": gate.link, "cases": cases, "port": server.server_port}
+    data: dict[str, Any] = {"event": "ready", "url": gate.link, "cases": cases, "port": server.server_port}
     if options.end_with_input:
-        data["url_once"] = gate.link_for_once()
+        data |= {"url_once": gate.link_for_once(), "ids": server.routes.store.ids}
     console.step("\n".join(lines), data)
     if options.open and not webbrowser.open(gate.link_for_once()):
         console.note("No browser could be started: open the link yourself.")
 
 
-def _end_with_input(server: "PageServer") -> None:
-    """End the server when the program that started it closes its end, also by dying."""
-    while sys.stdin.buffer.read(1):
-        pass
+def _end_with_input(server: "PageServer", console: Console) -> None:
+    """Give a link that works once for each line; end with the program that started this one, also when it dies."""
+    for _line in sys.stdin:
+        console.step("", {"event": "link", "url_once": server.gate.link_for_once()})
     server.stop()

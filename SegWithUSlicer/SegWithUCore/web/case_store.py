@@ -61,7 +61,9 @@ class CaseStore:
     def refresh(self) -> None:
         """Look which cases there are now; those that are known keep their numbers."""
         if self.place.is_file():
-            found = [entry.folder for entry in read_listed(self.place).entries if entry.folder is not None]
+            listed = read_listed(self.place)
+            self.rules = self.rules or listed.rules
+            found = [entry.folder for entry in listed.entries if entry.folder is not None]
         else:
             found = case_folders([self.place])
         with self._lock:
@@ -76,6 +78,11 @@ class CaseStore:
     def folders(self) -> list[Path]:
         """Of all cases."""
         return list(self._folders.values())
+
+    @property
+    def ids(self) -> dict[str, str]:
+        """The number of each case by its folder."""
+        return {str(folder): id_ for folder, id_ in self._ids.items()}
 
     def folder(self, id_: str) -> Path:
         """Return the folder of a case.
