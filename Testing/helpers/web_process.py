@@ -26,10 +26,11 @@ def started(*arguments: str | Path) -> Iterator[tuple["subprocess.Popen[str]", d
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with subprocess.Popen(command, env=environment, text=True, **pipes) as process:
         assert process.stdout is not None and process.stderr is not None
-        line = process.stdout.readline()
-        assert line, process.stderr.read()
+        lines = (json.loads(line) for line in iter(process.stdout.readline, ""))
+        ready = next((event for event in lines if event["event"] == "ready"), None)
+        assert ready is not None, process.stderr.read()
         try:
-            yield process, json.loads(line)
+            yield process, ready
         finally:
             process.kill()
 
