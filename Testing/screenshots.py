@@ -1,14 +1,19 @@
-"""Pictures of panel, views and list of cases for the README: python Testing/screenshots.py [FOLDER].
+"""Pictures of the panel in each of its states, to be looked at: python Testing/screenshots.py FOLDER [WIDTH ...].
 
 The sample case is segmented by the real worker; the views are drawn by Slicer's own pipelines, the panel by the
-stand-in of the application (Testing/SlicerHost), so Slicer's own panel looks a little different.
+stand-in of the application (Testing/SlicerHost), so Slicer's own panel looks a little different. `docs/pictures.py`
+makes the pictures of README and docs of the same states.
 """
+
+from __future__ import annotations
 
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "Testing"), str(ROOT / "SegWithUSlicer")]
@@ -17,46 +22,71 @@ from SlicerHost.host import SlicerHost  # noqa: E402  (it prepares the process f
 
 from SegWithUCore.review.log_format import Verdict  # noqa: E402
 
-SIZE = (560, 480)
+MODULE = ROOT / "SegWithUSlicer" / "SegWithUSlicer.py"
+WIDTHS = (400, 600)
+VIEW = (560, 480)
 ZOOM_MM = 70.0
 RUN_TIMEOUT_S = 600
-_GAP_PX = 6
+SECTIONS = ("inputsButton", "outputsButton", "overlayButton", "structuresButton", "plotsButton", "reviewButton")
 
 
 def main() -> None:
-    """Make panel.png, views.png and cases.png."""
-    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "Resources" / "Screenshots"
+    """Write STATE_WIDTH.png of all states."""
+    folder, widths = Path(sys.argv[1]), [int(text) for text in sys.argv[2:]] or list(WIDTHS)
     folder.mkdir(parents=True, exist_ok=True)
-    with SlicerHost(ROOT / "SegWithUSlicer" / "SegWithUSlicer.py") as host:
-        _segment(host)
-        host.screenshot(folder / "panel.png", width=560)
-        _save(_views(host), folder / "views.png")
-    with SlicerHost(ROOT / "SegWithUSlicer" / "SegWithUSlicer.py") as host, TemporaryDirectory() as home:
-        _list_cases(host, Path(home))
-        host.screenshot(folder / "cases.png", width=560)
-    print("\n".join(str(folder / name) for name in ("panel.png", "views.png", "cases.png")))
+    for states in (states_of_a_run, states_of_cases):
+        with SlicerHost(MODULE) as host, TemporaryDirectory() as home:
+            for state in states(host, Path(home)):
+                for width in widths:
+                    print(host.screenshot(folder / f"{state}_{width}.png", width=width))
 
 
-def _segment(host: SlicerHost) -> None:
+def states_of_a_run(host: SlicerHost, _home: Path) -> Iterator[str]:
+    """Go from an empty scene to the end of a review; yields the name of each state when the panel is in it."""
     ui, panel = host.widget.ui, host.widget.panel
+    yield "start"
+    from SegWithUSlicerLib.scene.sample import load_volume
+
+    panel.inputs.choose(load_volume(), None)
+    host.wait(lambda: ui.bannerFrame.visible, timeout=RUN_TIMEOUT_S)
+    yield "unfit"
     ui.tryItButton.click()
     host.wait(lambda: ui.costLabel.text.startswith("About"), timeout=RUN_TIMEOUT_S)
+    yield "chosen"
     ui.runButton.click()
+    host.wait(lambda: ui.progressBar.visible and ui.progressBar.value > 0, timeout=RUN_TIMEOUT_S)
+    yield "running"
     host.wait(lambda: not panel.session.controller.is_busy, timeout=RUN_TIMEOUT_S)
     if not ui.statusLabel.text.startswith("Done"):
         raise SystemExit(ui.statusLabel.text)
     panel.structures._clicked(0, 0)
-    ui.show3DBox.checked = True
+    yield "done"
+    ui.reviewerEdit.text = "Ana"
+    panel.review.start()
+    host.wait(1.0)
+    yield "review"
+    for verdict in (Verdict.ACCEPTED, Verdict.REJECTED):
+        panel.review.judge(verdict)
+    confusion = next(region for region in panel.review.session.regions if region.kind.value == "confusion")
+    panel.review.go_to(confusion.id)
+    ui.editButton.collapsed = False
+    host.wait(0.5)
+    yield "editing"
+    ui.editButton.collapsed = True
+    ui.reviewMoreButton.collapsed = ui.budgetButton.collapsed = False
+    host.wait(0.5)
+    yield "budget"
+    ui.endReviewButton.click()
+    ui.reviewMoreButton.collapsed = ui.budgetButton.collapsed = True
+    yield "ended"
 
 
-def _list_cases(host: SlicerHost, home: Path) -> None:
-    """Both hippocampi of the sample, listed and flagged, one of them open in a review."""
+def states_of_cases(host: SlicerHost, home: Path) -> Iterator[str]:
+    """List the three cases of the demo, flagged, one of them under review."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "SegWithUSlicer")}
     command = [sys.executable, "-m", "SegWithUCore.cli", "demo", "--output", str(home / "demo")]
     subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
     ui, panel = host.widget.ui, host.widget.panel
-    for name in ("inputsButton", "overlayButton", "structuresButton"):
-        getattr(ui, name).collapsed = True
     ui.reviewerEdit.text = "Ana"
     panel.cases.open_list(home / "demo")
     panel.cases.list.source.title = "/home/ana/cases"  # the picture shall not tell where it was made
@@ -68,41 +98,23 @@ def _list_cases(host: SlicerHost, home: Path) -> None:
         panel.review.judge(Verdict.ACCEPTED)
     host.wait(1.0)
     panel.cases.ui.exportButton.collapsed = False
-    ui.reviewButton.collapsed = True
+    for name in SECTIONS:
+        getattr(ui, name).collapsed = True
     ui.casesButton.collapsed = False  # a review folds it
+    yield "cases"
 
 
-def _views(host: SlicerHost):  # type: ignore[no-untyped-def]
-    import numpy as np
-    import slicer
-
-    for roi in slicer.util.getNodesByClass("vtkMRMLMarkupsROINode"):
-        roi.GetDisplayNode().SetVisibility(False)
-    host.threed_view.node.SetBoxVisible(False)
-    host.threed_view.node.SetAxisLabelsVisible(False)
-    pictures = []
-    for name, view in host.slice_views.items():
-        host.render_slice(name, SIZE)
-        ratio = SIZE[1] / SIZE[0]
-        view.node.SetFieldOfView(ZOOM_MM, ZOOM_MM * ratio, view.node.GetFieldOfView()[2])
-        pictures.append(host.render_slice(name, SIZE))
-    pictures.append(host.render_threed(SIZE))
-    rows = [np.concatenate(_spaced(pictures[start : start + 2], 1), axis=1) for start in (0, 2)]
-    return np.concatenate(_spaced(rows, 0), axis=0)
-
-
-def _spaced(pictures, axis):  # type: ignore[no-untyped-def]
-    import numpy as np
-
-    shape = list(pictures[0].shape)
-    shape[axis] = _GAP_PX
-    return [pictures[0], np.full(shape, 255, np.uint8), pictures[1]]
-
-
-def _save(pixels, path: Path) -> None:  # type: ignore[no-untyped-def]
+def views(host: SlicerHost, zoom: bool = True) -> dict[str, Any]:
+    """Draw the slice views by name, and "3D"; zoomed to the structure."""
     from PIL import Image
 
-    Image.fromarray(pixels).save(path)
+    pictures = {}
+    for name, view in host.slice_views.items():
+        host.render_slice(name, VIEW)
+        if zoom:
+            view.node.SetFieldOfView(ZOOM_MM, ZOOM_MM * VIEW[1] / VIEW[0], view.node.GetFieldOfView()[2])
+        pictures[name] = Image.fromarray(host.render_slice(name, VIEW))
+    return {**pictures, "3D": Image.fromarray(host.render_threed(VIEW))}
 
 
 if __name__ == "__main__":

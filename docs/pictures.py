@@ -1,96 +1,93 @@
 """Make the pictures of README and docs: python docs/pictures.py [FOLDER].
 
-The sample is segmented by the real worker and the views are drawn by Slicer's own pipelines. The panel is drawn by the
-project's test host (Testing/SlicerHost), not by the Slicer application, so Slicer's own panel looks a little different.
+They are of the states that `Testing/screenshots.py` goes through. The sample is segmented by the real worker and the
+views are drawn by Slicer's own pipelines. The panel is drawn by the project's test host (Testing/SlicerHost), not by
+the Slicer application, so Slicer's own panel looks a little different.
 """
 
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT / "Testing"), str(ROOT / "SegWithUSlicer")]
+sys.path[:0] = [str(ROOT / "Testing")]
 
-from SlicerHost.host import SlicerHost  # noqa: E402  (it prepares the process for PySide6 and vtk)
+from screenshots import MODULE, VIEW, SlicerHost, states_of_a_run, states_of_cases, views  # noqa: E402
 
-VIEW = (560, 480)
-ZOOM_MM = 70.0
-WIDTH = 598
-HEIGHT = 880
-WIDE = 1600
-STEP = 480
-RUN_TIMEOUT_S = 600
+PANEL = 560
+WIDTH, HEIGHT = 598, 880
+"""Of the picture of a step before it is made smaller."""
+WIDE, STEP = 1600, 480
+_GAP_PX = 6
+_ABOVE_LEGEND_PX, _TALL_PX = 60, 280
 
 
 def main() -> None:
-    """Write step1.png to step4.png and wide.png."""
+    """Write step1.png to step4.png, wide.png, panel.png, views.png and cases.png."""
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "Resources" / "Screenshots"
     folder.mkdir(parents=True, exist_ok=True)
-    with SlicerHost(ROOT / "SegWithUSlicer" / "SegWithUSlicer.py") as host:
-        shots = _shots(host, folder)
-    steps = {
-        1: [shots["try"].crop((0, 48, WIDTH, 455)), shots["try Red"]],
-        2: [
-            shots["segment"].crop((0, 380, WIDTH, 450)),
-            shots["segment"].crop((0, 745, WIDTH, 920)),
-            shots["segment Yellow"],
-            shots["segment 3D"],
-        ],
-        3: [shots["threshold"].crop((0, 485, WIDTH, 740)), shots["threshold Red"], shots["threshold Green"]],
-        4: [shots["review"].crop((0, 240, 638, 770)), shots["review Red"]],
-    }
-    for number, parts in steps.items():
-        step = _numbered(_column(parts), number)
-        _save(step.resize((STEP, HEIGHT * STEP // WIDTH)), folder / f"step{number}.png")
-    _save(_row([shots["threshold Yellow"], shots["review Red"], shots["segment 3D"], steps[4][0]]), folder / "wide.png")
+    with SlicerHost(MODULE) as host, TemporaryDirectory() as home:
+        shots = _shots(host, Path(home))
+    with SlicerHost(MODULE) as host, TemporaryDirectory() as home:
+        for state in states_of_cases(host, Path(home)):
+            shots[state] = _panel(host)
+    steps = [
+        _column([shots["chosen inputs"], shots["chosen Red"]]),
+        _column([shots["done run"], shots["done structures"], shots["done Yellow"], shots["done 3D"]]),
+        _column([shots["threshold overlay"], shots["threshold Red"], shots["threshold Green"]]),
+        _column([shots["review review"], shots["review Red"]]),
+    ]
+    for number, step in enumerate(steps, 1):
+        _save(_numbered(step, number).resize((STEP, HEIGHT * STEP // WIDTH)), folder / f"step{number}.png")
+    wide = [shots["threshold Yellow"], shots["review Red"], shots["done 3D"], shots["review review"]]
+    _save(_row(wide, VIEW[1], WIDE), folder / "wide.png")
+    _save(shots["done"], folder / "panel.png")
+    _save(_grid([shots[f"threshold {name}"] for name in ("Red", "Green", "Yellow", "3D")]), folder / "views.png")
+    _save(shots["cases"], folder / "cases.png")
 
 
-def _shots(host: SlicerHost, folder: Path) -> dict[str, Any]:
-    """Panel and views after each of the four steps."""
-    ui, panel = host.widget.ui, host.widget.panel
+def _shots(host: SlicerHost, home: Path) -> dict[str, Any]:
+    """Panel, its parts and the views in the states that are shown."""
+    ui = host.widget.ui
     shots: dict[str, Any] = {}
 
-    def keep(step: str, zoom: bool = True) -> None:
-        path = folder / "panel_of_a_step.png"
-        host.screenshot(path, width=560)
-        shots[step] = _image(path)
-        path.unlink()
-        shots.update({f"{step} {name}": view for name, view in _views(host, zoom).items()})
+    def keep(state: str, zoom: bool = True, **parts: tuple[Any, ...]) -> None:
+        shots[state] = _panel(host)
+        for name, widgets in parts.items():
+            shots[f"{state} {name}"] = _part(host, shots[state], widgets)
+        shots.update({f"{state} {name}": view for name, view in views(host, zoom).items()})
 
-    ui.tryItButton.click()
-    host.wait(lambda: ui.costLabel.text.startswith("About"), timeout=RUN_TIMEOUT_S)
-    keep("try", zoom=False)
-    ui.runButton.click()
-    host.wait(lambda: not panel.session.controller.is_busy, timeout=RUN_TIMEOUT_S)
-    if not ui.statusLabel.text.startswith("Done"):
-        raise SystemExit(ui.statusLabel.text)
-    _hide_boxes(host)
-    panel.structures._clicked(0, 0)
-    ui.show3DBox.checked = True
-    keep("segment")
-    ui.thresholdSlider.value = 0.1
-    host.wait(1.0)
-    keep("threshold")
-    ui.thresholdSlider.value = 0.25
-    ui.reviewerEdit.text = "Ana"
-    panel.review.start()
-    for name in ("inputsButton", "overlayButton", "structuresButton"):
-        getattr(ui, name).collapsed = True
-    host.wait(1.0)
-    keep("review")
+    for state in states_of_a_run(host, home):
+        if state == "chosen":
+            keep(state, zoom=False, inputs=(ui.inputsButton,))
+        elif state == "done":
+            _hide_boxes(host)
+            ui.show3DBox.checked = True
+            keep(state, run=(ui.runButton, ui.statusLabel), structures=(ui.structuresButton,))
+            ui.thresholdSlider.value = 0.1
+            host.wait(1.0)
+            keep("threshold", overlay=(ui.overlayButton,))
+            ui.thresholdSlider.value = 0.25
+        elif state == "review":
+            keep(state, review=(ui.reviewButton,))
+            break
     return shots
 
 
-def _views(host: SlicerHost, zoom: bool) -> dict[str, Any]:
-    from PIL import Image
+def _panel(host: SlicerHost) -> Any:
+    with TemporaryDirectory() as folder:
+        return _image(host.screenshot(Path(folder) / "panel.png", width=PANEL))
 
-    pictures = {}
-    for name, view in host.slice_views.items():
-        host.render_slice(name, VIEW)
-        if zoom:
-            view.node.SetFieldOfView(ZOOM_MM, ZOOM_MM * VIEW[1] / VIEW[0], view.node.GetFieldOfView()[2])
-        pictures[name] = Image.fromarray(host.render_slice(name, VIEW))
-    return {**pictures, "3D": Image.fromarray(host.render_threed(VIEW))}
+
+def _part(host: SlicerHost, panel: Any, widgets: tuple[Any, ...]) -> Any:
+    """Cut some widgets, one below the other, out of a picture of the panel."""
+    from PySide6 import QtCore, QtWidgets
+
+    native, frame = QtWidgets.QWidget, host.module.representation()
+    tops = [native.mapTo(widget, frame, QtCore.QPoint(0, 0)).y() for widget in widgets]
+    ends = [top + native.height(widget) for top, widget in zip(tops, widgets, strict=True)]
+    return panel.crop((0, max(0, min(tops) - _GAP_PX), panel.width, max(ends) + _GAP_PX))
 
 
 def _hide_boxes(host: SlicerHost) -> None:
@@ -107,35 +104,45 @@ def _column(parts: list[Any]) -> Any:
     from PIL import Image
 
     whole = Image.new("RGB", (WIDTH, HEIGHT), "white")
-    views = [part for part in parts if part.size == VIEW]
     top = 0
-    for part in parts:
-        if part.size == VIEW:
-            continue
+    for part in (part for part in parts if part.size != VIEW):
         fitted = part.resize((WIDTH, part.height * WIDTH // part.width), Image.Resampling.LANCZOS)
         whole.paste(fitted, (0, top))
         top += fitted.height
-    each = (HEIGHT - top) // len(views)
-    for view in views:
+    shown = [part for part in parts if part.size == VIEW]
+    each = (HEIGHT - top) // len(shown)
+    for view in shown:
         fitted = view.resize((WIDTH, view.height * WIDTH // view.width), Image.Resampling.LANCZOS)
-        cut = max(0, fitted.height - each) // 2
+        middle = max(0, fitted.height - each) // 2
+        # The legend's title, where the structure in the middle is in sight as well.
+        cut = min(middle, _ABOVE_LEGEND_PX) if each > _TALL_PX else middle
         whole.paste(fitted.crop((0, cut, WIDTH, cut + each)), (0, top))
         top += each
     return whole
 
 
-def _row(parts: list[Any]) -> Any:
-    """Pictures side by side, of one height."""
+def _row(parts: list[Any], height: int, width: int | None = None) -> Any:
+    """Pictures side by side, of one height; all of it made as wide as asked."""
     from PIL import Image
 
-    height = VIEW[1]
     fitted = [part.resize((part.width * height // part.height, height), Image.Resampling.LANCZOS) for part in parts]
-    whole = Image.new("RGB", (sum(part.width for part in fitted) + 6 * (len(fitted) - 1), height), "white")
-    left = 0
+    size = sum(part.width for part in fitted) + _GAP_PX * (len(fitted) - 1), height
+    whole, left = Image.new("RGB", size, "white"), 0
     for part in fitted:
         whole.paste(part, (left, 0))
-        left += part.width + 6
-    return whole.resize((WIDE, whole.height * WIDE // whole.width), Image.Resampling.LANCZOS)
+        left += part.width + _GAP_PX
+    return whole if width is None else whole.resize((width, height * width // size[0]), Image.Resampling.LANCZOS)
+
+
+def _grid(parts: list[Any]) -> Any:
+    """Four views, two in a row."""
+    from PIL import Image
+
+    rows = [_row(parts[start : start + 2], VIEW[1]) for start in (0, 2)]
+    whole = Image.new("RGB", (rows[0].width, 2 * VIEW[1] + _GAP_PX), "white")
+    for number, row in enumerate(rows):
+        whole.paste(row, (0, number * (VIEW[1] + _GAP_PX)))
+    return whole
 
 
 def _numbered(picture: Any, number: int) -> Any:

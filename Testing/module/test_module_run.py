@@ -213,6 +213,7 @@ def test_time_and_memory_are_predicted_and_a_warning_stands_before_the_run(opene
     opened.wait(lambda: opened.ui.bannerFrame.visible)
     assert "Not assessed" in opened.ui.bannerLabel.text
     assert "press Propose for a region of their size" in opened.ui.bannerLabel.text
+    assert opened.ui.statusLabel.text == "", "not said twice"
 
 
 def test_process_for_scripts_gives_the_nodes(opened: Opened) -> None:

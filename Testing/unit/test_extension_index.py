@@ -66,7 +66,6 @@ def test_pictures_of_the_catalogue_are_files_of_the_branch_and_show_the_module(
     with Image.open(ROOT / cmake["ICONURL"].removeprefix(base)) as icon:
         assert icon.format == "PNG" and icon.size[0] == icon.size[1] >= 128
     made = (ROOT / "docs" / "pictures.py").read_text(encoding="utf-8")
-    made += (ROOT / "Testing" / "screenshots.py").read_text(encoding="utf-8")
     for url in shots:
         with Image.open(ROOT / url.removeprefix(base)) as shot:
             assert shot.format == "PNG" and min(shot.size) > 300

@@ -76,8 +76,10 @@ class RunPanel:
         text = status.sentence if is_current else ""
         problem = self.problem.sentence if self.problem is not None else ""
         is_past = choice.is_reviewing and status.outcome is Outcome.DONE
-        self.ui.statusLabel.text = problem or ("" if busy else text or choice.hint)
-        self.ui.statusLabel.visible = bool(problem) or not (busy or is_past)
+        # Where the banner says what to do first, it is not said again.
+        hint = "" if result.refused else choice.hint
+        self.ui.statusLabel.text = problem or ("" if busy else text or hint)
+        self.ui.statusLabel.visible = bool(self.ui.statusLabel.text) and (bool(problem) or not is_past)
         self._show_banner(status, choice, result, is_current)
         self._log(status)
 
