@@ -24,6 +24,7 @@ export class CasePage {
         this.actions = actions;
         this.labels = data.labels;
         this.masks = new Uint8Array(0);
+        this.masksAddress = "";
         this.review = new Review(source, this.description, (what) => this.reviewChanged(what));
         this.cursor = new CursorLine(source, data);
         this.viewer = new Viewer(data, () => this.moved());
@@ -119,7 +120,11 @@ export class CasePage {
 
     async loadMasks() {
         const { masks, regions } = this.review;
-        this.masks = masks ? await loadMasks(this.source, this.data.id, masks, regions) : new Uint8Array(0);
+        const address = masks?.url ?? "";
+        if (address !== this.masksAddress) {
+            this.masks = masks ? await loadMasks(this.source, this.data.id, masks, regions) : new Uint8Array(0);
+            this.masksAddress = address;
+        }
     }
 
     fillRegions() {
@@ -141,7 +146,8 @@ export class CasePage {
 
     goTo(id) {
         const region = this.review.regions.find((one) => one.id === id);
-        if (!region) {
+        // A review may bring other regions; until their voxels are there, nothing can be shown of them.
+        if (!region || this.masksAddress !== (this.review.masks?.url ?? "")) {
             return;
         }
         this.keepComment();

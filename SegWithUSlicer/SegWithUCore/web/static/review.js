@@ -112,7 +112,7 @@ export class Review {
         clearInterval(this.timers.alive);
         this.timers.alive = setInterval(() => this.tellAlive(), ALIVE_MS);
         this.timer.setVisible(!document.hidden);
-        this.onChange({ regions: true, labels: true });
+        await this.onChange({ regions: true, labels: true });
         this.send();
         return true;
     }
