@@ -58,3 +58,54 @@ def opened_modules(chromium: Any, **options: Any) -> Iterator[Any]:
     page.goto(f"{ORIGIN}/")
     yield page
     context.close()
+
+
+class Visit:
+    """A window of the browser that has been opened by somebody, and what happened in it.
+
+    Attributes:
+        page: Playwright's.
+        requests: addresses that were asked for.
+        troubles: errors of scripts, and what the console complained of.
+    """
+
+    def __init__(self, chromium: Any, link: str, **options: Any) -> None:
+        self.context = chromium.new_context(viewport={"width": 1366, "height": 768}, **options)
+        self.context.set_default_timeout(TIMEOUT_MS)
+        self.page = self.context.new_page()
+        self.requests: list[str] = []
+        self.troubles: list[str] = []
+        self.dialogs: list[str] = []
+        self.page.on("request", lambda request: self.requests.append(request.url))
+        self.page.on("pageerror", lambda error: self.troubles.append(str(error)))
+        self.page.on("console", lambda message: self.troubles.append(message.text) if message.type == "error" else None)
+        self.page.on("dialog", self._dialog)
+        self.page.goto(link)
+
+    def _dialog(self, dialog: Any) -> None:
+        self.dialogs.append(dialog.type)
+        dialog.accept()
+
+    def wait(self, state: str) -> None:
+        """Wait until the page shows the "worklist", a "case" or an "error"."""
+        self.page.wait_for_selector(f'html[data-state="{state}"]')
+
+    def open_case(self, name: str) -> None:
+        """Open a case of the worklist by its name."""
+        self.wait("worklist")
+        self.page.get_by_role("button", name=name, exact=True).click()
+        self.wait("case")
+
+    def press(self, *keys: str) -> None:
+        """Press keys, each when what the one before has said is stored."""
+        for key in keys:
+            self.page.keyboard.press(key)
+            self.page.wait_for_function("() => !/Storing/.test(document.querySelector('.stored')?.textContent ?? '')")
+
+    def text(self, selector: str) -> str:
+        """The text of the first element that a selector finds."""
+        return str(self.page.locator(selector).first.inner_text())
+
+    def close(self) -> None:
+        """Close the window."""
+        self.context.close()

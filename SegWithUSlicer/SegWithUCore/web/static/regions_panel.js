@@ -4,6 +4,8 @@ import { element, showText } from "./dom.js";
 import { KIND_TEXTS, VERDICT_TEXTS, volumeText } from "./texts.js";
 
 const THUMBNAIL_PX = 48;
+// For buttons beside each other.
+const SHORT_TITLES = { "needs second reader": "Second reader" };
 
 export class RegionsPanel {
     // `drawPicture(canvas, region)` draws a thumbnail, `onChosen(id)` is called when the reviewer chooses a region.
@@ -153,7 +155,7 @@ export class VerdictCard {
                 },
                 VERDICT_TEXTS[value]?.split(" ")[0] ?? "",
                 " ",
-                title,
+                SHORT_TITLES[value] ?? title,
             ),
         );
         this.buttons.forEach((button, index) => {

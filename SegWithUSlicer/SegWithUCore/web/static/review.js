@@ -203,7 +203,12 @@ export class Review {
             return;
         }
         try {
-            const { last, trouble = "" } = await this.source.alive(this.description.id, this.session, this.last, this.at);
+            const { last, trouble = "" } = await this.source.alive(
+                this.description.id,
+                this.session,
+                this.last,
+                this.at,
+            );
             if (trouble !== this.trouble) {
                 this.trouble = trouble;
                 this.onChange({});
@@ -325,7 +330,7 @@ export class Review {
                 await this.sendFirst();
             }
         } catch (error) {
-            this.failed(error);
+            this.failed(error, this.pending[0]);
         } finally {
             this.sending = false;
         }
@@ -351,27 +356,39 @@ export class Review {
         await this.send();
     }
 
-    failed(error) {
-        if (error.status === 0) {
+    // `act` is what was being said; null for a sign of life.
+    failed(error, act = null) {
+        const { status, kind } = error;
+        if (status === 0) {
             this.trouble = this.pending.length ? NOT_STORED_TEXT : error.message;
             clearTimeout(this.timers.retry);
             this.timers.retry = setTimeout(() => (this.pending.length ? this.send() : this.tellAlive()), RETRY_MS);
-        } else if (error.kind === "stale") {
+        } else if (kind === "stale") {
             this.pending = [];
+            this.takeRegions(error.content);
             this.lines = error.content.lines ?? this.lines;
             this.take(error.content);
             this.message = STALE_TEXT;
-        } else if (error.kind === "closed") {
+        } else if (kind === "closed") {
             this.isOpen = false;
             clearInterval(this.timers.alive);
             this.openAgain();
             return;
+        } else if (status === 401 || status === 403) {
+            // The server was started anew: what it has not taken can only leave as a file.
+            this.isOpen = false;
+            this.stopTimers();
+            this.keepUnsent();
+            this.trouble = error.message;
         } else {
-            this.pending.shift();
+            this.pending = this.pending.filter((other) => other !== act);
             this.trouble = error.message;
         }
         this.replay();
         this.onChange({});
+        if (act && this.isOpen && status !== 0) {
+            setTimeout(() => this.send(), 0);
+        }
     }
 
     // Somebody else went on before our acts were stored: they become a file, for `segwithu merge-reviews`.
@@ -384,8 +401,7 @@ export class Review {
             lines.push(...linesOf(event, lines, this.reviewer, this.description.regions));
         }
         this.unsentFile = reviewFileText(this.description.identity, this.reviewer, lines);
-        this.message =
-            "The review went on elsewhere while the server did not answer. Verdicts given here since then are not in it: save them as a file and give it to segwithu merge-reviews.";
+        this.message = "Your last verdicts were not stored: save them as a file and give it to segwithu merge-reviews.";
         this.pending = [];
     }
 

@@ -1,0 +1,264 @@
+"""Reviews in a browser from beginning to end: a worklist, a single file by mail and back, a server that is killed."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from exchanged_cases import CASES
+from page_browser import Visit
+from repository import HELPERS, PACKAGES
+from segwithu_command import Command, child
+from web_client import lines_of, served
+
+from SegWithUCore.case.case_file import read_case, read_description
+from SegWithUCore.review.log_format import Verdict
+from SegWithUCore.review.reviews import Review, read_reviews
+from SegWithUSlicerLib.scene.readout import sentence, share_above
+
+ACCEPT, REJECT, SECOND, UNDO = "Control+Alt+Digit1", "Control+Alt+Digit3", "Control+Alt+Digit4", "Control+Alt+KeyZ"
+COMMENT = "Control+Alt+KeyC"
+Opener = Callable[..., Visit]
+
+
+@pytest.fixture
+def cases(segmented_cases: Path, tmp_path: Path) -> Path:
+    """Three cases of the test's own."""
+    return Path(shutil.copytree(segmented_cases, tmp_path / "cases"))
+
+
+@pytest.fixture
+def visit(chromium: Any) -> Iterator[Opener]:
+    """Opens windows, and closes them at the end."""
+    windows: list[Visit] = []
+
+    def opened(link: str, **options: Any) -> Visit:
+        windows.append(Visit(chromium, link, bypass_csp=True, **options))
+        return windows[-1]
+
+    yield opened
+    for window in windows:
+        window.close()
+
+
+def review_of(folder: Path, reviewer: str) -> Review:
+    """What a program that reads the case folder finds of a reviewer."""
+    (found,) = (review for review in read_reviews(folder, read_case(folder)).reviews if review.reviewer == reviewer)
+    return found
+
+
+def verdicts_of(folder: Path, reviewer: str) -> dict[int, Verdict]:
+    """Verdicts by rank."""
+    found = read_reviews(folder, read_case(folder))
+    return {
+        region.rank: v for region in found.regions if (v := review_of(folder, reviewer).state.verdict_of(region.id))
+    }
+
+
+def test_a_worklist_of_three_is_reviewed_by_keys_alone(cases: Path, visit: Opener) -> None:
+    with served(cases) as server:
+        window = visit(server.gate.link)
+        page = window.page
+        window.wait("worklist")
+        assert page.url == f"http://{server.gate.link.split('/')[2]}/", "the token stays in no address bar"
+        page.get_by_label("Your name").fill("Ana")
+        page.keyboard.press("Tab")
+        page.get_by_text("open for Ana").wait_for()
+        names = page.locator("tbody th").all_inner_texts()
+        page.get_by_role("button", name="Case", exact=True).click()
+        assert page.locator("tbody th").all_inner_texts() == sorted(names) == list(CASES)
+        page.get_by_label("Filter").fill(CASES[1][-3:])
+        assert page.locator("tbody th").all_inner_texts() == [CASES[1]]
+        page.get_by_label("Filter").fill("")
+
+        window.open_case(CASES[0])
+        count = len(read_reviews(cases / CASES[0], read_case(cases / CASES[0])).regions)
+        window.press(ACCEPT, REJECT, SECOND, UNDO, COMMENT)
+        page.keyboard.type("look <b>twice</b>")
+        window.press("Enter", SECOND, "Shift+N", "n")
+        window.press(*[ACCEPT] * (count - 3))
+        assert f"{count} of {count} regions" in window.text(".progress")
+        assert f"All {count} regions are decided: 1 rejected, 1 for a second reader" in window.text(".progress")
+
+        window.press("Control+Alt+KeyN")
+        page.wait_for_selector(f'html[data-state="case"] h1[title="{CASES[1]}"]')
+        window.press(REJECT)
+        page.get_by_role("button", name="Accept the rest").click()
+        assert "without a look?" in page.locator("dialog").inner_text()
+        page.keyboard.press("Enter")
+        page.get_by_text("not looked at", exact=False).first.wait_for()
+        window.press("Control+Alt+KeyN")
+        page.wait_for_selector(f'html[data-state="case"] h1[title="{CASES[2]}"]')
+        _check_readout(window, cases / CASES[2])
+        page.get_by_role("button", name="← Cases").click()
+        window.wait("worklist")
+        assert "1 open for Ana" in window.text(".summary")
+        assert all(request.startswith(server.gate.link.split("#")[0]) for request in window.requests)
+        assert window.troubles == []
+    first = verdicts_of(cases / CASES[0], "Ana")
+    assert (first[1], first[2], first[3]) == (Verdict.ACCEPTED, Verdict.REJECTED, Verdict.SECOND_READER)
+    assert set(first.values()) - {Verdict.ACCEPTED} == {Verdict.REJECTED, Verdict.SECOND_READER}
+    assert "look <b>twice</b>" in review_of(cases / CASES[0], "Ana").state._comments.values()
+    second = list(verdicts_of(cases / CASES[1], "Ana").values())
+    assert second.count(Verdict.REJECTED) == 1
+    assert second.count(Verdict.NOT_LOOKED_AT) == len(second) - 1
+    assert lines_of(cases / CASES[0], "Ana")[-1]["event"] == "closed"
+
+
+def _check_readout(window: Visit, folder: Path) -> None:
+    """Move the threshold; what is written must be what Slicer's panel writes."""
+    case = read_description(folder)
+    slider = window.page.get_by_label("Threshold", exact=True)
+    for threshold in (0.25, 0.1, 0.402):
+        slider.fill(str(round(threshold / 0.002)))
+        assert float(window.text(".threshold-value").removeprefix("from ")) == threshold
+        rows = [re.sub(r"\s+", " ", text) for text in window.page.locator("td.above").all_inner_texts()]
+        expected = [sentence(row) for row in share_above(case, "error_probability", threshold)]
+        assert rows == [re.sub(r" of the .*,", "", text) for text in expected]
+
+
+def test_a_single_file_opens_offline_and_its_verdicts_come_back(
+    cases: Path, visit: Opener, segwithu: Command, tmp_path: Path
+) -> None:
+    assert segwithu("export", cases / CASES[0], "--page", "--with-image", "--output", tmp_path / "mail").code == 0
+    (html,) = (tmp_path / "mail").glob("case*.html")
+    window = visit(html.as_uri(), offline=True)
+    page = window.page
+    window.wait("case")
+    page.get_by_label("Your name").fill("Zoë")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("form.start", state="hidden")
+    window.press(ACCEPT, SECOND)
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Save verdicts").click()
+    window.press(REJECT)
+    page.reload()
+    assert window.dialogs == ["beforeunload"], "a verdict that is in no file is not given up without a warning"
+    page.get_by_text("3 of").first.wait_for()  # the browser has kept them, with the name
+    with page.expect_download() as later:
+        page.get_by_role("button", name="Save verdicts").click()
+    assert window.requests == [html.as_uri()] * 2
+    assert window.troubles == []
+    for number, saved in enumerate((download.value, later.value), 1):
+        saved.save_as(tmp_path / str(number) / saved.suggested_filename)
+        (file,) = (tmp_path / str(number)).iterdir()
+        assert re.fullmatch(r"review-.*-Zoë\.segwithu\.json", file.name)
+        assert segwithu("merge-reviews", file, "--into", cases).code == 0
+    expected = {1: Verdict.ACCEPTED, 2: Verdict.SECOND_READER, 3: Verdict.REJECTED}
+    assert verdicts_of(cases / CASES[0], "Zoë") == expected
+    assert len(list((cases / CASES[0]).glob("review.*"))) == 1, "the second file goes on where the first one ended"
+
+
+@pytest.mark.serial
+def test_a_server_that_is_killed_loses_nothing(cases: Path, visit: Opener) -> None:
+    server = child("web", cases, "--port", "0", "--reviewer", "Ana", "--json")
+    try:
+        window = visit(_link(server))
+        window.open_case(CASES[0])
+        window.press(ACCEPT, ACCEPT, REJECT)
+    finally:
+        server.kill()
+        server.wait()
+    before = lines_of(cases / CASES[0], "Ana")
+    assert [line["verdict"] for line in before if line["event"] == "verdict"] == ["accepted", "accepted", "rejected"]
+    window.page.keyboard.press(SECOND)
+    window.page.get_by_text("Not stored yet: the server does not answer.").wait_for()
+    server = child("web", cases, "--port", "0", "--reviewer", "Ana", "--json")
+    try:
+        again = visit(_link(server))
+        again.open_case(CASES[0])
+        assert again.text(".progress").startswith("3 of ")
+        again.press(SECOND)
+        assert again.text(".progress").startswith("4 of ")
+        again.page.get_by_role("button", name="← Cases").click()
+        again.wait("worklist")
+    finally:
+        server.kill()
+        server.wait()
+    verdicts = verdicts_of(cases / CASES[0], "Ana")
+    assert [verdicts[rank] for rank in (1, 2, 3, 4)] == [
+        Verdict.ACCEPTED, Verdict.ACCEPTED, Verdict.REJECTED, Verdict.SECOND_READER
+    ]  # fmt: skip
+
+
+def _link(server: Any) -> str:
+    """The link that a server prints."""
+    line = server.stdout.readline()
+    assert line, server.stderr.read()
+    return str(json.loads(line)["url"])
+
+
+def test_of_two_windows_the_one_that_is_behind_is_told(cases: Path, visit: Opener) -> None:
+    with served(cases) as server:
+        first, second = visit(server.gate.link), visit(server.gate.link)
+        for window in (first, second):
+            window.wait("worklist")
+            window.page.get_by_label("Your name").fill("Ana")
+            window.page.keyboard.press("Tab")
+            window.page.get_by_text("open for Ana").wait_for()
+            window.open_case(CASES[0])
+        second.press(ACCEPT)
+        first.press(REJECT)
+        first.page.get_by_text("Another window went on with this review.").wait_for()
+        assert first.text(".progress").startswith("1 of ")
+        first.press("n", REJECT)
+        assert first.text(".progress").startswith("2 of ")
+        second.press(SECOND)
+        second.page.get_by_text("Another window went on with this review.").wait_for()
+        assert not [trouble for trouble in first.troubles + second.troubles if "409" not in trouble]
+    assert list(verdicts_of(cases / CASES[0], "Ana").values()) == [Verdict.ACCEPTED, Verdict.REJECTED]
+
+
+def test_a_case_that_another_program_reviews_is_read_only_until_that_ends(cases: Path, visit: Opener) -> None:
+    call = [sys.executable, str(HELPERS / "web_rival.py"), str(cases / CASES[0]), "Ana"]
+    rival = subprocess.Popen(
+        call, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={"PYTHONPATH": str(PACKAGES)}
+    )
+    assert rival.stdin and rival.stdout and rival.stdout.readline() == "open\n"
+    with served(cases) as server:
+        window = visit(server.gate.link)
+        window.wait("worklist")
+        window.page.get_by_label("Your name").fill("Ana")
+        window.page.keyboard.press("Tab")
+        window.page.get_by_text("open for Ana").wait_for()
+        window.open_case(CASES[0])
+        note = window.text(".messages")
+        assert note.startswith("Read-only: ")
+        assert "(since " in note
+        assert window.page.get_by_role("button", name="✓ Accepted").is_disabled()
+        window.press(ACCEPT)
+        rival.communicate("judge\n", timeout=20)
+        window.page.get_by_role("button", name="Try again").click()
+        window.page.get_by_text("Ana: all stored").wait_for()
+        assert window.text(".progress").startswith("1 of ")
+        window.press(ACCEPT)
+        assert window.text(".progress").startswith("2 of ")
+    assert sorted(verdicts_of(cases / CASES[0], "Ana").values()) == [Verdict.ACCEPTED, Verdict.REJECTED]
+
+
+def test_blind_places_are_told_apart_at_the_end_only(cases: Path, visit: Opener) -> None:
+    with served(cases) as server:
+        window = visit(server.gate.link)
+        window.wait("worklist")
+        window.page.get_by_label("Your name").fill("Ana")
+        window.page.get_by_label("Blind places").fill("3")
+        window.page.keyboard.press("Tab")
+        window.page.get_by_text("open for Ana").wait_for()
+        window.open_case(CASES[2])
+        real = len(read_reviews(cases / CASES[2], read_case(cases / CASES[2])).regions)
+        shown = window.page.locator(".regions li").count()
+        assert real < shown <= real + 3
+        assert "blind" not in window.text(".regions").lower()
+        window.press(*[ACCEPT] * shown)
+        window.page.get_by_role("button", name="Finish: show the blind places").click()
+        window.page.locator(".regions .others", has_text="blind place").first.wait_for()
+        assert window.page.locator(".regions .others", has_text="blind place").count() == shown - real
+        assert window.troubles == []
+    lines = lines_of(cases / CASES[2], "Ana")
+    assert sum(line["event"] == "blind" for line in lines) == shown - real
+    assert json.dumps(lines).count('"accepted"') >= shown
