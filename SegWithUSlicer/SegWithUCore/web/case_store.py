@@ -32,6 +32,8 @@ from .case_volumes import read_volumes
 
 KEPT_CASES = 3
 """Whose volumes stay in memory: the one on view, the one before, and one of a second reviewer."""
+KEPT_VOXELS = 1 << 27
+"""Of all cases in memory but the last one: a large CT takes about 0.8 GB here."""
 KEYS = ("Ctrl+Alt+1", "Ctrl+Alt+2", "Ctrl+Alt+3", "Ctrl+Alt+4")
 """Of the verdicts, as in Slicer."""
 
@@ -111,9 +113,13 @@ class CaseStore:
             with self._lock:
                 self._pages[id_] = page
                 self._pages.move_to_end(id_)
-                while len(self._pages) > KEPT_CASES:
+                while len(self._pages) > 1 and (len(self._pages) > KEPT_CASES or self._voxels > KEPT_VOXELS):
                     self._pages.popitem(last=False)
             return page
+
+    @property
+    def _voxels(self) -> int:
+        return sum(page.volumes.grid.voxels for page in self._pages.values())
 
     def worklist(self, reviewer: str) -> dict[str, Any]:
         """List all cases as the page shows them to a reviewer, best benefit first.

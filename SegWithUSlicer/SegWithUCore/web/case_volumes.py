@@ -63,6 +63,7 @@ class CaseVolumes:
     image_trouble: str = "The image is not part of this page."
     exact_image: np.ndarray | None = field(repr=False, default=None)
     _lock: threading.Lock = field(repr=False, default_factory=threading.Lock)
+    _kept: list[sitk.Image] = field(repr=False, default_factory=list)
     _maps: dict[str, tuple[DisplayVolume, np.ndarray]] = field(repr=False, default_factory=dict)
 
     @cached_property
@@ -136,7 +137,10 @@ class CaseVolumes:
         check_same_grid(path, image, self.folder / SEGMENTATION_FILE, self.first)
         array = sitk.GetArrayViewFromImage(image)
         shown = display_map(array, map_window(info), info.not_assessed, self.assessed)
-        return shown, np.array(array[self.assessed.slices_zyx], dtype=np.float32)
+        if self.assessed == whole_grid(image):
+            self._kept.append(image)  # else the values would be gone with it
+            return shown, array
+        return shown, np.array(array[self.assessed.slices_zyx])
 
 
 def map_window(info: MapInfo) -> tuple[float, float]:
@@ -188,8 +192,9 @@ def _image(folder: Path, raw: Mapping[str, Any], image_folders: Sequence[Path]) 
         image = case_image(folder, raw, moved)
     except InputError as error:
         return None, str(error), None
-    shown, exact = display_image(sitk.GetArrayViewFromImage(image))
-    return shown, "", exact
+    array = sitk.GetArrayViewFromImage(image)
+    shown, exact = display_image(array)
+    return shown, "", array.copy() if exact is array else exact  # a view's numbers are gone with its image
 
 
 def _moved(folder: Path, raw: Mapping[str, Any], image_folders: Sequence[Path]) -> Path | None:

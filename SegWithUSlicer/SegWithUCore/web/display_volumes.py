@@ -126,7 +126,7 @@ def display_labels(array: np.ndarray, what: str) -> DisplayVolume:
         raise InputError(f"{what} holds the label {low if low < 0 else high:g}: labels go from 0 to 65535 here.")
     box = filled_box(array)
     kind = np.uint8 if high <= np.iinfo(np.uint8).max else np.uint16
-    return DisplayVolume(np.ascontiguousarray(array[box.slices_zyx], dtype=kind), box)
+    return DisplayVolume(np.array(array[box.slices_zyx], dtype=kind, order="C"), box)
 
 
 def display_image(array: np.ndarray) -> tuple[DisplayImage, np.ndarray]:
@@ -192,11 +192,14 @@ def display_map(array: np.ndarray, window: tuple[float, float], not_assessed: fl
     part = array[box.slices_zyx]
     low, high = window
     shown = np.empty(part.shape, np.uint8)
+    room = np.empty(part.shape[1:], np.float64)  # a plane at a time stays in the processor's cache
     for k in range(part.shape[0]):
-        values = part[k].astype(np.float64)
-        steps = np.floor((values - low) / (high - low) * STEPS)
-        plane = np.where(values < low, BELOW, 2 + np.clip(steps, 0, STEPS))
-        shown[k] = np.where(values == not_assessed, NOT_ASSESSED, plane)
+        np.subtract(part[k], low, out=room)
+        room *= STEPS / (high - low)
+        np.clip(room, -1.0, STEPS, out=room)
+        room += 2.0  # what lies below the window comes out between 1 and 2
+        shown[k] = room
+        shown[k][part[k] == not_assessed] = NOT_ASSESSED
     return DisplayVolume(shown, box)
 
 

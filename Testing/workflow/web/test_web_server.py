@@ -17,9 +17,11 @@ from repository import PACKAGES, TESTING
 from web_client import WebClient, WebReview, lines_of, served
 
 from SegWithUCore.case.case_file import read_case
+from SegWithUCore.case.case_image import voxel_hash
 from SegWithUCore.review.log import AuditLog
 from SegWithUCore.review.log_format import Opened, Verdict, VerdictGiven
 from SegWithUCore.review.reviews import read_reviews
+from SegWithUCore.web import case_store
 from SegWithUCore.web import server as server_module
 
 NAME = CASES[0]
@@ -82,6 +84,30 @@ def test_every_voxel_reaches_the_page_as_it_is_in_the_case_folder(cases):
         whole = client.bytes(f"/api/cases/{id_}/volumes/image")
         parts = [client.bytes(f"/api/cases/{id_}/volumes/image?from={k}&to={k + 10}") for k in range(0, 40, 10)]
         assert b"".join(parts) == whole
+
+
+def test_an_image_of_fractions_is_shown_in_fine_steps_and_asked_for_exactly(cases, monkeypatch):
+    monkeypatch.setattr(case_store, "KEPT_VOXELS", 1)
+    folder = cases / NAME
+    image = sitk.ReadImage(str(folder / "image.nii.gz"), sitk.sitkFloat32) * 1e-3 + 0.1
+    sitk.WriteImage(image, str(folder / "image.nii.gz"))
+    stored = sitk.ReadImage(str(folder / "image.nii.gz"))
+    changed_case(folder, lambda case: case["input"]["channels"][0].update(voxels_sha256=voxel_hash(stored)))
+    array = sitk.GetArrayFromImage(stored)
+    with served(cases) as server:
+        client = WebClient(server.gate.link)
+        id_, other = client.case_id(NAME), client.case_id(CASES[1])
+        case = client.get(f"/api/cases/{id_}")
+        facts = case["image"]
+        shown = volume(client, id_, facts) * facts["scale"] + facts["offset"]
+        assert np.abs(shown - array).max() < np.ptp(array) / 1e4
+        for k, j, i in ((0, 0, 0), (20, 30, 10)):
+            assert client.get(f"/api/cases/{id_}/value?i={i}&j={j}&k={k}")["image"] == float(array[k, j, i])
+        assert client.get(f"/api/cases/{other}")["id"] == other  # the first one is let go of
+        assert list(server.routes.store._pages) == [other]
+        again = client.get(f"/api/cases/{id_}/value?i=10&j=30&k=20")
+        assert again["image"] == float(array[20, 30, 10])
+        assert again["maps"]["error_probability"] == pytest.approx(array_of(folder, "error_probability")[20, 30, 10])
 
 
 def test_a_verdict_is_on_disk_before_the_answer_and_slicer_reads_the_same(cases):
