@@ -16,6 +16,7 @@ from pathlib import Path
 from .input_files import is_there
 
 BUNDLE_FILE = "bundle.json"
+WEIGHTS_FILE = "weights.safetensors"
 
 
 def resources_folder() -> Path | None:

@@ -41,6 +41,12 @@ def _quota(folder: Path, version: int) -> float | None:
         return None
 
 
+def threads_in_use() -> int:
+    """Return the number of threads that OMP_NUM_THREADS names, or else of the cores that this process may use."""
+    named = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
+    return int(named) if named.isdigit() and int(named) > 0 else usable_cores()
+
+
 def use_threads(count: int | None = None) -> int:
     """Let torch and SimpleITK use `count` threads, which sleep while they wait; called before they are loaded.
 
@@ -55,8 +61,7 @@ def use_threads(count: int | None = None) -> int:
     """
     for name, value in WAITING.items():
         os.environ.setdefault(name, value)
-    named = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
-    threads = count or (int(named) if named.isdigit() and int(named) > 0 else usable_cores())
+    threads = count or threads_in_use()
     os.environ["OMP_NUM_THREADS"] = str(threads)
     os.environ["ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"] = str(threads)
     if "torch" in sys.modules and count:

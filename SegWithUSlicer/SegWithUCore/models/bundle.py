@@ -16,10 +16,11 @@ from ..errors import InputError
 from ..input_files import is_there
 from ..network.backbone_spec import BackboneSpec
 from ..paths import BUNDLE_FILE
+from ..paths import WEIGHTS_FILE as WEIGHTS_FILE
 from ..strict_json import check_schema, read_json, schema, to_json
+from .graphs import Graphs
 from .input_spec import InputSpec, Label, check_label_values
 
-WEIGHTS_FILE = "weights.safetensors"
 CARD_FILE = "MODEL_CARD.md"
 LICENCE_FILE = "LICENSE.txt"
 RESTORE = "restore it from its source"
@@ -69,6 +70,7 @@ class Bundle:
         fingerprint: ranges of field of view and spacing over the training cases, or None.
         display: window of each map, or None.
         figures: what was measured on test cases, or None.
+        graphs: compiled for its default head, or None.
     """
 
     folder: Path | None
@@ -82,6 +84,7 @@ class Bundle:
     fingerprint: Mapping[str, Any] | None = None
     display: Mapping[str, Any] | None = None
     figures: Mapping[str, Any] | None = None
+    graphs: Graphs | None = None
 
     @property
     def name(self) -> str:
@@ -113,6 +116,7 @@ class Bundle:
             "fingerprint": self.fingerprint,
             "display": self.display,
             "figures": self.figures,
+            **({} if self.graphs is None else {"graphs": self.graphs.to_json()}),
         }
 
 
@@ -280,6 +284,7 @@ def _built(data: Any, folder: Path | None) -> Bundle:
         fingerprint=data["fingerprint"],
         display=data["display"],
         figures=data["figures"],
+        graphs=Graphs.from_json(data["graphs"]) if data.get("graphs") else None,
     )
 
 

@@ -1,12 +1,14 @@
 """The head types by name. A new one is a file beside this one and an entry in `HEADS`."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from .base import Fusion, LossFunction, UncertaintyHead
 from .context import ContextFusion, ContextHead
+from .context_traced import TracedContext
 from .losses import paper_loss, proper_loss
 from .paper import MultiScaleFusion, PaperHead
+from .traced import TracedForm
 
 
 @dataclass(frozen=True)
@@ -19,6 +21,7 @@ class HeadType:
         loss: what training minimises.
         description: where the head comes from, for the model card ("Uncertainty head: NAME, ...").
         ranking: unit of its ranking map, for the model card.
+        traced: the form that other engines run; the head as it is by default.
     """
 
     fusion: Callable[[Sequence[int], int, int], Fusion]
@@ -26,6 +29,7 @@ class HeadType:
     loss: LossFunction
     description: str
     ranking: str = "no unit"
+    traced: TracedForm = field(default_factory=TracedForm)
 
 
 HEADS = {
@@ -36,6 +40,7 @@ HEADS = {
         proper_loss,
         description="this project's own, after SegWithU (arXiv 2604.15271)",
         ranking="the log-odds of an error, before it is fitted on calibration cases",
+        traced=TracedContext(),
     ),
 }
 """By the `variant` of recipes and bundles."""

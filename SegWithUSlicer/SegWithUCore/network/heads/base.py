@@ -154,7 +154,7 @@ def _largest(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     largest = so_far[-1]
     index = torch.zeros(largest.shape, dtype=torch.uint8, device=logits.device)
     for value in so_far[:-1]:
-        index += (value < largest).view(torch.uint8)
+        index += (value < largest).to(torch.uint8)
     return largest[:, None], index[:, None].long()
 
 

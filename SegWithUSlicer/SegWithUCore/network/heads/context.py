@@ -217,11 +217,11 @@ class ContextFusion(Fusion):
     def live_channels(self, taps: Sequence[torch.Tensor]) -> float:
         """Count every tap averaged at half resolution, and sum, activation, convolution and result of one step."""
         channels = sum(tap.shape[1] for tap in taps) + len(self.bias) * (len(taps) + 4)
-        return channels / math.prod(_steps(taps)) + 3 * DETAIL
+        return channels / math.prod(halving_steps(taps)) + 3 * DETAIL
 
     def forward(self, taps: Sequence[torch.Tensor]) -> torch.Tensor:
         """Fuse taps (batch, channels_i, *spatial_i) to (batch, features, *half of the largest, rounded up)."""
-        steps = _steps(taps)
+        steps = halving_steps(taps)
         size = torch.Size(-(-length // step) for length, step in zip(largest(taps), steps, strict=True))
         features = self.bias[None]
         for project, tap in zip(self.projections, taps, strict=True):
@@ -273,7 +273,7 @@ def averaged(tap: torch.Tensor, steps: Sequence[int]) -> torch.Tensor:
     return total / math.prod(steps)
 
 
-def _steps(taps: Sequence[torch.Tensor]) -> tuple[int, ...]:
+def halving_steps(taps: Sequence[torch.Tensor]) -> tuple[int, ...]:
     """Return the step of each axis: 2 if some tap is coarser there than the finest, or everywhere if none is."""
     coarser = [min(lengths) < max(lengths) for lengths in zip(*(tap.shape[2:] for tap in taps), strict=True)]
     return tuple(2 if halves or not any(coarser) else 1 for halves in coarser)

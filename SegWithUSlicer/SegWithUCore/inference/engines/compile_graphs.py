@@ -1,0 +1,192 @@
+"""Graphs of a bundle for OpenVINO: traced from torch, written beside the weights, held against torch on a stored input.
+
+Needs torch and OpenVINO. Done when a model is made, never while segmenting.
+"""
+
+import hashlib
+import json
+import tempfile
+import warnings
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+from xml.etree import ElementTree
+
+import numpy as np
+import torch
+from safetensors.numpy import save_file
+
+from ... import __version__
+from ...errors import InputError, UsageError
+from ...models.bundle import Bundle, file_sha256, write_bundle_json
+from ...models.bundle_network import load_network
+from ...models.graph_xml import check_graph
+from ...models.graphs import (
+    ALIGNMENT,
+    CHECK_FILE,
+    CONSTANTS_FILE,
+    GRAPH_FILES,
+    MAPS_FILE,
+    WINDOW_FILE,
+    Graphs,
+    others_start,
+)
+from ...models.weights_file import weights_path
+from ...network.backbone_spec import is_user_network
+from ...network.graph import MapsGraph, WindowGraph
+from ...network.segwithu import SegWithU
+from .base import Engine
+from .graph_check import differences, enlarged, example_input, map_answers, places_in, window_answers
+from .openvino_engine import OpenVINOEngine, import_openvino, openvino_version
+from .torch_engine import TorchEngine
+
+TRACED_VOXELS = 512
+
+
+def not_compilable(bundle: Bundle) -> str | None:
+    """Say why no graphs can be made of a bundle, as a clause; None if they can."""
+    if is_user_network(bundle.backbone.kind):
+        return f"the network of '{bundle.name}' is the user's own code"
+    if bundle.input.precision != "float32":
+        return (
+            f"'{bundle.name}' was measured in {bundle.input.precision}, and graphs compute in float32 (give its input "
+            "the precision float32 and calibrate it anew)"
+        )
+    return None
+
+
+def add_graphs(bundle: Bundle, folder: Path) -> Bundle:
+    """Write the graphs of the default head into the bundle's folder and note them in its description.
+
+    Args:
+        bundle: as it lies in `folder`.
+
+    Raises:
+        OpenVINOImportError: no OpenVINO that works.
+        InputError: the weights are damaged, or the network cannot be traced.
+        UsageError: no graphs can be made of this bundle (`not_compilable`).
+    """
+    openvino = import_openvino()
+    reason = not_compilable(bundle)
+    if reason is not None:
+        raise UsageError(f"No graphs were made, for {reason}.")
+    network = load_network(bundle)
+    with tempfile.TemporaryDirectory(prefix="segwithu-graphs-") as place:
+        traced = _traced(openvino, network, bundle, Path(place))
+    constants = _Constants(weights_path(replace(bundle, folder=folder)))
+    documents = {name: constants.moved(*traced[name]) for name in (WINDOW_FILE, MAPS_FILE)}
+    for name, document in documents.items():
+        check_graph(document, constants.end, f"The graph {name} of {bundle.name}")
+        (folder / name).write_bytes(document)
+    (folder / CONSTANTS_FILE).write_bytes(constants.others)
+    return _described(bundle, folder, network, openvino)
+
+
+def _described(bundle: Bundle, folder: Path, network: SegWithU, openvino: ModuleType) -> Bundle:
+    """Run both engines on one input, store what torch gives, and write the description."""
+    (folder / CHECK_FILE).write_bytes(b"")
+    files = {name: file_sha256(folder / name) for name in GRAPH_FILES}
+    versions = {"openvino": openvino_version(openvino), "torch": torch.__version__, "segwithu-slicer": __version__}
+    head, weights = bundle.default_head.name, bundle.weights_sha256
+    graphs = Graphs(head, weights, network.window_bytes, files, versions, largest_difference={})
+    written = replace(bundle, folder=folder, graphs=graphs)
+    largest = _store_check(written, TorchEngine(network), OpenVINOEngine(written))
+    files[CHECK_FILE] = file_sha256(folder / CHECK_FILE)
+    return write_bundle_json(replace(written, graphs=replace(graphs, largest_difference=largest)), folder)
+
+
+def _store_check(bundle: Bundle, right: Engine, graphs: Engine) -> dict[str, float]:
+    """Write the stored input with the answers of torch; return the largest differences over the whole window."""
+    window_zyx = bundle.input.window_zyx
+    blocks = example_input(len(bundle.input.channels), window_zyx)
+    window = enlarged(blocks, window_zyx)
+    expected, found = window_answers(right, window), window_answers(graphs, window)
+    places = places_in(expected.shape[1])
+    answers = np.ascontiguousarray(expected[:, places])
+    expected_maps, maps = map_answers(right, answers), map_answers(graphs, answers)
+    assert bundle.folder is not None
+    path = bundle.folder / CHECK_FILE
+    save_file({"blocks": blocks, "places": places, "answers": answers, **expected_maps}, path)
+    path.chmod(0o644)  # safetensors makes it private, but a model is shared
+    return differences((found, maps), (expected, expected_maps), right.num_classes)
+
+
+def _traced(openvino: ModuleType, network: SegWithU, bundle: Bundle, place: Path) -> dict[str, tuple[bytes, bytes]]:
+    """Trace both functions; return XML and constants of each as OpenVINO writes them.
+
+    Raises:
+        InputError: OpenVINO has no form of some operation.
+    """
+    variant = bundle.default_head.variant
+    window = torch.zeros(1, len(bundle.input.channels), *bundle.input.window_zyx)
+    channels = network.num_classes + network.head.response_channels
+    chunk = (torch.zeros(channels, TRACED_VOXELS), torch.ones(1))
+    sources = {
+        WINDOW_FILE: (WindowGraph(network, variant), window, [("image", list(window.shape))]),
+        MAPS_FILE: (MapsGraph(network, variant), chunk, [("chunk", [channels, -1]), ("scale", [1])]),
+    }
+    found = {}
+    for name, (module, example, shapes) in sources.items():
+        path = place / name
+        try:
+            with torch.no_grad(), warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # that sizes become constants, as they shall
+                model = openvino.convert_model(module.eval(), example_input=example, input=shapes)
+            openvino.save_model(model, path, compress_to_fp16=False)  # by default it would store halves
+        except Exception as error:
+            words = " ".join(str(error).split())[:300]
+            raise InputError(
+                f"OpenVINO cannot convert the network of '{bundle.name}' ({words}): it runs on torch alone."
+            ) from error
+        found[name] = (path.read_bytes(), path.with_suffix(".bin").read_bytes())
+    return found
+
+
+class _Constants:
+    """Constants of graphs, moved to the weights file where it has them, else to a file of their own.
+
+    Attributes:
+        others: content of that file.
+    """
+
+    def __init__(self, weights: Path) -> None:
+        self.others = bytearray()
+        self._start = others_start(weights.stat().st_size)
+        self._places = _tensor_places(weights.read_bytes())
+
+    @property
+    def end(self) -> int:
+        """First byte behind all constants."""
+        return self._start + len(self.others)
+
+    def moved(self, document: bytes, constants: bytes) -> bytes:
+        """Return the XML of a graph with new places, and without what nobody needs to run it."""
+        root = ElementTree.fromstring(document)
+        for extra in root.findall("rt_info"):
+            root.remove(extra)
+        for data in root.findall("layers/layer[@type='Const']/data"):
+            offset, size = int(data.attrib["offset"]), int(data.attrib["size"])
+            data.attrib["offset"] = str(self._place(constants[offset : offset + size]))
+        found: bytes = ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)
+        return found
+
+    def _place(self, content: bytes) -> int:
+        """Return where a constant lies, and put it there if it does not yet."""
+        digest = hashlib.sha256(content).digest()
+        if digest not in self._places:
+            self.others.extend(bytes(-len(self.others) % ALIGNMENT))
+            self._places[digest] = self._start + len(self.others)
+            self.others.extend(content)
+        return self._places[digest]
+
+
+def _tensor_places(weights: bytes) -> dict[bytes, int]:
+    """Return where each tensor of a safetensors file begins, by the hash of its bytes."""
+    header = int.from_bytes(weights[:8], "little")
+    entries = json.loads(weights[8 : 8 + header])
+    found = {}
+    for name, entry in entries.items():
+        if name != "__metadata__":
+            begin, end = (8 + header + offset for offset in entry["data_offsets"])
+            found[hashlib.sha256(weights[begin:end]).digest()] = begin
+    return found

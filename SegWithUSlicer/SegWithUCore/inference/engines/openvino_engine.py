@@ -1,0 +1,207 @@
+"""Compiled graphs of a bundle run by OpenVINO on the CPU; no torch, and nothing is ever sent or written.
+
+`import_openvino` is the only place where OpenVINO is imported: its telemetry reports home unasked from a process of its
+own, so a stub takes its place first.
+"""
+
+import importlib
+import sys
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from ...calibration.case_level import ProbabilitySums
+from ...errors import InputError
+from ...memory import check_memory, in_words
+from ...models.bundle import Bundle
+from ...models.graphs import MAKE_ANEW, MAPS_FILE, WINDOW_FILE, graphs_lacking, read_graphs
+from ...models.weights_file import weights_path
+from ...network.graph_outputs import MAPS
+from ...processor import threads_in_use
+from .base import OPENVINO, Engine, Voxelwise
+
+LEAST_VERSION = (2025, 2)
+TELEMETRY = "openvino_telemetry"
+LOADING_COPIES = 3
+"""Of the weights while graphs are compiled: the file's, the constants, and OpenVINO's own."""
+_PACKED = "f32"
+
+
+class OpenVINOImportError(Exception):
+    """OpenVINO is not there or does not work; the message is one sentence."""
+
+
+def import_openvino() -> ModuleType:
+    """Import OpenVINO with its telemetry switched off.
+
+    Raises:
+        OpenVINOImportError: it is not installed, does not load, or is too old.
+    """
+    if "openvino" not in sys.modules:
+        # Whoever imports it now takes a stub of OpenVINO's own.
+        sys.modules[TELEMETRY] = None  # type: ignore[assignment]
+    try:
+        openvino = importlib.import_module("openvino")
+        version = str(openvino.__version__)
+        openvino.Core  # noqa: B018 - half an installation lacks it
+    except Exception as error:
+        if isinstance(error, ModuleNotFoundError) and error.name == "openvino":
+            raise OpenVINOImportError("openvino is not installed") from error
+        words = f"{type(error).__name__}: {' '.join(str(error).split())}"[:300]
+        raise OpenVINOImportError(f"openvino cannot be imported ({words})") from error
+    if _numbers(version) < LEAST_VERSION:
+        least = ".".join(str(number) for number in LEAST_VERSION)
+        raise OpenVINOImportError(f"openvino {version.split('-')[0]} is too old: {least} or newer is needed")
+    return openvino
+
+
+def openvino_version(openvino: ModuleType) -> str:
+    """Return the version as users know it, such as "2026.4.1", without the build."""
+    return str(openvino.__version__).split("-")[0]
+
+
+def settings(threads: int) -> dict[str, Any]:
+    """Return how graphs are compiled: in float32, which OpenVINO leaves by itself on new processors; unpinned."""
+    return {
+        "INFERENCE_PRECISION_HINT": _PACKED,
+        "PERFORMANCE_HINT": "LATENCY",
+        "NUM_STREAMS": 1,
+        "INFERENCE_NUM_THREADS": threads,
+        "ENABLE_CPU_PINNING": False,  # bound to a core, a thread would wait there for other programs
+    }
+
+
+class OpenVINOEngine(Engine):
+    """The default head's graphs of a bundle.
+
+    Args:
+        bundle: read from a folder.
+
+    Attributes:
+        precision: in which OpenVINO says that it computes.
+        runtime: its version.
+
+    Raises:
+        OpenVINOImportError: no OpenVINO that works.
+        InputError: no graphs for this head, or damaged ones.
+        NotEnoughMemoryError: they need more than is free.
+    """
+
+    name = OPENVINO
+    device = "cpu"
+
+    def __init__(self, bundle: Bundle) -> None:
+        openvino = import_openvino()
+        lacking = graphs_lacking(bundle)
+        if lacking is not None or bundle.graphs is None:
+            raise InputError(f"The engine openvino cannot be used, for {lacking}: {MAKE_ANEW}.")
+        self._source = str(bundle.folder)
+        self.window_bytes = bundle.graphs.window_bytes
+        self.runtime, self.graphs_sha256 = openvino_version(openvino), bundle.graphs.sha256
+        self._check_memory(bundle)
+        content = read_graphs(bundle)
+        core = openvino.Core()
+        # OpenVINO reads constants where they lie: they stay as long as what was made of them.
+        self._constants = openvino.Tensor(content.constants, shared_memory=True)
+        self._kept = content
+        window = self._compiled(core, content.window, WINDOW_FILE)
+        maps = self._compiled(core, content.maps, MAPS_FILE)
+        self._check_window(window, bundle)
+        self._check_maps(maps)
+        self.precision = str(window.get_property("INFERENCE_PRECISION_HINT").get_type_name())
+        self._window, self._maps = window.create_infer_request(), maps.create_infer_request()
+
+    def _check_memory(self, bundle: Bundle) -> None:
+        weights = weights_path(bundle).stat().st_size if weights_path(bundle).is_file() else 0
+        window = int(np.prod(bundle.input.window)) * self.window_bytes
+        what = f"The network of {self._source} ({in_words(weights)} of weights)"
+        check_memory(what, LOADING_COPIES * weights + window, ["take a model with a smaller window"])
+
+    def _compiled(self, core: Any, document: bytes, name: str) -> Any:
+        try:
+            model = core.read_model(document.decode("utf-8"), self._constants)
+            return core.compile_model(model, "CPU", settings(threads_in_use()))
+        except (RuntimeError, UnicodeDecodeError) as error:
+            words = " ".join(str(error).split())[:300]
+            raise InputError(
+                f"{self._source}: openvino {self.runtime} cannot use {name} ({words}): update openvino, or {MAKE_ANEW}."
+            ) from error
+
+    def _check_window(self, window: Any, bundle: Bundle) -> None:
+        wanted = [1, len(bundle.input.channels), *bundle.input.window_zyx]
+        given = [list(port.partial_shape.to_shape()) for port in window.inputs if port.partial_shape.is_static]
+        outputs = [list(port.partial_shape.to_shape()) for port in window.outputs if port.partial_shape.is_static]
+        classes = len(bundle.labels)
+        fits = given == [wanted] and len(outputs) == len(window.outputs) >= 2 and outputs[0][1] == classes
+        if not fits or any(len(shape) != 5 or shape[0] != 1 or shape[2:] != wanted[2:] for shape in outputs):
+            raise InputError(
+                f"{self._source}: {WINDOW_FILE} takes {given} and gives {outputs}, not what {wanted} and {classes} "
+                f"classes need: {MAKE_ANEW}."
+            )
+        self.num_classes = classes
+        self.response_channels = sum(shape[1] for shape in outputs[1:])
+
+    def _check_maps(self, maps: Any) -> None:
+        channels = [port.partial_shape[0] for port in maps.inputs[:1]]
+        wanted = self.num_classes + self.response_channels
+        count = len(maps.outputs)
+        if len(maps.inputs) != 2 or str(channels[0]) != str(wanted) or count not in (len(MAPS) - 1, len(MAPS)):
+            raise InputError(
+                f"{self._source}: {MAPS_FILE} takes {', '.join(str(each) for each in channels)} channels and gives "
+                f"{count} maps, but {WINDOW_FILE} gives {wanted} channels: {MAKE_ANEW}."
+            )
+        self.has_aleatoric = count == len(MAPS)
+
+    def window(self, image: np.ndarray) -> tuple[np.ndarray, ...]:
+        """As `Engine.window`, in parts."""
+        parts = self._ran(self._window, [np.ascontiguousarray(image, np.float32)[None]])
+        found = tuple(part[0] for part in parts)
+        if not all(np.isfinite(part.min()) and np.isfinite(part.max()) for part in found):
+            raise InputError(
+                "The network gives NaN or infinite values, so its weights are damaged or too large: restore the model "
+                "from its source."
+            )
+        return found
+
+    def maps(self, chunk: np.ndarray, tempering_scale: float = 1.0) -> Voxelwise:
+        """As `Engine.maps`."""
+        scale = np.asarray([tempering_scale], np.float32)
+        outputs = self._ran(self._maps, [np.ascontiguousarray(chunk, np.float32), scale])
+        found: dict[str, np.ndarray] = dict(zip(MAPS, outputs, strict=False))
+        return Voxelwise(
+            found["classes"],
+            found["runner_up"],
+            found["calibration"],
+            found["ranking"],
+            found["epistemic"],
+            found.get("aleatoric"),
+            _sums(found["probabilities"], found["classes"]),
+        )
+
+    def _ran(self, request: Any, inputs: list[np.ndarray]) -> list[np.ndarray]:
+        """Run a graph; its outputs are views that hold until its next run."""
+        try:
+            results = request.infer(inputs, share_inputs=True, share_outputs=True)
+        except RuntimeError as error:
+            words = " ".join(str(error).split())[:300]
+            raise InputError(f"{self._source}: openvino {self.runtime} cannot run its graph ({words}).") from error
+        return [results[number] for number in range(len(results))]
+
+    def versions(self) -> dict[str, str]:
+        """Of OpenVINO."""
+        return {OPENVINO: self.runtime}
+
+
+def _sums(probabilities: np.ndarray, classes: np.ndarray) -> ProbabilitySums:
+    """Sum over one chunk; probabilities (classes, voxels), predicted classes (voxels,)."""
+    inside = [row[classes == number].sum(dtype=np.float64) for number, row in enumerate(probabilities)]
+    ambiguous = probabilities * (1 - probabilities)
+    return ProbabilitySums(
+        probabilities.sum(1, dtype=np.float64), np.asarray(inside, np.float64), ambiguous.sum(1, dtype=np.float64)
+    )
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    numbers = version.split("-")[0].split(".")
+    return tuple(int(number) for number in numbers if number.isdigit())[:2]
