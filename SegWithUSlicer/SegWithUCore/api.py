@@ -23,8 +23,9 @@ from .imaging.inputs import case_name, channel_inputs, find_input
 from .imaging.roi import RegionOfInterest
 from .imaging.volume import checked_volume
 from .inference.case_writer import CaseResult, map_arrays, not_assessed_value, write_case_folder
+from .inference.engines import AUTO
 from .inference.fingerprint import Deviation
-from .inference.model import Model, choose_device
+from .inference.model import Model
 from .inference.segment import Job, compute_case
 from .inference.structures import StructureMetrics
 from .models.bundle import Bundle
@@ -37,19 +38,21 @@ ImageInput: TypeAlias = str | Path | sitk.Image | np.ndarray
 VOLUMES = ("segmentation", "error_probability", "ranking", "calibration")
 
 
-def load_model(name_or_folder: str | Path, device: str = "auto", head: str | None = None) -> Model:
+def load_model(name_or_folder: str | Path, device: str = AUTO, head: str | None = None, engine: str = AUTO) -> Model:
     """Load a model and keep it ready; it takes longer than segmenting a small image.
 
     Args:
         name_or_folder: name of an installed model, such as "hippocampus", or the folder of a bundle.
         device: "auto" (CUDA, then Apple's MPS, then the CPU), "cpu", "cuda" or "mps".
         head: uncertainty head other than the model's default.
+        engine: "auto" (torch where it has a graphics card, else OpenVINO where model and computer have what it needs,
+            else torch), "torch" or "openvino"; `model.engine_words` says which it was and why.
 
     Raises:
-        UsageError: no such model or device.
+        UsageError: no such model, device or engine.
         InputError: the bundle is damaged, has no such head, or its network is too large for this computer.
     """
-    return Model(resolve_model(str(name_or_folder)), choose_device(device), head)
+    return Model(resolve_model(str(name_or_folder)), device, head, engine)
 
 
 def segment_image(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
 from ..strict_json import read_json_object
-from .arguments import add_threads_option
+from .arguments import add_engine_option, add_threads_option
 from .cohort import summary
 from .console import Console
 
@@ -43,17 +43,19 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
         "right one, and the right one as it is. Writes case folders and a picture. Uses no network.",
     )
     command.add_argument("--output", type=Path, default=Path("demo"), help="folder to write (default: demo)")
+    add_engine_option(command)
     add_threads_option(command)
     command.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace, console: Console) -> int:
     """Run the demo."""
-    from ..inference.model import Model, choose_device
+    from ..inference.model import Model
     from ..models.registry import resolve_model
 
     sample, folder = _sample()
-    model = Model(resolve_model(sample["model"]), choose_device("cpu"))
+    model = Model(resolve_model(sample["model"]), "cpu", engine=options.engine)
+    console.note(model.engine_words)
     image = folder / sample["file"]
     mirrored = _mirrored_file(image, options.output)
     left, right = sample["regions"]

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError
-from .arguments import add_threads_option, finite_number
+from .arguments import add_engine_option, add_threads_option, finite_number
 from .console import Console, table
 
 if TYPE_CHECKING:
@@ -53,6 +53,7 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
         help="write reliability and risk-coverage of the head into the model's curves.json, for the plots in Slicer; "
         "figures and model card stay as they are",
     )
+    add_engine_option(command)
     add_threads_option(command)
     command.set_defaults(run=run)
 
@@ -70,7 +71,8 @@ def run(options: argparse.Namespace, console: Console) -> int:
     settings = _settings(options)
     bundle = with_head(resolve_model(options.model), options.head)
     cases = find_cases(options.cases)
-    model = Model(bundle)
+    model = Model(bundle, engine=options.engine)
+    console.note(model.engine_words)
     with atomic_folder(options.report, options.overwrite) if options.report else nullcontext() as folder:
         with console.progress("evaluate") as progress:
             evaluation = evaluate(cases, model, settings, progress)

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 from ..errors import InputError, OutputError, UsageError
 from ..failures import failure_sentence
 from ..imaging.plain_names import is_plain, plain_name
+from ..inference.engines import AUTO
 from ..run_lock import Part, RunLock
-from .arguments import add_cohort_options, add_threads_option, check_folder_name
+from .arguments import add_cohort_options, add_engine_option, add_threads_option, check_folder_name
 from .cohort import CohortReporter, Failure, segment_cohort
 from .console import Console
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from ..imaging.input_reader import InputReader
     from ..imaging.inputs import GivenCase
     from ..imaging.roi import RegionOfInterest
+    from ..inference.model import Model
     from ..inference.segment import Job
     from ..models.bundle import Bundle
 
@@ -69,6 +71,7 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
     _add_region(command)
     command.add_argument("--head", help="uncertainty head other than the model's default")
     command.add_argument("--device", default="auto", help="auto (default), cpu, cuda or mps")
+    add_engine_option(command)
     command.add_argument("--overwrite", action="store_true", help="replace existing case folders")
     command.add_argument(
         "--resume",
@@ -158,7 +161,6 @@ def _segment(
     from ..inference.cohort import Cohort, CohortCounts, Rules
     from ..inference.deaths import forget
     from ..inference.failed_cases import FailedCases
-    from ..inference.model import Model, choose_device
 
     reporter = CohortReporter(console, len(jobs) + len(failures), options.debug)
     if options.resume:
@@ -172,10 +174,31 @@ def _segment(
     rules = Rules(options.resume, options.overwrite, count_deaths=options.resume)
 
     def run_here(counts: CohortCounts) -> None:
-        model = Model(bundle, choose_device(options.device), options.head)
+        model = _model(bundle, jobs, options, console)
         Cohort(options.output, jobs, model, rules, reporter, counts, reader, lock).run()
 
     return segment_cohort(jobs, run_here, options, reporter)
+
+
+def _model(bundle: "Bundle", jobs: "Sequence[Job]", options: argparse.Namespace, console: Console) -> "Model":
+    """Load the model into the engine that was asked for, or that the cases in the folder were made with; say which."""
+    from ..inference.engines.choice import engine_of_cases
+    from ..inference.model import Model
+
+    engine, begun = options.engine, None
+    if engine == AUTO and options.resume:
+        begun = engine_of_cases([job.target for job in jobs])
+        engine = begun or AUTO
+    try:
+        model = Model(bundle, options.device, options.head, engine)
+    except UsageError as error:
+        if begun is None:
+            raise
+        raise UsageError(f"The cases in {options.output} were made with the engine {begun}. {error}") from error
+    if begun is not None:
+        model.engine_reason = f"as the cases in {options.output}"
+    console.note(model.engine_words)
+    return model
 
 
 def _share(jobs: "Sequence[Job]", failures: Sequence[Failure], part: Part) -> "tuple[list[Job], list[Failure]]":
@@ -197,12 +220,11 @@ def _forecast(
     reader: "InputReader",
 ) -> int:
     """Print what the cohort would take."""
-    from ..inference.model import Model, choose_device
     from .dry_run import forecast, print_forecast
 
     for failure in failures:
         console.error(plain_name(failure_sentence(failure.error)), case=failure.name)
-    model = Model(bundle, choose_device(options.device), options.head) if jobs else None
+    model = _model(bundle, jobs, options, console) if jobs else None
     replaced = options.overwrite and not options.resume
     found = forecast(jobs, len(failures), model, replaced, None, reader)
     return print_forecast(found, options.output, console)

@@ -66,7 +66,8 @@ class CaseResult:
         regions: worth a look; None without fitted calibration.
         warnings: deviations from the training cases and what happened on the way.
         device: where the network ran.
-        engine_versions: of what ran it, by name.
+        engine: what ran it (`Engine.identity`).
+        engine_versions: of its packages, by name.
         network_sha256: hash of the user's own network, None for a backbone that this program brings.
         image: the whole first channel, where a copy of it is to be written.
         further_images: the other channels, by the name of the file that a copy goes to.
@@ -86,6 +87,7 @@ class CaseResult:
     regions: FoundRegions | None
     warnings: Sequence[Deviation]
     device: str
+    engine: Mapping[str, str | None]
     engine_versions: Mapping[str, str]
     network_sha256: str | None = None
     image: sitk.Image | None = None
@@ -220,6 +222,7 @@ def _facts(result: CaseResult, target: Path) -> dict[str, Any]:
         },
         "versions": _versions(result.engine_versions),
         "device": result.device,
+        "engine": dict(result.engine),
         "fingerprint": {"warnings": [warning.to_json() for warning in result.warnings]},
         "structures": [structure.to_json() for structure in result.structures],
         "maps": {name: _map_facts(result, name, values) for name, values in map_arrays(result.maps).items()},

@@ -30,6 +30,7 @@ from ..review.reviews import LOG_PATTERN
 from ..run_lock import RunLock
 from .case_writer import SEGMENTATION_NRRD_FILE, CaseResult
 from .deaths import DEATHS_AT_MOST, DeadlyCaseError, begin, deaths_of, ended
+from .engines import TORCH
 from .fingerprint import is_refused
 from .memory_prediction import RunMemory
 from .model import Model
@@ -325,6 +326,7 @@ def staleness_reason(job: Job, model: Model, reader: InputReader = IN_THIS_PROCE
         reason = (
             _missing_file(job, case)
             or _other_model(case["model"], model)
+            or _other_engine(case, model)
             or _other_region(case["region_of_interest"], job.region)
         )
         voxels = [channel["voxels_sha256"] for channel in case["input"]["channels"]]
@@ -359,6 +361,19 @@ def _other_model(made_with: Mapping[str, Any], model: Model) -> str | None:
     if made_with["head"] != model.head.name:
         return f"was made with the head '{made_with['head']}' instead of '{model.head.name}'"
     return None
+
+
+def _other_engine(case: Mapping[str, Any], model: Model) -> str | None:
+    """Compare engine, version, precision and graphs; a folder from before there were engines counts as torch's."""
+    before, now = case.get("engine"), model.engine.identity()
+    if before is None:
+        return None if now["name"] == TORCH else f"was made with the engine {TORCH} instead of {now['name']}"
+    told, asked = (f"{each['name']} {each['version']}" for each in (before, now))
+    if told != asked:
+        return f"was made with the engine {told} instead of {asked}"
+    if before["precision"] != now["precision"]:
+        return f"was made in {before['precision']} instead of {now['precision']}"
+    return "was made with other compiled graphs" if before["graphs_sha256"] != now["graphs_sha256"] else None
 
 
 def _other_region(made_of: Mapping[str, Any] | None, region: RegionOfInterest | None) -> str | None:

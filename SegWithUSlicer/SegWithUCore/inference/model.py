@@ -1,4 +1,4 @@
-"""A model ready to segment: a bundle, its network in an engine, kept warm between cases; and choosing the device."""
+"""A model ready to segment: a bundle and its network in an engine, kept warm between cases."""
 
 from typing import TYPE_CHECKING
 
@@ -8,7 +8,8 @@ from ..models.bundle import Bundle, HeadSpec, with_head
 from ..models.in_use import hold
 from ..models.store_registry import known_registries
 from ..network.backbone_spec import is_user_network
-from .engines.base import TORCH, Engine
+from .engines import TORCH
+from .engines.choice import open_engine
 from .fingerprint import WARNING, Deviation
 from .structures import CaseLevelCalibration
 from .uncertainty_maps import FittedCalibration
@@ -24,25 +25,41 @@ class Model:
 
     Args:
         bundle: the description.
-        device: where windows run: "cpu", "cuda" or "mps".
+        device: where windows run: "auto", "cpu", "cuda" or "mps".
         head: a head other than the default.
+        engine: what runs the network: "auto", "torch" or "openvino".
 
     Attributes:
         engine: runs the network.
+        engine_reason: why it is this one, as a clause.
+        asked: engine and device as they were asked for.
         program_bytes: memory that the program holds with the network loaded.
+
+    Raises:
+        InputError, UsageError: as `open_engine`, or there is no such head.
     """
 
-    def __init__(self, bundle: Bundle, device: "str | torch.device" = "cpu", head: str | None = None) -> None:
+    def __init__(
+        self, bundle: Bundle, device: "str | torch.device" = "cpu", head: str | None = None, engine: str = TORCH
+    ) -> None:
         self.bundle = with_head(bundle, head)
         self._in_use = hold(bundle)  # as long as this object lives, nobody deletes the model
-        self.device = str(device)
-        self.engine: Engine = load_engine(self.bundle, self.device)
+        self.asked = (engine, str(device))
+        self.engine, self.engine_reason = open_engine(self.bundle, *self.asked)
+        self.device: str = self.engine.device
         self.head: HeadSpec = self.bundle.default_head
         self.fitted = FittedCalibration.from_json(self.bundle.calibration)
         self.case_level = CaseLevelCalibration.from_json(self.bundle.calibration)
         self.network_sha256 = user_network_sha256(bundle)
         self.notes: list[Deviation] = model_notes(bundle, self.head, self.network_sha256)
         self.program_bytes = resident_bytes()
+
+    @property
+    def engine_words(self) -> str:
+        """Say which engine it is and why, as a sentence."""
+        identity = self.engine.identity()
+        place = "the CPU" if self.device == "cpu" else self.device
+        return f"Engine: {identity['name']} {identity['version']} on {place} ({self.engine_reason})."
 
     @property
     def network(self) -> "SegWithU":
@@ -56,18 +73,6 @@ class Model:
         if not isinstance(self.engine, TorchEngine):
             raise UsageError(f"This needs the network in torch, but the engine is {self.engine.name}: choose {TORCH}.")
         return self.engine.network
-
-
-def load_engine(bundle: Bundle, device: str) -> Engine:
-    """Load the network of a bundle's default head into an engine.
-
-    Raises:
-        InputError: as `load_network`.
-    """
-    from ..models.bundle_network import load_network
-    from .engines.torch_engine import TorchEngine
-
-    return TorchEngine(load_network(bundle), device, bundle.input.precision)
 
 
 def user_network_sha256(bundle: Bundle) -> str | None:
@@ -100,23 +105,3 @@ def model_notes(bundle: Bundle, head: HeadSpec, network: str | None) -> list[Dev
     if withdrawn:
         notes.append(f"The model '{bundle.name}' {bundle.about['version']} was withdrawn: {withdrawn}")
     return [Deviation(WARNING, sentence, "model") for sentence in notes]
-
-
-CHOICES = ("auto", "cpu", "cuda", "mps")
-
-
-def choose_device(wanted: str) -> str:
-    """Return the device that a user asked for; "auto" takes CUDA, then Apple's MPS, then the CPU.
-
-    Raises:
-        UsageError: the device is not there.
-    """
-    import torch
-
-    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if wanted == "auto":
-        return next(name for name in ("cuda", "mps", "cpu") if available[name])
-    if not available.get(wanted, False):
-        names = ", ".join(name for name, is_there in available.items() if is_there)
-        raise UsageError(f"The device '{wanted}' is not available here: choose one of {names}.")
-    return wanted

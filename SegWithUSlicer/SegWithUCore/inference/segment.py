@@ -141,6 +141,7 @@ def compute_case(
         regions=regions,
         warnings=[*warnings, *structure_warnings, *model.notes, *notes],
         device=model.device,
+        engine=model.engine.identity(),
         engine_versions=model.engine.versions(),
         network_sha256=model.network_sha256,
         image=given.image,

@@ -15,10 +15,11 @@ from ..imaging.reader_process import ReaderProcess
 from ..imaging.roi import RegionOfInterest, voxel_box
 from ..imaging.volume import apply_transform
 from ..inference.cost_prediction import Pace, part_grid, predicted_seconds, timed_pace, working_shape
+from ..inference.engines import AUTO
 from ..inference.fingerprint import REFUSED, deviations, deviations_of_features
 from ..inference.image_features import ImageFeatures
 from ..inference.memory_prediction import RunMemory, memory_from_headers
-from ..inference.model import Model, choose_device, user_network_sha256
+from ..inference.model import Model, user_network_sha256
 from ..inference.segment import Job, read_channels, segment
 from ..inference.sliding_window import count_windows
 from ..memory import NotEnoughMemoryError
@@ -63,18 +64,19 @@ class JobRunner:
     def _loaded(self, request: Request, report: Progress) -> Model:
         """Load the model of a request; the loaded one is kept if it is the same, files included."""
         bundle = resolve_model(request.text("model"))
-        device = choose_device(request.text("device", "auto"))
+        asked = (request.text("engine", AUTO), request.text("device", AUTO))
         head = request.text("head") if request.fields.get("head") else None
-        if self._model is not None and _same(self._model, bundle, device, head):
+        if self._model is not None and _same(self._model, bundle, asked, head):
             return self._model
         report("loading the model", 0.0)
         self._model, self._pace = None, None  # memory first: two models need not fit
-        self._model = Model(bundle, device, head)
+        engine, device = asked
+        self._model = Model(bundle, device, head, engine)
         return self._model
 
     def _warm(self, request: Request, report: Progress) -> dict[str, Any]:
         model = self._loaded(request, report)
-        return {"event": "warmed", "model": model.bundle.name, "device": model.device}
+        return {"event": "warmed", "model": model.bundle.name, "device": model.device, **_engine(model)}
 
     def _segment(self, request: Request, report: Progress) -> dict[str, Any]:
         begun = time.monotonic()
@@ -94,6 +96,7 @@ class JobRunner:
             "structures": [figures.to_json() for figures in result.structures],
             "warnings": [warning.to_json() for warning in result.warnings],
             "device": result.device,
+            **_engine(model),
             "seconds": round(time.monotonic() - begun, 2),
             "peak_memory_mb": result.peak_memory_mb,
         }
@@ -126,16 +129,22 @@ class JobRunner:
             "not_enough_memory": _shortage(memory),
             "windows": windows,
             "device": model.device,
+            **_engine(model),
         }
 
 
-def _same(model: Model, bundle: Bundle, device: str, head: str | None) -> bool:
+def _engine(model: Model) -> dict[str, Any]:
+    """Which engine computes, and why, for events."""
+    return {"engine": model.engine.identity(), "engine_reason": model.engine_reason}
+
+
+def _same(model: Model, bundle: Bundle, asked: tuple[str, str], head: str | None) -> bool:
     old, bundle = model.bundle, with_head(bundle, head)
     return (
-        (old.folder, old.weights_sha256, old.calibration_sha256)
-        == (bundle.folder, bundle.weights_sha256, bundle.calibration_sha256)
+        (old.folder, old.weights_sha256, old.calibration_sha256, old.graphs)
+        == (bundle.folder, bundle.weights_sha256, bundle.calibration_sha256, bundle.graphs)
         and model.network_sha256 == user_network_sha256(bundle)
-        and model.device == device
+        and model.asked == asked
         and model.head == bundle.default_head
     )
 

@@ -1,1 +1,5 @@
 """What runs a network: one protocol (`base`), torch and OpenVINO behind it. Arrays go in, arrays come out."""
+
+AUTO, TORCH, OPENVINO = "auto", "torch", "openvino"
+ENGINES = (AUTO, TORCH, OPENVINO)
+"""What users may ask for."""

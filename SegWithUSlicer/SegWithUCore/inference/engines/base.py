@@ -12,10 +12,6 @@ import numpy as np
 
 from ...calibration.case_level import ProbabilitySums
 
-AUTO, TORCH, OPENVINO = "auto", "torch", "openvino"
-ENGINES = (AUTO, TORCH, OPENVINO)
-"""What users may ask for."""
-
 
 @dataclass(frozen=True)
 class Voxelwise:
@@ -100,6 +96,10 @@ class Engine(ABC):
     @abstractmethod
     def versions(self) -> dict[str, str]:
         """Return the versions of what computes, by name, for `case.json`."""
+
+    @abstractmethod
+    def identity(self) -> dict[str, str | None]:
+        """Return what decides the numbers beside the model: "name", "version", "precision" and "graphs_sha256"."""
 
     def move(self, device: str) -> None:  # noqa: B027 - most engines run in one place
         """Go on on another device."""

@@ -19,17 +19,22 @@ from ...models.graphs import MAKE_ANEW, MAPS_FILE, WINDOW_FILE, graphs_lacking, 
 from ...models.weights_file import weights_path
 from ...network.graph_outputs import MAPS
 from ...processor import threads_in_use
-from .base import OPENVINO, Engine, Voxelwise
+from . import OPENVINO
+from .base import Engine, Voxelwise
 
 LEAST_VERSION = (2025, 2)
 TELEMETRY = "openvino_telemetry"
 LOADING_COPIES = 3
 """Of the weights while graphs are compiled: the file's, the constants, and OpenVINO's own."""
-_PACKED = "f32"
+FLOAT32 = "f32"
 
 
 class OpenVINOImportError(Exception):
-    """OpenVINO is not there or does not work; the message is one sentence."""
+    """OpenVINO is not there or does not work; the message is a clause."""
+
+
+class GraphRunError(InputError):
+    """Graphs that are whole do not run with this OpenVINO on this computer."""
 
 
 def import_openvino() -> ModuleType:
@@ -64,7 +69,7 @@ def openvino_version(openvino: ModuleType) -> str:
 def settings(threads: int) -> dict[str, Any]:
     """Return how graphs are compiled: in float32, which OpenVINO leaves by itself on new processors; unpinned."""
     return {
-        "INFERENCE_PRECISION_HINT": _PACKED,
+        "INFERENCE_PRECISION_HINT": FLOAT32,
         "PERFORMANCE_HINT": "LATENCY",
         "NUM_STREAMS": 1,
         "INFERENCE_NUM_THREADS": threads,
@@ -98,7 +103,7 @@ class OpenVINOEngine(Engine):
             raise InputError(f"The engine openvino cannot be used, for {lacking}: {MAKE_ANEW}.")
         self._source = str(bundle.folder)
         self.window_bytes = bundle.graphs.window_bytes
-        self.runtime, self.graphs_sha256 = openvino_version(openvino), bundle.graphs.sha256
+        self.runtime, self._graphs = openvino_version(openvino), bundle.graphs.sha256
         self._check_memory(bundle)
         content = read_graphs(bundle)
         core = openvino.Core()
@@ -109,7 +114,7 @@ class OpenVINOEngine(Engine):
         maps = self._compiled(core, content.maps, MAPS_FILE)
         self._check_window(window, bundle)
         self._check_maps(maps)
-        self.precision = str(window.get_property("INFERENCE_PRECISION_HINT").get_type_name())
+        self.precision = self._checked_precision(window, maps)
         self._window, self._maps = window.create_infer_request(), maps.create_infer_request()
 
     def _check_memory(self, bundle: Bundle) -> None:
@@ -124,7 +129,7 @@ class OpenVINOEngine(Engine):
             return core.compile_model(model, "CPU", settings(threads_in_use()))
         except (RuntimeError, UnicodeDecodeError) as error:
             words = " ".join(str(error).split())[:300]
-            raise InputError(
+            raise GraphRunError(
                 f"{self._source}: openvino {self.runtime} cannot use {name} ({words}): update openvino, or {MAKE_ANEW}."
             ) from error
 
@@ -152,6 +157,16 @@ class OpenVINOEngine(Engine):
                 f"{count} maps, but {WINDOW_FILE} gives {wanted} channels: {MAKE_ANEW}."
             )
         self.has_aleatoric = count == len(MAPS)
+
+    def _checked_precision(self, *compiled: Any) -> str:
+        """Return in which numbers OpenVINO says that it computes; float32 was asked for, and nothing else will do."""
+        names = {str(each.get_property("INFERENCE_PRECISION_HINT").get_type_name()) for each in compiled}
+        if names != {FLOAT32}:
+            raise GraphRunError(
+                f"{self._source}: openvino {self.runtime} computes in {', '.join(sorted(names))} here, although "
+                "float32 was asked for: choose the engine torch."
+            )
+        return "float32"
 
     def window(self, image: np.ndarray) -> tuple[np.ndarray, ...]:
         """As `Engine.window`, in parts."""
@@ -191,6 +206,10 @@ class OpenVINOEngine(Engine):
     def versions(self) -> dict[str, str]:
         """Of OpenVINO."""
         return {OPENVINO: self.runtime}
+
+    def identity(self) -> dict[str, str | None]:
+        """As `Engine.identity`."""
+        return {"name": OPENVINO, "version": self.runtime, "precision": self.precision, "graphs_sha256": self._graphs}
 
 
 def _sums(probabilities: np.ndarray, classes: np.ndarray) -> ProbabilitySums:

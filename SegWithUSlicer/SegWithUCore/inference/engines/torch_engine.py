@@ -10,7 +10,8 @@ from torch import nn
 from ...calibration.case_level import ProbabilitySums
 from ...network.heads.base import temper_logits
 from ...network.segwithu import SegWithU
-from .base import TORCH, DeviceMemoryError, Engine, Voxelwise
+from . import TORCH
+from .base import DeviceMemoryError, Engine, Voxelwise
 
 
 class WindowNetwork(Protocol):
@@ -111,6 +112,10 @@ class TorchEngine(TorchWindows, Engine):
         # Asked of the modules: what Slicer brings need not have package metadata.
         monai = sys.modules.get("monai")
         return {"torch": torch.__version__, **({} if monai is None else {"monai": monai.__version__})}
+
+    def identity(self) -> dict[str, str | None]:
+        """As `Engine.identity`."""
+        return {"name": TORCH, "version": torch.__version__, "precision": self.precision, "graphs_sha256": None}
 
 
 def _flat(values: torch.Tensor) -> np.ndarray:

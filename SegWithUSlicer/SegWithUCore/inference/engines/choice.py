@@ -1,0 +1,146 @@
+"""Which engine runs a model: what the user asked for, or what suits this computer; decided without importing torch."""
+
+import importlib.util
+import os
+import platform
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from ...case.case_file import read_case
+from ...errors import InputError, UsageError
+from ...models.bundle import Bundle
+from ...models.graphs import graphs_lacking
+from . import AUTO, ENGINES, OPENVINO, TORCH
+from .base import Engine
+from .openvino_engine import GraphRunError, OpenVINOEngine, OpenVINOImportError
+
+DEVICES = (AUTO, "cpu", "cuda", "mps")
+"""What users may ask for; of these, OpenVINO runs on the CPU."""
+DRIVERS = ("/proc/driver/nvidia/version", "/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
+"""What Linux has where a driver of NVIDIA or AMD is loaded, or Windows lends its card."""
+AS_ASKED = "as asked for"
+INSTALL = {OPENVINO: "pip install openvino", TORCH: "pip install torch monai"}
+
+
+def open_engine(bundle: Bundle, engine: str = AUTO, device: str = AUTO) -> tuple[Engine, str]:
+    """Load a bundle's network into the engine that a user asked for, or that suits best.
+
+    "auto" takes torch where it has a graphics card (CUDA, Apple's MPS), else OpenVINO where the model has graphs and
+    OpenVINO is installed, else torch.
+
+    Args:
+        engine: one of `ENGINES`.
+        device: one of `DEVICES`.
+
+    Returns:
+        The engine, and why it is this one, as a clause.
+
+    Raises:
+        UsageError: the engine or device is unknown or not there.
+        InputError: the bundle is damaged, or its network is too large for this computer.
+    """
+    if engine not in ENGINES:
+        raise UsageError(f"There is no engine '{engine}': choose one of {', '.join(ENGINES)}.")
+    if engine == OPENVINO:
+        return _openvino_asked(bundle, device), AS_ASKED
+    if engine == TORCH:
+        return _torch(bundle, device, "it is not installed"), AS_ASKED
+    if device not in (AUTO, "cpu"):
+        return _torch(bundle, device, f"it is not installed, and only it runs on '{device}'"), f"{device} was asked for"
+    if device == AUTO and is_installed(TORCH) and graphics_card():
+        found = choose_device(AUTO)
+        if found != "cpu":
+            return _torch(bundle, found, ""), "it can use the graphics card"
+    lacking = graphs_lacking(bundle)
+    if lacking is None:
+        try:
+            return OpenVINOEngine(bundle), "the model has compiled graphs, and no graphics card is used"
+        except (OpenVINOImportError, GraphRunError) as error:
+            lacking = str(error).removesuffix(".")
+    return _torch(bundle, "cpu", f"it is not installed, and {lacking}"), lacking
+
+
+def _openvino_asked(bundle: Bundle, device: str) -> Engine:
+    if device not in (AUTO, "cpu"):
+        raise UsageError(f"The engine openvino runs on the CPU, not on '{device}': choose the CPU or the engine torch.")
+    try:
+        return OpenVINOEngine(bundle)
+    except OpenVINOImportError as error:
+        raise UsageError(
+            f"The engine openvino is not here, for {error}: {INSTALL[OPENVINO]}, or choose torch."
+        ) from error
+
+
+def _torch(bundle: Bundle, device: str, otherwise: str) -> Engine:
+    """Load the network into torch.
+
+    Args:
+        otherwise: what the sentence says where torch is missing.
+    """
+    if not is_installed(TORCH):
+        raise UsageError(f"The engine torch is needed for '{bundle.name}', but {otherwise}: {INSTALL[TORCH]}.")
+    from ...models.bundle_network import load_network
+    from .torch_engine import TorchEngine
+
+    return TorchEngine(load_network(bundle), choose_device(device), bundle.input.precision)
+
+
+def choose_device(wanted: str) -> str:
+    """Return the device of torch's that a user asked for; "auto" takes CUDA, then Apple's MPS, then the CPU.
+
+    Raises:
+        UsageError: the device is not there.
+    """
+    if wanted == "cpu":
+        return wanted
+    import torch
+
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if wanted == AUTO:
+        return next(name for name in ("cuda", "mps", "cpu") if available[name])
+    kind = wanted.partition(":")[0]
+    if not available.get(kind, False):
+        names = ", ".join(name for name, is_there in available.items() if is_there)
+        raise UsageError(f"The device '{wanted}' is not available here: choose one of {names}.")
+    return wanted
+
+
+def is_installed(package: str) -> bool:
+    """Whether a package can be found; it is not imported."""
+    return importlib.util.find_spec(package) is not None
+
+
+def graphics_card() -> bool:
+    """Whether the installed torch is one for graphics cards, and this computer seems to have one.
+
+    Read from the text of torch's own files and from what drivers leave: importing torch takes seconds.
+    """
+    if platform.system() == "Darwin":
+        return platform.machine() == "arm64"
+    spec = importlib.util.find_spec(TORCH)
+    if spec is None or spec.origin is None or os.environ.get("CUDA_VISIBLE_DEVICES", "0").strip() in ("", "-1"):
+        return False
+    try:
+        facts = Path(spec.origin).with_name("version.py").read_text(encoding="utf-8")
+    except OSError:
+        return True  # an unusual torch: it is asked itself
+    if not re.search(r"^(cuda|hip)\b[^=]*=\s*['\"]\d", facts, re.MULTILINE):
+        return False
+    if platform.system() == "Windows":
+        return (Path(os.environ.get("SYSTEMROOT", r"C:\Windows")) / "System32" / "nvcuda.dll").exists()
+    return any(Path(driver).exists() for driver in DRIVERS)
+
+
+def engine_of_cases(targets: Sequence[Path]) -> str | None:
+    """Return the engine that made the first of these case folders that exists; None if none does.
+
+    Folders from before there were engines count as torch's.
+    """
+    for target in targets:
+        try:
+            if target.is_dir():
+                return str((read_case(target).get("engine") or {}).get("name", TORCH))
+        except (InputError, AttributeError):
+            continue
+    return None
