@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError
+from . import compile as compiling
 from . import store
 from .console import Console, table
 
@@ -29,7 +30,13 @@ def _add_models(commands: Any, common: argparse.ArgumentParser) -> None:
     verify = actions.add_parser("verify", parents=[common], help="check description, hashes and weights files")
     verify.add_argument("model", nargs="?", help="name, NAME@VERSION or folder (default: all installed models)")
     verify.add_argument("--load", action="store_true", help="also build the network and load its weights (needs torch)")
+    verify.add_argument(
+        "--deep",
+        action="store_true",
+        help="also run compiled graphs on their stored input and compare with what torch gave there (needs openvino)",
+    )
     verify.set_defaults(run=run_verify)
+    compiling.add_action(actions, common)
     store.add_actions(actions, common)
 
 
@@ -182,23 +189,27 @@ def run_verify(options: argparse.Namespace, console: Console) -> int:
     for bundle in bundles:
         try:
             _verify(bundle, options.load)
+            repeated = compiling.repeated_differences(bundle) if options.deep else None
         except InputError as error:
             problems.append(str(error))
         else:
-            console.result(f"{bundle.name}: whole", {"model": bundle.name, "whole": True})
+            words = "" if repeated is None else f"; {compiling.differences_words(repeated)}"
+            facts = {} if repeated is None else {"largest_difference": repeated}
+            console.result(f"{bundle.name}: whole{words}", {"model": bundle.name, "whole": True, **facts})
     for problem in problems:
         console.error(problem)
     return 1 if problems else 0
 
 
 def _verify(bundle: "Bundle", load: bool) -> None:
-    """Check the weights file of a bundle and its curves, and where `load` that each head loads.
+    """Check the weights file of a bundle, its curves and graphs, and where `load` that each head loads.
 
     Raises:
         InputError: a file is damaged, or the weights do not fit the description.
     """
     from ..models.bundle_files import verify_files
     from ..models.curves import read_curves
+    from ..models.graphs import verify_graphs
     from ..models.weights_file import verify_tensors, verify_weights, weights_path
 
     verify_weights(bundle)
@@ -206,6 +217,7 @@ def _verify(bundle: "Bundle", load: bool) -> None:
     folder = weights_path(bundle).parent
     read_curves(folder)
     verify_files(folder)
+    verify_graphs(bundle)
     if load:
         from ..models.bundle_network import load_network
 

@@ -2,12 +2,14 @@
 
 import argparse
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import CancelledError, OutputError, UsageError
-from .arguments import add_threads_option, whole_number
+from ..errors import CancelledError, InputError, OutputError, UsageError
+from ..inference.engines import OPENVINO, TORCH
+from .arguments import add_engine_option, add_threads_option, whole_number
 from .console import Console
 
 if TYPE_CHECKING:
@@ -44,6 +46,12 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
     calibrate.add_argument(
         "--beside", help="model of the same backbone whose heads come along, for --head of segment (goes with --run)"
     )
+    calibrate.add_argument(
+        "--no-graphs",
+        action="store_true",
+        help="do not compile graphs for the engine openvino; the model needs torch then",
+    )
+    add_engine_option(calibrate)
     add_threads_option(calibrate)
     calibrate.set_defaults(run=run_calibrate)
 
@@ -202,12 +210,31 @@ def run_calibrate(options: argparse.Namespace, console: Console) -> int:
     make = _recalibrating(options) if options.folder is None else _of_run(options, console)
     with console.progress("calibrate") as progress:
         bundle = make(cases, options.output, options.overwrite, progress=progress)
+    if not options.no_graphs:
+        _compile(bundle, console)
     flags = (bundle.calibration or {})["flags"]["rules"]
     rules = "".join(f"\nflags by {name}: {rule['sentence']}" for name, rule in flags.items())
     console.result(
         f"{bundle.name}, calibrated on {len(cases)} cases, in {options.output}{rules}", {"bundle": str(options.output)}
     )
     return 0
+
+
+def _compile(bundle: "Bundle", console: Console) -> None:
+    """Give the bundle graphs if it has none yet, or say why it goes without."""
+    from ..models.graphs import graphs_lacking
+
+    if graphs_lacking(bundle) is None:
+        return
+    from ..inference.engines.openvino_engine import OpenVINOImportError
+
+    try:
+        from ..inference.engines.compile_graphs import compile_model
+
+        compile_model(bundle)
+    except (OpenVINOImportError, InputError, UsageError, ModuleNotFoundError) as error:
+        reason = str(error).removesuffix(".")
+        console.note(f"No graphs for the engine openvino: {reason}. The model is whole, and runs on torch.")
 
 
 def _recalibrating(options: argparse.Namespace) -> "Callable[..., Bundle]":
@@ -218,7 +245,9 @@ def _recalibrating(options: argparse.Namespace) -> "Callable[..., Bundle]":
         raise UsageError("--train and --select go with --run: a model keeps what it knows of its training cases.")
     if options.beside is not None:
         raise UsageError("--beside goes with --run: a model that is calibrated anew keeps all its heads.")
-    return partial(recalibrate, resolve_model(options.model))
+    if options.no_graphs:
+        return partial(recalibrate, replace(resolve_model(options.model), graphs=None), engine=TORCH)
+    return partial(recalibrate, resolve_model(options.model), engine=options.engine)
 
 
 def _of_run(options: argparse.Namespace, console: Console) -> "Callable[..., Bundle]":
@@ -227,6 +256,8 @@ def _of_run(options: argparse.Namespace, console: Console) -> "Callable[..., Bun
     from ..training.make_bundle import make_bundle
     from ..training.run_folder import RunFolder
 
+    if options.engine == OPENVINO:
+        raise UsageError("--engine openvino goes with --model: a run has no compiled graphs yet, so torch runs it.")
     run = RunFolder(options.folder)
     make = partial(make_bundle, run, beside=resolve_model(options.beside) if options.beside else None)
     if options.train is None:

@@ -115,6 +115,17 @@ def read_graphs(bundle: "Bundle") -> GraphContent:
     return GraphContent(documents[WINDOW_FILE], documents[MAPS_FILE], constants)
 
 
+def verify_graphs(bundle: "Bundle") -> None:
+    """Check the graphs of a bundle as they are checked before they run; without any, or of other weights, nothing.
+
+    Raises:
+        InputError: as `read_graphs`.
+    """
+    if bundle.graphs is not None and bundle.graphs.weights_sha256 == bundle.weights_sha256:
+        read_graphs(bundle)
+        read_graph_file(bundle, CHECK_FILE)
+
+
 def read_graph_file(bundle: "Bundle", name: str) -> bytes:
     """Read one of `GRAPH_FILES`, held against its hash.
 

@@ -8,9 +8,11 @@ from typing import Any
 
 from ..atomic_files import atomic_folder
 from ..errors import InputError
+from ..inference.engines import TORCH
 from ..inference.model import Model
 from ..models.bundle import CARD_FILE, LICENCE_FILE, Bundle, HeadSpec, check_bundle, write_bundle_json
 from ..models.bundle_network import further_heads, load_network, write_weights
+from ..models.graphs import GRAPH_FILES, graphs_lacking, read_graph_file
 from ..models.model_card import licence_notice, model_card
 from ..models.registry import resolve_model
 from ..models.weights_file import verify_weights, weights_path
@@ -67,35 +69,42 @@ def recalibrate(
     overwrite: bool = False,
     device: str = "cpu",
     progress: Progress = silent,
+    engine: str = TORCH,
 ) -> Bundle:
-    """Write a bundle with the same weights and fingerprint, calibrated on `cases`; whole or not at all.
+    """Write a bundle with the same weights, graphs and fingerprint, calibrated on `cases`; whole or not at all.
 
     Figures that were measured with the earlier calibration do not come along.
 
     Args:
         bundle: read from a folder; its default head is calibrated.
+        engine: what predicts the cases.
 
     Raises:
-        InputError: damaged weights, an unusable case, or cases that hold no errors to fit on.
+        InputError: damaged weights or graphs, an unusable case, or cases that hold no errors to fit on.
         OutputError: `target` exists or cannot be written.
+        UsageError: the engine is not there.
     """
     verify_weights(bundle)
     weights = weights_path(bundle)
+    graphs = bundle.graphs if graphs_lacking(bundle) is None else None
     with atomic_folder(target, overwrite) as work:
         shutil.copyfile(weights, work / weights.name)
-        written = _calibrated(
-            replace(bundle, calibration=None, display=None, figures=None), cases, work, device, progress
-        )
+        for name in GRAPH_FILES if graphs is not None else ():
+            (work / name).write_bytes(read_graph_file(bundle, name))
+        plain = replace(bundle, calibration=None, display=None, figures=None, graphs=graphs)
+        written = _calibrated(plain, cases, work, device, progress, engine)
         licence = weights.with_name(LICENCE_FILE)
         if licence.is_file():
             shutil.copyfile(licence, work / LICENCE_FILE)
     return replace(written, folder=target)
 
 
-def _calibrated(plain: Bundle, cases: Sequence[Case], work: Path, device: str, progress: Progress) -> Bundle:
+def _calibrated(
+    plain: Bundle, cases: Sequence[Case], work: Path, device: str, progress: Progress, engine: str = TORCH
+) -> Bundle:
     """Calibrate the bundle whose weights lie in `work`, and write description and card there."""
     bundle = write_bundle_json(plain, work)
-    model = Model(bundle, device)
+    model = Model(bundle, device, engine=engine)
     values = [label.value for label in bundle.labels]
     predictions, truths = [], []
     for number, case in enumerate(cases):

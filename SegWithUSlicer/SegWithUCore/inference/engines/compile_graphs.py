@@ -5,6 +5,7 @@ Needs torch and OpenVINO. Done when a model is made, never while segmenting.
 
 import hashlib
 import json
+import shutil
 import tempfile
 import warnings
 from dataclasses import replace
@@ -17,8 +18,10 @@ import torch
 from safetensors.numpy import save_file
 
 from ... import __version__
+from ...atomic_files import atomic_folder
 from ...errors import InputError, UsageError
 from ...models.bundle import Bundle, file_sha256, write_bundle_json
+from ...models.bundle_files import describe_files, read_origin, write_origin
 from ...models.bundle_network import load_network
 from ...models.graph_xml import check_graph
 from ...models.graphs import (
@@ -53,6 +56,28 @@ def not_compilable(bundle: Bundle) -> str | None:
             "the precision float32 and calibrate it anew)"
         )
     return None
+
+
+def compile_model(bundle: Bundle) -> Bundle:
+    """Give a bundle graphs, in place of those that it has; its folder is replaced as a whole or not at all.
+
+    Args:
+        bundle: read from a folder.
+
+    Raises:
+        OpenVINOImportError, InputError, UsageError: as `add_graphs`.
+        OutputError: the folder cannot be written.
+    """
+    folder = weights_path(bundle).parent
+    with atomic_folder(folder, overwrite=True) as work:
+        for path in folder.iterdir():
+            if path.is_file() and path.name not in GRAPH_FILES:
+                shutil.copy2(path, work / path.name)
+        written = add_graphs(replace(bundle, folder=work, graphs=None), work)
+        origin = read_origin(work)
+        if origin is not None:  # the files that it came with are others now
+            write_origin(work, origin[0], describe_files(work))
+    return replace(written, folder=folder)
 
 
 def add_graphs(bundle: Bundle, folder: Path) -> Bundle:
