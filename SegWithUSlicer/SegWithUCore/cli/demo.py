@@ -55,7 +55,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
 
     sample, folder = _sample()
     model = Model(resolve_model(sample["model"]), "cpu", engine=options.engine)
-    console.note(model.engine_words)
+    console.engine(model)
     image = folder / sample["file"]
     mirrored = _mirrored_file(image, options.output)
     left, right = sample["regions"]

@@ -72,7 +72,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
     bundle = with_head(resolve_model(options.model), options.head)
     cases = find_cases(options.cases)
     model = Model(bundle, engine=options.engine)
-    console.note(model.engine_words)
+    console.engine(model)
     with atomic_folder(options.report, options.overwrite) if options.report else nullcontext() as folder:
         with console.progress("evaluate") as progress:
             evaluation = evaluate(cases, model, settings, progress)

@@ -197,7 +197,7 @@ def _model(bundle: "Bundle", jobs: "Sequence[Job]", options: argparse.Namespace,
         raise UsageError(f"The cases in {options.output} were made with the engine {begun}. {error}") from error
     if begun is not None:
         model.engine_reason = f"as the cases in {options.output}"
-    console.note(model.engine_words)
+    console.engine(model)
     return model
 
 

@@ -345,11 +345,19 @@ _CASE = {
     "not_assessed_value": _number,
     "versions": _object(
         {
-            **dict.fromkeys(("segwithu-slicer", "python", "torch", "monai", "numpy", "SimpleITK"), _VERSION),
+            **dict.fromkeys(("segwithu-slicer", "python", "torch", "monai", "openvino", "numpy", "SimpleITK"), _VERSION),
             "platform": _matching("linux|darwin|win32"),
         }
     ),
     "device": _matching(r"(cpu|mps|cuda)(:[0-9]{1,3})?"),
+    "engine": _object(
+        {
+            "name": _matching("torch|openvino"),
+            "version": _VERSION,
+            "precision": _matching("float32|bfloat16"),
+            "graphs_sha256": _HASH,
+        }
+    ),
     "maps": _object({name: _object(_MAP) for name in ("error_probability", "ranking", "calibration")}),
     "regions": lambda _value: None,
     "timings_s": _numbers_of(("reading", "preparing", "segmenting", "computing the maps", "finding regions")),

@@ -233,12 +233,19 @@ def _is_there(job: Job, model: Model, rules: Rules, reader: InputReader) -> bool
     other = staleness_reason(job, model, reader)
     if other is None:
         ended(job.target)  # a process died when the case was whole
-    elif not rules.overwrite:
-        reviewed = " (the reviews in it are lost then)" if any(job.target.glob(LOG_PATTERN)) else ""
+        return True
+    reviewed = any(job.target.glob(LOG_PATTERN))
+    if reviewed and other.startswith(_OTHER_ENGINE):
         raise OutputError(
-            f"{job.target} {other}: choose another output folder, or pass --overwrite to replace it{reviewed}."
+            f"{job.target} {other}, which is no reason to lose the reviews in it: it stays; choose another output "
+            "folder, or delete it to have it made anew."
         )
-    return other is None
+    if not rules.overwrite:
+        lost = " (the reviews in it are lost then)" if reviewed else ""
+        raise OutputError(
+            f"{job.target} {other}: choose another output folder, or pass --overwrite to replace it{lost}."
+        )
+    return False
 
 
 class Cohort:
@@ -326,16 +333,17 @@ def staleness_reason(job: Job, model: Model, reader: InputReader = IN_THIS_PROCE
         reason = (
             _missing_file(job, case)
             or _other_model(case["model"], model)
-            or _other_engine(case, model)
             or _other_region(case["region_of_interest"], job.region)
         )
         voxels = [channel["voxels_sha256"] for channel in case["input"]["channels"]]
         grid: Mapping[str, Any] = dict(case["input"]["grid"])
+        engine = _other_engine(case, model)
     except (InputError, KeyError, TypeError, AttributeError):
         return "is no whole case folder"
-    return reason or _other_input(
-        voxels, grid, job, read_channels(job.files, model.bundle, job.series, reader, form=job.form)
-    )
+    if reason:
+        return reason
+    images = read_channels(job.files, model.bundle, job.series, reader, form=job.form)
+    return _other_input(voxels, grid, job, images) or engine  # the engine last: what else is other weighs more
 
 
 def _missing_file(job: Job, case: Mapping[str, Any]) -> str | None:
@@ -363,17 +371,21 @@ def _other_model(made_with: Mapping[str, Any], model: Model) -> str | None:
     return None
 
 
+_OTHER_ENGINE = "was made with the engine"
+"""How a reason begins that is about the engine alone."""
+
+
 def _other_engine(case: Mapping[str, Any], model: Model) -> str | None:
     """Compare engine, version, precision and graphs; a folder from before there were engines counts as torch's."""
     before, now = case.get("engine"), model.engine.identity()
     if before is None:
-        return None if now["name"] == TORCH else f"was made with the engine {TORCH} instead of {now['name']}"
+        return None if now["name"] == TORCH else f"{_OTHER_ENGINE} {TORCH} instead of {now['name']}"
     told, asked = (f"{each['name']} {each['version']}" for each in (before, now))
     if told != asked:
-        return f"was made with the engine {told} instead of {asked}"
+        return f"{_OTHER_ENGINE} {told} instead of {asked}"
     if before["precision"] != now["precision"]:
-        return f"was made in {before['precision']} instead of {now['precision']}"
-    return "was made with other compiled graphs" if before["graphs_sha256"] != now["graphs_sha256"] else None
+        return f"{_OTHER_ENGINE} {told} in {before['precision']} instead of {now['precision']}"
+    return f"{_OTHER_ENGINE} {told} and other graphs" if before["graphs_sha256"] != now["graphs_sha256"] else None
 
 
 def _other_region(made_of: Mapping[str, Any] | None, region: RegionOfInterest | None) -> str | None:

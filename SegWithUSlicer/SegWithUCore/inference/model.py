@@ -56,10 +56,10 @@ class Model:
 
     @property
     def engine_words(self) -> str:
-        """Say which engine it is and why, as a sentence."""
+        """Say which engine it is and why, as in "openvino 2026.4.1 on the CPU (the model has compiled graphs)"."""
         identity = self.engine.identity()
         place = "the CPU" if self.device == "cpu" else self.device
-        return f"Engine: {identity['name']} {identity['version']} on {place} ({self.engine_reason})."
+        return f"{identity['name']} {identity['version']} on {place} ({self.engine_reason})"
 
     @property
     def network(self) -> "SegWithU":

@@ -81,7 +81,7 @@ def _wrong(entry: Mapping[str, Any]) -> str:
 
 def case_facts(case: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Name and value of each fact on where the segmentation comes from."""
-    grid, model = case["input"]["grid"], case["model"]
+    grid, model, engine = case["input"]["grid"], case["model"], case.get("engine") or {}
     roi = case.get("region_of_interest")
     rows = [
         *((f"Image ({c['name']})", _file_name(c)) for c in case["input"]["channels"]),
@@ -91,6 +91,7 @@ def case_facts(case: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("Model", f"{model['name']} {model['version']}, head {model['head']}"),
         ("Calibration", f"on {model['calibration_cases']} cases" if model.get("calibrated") else "none"),
         ("Device", str(case.get("device", ""))),
+        ("Engine", " ".join(str(engine.get(key) or "") for key in ("name", "version", "precision")).strip()),
     ]
     return [(name, value) for name, value in rows if value]
 

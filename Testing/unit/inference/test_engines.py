@@ -1,0 +1,193 @@
+"""Which engine is taken and what is said, and that OpenVINO gives what torch gives."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from repository import PACKAGES, ROOT
+
+from SegWithUCore.api import load_model, segment_image
+from SegWithUCore.errors import InputError, UsageError
+from SegWithUCore.inference.engines import choice, openvino_engine
+from SegWithUCore.inference.engines.base import Engine
+from SegWithUCore.inference.engines.graph_check import repeated_check
+from SegWithUCore.inference.engines.openvino_engine import OpenVINOEngine, OpenVINOImportError
+from SegWithUCore.inference.model import Model
+from SegWithUCore.models.bundle import Bundle, with_head
+from SegWithUCore.models.registry import resolve_model
+from SegWithUCore.training.dataset import find_cases
+
+NEAR_TIE = 0.05
+"""Difference of the two largest logits below which rounding may decide."""
+has_openvino = pytest.mark.skipif(not choice.is_installed("openvino"), reason="openvino is not installed")
+
+
+@pytest.fixture(scope="module")
+def bundle() -> Bundle:
+    return resolve_model("hippocampus")
+
+
+@pytest.fixture
+def computer(monkeypatch: pytest.MonkeyPatch) -> Iterator[SimpleNamespace]:
+    """A computer whose packages and card are as asked; engines are loaded as words."""
+    facts = SimpleNamespace(installed={"torch", "openvino"}, card=False, device="cpu", broken=None)
+
+    def openvino(bundle: Bundle) -> str:
+        if facts.broken or "openvino" not in facts.installed:
+            raise OpenVINOImportError(facts.broken or "openvino is not installed")
+        return "openvino"
+
+    def torch(bundle: Bundle, device: str, otherwise: str) -> str:
+        if "torch" not in facts.installed:
+            raise UsageError(f"The engine torch is needed for '{bundle.name}', but {otherwise}: install it.")
+        return f"torch on {device}"
+
+    monkeypatch.setattr(choice, "is_installed", lambda name: name in facts.installed)
+    monkeypatch.setattr(choice, "graphics_card", lambda: facts.card)
+    monkeypatch.setattr(choice, "choose_device", lambda wanted: facts.device if wanted == "auto" else wanted)
+    monkeypatch.setattr(choice, "OpenVINOEngine", openvino)
+    monkeypatch.setattr(choice, "_torch", torch)
+    yield facts
+
+
+def test_auto_takes_the_graphics_card_then_openvino_then_torch(computer: SimpleNamespace, bundle: Bundle) -> None:
+    paper = with_head(bundle, "paper")
+    assert choice.open_engine(bundle)[0] == "openvino"
+    engine, reason = choice.open_engine(paper)
+    assert (engine, reason) == ("torch on cpu", "the graphs of 'hippocampus' are of its head 'context', not of 'paper'")
+    computer.card, computer.device = True, "cuda"
+    assert choice.open_engine(bundle) == ("torch on cuda", "it can use the graphics card")
+    assert choice.open_engine(bundle, device="cpu")[0] == "openvino"
+    computer.device = "cpu"  # a card that torch cannot use after all
+    assert choice.open_engine(bundle)[0] == "openvino"
+    assert choice.open_engine(bundle, device="cuda")[0] == "torch on cuda"
+    computer.broken = "openvino cannot be imported (OSError: libtbb.so)"
+    assert choice.open_engine(bundle) == ("torch on cpu", computer.broken)
+
+
+def test_what_is_missing_is_one_sentence(computer: SimpleNamespace, bundle: Bundle) -> None:
+    computer.installed = set()
+    with pytest.raises(UsageError, match="torch is needed for 'hippocampus', but it is not installed, and openvino is"):
+        choice.open_engine(bundle)
+    with pytest.raises(UsageError, match="The engine openvino is not here, for openvino is not installed: pip install"):
+        choice.open_engine(bundle, "openvino")
+    with pytest.raises(UsageError, match="The engine openvino runs on the CPU, not on 'cuda'"):
+        choice.open_engine(bundle, "openvino", "cuda")
+    with pytest.raises(UsageError, match="There is no engine 'onnx': choose one of auto, torch, openvino"):
+        choice.open_engine(bundle, "onnx")
+
+
+@pytest.mark.parametrize(
+    ("version_file", "drivers", "visible", "expected"),
+    [
+        ("cuda: Optional[str] = '13.0'\nhip: Optional[str] = None\n", True, None, True),
+        ("cuda: Optional[str] = '13.0'\nhip: Optional[str] = None\n", False, None, False),
+        ("cuda: Optional[str] = '13.0'\nhip: Optional[str] = None\n", True, "", False),
+        ("cuda: Optional[str] = None\nhip: Optional[str] = None\n", True, None, False),
+        ("cuda = None\nhip = '6.4.1'\n", True, None, True),
+    ],
+)
+def test_a_card_counts_if_torch_and_a_driver_are_for_it(
+    version_file: str,
+    drivers: bool,
+    visible: str | None,
+    expected: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (tmp_path / "version.py").write_text(version_file)
+    monkeypatch.setattr(choice.importlib.util, "find_spec", lambda name: SimpleNamespace(origin=str(tmp_path / "a.py")))
+    monkeypatch.setattr(choice.platform, "system", lambda: "Linux")
+    monkeypatch.setattr(choice, "DRIVERS", (str(tmp_path if drivers else tmp_path / "none"),))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert choice.graphics_card() is expected
+
+
+def test_an_openvino_that_is_broken_or_too_old_is_a_clause(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(name: str) -> None:
+        raise OSError("libopenvino.so.2640: cannot open\n shared object file")
+
+    monkeypatch.setattr(openvino_engine.importlib, "import_module", broken)
+    with pytest.raises(
+        OpenVINOImportError, match=r"openvino cannot be imported \(OSError: libopenvino.so.2640: cannot"
+    ):
+        openvino_engine.import_openvino()
+    old = SimpleNamespace(__version__="2024.6.0-17404-abc", Core=None)
+    monkeypatch.setattr(openvino_engine.importlib, "import_module", lambda name: old)
+    with pytest.raises(OpenVINOImportError, match=r"openvino 2024.6.0 is too old: 2025.2 or newer"):
+        openvino_engine.import_openvino()
+
+
+@pytest.fixture(scope="module")
+def engine(bundle: Bundle) -> OpenVINOEngine:
+    return OpenVINOEngine(bundle)
+
+
+@has_openvino
+class TestOpenVINO:
+    def test_it_computes_in_float32_and_gives_what_it_gave_when_it_was_compiled(
+        self, bundle: Bundle, engine: OpenVINOEngine
+    ) -> None:
+        identity = engine.identity()
+        assert bundle.graphs is not None
+        assert (identity["precision"], identity["graphs_sha256"]) == ("float32", bundle.graphs.sha256)
+        found = repeated_check(bundle, engine)
+        assert set(found) == set(bundle.graphs.largest_difference)
+        assert found["logits"] < 0.01 and found["ranking"] < 1e-3
+
+    def test_the_stored_check_notices_another_network(self, bundle: Bundle, engine: OpenVINOEngine) -> None:
+        class Shifted(OpenVINOEngine):
+            def __init__(self) -> None:
+                pass
+
+            num_classes = engine.num_classes
+            maps = engine.maps
+
+            def window(self, image: np.ndarray) -> tuple[np.ndarray, ...]:
+                logits, *others = engine.window(image)
+                return (logits + 0.1, *others)
+
+        with pytest.raises(InputError, match=r"give logits that differ from torch's by 0\.1"):
+            repeated_check(bundle, Shifted())
+
+    def test_real_cases_come_out_as_with_torch(self, bundle: Bundle, data_folder: Path) -> None:
+        models = [Model(bundle, engine=engine) for engine in ("torch", "openvino")]
+        for case in find_cases(f"{data_folder / 'hippocampus' / 'split.csv'}:test")[::22]:
+            torch, openvino = (segment_image(case.channels[0], model)._case for model in models)
+            assert openvino.engine["name"] == "openvino"
+            differing = torch.maps.classes != openvino.maps.classes
+            assert differing.mean() <= 1e-5
+            chances = [each.maps.error_probability for each in (torch, openvino)]
+            assert np.mean(np.abs(chances[0] - chances[1]) < 1e-3) >= 0.9995
+            wrong = [sum(float(each.expected_wrong_mm3 or 0) for each in run.structures) for run in (torch, openvino)]
+            assert wrong[1] == pytest.approx(wrong[0], rel=1e-3)
+
+    def test_nan_in_a_window_is_refused(self, bundle: Bundle, engine: Engine) -> None:
+        window = np.full((1, *bundle.input.window_zyx), np.nan, np.float32)
+        with pytest.raises(InputError, match="The network gives NaN or infinite values"):
+            engine.window(window)
+
+    def test_torch_is_neither_imported_to_choose_nor_to_segment(self) -> None:
+        sample = ROOT / "Resources" / "SampleData" / "MNI152_T1_1mm.nii.gz"
+        code = f"""
+import sys
+from SegWithUCore.api import load_model, segment_image
+model = load_model("hippocampus", device="cpu")
+segment_image({str(sample)!r}, model, roi=(-28, -22, -14, 36, 50, 36))
+print(model.engine.name, sorted({{"torch", "monai"}} & set(sys.modules)))
+"""
+        environment = {**os.environ, "PYTHONPATH": str(PACKAGES)}
+        run = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+        assert run.stdout.split("\n")[0] == "openvino []"
+
+    def test_the_papers_head_runs_on_torch_and_says_why(self) -> None:
+        model = load_model("hippocampus", device="cpu", head="paper")
+        assert model.engine.name == "torch"
+        assert "(the graphs of 'hippocampus' are of its head 'context', not of 'paper')" in model.engine_words
