@@ -23,6 +23,7 @@ sys.path[:0] = [str(ROOT / "SegWithUSlicer")]
 import torch  # noqa: E402
 from torch import nn  # noqa: E402
 
+from SegWithUCore.inference.engines.torch_engine import TorchEngine  # noqa: E402
 from SegWithUCore.inference.uncertainty_maps import voxelwise  # noqa: E402
 from SegWithUCore.memory import keep_freed_memory  # noqa: E402
 from SegWithUCore.models.bundle import read_bundle  # noqa: E402
@@ -98,7 +99,7 @@ def measured(backbone: nn.Module, taps: tuple[str, ...], image: torch.Tensor, re
 
 def whole_job(network: SegWithU, image: torch.Tensor) -> None:
     """One window from image to maps."""
-    voxelwise(network, network.window_output(image)[0].numpy())
+    voxelwise(TorchEngine(network), network.window_output(image)[0].numpy())
 
 
 def least_seconds(jobs: dict[str, Callable[[], Any]], repeat: int) -> dict[str, float]:

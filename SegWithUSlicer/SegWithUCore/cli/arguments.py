@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..errors import UsageError
-from ..inference.engines import AUTO, ENGINES
 from ..input_files import path_problem
 from ..review.flags import FlagRules, read_rules, with_changes
 
@@ -92,17 +91,6 @@ def add_cohort_options(command: argparse.ArgumentParser) -> None:
         "same time. 'slurm' takes the place of this task in its SLURM array",
     )
     group.add_argument("--dry-run", action="store_true", help="print cases, memory, workers and hours; make nothing")
-
-
-def add_engine_option(command: argparse.ArgumentParser) -> None:
-    """Add `--engine`."""
-    command.add_argument(
-        "--engine",
-        choices=ENGINES,
-        default=AUTO,
-        help="what runs the network: auto (default: torch where it has a graphics card, else openvino where model and "
-        "computer have what it needs, else torch), torch or openvino",
-    )
 
 
 def add_flag_options(command: argparse.ArgumentParser) -> None:

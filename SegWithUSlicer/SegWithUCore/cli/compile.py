@@ -49,7 +49,7 @@ def repeated_differences(bundle: "Bundle") -> dict[str, float] | None:
         UsageError: openvino is not here.
         InputError: they do not give what they gave when they were compiled.
     """
-    from ..models.graphs import graphs_lacking
+    from ..models.graph_files import graphs_lacking
 
     if graphs_lacking(bundle) is not None:
         return None

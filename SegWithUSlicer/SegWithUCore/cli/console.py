@@ -10,12 +10,9 @@ import time
 import traceback
 import unicodedata
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import Any, TextIO
 
 from ..progress import Progress, seconds_left
-
-if TYPE_CHECKING:
-    from ..inference.model import Model
 
 PLAIN_INTERVAL_S = 10.0
 """Without a terminal (log files, CI) a line this often is enough to see that work goes on."""
@@ -49,12 +46,6 @@ class Console:
         """Print where the work is: `text` for people, if not empty; `data` for machines, its event included."""
         if text or self.as_json:
             self._print(text, data, self.err)
-
-    def engine(self, model: "Model") -> None:
-        """Say once which engine runs a model, and why."""
-        facts = {"event": "engine", "model": model.bundle.name, "device": model.device, **model.engine.identity()}
-        text = f"{model.bundle.name}: 100% loaded, {model.engine_words}"
-        self.step(terminal_line(text), {**facts, "reason": model.engine_reason})
 
     def started(self) -> None:
         """For a parent process: the number of this one, which a launcher may have started."""

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
 from ..strict_json import read_json_object
-from .arguments import add_engine_option, add_threads_option
+from .arguments import add_threads_option
 from .cohort import summary
 from .console import Console
+from .engine import add_engine_option, opened_model
 
 if TYPE_CHECKING:
     from ..evaluation.pictures import Tile
@@ -50,12 +51,10 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, console: Console) -> int:
     """Run the demo."""
-    from ..inference.model import Model
     from ..models.registry import resolve_model
 
     sample, folder = _sample()
-    model = Model(resolve_model(sample["model"]), "cpu", engine=options.engine)
-    console.engine(model)
+    model = opened_model(resolve_model(sample["model"]), options, console, "cpu")
     image = folder / sample["file"]
     mirrored = _mirrored_file(image, options.output)
     left, right = sample["regions"]

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError
-from .arguments import add_engine_option, add_threads_option, finite_number
+from .arguments import add_threads_option, finite_number
 from .console import Console, table
+from .engine import add_engine_option, opened_model
 
 if TYPE_CHECKING:
     from ..evaluation.evaluate import Evaluation, Settings
@@ -63,7 +64,6 @@ def run(options: argparse.Namespace, console: Console) -> int:
     from ..atomic_files import atomic_folder
     from ..evaluation.evaluate import evaluate
     from ..evaluation.summary import recorded, summary
-    from ..inference.model import Model
     from ..models.bundle import with_head
     from ..models.registry import resolve_model
     from ..training.dataset import find_cases
@@ -71,8 +71,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
     settings = _settings(options)
     bundle = with_head(resolve_model(options.model), options.head)
     cases = find_cases(options.cases)
-    model = Model(bundle, engine=options.engine)
-    console.engine(model)
+    model = opened_model(bundle, options, console, "cpu")
     with atomic_folder(options.report, options.overwrite) if options.report else nullcontext() as folder:
         with console.progress("evaluate") as progress:
             evaluation = evaluate(cases, model, settings, progress)

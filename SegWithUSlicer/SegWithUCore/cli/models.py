@@ -209,7 +209,7 @@ def _verify(bundle: "Bundle", load: bool) -> None:
     """
     from ..models.bundle_files import verify_files
     from ..models.curves import read_curves
-    from ..models.graphs import verify_graphs
+    from ..models.graph_files import verify_graphs
     from ..models.weights_file import verify_tensors, verify_weights, weights_path
 
     verify_weights(bundle)

@@ -11,17 +11,16 @@ from typing import TYPE_CHECKING, Any
 from ..errors import InputError, OutputError, UsageError
 from ..failures import failure_sentence
 from ..imaging.plain_names import is_plain, plain_name
-from ..inference.engines import AUTO
 from ..run_lock import Part, RunLock
-from .arguments import add_cohort_options, add_engine_option, add_threads_option, check_folder_name
+from .arguments import add_cohort_options, add_threads_option, check_folder_name
 from .cohort import CohortReporter, Failure, segment_cohort
 from .console import Console
+from .engine import add_engine_option, opened_model
 
 if TYPE_CHECKING:
     from ..imaging.input_reader import InputReader
     from ..imaging.inputs import GivenCase
     from ..imaging.roi import RegionOfInterest
-    from ..inference.model import Model
     from ..inference.segment import Job
     from ..models.bundle import Bundle
 
@@ -174,31 +173,11 @@ def _segment(
     rules = Rules(options.resume, options.overwrite, count_deaths=options.resume)
 
     def run_here(counts: CohortCounts) -> None:
-        model = _model(bundle, jobs, options, console)
+        begun = [job.target for job in jobs] if options.resume else []
+        model = opened_model(bundle, options, console, options.device, begun)
         Cohort(options.output, jobs, model, rules, reporter, counts, reader, lock).run()
 
     return segment_cohort(jobs, run_here, options, reporter)
-
-
-def _model(bundle: "Bundle", jobs: "Sequence[Job]", options: argparse.Namespace, console: Console) -> "Model":
-    """Load the model into the engine that was asked for, or that the cases in the folder were made with; say which."""
-    from ..inference.engines.choice import engine_of_cases
-    from ..inference.model import Model
-
-    engine, begun = options.engine, None
-    if engine == AUTO and options.resume:
-        begun = engine_of_cases([job.target for job in jobs])
-        engine = begun or AUTO
-    try:
-        model = Model(bundle, options.device, options.head, engine)
-    except UsageError as error:
-        if begun is None:
-            raise
-        raise UsageError(f"The cases in {options.output} were made with the engine {begun}. {error}") from error
-    if begun is not None:
-        model.engine_reason = f"as the cases in {options.output}"
-    console.engine(model)
-    return model
 
 
 def _share(jobs: "Sequence[Job]", failures: Sequence[Failure], part: Part) -> "tuple[list[Job], list[Failure]]":
@@ -224,7 +203,8 @@ def _forecast(
 
     for failure in failures:
         console.error(plain_name(failure_sentence(failure.error)), case=failure.name)
-    model = _model(bundle, jobs, options, console) if jobs else None
+    begun = [job.target for job in jobs] if options.resume else []
+    model = opened_model(bundle, options, console, options.device, begun) if jobs else None
     replaced = options.overwrite and not options.resume
     found = forecast(jobs, len(failures), model, replaced, None, reader)
     return print_forecast(found, options.output, console)

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import CancelledError, InputError, OutputError, UsageError
 from ..inference.engines import OPENVINO, TORCH
-from .arguments import add_engine_option, add_threads_option, whole_number
+from .arguments import add_threads_option, whole_number
 from .console import Console
+from .engine import add_engine_option
 
 if TYPE_CHECKING:
     from ..models.bundle import Bundle
@@ -222,7 +223,7 @@ def run_calibrate(options: argparse.Namespace, console: Console) -> int:
 
 def _compile(bundle: "Bundle", console: Console) -> None:
     """Give the bundle graphs if it has none yet, or say why it goes without."""
-    from ..models.graphs import graphs_lacking
+    from ..models.graph_files import graphs_lacking
 
     if graphs_lacking(bundle) is None:
         return

@@ -345,7 +345,9 @@ _CASE = {
     "not_assessed_value": _number,
     "versions": _object(
         {
-            **dict.fromkeys(("segwithu-slicer", "python", "torch", "monai", "openvino", "numpy", "SimpleITK"), _VERSION),
+            **dict.fromkeys(
+                ("segwithu-slicer", "python", "torch", "monai", "openvino", "numpy", "SimpleITK"), _VERSION
+            ),
             "platform": _matching("linux|darwin|win32"),
         }
     ),

@@ -9,7 +9,7 @@ from pathlib import Path
 from ..errors import InputError
 from ..strict_json import read_json_object, to_json
 from .bundle import Bundle, file_sha256, read_bundle
-from .graphs import verify_graphs
+from .graph_files import verify_graphs
 from .model_entry import ModelEntry, ModelFile, check_files
 from .model_name import folder_name
 from .weights_file import verify_tensors, verify_weights

@@ -12,7 +12,8 @@ from ..inference.engines import TORCH
 from ..inference.model import Model
 from ..models.bundle import CARD_FILE, LICENCE_FILE, Bundle, HeadSpec, check_bundle, write_bundle_json
 from ..models.bundle_network import further_heads, load_network, write_weights
-from ..models.graphs import GRAPH_FILES, graphs_lacking, read_graph_file
+from ..models.graph_files import graphs_lacking, read_graph_file
+from ..models.graphs import GRAPH_FILES
 from ..models.model_card import licence_notice, model_card
 from ..models.registry import resolve_model
 from ..models.weights_file import verify_weights, weights_path

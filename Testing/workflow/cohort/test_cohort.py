@@ -369,7 +369,7 @@ def test_machines_read_where_the_cohort_is(
     outcome = segwithu.segment(*images, bad, "--resume", "--json", model=tiny, output=made)
     assert outcome.err == ""
     events = [event for event in outcome.events if event["event"] != "progress"]
-    kinds = ["there", "case", "result", "case", "result", "case", "error", "cohort", "error"]
+    kinds = ["engine", "there", "case", "result", "case", "result", "case", "error", "cohort", "error"]
     assert [event["event"] for event in events] == kinds
     begun = [event for event in events if event["event"] == "case"]
     assert [(event["case"], event["number"], event["of"]) for event in begun] == [

@@ -122,7 +122,10 @@ def _assert_verdicts_at_home(ours: Path, reviewed: list[str]) -> None:
 
 @pytest.mark.parametrize(
     ("arguments", "missing"),
-    [(["segment", "x.nii.gz", "--model", "hippocampus", "--output", "out"], "torch"), (["regions", "{case}"], "scipy")],
+    [
+        (["segment", "x.nii.gz", "--model", "hippocampus", "--output", "out"], "jsonschema"),
+        (["regions", "{case}"], "scipy"),
+    ],
     ids=["segment", "regions"],
 )
 def test_what_needs_a_package_names_it_in_one_sentence(arguments: list[str], missing: str, ours: Path) -> None:

@@ -273,7 +273,12 @@ def test_paths_with_spaces_and_any_letters_work_on_any_terminal(tiny: Path, imag
 def test_json_prints_only_json_lines(segwithu: Command, tiny: Path, data_folder: Path, tmp_path: Path) -> None:
     outcome = segwithu.segment(real_image(data_folder), "--json", model=tiny, output=tmp_path)
     assert (outcome.code, outcome.err) == (0, "")
-    first, *events = outcome.events
+    engine, first, *events = outcome.events
+    assert (engine["event"], engine["engine"], engine["reason"]) == (
+        "engine",
+        _facts(tmp_path / "hippocampus_001")["engine"],
+        "the model 'tiny' has no compiled graphs",
+    )
     assert (first["event"], first["number"], first["of"]) == ("case", 1, 1)
     assert {event["event"] for event in events[:-1]} == {"progress"}
     shares = [event["fraction"] for event in events[:-1]]

@@ -10,7 +10,7 @@ from pathlib import Path
 from ...case.case_file import read_case
 from ...errors import InputError, UsageError
 from ...models.bundle import Bundle
-from ...models.graphs import graphs_lacking
+from ...models.graph_files import graphs_lacking
 from . import AUTO, ENGINES, OPENVINO, TORCH
 from .base import Engine
 from .openvino_engine import GraphRunError, OpenVINOEngine, OpenVINOImportError

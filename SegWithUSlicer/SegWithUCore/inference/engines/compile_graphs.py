@@ -70,9 +70,7 @@ def compile_model(bundle: Bundle) -> Bundle:
     """
     folder = weights_path(bundle).parent
     with atomic_folder(folder, overwrite=True) as work:
-        for path in folder.iterdir():
-            if path.is_file() and path.name not in GRAPH_FILES:
-                shutil.copy2(path, work / path.name)
+        shutil.copytree(folder, work, dirs_exist_ok=True, ignore=shutil.ignore_patterns(*GRAPH_FILES))
         written = add_graphs(replace(bundle, folder=work, graphs=None), work)
         origin = read_origin(work)
         if origin is not None:  # the files that it came with are others now

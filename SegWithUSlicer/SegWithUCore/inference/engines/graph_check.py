@@ -11,7 +11,8 @@ from safetensors.numpy import load
 
 from ...errors import InputError
 from ...models.bundle import Bundle
-from ...models.graphs import CHECK_FILE, MAKE_ANEW, read_graph_file
+from ...models.graph_files import MAKE_ANEW, read_graph_file
+from ...models.graphs import CHECK_FILE
 from .base import Engine
 
 BLOCK = 4

@@ -15,7 +15,8 @@ from ...calibration.case_level import ProbabilitySums
 from ...errors import InputError
 from ...memory import check_memory, in_words
 from ...models.bundle import Bundle
-from ...models.graphs import MAKE_ANEW, MAPS_FILE, WINDOW_FILE, graphs_lacking, read_graphs
+from ...models.graph_files import MAKE_ANEW, graphs_lacking, read_graphs
+from ...models.graphs import MAPS_FILE, WINDOW_FILE
 from ...models.weights_file import weights_path
 from ...network.graph_outputs import MAPS
 from ...processor import threads_in_use

@@ -57,14 +57,14 @@ class TracedContext(TracedForm):
         if head.probes:
             evidence.append(torch.log(energy + ENERGY_FLOOR) / 4)
         if head.aleatoric is not None:
-            aleatoric = functional.softplus(responses[head.probes : head.probes + 1])
+            aleatoric = _softplus(responses[head.probes : head.probes + 1])
             evidence.append(torch.log1p(aleatoric))
             data.append(aleatoric[0])
         described = torch.cat([*evidence, responses[head.response_channels - CONTEXT :]], 0)
         pairs = _pairs(head, first_class, second_class)
         hidden = functional.relu(head.hidden.weight @ described + head.hidden.bias[:, None] + pairs)
         correction, softening = (head.out.weight @ hidden + head.out.bias[:, None]).split(1)
-        calibration = functional.softplus(softening)
+        calibration = _softplus(softening)
         tempered = logits / torch.sqrt(1 + calibration).clamp_min(1) / scale
         return (
             first_class[0].to(torch.uint8),
@@ -101,6 +101,11 @@ def _softmax(logits: torch.Tensor, best: torch.Tensor) -> torch.Tensor:
     """Softmax over rows whose largest is known; faster than the operation of that name along the slowest axis."""
     raised = torch.exp(logits - best)
     return raised / raised.sum(0, keepdim=True)
+
+
+def _softplus(values: torch.Tensor) -> torch.Tensor:
+    """Softplus that is never below 0: OpenVINO's goes to -2e-6."""
+    return functional.softplus(values).clamp_min(0)
 
 
 def _two_largest(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
