@@ -233,6 +233,20 @@ def test_sections_come_in_the_order_of_slicers_modules(opened: Opened) -> None:
     assert names[-1] == "casesButton"
 
 
+def test_sections_and_buttons_have_the_words_of_slicers_modules(opened: Opened) -> None:
+    ui = opened.ui
+    titles = [str(getattr(ui, name).text) for name in ("inputsButton", "outputsButton", "advancedButton", "runButton")]
+    assert titles == ["Inputs", "Outputs", "Advanced", "Apply"]
+    assert (ui.advancedButton.collapsed, ui.inputsButton.collapsed, ui.outputsButton.collapsed) == (True, False, False)
+    opened.ui.tryItButton.click()
+    ui.runButton.click()
+    opened.until_computing()
+    assert (str(ui.runButton.text), ui.progressBar.visible, ui.stageLabel.visible) == ("Cancel", True, True)
+    ui.runButton.click()
+    opened.finish()
+    assert (str(ui.runButton.text), ui.progressBar.visible) == ("Apply", False)
+
+
 @pytest.mark.parametrize(("name", "kind"), [("wheelsEdit", "Directory"), ("pythonEdit", "OpenFileName")])
 def test_browse_asks_for_what_is_wanted(opened: Opened, name: str, kind: str) -> None:
     opened.host.popups.answer("")

@@ -48,6 +48,8 @@ def test_budget_chart_draws_the_expected_share_and_a_mark_at_the_choice(tmp_path
     assert np.allclose(drawn["your budget"], ([2], [expected[2]]))
     assert chart.GetXAxisTitle() == "Regions looked at"
     assert chart.GetYAxisTitle() == "Share of errors covered"
+    ends = list(chart.GetYAxisRange())
+    assert (bool(chart.GetYAxisRangeAuto()), ends) == (False, [0.0, 1.0]), "the legend hides no end of a curve"
     mark = chart.GetNthPlotSeriesNode(1)
     assert mark.GetMarkerStyle() == mark.MarkerStyleDiamond
     assert mark.GetLineStyle() == mark.LineStyleNone

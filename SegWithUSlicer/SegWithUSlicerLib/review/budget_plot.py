@@ -42,7 +42,11 @@ def put_budget(nodes: CaseNodes, curve: BudgetCurve) -> "slicer.vtkMRMLPlotChart
         lines["true"] = Line(_("true errors (reference)"), range(len(curve.true)), curve.true)
     lines["chosen"] = Line(_("your budget"), [chosen], [curve.expected[chosen]], Style.MARK)
     titles = Titles(_("What looking at regions covers"), _("Regions looked at"), _("Share of errors covered"))
-    return put_chart(nodes, "budget", titles, lines)
+    chart = put_chart(nodes, "budget", titles, lines)
+    # To the whole: else the curve's end, which the budget is about, lies below the legend.
+    chart.SetYAxisRangeAuto(False)
+    chart.SetYAxisRange(0.0, 1.0)
+    return chart
 
 
 def put_risk_coverage(nodes: CaseNodes, curves: Mapping[str, RiskCurve]) -> "slicer.vtkMRMLPlotChartNode":
