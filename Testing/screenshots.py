@@ -70,6 +70,7 @@ def states_of_a_run(host: SlicerHost, _home: Path) -> Iterator[str]:
     confusion = next(region for region in panel.review.session.regions if region.kind.value == "confusion")
     panel.review.go_to(confusion.id)
     ui.editButton.collapsed = False
+    panel.review.edit.editor.setActiveEffectByName("Paint")
     host.wait(0.5)
     yield "editing"
     ui.editButton.collapsed = True

@@ -45,7 +45,7 @@ def test_nothing_is_installed_without_consent_and_then_it_is(lacking: tuple[Open
     ui.runButton.click()
     said = opened.finish()
     assert "safetensors" in host.popups.shown[-1].text
-    assert said.endswith("press the button again to install them.")
+    assert said.endswith("press Apply again to install them.")
     assert host.packaging.installations == []
     assert opened.private_folders() == []
 

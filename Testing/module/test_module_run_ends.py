@@ -34,7 +34,7 @@ def test_crash_is_told_and_the_next_run_works(opened: Opened) -> None:
     os.kill(opened.worker.pid, signal.SIGKILL)
     said = opened.finish()
     assert "SIGKILL" in said
-    assert "press the button again" in said
+    assert "press Apply again" in said
     assert "SIGKILL" in opened.ui.logText.toPlainText()
     assert opened.private_folders() == []
     opened.ui.copyButton.click()

@@ -19,7 +19,7 @@ NOT_ASSESSED = -1.0
 
 
 def click_to_overlay(user: User) -> None:
-    """Press Try it, then the large button; see structures and colours where the model is unsure."""
+    """Press Try it, then Apply; see structures and colours where the model is unsure."""
     nodes = user.segment_sample()
     segments = nodes.segmentation.GetSegmentation().GetNumberOfSegments()
     user.check("a segment for each structure", segments == len(nodes.case.structures) > 0, segments)
@@ -183,7 +183,7 @@ def save_and_load(user: User) -> None:
 
 
 def cancel(user: User) -> None:
-    """Begin a run and press the button again while it computes: nothing is left behind."""
+    """Begin a run and press Apply again while it computes: nothing is left behind."""
     user.click("tryItButton")
     user.click("runButton")
     pid = user.until_computing()

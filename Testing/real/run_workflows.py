@@ -78,7 +78,7 @@ def engine_problem() -> str:
         return ""
     return (
         f"The engine is not installed in this Slicer ({', '.join(missing)} missing), so nothing was tried: open the "
-        "module, press Try it and the large button and agree to the installation, or run PythonSlicer -m pip install "
+        "module, press Try it and Apply and agree to the installation, or run PythonSlicer -m pip install "
         f'"torch>=2.8" -r "{resource_path("requirements.txt")}"; then run this script again.'
     )
 

@@ -20,7 +20,7 @@ from ..scene.output import run_of, why_kept
 class OutputPanel:
     """The section "Outputs".
 
-    After a run its segmentation is chosen, so that pressing the button again makes it anew. It is given up as soon as
+    After a run its segmentation is chosen, so that pressing Apply again makes it anew. It is given up as soon as
     something else is to be segmented: a result is replaced only by one of the same image, model and place, unless the
     user chooses otherwise.
 

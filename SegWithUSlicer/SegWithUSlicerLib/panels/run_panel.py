@@ -1,4 +1,4 @@
-"""The section "Run": the large button, progress, warning banner, log."""
+"""The section "Run": Apply, progress, warning banner, log."""
 
 import time
 from dataclasses import dataclass

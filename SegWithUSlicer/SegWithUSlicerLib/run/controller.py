@@ -310,7 +310,7 @@ class RunController:
         warnings, _notes = split_deviations(event.get("warnings") or [])
         self._set_status(replace(self.status, stage=_("loading the result"), fraction=1.0, warnings=warnings))
         if not all(self._tools.unchanged(one) for one in run.exported):
-            text = _("The image changed while it was segmented, so the result is not shown: press the button again.")
+            text = _("The image changed while it was segmented, so the result is not shown: press Apply again.")
             self._end(Outcome.OUTDATED, text)
             return
         try:
@@ -330,7 +330,7 @@ class RunController:
         if event.get("refused"):
             self.refused = run.request
             self._set_status(replace(self.status, warnings=(text,)))
-            text = _("Not assessed: press Propose for a region of the right size, then the button again.")
+            text = _("Not assessed: press Propose for a region of the right size, then Apply again.")
             self._end(Outcome.REFUSED, text, details)
         else:
             self._end(Outcome.FAILED, text, details)
@@ -344,7 +344,7 @@ class RunController:
             show_in_console(error)
             if run is not self._run:
                 return
-            text = _("The run ended unexpectedly ({reason}): press Copy diagnostics to report it, or the button again.")
+            text = _("The run ended unexpectedly ({reason}): press Copy diagnostics to report it, or Apply again.")
             try:
                 if run.id is not None and self._worker.will_answer(run.id):
                     self._worker.cancel(run.id)
@@ -375,7 +375,7 @@ def _removed(folder: Folder) -> bool:
 
 def _sentence(error: Exception) -> str:
     if isinstance(error, OSError):
-        return _(
-            "The private folder cannot be written ({reason}): free some space, then press the button again."
-        ).format(reason=error.strerror or error)
+        return _("The private folder cannot be written ({reason}): free some space, then press Apply again.").format(
+            reason=error.strerror or error
+        )
     return str(error)

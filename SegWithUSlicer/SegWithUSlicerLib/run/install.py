@@ -178,15 +178,13 @@ class Installer:
 def judge(event: Mapping[str, Any]) -> InstallResult:
     """Return ready or failed, from the worker's final answer to "check"."""
     if event.get("event") == "cancelled":
-        return InstallResult(
-            InstallOutcome.DECLINED, _("The check of the packages was cancelled: press the button again.")
-        )
+        return InstallResult(InstallOutcome.DECLINED, _("The check of the packages was cancelled: press Apply again."))
     if event.get("event") != "checked":
         return InstallResult(InstallOutcome.FAILED, str(event.get("text", "")), str(event.get("details") or ""))
     if event["usable"]:
         return InstallResult(InstallOutcome.READY, _("The engine is ready."))
     plan = make_plan(event)
-    text = _("The engine still lacks something ({problems}): copy the diagnostics, then press the button again.")
+    text = _("The engine still lacks something ({problems}): copy the diagnostics, then press Apply again.")
     return InstallResult(InstallOutcome.FAILED, plan.impossible or text.format(problems=problems(event)))
 
 
@@ -207,7 +205,7 @@ def install(
     except Exception as error:  # noqa: BLE001 - pip, light-the-torch and Slicer raise whatever they like
         text = _(
             "Installing failed ({reason}): check the network and the free disk space, or choose a folder of wheels, "
-            "then press the button again."
+            "then press Apply again."
         )
         return InstallResult(InstallOutcome.FAILED, text.format(reason=_reason(error)), traceback.format_exc())
 
@@ -243,7 +241,7 @@ def _missing_tool(plan: InstallPlan, tools: InstallTools, wheels: Path | None) -
     if plan.torch and tools.torch_logic() is None:
         return _(
             "The PyTorch extension is missing: install 'PyTorch' in the Extensions Manager, restart Slicer, then "
-            "press the button again; without a network choose a folder of wheels."
+            "press Apply again; without a network choose a folder of wheels."
         )
     return None
 
@@ -303,12 +301,12 @@ def _repair(plan: InstallPlan, tools: InstallTools, requirements: Path, options:
 
 
 def _unexpected(error: Exception) -> InstallResult:
-    text = _("The packages could not be checked ({reason}): copy the diagnostics, then press the button again.")
+    text = _("The packages could not be checked ({reason}): copy the diagnostics, then press Apply again.")
     return InstallResult(InstallOutcome.FAILED, text.format(reason=reason_of(error)), details_of(error))
 
 
 def _declined() -> InstallResult:
-    text = _("Nothing was segmented because its packages are not installed: press the button again to install them.")
+    text = _("Nothing was segmented because its packages are not installed: press Apply again to install them.")
     return InstallResult(InstallOutcome.DECLINED, text)
 
 

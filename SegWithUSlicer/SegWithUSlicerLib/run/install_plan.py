@@ -104,7 +104,7 @@ def _impossible(entry: Mapping[str, Any]) -> str | None:
     if name == TORCH and entry["state"] != "missing":
         text = _(
             "torch is installed but cannot be used ({problem}): uninstall it in the module of the PyTorch extension, "
-            "restart Slicer, then press the button again; on Windows a Slicer in a short folder such as C:\\Slicer "
+            "restart Slicer, then press Apply again; on Windows a Slicer in a short folder such as C:\\Slicer "
             "avoids half-installed packages."
         )
         return text.format(problem=entry["problem"])
@@ -117,7 +117,7 @@ def other_python_lacks(checked: Mapping[str, Any]) -> str:
     needs = " ".join(f'"{entry["name"]}{entry["needs"]}"' for entry in faulty)
     text = _(
         "The Python chosen under Advanced ({version}) cannot be used ({problems}): install {needs} there with pip, or "
-        "clear the choice to use Slicer's own Python; then press the button again."
+        "clear the choice to use Slicer's own Python; then press Apply again."
     )
     return text.format(version=checked.get("python") or "?", problems=problems(checked), needs=needs)
 

@@ -204,7 +204,7 @@ class WorkerProcess(PolledProcess):
         if child.leaving:
             self._waiting.extendleft([run] if run else [])  # it was sent while the worker was already on its way out
         elif run is not None:
-            text = _("The segmentation process ended ({reason}): press the button again, it starts anew.")
+            text = _("The segmentation process ended ({reason}): press Apply again, it starts anew.")
             text = text.format(reason=reason)
             self._unreported.append((run, {"event": "error", "kind": "crashed", "text": text, "details": details}))
         elif child.pid is None:

@@ -94,7 +94,7 @@ def test_failed_installation_says_why_and_what_to_do(error: Exception, words: st
     result, worker = run(slicer, checked(monai="missing"))
     assert result.outcome is InstallOutcome.FAILED
     assert words in result.sentence
-    assert "press the button again" in result.sentence
+    assert "press Apply again" in result.sentence
     assert "Traceback" in result.details
     assert worker.log == ["check"]
 

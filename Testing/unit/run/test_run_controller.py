@@ -233,7 +233,7 @@ def test_result_of_a_changed_image_is_not_shown(bench: Bench) -> None:
     bench.unchanged = False
     bench.worker.say(event="result", case="/c", warnings=[])
     assert (bench.status.outcome, bench.loaded, bench.folder.removed) == (Outcome.OUTDATED, [], 1)
-    assert "press the button again" in bench.status.sentence
+    assert "press Apply again" in bench.status.sentence
 
 
 def test_crash_is_told_with_its_reason_and_the_next_run_works(bench: Bench) -> None:
@@ -258,8 +258,8 @@ def test_missing_package_makes_the_next_run_look_again(bench: Bench) -> None:
 )
 def test_engine_that_is_not_there_ends_the_run(bench: Bench, result: InstallOutcome, outcome: Outcome) -> None:
     bench.start(ready=False)
-    bench.ready(InstallResult(result, "press the button again"))
-    assert (bench.status.outcome, bench.status.sentence) == (outcome, "press the button again")
+    bench.ready(InstallResult(result, "press Apply again"))
+    assert (bench.status.outcome, bench.status.sentence) == (outcome, "press Apply again")
     assert (bench.worker.asked, bench.folder.removed) == ([], 0)
 
 
