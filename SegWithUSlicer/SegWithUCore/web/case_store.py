@@ -101,7 +101,7 @@ class CaseStore:
             KeyError: no case has this number.
             InputError: it is damaged.
         """
-        folder = self._folders[id_]
+        folder = _no_link(self._folders[id_])
         with self._reading[id_]:
             description = read_description(folder)
             with self._lock:
@@ -132,7 +132,7 @@ class CaseStore:
         rows: list[tuple[str, WorklistEntry, CaseReviews | None]] = []
         for id_, folder in list(self._folders.items()):
             try:
-                case = read_case(folder)
+                case = read_case(_no_link(folder))
                 with naming_case(folder):
                     found = read_reviews(folder, case)
                     reading = reading_of(folder, case, seen_by(reviewer, found), self.rules)
@@ -153,6 +153,17 @@ class CaseStore:
             "reviewer": name,
             "cases": [_row(*row, name) for row in rows],
         }
+
+
+def _no_link(folder: Path) -> Path:
+    """Return the folder of a case; a folder from elsewhere must not show another one of this user.
+
+    Raises:
+        InputError: it is a link.
+    """
+    if folder.is_symlink():
+        raise InputError(f"{folder} is a link to {folder.resolve()}: give that folder itself.")
+    return folder
 
 
 def settings_json(seconds_per_region: float, decided: int = 0) -> dict[str, Any]:

@@ -172,23 +172,22 @@ class PageHandler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         """Send a file of the page, or what is only looked at."""
         self.server.asks(self.connection, False)
-        parts = urlsplit(self.path)
-        data = parts.path.startswith("/api/")
+        path, query = self._address()
+        data = path.startswith("/api/")
         if not self._may_ask(data):
             return
         if data:
-            query = dict(parse_qsl(parts.query, max_num_fields=MOST_FIELDS))
-            self._answer(lambda: self.server.routes.get(parts.path, query))
-        elif parts.path == "/favicon.ico":
+            self._answer(lambda: self.server.routes.get(path, query))
+        elif path == "/favicon.ico":
             self._send(204, b"", JSON_TYPE)
-        elif (file := self.server.files.get(parts.path[1:] or PAGE)) is not None:
+        elif (file := self.server.files.get(path[1:] or PAGE)) is not None:
             self._send(200, file.content, file.kind)
         else:
             self._refuse(404, "There is nothing at this address.")
 
     def do_POST(self) -> None:
         """Take what a reviewer says."""
-        path = urlsplit(self.path).path
+        path, _query = self._address()
         is_key = path == "/api/enter"
         body = self._body()
         self.server.asks(self.connection, False)
@@ -211,6 +210,14 @@ class PageHandler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:
         """Say nothing of ordinary requests: a terminal is no place for who looked at what."""
+
+    def _address(self) -> tuple[str, dict[str, str]]:
+        """Take the address apart; one that is none is like one where nothing is."""
+        try:
+            parts = urlsplit(self.path)
+            return parts.path, dict(parse_qsl(parts.query, max_num_fields=MOST_FIELDS))
+        except ValueError:
+            return "/api/", {}
 
     def _may_ask(self, data: bool, from_page: bool = False) -> bool:
         gate, own = self.server.gate, str(self.connection.getsockname()[0])

@@ -380,6 +380,7 @@ PATHS = (
     *("/api/cases/0", "/api/cases/999", "/api/cases/-1", "/api/cases/1/..", "/api/cases/../../etc/passwd"),
     *("/api/cases/1/volumes/case.json", "/api/cases/1/volumes/..%2fcase.json", "/api/cases/1/volumes/review"),
     *("/api", "/api/", "/../../etc/passwd", "/%2e%2e/%2e%2e/etc/passwd", "//etc/passwd", "/static/main.js"),
+    *("//[", "/api/worklist?" + "&".join(f"a{n}=1" for n in range(50)), "http://127.0.0.1/api/cases/0"),
     *("/__init__.py", "/..\\..\\server.py", "/index.html/", "/index.html%00.js", "/cases/1/case.json"),
 )
 
@@ -453,6 +454,17 @@ def test_a_link_for_a_browser_works_once_and_not_for_long(cases):
         assert client.post("/api/enter", {"once": late})[0] == 401
 
 
+def test_nobody_is_asked_for_names_of_computers(cases, monkeypatch):
+    def asked(*_arguments):
+        raise AssertionError("a name server was asked")
+
+    for name in ("getfqdn", "gethostbyaddr", "gethostbyname", "getnameinfo"):
+        monkeypatch.setattr(socket, name, asked)
+    with served(cases) as server:
+        client = WebClient(server.gate.link)
+        client.open(client.case_id(NAME), "Ana").close()
+
+
 def test_clients_that_ask_for_ever_are_hung_up_on_and_others_are_served(cases, monkeypatch):
     monkeypatch.setattr(server_module, "ASKING_S", 1.0)
     monkeypatch.setattr(server_module, "MOST_CONNECTIONS", 4)
@@ -488,6 +500,9 @@ def test_hostile_case_folders_lead_to_no_other_file(cases, tmp_path):
     (cut / "review.Ana.jsonl").write_bytes(b'{"when": "attack')
     (cut / "review.Ana.jsonl.damaged").symlink_to(secret)
     changed_case(cases / CASES[2], lambda case: case["maps"]["ranking"].update(file="../secret.txt"))
+    (tmp_path / "mine").mkdir()
+    (cases / "linked").symlink_to(shutil.copytree(cut, tmp_path / "mine" / "case"))
+    os.mkfifo(cases / CASES[2] / "review.Bob.jsonl")  # reading it would never end
     with served(cases) as server:
         client = WebClient(server.gate.link)
         id_ = client.case_id("<img src=x onerror=alert(1)>")
@@ -498,6 +513,8 @@ def test_hostile_case_folders_lead_to_no_other_file(cases, tmp_path):
             status, answer = client.post(f"/api/cases/{client.case_id(name)}/open", {"reviewer": "Ana"})
             assert status in (409, 423), answer
         assert secret.read_text() == ""
+        (linked,) = (case for case in client.worklist()["cases"] if "is a link to" in case["trouble"])
+        assert client.ask("GET", f"/api/cases/{linked['id']}")[0] == 409
         status, _, content = client.ask("GET", f"/api/cases/{client.case_id(CASES[2])}")
         assert (status, json.loads(content)["kind"]) == (409, "damaged")
 
