@@ -6,12 +6,14 @@ from pathlib import Path
 
 import pytest
 from loaded_case import LoadedCase, loaded_case, paint
+from written_case import change_case
 
 from SegWithUCore.review.log_format import Verdict
 from SegWithUCore.review.opening import ReviewOptions
 from SegWithUSlicerLib.review.opening import decided_so_far, obstacle
 from SegWithUSlicerLib.review.session import ReviewSession, ViewTimer
 from SegWithUSlicerLib.review.structure_status import structure_status
+from SegWithUSlicerLib.scene.load_case import load_case
 from SegWithUSlicerLib.scene.segmentation import was_touched
 
 
@@ -173,3 +175,42 @@ def test_a_run_that_lost_its_segmentation_is_closed_without_inventing_an_edit(ca
 def test_regions_damaged_by_hand_are_an_obstacle_and_no_fault(case):
     case.nodes.regions_text.SetText("id,rank\n1,one\n")
     assert obstacle(case.nodes)
+
+
+def test_a_review_with_blind_places_goes_on_in_the_browser_and_comes_back(case, tmp_path):
+    from SegWithUCore.case.case_file import read_description
+    from SegWithUCore.review.log import now_utc
+    from SegWithUCore.web.case_page import PageCase
+    from SegWithUCore.web.case_volumes import read_volumes
+    from SegWithUCore.web.open_review import start_review
+
+    change_case(case.disk.folder, regions={"settings": {"threshold": 0.25}, "expected_wrong_mm3": 200.0})
+    case.nodes = load_case(case.disk.folder, case.volume, lasting=True)
+    session, _seconds = _session(case, tmp_path, blind_places=4)
+    mine = {region.id: region for region in session.regions}
+    voxels = {region.id: session.mask(region) for region in session.regions}
+    session.show(session.regions[2].id)
+    session.judge(Verdict.REJECTED)
+    session.close()
+    page = PageCase(read_volumes(session.folder, read_description(session.folder)))
+    review = start_review(page, "Ana", ReviewOptions(), now_utc)
+    theirs = {region.id: region for region in review.shown.regions}
+    assert len(mine) == len(page.regions) + 4
+    assert theirs.keys() == mine.keys()
+    for id_, region in mine.items():
+        assert theirs[id_].peak_ras_mm == pytest.approx(region.peak_ras_mm, abs=1e-3)
+        box = review.shown.masks.boxes[id_]
+        assert (box.index, box.size) == (voxels[id_].offset_ijk, voxels[id_].mask.shape[::-1])
+        start = review.shown.masks.starts[id_]
+        assert review.shown.masks.data[start : start + voxels[id_].mask.size] == voxels[id_].mask.tobytes()
+    headers = [json.loads(line) for line in review.log.lines if json.loads(line)["event"] == "opened"]
+    assert headers[0]["settings"] == headers[1]["settings"]
+    assert {**headers[0], "when": ""} == {**headers[1], "when": ""}
+    assert review.resumed_at == session.regions[2].id
+    assert review.state.verdict_of(review.resumed_at) == Verdict.REJECTED
+    review.say("1", [{"event": "verdict", "region": session.regions[0].id, "verdict": "accepted", "comment": None,
+                      "seconds": 1.0}])  # fmt: skip
+    review.close()
+    again, _seconds = _session(case, tmp_path)
+    assert again.state.verdict_of(session.regions[0].id) == Verdict.ACCEPTED
+    again.close()

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..case.case_file import CaseDescription, MapInfo, Structure, naming_case
+from ..case.case_file import DAMAGED, CaseDescription, MapInfo, Structure, naming_case
 from ..case.region_files import parse_regions, regions_hash, regions_text
 from ..imaging.roi import VoxelBox
 from ..regions.region import Region, why
@@ -85,8 +85,8 @@ class PageCase:
         raw = self.raw
         opened = asdict(review_header(raw, self.regions_sha256, dict((raw.get("regions") or {}).get("settings", {}))))
         return {
-            "voxels_sha256": [str(channel["voxels_sha256"]) for channel in raw["input"]["channels"]],
-            "weights_sha256": str(raw["model"]["weights_sha256"]),
+            "voxels_sha256": [str(channel.get("voxels_sha256") or "") for channel in raw["input"]["channels"]],
+            "weights_sha256": str((raw.get("model") or {}).get("weights_sha256") or ""),
             "regions_sha256": self.regions_sha256,
             "case_sha256": self.key,
             "opened": opened,
@@ -109,7 +109,7 @@ class PageCase:
             "first_map": next(iter(case.maps), None),
             "structures": [_structure(structure) for structure in case.structures],
             "flags": [flag_json(flag) for flag in case_flags(self.raw, self._rules or rules_of_case(self.raw))],
-            "facts": [list(fact) for fact in case_facts(self.raw)],
+            "facts": _facts(self.raw),
             "total_expected_wrong_mm3": self.total_mm3 if self.regions else None,
             "regions_trouble": self.regions_trouble,
             "regions": self.regions_json(self.regions, self.masks),
@@ -153,6 +153,14 @@ class PageCase:
             "box": box_json(masks.boxes[region.id]),
             "mask_start": masks.starts[region.id],
         }
+
+
+def _facts(raw: Mapping[str, Any]) -> list[list[str]]:
+    """List where the segmentation comes from; nothing for cases of earlier versions that do not say all of it."""
+    try:
+        return [list(fact) for fact in case_facts(raw)]
+    except DAMAGED:
+        return []
 
 
 def flag_json(flag: Flag) -> dict[str, Any]:
