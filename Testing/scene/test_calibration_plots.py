@@ -50,13 +50,12 @@ def expert(case: LoadedCase, names: tuple[str, ...] = ()) -> "slicer.vtkMRMLSegm
 def of_the_shipped_model(case: LoadedCase, weights: str | None = None) -> None:
     """Let the case say that the shipped model made it."""
     bundle = read_bundle(MODEL)
-    raw = case.nodes.case.raw
-    raw["model"] = {
+    model = {
         "name": bundle.name,
         "weights_sha256": weights or bundle.weights_sha256,
         "calibration_sha256": bundle.calibration_sha256,
     }
-    case.nodes.hub.SetParameter("case_json", json.dumps(raw))
+    case.nodes.hub.SetParameter("case_json", json.dumps({**case.nodes.case.raw, "model": model}))
 
 
 def drawn(chart: "slicer.vtkMRMLPlotChartNode") -> dict[str, np.ndarray]:

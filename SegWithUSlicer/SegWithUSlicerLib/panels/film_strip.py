@@ -24,8 +24,8 @@ from .review_widgets import verdict_text
 
 PICTURE_PX = 56
 _FRAME_PX = 4
-_PAUSE_MS, _STEP_S = 20, 0.010
-"""Between two steps, and the longest step: scrolling and keys are answered in between."""
+_REST_MS, _PAUSE_MS, _STEP_S = 150, 20, 0.010
+"""After a click, a key or scrolling; between two steps; and the longest step: no verdict waits for pictures."""
 _REACH = 300
 """Regions on either side of what is looked at whose pictures are drawn."""
 _BESIDE_PX, _BELOW_PX = 20, 8
@@ -61,7 +61,7 @@ class FilmStrip:
         self._waiting: set[int] = set()
         self._at, self._distance = 0, 0
         self._is_visible = False
-        self._draw_later = Debounce(_PAUSE_MS, self._draw_some)
+        self._draw_later = Debounce(_REST_MS, self._draw_some)
         strip.iconSize = qt.QSize(PICTURE_PX, PICTURE_PX)
         text = strip.fontMetrics().height()
         self._cell = qt.QSize(PICTURE_PX + _BESIDE_PX, PICTURE_PX + text + _BELOW_PX)
@@ -148,6 +148,7 @@ class FilmStrip:
         """Draw outwards from this row."""
         self._at, self._distance = row, 0
         if self._is_visible and self._waiting:
+            self._draw_later.set_delay(_REST_MS)
             self._draw_later.trigger()
 
     def _draw_some(self) -> None:
@@ -159,6 +160,7 @@ class FilmStrip:
             if row is None:
                 return
             self._draw(row)
+        self._draw_later.set_delay(_PAUSE_MS)
         self._draw_later.trigger()
 
     def _next_row(self) -> int | None:

@@ -17,6 +17,8 @@ from .edits import grid_of, read_labels
 if TYPE_CHECKING:
     from .session import ReviewSession
 
+_NUMBERS = np.array([list(f"{value:3d} ".encode()) for value in range(256)], np.uint8)
+"""Each grey value as text of one length, so that a picture becomes text in one step."""
 _SIDES = (("L", "R"), ("P", "A"), ("I", "S"))
 
 
@@ -55,7 +57,7 @@ def region_picture(
 def as_ppm(picture: np.ndarray) -> bytes:
     """Encode a picture as a text file that Qt reads: PythonQt may take bytes for text that ends at a zero."""
     rows, columns, _ = picture.shape
-    return f"P3 {columns} {rows} 255\n{' '.join(map(str, picture.ravel().tolist()))}\n".encode()
+    return f"P3 {columns} {rows} 255\n".encode() + _NUMBERS[picture].tobytes()
 
 
 def _grid(ijk_to_ras: vtk.vtkMatrix4x4) -> Grid:

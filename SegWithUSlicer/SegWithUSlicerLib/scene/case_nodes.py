@@ -9,6 +9,7 @@ volume of the regions.
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import slicer
@@ -39,8 +40,8 @@ class CaseNodes:
 
     @property
     def case(self) -> CaseDescription:
-        """The content of `case.json` when the run was loaded."""
-        return parse_description(parse_json(self.hub.GetParameter(_CASE), self.hub.GetName()), self.hub.GetName())
+        """The content of `case.json` when the run was loaded; shared by all who ask, so nobody changes it."""
+        return _description(self.hub.GetParameter(_CASE), self.hub.GetName())
 
     @property
     def label(self) -> str:
@@ -173,6 +174,12 @@ class CaseNodes:
         self.hub.SetParameter(_CASE, json.dumps({**case.raw, "maps": maps}))
         self.hub.SetParameter(_MODEL, case.model_name)
         self.hub.SetParameter(_FOLDER, "" if folder is None else json.dumps(str(folder.absolute())))
+
+
+@lru_cache(maxsize=8)
+def _description(text: str, name: str) -> CaseDescription:
+    """Parse a description once: it is asked for several times with every verdict, and has thousands of numbers."""
+    return parse_description(parse_json(text, name), name)
 
 
 def new_case_nodes(
