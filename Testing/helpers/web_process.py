@@ -14,15 +14,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from repository import PACKAGES
+from repository import HELPERS, PACKAGES
 from web_client import WebClient, WebReview, lines_of
 
 
 @contextmanager
-def started(*arguments: str | Path) -> Iterator[tuple["subprocess.Popen[str]", dict[str, Any]]]:
-    """Start the command on a free port; gives the process and what it said when it was ready."""
+def started(
+    *arguments: str | Path, packages: str | None = None
+) -> Iterator[tuple["subprocess.Popen[str]", dict[str, Any]]]:
+    """Start the command on a free port; gives the process and what it said when it was ready.
+
+    Args:
+        packages: third-party ones that are there, joined by commas; None for all.
+    """
     environment = {**os.environ, "PYTHONPATH": str(PACKAGES), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "SegWithUCore.cli", "web", *map(str, arguments), "--port", "0", "--json"]
+    light = [str(HELPERS / "command_without_torch.py"), packages or "", "command"]
+    start = ["-m", "SegWithUCore.cli"] if packages is None else light
+    command = [sys.executable, *start, "web", *map(str, arguments), "--port", "0", "--json"]
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with subprocess.Popen(command, env=environment, text=True, **pipes) as process:
         assert process.stdout is not None and process.stderr is not None

@@ -264,6 +264,8 @@ class PageHandler(BaseHTTPRequestHandler):
             self._refuse(400, str(error))
         except SegWithUError as error:
             self._json(409, {"kind": "damaged", "error": str(error)})
+        except ModuleNotFoundError as error:  # blind places need scipy, which a Slicer without the engine lacks
+            self._json(409, {"kind": "missing", "error": f"The package {error.name} is missing here: install it."})
         except _GONE:
             raise
         except Exception as error:  # noqa: BLE001 - the last resort of a request: the others go on

@@ -56,6 +56,17 @@ def test_it_ends_with_the_program_that_started_it(case: Path) -> None:
     assert lines_of(case, "Ana")[-1]["event"] == "closed"
 
 
+def test_it_needs_neither_torch_nor_scipy_but_for_blind_places(case: Path) -> None:
+    with started(case, packages="numpy,SimpleITK") as (_process, ready):
+        client = WebClient(ready["url"])
+        assert len(client.bytes("/api/cases/1/volumes/error_probability")) > 10_000
+        review = client.open("1", "Ana")
+        review.judge(review.ids[0])
+        status, answer = client.post("/api/cases/1/open", {"reviewer": "Bo", "blind_places": 3})
+        assert (status, answer["kind"]) == (409, "missing")
+        assert "scipy" in answer["error"]
+
+
 @pytest.mark.serial
 @pytest.mark.skipif(sys.platform == "win32", reason="signals as POSIX knows them")
 def test_killed_in_mid_review_nothing_is_lost_and_nothing_is_twice(case: Path) -> None:
