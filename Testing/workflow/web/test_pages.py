@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from exchanged_cases import CASES, changed_case, copied, judged
+from exchanged_cases import CASES, changed_case, changed_regions, copied, judged
 from segwithu_command import Command, one_sentence
 
 from SegWithUCore.case.case_file import read_case
@@ -246,3 +246,35 @@ def test_a_case_without_regions_or_with_a_link_is_left_out_and_named(
     assert len(list((tmp_path / "pages").glob("case-*.html"))) == 1
     for name in CASES[:2]:
         assert any(name in message for message in outcome.messages), outcome.messages
+
+
+def test_a_page_opens_offline_and_hostile_names_in_it_are_text(
+    case: Path, tmp_path: Path, segwithu: Command, chromium: Any
+) -> None:
+    payload = "<img src=x onerror=alert(1)></script><script>alert(2)</script>"
+
+    def change(content: dict[str, Any]) -> None:
+        content["model"]["name"] = payload
+        for structure in content["structures"]:
+            structure["name"] = f"{structure['value']}{payload}" if structure["value"] else structure["name"]
+
+    changed_case(case, change)
+    text = (case / "regions.csv").read_text(encoding="utf-8")
+    for number, name in ((1, "anterior hippocampus"), (2, "posterior hippocampus")):
+        text = text.replace(name, f"{number}{payload}")
+    changed_regions(case, text)
+    outcome = segwithu("export", case, "--output", tmp_path / "pages", "--page", "--with-image")
+    assert outcome.code == 0, outcome.err
+    context = chromium.new_context(offline=True)
+    page, asked, troubles = context.new_page(), [], []
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("dialog", lambda dialog: troubles.append(dialog.message))
+    page.on("pageerror", lambda error: troubles.append(str(error)))
+    page.on("console", lambda message: troubles.append(message.text) if message.type == "error" else None)
+    address = (tmp_path / "pages" / "case-001.html").as_uri()
+    page.goto(address)
+    page.get_by_text(f"1{payload}").first.wait_for()
+    page.locator("canvas").first.wait_for()
+    assert [url for url in asked if not url.startswith(("data:", "blob:"))] == [address]
+    assert troubles == []
+    context.close()
