@@ -69,8 +69,10 @@ def _on_grid_of_case(path: Path, image: sitk.Image, case: Mapping[str, Any]) -> 
     grid = case["input"].get("grid")
     if grid is None:
         return image
-    here = (image, *(on_form(path, image, form) for form in FORMS))
-    return next((each for each in here if _is_at(each, grid)), image)
+    if _is_at(image, grid):
+        return image
+    others = (on_form(path, image, form) for form in FORMS)  # each is a copy
+    return next((each for each in others if _is_at(each, grid)), image)
 
 
 def _is_at(image: sitk.Image, grid: Mapping[str, Any]) -> bool:

@@ -166,9 +166,11 @@ def read_volumes(
         image_job = pool.submit(_image, folder, description.raw, image_folders) if with_image else None
         first = read_file(path)
         labels = display_labels(sitk.GetArrayViewFromImage(first), str(path))
-        region_labels = _region_labels(folder, description.raw, first)
+        regions = _regions(folder, description.raw, first)
+        region_labels = None if regions is None else sitk.GetArrayViewFromImage(regions)
         assessed = _assessed(description.raw, VoxelGrid.of(first))
-        volumes = CaseVolumes(folder, description, labels, region_labels, assessed, first)
+        kept = [] if regions is None else [regions]
+        volumes = CaseVolumes(folder, description, labels, region_labels, assessed, first, _kept=kept)
         if ERROR_PROBABILITY in description.maps:
             volumes.map(ERROR_PROBABILITY)
         if image_job is not None:
@@ -207,15 +209,14 @@ def _moved(folder: Path, raw: Mapping[str, Any], image_folders: Sequence[Path]) 
     return image_among(image_folders, folder, raw)
 
 
-def _region_labels(folder: Path, raw: Mapping[str, Any], first: sitk.Image) -> np.ndarray | None:
+def _regions(folder: Path, raw: Mapping[str, Any], first: sitk.Image) -> sitk.Image | None:
     if raw.get("regions") is None:
         return None
     check_region_files(folder, raw)
     path = checked_file(folder, REGION_LABELS_FILE)
     image = read_file(path)
     check_same_grid(path, image, folder / SEGMENTATION_FILE, first)
-    array: np.ndarray = sitk.GetArrayFromImage(image)
-    return array
+    return image
 
 
 def _assessed(raw: Mapping[str, Any], grid: VoxelGrid) -> VoxelBox:
