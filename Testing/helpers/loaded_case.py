@@ -108,3 +108,15 @@ def paint(case: LoadedCase, value: int, kji: tuple[int, int, int]) -> None:
     stroke.SetImageToWorldMatrix(matrix)
     logic = slicer.vtkSlicerSegmentationsModuleLogic
     assert logic.SetBinaryLabelmapToSegment(stroke, segmentation, f"SegWithU_{value}", logic.MODE_MERGE_MASK)
+
+
+def exported_labels(case: LoadedCase, ids: list[str] | None = None) -> np.ndarray:
+    """The segmentation on the input's grid, by Slicer's own export: values 1, 2, ... in the order of the list."""
+    target = case.scene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode")
+    target.SetAndObserveTransformNodeID(case.volume.GetTransformNodeID())
+    wanted = vtk.vtkStringArray()
+    for identifier in ids or ["SegWithU_1", "SegWithU_2"]:
+        wanted.InsertNextValue(identifier)
+    logic = slicer.vtkSlicerSegmentationsModuleLogic
+    assert logic.ExportSegmentsToLabelmapNode(case.nodes.segmentation, wanted, target, case.volume)
+    return slicer.util.arrayFromVolume(target).copy()

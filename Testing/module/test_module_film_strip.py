@@ -8,13 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-import SimpleITK as sitk
 import slicer
 from counting import calls_of
 from opened_module import Opened
 from PySide6 import QtCore, QtGui, QtTest, QtWidgets
 from reviewing import Reviewing
-from written_case import make_case, write_some_regions
+from written_case import make_case, write_many_regions
 
 MANY = 500
 ORANGE_ABOVE = 40
@@ -241,11 +240,7 @@ def _many_regions(opened: Opened, data_folder: Path, tmp_path: Path) -> Reviewin
     from SegWithUSlicerLib.scene.load_case import load_case
 
     disk = make_case(data_folder, tmp_path, regions=True)
-    ids = np.zeros(disk.labels.size, np.uint16)
-    places = np.argsort(-disk.error.ravel(), kind="stable")[: 3 * MANY]
-    ids[np.sort(places)] = np.repeat(np.arange(1, MANY + 1), 3)
-    image = sitk.ReadImage(str(disk.image))
-    write_some_regions(disk.folder, disk.labels, disk.error, image, ids.reshape(disk.labels.shape))
+    write_many_regions(disk, MANY)
     volume = slicer.util.loadVolume(str(disk.image))
     opened.panel.show_run(load_case(disk.folder, volume))
     return Reviewing(opened)

@@ -11,7 +11,7 @@ import slicer
 from counting import calls_of
 from opened_module import Opened
 from reviewing import Reviewing
-from written_case import make_case, write_some_regions
+from written_case import make_case, write_many_regions, write_some_regions
 
 MANY = 5000
 
@@ -171,11 +171,7 @@ def _load(opened: Opened, folder: Path, image: Path) -> Any:
 
 def test_a_step_among_thousands_of_regions_touches_few(opened: Opened, data_folder: Path, tmp_path: Path) -> None:
     disk = make_case(data_folder, tmp_path, regions=True)
-    ids = np.zeros(disk.labels.size, np.uint16)
-    places = np.argsort(-disk.error.ravel(), kind="stable")[: 3 * MANY]
-    ids[np.sort(places)] = np.repeat(np.arange(1, MANY + 1), 3)
-    image = sitk.ReadImage(str(disk.image))
-    write_some_regions(disk.folder, disk.labels, disk.error, image, ids.reshape(disk.labels.shape))
+    write_many_regions(disk, MANY)
     reviewing = _load(opened, disk.folder, disk.image)
     started = calls_of(reviewing.start)
     reviewing.panel.strip.set_visible(False)  # its pictures are drawn between the steps

@@ -5,7 +5,7 @@ import pytest
 import slicer
 import vtk
 from counting import counted
-from loaded_case import LoadedCase, add_transform, loaded_case, paint
+from loaded_case import add_transform, exported_labels, loaded_case, paint
 from mrml_headless import HeadlessScene, coloured, observers_on
 
 from SegWithUCore.errors import InputError
@@ -16,18 +16,6 @@ from SegWithUSlicerLib.scene.review_nodes import make_sure_of_original, show_ori
 from SegWithUSlicerLib.scene.segmentation import was_touched
 
 KINDS = [{}, {"oblique": True}, {"transformed": True}, {"oblique": True, "transformed": True}]
-
-
-def _exported(case: LoadedCase, ids: list[str] | None = None) -> np.ndarray:
-    """The segmentation on the input's grid, by Slicer's own export: values 1, 2, ... in the order of the list."""
-    target = case.scene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode")
-    target.SetAndObserveTransformNodeID(case.volume.GetTransformNodeID())
-    wanted = vtk.vtkStringArray()
-    for identifier in ids or ["SegWithU_1", "SegWithU_2"]:
-        wanted.InsertNextValue(identifier)
-    logic = slicer.vtkSlicerSegmentationsModuleLogic
-    assert logic.ExportSegmentsToLabelmapNode(case.nodes.segmentation, wanted, target, case.volume)
-    return slicer.util.arrayFromVolume(target).copy()
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: "+".join(kind) or "plain")
@@ -50,7 +38,7 @@ def test_edits_beyond_what_was_labelled_are_read_as_slicer_exports_them(tmp_path
     expected = case.disk.labels.copy()
     expected[0, 0, 0], expected[corner] = 2, 1
     assert np.array_equal(read_labels(case.nodes), expected)
-    assert np.array_equal(_exported(case), expected)
+    assert np.array_equal(exported_labels(case), expected)
     assert read_labels(case.nodes, tuple(slice(part, part + 1) for part in corner)).item() == 1
 
 
@@ -66,10 +54,10 @@ def test_the_later_of_overlapping_segments_wins_as_in_slicer(tmp_path, data_fold
     segmentation.SeparateSegmentLabelmap("SegWithU_2")
     voxel = tuple(int(part) for part in np.argwhere(case.disk.labels == 2)[40])
     paint(case, 1, voxel)
-    assert np.array_equal(read_labels(case.nodes), _exported(case))
+    assert np.array_equal(read_labels(case.nodes), exported_labels(case))
     assert read_labels(case.nodes)[voxel] == 2
     segmentation.ReorderSegments(["SegWithU_2", "SegWithU_1"])
-    swapped = _exported(case, ["SegWithU_2", "SegWithU_1"])
+    swapped = exported_labels(case, ["SegWithU_2", "SegWithU_1"])
     assert np.array_equal(read_labels(case.nodes), np.choose(swapped, [0, 2, 1]))
     assert read_labels(case.nodes)[voxel] == 1
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import slicer
 import vtk
-from loaded_case import LoadedCase, load_volume, loaded_case
+from loaded_case import exported_labels, load_volume, loaded_case
 from mrml_headless import HeadlessScene
 from written_case import HIPPOCAMPUS, change_case, make_case
 
@@ -27,18 +27,6 @@ def _matrix(node: "slicer.vtkMRMLVolumeNode") -> np.ndarray:
     return slicer.util.arrayFromVTKMatrix(matrix)
 
 
-def _exported_labels(case: LoadedCase) -> np.ndarray:
-    """The segmentation on the input's grid, by Slicer's own export."""
-    target = case.scene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode")
-    target.SetAndObserveTransformNodeID(case.volume.GetTransformNodeID())
-    ids = vtk.vtkStringArray()
-    for identifier in case.nodes.segmentation.GetSegmentation().GetSegmentIDs():
-        ids.InsertNextValue(identifier)
-    logic = slicer.vtkSlicerSegmentationsModuleLogic
-    assert logic.ExportSegmentsToLabelmapNode(case.nodes.segmentation, ids, target, case.volume)
-    return slicer.util.arrayFromVolume(target).copy()
-
-
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: "+".join(kind) or "plain")
 def test_results_lie_on_the_inputs_grid_under_its_parent_transform(tmp_path, data_folder, kind):
     case = loaded_case(tmp_path, data_folder, **kind)
@@ -55,7 +43,7 @@ def test_results_lie_on_the_inputs_grid_under_its_parent_transform(tmp_path, dat
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: "+".join(kind) or "plain")
 def test_segments_exported_by_slicer_are_the_labels_that_the_engine_wrote(tmp_path, data_folder, kind):
     case = loaded_case(tmp_path, data_folder, **kind)
-    assert np.array_equal(_exported_labels(case), case.disk.labels)
+    assert np.array_equal(exported_labels(case), case.disk.labels)
 
 
 def test_reference_geometry_is_the_input_as_dicom_seg_export_needs(tmp_path, data_folder):

@@ -1,14 +1,13 @@
 """Heads among the rivals: they answer as shipped, and only for the frozen backbone."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from baseline_cases import other_weights, toy_backbone, toy_case
-from segwithu_command import MODEL, one_thread
-from toy_models import registered_toys, write_toy_bundle
+from baseline_cases import other_weights, toy_case
+from segwithu_command import MODEL
+from toy_models import write_toy_bundle
 
 from SegWithUCore.benchmark.baselines import frozen_backbone
 from SegWithUCore.benchmark.baselines.heads import heads_of
@@ -18,17 +17,6 @@ from SegWithUCore.inference.model import Model
 from SegWithUCore.inference.prediction import predict, tempered_logits
 from SegWithUCore.models.bundle import read_bundle
 from SegWithUCore.training.dataset import find_cases
-
-
-@pytest.fixture(autouse=True)
-def toys() -> Iterator[None]:
-    with registered_toys(), one_thread():
-        yield
-
-
-@pytest.fixture
-def backbone(tmp_path: Path) -> FrozenBackbone:
-    return toy_backbone(tmp_path / "frozen")
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 """Every rival's answers against an independent way to get them."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +8,11 @@ import torch
 from baseline_cases import SHAPE, other_weights, toy_backbone, toy_case
 from monai.transforms import Compose, RandAffined, RandFlipd
 from scipy.stats import multivariate_normal
-from segwithu_command import MODEL, one_thread
+from segwithu_command import MODEL
 from sklearn.covariance import EmpiricalCovariance
 from sklearn.metrics import average_precision_score
 from torch.distributions import Categorical
-from toy_models import registered_toys, write_toy_bundle
+from toy_models import write_toy_bundle
 
 from SegWithUCore.benchmark.baselines import density as rival_density
 from SegWithUCore.benchmark.baselines import frozen_backbone
@@ -34,17 +33,6 @@ from SegWithUCore.metrics.boundary import Band
 from SegWithUCore.models.bundle import read_bundle
 from SegWithUCore.training.calibrate import predict_case
 from SegWithUCore.training.dataset import Case, find_cases
-
-
-@pytest.fixture(autouse=True)
-def toys() -> Iterator[None]:
-    with registered_toys(), one_thread():
-        yield
-
-
-@pytest.fixture
-def backbone(tmp_path: Path) -> FrozenBackbone:
-    return toy_backbone(tmp_path / "frozen")
 
 
 @pytest.fixture
