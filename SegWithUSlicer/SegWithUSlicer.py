@@ -195,6 +195,7 @@ class SegWithUSlicerLogic(ScriptedLoadableModuleLogic):
         unlikeTraining: bool = False,
         head: str = "",
         outputSegmentation: Any = None,
+        engine: str = "auto",
     ) -> Any:
         """Segment a volume and wait for the result; Slicer stays responsive meanwhile.
 
@@ -208,6 +209,7 @@ class SegWithUSlicerLogic(ScriptedLoadableModuleLogic):
             head: an uncertainty head of the model other than its default.
             outputSegmentation: a segmentation whose content is replaced, unless somebody has worked on it; by default
                 that of the last run of these volumes and this model, or a new one.
+            engine: "auto", "torch" or "openvino", what runs the network.
 
         Returns:
             CaseNodes: `.segmentation`, `.maps` by name, `.table`, `.case`.
@@ -229,7 +231,8 @@ class SegWithUSlicerLogic(ScriptedLoadableModuleLogic):
             raise ValueError(f"the model '{chosen.name}' has no head '{head}': choose one of {', '.join(chosen.heads)}")
         controller = session().controller
         frozen = [freeze_sequence_frame(volume) for volume in volumes]
-        controller.start(RunRequest(frozen, chosen.folder, roiNode, device, unlikeTraining, head, outputSegmentation))
+        choices = roiNode, device, unlikeTraining, head, outputSegmentation
+        controller.start(RunRequest(frozen, chosen.folder, *choices, engine=engine))
         return _finished(controller)
 
 

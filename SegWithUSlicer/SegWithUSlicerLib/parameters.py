@@ -14,6 +14,7 @@ from slicer import (
 from slicer.parameterNodeWrapper import parameterNodeWrapper
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
+ENGINES = ("auto", "torch", "openvino")
 
 
 @parameterNodeWrapper
@@ -27,6 +28,7 @@ class Parameters:
         model: name of the model bundle.
         head: name of an uncertainty head other than the model's default.
         device: one of DEVICES.
+        engine: one of ENGINES.
         run: the run whose results the panel shows (the hidden node that holds it together).
         keep_zoom: a review keeps the user's zoom unless a region does not fit.
         go_on: after a verdict the next undecided region is shown.
@@ -38,6 +40,7 @@ class Parameters:
     model: str = ""
     head: str = ""
     device: str = "auto"
+    engine: str = "auto"
     run: vtkMRMLScriptedModuleNode
     keep_zoom: bool = True
     go_on: bool = True

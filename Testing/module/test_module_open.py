@@ -161,12 +161,13 @@ def test_choices_survive_in_the_parameter_node(opened: Opened) -> None:
     volume = _volume()
     opened.panel.inputs.choose(volume, None, "hippocampus")
     opened.ui.deviceBox.currentIndex = 1
+    opened.ui.engineBox.currentIndex = 2
     parameters = opened.host.widget.logic.getParameterNode()
-    assert (list(parameters.channels), parameters.device) == ([volume], "cpu")
+    assert (list(parameters.channels), parameters.device, parameters.engine) == ([volume], "cpu", "openvino")
     opened.host.save_scene(opened.host.folder / "choices.mrb")
     opened.host.load_scene(opened.host.folder / "choices.mrb")
     assert [node.GetName() for node in opened.panel.inputs.volumes] == ["T1"]
-    assert opened.ui.deviceBox.currentIndex == 1
+    assert (opened.ui.deviceBox.currentIndex, opened.ui.engineBox.currentIndex) == (1, 2)
 
 
 def test_a_head_can_be_chosen_where_a_model_has_several_and_is_remembered(opened: Opened) -> None:

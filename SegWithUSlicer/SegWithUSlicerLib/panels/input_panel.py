@@ -12,7 +12,7 @@ from SegWithUCore.paths import user_models_folder
 
 from ..guarded import guarded
 from ..i18n import _
-from ..parameters import DEVICES, Parameters
+from ..parameters import DEVICES, ENGINES, Parameters
 from ..run.models import ModelInfo
 from ..run.preview import PreflightResult, size_ras
 from ..run.session import PYTHON_SETTING, WHEELS_SETTING, choose_python, set_setting, setting
@@ -48,6 +48,7 @@ class InputPanel:
         self._gui.connect(ui.modelBox, self._model_chosen)
         self._gui.connect(ui.headBox, self._head_chosen)
         self._gui.connect(ui.deviceBox, self._device_chosen)
+        self._gui.connect(ui.engineBox, self._engine_chosen)
         self._gui.connect(ui.handlesBox, self.show_handles, self._has_handles)
         ui.proposeButton.connect("clicked(bool)", guarded(self.propose))
         ui.pythonEdit.connect("currentPathChanged(QString)", guarded(choose_python))
@@ -86,6 +87,7 @@ class InputPanel:
             if names:
                 self.ui.modelBox.currentIndex = names.index(parameters.model) if parameters.model in names else 0
             self.ui.deviceBox.currentIndex = DEVICES.index(parameters.device) if parameters.device in DEVICES else 0
+            self.ui.engineBox.currentIndex = ENGINES.index(parameters.engine) if parameters.engine in ENGINES else 0
             chosen = list(parameters.channels)
             self._fill_heads(parameters.head)
             self._make_selectors()
@@ -190,8 +192,8 @@ class InputPanel:
 
     def set_enabled(self, enabled: bool) -> None:
         """Check whether inputs can be changed: not during a run."""
-        names = ("tryItButton", "modelBox", "channelsFrame", "roiSelector", "headBox", "deviceBox", "advancedButton")
-        for name in names:
+        names = "tryItButton modelBox channelsFrame roiSelector headBox deviceBox engineBox advancedButton"
+        for name in names.split():
             getattr(self.ui, name).enabled = enabled
         self._enable_propose(enabled)
 
@@ -201,6 +203,9 @@ class InputPanel:
         titles = {"auto": _("Automatic"), "cpu": _("CPU"), "cuda": _("NVIDIA GPU (CUDA)"), "mps": _("Apple GPU (MPS)")}
         for device in DEVICES:
             self.ui.deviceBox.addItem(titles[device])
+        engines = {"auto": _("Automatic"), "torch": _("torch"), "openvino": _("OpenVINO (CPU)")}
+        for engine in ENGINES:
+            self.ui.engineBox.addItem(engines[engine])
         # The default allows files and folders, and then Browse asks for a file.
         self.ui.pythonEdit.filters = ctk.ctkPathLineEdit.Files
         self.ui.wheelsEdit.filters = ctk.ctkPathLineEdit.Dirs
@@ -268,6 +273,11 @@ class InputPanel:
     def _head_chosen(self, _index: int) -> None:
         if self._parameters is not None:
             self._parameters.head = self.head
+            self._changed()
+
+    def _engine_chosen(self, index: int) -> None:
+        if self._parameters is not None:
+            self._parameters.engine = ENGINES[index]
             self._changed()
 
     def _device_chosen(self, index: int) -> None:

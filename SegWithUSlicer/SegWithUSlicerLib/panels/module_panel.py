@@ -178,7 +178,7 @@ class ModulePanel:
         self.run.problem = None
         output = self.outputs.chosen
         choices = parameters.roi, parameters.device, unlike_training, self.inputs.head, output, output is None
-        request = RunRequest(self.inputs.volumes, model.folder, *choices)
+        request = RunRequest(self.inputs.volumes, model.folder, *choices, engine=parameters.engine)
         self.session.controller.start(request)
 
     def _run_chosen(self, index: int) -> None:
@@ -202,8 +202,8 @@ class ModulePanel:
         parameters, model = self._parameters, self.inputs.model
         if parameters is None or model is None or not self.inputs.is_complete or self.session.controller.is_busy:
             return
-        volume, models = self.inputs.volumes[0], self.inputs.models
-        self.preview.ask(volume, parameters.roi, model, parameters.device, self.inputs.head, models)
+        volume, models, places = self.inputs.volumes[0], self.inputs.models, (parameters.device, parameters.engine)
+        self.preview.ask(volume, parameters.roi, model, places, self.inputs.head, models)
 
     def _preflight_changed(self, result: PreflightResult) -> None:
         self.inputs.show_preflight(result)

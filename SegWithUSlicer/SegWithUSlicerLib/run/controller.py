@@ -71,6 +71,7 @@ class RunRequest:
         head: an uncertainty head other than the model's default.
         output: the segmentation to write into; None for that of an earlier run of these volumes, or a new one.
         new: without `output`, always make a new segmentation.
+        engine: what runs the network.
     """
 
     volumes: Sequence[Any]
@@ -81,6 +82,7 @@ class RunRequest:
     head: str = ""
     output: Any = None
     new: bool = False
+    engine: str = "auto"
 
 
 def split_deviations(deviations: Sequence[Mapping[str, Any]]) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -267,6 +269,7 @@ class RunController:
             "model": str(asked.model),
             "head": asked.head,
             "device": asked.device,
+            "engine": asked.engine,
             "unlike_training": asked.unlike_training,
             # Tells the network which way is up; nothing is resampled.
             "own_to_world_ras": [number for row in first.own_to_world_ras for number in row],
@@ -320,7 +323,9 @@ class RunController:
             return
         self.on_loaded(self.nodes)
         text = _("Done in {seconds:.0f} s on {device}: drag the threshold, or click a structure in the table.")
-        done = text.format(seconds=event.get("seconds") or 0, device=str(event.get("device") or "cpu").upper())
+        engine = (event.get("engine") or {}).get("name")
+        device = str(event.get("device") or "cpu").upper() + (f" ({engine})" if engine else "")
+        done = text.format(seconds=event.get("seconds") or 0, device=device)
         self._end(Outcome.DONE, " ".join(filter(None, [done, remark])))
 
     def _error(self, run: _Run, event: Mapping[str, Any]) -> None:

@@ -87,20 +87,21 @@ class PreflightCheck:
         volume: "slicer.vtkMRMLScalarVolumeNode",
         roi: "slicer.vtkMRMLMarkupsROINode | None",
         model: ModelInfo,
-        device: str,
+        places: tuple[str, str],
         head: str = "",
         others: Sequence[ModelInfo] = (),
     ) -> None:
         """Ask the worker, which is started if needed.
 
         Args:
+            places: device and engine, as they were chosen.
             head: "" for the model's default.
             others: models that could be chosen for this volume instead.
         """
         self._question += 1
         try:
             to_world, _linear = own_to_world(volume)
-            fields: dict[str, Any] = {"grid": grid_of(volume), "device": device}
+            fields: dict[str, Any] = {"grid": grid_of(volume), "device": places[0], "engine": places[1]}
             fields["own_to_world_ras"] = [number for row in to_world for number in row]
             box = None if roi is None else read_roi(roi, volume)
             if box is not None:

@@ -189,6 +189,57 @@ def test_reviews_that_would_be_lost_are_told(made: Path, images: list[Path], tin
     assert (made / NAMES[0] / "review.Ana.jsonl").is_file()
 
 
+class TestEngines:
+    """A cohort goes on with the engine that it was begun with, and no review is lost for an engine's sake."""
+
+    @staticmethod
+    def made_with(folder: Path, **engine: object) -> None:
+        """Note another engine in a case folder."""
+        facts = json.loads((folder / "case.json").read_text(encoding="utf-8"))
+        facts["engine"] = {**facts["engine"], **engine}
+        (folder / "case.json").write_text(json.dumps(facts), encoding="utf-8")
+
+    def test_a_folder_from_before_there_were_engines_counts_as_torchs(
+        self, made: Path, images: list[Path], tiny: Path, segwithu: Command
+    ) -> None:
+        facts = json.loads((made / NAMES[0] / "case.json").read_text(encoding="utf-8"))
+        del facts["engine"]
+        (made / NAMES[0] / "case.json").write_text(json.dumps(facts), encoding="utf-8")
+        outcome = segwithu.segment(images[0], "--resume", model=tiny, output=made)
+        assert outcome.code == 0
+        assert f"torch {facts['versions']['torch']} on the CPU (as the cases in {made})" in outcome.err
+
+    def test_the_folders_engine_is_gone_on_with_or_said_to_be_missing(
+        self, made: Path, images: list[Path], tiny: Path, segwithu: Command
+    ) -> None:
+        self.made_with(made / NAMES[0], name="openvino", version="2026.4.1")
+        outcome = segwithu.segment(*images, "--resume", model=tiny, output=made)
+        one_sentence(outcome, "The cases in", "engine openvino", "has no compiled graphs", "models compile", code=2)
+        outcome = segwithu.segment(images[0], "--resume", "--engine", "torch", model=tiny, output=made)
+        assert "was made with the engine openvino 2026.4.1 instead of torch" in outcome.messages[0]
+
+    @pytest.mark.parametrize("engine", [{"version": "1.0"}, {"precision": "bfloat16"}, {"graphs_sha256": "0" * 64}])
+    def test_another_version_precision_or_graph_is_another_result(
+        self, made: Path, images: list[Path], tiny: Path, segwithu: Command, engine: dict[str, str]
+    ) -> None:
+        self.made_with(made / NAMES[0], **engine)
+        outcome = segwithu.segment(images[0], "--resume", model=tiny, output=made)
+        assert outcome.code == 1
+        assert "was made with the engine torch" in outcome.messages[0]
+        assert segwithu.segment(images[0], "--resume", "--overwrite", model=tiny, output=made).code == 0
+
+    def test_a_review_is_not_replaced_because_of_an_engine(
+        self, made: Path, images: list[Path], tiny: Path, segwithu: Command
+    ) -> None:
+        judged(made / NAMES[0], "Ana", {1: Verdict.ACCEPTED})
+        self.made_with(made / NAMES[0], version="1.0")
+        for options in (["--resume"], ["--resume", "--overwrite"]):
+            outcome = segwithu.segment(images[0], *options, model=tiny, output=made)
+            assert outcome.code == 1
+            assert "which is no reason to lose the reviews in it: it stays" in outcome.messages[0]
+        assert (made / NAMES[0] / "review.Ana.jsonl").is_file()
+
+
 def test_a_folder_of_cases_is_resumed_with_the_output_inside(
     images: list[Path], tiny: Path, segwithu: Command, tmp_path: Path
 ) -> None:

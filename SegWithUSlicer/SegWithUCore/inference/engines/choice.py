@@ -10,7 +10,7 @@ from pathlib import Path
 from ...case.case_file import read_case
 from ...errors import InputError, UsageError
 from ...models.bundle import Bundle
-from ...models.graph_files import graphs_lacking
+from ...models.graph_files import MAKE_ANEW, graphs_lacking
 from . import AUTO, ENGINES, OPENVINO, TORCH
 from .base import Engine
 from .openvino_engine import GraphRunError, OpenVINOEngine, OpenVINOImportError
@@ -64,6 +64,9 @@ def open_engine(bundle: Bundle, engine: str = AUTO, device: str = AUTO) -> tuple
 def _openvino_asked(bundle: Bundle, device: str) -> Engine:
     if device not in (AUTO, "cpu"):
         raise UsageError(f"The engine openvino runs on the CPU, not on '{device}': choose the CPU or the engine torch.")
+    lacking = graphs_lacking(bundle)
+    if lacking is not None:
+        raise UsageError(f"The engine openvino cannot be used, for {lacking}: {MAKE_ANEW}, or choose torch.")
     try:
         return OpenVINOEngine(bundle)
     except OpenVINOImportError as error:

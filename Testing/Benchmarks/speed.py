@@ -1,0 +1,240 @@
+"""What a window and a whole case cost: bare backbone, context and paper's head, on torch and on OpenVINO.
+
+    python Testing/Benchmarks/speed.py [--threads 1] [--repeat 3] [--output FOLDER]
+
+The shipped model on parts of the sample image of five sizes, from the image in memory to maps and classes in memory.
+"Augmentation" is the plain pass and 5 more, "ensemble" is 5 passes, their probabilities averaged: what test-time
+augmentation and a deep ensemble of 5 take at least, on the same engine (turning images and loading members not
+counted), on the sizes of at most `MOST_PASSES_WINDOWS` windows. Seconds are those of the processor, the least of all
+repeats, all jobs of a size taking turns, because the machine may be shared; freed memory is kept, as in every run. The
+bare backbone and the paper's head are compiled for OpenVINO here. Exits 1 when a whole case with uncertainty on
+OpenVINO takes more than the bare backbone on torch, or when the other ways take less than 4.5 times as long.
+"""
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT / "SegWithUSlicer")]
+
+import numpy as np  # noqa: E402
+import SimpleITK as sitk  # noqa: E402
+import torch  # noqa: E402
+from scipy.special import softmax  # noqa: E402
+
+from SegWithUCore.benchmark.baselines.base import PassAverage  # noqa: E402
+from SegWithUCore.imaging.roi import RegionOfInterest, voxel_box  # noqa: E402
+from SegWithUCore.imaging.volume import read_image  # noqa: E402
+from SegWithUCore.inference.engines.base import WindowRunner  # noqa: E402
+from SegWithUCore.inference.engines.compile_graphs import add_graphs  # noqa: E402
+from SegWithUCore.inference.engines.openvino_engine import import_openvino, settings  # noqa: E402
+from SegWithUCore.inference.engines.torch_engine import BackboneAlone, TorchWindows  # noqa: E402
+from SegWithUCore.inference.model import Model  # noqa: E402
+from SegWithUCore.inference.preprocessing import network_input  # noqa: E402
+from SegWithUCore.inference.segment import segment_images  # noqa: E402
+from SegWithUCore.inference.sliding_window import count_windows, stitched  # noqa: E402
+from SegWithUCore.inference.uncertainty_maps import resample_to_grid  # noqa: E402
+from SegWithUCore.memory import keep_freed_memory  # noqa: E402
+from SegWithUCore.models.bundle import as_further, read_bundle, write_bundle_json  # noqa: E402
+from SegWithUCore.models.input_spec import InputSpec  # noqa: E402
+from SegWithUCore.network.graph import with_pooled_norms  # noqa: E402
+from SegWithUCore.processor import use_threads  # noqa: E402
+
+SHIPPED = ROOT / "Resources" / "Models" / "hippocampus"
+SAMPLE = ROOT / "Resources" / "SampleData" / "MNI152_T1_1mm.nii.gz"
+CENTRE = (-28.0, -22.0, -14.0)
+SIZES = ((36, 50, 36), (48, 64, 48), (64, 64, 64), (80, 80, 80), (96, 96, 96))
+MOST_PASSES_WINDOWS = 8
+AT_LEAST = 4.5
+PASSES = {"augmentation, 6 passes": 6, "ensemble, 5 passes": 5}
+
+
+def main() -> int:
+    """Measure, write the results and return the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--output", type=Path, default=ROOT / "Testing" / "Benchmarks" / "results")
+    options = parser.parse_args()
+    use_threads(options.threads)
+    torch.set_num_threads(options.threads)
+    keep_freed_memory()
+    load = os.getloadavg()[0]
+    with tempfile.TemporaryDirectory() as folder:
+        models, bare = opened(Path(folder))
+        window = windows(models, bare, options.repeat)
+        cases = [whole_case(size, models, bare, options.repeat) for size in SIZES]
+    record = {
+        "threads": options.threads,
+        "repeat": options.repeat,
+        "load": [round(load, 1), round(os.getloadavg()[0], 1)],
+        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+        "versions": {name.split()[0]: model.engine.identity()["version"] for name, model in models.items()},
+        "window": window,
+        "cases": cases,
+    }
+    (options.output / "speed.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    page = table(record)
+    (options.output / "speed.md").write_text(page, encoding="utf-8")
+    print(page)
+    return int(not all(kept(case["seconds"]) for case in cases))
+
+
+def kept(seconds: dict[str, float]) -> bool:
+    """Whether the aims hold for one size."""
+    ours = seconds["openvino context"]
+    passes = [value for name, value in seconds.items() if name.startswith("openvino") and name.endswith("passes")]
+    return ours <= seconds["torch bare"] and all(value >= AT_LEAST * ours for value in passes)
+
+
+def opened(folder: Path) -> tuple[dict[str, Model], dict[str, WindowRunner]]:
+    """Both heads on both engines, and the bare backbone on both."""
+    bundle = read_bundle(SHIPPED)
+    shutil.copytree(SHIPPED, folder / "paper")
+    heads = {head.name: head for head in bundle.heads}
+    papers = (replace(as_further(bundle), default=False), replace(heads["paper"], default=True, calibration=None))
+    plain = replace(
+        bundle, heads=papers, graphs=None, display=None, figures=None, calibration=heads["paper"].calibration
+    )
+    paper = add_graphs(write_bundle_json(plain, folder / "paper"), folder / "paper")
+    models = {
+        f"{engine} {name}": Model(which, engine=engine)
+        for name, which in {"context": bundle, "paper": paper}.items()
+        for engine in ("torch", "openvino")
+    }
+    network = models["torch context"].network
+    backbones = {
+        "torch bare": TorchWindows(BackboneAlone(network.backbone)),
+        "openvino bare": BareGraph(with_pooled_norms(network).backbone, bundle.input),
+    }
+    return models, backbones
+
+
+class BareGraph:
+    """The backbone alone, compiled by OpenVINO."""
+
+    def __init__(self, backbone: torch.nn.Module, spec: InputSpec) -> None:
+        openvino = import_openvino()
+        example = torch.zeros(1, len(spec.channels), *spec.window_zyx)
+        with torch.no_grad():
+            graph = openvino.convert_model(backbone.eval(), example_input=example, input=[list(example.shape)])
+        threads = int(os.environ["OMP_NUM_THREADS"])
+        self._request = openvino.Core().compile_model(graph, "CPU", settings(threads)).create_infer_request()
+
+    def window(self, image: np.ndarray) -> Sequence[np.ndarray]:
+        """As `WindowRunner.window`."""
+        found = self._request.infer([np.ascontiguousarray(image)[None]], share_inputs=True, share_outputs=True)
+        return (found[0][0],)
+
+
+def windows(models: dict[str, Model], bare: dict[str, WindowRunner], repeat: int) -> dict[str, float]:
+    """Seconds of one window of noise, logits and responses."""
+    spec = next(iter(models.values())).bundle.input
+    image = np.random.default_rng(0).normal(size=(1, *spec.window_zyx)).astype(np.float32)
+    runners: dict[str, WindowRunner] = {**bare, **{name: model.engine for name, model in models.items()}}
+    return least_seconds({name: partial(runner.window, image) for name, runner in runners.items()}, 3 * repeat)
+
+
+def whole_case(
+    size: tuple[int, int, int], models: dict[str, Model], bare: dict[str, WindowRunner], repeat: int
+) -> dict[str, Any]:
+    """Seconds of one part of the sample."""
+    image = read_image(SAMPLE)
+    part = voxel_box(RegionOfInterest(CENTRE, size), image).crop(image)
+    spec = next(iter(models.values())).bundle.input
+    count = count_windows(network_input([part], spec)[0].shape[1:], spec.window_zyx)
+    jobs: dict[str, Callable[[], Any]] = {name: partial(segmented, part, run, spec) for name, run in bare.items()}
+    jobs |= {name: partial(segment_images, [part], model) for name, model in models.items()}
+    if count <= MOST_PASSES_WINDOWS:
+        jobs |= {
+            f"{name.split()[0]} {title}": partial(averaged, part, run, spec, passes)
+            for name, run in bare.items()
+            for title, passes in PASSES.items()
+        }
+    return {"size": size, "windows": count, "seconds": least_seconds(jobs, repeat)}
+
+
+def logits_of(part: sitk.Image, runner: WindowRunner, spec: InputSpec) -> np.ndarray:
+    """Logits on the grid of the image."""
+    array, working = network_input([part], spec)
+    return resample_to_grid(stitched(runner, array, spec), working, part)
+
+
+def segmented(part: sitk.Image, runner: WindowRunner, spec: InputSpec) -> np.ndarray:
+    """Classes, from the backbone alone."""
+    classes: np.ndarray = logits_of(part, runner, spec).argmax(0).astype(np.uint8)
+    return classes
+
+
+def averaged(part: sitk.Image, runner: WindowRunner, spec: InputSpec, passes: int) -> np.ndarray:
+    """Mutual information of several passes, as the baselines average them."""
+    found = PassAverage()
+    for _ in range(passes):
+        found.add(softmax(logits_of(part, runner, spec).astype(np.float64), 0))
+    return found.mutual_information()
+
+
+def least_seconds(jobs: dict[str, Callable[[], Any]], repeat: int) -> dict[str, float]:
+    """The least processor time of each job; jobs take turns, so that a busy minute hits all of them."""
+    least = dict.fromkeys(jobs, float("inf"))
+    for turn in range(repeat + 1):
+        for name, job in jobs.items():
+            begun = time.process_time()
+            job()
+            if turn:  # the first warms up
+                least[name] = min(least[name], time.process_time() - begun)
+    return least
+
+
+def table(record: dict[str, Any]) -> str:
+    """The record as a page of Markdown."""
+    versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
+    names = list(record["cases"][0]["seconds"])
+    lines = [
+        "# What a window and a case cost",
+        f"Seconds of processor time, {record['threads']} thread(s), least of {record['repeat']} (windows of "
+        f"{3 * record['repeat']}), all jobs in one run and taking turns; {record['machine']}, load "
+        f"{record['load'][0]} to {record['load'][1]}; {versions}. In brackets: of the bare backbone on torch. By "
+        "`Testing/Benchmarks/speed.py`.",
+        "",
+        "| job | one window | "
+        + " | ".join(f"{'x'.join(map(str, c['size']))} mm, {c['windows']} windows" for c in record["cases"])
+        + " |",
+        "|---|---:|" + "---:|" * len(record["cases"]),
+    ]
+    for name in names:
+        cells = [cell(record["window"], name), *(cell(case["seconds"], name) for case in record["cases"])]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    lines += ["", "| against our whole case on the same engine | " + " | ".join(PASSES) + " |", "|---|---:|---:|"]
+    for engine in ("torch", "openvino"):
+        ratios = []
+        for title in PASSES:
+            both = [(c["seconds"].get(f"{engine} {title}"), c["seconds"][f"{engine} context"]) for c in record["cases"]]
+            ratios.append(" ".join(f"{passes / ours:.1f}" for passes, ours in both if passes))
+        lines.append(f"| {engine}, times as long, by size | {ratios[0]} | {ratios[1]} |")
+    per_window = [case["seconds"]["openvino context"] / case["windows"] for case in record["cases"]]
+    words = ", ".join(f"{1000 * value:.0f}" for value in per_window)
+    lines += ["", f"Seconds of a whole case on openvino with the context head, by window: {words} ms.", ""]
+    return "\n".join(lines)
+
+
+def cell(seconds: dict[str, float], name: str) -> str:
+    """One figure, and its share of the bare backbone on torch."""
+    if name not in seconds:
+        return ""
+    return f"{seconds[name]:.3f} ({seconds[name] / seconds['torch bare']:.2f})"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,81 @@
+"""`segwithu models compile` and `verify --deep`: graphs of a small model, made without a word to anybody."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from repository import PACKAGES
+from segwithu_command import MODEL, Command, changed_description, one_sentence
+
+from SegWithUCore.inference.engines.choice import is_installed
+from SegWithUCore.inference.model import Model
+from SegWithUCore.models.bundle import read_bundle
+from SegWithUCore.models.graph_files import graphs_lacking
+
+pytestmark = pytest.mark.skipif(not is_installed("openvino"), reason="openvino is not installed")
+WATCHER = """
+import atexit, multiprocessing.process, os, socket, subprocess, sys
+def told(what):
+    with open(os.environ["WATCHED"], "a") as file:
+        file.write(what + "\\n")
+def watch(owner, name):
+    real = getattr(owner, name)
+    def instead(*arguments, **keywords):
+        told(f"{owner.__name__}.{name} {arguments[1:2]}")
+        return real(*arguments, **keywords)
+    setattr(owner, name, instead)
+watch(multiprocessing.process.BaseProcess, "start")
+watch(socket.socket, "connect")
+watch(subprocess.Popen, "__init__")
+atexit.register(lambda: told("ended, openvino loaded: " + str("openvino" in sys.modules)))
+"""
+
+
+def test_compiling_sends_nothing_starts_nothing_and_writes_only_the_model(tiny: Path, tmp_path: Path) -> None:
+    """OpenVINO's telemetry would report the conversion from a process of its own, and note it in the home folder."""
+    model, home, watched = tmp_path / "models" / "tiny", tmp_path / "home", tmp_path / "watched.txt"
+    shutil.copytree(tiny, model)
+    for folder in (home, tmp_path / "site"):
+        folder.mkdir()
+    (tmp_path / "site" / "sitecustomize.py").write_text(WATCHER)
+    environment = {key: value for key, value in os.environ.items() if key not in ("CI", "TF_BUILD", "JENKINS_URL")}
+    environment |= {name: str(home) for name in ("HOME", "USERPROFILE", "XDG_CONFIG_HOME", "XDG_CACHE_HOME")}
+    environment |= {"PYTHONPATH": f"{tmp_path / 'site'}:{PACKAGES}", "WATCHED": str(watched), "TMPDIR": str(tmp_path)}
+    call = [sys.executable, "-m", "SegWithUCore.cli", "models", "compile", str(model)]
+    run = subprocess.run(call, env=environment, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    assert "largest differences from torch: logits" in run.stdout
+    assert watched.read_text().splitlines() == ["ended, openvino loaded: True"]
+    assert list(home.rglob("*")) == []
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["home", "models", "site", "watched.txt"]
+    bundle = read_bundle(model)
+    assert graphs_lacking(bundle) is None
+    window = np.random.default_rng(0).normal(size=(1, *bundle.input.window_zyx)).astype(np.float32)
+    both = [np.concatenate(Model(bundle, engine=name).engine.window(window)) for name in ("torch", "openvino")]
+    np.testing.assert_allclose(both[1], both[0], rtol=0, atol=1e-4 * np.abs(both[0]).max())
+
+
+def test_a_model_in_halves_is_not_compiled_silently(tiny: Path, tmp_path: Path, segwithu: Command) -> None:
+    model = tmp_path / "models" / "tiny"
+    shutil.copytree(tiny, model)
+    changed_description(model, "input/precision", "bfloat16")
+    one_sentence(segwithu("models", "compile", model), "was measured in bfloat16", "calibrate it anew", code=2)
+    assert graphs_lacking(read_bundle(model)) is not None
+
+
+def test_deep_verification_tells_the_differences_and_notices_a_changed_file(tmp_path: Path, segwithu: Command) -> None:
+    outcome = segwithu("models", "verify", MODEL, "--deep")
+    assert outcome.code == 0
+    assert "largest differences from torch: logits" in outcome.out
+    model = tmp_path / "hippocampus"
+    shutil.copytree(MODEL, model)
+    with (model / "graph_maps.xml").open("ab") as file:
+        file.write(b" ")
+    one_sentence(segwithu("models", "verify", model), "graph_maps.xml is damaged or was changed")
+    description = json.loads((model / "bundle.json").read_text(encoding="utf-8"))
+    assert sorted(description["graphs"]["files"]) == sorted(path.name for path in model.glob("graph_*"))
