@@ -17,11 +17,14 @@ export async function loadCase(source, id, onPart = () => {}) {
     const total = parts.reduce((sum, [, part]) => sum + bytesOf(part), 1);
     const volumes = {};
     let loaded = 0;
-    for (const [name, part] of parts) {
-        volumes[name] = await loadVolume(source, id, part, frame);
-        loaded += bytesOf(part);
-        onPart(loaded / total);
-    }
+    // All at once: the server prepares them side by side.
+    await Promise.all(
+        parts.map(async ([name, part]) => {
+            volumes[name] = await loadVolume(source, id, part, frame);
+            loaded += bytesOf(part);
+            onPart(loaded / total);
+        }),
+    );
     return makeCase(description, frame, volumes);
 }
 

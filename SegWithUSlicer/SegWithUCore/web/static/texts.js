@@ -16,7 +16,8 @@ export function volumeText(mm3) {
 export function roundedText(value, digits) {
     const scale = 10 ** digits;
     const low = Math.floor(value * scale);
-    if (value * scale - low === 0.5) {
+    // Only such numbers lie half-way exactly; of others, the binary number decides.
+    if (value * scale - low === 0.5 && Number.isInteger(value * 2 ** (digits + 1))) {
         return ((low % 2 ? low + 1 : low) / scale).toFixed(digits);
     }
     return value.toFixed(digits);
