@@ -326,7 +326,7 @@ FAR = "The part spans 197 x 233 x 189 mm, but the training cases span 32 x 45 x 
         ),
         (
             {"kinds": frozenset({"picture"}), "others": ()},
-            "No installed model fits this image: choose another image or region, or a model.",
+            "No installed model fits this image: choose another image or region, or add a model.",
         ),
         ({"kinds": frozenset({"picture"}), "others": None}, "Check the result with care: one point is unusual."),
         (

@@ -144,7 +144,9 @@ def _banner_text(points: int, refused: bool, result: PreflightResult, choice: Ch
     if result.others is not None and choice.has_region:
         return start + _("No installed model fits this region: move it onto the structure, or choose another image.")
     if result.others is not None:
-        text = _("No installed model fits this image: choose another image or region, or <a href='{url}'>a model</a>.")
+        text = _(
+            "No installed model fits this image: choose another image or region, or <a href='{url}'>add a model</a>."
+        )
         return start + text.format(url=_MODELS_PAGE)
     if refused:
         return start + _("This is too unlike the training images: press Propose, or choose another image.")
