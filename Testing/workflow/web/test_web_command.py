@@ -56,6 +56,23 @@ def test_it_ends_with_the_program_that_started_it(case: Path) -> None:
     assert lines_of(case, "Ana")[-1]["event"] == "closed"
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="the browser is a shell script")
+def test_a_browser_is_started_with_a_link_that_works_once(
+    case: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    browser = tmp_path / "browser"
+    browser.write_text(f'#!/bin/sh\necho "$1" > {tmp_path}/part && mv {tmp_path}/part {tmp_path}/opened\n')
+    browser.chmod(0o755)
+    monkeypatch.setenv("BROWSER", f"{browser} %s")
+    with started(case, "--open") as (_process, ready):
+        client = WebClient(ready["url"])
+        while not (tmp_path / "opened").exists():
+            client.worklist()
+        link = (tmp_path / "opened").read_text().strip()
+        assert client.token not in link
+        assert client.post("/api/enter", {"once": link.rpartition("=")[2]})[1] == {"token": client.token}
+
+
 def test_it_needs_neither_torch_nor_scipy_but_for_blind_places(case: Path) -> None:
     with started(case, packages="numpy,SimpleITK") as (_process, ready):
         client = WebClient(ready["url"])

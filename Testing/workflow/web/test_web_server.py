@@ -1,5 +1,6 @@
 """The server behind the page, asked as its page asks it, on real cases: volumes, reviews, who may ask."""
 
+import errno
 import json
 import os
 import shutil
@@ -18,6 +19,7 @@ from web_client import WebClient, WebReview, lines_of, served
 
 from SegWithUCore.case.case_file import read_case
 from SegWithUCore.case.case_image import voxel_hash
+from SegWithUCore.review import log as log_module
 from SegWithUCore.review.log import AuditLog
 from SegWithUCore.review.log_format import Opened, Verdict, VerdictGiven
 from SegWithUCore.review.reviews import read_reviews
@@ -517,6 +519,37 @@ def test_hostile_case_folders_lead_to_no_other_file(cases, tmp_path):
         assert client.ask("GET", f"/api/cases/{linked['id']}")[0] == 409
         status, _, content = client.ask("GET", f"/api/cases/{client.case_id(CASES[2])}")
         assert (status, json.loads(content)["kind"]) == (409, "damaged")
+
+
+def test_on_a_full_disk_the_page_is_told_and_nothing_is_lost(cases, monkeypatch):
+    write_all = log_module._write_all
+
+    def full(handle, data):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with served(cases) as server:
+        client = WebClient(server.gate.link)
+        review = client.open(client.case_id(NAME), "Ana")
+        monkeypatch.setattr(log_module, "_write_all", full)
+        answer = review.judge(review.ids[0])
+        assert not answer["stored"]
+        assert "lines not stored yet: 1" in answer["trouble"]
+        assert not review.judge(review.ids[1])["stored"]
+        review.close()
+        server.routes.reviews.sweep()
+        assert server.routes.reviews.count == 1  # kept, for its lines are nowhere else
+        again = client.open(review.case, "Ana")
+        assert (again.opened["stored"], again.opened["changed"], again.last) == (False, False, again.opened["last"])
+        monkeypatch.setattr(log_module, "_write_all", write_all)
+        assert again.alive()[1]["stored"]
+        assert [line["event"] for line in lines_of(cases / NAME, "Ana")][:3] == ["opened", "verdict", "verdict"]
+        monkeypatch.setattr(log_module, "_write_all", full)
+        again.judge(again.ids[2])
+        (left,) = server.routes.reviews.close_all()
+        assert "lines not stored yet" in left
+        monkeypatch.setattr(log_module, "_write_all", write_all)
+    kinds = [line["event"] for line in lines_of(cases / NAME, "Ana")]
+    assert (kinds.count("verdict"), kinds[-1]) == (3, "closed")
 
 
 def test_a_case_that_cannot_be_written_to_is_shown_and_takes_no_verdicts(cases):
