@@ -188,9 +188,10 @@ def test_a_server_that_is_killed_loses_nothing(cases: Path, visit: Opener) -> No
 
 def _link(server: Any) -> str:
     """The link that a server prints."""
-    line = server.stdout.readline()
-    assert line, server.stderr.read()
-    return str(json.loads(line)["url"])
+    events = (json.loads(line) for line in iter(server.stdout.readline, ""))
+    ready = next((event for event in events if event["event"] == "ready"), None)
+    assert ready is not None, server.stderr.read()
+    return str(ready["url"])
 
 
 def test_of_two_windows_the_one_that_is_behind_is_told(cases: Path, visit: Opener) -> None:
@@ -227,6 +228,7 @@ def test_a_case_that_another_program_reviews_is_read_only_until_that_ends(cases:
         window.page.keyboard.press("Tab")
         window.page.get_by_text("open for Ana").wait_for()
         window.open_case(CASES[0])
+        window.page.get_by_text("Read-only: ").wait_for()
         note = window.text(".messages")
         assert note.startswith("Read-only: ")
         assert "(since " in note
