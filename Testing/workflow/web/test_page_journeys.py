@@ -264,3 +264,42 @@ def test_blind_places_are_told_apart_at_the_end_only(cases: Path, visit: Opener)
     lines = lines_of(cases / CASES[2], "Ana")
     assert sum(line["event"] == "blind" for line in lines) == shown - real
     assert json.dumps(lines).count('"accepted"') >= shown
+
+
+def test_a_page_that_is_hidden_for_a_minute_gives_the_review_back_and_takes_it_again(
+    cases: Path, visit: Opener
+) -> None:
+    def show(window: Visit, visible: bool) -> None:
+        window.page.evaluate(
+            """(visible) => {
+              Object.defineProperty(document, "hidden", { value: !visible, configurable: true });
+              document.dispatchEvent(new Event("visibilitychange"));
+            }""",
+            visible,
+        )
+
+    with served(cases) as server:
+        window = visit(server.gate.link)
+        window.wait("worklist")
+        window.page.get_by_label("Your name").fill("Ana")
+        window.page.keyboard.press("Tab")
+        window.page.get_by_text("open for Ana").wait_for()
+        window.page.clock.install()
+        window.open_case(CASES[0])
+        window.press(ACCEPT)
+        show(window, False)
+        with window.page.expect_response(re.compile(r".*/close$")):
+            window.page.clock.fast_forward(61_000)
+        rival = subprocess.run(
+            [sys.executable, str(HELPERS / "web_rival.py"), str(cases / CASES[0]), "Ana"],
+            input="judge\n", capture_output=True, text=True, env={"PYTHONPATH": str(PACKAGES)}, check=True,
+        )  # fmt: skip
+        assert rival.stdout == "open\n"
+        with window.page.expect_response(re.compile(r".*/open$")):
+            show(window, True)
+        window.page.get_by_text("The review went on elsewhere").wait_for()
+        assert window.text(".progress").startswith("2 of ")
+        window.press(SECOND)
+        assert window.text(".progress").startswith("3 of ")
+        assert window.troubles == []
+    assert len(verdicts_of(cases / CASES[0], "Ana")) == 3
