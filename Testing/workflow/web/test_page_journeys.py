@@ -303,3 +303,41 @@ def test_a_page_that_is_hidden_for_a_minute_gives_the_review_back_and_takes_it_a
         assert window.text(".progress").startswith("3 of ")
         assert window.troubles == []
     assert len(verdicts_of(cases / CASES[0], "Ana")) == 3
+
+
+def test_verdicts_that_were_not_stored_before_somebody_else_went_on_become_a_file(
+    cases: Path, visit: Opener, segwithu: Command, tmp_path: Path
+) -> None:
+    with served(cases) as server:
+        window = visit(server.gate.link)
+        window.wait("worklist")
+        window.page.get_by_label("Your name").fill("Ana")
+        window.page.keyboard.press("Tab")
+        window.page.get_by_text("open for Ana").wait_for()
+        window.page.clock.install()
+        window.open_case(CASES[0])
+        window.press(ACCEPT)
+        window.context.set_offline(True)
+        window.page.keyboard.press(SECOND)
+        window.page.get_by_text("Not stored yet").wait_for()
+        server.routes.reviews.close_all()  # as after half a minute without a sign of life
+        subprocess.run(
+            [sys.executable, str(HELPERS / "web_rival.py"), str(cases / CASES[0]), "Ana"],
+            input="judge\n", text=True, env={"PYTHONPATH": str(PACKAGES)}, check=True, stdout=subprocess.DEVNULL,
+        )  # fmt: skip
+        before = lines_of(cases / CASES[0], "Ana")
+        window.context.set_offline(False)
+        window.page.clock.fast_forward(6_000)
+        window.page.get_by_text("Your last verdicts were not stored").wait_for()
+        with window.page.expect_download() as download:
+            window.page.get_by_role("button", name="Save unsent verdicts").click()
+        file = tmp_path / "back" / download.value.suggested_filename
+        download.value.save_as(file)
+        verdicts = [event.get("verdict") for event in lines_of(cases / CASES[0], "Ana")]
+        assert "needs second reader" not in verdicts
+    assert [
+        line for line in json.loads(file.read_text("utf-8"))["lines"] if line.get("verdict") == "needs second reader"
+    ]
+    assert segwithu("merge-reviews", file, "--into", cases).code == 0
+    assert lines_of(cases / CASES[0], "Ana")[: len(before)] == before
+    assert len(list((cases / CASES[0]).glob("review.Ana.jsonl.from-*"))) == 1, "what does not fit is kept beside"
