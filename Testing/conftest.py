@@ -127,7 +127,7 @@ def dicom_cases(data_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 @pytest.fixture(scope="session")
 def chromium() -> Iterator[Any]:
-    """Playwright's `Browser`, started once a session."""
+    """Playwright's `Browser`, started once a session. From then on nothing in this process can call `asyncio.run`."""
     from page_browser import launched
 
     with launched() as browser:
