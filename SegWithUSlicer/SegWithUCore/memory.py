@@ -83,17 +83,39 @@ def in_words(size: float) -> str:
     return f"{size / 1e6:.0f} MB"
 
 
+_process_limit: int | None = None
+
+
+def limit_process(size: int | None) -> None:
+    """Let this process count on no more than `size` bytes in all, because whoever watches it ends it beyond.
+
+    Args:
+        size: None for no limit.
+    """
+    global _process_limit
+    _process_limit = size
+
+
 def available_bytes(proc: Path = Path("/proc")) -> int | None:
     """Memory that this process can still get, swap included; None if the system does not say.
 
     The least of: memory that the system calls available with free swap, what the control groups of the process and
-    their parents leave (version 1 and 2), and what its address space may still grow by (`ulimit -v`).
+    their parents leave (version 1 and 2), what its address space may still grow by (`ulimit -v`), and what
+    `limit_process` leaves.
 
     Args:
         proc: where Linux shows its state.
     """
     if os.environ.get(IGNORE_VARIABLE) == "1":
         return None
+    found = _system_available(proc)
+    if _process_limit is None:
+        return found
+    left = max(0, _process_limit - resident_bytes())
+    return left if found is None else min(left, found)
+
+
+def _system_available(proc: Path) -> int | None:
     if sys.platform == "win32":
         return _windows_available()
     if sys.platform == "darwin":

@@ -83,6 +83,11 @@ class ProcessLock:
         raise LockedError(path, b"")
 
     @property
+    def path(self) -> Path:
+        """The lock file."""
+        return self._path
+
+    @property
     def is_held(self) -> bool:
         """Whether the lock file is still this process's: nobody took it over, and nobody removed it."""
         try:

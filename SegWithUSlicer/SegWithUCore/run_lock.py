@@ -108,7 +108,7 @@ class RunLock:
 
     def __init__(self, folder: Path, lock: ProcessLock, made_folder: bool) -> None:
         """For `take` only."""
-        self._folder, self._lock, self._made_folder = folder, lock, made_folder
+        self._folder, self._lock, self._made_folder = folder.resolve(), lock, made_folder
         self._ended = threading.Event()
         threading.Thread(target=self._show_life, name="run lock", daemon=True).start()
 
@@ -150,6 +150,10 @@ class RunLock:
     ) -> None:
         """As `release`."""
         self.release()
+
+    def identity(self) -> tuple[str, str]:
+        """Return path and content of the lock file, by which other computers know that they see the same folder."""
+        return str(self._lock.path.resolve()), self._lock.path.read_text(encoding="utf-8")
 
     def check(self) -> None:
         """Look whether the lock is still held; called before each case.

@@ -24,7 +24,7 @@ CORE_LAYERS: list[set[str]] = [
     {"case"},
     {"models"},
     {"network", "calibration", "imaging", "regions"},
-    {"metrics"},
+    {"metrics", "cluster"},
     {"top"},
 ]
 LIB_LAYERS: list[set[str]] = [{"panels"}, {"cases"}, {"review", "run"}, {"scene"}, {"top"}]

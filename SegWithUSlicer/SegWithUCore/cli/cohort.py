@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,9 +15,10 @@ from ..imaging.plain_names import plain_name
 from ..progress import Progress, time_left
 from ..review.flags import Rule
 from ..run_lock import LockLostError
-from .console import Console, table
+from .console import PLAIN_INTERVAL_S, Console, table
 
 if TYPE_CHECKING:
+    from ..cluster.tasks import Running
     from ..inference.cohort import CaseProgress, CohortCounts, Settled
     from ..inference.failed_cases import FailedCases
     from ..inference.segment import Job
@@ -43,7 +45,7 @@ class CohortReporter:
         """Nothing is printed yet."""
         self.console, self.total = console, total
         self.table: FailedCases | None = None
-        self._debug, self._settled = debug, 0
+        self._debug, self._settled, self._told = debug, 0, time.monotonic()
 
     def failed_before(self, failure: Failure) -> None:
         """Report a case that could not even be begun."""
@@ -63,6 +65,22 @@ class CohortReporter:
         if self.total == 1 or self.console.as_json:
             return name
         return f"{name} ({number} of {self.total}{'' if seconds is None else ', ' + time_left(seconds)})"
+
+    def running(self, counts: "CohortCounts", running: "Running", workers: int) -> None:
+        """Say, every second for machines and now and then for people, how far the workers are."""
+        hourly, done = counts.cases_per_hour, counts.complete + counts.failed
+        left = None
+        if hourly:
+            left = 3600 * (counts.total - done) / hourly
+        cases = sorted(running.cases.values(), key=lambda case: str(case["case"]))
+        event = {"event": "workers", "workers": workers, "cases": counts.total, "done": counts.finished,
+                 "there": counts.skipped, "failed": counts.failed, "running": cases,
+                 "cases_per_hour": None if hourly is None else round(hourly, 1),
+                 "seconds_left": None if left is None else round(left, 1)}  # fmt: skip
+        is_time = time.monotonic() - self._told >= PLAIN_INTERVAL_S
+        if is_time:
+            self._told = time.monotonic()
+        self.console.step(_workers_line(counts, cases, workers, hourly, left) if is_time else "", event)
 
     def settled(self, job: "Job", settled: "Settled") -> None:
         """Say what became of a case."""
@@ -118,7 +136,8 @@ def segment_cohort(
     """
     from ..inference.cohort import CohortCounts
 
-    counts, many = CohortCounts(reporter.total, failed=reporter.total - len(jobs)), reporter.total > 1 or options.resume
+    counts = CohortCounts(reporter.total, failed=reporter.total - len(jobs))
+    many = reporter.total > 1 or options.resume or reporter.table is not None
     try:
         if jobs:
             run_cases(counts)
@@ -161,6 +180,26 @@ def summary(name: str, facts: Mapping[str, Any], target: Path) -> str:
     elif not facts["calibrated"]:
         text += "This head is not calibrated: the ranking map orders voxels, but has no probabilities.\n"
     return f"{text}written to {target}\n"
+
+
+_SHOWN_RUNNING = 4
+"""Running cases that a line names."""
+
+
+def _workers_line(
+    counts: "CohortCounts", cases: Sequence[Mapping[str, Any]], workers: int, hourly: float | None, left: float | None
+) -> str:
+    told = f"{counts.complete + counts.failed} of {counts.total} cases"
+    parts = [f"{told}, {counts.failed} failed" if counts.failed else told]
+    parts.append(f"{workers} worker{'' if workers == 1 else 's'}")
+    named = [f"{plain_name(str(case['case']))} on {case['host']} ({case['stage']} {case['fraction']:.0%})"
+             for case in cases[:_SHOWN_RUNNING]]  # fmt: skip
+    more = len(cases) - _SHOWN_RUNNING
+    if named:
+        parts.append(f"running: {', '.join(named)}{f' and {more} more' if more > 0 else ''}")
+    if hourly is not None and left is not None:
+        parts.append(f"{hourly:.0f} cases an hour, {time_left(left)}")
+    return "; ".join(parts)
 
 
 def _summed_up(counts: "CohortCounts") -> str:

@@ -16,8 +16,10 @@ from .arguments import add_cohort_options, add_threads_option, check_folder_name
 from .cohort import CohortReporter, Failure, segment_cohort
 from .console import Console
 from .engine import add_engine_option, opened_model
+from .workers import add_worker_options, cluster_request
 
 if TYPE_CHECKING:
+    from ..cluster.request import ClusterRequest
     from ..imaging.input_reader import InputReader
     from ..imaging.inputs import GivenCase
     from ..imaging.roi import RegionOfInterest
@@ -91,6 +93,7 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
     )
     add_threads_option(command)
     add_cohort_options(command)
+    add_worker_options(command)
     command.set_defaults(run=run)
 
 
@@ -127,6 +130,7 @@ def _run(options: argparse.Namespace, console: Console, reader: "InputReader") -
     if options.take_over and not options.resume:
         raise UsageError("--take-over goes with --resume.")
     part = None if options.part is None else Part.parse(options.part)
+    request = cluster_request(options)
     failures: list[Failure] = []
     cases = _found_cases(options, console, failures, reader)
     names = case_names(cases, options)
@@ -141,10 +145,10 @@ def _run(options: argparse.Namespace, console: Console, reader: "InputReader") -
     check_output(options.output)
     if options.dry_run:
         return _forecast(jobs, failures, bundle, options, console, reader)
-    if len(jobs) + len(failures) == 1 and part is None and not options.resume:
+    if len(jobs) + len(failures) == 1 and part is None and not options.resume and request is None:
         return _segment(jobs, failures, bundle, options, console, reader)
     with RunLock.take(options.output, part, options.resume, options.take_over) as lock:
-        return _segment(jobs, failures, bundle, options, console, reader, lock)
+        return _segment(jobs, failures, bundle, options, console, reader, lock, request)
 
 
 def _segment(
@@ -155,6 +159,7 @@ def _segment(
     console: Console,
     reader: "InputReader",
     lock: RunLock | None = None,
+    request: "ClusterRequest | None" = None,
 ) -> int:
     """Make the cases; a cohort holds the lock of its folder."""
     from ..inference.cohort import Cohort, CohortCounts, Rules
@@ -162,7 +167,7 @@ def _segment(
     from ..inference.failed_cases import FailedCases
 
     reporter = CohortReporter(console, len(jobs) + len(failures), options.debug)
-    if options.resume:
+    if options.resume or request is not None:
         reporter.table = FailedCases(options.output)
         for note in reporter.table.notes:
             console.note(f"Warning: {note}")
@@ -177,7 +182,15 @@ def _segment(
         model = opened_model(bundle, options, console, options.device, begun)
         Cohort(options.output, jobs, model, rules, reporter, counts, reader, lock).run()
 
-    return segment_cohort(jobs, run_here, options, reporter)
+    def run_on_workers(counts: CohortCounts) -> None:
+        from ..inference import on_workers
+
+        assert lock is not None and request is not None
+        source = on_workers.ModelSource.of(bundle, options.head, options.device, options.network)
+        cohort = on_workers.CohortRequest(options.output, jobs, source, rules, lock)
+        on_workers.run_on_workers(cohort, request, reporter, counts, console.note)
+
+    return segment_cohort(jobs, run_here if request is None else run_on_workers, options, reporter)
 
 
 def _share(jobs: "Sequence[Job]", failures: Sequence[Failure], part: Part) -> "tuple[list[Job], list[Failure]]":
@@ -206,7 +219,7 @@ def _forecast(
     begun = [job.target for job in jobs] if options.resume else []
     model = opened_model(bundle, options, console, options.device, begun) if jobs else None
     replaced = options.overwrite and not options.resume
-    found = forecast(jobs, len(failures), model, replaced, None, reader)
+    found = forecast(jobs, len(failures), model, replaced, options.workers, reader)
     return print_forecast(found, options.output, console)
 
 

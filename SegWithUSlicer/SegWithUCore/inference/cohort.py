@@ -198,7 +198,7 @@ def _make(
         if _is_there(job, model, rules, reader):
             return None
     elif job.target.exists() and not rules.overwrite:
-        raise OutputError(f"{job.target} exists already: choose another output folder or pass --overwrite.")
+        raise exists_error(job.target)
     job = replace(job, overwrite=job.target.exists() if rules.resume else rules.overwrite)
     if not rules.count_deaths:
         return _segmented(job, model, listening, reader, admission)
@@ -210,6 +210,11 @@ def _make(
         return _segmented(job, model, listening, reader, admission)
     finally:
         ended(job.target)
+
+
+def exists_error(target: Path) -> OutputError:
+    """Make the error of a case folder that is there and is not to be replaced."""
+    return OutputError(f"{target} exists already: choose another output folder or pass --overwrite.")
 
 
 def _segmented(
