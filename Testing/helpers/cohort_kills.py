@@ -139,8 +139,10 @@ def assert_same_cases(output: Path, uninterrupted: Path, names: Sequence[str]) -
             for changing in ("created", "timings_s", "peak_memory_mb"):
                 case.pop(changing)
             for channel in case["input"]["channels"]:
-                channel.pop("file")
-        assert cases[0] == cases[1], name
+                for changing in ("file", "file_mac"):  # a path relative to the case folder, and its code
+                    channel.pop(changing, None)
+        other = {key for key in cases[0] if cases[0][key] != cases[1].get(key)}
+        assert cases[0] == cases[1], f"{name}: {other}"
 
 
 def times_made(logs: Sequence[str]) -> Counter[str]:

@@ -24,6 +24,8 @@ SATURATION = 1.0
 LOCAL = "127.0.0.1"
 CLOSE_S = 3.0
 """For a cluster to close by itself; then its processes are killed."""
+ANSWER_S = 20.0
+"""For a scheduler to answer."""
 SAY_EVERY_S = 60.0
 """How often a run without workers says so."""
 _CLASSES = {"slurm": "SLURMCluster", "pbs": "PBSCluster", "lsf": "LSFCluster", "sge": "SGECluster"}
@@ -244,7 +246,7 @@ def _at_scheduler(request: ClusterRequest, place: str, say: Say) -> Connection:
 
     try:
         options: dict[str, Any] = {"address": place} if "://" in place else {"scheduler_file": place}
-        client = Client(**options, timeout=20, set_as_default=False)
+        client = Client(**options, timeout=ANSWER_S, set_as_default=False)
     except (OSError, ValueError, TypeError, RuntimeError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ClusterError(

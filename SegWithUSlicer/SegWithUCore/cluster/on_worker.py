@@ -194,10 +194,10 @@ def _ready(run: RunFacts) -> WorkerState:
             del os.environ["MALLOC_TRIM_THRESHOLD_"]
         keep_freed_memory()
         logging.getLogger("distributed").setLevel(logging.CRITICAL)
-        siblings = Siblings()
-        _state = WorkerState(siblings, siblings.seat())
         use_threads(run.threads or max(1, usable_cores() // _processes()))
         _limit_memory()
+        siblings = Siblings()
+        _state = WorkerState(siblings, siblings.seat())
     return _state
 
 
@@ -215,13 +215,13 @@ def _processes() -> int:
 
 def _limit_memory() -> None:
     """Heed the limit at which Dask's nanny kills this process."""
+    import dask
     from distributed import get_worker
 
-    with contextlib.suppress(ValueError):
-        manager = get_worker().memory_manager
-        limit, share = manager.memory_limit, manager.memory_terminate_fraction
-        if limit and share is not False:
-            limit_process(int(limit * (share or 1.0)))
+    with contextlib.suppress(ValueError):  # no worker
+        limit, share = get_worker().memory_manager.memory_limit, dask.config.get("distributed.worker.memory.terminate")
+        if limit and share:
+            limit_process(int(limit * share))
 
 
 def _reporter(name: str, run: RunFacts, where: Mapping[str, Any]) -> Progress:

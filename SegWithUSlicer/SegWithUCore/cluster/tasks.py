@@ -4,8 +4,9 @@ import contextlib
 import secrets
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from ..failures import failure_sentence
@@ -107,14 +108,13 @@ class TaskRun:
         self._client.subscribe_topic(self._run.id, self.running.heard)
         token = secrets.token_hex(4)
         answers = self._client.run(probe, self._run, token, fits, arguments, on_error="return")
-        threads = 1
-        for address, facts in answers.items():
-            if isinstance(facts, BaseException):
-                raise ClusterError(f"The worker at {address} cannot do cases: {_reason(facts)}")
-            if facts["unfit"]:
-                raise ClusterError(f"The worker {facts['worker']} on {facts['host']} {facts['unfit']}.")
-            threads = max(threads, facts["threads"])
-            self._check_file(facts)
+        try:
+            self._check_answers(answers)
+        finally:
+            if self._run.lock is not None:
+                for path in Path(self._run.lock[0]).parent.glob(f".segwithu-probe-{token}-*"):
+                    path.unlink(missing_ok=True)
+        threads = max(facts["threads"] for facts in answers.values())
         if threads > 1:
             self._connection.say(
                 f"Warning: workers have {threads} threads, but one process does one case at a time: start them with "
@@ -236,6 +236,14 @@ class TaskRun:
                 f"No worker is left at {self._connection.where} for {silent}: {self._connection.state()}"
             )
 
+    def _check_answers(self, answers: Mapping[str, Any]) -> None:
+        for address, facts in answers.items():
+            if isinstance(facts, BaseException):
+                raise ClusterError(f"The worker at {address} cannot do cases: {_reason(facts)}")
+            if facts["unfit"]:
+                raise ClusterError(f"The worker {facts['worker']} on {facts['host']} {facts['unfit']}.")
+            self._check_file(facts)
+
     def _check_file(self, facts: dict[str, Any]) -> None:
         from pathlib import Path
 
@@ -247,7 +255,6 @@ class TaskRun:
                 f"The worker {facts['worker']} on {facts['host']} wrote {path}, but it is not here: give an --output "
                 "that all computers share."
             )
-        path.unlink()
 
     def _end(self) -> None:
         """Take back what was not begun."""

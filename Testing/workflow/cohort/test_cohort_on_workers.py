@@ -1,0 +1,307 @@
+"""Cohorts on the workers of a Dask scheduler: the same results; no death, unfit worker or lost folder goes unseen."""
+
+import csv
+import json
+import logging
+import os
+import random
+import shutil
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cohort_kills import assert_same_cases, hidden_in
+from segwithu_command import Command, Outcome, changed_description, one_sentence
+from worker_deaths import deadly_cases
+
+from SegWithUCore.cluster import connection, on_worker, tasks
+from SegWithUCore.run_lock import RunLock
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.serial,
+    pytest.mark.skipif(sys.platform == "win32", reason="kills processes by signals"),
+]
+NAMES = ("hippocampus_001", "hippocampus_003", "hippocampus_004", "hippocampus_006", "hippocampus_007")
+PATIENCE_S = 120.0
+
+
+@dataclass
+class Workers:
+    """Two workers with their scheduler, as users start them by hand.
+
+    Attributes:
+        address: of the scheduler.
+        waiting: holds a file for each case that waits (`worker_deaths`).
+    """
+
+    address: str
+    waiting: Path
+    client: Any
+
+    def pids(self) -> dict[str, int]:
+        """Process numbers of the workers that stand, by address."""
+        found: dict[str, int] = self.client.run(os.getpid)
+        return found
+
+
+@pytest.fixture(scope="module")
+def workers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workers]:
+    import dask
+    from distributed import Client, LocalCluster
+
+    folder = tmp_path_factory.mktemp("workers")
+    settings = {"distributed.scheduler.worker-saturation": 1.0, "distributed.scheduler.allowed-failures": 2}
+    with pytest.MonkeyPatch.context() as environment, dask.config.set(settings):
+        waiting = deadly_cases(folder / "hook", environment)
+        environment.setenv("TMPDIR", str(folder))
+        with (
+            LocalCluster(
+                n_workers=2,
+                threads_per_worker=1,
+                host="127.0.0.1",
+                dashboard_address="127.0.0.1:0",
+                memory_limit=0,
+                local_directory=str(folder),
+                silence_logs=logging.CRITICAL,
+            ) as cluster,
+            Client(cluster, set_as_default=False) as client,
+        ):
+            yield Workers(cluster.scheduler_address, waiting, client)
+
+
+@pytest.fixture(scope="module")
+def images(data_folder: Path) -> list[Path]:
+    return [data_folder / "hippocampus" / "images" / f"{name}.nii.gz" for name in NAMES]
+
+
+@pytest.fixture(scope="module")
+def made(images: list[Path], tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What one process makes of the cohort."""
+    from SegWithUCore.cli.__main__ import main
+
+    output = tmp_path_factory.mktemp("made")
+    assert main(["segment", *map(str, images), "--model", str(tiny), "--output", str(output)]) == 0
+    return output
+
+
+def failures(output: Path) -> dict[str, str]:
+    """The reason of each case in `failed.csv`."""
+    with (output / "failed.csv").open(encoding="utf-8") as file:
+        return {row["case"]: row["reason"] for row in csv.DictReader(file)}
+
+
+def copies(images: list[Path], folder: Path, *names: str) -> list[Path]:
+    """Images under other names."""
+    folder.mkdir(exist_ok=True)
+    return [Path(shutil.copy(images[0], folder / f"{name}.nii.gz")) for name in names]
+
+
+def test_workers_make_what_one_process_makes_and_say_how_far_they_are(
+    workers: Workers, images: list[Path], made: Path, tiny: Path, segwithu: Command, tmp_path: Path
+) -> None:
+    output = tmp_path / "out"
+    options = ["--scheduler", workers.address, "--json"]
+    outcome = segwithu.segment(*images, *options, model=tiny, output=output)
+    assert outcome.code == 0, outcome.out
+    assert outcome.err == ""
+    assert_same_cases(output, made, NAMES)
+    results = [event for event in outcome.events if event["event"] == "result"]
+    assert {Path(str(event["case"])).name for event in results} == set(NAMES)
+    assert all(event["worker"] for event in results)
+    told = [event for event in outcome.events if event["event"] == "workers"]
+    assert told, "nothing said how far it was"
+    assert {event["workers"] for event in told} == {2}
+    last = outcome.events[-1]
+    assert (last["event"], last["done"], last["failed"]) == ("cohort", 5, 0)
+    assert float(str(last["cases_per_hour"])) > 0
+    refused = segwithu.segment(*images, *options[:2], model=tiny, output=output)
+    assert len(failures(output)) == 5 and "exists already" in failures(output)[NAMES[0]], refused.err
+    shutil.rmtree(output / NAMES[2])
+    again = segwithu.segment(*images, *options[:2], "--resume", model=tiny, output=output)
+    assert "1 case done, 4 were there already; " in again.out, again.err
+    assert_same_cases(output, made, NAMES)
+
+
+def test_a_worker_killed_in_its_case_costs_time_alone(
+    workers: Workers, images: list[Path], tiny: Path, segwithu: Command, tmp_path: Path
+) -> None:
+    output, waits = tmp_path / "out", "waits-1"
+    cases = [*copies(images, tmp_path / "in", waits), *images[:3]]
+    before = set(workers.pids().values())
+
+    def kill_it() -> None:
+        while not (workers.waiting / waits).exists():
+            time.sleep(0.01)
+        event = next(event for event in before if f"/proc/{event}" and _waits(event, output))
+        (workers.waiting / waits).unlink()
+        os.kill(event, signal.SIGKILL)
+
+    killer = threading.Thread(target=kill_it)
+    killer.start()
+    threading.Thread(target=_let_go_later, args=(workers.waiting / waits, killer)).start()
+    outcome = segwithu.segment(*cases, "--scheduler", workers.address, model=tiny, output=output)
+    killer.join()
+    assert outcome.code == 0, outcome.err
+    assert "4 cases done; " in outcome.out
+    assert sorted(path.name for path in output.iterdir()) == sorted([waits, *NAMES[:3]])
+
+
+def _waits(pid: int, output: Path) -> bool:
+    """Whether a process made the folder that waits to be renamed."""
+    return any(f"-{pid}-t" in path.name for path in output.glob(".segwithu-*"))
+
+
+def _let_go_later(waiting: Path, after: threading.Thread) -> None:
+    """Let the case that is made again go on when it waits too."""
+    after.join()
+    deadline = time.monotonic() + PATIENCE_S
+    while not waiting.exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    waiting.unlink(missing_ok=True)
+
+
+def test_a_case_that_kills_its_worker_twice_is_a_row_and_takes_no_other_along(
+    workers: Workers, images: list[Path], tiny: Path, segwithu: Command, tmp_path: Path
+) -> None:
+    output = tmp_path / "out"
+    cases = [*copies(images, tmp_path / "in", "kills-1"), *images]
+    outcome = segwithu.segment(*cases, "--scheduler", workers.address, model=tiny, output=output)
+    assert outcome.code == 1
+    assert "5 cases done, 1 failed; " in outcome.out, outcome.err
+    told = failures(output)
+    assert list(told) == ["kills-1"]
+    for words in ("2 processes were killed", "it needs about ", " of memory", "--take-over"):
+        assert words in told["kills-1"]
+    again = segwithu.segment(*cases, "--scheduler", workers.address, "--resume", model=tiny, output=output)
+    assert "0 cases done, 5 were there already, 1 failed." in again.out
+    assert len(workers.pids()) >= 1
+
+
+def test_kills_at_random_moments_end_equal_to_an_uninterrupted_run(
+    workers: Workers, images: list[Path], made: Path, tiny: Path, segwithu: Command, tmp_path: Path
+) -> None:
+    output, chance, ended = tmp_path / "out", random.Random(20261127), threading.Event()
+    kills = 0
+
+    def kill_now_and_then() -> None:
+        nonlocal kills
+        while kills < 4 and not ended.wait(chance.uniform(0.2, 1.5)):
+            pids = list(workers.pids().values())
+            if len(pids) == 2:
+                os.kill(chance.choice(pids), signal.SIGKILL)
+                kills += 1
+
+    killer = threading.Thread(target=kill_now_and_then)
+    killer.start()
+    while kills < 4:
+        outcome = segwithu.segment(
+            *images, "--scheduler", workers.address, "--resume", "--take-over", model=tiny, output=output
+        )
+        if kills < 4:
+            shutil.rmtree(output / chance.choice(NAMES), ignore_errors=True)
+    ended.set()
+    killer.join()
+    outcome = segwithu.segment(
+        *images, "--scheduler", workers.address, "--resume", "--take-over", model=tiny, output=output
+    )
+    assert outcome.code == 0, outcome.err
+    assert hidden_in(output) == []
+    assert_same_cases(output, made, NAMES)
+
+
+def _refused(outcome: Outcome, *words: str) -> None:
+    assert outcome.code == 1
+    assert outcome.out == ""
+    for word in words:
+        assert word in outcome.messages[-1]
+
+
+def test_unfit_workers_are_refused_before_the_first_case(
+    workers: Workers,
+    images: list[Path],
+    tiny: Path,
+    segwithu: Command,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from SegWithUCore.inference import on_workers
+
+    output = tmp_path / "out"
+
+    def refused() -> Outcome:
+        return segwithu.segment(images[0], "--scheduler", workers.address, model=tiny, output=output)
+
+    facts = on_workers.RunFacts
+    with monkeypatch.context() as patch:
+        patch.setattr(on_workers, "RunFacts", lambda *a, **k: facts(*a, **{**k, "version": "9.9"}))
+        _refused(refused(), "The worker ", " instead of 9.9", "install the same on all computers")
+    for name in ("weights", "version of torch"):
+        with monkeypatch.context() as patch:
+            whole = on_workers._identity
+            patch.setattr(on_workers, "_identity", lambda b, n=name, w=whole: tuple({**dict(w(b)), n: "other"}.items()))
+            _refused(refused(), f"has another {name} (", ") than this run (other)")
+    with monkeypatch.context() as patch:
+        patch.setattr(RunLock, "identity", lambda self: (str(output / ".run.lock"), "another folder's"))
+        _refused(refused(), "does not see the same folder", str(output), "--output that all computers share")
+    with monkeypatch.context() as patch:
+        patch.setattr(tasks.TaskRun, "_check_file", _file_elsewhere)
+        _refused(refused(), "is not here", "--output")
+    assert not output.exists(), "nothing was begun"
+
+
+_check_file = tasks.TaskRun._check_file
+
+
+def _file_elsewhere(run: tasks.TaskRun, facts: dict[str, Any]) -> None:
+    """As where a worker writes into a folder of its own."""
+    assert run._run.lock is not None
+    Path(run._run.lock[0]).with_name(facts["file"]).unlink()
+    _check_file(run, facts)
+
+
+def test_a_model_changed_at_the_same_place_is_another_model_for_a_warm_worker(
+    workers: Workers, images: list[Path], tiny: Path, segwithu: Command, tmp_path: Path
+) -> None:
+    model = tmp_path / "models" / "tiny"
+    shutil.copytree(tiny, model)
+    options = ["--scheduler", workers.address]
+    assert segwithu.segment(images[0], *options, model=model, output=tmp_path / "one").code == 0
+    changed_description(model, "about/version", "9.9")
+    assert segwithu.segment(images[0], *options, model=model, output=tmp_path / "two").code == 0
+    case = json.loads((tmp_path / "two" / NAMES[0] / "case.json").read_text(encoding="utf-8"))
+    assert case["model"]["version"] == "9.9"
+
+
+def test_a_scheduler_of_others_is_warned_about_and_one_that_is_not_there_named(
+    workers: Workers, images: list[Path], tiny: Path, segwithu: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "SATURATION", 1.1)
+    monkeypatch.setattr(connection, "ALLOWED_DEATHS", 5)
+    monkeypatch.setattr(connection, "_is_loopback", lambda address: False)
+    outcome = segwithu.segment(images[0], "--scheduler", workers.address, model=tiny, output=tmp_path / "out")
+    assert outcome.code == 0, outcome.err
+    for words in ("worker-saturation is 1)", "allowed-failures is 2)", "is not encrypted"):
+        assert words in outcome.err
+    monkeypatch.setattr(connection, "ANSWER_S", 1.0)
+    absent = "tcp://127.0.0.1:9"
+    one_sentence(
+        segwithu.segment(images[0], "--scheduler", absent, model=tiny, output=tmp_path / "no"), absent, "check that"
+    )
+    for wrong in ("localhost", "http://x", "absent.json"):
+        one_sentence(
+            segwithu.segment(images[0], "--scheduler", wrong, model=tiny, output=tmp_path / "no"), wrong, code=2
+        )
+
+
+def test_workers_keep_the_memory_that_they_free_and_use_the_cores_they_were_given(workers: Workers) -> None:
+    found = workers.client.run(lambda: (os.environ.get("MALLOC_TRIM_THRESHOLD_"), os.environ["OMP_NUM_THREADS"]))
+    told = {value for value in found.values() if value[0] is None}
+    assert told, "no worker that did a case is left"
+    assert on_worker.DASK_TRIM not in {value[0] for value in told}
