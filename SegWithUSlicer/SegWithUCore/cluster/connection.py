@@ -4,6 +4,7 @@ import contextlib
 import importlib
 import importlib.util
 import logging
+import os
 import shutil
 import tempfile
 import time
@@ -15,6 +16,7 @@ from typing import Any
 
 from ..processor import usable_cores
 from .request import ClusterError, ClusterRequest
+from .siblings import meeting_folder
 
 ALLOWED_DEATHS = 2
 """Workers that may die with a case before Dask gives it up. The run counts the deaths of cases itself, and refuses a
@@ -139,8 +141,9 @@ class Connection:
         for child in children:
             with contextlib.suppress(Exception):
                 child.kill()
-        if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
+        for folder in (self._folder, meeting_folder(os.getpid()) if self.is_local else None):
+            if folder is not None:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextlib.contextmanager

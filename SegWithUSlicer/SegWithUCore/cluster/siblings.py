@@ -31,7 +31,7 @@ class Siblings:
         Args:
             folder: where; by default one that all children of the parent find.
         """
-        self._folder = _meeting_folder() if folder is None else folder
+        self._folder = meeting_folder(os.getppid()) if folder is None else folder
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._seat: ProcessLock | None = None
 
@@ -116,7 +116,8 @@ class Siblings:
             lock.release()
 
 
-def _meeting_folder() -> Path:
+def meeting_folder(parent: int) -> Path:
+    """Return where the children of a process meet; folders of dead parents are removed."""
     user = os.getuid() if hasattr(os, "getuid") else os.environ.get("USERNAME", "user")
     top = Path(tempfile.gettempdir()) / f"segwithu-workers-{user}"
     top.mkdir(mode=0o700, exist_ok=True)
@@ -127,5 +128,4 @@ def _meeting_folder() -> Path:
             scope, pid, started = old.name.split("-")
             if scope == process_scope() and not is_alive(int(pid), started or None):
                 shutil.rmtree(old, ignore_errors=True)
-    parent = os.getppid()
     return top / f"{process_scope()}-{parent}-{process_started(parent)}"

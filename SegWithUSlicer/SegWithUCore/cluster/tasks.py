@@ -107,14 +107,14 @@ class TaskRun:
         self._connection.wait_for_workers(wanted, self._check)
         self._client.subscribe_topic(self._run.id, self.running.heard)
         token = secrets.token_hex(4)
-        answers = self._client.run(probe, self._run, token, fits, arguments, on_error="return")
+        answers = self._on_all(probe, self._run, token, fits, arguments)
         try:
             self._check_answers(answers)
         finally:
             if self._run.lock is not None:
                 for path in Path(self._run.lock[0]).parent.glob(f".segwithu-probe-{token}-*"):
                     path.unlink(missing_ok=True)
-        threads = max(facts["threads"] for facts in answers.values())
+        threads = max((facts["threads"] for facts in answers.values()), default=1)
         if threads > 1:
             self._connection.say(
                 f"Warning: workers have {threads} threads, but one process does one case at a time: start them with "
@@ -236,10 +236,33 @@ class TaskRun:
                 f"No worker is left at {self._connection.where} for {silent}: {self._connection.state()}"
             )
 
+    def same_answer(self, function: Callable[..., str], *arguments: Any) -> str | None:
+        """Ask all workers that stand; None if none does.
+
+        Raises:
+            ClusterError: they answer differently, which would make other results from case to case; or one fails.
+        """
+        found = self._on_all(function, *arguments)
+        answers = sorted(set(found.values()))
+        if len(answers) > 1:
+            places = ", ".join(f"{answer} at {address}" for address, answer in sorted(found.items())[:4])
+            raise ClusterError(f"The workers have different devices ({places}): name one of them with --device.")
+        return answers[0] if answers else None
+
+    def _on_all(self, function: Callable[..., Any], *arguments: Any) -> dict[str, Any]:
+        """Call a function on each worker; one that dies meanwhile is left out: cases check the others again.
+
+        Raises:
+            ClusterError: it fails on a worker.
+        """
+        found = self._client.run(function, *arguments, on_error="return")
+        for address, answer in found.items():
+            if isinstance(answer, BaseException) and not isinstance(answer, OSError):
+                raise ClusterError(f"The worker at {address} cannot do cases: {_reason(answer)}")
+        return {address: answer for address, answer in found.items() if not isinstance(answer, BaseException)}
+
     def _check_answers(self, answers: Mapping[str, Any]) -> None:
-        for address, facts in answers.items():
-            if isinstance(facts, BaseException):
-                raise ClusterError(f"The worker at {address} cannot do cases: {_reason(facts)}")
+        for facts in answers.values():
             if facts["unfit"]:
                 raise ClusterError(f"The worker {facts['worker']} on {facts['host']} {facts['unfit']}.")
             self._check_file(facts)

@@ -7,12 +7,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from ..atomic_files import sweep_leftovers
 from ..cluster.connection import Connection, Say, connect
 from ..cluster.on_worker import Context, RunFacts, UnfitError, runtime_versions
-from ..cluster.request import ClusterError, ClusterRequest
+from ..cluster.request import ClusterRequest
 from ..cluster.tasks import Answer, Running, Task, TaskRun
 from ..errors import SegWithUError
 from ..failures import failure_sentence
@@ -223,7 +223,8 @@ def _run(
         connection.say(f"Warning: {sentence}")
     if connection.dashboard():
         connection.say(f"Dask's dashboard: {connection.dashboard()}")
-    source = replace(cohort.source, device=_same_device(connection, cohort.source.device))
+    device = tasks.same_answer(device_here, cohort.source.device) or cohort.source.device
+    source = replace(cohort.source, device=device)
     jobs = {job.name: job for job in cohort.jobs}
     begun = time.monotonic()
     counts.elapsed_s = 0.0
@@ -268,20 +269,3 @@ def _settled(answer: Answer) -> Settled:
         return {**answer.value, "worker": answer.worker}
     failed = {"case": answer.task.name, "state": FAILED, "reason": answer.reason, "trace": answer.trace, "seconds": 0.0}
     return {**failed, "worker": answer.worker}
-
-
-def _same_device(connection: Connection, wanted: str) -> str:
-    """Ask all workers which device they would take.
-
-    Raises:
-        ClusterError: not all the same, which would make other results from case to case; or it is not there.
-    """
-    found: dict[str, Any] = connection.client.run(device_here, wanted, on_error="return")
-    for address, device in found.items():
-        if isinstance(device, Exception):
-            raise ClusterError(f"The worker at {address} cannot do cases: {failure_sentence(device)}")
-    devices = sorted(set(found.values()))
-    if len(devices) > 1:
-        places = ", ".join(f"{device} at {address}" for address, device in sorted(found.items())[:4])
-        raise ClusterError(f"The workers have different devices ({places}): name one of them with --device.")
-    return devices[0] if devices else wanted
