@@ -68,12 +68,24 @@ def is_alive(pid: int, started: str | None = None, noted_at: float | None = None
             os.kill(pid, 0)
     except (ProcessLookupError, OverflowError):  # no process has a number beyond a C long
         return False
+    if _is_zombie(pid):
+        return False
     ticks = process_started(pid)
     if ticks == "":
         return True
     if started is not None:
         return ticks == started
     return noted_at is None or _since_1970(ticks) < noted_at + CLOCK_TOLERANCE_S
+
+
+def _is_zombie(pid: int) -> bool:
+    """Whether a process has ended and only its number is left, as in containers where nobody asks for it."""
+    try:
+        return (
+            Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[0] == "Z"
+        )
+    except (OSError, IndexError):
+        return False
 
 
 def _since_1970(ticks: str) -> float:

@@ -186,7 +186,7 @@ def _segment(
         from ..inference import on_workers
 
         assert lock is not None and request is not None
-        source = on_workers.ModelSource.of(bundle, options.head, options.device, options.network)
+        source = on_workers.ModelSource.of(bundle, options.head, options.engine, options.device, options.network)
         cohort = on_workers.CohortRequest(options.output, jobs, source, rules, lock)
         on_workers.run_on_workers(cohort, request, reporter, counts, console.note)
 

@@ -130,17 +130,23 @@ class Connection:
             )
         return found
 
-    def close(self) -> None:
-        """Leave a scheduler of others; end our own cluster with all its processes, within seconds."""
+    def close(self, at_once: bool = False) -> None:
+        """Leave a scheduler of others; end our own cluster with all its processes, within seconds.
+
+        Args:
+            at_once: local workers are killed, whatever they are doing.
+        """
         children = _descendants() if self.is_local else []
+        if at_once and self.is_local:
+            for nanny in self.cluster.workers.values():
+                nanny.auto_restart = False
+            _kill(children)
         with contextlib.suppress(Exception):
-            self.client.close(timeout=CLOSE_S / 2)
+            self.client.close(timeout=CLOSE_S / 3)
         if self.cluster is not None:
             with contextlib.suppress(Exception):
-                self.cluster.close(timeout=CLOSE_S)
-        for child in children:
-            with contextlib.suppress(Exception):
-                child.kill()
+                self.cluster.close(timeout=CLOSE_S / 3 if at_once else CLOSE_S)
+        _kill([*children, *(_descendants() if self.is_local else [])])
         for folder in (self._folder, meeting_folder(os.getpid()) if self.is_local else None):
             if folder is not None:
                 shutil.rmtree(folder, ignore_errors=True)
@@ -169,8 +175,10 @@ def connect(request: ClusterRequest, shared: Path, say: Say) -> Iterator[Connect
         connection = _connected(request, shared, say)
         try:
             yield connection
-        finally:
-            connection.close()
+        except BaseException:
+            connection.close(at_once=True)
+            raise
+        connection.close()
 
 
 def _connected(request: ClusterRequest, shared: Path, say: Say) -> Connection:
@@ -291,6 +299,12 @@ def _descendants() -> list[Any]:
         found = [child for child in psutil.Process().children() if _is_worker(child)]
         return [*found, *(grandchild for child in found for grandchild in child.children(recursive=True))]
     return []
+
+
+def _kill(processes: list[Any]) -> None:
+    for process in processes:
+        with contextlib.suppress(Exception):  # it has ended
+            process.kill()
 
 
 def _is_worker(process: Any) -> bool:

@@ -1,7 +1,6 @@
 """The side of the workers: getting ready, checking that this worker fits to the run, and doing one case at a time."""
 
 import contextlib
-import importlib.metadata
 import logging
 import os
 import platform
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__
+from ..errors import SegWithUError
 from ..failures import failure_sentence
 from ..memory import give_back_freed_memory, keep_freed_memory, limit_process
 from ..processor import usable_cores, use_threads
@@ -114,8 +114,14 @@ def call(function: CaseFunction, name: str, arguments: tuple[Any, ...], run: Run
             give_back_freed_memory()
 
 
-class UnfitError(Exception):
+class UnfitError(SegWithUError):
     """This worker cannot do cases of the run; the message follows the worker's name."""
+
+
+def ask(function: Callable[..., str], run: RunFacts, arguments: tuple[Any, ...]) -> str:
+    """Call a function with this worker's context."""
+    with _ONE_CASE:
+        return function(Context(run, _ready(run)), *arguments)
 
 
 def why_unfit(run: RunFacts) -> str | None:
@@ -156,15 +162,6 @@ def probe(run: RunFacts, token: str, fits: Callable[..., str | None], arguments:
         except OSError as error:
             facts["unfit"] = f"cannot write into {path.parent} ({error.strerror}): check its permissions there"
     return facts
-
-
-def runtime_versions(*packages: str) -> dict[str, str]:
-    """Versions of installed packages, without what says how they were built ("2.8.0+cpu" is "2.8.0")."""
-    found = {}
-    for package in packages:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            found[package] = importlib.metadata.version(package).partition("+")[0]
-    return found
 
 
 def worker_name() -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..failures import failure_sentence
 from .connection import SAY_EVERY_S, Connection
-from .on_worker import CaseFunction, RunFacts, call, probe
+from .on_worker import CaseFunction, RunFacts, ask, call, probe
 from .request import ClusterError
 
 MOST_IN_FLIGHT = 10_000
@@ -242,11 +242,14 @@ class TaskRun:
         Raises:
             ClusterError: they answer differently, which would make other results from case to case; or one fails.
         """
-        found = self._on_all(function, *arguments)
+        found = self._on_all(ask, function, self._run, arguments)
         answers = sorted(set(found.values()))
         if len(answers) > 1:
             places = ", ".join(f"{answer} at {address}" for address, answer in sorted(found.items())[:4])
-            raise ClusterError(f"The workers have different devices ({places}): name one of them with --device.")
+            raise ClusterError(
+                f"The workers would make different results ({places}): name one engine and one device with "
+                "--engine and --device, or install the same everywhere."
+            )
         return answers[0] if answers else None
 
     def _on_all(self, function: Callable[..., Any], *arguments: Any) -> dict[str, Any]:

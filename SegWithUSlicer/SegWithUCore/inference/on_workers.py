@@ -11,7 +11,7 @@ from typing import Protocol
 
 from ..atomic_files import sweep_leftovers
 from ..cluster.connection import Connection, Say, connect
-from ..cluster.on_worker import Context, RunFacts, UnfitError, runtime_versions
+from ..cluster.on_worker import Context, RunFacts, UnfitError
 from ..cluster.request import ClusterRequest
 from ..cluster.tasks import Answer, Running, Task, TaskRun
 from ..errors import SegWithUError
@@ -22,12 +22,11 @@ from ..progress import Progress
 from ..run_lock import RunLock
 from .cohort import FAILED, CohortCounts, Rules, Settled, exists_error, settle
 from .deaths import forgive
+from .engines import AUTO, TORCH
+from .engines.choice import engine_of_cases, graphics_card, is_installed
 from .memory_prediction import RunMemory
-from .model import Model, choose_device, user_network_sha256
+from .model import Model, user_network_sha256
 from .segment import Job
-
-RUNTIME = ("torch",)
-"""Packages whose versions must be the same on all workers, since they compute."""
 
 
 @dataclass(frozen=True)
@@ -37,34 +36,37 @@ class ModelSource:
     Attributes:
         folder: of the bundle, the same on all computers.
         head: other than the default.
-        device: "auto", "cpu", "cuda" or "mps".
-        identity: hashes, and versions of what computes.
+        engine, device: as the user asks for them.
+        identity: hashes of the model's files.
         network: file and factory of the user's own network.
+        runtime: what the engine must be, as `runtime_here` says it; empty as long as no worker was asked.
     """
 
     folder: str
     head: str | None
+    engine: str
     device: str
     identity: tuple[tuple[str, str], ...]
     network: str | None = None
+    runtime: str = ""
 
     @classmethod
-    def of(cls, bundle: Bundle, head: str | None, device: str, network: str | None = None) -> "ModelSource":
+    def of(
+        cls, bundle: Bundle, head: str | None, engine: str, device: str, network: str | None = None
+    ) -> "ModelSource":
         """Describe the model of this run."""
-        chosen = with_head(bundle, head)
         assert bundle.folder is not None
-        return cls(str(bundle.folder.resolve()), head, device, _identity(chosen), network)
+        return cls(str(bundle.folder.resolve()), head, engine, device, _identity(with_head(bundle, head)), network)
 
 
 def _identity(bundle: Bundle) -> tuple[tuple[str, str], ...]:
-    """Everything that results depend on beside images and settings, each with its name."""
+    """Return what results depend on beside images, settings and the engine, each with its name."""
     found = {
         "version of the model": str(bundle.about["version"]),
         "weights": bundle.weights_sha256,
         "calibration": bundle.calibration_sha256,
         "head": bundle.default_head.name,
         "network file": user_network_sha256(bundle) or "none",
-        **{f"version of {package}": version for package, version in runtime_versions(*RUNTIME).items()},
     }
     return tuple(sorted((name, str(value)) for name, value in found.items()))
 
@@ -90,20 +92,38 @@ def warm_model(source: ModelSource, context: Context) -> Model:
         UnfitError: this worker has another model, or not its device.
     """
     kept = {} if context.state is None else context.state.kept
-    if kept.get("source") != source:
+    if kept.get("source") != replace(source, runtime=""):
         kept.pop("model", None)  # memory first: two models need not fit
+        kept.pop("source", None)
         unfit = why_model_unfit(source)
         if unfit is not None:
             raise UnfitError(unfit)
         try:
-            device = choose_device(source.device)
-            _choose_card(device, context)
-            bundle = read_bundle(Path(source.folder))
-            kept["model"], kept["source"] = Model(bundle, device, source.head), source
+            _choose_card(context)
+            kept["model"] = Model(read_bundle(Path(source.folder)), source.device, source.head, source.engine)
+            kept["source"] = replace(source, runtime="")
         except SegWithUError as error:
             raise UnfitError(f"cannot load the model: {str(error).rstrip('.')}") from error
     model: Model = kept["model"]
+    if source.runtime and _runtime(model) != source.runtime:
+        raise UnfitError(
+            f"has another engine ({_runtime(model)}) than this run ({source.runtime}): install the same on all "
+            "computers, or name one with --engine and --device"
+        )
     return model
+
+
+def runtime_here(context: Context, source: ModelSource) -> str:
+    """Load the model on this worker and say what runs it: the same words, the same results."""
+    return _runtime(warm_model(source, context))
+
+
+def _runtime(model: Model) -> str:
+    facts = model.engine.identity()
+    parts = [f"{facts['name']} {str(facts['version']).partition('+')[0]}", str(facts["precision"])]
+    graphs = facts.get("graphs_sha256")
+    parts += [f"graphs {str(graphs)[:12]}"] if graphs else []
+    return f"{', '.join(parts)}, on {model.device}"
 
 
 def settle_on_worker(context: Context, job: Job, source: ModelSource, rules: Rules) -> Settled:
@@ -120,7 +140,7 @@ def settle_on_worker(context: Context, job: Job, source: ModelSource, rules: Rul
             yield
             return
         siblings = context.state.siblings
-        card = _choose_card(model.device, context)
+        card = _choose_card(context) if model.device == "cuda" else None
         turn = nullcontext() if card is None else siblings.turn(card, progress)
         with siblings.room(None if memory is None else memory.needed, progress), turn:
             yield
@@ -142,20 +162,17 @@ def _reader(context: Context) -> ReaderProcess:
     return reader
 
 
-def _choose_card(device: str, context: Context) -> int | None:
+def _choose_card(context: Context) -> int | None:
     """Give this worker its own graphics card where the computer has several; None without one."""
-    if device != "cuda" or context.state is None:
+    if context.state is None or not is_installed(TORCH) or not graphics_card():
         return None
     import torch
 
+    if not torch.cuda.is_available():
+        return None
     card = context.state.seat % max(1, torch.cuda.device_count())
     torch.cuda.set_device(card)  # of this thread; "cuda" means this one from now on
     return card
-
-
-def device_here(wanted: str) -> str:
-    """Return the device that this worker would take."""
-    return choose_device(wanted)
 
 
 class WorkersListener(Protocol):
@@ -223,8 +240,13 @@ def _run(
         connection.say(f"Warning: {sentence}")
     if connection.dashboard():
         connection.say(f"Dask's dashboard: {connection.dashboard()}")
-    device = tasks.same_answer(device_here, cohort.source.device) or cohort.source.device
-    source = replace(cohort.source, device=device)
+    source = cohort.source
+    if cohort.rules.resume and source.engine == AUTO:  # a cohort that is gone on with keeps its engine
+        source = replace(source, engine=engine_of_cases([job.target for job in cohort.jobs]) or AUTO)
+    runtime = tasks.same_answer(runtime_here, source)
+    if runtime is not None:
+        source = replace(source, runtime=runtime)
+        connection.say(f"The workers run {source.runtime}.")
     jobs = {job.name: job for job in cohort.jobs}
     begun = time.monotonic()
     counts.elapsed_s = 0.0

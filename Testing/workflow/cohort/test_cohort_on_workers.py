@@ -244,11 +244,14 @@ def test_unfit_workers_are_refused_before_the_first_case(
     with monkeypatch.context() as patch:
         patch.setattr(on_workers, "RunFacts", lambda *a, **k: facts(*a, **{**k, "version": "9.9"}))
         _refused(refused(), "The worker ", " instead of 9.9", "install the same on all computers")
-    for name in ("weights", "version of torch"):
-        with monkeypatch.context() as patch:
-            whole = on_workers._identity
-            patch.setattr(on_workers, "_identity", lambda b, n=name, w=whole: tuple({**dict(w(b)), n: "other"}.items()))
-            _refused(refused(), f"has another {name} (", ") than this run (other)")
+    with monkeypatch.context() as patch:
+        whole = on_workers._identity
+        patch.setattr(on_workers, "_identity", lambda bundle: tuple({**dict(whole(bundle)), "weights": "x"}.items()))
+        _refused(refused(), "has another weights (", ") than this run (x)")
+    with monkeypatch.context() as patch:
+        patch.setattr(tasks.TaskRun, "_on_all", lambda *_: {"tcp://a": "torch 1, on cpu", "tcp://b": "torch 2, on cpu"})
+        patch.setattr(tasks.TaskRun, "get_ready", lambda *_: None)
+        _refused(refused(), "torch 1, on cpu at tcp://a, torch 2, on cpu at tcp://b", "--engine")
     with monkeypatch.context() as patch:
         patch.setattr(RunLock, "identity", lambda self: (str(output / ".run.lock"), "another folder's"))
         _refused(refused(), "does not see the same folder", str(output), "--output that all computers share")
@@ -256,6 +259,11 @@ def test_unfit_workers_are_refused_before_the_first_case(
         patch.setattr(tasks.TaskRun, "_check_file", _file_elsewhere)
         _refused(refused(), "is not here", "--output")
     assert not output.exists(), "nothing was begun"
+    with monkeypatch.context() as patch:  # as where a worker comes later
+        patch.setattr(tasks.TaskRun, "same_answer", lambda *_: "torch 9.9, on cpu")
+        outcome = refused()
+        assert "has another engine (torch " in failures(output)[NAMES[0]], outcome.err
+        assert "than this run (torch 9.9, on cpu)" in failures(output)[NAMES[0]]
 
 
 _check_file = tasks.TaskRun._check_file
@@ -307,3 +315,31 @@ def test_workers_keep_the_memory_that_they_free_and_use_the_cores_they_were_give
     told = {value for value in found.values() if value[0] is None}
     assert told, "no worker that did a case is left"
     assert on_worker.DASK_TRIM not in {value[0] for value in told}
+
+
+def test_an_encrypted_scheduler_wants_its_certificates(
+    images: list[Path], tiny: Path, segwithu: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import dask
+    from distributed import LocalCluster
+    from distributed.security import Security
+
+    security = Security.temporary()
+    keys = {"ca-file": security.tls_ca_file, "cert": security.tls_client_cert, "key": security.tls_client_key}
+    for name, text in keys.items():
+        (tmp_path / name).write_text(text)
+    monkeypatch.setattr(on_worker, "_state", None)  # the worker is a thread of this process
+    with LocalCluster(
+        n_workers=1, threads_per_worker=1, processes=False, host="127.0.0.1", protocol="tls://", security=security,
+        dashboard_address="127.0.0.1:0", silence_logs=logging.CRITICAL, memory_limit=0,
+    ) as cluster:  # fmt: skip
+        address = cluster.scheduler_address
+        assert address.startswith("tls://")
+        options = ["--scheduler", address, "--threads", "1"]
+        monkeypatch.setattr(connection, "ANSWER_S", 3.0)
+        one_sentence(segwithu.segment(images[0], *options, model=tiny, output=tmp_path / "no"), address, "certificates")
+        tls = {"ca-file": str(tmp_path / "ca-file"), "client": {k: str(tmp_path / k) for k in ("cert", "key")}}
+        with dask.config.set({"distributed.comm.tls": tls}):
+            outcome = segwithu.segment(images[0], *options, model=tiny, output=tmp_path / "out")
+        assert outcome.code == 0, outcome.err
+        assert "is not encrypted" not in outcome.err
