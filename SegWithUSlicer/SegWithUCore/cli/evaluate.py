@@ -6,14 +6,18 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import UsageError
+from ..errors import InputError, UsageError
 from .arguments import add_threads_option, finite_number
 from .console import Console, table
 from .engine import add_engine_option, opened_model
+from .workers import add_worker_options, cluster_request, each_case
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ..evaluation.evaluate import Evaluation, Settings
     from ..inference.model import Model
+    from ..training.dataset import Case
 
 
 def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
@@ -56,13 +60,13 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
     )
     add_engine_option(command)
     add_threads_option(command)
+    add_worker_options(command)
     command.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace, console: Console) -> int:
     """Evaluate a model."""
     from ..atomic_files import atomic_folder
-    from ..evaluation.evaluate import evaluate
     from ..evaluation.summary import recorded, summary
     from ..models.bundle import with_head
     from ..models.registry import resolve_model
@@ -73,8 +77,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
     cases = find_cases(options.cases)
     model = opened_model(bundle, options, console, "cpu")
     with atomic_folder(options.report, options.overwrite) if options.report else nullcontext() as folder:
-        with console.progress("evaluate") as progress:
-            evaluation = evaluate(cases, model, settings, progress)
+        evaluation = _evaluated(cases, model, settings, options, console)
         result = summary(evaluation, bundle)
         if folder is not None:
             _write_report(folder, result, evaluation, model, options)
@@ -88,6 +91,29 @@ def run(options: argparse.Namespace, console: Console) -> int:
     if options.record or options.record_curves:
         _record_curves(model, evaluation, console)
     return 0
+
+
+def _evaluated(
+    cases: "Sequence[Case]", model: "Model", settings: "Settings", options: argparse.Namespace, console: Console
+) -> "Evaluation":
+    """Measure all cases, here or on workers; the first that fails ends it."""
+    from ..cluster.tasks import Task
+    from ..evaluation.evaluate import evaluate, evaluate_on_worker, in_order
+    from ..inference.on_workers import ModelSource
+
+    if cluster_request(options) is None:
+        with console.progress("evaluate") as progress:
+            return evaluate(cases, model, settings, progress)
+    # The engine that was chosen here, so that each worker takes the same.
+    source = ModelSource.of(model.bundle, options.head, model.engine.name, model.device, options.network)
+    tasks = [Task(case.name, (case, source, settings)) for case in cases]
+    found: dict[str, Evaluation] = {}
+    for answer in each_case(tasks, evaluate_on_worker, options, console):
+        if answer.value is None:
+            raise InputError(answer.reason)
+        found[answer.task.name] = answer.value["evaluation"]
+        console.step(f"{len(found)} of {len(cases)} cases measured", {"event": "measured", "case": answer.task.name})
+    return in_order(cases, found, settings)
 
 
 def _settings(options: argparse.Namespace) -> "Settings":

@@ -7,15 +7,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..case.case_file import case_folders
-from ..errors import SegWithUError, UsageError
-from ..failures import failure_sentence
+from ..errors import UsageError
 from ..regions.region import ORDERS, Region, in_order
 from ..review.worklist import SORTED_BY, Worklist, WorklistEntry, make_worklist
 from ..review.worklist_files import WORKLIST_CSV, write_worklist
 from .arguments import add_flag_options, finite_number, flag_rules
 from .console import Console, table
+from .workers import add_share_option, add_worker_options, each_case, own_share
 
 if TYPE_CHECKING:
+    from ..cluster.on_worker import Context
     from ..regions.find_regions import FoundRegions, RegionSettings
 
 
@@ -49,31 +50,47 @@ def _add_regions(commands: Any, common: argparse.ArgumentParser) -> None:
         help="also draw each region into the case's folder regions/ (PNG, from the image)",
     )
     command.add_argument("--image", type=Path, help="where the image of the case lies now, if it was moved")
+    add_share_option(command)
+    add_worker_options(command)
     command.set_defaults(run=run_regions)
 
 
 def run_regions(options: argparse.Namespace, console: Console) -> int:
     """Make and print regions; a case that fails does not stop the others."""
-    from ..case.case_regions import make_regions_again
-    from ..report.case_report import draw_regions
+    from ..cluster.tasks import Task
 
     settings = _region_settings(options)
     if options.image and len(options.cases) > 1:
         raise UsageError("--image goes with one CASE.")
-    failed = 0
-    for folder in options.cases:
-        try:
-            found = make_regions_again(folder, settings, options.overwrite)
-            if options.thumbnails:
-                draw_regions(folder, found.regions, options.image)
-        except SegWithUError as error:
-            console.error(failure_sentence(error))
+    folders = own_share(options, options.cases)
+    tasks = [
+        Task(str(folder), (folder.absolute(), settings, options.overwrite, options.thumbnails, options.image))
+        for folder in folders
+    ]
+    shown, failed = {str(folder): folder for folder in folders}, 0
+    for answer in each_case(tasks, regions_of_case, options, console):
+        if answer.value is None:
+            console.error(answer.reason)
             failed += 1
             continue
+        found, folder = answer.value["found"], shown[answer.task.name]
         regions = in_order(found.regions, options.order)
         data = {"case": str(folder), **found.summary(settings), "regions": [asdict(region) for region in regions]}
         console.result(_regions_text(folder, regions, found), data)
     return 1 if failed else 0
+
+
+def regions_of_case(
+    _context: "Context", folder: Path, settings: "RegionSettings", overwrite: bool, thumbnails: bool, image: Path | None
+) -> dict[str, Any]:
+    """Make the regions of one case, here or on a worker."""
+    from ..case.case_regions import make_regions_again
+    from ..report.case_report import draw_regions
+
+    found = make_regions_again(folder, settings, overwrite)
+    if thumbnails:
+        draw_regions(folder, found.regions, image)
+    return {"found": found}
 
 
 def _region_settings(options: argparse.Namespace) -> "RegionSettings":

@@ -1,12 +1,20 @@
-"""The options of commands that do many cases on several workers."""
+"""The options of commands that do many cases on several workers, and the loop over cases here or there."""
 
 import argparse
-from typing import TYPE_CHECKING
+import secrets
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from ..errors import SegWithUError
+from ..failures import failure_sentence
+from ..run_lock import Part
 from .arguments import whole_number
+from .console import Console
 
 if TYPE_CHECKING:
     from ..cluster.request import ClusterRequest
+    from ..cluster.tasks import Answer, Task
 
 MOST_WORKERS = 10_000
 
@@ -42,3 +50,62 @@ def cluster_request(options: argparse.Namespace) -> "ClusterRequest | None":
     request = ClusterRequest(*asked, threads=options.threads if hasattr(options, "threads") else None)
     request.check()
     return request
+
+
+def add_share_option(command: argparse.ArgumentParser) -> None:
+    """Add `--part`, for commands that write into the case folders themselves."""
+    command.add_argument(
+        "--part", metavar="I/N", help="do only the I-th of N equal shares of the cases; 'slurm' as in segment"
+    )
+
+
+def own_share(options: argparse.Namespace, folders: Sequence[Path]) -> list[Path]:
+    """Return the case folders of this part, of all if there are no parts."""
+    return list(folders) if options.part is None else Part.parse(options.part).share(sorted(folders))
+
+
+def each_case(
+    tasks: "Sequence[Task]", function: Callable[..., dict[str, Any]], options: argparse.Namespace, console: Console
+) -> "Iterator[Answer]":
+    """Do all cases, one after the other in this process or on the workers that the options ask for.
+
+    Args:
+        function: does a case; called with a context and the arguments of its task.
+
+    Yields:
+        What became of each case, as it ends.
+
+    Raises:
+        ClusterError: there are no workers.
+    """
+    from ..cluster.on_worker import Context, RunFacts
+    from ..cluster.tasks import Answer, TaskRun
+
+    request, run = cluster_request(options), RunFacts(secrets.token_hex(6), threads=getattr(options, "threads", None))
+    if request is None:
+        for task in tasks:
+            try:
+                yield Answer(task, function(Context(run), *task.arguments))
+            except SegWithUError as error:
+                yield Answer(task, None, failure_sentence(error))
+        return
+    from ..cluster.connection import connect
+
+    with connect(request, Path.cwd(), console.note) as connection:
+        work = TaskRun(connection, run, function)
+        work.get_ready(request.workers or 1, _fits, ())
+        for sentence in connection.unusual_settings():
+            console.note(f"Warning: {sentence}")
+        done = 0
+        for answer in work.answers(tasks):
+            if answer is not None:
+                done += 1
+                yield answer
+            else:
+                event = {"event": "workers", "workers": work.workers, "cases": len(tasks), "done": done}
+                console.step("", {**event, "running": list(work.running.cases.values())})
+
+
+def _fits() -> str | None:
+    """Every worker of this version fits."""
+    return None

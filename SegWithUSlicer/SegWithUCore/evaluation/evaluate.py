@@ -2,11 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
 
+from ..cluster.on_worker import Context
 from ..inference.model import Model
+from ..inference.on_workers import ModelSource, warm_model
 from ..inference.prediction import Prediction, predict
 from ..metrics.boundary import Band
 from ..metrics.calibration import Reliability
@@ -43,6 +46,14 @@ class PooledHistograms:
     def __init__(self) -> None:
         self.scores: dict[tuple[str, str], ScoreHistogram] = {}
         self.reliability: dict[str, Reliability] = {}
+
+    def include(self, other: "PooledHistograms") -> None:
+        """Add the counts of other cases."""
+        for key, scores in other.scores.items():
+            self.scores[key] = self.scores[key] + scores if key in self.scores else scores
+        for region, reliability in other.reliability.items():
+            known = self.reliability.get(region)
+            self.reliability[region] = reliability if known is None else known + reliability
 
     def add_case(
         self, scores: Mapping[str, np.ndarray], error: np.ndarray, regions: Mapping[str, np.ndarray | None]
@@ -113,6 +124,12 @@ class Evaluation:
     pools: PooledHistograms
     worst: WorstCases
 
+    def include(self, other: "Evaluation") -> None:
+        """Add the cases of another evaluation with the same settings after the own ones."""
+        self.cases.extend(other.cases)
+        self.pools.include(other.pools)
+        self.worst.include(other.worst)
+
 
 def evaluate(
     cases: Sequence[Case], model: Model, settings: Settings | None = None, progress: Progress = silent
@@ -172,3 +189,16 @@ def _predicted(case: Case, model: Model, mirrored: bool) -> tuple[Prediction, np
     """Prediction, true classes (z, y, x) and the first channel, all of the part that is assessed."""
     read = read_assessed(case, model.bundle, mirrored)
     return predict(read.images, model), read.truth, read.images[0]
+
+
+def evaluate_on_worker(context: Context, case: Case, source: ModelSource, settings: Settings) -> dict[str, Any]:
+    """Measure one case on a worker; what travels back are its figures, counts in bins and one picture."""
+    return {"evaluation": evaluate([case], warm_model(source, context), settings, context.progress)}
+
+
+def in_order(cases: Sequence[Case], found: Mapping[str, Evaluation], settings: Settings) -> Evaluation:
+    """Put evaluations of single cases together as `evaluate` would have made them."""
+    whole = Evaluation(settings, [], PooledHistograms(), WorstCases())
+    for case in cases:
+        whole.include(found[case.name])
+    return whole

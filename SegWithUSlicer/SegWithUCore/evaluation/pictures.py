@@ -132,6 +132,13 @@ class WorstCases:
             why = f"{volume:.0f} mm³ wrong at an error probability below {UNSEEN_BELOW:g}, {share:.0%} of what is wrong"
             _keep(self.by_unseen, volume, name, why, case, image, unseen, "wrong and unseen")
 
+    def include(self, other: "WorstCases") -> None:
+        """Keep of another's cases those that are among the worst."""
+        for own, new in ((self.by_dice, other.by_dice), (self.by_unseen, other.by_unseen)):
+            own += new
+            own.sort(key=lambda case: -case.badness)
+            del own[KEPT:]
+
 
 SLICES = {0: ("axial", "RL", "AP"), 1: ("coronal", "RL", "SI"), 2: ("sagittal", "AP", "SI")}
 """Axis of (z, y, x) to the plane that it cuts, and the letters at right and left, and at top and bottom."""

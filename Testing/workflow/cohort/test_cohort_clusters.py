@@ -141,9 +141,9 @@ def test_a_batch_system_s_jobs_do_the_cases_and_a_killed_one_is_made_good(
     first = int((jobs / "job.101.pid").read_text())
     family = [psutil.Process(first), *psutil.Process(first).children(recursive=True)]
     assert (output / ".run.lock").is_file(), "the client holds the lock of the folder"
-    (waiting / "waits-1").unlink()
     os.killpg(first, signal.SIGKILL)
     assert until_gone(family, ENDED_WITHIN_S) == []
+    (waiting / "waits-1").unlink()
     wait_for("another job", lambda: (waiting / "waits-1").exists(), client, log)
     (waiting / "waits-1").unlink()
     assert client.wait(PATIENCE_S) == 0, log.read_text()

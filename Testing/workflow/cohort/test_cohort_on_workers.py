@@ -310,6 +310,34 @@ def test_a_scheduler_of_others_is_warned_about_and_one_that_is_not_there_named(
         )
 
 
+def test_evaluate_regions_and_report_do_on_workers_what_they_do_here(
+    workers: Workers, made: Path, data_folder: Path, tiny: Path, segwithu: Command, tmp_path: Path
+) -> None:
+    for part in ("images", "labels"):
+        (tmp_path / part).symlink_to(data_folder / "hippocampus" / part)
+    (tmp_path / "split.csv").write_text("case,role\n" + "".join(f"{name},test\n" for name in NAMES[:3]))
+    call = ["evaluate", "--model", tiny, "--cases", f"{tmp_path}/split.csv:test"]
+    results = []
+    for name, options in (("here", []), ("there", ["--scheduler", workers.address])):
+        outcome = segwithu(*call, "--output", tmp_path / f"{name}.json", *options)
+        assert outcome.code == 0, outcome.err
+        results.append(json.loads((tmp_path / f"{name}.json").read_text(encoding="utf-8")))
+    assert results[0] == results[1]
+    cases = shutil.copytree(made, tmp_path / "cases")
+    folders = [cases / name for name in NAMES]
+    for command, file in (("regions", "regions.csv"), ("report", "report.html")):
+        for folder in folders:
+            (folder / file).unlink(missing_ok=True)
+        outcome = segwithu(command, *folders, cases / "absent", "--scheduler", workers.address)
+        assert outcome.code == 1
+        assert len(outcome.messages) == 1 and "absent" in outcome.messages[0], outcome.err
+        assert all((folder / file).stat().st_size for folder in folders)
+    (folders[1] / "report.html").unlink()
+    (folders[0] / "report.html").unlink()
+    assert segwithu("report", *folders, "--part", "2/5").code == 0
+    assert not (folders[0] / "report.html").exists() and (folders[1] / "report.html").exists()
+
+
 def test_workers_keep_the_memory_that_they_free_and_use_the_cores_they_were_given(workers: Workers) -> None:
     found = workers.client.run(lambda: (os.environ.get("MALLOC_TRIM_THRESHOLD_"), os.environ["OMP_NUM_THREADS"]))
     told = {value for value in found.values() if value[0] is None}
@@ -338,8 +366,8 @@ def test_an_encrypted_scheduler_wants_its_certificates(
         options = ["--scheduler", address, "--threads", "1"]
         monkeypatch.setattr(connection, "ANSWER_S", 3.0)
         one_sentence(segwithu.segment(images[0], *options, model=tiny, output=tmp_path / "no"), address, "certificates")
-        tls = {"ca-file": str(tmp_path / "ca-file"), "client": {k: str(tmp_path / k) for k in ("cert", "key")}}
-        with dask.config.set({"distributed.comm.tls": tls}):
+        tls = {"ca-file": "ca-file", "client.cert": "cert", "client.key": "key"}
+        with dask.config.set({f"distributed.comm.tls.{name}": str(tmp_path / file) for name, file in tls.items()}):
             outcome = segwithu.segment(images[0], *options, model=tiny, output=tmp_path / "out")
         assert outcome.code == 0, outcome.err
         assert "is not encrypted" not in outcome.err
