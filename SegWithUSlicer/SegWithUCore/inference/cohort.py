@@ -1,40 +1,31 @@
 """Many cases one after the other: resumed where they stopped, each failure its own.
 
 `settle` does one case, here or on a worker of a cluster; `Cohort` goes through all of them in this process and reports
-to a `CohortListener`; `staleness_reason` says whether a case folder that exists is up to date.
+to a `CohortListener`.
 """
 
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
-import SimpleITK as sitk
-
 from ..atomic_files import sweep_leftovers
-from ..case.case_file import read_case
-from ..case.case_image import IMAGE_FILE, voxel_hash
-from ..case.case_regions import SEGMENTATION_FILE
-from ..case.region_files import REGION_LABELS_FILE, REGIONS_FILE
-from ..errors import InputError, OutputError
+from ..errors import OutputError
 from ..failures import failure_sentence
 from ..imaging.input_reader import IN_THIS_PROCESS, InputReader
-from ..imaging.roi import RegionOfInterest
-from ..imaging.volume import grid_facts
 from ..progress import Progress, silent
 from ..review.reviews import LOG_PATTERN
 from ..run_lock import RunLock
-from .case_writer import SEGMENTATION_NRRD_FILE, CaseResult
+from .case_writer import CaseResult
 from .deaths import DEATHS_AT_MOST, DeadlyCaseError, begin, deaths_of, ended
-from .engines import TORCH
 from .fingerprint import is_refused
+from .is_up_to_date import OTHER_ENGINE, staleness_reason
 from .memory_prediction import RunMemory
 from .model import Model
-from .segment import Job, predicted_memory, read_channels, segment
+from .segment import Job, predicted_memory, segment
 
 FINISHED, SKIPPED, FAILED = "done", "there", "failed"
 """What can become of a case: `state` of `settle`."""
@@ -240,7 +231,7 @@ def _is_there(job: Job, model: Model, rules: Rules, reader: InputReader) -> bool
         ended(job.target)  # a process died when the case was whole
         return True
     reviewed = any(job.target.glob(LOG_PATTERN))
-    if reviewed and other.startswith(_OTHER_ENGINE):
+    if reviewed and other.startswith(OTHER_ENGINE):
         raise OutputError(
             f"{job.target} {other}, which is no reason to lose the reviews in it: it stays; choose another output "
             "folder, or delete it to have it made anew."
@@ -312,103 +303,3 @@ class Cohort:
         number = counts.complete + counts.failed + 1
         left = None if pace is None else pace * max(1, len(self._missing))
         return CaseProgress(number, counts.total, left)
-
-
-GRID_TOLERANCE = 1e-4
-"""mm, and cosines: what formats with single precision lose of a header."""
-
-
-def staleness_reason(job: Job, model: Model, reader: InputReader = IN_THIS_PROCESS) -> str | None:
-    """Say why the existing case folder does not match this job; None if it does.
-
-    Settings are compared first. Then the images are read, and known by their voxels and grid as everywhere: paths and
-    dates change when a cohort is copied, and reading takes a hundredth of the time that segmenting does.
-
-    Args:
-        reader: what reads the images.
-
-    Returns:
-        Words that follow the folder's name.
-
-    Raises:
-        InputError: an image of the job cannot be read.
-    """
-    try:
-        case = read_case(job.target)
-        reason = (
-            _missing_file(job, case)
-            or _other_model(case["model"], model)
-            or _other_region(case["region_of_interest"], job.region)
-        )
-        voxels = [channel["voxels_sha256"] for channel in case["input"]["channels"]]
-        grid: Mapping[str, Any] = dict(case["input"]["grid"])
-        engine = _other_engine(case, model)
-    except (InputError, KeyError, TypeError, AttributeError):
-        return "is no whole case folder"
-    if reason:
-        return reason
-    images = read_channels(job.files, model.bundle, job.series, reader, form=job.form)
-    return _other_input(voxels, grid, job, images) or engine  # the engine last: what else is other weighs more
-
-
-def _missing_file(job: Job, case: Mapping[str, Any]) -> str | None:
-    names = [SEGMENTATION_FILE, SEGMENTATION_NRRD_FILE, *(entry["file"] for entry in case["maps"].values())]
-    names += [REGIONS_FILE, REGION_LABELS_FILE] if case["regions"] is not None else []
-    names += [IMAGE_FILE] if job.include_image else []
-    missing = next((name for name in names if not _has_content(job.target / name)), None)
-    return f"lacks {missing}" if missing else None
-
-
-def _has_content(path: Path) -> bool:
-    return path.is_file() and path.stat().st_size > 0
-
-
-def _other_model(made_with: Mapping[str, Any], model: Model) -> str | None:
-    bundle = model.bundle
-    before, now = (f"'{made_with['name']}' {made_with['version']}", f"'{bundle.name}' {bundle.about['version']}")
-    if before != now:
-        return f"was made with the model {before} instead of {now}"
-    hashes = (made_with["weights_sha256"], made_with["calibration_sha256"], made_with["network_sha256"])
-    if hashes != (bundle.weights_sha256, bundle.calibration_sha256, model.network_sha256):
-        return f"was made with other weights or another calibration of the model {now}"
-    if made_with["head"] != model.head.name:
-        return f"was made with the head '{made_with['head']}' instead of '{model.head.name}'"
-    return None
-
-
-_OTHER_ENGINE = "was made with the engine"
-"""How a reason begins that is about the engine alone."""
-
-
-def _other_engine(case: Mapping[str, Any], model: Model) -> str | None:
-    """Compare engine, version, precision and graphs; a folder from before there were engines counts as torch's."""
-    before, now = case.get("engine"), model.engine.identity()
-    if before is None:
-        return None if now["name"] == TORCH else f"{_OTHER_ENGINE} {TORCH} instead of {now['name']}"
-    told, asked = (f"{each['name']} {each['version']}" for each in (before, now))
-    if told != asked:
-        return f"{_OTHER_ENGINE} {told} instead of {asked}"
-    if before["precision"] != now["precision"]:
-        return f"{_OTHER_ENGINE} {told} in {before['precision']} instead of {now['precision']}"
-    return f"{_OTHER_ENGINE} {told} and other graphs" if before["graphs_sha256"] != now["graphs_sha256"] else None
-
-
-def _other_region(made_of: Mapping[str, Any] | None, region: RegionOfInterest | None) -> str | None:
-    before = None if made_of is None else (*made_of["centre_ras_mm"], *made_of["size_mm"])
-    now = None if region is None else (*region.centre_ras_mm, *region.size_mm)
-    return None if before == now else f"was made of {_region_text(before)} instead of {_region_text(now)}"
-
-
-def _region_text(box: tuple[float, ...] | None) -> str:
-    return "the whole image" if box is None else f"the region {','.join(f'{number:g}' for number in box)}"
-
-
-def _other_input(voxels: list[str], grid: Mapping[str, Any], job: Job, images: Sequence[sitk.Image]) -> str | None:
-    for path, image, before in zip(job.files, images, voxels, strict=False):
-        if voxel_hash(image) != before:
-            return f"was made from other voxels than {path} holds"
-    now = grid_facts(images[0])
-    same = len(voxels) == len(images) and now.keys() == grid.keys()
-    if same and all(np.shape(grid[key]) == np.shape(now[key]) for key in now):
-        same = all(np.allclose(grid[key], now[key], rtol=0, atol=GRID_TOLERANCE) for key in now)
-    return None if same else f"lies on another grid than {job.files[0]}"
