@@ -12,6 +12,7 @@ from ...network.heads.base import temper_logits
 from ...network.segwithu import SegWithU
 from . import TORCH
 from .base import DeviceMemoryError, Engine, Voxelwise
+from .onednn import use_onednn
 
 
 class WindowNetwork(Protocol):
@@ -77,6 +78,7 @@ class TorchEngine(TorchWindows, Engine):
     def __init__(self, network: SegWithU, device: torch.device | str = "cpu", precision: str = "float32") -> None:
         super().__init__(network, device, precision)
         self.network: SegWithU = network
+        use_onednn(network)
         self.num_classes = network.num_classes
         self.response_channels = network.head.response_channels
         self.has_aleatoric = network.head.aleatoric is not None
