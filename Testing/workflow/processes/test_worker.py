@@ -97,6 +97,7 @@ def test_case_folder_equals_that_of_the_command_line(warm: Parent, tmp_path: Pat
             del entry[changing]
     assert facts[0].keys() == facts[1].keys()
     assert facts[0]["input"] == facts[1]["input"]
+    assert answer["engine"] == facts[0]["engine"] == facts[1]["engine"]
     assert [s["voxels"] for s in facts[0]["structures"]] == [s["voxels"] for s in facts[1]["structures"]]
     assert answer["structures"] == facts[0]["structures"]
 
