@@ -62,7 +62,16 @@ def test_the_paper_s_head_comes_along_exactly(workshop: Workshop) -> None:
 def test_segmenting_with_another_head_uses_its_calibration(workshop: Workshop, tmp_path: Path) -> None:
     image = str(workshop.table.parent / "images" / f"{workshop.names[-1]}.nii.gz")
     for output, model, head in (("alone", "paper", []), ("beside", "both", ["--head", "paper"]), ("ours", "both", [])):
-        arguments = ["segment", image, "--model", str(workshop.folder / model), "--output", str(tmp_path / output)]
+        arguments = [
+            "segment",
+            image,
+            "--model",
+            str(workshop.folder / model),
+            "--output",
+            str(tmp_path / output),
+            "--engine",
+            "torch",
+        ]
         assert main([*arguments, *head]) == 0
     found = {}
     for output in ("alone", "beside", "ours"):
