@@ -12,6 +12,8 @@ def failure_sentence(error: Exception) -> str:
         return str(error)
     if isinstance(error, MemoryError):
         return "there is not enough memory for this: give a smaller region of interest with --roi."
+    if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] in ("torch", "monai"):
+        return "this needs torch: pip install 'segwithu-slicer[train]' (in a checkout: pip install '.[train]')."
     if isinstance(error, ModuleNotFoundError):
         return f"the package {error.name} is missing here: install it, or segwithu-slicer[desktop], which brings it."
     reason = " ".join(str(error).split())

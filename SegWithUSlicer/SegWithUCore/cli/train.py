@@ -240,7 +240,7 @@ def _compile(bundle: "Bundle", console: Console) -> None:
 
 def _recalibrating(options: argparse.Namespace) -> "Callable[..., Bundle]":
     from ..models.registry import resolve_model
-    from ..training.make_bundle import recalibrate
+    from ..training.recalibrate import recalibrate
 
     if options.train is not None:
         raise UsageError("--train and --select go with --run: a model keeps what it knows of its training cases.")

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from ..network.heads import HEADS
+from ..network.head_words import head_words
 from .bundle import Bundle
 
 LICENCE_PAGES = {
@@ -70,7 +70,7 @@ def model_card(bundle: Bundle) -> str:
         _metrics(bundle.figures),
         "## How to read the maps",
         "*Error probability*: of 100 voxels that read 0.25, about 25 are wrong. *Ranking map*: orders voxels by risk, "
-        f"{HEADS[bundle.default_head.variant].ranking}. "
+        f"{head_words(bundle.default_head.variant).ranking}. "
         "*Calibration map*: how much the probabilities are softened: "
         "softmax(z / (s sqrt(1 + U))), s = the fitted `tempering_scale`. A low value never means that a voxel is "
         "correct, and no map speaks about images unlike those of training.",
@@ -88,7 +88,7 @@ def _making(bundle: Bundle) -> str:
     if calibration is not None:
         fitted = f"error probability fitted on {calibration['cases']} calibration cases"
     head = bundle.default_head
-    heads = f"Uncertainty head: {head.name}, {HEADS[head.variant].description}"
+    heads = f"Uncertainty head: {head.name}, {head_words(head.variant).description}"
     further = [head.name for head in bundle.heads if not head.default]
     if further:
         heads += f"; with `--head` also {', '.join(further)}"

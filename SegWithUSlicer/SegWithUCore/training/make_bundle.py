@@ -1,6 +1,5 @@
 """From a finished run to a model bundle, and from a bundle to one that is calibrated on other cases."""
 
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -8,22 +7,17 @@ from typing import Any
 
 from ..atomic_files import atomic_folder
 from ..errors import InputError
-from ..inference.engines import TORCH
-from ..inference.model import Model
-from ..models.bundle import CARD_FILE, LICENCE_FILE, Bundle, HeadSpec, check_bundle, write_bundle_json
+from ..models.bundle import LICENCE_FILE, Bundle, HeadSpec, check_bundle
 from ..models.bundle_network import further_heads, load_network, write_weights
-from ..models.graph_files import graphs_lacking, read_graph_file
-from ..models.graphs import GRAPH_FILES
-from ..models.model_card import licence_notice, model_card
+from ..models.model_card import licence_notice
 from ..models.registry import resolve_model
-from ..models.weights_file import verify_weights, weights_path
 from ..network.backbone_spec import is_user_network
 from ..network.backbones.user_network import network_file, network_sha256
 from ..network.weights import unique_state
 from ..progress import Progress, silent
 from .backbone import spec_of
-from .calibrate import display_windows, fitted, predict_case
 from .dataset import Case
+from .recalibrate import calibrated
 from .recipe import Recipe, read_recipe_json, recipe_from_json
 from .run_folder import RunFolder
 
@@ -58,66 +52,9 @@ def make_bundle(
         facts = run.facts() | ({"fingerprint": fingerprint} if fingerprint else {})
         plain = plain_bundle(recipe, digest, facts)
         check_bundle(plain, str(run.path / "run.json"))
-        written = _calibrated(replace(plain, heads=(*plain.heads, *specs)), cases, work, device, progress)
+        written = calibrated(replace(plain, heads=(*plain.heads, *specs)), cases, work, device, progress)
         (work / LICENCE_FILE).write_text(licence_notice(written.about) + foreign_licence(run), encoding="utf-8")
     return replace(written, folder=target)
-
-
-def recalibrate(
-    bundle: Bundle,
-    cases: Sequence[Case],
-    target: Path,
-    overwrite: bool = False,
-    device: str = "cpu",
-    progress: Progress = silent,
-    engine: str = TORCH,
-) -> Bundle:
-    """Write a bundle with the same weights, graphs and fingerprint, calibrated on `cases`; whole or not at all.
-
-    Figures that were measured with the earlier calibration do not come along.
-
-    Args:
-        bundle: read from a folder; its default head is calibrated.
-        engine: what predicts the cases.
-
-    Raises:
-        InputError: damaged weights or graphs, an unusable case, or cases that hold no errors to fit on.
-        OutputError: `target` exists or cannot be written.
-        UsageError: the engine is not there.
-    """
-    verify_weights(bundle)
-    weights = weights_path(bundle)
-    graphs = bundle.graphs if graphs_lacking(bundle) is None else None
-    with atomic_folder(target, overwrite) as work:
-        shutil.copyfile(weights, work / weights.name)
-        for name in GRAPH_FILES if graphs is not None else ():
-            (work / name).write_bytes(read_graph_file(bundle, name))
-        plain = replace(bundle, calibration=None, display=None, figures=None, graphs=graphs)
-        written = _calibrated(plain, cases, work, device, progress, engine)
-        licence = weights.with_name(LICENCE_FILE)
-        if licence.is_file():
-            shutil.copyfile(licence, work / LICENCE_FILE)
-    return replace(written, folder=target)
-
-
-def _calibrated(
-    plain: Bundle, cases: Sequence[Case], work: Path, device: str, progress: Progress, engine: str = TORCH
-) -> Bundle:
-    """Calibrate the bundle whose weights lie in `work`, and write description and card there."""
-    bundle = write_bundle_json(plain, work)
-    model = Model(bundle, device, engine=engine)
-    values = [label.value for label in bundle.labels]
-    predictions, truths = [], []
-    for number, case in enumerate(cases):
-        progress("predicting the calibration cases", number / len(cases), case.name)
-        prediction, truth = predict_case(case, model, values)
-        predictions.append(prediction)
-        truths.append(truth)
-    progress("fitting", 1.0)
-    calibration = fitted(predictions, truths, bundle.labels)
-    written = write_bundle_json(replace(bundle, calibration=calibration, display=display_windows(predictions)), work)
-    (work / CARD_FILE).write_text(model_card(written), encoding="utf-8")
-    return written
 
 
 def plain_bundle(recipe: Recipe, digest: str, facts: Mapping[str, Any], trained: bool = True) -> Bundle:

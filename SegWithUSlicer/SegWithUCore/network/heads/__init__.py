@@ -1,8 +1,9 @@
 """The head types by name. A new one is a file beside this one and an entry in `HEADS`."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
+from ..head_words import HEAD_WORDS
 from .base import Fusion, LossFunction, UncertaintyHead
 from .context import ContextFusion, ContextHead
 from .context_traced import TracedContext
@@ -33,13 +34,12 @@ class HeadType:
 
 
 HEADS = {
-    "paper": HeadType(MultiScaleFusion, PaperHead, paper_loss, description="as published (SegWithU, arXiv 2604.15271)"),
+    "paper": HeadType(MultiScaleFusion, PaperHead, paper_loss, **asdict(HEAD_WORDS["paper"])),
     "context": HeadType(
         ContextFusion,
         ContextHead,
         proper_loss,
-        description="this project's own, after SegWithU (arXiv 2604.15271)",
-        ranking="the log-odds of an error, before it is fitted on calibration cases",
+        **asdict(HEAD_WORDS["context"]),
         traced=TracedContext(),
     ),
 }

@@ -1,0 +1,87 @@
+"""What works where neither torch nor MONAI is installed: all but training."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from repository import ROOT
+
+pytestmark = pytest.mark.slow
+ABSENT = ("torch", "monai", "functorch", "torchgen")
+LIGHT = (
+    "api", "cli.__main__", "inference.cohort", "inference.segment", "inference.engines.openvino_engine",
+    "evaluation.evaluate", "evaluation.report", "evaluation.summary", "export.case_export", "export.dicom",
+    "models.model_card", "models.registry", "models.weights_file", "regions.find_regions", "report.case_report",
+    "training.recalibrate", "worker.check", "worker.jobs",
+)  # fmt: skip
+"""Modules of commands that need no torch."""
+
+
+@pytest.fixture(scope="module")
+def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of links to all installed packages but torch and MONAI."""
+    folder = tmp_path_factory.mktemp("packages")
+    for place in (Path(entry) for entry in sys.path if "site-packages" in entry):
+        for path in place.iterdir() if place.is_dir() else ():
+            name = path.name.partition("-")[0].partition(".")[0]
+            if name not in ABSENT and path.suffix != ".pth" and not (folder / path.name).exists():
+                (folder / path.name).symlink_to(path)
+    return folder
+
+
+def light(packages: Path, *arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Run Python with those packages alone: no site, no user's packages."""
+    variables = {name: value for name, value in os.environ.items() if not name.startswith(("SEGWITHU", "PYTHON"))}
+    variables |= {"PYTHONPATH": os.pathsep.join([str(packages), str(ROOT / "SegWithUSlicer")]), "HOME": str(cwd)}
+    call = [sys.executable, "-S", *map(str, arguments)]
+    return subprocess.run(call, cwd=cwd, env=variables, capture_output=True, text=True, encoding="utf-8", check=False)
+
+
+def segwithu(packages: Path, *arguments: str | Path, cwd: Path) -> str:
+    done = light(packages, "-m", "SegWithUCore.cli", *arguments, cwd=cwd)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_there_is_no_torch_here(packages: Path, tmp_path: Path) -> None:
+    for name in ABSENT[:2]:
+        assert f"No module named '{name}'" in light(packages, "-c", f"import {name}", cwd=tmp_path).stderr
+
+
+def test_modules_of_light_commands_import(packages: Path, tmp_path: Path) -> None:
+    lines: Sequence[str] = [f"import SegWithUCore.{module}" for module in LIGHT]
+    done = light(packages, "-c", "\n".join(lines), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
+def test_demo_and_what_follows_a_case(packages: Path, tmp_path: Path) -> None:
+    segwithu(packages, "demo", "--output", "demo", cwd=tmp_path)
+    assert (tmp_path / "demo" / "montage.png").is_file()
+    case = json.loads((tmp_path / "demo" / "left" / "case.json").read_text(encoding="utf-8"))
+    assert case["engine"]["name"] == "openvino"
+    assert not (tmp_path / "intel").exists(), "telemetry wrote its files"
+    segwithu(packages, "report", "demo/left", cwd=tmp_path)
+    segwithu(packages, "models", "verify", "hippocampus", cwd=tmp_path)
+
+
+def test_evaluation(packages: Path, tmp_path: Path, data_folder: Path) -> None:
+    for folder in ("images", "labels"):
+        (tmp_path / folder).symlink_to(data_folder / "hippocampus" / folder)
+    table = tmp_path / "one.csv"
+    table.write_text("case,role\nhippocampus_004,test\n", encoding="utf-8")
+    options = ("--model", "hippocampus", "--cases", f"{table}:test", "--output", tmp_path / "figures.json")
+    segwithu(packages, "evaluate", *options, cwd=tmp_path)
+    assert json.loads((tmp_path / "figures.json").read_text(encoding="utf-8"))["cases"] == 1
+
+
+def test_training_says_what_it_lacks(packages: Path, tmp_path: Path) -> None:
+    done = light(packages, "-m", "SegWithUCore.cli", "import-checkpoint", "--help", cwd=tmp_path)
+    assert done.returncode == 0
+    code = "from SegWithUCore.failures import failure_sentence\n"
+    code += "try:\n    import SegWithUCore.training.head\n"
+    code += "except ImportError as error:\n    print(failure_sentence(error))"
+    assert "pip install 'segwithu-slicer[train]'" in light(packages, "-c", code, cwd=tmp_path).stdout
