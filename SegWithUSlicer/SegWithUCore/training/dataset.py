@@ -9,15 +9,18 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
+from ..case.segmentation_file import read_layers, segment_fields
 from ..csv_files import read_user_table
 from ..errors import InputError, UsageError
-from ..imaging.volume import check_same_grid, extents_mm, read_image, read_labels, reorient
+from ..imaging.volume import check_same_grid, extents_mm, image_on_grid, read_image, read_labels, reorient
 from ..inference.fingerprint import to_model_orientation
 from ..inference.image_features import ImageFeatures, image_features, random_crop
 from ..inference.preprocessing import assessed_box, network_input, to_working_grid
 from ..models.input_spec import InputSpec
 
 IMAGE_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd")
+SEGMENTATION_SUFFIX = ".seg.nrrd"
+"""Of a segmentation that Slicer saved; it may cover a part of the image's grid."""
 
 
 @dataclass(frozen=True)
@@ -74,8 +77,10 @@ def find_cases(source: str) -> list[Case]:
 
     Args:
         source: `TABLE.csv:ROLE` (columns `case`, `role` and, where several cases come from one patient, `patient`;
-            files in `images/` and `labels/` beside the table)
-            or an nnU-Net data set folder, optionally with `:Tr` or `:Ts` (imagesTr and labelsTr by default).
+            files in `images/` and `labels/` beside the table, or in the folders that its columns `images` and
+            `labels` name, counted from the table),
+            an nnU-Net data set folder, optionally with `:Tr` or `:Ts` (imagesTr and labelsTr by default),
+            or a folder that holds `images/` and `labels/`.
 
     Raises:
         UsageError: the table, role or folder does not exist.
@@ -85,6 +90,8 @@ def find_cases(source: str) -> list[Case]:
     if not place or "/" in role or "\\" in role:
         place, role = source, ""
     path = Path(place)
+    if path.is_dir() and not role and (path / "images").is_dir() and (path / "labels").is_dir():
+        return _cases_of_folders(path / "images", path / "labels")
     if path.is_dir():
         return _nnunet_cases(path, role or "Tr")
     if not path.is_file():
@@ -92,27 +99,52 @@ def find_cases(source: str) -> list[Case]:
     return _table_cases(path, role)
 
 
-def _table_cases(table: Path, role: str) -> list[Case]:
+def roles_of(table: Path) -> list[str]:
+    """List the roles that a split table names, in the order in which they turn up.
+
+    Raises:
+        InputError: it is none.
+    """
+    return list(dict.fromkeys(row["role"] for row in _rows(table)))
+
+
+def _rows(table: Path) -> list[dict[str, str]]:
     rows = read_user_table(table, ("case", "role"), "give a split table, one row a case")
     twice = [case for case, count in Counter(row["case"] for row in rows).items() if count > 1]
     if twice:
         raise InputError(f"{table} has {len(twice)} case(s) more than once, such as {twice[0]}: keep one row a case.")
+    return rows
+
+
+def _table_cases(table: Path, role: str) -> list[Case]:
+    rows = _rows(table)
     chosen = [row for row in rows if row["role"] == role]
     if not chosen:
         roles = ", ".join(sorted({row["role"] for row in rows}))
         raise UsageError(f"{table} has no case with role '{role}': choose one of {roles}, as in {table.name}:ROLE.")
-    images, labels = table.parent / "images", table.parent / "labels"
-    return [_case(images, labels, row["case"], row.get("patient") or None) for row in chosen]
+    return [
+        _case(
+            table.parent / (row.get("images") or "images"),
+            table.parent / (row.get("labels") or "labels"),
+            row["case"],
+            row.get("patient") or None,
+        )
+        for row in chosen
+    ]
 
 
 def _nnunet_cases(folder: Path, part: str) -> list[Case]:
     labels = folder / f"labels{part}"
     if not labels.is_dir():
         raise UsageError(f"{folder} has no folder labels{part}: give an nnU-Net data set folder or TABLE.csv:ROLE.")
+    return _cases_of_folders(folder / f"images{part}", labels)
+
+
+def _cases_of_folders(images: Path, labels: Path) -> list[Case]:
     names = sorted({_stem(path) for path in labels.iterdir() if path.name.endswith(IMAGE_SUFFIXES)})
     if not names:
         raise InputError(f"{labels} holds no label files: check the folder.")
-    return [_case(folder / f"images{part}", labels, name) for name in names]
+    return [_case(images, labels, name) for name in names]
 
 
 def _case(images: Path, labels: Path, name: str, patient: str | None = None) -> Case:
@@ -123,7 +155,8 @@ def _case(images: Path, labels: Path, name: str, patient: str | None = None) -> 
     channels = channels or numbered
     if not channels:
         raise InputError(f"{images} has no image of case {name}: expected {name}.nii.gz or {name}_0000.nii.gz.")
-    reference = _files(labels, name)
+    reference = [labels / f"{name}{SEGMENTATION_SUFFIX}"]
+    reference = reference if reference[0].is_file() else _files(labels, name)
     if not reference:
         raise InputError(f"{labels} has no reference of case {name}: expected {name}.nii.gz.")
     return Case(name, tuple(channels), reference[0], patient)
@@ -134,7 +167,7 @@ def _files(folder: Path, stem: str) -> list[Path]:
 
 
 def _stem(path: Path) -> str:
-    for suffix in IMAGE_SUFFIXES:
+    for suffix in (SEGMENTATION_SUFFIX, *IMAGE_SUFFIXES):
         if path.name.endswith(suffix):
             return path.name[: -len(suffix)]
     return path.stem
@@ -167,9 +200,9 @@ def prepare(case: Case, spec: InputSpec, label_values: Sequence[int]) -> Prepare
         InputError: unreadable files, differing grids or unknown label values.
     """
     images = [read_image(path) for path in case.channels]
-    reference = read_labels(case.reference)
-    for path, image in [*zip(case.channels[1:], images[1:], strict=True), (case.reference, reference)]:
+    for path, image in zip(case.channels[1:], images[1:], strict=True):
         check_same_grid(path, image, case.channels[0], images[0])
+    reference = read_reference(case.reference, images[0], case.channels[0])
     whole = reorient(images[0], spec.orientation)
     box = assessed_box(images, spec)
     array, grid = network_input([box.crop(image) for image in images], spec)
@@ -189,6 +222,40 @@ def prepare(case: Case, spec: InputSpec, label_values: Sequence[int]) -> Prepare
         ),
         case.group,
     )
+
+
+def read_reference(path: Path, image: sitk.Image, image_path: Path) -> sitk.Image:
+    """Read a reference on the grid of its image, int16.
+
+    A segmentation that Slicer saved (`.seg.nrrd`) may cover a part of that grid; the rest is background.
+
+    Raises:
+        InputError: as `read_labels`; another grid than the image's; or segments that overlap.
+    """
+    if not path.name.endswith(SEGMENTATION_SUFFIX):
+        labels = read_labels(path)
+        check_same_grid(path, labels, image_path, image)
+        return labels
+    header, layers = read_layers(path, image)
+    if len(layers) > 1:
+        raise InputError(
+            f"{path} holds segments that overlap, in {len(layers)} layers: save it from Slicer as a label volume."
+        )
+    if not _on_same_lattice(header, image):
+        raise InputError(
+            f"{path} lies on another grid than {image_path.name}: segment on the image's own grid, or save a label "
+            "volume."
+        )
+    values = [segment.value for segment in segment_fields(header)] or np.unique(layers[0])
+    return image_on_grid(np.where(np.isin(layers[0], values), layers[0], 0).astype(np.int16), image)
+
+
+def _on_same_lattice(part: sitk.Image, image: sitk.Image) -> bool:
+    """Whether the voxels of one image are voxels of another, as far as that reaches."""
+    same = np.allclose(part.GetSpacing(), image.GetSpacing(), rtol=1e-3)
+    same = same and np.allclose(part.GetDirection(), image.GetDirection(), atol=1e-3)
+    first = np.array(image.TransformPhysicalPointToContinuousIndex(part.GetOrigin()))
+    return bool(same and np.abs(first - np.rint(first)).max() < 0.01)
 
 
 def class_indices(labels: sitk.Image, label_values: Sequence[int], source: Path) -> np.ndarray:

@@ -132,7 +132,7 @@ class Trainer(ABC):
             said = [text.format(scores[name]) for name, text in self.scores.items() if name in scores]
             left = self.clock.words(self._steps_left(epoch + 1))
             detail = [f"epoch {epoch + 1}/{epochs}", f"loss {terms['loss']:.4f}", *said, left]
-            progress(f"training the {self.part}", (epoch + 1) / epochs, ", ".join(detail))
+            progress(f"training the {self.part}", (epoch + 1) / epochs, ", ".join(filter(None, detail)))
 
     def _steps_left(self, epoch: int) -> int:
         """Count the steps from the beginning of an epoch to the end."""
@@ -156,7 +156,8 @@ class Trainer(ABC):
             done = (epoch + (number + 1) / len(batches)) / settings.epochs
             left = self.clock.words(self._steps_left(epoch) - number - 1)
             loss = sums["loss"] / (number + 1)
-            progress(f"training the {self.part}", done, f"epoch {epoch + 1}/{settings.epochs}, loss {loss:.4f}, {left}")
+            detail = [f"epoch {epoch + 1}/{settings.epochs}", f"loss {loss:.4f}", left]
+            progress(f"training the {self.part}", done, ", ".join(filter(None, detail)))
         return {name: value / len(batches) for name, value in sums.items()}
 
     def _step(self, batch: Mapping[str, torch.Tensor], cases: Sequence[int], seed: int) -> dict[str, float]:
@@ -213,9 +214,9 @@ class TimeLeft:
         self.steps, self.begun = steps, time.monotonic()
 
     def words(self, left: int) -> str:
-        """Say the time for the last `left` steps, such as "about 12 min left"; empty before the first step."""
+        """Say the time for the last `left` steps, such as "about 12 min left"; empty at both ends."""
         made = self.steps - left
-        return time_left((time.monotonic() - self.begun) / made * left) if made > 0 else ""
+        return time_left((time.monotonic() - self.begun) / made * left) if made > 0 and left > 0 else ""
 
 
 def cosine(share: float) -> float:
