@@ -77,8 +77,10 @@ def test_the_page_tells_figures_regions_model_and_hashes(case: Path, segwithu: C
     for region in read_regions(case)[:SHOWN_REGIONS]:
         assert f"{region.rank}. {region.structure}: {region.kind.value}" in page.text
     model = content["model"]
-    for said in (model["weights_sha256"], content["input"]["channels"][0]["voxels_sha256"], "For research", "monai"):
+    for said in (model["weights_sha256"], content["input"]["channels"][0]["voxels_sha256"], "For research"):
         assert said in page.text
+    assert content["versions"]
+    assert all(f"{package} {version}" in page.text for package, version in content["versions"].items())
     assert f"{model['name']} {model['version']}" in page.text
     assert "Nobody has reviewed this case yet." in page.text
 
