@@ -201,7 +201,8 @@ def test_kills_at_random_moments_end_equal_to_an_uninterrupted_run(
 
     killer = threading.Thread(target=kill_now_and_then)
     killer.start()
-    while kills < 4 and killer.is_alive():
+    deadline = time.monotonic() + 2 * PATIENCE_S  # a worker that never comes back must not keep the tests for ever
+    while kills < 4 and killer.is_alive() and time.monotonic() < deadline:
         outcome = segwithu.segment(
             *images, "--scheduler", workers.address, "--resume", "--take-over", model=tiny, output=output
         )
