@@ -36,7 +36,7 @@ from SegWithUCore.metrics.calibration import negative_log_likelihood  # noqa: E4
 from SegWithUCore.models.registry import resolve_model  # noqa: E402
 from SegWithUCore.training.calibrate import CaseNumbers, case_numbers  # noqa: E402
 from SegWithUCore.training.dataset import find_cases  # noqa: E402
-from SegWithUCore.training.make_bundle import predict_case  # noqa: E402
+from SegWithUCore.training.calibrate import predict_case  # noqa: E402
 
 RESULTS = ROOT / "Testing" / "Benchmarks" / "results" / "case_numbers.json"
 RESPLITS = 500

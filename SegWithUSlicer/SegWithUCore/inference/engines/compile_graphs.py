@@ -4,7 +4,6 @@ Needs torch and OpenVINO. Done when a model is made, never while segmenting.
 """
 
 import hashlib
-import json
 import shutil
 import tempfile
 import warnings
@@ -38,6 +37,7 @@ from ...models.weights_file import weights_path
 from ...network.backbone_spec import is_user_network
 from ...network.graph import MapsGraph, WindowGraph
 from ...network.segwithu import SegWithU
+from ...strict_json import parse_json
 from .base import Engine
 from .graph_check import differences, enlarged, example_input, map_answers, places_in, window_answers
 from .openvino_engine import OpenVINOEngine, import_openvino, openvino_version
@@ -206,7 +206,7 @@ class _Constants:
 def _tensor_places(weights: bytes) -> dict[bytes, int]:
     """Return where each tensor of a safetensors file begins, by the hash of its bytes."""
     header = int.from_bytes(weights[:8], "little")
-    entries = json.loads(weights[8 : 8 + header])
+    entries = parse_json(weights[8 : 8 + header], "the header of the weights")
     found = {}
     for name, entry in entries.items():
         if name != "__metadata__":
