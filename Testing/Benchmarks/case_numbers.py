@@ -34,9 +34,12 @@ from SegWithUCore.inference.prediction import Prediction, tempered_logits  # noq
 from SegWithUCore.metrics.bootstrap import paired_bootstrap  # noqa: E402
 from SegWithUCore.metrics.calibration import negative_log_likelihood  # noqa: E402
 from SegWithUCore.models.registry import resolve_model  # noqa: E402
-from SegWithUCore.training.calibrate import CaseNumbers, case_numbers  # noqa: E402
+from SegWithUCore.training.calibrate import (  # noqa: E402
+    CaseNumbers,
+    case_numbers,
+    predict_case,
+)
 from SegWithUCore.training.dataset import find_cases  # noqa: E402
-from SegWithUCore.training.calibrate import predict_case  # noqa: E402
 
 RESULTS = ROOT / "Testing" / "Benchmarks" / "results" / "case_numbers.json"
 RESPLITS = 500

@@ -13,8 +13,8 @@ from SegWithUCore.models.bundle import Bundle, read_bundle, with_head
 from SegWithUCore.models.model_card import model_card
 from SegWithUCore.models.registry import resolve_model
 from SegWithUCore.models.weights_file import weights_path
-from SegWithUCore.training.dataset import find_cases
 from SegWithUCore.training.calibrate import predict_case
+from SegWithUCore.training.dataset import find_cases
 
 REPRODUCED_CASES = 3
 ABSOLUTE, RELATIVE = 2e-4, 2e-3
