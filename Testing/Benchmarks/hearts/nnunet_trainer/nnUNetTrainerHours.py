@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
-EPOCHS = 100
+EPOCHS = 55
 ITERATIONS = 20
 
 
@@ -30,7 +30,7 @@ class InFloat32(torch.nn.Module):
 
 
 class nnUNetTrainerHours(nnUNetTrainer):  # noqa: N801 (nnU-Net's way of naming)
-    """2,000 steps in epochs of 20."""
+    """1,100 steps in epochs of 20."""
 
     def __init__(
         self, plans: dict[str, Any], configuration: str, fold: int, dataset_json: dict[str, Any], device: torch.device
