@@ -1,0 +1,135 @@
+"""A long job as a list of stages: done once, gone on with, and never anew unasked."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from SegWithUCore.errors import CancelledError, InputError, OutputError, UsageError
+from SegWithUCore.run_lock import RunLock
+from SegWithUCore.training.stages import Begun, Stage, StageClock, noted, run_stages
+
+
+class Job:
+    """Two stages, the second of which reads what the first one writes; counts their calls."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.calls: list[tuple[str, bool]] = []
+        self.settings: dict[str, Any] = {"epochs": 2}
+        self.editable, self.stop_in = False, ""
+
+    def work(self, name: str, text: Callable[[], str]) -> Callable[[Begun], Mapping[str, Any]]:
+        def do(begun: Begun) -> Mapping[str, Any]:
+            self.calls.append((name, begun.again))
+            begun.progress("", 0.5, "half")
+            if self.stop_in == name:
+                raise KeyboardInterrupt
+            (self.folder / name).write_text(text())
+            return {"made": name}
+
+        return do
+
+    def run(self, redo: bool = False, **options: Any) -> dict[str, dict[str, Any]]:
+        first, second = self.folder / "first", self.folder / "second"
+        stages = [
+            Stage("first", "the first", self.work("first", lambda: str(self.settings)), {"settings": self.settings},
+                  [first], costly=not self.editable, editable=self.editable, kept=lambda: "7 epochs"),
+            Stage("second", "the second", self.work("second", lambda: first.read_text() + "!"), {"first": first},
+                  [second], seconds=10),
+        ]  # fmt: skip
+        self.calls = []
+        return run_stages(self.folder, stages, redo=redo, **options)
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> Job:
+    return Job(tmp_path / "job")
+
+
+def test_stages_that_are_there_are_passed_over(job: Job) -> None:
+    facts = job.run()
+    assert job.calls == [("first", False), ("second", False)]
+    assert facts == {"first": {"made": "first"}, "second": {"made": "second"}} == noted(job.folder)
+    assert job.run() == facts
+    assert job.calls == []
+
+
+def test_a_lost_or_changed_output_is_made_again(job: Job) -> None:
+    job.run()
+    (job.folder / "second").write_text("by hand")
+    job.run()
+    assert job.calls == [("second", False)]
+    (job.folder / "first").unlink()
+    job.run()
+    assert job.calls == [("first", False)]
+
+
+def test_ctrl_c_says_what_is_kept_and_the_same_call_goes_on(job: Job) -> None:
+    job.stop_in = "second"
+    with pytest.raises(CancelledError, match=r"stage 2 of 2 \('second'\); kept in .*job: first; run the same command"):
+        job.run()
+    job.stop_in = ""
+    job.run()
+    assert job.calls == [("second", True)]
+
+
+def test_ctrl_c_in_a_stage_that_keeps_a_part(job: Job) -> None:
+    job.stop_in = "first"
+    with pytest.raises(CancelledError, match="7 epochs of 'first'; then again"):
+        job.run(go_on="then again")
+
+
+def test_a_costly_stage_is_not_made_anew_unasked(job: Job) -> None:
+    job.run()
+    job.settings = {"epochs": 3}
+    with pytest.raises(UsageError, match=r"'first' .* \(settings/epochs was 2 and is 3\): change it back"):
+        job.run()
+    job.run(redo=True)
+    assert job.calls == [("first", False), ("second", False)]
+    (job.folder / "first").write_text("other weights")
+    with pytest.raises(UsageError, match="first has changed since"):
+        job.run()
+
+
+def test_what_people_edit_is_kept_and_what_reads_it_follows(job: Job) -> None:
+    job.editable = True
+    job.run()
+    (job.folder / "first").write_text("edited")
+    job.run()
+    assert job.calls == [("second", False)]
+    assert (job.folder / "second").read_text() == "edited!"
+    job.settings = {"epochs": 9}
+    with pytest.raises(UsageError, match="epochs was 2 and is 9"):
+        job.run()
+
+
+def test_other_processes_missing_inputs_and_damage(job: Job, tmp_path: Path) -> None:
+    with RunLock.take(job.folder), pytest.raises(OutputError, match="is being worked on by process"):
+        job.run()
+    lost = Stage("a", "a", lambda _: None, {"file": tmp_path / "none"}, [])
+    with pytest.raises(InputError, match="none is not there, and the stage 'a' needs it"):
+        run_stages(tmp_path, [lost])
+    idle = Stage("a", "a", lambda _: None, {}, [tmp_path / "none"])
+    with pytest.raises(InputError, match="ended without"):
+        run_stages(tmp_path, [idle])
+    job.folder.mkdir()
+    (job.folder / "stages.json").write_text('{"format": 9}')
+    with pytest.raises(InputError, match="no list of stages of this version"):
+        job.run()
+
+
+def test_time_left_is_told_from_the_first_second_and_follows_the_pace() -> None:
+    now = 0.0
+    clock = StageClock([100, 50, 50], lambda: now)
+    clock.pass_over(0)
+    clock.begin(1)
+    assert clock.look(1, 0.0) == (0.0, "about 2 min left")
+    now = 50.0  # half of the stage, twice as slow as expected: 50 s more, then 100 s
+    share, left = clock.look(1, 0.5)
+    assert (share, left) == (0.25, "about 2 min left")
+    now = 100.0
+    clock.end(1)
+    clock.begin(2)
+    assert clock.look(2, 0.0)[0] == 0.5
