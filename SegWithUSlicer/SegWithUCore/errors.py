@@ -28,6 +28,19 @@ class UsageError(SegWithUError):
     exit_code = 2
 
 
+class EngineMissingError(UsageError):
+    """The packages of the engine that a model needs are not here.
+
+    Args:
+        problem: what is missing, without a full stop.
+        remedy: what to type.
+    """
+
+    def __init__(self, problem: str, remedy: str) -> None:
+        super().__init__(f"{problem}: {remedy}.")
+        self.problem = problem
+
+
 class CancelledError(SegWithUError):
     """The user ended the work; the message says what is kept and how to go on."""
 

@@ -39,7 +39,8 @@ from SegWithUCore.imaging.roi import RegionOfInterest, voxel_box  # noqa: E402
 from SegWithUCore.imaging.volume import read_image  # noqa: E402
 from SegWithUCore.inference.engines.base import WindowRunner  # noqa: E402
 from SegWithUCore.inference.engines.compile_graphs import add_graphs  # noqa: E402
-from SegWithUCore.inference.engines.openvino_engine import import_openvino, settings  # noqa: E402
+from SegWithUCore.inference.engines.openvino_engine import settings  # noqa: E402
+from SegWithUCore.inference.engines.openvino_import import import_openvino  # noqa: E402
 from SegWithUCore.inference.engines.torch_engine import BackboneAlone, TorchWindows  # noqa: E402
 from SegWithUCore.inference.model import Model  # noqa: E402
 from SegWithUCore.inference.preprocessing import network_input  # noqa: E402

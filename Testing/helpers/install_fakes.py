@@ -7,6 +7,7 @@ from typing import Any
 
 from repository import ROOT
 
+from SegWithUCore.inference.engines import OPENVINO, TORCH
 from SegWithUCore.worker.check import PACKAGES
 from SegWithUSlicerLib.run.install import Installer, InstallTools
 from SegWithUSlicerLib.run.install_plan import InstallResult, PlatformFacts
@@ -17,7 +18,8 @@ SHIPPED = {"numpy": "2.4.6", "SimpleITK": "2.5.0", "scipy": "1.16.0", "requests"
 
 
 def checked(**states: str) -> dict[str, Any]:
-    """The worker's answer: packages are fine but for those named."""
+    """The worker's answer: packages are fine but for those named; of the engine torch if one of its own is named."""
+    engine = TORCH if {TORCH, "monai"} & set(states) else OPENVINO
     packages = [
         {
             "name": package.name,
@@ -27,8 +29,9 @@ def checked(**states: str) -> dict[str, Any]:
             "needs": package.needs,
         }
         for package in PACKAGES
+        if package.engine in (None, engine)
     ]
-    return {"event": "checked", "usable": not states, "packages": packages}
+    return {"event": "checked", "usable": not states, "packages": packages, "remark": None}
 
 
 class FakeWorker:
@@ -37,9 +40,11 @@ class FakeWorker:
     def __init__(self, *answers: Mapping[str, Any]) -> None:
         self.answers = list(answers)
         self.log: list[str] = []
+        self.requests: list[Mapping[str, Any]] = []
 
     def submit(self, request: Mapping[str, Any], on_event: Callable[[Mapping[str, Any]], None]) -> int:
         self.log.append(request["request"])
+        self.requests.append(request)
         on_event({"event": "progress", "stage": "checking", "fraction": 0.0})
         on_event(self.answers.pop(0))
         return len(self.log)
@@ -105,10 +110,11 @@ def run(
     facts: PlatformFacts = LINUX,
     wheels: Path | None = None,
     other_python: bool = False,
+    need: Mapping[str, Any] | None = None,
 ) -> tuple[InstallResult, FakeWorker]:
     worker = FakeWorker(*answers)
     results: list[InstallResult] = []
-    Installer(worker, slicer.tools, REQUIREMENTS, wheels, facts, other_python).begin(results.append)
+    Installer(worker, slicer.tools, REQUIREMENTS, wheels, facts, other_python, need).begin(results.append)
     assert len(results) == 1, "one result, always"
     assert results[0].sentence
     return results[0], worker

@@ -115,7 +115,8 @@ def is_computing(event: Mapping[str, Any]) -> bool:
 
 
 def state_of(parent: Parent, name: str) -> dict[str, Any]:
-    checked = parent.ask({"request": "check", "id": 0})
+    engine = name if name == "openvino" else "torch"
+    checked = parent.ask({"request": "check", "id": 0, "engine": engine})
     assert not checked["usable"]
     return next(entry for entry in checked["packages"] if entry["name"] == name)
 

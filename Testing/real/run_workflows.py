@@ -5,7 +5,7 @@ Nobody needs to look on; Slicer ends by itself (about ten minutes without a grap
     Slicer --no-splash --testing --python-script Testing/real/run_workflows.py --output FOLDER
 
 FOLDER gets report.html, results.json and the pictures. Exit code: 0, all workflows passed; 1, one failed or took too
-long; 2, the engine (torch) is not installed, so that nothing could be tried. Needs a window (Xvfb will do) and no
+long; 2, the engine (openvino) is not installed, so that nothing could be tried. Needs a window (Xvfb will do) and no
 network. The module is the one that this Slicer has, else that of the checkout. Reviews go under a name of their own;
 they are removed and the settings put back.
 """
@@ -72,14 +72,15 @@ def engine_problem() -> str:
     if setting(PYTHON_SETTING):  # another Python than Slicer's: its own check speaks in the first run
         return ""
     lines = resource_path("requirements.txt").read_text(encoding="utf-8").splitlines()
-    names = ["torch", *(re.split(r"[^\w.-]", line)[0] for line in lines if line and not line.startswith("#"))]
+    names = ["openvino", *(re.split(r"[^\w.-]", line)[0] for line in lines if line and not line.startswith("#"))]
     missing = [name for name in names if not _is_installed(name)]
     if not missing:
         return ""
     return (
         f"The engine is not installed in this Slicer ({', '.join(missing)} missing), so nothing was tried: open the "
         "module, press Try it and Apply and agree to the installation, or run PythonSlicer -m pip install "
-        f'"torch>=2.8" -r "{resource_path("requirements.txt")}"; then run this script again.'
+        f'-r "{resource_path("requirements.txt")}" and PythonSlicer -m pip install --no-deps "openvino>=2025.2"; '
+        "then run this script again."
     )
 
 
@@ -162,6 +163,7 @@ def _facts() -> dict[str, str]:
         "Slicer": f"{app.applicationVersion} (revision {app.revision}, {app.os})",
         "Python": platform.python_version(),
         "System": platform.platform(),
+        "openvino": importlib.metadata.version("openvino") if _is_installed("openvino") else "not installed",
         "torch": importlib.metadata.version("torch") if _is_installed("torch") else "not installed",
         "Begun": time.strftime("%Y-%m-%d %H:%M:%S"),
         "Processor cores": str(os.cpu_count()),

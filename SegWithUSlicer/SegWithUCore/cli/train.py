@@ -227,7 +227,7 @@ def _compile(bundle: "Bundle", console: Console) -> None:
 
     if graphs_lacking(bundle) is None:
         return
-    from ..inference.engines.openvino_engine import OpenVINOImportError
+    from ..inference.engines.openvino_import import OpenVINOImportError
 
     try:
         from ..inference.engines.compile_graphs import compile_model

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import __version__
-from ..errors import InputError, OutputError, SegWithUError, UsageError
+from ..errors import EngineMissingError, InputError, OutputError, SegWithUError, UsageError
 from ..memory import NotEnoughMemoryError, give_back_freed_memory, keep_freed_memory
 from ..processor import usable_cores, use_threads
 from ..progress import Progress, seconds_left
@@ -91,7 +91,7 @@ class Worker:
 
     def _done(self, request: Request) -> dict[str, Any]:
         if request.kind == "check":
-            return {"event": "checked", **check()}
+            return {"event": "checked", **check(request.fields)}
         if request.kind not in ("warm", "predict_cost", "fingerprint", "segment"):
             raise UsageError(f"There is no request '{request.kind}': parent and worker are of different versions.")
         report = self._reporter(request)
@@ -131,6 +131,9 @@ def failure(error: Exception) -> dict[str, Any]:
     known = {InputError: "input", OutputError: "output", UsageError: "usage"}
     if isinstance(error, NotEnoughMemoryError):  # of a file that Slicer made for the run: its name says nothing
         return {"kind": "memory", "text": error.sentence, "details": None}
+    if isinstance(error, EngineMissingError):
+        text = f"{error.problem}: press Apply to install what is missing, or choose another engine under Advanced."
+        return {"kind": "missing", "text": text, "details": None}
     if isinstance(error, SegWithUError):
         kind = next((kind for type_, kind in known.items() if isinstance(error, type_)), "unexpected")
         # A refusal that the user may overrule says so: see Engine.

@@ -1,6 +1,7 @@
-"""Check the packages that the engine needs by importing them, which only the worker may do.
+"""Check the packages that a run needs by importing them, which only the worker may do.
 
-A failed installation can leave a package that pip lists and Python cannot use; only an import shows that.
+A failed installation can leave a package that pip lists and Python cannot use; only an import shows that. Which engine
+is needed depends on model, head, device and engine of the run: torch is not even tried where OpenVINO will do.
 """
 
 import importlib
@@ -8,21 +9,32 @@ import importlib.metadata
 import os
 import platform
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from ..errors import InputError, UsageError
+from ..inference.engines import AUTO, OPENVINO, TORCH
+from ..inference.engines.openvino_import import keep_openvino_quiet
+from ..paths import BUNDLE_FILE
+
+if TYPE_CHECKING:
+    from ..models.bundle import Bundle
 
 OK, MISSING, BROKEN, TOO_OLD, TOO_NEW = "ok", "missing", "broken", "too_old", "too_new"
 
 
 @dataclass(frozen=True)
 class Package:
-    """A package that the engine needs: its name on PyPI and as a module, and the versions it works with."""
+    """A package: its name on PyPI and as a module, the versions that work, and the engine that alone needs it."""
 
     name: str
     module: str
     at_least: str
     below: str | None = None
+    engine: str | None = None
 
     @property
     def needs(self) -> str:
@@ -41,8 +53,9 @@ PACKAGES = (
     Package("pydicom", "pydicom", "3"),
     Package("safetensors", "safetensors", "0.4"),
     Package("deflate", "deflate", "0.7"),
-    Package("torch", "torch", "2.8"),
-    Package("monai", "monai", "1.6", "1.7"),
+    Package("openvino", "openvino", "2025.2", engine=OPENVINO),
+    Package("torch", "torch", "2.8", engine=TORCH),
+    Package("monai", "monai", "1.6", "1.7", engine=TORCH),
 )
 """In the order in which they are tried: monai imports torch."""
 
@@ -52,35 +65,100 @@ def installed_versions() -> dict[str, str | None]:
     return {package.name: _metadata_version(package.name) for package in PACKAGES}
 
 
-def check_packages() -> list[dict[str, Any]]:
-    """Try every package; entries hold name, state, version, problem (a sentence part or None) and needs."""
-    entries: list[dict[str, Any]] = []
-    torch_works = True
-    for package in PACKAGES:
-        entry = _tried(package) if torch_works or package.name != "monai" else _untried(package)
-        torch_works = torch_works and not (package.name == "torch" and entry["state"] in (MISSING, BROKEN))
-        entries.append(entry)
-    return entries
+def check(fields: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Answer the request "check".
 
+    Args:
+        fields: of the request: `model`, `head`, `device` and `engine` of the run; without a model any engine will
+            do.
 
-def check() -> dict[str, Any]:
-    """Answer the request "check"."""
-    packages = check_packages()
-    usable = all(entry["state"] == OK for entry in packages)
+    Returns:
+        `usable`: whether a run can begin; `packages`: entries (name, state, version, problem as a part of a sentence or
+        None, needs) of what every run needs, then those of the engine that will run, or that is lacking; `remark`: why
+        a better engine is passed over, or None; `devices`, `python`, `platform`.
+    """
+    base, (entries, remark) = _checked(None), _engine_entries(_wanted_engines(fields or {}))
+    usable = all(entry["state"] == OK for entry in base + entries)
     return {
         "usable": usable,
-        "packages": packages,
-        "devices": devices() if usable else [],
+        "packages": base + entries,
+        "remark": remark if usable else None,
+        "devices": devices(any(entry["name"] == TORCH for entry in entries)) if usable else [],
         "python": platform.python_version(),
         "platform": {"system": platform.system(), "machine": platform.machine()},
     }
 
 
-def devices() -> list[dict[str, Any]]:
-    """List the devices that the network can run on, the CPU first; needs a working torch."""
+def _wanted_engines(fields: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the engines that may run what a request names, the best first; none where the run itself says why."""
+    engine, device = str(fields.get("engine") or AUTO), str(fields.get("device") or AUTO)
+    if not fields.get("model"):
+        return (OPENVINO, TORCH) if engine == AUTO else (engine,)
+    try:
+        # Here, for they need NumPy, and without it the check must still speak.
+        from ..inference.engines.available import engine_order
+        from ..models.bundle import with_head
+
+        bundle = _bundle(str(fields["model"]))
+        return engine_order(with_head(bundle, str(fields.get("head") or "") or None), engine, device)
+    except (ImportError, InputError, UsageError):
+        return ()
+
+
+def _bundle(name_or_folder: str) -> "Bundle":
+    """Read the description of a model; of one in a folder, as Slicer's window names it, without jsonschema."""
+    from ..models.bundle import read_unchecked
+
+    if (Path(name_or_folder) / BUNDLE_FILE).is_file():
+        return read_unchecked(Path(name_or_folder))
+    from ..models.registry import resolve_model
+
+    return resolve_model(name_or_folder)
+
+
+def _engine_entries(engines: tuple[str, ...]) -> tuple[list[dict[str, Any]], str | None]:
+    """Try engines until one works: its entries, or those of the best one; and why a better one is passed over."""
+    tried: list[list[dict[str, Any]]] = []
+    for engine in engines:
+        tried.append(_checked(engine))
+        if all(entry["state"] == OK for entry in tried[-1]):
+            return tried[-1], _remark(engines[len(tried) - 2], tried[-2], engine) if len(tried) > 1 else None
+    # A broken torch cannot be repaired from here, and OpenVINO is small: where either will do, that is asked for.
+    lacking = dict(zip(engines, tried, strict=True))
+    return (lacking[OPENVINO] if OPENVINO in lacking else tried[0] if tried else []), None
+
+
+def _remark(better: str, entries: list[dict[str, Any]], engine: str) -> str | None:
+    """Say that an engine is there but does not work; nothing where it is just not installed."""
+    faulty = next(entry for entry in entries if entry["state"] != OK)
+    if faulty["state"] == MISSING:
+        return None
+    return f"{better} cannot be used ({faulty['name']}: {faulty['problem']}), so {engine} runs the model."
+
+
+def _checked(engine: str | None) -> list[dict[str, Any]]:
+    """Try the packages that only this engine needs; with None those that every run needs."""
+    entries: list[dict[str, Any]] = []
+    torch_works = True
+    for package in PACKAGES:
+        if package.engine == engine:
+            entry = _tried(package) if torch_works or package.name != "monai" else _untried(package)
+            torch_works = torch_works and not (package.name == TORCH and entry["state"] in (MISSING, BROKEN))
+            entries.append(entry)
+    return entries
+
+
+def devices(with_torch: bool) -> list[dict[str, Any]]:
+    """List the devices that the network can run on, the CPU first.
+
+    Args:
+        with_torch: torch works and was loaded; without it there is the CPU alone.
+    """
+    found: list[dict[str, Any]] = [{"name": "cpu", "title": f"CPU, {os.cpu_count()} cores", "memory_mb": None}]
+    if not with_torch:
+        return found
     import torch
 
-    found: list[dict[str, Any]] = [{"name": "cpu", "title": f"CPU, {os.cpu_count()} cores", "memory_mb": None}]
     if torch.cuda.is_available():
         facts = torch.cuda.get_device_properties(0)
         found.append({"name": "cuda", "title": facts.name, "memory_mb": round(facts.total_memory / 1e6)})
@@ -91,6 +169,8 @@ def devices() -> list[dict[str, Any]]:
 
 def _tried(package: Package) -> dict[str, Any]:
     try:
+        if package.name == OPENVINO:
+            keep_openvino_quiet()
         module = importlib.import_module(package.module)
         problem = _half_installed(module) or _cannot_compute(module)
     except ModuleNotFoundError as error:
@@ -118,7 +198,9 @@ def _half_installed(module: ModuleType) -> str | None:
 
 
 def _cannot_compute(module: ModuleType) -> str | None:
-    if module.__name__ != "torch":
+    if module.__name__ == OPENVINO:
+        return None if "CPU" in module.Core().available_devices else "its part for the CPU does not load"
+    if module.__name__ != TORCH:
         return None
     total = float(module.ones(3).sum())
     return None if total == 3.0 else f"it computes 1 + 1 + 1 = {total}"

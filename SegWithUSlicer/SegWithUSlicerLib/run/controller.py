@@ -122,7 +122,8 @@ class RunTools:
     """What a run needs from outside.
 
     Attributes:
-        prepare: brings the engine into a working state (asks before it installs anything) and reports once.
+        prepare: brings the engine that a request needs into a working state (asks before it installs anything) and
+            reports once.
         new_folder: makes a private folder.
         export: writes a volume to a path, with the region of interest; gives an ExportedVolume.
         in_scene: whether an exported volume is still there.
@@ -132,7 +133,7 @@ class RunTools:
         engine_lost: called if a package is missing after all, so that the next `prepare` checks again.
     """
 
-    prepare: Callable[[Callable[[InstallResult], None]], None]
+    prepare: Callable[[RunRequest, Callable[[InstallResult], None]], None]
     new_folder: Callable[[], Folder]
     export: Callable[[Any, Path, Any], Any]
     in_scene: Callable[[Any], bool]
@@ -152,6 +153,7 @@ class _Run:
     exported: list[Any] = field(default_factory=list)
     id: int | None = None
     cancel_sentence: str = ""
+    engine_remark: str = ""
 
 
 class RunController:
@@ -197,7 +199,7 @@ class RunController:
         run = self._run = _Run(request)
         with self._ends_on_error(run):
             self._set_status(RunStatus(Phase.CHECKING, stage=_("checking the engine")))
-            self._tools.prepare(lambda result: self._prepared(run, result))
+            self._tools.prepare(request, lambda result: self._prepared(run, result))
 
     def cancel(self, sentence: str = "") -> None:
         """Give the run up; the status says so when no process works on it any more.
@@ -243,6 +245,7 @@ class RunController:
         elif result.outcome is InstallOutcome.FAILED:
             self._end(Outcome.FAILED, result.sentence, result.details)
         else:
+            run.engine_remark = result.remark
             self._send(run)
 
     def _send(self, run: _Run) -> None:
@@ -326,7 +329,7 @@ class RunController:
         engine = (event.get("engine") or {}).get("name")
         device = str(event.get("device") or "cpu").upper() + (f" ({engine})" if engine else "")
         done = text.format(seconds=event.get("seconds") or 0, device=device)
-        self._end(Outcome.DONE, " ".join(filter(None, [done, remark])))
+        self._end(Outcome.DONE, " ".join(filter(None, [done, run.engine_remark, remark])))
 
     def _error(self, run: _Run, event: Mapping[str, Any]) -> None:
         text, details = str(event.get("text") or _("The run failed.")), str(event.get("details") or "")

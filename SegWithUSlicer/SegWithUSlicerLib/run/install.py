@@ -1,8 +1,13 @@
 """Install what the engine needs, on the first click and only with consent.
 
 The worker decides by a trial import what is there and, afterwards, whether it works; Slicer's own process never
-imports torch to find out, and needs no restart. One thing cannot be avoided: `installTorch` of the PyTorch extension
-also installs torchvision, and ends with an import of torch into Slicer's own process.
+imports an engine to find out, and needs no restart. A model with compiled graphs needs OpenVINO and some small
+packages, at most 100 MB. Only where torch is chosen, or a model cannot do without, the PyTorch extension installs it;
+one thing cannot be avoided then: its `installTorch` also installs torchvision, and ends with an import of torch into
+Slicer's own process.
+
+OpenVINO is installed without what it names as needed: it would replace Slicer's NumPy (2025.4 wants one below 2.4)
+and bring a package that reports home.
 
 Nothing is ever installed for a Python that the user chose under "Advanced": pip would change Slicer's own.
 """
@@ -19,6 +24,9 @@ from typing import Any, Protocol
 from ..guarded import details_of, reason_of, show_in_console
 from ..i18n import _
 from .install_plan import (
+    MONAI,
+    NEEDS,
+    OPENVINO,
     TORCH,
     TORCH_REQUIREMENT,
     InstallOutcome,
@@ -29,7 +37,8 @@ from .install_plan import (
     other_python_lacks,
     platform_facts,
     platform_problem,
-    problems,
+    question,
+    still_lacking,
 )
 
 __all__ = [
@@ -123,6 +132,7 @@ class Installer:
         wheels: install from this folder of wheels, without a network.
         facts: of this computer.
         other_python: the worker runs in a Python that the user chose; it is checked, never changed.
+        need: model, head, device and engine of the run, as fields of the request "check"; without, any engine will do.
     """
 
     def __init__(
@@ -133,6 +143,7 @@ class Installer:
         wheels: Path | None = None,
         facts: PlatformFacts | None = None,
         other_python: bool = False,
+        need: Mapping[str, Any] | None = None,
     ) -> None:
         self._worker = worker
         self._tools = tools
@@ -140,6 +151,7 @@ class Installer:
         self._wheels = wheels
         self._facts = facts or platform_facts()
         self._other_python = other_python
+        self._check = {"request": "check", **(need or {})}
 
     def begin(self, on_result: Callable[[InstallResult], None]) -> None:
         """Bring the engine into a working state; `on_result` is called once, on the main thread."""
@@ -158,13 +170,13 @@ class Installer:
                 on_result(result)
                 return
             self._worker.restart()
-            self._worker.submit({"request": "check"}, rechecked)
+            self._worker.submit(self._check, rechecked)
 
         def rechecked(event: Mapping[str, Any]) -> None:
             if event.get("event") != "progress":
                 on_result(judge(event))
 
-        self._worker.submit({"request": "check"}, lambda e: None if e.get("event") == "progress" else checked(e))
+        self._worker.submit(self._check, lambda e: None if e.get("event") == "progress" else checked(e))
 
     def _after_check(self, event: Mapping[str, Any]) -> InstallResult | None:
         """Return the result if there is nothing (more) to do; None after an installation that has to be checked."""
@@ -172,7 +184,8 @@ class Installer:
             return judge(event)
         if self._other_python:
             return InstallResult(InstallOutcome.FAILED, other_python_lacks(event))
-        return install(make_plan(event), self._tools, self._requirements, self._wheels)
+        plan = make_plan(event, self._facts)
+        return install(plan, self._tools, self._requirements, self._wheels, self._facts.system)
 
 
 def judge(event: Mapping[str, Any]) -> InstallResult:
@@ -182,20 +195,23 @@ def judge(event: Mapping[str, Any]) -> InstallResult:
     if event.get("event") != "checked":
         return InstallResult(InstallOutcome.FAILED, str(event.get("text", "")), str(event.get("details") or ""))
     if event["usable"]:
-        return InstallResult(InstallOutcome.READY, _("The engine is ready."))
-    plan = make_plan(event)
-    text = _("The engine still lacks something ({problems}): copy the diagnostics, then press Apply again.")
-    return InstallResult(InstallOutcome.FAILED, plan.impossible or text.format(problems=problems(event)))
+        remark = str(event.get("remark") or "")
+        return InstallResult(InstallOutcome.READY, _("The engine is ready."), remark=remark)
+    return InstallResult(InstallOutcome.FAILED, make_plan(event).impossible or still_lacking(event))
 
 
 def install(
-    plan: InstallPlan, tools: InstallTools, requirements: Path, wheels: Path | None = None
+    plan: InstallPlan, tools: InstallTools, requirements: Path, wheels: Path | None = None, system: str = "Linux"
 ) -> InstallResult | None:
-    """Carry out the plan, after consent. Returns None if all steps went well and the worker should check again."""
+    """Carry out the plan, after consent. Returns None if all steps went well and the worker should check again.
+
+    Args:
+        system: of this computer, as `platform` says; it decides how much is downloaded.
+    """
     problem = plan.impossible or _missing_tool(plan, tools, wheels)
     if problem is not None:
         return InstallResult(InstallOutcome.FAILED, problem)
-    if not tools.confirm(question(plan, wheels)):
+    if not tools.confirm(question(plan, wheels, system)):
         return _declined()
     try:
         with tempfile.TemporaryDirectory(prefix="segwithu-constraints-") as folder:
@@ -208,20 +224,6 @@ def install(
             "then press Apply again."
         )
         return InstallResult(InstallOutcome.FAILED, text.format(reason=_reason(error)), traceback.format_exc())
-
-
-def question(plan: InstallPlan, wheels: Path | None = None) -> str:
-    """Return the question to the user before anything is downloaded or installed."""
-    source = _("from the folder {folder}").format(folder=wheels) if wheels else _("from the internet (PyPI)")
-    lines = [
-        _("SegWithU needs these Python packages: {names}.").format(names=", ".join(plan.names)),
-        _("They are installed {source} into this Slicer; the packages that Slicer ships stay as they are.").format(
-            source=source
-        ),
-    ]
-    if plan.torch and not wheels:
-        lines.append(_("torch is large: about 0.2 GB for the processor, about 3 GB for an NVIDIA graphics card."))
-    return "\n\n".join([*lines, _("Install them now?")])
 
 
 def write_constraints(folder: Path, version_of: Callable[[str], str | None] = installed_version) -> Path:
@@ -254,14 +256,16 @@ def _from_network(plan: InstallPlan, tools: InstallTools, requirements: Path, fo
         if logic.installTorch(askConfirmation=False, torchVersionRequirement=TORCH_REQUIREMENT) is None:
             return _declined()
     constraints = write_constraints(folder, tools.version_of)  # now it holds the new torch too
-    if plan.packages:
+    if plan.small:
         try:
             _ensure(tools, requirements, constraints)
         except RuntimeError as error:
             if "declin" in str(error).lower():
                 return _declined()
             raise
-    _repair(plan, tools, requirements, ["-c", str(constraints)])
+    if MONAI in plan.packages:
+        tools.pip_install([f"{MONAI}{NEEDS[MONAI]}", "-c", str(constraints)])
+    _alone(plan, tools, requirements, ["-c", str(constraints)])
     return None
 
 
@@ -284,20 +288,26 @@ def _from_wheels(
     constraints = write_constraints(folder, tools.version_of)
     offline = ["--no-index", "--find-links", str(wheels), "-c", str(constraints)]
     wanted = [f"{TORCH}{TORCH_REQUIREMENT}"] if plan.torch else []
-    wanted += ["-r", str(requirements)] if plan.packages else []
+    wanted += [f"{MONAI}{NEEDS[MONAI]}"] if MONAI in plan.packages else []
+    wanted += ["-r", str(requirements)] if plan.small else []
     if wanted:
         tools.pip_install([*wanted, *offline])
-    _repair(plan, tools, requirements, offline)
+    _alone(plan, tools, requirements, offline)
     return None
 
 
-def _repair(plan: InstallPlan, tools: InstallTools, requirements: Path, options: list[str]) -> None:
-    """Force pip to install broken packages again: it takes them for installed."""
-    if not plan.repair:
-        return
-    lines = [line.strip() for line in requirements.read_text(encoding="utf-8").splitlines()]
-    wanted = [line for line in lines if line.startswith(plan.repair)]
-    tools.pip_install(["--force-reinstall", "--no-deps", *wanted, *options])
+def _alone(plan: InstallPlan, tools: InstallTools, requirements: Path, options: list[str]) -> None:
+    """Install what must come without the packages that it names: OpenVINO, and what is broken.
+
+    Broken packages are forced upon pip, which takes them for installed.
+    """
+    if plan.openvino:
+        tools.pip_install(["--no-deps", f"{OPENVINO}{NEEDS[OPENVINO]}", *options])
+    if plan.repair:
+        lines = [line.strip() for line in requirements.read_text(encoding="utf-8").splitlines()]
+        lines += [f"{name}{NEEDS[name]}" for name in (MONAI, OPENVINO)]
+        wanted = [line for line in lines if line.startswith(plan.repair)]
+        tools.pip_install(["--force-reinstall", "--no-deps", *wanted, *options])
 
 
 def _unexpected(error: Exception) -> InstallResult:

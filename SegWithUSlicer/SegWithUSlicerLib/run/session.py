@@ -88,16 +88,21 @@ class Session:
     def __init__(self) -> None:
         self.worker = WorkerProcess(start_timer, _start)
         self.controller = RunController(self.worker, self._tools())
-        self._is_ready = False
+        self._ready: set[tuple[str, ...]] = set()
 
-    def prepare(self, on_result: Callable[[InstallResult], None]) -> None:
-        """Bring the engine into a working state; asked once, until the worker misses something."""
-        if self._is_ready:
+    def prepare(self, request: RunRequest, on_result: Callable[[InstallResult], None]) -> None:
+        """Bring what a run needs into a working state; checked once a need, until the worker misses something."""
+        need = {
+            "model": str(request.model), "head": request.head, "device": request.device, "engine": request.engine,
+        }  # fmt: skip
+        key = tuple(need.values())
+        if key in self._ready:
             on_result(InstallResult(InstallOutcome.READY, ""))
             return
 
         def remember(result: InstallResult) -> None:
-            self._is_ready = result.outcome is InstallOutcome.READY
+            if result.outcome is InstallOutcome.READY:
+                self._ready.add(key)
             on_result(result)
 
         wheels = setting(WHEELS_SETTING)
@@ -107,11 +112,12 @@ class Session:
             resource_path("requirements.txt"),
             Path(wheels) if wheels else None,
             other_python=bool(setting(PYTHON_SETTING)),
+            need=need,
         ).begin(remember)
 
     def check_again(self) -> None:
         """Check the packages again before the next run."""
-        self._is_ready = False
+        self._ready.clear()
 
     def python_changed(self) -> None:
         """Let another Python take effect at once: the worker that runs belongs to the one before."""

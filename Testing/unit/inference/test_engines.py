@@ -13,10 +13,11 @@ from repository import PACKAGES, ROOT
 
 from SegWithUCore.api import load_model, segment_image
 from SegWithUCore.errors import InputError, UsageError
-from SegWithUCore.inference.engines import choice, openvino_engine
+from SegWithUCore.inference.engines import available, choice, openvino_import
 from SegWithUCore.inference.engines.base import Engine
 from SegWithUCore.inference.engines.graph_check import repeated_check
-from SegWithUCore.inference.engines.openvino_engine import OpenVINOEngine, OpenVINOImportError
+from SegWithUCore.inference.engines.openvino_engine import OpenVINOEngine
+from SegWithUCore.inference.engines.openvino_import import OpenVINOImportError
 from SegWithUCore.inference.model import Model
 from SegWithUCore.models.bundle import Bundle, with_head
 from SegWithUCore.models.registry import resolve_model
@@ -24,7 +25,7 @@ from SegWithUCore.training.dataset import find_cases
 
 NEAR_TIE = 0.05
 """Difference of the two largest logits below which rounding may decide."""
-has_openvino = pytest.mark.skipif(not choice.is_installed("openvino"), reason="openvino is not installed")
+has_openvino = pytest.mark.skipif(not available.is_installed("openvino"), reason="openvino is not installed")
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +36,7 @@ def bundle() -> Bundle:
 @pytest.fixture
 def computer(monkeypatch: pytest.MonkeyPatch) -> Iterator[SimpleNamespace]:
     """A computer whose packages and card are as asked; engines are loaded as words."""
-    facts = SimpleNamespace(installed={"torch", "openvino"}, card=False, device="cpu", broken=None)
+    facts = SimpleNamespace(installed={"torch", "monai", "openvino"}, card=False, device="cpu", broken=None)
 
     def openvino(bundle: Bundle) -> str:
         if facts.broken or "openvino" not in facts.installed:
@@ -47,8 +48,9 @@ def computer(monkeypatch: pytest.MonkeyPatch) -> Iterator[SimpleNamespace]:
             raise UsageError(f"The engine torch is needed for '{bundle.name}', but {otherwise}: install it.")
         return f"torch on {device}"
 
-    monkeypatch.setattr(choice, "is_installed", lambda name: name in facts.installed)
-    monkeypatch.setattr(choice, "graphics_card", lambda: facts.card)
+    for module in (available, choice):
+        monkeypatch.setattr(module, "is_installed", lambda name: name in facts.installed)
+        monkeypatch.setattr(module, "graphics_card", lambda: facts.card)
     monkeypatch.setattr(choice, "choose_device", lambda wanted: facts.device if wanted == "auto" else wanted)
     monkeypatch.setattr(choice, "OpenVINOEngine", openvino)
     monkeypatch.setattr(choice, "_torch", torch)
@@ -68,6 +70,51 @@ def test_auto_takes_the_graphics_card_then_openvino_then_torch(computer: SimpleN
     assert choice.open_engine(bundle, device="cuda")[0] == "torch on cuda"
     computer.broken = "openvino cannot be imported (OSError: libtbb.so)"
     assert choice.open_engine(bundle) == ("torch on cpu", computer.broken)
+
+
+def test_a_torch_for_the_card_that_does_not_load_or_lacks_monai_leaves_the_model_to_openvino(
+    computer: SimpleNamespace, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    computer.card, computer.device = True, "cuda"
+    computer.installed = {"torch", "openvino"}
+    assert choice.open_engine(bundle)[0] == "openvino"
+    assert choice.open_engine(with_head(bundle, "paper"))[0] == "torch on cuda"
+    computer.installed = {"torch", "monai", "openvino"}
+
+    def broken(wanted: str) -> str:
+        raise OSError("libcudnn.so.9: cannot open shared object file")
+
+    monkeypatch.setattr(choice, "choose_device", broken)
+    assert choice.open_engine(bundle)[0] == "openvino"
+    with pytest.raises(OSError, match="libcudnn"):
+        choice.open_engine(with_head(bundle, "paper"))
+
+
+@pytest.mark.parametrize(
+    ("engine", "device", "head", "card", "order"),
+    [
+        ("auto", "auto", None, False, ("openvino", "torch")),
+        ("auto", "auto", None, True, ("torch", "openvino")),
+        ("auto", "cpu", None, True, ("openvino", "torch")),
+        ("auto", "cuda", None, True, ("torch",)),
+        ("auto", "auto", "paper", False, ("torch",)),
+        ("torch", "cpu", None, False, ("torch",)),
+        ("openvino", "auto", None, True, ("openvino",)),
+        ("openvino", "mps", None, False, ()),
+        ("openvino", "auto", "paper", False, ()),
+    ],
+)
+def test_engines_that_may_run_a_model_in_their_order(
+    computer: SimpleNamespace,
+    bundle: Bundle,
+    engine: str,
+    device: str,
+    head: str | None,
+    card: bool,
+    order: tuple[str, ...],
+) -> None:
+    computer.card = card
+    assert available.engine_order(with_head(bundle, head), engine, device) == order
 
 
 def test_what_is_missing_is_one_sentence(computer: SimpleNamespace, bundle: Bundle) -> None:
@@ -101,28 +148,30 @@ def test_a_card_counts_if_torch_and_a_driver_are_for_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     (tmp_path / "version.py").write_text(version_file)
-    monkeypatch.setattr(choice.importlib.util, "find_spec", lambda name: SimpleNamespace(origin=str(tmp_path / "a.py")))
-    monkeypatch.setattr(choice.platform, "system", lambda: "Linux")
-    monkeypatch.setattr(choice, "DRIVERS", (str(tmp_path if drivers else tmp_path / "none"),))
+    monkeypatch.setattr(
+        available.importlib.util, "find_spec", lambda name: SimpleNamespace(origin=str(tmp_path / "a.py"))
+    )
+    monkeypatch.setattr(available.platform, "system", lambda: "Linux")
+    monkeypatch.setattr(available, "DRIVERS", (str(tmp_path if drivers else tmp_path / "none"),))
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    assert choice.graphics_card() is expected
+    assert available.graphics_card() is expected
 
 
 def test_an_openvino_that_is_broken_or_too_old_is_a_clause(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(name: str) -> None:
         raise OSError("libopenvino.so.2640: cannot open\n shared object file")
 
-    monkeypatch.setattr(openvino_engine.importlib, "import_module", broken)
+    monkeypatch.setattr(openvino_import.importlib, "import_module", broken)
     with pytest.raises(
         OpenVINOImportError, match=r"openvino cannot be imported \(OSError: libopenvino.so.2640: cannot"
     ):
-        openvino_engine.import_openvino()
+        openvino_import.import_openvino()
     old = SimpleNamespace(__version__="2024.6.0-17404-abc", Core=None)
-    monkeypatch.setattr(openvino_engine.importlib, "import_module", lambda name: old)
+    monkeypatch.setattr(openvino_import.importlib, "import_module", lambda name: old)
     with pytest.raises(OpenVINOImportError, match=r"openvino 2024.6.0 is too old: 2025.2 or newer"):
-        openvino_engine.import_openvino()
+        openvino_import.import_openvino()
 
 
 @pytest.fixture(scope="module")

@@ -20,14 +20,64 @@ def test_nothing_is_asked_where_everything_is_there() -> None:
     assert not slicer.asked
 
 
-def test_first_click_installs_all_after_one_question() -> None:
+def test_first_click_installs_openvino_and_small_packages_after_one_question() -> None:
+    slicer = FakeSlicer(torch_extension=False)
+    need = {"model": "/models/hippocampus", "head": "", "device": "auto", "engine": "auto"}
+    result, worker = run(slicer, checked(openvino="missing", safetensors="missing"), checked(), need=need)
+    assert result.outcome is InstallOutcome.READY
+    assert worker.requests == [{"request": "check", **need}] * 2
+    assert len(slicer.asked) == 1
+    assert "openvino, safetensors" in slicer.asked[0]
+    assert "torch" not in slicer.asked[0]
+    assert "Download: about 60 MB; size on disk: about 185 MB" in slicer.asked[0]
+    assert slicer.order == ["pip_ensure", "pip_install"]
+    assert slicer.ensured[0]["requirements"] == f"parsed {REQUIREMENTS}"
+
+
+def test_openvino_never_brings_another_numpy_nor_its_telemetry() -> None:
+    slicer = FakeSlicer()
+    run(slicer, checked(openvino="missing"), checked())
+    assert [call[:2] for call in slicer.pip] == [["--no-deps", "openvino>=2025.2"]]
+    assert f"numpy=={SHIPPED['numpy']}" in slicer.constraints
+
+
+@pytest.mark.parametrize("system", ["Linux", "Windows", "Darwin", "Other"])
+def test_first_click_downloads_at_most_100_megabytes(system: str) -> None:
+    small = ("pydicom", "safetensors", "deflate", "jsonschema", "jinja2", "pillow", "packaging")
+    plan = make_plan(checked(openvino="missing", **dict.fromkeys(small, "missing")))
+    download, disk = plan.megabytes(system)
+    assert 30 < download <= 100 < disk
+    assert f"about {download} MB" in question(plan, system=system)
+
+
+def test_openvino_that_does_not_import_is_tried_again_once_and_then_one_sentence() -> None:
+    slicer = FakeSlicer()
+    result, worker = run(slicer, checked(openvino="broken"), checked(openvino="broken"))
+    assert slicer.pip[0][:3] == ["--force-reinstall", "--no-deps", "openvino>=2025.2"]
+    assert worker.log == ["check", "restart", "check"]
+    assert result.outcome is InstallOutcome.FAILED
+    assert result.sentence == (
+        "openvino does not work here (it is broken): choose the engine torch under Advanced, then press Apply."
+    )
+
+
+def test_torch_that_stands_in_for_a_broken_openvino_is_told_and_nothing_is_asked() -> None:
+    slicer = FakeSlicer()
+    result, _worker = run(slicer, {**checked(monai="ok"), "usable": True, "remark": "openvino cannot be used."})
+    assert (result.outcome, result.remark) == (InstallOutcome.READY, "openvino cannot be used.")
+    assert slicer.untouched
+    assert not slicer.asked
+
+
+def test_torch_is_installed_with_monai_after_one_question() -> None:
     slicer = FakeSlicer()
     result, worker = run(slicer, checked(torch="missing", monai="missing", safetensors="missing"), checked())
     assert result.outcome is InstallOutcome.READY
     assert worker.log == ["check", "restart", "check"]
     assert len(slicer.asked) == 1
     assert "torch, safetensors, monai" in slicer.asked[0]
-    assert slicer.order == ["torch", "pip_ensure"]
+    assert slicer.order == ["torch", "pip_ensure", "pip_install"]
+    assert slicer.pip[0][:2] == ["monai>=1.6,<1.7", "-c"]
     assert slicer.torch == [{"askConfirmation": False, "torchVersionRequirement": ">=2.8"}]
     assert slicer.ensured[0]["requirements"] == f"parsed {REQUIREMENTS}"
     assert slicer.ensured[0]["requester"] == "SegWithU"
@@ -51,12 +101,13 @@ def test_torch_that_is_there_is_left_to_itself() -> None:
     slicer = FakeSlicer()
     result, _worker = run(slicer, checked(monai="too_old"), checked())
     assert result.outcome is InstallOutcome.READY
-    assert slicer.order == ["pip_ensure"]
+    assert slicer.order == ["pip_install"]
+    assert slicer.pip[0][:2] == ["monai>=1.6,<1.7", "-c"]
 
 
 def test_slicer_5_10_has_no_packaging_and_uses_pip_install() -> None:
     slicer = FakeSlicer(modern=False)
-    result, _worker = run(slicer, checked(monai="missing"), checked())
+    result, _worker = run(slicer, checked(safetensors="missing"), checked())
     assert result.outcome is InstallOutcome.READY
     assert slicer.pip[0][:3] == ["-r", str(REQUIREMENTS), "-c"]
     assert "numpy==2.4.6" in slicer.constraints
@@ -77,7 +128,7 @@ def test_declining_torch_or_a_prompt_of_slicer_is_no_failure() -> None:
     assert slicer.order == ["torch"]
     slicer = FakeSlicer()
     slicer.fail = RuntimeError("User declined package installation")
-    assert run(slicer, checked(monai="missing"))[0].outcome is InstallOutcome.DECLINED
+    assert run(slicer, checked(safetensors="missing"))[0].outcome is InstallOutcome.DECLINED
 
 
 @pytest.mark.parametrize(
@@ -173,14 +224,41 @@ def test_offline_everything_comes_from_the_folder_of_wheels(tmp_path: Path) -> N
     assert str(wheels) in slicer.asked[0]
     assert slicer.order == ["pip_install"], "no PyTorch extension is needed"
     assert slicer.pip[0][:-2] == [
-        "torch>=2.8", "-r", str(REQUIREMENTS), "--no-index", "--find-links", str(wheels),
+        "torch>=2.8", "monai>=1.6,<1.7", "--no-index", "--find-links", str(wheels),
     ]  # fmt: skip
+
+
+def test_offline_openvino_comes_from_the_folder_of_wheels(tmp_path: Path) -> None:
+    (tmp_path / "openvino-2026.4.1-cp312-none-any.whl").touch()
+    slicer = FakeSlicer(torch_extension=False)
+    result, _worker = run(slicer, checked(openvino="missing", deflate="missing"), checked(), wheels=tmp_path)
+    assert result.outcome is InstallOutcome.READY
+    offline = ["--no-index", "--find-links", str(tmp_path)]
+    assert [call[:-2] for call in slicer.pip] == [
+        ["-r", str(REQUIREMENTS), *offline], ["--no-deps", "openvino>=2025.2", *offline],
+    ]  # fmt: skip
+    assert "Size on disk: about 184 MB" in slicer.asked[0]
+
+
+def test_intel_mac_runs_models_with_graphs_and_refuses_where_torch_is_needed() -> None:
+    intel = PlatformFacts("Darwin", "x86_64", (3, 12))
+    slicer = FakeSlicer(torch_extension=False)
+    assert run(slicer, checked(openvino="missing"), checked(), facts=intel)[0].outcome is InstallOutcome.READY
+    assert "Download: about 38 MB; size on disk: about 154 MB" in slicer.asked[0]
+    for state in ("missing", "too_old"):
+        slicer = FakeSlicer()
+        result, worker = run(slicer, checked(torch=state, monai="missing"), facts=intel)
+        assert result.outcome is InstallOutcome.FAILED
+        assert "ended with version 2.2" in result.sentence
+        assert worker.log == ["check"]
+        assert slicer.untouched
+        assert not slicer.asked
 
 
 @pytest.mark.parametrize(
     ("facts", "words"),
     [
-        (PlatformFacts("Darwin", "x86_64", (3, 12)), "2.2"),
+        (PlatformFacts("Darwin", "x86_64", (3, 9)), "Slicer 5.10"),
         (PlatformFacts("Windows", "AMD64", (3, 9)), "Slicer 5.10"),
     ],
 )
@@ -197,6 +275,7 @@ def test_too_old_platform_is_told_before_anything_else(facts: PlatformFacts, wor
     "facts",
     [
         PlatformFacts("Darwin", "arm64", (3, 12)),
+        PlatformFacts("Darwin", "x86_64", (3, 12)),
         PlatformFacts("Windows", "AMD64", (3, 12)),
         PlatformFacts("Linux", "x86_64", (3, 11)),
     ],
@@ -233,11 +312,14 @@ def test_plan_names_each_package_once() -> None:
 
 
 def test_installing_through_the_stand_in_of_slicer_packaging(slicer_host: Any) -> None:
-    slicer_host.packaging.pretend = {"monai": None, "safetensors": "0.6.2", "jsonschema": "4.26.0"}
+    slicer_host.packaging.pretend = {"deflate": None, "safetensors": "0.6.2", "jsonschema": "4.26.0"}
     tools = slicer_tools()
     assert tools.packaging is not None
     tools = InstallTools(lambda _text: True, tools.pip_install, tools.packaging, tools.torch_logic)
-    assert install(InstallPlan(packages=("monai",)), tools, REQUIREMENTS) is None
-    installation = slicer_host.packaging.installations[0]
-    assert installation.requirements == ["monai<1.7,>=1.6"]
-    assert installation.options["requester"] == "SegWithU"
+    plan = InstallPlan(openvino=True, packages=("deflate", "monai"))
+    assert install(plan, tools, REQUIREMENTS) is None
+    small, monai, openvino = slicer_host.packaging.installations
+    assert small.requirements == ["deflate>=0.7"]
+    assert small.options["requester"] == "SegWithU"
+    assert monai.requirements[:2] == ["monai>=1.6,<1.7", "-c"]
+    assert openvino.requirements[:2] == ["--no-deps", "openvino>=2025.2"]

@@ -71,7 +71,7 @@ class Bench:
 
     def _tools(self) -> RunTools:
         return RunTools(
-            prepare=lambda on_result: setattr(self, "ready", on_result),
+            prepare=lambda request, on_result: setattr(self, "ready", on_result),
             new_folder=lambda: self.folder,
             export=self._export,
             in_scene=lambda exported: self.present,
@@ -215,6 +215,14 @@ def test_cancel_while_the_engine_is_checked(bench: Bench) -> None:
     bench.ready(InstallResult(InstallOutcome.DECLINED, "the check was cancelled"))
     assert bench.status.outcome is Outcome.CANCELLED
     assert bench.worker.asked == []
+
+
+def test_why_a_better_engine_is_not_used_stands_behind_the_result(bench: Bench) -> None:
+    bench.start(ready=False)
+    assert bench.ready is not None
+    bench.ready(InstallResult(InstallOutcome.READY, "ready", remark="openvino cannot be used (it is broken)."))
+    bench.worker.say(event="result", case="/c", warnings=[])
+    assert bench.status.sentence.endswith("openvino cannot be used (it is broken).")
 
 
 def test_removed_input_cancels_and_says_so(bench: Bench) -> None:

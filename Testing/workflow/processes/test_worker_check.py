@@ -50,6 +50,15 @@ def test_unusable_torch_is_named_with_its_reason(
     assert words in torch["problem"]
 
 
+def test_an_openvino_that_does_not_load_is_named_with_its_reason(start: Callable[..., Parent], tmp_path: Path) -> None:
+    module(tmp_path, "openvino", "raise ImportError('libtbb.so.12: cannot open shared object file')")
+    parent = start(tmp_path, bare=True)
+    assert parent.event()["versions"]["openvino"] is None
+    openvino = state_of(parent, "openvino")
+    assert (openvino["state"], openvino["needs"]) == ("broken", ">=2025.2")
+    assert "libtbb.so.12" in openvino["problem"]
+
+
 def test_versions_are_those_of_the_project_file_and_of_the_requirements() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     brought = {line.partition(";")[0].strip() for line in project["dependencies"]}
@@ -59,4 +68,4 @@ def test_versions_are_those_of_the_project_file_and_of_the_requirements() -> Non
     wanted = {line for line in lines if line and not line.startswith("#")}
     names = {re.split("[<>=]", line)[0] for line in wanted}
     assert wanted <= table | {line for line in brought if line.startswith("requests")}
-    assert names.isdisjoint({"torch", "numpy", "SimpleITK", "scipy", "requests"})
+    assert names.isdisjoint({"openvino", "torch", "monai", "numpy", "SimpleITK", "scipy", "requests"})

@@ -1,33 +1,29 @@
 """Which engine runs a model: what the user asked for, or what suits this computer; decided without importing torch."""
 
-import importlib.util
-import os
-import platform
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from ...case.case_file import read_case
-from ...errors import InputError, UsageError
+from ...errors import EngineMissingError, InputError, UsageError
 from ...models.bundle import Bundle
 from ...models.graph_files import MAKE_ANEW, graphs_lacking
 from . import AUTO, ENGINES, OPENVINO, TORCH
+from .available import engine_order, graphics_card, is_installed
 from .base import Engine
-from .openvino_engine import GraphRunError, OpenVINOEngine, OpenVINOImportError
+from .openvino_engine import GraphRunError, OpenVINOEngine
+from .openvino_import import OpenVINOImportError
 
 DEVICES = (AUTO, "cpu", "cuda", "mps")
 """What users may ask for; of these, OpenVINO runs on the CPU."""
-DRIVERS = ("/proc/driver/nvidia/version", "/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
-"""What Linux has where a driver of NVIDIA or AMD is loaded, or Windows lends its card."""
 AS_ASKED = "as asked for"
-INSTALL = {OPENVINO: "pip install openvino", TORCH: "pip install torch monai"}
+INSTALL = {
+    OPENVINO: "pip install 'openvino>=2025.2'",
+    TORCH: "pip install 'segwithu-slicer[torch]' (in a checkout: pip install '.[torch]')",
+}
 
 
 def open_engine(bundle: Bundle, engine: str = AUTO, device: str = AUTO) -> tuple[Engine, str]:
-    """Load a bundle's network into the engine that a user asked for, or that suits best.
-
-    "auto" takes torch where it has a graphics card (CUDA, Apple's MPS), else OpenVINO where the model has graphs and
-    OpenVINO is installed, else torch.
+    """Load a bundle's network into the engine that a user asked for, or that suits best (`engine_order`).
 
     Args:
         engine: one of `ENGINES`.
@@ -48,17 +44,33 @@ def open_engine(bundle: Bundle, engine: str = AUTO, device: str = AUTO) -> tuple
         return _torch(bundle, device, "it is not installed"), AS_ASKED
     if device not in (AUTO, "cpu"):
         return _torch(bundle, device, f"it is not installed, and only it runs on '{device}'"), f"{device} was asked for"
-    if device == AUTO and is_installed(TORCH) and graphics_card():
-        found = choose_device(AUTO)
-        if found != "cpu":
-            return _torch(bundle, found, ""), "it can use the graphics card"
     lacking = graphs_lacking(bundle)
+    order = engine_order(bundle, engine, device)
+    if device == AUTO and order[0] == TORCH and is_installed(TORCH) and (found := _card(lacking is None)):
+        return _torch(bundle, found, ""), "it can use the graphics card"
     if lacking is None:
         try:
             return OpenVINOEngine(bundle), "the model has compiled graphs, and no graphics card is used"
         except (OpenVINOImportError, GraphRunError) as error:
             lacking = str(error).removesuffix(".")
     return _torch(bundle, "cpu", f"it is not installed, and {lacking}"), lacking
+
+
+def _card(can_do_without: bool) -> str | None:
+    """Return the graphics card that torch sees here; None if there is none.
+
+    Args:
+        can_do_without: a torch that does not load is no error.
+    """
+    if not graphics_card():
+        return None
+    try:
+        found = choose_device(AUTO)
+    except Exception:  # a broken torch raises anything while it is imported
+        if can_do_without:
+            return None
+        raise
+    return found if found != "cpu" else None
 
 
 def _openvino_asked(bundle: Bundle, device: str) -> Engine:
@@ -70,9 +82,8 @@ def _openvino_asked(bundle: Bundle, device: str) -> Engine:
     try:
         return OpenVINOEngine(bundle)
     except OpenVINOImportError as error:
-        raise UsageError(
-            f"The engine openvino is not here, for {error}: {INSTALL[OPENVINO]}, or choose torch."
-        ) from error
+        problem = f"The engine openvino is not here, for {error}"
+        raise EngineMissingError(problem, f"{INSTALL[OPENVINO]}, or choose torch") from error
 
 
 def _torch(bundle: Bundle, device: str, otherwise: str) -> Engine:
@@ -82,7 +93,7 @@ def _torch(bundle: Bundle, device: str, otherwise: str) -> Engine:
         otherwise: what the sentence says where torch is missing.
     """
     if not is_installed(TORCH):
-        raise UsageError(f"The engine torch is needed for '{bundle.name}', but {otherwise}: {INSTALL[TORCH]}.")
+        raise EngineMissingError(f"The engine torch is needed for '{bundle.name}', but {otherwise}", INSTALL[TORCH])
     from ...models.bundle_network import load_network
     from .torch_engine import TorchEngine
 
@@ -107,32 +118,6 @@ def choose_device(wanted: str) -> str:
         names = ", ".join(name for name, is_there in available.items() if is_there)
         raise UsageError(f"The device '{wanted}' is not available here: choose one of {names}.")
     return wanted
-
-
-def is_installed(package: str) -> bool:
-    """Whether a package can be found; it is not imported."""
-    return importlib.util.find_spec(package) is not None
-
-
-def graphics_card() -> bool:
-    """Whether the installed torch is one for graphics cards, and this computer seems to have one.
-
-    Read from the text of torch's own files and from what drivers leave: importing torch takes seconds.
-    """
-    if platform.system() == "Darwin":
-        return platform.machine() == "arm64"
-    spec = importlib.util.find_spec(TORCH)
-    if spec is None or spec.origin is None or os.environ.get("CUDA_VISIBLE_DEVICES", "0").strip() in ("", "-1"):
-        return False
-    try:
-        facts = Path(spec.origin).with_name("version.py").read_text(encoding="utf-8")
-    except OSError:
-        return True  # an unusual torch: it is asked itself
-    if not re.search(r"^(cuda|hip)\b[^=]*=\s*['\"]\d", facts, re.MULTILINE):
-        return False
-    if platform.system() == "Windows":
-        return (Path(os.environ.get("SYSTEMROOT", r"C:\Windows")) / "System32" / "nvcuda.dll").exists()
-    return any(Path(driver).exists() for driver in DRIVERS)
 
 
 def engine_of_cases(targets: Sequence[Path]) -> str | None:

@@ -40,7 +40,8 @@ from ...network.segwithu import SegWithU
 from ...strict_json import parse_json
 from .base import Engine
 from .graph_check import differences, enlarged, example_input, map_answers, places_in, window_answers
-from .openvino_engine import OpenVINOEngine, import_openvino, openvino_version
+from .openvino_engine import OpenVINOEngine
+from .openvino_import import import_openvino, openvino_version
 from .torch_engine import TorchEngine
 
 TRACED_VOXELS = 512

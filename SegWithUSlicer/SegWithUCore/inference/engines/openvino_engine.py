@@ -1,12 +1,5 @@
-"""Compiled graphs of a bundle run by OpenVINO on the CPU; no torch, and nothing is ever sent or written.
+"""Compiled graphs of a bundle run by OpenVINO on the CPU; no torch, and nothing is ever sent or written."""
 
-`import_openvino` is the only place where OpenVINO is imported: its telemetry reports home unasked from a process of its
-own, so a stub takes its place first.
-"""
-
-import importlib
-import sys
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -22,49 +15,15 @@ from ...network.graph_outputs import MAPS
 from ...processor import threads_in_use
 from . import OPENVINO
 from .base import Engine, Voxelwise
+from .openvino_import import import_openvino, openvino_version
 
-LEAST_VERSION = (2025, 2)
-TELEMETRY = "openvino_telemetry"
 LOADING_COPIES = 3
 """Of the weights while graphs are compiled: the file's, the constants, and OpenVINO's own."""
 FLOAT32 = "f32"
 
 
-class OpenVINOImportError(Exception):
-    """OpenVINO is not there or does not work; the message is a clause."""
-
-
 class GraphRunError(InputError):
     """Graphs that are whole do not run with this OpenVINO on this computer."""
-
-
-def import_openvino() -> ModuleType:
-    """Import OpenVINO with its telemetry switched off.
-
-    Raises:
-        OpenVINOImportError: it is not installed, does not load, or is too old.
-    """
-    if "openvino" not in sys.modules:
-        # Whoever imports it now takes a stub of OpenVINO's own.
-        sys.modules[TELEMETRY] = None  # type: ignore[assignment]
-    try:
-        openvino = importlib.import_module("openvino")
-        version = str(openvino.__version__)
-        openvino.Core  # noqa: B018 - half an installation lacks it
-    except Exception as error:
-        if isinstance(error, ModuleNotFoundError) and error.name == "openvino":
-            raise OpenVINOImportError("openvino is not installed") from error
-        words = f"{type(error).__name__}: {' '.join(str(error).split())}"[:300]
-        raise OpenVINOImportError(f"openvino cannot be imported ({words})") from error
-    if _numbers(version) < LEAST_VERSION:
-        least = ".".join(str(number) for number in LEAST_VERSION)
-        raise OpenVINOImportError(f"openvino {version.split('-')[0]} is too old: {least} or newer is needed")
-    return openvino
-
-
-def openvino_version(openvino: ModuleType) -> str:
-    """Return the version as users know it, such as "2026.4.1", without the build."""
-    return str(openvino.__version__).split("-")[0]
 
 
 def settings(threads: int) -> dict[str, Any]:
@@ -220,8 +179,3 @@ def _sums(probabilities: np.ndarray, classes: np.ndarray) -> ProbabilitySums:
     return ProbabilitySums(
         probabilities.sum(1, dtype=np.float64), np.asarray(inside, np.float64), ambiguous.sum(1, dtype=np.float64)
     )
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    numbers = version.split("-")[0].split(".")
-    return tuple(int(number) for number in numbers if number.isdigit())[:2]

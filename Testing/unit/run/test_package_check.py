@@ -1,0 +1,114 @@
+"""Which packages are checked for a run: those that every run needs, and those of the engine that will run."""
+
+import builtins
+from pathlib import Path
+from typing import Any
+
+import pytest
+from repository import ROOT
+
+from SegWithUCore.inference.engines import available
+from SegWithUCore.worker import check as checks
+
+MODEL = str(ROOT / "Resources" / "Models" / "hippocampus")
+BASE = [package.name for package in checks.PACKAGES if package.engine is None]
+LIGHT, HEAVY = [*BASE, "openvino"], [*BASE, "torch", "monai"]
+
+
+class Packages:
+    """Packages that are there but for those named; nothing is imported."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.states: dict[str, str] = {}
+        self.tried: list[str] = []
+        monkeypatch.setattr(checks, "_tried", self._tried)
+        monkeypatch.setattr(checks, "devices", lambda with_torch: ["cpu", *(["cuda"] if with_torch else [])])
+        monkeypatch.setattr(available, "is_installed", lambda name: self.states.get(name) != checks.MISSING)
+        monkeypatch.setattr(available, "graphics_card", lambda: False)
+
+    def _tried(self, package: checks.Package) -> dict[str, Any]:
+        self.tried.append(package.name)
+        state = self.states.get(package.name, checks.OK)
+        return {"name": package.name, "state": state, "problem": None if state == checks.OK else f"it is {state}"}
+
+    def names(self, **fields: str) -> tuple[bool, list[str]]:
+        answer = checks.check(fields)
+        return answer["usable"], [entry["name"] for entry in answer["packages"]]
+
+
+@pytest.fixture
+def packages(monkeypatch: pytest.MonkeyPatch) -> Packages:
+    return Packages(monkeypatch)
+
+
+def test_a_model_with_graphs_needs_openvino_and_torch_is_not_tried(packages: Packages) -> None:
+    assert packages.names(model=MODEL, head="", device="auto", engine="auto") == (True, LIGHT)
+    assert packages.names() == (True, LIGHT)
+    assert not {"torch", "monai"} & set(packages.tried)
+    packages.states = {"openvino": "missing", "torch": "missing", "monai": "missing"}
+    assert packages.names(model=MODEL) == (False, LIGHT)
+
+
+@pytest.mark.parametrize("fields", [{"engine": "torch"}, {"device": "cuda"}, {"device": "mps"}, {"head": "paper"}])
+def test_torch_is_needed_where_it_is_chosen_or_the_head_has_no_graphs(
+    packages: Packages, fields: dict[str, str]
+) -> None:
+    packages.states = {"torch": "missing"}
+    assert packages.names(model=MODEL, **fields) == (False, HEAVY)
+    assert "openvino" not in packages.tried
+
+
+def test_torch_that_is_there_stands_in_for_openvino(packages: Packages) -> None:
+    packages.states = {"openvino": "missing"}
+    assert packages.names(model=MODEL) == (True, HEAVY)
+    assert checks.check({"model": MODEL})["remark"] is None
+    packages.states = {"openvino": "broken"}
+    assert checks.check({"model": MODEL})["remark"] == (
+        "openvino cannot be used (openvino: it is broken), so torch runs the model."
+    )
+    assert checks.check({"model": MODEL})["devices"] == ["cpu", "cuda"]
+    assert packages.names(model=MODEL, engine="openvino") == (False, LIGHT)
+
+
+def test_a_broken_torch_for_the_card_leaves_the_model_to_openvino(
+    packages: Packages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(available, "graphics_card", lambda: True)
+    assert packages.names(model=MODEL) == (True, HEAVY)
+    packages.states = {"torch": "broken", "openvino": "missing"}
+    assert packages.names(model=MODEL) == (False, LIGHT)
+    packages.states = {"torch": "broken"}
+    assert packages.names(model=MODEL) == (True, LIGHT)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"model": "/no/such/model"},
+        {"model": MODEL, "engine": "openvino", "device": "cuda"},
+        {"model": MODEL, "head": "x"},
+    ],
+)
+def test_where_the_run_will_say_what_is_wrong_no_engine_is_asked_for(
+    packages: Packages, fields: dict[str, str]
+) -> None:
+    assert packages.names(**fields) == (True, BASE)
+
+
+def test_a_lacking_package_of_every_run_is_told_with_the_engine(packages: Packages) -> None:
+    packages.states = {"deflate": "missing", "openvino": "missing", "torch": "missing", "monai": "missing"}
+    assert packages.names(model=MODEL) == (False, LIGHT)
+
+
+def test_the_engine_is_known_before_jsonschema_is_there(packages: Packages, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else OpenVINO would be asked for in a second question."""
+    real = builtins.__import__
+
+    def without(name: str, *rest: Any, **options: Any) -> Any:
+        if name.partition(".")[0] in ("jsonschema", "safetensors", "deflate", "jinja2", "PIL", "pydicom"):
+            raise ModuleNotFoundError(f"No module named '{name}'", name=name)
+        return real(name, *rest, **options)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    assert Path(MODEL).is_dir()
+    assert packages.names(model=MODEL) == (True, LIGHT)
