@@ -14,9 +14,10 @@ from ..memory import keep_freed_memory
 from ..processor import use_threads
 from . import benchmark, check, demo, evaluate, export, import_model, models, plan, report, review, segment, train, web
 from .arguments import check_arguments
-from .console import Console
+from .console import Console, ReaderLeftError, reader_left, silence
 
 COMMANDS = (segment, check, review, web, report, export, models, import_model, plan, train, evaluate, benchmark, demo)
+READER_LEFT = 141
 
 
 class OneSentenceParser(argparse.ArgumentParser):
@@ -49,7 +50,26 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; returns the exit code: 0 done, 1 the work failed, 2 the call is wrong."""
+    """Run a command; returns the exit code.
+
+    0 done, 1 the work failed, 2 the call is wrong, 141 (as of programs that the signal SIGPIPE ends) nobody reads the
+    output any more.
+    """
+    try:
+        try:
+            return _run(arguments)
+        finally:
+            sys.stdout.flush()  # what argparse printed
+    except ReaderLeftError:
+        return READER_LEFT
+    except OSError as error:
+        if not reader_left(error):
+            raise
+        silence(sys.stdout)
+        return READER_LEFT
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     options = parser().parse_args(arguments)
     console = Console(options.json)
     keep_freed_memory()
@@ -63,6 +83,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if hasattr(options, "threads"):
             use_threads(options.threads)
         return int(options.run(options, console))
+    except ReaderLeftError:
+        raise
     except KeyboardInterrupt:
         console.error("cancelled; nothing half-written was left behind.")
         return 1

@@ -1,6 +1,7 @@
 """What the command line prints: progress, tables, errors. Results go to stdout, the rest to stderr."""
 
 import contextlib
+import errno
 import importlib.util
 import io
 import json
@@ -16,6 +17,10 @@ from ..progress import Progress, seconds_left
 
 PLAIN_INTERVAL_S = 10.0
 """Without a terminal (log files, CI) a line this often is enough to see that work goes on."""
+
+
+class ReaderLeftError(KeyboardInterrupt):
+    """Whoever read the output, such as `head`, has ended: the work ends as by Ctrl-C, without a word."""
 
 
 class Console:
@@ -58,13 +63,13 @@ class Console:
     def trace(self, error: BaseException | str) -> None:
         """Python's traceback of an error, or its text, for those who look for its cause."""
         text = error if isinstance(error, str) else "".join(traceback.format_exception(error))
-        print(terminal_text(text), file=self.err, end="", flush=True)
+        _write(terminal_text(text), self.err, end="")
 
     def _print(self, text: str, data: dict[str, Any], stream: TextIO) -> None:
         if self.as_json:
-            print(self._json(data), file=self.out, flush=True)
+            _write(self._json(data), self.out)
         else:
-            print(terminal_text(text), file=stream, flush=True)
+            _write(terminal_text(text), stream)
 
     def _json(self, data: dict[str, Any]) -> str:
         """One line; a terminal of another encoding than UTF-8 gets ASCII, since its own escapes are no JSON."""
@@ -93,7 +98,7 @@ class Console:
                 "detail": detail,
             }
             event["seconds_left"] = seconds_left(begun, fraction)
-            print(self._json(event), file=self.out, flush=True)
+            _write(self._json(event), self.out)
 
         return report
 
@@ -105,7 +110,7 @@ class Console:
             now = time.monotonic()
             if stage != last_stage or now - last_time >= PLAIN_INTERVAL_S or fraction >= 1:
                 line = f"{title}: {fraction:4.0%} {stage}{', ' + detail if detail else ''}"
-                print(terminal_line(line), file=self.err, flush=True)
+                _write(terminal_line(line), self.err)
                 last_stage, last_time = stage, now
 
         return report
@@ -124,6 +129,30 @@ class Console:
                 bar.update(max(0.0, fraction - bar.n))
 
             yield report
+
+
+def reader_left(error: OSError) -> bool:
+    """Whether writing failed because nobody reads any more; Windows has no number of its own for it."""
+    return isinstance(error, BrokenPipeError) or (sys.platform == "win32" and error.errno == errno.EINVAL)
+
+
+def silence(*streams: TextIO) -> None:
+    """Let what is left of streams that nobody reads go nowhere: Python would complain about it when it ends."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in streams:
+        with contextlib.suppress(OSError, ValueError):  # a stream without a file
+            os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
+
+
+def _write(text: str, stream: TextIO, end: str = "\n") -> None:
+    try:
+        print(text, file=stream, end=end, flush=True)
+    except OSError as error:
+        if not reader_left(error):
+            raise
+        silence(stream)
+        raise ReaderLeftError from error
 
 
 def terminal_text(text: str) -> str:

@@ -3,11 +3,15 @@
 import importlib.util
 import io
 import json
-from typing import Any
+import os
+import sys
+from collections.abc import Iterator
+from typing import Any, TextIO
 
 import pytest
 
-from SegWithUCore.cli.console import Console, table
+from SegWithUCore.cli.__main__ import main
+from SegWithUCore.cli.console import Console, ReaderLeftError, table
 from SegWithUCore.failures import failure_sentence
 
 
@@ -95,3 +99,29 @@ def test_json_stays_exact(capsys: pytest.CaptureFixture[str]) -> None:
     hostile = "a\x1b[31m\u202e\r\n"
     Console(as_json=True).note(hostile)
     assert json.loads(capsys.readouterr().out)["text"] == hostile
+
+
+@pytest.fixture
+def unread() -> Iterator[TextIO]:
+    """A stream into a pipe whose reader has ended, as `head` does."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w", encoding="utf-8") as stream:
+        yield stream
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_work_ends_where_nobody_reads_its_output_any_more(unread: TextIO, as_json: bool) -> None:
+    console = Console(as_json, out=unread, err=unread)
+    with console.progress("case") as report, pytest.raises(ReaderLeftError):
+        report("reading", 0.1)
+    console.note("what is left goes nowhere")
+
+
+@pytest.mark.parametrize("arguments", [["models", "list"], ["models", "list", "--json"]])
+def test_a_command_into_head_ends_quietly_with_the_code_of_a_broken_pipe(
+    unread: TextIO, arguments: list[str], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "stdout", unread)
+    assert main(arguments) == 128 + 13
+    assert capfd.readouterr().err == ""
