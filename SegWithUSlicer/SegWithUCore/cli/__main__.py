@@ -12,11 +12,41 @@ from ..errors import SegWithUError
 from ..failures import failure_sentence
 from ..memory import keep_freed_memory
 from ..processor import use_threads
-from . import benchmark, check, demo, evaluate, export, import_model, models, plan, report, review, segment, train, web
+from . import (
+    benchmark,
+    check,
+    demo,
+    evaluate,
+    export,
+    import_model,
+    models,
+    plan,
+    report,
+    review,
+    segment,
+    train,
+    train_model,
+    web,
+)
 from .arguments import check_arguments
 from .console import Console, ReaderLeftError, reader_left, silence
 
-COMMANDS = (segment, check, review, web, report, export, models, import_model, plan, train, evaluate, benchmark, demo)
+COMMANDS = (
+    segment,
+    check,
+    review,
+    web,
+    report,
+    export,
+    models,
+    import_model,
+    plan,
+    train_model,
+    train,
+    evaluate,
+    benchmark,
+    demo,
+)
 READER_LEFT = 141
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError, UsageError
 from .arguments import add_threads_option, finite_number
+from .case_roles import test_record
 from .console import Console, table
 from .engine import add_engine_option, opened_model
 from .workers import add_worker_options, cluster_request, each_case
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     from ..evaluation.evaluate import Evaluation, Settings
     from ..inference.model import Model
+    from ..models.training_record import TrainingRecord
     from ..training.dataset import Case
 
 
@@ -58,6 +60,11 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
         help="write reliability and risk-coverage of the head into the model's curves.json, for the plots in Slicer; "
         "figures and model card stay as they are",
     )
+    command.add_argument(
+        "--allow-seen-cases",
+        action="store_true",
+        help="measure on cases that the model was trained, validated or calibrated with; its card says so (--record)",
+    )
     add_engine_option(command)
     add_threads_option(command)
     add_worker_options(command)
@@ -75,6 +82,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
     settings = _settings(options)
     bundle = with_head(resolve_model(options.model), options.head)
     cases = find_cases(options.cases)
+    record = test_record(bundle, cases, options, console)
     model = opened_model(bundle, options, console, "cpu")
     with atomic_folder(options.report, options.overwrite) if options.report else nullcontext() as folder:
         evaluation = _evaluated(cases, model, settings, options, console)
@@ -87,7 +95,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
     if options.output:
         _write_json(options.output, result)
     if options.record:
-        _record(model, recorded(result))
+        _record(model, recorded(result), record)
     if options.record or options.record_curves:
         _record_curves(model, evaluation, console)
     return 0
@@ -181,15 +189,18 @@ def _write_json(path: Path, data: dict[str, Any]) -> None:
         work.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
 
 
-def _record(model: "Model", result: dict[str, Any]) -> None:
+def _record(model: "Model", result: dict[str, Any], record: "TrainingRecord | None") -> None:
     from dataclasses import replace
 
     from ..atomic_files import atomic_file
     from ..models.bundle import CARD_FILE, write_bundle_json
     from ..models.model_card import model_card
+    from ..models.training_record import write_record
     from ..models.weights_file import weights_path
 
     folder = weights_path(model.bundle).parent
+    if record is not None:
+        write_record(folder, record)
     written = write_bundle_json(replace(model.bundle, figures=result), folder)
     with atomic_file(folder / CARD_FILE) as work:
         work.write_text(model_card(written), encoding="utf-8")

@@ -2,11 +2,12 @@
 
 import argparse
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError, OutputError, UsageError
+from ..progress import Progress
 from .arguments import add_threads_option, finite_number
 from .console import Console
 
@@ -36,16 +37,29 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    add_data_argument(command)
+    required = command.add_argument_group("required")
+    required.add_argument(
+        "-o", "--output", required=True, type=Path, metavar="FOLDER", help="where the plan is written"
+    )
+    add_wishes(command)
+    command.add_argument("--overwrite", action="store_true", help="replace an earlier plan")
+    add_threads_option(command)
+    command.set_defaults(run=run)
+
+
+def add_data_argument(command: argparse.ArgumentParser) -> None:
+    """Add the data set."""
     command.add_argument(
         "data",
         metavar="DATA",
         help="an nnU-Net data set folder, a split table (columns case, role, patient; folders images and labels beside "
         "it), or a folder that holds images and labels",
     )
-    required = command.add_argument_group("required")
-    required.add_argument(
-        "-o", "--output", required=True, type=Path, metavar="FOLDER", help="where the plan is written"
-    )
+
+
+def add_wishes(command: argparse.ArgumentParser) -> None:
+    """Add what the user may say about a plan."""
     command.add_argument("--name", help="name of the model (default: that of the output folder)")
     command.add_argument("--task", help="what the model segments, one sentence for its card")
     command.add_argument("--modality", help="DICOM modality, such as MR or CT (default: told by the intensities)")
@@ -58,49 +72,83 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
     command.add_argument("--hours", type=finite_number, help="time for the whole training; decides the epochs")
     command.add_argument("--patient-pattern", metavar="REGEX", help="finds the patient in names, such as '(p[0-9]+)_'")
     command.add_argument("--leave-out-bad", action="store_true", help="plan without cases that cannot be used")
-    command.add_argument("--overwrite", action="store_true", help="replace an earlier plan")
-    add_threads_option(command)
-    command.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace, console: Console) -> int:
-    """Survey, plan, time a step, write."""
+    """Plan, and say what is next."""
+    check_wishes(options)
+    _check_target(options)
+    with console.progress("plan") as progress:
+        made = make_plan(options, console, progress)
+    console.result(
+        f"{options.output / RECIPE}, with reasons in {REASONS}. Next:\n"
+        f"  segwithu train {options.data} --recipe {options.output / RECIPE} --output models/{made.name}\n"
+        "or step by step:\n"
+        f"  segwithu train-backbone --recipe {options.output / RECIPE} --run runs/{made.name} "
+        f"--cases {made.table}:train --select {made.table}:select",
+        {"recipe": str(options.output / RECIPE), "cases": made.cases, "unusable": made.unusable},
+    )
+    return 0
+
+
+@dataclass(frozen=True)
+class Made:
+    """What a plan came to.
+
+    Attributes:
+        name: of the model.
+        table: of the split.
+        cases, unusable: how many.
+        backbone_s, folds_s: predicted time of the trainings.
+    """
+
+    name: str
+    table: Path
+    cases: int
+    unusable: int
+    backbone_s: float
+    folds_s: float
+
+
+def check_wishes(options: argparse.Namespace) -> None:
+    """Check the options that no data are needed for.
+
+    Raises:
+        UsageError: one of them is none.
+    """
+    if options.hours is not None and options.hours <= 0:
+        raise UsageError(f"--hours is {options.hours:g}: give a time above 0.")
+    _names(options.label)
+
+
+def make_plan(options: argparse.Namespace, console: Console, progress: Progress) -> Made:
+    """Survey, plan, time a step, write into the folder `options.output`."""
     from ..training.data_survey import survey
     from ..training.plan import Wishes, plan
     from ..training.training_cost import has_bfloat16
 
-    if options.hours is not None and options.hours <= 0:
-        raise UsageError(f"--hours is {options.hours:g}: give a time above 0.")
-    _check_target(options)
-    names = _names(options.label)
+    check_wishes(options)
     cases, has_roles = _cases_of(options.data)
-    with console.progress("plan") as progress:
-        found = survey(cases, progress)
+    found = survey(cases, progress)
     found = replace(
         found, names={**_nnunet_names(options.data), **found.names}, channels=_nnunet_channels(options.data)
     )
     _say_problems(found, options, console)
     wishes = Wishes(
-        name=options.name or options.output.resolve().name,
+        name=options.name or getattr(options, "model_name", None) or options.output.resolve().name,
         modality=options.modality,
         task=options.task,
         precision="bfloat16" if has_bfloat16() else "float32",
-        names=names,
+        names=_names(options.label),
         mirror=options.mirror,
     )
     roles = None if has_roles else _roles(found, options)
     planned_on = [facts for facts in found.cases if roles is None or roles[facts.case.name][1] != "test"]
     planned = plan(replace(found, cases=planned_on), wishes)
-    recipe, text = _costed(planned, found, roles, options, console)
+    recipe, text, seconds = _costed(planned, found, roles, options, console)
     _write(options, recipe, text, found, roles)
     where = options.output / SPLIT if roles is not None else _table_of(options.data)
-    console.result(
-        f"{options.output / RECIPE}, with reasons in {REASONS}. Next:\n"
-        f"  segwithu train-backbone --recipe {options.output / RECIPE} --run runs/{wishes.name} "
-        f"--cases {where}:train --select {where}:select",
-        {"recipe": str(options.output / RECIPE), "cases": len(found.cases), "unusable": len(found.unusable)},
-    )
-    return 0
+    return Made(recipe["about"]["name"], where, len(found.cases), len(found.unusable), *seconds)
 
 
 def _check_target(options: argparse.Namespace) -> None:
@@ -186,22 +234,31 @@ def _costed(
     roles: dict[str, tuple[str, str]] | None,
     options: argparse.Namespace,
     console: Console,
-) -> tuple[dict[str, Any], str]:
-    """Time a step, choose the epochs, and write the reasons down."""
+) -> tuple[dict[str, Any], str, tuple[float, float]]:
+    """Time a step, choose epochs and folds, and write the reasons down; also the seconds of backbone and folds."""
     from ..training.recipe import recipe_from_json
     from ..training.recipe_check import check_recipe
-    from ..training.training_cost import epochs_within, time_step, with_epochs
+    from ..training.training_cost import time_step, training_seconds, within_hours
 
-    recipe = recipe_from_json(planned.recipe, RECIPE)
-    check_recipe(recipe, RECIPE)
+    given = getattr(options, "recipe", None)
+    changed = planned.recipe if given is None else _given_recipe(given)
+    recipe = recipe_from_json(changed, str(given or RECIPE))
+    check_recipe(recipe, str(given or RECIPE))
     console.note("Timing a few steps of the training...")
     cost = time_step(recipe)
     train = _training_cases(found, roles, options)
-    changed = planned.recipe
-    if options.hours is not None:
-        epochs = epochs_within(options.hours, cost, train, recipe.backbone_training.batch_size)
-        changed = with_epochs(planned.recipe, epochs)
-    return changed, _page(planned, recipe_from_json(changed, RECIPE), cost, found, roles, train, options)
+    if options.hours is not None and given is None:
+        changed, choice = within_hours(planned.recipe, options.hours, cost, train)
+        planned.choices.append(choice)
+    whole = recipe_from_json(changed, RECIPE)
+    page = _page(planned, whole, cost, found, roles, train, options)
+    return changed, page, training_seconds(whole, cost, train)
+
+
+def _given_recipe(path: Path) -> dict[str, Any]:
+    from ..training.recipe import read_recipe_json
+
+    return read_recipe_json(path)
 
 
 def _training_cases(found: "Survey", roles: dict[str, tuple[str, str]] | None, options: argparse.Namespace) -> int:

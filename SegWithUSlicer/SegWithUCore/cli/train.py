@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import CancelledError, InputError, OutputError, UsageError
 from ..inference.engines import OPENVINO, TORCH
 from .arguments import add_threads_option, whole_number
+from .case_roles import add_role_options, calibration_record
 from .console import Console
 from .engine import add_engine_option
 
@@ -52,6 +53,7 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
         action="store_true",
         help="do not compile graphs for the engine openvino; the model needs torch then",
     )
+    add_role_options(calibrate)
     add_engine_option(calibrate)
     add_threads_option(calibrate)
     calibrate.set_defaults(run=run_calibrate)
@@ -78,6 +80,7 @@ def _add_training(commands: Any, common: argparse.ArgumentParser, part: str) -> 
     command.add_argument("--restart", action="store_true", help="begin again and replace what the run holds")
     command.add_argument("--epochs", type=whole_number(1, 1_000_000), help="replaces the recipe's number of epochs")
     command.add_argument("--seed", type=whole_number(0, 2**63 - 1), help="replaces the recipe's seed")
+    add_role_options(command)
     add_threads_option(command)
     return command
 
@@ -86,6 +89,7 @@ def run_backbone(options: argparse.Namespace, console: Console) -> int:
     """Train a backbone."""
     from ..training.backbone import BackboneTrainer
     from ..training.calibrate import training_fingerprint
+    from ..training.case_roles import check_unseen, note_roles, prepared_hashes
     from ..training.recipe import read_recipe
     from ..training.recipe_check import check_labels_occur, check_recipe
     from ..training.run_folder import RunFolder
@@ -102,16 +106,19 @@ def run_backbone(options: argparse.Namespace, console: Console) -> int:
     check_recipe(recipe, source)
     train, select = _trainable(options, recipe, console)
     check_labels_occur(recipe, train, source)
+    check_unseen("select", prepared_hashes(select), {"train": prepared_hashes(train)}, options.allow_seen_cases)
     if options.resume:
         run.change_recipe(recipe)
     else:  # only now that recipe and cases are known to be usable
         run.forget("backbone")
         run.start(recipe, {})
+    note_roles(run, train, select, options.allow_seen_cases, not options.no_hashes)
     run.add_facts({"fingerprint": training_fingerprint(train, select, recipe)})
     trainer = BackboneTrainer(recipe, train, select, run)
     _fit(trainer, options, console)
     best = run.facts()["backbone_best"]
-    console.result(f"best epoch {best['epoch'] + 1}: validation Dice {best['select_dice']:.4f}, in {run.path}", best)
+    said = f"best epoch {best['epoch'] + 1}: validation Dice {best['select_dice']:.4f}, in {run.path}"
+    console.result(said, {**best, "epoch": best["epoch"] + 1})
     return 0
 
 
@@ -157,6 +164,7 @@ def _kept_words(trainer: "Trainer") -> str:
 def run_head(options: argparse.Namespace, console: Console) -> int:
     """Train a head."""
     from ..training.calibrate import training_fingerprint
+    from ..training.case_roles import note_roles
     from ..training.head import HeadTrainer
     from ..training.recipe_check import check_recipe
     from ..training.run_folder import RunFolder
@@ -170,6 +178,7 @@ def run_head(options: argparse.Namespace, console: Console) -> int:
         train, select = _trainable(options, recipe, console)
     else:
         recipe, train, select = _begun_on_model(run, options, console)
+    note_roles(run, train, select, options.allow_seen_cases, not options.no_hashes)
     if not options.resume:
         run.forget("head")
     if "fingerprint" not in run.facts():  # the backbone was imported, not trained here
@@ -177,7 +186,8 @@ def run_head(options: argparse.Namespace, console: Console) -> int:
     trainer = HeadTrainer(recipe, train, select, run)
     _fit(trainer, options, console)
     best = run.facts()["head_best"]
-    console.result(f"best epoch {best['epoch'] + 1}: validation NLL {best['select_nll']:.5f}, in {run.path}", best)
+    said = f"best epoch {best['epoch'] + 1}: validation NLL {best['select_nll']:.5f}, in {run.path}"
+    console.result(said, {**best, "epoch": best["epoch"] + 1})
     return 0
 
 
@@ -209,11 +219,12 @@ def run_calibrate(options: argparse.Namespace, console: Console) -> int:
     if (options.train is None) != (options.select is None):
         raise UsageError("--train and --select go together: give the cases that the run was trained with.")
     make = _recalibrating(options) if options.folder is None else _of_run(options, console)
+    make = partial(make, record=calibration_record(options, cases, console))
     with console.progress("calibrate") as progress:
         bundle = make(cases, options.output, options.overwrite, progress=progress)
     if not options.no_graphs:
-        _compile(bundle, console)
-    flags = (bundle.calibration or {})["flags"]["rules"]
+        compile_graphs(bundle, console)
+    flags = (bundle.calibration or {}).get("flags", {}).get("rules", {})
     rules = "".join(f"\nflags by {name}: {rule['sentence']}" for name, rule in flags.items())
     console.result(
         f"{bundle.name}, calibrated on {len(cases)} cases, in {options.output}{rules}", {"bundle": str(options.output)}
@@ -221,7 +232,7 @@ def run_calibrate(options: argparse.Namespace, console: Console) -> int:
     return 0
 
 
-def _compile(bundle: "Bundle", console: Console) -> None:
+def compile_graphs(bundle: "Bundle", console: Console) -> None:
     """Give the bundle graphs if it has none yet, or say why it goes without."""
     from ..models.graph_files import graphs_lacking
 

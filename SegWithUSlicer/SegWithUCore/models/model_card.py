@@ -5,6 +5,7 @@ from typing import Any
 
 from ..network.head_words import head_words
 from .bundle import Bundle
+from .training_record import TrainingRecord, read_record, training_words
 
 LICENCE_PAGES = {
     "CC-BY-SA-4.0": "https://creativecommons.org/licenses/by-sa/4.0/legalcode",
@@ -58,16 +59,16 @@ def licence_notice(about: Mapping[str, str]) -> str:
 
 def model_card(bundle: Bundle) -> str:
     """Write the card: what the model is for, how it was made, how well it works, how to read its maps."""
-    about = bundle.about
+    about, record = bundle.about, read_record(bundle.folder)
     parts = [
         f"# {about['name']} {about['version']}",
         about["task"] + " **For research, not for clinical use.**",
         "## What it expects",
         _expectations(bundle),
         "## How it was made",
-        _making(bundle),
+        _making(bundle, record),
         "## How well it works",
-        _metrics(bundle.figures),
+        _metrics(bundle.figures, record),
         "## How to read the maps",
         "*Error probability*: of 100 voxels that read 0.25, about 25 are wrong. *Ranking map*: orders voxels by risk, "
         f"{head_words(bundle.default_head.variant).ranking}. "
@@ -82,7 +83,7 @@ def model_card(bundle: Bundle) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _making(bundle: Bundle) -> str:
+def _making(bundle: Bundle, record: TrainingRecord | None) -> str:
     about, calibration, arguments = bundle.about, bundle.calibration, dict(bundle.backbone.arguments)
     fitted = "not calibrated: there is no error probability"
     if calibration is not None:
@@ -102,11 +103,9 @@ def _making(bundle: Bundle) -> str:
     if "origin" in about:
         text = f"{backbone}, not trained here: {about['origin']}. {heads} "
     else:
-        text = (
-            f"{backbone}, trained on {about.get('data', '')}. {heads} The settings are in the recipes of that name "
-            "under `Resources/Recipes`; the commands are in `docs/models/train.md`. "
-        )
-    return text + f"Calibration: {fitted}."
+        data = f" on {about['data']}" if "data" in about else ""
+        text = f"{backbone}, trained{data}. {heads} "
+    return f"{text}Calibration: {fitted}.\n\n{training_words(record)}"
 
 
 def _expectations(bundle: Bundle) -> str:
@@ -158,7 +157,7 @@ def _flags(bundle: Bundle) -> list[str]:
     """Say which cases are flagged by default, and what that is worth; nothing for bundles without fitted limits."""
     flags = (bundle.calibration or {}).get("flags")
     if not flags:
-        return []
+        return ["## Flags", "Not fitted."] if bundle.calibration is not None else []
     return [
         "## Flags",
         f"A case is *bad* here where the Dice of a structure is below {flags['bad_dice']:.3f} ({flags['bad_cases']} of "
@@ -175,7 +174,7 @@ def _dice_words(line: Mapping[str, Any]) -> str:
     return f"predicted Dice {verdict} (mean error, each of {line['cases']} cases left out in turn: {figures})"
 
 
-def _metrics(figures: Mapping[str, Any] | None) -> str:
+def _metrics(figures: Mapping[str, Any] | None, record: TrainingRecord | None) -> str:
     if figures is None:
         return "Not measured yet: run `segwithu evaluate --record`."
     by_title = {entry["title"]: entry for entry in figures["table"]}
@@ -188,12 +187,24 @@ def _metrics(figures: Mapping[str, Any] | None) -> str:
             rows.append(f"| {words} | {mean} | {low} to {high} |")
     notes = [f"- {title}: {_comparison(value)}" for title, value in figures["comparisons"].items()]
     return (
-        f"Measured once on {figures['cases']} test cases, none of which was used for anything else; means over cases. "
-        "The band holds the voxels within 3 mm of the predicted surface. Figures of every case: `bundle.json`.\n\n"
+        f"Measured on {figures['cases']} cases; means over cases. {_apart(record)} The band holds the voxels within "
+        "3 mm of the predicted surface. Figures of every case: `bundle.json`.\n\n"
         + "\n".join(rows)
         + "\n\nComparisons, with 95 % bootstrap intervals over cases in brackets:\n\n"
         + "\n".join(notes)
     )
+
+
+def _apart(record: TrainingRecord | None) -> str:
+    """Say whether the cases of the figures were used for anything else, if that is known."""
+    roles = {} if record is None else record.roles or {}
+    if record is None or not {"train", "select", "calibration", "test"} <= set(roles):
+        return "Whether they were used for anything else is not recorded."
+    others = {sha256 for role, known in roles.items() if role != "test" for sha256 in known}
+    both = sum(sha256 in others for sha256 in roles["test"])
+    if both:
+        return f"{both} of them were used for training, validation or calibration too: new cases will fare worse."
+    return "None of them is a training, validation or calibration case (compared by their voxels)."
 
 
 def _comparison(value: Any) -> str:

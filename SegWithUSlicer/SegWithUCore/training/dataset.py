@@ -1,5 +1,6 @@
 """Cases with references, found through a split table or an nnU-Net folder."""
 
+import hashlib
 import zlib
 from collections import Counter
 from collections.abc import Sequence
@@ -9,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
+from ..case.case_image import voxel_hash
 from ..case.segmentation_file import read_layers, segment_fields
 from ..csv_files import read_user_table
 from ..errors import InputError, UsageError
@@ -59,6 +61,7 @@ class PreparedCase:
         features: how each channel looks as given.
         off_centre_features: the same of a part cut at random, as a region of interest might be placed.
         group: as in `Case`: its patient, or else itself.
+        voxels_sha256: see `case_hash`.
     """
 
     name: str
@@ -70,6 +73,7 @@ class PreparedCase:
     features: tuple[ImageFeatures, ...] = ()
     off_centre_features: tuple[ImageFeatures, ...] = ()
     group: str = ""
+    voxels_sha256: str = ""
 
 
 def find_cases(source: str) -> list[Case]:
@@ -221,7 +225,14 @@ def prepare(case: Case, spec: InputSpec, label_values: Sequence[int]) -> Prepare
             to_model_orientation(image_features(random_crop(view, seed)), images[0], spec.orientation) for view in views
         ),
         case.group,
+        case_hash(images),
     )
+
+
+def case_hash(images: Sequence[sitk.Image]) -> str:
+    """Hash the voxels of all channels of a case, the same whatever files or names hold them."""
+    hashes = [voxel_hash(image) for image in images]
+    return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
 
 
 def read_reference(path: Path, image: sitk.Image, image_path: Path) -> sitk.Image:

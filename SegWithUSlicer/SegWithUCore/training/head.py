@@ -194,7 +194,8 @@ def _without(
     training = replace(recipe.backbone_training, epochs=settings.cross_fit_epochs, seed=settings.seed)
     recipe = replace(recipe, backbone_training=training)
     _begin_unless_begun(folder, recipe, [case.name for case in kept])
-    trainer = BackboneTrainer(recipe, kept, [], folder, start=run.load_best("backbone"))
+    start = None if settings.cross_fit_scratch else run.load_best("backbone")
+    trainer = BackboneTrainer(recipe, kept, [], folder, start=start)
     trainer.resume()
 
     def report(stage: str, fraction: float, detail: str = "") -> None:

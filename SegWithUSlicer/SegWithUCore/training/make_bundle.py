@@ -11,11 +11,13 @@ from ..models.bundle import LICENCE_FILE, Bundle, HeadSpec, check_bundle
 from ..models.bundle_network import further_heads, load_network, write_weights
 from ..models.model_card import licence_notice
 from ..models.registry import resolve_model
+from ..models.training_record import TrainingRecord, read_record, write_record
 from ..network.backbone_spec import is_user_network
 from ..network.backbones.user_network import network_file, network_sha256
 from ..network.weights import unique_state
 from ..progress import Progress, silent
 from .backbone import spec_of
+from .case_roles import FACT, copy_curves, run_record, seen_of
 from .dataset import Case
 from .recalibrate import calibrated
 from .recipe import Recipe, read_recipe_json, recipe_from_json
@@ -31,12 +33,14 @@ def make_bundle(
     progress: Progress = silent,
     fingerprint: Mapping[str, Any] | None = None,
     beside: Bundle | None = None,
+    record: TrainingRecord | None = None,
 ) -> Bundle:
     """Write the bundle of a run, calibrated on `cases`; whole or not at all.
 
     Args:
         fingerprint: instead of the one that the run noted when its backbone was trained.
         beside: a model of the same backbone, whose heads come along as they are, to be chosen by name.
+        record: how it was trained, and what has seen which cases; None for what the run knows.
 
     Raises:
         InputError: the run is unfinished, a case is unusable, the cases hold no errors to fit on, or `beside` has
@@ -52,6 +56,8 @@ def make_bundle(
         facts = run.facts() | ({"fingerprint": fingerprint} if fingerprint else {})
         plain = plain_bundle(recipe, digest, facts)
         check_bundle(plain, str(run.path / "run.json"))
+        write_record(work, record or run_record(run, {}))
+        copy_curves(run, work)
         written = calibrated(replace(plain, heads=(*plain.heads, *specs)), cases, work, device, progress)
         (work / LICENCE_FILE).write_text(licence_notice(written.about) + foreign_licence(run), encoding="utf-8")
     return replace(written, folder=target)
@@ -141,7 +147,9 @@ def begin_on_model(run: RunFolder, recipe: Recipe, bundle: Bundle) -> None:
     network = load_network(bundle)
     run.forget("backbone")
     origin = bundle.about.get("origin") if recipe.about["name"] == bundle.name else origin_of(bundle)
-    run.start(recipe, {"origin": origin} if origin else {})
+    record = read_record(bundle.folder)
+    seen = {} if record is None else {FACT: None if record.roles is None else seen_of(record.roles)}
+    run.start(recipe, {**seen, **({"origin": origin} if origin else {})})
     run.save_best("backbone", unique_state(network.backbone))
     notice = bundle.folder / LICENCE_FILE if bundle.folder and origin else None
     if notice is not None and notice.is_file():

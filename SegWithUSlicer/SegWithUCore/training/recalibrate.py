@@ -12,6 +12,7 @@ from ..models.bundle import CARD_FILE, LICENCE_FILE, Bundle, write_bundle_json
 from ..models.graph_files import graphs_lacking, read_graph_file
 from ..models.graphs import GRAPH_FILES
 from ..models.model_card import model_card
+from ..models.training_record import TRAINING_FOLDER, TrainingRecord, write_record
 from ..models.weights_file import verify_weights, weights_path
 from ..progress import Progress, silent
 from .calibrate import display_windows, fitted, predict_case
@@ -26,6 +27,7 @@ def recalibrate(
     device: str = "cpu",
     progress: Progress = silent,
     engine: str = TORCH,
+    record: TrainingRecord | None = None,
 ) -> Bundle:
     """Write a bundle with the same weights, graphs and fingerprint, calibrated on `cases`; whole or not at all.
 
@@ -34,6 +36,7 @@ def recalibrate(
     Args:
         bundle: read from a folder; its default head is calibrated.
         engine: what predicts the cases.
+        record: of the training, with what has seen the cases; None for the model's own.
 
     Raises:
         InputError: damaged weights or graphs, an unusable case, or cases that hold no errors to fit on.
@@ -47,6 +50,10 @@ def recalibrate(
         shutil.copyfile(weights, work / weights.name)
         for name in GRAPH_FILES if graphs is not None else ():
             (work / name).write_bytes(read_graph_file(bundle, name))
+        if (weights.parent / TRAINING_FOLDER).is_dir():
+            shutil.copytree(weights.parent / TRAINING_FOLDER, work / TRAINING_FOLDER)
+        if record is not None:
+            write_record(work, record)
         plain = replace(bundle, calibration=None, display=None, figures=None, graphs=graphs)
         written = calibrated(plain, cases, work, device, progress, engine)
         licence = weights.with_name(LICENCE_FILE)

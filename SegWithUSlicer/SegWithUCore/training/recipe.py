@@ -67,6 +67,8 @@ class HeadTraining:
         cross_fit: number of folds of training cases for cross-fitting, in which the head sees out-of-fold predictions;
             0 uses the frozen backbone, which has seen them, throughout.
         cross_fit_epochs: further epochs of each out-of-fold backbone.
+        cross_fit_scratch: train them from scratch for `cross_fit_epochs`, so that they have never seen their fold; then
+            flags can be fitted on what they make of it (`segwithu train`).
         cross_fit_share: share of the batches that out-of-fold backbones predict.
     """
 
@@ -84,6 +86,7 @@ class HeadTraining:
     patience: int = 10
     cross_fit: int = 0
     cross_fit_epochs: int = 10
+    cross_fit_scratch: bool = False
     cross_fit_share: float = 0.5
     seed: int = 0
 

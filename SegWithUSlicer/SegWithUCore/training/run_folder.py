@@ -126,8 +126,12 @@ class RunFolder:
                 (self.path / name).unlink(missing_ok=True)
 
     def write_log(self, part: str, rows: Sequence[Mapping[str, float]]) -> None:
-        """Write `PART_log.csv` and redraw `PART_curves.png`; every row has the same columns, `epoch` first."""
-        write_csv(self.path / f"{part}_log.csv", *table_of(rows))
+        """Write `PART_log.csv` and redraw `PART_curves.png`; every row has the same columns, `epoch` first.
+
+        What was not measured (NaN in a row) is an empty cell.
+        """
+        measured = [{name: value if value == value else "" for name, value in row.items()} for row in rows]
+        write_csv(self.path / f"{part}_log.csv", *table_of(measured))
         with atomic_file(self.path / f"{part}_curves.png") as work:
             draw_curves(rows, work)
 

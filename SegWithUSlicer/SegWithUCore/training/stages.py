@@ -24,27 +24,26 @@ call goes on. Only one process works in a folder. Used by `segwithu train`; gene
 
 import contextlib
 import hashlib
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ..atomic_files import atomic_file
 from ..errors import CancelledError, InputError, OutputError, UsageError
 from ..input_files import is_there
 from ..process_lock import LockedError
-from ..progress import Progress, silent, time_left
+from ..progress import Progress, silent
 from ..run_lock import RunLock, RunLockedError
 from ..strict_json import read_json_object, shown, to_json
+from .stage_clock import StageClock
 
 STAGES_FILE = "stages.json"
 FORMAT = 1
-KNOWN_SHARE = 0.02
-"""Of a stage, from which on its own pace says how long it takes."""
 GO_ON = "run the same command to go on"
 Input = Path | str | int | float | bool | None | Sequence[Any] | Mapping[str, Any]
 """A file or folder, whose content counts, or a setting that JSON can hold."""
+_Value = TypeVar("_Value")
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,8 @@ class Stage:
         name: short, for `stages.json` and messages.
         words: what is being done, for the progress ("training the head").
         work: does it; what it returns (JSON, or None) is noted, and handed out by `run_stages`, now and later.
-        inputs: all that the outputs follow from, by name; files need to exist only when the stage begins.
+        inputs: all that the outputs follow from, by name; files need to exist only when the stage begins. Where inputs,
+            outputs or seconds depend on earlier stages, give a function.
         outputs: files and folders that `work` leaves, each whole or absent.
         seconds: expected; only their proportions count once something is done.
         costly: work of hours, never done anew unasked.
@@ -79,9 +79,9 @@ class Stage:
     name: str
     words: str
     work: Callable[[Begun], Mapping[str, Any] | None]
-    inputs: Mapping[str, Input]
-    outputs: Sequence[Path]
-    seconds: float = 60.0
+    inputs: Mapping[str, Input] | Callable[[], Mapping[str, Input]]
+    outputs: Sequence[Path] | Callable[[], Sequence[Path]]
+    seconds: float | Callable[[], float] = 60.0
     costly: bool = False
     editable: bool = False
     kept: Callable[[], str] = field(default=lambda: "")
@@ -113,6 +113,8 @@ def run_stages(
                 job.do(number, stage, redo)
             except KeyboardInterrupt:
                 raise CancelledError(_kept_words(stages, number, folder, go_on)) from None
+            except CancelledError as error:  # said by the stage itself, as by a child process
+                raise CancelledError(_kept_words(stages, number, folder, go_on)) from error
         return {stage.name: job.facts(stage) for stage in stages}
 
 
@@ -131,34 +133,36 @@ class _Job:
     def __init__(self, folder: Path, stages: Sequence[Stage], progress: Progress) -> None:
         self.folder, self.stages, self.progress = folder, stages, progress
         self.entries = _read(folder)
-        self.clock = StageClock([stage.seconds for stage in stages])
+        self.clock = StageClock([60.0 for _ in stages])
 
     def facts(self, stage: Stage) -> dict[str, Any]:
         return dict(self.entries[stage.name].get("facts") or {})
 
     def do(self, number: int, stage: Stage, redo: bool) -> None:
-        entry = self.entries.get(stage.name, {})
-        inputs = {name: _digest(value, stage.name) for name, value in stage.inputs.items()}
+        entry, given = self.entries.get(stage.name, {}), _now(stage.inputs)
+        inputs = {name: _digest(value, stage.name) for name, value in given.items()}
         changed = [name for name in inputs if entry.get("inputs", {}).get(name) != inputs[name]] if entry else []
-        there = bool(entry.get("done")) and all(path.exists() for path in stage.outputs)
+        there = bool(entry.get("done")) and all(path.exists() for path in _now(stage.outputs))
         edited = _edited(stage, entry) if there else None
         if there and not changed and (edited is None or stage.editable):
             self.clock.pass_over(number)
             return
         if not redo and changed and (stage.costly or edited is not None):
-            raise UsageError(_changed_words(stage, changed[0], entry, self.folder))
+            raise UsageError(_changed_words(stage, given[changed[0]], changed[0], entry, self.folder))
         if not redo and edited is not None and stage.costly:
             raise UsageError(_refusal(stage, f"{edited} has changed since", self.folder))
         again = bool(entry) and not changed and not entry.get("done")
-        self._note(stage, {"done": False, "inputs": inputs, "settings": _settings(stage)})
+        self._note(stage, {"done": False, "inputs": inputs, "settings": _settings(given)})
+        self.clock.expect([_now(one.seconds) for one in self.stages])
         self.clock.begin(number)
         facts = stage.work(Begun(again, self._progress_of(number, stage)))
         self.clock.end(number)
-        missing = [path for path in stage.outputs if not path.exists()]
+        made = _now(stage.outputs)
+        missing = [path for path in made if not path.exists()]
         if missing:
             raise InputError(f"The stage '{stage.name}' ended without {missing[0]}: run it again.")
-        outputs = {str(number): content_sha256(path) for number, path in enumerate(stage.outputs)}
-        whole = {"done": True, "inputs": inputs, "settings": _settings(stage), "outputs": outputs}
+        outputs = {str(place): content_sha256(path) for place, path in enumerate(made)}
+        whole = {"done": True, "inputs": inputs, "settings": _settings(given), "outputs": outputs}
         self._note(stage, {**whole, "seconds": round(self.clock.spent[number], 1), "facts": dict(facts or {})})
 
     def _progress_of(self, number: int, of: Stage) -> Progress:
@@ -175,49 +179,6 @@ class _Job:
         self.entries[stage.name] = dict(entry)
         with atomic_file(self.folder / STAGES_FILE) as work:
             work.write_text(to_json({"format": FORMAT, "stages": self.entries}) + "\n", encoding="utf-8")
-
-
-class StageClock:
-    """Time left over several stages, from the seconds that were expected and those that passed.
-
-    Args:
-        expected: seconds of each stage.
-        now: the clock.
-    """
-
-    def __init__(self, expected: Sequence[float], now: Callable[[], float] = time.monotonic) -> None:
-        self.expected, self.now = [max(seconds, 0.1) for seconds in expected], now
-        self.spent = [0.0] * len(expected)
-        self.passed_over = [False] * len(expected)
-        self.begun = 0.0
-
-    def pass_over(self, number: int) -> None:
-        """Take a stage out that is there already."""
-        self.passed_over[number] = True
-
-    def begin(self, number: int) -> None:
-        """Begin a stage."""
-        self.begun = self.now() - self.spent[number]
-
-    def end(self, number: int) -> None:
-        """End it."""
-        self.spent[number] = self.now() - self.begun
-
-    def look(self, number: int, fraction: float) -> tuple[float, str]:
-        """Return the share of all that is done, and the time left in words.
-
-        Args:
-            fraction: of stage `number` that is done.
-        """
-        spent, known = self.now() - self.begun, fraction > KNOWN_SHARE
-        before = [n for n in range(number) if not self.passed_over[n]]
-        done = sum(self.spent[n] for n in before) + spent
-        worked = done if known else done - spent
-        planned = sum(self.expected[n] for n in before) + (self.expected[number] * fraction if known else 0.0)
-        pace = worked / planned if planned > 0 and worked > 0 else 1.0
-        here = spent / fraction if known else max(pace * self.expected[number], spent)
-        left = here - spent + pace * sum(self.expected[number + 1 :])
-        return (done / (done + left) if done + left > 0 else 0.0), time_left(left) if left >= 1 else ""
 
 
 def content_sha256(path: Path) -> str:
@@ -271,20 +232,27 @@ def _digest(value: Input, stage: str) -> str:
     return content_sha256(value)
 
 
-def _settings(stage: Stage) -> dict[str, Any]:
+def _settings(inputs: Mapping[str, Input]) -> dict[str, Any]:
     """Return the inputs that are no files, so that a message can say what they were."""
-    return {name: value for name, value in stage.inputs.items() if not isinstance(value, Path)}
+    return {name: value for name, value in inputs.items() if not isinstance(value, Path)}
+
+
+def _now(value: _Value | Callable[[], _Value]) -> _Value:
+    """Return a value that may depend on earlier stages."""
+    return value() if callable(value) else value
 
 
 def _edited(stage: Stage, entry: Mapping[str, Any]) -> Path | None:
     """Return the first output that is not as the stage left it."""
     known = entry.get("outputs", {})
-    changed = (path for number, path in enumerate(stage.outputs) if known.get(str(number)) != content_sha256(path))
+    changed = (
+        path for number, path in enumerate(_now(stage.outputs)) if known.get(str(number)) != content_sha256(path)
+    )
     return next(changed, None)
 
 
-def _changed_words(stage: Stage, name: str, entry: Mapping[str, Any], folder: Path) -> str:
-    value, before = stage.inputs[name], entry.get("settings", {}).get(name)
+def _changed_words(stage: Stage, value: Input, name: str, entry: Mapping[str, Any], folder: Path) -> str:
+    before = entry.get("settings", {}).get(name)
     if isinstance(value, Path):
         what = f"{value} has changed since"
     elif isinstance(value, Mapping) and isinstance(before, Mapping):

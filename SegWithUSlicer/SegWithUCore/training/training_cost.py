@@ -10,6 +10,7 @@ from monai.losses import DiceCELoss
 
 from ..network.backbones import build_backbone, count_parameters
 from .backbone import autocast, spec_of, supervised
+from .plan import Choice
 from .recipe import Recipe
 
 TIMED_STEPS = 2
@@ -79,6 +80,46 @@ def epochs_within(hours: float, cost: StepCost, cases: int, batch_size: int) -> 
     """
     epoch = cost.seconds * WINDOWING * -(-cases // batch_size)
     return max(FEWEST_EPOCHS, min(MOST_EPOCHS, int(hours * 3600 * BACKBONE_SHARE / epoch)))
+
+
+FOLDS = 3
+"""Out-of-fold networks, each trained from scratch with the cases of the other folds: together twice the backbone."""
+EPOCHS_BEFORE_FOLDS = 40
+"""The backbone gets as many first; folds come only where the hours allow both."""
+
+
+def within_hours(recipe: Mapping[str, Any], hours: float, cost: StepCost, cases: int) -> tuple[dict[str, Any], Choice]:
+    """Choose epochs and folds for a given time.
+
+    Args:
+        hours: for everything.
+        cases: of the training.
+
+    Returns:
+        The recipe with both, and the choice in words.
+    """
+    batch = recipe["backbone_training"]["batch_size"]
+    alone = epochs_within(hours, cost, cases, batch)
+    shared = int(alone / FOLDS)  # backbone and folds take three times as long as the backbone
+    if shared < EPOCHS_BEFORE_FOLDS:
+        reason = (
+            f"{hours:g} h allow {alone} epochs of the backbone; folds come from {FOLDS * EPOCHS_BEFORE_FOLDS} epochs "
+            "on, so flags will read 'not fitted'"
+        )
+        return with_epochs(recipe, alone), Choice("epochs, folds", f"{alone}, none", reason)
+    fitted = {"cross_fit": FOLDS, "cross_fit_epochs": shared, "cross_fit_scratch": True}
+    changed = with_epochs(recipe, shared)
+    changed["head_training"] = {**changed["head_training"], **fitted}
+    reason = f"{hours:g} h allow the backbone and {FOLDS} networks that have never seen a third of the cases each"
+    return changed, Choice("epochs, folds", f"{shared}, {FOLDS}", reason)
+
+
+def training_seconds(recipe: Recipe, cost: StepCost, cases: int) -> tuple[float, float]:
+    """Predict the seconds of the backbone's training, and of all folds."""
+    settings, head = recipe.backbone_training, recipe.head_training
+    epoch = cost.seconds * WINDOWING * -(-cases // settings.batch_size)
+    share = (head.cross_fit - 1) / head.cross_fit if head.cross_fit else 0.0
+    return epoch * settings.epochs, epoch * share * head.cross_fit * head.cross_fit_epochs
 
 
 def with_epochs(recipe: Mapping[str, Any], epochs: int) -> dict[str, Any]:

@@ -143,7 +143,7 @@ def _own_progress(training: Training, runs: Path) -> Progress:
     of = int(recipe.get("backbone_training", {}).get("epochs", 0))
     log = folder / "backbone_log.csv"
     rows = list(csv.DictReader(log.read_text(encoding="utf-8").splitlines())) if log.is_file() else []
-    dices = [float(row["select_dice"]) for row in rows if row["select_dice"] != "nan"]
+    dices = [float(row["select_dice"]) for row in rows if row["select_dice"] not in ("", "nan")]
     seconds = [float(row["seconds"]) for row in rows]
     return Progress(len(rows), of, seconds, dices[-1] if dices else None, bool(rows) and len(rows) >= of)
 

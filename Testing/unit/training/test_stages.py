@@ -8,7 +8,8 @@ import pytest
 
 from SegWithUCore.errors import CancelledError, InputError, OutputError, UsageError
 from SegWithUCore.run_lock import RunLock
-from SegWithUCore.training.stages import Begun, Stage, StageClock, noted, run_stages
+from SegWithUCore.training.stage_clock import StageClock
+from SegWithUCore.training.stages import Begun, Stage, noted, run_stages
 
 
 class Job:

@@ -1,0 +1,91 @@
+"""`segwithu train`: from a data set to a measured model, in one command that goes on where it was stopped."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from ..errors import UsageError
+from .arguments import add_threads_option
+from .case_roles import add_role_options
+from .console import Console
+from .plan import add_data_argument, add_wishes, check_wishes
+
+_EXAMPLES = """examples:
+  segwithu train DATA --output models/atrium --label 1="left atrium" --hours 3
+  segwithu train DATA/split.csv --output models/heart --modality MR --hours 0.5
+  segwithu train DATA --recipe my_recipe.json --output models/mine"""
+
+
+def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
+    """Add `train`."""
+    command = commands.add_parser(
+        "train",
+        parents=[common],
+        help="make a measured model of a data set: plan, train, calibrate, evaluate",
+        description="Plan a recipe, train backbone, out-of-fold networks (where the hours allow) and head, calibrate, "
+        "measure on the cases kept apart, and write the model with its card, graphs and report. Everything is kept "
+        "after each stage and epoch: the same command goes on where it was stopped, and does nothing twice. Edit "
+        "RUN/plan/recipe.json before the training if you like; it is kept.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_data_argument(command)
+    required = command.add_argument_group("required")
+    required.add_argument(
+        "-o", "--output", required=True, type=Path, metavar="MODEL", help="folder of the model that is written"
+    )
+    command.add_argument("--run", dest="folder", type=Path, help="folder of the run (default: MODEL with .run)")
+    command.add_argument("--recipe", type=Path, help="use this recipe instead of a planned one")
+    add_wishes(command)
+    command.add_argument("--redo", action="store_true", help="make stages anew whose inputs have changed")
+    command.add_argument("--overwrite", action="store_true", help="replace a model that is there already")
+    command.add_argument("--no-graphs", action="store_true", help="do not compile graphs for the engine openvino")
+    add_role_options(command)
+    add_threads_option(command)
+    command.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace, console: Console) -> int:
+    """Do all stages that are not there yet, and say what came of it."""
+    from ..training.stages import noted, run_stages
+    from .train_stages import Training
+
+    check_wishes(options)
+    folder = options.folder or options.output.with_name(f"{options.output.name}.run")
+    _check_target(options, folder, noted(folder))
+    training = Training(options, folder, console)
+    with console.progress("train") as progress:
+        facts = run_stages(folder, training.stages(), progress, redo=options.redo)
+    console.result(_words(options.output, folder, facts, training.report()), {"model": str(options.output), **facts})
+    return 0
+
+
+def _check_target(options: argparse.Namespace, folder: Path, known: dict[str, dict[str, Any]]) -> None:
+    """Refuse before hours go by what would be refused at the end.
+
+    Raises:
+        UsageError: another model is there, or model and run share a folder.
+    """
+    if folder.resolve() == options.output.resolve():
+        raise UsageError(f"--run and --output are both {folder}: give the run a folder of its own.")
+    if options.output.exists() and "model" not in known and not options.overwrite:
+        raise UsageError(f"{options.output} exists already: choose another folder, or pass --overwrite.")
+
+
+def _words(output: Path, folder: Path, facts: dict[str, dict[str, Any]], report: Path | None) -> str:
+    best, head, measured = facts["backbone"], facts["head"], facts["evaluate"]
+    lines = [f"{output}: trained, calibrated on {facts['calibrate']['cases']} cases."]
+    if "select_dice" in best:
+        lines.append(f"backbone: best epoch {best['epoch'] + 1}, validation Dice {best['select_dice']:.3f}; "
+                     f"head: best epoch {head['epoch'] + 1}")  # fmt: skip
+    if measured:
+        dice = ", ".join(f"{title.removeprefix('dice ')} {value:.3f}" for title, value in measured["dice"].items())
+        lines.append(f"Dice on {measured['cases']} test cases: {dice}")
+    folds = facts["folds"]["folds"]
+    flags = facts["calibrate"]["flag_cases"]
+    lines.append(f"flags: fitted on {flags} cases, {folds} folds" if flags else "flags: not fitted (no folds)")
+    if report is not None:
+        lines.append(f"report: {report}")
+    lines.append(f"card: {output / 'MODEL_CARD.md'}; logs and curves: {folder / 'run'}")
+    lines.append(f"next: segwithu segment IMAGE --model {output} --output results")
+    return "\n".join(lines)

@@ -1,0 +1,304 @@
+"""The stages of `segwithu train`: plan, cases, backbone, folds, head, calibrate, evaluate, model."""
+
+import argparse
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ..atomic_files import atomic_file, atomic_folder
+from ..errors import InputError, UsageError
+from ..evaluation.evaluate import Settings, evaluate
+from ..evaluation.report import PAGE_FILE, write_report
+from ..evaluation.summary import model_curves, recorded, summary
+from ..inference.model import Model
+from ..models.bundle import CARD_FILE, Bundle, read_bundle, write_bundle_json
+from ..models.curves import CURVES_FILE, write_curves
+from ..models.model_card import model_card
+from ..models.training_record import TrainingRecord, read_record, write_record
+from ..training.backbone import BackboneTrainer
+from ..training.calibrate import training_fingerprint
+from ..training.case_roles import check_unseen, hashes_of, note_roles, run_record
+from ..training.dataset import Case, PreparedCase, check_channels, find_cases, prepare, roles_of
+from ..training.fold_flags import fit_on_folds
+from ..training.head import HeadTrainer, out_of_fold_backbones
+from ..training.make_bundle import make_bundle
+from ..training.recipe import Recipe, read_recipe
+from ..training.recipe_check import check_labels_occur, check_recipe
+from ..training.run_folder import RunFolder
+from ..training.stages import Begun, Stage, noted
+from .console import Console
+from .plan import REASONS, RECIPE, SPLIT, make_plan
+
+NEEDED = ("train", "select", "calibration")
+NO_FOLDS = (
+    "No out-of-fold networks were trained, so limits of flags are not fitted: `segwithu train` with enough --hours "
+    "does both."
+)
+OTHER_S = 0.3
+"""Seconds of head, calibration and evaluation together, as a share of the backbone's."""
+
+
+class Training:
+    """All that the stages share.
+
+    Attributes:
+        folder: of the run: plan/, run/, calibrated/, evaluation/.
+        run: what `train-backbone` and `train-head` would have written, in run/.
+    """
+
+    def __init__(self, options: argparse.Namespace, folder: Path, console: Console) -> None:
+        self.options, self.folder, self.console = options, folder, console
+        self.recipe_file, self.cases_file = folder / "plan" / RECIPE, folder / "cases.json"
+        self.run = RunFolder(folder / "run")
+        self.calibrated, self.evaluation = folder / "calibrated", folder / "evaluation"
+        self._prepared: tuple[list[PreparedCase], list[PreparedCase]] | None = None
+
+    def stages(self) -> list[Stage]:
+        """List the stages in their order."""
+        run, weights = self.run, self.run.path / "backbone_best.safetensors"
+        head = run.path / "head_best.safetensors"
+        return [
+            Stage("plan", "planning", self._plan, self._data_inputs, [self.recipe_file, self.folder / "plan" / REASONS],
+                  seconds=60, editable=True),
+            Stage("cases", "comparing the cases of all roles", self._compare, self._table_inputs, [self.cases_file],
+                  seconds=30),
+            Stage("backbone", "training the backbone", self._backbone, self._backbone_inputs, [weights],
+                  seconds=lambda: self._expected("backbone_s"), costly=True, kept=lambda: _epochs(run, "backbone")),
+            Stage("folds", "training out-of-fold backbones", self._folds,
+                  lambda: {"backbone": weights, **self._fold_settings()}, self._fold_weights,
+                  seconds=lambda: self._expected("folds_s"), costly=True, kept=self._kept_folds),
+            Stage("head", "training the head", self._head,
+                  lambda: {"backbone": weights, "cases": self.cases_file, **self._head_settings(),
+                           **{path.parent.name: path for path in self._fold_weights()}}, [head],
+                  seconds=lambda: OTHER_S * self._expected("backbone_s"), costly=True,
+                  kept=lambda: _epochs(run, "head")),
+            Stage("calibrate", "calibrating", self._calibrate,
+                  lambda: {"backbone": weights, "head": head, "cases": self.cases_file, "about": self.recipe().about},
+                  [self.calibrated], seconds=60),
+            Stage("evaluate", "evaluating", self._evaluate,
+                  lambda: {"model": self.calibrated, "cases": self.cases_file}, [self.evaluation], seconds=60),
+            Stage("model", "writing the model", self._model,
+                  lambda: {"model": self.calibrated, "evaluation": self.evaluation, "graphs": self._wants_graphs()},
+                  [self.options.output], seconds=30),
+        ]  # fmt: skip
+
+    def recipe(self) -> Recipe:
+        """Read the recipe, which may have been edited since it was planned."""
+        return read_recipe(self.recipe_file)
+
+    def cases(self, role: str) -> list[Case]:
+        """Find the cases of a role."""
+        return find_cases(f"{self._table()}:{role}")
+
+    def _table(self) -> Path:
+        drawn = self.folder / "plan" / SPLIT
+        data = Path(self.options.data)
+        return drawn if drawn.is_file() else data / SPLIT if data.is_dir() else data
+
+    def _expected(self, name: str) -> float:
+        facts = noted(self.folder).get("plan", {})
+        hours = self.options.hours or 1.0
+        return float(facts.get(name, 0.6 * hours * 3600 if name == "backbone_s" else 0.0))
+
+    def _data_inputs(self) -> dict[str, Any]:
+        wishes = ("name", "task", "modality", "label", "mirror", "hours", "patient_pattern", "leave_out_bad")
+        given = {name: getattr(self.options, name) for name in wishes}
+        recipe = {} if self.options.recipe is None else {"recipe": self.options.recipe}
+        table = Path(self.options.data)
+        return {**given, **recipe, "data": str(table.resolve()), **({"table": table} if table.is_file() else {})}
+
+    def _plan(self, begun: Begun) -> Mapping[str, Any]:
+        shutil.rmtree(self.folder / "plan", ignore_errors=True)
+        options = argparse.Namespace(**vars(self.options))
+        options.output, options.overwrite, options.model_name = self.folder / "plan", True, self.options.output.name
+        made = make_plan(options, self.console, begun.progress)
+        roles = roles_of(self._table())
+        missing = [role for role in NEEDED if role not in roles]
+        if missing:
+            raise UsageError(
+                f"{self._table()} has no case with role '{missing[0]}': training needs {', '.join(NEEDED)} (and test, "
+                "to measure the model); add rows, or give the folder of the data, so that roles are drawn."
+            )
+        return {"backbone_s": made.backbone_s, "folds_s": made.folds_s, "cases": made.cases}
+
+    def _table_inputs(self) -> dict[str, Any]:
+        files = [path for role in self._roles() for case in self.cases(role) for path in case.channels]
+        return {"table": self._table(), "files": [[str(path), path.stat().st_size] for path in files],
+                "allowed": self.options.allow_seen_cases}  # fmt: skip
+
+    def _roles(self) -> list[str]:
+        return [role for role in roles_of(self._table()) if role in (*NEEDED, "test")]
+
+    def _compare(self, begun: Begun) -> None:
+        """Hash the voxels of all cases, and refuse those that turn up in two roles, or whose patient does."""
+        known: dict[str, dict[str, str]] = {}
+        patients: dict[str, tuple[str, str]] = {}
+        for role in self._roles():
+            cases = self.cases(role)
+            given = hashes_of(cases, begun.progress)
+            check_unseen(role, given, known, self.options.allow_seen_cases)
+            for case in cases:
+                before, other = patients.setdefault(case.group, (case.name, role))
+                if other != role and not self.options.allow_seen_cases:
+                    raise UsageError(
+                        f"{self._table()} gives {case.name} to {role} and {before} of the same patient "
+                        f"{case.group} to {other}: give all cases of a patient one role."
+                    )
+            known[role] = given
+        with atomic_file(self.cases_file) as work:
+            work.write_text(json.dumps(known, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+    def _hashes(self) -> dict[str, dict[str, str]]:
+        return dict(json.loads(self.cases_file.read_text(encoding="utf-8")))
+
+    def _backbone_inputs(self) -> dict[str, Any]:
+        recipe = self.recipe().to_json()
+        parts = {name: recipe[name] for name in ("input", "labels", "backbone", "backbone_training")}
+        return {"cases": self.cases_file, **parts}
+
+    def _backbone(self, begun: Begun) -> Mapping[str, Any]:
+        recipe = self.recipe()
+        check_recipe(recipe, str(self.recipe_file))
+        train, select = self._trainable(recipe, begun)
+        check_labels_occur(recipe, train, str(self.recipe_file))
+        if begun.again and (self.run.path / "run.json").exists():
+            self.run.change_recipe(recipe)
+        else:
+            self.run.forget("backbone")
+            self.run.start(recipe, {})
+        note_roles(self.run, train, select, self.options.allow_seen_cases, not self.options.no_hashes)
+        self.run.add_facts({"fingerprint": training_fingerprint(train, select, recipe)})
+        trainer = BackboneTrainer(recipe, train, select, self.run)
+        trainer.resume()
+        trainer.fit(begun.progress)
+        return dict(self.run.facts()["backbone_best"])
+
+    def _trainable(self, recipe: Recipe, begun: Begun) -> tuple[list[PreparedCase], list[PreparedCase]]:
+        if self._prepared is None:
+            found = [self.cases("train"), self.cases("select")]
+            check_channels([case for cases in found for case in cases], recipe.input)
+            train, select = ([prepare(case, recipe.input, recipe.label_values) for case in cases] for cases in found)
+            self._prepared = train, select
+        begun.progress("reading cases", 0.0)
+        return self._prepared
+
+    def _fold_settings(self) -> dict[str, Any]:
+        names = ("cross_fit", "cross_fit_epochs", "cross_fit_scratch", "seed")
+        head = self.recipe().to_json()["head_training"]
+        return {name: head[name] for name in names}
+
+    def _fold_weights(self) -> list[Path]:
+        count = self.recipe().head_training.cross_fit
+        return [self.run.path / f"fold{number}" / "backbone_best.safetensors" for number in range(count)]
+
+    def _kept_folds(self) -> str:
+        done = list(self.run.path.glob("fold*/backbone_last.pt"))
+        return f"{len(done)} folds begun" if done else ""
+
+    def _folds(self, begun: Begun) -> Mapping[str, Any]:
+        recipe = self.recipe()
+        self.run.change_recipe(recipe)
+        if recipe.head_training.cross_fit:
+            train, _ = self._trainable(recipe, begun)
+            out_of_fold_backbones(recipe, train, self.run, begun.progress)
+        return {"folds": recipe.head_training.cross_fit}
+
+    def _head_settings(self) -> dict[str, Any]:
+        recipe = self.recipe().to_json()
+        return {name: recipe[name] for name in ("head", "head_training")}
+
+    def _head(self, begun: Begun) -> Mapping[str, Any]:
+        recipe = self.recipe()
+        self.run.change_recipe(recipe)
+        train, select = self._trainable(recipe, begun)
+        if not begun.again:
+            self.run.forget("head")
+        trainer = HeadTrainer(recipe, train, select, self.run)
+        trainer.resume()
+        trainer.fit(begun.progress)
+        return dict(self.run.facts()["head_best"])
+
+    def _calibrate(self, begun: Begun) -> Mapping[str, Any]:
+        recipe, cases = self.recipe(), self.cases("calibration")
+        self.run.change_recipe(recipe)
+        known = self._hashes()
+        others = {role: known[role] for role in NEEDED if role != "calibration"}
+        remarks = check_unseen("calibration", known["calibration"], others, self.options.allow_seen_cases)
+        with_folds = recipe.head_training.cross_fit > 0 and recipe.head_training.cross_fit_scratch
+        hashes = None if self.options.no_hashes else known["calibration"]
+        record = run_record(self.run, hashes, [*remarks, *([] if with_folds else [NO_FOLDS])])
+        bundle = make_bundle(self.run, cases, self.calibrated, True, progress=begun.progress, record=record)
+        flags = None
+        if with_folds:
+            flags = fit_on_folds(self.run, bundle, self.cases("train"), cases, begun.progress)
+        calibration = {name: block for name, block in (bundle.calibration or {}).items() if name != "flags"}
+        _rewrite(replace(bundle, calibration=calibration | ({"flags": flags} if flags else {})), self.calibrated)
+        return {"cases": len(cases), "flag_cases": flags["cases"] if flags else 0}
+
+    def _evaluate(self, begun: Begun) -> Mapping[str, Any]:
+        with atomic_folder(self.evaluation, True) as work:
+            if "test" not in self._roles():
+                (work / "README.txt").write_text("The data set has no test cases: nothing was measured.\n")
+                return {}
+            model = Model(read_bundle(self.calibrated))
+            evaluation = evaluate(self.cases("test"), model, Settings(), begun.progress)
+            result = summary(evaluation, model.bundle)
+            write_report(work, result, evaluation, model.bundle, f"{self._table()}:test")
+            (work / "recorded.json").write_text(json.dumps(recorded(result)), encoding="utf-8")
+            curves = model_curves(evaluation, model.bundle)
+            if curves is not None:
+                write_curves(work, curves)
+        dice = {row["title"]: row["mean"] for row in result["table"] if row["title"].startswith("dice ")}
+        return {"cases": result["cases"], "dice": dice}
+
+    def _wants_graphs(self) -> bool:
+        return not self.options.no_graphs
+
+    def _model(self, begun: Begun) -> Mapping[str, Any]:
+        from .train import compile_graphs
+
+        with atomic_folder(self.options.output, True) as work:
+            shutil.copytree(self.calibrated, work, dirs_exist_ok=True)
+            bundle = replace(read_bundle(work), folder=work)
+            figures = self.evaluation / "recorded.json"
+            if figures.is_file():
+                record = read_record(work) or TrainingRecord()
+                hashes = None if self.options.no_hashes else list(self._hashes()["test"])
+                write_record(work, record.with_role("test", hashes, self._seen_in_test()))
+                bundle = _rewrite(replace(bundle, figures=json.loads(figures.read_text(encoding="utf-8"))), work)
+                if (self.evaluation / CURVES_FILE).is_file():
+                    shutil.copyfile(self.evaluation / CURVES_FILE, work / CURVES_FILE)
+            begun.progress("compiling", 0.3)
+            if self._wants_graphs():
+                compile_graphs(bundle, self.console)
+        return {"model": str(self.options.output)}
+
+    def _seen_in_test(self) -> list[str]:
+        known = self._hashes()
+        others = {role: known[role] for role in NEEDED}
+        return check_unseen("test", known["test"], others, self.options.allow_seen_cases)
+
+    def report(self) -> Path | None:
+        """Return the page of the evaluation, None where nothing was measured."""
+        page = self.evaluation / PAGE_FILE
+        return page if page.is_file() else None
+
+
+def _rewrite(bundle: Bundle, folder: Path) -> Bundle:
+    """Write description and card of a bundle whose weights lie in `folder`."""
+    written = write_bundle_json(bundle, folder)
+    with atomic_file(folder / CARD_FILE) as work:
+        work.write_text(model_card(written), encoding="utf-8")
+    return written
+
+
+def _epochs(run: RunFolder, part: str) -> str:
+    try:
+        state = run.load_state(part)
+    except InputError:
+        return ""
+    count = state["next_epoch"] if state else 0
+    return "" if not count else "1 epoch" if count == 1 else f"{count} epochs"

@@ -1,0 +1,134 @@
+"""How a model was trained: recipe, epochs, curves, and voxel hashes of the cases of each role, in its bundle.
+
+The folder `training/` of a bundle holds `record.json` (this file's format), the logs as tables and the curves as
+pictures. A bundle without it says nothing about its training, and nothing is assumed.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from ..atomic_files import atomic_file
+from ..errors import InputError
+from ..input_files import is_there
+from ..strict_json import read_json_object, to_json
+
+TRAINING_FOLDER, RECORD_FILE = "training", "record.json"
+VERSION = 1
+MAXIMUM_BYTES = 16 << 20
+"""Of a record: 70 bytes a case."""
+ROLES = ("train", "select", "calibration", "test")
+ROLE_WORDS = {
+    "train": "a training case",
+    "select": "a validation case (select)",
+    "calibration": "a calibration case",
+    "test": "a test case",
+}
+
+
+@dataclass(frozen=True)
+class TrainingRecord:
+    """What is known of a model's training.
+
+    Attributes:
+        recipe: as the run had it, defaults filled in; None if the model was not trained here.
+        trainings: of each part, in order: `part`, `epochs` made, of `planned`, `best_epoch` (counted from 1) and its
+            validation scores.
+        roles: SHA-256 of the voxels of each case, by role; None where they were left out (`--no-hashes`).
+        remarks: sentences for the model card, such as that cases were seen before.
+    """
+
+    recipe: Mapping[str, Any] | None = None
+    trainings: tuple[Mapping[str, Any], ...] = ()
+    roles: Mapping[str, Sequence[str]] | None = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
+
+    def roles_of(self, sha256: str) -> list[str]:
+        """Return the roles that a case of these voxels had."""
+        return [role for role, known in (self.roles or {}).items() if sha256 in known]
+
+    def with_role(self, role: str, hashes: Sequence[str] | None, remarks: Sequence[str] = ()) -> "TrainingRecord":
+        """Return the record with the cases of a role, in place of earlier ones.
+
+        Args:
+            hashes: None where hashes are to be left out.
+            remarks: further sentences.
+        """
+        roles = None if self.roles is None or hashes is None else {**self.roles, role: sorted(hashes)}
+        return replace(self, roles=roles, remarks=(*self.remarks, *(r for r in remarks if r not in self.remarks)))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the content of `record.json`."""
+        return {
+            "format_version": VERSION,
+            "recipe": None if self.recipe is None else dict(self.recipe),
+            "trainings": [dict(training) for training in self.trainings],
+            "voxels_sha256": None if self.roles is None else {role: list(known) for role, known in self.roles.items()},
+            "remarks": list(self.remarks),
+        }
+
+
+def read_record(bundle: Path | None) -> TrainingRecord | None:
+    """Read the record of a bundle; None if it has none.
+
+    Raises:
+        InputError: it is damaged.
+    """
+    path = None if bundle is None else bundle / TRAINING_FOLDER / RECORD_FILE
+    if path is None or not is_there(path):
+        return None
+    data = read_json_object(path, "restore the model from its source", MAXIMUM_BYTES)
+    try:
+        roles = data["voxels_sha256"]
+        return TrainingRecord(
+            recipe=None if data["recipe"] is None else dict(data["recipe"]),
+            trainings=tuple(dict(training) for training in data["trainings"]),
+            roles=None if roles is None else {str(role): [str(one) for one in known] for role, known in roles.items()},
+            remarks=tuple(str(remark) for remark in data["remarks"]),
+        )
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(f"{path} is damaged ({error!r:.100}): restore the model from its source.") from error
+
+
+def write_record(bundle: Path, record: TrainingRecord) -> None:
+    """Write the record of a bundle."""
+    with atomic_file(bundle / TRAINING_FOLDER / RECORD_FILE) as work:
+        work.write_text(to_json(record.to_json()) + "\n", encoding="utf-8")
+
+
+def training_words(record: TrainingRecord | None) -> str:
+    """Say for the card how a model was trained, and who has seen what; only what is known."""
+    if record is None:
+        return "How it was trained, and with which cases, is not recorded in this model."
+    said = [_part_words(training) for training in record.trainings]
+    if record.recipe is not None:
+        said.append(f"The recipe is in `{TRAINING_FOLDER}/{RECORD_FILE}`, logs and curves lie beside it.")
+    said.append(_roles_words(record.roles))
+    return " ".join([*said, *record.remarks])
+
+
+def _part_words(training: Mapping[str, Any]) -> str:
+    epochs = f"{training['epochs']} of {training['planned']} epochs"
+    best = training.get("best_epoch")
+    if best is None:
+        return f"The {training['part']} was trained for {epochs}; the last is kept."
+    scores = ", ".join(f"{name.removeprefix('select_').replace('_', ' ')} {value:.4g}" for name, value in
+                       training.get("scores", {}).items())  # fmt: skip
+    return f"The {training['part']} was trained for {epochs}; the best, epoch {best}, is kept (select: {scores})."
+
+
+def _roles_words(roles: Mapping[str, Sequence[str]] | None) -> str:
+    if roles is None:
+        return (
+            "Voxel hashes of the cases were left out as the maker wished (--no-hashes), so nobody can check whether a "
+            "case was used."
+        )
+    counted = [f"{len(roles[role])} {role}" for role in ROLES if role in roles]
+    if not counted:
+        return "With which cases it was trained is not recorded."
+    unknown = [role for role in ROLES[:2] if role not in roles]
+    further = f" Its {' and '.join(unknown)} cases are not recorded." if unknown else ""
+    return (
+        f"Voxel hashes of {', '.join(counted)} cases are kept, so that `segwithu` refuses to judge it on them.{further}"
+    )
