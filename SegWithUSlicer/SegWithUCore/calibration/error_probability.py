@@ -204,16 +204,33 @@ def _fit(scores: np.ndarray, wrong: np.ndarray) -> tuple[float, float]:
     bins = np.clip(np.digitize(scores, edges) - 1, 0, _BINS - 1)
     counts, errors = np.bincount(bins, minlength=_BINS), np.bincount(bins, wrong, _BINS)
     centres = np.bincount(bins, scores, _BINS) / np.maximum(counts, 1)
+    return fit_line(centres, counts, errors, _PRIOR_WIDTH)
+
+
+def fit_line(
+    scores: np.ndarray, counts: np.ndarray, errors: np.ndarray, prior_width: float = np.inf
+) -> tuple[float, float]:
+    """Fit slope and offset of a logistic regression of error on a score, from counts in bins of the score.
+
+    Args:
+        scores: of the bins.
+        counts, errors: voxels and wrong voxels in each.
+        prior_width: standard deviation of the Gaussian prior around 1 and 0; infinite for none.
+    """
+    voxels = max(float(counts.sum()), 1.0)
 
     def loss(values: np.ndarray) -> tuple[float, np.ndarray]:
         slope, offset = values
-        line = slope * centres + offset
+        line = slope * scores + offset
         excess = counts * expit(line) - errors
-        gradient = np.array([excess @ centres, excess.sum()]) + (values - (1.0, 0.0)) / _PRIOR_WIDTH**2
-        prior = ((slope - 1) ** 2 + offset**2) / (2 * _PRIOR_WIDTH**2)
-        return float(counts @ np.logaddexp(0, line) - errors @ line + prior), gradient
+        gradient = np.array([excess @ scores, excess.sum()]) + (values - (1.0, 0.0)) / prior_width**2
+        prior = ((slope - 1) ** 2 + offset**2) / (2 * prior_width**2)
+        total = float(counts @ np.logaddexp(0, line) - errors @ line + prior)
+        return (total, gradient) if np.isfinite(prior_width) else (total / voxels, gradient / voxels)
 
-    slope, offset = minimize(loss, np.array([1.0, 0.0]), jac=True, method="L-BFGS-B", bounds=[(0.05, 5), (-5, 5)]).x
+    bounds = [(0.05, 5), (-5, 5)]
+    tight = {} if np.isfinite(prior_width) else {"ftol": 1e-12, "gtol": 1e-8}
+    slope, offset = minimize(loss, np.array([1.0, 0.0]), jac=True, method="L-BFGS-B", bounds=bounds, options=tight).x
     return float(slope), float(offset)
 
 

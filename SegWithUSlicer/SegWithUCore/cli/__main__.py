@@ -14,6 +14,7 @@ from ..memory import keep_freed_memory
 from ..processor import use_threads
 from . import (
     benchmark,
+    calibrate,
     check,
     demo,
     evaluate,
@@ -43,6 +44,7 @@ COMMANDS = (
     plan,
     train_model,
     train,
+    calibrate,
     evaluate,
     benchmark,
     demo,

@@ -1,21 +1,16 @@
-"""`segwithu train-backbone`, `train-head` and `calibrate`: make your own model."""
+"""`segwithu train-backbone` and `train-head`: make your own model; `calibrate` is in its own file."""
 
 import argparse
-from collections.abc import Callable, Sequence
-from dataclasses import replace
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import CancelledError, InputError, OutputError, UsageError
-from ..inference.engines import OPENVINO, TORCH
+from ..errors import CancelledError, OutputError, UsageError
 from .arguments import add_threads_option, whole_number
-from .case_roles import add_role_options, calibration_record
+from .case_roles import add_role_options
 from .console import Console
-from .engine import add_engine_option
 
 if TYPE_CHECKING:
-    from ..models.bundle import Bundle
     from ..training.dataset import PreparedCase
     from ..training.recipe import Recipe
     from ..training.run_folder import RunFolder
@@ -25,38 +20,9 @@ CASES_HELP = "TABLE.csv:ROLE (columns case, role; folders images and labels besi
 
 
 def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
-    """Add the three training commands."""
+    """Add the two training commands."""
     _add_training(commands, common, "backbone").set_defaults(run=run_backbone)
     _add_training(commands, common, "head").set_defaults(run=run_head)
-    calibrate = commands.add_parser(
-        "calibrate",
-        parents=[common],
-        help="fit error probability and numbers per structure on calibration cases and write the model bundle",
-        description="Predict the calibration cases with the best backbone and head of a run, or with a model that is "
-        "there already, fit the error probability, the interval of the expected volume, the predicted Dice and the "
-        "limits of flags, and write a complete model bundle. How the training cases look was noted by train-backbone, "
-        "or is noted anew with --train and --select.",
-    )
-    source = calibrate.add_mutually_exclusive_group(required=True)
-    source.add_argument("--run", dest="folder", type=Path, help="folder of the training run")
-    source.add_argument("--model", help="model to calibrate anew, as on cases of your own scanner: name or folder")
-    calibrate.add_argument("--cases", required=True, help=CASES_HELP)
-    calibrate.add_argument("--output", required=True, type=Path, help="folder of the bundle to write")
-    calibrate.add_argument("--overwrite", action="store_true", help="replace an existing bundle")
-    calibrate.add_argument("--train", help="training cases, to compare inputs with them anew (goes with --select)")
-    calibrate.add_argument("--select", help="validation cases, likewise")
-    calibrate.add_argument(
-        "--beside", help="model of the same backbone whose heads come along, for --head of segment (goes with --run)"
-    )
-    calibrate.add_argument(
-        "--no-graphs",
-        action="store_true",
-        help="do not compile graphs for the engine openvino; the model needs torch then",
-    )
-    add_role_options(calibrate)
-    add_engine_option(calibrate)
-    add_threads_option(calibrate)
-    calibrate.set_defaults(run=run_calibrate)
 
 
 def _add_training(commands: Any, common: argparse.ArgumentParser, part: str) -> argparse.ArgumentParser:
@@ -211,74 +177,6 @@ def _begun_on_model(
     return recipe, train, select
 
 
-def run_calibrate(options: argparse.Namespace, console: Console) -> int:
-    """Write a bundle."""
-    from ..training.dataset import find_cases
-
-    cases = find_cases(options.cases)
-    if (options.train is None) != (options.select is None):
-        raise UsageError("--train and --select go together: give the cases that the run was trained with.")
-    make = _recalibrating(options) if options.folder is None else _of_run(options, console)
-    make = partial(make, record=calibration_record(options, cases, console))
-    with console.progress("calibrate") as progress:
-        bundle = make(cases, options.output, options.overwrite, progress=progress)
-    if not options.no_graphs:
-        compile_graphs(bundle, console)
-    flags = (bundle.calibration or {}).get("flags", {}).get("rules", {})
-    rules = "".join(f"\nflags by {name}: {rule['sentence']}" for name, rule in flags.items())
-    console.result(
-        f"{bundle.name}, calibrated on {len(cases)} cases, in {options.output}{rules}", {"bundle": str(options.output)}
-    )
-    return 0
-
-
-def compile_graphs(bundle: "Bundle", console: Console) -> None:
-    """Give the bundle graphs if it has none yet, or say why it goes without."""
-    from ..models.graph_files import graphs_lacking
-
-    if graphs_lacking(bundle) is None:
-        return
-    from ..inference.engines.openvino_import import OpenVINOImportError
-
-    try:
-        from ..inference.engines.compile_graphs import compile_model
-
-        compile_model(bundle)
-    except (OpenVINOImportError, InputError, UsageError, ModuleNotFoundError) as error:
-        reason = str(error).removesuffix(".")
-        console.note(f"No graphs for the engine openvino: {reason}. The model is whole, and runs on torch.")
-
-
-def _recalibrating(options: argparse.Namespace) -> "Callable[..., Bundle]":
-    from ..models.registry import resolve_model
-    from ..training.recalibrate import recalibrate
-
-    if options.train is not None:
-        raise UsageError("--train and --select go with --run: a model keeps what it knows of its training cases.")
-    if options.beside is not None:
-        raise UsageError("--beside goes with --run: a model that is calibrated anew keeps all its heads.")
-    if options.no_graphs:
-        return partial(recalibrate, replace(resolve_model(options.model), graphs=None), engine=TORCH)
-    return partial(recalibrate, resolve_model(options.model), engine=options.engine)
-
-
-def _of_run(options: argparse.Namespace, console: Console) -> "Callable[..., Bundle]":
-    from ..models.registry import resolve_model
-    from ..training.calibrate import training_fingerprint
-    from ..training.make_bundle import make_bundle
-    from ..training.run_folder import RunFolder
-
-    if options.engine == OPENVINO:
-        raise UsageError("--engine openvino goes with --model: a run has no compiled graphs yet, so torch runs it.")
-    run = RunFolder(options.folder)
-    make = partial(make_bundle, run, beside=resolve_model(options.beside) if options.beside else None)
-    if options.train is None:
-        return make
-    recipe = run.recipe()
-    prepared = _prepared(options.train, options.select, recipe, console, "--train")
-    return partial(make, fingerprint=training_fingerprint(*prepared, recipe))
-
-
 def _check_start(run: "RunFolder", part: str, options: argparse.Namespace, console: Console) -> None:
     begun = run.load_state(part) is not None
     if options.resume and options.restart:
@@ -299,12 +197,13 @@ def _replaced(options: argparse.Namespace) -> dict[str, int]:
 def _trainable(
     options: argparse.Namespace, recipe: "Recipe", console: Console
 ) -> "tuple[Sequence[PreparedCase], Sequence[PreparedCase]]":
-    return _prepared(options.cases, options.select, recipe, console)
+    return prepared_cases(options.cases, options.select, recipe, console)
 
 
-def _prepared(
+def prepared_cases(
     train_source: str, select_source: str, recipe: "Recipe", console: Console, train_option: str = "--cases"
 ) -> "tuple[Sequence[PreparedCase], Sequence[PreparedCase]]":
+    """Read training and validation cases as a recipe wants them."""
     from ..training.dataset import check_channels, find_cases, prepare
 
     train, select = find_cases(train_source), find_cases(select_source)

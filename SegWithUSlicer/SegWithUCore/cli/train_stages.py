@@ -258,7 +258,7 @@ class Training:
         return not self.options.no_graphs
 
     def _model(self, begun: Begun) -> Mapping[str, Any]:
-        from .train import compile_graphs
+        from .calibrate import compile_graphs
 
         with atomic_folder(self.options.output, True) as work:
             shutil.copytree(self.calibrated, work, dirs_exist_ok=True)

@@ -77,6 +77,7 @@ def model_card(bundle: Bundle) -> str:
         "correct, and no map speaks about images unlike those of training.",
         *_numbers(bundle),
         *_flags(bundle),
+        *_site(bundle),
         "## Licence and citation",
         f"Weights: {about['licence_weights']}. Training data: {about['licence_data']}. {about['citation']}",
     ]
@@ -165,6 +166,18 @@ def _flags(bundle: Bundle) -> list[str]:
         f"{flags['alpha']:.0%} are bad and not flagged (conformal risk control; {flags['cases']} cases allow no bound "
         f"below {flags['least_alpha']:.1%}). Every limit can be set by the user.",
         "\n".join(f"- {RULE_WORDS[name]}: {rule['sentence']}" for name, rule in flags["rules"].items()),
+    ]
+
+
+def _site(bundle: Bundle) -> list[str]:
+    """Say what was fitted anew on cases of another site; nothing for other bundles."""
+    site = (bundle.calibration or {}).get("site")
+    if not site:
+        return []
+    return [
+        "## Calibrated anew",
+        f"On {site['cases']} cases of {site['patients']} patients, after the model's own calibration:",
+        "\n".join(f"- {sentence}" for sentence in site["sentences"]),
     ]
 
 

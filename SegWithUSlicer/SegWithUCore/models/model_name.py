@@ -32,19 +32,34 @@ def parse_name(text: str) -> tuple[str, str | None]:
     return name, version
 
 
-def version_key(version: str) -> tuple[tuple[int, ...], bool, str]:
+SITE = "+site"
+"""What the version of a model that was calibrated anew ends with."""
+VersionKey = tuple[tuple[int, ...], bool, str, tuple[tuple[bool, int, str], ...]]
+
+
+def version_key(version: str) -> VersionKey:
     """Make what versions are ordered by.
 
     Numbers count as numbers (1.10 is newer than 1.9, and 1.0 is 1.0.0), what follows "-" or a letter makes an earlier
-    version of the same number (1.2.0-rc1 is older than 1.2.0), what follows "+" does not count, and a version without a
-    number is older than every other.
+    version of the same number (1.2.0-rc1 is older than 1.2.0), what follows "+" a later one (1.2.0+site was made of
+    1.2.0; +site.2 of that), and a version without a number is older than every other.
     """
     found = _NUMBERS.match(version)
     numbers = tuple(int(number) for number in found[0].split(".")) if found else (-1,)
     while len(numbers) > 1 and numbers[-1] == 0:
         numbers = numbers[:-1]
-    rest = version[found.end() if found else 0 :].partition("+")[0]
-    return numbers, rest == "", rest
+    rest, _, local = version[found.end() if found else 0 :].partition("+")
+    parts = local.split(".") if local else []
+    return numbers, rest == "", rest, tuple((p.isdigit(), int(p) if p.isdigit() else 0, p) for p in parts)
+
+
+def site_version(version: str) -> str:
+    """Return the version of a model that was calibrated anew: 1.1.0+site, and of that 1.1.0+site.2."""
+    plain, marked, number = version.partition(SITE)
+    if not marked:
+        return f"{version}{SITE}" if "+" not in version else f"{version}.site"
+    count = number.removeprefix(".")
+    return f"{plain}{SITE}.{int(count) + 1 if count.isdigit() else 2}"
 
 
 def folder_name(name: str, version: str) -> str:

@@ -10,7 +10,7 @@ from ..errors import InputError
 from ..paths import user_models_folder
 from .bundle_files import bundle_paths
 from .model_entry import ModelEntry, allows_commercial_use
-from .model_name import version_key
+from .model_name import VersionKey, version_key
 from .registry import FoundModel
 from .store_registry import KnownRegistries
 
@@ -50,7 +50,7 @@ def overview(found: Sequence[FoundModel], known: KnownRegistries) -> list[Row]:
     """List installed versions, then those that could be downloaded, by name and newest first."""
     rows = [_installed_row(model, known) for model in found]
     there = {(row.name, row.version) for row in rows}
-    newest: dict[str, tuple[tuple[int, ...], bool, str]] = {}
+    newest: dict[str, VersionKey] = {}
     for row in rows:
         newest[row.name] = max(newest.get(row.name, version_key(row.version)), version_key(row.version))
     for offer in known.offers():

@@ -81,9 +81,10 @@ class KnownRegistries:
         return sorted(newest, key=lambda offer: offer.entry.name)
 
     def withdrawn(self, name: str, version: str) -> str | None:
-        """Return why a version was withdrawn, whichever registry says so; None if none does."""
-        entries = (entry for registry in self.registries for entry in registry.entries)
-        return next((e.withdrawn for e in entries if (e.name, e.version) == (name, version) and e.withdrawn), None)
+        """Return why a version, or what it was made of (1.2.0 of 1.2.0+site), was withdrawn; None if it was not."""
+        entries = (entry for registry in self.registries for entry in registry.entries if entry.name == name)
+        made_of = (version, version.partition("+")[0])
+        return next((entry.withdrawn for entry in entries if entry.version in made_of and entry.withdrawn), None)
 
 
 def is_address(place: str) -> bool:

@@ -102,21 +102,29 @@ def flag_figures(
     Args:
         classes, error_probability: of each voxel.
     """
-    found = {}
-    for index, label in enumerate(labels[1:], 1):
-        wrong = float(error_probability[classes == index].sum(dtype=np.float64)) * case.voxel_mm3
-        volume = float(case.predicted[index]) * case.voxel_mm3
-        expected, ambiguous, _ = case.volumes_mm3(index)
-        interval, line = numbers.intervals.get(label.value), numbers.dice.get(label.value)
-        confidence = case.confidence(index)
-        found[label.name] = StructureCase(
-            true_dice=float(case.dice[index]),
-            wrong_mm3=wrong,
-            wrong_share=share_of(wrong, volume),
-            interval_share=None if interval is None else _width(*interval(expected, ambiguous)),
-            dice=line(confidence) if line is not None and line.informative and np.isfinite(confidence) else None,
+    return {
+        label.name: structure_case(
+            case, index, float(error_probability[classes == index].sum(dtype=np.float64)), numbers, label
         )
-    return found
+        for index, label in enumerate(labels[1:], 1)
+    }
+
+
+def structure_case(
+    case: CaseNumbers, index: int, wrong_voxels: float, numbers: CaseLevelCalibration, label: Label
+) -> StructureCase:
+    """Return what `review.flags` would read of class `index`, of which so many voxels are expected to be wrong."""
+    wrong = wrong_voxels * case.voxel_mm3
+    expected, ambiguous, _ = case.volumes_mm3(index)
+    interval, line = numbers.intervals.get(label.value), numbers.dice.get(label.value)
+    confidence = case.confidence(index)
+    return StructureCase(
+        true_dice=float(case.dice[index]),
+        wrong_mm3=wrong,
+        wrong_share=share_of(wrong, float(case.predicted[index]) * case.voxel_mm3),
+        interval_share=None if interval is None else _width(*interval(expected, ambiguous)),
+        dice=line(confidence) if line is not None and line.informative and np.isfinite(confidence) else None,
+    )
 
 
 def _width(volume: float, low: float, high: float) -> float:

@@ -1,22 +1,37 @@
 """A bundle calibrated on other cases, whatever its weights come from; no torch where an engine does without."""
 
 import shutil
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from ..atomic_files import atomic_folder
+from ..calibration.error_probability import ErrorProbability
+from ..errors import OutputError
 from ..inference.engines import TORCH
 from ..inference.model import Model
+from ..inference.prediction import Prediction
 from ..models.bundle import CARD_FILE, LICENCE_FILE, Bundle, write_bundle_json
 from ..models.graph_files import graphs_lacking, read_graph_file
-from ..models.graphs import GRAPH_FILES
+from ..models.graphs import GRAPH_FILES, Graphs
 from ..models.model_card import model_card
+from ..models.model_name import site_version
 from ..models.training_record import TRAINING_FOLDER, TrainingRecord, write_record
 from ..models.weights_file import verify_weights, weights_path
 from ..progress import Progress, silent
 from .calibrate import display_windows, fitted, predict_case
 from .dataset import Case
+from .refit import CaseSummary, Refit, refit, summary_of
+
+
+@dataclass(frozen=True)
+class Recalibration:
+    """What became of a calibration: the bundle that was written, None where the model's own is kept, and why."""
+
+    bundle: Bundle | None
+    sentences: tuple[str, ...]
 
 
 def recalibrate(
@@ -28,10 +43,11 @@ def recalibrate(
     progress: Progress = silent,
     engine: str = TORCH,
     record: TrainingRecord | None = None,
-) -> Bundle:
+) -> Recalibration:
     """Write a bundle with the same weights, graphs and fingerprint, calibrated on `cases`; whole or not at all.
 
-    Figures that were measured with the earlier calibration do not come along.
+    A calibration that is there already is replaced only by what predicts new cases better (`refit`); where nothing
+    does, no bundle is written. Figures that were measured with the earlier calibration do not come along.
 
     Args:
         bundle: read from a folder; its default head is calibrated.
@@ -43,23 +59,67 @@ def recalibrate(
         OutputError: `target` exists or cannot be written.
         UsageError: the engine is not there.
     """
+    if target.exists() and not overwrite:
+        raise OutputError(f"{target} exists already: choose another output folder or pass --overwrite.")
     verify_weights(bundle)
-    weights = weights_path(bundle)
     graphs = bundle.graphs if graphs_lacking(bundle) is None else None
+    plain = replace(bundle, figures=None, graphs=graphs)
+    if bundle.calibration is None:
+        with atomic_folder(target, overwrite) as work:
+            _copy_files(bundle, graphs, work, record)
+            written = calibrated(replace(plain, display=None), cases, work, device, progress, engine)
+        return Recalibration(replace(written, folder=target), ())
+    found = _refit(plain, cases, device, progress, engine)
+    if not found.is_changed:
+        return Recalibration(None, found.sentences)
+    about = {**bundle.about, "version": site_version(bundle.about["version"])}
     with atomic_folder(target, overwrite) as work:
-        shutil.copyfile(weights, work / weights.name)
-        for name in GRAPH_FILES if graphs is not None else ():
-            (work / name).write_bytes(read_graph_file(bundle, name))
-        if (weights.parent / TRAINING_FOLDER).is_dir():
-            shutil.copytree(weights.parent / TRAINING_FOLDER, work / TRAINING_FOLDER)
-        if record is not None:
-            write_record(work, record)
-        plain = replace(bundle, calibration=None, display=None, figures=None, graphs=graphs)
-        written = calibrated(plain, cases, work, device, progress, engine)
-        licence = weights.with_name(LICENCE_FILE)
-        if licence.is_file():
-            shutil.copyfile(licence, work / LICENCE_FILE)
-    return replace(written, folder=target)
+        _copy_files(bundle, graphs, work, record)
+        written = write_bundle_json(replace(plain, calibration=found.calibration, about=about), work)
+        (work / CARD_FILE).write_text(model_card(written), encoding="utf-8")
+    return Recalibration(replace(written, folder=target), found.sentences)
+
+
+def _copy_files(bundle: Bundle, graphs: Graphs | None, work: Path, record: TrainingRecord | None) -> None:
+    weights = weights_path(bundle)
+    shutil.copyfile(weights, work / weights.name)
+    for name in GRAPH_FILES if graphs is not None else ():
+        (work / name).write_bytes(read_graph_file(bundle, name))
+    licence = weights.with_name(LICENCE_FILE)
+    if licence.is_file():
+        shutil.copyfile(licence, work / LICENCE_FILE)
+    if (weights.parent / TRAINING_FOLDER).is_dir():
+        shutil.copytree(weights.parent / TRAINING_FOLDER, work / TRAINING_FOLDER)
+    if record is not None:
+        write_record(work, record)
+
+
+def _refit(bundle: Bundle, cases: Sequence[Case], device: str, progress: Progress, engine: str) -> Refit:
+    assert bundle.calibration is not None
+    summaries = summaries_of(bundle, cases, device, progress, engine)
+    progress("fitting", 1.0)
+    return refit(bundle.calibration, bundle.labels, summaries)
+
+
+def summaries_of(
+    bundle: Bundle, cases: Sequence[Case], device: str = "cpu", progress: Progress = silent, engine: str = TORCH
+) -> list[CaseSummary]:
+    """Predict cases with a calibrated bundle, and sum each up; what is raised as for `recalibrate`."""
+    calibration = bundle.calibration or {}
+    table = ErrorProbability.from_json(calibration["error_probability"])
+    scale = float(calibration["tempering_scale"])
+    pairs = zip(cases, _predicted(bundle, cases, device, progress, engine), strict=True)
+    return [summary_of(prediction, truth, table, scale, case.group) for case, (prediction, truth) in pairs]
+
+
+def _predicted(
+    bundle: Bundle, cases: Sequence[Case], device: str, progress: Progress, engine: str
+) -> Iterator[tuple[Prediction, np.ndarray]]:
+    model = Model(bundle, device, engine=engine)
+    values = [label.value for label in bundle.labels]
+    for number, case in enumerate(cases):
+        progress("predicting the calibration cases", number / len(cases), case.name)
+        yield predict_case(case, model, values)
 
 
 def calibrated(
@@ -67,12 +127,8 @@ def calibrated(
 ) -> Bundle:
     """Calibrate the bundle whose weights lie in `work`, and write description and card there."""
     bundle = write_bundle_json(plain, work)
-    model = Model(bundle, device, engine=engine)
-    values = [label.value for label in bundle.labels]
     predictions, truths = [], []
-    for number, case in enumerate(cases):
-        progress("predicting the calibration cases", number / len(cases), case.name)
-        prediction, truth = predict_case(case, model, values)
+    for prediction, truth in _predicted(bundle, cases, device, progress, engine):
         predictions.append(prediction)
         truths.append(truth)
     progress("fitting", 1.0)

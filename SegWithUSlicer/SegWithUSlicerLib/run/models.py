@@ -6,6 +6,7 @@ from pathlib import Path
 
 from SegWithUCore.errors import InputError
 from SegWithUCore.models.bundle import Bundle, read_unchecked
+from SegWithUCore.models.model_name import version_key
 from SegWithUCore.paths import bundle_folders, resource_path, user_models_folder
 
 _AXES = {"L": 0, "R": 0, "A": 1, "P": 1, "I": 2, "S": 2}
@@ -16,6 +17,7 @@ class ModelInfo:
     """What the panel shows of a model bundle.
 
     Attributes:
+        version: of the bundle.
         channels: names of the input volumes, in the model's order.
         field_of_view_mm: largest training case along R, A, S; None for a model that takes whole images.
         calibrated: whether there is an error probability.
@@ -32,18 +34,24 @@ class ModelInfo:
     calibrated: bool
     heads: tuple[str, ...]
     knows_images: bool
+    version: str = ""
 
 
 def list_models(folders: Sequence[Path] | None = None) -> list[ModelInfo]:
-    """List all readable bundles: the extension's own, then the user's; of two with one name the first counts."""
+    """List all readable bundles: the extension's own, then the user's; of one name the newest version counts."""
     folders = [resource_path("Models"), user_models_folder()] if folders is None else folders
     found: dict[str, ModelInfo] = {}
     for parent in folders:
         for folder in bundle_folders(parent).folders:
             model = read_model(folder)
-            if model is not None:
-                found.setdefault(model.name, model)
+            if model is not None and _is_newer(model, found.get(model.name)):
+                found[model.name] = model
     return list(found.values())
+
+
+def _is_newer(model: ModelInfo, other: ModelInfo | None) -> bool:
+    """Whether it takes another's place in the list; of two with one version the first counts."""
+    return other is None or version_key(model.version) > version_key(other.version)
 
 
 def find_model(name_or_folder: str) -> ModelInfo:
@@ -67,6 +75,7 @@ def read_model(folder: Path) -> ModelInfo | None:
         heads = sorted(bundle.heads, key=lambda head: not head.default)
         return ModelInfo(
             name=str(bundle.name),
+            version=str(bundle.about.get("version") or ""),
             folder=folder,
             task=str(bundle.about.get("task") or bundle.name),
             channels=tuple(str(channel) for channel in bundle.input.channels),

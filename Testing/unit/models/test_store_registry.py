@@ -136,7 +136,8 @@ def test_versions_are_ordered_as_people_number_them() -> None:
     ordered = ["old", "0.9", "1.0.0-rc1", "1.0", "1.0.1", "1.2", "1.9", "1.10", "2.0rc1", "2.0", "2024.1"]
     for earlier, later in itertools.pairwise(ordered):
         assert version_key(earlier) < version_key(later), (earlier, later)
-    assert version_key("1.0") == version_key("1.0.0") == version_key("1.0.0+local")
+    assert version_key("1.0") == version_key("1.0.0") < version_key("1.0.0+site") < version_key("1.0.0+site.2")
+    assert version_key("1.0.0+site.9") < version_key("1.0.0+site.10") < version_key("1.0.1")
 
 
 def test_the_newest_that_was_not_withdrawn_is_offered_unless_a_version_is_named() -> None:
@@ -146,7 +147,7 @@ def test_the_newest_that_was_not_withdrawn_is_offered_unless_a_version_is_named(
     assert find_offer(both, "liver", None).entry.version == "1.10"
     assert find_offer(both, "liver", "2.0").entry.withdrawn == "Sides are swapped."
     assert find_offer(both, "liver", "1.9").entry.task == "Liver."  # the first registry counts
-    assert both.withdrawn("liver", "2.0") == "Sides are swapped."
+    assert both.withdrawn("liver", "2.0") == both.withdrawn("liver", "2.0+site") == "Sides are swapped."
     assert [offer.entry.key for offer in both.offers()] == ["liver@2.0", "liver@1.10", "liver@1.9", "spleen@1.0.0"]
     with pytest.raises(UsageError, match=r"no version 3 of liver: choose one of 2\.0, 1\.10, 1\.9\."):
         find_offer(both, "liver", "3")

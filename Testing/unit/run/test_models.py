@@ -56,6 +56,21 @@ def test_damaged_bundles_are_left_out_and_the_first_of_a_name_counts(tmp_path: P
     assert read_model(first / "empty") is None
 
 
+def test_of_one_name_the_newest_version_counts_and_of_one_version_the_first(tmp_path: Path) -> None:
+    about = json.loads((SHIPPED / "bundle.json").read_text(encoding="utf-8"))["about"]
+    places = {}
+    for version in ("1.9.0", "1.10.0", "1.10.0+site", "1.10.0-rc1"):
+        places[version] = tmp_path / version
+        places[version].mkdir()
+        folder = _changed(places[version], "liver")
+        data = json.loads((folder / "bundle.json").read_text(encoding="utf-8"))
+        data["about"] = {**about, "name": "liver", "version": version}
+        (folder / "bundle.json").write_text(json.dumps(data), encoding="utf-8")
+    orders = (["1.9.0", "1.10.0"], ["1.10.0", "1.9.0", "1.10.0-rc1"], ["1.10.0+site", "1.10.0"])
+    chosen = [list_models([places[version] for version in order])[0].version for order in orders]
+    assert chosen == ["1.10.0", "1.10.0", "1.10.0+site"]
+
+
 def test_the_list_needs_neither_torch_nor_jsonschema() -> None:
     code = (
         "import sys; from SegWithUSlicerLib.run.models import list_models; assert list_models()\n"

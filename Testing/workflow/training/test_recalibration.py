@@ -1,14 +1,19 @@
 """A model that is there already, calibrated anew on other cases: same weights, new tables."""
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+import SimpleITK as sitk
 from repository import ROOT
 from segwithu_command import Command, one_sentence
 from training_runs import small_data_set
 
-from SegWithUCore.models.bundle import file_sha256, read_bundle
+from SegWithUCore.models.bundle import file_sha256, read_bundle, write_bundle_json
+from SegWithUCore.training.dataset import find_cases
 
 SHIPPED = ROOT / "Resources" / "Models" / "hippocampus"
 
@@ -20,21 +25,57 @@ def cases(data_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     return f"{folder / 'split.csv'}:train"
 
 
-def test_a_model_calibrated_on_other_cases_keeps_its_weights(cases: str, tmp_path: Path, segwithu: Command) -> None:
+@pytest.fixture(scope="module")
+def shifted(data_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Eight validation cases whose images are so noisy that the model errs far more often than it reads."""
+    folder = tmp_path_factory.mktemp("noisy")
+    found = find_cases(f"{data_folder / 'hippocampus' / 'split.csv'}:select")[:8]
+    for part in ("images", "labels"):
+        (folder / part).mkdir()
+    for number, case in enumerate(found):
+        image = sitk.ReadImage(str(case.channels[0]), sitk.sitkFloat32)
+        spread = float(np.std(sitk.GetArrayViewFromImage(image)))
+        noisy = sitk.AdditiveGaussianNoise(image, 1.5 * spread, 0.0, number)
+        sitk.WriteImage(noisy, str(folder / "images" / f"{case.name}.nii.gz"))
+        shutil.copy(case.reference, folder / "labels" / f"{case.name}.nii.gz")
+    return str(folder)
+
+
+def test_six_cases_are_too_few_to_change_a_calibration(cases: str, tmp_path: Path, segwithu: Command) -> None:
     target = tmp_path / "site"
-    outcome = segwithu("calibrate", "--model", SHIPPED, "--cases", cases, "--output", target)
+    outcome = segwithu("calibrate", "--model", SHIPPED, "--cases", cases, "--output", target, "--json")
+    assert outcome.code == 0, outcome.error
+    (result,) = (event for event in outcome.events if event["event"] == "result")
+    assert result["kept"] is True and result["bundle"] is None
+    assert "6 patients are too few" in str(result["sentences"])
+    assert not target.exists()
+
+
+def test_cases_where_probabilities_fail_move_them(shifted: str, tmp_path: Path, segwithu: Command) -> None:
+    checked = segwithu("check-calibration", "--model", SHIPPED, "--cases", shifted)
+    assert checked.code == 0 and ": too optimistic." in checked.out.splitlines()[0], checked.out
+    target = tmp_path / "site"
+    outcome = segwithu("calibrate", "--model", SHIPPED, "--cases", shifted, "--output", target)
     assert outcome.code == 0, outcome.error
     before, after = read_bundle(SHIPPED), read_bundle(target)
     assert before.calibration is not None and after.calibration is not None
     assert file_sha256(target / "weights.safetensors") == before.weights_sha256 == after.weights_sha256
     assert (target / "LICENSE.txt").read_bytes() == (SHIPPED / "LICENSE.txt").read_bytes()
-    assert (after.fingerprint, after.figures) == (before.fingerprint, None)
-    assert after.calibration["cases"] == 6
-    assert after.calibration_sha256 != before.calibration_sha256
-    assert "fitted on 6 calibration cases" in (target / "MODEL_CARD.md").read_text(encoding="utf-8")
-    for rule in after.calibration["flags"]["rules"].values():
-        assert rule["sentence"] in outcome.out  # six cases allow no bound of 10 %, and that is said
-        assert "6 cases allow no bound below 14.3 %" in rule["sentence"]
+    assert (after.fingerprint, after.figures, after.graphs) == (before.fingerprint, None, before.graphs)
+    assert after.about["version"] == before.about["version"] + "+site"
+    assert after.calibration["site"]["cases"] == 8
+    assert after.calibration["flags"] == before.calibration["flags"]
+    card = (target / "MODEL_CARD.md").read_text(encoding="utf-8")
+    for sentence in after.calibration["site"]["sentences"]:
+        assert sentence in outcome.out and sentence in card
+    assert "Error probability: fitted anew" in card and "8 cases are too few, give 15" in card
+
+
+def test_a_model_that_is_not_calibrated_cannot_be_checked(cases: str, tmp_path: Path, segwithu: Command) -> None:
+    plain = tmp_path / "plain"
+    plain.mkdir()
+    write_bundle_json(replace(read_bundle(SHIPPED), calibration=None), plain)
+    one_sentence(segwithu("check-calibration", "--model", plain, "--cases", cases), "not calibrated", code=2)
 
 
 def test_damaged_weights_are_not_calibrated(cases: str, tmp_path: Path, segwithu: Command) -> None:

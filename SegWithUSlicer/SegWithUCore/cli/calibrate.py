@@ -1,0 +1,202 @@
+"""`segwithu calibrate` and `check-calibration`: probabilities fitted on labelled cases, and whether they hold there."""
+
+import argparse
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import InputError, UsageError
+from ..inference.engines import OPENVINO, TORCH
+from .arguments import add_threads_option
+from .case_roles import add_role_options, calibration_record, test_record
+from .console import Console, table
+from .engine import add_engine_option
+from .train import CASES_HELP, prepared_cases
+
+if TYPE_CHECKING:
+    from ..calibration.readings import Reading
+    from ..models.bundle import Bundle
+    from ..training.recalibrate import Recalibration
+
+
+def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
+    """Add both."""
+    calibrate = commands.add_parser(
+        "calibrate",
+        parents=[common],
+        help="fit error probability and numbers per structure on calibration cases and write the model bundle",
+        description="Predict the calibration cases with the best backbone and head of a run, or with a model that is "
+        "there already, fit the error probability, the interval of the expected volume, the predicted Dice and the "
+        "limits of flags, and write a complete model bundle. With --model each part is replaced only where the new "
+        "cases show, each patient judged by the others, that it predicts better; where nothing does, the answer is to "
+        "keep the model's own calibration, and nothing is written. How the training cases look was noted by "
+        "train-backbone, or is noted anew with --train and --select.",
+    )
+    source = calibrate.add_mutually_exclusive_group(required=True)
+    source.add_argument("--run", dest="folder", type=Path, help="folder of the training run")
+    source.add_argument("--model", help="model to calibrate anew, as on cases of your own scanner: name or folder")
+    calibrate.add_argument("--cases", required=True, help=CASES_HELP)
+    calibrate.add_argument("--output", required=True, type=Path, help="folder of the bundle to write")
+    calibrate.add_argument("--overwrite", action="store_true", help="replace an existing bundle")
+    calibrate.add_argument("--train", help="training cases, to compare inputs with them anew (goes with --select)")
+    calibrate.add_argument("--select", help="validation cases, likewise")
+    calibrate.add_argument(
+        "--beside", help="model of the same backbone whose heads come along, for --head of segment (goes with --run)"
+    )
+    calibrate.add_argument(
+        "--no-graphs",
+        action="store_true",
+        help="do not compile graphs for the engine openvino; the model needs torch then",
+    )
+    add_role_options(calibrate)
+    add_engine_option(calibrate)
+    add_threads_option(calibrate)
+    calibrate.set_defaults(run=run_calibrate)
+    _add_check(commands, common)
+
+
+def _add_check(commands: Any, common: argparse.ArgumentParser) -> None:
+    check = commands.add_parser(
+        "check-calibration",
+        parents=[common],
+        help="say whether a model's error probabilities hold on labelled cases of your own",
+        description="Predict labelled cases and compare what the error probability says with what was wrong: of "
+        "voxels that read 0.25, how many were wrong? Intervals are of patients; with fewer than 8 there is no verdict. "
+        "Nothing is written.",
+    )
+    check.add_argument("--model", required=True, help="name or folder of a calibrated model")
+    check.add_argument("--cases", required=True, help=CASES_HELP)
+    add_engine_option(check)
+    add_threads_option(check)
+    check.add_argument(
+        "--allow-seen-cases", action="store_true", help="judge on cases that the model was trained or calibrated with"
+    )
+    check.set_defaults(run=run_check, record=False)
+
+
+def run_calibrate(options: argparse.Namespace, console: Console) -> int:
+    """Write a bundle, or say that the model's own calibration is better kept."""
+    from ..training.dataset import find_cases
+
+    console.started()
+    cases = find_cases(options.cases)
+    if (options.train is None) != (options.select is None):
+        raise UsageError("--train and --select go together: give the cases that the run was trained with.")
+    sentences: tuple[str, ...] = ()
+    if options.folder is None:
+        recalibrate = partial(_recalibrating(options), record=calibration_record(options, cases, console))
+        with console.progress("calibrate") as progress:
+            outcome = recalibrate(cases, options.output, options.overwrite, progress=progress)
+        sentences = outcome.sentences
+        if outcome.bundle is None:
+            _keep(options.model, sentences, console)
+            return 0
+        bundle = outcome.bundle
+    else:
+        make = partial(_of_run(options, console), record=calibration_record(options, cases, console))
+        with console.progress("calibrate") as progress:
+            bundle = make(cases, options.output, options.overwrite, progress=progress)
+    if not options.no_graphs:
+        compile_graphs(bundle, console)
+    flags = (bundle.calibration or {}).get("flags") or {"rules": {}}
+    lines = [*sentences, *(f"flags by {name}: {rule['sentence']}" for name, rule in flags["rules"].items())]
+    version = bundle.about["version"]
+    text = "\n".join([f"{bundle.name} {version}, calibrated on {len(cases)} cases, in {options.output}", *lines])
+    data = {"bundle": str(options.output), "model": bundle.name, "version": version, "kept": False}
+    console.result(text, {**data, "sentences": list(sentences)})
+    return 0
+
+
+def _keep(model: str, sentences: tuple[str, ...], console: Console) -> None:
+    text = (
+        f"Keep the model's own calibration: on these cases nothing else predicts better; nothing was written. ({model})"
+    )
+    console.result("\n".join([text, *sentences]), {"bundle": None, "kept": True, "sentences": list(sentences)})
+
+
+def compile_graphs(bundle: "Bundle", console: Console) -> None:
+    """Give the bundle graphs if it has none yet, or say why it goes without."""
+    from ..models.graph_files import graphs_lacking
+
+    if graphs_lacking(bundle) is None:
+        return
+    from ..inference.engines.openvino_import import OpenVINOImportError
+
+    try:
+        from ..inference.engines.compile_graphs import compile_model
+
+        compile_model(bundle)
+    except (OpenVINOImportError, InputError, UsageError, ModuleNotFoundError) as error:
+        reason = str(error).removesuffix(".")
+        console.note(f"No graphs for the engine openvino: {reason}. The model is whole, and runs on torch.")
+
+
+def _recalibrating(options: argparse.Namespace) -> "Callable[..., Recalibration]":
+    from ..models.registry import resolve_model
+    from ..training.recalibrate import recalibrate
+
+    if options.train is not None:
+        raise UsageError("--train and --select go with --run: a model keeps what it knows of its training cases.")
+    if options.beside is not None:
+        raise UsageError("--beside goes with --run: a model that is calibrated anew keeps all its heads.")
+    if options.no_graphs:
+        return partial(recalibrate, replace(resolve_model(options.model), graphs=None), engine=TORCH)
+    return partial(recalibrate, resolve_model(options.model), engine=options.engine)
+
+
+def _of_run(options: argparse.Namespace, console: Console) -> "Callable[..., Bundle]":
+    from ..models.registry import resolve_model
+    from ..training.calibrate import training_fingerprint
+    from ..training.make_bundle import make_bundle
+    from ..training.run_folder import RunFolder
+
+    if options.engine == OPENVINO:
+        raise UsageError("--engine openvino goes with --model: a run has no compiled graphs yet, so torch runs it.")
+    run = RunFolder(options.folder)
+    make = partial(make_bundle, run, beside=resolve_model(options.beside) if options.beside else None)
+    if options.train is None:
+        return make
+    recipe = run.recipe()
+    prepared = prepared_cases(options.train, options.select, recipe, console, "--train")
+    return partial(make, fingerprint=training_fingerprint(*prepared, recipe))
+
+
+def run_check(options: argparse.Namespace, console: Console) -> int:
+    """Say whether the probabilities hold."""
+    from ..calibration.readings import LEVELS, reading
+    from ..calibration.site_line import by_patient
+    from ..models.registry import resolve_model
+    from ..models.weights_file import verify_weights
+    from ..training.dataset import find_cases
+    from ..training.recalibrate import summaries_of
+
+    console.started()
+    bundle = resolve_model(options.model)
+    if bundle.calibration is None:
+        raise UsageError(
+            f"The model {bundle.name} is not calibrated, so it says no error probability: fit it with "
+            f"`segwithu calibrate --model {options.model}`."
+        )
+    cases = find_cases(options.cases)
+    verify_weights(bundle)
+    test_record(bundle, cases, options, console)
+    with console.progress("check-calibration") as progress:
+        summaries = summaries_of(bundle, cases, progress=progress, engine=options.engine)
+    patients = by_patient([case.all_errors for case in summaries], [case.patient for case in summaries])
+    readings = [reading(patients, level) for level in LEVELS]
+    headline = reading(patients)
+    data = {"model": bundle.name, "cases": len(cases), "patients": len(patients), "verdict": headline.verdict}
+    data |= {"sentence": headline.sentence, "readings": [one.to_json() for one in readings]}
+    console.result(f"{headline.sentence}\n{_table(readings)}", data)
+    return 0
+
+
+def _table(readings: "list[Reading]") -> str:
+    rows = []
+    for one in readings:
+        observed = f"{one.observed.mean * 100:.1f} % ({one.observed.low * 100:.1f} to {one.observed.high * 100:.1f})"
+        wrong = observed if one.voxels else ""
+        rows.append([f"{one.level:g}", wrong, str(one.voxels), str(one.patients), one.verdict])
+    return table(["reads", "wrong, with 95 % interval", "voxels", "patients", "verdict"], rows, words=(1, 4))

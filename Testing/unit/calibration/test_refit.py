@@ -1,0 +1,98 @@
+"""Which parts of a calibration new cases replace, which stay, and that it is said."""
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+from repository import ROOT
+from scipy.special import expit
+
+from SegWithUCore.calibration.case_level import ProbabilitySums
+from SegWithUCore.calibration.site_line import count_errors
+from SegWithUCore.models.input_spec import Label
+from SegWithUCore.models.model_name import site_version
+from SegWithUCore.training.calibrate import CaseNumbers
+from SegWithUCore.training.refit import SCALES, CaseSummary, Refit, refit
+
+LABELS = (Label(0, "background", (0, 0, 0)), Label(1, "organ", (9, 9, 9)))
+VOXELS = 5_000
+
+
+@pytest.fixture(scope="module")
+def own() -> dict[str, Any]:
+    """The shipped calibration, of one structure."""
+    path = ROOT / "Resources" / "Models" / "hippocampus" / "bundle.json"
+    block: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))["calibration"]
+    interval = {"factor": 1.0, "half_width": 2.0, "level": 0.9, "cases": 30}
+    return {**block, "volume_interval": {"1": interval}, "predicted_dice": {}}
+
+
+def cases(number: int, offset: float = 0.0, volume: float = 1.0, scale: int = 10) -> list[CaseSummary]:
+    """Cases whose log-odds of an error lie `offset` above what is read, and whose best scale stands at `scale`."""
+    draw = np.random.default_rng(number)
+    found = []
+    for patient in range(number):
+        counts = []
+        for _ in LABELS:
+            odds = draw.normal(-3, 2, VOXELS)
+            counts.append(count_errors(expit(odds), draw.random(VOXELS) < expit(odds + offset)))
+        true = 1000 * volume + 20 * draw.normal()
+        sums = ProbabilitySums(np.array([9e3, 1000]), np.array([9e3, 900]), np.array([50, 50]))
+        dice = np.array([0.99, 0.85 + 0.02 * draw.normal()])
+        numbers = CaseNumbers(sums, np.array([9000, 1000]), np.array([1e4 - true, true]), dice, 1.0)
+        nll = 0.1 + 0.01 * (np.arange(len(SCALES)) - scale) ** 2 + 0.001 * draw.normal()
+        found.append(CaseSummary(f"patient {patient}", tuple(counts), nll, (numbers,) * len(SCALES)))
+    return found
+
+
+def said(found: Refit, part: str) -> str:
+    return next(sentence for sentence in found.sentences if sentence.startswith(part))
+
+
+def test_cases_like_those_of_the_model_keep_its_calibration(own: dict[str, Any]) -> None:
+    for number in (6, 12, 30):
+        found = refit(own, LABELS, cases(number))
+        assert not found.is_changed and found.calibration is own
+        assert all("own stay" in sentence for sentence in found.sentences)
+    assert "6 patients are too few" in said(refit(own, LABELS, cases(6)), "Error probability")
+
+
+@pytest.mark.parametrize(("number", "intervals", "flags"), [(8, False, False), (9, True, False), (15, True, True)])
+def test_each_part_needs_its_cases(own: dict[str, Any], number: int, intervals: bool, flags: bool) -> None:
+    found = refit(own, LABELS, cases(number, offset=1.5))
+    assert found.is_changed and "fitted anew" in said(found, "Error probability")
+    assert ("fitted anew" in said(found, "Volume intervals")) == intervals
+    assert (found.calibration["volume_interval"] != own["volume_interval"]) == intervals
+    assert ("fitted anew" in said(found, "Limits of flags")) == flags
+    assert (found.calibration["flags"] != own["flags"]) == flags
+    if not intervals:
+        assert "8 cases are too few, give 9" in said(found, "Volume intervals")
+    if not flags:
+        assert f"{number} cases are too few, give 15" in said(found, "Limits of flags")
+    assert found.calibration["site"]["patients"] == number
+    assert found.calibration["tempering_scale"] == own["tempering_scale"]
+
+
+def test_intervals_that_fail_are_replaced_though_probabilities_hold(own: dict[str, Any]) -> None:
+    found = refit(own, LABELS, cases(12, volume=1.3))
+    assert found.is_changed and found.calibration["error_probability"] == own["error_probability"]
+    assert "own held 0 of 12 volumes of organ" in said(found, "Volume intervals")
+    assert found.calibration["volume_interval"]["1"]["factor"] == pytest.approx(1.3, abs=0.02)
+    few = refit(own, LABELS, cases(8, volume=1.3))
+    assert not few.is_changed and "own held 0 of 8 volumes" in said(few, "Volume intervals")
+
+
+def test_another_scale_is_taken_with_intervals_that_follow(own: dict[str, Any]) -> None:
+    found = refit(own, LABELS, cases(20, scale=18))
+    assert found.is_changed and "fitted anew" in said(found, "Tempering scale")
+    assert found.calibration["tempering_scale"] == pytest.approx(own["tempering_scale"] * SCALES[14])  # half way
+    few = refit(own, LABELS, cases(8, scale=20))
+    assert not few.is_changed and "need 10 cases" in said(few, "Tempering scale")
+
+
+def test_versions_of_copies_are_told_apart() -> None:
+    assert site_version("1.1.0") == "1.1.0+site"
+    assert site_version("1.1.0+site") == "1.1.0+site.2"
+    assert site_version("1.1.0+site.2") == "1.1.0+site.3"
+    assert site_version("1.1.0+ward") == "1.1.0+ward.site"
