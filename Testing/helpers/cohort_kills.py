@@ -16,6 +16,8 @@ from SegWithUCore.atomic_files import TEMPORARY_PREFIX
 from SegWithUCore.case.case_file import read_case
 
 MOMENTS = ("any", "segmenting", "writing")
+OVERVIEW = ("index.html", "structures.csv")
+"""What a whole run of several cases leaves beside them."""
 
 
 class Killable(Protocol):
@@ -123,7 +125,7 @@ def hidden_in(output: Path) -> list[str]:
 
 def assert_same_cases(output: Path, uninterrupted: Path, names: Sequence[str]) -> None:
     """Voxel by voxel and figure by figure what an uninterrupted run makes."""
-    assert sorted(path.name for path in output.iterdir()) == sorted(names)
+    assert sorted(path.name for path in output.iterdir()) == sorted([*names, *OVERVIEW])
     for name in names:
         one, other = output / name, uninterrupted / name
         files = sorted(path.name for path in other.iterdir())

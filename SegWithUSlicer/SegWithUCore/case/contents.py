@@ -16,7 +16,10 @@ VOLUMES = (
     *("model_percentile.nii.gz", "data_percentile.nii.gz", REGION_LABELS_FILE),
 )
 """On the grid of the image, which may lie beside them."""
-MODEL_FILES = (CASE_FILE, "image.nii.gz", *VOLUMES, REGIONS_FILE, "segmentation.seg.nrrd")
+MODEL_FILES = (
+    *(CASE_FILE, "image.nii.gz", *VOLUMES, REGIONS_FILE, "segmentation.seg.nrrd"),
+    *("structures.csv", "preview.png"),
+)
 """What `segment` and `regions` write."""
 REVIEW_PATTERNS = ("review.*.jsonl", "segmentation_reviewed*.seg.nrrd")
 """What reviewers add."""

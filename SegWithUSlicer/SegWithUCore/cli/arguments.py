@@ -1,15 +1,18 @@
 """Arguments that several commands share: checks of paths and numbers before any work, and the limits of flags."""
 
 import argparse
+import contextlib
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from ..errors import UsageError
+from ..case.case_file import read_case
+from ..errors import InputError, UsageError
 from ..input_files import path_problem
-from ..review.flags import FlagRules, read_rules, with_changes
+from ..review.flags import FlagRules, check_limits, read_rules, with_changes
+from .console import Console
 
 WRITTEN = ("output", "run_folder")
 """Options whose last folder is made here."""
@@ -98,11 +101,18 @@ def add_flag_options(command: argparse.ArgumentParser) -> None:
     group = command.add_argument_group("flags", "a case is flagged beyond these limits (default: those of its model)")
     group.add_argument("--rules", type=Path, help='JSON file of limits, such as {"wrong_share": 0.2, "dice": 0.8}')
     group.add_argument("--flag-wrong-mm3", type=finite_number, help="expected wrong volume of a structure above, mm3")
-    group.add_argument("--flag-wrong-share", type=finite_number, help="the same as a share of its volume, such as 0.2")
+    group.add_argument(
+        "--flag-wrong-share",
+        type=finite_number,
+        help="the same as a share of its volume, or that of the whole case, missed tissue included, as a share of the "
+        "segmented volume; such as 0.2",
+    )
     group.add_argument(
         "--flag-interval", type=finite_number, help="volume interval wider than this share of the volume"
     )
-    group.add_argument("--flag-dice", type=finite_number, help="predicted Dice below (only where it is informative)")
+    group.add_argument(
+        "--flag-dice", type=finite_number, help="predicted Dice of a structure below, informative or not; 0 to 1"
+    )
     group.add_argument("--no-flag-fingerprint", action="store_true", help="not for differences from training cases")
     group.add_argument("--no-flag-reviewer", action="store_true", help="not for what reviewers rejected or wished")
 
@@ -116,6 +126,7 @@ def flag_rules(options: argparse.Namespace) -> FlagRules | None:
     given = {
         "wrong_mm3": options.flag_wrong_mm3,
         "wrong_share": options.flag_wrong_share,
+        "case_share": options.flag_wrong_share,
         "interval_share": options.flag_interval,
         "dice": options.flag_dice,
     }
@@ -128,6 +139,22 @@ def flag_rules(options: argparse.Namespace) -> FlagRules | None:
         fingerprint=rules.fingerprint and not options.no_flag_fingerprint,
         reviewer=rules.reviewer and not options.no_flag_reviewer,
     )
+
+
+def check_rules(folders: Sequence[Path], rules: FlagRules | None, console: Console) -> None:
+    """Refuse limits that can act on none of the cases, and say where they act on some only; damaged cases are left out.
+
+    Raises:
+        UsageError: names the limit.
+    """
+    if rules is None or not rules.active:
+        return
+    cases = []
+    for folder in folders:
+        with contextlib.suppress(InputError):
+            cases.append(read_case(folder))
+    for note in check_limits(cases, rules):
+        console.note(note)
 
 
 def _named(option: str) -> str:

@@ -10,10 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..case.case_file import read_case
+from ..case.structures_table import OUTSIDE
+from ..errors import OutputError
 from ..failures import failure_sentence
 from ..imaging.plain_names import plain_name
 from ..progress import Progress, time_left
-from ..review.flags import Rule
+from ..review.flags import Rule, rules_of_case
+from ..review.triage import triage_of
 from ..run_lock import LockLostError
 from .console import PLAIN_INTERVAL_S, Console, table
 
@@ -102,13 +105,15 @@ class CohortReporter:
 
         for severity, sentence in settled["warnings"]:
             self.console.note(f"{'Note' if severity == NOTE else 'Warning'}: {sentence}")
-        flags = read_case(job.target)["flags"]
+        case = read_case(job.target)
+        flags = case["flags"]
         for flag in flags:
             if flag["rule"] != Rule.FINGERPRINT:  # its sentence is among the warnings
                 self.console.note(f"Flagged: {flag['sentence']}")
+        ranks = triage_of(case, rules_of_case(case).active).sentences
         data = {"case": str(job.target), "structures": settled["structures"], "seconds": round(settled["seconds"], 2)}
         data |= {"flags": flags, **({"worker": settled["worker"]} if "worker" in settled else {})}
-        self.console.result(summary(job.name, settled, job.target), data)
+        self.console.result(summary(job.name, settled, job.target, ranks), data)
 
     def _failed(self, name: str, given: Path, reason: str, trace: str) -> None:
         sentence = plain_name(reason)
@@ -157,6 +162,7 @@ def segment_cohort(
         if reporter.table is not None:
             reporter.table.write()
     if many:
+        _overview(options.output, reporter.console)
         reporter.console.result(_summed_up(counts), _counts_json(counts, interrupted=False))
     if counts.failed and many:
         where = f"{reporter.table.path}" if reporter.table is not None else "above"
@@ -165,11 +171,29 @@ def segment_cohort(
     return 1 if counts.failed else 0
 
 
-def summary(name: str, facts: Mapping[str, Any], target: Path) -> str:
+def _overview(output: Path, console: Console) -> None:
+    """Write the table of all structures and the page of previews; what is wrong there fails no case."""
+    if not output.is_dir():
+        return
+    try:
+        from ..report.cohort_page import INDEX_FILE, write_cohort_overview
+
+        for trouble in write_cohort_overview(output):
+            console.note(f"Warning: {trouble}")
+    except ModuleNotFoundError as error:
+        console.note(f"There is no index.html of {output}, since the package {error.name} is missing.")
+    except OutputError as error:
+        console.note(f"Warning: {error}")
+    else:
+        console.note(f"Look at {output / INDEX_FILE}.")
+
+
+def summary(name: str, facts: Mapping[str, Any], target: Path, ranks: Sequence[str] = ()) -> str:
     """Make the table of one case.
 
     Args:
         facts: as `inference.cohort.case_facts` returns them.
+        ranks: how the case compares with the calibration cases, one sentence each.
     """
     outside, *structures = facts["structures"]
     rows = [_row(metrics, facts["refused"]) for metrics in [*structures, outside]]
@@ -179,6 +203,7 @@ def summary(name: str, facts: Mapping[str, Any], target: Path) -> str:
         text += "Not assessed: the image is too far from the training cases for figures to mean anything.\n"
     elif not facts["calibrated"]:
         text += "This head is not calibrated: the ranking map orders voxels, but has no probabilities.\n"
+    text += "".join(f"{sentence}\n" for sentence in ranks)
     return f"{text}written to {target}\n"
 
 
@@ -230,7 +255,7 @@ def _counts_json(counts: "CohortCounts", interrupted: bool) -> dict[str, Any]:
 
 def _row(metrics: Mapping[str, Any], refused: bool) -> list[str]:
     is_structure = metrics["value"] != 0
-    name = metrics["name"] if is_structure else "outside (missed tissue)"
+    name = metrics["name"] if is_structure else OUTSIDE
     volume = f"{metrics['volume_mm3']:.0f}" if is_structure else ""
     if refused or metrics["expected_wrong_mm3"] is None or metrics["uncertain_mm3"] is None:
         words = "not assessed" if refused else "not calibrated"

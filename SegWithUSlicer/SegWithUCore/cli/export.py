@@ -13,7 +13,7 @@ from ..regions.region import Region
 from ..review.merge import merge_reviews
 from ..review.reviews import Review, agreement_csv, disagreements, read_reviews, unseen_regions
 from ..review.worklist_files import path_outside, read_worklist
-from .arguments import add_flag_options, flag_rules
+from .arguments import add_flag_options, check_rules, flag_rules
 from .console import Console, table
 
 if TYPE_CHECKING:
@@ -107,11 +107,13 @@ def run_export(options: argparse.Namespace, console: Console) -> int:
         console.error(sentence)
     if not folders:
         return 1
+    rules = flag_rules(options)
+    check_rules(folders, rules, console)
     settings = ExportSettings(
         options.flagged,
         options.anonymous,
         options.keep_comments,
-        flag_rules(options),
+        rules,
         images,
         options.images,
         options.names,

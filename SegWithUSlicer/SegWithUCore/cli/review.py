@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from ..case.case_file import case_folders
 from ..errors import UsageError
 from ..regions.region import ORDERS, Region, in_order
-from ..review.worklist import SORTED_BY, Worklist, WorklistEntry, make_worklist
+from ..review.triage import LARGEST
+from ..review.worklist import BENEFIT, SORTS, Worklist, WorklistEntry, make_worklist
 from ..review.worklist_files import WORKLIST_CSV, write_worklist
 from .arguments import add_flag_options, finite_number, flag_rules
 from .console import Console, table
@@ -143,20 +144,24 @@ def _add_worklist(commands: Any, common: argparse.ArgumentParser) -> None:
     command = commands.add_parser(
         "worklist",
         parents=[common],
-        help="sort segmented cases by what a look at them buys",
-        description=f"Write worklist.csv and worklist.json, sorted by {SORTED_BY}. Reads case.json, regions.csv and "
-        "the reviews' logs only.",
+        help="sort segmented cases by what a look at them buys, or by how bad they may be",
+        description="Write worklist.csv and worklist.json, which list cases in an order: "
+        + "; ".join(f"{name}, by {words}" for name, words in SORTS.items())
+        + ". Reads case.json, regions.csv and the reviews' logs only.",
     )
     command.add_argument("cases", nargs="+", type=Path, metavar="CASES", help="case folders, or folders of them")
     command.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder for the worklist")
+    command.add_argument("--sort", choices=list(SORTS), default=BENEFIT, help="the order (default: %(default)s)")
     add_flag_options(command)
     command.set_defaults(run=run_worklist)
 
 
 def run_worklist(options: argparse.Namespace, console: Console) -> int:
     """Write and print the worklist; 1 if a case could not be read."""
-    worklist = make_worklist(case_folders(options.cases), flag_rules(options))
+    worklist = make_worklist(case_folders(options.cases), flag_rules(options), options.sort)
     write_worklist(worklist, options.output)
+    for note in worklist.notes:
+        console.note(note)
     for entry in worklist.entries:
         for note in entry.notes:
             console.note(f"{entry.name}: {note}")
@@ -170,12 +175,47 @@ def run_worklist(options: argparse.Namespace, console: Console) -> int:
 
 def _worklist_text(worklist: Worklist, flagged: int, output: Path) -> str:
     shown = [entry for entry in worklist.entries if not entry.trouble]
-    header = ["case", "flags", "worst structure", "wrong mm3", "open", "min", "mm3/min", "reviewed"]
-    lines = [table(header, [_worklist_row(entry) for entry in shown[:_MOST_CASES]], words=(0, 2, 7))] if shown else []
+    lines = [_worklist_table(shown[:_MOST_CASES])] if shown else []
     if len(shown) > _MOST_CASES:
         lines.append(f"... and {len(shown) - _MOST_CASES} more in {WORKLIST_CSV}")
-    lines.append(f"{flagged} of {len(worklist.entries)} cases are flagged; {worklist.pace}. Written to {output}.")
+    lines += [f"Sorted by {SORTS[worklist.sort]}.", *_KEY]
+    if any(entry.triage.ranks for entry in shown):
+        lines.append("share > and Dice <: larger, or lower, than in so many of the calibration cases of its model.")
+    inactive = sum(not entry.triage.rules_active for entry in shown)
+    flags = f"{flagged} of {len(worklist.entries)} cases are flagged"
+    if inactive:
+        whose = "this model" if inactive == len(shown) else f"the model of {inactive} of them"
+        flags += f" (no rule is active for {whose}: only the check of the input and reviewers flag)"
+    lines.append(f"{flags}; {worklist.pace}. Written to {output}.")
     return "\n".join(lines)
+
+
+_KEY = (
+    "wrong mm3: expected wrong volume, missed tissue included; share: of the segmented volume; pred. Dice: the lowest.",
+    "open: regions that nobody has accepted, corrected or taken; min: to look at them; mm3/min: expected wrong volume "
+    "that a minute shows.",
+)
+
+
+def _worklist_table(entries: Sequence[WorklistEntry]) -> str:
+    header = [
+        "case",
+        "flags",
+        "worst structure",
+        "wrong mm3",
+        "share",
+        "share >",
+        "pred. Dice",
+        "Dice <",
+        "open",
+        "min",
+    ]
+    header += ["mm3/min", "reviewed"]
+    rows = [_worklist_row(entry) for entry in entries]
+    empty = {number for number in range(len(header)) if number and not any(row[number] for row in rows)}
+    kept = [number for number in range(len(header)) if number not in empty]
+    words = [place for place, number in enumerate(kept) if number in (0, 2, 11)]
+    return table([header[n] for n in kept], [[row[n] for n in kept] for row in rows], words=words)
 
 
 def _worklist_row(entry: WorklistEntry) -> list[str]:
@@ -185,11 +225,15 @@ def _worklist_row(entry: WorklistEntry) -> list[str]:
         for r in entry.reviews
     )
     if entry.regions is None:
-        return [entry.name, flags, "not calibrated", "", "", "", "", reviewed]
-    wrong = "" if entry.expected_wrong_mm3 is None else f"{entry.expected_wrong_mm3:.0f}"
-    opened = f"{entry.open_regions} of {entry.regions}"
-    numbers = [wrong, opened, f"{entry.minutes:.1f}", f"{entry.benefit:.0f}"]
-    return [entry.name, flags, entry.worst_structure or "", *numbers, reviewed]
+        return [entry.name, flags, "not calibrated", *[""] * 8, reviewed]
+    triage = entry.triage
+    wrong = "" if triage.wrong_mm3 is None else f"{triage.wrong_mm3:.0f}"
+    share = "" if triage.wrong_share is None else f"{triage.wrong_share:.0%}"
+    share = "no volume" if (triage.wrong_share or 0) >= LARGEST else share
+    dice = "" if triage.predicted_dice is None else f"{triage.predicted_dice:.2f}"
+    ranks = [triage.ranks[name].text if name in triage.ranks else "" for name in ("wrong_share", "predicted_dice")]
+    look = [f"{entry.open_regions} of {entry.regions}", f"{entry.minutes:.1f}", f"{entry.benefit:.0f}", reviewed]
+    return [entry.name, flags, entry.worst_structure or "", wrong, share, ranks[0], dice, ranks[1], *look]
 
 
 def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError
 from ..review.worklist_files import WORKLIST_JSON
-from .arguments import add_flag_options, flag_rules, whole_number
+from .arguments import add_flag_options, check_rules, flag_rules, whole_number
 from .console import Console
 
 if TYPE_CHECKING:
@@ -61,6 +61,7 @@ def run_web(options: argparse.Namespace, console: Console) -> int:
             raise UsageError(f"--images {folder} is no folder: give one that holds images of cases.")
     console.started()
     store = CaseStore(_place(options.place), flag_rules(options), options.images)
+    check_rules(store.folders, store.rules, console)
     store.title = options.title or store.title
     routes = Routes(store, OpenReviews(), options.reviewer)
 

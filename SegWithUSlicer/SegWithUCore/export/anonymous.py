@@ -10,6 +10,7 @@ import SimpleITK as sitk
 from ..case.case_file import CASE_FILE, CASE_FORMAT, naming_case, read_case
 from ..case.case_image import IMAGE_FILE, case_image
 from ..case.contents import VOLUMES, Contents, case_contents
+from ..case.preview import redraw_preview
 from ..case.region_files import (
     HASHES,
     REGION_LABELS_FILE,
@@ -21,6 +22,7 @@ from ..case.region_files import (
     regions_text,
 )
 from ..case.segmentation_file import REVIEWED_PATTERN, reviewed_name
+from ..case.structures_table import STRUCTURES_FILE, write_structures
 from ..csv_files import harmless_cell
 from ..errors import InputError, OutputError
 from ..imaging.volume import check_file, itk_messages_kept_off_the_terminal, read_file
@@ -28,6 +30,7 @@ from ..review.flags import LIMITS, case_flags, rules_of_case
 from ..review.log_format import read_log
 from ..review.reviewer import Aliases, anonymous_log, log_path, safe_reviewer_name
 from ..review.reviews import LOG_PATTERN
+from ..review.triage import FIGURES
 from ..strict_json import to_json
 
 SEGMENTATION_NRRD_FILE = "segmentation.seg.nrrd"
@@ -97,6 +100,9 @@ def anonymous_copy(
     except RuntimeError as error:  # of SimpleITK's readers
         raise InputError(f"{folder} has a damaged volume ({_first_line(error)}): segment the case again.") from error
     (target / CASE_FILE).write_text(to_json(content) + "\n", encoding="utf-8")
+    write_structures(content, target / STRUCTURES_FILE)
+    if (target / IMAGE_FILE).is_file():
+        redraw_preview(target, content, read_file(target / IMAGE_FILE))
     return target
 
 
@@ -383,6 +389,7 @@ _MODEL = {
         {
             **dict.fromkeys(("cases", "alpha", "bad_dice", "bad_cases", "least_alpha"), _number),
             "rules": _object(dict.fromkeys(LIMITS, _RULE)),
+            "figures": _object(dict.fromkeys(FIGURES, _numbers)),
         }
     ),
 }
@@ -393,5 +400,6 @@ _STRUCTURE: dict[str, Keep] = {
     **dict.fromkeys(("category", "type", "modifier"), _CODE),
     **dict.fromkeys(("voxels", "volume_mm3", "expected_volume_mm3", "expected_wrong_mm3", "uncertain_share"), _number),
     **dict.fromkeys(("uncertain_mm3", "predicted_dice", "predicted_dice_informative", "calibration_cases"), _number),
+    "dice_estimate": _number,
     "expected_interval_mm3": _numbers,
 }

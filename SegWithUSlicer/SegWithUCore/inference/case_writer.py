@@ -17,8 +17,10 @@ from ..atomic_files import atomic_folder
 from ..case.case_file import CASE_FILE
 from ..case.case_image import IMAGE_FILE
 from ..case.case_regions import ERROR_PROBABILITY_FILE, SEGMENTATION_FILE, label_values, whole_image, write_regions
+from ..case.preview import PREVIEW_FILE, Shown, can_draw, grid_of, write_preview
 from ..case.region_files import HASHES, region_file_hashes
 from ..case.segmentation_file import write_segmentation_nrrd
+from ..case.structures_table import STRUCTURES_FILE, write_structures
 from ..errors import InputError, OutputError
 from ..imaging.grid import VoxelGrid
 from ..imaging.plain_names import plain_name
@@ -115,9 +117,23 @@ def write_case_folder(result: CaseResult, target: Path, overwrite: bool = False)
             facts["regions"][HASHES] = region_file_hashes(work)
         text = to_json(facts)
         (work / CASE_FILE).write_text(text + "\n", encoding="utf-8")
+        _write_overview(result, facts, work)
         for path in work.iterdir():
             _flush_to_disk(path)
     return target
+
+
+def _write_overview(result: CaseResult, facts: Mapping[str, Any], work: Path) -> None:
+    """Write what is looked at first: the table of structures, and a picture where it can be drawn."""
+    write_structures(facts, work / STRUCTURES_FILE)
+    if can_draw():
+        part, maps = result.parts[0], result.maps
+        window = facts["maps"].get("error_probability", {"window": [0.0, 0.5]})["window"]
+        image = sitk.GetArrayViewFromImage(part)
+        labels, grid = result.bundle.labels, grid_of(part)
+        write_preview(
+            Shown(image, maps.classes, maps.error_probability, labels, grid, float(window[1])), work / PREVIEW_FILE
+        )
 
 
 class _CutShortError(Exception):

@@ -34,7 +34,7 @@ class Deviation:
         severity: `NOTE`, `WARNING` or `REFUSED`.
         sentence: what differs, the value found and that of the training cases, and what to do.
         kind: what was compared: "field of view", "spacing", "empty", "picture", "noise", "contrast", "grey values",
-            "intensities", "volume", "predicted Dice", "region of interest", "place", "model", "memory".
+            "intensities", "volume", "predicted Dice", "region of interest", "place", "model", "memory", "preview".
         structure: label value of the structure that it is about, None for the image.
     """
 

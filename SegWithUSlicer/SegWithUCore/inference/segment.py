@@ -11,6 +11,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..case.case_image import voxel_hash
+from ..case.preview import can_draw
 from ..errors import InputError, UsageError
 from ..imaging.grid import VoxelGrid
 from ..imaging.header_peek import check_form, claim_on_form, differs_from_slicer, grid_notes, on_form
@@ -21,7 +22,7 @@ from ..models.bundle import Bundle
 from ..progress import Progress, silent
 from .case_writer import CaseResult, write_case_folder
 from .engines.base import DeviceMemoryError
-from .fingerprint import REFUSED, WARNING, Deviation, deviations, is_refused
+from .fingerprint import NOTE, REFUSED, WARNING, Deviation, deviations, is_refused
 from .memory_prediction import READ_BYTES, RunMemory, check_regions_fit, memory_from_headers, peak_memory_mb, run_memory
 from .model import Model
 from .preprocessing import assessed_box, network_input
@@ -87,6 +88,9 @@ def segment(job: Job, model: Model, progress: Progress = silent, reader: InputRe
         OutputError: the case folder exists or cannot be written.
     """
     result = compute_case(job, model, progress, reader)
+    if not can_draw():
+        sentence = "There is no preview.png, since the package Pillow is missing: pip install pillow."
+        result = replace(result, warnings=[*result.warnings, Deviation(NOTE, sentence, "preview")])
     progress("writing", 0.95)
     write_case_folder(result, job.target, job.overwrite)
     progress("done", 1.0)

@@ -60,6 +60,8 @@ class StructureMetrics:
         expected_interval_mm3: holds the true volume of nine in ten cases like the training cases; None if no
             interval is fitted, and where the expected volume is None.
         predicted_dice: None if it is not fitted, not informative, or the input is too far from the training cases.
+        dice_estimate: the same also where it is not informative: for sorting and limits that a user sets, never shown
+            as a figure.
         predicted_dice_informative: whether the prediction beats the mean of the calibration cases; None if
             nothing is fitted.
         calibration_cases: number of cases behind the interval, None without one.
@@ -75,6 +77,7 @@ class StructureMetrics:
     expected_interval_mm3: tuple[float, float] | None = None
     predicted_dice: float | None = None
     predicted_dice_informative: bool | None = None
+    dice_estimate: float | None = None
     calibration_cases: int | None = None
 
     def to_json(self) -> dict[str, Any]:
@@ -178,8 +181,9 @@ def _case_level_metrics(
     if dice is not None:
         found["predicted_dice_informative"] = dice.informative
         confidence = soft_dice(expected, inside, voxels)
-        if dice.informative and np.isfinite(confidence):
-            found["predicted_dice"] = dice(confidence)
+        if np.isfinite(confidence):
+            found["dice_estimate"] = dice(confidence)
+            found |= {"predicted_dice": found["dice_estimate"]} if dice.informative else {}
     return found
 
 

@@ -17,14 +17,16 @@ from ..case.contents import case_contents, checked_file
 from ..case.region_files import REGION_LABELS_FILE, check_region_files
 from ..case.segmentation_file import REVIEWED_PATTERN, read_reviewed, reviewed_name
 from ..errors import InputError
+from ..imaging.planes import Grid, write_png
 from ..imaging.volume import orientation_of, ras_to_lps, read_file
 from ..regions.region import Region
-from ..review.flags import FlagRules, case_flags, rules_of_case
+from ..review.flags import FlagRules, case_flags, check_limits, no_flag_sentence, rules_of_case
 from ..review.reviewer import safe_reviewer_name
 from ..review.reviews import CaseReviews, read_reviews
+from ..review.triage import triage_of
 from .page import Report, in_order_of_need, report_page
 from .pictures import PlanePicture, Volumes, pictures_around
-from .thumbnail import Grid, thumbnail, write_png
+from .thumbnail import thumbnail
 
 REPORT_FILE = "report.html"
 SHOWN_REGIONS = 12
@@ -103,10 +105,15 @@ def _report(folder: Path, case: dict[str, Any], image_file: Path | None, rules: 
     found = read_reviews(folder, case)
     shown = in_order_of_need(found.regions, found.reviews)[:most]
     top = _top(case)
+    used = rules or rules_of_case(case)
+    if rules is not None:
+        check_limits([case], rules)
     drawn = _drawn(folder, case, found, shown, top, image_file)
     return Report(
         case=case,
-        flags=case_flags(case, rules or rules_of_case(case), found.reviews, found.regions),
+        flags=case_flags(case, used, found.reviews, found.regions),
+        no_flag=no_flag_sentence(used.active),
+        ranks=triage_of(case, used.active).sentences,
         regions=found.regions,
         shown=shown,
         pictures=drawn.regions,

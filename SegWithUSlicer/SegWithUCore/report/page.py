@@ -4,11 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ..imaging.planes import TINT_FROM, tint_stops
 from ..regions.region import Region, why
 from ..review.flags import Flag
 from ..review.log_format import Verdict
 from ..review.reviews import Review, disagreements
-from .pictures import CASING, MODEL_LINE, REGION_LINE, REVIEWED_LINES, TINT_FROM, PlanePicture, tint_stops
+from .pictures import CASING, MODEL_LINE, REGION_LINE, REVIEWED_LINES, PlanePicture
 from .render import render
 from .tables import (
     case_facts,
@@ -39,6 +40,8 @@ class Report:
         reviews: of each reviewer.
         reviewed: reviewers whose contours are drawn, in the order of their line styles.
         notes: what could not be read or drawn, one sentence each.
+        no_flag: why there is no flag, where there is none.
+        ranks: how the case compares with the calibration cases of its model, one sentence each.
     """
 
     case: Mapping[str, Any]
@@ -51,6 +54,8 @@ class Report:
     reviews: Sequence[Review]
     reviewed: Sequence[str]
     notes: Sequence[str]
+    no_flag: str = ""
+    ranks: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -91,6 +96,8 @@ def report_page(report: Report) -> str:
         title=f"{case['name']}: segmentation report",
         lead=[_lead(report)],
         flags=_flags(report),
+        no_flag=report.no_flag,
+        ranks=report.ranks,
         structures=structures_table(case),
         overview=report.overview,
         reviewed=report.reviewed,

@@ -5,28 +5,32 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .thumbnail import OPPOSITE, Grid, Plane, cut, grey_window, interpolated, plane_across, positions, windowed
+from ..imaging.planes import (
+    TITLES,
+    Grid,
+    Plane,
+    cut,
+    grey_window,
+    interpolated,
+    letters,
+    plane_across,
+    positions,
+    scale_mm,
+    tinted,
+    windowed,
+)
 
 EDGE_PIXELS = 256
 AROUND = 1.8
 """Edge of what is shown, as a multiple of the largest extent of the region."""
 LEAST_MM = 36.0
 """Smallest edge shown, so that a tiny region is seen with its surroundings."""
-TINT_FROM = 0.05
-"""Error probability from which the tint begins."""
-TINT_LOW, TINT_HIGH = (255, 176, 0), (213, 60, 0)
-"""Colours at both ends, which differ in brightness too."""
-TINT_SHARES = (0.15, 0.75)
-"""How much of the pixel is tint at both ends."""
 MODEL_LINE, REGION_LINE = ("#56b4e9", ""), ("#f0e442", "")
 """Colour and dashes of contours."""
 REVIEWED_LINES = (("#ffffff", "5 3"), ("#f0a0d0", "1.5 2.5"))
 """Those of reviewers' contours, distinguished by both; more reviewers are not drawn."""
 CASING = "#00000099"
 """Under each line, so that it is seen on bright and dark ground."""
-BAR_SHARE = 0.35
-"""Of the picture's edge, that a scale bar may be long."""
-TITLES = {"S": "axial", "A": "coronal", "R": "sagittal"}
 
 Line = tuple[tuple[float, float], ...]
 Corner = tuple[float, float]
@@ -137,7 +141,7 @@ class _View:
         return PlanePicture(
             pixels,
             TITLES[self._volumes.grid.axes[self._plane.axis]],
-            self._letters(),
+            letters(self._plane, self._volumes.grid),
             self._edge_mm,
             self._lines(own),
             {name: self._lines(edges) for name, edges in changed.items() if edges},
@@ -148,13 +152,6 @@ class _View:
         if region is None or self._volumes.regions is None:
             return []
         return self._lines(self._edges(self._volumes.regions == region))
-
-    def _letters(self) -> tuple[str, str, str, str]:
-        down, right = (
-            OPPOSITE[self._volumes.grid.towards_zyx[axis]] if flipped else self._volumes.grid.towards_zyx[axis]
-            for axis, flipped in zip((self._plane.down, self._plane.right), self._plane.flipped, strict=True)
-        )
-        return OPPOSITE[down], right, down, OPPOSITE[right]
 
     def _edges(self, labels: np.ndarray) -> "frozenset[Edge]":
         voxels = cut(labels, self._plane)
@@ -226,29 +223,3 @@ def _walk(corner: Corner, at: dict[Corner, list[Corner]]) -> Line:
 
 def _straight(first: Corner, second: Corner, third: Corner) -> bool:
     return first[0] == second[0] == third[0] or first[1] == second[1] == third[1]
-
-
-def tinted(pixels: np.ndarray, risk: np.ndarray, top: float) -> np.ndarray:
-    """RGB pixels with the error probability over them."""
-    strength = np.clip((risk - TINT_FROM) / max(top - TINT_FROM, 1e-6), 0, 1)[..., None]
-    colour = np.asarray(TINT_LOW) * (1 - strength) + np.asarray(TINT_HIGH) * strength
-    share = np.where(risk[..., None] > TINT_FROM, TINT_SHARES[0] * (1 - strength) + TINT_SHARES[1] * strength, 0)
-    return np.rint(pixels * (1 - share) + colour * share).astype(np.uint8)
-
-
-def tint_stops() -> list[tuple[float, tuple[int, int, int]]]:
-    """Colours of the error probability over middle grey, from its lower end (0) to its upper (1)."""
-    stops = []
-    for share in (0.0, 0.25, 0.5, 0.75, 1.0):
-        colour = np.asarray(TINT_LOW) * (1 - share) + np.asarray(TINT_HIGH) * share
-        tint = TINT_SHARES[0] * (1 - share) + TINT_SHARES[1] * share
-        red, green, blue = np.rint(128 * (1 - tint) + colour * tint).astype(int).tolist()
-        stops.append((share, (red, green, blue)))
-    return stops
-
-
-def scale_mm(edge_mm: float) -> float:
-    """Length of a scale bar: the longest of 1, 2 and 5 times a power of ten that fits."""
-    most = edge_mm * BAR_SHARE
-    power = 10.0 ** np.floor(np.log10(most))
-    return float(max(step * power for step in (1, 2, 5) if step * power <= most))

@@ -6,6 +6,7 @@ from datetime import datetime
 from pathlib import PurePosixPath
 from typing import Any
 
+from ..case.structures_table import OUTSIDE
 from ..regions.region import Region
 from ..review.flags import informative_dice, structures_of, wrong_share
 from ..review.log_format import NAMES, SPOKEN, Event, Opened, RegionViewed, Verdict
@@ -16,6 +17,7 @@ MOST_REGIONS = 100
 MOST_EVENTS = 200
 """Of an audit trail that are printed, the last ones; the log beside the report has all."""
 NOT_ASSESSED = "not assessed"
+ALL_TOGETHER = "all together"
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,10 @@ class Trail(ReportTable):
 
 
 def structures_table(case: Mapping[str, Any]) -> ReportTable:
-    """List volume, expected volume with its interval, predicted Dice and expected wrong volume of each structure."""
+    """List volume, expected volume with its interval, predicted Dice and expected wrong volume of each structure.
+
+    What lies outside all structures and the sum follow, so that the figures add up to those of the whole case.
+    """
     rows = [
         [
             str(entry["name"]),
@@ -51,6 +56,14 @@ def structures_table(case: Mapping[str, Any]) -> ReportTable:
         ]
         for entry in structures_of(case)
     ]
+    outside = [entry for entry in case["structures"] if int(entry["value"]) == 0]
+    wrong = [float(entry["expected_wrong_mm3"]) for entry in case["structures"]
+             if entry.get("expected_wrong_mm3") is not None]  # fmt: skip
+    if wrong and len(wrong) == len(case["structures"]):
+        rows += [[OUTSIDE, "", "", "", f"{float(entry['expected_wrong_mm3']):.0f}"] for entry in outside]
+        volume = sum(float(entry["volume_mm3"]) for entry in structures_of(case))
+        share = f" ({sum(wrong) / volume * 100:.0f} %)" if volume > 0 else ""
+        rows.append([ALL_TOGETHER, f"{volume:.0f}", "", "", f"{sum(wrong):.0f}{share}"])
     header = ["structure", "volume mm³", "expected volume mm³", "predicted Dice", "expected wrong mm³"]
     return ReportTable(header, rows)
 

@@ -1,7 +1,7 @@
 """Flag rules: which cases need a look, with the limits that the user sees and sets, and the reason for each flag."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from enum import StrEnum
 from pathlib import Path
@@ -13,11 +13,13 @@ from ..regions.region import Region
 from ..strict_json import read_json
 from .log_format import Verdict
 from .reviews import Review, read_reviews
+from .triage import LARGEST, dice_estimate, figures_of_case
 
 WARNED = frozenset({"warning", "refused"})
 """Severities of a difference from the training cases that raise a flag; a note does not."""
-LIMITS = ("wrong_mm3", "wrong_share", "interval_share", "dice")
+LIMITS = ("wrong_mm3", "wrong_share", "interval_share", "dice", "case_share")
 _WANTED = {True: "a number, or null to switch it off", False: "true or false"}
+UNINFORMATIVE = ", which on calibration cases did not tell better from worse segmentations"
 _WISHES = {Verdict.REJECTED: "rejected {}", Verdict.SECOND_READER: "wants a second reader for {}"}
 
 
@@ -40,9 +42,12 @@ class FlagRules:
         wrong_mm3: most expected wrong volume of a structure, mm3.
         wrong_share: the same as a share of the structure's volume.
         interval_share: widest volume interval, as a share of the expected volume.
-        dice: lowest predicted Dice; only where the prediction is informative.
+        dice: lowest predicted Dice.
+        case_share: most expected wrong volume of the whole segmentation, missed tissue included, as a share of it.
         fingerprint: whether differences from the training cases raise flags.
         reviewer: whether a rejected verdict or a wish for a second reader does.
+        informative_only: whether `dice` counts only where the prediction is informative, as in fitted limits; one that
+            a user sets always acts.
     """
 
     wrong_mm3: float | None = None
@@ -51,12 +56,21 @@ class FlagRules:
     dice: float | None = None
     fingerprint: bool = True
     reviewer: bool = True
+    case_share: float | None = None
+    informative_only: bool = False
 
     def __post_init__(self) -> None:
         for name in LIMITS:
             limit = getattr(self, name)
             if limit is not None and not (math.isfinite(limit) and limit >= 0):
                 raise UsageError(f"The flag rule {name} has the limit {limit}: give a number that is not negative.")
+        if self.dice is not None and self.dice > 1:
+            raise UsageError(f"The flag rule dice has the limit {self.dice:g}: give a Dice from 0 to 1.")
+
+    @property
+    def active(self) -> bool:
+        """Whether any limit of a figure is set; else only the input check and reviewers raise flags."""
+        return any(getattr(self, name) is not None for name in LIMITS)
 
     def to_json(self) -> dict[str, Any]:
         """For `worklist.json` and files of rules."""
@@ -86,7 +100,8 @@ class FlagRules:
             calibration: the block "flags" of a bundle's calibration, or None.
         """
         rules = (calibration or {}).get("rules") or {}
-        return cls(**{name: entry["limit"] for name, entry in rules.items() if name in LIMITS and entry["useful"]})
+        limits = {name: entry["limit"] for name, entry in rules.items() if name in LIMITS and entry["useful"]}
+        return cls(**limits, informative_only=True)
 
 
 def read_rules(path: Path) -> FlagRules:
@@ -168,6 +183,7 @@ def case_flags(
     """
     try:
         found = [flag for entry in structures_of(case) for flag in _of_structure(entry, rules)]
+        found += _of_whole(case, rules)
         found += _of_fingerprint(case) if rules.fingerprint else []
     except DAMAGED as error:
         raise InputError(f"{CASE_FILE} is damaged ({error!r:.200}): segment the case again.") from error
@@ -222,10 +238,61 @@ def _of_structure(entry: Mapping[str, Any], rules: FlagRules) -> Iterator[Flag]:
         words = f"{name}: its volume lies between {low:.0f} and {high:.0f} mm3, an interval of "
         words += f"{_percent(width)} of the expected volume, above the limit of {_percent(rules.interval_share)}."
         yield Flag(Rule.INTERVAL, name, _finite(width), rules.interval_share, words)
-    dice = informative_dice(entry)
+    dice = informative_dice(entry) if rules.informative_only else dice_estimate(entry)
     if rules.dice is not None and dice is not None and dice < rules.dice:
-        words = f"{name}: the predicted Dice is {dice:.2f}, below the limit of {rules.dice:.2f}."
-        yield Flag(Rule.DICE, name, dice, rules.dice, words)
+        words = f"{name}: the predicted Dice is {dice:.2f}, below the limit of {rules.dice:.2f}"
+        doubt = "" if informative_dice(entry) is not None else UNINFORMATIVE
+        yield Flag(Rule.DICE, name, dice, rules.dice, f"{words}{doubt}.")
+
+
+def _of_whole(case: Mapping[str, Any], rules: FlagRules) -> Iterator[Flag]:
+    figures = figures_of_case(case)
+    share, wrong = figures["wrong_share"], figures["wrong_mm3"]
+    if rules.case_share is None or share is None or wrong is None or share <= rules.case_share:
+        return
+    words = f"{_percent(share)} of the segmented volume" if share < LARGEST else "nothing was found, and as much as"
+    words += f" ({wrong:.0f} mm3, missed tissue included) is expected to be wrong, above the limit of "
+    words = f"{words}{_percent(rules.case_share)}."
+    figure = share if share < LARGEST else None
+    yield Flag(Rule.WRONG_SHARE, None, figure, rules.case_share, words[0].upper() + words[1:])
+
+
+def no_flag_sentence(active: bool) -> str:
+    """Say why a case has no flag.
+
+    Args:
+        active: whether a limit of any figure is set (`FlagRules.active`).
+    """
+    if active:
+        return "No rule flags this case."
+    return (
+        "No rule is active for this model: its calibration cases gave no limit that tells bad cases from good ones. "
+        "Only the check of the input and reviewers can flag a case, unless you set a limit."
+    )
+
+
+def check_limits(cases: Sequence[Mapping[str, Any]], rules: FlagRules) -> list[str]:
+    """Check that limits which a user has set can act; returns a sentence for each that some cases escape.
+
+    Args:
+        cases: contents of their `case.json`.
+
+    Raises:
+        UsageError: none of the cases has the figure that a limit is about.
+    """
+    notes = []
+    for limit, (option, what, figure) in _LIMITED.items():
+        if getattr(rules, limit) is None or not cases:
+            continue
+        lacking = sum(all(figure(entry) is None for entry in structures_of(case)) for case in cases)
+        if lacking == len(cases):
+            raise UsageError(
+                f"{option} {getattr(rules, limit):g} cannot act, since none of the cases has {what} (their model gives "
+                "none, or an earlier version made them): leave it out, or segment them again."
+            )
+        if lacking:
+            notes.append(f"{option} does not act on {lacking} of {len(cases)} cases, which lack {what}.")
+    return notes
 
 
 def _of_fingerprint(case: Mapping[str, Any]) -> Iterator[Flag]:
@@ -256,6 +323,15 @@ def _of_reviewers(reviews: Sequence[Review], regions: Sequence[Region]) -> Itera
 def with_changes(rules: FlagRules, given: Mapping[str, Any]) -> FlagRules:
     """Rules with those that the user gave; None among them leaves a rule as it is."""
     return replace(rules, **{name: value for name, value in given.items() if value is not None})
+
+
+_LIMITED: dict[str, tuple[str, str, Callable[[Mapping[str, Any]], object]]] = {
+    "wrong_mm3": ("--flag-wrong-mm3", "an expected wrong volume", lambda entry: entry.get("expected_wrong_mm3")),
+    "wrong_share": ("--flag-wrong-share", "an expected wrong volume", lambda entry: entry.get("expected_wrong_mm3")),
+    "interval_share": ("--flag-interval", "a volume interval", interval_share),
+    "dice": ("--flag-dice", "a predicted Dice", dice_estimate),
+}
+"""Option and figure of each limit, and what an entry of a structure says of it."""
 
 
 def _finite(value: float) -> float | None:

@@ -1,4 +1,4 @@
-"""Worklist: cases sorted by the expected errors seen per minute of review. Standard library only."""
+"""Worklist: cases sorted by the expected errors seen per minute of review, or by a figure. Standard library only."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -9,9 +9,10 @@ from typing import Any
 from ..case.case_file import naming_case, read_case
 from ..errors import InputError
 from ..regions.region import Region
-from .flags import Flag, FlagRules, case_flags, rules_of_case, structures_of
+from .flags import Flag, FlagRules, case_flags, check_limits, rules_of_case, structures_of
 from .log_format import SEEN, SPOKEN, Verdict
 from .reviews import CaseReviews, Elsewhere, Review, read_reviews, unseen_regions
+from .triage import UNKNOWN, Triage, triage_of
 
 SECONDS_PER_REGION = 20.0
 """Assumed until `ENOUGH_DECIDED` regions have been decided."""
@@ -19,9 +20,18 @@ SECONDS_TO_OPEN = 15.0
 """Assumed for opening a case and finding one's way: without it one large region would beat any case of many."""
 ENOUGH_DECIDED = 5
 SORTED_BY = (
-    "expected wrong volume (mm3) in the regions that nobody has accepted, corrected or taken without a look, per "
+    "the expected wrong volume (mm3) in the regions that nobody has accepted, corrected or taken without a look, per "
     "minute that looking at them takes (seconds per region times their number, plus the time to open the case)"
 )
+
+BENEFIT = "benefit"
+SORTS = {
+    BENEFIT: SORTED_BY,
+    "share": "the expected wrong volume, missed tissue included, as a share of the segmented volume, largest first",
+    "mm3": "the expected wrong volume of the whole case (mm3), missed tissue included, largest first",
+    "predicted-dice": "the lowest predicted Dice of a structure, lowest first",
+}
+"""Orders of a worklist by name."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +77,7 @@ class WorklistEntry:
         trouble: why the case could not be read; "" where it could.
         unseen_regions: those that were taken without a look and that nobody has looked at.
         unseen_wrong_mm3: expected wrong volume that these hold.
+        triage: figures of the whole case, and its ranks among the calibration cases.
     """
 
     name: str
@@ -83,6 +94,7 @@ class WorklistEntry:
     trouble: str = ""
     unseen_regions: int = 0
     unseen_wrong_mm3: float = 0.0
+    triage: Triage = UNKNOWN
 
     @property
     def benefit(self) -> float:
@@ -95,16 +107,20 @@ class Worklist:
     """Cases in order.
 
     Attributes:
-        entries: best benefit first, cases that could not be read last.
+        entries: best benefit first, or as `sort` says; cases that could not be read last.
         seconds_per_region: for the estimate of minutes.
         decided: regions behind that figure; 0 if it is the assumed one.
         rules: that the user gave; None if each case's own were used.
+        sort: of `SORTS`.
+        notes: limits that do not act on some of the cases, one sentence each.
     """
 
     entries: tuple[WorklistEntry, ...]
     seconds_per_region: float
     decided: int
     rules: FlagRules | None
+    sort: str = BENEFIT
+    notes: tuple[str, ...] = ()
 
     @property
     def pace(self) -> str:
@@ -122,12 +138,14 @@ class CaseReading:
         folder: None for a result that lies in none.
         case: the content of `case.json`.
         found: its regions and reviews.
+        rules_active: whether any limit of a figure can flag it.
     """
 
     folder: Path | None
     case: Mapping[str, Any]
     found: CaseReviews
     flags: tuple[Flag, ...]
+    rules_active: bool = True
 
     @property
     def paces(self) -> list[float]:
@@ -145,13 +163,17 @@ class CaseReading:
         return _entry(self, seconds_per_region)
 
 
-def make_worklist(folders: Sequence[Path], rules: FlagRules | None = None) -> Worklist:
+def make_worklist(folders: Sequence[Path], rules: FlagRules | None = None, sort: str = BENEFIT) -> Worklist:
     """Read case folders and sort them; a damaged one is listed with a sentence and does not stop the rest.
 
     Only `case.json`, `regions.csv` and the logs are read.
 
     Args:
         rules: None for those that each case's model brings.
+        sort: of `SORTS`.
+
+    Raises:
+        UsageError: a limit of `rules` can act on none of the cases.
     """
     readings: list[CaseReading] = []
     broken: list[WorklistEntry] = []
@@ -161,8 +183,9 @@ def make_worklist(folders: Sequence[Path], rules: FlagRules | None = None) -> Wo
         except InputError as error:
             broken.append(unreadable(folder, error))
     seconds, decided = pace_of([pace for reading in readings for pace in reading.paces])
-    entries = by_benefit([reading.entry(seconds) for reading in readings])
-    return Worklist((*entries, *broken), seconds, decided, rules)
+    notes = [] if rules is None else check_limits([reading.case for reading in readings], rules)
+    entries = in_sort([reading.entry(seconds) for reading in readings], sort)
+    return Worklist((*entries, *broken), seconds, decided, rules, sort, tuple(notes))
 
 
 def read_for_worklist(folder: Path, rules: FlagRules | None = None, also: Elsewhere | None = None) -> CaseReading:
@@ -190,8 +213,8 @@ def reading_of(
     Args:
         rules: None for those that the case's model brings.
     """
-    flags = case_flags(case, rules or rules_of_case(case), found.reviews, found.regions)
-    return CaseReading(folder, case, found, tuple(flags))
+    used = rules or rules_of_case(case)
+    return CaseReading(folder, case, found, tuple(case_flags(case, used, found.reviews, found.regions)), used.active)
 
 
 def unreadable(folder: Path, error: InputError) -> WorklistEntry:
@@ -213,6 +236,27 @@ def with_pace(entry: WorklistEntry, seconds_per_region: float) -> WorklistEntry:
 def by_benefit(entries: Sequence[WorklistEntry]) -> list[WorklistEntry]:
     """Rows with the best benefit first, those that could not be read last."""
     return sorted(entries, key=lambda entry: (bool(entry.trouble), -entry.benefit, entry.name, str(entry.folder)))
+
+
+def in_sort(entries: Sequence[WorklistEntry], sort: str) -> list[WorklistEntry]:
+    """Rows in an order of `SORTS`; those without the figure come later, those that could not be read last."""
+    if sort == BENEFIT:
+        return by_benefit(entries)
+
+    def key(entry: WorklistEntry) -> tuple[bool, bool, float, str]:
+        figure = _figure(entry, sort)
+        return bool(entry.trouble), figure is None, 0.0 if figure is None else figure, entry.name
+
+    return sorted(entries, key=key)
+
+
+def _figure(entry: WorklistEntry, sort: str) -> float | None:
+    """Return what a row is sorted by, lowest first."""
+    triage = entry.triage
+    if sort == "predicted-dice":
+        return triage.predicted_dice
+    figure = triage.wrong_share if sort == "share" else triage.wrong_mm3
+    return None if figure is None else -figure
 
 
 def open_regions(found: CaseReviews) -> list[Region]:
@@ -244,6 +288,7 @@ def _entry(reading: CaseReading, seconds: float) -> WorklistEntry:
         notes=found.notes,
         unseen_regions=len(unseen),
         unseen_wrong_mm3=sum(region.expected_wrong_mm3 for region in unseen),
+        triage=triage_of(case, reading.rules_active),
     )
 
 

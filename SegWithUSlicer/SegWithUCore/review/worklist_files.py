@@ -15,13 +15,15 @@ from ..errors import InputError
 from ..paths import has_links, is_inside, is_own, path_mac, stored_path
 from ..strict_json import read_json, to_json
 from .flags import Flag, FlagRules, Rule
-from .worklist import SECONDS_PER_REGION, SORTED_BY, ReviewStatus, Worklist, WorklistEntry
+from .triage import Rank, Triage
+from .worklist import SECONDS_PER_REGION, SORTS, ReviewStatus, Worklist, WorklistEntry
 
 WORKLIST_CSV, WORKLIST_JSON = "worklist.csv", "worklist.json"
 FORMAT = "segwithu-worklist"
 COLUMNS = (
     *("rank", "case", "flags", "reasons", "worst_structure", "expected_wrong_mm3", "regions", "open_regions"),
     *("open_wrong_mm3", "unseen_regions", "unseen_wrong_mm3", "minutes", "benefit_mm3_per_minute"),
+    *("wrong_share", "case_wrong_mm3", "predicted_dice", "share_larger_than", "dice_lower_than"),
     *("reviewed", "trouble", "folder"),
 )
 
@@ -41,7 +43,8 @@ def write_worklist(worklist: Worklist, folder: Path, anonymous: bool = False) ->
         "format": FORMAT,
         "format_version": 1,
         **({} if anonymous else {"created": datetime.now(UTC).isoformat(timespec="seconds")}),
-        "sorted_by": SORTED_BY,
+        "sort": worklist.sort,
+        "sorted_by": SORTS[worklist.sort],
         "pace": worklist.pace,
         "seconds_per_region": worklist.seconds_per_region,
         "rules": None if worklist.rules is None else worklist.rules.to_json(),
@@ -59,10 +62,13 @@ def worklist_csv(rows: list[dict[str, Any]]) -> str:
 
 
 def _cells(row: dict[str, Any]) -> list[Any]:
+    ranks = _triage(row).ranks
     joined = {
         **row,
         "flags": "; ".join(dict.fromkeys(flag["rule"] for flag in row["flags"])),
         "reasons": " ".join(flag["sentence"] for flag in row["flags"]),
+        "share_larger_than": ranks["wrong_share"].text if "wrong_share" in ranks else "",
+        "dice_lower_than": ranks["predicted_dice"].text if "predicted_dice" in ranks else "",
         "reviewed": "; ".join(review["text"] for review in row["reviews"]),
     }
     return [joined[name] for name in COLUMNS]
@@ -172,6 +178,7 @@ def _entry(row: Mapping[str, Any], folder: Path) -> WorklistEntry:
         trouble=str(row.get("trouble") or ""),
         unseen_regions=int(row.get("unseen_regions") or 0),
         unseen_wrong_mm3=float(row.get("unseen_wrong_mm3") or 0.0),
+        triage=_triage(row),
     )
 
 
@@ -193,14 +200,34 @@ def _row(rank: int, entry: WorklistEntry, base: Path) -> dict[str, Any]:
         "minutes": _rounded(entry.minutes) if known else None,
         "benefit_mm3_per_minute": _rounded(entry.benefit) if known else None,
         "reviews": [{**asdict(review), "text": review.text} for review in entry.reviews],
+        **_triage_json(entry.triage),
         "notes": list(entry.notes),
         "trouble": entry.trouble,
         **_folder_entry(entry.folder, base),
     }
 
 
-def _rounded(value: float | None) -> float | None:
-    return round(value, 2) if value is not None and math.isfinite(value) else None  # JSON knows no infinity
+def _triage_json(triage: Triage) -> dict[str, Any]:
+    return {
+        "wrong_share": _rounded(triage.wrong_share, 4),
+        "case_wrong_mm3": _rounded(triage.wrong_mm3),
+        "predicted_dice": _rounded(triage.predicted_dice, 4),
+        "ranks": {name: asdict(rank) for name, rank in triage.ranks.items()},
+        "rules_active": triage.rules_active,
+    }
+
+
+def _triage(row: Mapping[str, Any]) -> Triage:
+    ranks = {name: Rank(int(rank["better"]), int(rank["cases"])) for name, rank in (row.get("ranks") or {}).items()}
+    share, wrong, dice = (
+        None if row.get(name) is None else float(row[name])
+        for name in ("wrong_share", "case_wrong_mm3", "predicted_dice")
+    )
+    return Triage(share, wrong, dice, ranks, bool(row.get("rules_active", True)))
+
+
+def _rounded(value: float | None, digits: int = 2) -> float | None:
+    return round(value, digits) if value is not None and math.isfinite(value) else None  # JSON knows no infinity
 
 
 def _folder_entry(folder: Path, base: Path) -> dict[str, str]:

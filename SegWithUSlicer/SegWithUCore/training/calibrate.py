@@ -28,6 +28,7 @@ from ..inference.structures import UNCERTAIN_ABOVE, CaseLevelCalibration
 from ..metrics.overlap import dice_of
 from ..models.input_spec import Label
 from ..review.flags import share_of
+from ..review.triage import share
 from .dataset import Case, PreparedCase, class_indices, left_right_axis
 from .recipe import Recipe
 
@@ -127,6 +128,31 @@ def structure_case(
     )
 
 
+def triage_figures(
+    cases: Sequence[CaseNumbers],
+    error_probabilities: Sequence[np.ndarray],
+    numbers: CaseLevelCalibration,
+    labels: Sequence[Label],
+) -> dict[str, list[float]]:
+    """Return what `review.triage` reads of a case, of all calibration cases, each sorted.
+
+    Args:
+        error_probabilities: of each voxel, a case each.
+    """
+    found: dict[str, list[float]] = {"wrong_share": [], "wrong_mm3": [], "predicted_dice": []}
+    for case, chance in zip(cases, error_probabilities, strict=True):
+        wrong = float(chance.sum(dtype=np.float64)) * case.voxel_mm3
+        found["wrong_mm3"].append(wrong)
+        found["wrong_share"].append(share(wrong, float(case.predicted[1:].sum()) * case.voxel_mm3))
+        dice = [
+            line(case.confidence(index))
+            for index, label in enumerate(labels[1:], 1)
+            if (line := numbers.dice.get(label.value)) is not None and np.isfinite(case.confidence(index))
+        ]
+        found["predicted_dice"] += [min(dice)] if dice else []
+    return {name: sorted(round(value, 6) for value in values) for name, values in found.items() if values}
+
+
 def _width(volume: float, low: float, high: float) -> float:
     return share_of(high - low, volume)
 
@@ -163,12 +189,15 @@ def fitted(predictions: Sequence[Prediction], truths: Sequence[np.ndarray], labe
         "sources": _sources(predictions, chances),
         "tempering_scale": scale,
         **numbers.to_json(),
-        "flags": fit_flag_rules(
-            [
-                flag_figures(case, p.classes, chance, numbers, labels)
-                for case, p, chance in zip(cases, predictions, chances, strict=True)
-            ]
-        ),
+        "flags": {
+            **fit_flag_rules(
+                [
+                    flag_figures(case, p.classes, chance, numbers, labels)
+                    for case, p, chance in zip(cases, predictions, chances, strict=True)
+                ]
+            ),
+            "figures": triage_figures(cases, chances, numbers, labels),
+        },
         "rivals": {
             "temperature": fit_temperature([p.logits for p in predictions], truths),
             "maximum_softmax": _error_probability(unsure, predictions, errors).to_json(),

@@ -11,7 +11,7 @@ from .. import __version__
 from ..case.case_file import case_folders, naming_case, read_case, read_description
 from ..errors import InputError
 from ..regions.region import ORDERS
-from ..review.flags import FlagRules
+from ..review.flags import FlagRules, no_flag_sentence
 from ..review.independence import ended, seen_by
 from ..review.log_format import SPOKEN
 from ..review.reviewer import clean_reviewer_name
@@ -204,6 +204,8 @@ def _row(id_: str, entry: WorklistEntry, found: CaseReviews | None, reviewer: st
             {**asdict(one), "text": one.text, "own": one.reviewer == reviewer, "ended": over.get(one.reviewer, False)}
             for one in entry.reviews
         ],
+        "no_flag": no_flag_sentence(entry.triage.rules_active),
+        "ranks": entry.triage.sentences,
         "notes": list(entry.notes),
         "trouble": entry.trouble,
     }

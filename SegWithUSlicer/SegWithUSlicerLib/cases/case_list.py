@@ -133,13 +133,16 @@ class CaseList:
         self._take(source.rows(()))
 
     def set_wrong_share(self, share: float | None) -> None:
-        """Flag cases of which more than this share of a structure is expected to be wrong; all are read again.
+        """Flag cases of which more than this share, or of one of their structures, is expected to be wrong.
+
+        All are read again.
 
         Args:
             share: from 0 to 1; None for the rules of each case's model, or what else the worklist's maker gave.
         """
         given = self.source.rules
-        self.rules = None if share is None and given is None else replace(given or FlagRules(), wrong_share=share)
+        changed = replace(given or FlagRules(), wrong_share=share, case_share=share)
+        self.rules = None if share is None and given is None else changed
         self._waiting = deque(self.items)
 
     @property

@@ -308,5 +308,13 @@ def about_case(item: CaseItem) -> list[str]:
     entry = item.entry
     if entry.trouble:
         return [entry.trouble]
-    reasons = [flag.sentence for flag in entry.flags] or [_("No rule flags {case}.").format(case=entry.name)]
-    return [*reasons, *entry.notes]
+    none = (
+        _("No rule flags {case}.")
+        if entry.triage.rules_active
+        else _(
+            "No rule is active for the model of {case}: its calibration cases gave no limit that tells bad cases "
+            "from good ones. Only the check of the input and reviewers can flag it, unless you set a limit."
+        )
+    )
+    reasons = [flag.sentence for flag in entry.flags] or [none.format(case=entry.name)]
+    return [*reasons, *entry.triage.sentences, *entry.notes]

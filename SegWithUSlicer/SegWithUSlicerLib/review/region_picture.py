@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import vtk
 
+from SegWithUCore.imaging.planes import Grid
 from SegWithUCore.regions.region import Region
-from SegWithUCore.report.thumbnail import AROUND, EDGE_PIXELS, LEAST_MM, Grid, thumbnail
+from SegWithUCore.report.thumbnail import AROUND, EDGE_PIXELS, LEAST_MM, thumbnail
 
 from ..scene.case_images import array_of
 from ..scene.case_nodes import CaseNodes

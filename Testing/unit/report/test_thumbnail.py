@@ -11,7 +11,8 @@ from review_cases import a_region, real_labels
 from small_disks import leave
 
 from SegWithUCore.errors import OutputError
-from SegWithUCore.report.thumbnail import CONTOUR, Grid, thumbnail, write_png
+from SegWithUCore.imaging.planes import Grid, write_png
+from SegWithUCore.report.thumbnail import CONTOUR, thumbnail
 
 SPACING = (2.0, 1.3, 0.9)
 SHAPE = (16, 31, 37)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import SimpleITK as sitk
+from cohort_kills import OVERVIEW
 from reader_deaths import deadly_names
 from ready_commands import ReadyCommands
 from segwithu_command import PATIENCE_S, Command, child, entries, finished, one_sentence, real_image, write
@@ -48,7 +49,7 @@ def test_files_that_end_their_reader_are_rows_and_the_next_case_runs(
         for name, told in failures(output).items():
             assert told.startswith(f"Reading {study / name}.nii.gz ended the reading process ({name[5:]}): ")
         assert len(outcome.messages) == 4, "a sentence a failed case, and the sum"
-        assert sorted(path.name for path in output.iterdir()) == ["begin", "failed.csv", "last"]
+        assert sorted(path.name for path in output.iterdir()) == sorted(["begin", "failed.csv", "last", *OVERVIEW])
 
 
 def test_a_header_that_itk_does_not_survive_is_one_failed_case(
@@ -81,7 +82,9 @@ def test_names_that_are_no_utf8_are_read_and_written_as_in_urls(
     assert "3 cases done, 1 failed; " in outcome.out, outcome.err
     shown = {name: str(tmp_path / "%C4rzte" / name) for name in ("bad%FF.nrrd", "M%FCller.nii.gz")}
     assert failures(output) == {"bad%FF": f"{shown['bad%FF.nrrd']} {failures(output)['bad%FF'].split(' ', 1)[1]}"}
-    assert sorted(path.name for path in output.iterdir()) == ["M%FCller", "Zo%EB", "failed.csv", "plain"]
+    assert sorted(path.name for path in output.iterdir()) == sorted(
+        ["M%FCller", "Zo%EB", "failed.csv", "plain", *OVERVIEW]
+    )
     cases = [read_case(output / name) for name in ("M%FCller", "plain")]
     assert len({case["input"]["channels"][0]["voxels_sha256"] for case in cases}) == 1
     for place in (odd[0], None):
@@ -149,7 +152,9 @@ def test_a_case_that_killed_two_processes_is_a_row(
             assert word in failures(output)["b"]
     outcome = segwithu.segment(*images, "--resume", "--take-over", model=tiny, output=output)
     assert "1 case done, 2 were there already; " in outcome.out
-    assert sorted(path.name for path in output.iterdir()) == list(NAMES), "no count, no lock, no list of failures"
+    assert sorted(path.name for path in output.iterdir()) == sorted([*NAMES, *OVERVIEW]), (
+        "no count, no lock, no list of failures"
+    )
 
 
 def test_a_case_that_fails_or_is_interrupted_counts_no_death(

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cohort_kills import assert_same_cases, hidden_in
+from cohort_kills import OVERVIEW, assert_same_cases, hidden_in
 from segwithu_command import Command, Outcome, changed_description, one_sentence
 from worker_deaths import deadly_cases
 
@@ -151,7 +151,7 @@ def test_a_worker_killed_in_its_case_costs_time_alone(
     killer.join()
     assert outcome.code == 0, outcome.err
     assert "4 cases done; " in outcome.out
-    assert sorted(path.name for path in output.iterdir()) == sorted([waits, *NAMES[:3]])
+    assert sorted(path.name for path in output.iterdir()) == sorted([waits, *NAMES[:3], *OVERVIEW])
 
 
 def _waits(pid: int, output: Path) -> bool:

@@ -68,11 +68,12 @@ def test_a_wide_volume_interval_is_flagged(case: Path) -> None:
     assert raised(case, interval_share=0.5) == []
 
 
-def test_a_low_predicted_dice_is_flagged_only_where_it_is_informative(case: Path) -> None:
+def test_a_fitted_limit_of_the_predicted_dice_acts_only_where_it_is_informative(case: Path) -> None:
     with_figures(case, predicted_dice=0.7, predicted_dice_informative=True)
     assert [flag.rule for flag in raised(case, dice=0.8)] == [Rule.DICE]
-    with_figures(case, predicted_dice_informative=False)
-    assert raised(case, dice=0.8) == []
+    with_figures(case, predicted_dice=None, dice_estimate=0.7, predicted_dice_informative=False)
+    assert raised(case, dice=0.8, informative_only=True) == []
+    assert [flag.rule for flag in raised(case, dice=0.8)] == [Rule.DICE]
 
 
 def test_warnings_are_flagged_and_notes_are_not(case: Path) -> None:
@@ -186,7 +187,7 @@ def test_where_hardly_any_case_is_bad_no_rule_is_needed() -> None:
     dice = np.linspace(0.8, 0.9, 40)
     fitted = fit_flag_rules(some_cases(1 - dice, dice), bad_dice=0.7)
     assert "without any flag" in fitted["rules"]["wrong_share"]["sentence"]
-    assert FlagRules.fitted(fitted) == FlagRules()
+    assert FlagRules.fitted(fitted) == FlagRules(informative_only=True)
 
 
 def test_a_low_predicted_dice_has_a_limit_from_below() -> None:

@@ -29,7 +29,8 @@ from SegWithUCore.models.bundle import block_sha256, file_sha256
 MAPS = ["calibration.nii.gz", "error_probability.nii.gz", "ranking.nii.gz"]
 REGIONS = ["regions.csv", "regions.nii.gz", "runner_up.nii.gz"]
 SOURCES = ["model_percentile.nii.gz", "data_percentile.nii.gz"]
-FILES = sorted([*MAPS, *REGIONS, *SOURCES, "case.json", "segmentation.nii.gz", "segmentation.seg.nrrd"])
+OVERVIEW = ["preview.png", "structures.csv"]
+FILES = sorted([*MAPS, *REGIONS, *SOURCES, *OVERVIEW, "case.json", "segmentation.nii.gz", "segmentation.seg.nrrd"])
 REGION_ZYX = (slice(40, 76), slice(87, 137), slice(52, 88))
 """The voxels of the MNI sample whose centres lie in `SAMPLE_ROI` (36 x 50 x 36 mm around RAS -28, -22, -14)."""
 
@@ -172,7 +173,7 @@ def test_file_format_and_voxel_type_change_nothing(segwithu: Command, tiny: Path
     paths = [write(sitk.Cast(image, kind), tmp_path / f"{name}.nii.gz") for name, kind in kinds.items()]
     paths += [write(image, tmp_path / f"format-{suffix}.{suffix}") for suffix in ("nrrd", "mha", "nii")]
     assert segwithu.segment(*paths, model=tiny, output=tmp_path / "results").code == 0
-    cases = sorted((tmp_path / "results").iterdir())
+    cases = sorted(path for path in (tmp_path / "results").iterdir() if path.is_dir())
     assert len(cases) == 8
     expected = hashlib.sha256(sitk.GetArrayFromImage(image).astype("<f4").tobytes()).hexdigest()
     for case in cases:

@@ -225,7 +225,8 @@ export class WorklistPage {
     // Says why a case is flagged, and what is unusual about it.
     tell(one) {
         const reasons = one.trouble ? [one.trouble] : [...one.flags.map(({ sentence }) => sentence), ...one.notes];
-        const lines = reasons.length ? reasons : [`No rule flags ${one.name}.`];
+        const lines = reasons.length ? reasons : [one.no_flag];
+        lines.push(...one.ranks);
         this.about.replaceChildren(element("strong", {}, one.name), ...lines.map((line) => element("p", {}, line)));
     }
 }

@@ -1,0 +1,100 @@
+"""The overview of a folder of cases: `index.html` with a preview of each case, and `structures.csv`."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from ..atomic_files import atomic_file
+from ..case.case_file import DAMAGED, case_folders, read_case
+from ..case.preview import PREVIEW_FILE
+from ..case.structures_table import STRUCTURES_FILE, write_structures_of
+from ..errors import InputError
+from ..review.flags import rules_of_case
+from ..review.triage import Triage, triage_of
+from .render import render
+from .tables import structures_table
+
+INDEX_FILE = "index.html"
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A case of the page.
+
+    Attributes:
+        folder, preview: links, relative to the page; "" for no preview.
+        share: expected wrong share in words, "" if unknown.
+        flags: sentences; and what else there is to say.
+        structures: name, volume, expected wrong volume.
+    """
+
+    name: str
+    folder: str
+    preview: str
+    report: str
+    share: str
+    sentences: Sequence[str]
+    flags: Sequence[str]
+    structures: Sequence[Sequence[str]]
+    triage: Triage
+
+
+def write_cohort_overview(output: Path) -> list[str]:
+    """Write `structures.csv` and `index.html` about all cases in a folder, each whole or not at all.
+
+    Returns:
+        A sentence for each case that cannot be read.
+
+    Raises:
+        OutputError: the folder cannot be written to.
+    """
+    try:
+        folders = case_folders([output])
+    except InputError:
+        return []
+    troubles = write_structures_of(folders, output / STRUCTURES_FILE)
+    rows = []
+    for folder in folders:
+        try:
+            rows.append(_row(folder, read_case(folder)))
+        except (InputError, *DAMAGED):
+            continue  # the table has said so
+    rows.sort(key=lambda row: (row.triage.wrong_share is None, -(row.triage.wrong_share or 0.0), row.name))
+    inactive = bool(rows) and not any(row.triage.rules_active for row in rows)
+    page = render(
+        "cohort.html",
+        title=f"{output.resolve().name}: {len(rows)} cases",
+        heading=output.resolve().name,
+        lead=[_lead(rows, inactive)],
+        rows=rows,
+        table=STRUCTURES_FILE,
+    )
+    with atomic_file(output / INDEX_FILE) as work:
+        work.write_text(page, encoding="utf-8", errors="backslashreplace")
+    return troubles
+
+
+def _lead(rows: Sequence[_Row], inactive: bool) -> str:
+    flagged = sum(bool(row.flags) for row in rows)
+    words = f"{len(rows)} cases, {flagged} flagged" if len(rows) != 1 else f"1 case, {flagged} flagged"
+    if inactive:
+        words += " (no rule is active for this model: only the check of the input flags a case)"
+    return f"{words}. Those with the largest expected wrong share of the segmented volume come first."
+
+
+def _row(folder: Path, case: Mapping[str, Any]) -> _Row:
+    triage = triage_of(case, rules_of_case(case).active)
+    table = structures_table(case)
+    return _Row(
+        str(case["name"]),
+        quote(folder.name),
+        f"{quote(folder.name)}/{PREVIEW_FILE}" if (folder / PREVIEW_FILE).is_file() else "",
+        f"{quote(folder.name)}/report.html" if (folder / "report.html").is_file() else "",
+        "" if triage.wrong_share is None else f"{min(triage.wrong_share, 9.99):.0%}",
+        triage.sentences,
+        [str(flag["sentence"]) for flag in case.get("flags") or []],
+        [[row[0], row[1], row[-1]] for row in table.rows],
+        triage,
+    )

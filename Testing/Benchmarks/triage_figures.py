@@ -1,0 +1,44 @@
+"""Give a bundle that was calibrated before 0.5.0 the figures of its calibration cases, by which new cases are ranked.
+
+    python Testing/Benchmarks/triage_figures.py Resources/Models/hippocampus DATA/split.csv:calibration
+
+Nothing else in the bundle changes, and its calibration keeps its hash. Publish the bundle anew afterwards.
+"""
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+from SegWithUCore.calibration.error_probability import ErrorProbability
+from SegWithUCore.inference.model import Model
+from SegWithUCore.inference.structures import CaseLevelCalibration
+from SegWithUCore.models.bundle import read_bundle, write_bundle_json
+from SegWithUCore.training.calibrate import case_numbers, predict_case, triage_figures
+from SegWithUCore.training.dataset import find_cases
+
+
+def main() -> None:
+    """Predict the calibration cases with the bundle as it is, and add their figures."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("bundle", type=Path)
+    parser.add_argument("cases", help="those that the bundle was calibrated on: TABLE.csv:ROLE")
+    options = parser.parse_args()
+    bundle = read_bundle(options.bundle)
+    calibration = bundle.calibration
+    assert calibration is not None, "the bundle is not calibrated"
+    table = ErrorProbability.from_json(calibration["error_probability"])
+    model, values = Model(bundle, "cpu", engine="torch"), [label.value for label in bundle.labels]
+    numbers, chances = [], []
+    for case in find_cases(options.cases):
+        prediction, truth = predict_case(case, model, values)
+        numbers.append(case_numbers(prediction, truth, calibration["tempering_scale"]))
+        chances.append(table(prediction.ranking, prediction.classes, prediction.runner_up))
+    assert len(numbers) == calibration["cases"], "these are not the calibration cases"
+    figures = triage_figures(numbers, chances, CaseLevelCalibration.from_json(calibration), bundle.labels)
+    flags = {**calibration["flags"], "figures": figures}
+    written = write_bundle_json(replace(bundle, calibration={**calibration, "flags": flags}), options.bundle)
+    assert written.calibration_sha256 == bundle.calibration_sha256, "the hash must stay"
+
+
+if __name__ == "__main__":
+    main()

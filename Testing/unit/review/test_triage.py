@@ -1,0 +1,92 @@
+"""Ordering cases by figures that need no limit, ranks among calibration cases, and limits that always act."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from SegWithUCore.errors import InputError, UsageError
+from SegWithUCore.review.flags import FlagRules, case_flags, check_limits, no_flag_sentence
+from SegWithUCore.review.reviews import CaseReviews
+from SegWithUCore.review.triage import LARGEST, triage_of
+from SegWithUCore.review.worklist import in_sort, reading_of, unreadable
+
+FIGURES = {"wrong_share": [0.1, 0.2, 0.4], "predicted_dice": [0.8, 0.85, 0.9], "wrong_mm3": [10.0, 20.0, 900.0]}
+
+
+def case(name: str = "a", wrong: float = 20.0, missed: float = 10.0, dice: float | None = 0.82) -> dict[str, Any]:
+    return {
+        "name": name,
+        "structures": [
+            {"value": 0, "name": "background", "volume_mm3": 900.0, "expected_wrong_mm3": missed},
+            {"value": 1, "name": "atrium", "volume_mm3": 100.0, "expected_wrong_mm3": wrong, "dice_estimate": dice,
+             "predicted_dice": None, "predicted_dice_informative": False},
+        ],
+        "model": {"flags": {"rules": {}, "figures": FIGURES}},
+    }  # fmt: skip
+
+
+def order(sort: str, *cases: dict[str, Any]) -> list[str]:
+    entries = [reading_of(Path(c["name"]), c, CaseReviews((), (), ())).entry() for c in cases]
+    broken = unreadable(Path("broken"), InputError("no"))
+    return [entry.name for entry in in_sort([broken, *entries], sort)]
+
+
+def test_the_share_counts_missed_tissue_and_is_ranked() -> None:
+    found = triage_of(case(), rules_active=True)
+    assert found.wrong_share == pytest.approx(0.3)
+    assert {name: rank.text for name, rank in found.ranks.items()} == {
+        "wrong_share": "2 of 3", "predicted_dice": "2 of 3", "wrong_mm3": "2 of 3",
+    }  # fmt: skip
+    assert "30% of the segmented volume: larger than in 2 of 3 calibration cases" in found.sentences[0]
+    assert "is 0.82: lower than in 2 of 3" in found.sentences[1]
+
+
+def test_an_empty_segmentation_has_the_largest_share() -> None:
+    empty = case()
+    empty["structures"][1]["volume_mm3"] = 0.0
+    assert triage_of(empty, rules_active=True).wrong_share == LARGEST
+
+
+def test_models_without_figures_give_no_rank() -> None:
+    old = case()
+    del old["model"]["flags"]["figures"]
+    assert triage_of(old, rules_active=True).sentences == []
+
+
+def test_each_order_sorts_by_its_figure_and_puts_what_is_unknown_last() -> None:
+    large, small = case("large", wrong=50.0, missed=50.0, dice=0.9), case("small", wrong=30.0, missed=0.0, dice=0.6)
+    for entry in large["structures"][1:]:
+        entry["volume_mm3"] = 1000.0
+    unknown = case("unknown", dice=None)
+    del unknown["structures"][0]["expected_wrong_mm3"], unknown["structures"][1]["expected_wrong_mm3"]
+    assert order("share", large, small, unknown) == ["small", "large", "unknown", "broken"]
+    assert order("mm3", small, large, unknown) == ["large", "small", "unknown", "broken"]
+    assert order("predicted-dice", large, small, unknown) == ["small", "large", "unknown", "broken"]
+
+
+def test_a_limit_that_a_user_sets_acts_also_where_the_prediction_is_not_informative() -> None:
+    (flag,) = case_flags(case(), FlagRules(dice=0.85))
+    assert "0.82, below the limit of 0.85, which on calibration cases did not tell better" in flag.sentence
+    assert case_flags(case(), FlagRules(dice=0.85, informative_only=True)) == []
+
+
+def test_the_share_of_the_whole_case_is_limited_too() -> None:
+    (flag,) = case_flags(case(), FlagRules(wrong_share=0.25, case_share=0.25))
+    assert flag.structure is None
+    assert flag.sentence.startswith("30 % of the segmented volume (30 mm3, missed tissue included)")
+
+
+def test_a_limit_that_cannot_act_is_refused_and_one_that_acts_on_some_says_so() -> None:
+    with pytest.raises(UsageError, match=r"--flag-dice 0.8 cannot act, since none of the cases has a predicted Dice"):
+        check_limits([case(dice=None)], FlagRules(dice=0.8))
+    (note,) = check_limits([case(), case(dice=None)], FlagRules(dice=0.8))
+    assert note == "--flag-dice does not act on 1 of 2 cases, which lack a predicted Dice."
+    with pytest.raises(UsageError, match="from 0 to 1"):
+        FlagRules(dice=82)
+
+
+def test_without_an_active_rule_it_is_said_so() -> None:
+    assert not FlagRules.fitted({"rules": {"dice": {"limit": None, "useful": False}}}).active
+    assert no_flag_sentence(active=False).startswith("No rule is active for this model")
+    assert no_flag_sentence(active=True) == "No rule flags this case."
