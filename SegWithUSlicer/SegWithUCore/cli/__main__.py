@@ -13,6 +13,7 @@ from ..failures import failure_sentence
 from ..memory import keep_freed_memory
 from ..processor import use_threads
 from . import (
+    adopt,
     benchmark,
     calibrate,
     check,
@@ -41,6 +42,7 @@ COMMANDS = (
     export,
     models,
     import_model,
+    adopt,
     plan,
     train_model,
     train,

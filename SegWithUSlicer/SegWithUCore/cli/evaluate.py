@@ -201,7 +201,8 @@ def _record(model: "Model", result: dict[str, Any], record: "TrainingRecord | No
     folder = weights_path(model.bundle).parent
     if record is not None:
         write_record(folder, record)
-    written = write_bundle_json(replace(model.bundle, figures=result), folder)
+    about = {key: text for key, text in model.bundle.about.items() if key != "judged"}  # of figures that go now
+    written = write_bundle_json(replace(model.bundle, figures=result, about=about), folder)
     with atomic_file(folder / CARD_FILE) as work:
         work.write_text(model_card(written), encoding="utf-8")
 

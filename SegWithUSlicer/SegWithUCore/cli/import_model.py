@@ -56,7 +56,7 @@ def run_import_nnunet(options: argparse.Namespace, console: Console) -> int:
         raise UsageError("Nothing is to be written: give --output for a bundle, --run for a training run, or both.")
     if options.run_folder is not None and options.run_folder.exists():
         raise OutputError(f"{options.run_folder} exists already: choose another folder for the training run.")
-    orientation = _orientation(options.orientation)
+    orientation = parsed_orientation(options.orientation)
     folder = read_nnunet_folder(
         options.folder, options.fold, options.configuration, options.checkpoint, orientation, options.modality
     )
@@ -89,7 +89,12 @@ def _start_run(folder: "NnunetFolder", about: dict[str, str], target: Path) -> N
         run.save_best("backbone", folder.weights)
 
 
-def _orientation(text: str | None) -> str | None:
+def parsed_orientation(text: str | None) -> str | None:
+    """Read --orientation; None where it is not given.
+
+    Raises:
+        UsageError: it names no axes.
+    """
     if text is None:
         return None
     letters = text.upper()

@@ -68,7 +68,7 @@ def model_card(bundle: Bundle) -> str:
         "## How it was made",
         _making(bundle, record),
         "## How well it works",
-        _metrics(bundle.figures, record),
+        _metrics(bundle.figures, record, about.get("judged")),
         "## How to read the maps",
         "*Error probability*: of 100 voxels that read 0.25, about 25 are wrong. *Ranking map*: orders voxels by risk, "
         f"{head_words(bundle.default_head.variant).ranking}. "
@@ -187,7 +187,8 @@ def _dice_words(line: Mapping[str, Any]) -> str:
     return f"predicted Dice {verdict} (mean error, each of {line['cases']} cases left out in turn: {figures})"
 
 
-def _metrics(figures: Mapping[str, Any] | None, record: TrainingRecord | None) -> str:
+def _metrics(figures: Mapping[str, Any] | None, record: TrainingRecord | None, judged: str | None) -> str:
+    """Write the figures; `judged` says how they were made where no test cases were kept apart."""
     if figures is None:
         return "Not measured yet: run `segwithu evaluate --record`."
     by_title = {entry["title"]: entry for entry in figures["table"]}
@@ -199,8 +200,10 @@ def _metrics(figures: Mapping[str, Any] | None, record: TrainingRecord | None) -
             mean, low, high = (f"{entry[key] * factor:.3g}" for key in ("mean", "p10", "p90"))
             rows.append(f"| {words} | {mean} | {low} to {high} |")
     notes = [f"- {title}: {_comparison(value)}" for title, value in figures["comparisons"].items()]
+    apart = "" if judged else f" {_apart(record)}"
+    where = f"Measured on {judged or '{} cases'.format(figures['cases'])}"
     return (
-        f"Measured on {figures['cases']} cases; means over cases. {_apart(record)} The band holds the voxels within "
+        f"{where}; means over cases.{apart} The band holds the voxels within "
         "3 mm of the predicted surface. Figures of every case: `bundle.json`.\n\n"
         + "\n".join(rows)
         + "\n\nComparisons, with 95 % bootstrap intervals over cases in brackets:\n\n"

@@ -1,0 +1,168 @@
+"""The end of an adoption: the model with graphs, card and licence, and one page that says whether it can be trusted."""
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ..atomic_files import atomic_folder
+from ..errors import SegWithUError
+from ..inference.engines.compile_graphs import add_graphs
+from ..models.bundle import CARD_FILE, LICENCE_FILE, Bundle, read_bundle, write_bundle_json
+from ..models.curves import CURVES_FILE
+from ..models.model_card import licence_notice, model_card
+from ..progress import Progress
+from ..strict_json import read_json_object
+from ..training.nnunet_folds import FEWEST_CASES, Fold, FoldPlan
+from .report import tables_page
+from .report_tables import Table, markdown
+from .trust import Answer, Trust
+
+PAGE, PAGE_TEXT = "adoption.html", "adoption.md"
+JUDGED_FILE = "judged.json"
+
+
+def head_words(plan: FoldPlan, fold: Fold) -> str:
+    """Say in the card what the network had seen of the cases that the head was trained with."""
+    if plan.all_unseen:
+        return f"The head was trained on {len(fold.seen)} cases that the network has not seen (the user's word)."
+    if not fold.by or plan.groups()[0] == "none":
+        return (
+            f"The head was trained on the {len(fold.seen)} cases that the network was trained with, and saw too few of "
+            "the errors that it makes on new cases: networks of further folds were not there."
+        )
+    return (
+        f"The head was trained on {len(fold.seen)} cases, {len(fold.by)} of them half the time by a network of another "
+        "fold that has not seen them."
+    )
+
+
+def judged_words(plan: FoldPlan) -> str:
+    """Say how the figures were made."""
+    kind, groups = plan.groups()
+    patients = len({plan.patients[case] for case in groups})
+    cases = f"{len(groups)} cases of {patients} patients" if patients != len(groups) else f"{len(groups)} cases"
+    if kind == "none":
+        return "nothing was judged"
+    if plan.all_unseen:
+        parts = len(plan.folds)
+        return (
+            f"{cases} that the network has not seen, in {parts} parts; each with a head and calibration of the others"
+        )
+    if kind == "folds":
+        return (
+            f"{cases}, each predicted by the one of {len(plan.folds)} fold networks that has not seen it; each fold "
+            "measured with a calibration of the others"
+        )
+    how = "third measured with a calibration of the other two" if kind == "thirds" else "patient left out in turn"
+    return f"the {cases} that validated fold {plan.folds[0].network}, which the network has not seen; each {how}"
+
+
+def write_adopted(
+    plan: FoldPlan, calibrated: Path, judged: Path | None, output: Path, progress: Progress
+) -> dict[str, Any]:
+    """Write the finished model; whole or not at all.
+
+    Args:
+        calibrated: folder of the model so far.
+        judged: folder of the judgement, None if there were too few cases.
+
+    Returns:
+        `trust`, `headline`, and `graphs`: why there are none, or None.
+    """
+    known = None if judged is None else read_json_object(judged / JUDGED_FILE, "remove its folder, and run again")
+    trust = Trust([Answer(**answer) for answer in known["answers"]] if known else [])
+    with atomic_folder(output, overwrite=True) as work:
+        progress("writing", 0.0)
+        shutil.copytree(calibrated, work, dirs_exist_ok=True)
+        bundle = read_bundle(work)
+        if known is not None and judged is not None:
+            about = {**bundle.about, "judged": judged_words(plan)}
+            bundle = replace(bundle, figures=known["figures"], about=about)
+            if (judged / CURVES_FILE).is_file():
+                shutil.copyfile(judged / CURVES_FILE, work / CURVES_FILE)
+        bundle = write_bundle_json(bundle, work)
+        progress("compiling", 0.3)
+        bundle, lacking = _with_graphs(bundle, work)
+        (work / CARD_FILE).write_text(model_card(bundle), encoding="utf-8")
+        (work / LICENCE_FILE).write_text(licence_notice(bundle.about), encoding="utf-8")
+        _write_page(work, bundle, plan, trust, judged)
+    progress("writing", 1.0)
+    return {"trust": trust.level, "headline": trust.headline, "graphs": lacking}
+
+
+def _with_graphs(bundle: Bundle, folder: Path) -> tuple[Bundle, str | None]:
+    """Compile for the engine openvino, or say why not."""
+    try:
+        return add_graphs(replace(bundle, folder=folder), folder), None
+    except (SegWithUError, ImportError) as error:
+        return bundle, str(error).removesuffix(".")
+
+
+def _write_page(folder: Path, bundle: Bundle, plan: FoldPlan, trust: Trust, judged: Path | None) -> None:
+    lead = [trust.headline, *page_lead(bundle, plan)]
+    tables = [_answers(trust)] if trust.answers else []
+    limits = _limits(bundle, plan)
+    title = f"{bundle.name} {bundle.about['version']}: can its uncertainty be trusted?"
+    pictures = _pictures(judged)
+    page = tables_page(title, [*lead, " ".join(limits)], tables, {}, pictures)
+    (folder / PAGE).write_text(page, encoding="utf-8")
+    text = [f"# {title}", *[f"**{lead[0]}**", *lead[1:]], *([markdown(tables).rstrip()] if tables else [])]
+    text += ["## Limits", "\n".join(f"- {limit}" for limit in limits)]
+    (folder / PAGE_TEXT).write_text("\n\n".join(text) + "\n", encoding="utf-8")
+
+
+def page_lead(bundle: Bundle, plan: FoldPlan) -> list[str]:
+    """Say what was adopted and on what it was judged."""
+    origin = f"The network was {bundle.about.get('origin', bundle.name)}."
+    if plan.groups()[0] == "none":
+        few = len(plan.unseen)
+        return [
+            f"{origin} Only {few} cases are left that the network has not seen, and {FEWEST_CASES} are the fewest to "
+            "fit anything on: the model is not calibrated, gives no error probability, and its ranking map was not "
+            "measured."
+        ]
+    figures = {row["title"]: row for row in (bundle.figures or {}).get("table", [])}
+    dice = [
+        f"{label.name} {figures[f'dice {label.name}']['mean']:.3f}"
+        for label in bundle.labels[1:]
+        if f"dice {label.name}" in figures
+    ]
+    return [f"{origin} Judged on {judged_words(plan)}. Mean Dice: {', '.join(dice)}."]
+
+
+def _limits(bundle: Bundle, plan: FoldPlan) -> list[str]:
+    limits = [head_words(plan, plan.folds[0])]
+    if len(plan.networks) > 1:
+        limits.append(
+            f"The figures come from {len(plan.networks)} networks with a head each; the model holds the first of them."
+        )
+    limits.append(f"Who has seen what is known from {plan.source}.")
+    if plan.dropped:
+        limits.append(
+            f"{len(plan.dropped)} validation cases were left out: another case of their patients was trained with."
+        )
+    if plan.unknown:
+        limits.append(f"{len(plan.unknown)} cases of the data set are in no fold and were not used.")
+    limits.append("All this holds for images like these, of the same kind of patients and scanners, and no others.")
+    return limits
+
+
+def _answers(trust: Trust) -> Table:
+    rows = [[answer.question, answer.level, answer.words] for answer in trust.answers]
+    return Table(
+        "Questions and answers",
+        "Intervals hold 95 % of bootstrap draws of patients.",
+        ["question", "answer", "figures"],
+        rows,
+        words=3,
+    )
+
+
+def _pictures(judged: Path | None) -> Mapping[str, Sequence[tuple[str, Path]]]:
+    place = None if judged is None else judged / "plots" / "reliability.png"
+    if place is None or not place.is_file():
+        return {}
+    words = "Of the voxels that read an error probability, how many were wrong; below, how many voxels there are."
+    return {"Reliability": [(words, place)]}

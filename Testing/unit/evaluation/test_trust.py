@@ -1,0 +1,87 @@
+"""Whether the uncertainty can be trusted, in words: figures decide, and few cases give no verdict."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from SegWithUCore.calibration.readings import LEVELS, Reading, reading
+from SegWithUCore.calibration.site_line import ErrorCounts, count_errors
+from SegWithUCore.evaluation.trust import HEADLINES, NO, PARTLY, UNKNOWN, YES, Trust, trust_of
+
+
+def patients(count: int, true_share_of: float) -> dict[int, ErrorCounts]:
+    """Patients whose voxels are wrong so many times as often as they read."""
+    rng = np.random.default_rng(0)
+    found = {}
+    for number in range(count):
+        chance = rng.choice([0.05, 0.1, 0.25, 0.5], 4000)
+        found[number] = count_errors(chance, rng.random(4000) < np.minimum(1.0, chance * true_share_of))
+    return found
+
+
+def readings(count: int = 30, true_share_of: float = 1.0) -> list[Reading]:
+    known = patients(count, true_share_of)
+    return [reading(known, level) for level in LEVELS]
+
+
+def result(
+    auroc: tuple[float, float, float] = (0.95, 0.93, 0.97), gain: float = 0.1, covered: float = 0.9
+) -> dict[str, Any]:
+    mean, low, high = auroc
+    error = {"value": 0.05, "low": 0.04, "high": 0.06}
+    return {
+        "table": [{"title": "auroc whole error probability", "mean": mean, "low": low, "high": high}],
+        "comparisons": {
+            "auprc whole, error probability - softmax by direction": {
+                "mean": gain, "low": gain - 0.05, "high": gain + 0.05
+            }
+        },
+        "structures": [
+            {
+                "structure": "left ventricle",
+                "volume_interval": {"cases": 40, "coverage": covered, "level": 0.9},
+                "predicted_dice": {
+                    "informative": True, "mean_absolute_error": error, "mean_absolute_error_of_mean": error
+                },
+            }
+        ],
+    }  # fmt: skip
+
+
+CALIBRATION: dict[str, Any] = {"cases": 40, "flags": {"rules": {"dice": {"useful": True, "sentence": "Flags five."}}}}
+
+
+@pytest.mark.parametrize(
+    ("figures", "read", "level"),
+    [
+        (result(), readings(), YES),
+        (result(auroc=(0.75, 0.72, 0.8)), readings(), PARTLY),
+        (result(auroc=(0.75, 0.6, 0.8)), readings(), NO),
+        (result(gain=-0.2), readings(), PARTLY),
+        (result(covered=0.6), readings(), PARTLY),
+        (result(), readings(true_share_of=1.2), PARTLY),
+        (result(), readings(true_share_of=1.9), NO),
+        (result(), readings(true_share_of=0.6), PARTLY),
+        (result(), readings(count=7), UNKNOWN),
+    ],
+    ids=["good", "finds few", "finds none", "softmax is better", "narrow intervals", "a little optimistic",
+         "far too optimistic", "pessimistic", "seven patients"],
+)  # fmt: skip
+def test_figures_decide(figures: dict[str, Any], read: list[Reading], level: str) -> None:
+    trust = trust_of(figures, read, CALIBRATION)
+    assert (trust.level, trust.headline) == (level, HEADLINES[level])
+    assert len(trust.answers) == 5
+    assert all(answer.words.endswith((".", ")")) for answer in trust.answers), [a.words for a in trust.answers]
+
+
+def test_what_was_not_fitted_is_said() -> None:
+    figures = {**result(), "structures": [{"structure": "left ventricle"}]}
+    trust = trust_of(figures, readings(), {"cases": 8, "flags": None})
+    assert [answer.level for answer in trust.answers] == [YES, YES, UNKNOWN, UNKNOWN, UNKNOWN]
+    assert "8 cases are too few" in trust.answers[2].words
+    assert trust.level == YES
+
+
+def test_nothing_judged_is_not_known() -> None:
+    assert Trust([]).level == UNKNOWN
