@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from repository import ROOT
 from segwithu_command import MODEL
 
 HEAVY = {"torch", "monai", "matplotlib", "torchvision"}
@@ -20,6 +21,24 @@ with open(sys.argv[1], "w", encoding="utf-8") as file:
     file.write("\\n".join(sys.modules))
 sys.exit(code)
 """
+FIRST_WINDOW = """
+import os, sys
+from SegWithUCore.cli.__main__ import main
+from SegWithUCore.inference.engines import openvino_engine
+
+def window(engine, image):
+    with open(sys.argv[1], "w", encoding="utf-8") as file:
+        file.write("\\n".join(name for name, module in sys.modules.items() if module is not None))
+    os._exit(0)
+
+openvino_engine.OpenVINOEngine.window = window
+sys.exit(main(sys.argv[2:]))
+"""
+UNUSED = {
+    "torch", "monai", "torchvision", "matplotlib", "pandas", "sklearn", "skimage", "scipy", "nibabel", "pydicom",
+    "highdicom", "PIL", "jinja2", "requests", "tqdm", "distributed", "dask", "openvino_telemetry",
+}  # fmt: skip
+"""What a window needs none of: each would delay the first one."""
 COMMANDS = {
     "--help": "usage:",
     "--version": "segwithu-slicer",
@@ -58,6 +77,25 @@ def test_command_runs_without_loading_torch(command: str, cases: Path, tmp_path:
     loaded = {name.partition(".")[0] for name in (tmp_path / "modules").read_text(encoding="utf-8").split()}
     assert "SegWithUCore" in loaded
     assert not loaded & HEAVY
+
+
+def test_at_the_first_window_nothing_is_loaded_that_it_does_not_need(tmp_path: Path) -> None:
+    image = ROOT / "Resources" / "SampleData" / "MNI152_T1_1mm.nii.gz"
+    arguments = ["segment", str(image), "--model", str(MODEL), "--engine", "openvino", "--roi=-28,-22,-14,36,50,36"]
+    call = [
+        sys.executable,
+        "-c",
+        FIRST_WINDOW,
+        str(tmp_path / "modules"),
+        *arguments,
+        "--output",
+        str(tmp_path / "out"),
+    ]
+    done = subprocess.run(call, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    loaded = {name.partition(".")[0] for name in (tmp_path / "modules").read_text(encoding="utf-8").split()}
+    assert {"openvino", "SimpleITK", "numpy"} <= loaded
+    assert not loaded & UNUSED
 
 
 @pytest.mark.slow

@@ -9,8 +9,6 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
-from scipy.optimize import isotonic_regression, minimize
-from scipy.special import expit, logit
 
 from ..errors import InputError
 
@@ -54,6 +52,8 @@ def refitted(
         probability: error probability, any shape.
         predicted, runner_up: class indices of the same shape.
     """
+    from scipy.special import expit
+
     result = np.array(probability, np.float32)
     for direction in directions:
         here = (predicted == direction.predicted) & (runner_up == direction.runner_up)
@@ -147,6 +147,8 @@ def fit_error_probability(rankings: Sequence[np.ndarray], errors: Sequence[np.nd
 
     Source: Barlow et al., Statistical Inference under Order Restrictions (1972); pool-adjacent-violators by SciPy.
     """
+    from scipy.optimize import isotonic_regression
+
     values = np.concatenate([np.ravel(r) for r in rankings]).astype(np.float64)
     wrong = np.concatenate([np.ravel(e) for e in errors]).astype(np.float64)
     if not 0 < wrong.sum() < wrong.size or values.min() == values.max():
@@ -195,11 +197,16 @@ def percentiles_of(values: np.ndarray, quantiles: Sequence[float]) -> np.ndarray
 
 
 def _logit(probability: np.ndarray) -> np.ndarray:
+    from scipy.special import logit
+
     return logit(np.clip(np.asarray(probability, np.float64), _FLOOR, 1 - _FLOOR))
 
 
 def _fit(scores: np.ndarray, wrong: np.ndarray) -> tuple[float, float]:
     """Slope and offset of the largest posterior probability, on scores binned to 0.07."""
+    from scipy.optimize import minimize
+    from scipy.special import expit
+
     edges = np.linspace(_logit(np.array(0.0)), _logit(np.array(1.0)), _BINS + 1)
     bins = np.clip(np.digitize(scores, edges) - 1, 0, _BINS - 1)
     counts, errors = np.bincount(bins, minlength=_BINS), np.bincount(bins, wrong, _BINS)

@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.optimize import minimize_scalar
-from scipy.special import logsumexp
 
 SEARCH_RANGE = (-3.0, 3.0)
 """Logarithm of the temperature: 0.05 to 20."""
@@ -19,6 +17,9 @@ def fit_temperature(logits: Sequence[np.ndarray], truths: Sequence[np.ndarray]) 
 
     Source: Guo et al., On Calibration of Modern Neural Networks, ICML 2017.
     """
+    from scipy.optimize import minimize_scalar
+    from scipy.special import logsumexp
+
     flat = np.concatenate([z.reshape(z.shape[0], -1) for z in logits], 1).astype(np.float64)
     truth = np.concatenate([np.ravel(t) for t in truths]).astype(np.int64)
     chosen = flat[truth, np.arange(truth.size)]

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import SimpleITK as sitk
-from scipy import ndimage
 
 from ..errors import InputError
 from ..imaging.grid import VoxelGrid
@@ -116,6 +115,8 @@ THICK_SLICES = 3.0
 
 def nonzero_mask(channels: Sequence[np.ndarray]) -> np.ndarray:
     """Voxels that are not zero in some channel, and the holes among them; arrays (z, y, x)."""
+    from scipy import ndimage  # in these functions only: loading it delays the first window
+
     mask = np.any([channel != 0 for channel in channels], axis=0)
     filled: np.ndarray = ndimage.binary_fill_holes(mask)
     return filled
@@ -203,6 +204,8 @@ def _has_thick_slices(spacing: Sequence[float]) -> bool:
 def _zoomed(values: np.ndarray, shape: Sequence[int], order: int) -> np.ndarray:
     if values.shape == tuple(shape):
         return values
+    from scipy import ndimage
+
     factors = [new / old for new, old in zip(shape, values.shape, strict=True)]
     result = ndimage.zoom(values, factors, order=order, mode="nearest", grid_mode=True)
     clipped: np.ndarray = np.clip(result, values.min(), values.max())  # splines overshoot at edges
@@ -211,5 +214,7 @@ def _zoomed(values: np.ndarray, shape: Sequence[int], order: int) -> np.ndarray:
 
 def _nearest_slices(old: int, new: int) -> list[int]:
     """For each new slice, the index of the old one whose centre is nearest, ties as scipy decides them."""
+    from scipy import ndimage
+
     places = (np.arange(new) + 0.5) * (old / new) - 0.5
     return [int(i) for i in ndimage.map_coordinates(np.arange(old), [places], order=0, mode="nearest")]

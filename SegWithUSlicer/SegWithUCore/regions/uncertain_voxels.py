@@ -10,7 +10,6 @@ from functools import cached_property
 from itertools import product
 
 import numpy as np
-from scipy.sparse import coo_array
 
 Step = tuple[int, int, int]
 HALF_OF_26: tuple[Step, ...] = tuple((z, y, x) for z, y, x in product((-1, 0, 1), repeat=3) if (z, y, x) > (0, 0, 0))
@@ -114,6 +113,8 @@ def sorted_indices(numbers: np.ndarray, count: int) -> np.ndarray:
     Args:
         numbers: (n,) of 0 to `count` - 1.
     """
+    from scipy.sparse import coo_array
+
     indices = np.arange(len(numbers), dtype=np.int32)
     return np.asarray(coo_array((indices, (numbers, indices)), shape=(count, len(numbers))).tocsr().data)
 

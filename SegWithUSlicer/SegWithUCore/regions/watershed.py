@@ -9,7 +9,6 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-from scipy.ndimage import gaussian_filter1d, map_coordinates
 
 from .uncertain_voxels import UncertainVoxels, extents
 
@@ -212,6 +211,8 @@ def _smooth(voxels: UncertainVoxels, here: slice, around: slice, _factor: np.nda
     The axes lie in the order x, y, z, so that the first two passes run along memory; the third only makes the values
     that are asked for. Same arithmetic as `scipy.ndimage.gaussian_filter`.
     """
+    from scipy.ndimage import gaussian_filter1d
+
     radius = _radius(sigma[2])
     low = voxels.zyx[around].min(0)
     high = voxels.zyx[around].max(0)
@@ -245,6 +246,8 @@ def _smooth_binned(
     voxels: UncertainVoxels, here: slice, around: slice, factor: np.ndarray, sigma: np.ndarray
 ) -> np.ndarray:
     """Compute the Gaussian mean at the voxels `here` by way of larger bins."""
+    from scipy.ndimage import gaussian_filter1d, map_coordinates
+
     margin = np.array([_radius(width) for width in sigma]) + 1
     low = voxels.zyx[around].min(0) // factor - margin
     bins = voxels.zyx[around] // factor - low
