@@ -65,17 +65,49 @@ def test_demo_and_what_follows_a_case(packages: Path, tmp_path: Path) -> None:
     assert case["engine"]["name"] == "openvino"
     assert not (tmp_path / "intel").exists(), "telemetry wrote its files"
     segwithu(packages, "report", "demo/left", cwd=tmp_path)
-    segwithu(packages, "models", "verify", "hippocampus", cwd=tmp_path)
+    assert "regions hold" in segwithu(packages, "regions", "demo/left", "--overwrite", cwd=tmp_path)
+    segwithu(packages, "export", "demo/left", "--output", "sent", cwd=tmp_path)
+    segwithu(packages, "export", "demo/left", "--anonymous", "--output", "anonymous", cwd=tmp_path)
+    assert (tmp_path / "sent" / "left").is_dir()
+    segwithu(packages, "models", "verify", "hippocampus", "--deep", cwd=tmp_path)
 
 
-def test_evaluation(packages: Path, tmp_path: Path, data_folder: Path) -> None:
+@pytest.fixture
+def labelled(tmp_path: Path, data_folder: Path) -> Path:
+    """A split table of few cases, beside their images and labels."""
     for folder in ("images", "labels"):
         (tmp_path / folder).symlink_to(data_folder / "hippocampus" / folder)
-    table = tmp_path / "one.csv"
-    table.write_text("case,role\nhippocampus_004,test\n", encoding="utf-8")
-    options = ("--model", "hippocampus", "--cases", f"{table}:test", "--output", tmp_path / "figures.json")
+    roles = {"004": "test", "006": "calibration", "007": "calibration", "008": "calibration"}
+    lines = ["case,role", *(f"hippocampus_{number},{role}" for number, role in roles.items())]
+    (tmp_path / "split.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return tmp_path / "split.csv"
+
+
+def test_evaluation(packages: Path, tmp_path: Path, labelled: Path) -> None:
+    options = ("--model", "hippocampus", "--cases", f"{labelled}:test", "--output", tmp_path / "figures.json")
     segwithu(packages, "evaluate", *options, cwd=tmp_path)
     assert json.loads((tmp_path / "figures.json").read_text(encoding="utf-8"))["cases"] == 1
+
+
+def test_calibrating_a_model_on_own_cases(packages: Path, tmp_path: Path, labelled: Path) -> None:
+    options = ("--model", "hippocampus", "--cases", f"{labelled}:calibration", "--output", tmp_path / "Mine")
+    segwithu(packages, "calibrate", *options, cwd=tmp_path)
+    assert "whole" in segwithu(packages, "models", "verify", tmp_path / "Mine", cwd=tmp_path)
+    image = tmp_path / "images" / "hippocampus_004.nii.gz"
+    segwithu(packages, "segment", image, "--model", tmp_path / "Mine", "--output", "out", cwd=tmp_path)
+    case = json.loads((tmp_path / "out" / "hippocampus_004" / "case.json").read_text(encoding="utf-8"))
+    assert case["engine"]["name"] == "openvino"
+
+
+def test_what_needs_torch_is_one_sentence(packages: Path, tmp_path: Path) -> None:
+    image = ROOT / "Resources" / "SampleData" / "MNI152_T1_1mm.nii.gz"
+    paper = ["segment", str(image), "--model", "hippocampus", "--head", "paper", "--output", "out"]
+    compiling = ["models", "compile", "hippocampus"]
+    for call, words in ((paper, "segwithu-slicer[torch]"), (compiling, "segwithu-slicer[train]")):
+        done = light(packages, "-m", "SegWithUCore.cli", *call, cwd=tmp_path)
+        assert done.returncode in (1, 2)
+        assert words in done.stderr
+        assert len(done.stderr.strip().splitlines()) == 1
 
 
 def test_training_says_what_it_lacks(packages: Path, tmp_path: Path) -> None:

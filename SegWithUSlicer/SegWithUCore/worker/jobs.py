@@ -1,4 +1,4 @@
-"""The worker's jobs that need torch: load, predict the cost, compare with the training cases, segment."""
+"""The worker's jobs that need an engine: load, predict the cost, compare with the training cases, segment."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -22,10 +22,13 @@ from ..inference.memory_prediction import RunMemory, memory_from_headers
 from ..inference.model import Model, user_network_sha256
 from ..inference.segment import Job, read_channels, segment
 from ..inference.sliding_window import count_windows
+from ..input_files import read_bounded
 from ..memory import NotEnoughMemoryError
 from ..models.bundle import Bundle, with_head
 from ..models.registry import resolve_model
+from ..paths import BUNDLE_FILE
 from ..progress import Progress
+from ..strict_json import MAXIMUM_BYTES
 from .protocol import Request
 
 UNKNOWN_VOXEL_BYTES = 4
@@ -43,6 +46,7 @@ class JobRunner:
 
     def __init__(self) -> None:
         self._model: Model | None = None
+        self._described: tuple[str, bytes, Bundle] | None = None
         self._pace: Pace | None = None
         self._reader = ReaderProcess()
         self._reader.start()  # it is ready when the model is
@@ -63,7 +67,7 @@ class JobRunner:
 
     def _loaded(self, request: Request, report: Progress) -> Model:
         """Load the model of a request; the loaded one is kept if it is the same, files included."""
-        bundle = resolve_model(request.text("model"))
+        bundle = self._bundle(request.text("model"))
         asked = (request.text("engine", AUTO), request.text("device", AUTO))
         head = request.text("head") if request.fields.get("head") else None
         if self._model is not None and _same(self._model, bundle, asked, head):
@@ -73,6 +77,18 @@ class JobRunner:
         engine, device = asked
         self._model = Model(bundle, device, head, engine)
         return self._model
+
+    def _bundle(self, name_or_folder: str) -> Bundle:
+        """Read and check the description of a model; one whose file holds what it held last time is known already.
+
+        Checking takes longer than all else between a click and the first window.
+        """
+        content = _description(name_or_folder)
+        if content is not None and self._described is not None and self._described[:2] == (name_or_folder, content):
+            return self._described[2]
+        bundle = resolve_model(name_or_folder)
+        self._described = None if content is None else (name_or_folder, content, bundle)
+        return bundle
 
     def _warm(self, request: Request, report: Progress) -> dict[str, Any]:
         model = self._loaded(request, report)
@@ -102,7 +118,7 @@ class JobRunner:
         }
 
     def _fingerprint(self, request: Request, report: Progress) -> dict[str, Any]:
-        bundle = resolve_model(request.text("model"))
+        bundle = self._bundle(request.text("model"))
         if "files" in request.fields:
             images = read_channels(request.files(), bundle, reader=self._reader, form=_form(request))
             found = deviations(_placed_parts(images, _job_places(request)), bundle)
@@ -131,6 +147,14 @@ class JobRunner:
             "device": model.device,
             **_engine(model),
         }
+
+
+def _description(folder: str) -> bytes | None:
+    """Return the content of a model's description; None where the request names no folder that has one."""
+    try:
+        return read_bounded(Path(folder) / BUNDLE_FILE, MAXIMUM_BYTES)
+    except (InputError, OSError, ValueError):
+        return None
 
 
 def _engine(model: Model) -> dict[str, Any]:

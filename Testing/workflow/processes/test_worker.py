@@ -42,9 +42,9 @@ def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Parent]:
 
 
 @ON_LINUX
-def test_started_event_comes_before_torch_and_names_the_process(warm: Parent) -> None:
+def test_started_event_comes_before_any_engine_and_a_check_loads_only_the_one_that_is_needed(warm: Parent) -> None:
     maps = Path(f"/proc/{warm.process.pid}/maps")
-    assert "libtorch" not in maps.read_text(encoding="utf-8")
+    assert "libopenvino" not in maps.read_text(encoding="utf-8")
     checked = warm.ask({"request": "check", "id": "c"})
     assert checked["event"] == "checked"
     assert checked["id"] == "c"
@@ -52,6 +52,11 @@ def test_started_event_comes_before_torch_and_names_the_process(warm: Parent) ->
     wanted = [package.name for package in PACKAGES if package.engine in (None, "openvino")]
     assert [entry["name"] for entry in checked["packages"]] == wanted
     assert checked["devices"][0]["name"] == "cpu"
+    assert "libopenvino" in maps.read_text(encoding="utf-8")
+    assert "libtorch" not in maps.read_text(encoding="utf-8")
+    checked = warm.ask({"request": "check", "id": "t", "engine": "torch"})
+    assert [entry["name"] for entry in checked["packages"]][-2:] == ["torch", "monai"]
+    assert checked["usable"], checked["packages"]
     assert "libtorch" in maps.read_text(encoding="utf-8")
 
 
