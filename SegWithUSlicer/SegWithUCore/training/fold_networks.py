@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import nn
 
 from ..atomic_files import atomic_file, atomic_folder
@@ -74,11 +75,20 @@ def check_alike(folders: Sequence[NnunetFolder]) -> None:
 
 
 def begin_fold(run: RunFolder, recipe: Recipe, folder: NnunetFolder) -> None:
-    """Put an imported network into a run as if the run had trained it."""
+    """Put an imported network into a run as if the run had trained it; a head on the same network stays."""
     run.path.mkdir(parents=True, exist_ok=True)
-    run.forget("backbone")
+    if not _holds(run, folder.weights):
+        run.forget("backbone")
     run.start(recipe, {"origin": f"imported from the nnU-Net result folder {folder.source}"})
     run.save_best("backbone", folder.weights)
+
+
+def _holds(run: RunFolder, weights: Mapping[str, torch.Tensor]) -> bool:
+    try:
+        known = run.load_best("backbone")
+    except InputError:  # none yet, or damaged
+        return False
+    return known.keys() == weights.keys() and all(torch.equal(known[name], tensor) for name, tensor in weights.items())
 
 
 class PreparedCases:

@@ -86,6 +86,8 @@ def _goes_on_without_doing_anything_twice(call: Command, result: Path, raw: Path
     times = [path.stat().st_mtime_ns for path in heads]
     assert len(times) == 2
     final(adopted(call, result, raw, "--patient-pattern", "(.*)", "--resume"))
+    final(adopted(call, result, raw, "--patient-pattern", "(.*)", "--name", "renamed"))
+    assert read_bundle(folder / "blobs").name == "renamed"
     assert [path.stat().st_mtime_ns for path in heads] == times
     changed = adopted(call, result, raw, "--patient-pattern", "(.*)", "--epochs", "2")
     assert changed.code == 2 and "--redo" in str(changed.events[-1]["text"])
