@@ -204,9 +204,6 @@ def _logit(probability: np.ndarray) -> np.ndarray:
 
 def _fit(scores: np.ndarray, wrong: np.ndarray) -> tuple[float, float]:
     """Slope and offset of the largest posterior probability, on scores binned to 0.07."""
-    from scipy.optimize import minimize
-    from scipy.special import expit
-
     edges = np.linspace(_logit(np.array(0.0)), _logit(np.array(1.0)), _BINS + 1)
     bins = np.clip(np.digitize(scores, edges) - 1, 0, _BINS - 1)
     counts, errors = np.bincount(bins, minlength=_BINS), np.bincount(bins, wrong, _BINS)
@@ -224,6 +221,9 @@ def fit_line(
         counts, errors: voxels and wrong voxels in each.
         prior_width: standard deviation of the Gaussian prior around 1 and 0; infinite for none.
     """
+    from scipy.optimize import minimize
+    from scipy.special import expit
+
     voxels = max(float(counts.sum()), 1.0)
 
     def loss(values: np.ndarray) -> tuple[float, np.ndarray]:
