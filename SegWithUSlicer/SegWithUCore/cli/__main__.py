@@ -32,6 +32,7 @@ from . import (
 )
 from .arguments import check_arguments
 from .console import Console, ReaderLeftError, reader_left, silence
+from .help import finish
 
 COMMANDS = (
     segment,
@@ -73,13 +74,11 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"segwithu-slicer {__version__}")
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--json", action="store_true", help="print JSON lines for machines instead of words")
-    common.add_argument(
-        "--network", metavar="FILE.py:FACTORY", help="your own network, for models and recipes whose backbone it is"
-    )
     common.add_argument("--debug", action="store_true", help="show the Python traceback of an error")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for module in COMMANDS:
         module.add_commands(commands, common)
+    finish(top)
     return top
 
 
@@ -110,7 +109,7 @@ def _run(arguments: Sequence[str] | None) -> int:
     signal.signal(signal.SIGTERM, _interrupt)  # clean up as for Ctrl-C when a scheduler stops us
     try:
         check_arguments(options)
-        if options.network:
+        if getattr(options, "network", None):
             from ..network.backbones.user_network import register_network
 
             register_network(options.network)

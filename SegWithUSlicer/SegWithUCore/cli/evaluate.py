@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import InputError, UsageError
 from .arguments import add_threads_option, finite_number
 from .case_roles import test_record
-from .console import Console, table
+from .console import Console
 from .engine import add_engine_option, opened_model
 from .workers import add_worker_options, cluster_request, each_case
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from ..evaluation.evaluate import Evaluation, Settings
     from ..inference.model import Model
+    from ..models.bundle import Bundle
     from ..models.training_record import TrainingRecord
     from ..training.dataset import Case
 
@@ -65,6 +66,11 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
         action="store_true",
         help="measure on cases that the model was trained, validated or calibrated with; its card says so (--record)",
     )
+    command.add_argument(
+        "--unlike-training",
+        action="store_true",
+        help="go on although the cases look unlike those that the model was trained with",
+    )
     add_engine_option(command)
     add_threads_option(command)
     add_worker_options(command)
@@ -83,13 +89,15 @@ def run(options: argparse.Namespace, console: Console) -> int:
     bundle = with_head(resolve_model(options.model), options.head)
     cases = find_cases(options.cases)
     record = test_record(bundle, cases, options, console)
+    if not options.unlike_training and not options.mirrored:
+        _look_first(cases, bundle, console)
     model = opened_model(bundle, options, console, "cpu")
     with atomic_folder(options.report, options.overwrite) if options.report else nullcontext() as folder:
         evaluation = _evaluated(cases, model, settings, options, console)
         result = summary(evaluation, bundle)
         if folder is not None:
             _write_report(folder, result, evaluation, model, options)
-    console.result(_text(result), {key: value for key, value in result.items() if key != "details_by_case"})
+    console.result(_text(result, options), {key: value for key, value in result.items() if key != "details_by_case"})
     if options.report:
         console.note(f"Look at {options.report / 'report.html'}.")
     if options.output:
@@ -99,6 +107,20 @@ def run(options: argparse.Namespace, console: Console) -> int:
     if options.record or options.record_curves:
         _record_curves(model, evaluation, console)
     return 0
+
+
+def _look_first(cases: "Sequence[Case]", bundle: "Bundle", console: Console) -> None:
+    """Compare some cases with the training cases before minutes go by; warnings are summed up."""
+    from ..evaluation.like_training import check_like_training
+
+    notes = check_like_training(cases, bundle)
+    for note in notes[:_MOST_NOTES]:
+        console.note(f"Note: {note}")
+    if len(notes) > _MOST_NOTES:
+        console.note(f"... and {len(notes) - _MOST_NOTES} more differences from the training cases.")
+
+
+_MOST_NOTES = 3
 
 
 def _evaluated(
@@ -158,28 +180,15 @@ def _write_report(
     write_report(folder, result, evaluation, model.bundle, options.cases)
 
 
-def _text(result: dict[str, Any]) -> str:
-    rows = [
-        [
-            row["title"],
-            *([f"{row[key]:.5g}" for key in ("mean", "p10", "p90")] if row["cases"] else [""] * 3),
-            str(row["cases"]),
-        ]
-        for row in result["table"]
-    ]
-    lines = [table(["figure", "mean", "10 %", "90 %", "cases"], rows), ""]
-    for title, value in result["comparisons"].items():
-        text = f"{value:.5g}" if isinstance(value, float) else "{mean:.5g} ({low:.5g} to {high:.5g})".format(**value)
-        lines.append(f"{title}: {text}")
-    lines.append("")
-    lines += [
-        f"{row['region']}: {row['errors']} of {row['voxels']} voxels wrong, {row['cases_without_errors']} of "
-        f"{result['cases']} cases without errors"
-        for row in result["regions"]
-    ]
-    errors = ", ".join(f"{title} {value:.1g}" for title, value in result["binning_error"].items())
-    lines.append(f"pooled figures are counted in bins, which moves them by at most: {errors}")
-    return "\n".join(lines)
+def _text(result: dict[str, Any], options: argparse.Namespace) -> str:
+    """Say what was found in some ten sentences, and where all figures are."""
+    from ..evaluation.words import in_words
+
+    places = [str(options.report / "figures.md")] if options.report else []
+    places += [str(options.output)] if options.output else []
+    figures = f"All {len(result['table'])} figures, also of each case: "
+    figures += ", ".join(places) if places else "with --report DIR or --output FILE"
+    return "\n".join([*in_words(result), f"{figures}."])
 
 
 def _write_json(path: Path, data: dict[str, Any]) -> None:

@@ -153,7 +153,17 @@ def _description(bundle: "Bundle") -> list[str]:
         f"  weights         {weights}",
         f"  SHA-256         {file_sha256(weights) if weights.is_file() else 'weights missing'}",
     ]
-    return lines + ([f"  notes           {about['notes']}"] if "notes" in about else [])
+    lines += [f"  notes           {about['notes']}"] if "notes" in about else []
+    return [*lines, *_measured(bundle)]
+
+
+def _measured(bundle: "Bundle") -> list[str]:
+    """Say how well it was measured to work."""
+    if bundle.figures is None:
+        return ["  measured        not yet: segwithu evaluate --record"]
+    from ..evaluation.words import in_words
+
+    return ["  measured", *(f"    {sentence}" for sentence in in_words(bundle.figures))]
 
 
 def _warn(console: Console, problems: Sequence[str]) -> None:

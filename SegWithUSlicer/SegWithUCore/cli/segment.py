@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ..inference.segment import Job
     from ..models.bundle import Bundle
 
+_TABLE = re.compile(r".*\.(csv|tsv|txt):[^:/\\]+", re.IGNORECASE)
 MAXIMUM_NAME_BYTES = 200
 """File systems take 255 bytes a name; temporary names need some of them."""
 
@@ -41,12 +42,14 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
     )
     command.add_argument(
         "cases",
-        nargs="+",
+        nargs="*",
         metavar="CASE",
         type=Path,
-        help="an image file (NIfTI, NRRD or MHA), the folder of a DICOM series, or a folder in nnU-Net naming "
-        "(CASE_0000.nii.gz, CASE_0001.nii.gz), which may hold many cases",
+        help="an image file (NIfTI, NRRD or MHA), the folder of a DICOM series, a folder in nnU-Net naming "
+        "(CASE_0000.nii.gz, CASE_0001.nii.gz), which may hold many cases, or TABLE.csv:ROLE, the cases of a split "
+        "table (columns case, role; images in the folder images beside it)",
     )
+    command.add_argument("-i", "--input", nargs="+", metavar="CASE", type=Path, help="the same as CASE")
     command.add_argument(
         "--each", action="store_true", help="CASE is a folder of cases: every image file and every folder in it is one"
     )
@@ -127,6 +130,11 @@ def _run(options: argparse.Namespace, console: Console, reader: "InputReader") -
     from ..imaging.roi import RegionOfInterest
     from ..models.registry import resolve_model, unreadable_folders
 
+    options.cases = [*options.cases, *(options.input or [])]
+    if not options.cases:
+        raise UsageError(
+            "There is nothing to segment: give CASE, an image file or a folder; see 'segwithu segment --help'."
+        )
     if options.take_over and not options.resume:
         raise UsageError("--take-over goes with --resume.")
     part = None if options.part is None else Part.parse(options.part)
@@ -231,6 +239,9 @@ def _found_cases(
 
     cases: list[GivenCase] = []
     for path in _case_paths(options, failures, reader):
+        if _TABLE.fullmatch(path.name) and not path.exists():
+            cases += _table_cases(path)
+            continue
         try:
             given = find_input(path, reader)
         except Exception as error:  # noqa: BLE001 - whatever one place holds, the others go on
@@ -240,6 +251,18 @@ def _found_cases(
             console.note(f"{path}: {given.kind}.")
         cases += given.cases
     return _usable(cases, failures) if options.each else cases
+
+
+def _table_cases(table: Path) -> "list[GivenCase]":
+    """Return the cases that a split table gives a role: `TABLE.csv:ROLE`."""
+    from ..imaging.inputs import GivenCase
+    from ..training.dataset import find_images
+
+    given = []
+    for name, channels in find_images(str(table)):
+        numbered = dict(enumerate(channels)) if len(channels) > 1 else {}
+        given.append(GivenCase(name, channels[0], numbered))
+    return given
 
 
 def _case_paths(options: argparse.Namespace, failures: list[Failure], reader: "InputReader") -> list[Path]:

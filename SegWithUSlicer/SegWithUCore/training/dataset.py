@@ -103,6 +103,29 @@ def find_cases(source: str) -> list[Case]:
     return _table_cases(path, role)
 
 
+def find_images(source: str) -> list[tuple[str, tuple[Path, ...]]]:
+    """Find the images of the cases that a split table gives a role; references are not looked for.
+
+    Args:
+        source: `TABLE.csv:ROLE`, as for `find_cases`.
+
+    Returns:
+        Name and files of each case, one a channel.
+
+    Raises:
+        UsageError: the table or the role does not exist.
+        InputError: an image is missing.
+    """
+    place, _, role = source.rpartition(":")
+    table = Path(place)
+    if not table.is_file():
+        raise UsageError(f"{table} does not exist: give TABLE.csv:ROLE, or images.")
+    return [
+        (row["case"], _channels(table.parent / (row.get("images") or "images"), row["case"]))
+        for row in _chosen(table, role)
+    ]
+
+
 def roles_of(table: Path) -> list[str]:
     """List the roles that a split table names, in the order in which they turn up.
 
@@ -121,11 +144,6 @@ def _rows(table: Path) -> list[dict[str, str]]:
 
 
 def _table_cases(table: Path, role: str) -> list[Case]:
-    rows = _rows(table)
-    chosen = [row for row in rows if row["role"] == role]
-    if not chosen:
-        roles = ", ".join(sorted({row["role"] for row in rows}))
-        raise UsageError(f"{table} has no case with role '{role}': choose one of {roles}, as in {table.name}:ROLE.")
     return [
         _case(
             table.parent / (row.get("images") or "images"),
@@ -133,8 +151,17 @@ def _table_cases(table: Path, role: str) -> list[Case]:
             row["case"],
             row.get("patient") or None,
         )
-        for row in chosen
+        for row in _chosen(table, role)
     ]
+
+
+def _chosen(table: Path, role: str) -> list[dict[str, str]]:
+    rows = _rows(table)
+    chosen = [row for row in rows if row["role"] == role]
+    if not chosen:
+        roles = ", ".join(sorted({row["role"] for row in rows}))
+        raise UsageError(f"{table} has no case with role '{role}': choose one of {roles}, as in {table.name}:ROLE.")
+    return chosen
 
 
 def _nnunet_cases(folder: Path, part: str) -> list[Case]:
@@ -152,6 +179,16 @@ def _cases_of_folders(images: Path, labels: Path) -> list[Case]:
 
 
 def _case(images: Path, labels: Path, name: str, patient: str | None = None) -> Case:
+    channels = _channels(images, name)
+    reference = [labels / f"{name}{SEGMENTATION_SUFFIX}"]
+    reference = reference if reference[0].is_file() else _files(labels, name)
+    if not reference:
+        raise InputError(f"{labels} has no reference of case {name}: expected {name}.nii.gz.")
+    return Case(name, channels, reference[0], patient)
+
+
+def _channels(images: Path, name: str) -> tuple[Path, ...]:
+    """Return the files of a case, one a channel."""
     channels = _files(images, name)
     numbered: list[Path] = []
     while not channels and (found := _files(images, f"{name}_{len(numbered):04d}")):
@@ -159,11 +196,7 @@ def _case(images: Path, labels: Path, name: str, patient: str | None = None) -> 
     channels = channels or numbered
     if not channels:
         raise InputError(f"{images} has no image of case {name}: expected {name}.nii.gz or {name}_0000.nii.gz.")
-    reference = [labels / f"{name}{SEGMENTATION_SUFFIX}"]
-    reference = reference if reference[0].is_file() else _files(labels, name)
-    if not reference:
-        raise InputError(f"{labels} has no reference of case {name}: expected {name}.nii.gz.")
-    return Case(name, tuple(channels), reference[0], patient)
+    return tuple(channels)
 
 
 def _files(folder: Path, stem: str) -> list[Path]:

@@ -41,7 +41,7 @@ def test_a_report_has_tables_plots_pictures_and_one_page(segwithu: Command, spli
     outcome = segwithu("evaluate", "--model", model, "--cases", f"{split}:test", "--report", report, "--output", output)
     assert outcome.code == 0
     assert str(report / PAGE_FILE) in outcome.err
-    assert "which moves them by at most" in outcome.out
+    assert f"figures, also of each case: {report / 'figures.md'}, {output}." in outcome.out
     result = json.loads((report / "figures.json").read_text(encoding="utf-8"))
     assert result == json.loads(output.read_text(encoding="utf-8"))
     assert (result["cases"], result["patients"]) == (3, 2)

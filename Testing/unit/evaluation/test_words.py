@@ -1,0 +1,52 @@
+"""What `evaluate` and `models show` say of figures, and that another organ is told before anything is measured."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from SegWithUCore.errors import InputError
+from SegWithUCore.evaluation.like_training import check_like_training
+from SegWithUCore.evaluation.words import in_words
+from SegWithUCore.models.bundle import read_bundle
+from SegWithUCore.training.dataset import Case
+
+MODEL = Path(__file__).resolve().parents[3] / "Resources" / "Models" / "hippocampus"
+
+
+def made_case(folder: Path, name: str, size: int, spacing: float) -> Case:
+    image = sitk.GetImageFromArray(np.random.default_rng(0).normal(100, 20, (size,) * 3).astype(np.float32))
+    image.SetSpacing((spacing,) * 3)
+    path = folder / f"{name}.nii.gz"
+    sitk.WriteImage(image, str(path))
+    return Case(name, (path,), path, None)
+
+
+def test_the_figures_of_the_shipped_model_read_as_sentences() -> None:
+    figures = json.loads((MODEL / "bundle.json").read_text(encoding="utf-8"))["figures"]
+    said = in_words(figures)
+    assert said[0].startswith("Segmentation, 44 cases: mean Dice of anterior hippocampus 0.897")
+    assert any("near the surface in 93.8 % (plain softmax 93.1 %)" in sentence for sentence in said)
+    assert any("times as many wrong voxels as there are (about right)" in sentence for sentence in said)
+    assert len(said) <= 12
+
+
+def test_an_evaluation_of_nothing_wrong_leaves_out_what_does_not_exist() -> None:
+    table = [
+        {"title": "dice organ", "mean": 1.0, "cases": 1},
+        {"title": "auroc whole ranking", "mean": None, "cases": 0},
+    ]
+    assert in_words({"cases": 1, "table": table, "comparisons": {}}) == [
+        "Segmentation, 1 case: mean Dice of organ 1.000."
+    ]
+
+
+def test_another_organ_is_told_before_anything_is_measured(tmp_path: Path) -> None:
+    bundle = read_bundle(MODEL)
+    hearts = [made_case(tmp_path, f"heart{number}", 50, 5.0) for number in range(3)]
+    with pytest.raises(InputError, match=r"^3 of 3 cases .* too unlike them .* go on with --unlike-training\.$"):
+        check_like_training(hearts, bundle)
+    small = made_case(tmp_path, "small", 40, 1.0)
+    assert any(note.startswith("heart0: ") for note in check_like_training([small, small, hearts[0]], bundle))
