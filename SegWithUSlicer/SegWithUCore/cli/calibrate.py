@@ -1,13 +1,13 @@
 """`segwithu calibrate` and `check-calibration`: probabilities fitted on labelled cases, and whether they hold there."""
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import InputError, UsageError
+from ..errors import InputError, OutputError, UsageError
 from ..inference.engines import OPENVINO, TORCH
 from .arguments import add_threads_option
 from .case_roles import add_role_options, calibration_record, test_record
@@ -18,6 +18,7 @@ from .train import CASES_HELP, prepared_cases
 if TYPE_CHECKING:
     from ..calibration.readings import Reading
     from ..models.bundle import Bundle
+    from ..training.dataset import Case
     from ..training.recalibrate import Recalibration
 
 
@@ -42,6 +43,12 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
     calibrate.add_argument("--overwrite", action="store_true", help="replace an existing bundle")
     calibrate.add_argument("--train", help="training cases, to compare inputs with them anew (goes with --select)")
     calibrate.add_argument("--select", help="validation cases, likewise")
+    calibrate.add_argument(
+        "--gate",
+        metavar="CASES",
+        help="validation cases on which to choose a gate, and calibrate with it anew: where the softmax gives an error "
+        "less than its log-odds, the head's maps are interpolated from half resolution, which is faster",
+    )
     calibrate.add_argument(
         "--beside", help="model of the same backbone whose heads come along, for --head of segment (goes with --run)"
     )
@@ -85,7 +92,9 @@ def run_calibrate(options: argparse.Namespace, console: Console) -> int:
     if (options.train is None) != (options.select is None):
         raise UsageError("--train and --select go together: give the cases that the run was trained with.")
     sentences: tuple[str, ...] = ()
-    if options.folder is None:
+    if options.folder is None and options.gate is not None:
+        bundle, sentences = _with_gate(options, cases, console)
+    elif options.folder is None:
         recalibrate = partial(_recalibrating(options), record=calibration_record(options, cases, console))
         with console.progress("calibrate") as progress:
             outcome = recalibrate(cases, options.output, options.overwrite, progress=progress)
@@ -98,6 +107,8 @@ def run_calibrate(options: argparse.Namespace, console: Console) -> int:
         make = partial(_of_run(options, console), record=calibration_record(options, cases, console))
         with console.progress("calibrate") as progress:
             bundle = make(cases, options.output, options.overwrite, progress=progress)
+        if options.gate is not None:
+            bundle, sentences = _with_gate(options, cases, console, bundle)
     if not options.no_graphs:
         compile_graphs(bundle, console)
     flags = (bundle.calibration or {}).get("flags") or {"rules": {}}
@@ -107,6 +118,25 @@ def run_calibrate(options: argparse.Namespace, console: Console) -> int:
     data = {"bundle": str(options.output), "model": bundle.name, "version": version, "kept": False}
     console.result(text, {**data, "sentences": list(sentences)})
     return 0
+
+
+def _with_gate(
+    options: argparse.Namespace, cases: "Sequence[Case]", console: Console, bundle: "Bundle | None" = None
+) -> "tuple[Bundle, tuple[str, ...]]":
+    """Choose a gate for the bundle that was just written, or for a model."""
+    from ..models.registry import resolve_model
+    from ..training.dataset import find_cases
+    from ..training.gate import with_gate
+
+    if bundle is None and options.output.exists() and not options.overwrite:
+        raise OutputError(f"{options.output} exists already: choose another output folder or pass --overwrite.")
+    judged = find_cases(options.gate)
+    with console.progress("calibrate") as progress:
+        found = with_gate(bundle or resolve_model(options.model), cases, judged, options.output, progress)
+    gate = (found.calibration or {}).get("gate")
+    if gate is None:
+        return found, ("No gate was set: none of those tried keeps the maps as good as exact ones.",)
+    return found, (f"Gate: maps are exact where the softmax's log-odds of an error are {gate['log_odds']:g} or more.",)
 
 
 def _keep(model: str, sentences: tuple[str, ...], console: Console) -> None:

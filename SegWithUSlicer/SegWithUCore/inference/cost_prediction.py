@@ -13,6 +13,7 @@ from ..imaging.header_peek import FileGrid
 from ..imaging.roi import RegionOfInterest, voxel_box
 from ..imaging.volume import apply_transform, reorient
 from ..models.input_spec import InputSpec
+from .gated_maps import gated_window, maps_of_gated
 from .model import Model
 from .preprocessing import working_size
 from .sliding_window import count_windows
@@ -36,13 +37,19 @@ def timed_pace(model: Model) -> Pace:
     """Run one window of zeros; a first pass, not counted, pays for what is set up once."""
     spec = model.bundle.input
     window = np.zeros((len(spec.channels), *spec.window_zyx), np.float32)
-    model.engine.window(window)
+    engine, gate = model.engine, model.fitted.gate
+    run = engine.window if gate is None else engine.window_parts
+    run(window)
     begun = time.perf_counter()
-    output = np.concatenate(model.engine.window(window))
+    parts = run(window)
     window_s = time.perf_counter() - begun
     begun = time.perf_counter()
-    voxelwise(model.engine, output)
-    return Pace(window_s, (time.perf_counter() - begun) / output[0].size)
+    if gate is None:
+        voxelwise(engine, np.concatenate(parts))
+    else:
+        logits, detail, responses = parts
+        maps_of_gated(engine, gate, gated_window(engine, gate, logits, detail, responses))
+    return Pace(window_s, (time.perf_counter() - begun) / window[0].size)
 
 
 def predicted_seconds(whole: VoxelGrid, part: VoxelGrid, spec: InputSpec, pace: Pace) -> float:

@@ -7,10 +7,10 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..imaging.volume import voxel_volume_mm3
+from .gated_slabs import network_answer
 from .model import Model
 from .preprocessing import network_input
-from .sliding_window import stitched
-from .uncertainty_maps import resample_to_grid, voxelwise
+from .uncertainty_maps import maps_of_values, resample_to_grid
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,9 @@ def predict(images: Sequence[sitk.Image], model: Model) -> Prediction:
     """Run the network the way `segment` does and keep the logits."""
     spec = model.bundle.input
     array, working = network_input(images, spec)
-    output = resample_to_grid(stitched(model.engine, array, spec), working, images[0])
-    found = voxelwise(model.engine, output)
+    gate = model.fitted.gate
+    output = resample_to_grid(network_answer(model.engine, array, spec, gate), working, images[0])
+    found = maps_of_values(model.engine, output, gate)
     return Prediction(
         output[: model.engine.num_classes],
         found.classes,

@@ -23,10 +23,10 @@ from ..progress import Progress, silent
 from .case_writer import CaseResult, write_case_folder
 from .engines.base import DeviceMemoryError
 from .fingerprint import NOTE, REFUSED, WARNING, Deviation, deviations, is_refused
+from .gated_slabs import network_answer
 from .memory_prediction import READ_BYTES, RunMemory, check_regions_fit, memory_from_headers, peak_memory_mb, run_memory
 from .model import Model
 from .preprocessing import assessed_box, network_input
-from .sliding_window import stitched
 from .structures import StructureMetrics, structure_deviations, structure_metrics
 from .uncertainty_maps import VoxelMaps, maps_on_grid, regions_of_maps
 
@@ -266,13 +266,13 @@ def segment_images(
     notes: list[Deviation] = []
     engine = model.engine
     try:
-        output = stitched(engine, array, spec, within)
+        output = network_answer(engine, array, spec, model.fitted.gate, within)
     except DeviceMemoryError:
         sentence = f"The {model.device} device ran out of memory: the CPU was used instead."
         notes.append(Deviation(WARNING, sentence, "memory"))
         progress("segmenting", 0.05, sentence)
         engine.move("cpu")
-        output = stitched(engine, array, spec, within)
+        output = network_answer(engine, array, spec, model.fitted.gate, within)
     del array  # memory: the maps follow from the network's answer alone
     progress("computing the maps", 0.8)
     maps = maps_on_grid(engine, output, working, images[0], model.fitted)

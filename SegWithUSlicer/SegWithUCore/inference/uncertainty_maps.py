@@ -10,12 +10,14 @@ import SimpleITK as sitk
 
 from ..calibration.case_level import ProbabilitySums
 from ..calibration.error_probability import ErrorProbability, percentiles_of
+from ..calibration.gate import Gate
 from ..case.case_regions import DATA_PERCENTILE_FILE, MODEL_PERCENTILE_FILE, RUNNER_UP_FILE, ijk_to_ras, label_values
 from ..imaging.grid import VoxelGrid
 from ..imaging.volume import image_on_grid, orientation_of, same_grid
 from ..models.input_spec import Label
 from ..regions.find_regions import Assessed, FoundRegions, find_regions
 from .engines.base import Engine, Voxelwise
+from .gated_maps import maps_of_gated
 
 CHUNK_VOXELS = 32768
 """Voxels a step: 32k keep the perturbed softmaxes within the L2 cache (docs/developer/performance.md)."""
@@ -55,12 +57,14 @@ class FittedCalibration:
         error_probability: from ranking map and classes to error probability.
         tempering_scale: by which tempered logits are divided before the softmax.
         model_quantiles, data_quantiles: of `calibration.sources`.
+        gate: above which the head pays; None if it pays everywhere.
     """
 
     error_probability: ErrorProbability | None = None
     tempering_scale: float = 1.0
     model_quantiles: tuple[float, ...] | None = None
     data_quantiles: tuple[float, ...] | None = None
+    gate: Gate | None = None
 
     @classmethod
     def from_json(cls, calibration: Mapping[str, Any] | None) -> "FittedCalibration":
@@ -70,7 +74,8 @@ class FittedCalibration:
         sources = calibration.get("sources") or {}
         model, data = (tuple(sources[part]) if sources.get(part) else None for part in ("model", "data"))
         table = ErrorProbability.from_json(calibration["error_probability"])
-        return cls(table, float(calibration["tempering_scale"]), model, data)
+        gate = Gate.from_json(calibration.get("gate"))
+        return cls(table, float(calibration["tempering_scale"]), model, data, gate)
 
 
 def maps_on_grid(
@@ -98,7 +103,7 @@ def maps_on_grid(
     data = np.empty(shape, np.uint8) if fitted.data_quantiles and engine.has_aleatoric else None
     sums = ProbabilitySums.zeros(engine.num_classes)
     for place, block in _blocks(stitched, working, target):
-        result = voxelwise(engine, block, fitted.tempering_scale)
+        result = maps_of_values(engine, block, fitted.gate, fitted.tempering_scale)
         classes[place], runner_up[place] = result.classes, result.runner_up
         calibration[place], ranking[place] = result.calibration, result.ranking
         if model is not None and fitted.model_quantiles:
@@ -113,6 +118,13 @@ def maps_on_grid(
         for each in range(len(probability)):
             probability[each] = fitted.error_probability(ranking[each], classes[each], runner_up[each])
     return VoxelMaps(classes, runner_up, calibration, ranking, probability, model, data, sums)
+
+
+def maps_of_values(engine: Engine, values: np.ndarray, gate: Gate | None, tempering_scale: float = 1.0) -> Voxelwise:
+    """Make maps of what `network_answer` gave, on whatever grid it was brought to: (channels, *any)."""
+    if gate is not None:
+        return maps_of_gated(engine, gate, values, tempering_scale)
+    return voxelwise(engine, values, tempering_scale)
 
 
 def voxelwise(engine: Engine, stitched: np.ndarray, tempering_scale: float = 1.0) -> Voxelwise:

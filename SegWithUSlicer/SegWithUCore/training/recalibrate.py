@@ -9,6 +9,7 @@ import numpy as np
 
 from ..atomic_files import atomic_folder
 from ..calibration.error_probability import ErrorProbability
+from ..calibration.gate import Gate
 from ..errors import OutputError
 from ..inference.engines import TORCH
 from ..inference.model import Model
@@ -66,7 +67,7 @@ def recalibrate(
     plain = replace(bundle, figures=None, graphs=graphs)
     if bundle.calibration is None:
         with atomic_folder(target, overwrite) as work:
-            _copy_files(bundle, graphs, work, record)
+            copy_files(bundle, graphs, work, record)
             written = calibrated(replace(plain, display=None), cases, work, device, progress, engine)
         return Recalibration(replace(written, folder=target), ())
     found = _refit(plain, cases, device, progress, engine)
@@ -74,13 +75,14 @@ def recalibrate(
         return Recalibration(None, found.sentences)
     about = {**bundle.about, "version": site_version(bundle.about["version"])}
     with atomic_folder(target, overwrite) as work:
-        _copy_files(bundle, graphs, work, record)
+        copy_files(bundle, graphs, work, record)
         written = write_bundle_json(replace(plain, calibration=found.calibration, about=about), work)
         (work / CARD_FILE).write_text(model_card(written), encoding="utf-8")
     return Recalibration(replace(written, folder=target), found.sentences)
 
 
-def _copy_files(bundle: Bundle, graphs: Graphs | None, work: Path, record: TrainingRecord | None) -> None:
+def copy_files(bundle: Bundle, graphs: Graphs | None, work: Path, record: TrainingRecord | None) -> None:
+    """Copy into `work` what stays the same when a bundle is calibrated anew."""
     weights = weights_path(bundle)
     shutil.copyfile(weights, work / weights.name)
     for name in GRAPH_FILES if graphs is not None else ():
@@ -113,9 +115,11 @@ def summaries_of(
 
 
 def _predicted(
-    bundle: Bundle, cases: Sequence[Case], device: str, progress: Progress, engine: str
+    bundle: Bundle, cases: Sequence[Case], device: str, progress: Progress, engine: str, gate: Gate | None = None
 ) -> Iterator[tuple[Prediction, np.ndarray]]:
     model = Model(bundle, device, engine=engine)
+    if gate is not None:
+        model.fitted = replace(model.fitted, gate=gate)
     values = [label.value for label in bundle.labels]
     for number, case in enumerate(cases):
         progress("predicting the calibration cases", number / len(cases), case.name)
@@ -123,16 +127,24 @@ def _predicted(
 
 
 def calibrated(
-    plain: Bundle, cases: Sequence[Case], work: Path, device: str, progress: Progress, engine: str = TORCH
+    plain: Bundle,
+    cases: Sequence[Case],
+    work: Path,
+    device: str,
+    progress: Progress,
+    engine: str = TORCH,
+    gate: Gate | None = None,
 ) -> Bundle:
-    """Calibrate the bundle whose weights lie in `work`, and write description and card there."""
+    """Calibrate the bundle whose weights lie in `work`, with or without a gate; write description and card there."""
     bundle = write_bundle_json(plain, work)
     predictions, truths = [], []
-    for prediction, truth in _predicted(bundle, cases, device, progress, engine):
+    for prediction, truth in _predicted(bundle, cases, device, progress, engine, gate):
         predictions.append(prediction)
         truths.append(truth)
     progress("fitting", 1.0)
     calibration = fitted(predictions, truths, bundle.labels)
+    if gate is not None:
+        calibration["gate"] = gate.to_json()
     written = write_bundle_json(replace(bundle, calibration=calibration, display=display_windows(predictions)), work)
     (work / CARD_FILE).write_text(model_card(written), encoding="utf-8")
     return written

@@ -14,7 +14,7 @@ from ...models.weights_file import weights_path
 from ...network.graph_outputs import MAPS
 from ...processor import threads_in_use
 from . import OPENVINO
-from .base import Engine, Voxelwise
+from .base import Engine, Voxelwise, joined_parts
 from .openvino_import import import_openvino, openvino_version
 
 LOADING_COPIES = 3
@@ -73,6 +73,11 @@ class OpenVINOEngine(Engine):
         window = self._compiled(core, content.window, WINDOW_FILE)
         maps = self._compiled(core, content.maps, MAPS_FILE)
         self._check_window(window, bundle)
+        if self.steps is None and (bundle.calibration or {}).get("gate") is not None:
+            raise GraphRunError(
+                f"{self._source}: {WINDOW_FILE} is older than the gate of the model's calibration and cannot be used "
+                f"with it: {MAKE_ANEW}, or choose the engine torch."
+            )
         self._check_maps(maps)
         self.precision = self._checked_precision(window, maps)
         self._window, self._maps = window.create_infer_request(), maps.create_infer_request()
@@ -99,13 +104,16 @@ class OpenVINOEngine(Engine):
         outputs = [list(port.partial_shape.to_shape()) for port in window.outputs if port.partial_shape.is_static]
         classes = len(bundle.labels)
         fits = given == [wanted] and len(outputs) == len(window.outputs) >= 2 and outputs[0][1] == classes
-        if not fits or any(len(shape) != 5 or shape[0] != 1 or shape[2:] != wanted[2:] for shape in outputs):
+        fits = fits and all(len(shape) == 5 and shape[0] == 1 for shape in outputs)
+        self.steps = _steps(wanted[2:], outputs[-1][2:]) if fits and len(outputs) == 3 else None
+        full = outputs if self.steps is None else outputs[:2]
+        if not fits or any(shape[2:] != wanted[2:] for shape in full):
             raise InputError(
                 f"{self._source}: {WINDOW_FILE} takes {given} and gives {outputs}, not what {wanted} and {classes} "
                 f"classes need: {MAKE_ANEW}."
             )
         self.num_classes = classes
-        self.response_channels = sum(shape[1] for shape in outputs[1:])
+        self.response_channels = sum(shape[1] for shape in (outputs[1:] if self.steps is None else outputs[2:]))
 
     def _check_maps(self, maps: Any) -> None:
         channels = [port.partial_shape[0] for port in maps.inputs[:1]]
@@ -130,6 +138,16 @@ class OpenVINOEngine(Engine):
 
     def window(self, image: np.ndarray) -> tuple[np.ndarray, ...]:
         """As `Engine.window`, in parts."""
+        if self.steps is None:
+            return self._window_outputs(image)
+        return joined_parts(*self.window_parts(image), self.steps)
+
+    def window_parts(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """As `Engine.window_parts`."""
+        logits, detail, responses = self._window_outputs(image)
+        return logits, detail, responses
+
+    def _window_outputs(self, image: np.ndarray) -> tuple[np.ndarray, ...]:
         parts = self._ran(self._window, [np.ascontiguousarray(image, np.float32)[None]])
         found = tuple(part[0] for part in parts)
         if not all(np.isfinite(part.min()) and np.isfinite(part.max()) for part in found):
@@ -170,6 +188,15 @@ class OpenVINOEngine(Engine):
     def identity(self) -> dict[str, str | None]:
         """As `Engine.identity`."""
         return {"name": OPENVINO, "version": self.runtime, "precision": self.precision, "graphs_sha256": self._graphs}
+
+
+def _steps(fine: list[int], coarse: list[int]) -> tuple[int, int, int] | None:
+    """Return how much coarser the second shape is along each axis; None unless it is, by 1 or 2."""
+    z, y, x = (size // max(1, other) for size, other in zip(fine, coarse, strict=True))
+    fits = all(
+        step in (1, 2) and step * other == size for step, size, other in zip((z, y, x), fine, coarse, strict=True)
+    )
+    return (z, y, x) if fits and (z, y, x) != (1, 1, 1) else None
 
 
 def _sums(probabilities: np.ndarray, classes: np.ndarray) -> ProbabilitySums:

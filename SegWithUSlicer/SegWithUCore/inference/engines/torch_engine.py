@@ -1,6 +1,7 @@
 """Networks run by torch: on CPU, CUDA and MPS; for training and for networks of any kind."""
 
 import sys
+from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
@@ -54,14 +55,18 @@ class TorchWindows:
         Raises:
             DeviceMemoryError: a graphics card ran out of memory.
         """
+        (output,) = self._ran(lambda windows: (self.network.window_output(windows),), image)
+        return (output,)
+
+    def _ran(self, run: Callable[[torch.Tensor], tuple[torch.Tensor, ...]], image: np.ndarray) -> list[np.ndarray]:
+        """Run a window; return float32 arrays without the axis of the batch."""
         mixed = torch.autocast(self._device.type, torch.bfloat16, enabled=self.precision == "bfloat16")
         try:
             with torch.inference_mode(), mixed:
                 windows = torch.from_numpy(np.ascontiguousarray(image))[None].to(self._device)
-                output = self.network.window_output(windows).float()[0].cpu()
+                return [part.float()[0].cpu().contiguous().numpy() for part in run(windows)]
         except torch.OutOfMemoryError as error:
             raise DeviceMemoryError(str(error)) from error
-        return (output.numpy(),)
 
 
 class TorchEngine(TorchWindows, Engine):
@@ -82,7 +87,15 @@ class TorchEngine(TorchWindows, Engine):
         self.num_classes = network.num_classes
         self.response_channels = network.head.response_channels
         self.has_aleatoric = network.head.aleatoric is not None
+        if network.steps is not None and len(network.steps) == 3:
+            z, y, x = network.steps
+            self.steps = (z, y, x)
         self.move(str(device))
+
+    def window_parts(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """As `Engine.window_parts`."""
+        logits, detail, responses = self._ran(self.network.window_parts, image)
+        return logits, detail, responses
 
     def maps(self, chunk: np.ndarray, tempering_scale: float = 1.0) -> Voxelwise:
         """As `Engine.maps`."""

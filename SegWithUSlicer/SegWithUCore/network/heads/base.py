@@ -196,3 +196,10 @@ class Fusion(nn.Module, ABC):
     def detail(self, taps: Sequence[torch.Tensor]) -> torch.Tensor | None:
         """Compute what is seen at full resolution besides. Returns None if the fused features are all there is."""
         return None
+
+    def coarse_steps(self, taps: Sequence[torch.Tensor]) -> tuple[int, ...] | None:
+        """Return how many voxels of the finest tap share one of the features along each axis.
+
+        None if the features lie on its grid, or nothing is seen at full resolution besides.
+        """
+        return None

@@ -219,6 +219,10 @@ class ContextFusion(Fusion):
         channels = sum(tap.shape[1] for tap in taps) + len(self.bias) * (len(taps) + 4)
         return channels / math.prod(halving_steps(taps)) + 3 * DETAIL
 
+    def coarse_steps(self, taps: Sequence[torch.Tensor]) -> tuple[int, ...] | None:
+        """As `halving_steps`."""
+        return halving_steps(taps)
+
     def forward(self, taps: Sequence[torch.Tensor]) -> torch.Tensor:
         """Fuse taps (batch, channels_i, *spatial_i) to (batch, features, *half of the largest, rounded up)."""
         steps = halving_steps(taps)

@@ -7,6 +7,7 @@ The head itself keeps channels last in memory, which is what makes torch fast an
 from typing import cast
 
 import torch
+from torch import nn
 from torch.nn import functional
 
 from .base import Fusion, UncertaintyHead, largest, resized
@@ -33,14 +34,18 @@ class TracedContext(TracedForm):
         """As `TracedForm.responses`."""
         head, fusion = cast(ContextHead, head), cast(ContextFusion, fusion)
         features = _fused(fusion, taps)
-        layers = [] if head.aleatoric is None else [head.aleatoric]
-        weight = torch.cat([head.probe_weight, *(layer.weight for layer in layers)])
-        bias = torch.cat([head.probe_weight.new_zeros(head.probes), *(layer.bias for layer in layers)])
+        weight, bias = _readout(head, [] if head.aleatoric is None else [head.aleatoric])
         free = _voxelwise(features, head.context.weight, head.context.bias)
-        into, neighbours, out = fusion.finest
-        detail = out(functional.gelu(neighbours(functional.gelu(into(taps[-1])))))
         probes = (resized(_voxelwise(features, weight, bias), size),) if len(weight) else ()
-        return (*probes, resized(free, size) + resized(detail, size))
+        return (*probes, resized(free, size) + resized(_detail(fusion, taps), size))
+
+    def coarse_responses(
+        self, fusion: Fusion, head: UncertaintyHead, taps: list[torch.Tensor]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """As `TracedForm.coarse_responses`."""
+        head, fusion = cast(ContextHead, head), cast(ContextFusion, fusion)
+        layers = [head.context] if head.aleatoric is None else [head.aleatoric, head.context]
+        return _detail(fusion, taps), _voxelwise(_fused(fusion, taps), *_readout(head, layers))
 
     def maps(
         self, head: UncertaintyHead, logits: torch.Tensor, responses: torch.Tensor, scale: torch.Tensor
@@ -75,6 +80,18 @@ class TracedContext(TracedForm):
             _softmax(tempered, tempered.amax(0, keepdim=True)),
             *data,
         )
+
+
+def _detail(fusion: ContextFusion, taps: list[torch.Tensor]) -> torch.Tensor:
+    into, neighbours, out = fusion.finest
+    found: torch.Tensor = out(functional.gelu(neighbours(functional.gelu(into(taps[-1])))))
+    return found
+
+
+def _readout(head: ContextHead, layers: list[nn.Linear]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Weight and bias of one layer that gives the probes and then what `layers` give."""
+    weight = torch.cat([head.probe_weight, *(layer.weight for layer in layers)])
+    return weight, torch.cat([head.probe_weight.new_zeros(head.probes), *(layer.bias for layer in layers)])
 
 
 def _fused(fusion: ContextFusion, taps: list[torch.Tensor]) -> torch.Tensor:
