@@ -17,6 +17,8 @@ _FLOOR = 1e-6
 _BINS = 400
 _CLASSES = 256
 """A class index is a byte."""
+_PIECE = 1 << 18
+"""Voxels at once: their copies in double precision stay small beside the maps."""
 _PRIOR_WIDTH = 0.5
 """Slopes and offsets are drawn to 1 and 0 with this standard deviation: a direction with few errors stays as it is."""
 
@@ -124,9 +126,17 @@ class ErrorProbability:
             ranking: ranking map, any shape.
             predicted, runner_up: indices of the most and second most probable class, same shape.
         """
+        found = np.empty(np.shape(ranking), np.float32)
+        flat, given = found.reshape(-1), [np.ravel(values) for values in (ranking, predicted, runner_up)]
+        for start in range(0, flat.size, _PIECE):
+            part = slice(start, start + _PIECE)
+            flat[part] = self._of_piece(*(values[part] for values in given))
+        return found
+
+    def _of_piece(self, ranking: np.ndarray, predicted: np.ndarray, runner_up: np.ndarray) -> np.ndarray:
         calm, least = self._calm
         found = np.take(least, predicted.astype(np.uint16) * np.uint16(_CLASSES) + runner_up)
-        rest = ranking > calm
+        rest = np.flatnonzero(ranking > calm)
         found[rest] = refitted(self.table(ranking[rest]), predicted[rest], runner_up[rest], self.directions)
         return found
 

@@ -1,7 +1,11 @@
 """Maps that are exact above a gate and interpolated below: grids, borders, and windows that begin anywhere."""
 
+from types import SimpleNamespace
+from typing import cast
+
 import numpy as np
 import pytest
+import SimpleITK as sitk
 import torch
 from torch.nn import functional
 
@@ -12,8 +16,11 @@ from SegWithUCore.inference.coarse_grid import interpolated, pooled, rows_at
 from SegWithUCore.inference.engines.base import Engine, Voxelwise, joined_parts
 from SegWithUCore.inference.gated_maps import coarse_maps, doubt, gated_window, maps_of_gated
 from SegWithUCore.inference.gated_slabs import gated_planes, network_answer
+from SegWithUCore.inference.model import Model
+from SegWithUCore.inference.prediction import predict
+from SegWithUCore.inference.segment import segment_images
 from SegWithUCore.inference.sliding_window import WindowPlan, stitch
-from SegWithUCore.inference.uncertainty_maps import voxelwise
+from SegWithUCore.inference.uncertainty_maps import FittedCalibration, voxelwise
 from SegWithUCore.models.input_spec import InputSpec
 from SegWithUCore.network.heads.context import error_log_odds
 
@@ -159,3 +166,16 @@ def test_several_windows_with_the_gate_open_stay_near_the_exact_maps() -> None:
     assert np.abs(found.ranking - exact.ranking).mean() < 0.03
     closed = maps_of_gated(engine, NOWHERE, network_answer(engine, image, SPEC, NOWHERE))
     assert np.abs(closed.ranking - exact.ranking).mean() < 0.08
+
+
+def test_segmenting_and_evaluating_use_the_gate_alike() -> None:
+    image = sitk.GetImageFromArray(noise(11, 9, 13))
+    image.SetDirection((-1, 0, 0, 0, -1, 0, 0, 0, 1))
+    rankings = []
+    for gate in (Gate(-0.7, GAIN, 1), None):
+        bundle, fitted = SimpleNamespace(input=SPEC), FittedCalibration(gate=gate)
+        model = cast(Model, SimpleNamespace(bundle=bundle, engine=SmoothEngine(), fitted=fitted, device="cpu"))
+        maps, _ = segment_images([image], model)
+        rankings.append(np.asarray(maps.ranking))
+        np.testing.assert_allclose(rankings[-1], predict([image], model).ranking, atol=1e-4)
+    assert np.abs(rankings[0] - rankings[1]).max() > 1e-2
