@@ -83,6 +83,10 @@ def _add_check(commands: Any, common: argparse.ArgumentParser) -> None:
     check.set_defaults(run=run_check, record=False)
 
 
+FEW_CASES = 8
+"""Below so many calibration cases the user is warned."""
+
+
 def run_calibrate(options: argparse.Namespace, console: Console) -> int:
     """Write a bundle, or say that the model's own calibration is better kept."""
     from ..training.dataset import find_cases
@@ -92,6 +96,12 @@ def run_calibrate(options: argparse.Namespace, console: Console) -> int:
     if (options.train is None) != (options.select is None):
         raise UsageError("--train and --select go together: give the cases that the run was trained with.")
     sentences: tuple[str, ...] = ()
+    if len(cases) < FEW_CASES:
+        console.note(
+            f"Warning: {len(cases)} calibration cases are few. An error probability fitted on fewer than {FEW_CASES} "
+            "can be far off, volume intervals need 9 cases and predicted Dice 10, and limits of flags tell nothing: "
+            "give 20 or more."
+        )
     if options.folder is None and options.gate is not None:
         bundle, sentences = _with_gate(options, cases, console)
     elif options.folder is None:

@@ -116,7 +116,7 @@ def _tile(title: str, result: "CaseResult") -> "Tile":
     import SimpleITK as sitk
 
     from ..case.case_regions import label_values
-    from ..evaluation.pictures import Tile
+    from ..evaluation.pictures import ORIENTATION, Tile
     from ..imaging.volume import image_on_grid
 
     part = result.parts[0]
@@ -125,7 +125,7 @@ def _tile(title: str, result: "CaseResult") -> "Tile":
         span = float(result.maps.ranking.max() - result.maps.ranking.min()) or 1.0
         risk = (result.maps.ranking - result.maps.ranking.min()) / span
     arrays = [sitk.GetArrayFromImage(part), label_values(result.maps.classes, result.bundle.labels), risk]
-    turned = [sitk.GetArrayFromImage(sitk.DICOMOrient(image_on_grid(array, part), "RAS")) for array in arrays]
+    turned = [sitk.GetArrayFromImage(sitk.DICOMOrient(image_on_grid(array, part), ORIENTATION)) for array in arrays]
     return Tile(title, *turned)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..case.case_file import case_folders
 from ..errors import UsageError
-from ..regions.region import ORDERS, Region, in_order
+from ..regions.region import ORDERS, Region, in_order, in_words
 from ..review.triage import LARGEST
 from ..review.worklist import BENEFIT, SORTS, Worklist, WorklistEntry, make_worklist
 from ..review.worklist_files import WORKLIST_CSV, write_worklist
@@ -135,7 +135,7 @@ def _region_row(region: Region) -> list[str]:
         f"{region.volume_mm3:.0f}",
         f"{region.peak:.2f}",
         *(f"{value:.1f}" for value in region.peak_ras_mm),
-        f"{confusion.truth} read as {confusion.read_as} ({confusion.share:.0%})",
+        f"{confusion.share:.0%}: {in_words(confusion, region.structure)}",
     ]
 
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from ..errors import InputError
 from ..imaging.volume import read_image
 from ..inference.fingerprint import REFUSED, deviations
+from ..inference.odd_input import odd_inputs
 from ..inference.preprocessing import assessed_box
 from ..models.bundle import Bundle
 from ..training.dataset import Case
@@ -29,7 +30,8 @@ def check_like_training(cases: Sequence[Case], bundle: Bundle) -> list[str]:
         if len(images) != len(bundle.input.channels):
             continue  # what reads all of them says so
         box = assessed_box(images, bundle.input)
-        found = deviations([box.crop(image) for image in images], bundle)
+        parts = [box.crop(image) for image in images]
+        found = [*odd_inputs(parts, bundle), *deviations(parts, bundle)]
         refused += [each.sentence for each in found if each.severity == REFUSED][:1]
         notes += [f"{case.name}: {each.sentence}" for each in found]
     if len(refused) * 2 > len(looked):

@@ -22,12 +22,14 @@ WINDOW = (0.0, 0.5)
 """From certain to an even chance; the same for every case."""
 COLOR_MAP = "inferno"
 PLANES = {"sagittal": 2, "coronal": 1}
-"""Plane name to the (z, y, x) axis it cuts; arrays run towards right, anterior and superior."""
+"""Plane name to the (z, y, x) axis it cuts; arrays run towards left, posterior and superior, so that the patient's
+right and anterior are at the left of every picture (radiological convention)."""
+ORIENTATION = "LPS"
 
 
 @dataclass(frozen=True)
 class Tile:
-    """One case, cut to its region, in RAS order; arrays (z, y, x).
+    """One case, cut to its region, in `ORIENTATION`; arrays (z, y, x).
 
     Attributes:
         title: what the row shows.
@@ -57,6 +59,7 @@ def draw_montage(tiles: Sequence[Tile], labels: Sequence[Label], path: Path, cap
         for number, (plane, axis) in enumerate(PLANES.items()):
             shown = _draw_plane(row[3 * number : 3 * number + 3], tile, labels, axis)
             for cell, what in zip(row[3 * number :], ("image", "contours", "error probability"), strict=False):
+                _letters(cell, *SLICES[axis][1:])
                 if tile is tiles[0]:
                     cell.set_title(f"{plane}: {what}", fontsize=9)
         row[0].set_ylabel(tile.title, fontsize=9)
@@ -80,7 +83,7 @@ KEPT = 3
 
 @dataclass(frozen=True)
 class WorstCase:
-    """One case for a picture; arrays (z, y, x) towards superior, anterior and right.
+    """One case for a picture; arrays (z, y, x) towards superior, posterior and left.
 
     Attributes:
         name, why: which case, and one sentence that says why it is shown.
@@ -140,7 +143,7 @@ class WorstCases:
             del own[KEPT:]
 
 
-SLICES = {0: ("axial", "RL", "AP"), 1: ("coronal", "RL", "SI"), 2: ("sagittal", "AP", "SI")}
+SLICES = {0: ("axial", "LR", "AP"), 1: ("coronal", "LR", "SI"), 2: ("sagittal", "PA", "SI")}
 """Axis of (z, y, x) to the plane that it cuts, and the letters at right and left, and at top and bottom."""
 THICK = 2.5
 """Slices this much thicker than voxels are wide make the other planes unreadable."""
@@ -254,7 +257,7 @@ def _keep(
         return
     arrays = [case.prediction.classes, case.truth.astype(np.uint8), _displayed_plane(case), marked.astype(np.uint8)]
     parts = [image, *(image_on_grid(np.ascontiguousarray(array), image) for array in arrays)]
-    turned = [sitk.DICOMOrient(part, "RAS") for part in parts]
+    turned = [sitk.DICOMOrient(part, ORIENTATION) for part in parts]
     picture, predicted, truth, risk, wrong = (sitk.GetArrayFromImage(part) for part in turned)
     x, y, z = turned[0].GetSpacing()
     kept.append(WorstCase(name, why, badness, picture, predicted, truth, risk, wrong > 0, mark, (z, y, x)))
@@ -278,12 +281,13 @@ def _height(worst: WorstCase, axis: int) -> float:
 
 def _draw_cut(cells: Any, worst: WorstCase, labels: Sequence[Label], axis: int, index: int) -> Any:
     plane, across, along = SLICES[axis]
+    origin = "upper" if axis == 0 else "lower"  # rows of axial slices run towards posterior
     arrays = (worst.image, worst.predicted, worst.truth, worst.risk, worst.marked)
     image, predicted, truth, risk, marked = (np.take(array, index, axis) for array in arrays)
     steps = [step for place, step in enumerate(worst.spacing_zyx) if place != axis]
     low, high = np.percentile(worst.image, [1, 99.5])
     for cell in cells:
-        cell.imshow(image, cmap="gray", vmin=low, vmax=max(high, low + 1e-6), origin="lower", interpolation="nearest")
+        cell.imshow(image, cmap="gray", vmin=low, vmax=max(high, low + 1e-6), origin=origin, interpolation="nearest")
         cell.set_aspect(steps[0] / steps[1])
         cell.set(xticks=[], yticks=[], facecolor="black")
         _letters(cell, across, along)
@@ -294,7 +298,7 @@ def _draw_cut(cells: Any, worst: WorstCase, labels: Sequence[Label], axis: int, 
         vmin=WINDOW[0],
         vmax=WINDOW[1],
         alpha=0.8,
-        origin="lower",
+        origin=origin,
         interpolation="nearest",
     )
     cells[2].set_aspect(steps[0] / steps[1])

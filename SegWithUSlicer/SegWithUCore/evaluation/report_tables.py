@@ -156,6 +156,8 @@ def _binned(entry: Mapping[str, Any], factor: float) -> str:
     if entry.get("pooled") is None:
         return WITHOUT
     error = (entry["binning_error"] or 0.0) * factor
+    if error >= abs(entry["pooled"]) * factor > 0:
+        return f"at most {entry['pooled'] * factor + error:.2g}"
     return number(entry["pooled"], factor) + (f" ± {error:.1g}" if error else "")
 
 

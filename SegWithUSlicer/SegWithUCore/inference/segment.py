@@ -26,6 +26,7 @@ from .fingerprint import NOTE, REFUSED, WARNING, Deviation, deviations, is_refus
 from .gated_slabs import network_answer
 from .memory_prediction import READ_BYTES, RunMemory, check_regions_fit, memory_from_headers, peak_memory_mb, run_memory
 from .model import Model
+from .odd_input import odd_inputs
 from .preprocessing import assessed_box, network_input
 from .structures import StructureMetrics, structure_deviations, structure_metrics
 from .uncertainty_maps import VoxelMaps, maps_on_grid, regions_of_maps
@@ -230,7 +231,7 @@ def checked_against_training(images: Sequence[sitk.Image], bundle: Bundle, job: 
     Raises:
         InputError: it is so unlike them that the result would be meaningless, and the job does not insist.
     """
-    found = deviations(images, bundle)
+    found = [*odd_inputs(images, bundle), *deviations(images, bundle)]
     refused = [deviation for deviation in found if deviation.severity == REFUSED]
     if refused and not job.unlike_training:
         sentence = refused[0].sentence.removesuffix(".")

@@ -7,6 +7,8 @@ from typing import Any
 
 HIGH_FROM, LOW_UNTIL = 75.0, 25.0
 """Percentiles of the calibration cases' uncertain voxels from which uncertainty is called high, and until which low."""
+BACKGROUND = "background"
+"""What label 0 is called."""
 MOST_COMPETING = 2
 """Confusions that are named; the rest is small."""
 
@@ -123,24 +125,34 @@ def reasons(region: Region, region_of_interest: bool = False) -> list[str]:
 
 
 def _what(region: Region) -> str:
-    name, pairs = region.structure, region.competing[:MOST_COMPETING]
+    name, details = region.structure, _details(region)
     if region.kind is Kind.MISSED:
-        return f"{name} may be missing here{_details(pairs, 'read as {read_as}')}"
+        return f"{name} may be missing here{details}"
     if region.kind is Kind.EXTRA:
-        return f"{name} may reach too far here{_details(pairs, 'may be {truth}')}"
-    if region.kind is Kind.CONFUSION and pairs:
-        both = f"{pairs[0].truth} and {pairs[0].read_as}"
-        return f"{both} may be confused here{_details(pairs, 'may be {truth} read as {read_as}')}"
-    return f"the boundary of {name} may lie elsewhere{_details(pairs, 'may be {truth} read as {read_as}')}"
+        return f"{name} may reach too far here{details}"
+    if region.kind is Kind.CONFUSION and region.competing:
+        both = f"{region.competing[0].truth} and {region.competing[0].read_as}"
+        return f"{both} may be confused here{details}"
+    return f"the boundary of {name} may lie elsewhere{details}"
 
 
-def _details(pairs: tuple[Competition, ...], words: str) -> str:
-    shares = [
-        f"{_percent(pair.share)} {words.format(truth=pair.truth, read_as=pair.read_as)}"
-        for pair in pairs
-        if pair.share > 0
-    ]
-    return f": {', '.join(shares)}" if shares else ""
+def in_words(pair: Competition, structure: str) -> str:
+    """Say what is wrong where two structures are confused, as somebody who draws would.
+
+    Args:
+        structure: that the region is about.
+    """
+    if pair.truth == BACKGROUND:
+        return "drawn too large" if pair.read_as == structure else f"{pair.read_as} drawn too large"
+    if pair.read_as == BACKGROUND:
+        return "too small" if pair.truth == structure else f"{pair.truth} drawn too small"
+    return f"{pair.truth} drawn as {pair.read_as}"
+
+
+def _details(region: Region) -> str:
+    pairs = [pair for pair in region.competing[:MOST_COMPETING] if pair.share > 0]
+    shares = [f"{_percent(pair.share)}: {in_words(pair, region.structure)}" for pair in pairs]
+    return f" ({', '.join(shares)})" if shares else ""
 
 
 def _percent(share: float) -> str:

@@ -6,10 +6,10 @@ from typing import Any
 
 from ..imaging.planes import TINT_FROM, tint_stops
 from ..regions.region import Region, why
-from ..review.flags import Flag
+from ..review.flags import Flag, structures_of
 from ..review.log_format import Verdict
 from ..review.reviews import Review, disagreements
-from .pictures import CASING, MODEL_LINE, REGION_LINE, REVIEWED_LINES, PlanePicture
+from .pictures import CASING, REGION_LINE, REVIEWED_LINES, PlanePicture
 from .render import render
 from .tables import (
     case_facts,
@@ -21,6 +21,8 @@ from .tables import (
     versions_facts,
 )
 
+MOST_NAMED = 60
+"""Structures in the legend."""
 MOST_LISTED = 100
 """Regions on which reviewers disagree that are listed."""
 
@@ -99,6 +101,7 @@ def report_page(report: Report) -> str:
         no_flag=report.no_flag,
         ranks=report.ranks,
         structures=structures_table(case),
+        named=[(str(entry["name"]), _colours(case)[int(entry["value"])]) for entry in structures_of(case)][:MOST_NAMED],
         overview=report.overview,
         reviewed=report.reviewed,
         calibrated=case.get("regions") is not None,
@@ -113,12 +116,21 @@ def report_page(report: Report) -> str:
         versions=[*versions_facts(case), *hashes],
         hashes=[name for name, _ in hashes],
         CASING=CASING,
-        MODEL_LINE=MODEL_LINE,
+        COLOURS=_colours(case),
         REGION_LINE=REGION_LINE,
         REVIEWED_LINES=REVIEWED_LINES,
         TINT_FROM=TINT_FROM,
         TINT_STOPS=tint_stops(),
     )
+
+
+def _colours(case: Mapping[str, Any]) -> dict[int, str]:
+    """Return the colour of each structure by label value."""
+    parts = {
+        int(entry["value"]): [min(255, max(0, int(part))) for part in entry["color"][:3]]
+        for entry in structures_of(case)
+    }
+    return {value: "#" + "".join(f"{part:02x}" for part in colour) for value, colour in parts.items()}
 
 
 def _lead(report: Report) -> str:

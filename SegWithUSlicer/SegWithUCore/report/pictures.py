@@ -25,8 +25,8 @@ AROUND = 1.8
 """Edge of what is shown, as a multiple of the largest extent of the region."""
 LEAST_MM = 36.0
 """Smallest edge shown, so that a tiny region is seen with its surroundings."""
-MODEL_LINE, REGION_LINE = ("#56b4e9", ""), ("#f0e442", "")
-"""Colour and dashes of contours."""
+REGION_LINE = ("#39ff14", "")
+"""Colour and dashes of a region's outline."""
 REVIEWED_LINES = (("#ffffff", "5 3"), ("#f0a0d0", "1.5 2.5"))
 """Those of reviewers' contours, distinguished by both; more reviewers are not drawn."""
 CASING = "#00000099"
@@ -70,7 +70,7 @@ class PlanePicture:
         title: "axial", "coronal" or "sagittal"; of the nearest such plane where the grid is oblique.
         letters: the patient's sides at the top, right, bottom and left.
         edge_mm: length of its edges.
-        model: contours of the model's structures, lines of (x, y).
+        model: contours of each of the model's structures by label value, lines of (x, y).
         reviewed: those of each reviewer, where they differ from the model's.
         region: outline of the region that it is about.
     """
@@ -79,7 +79,7 @@ class PlanePicture:
     title: str
     letters: tuple[str, str, str, str]
     edge_mm: float
-    model: Sequence[Line]
+    model: Mapping[int, Sequence[Line]]
     reviewed: Mapping[str, Sequence[Line]]
     region: Sequence[Line] = ()
 
@@ -143,18 +143,25 @@ class _View:
             TITLES[self._volumes.grid.axes[self._plane.axis]],
             letters(self._plane, self._volumes.grid),
             self._edge_mm,
-            self._lines(own),
+            self._structures(),
             {name: self._lines(edges) for name, edges in changed.items() if edges},
             self._region(region),
         )
 
+    def _structures(self) -> dict[int, list[Line]]:
+        """Contours of each structure that the cut shows."""
+        values = [int(value) for value in np.unique(cut(self._volumes.labels, self._plane)) if value]
+        return {value: self._lines(self._edges(self._volumes.labels, value)) for value in values}
+
     def _region(self, region: int | None) -> list[Line]:
         if region is None or self._volumes.regions is None:
             return []
-        return self._lines(self._edges(self._volumes.regions == region))
+        return self._lines(self._edges(self._volumes.regions, region))
 
-    def _edges(self, labels: np.ndarray) -> "frozenset[Edge]":
+    def _edges(self, labels: np.ndarray, value: int | None = None) -> "frozenset[Edge]":
+        """Edges between voxels of different labels, or around those of one value."""
         voxels = cut(labels, self._plane)
+        voxels = voxels if value is None else voxels == value
         (top, bottom), (left, right) = (
             _span(indices, size) for indices, size in zip((self._rows, self._columns), voxels.shape, strict=True)
         )

@@ -20,10 +20,11 @@ def test_every_command_has_examples_that_parse() -> None:
     assert set(EXAMPLES) | set(NETWORK) <= set(COMMANDS)
     for name, command in COMMANDS.items():
         help_text = command.format_help()
-        examples = [line.strip() for line in help_text.partition("examples:\n")[2].splitlines() if line.strip()]
+        text = help_text.partition("examples:\n")[2].replace("\\\n", " ")
+        examples = [line.strip() for line in text.splitlines() if line.strip()]
         assert examples, f"{name} has no example"
         for example in examples:
-            options = TOP.parse_args(shlex.split(example.removeprefix("segwithu ")))
+            options = TOP.parse_args(shlex.split(example.removeprefix("segwithu "), comments=True))
             assert name.startswith(options.command), example
 
 

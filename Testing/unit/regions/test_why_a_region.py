@@ -22,28 +22,27 @@ BOTH_WAYS = (
     [
         (
             replace(MISSED, shape=Shape.THIN, model_percentile=94.6),
-            "anterior hippocampus may be missing here: 71 % read as background; thin boundary; "
+            "anterior hippocampus may be missing here (71 %: too small); thin boundary; "
             "model uncertainty is high (94th percentile of calibration cases)",
         ),
-        (MISSED, "anterior hippocampus may be missing here: 71 % read as background; a thick blob"),
+        (MISSED, "anterior hippocampus may be missing here (71 %: too small); a thick blob"),
         (
             replace(MISSED, touches_border=True, data_percentile=50.0),
-            "anterior hippocampus may be missing here: 71 % read as background; a thick blob; data uncertainty is "
+            "anterior hippocampus may be missing here (71 %: too small); a thick blob; data uncertainty is "
             "usual (50th percentile of calibration cases); touches the edge of the image: the structure may go on "
             "outside",
         ),
         (
             replace(MISSED, kind=Kind.EXTRA, competing=(Competition("background", "anterior hippocampus", 1.0),)),
-            "anterior hippocampus may reach too far here: 100 % may be background; a thick blob",
+            "anterior hippocampus may reach too far here (100 %: drawn too large); a thick blob",
         ),
         (
             replace(MISSED, kind=Kind.CONFUSION, competing=(Competition("posterior", "anterior", 0.8),)),
-            "posterior and anterior may be confused here: 80 % may be posterior read as anterior; a thick blob",
+            "posterior and anterior may be confused here (80 %: posterior drawn as anterior); a thick blob",
         ),
         (
             replace(MISSED, structure="liver", kind=Kind.BOUNDARY, shape=Shape.THIN, competing=BOTH_WAYS),
-            "the boundary of liver may lie elsewhere: 60 % may be background read as liver, 40 % may be liver read as "
-            "background; thin boundary",
+            "the boundary of liver may lie elsewhere (60 %: drawn too large, 40 %: too small); thin boundary",
         ),
         (replace(MISSED, competing=()), "anterior hippocampus may be missing here; a thick blob"),
         (
@@ -52,7 +51,7 @@ BOTH_WAYS = (
         ),
         (
             replace(MISSED, competing=(Competition("a", "b", 0.001), Competition("a", "c", 0.0))),
-            "anterior hippocampus may be missing here: under 1 % read as b; a thick blob",
+            "anterior hippocampus may be missing here (under 1 %: a drawn as b); a thick blob",
         ),
     ],
 )
