@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ..training.recipe import Recipe
     from ..training.training_cost import StepCost
 
+SPATIAL = 3
 RECIPE, REASONS, SPLIT = "recipe.json", "plan.md", "split.csv"
 _EXAMPLES = """examples:
   segwithu plan DATA --output plans/atrium --name left_atrium --label 1="left atrium" --hours 3
@@ -70,8 +71,22 @@ def add_wishes(command: argparse.ArgumentParser) -> None:
     mirror.add_argument("--mirror", action="store_true", default=None, help="left and right may be exchanged")
     mirror.add_argument("--no-mirror", dest="mirror", action="store_false", help="they may not")
     command.add_argument("--hours", type=finite_number, help="time for the whole training; decides the epochs")
+    command.add_argument(
+        "--spacing",
+        type=_spacing,
+        metavar="X,Y,Z",
+        help="voxel size in mm of the network's grid (default: of the images); coarser trains faster",
+    )
     command.add_argument("--patient-pattern", metavar="REGEX", help="finds the patient in names, such as '(p[0-9]+)_'")
     command.add_argument("--leave-out-bad", action="store_true", help="plan without cases that cannot be used")
+
+
+def _spacing(text: str) -> tuple[float, ...]:
+    """Read three voxel sizes, for argparse."""
+    sizes = tuple(finite_number(part) for part in text.split(","))
+    if len(sizes) != SPATIAL or min(sizes) <= 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is no voxel size: give three numbers above 0, such as 1.5,1.5,5")
+    return sizes
 
 
 def run(options: argparse.Namespace, console: Console) -> int:
@@ -99,7 +114,7 @@ class Made:
         name: of the model.
         table: of the split.
         cases, unusable: how many.
-        backbone_s, folds_s: predicted time of the trainings.
+        backbone_s, folds_s, head_s: predicted time of the trainings.
     """
 
     name: str
@@ -108,6 +123,7 @@ class Made:
     unusable: int
     backbone_s: float
     folds_s: float
+    head_s: float
 
 
 def check_wishes(options: argparse.Namespace) -> None:
@@ -141,6 +157,7 @@ def make_plan(options: argparse.Namespace, console: Console, progress: Progress)
         precision="bfloat16" if has_bfloat16() else "float32",
         names=_names(options.label),
         mirror=options.mirror,
+        spacing_mm=options.spacing,
     )
     roles = None if has_roles else _roles(found, options)
     planned_on = [facts for facts in found.cases if roles is None or roles[facts.case.name][1] != "test"]
@@ -234,8 +251,8 @@ def _costed(
     roles: dict[str, tuple[str, str]] | None,
     options: argparse.Namespace,
     console: Console,
-) -> tuple[dict[str, Any], str, tuple[float, float]]:
-    """Time a step, choose epochs and folds, and write the reasons down; also the seconds of backbone and folds."""
+) -> tuple[dict[str, Any], str, tuple[float, float, float]]:
+    """Time a step, choose epochs and folds, and write the reasons down; also the seconds of backbone, folds, head."""
     from ..training.recipe import recipe_from_json
     from ..training.recipe_check import check_recipe
     from ..training.training_cost import time_step, training_seconds, within_hours

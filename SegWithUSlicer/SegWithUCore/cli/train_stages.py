@@ -37,8 +37,8 @@ NO_FOLDS = (
     "No out-of-fold networks were trained, so limits of flags are not fitted: `segwithu train` with enough --hours "
     "does both."
 )
-OTHER_S = 0.3
-"""Seconds of head, calibration and evaluation together, as a share of the backbone's."""
+SHARES = {"backbone_s": 0.65, "folds_s": 0.0, "head_s": 0.25}
+"""Of the hours, before there is a plan."""
 
 
 class Training:
@@ -73,7 +73,7 @@ class Training:
             Stage("head", "training the head", self._head,
                   lambda: {"backbone": weights, "cases": self.cases_file, **self._head_settings(),
                            **{path.parent.name: path for path in self._fold_weights()}}, [head],
-                  seconds=lambda: OTHER_S * self._expected("backbone_s"), costly=True,
+                  seconds=lambda: self._expected("head_s"), costly=True,
                   kept=lambda: _epochs(run, "head")),
             Stage("calibrate", "calibrating", self._calibrate,
                   lambda: {"backbone": weights, "head": head, "cases": self.cases_file, "about": self.recipe().about},
@@ -101,10 +101,10 @@ class Training:
     def _expected(self, name: str) -> float:
         facts = noted(self.folder).get("plan", {})
         hours = self.options.hours or 1.0
-        return float(facts.get(name, 0.6 * hours * 3600 if name == "backbone_s" else 0.0))
+        return float(facts.get(name, SHARES[name] * hours * 3600))
 
     def _data_inputs(self) -> dict[str, Any]:
-        wishes = ("name", "task", "modality", "label", "mirror", "hours", "patient_pattern", "leave_out_bad")
+        wishes = ("name", "task", "modality", "label", "mirror", "hours", "spacing", "patient_pattern", "leave_out_bad")
         given = {name: getattr(self.options, name) for name in wishes}
         recipe = {} if self.options.recipe is None else {"recipe": self.options.recipe}
         table = Path(self.options.data)
@@ -122,7 +122,8 @@ class Training:
                 f"{self._table()} has no case with role '{missing[0]}': training needs {', '.join(NEEDED)} (and test, "
                 "to measure the model); add rows, or give the folder of the data, so that roles are drawn."
             )
-        return {"backbone_s": made.backbone_s, "folds_s": made.folds_s, "cases": made.cases}
+        seconds = {"backbone_s": made.backbone_s, "folds_s": made.folds_s, "head_s": made.head_s}
+        return {**seconds, "cases": made.cases}
 
     def _table_inputs(self) -> dict[str, Any]:
         files = [path for role in self._roles() for case in self.cases(role) for path in case.channels]

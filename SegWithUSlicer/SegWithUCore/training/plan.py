@@ -74,6 +74,7 @@ class Wishes:
         precision: of the trainings.
         names: of label values.
         mirror: whether left and right may be exchanged.
+        spacing_mm: along the axes of the orientation.
     """
 
     name: str
@@ -82,6 +83,7 @@ class Wishes:
     precision: str = "float32"
     names: Mapping[int, str] = field(default_factory=dict)
     mirror: bool | None = None
+    spacing_mm: tuple[float, ...] | None = None
 
 
 def plan(survey: Survey, wishes: Wishes) -> Plan:
@@ -89,7 +91,7 @@ def plan(survey: Survey, wishes: Wishes) -> Plan:
     choices: list[Choice] = []
     modality = _modality(survey, wishes, choices)
     orientation = _orientation(survey, choices)
-    spacing = _spacing(survey, orientation, choices)
+    spacing = _spacing(survey, orientation, wishes, choices)
     window, levels, flat = _window(survey, orientation, spacing, choices)
     labels = _labels(survey, wishes)
     batch = max(1, min(4, BATCH_VOXELS // math.prod(window)))
@@ -181,7 +183,10 @@ def _orientation(survey: Survey, choices: list[Choice]) -> str:
     return letters
 
 
-def _spacing(survey: Survey, orientation: str, choices: list[Choice]) -> tuple[float, ...]:
+def _spacing(survey: Survey, orientation: str, wishes: Wishes, choices: list[Choice]) -> tuple[float, ...]:
+    if wishes.spacing_mm is not None:
+        choices.append(Choice("spacing", f"{_times(wishes.spacing_mm)} mm", "as you said"))
+        return tuple(map(float, wishes.spacing_mm))
     spacings = np.array([along(facts, orientation)[1] for facts in survey.cases])
     median = np.median(spacings, 0)
     reason = "median of the images"

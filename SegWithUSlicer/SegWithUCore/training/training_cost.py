@@ -23,7 +23,11 @@ BACKBONE_SHARE = 0.65
 """Of the hours; the rest is for the head, calibration and evaluation."""
 WINDOWING = 1.15
 """Drawing windows and validating, on top of the steps."""
-FEWEST_EPOCHS, MOST_EPOCHS = 10, 400
+HEAD_SHARE, HEAD_EPOCH = 0.25, 1.4
+"""Of the hours for the head, and what one of its epochs takes in epochs of the backbone (52 s to 37 s measured)."""
+FEWEST_EPOCHS, MOST_EPOCHS = 2, 400
+FEW_EPOCHS = 20
+"""Fewer make a model to try the commands with, not one to use; said in the plan."""
 
 
 @dataclass(frozen=True)
@@ -100,12 +104,15 @@ def within_hours(recipe: Mapping[str, Any], hours: float, cost: StepCost, cases:
     """
     batch = recipe["backbone_training"]["batch_size"]
     alone = epochs_within(hours, cost, cases, batch)
+    recipe = _with_head_epochs(recipe, hours, cost, cases)
     shared = int(alone / FOLDS)  # backbone and folds take three times as long as the backbone
     if shared < EPOCHS_BEFORE_FOLDS:
         reason = (
             f"{hours:g} h allow {alone} epochs of the backbone; folds come from {FOLDS * EPOCHS_BEFORE_FOLDS} epochs "
             "on, so flags will read 'not fitted'"
         )
+        if alone < FEW_EPOCHS:
+            reason += f"; fewer than {FEW_EPOCHS} are too few for a good model: give more hours"
         return with_epochs(recipe, alone), Choice("epochs, folds", f"{alone}, none", reason)
     fitted = {"cross_fit": FOLDS, "cross_fit_epochs": shared, "cross_fit_scratch": True}
     changed = with_epochs(recipe, shared)
@@ -114,12 +121,21 @@ def within_hours(recipe: Mapping[str, Any], hours: float, cost: StepCost, cases:
     return changed, Choice("epochs, folds", f"{shared}, {FOLDS}", reason)
 
 
-def training_seconds(recipe: Recipe, cost: StepCost, cases: int) -> tuple[float, float]:
-    """Predict the seconds of the backbone's training, and of all folds."""
+def _with_head_epochs(recipe: Mapping[str, Any], hours: float, cost: StepCost, cases: int) -> dict[str, Any]:
+    """Leave the head as many of its epochs as its share of the hours allows."""
+    head = recipe["head_training"]
+    epoch = cost.seconds * WINDOWING * HEAD_EPOCH * -(-cases // head["batch_size"])
+    epochs = max(FEWEST_EPOCHS, min(head["epochs"], int(hours * 3600 * HEAD_SHARE / epoch)))
+    return {**recipe, "head_training": {**head, "epochs": epochs}}
+
+
+def training_seconds(recipe: Recipe, cost: StepCost, cases: int) -> tuple[float, float, float]:
+    """Predict the seconds of the backbone's training, of all folds, and of the head's."""
     settings, head = recipe.backbone_training, recipe.head_training
     epoch = cost.seconds * WINDOWING * -(-cases // settings.batch_size)
     share = (head.cross_fit - 1) / head.cross_fit if head.cross_fit else 0.0
-    return epoch * settings.epochs, epoch * share * head.cross_fit * head.cross_fit_epochs
+    folds = epoch * share * head.cross_fit * head.cross_fit_epochs
+    return epoch * settings.epochs, folds, epoch * HEAD_EPOCH * head.epochs
 
 
 def with_epochs(recipe: Mapping[str, Any], epochs: int) -> dict[str, Any]:
@@ -141,12 +157,14 @@ def prediction(recipe: Recipe, cost: StepCost, cases: int) -> list[str]:
     settings = recipe.backbone_training
     epoch = cost.seconds * WINDOWING * -(-cases // settings.batch_size)
     hours = epoch * settings.epochs / 3600
-    later = hours * (1 - BACKBONE_SHARE) / BACKBONE_SHARE
+    folds = training_seconds(recipe, cost, cases)[1] / 3600
+    later = epoch * HEAD_EPOCH * recipe.head_training.epochs / 3600 * (1 - BACKBONE_SHARE) / HEAD_SHARE
+    with_folds = f"{recipe.head_training.cross_fit} folds about {folds:.1f} h, " if folds else ""
     parameters = count_parameters(build_backbone(spec_of(recipe)))
     return [
         f"A step of {settings.batch_size} windows takes {cost.seconds:.2f} s here (measured, {torch.get_num_threads()} "
         f"thread(s)), an epoch of {cases} cases about {epoch:.0f} s, {settings.epochs} epochs about {hours:.1f} h; "
-        f"head, calibration and evaluation about {later:.1f} h more.",
+        f"{with_folds}head, calibration and evaluation about {later:.1f} h more.",
         f"The training needs about {memory_mb(cost, parameters) / 1000:.1f} GB besides its images; the network has "
         f"{parameters / 1e6:.1f} million weights.",
     ]
