@@ -1,7 +1,7 @@
 """Options and checks about cases that were seen before, which several commands share."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from .console import Console
@@ -33,21 +33,34 @@ def calibration_record(options: argparse.Namespace, cases: "Sequence[Case]", con
     Raises:
         UsageError: they were, and that was not allowed.
     """
-    from ..models.registry import resolve_model
-    from ..models.training_record import TrainingRecord, read_record
-    from ..training.case_roles import check_unseen, hashes_of, known_to, run_record, seen_of
-    from ..training.run_folder import RunFolder
+    from ..training.case_roles import hashes_of
 
     with console.progress("calibrate") as progress:
         given = hashes_of(cases, progress)
-    run = None if options.folder is None else RunFolder(options.folder)
-    kept = read_record(resolve_model(options.model).folder) if run is None else None
-    known = seen_of(kept.roles if kept else None) if run is None else known_to(run)
-    remarks = check_unseen("calibration", given, known, options.allow_seen_cases)
-    hashes = None if options.no_hashes else given
-    if run is not None:
-        return run_record(run, hashes, remarks)
-    return (kept or TrainingRecord()).with_role("calibration", None if hashes is None else list(hashes), remarks)
+    if options.folder is None:
+        return _record_of_model(options, given)
+    return _record_of_run(options, given)
+
+
+def _record_of_run(options: argparse.Namespace, given: Mapping[str, str]) -> "TrainingRecord":
+    from ..training.case_roles import check_unseen
+    from ..training.run_folder import RunFolder
+    from ..training.run_record import known_to, run_record
+
+    run = RunFolder(options.folder)
+    remarks = check_unseen("calibration", given, known_to(run), options.allow_seen_cases)
+    return run_record(run, None if options.no_hashes else given, remarks)
+
+
+def _record_of_model(options: argparse.Namespace, given: Mapping[str, str]) -> "TrainingRecord":
+    """No torch is needed."""
+    from ..models.registry import resolve_model
+    from ..models.training_record import TrainingRecord, read_record
+    from ..training.case_roles import check_unseen, seen_of
+
+    kept = read_record(resolve_model(options.model).folder) or TrainingRecord()
+    remarks = check_unseen("calibration", given, seen_of(kept.roles), options.allow_seen_cases)
+    return kept.with_role("calibration", None if options.no_hashes else list(given), remarks)
 
 
 def test_record(

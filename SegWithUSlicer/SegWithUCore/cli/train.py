@@ -55,10 +55,11 @@ def run_backbone(options: argparse.Namespace, console: Console) -> int:
     """Train a backbone."""
     from ..training.backbone import BackboneTrainer
     from ..training.calibrate import training_fingerprint
-    from ..training.case_roles import check_unseen, note_roles, prepared_hashes
+    from ..training.case_roles import check_unseen, prepared_hashes
     from ..training.recipe import read_recipe
     from ..training.recipe_check import check_labels_occur, check_recipe
     from ..training.run_folder import RunFolder
+    from ..training.run_record import note_roles
 
     run = RunFolder(options.folder)
     _check_start(run, "backbone", options, console)
@@ -130,10 +131,10 @@ def _kept_words(trainer: "Trainer") -> str:
 def run_head(options: argparse.Namespace, console: Console) -> int:
     """Train a head."""
     from ..training.calibrate import training_fingerprint
-    from ..training.case_roles import note_roles
     from ..training.head import HeadTrainer
     from ..training.recipe_check import check_recipe
     from ..training.run_folder import RunFolder
+    from ..training.run_record import note_roles
 
     run = RunFolder(options.folder)
     _check_start(run, "head", options, console)

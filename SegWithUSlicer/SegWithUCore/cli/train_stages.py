@@ -20,7 +20,7 @@ from ..models.model_card import model_card
 from ..models.training_record import TrainingRecord, read_record, write_record
 from ..training.backbone import BackboneTrainer
 from ..training.calibrate import training_fingerprint
-from ..training.case_roles import check_unseen, hashes_of, note_roles, run_record
+from ..training.case_roles import check_unseen, hashes_of
 from ..training.dataset import Case, PreparedCase, check_channels, find_cases, prepare, roles_of
 from ..training.fold_flags import fit_on_folds
 from ..training.head import HeadTrainer, out_of_fold_backbones
@@ -28,6 +28,7 @@ from ..training.make_bundle import make_bundle
 from ..training.recipe import Recipe, read_recipe
 from ..training.recipe_check import check_labels_occur, check_recipe
 from ..training.run_folder import RunFolder
+from ..training.run_record import note_roles, run_record
 from ..training.stages import Begun, Stage, noted
 from .console import Console
 from .plan import REASONS, RECIPE, SPLIT, make_plan

@@ -98,10 +98,26 @@ class HeadTrainer(Trainer):
         return final + (1 - final) * cosine(step / max(1, steps - 1))
 
     def fit(self, progress: Progress = silent) -> None:
-        """Train, after the cross-fitted backbones if the recipe asks for them."""
+        """Train, after the cross-fitted backbones if the recipe asks for them; one progress over both."""
+        share = 0.0
+
+        def of_folds(stage: str, fraction: float, detail: str = "") -> None:
+            nonlocal share
+            share = self._folds_share()
+            progress(stage, share * fraction, detail)
+
+        def of_head(stage: str, fraction: float, detail: str = "") -> None:
+            progress(stage, share + (1 - share) * fraction, detail)
+
         if self.settings.cross_fit and not self.out_of_fold:
-            self.out_of_fold = out_of_fold_backbones(self.recipe, self.train_cases, self.run, progress)
-        super().fit(progress)
+            self.out_of_fold = out_of_fold_backbones(self.recipe, self.train_cases, self.run, of_folds)
+        super().fit(of_head)
+
+    def _folds_share(self) -> float:
+        """Return the share of the work that goes into cross-fitted backbones, in epochs over all cases."""
+        settings = self.settings
+        folds = (settings.cross_fit - 1) * settings.cross_fit_epochs
+        return folds / (folds + settings.epochs)
 
     def backbones_for(self, cases: Sequence[int], seed: int) -> list[nn.Module]:
         """Return the backbone of each window: out-of-fold ones for a share of the batches, else the frozen one."""
@@ -180,10 +196,14 @@ def out_of_fold_backbones(
         run: holds the backbone to start from.
     """
     folds = folds_of(cases, recipe.head_training.cross_fit, recipe.head_training.seed)
-    made = {}
-    for fold in sorted(set(folds)):
+    made, count = {}, len(set(folds))
+    for number, fold in enumerate(sorted(set(folds))):
         others = [case for case, its in zip(cases, folds, strict=True) if its != fold]
-        made[fold] = _without(recipe, others, run, RunFolder(run.path / f"fold{fold}"), progress)
+
+        def report(stage: str, fraction: float, detail: str = "", done: int = number) -> None:
+            progress(f"{stage}, fold {done + 1} of {count}", (done + fraction) / count, detail)
+
+        made[fold] = _without(recipe, others, run, RunFolder(run.path / f"fold{fold}"), report)
     return [made[fold] for fold in folds]
 
 
@@ -197,11 +217,7 @@ def _without(
     start = None if settings.cross_fit_scratch else run.load_best("backbone")
     trainer = BackboneTrainer(recipe, kept, [], folder, start=start)
     trainer.resume()
-
-    def report(stage: str, fraction: float, detail: str = "") -> None:
-        progress(f"{stage} without {folder.path.name}", fraction, detail)
-
-    trainer.fit(report)
+    trainer.fit(progress)
     backbone = build_backbone(spec_of(recipe))
     load_state(backbone, folder.load_best("backbone"), str(folder.path))
     return backbone.eval().requires_grad_(False)

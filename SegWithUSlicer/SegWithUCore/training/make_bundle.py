@@ -17,11 +17,12 @@ from ..network.backbones.user_network import network_file, network_sha256
 from ..network.weights import unique_state
 from ..progress import Progress, silent
 from .backbone import spec_of
-from .case_roles import FACT, copy_curves, run_record, seen_of
+from .case_roles import seen_of
 from .dataset import Case
 from .recalibrate import calibrated
 from .recipe import Recipe, read_recipe_json, recipe_from_json
 from .run_folder import RunFolder
+from .run_record import FACT, copy_curves, run_record
 
 
 def make_bundle(

@@ -10,7 +10,6 @@ import pytest
 import SimpleITK as sitk
 from repository import ROOT
 from segwithu_command import Command, one_sentence
-from training_runs import small_data_set
 
 from SegWithUCore.models.bundle import file_sha256, read_bundle, write_bundle_json
 from SegWithUCore.training.dataset import find_cases
@@ -20,9 +19,15 @@ SHIPPED = ROOT / "Resources" / "Models" / "hippocampus"
 
 @pytest.fixture(scope="module")
 def cases(data_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Six cases that the model has not been trained with."""
     folder = tmp_path_factory.mktemp("site")
-    small_data_set(data_folder, folder)
-    return f"{folder / 'split.csv'}:train"
+    found = find_cases(f"{data_folder / 'hippocampus' / 'split.csv'}:test")[:6]
+    for case in found:
+        for part, path in (("images", case.channels[0]), ("labels", case.reference)):
+            (folder / part).mkdir(exist_ok=True)
+            shutil.copy(path, folder / part)
+    (folder / "split.csv").write_text("case,role\n" + "".join(f"{case.name},test\n" for case in found))
+    return f"{folder / 'split.csv'}:test"
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,83 @@
+"""Write the training record of the shipped model: recipe, logs, and hashes of its cases, from what the project kept.
+
+    python Testing/Benchmarks/shipped_record.py --data DATA/hippocampus
+
+The model was made before there were records. Logs lie in `results/`, roles in the data's split table. Checked: the test
+cases are those of the bundle's own figures, and the numbers of calibration and training cases are those it names.
+"""
+
+import argparse
+import csv
+import json
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from SegWithUCore.atomic_files import atomic_file
+from SegWithUCore.models.bundle import CARD_FILE, Bundle, read_bundle
+from SegWithUCore.models.model_card import model_card
+from SegWithUCore.models.training_record import ROLES, TRAINING_FOLDER, TrainingRecord, write_record
+from SegWithUCore.training.case_roles import hashes_of
+from SegWithUCore.training.dataset import find_cases
+from SegWithUCore.training.recipe import read_recipe
+from SegWithUCore.training.run_folder import RunFolder
+
+ROOT = Path(__file__).parents[2]
+MODEL, RESULTS = ROOT / "Resources" / "Models" / "hippocampus", ROOT / "Testing" / "Benchmarks" / "results"
+LOGS = {"backbone": "hippocampus_backbone_log.csv", "head": "hippocampus_context_head_log.csv"}
+MINIMISED = {"backbone": ("select_brier",), "head": ("select_nll", "select_error_ce")}
+
+
+def rows_of(part: str) -> list[dict[str, float]]:
+    """Read a kept log, whose epochs count from 0."""
+    with (RESULTS / LOGS[part]).open(newline="", encoding="utf-8") as file:
+        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+
+
+def training(part: str, planned: int) -> dict[str, Any]:
+    """Tell how a part was trained."""
+    rows = [row for row in rows_of(part) if all(row[name] == row[name] for name in MINIMISED[part])]
+    best = min(rows, key=lambda row: sum(row[name] for name in MINIMISED[part]))
+    scores = {name: value for name, value in best.items() if name.startswith("select_")}
+    counted = {"epochs": len(rows_of(part)), "planned": planned, "best_epoch": int(best["epoch"]) + 1}
+    return {"part": part, **counted, "scores": scores}
+
+
+def check(bundle: Bundle, names: dict[str, set[str]]) -> None:
+    """Compare roles with what the bundle says of itself."""
+    assert bundle.figures is not None
+    assert bundle.calibration is not None
+    assert bundle.fingerprint is not None
+    assert set(bundle.figures["by_case"]) == names["test"], "other test cases"
+    assert bundle.calibration["cases"] == len(names["calibration"]), "other calibration cases"
+    assert bundle.fingerprint["cases"] == len(names["train"]), "other training cases"
+
+
+def main() -> None:
+    """Write record, logs, curves and card."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True)
+    data = parser.parse_args().data
+    hashes = {role: hashes_of(find_cases(f"{data / 'split.csv'}:{role}")) for role in ROLES}
+    check(read_bundle(MODEL), {role: set(found.values()) for role, found in hashes.items()})
+    recipes = ROOT / "Resources" / "Recipes"
+    backbone = read_recipe(recipes / "hippocampus.json").to_json()
+    head = json.loads((recipes / "hippocampus_context.json").read_text(encoding="utf-8"))
+    recipe = {**backbone, "head": head["head"], "head_training": head["head_training"]}
+    planned = {"backbone": backbone["backbone_training"]["epochs"], "head": head["head_training"]["epochs"]}
+    trainings = tuple(training(part, planned[part]) for part in LOGS)
+    roles = {role: sorted(found) for role, found in hashes.items()}
+    write_record(MODEL, TrainingRecord(recipe, trainings, roles))
+    with tempfile.TemporaryDirectory() as work:
+        for part in LOGS:
+            rows = [{**row, "epoch": int(row["epoch"]) + 1} for row in rows_of(part)]
+            RunFolder(Path(work)).write_log(part, rows)
+        for path in Path(work).iterdir():
+            shutil.copyfile(path, MODEL / TRAINING_FOLDER / path.name)
+    with atomic_file(MODEL / CARD_FILE) as file:
+        file.write_text(model_card(read_bundle(MODEL)), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
