@@ -84,10 +84,7 @@ def test_a_model_that_is_not_calibrated_cannot_be_checked(cases: str, tmp_path: 
 
 
 def test_damaged_weights_are_not_calibrated(cases: str, tmp_path: Path, segwithu: Command) -> None:
-    damaged = tmp_path / "damaged"
-    damaged.mkdir()
-    for file in SHIPPED.iterdir():
-        (damaged / file.name).write_bytes(file.read_bytes())
+    damaged = shutil.copytree(SHIPPED, tmp_path / "damaged")
     with (damaged / "weights.safetensors").open("r+b") as file:
         file.seek(-4, 2)
         file.write(b"\0\1\2\3")
