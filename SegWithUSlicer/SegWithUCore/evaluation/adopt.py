@@ -17,7 +17,7 @@ from ..models.nnunet_import import NnunetFolder, about_of, read_nnunet_folder
 from ..models.training_record import TrainingRecord, write_record
 from ..models.weights_file import weights_path
 from ..training.calibrate import display_windows, fitted, training_fingerprint
-from ..training.case_roles import copy_curves, hashes_of, run_record
+from ..training.case_roles import hashes_of
 from ..training.dataset import Case
 from ..training.fold_networks import (
     PreparedCases,
@@ -34,6 +34,7 @@ from ..training.fold_networks import (
 from ..training.nnunet_folds import Fold, FoldPlan
 from ..training.recipe import Recipe
 from ..training.run_folder import RunFolder
+from ..training.run_record import copy_curves, run_record
 from ..training.stages import Begun, Input, Stage, noted
 from .adopted_model import head_words, judged_words, write_adopted
 from .left_out import judge_left_out
