@@ -13,15 +13,18 @@ from SlicerHost.host import SlicerHost as Host
 
 pytestmark = pytest.mark.slow
 
-NOT_THERE = 'raise ModuleNotFoundError("No module named \'safetensors\'", name="safetensors")\n'
+NOT_THERE = "raise ModuleNotFoundError(f\"No module named '{__name__}'\", name=__name__)\n"
 
 
 @pytest.fixture
-def lacking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Opened, Path]]:
-    """The module with a worker that does not find safetensors, until the folder that hides it is removed."""
+def lacking(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> Iterator[tuple[Opened, Path]]:
+    """The module with a worker that does not find some packages, until the folder that hides them is removed."""
     hiding = tmp_path / "hiding"
-    (hiding / "safetensors").mkdir(parents=True)
-    (hiding / "safetensors" / "__init__.py").write_text(NOT_THERE, encoding="utf-8")
+    for name in request.param:
+        (hiding / name).mkdir(parents=True)
+        (hiding / name / "__init__.py").write_text(NOT_THERE, encoding="utf-8")
     with Host(MODULE) as host:
         from SegWithUSlicerLib.run import session
         from SegWithUSlicerLib.run.launch import worker_start
@@ -35,6 +38,7 @@ def lacking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[O
         yield Opened(host), hiding
 
 
+@pytest.mark.parametrize("lacking", [("safetensors",)], indirect=True)
 def test_nothing_is_installed_without_consent_and_then_it_is(lacking: tuple[Opened, Path]) -> None:
     opened, hiding = lacking
     host, ui = opened.host, opened.ui
@@ -56,3 +60,26 @@ def test_nothing_is_installed_without_consent_and_then_it_is(lacking: tuple[Open
     assert opened.finish().startswith("Done")
     assert [one.requirements for one in host.packaging.installations] == [["safetensors>=0.4"]]
     assert host.app.__dict__.get("_restart_asked") is None
+
+
+@pytest.mark.parametrize("lacking", [("openvino", "torch", "monai")], indirect=True)
+def test_the_first_click_installs_openvino_alone_and_says_how_large_it_is(lacking: tuple[Opened, Path]) -> None:
+    opened, hiding = lacking
+    host, ui = opened.host, opened.ui
+    ui.tryItButton.click()
+    opened.panel._preview_later.stop()
+    host.packaging.after_install = lambda wanted: shutil.rmtree(hiding)
+    host.popups.answer("OK")
+    ui.runButton.click()
+    said = opened.finish()
+    asked = host.popups.shown[-1].text
+    assert "openvino." in asked
+    assert "torch" not in asked
+    assert "Download: about" in asked and "size on disk: about" in asked
+    assert said.startswith("Done")
+    assert "(openvino)" in said
+    assert [one.requirements[:2] for one in host.packaging.installations] == [["--no-deps", "openvino>=2025.2"]]
+    questions = len(host.popups.shown)
+    ui.runButton.click()
+    assert opened.finish().startswith("Done")
+    assert len(host.popups.shown) == questions, "asked once"

@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 from repository import ROOT
 
+from SegWithUCore.errors import EngineMissingError
 from SegWithUCore.inference.engines import available
 from SegWithUCore.worker import check as checks
+from SegWithUCore.worker.__main__ import failure
 
 MODEL = str(ROOT / "Resources" / "Models" / "hippocampus")
 BASE = [package.name for package in checks.PACKAGES if package.engine is None]
@@ -112,3 +114,10 @@ def test_the_engine_is_known_before_jsonschema_is_there(packages: Packages, monk
     monkeypatch.setattr(builtins, "__import__", without)
     assert Path(MODEL).is_dir()
     assert packages.names(model=MODEL) == (True, LIGHT)
+
+
+def test_an_engine_that_is_missing_after_all_is_told_with_the_next_click() -> None:
+    told = failure(EngineMissingError("The engine torch is needed for 'x', but it is not installed", "pip install y"))
+    assert told["kind"] == "missing"
+    assert told["text"].startswith("The engine torch is needed for 'x', but it is not installed: press Apply")
+    assert "pip" not in told["text"]
