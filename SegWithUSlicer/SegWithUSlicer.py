@@ -56,7 +56,7 @@ class SegWithUSlicer(ScriptedLoadableModule):
         parent.helpText = _(
             "Segments a volume and shows where the segmentation may be wrong. Press <b>Try it</b>, then <b>Apply</b>; "
             "colours show where to look first. No colour does not mean that the segmentation "
-            "is correct. For research, not for clinical use."
+            "is correct. Further models are in the section <b>Models</b>. For research, not for clinical use."
         )
         link = _('For more information see the <a href="{url}">online documentation</a>.').format(url=_DOCUMENTATION)
         parent.helpText += f"<p>{link}</p>"

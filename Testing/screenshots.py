@@ -7,6 +7,7 @@ makes the pictures of README and docs of the same states.
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -34,7 +35,7 @@ def main() -> None:
     """Write STATE_WIDTH.png of all states."""
     folder, widths = Path(sys.argv[1]), [int(text) for text in sys.argv[2:]] or list(WIDTHS)
     folder.mkdir(parents=True, exist_ok=True)
-    for states in (states_of_a_run, states_of_cases):
+    for states in (states_of_a_run, states_of_cases, states_of_models):
         with SlicerHost(MODULE) as host, TemporaryDirectory() as home:
             for state in states(host, Path(home)):
                 for width in widths:
@@ -103,6 +104,28 @@ def states_of_cases(host: SlicerHost, home: Path) -> Iterator[str]:
         getattr(ui, name).collapsed = True
     ui.casesButton.collapsed = False  # a review folds it
     yield "cases"
+
+
+def states_of_models(host: SlicerHost, home: Path) -> Iterator[str]:
+    """List the installed model and one that the registry in a folder offers."""
+    registry = home / "registry"
+    registry.mkdir()
+    shipped = json.loads((ROOT / "Resources" / "Models" / "models.json").read_text(encoding="utf-8"))
+    (entry,) = shipped["models"]
+    example = {"name": "liver", "version": "1.2.0", "folder": "liver-1.2.0", "task": "An example.", "calibrated": False}
+    licences = {"licence_weights": "CC-BY-NC-4.0", "commercial_use": False}
+    shipped["models"].append({**entry, **example, **licences})
+    (registry / "models.json").write_text(json.dumps(shipped), encoding="utf-8")
+    ui, models = host.widget.ui, host.widget.panel.models
+    for name in SECTIONS:
+        getattr(ui, name).collapsed = True
+    ui.registryEdit.text = str(registry)
+    models.registry_entered()
+    ui.modelsButton.collapsed = False
+    host.wait(lambda: len(models.table.rows) > 1, timeout=RUN_TIMEOUT_S)
+    models.table.select("hippocampus@1.1.0")
+    ui.registryEdit.text = "https://models.hospital.org/segwithu"  # the picture shall not tell where it was made
+    yield "models"
 
 
 def views(host: SlicerHost, zoom: bool = True) -> dict[str, Any]:

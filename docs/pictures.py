@@ -13,7 +13,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "Testing")]
 
-from screenshots import MODULE, VIEW, SlicerHost, states_of_a_run, states_of_cases, views  # noqa: E402
+from screenshots import MODULE, VIEW, SlicerHost, states_of_a_run, states_of_cases, states_of_models, views  # noqa: E402
 
 PANEL = 560
 WIDTH, HEIGHT = 598, 880
@@ -24,13 +24,16 @@ _ABOVE_LEGEND_PX, _TALL_PX = 60, 280
 
 
 def main() -> None:
-    """Write step1.png to step4.png, wide.png, panel.png, views.png and cases.png."""
+    """Write step1.png to step4.png, wide.png, panel.png, views.png, cases.png and models.png."""
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "Resources" / "Screenshots"
     folder.mkdir(parents=True, exist_ok=True)
     with SlicerHost(MODULE) as host, TemporaryDirectory() as home:
         shots = _shots(host, Path(home))
     with SlicerHost(MODULE) as host, TemporaryDirectory() as home:
         for state in states_of_cases(host, Path(home)):
+            shots[state] = _panel(host)
+    with SlicerHost(MODULE) as host, TemporaryDirectory() as home:
+        for state in states_of_models(host, Path(home)):
             shots[state] = _panel(host)
     steps = [
         _column([shots["chosen inputs"], shots["chosen Red"]]),
@@ -45,6 +48,7 @@ def main() -> None:
     _save(shots["done"], folder / "panel.png")
     _save(_grid([shots[f"threshold {name}"] for name in ("Red", "Green", "Yellow", "3D")]), folder / "views.png")
     _save(shots["cases"], folder / "cases.png")
+    _save(shots["models"], folder / "models.png")
 
 
 def _shots(host: SlicerHost, home: Path) -> dict[str, Any]:

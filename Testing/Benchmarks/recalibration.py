@@ -137,8 +137,10 @@ def _measured(bundle: Bundle, pool: Sequence[Sample], draws: int) -> dict[str, A
     return found
 
 
-def _mean(values: Any) -> float:
-    return round(float(np.mean(list(values))), 5)
+def _mean(values: Any) -> float | None:
+    """Round the mean; None where some calibration has no such figure, as no interval."""
+    mean = float(np.mean(list(values)))
+    return None if np.isnan(mean) else round(mean, 5)
 
 
 def _own(bundle: Bundle) -> Fit:

@@ -225,12 +225,12 @@ def test_other_sections_fold_when_a_review_starts_and_come_back_after_it(reviewi
 
 def test_sections_come_in_the_order_of_slicers_modules(opened: Opened) -> None:
     order = ("inputsButton", "outputsButton", "advancedButton", "runButton", "progressBar", "statusLabel")
-    results = ("overlayButton", "structuresButton", "plotsButton", "reviewButton", "casesButton")
+    results = ("overlayButton", "structuresButton", "plotsButton", "reviewButton", "casesButton", "modelsButton")
     layout = _root(opened).layout()
     placed = [layout.itemAt(index).widget() for index in range(layout.count())]
     names = [QtCore.QObject.objectName(widget) for widget in placed if widget is not None]
     assert [name for name in names if name in (*order, *results)] == [*order, *results]
-    assert names[-1] == "casesButton"
+    assert names[-1] == "modelsButton"
 
 
 def test_sections_and_buttons_have_the_words_of_slicers_modules(opened: Opened) -> None:

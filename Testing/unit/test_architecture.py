@@ -27,7 +27,7 @@ CORE_LAYERS: list[set[str]] = [
     {"metrics", "cluster"},
     {"top"},
 ]
-LIB_LAYERS: list[set[str]] = [{"panels"}, {"cases"}, {"review", "run"}, {"scene"}, {"top"}]
+LIB_LAYERS: list[set[str]] = [{"panels"}, {"cases", "models"}, {"review", "run"}, {"scene"}, {"top"}]
 """A package may import those of later layers only, never its neighbours; "top" are the files that lie in no package."""
 TOP_ENTRIES = {"SegWithUCore", "SegWithUCore.api"}
 """Modules at the top that are not below all packages: the public functions, which load what they need when called."""

@@ -110,6 +110,16 @@ class InputPanel:
             self._selectors[0].setCurrentNode(volume)
         self._changed()
 
+    def show_models(self, models: Sequence[ModelInfo]) -> None:
+        """Offer other models; the chosen one stays if it is still there."""
+        before, self.models = self.model, list(models)
+        with self._gui.updating():
+            self.ui.modelBox.clear()
+            self.ui.modelBox.addItems([model.name for model in self.models])
+        self.bind(self._parameters)
+        if self.model != before:
+            self._on_change()
+
     def choose_shown(self) -> None:
         """Choose the image that the views show, or the only one there is, if the user has chosen none yet."""
         if self._parameters is None or len(self._selectors) != 1 or self.volumes != [None]:
@@ -198,14 +208,12 @@ class InputPanel:
         self._enable_propose(enabled)
 
     def _fill(self) -> None:
-        for model in self.models:
-            self.ui.modelBox.addItem(model.name)
+        self.ui.modelBox.addItems([model.name for model in self.models])
         titles = {"auto": _("Automatic"), "cpu": _("CPU"), "cuda": _("NVIDIA GPU (CUDA)"), "mps": _("Apple GPU (MPS)")}
         for device in DEVICES:
             self.ui.deviceBox.addItem(titles[device])
         engines = {"auto": _("Automatic"), "torch": _("torch"), "openvino": _("OpenVINO (CPU)")}
-        for engine in ENGINES:
-            self.ui.engineBox.addItem(engines[engine])
+        self.ui.engineBox.addItems([engines[engine] for engine in ENGINES])
         # The default allows files and folders, and then Browse asks for a file.
         self.ui.pythonEdit.filters = ctk.ctkPathLineEdit.Files
         self.ui.wheelsEdit.filters = ctk.ctkPathLineEdit.Dirs

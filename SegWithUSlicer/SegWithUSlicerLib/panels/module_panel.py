@@ -11,7 +11,7 @@ from ..guarded import Problem, attempt, guarded, listen, show_in_console
 from ..i18n import _
 from ..parameters import Parameters
 from ..run.controller import RunRequest, RunStatus
-from ..run.models import ModelInfo
+from ..run.models import ModelInfo, list_models
 from ..run.preview import PreflightCheck, PreflightResult
 from ..run.session import Debounce, session
 from ..scene.case_nodes import CaseNodes, find_cases
@@ -20,6 +20,7 @@ from ..scene.sample import load_sample
 from ..scene.volume_export import freeze_sequence_frame
 from .cases_panel import CasesPanel
 from .input_panel import InputPanel, check_paths
+from .models_panel import ModelsPanel
 from .output_panel import OutputPanel
 from .overlay_panel import KEY, BareImageKey, OverlayPanel
 from .plots_panel import PlotsPanel
@@ -54,6 +55,7 @@ class ModulePanel:
         self.plots = PlotsPanel(ui, self._model_folder)
         self.review = ReviewPanel(ui)
         self.cases = CasesPanel(ui, self)
+        self.models = ModelsPanel(ui, self._models_changed)
         self._row_changed = self.review.on_review_changed
         self.review.on_review_changed = self._review_changed
         self.key = BareImageKey(self.overlay.show_bare_image)
@@ -102,6 +104,7 @@ class ModulePanel:
         attempt(
             self.key.remove,
             self.cases.close,
+            self.models.close,
             self.review.close,
             self._preview_later.stop,
             self.overlay.release,
@@ -197,6 +200,11 @@ class ModulePanel:
             self.preview.reset()
             self._preview_later.trigger()
         self._draw()
+
+    def _models_changed(self) -> None:
+        """Offer what is installed now; during a run its model stays chosen, until the module is entered again."""
+        if not self.is_busy:
+            self.inputs.show_models(list_models())
 
     def _ask_preview(self) -> None:
         parameters, model = self._parameters, self.inputs.model

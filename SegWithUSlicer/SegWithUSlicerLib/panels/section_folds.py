@@ -15,6 +15,7 @@ SECTIONS = (
     "structuresButton",
     "plotsButton",
     "casesButton",
+    "modelsButton",
 )
 
 _EFFECT_COLUMNS, _SEGMENTS_PX = 4, 56

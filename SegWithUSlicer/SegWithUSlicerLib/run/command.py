@@ -19,6 +19,7 @@ from .launch import (
     end_reason,
     process_options,
     python_executable,
+    without_slicers_python,
     worker_environment,
 )
 
@@ -46,6 +47,7 @@ class _Run:
     output: Path
     on_progress: Callable[[float, str], None]
     on_end: Callable[[CommandEnd], None]
+    on_event: Callable[[Event], None]
     result: Mapping[str, Any] | None = None
     errors: list[str] = field(default_factory=list)
     is_cancelled: bool = False
@@ -73,6 +75,9 @@ class CommandProcess(PolledProcess):
         output: Path,
         on_progress: Callable[[float, str], None],
         on_end: Callable[[CommandEnd], None],
+        on_event: Callable[[Event], None] = lambda _event: None,
+        python: str = "",
+        before_slicer: Mapping[str, str] | None = None,
     ) -> None:
         """Run `segwithu ARGUMENTS... --json`.
 
@@ -81,6 +86,8 @@ class CommandProcess(PolledProcess):
             output: what it makes; half-written things beside it are removed after a cancelled command.
             on_progress: called with the share done, 0 to 1, and what is worked on.
             on_end: called once.
+            on_event: called with each event of progress, for its stage and the time left.
+            python, before_slicer: a Python that the user chose, as for `worker_start`; by default Slicer's own.
 
         Raises:
             RuntimeError: a command is running.
@@ -88,11 +95,11 @@ class CommandProcess(PolledProcess):
         if self._run is not None:
             raise RuntimeError("a command is running")
         try:
-            self._start_child(command_start(arguments))
+            self._start_child(command_start(arguments, python, before_slicer))
         except WorkerStartError as error:
             on_end(CommandEnd(errors=[str(error)]))
             return
-        self._run = _Run(output, on_progress, on_end)
+        self._run = _Run(output, on_progress, on_end, on_event)
 
     def cancel(self) -> None:
         """Give the command up. Returns at once; `on_end` is called when no process is left."""
@@ -115,6 +122,7 @@ class CommandProcess(PolledProcess):
         kind = event.get("event")
         if kind == "progress" and not run.is_cancelled:
             run.on_progress(float(event.get("fraction") or 0.0), str(event.get("detail") or ""))
+            run.on_event(event)
         elif kind == "error":
             run.errors.append(str(event.get("text") or ""))
         elif kind == "result":
@@ -140,14 +148,17 @@ class CommandProcess(PolledProcess):
         run.on_end(CommandEnd(run.result, () if is_cancelled else run.errors, is_cancelled))
 
 
-def command_start(arguments: Sequence[str]) -> WorkerStart:
-    """Return how to start a command on this computer, with Slicer's own Python.
+def command_start(
+    arguments: Sequence[str], python: str = "", before_slicer: Mapping[str, str] | None = None
+) -> WorkerStart:
+    """Return how to start a command on this computer, with Slicer's own Python or one that the user chose.
 
     Raises:
         WorkerStartError: there is no Python to start.
     """
+    parent = os.environ if before_slicer is None or not python else without_slicers_python(before_slicer)
     return WorkerStart(
-        [python_executable(), "-m", COMMAND_MODULE, *arguments, "--json"],
-        worker_environment(os.environ, core_parent()),
+        [python_executable(python or None), "-m", COMMAND_MODULE, *arguments, "--json"],
+        worker_environment(parent, core_parent()),
         process_options(sys.platform),
     )

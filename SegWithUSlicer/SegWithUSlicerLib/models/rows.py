@@ -1,0 +1,160 @@
+"""Rows of the table of models, and what is said about each; installed ones are read without torch and jsonschema."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from SegWithUCore.errors import InputError
+from SegWithUCore.models.bundle import read_unchecked
+from SegWithUCore.models.model_name import version_key
+from SegWithUCore.paths import bundle_folders, resource_path, user_models_folder
+
+from ..i18n import _
+
+INSTALLED, AVAILABLE, UPDATE, WITHDRAWN, DAMAGED = "installed", "available", "update", "withdrawn", "damaged"
+
+
+@dataclass(frozen=True)
+class ModelRow:
+    """A version of a model, as `segwithu models list --available --json` tells it.
+
+    Attributes:
+        state: "installed", "available", "update", "withdrawn" or "damaged".
+        folder: where it is installed; None if it is not.
+        own: whether it is the user's, so that it can be deleted.
+        size: of all its files, in bytes; None if unknown.
+        calibrated: None if unknown.
+        note: why it was withdrawn, or what is wrong with it.
+    """
+
+    name: str
+    version: str
+    state: str
+    folder: Path | None
+    own: bool
+    size: int | None
+    task: str
+    calibrated: bool | None
+    licence_weights: str
+    licence_data: str
+    commercial_use: bool
+    note: str = ""
+
+    @property
+    def key(self) -> str:
+        """`NAME@VERSION`; of a damaged one its folder's name."""
+        return f"{self.name}@{self.version}" if self.version else self.name
+
+    @property
+    def is_installed(self) -> bool:
+        """Whether it lies on this computer and can be read."""
+        return self.folder is not None and self.state != DAMAGED
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "ModelRow":
+        """From one entry of the command's answer."""
+        folder = data.get("folder")
+        plain = {name: data[name] for name in cls.__dataclass_fields__ if name not in ("folder", "note")}
+        return cls(**plain, folder=Path(folder) if folder else None, note=str(data.get("note") or ""))
+
+
+def installed_rows(folders: Sequence[Path] | None = None) -> list[ModelRow]:
+    """List what is installed, by name and newest first: at once, and without any package."""
+    folders = [resource_path("Models"), user_models_folder()] if folders is None else folders
+    rows = [_installed_row(folder) for place in folders for folder in bundle_folders(place).folders]
+    rows.sort(key=lambda row: version_key(row.version), reverse=True)
+    return sorted(rows, key=lambda row: row.name.lower())
+
+
+def _installed_row(folder: Path) -> ModelRow:
+    own, size = folder.parent == user_models_folder(), _size(folder)
+    try:
+        bundle = read_unchecked(folder)
+        about = bundle.about
+        licences = str(about.get("licence_weights") or ""), str(about.get("licence_data") or "")
+        task, calibrated = str(about.get("task") or ""), bundle.calibration is not None
+        name, version = str(bundle.name), str(about.get("version") or "")
+    except (InputError, LookupError, TypeError, ValueError, AttributeError) as error:
+        why = str(error) if isinstance(error, InputError) else _("its description is damaged")
+        return ModelRow(folder.name, "", DAMAGED, folder, own, size, "", None, "", "", True, why)
+    return ModelRow(name, version, INSTALLED, folder, own, size, task, calibrated, *licences, True)
+
+
+def _size(folder: Path) -> int | None:
+    try:
+        return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    except OSError:
+        return None
+
+
+def cells(row: ModelRow) -> tuple[str, ...]:
+    """Return the texts of a row: model, state, size, calibrated, licence."""
+    states = {
+        INSTALLED: _("installed"),
+        AVAILABLE: _("available"),
+        UPDATE: _("update"),
+        WITHDRAWN: _("withdrawn"),
+        DAMAGED: _("damaged"),
+    }
+    state = states.get(row.state, row.state)
+    if row.state == WITHDRAWN and row.folder is not None:
+        state = _("installed, withdrawn")
+    calibrated = {True: _("yes"), False: _("no"), None: ""}[row.calibrated]
+    licence = row.licence_weights if row.commercial_use else _("{licence}, non-commercial")
+    return (
+        f"{row.name} {row.version}".strip(),
+        state,
+        size_text(row.size),
+        calibrated,
+        licence.format(licence=row.licence_weights),
+    )
+
+
+def size_text(size: int | None) -> str:
+    """Return a size in megabytes."""
+    return "" if size is None else _("{size:.1f} MB").format(size=size / 1e6)
+
+
+def about_lines(row: ModelRow) -> list[str]:
+    """Return what is said of the selected model: what it is for, how good it is, whose it is."""
+    if row.state == DAMAGED:
+        return [row.note]
+    lines = [row.task]
+    if row.state == WITHDRAWN:
+        lines.append(_("Withdrawn: {why}").format(why=row.note))
+    lines += figure_lines(row.folder) if row.folder is not None else []
+    if row.calibrated is False:
+        lines.append(_("Not calibrated: there is no error probability."))
+    text = _("Licences: weights {weights}, training data {data}.")
+    return [*lines, text.format(weights=row.licence_weights, data=row.licence_data)]
+
+
+def figure_lines(folder: Path) -> list[str]:
+    """Return in words what was measured of an installed model, and what it was calibrated on."""
+    try:
+        bundle = read_unchecked(folder)
+        lines = _measured(bundle.figures)
+        site = (bundle.calibration or {}).get("site")
+    except (InputError, LookupError, TypeError, ValueError, AttributeError):
+        return []
+    if site:
+        text = _("Calibrated anew on {cases} cases of {patients} patients.")
+        lines.append(text.format(cases=site.get("cases"), patients=site.get("patients")))
+    return lines
+
+
+def _measured(figures: Mapping[str, Any] | None) -> list[str]:
+    if not figures:
+        return [_("Not measured on test cases here.")]
+    means = {str(entry["title"]): float(entry["mean"]) for entry in figures["table"] if entry.get("mean") is not None}
+    dice = [f"{mean:.2f} ({title.removeprefix('dice ')})" for title, mean in means.items() if title.startswith("dice ")]
+    parts = [_("Dice {values}").format(values=", ".join(dice))] if dice else []
+    if "auroc whole ranking" in means:
+        text = _("a wrong voxel is ranked above a right one {share:.0f} % of the time")
+        parts.append(text.format(share=100 * means["auroc whole ranking"]))
+    if "error probability ece band" in means:
+        text = _("the error probability is off by {points:.1f} percentage points near the surface")
+        parts.append(text.format(points=100 * means["error probability ece band"]))
+    text = _("On {cases} test cases: {figures}.")
+    return [text.format(cases=figures["cases"], figures="; ".join(parts))] if parts else []

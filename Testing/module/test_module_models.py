@@ -1,0 +1,162 @@
+"""The section *Models*: list, download, import, verify, delete, and what a job that is cut off leaves."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from opened_module import Opened, alive
+from segwithu_command import tiny_bundle
+
+from SegWithUCore.models.store_publish import publish
+
+pytestmark = pytest.mark.slow
+
+
+@dataclass
+class Store:
+    """The opened section, with a registry in a folder and a folder of models of its own."""
+
+    opened: Opened
+    home: Path
+
+    @property
+    def ui(self) -> Any:
+        return self.opened.ui
+
+    @property
+    def panel(self) -> Any:
+        return self.opened.panel.models
+
+    def settle(self) -> list[str]:
+        """Wait until nothing runs; what the panel says then."""
+        self.opened.wait(lambda: not self.panel.is_busy and not self.panel.listing.is_busy)
+        return str(self.ui.modelsMessageLabel.text).splitlines()
+
+    def rows(self) -> dict[str, str]:
+        return {row.key: row.state for row in self.panel.table.rows}
+
+    def offered(self) -> list[str]:
+        """Names in the list of models of the section Inputs."""
+        return [self.ui.modelBox.itemText(index) for index in range(self.ui.modelBox.count)]
+
+    def click(self, button: str, *answers: Any) -> list[str]:
+        self.opened.host.popups.answer(*answers)
+        getattr(self.ui, button).click()
+        return self.settle()
+
+
+def named(folder: Path, name: str, version: str, **about: str) -> Path:
+    """A tiny bundle of that name and version."""
+    bundle = tiny_bundle(folder / f"{name}-{version}")
+    data = json.loads((bundle / "bundle.json").read_text(encoding="utf-8"))
+    data["about"] |= {"name": name, "version": version, **about}
+    (bundle / "bundle.json").write_text(json.dumps(data), encoding="utf-8")
+    return bundle
+
+
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    home = tmp_path_factory.mktemp("registry")
+    publish(named(home, "liver", "1.2.0", task="Liver in CT.", licence_weights="CC-BY-NC-SA-4.0"), home / "models")
+    return home / "models"
+
+
+@pytest.fixture
+def store(opened: Opened, registry: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
+    monkeypatch.setenv("SEGWITHU_MODELS", str(tmp_path / "models"))
+    found = Store(opened, tmp_path)
+    found.ui.registryEdit.text = str(registry)
+    found.panel.registry_entered()
+    found.ui.modelsButton.collapsed = False
+    found.panel.show_list()
+    found.settle()
+    yield found
+    found.ui.registryEdit.text = ""
+    found.panel.registry_entered()
+    found.settle()
+    found.ui.modelsButton.collapsed = True
+    opened.panel._models_changed()
+
+
+def test_a_model_is_downloaded_after_its_licences_were_shown_verified_and_deleted(store: Store) -> None:
+    from SegWithUSlicerLib.run.session import set_setting
+
+    ui, target = store.ui, store.home / "models" / "liver-1.2.0"
+    assert store.rows() == {"hippocampus@1.1.0": "installed", "liver@1.2.0": "available"}
+    store.panel.table.select("hippocampus@1.1.0")
+    assert "On 44 test cases: Dice 0.90" in ui.modelsInfoLabel.text
+    assert (ui.downloadModelButton.enabled, ui.deleteModelButton.enabled, ui.verifyModelButton.enabled) == (
+        False,
+        False,
+        True,
+    )
+    store.panel.table.select("liver@1.2.0")
+    assert ui.modelsTable.item(1, 4).text() == "CC-BY-NC-SA-4.0, non-commercial"
+    store.click("downloadModelButton", "Cancel")
+    asked = store.opened.host.popups.shown[-1].text
+    assert "CC-BY-NC-SA-4.0" in asked and "forbid commercial use" in asked and "MB" in asked
+    assert not target.exists()
+    assert store.click("downloadModelButton", "OK") == ["Download liver@1.2.0: it is installed."]
+    assert (target / "bundle.json").is_file() and store.rows()["liver@1.2.0"] == "installed"
+    assert store.offered() == ["hippocampus", "liver"] and not ui.goOnModelButton.visible
+    assert store.click("verifyModelButton") == ["Verify liver@1.2.0: it is whole."]
+    with (target / "weights.safetensors").open("r+b") as file:
+        file.seek(-4, 2)
+        file.write(b"\0\1\2\3")
+    assert "damaged" in store.click("verifyModelButton")[0]
+    store.panel.table.select("liver@1.2.0")
+    assert store.click("deleteModelButton", "OK") == ["Delete liver@1.2.0: it is deleted."]
+    assert not target.exists() and store.offered() == ["hippocampus"]
+    set_setting("SegWithU/UnfinishedModelTask", "")
+
+
+def test_what_cannot_be_installed_is_one_sentence_and_leaves_nothing(
+    store: Store, registry: Path, tmp_path: Path
+) -> None:
+    good = shutil.copytree(registry / "liver-1.2.0", tmp_path / "fetched" / "liver")
+    said = store.click("importFolderButton", str(good))
+    assert said == ["Import liver: it is installed."] and store.rows()["liver@1.2.0"] == "installed"
+    said = store.click("importFolderButton", str(good))
+    assert len(said) == 1 and "installed already" in said[0]
+    cut = tmp_path / "cut.zip"
+    cut.write_bytes(b"PK\x03\x04 no more")
+    said = store.click("importZipButton", str(cut))
+    assert len(said) == 1 and "no zip file" in said[0]
+    assert store.click("importFolderButton", "") == said  # nothing was chosen
+    assert sorted(path.name for path in (tmp_path / "models").iterdir() if path.name[0] != ".") == ["liver-1.2.0"]
+
+
+def test_a_job_ends_with_slicer_and_one_click_goes_on(store: Store, tmp_path: Path) -> None:
+    from SegWithUSlicerLib.models.tasks import ModelTask
+    from SegWithUSlicerLib.run.session import set_setting
+
+    store.ui.registryEdit.text = str(tmp_path / "nowhere")
+    store.panel.registry_entered()
+    store.settle()
+    task = ModelTask(
+        "download", "Download liver@1.2.0", ("models", "download", "liver@1.2.0", "--yes"), "x", goes_on=True
+    )
+    store.panel._begin(task)
+    assert store.ui.cancelModelButton.visible and not store.ui.refreshModelsButton.enabled
+    store.panel._stop()  # as when Slicer quits
+    assert not store.panel.is_busy
+    store.panel.draw()
+    assert store.ui.goOnModelButton.text == "Go on: Download liver@1.2.0" and store.ui.goOnModelButton.visible
+    said = store.click("goOnModelButton")
+    assert "nowhere" in " ".join(said) or "No registry" in " ".join(said)
+    assert said[-1] == "Go on continues with what was finished." and store.ui.goOnModelButton.visible
+    store.panel._begin(task)
+    pids = [store.panel.process.pid]
+    store.ui.cancelModelButton.click()
+    said = store.settle()
+    assert said == ["Download liver@1.2.0 was cancelled: what was finished is kept, Go on continues."]
+    assert all(pid is None or not alive(pid) for pid in pids)
+    set_setting("SegWithU/UnfinishedModelTask", "")
+    store.panel.draw()
+    assert not store.ui.goOnModelButton.visible

@@ -1,0 +1,105 @@
+"""Rows and jobs of the section *Models*, without Qt."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from SegWithUCore.paths import resource_path
+from SegWithUSlicerLib.models import tasks
+from SegWithUSlicerLib.models.questions import calibrate_question, download_question
+from SegWithUSlicerLib.models.rows import ModelRow, about_lines, cells, installed_rows
+from SegWithUSlicerLib.run.command import CommandEnd
+
+
+@pytest.fixture
+def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("SEGWITHU_MODELS", str(tmp_path / "models"))
+    (tmp_path / "models").mkdir()
+    return tmp_path / "models"
+
+
+def a_row(**changes: object) -> ModelRow:
+    data = {
+        "name": "liver", "version": "1.2.0", "state": "available", "folder": None, "own": False, "size": 40_000_000,
+        "task": "Liver.", "calibrated": True, "licence_weights": "CC-BY-NC-4.0", "licence_data": "CC-BY-4.0",
+        "commercial_use": False, "note": "", "channels": ["CT"],
+    }  # fmt: skip
+    return ModelRow.from_json({**data, **changes})
+
+
+def test_installed_models_are_listed_with_figures_in_words(models: Path) -> None:
+    (models / "broken").mkdir()
+    (models / "broken" / "bundle.json").write_text("{", encoding="utf-8")
+    rows = {row.name: row for row in installed_rows([resource_path("Models"), models])}
+    assert cells(rows["hippocampus"])[1:] == ("installed", cells(rows["hippocampus"])[2], "yes", "CC-BY-SA-4.0")
+    lines = about_lines(rows["hippocampus"])
+    assert lines[1].startswith("On 44 test cases: Dice 0.90 (anterior hippocampus), 0.87")
+    assert rows["broken"].state == "damaged" and "broken" in about_lines(rows["broken"])[0]
+    assert not rows["broken"].is_installed and rows["broken"].own
+
+
+def test_questions_tell_size_licences_and_what_restricts(models: Path) -> None:
+    asked = download_question(a_row(state="withdrawn", note="Sides are swapped."))
+    for words in ("40.0 MB", "CC-BY-NC-4.0", "CC-BY-4.0", "forbid commercial use", "Sides are swapped."):
+        assert words in asked
+    assert "forbid" not in download_question(a_row(commercial_use=True))
+    row = a_row(folder="/models/liver-1.2.0", state="installed")
+    task = tasks.calibrate(row, Path("/cases"))
+    assert Path(task.output) == models / "liver-1.2.0+site" and task.engine == "auto"
+    assert "exists already" not in calibrate_question(row, Path(task.output))
+    Path(task.output).mkdir()
+    assert "exists already" in calibrate_question(row, Path(task.output))
+
+
+def test_a_result_of_nnunet_is_known_and_named(models: Path, tmp_path: Path) -> None:
+    result = tmp_path / "nnUNet_results" / "Dataset004_Hippo campus" / "nnUNetTrainer__nnUNetPlans__3d_fullres"
+    result.mkdir(parents=True)
+    assert tasks.import_model(result).arguments[:2] == ("models", "import")
+    for name in ("plans.json", "dataset.json"):
+        (result / name).write_text("{}", encoding="utf-8")
+    imported = tasks.import_model(result)
+    assert imported.arguments[0] == "import-nnunet" and imported.engine == "torch"
+    adopted = tasks.adopt(result, tmp_path / "raw")
+    assert Path(adopted.output) == models / "hippo_campus-1.0.0" and adopted.goes_on
+    assert adopted.arguments[:4] == ("adopt", str(result), "--dataset", str(tmp_path / "raw"))
+
+
+def test_what_is_unfinished_outlives_slicer_and_foreign_settings_are_nothing(models: Path) -> None:
+    task = tasks.download(a_row())
+    assert tasks.ModelTask.from_json(json.loads(json.dumps(task.to_json()))) == task
+    for foreign in (
+        None,
+        [],
+        {"kind": "download"},
+        {**task.to_json(), "arguments": "rm"},
+        {**task.to_json(), "title": 3},
+    ):
+        assert tasks.ModelTask.from_json(foreign) is None
+
+
+def test_every_end_says_what_became_of_it(models: Path) -> None:
+    load, check = tasks.download(a_row()), tasks.verify(a_row(folder="/m", state="installed"))
+    assert "Go on" in tasks.end_lines(load, CommandEnd(cancelled=True))[0]
+    assert "nothing was changed" in tasks.end_lines(check, CommandEnd(cancelled=True))[0]
+    assert tasks.end_lines(load, CommandEnd(errors=["It is full."])) == [
+        "It is full.",
+        "Go on continues with what was finished.",
+    ]
+    assert tasks.end_lines(check, CommandEnd({"whole": True}, ["weights.safetensors is damaged."])) == [
+        "weights.safetensors is damaged."
+    ]
+    fit = tasks.calibrate(a_row(folder="/m", state="installed"), Path("/cases"))
+    kept = tasks.end_lines(fit, CommandEnd({"kept": True, "sentences": ["Error probability: the model's own stays."]}))
+    assert kept[0].startswith("Keep the model's own calibration") and len(kept) == 2
+    done = {"kept": False, "model": "liver", "version": "1.2.0+site", "sentences": []}
+    assert tasks.end_lines(fit, CommandEnd(done)) == ["liver 1.2.0+site is installed, calibrated on these cases."]
+    event = {"stage": "downloading", "detail": "1.0 of 40.0 MB", "seconds_left": 130.0}
+    assert tasks.progress_text(event) == "downloading, 1.0 of 40.0 MB, about 2 min left"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the folder's name is checked by the store")
+def test_versions_of_a_site_follow_each_other(models: Path) -> None:
+    row = a_row(folder="/m", version="1.2.0+site", state="installed")
+    assert Path(tasks.calibrate(row, Path("/c")).output).name == "liver-1.2.0+site.2"
