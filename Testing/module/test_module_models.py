@@ -160,3 +160,37 @@ def test_a_job_ends_with_slicer_and_one_click_goes_on(store: Store, tmp_path: Pa
     set_setting("SegWithU/UnfinishedModelTask", "")
     store.panel.draw()
     assert not store.ui.goOnModelButton.visible
+
+
+def test_packages_are_asked_for_before_a_job_that_needs_them_and_too_few_cases_change_nothing(
+    store: Store, data_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from SegWithUSlicerLib.panels import models_panel
+    from SegWithUSlicerLib.run.install_plan import InstallOutcome, InstallResult
+
+    cases, asked = tmp_path / "cases", []
+    name = "hippocampus_001.nii.gz"
+    for part in ("images", "labels"):
+        (cases / part).mkdir(parents=True)
+        shutil.copy(data_folder / "hippocampus" / part / name, cases / part)
+    answers = [
+        InstallResult(InstallOutcome.DECLINED, "Nothing was installed."),
+        InstallResult(InstallOutcome.READY, ""),
+    ]
+
+    class Session:
+        def prepare(self, request: Any, on_result: Any) -> None:
+            asked.append((request.model.name, request.engine))
+            on_result(answers.pop(0))
+
+    monkeypatch.setattr(models_panel, "session", Session)
+    store.panel.table.select("hippocampus@1.1.0")
+    assert store.click("calibrateModelButton", str(cases), "OK") == ["Nothing was installed."]
+    said = store.click("calibrateModelButton", str(cases), "OK")
+    assert "Fewer than 8 patients change nothing" in store.opened.host.popups.shown[-1].text
+    assert said[0].startswith("Keep the model's own calibration") and "1 patient" in said[1]
+    assert asked == [("hippocampus", "auto")] * 2 and store.rows() == {
+        "hippocampus@1.1.0": "installed",
+        "liver@1.2.0": "available",
+    }
+    assert not (tmp_path / "models").exists()
