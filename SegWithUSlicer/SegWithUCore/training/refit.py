@@ -130,8 +130,9 @@ def refit(calibration: Mapping[str, Any], labels: Sequence[Label], cases: Sequen
 def _line_sentence(line: SiteLine | None, patients: int) -> str:
     if line is None:
         return f"Error probability: the model's own stays; the {_patients(patients)} hold nothing to fit on."
+    offset = round(line.offset, 2) + 0.0  # never -0.00
     figures = (
-        f"on {_patients(patients)}, each judged by the others, slope {line.slope:.2f} and offset {round(line.offset, 2) + 0:+.2f} "
+        f"on {_patients(patients)}, each judged by the others, slope {line.slope:.2f} and offset {offset:+.2f} "
         f"change the log loss by {line.change.mean:+.5f} ({line.change.low:+.5f} to {line.change.high:+.5f}) from "
         f"{line.own_loss:.5f} a voxel"
     )
