@@ -57,6 +57,12 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
         action="store_true",
         help="do not compile graphs for the engine openvino; the model needs torch then",
     )
+    calibrate.add_argument(
+        "--stage-two-only",
+        action="store_true",
+        help="fit only the stage two of the error probability, which sees the image, and keep the rest of the model's "
+        "calibration (goes with --model)",
+    )
     add_role_options(calibrate)
     add_engine_option(calibrate)
     add_threads_option(calibrate)
@@ -181,9 +187,11 @@ def _recalibrating(options: argparse.Namespace) -> "Callable[..., Recalibration]
         raise UsageError("--train and --select go with --run: a model keeps what it knows of its training cases.")
     if options.beside is not None:
         raise UsageError("--beside goes with --run: a model that is calibrated anew keeps all its heads.")
+    only = options.stage_two_only
     if options.no_graphs:
-        return partial(recalibrate, replace(resolve_model(options.model), graphs=None), engine=TORCH)
-    return partial(recalibrate, resolve_model(options.model), engine=options.engine)
+        model = replace(resolve_model(options.model), graphs=None)
+        return partial(recalibrate, model, engine=TORCH, stage_two_only=only)
+    return partial(recalibrate, resolve_model(options.model), engine=options.engine, stage_two_only=only)
 
 
 def _of_run(options: argparse.Namespace, console: Console) -> "Callable[..., Bundle]":
@@ -194,6 +202,8 @@ def _of_run(options: argparse.Namespace, console: Console) -> "Callable[..., Bun
 
     if options.engine == OPENVINO:
         raise UsageError("--engine openvino goes with --model: a run has no compiled graphs yet, so torch runs it.")
+    if options.stage_two_only:
+        raise UsageError("--stage-two-only goes with --model: a run has no calibration yet that could be kept.")
     run = RunFolder(options.folder)
     make = partial(make_bundle, run, beside=resolve_model(options.beside) if options.beside else None)
     if options.train is None:

@@ -133,11 +133,12 @@ def _show_offered(offer: "Offer", known: "KnownRegistries", console: Console) ->
 
 def _description(bundle: "Bundle") -> list[str]:
     from ..models.bundle import file_sha256
+    from ..models.model_card import calibration_words
     from ..models.weights_file import weights_path
 
     about, spec, weights = bundle.about, bundle.input, weights_path(bundle)
     calibration, fingerprint = bundle.calibration, bundle.fingerprint
-    fitted = f"fitted on {calibration['cases']} cases" if calibration else "not calibrated"
+    fitted = f"fitted on {calibration_words(calibration)}" if calibration else "not calibrated"
     span = fingerprint["field_of_view_mm"] if fingerprint else None
     lines = [
         f"{bundle.name} {about['version']}: {about['task']}",

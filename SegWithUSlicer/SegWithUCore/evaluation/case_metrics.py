@@ -222,7 +222,10 @@ def error_scores(
     scores = {"ranking": prediction.ranking, "softmax": 1 - probabilities.max(0), "distance": -distance}
     if calibration is not None:
         table = ErrorProbability.from_json(calibration["error_probability"])
-        scores[OUR_SCORE] = table(prediction.ranking, prediction.classes, prediction.runner_up)
+        ours = prediction.error_probability
+        scores[OUR_SCORE] = (
+            table(prediction.ranking, prediction.classes, prediction.runner_up) if ours is None else ours
+        )
         baseline = ErrorProbability.from_json(calibration["rivals"]["maximum_softmax"])
         scores[BASELINE_SCORE] = baseline(scores["softmax"], prediction.classes, prediction.runner_up)
     return {name: np.asarray(score, np.float32) for name, score in scores.items()}

@@ -234,6 +234,7 @@ def _facts(result: CaseResult, target: Path) -> dict[str, Any]:
             "calibration_sha256": bundle.calibration_sha256,
             "calibrated": bundle.calibration is not None,
             "calibration_cases": None if bundle.calibration is None else bundle.calibration["cases"],
+            "calibrated_with_image": "stage_two" in (bundle.calibration or {}),
             "flags": None if bundle.calibration is None else bundle.calibration.get("flags"),
         },
         "versions": _versions(result.engine_versions),

@@ -6,6 +6,7 @@ from ..errors import UsageError
 from ..memory import resident_bytes
 from ..models.bundle import Bundle, HeadSpec, with_head
 from ..models.in_use import hold
+from ..models.stage_two_file import read_stage_two
 from ..models.store_registry import known_registries
 from ..network.backbone_spec import is_user_network
 from .engines import TORCH
@@ -48,7 +49,7 @@ class Model:
         self.engine, self.engine_reason = open_engine(self.bundle, *self.asked)
         self.device: str = self.engine.device
         self.head: HeadSpec = self.bundle.default_head
-        self.fitted = FittedCalibration.from_json(self.bundle.calibration)
+        self.fitted = FittedCalibration.from_json(self.bundle.calibration, read_stage_two(self.bundle))
         self.case_level = CaseLevelCalibration.from_json(self.bundle.calibration)
         self.network_sha256 = user_network_sha256(bundle)
         self.notes: list[Deviation] = model_notes(bundle, self.head, self.network_sha256)

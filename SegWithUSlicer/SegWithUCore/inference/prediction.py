@@ -1,14 +1,16 @@
 """Predictions of cases with references, kept in memory: for fitting and for measuring."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import SimpleITK as sitk
 
+from ..calibration.stage_two import HeadMaps
 from ..imaging.volume import voxel_volume_mm3
 from .gated_slabs import network_answer
 from .model import Model
+from .network_view import NetworkView, error_probability
 from .preprocessing import network_input
 from .uncertainty_maps import maps_of_values, resample_to_grid
 
@@ -23,6 +25,8 @@ class Prediction:
         calibration, ranking: the two maps.
         epistemic, aleatoric: model and data part; the latter None if the head has no such branch.
         voxel_mm3: volume of one voxel.
+        error_probability: as the model's calibration has it, float32; None without.
+        view: the image as the network got it; None for a prediction that was made up.
     """
 
     logits: np.ndarray
@@ -33,6 +37,13 @@ class Prediction:
     epistemic: np.ndarray
     aleatoric: np.ndarray | None
     voxel_mm3: float
+    error_probability: np.ndarray | None = None
+    view: NetworkView | None = None
+
+    @property
+    def head_maps(self) -> HeadMaps:
+        """What stage two of the error probability reads."""
+        return HeadMaps(self.classes, self.runner_up, self.ranking, self.calibration, self.epistemic, self.aleatoric)
 
 
 def predict(images: Sequence[sitk.Image], model: Model) -> Prediction:
@@ -42,8 +53,9 @@ def predict(images: Sequence[sitk.Image], model: Model) -> Prediction:
     gate = model.fitted.gate
     output = resample_to_grid(network_answer(model.engine, array, spec, gate), working, images[0])
     found = maps_of_values(model.engine, output, gate)
-    return Prediction(
-        output[: model.engine.num_classes],
+    logits, view = output[: model.engine.num_classes], NetworkView.of(array, working, images[0])
+    prediction = Prediction(
+        logits,
         found.classes,
         found.runner_up,
         found.calibration,
@@ -51,7 +63,10 @@ def predict(images: Sequence[sitk.Image], model: Model) -> Prediction:
         found.epistemic,
         found.aleatoric,
         voxel_volume_mm3(images[0]),
+        view=view,
     )
+    chance = error_probability(model.fitted, view, logits, prediction.head_maps)
+    return replace(prediction, error_probability=chance)
 
 
 def tempered_logits(prediction: Prediction, scale: float = 1.0) -> np.ndarray:

@@ -274,9 +274,10 @@ def segment_images(
         progress("segmenting", 0.05, sentence)
         engine.move("cpu")
         output = network_answer(engine, array, spec, model.fitted.gate, within)
-    del array  # memory: the maps follow from the network's answer alone
+    seen = None if model.fitted.stage_two is None else array
+    del array  # memory: without stage two the maps follow from the network's answer alone
     progress("computing the maps", 0.8)
-    maps = maps_on_grid(engine, output, working, images[0], model.fitted)
+    maps = maps_on_grid(engine, output, working, images[0], model.fitted, seen)
     engine.move(model.device)
     return maps, notes
 

@@ -11,6 +11,7 @@ import SimpleITK as sitk
 from ..calibration.case_level import ProbabilitySums
 from ..calibration.error_probability import ErrorProbability, percentiles_of
 from ..calibration.gate import Gate
+from ..calibration.stage_two import StageTwo
 from ..case.case_regions import DATA_PERCENTILE_FILE, MODEL_PERCENTILE_FILE, RUNNER_UP_FILE, ijk_to_ras, label_values
 from ..imaging.grid import VoxelGrid
 from ..imaging.volume import image_on_grid, orientation_of, same_grid
@@ -18,6 +19,7 @@ from ..models.input_spec import Label
 from ..regions.find_regions import Assessed, FoundRegions, find_regions
 from .engines.base import Engine, Voxelwise
 from .gated_maps import maps_of_gated
+from .stage_two_sweep import StageTwoSweep, steps_on_grid
 
 CHUNK_VOXELS = 32768
 """Voxels a step: 32k keep the perturbed softmaxes within the L2 cache (docs/developer/performance.md)."""
@@ -58,6 +60,7 @@ class FittedCalibration:
         tempering_scale: by which tempered logits are divided before the softmax.
         model_quantiles, data_quantiles: of `calibration.sources`.
         gate: above which the head pays; None if it pays everywhere.
+        stage_two: what sees the image too; None for a bundle that is calibrated without it.
     """
 
     error_probability: ErrorProbability | None = None
@@ -65,9 +68,10 @@ class FittedCalibration:
     model_quantiles: tuple[float, ...] | None = None
     data_quantiles: tuple[float, ...] | None = None
     gate: Gate | None = None
+    stage_two: StageTwo | None = None
 
     @classmethod
-    def from_json(cls, calibration: Mapping[str, Any] | None) -> "FittedCalibration":
+    def from_json(cls, calibration: Mapping[str, Any] | None, stage_two: StageTwo | None = None) -> "FittedCalibration":
         """From the calibration block of a bundle; bundles from before `sources` have none."""
         if calibration is None:
             return cls()
@@ -75,7 +79,7 @@ class FittedCalibration:
         model, data = (tuple(sources[part]) if sources.get(part) else None for part in ("model", "data"))
         table = ErrorProbability.from_json(calibration["error_probability"])
         gate = Gate.from_json(calibration.get("gate"))
-        return cls(table, float(calibration["tempering_scale"]), model, data, gate)
+        return cls(table, float(calibration["tempering_scale"]), model, data, gate, stage_two)
 
 
 def maps_on_grid(
@@ -84,6 +88,7 @@ def maps_on_grid(
     working: sitk.Image,
     target: sitk.Image,
     fitted: FittedCalibration | None = None,
+    image: np.ndarray | None = None,
 ) -> VoxelMaps:
     """Compute segmentation and maps at the voxels of `target`.
 
@@ -94,6 +99,7 @@ def maps_on_grid(
         engine: what made `stitched`.
         stitched: (channels, z, y, x) on the grid of `working`.
         fitted: on calibration cases; None leaves out what needs it.
+        image: as the network got it, on the grid of `working`; None leaves stage two out.
     """
     fitted = fitted or FittedCalibration()
     shape = target.GetSize()[::-1]
@@ -102,8 +108,12 @@ def maps_on_grid(
     model = np.empty(shape, np.uint8) if fitted.model_quantiles else None
     data = np.empty(shape, np.uint8) if fitted.data_quantiles and engine.has_aleatoric else None
     sums = ProbabilitySums.zeros(engine.num_classes)
+    sweep = None if image is None else sweep_of(fitted, engine, working, target)
     for place, block in _blocks(stitched, working, target):
         result = maps_of_values(engine, block, fitted.gate, fitted.tempering_scale)
+        if sweep is not None and fitted.error_probability:
+            table = fitted.error_probability(result.ranking, result.classes, result.runner_up)
+            sweep.note(block[: engine.num_classes], place[0].start or 0, result, table)
         classes[place], runner_up[place] = result.classes, result.runner_up
         calibration[place], ranking[place] = result.calibration, result.ranking
         if model is not None and fitted.model_quantiles:
@@ -117,7 +127,19 @@ def maps_on_grid(
         probability = np.empty(shape, np.float32)
         for each in range(len(probability)):
             probability[each] = fitted.error_probability(ranking[each], classes[each], runner_up[each])
+    if sweep is not None and image is not None and probability is not None:
+        probability = sweep.finished(probability, resample_to_grid(image, working, target))
     return VoxelMaps(classes, runner_up, calibration, ranking, probability, model, data, sums)
+
+
+def sweep_of(
+    fitted: FittedCalibration, engine: Engine, working: sitk.Image, target: sitk.Image
+) -> StageTwoSweep | None:
+    """Prepare stage two for a case; None for a model that is calibrated without the image."""
+    stage = fitted.stage_two
+    if stage is None or fitted.error_probability is None:
+        return None
+    return StageTwoSweep(stage, steps_on_grid(stage.axes, working, target))
 
 
 def maps_of_values(engine: Engine, values: np.ndarray, gate: Gate | None, tempering_scale: float = 1.0) -> Voxelwise:

@@ -12,6 +12,7 @@ from .bundle import Bundle, file_sha256, read_bundle
 from .graph_files import verify_graphs
 from .model_entry import ModelEntry, ModelFile, check_files
 from .model_name import folder_name
+from .stage_two_file import verify_stage_two
 from .weights_file import verify_tensors, verify_weights
 
 ORIGIN_FILE = "origin.json"
@@ -76,6 +77,7 @@ def check_whole(folder: Path) -> Bundle:
     verify_weights(bundle)
     verify_tensors(bundle)
     verify_graphs(bundle)
+    verify_stage_two(bundle)
     return bundle
 
 

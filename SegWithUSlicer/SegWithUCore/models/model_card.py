@@ -88,7 +88,12 @@ def _making(bundle: Bundle, record: TrainingRecord | None) -> str:
     about, calibration, arguments = bundle.about, bundle.calibration, dict(bundle.backbone.arguments)
     fitted = "not calibrated: there is no error probability"
     if calibration is not None:
-        fitted = f"error probability fitted on {calibration['cases']} calibration cases"
+        words = (
+            calibration_words(calibration)
+            if "stage_two" in calibration
+            else f"{calibration['cases']} calibration cases"
+        )
+        fitted = f"error probability fitted on {words}"
     head = bundle.default_head
     heads = f"Uncertainty head: {head.name}, {head_words(head.variant).description}"
     further = [head.name for head in bundle.heads if not head.default]
@@ -107,6 +112,17 @@ def _making(bundle: Bundle, record: TrainingRecord | None) -> str:
         data = f" on {about['data']}" if "data" in about else ""
         text = f"{backbone}, trained{data}. {heads} "
     return f"{text}Calibration: {fitted}.\n\n{training_words(record)}"
+
+
+def calibration_words(calibration: Mapping[str, Any]) -> str:
+    """Say on how many cases the error probability was fitted, and whether it sees the image."""
+    stage = calibration.get("stage_two")
+    cases = f"{calibration['cases']} calibration cases"
+    if stage is None:
+        return f"{cases}, without the image"
+    if stage["cases"] == calibration["cases"]:
+        return f"{cases}, with the image (stage two)"
+    return f"{cases}, and stage two, which sees the image, on {stage['cases']}"
 
 
 def _expectations(bundle: Bundle) -> str:

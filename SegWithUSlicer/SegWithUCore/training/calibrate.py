@@ -18,13 +18,16 @@ from ..calibration.case_level import (
 )
 from ..calibration.error_probability import ErrorProbability, fit_percentiles, fit_with_directions
 from ..calibration.flag_limits import StructureCase, fit_flag_rules
+from ..calibration.stage_two import StageTwo
 from ..calibration.temperature_scaling import fit_temperature
 from ..imaging.volume import read_image, read_labels
 from ..inference.fingerprint import MINIMUM_CASES, fit_appearance
 from ..inference.model import Model
+from ..inference.network_view import error_probability
 from ..inference.prediction import Prediction, predict, tempered_logits
 from ..inference.preprocessing import assessed_box
 from ..inference.structures import UNCERTAIN_ABOVE, CaseLevelCalibration
+from ..inference.uncertainty_maps import FittedCalibration
 from ..metrics.overlap import dice_of
 from ..models.input_spec import Label
 from ..review.flags import share_of
@@ -169,19 +172,29 @@ def predict_case(case: Case, model: Model, label_values: Sequence[int]) -> tuple
     return predict([box.crop(image) for image in images], model), reference[box.slices_zyx]
 
 
-def fitted(predictions: Sequence[Prediction], truths: Sequence[np.ndarray], labels: Sequence[Label]) -> dict[str, Any]:
+def fitted(
+    predictions: Sequence[Prediction],
+    truths: Sequence[np.ndarray],
+    labels: Sequence[Label],
+    table: ErrorProbability | None = None,
+    stage: StageTwo | None = None,
+) -> dict[str, Any]:
     """Fit the calibration block of a bundle, with baselines to be measured against.
 
     The head learns to soften on training cases, where the backbone is wrong too rarely. The scale, one number fitted on
     cases it has never seen, corrects that. `rivals` holds the baselines: the temperature of temperature scaling, and
     an error probability from 1 - maximum softmax, fitted as ours is from the ranking map (isotonic, then by direction).
+
+    Args:
+        table: of the ranking map, fitted on the same cases; None to fit it here.
+        stage: stage two of the error probability, whose values sources and flags are then fitted on.
     """
     errors = [p.classes != truth for p, truth in zip(predictions, truths, strict=True)]
-    table = _error_probability([p.ranking for p in predictions], predictions, errors)
+    table = table or _error_probability([p.ranking for p in predictions], predictions, errors)
     scale = fit_temperature([tempered_logits(p) for p in predictions], truths)
     cases = [case_numbers(p, t, scale) for p, t in zip(predictions, truths, strict=True)]
     numbers = fit_case_level(cases, labels)
-    chances = [table(p.ranking, p.classes, p.runner_up) for p in predictions]
+    chances = [_chances(p, table, stage) for p in predictions]
     unsure = [1 - softmax(p.logits.astype(np.float64), 0).max(0) for p in predictions]
     return {
         "cases": len(predictions),
@@ -203,6 +216,16 @@ def fitted(predictions: Sequence[Prediction], truths: Sequence[np.ndarray], labe
             "maximum_softmax": _error_probability(unsure, predictions, errors).to_json(),
         },
     }
+
+
+def _chances(prediction: Prediction, table: ErrorProbability, stage: StageTwo | None) -> np.ndarray:
+    """Error probability of each voxel; without an image to look at, that of the table."""
+    if prediction.view is None:
+        return table(prediction.ranking, prediction.classes, prediction.runner_up)
+    found = FittedCalibration(table, stage_two=stage)
+    chances = error_probability(found, prediction.view, prediction.logits, prediction.head_maps)
+    assert chances is not None
+    return chances
 
 
 def _error_probability(

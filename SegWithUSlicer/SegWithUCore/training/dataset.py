@@ -82,7 +82,7 @@ def find_cases(source: str) -> list[Case]:
     Args:
         source: `TABLE.csv:ROLE` (columns `case`, `role` and, where several cases come from one patient, `patient`;
             files in `images/` and `labels/` beside the table, or in the folders that its columns `images` and
-            `labels` name, counted from the table),
+            `labels` name, counted from the table; several roles as in `TABLE.csv:calibration+select`),
             an nnU-Net data set folder, optionally with `:Tr` or `:Ts` (imagesTr and labelsTr by default),
             or a folder that holds `images/` and `labels/`.
 
@@ -157,7 +157,7 @@ def _table_cases(table: Path, role: str) -> list[Case]:
 
 def _chosen(table: Path, role: str) -> list[dict[str, str]]:
     rows = _rows(table)
-    chosen = [row for row in rows if row["role"] == role]
+    chosen = [row for row in rows if row["role"] in role.split("+")]
     if not chosen:
         roles = ", ".join(sorted({row["role"] for row in rows}))
         raise UsageError(f"{table} has no case with role '{role}': choose one of {roles}, as in {table.name}:ROLE.")

@@ -6,12 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..calibration.error_probability import ErrorProbability
 from ..calibration.flag_limits import CaseMetrics, fit_flag_rules
 from ..inference.model import Model
 from ..inference.structures import CaseLevelCalibration
 from ..models.bundle import Bundle
 from ..models.bundle_network import write_weights
+from ..models.stage_two_file import copy_stage_two
 from ..progress import Progress, silent
 from .calibrate import case_numbers, flag_figures, predict_case
 from .dataset import Case
@@ -47,13 +47,14 @@ def fit_on_folds(
 def _with_backbone(bundle: Bundle, run: RunFolder, fold: RunFolder, work: Path) -> Bundle:
     """Return the model with the backbone of a fold in place of its own."""
     digest = write_weights(work, fold.load_best("backbone"), {bundle.default_head.name: run.load_best("head")})
+    copy_stage_two(bundle, work)
     return replace(bundle, folder=work, weights_sha256=digest, graphs=None)
 
 
 def _figures(case: Case, model: Model, bundle: Bundle) -> CaseMetrics:
     calibration = bundle.calibration or {}
     prediction, truth = predict_case(case, model, [label.value for label in bundle.labels])
-    table = ErrorProbability.from_json(calibration["error_probability"])
-    chance = table(prediction.ranking, prediction.classes, prediction.runner_up)
+    chance = prediction.error_probability
+    assert chance is not None
     numbers = case_numbers(prediction, truth, calibration["tempering_scale"])
     return flag_figures(numbers, prediction.classes, chance, CaseLevelCalibration.from_json(calibration), bundle.labels)

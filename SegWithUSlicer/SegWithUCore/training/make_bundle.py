@@ -11,7 +11,9 @@ from ..models.bundle import LICENCE_FILE, Bundle, HeadSpec, check_bundle
 from ..models.bundle_network import further_heads, load_network, write_weights
 from ..models.model_card import licence_notice
 from ..models.registry import resolve_model
+from ..models.stage_two_file import copy_further_stages
 from ..models.training_record import TrainingRecord, read_record, write_record
+from ..models.weights_file import weights_path
 from ..network.backbone_spec import is_user_network
 from ..network.backbones.user_network import network_file, network_sha256
 from ..network.weights import unique_state
@@ -59,7 +61,10 @@ def make_bundle(
         check_bundle(plain, str(run.path / "run.json"))
         write_record(work, record or run_record(run, {}))
         copy_curves(run, work)
-        written = calibrated(replace(plain, heads=(*plain.heads, *specs)), cases, work, device, progress)
+        whole = replace(plain, heads=(*plain.heads, *specs))
+        if beside is not None:
+            copy_further_stages(whole, weights_path(beside).parent, work)
+        written = calibrated(whole, cases, work, device, progress)
         (work / LICENCE_FILE).write_text(licence_notice(written.about) + foreign_licence(run), encoding="utf-8")
     return replace(written, folder=target)
 

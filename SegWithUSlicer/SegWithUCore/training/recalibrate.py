@@ -4,12 +4,14 @@ import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ..atomic_files import atomic_folder
 from ..calibration.error_probability import ErrorProbability
 from ..calibration.gate import Gate
+from ..calibration.stage_two import StageTwo
 from ..errors import OutputError
 from ..inference.engines import TORCH
 from ..inference.model import Model
@@ -17,14 +19,18 @@ from ..inference.prediction import Prediction
 from ..models.bundle import CARD_FILE, LICENCE_FILE, Bundle, write_bundle_json
 from ..models.graph_files import graphs_lacking, read_graph_file
 from ..models.graphs import GRAPH_FILES, Graphs
+from ..models.input_spec import Label
 from ..models.model_card import model_card
 from ..models.model_name import site_version
+from ..models.stage_two_file import BLOCK, CHECK, copy_further_stages, copy_stage_two, write_stage_two
 from ..models.training_record import TRAINING_FOLDER, TrainingRecord, write_record
 from ..models.weights_file import verify_weights, weights_path
 from ..progress import Progress, silent
 from .calibrate import display_windows, fitted, predict_case
 from .dataset import Case
+from .fit_stage_two import FittedStageTwo, ReferenceCase, SeenCases, fit_stage_two, fit_table
 from .refit import CaseSummary, Refit, refit, summary_of
+from .within_structures import WITHIN, within_structures, worse_sentences
 
 
 @dataclass(frozen=True)
@@ -44,16 +50,19 @@ def recalibrate(
     progress: Progress = silent,
     engine: str = TORCH,
     record: TrainingRecord | None = None,
+    stage_two_only: bool = False,
 ) -> Recalibration:
     """Write a bundle with the same weights, graphs and fingerprint, calibrated on `cases`; whole or not at all.
 
-    A calibration that is there already is replaced only by what predicts new cases better (`refit`); where nothing
-    does, no bundle is written. Figures that were measured with the earlier calibration do not come along.
+    A calibration that is there already is replaced only by what predicts new cases better (`refit`), and gets a stage
+    two that sees the image where that ranks errors better; where nothing does, no bundle is written. Figures that were
+    measured with the earlier calibration do not come along.
 
     Args:
         bundle: read from a folder; its default head is calibrated.
         engine: what predicts the cases.
         record: of the training, with what has seen the cases; None for the model's own.
+        stage_two_only: keep all else of the calibration that is there.
 
     Raises:
         InputError: damaged weights or graphs, an unusable case, or cases that hold no errors to fit on.
@@ -70,13 +79,18 @@ def recalibrate(
             copy_files(bundle, graphs, work, record)
             written = calibrated(replace(plain, display=None), cases, work, device, progress, engine)
         return Recalibration(replace(written, folder=target), ())
-    found = _refit(plain, cases, device, progress, engine)
+    found, stage = _refit(plain, cases, device, progress, engine, stage_two_only)
     if not found.is_changed:
         return Recalibration(None, found.sentences)
     about = {**bundle.about, "version": site_version(bundle.about["version"])}
     with atomic_folder(target, overwrite) as work:
         copy_files(bundle, graphs, work, record)
-        written = write_bundle_json(replace(plain, calibration=found.calibration, about=about), work)
+        calibration = dict(found.calibration)
+        if stage is not None:
+            calibration[BLOCK] = write_stage_two(stage, work, bundle.default_head.name)
+        else:
+            copy_stage_two(bundle, work)
+        written = write_bundle_json(replace(plain, calibration=calibration, about=about), work)
         (work / CARD_FILE).write_text(model_card(written), encoding="utf-8")
     return Recalibration(replace(written, folder=target), found.sentences)
 
@@ -94,13 +108,35 @@ def copy_files(bundle: Bundle, graphs: Graphs | None, work: Path, record: Traini
         shutil.copytree(weights.parent / TRAINING_FOLDER, work / TRAINING_FOLDER)
     if record is not None:
         write_record(work, record)
+    copy_further_stages(bundle, weights.parent, work)
 
 
-def _refit(bundle: Bundle, cases: Sequence[Case], device: str, progress: Progress, engine: str) -> Refit:
+def _refit(
+    bundle: Bundle, cases: Sequence[Case], device: str, progress: Progress, engine: str, stage_two_only: bool
+) -> tuple[Refit, StageTwo | None]:
+    """Refit what new cases better; and fit a stage two, None where it does not help."""
     assert bundle.calibration is not None
-    summaries = summaries_of(bundle, cases, device, progress, engine)
+    table = ErrorProbability.from_json(bundle.calibration["error_probability"])
+    scale = float(bundle.calibration["tempering_scale"])
+    summaries: list[CaseSummary] = []
+    seen = SeenCases(wanted=stage_two_only or BLOCK not in bundle.calibration)
+    for case, (prediction, truth) in zip(cases, _predicted(bundle, cases, device, progress, engine), strict=True):
+        seen.add(ReferenceCase(prediction, truth, case.group))
+        if not stage_two_only:
+            summaries.append(summary_of(prediction, truth, table, scale, case.group))
     progress("fitting", 1.0)
-    return refit(bundle.calibration, bundle.labels, summaries)
+    kept = (
+        Refit(bundle.calibration, (), False) if stage_two_only else refit(bundle.calibration, bundle.labels, summaries)
+    )
+    fitted_on = ErrorProbability.from_json(kept.calibration["error_probability"])
+    found = fit_stage_two(seen.cases, fitted_on, fixed_table=True) if seen.cases else None
+    if found is None:
+        return replace(kept, sentences=(*kept.sentences, *seen.sentences)), None
+    blocks = check_blocks(found, bundle.labels, [case.group for case in seen.cases])
+    sentences = (*kept.sentences, found.check.sentence, *worse_sentences(blocks[WITHIN], bundle.labels))
+    if not found.check.helps:
+        return replace(kept, sentences=sentences), None
+    return Refit({**kept.calibration, **blocks}, sentences, True), found.stage
 
 
 def summaries_of(
@@ -135,16 +171,41 @@ def calibrated(
     engine: str = TORCH,
     gate: Gate | None = None,
 ) -> Bundle:
-    """Calibrate the bundle whose weights lie in `work`, with or without a gate; write description and card there."""
+    """Calibrate the bundle whose weights lie in `work`, with or without a gate; write description and card there.
+
+    Stage two of the error probability is taken where cross-validation over the cases says that it helps.
+    """
     bundle = write_bundle_json(plain, work)
-    predictions, truths = [], []
-    for prediction, truth in _predicted(bundle, cases, device, progress, engine, gate):
+    predictions, truths, known = [], [], []
+    pairs = _predicted(bundle, cases, device, progress, engine, gate)
+    for case, (prediction, truth) in zip(cases, pairs, strict=True):
         predictions.append(prediction)
         truths.append(truth)
+        known.append(ReferenceCase(prediction, truth, case.group))
     progress("fitting", 1.0)
-    calibration = fitted(predictions, truths, bundle.labels)
+    table = fit_table(known)
+    stage, blocks = _chosen_stage_two(known, table, work, bundle)
+    calibration = {**fitted(predictions, truths, bundle.labels, table, stage), **blocks}
     if gate is not None:
         calibration["gate"] = gate.to_json()
     written = write_bundle_json(replace(bundle, calibration=calibration, display=display_windows(predictions)), work)
     (work / CARD_FILE).write_text(model_card(written), encoding="utf-8")
     return written
+
+
+def _chosen_stage_two(
+    cases: Sequence[ReferenceCase], table: ErrorProbability, work: Path, bundle: Bundle
+) -> tuple[StageTwo | None, dict[str, Any]]:
+    """Fit stage two and write its file if it helps; returns it and what it adds to the calibration block."""
+    found = fit_stage_two(cases, table)
+    if found is None:
+        return None, {}
+    blocks: dict[str, Any] = check_blocks(found, bundle.labels, [case.group for case in cases])
+    if not found.check.helps:
+        return None, blocks
+    return found.stage, {**blocks, BLOCK: write_stage_two(found.stage, work, bundle.default_head.name)}
+
+
+def check_blocks(found: FittedStageTwo, labels: Sequence[Label], groups: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Blocks of a calibration that say what cross-validation found."""
+    return {CHECK: found.check.to_json(), WITHIN: within_structures(found.within, groups, labels)}

@@ -70,7 +70,9 @@ def summary_of(
     prediction: Prediction, truth: np.ndarray, table: ErrorProbability, scale: float, patient: str
 ) -> CaseSummary:
     """Sum up a case under the error probability and the tempering scale that the model has."""
-    chance = table(prediction.ranking, prediction.classes, prediction.runner_up)
+    chance = prediction.error_probability
+    if chance is None:
+        chance = table(prediction.ranking, prediction.classes, prediction.runner_up)
     wrong = prediction.classes != truth
     classes = range(prediction.logits.shape[0])
     here = [prediction.classes == index for index in classes]
@@ -116,7 +118,10 @@ def refit(calibration: Mapping[str, Any], labels: Sequence[Label], cases: Sequen
     result: dict[str, Any] = {**calibration, **numbers.to_json()}
     result["tempering_scale"] = float(calibration["tempering_scale"] * SCALES[place])
     slope, offset = (line.slope, line.offset) if line is not None and better else (1.0, 0.0)
-    if better:
+    if better and "stage_two" in calibration:  # which begins with the table: only what it says last is moved
+        first, second = calibration["stage_two"].get("line", (1.0, 0.0))
+        result["stage_two"] = {**calibration["stage_two"], "line": [slope * first, slope * second + offset]}
+    elif better:
         table = ErrorProbability.from_json(calibration["error_probability"])
         result["error_probability"] = moved(table, slope, offset).to_json()
     flags = _flags(cases, labels, numbers, place, (slope, offset)) if changed else None

@@ -80,10 +80,9 @@ class Head(Baseline):
                 "backbone: compare models that share input and backbone."
             )
         answers = {self.rows[0]: UncertaintyPrediction(found.ranking, softmax(tempered_logits(found), 0))}
-        if self.model.fitted.error_probability is not None:
-            chance = self.model.fitted.error_probability(found.ranking, found.classes, found.runner_up)
+        if found.error_probability is not None:
             probabilities = softmax(tempered_logits(found, self.model.fitted.tempering_scale), 0)
-            answers[self.rows[1]] = UncertaintyPrediction(chance, probabilities)
+            answers[self.rows[1]] = UncertaintyPrediction(found.error_probability, probabilities)
         return answers
 
 

@@ -1,0 +1,233 @@
+"""What the image and the score say around a voxel: features of finite reach, the same in a crop as in the whole.
+
+Every feature depends on at most `Steps.halo` voxels to each side, of a volume whose border voxels go on outside, and is
+added up in a fixed order. So a part of a volume with that many voxels around it gives the numbers of the whole, bit for
+bit.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+LEVELS = 3
+"""Smooth copies, each of the one before: a voxel and its neighbours 1, 2 and 4 voxels away, weighted 1, 2, 1.
+
+Like Gaussians of 0.7, 1.6 and 3.2 voxels, at a tenth of their cost ("a trous", Holschneider et al. 1989).
+"""
+THICK = 2.0
+"""An axis whose voxels are more than so many times as long as the shortest is left out: slices stay apart."""
+TILE = 64
+"""Edge of the blocks within which a box is laid around the voxels in doubt."""
+FLOOR = 1e-6
+PER_CHANNEL = ("value", "level 1", "level 2", "level 3", "slope", "bend", "steepness", "contrast")
+OF_SCORE = ("score, level 1", "score, level 2", "score, level 3", "rise of score")
+
+Voxels = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""Indices along z, y and x."""
+Triple = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Steps:
+    """How far neighbours lie apart in a volume.
+
+    Attributes:
+        unit: voxels along z, y and x from a voxel to its nearest neighbour; 0 along an axis that is left out.
+    """
+
+    unit: Triple = (1, 1, 1)
+
+    @property
+    def halo(self) -> Triple:
+        """Voxels along z, y and x that features reach."""
+        z, y, x = ((2**LEVELS - 1) * each for each in self.unit)
+        return z, y, x
+
+    @classmethod
+    def on_grid(cls, axes: Sequence[bool], working_mm: Sequence[float], target_mm: Sequence[float]) -> "Steps":
+        """Find the steps in a volume whose voxels are not those that stage two was fitted on.
+
+        Args:
+            axes: along which voxels have neighbours, as in `neighbour_axes`.
+            working_mm: spacing of the grid that the network sees, along the same axes.
+            target_mm: spacing of the volume.
+        """
+        z, y, x = (
+            max(1, round(wanted / given)) if along else 0
+            for along, wanted, given in zip(axes, working_mm, target_mm, strict=True)
+        )
+        return cls((z, y, x))
+
+
+def neighbour_axes(spacing_zyx: Sequence[float]) -> tuple[bool, bool, bool]:
+    """Tell along which axes voxels lie close enough together to be neighbours."""
+    z, y, x = (edge <= THICK * min(spacing_zyx) for edge in spacing_zyx)
+    return z, y, x
+
+
+def feature_count(channels: int) -> int:
+    """Count the columns of `local_features` for an image of so many channels."""
+    return channels * len(PER_CHANNEL) + len(OF_SCORE)
+
+
+def local_features(
+    image: np.ndarray, probability: np.ndarray, voxels: Voxels, normals: np.ndarray, steps: Steps
+) -> np.ndarray:
+    """Describe voxels by image and score around them.
+
+    Args:
+        image: as the network gets it, float32 (channels, z, y, x).
+        probability: error probability before the image is seen, (z, y, x).
+        normals: of `boundary_normals`, (3, voxels).
+
+    Returns:
+        Float32 (voxels, features): `PER_CHANNEL` for each channel of the image, then `OF_SCORE`.
+    """
+    found = np.empty((voxels[0].size, feature_count(len(image))), np.float32)
+    for chosen, box in _boxes(voxels):
+        inside = np.stack([each[chosen] - part.start for each, part in zip(voxels, box, strict=True)])
+        sight = _Sight(inside, normals[:, chosen], steps)
+        columns = []
+        for channel in image:
+            columns += _image_columns(extended(channel, box, steps.halo), sight)
+        columns += _score_columns(extended(probability, box, steps.halo), sight)
+        found[chosen] = np.stack(columns, 1)
+    return found
+
+
+def boundary_normals(
+    logits: np.ndarray, voxels: Voxels, predicted: np.ndarray, runner_up: np.ndarray, steps: Steps
+) -> np.ndarray:
+    """Find the direction (3, voxels) in which the predicted class gains most on the runner-up; 0 where none does.
+
+    Args:
+        logits: float32 (classes, z, y, x).
+        predicted, runner_up: class of each voxel.
+    """
+    normals = np.zeros((3, voxels[0].size), np.float32)
+    for axis, unit in enumerate(steps.unit):
+        if unit:
+            sides = []
+            for step in (unit, -unit):
+                place = list(voxels)
+                place[axis] = np.clip(voxels[axis] + step, 0, logits.shape[1 + axis] - 1)
+                sides.append(logits[(predicted, *place)] - logits[(runner_up, *place)])
+            normals[axis] = sides[0] - sides[1]
+    return normals / np.maximum(_length(normals), np.float32(FLOOR))
+
+
+def extended(values: np.ndarray, box: Sequence[slice], halo: Triple) -> np.ndarray:
+    """Cut a box and `halo` voxels around it out of (z, y, x), float32; beyond the border its voxels go on."""
+    wanted = [(part.start - gap, part.stop + gap) for part, gap in zip(box, halo, strict=True)]
+    there = tuple(slice(max(0, low), min(high, size)) for (low, high), size in zip(wanted, values.shape, strict=True))
+    missing = [(part.start - low, high - part.stop) for (low, high), part in zip(wanted, there, strict=True)]
+    return np.pad(np.asarray(values[there], np.float32), missing, mode="edge")
+
+
+def smoothed(values: np.ndarray, steps: Sequence[int]) -> np.ndarray:
+    """Weigh each voxel of (z, y, x) and its two neighbours along each axis 1, 2, 1.
+
+    The result is shorter by the step to each side; a step of 0 leaves its axis out.
+    """
+    for axis, step in enumerate(steps):
+        if step:
+            size = values.shape[axis] - 2 * step
+            middle = _part(values, axis, step, size)
+            total = _part(values, axis, 0, size) + _part(values, axis, 2 * step, size)
+            total += middle
+            total += middle
+            total *= np.float32(0.25)
+            values = total
+    return np.ascontiguousarray(values)
+
+
+@dataclass(frozen=True)
+class _Sight:
+    """Voxels of a box, what lies before and behind them, and how far their neighbours are.
+
+    Attributes:
+        inside: indices within the box, (3, voxels).
+        normals: across the boundary, (3, voxels).
+    """
+
+    inside: np.ndarray
+    normals: np.ndarray
+    steps: Steps
+
+    def margin(self, reach: int) -> np.ndarray:
+        """How much larger than the box a level is whose voxels reach so many steps, (3, 1)."""
+        unit = np.asarray(self.steps.unit)[:, None]
+        return np.asarray((2**LEVELS - 1 - reach) * unit, np.intp)
+
+    def at(self, values: np.ndarray, margin: np.ndarray, offset: np.ndarray | int = 0) -> np.ndarray:
+        """Take the voxels, or those `offset` (3, voxels) units away, out of an array that is larger than the box."""
+        unit = np.asarray(self.steps.unit, np.intp)[:, None]
+        z, y, x = self.inside + margin + unit * offset
+        _, rows, columns = values.shape
+        found: np.ndarray = np.take(values, (z * rows + y) * columns + x)
+        return found
+
+    def slopes(self, values: np.ndarray, margin: np.ndarray) -> np.ndarray:
+        """Difference of the two neighbours along each axis, halved, (3, voxels)."""
+        found = np.zeros(self.inside.shape, np.float32)
+        for axis in np.flatnonzero(self.steps.unit):
+            step = np.zeros((3, 1), np.intp)
+            step[axis] = 1
+            found[axis] = (self.at(values, margin, step) - self.at(values, margin, -step)) / 2
+        return found
+
+    def along(self, gradients: np.ndarray) -> np.ndarray:
+        """Part of gradients (3, voxels) that points along the normals."""
+        products = gradients * self.normals
+        found: np.ndarray = products[0] + products[1] + products[2]
+        return found
+
+    def levels(self, wide: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Return `LEVELS` smooth copies, each with its margin."""
+        found, values = [], wide
+        for level in range(LEVELS):
+            values = smoothed(values, [2**level * each for each in self.steps.unit])
+            found.append((values, self.margin(2 ** (level + 1) - 1)))
+        return found
+
+
+def _image_columns(wide: np.ndarray, sight: _Sight) -> list[np.ndarray]:
+    """Columns of one channel, in the order of `PER_CHANNEL`."""
+    levels = sight.levels(wide)
+    columns = [sight.at(wide, sight.margin(0)), *(sight.at(*level) for level in levels)]
+    slopes = sight.slopes(*levels[0])
+    away = np.rint(2 * sight.normals).astype(np.intp)
+    bend = sight.at(*levels[0], away) + sight.at(*levels[0], -away) - 2 * columns[1]
+    # Squares of what differs from a smooth copy: nothing large cancels.
+    cut = [slice(3 * unit, size - 3 * unit) for unit, size in zip(sight.steps.unit, wide.shape, strict=True)]
+    rest = wide[tuple(cut)] - levels[1][0]
+    contrast = sight.at(smoothed(rest * rest, [2 * each for each in sight.steps.unit]), sight.margin(5))
+    return [*columns, sight.along(slopes), bend, _length(slopes), np.sqrt(contrast)]
+
+
+def _score_columns(wide: np.ndarray, sight: _Sight) -> list[np.ndarray]:
+    """Columns of the score, in the order of `OF_SCORE`; the first as log-odds of its mean."""
+    levels = sight.levels(wide)
+    means = [np.clip(sight.at(*level), FLOOR, 1 - FLOOR) for level in levels]
+    return [*(np.log(mean / (1 - mean)) for mean in means), sight.along(sight.slopes(*levels[0]))]
+
+
+def _length(vectors: np.ndarray) -> np.ndarray:
+    squares = vectors * vectors
+    found: np.ndarray = np.sqrt(squares[0] + squares[1] + squares[2])
+    return found
+
+
+def _part(values: np.ndarray, axis: int, start: int, size: int) -> np.ndarray:
+    return values[(slice(None),) * axis + (slice(start, start + size),)]
+
+
+def _boxes(voxels: Voxels) -> Iterator[tuple[np.ndarray, tuple[slice, ...]]]:
+    """Yield which of the voxels lie together, and the box around them."""
+    number = np.zeros(voxels[0].size, np.intp)
+    for each in voxels:
+        number = number * (each.max(initial=0) // TILE + 1) + each // TILE
+    for tile in np.flatnonzero(np.bincount(number)):
+        chosen = np.flatnonzero(number == tile)
+        yield chosen, tuple(slice(int(each[chosen].min()), int(each[chosen].max()) + 1) for each in voxels)

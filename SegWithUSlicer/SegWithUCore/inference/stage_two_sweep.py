@@ -1,0 +1,76 @@
+"""Stage two of the error probability over a volume whose maps are made some planes at a time.
+
+While the maps are made, voxels in doubt are noted with what the head says of them. Once the table's error probability
+is there for all planes, the image is looked at, and the noted voxels get their last probability.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import SimpleITK as sitk
+
+from ..calibration.local_features import Steps
+from ..calibration.stage_two import Doubt, HeadMaps, StageTwo, find_doubt, refined
+from .engines.base import Voxelwise
+
+
+def axes_along(working: sitk.Image, target: sitk.Image) -> tuple[int, ...]:
+    """For each array axis (z, y, x) of `target`, name the array axis of `working` that lies nearest to it."""
+    own, wanted = (np.reshape(image.GetDirection(), (3, 3)) for image in (working, target))
+    source = np.abs(wanted.T @ own).argmax(1)
+    return tuple(int(2 - source[axis]) for axis in (2, 1, 0))
+
+
+def steps_on_grid(axes: Sequence[bool], working: sitk.Image, target: sitk.Image) -> Steps:
+    """Find the steps to neighbours on the grid of the maps.
+
+    Args:
+        axes: of the working grid (z, y, x), along which voxels have neighbours.
+    """
+    order, spacing = axes_along(working, target), working.GetSpacing()[::-1]
+    return Steps.on_grid([axes[each] for each in order], [spacing[each] for each in order], target.GetSpacing()[::-1])
+
+
+def head_maps(found: Voxelwise) -> HeadMaps:
+    """Return what stage two reads of the head's maps."""
+    return HeadMaps(found.classes, found.runner_up, found.ranking, found.calibration, found.epistemic, found.aleatoric)
+
+
+class StageTwoSweep:
+    """Stage two of one case.
+
+    Args:
+        steps: on the grid of the maps.
+    """
+
+    def __init__(self, stage: StageTwo, steps: Steps) -> None:
+        self.stage, self.steps = stage, steps
+        self._noted: list[Doubt] = []
+
+    def note(self, logits: np.ndarray, first_plane: int, found: Voxelwise, table: np.ndarray) -> None:
+        """Note the voxels in doubt of some planes.
+
+        Args:
+            logits: (classes, z, y, x).
+            found: what the head says of these planes.
+            table: the table's error probability there.
+        """
+        doubt = find_doubt(logits, slice(None), head_maps(found), table, self.stage.pairs, self.steps)
+        z, y, x = doubt.voxels
+        self._noted.append(replace(doubt, voxels=(z + first_plane, y, x)))
+
+    def finished(self, table: np.ndarray, image: np.ndarray) -> np.ndarray:
+        """Return the error probability of all planes.
+
+        Args:
+            table: the table's.
+            image: as the network gets it, (channels, z, y, x) on the same grid.
+        """
+        return refined(self.stage, _joined(self._noted), image, table, self.steps)
+
+
+def _joined(parts: Sequence[Doubt]) -> Doubt:
+    z, y, x = (np.concatenate([part.voxels[axis] for part in parts]) for axis in range(3))
+    columns, normals = np.concatenate([part.columns for part in parts]), [part.normals for part in parts]
+    return Doubt((z, y, x), columns, np.concatenate(normals, 1))

@@ -1,0 +1,95 @@
+"""The file of a bundle that holds stage two of a head's error probability; see `calibration.stage_two`. No torch."""
+
+import hashlib
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from ..calibration.local_features import feature_count
+from ..calibration.stage_two import MAPS, StageTwo
+from ..errors import InputError
+from ..input_files import read_bounded
+from ..paths import BUNDLE_FILE
+from .bundle import RESTORE, Bundle
+
+MAXIMUM_BYTES = 16 << 20
+"""The shipped model's has 0.03 MB."""
+CHECK = "stage_two_check"
+"""Of a calibration block: what cross-validation said."""
+BLOCK = "stage_two"
+"""Of a calibration block: what stage two is beside its arrays, and the hash of their file."""
+
+
+def stage_two_path(folder: Path, head: str) -> Path:
+    """Name the file of a head."""
+    return folder / f"stage_two_{head}.safetensors"
+
+
+def read_stage_two(bundle: Bundle) -> StageTwo | None:
+    """Read stage two of the default head; None for a bundle that is calibrated without the image.
+
+    Raises:
+        InputError: the file is missing, damaged or changed, or its arrays do not fit the model.
+    """
+    block = (bundle.calibration or {}).get(BLOCK)
+    if block is None or bundle.folder is None:
+        return None
+    return _read(bundle, bundle.default_head.name, block)
+
+
+def verify_stage_two(bundle: Bundle) -> None:
+    """Check stage two of every head that has one; see `read_stage_two`."""
+    read_stage_two(bundle)
+    for head in bundle.heads:
+        block = (head.calibration or {}).get(BLOCK)
+        if block is not None:
+            _read(bundle, head.name, block)
+
+
+def write_stage_two(stage: StageTwo, folder: Path, head: str) -> dict[str, Any]:
+    """Write the arrays into the folder of a bundle; returns the block of its calibration."""
+    content = save({name: np.ascontiguousarray(array, np.float32) for name, array in stage.arrays().items()})
+    stage_two_path(folder, head).write_bytes(content)
+    return {**stage.to_json(), "sha256": hashlib.sha256(content).hexdigest()}
+
+
+def copy_stage_two(bundle: Bundle, target: Path) -> None:
+    """Copy the file of the default head, if the bundle has one."""
+    name = bundle.default_head.name
+    if bundle.folder is not None and BLOCK in (bundle.calibration or {}):
+        shutil.copyfile(stage_two_path(bundle.folder, name), stage_two_path(target, name))
+
+
+def copy_further_stages(bundle: Bundle, source: Path, target: Path) -> None:
+    """Copy the files of the further heads of `bundle` that have one, from the folder of the bundle they come from."""
+    for head in bundle.heads:
+        if not head.default and (head.calibration or {}).get(BLOCK) is not None:
+            shutil.copyfile(stage_two_path(source, head.name), stage_two_path(target, head.name))
+
+
+def _read(bundle: Bundle, head: str, block: Mapping[str, Any]) -> StageTwo:
+    assert bundle.folder is not None
+    path = stage_two_path(bundle.folder, head)
+    content = read_bounded(path, MAXIMUM_BYTES, RESTORE)
+    found = hashlib.sha256(content).hexdigest()
+    if found != block["sha256"]:
+        raise InputError(
+            f"{path} is damaged or was changed: its SHA-256 is {found[:12]}... but {BUNDLE_FILE} says "
+            f"{block['sha256'][:12]}...; {RESTORE}."
+        )
+    try:
+        arrays = load(content)
+        if not all(array.dtype == np.float32 and np.isfinite(array).all() for array in arrays.values()):
+            raise ValueError("it holds numbers that are not finite or not float32")
+        stage = StageTwo.of(block, arrays)
+    except (SafetensorError, ValueError) as error:
+        raise InputError(f"{path} holds no usable stage two ({error}): {RESTORE}.") from error
+    wanted = len(MAPS) + len(stage.pairs) + feature_count(len(bundle.input.channels))
+    if stage.mean.size != wanted:
+        raise InputError(f"{path} looks at {stage.mean.size} features, but the model has {wanted}: {RESTORE}.")
+    return stage

@@ -1,0 +1,332 @@
+"""Fit stage two of the error probability on cases with references, and take it only where cross-validation says so."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from scipy.special import expit, logit
+
+from ..calibration.error_probability import ErrorProbability, fit_error_probability, fit_with_directions
+from ..calibration.local_features import Steps, neighbour_axes
+from ..calibration.stage_two import FLOOR, Pairs, StageTwo, find_doubt
+from ..inference.network_view import NetworkView
+from ..inference.prediction import Prediction
+from ..metrics.bootstrap import Interval, paired_bootstrap
+from ..metrics.error_detection import average_precision
+from ..metrics.score_histogram import region_groups
+from .doubt_network import trained_layers
+from .within_structures import AurocPairs, auroc_within
+
+FOLDS = 4
+LEAST_GROUPS = 10
+"""Patients below whose number nothing is cross-validated, and stage two is left out."""
+LEAST_ERRORS = 200
+"""Wrong voxels of a pair of classes from which on the networks tell it apart."""
+LEAST_SPREAD = 1e-3
+"""Added to the standard deviation of a feature, so that one which is always the same does not blow up."""
+MOST_BYTES, BYTES_BESIDE = 4 << 30, 24
+"""Of all cases that are kept for the fit; of a voxel besides logits and image."""
+MOST_VOXELS = 120_000
+"""Voxels that the networks are trained on; of more, each case gives a random part."""
+
+
+@dataclass(frozen=True)
+class ReferenceCase:
+    """A prediction and what is true.
+
+    Attributes:
+        truth: class of each voxel, (z, y, x).
+        group: whom the case comes from; the cases of one patient stay in one fold.
+    """
+
+    prediction: Prediction
+    truth: np.ndarray
+    group: str
+
+    @cached_property
+    def wrong(self) -> np.ndarray:
+        """Where they differ, boolean (z, y, x)."""
+        found: np.ndarray = self.prediction.classes != self.truth
+        return found
+
+    @property
+    def view(self) -> NetworkView:
+        """The image as the network got it."""
+        assert self.prediction.view is not None
+        return self.prediction.view
+
+
+class SeenCases:
+    """The cases that stage two is fitted on, as long as memory takes all of them.
+
+    Args:
+        wanted: whether any are.
+    """
+
+    def __init__(self, wanted: bool) -> None:
+        self._wanted, self._bytes = wanted, 0
+        self.cases: list[ReferenceCase] = []
+
+    def add(self, case: ReferenceCase) -> None:
+        """Keep a case, or none at all from the one on that would be too many."""
+        if not self._wanted:
+            return
+        outputs = len(case.prediction.logits) + len(case.view.image) + BYTES_BESIDE // 4
+        self._bytes += 4 * outputs * case.wrong.size
+        self.cases.append(case)
+        if self._bytes > MOST_BYTES:
+            self._wanted, self.cases = False, []
+
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        """Say that there were too many, or too few."""
+        if self._bytes > MOST_BYTES:
+            return (f"Stage two: left out; the cases take more than {MOST_BYTES >> 30} GB of memory at once.",)
+        if not self.cases:
+            return ()
+        patients = len({case.group for case in self.cases})
+        return (f"Stage two: left out; {patients} patients are too few, give {LEAST_GROUPS}.",)
+
+
+@dataclass(frozen=True)
+class StageTwoCheck:
+    """What cross-validation by patient says of stage two.
+
+    Attributes:
+        cases: measured.
+        table, stage_two: AUPRC of the error probability without and with it, mean over cases.
+        difference: of both, with its 95 % bootstrap interval.
+    """
+
+    cases: int
+    table: float
+    stage_two: float
+    difference: Interval
+
+    @property
+    def helps(self) -> bool:
+        """Whether it ranks errors better, beyond chance."""
+        return self.difference.low > 0
+
+    @property
+    def sentence(self) -> str:
+        """Say so."""
+        gap = f"{self.difference.mean:+.4f} ({self.difference.low:+.4f} to {self.difference.high:+.4f})"
+        verdict = "taken" if self.helps else "left out: calibrated without the image"
+        return (
+            f"Stage two, which sees the image: AUPRC {self.stage_two:.4f} instead of {self.table:.4f}, {gap}, by "
+            f"cross-validation over {self.cases} cases: {verdict}."
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """For the calibration block of a bundle."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class FittedStageTwo:
+    """What was fitted, and what cross-validation says of it.
+
+    Attributes:
+        within: of each case, for the error probability that `check` chooses.
+    """
+
+    stage: StageTwo
+    check: StageTwoCheck
+    within: Sequence[AurocPairs]
+
+
+def fit_stage_two(
+    cases: Sequence[ReferenceCase],
+    table: ErrorProbability,
+    seed: int = 0,
+    fold_tables: Sequence[ErrorProbability] | None = None,
+    fixed_table: bool = False,
+) -> FittedStageTwo | None:
+    """Fit stage two on all cases, calibrate it on values that it has not seen, and say whether it helps.
+
+    Args:
+        table: fitted on the same cases.
+        seed: of the networks.
+        fold_tables: of `tables_of_folds`, where they are known already.
+        fixed_table: the table comes from other cases, so every fold takes it as it is.
+
+    Returns:
+        None for too few patients, or where no pair of classes has enough errors.
+    """
+    settings = FitSettings.of(cases, seed)
+    if not settings.pairs or len({case.group for case in cases}) < LEAST_GROUPS:
+        return None
+    if fixed_table:
+        fold_tables = [table] * len(np.unique(folds_of([case.group for case in cases])))
+    answers = cross_validated(cases, settings, fold_tables or tables_of_folds(cases))
+    knots, values = last_calibration(
+        np.concatenate([answer.raw for answer in answers]), np.concatenate([answer.wrong for answer in answers])
+    )
+    stage = replace(fit_members(cases, table, settings), knots=knots, values=values)
+    check = checked(answers, [case.group for case in cases])
+    return FittedStageTwo(stage, check, [answer.within if check.helps else answer.within_table for answer in answers])
+
+
+@dataclass(frozen=True)
+class FitSettings:
+    """Settings that all folds share.
+
+    Attributes:
+        pairs, axes: of `StageTwo`.
+    """
+
+    pairs: Pairs
+    axes: tuple[bool, ...]
+    seed: int
+
+    @classmethod
+    def of(cls, cases: Sequence[ReferenceCase], seed: int) -> "FitSettings":
+        """Read them off the cases."""
+        spacing = np.median([case.view.working_mm for case in cases], 0)
+        return cls(pairs_of(cases), neighbour_axes(spacing.tolist()), seed)
+
+
+@dataclass(frozen=True)
+class HeldOutAnswer:
+    """What a table and a stage two fitted on other patients say of a case.
+
+    Attributes:
+        raw, wrong: log-odds before the last calibration, and errors, of the voxels in doubt.
+        auprc_table, auprc: of the whole case without and with stage two.
+        within_table, within: the same of each structure, beside the softmax.
+    """
+
+    raw: np.ndarray
+    wrong: np.ndarray
+    auprc_table: float
+    auprc: float
+    within_table: AurocPairs
+    within: AurocPairs
+
+
+def tables_of_folds(cases: Sequence[ReferenceCase]) -> list[ErrorProbability]:
+    """Fit the table for each fold, on the cases of the others."""
+    folds = folds_of([case.group for case in cases])
+    return [
+        fit_table([case for case, own in zip(cases, folds, strict=True) if own != fold]) for fold in np.unique(folds)
+    ]
+
+
+def cross_validated(
+    cases: Sequence[ReferenceCase], settings: FitSettings, tables: Sequence[ErrorProbability]
+) -> list[HeldOutAnswer]:
+    """Answer for each case with a table and networks that were fitted on other patients."""
+    folds = folds_of([case.group for case in cases])
+    answers: dict[int, HeldOutAnswer] = {}
+    for fold, table in zip(np.unique(folds), tables, strict=True):
+        others = [case for case, own in zip(cases, folds, strict=True) if own != fold]
+        stage = fit_members(others, table, settings)
+        for number in np.flatnonzero(folds == fold).tolist():
+            answers[number] = _held_out(cases[number], table, stage)
+    return [answers[number] for number in range(len(cases))]
+
+
+def _held_out(case: ReferenceCase, table: ErrorProbability, stage: StageTwo) -> HeldOutAnswer:
+    before = table_probability(case.prediction, table)
+    voxels, features = doubt_features(case, before, stage.pairs, steps_of(case, stage.axes))
+    raw = stage.raw_log_odds(features)
+    after = before.copy()
+    after[voxels] = expit(raw)
+    auprc_table, auprc = (average_precision(region_groups(score, case.wrong)["whole"]) for score in (before, after))
+    within_table, within = (auroc_within(case.prediction, case.truth, score) for score in (before, after))
+    return HeldOutAnswer(raw, case.wrong[voxels], auprc_table, auprc, within_table, within)
+
+
+def checked(answers: Sequence[HeldOutAnswer], groups: Sequence[str]) -> StageTwoCheck:
+    """Sum up over cases; those without errors have no say."""
+    before, after = [a.auprc_table for a in answers], [a.auprc for a in answers]
+    gap = paired_bootstrap(after, before, groups=groups)
+    known = int(np.isfinite(before).sum())
+    return StageTwoCheck(known, float(np.nanmean(before)), float(np.nanmean(after)), gap)
+
+
+def fit_table(cases: Sequence[ReferenceCase]) -> ErrorProbability:
+    """Fit the table of the ranking map, as `calibrate` does."""
+    predictions = [case.prediction for case in cases]
+    return fit_with_directions(
+        [p.ranking for p in predictions],
+        [case.wrong for case in cases],
+        [p.classes for p in predictions],
+        [p.runner_up for p in predictions],
+    )
+
+
+def fit_members(cases: Sequence[ReferenceCase], table: ErrorProbability, settings: FitSettings) -> StageTwo:
+    """Fit the networks and leave out the last calibration."""
+    random = np.random.default_rng(settings.seed)
+    share = MOST_VOXELS // len(cases)
+    parts = []
+    for case in cases:
+        before = table_probability(case.prediction, table)
+        voxels, features = doubt_features(case, before, settings.pairs, steps_of(case, settings.axes), share, random)
+        parts.append((features, case.wrong[voxels]))
+    inputs, wrong = (np.concatenate(part) for part in zip(*parts, strict=True))
+    mean, scale = inputs.mean(0), inputs.std(0) + np.float32(LEAST_SPREAD)
+    layers = trained_layers((inputs - mean) / scale, inputs[:, 0], wrong.astype(np.float32), settings.seed)
+    ends = (float(logit(FLOOR)), float(logit(1 - FLOOR)))
+    return StageTwo(settings.pairs, settings.axes, mean, scale, layers, ends, ends, len(cases))
+
+
+def doubt_features(
+    case: ReferenceCase,
+    probability: np.ndarray,
+    pairs: Pairs,
+    steps: Steps,
+    most: int | None = None,
+    random: np.random.Generator | None = None,
+) -> tuple[tuple[np.ndarray, ...], np.ndarray]:
+    """Return the voxels in doubt of a case, or a random part of them, and their features.
+
+    Args:
+        probability: the table's.
+        most: number of voxels wanted at most; goes with `random`.
+    """
+    found = find_doubt(case.prediction.logits, slice(None), case.prediction.head_maps, probability, pairs, steps)
+    count = found.voxels[0].size
+    if most is not None and random is not None and count > most:
+        found = found.chosen(np.sort(random.choice(count, most, replace=False)))
+    return found.voxels, found.features(case.view.image, probability, steps)
+
+
+def steps_of(case: ReferenceCase, axes: tuple[bool, ...]) -> Steps:
+    """Find the steps to neighbours on the grid of a case."""
+    return case.view.steps(axes)
+
+
+def table_probability(prediction: Prediction, table: ErrorProbability) -> np.ndarray:
+    """Error probability of the table alone."""
+    return table(prediction.ranking, prediction.classes, prediction.runner_up)
+
+
+def last_calibration(raw: np.ndarray, wrong: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Knots of the isotonic regression of error on log-odds, and their values, as log-odds too."""
+    table = fit_error_probability([raw], [wrong])
+    return table.ranking, tuple(logit(np.clip(table.probability, FLOOR, 1 - FLOOR)).tolist())
+
+
+def folds_of(groups: Sequence[str], seed: int = 0, count: int = FOLDS) -> np.ndarray:
+    """Return the fold of each case; cases of one group share it."""
+    names = sorted(set(groups))
+    order = np.random.default_rng(seed).permutation(len(names))
+    fold = {names[place]: number % count for number, place in enumerate(order)}
+    return np.asarray([fold[group] for group in groups])
+
+
+def pairs_of(cases: Sequence[ReferenceCase]) -> Pairs:
+    """Pairs of predicted class and runner-up in which enough voxels are wrong."""
+    keys = []
+    for case in cases:
+        first, second = (
+            each[case.wrong].astype(np.int64) for each in (case.prediction.classes, case.prediction.runner_up)
+        )
+        keys.append(first * 1024 + second)
+    found, counts = np.unique(np.concatenate(keys), return_counts=True)
+    return tuple((int(key // 1024), int(key % 1024)) for key in found[counts >= LEAST_ERRORS])

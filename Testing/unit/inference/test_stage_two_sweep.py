@@ -1,0 +1,93 @@
+"""Stage two while a case is segmented: the bits that predicting it for evaluation gives."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from stage_two_cases import made_up_stage
+
+from SegWithUCore.calibration.case_level import ProbabilitySums
+from SegWithUCore.calibration.error_probability import ErrorProbability
+from SegWithUCore.calibration.local_features import Steps
+from SegWithUCore.inference.engines.base import Engine, Voxelwise
+from SegWithUCore.inference.network_view import NetworkView, error_probability
+from SegWithUCore.inference.stage_two_sweep import StageTwoSweep, head_maps
+from SegWithUCore.inference.uncertainty_maps import FittedCalibration, maps_on_grid, resample_to_grid, voxelwise
+
+SHAPE = (20, 12, 14)
+RANDOM = np.random.default_rng(8)
+OUTPUTS = RANDOM.normal(0, 2, (5, *SHAPE)).astype(np.float32)
+IMAGE = RANDOM.normal(size=(1, *SHAPE)).astype(np.float32)
+
+
+class FormulaEngine(Engine):
+    """An engine whose maps are simple functions of its outputs."""
+
+    name, device, num_classes, response_channels, has_aleatoric, window_bytes = "formula", "cpu", 3, 2, True, 0.0
+
+    def window(self, image: np.ndarray) -> list[np.ndarray]:
+        raise NotImplementedError
+
+    def maps(self, chunk: np.ndarray, tempering_scale: float = 1.0) -> Voxelwise:
+        order = np.argsort(-chunk[:3], 0).astype(np.uint8)
+        positive = np.abs(chunk[3:])
+        ranking = chunk[3] - np.abs(chunk[0])
+        return Voxelwise(order[0], order[1], positive[0], ranking, positive[1], positive[1], ProbabilitySums.zeros(3))
+
+    def versions(self) -> dict[str, str]:
+        return {}
+
+    def identity(self) -> dict[str, str | None]:
+        return {}
+
+
+def working_grid(letters: str = "RAS") -> sitk.Image:
+    image = sitk.GetImageFromArray(OUTPUTS[0])
+    image.SetSpacing((1.0, 1.2, 1.5))
+    return sitk.DICOMOrient(image, letters)
+
+
+def target_grid(letters: str, factor: float) -> sitk.Image:
+    image = sitk.DICOMOrient(working_grid("LPS"), letters)
+    size = [round(n / factor) for n in image.GetSize()]
+    grid = sitk.Image(size, sitk.sitkUInt8)
+    grid.SetSpacing([s * factor for s in image.GetSpacing()])
+    grid.SetDirection(image.GetDirection())
+    grid.SetOrigin(image.GetOrigin())
+    return grid
+
+
+@pytest.mark.parametrize(("letters", "factor"), [("LPS", 1.0), ("RSA", 1.0), ("ILA", 1.0), ("RIP", 0.6)])
+def test_segmenting_gives_the_bits_of_predicting(letters: str, factor: float) -> None:
+    working, target = working_grid("LPS"), target_grid(letters, factor)
+    table = ErrorProbability((-6.0, 0.0, 3.0), (0.0, 0.2, 0.9), 9)
+    stage = replace(made_up_stage(channels=1), axes=(True, False, True), line=(0.8, 0.1))
+    fitted = FittedCalibration(table, stage_two=stage)
+    output, view = resample_to_grid(OUTPUTS, working, target), NetworkView.of(IMAGE, working, target)
+    found = voxelwise(FormulaEngine(), output)
+    whole = error_probability(fitted, view, output[:3], head_maps(found))
+    assert whole is not None and not np.array_equal(whole, table(found.ranking, found.classes, found.runner_up))
+    swept = maps_on_grid(FormulaEngine(), OUTPUTS, working, target, fitted, IMAGE)
+    assert np.array_equal(np.asarray(swept.error_probability), whole)
+
+
+def test_noted_in_parts_is_noted_at_once() -> None:
+    stage, steps = made_up_stage(channels=1), Steps((0, 1, 1))
+    found = voxelwise(FormulaEngine(), OUTPUTS)
+    table = ErrorProbability((-6.0, 0.0, 3.0), (0.0, 0.2, 0.9), 9)(found.ranking, found.classes, found.runner_up)
+    whole, parts = StageTwoSweep(stage, steps), StageTwoSweep(stage, steps)
+    whole.note(OUTPUTS[:3], 0, found, table)
+    for planes in (slice(7, 20), slice(0, 7)):
+        some = voxelwise(FormulaEngine(), OUTPUTS[:, planes])
+        parts.note(OUTPUTS[:3, planes], planes.start, some, table[planes])
+    assert np.array_equal(whole.finished(table, IMAGE), parts.finished(table, IMAGE))
+
+
+def test_without_an_image_the_table_stays() -> None:
+    table = ErrorProbability((-6.0, 0.0, 3.0), (0.0, 0.2, 0.9), 9)
+    fitted = FittedCalibration(table, stage_two=made_up_stage(channels=1))
+    grid = working_grid("LPS")
+    plain = maps_on_grid(FormulaEngine(), OUTPUTS, grid, grid, fitted)
+    calm = maps_on_grid(FormulaEngine(), OUTPUTS, grid, grid, replace(fitted, stage_two=None), IMAGE)
+    assert np.array_equal(np.asarray(plain.error_probability), np.asarray(calm.error_probability))
