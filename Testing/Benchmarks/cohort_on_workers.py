@@ -15,6 +15,7 @@ import json
 import logging
 import os
 import random
+import re
 import secrets
 import shutil
 import signal
@@ -97,11 +98,19 @@ def busy(_options: argparse.Namespace) -> dict[str, Any]:
         return timed(Connection(client, None, ClusterRequest(), print), BUSY_WORKERS, BUSY_CASES, BUSY_CASE_S)
 
 
+def begun_by(path: Path) -> int | None:
+    """The process that says in its file that it is at a case; None where the case ended meanwhile."""
+    with contextlib.suppress(OSError):
+        found = re.match(r"process (\d+) ", path.read_text(encoding="utf-8"))
+        return int(found[1]) if found else None
+    return None
+
+
 def kills(options: argparse.Namespace) -> dict[str, Any]:
     """Workers killed at random moments of a cohort that is made again and again."""
     import dask
     from cohort_kills import assert_same_cases, hidden_in
-    from distributed import Client, LocalCluster
+    from distributed import LocalCluster
     from segwithu_command import tiny_bundle
 
     images = sorted((options.data / "hippocampus" / "images").glob("*.nii.gz"))[:IMAGES]
@@ -115,7 +124,6 @@ def kills(options: argparse.Namespace) -> dict[str, Any]:
             n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address="127.0.0.1:0", memory_limit=0,
             local_directory=place, silence_logs=logging.CRITICAL,
         ) as cluster,
-        Client(cluster, set_as_default=False) as client,
     ):  # fmt: skip
         root = Path(place)
         model, output = tiny_bundle(root / "models" / "tiny"), root / "out"
@@ -131,10 +139,13 @@ def kills(options: argparse.Namespace) -> dict[str, Any]:
         def kill() -> None:
             nonlocal count
             while count < options.kills and not ended.wait(chance.uniform(0.2, 2.0)):
-                pids = list(client.run(os.getpid, on_error="ignore").values())
-                if pids and any(output.glob(".*.begun")):  # a kill that hits no work proves nothing
-                    os.kill(chance.choice(pids), signal.SIGKILL)
+                # Asked of the nannies in this process: a client waits for ever for a worker that dies while it answers.
+                pids = {nanny.pid for nanny in cluster.workers.values() if nanny.pid}
+                at_work = sorted(pids & {begun_by(path) for path in output.glob(".*.begun")})
+                if at_work:  # a kill that hits no work proves nothing
+                    os.kill(chance.choice(at_work), signal.SIGKILL)
                     count += 1
+                    print(f"{count} of {options.kills} kills", file=sys.stderr, flush=True)
 
         killer = threading.Thread(target=kill)
         killer.start()

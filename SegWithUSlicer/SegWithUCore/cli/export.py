@@ -1,8 +1,9 @@
 """`segwithu export`: cases in one folder that a colleague opens elsewhere; `segwithu merge-reviews`: and back."""
 
 import argparse
+import functools
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..atomic_files import atomic_file
 from ..case.case_file import case_folders, read_case
@@ -15,9 +16,7 @@ from ..review.reviews import Review, agreement_csv, disagreements, read_reviews,
 from ..review.worklist_files import path_outside, read_worklist
 from .arguments import add_flag_options, check_rules, flag_rules
 from .console import Console, table
-
-if TYPE_CHECKING:
-    pass
+from .workers import add_worker_options, each_case
 
 _MOST_ROWS = 30
 
@@ -82,6 +81,7 @@ def _add_export(commands: Any, common: argparse.ArgumentParser) -> None:
         "their names and voxels",
     )
     add_flag_options(command)
+    add_worker_options(command)
     command.set_defaults(run=run_export)
 
 
@@ -118,14 +118,16 @@ def run_export(options: argparse.Namespace, console: Console) -> int:
         options.images,
         options.names,
     )
+    each = functools.partial(each_case, options=options, console=console)
     with console.progress("export") as report:
         try:
             if options.page:
                 from ..web.single_file import PageSettings, export_pages
 
-                found = export_pages(folders, options.output, PageSettings(settings, options.with_image), report)
+                pages = PageSettings(settings, options.with_image)
+                found = export_pages(folders, options.output, pages, report, each)
             else:
-                found = export_cases(folders, options.output, settings, report)
+                found = export_cases(folders, options.output, settings, report, each)
         except NothingExportedError as error:
             for sentence in error.troubles:
                 console.error(sentence)
@@ -264,6 +266,7 @@ def _add_dicom(commands: Any, common: argparse.ArgumentParser) -> None:
         help="where the DICOM series of the one CASE lies now, if it was moved; its voxels must be the same",
     )
     command.add_argument("--anonymous", action="store_true", help=argparse.SUPPRESS)
+    add_worker_options(command)
     command.set_defaults(run=run_dicom)
 
 
@@ -280,7 +283,8 @@ def run_dicom(options: argparse.Namespace, console: Console) -> int:
     if options.source and len(folders) > 1:
         raise UsageError("--source goes with one CASE.")
     with console.progress("export-dicom") as report:
-        found = export_dicom(folders, options.output, options.source, report)
+        each = functools.partial(each_case, options=options, console=console)
+        found = export_dicom(folders, options.output, options.source, report, each)
         report("done", 1.0)
     for note in found.notes:
         console.note(note)

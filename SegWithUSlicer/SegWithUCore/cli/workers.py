@@ -6,8 +6,6 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import SegWithUError
-from ..failures import failure_sentence
 from ..run_lock import Part
 from .arguments import whole_number
 from .console import Console
@@ -78,16 +76,12 @@ def each_case(
     Raises:
         ClusterError: there are no workers.
     """
-    from ..cluster.on_worker import Context, RunFacts
-    from ..cluster.tasks import Answer, TaskRun
+    from ..cluster.on_worker import RunFacts
+    from ..cluster.tasks import TaskRun, answers_here
 
     request, run = cluster_request(options), RunFacts(secrets.token_hex(6), threads=getattr(options, "threads", None))
     if request is None:
-        for task in tasks:
-            try:
-                yield Answer(task, function(Context(run), *task.arguments))
-            except SegWithUError as error:
-                yield Answer(task, None, failure_sentence(error))
+        yield from answers_here(tasks, function, run)
         return
     from ..cluster.connection import connect
 

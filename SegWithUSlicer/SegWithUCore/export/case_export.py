@@ -3,10 +3,11 @@
 import contextlib
 import os
 import shutil
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import SystemRandom
+from typing import TYPE_CHECKING, Any
 
 import SimpleITK as sitk
 
@@ -14,49 +15,26 @@ from ..atomic_files import atomic_file, atomic_folder, sweep_leftovers
 from ..case.case_file import CASE_FILE, read_case
 from ..case.case_image import IMAGE_FILE, OutsideError, case_image, image_among, is_there, trusted_path
 from ..case.contents import Contents, case_contents
+from ..case.segmentation_file import reviewed_name
 from ..errors import InputError, OutputError, SegWithUError, UsageError
 from ..imaging.volume import check_file, itk_messages_kept_off_the_terminal
 from ..progress import Progress
 from ..report.case_report import REPORT_FILE, write_report
 from ..review.flags import FlagRules, flags_of_case
+from ..review.log_format import read_log
 from ..review.reviewer import Aliases
+from ..review.reviews import LOG_PATTERN
 from ..review.worklist import make_worklist
 from ..review.worklist_files import write_worklist
 from ..strict_json import to_json
 from .anonymous import anonymous_copy
+from .each_case import EachCase, each_outcome, exported, free_name, here
+from .readme import README, readme
+
+if TYPE_CHECKING:
+    from ..cluster.on_worker import Context
 
 _PART_BYTES = 1 << 20
-README = "README.txt"
-_TEXT = """\
-SegWithU: {count} segmented {cases} to look at
-{line}
-
-For research, not for clinical use.
-
-What is here
-- worklist.csv: the cases in the order in which a look pays most, with the reasons why they are flagged.
-  Opens in any spreadsheet. worklist.json is the same for programs.
-- One folder a case. Open report.html in it with any browser; no network is needed.
-  image.nii.gz            the image
-  segmentation.seg.nrrd   the model's segmentation, for 3D Slicer (segmentation.nii.gz for other programs)
-  error_probability.nii.gz   how likely each voxel is to be wrong, 0 to 1; -1 was not assessed
-  regions.csv, regions.nii.gz   the regions worth a look, as a table and as a label volume
-  review.NAME.jsonl       what each reviewer said so far
-  segmentation_reviewed.NAME.seg.nrrd   the reviewer's own version, where there is one
-
-How to review
-1. In 3D Slicer with the SegWithU extension, open a case folder and review it under your own name.
-   Neither torch nor a graphics card is needed. Without the extension, any viewer shows the files.
-2. Your verdicts are written into the case folder as you give them.
-3. Send the folder back. Whoever sent it to you runs
-   segwithu merge-reviews THIS_FOLDER --into THEIR_CASES
-   Nothing of yours or theirs is lost.
-"""
-_ANONYMOUS = """
-About names
-Names, dates, identifiers and paths were left out of file names, headers, logs and reports. The voxels are as they
-were: writing burnt into an image or a face in a head scan is still there. Review under a name that you may share.
-"""
 
 
 @dataclass(frozen=True)
@@ -114,9 +92,16 @@ class NothingExportedError(InputError):
 
 
 def export_cases(
-    folders: Sequence[Path], output: Path, settings: ExportSettings, report: Progress | None = None
+    folders: Sequence[Path],
+    output: Path,
+    settings: ExportSettings,
+    report: Progress | None = None,
+    each: EachCase = here,
 ) -> Exported:
     """Write the export folder, whole or not at all; a case that fails does not stop the others.
+
+    Args:
+        each: does the cases, in this process or on workers that see the folder of `output`.
 
     Raises:
         UsageError: the file of names would lie in the export, or the folder's name reveals a case's name.
@@ -128,16 +113,25 @@ def export_cases(
         found.names_file = names_file_of(output, settings, folders)
     sweep_leftovers(output.parent)
     with atomic_folder(output) as work:
-        order = list(folders)
-        if settings.anonymous:  # numbers in the order of names would reveal something of the names
-            SystemRandom().shuffle(order)
-        for number, folder in enumerate(order):
-            if report is not None:
-                report("exporting", number / len(folders), folder.name)
-            try:
-                _export_one(folder, work, settings, found, aliases)
-            except OutputError as error:
-                raise OutputError(str(error).replace(str(work), str(output))) from error
+        named = named_cases(folders, settings, found)
+        if settings.anonymous:
+            aliases = reviewers_of(named.values())
+        place = work.absolute()
+        arguments = {
+            name: (folder.absolute(), place / name, of_case(folder, settings), aliases.reviewers)
+            for name, folder in named.items()
+        }
+        try:
+            done = each_outcome(each, arguments, exported_case, named, "exporting", report)
+        except OutputError as error:
+            raise OutputError(str(error).replace(str(place), str(output)).replace(str(work), str(output))) from error
+        for name, folder in named.items():
+            value, why = done[name]
+            if value is None:
+                found.troubles.append(why)
+            else:
+                found.names[name] = folder.resolve()
+                found.left_out += value["left_out"]
         if not found.names:
             raise NothingExportedError(found, len(folders))
         worklist = make_worklist([work / name for name in found.names], settings.rules)
@@ -148,41 +142,89 @@ def export_cases(
     return found
 
 
-def _export_one(folder: Path, work: Path, settings: ExportSettings, found: Exported, aliases: Aliases) -> None:
-    target = None
-    try:
-        if settings.flagged and not flags_of_case(folder, settings.rules):
-            found.skipped += 1
-            return
-        if folder.is_symlink():
-            raise InputError(f"{folder} is a link to {folder.resolve()}: give that folder itself.")
-        contents = case_contents(folder)
-        name = f"case-{len(found.names) + 1:03d}" if settings.anonymous else _free_name(folder, found)
-        target, image_file = work / name, image_file_of(folder, settings)
+def named_cases(folders: Sequence[Path], settings: ExportSettings, found: Exported) -> dict[str, Path]:
+    """Name the cases that are to be exported, before any of them is.
+
+    Args:
+        found: is told how many are skipped, and why others cannot be exported.
+    """
+    order, named = list(folders), dict[str, Path]()
+    if settings.anonymous:  # numbers in the order of names would reveal something of the names
+        SystemRandom().shuffle(order)
+    for folder in order:
+        try:
+            if settings.flagged and not flags_of_case(folder, settings.rules):
+                found.skipped += 1
+                continue
+            if folder.is_symlink():
+                raise InputError(f"{folder} is a link to {folder.resolve()}: give that folder itself.")
+            case_contents(folder)
+        except SegWithUError as error:
+            sentence = str(error)
+            found.troubles.append(sentence if str(folder) in sentence else f"{folder}: {sentence}")
+            continue
+        named[f"case-{len(named) + 1:03d}" if settings.anonymous else free_name(folder, named)] = folder
+    return named
+
+
+def reviewers_of(folders: Iterable[Path]) -> Aliases:
+    """Give each reviewer of the cases one alias; a log that cannot be read fails with its case."""
+    aliases = Aliases()
+    for folder in folders:
+        with contextlib.suppress(SegWithUError):
+            for path in case_contents(folder).reviews:
+                if path.match(LOG_PATTERN):
+                    for event in read_log(path).events:
+                        aliases.reviewer(event.reviewer)
+                elif reviewed_name(path):
+                    aliases.reviewer_of_file(reviewed_name(path))
+    return aliases
+
+
+def of_case(folder: Path, settings: ExportSettings) -> ExportSettings:
+    """Leave out of the settings what is said of other cases."""
+    moved = settings.images.get(folder)
+    return replace(settings, images={} if moved is None else {folder.absolute(): moved.absolute()})
+
+
+def exported_case(
+    _context: "Context", folder: Path, target: Path, settings: ExportSettings, reviewers: Mapping[str, str]
+) -> dict[str, Any]:
+    """Export one case, here or on a worker; its copy is whole or absent.
+
+    Args:
+        target: the folder to be made; its name is the case's in the export.
+        reviewers: names and aliases, of anonymous exports.
+
+    Raises:
+        InputError: it cannot be exported.
+    """
+
+    def write() -> dict[str, Any]:
+        contents, image_file = case_contents(folder), image_file_of(folder, settings)
+        left_out = list(contents.left_out)
         try:
             if settings.anonymous:
-                anonymous_copy(folder, target, name, image_file, settings.keep_comments, aliases)
+                aliases = Aliases(dict(reviewers))
+                anonymous_copy(folder, target, target.name, image_file, settings.keep_comments, aliases)
             else:
                 _copy(contents, folder, target, image_file)
-            _report(target, name, settings, found)
+            left_out += _report(target, settings)
         except BaseException:
             shutil.rmtree(target, ignore_errors=True)
             raise
-        found.names[name] = folder.resolve()
-        found.left_out += contents.left_out
-    except OutputError:  # an output folder that cannot be written to fails for all cases
-        raise
-    except SegWithUError as error:  # the colleague's copy is gone again: the error names the case itself
-        sentence = str(error) if target is None else str(error).replace(str(target), str(folder))
-        found.troubles.append(sentence if str(folder) in sentence else f"{folder}: {sentence}")
+        return {"left_out": left_out}
+
+    return exported(write, folder, {str(target): str(folder)})
 
 
-def _report(target: Path, name: str, settings: ExportSettings, found: Exported) -> None:
-    """Write the report; a Slicer in which the engine is not installed exports without."""
+def _report(target: Path, settings: ExportSettings) -> list[str]:
+    """Write the report; a Slicer in which the engine is not installed exports without, and says so."""
     try:
         write_report(target, rules=settings.rules)
     except ModuleNotFoundError as error:
-        found.left_out.append(f"{REPORT_FILE} of {name}: it needs the package {error.name}, which is missing here.")
+        return [f"{REPORT_FILE} of {target.name}: it needs the package {error.name}, which is missing here."]
+    return []
 
 
 def image_file_of(folder: Path, settings: ExportSettings) -> Path | None:
@@ -246,13 +288,6 @@ def _copy_file(source: Path, target: Path) -> None:
         raise InputError(f"{source} cannot be copied ({error.strerror}): check its permissions.") from error
 
 
-def _free_name(folder: Path, found: Exported) -> str:
-    """Name a case folder, with a number where two have its name; upper and lower case are one on many systems."""
-    wanted, taken = folder.resolve().name, {name.casefold() for name in found.names}
-    names = [wanted, *(f"{wanted}-{number}" for number in range(2, len(taken) + 3))]
-    return next(name for name in names if name.casefold() not in taken)
-
-
 def names_file_of(output: Path, settings: ExportSettings, folders: Sequence[Path]) -> Path:
     """Where an anonymous export keeps who is who.
 
@@ -287,10 +322,3 @@ def write_names(path: Path, found: Exported, aliases: Aliases) -> None:
         work.write_text(to_json(content) + "\n", encoding="utf-8")
         if os.name == "posix":
             work.chmod(0o600)
-
-
-def readme(count: int, anonymous: bool) -> str:
-    """Write the text for an export of `count` cases."""
-    cases = "case" if count == 1 else "cases"
-    title = f"SegWithU: {count} segmented {cases} to look at"
-    return _TEXT.format(count=count, cases=cases, line="=" * len(title)) + (_ANONYMOUS if anonymous else "")

@@ -13,7 +13,7 @@ from ..atomic_files import atomic_folder, sweep_leftovers
 from ..case.case_file import read_case
 from ..case.case_regions import ERROR_PROBABILITY_FILE
 from ..case.segmentation_file import REVIEWED_PATTERN, reviewed_name
-from ..errors import InputError, OutputError, SegWithUError
+from ..errors import InputError
 from ..imaging.volume import read_file, same_grid
 from ..progress import Progress
 from ..review.reviewer import safe_reviewer_name
@@ -21,9 +21,12 @@ from ..review.reviews import read_reviews
 from .dicom_objects import ModelProvenance, SeriesTitle, SourceSeries, check_installed, source_series
 from .dicom_parametric_map import probability_object
 from .dicom_seg import Segments, model_segments, reviewed_segments, segmentation_object
+from .each_case import EachCase, each_outcome, exported, free_name, here
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
+
+    from ..cluster.on_worker import Context
 
 SEGMENTATION_DICOM, PROBABILITY_DICOM = "segmentation.dcm", "error_probability.dcm"
 
@@ -44,12 +47,17 @@ class DicomExported:
 
 
 def export_dicom(
-    folders: Sequence[Path], output: Path, moved_to: Path | None = None, report: Progress | None = None
+    folders: Sequence[Path],
+    output: Path,
+    moved_to: Path | None = None,
+    report: Progress | None = None,
+    each: EachCase = here,
 ) -> DicomExported:
     """Write one folder of DICOM files per case into `output`, whole or not at all; a failing case stops no other.
 
     Args:
         moved_to: where the DICOM series of the one case lies now, if it was moved.
+        each: does the cases, in this process or on workers that see the folder of `output`.
 
     Raises:
         UsageError: highdicom is not installed.
@@ -58,30 +66,39 @@ def export_dicom(
     """
     check_installed()
     sweep_leftovers(output.parent)
-    found = DicomExported()
+    found, named = DicomExported(), dict[str, Path]()
+    for folder in folders:
+        named[free_name(folder, named)] = folder
     with atomic_folder(output) as work:
-        for number, folder in enumerate(folders):
-            if report is not None:
-                report("exporting", number / len(folders), folder.resolve().name)
-            _export_one(folder, work, moved_to, found)
+        place = work.absolute()
+        arguments = {
+            name: (folder.absolute(), place / name, moved_to and moved_to.absolute()) for name, folder in named.items()
+        }
+        for name, (value, why) in each_outcome(each, arguments, exported_case, named, "exporting", report).items():
+            if value is None:
+                found.troubles.append(why)
+            else:
+                found.files[name] = value["files"]
+                found.notes.extend(f"{name}: {note}" for note in value["notes"])
         if not found.files:
             raise InputError(f"Nothing was exported: {found.troubles[0]}")
     return found
 
 
-def _export_one(folder: Path, work: Path, moved_to: Path | None, found: DicomExported) -> None:
-    name = _free_name(folder.resolve().name, found.files)
-    try:
+def exported_case(_context: "Context", folder: Path, target: Path, moved_to: Path | None) -> dict[str, Any]:
+    """Export one case, here or on a worker.
+
+    Raises:
+        InputError: it cannot be exported.
+    """
+
+    def write() -> dict[str, Any]:
         with warnings.catch_warnings():  # about values in headers of the series, which are taken over as they are
             warnings.simplefilter("ignore")
-            files, notes = write_case_dicom(folder, work / name, moved_to)
-    except OutputError:
-        raise
-    except SegWithUError as error:
-        found.troubles.append(str(error))
-        return
-    found.files[name] = files
-    found.notes.extend(f"{name}: {note}" for note in notes)
+            files, notes = write_case_dicom(folder, target, moved_to)
+        return {"files": files, "notes": notes}
+
+    return exported(write, folder, {})
 
 
 def write_case_dicom(folder: Path, target: Path, moved_to: Path | None = None) -> tuple[list[str], list[str]]:
@@ -151,10 +168,3 @@ def _reviewed(
             yield names.get(part, part), f"{path.name.removesuffix('.seg.nrrd')}.dcm", segments
         else:
             notes.append(f"{path.name} holds no segments and was left out.")
-
-
-def _free_name(wanted: str, taken: Mapping[str, object]) -> str:
-    """Name a case folder, with a number where two have its name; upper and lower case are one on many systems."""
-    folded = {name.casefold() for name in taken}
-    names = [wanted, *(f"{wanted}-{number}" for number in range(2, len(folded) + 3))]
-    return next(name for name in names if name.casefold() not in folded)

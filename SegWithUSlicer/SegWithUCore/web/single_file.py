@@ -4,31 +4,32 @@ import base64
 import gzip
 import hashlib
 import json
-import tempfile
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from random import SystemRandom
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..atomic_files import atomic_folder, sweep_leftovers
 from ..case.case_file import read_description
-from ..errors import InputError, OutputError, SegWithUError
+from ..errors import InputError
 from ..export.anonymous import anonymous_copy
 from ..export.case_export import (
     Exported,
     ExportSettings,
     NothingExportedError,
     image_file_of,
+    named_cases,
     names_file_of,
+    of_case,
     write_names,
 )
+from ..export.each_case import EachCase, each_outcome, exported, here
 from ..imaging.roi import VoxelBox, whole_grid
 from ..progress import Progress
 from ..report.render import render
-from ..review.flags import flags_of_case
 from ..review.reviewer import Aliases
 from ..review.worklist import SECONDS_PER_REGION, make_worklist
 from .case_page import PageCase
@@ -36,6 +37,9 @@ from .case_store import settings_json
 from .case_volumes import CaseVolumes, read_volumes
 from .display_volumes import box_between, common
 from .static_files import FOLDER, PAGE, STYLE, joined_script
+
+if TYPE_CHECKING:
+    from ..cluster.on_worker import Context
 
 AROUND_MM = 20.0
 """Of the image that is kept around what was assessed."""
@@ -61,51 +65,66 @@ class PageSettings:
 
 
 def export_pages(
-    folders: Sequence[Path], output: Path, settings: PageSettings, report: Progress | None = None
+    folders: Sequence[Path],
+    output: Path,
+    settings: PageSettings,
+    report: Progress | None = None,
+    each: EachCase = here,
 ) -> Exported:
     """Write a folder with a page a case and an index, whole or not at all; a case that fails does not stop the others.
+
+    Args:
+        each: does the cases, in this process or on workers that see the folder of `output`.
 
     Raises:
         UsageError, NothingExportedError, OutputError: as `export_cases`.
     """
     found = Exported(names_file=names_file_of(output, settings.export, folders))
-    order = list(folders)
-    SystemRandom().shuffle(order)  # numbers in the order of names would reveal something of the names
     sweep_leftovers(output.parent)
-    with atomic_folder(output) as work, tempfile.TemporaryDirectory() as private:
-        copies: list[Path] = []
-        for number, folder in enumerate(order):
-            if report is not None:
-                report("writing pages", number / len(folders), folder.name)
-            _export_one(folder, work, Path(private), settings, found, copies)
+    with atomic_folder(output) as work:
+        named = named_cases(folders, replace(settings.export, anonymous=True), found)
+        place = work.absolute()
+        arguments = {
+            name: (folder.absolute(), place / name, replace(settings, export=of_case(folder, settings.export)))
+            for name, folder in named.items()
+        }
+        for name, (value, why) in each_outcome(each, arguments, exported_page, named, "writing pages", report).items():
+            if value is None:
+                found.troubles.append(why)
+            else:
+                found.names[name] = named[name].resolve()
         if not found.names:
             raise NothingExportedError(found, len(folders))
+        copies = [work / name for name in found.names]
         (work / INDEX).write_text(_index(copies, settings), encoding="utf-8")
+        for copy in copies:
+            shutil.rmtree(copy)
         assert found.names_file is not None
         write_names(found.names_file, found, Aliases())
     return found
 
 
-def _export_one(
-    folder: Path, work: Path, private: Path, settings: PageSettings, found: Exported, copies: list[Path]
-) -> None:
-    try:
-        if settings.export.flagged and not flags_of_case(folder, settings.export.rules):
-            found.skipped += 1
-            return
-        if folder.is_symlink():
-            raise InputError(f"{folder} is a link to {folder.resolve()}: give that folder itself.")
-        name = f"case-{len(found.names) + 1:03d}"
+def exported_page(_context: "Context", folder: Path, copy: Path, settings: PageSettings) -> dict[str, Any]:
+    """Write the page of a case beside its copy without names, here or on a worker.
+
+    Args:
+        copy: the folder to be made; its name is the case's in the export.
+
+    Raises:
+        InputError: it cannot be exported.
+    """
+
+    def write() -> dict[str, Any]:
         image = image_file_of(folder, settings.export) if settings.with_image else None
-        copy = anonymous_copy(folder, private / name, name, image, with_image=settings.with_image)
-        (work / f"{name}.html").write_text(case_page(copy, settings), encoding="utf-8")
-        found.names[name] = folder.resolve()
-        copies.append(copy)
-    except OutputError:  # a place that cannot be written to fails for all cases
-        raise
-    except SegWithUError as error:
-        sentence = str(error).replace(str(private / "case"), str(folder))
-        found.troubles.append(sentence if str(folder) in sentence else f"{folder}: {sentence}")
+        try:
+            anonymous_copy(folder, copy, copy.name, image, with_image=settings.with_image)
+            copy.with_name(f"{copy.name}.html").write_text(case_page(copy, settings), encoding="utf-8")
+        except BaseException:
+            shutil.rmtree(copy, ignore_errors=True)
+            raise
+        return {}
+
+    return exported(write, folder, {str(copy): str(folder)})
 
 
 def case_page(folder: Path, settings: PageSettings) -> str:

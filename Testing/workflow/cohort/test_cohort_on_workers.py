@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 from cohort_kills import OVERVIEW, assert_same_cases, hidden_in
+from exchanged_cases import judged
 from segwithu_command import Command, Outcome, changed_description, one_sentence
 from worker_deaths import deadly_cases
 
@@ -337,6 +338,34 @@ def test_evaluate_regions_and_report_do_on_workers_what_they_do_here(
     (folders[0] / "report.html").unlink()
     assert segwithu("report", *folders, "--part", "2/5").code == 0
     assert not (folders[0] / "report.html").exists() and (folders[1] / "report.html").exists()
+
+
+def test_exports_from_workers_are_those_from_here(
+    workers: Workers, made: Path, segwithu: Command, tmp_path: Path
+) -> None:
+    cases = shutil.copytree(made, tmp_path / "ours")
+    for name, reviewer in zip(NAMES[:3], ("Ana", "Bo", "Ana"), strict=True):
+        judged(cases / name, reviewer, {})
+    (cases / NAMES[4] / "segmentation.nii.gz").write_bytes(b"damaged")
+    for name, options in (("here", []), ("there", ["--scheduler", workers.address])):
+        outcome = segwithu("export", cases, "--output", tmp_path / name, *options)
+        assert outcome.code == 1 and len(outcome.messages) == 1, outcome.err
+        assert str(cases / NAMES[4]) in outcome.messages[0]
+    # Reports say when they were written.
+    sent = {path.relative_to(tmp_path / "there") for path in (tmp_path / "there").rglob("*") if path.is_file()}
+    assert sent == {path.relative_to(tmp_path / "here") for path in (tmp_path / "here").rglob("*") if path.is_file()}
+    for path in (path for path in sent if path.suffix != ".html"):
+        assert (tmp_path / "there" / path).read_bytes() == (tmp_path / "here" / path).read_bytes(), path
+    for name, more in (("anonymous", ["--anonymous"]), ("pages", ["--page", "--with-image"])):
+        outcome = segwithu("export", cases, "--output", tmp_path / name, "--scheduler", workers.address, *more)
+        assert outcome.code == 1 and len(outcome.messages) == 1, outcome.err
+        who = json.loads((tmp_path / f"{name}-names.json").read_text(encoding="utf-8"))
+        assert sorted(Path(folder).name for folder in who["cases"].values()) == sorted(NAMES[:4])
+        assert not list((tmp_path / name).glob("*/*Ana*"))
+    assert len(list((tmp_path / "pages").glob("case-*"))) == 4, "the copies that pages are made of are gone"
+    assert sorted(who["reviewers"].values()) == []
+    aliases = json.loads((tmp_path / "anonymous-names.json").read_text(encoding="utf-8"))["reviewers"]
+    assert sorted(aliases) == ["reviewer 1", "reviewer 2"] and sorted(aliases.values()) == ["Ana", "Bo"]
 
 
 def test_workers_keep_the_memory_that_they_free_and_use_the_cores_they_were_given(workers: Workers) -> None:
