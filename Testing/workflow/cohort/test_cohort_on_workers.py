@@ -341,23 +341,23 @@ def test_evaluate_regions_and_report_do_on_workers_what_they_do_here(
 
 
 def test_exports_from_workers_are_those_from_here(
-    workers: Workers, made: Path, segwithu: Command, tmp_path: Path
+    workers: Workers, images: list[Path], made: Path, segwithu: Command, tmp_path: Path
 ) -> None:
-    cases = shutil.copytree(made, tmp_path / "ours")
+    cases, where = shutil.copytree(made, tmp_path / "ours"), ["--images", images[0].parent]
     for name, reviewer in zip(NAMES[:3], ("Ana", "Bo", "Ana"), strict=True):
         judged(cases / name, reviewer, {})
     (cases / NAMES[4] / "segmentation.nii.gz").write_bytes(b"damaged")
     for name, options in (("here", []), ("there", ["--scheduler", workers.address])):
-        outcome = segwithu("export", cases, "--output", tmp_path / name, *options)
+        outcome = segwithu("export", cases, "--output", tmp_path / name, *where, *options)
         assert outcome.code == 1 and len(outcome.messages) == 1, outcome.err
         assert str(cases / NAMES[4]) in outcome.messages[0]
-    # Reports say when they were written.
+    # Reports and lists say when they were written.
     sent = {path.relative_to(tmp_path / "there") for path in (tmp_path / "there").rglob("*") if path.is_file()}
     assert sent == {path.relative_to(tmp_path / "here") for path in (tmp_path / "here").rglob("*") if path.is_file()}
-    for path in (path for path in sent if path.suffix != ".html"):
+    for path in (path for path in sent if path.suffix != ".html" and path.name != "worklist.json"):
         assert (tmp_path / "there" / path).read_bytes() == (tmp_path / "here" / path).read_bytes(), path
-    for name, more in (("anonymous", ["--anonymous"]), ("pages", ["--page", "--with-image"])):
-        outcome = segwithu("export", cases, "--output", tmp_path / name, "--scheduler", workers.address, *more)
+    for name, more in (("anonymous", ["--anonymous"]), ("pages", ["--page", "--without-image"])):
+        outcome = segwithu("export", cases, "--output", tmp_path / name, *where, "--scheduler", workers.address, *more)
         assert outcome.code == 1 and len(outcome.messages) == 1, outcome.err
         who = json.loads((tmp_path / f"{name}-names.json").read_text(encoding="utf-8"))
         assert sorted(Path(folder).name for folder in who["cases"].values()) == sorted(NAMES[:4])
