@@ -24,6 +24,8 @@ DEFAULT_TITLES = {
 }
 MARKS = (SEGMENTATION_FILE, "regions.csv", "review.*.jsonl")
 """Files that show that a folder without a `case.json` was a case."""
+BESIDE_CASES = frozenset({"index.html", "structures.csv", "failed.csv", "worklist.csv", "worklist.json"})
+"""What commands write into a folder of cases."""
 MAXIMUM_BYTES = 16 << 20
 """Of `case.json`: ours have 30 kB, with a hundred structures about 1 MB."""
 DAMAGED = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError)
@@ -190,13 +192,15 @@ def parse_description(raw: Any, origin: str = CASE_FILE, case_folder: Path | Non
 def case_folders(paths: Sequence[Path]) -> list[Path]:
     """List the case folders among `paths` and directly inside them, each once, in the order given, then by name.
 
-    A folder that was a case and lost its `case.json` is among them: reading it says what is wrong.
+    A folder that was a case and lost its `case.json` is among them: reading it says what is wrong. What a run writes
+    beside its cases is passed over, so that a shell may name all that lies there (`results/*`).
 
     Raises:
         InputError: a path is neither a case folder nor holds any.
     """
     found: dict[Path, Path] = {}
-    for path in paths:
+    named = [path for path in paths if not (path.name in BESIDE_CASES and path.is_file())] or paths
+    for path in named:
         inside = [path] if (path / CASE_FILE).is_file() else list(_cases_inside(path))
         if not inside and not _was_a_case(path):
             raise InputError(f"{path} is no case folder and holds none: give folders that segment wrote.")

@@ -43,7 +43,7 @@ def wrong_shares(cohort: Path) -> dict[str, float]:
             for entry in read_case(folder)["structures"]
             if entry["value"] != 0
         )
-        for folder in cohort.iterdir()
+        for folder in case_folders([cohort])
     }
 
 

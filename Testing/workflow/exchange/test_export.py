@@ -15,6 +15,7 @@ from SegWithUCore.case.case_file import case_folders, read_case
 from SegWithUCore.case.case_image import case_image
 from SegWithUCore.case.region_files import read_regions
 from SegWithUCore.case.segmentation_file import read_reviewed
+from SegWithUCore.errors import InputError
 from SegWithUCore.review.log_format import Commented, Edited, RestAccepted, StructureJudged, Verdict, read_log
 from SegWithUCore.review.merge import merge_reviews
 from SegWithUCore.review.reviews import read_reviews
@@ -302,3 +303,15 @@ def test_reviews_come_home_to_cases_that_lie_in_many_places(segmented_cases: Pat
     done, troubles = merge_reviews([tmp_path / "back", stranger], homes)
     assert sorted(merged.folder for merged in done) == sorted(homes)
     assert len(troubles) == 1 and "any of the 3 places has no case" in troubles[0]
+
+
+def test_all_that_lies_in_a_folder_of_cases_may_be_named(segmented_cases: Path, tmp_path: Path) -> None:
+    cases = [copied(segmented_cases / name, tmp_path) for name in CASES]
+    beside = [tmp_path / "failed.csv", tmp_path / "index.html", tmp_path / "notes.txt"]
+    for path in beside:
+        path.write_text("-", encoding="utf-8")
+    assert case_folders([*cases, *beside[:2]]) == cases
+    with pytest.raises(InputError, match=r"notes\.txt is no case folder"):
+        case_folders([*cases, *beside])
+    with pytest.raises(InputError, match=r"index\.html is no case folder"):
+        case_folders(beside[1:2])
