@@ -41,7 +41,7 @@ class Parts:
     start: Triple
 
 
-def gated_channels(engine: Engine, gate: Gate) -> int:
+def gated_channels(engine: Engine) -> int:
     """Count what `gated` gives for a voxel."""
     return engine.num_classes + 3 + engine.has_aleatoric
 
@@ -72,7 +72,7 @@ def gated(engine: Engine, gate: Gate, parts: Parts, maps: np.ndarray) -> np.ndar
         Float32 (`gated_channels`, z, y, x).
     """
     classes, shape = engine.num_classes, parts.fine.shape[1:]
-    found = np.empty((gated_channels(engine, gate), *shape), np.float32)
+    found = np.empty((gated_channels(engine), *shape), np.float32)
     found[:classes] = parts.fine[:classes]
     box = [slice(start, start + size) for start, size in zip(parts.start, shape, strict=True)]
     found[classes:] = interpolated(maps, parts.steps, parts.first, box)

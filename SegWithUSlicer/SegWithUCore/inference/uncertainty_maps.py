@@ -18,7 +18,7 @@ from ..imaging.volume import image_on_grid, orientation_of, same_grid
 from ..models.input_spec import Label
 from ..regions.find_regions import Assessed, FoundRegions, find_regions
 from .engines.base import Engine, Voxelwise
-from .gated_maps import maps_of_gated
+from .gated_maps import gated_channels, maps_of_gated
 from .stage_two_sweep import StageTwoSweep, steps_on_grid
 
 CHUNK_VOXELS = 32768
@@ -124,9 +124,7 @@ def maps_on_grid(
         del result, block
     probability = None
     if fitted.error_probability:
-        probability = np.empty(shape, np.float32)
-        for each in range(len(probability)):
-            probability[each] = fitted.error_probability(ranking[each], classes[each], runner_up[each])
+        probability = fitted.error_probability(ranking, classes, runner_up)
     if sweep is not None and image is not None and probability is not None:
         probability = sweep.finished(probability, resample_to_grid(image, working, target))
     return VoxelMaps(classes, runner_up, calibration, ranking, probability, model, data, sums)
@@ -143,8 +141,11 @@ def sweep_of(
 
 
 def maps_of_values(engine: Engine, values: np.ndarray, gate: Gate | None, tempering_scale: float = 1.0) -> Voxelwise:
-    """Make maps of what `network_answer` gave, on whatever grid it was brought to: (channels, *any)."""
-    if gate is not None:
+    """Make maps of what `network_answer` gave, on whatever grid it was brought to: (channels, *any).
+
+    Of logits and responses maps are exact everywhere, gate or not.
+    """
+    if gate is not None and len(values) == gated_channels(engine):
         return maps_of_gated(engine, gate, values, tempering_scale)
     return voxelwise(engine, values, tempering_scale)
 
