@@ -160,14 +160,14 @@ def test_the_worst_cases_are_kept_whatever_the_order() -> None:
 
 
 @pytest.mark.parametrize("orientation", ["RAS", "LPS", "RPI"])
-def test_pictures_run_to_right_anterior_superior_whatever_the_file(orientation: str) -> None:
+def test_pictures_run_to_left_posterior_superior_whatever_the_file(orientation: str) -> None:
     prediction, truth = made_up(0)
     picture = image(orientation)
     case = measure_case(prediction, truth, (2.0, 1.5, 1.0), shipped_bundle(), Band())
     worst = WorstCases()
     worst.see("a", case, picture, 0.2)
     shown = worst.by_dice[0]
-    flips = tuple(axis for axis, letter in zip((2, 1, 0), orientation, strict=True) if letter not in "RAS")
+    flips = tuple(axis for axis, letter in zip((2, 1, 0), orientation, strict=True) if letter not in "LPS")
     np.testing.assert_array_equal(shown.image, np.flip(sitk.GetArrayFromImage(picture), flips))
     np.testing.assert_array_equal(shown.predicted, np.flip(prediction.classes, flips))
     np.testing.assert_array_equal(shown.marked, np.flip(case.error, flips))

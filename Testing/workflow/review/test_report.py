@@ -235,7 +235,8 @@ def test_pictures_lie_as_their_letters_say() -> None:
         rows, columns = np.nonzero(picture.pixels[..., 0] > 128)
         assert rows.mean() < 128  # anterior or superior is at the top
         assert columns.mean() < 128  # right or anterior is at the left
-        xs = [x for line in picture.model for x, _ in line]
+        (lines,) = picture.model.values()
+        xs = [x for line in lines for x, _ in line]
         assert min(xs) == pytest.approx(columns.min(), abs=5)
         assert max(xs) - min(xs) == pytest.approx(7 * 256 / picture.edge_mm)
 
