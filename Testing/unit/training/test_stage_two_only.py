@@ -1,0 +1,66 @@
+"""`calibrate --stage-two-only` on made-up predictions: stage two is written, and nothing else changes."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy.ndimage import gaussian_filter
+from segwithu_command import MODEL
+
+from SegWithUCore.inference.network_view import NetworkView
+from SegWithUCore.inference.prediction import Prediction
+from SegWithUCore.models.bundle import read_bundle
+from SegWithUCore.models.bundle_files import check_whole
+from SegWithUCore.models.model_card import calibration_words
+from SegWithUCore.models.stage_two_file import BLOCK, CHECK, read_stage_two, stage_two_path
+from SegWithUCore.training import recalibrate as recalibrating
+from SegWithUCore.training.dataset import Case
+from SegWithUCore.training.recalibrate import recalibrate
+
+SHAPE = (8, 12, 12)
+CASES = [Case(f"case{number}", (), Path()) for number in range(12)]
+
+
+def predicted(*_: Any, told: float = 3) -> Iterator[tuple[Prediction, np.ndarray]]:
+    """Two classes of three compete; the image shows, so strongly, where the segmentation is wrong."""
+    for seed in range(len(CASES)):
+        random = np.random.default_rng(seed)
+        edge = gaussian_filter(random.normal(0, 9, SHAPE), 2) + np.linspace(-2, 2, SHAPE[2])
+        logits = np.stack([edge, -edge, np.full(SHAPE, -20.0)]).astype(np.float32)
+        classes = logits.argmax(0).astype(np.uint8)
+        odds = -2 * np.abs(edge)
+        wrong = random.random(SHAPE) < 1 / (1 + np.exp(-odds))
+        image = (random.normal(size=SHAPE) + told * wrong).astype(np.float32)
+        flat, view = np.ones(SHAPE, np.float32), NetworkView(image[None], (0, 1, 2), (1.0,) * 3, (1.0,) * 3)
+        ranking = odds.astype(np.float32)
+        found = Prediction(logits, classes, 1 - classes, flat, ranking, flat, flat, 1.0, view=view)
+        yield found, np.where(wrong, 1 - classes, classes)
+
+
+def test_stage_two_is_added_and_all_else_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recalibrating, "_predicted", predicted)
+    shipped = read_bundle(MODEL)
+    outcome = recalibrate(shipped, CASES, tmp_path / "m", stage_two_only=True)
+    (sentence,) = (each for each in outcome.sentences if each.startswith("Stage two"))
+    assert sentence.endswith("over 12 cases: taken.")
+    made = check_whole(tmp_path / "m")
+    stage = read_stage_two(made)
+    assert stage is not None and stage.pairs == ((0, 1), (1, 0))
+    assert made.about["version"] == f"{shipped.about['version']}+site" and made.calibration is not None
+    assert "sees the image, on 12" in calibration_words(made.calibration)
+    assert shipped.calibration is not None
+    kept = {key: value for key, value in made.calibration.items() if key in shipped.calibration}
+    assert kept == shipped.calibration and {BLOCK, CHECK} <= set(made.calibration)
+
+
+def test_with_too_few_patients_no_bundle_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recalibrating, "_predicted", lambda *_: list(predicted())[:6])
+    outcome = recalibrate(read_bundle(MODEL), CASES[:6], tmp_path / "m", stage_two_only=True)
+    assert outcome.bundle is None and "6 patients are too few" in outcome.sentences[-1]
+    assert not (tmp_path / "m").exists()
+
+
+def test_the_file_belongs_to_one_head() -> None:
+    assert stage_two_path(Path("m"), "paper") == Path("m/stage_two_paper.safetensors")
