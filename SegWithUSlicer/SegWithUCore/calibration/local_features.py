@@ -13,7 +13,7 @@ import numpy as np
 LEVELS = 3
 """Smooth copies, each of the one before: a voxel and its neighbours 1, 2 and 4 voxels away, weighted 1, 2, 1.
 
-Like Gaussians of 0.7, 1.6 and 3.2 voxels, at a tenth of their cost ("a trous", Holschneider et al. 1989).
+Like Gaussians of 0.7, 1.6 and 3.2 voxels, with 3 voxels a step ("a trous", Holschneider et al. 1989).
 """
 THICK = 2.0
 """An axis whose voxels are more than so many times as long as the shortest is left out: slices stay apart."""
