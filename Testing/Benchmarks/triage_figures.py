@@ -9,6 +9,8 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from SegWithUCore.calibration.error_probability import ErrorProbability
 from SegWithUCore.inference.model import Model
 from SegWithUCore.inference.structures import CaseLevelCalibration
@@ -28,13 +30,14 @@ def main() -> None:
     assert calibration is not None, "the bundle is not calibrated"
     table = ErrorProbability.from_json(calibration["error_probability"])
     model, values = Model(bundle, "cpu", engine="torch"), [label.value for label in bundle.labels]
-    numbers, chances = [], []
+    numbers, wrong = [], []
     for case in find_cases(options.cases):
         prediction, truth = predict_case(case, model, values)
         numbers.append(case_numbers(prediction, truth, calibration["tempering_scale"]))
-        chances.append(table(prediction.ranking, prediction.classes, prediction.runner_up))
+        chance = table(prediction.ranking, prediction.classes, prediction.runner_up)
+        wrong.append(float(chance.sum(dtype=np.float64)))
     assert len(numbers) == calibration["cases"], "these are not the calibration cases"
-    figures = triage_figures(numbers, chances, CaseLevelCalibration.from_json(calibration), bundle.labels)
+    figures = triage_figures(numbers, wrong, CaseLevelCalibration.from_json(calibration), bundle.labels)
     flags = {**calibration["flags"], "figures": figures}
     written = write_bundle_json(replace(bundle, calibration={**calibration, "flags": flags}), options.bundle)
     assert written.calibration_sha256 == bundle.calibration_sha256, "the hash must stay"

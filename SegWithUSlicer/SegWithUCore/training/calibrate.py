@@ -133,18 +133,18 @@ def structure_case(
 
 def triage_figures(
     cases: Sequence[CaseNumbers],
-    error_probabilities: Sequence[np.ndarray],
+    wrong_voxels: Sequence[float],
     numbers: CaseLevelCalibration,
     labels: Sequence[Label],
 ) -> dict[str, list[float]]:
     """Return what `review.triage` reads of a case, of all calibration cases, each sorted.
 
     Args:
-        error_probabilities: of each voxel, a case each.
+        wrong_voxels: so many are expected to be wrong in each case, background included.
     """
     found: dict[str, list[float]] = {"wrong_share": [], "wrong_mm3": [], "predicted_dice": []}
-    for case, chance in zip(cases, error_probabilities, strict=True):
-        wrong = float(chance.sum(dtype=np.float64)) * case.voxel_mm3
+    for case, voxels in zip(cases, wrong_voxels, strict=True):
+        wrong = voxels * case.voxel_mm3
         found["wrong_mm3"].append(wrong)
         found["wrong_share"].append(share(wrong, float(case.predicted[1:].sum()) * case.voxel_mm3))
         dice = [
@@ -209,7 +209,7 @@ def fitted(
                     for case, p, chance in zip(cases, predictions, chances, strict=True)
                 ]
             ),
-            "figures": triage_figures(cases, chances, numbers, labels),
+            "figures": triage_figures(cases, [float(c.sum(dtype=np.float64)) for c in chances], numbers, labels),
         },
         "rivals": {
             "temperature": fit_temperature([p.logits for p in predictions], truths),

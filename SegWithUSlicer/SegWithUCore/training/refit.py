@@ -29,7 +29,7 @@ from ..inference.prediction import Prediction, tempered_logits
 from ..inference.structures import CaseLevelCalibration
 from ..metrics.bootstrap import Interval, paired_bootstrap
 from ..models.input_spec import Label
-from .calibrate import CaseNumbers, case_numbers, fit_case_level, structure_case
+from .calibrate import CaseNumbers, case_numbers, fit_case_level, structure_case, triage_figures
 
 LEAST_INTERVAL_CASES = 9
 """Fewer allow no interval that holds nine in ten."""
@@ -265,7 +265,9 @@ def _flags(
     """Fit the limits of flags to what the new calibration says of the cases; None for too few cases."""
     if len(cases) < LEAST_FLAG_CASES:
         return None
-    return fit_flag_rules(
+    figures = [case.numbers[place] for case in cases]
+    wrong = [sum(errors.expected(*line) for errors in case.errors) for case in cases]
+    rules = fit_flag_rules(
         [
             {
                 label.name: structure_case(
@@ -276,6 +278,7 @@ def _flags(
             for case in cases
         ]
     )
+    return {**rules, "figures": triage_figures(figures, wrong, numbers, labels)}
 
 
 def _flags_sentence(cases: int, changed: bool) -> str:
