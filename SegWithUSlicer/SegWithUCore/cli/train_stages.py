@@ -132,16 +132,21 @@ class Training:
                 "allowed": self.options.allow_seen_cases}  # fmt: skip
 
     def _roles(self) -> list[str]:
-        return [role for role in roles_of(self._table()) if role in (*NEEDED, "test")]
+        there = roles_of(self._table())
+        return [role for role in (*NEEDED, "test") if role in there]
 
-    def _compare(self, begun: Begun) -> None:
-        """Hash the voxels of all cases, and refuse those that turn up in two roles, or whose patient does."""
+    def _compare(self, begun: Begun) -> Mapping[str, Any]:
+        """Hash the voxels of all cases, and refuse those that turn up in two roles, or whose patient does.
+
+        Without hashes (`--no-hashes`) they are compared all the same, and names alone are kept.
+        """
         known: dict[str, dict[str, str]] = {}
+        remarks: dict[str, list[str]] = {}
         patients: dict[str, tuple[str, str]] = {}
         for role in self._roles():
             cases = self.cases(role)
             given = hashes_of(cases, begun.progress)
-            check_unseen(role, given, known, self.options.allow_seen_cases)
+            remarks[role] = check_unseen(role, given, known, self.options.allow_seen_cases)
             for case in cases:
                 before, other = patients.setdefault(case.group, (case.name, role))
                 if other != role and not self.options.allow_seen_cases:
@@ -150,11 +155,21 @@ class Training:
                         f"{case.group} to {other}: give all cases of a patient one role."
                     )
             known[role] = given
+        kept: dict[str, Any] = dict(known)
+        if self.options.no_hashes:
+            kept = {role: sorted(seen.values()) for role, seen in known.items()}
         with atomic_file(self.cases_file) as work:
-            work.write_text(json.dumps(known, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+            work.write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        return {"remarks": remarks}
 
-    def _hashes(self) -> dict[str, dict[str, str]]:
-        return dict(json.loads(self.cases_file.read_text(encoding="utf-8")))
+    def _hashes(self, role: str) -> dict[str, str] | None:
+        """Return hash -> name of the cases of a role; None where hashes were to be left out."""
+        seen = json.loads(self.cases_file.read_text(encoding="utf-8"))[role]
+        return None if self.options.no_hashes else dict(seen)
+
+    def _remarks(self, role: str) -> list[str]:
+        """Return what the card says of the cases of a role that were seen in another one."""
+        return list(noted(self.folder)["cases"]["remarks"].get(role, []))
 
     def _backbone_inputs(self) -> dict[str, Any]:
         recipe = self.recipe().to_json()
@@ -226,12 +241,9 @@ class Training:
     def _calibrate(self, begun: Begun) -> Mapping[str, Any]:
         recipe, cases = self.recipe(), self.cases("calibration")
         self.run.change_recipe(recipe)
-        known = self._hashes()
-        others = {role: known[role] for role in NEEDED if role != "calibration"}
-        remarks = check_unseen("calibration", known["calibration"], others, self.options.allow_seen_cases)
         with_folds = recipe.head_training.cross_fit > 0 and recipe.head_training.cross_fit_scratch
-        hashes = None if self.options.no_hashes else known["calibration"]
-        record = run_record(self.run, hashes, [*remarks, *([] if with_folds else [NO_FOLDS])])
+        remarks = [*self._remarks("calibration"), *([] if with_folds else [NO_FOLDS])]
+        record = run_record(self.run, self._hashes("calibration"), remarks)
         bundle = make_bundle(self.run, cases, self.calibrated, True, progress=begun.progress, record=record)
         flags = None
         if with_folds:
@@ -268,8 +280,8 @@ class Training:
             figures = self.evaluation / "recorded.json"
             if figures.is_file():
                 record = read_record(work) or TrainingRecord()
-                hashes = None if self.options.no_hashes else list(self._hashes()["test"])
-                write_record(work, record.with_role("test", hashes, self._seen_in_test()))
+                hashes = self._hashes("test")
+                write_record(work, record.with_role("test", hashes and list(hashes), self._remarks("test")))
                 bundle = _rewrite(replace(bundle, figures=json.loads(figures.read_text(encoding="utf-8"))), work)
                 if (self.evaluation / CURVES_FILE).is_file():
                     shutil.copyfile(self.evaluation / CURVES_FILE, work / CURVES_FILE)
@@ -277,11 +289,6 @@ class Training:
             if self._wants_graphs():
                 compile_graphs(bundle, self.console)
         return {"model": str(self.options.output)}
-
-    def _seen_in_test(self) -> list[str]:
-        known = self._hashes()
-        others = {role: known[role] for role in NEEDED}
-        return check_unseen("test", known["test"], others, self.options.allow_seen_cases)
 
     def report(self) -> Path | None:
         """Return the page of the evaluation, None where nothing was measured."""

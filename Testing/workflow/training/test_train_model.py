@@ -1,5 +1,6 @@
 """`segwithu train`: one command from a data set to a measured model, stopped and gone on with, refused at second 0."""
 
+import argparse
 import csv
 import json
 import shutil
@@ -9,11 +10,15 @@ import pytest
 from toy_data_set import write_data_set, write_recipe
 
 from SegWithUCore.cli.__main__ import main
+from SegWithUCore.cli.console import Console
+from SegWithUCore.cli.train_stages import Training
+from SegWithUCore.errors import UsageError
 from SegWithUCore.models.bundle import read_bundle
 from SegWithUCore.models.training_record import read_record
+from SegWithUCore.progress import silent
 from SegWithUCore.training.backbone import BackboneTrainer
 from SegWithUCore.training.plan import Choice
-from SegWithUCore.training.stages import noted
+from SegWithUCore.training.stages import Begun, noted
 from SegWithUCore.training.training_cost import StepCost, within_hours
 
 pytestmark = pytest.mark.usefixtures("threads_and_signals_as_before")
@@ -162,6 +167,26 @@ def test_what_would_fail_at_the_end_is_refused_at_the_start(
     shutil.copy(shop.table.parent / "images" / "test1.nii.gz", without / "images")
     one = table("c.csv", {}, {"train3": "p", "test0": "p"})
     refused("give all cases of a patient one role", data=one)
+
+
+def test_roles_are_compared_in_any_order_and_hashes_may_be_left_out(shop: Shop, tmp_path: Path) -> None:
+    def compared(table: Path, **chosen: bool) -> Training:
+        options = argparse.Namespace(data=str(table), output=tmp_path / "m", allow_seen_cases=False, no_hashes=False)
+        vars(options).update(chosen)
+        training = Training(options, tmp_path / "run", Console())
+        vars(training)["facts"] = training._compare(Begun(False, silent))
+        return training
+
+    lines = shop.table.read_text(encoding="utf-8").splitlines()
+    copy = shutil.copytree(shop.table.parent, tmp_path / "data")
+    (copy / "split.csv").write_text("\n".join([lines[0], *lines[:0:-1]]), encoding="utf-8")  # test first
+    shutil.copy(copy / "images" / "train0.nii.gz", copy / "images" / "test1.nii.gz")
+    with pytest.raises(UsageError, match="the image of test1 is that of a training case under the name train0"):
+        compared(copy / "split.csv")
+    training = compared(copy / "split.csv", allow_seen_cases=True, no_hashes=True)
+    assert "1 of 2 test cases were train cases" in str(vars(training)["facts"]["remarks"]["test"])
+    assert training._hashes("test") is None
+    assert json.loads(training.cases_file.read_text(encoding="utf-8"))["test"] == ["test0", "test1"]
 
 
 def test_hours_decide_epochs_and_folds() -> None:
