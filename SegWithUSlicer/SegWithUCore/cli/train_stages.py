@@ -281,7 +281,8 @@ class Training:
             if figures.is_file():
                 record = read_record(work) or TrainingRecord()
                 hashes = self._hashes("test")
-                write_record(work, record.with_role("test", hashes and list(hashes), self._remarks("test")))
+                tested = None if hashes is None else list(hashes)
+                write_record(work, record.with_role("test", tested, self._remarks("test")))
                 bundle = _rewrite(replace(bundle, figures=json.loads(figures.read_text(encoding="utf-8"))), work)
                 if (self.evaluation / CURVES_FILE).is_file():
                     shutil.copyfile(self.evaluation / CURVES_FILE, work / CURVES_FILE)
