@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import SimpleITK as sitk
 from opened_module import Opened, alive
 from segwithu_command import tiny_bundle
 
@@ -172,7 +173,9 @@ def test_packages_are_asked_for_before_a_job_that_needs_them_and_too_few_cases_c
     name = "hippocampus_001.nii.gz"
     for part in ("images", "labels"):
         (cases / part).mkdir(parents=True)
-        shutil.copy(data_folder / "hippocampus" / part / name, cases / part)
+        image = sitk.ReadImage(str(data_folder / "hippocampus" / part / name), sitk.sitkFloat32)
+        image = image * 1.5 if part == "images" else sitk.Cast(image, sitk.sitkUInt8)  # voxels no model has seen
+        sitk.WriteImage(image, str(cases / part / name))
     answers = [
         InstallResult(InstallOutcome.DECLINED, "Nothing was installed."),
         InstallResult(InstallOutcome.READY, ""),

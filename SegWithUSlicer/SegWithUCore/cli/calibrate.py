@@ -102,7 +102,7 @@ def run_calibrate(options: argparse.Namespace, console: Console) -> int:
     if (options.train is None) != (options.select is None):
         raise UsageError("--train and --select go together: give the cases that the run was trained with.")
     sentences: tuple[str, ...] = ()
-    if len(cases) < FEW_CASES:
+    if len(cases) < FEW_CASES and _fits_all_anew(options):
         console.note(
             f"Warning: {len(cases)} calibration cases are few. An error probability fitted on fewer than {FEW_CASES} "
             "can be far off, volume intervals need 9 cases and predicted Dice 10, and limits of flags tell nothing: "
@@ -134,6 +134,15 @@ def run_calibrate(options: argparse.Namespace, console: Console) -> int:
     data = {"bundle": str(options.output), "model": bundle.name, "version": version, "kept": False}
     console.result(text, {**data, "sentences": list(sentences)})
     return 0
+
+
+def _fits_all_anew(options: argparse.Namespace) -> bool:
+    """Whether no calibration is there that would be kept where the cases are too few."""
+    from ..models.registry import resolve_model
+
+    if options.folder is not None or options.gate is not None:
+        return True
+    return resolve_model(options.model).calibration is None
 
 
 def _with_gate(
