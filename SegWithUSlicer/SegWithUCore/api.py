@@ -22,7 +22,7 @@ from .imaging.input_reader import InputReader
 from .imaging.inputs import case_name, channel_inputs, find_input
 from .imaging.roi import RegionOfInterest
 from .imaging.volume import checked_volume
-from .inference.case_writer import CaseResult, map_arrays, not_assessed_value, write_case_folder
+from .inference.case_writer import CaseResult, map_planes, not_assessed_value, write_case_folder
 from .inference.engines import AUTO
 from .inference.fingerprint import Deviation
 from .inference.model import Model
@@ -164,13 +164,15 @@ class SegmentationResult:
         """
         case = self._case
         if name == "segmentation":
-            return whole_image(label_values(case.maps.classes, case.bundle.labels), case.box, case.grid, 0)
-        maps = map_arrays(case.maps)
+            classes = np.asarray(case.maps.classes)
+            return whole_image(label_values(classes, case.bundle.labels), case.box, case.grid, 0)
+        maps = map_planes(case.maps)
         if name not in maps:
             known = ", ".join(["segmentation", *maps])
             why = " (the head of the model is not calibrated)" if name in VOLUMES else ""
             raise UsageError(f"There is no volume '{name}'{why}: choose one of {known}.")
-        return whole_image(maps[name], case.box, case.grid, not_assessed_value(name, maps[name]))
+        values = np.asarray(maps[name])
+        return whole_image(values, case.box, case.grid, not_assessed_value(name, float(values.min())))
 
     def array(self, name: str) -> np.ndarray:
         """Return one of `VOLUMES` as an array (z, y, x).

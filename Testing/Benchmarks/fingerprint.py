@@ -26,7 +26,7 @@ import torch  # noqa: E402
 from SegWithUCore.imaging.volume import read_image, voxel_volume_mm3  # noqa: E402
 from SegWithUCore.inference.fingerprint import NOTE, Deviation, deviations, is_refused  # noqa: E402
 from SegWithUCore.inference.model import Model  # noqa: E402
-from SegWithUCore.inference.segment import segment_images  # noqa: E402
+from SegWithUCore.inference.segment_slabs import segment_images  # noqa: E402
 from SegWithUCore.inference.structures import (  # noqa: E402
     structure_deviations,
     structure_metrics,

@@ -38,7 +38,7 @@ from SegWithUCore.inference.engines.compile_graphs import add_graphs  # noqa: E4
 from SegWithUCore.inference.engines.torch_engine import BackboneAlone, TorchWindows  # noqa: E402
 from SegWithUCore.inference.gated_maps import doubt  # noqa: E402
 from SegWithUCore.inference.model import Model  # noqa: E402
-from SegWithUCore.inference.segment import segment_images  # noqa: E402
+from SegWithUCore.inference.segment_slabs import segment_images  # noqa: E402
 from SegWithUCore.memory import keep_freed_memory  # noqa: E402
 from SegWithUCore.models.bundle import Bundle, HeadSpec, read_bundle, write_bundle_json  # noqa: E402
 from SegWithUCore.models.bundle_network import empty_network, write_weights  # noqa: E402

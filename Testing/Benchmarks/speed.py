@@ -48,7 +48,7 @@ from SegWithUCore.inference.engines.openvino_import import import_openvino  # no
 from SegWithUCore.inference.engines.torch_engine import BackboneAlone, TorchWindows  # noqa: E402
 from SegWithUCore.inference.model import Model  # noqa: E402
 from SegWithUCore.inference.preprocessing import network_input  # noqa: E402
-from SegWithUCore.inference.segment import segment_images  # noqa: E402
+from SegWithUCore.inference.segment_slabs import segment_images  # noqa: E402
 from SegWithUCore.inference.sliding_window import count_windows, stitched  # noqa: E402
 from SegWithUCore.inference.uncertainty_maps import resample_to_grid  # noqa: E402
 from SegWithUCore.memory import keep_freed_memory  # noqa: E402

@@ -10,6 +10,7 @@ import SimpleITK as sitk
 from ..atomic_files import atomic_file, sweep_leftovers
 from ..errors import InputError
 from ..imaging.grid import VoxelGrid
+from ..imaging.plane_writer import write_nifti_planes
 from ..imaging.roi import VoxelBox, whole_grid
 from ..imaging.volume import check_file, itk_messages_kept_off_the_terminal, read_file
 from ..models.input_spec import Label
@@ -28,10 +29,16 @@ MODEL_PERCENTILE_FILE = "model_percentile.nii.gz"
 DATA_PERCENTILE_FILE = "data_percentile.nii.gz"
 
 
-def label_values(classes: np.ndarray, labels: Sequence[Label]) -> np.ndarray:
-    """Label values of class indices, uint8 where they fit."""
+def label_table(labels: Sequence[Label]) -> np.ndarray:
+    """Label value of each class index, uint8 where they fit."""
     values = np.asarray([label.value for label in labels])
-    return values.astype(np.uint8 if values.max() < 256 else np.int16)[classes]
+    return values.astype(np.uint8 if values.max() < 256 else np.int16)
+
+
+def label_values(classes: np.ndarray, labels: Sequence[Label]) -> np.ndarray:
+    """Label values of class indices, as those of `label_table`."""
+    found: np.ndarray = label_table(labels)[classes]
+    return found
 
 
 def whole_image(part: np.ndarray, box: VoxelBox, grid: VoxelGrid, outside: float) -> sitk.Image:
@@ -55,10 +62,9 @@ def write_regions(folder: Path, found: "FoundRegions", box: VoxelBox, grid: sitk
     Raises:
         OutputError: the folder cannot be written to, or the disk is full.
     """
-    labels = whole_image(found.labels, box, VoxelGrid.of(grid), 0)
     with atomic_file(folder / REGION_LABELS_FILE) as work, itk_messages_kept_off_the_terminal():
         try:
-            sitk.WriteImage(labels, str(work), useCompression=True)
+            write_nifti_planes(work, found.labels, box, VoxelGrid.of(grid), 0)
             check_file(work)
         except (RuntimeError, InputError) as error:
             raise OSError("the disk is full or read-only") from error

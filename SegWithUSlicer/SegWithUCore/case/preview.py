@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import SimpleITK as sitk
 
+from ..imaging.grid import VoxelGrid
 from ..imaging.planes import (
     TINT_FROM,
     TITLES,
@@ -29,8 +30,9 @@ from ..imaging.planes import (
     write_png,
 )
 from ..imaging.roi import VoxelBox, whole_grid
-from ..imaging.volume import orientation_of, read_file
+from ..imaging.volume import read_file
 from ..models.input_spec import Label
+from ..plane_files import Planes
 from .case_file import SEGMENTATION_FILE
 
 if TYPE_CHECKING:
@@ -50,7 +52,7 @@ _MOST_NAMED = 40
 
 @dataclass(frozen=True)
 class Shown:
-    """What is drawn; arrays (z, y, x) of one shape.
+    """What is drawn; volumes (z, y, x) of one shape.
 
     Attributes:
         image: intensities.
@@ -61,9 +63,9 @@ class Shown:
         top: error probability of the strongest tint.
     """
 
-    image: np.ndarray
-    classes: np.ndarray
-    error_probability: np.ndarray | None
+    image: Planes
+    classes: Planes
+    error_probability: Planes | None
     labels: Sequence[Label]
     grid: Grid
     top: float = 0.5
@@ -115,9 +117,11 @@ def redraw_preview(folder: Path, case: Mapping[str, Any], image: sitk.Image) -> 
     write_preview(shown, folder / PREVIEW_FILE)
 
 
-def grid_of(image: sitk.Image) -> Grid:
-    """Return how the array of an image lies in the patient."""
-    return Grid(image.GetSpacing()[::-1], orientation_of(image)[::-1])
+def grid_of(image: sitk.Image | VoxelGrid) -> Grid:
+    """Return how the array of an image, or on a grid, lies in the patient."""
+    grid = VoxelGrid.of(image)
+    x, y, z = grid.spacing
+    return Grid((z, y, x), grid.orientation[::-1])
 
 
 def preview(shown: Shown) -> np.ndarray:

@@ -67,7 +67,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
     picture = options.output / "montage.png"
     from ..evaluation.pictures import draw_montage
 
-    tiles = [_tile(case.title, result) for case, result in zip(cases, results, strict=True)]
+    tiles = [_tile(case, result) for case, result in zip(cases, results, strict=True)]
     draw_montage(tiles, model.bundle.labels, picture, CAPTION)
     console.result(_agreement(results[1], results[2]), {"picture": str(picture)})
     console.note(f"Look at {picture}; the case folders beside it open in 3D Slicer or any NIfTI viewer.")
@@ -112,21 +112,25 @@ def _segment(case: DemoCase, model: "Model", output: Path, console: Console) -> 
     return result
 
 
-def _tile(title: str, result: "CaseResult") -> "Tile":
+def _tile(case: DemoCase, result: "CaseResult") -> "Tile":
+    import numpy as np
     import SimpleITK as sitk
 
     from ..case.case_regions import label_values
     from ..evaluation.pictures import ORIENTATION, Tile
-    from ..imaging.volume import image_on_grid
+    from ..imaging.volume import image_on_grid, read_image
 
-    part = result.parts[0]
-    risk = result.maps.error_probability
-    if risk is None:
-        span = float(result.maps.ranking.max() - result.maps.ranking.min()) or 1.0
-        risk = (result.maps.ranking - result.maps.ranking.min()) / span
-    arrays = [sitk.GetArrayFromImage(part), label_values(result.maps.classes, result.bundle.labels), risk]
+    part = result.box.crop(read_image(case.file))
+    maps = result.maps
+    if maps.error_probability is not None:
+        risk = np.asarray(maps.error_probability)
+    else:
+        ranking = np.asarray(maps.ranking)
+        risk = (ranking - ranking.min()) / (float(ranking.max() - ranking.min()) or 1.0)
+    labels = label_values(np.asarray(maps.classes), result.bundle.labels)
+    arrays = [sitk.GetArrayFromImage(part), labels, risk]
     turned = [sitk.GetArrayFromImage(sitk.DICOMOrient(image_on_grid(array, part), ORIENTATION)) for array in arrays]
-    return Tile(title, *turned)
+    return Tile(case.title, *turned)
 
 
 def _agreement(mirrored: "CaseResult", plain: "CaseResult") -> str:
@@ -138,7 +142,7 @@ def _agreement(mirrored: "CaseResult", plain: "CaseResult") -> str:
     masks = []
     for result in (mirrored, plain):
         mask = np.zeros(result.grid.shape_zyx, bool)
-        mask[result.box.slices_zyx] = result.maps.classes > 0
+        mask[result.box.slices_zyx] = np.asarray(result.maps.classes) > 0
         masks.append(mask)
     overlap = dice_of(masks[0][:, :, ::-1], masks[1])
     wrong = [sum(f.expected_wrong_mm3 or 0.0 for f in result.structures) for result in (mirrored, plain)]

@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from ..atomic_files import atomic_file
+from ..plane_files import Planes
+from ..plane_files import plane_across as voxels_across
 
 TINT_FROM = 0.05
 """Error probability from which the tint begins."""
@@ -72,9 +74,9 @@ def plane_across(axis: int, index: int, grid: Grid) -> Plane:
     return Plane(axis, index, down, right, flipped)
 
 
-def cut(array: np.ndarray, plane: Plane) -> np.ndarray:
+def cut(volume: Planes, plane: Plane) -> np.ndarray:
     """Return the voxels of the plane, (down, right)."""
-    voxels = np.moveaxis(array, plane.axis, 0)[plane.index]
+    voxels = voxels_across(volume, plane.axis, plane.index)
     return voxels if plane.down < plane.right else voxels.T
 
 

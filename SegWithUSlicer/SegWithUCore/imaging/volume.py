@@ -251,6 +251,8 @@ def reorient(image: sitk.Image, orientation: str) -> sitk.Image:
     Args:
         orientation: as `InputSpec.orientation`: letters towards which the axes shall run, or stored axes ("zyx").
     """
+    if orientation in ("xyz", orientation_of(image)):
+        return image  # without the copy
     if orientation.islower():
         return sitk.PermuteAxes(image, ["xyz".index(letter) for letter in orientation])
     return sitk.DICOMOrient(image, orientation)

@@ -1,5 +1,6 @@
 """Write the case folder of one result (docs/reference/formats.md, "Case folder"), whole or not at all."""
 
+import math
 import os
 import platform
 import sys
@@ -16,7 +17,7 @@ from .. import __version__
 from ..atomic_files import atomic_folder
 from ..case.case_file import CASE_FILE
 from ..case.case_image import IMAGE_FILE
-from ..case.case_regions import ERROR_PROBABILITY_FILE, SEGMENTATION_FILE, label_values, whole_image, write_regions
+from ..case.case_regions import ERROR_PROBABILITY_FILE, SEGMENTATION_FILE, label_table, write_regions
 from ..case.preview import PREVIEW_FILE, Shown, can_draw, grid_of, write_preview
 from ..case.region_files import HASHES, region_file_hashes
 from ..case.segmentation_file import write_segmentation_nrrd
@@ -24,16 +25,19 @@ from ..case.structures_table import STRUCTURES_FILE, write_structures
 from ..errors import InputError, OutputError
 from ..imaging.grid import VoxelGrid
 from ..imaging.plain_names import plain_name
+from ..imaging.plane_writer import Listener, work_bytes, write_image_planes, write_nifti_planes
 from ..imaging.roi import RegionOfInterest, VoxelBox
 from ..imaging.volume import check_file, itk_messages_kept_off_the_terminal
 from ..models.bundle import Bundle, HeadSpec
 from ..paths import path_mac
+from ..plane_files import ChangedPlanes, Planes
 from ..regions.find_regions import FoundRegions, RegionSettings
 from ..review.flags import case_flags, rules_of_case
 from ..strict_json import to_json
+from .competition import competition_planes
 from .fingerprint import Deviation
-from .structures import StructureMetrics, histograms
-from .uncertainty_maps import VoxelMaps, competition_arrays
+from .structures import StructureMetrics, histograms, lowest_and_highest
+from .uncertainty_maps import VoxelMaps
 
 SEGMENTATION_NRRD_FILE = "segmentation.seg.nrrd"
 MAP_FILES = {
@@ -62,7 +66,8 @@ class CaseResult:
         grid: of the images, and of all volumes.
         region: region of interest as given, None for the whole image.
         box: the voxels that were assessed.
-        parts: the channels inside `box`.
+        first: the first channel inside `box`, (z, y, x).
+        placement: grid of that, as it lies in the world.
         maps: results inside `box`.
         structures: metrics, background first.
         regions: worth a look; None without fitted calibration.
@@ -83,7 +88,8 @@ class CaseResult:
     head: HeadSpec
     region: RegionOfInterest | None
     box: VoxelBox
-    parts: Sequence[sitk.Image]
+    first: Planes
+    placement: VoxelGrid
     maps: VoxelMaps
     structures: Sequence[StructureMetrics]
     regions: FoundRegions | None
@@ -98,21 +104,27 @@ class CaseResult:
     peak_memory_mb: float | None = None
 
 
-def write_case_folder(result: CaseResult, target: Path, overwrite: bool = False) -> Path:
+def write_case_folder(
+    result: CaseResult, target: Path, overwrite: bool = False, listener: Listener | None = None
+) -> Path:
     """Write the folder and return it.
+
+    Args:
+        listener: told of every piece of a volume that was written.
 
     Raises:
         OutputError: it exists already, or cannot be written.
     """
     with atomic_folder(target, overwrite) as work:
+        ranges = map_ranges(result)
         try:
             with itk_messages_kept_off_the_terminal():
-                _write_volumes(result, work)
+                _write_volumes(result, ranges, work, listener)
         except (RuntimeError, OutputError, _CutShortError) as error:  # SimpleITK's writers raise RuntimeError
             raise OutputError(
                 f"Cannot write {target}: the disk is full or read-only; free some space or choose another place."
             ) from error
-        facts = case_facts(result, target)
+        facts = case_facts(result, target, ranges)
         if result.regions is not None:
             facts["regions"][HASHES] = region_file_hashes(work)
         text = to_json(facts)
@@ -127,33 +139,60 @@ def _write_overview(result: CaseResult, facts: Mapping[str, Any], work: Path) ->
     """Write what is looked at first: the table of structures, and a picture where it can be drawn."""
     write_structures(facts, work / STRUCTURES_FILE)
     if can_draw():
-        part, maps = result.parts[0], result.maps
+        maps, labels = result.maps, result.bundle.labels
         window = facts["maps"].get("error_probability", {"window": [0.0, 0.5]})["window"]
-        image = sitk.GetArrayViewFromImage(part)
-        labels, grid = result.bundle.labels, grid_of(part)
-        write_preview(
-            Shown(image, maps.classes, maps.error_probability, labels, grid, float(window[1])), work / PREVIEW_FILE
-        )
+        placed = grid_of(result.placement)
+        shown = Shown(result.first, maps.classes, maps.error_probability, labels, placed, float(window[1]))
+        write_preview(shown, work / PREVIEW_FILE)
 
 
 class _CutShortError(Exception):
     """A volume did not reach the disk whole."""
 
 
-def map_arrays(maps: VoxelMaps) -> dict[str, np.ndarray]:
+def map_planes(maps: VoxelMaps) -> dict[str, Planes]:
     """Return the maps by name; error probability only if there is fitted calibration."""
-    arrays = {"error_probability": maps.error_probability, "ranking": maps.ranking, "calibration": maps.calibration}
-    return {name: array for name, array in arrays.items() if array is not None}
+    found = {"error_probability": maps.error_probability, "ranking": maps.ranking, "calibration": maps.calibration}
+    return {name: planes for name, planes in found.items() if planes is not None}
 
 
-def not_assessed_value(name: str, values: np.ndarray) -> float:
-    """Return the value outside the region of interest: below every value inside."""
-    return float(np.floor(values.min())) - 1 if name == "ranking" else NOT_ASSESSED
+def not_assessed_value(name: str, lowest: float) -> float:
+    """Return the value outside the region of interest: below every value inside, of which `lowest` is the least."""
+    return math.floor(lowest) - 1.0 if name == "ranking" else NOT_ASSESSED
 
 
-def case_facts(result: CaseResult, target: Path) -> dict[str, Any]:
-    """Make the content of `case.json`."""
-    facts = _facts(result, target)
+def written_bytes(bundle: Bundle, grid: VoxelGrid, with_image: bool) -> float:
+    """Size of the volumes of a case folder, before there is one; counted as the listener of the writer is told."""
+    calibrated = bundle.calibration is not None
+    sources = (bundle.calibration or {}).get("sources") or {}
+    floats = 2 + calibrated + with_image
+    whole = 2 + calibrated + sum(bool(sources.get(part)) for part in ("model", "data") if calibrated)
+    return floats * work_bytes(np.float32, grid.voxels) + whole * work_bytes(np.uint8, grid.voxels)
+
+
+def map_ranges(result: CaseResult) -> dict[str, tuple[float, float]]:
+    """Find the lowest and highest value of each map.
+
+    Raises:
+        InputError: one is not finite.
+    """
+    ranges = {name: lowest_and_highest(values) for name, values in map_planes(result.maps).items()}
+    for name, ends in ranges.items():
+        if not all(map(math.isfinite, ends)):
+            raise InputError(
+                f"The model '{result.bundle.name}' gives NaN or infinite values in the map '{name}' of {result.name}: "
+                "its weights are damaged or too large, so restore it from its source."
+            )
+    return ranges
+
+
+def case_facts(result: CaseResult, target: Path, ranges: Mapping[str, tuple[float, float]]) -> dict[str, Any]:
+    """Make the content of `case.json`.
+
+    Args:
+        ranges: from `map_ranges`.
+    """
+    facts = _facts(result, target, ranges)
     return facts | {"flags": [flag.to_json() for flag in case_flags(facts, rules_of_case(facts))]}
 
 
@@ -163,37 +202,29 @@ def _flush_to_disk(path: Path) -> None:
         os.fsync(file.fileno())
 
 
-def _write_volumes(result: CaseResult, work: Path) -> None:
-    box, grid = result.box, result.grid
-    _write_segmentation(result, work)
-    for name, values in map_arrays(result.maps).items():
-        if not np.isfinite(values).all():
-            raise InputError(
-                f"The model '{result.bundle.name}' gives NaN or infinite values in the map '{name}' of {result.name}: "
-                "its weights are damaged or too large, so restore it from its source."
-            )
-        _write(whole_image(values, box, grid, not_assessed_value(name, values)), work / MAP_FILES[name])
-    for file, values in competition_arrays(result.maps, result.bundle.labels).items():
-        _write(whole_image(values, box, grid, 0), work / file)
+def _write_volumes(
+    result: CaseResult, ranges: Mapping[str, tuple[float, float]], work: Path, listener: Listener | None
+) -> None:
+    box, grid, labels = result.box, result.grid, result.bundle.labels
+
+    def write(file: str, values: Planes, outside: float = 0) -> None:
+        write_nifti_planes(work / file, values, box, grid, outside, listener)
+        _check_written(work / file)
+
+    values = ChangedPlanes(result.maps.classes, label_table(labels))
+    write(SEGMENTATION_FILE, values)
+    write_segmentation_nrrd(work / SEGMENTATION_NRRD_FILE, values, box, grid, labels, listener)
+    _check_written(work / SEGMENTATION_NRRD_FILE)
+    for name, planes in map_planes(result.maps).items():
+        write(MAP_FILES[name], planes, not_assessed_value(name, ranges[name][0]))
+    for file, planes in competition_planes(result.maps, labels).items():
+        write(file, planes)
     if result.regions is not None:
         write_regions(work, result.regions, box, grid)
-    if result.image is not None:
-        _write(result.image, work / IMAGE_FILE)
-    for file, image in result.further_images.items():
-        _write(image, work / file)
-
-
-def _write_segmentation(result: CaseResult, work: Path) -> None:
-    values = label_values(result.maps.classes, result.bundle.labels)
-    labels = whole_image(values, result.box, result.grid, 0)
-    _write(labels, work / SEGMENTATION_FILE)
-    write_segmentation_nrrd(labels, result.bundle.labels, work / SEGMENTATION_NRRD_FILE)
-    _check_written(work / SEGMENTATION_NRRD_FILE)
-
-
-def _write(image: sitk.Image, path: Path) -> None:
-    sitk.WriteImage(image, str(path), useCompression=True)
-    _check_written(path)
+    copies = {} if result.image is None else {IMAGE_FILE: result.image}
+    for file, image in {**copies, **result.further_images}.items():
+        write_image_planes(work / file, image, listener)
+        _check_written(work / file)
 
 
 def _check_written(path: Path) -> None:
@@ -206,7 +237,7 @@ def _check_written(path: Path) -> None:
         raise _CutShortError
 
 
-def _facts(result: CaseResult, target: Path) -> dict[str, Any]:
+def _facts(result: CaseResult, target: Path, ranges: Mapping[str, tuple[float, float]]) -> dict[str, Any]:
     bundle = result.bundle
     return {
         "format": "segwithu-case",
@@ -242,25 +273,26 @@ def _facts(result: CaseResult, target: Path) -> dict[str, Any]:
         "engine": dict(result.engine),
         "fingerprint": {"warnings": [warning.to_json() for warning in result.warnings]},
         "structures": [structure.to_json() for structure in result.structures],
-        "maps": {name: _map_facts(result, name, values) for name, values in map_arrays(result.maps).items()},
+        "maps": {name: _map_facts(result, name, ranges[name]) for name in map_planes(result.maps)},
         "regions": None if result.regions is None else result.regions.summary(RegionSettings()),
         "timings_s": {stage: round(seconds, 3) for stage, seconds in result.timings_s.items()},
         "peak_memory_mb": result.peak_memory_mb,
     }
 
 
-def _map_facts(result: CaseResult, name: str, values: np.ndarray) -> dict[str, Any]:
+def _map_facts(result: CaseResult, name: str, ends: tuple[float, float]) -> dict[str, Any]:
     window = (result.bundle.display or {}).get(name)
+    low, high = ends
     if window is None:
-        window = [0.0, 0.5] if name == "error_probability" else [float(values.min()), float(values.max())]
+        window = [0.0, 0.5] if name == "error_probability" else [low, high]
     return {
         "file": MAP_FILES[name],
         "title": MAP_TITLES[name],
         "unit": "1",
         "window": window,
         "lower_threshold": LOWER_THRESHOLD if name == "error_probability" else window[0],
-        "not_assessed": not_assessed_value(name, values),
-        "histograms": histograms(values, result.maps, result.bundle.labels),
+        "not_assessed": not_assessed_value(name, low),
+        "histograms": histograms(map_planes(result.maps)[name], result.maps, result.bundle.labels, ends),
     }
 
 

@@ -18,11 +18,12 @@ from ..imaging.header_peek import FileGrid
 from ..imaging.roi import RegionOfInterest, voxel_box
 from ..imaging.volume import apply_transform, reorient
 from ..memory import check_memory, give_back_freed_memory, in_words, resident_bytes
-from ..models.input_spec import InputSpec
+from ..models.input_spec import PIECE_VOXELS, InputSpec
+from ..plane_files import IN_MEMORY_VOXELS, Planes, plane_pieces
 from ..regions.find_regions import RegionSettings
+from .grid_blocks import PIECE_VALUES, Turn
 from .model import Model
 from .preprocessing import SPACING_TOLERANCE, working_size
-from .uncertainty_maps import CHUNK_VOXELS, SLAB_VOXELS
 
 REGION_WORDS = "region of interest"
 """As the remedies say it; the command line adds its option."""
@@ -30,19 +31,21 @@ READER_BYTES = 125_000_000
 """What the process that reads images holds without an image (measured on Linux)."""
 READ_BYTES = 4
 """A voxel of an image as it is read: float32."""
-MAP_BYTES = 14
-"""An assessed voxel of what stays until it is written: three float maps, class and runner-up."""
-PERCENTILE_BYTES = 2
-"""An assessed voxel of the two percentiles, where they are fitted."""
-MAKING_MAPS_BYTES = 22
-"""An assessed voxel of what making the maps needs besides: four float parts of the network's answer, two classes."""
-FINDING_REGIONS_BYTES = 22
-"""An assessed voxel of what regions, metrics and histograms need besides the maps; 2 in 100 voxels uncertain."""
+MAP_BYTES = 16
+"""An assessed voxel of the maps where they stay in memory: three float maps, class, runner-up, two percentiles."""
+PIECE_COPIES = 3
+"""Pieces of all outputs at once while they are divided, interpolated and turned."""
+UNCERTAIN_SHARE = 0.02
+"""Of the assessed voxels, for which room is foreseen while regions are found."""
+REGION_LABEL_BYTES = 2
+"""An assessed voxel of the volume that names regions."""
 UNCERTAIN_VOXEL_BYTES = 310
 """An uncertain voxel while regions are found (measured)."""
 FEW_BYTES = 100_000_000
 NORMALISING_BYTES = 20
-"""A voxel of one channel while it is normalised: two float64 copies and the result."""
+"""A voxel that is being normalised, of at most `PIECE_VOXELS`: float64 copies, of which two to find percentiles."""
+SPLINE_BYTES = 24
+"""A voxel while it is resampled with splines: copies in float64."""
 CHUNK_BYTES = 64_000_000
 """What the maps of one chunk of voxels take at most, and buffers of writers and regions (measured)."""
 
@@ -64,6 +67,8 @@ class RunSize:
         splines: whether it is resampled as nnU-Net does it.
         crops: whether only a part of the grid is segmented.
         keeps_image: whether a whole image stays in memory to be written.
+        swept: axis of the working grid along which slabs of windows follow each other.
+        on_disk: whether large maps go to the disk.
     """
 
     grid_voxels: int
@@ -78,41 +83,48 @@ class RunSize:
     splines: bool = False
     crops: bool = False
     keeps_image: bool = False
+    swept: int = 0
+    on_disk: bool = True
 
 
 def predicted_stages(size: RunSize) -> dict[str, float]:
     """Peak memory of each stage in bytes, beyond what the program with its model holds."""
     grid, part, inputs = size.grid_voxels, size.assessed_voxels, size.channels
     working = math.prod(size.working_zyx)
-    padded = math.prod(max(n, wanted) for n, wanted in zip(size.working_zyx, size.window_zyx, strict=True))
-    window = math.prod(size.window_zyx)
-    kept = READ_BYTES * (inputs * part + (grid if size.crops and size.keeps_image else 0))
+    images = READ_BYTES * inputs * part
+    kept = READ_BYTES * grid if size.keeps_image else 0
     # The process that reads holds the voxels as stored, twice or beside float32; this one its own copy, then twice.
     once = max(2 * size.stored_bytes, size.stored_bytes + READ_BYTES, 2 * READ_BYTES)
     reading = grid * (READ_BYTES * (inputs - 1) + once)
     cropping = READ_BYTES * (inputs * grid + inputs * part) if size.crops else 0
-    copies = READ_BYTES * inputs * working
-    preparing = kept + 3 * copies + NORMALISING_BYTES * working + (24 * max(part, working) if size.splines else 0)
-    padding = READ_BYTES * inputs * padded if padded > working else 0
-    sums = READ_BYTES * (size.outputs + 1) * padded
-    segmenting = kept + 2 * copies + padding + sums + window * (size.window_bytes + 2 * READ_BYTES * size.outputs)
-    answer = READ_BYTES * size.outputs * padded
-    # Where the grid differs, each channel is wrapped as an image, and a slab of all is made twice.
-    slab = min(part, max(SLAB_VOXELS, CHUNK_VOXELS))
-    between = READ_BYTES * size.outputs * (working + 2 * slab) if size.resampled else 0
-    maps = (MAP_BYTES + PERCENTILE_BYTES) * part
-    making = kept + copies + answer + between + maps + MAKING_MAPS_BYTES * (slab if size.resampled else part)
-    finding = kept + maps + FINDING_REGIONS_BYTES * part
-    writing = kept + maps + 2 * part + READ_BYTES * ((grid if size.crops else 0) + part)
+    array = READ_BYTES * inputs * working
+    turned = READ_BYTES * part + (READ_BYTES * working if size.resampled else 0)
+    once_more = READ_BYTES * working if inputs > 1 or working > PIECE_VOXELS else 0
+    normalising = NORMALISING_BYTES * min(working, PIECE_VOXELS) + once_more
+    splines = SPLINE_BYTES * max(part, working) if size.splines else 0
+    in_memory = MAP_BYTES * part if not size.on_disk or part <= IN_MEMORY_VOXELS else 0
+    uncertain = UNCERTAIN_SHARE * UNCERTAIN_VOXEL_BYTES * part
     stages = {
         "reading": max(reading, cropping),
-        "preparing": preparing,
-        "segmenting": segmenting,
-        "making the maps": making,
-        "finding regions": finding,
-        "writing": writing,
+        "preparing": (images if size.crops or not kept else 0) + kept + turned + array + normalising + splines,
+        "segmenting": kept + array + in_memory + _sweeping(size),
+        "finding regions": kept + in_memory + uncertain + REGION_LABEL_BYTES * part,
+        "writing": kept + in_memory + REGION_LABEL_BYTES * part,
     }
     return {stage: need + CHUNK_BYTES for stage, need in stages.items()}
+
+
+def _sweeping(size: RunSize) -> float:
+    """Memory of the windows, of the sums of the slab that is open, and of the pieces on their way to the maps."""
+    padded = [max(n, wanted) for n, wanted in zip(size.working_zyx, size.window_zyx, strict=True)]
+    padding = READ_BYTES * size.channels * math.prod(padded) if padded != list(size.working_zyx) else 0
+    plane = math.prod(n for axis, n in enumerate(padded) if axis != size.swept)
+    sums = READ_BYTES * (size.outputs + 1) * size.window_zyx[size.swept] * plane
+    shifted = READ_BYTES * size.window_zyx[size.swept] * plane / 2
+    window = math.prod(size.window_zyx) * (size.window_bytes + 2 * READ_BYTES * size.outputs)
+    outputs = READ_BYTES * size.outputs
+    piece = max(outputs * plane, min(outputs * math.prod(size.working_zyx), READ_BYTES * PIECE_VALUES))
+    return padding + sums + shifted + window + PIECE_COPIES * piece * (2 if size.resampled else 1)
 
 
 @dataclass(frozen=True)
@@ -142,6 +154,11 @@ class RunMemory:
     def total(self) -> float:
         """Bytes at the peak, the program and the process that reads images included."""
         return self.needed + self.program + READER_BYTES
+
+    @property
+    def own(self) -> float:
+        """Bytes at the peak of this process alone: what it reads passes through another."""
+        return max((need for stage, need in self.stages.items() if stage != "reading"), default=0.0) + self.program
 
     @property
     def words(self) -> str:
@@ -177,6 +194,7 @@ def memory_from_headers(
     model: Model,
     include_image: bool = False,
     own_to_world_ras: Sequence[float] | None = None,
+    on_disk: bool = True,
 ) -> RunMemory | None:
     """Predict what a run will take from the headers of its files; None if they do not say.
 
@@ -193,7 +211,7 @@ def memory_from_headers(
             part = voxel_box(region, whole).crop_grid(whole)
         except InputError:  # it lies outside: reading, which knows the place better, says so
             is_known = False
-    memory = run_memory(whole, part, model, stored, region, include_image, own_to_world_ras)
+    memory = run_memory(whole, part, model, stored, region, include_image, own_to_world_ras, on_disk)
     if is_known:
         return memory
     return replace(memory, stages={"reading": memory.stages["reading"]})
@@ -207,17 +225,19 @@ def run_memory(
     region: RegionOfInterest | None = None,
     include_image: bool = False,
     own_to_world_ras: Sequence[float] | None = None,
+    on_disk: bool = True,
 ) -> RunMemory:
     """Predict what a run of a model will take; arguments as those of `run_size`."""
     world = part.axes_after(lambda image: apply_transform(image, own_to_world_ras))
     size = run_size(whole, world, model.bundle.input, model, stored_bytes, include_image)
+    size = replace(size, on_disk=on_disk)
     edges = " x ".join(str(n) for n in whole.size)
     return RunMemory(
         predicted_stages(size), model.program_bytes, f"The image of {edges} voxels", region is not None, stored_bytes
     )
 
 
-def check_regions_fit(error_probability: np.ndarray | None, file: Path) -> None:
+def check_regions_fit(error_probability: Planes | None, file: Path) -> None:
     """Refuse to find regions where far more voxels are uncertain than in any image that a model was made for.
 
     How many there are is only known once they are segmented.
@@ -227,7 +247,8 @@ def check_regions_fit(error_probability: np.ndarray | None, file: Path) -> None:
     """
     if error_probability is None:
         return
-    uncertain = sum(int(np.count_nonzero(part > RegionSettings().threshold)) for part in error_probability)
+    pieces = (error_probability[planes] for planes in plane_pieces(error_probability.shape))
+    uncertain = sum(int(np.count_nonzero(part > RegionSettings().threshold)) for part in pieces)
     if uncertain * UNCERTAIN_VOXEL_BYTES > FEW_BYTES:
         give_back_freed_memory()
         what = f"Finding regions among {uncertain} uncertain voxels"
@@ -259,6 +280,7 @@ def run_size(
         splines=spec.nnunet is not None and size != upright.size,
         crops=part.voxels < whole.voxels,
         keeps_image=keeps_image,
+        swept=Turn.between(upright, part).swept,
     )
 
 

@@ -75,9 +75,16 @@ def network_input(channels: Sequence[sitk.Image], spec: InputSpec) -> tuple[np.n
         )
     if spec.nnunet is not None:
         return _nnunet_input(channels, spec, spec.nnunet)
-    working = [to_working_grid(image, spec) for image in channels]
-    pairs = zip(spec.channel_normalisations, working, strict=True)
-    return np.stack([normalise(sitk.GetArrayViewFromImage(image)) for normalise, image in pairs]), working[0]
+    array, working = np.empty((0, 0, 0, 0), np.float32), channels[0]
+    for number, (normalise, image) in enumerate(zip(spec.channel_normalisations, channels, strict=True)):
+        working = to_working_grid(image, spec)
+        normalised = normalise(sitk.GetArrayViewFromImage(working))
+        if len(channels) == 1:  # no second copy of a large image
+            return normalised[None], working
+        if not number:
+            array = np.empty((len(channels), *normalised.shape), np.float32)
+        array[number] = normalised
+    return array, working
 
 
 def assessed_box(channels: Sequence[sitk.Image], spec: InputSpec) -> VoxelBox:

@@ -18,18 +18,20 @@ from ..imaging.header_peek import check_form, claim_on_form, differs_from_slicer
 from ..imaging.input_reader import IN_THIS_PROCESS, InputReader
 from ..imaging.roi import RegionOfInterest, VoxelBox, voxel_box, whole_grid
 from ..imaging.volume import apply_transform, check_same_grid
+from ..memory import give_back_freed_memory
 from ..models.bundle import Bundle
+from ..plane_files import IN_MEMORY_VOXELS, kept_planes
 from ..progress import Progress, silent
-from .case_writer import CaseResult, write_case_folder
-from .engines.base import DeviceMemoryError
+from .case_writer import CaseResult, write_case_folder, written_bytes
 from .fingerprint import NOTE, REFUSED, WARNING, Deviation, deviations, is_refused
-from .gated_slabs import network_answer
 from .memory_prediction import READ_BYTES, RunMemory, check_regions_fit, memory_from_headers, peak_memory_mb, run_memory
 from .model import Model
 from .odd_input import odd_inputs
-from .preprocessing import assessed_box, network_input
+from .preprocessing import assessed_box
+from .run_clock import RunClock
+from .segment_slabs import prepared_input, segment_prepared
 from .structures import StructureMetrics, structure_deviations, structure_metrics
-from .uncertainty_maps import VoxelMaps, maps_on_grid, regions_of_maps
+from .uncertainty_maps import VoxelMaps, regions_of_maps
 
 
 @dataclass(frozen=True)
@@ -88,49 +90,61 @@ def segment(job: Job, model: Model, progress: Progress = silent, reader: InputRe
         InputError, UsageError: as `compute_case`.
         OutputError: the case folder exists or cannot be written.
     """
-    result = compute_case(job, model, progress, reader)
+    clock = RunClock(progress)
+    result = compute_case(job, model, clock, reader, _existing_folder(job.target))
     if not can_draw():
         sentence = "There is no preview.png, since the package Pillow is missing: pip install pillow."
         result = replace(result, warnings=[*result.warnings, Deviation(NOTE, sentence, "preview")])
-    progress("writing", 0.95)
-    write_case_folder(result, job.target, job.overwrite)
-    progress("done", 1.0)
+    clock.follow("writing")
+    write_case_folder(result, job.target, job.overwrite, clock.wrote)
+    clock("done", 1.0)
     return result
 
 
 def compute_case(
-    job: Job, model: Model, progress: Progress = silent, reader: InputReader = IN_THIS_PROCESS
+    job: Job,
+    model: Model,
+    progress: Progress = silent,
+    reader: InputReader = IN_THIS_PROCESS,
+    scratch: Path | None = None,
 ) -> CaseResult:
-    """Segment one case in memory: all that its case folder will hold; `job.target` is not looked at.
+    """Segment one case: all that its case folder will hold; `job.target` is not looked at.
 
     Args:
         reader: what reads the images.
+        scratch: folder on the disk that the maps of large images go to; None keeps them in memory.
 
     Raises:
         InputError: an image is unusable, has the wrong channels, or is unlike the training cases.
         UsageError: a region in mm for an image with two places, and no form; a region of interest for a model that
             knows sizes by the field of view alone.
         NotEnoughMemoryError: the run needs more memory than is free.
+        OutputError: there is no room for large maps.
     """
     job = _checked_job(job, model.bundle)
-    timer = StageTimer()
-    memory = predicted_memory(job, model, reader)
+    timer, clock = StageTimer(), progress if isinstance(progress, RunClock) else RunClock(progress)
+    memory = predicted_memory(job, model, reader, scratch is not None)
     if memory is not None:
         memory.check(job.files[0])
-    progress("reading", 0.0, "" if memory is None else memory.words)
+    clock("reading", 0.0, "" if memory is None else memory.words)
     with timer.stage("reading"):
-        given = read_input(job, model.bundle, reader)
-    box, parts, warnings = _assessed_parts(job, given, model.bundle)
+        given, parts = read_input(job, model.bundle, reader)
+    box, parts, warnings = _assessed_parts(job, given, parts, model.bundle)
     stored = READ_BYTES if memory is None else memory.stored_bytes
-    memory = run_memory(given.grid, VoxelGrid.of(parts[0]), model, stored, job.region, job.include_image)
+    placement = VoxelGrid.of(parts[0])
+    memory = run_memory(
+        given.grid, placement, model, stored, job.region, job.include_image, on_disk=scratch is not None
+    )
     memory.check(job.files[0])
+    first = kept_planes(sitk.GetArrayViewFromImage(parts[0]), scratch)
     with timer.stage("segmenting"):
-        maps, notes = segment_images(parts, model, progress, memory.words)
+        written = written_bytes(model.bundle, given.grid, job.include_image)
+        maps, notes = _segmented(parts, model, clock, memory.words, scratch, written)
     with timer.stage("finding regions"):
-        progress("finding regions", 0.92)
+        clock.follow("finding regions")
         check_regions_fit(maps.error_probability, job.files[0])
         regions = regions_of_maps(maps, model.bundle.labels, box.crop_grid(given.grid))
-    structures, structure_warnings = _structures(maps, given.grid, model, is_refused(warnings))
+    structures, further = _structures(maps, given.grid, model, is_refused(warnings))
     return CaseResult(
         name=job.name,
         files=job.files,
@@ -140,11 +154,12 @@ def compute_case(
         head=model.head,
         region=job.region,
         box=box,
-        parts=parts,
+        first=first,
+        placement=placement,
         maps=maps,
         structures=structures,
         regions=regions,
-        warnings=[*warnings, *structure_warnings, *model.notes, *notes],
+        warnings=[*warnings, *further, *model.notes, *notes],
         device=model.device,
         engine=model.engine.identity(),
         engine_versions=model.engine.versions(),
@@ -163,19 +178,17 @@ class ReadInput:
         grid: of the images.
         voxels_sha256: of each channel.
         box: the region of interest.
-        parts: the channels inside it.
         image: the whole first channel, where it is to be written.
     """
 
     grid: VoxelGrid
     voxels_sha256: list[str]
     box: VoxelBox
-    parts: list[sitk.Image]
     image: sitk.Image | None
 
 
-def read_input(job: Job, bundle: Bundle, reader: InputReader = IN_THIS_PROCESS) -> ReadInput:
-    """Read the images of a job and keep no more of them than it needs.
+def read_input(job: Job, bundle: Bundle, reader: InputReader = IN_THIS_PROCESS) -> tuple[ReadInput, list[sitk.Image]]:
+    """Read the images of a job and keep no more of them than it needs: the channels inside the region of interest.
 
     Raises:
         InputError: as `read_channels`, or the region lies outside.
@@ -184,7 +197,7 @@ def read_input(job: Job, bundle: Bundle, reader: InputReader = IN_THIS_PROCESS) 
     grid = VoxelGrid.of(images[0])
     box = voxel_box(job.region, grid) if job.region else whole_grid(grid)
     hashes, parts = [voxel_hash(image) for image in images], [box.crop(image) for image in images]
-    return ReadInput(grid, hashes, box, parts, images[0] if job.include_image else None)
+    return ReadInput(grid, hashes, box, images[0] if job.include_image else None), parts
 
 
 def read_channels(
@@ -245,51 +258,43 @@ def checked_against_training(images: Sequence[sitk.Image], bundle: Bundle, job: 
     return found
 
 
-def segment_images(
-    images: Sequence[sitk.Image], model: Model, progress: Progress = silent, detail: str = ""
+def _segmented(
+    parts: list[sitk.Image], model: Model, clock: RunClock, words: str, scratch: Path | None, written: float
 ) -> tuple[VoxelMaps, list[Deviation]]:
-    """Segmentation and maps of one case in memory, on the grid of its first image.
-
-    Args:
-        detail: said when the network begins.
-
-    Returns:
-        The maps, and what the user should know about how they were made.
-    """
-    spec = model.bundle.input
-    progress("preparing", 0.02)
-    array, working = network_input(images, spec)
-    progress("segmenting", 0.05, detail)
-
-    def within(stage: str, fraction: float, detail: str = "") -> None:
-        progress(stage, 0.05 + 0.75 * fraction, detail)
-
-    notes: list[Deviation] = []
-    engine = model.engine
-    try:
-        output = network_answer(engine, array, spec, model.fitted.gate, within)
-    except DeviceMemoryError:
-        sentence = f"The {model.device} device ran out of memory: the CPU was used instead."
-        notes.append(Deviation(WARNING, sentence, "memory"))
-        progress("segmenting", 0.05, sentence)
-        engine.move("cpu")
-        output = network_answer(engine, array, spec, model.fitted.gate, within)
-    seen = None if model.fitted.stage_two is None else array
-    del array  # memory: without stage two the maps follow from the network's answer alone
-    progress("computing the maps", 0.8)
-    maps = maps_on_grid(engine, output, working, images[0], model.fitted, seen)
-    engine.move(model.device)
-    return maps, notes
+    """As `segment_prepared`; the list of parts is emptied, since the network's input is enough then."""
+    grid = VoxelGrid.of(parts[0])
+    clock("preparing", 0.01)
+    _make_room(grid)
+    prepared = prepared_input(parts, model.bundle.input)
+    parts.clear()
+    _make_room(grid)
+    found = segment_prepared(prepared, model, clock, words, scratch, written)
+    del prepared
+    _make_room(grid)
+    return found
 
 
-def _assessed_parts(job: Job, given: ReadInput, bundle: Bundle) -> tuple[VoxelBox, list[sitk.Image], list[Deviation]]:
+def _make_room(grid: VoxelGrid) -> None:
+    """Give back what the stage before needed, where the gaps that it left would add up to gigabytes."""
+    if grid.voxels > IN_MEMORY_VOXELS:
+        give_back_freed_memory()
+
+
+def _existing_folder(target: Path) -> Path:
+    """Return the nearest folder above `target` that is there: nothing is made before there is a result."""
+    return next(folder for folder in target.absolute().parents if folder.is_dir())
+
+
+def _assessed_parts(
+    job: Job, given: ReadInput, parts: Sequence[sitk.Image], bundle: Bundle
+) -> tuple[VoxelBox, list[sitk.Image], list[Deviation]]:
     """Return the box that is segmented, the channels inside it, and warnings about the input.
 
     Raises:
         InputError: as `checked_against_training`.
     """
     warnings = position_warnings(job)
-    parts = [apply_transform(part, job.own_to_world_ras) for part in given.parts]
+    parts = [apply_transform(part, job.own_to_world_ras) for part in parts]
     warnings += checked_against_training(parts, bundle, job)
     assessed = assessed_box(parts, bundle.input)
     return assessed.within(given.box), [assessed.crop(part) for part in parts], warnings
@@ -323,8 +328,14 @@ def _checked_job(job: Job, bundle: Bundle) -> Job:
     return job
 
 
-def predicted_memory(job: Job, model: Model, reader: InputReader = IN_THIS_PROCESS) -> RunMemory | None:
-    """Predict the memory of the run from the headers of its files; None if they do not say."""
+def predicted_memory(
+    job: Job, model: Model, reader: InputReader = IN_THIS_PROCESS, on_disk: bool = True
+) -> RunMemory | None:
+    """Predict the memory of the run from the headers of its files; None if they do not say.
+
+    Args:
+        on_disk: whether large maps go to the disk.
+    """
     claims = [reader.grid(path, uid) for path, uid in zip_longest(job.files, job.series)]
     claims = [claim_on_form(path, claim, job.form) for path, claim in zip(job.files, claims, strict=True)]
-    return memory_from_headers(claims, job.region, model, job.include_image, job.own_to_world_ras)
+    return memory_from_headers(claims, job.region, model, job.include_image, job.own_to_world_ras, on_disk)

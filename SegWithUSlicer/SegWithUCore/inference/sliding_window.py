@@ -120,36 +120,40 @@ class _Sums:
 
     Args:
         depth: number of planes.
+        axis: of the volume, which the planes follow each other along.
 
     Attributes:
-        outputs: float32 (outputs, depth, y, x); empty before the first window.
-        weights: float32 (depth, y, x).
+        outputs: float32 (outputs, depth, the two other axes); empty before the first window.
+        weights: float32 (depth, the two other axes).
     """
 
     def __init__(
-        self, runner: WindowRunner, image: np.ndarray, plan: WindowPlan, depth: int, progress: Progress
+        self, runner: WindowRunner, image: np.ndarray, plan: WindowPlan, depth: int, axis: int, progress: Progress
     ) -> None:
         self._runner, self._padded, self._plan, self._progress = runner, plan.padded(image), plan, progress
-        self._inner = list(product(*plan.starts[1:]))
-        self._spare = np.empty(plan.window, np.float32)
+        self._axis, self._window_weights = axis, np.moveaxis(plan.weights, axis, 0)
+        self._spare = np.empty(self._window_weights.shape, np.float32)
         self._done = 0
         self.outputs = np.empty(0, np.float32)
-        self.weights = np.zeros((depth, *self._padded.shape[2:]), np.float32)
+        _, *sides = np.moveaxis(self._padded[0], axis, 0).shape
+        self.weights = np.zeros((depth, *sides), np.float32)
 
     def add_row(self, start: int, plane: int) -> None:
         """Add the windows that begin at plane `start` of the padded volume, where it is plane `plane` of the sums."""
-        depth, *sides = self._plan.window
-        for corner in self._inner:
-            across = tuple(slice(first, first + side) for first, side in zip(corner, sides, strict=True))
-            image = np.ascontiguousarray(self._padded[(slice(None), slice(start, start + depth), *across)])
-            parts = self._runner.window(image)
+        window = self._plan.window
+        starts = [(start,) if axis == self._axis else each for axis, each in enumerate(self._plan.starts)]
+        for corner in product(*starts):
+            cut = tuple(slice(first, first + side) for first, side in zip(corner, window, strict=True))
+            parts = self._runner.window(np.ascontiguousarray(self._padded[(slice(None), *cut)]))
             if not self._done:
                 self.outputs = np.zeros((sum(map(len, parts)), *self.weights.shape), np.float32)
-            place = (slice(plane, plane + depth), *across)
+            across = (each for axis, each in enumerate(cut) if axis != self._axis)
+            place = (slice(plane, plane + window[self._axis]), *across)
             for number, channel in enumerate(chain.from_iterable(parts)):
                 total: np.ndarray = self.outputs[number]
-                total[place] += np.multiply(channel, self._plan.weights, out=self._spare)
-            self.weights[place] += self._plan.weights
+                turned = np.moveaxis(channel, self._axis, 0)
+                total[place] += np.multiply(turned, self._window_weights, out=self._spare)
+            self.weights[place] += self._window_weights
             self._done += 1
             done, count = self._done, self._plan.count
             self._progress("segmenting", done / count, f"window {done} of {count}")
@@ -163,7 +167,9 @@ class _Sums:
             values[kept:] = 0
 
 
-def stitch(runner: WindowRunner, image: np.ndarray, plan: WindowPlan, progress: Progress = silent) -> np.ndarray:
+def stitch(
+    runner: WindowRunner, image: np.ndarray, plan: WindowPlan, progress: Progress = silent, axis: int = 0
+) -> np.ndarray:
     """Weighted mean of what a network says in each window of a volume.
 
     Only what is linear in the network's last features is averaged; the maps, which are not, follow once on the result.
@@ -171,6 +177,7 @@ def stitch(runner: WindowRunner, image: np.ndarray, plan: WindowPlan, progress: 
     Args:
         runner: such as an engine.
         image: normalised float32 (channels, z, y, x); zero, the mean, is laid around it where the window is larger.
+        axis: 0 to 2, along which the windows are worked through; MONAI and nnU-Net have the first.
 
     Returns:
         Float32 (outputs, z, y, x): for an engine those of classes and responses.
@@ -178,11 +185,11 @@ def stitch(runner: WindowRunner, image: np.ndarray, plan: WindowPlan, progress: 
     Raises:
         DeviceMemoryError, InputError: as the runner does.
     """
-    sums = _Sums(runner, image, plan, max(plan.shape[0], plan.window[0]), progress)
-    for start in plan.starts[0]:
+    sums = _Sums(runner, image, plan, max(plan.shape[axis], plan.window[axis]), axis, progress)
+    for start in plan.starts[axis]:
         sums.add_row(start, start)
     np.divide(sums.outputs, sums.weights, out=sums.outputs)
-    return sums.outputs[(slice(None), *plan.inside)]
+    return np.moveaxis(sums.outputs, 1, 1 + axis)[(slice(None), *plan.inside)]
 
 
 @dataclass(frozen=True)
@@ -190,7 +197,7 @@ class Slab:
     """Planes of a volume that no later window reaches.
 
     Attributes:
-        planes: which planes of the volume.
+        planes: which planes of the volume, along the axis that was swept.
         sums: weighted sums, float32 (outputs, z, y, x); they change once the next slab is asked for.
         weights: sums of weights, float32 (z, y, x); likewise.
     """
@@ -201,24 +208,29 @@ class Slab:
 
 
 def finished_slabs(
-    runner: WindowRunner, image: np.ndarray, plan: WindowPlan, progress: Progress = silent
+    runner: WindowRunner, image: np.ndarray, plan: WindowPlan, progress: Progress = silent, axis: int = 0
 ) -> Iterator[Slab]:
     """Yield the planes of `stitch` as they are finished, before they are divided, and keep no more than a window's.
 
+    Sums are those of `stitch` bit by bit. Between axes the order of additions differs, and with it the last bits.
+
     Args:
         runner: such as an engine.
-        image: as for `stitch`.
+        image, axis: as for `stitch`.
     """
-    sums = _Sums(runner, image, plan, plan.window[0], progress)
-    inside, *sides = plan.inside
-    rows = plan.starts[0]
-    for start, following in zip(rows, (*rows[1:], max(plan.shape[0], plan.window[0])), strict=True):
+    sums = _Sums(runner, image, plan, plan.window[axis], axis, progress)
+    inside = plan.inside[axis]
+    sides = [each for number, each in enumerate(plan.inside) if number != axis]
+    rows = plan.starts[axis]
+    for start, following in zip(rows, (*rows[1:], max(plan.shape[axis], plan.window[axis])), strict=True):
         sums.add_row(start, 0)
         first, last = max(start, inside.start), min(following, inside.stop)
         cut = (slice(first - start, last - start), *sides)
         planes = slice(first - inside.start, last - inside.start)
-        yield Slab(planes, sums.outputs[(slice(None), *cut)], sums.weights[cut])
-        sums.shift(following - start)
+        outputs = np.moveaxis(sums.outputs[(slice(None), *cut)], 1, 1 + axis)
+        yield Slab(planes, outputs, np.moveaxis(sums.weights[cut], 0, axis))
+        if following < plan.shape[axis]:
+            sums.shift(following - start)
 
 
 def window_plan(shape: Sequence[int], spec: InputSpec) -> WindowPlan:

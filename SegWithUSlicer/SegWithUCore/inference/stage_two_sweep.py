@@ -12,24 +12,26 @@ import SimpleITK as sitk
 
 from ..calibration.local_features import Steps
 from ..calibration.stage_two import Doubt, HeadMaps, StageTwo, find_doubt, refined
+from ..imaging.grid import VoxelGrid
 from .engines.base import Voxelwise
 
 
-def axes_along(working: sitk.Image, target: sitk.Image) -> tuple[int, ...]:
+def axes_along(working: sitk.Image | VoxelGrid, target: sitk.Image | VoxelGrid) -> tuple[int, ...]:
     """For each array axis (z, y, x) of `target`, name the array axis of `working` that lies nearest to it."""
-    own, wanted = (np.reshape(image.GetDirection(), (3, 3)) for image in (working, target))
+    own, wanted = (np.reshape(VoxelGrid.of(each).direction, (3, 3)) for each in (working, target))
     source = np.abs(wanted.T @ own).argmax(1)
     return tuple(int(2 - source[axis]) for axis in (2, 1, 0))
 
 
-def steps_on_grid(axes: Sequence[bool], working: sitk.Image, target: sitk.Image) -> Steps:
+def steps_on_grid(axes: Sequence[bool], working: sitk.Image | VoxelGrid, target: sitk.Image | VoxelGrid) -> Steps:
     """Find the steps to neighbours on the grid of the maps.
 
     Args:
         axes: of the working grid (z, y, x), along which voxels have neighbours.
     """
-    order, spacing = axes_along(working, target), working.GetSpacing()[::-1]
-    return Steps.on_grid([axes[each] for each in order], [spacing[each] for each in order], target.GetSpacing()[::-1])
+    order, spacing = axes_along(working, target), VoxelGrid.of(working).spacing[::-1]
+    goal = VoxelGrid.of(target).spacing[::-1]
+    return Steps.on_grid([axes[each] for each in order], [spacing[each] for each in order], goal)
 
 
 def head_maps(found: Voxelwise) -> HeadMaps:
@@ -48,15 +50,16 @@ class StageTwoSweep:
         self.stage, self.steps = stage, steps
         self._noted: list[Doubt] = []
 
-    def note(self, logits: np.ndarray, first_plane: int, found: Voxelwise, table: np.ndarray) -> None:
+    def note(self, logits: np.ndarray, inner: slice, first_plane: int, found: Voxelwise, table: np.ndarray) -> None:
         """Note the voxels in doubt of some planes.
 
         Args:
-            logits: (classes, z, y, x).
+            logits: (classes, z, y, x), of these planes and those around them.
+            inner: which planes of `logits` they are.
             found: what the head says of these planes.
             table: the table's error probability there.
         """
-        doubt = find_doubt(logits, slice(None), head_maps(found), table, self.stage.pairs, self.steps)
+        doubt = find_doubt(logits, inner, head_maps(found), table, self.stage.pairs, self.steps)
         z, y, x = doubt.voxels
         self._noted.append(replace(doubt, voxels=(z + first_plane, y, x)))
 
@@ -71,6 +74,14 @@ class StageTwoSweep:
 
 
 def _joined(parts: Sequence[Doubt]) -> Doubt:
+    parts = sorted(
+        parts, key=lambda part: int(part.voxels[0][0]) if len(part.voxels[0]) else -1
+    )  # planes may come last first
     z, y, x = (np.concatenate([part.voxels[axis] for part in parts]) for axis in range(3))
     columns, normals = np.concatenate([part.columns for part in parts]), [part.normals for part in parts]
     return Doubt((z, y, x), columns, np.concatenate(normals, 1))
+
+
+def _first_plane(part: Doubt) -> int:
+    planes = part.voxels[0]
+    return int(planes[0]) if len(planes) else -1

@@ -12,6 +12,7 @@ import numpy as np
 from ..calibration.case_level import PredictedDice, VolumeInterval, soft_dice
 from ..models.bundle import Bundle
 from ..models.input_spec import Label
+from ..plane_files import Planes, plane_pieces
 from .fingerprint import WARNING, Deviation
 from .uncertainty_maps import VoxelMaps
 
@@ -105,23 +106,58 @@ def structure_metrics(
         calibration: fitted on calibration cases.
         assessed: False if the input is too far from the training cases for numbers of a structure as a whole.
     """
+    found = _class_sums(maps, len(labels))
     return [
-        _metrics_of_class(maps, index, label, voxel_mm3, calibration, assessed) for index, label in enumerate(labels)
+        _metrics_of_class(maps, found, index, label, voxel_mm3, calibration, assessed)
+        for index, label in enumerate(labels)
     ]
 
 
-def histograms(values: np.ndarray, maps: VoxelMaps, labels: Sequence[Label]) -> dict[str, Any]:
+@dataclass(frozen=True)
+class _ClassSums:
+    """By predicted class: voxels, those above `UNCERTAIN_ABOVE`, and the sum of their error probabilities."""
+
+    voxels: np.ndarray
+    uncertain: np.ndarray
+    wrong: np.ndarray
+
+
+def _class_sums(maps: VoxelMaps, classes: int) -> _ClassSums:
+    voxels, uncertain, wrong = np.zeros(classes, np.int64), np.zeros(classes, np.int64), np.zeros(classes)
+    for planes in plane_pieces(maps.classes.shape):
+        here = maps.classes[planes].ravel()
+        voxels += np.bincount(here, minlength=classes)
+        if maps.error_probability is not None:
+            errors = maps.error_probability[planes].ravel()
+            uncertain += np.bincount(here[errors > UNCERTAIN_ABOVE], minlength=classes)
+            wrong += np.bincount(here, errors, classes)
+    return _ClassSums(voxels, uncertain, wrong)
+
+
+def lowest_and_highest(values: Planes) -> tuple[float, float]:
+    """Extremes of a map; NaN if there is one, and infinite values show."""
+    ends = [(part.min(), part.max()) for part in (values[planes] for planes in plane_pieces(values.shape))]
+    low, high = np.min([end[0] for end in ends]), np.max([end[1] for end in ends])
+    return float(low), float(high)
+
+
+def histograms(values: Planes, maps: VoxelMaps, labels: Sequence[Label], ends: tuple[float, float]) -> dict[str, Any]:
     """Count the values of one map in each structure.
+
+    Args:
+        ends: its lowest and highest value.
 
     Returns:
         `low` and `high` edges and, for each label value, `HISTOGRAM_BINS` counts of equal width.
     """
-    low, high = float(values.min()), float(values.max())
+    low, high = ends
     high = high if high > low else low + 1.0
-    bins = np.minimum(((values - low) * (HISTOGRAM_BINS / (high - low))).astype(np.int32), HISTOGRAM_BINS - 1)
-    joint = np.bincount(
-        (maps.classes.astype(np.int64) * HISTOGRAM_BINS + bins).ravel(), minlength=len(labels) * HISTOGRAM_BINS
-    )
+    joint = np.zeros(len(labels) * HISTOGRAM_BINS, np.int64)
+    for planes in plane_pieces(values.shape):
+        bins = ((values[planes] - low) * (HISTOGRAM_BINS / (high - low))).astype(np.int32)
+        np.minimum(bins, HISTOGRAM_BINS - 1, out=bins)
+        bins += maps.classes[planes].astype(np.int32) * HISTOGRAM_BINS
+        joint += np.bincount(bins.ravel(), minlength=len(joint))
     rows = joint.reshape(len(labels), HISTOGRAM_BINS)
     return {
         "low": low,
@@ -148,19 +184,22 @@ def structure_deviations(
 
 
 def _metrics_of_class(
-    maps: VoxelMaps, index: int, label: Label, voxel_mm3: float, calibration: CaseLevelCalibration, assessed: bool
+    maps: VoxelMaps,
+    sums: _ClassSums,
+    index: int,
+    label: Label,
+    voxel_mm3: float,
+    calibration: CaseLevelCalibration,
+    assessed: bool,
 ) -> StructureMetrics:
-    inside = maps.classes == index
-    voxels = int(np.count_nonzero(inside))
+    voxels, uncertain = int(sums.voxels[index]), int(sums.uncertain[index])
     if maps.error_probability is None:
         return StructureMetrics(label, voxels, voxels * voxel_mm3)
-    errors = maps.error_probability[inside]
-    uncertain = int(np.count_nonzero(errors > UNCERTAIN_ABOVE))
     return StructureMetrics(
         label,
         voxels,
         voxels * voxel_mm3,
-        expected_wrong_mm3=float(errors.sum(dtype=np.float64)) * voxel_mm3,
+        expected_wrong_mm3=float(sums.wrong[index]) * voxel_mm3,
         uncertain_share=uncertain / voxels if voxels else 0.0,
         uncertain_mm3=uncertain * voxel_mm3,
         **(_case_level_metrics(maps, index, label, voxels, voxel_mm3, calibration) if assessed else {}),

@@ -1,8 +1,9 @@
 """From stitched logits and responses to maps on the input's own grid, and from the maps to regions."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,24 +13,23 @@ from ..calibration.case_level import ProbabilitySums
 from ..calibration.error_probability import ErrorProbability, percentiles_of
 from ..calibration.gate import Gate
 from ..calibration.stage_two import StageTwo
-from ..case.case_regions import DATA_PERCENTILE_FILE, MODEL_PERCENTILE_FILE, RUNNER_UP_FILE, ijk_to_ras, label_values
+from ..case.case_regions import ijk_to_ras, label_table
 from ..imaging.grid import VoxelGrid
-from ..imaging.volume import image_on_grid, orientation_of, same_grid
 from ..models.input_spec import Label
+from ..plane_files import ChangedPlanes, PlaneFile, Planes, room_for
 from ..regions.find_regions import Assessed, FoundRegions, find_regions
 from .engines.base import Engine, Voxelwise
 from .gated_maps import gated_channels, maps_of_gated
+from .grid_blocks import Block, Turn, blocks_on_grid, pieces_of_volume
 from .stage_two_sweep import StageTwoSweep, steps_on_grid
 
 CHUNK_VOXELS = 32768
 """Voxels a step: 32k keep the perturbed softmaxes within the L2 cache (docs/developer/performance.md)."""
-SLAB_VOXELS = 1 << 22
-"""Voxels of the input grid that are resampled at once: bounds memory at about 0.2 GB for 12 channels."""
 
 
 @dataclass(frozen=True)
 class VoxelMaps:
-    """Results on one grid, arrays (z, y, x).
+    """Results on one grid, volumes (z, y, x): arrays, or files where they are large.
 
     Attributes:
         classes: index of the predicted class, uint8.
@@ -41,13 +41,13 @@ class VoxelMaps:
         sums: of the tempered, refitted probabilities, per class.
     """
 
-    classes: np.ndarray
-    runner_up: np.ndarray
-    calibration: np.ndarray
-    ranking: np.ndarray
-    error_probability: np.ndarray | None
-    model_percentile: np.ndarray | None
-    data_percentile: np.ndarray | None
+    classes: Planes
+    runner_up: Planes
+    calibration: Planes
+    ranking: Planes
+    error_probability: Planes | None
+    model_percentile: Planes | None
+    data_percentile: Planes | None
     sums: ProbabilitySums
 
 
@@ -61,6 +61,7 @@ class FittedCalibration:
         model_quantiles, data_quantiles: of `calibration.sources`.
         gate: above which the head pays; None if it pays everywhere.
         stage_two: what sees the image too; None for a bundle that is calibrated without it.
+        halo_mm: how far around a voxel its maps look.
     """
 
     error_probability: ErrorProbability | None = None
@@ -69,6 +70,7 @@ class FittedCalibration:
     data_quantiles: tuple[float, ...] | None = None
     gate: Gate | None = None
     stage_two: StageTwo | None = None
+    halo_mm: float = 0.0
 
     @classmethod
     def from_json(cls, calibration: Mapping[str, Any] | None, stage_two: StageTwo | None = None) -> "FittedCalibration":
@@ -79,14 +81,15 @@ class FittedCalibration:
         model, data = (tuple(sources[part]) if sources.get(part) else None for part in ("model", "data"))
         table = ErrorProbability.from_json(calibration["error_probability"])
         gate = Gate.from_json(calibration.get("gate"))
-        return cls(table, float(calibration["tempering_scale"]), model, data, gate, stage_two)
+        scale, halo_mm = float(calibration["tempering_scale"]), float(calibration.get("halo_mm", 0.0))
+        return cls(table, scale, model, data, gate, stage_two, halo_mm)
 
 
 def maps_on_grid(
     engine: Engine,
     stitched: np.ndarray,
-    working: sitk.Image,
-    target: sitk.Image,
+    working: sitk.Image | VoxelGrid,
+    target: sitk.Image | VoxelGrid,
     fitted: FittedCalibration | None = None,
     image: np.ndarray | None = None,
 ) -> VoxelMaps:
@@ -101,43 +104,115 @@ def maps_on_grid(
         fitted: on calibration cases; None leaves out what needs it.
         image: as the network got it, on the grid of `working`; None leaves stage two out.
     """
-    fitted = fitted or FittedCalibration()
-    shape = target.GetSize()[::-1]
-    classes, runner_up = np.empty(shape, np.uint8), np.empty(shape, np.uint8)
-    calibration, ranking = np.empty(shape, np.float32), np.empty(shape, np.float32)
-    model = np.empty(shape, np.uint8) if fitted.model_quantiles else None
-    data = np.empty(shape, np.uint8) if fitted.data_quantiles and engine.has_aleatoric else None
+    fitted, own, goal = fitted or FittedCalibration(), VoxelGrid.of(working), VoxelGrid.of(target)
+    sight = sight_of(fitted, image, own, goal)
+    blocks = _blocks_of_volume(stitched, own, goal, 0 if sight is None else sight.halo)
+    return maps_of_blocks(engine, blocks, goal.shape_zyx, fitted, sight=sight)
+
+
+@dataclass(frozen=True)
+class Sight:
+    """What stage two sees of a case.
+
+    Attributes:
+        sweep: that notes voxels in doubt.
+        image: as the network got it, float32 (channels, z, y, x) on the grid `working`.
+        working, target: grids of the network and of the maps.
+    """
+
+    sweep: StageTwoSweep
+    image: np.ndarray
+    working: VoxelGrid
+    target: VoxelGrid
+
+    @property
+    def halo(self) -> int:
+        """Planes around others that are looked at with them."""
+        return int(self.sweep.steps.unit[0])
+
+    def refined(self, table: np.ndarray) -> np.ndarray:
+        """Return the error probability of all planes, from that of the table."""
+        return self.sweep.finished(table, resample_to_grid(self.image, self.working, self.target))
+
+
+def maps_of_blocks(
+    engine: Engine,
+    blocks: Iterable[Block],
+    shape: Sequence[int],
+    fitted: FittedCalibration,
+    folder: Path | None = None,
+    sight: Sight | None = None,
+) -> VoxelMaps:
+    """Compute segmentation and maps block by block, each as soon as it is there.
+
+    Args:
+        blocks: all planes of the input's grid, in any order.
+        shape: of that grid, (z, y, x).
+        folder: on the disk that large maps go to; None keeps them in memory.
+        sight: of stage two, whose halo the blocks have; None leaves it out.
+
+    Raises:
+        OutputError: that disk is full or read-only.
+    """
+
+    def room(dtype: type[np.generic], wanted: bool = True) -> np.ndarray | PlaneFile | None:
+        return room_for(shape, dtype, folder) if wanted else None
+
+    maps = {
+        "classes": room(np.uint8),
+        "runner_up": room(np.uint8),
+        "calibration": room(np.float32),
+        "ranking": room(np.float32),
+        "error_probability": room(np.float32, fitted.error_probability is not None),
+        "model_percentile": room(np.uint8, bool(fitted.model_quantiles)),
+        "data_percentile": room(np.uint8, bool(fitted.data_quantiles) and engine.has_aleatoric),
+    }
     sums = ProbabilitySums.zeros(engine.num_classes)
-    sweep = None if image is None else sweep_of(fitted, engine, working, target)
-    for place, block in _blocks(stitched, working, target):
-        result = maps_of_values(engine, block, fitted.gate, fitted.tempering_scale)
-        if sweep is not None and fitted.error_probability:
-            table = fitted.error_probability(result.ranking, result.classes, result.runner_up)
-            sweep.note(block[: engine.num_classes], place[0].start or 0, result, table)
-        classes[place], runner_up[place] = result.classes, result.runner_up
-        calibration[place], ranking[place] = result.calibration, result.ranking
-        if model is not None and fitted.model_quantiles:
-            model[place] = _percentiles(result.epistemic, fitted.model_quantiles)
-        if data is not None and fitted.data_quantiles and result.aleatoric is not None:
-            data[place] = _percentiles(result.aleatoric, fitted.data_quantiles)
-        sums += result.sums
-        del result, block
-    probability = None
+    for block in blocks:
+        found = _maps_of_block(engine, block, fitted, sight)
+        sums += found.sums
+        for name, volume in maps.items():
+            if volume is not None:
+                volume[block.planes] = getattr(found, name)
+    probability = maps["error_probability"]
+    if sight is not None and probability is not None:
+        probability[:] = sight.refined(np.asarray(probability))
+    return VoxelMaps(**maps, sums=sums)  # type: ignore[arg-type]
+
+
+def _maps_of_block(engine: Engine, block: Block, fitted: FittedCalibration, sight: Sight | None) -> VoxelMaps:
+    """Compute the maps of the planes of one block: the one place where maps are made.
+
+    `block.values` has a halo of `fitted.halo_mm` around these planes, for what looks at more than single voxels.
+    """
+    found = maps_of_values(engine, block.own, fitted.gate, fitted.tempering_scale)
+    probability = model = data = None
     if fitted.error_probability:
-        probability = fitted.error_probability(ranking, classes, runner_up)
-    if sweep is not None and image is not None and probability is not None:
-        probability = sweep.finished(probability, resample_to_grid(image, working, target))
-    return VoxelMaps(classes, runner_up, calibration, ranking, probability, model, data, sums)
+        probability = np.empty(found.ranking.shape, np.float32)
+        for each in range(len(probability)):
+            probability[each] = fitted.error_probability(
+                found.ranking[each], found.classes[each], found.runner_up[each]
+            )
+        if sight is not None:
+            logits = block.values[: engine.num_classes]
+            sight.sweep.note(logits, block.inner, block.planes.start, found, probability)
+    if fitted.model_quantiles:
+        model = _percentiles(found.epistemic, fitted.model_quantiles)
+    if fitted.data_quantiles and found.aleatoric is not None:
+        data = _percentiles(found.aleatoric, fitted.data_quantiles)
+    return VoxelMaps(
+        found.classes, found.runner_up, found.calibration, found.ranking, probability, model, data, found.sums
+    )
 
 
-def sweep_of(
-    fitted: FittedCalibration, engine: Engine, working: sitk.Image, target: sitk.Image
-) -> StageTwoSweep | None:
+def sight_of(
+    fitted: FittedCalibration, image: np.ndarray | None, working: VoxelGrid, target: VoxelGrid
+) -> Sight | None:
     """Prepare stage two for a case; None for a model that is calibrated without the image."""
     stage = fitted.stage_two
-    if stage is None or fitted.error_probability is None:
+    if stage is None or image is None or fitted.error_probability is None:
         return None
-    return StageTwoSweep(stage, steps_on_grid(stage.axes, working, target))
+    return Sight(StageTwoSweep(stage, steps_on_grid(stage.axes, working, target)), image, working, target)
 
 
 def maps_of_values(engine: Engine, values: np.ndarray, gate: Gate | None, tempering_scale: float = 1.0) -> Voxelwise:
@@ -182,16 +257,20 @@ def voxelwise(engine: Engine, stitched: np.ndarray, tempering_scale: float = 1.0
     )
 
 
-def resample_to_grid(stitched: np.ndarray, working: sitk.Image, target: sitk.Image) -> np.ndarray:
+def resample_to_grid(
+    stitched: np.ndarray, working: sitk.Image | VoxelGrid, target: sitk.Image | VoxelGrid
+) -> np.ndarray:
     """All channels of `stitched` (channels, z, y, x) at the voxels of `target`, at once."""
-    whole = np.empty((stitched.shape[0], *target.GetSize()[::-1]), np.float32)
-    for place, block in _blocks(stitched, working, target):
-        whole[(slice(None), *place)] = block
+    shape = VoxelGrid.of(target).shape_zyx
+    whole = np.empty((len(stitched), *shape), np.float32)
+    for block in _blocks_of_volume(stitched, VoxelGrid.of(working), VoxelGrid.of(target)):
+        whole[:, block.planes] = block.own
     return whole
 
 
-COMPETES_ABOVE = 0.05
-"""Below this error probability the files name no runner-up and no percentile: they would be noise, and large."""
+def _blocks_of_volume(stitched: np.ndarray, working: VoxelGrid, target: VoxelGrid, halo: int = 0) -> Iterable[Block]:
+    turn = Turn.between(working, target)
+    return blocks_on_grid(pieces_of_volume(stitched, turn.swept), working, target, turn, halo)
 
 
 def regions_of_maps(maps: VoxelMaps, labels: Sequence[Label], image: sitk.Image | VoxelGrid) -> FoundRegions | None:
@@ -202,28 +281,17 @@ def regions_of_maps(maps: VoxelMaps, labels: Sequence[Label], image: sitk.Image 
     """
     if maps.error_probability is None:
         return None
+    table = label_table(labels)
     assessed = Assessed(
         maps.error_probability,
-        label_values(maps.classes, labels),
-        label_values(maps.runner_up, labels),
+        ChangedPlanes(maps.classes, table),
+        ChangedPlanes(maps.runner_up, table),
         {label.value: label.name for label in labels},
         ijk_to_ras(image),
         maps.model_percentile,
         maps.data_percentile,
     )
     return find_regions(assessed)
-
-
-def competition_arrays(maps: VoxelMaps, labels: Sequence[Label]) -> dict[str, np.ndarray]:
-    """Return what regions need besides the segmentation, by file name; where nothing competes, its own classes."""
-    if maps.error_probability is None:
-        return {}
-    calm = maps.error_probability <= COMPETES_ABOVE
-    arrays = {RUNNER_UP_FILE: label_values(np.where(calm, maps.classes, maps.runner_up), labels)}
-    for file, part in ((MODEL_PERCENTILE_FILE, maps.model_percentile), (DATA_PERCENTILE_FILE, maps.data_percentile)):
-        if part is not None:
-            arrays[file] = np.where(calm, 0, part).astype(np.uint8)
-    return arrays
 
 
 def _percentiles(values: np.ndarray, quantiles: tuple[float, ...]) -> np.ndarray:
@@ -249,42 +317,3 @@ def _flat_part(stitched: np.ndarray, part: slice) -> np.ndarray:
         return _flat_part(stitched[:, first], slice(part.start - first * in_slice, part.stop - first * in_slice))
     around = stitched[:, first : last + 1].reshape(len(stitched), -1)
     return np.ascontiguousarray(around[:, part.start - first * in_slice : part.stop - first * in_slice])
-
-
-def _blocks(
-    stitched: np.ndarray, working: sitk.Image, target: sitk.Image
-) -> Iterator[tuple[tuple[slice, ...], np.ndarray]]:
-    """Parts of `stitched` on the target grid, with the slices (z, y, x) where they belong."""
-    letters = orientation_of(target)
-    if same_grid(sitk.DICOMOrient(image_on_grid(stitched[0], working), letters), target):
-        # Only axes differ: no interpolation, values stay exact.
-        yield (slice(None),) * 3, _with_axes_of(stitched, working, target)
-        return
-    channels = [image_on_grid(channel, working) for channel in stitched]
-    i, j, k = target.GetSize()
-    step = max(1, SLAB_VOXELS // (i * j))
-    for start in range(0, k, step):
-        slab = sitk.RegionOfInterest(target, (i, j, min(step, k - start)), (0, 0, start))
-        parts = [sitk.GetArrayFromImage(_interpolated(image, slab)) for image in channels]
-        yield (slice(start, start + step), slice(None), slice(None)), np.stack(parts)
-
-
-def _interpolated(image: sitk.Image, grid: sitk.Image) -> sitk.Image:
-    filter_ = sitk.ResampleImageFilter()
-    filter_.SetReferenceImage(grid)
-    filter_.SetInterpolator(sitk.sitkLinear)
-    filter_.SetOutputPixelType(sitk.sitkFloat32)
-    filter_.UseNearestNeighborExtrapolatorOn()
-    return filter_.Execute(image)
-
-
-def _with_axes_of(stitched: np.ndarray, working: sitk.Image, target: sitk.Image) -> np.ndarray:
-    """View `stitched` with the axes of `target`, which differ from those of `working` in order and sign alone.
-
-    All channels at once, which is faster than turning each as an image (docs/developer/performance.md).
-    """
-    own, wanted = (np.reshape(image.GetDirection(), (3, 3)) for image in (working, target))
-    signs = np.rint(wanted.T @ own).astype(int)  # how each wanted axis runs along each own one: x, y, z
-    source = np.abs(signs).argmax(1)
-    flips = (slice(None, None, int(signs[axis, source[axis]])) for axis in (2, 1, 0))
-    return stitched.transpose(0, *(3 - source[::-1]))[(slice(None), *flips)]

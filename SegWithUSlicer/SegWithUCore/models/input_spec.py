@@ -37,22 +37,34 @@ class Normalisation:
         Args:
             inside: mask of the same shape, see `nonzero_only`.
         """
-        values = array.astype(np.float64)
         if self.kind == "none":
-            return values.astype(np.float32)
+            return array.astype(np.float32)
+        result = np.empty(array.shape, np.float32)
         if self.nonzero_only and inside is not None and inside.any():
-            values[inside] = replace(self, nonzero_only=False)(values[inside])
-            return values.astype(np.float32)
-        # In place: the values are a copy already, and more of them would be the largest arrays of a preparation.
+            result[...] = array
+            result[inside] = replace(self, nonzero_only=False)(array[inside])
+            return result
+        low, high, offset, scale = self._constants(array)
+        for source, target in zip(_pieces(array), _pieces(result), strict=True):
+            values = source.astype(np.float64)
+            if self.kind != "range":
+                np.clip(values, low, high, out=values)
+            values -= offset
+            values /= scale
+            target[...] = values
+        return result
+
+    def _constants(self, array: np.ndarray) -> tuple[float, float, float, float]:
+        """Where values are clipped, what is subtracted, and what they are divided by."""
         if self.kind == "fixed":
-            return _scaled(np.clip(values, self.low, self.high, out=values), self.mean, max(self.std, 1e-8))
-        low, high = np.percentile(values, [self.low, self.high])
+            return self.low, self.high, self.mean, max(self.std, 1e-8)
+        low, high = _percentiles(array, (self.low, self.high))
         if high <= low:  # nearly all voxels equal: keep the few that differ
-            low, high = float(values.min()), float(values.max())
+            low, high = float(array.min()), float(array.max())
         if self.kind == "range":
-            return _scaled(values, low, max(high - low, 1e-8))
-        np.clip(values, low, high, out=values)
-        return _scaled(values, values.mean(), max(float(values.std()), 1e-8))
+            return low, high, low, max(high - low, 1e-8)
+        mean, std = _mean_and_deviation(array, low, high)
+        return low, high, mean, max(std, 1e-8)
 
     def to_json(self) -> dict[str, Any]:
         """Make the `normalisation` block."""
@@ -222,11 +234,40 @@ def check_label_values(values: Sequence[Any], source: str) -> list[int]:
     return list(values)
 
 
-def _scaled(values: np.ndarray, offset: float, scale: float) -> np.ndarray:
-    """(values - offset) / scale in float32; the values are lost."""
-    values -= offset
-    values /= scale
-    return values.astype(np.float32)
+PIECE_VOXELS = 1 << 24
+"""Normalised at once: copies in double precision of a large image would need more memory than all else."""
+
+
+def _pieces(array: np.ndarray) -> list[np.ndarray]:
+    """Cut an array into views of some planes each, or of some voxels of a list."""
+    step = max(1, PIECE_VOXELS * len(array) // max(1, array.size))
+    return [array[start : start + step] for start in range(0, len(array), step)]
+
+
+def _percentiles(array: np.ndarray, percent: tuple[float, float]) -> tuple[float, float]:
+    """As `numpy.percentile` in double precision; of a large array, without such a copy."""
+    if array.size <= PIECE_VOXELS:
+        low, high = np.percentile(array.astype(np.float64), percent)
+        return float(low), float(high)
+    places = [each / 100 * (array.size - 1) for each in percent]
+    around = [min(int(place) + step, array.size - 1) for place in places for step in (0, 1)]
+    ordered = np.partition(array, sorted(set(around)), axis=None)
+    low, high = (
+        float(ordered[first]) + (float(ordered[second]) - float(ordered[first])) * (place - int(place))
+        for place, first, second in zip(places, around[::2], around[1::2], strict=True)
+    )
+    return low, high
+
+
+def _mean_and_deviation(array: np.ndarray, low: float, high: float) -> tuple[float, float]:
+    """Mean and standard deviation of the clipped values, in double precision."""
+    pieces = _pieces(array)
+    if len(pieces) == 1:
+        values = array.astype(np.float64).clip(low, high)
+        return float(values.mean()), float(values.std())
+    mean = sum(float(piece.astype(np.float64).clip(low, high).sum()) for piece in pieces) / array.size
+    squares = sum(float(np.square(piece.astype(np.float64).clip(low, high) - mean).sum()) for piece in pieces)
+    return mean, float(np.sqrt(squares / array.size))
 
 
 def _slice_edge(data: Mapping[str, Any]) -> int | None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from ..plane_files import Planes
 from .region import Competition, Kind, Region, Shape
 from .uncertain_voxels import UncertainVoxels, expected_wrong_voxels, extents, peaks, thickness_mm, uncertain_voxels
 from .watershed import basins, error_density
@@ -52,7 +53,7 @@ class RegionSettings:
 
 @dataclass(frozen=True)
 class Assessed:
-    """What regions are made from: arrays (z, y, x) of one shape, on a part of a grid.
+    """What regions are made from: volumes (z, y, x) of one shape, on a part of a grid.
 
     Attributes:
         error_probability: 0 to 1; negative where not assessed.
@@ -63,13 +64,13 @@ class Assessed:
         model_percentile, data_percentile: 0 to 100 at uncertain voxels, None if the model does not tell.
     """
 
-    error_probability: np.ndarray
-    segmentation: np.ndarray
-    runner_up: np.ndarray
+    error_probability: Planes
+    segmentation: Planes
+    runner_up: Planes
     names: Mapping[int, str]
     ijk_to_ras: np.ndarray
-    model_percentile: np.ndarray | None = None
-    data_percentile: np.ndarray | None = None
+    model_percentile: Planes | None = None
+    data_percentile: Planes | None = None
 
     @property
     def spacing_zyx(self) -> np.ndarray:
@@ -144,8 +145,7 @@ def _low_density_mm3(
     assessed: Assessed, voxels: UncertainVoxels, thin: np.ndarray, voxel_mm3: float
 ) -> dict[str, float]:
     """Sum the expected wrong volume left out, by the structure that the voxels are about."""
-    segmentation, runner_up = voxels.values_of(assessed.segmentation), voxels.values_of(assessed.runner_up)
-    about = np.where(segmentation != 0, segmentation, runner_up)[thin]
+    about = np.where(voxels.segmentation != 0, voxels.segmentation, voxels.runner_up)[thin]
     mass = np.bincount(about, voxels.probability[thin]) * voxel_mm3
     return {assessed.names[value]: float(mass[value]) for value in np.flatnonzero(mass).tolist()}
 
@@ -175,7 +175,7 @@ def _volumes(assessed: Assessed, voxels: UncertainVoxels, region: np.ndarray, wr
 
 
 def _means_of(
-    part: np.ndarray | None, voxels: UncertainVoxels, region: np.ndarray, wrong: np.ndarray
+    part: Planes | None, voxels: UncertainVoxels, region: np.ndarray, wrong: np.ndarray
 ) -> Sequence[float | None]:
     return [None] * len(wrong) if part is None else _means(voxels.values_of(part), voxels, region, wrong).tolist()
 
@@ -200,12 +200,11 @@ def _positions(assessed: Assessed, voxels: UncertainVoxels, region: np.ndarray, 
 
 
 def _meaning(assessed: Assessed, voxels: UncertainVoxels, region: np.ndarray, wrong: np.ndarray) -> Columns:
-    segmentation, runner_up = voxels.values_of(assessed.segmentation), voxels.values_of(assessed.runner_up)
     thickness = _means(thickness_mm(voxels, assessed.spacing_zyx), voxels, region, wrong)
     # Two voxels are as thin as an uncertain boundary gets; below 1 mm the eye does not tell them from one.
     voxel_mm = float(np.prod(assessed.spacing_zyx)) ** (1 / 3)
     blobs = (thickness > BLOB_VOXELS * max(1.0, voxel_mm)).tolist()
-    confused = confusions(segmentation, runner_up, region, voxels.probability, len(wrong) - 1)
+    confused = confusions(voxels.segmentation, voxels.runner_up, region, voxels.probability, len(wrong) - 1)
     structures = [strongest_structure(found) if found else 0 for found in confused]
     return {
         "structure": [assessed.names[value] for value in structures],

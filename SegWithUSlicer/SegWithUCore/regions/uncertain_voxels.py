@@ -11,6 +11,8 @@ from itertools import product
 
 import numpy as np
 
+from ..plane_files import Planes, plane_pieces
+
 Step = tuple[int, int, int]
 HALF_OF_26: tuple[Step, ...] = tuple((z, y, x) for z, y, x in product((-1, 0, 1), repeat=3) if (z, y, x) > (0, 0, 0))
 """One of each two opposite steps to the 26 neighbours, (z, y, x)."""
@@ -24,18 +26,25 @@ class UncertainVoxels:
     Attributes:
         zyx: (n, 3) int32 indices.
         probability: (n,) error probability of each.
-        class_pair: (n,) the predicted class and the runner-up as one number; voxels of different pairs are no
-            neighbours.
+        segmentation, runner_up: (n,) label values of the most and second most probable class.
+        class_pair: (n,) both as one number; voxels of different pairs are no neighbours.
         shape_zyx: of the volume.
     """
 
     zyx: np.ndarray
     probability: np.ndarray
-    class_pair: np.ndarray
+    segmentation: np.ndarray
+    runner_up: np.ndarray
     shape_zyx: tuple[int, int, int]
 
     def __len__(self) -> int:
         return len(self.probability)
+
+    @cached_property
+    def class_pair(self) -> np.ndarray:
+        """As described for the class."""
+        one, other = self.segmentation.astype(np.int64), self.runner_up.astype(np.int64)
+        return np.asarray((np.minimum(one, other) << 32) + np.maximum(one, other))
 
     @cached_property
     def keys(self) -> np.ndarray:
@@ -70,14 +79,27 @@ class UncertainVoxels:
             index += found
         return pairs
 
-    def values_of(self, volume: np.ndarray) -> np.ndarray:
+    def values_of(self, volume: Planes) -> np.ndarray:
         """Return the values (n,) of another volume (z, y, x) at these voxels."""
-        z, y, x = self.zyx.T
-        return volume[z, y, x]
+        return _values_at(volume, self.zyx)
+
+
+def _values_at(volume: Planes, zyx: np.ndarray) -> np.ndarray:
+    """Values of a volume at voxels in scan order."""
+    z, y, x = zyx.T
+    if isinstance(volume, np.ndarray):
+        return np.asarray(volume[z, y, x])
+    found = np.empty(len(zyx), volume.dtype)
+    for planes in plane_pieces(volume.shape):
+        first, last = np.searchsorted(z, [planes.start, planes.stop]).tolist()
+        if first < last:
+            here = slice(first, last)
+            found[here] = volume[planes][z[here] - planes.start, y[here], x[here]]
+    return found
 
 
 def uncertain_voxels(
-    error_probability: np.ndarray, segmentation: np.ndarray, runner_up: np.ndarray, threshold: float
+    error_probability: Planes, segmentation: Planes, runner_up: Planes, threshold: float
 ) -> UncertainVoxels:
     """List the voxels whose error probability is above a threshold.
 
@@ -85,20 +107,20 @@ def uncertain_voxels(
         error_probability: (z, y, x); voxels that were not assessed hold a negative value.
         segmentation, runner_up: label values of the same shape.
     """
-    found = [np.empty((0, 3), np.int32)]
+    found, probability = [np.empty((0, 3), np.int32)], [np.empty(0, np.float64)]
     for start, slab in _slabs(error_probability):
-        indices = np.stack(np.unravel_index(np.flatnonzero(slab > threshold), slab.shape), 1).astype(np.int32)
+        above = np.flatnonzero(slab > threshold)
+        indices = np.stack(np.unravel_index(above, slab.shape), 1).astype(np.int32)
         indices[:, 0] += start
         found.append(indices)
+        probability.append(slab.ravel()[above].astype(np.float64))
     zyx = np.concatenate(found)
-    z, y, x = zyx.T
-    one, other = segmentation[z, y, x].astype(np.int64), runner_up[z, y, x].astype(np.int64)
-    class_pair = (np.minimum(one, other) << 32) + np.maximum(one, other)
     depth, height, width = error_probability.shape
-    return UncertainVoxels(zyx, error_probability[z, y, x].astype(np.float64), class_pair, (depth, height, width))
+    first, second = _values_at(segmentation, zyx), _values_at(runner_up, zyx)
+    return UncertainVoxels(zyx, np.concatenate(probability), first, second, (depth, height, width))
 
 
-def expected_wrong_voxels(error_probability: np.ndarray) -> float:
+def expected_wrong_voxels(error_probability: Planes) -> float:
     """Sum the error probability over all voxels that were assessed."""
     total = 0.0
     for _start, slab in _slabs(error_probability):
@@ -119,11 +141,10 @@ def sorted_indices(numbers: np.ndarray, count: int) -> np.ndarray:
     return np.asarray(coo_array((indices, (numbers, indices)), shape=(count, len(numbers))).tocsr().data)
 
 
-def _slabs(volume: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+def _slabs(volume: Planes) -> Iterator[tuple[int, np.ndarray]]:
     """Yield parts of a volume along z, so that temporary arrays stay small."""
-    step = max(1, _SLAB_VOXELS // max(1, int(np.prod(volume.shape[1:]))))
-    for start in range(0, volume.shape[0], step):
-        yield start, volume[start : start + step]
+    for planes in plane_pieces(volume.shape, _SLAB_VOXELS):
+        yield planes.start, volume[planes]
 
 
 def thickness_mm(voxels: UncertainVoxels, spacing_zyx: np.ndarray) -> np.ndarray:

@@ -18,7 +18,7 @@ from SegWithUCore.inference.gated_maps import coarse_maps, doubt, gated_window, 
 from SegWithUCore.inference.gated_slabs import gated_planes, network_answer
 from SegWithUCore.inference.model import Model
 from SegWithUCore.inference.prediction import predict
-from SegWithUCore.inference.segment import segment_images
+from SegWithUCore.inference.segment_slabs import segment_images
 from SegWithUCore.inference.sliding_window import WindowPlan, stitch
 from SegWithUCore.inference.uncertainty_maps import FittedCalibration, voxelwise
 from SegWithUCore.models.input_spec import InputSpec

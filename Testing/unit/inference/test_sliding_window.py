@@ -110,15 +110,26 @@ def test_nnunets_windows_equal_a_plain_loop_bit_for_bit(shape: tuple[int, ...], 
 
 @pytest.mark.parametrize(("shape", "window"), CASES)
 @pytest.mark.parametrize("lay", [WindowPlan.overlapping, WindowPlan.evenly_spread])
+@pytest.mark.parametrize("axis", [0, 1, 2])
 def test_slabs_are_the_whole_cut_in_order_and_keep_a_window_of_planes(
-    lay: type[WindowPlan], shape: tuple[int, ...], window: tuple[int, ...]
+    axis: int, lay: type[WindowPlan], shape: tuple[int, ...], window: tuple[int, ...]
 ) -> None:
     image, plan = volume(shape), lay(shape, window)
-    whole = stitch(InParts(), image, plan)
+    whole = np.moveaxis(stitch(InParts(), image, plan, axis=axis), 1 + axis, 1)
     ends = [0]
-    for slab in finished_slabs(InParts(), image, plan):
+    for slab in finished_slabs(InParts(), image, plan, axis=axis):
         assert slab.planes.start == ends[-1]
         ends.append(slab.planes.stop)
-        np.testing.assert_array_equal(slab.sums / slab.weights, whole[:, slab.planes])
-    assert ends[-1] == shape[0]
-    assert all(stop - start <= window[0] for start, stop in pairwise(ends))
+        found = np.moveaxis(slab.sums / slab.weights, 1 + axis, 1)
+        np.testing.assert_array_equal(found, whole[:, slab.planes])
+    assert ends[-1] == shape[axis]
+    assert all(stop - start <= window[axis] for start, stop in pairwise(ends))
+
+
+@pytest.mark.parametrize("axis", [1, 2])
+def test_along_another_axis_only_the_last_bits_differ(axis: int) -> None:
+    (shape, window), *_ = CASES
+    image, plan = volume(shape), WindowPlan.overlapping(shape, window)
+    found, expected = (stitch(InParts(), image, plan, axis=each) for each in (axis, 0))
+    assert not np.array_equal(found, expected)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)

@@ -15,12 +15,12 @@ from toy_models import ToyBackbone, registered_toys, toy_network
 
 from SegWithUCore.imaging.roi import RegionOfInterest, voxel_box
 from SegWithUCore.imaging.volume import read_image, read_labels
-from SegWithUCore.inference import uncertainty_maps
+from SegWithUCore.inference import grid_blocks, uncertainty_maps
 from SegWithUCore.inference.engines.base import WindowRunner
 from SegWithUCore.inference.engines.torch_engine import TorchEngine, TorchWindows
 from SegWithUCore.inference.model import Model
 from SegWithUCore.inference.preprocessing import network_input
-from SegWithUCore.inference.segment import segment_images
+from SegWithUCore.inference.segment_slabs import segment_images
 from SegWithUCore.inference.sliding_window import WindowPlan, count_windows, stitch, stitched
 from SegWithUCore.inference.uncertainty_maps import VoxelMaps, maps_on_grid, resample_to_grid, voxelwise
 from SegWithUCore.metrics.error_detection import auroc, score_groups
@@ -172,9 +172,9 @@ class TestMaps:
         for single, double in ((found.calibration, exact.calibration), (found.ranking, exact.ranking)):
             assert np.abs(single - double[0, 0].numpy()).max() < 1e-5
 
-    @pytest.mark.parametrize("slab", [1, 2000])
+    @pytest.mark.parametrize("piece", [1, 20000])
     def test_slabs_of_an_interpolated_grid_equal_the_whole(
-        self, slab: int, network: SegWithU, stitched: np.ndarray, monkeypatch: pytest.MonkeyPatch
+        self, piece: int, network: SegWithU, stitched: np.ndarray, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         working = sitk.Image(*SHAPE[::-1], sitk.sitkFloat32)
         target = sitk.Image(20, 30, 17, sitk.sitkFloat32)
@@ -182,7 +182,7 @@ class TestMaps:
         target.SetOrigin((0.3, -0.2, 0.4))
         engine = TorchEngine(network)
         whole, maps = resample_to_grid(stitched, working, target), maps_on_grid(engine, stitched, working, target)
-        monkeypatch.setattr(uncertainty_maps, "SLAB_VOXELS", slab)
+        monkeypatch.setattr(grid_blocks, "PIECE_VALUES", piece)
         np.testing.assert_allclose(resample_to_grid(stitched, working, target), whole, atol=1e-6)
         parts = maps_on_grid(engine, stitched, working, target)
         np.testing.assert_array_equal(parts.classes, maps.classes)

@@ -1,0 +1,170 @@
+"""How far a run is, as the share of the time that it takes: so the time left follows from the share that is done.
+
+Windows and maps are timed as they come; what only follows (regions, files) by a sample of the first window.
+"""
+
+import time
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..imaging.plane_writer import FLOAT_LEVEL
+from ..progress import Progress
+from .engines.base import Engine
+from .grid_blocks import Piece
+
+SAMPLE_VOXELS = 32768
+"""Of the first window, whose maps are made and compressed to see how long that takes."""
+FOLLOWING_SHARE = 0.5
+"""What regions and metrics take, of the time in which one map is compressed (measured)."""
+CHECKING = 1.4
+"""Time to write files and to read them again, in units of compressing them (measured)."""
+FIRST_WINDOWS = 0.03
+LAST = 0.9999
+"""Shares before any window but the first was timed, and before all is done."""
+
+Clock = Callable[[], float]
+
+
+class RunClock:
+    """Tells a progress how far a run is; never less than before.
+
+    Args:
+        progress: who is told.
+        clock: seconds.
+    """
+
+    def __init__(self, progress: Progress, clock: Clock = time.monotonic) -> None:
+        self._progress, self._clock, self._begun = progress, clock, clock()
+        self._shown = 0.0
+        self._windows, self._voxels, self._bytes = 0, 0, 0.0
+        self._done, self._mapped, self._written = 0, 0.0, 0.0
+        self._swept_s, self._first_s, self._maps_s = 0.0, 0.0, 0.0
+        self._map_s, self._byte_s = 0.0, 0.0
+        self._sweep_at = self._write_at = 0.0
+
+    def __call__(self, stage: str, fraction: float, detail: str = "") -> None:
+        """Tell of a stage that is not timed."""
+        self._tell(stage, fraction, detail)
+
+    def begin_windows(self, windows: int, voxels: int, written_bytes: float) -> None:
+        """Begin with the windows.
+
+        Args:
+            windows: how many there are.
+            voxels: of the maps.
+            written_bytes: of the files that follow; as `wrote` is told.
+        """
+        self._windows, self._voxels, self._bytes = windows, voxels, written_bytes
+        self._done, self._mapped, self._maps_s = 0, 0.0, 0.0
+        self._sweep_at = self._clock()
+
+    def window(self, stage: str, fraction: float, detail: str = "") -> None:
+        """Tell that one more window is done."""
+        self._done += 1
+        self._swept_s = self._clock() - self._sweep_at - self._maps_s
+        if self._done == 1:
+            self._first_s = self._swept_s
+        self._tell(stage, self._share() if self._done > 1 else FIRST_WINDOWS, detail)
+
+    def timed(self, pieces: Iterable[Piece], axis: int, count: int) -> Iterator[Piece]:
+        """Pass pieces on and time what is done with them.
+
+        Args:
+            axis: that is swept.
+            count: of its planes.
+        """
+        for piece in pieces:
+            begun = self._clock()
+            yield piece
+            self._maps_s += self._clock() - begun
+            self._mapped += piece.values.shape[1 + axis] / count
+
+    def sampled(self, map_s: float, byte_s: float) -> None:
+        """Take in what the maps of a voxel take, and compressing a byte of them."""
+        self._map_s, self._byte_s = map_s, byte_s
+
+    def follow(self, stage: str, detail: str = "") -> None:
+        """Tell of a stage after the windows."""
+        self._mapped, self._done = 1.0, self._windows
+        self._write_at = self._clock()
+        self._tell(stage, self._share(), detail)
+
+    def wrote(self, size: float) -> None:
+        """Tell that so many bytes more are written."""
+        self._written += size
+        self._tell("writing", self._share())
+
+    def _share(self) -> float:
+        """Of the time that the run will have taken."""
+        passed = self._clock() - self._begun
+        window_s = (self._swept_s - self._first_s) / max(1, self._done - 1)
+        left = (self._windows - self._done) * window_s + self._maps_left()
+        left += self._writing_left()
+        return passed / max(passed + left, 1e-9)
+
+    def _maps_left(self) -> float:
+        if self._mapped > 0:
+            return self._maps_s / self._mapped * max(0.0, 1 - self._mapped)
+        return self._map_s * self._voxels
+
+    def _writing_left(self) -> float:
+        if self._written > 0.02 * self._bytes:
+            pace = (self._clock() - self._write_at) / self._written
+            return pace * max(0.0, self._bytes - self._written)
+        following = 0.0 if self._written else FOLLOWING_SHARE * 4 * self._byte_s * self._voxels
+        return CHECKING * self._byte_s * (self._bytes - self._written) + following
+
+    def _tell(self, stage: str, fraction: float, detail: str = "") -> None:
+        self._shown = max(self._shown, min(fraction, 1.0 if stage == "done" else LAST))
+        self._progress(stage, self._shown, detail)
+
+
+class SampledEngine:
+    """An engine that times, with the first window, the maps of some voxels and compressing what is no smoother."""
+
+    def __init__(self, engine: Engine, clock: RunClock) -> None:
+        self._engine, self._clock, self._is_first = engine, clock, True
+
+    def __getattr__(self, name: str) -> Any:
+        """Anything else is the engine's own."""
+        return getattr(self._engine, name)
+
+    def window(self, image: np.ndarray) -> Sequence[np.ndarray]:
+        """As `Engine.window`."""
+        parts = self._engine.window(image)
+        if self._is_first:
+            self._clock.sampled(self._map_s(parts), self._byte_s(parts[0]))
+        return parts
+
+    def window_parts(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """As `Engine.window_parts`; maps are made of several windows, so they are timed with the first slab."""
+        parts = self._engine.window_parts(image)
+        if self._is_first:
+            self._clock.sampled(0.0, self._byte_s(parts[0]))
+        return parts
+
+    def _map_s(self, parts: Sequence[np.ndarray]) -> float:
+        """Seconds that the maps of one voxel take."""
+        chunk = np.concatenate([_middle(part) for part in parts])
+        self._engine.maps(chunk)  # what is set up once is not counted
+        begun = time.perf_counter()
+        self._engine.maps(chunk)
+        return (time.perf_counter() - begun) / chunk.shape[1]
+
+    def _byte_s(self, logits: np.ndarray) -> float:
+        """Seconds that compressing one byte of a map takes."""
+        self._is_first = False
+        data = np.ascontiguousarray(_middle(logits)[0]).tobytes()
+        begun = time.perf_counter()
+        zlib.compress(data, FLOAT_LEVEL)
+        return (time.perf_counter() - begun) / len(data)
+
+
+def _middle(part: np.ndarray) -> np.ndarray:
+    """Take some voxels of a window, (channels, voxels)."""
+    flat = part.reshape(len(part), -1)
+    first = max(0, flat.shape[1] // 2 - SAMPLE_VOXELS // 2)
+    return flat[:, first : first + SAMPLE_VOXELS]
