@@ -81,15 +81,19 @@ def _finds_errors(result: Mapping[str, Any]) -> Answer:
         return Answer(question, UNKNOWN, "No case has a wrong voxel, so there was nothing to find.")
     low, high = row["low"], row["high"]
     level = NO if low < POOR_AUROC else YES if low >= GOOD_AUROC else PARTLY
-    words = f"Of a wrong and a right voxel it takes the wrong one for riskier in {row['mean']:.1%} of pairs "
-    words += f"({low:.1%} to {high:.1%}); 50 % would be guessing."
+    words = f"Of a wrong and a right voxel it takes the wrong one for riskier in {_percent(row['mean'])} of pairs "
+    words += f"({_percent(low)} to {_percent(high)}); 50 % would be guessing."
     band = rows.get("auroc band error probability")
     if band and band["mean"] is not None:
-        words += f" Near the surface alone, where nearly all errors are: {band['mean']:.1%}."
+        words += f" Near the surface alone, where nearly all errors are: {_percent(band['mean'])}."
     gain = result["comparisons"].get("auprc whole, error probability - softmax by direction")
     if level == YES and isinstance(gain, Mapping) and gain["high"] < 0:
         level = PARTLY
     return Answer(question, level, words + _against_softmax(gain))
+
+
+def _percent(share: float) -> str:
+    return f"{share * 100:.1f} %"
 
 
 def _against_softmax(gain: Mapping[str, float] | None) -> str:
@@ -133,7 +137,7 @@ def _intervals_hold(result: Mapping[str, Any], calibration: Mapping[str, Any]) -
             level = NO
     promised = rows[0]["volume_interval"]["level"]
     short = "" if level == YES else " That is fewer than chance explains."
-    return Answer(question, level, f"{'; '.join(said)}; {promised:.0%} are promised.{short}")
+    return Answer(question, level, f"{'; '.join(said)}; {promised * 100:.0f} % are promised.{short}")
 
 
 def _predicted_dice(result: Mapping[str, Any]) -> Answer:

@@ -125,7 +125,7 @@ def plan_folds(
     file = splits if splits is not None else find_splits(folder, dataset)
     listed = _by_splits(file, ordered, patients) if file is not None else _by_validation(folder, ordered, patients)
     _check_validation(folder, listed, file)
-    return _plan(listed, patients, str(file) if file is not None else "the validation predictions of each fold")
+    return _plan(listed, patients, file.name if file is not None else "the validation predictions of each fold")
 
 
 def present_folds(folder: Path, checkpoint: str) -> list[str]:

@@ -53,7 +53,7 @@ def test_each_case_is_predicted_by_the_network_that_has_not_seen_it(tmp_path: Pa
     training = Training(tmp_path, [0, 1, 2])
     training.split(10, 10, 10)
     plan = training.plan()
-    assert plan.source == str(training.splits)
+    assert plan.source == "splits_final.json"
     assert {case: fold.network for case, fold in plan.unseen} == {
         case: str(number // 10) for number, case in enumerate(training.cases)
     }
