@@ -23,6 +23,8 @@ sys.path.insert(0, str(HERE))
 
 from adopt_trainings import CONFIGURATION, PLANS, SUBJECTS, TRAINER  # noqa: E402
 
+FOLD_SHARE = 0.5
+"""As measured by `adopt_fold_share.py`, which needs it."""
 ROWS = (
     "auroc whole error probability",
     "auroc band error probability",
@@ -53,7 +55,16 @@ def main() -> int:
     model = options.runs / "adopted" / f"{options.name}_nnunet"
     call = ["adopt", result, "--dataset", options.runs / "raw" / dataset, "--output", model]
     call += ["--splits", options.runs / "preprocessed" / dataset / "splits_final.json"]
-    call += ["--licence-data", subject.licence, "--licence-weights", subject.licence, "--threads", "1"]
+    call += [
+        "--fold-share",
+        FOLD_SHARE,
+        "--licence-data",
+        subject.licence,
+        "--licence-weights",
+        subject.licence,
+        "--threads",
+        "1",
+    ]
     said, _ = segwithu([*call, *(["--epochs", options.epochs] if options.epochs else [])])
     again, seconds_again = segwithu([*call, *(["--epochs", options.epochs] if options.epochs else [])])
     work = model.with_name(f"{model.name}_adoption")

@@ -6,8 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import OutputError
-from .arguments import add_threads_option, check_folder_name, whole_number
+from ..errors import OutputError, UsageError
+from .arguments import add_threads_option, check_folder_name, finite_number, whole_number
 from .console import Console
 from .import_model import ABOUT, parsed_orientation
 
@@ -51,6 +51,14 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
         "--patient-pattern", help="regular expression whose first group is the patient in a case's name"
     )
     command.add_argument("--epochs", type=whole_number(1, 100_000), help="of each head (default: about 2000 windows)")
+    command.add_argument(
+        "--fold-share",
+        type=finite_number,
+        default=0.0,
+        metavar="SHARE",
+        help="share of a head's batches that networks of other folds predict, which have not seen the case (default 0: "
+        "measured, they make it find errors worse)",
+    )
     command.add_argument("--checkpoint", default="checkpoint_final.pth", help="file within the folds")
     command.add_argument("--configuration", help="such as 3d_fullres (default: the one that was trained)")
     command.add_argument("--orientation", help="as in import-nnunet")
@@ -99,6 +107,8 @@ def _job(options: argparse.Namespace) -> "tuple[Adoption, NnunetFolder]":
 
     if options.name is not None:
         check_folder_name(options.name, "--name")
+    if not 0 <= options.fold_share <= 1:
+        raise UsageError(f"--fold-share is {options.fold_share:g}: give a share from 0 to 1.")
     reading = {
         "configuration": options.configuration,
         "checkpoint": options.checkpoint,
@@ -123,7 +133,16 @@ def _job(options: argparse.Namespace) -> "tuple[Adoption, NnunetFolder]":
     about = {name: getattr(options, name) for name in ABOUT}
     about["name"] = about["name"] or _name_of(options.output)
     return Adoption(
-        options.folder, cases, plan, reading, about, options.output, work, options.epochs, not options.no_hashes
+        options.folder,
+        cases,
+        plan,
+        reading,
+        about,
+        options.output,
+        work,
+        options.epochs,
+        not options.no_hashes,
+        options.fold_share,
     ), first
 
 

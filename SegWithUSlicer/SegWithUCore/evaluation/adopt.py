@@ -20,6 +20,7 @@ from ..training.calibrate import display_windows, fitted, training_fingerprint
 from ..training.case_roles import hashes_of
 from ..training.dataset import Case
 from ..training.fold_networks import (
+    FOLD_SHARE,
     PreparedCases,
     StoredPredictions,
     adoption_recipe,
@@ -62,6 +63,7 @@ class Adoption:
         work: folder of the stages.
         epochs: of each head, None for the default.
         hashes: keep voxel hashes of the cases in the model, so that it is not judged on them.
+        fold_share: share of a head's batches that networks of other folds predict.
     """
 
     result: Path
@@ -73,6 +75,7 @@ class Adoption:
     work: Path
     epochs: int | None = None
     hashes: bool = True
+    fold_share: float = FOLD_SHARE
 
     def read(self, fold: Fold) -> NnunetFolder:
         """Read the network of a fold."""
@@ -81,7 +84,7 @@ class Adoption:
     def recipe(self, first: NnunetFolder) -> Recipe:
         """Make the recipe that all heads share."""
         about = about_of(first, self.about)
-        return adoption_recipe(first, about, max(len(fold.seen) for fold in self.used), self.epochs)
+        return adoption_recipe(first, about, max(len(fold.seen) for fold in self.used), self.epochs, self.fold_share)
 
     @property
     def used(self) -> Sequence[Fold]:
@@ -160,7 +163,7 @@ def _import_stage(job: Adoption, first: NnunetFolder, recipe: Recipe) -> Stage:
 def _head_stage(job: Adoption, fold: Fold, recipe: Recipe, prepared: PreparedCases, listed: list[list[Any]]) -> Stage:
     run = job.run(fold)
     runs = {other.name: job.run(other) for other in job.used}
-    others = {case: runs[name] for case, name in fold.by.items() if name in runs}
+    others = {case: runs[name] for case, name in fold.by.items() if name in runs and job.fold_share}
     main = fold is job.used[0]
 
     def work(begun: Begun) -> dict[str, Any] | None:
@@ -240,7 +243,7 @@ def _model_stage(job: Adoption, recipe: Recipe) -> Stage:
 def _record(job: Adoption, run: RunFolder) -> TrainingRecord:
     """Note who has seen what: the head's cases, and those that the calibration was fitted on."""
     first = job.used[0]
-    record = run_record(run, None, [head_words(job.plan, first)])
+    record = run_record(run, None, [head_words(job.plan, first, job.fold_share)])
     if not job.hashes:
         return record
     fitted_on = [case for case, _ in job.plan.unseen] if job.plan.groups()[1] else []

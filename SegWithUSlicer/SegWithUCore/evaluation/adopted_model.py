@@ -12,6 +12,7 @@ from ..inference.engines.compile_graphs import add_graphs
 from ..models.bundle import CARD_FILE, LICENCE_FILE, Bundle, read_bundle, write_bundle_json
 from ..models.curves import CURVES_FILE
 from ..models.model_card import licence_notice, model_card
+from ..models.training_record import read_record
 from ..progress import Progress
 from ..strict_json import read_json_object
 from ..training.nnunet_folds import FEWEST_CASES, Fold, FoldPlan
@@ -23,18 +24,18 @@ PAGE, PAGE_TEXT = "adoption.html", "adoption.md"
 JUDGED_FILE = "judged.json"
 
 
-def head_words(plan: FoldPlan, fold: Fold) -> str:
+def head_words(plan: FoldPlan, fold: Fold, share: float) -> str:
     """Say in the card what the network had seen of the cases that the head was trained with."""
     if plan.all_unseen:
         return f"The head was trained on {len(fold.seen)} cases that the network has not seen (the user's word)."
-    if not fold.by or plan.groups()[0] == "none":
+    if fold.by and share and plan.groups()[0] != "none":
         return (
-            f"The head was trained on the {len(fold.seen)} cases that the network was trained with, and saw too few of "
-            "the errors that it makes on new cases: networks of further folds were not there."
+            f"The head was trained on {len(fold.seen)} cases that the network was trained with; networks of other "
+            f"folds, which have not seen them, predicted {share * 100:.0f} % of the batches."
         )
     return (
-        f"The head was trained on {len(fold.seen)} cases, {len(fold.by)} of them half the time by a network of another "
-        "fold that has not seen them."
+        f"The head was trained on the {len(fold.seen)} cases that the network was trained with, so it saw fewer of the "
+        "errors that the network makes on new cases; what is fitted after it has seen them."
     )
 
 
@@ -133,7 +134,8 @@ def page_lead(bundle: Bundle, plan: FoldPlan) -> list[str]:
 
 
 def _limits(bundle: Bundle, plan: FoldPlan) -> list[str]:
-    limits = [head_words(plan, plan.folds[0])]
+    record = read_record(bundle.folder)
+    limits = list(record.remarks) if record else []
     if len(plan.networks) > 1:
         limits.append(
             f"The figures come from {len(plan.networks)} networks with a head each; the model holds the first of them."

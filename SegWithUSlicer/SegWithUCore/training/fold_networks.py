@@ -34,28 +34,30 @@ HEAD = {"variant": "context", "feature_channels": 32, "probes": 8, "aleatoric": 
 """The head that the shipped model has by default; docs/models/train.md says what it brings."""
 WINDOWS = 2000
 """Windows that a head is trained with unless the number of epochs is given: the shipped model's best epoch had 1764."""
-FOLD_SHARE = 0.5
-"""Share of the batches that a network predicts which has not seen their case, where there is one."""
+FOLD_SHARE = 0.0
+"""Share of the batches that a network of another fold predicts, which has not seen their case. With 0.5 the head finds
+errors worse (`adopt_fold_share.json`): networks that were trained apart have no features in common."""
 
 
 def adoption_recipe(
-    folder: NnunetFolder, about: Mapping[str, str], cases: int, epochs: int | None, windows: int = WINDOWS
+    folder: NnunetFolder, about: Mapping[str, str], cases: int, epochs: int | None, fold_share: float = FOLD_SHARE
 ) -> Recipe:
     """Make the recipe of the heads.
 
     Args:
         cases: that a head is trained with; the most of all folds.
-        epochs: None for as many as make about `windows` windows.
+        epochs: None for as many as make about `WINDOWS` windows.
+        fold_share: see `FOLD_SHARE`.
     """
     data = head_recipe(folder, about)
     data["head"] |= HEAD
     data["head_training"] = {
-        "epochs": epochs or max(1, round(windows / max(1, cases))),
+        "epochs": epochs or max(1, round(WINDOWS / max(1, cases))),
         "batch_size": 1,
         "learning_rate": 1.5e-3,
         "final_learning_rate": 5e-5,
         "mirror": False,
-        "cross_fit_share": FOLD_SHARE,
+        "cross_fit_share": fold_share,
         "seed": 1,
     }
     return recipe_from_json(data, folder.source)

@@ -34,6 +34,9 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(adopted_model, "add_graphs", without)
 
 
+OPTIONS = ("--patient-pattern", "(.*)", "--fold-share", "0.5")
+
+
 def adopted(call: Command, result: Path, raw: Path, *options: str) -> Outcome:
     return call(
         "adopt", result, "--dataset", raw, "--output", result.parents[2] / "blobs", "--epochs", "1", "--json", *options
@@ -52,7 +55,7 @@ def test_two_folds_give_a_model_fitted_on_all_their_validation_cases(
     first, second = names(6), names(6, 7)
     result, raw = write_training(tmp_path, [(first, second), (second, first)], (0, 1))
     seen = _noted_predictions(monkeypatch)
-    found = final(adopted(call, result, raw, "--patient-pattern", "(.*)"))
+    found = final(adopted(call, result, raw, *OPTIONS))
     bundle = read_bundle(tmp_path / "blobs")
     assert bundle.calibration is not None and bundle.calibration["cases"] == 12
     assert bundle.figures is not None and bundle.figures["cases"] == 12
@@ -62,7 +65,7 @@ def test_two_folds_give_a_model_fitted_on_all_their_validation_cases(
     assert {role: len(hashes) for role, hashes in record.roles.items()} == {"train": 6, "calibration": 12}
     card = (tmp_path / "blobs" / "MODEL_CARD.md").read_text(encoding="utf-8")
     assert "each predicted by the one of 2 fold networks that has not seen it" in card
-    assert "6 of them half the time by a network of another fold" in card
+    assert "networks of other folds, which have not seen them, predicted 50 % of the batches" in card
     page = (tmp_path / "blobs" / "adoption.md").read_text(encoding="utf-8")
     assert found["headline"] in page and found["page"] == str(tmp_path / "blobs" / "adoption.html")
     assert (tmp_path / "blobs" / "adoption.html").is_file()
@@ -85,11 +88,11 @@ def _goes_on_without_doing_anything_twice(call: Command, result: Path, raw: Path
     heads = sorted((folder / "blobs_adoption").glob("fold_*/head_best.safetensors"))
     times = [path.stat().st_mtime_ns for path in heads]
     assert len(times) == 2
-    final(adopted(call, result, raw, "--patient-pattern", "(.*)", "--resume"))
-    final(adopted(call, result, raw, "--patient-pattern", "(.*)", "--name", "renamed"))
+    final(adopted(call, result, raw, *OPTIONS, "--resume"))
+    final(adopted(call, result, raw, *OPTIONS, "--name", "renamed"))
     assert read_bundle(folder / "blobs").name == "renamed"
     assert [path.stat().st_mtime_ns for path in heads] == times
-    changed = adopted(call, result, raw, "--patient-pattern", "(.*)", "--epochs", "2")
+    changed = adopted(call, result, raw, *OPTIONS, "--epochs", "2")
     assert changed.code == 2 and "--redo" in str(changed.events[-1]["text"])
 
 
