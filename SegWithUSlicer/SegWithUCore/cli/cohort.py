@@ -162,8 +162,9 @@ def segment_cohort(
         if reporter.table is not None:
             reporter.table.write()
     if many:
-        _overview(options.output, reporter.console)
-        reporter.console.result(_summed_up(counts), _counts_json(counts, interrupted=False))
+        where = _overview(options.output)
+        text = f"{_summed_up(counts)}\n{where}" if where else _summed_up(counts)
+        reporter.console.result(text, _counts_json(counts, interrupted=False))
     if counts.failed and many:
         where = f"{reporter.table.path}" if reporter.table is not None else "above"
         others = "" if counts.failed == counts.total else "; the others are complete"
@@ -171,21 +172,20 @@ def segment_cohort(
     return 1 if counts.failed else 0
 
 
-def _overview(output: Path, console: Console) -> None:
-    """Write the table of all structures and the page of previews; what is wrong there fails no case."""
+def _overview(output: Path) -> str:
+    """Write the table of all structures and the page of previews; return where it is. Faults there fail no case."""
     if not output.is_dir():
-        return
+        return ""
     try:
         from ..report.cohort_page import INDEX_FILE, write_cohort_overview
 
-        for trouble in write_cohort_overview(output):
-            console.note(f"Warning: {trouble}")
+        troubles = write_cohort_overview(output)
     except ModuleNotFoundError as error:
-        console.note(f"There is no index.html of {output}, since the package {error.name} is missing.")
+        return f"There is no index.html of {output}, since the package {error.name} is missing."
     except OutputError as error:
-        console.note(f"Warning: {error}")
-    else:
-        console.note(f"Look at {output / INDEX_FILE}.")
+        return f"Warning: {error}"
+    left = f" {len(troubles)} folders that cannot be read are left out there." if troubles else ""
+    return f"Look at {output / INDEX_FILE}.{left}" if (output / INDEX_FILE).is_file() else ""
 
 
 def summary(name: str, facts: Mapping[str, Any], target: Path, ranks: Sequence[str] = ()) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import SimpleITK as sitk
+from cohort_kills import OVERVIEW
 from exchanged_cases import changed_case, judged
 from segwithu_command import (
     Command,
@@ -73,7 +74,7 @@ def test_what_is_there_stays_and_what_is_missing_is_made(
     assert f"written to {made / NAMES[1]}" in outcome.out
     after = stamps(made)
     assert {name for name in NAMES if after[name] == before[name]} == {NAMES[0], NAMES[2]}
-    assert {path.name for path in made.iterdir()} == set(NAMES), "no lock, no list of failures"
+    assert {path.name for path in made.iterdir()} == {*NAMES, *OVERVIEW}, "no lock, no list of failures"
 
 
 def test_without_resume_an_existing_case_is_still_refused(
@@ -316,7 +317,7 @@ def test_what_dead_runs_of_this_and_of_earlier_versions_left_is_gone_on_with(
     (made / f".{NAMES[0]}.begun").write_text("process 12 at 2026-11-01T10:00:00+00:00\n")
     outcome = segwithu.segment(*images, "--resume", model=tiny, output=made)
     assert outcome.code == 0, outcome.err
-    assert {path.name for path in made.iterdir()} == set(NAMES)
+    assert {path.name for path in made.iterdir()} == {*NAMES, *OVERVIEW}
 
 
 def test_a_second_run_ends_at_once_and_names_the_first_and_the_ways_on(
@@ -345,7 +346,7 @@ def test_a_silent_run_of_another_computer_is_taken_over_when_told(
     _locked(made, "elsewhere", 4711, silent_s=SILENT_AFTER_S + 60)
     one_sentence(segwithu.segment(*images, model=tiny, output=made), "16 min ago")
     assert segwithu.segment(*images, "--resume", model=tiny, output=made).code == 0
-    assert {path.name for path in made.iterdir()} == set(NAMES)
+    assert {path.name for path in made.iterdir()} == {*NAMES, *OVERVIEW}
 
 
 def test_parts_make_all_cases_once_at_the_same_time_as_each_other(
@@ -363,7 +364,7 @@ def test_parts_make_all_cases_once_at_the_same_time_as_each_other(
     monkeypatch.setenv("SLURM_ARRAY_TASK_COUNT", "2")
     second = segwithu.segment(*images, "--resume", "--part", "slurm", model=tiny, output=made)
     assert "1 case done; " in second.out, second.err
-    assert {path.name for path in made.iterdir()} == set(NAMES)
+    assert {path.name for path in made.iterdir()} == {*NAMES, *OVERVIEW}
     for wrong in ("0/2", "3/2", "1", "x/y", "1/0"):
         one_sentence(segwithu.segment(*images, "--part", wrong, model=tiny, output=made), "--part", "I/N", code=2)
 
