@@ -174,7 +174,8 @@ def prediction_file(folder: Path, name: str) -> Path:
     return folder / f"{name[:80]}_{zlib.crc32(name.encode()):08x}.npz"
 
 
-_VALUES = [field.name for field in fields(Prediction)]
+_VALUES = [field.name for field in fields(Prediction) if field.name not in ("error_probability", "view")]
+"""What is kept of a prediction: not what a calibration makes of it, and not the image."""
 
 
 def save_prediction(path: Path, prediction: Prediction, truth: np.ndarray) -> None:
