@@ -77,10 +77,10 @@ def test_noted_in_parts_is_noted_at_once() -> None:
     found = voxelwise(FormulaEngine(), OUTPUTS)
     table = ErrorProbability((-6.0, 0.0, 3.0), (0.0, 0.2, 0.9), 9)(found.ranking, found.classes, found.runner_up)
     whole, parts = StageTwoSweep(stage, steps), StageTwoSweep(stage, steps)
-    whole.note(OUTPUTS[:3], 0, found, table)
+    whole.note(OUTPUTS[:3], slice(None), 0, found, table)
     for planes in (slice(7, 20), slice(0, 7)):
         some = voxelwise(FormulaEngine(), OUTPUTS[:, planes])
-        parts.note(OUTPUTS[:3, planes], planes.start, some, table[planes])
+        parts.note(OUTPUTS[:3, planes], slice(None), planes.start, some, table[planes])
     assert np.array_equal(whole.finished(table, IMAGE), parts.finished(table, IMAGE))
 
 
