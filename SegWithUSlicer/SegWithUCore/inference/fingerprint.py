@@ -338,7 +338,7 @@ def _letters(order: Sequence[int], flips: Sequence[bool], orientation: str) -> s
     seen = [""] * 3
     for axis, (source, flipped) in enumerate(zip(order, flips, strict=True)):
         letter = orientation[2 - axis]
-        seen[2 - source] = _OPPOSITE[letter] if flipped else letter
+        seen[2 - source] = _OPPOSITE.get(letter, f"-{letter}") if flipped else letter  # "xyz" where axes have no names
     return "".join(seen)
 
 

@@ -69,6 +69,9 @@ def test_two_folds_give_a_model_fitted_on_all_their_validation_cases(
     page = (tmp_path / "blobs" / "adoption.md").read_text(encoding="utf-8")
     assert found["headline"] in page and found["page"] == str(tmp_path / "blobs" / "adoption.html")
     assert (tmp_path / "blobs" / "adoption.html").is_file()
+    image = raw / "imagesTr" / "blob001_0000.nii.gz"
+    outcome = call.segment(image, "--unlike-training", model=tmp_path / "blobs", output=tmp_path / "case")
+    assert outcome.code == 0, outcome.err
     _goes_on_without_doing_anything_twice(call, result, raw, tmp_path)
 
 
