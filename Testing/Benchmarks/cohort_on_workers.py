@@ -111,6 +111,7 @@ def kills(options: argparse.Namespace) -> dict[str, Any]:
     import dask
     from cohort_kills import assert_same_cases, hidden_in
     from distributed import LocalCluster
+    from distributed.core import Status
     from segwithu_command import tiny_bundle
 
     images = sorted((options.data / "hippocampus" / "images").glob("*.nii.gz"))[:IMAGES]
@@ -139,13 +140,19 @@ def kills(options: argparse.Namespace) -> dict[str, Any]:
         def kill() -> None:
             nonlocal count
             while count < options.kills and not ended.wait(chance.uniform(0.2, 2.0)):
+                # Killed while it starts, a worker takes its nanny along: both are made anew.
+                for name, nanny in list(cluster.workers.items()):
+                    if nanny.status in (Status.closed, Status.failed):
+                        cluster.workers.pop(name, None)
+                cluster.scale(2)
                 # Asked of the nannies in this process: a client waits for ever for a worker that dies while it answers.
                 pids = {nanny.pid for nanny in cluster.workers.values() if nanny.pid}
                 at_work = sorted(pids & {begun_by(path) for path in output.glob(".*.begun")})
-                if at_work:  # a kill that hits no work proves nothing
-                    os.kill(chance.choice(at_work), signal.SIGKILL)
-                    count += 1
-                    print(f"{count} of {options.kills} kills", file=sys.stderr, flush=True)
+                with contextlib.suppress(ProcessLookupError):  # killed before, and not yet missed
+                    if at_work:  # a kill that hits no work proves nothing
+                        os.kill(chance.choice(at_work), signal.SIGKILL)
+                        count += 1
+                        print(f"{count} of {options.kills} kills", file=sys.stderr, flush=True)
 
         killer = threading.Thread(target=kill)
         killer.start()
