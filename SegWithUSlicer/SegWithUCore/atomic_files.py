@@ -88,6 +88,10 @@ def atomic_folder(target: Path, overwrite: bool = False) -> Iterator[Path]:
             yield work
             work.chmod(0o777 & ~_umask())
             _replace_folder(work, target)
+    except OutputError as error:
+        if str(work) not in str(error):
+            raise
+        raise OutputError(str(error).replace(str(work), str(target))) from error  # users know the folder by its name
     finally:
         shutil.rmtree(work, ignore_errors=True)
 

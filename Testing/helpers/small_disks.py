@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-DISK_KB = 1024
+DISK_KB = 2048
 
 
 def leave(disk: Path, kilobytes: int) -> None:
