@@ -119,7 +119,9 @@ def test_a_real_case_of_several_windows_is_the_same_as_at_once(shipped: Model, c
     assert count_windows(array.shape[1:], bundle.input.window_zyx) >= 4
     model = _with_bundle(shipped, bundle)
     seen = RememberedWindows(shipped.engine)
-    vars(model).update(engine=seen, fitted=replace(shipped.fitted, gate=None))  # which has sums of its own: test_gate
+    vars(model).update(
+        engine=seen, fitted=replace(shipped.fitted, gate=None)
+    )  # which has sums of its own: test_doubt_gate
     found, _ = segment_images([image], model)
     plan, axis = window_plan(array.shape[1:], bundle.input), Turn.between(*map(VoxelGrid.of, (working, image))).swept
     assert axis == (2 if image.GetSize()[2] == 50 else 0)
