@@ -1,18 +1,27 @@
 """A Slicer that dies in mid-review: loads a scene, judges, draws, and is gone without any goodbye.
 
-Run by `test_module_review_resume`; prints the folder of the settings, where the review was kept.
+Run by `test_module_review_resume`; prints the folder of the settings, where the review was kept, the region where it
+stopped, and a checksum of the labels that were drawn.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+import zlib
 from pathlib import Path
 
 import numpy as np
 from opened_module import MODULE, Opened
 from reviewing import Reviewing
 from SlicerHost.host import SlicerHost
+
+
+def labels_checksum(reviewing: Reviewing) -> int:
+    """Of the label of every voxel: an edit may move voxels between structures, which no count of voxels tells."""
+    from SegWithUSlicerLib.review.edits import read_labels
+
+    return zlib.crc32(read_labels(reviewing.nodes).tobytes())
 
 
 def main() -> None:
@@ -34,7 +43,7 @@ def main() -> None:
         host.paint(editor, stroke)
         host.wait(lambda: any(reviewing.folder().glob("*/segmentation_reviewed.Ana.seg.nrrd")))
         reviewing.ui.commentEdit.text = "half written"
-        print(f"{reviewing.folder()}\n{reviewing.session.current.id}", flush=True)
+        print(f"{reviewing.folder()}\n{reviewing.session.current.id}\n{labels_checksum(reviewing)}", flush=True)
         os._exit(3)
 
 

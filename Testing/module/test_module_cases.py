@@ -25,13 +25,13 @@ def _all_regions(listing: Listing, name: str) -> dict:
 
 
 def _flagged_worklist(listing: Listing) -> tuple[Path, float]:
-    """A worklist with a limit that flags the one case with the largest share; the limit."""
+    """A worklist whose limit flags the one case with the largest share, of a structure or the whole; the limit."""
     from SegWithUCore.case.case_file import read_case
     from SegWithUCore.review.flags import structures_of, wrong_share
+    from SegWithUCore.review.triage import figures_of_case
 
-    shares = sorted(
-        max(wrong_share(entry) for entry in structures_of(read_case(listing.cases / name))) for name in CASES
-    )
+    cases = [read_case(listing.cases / name) for name in CASES]
+    shares = sorted(max(figures_of_case(case)["wrong_share"], *map(wrong_share, structures_of(case))) for case in cases)
     limit = round((shares[-1] + shares[-2]) / 2, 4)
     segwithu("worklist", listing.cases, "--output", listing.home, "--flag-wrong-share", str(limit))
     return listing.home / "worklist.json", limit

@@ -56,8 +56,8 @@ def test_what_the_chosen_python_lacks_is_told_and_not_installed(opened_alone: Op
     opened.ui.runButton.click()
     said = opened.finish()
     assert "chosen under Advanced (3." in said
-    assert "torch: it is not installed" in said
-    assert '"monai>=' in said
+    assert "openvino: it is not installed" in said
+    assert '"openvino>=' in said
     assert "which Slicer ships" not in said
     assert opened.host.packaging.installations == []
     assert opened.host.popups.shown == []

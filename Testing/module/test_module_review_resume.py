@@ -13,6 +13,7 @@ import slicer
 from mrml_headless import observers_on
 from opened_module import MODULE, Opened, segment_crop
 from repository import HELPERS, PACKAGES, TESTING
+from review_crash import labels_checksum
 from reviewing import Reviewing
 from SlicerHost.host import SlicerHost as Host
 
@@ -28,7 +29,7 @@ def _voxel_count(reviewing: Reviewing) -> int:
 
 
 def test_a_slicer_that_dies_loses_nothing(reviewing: Reviewing) -> None:
-    whole = _voxel_count(reviewing)
+    whole = labels_checksum(reviewing)
     paths = [PACKAGES, TESTING, HELPERS]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, paths))}
     scene = reviewing.host.folder / "segmented.mrb"
@@ -36,7 +37,7 @@ def test_a_slicer_that_dies_loses_nothing(reviewing: Reviewing) -> None:
         [sys.executable, str(CRASH), str(scene)], env=environment, capture_output=True, text=True, timeout=200
     )
     assert died.returncode == 3, died.stderr
-    folder, at = died.stdout.splitlines()[-2:]
+    folder, at, drawn = died.stdout.splitlines()[-3:]
     shutil.copytree(folder, reviewing.folder(), dirs_exist_ok=True)
     shutil.rmtree(Path(folder).parents[3], ignore_errors=True)
     reviewing.name("Ana")
@@ -47,7 +48,7 @@ def test_a_slicer_that_dies_loses_nothing(reviewing: Reviewing) -> None:
     words = ("✓ accepted", "✗ rejected", "? second reader")
     assert tuple(map(reviewing.cell, (first, second, third))) == words
     assert "Your edits of the earlier session are back." in reviewing.ui.reviewNoteLabel.text
-    assert _voxel_count(reviewing) != whole
+    assert labels_checksum(reviewing) == int(drawn) != whole
     assert reviewing.session.rescore.inside_voxels > 0
     events = [line["event"] for line in reviewing.log() if line["event"] != "looked"]
     assert events == ["opened", *["verdict"] * 3, "edited", "opened"]

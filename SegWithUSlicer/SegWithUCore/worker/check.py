@@ -92,8 +92,9 @@ def check(fields: Mapping[str, Any] | None = None) -> dict[str, Any]:
 def _wanted_engines(fields: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the engines that may run what a request names, the best first; none where the run itself says why."""
     engine, device = str(fields.get("engine") or AUTO), str(fields.get("device") or AUTO)
+    unread = (OPENVINO, TORCH) if engine == AUTO else (engine,)
     if not fields.get("model"):
-        return (OPENVINO, TORCH) if engine == AUTO else (engine,)
+        return unread
     try:
         # Here, for they need NumPy, and without it the check must still speak.
         from ..inference.engines.available import engine_order
@@ -101,7 +102,9 @@ def _wanted_engines(fields: Mapping[str, Any]) -> tuple[str, ...]:
 
         bundle = _bundle(str(fields["model"]))
         return engine_order(with_head(bundle, str(fields.get("head") or "") or None), engine, device)
-    except (ImportError, InputError, UsageError):
+    except ImportError:  # an engine is named with what else is lacking, not only when that is there
+        return unread if device in (AUTO, "cpu") else () if engine == OPENVINO else (TORCH,)
+    except (InputError, UsageError):
         return ()
 
 

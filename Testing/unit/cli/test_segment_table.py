@@ -13,7 +13,8 @@ from SegWithUCore.models.input_spec import Label
 
 OUTSIDE = StructureMetrics(Label(0, "background", (0, 0, 0)), 9000, 9000.0, 8990.0, 12.0, 0.001, 9.0)
 LIVER = StructureMetrics(
-    Label(5, "liver", (1, 2, 3)), 1200, 1234.0, 1240.4, 80.0, 0.05, 61.7, (1100.2, 1400.3), 0.912, True, 27
+    *(Label(5, "liver", (1, 2, 3)), 1200, 1234.0, 1240.4, 80.0, 0.05, 61.7, (1100.2, 1400.3), 0.912, True),
+    calibration_cases=27,
 )
 
 

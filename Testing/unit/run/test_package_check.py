@@ -102,6 +102,31 @@ def test_a_lacking_package_of_every_run_is_told_with_the_engine(packages: Packag
     assert packages.names(model=MODEL) == (False, LIGHT)
 
 
+@pytest.mark.parametrize(
+    ("fields", "names"),
+    [
+        ({}, LIGHT),
+        ({"engine": "torch"}, HEAVY),
+        ({"device": "cuda"}, HEAVY),
+        ({"engine": "openvino", "device": "cuda"}, BASE),
+    ],
+)
+def test_an_engine_is_named_although_no_model_can_be_read_without_numpy(
+    packages: Packages, monkeypatch: pytest.MonkeyPatch, fields: dict[str, str], names: list[str]
+) -> None:
+    """Else whoever installs what is named is told of the engine only then."""
+    real = builtins.__import__
+
+    def without(name: str, *rest: Any, **options: Any) -> Any:
+        if name == "inference.engines.available":
+            raise ModuleNotFoundError("No module named 'numpy'", name="numpy")
+        return real(name, *rest, **options)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    packages.states = {"numpy": "missing", "openvino": "missing", "torch": "missing", "monai": "missing"}
+    assert packages.names(model=MODEL, **fields) == (False, names)
+
+
 def test_the_engine_is_known_before_jsonschema_is_there(packages: Packages, monkeypatch: pytest.MonkeyPatch) -> None:
     """Else OpenVINO would be asked for in a second question."""
     real = builtins.__import__
