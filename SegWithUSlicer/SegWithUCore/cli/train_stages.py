@@ -18,6 +18,7 @@ from ..models.bundle import CARD_FILE, Bundle, read_bundle, write_bundle_json
 from ..models.curves import CURVES_FILE, write_curves
 from ..models.model_card import model_card
 from ..models.training_record import TrainingRecord, read_record, write_record
+from ..strict_json import read_json_object
 from ..training.backbone import BackboneTrainer
 from ..training.calibrate import training_fingerprint
 from ..training.case_roles import check_unseen, hashes_of
@@ -164,7 +165,7 @@ class Training:
 
     def _hashes(self, role: str) -> dict[str, str] | None:
         """Return hash -> name of the cases of a role; None where hashes were to be left out."""
-        seen = json.loads(self.cases_file.read_text(encoding="utf-8"))[role]
+        seen = read_json_object(self.cases_file)[role]
         return None if self.options.no_hashes else dict(seen)
 
     def _remarks(self, role: str) -> list[str]:
@@ -283,7 +284,7 @@ class Training:
                 hashes = self._hashes("test")
                 tested = None if hashes is None else list(hashes)
                 write_record(work, record.with_role("test", tested, self._remarks("test")))
-                bundle = _rewrite(replace(bundle, figures=json.loads(figures.read_text(encoding="utf-8"))), work)
+                bundle = _rewrite(replace(bundle, figures=read_json_object(figures)), work)
                 if (self.evaluation / CURVES_FILE).is_file():
                     shutil.copyfile(self.evaluation / CURVES_FILE, work / CURVES_FILE)
             begun.progress("compiling", 0.3)

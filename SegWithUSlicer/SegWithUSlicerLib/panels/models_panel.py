@@ -10,8 +10,10 @@ from typing import Any
 import qt
 import slicer
 
+from SegWithUCore.errors import InputError
 from SegWithUCore.models.store_registry import REGISTRY_VARIABLE
 from SegWithUCore.paths import resource_path, user_models_folder
+from SegWithUCore.strict_json import parse_json
 
 from ..guarded import guarded
 from ..i18n import _
@@ -321,8 +323,8 @@ class ModelsPanel:
 
     def _unfinished(self) -> ModelTask | None:
         try:
-            return ModelTask.from_json(json.loads(setting(UNFINISHED_SETTING) or "null"))
-        except ValueError:
+            return ModelTask.from_json(parse_json(setting(UNFINISHED_SETTING) or "null", UNFINISHED_SETTING))
+        except InputError:
             return None
 
 
