@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from cohort_kills import hidden_in
+from cohort_kills import OVERVIEW, hidden_in
 from repository import ROOT
 from segwithu_command import Command
 from worker_deaths import deadly_cases
@@ -99,7 +99,7 @@ def test_local_workers_listen_here_only_and_end_with_their_client(
     monkeypatch.setenv("PYTHONPATH", "")
     outcome = segwithu.segment(*images, "--resume", model=tiny, output=output)
     assert outcome.code == 0, outcome.err
-    assert {path.name for path in output.iterdir()} == set(names)
+    assert {path.name for path in output.iterdir()} == {*names, *OVERVIEW}
 
 
 CONFIGURATION = """
@@ -148,7 +148,7 @@ def test_a_batch_system_s_jobs_do_the_cases_and_a_killed_one_is_made_good(
     (waiting / "waits-1").unlink()
     assert client.wait(PATIENCE_S) == 0, log.read_text()
     assert "3 cases done; " in log.read_text()
-    assert {path.name for path in output.iterdir()} == set(names), "no keys of the cluster, no count of deaths"
+    assert {path.name for path in output.iterdir()} == {*names, *OVERVIEW}, "no keys of the cluster, no count of deaths"
     script = (jobs / "job.101.sh").read_text()
     assert "--nthreads 1" in script
     assert "tls://" in script
