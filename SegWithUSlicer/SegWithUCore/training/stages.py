@@ -139,6 +139,7 @@ class _Job:
         return dict(self.entries[stage.name].get("facts") or {})
 
     def do(self, number: int, stage: Stage, redo: bool) -> None:
+        """Do one stage, unless what it made of the same inputs is still there."""
         entry, given = self.entries.get(stage.name, {}), _now(stage.inputs)
         inputs = {name: _digest(value, stage.name) for name, value in given.items()}
         changed = [name for name in inputs if entry.get("inputs", {}).get(name) != inputs[name]] if entry else []
