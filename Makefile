@@ -10,7 +10,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>/dev/null && echo $$p && break; done)
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-all coverage docs lint system-libraries clean
+.PHONY: demo test test-all test-side-by-side test-serial coverage docs lint system-libraries clean
 
 demo: $(VENV)/.desktop
 	$(BIN)/segwithu demo --output demo
@@ -25,11 +25,17 @@ test: $(VENV)/.test system-libraries
 	$(PYTEST) $(SIDE_BY_SIDE) -m "not slow and not serial"
 	$(PYTEST) -m "serial and not slow"
 
-test-all: $(VENV)/.test system-libraries
+test-all:
 	@status=0; \
-	$(PYTEST) $(SIDE_BY_SIDE) -m "not serial" || status=$$?; \
-	$(PYTEST) -m serial || status=$$?; \
+	$(MAKE) --no-print-directory test-side-by-side || status=$$?; \
+	$(MAKE) --no-print-directory test-serial || status=$$?; \
 	exit $$status
+
+test-side-by-side: $(VENV)/.test system-libraries
+	$(PYTEST) $(SIDE_BY_SIDE) -m "not serial"
+
+test-serial: $(VENV)/.test system-libraries
+	$(PYTEST) -m serial
 
 # The count stays beside a failed test: a killed child loses its own.
 coverage: $(VENV)/.test system-libraries
