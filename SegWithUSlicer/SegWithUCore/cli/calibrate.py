@@ -18,6 +18,7 @@ from .train import CASES_HELP, prepared_cases
 if TYPE_CHECKING:
     from ..calibration.readings import Reading
     from ..models.bundle import Bundle
+    from ..models.training_record import TrainingRecord
     from ..training.dataset import Case
     from ..training.recalibrate import Recalibration
 
@@ -46,8 +47,9 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
     calibrate.add_argument(
         "--gate",
         metavar="CASES",
-        help="validation cases on which to choose a gate, and calibrate with it anew: where the softmax gives an error "
-        "less than its log-odds, the head's maps are interpolated from half resolution, which is faster",
+        help="validation cases on which to choose a gate: where the softmax gives an error less than its log-odds, the "
+        "head's maps are interpolated from half resolution, which is faster; with --model the rest of the calibration "
+        "is replaced only by what predicts better, as without --gate",
     )
     calibrate.add_argument(
         "--beside", help="model of the same backbone whose heads come along, for --head of segment (goes with --run)"
@@ -108,12 +110,8 @@ def run_calibrate(options: argparse.Namespace, console: Console) -> int:
             "can be far off, volume intervals need 9 cases and predicted Dice 10, and limits of flags tell nothing: "
             "give 20 or more."
         )
-    if options.folder is None and options.gate is not None:
-        bundle, sentences = _with_gate(options, cases, console)
-    elif options.folder is None:
-        recalibrate = partial(_recalibrating(options), record=calibration_record(options, cases, console))
-        with console.progress("calibrate") as progress:
-            outcome = recalibrate(cases, options.output, options.overwrite, progress=progress)
+    if options.folder is None:
+        outcome = _of_model(options, cases, console)
         sentences = outcome.sentences
         if outcome.bundle is None:
             _keep(options.model, sentences, console)
@@ -124,7 +122,7 @@ def run_calibrate(options: argparse.Namespace, console: Console) -> int:
         with console.progress("calibrate") as progress:
             bundle = make(cases, options.output, options.overwrite, progress=progress)
         if options.gate is not None:
-            bundle, sentences = _with_gate(options, cases, console, bundle)
+            bundle, sentences = _with_gate(bundle, options, cases, console)
     if not options.no_graphs:
         compile_graphs(bundle, console)
     flags = (bundle.calibration or {}).get("flags") or {"rules": {}}
@@ -140,28 +138,69 @@ def _fits_all_anew(options: argparse.Namespace) -> bool:
     """Whether no calibration is there that would be kept where the cases are too few."""
     from ..models.registry import resolve_model
 
-    if options.folder is not None or options.gate is not None:
-        return True
-    return resolve_model(options.model).calibration is None
+    return options.folder is not None or resolve_model(options.model).calibration is None
+
+
+def _of_model(options: argparse.Namespace, cases: "Sequence[Case]", console: Console) -> "Recalibration":
+    """Calibrate a model anew, with a gate chosen before if that is wanted."""
+    from ..models.registry import resolve_model
+    from ..training.recalibrate import Recalibration, recalibrate
+
+    _check_model_options(options)
+    model = resolve_model(options.model)
+    given = replace(model, graphs=None) if options.no_graphs else model
+    if options.output.exists() and not options.overwrite:
+        raise OutputError(f"{options.output} exists already: choose another output folder or pass --overwrite.")
+    record = calibration_record(options, cases, console)
+    bundle, said = given, tuple[str, ...]()
+    if options.gate is not None and given.calibration is None:
+        return Recalibration(*_with_gate(given, options, cases, console, record))
+    if options.gate is not None:
+        bundle, said = _regated(given, options, cases, console)
+    engine = TORCH if options.no_graphs or bundle.graphs != given.graphs else options.engine
+    with console.progress("calibrate") as progress:
+        found = recalibrate(
+            bundle,
+            cases,
+            options.output,
+            options.overwrite,
+            progress=progress,
+            engine=engine,
+            record=record,
+            stage_two_only=options.stage_two_only,
+            given=given,
+        )
+    return replace(found, sentences=(*said, *found.sentences))
+
+
+def _regated(
+    given: "Bundle", options: argparse.Namespace, cases: "Sequence[Case]", console: Console
+) -> "tuple[Bundle, tuple[str, ...]]":
+    """Choose the gate of a calibrated model."""
+    from ..training.dataset import find_cases
+    from ..training.gate import gate_sentence, regated
+
+    judged = find_cases(options.gate)
+    with console.progress("calibrate") as progress:
+        bundle = regated(given, cases, judged, progress)
+    return bundle, (gate_sentence(given, bundle),)
 
 
 def _with_gate(
-    options: argparse.Namespace, cases: "Sequence[Case]", console: Console, bundle: "Bundle | None" = None
+    bundle: "Bundle",
+    options: argparse.Namespace,
+    cases: "Sequence[Case]",
+    console: Console,
+    record: "TrainingRecord | None" = None,
 ) -> "tuple[Bundle, tuple[str, ...]]":
-    """Choose a gate for the bundle that was just written, or for a model."""
-    from ..models.registry import resolve_model
+    """Choose a gate for a bundle that was just written or is not calibrated, and calibrate it with that."""
     from ..training.dataset import find_cases
-    from ..training.gate import with_gate
+    from ..training.gate import gate_sentence, with_gate
 
-    if bundle is None and options.output.exists() and not options.overwrite:
-        raise OutputError(f"{options.output} exists already: choose another output folder or pass --overwrite.")
     judged = find_cases(options.gate)
     with console.progress("calibrate") as progress:
-        found = with_gate(bundle or resolve_model(options.model), cases, judged, options.output, progress)
-    gate = (found.calibration or {}).get("gate")
-    if gate is None:
-        return found, ("No gate was set: none of those tried keeps the maps as good as exact ones.",)
-    return found, (f"Gate: maps are exact where the softmax's log-odds of an error are {gate['log_odds']:g} or more.",)
+        found = with_gate(bundle, cases, judged, options.output, progress, record)
+    return found, (gate_sentence(None, found),)
 
 
 def _keep(model: str, sentences: tuple[str, ...], console: Console) -> None:
@@ -188,19 +227,11 @@ def compile_graphs(bundle: "Bundle", console: Console) -> None:
         console.note(f"No graphs for the engine openvino: {reason}. The model is whole, and runs on torch.")
 
 
-def _recalibrating(options: argparse.Namespace) -> "Callable[..., Recalibration]":
-    from ..models.registry import resolve_model
-    from ..training.recalibrate import recalibrate
-
+def _check_model_options(options: argparse.Namespace) -> None:
     if options.train is not None:
         raise UsageError("--train and --select go with --run: a model keeps what it knows of its training cases.")
     if options.beside is not None:
         raise UsageError("--beside goes with --run: a model that is calibrated anew keeps all its heads.")
-    only = options.stage_two_only
-    if options.no_graphs:
-        model = replace(resolve_model(options.model), graphs=None)
-        return partial(recalibrate, model, engine=TORCH, stage_two_only=only)
-    return partial(recalibrate, resolve_model(options.model), engine=options.engine, stage_two_only=only)
 
 
 def _of_run(options: argparse.Namespace, console: Console) -> "Callable[..., Bundle]":

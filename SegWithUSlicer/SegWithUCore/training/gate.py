@@ -24,6 +24,7 @@ from ..metrics.calibration import negative_log_likelihood
 from ..metrics.error_detection import auroc, average_precision, score_groups
 from ..models.bundle import Bundle
 from ..models.input_spec import InputSpec
+from ..models.training_record import TrainingRecord
 from ..progress import Progress, silent
 from .calibrate import predict_case
 from .dataset import Case
@@ -182,15 +183,52 @@ def judged_windows(bundle: Bundle) -> list[InputSpec]:
     return [spec, replace(spec, window=(x, y, z))] if fits else [spec]
 
 
+def regated(bundle: Bundle, fitting: Sequence[Case], judged: Sequence[Case], progress: Progress = silent) -> Bundle:
+    """Choose the gate of a calibrated bundle anew, and change nothing else of its calibration.
+
+    Graphs do not come along where they were made for exact maps and there is a gate now, or the other way round.
+
+    Returns:
+        `bundle` itself where the gate stays.
+    """
+    assert bundle.calibration is not None
+    before = Gate.from_json(bundle.calibration.get("gate"))
+    gate = choose_gate(Model(replace(bundle, graphs=None), engine=TORCH), fitting, judged, progress)
+    if _key(gate) == _key(before):
+        return bundle
+    calibration = {key: value for key, value in bundle.calibration.items() if key != "gate"}
+    if gate is not None:
+        calibration["gate"] = gate.to_json()
+    graphs = bundle.graphs if gate is not None and before is not None else None
+    return replace(bundle, calibration=calibration, graphs=graphs)
+
+
+def gate_sentence(before: Bundle | None, after: Bundle) -> str:
+    """Say which gate was chosen for `after`, and whether it is that of `before`, the same model as it was."""
+    old, new = (Gate.from_json((each.calibration or {}).get("gate")) if each else None for each in (before, after))
+    if new is None:
+        none = "none of those tried keeps the maps as good as exact ones"
+        return f"No gate was set: {none}." if old is None else f"The gate of {old.log_odds:g} was taken out: {none}."
+    same = "; that of the model" if _key(old) == _key(new) else ""
+    return f"Gate: maps are exact where the softmax's log-odds of an error are {new.log_odds:g} or more{same}."
+
+
 def with_gate(
-    bundle: Bundle, fitting: Sequence[Case], judged: Sequence[Case], target: Path, progress: Progress = silent
+    bundle: Bundle,
+    fitting: Sequence[Case],
+    judged: Sequence[Case],
+    target: Path,
+    progress: Progress = silent,
+    record: TrainingRecord | None = None,
 ) -> Bundle:
     """Choose the gate of a bundle, and write the bundle with it and a calibration of its own; whole or not at all.
 
-    Graphs and figures, which were made for other maps, do not come along.
+    Graphs and figures, which were made for other maps, do not come along. For a bundle whose calibration comes from
+    other cases see `regated`.
 
     Args:
         bundle: read from a folder, `target` perhaps.
+        record: of the training, with what has seen the cases; None for the bundle's own.
 
     Returns:
         What was written; the calibration is new, and without a gate if none keeps the guard.
@@ -199,6 +237,6 @@ def with_gate(
     gate = choose_gate(model, fitting, judged, progress)
     plain = replace(bundle, calibration=None, display=None, figures=None, graphs=None)
     with atomic_folder(target, overwrite=True) as work:
-        copy_files(bundle, None, work, None)
+        copy_files(bundle, None, work, record)
         written = calibrated(plain, fitting, work, "cpu", progress, TORCH, gate)
     return replace(written, folder=target)

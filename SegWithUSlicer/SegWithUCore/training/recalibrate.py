@@ -51,6 +51,7 @@ def recalibrate(
     engine: str = TORCH,
     record: TrainingRecord | None = None,
     stage_two_only: bool = False,
+    given: Bundle | None = None,
 ) -> Recalibration:
     """Write a bundle with the same weights, graphs and fingerprint, calibrated on `cases`; whole or not at all.
 
@@ -63,6 +64,7 @@ def recalibrate(
         engine: what predicts the cases.
         record: of the training, with what has seen the cases; None for the model's own.
         stage_two_only: keep all else of the calibration that is there.
+        given: the model before its gate was chosen anew; where `bundle` differs from it, it is written in any case.
 
     Raises:
         InputError: damaged weights or graphs, an unusable case, or cases that hold no errors to fit on.
@@ -80,7 +82,7 @@ def recalibrate(
             written = calibrated(replace(plain, display=None), cases, work, device, progress, engine)
         return Recalibration(replace(written, folder=target), ())
     found, stage = _refit(plain, cases, device, progress, engine, stage_two_only)
-    if not found.is_changed:
+    if not found.is_changed and (given is None or given.calibration == bundle.calibration):
         return Recalibration(None, found.sentences)
     about = {**bundle.about, "version": site_version(bundle.about["version"])}
     with atomic_folder(target, overwrite) as work:

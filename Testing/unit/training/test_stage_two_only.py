@@ -1,42 +1,17 @@
 """`calibrate --stage-two-only` on made-up predictions: stage two is written, and nothing else changes."""
 
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
-from scipy.ndimage import gaussian_filter
+from seen_errors import CASES, predicted
 from segwithu_command import MODEL
 
-from SegWithUCore.inference.network_view import NetworkView
-from SegWithUCore.inference.prediction import Prediction
 from SegWithUCore.models.bundle import read_bundle
 from SegWithUCore.models.bundle_files import check_whole
 from SegWithUCore.models.model_card import calibration_words
 from SegWithUCore.models.stage_two_file import BLOCK, CHECK, read_stage_two, stage_two_path
 from SegWithUCore.training import recalibrate as recalibrating
-from SegWithUCore.training.dataset import Case
 from SegWithUCore.training.recalibrate import recalibrate
-
-SHAPE = (8, 12, 12)
-CASES = [Case(f"case{number}", (), Path()) for number in range(12)]
-
-
-def predicted(*_: Any, told: float = 3) -> Iterator[tuple[Prediction, np.ndarray]]:
-    """Two classes of three compete; the image shows, so strongly, where the segmentation is wrong."""
-    for seed in range(len(CASES)):
-        random = np.random.default_rng(seed)
-        edge = gaussian_filter(random.normal(0, 9, SHAPE), 2) + np.linspace(-2, 2, SHAPE[2])
-        logits = np.stack([edge, -edge, np.full(SHAPE, -20.0)]).astype(np.float32)
-        classes = logits.argmax(0).astype(np.uint8)
-        odds = -2 * np.abs(edge)
-        wrong = random.random(SHAPE) < 1 / (1 + np.exp(-odds))
-        image = (random.normal(size=SHAPE) + told * wrong).astype(np.float32)
-        flat, view = np.ones(SHAPE, np.float32), NetworkView(image[None], (0, 1, 2), (1.0,) * 3, (1.0,) * 3)
-        ranking = odds.astype(np.float32)
-        found = Prediction(logits, classes, 1 - classes, flat, ranking, flat, flat, 1.0, view=view)
-        yield found, np.where(wrong, 1 - classes, classes)
 
 
 def test_stage_two_is_added_and_all_else_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,36 @@
+"""Made-up predictions of cases whose images show where the segmentation is wrong."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.ndimage import gaussian_filter
+
+from SegWithUCore.inference.network_view import NetworkView
+from SegWithUCore.inference.prediction import Prediction
+from SegWithUCore.training.dataset import Case
+
+SHAPE = (8, 12, 12)
+CASES = [Case(f"case{number}", (), Path()) for number in range(12)]
+
+
+def predicted(*_: Any, told: float = 3, worse: float = 0) -> Iterator[tuple[Prediction, np.ndarray]]:
+    """Two classes of three compete.
+
+    Args:
+        told: how strongly the image shows where the segmentation is wrong.
+        worse: log-odds by which errors are more frequent than the ranking map says.
+    """
+    for seed in range(len(CASES)):
+        random = np.random.default_rng(seed)
+        edge = gaussian_filter(random.normal(0, 9, SHAPE), 2) + np.linspace(-2, 2, SHAPE[2])
+        logits = np.stack([edge, -edge, np.full(SHAPE, -20.0)]).astype(np.float32)
+        classes = logits.argmax(0).astype(np.uint8)
+        odds = -2 * np.abs(edge)
+        wrong = random.random(SHAPE) < 1 / (1 + np.exp(-odds - worse))
+        image = (random.normal(size=SHAPE) + told * wrong).astype(np.float32)
+        flat, view = np.ones(SHAPE, np.float32), NetworkView(image[None], (0, 1, 2), (1.0,) * 3, (1.0,) * 3)
+        ranking = odds.astype(np.float32)
+        found = Prediction(logits, classes, 1 - classes, flat, ranking, flat, flat, 1.0, view=view)
+        yield found, np.where(wrong, 1 - classes, classes)

@@ -1,0 +1,108 @@
+"""`calibrate --model --gate`: the gate is chosen, and the rest is replaced only by what is better."""
+
+import json
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from seen_errors import CASES, predicted
+from segwithu_command import MODEL, Command, Outcome
+
+from SegWithUCore.calibration.gate import Gate
+from SegWithUCore.cli import calibrate as calibrate_command
+from SegWithUCore.models.bundle import Bundle, read_bundle
+from SegWithUCore.training import gate as gates
+from SegWithUCore.training import recalibrate as recalibrating
+from SegWithUCore.training.refit import Refit, refit
+
+Calibrate = Callable[..., Outcome]
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Twelve tiny cases; what is said of them is made up."""
+    folder = tmp_path_factory.mktemp("site")
+    for number, case in enumerate(CASES):
+        for part in ("images", "labels"):
+            (folder / part).mkdir(exist_ok=True)
+            image = sitk.GetImageFromArray(np.arange(64, dtype=np.uint8).reshape(4, 4, 4) + number)
+            sitk.WriteImage(image, str(folder / part / f"{case.name}.nii.gz"))
+    rows = "".join(f"{case.name},site\n" for case in CASES)
+    (folder / "split.csv").write_text(f"case,role\n{rows}", encoding="utf-8")
+    return f"{folder / 'split.csv'}:site"
+
+
+@pytest.fixture
+def calibrate(table: str, monkeypatch: pytest.MonkeyPatch, segwithu: Command) -> Calibrate:
+    """The command, where the gate of these log-odds would be chosen, and nothing else is better."""
+    monkeypatch.setattr(recalibrating, "_predicted", predicted)
+    monkeypatch.setattr(recalibrating, "refit", lambda own, *_: Refit(own, ("all else stays",), False))
+    monkeypatch.setattr(recalibrating, "fit_stage_two", lambda *_, **__: None)
+    monkeypatch.setattr(calibrate_command, "compile_graphs", lambda *_: None)
+
+    def run(target: Path, chosen: float | None, *more: str) -> Outcome:
+        gate = None if chosen is None else Gate(chosen, 0.64, 12)
+        monkeypatch.setattr(gates, "choose_gate", lambda *_: gate)
+        return segwithu(
+            "calibrate", "--model", MODEL, "--cases", table, "--gate", table, "--output", target, "--json", *more
+        )
+
+    return run
+
+
+def result_of(outcome: Outcome) -> dict[str, Any]:
+    """What the command says at its end."""
+    assert outcome.code == 0, outcome.err
+    (result,) = (event for event in outcome.events if event["event"] == "result")
+    return result
+
+
+def calibration_of(bundle: Bundle, without: str = "") -> Mapping[str, Any]:
+    """The calibration block but for one entry."""
+    assert bundle.calibration is not None
+    kept = {key: value for key, value in bundle.calibration.items() if key != without}
+    return json.loads(json.dumps(kept))
+
+
+def test_the_model_s_own_gate_and_nothing_better_write_nothing(calibrate: Calibrate, tmp_path: Path) -> None:
+    result = result_of(calibrate(tmp_path / "new", -8.0))
+    assert result["kept"] is True and not (tmp_path / "new").exists()
+    assert result["sentences"][0].endswith("are -8 or more; that of the model.")
+
+
+def test_another_gate_is_taken_and_the_rest_stays(calibrate: Calibrate, tmp_path: Path) -> None:
+    result = result_of(calibrate(tmp_path / "new", -6.0))
+    assert result["kept"] is False and "are -6 or more." in result["sentences"][0]
+    before, after = read_bundle(MODEL), read_bundle(tmp_path / "new")
+    assert after.calibration is not None and after.calibration["gate"]["log_odds"] == -6
+    assert calibration_of(after, "gate") == calibration_of(before, "gate")
+    assert after.graphs == before.graphs and after.figures is None
+    assert after.about["version"] == f"{before.about['version']}+site"
+
+
+def test_a_gate_that_harms_here_is_taken_out(calibrate: Calibrate, tmp_path: Path) -> None:
+    result = result_of(calibrate(tmp_path / "new", None))
+    assert "gate of -8 was taken out" in result["sentences"][0]
+    after = read_bundle(tmp_path / "new")
+    assert calibration_of(after) == calibration_of(read_bundle(MODEL), "gate")
+    assert after.graphs is None, "they keep responses at half resolution, for a gate"
+
+
+def test_where_probabilities_fail_they_are_moved_with_the_gate_too(
+    calibrate: Calibrate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recalibrating, "refit", refit)
+    monkeypatch.setattr(recalibrating, "_predicted", partial(predicted, worse=2))
+    result = result_of(calibrate(tmp_path / "new", -6.0))
+    assert "Error probability: fitted anew; on 12 patients, each judged by the others" in str(result["sentences"])
+    after = read_bundle(tmp_path / "new").calibration
+    assert after is not None and after["gate"]["log_odds"] == -6 and after["site"]["patients"] == 12
+
+
+def test_an_output_that_exists_is_refused_before_anything_is_tried(calibrate: Calibrate, tmp_path: Path) -> None:
+    outcome = calibrate(tmp_path, -6.0)
+    assert outcome.code == 1 and "exists already" in str(outcome.events[-1]["text"])
