@@ -1,9 +1,15 @@
 """Write the training record of the shipped model: recipe, logs, and hashes of its cases, from what the project kept.
 
-    python Testing/Benchmarks/shipped_record.py --data DATA/hippocampus
+    segwithu calibrate --model hippocampus --stage-two-only --cases DATA/split.csv:calibration+select \\
+        --allow-seen-cases --output NEW
+    python Testing/Benchmarks/shipped_record.py --data DATA --calibrated NEW --version 1.2.0
+    segwithu evaluate --model Resources/Models/hippocampus --cases DATA/split.csv:test --record
+    segwithu models publish Resources/Models/hippocampus --registry Resources/Models --replace
 
 The model was made before there were records. Logs lie in `results/`, roles in the data's split table. Checked: the test
 cases are those of the bundle's own figures, and the numbers of calibration and training cases are those it names.
+With `--calibrated` the shipped model becomes what `calibrate` wrote, under another version. DATA is the folder with
+`split.csv` of the hippocampi.
 """
 
 import argparse
@@ -11,14 +17,18 @@ import csv
 import json
 import shutil
 import tempfile
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from SegWithUCore.atomic_files import atomic_file
-from SegWithUCore.models.bundle import CARD_FILE, Bundle, read_bundle
+from SegWithUCore.atomic_files import atomic_file, atomic_folder
+from SegWithUCore.models.bundle import CARD_FILE, Bundle, read_bundle, write_bundle_json
+from SegWithUCore.models.bundle_files import check_whole
 from SegWithUCore.models.model_card import model_card
+from SegWithUCore.models.stage_two_file import BLOCK
 from SegWithUCore.models.training_record import ROLES, TRAINING_FOLDER, TrainingRecord, write_record
-from SegWithUCore.training.case_roles import hashes_of
+from SegWithUCore.training.case_roles import check_unseen, hashes_of, seen_of
 from SegWithUCore.training.dataset import find_cases
 from SegWithUCore.training.recipe import read_recipe
 from SegWithUCore.training.run_folder import RunFolder
@@ -46,19 +56,44 @@ def training(part: str, planned: int) -> dict[str, Any]:
 
 def check(bundle: Bundle, names: dict[str, set[str]]) -> None:
     """Compare roles with what the bundle says of itself."""
-    assert bundle.figures is not None
     assert bundle.calibration is not None
     assert bundle.fingerprint is not None
-    assert set(bundle.figures["by_case"]) == names["test"], "other test cases"
+    assert bundle.figures is None or set(bundle.figures["by_case"]) == names["test"], "other test cases"
     assert bundle.calibration["cases"] == len(names["calibration"]), "other calibration cases"
     assert bundle.fingerprint["cases"] == len(names["train"]), "other training cases"
 
 
+def take_over(calibrated: Path, version: str) -> None:
+    """Make the shipped model what `calibrate` wrote; weights, graphs and heads must be the same."""
+    before, bundle = read_bundle(MODEL), check_whole(calibrated)
+    assert (bundle.weights_sha256, bundle.graphs) == (before.weights_sha256, before.graphs), "another model"
+    with atomic_folder(MODEL, overwrite=True) as work:
+        shutil.copytree(calibrated, work, dirs_exist_ok=True)
+        write_bundle_json(replace(bundle, about={**bundle.about, "version": version}), work)
+
+
+def seen_again(bundle: Bundle, hashes: Mapping[str, Mapping[str, str]]) -> tuple[dict[str, list[str]], list[str]]:
+    """Return the hashes of each role, with what stage two was fitted on, and remarks for the card."""
+    roles = {role: sorted(found) for role, found in hashes.items()}
+    stage = (bundle.calibration or {}).get(BLOCK)
+    if stage is None or stage["cases"] == len(hashes["calibration"]):
+        return roles, []
+    both = {**hashes["calibration"], **hashes["select"]}
+    assert stage["cases"] == len(both), "stage two was fitted on other cases"
+    known = seen_of({role: found for role, found in roles.items() if role != "test"})
+    return {**roles, "calibration": sorted(both)}, check_unseen("calibration", both, known, allowed=True)
+
+
 def main() -> None:
     """Write record, logs, curves and card."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
-    data = parser.parse_args().data
+    parser.add_argument("--calibrated", type=Path, help="bundle that the shipped model is to become")
+    parser.add_argument("--version", help="its version")
+    options = parser.parse_args()
+    data = options.data
+    if options.calibrated is not None:
+        take_over(options.calibrated, options.version)
     hashes = {role: hashes_of(find_cases(f"{data / 'split.csv'}:{role}")) for role in ROLES}
     check(read_bundle(MODEL), {role: set(found.values()) for role, found in hashes.items()})
     recipes = ROOT / "Resources" / "Recipes"
@@ -67,8 +102,8 @@ def main() -> None:
     recipe = {**backbone, "head": head["head"], "head_training": head["head_training"]}
     planned = {"backbone": backbone["backbone_training"]["epochs"], "head": head["head_training"]["epochs"]}
     trainings = tuple(training(part, planned[part]) for part in LOGS)
-    roles = {role: sorted(found) for role, found in hashes.items()}
-    write_record(MODEL, TrainingRecord(recipe, trainings, roles))
+    roles, remarks = seen_again(read_bundle(MODEL), hashes)
+    write_record(MODEL, TrainingRecord(recipe, trainings, roles, tuple(remarks)))
     with tempfile.TemporaryDirectory() as work:
         for part in LOGS:
             rows = [{**row, "epoch": int(row["epoch"]) + 1} for row in rows_of(part)]

@@ -59,8 +59,10 @@ def check_unseen(role: str, given: Mapping[str, str], known: Known, allowed: boo
             continue
         if not allowed:
             raise UsageError(_refusal(role, given, other, seen, both))
-        remarks.append(f"{len(both)} of {len(given)} {role} cases were {other} cases ({ALLOW}), so figures look better "
-                       "than on new cases.")  # fmt: skip
+        harm = "figures look better than on new cases"
+        if role == "calibration":
+            harm = "an error probability fitted on them may be too low on new cases"
+        remarks.append(f"{len(both)} of {len(given)} {role} cases were {other} cases ({ALLOW}), so {harm}.")
     return remarks
 
 

@@ -23,7 +23,7 @@ from ..models.input_spec import Label
 from ..models.model_card import model_card
 from ..models.model_name import site_version
 from ..models.stage_two_file import BLOCK, CHECK, copy_further_stages, copy_stage_two, write_stage_two
-from ..models.training_record import TRAINING_FOLDER, TrainingRecord, write_record
+from ..models.training_record import TRAINING_FOLDER, TrainingRecord, read_record, write_record
 from ..models.weights_file import verify_weights, weights_path
 from ..progress import Progress, silent
 from .calibrate import display_windows, fitted, predict_case
@@ -81,7 +81,8 @@ def recalibrate(
             copy_files(bundle, graphs, work, record)
             written = calibrated(replace(plain, display=None), cases, work, device, progress, engine)
         return Recalibration(replace(written, folder=target), ())
-    found, stage = _refit(plain, cases, device, progress, engine, stage_two_only)
+    known = _table_knows(bundle, record)
+    found, stage = _refit(plain, cases, device, progress, engine, stage_two_only, known)
     if not found.is_changed and (given is None or given.calibration == bundle.calibration):
         return Recalibration(None, found.sentences)
     about = {**bundle.about, "version": site_version(bundle.about["version"])}
@@ -113,10 +114,27 @@ def copy_files(bundle: Bundle, graphs: Graphs | None, work: Path, record: Traini
     copy_further_stages(bundle, weights.parent, work)
 
 
+def _table_knows(bundle: Bundle, record: TrainingRecord | None) -> bool:
+    """Whether the model was calibrated on some of the cases that `record` notes for this calibration."""
+    before = read_record(weights_path(bundle).parent)
+    old, new = (((each and each.roles) or {}).get("calibration", ()) for each in (before, record))
+    return not set(old).isdisjoint(new)
+
+
 def _refit(
-    bundle: Bundle, cases: Sequence[Case], device: str, progress: Progress, engine: str, stage_two_only: bool
+    bundle: Bundle,
+    cases: Sequence[Case],
+    device: str,
+    progress: Progress,
+    engine: str,
+    stage_two_only: bool,
+    table_knows: bool,
 ) -> tuple[Refit, StageTwo | None]:
-    """Refit what new cases better; and fit a stage two, None where it does not help."""
+    """Refit what new cases better; and fit a stage two, None where it does not help.
+
+    A table that knows some of the cases would look better than on new ones: then stage two is compared with tables
+    that are fitted anew on the other folds.
+    """
     assert bundle.calibration is not None
     table = ErrorProbability.from_json(bundle.calibration["error_probability"])
     scale = float(bundle.calibration["tempering_scale"])
@@ -131,7 +149,7 @@ def _refit(
         Refit(bundle.calibration, (), False) if stage_two_only else refit(bundle.calibration, bundle.labels, summaries)
     )
     fitted_on = ErrorProbability.from_json(kept.calibration["error_probability"])
-    found = fit_stage_two(seen.cases, fitted_on, fixed_table=True) if seen.cases else None
+    found = fit_stage_two(seen.cases, fitted_on, fixed_table=not table_knows) if seen.cases else None
     if found is None:
         return replace(kept, sentences=(*kept.sentences, *seen.sentences)), None
     blocks = check_blocks(found, bundle.labels, [case.group for case in seen.cases])

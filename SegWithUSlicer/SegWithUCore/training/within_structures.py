@@ -9,6 +9,7 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
+from scipy.ndimage import binary_dilation
 
 from ..inference.prediction import Prediction
 from ..metrics.bootstrap import paired_bootstrap
@@ -18,17 +19,24 @@ from ..models.input_spec import Label
 
 WITHIN = "within_structures"
 """Of a calibration block."""
+GROWN = 2
+"""Voxels around a predicted structure that belong to it here: where it was drawn too small."""
 AurocPairs = Mapping[int, tuple[float, float]]
 """By class index: AUROC of the error probability and of 1 - maximum softmax within a structure; NaN without errors."""
 
 
 def auroc_within(prediction: Prediction, truth: np.ndarray, score: np.ndarray) -> AurocPairs:
-    """Compare both scores within what prediction or reference give to each structure."""
+    """Compare both scores within each structure as predicted, and `GROWN` voxels around it.
+
+    That is known without the reference. Of voxels that only the reference gives to a structure every one is wrong, so
+    among them a score would gain by ignoring that errors are rarer on that side of the boundary.
+    """
     wrong = prediction.classes != truth
     spread = prediction.logits.astype(np.float64) - prediction.logits.max(0)
     unsure = (1 - 1 / np.exp(spread).sum(0)).astype(np.float32)
     masks: dict[str, np.ndarray | None] = {
-        str(index): (prediction.classes == index) | (truth == index) for index in range(1, len(prediction.logits))
+        str(index): binary_dilation(prediction.classes == index, iterations=GROWN)
+        for index in range(1, len(prediction.logits))
     }
     ours, plain = (region_groups(np.asarray(each, np.float32), wrong, masks) for each in (score, unsure))
     return {int(key): (auroc(ours[key]), auroc(plain[key])) for key in masks}

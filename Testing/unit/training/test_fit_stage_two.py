@@ -94,3 +94,15 @@ def test_within_a_structure_both_scores_see_the_same_voxels() -> None:
     sure = 1 / (1 + np.exp(-np.abs(p.logits[0] - p.logits[1])))
     ours, plain = auroc_within(p, case.truth, 1 - sure)[1]
     assert ours == pytest.approx(plain, abs=1e-6) and 0.5 < ours < 1
+
+
+def test_knowing_the_direction_of_errors_counts_within_a_structure() -> None:
+    random = np.random.default_rng(0)
+    edge = random.normal(0, 1, SHAPE)
+    logits = np.stack([edge, -edge]).astype(np.float32)
+    classes = logits.argmax(0).astype(np.uint8)
+    chance = np.where(classes == 1, 0.6, 0.1) * np.exp(-np.abs(edge))  # drawn too large more often than too small
+    truth = np.where(random.random(SHAPE) < chance, 1 - classes, classes)
+    flat = np.ones(SHAPE, np.float32)
+    ours, plain = auroc_within(Prediction(logits, classes, 1 - classes, flat, flat, flat, None, 1.0), truth, chance)[1]
+    assert ours > plain + 0.03

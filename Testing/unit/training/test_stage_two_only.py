@@ -10,6 +10,7 @@ from SegWithUCore.models.bundle import read_bundle
 from SegWithUCore.models.bundle_files import check_whole
 from SegWithUCore.models.model_card import calibration_words
 from SegWithUCore.models.stage_two_file import BLOCK, CHECK, read_stage_two, stage_two_path
+from SegWithUCore.models.training_record import read_record
 from SegWithUCore.training import recalibrate as recalibrating
 from SegWithUCore.training.recalibrate import recalibrate
 
@@ -35,6 +36,19 @@ def test_with_too_few_patients_no_bundle_is_written(tmp_path: Path, monkeypatch:
     outcome = recalibrate(read_bundle(MODEL), CASES[:6], tmp_path / "m", stage_two_only=True)
     assert outcome.bundle is None and "6 patients are too few" in outcome.sentences[-1]
     assert not (tmp_path / "m").exists()
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_table_that_knows_the_cases_is_no_rival(known: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shipped = read_bundle(MODEL)
+    before = read_record(MODEL)
+    assert before is not None and before.roles is not None
+    record = before.with_role("calibration", before.roles["calibration"][:3] if known else ["0" * 64])
+    fixed: list[bool] = []
+    monkeypatch.setattr(recalibrating, "_predicted", predicted)
+    monkeypatch.setattr(recalibrating, "fit_stage_two", lambda *_, fixed_table: fixed.append(fixed_table))
+    recalibrate(shipped, CASES, tmp_path / "m", record=record, stage_two_only=True)
+    assert fixed == [not known]
 
 
 def test_the_file_belongs_to_one_head() -> None:
