@@ -16,11 +16,13 @@ from ..models.curves import write_curves
 from ..models.nnunet_import import NnunetFolder, about_of, read_nnunet_folder
 from ..models.training_record import TrainingRecord, write_record
 from ..models.weights_file import weights_path
-from ..training.calibrate import display_windows, fitted, training_fingerprint
+from ..training.calibrate import display_windows, training_fingerprint
 from ..training.case_roles import hashes_of
 from ..training.dataset import Case
+from ..training.fit_stage_two import ReferenceCase
 from ..training.fold_networks import (
     FOLD_SHARE,
+    PREDICTION_FORMAT,
     PreparedCases,
     StoredPredictions,
     adoption_recipe,
@@ -33,6 +35,7 @@ from ..training.fold_networks import (
     write_plain_bundle,
 )
 from ..training.nnunet_folds import Fold, FoldPlan
+from ..training.recalibrate import whole_calibration
 from ..training.recipe import Recipe
 from ..training.run_folder import RunFolder
 from ..training.run_record import copy_curves, run_record
@@ -210,7 +213,13 @@ def _prediction_stage(job: Adoption, fold: Fold, listed: list[list[Any]]) -> Sta
         _numbered("predictions", job, fold),
         f"predicting what fold {fold.name} has not seen",
         work,
-        {"network": run.path / BACKBONE, "head": run.path / HEAD, "cases": list(fold.unseen), "files": listed},
+        {
+            "network": run.path / BACKBONE,
+            "head": run.path / HEAD,
+            "cases": list(fold.unseen),
+            "files": listed,
+            "format": PREDICTION_FORMAT,
+        },
         [target],
         seconds=_SECONDS["case"] * len(fold.unseen),
     )
@@ -225,7 +234,7 @@ def _model_stage(job: Adoption, recipe: Recipe) -> Stage:
         bundle = write_plain_bundle(run, run.path / "bundle", noted(job.work)["head"]["fingerprint"])
         with atomic_folder(target, overwrite=True) as folder:
             shutil.copyfile(weights_path(bundle), folder / weights_path(bundle).name)
-            write_bundle_json(_calibrated(job, bundle, begun) if groups else bundle, folder)
+            write_bundle_json(_calibrated(job, bundle, folder, begun) if groups else bundle, folder)
             copy_curves(run, folder)
             write_record(folder, _record(job, run))
 
@@ -252,17 +261,15 @@ def _record(job: Adoption, run: RunFolder) -> TrainingRecord:
     return replace(record, roles=found)
 
 
-def _calibrated(job: Adoption, bundle: Bundle, begun: Begun) -> Bundle:
-    predictions, truths = [], []
-    stored, names = job.stored(), [case for case, _ in job.plan.unseen]
+def _calibrated(job: Adoption, bundle: Bundle, folder: Path, begun: Begun) -> Bundle:
+    """Fit on all cases; stage two of the error probability goes into `folder` where cross-validation wants it."""
+    stored, names, known = job.stored(), [case for case, _ in job.plan.unseen], []
     for number, name in enumerate(names):
         begun.progress("reading", 0.3 * number / len(names), name)
-        prediction, truth = stored(name)
-        predictions.append(prediction)
-        truths.append(truth)
+        known.append(ReferenceCase(*stored(name), job.cases[name].group))
     begun.progress("fitting", 0.3)
-    calibration = fitted(predictions, truths, bundle.labels)
-    return replace(bundle, calibration=calibration, display=display_windows(predictions))
+    calibration = whole_calibration(known, bundle, folder)
+    return replace(bundle, calibration=calibration, display=display_windows([case.prediction for case in known]))
 
 
 def _judge_stage(job: Adoption, listed: list[list[Any]]) -> Stage:
@@ -282,8 +289,9 @@ def _judge_stage(job: Adoption, listed: list[list[Any]]) -> Stage:
         trust = trust_of(result, readings, bundle.calibration)
         with atomic_folder(target, overwrite=True) as folder:
             write_report(folder, result, found.evaluation, bundle, judged_words(job.plan))
-            kept = {"figures": recorded(result), "answers": [vars(answer) for answer in trust.answers]}
+            kept: dict[str, Any] = {"figures": recorded(result), "answers": [vars(answer) for answer in trust.answers]}
             kept |= {"readings": [one.to_json() for one in readings], "patients": result["patients"]}
+            kept |= {"with_stage_two": list(found.with_stage_two.values())}
             (folder / JUDGED_FILE).write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
             curves = model_curves(found.evaluation, bundle)
             if curves is not None:

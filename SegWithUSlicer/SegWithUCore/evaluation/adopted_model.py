@@ -12,16 +12,20 @@ from ..inference.engines.compile_graphs import add_graphs
 from ..models.bundle import CARD_FILE, LICENCE_FILE, Bundle, read_bundle, write_bundle_json
 from ..models.curves import CURVES_FILE
 from ..models.model_card import licence_notice, model_card
+from ..models.stage_two_file import CHECK, check_words
 from ..models.training_record import read_record
 from ..progress import Progress
 from ..strict_json import read_json_object
+from ..training.fit_stage_two import LEAST_GROUPS
 from ..training.nnunet_folds import FEWEST_CASES, Fold, FoldPlan
+from ..training.within_structures import WITHIN, worse_sentences
 from .report import tables_page
 from .report_tables import Table, markdown
 from .trust import Answer, Trust
 
 PAGE, PAGE_TEXT = "adoption.html", "adoption.md"
 JUDGED_FILE = "judged.json"
+TOO_RARE = "no two classes are mistaken for each other often enough"
 
 
 def head_words(plan: FoldPlan, fold: Fold, share: float) -> str:
@@ -88,7 +92,7 @@ def write_adopted(
         bundle, lacking = _with_graphs(bundle, work)
         (work / CARD_FILE).write_text(model_card(bundle), encoding="utf-8")
         (work / LICENCE_FILE).write_text(licence_notice(bundle.about), encoding="utf-8")
-        _write_page(work, bundle, plan, trust, judged)
+        _write_page(work, bundle, plan, trust, judged, known["with_stage_two"] if known else [])
     progress("writing", 1.0)
     return {"trust": trust.level, "headline": trust.headline, "graphs": lacking}
 
@@ -101,8 +105,10 @@ def _with_graphs(bundle: Bundle, folder: Path) -> tuple[Bundle, str | None]:
         return bundle, str(error).removesuffix(".")
 
 
-def _write_page(folder: Path, bundle: Bundle, plan: FoldPlan, trust: Trust, judged: Path | None) -> None:
-    lead = [trust.headline, *page_lead(bundle, plan)]
+def _write_page(
+    folder: Path, bundle: Bundle, plan: FoldPlan, trust: Trust, judged: Path | None, with_stage_two: Sequence[bool]
+) -> None:
+    lead = [trust.headline, *page_lead(bundle, plan), *stage_two_lines(bundle, plan, with_stage_two)]
     tables = [_answers(trust)] if trust.answers else []
     limits = _limits(bundle, plan)
     title = f"{bundle.name} {bundle.about['version']}: can its uncertainty be trusted?"
@@ -131,6 +137,25 @@ def page_lead(bundle: Bundle, plan: FoldPlan) -> list[str]:
         if f"dice {label.name}" in figures
     ]
     return [f"{origin} Judged on {judged_words(plan)}. Mean Dice: {', '.join(dice)}."]
+
+
+def stage_two_lines(bundle: Bundle, plan: FoldPlan, judged: Sequence[bool]) -> list[str]:
+    """Say whether the error probability sees the image, and why.
+
+    Args:
+        judged: of each calibration that judged the model, whether it took stage two.
+    """
+    calibration = bundle.calibration
+    if calibration is None:
+        return []
+    if CHECK not in calibration:
+        patients = len({plan.patients[case] for case, _ in plan.unseen})
+        why = f"{patients} patients are too few, {LEAST_GROUPS} are needed" if patients < LEAST_GROUPS else TOO_RARE
+        return [f"Stage two of the error probability, which sees the image, was left out: {why}."]
+    taken = f"Of the {len(judged)} calibrations that judged the model, each fitted without the cases it judged, "
+    taken += "1 took it." if sum(judged) == 1 else f"{sum(judged)} took it."
+    worse = worse_sentences(calibration.get(WITHIN) or {}, bundle.labels)
+    return [" ".join([check_words(calibration[CHECK]), taken, *worse])]
 
 
 def _limits(bundle: Bundle, plan: FoldPlan) -> list[str]:

@@ -4,23 +4,26 @@ import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from ..atomic_files import atomic_file
-from ..calibration.error_probability import ErrorProbability
+from ..atomic_files import atomic_folder
 from ..calibration.site_line import ErrorCounts, count_errors
+from ..inference.network_view import error_probability
 from ..inference.prediction import Prediction
+from ..inference.uncertainty_maps import FittedCalibration
 from ..models.bundle import Bundle
+from ..models.stage_two_file import BLOCK, read_stage_two
 from ..progress import Progress, silent
 from ..strict_json import read_json_object, to_json
-from ..training.calibrate import fitted
 from ..training.dataset import Case
+from ..training.fit_stage_two import ReferenceCase
+from ..training.recalibrate import whole_calibration
 from .assessed_case import read_assessed
 from .evaluate import Evaluation, PooledHistograms, Settings, add_case
 from .pictures import WorstCases
 
+CALIBRATION_FILE = "calibration.json"
 Stored = Callable[[str], tuple[Prediction, np.ndarray]]
 """From the name of a case to its prediction and the true classes."""
 
@@ -32,10 +35,12 @@ class LeftOut:
     Attributes:
         evaluation: as of a model on test cases.
         counts: voxels and errors by error probability, of each case.
+        with_stage_two: whether the calibration without a group took stage two of the error probability, by group.
     """
 
     evaluation: Evaluation
     counts: dict[str, ErrorCounts]
+    with_stage_two: dict[str, bool]
 
 
 def judge_left_out(
@@ -54,33 +59,39 @@ def judge_left_out(
         bundle: what it all belongs to; its own calibration is not used.
         folder: keeps the calibrations, so that a second call goes on.
     """
-    found = LeftOut(Evaluation(Settings(), [], PooledHistograms(), WorstCases()), {})
+    found = LeftOut(Evaluation(Settings(), [], PooledHistograms(), WorstCases()), {}, {})
     folder.mkdir(parents=True, exist_ok=True)
     names = sorted(set(groups.values()))
     for number, group in enumerate(names):
         progress("judging", number / len(names), f"without {group}")
-        calibration = _without(group, groups, stored, bundle, folder)
+        calibrated = _without(group, groups, stored, cases, bundle, folder)
+        found.with_stage_two[group] = BLOCK in (calibrated.calibration or {})
         for name in (case for case, its in groups.items() if its == group):
-            _measure(found, cases[name], stored(name), replace(bundle, calibration=calibration))
+            _measure(found, cases[name], stored(name), calibrated)
     progress("judging", 1.0)
     return found
 
 
-def _without(group: str, groups: Mapping[str, str], stored: Stored, bundle: Bundle, folder: Path) -> dict[str, Any]:
-    """Fit on all cases of other groups, or read what an earlier call fitted."""
-    file = folder / f"without_{hashlib.sha256(group.encode()).hexdigest()[:16]}.json"
-    if not file.is_file():
-        others = [stored(case) for case, its in groups.items() if its != group]
-        calibration = fitted([p for p, _ in others], [truth for _, truth in others], bundle.labels)
-        with atomic_file(file) as work:
-            work.write_text(to_json(calibration) + "\n", encoding="utf-8")
-    return read_json_object(file, "remove it, and run the same command again")
+def _without(
+    group: str, groups: Mapping[str, str], stored: Stored, cases: Mapping[str, Case], bundle: Bundle, folder: Path
+) -> Bundle:
+    """Calibrate on all cases of other groups, or read what an earlier call fitted."""
+    place = folder / f"without_{hashlib.sha256(group.encode()).hexdigest()[:16]}"
+    if not place.is_dir():
+        others = [ReferenceCase(*stored(case), cases[case].group) for case, its in groups.items() if its != group]
+        with atomic_folder(place) as work:
+            text = to_json(whole_calibration(others, bundle, work)) + "\n"
+            (work / CALIBRATION_FILE).write_text(text, encoding="utf-8")
+    calibration = read_json_object(place / CALIBRATION_FILE, f"remove {place}, and run the same command again")
+    return replace(bundle, calibration=calibration, folder=place)
 
 
 def _measure(found: LeftOut, case: Case, known: tuple[Prediction, np.ndarray], bundle: Bundle) -> None:
     prediction, truth = known
-    assert bundle.calibration is not None
+    fitted = FittedCalibration.from_json(bundle.calibration, read_stage_two(bundle))
+    assert prediction.view is not None
+    chance = error_probability(fitted, prediction.view, prediction.logits, prediction.head_maps)
+    assert chance is not None
+    prediction = replace(prediction, error_probability=chance)
     add_case(found.evaluation, case, prediction, truth, read_assessed(case, bundle).images[0], bundle)
-    table = ErrorProbability.from_json(bundle.calibration["error_probability"])
-    chance = table(prediction.ranking, prediction.classes, prediction.runner_up)
     found.counts[case.name] = count_errors(chance, prediction.classes != truth)

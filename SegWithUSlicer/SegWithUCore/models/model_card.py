@@ -5,6 +5,7 @@ from typing import Any
 
 from ..network.head_words import head_words
 from .bundle import Bundle
+from .stage_two_file import CHECK, check_words
 from .training_record import TrainingRecord, read_record, training_words
 
 LICENCE_PAGES = {
@@ -94,6 +95,8 @@ def _making(bundle: Bundle, record: TrainingRecord | None) -> str:
             else f"{calibration['cases']} calibration cases"
         )
         fitted = f"error probability fitted on {words}"
+        if CHECK in calibration:
+            fitted += f". {check_words(calibration[CHECK]).removesuffix('.')}"
     head = bundle.default_head
     heads = f"Uncertainty head: {head.name}, {head_words(head.variant).description}"
     further = [head.name for head in bundle.heads if not head.default]

@@ -25,6 +25,17 @@ BLOCK = "stage_two"
 """Of a calibration block: what stage two is beside its arrays, and the hash of their file."""
 
 
+def check_words(check: Mapping[str, Any]) -> str:
+    """Say in a sentence what cross-validation said, and what followed; `check` is the block `CHECK`."""
+    gap = check["difference"]
+    found = f"{gap['mean']:+.4f} ({gap['low']:+.4f} to {gap['high']:+.4f})"
+    verdict = "taken" if gap["low"] > 0 else "left out: calibrated without the image"
+    return (
+        f"Stage two, which sees the image: AUPRC {check['stage_two']:.4f} instead of {check['table']:.4f}, {found}, by "
+        f"cross-validation over {check['cases']} cases: {verdict}."
+    )
+
+
 def stage_two_path(folder: Path, head: str) -> Path:
     """Name the file of a head."""
     return folder / f"stage_two_{head}.safetensors"

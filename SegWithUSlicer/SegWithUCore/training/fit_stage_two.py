@@ -16,6 +16,7 @@ from ..inference.prediction import Prediction
 from ..metrics.bootstrap import Interval, paired_bootstrap
 from ..metrics.error_detection import average_precision
 from ..metrics.score_histogram import region_groups
+from ..models.stage_two_file import check_words
 from .doubt_network import trained_layers
 from .within_structures import AurocPairs, auroc_within
 
@@ -113,12 +114,7 @@ class StageTwoCheck:
     @property
     def sentence(self) -> str:
         """Say so."""
-        gap = f"{self.difference.mean:+.4f} ({self.difference.low:+.4f} to {self.difference.high:+.4f})"
-        verdict = "taken" if self.helps else "left out: calibrated without the image"
-        return (
-            f"Stage two, which sees the image: AUPRC {self.stage_two:.4f} instead of {self.table:.4f}, {gap}, by "
-            f"cross-validation over {self.cases} cases: {verdict}."
-        )
+        return check_words(self.to_json())
 
     def to_json(self) -> dict[str, Any]:
         """For the calibration block of a bundle."""

@@ -14,6 +14,7 @@ from torch import nn
 from ..atomic_files import atomic_file, atomic_folder
 from ..errors import InputError
 from ..inference.model import Model
+from ..inference.network_view import NetworkView
 from ..inference.prediction import Prediction
 from ..models.bundle import Bundle, check_bundle, write_bundle_json
 from ..models.bundle_network import write_weights
@@ -175,12 +176,17 @@ def prediction_file(folder: Path, name: str) -> Path:
 
 
 _VALUES = [field.name for field in fields(Prediction) if field.name not in ("error_probability", "view")]
-"""What is kept of a prediction: not what a calibration makes of it, and not the image."""
+"""What is kept of a prediction beside what the network saw: not what a calibration makes of it."""
+_VIEW = [field.name for field in fields(NetworkView)]
+PREDICTION_FORMAT = 2
+"""Predictions of format 1 were kept without what the network saw, which stage two of the error probability needs."""
 
 
 def save_prediction(path: Path, prediction: Prediction, truth: np.ndarray) -> None:
     """Write a prediction and the true classes, whole or not at all."""
+    assert prediction.view is not None
     values = {name: getattr(prediction, name) for name in _VALUES}
+    values |= {f"view_{name}": np.asarray(getattr(prediction.view, name)) for name in _VIEW}
     with atomic_file(path) as work, work.open("wb") as file:
         np.savez(file, truth=truth, **{name: value for name, value in values.items() if value is not None})
 
@@ -194,8 +200,9 @@ def load_prediction(path: Path) -> tuple[Prediction, np.ndarray]:
     try:
         with np.load(path, allow_pickle=False) as data:
             values = {name: data.get(name) for name in _VALUES}
-            truth = data["truth"]
-        return Prediction(**{**values, "voxel_mm3": float(values["voxel_mm3"])}), truth
+            truth, view = data["truth"], {name: data[f"view_{name}"] for name in _VIEW}
+        seen = NetworkView(view.pop("image"), **{name: tuple(numbers.tolist()) for name, numbers in view.items()})
+        return Prediction(**{**values, "voxel_mm3": float(values["voxel_mm3"]), "view": seen}), truth
     except (OSError, ValueError, KeyError, EOFError, zlib.error) as error:
         raise InputError(f"{path} is damaged ({error}): remove its folder, and run the same command again.") from error
 

@@ -196,34 +196,35 @@ def calibrated(
     Stage two of the error probability is taken where cross-validation over the cases says that it helps.
     """
     bundle = write_bundle_json(plain, work)
-    predictions, truths, known = [], [], []
     pairs = _predicted(bundle, cases, device, progress, engine, gate)
-    for case, (prediction, truth) in zip(cases, pairs, strict=True):
-        predictions.append(prediction)
-        truths.append(truth)
-        known.append(ReferenceCase(prediction, truth, case.group))
+    known = [ReferenceCase(*pair, case.group) for case, pair in zip(cases, pairs, strict=True)]
     progress("fitting", 1.0)
-    table = fit_table(known)
-    stage, blocks = _chosen_stage_two(known, table, work, bundle)
-    calibration = {**fitted(predictions, truths, bundle.labels, table, stage), **blocks}
+    calibration = whole_calibration(known, bundle, work)
     if gate is not None:
         calibration["gate"] = gate.to_json()
-    written = write_bundle_json(replace(bundle, calibration=calibration, display=display_windows(predictions)), work)
+    windows = display_windows([case.prediction for case in known])
+    written = write_bundle_json(replace(bundle, calibration=calibration, display=windows), work)
     (work / CARD_FILE).write_text(model_card(written), encoding="utf-8")
     return written
 
 
-def _chosen_stage_two(
-    cases: Sequence[ReferenceCase], table: ErrorProbability, work: Path, bundle: Bundle
-) -> tuple[StageTwo | None, dict[str, Any]]:
-    """Fit stage two and write its file if it helps; returns it and what it adds to the calibration block."""
+def whole_calibration(cases: Sequence[ReferenceCase], bundle: Bundle, folder: Path) -> dict[str, Any]:
+    """Fit everything on cases that neither network nor head has seen; returns the calibration block.
+
+    Args:
+        bundle: whose default head made the predictions.
+        folder: gets the file of stage two, where cross-validation by patient says that it helps.
+    """
+    table = fit_table(cases)
     found = fit_stage_two(cases, table)
-    if found is None:
-        return None, {}
-    blocks: dict[str, Any] = check_blocks(found, bundle.labels, [case.group for case in cases])
-    if not found.check.helps:
-        return None, blocks
-    return found.stage, {**blocks, BLOCK: write_stage_two(found.stage, work, bundle.default_head.name)}
+    blocks: dict[str, Any] = {}
+    if found is not None:
+        blocks = check_blocks(found, bundle.labels, [case.group for case in cases])
+    stage = found.stage if found is not None and found.check.helps else None
+    fit = fitted([case.prediction for case in cases], [case.truth for case in cases], bundle.labels, table, stage)
+    if stage is not None:
+        blocks[BLOCK] = write_stage_two(stage, folder, bundle.default_head.name)
+    return {**fit, **blocks}
 
 
 def check_blocks(found: FittedStageTwo, labels: Sequence[Label], groups: Sequence[str]) -> dict[str, dict[str, Any]]:

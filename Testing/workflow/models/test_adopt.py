@@ -11,10 +11,11 @@ from nnunet_trainings import names, write_case, write_results, write_training
 from segwithu_command import Command, Outcome, one_sentence
 
 from SegWithUCore.errors import UsageError
-from SegWithUCore.evaluation import adopt, adopted_model
+from SegWithUCore.evaluation import adopt, adopted_model, summary
 from SegWithUCore.models.bundle import read_bundle
+from SegWithUCore.models.stage_two_file import read_stage_two
 from SegWithUCore.models.training_record import read_record
-from SegWithUCore.training import fold_networks
+from SegWithUCore.training import doubt_network, fit_stage_two, fold_networks
 from SegWithUCore.training.head import HeadTrainer
 
 
@@ -25,8 +26,9 @@ def call(capfd: pytest.CaptureFixture[str]) -> Command:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No plots and no graphs: they have tests of their own, and take most of the time of tiny networks."""
+    """No plots, no graphs, few draws: they have tests of their own, and take most of the time of tiny networks."""
     monkeypatch.setattr(adopt, "write_report", lambda *_: None)
+    monkeypatch.setattr(summary, "DRAWS", 20)
 
     def without(*_: object) -> None:
         raise UsageError("none in tests.")
@@ -48,7 +50,15 @@ def final(outcome: Outcome) -> dict[str, Any]:
     return dict(outcome.events[-1])
 
 
-@pytest.mark.usefixtures("quick")
+@pytest.fixture
+def helpful_stage_two(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Six patients are enough for it, it is quick, and cross-validation wants it, whatever it does to noise."""
+    monkeypatch.setattr(fit_stage_two, "LEAST_GROUPS", 6)
+    monkeypatch.setattr(doubt_network, "EPOCHS", 1)
+    monkeypatch.setattr(fit_stage_two.StageTwoCheck, "helps", True)
+
+
+@pytest.mark.usefixtures("quick", "helpful_stage_two")
 def test_two_folds_give_a_model_fitted_on_all_their_validation_cases(
     call: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -67,6 +77,9 @@ def test_two_folds_give_a_model_fitted_on_all_their_validation_cases(
     assert "each predicted by the one of 2 fold networks that has not seen it" in card
     assert "networks of other folds, which have not seen them, predicted 50 % of the batches" in card
     page = (tmp_path / "blobs" / "adoption.md").read_text(encoding="utf-8")
+    assert "Of the 2 calibrations that judged the model, each fitted without the cases it judged, 2 took it." in page
+    assert bundle.calibration["stage_two"]["cases"] == 12 and read_stage_two(bundle) is not None
+    assert "with the image (stage two). Stage two, which sees the image: AUPRC" in card
     assert found["headline"] in page and found["page"] == str(tmp_path / "blobs" / "adoption.html")
     assert (tmp_path / "blobs" / "adoption.html").is_file()
     image = raw / "imagesTr" / "blob001_0000.nii.gz"
@@ -108,6 +121,7 @@ def test_too_few_unseen_cases_leave_it_uncalibrated(call: Command, tmp_path: Pat
     assert bundle.calibration is None and bundle.figures is None
     card = (tmp_path / "blobs" / "MODEL_CARD.md").read_text(encoding="utf-8")
     assert "not calibrated" in card and "that the network was trained with" in card
+    assert "tage two" not in card
     assert "Only 7 cases are left" in (tmp_path / "blobs" / "adoption.md").read_text(encoding="utf-8")
 
 
