@@ -23,11 +23,29 @@ TEMPORARY_PREFIX = ".segwithu-"
 ABANDONED_AFTER_S = 24 * 3600
 """Age at which a temporary entry counts as left over where its process cannot be asked (another computer or container,
 Windows, names of earlier versions)."""
+REMOVAL_ATTEMPTS = 5
 _LONGEST_NAME = 80
 """Characters of a file's name that its temporary name ends with: file systems take 255 bytes."""
 _OWNER = re.compile(
     re.escape(TEMPORARY_PREFIX) + r"(?P<scope>p[0-9a-f]{16})-(?P<pid>[1-9][0-9]{0,19})-t(?P<started>[0-9]*)-"
 )
+
+
+_unfinished: set[Path] = set()
+"""What this process is making, under temporary names."""
+
+
+def remove_unfinished() -> None:
+    """Remove what this process is making, from another thread, because it ends in the middle of it."""
+    for _ in range(REMOVAL_ATTEMPTS):  # it may go on writing meanwhile
+        left = [path for path in tuple(_unfinished) if os.path.lexists(path)]
+        for path in left:
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                _removed(path)
+        if not left:
+            return
 
 
 def temporary_prefix() -> str:
@@ -83,6 +101,7 @@ def atomic_folder(target: Path, overwrite: bool = False) -> Iterator[Path]:
     with _os_errors_named(target):
         _prepare_parent(target)
         work = Path(tempfile.mkdtemp(prefix=temporary_prefix(), dir=target.parent))
+    _unfinished.add(work)
     try:
         with _os_errors_named(target):
             yield work
@@ -94,6 +113,7 @@ def atomic_folder(target: Path, overwrite: bool = False) -> Iterator[Path]:
         raise OutputError(str(error).replace(str(work), str(target))) from error  # users know the folder by its name
     finally:
         shutil.rmtree(work, ignore_errors=True)
+        _unfinished.discard(work)
 
 
 @contextlib.contextmanager
@@ -108,12 +128,14 @@ def atomic_file(target: Path) -> Iterator[Path]:
     with _os_errors_named(target):
         _prepare_parent(target)
         work = target.parent / f"{temporary_prefix()}{secrets.token_hex(4)}-{target.name[-_LONGEST_NAME:]}"
+    _unfinished.add(work)
     try:
         with _os_errors_named(target):
             yield work
             work.replace(target)
     finally:
         _removed(work)
+        _unfinished.discard(work)
 
 
 def _prepare_parent(target: Path) -> None:

@@ -1,15 +1,15 @@
 """`segwithu`: segmentation with uncertainty from the command line."""
 
 import argparse
-import signal
 import sys
 from collections.abc import Sequence
-from types import FrameType
+from functools import partial
 from typing import NoReturn
 
 from .. import __version__
 from ..errors import SegWithUError
 from ..failures import failure_sentence
+from ..interruption import heard_soon
 from ..memory import keep_freed_memory
 from ..processor import use_threads
 from . import (
@@ -53,6 +53,7 @@ COMMANDS = (
     demo,
 )
 READER_LEFT = 141
+CANCELLED = "cancelled; nothing half-written was left behind."
 
 
 class OneSentenceParser(argparse.ArgumentParser):
@@ -106,30 +107,26 @@ def _run(arguments: Sequence[str] | None) -> int:
     options = parser().parse_args(arguments)
     console = Console(options.json)
     keep_freed_memory()
-    signal.signal(signal.SIGTERM, _interrupt)  # clean up as for Ctrl-C when a scheduler stops us
     try:
-        check_arguments(options)
-        if getattr(options, "network", None):
-            from ..network.backbones.user_network import register_network
+        with heard_soon(partial(console.error, CANCELLED), 1):
+            check_arguments(options)
+            if getattr(options, "network", None):
+                from ..network.backbones.user_network import register_network
 
-            register_network(options.network)
-        if hasattr(options, "threads"):
-            use_threads(options.threads)
-        return int(options.run(options, console))
+                register_network(options.network)
+            if hasattr(options, "threads"):
+                use_threads(options.threads)
+            return int(options.run(options, console))
     except ReaderLeftError:
         raise
     except KeyboardInterrupt:
-        console.error("cancelled; nothing half-written was left behind.")
+        console.error(CANCELLED)
         return 1
     except Exception as error:  # noqa: BLE001 - the last resort of a program: say it in one sentence
         console.error(failure_sentence(error))
         if options.debug:
             console.trace(error)
         return error.exit_code if isinstance(error, SegWithUError) else 1
-
-
-def _interrupt(_signal: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from ..case.structures_table import OUTSIDE
 from ..errors import OutputError
 from ..failures import failure_sentence
 from ..imaging.plain_names import plain_name
+from ..interruption import says_farewell
 from ..progress import Progress, time_left
 from ..review.flags import Rule, rules_of_case
 from ..review.triage import triage_of
@@ -145,17 +147,15 @@ def segment_cohort(
     many = reporter.total > 1 or options.resume or reporter.table is not None
     try:
         if jobs:
-            run_cases(counts)
+            with says_farewell(partial(_cut_short, counts, reporter)) if many else contextlib.nullcontext():
+                run_cases(counts)
     except (KeyboardInterrupt, LockLostError) as error:
         if not many:
             raise
         if isinstance(error, LockLostError):
             reporter.console.error(str(error))
         else:
-            reporter.console.error(
-                f"cancelled after {counts.complete} of {counts.total} cases, nothing half-written was left behind; run "
-                "the same command with --resume to go on."
-            )
+            reporter.console.error(_cancelled(counts))
         reporter.console.step("", _counts_json(counts, interrupted=True))
         return 1
     finally:
@@ -170,6 +170,21 @@ def segment_cohort(
         others = "" if counts.failed == counts.total else "; the others are complete"
         reporter.console.error(f"{counts.failed} of {counts.total} cases failed, see {where}{others}.")
     return 1 if counts.failed else 0
+
+
+def _cancelled(counts: "CohortCounts") -> str:
+    return (
+        f"cancelled after {counts.complete} of {counts.total} cases, nothing half-written was left behind; run the "
+        "same command with --resume to go on."
+    )
+
+
+def _cut_short(counts: "CohortCounts", reporter: CohortReporter) -> None:
+    """Say the last words of a cohort that cannot end by itself."""
+    reporter.console.error(_cancelled(counts))
+    reporter.console.step("", _counts_json(counts, interrupted=True))
+    if reporter.table is not None:
+        reporter.table.write()
 
 
 def _overview(output: Path) -> str:

@@ -149,6 +149,16 @@ def blocks_on_grid(
             yield Block(slice(first, first + size), values, inner)
 
 
+def planes_on_grid(volume: np.ndarray, working: VoxelGrid, target: VoxelGrid, planes: slice) -> np.ndarray:
+    """Bring some planes of the target grid out of a volume (outputs, z, y, x) on the working grid; maybe a view."""
+    turn = Turn.between(working, target)
+    if turn.is_all(working, target):
+        return turn.of(volume)[:, planes]
+    order = np.arange(planes.start, planes.stop)
+    needed = np.array([_needed_planes(plane, working, target, turn.swept) for plane in order])
+    return _at_planes(Piece(0, volume), needed, order, working, target, turn.swept)
+
+
 def halo_planes(halo_mm: float, target: VoxelGrid) -> int:
     """Planes of a grid that cover so many mm along its slowest axis."""
     return math.ceil(halo_mm / target.spacing[2] - 1e-6)

@@ -1,10 +1,10 @@
 """Stage two of the error probability over a volume whose maps are made some planes at a time.
 
 While the maps are made, voxels in doubt are noted with what the head says of them. Once the table's error probability
-is there for all planes, the image is looked at, and the noted voxels get their last probability.
+is there for all planes, the image is looked at some planes at a time, and the noted voxels get their last probability.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -13,7 +13,13 @@ import SimpleITK as sitk
 from ..calibration.local_features import Steps
 from ..calibration.stage_two import Doubt, HeadMaps, StageTwo, find_doubt, refined
 from ..imaging.grid import VoxelGrid
+from ..plane_files import PlaneFile, plane_pieces
 from .engines.base import Voxelwise
+
+PIECE_VOXELS = 1 << 23
+"""Of the planes that the image is looked at together: those around them are looked at twice."""
+ImagePlanes = Callable[[slice], np.ndarray]
+"""Gives some planes of the image as the network gets it, (channels, z, y, x) on the grid of the maps."""
 
 
 def axes_along(working: sitk.Image | VoxelGrid, target: sitk.Image | VoxelGrid) -> tuple[int, ...]:
@@ -63,25 +69,37 @@ class StageTwoSweep:
         z, y, x = doubt.voxels
         self._noted.append(replace(doubt, voxels=(z + first_plane, y, x)))
 
-    def finished(self, table: np.ndarray, image: np.ndarray) -> np.ndarray:
-        """Return the error probability of all planes.
+    def finish(self, probability: np.ndarray | PlaneFile, image: ImagePlanes) -> None:
+        """Turn the table's error probability of all planes into the last one."""
+        halo, count = self.steps.halo[0], probability.shape[0]
+        before: np.ndarray = probability[:0]
+        for planes in plane_pieces(probability.shape, PIECE_VOXELS):
+            first, last = max(0, planes.start - halo), min(count, planes.stop + halo)
+            table = np.concatenate([before[first - planes.start + len(before) :], probability[planes.start : last]])
+            doubt = self._taken(planes, first)
+            found = refined(self.stage, doubt, image(slice(first, last)), table, self.steps)
+            before = table[: planes.stop - first][-halo:] if halo else table[:0]
+            probability[planes] = found[planes.start - first : planes.stop - first]
 
-        Args:
-            table: the table's.
-            image: as the network gets it, (channels, z, y, x) on the same grid.
-        """
-        return refined(self.stage, _joined(self._noted), image, table, self.steps)
+    def _taken(self, planes: slice, first: int) -> Doubt:
+        """Take what was noted of some planes, counted from `first` on; it is not needed any more."""
+        parts, kept = [], []
+        for part in self._noted:
+            z, y, x = part.voxels
+            inside = (z >= planes.start) & (z < planes.stop)
+            if inside.any():
+                parts.append(replace(part, voxels=(z - first, y, x)).chosen(np.flatnonzero(inside)))
+            if not inside.all():
+                kept.append(part)
+        self._noted = kept
+        return _joined(parts, len(self.stage.mean))
 
 
-def _joined(parts: Sequence[Doubt]) -> Doubt:
-    parts = sorted(
-        parts, key=lambda part: int(part.voxels[0][0]) if len(part.voxels[0]) else -1
-    )  # planes may come last first
+def _joined(parts: Sequence[Doubt], features: int) -> Doubt:
+    if not parts:
+        nothing = np.empty(0, np.intp)
+        return Doubt((nothing, nothing, nothing), np.empty((0, features), np.float32), np.empty((3, 0), np.float32))
+    parts = sorted(parts, key=lambda part: int(part.voxels[0][0]))  # planes may come last first
     z, y, x = (np.concatenate([part.voxels[axis] for part in parts]) for axis in range(3))
     columns, normals = np.concatenate([part.columns for part in parts]), [part.normals for part in parts]
     return Doubt((z, y, x), columns, np.concatenate(normals, 1))
-
-
-def _first_plane(part: Doubt) -> int:
-    planes = part.voxels[0]
-    return int(planes[0]) if len(planes) else -1

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from ..plane_files import ChangedPlanes, PlaneFile, Planes, room_for
 from ..regions.find_regions import Assessed, FoundRegions, find_regions
 from .engines.base import Engine, Voxelwise
 from .gated_maps import gated_channels, maps_of_gated
-from .grid_blocks import Block, Turn, blocks_on_grid, pieces_of_volume
+from .grid_blocks import Block, Turn, blocks_on_grid, pieces_of_volume, planes_on_grid
 from .stage_two_sweep import StageTwoSweep, steps_on_grid
 
 CHUNK_VOXELS = 32768
@@ -130,9 +131,9 @@ class Sight:
         """Planes around others that are looked at with them."""
         return int(self.sweep.steps.unit[0])
 
-    def refined(self, table: np.ndarray) -> np.ndarray:
-        """Return the error probability of all planes, from that of the table."""
-        return self.sweep.finished(table, resample_to_grid(self.image, self.working, self.target))
+    def refine(self, probability: np.ndarray | PlaneFile) -> None:
+        """Turn the table's error probability of all planes into the last one."""
+        self.sweep.finish(probability, partial(planes_on_grid, self.image, self.working, self.target))
 
 
 def maps_of_blocks(
@@ -176,7 +177,7 @@ def maps_of_blocks(
                 volume[block.planes] = getattr(found, name)
     probability = maps["error_probability"]
     if sight is not None and probability is not None:
-        probability[:] = sight.refined(np.asarray(probability))
+        sight.refine(probability)
     return VoxelMaps(**maps, sums=sums)  # type: ignore[arg-type]
 
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 PROGRESS_INTERVAL_S = 0.1
 """More events a second than a person can see would only keep the parent busy."""
-EXIT_TERMINATED = 128 + signal.SIGTERM
+ENDING = {signal.SIGTERM, signal.SIGINT}
 
 
 class Worker:
@@ -163,15 +163,14 @@ def _versions() -> dict[str, str | None]:
 
 
 def _leave_on_terminate(worker: Worker) -> None:
-    """End at once on SIGTERM: a signal handler of Python would wait for the end of the running torch operation."""
+    """End at once on SIGTERM and Ctrl-C: Python's handlers would wait for the end of the running torch operation."""
     if sys.platform == "win32":
         return  # there, ending a process asks nobody
 
     def wait() -> None:
-        signal.sigwait({signal.SIGTERM})
-        worker.leave(EXIT_TERMINATED)
+        worker.leave(128 + signal.sigwait(ENDING))
 
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # inherited by all threads started from here on
+    signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)  # inherited by all threads started from here on
     threading.Thread(target=wait, name="terminate", daemon=True).start()
 
 

@@ -91,11 +91,12 @@ def test_crashed_parent_leaves_no_worker(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
-def test_sigterm_ends_it_at_once(start: Callable[..., Parent]) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signals_end_it_at_once(start: Callable[..., Parent], number: int) -> None:
     parent = start(bare=True)
     parent.event()
-    parent.process.send_signal(signal.SIGTERM)
-    assert parent.process.wait(PATIENCE_S) == 128 + signal.SIGTERM
+    parent.process.send_signal(number)
+    assert parent.process.wait(PATIENCE_S) == 128 + number
 
 
 def test_idle_worker_leaves_by_itself_and_says_so(start: Callable[..., Parent]) -> None:

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from repository import ROOT
 from segwithu_command import (
     MODEL,
     PATIENCE_S,
@@ -75,6 +76,49 @@ def test_interrupted_writing_leaves_nothing_and_keeps_the_old_case(
     outcome = Command(capfd).segment(real_image(data_folder), "--overwrite", model=model, output=output)
     one_sentence(outcome, "cancelled")
     assert entries(output) == ["hippocampus_001", "hippocampus_001/notes.txt"]
+
+
+STUCK = """
+import hashlib, importlib, sys
+from SegWithUCore.cli.__main__ import main
+place, name = sys.argv[1].rsplit(".", 1)
+def stuck(*_arguments, **_options):
+    print("now 1% segmenting", file=sys.stderr, flush=True)
+    hashlib.pbkdf2_hmac("sha256", b"", b"", 2_000_000_000)
+owner = importlib.import_module(place.removesuffix(".TorchEngine"))
+setattr(getattr(owner, "TorchEngine", owner), name, stuck)
+sys.exit(main(sys.argv[2:]))
+"""
+"""A run whose `place.name` takes an hour within a library, which Python hears no signal from."""
+
+
+@pytest.mark.parametrize(
+    ("place", "number"),
+    [
+        ("SegWithUCore.inference.engines.torch_engine.TorchEngine.window", signal.SIGINT),
+        ("SegWithUCore.inference.preprocessing.to_working_grid", signal.SIGTERM),
+        ("SegWithUCore.inference.case_writer.write_segmentation_nrrd", signal.SIGINT),
+    ],
+    ids=["in a window", "while resampling", "while writing"],
+)
+def test_a_run_deep_in_a_library_ends_too_and_leaves_nothing(
+    place: str, number: int, data_folder: Path, tmp_path: Path
+) -> None:
+    model, output = tiny_bundle(tmp_path / "models" / "tiny"), tmp_path / "results"
+    output.mkdir()
+    call = ["segment", real_image(data_folder), "--model", model, "--engine", "torch", "--output", output]
+    process = subprocess.Popen(
+        [sys.executable, "-c", STUCK, place, *map(str, call)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT / "SegWithUSlicer",
+    )
+    read = _read_until(process, "now 1% segmenting")
+    process.send_signal(number)
+    outcome = finished(process, within_s=PATIENCE_S, already_read=read.replace("now 1%", "now:  1%"))
+    one_sentence(outcome, "cancelled; nothing half-written was left behind")
+    assert entries(output) == []
 
 
 @pytest.mark.slow
