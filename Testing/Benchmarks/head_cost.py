@@ -45,6 +45,7 @@ from SegWithUCore.models.bundle_network import empty_network, write_weights  # n
 from SegWithUCore.models.input_spec import Label  # noqa: E402
 from SegWithUCore.network.backbone_spec import dynunet_spec  # noqa: E402
 from SegWithUCore.network.graph import with_pooled_norms  # noqa: E402
+from SegWithUCore.network.weights import unique_state  # noqa: E402
 from SegWithUCore.processor import use_threads  # noqa: E402
 
 ENGINES = ("torch", "openvino")
@@ -174,7 +175,7 @@ def random_model(shape: Shape, folder: Path) -> tuple[Bundle, sitk.Image]:
     )
     torch.manual_seed(0)
     network = empty_network(plain)
-    digest = write_weights(folder, network.backbone.state_dict(), {head.name: network.head_state()})
+    digest = write_weights(folder, unique_state(network.backbone), {head.name: network.head_state()})
     image = sitk.GetImageFromArray(np.random.default_rng(0).normal(size=shape.window[::-1]).astype(np.float32))
     bundle = write_bundle_json(replace(plain, weights_sha256=digest, calibration=None, display=None), folder)
     logits = segmented_logits(Model(bundle), image)

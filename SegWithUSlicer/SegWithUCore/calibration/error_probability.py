@@ -60,9 +60,17 @@ def refitted(
     from scipy.special import expit
 
     result = np.array(probability, np.float32)
-    for direction in directions:
-        here = (predicted == direction.predicted) & (runner_up == direction.runner_up)
-        result[here] = expit(direction.slope * _logit(result[here]) + direction.offset)
+    if not directions:
+        return result
+    slopes, offsets = np.ones(_CLASSES**2), np.zeros(_CLASSES**2)
+    changed = np.zeros(_CLASSES**2, bool)
+    for each in directions:
+        pair = each.predicted * _CLASSES + each.runner_up
+        slopes[pair], offsets[pair], changed[pair] = each.slope, each.offset, True
+    pairs = np.asarray(predicted, np.uint16) * np.uint16(_CLASSES) + np.asarray(runner_up, np.uint16)
+    here = changed[pairs]
+    pairs = pairs[here]
+    result[here] = expit(slopes[pairs] * _logit(result[here]) + offsets[pairs])
     return result
 
 

@@ -7,10 +7,7 @@ import numpy as np
 from ..case.case_regions import DATA_PERCENTILE_FILE, MODEL_PERCENTILE_FILE, RUNNER_UP_FILE, label_table
 from ..models.input_spec import Label
 from ..plane_files import ChangedPlanes, Planes, PlaneVolume
-from .uncertainty_maps import VoxelMaps
-
-COMPETES_ABOVE = 0.05
-"""Below this error probability the files name no runner-up and no percentile: they would be noise, and large."""
+from .uncertainty_maps import COMPETES_ABOVE, VoxelMaps
 
 
 class CompetitionPlanes(PlaneVolume):

@@ -19,6 +19,8 @@ CHUNK_VOXELS = 32768
 """Voxels a step, as for maps of every voxel."""
 LEAST_SOFTENING, LINEAR_SOFTENING = np.float32(-20), np.float32(20)
 """Below the first the softplus is 0 in effect, beyond the second its argument."""
+ROUNDING = 1e-3
+"""Of log-odds, which are rounded to float32."""
 Triple = tuple[int, int, int]
 
 
@@ -77,8 +79,7 @@ def gated(engine: Engine, gate: Gate, parts: Parts, maps: np.ndarray) -> np.ndar
     box = [slice(start, start + size) for start, size in zip(parts.start, shape, strict=True)]
     found[classes:] = interpolated(maps, parts.steps, parts.first, box)
     flat = found.reshape(len(found), -1)
-    odds = doubt(flat[:classes]).odds
-    chosen = np.flatnonzero(odds >= gate.log_odds)
+    chosen, odds = above_gate(flat[:classes], gate.log_odds)
     if not chosen.size:
         return found
     voxels = [index + start for index, start in zip(np.unravel_index(chosen, shape), parts.start, strict=True)]
@@ -89,7 +90,7 @@ def gated(engine: Engine, gate: Gate, parts: Parts, maps: np.ndarray) -> np.ndar
     detail = parts.fine[classes:].reshape(len(parts.fine) - classes, -1)
     chunk[-len(detail) :] += detail[:, chosen]
     exact = np.empty((len(flat) - classes, chosen.size), np.float32)
-    _exact(engine, gate, chunk, odds[chosen], exact)
+    _exact(engine, gate, chunk, odds, exact)
     flat[classes:, chosen] = exact
     return found
 
@@ -156,6 +157,21 @@ def doubt(logits: np.ndarray) -> Doubt:
     for value in logits:
         others += np.exp(np.minimum(value - second, 0))
     return Doubt(np.log(others) + second - best, best, first_class, second_class)
+
+
+def above_gate(logits: np.ndarray, log_odds: float) -> tuple[np.ndarray, np.ndarray]:
+    """Find the voxels of (classes, voxels) that an error is as likely at, by the softmax, and their log-odds.
+
+    Log-odds lie between the lead of the second class and log(classes - 1) more: most voxels need no exponentials.
+    """
+    best, second = logits[0], np.full_like(logits[0], -np.inf)
+    for value in logits[1:]:
+        second = np.maximum(second, np.minimum(best, value))
+        best = np.maximum(best, value)
+    near = np.flatnonzero(second - best >= np.float32(log_odds - np.log(max(1, len(logits) - 1)) - ROUNDING))
+    odds = doubt(logits[:, near]).odds
+    above = odds >= log_odds
+    return near[above], odds[above]
 
 
 def maps_of_gated(engine: Engine, gate: Gate, values: np.ndarray, tempering_scale: float = 1.0) -> Voxelwise:

@@ -21,6 +21,7 @@ from ..memory import check_memory, give_back_freed_memory, in_words, resident_by
 from ..models.input_spec import PIECE_VOXELS, InputSpec
 from ..plane_files import IN_MEMORY_VOXELS, Planes, plane_pieces
 from ..regions.find_regions import RegionSettings
+from .gated_maps import gated_channels
 from .grid_blocks import PIECE_VALUES, Turn
 from .model import Model
 from .preprocessing import SPACING_TOLERANCE, working_size
@@ -44,8 +45,9 @@ UNCERTAIN_VOXEL_BYTES = 310
 FEW_BYTES = 100_000_000
 NORMALISING_BYTES = 20
 """A voxel that is being normalised, of at most `PIECE_VOXELS`: float64 copies, of which two to find percentiles."""
-SPLINE_BYTES = 24
-"""A voxel while it is resampled with splines: copies in float64."""
+MASK_BYTES, HOLES_BYTES, COPIES_BYTES = 1, 4, 8
+"""A voxel of nnU-Net's mask of nonzero voxels, while its holes are filled, and of the copies that only voxels inside it,
+or the splines' slices, need."""
 CHUNK_BYTES = 64_000_000
 """What the maps of one chunk of voxels take at most, and buffers of writers and regions (measured)."""
 
@@ -61,10 +63,12 @@ class RunSize:
         assessed_voxels: of the part that is segmented.
         working_zyx: size of the grid that the network works on.
         window_zyx: size of a window.
-        outputs: channels of the network's answer, classes and responses.
+        outputs: values of the network's answer a voxel of a window: classes and responses, fewer where a gate lets the
+            responses stay on a coarser grid.
+        passed: values a voxel that go on to the maps.
         window_bytes: activations a voxel of a window in this computer's own memory; 0 where a graphics card has them.
         resampled: whether the working grid is another one than the image's.
-        splines: whether it is resampled as nnU-Net does it.
+        nnunet_bytes: of a voxel while an image is prepared as nnU-Net does it, beside its copies in float32.
         crops: whether only a part of the grid is segmented.
         keeps_image: whether a whole image stays in memory to be written.
         swept: axis of the working grid along which slabs of windows follow each other.
@@ -77,10 +81,11 @@ class RunSize:
     assessed_voxels: int
     working_zyx: tuple[int, ...]
     window_zyx: tuple[int, ...]
-    outputs: int
+    outputs: float
     window_bytes: float
+    passed: int = 0
     resampled: bool = False
-    splines: bool = False
+    nnunet_bytes: int = 0
     crops: bool = False
     keeps_image: bool = False
     swept: int = 0
@@ -101,12 +106,12 @@ def predicted_stages(size: RunSize) -> dict[str, float]:
     turned = READ_BYTES * part + (READ_BYTES * working if size.resampled else 0)
     once_more = READ_BYTES * working if inputs > 1 or working > PIECE_VOXELS else 0
     normalising = NORMALISING_BYTES * min(working, PIECE_VOXELS) + once_more
-    splines = SPLINE_BYTES * max(part, working) if size.splines else 0
+    nnunet = size.nnunet_bytes * max(part, working)
     in_memory = MAP_BYTES * part if not size.on_disk or part <= IN_MEMORY_VOXELS else 0
     uncertain = UNCERTAIN_SHARE * UNCERTAIN_VOXEL_BYTES * part
     stages = {
         "reading": max(reading, cropping),
-        "preparing": (images if size.crops or not kept else 0) + kept + turned + array + normalising + splines,
+        "preparing": (images if size.crops or not kept else 0) + kept + turned + array + normalising + nnunet,
         "segmenting": kept + array + in_memory + _sweeping(size),
         "finding regions": kept + in_memory + uncertain + REGION_LABEL_BYTES * part,
         "writing": kept + in_memory + REGION_LABEL_BYTES * part,
@@ -122,8 +127,8 @@ def _sweeping(size: RunSize) -> float:
     sums = READ_BYTES * (size.outputs + 1) * size.window_zyx[size.swept] * plane
     shifted = READ_BYTES * size.window_zyx[size.swept] * plane / 2
     window = math.prod(size.window_zyx) * (size.window_bytes + 2 * READ_BYTES * size.outputs)
-    outputs = READ_BYTES * size.outputs
-    piece = max(outputs * plane, min(outputs * math.prod(size.working_zyx), READ_BYTES * PIECE_VALUES))
+    passed = READ_BYTES * (size.passed or size.outputs)
+    piece = max(passed * plane, min(passed * math.prod(size.working_zyx), READ_BYTES * PIECE_VALUES))
     return padding + sums + shifted + window + PIECE_COPIES * piece * (2 if size.resampled else 1)
 
 
@@ -267,6 +272,11 @@ def run_size(
     """
     upright = part.axes_after(lambda image: reorient(image, spec.orientation))
     size, spacing = working_size(upright, spec)
+    engine, outputs = model.engine, float(model.engine.num_classes + model.engine.response_channels)
+    passed = int(outputs)
+    if model.fitted.gate is not None and engine.steps is not None:
+        outputs = engine.num_classes + engine.detail_channels + engine.response_channels / math.prod(engine.steps)
+        passed = gated_channels(engine)
     return RunSize(
         grid_voxels=whole.voxels,
         stored_bytes=stored_bytes,
@@ -274,14 +284,22 @@ def run_size(
         assessed_voxels=part.voxels,
         working_zyx=size[::-1],
         window_zyx=spec.window_zyx,
-        outputs=model.engine.num_classes + model.engine.response_channels,
-        window_bytes=model.engine.window_bytes,
+        outputs=outputs,
+        window_bytes=engine.window_bytes,
+        passed=passed,
         resampled=size != upright.size or not np.allclose(spacing, upright.spacing, rtol=SPACING_TOLERANCE),
-        splines=spec.nnunet is not None and size != upright.size,
+        nnunet_bytes=_nnunet_bytes(spec, size != upright.size),
         crops=part.voxels < whole.voxels,
         keeps_image=keeps_image,
         swept=Turn.between(upright, part).swept,
     )
+
+
+def _nnunet_bytes(spec: InputSpec, splines: bool) -> int:
+    if spec.nnunet is None:
+        return 0
+    copies = splines or any(each.nonzero_only for each in spec.channel_normalisations)
+    return MASK_BYTES + (COPIES_BYTES if copies else HOLES_BYTES)
 
 
 def peak_memory_mb() -> float | None:

@@ -121,12 +121,16 @@ THICK_SLICES = 3.0
 
 
 def nonzero_mask(channels: Sequence[np.ndarray]) -> np.ndarray:
-    """Voxels that are not zero in some channel, and the holes among them; arrays (z, y, x)."""
-    from scipy import ndimage  # in these functions only: loading it delays the first window
+    """Voxels that are not zero in some channel, and the holes among them; arrays (z, y, x).
 
-    mask = np.any([channel != 0 for channel in channels], axis=0)
-    filled: np.ndarray = ndimage.binary_fill_holes(mask)
-    return filled
+    As scipy's `binary_fill_holes`, in a few bytes a voxel and a tenth of the time.
+    """
+    mask = np.zeros(channels[0].shape, bool)
+    for channel in channels:
+        mask |= channel != 0
+    filled = sitk.BinaryFillhole(sitk.GetImageFromArray(mask.view(np.uint8)), fullyConnected=False, foregroundValue=1)
+    found: np.ndarray = sitk.GetArrayFromImage(filled).view(bool)
+    return found
 
 
 def resampled_shape(shape: Sequence[int], spacing: Sequence[float], wanted: Sequence[float]) -> tuple[int, ...]:
@@ -145,15 +149,19 @@ def spline_resampled(
     """
     shape = resampled_shape(array.shape, spacing, wanted)
     if shape == array.shape:
-        return array.astype(np.float32)
-    values = array.astype(np.float64)
+        return array.astype(np.float32, copy=False)
     axis = thick_axis(spacing, wanted, how.separate_slices)
     if axis is None:
-        return _zoomed(values, shape, how.order).astype(np.float32)
+        return _zoomed_by_planes(array, shape, how.order)
     in_plane = shape[:axis] + shape[axis + 1 :]
-    slices = [_zoomed(part, in_plane, how.order) for part in np.moveaxis(values, axis, 0)]
-    nearest = _nearest_slices(len(slices), shape[axis])
-    return np.stack([slices[index] for index in nearest], axis).astype(np.float32)
+    found = np.empty(shape, np.float32)
+    slices = np.moveaxis(found, axis, 0)
+    made, part = -1, np.empty(0)
+    for number, index in enumerate(_nearest_slices(array.shape[axis], shape[axis])):
+        if index != made:
+            made, part = index, _clipped_zoom(np.take(array, index, axis), in_plane, how.order)
+        slices[number] = part
+    return found
 
 
 def thick_axis(spacing: Sequence[float], wanted: Sequence[float], separate: bool | None = None) -> int | None:
@@ -193,30 +201,58 @@ def _nnunet_input(
 ) -> tuple[np.ndarray, sitk.Image]:
     """As `network_input`, for channels that are cut to `assessed_box` already."""
     upright = [reorient(image, spec.orientation) for image in channels]
-    arrays = [sitk.GetArrayFromImage(image) for image in upright]
-    inside = nonzero_mask(arrays)
-    normalised = [each(array, inside) for each, array in zip(spec.channel_normalisations, arrays, strict=True)]
-    if spec.spacing_mm is None:
-        return np.stack(normalised), upright[0]
-    old, wanted = upright[0].GetSpacing()[::-1], spec.spacing_mm[::-1]
-    working = [spline_resampled(array, old, wanted, how) for array in normalised]
+    inside = nonzero_mask([sitk.GetArrayViewFromImage(image) for image in upright])
     size, spacing = working_size(upright[0], spec)
-    return np.stack(working), _grid_of(upright[0], size, spacing)
+    grid = upright[0] if spec.spacing_mm is None else _grid_of(upright[0], size, spacing)
+    old, wanted = upright[0].GetSpacing()[::-1], (spec.spacing_mm or upright[0].GetSpacing())[::-1]
+    found: np.ndarray = np.empty((0, 0, 0, 0), np.float32)
+    for number, (normalise, image) in enumerate(zip(spec.channel_normalisations, upright, strict=True)):
+        channel = normalise(sitk.GetArrayViewFromImage(image), inside)
+        working = channel if spec.spacing_mm is None else spline_resampled(channel, old, wanted, how)
+        if len(channels) == 1:  # no second copy of a large image
+            return working[None], grid
+        if not number:
+            found = np.empty((len(channels), *working.shape), np.float32)
+        found[number] = working
+    return found, grid
 
 
 def _has_thick_slices(spacing: Sequence[float]) -> bool:
     return max(spacing) / min(spacing) > THICK_SLICES
 
 
+def _zoomed_by_planes(array: np.ndarray, shape: Sequence[int], order: int) -> np.ndarray:
+    """Resample (z, y, x) within its slices, and then across them: splines are products of those along each axis.
+
+    So a few planes at a time are held in double precision, not the volume, and fewer neighbours are added up.
+    """
+    across, within = shape[0], tuple(shape[1:])
+    middle: np.ndarray = array
+    if array.shape[1:] != within:
+        middle = np.empty((array.shape[0], *within), np.float32)
+        for part, target in zip(array, middle, strict=True):
+            target[...] = _zoomed(part, within, order)
+    found: np.ndarray = middle
+    if array.shape[0] != across:
+        found = np.empty(tuple(shape), np.float32)
+        for row in range(within[0]):
+            found[:, row] = _zoomed(middle[:, row], (across, within[1]), order)
+    return np.clip(found, array.min(), array.max(), out=found)  # splines overshoot at edges
+
+
+def _clipped_zoom(values: np.ndarray, shape: Sequence[int], order: int) -> np.ndarray:
+    return np.clip(_zoomed(values, shape, order), values.min(), values.max())
+
+
 def _zoomed(values: np.ndarray, shape: Sequence[int], order: int) -> np.ndarray:
+    values = values.astype(np.float64)
     if values.shape == tuple(shape):
         return values
-    from scipy import ndimage
+    from scipy import ndimage  # in these functions only: loading it delays the first window
 
     factors = [new / old for new, old in zip(shape, values.shape, strict=True)]
-    result = ndimage.zoom(values, factors, order=order, mode="nearest", grid_mode=True)
-    clipped: np.ndarray = np.clip(result, values.min(), values.max())  # splines overshoot at edges
-    return clipped
+    found: np.ndarray = ndimage.zoom(values, factors, order=order, mode="nearest", grid_mode=True)
+    return found
 
 
 def _nearest_slices(old: int, new: int) -> list[int]:

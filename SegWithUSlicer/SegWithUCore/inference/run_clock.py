@@ -15,6 +15,10 @@ from ..progress import Progress
 from .engines.base import Engine
 from .grid_blocks import Piece
 
+SAMPLED_FROM = 1 << 20
+"""Voxels of the maps: with fewer the sample would take a share of the run, and `BYTE_S` is taken."""
+BYTE_S = 2e-8
+"""Seconds that compressing a byte of a map takes (measured)."""
 SAMPLE_VOXELS = 32768
 """Of the first window, whose maps are made and compressed to see how long that takes."""
 FOLLOWING_SHARE = 0.5
@@ -42,7 +46,7 @@ class RunClock:
         self._windows, self._voxels, self._bytes = 0, 0, 0.0
         self._done, self._mapped, self._written = 0, 0.0, 0.0
         self._swept_s, self._first_s, self._maps_s = 0.0, 0.0, 0.0
-        self._map_s, self._byte_s = 0.0, 0.0
+        self._map_s, self._byte_s = 0.0, BYTE_S
         self._sweep_at = self._write_at = 0.0
 
     def __call__(self, stage: str, fraction: float, detail: str = "") -> None:
@@ -60,6 +64,11 @@ class RunClock:
         self._windows, self._voxels, self._bytes = windows, voxels, written_bytes
         self._done, self._mapped, self._maps_s = 0, 0.0, 0.0
         self._sweep_at = self._clock()
+
+    @property
+    def is_sampled(self) -> bool:
+        """Whether the run is long enough for a sample of the first window."""
+        return self._voxels >= SAMPLED_FROM
 
     def window(self, stage: str, fraction: float, detail: str = "") -> None:
         """Tell that one more window is done."""
@@ -135,16 +144,20 @@ class SampledEngine:
     def window(self, image: np.ndarray) -> Sequence[np.ndarray]:
         """As `Engine.window`."""
         parts = self._engine.window(image)
-        if self._is_first:
+        if self._is_to_sample():
             self._clock.sampled(self._map_s(parts), self._byte_s(parts[0]))
         return parts
 
     def window_parts(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """As `Engine.window_parts`; maps are made of several windows, so they are timed with the first slab."""
         parts = self._engine.window_parts(image)
-        if self._is_first:
+        if self._is_to_sample():
             self._clock.sampled(0.0, self._byte_s(parts[0]))
         return parts
+
+    def _is_to_sample(self) -> bool:
+        is_first, self._is_first = self._is_first, False
+        return is_first and self._clock.is_sampled
 
     def _map_s(self, parts: Sequence[np.ndarray]) -> float:
         """Seconds that the maps of one voxel take."""
@@ -156,7 +169,6 @@ class SampledEngine:
 
     def _byte_s(self, logits: np.ndarray) -> float:
         """Seconds that compressing one byte of a map takes."""
-        self._is_first = False
         data = np.ascontiguousarray(_middle(logits)[0]).tobytes()
         begun = time.perf_counter()
         zlib.compress(data, FLOAT_LEVEL)

@@ -96,7 +96,7 @@ def _maps_by_slabs(
     clock.begin_windows(plan.count, target.voxels, written)
     pieces = _finished_pieces(SampledEngine(engine, clock), model.fitted.gate, prepared.array, plan, clock, turn.swept)
     timed = clock.timed(pieces, turn.swept, plan.shape[turn.swept])
-    sight = sight_of(model.fitted, prepared.array, working, target)
+    sight = sight_of(model.fitted, prepared.array, working, target, scratch)
     halo = max(halo_planes(model.fitted.halo_mm, target), 0 if sight is None else sight.halo)
     blocks = blocks_on_grid(timed, working, target, turn, halo)
     return maps_of_blocks(engine, blocks, target.shape_zyx, model.fitted, scratch, sight)

@@ -4,14 +4,18 @@ While the maps are made, voxels in doubt are noted with what the head says of th
 is there for all planes, the image is looked at some planes at a time, and the noted voxels get their last probability.
 """
 
-from collections.abc import Callable, Sequence
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
 
 from ..calibration.local_features import Steps
 from ..calibration.stage_two import Doubt, HeadMaps, StageTwo, find_doubt, refined
+from ..errors import OutputError
 from ..imaging.grid import VoxelGrid
 from ..plane_files import PlaneFile, plane_pieces
 from .engines.base import Voxelwise
@@ -50,11 +54,12 @@ class StageTwoSweep:
 
     Args:
         steps: on the grid of the maps.
+        folder: on the disk that the notes of large images go to; None keeps them in memory.
     """
 
-    def __init__(self, stage: StageTwo, steps: Steps) -> None:
+    def __init__(self, stage: StageTwo, steps: Steps, folder: Path | None = None) -> None:
         self.stage, self.steps = stage, steps
-        self._noted: list[Doubt] = []
+        self._notes = _Notes(folder)
 
     def note(self, logits: np.ndarray, inner: slice, first_plane: int, found: Voxelwise, table: np.ndarray) -> None:
         """Note the voxels in doubt of some planes.
@@ -67,7 +72,7 @@ class StageTwoSweep:
         """
         doubt = find_doubt(logits, inner, head_maps(found), table, self.stage.pairs, self.steps)
         z, y, x = doubt.voxels
-        self._noted.append(replace(doubt, voxels=(z + first_plane, y, x)))
+        self._notes.add(replace(doubt, voxels=(z + first_plane, y, x)))
 
     def finish(self, probability: np.ndarray | PlaneFile, image: ImagePlanes) -> None:
         """Turn the table's error probability of all planes into the last one."""
@@ -76,23 +81,69 @@ class StageTwoSweep:
         for planes in plane_pieces(probability.shape, PIECE_VOXELS):
             first, last = max(0, planes.start - halo), min(count, planes.stop + halo)
             table = np.concatenate([before[first - planes.start + len(before) :], probability[planes.start : last]])
-            doubt = self._taken(planes, first)
+            doubt = self._noted(planes, first)
             found = refined(self.stage, doubt, image(slice(first, last)), table, self.steps)
             before = table[: planes.stop - first][-halo:] if halo else table[:0]
             probability[planes] = found[planes.start - first : planes.stop - first]
 
-    def _taken(self, planes: slice, first: int) -> Doubt:
-        """Take what was noted of some planes, counted from `first` on; it is not needed any more."""
-        parts, kept = [], []
-        for part in self._noted:
+    def _noted(self, planes: slice, first: int) -> Doubt:
+        """Return what was noted of some planes, counted from `first` on."""
+        parts = []
+        for part in self._notes.of(planes):
             z, y, x = part.voxels
-            inside = (z >= planes.start) & (z < planes.stop)
-            if inside.any():
-                parts.append(replace(part, voxels=(z - first, y, x)).chosen(np.flatnonzero(inside)))
-            if not inside.all():
-                kept.append(part)
-        self._noted = kept
-        return _joined(parts, len(self.stage.mean))
+            inside = np.flatnonzero((z >= planes.start) & (z < planes.stop))
+            parts.append(replace(part, voxels=(z - first, y, x)).chosen(inside))
+        return _joined([part for part in parts if len(part.voxels[0])], len(self.stage.mean))
+
+
+class _Notes:
+    """Voxels in doubt, in memory or, a hundred bytes each, in a file without a name."""
+
+    def __init__(self, folder: Path | None) -> None:
+        self._folder = folder
+        self._parts: list[tuple[int, int, Doubt | tuple[int, int]]] = []  # first and last plane; rows and place
+        self._file = tempfile.TemporaryFile(dir=folder) if folder is not None else None  # noqa: SIM115 - closed with this
+
+    def add(self, doubt: Doubt) -> None:
+        """Take some in.
+
+        Raises:
+            OutputError: the disk is full.
+        """
+        z = doubt.voxels[0]
+        if not len(z):
+            return
+        if self._file is None:
+            self._parts.append((int(z.min()), int(z.max()), doubt))
+            return
+        places = np.stack(doubt.voxels).astype(np.int32).view(np.float32)
+        rows = np.concatenate([places, doubt.normals, doubt.columns.T])
+        try:
+            place = self._file.seek(0, os.SEEK_END)
+            self._file.write(np.ascontiguousarray(rows, np.float32).tobytes())
+            self._file.flush()
+        except OSError as error:
+            raise OutputError(
+                f"Cannot keep what stage two notes in {self._folder} ({error.strerror or error}): free some space or "
+                "choose another output folder."
+            ) from error
+        self._parts.append((int(z.min()), int(z.max()), (len(rows), place)))
+
+    def of(self, planes: slice) -> Iterator[Doubt]:
+        """Yield all that may lie in some planes."""
+        for number, (low, high, noted) in enumerate(self._parts):
+            if high < planes.start or low >= planes.stop:
+                continue
+            yield noted if isinstance(noted, Doubt) else self._read(number, *noted)
+
+    def _read(self, number: int, rows: int, place: int) -> Doubt:
+        assert self._file is not None
+        later = self._parts[number + 1][2] if number + 1 < len(self._parts) else None
+        end = later[1] if isinstance(later, tuple) else self._file.seek(0, os.SEEK_END)
+        self._file.seek(place)
+        values = np.frombuffer(self._file.read(end - place), np.float32).reshape(rows, -1)
+        z, y, x = values[:3].view(np.int32).astype(np.intp)
+        return Doubt((z, y, x), np.ascontiguousarray(values[6:].T), values[3:6])
 
 
 def _joined(parts: Sequence[Doubt], features: int) -> Doubt:

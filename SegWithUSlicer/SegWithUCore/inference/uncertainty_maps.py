@@ -13,17 +13,19 @@ import SimpleITK as sitk
 from ..calibration.case_level import ProbabilitySums
 from ..calibration.error_probability import ErrorProbability, percentiles_of
 from ..calibration.gate import Gate
-from ..calibration.stage_two import StageTwo
+from ..calibration.stage_two import DOUBT, StageTwo
 from ..case.case_regions import ijk_to_ras, label_table
 from ..imaging.grid import VoxelGrid
 from ..models.input_spec import Label
-from ..plane_files import ChangedPlanes, PlaneFile, Planes, room_for
+from ..plane_files import IN_MEMORY_VOXELS, ChangedPlanes, PlaneFile, Planes, room_for
 from ..regions.find_regions import Assessed, FoundRegions, find_regions
 from .engines.base import Engine, Voxelwise
 from .gated_maps import gated_channels, maps_of_gated
 from .grid_blocks import Block, Turn, blocks_on_grid, pieces_of_volume, planes_on_grid
 from .stage_two_sweep import StageTwoSweep, steps_on_grid
 
+COMPETES_ABOVE = 0.05
+"""Below this error probability files name no runner-up and no percentile: they would be noise, and large."""
 CHUNK_VOXELS = 32768
 """Voxels a step: 32k keep the perturbed softmaxes within the L2 cache (docs/developer/performance.md)."""
 
@@ -38,7 +40,8 @@ class VoxelMaps:
         calibration: U_cal, float32.
         ranking: U_rnk, float32.
         error_probability: float32 in 0 to 1, None without fitted calibration.
-        model_percentile, data_percentile: of `calibration.sources`, uint8, None if not fitted.
+        model_percentile, data_percentile: of `calibration.sources`, uint8, None if not fitted; 0 where no error is
+            to be feared (`COMPETES_ABOVE`).
         sums: of the tempered, refitted probabilities, per class.
     """
 
@@ -72,6 +75,13 @@ class FittedCalibration:
     gate: Gate | None = None
     stage_two: StageTwo | None = None
     halo_mm: float = 0.0
+
+    @property
+    def competes_above(self) -> float:
+        """Error probability of the table above which percentiles are needed: stage two may still raise it."""
+        if self.stage_two is None:
+            return COMPETES_ABOVE
+        return DOUBT if self.stage_two.line == (1.0, 0.0) else -1.0
 
     @classmethod
     def from_json(cls, calibration: Mapping[str, Any] | None, stage_two: StageTwo | None = None) -> "FittedCalibration":
@@ -189,31 +199,37 @@ def _maps_of_block(engine: Engine, block: Block, fitted: FittedCalibration, sigh
     found = maps_of_values(engine, block.own, fitted.gate, fitted.tempering_scale)
     probability = model = data = None
     if fitted.error_probability:
-        probability = np.empty(found.ranking.shape, np.float32)
-        for each in range(len(probability)):
-            probability[each] = fitted.error_probability(
-                found.ranking[each], found.classes[each], found.runner_up[each]
-            )
+        probability = fitted.error_probability(found.ranking, found.classes, found.runner_up)
         if sight is not None:
             logits = block.values[: engine.num_classes]
             sight.sweep.note(logits, block.inner, block.planes.start, found, probability)
+    shown = None if probability is None else np.flatnonzero(probability > fitted.competes_above)
     if fitted.model_quantiles:
-        model = _percentiles(found.epistemic, fitted.model_quantiles)
+        model = _percentiles(found.epistemic, fitted.model_quantiles, shown)
     if fitted.data_quantiles and found.aleatoric is not None:
-        data = _percentiles(found.aleatoric, fitted.data_quantiles)
+        data = _percentiles(found.aleatoric, fitted.data_quantiles, shown)
     return VoxelMaps(
         found.classes, found.runner_up, found.calibration, found.ranking, probability, model, data, found.sums
     )
 
 
 def sight_of(
-    fitted: FittedCalibration, image: np.ndarray | None, working: VoxelGrid, target: VoxelGrid
+    fitted: FittedCalibration,
+    image: np.ndarray | None,
+    working: VoxelGrid,
+    target: VoxelGrid,
+    folder: Path | None = None,
 ) -> Sight | None:
-    """Prepare stage two for a case; None for a model that is calibrated without the image."""
+    """Prepare stage two for a case; None for a model that is calibrated without the image.
+
+    Args:
+        folder: as for `maps_of_blocks`.
+    """
     stage = fitted.stage_two
     if stage is None or image is None or fitted.error_probability is None:
         return None
-    return Sight(StageTwoSweep(stage, steps_on_grid(stage.axes, working, target)), image, working, target)
+    notes = folder if target.voxels > IN_MEMORY_VOXELS else None
+    return Sight(StageTwoSweep(stage, steps_on_grid(stage.axes, working, target), notes), image, working, target)
 
 
 def maps_of_values(engine: Engine, values: np.ndarray, gate: Gate | None, tempering_scale: float = 1.0) -> Voxelwise:
@@ -295,12 +311,16 @@ def regions_of_maps(maps: VoxelMaps, labels: Sequence[Label], image: sitk.Image 
     return find_regions(assessed)
 
 
-def _percentiles(values: np.ndarray, quantiles: tuple[float, ...]) -> np.ndarray:
-    """As `percentiles_of`, slice by slice: its float64 copies of a whole volume would be larger than all maps."""
-    found = np.empty(values.shape, np.uint8)
-    for each in range(len(values)):
-        found[each] = percentiles_of(values[each], quantiles)
-    return found
+def _percentiles(values: np.ndarray, quantiles: tuple[float, ...], chosen: np.ndarray | None) -> np.ndarray:
+    """As `percentiles_of` for the chosen voxels, and 0 elsewhere; None chooses all."""
+    found = np.zeros(values.size, np.uint8)
+    flat = values.reshape(-1)
+    if chosen is None:
+        chosen = np.arange(values.size)
+    for start in range(0, chosen.size, CHUNK_VOXELS):  # copies in float64 stay small beside the maps
+        part = chosen[start : start + CHUNK_VOXELS]
+        found[part] = percentiles_of(flat[part], quantiles)
+    return found.reshape(values.shape)
 
 
 def _flat_part(stitched: np.ndarray, part: slice) -> np.ndarray:

@@ -1,7 +1,8 @@
 """What goes into a network and what its classes mean, as a bundle stores it: `InputSpec` and `Label`."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -39,19 +40,17 @@ class Normalisation:
         """
         if self.kind == "none":
             return array.astype(np.float32)
+        masked = self.nonzero_only and inside is not None and bool(inside.any())
+        low, high, offset, scale = self._constants(array[inside] if masked else array)
         result = np.empty(array.shape, np.float32)
-        if self.nonzero_only and inside is not None and inside.any():
-            result[...] = array
-            result[inside] = replace(self, nonzero_only=False)(array[inside])
-            return result
-        low, high, offset, scale = self._constants(array)
-        for source, target in zip(_pieces(array), _pieces(result), strict=True):
+        masks = _pieces(inside) if masked and inside is not None else repeat(None)
+        for source, target, mask in zip(_pieces(array), _pieces(result), masks, strict=False):
             values = source.astype(np.float64)
             if self.kind != "range":
                 np.clip(values, low, high, out=values)
             values -= offset
             values /= scale
-            target[...] = values
+            target[...] = values if mask is None else np.where(mask, values, source)
         return result
 
     def _constants(self, array: np.ndarray) -> tuple[float, float, float, float]:

@@ -14,7 +14,7 @@ from SegWithUCore.calibration.gate import Gate
 from SegWithUCore.inference import gated_slabs
 from SegWithUCore.inference.coarse_grid import interpolated, pooled, rows_at
 from SegWithUCore.inference.engines.base import Engine, Voxelwise, joined_parts
-from SegWithUCore.inference.gated_maps import coarse_maps, doubt, gated_window, maps_of_gated
+from SegWithUCore.inference.gated_maps import above_gate, coarse_maps, doubt, gated_window, maps_of_gated
 from SegWithUCore.inference.gated_slabs import gated_planes, network_answer
 from SegWithUCore.inference.model import Model
 from SegWithUCore.inference.prediction import predict
@@ -100,6 +100,17 @@ def test_log_odds_and_classes_are_the_heads() -> None:
     found = doubt(logits)
     np.testing.assert_allclose(found.odds, odds[0, 0].numpy(), atol=1e-5)
     np.testing.assert_array_equal(np.stack([found.classes, found.runner_up]), top[0].numpy())
+
+
+@pytest.mark.parametrize("classes", [2, 3, 7])
+@pytest.mark.parametrize("log_odds", [-1e3, -8.0, -1.0, 0.5, 1e3])
+def test_voxels_above_the_gate_are_those_whose_log_odds_say_so(classes: int, log_odds: float) -> None:
+    logits = noise(classes, 4000) * np.float32(20)
+    logits[:, :50] = np.float32(3)  # all alike
+    odds = doubt(logits).odds
+    chosen, found = above_gate(logits, log_odds)
+    assert np.array_equal(chosen, np.flatnonzero(odds >= log_odds))
+    assert np.array_equal(found, odds[chosen])
 
 
 def test_maps_are_exact_above_the_gate_and_interpolated_below() -> None:

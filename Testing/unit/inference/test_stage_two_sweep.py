@@ -1,6 +1,7 @@
 """Stage two while a case is segmented: the bits that predicting it for evaluation gives."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -80,11 +81,12 @@ def test_segmenting_gives_the_bits_of_predicting(
         np.testing.assert_allclose(np.asarray(swept.error_probability), whole, rtol=0, atol=1e-6)
 
 
-def test_noted_in_parts_is_noted_at_once() -> None:
+@pytest.mark.parametrize("on_disk", [False, True])
+def test_noted_in_parts_is_noted_at_once(on_disk: bool, tmp_path: Path) -> None:
     stage, steps = made_up_stage(channels=1), Steps((0, 1, 1))
     found = voxelwise(FormulaEngine(), OUTPUTS)
     table = ErrorProbability((-6.0, 0.0, 3.0), (0.0, 0.2, 0.9), 9)(found.ranking, found.classes, found.runner_up)
-    whole, parts = StageTwoSweep(stage, steps), StageTwoSweep(stage, steps)
+    whole, parts = StageTwoSweep(stage, steps), StageTwoSweep(stage, steps, tmp_path if on_disk else None)
     whole.note(OUTPUTS[:3], slice(None), 0, found, table)
     for planes in (slice(7, 20), slice(0, 7)):
         some = voxelwise(FormulaEngine(), OUTPUTS[:, planes])
@@ -93,6 +95,7 @@ def test_noted_in_parts_is_noted_at_once() -> None:
     for sweep, each in zip((whole, parts), found, strict=True):
         sweep.finish(each, lambda planes: IMAGE[:, planes])
     assert np.array_equal(*found)
+    assert list(tmp_path.iterdir()) == [], "a file without a name"
 
 
 def test_without_an_image_the_table_stays() -> None:

@@ -97,7 +97,7 @@ sys.exit(main(sys.argv[2:]))
     [
         ("SegWithUCore.inference.engines.torch_engine.TorchEngine.window", signal.SIGINT),
         ("SegWithUCore.inference.preprocessing.to_working_grid", signal.SIGTERM),
-        ("SegWithUCore.inference.case_writer.write_segmentation_nrrd", signal.SIGINT),
+        ("SegWithUCore.inference.case_writer.case_facts", signal.SIGINT),
     ],
     ids=["in a window", "while resampling", "while writing"],
 )

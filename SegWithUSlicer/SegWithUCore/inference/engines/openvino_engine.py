@@ -113,6 +113,7 @@ class OpenVINOEngine(Engine):
                 f"classes need: {MAKE_ANEW}."
             )
         self.num_classes = classes
+        self.detail_channels = 0 if self.steps is None else outputs[1][1]
         self.response_channels = sum(shape[1] for shape in (outputs[1:] if self.steps is None else outputs[2:]))
 
     def _check_maps(self, maps: Any) -> None:

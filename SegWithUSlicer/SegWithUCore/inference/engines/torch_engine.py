@@ -86,6 +86,7 @@ class TorchEngine(TorchWindows, Engine):
         use_onednn(network)
         self.num_classes = network.num_classes
         self.response_channels = network.head.response_channels
+        self.detail_channels = network.fusion.detail_channels
         self.has_aleatoric = network.head.aleatoric is not None
         if network.steps is not None and len(network.steps) == 3:
             z, y, x = network.steps

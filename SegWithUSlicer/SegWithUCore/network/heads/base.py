@@ -187,7 +187,13 @@ def largest(taps: Sequence[torch.Tensor]) -> torch.Size:
 
 
 class Fusion(nn.Module, ABC):
-    """Base of all fusions: from taps (batch, channels_i, *spatial_i) to features (batch, features, *spatial)."""
+    """Base of all fusions: from taps (batch, channels_i, *spatial_i) to features (batch, features, *spatial).
+
+    Attributes:
+        detail_channels: of `detail`; 0 if there is none.
+    """
+
+    detail_channels = 0
 
     @abstractmethod
     def live_channels(self, taps: Sequence[torch.Tensor]) -> float:

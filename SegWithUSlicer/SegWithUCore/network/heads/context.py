@@ -200,6 +200,8 @@ class ContextFusion(Fusion):
         spatial_dims: 2 or 3.
     """
 
+    detail_channels = DETAIL
+
     def __init__(self, tap_channels: Sequence[int], features: int = 24, spatial_dims: int = 3) -> None:
         super().__init__()
         convolution = CONVOLUTIONS[spatial_dims]
