@@ -126,7 +126,9 @@ def _sweeping(size: RunSize) -> float:
     plane = math.prod(n for axis, n in enumerate(padded) if axis != size.swept)
     sums = READ_BYTES * (size.outputs + 1) * size.window_zyx[size.swept] * plane
     shifted = READ_BYTES * size.window_zyx[size.swept] * plane / 2
-    window = math.prod(size.window_zyx) * (size.window_bytes + 2 * READ_BYTES * size.outputs)
+    # The fusion's features are gone before the answer is brought to one grid, where it is there twice.
+    answer = READ_BYTES * size.outputs
+    window = math.prod(size.window_zyx) * max(size.window_bytes + answer, 2 * answer)
     passed = READ_BYTES * (size.passed or size.outputs)
     piece = max(passed * plane, min(passed * math.prod(size.working_zyx), READ_BYTES * PIECE_VALUES))
     return padding + sums + shifted + window + PIECE_COPIES * piece * (2 if size.resampled else 1)
