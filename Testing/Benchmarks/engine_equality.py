@@ -70,7 +70,7 @@ def compared(case: Case, models: dict[str, Model], bundle: Bundle) -> dict[str, 
     values = [label.value for label in bundle.labels]
     torch, openvino = (predict_case(case, model, values)[0] for model in models.values())
     differing = torch.classes != openvino.classes
-    chances = [error_probability(prediction, models["torch"]) for prediction in (torch, openvino)]
+    chances = [error_probability(prediction) for prediction in (torch, openvino)]
     volumes = [float(chance.sum(dtype=np.float64)) * torch.voxel_mm3 for chance in chances]
     return {
         "case": case.name,
@@ -85,10 +85,10 @@ def compared(case: Case, models: dict[str, Model], bundle: Bundle) -> dict[str, 
     }
 
 
-def error_probability(prediction: Prediction, model: Model) -> np.ndarray:
+def error_probability(prediction: Prediction) -> np.ndarray:
     """Error probability of each voxel."""
-    assert model.fitted.error_probability is not None
-    return model.fitted.error_probability(prediction.ranking, prediction.classes, prediction.runner_up)
+    assert prediction.error_probability is not None
+    return prediction.error_probability
 
 
 def margins(prediction: Prediction) -> np.ndarray:

@@ -30,8 +30,8 @@ class ScoredCase:
     Attributes:
         name: of the case.
         classes, runner_up, truth: class indices.
-        error_probability: ours, refitted by direction.
-        error_probability_plain: ours before directions are told apart.
+        error_probability: as the model says it.
+        error_probability_plain: ours before directions are told apart and the image is seen.
         entropy: of the softmax, in nats.
         geometry: 4 x 4, from voxel index (i, j, k) to RAS mm.
         names: of the classes.
@@ -76,13 +76,14 @@ def scored_cases(bundle: Bundle, source: str) -> Iterator[ScoredCase]:
     for case in find_cases(source):
         images = [read_image(path) for path in case.channels]
         found = predict(images, model)
+        assert found.error_probability is not None
         labels = class_indices(read_labels(case.reference), [label.value for label in bundle.labels], case.reference)
         yield ScoredCase(
             case.name,
             found.classes,
             found.runner_up,
             labels.astype(np.uint8),
-            table(found.ranking, found.classes, found.runner_up),
+            found.error_probability,
             table.table(found.ranking),
             entropy(found.logits),
             ijk_to_ras(images[0]),

@@ -1,4 +1,6 @@
-"""Give a bundle that was calibrated before 0.5.0 the figures of its calibration cases, by which new cases are ranked.
+"""Give a bundle the figures of its calibration cases, by which new cases are ranked, with its error probability.
+
+For a bundle that was calibrated before 0.5.0, or got its stage two later.
 
     python Testing/Benchmarks/triage_figures.py Resources/Models/hippocampus DATA/split.csv:calibration
 
@@ -11,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 
-from SegWithUCore.calibration.error_probability import ErrorProbability
 from SegWithUCore.inference.model import Model
 from SegWithUCore.inference.structures import CaseLevelCalibration
 from SegWithUCore.models.bundle import read_bundle, write_bundle_json
@@ -28,14 +29,13 @@ def main() -> None:
     bundle = read_bundle(options.bundle)
     calibration = bundle.calibration
     assert calibration is not None, "the bundle is not calibrated"
-    table = ErrorProbability.from_json(calibration["error_probability"])
-    model, values = Model(bundle, "cpu", engine="torch"), [label.value for label in bundle.labels]
+    model, values = Model(bundle, "cpu", engine="auto"), [label.value for label in bundle.labels]
     numbers, wrong = [], []
     for case in find_cases(options.cases):
         prediction, truth = predict_case(case, model, values)
         numbers.append(case_numbers(prediction, truth, calibration["tempering_scale"]))
-        chance = table(prediction.ranking, prediction.classes, prediction.runner_up)
-        wrong.append(float(chance.sum(dtype=np.float64)))
+        assert prediction.error_probability is not None
+        wrong.append(float(prediction.error_probability.sum(dtype=np.float64)))
     assert len(numbers) == calibration["cases"], "these are not the calibration cases"
     figures = triage_figures(numbers, wrong, CaseLevelCalibration.from_json(calibration), bundle.labels)
     flags = {**calibration["flags"], "figures": figures}

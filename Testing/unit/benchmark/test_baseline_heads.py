@@ -38,10 +38,8 @@ def test_a_head_answers_what_the_model_says_as_shipped(
     np.testing.assert_array_equal(ranking.score, predicted.ranking)
     expected = torch.softmax(torch.from_numpy(tempered_logits(predicted)), 0).numpy()
     np.testing.assert_allclose(ranking.probabilities, expected, rtol=1e-9)
-    assert model.fitted.error_probability is not None
-    np.testing.assert_array_equal(
-        chance.score, model.fitted.error_probability(predicted.ranking, predicted.classes, predicted.runner_up)
-    )
+    assert predicted.error_probability is not None
+    np.testing.assert_array_equal(chance.score, predicted.error_probability)
     assert rival.added_parameters == parameters
 
 

@@ -27,9 +27,8 @@ def tile(data_folder: Path) -> Assessed:
     """A prediction of the shipped model in a frame of certain background."""
     model = Model(read_bundle(MODEL), torch.device("cpu"))
     found = predict([read_image(real_image(data_folder))], model)
-    table = model.fitted.error_probability
-    assert table is not None
-    error = np.pad(table(found.ranking, found.classes, found.runner_up), GAP)
+    assert found.error_probability is not None
+    error = np.pad(found.error_probability, GAP)
     names = {label.value: label.name for label in model.bundle.labels}
     return Assessed(error, np.pad(found.classes, GAP), np.pad(found.runner_up, GAP), names, np.eye(4))
 

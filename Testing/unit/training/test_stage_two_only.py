@@ -1,6 +1,9 @@
 """`calibrate --stage-two-only` on made-up predictions: stage two is written, and nothing else changes."""
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from seen_errors import CASES, predicted
@@ -13,11 +16,19 @@ from SegWithUCore.models.stage_two_file import BLOCK, CHECK, read_stage_two, sta
 from SegWithUCore.models.training_record import read_record
 from SegWithUCore.training import recalibrate as recalibrating
 from SegWithUCore.training.recalibrate import recalibrate
+from SegWithUCore.training.within_structures import WITHIN
+
+
+def without_stage_two(calibration: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What the shipped model was calibrated with before it saw the image."""
+    assert calibration is not None and BLOCK in calibration
+    return {key: value for key, value in calibration.items() if key not in (BLOCK, CHECK, WITHIN)}
 
 
 def test_stage_two_is_added_and_all_else_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recalibrating, "_predicted", predicted)
     shipped = read_bundle(MODEL)
+    shipped = replace(shipped, calibration=without_stage_two(shipped.calibration))
     outcome = recalibrate(shipped, CASES, tmp_path / "m", stage_two_only=True)
     (sentence,) = (each for each in outcome.sentences if each.startswith("Stage two"))
     assert sentence.endswith("over 12 cases: taken.")

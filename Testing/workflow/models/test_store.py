@@ -86,7 +86,7 @@ def test_from_a_server_to_a_segmentation_and_on_to_the_next_version(
 ) -> None:
     assert "1 models, changed" in segwithu("models", "refresh").out
     assert "1 models, unchanged" in segwithu("models", "refresh").out
-    assert states(segwithu) == {"hippocampus@1.1.0": "installed", "tiny@1.0.0": "available"}
+    assert states(segwithu) == {"hippocampus@1.2.0": "installed", "tiny@1.0.0": "available"}
     shown = segwithu("models", "show", "tiny")
     assert "segwithu models download tiny@1.0.0" in shown.out
     outcome = segwithu("models", "download", "tiny")
