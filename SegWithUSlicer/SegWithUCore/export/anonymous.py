@@ -384,7 +384,7 @@ _MODEL = {
     **dict.fromkeys(("name", "head"), _name),
     "version": _VERSION,
     **dict.fromkeys(("weights_sha256", "calibration_sha256", "network_sha256"), _HASH),
-    **dict.fromkeys(("calibrated", "calibration_cases", "head_trained"), _number),
+    **dict.fromkeys(("calibrated", "calibrated_with_image", "calibration_cases", "head_trained"), _number),
     "flags": _object(
         {
             **dict.fromkeys(("cases", "alpha", "bad_dice", "bad_cases", "least_alpha"), _number),

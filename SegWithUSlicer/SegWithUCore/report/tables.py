@@ -102,11 +102,20 @@ def case_facts(case: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("Assessed", "the whole image" if roi is None else f"a region of interest of {_times(roi['size_mm'])} mm"),
         ("Segmented", str(case.get("created", "")).replace("T", " ").replace("+00:00", " UTC")),
         ("Model", f"{model['name']} {model['version']}, head {model['head']}"),
-        ("Calibration", f"on {model['calibration_cases']} cases" if model.get("calibrated") else "none"),
+        ("Calibration", _calibration(model)),
         ("Device", str(case.get("device", ""))),
         ("Engine", " ".join(str(engine.get(key) or "") for key in ("name", "version", "precision")).strip()),
     ]
     return [(name, value) for name, value in rows if value]
+
+
+def _calibration(model: Mapping[str, Any]) -> str:
+    """Say on how many cases, and whether the error probability sees the image; older cases do not know that."""
+    if not model.get("calibrated"):
+        return "none"
+    sees = model.get("calibrated_with_image")
+    words = "" if sees is None else f", {'with' if sees else 'without'} the image"
+    return f"on {model['calibration_cases']} cases{words}"
 
 
 def versions_facts(case: Mapping[str, Any]) -> list[tuple[str, str]]:
