@@ -23,8 +23,8 @@ from .imaging.inputs import case_name, channel_inputs, find_input
 from .imaging.roi import RegionOfInterest
 from .imaging.volume import checked_volume
 from .inference.case_writer import CaseResult, map_planes, not_assessed_value, write_case_folder
+from .inference.deviation import Deviation
 from .inference.engines import AUTO
-from .inference.fingerprint import Deviation
 from .inference.model import Model
 from .inference.segment import Job, compute_case
 from .inference.structures import StructureMetrics

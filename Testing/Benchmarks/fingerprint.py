@@ -24,7 +24,8 @@ import SimpleITK as sitk  # noqa: E402
 import torch  # noqa: E402
 
 from SegWithUCore.imaging.volume import read_image, voxel_volume_mm3  # noqa: E402
-from SegWithUCore.inference.fingerprint import NOTE, Deviation, deviations, is_refused  # noqa: E402
+from SegWithUCore.inference.deviation import NOTE, Deviation, is_refused  # noqa: E402
+from SegWithUCore.inference.fingerprint import deviations  # noqa: E402
 from SegWithUCore.inference.model import Model  # noqa: E402
 from SegWithUCore.inference.segment_slabs import segment_images  # noqa: E402
 from SegWithUCore.inference.structures import (  # noqa: E402

@@ -74,5 +74,5 @@ def evaluated(
     for number, seed in enumerate([*seeds, *range(900, 900 + flawless)]):
         patient = f"patient{number % patients}" if patients else None
         case = Case(f"case{seed}", (), Path(), patient)
-        add_case(found, case, *made_up(seed, flawless=seed >= 900), image(), bundle)
+        add_case(found, case, *made_up(seed, flawless=seed >= 900), [image()], bundle)
     return found, bundle

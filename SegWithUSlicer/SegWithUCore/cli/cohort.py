@@ -103,7 +103,7 @@ class CohortReporter:
 
     def _finished(self, job: "Job", settled: "Settled") -> None:
         """Print the table of a case, and what it is flagged for."""
-        from ..inference.fingerprint import NOTE
+        from ..inference.deviation import NOTE
 
         for severity, sentence in settled["warnings"]:
             self.console.note(f"{'Note' if severity == NOTE else 'Warning'}: {sentence}")

@@ -29,6 +29,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "models show": ("models show hippocampus",),
     "models verify": ("models verify", "models verify hippocampus --deep"),
     "models compile": ("models compile my_model",),
+    "models input-check": ("models input-check my_model --cases split.csv:train --select split.csv:select",),
     "models refresh": ("models refresh",),
     "models download": ("models download hippocampus",),
     "models import": ("models import my_model.zip",),

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError
 from . import compile as compiling
-from . import store
+from . import input_check, store
 from .console import Console, table
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ def _add_models(commands: Any, common: argparse.ArgumentParser) -> None:
     )
     verify.set_defaults(run=run_verify)
     compiling.add_action(actions, common)
+    input_check.add_action(actions, common)
     store.add_actions(actions, common)
 
 
@@ -133,6 +134,7 @@ def _show_offered(offer: "Offer", known: "KnownRegistries", console: Console) ->
 
 def _description(bundle: "Bundle") -> list[str]:
     from ..models.bundle import file_sha256
+    from ..models.input_check import input_check_words
     from ..models.model_card import calibration_words
     from ..models.weights_file import weights_path
 
@@ -149,6 +151,7 @@ def _description(bundle: "Bundle") -> list[str]:
         f"  backbone        {bundle.backbone.kind} {dict(bundle.backbone.arguments)}",
         f"  heads           {', '.join(head.name + (' (default)' if head.default else '') for head in bundle.heads)}",
         f"  calibration     {fitted}",
+        f"  input check     {input_check_words(bundle)}",
         f"  licences        weights {about['licence_weights']}, training data {about['licence_data']}",
         f"  cite            {about['citation']}",
         f"  weights         {weights}",

@@ -11,6 +11,7 @@ from .case_roles import add_role_options
 from .console import Console
 
 if TYPE_CHECKING:
+    from ..models.input_spec import InputSpec
     from ..training.dataset import PreparedCase
     from ..training.recipe import Recipe
     from ..training.run_folder import RunFolder
@@ -205,6 +206,18 @@ def prepared_cases(
     train_source: str, select_source: str, recipe: "Recipe", console: Console, train_option: str = "--cases"
 ) -> "tuple[Sequence[PreparedCase], Sequence[PreparedCase]]":
     """Read training and validation cases as a recipe wants them."""
+    return prepared_of(train_source, select_source, recipe.input, recipe.label_values, console, train_option)
+
+
+def prepared_of(
+    train_source: str,
+    select_source: str,
+    spec: "InputSpec",
+    label_values: "Sequence[int]",
+    console: Console,
+    train_option: str = "--cases",
+) -> "tuple[Sequence[PreparedCase], Sequence[PreparedCase]]":
+    """Read training and validation cases as a network wants them."""
     from ..training.dataset import check_channels, find_cases, prepare
 
     train, select = find_cases(train_source), find_cases(select_source)
@@ -213,10 +226,10 @@ def prepared_cases(
         raise UsageError(
             f"{len(both)} cases, such as {min(both)}, are in {train_option} and --select: keep them apart."
         )
-    check_channels([*train, *select], recipe.input)
+    check_channels([*train, *select], spec)
     with console.progress("reading cases") as progress:
         prepared = []
         for number, case in enumerate([*train, *select], 1):
-            prepared.append(prepare(case, recipe.input, recipe.label_values))
+            prepared.append(prepare(case, spec, label_values))
             progress("reading", number / (len(train) + len(select)), case.name)
     return prepared[: len(train)], prepared[len(train) :]

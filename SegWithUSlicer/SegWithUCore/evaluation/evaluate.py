@@ -8,6 +8,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..cluster.on_worker import Context
+from ..inference.deviation import Deviation
 from ..inference.model import Model
 from ..inference.on_workers import ModelSource, warm_model
 from ..inference.prediction import Prediction, predict
@@ -32,6 +33,7 @@ from .case_metrics import (
     recorded_metrics,
     surface_metrics,
 )
+from .like_training import unlike_training
 from .pictures import WorstCases
 
 
@@ -102,6 +104,7 @@ class CaseEvaluation:
         risk: 1 - mean Dice.
         confidences: how sure the model was, by name.
         voxels, errors: of the part that is assessed, by region.
+        unlike_training: how its images differ from the training cases.
     """
 
     name: str
@@ -113,6 +116,7 @@ class CaseEvaluation:
     confidences: dict[str, float]
     voxels: dict[str, int]
     errors: dict[str, int]
+    unlike_training: list[Deviation] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -142,23 +146,28 @@ def evaluate(
     found = Evaluation(settings or Settings(), [], PooledHistograms(), WorstCases())
     for number, case in enumerate(cases):
         progress("evaluating", number / len(cases), case.name)
-        prediction, truth, image = _predicted(case, model, found.settings.mirrored)
-        add_case(found, case, prediction, truth, image, model.bundle)
+        read = read_assessed(case, model.bundle, found.settings.mirrored)
+        add_case(found, case, predict(read.images, model), read.truth, read.images, model.bundle)
     progress("evaluating", 1.0)
     return found
 
 
 def add_case(
-    found: Evaluation, case: Case, prediction: Prediction, truth: np.ndarray, image: sitk.Image, bundle: Bundle
+    found: Evaluation,
+    case: Case,
+    prediction: Prediction,
+    truth: np.ndarray,
+    images: Sequence[sitk.Image],
+    bundle: Bundle,
 ) -> None:
     """Measure one case and add it to what was found.
 
     Args:
         truth: class of each voxel, (z, y, x).
-        image: first channel, on the grid of the prediction.
+        images: the channels, on the grid of the prediction.
     """
     settings = found.settings
-    spacing = image.GetSpacing()[::-1]
+    spacing = images[0].GetSpacing()[::-1]
     seen = measure_case(prediction, truth, spacing, bundle, settings.band)
     detection = detection_metrics(seen)
     metrics = recorded_metrics(seen, detection, bundle)
@@ -168,7 +177,7 @@ def add_case(
     structures = measure_structures(numbers, bundle.labels, bundle.calibration)
     risk = case_risk(seen, len(bundle.labels))
     found.pools.add_case(seen.scores, seen.error, seen.regions)
-    found.worst.see(case.name, seen, image, risk)
+    found.worst.see(case.name, seen, images[0], risk)
     masks = {name: np.ones(truth.shape, bool) if mask is None else mask for name, mask in seen.regions.items()}
     found.cases.append(
         CaseEvaluation(
@@ -181,14 +190,9 @@ def add_case(
             confidences(seen, numbers, structures),
             {name: int(np.count_nonzero(mask)) for name, mask in masks.items()},
             {name: int(np.count_nonzero(seen.error & mask)) for name, mask in masks.items()},
+            unlike_training(images, bundle),
         )
     )
-
-
-def _predicted(case: Case, model: Model, mirrored: bool) -> tuple[Prediction, np.ndarray, sitk.Image]:
-    """Prediction, true classes (z, y, x) and the first channel, all of the part that is assessed."""
-    read = read_assessed(case, model.bundle, mirrored)
-    return predict(read.images, model), read.truth, read.images[0]
 
 
 def evaluate_on_worker(context: Context, case: Case, source: ModelSource, settings: Settings) -> dict[str, Any]:

@@ -93,5 +93,5 @@ def _measure(found: LeftOut, case: Case, known: tuple[Prediction, np.ndarray], b
     chance = error_probability(fitted, prediction.view, prediction.logits, prediction.head_maps)
     assert chance is not None
     prediction = replace(prediction, error_probability=chance)
-    add_case(found.evaluation, case, prediction, truth, read_assessed(case, bundle).images[0], bundle)
+    add_case(found.evaluation, case, prediction, truth, read_assessed(case, bundle).images, bundle)
     found.counts[case.name] = count_errors(chance, prediction.classes != truth)

@@ -1,17 +1,56 @@
-"""Before an evaluation: do the cases look like those that the model was trained with? Another organ is told at once."""
+"""Do the cases of an evaluation look like those that the model was trained with?
 
-from collections.abc import Sequence
+Before it some are looked at, so that another organ is told at once; during it all are.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import SimpleITK as sitk
 
 from ..errors import InputError
 from ..imaging.volume import read_image
-from ..inference.fingerprint import REFUSED, deviations
+from ..inference.deviation import NOTE, REFUSED, WARNING, Deviation
+from ..inference.fingerprint import deviations
 from ..inference.odd_input import odd_inputs
 from ..inference.preprocessing import assessed_box
 from ..models.bundle import Bundle
+from ..models.input_check import checks_lacking
 from ..training.dataset import Case
 
 LOOKED_AT = 5
 """Cases that are compared, spread over all of them."""
+
+
+def unlike_training(parts: Sequence[sitk.Image], bundle: Bundle) -> list[Deviation]:
+    """Say how a case differs from the training cases, as `segment` does.
+
+    Args:
+        parts: the channels, cut to what is assessed.
+    """
+    return [*odd_inputs(parts, bundle), *deviations(parts, bundle)]
+
+
+def input_check(found: Mapping[str, Sequence[Deviation]], bundle: Bundle) -> dict[str, Any] | None:
+    """Sum up the input check of an evaluation; None where the model does not know its training cases.
+
+    Args:
+        found: deviations of all cases, by name.
+
+    Returns:
+        `cases` looked at; `lacks`, the parts of the check that the model cannot do; `unlike`, the names of those with a
+        warning or more; `noted`, of those with notes alone; and `found`, all sentences by case.
+    """
+    if bundle.fingerprint is None:
+        return None
+    worst = {name: {each.severity for each in said} for name, said in found.items()}
+    return {
+        "cases": len(found),
+        "lacks": checks_lacking(bundle),
+        "unlike": [name for name, severities in worst.items() if severities & {WARNING, REFUSED}],
+        "noted": [name for name, severities in worst.items() if severities == {NOTE}],
+        "found": {name: [each.to_json() for each in said] for name, said in found.items() if said},
+    }
 
 
 def check_like_training(cases: Sequence[Case], bundle: Bundle) -> list[str]:
@@ -31,7 +70,7 @@ def check_like_training(cases: Sequence[Case], bundle: Bundle) -> list[str]:
             continue  # what reads all of them says so
         box = assessed_box(images, bundle.input)
         parts = [box.crop(image) for image in images]
-        found = [*odd_inputs(parts, bundle), *deviations(parts, bundle)]
+        found = unlike_training(parts, bundle)
         refused += [each.sentence for each in found if each.severity == REFUSED][:1]
         notes += [f"{case.name}: {each.sentence}" for each in found]
     if len(refused) * 2 > len(looked):

@@ -41,7 +41,9 @@ def report_tables(result: Mapping[str, Any]) -> list[Table]:
     """All tables of `summary.summary`."""
     tables = [_segmentation(result), _regions(result), _means(result), _pooled(result), _probabilities(result)]
     tables += [_comparisons(result), _confidences(result)]
-    return tables + [table for table in (_predicted_dice(result), _intervals(result)) if table.rows]
+    return tables + [
+        table for table in (_predicted_dice(result), _intervals(result), _input_check(result)) if table.rows
+    ]
 
 
 def markdown(tables: Sequence[Table]) -> str:
@@ -239,3 +241,15 @@ def _intervals(result: Mapping[str, Any]) -> Table:
     note = "How many cases' true volume lies in the interval, and how wide the intervals are."
     header = ["structure", "promised", "covered", "width mm³", "width / true volume", "cases"]
     return Table("Volume intervals", note, header, rows)
+
+
+def _input_check(result: Mapping[str, Any]) -> Table:
+    """Make a row for each way in which a case differs from the training cases; warnings first."""
+    check = result.get("input_check") or {"cases": 0, "unlike": [], "found": {}}
+    rows = [[name, entry["severity"], entry["sentence"]] for name, said in check["found"].items() for entry in said]
+    rows.sort(key=lambda row: row[1] == "note")
+    note = (
+        f"{len(check['unlike'])} of {check['cases']} cases look unlike the training cases (a warning or more); a note "
+        "alone need not matter."
+    )
+    return Table("Input check", note, ["case", "severity", "what differs, and what to do"], rows, words=3)

@@ -23,6 +23,7 @@ from ..models.bundle import Bundle
 from ..models.curves import ModelCurves
 from .case_metrics import OUR_SCORE, POOLED_REGIONS
 from .evaluate import CaseEvaluation, Evaluation
+from .like_training import input_check
 
 RECORDED = ("cases", "table", "comparisons", "by_case")
 """What a bundle keeps; the rest is for reports."""
@@ -52,7 +53,7 @@ def summary(evaluation: Evaluation, bundle: Bundle) -> dict[str, Any]:
     Returns:
         `cases`, `table` (title, mean, p10, p90, cases that have it, low and high of the mean's bootstrap interval),
         `comparisons` and `by_case`; and beyond what a bundle records, `patients`, `band`, `regions`, `detection`,
-        `binning_error`, `confidences`, `structures`, `reliability` and `details_by_case`.
+        `binning_error`, `confidences`, `structures`, `reliability`, `input_check` and `details_by_case`.
     """
     cases = evaluation.cases
     groups = [case.group for case in cases]
@@ -75,6 +76,7 @@ def summary(evaluation: Evaluation, bundle: Bundle) -> dict[str, Any]:
             region: [asdict(bar) for bar in counted.diagram()]
             for region, counted in evaluation.pools.reliability.items()
         },
+        "input_check": input_check({case.name: case.unlike_training for case in cases}, bundle),
         "details_by_case": {case.name: _details(case) for case in cases},
     }
 

@@ -13,7 +13,14 @@ def in_words(result: Mapping[str, Any]) -> list[str]:
         result: of `summary.summary`, or the part of it that a bundle keeps.
     """
     rows = {row["title"]: row for row in result["table"] if row.get("cases")}
-    found = [_dice(rows, result), *_worst(result), _error_rate(rows), *_finding(rows), *_riskiest(result)]
+    found = [
+        _dice(rows, result),
+        *_worst(result),
+        *_input_check(result),
+        _error_rate(rows),
+        *_finding(rows),
+        *_riskiest(result),
+    ]
     found += [*_probabilities(rows, result), *_softened(rows), *_unseen(rows), *_intervals(result), *_cases(result)]
     return [sentence for sentence in found if sentence]
 
@@ -48,6 +55,31 @@ def _worst(result: Mapping[str, Any]) -> list[str]:
         return []
     worst = min(known, key=lambda name: known[name])
     return [f"Worst case: {worst} with a mean Dice of {known[worst]:.3f}."]
+
+
+NAMED = 5
+"""Cases unlike the training cases that are named; the report has all."""
+
+
+def _input_check(result: Mapping[str, Any]) -> list[str]:
+    """Say how many cases look unlike the training cases, and which."""
+    check = result.get("input_check")
+    if check is None:
+        return []
+    unlike, cases = check["unlike"], check["cases"]
+    noted = f"; notes on {len(check['noted'])} more" if check["noted"] else ""
+    noted += f"; not compared: {', '.join(check['lacks'])}" if check["lacks"] else ""
+    if not unlike:
+        return [
+            f"Input check: {'the case' if cases == 1 else f'none of {cases} cases'} "
+            f"{'does not look' if cases == 1 else 'looks'} unlike the training cases{noted}."
+        ]
+    names = ", ".join(unlike[:NAMED]) + (", ..." if len(unlike) > NAMED else "")
+    verb = "looks" if len(unlike) == 1 else "look"
+    return [
+        f"Input check: {len(unlike)} of {cases} cases {verb} unlike the training cases ({names}){noted}: judge them "
+        "apart, the report says why."
+    ]
 
 
 def _error_rate(rows: Mapping[str, Any]) -> str:

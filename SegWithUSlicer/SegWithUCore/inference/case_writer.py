@@ -35,7 +35,7 @@ from ..regions.find_regions import FoundRegions, RegionSettings
 from ..review.flags import case_flags, rules_of_case
 from ..strict_json import to_json
 from .competition import competition_planes
-from .fingerprint import Deviation
+from .deviation import Deviation
 from .structures import StructureMetrics, histograms, lowest_and_highest
 from .uncertainty_maps import VoxelMaps
 

@@ -21,7 +21,7 @@ from ..review.reviews import LOG_PATTERN
 from ..run_lock import RunLock
 from .case_writer import CaseResult
 from .deaths import DEATHS_AT_MOST, DeadlyCaseError, begin, deaths_of, ended
-from .fingerprint import is_refused
+from .deviation import is_refused
 from .is_up_to_date import OTHER_ENGINE, staleness_reason
 from .memory_prediction import RunMemory
 from .model import Model

@@ -12,6 +12,10 @@ import numpy as np
 
 CELLS = 8
 """Cells along each axis of the coarse picture: fine enough to know upside from downside, coarse enough to be calm."""
+BLOCKS = 3
+"""Parts along each axis in which edges are looked for: few, so that a shading is told from anatomy."""
+FAINT = 0.02
+"""Of the mean gradient, added before logarithms: an empty part must not stand for a boundless shading."""
 PERCENTILES = tuple(float(p) for p in np.arange(2.5, 100, 5))
 RANGE_PERCENTILES = (0.5, 99.5)
 """What counts as the range of the intensities: a few hot voxels must not."""
@@ -32,6 +36,10 @@ class ImageFeatures:
         middle_half: distance of the quartiles as a share of the contrast.
         quantiles: at `PERCENTILES`, the contrast running from 0 to 1.
         cells: the coarse picture, `CELLS`^3 mean ranks of intensity (0 dark, 1 bright), axes z, y, x as stored.
+        sharpness: along z, y, x as stored, mean second difference over mean central difference: 0 for what is smooth,
+            above 1 for noise; None if an axis has less than three voxels.
+        gradients: logarithms of the mean gradient in `BLOCKS`^3 parts, axes likewise, None likewise; a field that
+            multiplies the image adds its logarithm to them.
     """
 
     flat: bool
@@ -41,10 +49,18 @@ class ImageFeatures:
     middle_half: float
     quantiles: tuple[float, ...]
     cells: np.ndarray
+    sharpness: tuple[float, float, float] | None = None
+    gradients: np.ndarray | None = None
 
     def to_json(self) -> dict[str, Any]:
         """For a request to the worker."""
-        return {**self.__dict__, "quantiles": list(self.quantiles), "cells": self.cells.ravel().round(4).tolist()}
+        return {
+            **self.__dict__,
+            "quantiles": list(self.quantiles),
+            "cells": self.cells.ravel().round(4).tolist(),
+            "sharpness": None if self.sharpness is None else list(self.sharpness),
+            "gradients": None if self.gradients is None else self.gradients.ravel().round(4).tolist(),
+        }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "ImageFeatures":
@@ -59,7 +75,12 @@ class ImageFeatures:
             raise ValueError(f"{len(quantiles)} quantiles instead of {len(PERCENTILES)}")
         noise = None if data["noise"] is None else float(data["noise"])
         low, high, half = (float(data[key]) for key in ("low", "high", "middle_half"))
-        return cls(bool(data["flat"]), low, high, noise, half, quantiles, cells)
+        edges = data["gradients"], data["sharpness"]
+        if None in edges:
+            return cls(bool(data["flat"]), low, high, noise, half, quantiles, cells)
+        gradients = np.asarray(edges[0], float).reshape((BLOCKS,) * 3)
+        z, y, x = (float(value) for value in edges[1])
+        return cls(bool(data["flat"]), low, high, noise, half, quantiles, cells, (z, y, x), gradients)
 
 
 def image_features(array: np.ndarray) -> ImageFeatures:
@@ -76,6 +97,7 @@ def image_features(array: np.ndarray) -> ImageFeatures:
     contrast = high - low
     quantiles = np.clip((np.percentile(sample, PERCENTILES) - low) / contrast, 0, 1)
     first, third = np.percentile(sample, (25, 75))
+    sharpness, gradients = _edges(array, step, low, high)
     return ImageFeatures(
         flat=False,
         low=low,
@@ -83,7 +105,9 @@ def image_features(array: np.ndarray) -> ImageFeatures:
         noise=_noise(array, step, low, high),
         middle_half=float((third - first) / contrast),
         quantiles=tuple(float(v) for v in quantiles),
-        cells=_cell_means(_ranks(sample)),
+        cells=_cell_means(_ranks(sample), CELLS),
+        sharpness=sharpness,
+        gradients=gradients,
     )
 
 
@@ -102,15 +126,19 @@ def random_crop(array: np.ndarray, seed: int) -> np.ndarray:
 
 
 def reorient_cells(cells: np.ndarray, own: str, wanted: str) -> np.ndarray:
-    """Turn the axes of the coarse picture from the letters `own` to the letters `wanted`, both in x, y, z order.
+    """Turn the axes of a coarse picture from the letters `own` to the letters `wanted`, both in x, y, z order.
 
     As `SimpleITK.DICOMOrient` would have done with the image before.
     """
-    opposite = dict(zip("RLAPSI", "LRPAIS", strict=True))
-    sources = [next(i for i, letter in enumerate(own) if letter in (want, opposite[want])) for want in wanted]
+    sources = _sources(own, wanted)
     flipped = [own[source] != want for source, want in zip(sources, wanted, strict=True)]
     turned = cells.transpose([2 - source for source in sources[::-1]])
     return np.flip(turned, tuple(axis for axis in range(3) if flipped[2 - axis]))
+
+
+def _sources(own: str, wanted: str) -> list[int]:
+    opposite = dict(zip("RLAPSI", "LRPAIS", strict=True))
+    return [next(i for i, letter in enumerate(own) if letter in (want, opposite.get(want))) for want in wanted]
 
 
 def _noise(array: np.ndarray, step: int, low: float, high: float) -> float | None:
@@ -131,6 +159,32 @@ def _noise(array: np.ndarray, step: int, low: float, high: float) -> float | Non
     return float(np.median(np.abs(total))) / unit / (high - low)
 
 
+def _edges(
+    array: np.ndarray, step: int, low: float, high: float
+) -> tuple[tuple[float, float, float] | None, np.ndarray | None]:
+    """Find `sharpness` and `gradients` of an image, from the neighbours of every `step`-th voxel."""
+    if min(array.shape) < 3:
+        return None, None
+    centre = _neighbours(array, (0, 0, 0), step, low, high)
+    sharpness, squares = [], np.zeros_like(centre)
+    for axis in range(3):
+        before, after = (
+            _neighbours(array, tuple(side * (axis == other) for other in range(3)), step, low, high) for side in (-1, 1)
+        )
+        across = np.abs(after - before)
+        sharpness.append(float(np.abs(before + after - 2 * centre).mean() / max(float(across.mean()), 1e-9)))
+        squares += across**2
+    means = _cell_means(np.sqrt(squares, out=squares), BLOCKS)
+    z, y, x = sharpness
+    return (z, y, x), np.log(means + FAINT * means.mean() + 1e-12)
+
+
+def _neighbours(array: np.ndarray, shifts: Sequence[int], step: int, low: float, high: float) -> np.ndarray:
+    """Return every `step`-th inner voxel's neighbour at `shifts`, clipped to the range, which is 0 to 1."""
+    inner = array[tuple(slice(1 + s, n - 1 + s, step) for s, n in zip(shifts, array.shape, strict=True))]
+    return (np.clip(inner.astype(np.float32), low, high) - np.float32(low)) / np.float32(high - low)
+
+
 def _ranks(sample: np.ndarray) -> np.ndarray:
     """Share of voxels below each voxel, ties in the middle: the image with an even histogram."""
     ordered = np.sort(sample, axis=None)
@@ -138,13 +192,19 @@ def _ranks(sample: np.ndarray) -> np.ndarray:
     return ((below + up_to) / (2 * ordered.size)).reshape(sample.shape)
 
 
-def _cell_means(array: np.ndarray) -> np.ndarray:
+def _cell_means(array: np.ndarray, count: int) -> np.ndarray:
     for axis in range(3):
-        parts = _cell_slices(array.shape[axis])
+        parts = _cell_slices(array.shape[axis], count)
         array = np.stack([array.take(range(*part), axis).mean(axis) for part in parts], axis)
     return array
 
 
-def _cell_slices(size: int) -> Sequence[tuple[int, int]]:
-    edges = np.linspace(0, size, CELLS + 1)
+def _cell_slices(size: int, count: int) -> Sequence[tuple[int, int]]:
+    edges = np.linspace(0, size, count + 1)
     return [(int(a), min(size, max(int(np.ceil(b)), int(a) + 1))) for a, b in pairwise(edges)]
+
+
+def reorient_axes(values: Sequence[float], own: str, wanted: str) -> tuple[float, float, float]:
+    """Bring values of the axes z, y, x of the letters `own` to those of `wanted`, as `reorient_cells` does."""
+    z, y, x = (float(values[2 - source]) for source in _sources(own, wanted)[::-1])
+    return z, y, x

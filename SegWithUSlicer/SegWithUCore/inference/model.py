@@ -9,9 +9,9 @@ from ..models.in_use import hold
 from ..models.stage_two_file import read_stage_two
 from ..models.store_registry import known_registries
 from ..network.backbone_spec import is_user_network
+from .deviation import WARNING, Deviation
 from .engines import TORCH
 from .engines.choice import open_engine
-from .fingerprint import WARNING, Deviation
 from .structures import CaseLevelCalibration
 from .uncertainty_maps import FittedCalibration
 

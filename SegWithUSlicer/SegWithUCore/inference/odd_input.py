@@ -7,7 +7,7 @@ import SimpleITK as sitk
 
 from ..imaging.volume import orientation_of
 from ..models.bundle import Bundle
-from .fingerprint import REFUSED, Deviation
+from .deviation import REFUSED, Deviation
 
 UNIT_FACTOR = 20.0
 """Spacing beyond this multiple of every training case, or below this part: a header in metres or micrometres."""

@@ -23,7 +23,8 @@ from ..models.bundle import Bundle
 from ..plane_files import IN_MEMORY_VOXELS, kept_planes
 from ..progress import Progress, silent
 from .case_writer import CaseResult, write_case_folder, written_bytes
-from .fingerprint import NOTE, REFUSED, WARNING, Deviation, deviations, is_refused
+from .deviation import NOTE, REFUSED, WARNING, Deviation, is_refused
+from .fingerprint import deviations
 from .memory_prediction import READ_BYTES, RunMemory, check_regions_fit, memory_from_headers, peak_memory_mb, run_memory
 from .model import Model
 from .odd_input import odd_inputs

@@ -12,8 +12,8 @@ from ..calibration.gate import Gate
 from ..imaging.grid import VoxelGrid
 from ..models.input_spec import InputSpec
 from ..progress import Progress, silent
+from .deviation import WARNING, Deviation
 from .engines.base import DeviceMemoryError
-from .fingerprint import WARNING, Deviation
 from .gated_slabs import gated_planes
 from .grid_blocks import Piece, Turn, blocks_on_grid, halo_planes, pieces_of_slabs
 from .model import Model

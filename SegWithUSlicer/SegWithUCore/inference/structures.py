@@ -13,7 +13,7 @@ from ..calibration.case_level import PredictedDice, VolumeInterval, soft_dice
 from ..models.bundle import Bundle
 from ..models.input_spec import Label
 from ..plane_files import Planes, plane_pieces
-from .fingerprint import WARNING, Deviation
+from .deviation import WARNING, Deviation
 from .uncertainty_maps import VoxelMaps
 
 UNCERTAIN_ABOVE = 0.25

@@ -5,6 +5,7 @@ from typing import Any
 
 from ..network.head_words import head_words
 from .bundle import Bundle
+from .input_check import input_check_words
 from .stage_two_file import CHECK, check_words
 from .training_record import TrainingRecord, read_record, training_words
 
@@ -138,7 +139,8 @@ def _expectations(bundle: Bundle) -> str:
         sides = zip(span["low"], span["high"], strict=True)
         text += (
             f" The {fingerprint['cases']} training cases span {' x '.join(f'{a:g}-{b:g}' for a, b in sides)} mm "
-            f"along {', '.join(spec.orientation)}: give a region of interest of about that size."
+            f"along {', '.join(spec.orientation)}: give a region of interest of about that size. The input check "
+            f"{input_check_words(bundle)}."
         )
     return text
 

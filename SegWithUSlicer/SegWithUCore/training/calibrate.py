@@ -21,7 +21,8 @@ from ..calibration.flag_limits import StructureCase, fit_flag_rules
 from ..calibration.stage_two import StageTwo
 from ..calibration.temperature_scaling import fit_temperature
 from ..imaging.volume import read_image, read_labels
-from ..inference.fingerprint import MINIMUM_CASES, fit_appearance
+from ..inference.appearance import MINIMUM_CASES, fit_appearance
+from ..inference.image_quality import fit_quality
 from ..inference.model import Model
 from ..inference.network_view import error_probability
 from ..inference.prediction import Prediction, predict, tempered_logits
@@ -29,6 +30,7 @@ from ..inference.preprocessing import assessed_box
 from ..inference.structures import UNCERTAIN_ABOVE, CaseLevelCalibration
 from ..inference.uncertainty_maps import FittedCalibration
 from ..metrics.overlap import dice_of
+from ..models.input_check import QUALITY
 from ..models.input_spec import Label
 from ..review.flags import share_of
 from ..review.triage import share
@@ -260,8 +262,9 @@ def training_fingerprint(
     """Compute the fingerprint block: ranges and averages of training cases; limits include validation cases.
 
     Returns:
-        `cases`, `field_of_view_mm` and `spacing_mm` of the training cases; `channels`, for each channel's look (None
-        for too few cases); `volumes_mm3`, the volumes of each structure in the references (empty for too few cases).
+        `cases`, `field_of_view_mm` and `spacing_mm` of the training cases; `channels`, for each channel's look, and
+        `quality` likewise (None for too few cases); `volumes_mm3`, the volumes of each structure in the references
+        (empty for too few cases).
     """
     extents, spacings = np.array([c.extents_mm for c in train]), np.array([c.given_spacing_mm for c in train])
     both = [*train, *select]
@@ -270,6 +273,7 @@ def training_fingerprint(
         "field_of_view_mm": {"low": extents.min(0).tolist(), "high": extents.max(0).tolist()},
         "spacing_mm": {"low": spacings.min(0).tolist(), "high": spacings.max(0).tolist()},
         "channels": {name: _look(number, train, select, recipe) for number, name in enumerate(recipe.input.channels)},
+        QUALITY: quality_of(train, select, recipe.input.channels, _mirror_axis(recipe)),
         "volumes_mm3": {
             str(value): _volumes(index, both)
             for index, value in enumerate(recipe.label_values)
@@ -281,15 +285,34 @@ def training_fingerprint(
 def _look(
     channel: int, train: Sequence[PreparedCase], select: Sequence[PreparedCase], recipe: Recipe
 ) -> dict[str, Any] | None:
-    # With axes taken as they are stored ("xyz") nobody knows which is left and right.
-    mirrored = recipe.backbone_training.mirror and not recipe.input.orientation.islower()
     others = [c.features[channel] for c in select] + [c.off_centre_features[channel] for c in [*train, *select]]
     return fit_appearance(
         [c.features[channel] for c in train],
         others,
-        left_right_axis(recipe.input.orientation) if mirrored else None,
+        _mirror_axis(recipe),
         recipe.input.channel_normalisations[channel].kind == "fixed",
     )
+
+
+def quality_of(
+    train: Sequence[PreparedCase], select: Sequence[PreparedCase], channels: Sequence[str], mirror_axis: int | None
+) -> dict[str, Any]:
+    """Fit the block `quality` of a fingerprint: shading, sharpness and brightness of each channel."""
+    both = [*train, *select]
+    return {
+        name: fit_quality(
+            [case.features[number] for case in train],
+            [*(case.features[number] for case in select), *(case.off_centre_features[number] for case in both)],
+            mirror_axis,
+        )
+        for number, name in enumerate(channels)
+    }
+
+
+def _mirror_axis(recipe: Recipe) -> int | None:
+    # With axes taken as they are stored ("xyz") nobody knows which is left and right.
+    mirrored = recipe.backbone_training.mirror and not recipe.input.orientation.islower()
+    return left_right_axis(recipe.input.orientation) if mirrored else None
 
 
 def _volumes(index: int, cases: Sequence[PreparedCase]) -> Mapping[str, float]:

@@ -15,8 +15,9 @@ from ..imaging.reader_process import ReaderProcess
 from ..imaging.roi import RegionOfInterest, voxel_box
 from ..imaging.volume import apply_transform
 from ..inference.cost_prediction import Pace, part_grid, predicted_seconds, timed_pace, working_shape
+from ..inference.deviation import REFUSED
 from ..inference.engines import AUTO
-from ..inference.fingerprint import REFUSED, deviations, deviations_of_features
+from ..inference.fingerprint import deviations, deviations_of_features
 from ..inference.image_features import ImageFeatures
 from ..inference.memory_prediction import RunMemory, memory_from_headers
 from ..inference.model import Model, user_network_sha256

@@ -7,7 +7,7 @@ from typing import Any
 
 from SegWithUCore.cli.cohort import summary
 from SegWithUCore.inference.cohort import case_facts
-from SegWithUCore.inference.fingerprint import Deviation
+from SegWithUCore.inference.deviation import Deviation
 from SegWithUCore.inference.structures import StructureMetrics
 from SegWithUCore.models.input_spec import Label
 

@@ -102,7 +102,7 @@ def test_cases_in_which_nothing_is_wrong_or_nothing_is_there_make_a_report(empty
     evaluation, bundle = evaluated(range(0), flawless=2)
     if empty:
         evaluation = Evaluation(Settings(), [], PooledHistograms(), WorstCases())
-        add_case(evaluation, Case("empty", (), Path()), *nothing_there(), image(), bundle)
+        add_case(evaluation, Case("empty", (), Path()), *nothing_there(), [image()], bundle)
     result = summary(evaluation, bundle)
     json.dumps(result, allow_nan=False)
     assert all(entry["cases_without_errors"] == len(evaluation.cases) for entry in result["regions"])

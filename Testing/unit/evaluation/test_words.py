@@ -1,15 +1,20 @@
 """What `evaluate` and `models show` say of figures, and that another organ is told before anything is measured."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from evaluated_cases import evaluated
 
 from SegWithUCore.errors import InputError
-from SegWithUCore.evaluation.like_training import check_like_training
+from SegWithUCore.evaluation.like_training import check_like_training, input_check
+from SegWithUCore.evaluation.report_tables import report_tables
+from SegWithUCore.evaluation.summary import summary
 from SegWithUCore.evaluation.words import in_words
+from SegWithUCore.inference.deviation import NOTE, WARNING, Deviation
 from SegWithUCore.models.bundle import read_bundle
 from SegWithUCore.training.dataset import Case
 
@@ -50,3 +55,28 @@ def test_another_organ_is_told_before_anything_is_measured(tmp_path: Path) -> No
         check_like_training(hearts, bundle)
     small = made_case(tmp_path, "small", 40, 1.0)
     assert any(note.startswith("heart0: ") for note in check_like_training([small, small, hearts[0]], bundle))
+
+
+def test_cases_that_look_unlike_the_training_cases_are_counted_and_named() -> None:
+    bundle = read_bundle(MODEL)
+    warning, note = Deviation(WARNING, "Noisy.", "noise"), Deviation(NOTE, "Smooth.", "noise")
+    check = input_check({"one": [note, warning], "two": [note], "three": []}, bundle)
+    assert check is not None
+    assert (check["cases"], check["unlike"], check["noted"]) == (3, ["one"], ["two"])
+    assert [entry["sentence"] for entry in check["found"]["one"]] == ["Smooth.", "Noisy."]
+    said = in_words({"cases": 3, "table": [], "comparisons": {}, "input_check": check})[1]
+    assert said.startswith("Input check: 1 of 3 cases looks unlike the training cases (one); notes on 1 more")
+    calm = input_check({"one": [], "two": []}, bundle)
+    assert (
+        "none of 2 cases looks unlike" in in_words({"cases": 2, "table": [], "comparisons": {}, "input_check": calm})[1]
+    )
+    assert input_check({"one": []}, replace(bundle, fingerprint=None)) is None
+
+
+def test_an_evaluation_lists_in_its_report_what_the_input_check_found() -> None:
+    result = summary(*evaluated(range(2)))  # noise, which no brain looks like
+    assert result["input_check"]["unlike"] == ["case0", "case1"]
+    table = next(table for table in report_tables(result) if table.title == "Input check")
+    assert table.note.startswith("2 of 2 cases look unlike")
+    assert {row[0] for row in table.rows} == {"case0", "case1"}
+    assert table.rows[0][1] != "note"

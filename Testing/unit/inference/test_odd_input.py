@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from SegWithUCore.inference.fingerprint import REFUSED
+from SegWithUCore.inference.deviation import REFUSED
 from SegWithUCore.inference.odd_input import odd_inputs
 from SegWithUCore.models.bundle import read_bundle
 

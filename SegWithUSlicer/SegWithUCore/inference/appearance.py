@@ -1,0 +1,215 @@
+"""How each channel of the training cases looks: what a bundle's fingerprint keeps of it, and what differs from it.
+
+Severities follow measured harm (`Testing/Benchmarks/results/input_harm.md`): a warning from where about a fifth more
+voxels are wrong.
+"""
+
+from collections.abc import Mapping, Sequence
+from itertools import permutations, product
+from typing import Any
+
+import numpy as np
+
+from .deviation import NOTE, REFUSED, WARNING, Deviation
+from .image_features import CELLS, ImageFeatures
+
+MINIMUM_CASES = 40
+"""Below, the extremes of the cases say too little about what is usual: nothing is fitted, nothing is checked."""
+NOISE_WARNED = 2.4
+"""Noise beyond this multiple of that of the noisiest training case."""
+ROUND_OFF = 1e-6
+"""Correlations this far below the lowest one are no lower."""
+_OPPOSITE = dict(zip("RLAPSI", "LRPAIS", strict=True))
+
+
+def fit_appearance(
+    train: Sequence[ImageFeatures], others: Sequence[ImageFeatures], mirror_axis: int | None, absolute: bool
+) -> dict[str, Any] | None:
+    """Fit the block of one channel for a bundle's fingerprint; None for less than `MINIMUM_CASES` training cases.
+
+    Args:
+        train: of the training cases as they are, cells turned to the model's orientation; they make the averages.
+        others: further features that the limits must embrace: validation cases, off-centre copies.
+        mirror_axis: axis of the cells (z, y, x) along which the model was trained with both directions, or None.
+        absolute: intensities are scaled by constants, so that their range must fit too.
+    """
+    if len(train) < MINIMUM_CASES:
+        return None
+    template = np.mean([f.cells for f in train], axis=0)
+    if mirror_axis is not None:
+        template = (template + np.flip(template, mirror_axis)) / 2
+    # Rounded before the limits are found, so that these belong to what is stored.
+    template = template.round(4)
+    quantiles = np.mean([f.quantiles for f in train], axis=0).round(5)
+    both = [f for f in [*train, *others] if not f.flat]
+    noises = [f.noise for f in both if f.noise is not None]
+    seen = [_template_correlation(f.cells, template, mirror_axis) for f in both]
+    lows, highs = [f.low for f in both], [f.high for f in both]
+    return {
+        "cases": len(train),
+        "noise": [min(noises), max(noises)],
+        "middle_half": [min(f.middle_half for f in both), max(f.middle_half for f in both)],
+        "quantiles": quantiles.tolist(),
+        "quantile_distance": max(_distance(f, quantiles) for f in both),
+        "template": template.ravel().tolist(),
+        "mirror_axis": mirror_axis,
+        "likeness": min(own for own, _, _ in seen),
+        "turned_gain": max(0.0, *(other - own for own, other, _ in seen)),
+        "intensities": {"low": [min(lows), max(lows)], "high": [min(highs), max(highs)]} if absolute else None,
+    }
+
+
+def appearance_deviations(
+    features: ImageFeatures,
+    block: Mapping[str, Any],
+    channel: str,
+    orientation: str,
+    like_spacing: bool,
+    sharpness_known: bool = False,
+) -> list[Deviation]:
+    """Compare the look of one channel with the training cases.
+
+    Args:
+        features: of the part to be segmented, cells turned to `orientation`.
+        block: from `fit_appearance`.
+        orientation: letters of the model's axes, x, y, z.
+        like_spacing: the voxels are about as large as in training; else their noise cannot be compared.
+        sharpness_known: what is smooth is judged by its sharpness, which says more than little noise.
+    """
+    if features.flat:
+        return [
+            Deviation(
+                REFUSED,
+                f"The part of the {channel} image to be segmented is empty, practically all voxels are "
+                f"{features.low:g}: check the file and the region of interest.",
+                "empty",
+            )
+        ]
+    checks = [
+        _picture(features, block, channel, orientation),
+        _noise(features, block, channel, not sharpness_known) if like_spacing else None,
+        _contrast(features, block, channel),
+        _grey_values(features, block, channel),
+        _intensities(features, block, channel),
+    ]
+    return [check for check in checks if check is not None]
+
+
+def _picture(f: ImageFeatures, block: Mapping[str, Any], channel: str, orientation: str) -> Deviation | None:
+    template = np.asarray(block["template"]).reshape((CELLS,) * 3)
+    own, other, letters = _template_correlation(f.cells, template, block["mirror_axis"], orientation)
+    least = block["likeness"] - ROUND_OFF
+    alike, reorient = own >= least, other - own > block["turned_gain"] and other >= least
+    if alike and not reorient:
+        return None
+    figures = f"(correlation with their average {own:.2f}; training cases at least {least:.2f})"
+    text = f"The {channel} image does not show what the training cases show {figures}"
+    if own < -abs(least):
+        return Deviation(WARNING, f"{text}: dark and bright seem to be exchanged.", "picture")
+    if reorient:
+        start = f"The {channel} image looks turned {figures}" if alike else text
+        return Deviation(
+            WARNING,
+            f"{start}: with axes running towards {letters} instead of {orientation} it would fit better ({other:.2f}); "
+            "check in a viewer that anterior and superior are where the file says.",
+            "picture",
+        )
+    return Deviation(WARNING, f"{text}: check the kind of image and the place of the region of interest.", "picture")
+
+
+def _noise(f: ImageFeatures, block: Mapping[str, Any], channel: str, both_sides: bool) -> Deviation | None:
+    low, high = block["noise"]
+    if f.noise is None or low <= f.noise <= high:
+        return None
+    figures = f"(noise {f.noise:.3f} of the contrast; training cases {low:.3f} to {high:.3f})"
+    if f.noise < low and not both_sides:
+        return None
+    if f.noise < low:
+        text = f"The {channel} image is smoother than the training cases {figures}: look at the boundaries."
+        return Deviation(NOTE, text, "noise")
+    if f.noise <= NOISE_WARNED * high:
+        text = f"The {channel} image is noisier than the training cases {figures}: the result need not be worse."
+        return Deviation(NOTE, text, "noise")
+    text = f"The {channel} image is much noisier than the training cases {figures}"
+    return Deviation(WARNING, f"{text}: take a less noisy series, or check the result with care.", "noise")
+
+
+def _contrast(f: ImageFeatures, block: Mapping[str, Any], channel: str) -> Deviation | None:
+    low, high = block["middle_half"]
+    if low <= f.middle_half <= high:
+        return None
+    less_more = "less" if f.middle_half < low else "more"
+    return Deviation(
+        NOTE,
+        f"The {channel} image has {less_more} contrast than the training cases (the middle half of its voxels spans "
+        f"{f.middle_half:.0%} of the range of grey values; training cases {low:.0%} to {high:.0%}): the result need "
+        "not be worse.",
+        "contrast",
+    )
+
+
+def _grey_values(f: ImageFeatures, block: Mapping[str, Any], channel: str) -> Deviation | None:
+    found = _distance(f, np.asarray(block["quantiles"]))
+    if found <= block["quantile_distance"]:
+        return None
+    return Deviation(
+        NOTE,
+        f"The grey values of the {channel} image are distributed unlike those of the training cases (on average "
+        f"{found:.0%} of their range away; training cases at most {block['quantile_distance']:.0%}): the result "
+        "need not be worse.",
+        "grey values",
+    )
+
+
+def _intensities(f: ImageFeatures, block: Mapping[str, Any], channel: str) -> Deviation | None:
+    span = block["intensities"]
+    if span is None:
+        return None
+    (low_from, low_to), (high_from, high_to) = span["low"], span["high"]
+    if low_from <= f.low <= low_to and high_from <= f.high <= high_to:
+        return None
+    return Deviation(
+        WARNING,
+        f"The intensities of the {channel} image run from {f.low:g} to {f.high:g}; those of the training cases start "
+        f"at {low_from:g} to {low_to:g} and end at {high_from:g} to {high_to:g}: check unit and offset.",
+        "intensities",
+    )
+
+
+def _distance(f: ImageFeatures, quantiles: np.ndarray) -> float:
+    return float(np.abs(np.asarray(f.quantiles) - quantiles).mean())
+
+
+def _template_correlation(
+    cells: np.ndarray, template: np.ndarray, mirror_axis: int | None, orientation: str = "RAS"
+) -> tuple[float, float, str]:
+    """Correlation with the template as the axes are, the best one with turned axes, and the letters of those.
+
+    Mirroring that the model was trained with is no turning.
+    """
+    goal = template.ravel()
+    own, best, letters = _correlation(cells, goal), -1.0, ""
+    for order, flips in product(permutations(range(3)), product((False, True), repeat=3)):
+        flipped = tuple(axis for axis in range(3) if flips[axis])
+        if order == (0, 1, 2) and set(flipped) <= ({mirror_axis} if mirror_axis is not None else set()):
+            continue
+        found = _correlation(np.flip(cells.transpose(order), flipped), goal)
+        if found > best:
+            best, letters = found, _letters(order, flips, orientation)
+    return own, best, letters
+
+
+def _letters(order: Sequence[int], flips: Sequence[bool], orientation: str) -> str:
+    """Towards which the axes x, y, z of cells run that fit once transposed by `order`, then flipped."""
+    seen = [""] * 3
+    for axis, (source, flipped) in enumerate(zip(order, flips, strict=True)):
+        letter = orientation[2 - axis]
+        seen[2 - source] = _OPPOSITE.get(letter, f"-{letter}") if flipped else letter  # "xyz" where axes have no names
+    return "".join(seen)
+
+
+def _correlation(cells: np.ndarray, goal: np.ndarray) -> float:
+    flat = cells.ravel()
+    if flat.std() < 1e-9 or goal.std() < 1e-9:
+        return 0.0
+    return float(np.corrcoef(flat, goal)[0, 1])

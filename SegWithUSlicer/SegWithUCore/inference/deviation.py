@@ -1,0 +1,40 @@
+"""One way in which an input differs from what a model was trained on, and how bad that is."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+NOTE = "note"
+"""Worth knowing; the result need not be worse for it."""
+WARNING = "warning"
+"""The result may be worse: check it with care."""
+REFUSED = "refused"
+"""The result would be meaningless: given only to those who insist, and never with case-level numbers."""
+
+
+@dataclass(frozen=True)
+class Deviation:
+    """One way in which the input, or what was found in it, differs from the training cases.
+
+    Attributes:
+        severity: `NOTE`, `WARNING` or `REFUSED`.
+        sentence: what differs, the value found and that of the training cases, and what to do.
+        kind: what was compared: "field of view", "spacing", "empty", "picture", "noise", "contrast", "grey values",
+            "intensities", "shading", "sharpness", "volume", "predicted Dice", "region of interest", "place", "model",
+            "memory", "preview".
+        structure: label value of the structure that it is about, None for the image.
+    """
+
+    severity: str
+    sentence: str
+    kind: str
+    structure: int | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """For `case.json`."""
+        return asdict(self)
+
+
+def is_refused(found: Sequence[Deviation]) -> bool:
+    """Whether results would be meaningless."""
+    return any(deviation.severity == REFUSED for deviation in found)
