@@ -37,16 +37,16 @@ def fit_quality(
     own = [f.gradients for f in train if not f.flat and f.gradients is not None]
     if len(own) < MINIMUM_CASES:
         return None
-    gradients = np.mean(own, axis=0)
+    gradients = np.mean(own, axis=0, dtype=np.float64)
     if mirror_axis is not None:
         gradients = (gradients + np.flip(gradients, mirror_axis)) / 2
     gradients = (gradients - gradients.mean()).round(4)
     return {
         "cases": len(own),
         "gradients": gradients.ravel().tolist(),
-        "shading": max(shading(f.gradients, gradients) for f in known if f.gradients is not None),
-        "sharpness": np.min([f.sharpness for f in known if f.sharpness is not None], axis=0).tolist(),
-        "middle": min(median(f) for f in known),
+        "shading": round(max(shading(f.gradients, gradients) for f in known if f.gradients is not None), 4),
+        "sharpness": np.min([f.sharpness for f in known if f.sharpness is not None], axis=0).round(4).tolist(),
+        "middle": round(min(median(f) for f in known), 4),
     }
 
 
