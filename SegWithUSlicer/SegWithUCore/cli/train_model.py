@@ -10,6 +10,9 @@ from .case_roles import add_role_options
 from .console import Console
 from .plan import add_data_argument, add_wishes, check_wishes
 
+POOR_DICE = 0.5
+"""Below it, most of what is found or looked for is wrong."""
+
 _EXAMPLES = """examples:
   segwithu train DATA --output models/atrium --label 1="left atrium" --hours 3
   segwithu train DATA/split.csv --output models/heart --modality MR --hours 0.5
@@ -81,6 +84,9 @@ def _words(output: Path, folder: Path, facts: dict[str, dict[str, Any]], report:
     if measured:
         dice = ", ".join(f"{title.removeprefix('dice ')} {value:.3f}" for title, value in measured["dice"].items())
         lines.append(f"Dice on {measured['cases']} test cases: {dice}")
+        poor = [title.removeprefix("dice ") for title, value in measured["dice"].items() if value < POOR_DICE]
+        if poor:
+            lines.append(f"{', '.join(poor)}: too poor to be used (Dice below {POOR_DICE}): give more --hours or cases.")
     folds = facts["folds"]["folds"]
     flags = facts["calibrate"]["flag_cases"]
     lines.append(f"flags: fitted on {flags} cases, {folds} folds" if flags else "flags: not fitted (no folds)")

@@ -131,7 +131,8 @@ def calibration_words(calibration: Mapping[str, Any]) -> str:
 
 def _expectations(bundle: Bundle) -> str:
     spec, fingerprint = bundle.input, bundle.fingerprint
-    text = f"{', '.join(spec.channels)} ({spec.modality})."
+    channels = ", ".join(spec.channels)
+    text = f"{channels}." if channels == spec.modality else f"{channels} ({spec.modality})."
     if "notes" in bundle.about:
         text += f" {bundle.about['notes']}"
     if fingerprint is not None:

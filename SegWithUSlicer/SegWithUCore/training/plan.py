@@ -106,7 +106,7 @@ def plan(survey: Survey, wishes: Wishes) -> Plan:
             "task": wishes.task or f"{', '.join(str(label['name']) for label in labels[1:])} in {modality} images.",
             "licence_weights": "not stated",
             "licence_data": "not stated",
-            "data": f"{len(survey.cases)} cases of {wishes.name}",
+            "data": f"the training cases of {wishes.name}",
             "citation": "not stated",
         },
         "input": {

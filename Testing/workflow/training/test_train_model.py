@@ -5,12 +5,14 @@ import csv
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from toy_data_set import write_data_set, write_recipe
 
 from SegWithUCore.cli.__main__ import main
 from SegWithUCore.cli.console import Console
+from SegWithUCore.cli.train_model import _words
 from SegWithUCore.cli.train_stages import Training
 from SegWithUCore.errors import UsageError
 from SegWithUCore.models.bundle import read_bundle
@@ -215,3 +217,14 @@ def test_stages_note_what_they_found(shop: Shop) -> None:
     assert list(facts) == ["plan", "cases", "backbone", "folds", "head", "calibrate", "evaluate", "model"]
     assert facts["folds"] == {"folds": 2}
     assert set(facts["evaluate"]["dice"]) == {"dice ball"}
+
+
+def test_a_structure_found_poorly_is_named_at_the_end() -> None:
+    facts: dict[str, dict[str, Any]] = {
+        "backbone": {}, "head": {}, "folds": {"folds": 0}, "calibrate": {"cases": 9, "flag_cases": 0},
+        "evaluate": {"cases": 4, "dice": {"dice atrium": 0.91, "dice valve": 0.12}},
+    }  # fmt: skip
+    said = _words(Path("model"), Path("model.run"), facts, None)
+    assert "Dice on 4 test cases: atrium 0.910, valve 0.120\nvalve: too poor to be used (Dice below 0.5)" in said
+    facts["evaluate"]["dice"]["dice valve"] = 0.5
+    assert "too poor" not in _words(Path("model"), Path("model.run"), facts, None)
