@@ -86,7 +86,8 @@ def _words(output: Path, folder: Path, facts: dict[str, dict[str, Any]], report:
         lines.append(f"Dice on {measured['cases']} test cases: {dice}")
         poor = [title.removeprefix("dice ") for title, value in measured["dice"].items() if value < POOR_DICE]
         if poor:
-            lines.append(f"{', '.join(poor)}: too poor to be used (Dice below {POOR_DICE}): give more --hours or cases.")
+            why = f"too poor to be used (Dice below {POOR_DICE}): give more --hours or cases."
+            lines.append(f"{', '.join(poor)}: {why}")
     folds = facts["folds"]["folds"]
     flags = facts["calibrate"]["flag_cases"]
     lines.append(f"flags: fitted on {flags} cases, {folds} folds" if flags else "flags: not fitted (no folds)")
