@@ -8,7 +8,7 @@ from typing import Any
 from repository import ROOT
 
 from SegWithUCore.inference.engines import OPENVINO, TORCH
-from SegWithUCore.worker.check import PACKAGES
+from SegWithUCore.worker.check import NNUNET, PACKAGES
 from SegWithUSlicerLib.run.install import Installer, InstallTools
 from SegWithUSlicerLib.run.install_plan import InstallResult, PlatformFacts
 
@@ -20,6 +20,7 @@ SHIPPED = {"numpy": "2.4.6", "SimpleITK": "2.5.0", "scipy": "1.16.0", "requests"
 def checked(**states: str) -> dict[str, Any]:
     """The worker's answer: packages are fine but for those named; of the engine torch if one of its own is named."""
     engine = TORCH if {TORCH, "monai"} & set(states) else OPENVINO
+    parts = (None, engine, *([NNUNET] if "dynamic-network-architectures" in states else []))
     packages = [
         {
             "name": package.name,
@@ -29,7 +30,7 @@ def checked(**states: str) -> dict[str, Any]:
             "needs": package.needs,
         }
         for package in PACKAGES
-        if package.engine in (None, engine)
+        if package.engine in parts
     ]
     return {"event": "checked", "usable": not states, "packages": packages, "remark": None}
 

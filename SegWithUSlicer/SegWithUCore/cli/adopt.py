@@ -75,6 +75,7 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, console: Console) -> int:
     """Adopt."""
+    console.started()
     from ..evaluation.adopt import adoption_stages
     from ..evaluation.adopted_model import PAGE
     from ..training.stages import STAGES_FILE, run_stages

@@ -50,6 +50,7 @@ def _add_import_nnunet(commands: Any, common: argparse.ArgumentParser) -> None:
 
 def run_import_nnunet(options: argparse.Namespace, console: Console) -> int:
     """Import a fold."""
+    console.started()
     from ..models.nnunet_import import about_of, read_nnunet_folder, write_nnunet_bundle
 
     if options.output is None and options.run_folder is None:

@@ -209,7 +209,9 @@ def run_verify(options: argparse.Namespace, console: Console) -> int:
         else:
             words = "" if repeated is None else f"; {compiling.differences_words(repeated)}"
             facts = {} if repeated is None else {"largest_difference": repeated}
-            console.result(f"{bundle.name}: whole{words}", {"model": bundle.name, "whole": True, **facts})
+            several = sum(other.name == bundle.name for other in bundles) > 1
+            name = f"{bundle.name} {bundle.about['version']} in {bundle.folder}" if several else bundle.name
+            console.result(f"{name}: whole{words}", {"model": bundle.name, "whole": True, **facts})
     for problem in problems:
         console.error(problem)
     return 1 if problems else 0

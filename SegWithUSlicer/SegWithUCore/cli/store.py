@@ -88,7 +88,7 @@ def run_refresh(options: argparse.Namespace, console: Console) -> int:
     for registry in refresh(lambda: _downloader(console)):
         state = "changed" if registry.changed else "unchanged"
         console.result(
-            f"{registry.place}: {registry.models} models, {state}",
+            f"{registry.place}: {registry.models} {'model' if registry.models == 1 else 'models'}, {state}",
             {"registry": registry.place, "models": registry.models, "changed": registry.changed},
         )
     return 0
@@ -96,8 +96,9 @@ def run_refresh(options: argparse.Namespace, console: Console) -> int:
 
 def run_download(options: argparse.Namespace, console: Console) -> int:
     """Install a model."""
+    console.started()
     from ..models.model_name import parse_name
-    from ..models.store import download, is_installed, registries_for_download, target_of
+    from ..models.store import download, folder_of, registries_for_download, target_of
     from ..models.store_registry import find_offer
 
     name, version = parse_name(options.model)
@@ -113,8 +114,10 @@ def run_download(options: argparse.Namespace, console: Console) -> int:
         console.note(f"Warning: {problem}")
     offer = find_offer(known, name, version)
     data = {"model": offer.entry.name, "version": offer.entry.version, "folder": str(target_of(offer.entry))}
-    if is_installed(offer.entry):
-        console.result(f"{offer.entry.key} is installed already in {target_of(offer.entry)}", {**data, "new": False})
+    there = folder_of(offer.entry)
+    if there is not None:
+        data["folder"] = str(there)
+        console.result(f"{offer.entry.key} is installed already in {there}", {**data, "new": False})
         return 0
     _show_offer(offer, known, options.yes, console)
     try:
@@ -170,6 +173,7 @@ def _agree(question: str, confirmed: bool, console: Console) -> None:
 
 def run_import(options: argparse.Namespace, console: Console) -> int:
     """Install a bundle from a folder or zip file."""
+    console.started()
     from ..models.bundle import read_bundle
     from ..models.store_import import import_model
 
@@ -209,6 +213,7 @@ def run_mirror(options: argparse.Namespace, console: Console) -> int:
             if model.problem:
                 console.note(f"Warning: left out, for {model.problem}")
         bundles = [model.bundle for model in found if model.bundle]
+    bundles = list({f"{bundle.name}@{bundle.about['version']}": bundle for bundle in reversed(bundles)}.values())[::-1]
     with console.progress("mirror") as progress:
         keys = mirror(bundles, options.folder, known_registries(), progress)
     console.result(

@@ -3,6 +3,7 @@
 The page loads nothing from elsewhere and prints on A4.
 """
 
+import importlib.util
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -84,6 +85,8 @@ def write_report(folder: Path, result: Mapping[str, Any], evaluation: Evaluation
         folder: that exists and is empty; the caller makes it appear whole or not at all.
         result: from `summary.summary`.
         source: where the cases come from, in the user's words.
+
+    There are no plots and pictures where matplotlib is not installed, as in Slicer.
     """
     (folder / "figures.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     _write_csv(folder / "figures.csv", evaluation.cases)
@@ -91,12 +94,13 @@ def write_report(folder: Path, result: Mapping[str, Any], evaluation: Evaluation
     about = _about(bundle, evaluation, source)
     head = f"# {bundle.name} {bundle.about['version']}: evaluation\n{cases_in_words(result)}. {about}\n\n"
     (folder / "figures.md").write_text(head + markdown(tables), encoding="utf-8")
-    plots = draw_plots(evaluation, result, folder / "plots")
+    drawable = importlib.util.find_spec("matplotlib") is not None
+    plots = draw_plots(evaluation, result, folder / "plots") if drawable else {}
     pictures = {
         "Worst cases by Dice": evaluation.worst.by_dice,
         "Most error unseen at low error probability": evaluation.worst.by_unseen,
     }
-    drawn = {kind: _draw(cases, bundle, folder / "worst", kind) for kind, cases in pictures.items()}
+    drawn = {kind: _draw(cases, bundle, folder / "worst", kind) for kind, cases in pictures.items() if drawable}
     page = evaluation_page(f"{bundle.name} {bundle.about['version']}", about, result, tables, plots, drawn)
     (folder / PAGE_FILE).write_text(page, encoding="utf-8")
 

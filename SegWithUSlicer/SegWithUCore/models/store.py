@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from ..atomic_files import sweep_leftovers, temporary_prefix
 from ..errors import InputError, OutputError, UsageError
-from ..paths import user_models_folder
+from ..paths import resource_path, user_models_folder
 from ..process_lock import LockedError, ProcessLock
 from ..progress import Progress, silent
 from ..strict_json import parse_json
@@ -131,6 +131,19 @@ def check_needs(entry: ModelEntry) -> None:
 def target_of(entry: ModelEntry) -> Path:
     """Return the folder that a version is installed in."""
     return user_models_folder() / folder_name(entry.name, entry.version)
+
+
+def folder_of(entry: ModelEntry) -> Path | None:
+    """Where a version lies, in the user's folder or among those that came with the program; None where it does not.
+
+    Raises:
+        OutputError: as for `is_installed`.
+    """
+    if is_installed(entry):
+        return target_of(entry)
+    shipped = [model for model in find_models([resource_path("Models")]) if model.bundle is not None]
+    keys = {f"{model.bundle.name}@{model.bundle.about['version']}": model.folder for model in shipped if model.bundle}
+    return keys.get(entry.key)
 
 
 def is_installed(entry: ModelEntry) -> bool:

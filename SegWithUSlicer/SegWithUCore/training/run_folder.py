@@ -1,5 +1,6 @@
 """The folder of one training run: recipe, log, curves, checkpoints."""
 
+import importlib.util
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -128,12 +129,14 @@ class RunFolder:
     def write_log(self, part: str, rows: Sequence[Mapping[str, float]]) -> None:
         """Write `PART_log.csv` and redraw `PART_curves.png`; every row has the same columns, `epoch` first.
 
+        There are no curves where matplotlib is not installed, as in Slicer.
         What was not measured (NaN in a row) is an empty cell.
         """
         measured = [{name: value if value == value else "" for name, value in row.items()} for row in rows]
         write_csv(self.path / f"{part}_log.csv", *table_of(measured))
-        with atomic_file(self.path / f"{part}_curves.png") as work:
-            draw_curves(rows, work)
+        if importlib.util.find_spec("matplotlib") is not None:
+            with atomic_file(self.path / f"{part}_curves.png") as work:
+                draw_curves(rows, work)
 
 
 def draw_curves(rows: Sequence[Mapping[str, float]], target: Path) -> None:

@@ -24,11 +24,16 @@ if TYPE_CHECKING:
     from ..models.bundle import Bundle
 
 OK, MISSING, BROKEN, TOO_OLD, TOO_NEW = "ok", "missing", "broken", "too_old", "too_new"
+NNUNET = "nnunet"
+"""Networks of nnU-Net on torch: the kind of their backbones, and what of `PACKAGES` they need beside torch."""
 
 
 @dataclass(frozen=True)
 class Package:
-    """A package: its name on PyPI and as a module, the versions that work, and the engine that alone needs it."""
+    """A package: its name on PyPI and as a module, the versions that work, and what alone needs it.
+
+    That is an engine, or `NNUNET`.
+    """
 
     name: str
     module: str
@@ -56,8 +61,11 @@ PACKAGES = (
     Package("openvino", "openvino", "2025.2", engine=OPENVINO),
     Package("torch", "torch", "2.8", engine=TORCH),
     Package("monai", "monai", "1.6", "1.7", engine=TORCH),
+    Package(
+        "dynamic-network-architectures", "dynamic_network_architectures.architectures.unet", "0.4", "0.5", engine=NNUNET
+    ),
 )
-"""In the order in which they are tried: monai imports torch."""
+"""In the order in which they are tried: monai and nnU-Net's networks import torch."""
 
 
 def installed_versions() -> dict[str, str | None]:
@@ -70,7 +78,7 @@ def check(fields: Mapping[str, Any] | None = None) -> dict[str, Any]:
 
     Args:
         fields: of the request: `model`, `head`, `device` and `engine` of the run; without a model any engine will
-            do.
+            do. `networks` is "nnunet" where torch will run a network of nnU-Net that is no model yet.
 
     Returns:
         `usable`: whether a run can begin; `packages`: entries (name, state, version, problem as a part of a sentence or
@@ -78,6 +86,9 @@ def check(fields: Mapping[str, Any] | None = None) -> dict[str, Any]:
         a better engine is passed over, or None; `devices`, `python`, `platform`.
     """
     base, (entries, remark) = _checked(None), _engine_entries(_wanted_engines(fields or {}))
+    if any(entry["name"] == TORCH for entry in entries) and _is_nnunet(fields or {}):
+        works = all(entry["state"] == OK for entry in entries)
+        entries = entries + [_tried(one) if works else _untried(one) for one in PACKAGES if one.engine == NNUNET]
     usable = all(entry["state"] == OK for entry in base + entries)
     return {
         "usable": usable,
@@ -106,6 +117,16 @@ def _wanted_engines(fields: Mapping[str, Any]) -> tuple[str, ...]:
         return unread if device in (AUTO, "cpu") else () if engine == OPENVINO else (TORCH,)
     except (InputError, UsageError):
         return ()
+
+
+def _is_nnunet(fields: Mapping[str, Any]) -> bool:
+    """Whether a network of nnU-Net will run."""
+    if fields.get("networks") or not fields.get("model"):
+        return fields.get("networks") == NNUNET
+    try:
+        return _bundle(str(fields["model"])).backbone.kind == NNUNET
+    except (ImportError, InputError, UsageError):  # the run itself says why
+        return False
 
 
 def _bundle(name_or_folder: str) -> "Bundle":
@@ -177,7 +198,7 @@ def _tried(package: Package) -> dict[str, Any]:
         module = importlib.import_module(package.module)
         problem = _half_installed(module) or _cannot_compute(module)
     except ModuleNotFoundError as error:
-        if error.name == package.module:
+        if error.name and error.name == package.module.partition(".")[0]:
             return _entry(package, MISSING, None, "it is not installed")
         return _entry(package, BROKEN, _metadata_version(package.name), f"importing it fails: {error}")
     except Exception as error:  # noqa: BLE001 - a broken package may raise anything while it is imported

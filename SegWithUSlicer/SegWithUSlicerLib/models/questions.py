@@ -55,4 +55,22 @@ def adopt_question(task: ModelTask) -> str:
         ),
         _("The model will be in {folder}.").format(folder=task.output),
     ]
+    if Path(task.output).exists():
+        lines.append(_("A model is there already; it is replaced when the new one is finished."))
     return "\n\n".join(lines)
+
+
+def flag_question(flag: str) -> str:
+    """Ask for what an adoption that was refused needs to know."""
+    questions = {
+        "--unseen": _(
+            "nnU-Net's list of folds (splits_final.json) was not found beside these folders, nor its validation "
+            "predictions, so nobody knows which cases the network has seen.\n\nWas it trained with none of the cases "
+            "in the data set? OK says so; Cancel if you do not know, and copy splits_final.json into the result folder."
+        ),
+        "--redo": _(
+            "An earlier adoption was begun with other cases or settings.\n\nOK trains its heads anew with these; "
+            "Cancel keeps what is finished."
+        ),
+    }
+    return questions[flag]

@@ -1,14 +1,16 @@
 """What is done with models, each as one call of `segwithu`, and what is told of its course and end."""
 
 import re
+import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from SegWithUCore.models.model_name import folder_name, site_version
 from SegWithUCore.paths import user_models_folder
 from SegWithUCore.progress import time_left
+from SegWithUCore.worker.check import NNUNET
 
 from ..i18n import _
 from ..run.command import CommandEnd
@@ -26,6 +28,7 @@ REFRESH, DOWNLOAD, IMPORT, VERIFY, DELETE, CALIBRATE, ADOPT = (
 NO_ENGINE = ""
 ADOPTIONS_FOLDER = ".adoptions"
 """In the user's folder of models: what adopting has finished so far."""
+ADOPT_FLAGS = ("--unseen", "--redo")
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,15 @@ class ModelTask:
     engine: str = NO_ENGINE
     model: str = ""
     goes_on: bool = False
+
+    @property
+    def networks(self) -> str:
+        """Whose networks run that are no model yet."""
+        return NNUNET if self.kind in (ADOPT, IMPORT) and self.engine else ""
+
+    def with_flag(self, flag: str) -> "ModelTask":
+        """Return the same task with one more flag of the command line."""
+        return replace(self, arguments=(*self.arguments, flag))
 
     def to_json(self) -> dict[str, Any]:
         """For the settings, which keep what is unfinished."""
@@ -116,9 +128,9 @@ def adopt(result: Path, dataset: Path) -> ModelTask:
     name = nnunet_name(result)
     target = user_models_folder() / folder_name(name, "1.0.0")
     work = user_models_folder() / ADOPTIONS_FOLDER / target.name
-    arguments = ("adopt", str(result), "--dataset", str(dataset), "--output", str(target), "--work", str(work))
     title = _("Adopt {name}").format(name=name)
-    full = (*arguments, "--name", name, "--version", "1.0.0")
+    places = ("--dataset", str(dataset), "--output", str(target), "--work", str(work), "--overwrite")
+    full = ("adopt", str(result), *places, "--name", name, "--version", "1.0.0")
     return ModelTask(ADOPT, title, full, str(target), engine="torch", goes_on=True)
 
 
@@ -142,6 +154,20 @@ def progress_text(event: Mapping[str, Any]) -> str:
     if isinstance(left, int | float) and left >= 1 and "about" not in parts[1]:  # long jobs tell it of the whole
         parts.append(time_left(float(left)))
     return ", ".join(filter(None, parts))
+
+
+def flag_wanted(task: ModelTask, end: CommandEnd) -> str | None:
+    """Return the flag with which an adoption would go on that was refused for want of it; a question asks for it."""
+    if task.kind != ADOPT or end.cancelled or end.result is not None:
+        return None
+    said = " ".join(end.errors)
+    return next((flag for flag in ADOPT_FLAGS if flag in said and flag not in task.arguments), None)
+
+
+def remove_unfinished(task: ModelTask) -> None:
+    """Remove what an adoption that has ended well had kept on the way."""
+    if task.kind == ADOPT:
+        shutil.rmtree(user_models_folder() / ADOPTIONS_FOLDER / Path(task.output).name, ignore_errors=True)
 
 
 def end_lines(task: ModelTask, end: CommandEnd) -> list[str]:

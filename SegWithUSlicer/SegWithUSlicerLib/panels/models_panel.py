@@ -18,13 +18,13 @@ from SegWithUCore.strict_json import parse_json
 from ..guarded import guarded
 from ..i18n import _
 from ..models import tasks
-from ..models.questions import adopt_question, calibrate_question, delete_question, download_question
+from ..models.questions import adopt_question, calibrate_question, delete_question, download_question, flag_question
 from ..models.rows import ModelRow, about_lines, installed_rows
 from ..models.tasks import ModelTask
 from ..run.child_process import Event
 from ..run.command import CommandEnd, CommandProcess
 from ..run.controller import RunRequest
-from ..run.install_plan import InstallOutcome, InstallResult
+from ..run.install_plan import InstallOutcome, InstallResult, again
 from ..run.session import PYTHON_SETTING, session, set_setting, setting, start_timer
 from ..run.worker import WorkerState
 from .models_table import ModelsTable
@@ -267,6 +267,8 @@ class ModelsPanel:
         if self.is_busy:
             return
         self._lines, self._task, self._stage = (), task, task.title
+        if task.goes_on:  # before packages are asked for: installing some needs a restart of Slicer
+            set_setting(UNFINISHED_SETTING, json.dumps(task.to_json()))
         if not task.engine and not missing_packages():
             self._start(task)
             return
@@ -275,7 +277,7 @@ class ModelsPanel:
         self.ui.modelsBar.value = 0
         self.draw()
         model = Path(task.model) if task.model else resource_path("Models/hippocampus")
-        request = RunRequest([], model, device="cpu", engine=task.engine or "auto")
+        request = RunRequest([], model, device="cpu", engine=task.engine or "auto", networks=task.networks)
         session().prepare(request, lambda result: self._prepared(task, result))
 
     def _prepared(self, task: ModelTask, result: InstallResult) -> None:
@@ -283,12 +285,11 @@ class ModelsPanel:
         if result.outcome is InstallOutcome.READY:
             self._start(task)
         else:
-            self._lines = [result.sentence]
+            click = _("press Go on") if task.goes_on else _("press the button again")
+            self._lines = [result.sentence.replace(again(), click)]
             self.draw()
 
     def _start(self, task: ModelTask) -> None:
-        if task.goes_on:
-            set_setting(UNFINISHED_SETTING, json.dumps(task.to_json()))
         python = setting(PYTHON_SETTING) if task.engine else ""
         self.ui.modelsBar.value = 0
         self.process.start(
@@ -311,9 +312,14 @@ class ModelsPanel:
         self.ui.modelsStageLabel.text = self._stage
 
     def _ended(self, task: ModelTask, end: CommandEnd) -> None:
+        flag = tasks.flag_wanted(task, end)
+        if flag and _agrees(flag_question(flag)):
+            self._begin(task.with_flag(flag))
+            return
         self._lines, self._stage = tasks.end_lines(task, end), ""
         if end.result is not None and task.goes_on:
             set_setting(UNFINISHED_SETTING, "")
+            tasks.remove_unfinished(task)
         self.draw()
         if end.result is not None and task.kind == tasks.ADOPT and end.result.get("page"):
             qt.QDesktopServices.openUrl(qt.QUrl.fromLocalFile(str(end.result["page"])))

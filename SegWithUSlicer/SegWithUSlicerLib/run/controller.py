@@ -72,6 +72,7 @@ class RunRequest:
         output: the segmentation to write into; None for that of an earlier run of these volumes, or a new one.
         new: without `output`, always make a new segmentation.
         engine: what runs the network.
+        networks: "nnunet" where networks of nnU-Net are to run that are no model yet.
     """
 
     volumes: Sequence[Any]
@@ -83,6 +84,7 @@ class RunRequest:
     output: Any = None
     new: bool = False
     engine: str = "auto"
+    networks: str = ""
 
 
 def split_deviations(deviations: Sequence[Mapping[str, Any]]) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -26,6 +26,7 @@ from ..i18n import _
 from .install_plan import (
     MONAI,
     NEEDS,
+    NNUNETS_NETWORKS,
     OPENVINO,
     TORCH,
     TORCH_REQUIREMENT,
@@ -33,6 +34,7 @@ from .install_plan import (
     InstallPlan,
     InstallResult,
     PlatformFacts,
+    again,
     make_plan,
     other_python_lacks,
     platform_facts,
@@ -191,7 +193,9 @@ class Installer:
 def judge(event: Mapping[str, Any]) -> InstallResult:
     """Return ready or failed, from the worker's final answer to "check"."""
     if event.get("event") == "cancelled":
-        return InstallResult(InstallOutcome.DECLINED, _("The check of the packages was cancelled: press Apply again."))
+        return InstallResult(
+            InstallOutcome.DECLINED, _("The check of the packages was cancelled: {again}.").format(again=again())
+        )
     if event.get("event") != "checked":
         return InstallResult(InstallOutcome.FAILED, str(event.get("text", "")), str(event.get("details") or ""))
     if event["usable"]:
@@ -221,9 +225,10 @@ def install(
     except Exception as error:  # noqa: BLE001 - pip, light-the-torch and Slicer raise whatever they like
         text = _(
             "Installing failed ({reason}): check the network and the free disk space, or choose a folder of wheels, "
-            "then press Apply again."
+            "then {again}."
         )
-        return InstallResult(InstallOutcome.FAILED, text.format(reason=_reason(error)), traceback.format_exc())
+        sentence = text.format(reason=_reason(error), again=again())
+        return InstallResult(InstallOutcome.FAILED, sentence, traceback.format_exc())
 
 
 def write_constraints(folder: Path, version_of: Callable[[str], str | None] = installed_version) -> Path:
@@ -241,10 +246,11 @@ def _missing_tool(plan: InstallPlan, tools: InstallTools, wheels: Path | None) -
         text = _("There are no wheels (*.whl) in {folder}: choose the folder that holds them.")
         return text.format(folder=wheels)
     if plan.torch and tools.torch_logic() is None:
-        return _(
+        text = _(
             "The PyTorch extension is missing: install 'PyTorch' in the Extensions Manager, restart Slicer, then "
-            "press Apply again; without a network choose a folder of wheels."
+            "{again}; without a network choose a folder of wheels under Advanced."
         )
+        return text.format(again=again())
     return None
 
 
@@ -297,27 +303,31 @@ def _from_wheels(
 
 
 def _alone(plan: InstallPlan, tools: InstallTools, requirements: Path, options: list[str]) -> None:
-    """Install what must come without the packages that it names: OpenVINO, and what is broken.
+    """Install what must come without the packages that it names: OpenVINO, nnU-Net's networks, and what is broken.
+
+    nnU-Net's networks would bring another torchvision, which they do not use.
 
     Broken packages are forced upon pip, which takes them for installed.
     """
     if plan.openvino:
         tools.pip_install(["--no-deps", f"{OPENVINO}{NEEDS[OPENVINO]}", *options])
+    if NNUNETS_NETWORKS in plan.packages:
+        tools.pip_install(["--no-deps", f"{NNUNETS_NETWORKS}{NEEDS[NNUNETS_NETWORKS]}", *options])
     if plan.repair:
         lines = [line.strip() for line in requirements.read_text(encoding="utf-8").splitlines()]
-        lines += [f"{name}{NEEDS[name]}" for name in (MONAI, OPENVINO)]
+        lines += [f"{name}{NEEDS[name]}" for name in (MONAI, OPENVINO, NNUNETS_NETWORKS)]
         wanted = [line for line in lines if line.startswith(plan.repair)]
         tools.pip_install(["--force-reinstall", "--no-deps", *wanted, *options])
 
 
 def _unexpected(error: Exception) -> InstallResult:
-    text = _("The packages could not be checked ({reason}): copy the diagnostics, then press Apply again.")
-    return InstallResult(InstallOutcome.FAILED, text.format(reason=reason_of(error)), details_of(error))
+    text = _("The packages could not be checked ({reason}): copy the diagnostics, then {again}.")
+    return InstallResult(InstallOutcome.FAILED, text.format(reason=reason_of(error), again=again()), details_of(error))
 
 
 def _declined() -> InstallResult:
-    text = _("Nothing was segmented because its packages are not installed: press Apply again to install them.")
-    return InstallResult(InstallOutcome.DECLINED, text)
+    text = _("Nothing was done because the packages are not installed: {again} to install them.")
+    return InstallResult(InstallOutcome.DECLINED, text.format(again=again()))
 
 
 def _reason(error: Exception) -> str:

@@ -13,7 +13,7 @@ from SegWithUCore.worker.check import PACKAGES
 from ..i18n import _
 
 MINIMUM_PYTHON = (3, 11)
-TORCH, MONAI, OPENVINO = "torch", "monai", "openvino"
+TORCH, MONAI, OPENVINO, NNUNETS_NETWORKS = "torch", "monai", "openvino", "dynamic-network-architectures"
 NEEDS = {package.name: package.needs for package in PACKAGES}
 TORCH_REQUIREMENT = NEEDS[TORCH]
 SHIPPED = frozenset({"numpy", "scipy", "SimpleITK"})
@@ -22,9 +22,14 @@ OPENVINO_MB = {"Linux": (59, 184), "Windows": (85, 256), "Darwin": (38, 154)}
 """Download and size on disk by system, measured on the wheels of 2026.4.1 (Intel Macs: 2025.4.1, the larger one)."""
 SMALL_MB = {
     "pydicom": (2.4, 15), "pillow": (7.2, 22), "jsonschema": (0.7, 4), "jinja2": (0.2, 1.5), "packaging": (0.2, 1.2),
-    "safetensors": (0.6, 1.4), "deflate": (0.1, 0.2), "monai": (1.5, 16),
+    "safetensors": (0.6, 1.4), "deflate": (0.1, 0.2), "monai": (1.5, 16), NNUNETS_NETWORKS: (0.1, 0.5),
 }  # fmt: skip
 """The same of the other packages, with what they bring along."""
+
+
+def again() -> str:
+    """Name the click that tries again, as every sentence of an `InstallResult` does that asks for one."""
+    return _("press Apply again")
 
 
 class InstallOutcome(Enum):
@@ -81,7 +86,7 @@ class InstallPlan:
     @property
     def small(self) -> tuple[str, ...]:
         """Those of `packages` that are in Resources/requirements.txt."""
-        return tuple(name for name in self.packages if name != MONAI)
+        return tuple(name for name in self.packages if name not in (MONAI, NNUNETS_NETWORKS))
 
     def megabytes(self, system: str) -> tuple[int, int]:
         """Return the download and the size on disk, torch left aside, for a system as `platform` calls it."""
@@ -163,10 +168,10 @@ def _impossible(entry: Mapping[str, Any]) -> str | None:
     if name == TORCH and entry["state"] != "missing":
         text = _(
             "torch is installed but cannot be used ({problem}): uninstall it in the module of the PyTorch extension, "
-            "restart Slicer, then press Apply again; on Windows a Slicer in a short folder such as C:\\Slicer "
+            "restart Slicer, then {again}; on Windows a Slicer in a short folder such as C:\\Slicer "
             "avoids half-installed packages."
         )
-        return text.format(problem=entry["problem"])
+        return text.format(problem=entry["problem"], again=again())
     return None
 
 
@@ -177,8 +182,8 @@ def still_lacking(checked: Mapping[str, Any]) -> str:
     if broken is not None:
         text = _("openvino does not work here ({problem}): choose the engine torch under Advanced, then press Apply.")
         return text.format(problem=broken["problem"])
-    text = _("The engine still lacks something ({problems}): copy the diagnostics, then press Apply again.")
-    return text.format(problems=problems(checked))
+    text = _("The engine still lacks something ({problems}): copy the diagnostics, then {again}.")
+    return text.format(problems=problems(checked), again=again())
 
 
 def other_python_lacks(checked: Mapping[str, Any]) -> str:
@@ -187,9 +192,10 @@ def other_python_lacks(checked: Mapping[str, Any]) -> str:
     needs = " ".join(f'"{entry["name"]}{entry["needs"]}"' for entry in faulty)
     text = _(
         "The Python chosen under Advanced ({version}) cannot be used ({problems}): install {needs} there with pip, or "
-        "clear the choice to use Slicer's own Python; then press Apply again."
+        "clear the choice to use Slicer's own Python; then {again}."
     )
-    return text.format(version=checked.get("python") or "?", problems=problems(checked), needs=needs)
+    version = checked.get("python") or "?"
+    return text.format(version=version, problems=problems(checked), needs=needs, again=again())
 
 
 def problems(checked: Mapping[str, Any]) -> str:

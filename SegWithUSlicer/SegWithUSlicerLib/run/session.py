@@ -94,7 +94,7 @@ class Session:
         """Bring what a run needs into a working state; checked once a need, until the worker misses something."""
         need = {
             "model": str(request.model), "head": request.head, "device": request.device, "engine": request.engine,
-        }  # fmt: skip
+        } | ({"networks": request.networks} if request.networks else {})  # fmt: skip
         key = tuple(need.values())
         if key in self._ready:
             on_result(InstallResult(InstallOutcome.READY, ""))

@@ -132,6 +132,13 @@ def test_a_download_that_gets_on_slowly_never_gives_up(server: ModelServer, targ
     assert len(notes) == 1
 
 
+def test_refused_without_a_token_and_whole_with_it(server: ModelServer, target: Path) -> None:
+    with pytest.raises(DownloadError, match="refuses access"):
+        fetch(server, "401", target)
+    fetch(server, "401", target, {host(server): TOKEN})
+    assert target.read_bytes() == CONTENT
+
+
 def test_a_token_goes_to_its_host_alone(server: ModelServer, target: Path) -> None:
     with running(ModelServer(FaultyHandler)) as elsewhere:
         server.elsewhere = elsewhere.url
@@ -277,6 +284,14 @@ def encrypted(authority: tuple[ssl.SSLContext, Path]) -> Iterator[ModelServer]:
         ),
         ("REQUESTS_CA_BUNDLE", True, True),
     ],
+    ids=[
+        "nothing-set",
+        "requests-bundle",
+        "ssl-cert-file-alone",
+        "truststore-alone",
+        "truststore-and-ssl-cert-file",
+        "truststore-and-requests-bundle",
+    ],
 )
 def test_certificates_of_an_own_authority(
     variable: str | None,
@@ -324,9 +339,16 @@ def test_through_a_proxy(
             assert "wr0ng" not in str(raised.value)
         monkeypatch.setenv("NO_PROXY", "localhost")
         fetch(encrypted, "good", target.with_name("third"))
-    monkeypatch.delenv("NO_PROXY")
+
+
+def test_a_proxy_that_refuses_the_connection_has_a_sentence_of_its_own(
+    encrypted: ModelServer, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with running(ModelServer(ProxyHandler)) as proxy:
+        monkeypatch.setenv("HTTPS_PROXY", proxy.url)
     with pytest.raises(DownloadError, match="proxy for localhost cannot be used"):
-        fetch(encrypted, "good", target.with_name("fourth"))
+        fetch(encrypted, "good", target)
+    assert not target.exists()
 
 
 def test_certificates_are_always_checked() -> None:

@@ -84,6 +84,19 @@ def test_torch_is_installed_with_monai_after_one_question() -> None:
     assert slicer.ensured[0]["prompt_restart"] is False
 
 
+def test_adopting_in_a_light_slicer_installs_torch_and_nnunets_networks_after_one_question() -> None:
+    slicer = FakeSlicer()
+    lacking = {"torch": "missing", "monai": "missing", "dynamic-network-architectures": "missing"}
+    result, _ = run(slicer, checked(**lacking), checked())
+    assert result.outcome is InstallOutcome.READY
+    assert len(slicer.asked) == 1 and "dynamic-network-architectures" in slicer.asked[0]
+    assert "0.2 GB" in slicer.asked[0] and "3 GB" in slicer.asked[0]
+    assert slicer.order == ["torch", "pip_install", "pip_install"]
+    assert slicer.pip[-1][:2] == ["--no-deps", "dynamic-network-architectures>=0.4,<0.5"], "no other torchvision"
+    result, _ = run(FakeSlicer(consent=False), checked(**lacking))
+    assert result.outcome is InstallOutcome.DECLINED and "pip" not in result.sentence
+
+
 def test_constraints_keep_what_slicer_ships_and_the_new_torch() -> None:
     slicer = FakeSlicer()
     run(slicer, checked(torch="missing", monai="missing"), checked())

@@ -1,6 +1,7 @@
 """Which packages are checked for a run: those that every run needs, and those of the engine that will run."""
 
 import builtins
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,14 @@ from repository import ROOT
 
 from SegWithUCore.errors import EngineMissingError
 from SegWithUCore.inference.engines import available
+from SegWithUCore.models.bundle import read_unchecked
+from SegWithUCore.network.backbone_spec import BackboneSpec
 from SegWithUCore.worker import check as checks
 from SegWithUCore.worker.__main__ import failure
 
 MODEL = str(ROOT / "Resources" / "Models" / "hippocampus")
 BASE = [package.name for package in checks.PACKAGES if package.engine is None]
+NNUNETS = BackboneSpec("nnunet", {})
 LIGHT, HEAVY = [*BASE, "openvino"], [*BASE, "torch", "monai"]
 
 
@@ -58,6 +62,21 @@ def test_torch_is_needed_where_it_is_chosen_or_the_head_has_no_graphs(
     packages.states = {"torch": "missing"}
     assert packages.names(model=MODEL, **fields) == (False, HEAVY)
     assert "openvino" not in packages.tried
+
+
+def test_networks_of_nnunet_need_a_package_of_their_own_beside_torch(
+    packages: Packages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    networks = "dynamic-network-architectures"
+    assert packages.names(networks="nnunet", model=MODEL, engine="torch") == (True, [*HEAVY, networks])
+    monkeypatch.setattr(checks, "_bundle", lambda _: replace(read_unchecked(Path(MODEL)), backbone=NNUNETS))
+    assert packages.names(model=MODEL, device="cuda") == (True, [*HEAVY, networks])
+    assert packages.names(model=MODEL) == (True, LIGHT), "its graphs need neither"
+    packages.states = {networks: "missing"}
+    assert packages.names(model=MODEL, engine="torch")[0] is False
+    packages.states, packages.tried = {"torch": "missing"}, []
+    assert packages.names(model=MODEL, engine="torch")[0] is False
+    assert networks not in packages.tried, "it imports torch, so it cannot be tried without"
 
 
 def test_torch_that_is_there_stands_in_for_openvino(packages: Packages) -> None:

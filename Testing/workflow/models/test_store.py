@@ -84,8 +84,8 @@ def states(segwithu: Command) -> dict[str, str]:
 def test_from_a_server_to_a_segmentation_and_on_to_the_next_version(
     segwithu: Command, server: ModelServer, models: Path, tiny: Path, tmp_path: Path, data_folder: Path
 ) -> None:
-    assert "1 models, changed" in segwithu("models", "refresh").out
-    assert "1 models, unchanged" in segwithu("models", "refresh").out
+    assert "1 model, changed" in segwithu("models", "refresh").out
+    assert "1 model, unchanged" in segwithu("models", "refresh").out
     assert states(segwithu) == {"hippocampus@1.2.0": "installed", "tiny@1.0.0": "available"}
     shown = segwithu("models", "show", "tiny")
     assert "segwithu models download tiny@1.0.0" in shown.out
@@ -109,6 +109,19 @@ def test_from_a_server_to_a_segmentation_and_on_to_the_next_version(
     one_sentence(segwithu("models", "delete", "tiny", "--yes"), "tiny@1.0.0", "tiny@1.10.0", code=2)
     assert segwithu("models", "delete", "tiny@1.0.0", "--yes").code == 0
     assert sorted(path.name for path in models.iterdir() if path.name[0] != ".") == ["tiny-1.10.0"]
+
+
+def test_versions_of_one_name_are_told_apart_and_what_came_with_the_program_is_not_fetched_again(
+    segwithu: Command, published: Path, models: Path, tmp_path: Path
+) -> None:
+    assert segwithu("models", "publish", MODEL, "--registry", published).code == 0
+    said = segwithu("models", "download", "hippocampus", "--from", published).out
+    version = read_bundle(MODEL).about["version"]
+    assert f"hippocampus@{version} is installed already in" in said and not models.exists()
+    assert segwithu("models", "import", MODEL).code == 0  # a copy of one's own is no mistake
+    lines = segwithu("models", "verify").out.splitlines()
+    assert [line.endswith(": whole") for line in lines] == [True, True] and lines[0] != lines[1]
+    assert segwithu("models", "mirror", tmp_path / "stick").out == f"hippocampus@{version} in {tmp_path / 'stick'}\n"
 
 
 def test_no_registry_is_configured(segwithu: Command) -> None:
