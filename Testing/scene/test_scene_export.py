@@ -9,8 +9,8 @@ from loaded_case import add_transform, loaded_case
 from scipy.ndimage import distance_transform_edt
 
 from SegWithUCore.errors import InputError, OutputError
-from SegWithUSlicerLib.scene.case_images import near
 from SegWithUSlicerLib.scene.load_case import export_volume, is_unchanged, propose_roi, read_roi
+from SegWithUSlicerLib.scene.near_mask import near
 
 
 def _bend(case) -> "slicer.vtkMRMLTransformNode":

@@ -6,7 +6,7 @@ gives for files that it reads rightly.
 """
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -91,6 +91,38 @@ def read_nifti_grid(path: Path) -> NiftiGrid:
         InputError: as `read_nifti`, as far as the header and the size of the file tell.
     """
     return nifti_grid(read_nifti_header(path))
+
+
+def read_nifti_pieces(path: Path, room: Callable[[NiftiHeader], np.ndarray]) -> Iterator[slice]:
+    """Read a volume without slope and intercept piece by piece, for those who must not be kept waiting.
+
+    Args:
+        room: makes the array (k, j, i) that is filled, of the file's type but in the computer's byte order.
+
+    Yields:
+        The planes that were filled since the last time.
+
+    Raises:
+        InputError: as `read_nifti`; of missing voxels only at the end.
+    """
+    with _opened(path) as (header, source):
+        nifti_grid(header)
+        array, bad = room(header), 0
+        source.skip_to(header.offset)
+        planes = max(1, CHUNK_BYTES // max(1, array[:1].nbytes))
+        for start in range(0, len(array), planes):
+            part = array[start : start + planes]
+            view = part.reshape(-1).view(np.uint8).data
+            if source.fill(view) < len(view):
+                raise unreadable(path, f"its end is missing: {header.bytes} bytes of voxels are promised")
+            if not header.number.isnative:
+                part.byteswap(inplace=True)
+            if part.dtype.kind == "f":
+                bad += int(part.size - np.count_nonzero(np.isfinite(part)))
+            yield slice(start, start + len(part))
+        _check_rest(header, source)
+    if bad:
+        raise InputError(not_finite_message(path, bad, array.size))
 
 
 def not_finite_message(path: Path, bad: int, count: int) -> str:

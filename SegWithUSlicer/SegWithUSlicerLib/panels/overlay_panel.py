@@ -16,6 +16,7 @@ from ..scene.case_nodes import CaseNodes
 from ..scene.overlay import COLOUR_MAPS, Overlay
 from ..scene.readout import sentence, share_above
 from .gui_connections import GuiConnections
+from .map_loader import MapLoader, map_words
 from .review_widgets import key_text
 
 _STEPS = 100
@@ -48,7 +49,8 @@ class OverlayPanel:
         self.ui = ui
         self.overlay: Overlay | None = None
         self._gui = GuiConnections()
-        self._map_names: list[str | None] = []
+        self._map_words: list[str] = []
+        self.loader = MapLoader(ui, self.refresh)
         self._suggested: set[str] = set()
         for name in COLOUR_MAPS:
             ui.colourBox.addItem(name)
@@ -58,7 +60,7 @@ class OverlayPanel:
         self._connect(ui.opacitySlider, Overlay.set_opacity, lambda overlay: overlay.opacity)
         self._connect(ui.thresholdSlider, Overlay.set_threshold, lambda overlay: overlay.threshold, self._read_out)
         self._connect(ui.colourBox, _set_colours, _colours_index)
-        self._connect(ui.nearBox, Overlay.set_only_near, lambda overlay: overlay.only_near, self.refresh)
+        self._connect(ui.nearBox, self._set_near, lambda overlay: overlay.only_near)
         self._connect(ui.legendBox, Overlay.set_legend, lambda overlay: overlay.legend)
         ui.showInputButton.connect("clicked(bool)", guarded(self.show_input))
         self.refresh()
@@ -79,6 +81,7 @@ class OverlayPanel:
 
     def attach(self, nodes: CaseNodes | None) -> None:
         """Follow a run without changing any view: what it shows already (a loaded scene) is taken up."""
+        self.loader.cancel()
         if self.overlay is not None:
             self.overlay.release()
         self.overlay = None if nodes is None else Overlay(nodes, self.refresh)
@@ -93,10 +96,11 @@ class OverlayPanel:
         assert overlay is not None
         available = list(overlay.available)
         if overlay.map_name is None and available:
-            overlay.show(was[0] if was is not None and was[0] in available else available[0])
+            is_there = was is not None and was[0] in available and not overlay.needs_loading(was[0], was[2])
+            overlay.show(was[0] if was is not None and is_there else available[0])
             if was is not None and was[0] is not None:
                 overlay.set_opacity(was[1])
-                overlay.set_only_near(was[2])
+                overlay.set_only_near(was[2] and not overlay.needs_loading(overlay.map_name, True))
                 overlay.set_legend(was[3])
         self.refresh()
 
@@ -110,9 +114,11 @@ class OverlayPanel:
         return OverlaySettings(overlay.map_name, *numbers)
 
     def apply_settings(self, settings: OverlaySettings | None) -> None:
-        """Show another run's map as one was shown before, if it has that map."""
+        """Show another run's map as one was shown before, if it has that map and need not load it first."""
         overlay = self.overlay
         if overlay is None or settings is None or settings.map_name not in overlay.available:
+            return
+        if overlay.needs_loading(settings.map_name, settings.only_near):
             return
         overlay.show(settings.map_name)
         overlay.set_opacity(settings.opacity)
@@ -145,6 +151,7 @@ class OverlayPanel:
         overlay = self.overlay
         self.ui.overlayButton.enabled = self.ui.overlayButton.visible = overlay is not None
         self._list_maps()
+        self.loader.draw(overlay)
         # A map that was deleted a moment ago still has its name.
         window = overlay.window if overlay is not None and overlay.map_name is not None else None
         for name in ("opacitySlider", "thresholdSlider", "colourBox", "nearBox", "legendBox"):
@@ -171,18 +178,20 @@ class OverlayPanel:
             slider.maximum = high
             slider.singleStep = step
 
+    @property
+    def _offered(self) -> list[str | None]:
+        return [*(self.overlay.available if self.overlay is not None else ()), None]
+
     def _list_maps(self) -> None:
-        available = self.overlay.available if self.overlay is not None else {}
-        names = [*available, None]
-        box = self.ui.mapBox
-        current = self.overlay.map_name if self.overlay is not None else None
+        overlay, box, names = self.overlay, self.ui.mapBox, self._offered
+        current = self.loader.wanted or (overlay.map_name if overlay is not None else None)
+        words = [_("None") if name is None or overlay is None else map_words(overlay, name) for name in names]
         with self._gui.updating():
-            if names != self._map_names or box.count != len(names):
+            if words != self._map_words or box.count != len(names):
                 box.clear()
-                for name in available:
-                    box.addItem(MAP_WORDS.get(name, available[name].title))
-                box.addItem(_("None"))
-                self._map_names = names
+                for word in words:
+                    box.addItem(word)
+                self._map_words = words
             box.currentIndex = names.index(current) if current in names else len(names) - 1
 
     def _read_out(self) -> None:
@@ -191,10 +200,21 @@ class OverlayPanel:
         self.ui.readoutLabel.text = "\n".join(lines) or _("Above the threshold: not assessed.")
 
     def _show_map(self, index: int) -> None:
-        if self.overlay is not None and index < len(self._map_names):
-            self.overlay.show(self._map_names[index])
-            self._suggest_threshold(self.overlay)
-            self.refresh()
+        overlay, offered = self.overlay, self._offered
+        if overlay is None or index >= len(offered):
+            return
+        name = offered[index]
+
+        def show() -> None:
+            overlay.show(name)
+            self._suggest_threshold(overlay)
+
+        self.loader.when_loaded(overlay, name, show, None)
+        self.refresh()
+
+    def _set_near(self, overlay: Overlay, only_near: bool) -> None:
+        self.loader.when_loaded(overlay, overlay.map_name, lambda: overlay.set_only_near(only_near), only_near)
+        self.refresh()
 
     def _suggest_threshold(self, overlay: Overlay) -> None:
         """Hide most of a map that would colour everything when it is chosen first."""
@@ -221,13 +241,6 @@ class OverlayPanel:
                 then()
 
         self._gui.connect(widget, changed, lambda: read(self.overlay) if self.overlay is not None else None)
-
-
-MAP_WORDS = {
-    "ranking": _("Uncertainty, unscaled (ranking map)"),
-    "calibration": _("Softened probabilities (calibration map)"),
-}
-"""What a map says, before the name that the method gives it."""
 
 
 def _decimals(step: float) -> int:

@@ -15,6 +15,7 @@ from SegWithUCore.errors import SegWithUError
 
 from ..guarded import details_of, reason_of, report, show_in_console
 from ..i18n import _
+from ..scene.steps import SteppedTask
 from .install_plan import InstallOutcome, InstallResult
 
 
@@ -130,8 +131,10 @@ class RunTools:
         export: writes a volume to a path, with the region of interest; gives an ExportedVolume.
         in_scene: whether an exported volume is still there.
         unchanged: whether it is still there as it was.
-        load: puts a case folder into the scene as the request asks; gives the nodes, and what the user should know
-            about where they are, one sentence or "".
+        load: the task that puts a case folder into the scene as the request asks; it returns the nodes, and what the
+            user should know about where they are, one sentence or "". Only its last step touches the scene.
+        keep: takes a run's folder over if the nodes still read from the case in it; whether it did.
+        every: calls back again and again until what it returns is called, while a result is loaded.
         engine_lost: called if a package is missing after all, so that the next `prepare` checks again.
     """
 
@@ -140,12 +143,16 @@ class RunTools:
     export: Callable[[Any, Path, Any], Any]
     in_scene: Callable[[Any], bool]
     unchanged: Callable[[Any], bool]
-    load: Callable[[Path, RunRequest], tuple[Any, str]]
+    load: Callable[[Path, RunRequest], SteppedTask[tuple[Any, str]]]
+    keep: Callable[[Any, Folder, Path], bool]
+    every: Callable[[Callable[[], None]], Callable[[], None]]
     engine_lost: Callable[[], None] = lambda: None
 
 
 CASE_FOLDER = "case"
 _TRUSTED_FRACTION = 0.1
+FIRST_S, SLICE_S = 0.2, 0.05
+"""How long loading a result may keep the window waiting: at first, where small results are done, and then at a time."""
 
 
 @dataclass
@@ -156,6 +163,8 @@ class _Run:
     id: int | None = None
     cancel_sentence: str = ""
     engine_remark: str = ""
+    loading: SteppedTask[tuple[Any, str]] | None = None
+    stop_loading: Callable[[], None] = lambda: None
 
 
 class RunController:
@@ -214,6 +223,9 @@ class RunController:
             return
         run.cancel_sentence = sentence or _("Cancelled: press Apply to start again.")
         with self._ends_on_error(run):
+            if run.loading is not None:
+                self._end(Outcome.CANCELLED, run.cancel_sentence)  # the worker is done, and the scene untouched
+                return
             if run.id is None:
                 self._worker.cancel_all()
             else:
@@ -231,6 +243,8 @@ class RunController:
     def drop_run(self) -> None:
         """Drop the run without any callback, and remove its folder: for quitting, after the worker ended."""
         run, self._run = self._run, None
+        if run is not None:
+            _stop(run)
         if run is not None and run.folder is not None:
             run.folder.remove()
 
@@ -317,15 +331,40 @@ class RunController:
         # Told before anything is loaded: a warning stands before any colour is shown.
         warnings, _notes = split_deviations(event.get("warnings") or [])
         self._set_status(replace(self.status, stage=_("loading the result"), fraction=1.0, warnings=warnings))
+        self._load(run, event, FIRST_S)
+
+    def _load(self, run: _Run, event: Mapping[str, Any], seconds: float) -> None:
+        """Go on with loading the result for a while."""
         if not all(self._tools.unchanged(one) for one in run.exported):
             text = _("The image changed while it was segmented, so the result is not shown: press Apply again.")
             self._end(Outcome.OUTDATED, text)
             return
+        case = Path(str(event["case"]))
         try:
-            self.nodes, remark = self._tools.load(Path(str(event["case"])), run.request)
+            is_first = run.loading is None
+            run.loading = run.loading or self._tools.load(case, run.request)
+            is_done = run.loading.run(seconds)
         except SegWithUError as error:
             self._end(Outcome.FAILED, _sentence(error))
             return
+        if is_done:
+            self._loaded(run, event, case)
+            return
+        self._set_status(replace(self.status, fraction=run.loading.fraction))
+        if is_first:
+            run.stop_loading = self._tools.every(lambda: self._load_on(run, event))
+
+    def _load_on(self, run: _Run, event: Mapping[str, Any]) -> None:
+        if run is self._run:
+            with self._ends_on_error(run):
+                self._load(run, event, SLICE_S)
+
+    def _loaded(self, run: _Run, event: Mapping[str, Any], case: Path) -> None:
+        assert run.loading is not None
+        run.stop_loading()
+        self.nodes, remark = run.loading.result
+        if run.folder is not None and self._tools.keep(self.nodes, run.folder, case):
+            run.folder = None
         self.on_loaded(self.nodes)
         text = _("Done in {seconds:.0f} s on {device}: drag the threshold, or click a structure in the table.")
         engine = (event.get("engine") or {}).get("name")
@@ -363,6 +402,8 @@ class RunController:
 
     def _end(self, outcome: Outcome, sentence: str, details: str = "") -> None:
         run, self._run = self._run, None
+        if run is not None:
+            _stop(run)
         if run is not None and run.folder is not None and not _removed(run.folder):
             details = f"{details}\n{run.folder.path} is held by another program; the next start removes it.".strip()
         self._set_status(RunStatus(Phase.IDLE, outcome, sentence, warnings=self.status.warnings, details=details))
@@ -373,6 +414,13 @@ class RunController:
             self.on_status(status)
         except Exception as error:  # noqa: BLE001 - a panel that cannot be drawn does not end a run
             report(error)
+
+
+def _stop(run: _Run) -> None:
+    """Stop loading a result; where it is done, nothing happens."""
+    run.stop_loading()
+    if run.loading is not None:
+        run.loading.cancel()
 
 
 def _removed(folder: Folder) -> bool:

@@ -12,8 +12,11 @@ from SegWithUCore.paths import resource_path
 from ..guarded import guarded, last_problem
 from ..i18n import _
 from ..scene.case_nodes import CaseNodes
-from ..scene.load_case import export_volume, is_unchanged, load_case
+from ..scene.later_maps import keep_files, release_gone
+from ..scene.load_case import export_volume, is_unchanged, load_case_steps, work_of_case
+from ..scene.observers import Observations
 from ..scene.output import why_kept
+from ..scene.steps import SteppedTask, Steps
 from .controller import RunController, RunRequest, RunTools
 from .install import Installer, slicer_tools
 from .install_plan import InstallOutcome, InstallResult
@@ -23,6 +26,8 @@ from .worker import WorkerProcess, WorkerState
 
 PYTHON_SETTING = "SegWithU/Python"
 WHEELS_SETTING = "SegWithU/Wheels"
+LOADING_INTERVAL_MS = 5
+"""Between two steps of loading, in which the window answers."""
 
 
 def start_timer(interval_ms: int, callback: Callable[[], None]) -> Callable[[], None]:
@@ -89,6 +94,13 @@ class Session:
         self.worker = WorkerProcess(start_timer, _start)
         self.controller = RunController(self.worker, self._tools())
         self._ready: set[tuple[str, ...]] = set()
+        self._observations = Observations()
+        scene = slicer.mrmlScene
+        for event in (scene.NodeRemovedEvent, scene.EndCloseEvent):
+            self._observations.add(scene, event, self._runs_may_be_gone)
+
+    def _runs_may_be_gone(self, scene: "slicer.vtkMRMLScene", _event: str) -> None:
+        release_gone(scene)
 
     def prepare(self, request: RunRequest, on_result: Callable[[InstallResult], None]) -> None:
         """Bring what a run needs into a working state; checked once a need, until the worker misses something."""
@@ -129,6 +141,8 @@ class Session:
         """End the worker and whatever it is doing, and leave no file: for quitting and reloading."""
         self.worker.stop()
         self.controller.drop_run()
+        self._observations.clear()
+        release_gone(None)
 
     def diagnostics(self) -> str:
         """Return what a bug report needs: versions, state, the worker's last lines. No names of patients or files."""
@@ -153,15 +167,21 @@ class Session:
             in_scene=lambda exported: slicer.mrmlScene.GetNodeByID(exported.node_id) is not None,
             unchanged=is_unchanged,
             load=_load,
+            keep=keep_files,
+            every=lambda callback: start_timer(LOADING_INTERVAL_MS, callback),
             engine_lost=self.check_again,
         )
 
 
-def _load(folder: Path, request: RunRequest) -> tuple[CaseNodes, str]:
-    """Put a result where the request asks for it; the sentence says why it is elsewhere."""
+def _load(folder: Path, request: RunRequest) -> SteppedTask[tuple[CaseNodes, str]]:
+    """Make the task that puts a result where the request asks for it; the sentence says why it is elsewhere."""
+    return SteppedTask(_load_steps(folder, request), work_of_case(folder, request.volumes[0]))
+
+
+def _load_steps(folder: Path, request: RunRequest) -> Steps[tuple[CaseNodes, str]]:
     output, volumes = request.output, request.volumes
     kept = why_kept(output) if output is not None and output.GetScene() is not None else ""
-    nodes = load_case(folder, volumes[0], channels=volumes[1:], output=output, new=request.new)
+    nodes = yield from load_case_steps(folder, volumes[0], channels=volumes[1:], output=output, new=request.new)
     if not kept or nodes.segmentation is None:
         return nodes, ""
     text = _("{kept} and stays as it is: the result is in '{name}'.")

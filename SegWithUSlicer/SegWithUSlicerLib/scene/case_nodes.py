@@ -30,6 +30,7 @@ _INPUT, _SEGMENTATION, _TABLE = "segwithu.input", "segwithu.segmentation", "segw
 _MAP, _NEAR = "segwithu.map.", "segwithu.near."
 _REGIONS, _REGIONS_TEXT, _ORIGINAL = "segwithu.regions", "segwithu.regions_text", "segwithu.original"
 _CASE, _MODEL, _LABEL, _FOLDER = "case_json", "model", "label", "case_folder"
+_LATER, _NEAR_MM = "later_maps", "near_mm"
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,19 @@ class CaseNodes:
     def near(self) -> dict[str, "slicer.vtkMRMLScalarVolumeNode"]:
         """The copies that are masked away from the segmentation."""
         return self._volumes(_NEAR)
+
+    @property
+    def later(self) -> list[str]:
+        """The maps of a large image that are loaded when they are chosen, and are in no node now."""
+        text = self.hub.GetParameter(_LATER)
+        there, names = self.maps, parse_json(text, self.hub.GetName()) if text else []
+        return [name for name in MAP_NAMES if name in names and name not in there]
+
+    @property
+    def near_later_mm(self) -> float | None:
+        """The distance of "only near the segmentation" where masked copies are made when they are wanted, else None."""
+        text = self.hub.GetParameter(_NEAR_MM)
+        return float(text) if text else None
 
     @property
     def results(self) -> list["slicer.vtkMRMLDisplayableNode"]:
@@ -150,6 +164,11 @@ class CaseNodes:
     def set_map(self, name: str, near: bool, node: "slicer.vtkMRMLScalarVolumeNode | None") -> None:
         """Remember a map or its masked copy; None forgets it."""
         self.hub.SetNodeReferenceID((_NEAR if near else _MAP) + name, None if node is None else node.GetID())
+
+    def set_later(self, names: Sequence[str], near_mm: float | None) -> None:
+        """Remember which maps are loaded when they are chosen, and the distance of masked copies made then."""
+        self.hub.SetParameter(_LATER, json.dumps(list(names)) if names else "")
+        self.hub.SetParameter(_NEAR_MM, "" if near_mm is None else repr(near_mm))
 
     def set_regions(
         self, volume: "slicer.vtkMRMLLabelMapVolumeNode | None", text: "slicer.vtkMRMLTextNode | None"

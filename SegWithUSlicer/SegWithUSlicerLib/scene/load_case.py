@@ -10,15 +10,17 @@ from pathlib import Path
 import slicer
 import vtk
 
-from SegWithUCore.case.case_file import CaseDescription, MapInfo, read_description
+from SegWithUCore.case.case_file import CaseDescription, read_description
 
 from ..i18n import _
-from .case_images import CaseImages, MapVolume, Volume, image_from, read_case_images
-from .case_nodes import MAP_ATTRIBUTE, NEAR_ATTRIBUTE, CaseNodes, find_cases, find_replaceable, is_ours, new_case_nodes
-from .map_display import prepare_display
+from .case_images import Volume
+from .case_nodes import CaseNodes, find_cases, find_replaceable, is_ours, new_case_nodes
 from .output import run_of, take_over, why_kept
+from .put_maps import put_maps
+from .read_case import case_bytes, is_large, read_case_steps
 from .review_nodes import keep_original, put_regions, read_case_regions
-from .segmentation import fill_segmentation, mark_judged
+from .segmentation import PreparedLabels, fill_segmentation, mark_judged, prepare_labels_steps
+from .steps import Steps, finish
 from .structures import fill_table
 from .volume_export import ExportedVolume, export_volume, is_unchanged, propose_roi, read_roi
 
@@ -37,7 +39,6 @@ __all__ = [
 ]
 
 NEAR_MM = 5.0
-_QUANTITY_SCHEME = "99SEGWITHU"
 
 
 def load_case(
@@ -68,22 +69,49 @@ def load_case(
     Raises:
         InputError: the folder is not whole, or does not fit the input. The scene is then as it was.
     """
+    arguments = (channels, near_mm, scene, lasting, output, new)
+    return finish(load_case_steps(case_folder, input_node, *arguments))
+
+
+def load_case_steps(
+    case_folder: Path,
+    input_node: "slicer.vtkMRMLScalarVolumeNode | None",
+    channels: Sequence["slicer.vtkMRMLScalarVolumeNode"] = (),
+    near_mm: float | None = NEAR_MM,
+    scene: "slicer.vtkMRMLScene | None" = None,
+    lasting: bool = False,
+    output: "slicer.vtkMRMLSegmentationNode | None" = None,
+    new: bool = False,
+) -> Steps[CaseNodes]:
+    """Do what `load_case` does in steps; see `work_of_case` for how much they are.
+
+    Only the last step touches the scene: given up before it, everything is as it was.
+    """
     scene = scene or (slicer.mrmlScene if input_node is None else input_node.GetScene())
     folder = Path(case_folder)
     case = read_description(folder)
-    images = read_case_images(folder, case, input_node, near_mm)
-    regions = read_case_regions(folder, images.regions)
+    images = yield from read_case_steps(folder, case, input_node, near_mm)
+    regions = read_case_regions(folder, None if images.regions is None else images.region_boxes)
+    prepared = yield from prepare_labels_steps(case.structures, images.labels, images.boxes)
     inputs = [] if input_node is None else [input_node, *channels]
     nodes, is_taken = _nodes_for(scene, case, inputs, output, new)
     nodes.set_case(case, folder if lasting else None)
-    _put_maps(scene, nodes, images)
-    _put_segmentation(scene, nodes, case, images, input_node, is_taken)
-    put_regions(nodes, regions, images.regions)
+    nodes.set_later(list(images.later), near_mm if images.later or is_large(images.labels) else None)
+    put_maps(nodes, images)
+    _put_segmentation(scene, nodes, case, (images.labels, prepared), input_node, is_taken)
+    put_regions(nodes, regions, images.regions, images.region_boxes)
     keep_original(nodes)
     follow_parent_transform(nodes)
     _put_table(scene, nodes, case)
     put_in_folder(nodes)
     return nodes
+
+
+def work_of_case(case_folder: Path, input_node: "slicer.vtkMRMLScalarVolumeNode | None") -> float:
+    """Estimate how much `load_case_steps` has to do, in the unit of its steps."""
+    image = None if input_node is None else input_node.GetImageData()
+    voxels = 0 if image is None else image.GetNumberOfPoints()
+    return case_bytes(read_description(Path(case_folder)), voxels)
 
 
 def _nodes_for(
@@ -140,58 +168,15 @@ def _time_of(case: CaseDescription) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S")
 
 
-def _put_maps(scene: "slicer.vtkMRMLScene", nodes: CaseNodes, images: CaseImages) -> None:
-    for name in set(nodes.maps) | set(nodes.near):
-        # A map of the former run that this one lacks must not be taken for a result of this one.
-        entry = images.maps.get(name)
-        if entry is None and name in nodes.maps:
-            scene.RemoveNode(nodes.maps[name])
-        if (entry is None or entry.near is None) and name in nodes.near:
-            scene.RemoveNode(nodes.near[name])
-    for name, entry in images.maps.items():
-        title = f"{nodes.label} {entry.info.title}"
-        node = nodes.maps.get(name) or scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", title)
-        nodes.set_map(name, False, node)
-        _put_map(node, entry, entry.volume)
-        if entry.near is not None:
-            near_title = _("{map} (near the segmentation)").format(map=title)
-            node = nodes.near.get(name) or scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", near_title)
-            nodes.set_map(name, True, node)
-            node.SetAttribute(NEAR_ATTRIBUTE, "1")
-            _put_map(node, entry, entry.near)
-
-
-def _put_map(node: "slicer.vtkMRMLScalarVolumeNode", entry: MapVolume, volume: Volume) -> None:
-    was_modifying = node.StartModify()
-    try:
-        node.SetAttribute(MAP_ATTRIBUTE, entry.info.name)
-        node.SetAndObserveImageData(volume.image)
-        node.SetIJKToRASMatrix(volume.ijk_to_ras)
-        quantity, units = _codes(entry.info)
-        node.SetVoxelValueQuantity(quantity)
-        node.SetVoxelValueUnits(units)
-        prepare_display(node, entry.info, entry.window, entry.floor, entry.top)
-    finally:
-        node.EndModify(was_modifying)
-
-
-def _codes(info: MapInfo) -> tuple["slicer.vtkCodedEntry", "slicer.vtkCodedEntry"]:
-    quantity, units = slicer.vtkCodedEntry(), slicer.vtkCodedEntry()
-    # DICOM has no code for these quantities yet: a private scheme, as its rules ask for.
-    quantity.SetValueSchemeMeaning(info.name, _QUANTITY_SCHEME, info.quantity)
-    units.SetValueSchemeMeaning(info.unit, "UCUM", "no units" if info.unit == "1" else info.unit)
-    return quantity, units
-
-
 def _put_segmentation(
     scene: "slicer.vtkMRMLScene",
     nodes: CaseNodes,
     case: CaseDescription,
-    images: CaseImages,
+    labelled: tuple[Volume, PreparedLabels],
     input_node: "slicer.vtkMRMLScalarVolumeNode | None",
     is_taken: bool,
 ) -> None:
-    node = nodes.segmentation
+    node, (labels, prepared) = nodes.segmentation, labelled
     if node is None:
         node = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", _("{input} segmentation").format(input=nodes.label))
         nodes.set_segmentation(node)
@@ -201,14 +186,14 @@ def _put_segmentation(
         node.GetDisplayNode().SetVisibility2DFill(False)
     # All results have nodes by now. Before the reference geometry, which is taken relative to the transform.
     follow_parent_transform(nodes)
-    reference = input_node or next(iter(nodes.maps.values()), None) or _volume_node(images.labels)
+    reference = input_node or next(iter(nodes.maps.values()), None) or _volume_node(labels)
     node.SetReferenceImageGeometryParameterFromVolumeNode(reference)
-    fill_segmentation(node, case.structures, images.labels, anew=is_taken)
+    fill_segmentation(node, case.structures, prepared, anew=is_taken)
 
 
 def _volume_node(volume: Volume) -> "slicer.vtkMRMLScalarVolumeNode":
     node = slicer.vtkMRMLScalarVolumeNode()
-    node.SetAndObserveImageData(image_from(volume.array))
+    node.SetAndObserveImageData(volume.image)
     matrix = vtk.vtkMatrix4x4()
     matrix.DeepCopy(volume.ijk_to_ras)
     node.SetIJKToRASMatrix(matrix)

@@ -5,6 +5,7 @@ import slicer
 from SegWithUCore.case.case_file import MapInfo
 
 from ..i18n import _
+from .case_images import MapVolume, Volume
 
 # Perceptually uniform and readable with the common forms of colour blindness. Built-in nodes of every Slicer,
 # which are not saved with a scene: they are named by id, never copied.
@@ -54,6 +55,13 @@ def fixed_window(volume: "slicer.vtkMRMLScalarVolumeNode") -> tuple[float, float
     """Return the lowest and highest value of the map's colour scale, in its unit: the same for every patient."""
     low, high = volume.GetAttribute(WINDOW_ATTRIBUTE).split()
     return float(low), float(high)
+
+
+def drawn_as(volume: "slicer.vtkMRMLScalarVolumeNode", info: MapInfo, grid: Volume) -> MapVolume:
+    """Return a map of the scene as it was put there, from what its node remembers."""
+    floor = float(volume.GetAttribute(FLOOR_ATTRIBUTE))
+    upper = float(volume.GetAttribute(_UPPER_ATTRIBUTE))
+    return MapVolume(info, grid, fixed_window(volume), floor=floor, below=floor - 1.0, top=upper - 1.0)
 
 
 def keep_fixed(volume: "slicer.vtkMRMLScalarVolumeNode") -> bool:

@@ -10,12 +10,13 @@ import slicer
 
 from SegWithUCore.case.case_file import MapInfo
 
-from . import map_display
+from . import later_maps, map_display
 from .case_nodes import MAP_ATTRIBUTE, NEAR_ATTRIBUTE, CaseNodes
 from .map_display import COLOUR_MAPS, DEFAULT_COLOUR_MAP
 from .observers import Observations
 from .readout import AboveThreshold, share_above
 from .slice_views import ViewLayers
+from .steps import Steps, finish
 
 __all__ = ["COLOUR_MAPS", "DEFAULT_COLOUR_MAP", "DEFAULT_OPACITY", "Overlay"]
 
@@ -58,8 +59,9 @@ class Overlay:
 
     @property
     def available(self) -> dict[str, MapInfo]:
-        """The maps that can be shown, by name, in the order in which to offer them."""
-        return {name: self._case.maps[name] for name in self.nodes.maps if name in self._case.maps}
+        """The maps that can be shown, by name, in the order in which to offer them; some may have to be loaded."""
+        there = {*self.nodes.maps, *later_maps.loadable(self.nodes)}
+        return {name: info for name, info in self._case.maps.items() if name in there}
 
     @property
     def view_count(self) -> int:
@@ -104,19 +106,46 @@ class Overlay:
         """Number of active observers; 0 after `release`."""
         return len(self._observations) + self._layers.observer_count
 
+    def needs_loading(self, map_name: str | None, only_near: bool | None = None) -> bool:
+        """Check whether `show` (or `set_only_near`) would have to load this map first, or to mask a copy of it."""
+        nodes = self.nodes
+        if map_name is None:
+            return False
+        wants_copy = self._only_near if only_near is None else only_near
+        is_copied = map_name in nodes.near or nodes.near_later_mm is None
+        return map_name not in nodes.maps or (wants_copy and not is_copied)
+
+    def loading_steps(self, map_name: str, only_near: bool | None = None) -> Steps[None]:
+        """Do in steps what showing a map must do first; nothing is shown yet.
+
+        Raises:
+            KeyError: the run has no such map.
+            InputError: its file is gone or damaged.
+        """
+        if map_name not in self.available:
+            raise KeyError(map_name)
+        yield from later_maps.load_map_steps(self.nodes, map_name)
+        if self._only_near if only_near is None else only_near:
+            yield from later_maps.make_near_steps(self.nodes, map_name)
+
     def show(self, map_name: str | None) -> int:
         """Show a map in every slice view that shows the input; None switches the overlay off.
+
+        A map that is not loaded yet is loaded, which takes some seconds; the panel does that in `loading_steps`.
 
         Returns:
             In how many views it is drawn.
 
         Raises:
             KeyError: the run has no such map.
+            InputError: it cannot be loaded.
         """
         self.hide_while(False)
         if map_name is None:
             self.release()
             return 0
+        if self.needs_loading(map_name):
+            finish(self.loading_steps(map_name))
         volume = self._volume_of(map_name)
         opacity = self.opacity
         self._hide_legend()
@@ -145,8 +174,10 @@ class Overlay:
                 map_display.set_colour_map(volume.GetDisplayNode(), name)
 
     def set_only_near(self, only_near: bool) -> None:
-        """Colour only voxels near the segmentation: switches to the copy that was masked when the run was loaded."""
+        """Colour only voxels near the segmentation: switches to a masked copy, which is made if it is missing."""
         former = self._volume()
+        if self._map_name in self.nodes.maps and self.needs_loading(self._map_name, bool(only_near)):
+            finish(self.loading_steps(self._map_name, True))
         self._only_near = bool(only_near)
         volume = self._volume()
         if former is None or volume is None or volume is former:

@@ -4,7 +4,7 @@ A hidden text node holds the text of `regions.csv`, a hidden label volume (value
 holds any. Both hang on the run's hub. Which box each region fills is looked up once a volume, not once a click.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,7 +18,7 @@ from SegWithUCore.errors import InputError
 from SegWithUCore.regions.region import Region
 
 from ..i18n import _
-from .case_images import Volume, array_of, image_from, labelled_box
+from .case_images import Box, Volume, array_of, image_from, labelled_box, shifted, union
 from .case_nodes import REGIONS_ATTRIBUTE, CaseNodes, hidden_node
 from .segmentation import was_touched
 
@@ -40,32 +40,33 @@ class RegionMask(NamedTuple):
     ijk_to_ras: vtk.vtkMatrix4x4
 
 
-def read_case_regions(case_folder: Path, labels: Volume | None) -> str | None:
+def read_case_regions(case_folder: Path, boxes: Mapping[int, Box] | None) -> str | None:
     """Read the text of a case folder's `regions.csv`; None if regions were not searched for.
 
     Args:
-        labels: the label volume that belongs to it; None if there is none.
+        boxes: of the labels of the label volume that belongs to it; None if there is none.
 
     Raises:
         InputError: it is damaged, or names other regions than the label volume holds.
     """
-    if labels is None:
+    if boxes is None:
         return None
     path = case_folder / REGIONS_FILE
     ids = {region.id for region in region_files.read_regions(case_folder)}
-    odd = ids ^ set(_boxes(labels.image))
+    odd = ids ^ set(boxes)
     if odd:
         text = _("{file} and {labels} do not hold the same regions (id {id}): make the regions again.")
         raise InputError(text.format(file=path, labels=REGION_LABELS_FILE, id=min(odd)))
     return path.read_text(encoding="utf-8")
 
 
-def put_regions(nodes: CaseNodes, regions_csv: str | None, labels: Volume | None) -> None:
+def put_regions(nodes: CaseNodes, regions_csv: str | None, labels: Volume | None, boxes: Mapping[int, Box]) -> None:
     """Keep the regions with the run, in place of those it had; None leaves it without.
 
     Args:
         regions_csv: the text of `regions.csv`.
         labels: the whole label volume on the input's grid, value = id.
+        boxes: of its labels.
     """
     if regions_csv is None or labels is None:
         _remove(nodes)
@@ -73,12 +74,14 @@ def put_regions(nodes: CaseNodes, regions_csv: str | None, labels: Volume | None
     volume = nodes.regions or _hidden(nodes, "vtkMRMLLabelMapVolumeNode", _("{input} regions"))
     text = nodes.regions_text or _hidden(nodes, "vtkMRMLTextNode", _("{input} region figures"))
     nodes.set_regions(volume, text)
-    box = labelled_box(labels.array != 0) or (slice(0, 1),) * 3
+    box = union(list(boxes.values())) or (slice(0, 1),) * 3
     offset = tuple(side.start for side in box[::-1])
     volume.SetAttribute(REGIONS_ATTRIBUTE, "1")
     volume.SetAttribute(_OFFSET_ATTRIBUTE, " ".join(map(str, offset)))
     volume.SetIJKToRASMatrix(_shifted(labels.ijk_to_ras, offset))
-    volume.SetAndObserveImageData(image_from(labels.array[box]))
+    image = image_from(labels.array[box])
+    volume.SetAndObserveImageData(image)
+    _remember(_indexes, image.GetMTime(), {label: shifted(found, offset[::-1]) for label, found in boxes.items()})
     # A file of its own: thousands of regions are too much for an attribute of the scene's XML.
     text.SetForceCreateStorageNode(slicer.vtkMRMLTextNode.CreateStorageNodeAlways)
     text.SetText(regions_csv)

@@ -4,11 +4,11 @@ import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import slicer
 import vtk
-from vtk.util.numpy_support import numpy_to_vtk
 
 from SegWithUCore.case.case_file import Structure
 from SegWithUCore.errors import InputError
@@ -16,7 +16,8 @@ from SegWithUCore.imaging.nrrd import read_nrrd_header
 from SegWithUCore.imaging.stored_voxels import check_voxels
 from SegWithUCore.input_files import regular_file
 
-from .case_images import Volume, array_of, labelled_box
+from .case_images import Box, Volume, array_of, empty_image, labelled_box, shifted, union
+from .steps import STEP_BYTES, Steps, finish
 
 CONTENT_ATTRIBUTE = "SegWithU.Content"
 JUDGED_ATTRIBUTE = "SegWithU.Judged"
@@ -25,13 +26,66 @@ _TERMINOLOGY = "Segmentation category and type - 3D Slicer General Anatomy list"
 _REGIONS = "Anatomic codes - DICOM master list"
 
 
+def _labelmap() -> str:
+    return str(slicer.vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresentationName())
+
+
 def segment_id(value: int) -> str:
     """Return the segment ID for a label value; the same in every run, so that a re-run finds it."""
     return f"SegWithU_{value}"
 
 
+class PreparedLabels(NamedTuple):
+    """A label map that is ready to become segments, with the hash of its content."""
+
+    image: "slicer.vtkOrientedImageData"
+    content: str
+
+
+def prepare_labels_steps(
+    structures: Sequence[Structure], labels: Volume, boxes: Mapping[int, Box]
+) -> Steps[PreparedLabels]:
+    """Cut the labels to what is labelled and hash them, which takes long in a large volume.
+
+    Args:
+        boxes: of each label that occurs, on the whole grid.
+    """
+    # Surfaces and edits of a small organ in a large volume then take its size, not the CT's.
+    whole = union(list(boxes.values())) or tuple(slice(0, 1) for _axis in range(3))
+    highest = max((structure.value for structure in structures), default=0)
+    array, dtype = labels.array, np.dtype(np.uint8 if highest < 256 else np.int16)
+    cut = empty_image([side.stop - side.start for side in whole], dtype)
+    part = array_of(cut)
+    planes = max(1, STEP_BYTES // max(1, part[:1].nbytes))
+    for start in range(0, len(part), planes):
+        stop = min(start + planes, len(part))
+        part[start:stop] = array[whole[0].start + start : whole[0].start + stop, whole[1], whole[2]]
+        yield 0.5 * part[start:stop].nbytes
+    image = slicer.vtkOrientedImageData()
+    k, j, i = whole
+    image.SetExtent(i.start, i.stop - 1, j.start, j.stop - 1, k.start, k.stop - 1)
+    image.GetPointData().SetScalars(cut.GetPointData().GetScalars())
+    image.SetImageToWorldMatrix(labels.ijk_to_ras)
+    corner = [side.start for side in whole]
+    entries = [
+        _Entry(
+            segment_id(structure.value),
+            structure.name,
+            image,
+            structure.value,
+            shifted(boxes[structure.value], corner) if structure.value in boxes else None,
+        )
+        for structure in structures
+    ]
+    return PreparedLabels(image, (yield from _hash_steps(entries)))
+
+
 def fill_segmentation(
-    node: "slicer.vtkMRMLSegmentationNode", structures: Sequence[Structure], labels: Volume, *, anew: bool = False
+    node: "slicer.vtkMRMLSegmentationNode",
+    structures: Sequence[Structure],
+    prepared: PreparedLabels,
+    *,
+    anew: bool = False,
 ) -> None:
     """Make the node hold exactly these structures, in label order, each also when it is empty; one step for observers.
 
@@ -45,18 +99,18 @@ def fill_segmentation(
     segmentation = node.GetSegmentation()
     surface = slicer.vtkSegmentationConverter.GetSegmentationClosedSurfaceRepresentationName()
     had_surface = segmentation.ContainsRepresentation(surface)
-    image = _shared_labelmap(labels, max((structure.value for structure in ordered), default=0))
     was_modifying = node.StartModify()
     try:
         node.SetSourceRepresentationToBinaryLabelmap()
         segmentation.RemoveRepresentation(surface)
         _remove_other_segments(segmentation, [] if anew else [segment_id(structure.value) for structure in ordered])
         for structure in ordered:
-            _put_segment(segmentation, structure, image)
+            _put_segment(segmentation, structure, prepared.image)
         segmentation.ReorderSegments([segment_id(structure.value) for structure in ordered])
         if had_surface:
             node.CreateClosedSurfaceRepresentation()
-        node.SetAttribute(CONTENT_ATTRIBUTE, content_hash(node))
+        _known_hash(segmentation, prepared.content)
+        node.SetAttribute(CONTENT_ATTRIBUTE, prepared.content)
         node.RemoveAttribute(JUDGED_ATTRIBUTE)
     finally:
         node.EndModify(was_modifying)
@@ -82,27 +136,76 @@ def mark_judged(node: "slicer.vtkMRMLSegmentationNode") -> None:
 
 def segment_array(segment: "slicer.vtkSegment") -> tuple[np.ndarray, "slicer.vtkOrientedImageData | None"]:
     """Return the segment's voxels as booleans (axes k, j, i) and their image; None without a label map."""
-    name = slicer.vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresentationName()
-    image = segment.GetRepresentation(name)
+    image = segment.GetRepresentation(_labelmap())
     if image is None or image.GetPointData().GetScalars() is None or image.GetNumberOfPoints() == 0:
         return np.zeros((0, 0, 0), dtype=bool), image
     return array_of(image) == segment.GetLabelValue(), image
 
 
 def content_hash(node: "slicer.vtkMRMLSegmentationNode") -> str:
-    """Hash every segment's ID, name, voxels and position: not layers or extents; file round trips do not matter."""
-    digest = hashlib.sha256()
+    """Hash every segment's ID, name, voxels and position: not layers or extents; file round trips do not matter.
+
+    Computed again only after a change: it is asked for whenever results are listed.
+    """
     segmentation = node.GetSegmentation()
-    for identifier in sorted(segmentation.GetSegmentIDs()):
+    known = _hashes.get(_state_of(segmentation))
+    return known or _known_hash(segmentation, finish(_hash_steps(_entries_of(segmentation))))
+
+
+class _Entry(NamedTuple):
+    """A segment as it is hashed; `box` is around its voxels, None if it has none."""
+
+    identifier: str
+    name: str
+    image: "slicer.vtkOrientedImageData | None"
+    value: int
+    box: Box | None
+
+
+_hashes: dict[tuple[object, ...], str] = {}
+_REMEMBERED = 16
+
+
+def _known_hash(segmentation: "slicer.vtkSegmentation", content: str) -> str:
+    """Remember the hash of a segmentation as it is now."""
+    while len(_hashes) >= _REMEMBERED:
+        _hashes.pop(next(iter(_hashes)))
+    _hashes[_state_of(segmentation)] = content
+    return content
+
+
+def _state_of(segmentation: "slicer.vtkSegmentation") -> tuple[object, ...]:
+    """Return what changes with the content: VTK never gives out a time of change twice."""
+    state: list[object] = []
+    for identifier in segmentation.GetSegmentIDs():
         segment = segmentation.GetSegment(identifier)
-        digest.update(f"{identifier}\n{segment.GetName()}\n".encode())
+        image = segment.GetRepresentation(_labelmap())
+        state += [identifier, segment.GetName(), segment.GetLabelValue(), 0 if image is None else image.GetMTime()]
+    return tuple(state)
+
+
+def _entries_of(segmentation: "slicer.vtkSegmentation") -> list[_Entry]:
+    entries = []
+    for identifier in segmentation.GetSegmentIDs():
+        segment = segmentation.GetSegment(identifier)
         mask, image = segment_array(segment)
-        box = labelled_box(mask)
-        if box is None or image is None:
+        entries.append(_Entry(identifier, segment.GetName(), image, segment.GetLabelValue(), labelled_box(mask)))
+    return entries
+
+
+def _hash_steps(entries: Sequence[_Entry]) -> Steps[str]:
+    digest = hashlib.sha256()
+    for entry in sorted(entries, key=lambda entry: entry.identifier):
+        digest.update(f"{entry.identifier}\n{entry.name}\n".encode())
+        if entry.box is None or entry.image is None:
             continue
-        part = mask[box]
-        digest.update(repr((part.shape, _position(image, box))).encode())
-        digest.update(np.packbits(part).tobytes())
+        part = array_of(entry.image)[entry.box]
+        digest.update(repr((part.shape, _position(entry.image, entry.box))).encode())
+        # Whole bytes at once: any number of voxels times eight.
+        planes = 8 * max(1, STEP_BYTES // max(1, 8 * part[:1].size))
+        for start in range(0, len(part), planes):
+            digest.update(np.packbits(part[start : start + planes] == entry.value).tobytes())
+            yield float(part[start : start + planes].size)
     return digest.hexdigest()
 
 
@@ -134,7 +237,7 @@ def _put_segment(
     if entry is not None:
         segment.SetTerminology(entry)
     # One image for all segments, as Slicer itself keeps segments that do not overlap.
-    segment.AddRepresentation(slicer.vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresentationName(), image)
+    segment.AddRepresentation(_labelmap(), image)
     if is_new:
         segmentation.AddSegment(segment, identifier)
 
@@ -143,19 +246,6 @@ def _remove_other_segments(segmentation: "slicer.vtkSegmentation", wanted: Seque
     for identifier in segmentation.GetSegmentIDs():
         if identifier not in wanted:
             segmentation.RemoveSegment(identifier)
-
-
-def _shared_labelmap(labels: Volume, highest: int) -> "slicer.vtkOrientedImageData":
-    # Cut to what is labelled: surfaces and edits of a small organ in a large volume then take its size, not the CT's.
-    array = labels.array
-    box = labelled_box(array != 0) or tuple(slice(0, 1) for _axis in range(3))
-    part = array[box].astype(np.uint8 if highest < 256 else np.int16)
-    image = slicer.vtkOrientedImageData()
-    k, j, i = box
-    image.SetExtent(i.start, i.stop - 1, j.start, j.stop - 1, k.start, k.stop - 1)
-    image.GetPointData().SetScalars(numpy_to_vtk(np.ascontiguousarray(part).ravel(), deep=True))
-    image.SetImageToWorldMatrix(labels.ijk_to_ras)
-    return image
 
 
 def _position(image: "slicer.vtkOrientedImageData", box: Sequence[slice]) -> tuple[int, ...]:
