@@ -1,5 +1,6 @@
 """Open the cases of a list one after the other: save the review before, ask for missing images, resume the review."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,16 +13,27 @@ from SegWithUCore.case.case_file import CaseDescription, read_description
 from SegWithUCore.errors import SegWithUError
 from SegWithUCore.regions.region import Region
 
-from ..cases.case_switch import FoundImages, find_images, find_open, open_cases, put_case, remove_case, unkept_work
+from ..cases.case_switch import (
+    FoundImages,
+    find_images,
+    find_open,
+    open_cases,
+    put_case,
+    put_case_steps,
+    remove_case,
+    unkept_work,
+)
 from ..cases.moved_images import ImageMissingError, MovedImages, may_follow, recorded_path
 from ..guarded import guarded
 from ..i18n import _
 from ..review.opening import decided_so_far, obstacle
 from ..scene.case_nodes import CaseNodes
 from ..scene.focus import focus_on
+from ..scene.read_case import LATER_ABOVE_VOXELS, case_bytes
 from .overlay_panel import OverlayPanel
 from .review_panel import ReviewPanel
 from .review_setup import settings_folder
+from .waiting import GivenUpError, Waiting
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
@@ -66,6 +78,7 @@ class CaseOpener:
         self.message = ""
         self.on_opened: Callable[[], None] = lambda: None
         self._pending: _PendingCase | None = None
+        self._waiting: Waiting | None = None
         ui.imageFileButton.connect("clicked(bool)", guarded(self.choose_file))
         ui.imageFolderButton.connect("clicked(bool)", guarded(self.choose_folder))
         ui.withoutImageButton.connect("clicked(bool)", guarded(self.open_without_image))
@@ -84,13 +97,17 @@ class CaseOpener:
         """
         self.message = ""
         self._ask(None)
+        self.give_up()
         there = find_open(folder)
         qt.QApplication.setOverrideCursor(qt.Qt.WaitCursor)
         try:
             if there is not None:
                 return self._show(there, region, closes_others=True)
             case = read_description(folder)
-            return self._switch(_PendingCase(folder, case, region), find_images(folder, case.raw, self.moved))
+            asked = _PendingCase(folder, case, region)
+            return self._switch(asked, self._images(asked))
+        except GivenUpError:
+            return False  # what was chosen instead has said its words
         except ImageMissingError as error:
             self._ask(_PendingCase(folder, case, region), str(error))
         except SegWithUError as error:
@@ -108,6 +125,7 @@ class CaseOpener:
         """
         self.message = ""
         self._ask(None)
+        self.give_up()
         qt.QApplication.setOverrideCursor(qt.Qt.WaitCursor)
         try:
             if self._show(nodes, region, closes_others=False):
@@ -120,6 +138,12 @@ class CaseOpener:
     def cancel_question(self) -> None:
         """Ask for no image any more."""
         self._ask(None)
+
+    def give_up(self) -> None:
+        """Open no case that is still being loaded: another one was chosen, or the scene is being closed."""
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None:
+            waiting.give_up()
 
     # -- the question --
 
@@ -170,8 +194,9 @@ class CaseOpener:
     def _finish(self, asked: _PendingCase, image: "sitk.Image | None") -> None:
         qt.QApplication.setOverrideCursor(qt.Qt.WaitCursor)
         try:
-            found = None if image is None else find_images(asked.folder, asked.case.raw, self.moved, image)
-            self._switch(asked, found)
+            self._switch(asked, None if image is None else self._images(asked, image))
+        except GivenUpError:
+            pass  # what was chosen instead has said its words
         except SegWithUError as error:
             self.message = str(error)
             self.on_opened()
@@ -191,7 +216,7 @@ class CaseOpener:
         if not self._leave_review():
             return False
         kept = self._close_others()
-        nodes = put_case(asked.folder, asked.case.name, found)
+        nodes = self._put(asked, found)
         _show_image(nodes)
         context.show_run(nodes)
         context.overlay.apply_settings(settings)
@@ -199,6 +224,29 @@ class CaseOpener:
         self._resume_review(nodes, was_reviewing, asked.region)
         self.on_opened()
         return True
+
+    def _images(self, asked: _PendingCase, first: "sitk.Image | None" = None) -> FoundImages:
+        """Find the images of a case; reading a large one does not keep the window waiting."""
+
+        def find() -> FoundImages:
+            return find_images(asked.folder, asked.case.raw, self.moved, first)
+
+        return self._wait(asked).for_thread(find) if _is_large(asked.case) else find()
+
+    def _put(self, asked: _PendingCase, found: FoundImages | None) -> CaseNodes:
+        if not _is_large(asked.case):
+            return put_case(asked.folder, asked.case.name, found)
+        steps = put_case_steps(asked.folder, asked.case.name, found)
+        return self._wait(asked).for_steps(steps, case_bytes(asked.case, _voxels(asked.case)))
+
+    def _wait(self, asked: _PendingCase) -> Waiting:
+        def draw(fraction: float) -> None:
+            text = _("Opening {case}: {percent:.0f} %")
+            self.ui.caseLabel.text = text.format(case=asked.case.name, percent=100 * fraction)
+
+        draw(0.0)
+        self._waiting = Waiting(draw)
+        return self._waiting
 
     def _show(self, nodes: CaseNodes, region: Region | None, closes_others: bool) -> bool:
         """Show a case that is in the scene already."""
@@ -259,6 +307,15 @@ class CaseOpener:
             return decided_so_far(nodes, reviewer, settings_folder()) is not None
         except SegWithUError:  # reported when the user starts it
             return False
+
+
+def _voxels(case: CaseDescription) -> int:
+    size = (case.raw.get("input") or {}).get("grid", {}).get("size_ijk") or (0,)
+    return math.prod(int(length) for length in size)
+
+
+def _is_large(case: CaseDescription) -> bool:
+    return _voxels(case) > LATER_ABOVE_VOXELS
 
 
 def _show_image(nodes: CaseNodes) -> None:

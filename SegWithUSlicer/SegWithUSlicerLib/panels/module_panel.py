@@ -121,6 +121,7 @@ class ModulePanel:
         attempt(
             self._preview_later.stop,
             self.preview.reset,
+            self.cases.opener.give_up,
             self.review.scene_closes,
             self.overlay.release,
             lambda: self.structures.show(None),
