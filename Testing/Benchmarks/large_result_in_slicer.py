@@ -47,7 +47,7 @@ def main() -> int:
     if options.json:
         options.json.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     longest = max(entry["longest_s"] for entry in facts["blocked"].values())
-    return 0 if longest <= MOST_S and facts["threshold_step_ms"]["90 % under"] <= MOST_STEP_MS else 1
+    return 0 if longest <= MOST_S and facts["threshold_step_ms"]["1 view"]["90 % under"] <= MOST_STEP_MS else 1
 
 
 def _measured(home: Path, options: argparse.Namespace) -> dict[str, Any]:
@@ -68,7 +68,7 @@ def _measured(home: Path, options: argparse.Namespace) -> dict[str, Any]:
         turns.time("first picture, three views", lambda: _draw(host))
         first = _memory()
         opened.panel.structures._clicked(0, 0)
-        step = _threshold(host, opened, options.steps)
+        step = {what: _threshold(host, opened, options.steps, count) for what, count in (("1 view", 1), ("3 views", 3))}
         if options.png:
             _write(host, options.png)
         turns.choose("another map", lambda: setattr(opened.ui.mapBox, "currentIndex", 1))
@@ -125,7 +125,7 @@ class Turns:
         print(what, found, flush=True)
 
 
-def _threshold(host: Any, opened: Any, steps: int) -> dict[str, float]:
+def _threshold(host: Any, opened: Any, steps: int, views: int) -> dict[str, float]:
     slider, times = opened.ui.thresholdSlider, []
     low, high = slider.minimum, slider.maximum
     for number in range(steps):
@@ -133,16 +133,16 @@ def _threshold(host: Any, opened: Any, steps: int) -> dict[str, float]:
         def step(number: int = number) -> None:
             slider.value = low + (high - low) * (0.05 + 0.9 * (number * 7 % steps) / steps)
             host.process_events()
-            _draw(host)
+            _draw(host, views)
 
         times.append(1000 * _processor_s(step))
     ninth = statistics.quantiles(times, n=10)[-1]
-    return {"median": round(statistics.median(times), 1), "90 % under": round(ninth, 1), "views": len(host.slice_views)}
+    return {"median": round(statistics.median(times), 1), "90 % under": round(ninth, 1)}
 
 
-def _draw(host: Any) -> None:
-    """Draw the slice views, without reading pixels back."""
-    for view in host.slice_views.values():
+def _draw(host: Any, count: int = 3) -> None:
+    """Draw the first slice views, without reading pixels back."""
+    for view in list(host.slice_views.values())[:count]:
         connection = view.logic.GetImageDataConnection()
         if connection is not None:
             view._mapper.SetInputConnection(connection)
