@@ -182,6 +182,7 @@ def random_model(shape: Shape, folder: Path) -> tuple[Bundle, sitk.Image]:
     odds = doubt(logits.reshape(len(logits), -1)).odds
     gate = Gate(float(np.quantile(odds, 1 - ABOVE)), 1.0, 0)
     calibration = {**(known.calibration or {}), "gate": {**gate.to_json(), "cases": 1}}
+    calibration.pop("stage_two", None)  # which was fitted for other features
     written = write_bundle_json(replace(bundle, calibration=calibration, display=known.display), folder)
     return add_graphs(written, folder), image
 

@@ -127,9 +127,9 @@ def test_a_real_case_of_several_windows_is_the_same_as_at_once(shipped: Model, c
     found, _ = segment_images([image], model)
     plan, axis = window_plan(array.shape[1:], bundle.input), Turn.between(*map(VoxelGrid.of, (working, image))).swept
     assert axis == (2 if image.GetSize()[2] == 50 else 0)
-    for order, tolerance in ((axis, 1e-6), (0, 1e-5)):  # as swept, and as MONAI has it, where the last bits differ
+    for order, tolerance in ((axis, 1e-6), (0, 3e-5)):  # as swept, and as MONAI has it, where the last bits differ
         whole = stitch(seen, array, plan, axis=order)
-        expected = maps_on_grid(model.engine, whole, working, image, model.fitted)
+        expected = maps_on_grid(model.engine, whole, working, image, model.fitted, array)
         np.testing.assert_array_equal(found.classes, expected.classes)
         np.testing.assert_allclose(found.error_probability, expected.error_probability, rtol=0, atol=tolerance)
         np.testing.assert_allclose(found.sums.expected, expected.sums.expected, rtol=1e-6)
@@ -152,7 +152,7 @@ def test_a_real_case_with_the_gate_is_the_same_as_at_once(shipped: Model, change
     plan, axis = window_plan(array.shape[1:], bundle.input), Turn.between(*map(VoxelGrid.of, (working, image))).swept
     assert plan.count >= 4
     values = gated_window(seen, gate, *_whole_sums(seen, array, plan, axis))[(slice(None), *plan.inside)]
-    expected = maps_on_grid(model.engine, values, working, image, model.fitted)
+    expected = maps_on_grid(model.engine, values, working, image, model.fitted, array)
     np.testing.assert_array_equal(found.classes, expected.classes)
     np.testing.assert_allclose(found.error_probability, expected.error_probability, rtol=0, atol=1e-6)
     np.testing.assert_allclose(found.sums.expected, expected.sums.expected, rtol=1e-6)
