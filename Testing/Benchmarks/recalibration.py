@@ -182,7 +182,7 @@ def _figures(bundle: Bundle, fit: Fit, samples: Sequence[Sample]) -> dict[str, f
             interval = fit.numbers.intervals.get(label.value)
             if interval is not None:
                 expected, ambiguous, true = numbers.volumes_mm3(index)
-                volume, low, high = interval(expected, ambiguous)
+                volume, low, high = interval(expected, ambiguous, numbers.segmented_mm3(index))
                 inside.append(low <= true <= high)
                 widths.append((high - low) / volume)
     return {

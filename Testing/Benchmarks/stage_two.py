@@ -84,9 +84,9 @@ def main() -> int:
     if options.time:
         result = {**_earlier(options.model), "time": _added_time(table, options.model)}
         return _written(result)
-    cases = [case for role in ("calibration", "select") for case in _cases(f"{table}:{role}", options, role)]
+    cases = measured_cases(table, ("calibration", "select"), options)
     if options.test:
-        found = _on_test(cases, _cases(f"{table}:test", options, "test"))
+        found = _on_test(cases, measured_cases(table, ("test",), options))
         return _written({**_earlier(options.model), "test": found})
     return _written({"model": options.model, "nested": _nested(cases)})
 
@@ -125,6 +125,11 @@ def _added_time(table: Path, name: str) -> dict[str, Any]:
         "added": sums["with"] / sums["without"] - 1,
         "engine": model.engine.identity(),
     }
+
+
+def measured_cases(table: Path, roles: Sequence[str], options: argparse.Namespace) -> list[Measured]:
+    """Predict the cases of some roles, or take what the folder `cache` keeps of them."""
+    return [case for role in roles for case in _cases(f"{table}:{role}", options, role)]
 
 
 def _cases(source: str, options: argparse.Namespace, role: str) -> list[Measured]:

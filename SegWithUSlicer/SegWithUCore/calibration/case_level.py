@@ -1,19 +1,14 @@
-"""Case-level calibration: predicted Dice and volume interval of a structure, from sums of its probabilities.
+"""Case-level calibration: soft Dice and volume interval of a structure, from sums of its probabilities.
 
-Predicted Dice says how good the segmentation probably is, and whether that prediction is worth showing; the interval
-holds the true volume with a fitted probability (split conformal).
+The interval holds the true volume with a fitted probability (split conformal).
 """
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
-
-from ..metrics.bootstrap import paired_bootstrap
-
-MINIMUM_CASES = 10
 
 
 @dataclass(frozen=True)
@@ -62,127 +57,61 @@ def soft_dice(expected: float, inside: float, predicted: float) -> float:
     return 2 * inside / total if total > 0 else float("nan")
 
 
-@dataclass(frozen=True)
-class PredictedDice:
-    """A straight line from soft Dice confidence to Dice.
-
-    Attributes:
-        intercept, slope: of the line.
-        mean: Dice over the calibration cases, the constant that a prediction has to beat.
-        lowest: prediction among the calibration cases.
-        error, error_of_mean: mean absolute error on calibration cases, each predicted without itself.
-        difference_low, difference_high: 95 % interval, over cases, of the difference of the two.
-        cases: number of calibration cases that have the structure.
-    """
-
-    intercept: float
-    slope: float
-    mean: float
-    lowest: float
-    error: float
-    error_of_mean: float
-    difference_low: float
-    difference_high: float
-    cases: int
-
-    @property
-    def informative(self) -> bool:
-        """Whether it beats the constant mean beyond chance; otherwise it is not shown and raises no flag."""
-        return self.difference_high < 0
-
-    def __call__(self, confidence: float) -> float:
-        """Predicted Dice, 0 to 1."""
-        return float(np.clip(self.intercept + self.slope * confidence, 0, 1))
-
-    def to_json(self) -> dict[str, Any]:
-        """For the calibration block of a bundle."""
-        return {**asdict(self), "informative": self.informative}
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> "PredictedDice":
-        """From the calibration block of a bundle."""
-        return cls(**{key: value for key, value in data.items() if key != "informative"})
-
-
-def fit_predicted_dice(confidences: Sequence[float], dice: Sequence[float]) -> PredictedDice | None:
-    """Fit one structure on calibration cases; None for less than `MINIMUM_CASES` cases that have it.
-
-    Args:
-        confidences: soft Dice confidence of each case.
-        dice: true Dice; NaN, as of a structure that is neither there nor predicted, is left out.
-    """
-    x, y = np.asarray(confidences, float), np.asarray(dice, float)
-    usable = np.isfinite(x) & np.isfinite(y)
-    x, y = x[usable], y[usable]
-    if x.size < MINIMUM_CASES:
-        return None
-    intercept, slope = _line(x, y)
-    error, error_of_mean = left_out_errors(x, y)
-    gain = paired_bootstrap(error.tolist(), error_of_mean.tolist())
-    return PredictedDice(
-        intercept=intercept,
-        slope=slope,
-        mean=float(y.mean()),
-        lowest=float(np.clip(intercept + slope * x, 0, 1).min()),
-        error=float(error.mean()),
-        error_of_mean=float(error_of_mean.mean()),
-        difference_low=gain.low,
-        difference_high=gain.high,
-        cases=int(x.size),
-    )
-
-
-def left_out_errors(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Absolute error of the line, and of the mean, at each case when fitted on the others."""
-    errors, constant = np.empty(x.size), np.empty(x.size)
-    for left_out in range(x.size):
-        others = np.arange(x.size) != left_out
-        intercept, slope = _line(x[others], y[others])
-        errors[left_out] = abs(np.clip(intercept + slope * x[left_out], 0, 1) - y[left_out])
-        constant[left_out] = abs(y[others].mean() - y[left_out])
-    return errors, constant
-
-
 LEVEL = 0.9
 SMALLEST_SCALE_MM3 = 1e-6
 """Keeps the scores finite where a structure is nowhere in doubt."""
+AMBIGUOUS, SEGMENTED = "ambiguous", "segmented"
+"""What an interval is a multiple of."""
 
 
 @dataclass(frozen=True)
 class VolumeInterval:
-    """From sums of tempered probabilities to a volume with its interval.
+    """From sums of tempered probabilities, or from the segmented volume, to a volume with its interval.
 
     Attributes:
-        factor: true volume over sum of probabilities, on calibration cases.
-        half_width: half the interval in units of the ambiguous volume, the sum of p (1 - p).
+        factor: true volume over sum of probabilities, or over segmented volume, on calibration cases.
+        half_width: half the interval in units of the ambiguous volume, the sum of p (1 - p), or of the segmented one.
         level: share of new cases whose true volume lies in the interval, at least.
         cases: number of calibration cases.
+        of: `AMBIGUOUS`, or `SEGMENTED` where a plain percentage is narrower.
+        least_mm3: smallest segmented volume of a calibration case, which the width of a plain percentage is for any
+            smaller one.
+        compared: coverage and mean width of either kind on cases that were left out; empty if not compared.
     """
 
     factor: float
     half_width: float
     level: float
     cases: int
+    of: str = AMBIGUOUS
+    least_mm3: float = 0.0
+    compared: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
-    def __call__(self, expected_mm3: float, ambiguous_mm3: float) -> tuple[float, float, float]:
+    def __call__(self, expected_mm3: float, ambiguous_mm3: float, segmented_mm3: float) -> tuple[float, float, float]:
         """Return the expected volume, and the lower and upper end of its interval, in mm3.
 
         Args:
             expected_mm3: sum of the structure's tempered probability over all voxels, times voxel volume.
             ambiguous_mm3: sum of p (1 - p), times voxel volume.
+            segmented_mm3: number of predicted voxels, times voxel volume.
         """
-        volume = self.factor * expected_mm3
-        half = self.half_width * max(ambiguous_mm3, SMALLEST_SCALE_MM3)
+        plain = self.of == SEGMENTED
+        volume = self.factor * (segmented_mm3 if plain else expected_mm3)
+        unit = max(segmented_mm3, self.least_mm3) if plain else max(ambiguous_mm3, SMALLEST_SCALE_MM3)
+        half = self.half_width * unit
         return volume, max(0.0, volume - half), volume + half
 
     def to_json(self) -> dict[str, Any]:
-        """For the calibration block of a bundle."""
-        return asdict(self)
+        """For the calibration block of a bundle; what came with 0.5 is left out where it is plain."""
+        plain = {"of": AMBIGUOUS, "least_mm3": 0.0, "compared": {}}
+        return {name: value for name, value in asdict(self).items() if name not in plain or value != plain[name]}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "VolumeInterval":
         """From the calibration block of a bundle."""
-        return cls(float(data["factor"]), float(data["half_width"]), float(data["level"]), int(data["cases"]))
+        factor, half, level = (float(data[name]) for name in ("factor", "half_width", "level"))
+        least, compared = float(data.get("least_mm3", 0.0)), data.get("compared") or {}
+        return cls(factor, half, level, int(data["cases"]), data.get("of", AMBIGUOUS), least, compared)
 
 
 def conformal_quantile(scores: Sequence[float], level: float = LEVEL) -> float | None:
@@ -194,27 +123,76 @@ def conformal_quantile(scores: Sequence[float], level: float = LEVEL) -> float |
     return None if rank > len(scores) else float(np.sort(np.asarray(scores, float))[rank - 1])
 
 
+@dataclass(frozen=True)
+class Volumes:
+    """Volumes of one structure, (cases,) each, in mm3; see `VolumeInterval`."""
+
+    expected: np.ndarray
+    ambiguous: np.ndarray
+    segmented: np.ndarray
+    true: np.ndarray
+
+    def chosen(self, which: np.ndarray) -> "Volumes":
+        """Return some of the cases."""
+        return Volumes(*(getattr(self, name)[which] for name in ("expected", "ambiguous", "segmented", "true")))
+
+
 def fit_volume_interval(
-    expected_mm3: Sequence[float], ambiguous_mm3: Sequence[float], true_mm3: Sequence[float], level: float = LEVEL
+    volumes: Volumes, level: float = LEVEL, patients: Sequence[str] | None = None
 ) -> VolumeInterval | None:
     """Fit one structure on calibration cases; None for too few cases, or a structure that none of them has.
 
-    The factor makes up for probabilities that sum to too much or too little. Each case is scored with the factor of
-    the others, so that having fitted it does not make the interval too narrow.
+    The interval of the ambiguous volume is compared with a plain percentage of the segmented one, each patient judged
+    by the others; the narrower is kept where it holds as many true volumes, or as many as promised.
+
+    Args:
+        patients: of each case; None if every case stands alone.
     """
-    expected, ambiguous, true = (np.asarray(values, float) for values in (expected_mm3, ambiguous_mm3, true_mm3))
-    if true.sum() <= 0 or expected.size < 2 or (expected.sum() - expected <= 0).any():
+    found = {kind: fit_one_interval(volumes, kind, level) for kind in (AMBIGUOUS, SEGMENTED)}
+    ours, plain = found[AMBIGUOUS], found[SEGMENTED]
+    if ours is None or plain is None:
+        return ours
+    names = np.arange(volumes.true.size) if patients is None else np.asarray(patients)
+    judged = {kind: _left_out(volumes, kind, level, names) for kind in found}
+    compared = {kind: each for kind, each in judged.items() if each is not None}
+    if len(compared) < len(found):
+        return ours
+    enough = compared[SEGMENTED]["coverage"] >= min(compared[AMBIGUOUS]["coverage"], level)
+    narrower = compared[SEGMENTED]["width_mm3"] < compared[AMBIGUOUS]["width_mm3"]
+    return replace(plain if enough and narrower else ours, compared=compared)
+
+
+def fit_one_interval(volumes: Volumes, of: str, level: float = LEVEL) -> VolumeInterval | None:
+    """Fit an interval of one kind.
+
+    The factor makes up for volumes that are too large or too small. Each case is scored with the factor of the others,
+    so that having fitted it does not make the interval too narrow.
+    """
+    base, true, least = volumes.expected, volumes.true, 0.0
+    unit = np.maximum(volumes.ambiguous, SMALLEST_SCALE_MM3)
+    if of == SEGMENTED:
+        base = volumes.segmented
+        least = float(base[base > 0].min(initial=np.inf))
+        unit = np.maximum(base, least)
+    if true.sum() <= 0 or base.size < 2 or (base.sum() - base <= 0).any():
         return None
-    others = (true.sum() - true) / (expected.sum() - expected)
-    scores = np.abs(true - others * expected) / np.maximum(ambiguous, SMALLEST_SCALE_MM3)
-    half_width = conformal_quantile(scores.tolist(), level)
+    others = (true.sum() - true) / (base.sum() - base)
+    half_width = conformal_quantile((np.abs(true - others * base) / unit).tolist(), level)
     if half_width is None:
         return None
-    return VolumeInterval(float(true.sum() / expected.sum()), half_width, level, int(true.size))
+    return VolumeInterval(float(true.sum() / base.sum()), half_width, level, int(true.size), of, least)
 
 
-def _line(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
-    """Least squares; flat where all x are equal. A falling line would punish confidence, so it is flat too."""
-    spread = float(((x - x.mean()) ** 2).sum())
-    slope = max(0.0, float(((x - x.mean()) * (y - y.mean())).sum()) / spread) if spread > 0 else 0.0
-    return float(y.mean() - slope * x.mean()), slope
+def _left_out(volumes: Volumes, of: str, level: float, patients: np.ndarray) -> dict[str, float] | None:
+    """Coverage and mean width of intervals fitted on other patients; None where these are too few."""
+    held, widths = np.empty(patients.size, bool), np.empty(patients.size)
+    for patient in np.unique(patients):
+        own = patients == patient
+        fitted = fit_one_interval(volumes.chosen(~own), of, level)
+        if fitted is None:
+            return None
+        for case in np.flatnonzero(own).tolist():
+            sizes = (volumes.expected[case], volumes.ambiguous[case], volumes.segmented[case])
+            _, low, high = fitted(*map(float, sizes))
+            held[case], widths[case] = low <= volumes.true[case] <= high, high - low
+    return {"coverage": float(held.mean()), "width_mm3": float(widths.mean())}

@@ -1,155 +1,147 @@
-"""Limits of flags, fitted on calibration cases so that few bad cases go by without a flag.
+"""The limit of the figure that flags bad cases, fitted so that few of them go by without a flag.
 
-Conformal risk control (Angelopoulos et al., arXiv 2208.02814): the loss of a case is 1 where it is bad and not
-flagged; it can only fall as the limit gets stricter. The laxest limit whose mean loss over n cases, raised by one more
-lost case, n / (n + 1) * mean + 1 / (n + 1), stays within alpha keeps the expected loss of a new case like them within
-alpha. The metrics that are limited were fitted on the same cases, which makes the bound a little optimistic.
+One figure, chosen beforehand: the lowest soft Dice of a case's structures (`Testing/Benchmarks/results/case_flags.md`).
+The limit is found by conformal risk control (Angelopoulos et al., arXiv 2208.02814) over the bad cases: the loss of a
+bad case is 1 where it is not flagged, and can only fall as the limit gets stricter. The laxest limit whose mean loss
+over n bad cases, raised by one more lost case, n / (n + 1) * mean + 1 / (n + 1), stays within `MISSED_SHARE` keeps the
+expected share of missed ones among new bad cases like them within it. Nothing but the tempering scale of the figure was
+fitted on the same cases.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-ALPHA = 0.1
-"""Wanted bound on the share of cases that are bad and not flagged."""
+MISSED_SHARE = 0.2
+"""Wanted bound on the share of bad cases that are not flagged."""
 BAD_SHARE = 0.2
-"""Where the user does not say what is bad: the calibration cases of lowest Dice, this share of them."""
+"""Where the user does not say what is bad: the cases of lowest Dice, this share of them."""
 SIGNIFICANT = 0.05
-"""Chance, at most, that any of the metrics would order bad cases as well while none says anything about them."""
+"""Chance, at most, that a figure which says nothing would order the cases as well."""
+MOST_FLAGGED = 0.75
+"""A rule that flags more than this share of the cases leaves too little out to be worth following."""
+FIGURE = "soft_dice"
+"""Name of the rule in bundles and in `review.flags.FlagRules`."""
 
 
 @dataclass(frozen=True)
-class StructureCase:
-    """A structure of a calibration case; what the model does not give is None.
+class FlagCase:
+    """A case that the network has not seen.
 
     Attributes:
-        true_dice: of the segmentation, NaN if the structure is neither there nor predicted.
-        wrong_mm3: expected wrong volume.
-        wrong_share: the same over the structure's volume.
-        interval_share: width of the volume interval over the expected volume.
-        dice: predicted Dice, where informative.
+        soft_dice: the lowest of its structures; NaN where none is there or predicted.
+        dice: the lowest true Dice of them.
+        weight: counts as so many cases; less for one that another network predicted.
     """
 
-    true_dice: float
-    wrong_mm3: float | None = None
-    wrong_share: float | None = None
-    interval_share: float | None = None
-    dice: float | None = None
+    soft_dice: float
+    dice: float
+    weight: float = 1.0
 
 
-CaseMetrics = Mapping[str, StructureCase]
-"""A calibration case: its structures by name, without background."""
-
-_SCORES: dict[str, Callable[[StructureCase], float | None]] = {
-    "wrong_mm3": lambda structure: structure.wrong_mm3,
-    "wrong_share": lambda structure: structure.wrong_share,
-    "interval_share": lambda structure: structure.interval_share,
-    "dice": lambda structure: None if structure.dice is None else -structure.dice,
-}
-"""What each rule of `review.flags.FlagRules` limits, higher for worse."""
-
-
-def fit_flag_rules(cases: Sequence[CaseMetrics], alpha: float = ALPHA, bad_dice: float | None = None) -> dict[str, Any]:
-    """Fit each rule alone; rules that are used together flag more and miss less.
-
-    A case is flagged where its worst structure is beyond the limit, and bad where its lowest Dice is below `bad_dice`.
+def fit_flag_limit(
+    cases: Sequence[FlagCase], missed_share: float = MISSED_SHARE, bad_dice: float | None = None
+) -> dict[str, Any]:
+    """Fit the limit below which a case is flagged.
 
     Args:
-        alpha: wanted bound on the share of cases that are bad and not flagged, 0 to 1.
-        bad_dice: None for the limit that makes `BAD_SHARE` of the cases bad.
+        missed_share: wanted bound on the share of bad cases that are not flagged, 0 to 1.
+        bad_dice: a case is bad where its lowest Dice is below; None for the limit that makes `BAD_SHARE` of them bad.
 
     Returns:
-        For the block "flags" of a bundle's calibration: `cases`, `alpha`, `bad_dice`, `bad_cases`, `least_alpha` (the
-        strictest bound that so many cases allow), and for each rule that has metrics its `limit` (None for none),
-        `flagged_share`, `missed`, `bound`, `p_value`, `useful` and a `sentence`.
+        For the block "flags" of a bundle's calibration: `cases`, `missed_share`, `bad_dice`, `bad_cases`, `rules` with
+        the one rule: its `limit` (None for none), `flagged_share`, `others_flagged_share` (of the cases that are not
+        bad), `missed`, `bound`, `p_value`, `useful` and a `sentence`.
     """
-    lowest = np.asarray([_lowest_dice(case) for case in cases])
+    known = [case for case in cases if math.isfinite(case.soft_dice) and math.isfinite(case.dice)]
+    score, dice, weight = np.asarray([(c.soft_dice, c.dice, c.weight) for c in known], float).reshape(-1, 3).T
     if bad_dice is None:
-        bad_dice = float(np.quantile(lowest, BAD_SHARE, method="higher")) if lowest.size else 0.0
-    bad = lowest < bad_dice
-    scores = {name: [_worst(case, score) for case in cases] for name, score in _SCORES.items()}
-    usable = {name: np.asarray(worst, float) for name, worst in scores.items() if worst and None not in worst}
-    rules = {name: _fitted(name, worst, bad, alpha, SIGNIFICANT / len(usable)) for name, worst in usable.items()}
+        bad_dice = float(np.quantile(dice, BAD_SHARE, method="higher")) if dice.size else 0.0
+    bad = dice < bad_dice
     return {
-        "cases": len(cases),
-        "alpha": alpha,
+        "cases": len(known),
+        "missed_share": missed_share,
         "bad_dice": bad_dice,
         "bad_cases": int(bad.sum()),
-        "least_alpha": 1 / (len(cases) + 1),
-        "rules": rules,
+        "rules": {FIGURE: _rule(score, dice, bad, weight, missed_share)},
     }
 
 
-def controlled_limit(scores: np.ndarray, bad: np.ndarray, alpha: float) -> float | None:
-    """Find the laxest limit whose bound on missed bad cases stays within `alpha`; None if even flagging all does not.
+def controlled_limit(
+    scores: np.ndarray, bad: np.ndarray, weights: np.ndarray | None = None, missed_share: float = MISSED_SHARE
+) -> float:
+    """Find the laxest limit whose bound on missed bad cases stays within `missed_share`.
 
     Args:
-        scores: of the cases, higher for worse; a case is flagged above the limit.
-        bad: which cases are bad, boolean.
+        scores: of the cases, lower for worse; a case is flagged below the limit.
+        bad: which of them are bad, boolean.
+        weights: of each; None for 1. A new case has the weight 1.
 
     Returns:
-        A limit half way between two cases; infinite where no flag is needed.
+        A limit half way between two cases, or one that flags all of them; infinite where even that does not keep the
+        bound, minus infinity where no flag is needed.
     """
-    order = np.unique(scores)[::-1]
-    between = (order[:-1] + order[1:]) / 2
-    for limit in (math.inf, *between.tolist(), -math.inf):
-        if _bound(int((bad & (scores <= limit)).sum()), bad.size) <= alpha + 1e-12:
+    order = np.unique(scores)
+    weight = np.ones(scores.size) if weights is None else weights
+    above = [float(np.nextafter(order[-1], math.inf))] if order.size else []
+    for limit in (-math.inf, *((order[:-1] + order[1:]) / 2).tolist(), *above):
+        if bound_of(weight[bad], scores[bad] >= limit) <= missed_share + 1e-12:
             return float(limit)
-    return None
+    return math.inf
 
 
-def _bound(missed: int, cases: int) -> float:
-    return (missed + 1) / (cases + 1)
+def bound_of(weights: np.ndarray, missed: np.ndarray) -> float:
+    """Bound the expected share of new bad cases that are missed, from the weights of the bad cases and which are."""
+    return float((weights[missed].sum() + 1) / (weights.sum() + 1))
 
 
-def _fitted(name: str, scores: np.ndarray, bad: np.ndarray, alpha: float, significant: float) -> dict[str, Any]:
-    limit, cases = controlled_limit(scores, bad, alpha), bad.size
-    p_value = _p_value(scores, bad)
-    if limit is None:
-        return _no_rule(f"{cases} cases allow no bound below {_percent(_bound(0, cases))}", p_value)
-    flagged, missed = int((scores > limit).sum()), int((bad & (scores <= limit)).sum())
-    bound = _bound(missed, cases)
-    entry = {"flagged_share": flagged / cases, "missed": missed, "bound": bound, "p_value": p_value}
-    if not flagged:
-        why = f"without any flag at most {_percent(bound)} of cases are bad, which is within {_percent(alpha)}"
-    elif p_value is None or p_value > significant:
-        found = "" if p_value is None else f" (p = {p_value:.2g}; with so many rules {significant:.2g} is asked for)"
-        why = f"the figure does not tell the {int(bad.sum())} bad cases from the others{found}"
-    elif flagged == cases:
-        why = f"it flags all {cases} cases"
-    else:
-        shown = -limit if name == "dice" else limit
-        words = f"flags {flagged} of {cases} calibration cases ({_percent(flagged / cases)}) and misses {missed} of "
-        words += f"{int(bad.sum())} bad ones; of new cases like them at most {_percent(bound)} are bad and not flagged."
-        return {**entry, "limit": shown, "useful": True, "sentence": f"The limit {shown:.4g} {words}"}
-    return {**entry, **_no_rule(why, p_value)}
+def _rule(
+    score: np.ndarray, dice: np.ndarray, bad: np.ndarray, weight: np.ndarray, missed_share: float
+) -> dict[str, Any]:
+    cases, bads = dice.size, int(bad.sum())
+    limit, p_value = controlled_limit(score, bad, weight, missed_share), _p_value(score, dice)
+    if not bads:
+        return _no_rule("no case is bad, so there is nothing to fit on", p_value)
+    if math.isinf(limit) and limit > 0:
+        least = bound_of(weight[bad], np.zeros(bads, bool))
+        return _no_rule(f"{bads} bad cases allow no bound below {_percent(least)}", p_value)
+    flagged, missed = score < limit, bad & (score >= limit)
+    others = float(flagged[~bad].mean()) if (~bad).any() else 0.0
+    bound = bound_of(weight[bad], missed[bad])
+    entry = {
+        "flagged_share": float(flagged.mean()),
+        "others_flagged_share": others,
+        "missed": int(missed.sum()),
+        "bound": bound,
+        "p_value": p_value,
+    }
+    if p_value is None or p_value > SIGNIFICANT:
+        found = "" if p_value is None else f" (p = {p_value:.2g}; {SIGNIFICANT:g} is asked for)"
+        return {**entry, **_no_rule(f"the soft Dice does not follow the Dice of the {cases} cases{found}", p_value)}
+    if flagged.mean() > MOST_FLAGGED:
+        why = f"to miss at most {_percent(missed_share)} of bad cases it would flag {int(flagged.sum())} of {cases}"
+        return {**entry, **_no_rule(why, p_value)}
+    words = f"flags {int(flagged.sum())} of {cases} cases ({_percent(flagged.mean())}; of those that are not bad "
+    words += f"{_percent(others)}) and misses {entry['missed']} of {bads} bad ones; of new bad "
+    words += f"cases like them at most {_percent(bound)} are missed, on average."
+    sentence = f"The limit {limit:.4g}, fitted on {cases} cases, {words}"
+    return {**entry, "limit": limit, "useful": True, "sentence": sentence}
 
 
 def _no_rule(why: str, p_value: float | None) -> dict[str, Any]:
     return {"limit": None, "useful": False, "p_value": p_value, "sentence": f"No useful rule: {why}."}
 
 
-def _p_value(scores: np.ndarray, bad: np.ndarray) -> float | None:
-    """Chance that a metric which says nothing ranks bad cases as high (Mann and Whitney); None without both kinds."""
-    from scipy.stats import mannwhitneyu
+def _p_value(score: np.ndarray, dice: np.ndarray) -> float | None:
+    """Chance that a figure which says nothing follows the Dice as well (Spearman); None where neither varies."""
+    from scipy.stats import spearmanr
 
-    if bad.all() or not bad.any():
+    if dice.size < 3 or np.ptp(score) == 0 or np.ptp(dice) == 0:
         return None
-    return float(mannwhitneyu(scores[bad], scores[~bad], alternative="greater").pvalue)
-
-
-def _lowest_dice(case: CaseMetrics) -> float:
-    known = [structure.true_dice for structure in case.values() if math.isfinite(structure.true_dice)]
-    return min(known, default=1.0)
-
-
-def _worst(case: CaseMetrics, score: Callable[[StructureCase], float | None]) -> float | None:
-    """Return the worst structure's score; None if none has a metric."""
-    known = [value for structure in case.values() if (value := score(structure)) is not None]
-    return max(known, default=None)
+    return float(spearmanr(score, dice, alternative="greater").pvalue)
 
 
 def _percent(share: float) -> str:

@@ -73,6 +73,7 @@ class Structure:
     Attributes:
         category, type, modifier: codes, each {"scheme", "value", "meaning"}.
         expected_interval_mm3: holds the true volume of nine in ten cases, as measured on `calibration_cases`.
+        dice_cases: so many cases the predicted Dice was fitted on; None in cases before 0.5.
         predicted_dice_informative: False if the predicted Dice does not beat a constant; it is left out then.
     """
 
@@ -89,6 +90,7 @@ class Structure:
     predicted_dice: float | None = None
     predicted_dice_informative: bool | None = None
     calibration_cases: int | None = None
+    dice_cases: int | None = None
     expected_wrong_mm3: float | None = None
     uncertain_share: float | None = None
     uncertain_mm3: float | None = None
@@ -237,6 +239,7 @@ def _structure(entry: Mapping[str, Any], flags: list[Any]) -> Structure:
         predicted_dice=_number(entry, "predicted_dice"),
         predicted_dice_informative=entry.get("predicted_dice_informative"),
         calibration_cases=None if entry.get("calibration_cases") is None else int(entry["calibration_cases"]),
+        dice_cases=None if entry.get("dice_cases") is None else int(entry["dice_cases"]),
         expected_wrong_mm3=_number(entry, "expected_wrong_mm3"),
         uncertain_share=_number(entry, "uncertain_share"),
         uncertain_mm3=_number(entry, "uncertain_mm3"),

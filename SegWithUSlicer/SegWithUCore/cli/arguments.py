@@ -113,6 +113,11 @@ def add_flag_options(command: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--flag-dice", type=finite_number, help="predicted Dice of a structure below, informative or not; 0 to 1"
     )
+    group.add_argument(
+        "--flag-soft-dice",
+        type=finite_number,
+        help="soft Dice of a structure below, the Dice that its probabilities expect; 0 to 1",
+    )
     group.add_argument("--no-flag-fingerprint", action="store_true", help="not for differences from training cases")
     group.add_argument("--no-flag-reviewer", action="store_true", help="not for what reviewers rejected or wished")
 
@@ -129,6 +134,7 @@ def flag_rules(options: argparse.Namespace) -> FlagRules | None:
         "case_share": options.flag_wrong_share,
         "interval_share": options.flag_interval,
         "dice": options.flag_dice,
+        "soft_dice": options.flag_soft_dice,
     }
     switched_off = options.no_flag_fingerprint or options.no_flag_reviewer
     if options.rules is None and not switched_off and all(value is None for value in given.values()):

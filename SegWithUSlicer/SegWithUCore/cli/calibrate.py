@@ -65,6 +65,12 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
         help="fit only the stage two of the error probability, which sees the image, and keep the rest of the model's "
         "calibration (goes with --model)",
     )
+    calibrate.add_argument(
+        "--whole-cases-only",
+        action="store_true",
+        help="fit only what is said of whole cases (volume intervals, predicted Dice, limit of flags) and keep the "
+        "rest of the model's calibration; validation cases may be among --cases (goes with --model)",
+    )
     add_role_options(calibrate)
     add_engine_option(calibrate)
     add_threads_option(calibrate)
@@ -144,7 +150,7 @@ def _fits_all_anew(options: argparse.Namespace) -> bool:
 def _of_model(options: argparse.Namespace, cases: "Sequence[Case]", console: Console) -> "Recalibration":
     """Calibrate a model anew, with a gate chosen before if that is wanted."""
     from ..models.registry import resolve_model
-    from ..training.recalibrate import Recalibration, recalibrate
+    from ..training.recalibrate import Recalibration, recalibrate, refit_whole_cases
 
     _check_model_options(options)
     model = resolve_model(options.model)
@@ -152,6 +158,10 @@ def _of_model(options: argparse.Namespace, cases: "Sequence[Case]", console: Con
     if options.output.exists() and not options.overwrite:
         raise OutputError(f"{options.output} exists already: choose another output folder or pass --overwrite.")
     record = calibration_record(options, cases, console)
+    if options.whole_cases_only:
+        engine = TORCH if options.no_graphs else options.engine
+        with console.progress("calibrate") as progress:
+            return refit_whole_cases(given, cases, options.output, options.overwrite, progress, engine, record)
     bundle, said = given, tuple[str, ...]()
     if options.gate is not None and given.calibration is None:
         return Recalibration(*_with_gate(given, options, cases, console, record))
@@ -228,6 +238,8 @@ def compile_graphs(bundle: "Bundle", console: Console) -> None:
 
 
 def _check_model_options(options: argparse.Namespace) -> None:
+    if options.whole_cases_only and (options.stage_two_only or options.gate is not None):
+        raise UsageError("--whole-cases-only keeps stage two and gate: leave --stage-two-only and --gate out.")
     if options.train is not None:
         raise UsageError("--train and --select go with --run: a model keeps what it knows of its training cases.")
     if options.beside is not None:
@@ -244,6 +256,8 @@ def _of_run(options: argparse.Namespace, console: Console) -> "Callable[..., Bun
         raise UsageError("--engine openvino goes with --model: a run has no compiled graphs yet, so torch runs it.")
     if options.stage_two_only:
         raise UsageError("--stage-two-only goes with --model: a run has no calibration yet that could be kept.")
+    if options.whole_cases_only:
+        raise UsageError("--whole-cases-only goes with --model: a run has no calibration yet that could be kept.")
     run = RunFolder(options.folder)
     make = partial(make_bundle, run, beside=resolve_model(options.beside) if options.beside else None)
     if options.train is None:

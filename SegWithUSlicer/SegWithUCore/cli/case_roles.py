@@ -59,6 +59,12 @@ def _record_of_model(options: argparse.Namespace, given: Mapping[str, str]) -> "
     from ..training.case_roles import check_unseen, seen_of
 
     kept = read_record(resolve_model(options.model).folder) or TrainingRecord()
+    if options.whole_cases_only:  # validation cases serve as well, and stay what they are
+        known = {role: seen for role, seen in seen_of(kept.roles).items() if role != "select"}
+        remarks = check_unseen("calibration", given, known, options.allow_seen_cases)
+        select, before = ((kept.roles or {}).get(role, ()) for role in ("select", "calibration"))
+        hashes = dict.fromkeys([*before, *(sha256 for sha256 in given if sha256 not in set(select))])
+        return kept.with_role("calibration", None if options.no_hashes else list(hashes), remarks)
     remarks = check_unseen("calibration", given, seen_of(kept.roles), options.allow_seen_cases)
     return kept.with_role("calibration", None if options.no_hashes else list(given), remarks)
 

@@ -90,7 +90,7 @@ def _words(output: Path, folder: Path, facts: dict[str, dict[str, Any]], report:
             lines.append(f"{', '.join(poor)}: {why}")
     folds = facts["folds"]["folds"]
     flags = facts["calibrate"]["flag_cases"]
-    lines.append(f"flags: fitted on {flags} cases, {folds} folds" if flags else "flags: not fitted (no folds)")
+    lines.append(f"flags: fitted on {flags} cases, {f'{folds} folds' if folds else 'no folds'}")
     if report is not None:
         lines.append(f"report: {report}")
     lines.append(f"card: {output / 'MODEL_CARD.md'}; logs and curves: {folder / 'run'}")

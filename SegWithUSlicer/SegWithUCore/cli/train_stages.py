@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..atomic_files import atomic_file, atomic_folder
+from ..calibration.flag_limits import FIGURE
 from ..errors import InputError, UsageError
 from ..evaluation.evaluate import Settings, evaluate
 from ..evaluation.report import PAGE_FILE, write_report
@@ -23,7 +24,7 @@ from ..training.backbone import BackboneTrainer
 from ..training.calibrate import training_fingerprint
 from ..training.case_roles import check_unseen, hashes_of
 from ..training.dataset import Case, PreparedCase, check_channels, find_cases, prepare, roles_of
-from ..training.fold_flags import fit_on_folds
+from ..training.fold_cases import fit_on_folds
 from ..training.head import HeadTrainer, out_of_fold_backbones
 from ..training.make_bundle import make_bundle
 from ..training.recipe import Recipe, read_recipe
@@ -31,13 +32,14 @@ from ..training.recipe_check import check_labels_occur, check_recipe
 from ..training.run_folder import RunFolder
 from ..training.run_record import note_roles, run_record
 from ..training.stages import Begun, Stage, noted
+from ..training.whole_cases import fit_on_unseen
 from .console import Console
 from .plan import REASONS, RECIPE, SPLIT, make_plan
 
 NEEDED = ("train", "select", "calibration")
 NO_FOLDS = (
-    "No out-of-fold networks were trained, so limits of flags are not fitted: `segwithu train` with enough --hours "
-    "does both."
+    "No out-of-fold networks were trained, so predicted Dice and the limit of flags are fitted on calibration and "
+    "validation cases alone: give `segwithu train` more --hours."
 )
 SHARES = {"backbone_s": 0.65, "folds_s": 0.0, "head_s": 0.25}
 """Of the hours, before there is a plan."""
@@ -246,12 +248,14 @@ class Training:
         remarks = [*self._remarks("calibration"), *([] if with_folds else [NO_FOLDS])]
         record = run_record(self.run, self._hashes("calibration"), remarks)
         bundle = make_bundle(self.run, cases, self.calibrated, True, progress=begun.progress, record=record)
-        flags = None
+        unseen = [*cases, *self.cases("select")]
         if with_folds:
-            flags = fit_on_folds(self.run, bundle, self.cases("train"), cases, begun.progress)
-        calibration = {name: block for name, block in (bundle.calibration or {}).items() if name != "flags"}
-        _rewrite(replace(bundle, calibration=calibration | ({"flags": flags} if flags else {})), self.calibrated)
-        return {"cases": len(cases), "flag_cases": flags["cases"] if flags else 0}
+            blocks = fit_on_folds(self.run, bundle, self.cases("train"), unseen, begun.progress)
+        else:
+            blocks = fit_on_unseen(bundle, unseen, progress=begun.progress)
+        _rewrite(replace(bundle, calibration={**(bundle.calibration or {}), **blocks}), self.calibrated)
+        flags = blocks["flags"]
+        return {"cases": len(cases), "flag_cases": flags["cases"], "flags": flags["rules"][FIGURE]["sentence"]}
 
     def _evaluate(self, begun: Begun) -> Mapping[str, Any]:
         with atomic_folder(self.evaluation, True) as work:

@@ -161,7 +161,8 @@ def measure_structures(
     for index, label in enumerate(labels[1:], 1):
         expected, ambiguous, true = numbers.volumes_mm3(index)
         interval, line = fitted.intervals.get(label.value), fitted.dice.get(label.value)
-        volume = interval(expected, ambiguous) if interval is not None else (NONE, NONE, NONE)
+        segmented = numbers.segmented_mm3(index)
+        volume = interval(expected, ambiguous, segmented) if interval is not None else (NONE, NONE, NONE)
         confidence = numbers.confidence(index)
         predicted = line(confidence) if line is not None and np.isfinite(confidence) else NONE
         found.append(StructureMeasurement(label.name, float(numbers.dice[index]), predicted, true, *volume))

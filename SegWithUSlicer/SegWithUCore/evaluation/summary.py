@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..calibration.case_level import PredictedDice
+from ..calibration.predicted_dice import PredictedDice
 from ..inference.structures import CaseLevelCalibration
 from ..metrics.bootstrap import mean_interval, metric_interval, paired_bootstrap
 from ..metrics.case_level import (

@@ -379,7 +379,9 @@ _REGIONS: dict[str, Keep] = {
 }
 _CHANNEL: dict[str, Keep] = {"name": _name, "voxels_sha256": _HASH}
 _GRID = dict.fromkeys(("size_ijk", "spacing_mm", "origin_lps_mm", "direction_lps"), _numbers)
-_RULE = _object(dict.fromkeys(("flagged_share", "missed", "bound", "p_value", "limit", "useful"), _number))
+_RULE = _object(
+    dict.fromkeys(("flagged_share", "others_flagged_share", "missed", "bound", "p_value", "limit", "useful"), _number)
+)
 _MODEL = {
     **dict.fromkeys(("name", "head"), _name),
     "version": _VERSION,
@@ -387,7 +389,7 @@ _MODEL = {
     **dict.fromkeys(("calibrated", "calibrated_with_image", "calibration_cases", "head_trained"), _number),
     "flags": _object(
         {
-            **dict.fromkeys(("cases", "alpha", "bad_dice", "bad_cases", "least_alpha"), _number),
+            **dict.fromkeys(("cases", "alpha", "missed_share", "bad_dice", "bad_cases", "least_alpha"), _number),
             "rules": _object(dict.fromkeys(LIMITS, _RULE)),
             "figures": _object(dict.fromkeys(FIGURES, _numbers)),
         }
@@ -400,6 +402,6 @@ _STRUCTURE: dict[str, Keep] = {
     **dict.fromkeys(("category", "type", "modifier"), _CODE),
     **dict.fromkeys(("voxels", "volume_mm3", "expected_volume_mm3", "expected_wrong_mm3", "uncertain_share"), _number),
     **dict.fromkeys(("uncertain_mm3", "predicted_dice", "predicted_dice_informative", "calibration_cases"), _number),
-    "dice_estimate": _number,
+    **dict.fromkeys(("dice_estimate", "soft_dice", "dice_cases"), _number),
     "expected_interval_mm3": _numbers,
 }

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from ..calibration.case_level import PredictedDice, VolumeInterval, soft_dice
+from ..calibration.case_level import VolumeInterval, soft_dice
+from ..calibration.predicted_dice import PredictedDice
 from ..models.bundle import Bundle
 from ..models.input_spec import Label
 from ..plane_files import Planes, plane_pieces
@@ -65,7 +66,10 @@ class StructureMetrics:
             as a figure.
         predicted_dice_informative: whether the prediction beats the mean of the calibration cases; None if
             nothing is fitted.
+        soft_dice: the Dice that the tempered probabilities expect; None if nothing is there, and where the expected
+            volume is None.
         calibration_cases: number of cases behind the interval, None without one.
+        dice_cases: number of cases behind the predicted Dice, likewise.
     """
 
     label: Label
@@ -80,6 +84,8 @@ class StructureMetrics:
     predicted_dice_informative: bool | None = None
     dice_estimate: float | None = None
     calibration_cases: int | None = None
+    soft_dice: float | None = None
+    dice_cases: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """For `case.json`: the label's fields and the metrics side by side."""
@@ -212,14 +218,18 @@ def _case_level_metrics(
     """Numbers of the structure as a whole: expected volume with interval, predicted Dice."""
     expected, inside = float(maps.sums.expected[index]), float(maps.sums.inside[index])
     found: dict[str, Any] = {"expected_volume_mm3": expected * voxel_mm3}
+    confidence = soft_dice(expected, inside, voxels)
+    found |= {"soft_dice": confidence} if np.isfinite(confidence) else {}
     interval, dice = calibration.intervals.get(label.value), calibration.dice.get(label.value)
     if interval is not None:
-        volume, low, high = interval(expected * voxel_mm3, float(maps.sums.ambiguous[index]) * voxel_mm3)
+        volume, low, high = interval(
+            expected * voxel_mm3, float(maps.sums.ambiguous[index]) * voxel_mm3, voxels * voxel_mm3
+        )
         found |= {"expected_volume_mm3": volume, "expected_interval_mm3": (low, high)}
         found["calibration_cases"] = interval.cases
     if dice is not None:
         found["predicted_dice_informative"] = dice.informative
-        confidence = soft_dice(expected, inside, voxels)
+        found["dice_cases"] = dice.cases
         if np.isfinite(confidence):
             found["dice_estimate"] = dice(confidence)
             found |= {"predicted_dice": found["dice_estimate"]} if dice.informative else {}

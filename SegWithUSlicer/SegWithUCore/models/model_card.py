@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from ..calibration.case_level import AMBIGUOUS, SEGMENTED
 from ..network.head_words import head_words
 from .bundle import Bundle
 from .input_check import input_check_words
@@ -41,6 +42,7 @@ RULE_WORDS = {
     "wrong_share": "Expected wrong volume as a share of the structure",
     "interval_share": "Width of the volume interval as a share of the expected volume",
     "dice": "Predicted Dice",
+    "soft_dice": "Lowest soft Dice of a structure",
 }
 
 
@@ -155,7 +157,7 @@ def _numbers(bundle: Bundle) -> list[str]:
         interval, line = intervals.get(str(label.value)), dice.get(str(label.value))
         parts = []
         if interval is not None:
-            parts.append(f"interval fitted on {interval['cases']} cases, level {interval['level']:.0%}")
+            parts.append(_interval_words(interval))
         if line is not None:
             parts.append(_dice_words(line))
         if parts:
@@ -181,6 +183,17 @@ def _flags(bundle: Bundle) -> list[str]:
     flags = (bundle.calibration or {}).get("flags")
     if not flags:
         return ["## Flags", "Not fitted."] if bundle.calibration is not None else []
+    if "alpha" not in flags:
+        return [
+            "## Flags",
+            f"A case is *bad* here where the Dice of a structure is below {flags['bad_dice']:.3f} "
+            f"({flags['bad_cases']} of {flags['cases']} cases that the network has not been trained with). One figure, "
+            "chosen beforehand, flags cases: the lowest *soft Dice* of a structure, which is the Dice that its own "
+            f"probabilities expect. Its limit is set so that of new bad cases like them at most "
+            f"{flags['missed_share']:.0%} go by without a flag, on average (conformal risk control). Every limit can "
+            "be set by the user.",
+            "\n".join(f"- {RULE_WORDS[name]}: {rule['sentence']}" for name, rule in flags["rules"].items()),
+        ]
     return [
         "## Flags",
         f"A case is *bad* here where the Dice of a structure is below {flags['bad_dice']:.3f} ({flags['bad_cases']} of "
@@ -203,9 +216,25 @@ def _site(bundle: Bundle) -> list[str]:
     ]
 
 
+def _interval_words(interval: Mapping[str, Any]) -> str:
+    words = f"interval fitted on {interval['cases']} cases, level {interval['level']:.0%}"
+    if interval.get("of") == SEGMENTED:
+        words += f", {interval['half_width']:.0%} of the segmented volume up and down"
+    compared = interval.get("compared")
+    if not compared:
+        return words
+    sides = [f"{each['width_mm3']:.0f} mm3 wide, holds {each['coverage']:.1%}" for each in
+             (compared[AMBIGUOUS], compared[SEGMENTED])]  # fmt: skip
+    return f"{words} (on cases left out, of the ambiguous volume: {sides[0]}; of the segmented volume: {sides[1]})"
+
+
 def _dice_words(line: Mapping[str, Any]) -> str:
     figures = f"{line['error']:.3f} against {line['error_of_mean']:.3f} for the mean {line['mean']:.3f}"
     verdict = "informative" if line["informative"] else "not informative, therefore not shown"
+    if line.get("structures", 1) > 1:
+        verdict += f", judged on {line['structures']} structures together"
+    if "shrinkage" in line:
+        verdict += f", {line['shrinkage']:.0%} of its slope kept"
     return f"predicted Dice {verdict} (mean error, each of {line['cases']} cases left out in turn: {figures})"
 
 

@@ -103,6 +103,9 @@ def case_facts(case: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("Segmented", str(case.get("created", "")).replace("T", " ").replace("+00:00", " UTC")),
         ("Model", f"{model['name']} {model['version']}, head {model['head']}"),
         ("Calibration", _calibration(model)),
+        ("Predicted Dice", _cases_behind(case, "dice_cases")),
+        ("Volume intervals", _cases_behind(case, "calibration_cases")),
+        ("Limit of flags", _limit_words(model.get("flags"))),
         ("Device", str(case.get("device", ""))),
         ("Engine", " ".join(str(engine.get(key) or "") for key in ("name", "version", "precision")).strip()),
     ]
@@ -116,6 +119,17 @@ def _calibration(model: Mapping[str, Any]) -> str:
     sees = model.get("calibrated_with_image")
     words = "" if sees is None else f", {'with' if sees else 'without'} the image"
     return f"on {model['calibration_cases']} cases{words}"
+
+
+def _cases_behind(case: Mapping[str, Any], key: str) -> str:
+    counts = sorted({int(entry[key]) for entry in case.get("structures") or [] if entry.get(key) is not None})
+    return f"fitted on {' and '.join(map(str, counts))} cases" if counts else ""
+
+
+def _limit_words(flags: Mapping[str, Any] | None) -> str:
+    """Say what the fitted limit does; nothing for models of before 0.5, which have several."""
+    rule = ((flags or {}).get("rules") or {}).get("soft_dice") or {}
+    return str(rule.get("sentence") or "")
 
 
 def versions_facts(case: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -17,7 +17,7 @@ from .triage import LARGEST, dice_estimate, figures_of_case
 
 WARNED = frozenset({"warning", "refused"})
 """Severities of a difference from the training cases that raise a flag; a note does not."""
-LIMITS = ("wrong_mm3", "wrong_share", "interval_share", "dice", "case_share")
+LIMITS = ("wrong_mm3", "wrong_share", "interval_share", "dice", "case_share", "soft_dice")
 _WANTED = {True: "a number, or null to switch it off", False: "true or false"}
 UNINFORMATIVE = ", which on calibration cases did not tell better from worse segmentations"
 _WISHES = {Verdict.REJECTED: "rejected {}", Verdict.SECOND_READER: "wants a second reader for {}"}
@@ -30,6 +30,7 @@ class Rule(StrEnum):
     WRONG_SHARE = "expected wrong share"
     INTERVAL = "volume interval"
     DICE = "predicted Dice"
+    SOFT_DICE = "soft Dice"
     FINGERPRINT = "fingerprint"
     REVIEWER = "reviewer"
 
@@ -46,6 +47,7 @@ class FlagRules:
         case_share: most expected wrong volume of the whole segmentation, missed tissue included, as a share of it.
         fingerprint: whether differences from the training cases raise flags.
         reviewer: whether a rejected verdict or a wish for a second reader does.
+        soft_dice: lowest soft Dice of a structure, which is what the fitted limit is about.
         informative_only: whether `dice` counts only where the prediction is informative, as in fitted limits; one that
             a user sets always acts.
     """
@@ -58,14 +60,16 @@ class FlagRules:
     reviewer: bool = True
     case_share: float | None = None
     informative_only: bool = False
+    soft_dice: float | None = None
 
     def __post_init__(self) -> None:
         for name in LIMITS:
             limit = getattr(self, name)
             if limit is not None and not (math.isfinite(limit) and limit >= 0):
                 raise UsageError(f"The flag rule {name} has the limit {limit}: give a number that is not negative.")
-        if self.dice is not None and self.dice > 1:
-            raise UsageError(f"The flag rule dice has the limit {self.dice:g}: give a Dice from 0 to 1.")
+        for name in ("dice", "soft_dice"):
+            if (limit := getattr(self, name)) is not None and limit > 1:
+                raise UsageError(f"The flag rule {name} has the limit {limit:g}: give a Dice from 0 to 1.")
 
     @property
     def active(self) -> bool:
@@ -94,7 +98,7 @@ class FlagRules:
 
     @classmethod
     def fitted(cls, calibration: Mapping[str, Any] | None) -> "FlagRules":
-        """Limits that were fitted on calibration cases and are useful (`calibration.flag_rules`).
+        """Limits that were fitted on calibration cases and are useful (`calibration.flag_limits`).
 
         Args:
             calibration: the block "flags" of a bundle's calibration, or None.
@@ -243,6 +247,9 @@ def _of_structure(entry: Mapping[str, Any], rules: FlagRules) -> Iterator[Flag]:
         words = f"{name}: the predicted Dice is {dice:.2f}, below the limit of {rules.dice:.2f}"
         doubt = "" if informative_dice(entry) is not None else UNINFORMATIVE
         yield Flag(Rule.DICE, name, dice, rules.dice, f"{words}{doubt}.")
+    if rules.soft_dice is not None and (soft := entry.get("soft_dice")) is not None and soft < rules.soft_dice:
+        words = f"{name}: its own probabilities expect a Dice of {soft:.3f} (soft Dice), below the limit of "
+        yield Flag(Rule.SOFT_DICE, name, float(soft), rules.soft_dice, f"{words}{rules.soft_dice:.3f}.")
 
 
 def _of_whole(case: Mapping[str, Any], rules: FlagRules) -> Iterator[Flag]:
@@ -330,6 +337,7 @@ _LIMITED: dict[str, tuple[str, str, Callable[[Mapping[str, Any]], object]]] = {
     "wrong_share": ("--flag-wrong-share", "an expected wrong volume", lambda entry: entry.get("expected_wrong_mm3")),
     "interval_share": ("--flag-interval", "a volume interval", interval_share),
     "dice": ("--flag-dice", "a predicted Dice", dice_estimate),
+    "soft_dice": ("--flag-soft-dice", "a soft Dice", lambda entry: entry.get("soft_dice")),
 }
 """Option and figure of each limit, and what an entry of a structure says of it."""
 

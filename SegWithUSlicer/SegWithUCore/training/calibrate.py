@@ -8,16 +8,16 @@ import numpy as np
 from scipy.special import softmax
 
 from ..calibration.case_level import (
-    PredictedDice,
     ProbabilitySums,
     VolumeInterval,
-    fit_predicted_dice,
+    Volumes,
     fit_volume_interval,
     probability_sums,
     soft_dice,
 )
 from ..calibration.error_probability import ErrorProbability, fit_percentiles, fit_with_directions
-from ..calibration.flag_limits import StructureCase, fit_flag_rules
+from ..calibration.flag_limits import FlagCase, fit_flag_limit
+from ..calibration.predicted_dice import DiceFit, DicePairs, fit_predicted_dice
 from ..calibration.stage_two import StageTwo
 from ..calibration.temperature_scaling import fit_temperature
 from ..imaging.volume import read_image, read_labels
@@ -32,7 +32,6 @@ from ..inference.uncertainty_maps import FittedCalibration
 from ..metrics.overlap import dice_of
 from ..models.input_check import QUALITY
 from ..models.input_spec import Label
-from ..review.flags import share_of
 from ..review.triage import share
 from .dataset import Case, PreparedCase, class_indices, left_right_axis
 from .recipe import Recipe
@@ -59,6 +58,10 @@ class CaseNumbers:
         """Soft Dice confidence of class `index`."""
         return soft_dice(self.sums.expected[index], self.sums.inside[index], self.predicted[index])
 
+    def segmented_mm3(self, index: int) -> float:
+        """Return the predicted volume of class `index`."""
+        return float(self.predicted[index]) * self.voxel_mm3
+
     def volumes_mm3(self, index: int) -> tuple[float, float, float]:
         """Return expected, ambiguous and true volume of class `index`."""
         voxels = np.asarray([self.sums.expected[index], self.sums.ambiguous[index], self.true[index]])
@@ -83,54 +86,65 @@ def case_numbers(prediction: Prediction, truth: np.ndarray, scale: float) -> Cas
     )
 
 
-def fit_case_level(cases: Sequence[CaseNumbers], labels: Sequence[Label]) -> CaseLevelCalibration:
-    """Fit every structure that enough cases have; background has no numbers."""
-    intervals: dict[int, VolumeInterval] = {}
-    dice: dict[int, PredictedDice] = {}
-    for index, label in enumerate(labels[1:], 1):
-        volumes = np.asarray([case.volumes_mm3(index) for case in cases])
-        interval = fit_volume_interval(*volumes.T)
-        line = fit_predicted_dice([case.confidence(index) for case in cases], [case.dice[index] for case in cases])
-        intervals |= {label.value: interval} if interval is not None else {}
-        dice |= {label.value: line} if line is not None else {}
-    return CaseLevelCalibration(intervals, dice)
+@dataclass(frozen=True)
+class FurtherCases:
+    """Cases that networks of other folds predicted, which have not seen them.
+
+    Attributes:
+        weight: each counts as so many cases that the network itself predicted.
+    """
+
+    numbers: Sequence[CaseNumbers]
+    patients: Sequence[str]
+    weight: float
 
 
-def flag_figures(
-    case: CaseNumbers,
-    classes: np.ndarray,
-    error_probability: np.ndarray,
-    numbers: CaseLevelCalibration,
+def fit_case_level(
+    cases: Sequence[CaseNumbers],
     labels: Sequence[Label],
-) -> dict[str, StructureCase]:
-    """Return what `review.flags` would read of a case with a known reference, by structure without background.
+    patients: Sequence[str] | None = None,
+    further: FurtherCases | None = None,
+) -> CaseLevelCalibration:
+    """Fit every structure that enough cases have; background has no numbers.
 
     Args:
-        classes, error_probability: of each voxel.
+        patients: of each case; None if every case stands alone.
+        further: cases of other networks, which predicted Dice is fitted on too; intervals are of the own alone.
     """
-    return {
-        label.name: structure_case(
-            case, index, float(error_probability[classes == index].sum(dtype=np.float64)), numbers, label
-        )
+    intervals: dict[int, VolumeInterval] = {}
+    for index, label in enumerate(labels[1:], 1):
+        expected, ambiguous, true = np.asarray([case.volumes_mm3(index) for case in cases]).T
+        segmented = np.asarray([case.segmented_mm3(index) for case in cases])
+        interval = fit_volume_interval(Volumes(expected, ambiguous, segmented, true), patients=patients)
+        intervals |= {label.value: interval} if interval is not None else {}
+    return CaseLevelCalibration(intervals, dice_fit(cases, labels, patients, further).lines)
+
+
+def dice_fit(
+    cases: Sequence[CaseNumbers],
+    labels: Sequence[Label],
+    patients: Sequence[str] | None = None,
+    further: FurtherCases | None = None,
+) -> DiceFit:
+    """Fit the predicted Dice of all structures together; see `fit_case_level`."""
+    names = [str(number) for number in range(len(cases))] if patients is None else list(patients)
+    weights = [1.0] * len(cases)
+    if further is not None:
+        cases, names = [*cases, *further.numbers], [*names, *further.patients]
+        weights += [further.weight] * len(further.numbers)
+    pairs = {
+        label.value: DicePairs([case.confidence(index) for case in cases], [case.dice[index] for case in cases])
         for index, label in enumerate(labels[1:], 1)
     }
+    return fit_predicted_dice(pairs, names, weights)
 
 
-def structure_case(
-    case: CaseNumbers, index: int, wrong_voxels: float, numbers: CaseLevelCalibration, label: Label
-) -> StructureCase:
-    """Return what `review.flags` would read of class `index`, of which so many voxels are expected to be wrong."""
-    wrong = wrong_voxels * case.voxel_mm3
-    expected, ambiguous, _ = case.volumes_mm3(index)
-    interval, line = numbers.intervals.get(label.value), numbers.dice.get(label.value)
-    confidence = case.confidence(index)
-    return StructureCase(
-        true_dice=float(case.dice[index]),
-        wrong_mm3=wrong,
-        wrong_share=share_of(wrong, float(case.predicted[index]) * case.voxel_mm3),
-        interval_share=None if interval is None else _width(*interval(expected, ambiguous)),
-        dice=line(confidence) if line is not None and line.informative and np.isfinite(confidence) else None,
-    )
+def flag_case(case: CaseNumbers, labels: Sequence[Label], weight: float = 1.0) -> FlagCase:
+    """Return what the limit of flags is fitted on."""
+    classes = range(1, len(labels))
+    soft = [each for each in (case.confidence(index) for index in classes) if np.isfinite(each)]
+    known = [float(case.dice[index]) for index in classes if np.isfinite(case.dice[index])]
+    return FlagCase(min(soft, default=float("nan")), min(known, default=float("nan")), weight)
 
 
 def triage_figures(
@@ -158,10 +172,6 @@ def triage_figures(
     return {name: sorted(round(value, 6) for value in values) for name, values in found.items() if values}
 
 
-def _width(volume: float, low: float, high: float) -> float:
-    return share_of(high - low, volume)
-
-
 WINDOW_PERCENTILES = (50.0, 99.95)
 """Display window of ranking and calibration maps: dark for the calm half of all voxels, bright for one in 2000."""
 
@@ -180,6 +190,7 @@ def fitted(
     labels: Sequence[Label],
     table: ErrorProbability | None = None,
     stage: StageTwo | None = None,
+    patients: Sequence[str] | None = None,
 ) -> dict[str, Any]:
     """Fit the calibration block of a bundle, with baselines to be measured against.
 
@@ -189,13 +200,14 @@ def fitted(
 
     Args:
         table: of the ranking map, fitted on the same cases; None to fit it here.
-        stage: stage two of the error probability, whose values sources and flags are then fitted on.
+        stage: stage two of the error probability, whose values sources are then fitted on.
+        patients: of each case; None if every case stands alone.
     """
     errors = [p.classes != truth for p, truth in zip(predictions, truths, strict=True)]
     table = table or _error_probability([p.ranking for p in predictions], predictions, errors)
     scale = fit_temperature([tempered_logits(p) for p in predictions], truths)
     cases = [case_numbers(p, t, scale) for p, t in zip(predictions, truths, strict=True)]
-    numbers = fit_case_level(cases, labels)
+    numbers = fit_case_level(cases, labels, patients)
     chances = [_chances(p, table, stage) for p in predictions]
     unsure = [1 - softmax(p.logits.astype(np.float64), 0).max(0) for p in predictions]
     return {
@@ -205,12 +217,7 @@ def fitted(
         "tempering_scale": scale,
         **numbers.to_json(),
         "flags": {
-            **fit_flag_rules(
-                [
-                    flag_figures(case, p.classes, chance, numbers, labels)
-                    for case, p, chance in zip(cases, predictions, chances, strict=True)
-                ]
-            ),
+            **fit_flag_limit([flag_case(case, labels) for case in cases]),
             "figures": triage_figures(cases, [float(c.sum(dtype=np.float64)) for c in chances], numbers, labels),
         },
         "rivals": {

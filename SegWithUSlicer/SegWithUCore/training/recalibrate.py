@@ -12,7 +12,7 @@ from ..atomic_files import atomic_folder
 from ..calibration.error_probability import ErrorProbability
 from ..calibration.gate import Gate
 from ..calibration.stage_two import StageTwo
-from ..errors import OutputError
+from ..errors import OutputError, UsageError
 from ..inference.engines import TORCH
 from ..inference.model import Model
 from ..inference.prediction import Prediction
@@ -30,6 +30,7 @@ from .calibrate import display_windows, fitted, predict_case
 from .dataset import Case
 from .fit_stage_two import FittedStageTwo, ReferenceCase, SeenCases, fit_stage_two, fit_table
 from .refit import CaseSummary, Refit, refit, summary_of
+from .whole_cases import fit_on_unseen
 from .within_structures import WITHIN, within_structures, worse_sentences
 
 
@@ -96,6 +97,36 @@ def recalibrate(
         written = write_bundle_json(replace(plain, calibration=calibration, about=about), work)
         (work / CARD_FILE).write_text(model_card(written), encoding="utf-8")
     return Recalibration(replace(written, folder=target), found.sentences)
+
+
+def refit_whole_cases(
+    bundle: Bundle,
+    cases: Sequence[Case],
+    target: Path,
+    overwrite: bool = False,
+    progress: Progress = silent,
+    engine: str = TORCH,
+    record: TrainingRecord | None = None,
+) -> Recalibration:
+    """Write a bundle whose volume intervals, predicted Dice and limit of flags are fitted on `cases`, and no more.
+
+    All of them: none is fitted on single voxels, so validation cases serve as well as calibration cases. What is
+    raised as for `recalibrate`.
+    """
+    if bundle.calibration is None:
+        raise UsageError(f"The model {bundle.name} is not calibrated: leave --whole-cases-only out to fit all of it.")
+    verify_weights(bundle)
+    graphs = bundle.graphs if graphs_lacking(bundle) is None else None
+    plain = replace(bundle, figures=None, graphs=graphs)
+    blocks = fit_on_unseen(plain, cases, progress=progress, engine=engine)
+    about = {**bundle.about, "version": site_version(bundle.about["version"])}
+    with atomic_folder(target, overwrite) as work:
+        copy_files(bundle, graphs, work, record)
+        copy_stage_two(bundle, work)
+        written = write_bundle_json(replace(plain, calibration={**bundle.calibration, **blocks}, about=about), work)
+        (work / CARD_FILE).write_text(model_card(written), encoding="utf-8")
+    sentence = f"Volume intervals, predicted Dice and the limit of flags: fitted anew on {len(cases)} cases."
+    return Recalibration(replace(written, folder=target), (sentence,))
 
 
 def copy_files(bundle: Bundle, graphs: Graphs | None, work: Path, record: TrainingRecord | None) -> None:
@@ -221,7 +252,9 @@ def whole_calibration(cases: Sequence[ReferenceCase], bundle: Bundle, folder: Pa
     if found is not None:
         blocks = check_blocks(found, bundle.labels, [case.group for case in cases])
     stage = found.stage if found is not None and found.check.helps else None
-    fit = fitted([case.prediction for case in cases], [case.truth for case in cases], bundle.labels, table, stage)
+    patients = [case.group for case in cases]
+    predictions, truths = [case.prediction for case in cases], [case.truth for case in cases]
+    fit = fitted(predictions, truths, bundle.labels, table, stage, patients)
     if stage is not None:
         blocks[BLOCK] = write_stage_two(stage, folder, bundle.default_head.name)
     return {**fit, **blocks}

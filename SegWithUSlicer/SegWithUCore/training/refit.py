@@ -11,9 +11,10 @@ import numpy as np
 from scipy.special import logsumexp
 from scipy.stats import binom
 
-from ..calibration.case_level import MINIMUM_CASES, PredictedDice, left_out_errors, probability_sums
+from ..calibration.case_level import probability_sums
 from ..calibration.error_probability import ErrorProbability
-from ..calibration.flag_limits import fit_flag_rules
+from ..calibration.flag_limits import fit_flag_limit
+from ..calibration.predicted_dice import MINIMUM_CASES, PredictedDice
 from ..calibration.site_line import (
     FULL_WEIGHT_PATIENTS,
     LEAST_PATIENTS,
@@ -29,7 +30,7 @@ from ..inference.prediction import Prediction, tempered_logits
 from ..inference.structures import CaseLevelCalibration
 from ..metrics.bootstrap import Interval, paired_bootstrap
 from ..models.input_spec import Label
-from .calibrate import CaseNumbers, case_numbers, fit_case_level, structure_case, triage_figures
+from .calibrate import CaseNumbers, case_numbers, dice_fit, fit_case_level, flag_case, triage_figures
 
 LEAST_INTERVAL_CASES = 9
 """Fewer allow no interval that holds nine in ten."""
@@ -173,7 +174,7 @@ def _chosen_scale(cases: Sequence[CaseSummary], own: CaseLevelCalibration, label
     figures += f"{change.high:+.5f}) a voxel"
     if change.high >= 0:
         return _OWN, f"{kept}{figures}, no clear gain."
-    anew = fit_case_level([case.numbers[place] for case in cases], labels)
+    anew = fit_case_level([case.numbers[place] for case in cases], labels, [case.patient for case in cases])
     if not (anew.intervals.keys() >= own.intervals.keys() and anew.dice.keys() >= own.dice.keys()):
         return _OWN, f"{kept}{figures}, but intervals and Dice need {MINIMUM_CASES} cases of each structure to follow."
     return place, f"Tempering scale: fitted anew; {figures}."
@@ -200,7 +201,7 @@ def _structures_off(cases: Sequence[CaseSummary], own: CaseLevelCalibration, lab
         inside = 0
         for case in cases:
             expected, ambiguous, true = case.numbers[_OWN].volumes_mm3(index)
-            _, low, high = interval(expected, ambiguous)
+            _, low, high = interval(expected, ambiguous, case.numbers[_OWN].segmented_mm3(index))
             inside += low <= true <= high
         if binom.cdf(inside, len(cases), interval.level) < BY_CHANCE:
             found[label.name] = f"the model's own held {inside} of {len(cases)} volumes of {label.name}"
@@ -222,7 +223,7 @@ def _case_level(
     if count < LEAST_INTERVAL_CASES:
         words = "".join(f", though {text}" for text in off.values())
         return own, [f"{kept}; {count} cases are too few, give {LEAST_INTERVAL_CASES}{words}."]
-    anew = fit_case_level([case.numbers[place] for case in cases], labels)
+    anew = fit_case_level([case.numbers[place] for case in cases], labels, [case.patient for case in cases])
     why = f"; {', '.join(off.values())}" if off else ""
     missing = [label.name for label in labels[1:] if label.value in own.intervals.keys() - anew.intervals.keys()]
     lacking = f"; the model's own stays for {', '.join(missing)}" if missing else ""
@@ -239,20 +240,24 @@ def _case_level(
 def _better_dice(
     cases: Sequence[CaseSummary], own: CaseLevelCalibration, anew: CaseLevelCalibration, labels: Sequence[Label]
 ) -> dict[int, PredictedDice]:
-    """Lines of predicted Dice that are off by less, each case left out in turn, than the model's own are."""
-    found = {}
+    """Lines of predicted Dice: all of them where they are off by less, each patient left out in turn, than the own.
+
+    Structures are judged together; one that had no line gets its new one in any case.
+    """
+    patients = [case.patient for case in cases]
+    left = dice_fit([case.numbers[_OWN] for case in cases], labels, patients)
+    new, before = list[float](), list[float]()
     for index, label in enumerate(labels[1:], 1):
-        line, before = anew.dice.get(label.value), own.dice.get(label.value)
-        if line is None:
+        line = own.dice.get(label.value)
+        if line is None or label.value not in anew.dice:
             continue
-        pairs = np.asarray([(case.numbers[_OWN].confidence(index), case.numbers[_OWN].dice[index]) for case in cases])
-        confidence, dice = pairs[np.isfinite(pairs).all(1)].T
-        if before is not None:
-            errors = [abs(before(value) - true) for value, true in zip(confidence, dice, strict=True)]
-            if paired_bootstrap(left_out_errors(confidence, dice)[0].tolist(), errors).high >= 0:
-                continue
-        found[label.value] = line
-    return found
+        new += left.errors[label.value].tolist()
+        before += [abs(line(case.numbers[_OWN].confidence(index)) - float(case.numbers[_OWN].dice[index]))
+                   for case in cases]  # fmt: skip
+    judged = len(new) // len(cases)
+    if not judged or paired_bootstrap(new, before, groups=patients * judged).high < 0:
+        return dict(anew.dice)
+    return {value: line for value, line in anew.dice.items() if value not in own.dice}
 
 
 def _flags(
@@ -267,18 +272,8 @@ def _flags(
         return None
     figures = [case.numbers[place] for case in cases]
     wrong = [sum(errors.expected(*line) for errors in case.errors) for case in cases]
-    rules = fit_flag_rules(
-        [
-            {
-                label.name: structure_case(
-                    case.numbers[place], index, case.errors[index].expected(*line), numbers, label
-                )
-                for index, label in enumerate(labels[1:], 1)
-            }
-            for case in cases
-        ]
-    )
-    return {**rules, "figures": triage_figures(figures, wrong, numbers, labels)}
+    limit = fit_flag_limit([flag_case(each, labels) for each in figures])
+    return {**limit, "figures": triage_figures(figures, wrong, numbers, labels)}
 
 
 def _flags_sentence(cases: int, changed: bool) -> str:

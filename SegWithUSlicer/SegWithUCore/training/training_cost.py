@@ -109,7 +109,7 @@ def within_hours(recipe: Mapping[str, Any], hours: float, cost: StepCost, cases:
     if shared < EPOCHS_BEFORE_FOLDS:
         reason = (
             f"{hours:g} h allow {alone} epochs of the backbone; folds come from {FOLDS * EPOCHS_BEFORE_FOLDS} epochs "
-            "on, so flags will read 'not fitted'"
+            "on, so the limit of flags is fitted on calibration and validation cases alone"
         )
         if alone < FEW_EPOCHS:
             reason += f"; fewer than {FEW_EPOCHS} are too few for a good model: give more hours"

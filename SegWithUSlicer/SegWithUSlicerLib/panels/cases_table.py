@@ -230,6 +230,7 @@ RULES = {
     Rule.WRONG_SHARE: _("wrong share"),
     Rule.INTERVAL: _("wide interval"),
     Rule.DICE: _("low Dice"),
+    Rule.SOFT_DICE: _("low soft Dice"),
     Rule.FINGERPRINT: _("unlike training"),
     Rule.REVIEWER: _("reviewer"),
 }

@@ -100,10 +100,13 @@ def expected_tip(structure: Structure) -> str:
 def dice_tip(structure: Structure) -> str:
     """Explain the predicted Dice, or why there is none; empty if the model does not predict it."""
     if structure.predicted_dice is not None:
-        return _("The overlap with an expert's drawing that the model expects for this case (1 is perfect).")
+        text = _("The overlap with an expert's drawing that the model expects for this case (1 is perfect).")
+        if structure.dice_cases is None:
+            return text
+        return text + " " + _("Fitted on {count} cases.").format(count=structure.dice_cases)
     if structure.predicted_dice_informative is False:
         return _(
-            "On the calibration cases, the model could not tell better from worse segmentations of this structure any "
+            "On the calibration cases, the model could not tell better from worse segmentations any "
             "better than their mean does: no value is shown, and none raises a flag."
         )
     return ""

@@ -9,16 +9,17 @@ from phantoms import asymmetric_array
 from toy_models import registered_toys, toy_network, write_toy_bundle
 
 from SegWithUCore.calibration.case_level import (
-    MINIMUM_CASES,
-    PredictedDice,
+    AMBIGUOUS,
+    SEGMENTED,
     VolumeInterval,
+    Volumes,
     conformal_quantile,
-    fit_predicted_dice,
+    fit_one_interval,
     fit_volume_interval,
-    left_out_errors,
     probability_sums,
     soft_dice,
 )
+from SegWithUCore.calibration.predicted_dice import PredictedDice
 from SegWithUCore.inference.engines.torch_engine import TorchEngine
 from SegWithUCore.inference.structures import (
     CaseLevelCalibration,
@@ -41,18 +42,23 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
         return write_toy_bundle(tmp_path_factory.mktemp("models") / "toy", "local", (8, 8, 8))
 
 
-def correlated_cases(count: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Expected, ambiguous and true volumes: probabilities sum to 5 % too much, errors scale with what is ambiguous."""
+def correlated_cases(count: int, seed: int) -> Volumes:
+    """Volumes: probabilities sum to 5 % too much, errors scale with what is ambiguous."""
     random = np.random.default_rng(seed)
     expected = random.uniform(1000, 3000, count)
-    ambiguous = random.uniform(0.03, 0.1, count) * expected
-    return expected, ambiguous, expected / 1.05 + ambiguous * random.normal(0, 1, count)
+    ambiguous = random.uniform(0.01, 0.2, count) * expected
+    return Volumes(expected, ambiguous, expected, expected / 1.05 + ambiguous * random.normal(0, 1, count))
 
 
 def a_line(**changes: float) -> PredictedDice:
     values = {"intercept": 0.0, "slope": 1.0, "mean": 0.88, "lowest": 0.8, "error": 0.02, "error_of_mean": 0.03}
     ends = {"difference_low": -0.02, "difference_high": -0.001}
     return PredictedDice(**{**values, **ends, "cases": 27, **changes})  # type: ignore[arg-type]
+
+
+def held(interval: VolumeInterval, volumes: Volumes) -> list[bool]:
+    rows = zip(volumes.expected, volumes.ambiguous, volumes.segmented, volumes.true, strict=True)
+    return [interval(e, a, s)[1] <= true <= interval(e, a, s)[2] for e, a, s, true in rows]
 
 
 class TestVolumeInterval:
@@ -65,38 +71,69 @@ class TestVolumeInterval:
     def test_nine_of_ten_new_cases_lie_inside_and_not_many_more(self) -> None:
         covered = []
         for seed in range(300):
-            expected, ambiguous, true = correlated_cases(57, seed)
-            interval = fit_volume_interval(expected[:27], ambiguous[:27], true[:27])
+            volumes = correlated_cases(57, seed)
+            interval = fit_one_interval(volumes.chosen(np.arange(27)), AMBIGUOUS)
             assert interval is not None
-            rows = [interval(e, a) for e, a in zip(expected[27:], ambiguous[27:], strict=True)]
-            covered += [low <= t <= high for (_, low, high), t in zip(rows, true[27:], strict=True)]
+            covered += held(interval, volumes.chosen(np.arange(27, 57)))
         assert 0.90 <= np.mean(covered) <= 0.95  # 26 / 28 is expected of 27 cases
 
     def test_the_volume_is_corrected_for_probabilities_that_sum_to_too_much(self) -> None:
-        interval = fit_volume_interval(*correlated_cases(200, 3))
+        interval = fit_volume_interval(correlated_cases(200, 3))
         assert interval is not None
-        assert interval.factor == pytest.approx(1 / 1.05, rel=0.01)
-        volume, low, high = interval(2000, 100)
+        assert interval.factor == pytest.approx(1 / 1.05, rel=0.02)
+        volume, low, high = interval(2000, 100, 1900)
         assert volume == pytest.approx(interval.factor * 2000)
         assert volume - low == pytest.approx(high - volume) == pytest.approx(interval.half_width * 100)
 
     def test_the_interval_widens_with_what_is_ambiguous_and_never_goes_below_zero(self) -> None:
         interval = VolumeInterval(1.0, 2.0, 0.9, 27)
-        assert interval(1000, 100)[1:] == (800, 1200)
-        assert interval(1000, 50)[1:] == (900, 1100)
-        assert interval(10, 50)[1] == 0
+        assert interval(1000, 100, 0)[1:] == (800, 1200)
+        assert interval(1000, 50, 0)[1:] == (900, 1100)
+        assert interval(10, 50, 0)[1] == 0
 
     @pytest.mark.parametrize("cases", [1, 8])
     def test_too_few_cases_give_no_interval(self, cases: int) -> None:
-        assert fit_volume_interval(*correlated_cases(cases, 0)) is None
+        assert fit_volume_interval(correlated_cases(cases, 0)) is None
 
     def test_a_structure_that_no_case_has_gets_no_interval(self) -> None:
-        expected, ambiguous, _ = correlated_cases(27, 0)
-        assert fit_volume_interval(expected, ambiguous, np.zeros(27)) is None
+        volumes = correlated_cases(27, 0)
+        absent = Volumes(volumes.expected, volumes.ambiguous, volumes.segmented, np.zeros(27))
+        assert fit_volume_interval(absent) is None
+
+    def test_a_plain_percentage_is_kept_where_what_is_ambiguous_says_nothing(self) -> None:
+        random, volumes = np.random.default_rng(0), correlated_cases(60, 1)
+        true = volumes.segmented * (1 + 0.1 * random.normal(size=60))
+        found = fit_volume_interval(Volumes(volumes.expected, volumes.ambiguous, volumes.segmented, true))
+        assert found is not None and found.of == SEGMENTED
+        assert found.compared[SEGMENTED]["width_mm3"] < found.compared[AMBIGUOUS]["width_mm3"]
+        assert found.compared[SEGMENTED]["coverage"] >= 0.9
+        volume, low, high = found(999, 99, 2000)
+        assert high - volume == pytest.approx(volume - low) == pytest.approx(2000 * found.half_width)
+        # what was hardly found at all may be as far off as the smallest of the calibration cases
+        assert found(0, 0, 0) == (0, 0, pytest.approx(found.half_width * volumes.segmented.min()))
+
+    def test_the_comparison_leaves_the_patient_out_of_each_case(self) -> None:
+        """An independent count: fit on the cases of the other patients, look at this one's."""
+        volumes, patients = correlated_cases(30, 5), [str(case // 2) for case in range(30)]
+        found = fit_volume_interval(volumes, patients=patients)
+        assert found is not None
+        for kind in (AMBIGUOUS, SEGMENTED):
+            inside = []
+            for case in range(30):
+                rest = [other for other in range(30) if patients[other] != patients[case]]
+                base = volumes.expected if kind == AMBIGUOUS else volumes.segmented
+                unit = volumes.ambiguous if kind == AMBIGUOUS else volumes.segmented
+                t, b, u = volumes.true[rest], base[rest], unit[rest]
+                scores = [abs(t[i] - b[i] * (t.sum() - t[i]) / (b.sum() - b[i])) / u[i] for i in range(len(rest))]
+                half = sorted(scores)[math.ceil(0.9 * (len(rest) + 1)) - 1] * unit[case]
+                inside.append(abs(volumes.true[case] - t.sum() / b.sum() * base[case]) <= half)
+            assert found.compared[kind]["coverage"] == pytest.approx(np.mean(inside))
 
     def test_the_interval_survives_the_bundle(self) -> None:
-        interval = VolumeInterval(0.96, 1.8, 0.9, 27)
+        interval = VolumeInterval(0.96, 1.8, 0.9, 27, SEGMENTED, 12.0, {AMBIGUOUS: {"coverage": 0.9, "width_mm3": 3.0}})
         assert VolumeInterval.from_json(interval.to_json()) == interval
+        earlier = {"factor": 0.96, "half_width": 1.8, "level": 0.9, "cases": 27}
+        assert VolumeInterval.from_json(earlier)(100, 10, 50) == (96, 78, 114)
 
 
 class TestPredictedDice:
@@ -107,49 +144,11 @@ class TestPredictedDice:
         assert soft_dice(sums.expected[1], sums.inside[1], predicted.sum()) == pytest.approx(2 * 20 / 70)
         assert sums.ambiguous.tolist() == [0, 0]
 
-    def test_only_a_prediction_that_follows_the_dice_is_informative(self) -> None:
-        random = np.random.default_rng(0)
-        dice = random.uniform(0.7, 0.95, 27)
-        good = fit_predicted_dice((0.5 + 0.5 * dice + random.normal(0, 0.01, 27)).tolist(), dice.tolist())
-        useless = fit_predicted_dice(random.uniform(0.9, 0.95, 27).tolist(), dice.tolist())
-        assert good is not None
-        assert useless is not None
-        assert good.informative
-        assert not useless.informative
-        assert good.error < 0.5 * good.error_of_mean
-        assert good(0.5 + 0.5 * 0.8) == pytest.approx(0.8, abs=0.02)
-        assert 0 <= good(-3) <= good(3) <= 1
-
-    def test_useless_predictions_are_called_informative_by_chance_only(self) -> None:
-        random, wrong = np.random.default_rng(1), 0
-        for _ in range(200):
-            line = fit_predicted_dice(random.normal(0.9, 0.02, 27).tolist(), random.normal(0.88, 0.03, 27).tolist())
-            assert line is not None
-            wrong += line.informative
-        assert wrong <= 10  # one side of a 95 % interval is 2.5 %: 5 of 200
-
-    def test_each_case_is_predicted_without_itself(self) -> None:
-        x, y = np.asarray([0.0, 1.0, 2.0, 30.0]), np.asarray([0.0, 0.1, 0.2, 0.9])
-        errors, constant = left_out_errors(x, y)
-        assert errors[3] == pytest.approx(0.1)  # the line of the others gives 3, cut at 1
-        assert constant[3] == pytest.approx(0.8)
-
-    def test_absent_structures_and_few_cases_give_no_prediction(self) -> None:
-        few = [0.9] * (MINIMUM_CASES - 1)
-        assert fit_predicted_dice([*few, float("nan")], [*few, float("nan")]) is None
-        fitted = fit_predicted_dice([*few, 0.8, float("nan")], [*few, 0.8, float("nan")])
-        assert fitted is not None
-        assert fitted.cases == MINIMUM_CASES
-
-    def test_confidence_is_never_held_against_a_case(self) -> None:
-        line = fit_predicted_dice(np.linspace(0.8, 0.9, 20).tolist(), np.linspace(0.9, 0.8, 20).tolist())
-        assert line is not None
-        assert line.slope == 0
-        assert not line.informative
-
     def test_the_line_survives_the_bundle(self) -> None:
         assert PredictedDice.from_json(a_line().to_json()) == a_line()
         assert a_line().to_json()["informative"] is True
+        earlier = {k: v for k, v in a_line().to_json().items() if k not in ("shrinkage", "structures")}
+        assert PredictedDice.from_json(earlier) == a_line()
 
 
 class TestSums:
@@ -193,7 +192,8 @@ class TestFigures:
         assert found.expected_interval_mm3 is not None
         assert found.expected_interval_mm3[1] - found.expected_volume_mm3 == pytest.approx(4 * (p * (1 - p)).sum())
         assert found.predicted_dice == pytest.approx(2 * p[p > 0.5].sum() / (p.sum() + (p > 0.5).sum()))
-        assert found.calibration_cases == 27
+        assert found.soft_dice == found.predicted_dice  # the line of this model changes nothing
+        assert (found.calibration_cases, found.dice_cases) == (27, 27)
         assert found.to_json()["expected_interval_mm3"] == list(found.expected_interval_mm3)
 
     def test_what_does_not_beat_the_mean_is_not_told_and_raises_no_flag(self, toy: Bundle) -> None:
@@ -219,6 +219,8 @@ class TestFigures:
         found = self.figures(CaseLevelCalibration.from_json({"cases": 1}))
         assert found.expected_volume_mm3 == pytest.approx(2 * self.probability.sum())
         assert found.expected_interval_mm3 is found.predicted_dice is found.predicted_dice_informative is None
+        assert found.soft_dice is not None  # needs no fit
+        assert found.dice_cases is None
 
 
 def test_numbers_per_structure_survive_the_bundle() -> None:

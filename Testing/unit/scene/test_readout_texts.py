@@ -24,6 +24,8 @@ def test_a_useless_prediction_reads_not_informative() -> None:
     assert dice_text(useless) == "not informative"
     assert "none raises a flag" in dice_tip(useless)
     assert "expert" in dice_tip(Structure(**PLAIN, predicted_dice=0.9, predicted_dice_informative=True))
+    known = dice_tip(Structure(**PLAIN, predicted_dice=0.9, predicted_dice_informative=True, dice_cases=47))
+    assert known.endswith("Fitted on 47 cases.")
     assert dice_tip(Structure(**PLAIN)) == ""
 
 

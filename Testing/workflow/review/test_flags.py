@@ -1,6 +1,5 @@
 """Flags of real cases, by rules that the user sets, and limits fitted on calibration cases."""
 
-import math
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +10,7 @@ import pytest
 from exchanged_cases import changed_case, copied, judged
 from segwithu_command import MODEL, Command, one_sentence, tiny_bundle
 
-from SegWithUCore.calibration.flag_limits import StructureCase, controlled_limit, fit_flag_rules
+from SegWithUCore.calibration.flag_limits import FlagCase, controlled_limit, fit_flag_limit
 from SegWithUCore.case.case_file import read_case
 from SegWithUCore.errors import InputError, UsageError
 from SegWithUCore.models.bundle import read_bundle, write_bundle_json
@@ -126,77 +125,90 @@ def test_a_file_of_rules_that_is_no_json_is_wrong_usage(case: Path, tmp_path: Pa
     one_sentence(outcome, "rules.json", "JSON", code=2)
 
 
-def some_cases(scores: np.ndarray, dice: np.ndarray) -> list[dict[str, StructureCase]]:
-    return [
-        {"good": StructureCase(1.0, wrong_share=0.0), "organ": StructureCase(float(d), wrong_share=float(s))}
-        for s, d in zip(scores, dice, strict=True)
-    ]
+def some_cases(scores: np.ndarray, dice: np.ndarray, weight: float = 1.0) -> list[FlagCase]:
+    return [FlagCase(float(score), float(each), weight) for score, each in zip(scores, dice, strict=True)]
 
 
-def test_a_figure_that_orders_cases_gives_a_limit_with_its_bound() -> None:
-    dice = np.linspace(0.5, 0.95, 49)
-    fitted = fit_flag_rules(some_cases(1 - dice, dice), alpha=0.1, bad_dice=0.7)
-    rule = fitted["rules"]["wrong_share"]
-    flagged = 1 - dice > rule["limit"]
+def test_the_limit_misses_so_many_bad_cases_as_the_bound_allows() -> None:
+    dice = np.linspace(0.5, 0.95, 50)
+    fitted = fit_flag_limit(some_cases(dice, dice), bad_dice=0.77)
+    rule, flagged = fitted["rules"]["soft_dice"], dice < fitted["rules"]["soft_dice"]["limit"]
+    assert fitted["bad_cases"] == np.sum(dice < 0.77) == 30
     assert rule["useful"]
-    assert fitted["least_alpha"] == 1 / 50
-    assert rule["missed"] == np.sum((dice < 0.7) & ~flagged) == 4  # (4 + 1) / 50 is the last within 0.1
-    assert rule["bound"] == pytest.approx(0.1)
-    assert rule["flagged_share"] == flagged.mean()
-    assert FlagRules.fitted(fitted).wrong_share == rule["limit"]
+    assert rule["missed"] == np.sum((dice < 0.77) & ~flagged) == 5  # (5 + 1) / 31 is the last within 0.2
+    assert rule["bound"] == pytest.approx(6 / 31)
+    assert rule["flagged_share"] == flagged.mean() and rule["others_flagged_share"] == 0
+    assert rule["limit"] == pytest.approx((dice[24] + dice[25]) / 2)
+    assert FlagRules.fitted(fitted).soft_dice == rule["limit"]
+    assert "fitted on 50 cases" in rule["sentence"] and "misses 5 of 30 bad ones" in rule["sentence"]
 
 
-def test_the_bound_holds_for_new_cases() -> None:
-    """The share of cases that are bad and not flagged, over many draws of calibration cases and of new ones."""
-    dice_ = np.random.default_rng(0)
+def test_the_bound_holds_for_new_bad_cases() -> None:
+    """The share of bad cases that are not flagged, over many draws of calibration cases and of new ones."""
+    draw = np.random.default_rng(0)
     missed = []
     for _ in range(400):
-        bad, noise = dice_.random(400) < 0.3, dice_.normal(size=400)
-        scores = bad + noise
-        limit = controlled_limit(scores[:40], bad[:40], alpha=0.15)
-        assert limit is not None
-        missed.append(np.mean(bad[40:] & (scores[40:] <= limit)))
-    assert 0.10 < np.mean(missed) <= 0.15
+        bad, noise = draw.random(400) < 0.3, draw.normal(size=400)
+        scores = noise - bad
+        limit = controlled_limit(scores[:40], bad[:40])
+        missed.append(np.mean(scores[40:][bad[40:]] >= limit))
+    assert 0.1 < np.mean(missed) <= 0.2
+
+
+def test_a_limit_counts_cases_of_other_networks_by_their_weight() -> None:
+    dice = np.linspace(0.5, 0.95, 100)
+    alone = fit_flag_limit(some_cases(dice, dice), bad_dice=0.7)["rules"]["soft_dice"]
+    twice = fit_flag_limit(some_cases(np.repeat(dice, 2), np.repeat(dice, 2), 0.5), bad_dice=0.7)["rules"]["soft_dice"]
+    assert (twice["limit"], twice["bound"]) == (alone["limit"], pytest.approx(alone["bound"]))
+    bad = dice < 0.7
+    weights = np.where(np.arange(100) % 2, 1.0, 0.5)
+    limit = controlled_limit(dice, bad, weights)
+    lost = [weights[bad & (dice >= each)].sum() for each in (limit, limit - 0.005)]
+    assert (lost[0] + 1) / (weights[bad].sum() + 1) <= 0.2 < (lost[1] + 1) / (weights[bad].sum() + 1)
 
 
 def test_fitted_rules_fit_into_a_bundle(tmp_path: Path) -> None:
     dice = np.linspace(0.5, 0.95, 49)
-    folder, flags = tiny_bundle(tmp_path / "tiny"), fit_flag_rules(some_cases(1 - dice, dice))
+    folder, flags = tiny_bundle(tmp_path / "tiny"), fit_flag_limit(some_cases(dice, dice))
     bundle = read_bundle(folder)
     assert bundle.calibration is not None
     write_bundle_json(replace(bundle, calibration={**bundle.calibration, "flags": flags}), folder)
     assert (read_bundle(folder).calibration or {})["flags"] == flags
 
 
-def test_too_few_cases_for_the_bound_are_said() -> None:
-    dice = np.linspace(0.5, 0.9, 5)
-    rule = fit_flag_rules(some_cases(1 - dice, dice), alpha=0.1)["rules"]["wrong_share"]
+def test_too_few_bad_cases_for_the_bound_are_said() -> None:
+    dice = np.linspace(0.5, 0.9, 15)
+    rule = fit_flag_limit(some_cases(dice, dice))["rules"]["soft_dice"]
     assert rule["limit"] is None
-    assert "5 cases allow no bound below 16.7 %" in rule["sentence"]
+    assert "3 bad cases allow no bound below 25 %" in rule["sentence"]
+    assert "no case is bad" in fit_flag_limit(some_cases(dice, dice), bad_dice=0.1)["rules"]["soft_dice"]["sentence"]
+    assert fit_flag_limit([])["rules"]["soft_dice"]["useful"] is False
 
 
 def test_a_figure_that_says_nothing_gives_no_rule() -> None:
     dice = np.linspace(0.5, 0.9, 40)
-    scores = np.resize([0.1, 0.2], 40)
-    rule = fit_flag_rules(some_cases(scores, dice))["rules"]["wrong_share"]
+    rule = fit_flag_limit(some_cases(np.resize([0.1, 0.2], 40), dice))["rules"]["soft_dice"]
     assert rule["limit"] is None
-    assert rule["sentence"].startswith("No useful rule: the figure does not tell")
+    assert rule["sentence"].startswith("No useful rule: the soft Dice does not follow the Dice of the 40 cases")
 
 
-def test_where_hardly_any_case_is_bad_no_rule_is_needed() -> None:
-    dice = np.linspace(0.8, 0.9, 40)
-    fitted = fit_flag_rules(some_cases(1 - dice, dice), bad_dice=0.7)
-    assert "without any flag" in fitted["rules"]["wrong_share"]["sentence"]
-    assert FlagRules.fitted(fitted) == FlagRules(informative_only=True)
+def test_a_rule_that_would_flag_nearly_all_cases_is_none() -> None:
+    dice = np.linspace(0.5, 0.9, 40)
+    score = dice.copy()
+    score[:4] = 0.895  # half of the bad ones look like the best
+    rule = fit_flag_limit(some_cases(score, dice))["rules"]["soft_dice"]
+    assert not rule["useful"]
+    assert "it would flag 39 of 40" in rule["sentence"]
 
 
-def test_a_low_predicted_dice_has_a_limit_from_below() -> None:
-    dice = np.linspace(0.5, 0.95, 49)
-    cases = [{"organ": StructureCase(float(d), dice=float(d))} for d in dice]
-    rule = fit_flag_rules(cases, bad_dice=0.7)["rules"]["dice"]
-    assert np.mean(dice < rule["limit"]) == rule["flagged_share"]
-    assert 0.6 < rule["limit"] < 0.7
-    assert math.isfinite(rule["p_value"])
+def test_a_low_soft_dice_is_flagged_below_the_limit_only(case: Path) -> None:
+    with_figures(case, soft_dice=0.8)
+    (flag,) = raised(case, soft_dice=0.81)
+    assert (flag.rule, flag.figure, flag.limit) == (Rule.SOFT_DICE, 0.8, 0.81)
+    assert "its own probabilities expect a Dice of 0.800 (soft Dice)" in flag.sentence
+    assert raised(case, soft_dice=0.8) == []
+    with pytest.raises(UsageError, match="soft_dice"):
+        raised(case, soft_dice=80)
 
 
 def test_a_model_s_useful_rule_flags_the_case_that_segment_writes(

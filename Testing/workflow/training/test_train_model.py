@@ -60,7 +60,7 @@ def test_one_command_makes_a_measured_model(shop: Shop) -> None:
     assert model.calibration is not None
     assert model.figures is not None
     assert model.figures["cases"] == 2
-    assert model.calibration["flags"]["cases"] == 6  # four training cases out of fold, two of calibration
+    assert model.calibration["flags"]["cases"] == 8  # four of training out of fold, two of calibration, two of select
     record = read_record(shop.folder / "model")
     assert record is not None
     assert record.roles is not None
@@ -79,7 +79,7 @@ def test_the_same_command_does_nothing_twice(shop: Shop, capsys: pytest.CaptureF
     said = capsys.readouterr()
     assert "epoch 1/" not in said.err
     assert "Dice on 2 test cases: ball" in said.out
-    assert "flags: fitted on 6 cases, 2 folds" in said.out
+    assert "flags: fitted on 8 cases, 2 folds" in said.out
     assert (shop.folder / "model" / "bundle.json").stat().st_mtime_ns == before
 
 
@@ -105,7 +105,7 @@ def test_an_edited_text_reaches_the_model_without_a_training(
     assert "(backbone_training/epochs was 2 and is 3): change it back" in capsys.readouterr().err
 
 
-def test_without_folds_flags_read_not_fitted(shop: Shop, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_folds_flags_have_fewer_cases(shop: Shop, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     recipe = write_recipe(tmp_path / "recipe.json")
     step, count = BackboneTrainer._step, 0
 
@@ -128,12 +128,13 @@ def test_without_folds_flags_read_not_fitted(shop: Shop, tmp_path: Path, capsys:
     assert shop.train(tmp_path / "model", recipe=recipe) == 0
     said_after = capsys.readouterr()
     assert "epoch 1/2" not in said_after.err.split("training the head")[0]
-    assert "flags: not fitted (no folds)" in said_after.out
     bundle = read_bundle(tmp_path / "model")
     assert bundle.calibration is not None
-    assert "flags" not in bundle.calibration
+    flags = bundle.calibration["flags"]
+    assert flags["cases"] > bundle.calibration["cases"]  # validation cases too
+    assert f"flags: fitted on {flags['cases']} cases, no folds" in said_after.out
     card = (tmp_path / "model" / "MODEL_CARD.md").read_text(encoding="utf-8")
-    assert "## Flags\n\nNot fitted." in card
+    assert f"of {flags['cases']} cases that the network has not been trained with" in card
     assert "No out-of-fold networks were trained" in card
 
 
@@ -204,7 +205,7 @@ def test_hours_decide_epochs_and_folds() -> None:
     few, reason = chosen(0.5)
     assert few["backbone_training"] == {"batch_size": 2, "epochs": 20}
     assert few["head_training"] == {"batch_size": 2, "epochs": 5}
-    assert "flags will read 'not fitted'" in reason.reason
+    assert "on calibration and validation cases alone" in reason.reason
     assert "too few for a good model" in chosen(0.2)[1].reason
     many, reason = chosen(5)
     assert many["head_training"]["cross_fit"] == 3  # type: ignore[index]

@@ -71,12 +71,14 @@ const RULE_TEXTS = {
     "expected wrong share": "wrong share",
     "volume interval": "wide interval",
     "predicted Dice": "low Dice",
+    "soft Dice": "low soft Dice",
     fingerprint: "unlike training",
     reviewer: "reviewer",
     wrong_mm3: "wrong volume",
     wrong_share: "wrong share",
     interval_share: "wide interval",
     dice: "low Dice",
+    soft_dice: "low soft Dice",
 };
 
 export function ruleText(rule) {

@@ -1,0 +1,201 @@
+"""Predicted Dice of a structure: how good the segmentation probably is, from the soft Dice of its probabilities.
+
+All structures share one slope, since a single structure has too few cases for its own, and keep their own mean. The
+slope is shrunk so far to zero, which is the mean, as cases that were left out ask for; whether it is worth showing is
+judged on all structures together.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from ..metrics.bootstrap import Interval, paired_bootstrap
+
+MINIMUM_CASES = 10
+LEAST_VARIANCE = 1e-6
+"""Of the Dice of a structure, so that one which is always the same does not decide everything."""
+
+
+@dataclass(frozen=True)
+class PredictedDice:
+    """A straight line from soft Dice to Dice.
+
+    Attributes:
+        intercept, slope: of the line, shrunk.
+        mean: Dice over the calibration cases, the constant that a prediction has to beat.
+        lowest: prediction among the calibration cases.
+        error, error_of_mean: mean absolute error on calibration cases, each predicted without its patient.
+        difference_low, difference_high: 95 % interval, over patients, of the difference of the two; of all structures
+            that were judged together.
+        cases: number of calibration cases that have the structure.
+        shrinkage: how much of the slope was kept, 0 (the mean alone) to 1.
+        structures: so many were judged together.
+    """
+
+    intercept: float
+    slope: float
+    mean: float
+    lowest: float
+    error: float
+    error_of_mean: float
+    difference_low: float
+    difference_high: float
+    cases: int
+    shrinkage: float = 1.0
+    structures: int = 1
+
+    @property
+    def informative(self) -> bool:
+        """Whether it beats the constant mean beyond chance; otherwise it is not shown and raises no flag."""
+        return self.difference_high < 0
+
+    def __call__(self, confidence: float) -> float:
+        """Predicted Dice, 0 to 1."""
+        return float(np.clip(self.intercept + self.slope * confidence, 0, 1))
+
+    def to_json(self) -> dict[str, Any]:
+        """For the calibration block of a bundle; what came with 0.5 is left out where it is plain."""
+        plain = {"shrinkage": 1.0, "structures": 1}
+        found = {name: value for name, value in asdict(self).items() if name not in plain or value != plain[name]}
+        return {**found, "informative": self.informative}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "PredictedDice":
+        """From the calibration block of a bundle."""
+        return cls(**{key: value for key, value in data.items() if key != "informative"})
+
+
+@dataclass(frozen=True)
+class DicePairs:
+    """Soft Dice and true Dice of one structure, one entry a case; NaN where it is neither there nor predicted."""
+
+    confidence: Sequence[float]
+    dice: Sequence[float]
+
+
+@dataclass(frozen=True)
+class DiceFit:
+    """Lines by structure, and what those without a case's patient were off by.
+
+    Attributes:
+        lines: of the structures that enough cases have.
+        errors, errors_of_mean: (cases,) by structure, NaN where a case lacks it.
+        gain: mean difference of both, over all structures.
+        predictions: left out alike.
+    """
+
+    lines: Mapping[int, PredictedDice]
+    errors: Mapping[int, np.ndarray]
+    errors_of_mean: Mapping[int, np.ndarray]
+    gain: Interval
+    predictions: Mapping[int, np.ndarray]
+
+
+def fit_predicted_dice(
+    structures: Mapping[int, DicePairs],
+    patients: Sequence[str] | None = None,
+    weights: Sequence[float] | None = None,
+) -> DiceFit:
+    """Fit all structures that at least `MINIMUM_CASES` cases have.
+
+    Args:
+        structures: of the same cases in the same order.
+        patients: of each case; None if every case stands alone.
+        weights: of each case, such as less for those that another network predicted; None for 1.
+    """
+    pairs = {key: np.asarray([pair.confidence, pair.dice], float) for key, pair in structures.items()}
+    pairs = {key: each for key, each in pairs.items() if np.isfinite(each).all(0).sum() >= MINIMUM_CASES}
+    count = len(next(iter(pairs.values()))[0]) if pairs else 0
+    names = [str(number) for number in range(count)] if patients is None else list(patients)
+    weight = np.ones(count) if weights is None else np.asarray(weights, float)
+    left = _left_out(pairs, np.asarray(names), weight)
+    mean_errors = {key: np.abs(part.mean - pairs[key][1]) for key, part in left.items()}
+    errors = {key: np.abs(part.prediction - pairs[key][1]) for key, part in left.items()}
+    gain = _gain(errors, mean_errors, names)
+    slope, centres = _common_line(pairs, weight)
+    kept = _kept_part(pairs, left, weight)
+    lines = {}
+    for key, (x, y) in pairs.items():
+        centre, mean = centres[key]
+        intercept = mean - kept * slope * centre
+        lines[key] = PredictedDice(
+            intercept=intercept,
+            slope=kept * slope,
+            mean=mean,
+            lowest=float(np.clip(intercept + kept * slope * x[np.isfinite(x * y)], 0, 1).min()),
+            error=float(np.nanmean(errors[key])),
+            error_of_mean=float(np.nanmean(mean_errors[key])),
+            difference_low=gain.low,
+            difference_high=gain.high,
+            cases=int(np.isfinite(x * y).sum()),
+            shrinkage=kept,
+            structures=len(pairs),
+        )
+    return DiceFit(lines, errors, mean_errors, gain, {key: part.prediction for key, part in left.items()})
+
+
+@dataclass(frozen=True)
+class _LeftOut:
+    """What the other patients say of each case of a structure: mean, step of the whole slope, shrunk prediction."""
+
+    mean: np.ndarray
+    step: np.ndarray
+    prediction: np.ndarray
+
+
+def _left_out(pairs: Mapping[int, np.ndarray], patients: np.ndarray, weight: np.ndarray) -> dict[int, _LeftOut]:
+    mean, step = ({key: np.full(len(weight), np.nan) for key in pairs} for _ in range(2))
+    for patient in np.unique(patients):
+        own = patients == patient
+        slope, centres = _common_line(pairs, np.where(own, 0.0, weight))
+        for key, (x, _) in pairs.items():
+            centre, average = centres[key]
+            mean[key][own], step[key][own] = average, slope * (x[own] - centre)
+    plain = {key: _LeftOut(mean[key], step[key], step[key]) for key in pairs}
+    shrunk = {key: np.full(len(weight), np.nan) for key in pairs}
+    for patient in np.unique(patients):
+        own = patients == patient
+        kept = _kept_part(pairs, plain, np.where(own, 0.0, weight))
+        for key in pairs:
+            shrunk[key][own] = np.clip(mean[key] + kept * step[key], 0, 1)[own]
+    return {key: _LeftOut(mean[key], step[key], shrunk[key]) for key in pairs}
+
+
+def _common_line(pairs: Mapping[int, np.ndarray], weight: np.ndarray) -> tuple[float, dict[int, tuple[float, float]]]:
+    """Return the slope, and mean soft Dice and mean Dice of each structure.
+
+    Structures count by the inverse variance of their Dice. A falling line would punish confidence, so it is flat.
+    """
+    above = below = 0.0
+    centres = {}
+    for key, (x, y) in pairs.items():
+        known = np.isfinite(x * y) & (weight > 0)
+        if not known.any():
+            centres[key] = (float("nan"), float("nan"))
+            continue
+        x, y, w = x[known], y[known], weight[known]
+        centre, mean = float(np.average(x, weights=w)), float(np.average(y, weights=w))
+        w = w / max(float(np.average((y - mean) ** 2, weights=w)), LEAST_VARIANCE)
+        above += float((w * (x - centre) * (y - mean)).sum())
+        below += float((w * (x - centre) ** 2).sum())
+        centres[key] = (centre, mean)
+    return (max(0.0, above / below) if below > 0 else 0.0), centres
+
+
+def _kept_part(pairs: Mapping[int, np.ndarray], left: Mapping[int, _LeftOut], weight: np.ndarray) -> float:
+    """How much of the slope predicts the cases that were left out best, 0 to 1."""
+    above = below = 0.0
+    for key, (_, y) in pairs.items():
+        step, target = left[key].step, y - left[key].mean
+        known = np.isfinite(step * target) & (weight > 0)
+        w = weight[known] / max(float(np.average(target[known] ** 2)) if known.any() else 1.0, LEAST_VARIANCE)
+        above += float((w * step[known] * target[known]).sum())
+        below += float((w * step[known] ** 2).sum())
+    return float(np.clip(above / below, 0, 1)) if below > 0 else 0.0
+
+
+def _gain(errors: Mapping[int, np.ndarray], constant: Mapping[int, np.ndarray], patients: Sequence[str]) -> Interval:
+    first, second = (np.concatenate([each[key] for key in errors] or [np.empty(0)]) for each in (errors, constant))
+    return paired_bootstrap(first.tolist(), second.tolist(), groups=list(patients) * len(errors))

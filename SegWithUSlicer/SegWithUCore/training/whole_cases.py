@@ -1,0 +1,79 @@
+"""Numbers of whole cases and the limit of flags, fitted on every case that the network has not been trained with.
+
+These are calibration and validation cases, which the network itself predicts, and cases that networks of other folds
+predict (`fold_cases`). Volume intervals are of the network's own cases alone.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ..calibration.flag_limits import fit_flag_limit
+from ..inference.engines import TORCH
+from ..inference.model import Model
+from ..models.bundle import Bundle
+from ..models.input_spec import Label
+from ..progress import Progress, silent
+from .calibrate import CaseNumbers, FurtherCases, case_numbers, fit_case_level, flag_case, predict_case, triage_figures
+from .dataset import Case
+
+FOLD_WEIGHT = 0.5
+"""A case of a fold's network counts as so many of the network itself, which errs in its own way."""
+
+
+@dataclass(frozen=True)
+class PredictedCases:
+    """What a model says of cases with references, one entry a case.
+
+    Attributes:
+        wrong_voxels: so many are expected to be wrong, background included.
+    """
+
+    numbers: list[CaseNumbers] = field(default_factory=list)
+    wrong_voxels: list[float] = field(default_factory=list)
+    patients: list[str] = field(default_factory=list)
+
+
+def whole_case_blocks(
+    labels: Sequence[Label], own: PredictedCases, out_of_fold: PredictedCases | None = None, weight: float = FOLD_WEIGHT
+) -> dict[str, Any]:
+    """Fit the blocks "volume_interval", "predicted_dice" and "flags" of a calibration.
+
+    Args:
+        own: cases that the network itself predicts.
+        out_of_fold: cases of other networks, each counted as `weight` of the own.
+    """
+    other = out_of_fold or PredictedCases()
+    further = FurtherCases(other.numbers, other.patients, weight) if other.numbers else None
+    numbers = fit_case_level(own.numbers, labels, own.patients, further)
+    told = [flag_case(case, labels) for case in own.numbers] + [
+        flag_case(case, labels, weight) for case in other.numbers
+    ]
+    figures = triage_figures(own.numbers, own.wrong_voxels, numbers, labels)
+    return {**numbers.to_json(), "flags": {**fit_flag_limit(told), "figures": figures}}
+
+
+def fit_on_unseen(
+    bundle: Bundle, cases: Sequence[Case], device: str = "cpu", progress: Progress = silent, engine: str = TORCH
+) -> dict[str, Any]:
+    """Fit the blocks on cases that the bundle itself predicts."""
+    told = PredictedCases()
+    for number, case in enumerate(told_of(bundle, Model(bundle, device, engine=engine), cases, told)):
+        progress("predicting the calibration cases", number / len(cases), case)
+    return whole_case_blocks(bundle.labels, told)
+
+
+def told_of(bundle: Bundle, model: Model, cases: Sequence[Case], found: PredictedCases) -> Iterator[str]:
+    """Predict cases and note in `found` what is said of them; yields the name of each before its turn."""
+    scale = float((bundle.calibration or {})["tempering_scale"])
+    values = [label.value for label in bundle.labels]
+    for case in cases:
+        yield case.name
+        prediction, truth = predict_case(case, model, values)
+        chance = prediction.error_probability
+        assert chance is not None
+        found.numbers.append(case_numbers(prediction, truth, scale))
+        found.wrong_voxels.append(float(chance.sum(dtype=np.float64)))
+        found.patients.append(case.group)

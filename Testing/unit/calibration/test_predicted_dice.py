@@ -1,0 +1,107 @@
+"""Predicted Dice: one slope for all structures, shrunk to the mean, judged on all of them together."""
+
+import numpy as np
+import pytest
+from scipy.optimize import minimize_scalar
+
+from SegWithUCore.calibration.predicted_dice import MINIMUM_CASES, DicePairs, PredictedDice, fit_predicted_dice
+
+
+def following(count: int, seed: int, noise: float = 0.01, slope: float = 0.5, base: float = 0.4) -> DicePairs:
+    """Cases whose Dice follows the soft Dice."""
+    random = np.random.default_rng(seed)
+    soft = random.uniform(0.7, 0.95, count)
+    return DicePairs(soft.tolist(), (base + slope * soft + random.normal(0, noise, count)).tolist())
+
+
+def saying_nothing(count: int, seed: int) -> DicePairs:
+    random = np.random.default_rng(seed)
+    return DicePairs(random.normal(0.9, 0.02, count).tolist(), random.normal(0.88, 0.03, count).tolist())
+
+
+def test_a_line_without_noise_comes_back_for_each_structure() -> None:
+    found = fit_predicted_dice({1: following(27, 0, 0.0), 5: following(27, 1, 0.0, base=0.2)})
+    for key, base in ((1, 0.4), (5, 0.2)):
+        line = found.lines[key]
+        assert line(0.8) == pytest.approx(base + 0.5 * 0.8, abs=2e-3)
+        assert line.informative and line.structures == 2 and line.cases == 27
+        assert line.shrinkage == pytest.approx(1, abs=0.01)
+    assert 0 <= found.lines[1](-3) <= found.lines[1](3) <= 1
+
+
+def test_structures_are_shown_or_left_out_together() -> None:
+    """A structure of which too little is known alone takes part in what the others show."""
+    strong, weak = following(40, 2), following(12, 3, noise=0.05)
+    assert not fit_predicted_dice({2: weak}).lines[2].informative
+    absent = [float("nan")] * 28
+    weak = DicePairs([*weak.confidence, *absent], [*weak.dice, *absent])
+    together = fit_predicted_dice({1: strong, 2: weak}).lines
+    assert together[1].informative and together[2].informative
+    assert together[1].difference_high == together[2].difference_high
+
+
+def test_what_says_nothing_is_shrunk_to_the_mean_and_called_informative_by_chance_only() -> None:
+    wrong, slopes = 0, []
+    for seed in range(100):
+        line = fit_predicted_dice({1: saying_nothing(27, seed)}).lines[1]
+        wrong += line.informative
+        slopes.append(line.slope * 0.02 / 0.03)
+    assert wrong <= 6  # one side of a 95 % interval is 2.5 %
+    assert np.median(slopes) == 0
+
+
+def test_a_falling_line_is_never_held_against_a_case() -> None:
+    pairs = DicePairs(np.linspace(0.8, 0.9, 20).tolist(), np.linspace(0.9, 0.8, 20).tolist())
+    line = fit_predicted_dice({1: pairs}).lines[1]
+    assert (line.slope, line.shrinkage, line.informative) == (0, 0, False)
+    assert line(0.8) == line(0.9) == pytest.approx(0.85)
+
+
+def test_absent_structures_and_few_cases_give_no_line() -> None:
+    few = [0.9] * (MINIMUM_CASES - 1)
+    assert fit_predicted_dice({1: DicePairs([*few, np.nan], [*few, np.nan])}).lines == {}
+    found = fit_predicted_dice({1: DicePairs([*few, 0.8, np.nan], [*few, 0.8, np.nan])})
+    assert found.lines[1].cases == MINIMUM_CASES
+    assert np.isnan(found.errors[1][-1])
+    assert fit_predicted_dice({}).lines == {}
+
+
+def test_each_case_is_predicted_without_its_patient() -> None:
+    """An independent count with numpy's least squares, one structure, so that weights by variance fall away."""
+    pairs, patients = following(24, 4, noise=0.05), [str(case // 2) for case in range(24)]
+    x, y = np.asarray(pairs.confidence), np.asarray(pairs.dice)
+    found = fit_predicted_dice({1: pairs}, patients)
+    means, steps = np.empty(24), np.empty(24)
+    for case in range(24):
+        rest = [other for other in range(24) if patients[other] != patients[case]]
+        slope, _ = np.polyfit(x[rest], y[rest], 1)
+        means[case], steps[case] = y[rest].mean(), max(slope, 0) * (x[case] - x[rest].mean())
+    for case in range(24):
+        rest = [other for other in range(24) if patients[other] != patients[case]]
+        kept = minimize_scalar(
+            lambda part: float(np.sum((means[rest] + part * steps[rest] - y[rest]) ** 2)),  # noqa: B023
+            bounds=(0, 1), method="bounded", options={"xatol": 1e-9},
+        ).x  # fmt: skip
+        assert found.predictions[1][case] == pytest.approx(means[case] + kept * steps[case], abs=1e-6)
+    np.testing.assert_allclose(found.errors_of_mean[1], np.abs(means - y))
+    assert found.lines[1].error == pytest.approx(np.abs(found.predictions[1] - y).mean())
+
+
+def test_a_weight_of_two_is_a_case_twice() -> None:
+    pairs = following(20, 6, noise=0.05)
+    weights = np.where(np.arange(20) < 8, 2.0, 1.0)
+    order = [*range(20), *range(8)]
+    twice = DicePairs([pairs.confidence[case] for case in order], [pairs.dice[case] for case in order])
+    by_weight = fit_predicted_dice({1: pairs}, [str(case) for case in range(20)], weights.tolist()).lines[1]
+    by_copy = fit_predicted_dice({1: twice}, [str(case) for case in order]).lines[1]
+    for name in ("slope", "intercept", "mean", "shrinkage"):
+        assert getattr(by_weight, name) == pytest.approx(getattr(by_copy, name))
+
+
+def test_a_model_of_before_keeps_its_lines() -> None:
+    earlier = {
+        "intercept": 0.1, "slope": 0.9, "mean": 0.88, "lowest": 0.8, "error": 0.02, "error_of_mean": 0.03,
+        "difference_low": -0.02, "difference_high": -0.001, "cases": 27, "informative": True,
+    }  # fmt: skip
+    line = PredictedDice.from_json(earlier)
+    assert (line(0.8), line.informative, line.structures) == (pytest.approx(0.82), True, 1)
