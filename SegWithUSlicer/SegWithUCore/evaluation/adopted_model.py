@@ -37,10 +37,16 @@ def head_words(plan: FoldPlan, fold: Fold, share: float) -> str:
             f"The head was trained on {len(fold.seen)} cases that the network was trained with; networks of other "
             f"folds, which have not seen them, predicted {share * 100:.0f} % of the batches."
         )
-    return (
+    words = (
         f"The head was trained on the {len(fold.seen)} cases that the network was trained with, so it saw fewer of the "
         "errors that the network makes on new cases; what is fitted after it has seen them."
     )
+    if fold.by and plan.groups()[0] != "none":
+        words += (
+            " Networks of other folds, which have not seen them, were there and not used: heads trained with them "
+            "found errors worse where this was measured (--fold-share uses them)."
+        )
+    return words
 
 
 def judged_words(plan: FoldPlan) -> str:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from SegWithUCore.models.stage_two_file import read_stage_two
 from SegWithUCore.models.training_record import read_record
 from SegWithUCore.training import doubt_network, fit_stage_two, fold_networks
 from SegWithUCore.training.head import HeadTrainer
+from SegWithUCore.training.nnunet_folds import Fold, FoldPlan
 
 
 @pytest.fixture
@@ -86,6 +88,21 @@ def test_two_folds_give_a_model_fitted_on_all_their_validation_cases(
     outcome = call.segment(image, "--unlike-training", model=tmp_path / "blobs", output=tmp_path / "case")
     assert outcome.code == 0, outcome.err
     _goes_on_without_doing_anything_twice(call, result, raw, tmp_path)
+
+
+def test_the_card_says_what_the_head_was_trained_with_and_why() -> None:
+    first, second = tuple(names(6)), tuple(names(6, 7))
+    folds = tuple(
+        Fold(name, name, seen, unseen, dict.fromkeys(seen, other))
+        for name, other, seen, unseen in (("0", "1", first, second), ("1", "0", second, first))
+    )
+    plan = FoldPlan(folds, "splits_final.json", {name: name for name in (*first, *second)})
+    alone = adopted_model.head_words(plan, folds[0], 0.0)
+    assert "trained on the 6 cases that the network was trained with" in alone
+    assert "of other folds, which have not seen them, were there and not used: heads trained with them found" in alone
+    assert "predicted 50 % of the batches" in adopted_model.head_words(plan, folds[0], 0.5)
+    single = FoldPlan((replace(folds[0], by={}),), "splits_final.json", plan.patients)
+    assert "other folds" not in adopted_model.head_words(single, single.folds[0], 0.0)
 
 
 def _noted_predictions(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[str]]:
