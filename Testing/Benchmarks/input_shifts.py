@@ -134,6 +134,17 @@ def coarser(image: sitk.Image, truth: np.ndarray, random: np.random.Generator, m
     return Shifted(result, np.argmax(parts, axis=0).astype(np.int16))
 
 
+def interpolated(image: sitk.Image, truth: np.ndarray, random: np.random.Generator, mm: float) -> Shifted:
+    """Thick slices that somebody resampled to the voxels of the case: the header says nothing of it."""
+    thick = coarser(image, truth, random, (*image.GetSpacing()[:2], mm)).image
+    fine = sitk.Resample(thick, image, sitk.Transform(), sitk.sitkBSpline)
+    edges = sitk.Resample(thick, image, sitk.Transform(), sitk.sitkNearestNeighbor, float("nan"))
+    array = sitk.GetArrayFromImage(edges)
+    outside = np.isnan(array)
+    found = np.where(outside, sitk.GetArrayFromImage(image), sitk.GetArrayFromImage(fine))
+    return Shifted(image_on_grid(found.astype(np.float32), image), truth)
+
+
 def _averaged(array: np.ndarray, shape: Sequence[int]) -> np.ndarray:
     for axis, count in enumerate(shape):
         size = array.shape[axis]
@@ -197,6 +208,7 @@ def shifts() -> list[Shift]:
     ):
         found.append(Shift("spacing in the header", title, partial(respaced, factors=f)))
     found += [Shift("thick slices", f"{mm:g} mm", partial(coarser, mm=(1.0, 1.0, mm))) for mm in (1.5, 2, 3, 5)]
+    found += [Shift("slices interpolated to 1 mm", f"from {mm:g} mm", partial(interpolated, mm=mm)) for mm in (2, 3, 5)]
     found += [Shift("coarse voxels", f"{mm:g} mm", partial(coarser, mm=(mm,) * 3)) for mm in (1.4, 2.0)]
     found += [Shift("cut field of view", f"{s:.0%}", partial(cut, share=s)) for s in (0.1, 0.25, 0.4)]
     return found
