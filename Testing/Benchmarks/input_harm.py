@@ -54,9 +54,10 @@ def main() -> int:
     model: Model | None = None
     rows: list[Row] = []
     for case in cases:
-        if any((case.name, shift.name) not in known for shift in shifts()):
+        missing = [shift for shift in shifts() if (case.name, shift.name) not in known]
+        if missing:
             model = model or Model(bundle, "cpu", engine="openvino")
-            for row in _segmented(case, model):
+            for row in _segmented(case, missing, model):
                 known[case.name, row["shift"]] = row
                 _keep(options.rows, row)
         rows += _checked(case, bundle, known)
@@ -83,11 +84,11 @@ def _keep(rows: Path | None, row: Row) -> None:
             file.write(json.dumps(row) + "\n")
 
 
-def _segmented(case: Case, model: Model) -> Iterable[Row]:
-    """Segment a case in all shifts, and compare each with what is left of the case as it is."""
+def _segmented(case: Case, wanted: Sequence[Shift], model: Model) -> Iterable[Row]:
+    """Segment a case in some shifts, and compare each with what is left of the case as it is."""
     read = read_assessed(case, model.bundle)
     clean = _classes(Shifted(read.images[0], read.truth), model)
-    for shift in shifts():
+    for shift in wanted:
         shifted = shift.of(case.name, read.images[0], read.truth)
         classes = _classes(shifted, model)
         kept = tuple(slice(None) for _ in range(3)) if shifted.kept is None else shifted.kept
