@@ -46,8 +46,8 @@ FEW_BYTES = 100_000_000
 NORMALISING_BYTES = 20
 """A voxel that is being normalised, of at most `PIECE_VOXELS`: float64 copies, of which two to find percentiles."""
 MASK_BYTES, HOLES_BYTES, COPIES_BYTES = 1, 4, 8
-"""A voxel of nnU-Net's mask of nonzero voxels, while its holes are filled, and of the copies that only voxels
-inside it, or the splines' slices, need."""
+"""A voxel of nnU-Net's mask of nonzero voxels, while its holes are filled, and of the copies that voxels inside it, or
+splines, need."""
 CHUNK_BYTES = 64_000_000
 """What the maps of one chunk of voxels take at most, and buffers of writers and regions (measured)."""
 

@@ -38,29 +38,34 @@ class RunClock:
     Args:
         progress: who is told.
         clock: seconds.
+        processor: seconds that all threads of this process computed.
     """
 
-    def __init__(self, progress: Progress, clock: Clock = time.monotonic) -> None:
+    def __init__(self, progress: Progress, clock: Clock = time.monotonic, processor: Clock = time.process_time) -> None:
         self._progress, self._clock, self._begun = progress, clock, clock()
+        self._processor, self._threads, self._processor_at = processor, 0, 0.0
         self._shown = 0.0
         self._windows, self._voxels, self._bytes = 0, 0, 0.0
         self._done, self._mapped, self._written = 0, 0.0, 0.0
         self._swept_s, self._first_s, self._maps_s = 0.0, 0.0, 0.0
         self._map_s, self._byte_s = 0.0, BYTE_S
         self._sweep_at = self._write_at = 0.0
+        self._crowded = 1.0
 
     def __call__(self, stage: str, fraction: float, detail: str = "") -> None:
         """Tell of a stage that is not timed."""
         self._tell(stage, fraction, detail)
 
-    def begin_windows(self, windows: int, voxels: int, written_bytes: float) -> None:
+    def begin_windows(self, windows: int, voxels: int, written_bytes: float, threads: int = 0) -> None:
         """Begin with the windows.
 
         Args:
             windows: how many there are.
             voxels: of the maps.
             written_bytes: of the files that follow; as `wrote` is told.
+            threads: that compute the windows on this computer's processor; 0 where another device does.
         """
+        self._threads, self._processor_at = threads, self._processor()
         self._windows, self._voxels, self._bytes = windows, voxels, written_bytes
         self._done, self._mapped, self._maps_s = 0, 0.0, 0.0
         self._sweep_at = self._clock()
@@ -114,17 +119,26 @@ class RunClock:
         left += self._writing_left()
         return passed / max(passed + left, 1e-9)
 
+    def _crowding(self) -> float:
+        """How many times as long all takes because other programs compute, too: a short sample does not meet them."""
+        used = self._processor() - self._processor_at
+        if not self._threads or used <= 0 or self._done < 2:
+            return self._crowded
+        if self._done < self._windows:
+            self._crowded = max(1.0, (self._clock() - self._sweep_at) * self._threads / used)
+        return self._crowded
+
     def _maps_left(self) -> float:
         if self._mapped > 0:
             return self._maps_s / self._mapped * max(0.0, 1 - self._mapped)
-        return self._map_s * self._voxels
+        return self._map_s * self._voxels * self._crowding()
 
     def _writing_left(self) -> float:
         if self._written > 0.02 * self._bytes:
             pace = (self._clock() - self._write_at) / self._written
             return pace * max(0.0, self._bytes - self._written)
         following = 0.0 if self._written else FOLLOWING_SHARE * 4 * self._byte_s * self._voxels
-        return CHECKING * self._byte_s * (self._bytes - self._written) + following
+        return (CHECKING * self._byte_s * (self._bytes - self._written) + following) * self._crowding()
 
     def _tell(self, stage: str, fraction: float, detail: str = "") -> None:
         self._shown = max(self._shown, min(fraction, 1.0 if stage == "done" else LAST))

@@ -11,6 +11,7 @@ import SimpleITK as sitk
 from ..calibration.gate import Gate
 from ..imaging.grid import VoxelGrid
 from ..models.input_spec import InputSpec
+from ..processor import threads_in_use
 from ..progress import Progress, silent
 from .deviation import WARNING, Deviation
 from .engines.base import DeviceMemoryError
@@ -93,7 +94,7 @@ def _maps_by_slabs(
     working, target, engine = prepared.working, prepared.target, model.engine
     turn = Turn.between(working, target)
     plan = window_plan(prepared.array.shape[1:], model.bundle.input)
-    clock.begin_windows(plan.count, target.voxels, written)
+    clock.begin_windows(plan.count, target.voxels, written, threads_in_use() if engine.device == "cpu" else 0)
     pieces = _finished_pieces(SampledEngine(engine, clock), model.fitted.gate, prepared.array, plan, clock, turn.swept)
     timed = clock.timed(pieces, turn.swept, plan.shape[turn.swept])
     sight = sight_of(model.fitted, prepared.array, working, target, scratch)
