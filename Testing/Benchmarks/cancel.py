@@ -39,6 +39,7 @@ def main() -> int:
     parser.add_argument("--repeat", type=int, default=1)
     parser.add_argument("--output", type=Path, default=ROOT / "Testing" / "Benchmarks" / "results")
     options = parser.parse_args()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # else what runs in the background would ignore it
     rows = []
     with tempfile.TemporaryDirectory() as place:
         image = make_image((256, 256, 96), Path(place) / "image.nii")
@@ -57,8 +58,7 @@ def main() -> int:
 
 def tried(program: str, number: int | None, stage: str, image: Path, model: Path, place: Path) -> dict[str, Any]:
     """Begin a run, end it in a stage, and look at what it left."""
-    output = place / "out"
-    output.mkdir(exist_ok=True)
+    output = Path(tempfile.mkdtemp(dir=place))
     process = started(program, image, model, output)
     assert process.stdin is not None and process.stdout is not None
     for line in process.stdout:

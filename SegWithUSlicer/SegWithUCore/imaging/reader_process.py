@@ -253,6 +253,7 @@ class _Child:
                     if not _filled(voxels.data.cast("B"), pipe):
                         break
                 self._answers.put((fields, voxels))
+                del fields, voxels  # else they would be held until the next answer
         self._answers.put(None)
 
 

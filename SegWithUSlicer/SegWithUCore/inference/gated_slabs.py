@@ -113,6 +113,7 @@ class _Windows:
             rests = tuple(first % step for first, step in zip(turned, self._steps, strict=True))
             cells = [first // step for first, step in zip(across, self._steps[1:], strict=True)]
             self.coarse.add(list(_moved(responses, rests)), self._coarse(rests), (0, *cells))
+            del parts, logits, detail, responses  # before the next window is computed
             self._done += 1
             self._progress("segmenting", self._done / self._plan.count, f"window {self._done} of {self._plan.count}")
 

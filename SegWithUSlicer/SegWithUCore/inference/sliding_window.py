@@ -153,6 +153,7 @@ class _Sums:
                 total: np.ndarray = self.outputs[number]
                 turned = np.moveaxis(channel, self._axis, 0)
                 total[place] += np.multiply(turned, self._window_weights, out=self._spare)
+            del parts, channel, turned  # before the next window is computed
             self.weights[place] += self._window_weights
             self._done += 1
             done, count = self._done, self._plan.count

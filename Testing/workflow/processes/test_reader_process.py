@@ -6,8 +6,10 @@ import signal
 import subprocess
 import sys
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +19,8 @@ from repository import ROOT
 from segwithu_command import PATIENCE_S, child, finished, one_sentence, real_image, tiny_bundle, write
 
 from SegWithUCore.errors import InputError
-from SegWithUCore.imaging.input_reader import IN_THIS_PROCESS
+from SegWithUCore.imaging import reader_process
+from SegWithUCore.imaging.input_reader import IN_THIS_PROCESS, empty_voxels
 from SegWithUCore.imaging.reader_process import ReaderEndedError, ReaderProcess, ReaderStartError
 
 ON_POSIX = pytest.mark.skipif(sys.platform == "win32", reason="signals as POSIX knows them")
@@ -194,3 +197,23 @@ def test_a_python_in_which_it_does_not_start_is_told_in_one_sentence(
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     with pytest.raises(ReaderStartError, match=r"does not start \(exit code 1; ImportError: half installed\)"):
         reader.read(real_image(data_folder))
+
+
+def test_the_voxels_are_let_go_with_the_image(data_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread that waits for the next answer held them: 0.6 GB of 512 x 512 x 600 during the whole run."""
+    made: list[weakref.ref[np.ndarray]] = []
+
+    class Followed(np.ndarray):
+        """Can be referred to weakly."""
+
+    def followed(description: dict[str, Any]) -> np.ndarray:
+        voxels = empty_voxels(description).view(Followed)
+        made.append(weakref.ref(voxels))
+        return voxels
+
+    monkeypatch.setattr(reader_process, "empty_voxels", followed)
+    with ReaderProcess() as reader:
+        image = reader.read(real_image(data_folder))
+        assert image.GetNumberOfPixels() > 1
+        del image
+        until(lambda: made[0]() is None)

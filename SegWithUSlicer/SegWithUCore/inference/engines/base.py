@@ -71,6 +71,7 @@ class Engine(ABC):
         device: where windows run: "cpu", "cuda" or "mps".
         num_classes: classes of the backbone, background included.
         response_channels: channels of the head's responses, which follow the logits.
+        answer_copies: of a window's answer at once, activations aside.
         detail_channels: of the detail in `window_parts`.
         has_aleatoric: whether the head has a data part.
         window_bytes: activations a voxel of a window in this computer's own memory.
@@ -83,6 +84,7 @@ class Engine(ABC):
     response_channels: int
     has_aleatoric: bool
     window_bytes: float
+    answer_copies: int = 2
     detail_channels: int = 0
     steps: tuple[int, int, int] | None = None
 

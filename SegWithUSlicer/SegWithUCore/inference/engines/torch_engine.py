@@ -79,6 +79,7 @@ class TorchEngine(TorchWindows, Engine):
     """
 
     name = TORCH
+    answer_copies = 3
 
     def __init__(self, network: SegWithU, device: torch.device | str = "cpu", precision: str = "float32") -> None:
         super().__init__(network, device, precision)
