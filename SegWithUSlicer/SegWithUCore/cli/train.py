@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import CancelledError, OutputError, UsageError
+from ..interruption import says_farewell
 from .arguments import add_threads_option, whole_number
 from .case_roles import add_role_options
 from .console import Console
@@ -116,7 +117,8 @@ def _fit(trainer: "Trainer", options: argparse.Namespace, console: Console) -> N
         if options.resume:
             trainer.resume()
         try:
-            trainer.fit(progress)
+            with says_farewell(lambda: console.error(_kept_words(trainer))):
+                trainer.fit(progress)
         except KeyboardInterrupt:
             raise CancelledError(_kept_words(trainer)) from None
 
