@@ -65,9 +65,8 @@ class RunSize:
         window_zyx: size of a window.
         outputs: values of the network's answer a voxel of a window: classes and responses, fewer where a gate lets the
             responses stay on a coarser grid.
-        answer_copies: of the answer at once, activations aside.
         passed: values a voxel that go on to the maps.
-        window_bytes: activations a voxel of a window in this computer's own memory; 0 where a graphics card has them.
+        window_bytes: activations and answer of a voxel of a window in this computer's own memory.
         resampled: whether the working grid is another one than the image's.
         nnunet_bytes: of a voxel while an image is prepared as nnU-Net does it, beside its copies in float32.
         crops: whether only a part of the grid is segmented.
@@ -84,7 +83,6 @@ class RunSize:
     window_zyx: tuple[int, ...]
     outputs: float
     window_bytes: float
-    answer_copies: int = 2
     passed: int = 0
     resampled: bool = False
     nnunet_bytes: int = 0
@@ -128,9 +126,7 @@ def _sweeping(size: RunSize) -> float:
     plane = math.prod(n for axis, n in enumerate(padded) if axis != size.swept)
     sums = READ_BYTES * (size.outputs + 1) * size.window_zyx[size.swept] * plane
     shifted = READ_BYTES * size.window_zyx[size.swept] * plane / 2
-    # The fusion's features are gone before the answer is brought to one grid.
-    answer = READ_BYTES * size.outputs
-    window = math.prod(size.window_zyx) * (max(size.window_bytes, 2 * answer) + (size.answer_copies - 2) * answer)
+    window = math.prod(size.window_zyx) * size.window_bytes
     passed = READ_BYTES * (size.passed or size.outputs)
     piece = max(passed * plane, min(passed * math.prod(size.working_zyx), READ_BYTES * PIECE_VALUES))
     return padding + sums + shifted + window + PIECE_COPIES * piece * (2 if size.resampled else 1)
@@ -289,8 +285,7 @@ def run_size(
         working_zyx=size[::-1],
         window_zyx=spec.window_zyx,
         outputs=outputs,
-        window_bytes=engine.window_bytes,
-        answer_copies=engine.answer_copies,
+        window_bytes=engine.window_memory(READ_BYTES * outputs),
         passed=passed,
         resampled=size != upright.size or not np.allclose(spacing, upright.spacing, rtol=SPACING_TOLERANCE),
         nnunet_bytes=_nnunet_bytes(spec, size != upright.size),

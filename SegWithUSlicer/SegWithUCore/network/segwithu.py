@@ -93,18 +93,38 @@ class SegWithU(nn.Module):
         Raises:
             InputError: some of it is not finite, where no gradient is asked for: a class would be chosen all the same.
         """
-        backbone = backbone or self.backbone
+        output = concat_channels(*self._answer(image, backbone or self.backbone))
+        if not output.requires_grad:
+            _check_finite(output)
+        return output
+
+    def window_answer(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Compute what `window_output` gives in two parts, without the memory that joining them takes.
+
+        Args:
+            image: (batch, channels, *spatial).
+
+        Returns:
+            Logits and responses, channels first in memory.
+
+        Raises:
+            InputError: some of it is not finite.
+        """
+        with torch.no_grad():
+            logits, responses = self._answer(image, self.backbone)
+            parts = logits, channels_first(responses)
+        for part in parts:
+            _check_finite(part)
+        return parts
+
+    def _answer(self, image: torch.Tensor, backbone: nn.Module) -> tuple[torch.Tensor, torch.Tensor]:
         with torch.no_grad(), recorded_taps(backbone, self.taps) as recorded:
             logits = backbone(image)
         taps = checked_taps(recorded, self.taps, image.ndim)
         size = logits.shape[2:]
         responses = resized(self.head.responses(self.fusion(taps)), size)
         detail = self.fusion.detail(taps)
-        responses = self.head.with_detail(responses, None if detail is None else resized(detail, size))
-        output = concat_channels(logits, responses)
-        if not output.requires_grad:
-            _check_finite(output)
-        return output
+        return logits, self.head.with_detail(responses, None if detail is None else resized(detail, size))
 
     def window_parts(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Compute what `window_output` is made of, before it is brought to one grid; see `steps`.
@@ -177,6 +197,16 @@ def concat_channels(logits: torch.Tensor, responses: torch.Tensor) -> torch.Tens
     for place in range(size[0]):
         both[:, classes:, place] = responses[:, :, place]
     return both
+
+
+def channels_first(values: torch.Tensor) -> torch.Tensor:
+    """Lay values (batch, channels, *spatial) with channels first in memory, slice by slice as `concat_channels`."""
+    if values.is_contiguous():
+        return values
+    found = values.new_empty(values.shape)
+    for place in range(values.shape[2]):
+        found[:, :, place] = values[:, :, place]
+    return found
 
 
 @contextlib.contextmanager

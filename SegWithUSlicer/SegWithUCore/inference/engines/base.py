@@ -71,7 +71,6 @@ class Engine(ABC):
         device: where windows run: "cpu", "cuda" or "mps".
         num_classes: classes of the backbone, background included.
         response_channels: channels of the head's responses, which follow the logits.
-        answer_copies: of a window's answer at once, activations aside.
         detail_channels: of the detail in `window_parts`.
         has_aleatoric: whether the head has a data part.
         window_bytes: activations a voxel of a window in this computer's own memory.
@@ -84,7 +83,6 @@ class Engine(ABC):
     response_channels: int
     has_aleatoric: bool
     window_bytes: float
-    answer_copies: int = 2
     detail_channels: int = 0
     steps: tuple[int, int, int] | None = None
 
@@ -128,6 +126,10 @@ class Engine(ABC):
     @abstractmethod
     def identity(self) -> dict[str, str | None]:
         """Return what decides the numbers beside the model: "name", "version", "precision" and "graphs_sha256"."""
+
+    def window_memory(self, answer_bytes: float) -> float:
+        """Predict the bytes that a voxel of a window takes in this computer's own memory, its answer included."""
+        return max(self.window_bytes, 2 * answer_bytes)  # what is made first is gone before the answer is whole
 
     def move(self, device: str) -> None:  # noqa: B027 - most engines run in one place
         """Go on on another device."""
