@@ -16,7 +16,7 @@ from typing import Any
 
 from .atomic_files import remove_unfinished
 
-GRACE_S = 0.7
+GRACE_S = 0.5
 """How long the work is waited for, which leaves in better order by itself."""
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
