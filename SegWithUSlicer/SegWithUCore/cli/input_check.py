@@ -1,7 +1,6 @@
 """`segwithu models input-check`: give a model what its input check lacks."""
 
 import argparse
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +9,6 @@ from .console import Console
 
 if TYPE_CHECKING:
     from ..models.bundle import Bundle
-    from ..training.dataset import PreparedCase
 
 
 def add_action(actions: Any, common: argparse.ArgumentParser) -> None:
@@ -38,13 +36,14 @@ def run(options: argparse.Namespace, console: Console) -> int:
     from ..models.registry import resolve_model
     from ..models.weights_file import weights_path
     from ..training.calibrate import quality_of
+    from ..training.dataset import find_cases
     from .train import prepared_of
 
     bundle = resolve_model(options.model)
     axis = _mirror_axis(bundle)
+    _check_count(len(find_cases(options.cases)), bundle)
     values = [label.value for label in bundle.labels]
     train, select = prepared_of(options.cases, options.select, bundle.input, values, console)
-    _check_count(train, bundle)
     found = quality_of(train, select, bundle.input.channels, axis)
     folder = weights_path(bundle).parent
     written = write_bundle_json(replace(bundle, fingerprint={**(bundle.fingerprint or {}), QUALITY: found}), folder)
@@ -68,10 +67,10 @@ def _mirror_axis(bundle: "Bundle") -> int | None:
     return axis
 
 
-def _check_count(train: "Sequence[PreparedCase]", bundle: "Bundle") -> None:
+def _check_count(given: int, bundle: "Bundle") -> None:
     assert bundle.fingerprint is not None
     cases = bundle.fingerprint["cases"]
-    if len(train) != cases:
+    if given != cases:
         raise UsageError(
-            f"--cases names {len(train)} cases, but '{bundle.name}' was trained with {cases}: give exactly those."
+            f"--cases names {given} cases, but '{bundle.name}' was trained with {cases}: give exactly those."
         )
