@@ -94,5 +94,7 @@ def test_quitting_leaves_no_process_and_no_file(opened: Opened) -> None:
     opened.until_computing()
     pid = opened.worker.pid
     opened.host.quit()
+    opened.panel._ask_preview()  # one that was due a moment later starts no worker again
+    assert opened.worker.state.value == "stopped"
     assert not alive(pid)
     assert opened.private_folders() == []

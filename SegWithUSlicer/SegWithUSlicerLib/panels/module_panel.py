@@ -209,7 +209,7 @@ class ModulePanel:
 
     def _ask_preview(self) -> None:
         parameters, model = self._parameters, self.inputs.model
-        if parameters is None or model is None or not self.inputs.is_complete or self.session.controller.is_busy:
+        if parameters is None or model is None or not self.inputs.is_complete or self.is_busy or self.session.is_over:
             return
         volume, models, places = self.inputs.volumes[0], self.inputs.models, (parameters.device, parameters.engine)
         self.preview.ask(volume, parameters.roi, model, places, self.inputs.head, models)

@@ -93,6 +93,8 @@ class Session:
     def __init__(self) -> None:
         self.worker = WorkerProcess(start_timer, _start)
         self.controller = RunController(self.worker, self._tools())
+        self.is_over = False
+        """Whether Slicer quits or the module is reloaded: nothing may start the worker again."""
         self._ready: set[tuple[str, ...]] = set()
         self._observations = Observations()
         scene = slicer.mrmlScene
@@ -139,6 +141,7 @@ class Session:
 
     def end(self) -> None:
         """End the worker and whatever it is doing, and leave no file: for quitting and reloading."""
+        self.is_over = True
         self.worker.stop()
         self.controller.drop_run()
         self._observations.clear()

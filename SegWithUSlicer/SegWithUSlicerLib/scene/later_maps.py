@@ -23,11 +23,11 @@ from .case_images import Volume, array_of
 from .case_nodes import CaseNodes, find_cases, remove_node
 from .load_case import follow_parent_transform, put_in_folder
 from .map_display import drawn_as
-from .near_mask import masked_steps, near_steps
+from .near_mask import boxes_steps, masked_steps, near_steps
 from .put_maps import put_map, put_near
 from .read_case import geometry_of, read_map_steps
-from .segmentation import segment_array
-from .steps import Steps, finish
+from .segmentation import labelmap_of
+from .steps import STEP_BYTES, Steps, finish
 
 _TOKEN = "files"
 
@@ -127,10 +127,11 @@ def make_near_steps(nodes: CaseNodes, name: str) -> Steps[None]:
     entry = drawn_as(whole, nodes.case.maps[name], volume)
     other = next(iter(nodes.near.values()), None)
     if other is not None:  # masked already, and the distance is the same
-        mask = array_of(other.GetImageData()) > drawn_as(other, entry.info, volume).floor
+        mask = array_of(other.GetImageData()) > np.float32(drawn_as(other, entry.info, volume).floor)
         yield float(mask.size)
     else:
-        mask = yield from near_steps((yield from _labelled(nodes, volume)), volume.spacing_kji, distance)
+        labelled = yield from _labelled(nodes, volume)
+        mask = yield from near_steps(labelled, volume.spacing_kji, distance, (yield from boxes_steps(labelled)))
     image = yield from masked_steps(volume.array, mask, entry.below)
     if whole.GetScene() is not None and name not in nodes.near:
         put_near(nodes, entry, Volume(image, volume.ijk_to_ras))
@@ -183,22 +184,32 @@ def _labelled(nodes: CaseNodes, grid: Volume) -> Steps[np.ndarray]:
     labelled = np.zeros(grid.array.shape, np.uint8)
     if node is None:
         return labelled
-    to_grid, matrix = vtk.vtkMatrix4x4(), vtk.vtkMatrix4x4()
-    vtk.vtkMatrix4x4.Invert(grid.ijk_to_ras, to_grid)
     segmentation = node.GetSegmentation()
     for identifier in segmentation.GetSegmentIDs():
-        mask, image = segment_array(segmentation.GetSegment(identifier))
-        if image is None or not mask.size:
-            continue
-        image.GetImageToWorldMatrix(matrix)
-        corner = to_grid.MultiplyPoint(matrix.MultiplyPoint([*image.GetExtent()[::2], 1.0]))
-        first = [round(part) for part in corner[2::-1]]
-        inside: list[slice] = []
-        part: list[slice] = []
-        for axis, start in enumerate(first):
-            low, high = max(0, start), min(start + mask.shape[axis], labelled.shape[axis])
-            inside.append(slice(low, high))
-            part.append(slice(low - start, high - start))
-        labelled[tuple(inside)] |= mask[tuple(part)]
-        yield float(mask.size)
+        segment = segmentation.GetSegment(identifier)
+        image = labelmap_of(segment)
+        if image is not None:
+            yield from _add(labelled, image, segment.GetLabelValue(), grid)
     return labelled
+
+
+def _add(labelled: np.ndarray, image: "slicer.vtkOrientedImageData", value: int, grid: Volume) -> Steps[None]:
+    """Set the voxels of a segment, some planes at a time; what lies outside the grid is left out."""
+    to_grid, matrix = vtk.vtkMatrix4x4(), vtk.vtkMatrix4x4()
+    vtk.vtkMatrix4x4.Invert(grid.ijk_to_ras, to_grid)
+    image.GetImageToWorldMatrix(matrix)
+    corner = to_grid.MultiplyPoint(matrix.MultiplyPoint([*image.GetExtent()[::2], 1.0]))
+    first, array = [round(part) for part in corner[2::-1]], array_of(image)
+    sides = []
+    for axis, start in enumerate(first):
+        low, high = max(0, start), min(start + array.shape[axis], labelled.shape[axis])
+        sides.append((low, max(low, high)))
+    (top, bottom), *across = sides
+    inside = [slice(low, high) for low, high in across]
+    part = [slice(low - start, high - start) for (low, high), start in zip(across, first[1:], strict=True)]
+    planes = max(1, STEP_BYTES // max(1, labelled[:1].nbytes))
+    for begin in range(top, bottom, planes):
+        end = min(begin + planes, bottom)
+        mask = array[(slice(begin - first[0], end - first[0]), *part)] == value
+        labelled[(slice(begin, end), *inside)] |= mask
+        yield float(mask.size)

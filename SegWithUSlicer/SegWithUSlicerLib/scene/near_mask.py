@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import vtk
 
-from .case_images import Box, array_of, empty_image, labelled_box, union
+from .case_images import Box, LabelBoxes, array_of, empty_image, labelled_box, union
 from .steps import STEP_BYTES, Steps, finish
 
-_SLAB_VOXELS = 1 << 22
-"""Whose distances are computed at once, about a tenth of a second."""
+_SLAB_VOXELS = 1 << 21
+"""Whose distances are computed at once, 0.1 to 0.2 s; the part of a slab that is computed twice grows with less."""
 
 
 def near(labels_kji: np.ndarray, spacing_kji_mm: Sequence[float], distance_mm: float) -> np.ndarray:
@@ -58,6 +58,17 @@ def near_steps(
         result[start:stop, box[1], box[2]] = marked[start - first : stop - first]
         yield float(marked.size)
     return result
+
+
+def boxes_steps(labels_kji: np.ndarray) -> Steps[Mapping[int, Box]]:
+    """Find the box of each label, some planes at a time."""
+    found = LabelBoxes()
+    planes = max(1, STEP_BYTES // max(1, labels_kji[:1].nbytes))
+    for start in range(0, len(labels_kji), planes):
+        part = labels_kji[start : start + planes]
+        found.look(part, start)
+        yield float(part.size)
+    return found.boxes
 
 
 def masked_steps(values_kji: np.ndarray, mask_kji: np.ndarray, masked_value: float) -> Steps[vtk.vtkImageData]:

@@ -134,6 +134,14 @@ def mark_judged(node: "slicer.vtkMRMLSegmentationNode") -> None:
     node.SetAttribute(JUDGED_ATTRIBUTE, "1")
 
 
+def labelmap_of(segment: "slicer.vtkSegment") -> "slicer.vtkOrientedImageData | None":
+    """Return the segment's label map; None without one, or an empty one."""
+    image = segment.GetRepresentation(_labelmap())
+    if image is None or image.GetPointData().GetScalars() is None or image.GetNumberOfPoints() == 0:
+        return None
+    return image
+
+
 def segment_array(segment: "slicer.vtkSegment") -> tuple[np.ndarray, "slicer.vtkOrientedImageData | None"]:
     """Return the segment's voxels as booleans (axes k, j, i) and their image; None without a label map."""
     image = segment.GetRepresentation(_labelmap())
