@@ -3,6 +3,9 @@
     segwithu calibrate --model hippocampus --stage-two-only --cases DATA/split.csv:calibration+select \\
         --allow-seen-cases --output NEW
     python Testing/Benchmarks/shipped_record.py --data DATA --calibrated NEW --version 1.2.0
+    segwithu calibrate --model Resources/Models/hippocampus --whole-cases-only \\
+        --cases DATA/split.csv:calibration+select --output NEWER
+    python Testing/Benchmarks/shipped_record.py --data DATA --calibrated NEWER --version 1.2.0
     segwithu evaluate --model Resources/Models/hippocampus --cases DATA/split.csv:test --record
     segwithu models publish Resources/Models/hippocampus --registry Resources/Models --replace
 

@@ -33,7 +33,7 @@ def test_two_clicks_from_the_module_to_the_overlay(opened: Opened) -> None:
     assert "mm" in opened.ui.structuresTable.item(0, 3).text()
     assert " to " not in opened.ui.structuresTable.item(0, 4).text(), "the interval is in the tool tip"
     assert " to " in opened.ui.structuresTable.item(0, 4).toolTip()
-    assert "27 calibration cases" in opened.ui.structuresTable.item(0, 4).toolTip()
+    assert "47 calibration cases" in opened.ui.structuresTable.item(0, 4).toolTip()
     assert opened.private_folders() == []
     assert alive(opened.worker.pid)
 

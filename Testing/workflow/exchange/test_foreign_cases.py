@@ -222,7 +222,7 @@ def _piped(case: Path) -> None:
 
 
 def _dice_rule(content: dict[str, Any]) -> dict[str, Any]:
-    rule: dict[str, Any] = content["model"]["flags"]["rules"]["dice"]
+    rule: dict[str, Any] = content["model"]["flags"]["rules"]["soft_dice"]
     return rule
 
 
@@ -246,7 +246,7 @@ BROKEN: dict[str, Callable[[Path], None]] = {
     "endless": lambda case: ((case / "case.json").unlink(), (case / "case.json").symlink_to("/dev/zero")),
     "huge number": lambda case: changed_case(case, lambda c: c["regions"].update(expected_wrong_mm3=10**400)),
     "rules": lambda case: changed_case(
-        case, lambda c: c["model"]["flags"]["rules"]["dice"].update(limit=-1, useful=True)
+        case, lambda c: c["model"]["flags"]["rules"]["soft_dice"].update(limit=-1, useful=True)
     ),
     "half a character": lambda case: (case / "regions.csv").write_bytes(b"\xff"),
 }
@@ -387,7 +387,7 @@ def test_planted_names_do_not_come_through(case: Path, tmp_path: Path, segwithu:
     content["fingerprint"]["warnings"] = [{"severity": "warning", "kind": "noise", "sentence": PLANTED, "structure": 1}]
     content["maps"]["ranking"].update(title=PLANTED, unit=PLANTED, window=[0, PLANTED])
     content["model"]["task"] = content["model"]["version"] = PLANTED
-    content["model"]["flags"]["rules"]["dice"]["sentence"] = PLANTED
+    content["model"]["flags"]["rules"]["soft_dice"]["sentence"] = PLANTED
     content["regions"]["boundary_haze_mm3"][PLANTED] = 1.0
     (case / "case.json").write_text(json.dumps(content), encoding="utf-8")
     log = case / "review.Ana.jsonl"

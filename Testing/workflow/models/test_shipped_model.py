@@ -75,7 +75,7 @@ def test_numbers_per_structure_are_fitted_on_calibration_cases(bundle: Bundle) -
     numbers = CaseLevelCalibration.from_json(bundle.calibration)
     values = {label.value for label in bundle.labels[1:]}
     assert numbers.intervals.keys() == numbers.dice.keys() == values
-    assert {interval.cases for interval in numbers.intervals.values()} == {27}
+    assert {interval.cases for interval in numbers.intervals.values()} == {47}  # validation cases too
     assert bundle.calibration is not None
     for value, line in numbers.dice.items():
         stored = bundle.calibration["predicted_dice"][str(value)]["informative"]
