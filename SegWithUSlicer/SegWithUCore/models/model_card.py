@@ -166,8 +166,9 @@ def _numbers(bundle: Bundle) -> list[str]:
         return []
     return [
         "## Numbers per structure",
-        "*Expected volume*: what the softened probabilities add up to, corrected by the mean ratio found on "
-        "calibration cases. *Interval*: in nine of ten new cases like the training cases, the volume that an expert "
+        "*Expected volume*: what the softened probabilities add up to (where the interval is a share of the segmented "
+        "volume: that volume), corrected by the mean ratio found on calibration cases. *Interval*: in nine of "
+        "ten new cases like the training cases, the volume that an expert "
         "would draw lies inside; how far the calibration cases were off says how wide it must be, so it holds although "
         "neighbouring voxels are wrong together. It is a promise on average over cases, not for each kind of patient. "
         "*Predicted Dice*: the overlap with an expert's drawing that the model expects for this case; *not "
