@@ -260,14 +260,17 @@ def write_bundle(folder: Path, run: Run) -> None:
 def table(rows: dict[str, dict[str, Any]]) -> str:
     """The rows as a page of Markdown."""
     lines = ["# Whole volumes", "", " ".join((__doc__ or "").split("\n\n")[2].split()), ""]
-    header = ["run", "used MB", "foreseen MB", "foreseen / used", "reader MB", "largest stage", "seconds", "time left"]
+    header = ["run", "windows", "used MB", "foreseen MB", "foreseen / used", "reader MB", "largest stage"]
+    header += ["seconds (of the processor)", "time left"]
     lines += ["| " + " | ".join(header) + " |", "|---" * len(header) + "|"]
     for name, row in rows.items():
         left = row["time_left"]
-        cells = [name, row["used_mb"], row["foreseen_mb"], f"{row['foreseen_mb'] / row['used_mb']:.2f}"]
-        cells += [row["reader_mb"], row["largest_stage"], row["seconds"]]
+        cells = [name, "the first repeated" if row["repeated_windows"] else "all computed"]
+        cells += [row["used_mb"], row["foreseen_mb"], f"{row['foreseen_mb'] / row['used_mb']:.2f}"]
+        cells += [row["reader_mb"], row["largest_stage"], f"{row['seconds']} ({row['processor_seconds']})"]
         cells += [f"{left['within_20']:.0%} within 20 %, median {left['median']:.0%} wrong"]
         lines.append("| " + " | ".join(map(str, cells)) + " |")
+    lines += ["", *(f"{name}: {row['remark']}" for name, row in rows.items() if "remark" in row)]
     lines += ["", f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, with other work on them.", ""]
     return "\n".join(lines)
 

@@ -23,6 +23,8 @@ SAMPLE_VOXELS = 32768
 """Of the first window, whose maps are made and compressed to see how long that takes."""
 FOLLOWING_SHARE = 0.5
 """What regions and metrics take, of the time in which one map is compressed (measured)."""
+CLOSING_SHARE = 1.5
+"""What histograms, hashes and the preview take after the last file, in the same unit (measured)."""
 CHECKING = 1.4
 """Time to write files and to read them again, in units of compressing them (measured)."""
 FIRST_WINDOWS = 0.03
@@ -134,11 +136,14 @@ class RunClock:
         return self._map_s * self._voxels * self._crowding()
 
     def _writing_left(self) -> float:
+        map_s = 4 * self._byte_s * self._voxels * self._crowding()
+        closing = CLOSING_SHARE * map_s if self._bytes else 0.0
         if self._written > 0.02 * self._bytes:
             pace = (self._clock() - self._write_at) / self._written
-            return pace * max(0.0, self._bytes - self._written)
-        following = 0.0 if self._written else FOLLOWING_SHARE * 4 * self._byte_s * self._voxels
-        return (CHECKING * self._byte_s * (self._bytes - self._written) + following) * self._crowding()
+            return pace * max(0.0, self._bytes - self._written) + closing
+        following = 0.0 if self._written else FOLLOWING_SHARE * map_s
+        files = CHECKING * self._byte_s * (self._bytes - self._written) * self._crowding()
+        return files + following + closing
 
     def _tell(self, stage: str, fraction: float, detail: str = "") -> None:
         self._shown = max(self._shown, min(fraction, 1.0 if stage == "done" else LAST))

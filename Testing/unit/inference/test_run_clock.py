@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from SegWithUCore.inference.grid_blocks import Piece
-from SegWithUCore.inference.run_clock import CHECKING, FOLLOWING_SHARE, RunClock
+from SegWithUCore.inference.run_clock import CHECKING, CLOSING_SHARE, FOLLOWING_SHARE, RunClock
 
 VOXELS = 4_000_000
 MAPS = 3 * 4 * VOXELS
@@ -35,6 +35,7 @@ class Run:
         for _ in range(50):
             self.now += CHECKING * self.byte_s * MAPS / 50
             self.clock.wrote(MAPS / 50)
+        self.now += CLOSING_SHARE * 4 * VOXELS * self.byte_s
         self.clock("done", 1.0)
 
     def slabs(self):  # type: ignore[no-untyped-def]
