@@ -60,7 +60,7 @@ def heard_soon(farewell: Farewell, code: int) -> Iterator[None]:
     finally:
         signal.set_wakeup_fd(others)
         for each, handler in before.items():
-            signal.signal(each, handler)
+            signal.signal(each, signal.SIG_DFL if handler is None else handler)  # None: not of Python
         writer.close()
         waiting.join()
         reader.close()

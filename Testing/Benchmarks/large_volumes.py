@@ -5,11 +5,11 @@
 Each run is `segwithu segment` in a process of its own, with a small network of random weights (windows of 256 x 256 x
 48 voxels, a context head of 17 responses) on tiles of the sample, int16. About 1 voxel in 100 is uncertain. Memory is
 the largest that the process ever held (`ru_maxrss`), and that of the process which reads the image for it; foreseen is
-what the program says before it begins. With `--repeat-windows` the network runs in the first window alone, and its
-answer stands for all others: memory is that of a whole run, and processor time is saved on a busy machine. Time left
-is right where what was said, from the second window on, lies within 20 % of what the run took from then on. Runs add
-to the results of earlier ones. Exits 1 where a run of 512 x 512 x 600 takes 4 GB with 3 classes or 5 GB with 25, or
-memory was foreseen more than 20 % wrong.
+what the program says before it begins. With `--repeat-windows` the network runs in the first two windows alone, and
+the second answer stands for all others: memory is that of a whole run, and processor time is saved on a busy machine.
+Time left is right where what was said, from the second window on, lies within 20 % of what the run took from then on.
+Runs add to the results of earlier ones. Exits 1 where a run of 512 x 512 x 600 takes 4 GB with 3 classes or 5 GB with
+25, or memory was foreseen more than 20 % wrong.
 """
 
 import argparse
@@ -50,10 +50,12 @@ if os.environ["REPEATED"] == "1":
     begin = Model.__init__
     def repeating(self, *arguments, **options):
         begin(self, *arguments, **options)
-        run, known = self.engine.window, []
+        run, kept = self.engine.window, [0, None]
         def window(image):
-            known[:] = known or [run(image)]
-            return known[0]
+            if kept[0] < 2:  # the second time beside the sums, which are there by then
+                kept[:] = kept[0] + 1, None
+                kept[1] = run(image)
+            return kept[1]
         self.engine.window = window
     Model.__init__ = repeating
 from SegWithUCore.cli.__main__ import main
@@ -98,7 +100,7 @@ def main() -> int:
     parser.add_argument("--output", type=Path, default=ROOT / "Testing" / "Benchmarks" / "results")
     parser.add_argument("--scratch", type=Path, help="folder for images and results, a few GB")
     parser.add_argument("--models", type=Path, help="folder that keeps the models for another call")
-    parser.add_argument("--repeat-windows", action="store_true", help="run the network in the first window alone")
+    parser.add_argument("--repeat-windows", action="store_true", help="run the network in the first two windows alone")
     options = parser.parse_args()
     record = options.output / "large_volumes.json"
     rows = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
@@ -265,7 +267,7 @@ def table(rows: dict[str, dict[str, Any]]) -> str:
     lines += ["| " + " | ".join(header) + " |", "|---" * len(header) + "|"]
     for name, row in rows.items():
         left = row["time_left"]
-        cells = [name, "the first repeated" if row["repeated_windows"] else "all computed"]
+        cells = [name, "the second repeated" if row["repeated_windows"] else "all computed"]
         cells += [row["used_mb"], row["foreseen_mb"], f"{row['foreseen_mb'] / row['used_mb']:.2f}"]
         cells += [row["reader_mb"], row["largest_stage"], f"{row['seconds']} ({row['processor_seconds']})"]
         cells += [f"{left['within_20']:.0%} within 20 %, median {left['median']:.0%} wrong"]
