@@ -23,7 +23,7 @@ from input_shifts import Shift, Shifted, shifts  # noqa: E402
 
 from SegWithUCore.evaluation.assessed_case import read_assessed  # noqa: E402
 from SegWithUCore.evaluation.like_training import unlike_training  # noqa: E402
-from SegWithUCore.inference.deviation import NOTE  # noqa: E402
+from SegWithUCore.inference.deviation import NOTE, Deviation  # noqa: E402
 from SegWithUCore.inference.gated_slabs import network_answer  # noqa: E402
 from SegWithUCore.inference.model import Model  # noqa: E402
 from SegWithUCore.inference.preprocessing import network_input  # noqa: E402
@@ -33,7 +33,6 @@ from SegWithUCore.models.registry import resolve_model  # noqa: E402
 from SegWithUCore.training.dataset import Case, find_cases  # noqa: E402
 
 RESULTS = ROOT / "Testing" / "Benchmarks" / "results" / "input_harm.json"
-UNSHIFTED = "as it is"
 HURT, HARMLESS = 0.05, 0.02
 """Dice lost: from the first on a case counts as hurt, below the second as not hurt."""
 Row = dict[str, Any]
@@ -49,7 +48,8 @@ def main() -> int:
     parser.add_argument("--rows", type=Path, help="JSON lines of what was segmented")
     options = parser.parse_args()
     bundle = resolve_model(options.model)
-    cases = find_cases(f"{options.data / 'hippocampus' / 'split.csv'}:{options.role}")[:: options.every]
+    every = find_cases(f"{options.data / 'hippocampus' / 'split.csv'}:{options.role}")
+    cases = every[:: options.every]
     known = {(row["case"], row["shift"]): row for row in _read(options.rows)}
     model: Model | None = None
     rows: list[Row] = []
@@ -62,7 +62,7 @@ def main() -> int:
                 _keep(options.rows, row)
         rows += _checked(case, bundle, known)
         print(f"{case.name}: {len(rows)} images", flush=True)
-    found = _summed_up(rows, len(cases))
+    found = _summed_up(rows, len(cases)) | {"unshifted": _unshifted(every, bundle)}
     results = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.is_file() else {}
     results[options.role] = {"model": f"{bundle.name} {bundle.about['version']}", **found}
     RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
@@ -130,7 +130,6 @@ def _checked(case: Case, bundle: Bundle, known: Mapping[tuple[str, str], Row]) -
     for shift in shifts():
         row = known[case.name, shift.name]
         shifted = shift.of(case.name, read.images[0], read.truth)
-        said = unlike_training([shifted.image], bundle)
         voxels = row.get("clean_voxels") or (row["voxels"] if shifted.kept is not None else int(read.truth.size))
         rows.append(
             {
@@ -138,25 +137,35 @@ def _checked(case: Case, bundle: Bundle, known: Mapping[tuple[str, str], Row]) -
                 "lost": float(np.mean(row["clean"]) - np.mean(row["dice"])),
                 "share": row["wrong"] / row["voxels"],
                 "clean_share": row["clean_wrong"] / voxels,
-                "warned": any(each.severity != NOTE for each in said),
-                "noted": bool(said) and all(each.severity == NOTE for each in said),
-                "kinds": sorted({f"{each.kind} ({each.severity})" for each in said}),
+                **_said(unlike_training([shifted.image], bundle)),
             }
         )
     return rows
 
 
 def _summed_up(rows: Sequence[Row], cases: int) -> dict[str, Any]:
-    changed = [row for row in rows if row["shift"] != UNSHIFTED]
+    changed = [row for row in rows if row["shift"] != "as it is"]
     hurt = [row for row in changed if row["lost"] > HURT]
     harmless = [row for row in changed if row["lost"] < HARMLESS]
-    clean = [row for row in rows if row["shift"] == UNSHIFTED]
     return {
         "cases": cases,
         "hurt": {"images": len(hurt), "warned": _share(hurt, "warned"), "noted": _share(hurt, "noted")},
         "not_hurt": {"images": len(harmless), "warned": _share(harmless, "warned"), "noted": _share(harmless, "noted")},
-        "unshifted": {"images": len(clean), "warned": _share(clean, "warned"), "noted": _share(clean, "noted")},
         "shifts": [_of_shift(shift, [row for row in rows if row["shift"] == shift.name]) for shift in shifts()],
+    }
+
+
+def _unshifted(cases: Sequence[Case], bundle: Bundle) -> dict[str, Any]:
+    """Check all cases of a role as they are: false alarms."""
+    rows = [_said(unlike_training(read_assessed(case, bundle).images, bundle)) for case in cases]
+    return {"images": len(rows), "warned": _share(rows, "warned"), "noted": _share(rows, "noted")}
+
+
+def _said(found: Sequence[Deviation]) -> Row:
+    return {
+        "warned": any(each.severity != NOTE for each in found),
+        "noted": bool(found) and all(each.severity == NOTE for each in found),
+        "kinds": sorted({f"{each.kind} ({each.severity})" for each in found}),
     }
 
 
@@ -191,7 +200,7 @@ def _page(results: Mapping[str, Any]) -> str:
         for key, words in (
             ("hurt", f"Images hurt (Dice lost > {HURT:g})"),
             ("not_hurt", f"Shifted, not hurt (< {HARMLESS:g})"),
-            ("unshifted", "As they are"),
+            ("unshifted", "As they are, all cases of the role"),
         ):
             entry = found[key]
             warned, noted = (f"{entry[name] or 0:.1%}" for name in ("warned", "noted"))

@@ -15,7 +15,7 @@ from .image_features import CELLS, ImageFeatures
 
 MINIMUM_CASES = 40
 """Below, the extremes of the cases say too little about what is usual: nothing is fitted, nothing is checked."""
-NOISE_WARNED = 2.4
+NOISE_WARNED = 3.4
 """Noise beyond this multiple of that of the noisiest training case."""
 ROUND_OFF = 1e-6
 """Correlations this far below the lowest one are no lower."""

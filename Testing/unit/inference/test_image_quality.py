@@ -118,7 +118,7 @@ class TestRealImages:
             assert found["sharpness"] == severity
             assert "noise" not in found, "said once"
 
-    @pytest.mark.parametrize(("share", "severity"), [(0.06, "note"), (0.2, "warning")])
+    @pytest.mark.parametrize(("share", "severity"), [(0.1, "note"), (0.2, "warning")])
     def test_noise_is_judged_by_its_strength(
         self, share: float, severity: str, bundle: Bundle, images: list[sitk.Image]
     ) -> None:

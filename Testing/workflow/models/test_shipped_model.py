@@ -88,4 +88,8 @@ def test_the_fingerprint_knows_how_126_training_cases_look(bundle: Bundle) -> No
     assert look["cases"] == 126
     assert look["mirror_axis"] == 2
     assert 0 < look["noise"][0] < look["noise"][1] < 0.05
+    quality = bundle.fingerprint["quality"]["T1"]
+    assert quality["cases"] == 126
+    assert 2 < quality["shading"] < 3
+    assert all(0.5 < value < 0.7 for value in quality["sharpness"])
     assert {span["cases"] for span in bundle.fingerprint["volumes_mm3"].values()} == {146}
