@@ -168,7 +168,7 @@ def test_blind_places_look_like_regions(reviewing: Reviewing) -> None:
     for row in range(len(strip)):
         pixels = strip.show_row(row)
         shapes.add(pixels.shape)
-        assert _orange(pixels) > 5, "all are tinted"
+        assert _orange(pixels) > 0, "all are tinted, be they a few voxels in that plane"
         assert strip.text(row).endswith("mm³") and "blind" not in strip.widget.item(row).toolTip()
     assert len(shapes) == 1
 
