@@ -11,7 +11,7 @@ from .console import Console, table
 
 if TYPE_CHECKING:
     from ..models.bundle import Bundle
-    from ..models.store_list import Row
+    from ..models.model_row import ModelRow
     from ..models.store_registry import KnownRegistries, Offer
 
 
@@ -67,12 +67,12 @@ def run_list(options: argparse.Namespace, console: Console) -> int:
     return 1 if any(model.bundle is None for model in found) else 0
 
 
-def _installed_table(rows: "Sequence[Row]") -> str:
+def _installed_table(rows: "Sequence[ModelRow]") -> str:
     cells = [[row.name, row.version, ", ".join(row.channels), row.task] for row in rows]
     return table(["model", "version", "channels", "task"], cells, words=range(4))
 
 
-def _available_table(rows: "Sequence[Row]") -> str:
+def _available_table(rows: "Sequence[ModelRow]") -> str:
     cells = []
     for row in rows:
         licences = f"{row.licence_weights}, data {row.licence_data}"

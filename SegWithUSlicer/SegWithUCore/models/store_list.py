@@ -2,51 +2,18 @@
 
 import contextlib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
 
 from ..errors import InputError
 from ..paths import user_models_folder
 from .bundle_files import bundle_paths
 from .model_entry import ModelEntry, allows_commercial_use
 from .model_name import VersionKey, version_key
+from .model_row import AVAILABLE, DAMAGED, INSTALLED, UPDATE, WITHDRAWN, ModelRow
 from .registry import FoundModel
 from .store_registry import KnownRegistries
 
 
-@dataclass(frozen=True)
-class Row:
-    """A version of a model in the list.
-
-    Attributes:
-        state: "installed", "available", "update" (newer than every installed one), "withdrawn" or "damaged".
-        folder: where it is installed; None if it is not.
-        size: of all its files, in bytes; None if unknown.
-        own: whether it is the user's, so that it can be deleted.
-        note: why it was withdrawn, or what is wrong with it.
-    """
-
-    name: str
-    version: str
-    state: str
-    folder: Path | None
-    own: bool
-    size: int | None
-    task: str
-    channels: tuple[str, ...]
-    calibrated: bool | None
-    licence_weights: str
-    licence_data: str
-    commercial_use: bool
-    note: str = ""
-
-    def to_json(self) -> dict[str, Any]:
-        """For programs that show the list."""
-        return {**asdict(self), "folder": None if self.folder is None else str(self.folder)}
-
-
-def overview(found: Sequence[FoundModel], known: KnownRegistries) -> list[Row]:
+def overview(found: Sequence[FoundModel], known: KnownRegistries) -> list[ModelRow]:
     """List installed versions, then those that could be downloaded, by name and newest first."""
     rows = [_installed_row(model, known) for model in found]
     there = {(row.name, row.version) for row in rows}
@@ -59,28 +26,27 @@ def overview(found: Sequence[FoundModel], known: KnownRegistries) -> list[Row]:
             continue
         why = known.withdrawn(entry.name, entry.version)
         newer = entry.name in newest and version_key(entry.version) > newest[entry.name]
-        state = "withdrawn" if why else "update" if newer else "available"
+        state = WITHDRAWN if why else UPDATE if newer else AVAILABLE
         rows.append(_offered_row(entry, state, why or ""))
     rows.sort(key=lambda row: version_key(row.version), reverse=True)
     return sorted(rows, key=lambda row: (row.name.lower(), row.folder is None))
 
 
-def _installed_row(model: FoundModel, known: KnownRegistries) -> Row:
+def _installed_row(model: FoundModel, known: KnownRegistries) -> ModelRow:
     own = model.folder.parent == user_models_folder()
     size = None
     with contextlib.suppress(InputError, OSError):
         size = sum((model.folder / path).stat().st_size for path in bundle_paths(model.folder))
     if model.bundle is None:
-        return Row(
-            model.folder.name, "", "damaged", model.folder, own, size, "", (), None, "", "", True, model.problem or ""
-        )
+        why_not = model.problem or ""
+        return ModelRow(model.folder.name, "", DAMAGED, model.folder, own, size, "", None, "", "", True, why_not)
     about = model.bundle.about
     why = known.withdrawn(model.bundle.name, about["version"])
     licences = about["licence_weights"], about["licence_data"]
-    return Row(
+    return ModelRow(
         name=model.bundle.name,
         version=about["version"],
-        state="withdrawn" if why else "installed",
+        state=WITHDRAWN if why else INSTALLED,
         folder=model.folder,
         own=own,
         size=size,
@@ -94,8 +60,8 @@ def _installed_row(model: FoundModel, known: KnownRegistries) -> Row:
     )
 
 
-def _offered_row(entry: ModelEntry, state: str, why: str) -> Row:
-    return Row(
+def _offered_row(entry: ModelEntry, state: str, why: str) -> ModelRow:
+    return ModelRow(
         name=entry.name,
         version=entry.version,
         state=state,

@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
+from SegWithUCore.models.model_row import WITHDRAWN, ModelRow
+
 from ..i18n import _
-from .rows import WITHDRAWN, ModelRow, size_text
+from .rows import size_text
 from .tasks import ModelTask
 
 

@@ -1,62 +1,16 @@
 """Rows of the table of models, and what is said about each; installed ones are read without torch and jsonschema."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from SegWithUCore.errors import InputError
 from SegWithUCore.models.bundle import read_unchecked
 from SegWithUCore.models.model_name import version_key
+from SegWithUCore.models.model_row import AVAILABLE, DAMAGED, INSTALLED, UPDATE, WITHDRAWN, ModelRow
 from SegWithUCore.paths import bundle_folders, resource_path, user_models_folder
 
 from ..i18n import _
-
-INSTALLED, AVAILABLE, UPDATE, WITHDRAWN, DAMAGED = "installed", "available", "update", "withdrawn", "damaged"
-
-
-@dataclass(frozen=True)
-class ModelRow:
-    """A version of a model, as `segwithu models list --available --json` tells it.
-
-    Attributes:
-        state: "installed", "available", "update", "withdrawn" or "damaged".
-        folder: where it is installed; None if it is not.
-        own: whether it is the user's, so that it can be deleted.
-        size: of all its files, in bytes; None if unknown.
-        calibrated: None if unknown.
-        note: why it was withdrawn, or what is wrong with it.
-    """
-
-    name: str
-    version: str
-    state: str
-    folder: Path | None
-    own: bool
-    size: int | None
-    task: str
-    calibrated: bool | None
-    licence_weights: str
-    licence_data: str
-    commercial_use: bool
-    note: str = ""
-
-    @property
-    def key(self) -> str:
-        """`NAME@VERSION`; of a damaged one its folder's name."""
-        return f"{self.name}@{self.version}" if self.version else self.name
-
-    @property
-    def is_installed(self) -> bool:
-        """Whether it lies on this computer and can be read."""
-        return self.folder is not None and self.state != DAMAGED
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> "ModelRow":
-        """From one entry of the command's answer."""
-        folder = data.get("folder")
-        plain = {name: data[name] for name in cls.__dataclass_fields__ if name not in ("folder", "note")}
-        return cls(**plain, folder=Path(folder) if folder else None, note=str(data.get("note") or ""))
 
 
 def installed_rows(folders: Sequence[Path] | None = None) -> list[ModelRow]:

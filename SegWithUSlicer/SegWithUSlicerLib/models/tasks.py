@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from SegWithUCore.models.model_name import folder_name, site_version
+from SegWithUCore.models.model_row import ModelRow
 from SegWithUCore.paths import user_models_folder
 from SegWithUCore.progress import time_left
 from SegWithUCore.worker.check import NNUNET
 
 from ..i18n import _
 from ..run.command import CommandEnd
-from .rows import ModelRow
 
 REFRESH, DOWNLOAD, IMPORT, VERIFY, DELETE, CALIBRATE, ADOPT = (
     "refresh",

@@ -88,6 +88,7 @@ class CasesPanel:
 
     def close(self) -> None:
         """Let go of everything; an export that is running is given up."""
+        self.opener.give_up()
         self._end_reading()
         self._fill_later.stop()
         self._row_later.stop()

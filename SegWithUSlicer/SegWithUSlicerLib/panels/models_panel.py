@@ -11,6 +11,7 @@ import qt
 import slicer
 
 from SegWithUCore.errors import InputError
+from SegWithUCore.models.model_row import ModelRow
 from SegWithUCore.models.store_registry import REGISTRY_VARIABLE
 from SegWithUCore.paths import resource_path, user_models_folder
 from SegWithUCore.strict_json import parse_json
@@ -19,7 +20,7 @@ from ..guarded import guarded
 from ..i18n import _
 from ..models import tasks
 from ..models.questions import adopt_question, calibrate_question, delete_question, download_question, flag_question
-from ..models.rows import ModelRow, about_lines, installed_rows
+from ..models.rows import about_lines, installed_rows
 from ..models.tasks import ModelTask
 from ..run.child_process import Event
 from ..run.command import CommandEnd, CommandProcess

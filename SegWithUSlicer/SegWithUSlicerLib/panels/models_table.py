@@ -5,8 +5,10 @@ from typing import Any
 
 import qt
 
+from SegWithUCore.models.model_row import ModelRow
+
 from ..i18n import _
-from ..models.rows import ModelRow, cells
+from ..models.rows import cells
 from .gui_connections import GuiConnections, updates_disabled
 
 _ROW_PX, _LEAST_ROWS, _MOST_ROWS = 24, 3, 8

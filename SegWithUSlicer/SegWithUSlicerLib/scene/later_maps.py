@@ -70,6 +70,8 @@ def release(nodes: CaseNodes) -> None:
 
 def release_gone(scene: "slicer.vtkMRMLScene | None") -> None:
     """Remove the files of runs that are not in the scene any more; of all runs without a scene."""
+    if not _kept:
+        return
     runs = [] if scene is None else find_cases(scene)
     there = {nodes.hub.GetParameter(_TOKEN) for nodes in runs}
     for token in [token for token in _kept if token not in there]:

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from SegWithUCore.models.model_row import ModelRow
 from SegWithUCore.paths import resource_path
 from SegWithUSlicerLib.models import tasks
 from SegWithUSlicerLib.models.questions import calibrate_question, download_question
-from SegWithUSlicerLib.models.rows import ModelRow, about_lines, cells, installed_rows
+from SegWithUSlicerLib.models.rows import about_lines, cells, installed_rows
 from SegWithUSlicerLib.run.command import CommandEnd
 
 
