@@ -42,7 +42,7 @@ def shifted(data_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     for number, case in enumerate(found):
         image = sitk.ReadImage(str(case.channels[0]), sitk.sitkFloat32)
         spread = float(np.std(sitk.GetArrayViewFromImage(image)))
-        noisy = sitk.AdditiveGaussianNoise(image, 2.5 * spread, 0.0, number)
+        noisy = sitk.AdditiveGaussianNoise(image, 4 * spread, 0.0, number)
         sitk.WriteImage(noisy, str(folder / "images" / f"{case.name}.nii.gz"))
         shutil.copy(case.reference, folder / "labels" / f"{case.name}.nii.gz")
     return str(folder)
