@@ -1,6 +1,7 @@
 """`segwithu`: segmentation with uncertainty from the command line."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -92,6 +93,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         try:
             return _run(arguments)
+        except ReaderLeftError:
+            raise
+        except KeyboardInterrupt:
+            if arguments is None:
+                _end_at_once()
+            return 1
         finally:
             sys.stdout.flush()  # what argparse printed
     except ReaderLeftError:
@@ -101,6 +108,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         silence(sys.stdout)
         return READER_LEFT
+
+
+def _end_at_once() -> NoReturn:
+    """End a cancelled program: nothing is left to do, and taking torch down takes seconds on a busy computer."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(1)
 
 
 def _run(arguments: Sequence[str] | None) -> int:
@@ -121,7 +135,7 @@ def _run(arguments: Sequence[str] | None) -> int:
         raise
     except KeyboardInterrupt:
         console.error(CANCELLED)
-        return 1
+        raise
     except Exception as error:  # noqa: BLE001 - the last resort of a program: say it in one sentence
         console.error(failure_sentence(error))
         if options.debug:
