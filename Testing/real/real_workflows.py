@@ -139,6 +139,7 @@ def cases(user: User) -> None:
     rows = user.find("casesTable").rowCount
     opened: list[str] = []
     for _row in range(rows):
+        user.wait("the button", lambda: user.find("nextCaseButton").enabled)
         user.click("nextCaseButton")
         user.wait("the case", lambda: len(user.runs) == 1 and _open_folder(user) not in ["", *opened])
         opened.append(_open_folder(user))

@@ -63,7 +63,8 @@ def test_versions_are_those_of_the_project_file_and_of_the_requirements() -> Non
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     brought = {line.partition(";")[0].strip() for line in project["dependencies"]}
     table = {f"{package.name}{package.needs}" for package in PACKAGES}
-    assert table <= brought | set(project["optional-dependencies"]["torch"])
+    further = project["optional-dependencies"]
+    assert table <= brought | set(further["torch"]) | set(further["nnunet"])
     lines = (ROOT / "Resources" / "requirements.txt").read_text(encoding="utf-8").splitlines()
     wanted = {line for line in lines if line and not line.startswith("#")}
     names = {re.split("[<>=]", line)[0] for line in wanted}
