@@ -135,11 +135,11 @@ def cases(user: User) -> None:
     user.find("casesButton").collapsed = False
     # What the button does after its dialog, which nobody answers here.
     user.widget.panel.cases.open_list(folder)
-    user.wait("the list", lambda: user.find("casesTable").rowCount > 0 and user.find("nextCaseButton").enabled)
+    # Worse cases are listed above those that were read before them, so the order is known when all are read.
+    user.wait("the list", lambda: user.find("casesTable").rowCount > 0 and user.find("readingBar").value == 100)
     rows = user.find("casesTable").rowCount
     opened: list[str] = []
     for _row in range(rows):
-        user.wait("the button", lambda: user.find("nextCaseButton").enabled)
         user.click("nextCaseButton")
         user.wait("the case", lambda: len(user.runs) == 1 and _open_folder(user) not in ["", *opened])
         opened.append(_open_folder(user))
