@@ -24,6 +24,9 @@ case at the third try with words; Dask's own count is for workers that die befor
 SATURATION = 1.0
 """One case a worker, the others wait at the scheduler: a worker that dies takes no waiting case along."""
 LOCAL = "127.0.0.1"
+RETURN_S = 300.0
+"""For a killed worker here to come back. Dask gives up after 15 s; a busy computer took longer to load packages:
+the run went on with one worker less."""
 CLOSE_S = 3.0
 """For a cluster to close by itself; then its processes are killed."""
 ANSWER_S = 20.0
@@ -170,6 +173,8 @@ def connect(request: ClusterRequest, shared: Path, say: Say) -> Iterator[Connect
         "distributed.scheduler.worker-saturation": SATURATION,
         "distributed.scheduler.allowed-failures": ALLOWED_DEATHS,
     }
+    if request.job_queue is None:  # a lost job is replaced after 15 s, and that is well
+        settings["distributed.deploy.lost-worker-timeout"] = RETURN_S
     with dask.config.set(settings), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         connection = _connected(request, shared, say)

@@ -58,7 +58,11 @@ def workers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workers]:
     from distributed import Client, LocalCluster
 
     folder = tmp_path_factory.mktemp("workers")
-    settings = {"distributed.scheduler.worker-saturation": 1.0, "distributed.scheduler.allowed-failures": 2}
+    settings = {
+        "distributed.scheduler.worker-saturation": 1.0,
+        "distributed.scheduler.allowed-failures": 2,
+        "distributed.deploy.lost-worker-timeout": 300.0,
+    }
     with pytest.MonkeyPatch.context() as environment, dask.config.set(settings):
         waiting = deadly_cases(folder / "hook", environment)
         environment.setenv("TMPDIR", str(folder))
