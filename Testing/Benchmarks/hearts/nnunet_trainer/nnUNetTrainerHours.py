@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
-EPOCHS = 55
+EPOCHS = 30
 ITERATIONS = 20
 
 
@@ -47,7 +47,7 @@ class SliceBySlice(torch.nn.Conv3d):
 
 
 class nnUNetTrainerHours(nnUNetTrainer):  # noqa: N801 (nnU-Net's way of naming)
-    """1,100 steps in epochs of 20."""
+    """600 steps in epochs of 20."""
 
     def __init__(
         self, plans: dict[str, Any], configuration: str, fold: int, dataset_json: dict[str, Any], device: torch.device
