@@ -156,12 +156,13 @@ def _table_cases(table: Path, role: str) -> list[Case]:
 
 
 def _chosen(table: Path, role: str) -> list[dict[str, str]]:
-    rows = _rows(table)
-    chosen = [row for row in rows if row["role"] in role.split("+")]
-    if not chosen:
-        roles = ", ".join(sorted({row["role"] for row in rows}))
-        raise UsageError(f"{table} has no case with role '{role}': choose one of {roles}, as in {table.name}:ROLE.")
-    return chosen
+    rows, wanted = _rows(table), role.split("+")
+    there = {row["role"] for row in rows}
+    missing = next((one for one in wanted if one not in there), None)
+    if missing is not None:
+        roles = ", ".join(sorted(there))
+        raise UsageError(f"{table} has no case with role '{missing}': choose one of {roles}, as in {table.name}:ROLE.")
+    return [row for row in rows if row["role"] in wanted]
 
 
 def _nnunet_cases(folder: Path, part: str) -> list[Case]:

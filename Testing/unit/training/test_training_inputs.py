@@ -165,6 +165,8 @@ def test_cases_in_both_train_and_select_are_refused(workshop: Workshop, capsys: 
 def test_an_unknown_role_or_folder_lists_what_there_is(workshop: Workshop, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no case with role 'test': choose one of calibration, select, train"):
         find_cases(f"{workshop.table}:test")
+    with pytest.raises(UsageError, match="no case with role 'selct': choose one of"):  # of several, each must be there
+        find_cases(f"{workshop.table}:calibration+selct")
     with pytest.raises(UsageError, match="does not exist"):
         find_cases(str(tmp_path / "nowhere"))
     with pytest.raises(UsageError, match="has no folder labelsTr"):
