@@ -1,6 +1,7 @@
 """The networks of an nnU-Net training: imported, each given a head, and run on the cases that neither has seen."""
 
 import shutil
+import zipfile
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
@@ -203,7 +204,7 @@ def load_prediction(path: Path) -> tuple[Prediction, np.ndarray]:
             truth, view = data["truth"], {name: data[f"view_{name}"] for name in _VIEW}
         seen = NetworkView(view.pop("image"), **{name: tuple(numbers.tolist()) for name, numbers in view.items()})
         return Prediction(**{**values, "voxel_mm3": float(values["voxel_mm3"]), "view": seen}), truth
-    except (OSError, ValueError, KeyError, EOFError, zlib.error) as error:
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zlib.error, zipfile.BadZipFile) as error:
         raise InputError(f"{path} is damaged ({error}): remove its folder, and run the same command again.") from error
 
 

@@ -4,9 +4,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from SegWithUCore.errors import InputError, SegWithUError, UsageError
+from SegWithUCore.training.fold_networks import load_prediction
 from SegWithUCore.training.nnunet_folds import FoldPlan, plan_folds
 from SegWithUCore.training.split import patients_by_name
 
@@ -145,3 +147,12 @@ def _refused(training: Training, kind: type[SegWithUError], *words: str, **optio
     with pytest.raises(kind) as caught:
         training.plan(**options)
     assert all(word in str(caught.value) for word in words), str(caught.value)
+
+
+@pytest.mark.parametrize("kept", [0, 30, -40])
+def test_a_damaged_prediction_is_named(kept: int, tmp_path: Path) -> None:
+    path = tmp_path / "case.npz"
+    np.savez(path, truth=np.zeros(5))
+    path.write_bytes(path.read_bytes()[:kept])
+    with pytest.raises(InputError, match=r"case\.npz is damaged"):
+        load_prediction(path)
