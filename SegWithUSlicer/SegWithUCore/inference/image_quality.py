@@ -111,7 +111,8 @@ def _shading(f: ImageFeatures, block: Mapping[str, Any], channel: str) -> Deviat
 def _sharpness(f: ImageFeatures, block: Mapping[str, Any], channel: str, fine: Sequence[bool]) -> Deviation | None:
     if f.sharpness is None:
         return None
-    pairs = [(o, low) for o, low, skipped in zip(f.sharpness, block["sharpness"], fine, strict=True) if not skipped]
+    limits = zip(f.sharpness, block["sharpness"], fine, strict=True)
+    pairs = [(own, low) for own, low, skipped in limits if low > 0 and not skipped]  # 0: slices that repeat each other
     if not pairs:
         return None
     own, low = min(pairs, key=lambda pair: pair[0] / pair[1])
