@@ -26,6 +26,7 @@ from ..case.structures_table import STRUCTURES_FILE, write_structures
 from ..csv_files import harmless_cell
 from ..errors import InputError, OutputError
 from ..imaging.volume import check_file, itk_messages_kept_off_the_terminal, read_file
+from ..inference.deviation import KINDS
 from ..review.flags import LIMITS, case_flags, rules_of_case
 from ..review.log_format import read_log
 from ..review.reviewer import Aliases, anonymous_log, log_path, safe_reviewer_name
@@ -49,11 +50,6 @@ Keep = Callable[[Any], Any]
 """Gives what may go out of a value, `LEFT_OUT` for nothing."""
 LEFT_OUT = object()
 LONGEST_NAME = 100
-KINDS = frozenset(
-    {"field of view", "spacing", "empty", "picture", "noise", "contrast", "grey values", "intensities", "volume"}
-    | {"predicted Dice", "region of interest", "model", "memory"}
-)
-"""What a case may be unlike the training cases in (`inference.deviation`)."""
 _SEVERITIES = ("note", "warning", "refused")
 
 

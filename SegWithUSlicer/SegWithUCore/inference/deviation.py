@@ -11,6 +11,12 @@ WARNING = "warning"
 REFUSED = "refused"
 """The result would be meaningless: given only to those who insist, and never with case-level numbers."""
 
+KINDS = (
+    *("field of view", "spacing", "empty", "picture", "noise", "contrast", "grey values", "intensities", "shading"),
+    *("sharpness", "volume", "predicted Dice", "region of interest", "place", "model", "memory", "preview"),
+)
+"""What a deviation may be about."""
+
 
 @dataclass(frozen=True)
 class Deviation:
@@ -19,9 +25,7 @@ class Deviation:
     Attributes:
         severity: `NOTE`, `WARNING` or `REFUSED`.
         sentence: what differs, the value found and that of the training cases, and what to do.
-        kind: what was compared: "field of view", "spacing", "empty", "picture", "noise", "contrast", "grey values",
-            "intensities", "shading", "sharpness", "volume", "predicted Dice", "region of interest", "place", "model",
-            "memory", "preview".
+        kind: what was compared, one of `KINDS`.
         structure: label value of the structure that it is about, None for the image.
     """
 

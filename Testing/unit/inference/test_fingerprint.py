@@ -1,5 +1,6 @@
 """The fingerprint: what it remembers of training cases, what it lets pass, and what it notices, on real images."""
 
+import ast
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from toy_models import registered_toys, write_toy_bundle
 
 from SegWithUCore.imaging.volume import image_on_grid, read_image
 from SegWithUCore.inference.appearance import MINIMUM_CASES, appearance_deviations, fit_appearance
-from SegWithUCore.inference.deviation import Deviation, is_refused
+from SegWithUCore.inference.deviation import KINDS, Deviation, is_refused
 from SegWithUCore.inference.fingerprint import deviations, deviations_of_features, to_model_orientation
 from SegWithUCore.inference.image_features import (
     CELLS,
@@ -263,3 +264,13 @@ def test_bundles_without_the_newer_blocks_are_compared_by_grid_alone(bundle: Bun
     inverted = changed(images[0], lambda a: -a)
     assert deviations([inverted], replace(bundle, fingerprint=old)) == []
     assert deviations([inverted], replace(bundle, fingerprint=None)) == []
+
+
+def test_every_kind_that_the_code_names_is_listed() -> None:
+    """What is not listed reads "something" in anonymous copies."""
+    named = set()
+    for path in (ROOT / "SegWithUSlicer" / "SegWithUCore").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Deviation" and len(node.args) > 2:
+                named |= {node.args[2].value} if isinstance(node.args[2], ast.Constant) else set()
+    assert {"shading", "sharpness", "place", "volume"} <= named <= set(KINDS)
