@@ -30,11 +30,13 @@ from ..inference.prediction import Prediction, tempered_logits
 from ..inference.structures import CaseLevelCalibration
 from ..metrics.bootstrap import Interval, paired_bootstrap
 from ..models.input_spec import Label
+from ..review.flags import FlagRules
 from .calibrate import CaseNumbers, case_numbers, dice_fit, fit_case_level, flag_case, triage_figures
 
 LEAST_INTERVAL_CASES = 9
 """Fewer allow no interval that holds nine in ten."""
-LEAST_FLAG_CASES = 15
+LEAST_FLAG_CASES = 17
+"""Fewer have less than four bad ones, a fifth of them, and no limit keeps the bound of a fifth then."""
 SCALES = np.exp(np.linspace(-0.8, 0.8, 21))
 """Tempering scales that are tried, in units of the model's own."""
 _OWN = 10
@@ -112,7 +114,7 @@ def refit(calibration: Mapping[str, Any], labels: Sequence[Label], cases: Sequen
     better = line is not None and line.is_better
     sentences = [_line_sentence(line, len(patients))]
     own = CaseLevelCalibration.from_json(calibration)
-    place, words = _chosen_scale(cases, own, labels)
+    place, words = _chosen_scale(cases, own, labels, FlagRules.fitted(calibration.get("flags")).active)
     off = _structures_off(cases, own, labels)
     changed = better or place != _OWN or bool(off)
     numbers, more = _case_level(cases, own, labels, place, changed, off)
@@ -125,9 +127,12 @@ def refit(calibration: Mapping[str, Any], labels: Sequence[Label], cases: Sequen
     elif better:
         table = ErrorProbability.from_json(calibration["error_probability"])
         result["error_probability"] = moved(table, slope, offset).to_json()
-    flags = _flags(cases, labels, numbers, place, (slope, offset)) if changed else None
+    flags, flags_words = calibration.get("flags"), "Limits of flags: the model's own stay."
+    if changed:
+        fitted = _fitted_flags(cases, labels, numbers, place, (slope, offset))
+        flags, flags_words = _flags(flags, fitted, len(cases), place != _OWN)
     result |= {} if flags is None else {"flags": flags}
-    sentences += [words, *more, _flags_sentence(len(cases), changed)]
+    sentences += [words, *more, flags_words]
     is_changed = better or place != _OWN or numbers.to_json() != own.to_json()
     result["site"] = {"cases": len(cases), "patients": len(patients), "sentences": sentences}
     return Refit(result if is_changed else calibration, tuple(sentences), is_changed)
@@ -155,10 +160,15 @@ def _patients(number: int) -> str:
     return "1 patient" if number == 1 else f"{number} patients"
 
 
-def _chosen_scale(cases: Sequence[CaseSummary], own: CaseLevelCalibration, labels: Sequence[Label]) -> tuple[int, str]:
+def _chosen_scale(
+    cases: Sequence[CaseSummary], own: CaseLevelCalibration, labels: Sequence[Label], has_limits: bool
+) -> tuple[int, str]:
     """Return the place of the tempering scale to take, and why.
 
     What was fitted for the own scale holds for that alone, so another is taken only where all of it can be fitted anew.
+
+    Args:
+        has_limits: whether limits of flags are among it.
     """
     kept = "Tempering scale: the model's own stays; "
     groups: dict[str, list[np.ndarray]] = {}
@@ -177,6 +187,8 @@ def _chosen_scale(cases: Sequence[CaseSummary], own: CaseLevelCalibration, label
     anew = fit_case_level([case.numbers[place] for case in cases], labels, [case.patient for case in cases])
     if not (anew.intervals.keys() >= own.intervals.keys() and anew.dice.keys() >= own.dice.keys()):
         return _OWN, f"{kept}{figures}, but intervals and Dice need {MINIMUM_CASES} cases of each structure to follow."
+    if has_limits and len(cases) < LEAST_FLAG_CASES:
+        return _OWN, f"{kept}{figures}, but limits of flags need {LEAST_FLAG_CASES} cases to follow."
     return place, f"Tempering scale: fitted anew; {figures}."
 
 
@@ -260,7 +272,7 @@ def _better_dice(
     return {value: line for value, line in anew.dice.items() if value not in own.dice}
 
 
-def _flags(
+def _fitted_flags(
     cases: Sequence[CaseSummary],
     labels: Sequence[Label],
     numbers: CaseLevelCalibration,
@@ -276,9 +288,20 @@ def _flags(
     return {**limit, "figures": triage_figures(figures, wrong, numbers, labels)}
 
 
-def _flags_sentence(cases: int, changed: bool) -> str:
-    if not changed:
-        return "Limits of flags: the model's own stay."
-    if cases < LEAST_FLAG_CASES:
-        return f"Limits of flags: the model's own stay; {cases} cases are too few, give {LEAST_FLAG_CASES}."
-    return f"Limits of flags: fitted anew on {cases} cases."
+def _flags(
+    own: Mapping[str, Any] | None, fitted: Mapping[str, Any] | None, cases: int, rescaled: bool
+) -> tuple[Mapping[str, Any] | None, str]:
+    """Return the block "flags", and why: limits that flag nothing replace the model's own only where these are void.
+
+    Args:
+        own: that the model has.
+        fitted: on the new cases; None for too few.
+        rescaled: whether the tempering scale is another one, to which the model's own limits do not apply.
+    """
+    kept = "Limits of flags: the model's own stay"
+    if fitted is None:
+        return own, f"{kept}; {cases} cases are too few, give {LEAST_FLAG_CASES}."
+    found = " ".join(rule["sentence"] for rule in fitted["rules"].values())
+    if own is not None and FlagRules.fitted(own).active and not FlagRules.fitted(fitted).active and not rescaled:
+        return {**own, "figures": fitted["figures"]}, f"{kept}; on these {cases} cases: {found}"
+    return fitted, f"Limits of flags: fitted anew on {cases} cases. {found}"

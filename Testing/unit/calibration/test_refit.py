@@ -12,6 +12,7 @@ from SegWithUCore.calibration.case_level import ProbabilitySums
 from SegWithUCore.calibration.site_line import count_errors
 from SegWithUCore.models.input_spec import Label
 from SegWithUCore.models.model_name import site_version
+from SegWithUCore.review.flags import FlagRules
 from SegWithUCore.training.calibrate import CaseNumbers
 from SegWithUCore.training.refit import SCALES, CaseSummary, Refit, refit
 
@@ -28,8 +29,14 @@ def own() -> dict[str, Any]:
     return {**block, "volume_interval": {"1": interval}, "predicted_dice": {}}
 
 
-def cases(number: int, offset: float = 0.0, volume: float = 1.0, scale: int = 10) -> list[CaseSummary]:
-    """Cases whose log-odds of an error lie `offset` above what is read, and whose best scale stands at `scale`."""
+def cases(
+    number: int, offset: float = 0.0, volume: float = 1.0, scale: int = 10, telling: bool = False
+) -> list[CaseSummary]:
+    """Cases whose log-odds of an error lie `offset` above what is read, and whose best scale stands at `scale`.
+
+    Args:
+        telling: the soft Dice of a case is its Dice; else it is the same for all.
+    """
     draw = np.random.default_rng(number)
     found = []
     for patient in range(number):
@@ -38,8 +45,9 @@ def cases(number: int, offset: float = 0.0, volume: float = 1.0, scale: int = 10
             odds = draw.normal(-3, 2, VOXELS)
             counts.append(count_errors(expit(odds), draw.random(VOXELS) < expit(odds + offset)))
         true = 1000 * volume + 20 * draw.normal()
-        sums = ProbabilitySums(np.array([9e3, 1000]), np.array([9e3, 900]), np.array([50, 50]))
         dice = np.array([0.99, 0.85 + 0.02 * draw.normal()])
+        inside = 1000 * dice[1] if telling else 900
+        sums = ProbabilitySums(np.array([9e3, 1000]), np.array([9e3, inside]), np.array([50, 50]))
         numbers = CaseNumbers(sums, np.array([9000, 1000]), np.array([1e4 - true, true]), dice, 1.0)
         nll = 0.1 + 0.01 * (np.arange(len(SCALES)) - scale) ** 2 + 0.001 * draw.normal()
         found.append(CaseSummary(f"patient {patient}", tuple(counts), nll, (numbers,) * len(SCALES)))
@@ -58,9 +66,9 @@ def test_cases_like_those_of_the_model_keep_its_calibration(own: dict[str, Any])
     assert "6 patients are too few" in said(refit(own, LABELS, cases(6)), "Error probability")
 
 
-@pytest.mark.parametrize(("number", "intervals", "flags"), [(8, False, False), (9, True, False), (15, True, True)])
+@pytest.mark.parametrize(("number", "intervals", "flags"), [(8, False, False), (9, True, False), (17, True, True)])
 def test_each_part_needs_its_cases(own: dict[str, Any], number: int, intervals: bool, flags: bool) -> None:
-    found = refit(own, LABELS, cases(number, offset=1.5))
+    found = refit(own, LABELS, cases(number, offset=1.5, telling=True))
     assert found.is_changed and "fitted anew" in said(found, "Error probability")
     assert ("fitted anew" in said(found, "Volume intervals")) == intervals
     assert (found.calibration["volume_interval"] != own["volume_interval"]) == intervals
@@ -69,7 +77,7 @@ def test_each_part_needs_its_cases(own: dict[str, Any], number: int, intervals: 
     if not intervals:
         assert "8 cases are too few, give 9" in said(found, "Volume intervals")
     if not flags:
-        assert f"{number} cases are too few, give 15" in said(found, "Limits of flags")
+        assert f"{number} cases are too few, give 17" in said(found, "Limits of flags")
     assert found.calibration["site"]["patients"] == number
     assert found.calibration["tempering_scale"] == own["tempering_scale"]
 
@@ -89,6 +97,29 @@ def test_another_scale_is_taken_with_intervals_that_follow(own: dict[str, Any]) 
     assert found.calibration["tempering_scale"] == pytest.approx(own["tempering_scale"] * SCALES[14])  # half way
     few = refit(own, LABELS, cases(8, scale=20))
     assert not few.is_changed and "need 10 cases" in said(few, "Tempering scale")
+
+
+def test_no_scale_is_taken_that_limits_of_flags_cannot_follow(own: dict[str, Any]) -> None:
+    found = refit(own, LABELS, cases(12, scale=16))
+    assert not found.is_changed and "but limits of flags need 17 cases" in said(found, "Tempering scale")
+    without = {**own, "flags": {**own["flags"], "rules": {}}}
+    assert "fitted anew" in said(refit(without, LABELS, cases(12, scale=16)), "Tempering scale")
+
+
+@pytest.mark.parametrize("number", [15, 17])
+def test_cases_that_give_no_limit_leave_the_model_its_own(own: dict[str, Any], number: int) -> None:
+    found = refit(own, LABELS, cases(number, offset=1.5))
+    assert found.is_changed
+    assert found.calibration["flags"]["rules"] == own["flags"]["rules"]
+    assert "the model's own stay" in said(found, "Limits of flags")
+    ranked = len(found.calibration["flags"]["figures"]["wrong_share"])
+    assert ranked == (number if number >= 17 else len(own["flags"]["figures"]["wrong_share"]))
+
+
+def test_a_limit_of_another_scale_goes_where_none_replaces_it(own: dict[str, Any]) -> None:
+    found = refit(own, LABELS, cases(20, scale=18))
+    assert not FlagRules.fitted(found.calibration["flags"]).active
+    assert "No useful rule" in said(found, "Limits of flags")
 
 
 def test_versions_of_copies_are_told_apart() -> None:
