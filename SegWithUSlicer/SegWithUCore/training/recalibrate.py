@@ -84,6 +84,7 @@ def recalibrate(
         return Recalibration(replace(written, folder=target), ())
     known = _table_knows(bundle, record)
     found, stage = _refit(plain, cases, device, progress, engine, stage_two_only, known)
+    record = _with_earlier_cases(bundle, record)
     if not found.is_changed and (given is None or given.calibration == bundle.calibration):
         return Recalibration(None, found.sentences)
     about = {**bundle.about, "version": site_version(bundle.about["version"])}
@@ -150,6 +151,13 @@ def _table_knows(bundle: Bundle, record: TrainingRecord | None) -> bool:
     before = read_record(weights_path(bundle).parent)
     old, new = (((each and each.roles) or {}).get("calibration", ()) for each in (before, record))
     return not set(old).isdisjoint(new)
+
+
+def _with_earlier_cases(bundle: Bundle, record: TrainingRecord | None) -> TrainingRecord | None:
+    """Add the cases of the calibration that is there: what stays of it has seen them."""
+    before = read_record(weights_path(bundle).parent)
+    old, new = (((each and each.roles) or {}).get("calibration", ()) for each in (before, record))
+    return record.with_role("calibration", list({*old, *new})) if record is not None and record.roles else record
 
 
 def _refit(

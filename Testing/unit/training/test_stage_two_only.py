@@ -64,3 +64,17 @@ def test_a_table_that_knows_the_cases_is_no_rival(known: bool, tmp_path: Path, m
 
 def test_the_file_belongs_to_one_head() -> None:
     assert stage_two_path(Path("m"), "paper") == Path("m/stage_two_paper.safetensors")
+
+
+def test_cases_of_the_calibration_that_stays_remain_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The table was fitted on them, so the model must not be judged on them."""
+    before = read_record(MODEL)
+    assert before is not None and before.roles is not None
+    monkeypatch.setattr(recalibrating, "_predicted", predicted)
+    shipped = read_bundle(MODEL)
+    shipped = replace(shipped, calibration=without_stage_two(shipped.calibration))
+    new = before.with_role("calibration", ["0" * 64])
+    recalibrate(shipped, CASES, tmp_path / "m", record=new, stage_two_only=True)
+    written = read_record(tmp_path / "m")
+    assert written is not None and written.roles is not None
+    assert set(written.roles["calibration"]) == {"0" * 64, *before.roles["calibration"]}
