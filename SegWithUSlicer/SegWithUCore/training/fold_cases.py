@@ -27,9 +27,9 @@ def fit_on_folds(
         train: cases of the run.
         own: calibration and validation cases.
     """
-    folds = [RunFolder(path) for path in sorted(run.path.glob("fold*"), key=lambda path: path.name)]
     jobs = []
-    for fold in folds:
+    for number in range(run.recipe().head_training.cross_fit):  # further folders are of an earlier recipe
+        fold = RunFolder(run.path / f"fold{number}")
         kept = set(fold.facts()["cases"])
         jobs.append((fold, [case for case in train if case.name not in kept]))
     total, done = len(own) + sum(len(cases) for _, cases in jobs), 0

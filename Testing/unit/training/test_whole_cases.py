@@ -1,6 +1,7 @@
 """Numbers of whole cases: what is fitted on cases of the network itself, and what on those of other folds too."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,8 +10,13 @@ from repository import ROOT
 
 from SegWithUCore.calibration.case_level import ProbabilitySums
 from SegWithUCore.cli.__main__ import main
+from SegWithUCore.models.bundle import read_bundle
 from SegWithUCore.models.input_spec import Label
+from SegWithUCore.training import fold_cases
 from SegWithUCore.training.calibrate import CaseNumbers
+from SegWithUCore.training.dataset import Case
+from SegWithUCore.training.recipe import read_recipe
+from SegWithUCore.training.run_folder import RunFolder
 from SegWithUCore.training.whole_cases import PredictedCases, whole_case_blocks
 
 LABELS = (Label(0, "background", (0, 0, 0)), Label(1, "organ", (9, 9, 9)))
@@ -49,6 +55,21 @@ def test_cases_of_other_folds_count_by_weight_in_dice_and_flags_and_not_in_inter
     lost = sum(w for w, s, b in zip(weight, soft, bad, strict=True) if b and s >= rule["limit"])
     assert rule["bound"] == pytest.approx((lost + 1) / (sum(w for w, b in zip(weight, bad, strict=True) if b) + 1))
     assert rule["useful"] and rule["bound"] <= 0.2
+
+
+def test_a_fold_of_an_earlier_recipe_predicts_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = read_recipe(ROOT / "Resources" / "Recipes" / "hippocampus.json", head={"cross_fit": 2})
+    run, train = RunFolder(tmp_path), [Case(name, (), Path()) for name in "abcd"]
+    run.start(recipe, {})
+    for number, unseen in enumerate(("ab", "cd", "ad")):  # the last was left when there were three folds
+        RunFolder(tmp_path / f"fold{number}").start(recipe, {"cases": [c.name for c in train if c.name not in unseen]})
+    asked: list[str] = []
+    monkeypatch.setattr(fold_cases, "Model", lambda _: None)
+    monkeypatch.setattr(fold_cases, "_with_backbone", lambda *_: None)
+    monkeypatch.setattr(fold_cases, "told_of", lambda _b, _m, cases, _f: [asked.append(case.name) for case in cases])
+    monkeypatch.setattr(fold_cases, "whole_case_blocks", lambda *_: {})
+    fold_cases.fit_on_folds(run, read_bundle(ROOT / "Resources" / "Models" / "hippocampus"), train, [])
+    assert asked == ["a", "b", "c", "d"]
 
 
 @pytest.mark.parametrize("more", [("--gate", "elsewhere"), ("--stage-two-only",)])
