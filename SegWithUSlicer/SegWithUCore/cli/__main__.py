@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -54,6 +55,7 @@ COMMANDS = (
     demo,
 )
 READER_LEFT = 141
+_NUMBER = re.compile(r"[-+]?[\d.]+(mm|px)?,?")
 CANCELLED = "cancelled; nothing half-written was left behind."
 
 
@@ -62,6 +64,9 @@ class OneSentenceParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Print one sentence and exit with 2."""
+        rest = message.removeprefix("unrecognized arguments: ")
+        if rest != message and all(_NUMBER.fullmatch(word) for word in rest.split()):
+            message = f"{message} (numbers of one option go together, with commas and without blanks)"
         Console().error(f"{message}; see '{self.prog} --help'.")
         sys.exit(2)
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from ..case.case_file import read_case
@@ -115,7 +116,8 @@ class CohortReporter:
         ranks = triage_of(case, rules_of_case(case).active).sentences
         data = {"case": str(job.target), "structures": settled["structures"], "seconds": round(settled["seconds"], 2)}
         data |= {"flags": flags, **({"worker": settled["worker"]} if "worker" in settled else {})}
-        self.console.result(summary(job.name, settled, job.target, ranks), data)
+        text = summary(job.name, settled, job.target, ranks)
+        self.console.result(text + (next_steps(case, job.target, settled["refused"]) if self.total == 1 else ""), data)
 
     def _failed(self, name: str, given: Path, reason: str, trace: str) -> None:
         sentence = plain_name(reason)
@@ -220,6 +222,25 @@ def summary(name: str, facts: Mapping[str, Any], target: Path, ranks: Sequence[s
         text += "This head is not calibrated: the ranking map orders voxels, but has no probabilities.\n"
     text += "".join(f"{sentence}\n" for sentence in ranks)
     return f"{text}written to {target}\n"
+
+
+def next_steps(case: Mapping[str, Any], target: Path, refused: bool = False) -> str:
+    """Say where the picture of a case is, how many regions are worth a look, and which commands show them.
+
+    Args:
+        case: the content of its `case.json`.
+        refused: the image is too far from the training cases for figures to mean anything.
+    """
+    from ..case.preview import PREVIEW_FILE
+
+    place, found, text = quote(str(target)), case.get("regions"), ""
+    if found and found["count"] and not refused:
+        count = f"{found['count']} region{'' if found['count'] == 1 else 's'} worth a look"
+        inside, wrong = found["expected_wrong_in_regions_mm3"], found["expected_wrong_mm3"]
+        text = f"{count}, with {inside:.0f} of the {wrong:.0f} mm3 that are expected to be wrong.\n"
+        text += f"  list them    segwithu regions {place}\n  review them  segwithu web {place} --open\n"
+    preview = target / PREVIEW_FILE
+    return f"{text}  picture      {preview}\n" if preview.is_file() else text
 
 
 _SHOWN_RUNNING = 4

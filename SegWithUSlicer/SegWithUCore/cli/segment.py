@@ -113,7 +113,7 @@ def _add_region(command: argparse.ArgumentParser) -> None:
         "wants it for such files",
     )
     # Else argparse takes "--roi -28,-22,..." for an unknown option, and every centre in the left half begins so.
-    command._negative_number_matcher = re.compile(r"^-[\d.][\d.,eE+ -]*$")
+    command._negative_number_matcher = re.compile(r"^-[\d.]")
 
 
 def run(options: argparse.Namespace, console: Console) -> int:

@@ -1,11 +1,13 @@
 """What every `--help` has in common: examples that parse, required options apart, options only where they matter."""
 
 import argparse
+import contextlib
 import shlex
+from pathlib import Path
 
 import pytest
 
-from SegWithUCore.cli.__main__ import parser
+from SegWithUCore.cli.__main__ import main, parser
 from SegWithUCore.cli.help import EXAMPLES, NETWORK, leaves
 
 TOP = parser()
@@ -50,3 +52,20 @@ def test_short_forms_stand_beside_long_ones() -> None:
         own = own_options(command)
         assert ("--output" in own) == ("-o" in own), name
         assert ("--model" in own) == ("-m" in own), name
+
+
+@pytest.mark.parametrize(
+    ("roi", "said"),
+    [
+        (["28", "22", "14", "36", "50", "36"], "22 14 36 50 36 (numbers of one option go together, with commas"),
+        (["-28,-22,-14,36,50,36mm"], "'-28,-22,-14,36,50,36mm' is not a region of interest"),
+    ],
+)
+def test_a_region_that_is_typed_otherwise_is_told_how(
+    roi: list[str], said: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    image = tmp_path / "brain.nii.gz"
+    image.touch()
+    with pytest.raises(SystemExit) if len(roi) > 1 else contextlib.nullcontext():
+        main(["segment", str(image), "--model", "hippocampus", "--output", str(tmp_path / "out"), "--roi", *roi])
+    assert said in capsys.readouterr().err
