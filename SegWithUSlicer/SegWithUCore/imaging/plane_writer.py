@@ -9,6 +9,7 @@ import struct
 import tempfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -29,16 +30,13 @@ _HEADER_BYTES = 352
 _LONGEST = 32767
 """Voxels along an axis that this header can hold."""
 
-Listener = Callable[[float], None]
-"""Told after each piece how many bytes it had, as `work_bytes` counts them."""
-_WHOLE_SHARE = 0.4
-"""Of the time that a byte of a map takes, what one of a label volume does (measured)."""
+Listener = Callable[[str, int], None]
+"""Told after each piece the name of its file and how many voxels it had."""
 
 
-def work_bytes(dtype: np.typing.DTypeLike, voxels: int) -> float:
-    """Size of a volume, as far as time goes: whole numbers are quicker to compress than maps."""
-    kind = np.dtype(dtype)
-    return voxels * kind.itemsize * (1.0 if kind.kind == "f" else _WHOLE_SHARE)
+def compression_level(dtype: np.typing.DTypeLike) -> int:
+    """Of volumes of this type."""
+    return FLOAT_LEVEL if np.dtype(dtype).kind == "f" else WHOLE_LEVEL
 
 
 def write_image_planes(path: Path, image: sitk.Image, listener: Listener | None = None) -> None:
@@ -72,11 +70,11 @@ def write_nifti_planes(
     if max(grid.size) > _LONGEST:
         raise RuntimeError(f"NIfTI-1 holds at most {_LONGEST} voxels along an axis")
     with path.open("wb") as file:
-        stream = _Gzip(file, FLOAT_LEVEL if volume.dtype.kind == "f" else WHOLE_LEVEL)
+        stream = _Gzip(file, compression_level(volume.dtype))
         header = bytearray(_header(grid.put_on(_few_voxels(volume.dtype, fields or {})), ".nii")[:_HEADER_BYTES])
         struct.pack_into("<3h", header, _SIZE_AT, *grid.size)
         stream.write(header)
-        _write_voxels(stream, volume, box, grid, outside, listener)
+        _write_voxels(stream, volume, box, grid, outside, _told(listener, path))
 
 
 def write_nrrd_planes(
@@ -99,7 +97,7 @@ def write_nrrd_planes(
     size = " ".join(str(n) for n in grid.size).encode()
     with path.open("wb") as file:
         file.write(b"\n".join(b"sizes: " + size if line.startswith(b"sizes:") else line for line in lines) + b"\n\n")
-        _write_voxels(_Gzip(file, WHOLE_LEVEL), volume, box, grid, 0, listener)
+        _write_voxels(_Gzip(file, WHOLE_LEVEL), volume, box, grid, 0, _told(listener, path))
 
 
 class _Gzip:
@@ -115,13 +113,16 @@ class _Gzip:
         self._file.write(self._stream.flush())
 
 
+def _told(listener: Listener | None, path: Path) -> Callable[[int], None]:
+    return (lambda voxels: None) if listener is None else partial(listener, path.name)
+
+
 def _write_voxels(
-    stream: _Gzip, volume: Planes, box: VoxelBox, grid: VoxelGrid, outside: float, listener: Listener | None
+    stream: _Gzip, volume: Planes, box: VoxelBox, grid: VoxelGrid, outside: float, told: Callable[[int], None]
 ) -> None:
     for piece in _whole_planes(volume, box, grid, outside):
         stream.write(np.ascontiguousarray(piece).reshape(-1).view(np.uint8).data)
-        if listener is not None:
-            listener(work_bytes(piece.dtype, piece.size))
+        told(piece.size)
     stream.end()
 
 

@@ -17,7 +17,15 @@ from .. import __version__
 from ..atomic_files import atomic_folder
 from ..case.case_file import CASE_FILE
 from ..case.case_image import IMAGE_FILE
-from ..case.case_regions import ERROR_PROBABILITY_FILE, SEGMENTATION_FILE, label_table, write_regions
+from ..case.case_regions import (
+    DATA_PERCENTILE_FILE,
+    ERROR_PROBABILITY_FILE,
+    MODEL_PERCENTILE_FILE,
+    RUNNER_UP_FILE,
+    SEGMENTATION_FILE,
+    label_table,
+    write_regions,
+)
 from ..case.preview import PREVIEW_FILE, Shown, can_draw, grid_of, write_preview
 from ..case.region_files import HASHES, region_file_hashes
 from ..case.segmentation_file import write_segmentation_nrrd
@@ -25,7 +33,7 @@ from ..case.structures_table import STRUCTURES_FILE, write_structures
 from ..errors import InputError, OutputError
 from ..imaging.grid import VoxelGrid
 from ..imaging.plain_names import plain_name
-from ..imaging.plane_writer import Listener, work_bytes, write_image_planes, write_nifti_planes
+from ..imaging.plane_writer import Listener, write_image_planes, write_nifti_planes
 from ..imaging.roi import RegionOfInterest, VoxelBox
 from ..imaging.volume import check_file, itk_messages_kept_off_the_terminal
 from ..models.bundle import Bundle, HeadSpec
@@ -36,6 +44,7 @@ from ..review.flags import case_flags, rules_of_case
 from ..strict_json import to_json
 from .competition import competition_planes
 from .deviation import Deviation
+from .run_clock import FilesToWrite
 from .structures import StructureMetrics, histograms, lowest_and_highest
 from .uncertainty_maps import VoxelMaps
 
@@ -161,13 +170,18 @@ def not_assessed_value(name: str, lowest: float) -> float:
     return math.floor(lowest) - 1.0 if name == "ranking" else NOT_ASSESSED
 
 
-def written_bytes(bundle: Bundle, grid: VoxelGrid, with_image: bool) -> float:
-    """Size of the volumes of a case folder, before there is one; counted as the listener of the writer is told."""
-    calibrated = bundle.calibration is not None
-    sources = (bundle.calibration or {}).get("sources") or {}
-    floats = 2 + calibrated + with_image
-    whole = 2 + calibrated + sum(bool(sources.get(part)) for part in ("model", "data") if calibrated)
-    return floats * work_bytes(np.float32, grid.voxels) + whole * work_bytes(np.uint8, grid.voxels)
+def files_to_write(bundle: Bundle, grid: VoxelGrid, with_image: bool) -> FilesToWrite:
+    """List the volumes of a case folder, before there is one."""
+    found = {SEGMENTATION_FILE: "classes", SEGMENTATION_NRRD_FILE: "classes"}
+    found |= {MAP_FILES[name]: name for name in ("ranking", "calibration")}
+    if bundle.calibration is not None:
+        sources = bundle.calibration.get("sources") or {}
+        found |= {MAP_FILES["error_probability"]: "error_probability", RUNNER_UP_FILE: "runner_up"}
+        percentiles = {"model": MODEL_PERCENTILE_FILE, "data": DATA_PERCENTILE_FILE}
+        found |= {file: f"{part}_percentile" for part, file in percentiles.items() if sources.get(part)}
+    if with_image:
+        found[IMAGE_FILE] = "image"
+    return FilesToWrite(found, grid.voxels)
 
 
 def map_ranges(result: CaseResult) -> dict[str, tuple[float, float]]:

@@ -22,14 +22,14 @@ from ..memory import give_back_freed_memory
 from ..models.bundle import Bundle
 from ..plane_files import IN_MEMORY_VOXELS, kept_planes
 from ..progress import Progress, silent
-from .case_writer import CaseResult, write_case_folder, written_bytes
+from .case_writer import CaseResult, files_to_write, write_case_folder
 from .deviation import NOTE, REFUSED, WARNING, Deviation, is_refused
 from .fingerprint import deviations
 from .memory_prediction import READ_BYTES, RunMemory, check_regions_fit, memory_from_headers, peak_memory_mb, run_memory
 from .model import Model
 from .odd_input import odd_inputs
 from .preprocessing import assessed_box
-from .run_clock import RunClock
+from .run_clock import FilesToWrite, RunClock
 from .segment_slabs import prepared_input, segment_prepared
 from .structures import StructureMetrics, structure_deviations, structure_metrics
 from .uncertainty_maps import VoxelMaps, regions_of_maps
@@ -139,7 +139,7 @@ def compute_case(
     memory.check(job.files[0])
     first = kept_planes(sitk.GetArrayViewFromImage(parts[0]), scratch)
     with timer.stage("segmenting"):
-        written = written_bytes(model.bundle, given.grid, job.include_image)
+        written = files_to_write(model.bundle, given.grid, job.include_image)
         maps, notes = _segmented(parts, model, clock, memory.words, scratch, written)
     with timer.stage("finding regions"):
         clock.follow("finding regions")
@@ -260,7 +260,7 @@ def checked_against_training(images: Sequence[sitk.Image], bundle: Bundle, job: 
 
 
 def _segmented(
-    parts: list[sitk.Image], model: Model, clock: RunClock, words: str, scratch: Path | None, written: float
+    parts: list[sitk.Image], model: Model, clock: RunClock, words: str, scratch: Path | None, written: FilesToWrite
 ) -> tuple[VoxelMaps, list[Deviation]]:
     """As `segment_prepared`; the list of parts is emptied, since the network's input is enough then."""
     grid = VoxelGrid.of(parts[0])

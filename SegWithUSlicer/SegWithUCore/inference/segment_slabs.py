@@ -19,7 +19,7 @@ from .gated_slabs import gated_planes
 from .grid_blocks import Piece, Turn, blocks_on_grid, halo_planes, pieces_of_slabs
 from .model import Model
 from .preprocessing import network_input
-from .run_clock import RunClock, SampledEngine
+from .run_clock import FilesToWrite, RunClock, SampledEngine
 from .sliding_window import WindowPlan, finished_slabs, window_plan
 from .uncertainty_maps import VoxelMaps, maps_of_blocks, sight_of
 
@@ -60,7 +60,7 @@ def segment_prepared(
     clock: RunClock,
     detail: str = "",
     scratch: Path | None = None,
-    written: float = 0.0,
+    written: FilesToWrite | None = None,
 ) -> tuple[VoxelMaps, list[Deviation]]:
     """Segmentation and maps of one case, slab by slab.
 
@@ -68,7 +68,7 @@ def segment_prepared(
         clock: of the run.
         detail: said when the network begins.
         scratch: as for `compute_case`.
-        written: bytes of the files that will follow.
+        written: files of the case folder that will follow; None where there is none.
 
     Returns:
         The maps, and what the user should know about how they were made.
@@ -88,7 +88,7 @@ def segment_prepared(
 
 
 def _maps_by_slabs(
-    prepared: PreparedInput, model: Model, clock: RunClock, scratch: Path | None, written: float
+    prepared: PreparedInput, model: Model, clock: RunClock, scratch: Path | None, written: FilesToWrite | None
 ) -> VoxelMaps:
     """Sweep along the axis that is the slowest of the images, so that planes are finished as files hold them."""
     working, target, engine = prepared.working, prepared.target, model.engine
@@ -98,9 +98,11 @@ def _maps_by_slabs(
     pieces = _finished_pieces(SampledEngine(engine, clock), model.fitted.gate, prepared.array, plan, clock, turn.swept)
     timed = clock.timed(pieces, turn.swept, plan.shape[turn.swept])
     sight = sight_of(model.fitted, prepared.array, working, target, scratch)
+    if sight is not None:
+        clock.count_doubt(sight.sweep)
     halo = max(halo_planes(model.fitted.halo_mm, target), 0 if sight is None else sight.halo)
     blocks = blocks_on_grid(timed, working, target, turn, halo)
-    return maps_of_blocks(engine, blocks, target.shape_zyx, model.fitted, scratch, sight)
+    return maps_of_blocks(engine, blocks, target.shape_zyx, model.fitted, scratch, sight, clock.saw)
 
 
 def _finished_pieces(

@@ -61,6 +61,10 @@ class StageTwoSweep:
         self.stage, self.steps = stage, steps
         self._notes = _Notes(folder)
 
+    def __len__(self) -> int:
+        """How many voxels in doubt are noted."""
+        return len(self._notes)
+
     def note(self, logits: np.ndarray, inner: slice, first_plane: int, found: Voxelwise, table: np.ndarray) -> None:
         """Note the voxels in doubt of some planes.
 
@@ -100,9 +104,12 @@ class _Notes:
     """Voxels in doubt, in memory or, a hundred bytes each, in a file without a name."""
 
     def __init__(self, folder: Path | None) -> None:
-        self._folder = folder
+        self._folder, self._count = folder, 0
         self._parts: list[tuple[int, int, Doubt | tuple[int, int]]] = []  # first and last plane; rows and place
         self._file = tempfile.TemporaryFile(dir=folder) if folder is not None else None  # noqa: SIM115 - closed with this
+
+    def __len__(self) -> int:
+        return self._count
 
     def add(self, doubt: Doubt) -> None:
         """Take some in.
@@ -113,6 +120,7 @@ class _Notes:
         z = doubt.voxels[0]
         if not len(z):
             return
+        self._count += len(z)
         if self._file is None:
             self._parts.append((int(z.min()), int(z.max()), doubt))
             return

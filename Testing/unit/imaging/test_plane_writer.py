@@ -12,7 +12,7 @@ from SegWithUCore.case.case_regions import whole_image
 from SegWithUCore.case.segmentation_file import write_segmentation_nrrd
 from SegWithUCore.imaging import plane_writer
 from SegWithUCore.imaging.grid import VoxelGrid
-from SegWithUCore.imaging.plane_writer import work_bytes, write_image_planes, write_nifti_planes
+from SegWithUCore.imaging.plane_writer import write_image_planes, write_nifti_planes
 from SegWithUCore.imaging.roi import VoxelBox
 from SegWithUCore.imaging.volume import check_file, same_grid
 from SegWithUCore.models.input_spec import Label
@@ -30,10 +30,11 @@ def test_nifti_files_are_those_of_simpleitk(
     monkeypatch.setattr(plane_writer, "PIECE_VOXELS", 300)
     values = np.random.default_rng(0).integers(1, 90, box.size[::-1]).astype(kind)
     written, told = tmp_path / "ours.nii.gz", []
-    write_nifti_planes(written, values, box, GRID, 7, told.append)
+    write_nifti_planes(written, values, box, GRID, 7, lambda file, voxels: told.append((file, voxels)))
     sitk.WriteImage(whole_image(values, box, GRID, 7), str(tmp_path / "theirs.nii"))
     assert gzip.decompress(written.read_bytes()) == (tmp_path / "theirs.nii").read_bytes()
-    assert sum(told) == pytest.approx(work_bytes(kind, GRID.voxels))
+    assert {file for file, _ in told} == {written.name}
+    assert sum(voxels for _, voxels in told) == GRID.voxels
     check_file(written)
     again = tmp_path / "again.nii.gz"
     write_image_planes(again, sitk.ReadImage(str(written)))
