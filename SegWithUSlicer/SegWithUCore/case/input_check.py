@@ -65,12 +65,15 @@ def check_paths(
     """
     for path in paths:
         try:
-            found: list[Path | tuple[GivenCase, str]] = [*_cases_at(path)] or [*_inputs_at(path, reader)]
+            cases = _cases_at(path)
+            found = [] if cases else [*_inputs_at(path, reader)]
         except SegWithUError as error:
             yield Checked(path, "", Outcome.REFUSED, (str(error),))
             continue
+        for folder in cases:
+            yield check_case(folder, images, reader)
         for one in found:
-            yield check_case(one, images, reader) if isinstance(one, Path) else check_input(*one, reader)
+            yield one if isinstance(one, Checked) else check_input(*one, reader)
 
 
 def _cases_at(path: Path) -> list[Path]:
@@ -83,8 +86,8 @@ def _cases_at(path: Path) -> list[Path]:
         return []
 
 
-def _inputs_at(path: Path, reader: InputReader) -> Iterator[tuple[GivenCase, str]]:
-    """List the inputs at a path, or in the folders inside it.
+def _inputs_at(path: Path, reader: InputReader) -> Iterator[tuple[GivenCase, str] | Checked]:
+    """List the inputs at a path, or in the folders inside it; one of these without any is refused alone.
 
     Raises:
         InputError: there are none.
@@ -96,7 +99,10 @@ def _inputs_at(path: Path, reader: InputReader) -> Iterator[tuple[GivenCase, str
         if not inside:
             raise
         for entry in inside:
-            yield from _inputs_at(entry, reader)
+            try:
+                yield from _inputs_at(entry, reader)
+            except SegWithUError as error:
+                yield Checked(entry, "", Outcome.REFUSED, (str(error),))
         return
     for case in given.cases:
         yield case, given.kind or "image"

@@ -135,7 +135,8 @@ def _workers(asked: int | None, largest: float | None) -> tuple[int, str]:
     free = available_bytes()
     fit = None if free is None or not largest else max(1, int(HELD_BYTES * free // largest))
     cores = usable_cores()
-    room = f"here are {cores} cores" + ("" if free is None else f" and {in_words(free)} of free memory")
+    room = "here is 1 core" if cores == 1 else f"here are {cores} cores"
+    room += "" if free is None else f" and {in_words(free)} of free memory"
     if fit is not None:
         room += f", enough for {fit} of the largest {'case' if fit == 1 else 'cases'} at a time"
     return (1, f"{room}: --workers N takes several") if asked is None else (asked, room)

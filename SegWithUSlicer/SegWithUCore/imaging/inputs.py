@@ -12,6 +12,8 @@ from .plain_names import plain_name
 SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".img.gz", ".img", ".hdr")
 _VOXELS_OF_A_PAIR = (".img", ".img.gz")
 """Belong to a header file (.hdr) of the same name."""
+_FINISHED = "case.json"
+"""Of a finished case; the package `case` has its format."""
 _NUMBERED = re.compile(r"(.+)_(\d{4})")
 
 
@@ -102,6 +104,8 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _no_input(folder: Path, images: Sequence[Path], reader: InputReader) -> str:
+    if (folder / _FINISHED).is_file():
+        return f"{folder} is a finished case, which holds results: give the image that was segmented."
     if images:
         return (
             f"{folder} holds {len(images)} image files, but none in nnU-Net naming (case_0000.nii.gz): pass --each if "

@@ -103,6 +103,7 @@ def test_kind_of_a_folder_is_said_in_words(names: list[str], kind: str, tmp_path
         ([], "is a folder without images: give an image file or a DICOM series"),
         (["notes.txt"], "is a folder without images"),
         (["b.nii.gz", "a.nrrd"], "holds 2 image files, but none in nnU-Net naming"),
+        (["case.json", "ranking.nii.gz"], "is a finished case, which holds results: give the image that was segmented"),
         (["a_0000.nii.gz", "a_0000.nrrd"], "are the same channel of one case"),
     ],
 )
