@@ -30,6 +30,11 @@ def test_two_clicks_from_the_module_to_the_overlay(opened: Opened) -> None:
     assert (opened.overlay.map_name, opened.ui.mapBox.currentText) == ("error_probability", "Error probability")
     assert "% of the anterior hippocampus" in opened.ui.readoutLabel.text
     assert opened.ui.structuresTable.rowCount == 2
+    for row, structure in enumerate(nodes.case.structures):
+        flag = opened.ui.structuresTable.item(row, 1)
+        assert flag.text() == ("low soft Dice" if structure.flags else "-")
+        assert all(sentence in flag.toolTip() for sentence in structure.flags)
+    assert any(structure.flags for structure in nodes.case.structures)
     assert "mm" in opened.ui.structuresTable.item(0, 3).text()
     assert " to " not in opened.ui.structuresTable.item(0, 4).text(), "the interval is in the tool tip"
     assert " to " in opened.ui.structuresTable.item(0, 4).toolTip()

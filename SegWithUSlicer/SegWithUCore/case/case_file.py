@@ -75,6 +75,7 @@ class Structure:
         expected_interval_mm3: holds the true volume of nine in ten cases, as measured on `calibration_cases`.
         dice_cases: so many cases the predicted Dice was fitted on; None in cases before 0.5.
         predicted_dice_informative: False if the predicted Dice does not beat a constant; it is left out then.
+        flags, flag_rules: what is said against it in sentences, and by which rule each ("" in early versions).
     """
 
     value: int
@@ -95,6 +96,7 @@ class Structure:
     uncertain_share: float | None = None
     uncertain_mm3: float | None = None
     flags: tuple[str, ...] = ()
+    flag_rules: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -225,6 +227,7 @@ def _was_a_case(folder: Path) -> bool:
 def _structure(entry: Mapping[str, Any], flags: list[Any]) -> Structure:
     red, green, blue = (int(part) for part in entry["color"])
     value = int(entry["value"])
+    own = [flag for flag in flags if _is_about(flag, value, str(entry["name"]))]
     return Structure(
         value=value,
         name=str(entry["name"]),
@@ -243,7 +246,8 @@ def _structure(entry: Mapping[str, Any], flags: list[Any]) -> Structure:
         expected_wrong_mm3=_number(entry, "expected_wrong_mm3"),
         uncertain_share=_number(entry, "uncertain_share"),
         uncertain_mm3=_number(entry, "uncertain_mm3"),
-        flags=tuple(_flag_sentence(flag) for flag in flags if _is_about(flag, value, str(entry["name"]))),
+        flags=tuple(_flag_sentence(flag) for flag in own),
+        flag_rules=tuple(str(flag.get("rule") or "") for flag in own),
     )
 
 

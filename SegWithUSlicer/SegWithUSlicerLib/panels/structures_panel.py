@@ -11,6 +11,7 @@ from ..i18n import _
 from ..scene.case_nodes import CaseNodes
 from ..scene.readout import dice_text, dice_tip, expected_tip, volume_text
 from ..scene.structures import show_in_3d, show_structure
+from .cases_table import RULES
 from .gui_connections import GuiConnections
 
 _WIDEST_PX = (130, 110, 95)
@@ -30,13 +31,14 @@ class StructuresPanel:
         self._nodes: CaseNodes | None = None
         self._values: list[int] = []
         self._gui = GuiConnections()
-        titles = [_("Structure"), _("Flag"), _("Dice"), _("Volume"), _("Expected"), _("Likely wrong")]
+        titles = [_("Structure"), _("Flag"), _("Predicted Dice"), _("Volume"), _("Expected"), _("Likely wrong")]
         table = ui.structuresTable
         table.setColumnCount(len(titles))
         table.setHorizontalHeaderLabels(titles)
         table.setToolTip(
             _(
-                "Flag: what a rule says against the structure. Dice: the overlap with the truth that is predicted. "
+                "Flag: which rule is against the structure; its tool tip says why. Predicted Dice: the overlap with an "
+                "expert's drawing that the model expects. "
                 "Volume: what the segmentation holds. Expected: the volume that the calibrated model expects; its tool "
                 "tip has the interval that holds the true one in nine of ten cases. Likely wrong: how much of the "
                 "segmentation is expected to be wrong. A click shows the structure and centres it."
@@ -60,8 +62,8 @@ class StructuresPanel:
             assert case is not None
             refused = was_refused(case)
             texts = _texts(structure, refused)
-            # Names and flags may be cut off.
-            tips = {0: texts[0], 1: texts[1]}
+            # Names may be cut off, and of flags the table has words only.
+            tips = {0: texts[0], 1: "\n".join(structure.flags) or texts[1]}
             tips |= {} if refused else {2: dice_tip(structure), 4: expected_tip(structure)}
             for column, text in enumerate(texts):
                 item = qt.QTableWidgetItem(text)
@@ -109,7 +111,14 @@ def _texts(structure: Structure, refused: bool) -> list[str]:
         unknown = _("not assessed")
         return [name, _("far from the training cases"), unknown, volume, unknown, unknown]
     expected, wrong = volume_text(structure.expected_volume_mm3), volume_text(structure.expected_wrong_mm3)
-    return [name, "; ".join(structure.flags) or "-", dice_text(structure), volume, expected, wrong]
+    return [name, flag_text(structure) or "-", dice_text(structure), volume, expected, wrong]
+
+
+def flag_text(structure: Structure) -> str:
+    """Return the rules that flag a structure, each in a word or two; the sentence of a rule that has none."""
+    known = {rule.value: words for rule, words in RULES.items()}
+    flags = zip(structure.flag_rules, structure.flags, strict=True)
+    return "; ".join(dict.fromkeys(known.get(rule, sentence) for rule, sentence in flags))
 
 
 def _swatch(color: tuple[int, int, int]) -> Any:

@@ -106,7 +106,7 @@ export class OverlayPanel {
                 above,
             );
         });
-        const titles = ["Structure", "Volume", "Dice", "Likely wrong"];
+        const titles = ["Structure", "Volume", "Predicted Dice", "Likely wrong"];
         const head = element(
             "tr",
             {},
