@@ -82,8 +82,13 @@ def epochs_within(hours: float, cost: StepCost, cases: int, batch_size: int) -> 
         hours: for everything.
         cases: of the training.
     """
+    return max(FEWEST_EPOCHS, min(MOST_EPOCHS, epochs_that_fit(hours, cost, cases, batch_size)))
+
+
+def epochs_that_fit(hours: float, cost: StepCost, cases: int, batch_size: int) -> int:
+    """Count them without the fewest and the most that are trained; arguments of `epochs_within`."""
     epoch = cost.seconds * WINDOWING * -(-cases // batch_size)
-    return max(FEWEST_EPOCHS, min(MOST_EPOCHS, int(hours * 3600 * BACKBONE_SHARE / epoch)))
+    return int(hours * 3600 * BACKBONE_SHARE / epoch)
 
 
 FOLDS = 3
@@ -107,8 +112,10 @@ def within_hours(recipe: Mapping[str, Any], hours: float, cost: StepCost, cases:
     recipe = _with_head_epochs(recipe, hours, cost, cases)
     shared = int(alone / FOLDS)  # backbone and folds take three times as long as the backbone
     if shared < EPOCHS_BEFORE_FOLDS:
+        fits = epochs_that_fit(hours, cost, cases, batch) >= alone
+        allowed = f"allow {alone} epochs" if fits else f"are too short even for {alone} epochs, the fewest,"
         reason = (
-            f"{hours:g} h allow {alone} epochs of the backbone; folds come from {FOLDS * EPOCHS_BEFORE_FOLDS} epochs "
+            f"{hours:g} h {allowed} of the backbone; folds come from {FOLDS * EPOCHS_BEFORE_FOLDS} epochs "
             "on, so the limit of flags is fitted on calibration and validation cases alone"
         )
         if alone < FEW_EPOCHS:

@@ -207,6 +207,8 @@ def test_hours_decide_epochs_and_folds() -> None:
     assert few["head_training"] == {"batch_size": 2, "epochs": 5}
     assert "on calibration and validation cases alone" in reason.reason
     assert "too few for a good model" in chosen(0.2)[1].reason
+    assert chosen(0.2)[1].reason.startswith("0.2 h allow 8 epochs of the backbone")
+    assert chosen(0.01)[1].reason.startswith("0.01 h are too short even for 2 epochs, the fewest, of the backbone")
     many, reason = chosen(5)
     assert many["head_training"]["cross_fit"] == 3  # type: ignore[index]
     assert many["backbone_training"]["epochs"] == 67  # type: ignore[index]
