@@ -15,14 +15,13 @@ from ..imaging.roi import VoxelBox, whole_grid
 from ..imaging.volume import check_file, itk_messages_kept_off_the_terminal, read_file
 from ..models.input_spec import Label
 from ..strict_json import to_json
-from .case_file import CASE_FILE, naming_case, read_case
+from .case_file import CASE_FILE, SEGMENTATION_FILE, naming_case, read_case
 from .contents import case_contents
 from .region_files import HASHES, REGION_LABELS_FILE, REGIONS_FILE, region_file_hashes, regions_csv, regions_text
 
 if TYPE_CHECKING:
     from ..regions.find_regions import FoundRegions, RegionSettings  # needs scipy, which reports and exports do without
 
-SEGMENTATION_FILE = "segmentation.nii.gz"
 ERROR_PROBABILITY_FILE = "error_probability.nii.gz"
 RUNNER_UP_FILE = "runner_up.nii.gz"
 MODEL_PERCENTILE_FILE = "model_percentile.nii.gz"
@@ -96,12 +95,7 @@ def _made_again(folder: Path, case: dict[str, Any], settings: "RegionSettings", 
     from ..regions.find_regions import Assessed, find_regions
 
     probability = _read(folder, ERROR_PROBABILITY_FILE, case, sitk.sitkFloat32)
-    region = case.get("region_of_interest")
-    box = whole_grid(probability)
-    if region is not None:
-        i, j, k = region["index_ijk"]
-        di, dj, dk = region["size_ijk"]
-        box = VoxelBox((i, j, k), (di, dj, dk))
+    box = assessed_part(case, probability)
     part = box.crop(probability)
     percentiles = [
         _array(folder, file, case, box) if (folder / file).is_file() else None
@@ -122,6 +116,25 @@ def _made_again(folder: Path, case: dict[str, Any], settings: "RegionSettings", 
         regions = {**found.summary(settings), HASHES: region_file_hashes(folder)}
         work.write_text(to_json({**case, "regions": regions}) + "\n", encoding="utf-8")
     return found
+
+
+def assessed_part(case: Mapping[str, Any], grid: sitk.Image | VoxelGrid) -> VoxelBox:
+    """Return the part of a case that was segmented; for cases of earlier versions, which do not say, all or the region.
+
+    Args:
+        case: the content of its `case.json`.
+        grid: of the image.
+
+    Raises:
+        InputError: it is no box.
+    """
+    entry = case.get("assessed") or case.get("region_of_interest")
+    if entry is None or "index_ijk" not in entry:
+        return whole_grid(grid)
+    index, size = ([int(n) for n in entry[key]] for key in ("index_ijk", "size_ijk"))
+    if not len(index) == len(size) == 3:
+        raise InputError(f"The assessed part is no box: {entry!r:.100}.")
+    return VoxelBox((index[0], index[1], index[2]), (size[0], size[1], size[2]))
 
 
 def _keep_reviews(folder: Path, found: "FoundRegions", overwrite: bool) -> None:

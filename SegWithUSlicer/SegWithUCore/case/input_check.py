@@ -15,9 +15,8 @@ from ..imaging.header_peek import grid_notes
 from ..imaging.input_reader import IN_THIS_PROCESS, InputReader
 from ..imaging.inputs import GivenCase, cases_in, find_input
 from ..imaging.volume import check_same_grid, grid_facts, read_file
-from .case_file import CASE_FILE, DAMAGED, case_folders, read_case
+from .case_file import CASE_FILE, DAMAGED, SEGMENTATION_FILE, case_folders, read_case
 from .case_image import OutsideError, image_path, is_there, trusted_path, voxel_hash
-from .case_regions import SEGMENTATION_FILE
 from .contents import checked_file
 from .region_files import REGION_LABELS_FILE, check_region_files, read_regions
 

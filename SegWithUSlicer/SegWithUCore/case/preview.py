@@ -29,11 +29,11 @@ from ..imaging.planes import (
     windowed,
     write_png,
 )
-from ..imaging.roi import VoxelBox, whole_grid
 from ..imaging.volume import read_file
 from ..models.input_spec import Label
 from ..plane_files import Planes
 from .case_file import SEGMENTATION_FILE
+from .case_regions import assessed_part
 
 if TYPE_CHECKING:
     from PIL.ImageDraw import ImageDraw
@@ -98,12 +98,7 @@ def redraw_preview(folder: Path, case: Mapping[str, Any], image: sitk.Image) -> 
     """
     if not can_draw():
         return
-    assessed = case.get("assessed")
-    box = whole_grid(image)
-    if assessed:
-        i, j, k = map(int, assessed["index_ijk"])
-        di, dj, dk = map(int, assessed["size_ijk"])
-        box = VoxelBox((i, j, k), (di, dj, dk))
+    box = assessed_part(case, image)
     labels = [Label(int(entry["value"]), str(entry["name"]), tuple(entry["color"])) for entry in case["structures"]]
     part, drawn = box.crop(image), box.crop(read_file(folder / SEGMENTATION_FILE))
     values = sitk.GetArrayViewFromImage(drawn)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import SimpleITK as sitk
 
-from ..case.case_regions import SEGMENTATION_FILE
+from ..case.case_file import SEGMENTATION_FILE
 from ..case.segmentation_file import read_layers, segment_fields
 from ..errors import InputError
 from ..imaging.volume import read_labels, same_grid

@@ -15,14 +15,13 @@ import SimpleITK as sitk
 
 from .. import __version__
 from ..atomic_files import atomic_folder
-from ..case.case_file import CASE_FILE
+from ..case.case_file import CASE_FILE, SEGMENTATION_FILE
 from ..case.case_image import IMAGE_FILE
 from ..case.case_regions import (
     DATA_PERCENTILE_FILE,
     ERROR_PROBABILITY_FILE,
     MODEL_PERCENTILE_FILE,
     RUNNER_UP_FILE,
-    SEGMENTATION_FILE,
     label_table,
     write_regions,
 )

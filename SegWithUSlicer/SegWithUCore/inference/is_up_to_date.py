@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
-from ..case.case_file import read_case
+from ..case.case_file import SEGMENTATION_FILE, read_case
 from ..case.case_image import IMAGE_FILE, voxel_hash
-from ..case.case_regions import SEGMENTATION_FILE
 from ..case.region_files import REGION_LABELS_FILE, REGIONS_FILE
 from ..errors import InputError
 from ..imaging.input_reader import IN_THIS_PROCESS, InputReader

@@ -10,9 +10,9 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..atomic_files import atomic_file, atomic_folder
-from ..case.case_file import naming_case, read_case
+from ..case.case_file import SEGMENTATION_FILE, naming_case, read_case
 from ..case.case_image import case_image
-from ..case.case_regions import ERROR_PROBABILITY_FILE, SEGMENTATION_FILE
+from ..case.case_regions import ERROR_PROBABILITY_FILE
 from ..case.contents import case_contents, checked_file
 from ..case.region_files import REGION_LABELS_FILE, check_region_files
 from ..case.segmentation_file import REVIEWED_PATTERN, read_reviewed, reviewed_name

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
-from ..case.case_file import CaseDescription, MapInfo
+from ..case.case_file import SEGMENTATION_FILE, CaseDescription, MapInfo
 from ..case.case_image import IMAGE_FILE, OutsideError, case_image, image_among, is_there, trusted_path
-from ..case.case_regions import SEGMENTATION_FILE, ijk_to_ras
+from ..case.case_regions import assessed_part, ijk_to_ras
 from ..case.contents import checked_file
 from ..case.region_files import REGION_LABELS_FILE, check_region_files
 from ..errors import InputError
@@ -26,7 +26,6 @@ from ..review.blind import SamplingInput
 from .display_volumes import (
     DisplayImage,
     DisplayVolume,
-    box_between,
     common,
     display_image,
     display_labels,
@@ -220,14 +219,8 @@ def _regions(folder: Path, raw: Mapping[str, Any], first: sitk.Image) -> sitk.Im
 
 
 def _assessed(raw: Mapping[str, Any], grid: VoxelGrid) -> VoxelBox:
-    """Return the part that was segmented; the whole grid for cases of earlier versions, which do not say."""
-    entry = raw.get("assessed") or raw.get("region_of_interest")
-    if entry is None or "index_ijk" not in entry:
-        return whole_grid(grid)
-    index, size = (np.array([int(n) for n in entry[key]]) for key in ("index_ijk", "size_ijk"))
-    if index.shape != (3,) or size.shape != (3,):
-        raise InputError(f"The assessed part is no box: {entry!r:.100}.")
-    return common(box_between(index, index + size), whole_grid(grid))
+    """Return the part that was segmented, within the grid."""
+    return common(assessed_part(raw, grid), whole_grid(grid))
 
 
 def _check_size(path: Path, folder: Path) -> None:

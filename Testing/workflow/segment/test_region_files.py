@@ -9,6 +9,7 @@ import pytest
 import SimpleITK as sitk
 from scipy.ndimage import generate_binary_structure, label
 from segwithu_command import MODEL, Command, real_image, tiny_bundle
+from written_case import make_case
 
 from SegWithUCore.case.case_regions import make_regions_again
 from SegWithUCore.case.region_files import COLUMNS, parse_regions, read_regions, regions_csv, regions_hash
@@ -248,3 +249,17 @@ def test_thumbnails_of_another_image_are_refused(segmented: Path, tmp_path: Path
     assert other.code == 1
     assert "other voxels" in other.messages[-1]
     assert not (case / "regions").exists()
+
+
+def test_what_was_not_assessed_around_a_case_changes_none_of_its_regions(data_folder: Path, tmp_path: Path) -> None:
+    """As nnU-Net leaves out the black border of an image."""
+    case = make_case(data_folder, tmp_path, region=True).folder
+    labels = sitk.ReadImage(str(case / "segmentation.nii.gz"))
+    sitk.WriteImage(sitk.Cast(labels == 0, sitk.sitkUInt8), str(case / "runner_up.nii.gz"))
+    (i, j, k), facts = labels.GetSize(), json.loads((case / "case.json").read_text())
+    part = {"index_ijk": [0, 0, 0], "size_ijk": [i, j, k // 2]}
+    facts["structures"].append({"value": 0, "name": "background"})
+    for box in ({"region_of_interest": part}, {"region_of_interest": None, "assessed": part}):
+        (case / "case.json").write_text(json.dumps(facts | box))
+        make_regions_again(case, RegionSettings())
+        assert any(region.touches_border for region in read_regions(case)), box
