@@ -22,8 +22,8 @@ import numpy as np  # noqa: E402
 from input_shifts import Shift, Shifted, shifts  # noqa: E402
 
 from SegWithUCore.evaluation.assessed_case import read_assessed  # noqa: E402
-from SegWithUCore.evaluation.like_training import unlike_training  # noqa: E402
 from SegWithUCore.inference.deviation import NOTE, Deviation  # noqa: E402
+from SegWithUCore.inference.fingerprint import input_deviations  # noqa: E402
 from SegWithUCore.inference.gated_slabs import network_answer  # noqa: E402
 from SegWithUCore.inference.model import Model  # noqa: E402
 from SegWithUCore.inference.preprocessing import network_input  # noqa: E402
@@ -137,7 +137,7 @@ def _checked(case: Case, bundle: Bundle, known: Mapping[tuple[str, str], Row]) -
                 "lost": float(np.mean(row["clean"]) - np.mean(row["dice"])),
                 "share": row["wrong"] / row["voxels"],
                 "clean_share": row["clean_wrong"] / voxels,
-                **_said(unlike_training([shifted.image], bundle)),
+                **_said(input_deviations([shifted.image], bundle)),
             }
         )
     return rows
@@ -157,7 +157,7 @@ def _summed_up(rows: Sequence[Row], cases: int) -> dict[str, Any]:
 
 def _unshifted(cases: Sequence[Case], bundle: Bundle) -> dict[str, Any]:
     """Check all cases of a role as they are: false alarms."""
-    rows = [_said(unlike_training(read_assessed(case, bundle).images, bundle)) for case in cases]
+    rows = [_said(input_deviations(read_assessed(case, bundle).images, bundle)) for case in cases]
     return {"images": len(rows), "warned": _share(rows, "warned"), "noted": _share(rows, "noted")}
 
 

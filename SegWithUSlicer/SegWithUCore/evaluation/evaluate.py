@@ -9,6 +9,7 @@ import SimpleITK as sitk
 
 from ..cluster.on_worker import Context
 from ..inference.deviation import Deviation
+from ..inference.fingerprint import input_deviations
 from ..inference.model import Model
 from ..inference.on_workers import ModelSource, warm_model
 from ..inference.prediction import Prediction, predict
@@ -33,7 +34,6 @@ from .case_metrics import (
     recorded_metrics,
     surface_metrics,
 )
-from .like_training import unlike_training
 from .pictures import WorstCases
 
 
@@ -190,7 +190,7 @@ def add_case(
             confidences(seen, numbers, structures),
             {name: int(np.count_nonzero(mask)) for name, mask in masks.items()},
             {name: int(np.count_nonzero(seen.error & mask)) for name, mask in masks.items()},
-            unlike_training(images, bundle),
+            input_deviations(images, bundle),
         )
     )
 

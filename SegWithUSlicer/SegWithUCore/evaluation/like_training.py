@@ -6,13 +6,10 @@ Before it some are looked at, so that another organ is told at once; during it a
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import SimpleITK as sitk
-
 from ..errors import InputError
 from ..imaging.volume import read_image
 from ..inference.deviation import NOTE, REFUSED, WARNING, Deviation
-from ..inference.fingerprint import deviations
-from ..inference.odd_input import odd_inputs
+from ..inference.fingerprint import input_deviations
 from ..inference.preprocessing import assessed_box
 from ..models.bundle import Bundle
 from ..models.input_check import checks_lacking
@@ -20,15 +17,6 @@ from ..training.dataset import Case
 
 LOOKED_AT = 5
 """Cases that are compared, spread over all of them."""
-
-
-def unlike_training(parts: Sequence[sitk.Image], bundle: Bundle) -> list[Deviation]:
-    """Say how a case differs from the training cases, as `segment` does.
-
-    Args:
-        parts: the channels, cut to what is assessed.
-    """
-    return [*odd_inputs(parts, bundle), *deviations(parts, bundle)]
 
 
 def input_check(found: Mapping[str, Sequence[Deviation]], bundle: Bundle) -> dict[str, Any] | None:
@@ -70,7 +58,7 @@ def check_like_training(cases: Sequence[Case], bundle: Bundle) -> list[str]:
             continue  # what reads all of them says so
         box = assessed_box(images, bundle.input)
         parts = [box.crop(image) for image in images]
-        found = unlike_training(parts, bundle)
+        found = input_deviations(parts, bundle)
         refused += [each.sentence for each in found if each.severity == REFUSED][:1]
         notes += [f"{case.name}: {each.sentence}" for each in found]
     if len(refused) * 2 > len(looked):

@@ -1,8 +1,8 @@
 """The out-of-distribution (OOD) check: does the input look like what the model was trained on?
 
 A bundle's *fingerprint* holds what its training cases have in common: field of view, spacing and, for each channel, the
-*appearance* (noise, contrast, grey values, a coarse picture). A *deviation* is one way in which an input differs from
-it, said in a sentence before any result is shown.
+*appearance* (noise, contrast, grey values, a coarse picture) and the *quality* (shading, sharpness, brightness). A
+*deviation* is one way in which an input differs from it, said in a sentence before any result is shown.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,11 +19,17 @@ from .appearance import appearance_deviations
 from .deviation import NOTE, REFUSED, WARNING, Deviation, is_refused
 from .image_features import ImageFeatures, image_features, reorient_axes, reorient_cells
 from .image_quality import quality_deviations
+from .odd_input import odd_inputs
 
 REFUSED_FACTOR = 1.5
 """Field of view beyond this multiple of the largest training case: the network never saw such surroundings."""
 WARNED_FACTOR = 1.15
 SPACING_FACTOR = 1.5
+
+
+def input_deviations(images: Sequence[sitk.Image], bundle: Bundle) -> list[Deviation]:
+    """Say what no model can segment, then how the input differs from the training cases; arguments as `deviations`."""
+    return [*odd_inputs(images, bundle), *deviations(images, bundle)]
 
 
 def deviations(images: Sequence[sitk.Image], bundle: Bundle) -> list[Deviation]:

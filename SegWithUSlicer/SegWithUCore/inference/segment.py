@@ -24,10 +24,9 @@ from ..plane_files import IN_MEMORY_VOXELS, kept_planes
 from ..progress import Progress, silent
 from .case_writer import CaseResult, files_to_write, write_case_folder
 from .deviation import NOTE, REFUSED, WARNING, Deviation, is_refused
-from .fingerprint import deviations
+from .fingerprint import input_deviations
 from .memory_prediction import READ_BYTES, RunMemory, check_regions_fit, memory_from_headers, peak_memory_mb, run_memory
 from .model import Model
-from .odd_input import odd_inputs
 from .preprocessing import assessed_box
 from .run_clock import FilesToWrite, RunClock
 from .segment_slabs import prepared_input, segment_prepared
@@ -245,7 +244,7 @@ def checked_against_training(images: Sequence[sitk.Image], bundle: Bundle, job: 
     Raises:
         InputError: it is so unlike them that the result would be meaningless, and the job does not insist.
     """
-    found = [*odd_inputs(images, bundle), *deviations(images, bundle)]
+    found = input_deviations(images, bundle)
     refused = [deviation for deviation in found if deviation.severity == REFUSED]
     if refused and not job.unlike_training:
         sentence = refused[0].sentence.removesuffix(".")

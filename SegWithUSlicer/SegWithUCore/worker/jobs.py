@@ -17,7 +17,7 @@ from ..imaging.volume import apply_transform
 from ..inference.cost_prediction import Pace, part_grid, predicted_seconds, timed_pace, working_shape
 from ..inference.deviation import REFUSED
 from ..inference.engines import AUTO
-from ..inference.fingerprint import deviations, deviations_of_features
+from ..inference.fingerprint import deviations_of_features, input_deviations
 from ..inference.image_features import ImageFeatures
 from ..inference.memory_prediction import RunMemory, memory_from_headers
 from ..inference.model import Model, user_network_sha256
@@ -122,7 +122,7 @@ class JobRunner:
         bundle = self._bundle(request.text("model"))
         if "files" in request.fields:
             images = read_channels(request.files(), bundle, reader=self._reader, form=_form(request))
-            found = deviations(_placed_parts(images, _job_places(request)), bundle)
+            found = input_deviations(_placed_parts(images, _job_places(request)), bundle)
         else:  # Slicer's window sends the grid and image features of the voxels
             grid = part_grid(_requested_grid(request), _region(request), _placement(request))
             found = deviations_of_features(_features(request), grid, bundle)
@@ -211,7 +211,7 @@ def _refusal(job: Job, bundle: Bundle, reader: ReaderProcess) -> RefusedInputErr
         return None
     try:
         images = read_channels(job.files, bundle, job.series, reader, form=job.form)
-        found = deviations(_placed_parts(images, (job.region, job.own_to_world_ras)), bundle)
+        found = input_deviations(_placed_parts(images, (job.region, job.own_to_world_ras)), bundle)
     except InputError:
         return None
     return next((RefusedInputError(entry.sentence) for entry in found if entry.severity == REFUSED), None)

@@ -140,6 +140,17 @@ def test_line_that_is_no_request_gives_one_error(warm: Parent, line: str) -> Non
     assert (answer["event"], answer["kind"]) == ("error", "usage")
 
 
+def test_a_segmentation_instead_of_an_image_may_be_insisted_on(warm: Parent, tmp_path: Path) -> None:
+    labels = sitk.GetImageFromArray((np.indices((36, 50, 35)).sum(0) % 3).astype(np.uint8))
+    sitk.WriteImage(labels, str(tmp_path / "channel_0.nrrd"))
+    request = segment_request(tmp_path / "case", region=None, files=[str(tmp_path / "channel_0.nrrd")])
+    answer = warm.ask(request)
+    assert (answer["kind"], answer["refused"]) == ("input", True)
+    assert "3 different values only" in answer["text"] and "--" not in answer["text"]
+    found = warm.ask({"request": "fingerprint", "id": 1, "model": "hippocampus", "files": request["files"]})
+    assert answer["text"] in [entry["sentence"] for entry in found["deviations"]]
+
+
 def test_whole_head_is_refused_in_words_without_command_line_options(warm: Parent, tmp_path: Path) -> None:
     answer = warm.ask(segment_request(tmp_path / "case", region=None))
     assert (answer["kind"], answer["refused"]) == ("input", True)
