@@ -55,13 +55,15 @@ def cells(row: ModelRow) -> tuple[str, ...]:
     if row.state == WITHDRAWN and row.folder is not None:
         state = _("installed, withdrawn")
     calibrated = {True: _("yes"), False: _("no"), None: ""}[row.calibrated]
-    licence = row.licence_weights if row.commercial_use else _("{licence}, non-commercial")
+    licence = row.licence_weights
+    if not row.commercial_use:
+        licence = _("{licence}, non-commercial").format(licence=licence)
     return (
         f"{row.name} {row.version}".strip(),
         state,
         size_text(row.size),
         calibrated,
-        licence.format(licence=row.licence_weights),
+        licence,
     )
 
 

@@ -41,6 +41,11 @@ def test_installed_models_are_listed_with_figures_in_words(models: Path) -> None
     assert not rows["broken"].is_installed and rows["broken"].own
 
 
+def test_a_licence_is_shown_as_it_is_written() -> None:
+    assert cells(a_row(licence_weights="Own {terms}"))[-1] == "Own {terms}, non-commercial"
+    assert cells(a_row(licence_weights="Own {terms}", commercial_use=True))[-1] == "Own {terms}"
+
+
 def test_questions_tell_size_licences_and_what_restricts(models: Path) -> None:
     asked = download_question(a_row(state="withdrawn", note="Sides are swapped."))
     for words in ("40.0 MB", "CC-BY-NC-4.0", "CC-BY-4.0", "forbid commercial use", "Sides are swapped."):
