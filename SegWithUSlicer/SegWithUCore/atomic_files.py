@@ -150,13 +150,12 @@ def _replace_folder(work: Path, target: Path) -> None:
         work.rename(target)
         return
     old = Path(tempfile.mkdtemp(prefix=temporary_prefix(), dir=target.parent))
-    target.rename(old / "old")
     try:
+        target.rename(old / "old")
         work.rename(target)
-    except OSError:
-        (old / "old").rename(target)
-        raise
     finally:
+        if not target.exists():  # an error, or Ctrl-C between the two
+            (old / "old").rename(target)
         shutil.rmtree(old, ignore_errors=True)
 
 

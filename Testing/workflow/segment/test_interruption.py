@@ -160,3 +160,23 @@ def test_leftover_of_another_host_is_swept_only_after_a_day(tmp_path: Path) -> N
     os.utime(old, (long_ago, long_ago))
     assert sweep_leftovers(tmp_path) == [old]
     assert entries(tmp_path) == [fresh.name]
+
+
+def test_ctrl_c_between_both_renamings_keeps_the_folder_that_was_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "case").mkdir()
+    (tmp_path / "case" / "file").write_text("old", encoding="utf-8")
+    rename = Path.rename
+
+    def interrupted(self: Path, target: Path) -> Path:
+        rename(self, target)
+        if target.name == "old":
+            raise KeyboardInterrupt
+        return target
+
+    monkeypatch.setattr(Path, "rename", interrupted)
+    with pytest.raises(KeyboardInterrupt), atomic_folder(tmp_path / "case", overwrite=True) as work:
+        (work / "file").write_text("new", encoding="utf-8")
+    assert [path.name for path in tmp_path.iterdir()] == ["case"]
+    assert (tmp_path / "case" / "file").read_text(encoding="utf-8") == "old"
