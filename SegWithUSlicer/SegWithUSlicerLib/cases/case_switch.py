@@ -26,7 +26,7 @@ from ..review.store import (
 )
 from ..scene.case_images import image_from
 from ..scene.case_nodes import CaseNodes, find_cases, remove_node
-from ..scene.load_case import load_case_steps, remove_folder
+from ..scene.load_case import LoadOptions, load_case_steps, remove_folder
 from ..scene.steps import Steps, finish
 from .moved_images import ImageMissingError, MovedImages
 
@@ -90,13 +90,13 @@ def put_case(folder: Path, name: str, found: FoundImages | None) -> CaseNodes:
 def put_case_steps(folder: Path, name: str, found: FoundImages | None) -> Steps[CaseNodes]:
     """Do what `put_case` does in steps; given up, or after an error, the scene is as it was."""
     if found is None:
-        return (yield from load_case_steps(folder, None, lasting=True))
+        return (yield from load_case_steps(folder, None, LoadOptions(lasting=True)))
     volumes = []
     try:
         for number, (channel, image) in enumerate(found.channels.items()):
             volumes.append(_put_volume(image, name if number == 0 else f"{name} {channel}"))
             yield 0.0
-        return (yield from load_case_steps(folder, volumes[0], channels=volumes[1:], lasting=True))
+        return (yield from load_case_steps(folder, volumes[0], LoadOptions(volumes[1:], lasting=True)))
     except BaseException:
         for volume in volumes:
             remove_node(volume)

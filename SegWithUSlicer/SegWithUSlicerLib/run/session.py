@@ -13,7 +13,7 @@ from ..guarded import guarded, last_problem
 from ..i18n import _
 from ..scene.case_nodes import CaseNodes
 from ..scene.later_maps import keep_files, release_gone
-from ..scene.load_case import export_volume, is_unchanged, load_case_steps, work_of_case
+from ..scene.load_case import LoadOptions, export_volume, is_unchanged, load_case_steps, work_of_case
 from ..scene.observers import Observations
 from ..scene.output import why_kept
 from ..scene.steps import SteppedTask, Steps
@@ -184,7 +184,8 @@ def _load(folder: Path, request: RunRequest) -> SteppedTask[tuple[CaseNodes, str
 def _load_steps(folder: Path, request: RunRequest) -> Steps[tuple[CaseNodes, str]]:
     output, volumes = request.output, request.volumes
     kept = why_kept(output) if output is not None and output.GetScene() is not None else ""
-    nodes = yield from load_case_steps(folder, volumes[0], channels=volumes[1:], output=output, new=request.new)
+    options = LoadOptions(volumes[1:], output=output, new=request.new)
+    nodes = yield from load_case_steps(folder, volumes[0], options)
     if not kept or nodes.segmentation is None:
         return nodes, ""
     text = _("{kept} and stays as it is: the result is in '{name}'.")

@@ -4,8 +4,10 @@
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import slicer
 import vtk
@@ -27,6 +29,7 @@ from .volume_export import ExportedVolume, export_volume, is_unchanged, propose_
 __all__ = [
     "CaseNodes",
     "ExportedVolume",
+    "LoadOptions",
     "export_volume",
     "find_cases",
     "follow_parent_transform",
@@ -41,17 +44,28 @@ __all__ = [
 NEAR_MM = 5.0
 
 
-def load_case(
-    case_folder: Path,
-    input_node: "slicer.vtkMRMLScalarVolumeNode | None",
-    *,
-    channels: Sequence["slicer.vtkMRMLScalarVolumeNode"] = (),
-    near_mm: float | None = NEAR_MM,
-    scene: "slicer.vtkMRMLScene | None" = None,
-    lasting: bool = False,
-    output: "slicer.vtkMRMLSegmentationNode | None" = None,
-    new: bool = False,
-) -> CaseNodes:
+@dataclass(frozen=True)
+class LoadOptions:
+    """How a case is loaded.
+
+    Attributes:
+        channels: the further channels of the input.
+        near_mm: distance in mm of "only near the segmentation"; None makes no masked copies (and saves their memory).
+        scene: needed only without an input; by default Slicer's.
+        lasting: the folder stays where it is, so that a review may be kept in it.
+        output: replace the content of this segmentation (see `output.why_kept`), whose node and name stay.
+        new: without `output`, make nodes of its own also if there are some of the same inputs and model.
+    """
+
+    channels: Sequence["slicer.vtkMRMLScalarVolumeNode"] = ()
+    near_mm: float | None = NEAR_MM
+    scene: "slicer.vtkMRMLScene | None" = None
+    lasting: bool = False
+    output: "slicer.vtkMRMLSegmentationNode | None" = None
+    new: bool = False
+
+
+def load_case(case_folder: Path, input_node: "slicer.vtkMRMLScalarVolumeNode | None", **options: Any) -> CaseNodes:
     """Load a case folder, or update the nodes of the same inputs and model in place.
 
     A segmentation that was edited or judged since is left alone, also if it is `output`: the case then gets nodes of
@@ -59,43 +73,33 @@ def load_case(
 
     Args:
         input_node: the volume that the case was made from; None to load a case without its image.
-        channels: the further channels of the input.
-        near_mm: distance in mm of "only near the segmentation"; None makes no masked copies (and saves their memory).
-        scene: needed only without an input; by default Slicer's.
-        lasting: the folder stays where it is, so that a review may be kept in it.
-        output: replace the content of this segmentation (see `output.why_kept`), whose node and name stay.
-        new: without `output`, make nodes of its own also if there are some of the same inputs and model.
+        options: of `LoadOptions`, by name.
 
     Raises:
         InputError: the folder is not whole, or does not fit the input. The scene is then as it was.
     """
-    arguments = (channels, near_mm, scene, lasting, output, new)
-    return finish(load_case_steps(case_folder, input_node, *arguments))
+    return finish(load_case_steps(case_folder, input_node, LoadOptions(**options)))
 
 
 def load_case_steps(
     case_folder: Path,
     input_node: "slicer.vtkMRMLScalarVolumeNode | None",
-    channels: Sequence["slicer.vtkMRMLScalarVolumeNode"] = (),
-    near_mm: float | None = NEAR_MM,
-    scene: "slicer.vtkMRMLScene | None" = None,
-    lasting: bool = False,
-    output: "slicer.vtkMRMLSegmentationNode | None" = None,
-    new: bool = False,
+    options: LoadOptions | None = None,
 ) -> Steps[CaseNodes]:
     """Do what `load_case` does in steps; see `work_of_case` for how much they are.
 
     Only the last step touches the scene: given up before it, everything is as it was.
     """
-    scene = scene or (slicer.mrmlScene if input_node is None else input_node.GetScene())
-    folder = Path(case_folder)
+    wanted = options or LoadOptions()
+    scene = wanted.scene or (slicer.mrmlScene if input_node is None else input_node.GetScene())
+    folder, near_mm = Path(case_folder), wanted.near_mm
     case = read_description(folder)
     images = yield from read_case_steps(folder, case, input_node, near_mm)
     regions = read_case_regions(folder, None if images.regions is None else images.region_boxes)
     prepared = yield from prepare_labels_steps(case.structures, images.labels, images.boxes)
-    inputs = [] if input_node is None else [input_node, *channels]
-    nodes, is_taken = _nodes_for(scene, case, inputs, output, new)
-    nodes.set_case(case, folder if lasting else None)
+    inputs = [] if input_node is None else [input_node, *wanted.channels]
+    nodes, is_taken = _nodes_for(scene, case, inputs, wanted.output, wanted.new)
+    nodes.set_case(case, folder if wanted.lasting else None)
     nodes.set_later(list(images.later), near_mm if images.later or is_large(images.labels) else None)
     put_maps(nodes, images)
     _put_segmentation(scene, nodes, case, (images.labels, prepared), input_node, is_taken)
