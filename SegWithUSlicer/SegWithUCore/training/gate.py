@@ -164,6 +164,8 @@ def choose_gate(
     bundle, kept = model.bundle, list(CANDIDATES)
     try:
         for spec in judged_windows(bundle):
+            if not kept:
+                break
             model.bundle = replace(bundle, input=spec)
             found = gate_figures(model, fitting, judged, kept, progress)
             kept = [value for value in kept if within_guard(changes(found[value], found[None]))]
