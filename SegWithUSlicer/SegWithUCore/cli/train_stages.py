@@ -1,9 +1,10 @@
 """The stages of `segwithu train`: plan, cases, backbone, folds, head, calibrate, evaluate, model."""
 
 import argparse
+import hashlib
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ from ..training.recipe import Recipe, read_recipe
 from ..training.recipe_check import check_labels_occur, check_recipe
 from ..training.run_folder import RunFolder
 from ..training.run_record import note_roles, run_record
-from ..training.stages import Begun, Stage, noted
+from ..training.stages import Begun, Stage, content_sha256, noted
 from ..training.whole_cases import fit_on_unseen
 from .console import Console
 from .plan import REASONS, RECIPE, SPLIT, make_plan
@@ -41,6 +42,8 @@ NO_FOLDS = (
     "No out-of-fold networks were trained, so predicted Dice and the limit of flags are fitted on calibration and "
     "validation cases alone: give `segwithu train` more --hours."
 )
+REFERENCES = "references"
+"""In the list of cases beside the roles: one hash of the references of each role."""
 SHARES = {"backbone_s": 0.65, "folds_s": 0.0, "head_s": 0.25}
 """Of the hours, before there is a plan."""
 
@@ -75,15 +78,16 @@ class Training:
                   lambda: {"backbone": weights, **self._fold_settings()}, self._fold_weights,
                   seconds=lambda: self._expected("folds_s"), costly=True, kept=self._kept_folds),
             Stage("head", "training the head", self._head,
-                  lambda: {"backbone": weights, "cases": self.cases_file, **self._head_settings(),
+                  lambda: {"backbone": weights, "cases": self._seen("train", "select"), **self._head_settings(),
                            **{path.parent.name: path for path in self._fold_weights()}}, [head],
                   seconds=lambda: self._expected("head_s"), costly=True,
                   kept=lambda: _epochs(run, "head")),
             Stage("calibrate", "calibrating", self._calibrate,
-                  lambda: {"backbone": weights, "head": head, "cases": self.cases_file, "about": self.recipe().about},
+                  lambda: {"backbone": weights, "head": head, "cases": self._seen(*NEEDED),
+                           "about": self.recipe().about},
                   [self.calibrated], seconds=60),
             Stage("evaluate", "evaluating", self._evaluate,
-                  lambda: {"model": self.calibrated, "cases": self.cases_file}, [self.evaluation], seconds=60),
+                  lambda: {"model": self.calibrated, "cases": self._seen("test")}, [self.evaluation], seconds=60),
             Stage("model", "writing the model", self._model,
                   lambda: {"model": self.calibrated, "evaluation": self.evaluation, "graphs": self._wants_graphs()},
                   [self.options.output], seconds=30),
@@ -130,9 +134,10 @@ class Training:
         return {**seconds, "cases": made.cases}
 
     def _table_inputs(self) -> dict[str, Any]:
-        files = [path for role in self._roles() for case in self.cases(role) for path in case.channels]
-        return {"table": self._table(), "files": [[str(path), path.stat().st_size] for path in files],
-                "allowed": self.options.allow_seen_cases}  # fmt: skip
+        cases = [case for role in self._roles() for case in self.cases(role)]
+        files = [(path, path.stat()) for case in cases for path in (*case.channels, case.reference)]
+        listed = [[str(path), facts.st_size, int(facts.st_mtime)] for path, facts in files]
+        return {"table": self._table(), "files": listed, "allowed": self.options.allow_seen_cases}
 
     def _roles(self) -> list[str]:
         there = roles_of(self._table())
@@ -141,7 +146,8 @@ class Training:
     def _compare(self, begun: Begun) -> Mapping[str, Any]:
         """Hash the voxels of all cases, and refuse those that turn up in two roles, or whose patient does.
 
-        Without hashes (`--no-hashes`) they are compared all the same, and names alone are kept.
+        Without hashes (`--no-hashes`) they are compared all the same, and names alone are kept; of the references of a
+        role one hash for all is.
         """
         known: dict[str, dict[str, str]] = {}
         remarks: dict[str, list[str]] = {}
@@ -161,9 +167,16 @@ class Training:
         kept: dict[str, Any] = dict(known)
         if self.options.no_hashes:
             kept = {role: sorted(seen.values()) for role, seen in known.items()}
+        kept[REFERENCES] = {role: _references_sha256(self.cases(role)) for role in known}
         with atomic_file(self.cases_file) as work:
             work.write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         return {"remarks": remarks}
+
+    def _seen(self, *roles: str) -> dict[str, Any]:
+        """Return what a stage reads of the cases of some roles: what is done with others is not done anew for them."""
+        kept = read_json_object(self.cases_file)
+        there = [role for role in roles if role in kept]
+        return {role: kept[role] for role in there} | {f"references of {r}": kept[REFERENCES][r] for r in there}
 
     def _hashes(self, role: str) -> dict[str, str] | None:
         """Return hash -> name of the cases of a role; None where hashes were to be left out."""
@@ -177,7 +190,7 @@ class Training:
     def _backbone_inputs(self) -> dict[str, Any]:
         recipe = self.recipe().to_json()
         parts = {name: recipe[name] for name in ("input", "labels", "backbone", "backbone_training")}
-        return {"cases": self.cases_file, **parts}
+        return {"cases": self._seen("train", "select"), **parts}
 
     def _backbone(self, begun: Begun) -> Mapping[str, Any]:
         recipe = self.recipe()
@@ -308,6 +321,12 @@ def _rewrite(bundle: Bundle, folder: Path) -> Bundle:
     with atomic_file(folder / CARD_FILE) as work:
         work.write_text(model_card(written), encoding="utf-8")
     return written
+
+
+def _references_sha256(cases: Sequence[Case]) -> str:
+    """Hash the references of some cases together."""
+    named = "".join(f"{case.name}\0{content_sha256(case.reference)}\n" for case in sorted(cases, key=lambda c: c.name))
+    return hashlib.sha256(named.encode()).hexdigest()
 
 
 def _epochs(run: RunFolder, part: str) -> str:

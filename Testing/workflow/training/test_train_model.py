@@ -2,6 +2,7 @@
 
 import argparse
 import csv
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -18,6 +19,7 @@ from SegWithUCore.errors import UsageError
 from SegWithUCore.models.bundle import read_bundle
 from SegWithUCore.models.training_record import read_record
 from SegWithUCore.progress import silent
+from SegWithUCore.strict_json import to_json
 from SegWithUCore.training.backbone import BackboneTrainer
 from SegWithUCore.training.plan import Choice
 from SegWithUCore.training.stages import Begun, noted
@@ -103,6 +105,27 @@ def test_an_edited_text_reaches_the_model_without_a_training(
     path.write_text(json.dumps(recipe), encoding="utf-8")
     assert shop.train(model) == 2
     assert "(backbone_training/epochs was 2 and is 3): change it back" in capsys.readouterr().err
+
+
+def test_corrected_references_are_measured_anew_and_trained_with_only_if_wanted(
+    shop: Shop, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, data = copied(shop, tmp_path), shutil.copytree(shop.table.parent, tmp_path / "data")
+    moved = json.loads((tmp_path / "model.run" / "stages.json").read_text(encoding="utf-8"))
+    inputs = moved["stages"]["plan"]["inputs"]
+    inputs["data"] = hashlib.sha256(to_json(str((data / "split.csv").resolve())).encode()).hexdigest()
+    (tmp_path / "model.run" / "stages.json").write_text(json.dumps(moved), encoding="utf-8")
+    before = read_bundle(model)
+    shutil.copy(data / "labels" / "test0.nii.gz", data / "labels" / "test1.nii.gz")  # now the wrong one
+    assert shop.train(model, data=data / "split.csv") == 0
+    assert "epoch 1/" not in capsys.readouterr().err
+    after = read_bundle(model)
+    assert after.weights_sha256 == before.weights_sha256 and after.calibration == before.calibration
+    assert before.figures is not None and after.figures is not None
+    assert after.figures["table"] != before.figures["table"]
+    shutil.copy(data / "labels" / "train0.nii.gz", data / "labels" / "train1.nii.gz")
+    assert shop.train(model, data=data / "split.csv") == 2
+    assert "'backbone' in" in (said := capsys.readouterr().err) and "cases/references of train was" in said
 
 
 def test_without_folds_flags_have_fewer_cases(shop: Shop, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
