@@ -78,11 +78,10 @@ def run(options: argparse.Namespace, console: Console) -> int:
     console.started()
     from ..evaluation.adopt import adoption_stages
     from ..evaluation.adopted_model import PAGE
-    from ..training.stages import STAGES_FILE, run_stages
+    from ..training.stages import has_left, run_stages
 
     job, first = _job(options)
-    begun = (job.work / STAGES_FILE).is_file()
-    if options.output.exists() and not begun and not options.overwrite:
+    if options.output.exists() and not options.overwrite and not has_left(job.work, "model", options.output):
         raise OutputError(f"{options.output} exists already: choose another output folder or pass --overwrite.")
     for note in _notes(job):
         console.note(note)

@@ -50,12 +50,12 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, console: Console) -> int:
     """Do all stages that are not there yet, and say what came of it."""
-    from ..training.stages import noted, run_stages
+    from ..training.stages import run_stages
     from .train_stages import Training
 
     check_wishes(options)
     folder = options.folder or options.output.with_name(f"{options.output.name}.run")
-    _check_target(options, folder, noted(folder))
+    _check_target(options, folder)
     training = Training(options, folder, console)
     with console.progress("train") as progress:
         facts = run_stages(folder, training.stages(), progress, redo=options.redo)
@@ -63,15 +63,17 @@ def run(options: argparse.Namespace, console: Console) -> int:
     return 0
 
 
-def _check_target(options: argparse.Namespace, folder: Path, known: dict[str, dict[str, Any]]) -> None:
+def _check_target(options: argparse.Namespace, folder: Path) -> None:
     """Refuse before hours go by what would be refused at the end.
 
     Raises:
         UsageError: another model is there, or model and run share a folder.
     """
+    from ..training.stages import has_left
+
     if folder.resolve() == options.output.resolve():
         raise UsageError(f"--run and --output are both {folder}: give the run a folder of its own.")
-    if options.output.exists() and "model" not in known and not options.overwrite:
+    if options.output.exists() and not options.overwrite and not has_left(folder, "model", options.output):
         raise UsageError(f"{options.output} exists already: choose another folder, or pass --overwrite.")
 
 

@@ -7,7 +7,7 @@ works. `run_stages` does them in order and notes in `stages.json` of the job's f
 - one that ended early is called again and goes on by itself (`Begun.again`), if its inputs are the same still;
 - one whose inputs changed since is done anew; one that took long (`costly`) only if the user says so (`redo`);
 - outputs that people may edit (`editable`), such as a recipe, are taken as they lie there, and what reads them follows;
-  they are replaced only if the user says so.
+  they are replaced only if the user says so, or if the outputs are to lie elsewhere by now.
 
 Progress is one share over all stages with the time left, told from the first second by the seconds that each stage is
 expected to take, later at the pace of those that are done. Ctrl-C becomes one sentence: what is kept, and that the same
@@ -127,6 +127,18 @@ def noted(folder: Path) -> dict[str, dict[str, Any]]:
     return {name: dict(entry.get("facts") or {}) for name, entry in _read(folder).items()}
 
 
+def has_left(folder: Path, name: str, path: Path) -> bool:
+    """Tell whether a stage that ended is what left the first of its outputs at `path`: there, or as it lies there now.
+
+    Raises:
+        InputError: `stages.json` is damaged, or what lies there cannot be read.
+    """
+    entry = _read(folder).get(name)
+    if entry is None or not entry.get("done"):
+        return entry is not None
+    return _is_place(entry, path) or entry.get("outputs", {}).get("0") == content_sha256(path)
+
+
 class _Job:
     """The stages of one call, with what is known of earlier ones."""
 
@@ -145,7 +157,7 @@ class _Job:
         changed = [name for name in inputs if entry.get("inputs", {}).get(name) != inputs[name]] if entry else []
         there = bool(entry.get("done")) and all(path.exists() for path in _now(stage.outputs))
         edited = _edited(stage, entry) if there else None
-        if there and not changed and (edited is None or stage.editable):
+        if there and not changed and (edited is None or (stage.editable and _is_place(entry, _now(stage.outputs)[0]))):
             self.clock.pass_over(number)
             return
         if not redo and changed and (stage.costly or edited is not None):
@@ -164,6 +176,8 @@ class _Job:
             raise InputError(f"The stage '{stage.name}' ended without {missing[0]}: run it again.")
         outputs = {str(place): content_sha256(path) for place, path in enumerate(made)}
         whole = {"done": True, "inputs": inputs, "settings": _settings(given), "outputs": outputs}
+        if made and not made[0].resolve().is_relative_to(self.folder.resolve()):  # the folder itself may be moved
+            whole["place"] = str(made[0].resolve())
         self._note(stage, {**whole, "seconds": round(self.clock.spent[number], 1), "facts": dict(facts or {})})
 
     def _progress_of(self, number: int, of: Stage) -> Progress:
@@ -241,6 +255,11 @@ def _settings(inputs: Mapping[str, Input]) -> dict[str, Any]:
 def _now(value: _Value | Callable[[], _Value]) -> _Value:
     """Return a value that may depend on earlier stages."""
     return value() if callable(value) else value
+
+
+def _is_place(entry: Mapping[str, Any], path: Path) -> bool:
+    """Whether a stage left the first of its outputs at `path`; where is noted only outside of the job's folder."""
+    return entry.get("place") in (None, str(path.resolve()))
 
 
 def _edited(stage: Stage, entry: Mapping[str, Any]) -> Path | None:

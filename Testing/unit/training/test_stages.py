@@ -9,7 +9,7 @@ import pytest
 from SegWithUCore.errors import CancelledError, InputError, OutputError, UsageError
 from SegWithUCore.run_lock import RunLock
 from SegWithUCore.training.stage_clock import StageClock
-from SegWithUCore.training.stages import Begun, Stage, noted, run_stages
+from SegWithUCore.training.stages import Begun, Stage, has_left, noted, run_stages
 
 
 class Job:
@@ -65,6 +65,30 @@ def test_a_lost_or_changed_output_is_made_again(job: Job) -> None:
     (job.folder / "first").unlink()
     job.run()
     assert job.calls == [("first", False)]
+
+
+def test_what_lies_at_another_output_is_not_taken_for_the_own(job: Job, tmp_path: Path) -> None:
+    """The same run with another MODEL: what lies there is somebody else's."""
+
+    def made(target: Path) -> int:
+        count = 0
+
+        def work(_: Begun) -> None:
+            nonlocal count
+            count += 1
+            target.write_text("ours")
+
+        run_stages(job.folder, [Stage("model", "the model", work, {"of": "a"}, [target], editable=True)])
+        return count
+
+    own, other = tmp_path / "own", tmp_path / "other"
+    assert made(own) == 1 and has_left(job.folder, "model", own)
+    own.write_text("ours, edited")
+    assert made(own) == 0 and has_left(job.folder, "model", own)
+    other.write_text("theirs")
+    assert not has_left(job.folder, "model", other)
+    assert made(other) == 1 and other.read_text() == "ours"  # the caller has asked
+    assert not has_left(job.folder, "never", own)
 
 
 def test_ctrl_c_says_what_is_kept_and_the_same_call_goes_on(job: Job) -> None:
