@@ -12,22 +12,35 @@ function(_slicer_check_listed kind entry)
   endif()
 endfunction()
 
-function(_slicer_copy_listed outputs_variable target_folder compile)
+# One command copies all, and one process compiles all, as CTK's macros do; what was copied before and is the same stays.
+function(_slicer_copy_listed outputs_variable target_folder kind)
   set(outputs)
+  set(sources)
+  set(steps)
   foreach(entry IN LISTS ARGN)
     set(copied "${target_folder}/${entry}")
-    set(compile_command)
-    if(compile)
-      set(compile_command COMMAND "${Python3_EXECUTABLE}" "${Slicer_CMAKE_DIR}/byte_compile.py" "${copied}")
-    endif()
-    add_custom_command(
-      OUTPUT "${copied}"
-      COMMAND "${CMAKE_COMMAND}" -E copy "${CMAKE_CURRENT_SOURCE_DIR}/${entry}" "${copied}"
-      ${compile_command}
-      DEPENDS "${CMAKE_CURRENT_SOURCE_DIR}/${entry}"
-      VERBATIM)
     list(APPEND outputs "${copied}")
+    list(APPEND sources "${CMAKE_CURRENT_SOURCE_DIR}/${entry}")
+    string(APPEND steps "configure_file([=[${CMAKE_CURRENT_SOURCE_DIR}/${entry}]=] [=[${copied}]=] COPYONLY)\n")
   endforeach()
+  set(steps_file "${CMAKE_CURRENT_BINARY_DIR}/${MODULE_NAME}-copy-${kind}.cmake")
+  file(WRITE "${steps_file}" "${steps}")
+  set(compile_command)
+  if(kind STREQUAL "scripts")
+    set(list_file "${CMAKE_CURRENT_BINARY_DIR}/${MODULE_NAME}-scripts.txt")
+    string(REPLACE ";" "\n" lines "${outputs}")
+    file(WRITE "${list_file}" "${lines}")
+    set(compile_command COMMAND "${Python3_EXECUTABLE}" "${Slicer_CMAKE_DIR}/byte_compile.py" "${list_file}")
+  endif()
+  if(outputs)
+    add_custom_command(
+      OUTPUT ${outputs}
+      COMMAND "${CMAKE_COMMAND}" -P "${steps_file}"
+      ${compile_command}
+      DEPENDS ${sources}
+      COMMENT "Copying the ${kind} of ${MODULE_NAME}"
+      VERBATIM)
+  endif()
   set(${outputs_variable} "${outputs}" PARENT_SCOPE)
 endfunction()
 
@@ -55,8 +68,8 @@ function(slicerMacroBuildScriptedModule)
   if(MODULE_WITH_SUBDIR)
     string(APPEND folder "/${MODULE_NAME}")
   endif()
-  _slicer_copy_listed(copied_scripts "${folder}" TRUE ${scripts})
-  _slicer_copy_listed(copied_resources "${folder}" FALSE ${MODULE_RESOURCES})
+  _slicer_copy_listed(copied_scripts "${folder}" scripts ${scripts})
+  _slicer_copy_listed(copied_resources "${folder}" resources ${MODULE_RESOURCES})
   add_custom_target(${MODULE_NAME} ALL DEPENDS ${copied_scripts} ${copied_resources})
   install(
     DIRECTORY "${CMAKE_BINARY_DIR}/${Slicer_QTSCRIPTEDMODULES_LIB_DIR}/"

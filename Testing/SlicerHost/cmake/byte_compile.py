@@ -1,6 +1,8 @@
-"""Byte-compiles one copied script; a syntax error ends the build."""
+"""Byte-compiles the copied scripts that a file lists, one a line; a syntax error ends the build."""
 
 import py_compile
 import sys
+from pathlib import Path
 
-py_compile.compile(sys.argv[1], doraise=True)
+for line in Path(sys.argv[1]).read_text(encoding="utf-8").splitlines():
+    py_compile.compile(line, doraise=True)
