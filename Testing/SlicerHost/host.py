@@ -18,6 +18,7 @@ import slicer
 import slicer.util
 from numpy.typing import NDArray
 from PySide6 import QtCore, QtWidgets
+from shiboken6 import isValid
 
 from . import packaging_stand_in, parameter_node, sample_data, scripted_module, strict
 from .application import qSlicerApplication, qSlicerMainWindow, qt_application
@@ -29,7 +30,7 @@ from .modules import Modules, ScriptedModule, qSlicerLoadableModule
 from .mrml_core import MrmlCore
 from .painting import paint
 from .popups import POPUPS, Popups
-from .qt_module import QT
+from .qt_module import QT, TIMERS
 from .ui_loader import QUiLoader  # noqa: F401  (it gives `qt` its loader)
 from .views import SliceView, ThreeDView
 from .widgets import collapsible, ctk_simple, node_combo_box, plot_widgets, sliders  # noqa: F401  (they register)
@@ -174,6 +175,18 @@ class SlicerHost:
         if callable(done):
             raise AssertionError(f"still not so after {timeout} s")
 
+    def settle(self, at_most: float = 0.5) -> None:
+        """Run the event loop until nothing is put off any more, or for so many seconds.
+
+        Put off is what a timer does once within that time. Timers that go on for ever, as those that ask a child
+        process, do not count; they tick every 50 ms or more.
+        """
+        until = time.monotonic() + at_most
+        quiet = 0
+        while time.monotonic() < until and quiet < 3:
+            self.wait(0.01)
+            quiet = 0 if any(_is_soon(timer, 1000 * at_most) for timer in list(TIMERS)) else quiet + 1
+
     def leave_module(self) -> None:
         """Select another module (Data)."""
         slicer.util.selectModule("Data")
@@ -297,3 +310,10 @@ class SlicerHost:
         for name in _PUBLISHED:
             slicer.__dict__.pop(name, None)
         slicer.__dict__.update(self._saved_names)
+
+
+def _is_soon(timer: QtCore.QTimer, within_ms: float) -> bool:
+    native = QtCore.QTimer
+    if not isValid(timer) or not native.isActive(timer):
+        return False
+    return native.interval(timer) <= (within_ms if native.isSingleShot(timer) else 49)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import types
+import weakref
 from typing import Any
 
 from PySide6 import QtCore, QtGui, QtWidgets
@@ -23,6 +24,8 @@ _FILE_DIALOGS: dict[str, Any] = {
 }
 _INPUT_DIALOGS = ("getText", "getItem", "getInt", "getDouble")
 _QUESTIONS = ("question", "information", "warning", "critical")
+TIMERS: weakref.WeakSet[QtCore.QTimer] = weakref.WeakSet()
+"""All timers that were made through `qt`."""
 
 
 def _dialog_members(cls: type) -> dict[str, Any]:
@@ -66,6 +69,8 @@ def _constructor(native: type, qt: types.ModuleType) -> Any:
         native.__init__(self, *args)  # type: ignore[misc]
         if issubclass(native, QtWidgets.QAbstractScrollArea):
             _own_parts(self, qt)
+        elif issubclass(native, QtCore.QTimer):
+            TIMERS.add(self)
 
     return init
 

@@ -87,7 +87,7 @@ class Listing:
 
     def settled(self) -> None:
         """Wait until everything was read from the disk."""
-        self.host.wait(0.5)
+        self.host.settle()
         self.host.wait(lambda: not self.panel._stop_reading, timeout=30)
 
     def list_folder(self, place: Path | None = None) -> None:

@@ -236,7 +236,7 @@ def test_a_moved_image_goes_into_the_export_and_a_lost_one_stops_it(listing: Lis
     listing.ui.exportScopeBox.currentIndex = 0
 
 
-def _many(listing: Listing, count: int = 60) -> Path:
+def _many(listing: Listing, count: int = 30) -> Path:
     """So many cases that an export takes seconds."""
     many = listing.home / "many"
     for number in range(count):
@@ -267,7 +267,7 @@ def test_cancel_leaves_no_process_and_nothing_half_written(
     assert ui.exportLabel.text == "Export cancelled: nothing was written."
     assert list((tmp_path / "out").iterdir()) == []
     assert listing.opened.private_folders() == []
-    assert (ui.startExportButton.text, ui.exportBar.visible) == ("Export 60 cases...", False)
+    assert (ui.startExportButton.text, ui.exportBar.visible) == ("Export 30 cases...", False)
     listing.host.wait(lambda: threading.active_count() <= threads, timeout=120)
     ui.exportScopeBox.currentIndex = 0
 
@@ -301,13 +301,13 @@ def test_quitting_slicer_ends_an_export(listing: Listing, tmp_path: Path) -> Non
 
 
 def test_slicer_answers_while_an_export_runs(listing: Listing, tmp_path: Path) -> None:
-    listing.list_folder(_many(listing, 20))
+    listing.list_folder(_many(listing, 8))
     listing.ui.exportScopeBox.currentIndex = 2
     _export(listing, tmp_path / "out")
     listing.click(f"{A} (case003)")
     assert (listing.open_case, listing.panel.exports.process.is_busy) == (f"{A} (case003)", True)
     listing.host.wait(lambda: not listing.panel.exports.process.is_busy, timeout=120)
-    assert listing.ui.exportLabel.text.startswith("20 of 20 cases are in ")
+    assert listing.ui.exportLabel.text.startswith("8 of 8 cases are in ")
     listing.ui.exportScopeBox.currentIndex = 0
 
 

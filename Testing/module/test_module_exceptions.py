@@ -162,7 +162,7 @@ def test_in_every_callback_of_a_review_and_an_edit(reviewing: Reviewing) -> None
             whole[tuple(box)] = found.mask
             if editor.segmentationNode() is not None and editor.currentSegmentID():
                 reviewing.host.paint(editor, whole)
-        reviewing.host.wait(0.8)
+        reviewing.host.settle(0.8)
         ui.editButton.collapsed = True
         ui.endReviewButton.click()
 
@@ -190,7 +190,7 @@ def test_in_every_callback_of_a_case_switch_and_an_export(listing: Listing, tmp_
             return
         for name in CASES[::2]:
             listing.click(name)
-        ui.exportScopeBox.currentIndex = 2
+        ui.exportScopeBox.currentIndex = 1  # the last one clicked
         count[0] += 1
         parent = tmp_path / f"out{count[0]}"
         parent.mkdir()
