@@ -126,15 +126,18 @@ class RunFolder:
             for name in (f"{gone}_last.pt", f"{gone}_best.safetensors"):
                 (self.path / name).unlink(missing_ok=True)
 
-    def write_log(self, part: str, rows: Sequence[Mapping[str, float]]) -> None:
+    def write_log(self, part: str, rows: Sequence[Mapping[str, float]], draws: bool = True) -> None:
         """Write `PART_log.csv` and redraw `PART_curves.png`; every row has the same columns, `epoch` first.
+
+        Args:
+            draws: whether the curves are drawn now.
 
         There are no curves where matplotlib is not installed, as in Slicer.
         What was not measured (NaN in a row) is an empty cell.
         """
         measured = [{name: value if value == value else "" for name, value in row.items()} for row in rows]
         write_csv(self.path / f"{part}_log.csv", *table_of(measured))
-        if importlib.util.find_spec("matplotlib") is not None:
+        if draws and importlib.util.find_spec("matplotlib") is not None:
             with atomic_file(self.path / f"{part}_curves.png") as work:
                 draw_curves(rows, work)
 

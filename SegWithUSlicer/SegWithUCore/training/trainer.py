@@ -16,6 +16,9 @@ from .dataset import PreparedCase
 from .recipe import BackboneTraining, HeadTraining
 from .run_folder import RunFolder
 
+CURVES_EVERY_S = 20.0
+"""Drawing them takes up to a second, longer than an epoch of a small network."""
+
 
 class Trainer(ABC):
     """One training run, resumable after any epoch.
@@ -65,6 +68,7 @@ class Trainer(ABC):
         self.best, self.best_epoch, self.next_epoch = math.inf, -1, 0
         self.scheduler = self._scheduler()
         self.clock = TimeLeft(self._steps_left(0))
+        self._drawn = time.monotonic()
 
     @property
     def steps_an_epoch(self) -> int:
@@ -119,11 +123,11 @@ class Trainer(ABC):
         return True
 
     def fit(self, progress: Progress = silent) -> None:
-        """Train until the last epoch or until patience is out, writing everything after each epoch."""
+        """Train until the last epoch or until patience is out, writing everything after each epoch; curves less often."""
         epochs = self._common.epochs
         self.clock = TimeLeft(self._steps_left(self.next_epoch))
         for epoch in range(self.next_epoch, epochs):
-            if epoch - 1 - self.best_epoch >= self.patience:
+            if self._is_over:
                 break
             begun = time.monotonic()
             terms = self._epoch(epoch, progress)
@@ -133,6 +137,11 @@ class Trainer(ABC):
             left = self.clock.words(self._steps_left(epoch + 1))
             detail = [f"epoch {epoch + 1}/{epochs}", f"loss {terms['loss']:.4f}", *said, left]
             progress(f"training the {self.part}", (epoch + 1) / epochs, ", ".join(filter(None, detail)))
+
+    @property
+    def _is_over(self) -> bool:
+        """Whether no epoch follows."""
+        return self.next_epoch == self._common.epochs or self.next_epoch - 1 - self.best_epoch >= self.patience
 
     def _steps_left(self, epoch: int) -> int:
         """Count the steps from the beginning of an epoch to the end."""
@@ -189,7 +198,9 @@ class Trainer(ABC):
         elif not self.validation_cases:
             self.run.save_best(self.part, self.best_weights())
         self.next_epoch = epoch + 1
-        self.run.write_log(self.part, [{**row, "epoch": int(row["epoch"]) + 1} for row in self.rows])
+        draws = self._is_over or time.monotonic() - self._drawn >= CURVES_EVERY_S
+        self.run.write_log(self.part, [{**row, "epoch": int(row["epoch"]) + 1} for row in self.rows], draws)
+        self._drawn = time.monotonic() if draws else self._drawn
         self.run.save_state(self.part, self._state())
 
     def _state(self) -> dict[str, Any]:

@@ -91,8 +91,8 @@ def test_the_frozen_backbone_stays_as_it_is(workshop: Workshop) -> None:
 
 
 def test_cross_fitting_goes_on_where_it_was_stopped(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
-    def noted(folder: RunFolder, part: str, rows: list[dict[str, float]]) -> None:
-        write(folder, part, rows)
+    def noted(folder: RunFolder, part: str, rows: list[dict[str, float]], *more: bool) -> None:
+        write(folder, part, rows, *more)
         if folder.path.name == "fold1" and len(rows) == 2:
             raise KeyboardInterrupt
 
