@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -51,6 +52,16 @@ def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> 
     if module_path.is_relative_to(TESTING) and module_path.relative_to(TESTING).parts[0] in NEED_THE_HOST:
         return _WithoutTheHost.from_parent(parent, path=module_path) if SlicerHost.missing_reason() else None
     return None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put files with slow tests first, and those with few tests last.
+
+    Processes side by side take whole files, and then end at the same time.
+    """
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    tests = Counter(item.path for item in items)
+    items.sort(key=lambda item: (item.path not in slow, item.path not in slow and -tests[item.path]))
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

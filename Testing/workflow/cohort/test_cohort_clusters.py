@@ -17,7 +17,6 @@ from worker_deaths import deadly_cases
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.serial,
     pytest.mark.skipif(not sys.platform.startswith("linux"), reason="signals, and a batch system of shell scripts"),
 ]
 PATIENCE_S = 180.0

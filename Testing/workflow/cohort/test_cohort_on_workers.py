@@ -26,7 +26,6 @@ from SegWithUCore.run_lock import RunLock
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.serial,
     pytest.mark.skipif(sys.platform == "win32", reason="kills processes by signals"),
 ]
 NAMES = ("hippocampus_001", "hippocampus_003", "hippocampus_004", "hippocampus_006", "hippocampus_007")

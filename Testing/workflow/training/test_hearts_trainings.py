@@ -44,7 +44,6 @@ def log(folder: Path, name: str) -> list[dict[str, str]]:
 
 
 @pytest.mark.slow
-@pytest.mark.serial
 def test_a_killed_training_goes_on_and_ends_as_one_that_was_not(tmp_path: Path, data_folder: Path) -> None:
     small_data_set(data_folder, tmp_path / "data")
     whole, killed = tiny(tmp_path, "whole"), tiny(tmp_path, "killed")
@@ -87,7 +86,6 @@ def test_a_finished_training_is_left_alone(tmp_path: Path, monkeypatch: pytest.M
     assert done(training, options(tmp_path))
 
 
-@pytest.mark.serial
 def test_a_training_that_outlives_its_driver_keeps_the_lock(tmp_path: Path) -> None:
     training = tiny(tmp_path, "one")
     with locked(training, tmp_path / "runs") as handle:

@@ -154,7 +154,6 @@ def test_a_single_file_opens_offline_and_its_verdicts_come_back(
     assert len(list((cases / CASES[0]).glob("review.*"))) == 1, "the second file goes on where the first one ended"
 
 
-@pytest.mark.serial
 def test_a_server_that_is_killed_loses_nothing(cases: Path, visit: Opener) -> None:
     server = child("web", cases, "--port", "0", "--reviewer", "Ana", "--json")
     try:
