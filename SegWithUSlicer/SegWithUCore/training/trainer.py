@@ -123,7 +123,7 @@ class Trainer(ABC):
         return True
 
     def fit(self, progress: Progress = silent) -> None:
-        """Train until the last epoch or until patience is out, writing everything after each epoch; curves less often."""
+        """Train until the last epoch or until patience is out; writes after each epoch all but the curves."""
         epochs = self._common.epochs
         self.clock = TimeLeft(self._steps_left(self.next_epoch))
         for epoch in range(self.next_epoch, epochs):
