@@ -22,9 +22,13 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "SegWithUSlicer")]
 
 import numpy as np  # noqa: E402
-from scipy.optimize import minimize  # noqa: E402
 from scipy.special import expit, softmax  # noqa: E402
 
+from SegWithUCore.benchmark.baselines.softmax_distance import (  # noqa: E402
+    class_pairs,
+    distance_terms,
+    logistic_weights,
+)
 from SegWithUCore.inference.model import Model  # noqa: E402
 from SegWithUCore.inference.network_view import NetworkView  # noqa: E402
 from SegWithUCore.inference.prediction import Prediction  # noqa: E402
@@ -239,7 +243,7 @@ def _logistic(cases: Sequence[Measured]) -> Score:
         x = np.concatenate([t[:, h].T for t, h in zip(terms, here, strict=True)])
         y = np.concatenate([case.wrong[h] for case, h in zip(cases, here, strict=True)])
         w = np.concatenate([each[h] for each, h in zip(weigh, here, strict=True)])
-        weights[key] = _logistic_weights(x, y, w)
+        weights[key] = logistic_weights(x, y, w)
 
     def score(case: Measured) -> np.ndarray:
         found, key, x = np.zeros(case.wrong.shape, np.float32), _pair(case), _terms(case)
@@ -252,31 +256,16 @@ def _logistic(cases: Sequence[Measured]) -> Score:
 
 
 def _terms(case: Measured) -> np.ndarray:
-    """Terms (7, z, y, x) of a case, all of order 1."""
-    p = softmax(case.prediction.logits.astype(np.float64), 0)
-    unsure = np.clip(1 - p.max(0), 1e-9, 1 - 1e-9)
-    odds = np.log(unsure / (1 - unsure)) / 4
-    entropy = -(p * np.log(np.maximum(p, 1e-12))).sum(0)
-    away = np.minimum(case.distance, 20.0) / 4
-    return np.stack([np.ones(odds.shape), odds, odds**2 / 4, entropy, away, away**2 / 4, odds * away / 4])
+    """Terms (7, z, y, x) of a case."""
+    return distance_terms(softmax(case.prediction.logits.astype(np.float64), 0), case.distance)
 
 
 def _pair(case: Measured) -> np.ndarray:
-    return case.prediction.classes.astype(np.int64) * 1024 + case.prediction.runner_up
+    return class_pairs(case.prediction.classes, case.prediction.runner_up)
 
 
 def _scan(values: np.ndarray) -> np.ndarray:
     return np.arange(values.size).reshape(values.shape)
-
-
-def _logistic_weights(x: np.ndarray, y: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    def loss(w: np.ndarray) -> tuple[float, np.ndarray]:
-        line = x @ w
-        value = counts @ (np.logaddexp(0, line) - line * y) + 0.05 * (w @ w)
-        return float(value), x.T @ (counts * (expit(line) - y)) + 0.1 * w
-
-    weights: np.ndarray = minimize(loss, np.zeros(x.shape[1]), jac=True, method="L-BFGS-B").x
-    return weights
 
 
 def _trees(cases: Sequence[Measured], before: Score) -> Score:

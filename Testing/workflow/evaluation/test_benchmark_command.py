@@ -89,7 +89,7 @@ def test_every_rival_judges_the_same_segmentation_in_one_table(segwithu: Command
     assert (result["cases"], result["patients"], result["not_run"]) == (3, 2, {})
     assert result["fitted_on"] == {"train": 2, "select": 1, "calibration": 2}
     rows = {row["row"]: row for row in result["rows"]}
-    assert len(rows) == 19
+    assert len(rows) == 21
     passes = {row["rival"]: row["passes"] for row in result["rows"]}
     assert (passes["softmax"], passes["augmentation"], passes["dropout"], passes["ensemble"]) == (1, 6, 3, 3)
     for name in ROLES["test"]:

@@ -1,0 +1,132 @@
+"""Baselines that learn from errors: softmax with distance, and boosted trees with the image."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from baseline_cases import SHAPE, toy_case
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
+
+from SegWithUCore.benchmark.baselines import image_trees, softmax_distance
+from SegWithUCore.benchmark.baselines.base import Baseline, FittingCases
+from SegWithUCore.benchmark.baselines.image_trees import ImageTrees
+from SegWithUCore.benchmark.baselines.softmax_distance import (
+    PENALTY,
+    TERMS,
+    SoftmaxDistance,
+    distance_terms,
+    logistic_weights,
+)
+from SegWithUCore.evaluation.frozen_backbone import FrozenBackbone, FrozenCase
+from SegWithUCore.metrics.boundary import Band
+
+
+class Cases:
+    """A frozen backbone that knows its cases; where the image is bright every other doubtful voxel is wrong."""
+
+    def __init__(self, backbone: FrozenBackbone, count: int) -> None:
+        self.seen: dict[str, FrozenCase] = {}
+        for seed in range(count):
+            case = toy_case(backbone, seed, (SHAPE[0], 2 * SHAPE[1], SHAPE[2]))
+            chance = np.where(case.array[0] > np.median(case.array[0]), 0.5, 0.02)
+            wrong = np.random.default_rng(seed).random(chance.shape) < chance
+            truth = np.where(wrong, case.runner_up, case.classes).astype(np.int16)
+            self.seen[case.name] = replace(case, truth=truth)
+
+    def segmented(self, case: Any) -> FrozenCase:
+        return self.seen[case.name]
+
+    def fitting(self) -> FittingCases:
+        named: Any = [SimpleNamespace(name=name, group=name) for name in self.seen]
+        backbone: Any = self
+        return FittingCases(backbone, calibration=named)
+
+
+@pytest.fixture
+def cases(backbone: FrozenBackbone, monkeypatch: pytest.MonkeyPatch) -> Cases:
+    monkeypatch.setattr(image_trees, "IN_DOUBT", 0.0)
+    return Cases(backbone, 4)
+
+
+def restored(baseline: Baseline, fresh: Baseline) -> Baseline:
+    fresh.load_state({name: np.asarray(values) for name, values in baseline.state().items()})
+    return fresh
+
+
+def test_logistic_weights_are_those_of_scikit_learn() -> None:
+    random = np.random.default_rng(0)
+    x = random.normal(size=(4000, TERMS))
+    y = random.random(4000) < 1 / (1 + np.exp(-x @ random.normal(size=TERMS)))
+    counts = random.integers(1, 10, 4000)
+    expected = LogisticRegression(C=1 / (2 * PENALTY), fit_intercept=False, tol=1e-8).fit(x, y, counts).coef_[0]
+    np.testing.assert_allclose(logistic_weights(x, y, counts), expected, atol=2e-3)
+
+
+def test_terms_are_finite_where_the_softmax_is_sure_and_no_boundary_is_near() -> None:
+    sure = distance_terms(np.array([[1.0, 0.0], [0.0, 1.0]]), np.array([np.inf, 0.0]))
+    assert sure.shape == (TERMS, 2)
+    assert np.isfinite(sure).all()
+
+
+def test_softmax_with_distance_learns_that_the_boundary_is_wrong_and_not_the_middle(
+    backbone: FrozenBackbone, cases: Cases
+) -> None:
+    """Errors lie within 2 mm of the boundary, whatever the softmax says."""
+    for name, case in cases.seen.items():
+        near = Band().distance(case.classes, case.spacing_zyx) <= 2.0
+        wrong = near & (np.random.default_rng(1).random(near.shape) < 0.4)
+        cases.seen[name] = replace(case, truth=np.where(wrong, case.runner_up, case.classes).astype(np.int16))
+    baseline = SoftmaxDistance(Band())
+    baseline.fit(cases.fitting())
+    case = next(iter(cases.seen.values()))
+    score = baseline.answers(case)["softmax with distance"].score
+    plain = 1 - case.probabilities.max(0)
+    assert roc_auc_score(case.error.ravel(), score.ravel()) > 0.05 + roc_auc_score(case.error.ravel(), plain.ravel())
+    again = restored(baseline, SoftmaxDistance(Band()))
+    np.testing.assert_array_equal(again.answers(case)["softmax with distance"].score, score)
+
+
+def test_voxels_that_are_left_out_of_the_fit_are_counted_by_others(
+    backbone: FrozenBackbone, cases: Cases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(softmax_distance, "SURE_LOG_ODDS", 100.0)
+    case = next(iter(cases.seen.values()))
+    rows = SoftmaxDistance(Band(0.1, False))._rows(case)
+    assert len(rows[0]) < case.error.size
+    assert rows[3].sum() == pytest.approx(case.error.size, rel=0.01)
+
+
+def test_trees_see_the_image_and_judge_calibration_cases_as_new_ones(backbone: FrozenBackbone, cases: Cases) -> None:
+    new = Cases(backbone, 5).seen["case4"]
+    baseline = ImageTrees(Band())
+    baseline.fit(cases.fitting())
+    row = baseline.rows[0]
+    score = baseline.answers(new)[row].score
+    plain = 1 - new.probabilities.max(0)
+    assert roc_auc_score(new.error.ravel(), score.ravel()) > 0.1 + roc_auc_score(new.error.ravel(), plain.ravel())
+    known = cases.seen["case0"]
+    as_new = baseline.answers(replace(known, name="another"))[row].score
+    assert np.abs(as_new - baseline.answers(known)[row].score).max() > 0.01
+    again = restored(baseline, ImageTrees(Band()))
+    for case in (new, known):
+        np.testing.assert_array_equal(again.answers(case)[row].score, baseline.answers(case)[row].score)
+
+
+def test_trees_of_cases_without_an_error_fear_none(backbone: FrozenBackbone, cases: Cases) -> None:
+    cases.seen = {name: replace(case, truth=case.classes.astype(np.int16)) for name, case in cases.seen.items()}
+    baseline = ImageTrees(Band())
+    baseline.fit(cases.fitting())
+    assert baseline.answers(cases.seen["case0"])[baseline.rows[0]].score.max() < 0.01
+
+
+def test_without_scikit_learn_the_row_says_so(
+    backbone: FrozenBackbone, cases: Cases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert ImageTrees(Band()).lacks(cases.fitting()) is None
+    monkeypatch.setattr(image_trees.importlib.util, "find_spec", lambda name: None)
+    missing = ImageTrees(Band()).lacks(cases.fitting())
+    assert missing is not None
+    assert "pip install scikit-learn" in missing
