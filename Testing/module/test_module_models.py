@@ -133,6 +133,22 @@ def test_what_cannot_be_installed_is_one_sentence_and_leaves_nothing(
     assert sorted(path.name for path in (tmp_path / "models").iterdir() if path.name[0] != ".") == ["liver-1.2.0"]
 
 
+def test_a_model_that_comes_during_a_run_is_offered_when_that_has_ended(
+    store: Store, registry: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from SegWithUSlicerLib.run.controller import RunStatus
+
+    panel = store.opened.panel
+    shutil.copytree(registry / "liver-1.2.0", tmp_path / "models" / "liver-1.2.0")
+    with monkeypatch.context() as patch:
+        patch.setattr(type(panel), "is_busy", True)
+        panel._models_changed()
+        panel._status_came(RunStatus())
+        assert store.offered() == ["hippocampus"]
+    panel._status_came(RunStatus())
+    assert store.offered() == ["hippocampus", "liver"]
+
+
 def test_a_job_ends_with_slicer_and_one_click_goes_on(store: Store, tmp_path: Path) -> None:
     from SegWithUSlicerLib.models.tasks import ModelTask
     from SegWithUSlicerLib.run.session import set_setting

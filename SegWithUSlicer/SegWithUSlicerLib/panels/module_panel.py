@@ -43,7 +43,7 @@ class ModulePanel:
         self.ui = ui
         self._parameters: Parameters | None = None
         self._gui_tag: int | None = None
-        self._is_current = self._is_reviewing = False
+        self._is_current = self._is_reviewing = self._models_are_old = False
         self._roi_tag: tuple[Any, int] | None = None
         self._transform_tags: list[tuple[Any, int]] = []
         self.session = session()
@@ -203,7 +203,8 @@ class ModulePanel:
         self._draw()
 
     def _models_changed(self) -> None:
-        """Offer what is installed now; during a run its model stays chosen, until the module is entered again."""
+        """Offer what is installed now; during a run its model stays chosen, and the others come when it has ended."""
+        self._models_are_old = self.is_busy
         if not self.is_busy:
             self.inputs.show_models(list_models())
 
@@ -219,6 +220,8 @@ class ModulePanel:
         self._draw()
 
     def _status_came(self, status: RunStatus) -> None:
+        if self._models_are_old:
+            self._models_changed()
         self._is_current = True
         self._draw()
 
