@@ -103,7 +103,7 @@ def image_path(folder: Path, case: Mapping[str, Any], channel: int = 0) -> Path:
 
 
 def trusted_path(folder: Path, case: Mapping[str, Any], channel: int = 0) -> Path:
-    """`image_path`, if it lies inside the case folder or was written by this user (`own_paths`).
+    """`image_path`, if it lies inside the case folder or was written by this user (`paths.is_own`).
 
     Raises:
         OutsideError: neither.

@@ -51,7 +51,7 @@ class CohortReporter:
         """Nothing is printed yet."""
         self.console, self.total = console, total
         self.table: FailedCases | None = None
-        self._debug, self._settled, self._told = debug, 0, time.monotonic()
+        self._debug, self._settled, self._reported_at = debug, 0, time.monotonic()
 
     def failed_before(self, failure: Failure) -> None:
         """Report a case that could not even be begun."""
@@ -83,9 +83,9 @@ class CohortReporter:
                  "there": counts.skipped, "failed": counts.failed, "running": cases,
                  "cases_per_hour": None if hourly is None else round(hourly, 1),
                  "seconds_left": None if left is None else round(left, 1)}  # fmt: skip
-        is_time = time.monotonic() - self._told >= PLAIN_INTERVAL_S
+        is_time = time.monotonic() - self._reported_at >= PLAIN_INTERVAL_S
         if is_time:
-            self._told = time.monotonic()
+            self._reported_at = time.monotonic()
         self.console.step(_workers_line(counts, cases, workers, hourly, left) if is_time else "", event)
 
     def settled(self, job: "Job", settled: "Settled") -> None:

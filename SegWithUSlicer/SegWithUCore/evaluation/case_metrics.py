@@ -30,7 +30,7 @@ from ..training.calibrate import CaseNumbers, case_numbers
 
 SURFACE_TOLERANCE_MM = 1.0
 UNSEEN_BELOW = 0.1
-"""Error probability under which a wrong voxel goes unseen: pictures leave it clear (`montage.HIDDEN_BELOW`)."""
+"""Error probability under which a wrong voxel goes unseen: pictures leave it clear (`pictures.HIDDEN_BELOW`)."""
 HEADLINES = {"auroc", "auprc", "aurc", "augrc"}
 
 

@@ -94,7 +94,7 @@ def channel_deviations(features: Mapping[str, ImageFeatures], grid: VoxelGrid, b
 
 
 def to_model_orientation(features: ImageFeatures, grid: sitk.Image | VoxelGrid, orientation: str) -> ImageFeatures:
-    """Features with their coarse picture turned from the axes of `grid` to `orientation`, as `volume.turned` does."""
+    """Features with their coarse picture turned from the axes of `grid` to `orientation`, as `volume.reorient` does."""
     own = VoxelGrid.of(grid).orientation
     wanted = "".join(own["xyz".index(axis)] for axis in orientation) if orientation.islower() else orientation
     gradients, sharpness = features.gradients, features.sharpness

@@ -49,7 +49,7 @@ DOWNLOADS_FOLDER = ".downloads"
 """In the user's folder of models: what is being downloaded, a folder a version, kept until it is whole."""
 LOOK_EVERY_S = 0.5
 """While another process downloads the same model."""
-TELL_EVERY_S = 0.2
+REPORT_EVERY_S = 0.2
 
 MakeDownloader = Callable[[], "Downloader"]
 """Made only where something is to be asked of a server, so that `requests` is loaded only then."""
@@ -240,15 +240,15 @@ class _Received:
 
     def __init__(self, progress: Progress, path: str, before: int, total: int) -> None:
         self._progress, self._path, self._before, self._total = progress, path, before, total
-        self._told = -TELL_EVERY_S
+        self._reported_at = -REPORT_EVERY_S
 
     def __call__(self, there: int) -> None:
         """Take the bytes of the file that are there."""
         done, now = self._before + there, time.monotonic()
-        if now - self._told >= TELL_EVERY_S or done == self._total:
+        if now - self._reported_at >= REPORT_EVERY_S or done == self._total:
             detail = f"{self._path}, {done / 1e6:.1f} of {self._total / 1e6:.1f} MB"
             self._progress("downloading", done / self._total, detail)
-            self._told = now
+            self._reported_at = now
 
 
 def _fetch_file(

@@ -180,7 +180,7 @@ def case_flags(
 
     Args:
         case: the content of its `case.json`.
-        reviews, regions: of `case_reviews.read_reviews`.
+        reviews, regions: of `reviews.read_reviews`.
 
     Raises:
         InputError: the case is damaged.

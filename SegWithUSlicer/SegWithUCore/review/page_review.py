@@ -34,11 +34,6 @@ class PageReview:
     lines: ParsedLog
 
 
-def is_page_review(path: Path) -> bool:
-    """Whether a file is named as pages name reviews."""
-    return path.name.endswith(ENDING)
-
-
 def read_page_review(path: Path) -> PageReview:
     """Read a review that a page saved.
 

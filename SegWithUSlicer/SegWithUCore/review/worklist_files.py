@@ -231,7 +231,7 @@ def _rounded(value: float | None, digits: int = 2) -> float | None:
 
 
 def _folder_entry(folder: Path, base: Path) -> dict[str, str]:
-    """Where a case lies, with the code by which this user may be led there again (`own_paths`)."""
+    """Where a case lies, with the code by which this user may be led there again (`paths.is_own`)."""
     given = _relative(folder, base)
     mac = None if is_inside(base, folder.resolve()) else path_mac("folder", str(folder.resolve()))
     return {"folder": given} if mac is None else {"folder": given, "folder_mac": mac}

@@ -1,4 +1,4 @@
-"""Numbers per structure fitted on calibration cases: expected volume with interval, predicted Dice."""
+"""The calibration block of a bundle, fitted on predictions; and the fingerprint of its training cases."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -245,7 +245,7 @@ def _error_probability(
 
 
 def _sources(predictions: Sequence[Prediction], chances: Sequence[np.ndarray]) -> dict[str, list[float] | None]:
-    """Percentiles of model and data part among uncertain voxels; see `calibration.sources`."""
+    """Percentiles of model and data part among uncertain voxels; see `calibration.error_probability`."""
     uncertain = [chance > UNCERTAIN_ABOVE for chance in chances]
     data = [p.aleatoric for p in predictions if p.aleatoric is not None]
     return {

@@ -13,7 +13,7 @@ from ..models.stage_two_file import copy_stage_two
 from ..progress import Progress, silent
 from .dataset import Case
 from .run_folder import RunFolder
-from .whole_cases import PredictedCases, told_of, whole_case_blocks
+from .whole_cases import PredictedCases, predict_into, whole_case_blocks
 
 
 def fit_on_folds(
@@ -34,13 +34,13 @@ def fit_on_folds(
         jobs.append((fold, [case for case in train if case.name not in kept]))
     total, done = len(own) + sum(len(cases) for _, cases in jobs), 0
     mine, others = PredictedCases(), PredictedCases()
-    for case in told_of(bundle, Model(bundle), own, mine):
+    for case in predict_into(bundle, Model(bundle), own, mine):
         progress("predicting cases out of fold", done / total, case)
         done += 1
     for fold, cases in jobs:
         with tempfile.TemporaryDirectory() as work:
             model = Model(_with_backbone(bundle, run, fold, Path(work)))
-            for case in told_of(bundle, model, cases, others):
+            for case in predict_into(bundle, model, cases, others):
                 progress("predicting cases out of fold", done / total, case)
                 done += 1
     return whole_case_blocks(bundle.labels, mine, others)

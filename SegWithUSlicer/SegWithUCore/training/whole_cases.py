@@ -48,24 +48,23 @@ def whole_case_blocks(
     other = out_of_fold or PredictedCases()
     further = FurtherCases(other.numbers, other.patients, weight) if other.numbers else None
     numbers = fit_case_level(own.numbers, labels, own.patients, further)
-    told = [flag_case(case, labels) for case in own.numbers] + [
-        flag_case(case, labels, weight) for case in other.numbers
-    ]
+    flag_cases = [flag_case(case, labels) for case in own.numbers]
+    flag_cases += [flag_case(case, labels, weight) for case in other.numbers]
     figures = triage_figures(own.numbers, own.wrong_voxels, numbers, labels)
-    return {**numbers.to_json(), "flags": {**fit_flag_limit(told), "figures": figures}}
+    return {**numbers.to_json(), "flags": {**fit_flag_limit(flag_cases), "figures": figures}}
 
 
 def fit_on_unseen(
     bundle: Bundle, cases: Sequence[Case], device: str = "cpu", progress: Progress = silent, engine: str = TORCH
 ) -> dict[str, Any]:
     """Fit the blocks on cases that the bundle itself predicts."""
-    told = PredictedCases()
-    for number, case in enumerate(told_of(bundle, Model(bundle, device, engine=engine), cases, told)):
+    found = PredictedCases()
+    for number, case in enumerate(predict_into(bundle, Model(bundle, device, engine=engine), cases, found)):
         progress("predicting the calibration cases", number / len(cases), case)
-    return whole_case_blocks(bundle.labels, told)
+    return whole_case_blocks(bundle.labels, found)
 
 
-def told_of(bundle: Bundle, model: Model, cases: Sequence[Case], found: PredictedCases) -> Iterator[str]:
+def predict_into(bundle: Bundle, model: Model, cases: Sequence[Case], found: PredictedCases) -> Iterator[str]:
     """Predict cases and note in `found` what is said of them; yields the name of each before its turn."""
     scale = float((bundle.calibration or {})["tempering_scale"])
     values = [label.value for label in bundle.labels]

@@ -1,6 +1,6 @@
 """The list of cases behind the panel: rows read step by step, filtered, sorted, with each reviewer's status.
 
-Needs neither Qt nor MRML. Where rows come from, a `RowSource` knows: `folder_rows` and `scene_rows`.
+Needs neither Qt nor MRML. Where rows come from, a `RowSource` knows: see `rows`.
 """
 
 from collections import deque

@@ -40,7 +40,7 @@ class ReviewSession:
     """One reviewer's review of one run. Call `close` when done; until then the log is locked for others.
 
     Args:
-        nodes: the run; `review_opening.obstacle` must find nothing against it.
+        nodes: the run; `opening.obstacle` must find nothing against it.
         reviewer: name of the person.
         root: the folder of Slicer's user settings.
         on_edit: called when the segmentation may have been edited: wait until it is quiet, then `check_for_edits`.

@@ -126,7 +126,7 @@ class CaseNodes:
 
     @property
     def regions(self) -> "slicer.vtkMRMLLabelMapVolumeNode | None":
-        """The label volume of the regions (value = id), cut to what it labels; read it through `region_nodes`."""
+        """The label volume of the regions (value = id), cut to what it labels; see `review_nodes.region_labels`."""
         return self.hub.GetNodeReference(_REGIONS)
 
     @property

@@ -66,7 +66,9 @@ def test_a_fold_of_an_earlier_recipe_predicts_nothing(tmp_path: Path, monkeypatc
     asked: list[str] = []
     monkeypatch.setattr(fold_cases, "Model", lambda _: None)
     monkeypatch.setattr(fold_cases, "_with_backbone", lambda *_: None)
-    monkeypatch.setattr(fold_cases, "told_of", lambda _b, _m, cases, _f: [asked.append(case.name) for case in cases])
+    monkeypatch.setattr(
+        fold_cases, "predict_into", lambda _b, _m, cases, _f: [asked.append(case.name) for case in cases]
+    )
     monkeypatch.setattr(fold_cases, "whole_case_blocks", lambda *_: {})
     fold_cases.fit_on_folds(run, read_bundle(ROOT / "Resources" / "Models" / "hippocampus"), train, [])
     assert asked == ["a", "b", "c", "d"]
