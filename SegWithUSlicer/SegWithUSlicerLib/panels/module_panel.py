@@ -56,8 +56,7 @@ class ModulePanel:
         self.review = ReviewPanel(ui)
         self.cases = CasesPanel(ui, self)
         self.models = ModelsPanel(ui, self._models_changed)
-        self._row_changed = self.review.on_review_changed
-        self.review.on_review_changed = self._review_changed
+        self._row_changed, self.review.on_review_changed = self.review.on_review_changed, self._review_changed
         self.key = BareImageKey(self.overlay.show_bare_image)
         self.preview = PreflightCheck(self.session.worker, self._preflight_changed)
         self._preview_later = Debounce(PREVIEW_DELAY_MS, self._ask_preview)
@@ -182,8 +181,7 @@ class ModulePanel:
         self.run.problem = None
         output = self.outputs.chosen
         choices = parameters.roi, parameters.device, unlike_training, self.inputs.head, output, output is None
-        request = RunRequest(self.inputs.volumes, model.folder, *choices, engine=parameters.engine)
-        self.session.controller.start(request)
+        self.session.controller.start(RunRequest(self.inputs.volumes, model.folder, *choices, engine=parameters.engine))
 
     def _run_chosen(self, index: int) -> None:
         runs = find_cases(slicer.mrmlScene)
