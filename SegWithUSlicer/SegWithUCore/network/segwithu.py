@@ -142,9 +142,9 @@ class SegWithU(nn.Module):
         with torch.no_grad(), recorded_taps(self.backbone, self.taps) as recorded:
             logits = self.backbone(image)
         taps = checked_taps(recorded, self.taps, image.ndim)
-        detail = self.fusion.detail(taps)
+        detail = self.fusion.detail(taps, first=True)
         assert detail is not None
-        parts = (logits, detail, self.head.responses(self.fusion(taps)))
+        parts = (logits, detail, channels_first(self.head.responses(self.fusion(taps))))
         for part in parts:
             _check_finite(part)
         return parts

@@ -167,6 +167,21 @@ def test_a_voxel_of_the_finest_tap_is_seen_at_its_place() -> None:
     assert changed[4:7, 5:8, 6:9].all() and int(changed.sum()) == 27
 
 
+@pytest.mark.parametrize("size", [(12, 8, 6), (7, 9, 5)])
+def test_features_and_detail_are_the_same_without_gradients(size: tuple[int, int, int]) -> None:
+    torch.manual_seed(0)
+    half = tuple(-(-length // 2) for length in size)
+    taps = [torch.randn(2, 5, *half), torch.randn(2, 3, *size)]
+    fusion = ContextFusion([5, 3], 4)
+    features, detail = fusion(taps), fusion.detail(taps)
+    with torch.no_grad():
+        torch.testing.assert_close(fusion(taps), features)
+        torch.testing.assert_close(fusion.detail(taps), detail)
+        first = fusion.detail(taps, first=True)
+    assert first.is_contiguous()
+    torch.testing.assert_close(first, detail)
+
+
 @pytest.mark.parametrize("head", [ContextHead(6, CLASSES, 4), PaperHead(6, CLASSES, 4)])
 def test_of_classes_that_tie_every_head_takes_the_first(head: UncertaintyHead) -> None:
     logits = torch.zeros(1, CLASSES, 5)

@@ -1,6 +1,7 @@
 """The assembled network: frozen backbone, hooks only while it runs, copies, threads, any number of classes and axes."""
 
 import copy
+import math
 import threading
 from collections.abc import Iterator
 
@@ -13,7 +14,7 @@ from SegWithUCore.network.backbone_spec import dynunet_spec
 from SegWithUCore.network.backbones import build_backbone
 from SegWithUCore.network.heads.losses import LossWeights, paper_terms, weighted_sum
 from SegWithUCore.network.segwithu import SegWithU
-from SegWithUCore.network.weights import load_state, unique_state
+from SegWithUCore.network.weights import all_finite, load_state, unique_state
 
 CONVOLUTIONS = {2: nn.Conv2d, 3: nn.Conv3d}
 NORMS = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
@@ -276,3 +277,10 @@ def test_state_holds_each_tensor_once_and_loads_back() -> None:
     assert torch.equal(other.eval()(image), network.backbone(image))
     assert all(name.startswith(("fusion.", "head.")) for name in network.head_state())
     assert not any(name.endswith("signs") for name in network.head_state())
+
+
+def test_finite_numbers_whose_sum_overflows_are_finite() -> None:
+    assert all_finite(torch.full((4,), 3e38))
+    for bad in (math.nan, math.inf, -math.inf):
+        assert not all_finite(torch.tensor([3e38, 3e38, bad]))
+    assert not all_finite(torch.tensor([math.inf, -math.inf]))

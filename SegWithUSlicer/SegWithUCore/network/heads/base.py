@@ -199,8 +199,12 @@ class Fusion(nn.Module, ABC):
     def live_channels(self, taps: Sequence[torch.Tensor]) -> float:
         """Count floats a voxel of the finest tap that are alive at once besides the taps, to predict memory."""
 
-    def detail(self, taps: Sequence[torch.Tensor]) -> torch.Tensor | None:
-        """Compute what is seen at full resolution besides. Returns None if the fused features are all there is."""
+    def detail(self, taps: Sequence[torch.Tensor], first: bool = False) -> torch.Tensor | None:
+        """Compute what is seen at full resolution besides. Returns None if the fused features are all there is.
+
+        Args:
+            first: whether channels shall come first in memory; else as it is fastest to add to responses.
+        """
         return None
 
     def coarse_steps(self, taps: Sequence[torch.Tensor]) -> tuple[int, ...] | None:
