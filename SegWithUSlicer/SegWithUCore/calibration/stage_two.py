@@ -7,6 +7,7 @@ shifts the log-odds. Its probabilities are calibrated last, on values cross-vali
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -18,8 +19,8 @@ DOUBT = 0.01
 the wrong ones."""
 FLOOR = 1e-6
 MAPS = ("log-odds of the table", "ranking", "log-odds of the softmax", "tempering", "energy", "aleatoric")
-CHUNK = 8192
-"""Voxels that the network sees at once."""
+CHUNK = 512
+"""Voxels that the network sees at once: what it computes of them stays in the L2 cache."""
 
 Pairs = tuple[tuple[int, int], ...]
 """Predicted class and runner-up."""
@@ -158,16 +159,25 @@ class StageTwo:
         found: np.ndarray = (1 / (1 + np.exp(-(slope * np.log(chance / (1 - chance)) + offset)))).astype(np.float32)
         return found
 
+    @cached_property
+    def _first(self) -> tuple[np.ndarray, np.ndarray]:
+        """The first layer of all members side by side, for features as they are: (in, members * out) and bias."""
+        weight, bias = (each.astype(np.float64) for each in self.layers[0])
+        weight /= self.scale.astype(np.float64)[:, None]
+        shift = self.mean.astype(np.float64) @ weight
+        return np.ascontiguousarray(weight.swapaxes(0, 1)).reshape(len(self.mean), -1), (bias[:, 0] - shift).ravel()
+
     def _corrections(self, features: np.ndarray) -> np.ndarray:
         """Return what the members add to the table's log-odds, on average."""
-        hidden: np.ndarray = ((features - self.mean) / self.scale)[None]
-        for number, (weight, bias) in enumerate(self.layers, 1):
-            hidden = np.matmul(hidden, weight.astype(np.float64))
-            hidden += bias
-            if number < len(self.layers):
-                np.maximum(hidden, 0, out=hidden)
-        found: np.ndarray = hidden[..., 0].mean(0)
-        return found
+        weight, bias = self._first
+        members, total = len(self.layers[0][0]), np.zeros(len(features))
+        wide = features @ weight
+        wide += bias
+        for member, hidden in enumerate(np.split(wide, members, 1)):
+            for weight, bias in self.layers[1:]:
+                hidden = np.maximum(hidden, 0) @ weight[member].astype(np.float64) + bias[member]
+            total += hidden[:, 0]
+        return total / members
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return what goes into a safetensors file."""

@@ -62,6 +62,17 @@ def test_slabs_with_a_halo_give_the_bits_of_the_whole(steps: Steps) -> None:
         assert np.array_equal(stage.probability(features), here[doubt.voxels])
 
 
+def test_log_odds_are_the_mean_of_the_members_layer_by_layer() -> None:
+    stage = made_up_stage()
+    features = RANDOM.normal(size=(700, len(stage.mean))).astype(np.float32)
+    hidden = ((features.astype(np.float64) - stage.mean) / stage.scale)[None]
+    for weight, bias in stage.layers[:-1]:
+        hidden = np.maximum(hidden @ weight + bias, 0)
+    weight, bias = stage.layers[-1]
+    wanted = features[:, 0] + (hidden @ weight + bias)[..., 0].mean(0)
+    np.testing.assert_allclose(stage.raw_log_odds(features), wanted, rtol=1e-6, atol=1e-6)
+
+
 def test_a_crop_with_a_halo_gives_the_bits_of_the_whole() -> None:
     steps = Steps()
     cut = (slice(2, 24), slice(1, 23), slice(2, 21))
