@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from SegWithUCore.calibration.case_level import ProbabilitySums
 from SegWithUCore.calibration.gate import Gate
-from SegWithUCore.inference import gated_slabs
+from SegWithUCore.inference import coarse_grid, gated_slabs
 from SegWithUCore.inference.coarse_grid import interpolated, pooled, rows_at
 from SegWithUCore.inference.engines.base import Engine, Voxelwise, joined_parts
 from SegWithUCore.inference.gated_maps import above_gate, coarse_maps, doubt, gated_window, maps_of_gated
@@ -80,7 +80,9 @@ def noise(*shape: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("steps", [(2, 2, 2), (1, 2, 2)])
-def test_interpolation_is_that_of_torch_in_any_part(steps: tuple[int, int, int]) -> None:
+def test_interpolation_is_that_of_torch_in_any_part(
+    steps: tuple[int, int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
     coarse = noise(4, 5, 6, 3)
     size = [length * step for length, step in zip(coarse.shape[1:], steps, strict=True)]
     scale = tuple(float(step) for step in steps)
@@ -92,6 +94,8 @@ def test_interpolation_is_that_of_torch_in_any_part(steps: tuple[int, int, int])
     voxels = [index.ravel() for index in np.indices(size)]
     rows = rows_at(coarse.reshape(4, -1).T, coarse.shape[1:], steps, (0, 0, 0), voxels)
     np.testing.assert_allclose(rows.T.reshape(whole.shape), whole, atol=1e-6)
+    monkeypatch.setattr(coarse_grid, "ROWS", 7)
+    np.testing.assert_array_equal(rows_at(coarse.reshape(4, -1).T, coarse.shape[1:], steps, (0, 0, 0), voxels), rows)
 
 
 def test_log_odds_and_classes_are_the_heads() -> None:
