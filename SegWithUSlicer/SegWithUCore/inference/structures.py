@@ -14,6 +14,7 @@ from ..calibration.predicted_dice import PredictedDice
 from ..models.bundle import Bundle
 from ..models.input_spec import Label
 from ..plane_files import Planes, plane_pieces
+from ..review.triage import told_apart
 from .deviation import WARNING, Deviation
 from .uncertainty_maps import VoxelMaps
 
@@ -257,10 +258,11 @@ def _low_predicted_dice(metrics: StructureMetrics, calibration: CaseLevelCalibra
     fitted = calibration.dice.get(metrics.label.value)
     if fitted is None or metrics.predicted_dice is None or metrics.predicted_dice >= fitted.lowest:
         return None
+    shown, lowest = told_apart(metrics.predicted_dice, fitted.lowest, 2)
     return Deviation(
         WARNING,
-        f"The segmentation of the {metrics.label.name} is probably poor: predicted Dice {metrics.predicted_dice:.2f}, "
-        f"lower than in any of the {fitted.cases} calibration cases ({fitted.lowest:.2f} at least).",
+        f"The segmentation of the {metrics.label.name} is probably poor: predicted Dice {shown}, lower than in any of "
+        f"the {fitted.cases} calibration cases ({lowest} at least).",
         "predicted Dice",
         metrics.label.value,
     )

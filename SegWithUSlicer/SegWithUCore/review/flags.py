@@ -13,7 +13,7 @@ from ..regions.region import Region
 from ..strict_json import read_json
 from .log_format import Verdict
 from .reviews import Review, read_reviews
-from .triage import LARGEST, dice_estimate, figures_of_case
+from .triage import LARGEST, dice_estimate, figures_of_case, told_apart
 
 WARNED = frozenset({"warning", "refused"})
 """Severities of a difference from the training cases that raise a flag; a note does not."""
@@ -244,12 +244,13 @@ def _of_structure(entry: Mapping[str, Any], rules: FlagRules) -> Iterator[Flag]:
         yield Flag(Rule.INTERVAL, name, _finite(width), rules.interval_share, words)
     dice = informative_dice(entry) if rules.informative_only else dice_estimate(entry)
     if rules.dice is not None and dice is not None and dice < rules.dice:
-        words = f"{name}: the predicted Dice is {dice:.2f}, below the limit of {rules.dice:.2f}"
+        words = "the predicted Dice is {}, below the limit of {}".format(*told_apart(dice, rules.dice, 2))
         doubt = "" if informative_dice(entry) is not None else UNINFORMATIVE
-        yield Flag(Rule.DICE, name, dice, rules.dice, f"{words}{doubt}.")
+        yield Flag(Rule.DICE, name, dice, rules.dice, f"{name}: {words}{doubt}.")
     if rules.soft_dice is not None and (soft := entry.get("soft_dice")) is not None and soft < rules.soft_dice:
-        words = f"{name}: its own probabilities expect a Dice of {soft:.3f} (soft Dice), below the limit of "
-        yield Flag(Rule.SOFT_DICE, name, float(soft), rules.soft_dice, f"{words}{rules.soft_dice:.3f}.")
+        words = "its own probabilities expect a Dice of {} (soft Dice), below the limit of {}"
+        words = words.format(*told_apart(float(soft), rules.soft_dice, 3))
+        yield Flag(Rule.SOFT_DICE, name, float(soft), rules.soft_dice, f"{name}: {words}.")
 
 
 def _of_whole(case: Mapping[str, Any], rules: FlagRules) -> Iterator[Flag]:
@@ -259,9 +260,8 @@ def _of_whole(case: Mapping[str, Any], rules: FlagRules) -> Iterator[Flag]:
         return
     words = f"{_percent(share)} of the segmented volume" if share < LARGEST else "nothing was found, and as much as"
     words += f" ({wrong:.0f} mm3, missed tissue included) is expected to be wrong, above the limit of "
-    words = f"{words}{_percent(rules.case_share)}."
-    figure = share if share < LARGEST else None
-    yield Flag(Rule.WRONG_SHARE, None, figure, rules.case_share, words[0].upper() + words[1:])
+    words = f"{words[0].upper()}{words[1:]}{_percent(rules.case_share)}."
+    yield Flag(Rule.WRONG_SHARE, None, share if share < LARGEST else None, rules.case_share, words)
 
 
 def no_flag_sentence(active: bool) -> str:

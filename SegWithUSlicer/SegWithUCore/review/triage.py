@@ -15,6 +15,15 @@ LARGEST = 1e6
 """Stands for the infinite share of an empty segmentation, since JSON knows no infinity."""
 
 
+def told_apart(value: float, limit: float, digits: int) -> tuple[str, str]:
+    """Write a value and the limit that it is beyond, with more digits where fewer read the same."""
+    for count in range(digits, digits + 4):
+        texts = f"{value:.{count}f}", f"{limit:.{count}f}"
+        if texts[0] != texts[1]:
+            break
+    return texts
+
+
 @dataclass(frozen=True)
 class Rank:
     """How a case compares with the calibration cases by one figure.

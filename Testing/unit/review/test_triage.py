@@ -8,7 +8,7 @@ import pytest
 from SegWithUCore.errors import InputError, UsageError
 from SegWithUCore.review.flags import FlagRules, case_flags, check_limits, no_flag_sentence
 from SegWithUCore.review.reviews import CaseReviews
-from SegWithUCore.review.triage import LARGEST, triage_of
+from SegWithUCore.review.triage import LARGEST, told_apart, triage_of
 from SegWithUCore.review.worklist import in_sort, reading_of, unreadable
 
 FIGURES = {"wrong_share": [0.1, 0.2, 0.4], "predicted_dice": [0.8, 0.85, 0.9], "wrong_mm3": [10.0, 20.0, 900.0]}
@@ -69,6 +69,12 @@ def test_a_limit_that_a_user_sets_acts_also_where_the_prediction_is_not_informat
     (flag,) = case_flags(case(), FlagRules(dice=0.85))
     assert "0.82, below the limit of 0.85, which on calibration cases did not tell better" in flag.sentence
     assert case_flags(case(), FlagRules(dice=0.85, informative_only=True)) == []
+
+
+def test_a_figure_and_its_limit_never_read_the_same() -> None:
+    assert told_apart(0.8966, 0.8969, 3) == ("0.8966", "0.8969")
+    assert told_apart(0.89, 0.9, 2) == ("0.89", "0.90")
+    assert told_apart(0.5, 0.5 + 1e-12, 2) == ("0.50000", "0.50000")
 
 
 def test_the_share_of_the_whole_case_is_limited_too() -> None:
