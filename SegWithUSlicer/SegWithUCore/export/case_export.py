@@ -1,7 +1,6 @@
 """Export cases to one folder that a colleague opens offline: images, maps, regions, reviews, reports, worklist."""
 
 import contextlib
-import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -319,6 +318,5 @@ def write_names(path: Path, found: Exported, aliases: Aliases) -> None:
         "reviewers": {alias: reviewer for reviewer, alias in aliases.reviewers.items()},
     }
     with atomic_file(path) as work:
+        work.touch(mode=0o600)  # before it holds a name; Windows knows no such modes
         work.write_text(to_json(content) + "\n", encoding="utf-8")
-        if os.name == "posix":
-            work.chmod(0o600)

@@ -16,8 +16,10 @@ from SegWithUCore.case.case_image import case_image
 from SegWithUCore.case.region_files import read_regions
 from SegWithUCore.case.segmentation_file import read_reviewed
 from SegWithUCore.errors import InputError
+from SegWithUCore.export.case_export import Exported, write_names
 from SegWithUCore.review.log_format import Commented, Edited, RestAccepted, StructureJudged, Verdict, read_log
 from SegWithUCore.review.merge import merge_reviews
+from SegWithUCore.review.reviewer import Aliases
 from SegWithUCore.review.reviews import read_reviews
 
 SECRETS = {
@@ -172,6 +174,19 @@ def test_numbers_of_anonymous_cases_do_not_follow_names_and_stay_known(
     one_sentence(again, "sent-names.json", "earlier export", "--names")
     assert json.loads((tmp_path / "sent-names.json").read_text(encoding="utf-8"))["cases"] == names
     assert not (tmp_path / "sent").exists()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes of files as POSIX knows them")
+def test_who_is_who_is_for_this_user_from_the_first_moment_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write, open_to_others = Path.write_text, list[int]()
+
+    def watched(self: Path, *arguments: str, **options: str) -> int:
+        open_to_others.append(self.stat().st_mode & 0o077)
+        return write(self, *arguments, **options)
+
+    monkeypatch.setattr(Path, "write_text", watched)
+    write_names(tmp_path / "names.json", Exported({"case-001": tmp_path / "Krzywicka"}), Aliases())
+    assert [*open_to_others, (tmp_path / "names.json").stat().st_mode & 0o077] == [0, 0]
 
 
 def test_an_anonymous_report_tells_nobody(identified: Path, tmp_path: Path, segwithu: Command) -> None:
