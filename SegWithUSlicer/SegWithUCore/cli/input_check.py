@@ -8,7 +8,11 @@ from ..errors import InputError, UsageError
 from .console import Console
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ..models.bundle import Bundle
+    from ..models.training_record import TrainingRecord
+    from ..training.dataset import PreparedCase
 
 
 def add_action(actions: Any, common: argparse.ArgumentParser) -> None:
@@ -34,6 +38,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
     from ..models.input_check import QUALITY
     from ..models.model_card import model_card
     from ..models.registry import resolve_model
+    from ..models.training_record import read_record
     from ..models.weights_file import weights_path
     from ..training.calibrate import quality_of
     from ..training.dataset import find_cases
@@ -44,8 +49,9 @@ def run(options: argparse.Namespace, console: Console) -> int:
     _check_count(len(find_cases(options.cases)), bundle)
     values = [label.value for label in bundle.labels]
     train, select = prepared_of(options.cases, options.select, bundle.input, values, console)
-    found = quality_of(train, select, bundle.input.channels, axis)
     folder = weights_path(bundle).parent
+    _check_known(train, read_record(folder), bundle)
+    found = quality_of(train, select, bundle.input.channels, axis)
     written = write_bundle_json(replace(bundle, fingerprint={**(bundle.fingerprint or {}), QUALITY: found}), folder)
     with atomic_file(folder / CARD_FILE) as work:
         work.write_text(model_card(written), encoding="utf-8")
@@ -73,4 +79,15 @@ def _check_count(given: int, bundle: "Bundle") -> None:
     if given != cases:
         raise UsageError(
             f"--cases names {given} cases, but '{bundle.name}' was trained with {cases}: give exactly those."
+        )
+
+
+def _check_known(train: "Sequence[PreparedCase]", record: "TrainingRecord | None", bundle: "Bundle") -> None:
+    """Refuse cases of other voxels than the model was trained with, if it knows these."""
+    known = set(((record and record.roles) or {}).get("train", ()))
+    others = [case.name for case in train if known and case.voxels_sha256 not in known]
+    if others:
+        raise UsageError(
+            f"{len(others)} of {len(train)} --cases, such as {others[0]}, are no training cases of '{bundle.name}': "
+            "give exactly those."
         )

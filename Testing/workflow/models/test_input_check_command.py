@@ -30,7 +30,9 @@ def table(data_folder: Path, tmp_path: Path) -> Path:
     images, labels = source / "images", source / "labels"
     rows = [f"{name},{'train' if number else 'select'},{images},{labels}" for number, name in enumerate(names)]
     path = tmp_path / "split.csv"
-    path.write_text("\n".join(["case,role,images,labels", *rows[: MINIMUM_CASES + 1]]) + "\n")
+    test = next(line.split(",")[0] for line in (source / "split.csv").read_text().splitlines() if ",test" in line)
+    rows = [*rows[: MINIMUM_CASES + 1], f"{test},other,{images},{labels}"]
+    path.write_text("\n".join(["case,role,images,labels", *rows]) + "\n")
     return path
 
 
@@ -56,5 +58,9 @@ def test_other_cases_than_those_of_the_training_are_refused(older: Path, table: 
     changed_description(older, "fingerprint/cases", 9)
     call = ("models", "input-check", older, "--cases", f"{table}:select", "--select", f"{table}:train")
     one_sentence(segwithu(*call), "was trained with 9", "give exactly those", code=2)
+    changed_description(older, "fingerprint/cases", 1)
+    other = ("models", "input-check", older, "--cases", f"{table}:other", "--select", f"{table}:select")
+    one_sentence(segwithu(*other), "1 of 1 --cases, such as", "are no training cases of", code=2)
+    assert checks_lacking(read_bundle(older)) != []
     changed_description(older, "fingerprint", None)
     one_sentence(segwithu(*call), "does not say how its training cases look", "calibrate --run")
