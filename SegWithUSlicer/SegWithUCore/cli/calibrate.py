@@ -301,6 +301,7 @@ def _table(readings: "list[Reading]") -> str:
     rows = []
     for one in readings:
         observed = f"{one.observed.mean * 100:.1f} % ({one.observed.low * 100:.1f} to {one.observed.high * 100:.1f})"
-        wrong = observed if one.voxels else ""
-        rows.append([f"{one.level:g}", wrong, str(one.voxels), str(one.patients), one.verdict])
-    return table(["reads", "wrong, with 95 % interval", "voxels", "patients", "verdict"], rows, words=(1, 4))
+        read, wrong = (f"{one.read * 100:.1f} %", observed) if one.voxels else ("", "")
+        rows.append([f"{one.level:g}", read, wrong, str(one.voxels), str(one.patients), one.verdict])
+    header = ["reads about", "on average", "wrong, with 95 % interval", "voxels", "patients", "verdict"]
+    return table(header, rows, words=(2, 5))
