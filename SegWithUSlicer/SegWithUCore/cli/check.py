@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from .console import Console, table
 
 if TYPE_CHECKING:
-    from ..case.input_check import Checked
+    from ..case.check_files import Checked
 
 
 def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
@@ -42,7 +42,7 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, console: Console) -> int:
     """Check all, print a table; 1 where something is refused or changed."""
-    from ..case.input_check import Outcome, check_paths
+    from ..case.check_files import Outcome, check_paths
     from ..imaging.reader_process import ReaderProcess
 
     console.started()
@@ -59,7 +59,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
 
 
 def _say(one: "Checked", console: Console) -> None:
-    from ..case.input_check import Outcome
+    from ..case.check_files import Outcome
 
     facts = {"source": str(one.source), "kind": one.kind, "outcome": str(one.outcome), **one.facts}
     console.step("", {"event": "checked", **facts, "warnings": list(one.sentences)})
