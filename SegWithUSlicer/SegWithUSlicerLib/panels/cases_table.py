@@ -12,7 +12,7 @@ from SegWithUCore.review.worklist import WorklistEntry
 from ..cases.case_list import CaseItem, CaseList, reviewer_progress
 from ..guarded import guarded
 from ..i18n import _
-from ..scene.readout import volume_text
+from ..scene.readout import typeset, volume_text
 from .gui_connections import GuiConnections, updates_disabled
 
 _ROW_PX, _LEAST_ROWS, _MOST_ROWS = 24, 3, 10
@@ -279,7 +279,7 @@ def cell_tips(item: CaseItem) -> dict[int, str]:
     """Return the tool tips of a case, by column: what does not fit into the cells."""
     entry = item.entry
     where = _("Only in the scene, in no case folder.") if entry.folder is None else str(entry.folder)
-    tips = {0: f"{entry.name}\n{where}", 2: "\n".join(flag.sentence for flag in entry.flags)}
+    tips = {0: f"{entry.name}\n{where}", 2: "\n".join(typeset(flag.sentence) for flag in entry.flags)}
     tips |= {3: entry.worst_structure or "", 6: entry.worst_structure or ""}
     lines = [status.text for status in entry.reviews] + list(entry.notes) + ([entry.trouble] if entry.trouble else [])
     return {column: tip for column, tip in {**tips, 1: "\n".join(lines)}.items() if tip}
@@ -318,4 +318,4 @@ def about_case(item: CaseItem) -> list[str]:
         )
     )
     reasons = [flag.sentence for flag in entry.flags] or [none.format(case=entry.name)]
-    return [*reasons, *entry.triage.sentences, *entry.notes]
+    return [typeset(sentence) for sentence in (*reasons, *entry.triage.sentences, *entry.notes)]

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..guarded import guarded
+from ..scene.readout import typeset
 
 
 class OneLine:
@@ -25,6 +26,7 @@ class OneLine:
         Args:
             sentences: what it is the short form of; none if it says all.
         """
+        sentences = [typeset(sentence) for sentence in sentences]
         self._line.text, self._line.visible = text, bool(text)
         self._line.toolTip = "\n".join(sentences)
         self._button.visible = bool(text) and bool(sentences)

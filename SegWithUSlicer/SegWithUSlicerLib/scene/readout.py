@@ -58,6 +58,11 @@ def sentence(row: AboveThreshold) -> str:
     return text if row.volume_mm3 is None else f"{text}, {volume_text(row.volume_mm3)}"
 
 
+def typeset(sentence: str) -> str:
+    """Write the unit of volumes as tables do; sentences of the engine are plain text."""
+    return sentence.replace("mm3", "mm³")
+
+
 def volume_text(volume_mm3: float | None) -> str:
     """Format a volume in the unit a reader expects: mm3 below 10 mL, else mL; "not assessed" for None."""
     if volume_mm3 is None:
