@@ -1,4 +1,4 @@
-"""`segwithu regions`: the regions of segmented cases that are worth a look."""
+"""`segwithu regions` and `worklist`: the regions of segmented cases that are worth a look, and the order of cases."""
 
 import argparse
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""The user's own models: download, verify, delete, and which versions are installed, available, newer or withdrawn.
+"""The user's own models: fetch the registries, download, delete; what there is, is in `store_list`.
 
 A model lies in `NAME-VERSION` in the user's folder of models. It is put together in `.downloads` there and appears by
 one renaming. Only `refresh` and `download` connect to anything.

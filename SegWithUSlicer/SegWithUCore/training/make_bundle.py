@@ -1,4 +1,4 @@
-"""From a finished run to a model bundle, and from a bundle to one that is calibrated on other cases."""
+"""From a finished run to a model bundle, and a run that begins with the backbone of a bundle."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace

@@ -1,6 +1,6 @@
 """Run a `segwithu` command in a child process, so that Slicer stays responsive: progress, result, clean cancel.
 
-The commands used here (export, report) need no torch.
+Exports and most jobs of the store need no torch; for calibrating and adopting the panel asks for it before.
 """
 
 import os
