@@ -65,7 +65,10 @@ class BundleFolders:
 
 
 def bundle_folders(place: Path) -> BundleFolders:
-    """List the folders of bundles in a folder of models; one that cannot be read is a problem, not an error."""
+    """List the folders of bundles in a folder of models; one that cannot be read is a problem, not an error.
+
+    Hidden folders hold what is unfinished (`atomic_files`, `models.store`), a whole description perhaps among it.
+    """
     try:
         entries = sorted(place.iterdir())
     except FileNotFoundError:
@@ -73,7 +76,7 @@ def bundle_folders(place: Path) -> BundleFolders:
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         return BundleFolders([], f"the folder of models {place} is passed over, for it cannot be read ({reason})")
-    return BundleFolders([entry for entry in entries if is_there(entry / BUNDLE_FILE)])
+    return BundleFolders([each for each in entries if not each.name.startswith(".") and is_there(each / BUNDLE_FILE)])
 
 
 def user_folder() -> Path:

@@ -6,6 +6,7 @@ from typing import Any
 
 from SegWithUCore.errors import InputError
 from SegWithUCore.models.bundle import read_unchecked
+from SegWithUCore.models.model_entry import allows_commercial_use
 from SegWithUCore.models.model_name import version_key
 from SegWithUCore.models.model_row import AVAILABLE, DAMAGED, INSTALLED, UPDATE, WITHDRAWN, ModelRow
 from SegWithUCore.paths import bundle_folders, resource_path, user_models_folder
@@ -32,7 +33,8 @@ def _installed_row(folder: Path) -> ModelRow:
     except (InputError, LookupError, TypeError, ValueError, AttributeError) as error:
         why = str(error) if isinstance(error, InputError) else _("its description is damaged")
         return ModelRow(folder.name, "", DAMAGED, folder, own, size, "", None, "", "", True, why)
-    return ModelRow(name, version, INSTALLED, folder, own, size, task, calibrated, *licences, True)
+    commercial = allows_commercial_use(licences)
+    return ModelRow(name, version, INSTALLED, folder, own, size, task, calibrated, *licences, commercial)
 
 
 def _size(folder: Path) -> int | None:

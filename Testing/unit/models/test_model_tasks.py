@@ -1,17 +1,21 @@
 """Rows and jobs of the section *Models*, without Qt."""
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
 import pytest
 
+from SegWithUCore.atomic_files import atomic_folder
 from SegWithUCore.models.model_row import ModelRow
+from SegWithUCore.models.registry import find_models
 from SegWithUCore.paths import resource_path
 from SegWithUSlicerLib.models import tasks
 from SegWithUSlicerLib.models.questions import calibrate_question, download_question
 from SegWithUSlicerLib.models.rows import about_lines, cells, installed_rows
 from SegWithUSlicerLib.run.command import CommandEnd
+from SegWithUSlicerLib.run.models import list_models
 
 
 @pytest.fixture
@@ -19,6 +23,15 @@ def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("SEGWITHU_MODELS", str(tmp_path / "models"))
     (tmp_path / "models").mkdir()
     return tmp_path / "models"
+
+
+def tiny_description(folder: Path, **about: str) -> Path:
+    """A folder with the description of the shipped model alone, changed."""
+    folder.mkdir()
+    data = json.loads((resource_path("Models/hippocampus") / "bundle.json").read_text(encoding="utf-8"))
+    data["about"] |= about
+    (folder / "bundle.json").write_text(json.dumps(data), encoding="utf-8")
+    return folder
 
 
 def a_row(**changes: object) -> ModelRow:
@@ -37,6 +50,8 @@ def test_installed_models_are_listed_with_figures_in_words(models: Path) -> None
     assert cells(rows["hippocampus"])[1:] == ("installed", cells(rows["hippocampus"])[2], "yes", "CC-BY-SA-4.0")
     lines = about_lines(rows["hippocampus"])
     assert lines[1].startswith("On 44 test cases: Dice 0.90 (anterior hippocampus), 0.87")
+    named = tiny_description(models / "nc", licence_weights="CC-BY-NC-4.0")
+    assert cells(next(row for row in installed_rows([models]) if row.folder == named))[-1].endswith("non-commercial")
     assert rows["broken"].state == "damaged" and "broken" in about_lines(rows["broken"])[0]
     assert not rows["broken"].is_installed and rows["broken"].own
 
@@ -44,6 +59,13 @@ def test_installed_models_are_listed_with_figures_in_words(models: Path) -> None
 def test_a_licence_is_shown_as_it_is_written() -> None:
     assert cells(a_row(licence_weights="Own {terms}"))[-1] == "Own {terms}, non-commercial"
     assert cells(a_row(licence_weights="Own {terms}", commercial_use=True))[-1] == "Own {terms}"
+
+
+def test_a_model_that_is_being_written_is_not_listed(models: Path) -> None:
+    with atomic_folder(models / "liver-1.2.0") as work:
+        shutil.copytree(resource_path("Models/hippocampus"), work, dirs_exist_ok=True)
+        assert installed_rows([models]) == find_models([models]) == list_models([models]) == []
+    assert [row.folder for row in installed_rows([models])] == [models / "liver-1.2.0"]
 
 
 def test_questions_tell_size_licences_and_what_restricts(models: Path) -> None:
