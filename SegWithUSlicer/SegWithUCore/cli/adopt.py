@@ -178,5 +178,5 @@ def _notes(job: "Adoption") -> list[str]:
     else:
         from ..evaluation.adopted_model import judged_words
 
-        notes.append(f"Calibrated and judged on {judged_words(plan)}.")
+        notes.append(f"Will be calibrated and judged on {judged_words(plan)}.")
     return notes

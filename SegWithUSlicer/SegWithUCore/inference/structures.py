@@ -241,7 +241,9 @@ def _unusual_volume(metrics: StructureMetrics, span: Mapping[str, Any] | None, b
     if span is None or span["low"] <= metrics.volume_mm3 <= span["high"]:
         return None
     name, value = metrics.label.name, metrics.label.value
-    seen = f"in the {span['cases']} training cases of '{bundle.name}' {span['low']:.0f} to {span['high']:.0f} mm3"
+    trained = (bundle.fingerprint or {}).get("cases") in (None, span["cases"])
+    kind = "training" if trained else "training and validation"
+    seen = f"in the {span['cases']} {kind} cases of '{bundle.name}' {span['low']:.0f} to {span['high']:.0f} mm3"
     if metrics.voxels == 0:
         return Deviation(WARNING, f"No {name} was found ({seen}): check the region of interest.", "volume", value)
     small_large = "small" if metrics.volume_mm3 < span["low"] else "large"

@@ -254,6 +254,7 @@ def test_a_volume_that_no_training_case_has_is_flagged_with_its_structure(bundle
         flags = structure_deviations(figures, bundle, NOT_FITTED)
         assert [(flag.structure, flag.severity) for flag in flags] == [(1, "warning")]
         assert words in flags[0].sentence
+        assert f"the {TRAIN + SELECT} training and validation cases of" in flags[0].sentence
     usual = [StructureMetrics(labels[0], 1, 1.0), StructureMetrics(labels[1], 1600, 1600.0)]
     assert structure_deviations(usual, bundle, NOT_FITTED) == []
 
