@@ -179,6 +179,10 @@ def _names(labels: list[str]) -> dict[int, str]:
         value, _, name = text.partition("=")
         if not value.strip().isdecimal() or not name.strip():
             raise UsageError(f'--label is {text!r}: give a label value and a name, such as 1="left atrium".')
+        if int(value) in names:
+            raise UsageError(
+                f"--label names {int(value)} twice, {names[int(value)]} and {name.strip()}: give one name."
+            )
         names[int(value)] = name.strip()
     return names
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from ..errors import UsageError
 from .data_survey import AIR_HU, CaseFacts, Survey
 
 WINDOW_VOXELS = 1 << 18
@@ -87,7 +88,11 @@ class Wishes:
 
 
 def plan(survey: Survey, wishes: Wishes) -> Plan:
-    """Plan a recipe; epochs are filled in by `with_epochs` once a step has been timed."""
+    """Plan a recipe; epochs are filled in by `with_epochs` once a step has been timed.
+
+    Raises:
+        UsageError: a name is wished for a label value that does not occur.
+    """
     choices: list[Choice] = []
     modality = _modality(survey, wishes, choices)
     orientation = _orientation(survey, choices)
@@ -270,9 +275,13 @@ def _normalisation(survey: Survey, modality: str, choices: list[Choice]) -> dict
 
 
 def _labels(survey: Survey, wishes: Wishes) -> list[dict[str, Any]]:
-    names = {**survey.names, **wishes.names}
+    names, known = {**survey.names, **wishes.names}, survey.label_values[1:]
+    for value, name in wishes.names.items():
+        if value not in known:
+            there = ", ".join(map(str, known))
+            raise UsageError(f'--label {value}="{name}" names a value that no reference holds: they hold {there}.')
     labels: list[dict[str, Any]] = [{"value": 0, "name": "background", "color": [0, 0, 0]}]
-    for number, value in enumerate(survey.label_values[1:]):
+    for number, value in enumerate(known):
         color = COLORS[number % len(COLORS)]
         labels.append({"value": value, "name": names.get(value, f"structure {value}"), "color": list(color)})
     return labels

@@ -45,6 +45,12 @@ def test_the_shipped_recipe_is_what_is_planned_for_its_cases(data_folder: Path) 
     assert recipe["backbone_training"]["mirror"]
 
 
+@pytest.mark.parametrize("value", [0, 2])
+def test_a_name_for_a_value_that_is_not_there_is_refused(value: int) -> None:
+    with pytest.raises(UsageError, match=f'--label {value}="liver" names a value that no reference holds: they hold 1'):
+        plan(Survey([facts((64, 64, 64), (1, 1, 1))]), Wishes("liver", names={value: "liver"}))
+
+
 def test_thick_slices_are_never_halved_and_shrink_last() -> None:
     thick = planned(facts((256, 256, 12), (1.5, 1.5, 10), "a"), facts((256, 256, 10), (1.4, 1.4, 10), "b"))
     assert thick["flat_levels"] == 3
