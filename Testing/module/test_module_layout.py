@@ -133,7 +133,7 @@ def test_flag_and_dice_of_a_structure_are_in_sight_in_a_narrow_panel(reviewing: 
     _make_wide(reviewing.opened, NARROW_PX)
     table = reviewing.ui.structuresTable
     titles = [table.horizontalHeaderItem(column).text() for column in range(table.columnCount)]
-    assert titles == ["Structure", "Flag", "Predicted Dice", "Volume", "Expected", "Likely wrong"]
+    assert titles == ["Structure", "Flag", "Pred. Dice", "Volume", "Expected", "Likely wrong"]
     seen = sum(table.columnWidth(column) for column in range(3))
     assert seen <= QtWidgets.QWidget.width(table.viewport())
 

@@ -31,13 +31,13 @@ class StructuresPanel:
         self._nodes: CaseNodes | None = None
         self._values: list[int] = []
         self._gui = GuiConnections()
-        titles = [_("Structure"), _("Flag"), _("Predicted Dice"), _("Volume"), _("Expected"), _("Likely wrong")]
+        titles = [_("Structure"), _("Flag"), _("Pred. Dice"), _("Volume"), _("Expected"), _("Likely wrong")]
         table = ui.structuresTable
         table.setColumnCount(len(titles))
         table.setHorizontalHeaderLabels(titles)
         table.setToolTip(
             _(
-                "Flag: which rule is against the structure; its tool tip says why. Predicted Dice: the overlap with an "
+                "Flag: which rule is against the structure; its tool tip says why. Pred. Dice: the overlap with an "
                 "expert's drawing that the model expects. "
                 "Volume: what the segmentation holds. Expected: the volume that the calibrated model expects; its tool "
                 "tip has the interval that holds the true one in nine of ten cases. Likely wrong: how much of the "
