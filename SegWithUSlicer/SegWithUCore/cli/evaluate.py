@@ -94,6 +94,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
     model = opened_model(bundle, options, console, "cpu")
     with atomic_folder(options.report, options.overwrite) if options.report else nullcontext() as folder:
         evaluation = _evaluated(cases, model, settings, options, console)
+        console.note("Computing intervals, tables and plots..." if folder is not None else "Computing intervals...")
         result = summary(evaluation, bundle)
         if folder is not None:
             _write_report(folder, result, evaluation, model, options)
