@@ -13,7 +13,7 @@ from repository import PACKAGES, ROOT
 
 from SegWithUCore.api import load_model, segment_image
 from SegWithUCore.errors import InputError, UsageError
-from SegWithUCore.inference.engines import available, choice, openvino_import
+from SegWithUCore.inference.engines import available, choice, openvino_engine, openvino_import
 from SegWithUCore.inference.engines.base import Engine
 from SegWithUCore.inference.engines.graph_check import repeated_check
 from SegWithUCore.inference.engines.openvino_engine import OpenVINOEngine
@@ -190,6 +190,23 @@ class TestOpenVINO:
         found = repeated_check(bundle, engine)
         assert set(found) == set(bundle.graphs.largest_difference)
         assert found["logits"] < 0.01 and found["ranking"] < 1e-3
+
+    def test_maps_do_not_depend_on_how_many_voxels_come_at_once(self, engine: OpenVINOEngine) -> None:
+        random = np.random.default_rng(1)
+        channels = engine.num_classes + engine.response_channels
+        chunk = random.normal(size=(channels, openvino_engine.FEW + 5)).astype(np.float32)
+        whole, first = engine.maps(chunk, 1.2), engine.maps(chunk[:, :90], 1.2)
+        rest = engine.maps(chunk[:, 90:], 1.2)
+        for name in ("classes", "runner_up", "calibration", "ranking", "epistemic", "aleatoric"):
+            parts = np.concatenate([getattr(first, name), getattr(rest, name)])
+            np.testing.assert_allclose(getattr(whole, name), parts, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(whole.sums.expected, (first.sums + rest.sums).expected, rtol=1e-6)
+        assert whole.sums.expected.sum() == pytest.approx(chunk.shape[1], rel=1e-5)
+
+    def test_an_answer_that_is_not_finite_is_noticed(self) -> None:
+        assert openvino_engine._is_finite(np.full(4, 3e38, np.float32))
+        for bad in (np.nan, np.inf, -np.inf):
+            assert not openvino_engine._is_finite(np.array([3e38, 3e38, bad], np.float32))
 
     def test_the_stored_check_notices_another_network(self, bundle: Bundle, engine: OpenVINOEngine) -> None:
         class Shifted(OpenVINOEngine):

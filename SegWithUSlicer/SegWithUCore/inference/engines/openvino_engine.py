@@ -1,5 +1,8 @@
 """Compiled graphs of a bundle run by OpenVINO on the CPU; no torch, and nothing is ever sent or written."""
 
+import functools
+import operator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -20,6 +23,8 @@ from .openvino_import import import_openvino, openvino_version
 LOADING_COPIES = 3
 """Of the weights while graphs are compiled: the file's, the constants, and OpenVINO's own."""
 FLOAT32 = "f32"
+MANY, FEW = 32768, 4096
+"""Voxels that maps are computed of at once, filled up: OpenVINO prepares itself for every new number, for 10 ms."""
 
 
 class GraphRunError(InputError):
@@ -151,7 +156,7 @@ class OpenVINOEngine(Engine):
     def _window_outputs(self, image: np.ndarray) -> tuple[np.ndarray, ...]:
         parts = self._ran(self._window, [np.ascontiguousarray(image, np.float32)[None]])
         found = tuple(part[0] for part in parts)
-        if not all(np.isfinite(part.min()) and np.isfinite(part.max()) for part in found):
+        if not all(_is_finite(part) for part in found):
             raise InputError(
                 "The network gives NaN or infinite values, so its weights are damaged or too large: restore the model "
                 "from its source."
@@ -161,8 +166,16 @@ class OpenVINOEngine(Engine):
     def maps(self, chunk: np.ndarray, tempering_scale: float = 1.0) -> Voxelwise:
         """As `Engine.maps`."""
         scale = np.asarray([tempering_scale], np.float32)
+        return _joined([self._maps_of(chunk[:, part], scale) for part in _parts(chunk.shape[1])])
+
+    def _maps_of(self, chunk: np.ndarray, scale: np.ndarray) -> Voxelwise:
+        """Run the graph on at most `MANY` voxels; arrays of their own."""
+        count = chunk.shape[1]
+        size = FEW if count <= FEW else MANY
+        if count < size:
+            chunk = np.pad(chunk, [(0, 0), (0, size - count)])
         outputs = self._ran(self._maps, [np.ascontiguousarray(chunk, np.float32), scale])
-        found: dict[str, np.ndarray] = dict(zip(MAPS, outputs, strict=False))
+        found = {name: np.array(each[..., :count]) for name, each in zip(MAPS, outputs, strict=False)}
         return Voxelwise(
             found["classes"],
             found["runner_up"],
@@ -189,6 +202,35 @@ class OpenVINOEngine(Engine):
     def identity(self) -> dict[str, str | None]:
         """As `Engine.identity`."""
         return {"name": OPENVINO, "version": self.runtime, "precision": self.precision, "graphs_sha256": self._graphs}
+
+
+def _is_finite(values: np.ndarray) -> bool:
+    """Whether there is no NaN and nothing infinite; both survive a sum, which may overflow, and the extremes."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        total = values.sum()
+    return bool(np.isfinite(total) or (np.isfinite(values.min()) and np.isfinite(values.max())))
+
+
+def _parts(count: int) -> Iterator[slice]:
+    """Cut voxels into as many as maps are computed of at once."""
+    start = 0
+    while start < count:
+        size = MANY if count - start > 3 * FEW else FEW
+        yield slice(start, min(start + size, count))
+        start += size
+
+
+def _joined(parts: list[Voxelwise]) -> Voxelwise:
+    """Join what was computed of parts that follow each other."""
+    if len(parts) == 1:
+        return parts[0]
+    first, runner_up, calibration, ranking, epistemic = (
+        np.concatenate([getattr(part, name) for part in parts])
+        for name in ("classes", "runner_up", "calibration", "ranking", "epistemic")
+    )
+    data = [part.aleatoric for part in parts if part.aleatoric is not None]
+    sums = functools.reduce(operator.add, (part.sums for part in parts))
+    return Voxelwise(first, runner_up, calibration, ranking, epistemic, np.concatenate(data) if data else None, sums)
 
 
 def _steps(fine: list[int], coarse: list[int]) -> tuple[int, int, int] | None:
