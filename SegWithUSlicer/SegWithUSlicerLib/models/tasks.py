@@ -2,13 +2,13 @@
 
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from SegWithUCore.models.model_name import folder_name, site_version
-from SegWithUCore.models.model_row import ModelRow
+from SegWithUCore.models.model_row import WITHDRAWN, ModelRow
 from SegWithUCore.paths import user_models_folder
 from SegWithUCore.progress import time_left
 from SegWithUCore.worker.check import NNUNET
@@ -90,6 +90,13 @@ def download(row: ModelRow) -> ModelTask:
     target = user_models_folder() / folder_name(row.name, row.version)
     title = _("Download {model}").format(model=row.key)
     return ModelTask(DOWNLOAD, title, ("models", "download", row.key, "--yes"), str(target), goes_on=True)
+
+
+def withdrawn_since(task: ModelTask, rows: Sequence[ModelRow]) -> ModelRow | None:
+    """Return the version that a download would go on with although it is withdrawn by now: that was not agreed to."""
+    if task.kind != DOWNLOAD:
+        return None
+    return next((row for row in rows if row.key in task.arguments and row.state == WITHDRAWN), None)
 
 
 def import_model(source: Path) -> ModelTask:

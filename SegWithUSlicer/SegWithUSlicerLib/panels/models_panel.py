@@ -245,7 +245,8 @@ class ModelsPanel:
     def go_on(self) -> None:
         """Go on with what was cancelled, cut off or lost with Slicer."""
         task = self._unfinished()
-        if task is not None:
+        row = None if task is None else tasks.withdrawn_since(task, self.table.rows)
+        if task is not None and (row is None or _agrees(download_question(row))):
             self._begin(task)
 
     def cancel(self) -> None:

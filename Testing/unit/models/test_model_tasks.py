@@ -68,6 +68,14 @@ def test_a_model_that_is_being_written_is_not_listed(models: Path) -> None:
     assert [row.folder for row in installed_rows([models])] == [models / "liver-1.2.0"]
 
 
+def test_a_download_that_goes_on_asks_again_where_the_version_was_withdrawn(models: Path) -> None:
+    task, other = tasks.download(a_row()), a_row(version="1.3.0", state="withdrawn")
+    withdrawn = a_row(state="withdrawn", note="Sides are swapped.")
+    assert tasks.withdrawn_since(task, [a_row(), other]) is None
+    assert tasks.withdrawn_since(task, [other, withdrawn]) == withdrawn
+    assert tasks.withdrawn_since(tasks.refresh(), [withdrawn]) is None
+
+
 def test_questions_tell_size_licences_and_what_restricts(models: Path) -> None:
     asked = download_question(a_row(state="withdrawn", note="Sides are swapped."))
     for words in ("40.0 MB", "CC-BY-NC-4.0", "CC-BY-4.0", "forbid commercial use", "Sides are swapped."):
