@@ -121,9 +121,9 @@ def _job(options: argparse.Namespace) -> "tuple[Adoption, NnunetFolder]":
         Path(options.dataset),
         {name: case.group for name, case in cases.items()},
         options.checkpoint,
-        options.fold,
-        options.splits,
-        options.unseen,
+        first=options.fold,
+        splits=options.splits,
+        all_unseen=options.unseen,
     )
     first = read_nnunet_folder(options.folder, plan.folds[0].network, **reading)
     used = {name for fold in plan.folds for name in (*fold.seen, *fold.unseen)}
@@ -133,16 +133,16 @@ def _job(options: argparse.Namespace) -> "tuple[Adoption, NnunetFolder]":
     about = {name: getattr(options, name) for name in ABOUT}
     about["name"] = about["name"] or _name_of(options.output)
     return Adoption(
-        options.folder,
-        cases,
-        plan,
-        reading,
-        about,
-        options.output,
-        work,
-        options.epochs,
-        not options.no_hashes,
-        options.fold_share,
+        result=options.folder,
+        cases=cases,
+        plan=plan,
+        options=reading,
+        about=about,
+        output=options.output,
+        work=work,
+        epochs=options.epochs,
+        hashes=not options.no_hashes,
+        fold_share=options.fold_share,
     ), first
 
 
