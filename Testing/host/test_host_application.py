@@ -33,6 +33,25 @@ def test_module_is_set_up_then_entered_then_left_then_cleaned_up():
     assert widget.calls == ["enter", "exit", "enter", "exit", "cleanup"]
 
 
+def test_settling_waits_for_what_a_timer_does_once_and_soon():
+    with Host() as host:
+        import qt
+
+        done, timers = [], []
+        for name, delay_ms, once in (("soon", 150, True), ("later", 600_000, True), ("again and again", 60, False)):
+            timer = qt.QTimer()
+            timer.setSingleShot(once)
+            timer.setInterval(delay_ms)
+            timer.connect("timeout()", lambda name=name: done.append(name))
+            timer.start()
+            timers.append(timer)
+        host.settle(60)
+        assert "soon" in done
+        assert "later" not in done
+        for timer in timers:
+            timer.stop()
+
+
 def test_module_description_reaches_its_parent(open_module):
     open_module(EXAMPLE)
     module = slicer.modules.examplemodule

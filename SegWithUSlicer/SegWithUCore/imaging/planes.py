@@ -142,11 +142,14 @@ def outline(labels: np.ndarray) -> np.ndarray:
 
 
 def tinted(pixels: np.ndarray, risk: np.ndarray, top: float) -> np.ndarray:
-    """RGB pixels with the error probability over them."""
-    strength = np.clip((risk - TINT_FROM) / max(top - TINT_FROM, 1e-6), 0, 1)[..., None]
+    """RGB pixels (uint8) with the error probability over them."""
+    is_tinted = risk > TINT_FROM
+    strength = np.clip((risk[is_tinted] - TINT_FROM) / max(top - TINT_FROM, 1e-6), 0, 1)[..., None]
     colour = np.asarray(TINT_LOW) * (1 - strength) + np.asarray(TINT_HIGH) * strength
-    share = np.where(risk[..., None] > TINT_FROM, TINT_SHARES[0] * (1 - strength) + TINT_SHARES[1] * strength, 0)
-    return np.rint(pixels * (1 - share) + colour * share).astype(np.uint8)
+    share = TINT_SHARES[0] * (1 - strength) + TINT_SHARES[1] * strength
+    mixed = pixels.copy()
+    mixed[is_tinted] = np.rint(pixels[is_tinted] * (1 - share) + colour * share)
+    return mixed
 
 
 def tint_stops() -> list[tuple[float, tuple[int, int, int]]]:

@@ -1,6 +1,7 @@
 """Training on a few real cases through the command line: it improves, resumes bit for bit, and ends in a bundle."""
 
 import json
+import math
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,6 +16,7 @@ from training_runs import Workshop, tiny_recipe
 from SegWithUCore.cli.__main__ import main
 from SegWithUCore.models.bundle import read_bundle
 from SegWithUCore.models.weights_file import verify_weights
+from SegWithUCore.training import run_folder, trainer
 from SegWithUCore.training.backbone import BackboneTrainer
 from SegWithUCore.training.dataset import find_cases, prepare
 from SegWithUCore.training.head import HeadTrainer
@@ -82,8 +84,12 @@ def test_a_worse_later_epoch_does_not_replace_the_best(workshop: Workshop, monke
     save = RunFolder.save_best
     monkeypatch.setattr(RunFolder, "save_best", lambda *a: (kept.append(1), save(*a))[1])
     changes = {"epochs": 3, "validate_every": 1, "batch_size": 6}
+    drawn: list[int] = []
+    monkeypatch.setattr(run_folder, "draw_curves", lambda rows, work: (drawn.append(len(rows)), work.touch()))
+    monkeypatch.setattr(trainer, "CURVES_EVERY_S", math.inf)
     assert workshop.train("backbone", "worse", recipe=tiny_recipe(backbone_training=changes)) == 0
     assert len(kept) == 2
+    assert drawn == [3], "curves are drawn at the end, and not after each epoch"
     assert RunFolder(workshop.folder / "worse").facts()["backbone_best"] == {
         "epoch": 1,
         "select_brier": 0.2,
