@@ -109,7 +109,10 @@ def _sorted_out(sources: Sequence[Path]) -> tuple[list[Path], list[Path]]:
         saved += inside
         try:
             case_folders([source])
-        except InputError:
+        except InputError as error:
+            if not inside and source.is_dir():
+                what = f"no case folder and no file that a page saved (*{ENDING})"
+                raise InputError(f"{source} holds {what}: give the folder that came back.") from error
             if not inside:
                 raise
         else:

@@ -232,6 +232,8 @@ def test_a_file_that_somebody_else_made_is_refused_in_one_sentence_and_the_other
     assert "Traceback" not in outcome.err and "unexpected" not in outcome.err
     assert [path.name for path in case.glob("review.*")] == ["review.Eva_.._x.jsonl"]
     one_sentence(segwithu("merge-reviews", tmp_path / "nowhere", "--into", case), "no case folder")
+    words = "holds no case folder and no file that a page saved (*.segwithu.json)"
+    one_sentence(segwithu("merge-reviews", tmp_path / "pages", "--into", case), words)
 
 
 def test_a_case_without_regions_or_with_a_link_is_left_out_and_named(
