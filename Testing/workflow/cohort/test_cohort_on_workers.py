@@ -29,7 +29,8 @@ pytestmark = [
     pytest.mark.skipif(sys.platform == "win32", reason="kills processes by signals"),
 ]
 NAMES = ("hippocampus_001", "hippocampus_003", "hippocampus_004", "hippocampus_006", "hippocampus_007")
-PATIENCE_S = 120.0
+PATIENCE_S = 300.0
+"""How long to wait for what must come: no measure, beside other tests a worker takes its time to start."""
 
 
 @dataclass
@@ -205,7 +206,7 @@ def test_kills_at_random_moments_end_equal_to_an_uninterrupted_run(
 
     killer = threading.Thread(target=kill_now_and_then)
     killer.start()
-    deadline = time.monotonic() + 2 * PATIENCE_S  # a worker that never comes back must not keep the tests for ever
+    deadline = time.monotonic() + PATIENCE_S  # a worker that never comes back must not keep the tests for ever
     while kills < 4 and killer.is_alive() and time.monotonic() < deadline:
         outcome = segwithu.segment(
             *images, "--scheduler", workers.address, "--resume", "--take-over", model=tiny, output=output
