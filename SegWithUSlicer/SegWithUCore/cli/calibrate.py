@@ -187,10 +187,9 @@ def _regated(
     given: "Bundle", options: argparse.Namespace, cases: "Sequence[Case]", console: Console
 ) -> "tuple[Bundle, tuple[str, ...]]":
     """Choose the gate of a calibrated model."""
-    from ..training.dataset import find_cases
     from ..training.gate import gate_sentence, regated
 
-    judged = find_cases(options.gate)
+    judged = _gate_cases(options, cases)
     with console.progress("calibrate") as progress:
         bundle = regated(given, cases, judged, progress)
     return bundle, (gate_sentence(given, bundle),)
@@ -204,13 +203,31 @@ def _with_gate(
     record: "TrainingRecord | None" = None,
 ) -> "tuple[Bundle, tuple[str, ...]]":
     """Choose a gate for a bundle that was just written or is not calibrated, and calibrate it with that."""
-    from ..training.dataset import find_cases
     from ..training.gate import gate_sentence, with_gate
 
-    judged = find_cases(options.gate)
+    judged = _gate_cases(options, cases)
     with console.progress("calibrate") as progress:
         found = with_gate(bundle, cases, judged, options.output, progress, record)
     return found, (gate_sentence(None, found),)
+
+
+def _gate_cases(options: argparse.Namespace, fitting: "Sequence[Case]") -> "Sequence[Case]":
+    """Find the cases that gates are judged on.
+
+    Raises:
+        UsageError: some are those that table and scale are fitted on.
+    """
+    from ..training.dataset import find_cases
+
+    judged = find_cases(options.gate)
+    known = {case.reference.resolve() for case in fitting}
+    shared = [case.name for case in judged if case.reference.resolve() in known]
+    if shared:
+        raise UsageError(
+            f"--gate and --cases share {len(shared)} case(s), {shared[0]} first: a gate is judged on cases that "
+            "nothing was fitted on, so give others, such as --gate TABLE.csv:select."
+        )
+    return judged
 
 
 def _keep(model: str, sentences: tuple[str, ...], console: Console) -> None:

@@ -19,19 +19,21 @@ from SegWithUCore.training import gate as gates
 from SegWithUCore.training import recalibrate as recalibrating
 from SegWithUCore.training.refit import Refit, refit
 
+JUDGED = ("judged_1", "judged_2")
 Calibrate = Callable[..., Outcome]
 
 
 @pytest.fixture(scope="module")
 def table(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Twelve tiny cases; what is said of them is made up."""
+    """Twelve tiny cases and two to judge gates on; what is said of them is made up."""
     folder = tmp_path_factory.mktemp("site")
-    for number, case in enumerate(CASES):
+    names = [*(case.name for case in CASES), *JUDGED]
+    for number, name in enumerate(names):
         for part in ("images", "labels"):
             (folder / part).mkdir(exist_ok=True)
             image = sitk.GetImageFromArray(np.arange(64, dtype=np.uint8).reshape(4, 4, 4) + number)
-            sitk.WriteImage(image, str(folder / part / f"{case.name}.nii.gz"))
-    rows = "".join(f"{case.name},site\n" for case in CASES)
+            sitk.WriteImage(image, str(folder / part / f"{name}.nii.gz"))
+    rows = "".join(f"{name},{'select' if name in JUDGED else 'site'}\n" for name in names)
     (folder / "split.csv").write_text(f"case,role\n{rows}", encoding="utf-8")
     return f"{folder / 'split.csv'}:site"
 
@@ -47,9 +49,8 @@ def calibrate(table: str, monkeypatch: pytest.MonkeyPatch, segwithu: Command) ->
     def run(target: Path, chosen: float | None, *more: str) -> Outcome:
         gate = None if chosen is None else Gate(chosen, 0.64, 12)
         monkeypatch.setattr(gates, "choose_gate", lambda *_: gate)
-        return segwithu(
-            "calibrate", "--model", MODEL, "--cases", table, "--gate", table, "--output", target, "--json", *more
-        )
+        given = [] if "--gate" in more else ["--gate", table.replace(":site", ":select")]
+        return segwithu("calibrate", "--model", MODEL, "--cases", table, *given, "--output", target, "--json", *more)
 
     return run
 
@@ -106,3 +107,10 @@ def test_where_probabilities_fail_they_are_moved_with_the_gate_too(
 def test_an_output_that_exists_is_refused_before_anything_is_tried(calibrate: Calibrate, tmp_path: Path) -> None:
     outcome = calibrate(tmp_path, -6.0)
     assert outcome.code == 1 and "exists already" in str(outcome.events[-1]["text"])
+
+
+def test_a_gate_is_not_judged_on_the_cases_of_its_table(calibrate: Calibrate, table: str, tmp_path: Path) -> None:
+    outcome = calibrate(tmp_path / "new", -6.0, "--gate", table)
+    assert outcome.code == 2
+    assert f"share 12 case(s), {CASES[0].name} first" in str(outcome.events[-1]["text"])
+    assert not (tmp_path / "new").exists()
