@@ -293,14 +293,14 @@ def test_what_is_unusual_about_an_image_is_one_line_and_the_rest_on_demand(opene
 
     ui, show = opened.ui, opened.panel.inputs.show_preflight
     show(PreflightResult("About 3 s", notes=("It is bright.", "It is 12 % larger.")))
-    assert (ui.costLabel.text, ui.likenessLabel.text) == ("About 3 s", "Unlike the training images in 2 points.")
+    assert (ui.costLabel.text, ui.likenessLabel.text) == ("About 3 s", "No warning; 2 notes on the image.")
     assert ui.likenessLabel.toolTip == "It is bright.\nIt is 12 % larger."
     assert (ui.likenessButton.visible, ui.likenessDetailsLabel.visible) == (True, False)
     ui.likenessButton.click()
     assert ui.likenessDetailsLabel.visible
     assert ui.likenessDetailsLabel.text == "• It is bright.\n• It is 12 % larger."
     show(PreflightResult("About 3 s", notes=("It is bright.",)))
-    assert ui.likenessLabel.text == "Unlike the training images in one point."
+    assert ui.likenessLabel.text == "No warning; one note on the image."
     show(PreflightResult("About 3 s", is_like=True))
     assert (ui.likenessLabel.text, ui.likenessLabel.toolTip) == ("Looks like the training images.", "")
     assert (ui.likenessButton.visible, ui.likenessDetailsLabel.visible) == (False, False)

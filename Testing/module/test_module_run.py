@@ -210,7 +210,7 @@ def test_time_and_memory_are_predicted_and_a_warning_stands_before_the_run(opene
     opened.panel.inputs.choose(sample_crop(), None)
     opened.wait(lambda: opened.ui.costLabel.text.startswith("About"))
     assert "GB of memory on CPU" in opened.ui.costLabel.text
-    assert opened.ui.likenessLabel.text.startswith("Unlike the training images in ")
+    assert opened.ui.likenessLabel.text.startswith("No warning; ")
     assert not opened.ui.bannerFrame.visible
     from SegWithUSlicerLib.scene.sample import load_volume
 

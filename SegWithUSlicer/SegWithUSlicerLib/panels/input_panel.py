@@ -195,7 +195,7 @@ class InputPanel:
 
         Warnings have a banner of their own, so that nothing is said here then.
         """
-        text = _("Looks like the training images.") if result.is_like else _unlike_text(len(result.notes))
+        text = _("Looks like the training images.") if result.is_like else _notes_text(len(result.notes))
         self._likeness.show("" if result.warnings else text, result.notes)
         self.ui.costLabel.text = result.cost
         self.ui.costLabel.visible = bool(result.cost)
@@ -329,12 +329,12 @@ def check_paths() -> str:
     return ""
 
 
-def _unlike_text(points: int) -> str:
-    if not points:
+def _notes_text(notes: int) -> str:
+    if not notes:
         return ""
-    if points == 1:
-        return _("Unlike the training images in one point.")
-    return _("Unlike the training images in {n} points.").format(n=points)
+    if notes == 1:
+        return _("No warning; one note on the image.")
+    return _("No warning; {n} notes on the image.").format(n=notes)
 
 
 def _tool_tip(channel: str) -> str:
