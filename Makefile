@@ -62,6 +62,7 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.desktop: $(BIN)/python pyproject.toml
+	@echo "installing packages into $(VENV), some minutes the first time"
 	$(BIN)/python -m pip install --quiet -e ".[desktop]"
 	@touch $@
 

@@ -22,7 +22,7 @@ class StageClock:
         self.expect(expected)
         self.spent = [0.0] * len(expected)
         self.passed_over = [False] * len(expected)
-        self.begun = 0.0
+        self.begun, self.shown = 0.0, 0.0
 
     def expect(self, seconds: Sequence[float]) -> None:
         """Expect other seconds of the stages."""
@@ -41,7 +41,7 @@ class StageClock:
         self.spent[number] = self.now() - self.begun
 
     def look(self, number: int, fraction: float) -> tuple[float, str]:
-        """Return the share of all that is done, and the time left in words.
+        """Return the share of all that is done, never less than before, and the time left in words.
 
         Args:
             fraction: of stage `number` that is done.
@@ -54,4 +54,5 @@ class StageClock:
         pace = worked / planned if planned > 0 and worked > 0 else 1.0
         here = spent / fraction if known else max(pace * self.expected[number], spent)
         left = here - spent + pace * sum(self.expected[number + 1 :])
-        return (done / (done + left) if done + left > 0 else 0.0), time_left(left) if left >= 1 else ""
+        self.shown = max(self.shown, done / (done + left) if done + left > 0 else 0.0)
+        return self.shown, time_left(left) if left >= 1 else ""

@@ -158,3 +158,6 @@ def test_time_left_is_told_from_the_first_second_and_follows_the_pace() -> None:
     clock.end(1)
     clock.begin(2)
     assert clock.look(2, 0.0)[0] == 0.5
+    now = 400.0  # far slower than all before: more is left than was thought, but a bar does not go back
+    share, left = clock.look(2, 0.1)
+    assert (share, left) == (0.5, "about 45 min left")
