@@ -30,20 +30,39 @@ class InFloat32(torch.nn.Module):
 
 
 class SliceBySlice(torch.nn.Conv3d):
-    """A 3D convolution with a kernel of 1 x k x k, computed as a 2D one over all slices.
+    """A 3D convolution that leaves the number of slices as it is, computed as a 2D one over all slices.
 
-    The same sums. As 3D in bfloat16, its gradient by the weights overwrites memory on processors with AMX ("double
-    free"; torch 2.13, oneDNN's `brgconv_bwd_w`, windows of 8 x 192 x 160). Without AMX a step takes 13.5 s, not 6.
+    The same sums: neighbouring slices are further channels. As 3D in bfloat16, gradients overwrite memory on processors
+    with AMX ("double free", or a crash; torch 2.13, oneDNN's `brgconv_bwd_w`, windows of 7 or 8 x 192 x 160).
     """
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """As Conv3d; (batch, channels, slices, rows, columns)."""
-        batch, channels, slices, *plane = input.shape
-        flat = torch.nn.functional.conv2d(
-            input.transpose(1, 2).reshape(batch * slices, channels, *plane),
-            self.weight.squeeze(2), self.bias, self.stride[1:], self.padding[1:],
-        )  # fmt: skip
-        return flat.reshape(batch, slices, *flat.shape[1:]).transpose(1, 2)
+        depth, around = self.kernel_size[0], int(self.padding[0])
+        padded = torch.nn.functional.pad(input, (0, 0, 0, 0, around, around))
+        slices = padded.shape[2] - depth + 1
+        near = torch.cat([padded[:, :, first : first + slices] for first in range(depth)], 1)
+        weight = self.weight.transpose(1, 2).flatten(1, 2)
+        flat = torch.nn.functional.conv2d(_flat(near), weight, self.bias, self.stride[1:], self.padding[1:])
+        return _stacked(flat, len(input))
+
+
+class TransposedSliceBySlice(torch.nn.ConvTranspose3d):
+    """The same for a transposed convolution whose kernel is one slice deep."""
+
+    def forward(self, input: torch.Tensor, output_size: Any = None) -> torch.Tensor:
+        """As ConvTranspose3d; (batch, channels, slices, rows, columns)."""
+        weight = self.weight.squeeze(2)
+        flat = torch.nn.functional.conv_transpose2d(_flat(input), weight, self.bias, self.stride[1:], self.padding[1:])
+        return _stacked(flat, len(input))
+
+
+def _flat(volumes: torch.Tensor) -> torch.Tensor:
+    return volumes.transpose(1, 2).flatten(0, 1)
+
+
+def _stacked(slices: torch.Tensor, batch: int) -> torch.Tensor:
+    return slices.unflatten(0, (batch, -1)).transpose(1, 2)
 
 
 class nnUNetTrainerHours(nnUNetTrainer):  # noqa: N801 (nnU-Net's way of naming)
@@ -60,11 +79,13 @@ class nnUNetTrainerHours(nnUNetTrainer):  # noqa: N801 (nnU-Net's way of naming)
         self.save_every = 1
 
     def initialize(self) -> None:
-        """As nnU-Net's; flat kernels are computed slice by slice."""
+        """As nnU-Net's; convolutions are computed slice by slice."""
         super().initialize()
         for layer in self.network.modules():
-            if isinstance(layer, torch.nn.Conv3d) and layer.kernel_size[0] == 1 < layer.kernel_size[1]:
+            if isinstance(layer, torch.nn.Conv3d) and layer.stride[0] == 1:
                 layer.__class__ = SliceBySlice
+            elif isinstance(layer, torch.nn.ConvTranspose3d) and layer.kernel_size[0] == layer.stride[0] == 1:
+                layer.__class__ = TransposedSliceBySlice
 
     def _build_loss(self) -> torch.nn.Module:
         return InFloat32(super()._build_loss())
