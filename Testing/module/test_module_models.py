@@ -139,6 +139,7 @@ def test_a_model_that_comes_during_a_run_is_offered_when_that_has_ended(
     from SegWithUSlicerLib.run.controller import RunStatus
 
     panel = store.opened.panel
+    panel._models_changed()  # the panel is that of the tests before
     shutil.copytree(registry / "liver-1.2.0", tmp_path / "models" / "liver-1.2.0")
     with monkeypatch.context() as patch:
         patch.setattr(type(panel), "is_busy", True)

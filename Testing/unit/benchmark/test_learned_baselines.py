@@ -130,3 +130,13 @@ def test_without_scikit_learn_the_row_says_so(
     missing = ImageTrees(Band()).lacks(cases.fitting())
     assert missing is not None
     assert "pip install scikit-learn" in missing
+
+
+def test_trees_of_one_patient_are_grown_once(backbone: FrozenBackbone, cases: Cases) -> None:
+    fitting = cases.fitting()
+    for case in fitting.calibration:
+        case.__dict__["group"] = "one"
+    baseline = ImageTrees(Band())
+    baseline.fit(fitting)
+    assert len(baseline.state()["folds"]) == 4
+    assert np.isfinite(baseline.answers(cases.seen["case0"])[baseline.rows[0]].score).all()

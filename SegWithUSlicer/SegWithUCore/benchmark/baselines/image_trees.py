@@ -2,9 +2,11 @@
 
 import importlib.util
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
+import torch
 
 from ...calibration.local_features import Steps, boundary_normals, local_features, neighbour_axes
 from ...evaluation.frozen_backbone import FrozenCase
@@ -99,24 +101,26 @@ class ImageTrees(Baseline):
         self._seen = {name: np.asarray(values) for name, values in state.items()}
         self._fold_of = dict(zip(self._seen["names"].tolist(), self._seen["folds"].tolist(), strict=True))
         columns, wrong, fold = (self._seen[name] for name in ("columns", "wrong", "fold"))
-        kept = (
-            [fold != number for number in range(int(self._seen["folds"].max()) + 1)] if len(self._fold_of) > 1 else []
-        )
-        self._trees = [self._grown(columns[each], wrong[each]) for each in [*kept, np.ones(fold.shape, bool)]]
+        count = int(self._seen["folds"].max()) + 1
+        others = [fold != number for number in range(count if count > 1 else 0)]
+        self._trees = [self._grown(columns[each], wrong[each]) for each in [*others, np.ones(fold.shape, bool)]]
 
     def answers(self, case: FrozenCase) -> dict[str, UncertaintyPrediction]:
         """Answers by row; a calibration case is judged as a new one, by trees that have not seen it."""
         score = (1 - case.probabilities.max(0)).astype(np.float32)
         voxels, columns = self._columns(case)
         if len(columns):
-            chances = self._trees[self._fold_of.get(case.name, -1)].predict_proba(columns)
+            with _threads():
+                chances = self._trees[self._fold_of.get(case.name, -1)].predict_proba(columns)
             score[voxels] = chances[:, 1] if self._seen["wrong"].any() else 0
         return {self.rows[0]: UncertaintyPrediction(score)}
 
     def _grown(self, columns: np.ndarray, wrong: np.ndarray) -> Any:
         from sklearn.ensemble import HistGradientBoostingClassifier
 
-        return HistGradientBoostingClassifier(random_state=self.seed, early_stopping=False, **TREES).fit(columns, wrong)
+        grown = HistGradientBoostingClassifier(random_state=self.seed, early_stopping=False, **TREES)
+        with _threads():
+            return grown.fit(columns, wrong)
 
     def _columns(self, case: FrozenCase) -> tuple[tuple[np.ndarray, np.ndarray, np.ndarray], np.ndarray]:
         """Return the voxels in doubt, and what trees see of them, float32 (voxels, columns)."""
@@ -136,6 +140,13 @@ class ImageTrees(Baseline):
     def _steps(case: FrozenCase) -> Steps:
         axes = neighbour_axes(tuple(case.working.GetSpacing()[::-1]))
         return steps_on_grid(axes, case.working, case.images[0])
+
+
+def _threads() -> AbstractContextManager[Any]:
+    """As many threads as the networks have: scikit-learn takes all that there are."""
+    from threadpoolctl import threadpool_limits
+
+    return threadpool_limits(torch.get_num_threads())
 
 
 @baseline("image-trees", title="boosted trees with the image")
