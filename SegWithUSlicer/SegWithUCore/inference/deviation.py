@@ -13,7 +13,7 @@ REFUSED = "refused"
 
 KINDS = (
     *("field of view", "spacing", "empty", "picture", "noise", "contrast", "grey values", "intensities", "shading"),
-    *("sharpness", "volume", "predicted Dice", "region of interest", "place", "model", "memory", "preview"),
+    *("sharpness", "volume", "predicted Dice", "region of interest", "place", "model", "memory", "preview", "regions"),
 )
 """What a deviation may be about."""
 

@@ -144,6 +144,8 @@ def compute_case(
         clock.follow("finding regions")
         check_regions_fit(maps.error_probability, job.files[0])
         regions = regions_of_maps(maps, model.bundle.labels, box.crop_grid(given.grid))
+    if regions is not None and regions.left_out:
+        notes = [*notes, Deviation(WARNING, regions.left_out_sentence, "regions")]
     structures, further = _structures(maps, given.grid, model, is_refused(warnings))
     return CaseResult(
         name=job.name,

@@ -17,6 +17,9 @@ BLOB_VOXELS = 2.5
 ONE_WAY = 0.75
 """Share of the expected error that must point one way for a thick region to count as missed or extra part."""
 
+MOST_REGIONS = 20_000
+"""Nobody looks at more, and their list would not be read again (`input_files`): 4 MB. Noise alone has so many."""
+
 Columns = dict[str, Sequence[Any]]
 """Attributes of `Region` for all regions, by name; each indexed by region number, of which 0 is no region."""
 
@@ -86,13 +89,25 @@ class FoundRegions:
         regions: rank 1 first.
         labels: (z, y, x), the region's id or 0; uint16, or uint32 beyond 65 535 regions.
         expected_wrong_mm3: of everything that was assessed.
-        low_density_mm3: expected wrong volume of uncertain voxels spread too thin to make a region, by structure name.
+        low_density_mm3: expected wrong volume of uncertain voxels spread too thin to make a region, by structure name;
+            of the regions beyond `MOST_REGIONS`, too.
+        left_out: how many regions these are, those with the least expected wrong volume.
     """
 
     regions: tuple[Region, ...]
     labels: np.ndarray
     expected_wrong_mm3: float
     low_density_mm3: dict[str, float]
+    left_out: int = 0
+
+    @property
+    def left_out_sentence(self) -> str:
+        """Say that regions are left out, and what that means."""
+        return (
+            f"There are {len(self.regions) + self.left_out} regions worth a look, and the {len(self.regions)} with the "
+            "largest expected wrong volume are listed: so many mean that the model cannot read this image, so check "
+            "that it is of the kind that the model was trained on."
+        )
 
     def summary(self, settings: RegionSettings) -> dict[str, Any]:
         """Summarise for `case.json`."""
@@ -125,13 +140,31 @@ def find_regions(assessed: Assessed, settings: RegionSettings | None = None) -> 
         solid=settings.threshold,
         min_density=settings.min_density,
     )
+    region, left_out = _largest(voxels, region)
     total = expected_wrong_voxels(assessed.error_probability) * voxel_mm3
     return FoundRegions(
         _described(assessed, voxels, region, int(region.max(initial=0))),
         _label_volume(voxels, region),
         total,
         _low_density_mm3(assessed, voxels, region == 0, voxel_mm3),
+        left_out,
     )
+
+
+def _largest(voxels: UncertainVoxels, region: np.ndarray) -> tuple[np.ndarray, int]:
+    """Keep the `MOST_REGIONS` regions with the most expected wrong volume, in the order of their numbers.
+
+    Returns:
+        The region of each voxel, numbered anew, and how many regions were left out.
+    """
+    count = int(region.max(initial=0))
+    if count <= MOST_REGIONS:
+        return region, 0
+    wrong = np.bincount(region, voxels.probability, count + 1)[1:]
+    kept = np.sort(np.argsort(-wrong, kind="stable")[:MOST_REGIONS]) + 1
+    number = np.zeros(count + 1, region.dtype)
+    number[kept] = np.arange(1, MOST_REGIONS + 1)
+    return number[region], count - MOST_REGIONS
 
 
 def _label_volume(voxels: UncertainVoxels, region: np.ndarray) -> np.ndarray:

@@ -51,6 +51,26 @@ class TestWhatBecomesARegion:
         assert len(found.regions) == 1
         assert found.low_density_mm3["organ"] > 0.8 * 0.26 * (shell(organ) & ~lesion).sum()
 
+    def test_of_too_many_regions_the_largest_are_listed_and_the_rest_is_counted(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        phantom = Phantom().predict(ball((30, 30, 30), 12), ORGAN)
+        for number, radius in enumerate((3, 5, 4, 2)):
+            phantom.doubt(ball((8 + 14 * number, 8, 8), radius), 0.5, ORGAN)
+        every = find_regions(phantom.assessed())
+        monkeypatch.setattr("SegWithUCore.regions.find_regions.MOST_REGIONS", 2)
+        found = find_regions(phantom.assessed())
+        assert (len(every.regions), every.left_out, len(found.regions), found.left_out) == (4, 0, 2, 2)
+        assert [each.expected_wrong_mm3 for each in found.regions] == [
+            each.expected_wrong_mm3 for each in every.regions[:2]
+        ]
+        for before, after in zip(every.regions, found.regions, strict=False):
+            np.testing.assert_array_equal(voxels_of(found, after.id), voxels_of(every, before.id))
+        assert set(np.unique(found.labels)) == {0, 1, 2}
+        left = sum(each.expected_wrong_mm3 for each in every.regions[2:])
+        assert sum(found.low_density_mm3.values()) == pytest.approx(left + sum(every.low_density_mm3.values()))
+        assert "There are 4 regions" in found.left_out_sentence and "the 2 with the largest" in found.left_out_sentence
+
     def test_a_thick_patch_of_a_thin_shell_comes_alone(self) -> None:
         organ = ball((30, 30, 30), 20)
         patch = shell(organ, 2, 2) & ball((30, 30, 50), 6)
