@@ -121,6 +121,8 @@ def _regions_text(folder: Path, regions: Sequence[Region], found: "FoundRegions"
         f"{len(regions)} regions hold {inside:.0f} of the {found.expected_wrong_mm3:.0f} mm3 that are expected to be "
         f"wrong; {thin:.0f} mm3 are spread thin along boundaries, the rest over voxels that are hardly uncertain."
     )
+    if found.left_out:
+        lines.append(found.left_out_sentence)
     return "\n".join(lines)
 
 
