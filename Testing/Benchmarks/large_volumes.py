@@ -273,7 +273,8 @@ def table(rows: dict[str, dict[str, Any]]) -> str:
         cells += [f"{left['within_20']:.0%} within 20 %, median {left['median']:.0%} wrong"]
         lines.append("| " + " | ".join(map(str, cells)) + " |")
     lines += ["", *(f"{name}: {row['remark']}" for name, row in rows.items() if "remark" in row)]
-    lines += ["", f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, with other work on them.", ""]
+    machine = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"
+    lines += ["", f"{machine}, one thread, one other program on the second core.", ""]
     return "\n".join(lines)
 
 
