@@ -111,6 +111,7 @@ def main() -> int:
         rows = {each: rows[each] for each in RUNS if each in rows}
         record.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
         (options.output / "large_volumes.md").write_text(table(rows), encoding="utf-8")
+        draw(rows, options.output / "large_volumes.png")
     print(table(rows))
     return int(not all(kept(RUNS[name], row) for name, row in rows.items()))
 
@@ -257,6 +258,32 @@ def write_bundle(folder: Path, run: Run) -> None:
         "tempering_scale": 1.0,
     }
     add_graphs(write_bundle_json(replace(bundle, calibration=calibration), folder), folder)
+
+
+def draw(rows: dict[str, dict[str, Any]], path: Path) -> None:
+    """Draw the memory curve: peak (points) and what was foreseen (lines) by the number of voxels."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(6, 4))
+    for colour, (engine, classes) in enumerate((e, c) for e in ("torch", "openvino") for c in MOST_GB):
+        wanted = [
+            name for name, run in RUNS.items() if (run.engine, run.classes, run.nnunet) == (engine, classes, False)
+        ]
+        runs = [(np.prod(RUNS[name].size) / 1e6, rows[name]) for name in wanted if name in rows]
+        voxels = [at for at, _ in runs]
+        axes.plot(voxels, [row["foreseen_mb"] / 1000 for _, row in runs], f"C{colour}-", lw=1)
+        axes.plot(
+            voxels, [row["used_mb"] / 1000 for _, row in runs], f"C{colour}o", label=f"{engine}, {classes} classes"
+        )
+    axes.set(xscale="log", xlabel="million voxels", ylabel="memory, GB", ylim=(0, None))
+    axes.set_title("Peak memory (points) and what was foreseen (lines)")
+    axes.legend()
+    figure.tight_layout()
+    figure.savefig(path, dpi=100)
+    pyplot.close(figure)
 
 
 def table(rows: dict[str, dict[str, Any]]) -> str:
