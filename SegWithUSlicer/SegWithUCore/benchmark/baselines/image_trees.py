@@ -1,4 +1,4 @@
-"""Boosted trees that see softmax, distance and the image: the strongest simple rival."""
+"""Boosted trees that see softmax, distance and the image: the strongest simple baseline."""
 
 import importlib.util
 from collections.abc import Mapping
