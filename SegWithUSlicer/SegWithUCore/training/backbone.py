@@ -19,6 +19,7 @@ from ..network.backbones.user_network import register_network
 from ..network.weights import unique_state
 from .augmentation import ScaledWindows, WindowSampler, augmentation, thick_axis_of
 from .dataset import PreparedCase, left_right_axis
+from .mixed_precision import autocast
 from .recipe import BackboneTraining, HeadTraining, Recipe
 from .run_folder import RunFolder
 from .trainer import Trainer, cosine
@@ -185,8 +186,3 @@ def _load_plain(network: nn.Module, weights: Mapping[str, torch.Tensor]) -> None
 
 def _supervises(name: str) -> bool:
     return "super_head" in name or "deep_supervision" in name
-
-
-def autocast(precision: str) -> torch.autocast:
-    """Use mixed precision on the CPU if asked for."""
-    return torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16")

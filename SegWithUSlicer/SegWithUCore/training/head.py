@@ -21,8 +21,9 @@ from ..network.segwithu import SegWithU
 from ..network.weights import load_state
 from ..progress import Progress, silent
 from .augmentation import WindowSampler, augmentation, mirroring, thick_axis_of
-from .backbone import BackboneTrainer, autocast, spec_of, training_window
+from .backbone import BackboneTrainer, spec_of, training_window
 from .dataset import PreparedCase, left_right_axis
+from .mixed_precision import autocast
 from .recipe import Recipe
 from .run_folder import RunFolder
 from .trainer import Trainer, cosine

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
+from ..errors import InputError
 from ..progress import Progress, silent, time_left
 from .augmentation import WindowSampler, case_seed, epoch_order
 from .dataset import PreparedCase
@@ -173,11 +174,21 @@ class Trainer(ABC):
         loss, terms = self.loss_of(batch, cases, seed)
         self.optimiser.zero_grad()
         loss.backward()
-        nn.utils.clip_grad_norm_(self.parameters, self._common.gradient_clip)
+        size = nn.utils.clip_grad_norm_(self.parameters, self._common.gradient_clip)
+        if not torch.isfinite(size + loss.detach()):
+            raise self._diverged(float(loss.detach()), float(size))
         self.optimiser.step()
         self.scheduler.step()
         self.after_step()
         return {"loss": float(loss.detach()), **{name: float(term.detach()) for name, term in terms.items()}}
+
+    def _diverged(self, loss: float, gradient: float) -> InputError:
+        """Say that no step can be made, before the weights are spoilt."""
+        return InputError(
+            f"Training the {self.part} stopped in epoch {self.next_epoch + 1} at a loss of {loss:g} whose gradient has "
+            f"the length {gradient:g}: in the recipe, lower 'learning_rate' or set 'precision' to \"float32\", and "
+            f"begin anew."
+        )
 
     def _scheduler(self) -> LambdaLR:
         """Make a scheduler for the next epoch. It has no state but the step, so every older run folder resumes."""

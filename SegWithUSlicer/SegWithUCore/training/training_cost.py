@@ -9,7 +9,8 @@ import torch
 from monai.losses import DiceCELoss
 
 from ..network.backbones import build_backbone, count_parameters
-from .backbone import autocast, spec_of, supervised
+from .backbone import spec_of, supervised
+from .mixed_precision import autocast
 from .plan import Choice
 from .recipe import Recipe
 

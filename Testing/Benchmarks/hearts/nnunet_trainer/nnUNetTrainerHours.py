@@ -73,6 +73,10 @@ class nnUNetTrainerHours(nnUNetTrainer):  # noqa: N801 (nnU-Net's way of naming)
     ) -> None:
         # spelt out, for nnU-Net notes the arguments by the names of this signature
         super().__init__(plans, configuration, fold, dataset_json, device)
+        if threads := os.environ.get(
+            "OMP_NUM_THREADS"
+        ):  # nnU-Net takes all cores: pinned to one, they wait for each other
+            torch.set_num_threads(int(threads))
         self.num_epochs = int(os.environ.get("HOURS_EPOCHS", EPOCHS))
         self.num_iterations_per_epoch = int(os.environ.get("HOURS_ITERATIONS", ITERATIONS))
         self.num_val_iterations_per_epoch = 2
