@@ -1,9 +1,14 @@
-"""Thirds of the training patients, each left out once: no patient is on both sides.
+"""Tables of cases: thirds of the training patients, each left out once, and the test cases that nobody has seen.
 
-Standard library only, for nnU-Net's environment reads it too.
+    python Testing/Benchmarks/hearts/patient_folds.py --data ../shared/data/acdc --output ../runs/hearts/folds/acdc
+
+No patient is on both sides of a fold. Standard library only, for nnU-Net's environment reads it too.
 """
 
+import argparse
 import csv
+import gzip
+import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -42,22 +47,59 @@ def write_fold_tables(data: Path, target: Path) -> list[Path]:
     rows = read_rows(data / "split.csv")
     train = [row for row in rows if row.role == "train"]
     folds = fold_of(train)
+    _link_images(data, target)
+    return [_write(target / f"fold{fold + 1}.csv", _of_fold(rows, folds, fold)) for fold in range(FOLDS)]
+
+
+def _of_fold(rows: Sequence[Row], folds: Mapping[str, int], fold: int) -> list[Row]:
+    found = []
+    for row in rows:
+        if row.role == "train":
+            found.append(Row(row.case, row.patient, "out" if folds[row.patient] == fold else "train"))
+        elif row.role == "select":
+            found.append(row)
+    return found
+
+
+def write_unseen_table(data: Path, target: Path) -> Path:
+    """A split table `unseen.csv` without the test patients one of whose images is that of another role's case too.
+
+    Args:
+        data: folder with `images`, `labels` and `split.csv`.
+        target: made where it is missing.
+    """
+    rows = read_rows(data / "split.csv")
+    hashes = {row.case: _image_hash(data / "images" / f"{row.case}.nii.gz") for row in rows}
+    others = {hashes[row.case] for row in rows if row.role != "test"}
+    seen = {row.patient for row in rows if row.role == "test" and hashes[row.case] in others}
+    _link_images(data, target)
+    return _write(target / "unseen.csv", [row for row in rows if row.role != "test" or row.patient not in seen])
+
+
+def _image_hash(path: Path) -> str:
+    with gzip.open(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _link_images(data: Path, target: Path) -> None:
     target.mkdir(parents=True, exist_ok=True)
     for part in ("images", "labels"):
         if not (target / part).exists():
             (target / part).symlink_to((data / part).resolve(), target_is_directory=True)
-    return [_write_table(target / f"fold{fold + 1}.csv", rows, folds, fold) for fold in range(FOLDS)]
 
 
-def _write_table(path: Path, rows: Sequence[Row], folds: Mapping[str, int], fold: int) -> Path:
-    lines = ["case,patient,role"]
-    for row in rows:
-        role = row.role
-        if role == "train":
-            role = "out" if folds[row.patient] == fold else "train"
-        if role in ("train", "out", "select"):
-            lines.append(f"{row.case},{row.patient},{role}")
+def _write(path: Path, rows: Sequence[Row]) -> Path:
+    lines = ["case,patient,role", *(f"{row.case},{row.patient},{row.role}" for row in rows)]
     work = path.with_name(f".{path.name}.{os.getpid()}")
     work.write_text("\n".join(lines) + "\n", encoding="utf-8")
     work.replace(path)
     return path
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder with images, labels and split.csv")
+    parser.add_argument("--output", type=Path, required=True, help="folder of the tables")
+    options = parser.parse_args()
+    for path in [*write_fold_tables(options.data, options.output), write_unseen_table(options.data, options.output)]:
+        print(path)

@@ -19,7 +19,7 @@ import hearts_trainings
 import nnunet_data
 import trainings
 from hearts_trainings import commands, done, locked, status
-from patient_folds import read_rows, write_fold_tables
+from patient_folds import read_rows, write_fold_tables, write_unseen_table
 from trainings import Training, planned, progress_of
 
 from SegWithUCore.training.recipe import read_recipe
@@ -147,6 +147,16 @@ def test_folds_part_the_training_patients(kind: str, data_folder: Path, tmp_path
         left_out += [row.case for row in fold if row.role == "out"]
     assert sorted(left_out) == sorted(train)
     assert (tmp_path / "images").resolve() == (data_folder / kind / "images").resolve()
+
+
+@pytest.mark.parametrize(("kind", "seen"), [("acdc", {"patient074"}), ("hippocampus", set())])
+def test_a_test_patient_whose_images_are_a_training_patient_s_is_left_out(
+    kind: str, seen: set[str], data_folder: Path, tmp_path: Path
+) -> None:
+    rows = read_rows(data_folder / kind / "split.csv")
+    kept = read_rows(write_unseen_table(data_folder / kind, tmp_path))
+    assert [row for row in rows if row.patient not in seen] == kept
+    assert sum(row.role == "test" for row in rows) - sum(row.role == "test" for row in kept) == 2 * len(seen)
 
 
 def test_nnunets_splits_keep_patients_apart(data_folder: Path) -> None:
