@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import SimpleITK as sitk
 import torch
+from kept_reader import kept_reader
 from repository import ROOT
 
 from SegWithUCore.cli.__main__ import main
@@ -71,7 +72,7 @@ class Command:
         self._capture.readouterr()
         handler = signal.getsignal(signal.SIGTERM)
         try:
-            with one_thread():
+            with one_thread(), kept_reader():
                 code = main([str(argument) for argument in arguments])
         except SystemExit as error:  # argparse
             code = int(error.code or 0)

@@ -19,7 +19,7 @@ from ..network.backbones.user_network import register_network
 from ..network.weights import unique_state
 from .augmentation import ScaledWindows, WindowSampler, augmentation, thick_axis_of
 from .dataset import PreparedCase, left_right_axis
-from .mixed_precision import autocast
+from .mixed_precision import autocast, check_gradients
 from .recipe import BackboneTraining, HeadTraining, Recipe
 from .run_folder import RunFolder
 from .trainer import Trainer, cosine
@@ -149,6 +149,7 @@ def _network_of(recipe: Recipe, run: RunFolder, start: Mapping[str, torch.Tensor
     spec = spec_of(recipe)
     run.check_network(spec.kind)
     network = build_backbone(supervised(spec, recipe.backbone_training))
+    check_gradients(network, recipe.backbone_training.precision)
     if start is not None:
         _load_plain(network, start)
     return network

@@ -184,10 +184,13 @@ class Trainer(ABC):
 
     def _diverged(self, loss: float, gradient: float) -> InputError:
         """Say that no step can be made, before the weights are spoilt."""
+        remedy = "a lower 'learning_rate'"
+        if self._common.precision != "float32":
+            remedy += " or the 'precision' \"float32\""
         return InputError(
-            f"Training the {self.part} stopped in epoch {self.next_epoch + 1} at a loss of {loss:g} whose gradient has "
-            f"the length {gradient:g}: in the recipe, lower 'learning_rate' or set 'precision' to \"float32\", and "
-            f"begin anew."
+            f"Training the {self.part} in {self.run.path} stopped in epoch {self.next_epoch + 1} at a loss of {loss:g} "
+            f"whose gradient has the length {gradient:g}, and the epochs before are kept: begin a new run whose recipe "
+            f"has {remedy} under '{self.part}_training'."
         )
 
     def _scheduler(self) -> LambdaLR:

@@ -7,12 +7,18 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 from training_runs import tiny_recipe
 
 from SegWithUCore.errors import InputError
 from SegWithUCore.training.backbone import BackboneTrainer
 from SegWithUCore.training.dataset import PreparedCase
-from SegWithUCore.training.mixed_precision import Geometry, autocast, weight_gradient
+from SegWithUCore.training.mixed_precision import (
+    Geometry,
+    autocast,
+    check_gradients,
+    weight_gradient,
+)
 from SegWithUCore.training.recipe import recipe_from_json
 from SegWithUCore.training.run_folder import RunFolder
 
@@ -25,6 +31,7 @@ GEOMETRIES = [
     Geometry((3, 1, 1), (1, 0, 0), (1, 2, 1), False, (0, 0, 0), 2),
     Geometry((2, 2, 2), (0, 0, 0), (1, 1, 1), True, (0, 0, 0), 1),
     Geometry((3, 2, 1), (1, 1, 0), (2, 1, 1), True, (2, 1, 0), 2),
+    Geometry((1, 1, 1), (1, 1, 2), (2, 2, 2), True, (1, 1, 1), 2),
 ]
 
 
@@ -89,6 +96,43 @@ def test_images_without_a_batch_axis_are_convolved_too() -> None:
         torch.testing.assert_close(alone, batched.reshape(alone.shape))
 
 
+@pytest.mark.parametrize("padding", [1, "same"])
+def test_networks_may_compute_parts_anew_for_their_gradients(padding: int | str) -> None:
+    layer, image = layer_and_image(nn.Conv3d, (96, 32), (4, 32, 64), kernel_size=3, padding=padding)
+    wanted = gradients(layer, image, "float32")
+    image.requires_grad_()
+    with autocast("bfloat16"):
+        output = checkpoint(layer, image, use_reentrant=False)
+    change = torch.randn(output.shape, generator=torch.Generator().manual_seed(1))
+    (output.float() * change).sum().backward()
+    for exact, found in zip(wanted, [image, *layer.parameters()], strict=True):
+        assert (found.grad - exact).norm() < BFLOAT16_STEP * exact.norm() * 2
+
+
+def test_parts_whose_gradients_would_not_be_seen_are_refused() -> None:
+    layer, image = layer_and_image(nn.Conv3d, (2, 3), (4, 8, 8), kernel_size=3)
+    with autocast("bfloat16"), pytest.raises(InputError, match="use_reentrant=False"):
+        checkpoint(layer, image.requires_grad_(), use_reentrant=True)
+    with autocast("bfloat16"), torch.no_grad():
+        assert layer.requires_grad_(False)(image).dtype == torch.bfloat16
+
+
+def test_networks_that_are_not_python_are_trained_in_float32_only() -> None:
+    network = nn.Sequential(nn.Identity(), torch.jit.script(nn.Conv3d(1, 2, 3)))
+    check_gradients(network, "float32")
+    with pytest.raises(InputError, match="1 is TorchScript, whose gradients would be wrong"):
+        check_gradients(network, "bfloat16")
+
+
+def test_what_pytorch_refuses_is_refused() -> None:
+    image, weight = torch.randn(1, 2, 4, 4, 4), torch.randn(2, 2, 3, 3, 3, requires_grad=True)
+    with autocast("bfloat16"):
+        for padding, stride in (("same", 2), ("smae", 1)):
+            with pytest.raises((RuntimeError, ValueError)):
+                torch.conv3d(image, weight, None, stride, padding)
+        assert torch.conv3d(image.double(), weight.double()).dtype == torch.float64
+
+
 def test_float32_is_left_as_it_is() -> None:
     layer, image = layer_and_image(nn.Conv3d, (3, 5), (6, 9, 9), kernel_size=3)
     output = layer(image)
@@ -105,7 +149,8 @@ def test_a_training_that_diverges_stops_before_it_spoils_what_it_has(tmp_path: P
     case = PreparedCase("hot", np.full((1, z, y, x), np.inf, np.float32), labels, (1.0, 1.0, 1.0), (x, y, z))
     trainer = BackboneTrainer(recipe, [case], [], RunFolder(tmp_path))
     before = {name: tensor.clone() for name, tensor in trainer.network.state_dict().items()}
-    with pytest.raises(InputError, match=r"the backbone stopped in epoch 1 at a loss of nan .* 'learning_rate'"):
+    with pytest.raises(InputError, match=r"stopped in epoch 1 at a loss of nan .*'learning_rate'.*") as stopped:
         trainer.fit()
+    assert ("float32" in str(stopped.value)) == (precision == "bfloat16")
     assert all(torch.equal(tensor, before[name]) for name, tensor in trainer.network.state_dict().items())
     assert not list(tmp_path.glob("backbone_*"))

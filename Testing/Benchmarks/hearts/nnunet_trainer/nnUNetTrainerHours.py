@@ -73,9 +73,8 @@ class nnUNetTrainerHours(nnUNetTrainer):  # noqa: N801 (nnU-Net's way of naming)
     ) -> None:
         # spelt out, for nnU-Net notes the arguments by the names of this signature
         super().__init__(plans, configuration, fold, dataset_json, device)
-        if threads := os.environ.get(
-            "OMP_NUM_THREADS"
-        ):  # nnU-Net takes all cores: pinned to one, they wait for each other
+        # nnU-Net takes as many threads as there are cores: pinned to one core, they wait for each other
+        if threads := os.environ.get("OMP_NUM_THREADS"):
             torch.set_num_threads(int(threads))
         self.num_epochs = int(os.environ.get("HOURS_EPOCHS", EPOCHS))
         self.num_iterations_per_epoch = int(os.environ.get("HOURS_ITERATIONS", ITERATIONS))
