@@ -3,7 +3,6 @@
 The interval holds the true volume with a fitted probability (split conformal).
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -114,13 +113,28 @@ class VolumeInterval:
         return cls(factor, half, level, int(data["cases"]), data.get("of", AMBIGUOUS), least, compared)
 
 
-def conformal_quantile(scores: Sequence[float], level: float = LEVEL) -> float | None:
-    """Return the smallest score that bounds a new one with probability `level`; None for too few scores.
+def conformal_quantile(
+    scores: Sequence[float], level: float = LEVEL, patients: Sequence[str] | np.ndarray | None = None
+) -> float | None:
+    """Return the smallest score that bounds that of a new patient's case with probability `level`.
 
-    Source: split conformal prediction, Vovk et al., Algorithmic Learning in a Random World (2005).
+    The scores of a patient count as one altogether, for they are alike.
+
+    Args:
+        patients: of each score; None if every one stands alone.
+
+    Returns:
+        None for too few patients.
+
+    Source: split conformal prediction, Vovk et al., Algorithmic Learning in a Random World (2005); for several cases a
+    patient Lee, Barber and Willett, arXiv 2306.06342.
     """
-    rank = math.ceil((len(scores) + 1) * level - 1e-9)
-    return None if rank > len(scores) else float(np.sort(np.asarray(scores, float))[rank - 1])
+    values = np.asarray(scores, float)
+    names = np.arange(values.size) if patients is None else np.asarray(patients)
+    _, places, counts = np.unique(names, return_inverse=True, return_counts=True)
+    order = np.argsort(values, kind="stable")
+    bounding = np.cumsum(1 / counts[places][order]) >= (counts.size + 1) * level - 1e-9
+    return float(values[order][int(bounding.argmax())]) if bounding.any() else None
 
 
 @dataclass(frozen=True)
@@ -148,11 +162,11 @@ def fit_volume_interval(
     Args:
         patients: of each case; None if every case stands alone.
     """
-    found = {kind: fit_one_interval(volumes, kind, level) for kind in (AMBIGUOUS, SEGMENTED)}
+    names = np.arange(volumes.true.size) if patients is None else np.asarray(patients)
+    found = {kind: fit_one_interval(volumes, kind, level, names) for kind in (AMBIGUOUS, SEGMENTED)}
     ours, plain = found[AMBIGUOUS], found[SEGMENTED]
     if ours is None or plain is None:
         return ours
-    names = np.arange(volumes.true.size) if patients is None else np.asarray(patients)
     judged = {kind: _left_out(volumes, kind, level, names) for kind in found}
     compared = {kind: each for kind, each in judged.items() if each is not None}
     if len(compared) < len(found):
@@ -162,11 +176,13 @@ def fit_volume_interval(
     return replace(plain if enough and narrower else ours, compared=compared)
 
 
-def fit_one_interval(volumes: Volumes, of: str, level: float = LEVEL) -> VolumeInterval | None:
+def fit_one_interval(
+    volumes: Volumes, of: str, level: float = LEVEL, patients: Sequence[str] | np.ndarray | None = None
+) -> VolumeInterval | None:
     """Fit an interval of one kind.
 
-    The factor makes up for volumes that are too large or too small. Each case is scored with the factor of the others,
-    so that having fitted it does not make the interval too narrow.
+    The factor makes up for volumes that are too large or too small. Each case is scored with the factor of the other
+    patients, so that having fitted it does not make the interval too narrow.
     """
     base, true, least = volumes.expected, volumes.true, 0.0
     unit = np.maximum(volumes.ambiguous, SMALLEST_SCALE_MM3)
@@ -174,13 +190,21 @@ def fit_one_interval(volumes: Volumes, of: str, level: float = LEVEL) -> VolumeI
         base = volumes.segmented
         least = float(base[base > 0].min(initial=np.inf))
         unit = np.maximum(base, least)
-    if true.sum() <= 0 or base.size < 2 or (base.sum() - base <= 0).any():
+    names = np.arange(base.size) if patients is None else np.asarray(patients)
+    others_base = _sum_of_others(base, names)
+    if true.sum() <= 0 or (others_base <= 0).any():
         return None
-    others = (true.sum() - true) / (base.sum() - base)
-    half_width = conformal_quantile((np.abs(true - others * base) / unit).tolist(), level)
+    factors = _sum_of_others(true, names) / others_base
+    half_width = conformal_quantile((np.abs(true - factors * base) / unit).tolist(), level, names)
     if half_width is None:
         return None
     return VolumeInterval(float(true.sum() / base.sum()), half_width, level, int(true.size), of, least)
+
+
+def _sum_of_others(values: np.ndarray, patients: np.ndarray) -> np.ndarray:
+    """Sum over the cases of all other patients, for each case."""
+    _, places = np.unique(patients, return_inverse=True)
+    return values.sum() - np.bincount(places, values)[places]
 
 
 def _left_out(volumes: Volumes, of: str, level: float, patients: np.ndarray) -> dict[str, float] | None:
@@ -188,7 +212,7 @@ def _left_out(volumes: Volumes, of: str, level: float, patients: np.ndarray) -> 
     held, widths = np.empty(patients.size, bool), np.empty(patients.size)
     for patient in np.unique(patients):
         own = patients == patient
-        fitted = fit_one_interval(volumes.chosen(~own), of, level)
+        fitted = fit_one_interval(volumes.chosen(~own), of, level, patients[~own])
         if fitted is None:
             return None
         for case in np.flatnonzero(own).tolist():

@@ -1,6 +1,7 @@
 """Numbers per structure: conformal interval of the volume, predicted Dice, and when they are not told."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -67,6 +68,34 @@ class TestVolumeInterval:
         assert conformal_quantile(scores.tolist(), 0.9) == math.ceil(28 * 0.9) == 26
         assert conformal_quantile(list(range(9)), 0.9) == 8  # (9 + 1) 0.9 is 9 in spite of round-off
         assert conformal_quantile(list(range(8)), 0.9) is None
+
+    def test_the_scores_of_a_patient_count_as_one(self) -> None:
+        """An independent count: of equal patients each score is written down as often as all of them have in common."""
+        random, patients = (
+            np.random.default_rng(0),
+            [name for name in "abcdefghijklmnopqrst" for _ in range(ord(name) % 3 + 1)],
+        )
+        scores = random.permutation(len(patients)) + 1.0
+        weighed = sorted(
+            score for score, own in zip(scores, patients, strict=True) for _ in range(6 // patients.count(own))
+        )
+        assert conformal_quantile(scores.tolist(), 0.9, patients) == weighed[math.ceil(6 * 21 * 0.9) - 1]
+        assert conformal_quantile([1.0, 2.0] * 8, 0.9, [str(case // 2) for case in range(16)]) is None
+
+    def test_nine_of_ten_cases_of_new_patients_lie_inside_where_those_of_a_patient_are_alike(self) -> None:
+        covered: dict[str, list[bool]] = {"patients": [], "cases": []}
+        for seed in range(200):
+            random = np.random.default_rng(seed)
+            own = np.repeat(random.normal(0, 1, 40), 3)
+            volumes = correlated_cases(120, seed)
+            volumes = replace(volumes, true=volumes.expected / 1.05 + volumes.ambiguous * own)
+            fit, new = volumes.chosen(np.arange(60)), volumes.chosen(np.arange(60, 120))
+            for kind, names in (("patients", np.arange(60) // 3), ("cases", None)):
+                interval = fit_one_interval(fit, AMBIGUOUS, patients=names)
+                assert interval is not None
+                covered[kind] += held(interval, new)
+        assert np.mean(covered["cases"]) < 0.9  # as if 60 were known, where 20 are
+        assert 0.9 <= np.mean(covered["patients"]) <= 0.95
 
     def test_nine_of_ten_new_cases_lie_inside_and_not_many_more(self) -> None:
         covered = []
