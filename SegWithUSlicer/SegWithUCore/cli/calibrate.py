@@ -113,8 +113,8 @@ def run_calibrate(options: argparse.Namespace, console: Console) -> int:
     if len(cases) < FEW_CASES and _fits_all_anew(options):
         console.note(
             f"Warning: {len(cases)} calibration cases are few. An error probability fitted on fewer than {FEW_CASES} "
-            "can be far off, volume intervals need cases of 9 patients and predicted Dice 10 cases, and limits of flags "
-            "tell nothing: give 20 or more."
+            "can be far off, volume intervals need cases of 9 patients and predicted Dice 10 cases, and limits of "
+            "flags tell nothing: give 20 or more."
         )
     if options.folder is None:
         outcome = _of_model(options, cases, console)
