@@ -40,7 +40,10 @@ def _add_training(commands: Any, common: argparse.ArgumentParser, part: str) -> 
     command.add_argument("--run", dest="folder", required=True, type=Path, help="folder of the training run")
     recipe_help = "recipe (JSON); see Resources/Recipes"
     if part == "head":
-        recipe_help = 'recipe whose backbone is that of a model ("backbone": {"model": "NAME or folder"}): begins a run'
+        recipe_help = (
+            'recipe whose backbone is that of a model ("backbone": {"model": "NAME or folder"}): begins a run; with '
+            "--restart also the run's own recipe with another head or head_training: the backbone stays"
+        )
     command.add_argument("--recipe", type=Path, help=recipe_help)
     command.add_argument("--cases", required=True, help=f"training cases: {CASES_HELP}")
     command.add_argument("--select", required=True, help="cases that choose the best epoch, given in the same way")
@@ -141,11 +144,13 @@ def run_head(options: argparse.Namespace, console: Console) -> int:
 
     run = RunFolder(options.folder)
     _check_start(run, "head", options, console)
-    if options.recipe is None:
-        recipe = run.recipe(head=_replaced(options))
+    if options.recipe is None or _keeps_the_backbone(run, options):
+        recipe = run.recipe(head=_replaced(options)) if options.recipe is None else _with_another_head(run, options)
         run.load_best("backbone")
-        check_recipe(recipe, str(run.path / "run.json"), recipe.head_training.cross_fit > 0)
+        check_recipe(recipe, str(options.recipe or run.path / "run.json"), recipe.head_training.cross_fit > 0)
         train, select = _trainable(options, recipe, console)
+        if options.recipe is not None:
+            run.change_recipe(recipe)
     else:
         recipe, train, select = _begun_on_model(run, options, console)
     note_roles(run, train, select, options.allow_seen_cases, not options.no_hashes)
@@ -159,6 +164,26 @@ def run_head(options: argparse.Namespace, console: Console) -> int:
     said = f"best epoch {best['epoch'] + 1}: validation NLL {best['select_nll']:.5f}, in {run.path}"
     console.result(said, {**best, "epoch": best["epoch"] + 1})
     return 0
+
+
+def _keeps_the_backbone(run: "RunFolder", options: argparse.Namespace) -> bool:
+    """Whether the recipe file changes only the head of a run that is there."""
+    from ..training.make_bundle import names_a_model
+    from ..training.recipe import read_recipe_json
+
+    begun = (run.path / "run.json").exists()
+    return bool(options.restart and begun and not names_a_model(read_recipe_json(options.recipe)))
+
+
+def _with_another_head(run: "RunFolder", options: argparse.Namespace) -> "Recipe":
+    """Return the run's recipe with the head of a recipe file that is otherwise the same."""
+    from ..training.recipe import read_recipe
+    from ..training.recipe_check import resumed_recipe
+
+    kept = run.recipe()
+    trained = {name: getattr(kept.backbone_training, name) for name in ("seed", "epochs", "validate_every")}
+    given = read_recipe(options.recipe, backbone=trained, head=_replaced(options))
+    return resumed_recipe(kept, given, str(options.recipe), head_begun=False)[0]
 
 
 def _begun_on_model(

@@ -105,6 +105,11 @@ def plain_bundle(recipe: Recipe, digest: str, facts: Mapping[str, Any], trained:
 _LICENCE = f"backbone_{LICENCE_FILE}"
 
 
+def names_a_model(data: Mapping[str, Any]) -> bool:
+    """Whether the backbone of a recipe, as JSON, is that of a model."""
+    return set(data.get("backbone", {})) == {"model"}
+
+
 def recipe_on_model(path: Path, head: Mapping[str, Any] | None = None) -> tuple[Recipe, Bundle]:
     """Read a recipe whose backbone is that of a model: `"backbone": {"model": "NAME or folder"}`.
 
@@ -118,13 +123,12 @@ def recipe_on_model(path: Path, head: Mapping[str, Any] | None = None) -> tuple[
         UsageError: there is no such model.
     """
     data = read_recipe_json(path)
-    named = data.get("backbone", {})
-    if set(named) != {"model"}:
+    if not names_a_model(data):
         raise InputError(
             f'{path} does not say whose backbone to train on: give "backbone": {{"model": "NAME or folder"}}, or train '
             "one with train-backbone."
         )
-    bundle = resolve_model(str(named["model"]))
+    bundle = resolve_model(str(data["backbone"]["model"]))
     described = bundle.to_json()
     settings = bundle.default_head
     blocks = {

@@ -189,8 +189,8 @@ class Trainer(ABC):
             remedy += " or the 'precision' \"float32\""
         return InputError(
             f"Training the {self.part} in {self.run.path} stopped in epoch {self.next_epoch + 1} at a loss of {loss:g} "
-            f"whose gradient has the length {gradient:g}, and the epochs before are kept: begin a new run whose recipe "
-            f"has {remedy} under '{self.part}_training'."
+            f"whose gradient has the length {gradient:g}, and the epochs before are kept: begin anew with a recipe "
+            f"that has {remedy} under '{self.part}_training'."
         )
 
     def _scheduler(self) -> LambdaLR:
