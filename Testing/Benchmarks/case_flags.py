@@ -221,7 +221,9 @@ def _nested_intervals(own: Told, names: Sequence[str]) -> dict[str, Any]:
 
 
 def _on_test(own: Told, test: Told, bundle: Bundle) -> dict[str, Any]:
-    fitted = fit_flag_limit([flag_case(case, bundle.labels) for case in own.numbers])
+    fitted = fit_flag_limit(
+        [flag_case(case, bundle.labels, patient) for case, patient in zip(own.numbers, own.patients, strict=True)]
+    )
     dice = test.lowest_dice
     bad = dice < fitted["bad_dice"]
     own_bad, flags = own.lowest_dice < fitted["bad_dice"], {}

@@ -4,11 +4,12 @@ One figure, chosen beforehand: the lowest soft Dice of a case's structures (`Tes
 The limit is found by conformal risk control (Angelopoulos et al., arXiv 2208.02814) over the bad cases: the loss of a
 bad case is 1 where it is not flagged, and can only fall as the limit gets stricter. The laxest limit whose mean loss
 over n bad cases, raised by one more lost case, n / (n + 1) * mean + 1 / (n + 1), stays within `MISSED_SHARE` keeps the
-expected share of missed ones among new bad cases like them within it. Nothing but the tempering scale of the figure was
-fitted on the same cases.
+expected share of missed ones among new bad cases like them within it; bad cases of one patient count as one. Nothing
+but the tempering scale of the figure was fitted on the same cases.
 """
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -35,11 +36,13 @@ class FlagCase:
         soft_dice: the lowest of its structures; NaN where none is there or predicted.
         dice: the lowest true Dice of them.
         weight: counts as so many cases; less for one that another network predicted.
+        patient: whose bad cases count as one, for they are alike; None for one who has no other case.
     """
 
     soft_dice: float
     dice: float
     weight: float = 1.0
+    patient: str | None = None
 
 
 def fit_flag_limit(
@@ -61,6 +64,7 @@ def fit_flag_limit(
     if bad_dice is None:
         bad_dice = float(np.quantile(dice, BAD_SHARE, method="higher")) if dice.size else 0.0
     bad = dice < bad_dice
+    weight = weight / _alike(known, bad)
     return {
         "cases": len(known),
         "missed_share": missed_share,
@@ -68,6 +72,13 @@ def fit_flag_limit(
         "bad_cases": int(bad.sum()),
         "rules": {FIGURE: _rule(score, dice, bad, weight, missed_share)},
     }
+
+
+def _alike(cases: Sequence[FlagCase], bad: np.ndarray) -> np.ndarray:
+    """Count the bad cases of each case's patient; 1 where there is none."""
+    names = [case.patient if case.patient is not None else number for number, case in enumerate(cases)]
+    counts = Counter(name for name, is_bad in zip(names, bad.tolist(), strict=True) if is_bad)
+    return np.asarray([max(counts[name], 1) for name in names], float)
 
 
 def controlled_limit(

@@ -139,12 +139,12 @@ def dice_fit(
     return fit_predicted_dice(pairs, names, weights)
 
 
-def flag_case(case: CaseNumbers, labels: Sequence[Label], weight: float = 1.0) -> FlagCase:
+def flag_case(case: CaseNumbers, labels: Sequence[Label], patient: str | None = None, weight: float = 1.0) -> FlagCase:
     """Return what the limit of flags is fitted on."""
     classes = range(1, len(labels))
     soft = [each for each in (case.confidence(index) for index in classes) if np.isfinite(each)]
     known = [float(case.dice[index]) for index in classes if np.isfinite(case.dice[index])]
-    return FlagCase(min(soft, default=float("nan")), min(known, default=float("nan")), weight)
+    return FlagCase(min(soft, default=float("nan")), min(known, default=float("nan")), weight, patient)
 
 
 def triage_figures(
@@ -208,6 +208,7 @@ def fitted(
     scale = fit_temperature([tempered_logits(p) for p in predictions], truths)
     cases = [case_numbers(p, t, scale) for p, t in zip(predictions, truths, strict=True)]
     numbers = fit_case_level(cases, labels, patients)
+    names = [None] * len(cases) if patients is None else patients
     chances = [_chances(p, table, stage) for p in predictions]
     unsure = [1 - softmax(p.logits.astype(np.float64), 0).max(0) for p in predictions]
     return {
@@ -217,7 +218,7 @@ def fitted(
         "tempering_scale": scale,
         **numbers.to_json(),
         "flags": {
-            **fit_flag_limit([flag_case(case, labels) for case in cases]),
+            **fit_flag_limit([flag_case(case, labels, name) for case, name in zip(cases, names, strict=True)]),
             "figures": triage_figures(cases, [float(c.sum(dtype=np.float64)) for c in chances], numbers, labels),
         },
         "rivals": {

@@ -283,8 +283,9 @@ def _fitted_flags(
     if len(cases) < LEAST_FLAG_CASES:
         return None
     figures = [case.numbers[place] for case in cases]
+    of_flags = [flag_case(each, labels, case.patient) for each, case in zip(figures, cases, strict=True)]
     wrong = [sum(errors.expected(*line) for errors in case.errors) for case in cases]
-    limit = fit_flag_limit([flag_case(each, labels) for each in figures])
+    limit = fit_flag_limit(of_flags)
     return {**limit, "figures": triage_figures(figures, wrong, numbers, labels)}
 
 

@@ -48,8 +48,11 @@ def whole_case_blocks(
     other = out_of_fold or PredictedCases()
     further = FurtherCases(other.numbers, other.patients, weight) if other.numbers else None
     numbers = fit_case_level(own.numbers, labels, own.patients, further)
-    flag_cases = [flag_case(case, labels) for case in own.numbers]
-    flag_cases += [flag_case(case, labels, weight) for case in other.numbers]
+    flag_cases = [
+        flag_case(case, labels, patient, counts)
+        for cases, counts in ((own, 1.0), (other, weight))
+        for case, patient in zip(cases.numbers, cases.patients, strict=True)
+    ]
     figures = triage_figures(own.numbers, own.wrong_voxels, numbers, labels)
     return {**numbers.to_json(), "flags": {**fit_flag_limit(flag_cases), "figures": figures}}
 

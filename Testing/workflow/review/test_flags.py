@@ -167,6 +167,18 @@ def test_a_limit_counts_cases_of_other_networks_by_their_weight() -> None:
     assert (lost[0] + 1) / (weights[bad].sum() + 1) <= 0.2 < (lost[1] + 1) / (weights[bad].sum() + 1)
 
 
+def test_the_bad_cases_of_a_patient_count_as_one() -> None:
+    dice = np.linspace(0.5, 0.95, 50)
+    alone = fit_flag_limit(some_cases(dice, dice), bad_dice=0.77)["rules"]["soft_dice"]
+    twice = [FlagCase(each, each, patient=str(number)) for number, each in enumerate(dice.tolist()) for _ in range(2)]
+    rule = fit_flag_limit(twice, bad_dice=0.77)["rules"]["soft_dice"]
+    assert (rule["limit"], rule["bound"]) == (alone["limit"], pytest.approx(alone["bound"]))
+    three = [FlagCase(each, each, patient=str(number // 10)) for number, each in enumerate(dice.tolist())]
+    assert fit_flag_limit(three, bad_dice=0.77)["rules"]["soft_dice"]["limit"] is None  # 30 bad cases of 3 patients
+    healthy = [FlagCase(case.soft_dice, case.dice, patient="a" if case.dice >= 0.77 else None) for case in three]
+    assert fit_flag_limit(healthy, bad_dice=0.77)["rules"]["soft_dice"]["bound"] == pytest.approx(alone["bound"])
+
+
 def test_fitted_rules_fit_into_a_bundle(tmp_path: Path) -> None:
     dice = np.linspace(0.5, 0.95, 49)
     folder, flags = tiny_bundle(tmp_path / "tiny"), fit_flag_limit(some_cases(dice, dice))
