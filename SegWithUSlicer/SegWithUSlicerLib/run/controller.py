@@ -379,7 +379,7 @@ class RunController:
         if event.get("refused"):
             self.refused = run.request
             self._set_status(replace(self.status, warnings=(text,)))
-            text = _("Not assessed: press Propose for a region of the right size, then Apply again.")
+            text = _("Not assessed: press Propose for a region that fits, or choose another image, then Apply.")
             self._end(Outcome.REFUSED, text, details)
         else:
             self._end(Outcome.FAILED, text, details)
