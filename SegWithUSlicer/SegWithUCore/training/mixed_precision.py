@@ -175,8 +175,8 @@ class _SliceWise(torch.autograd.Function):
             wanted = [True, False, False]
             of_input = torch.ops.aten.convolution_backward(gradient, input, weight, None, *geometry, wanted)[0]
         if ctx.needs_input_grad[1]:
-            met, meeting = (gradient, input) if geometry.transposed else (input, gradient)
-            of_weight = weight_gradient(met, meeting, weight, geometry)
+            pair = (gradient, input) if geometry.transposed else (input, gradient)
+            of_weight = weight_gradient(pair[0], pair[1], weight, geometry)
         if ctx.needs_input_grad[2]:
             of_bias = gradient.sum((0, 2, 3, 4), dtype=torch.float32).to(gradient.dtype)
         return of_input, of_weight, of_bias, None
