@@ -265,6 +265,35 @@ def test_blind_places_are_told_apart_at_the_end_only(cases: Path, visit: Opener)
     assert json.dumps(lines).count('"accepted"') >= shown
 
 
+def test_what_is_done_while_the_cases_are_read_again_stays(cases: Path, visit: Opener) -> None:
+    held: list[Any] = []
+
+    def hold(route: Any) -> None:
+        held.append(route)
+
+    with served(cases) as server:
+        window = visit(server.gate.link)
+        window.wait("worklist")
+        window.page.route("**/api/worklist*", hold)
+        window.page.get_by_label("Your name").fill("Ana")
+        window.page.get_by_label("Blind places").fill("3")
+        window.page.wait_for_function("() => document.querySelector('.worklist-table').ariaBusy === 'true'")
+        held[0].continue_()
+        window.page.get_by_text("open for Ana").wait_for()
+        assert window.page.get_by_label("Blind places").input_value() == "3", "typed, but not left yet"
+        assert window.page.evaluate("document.activeElement.id") == "blind"
+
+        window.page.keyboard.press("Tab")
+        window.open_case(CASES[2])
+        with window.page.expect_response("**/api/worklist*"):
+            held[1].continue_()
+        real = len(read_reviews(cases / CASES[2], read_case(cases / CASES[2])).regions)
+        assert real < window.page.locator(".regions li").count() <= real + 3
+        assert window.page.locator("h1").get_attribute("title") == CASES[2], "a late list does not put the case away"
+        assert len(held) == 2
+        assert window.troubles == []
+
+
 def test_a_page_that_is_hidden_for_a_minute_gives_the_review_back_and_takes_it_again(
     cases: Path, visit: Opener
 ) -> None:

@@ -18,6 +18,8 @@ class Application {
         this.casePage = null;
         this.worklist = null;
         this.shown = [];
+        // Counts what was asked for, so that an answer that comes after the next request is dropped.
+        this.turn = 0;
         document.addEventListener("keydown", (event) => this.keyDown(event));
         document.addEventListener("keyup", (event) => this.keyUp(event));
         window.addEventListener("blur", () => this.casePage?.viewer.setBare(false));
@@ -36,14 +38,27 @@ class Application {
         }
     }
 
+    // Asks for the worklist; null where it cannot be had, or where something else was asked for meanwhile.
+    async loadWorklist() {
+        const turn = ++this.turn;
+        try {
+            const worklist = await this.source.worklist(this.settings.reviewer);
+            return turn === this.turn ? worklist : null;
+        } catch (error) {
+            if (turn === this.turn) {
+                this.showError(error, () => this.showWorklist());
+            }
+            return null;
+        }
+    }
+
     async showWorklist() {
         this.setState("loading");
-        try {
-            this.worklist = await this.source.worklist(this.settings.reviewer);
-        } catch (error) {
-            this.showError(error, () => this.showWorklist());
+        const worklist = await this.loadWorklist();
+        if (worklist === null) {
             return;
         }
+        this.worklist = worklist;
         const page = new WorklistPage(this.worklist, this.settings, {
             open: (id) => {
                 this.shown = page.shown;
@@ -51,15 +66,27 @@ class Application {
             },
             reviewerChanged: () => {
                 this.keepSettings();
-                this.showWorklist();
+                this.refreshWorklist(page);
             },
-            reload: () => this.showWorklist(),
+            reload: () => this.refreshWorklist(page),
         });
         this.put(page.root, this.worklist.title || "Cases");
         this.setState("worklist");
     }
 
+    // Only the rows are made anew: what is being typed in a field beside them stays.
+    async refreshWorklist(page) {
+        page.setBusy(true);
+        const worklist = await this.loadWorklist();
+        if (worklist !== null) {
+            this.worklist = worklist;
+            page.show(worklist);
+            page.setBusy(false);
+        }
+    }
+
     async showCase(id) {
+        this.turn++;
         await this.leaveCase();
         this.setState("loading");
         const progress = element("progress", { max: 1, value: 0, "aria-label": "Loading" });

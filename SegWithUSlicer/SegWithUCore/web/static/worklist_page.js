@@ -89,6 +89,11 @@ export class WorklistPage {
             return element("th", { scope: "col", class: column.number ? "number" : "" }, button);
         });
         this.body = element("tbody");
+        this.table = element(
+            "div",
+            { class: "worklist-table", tabIndex: 0, role: "region", "aria-label": "Cases" },
+            element("table", {}, element("thead", {}, element("tr", {}, ...this.headers)), this.body),
+        );
         this.root = element(
             "main",
             { class: "worklist" },
@@ -116,11 +121,7 @@ export class WorklistPage {
                 element("label", { class: "check" }, this.waiting, "Open for you"),
             ),
             this.summary,
-            element(
-                "div",
-                { class: "worklist-table", tabIndex: 0, role: "region", "aria-label": "Cases" },
-                element("table", {}, element("thead", {}, element("tr", {}, ...this.headers)), this.body),
-            ),
+            this.table,
             this.about,
             element(
                 "p",
@@ -134,6 +135,16 @@ export class WorklistPage {
                     .join(" · "),
             ),
         );
+    }
+
+    // Shows the worklist as it is now, in the order and with the filter chosen.
+    show(worklist) {
+        this.worklist = worklist;
+        this.fill();
+    }
+
+    setBusy(isBusy) {
+        this.table.setAttribute("aria-busy", String(isBusy));
     }
 
     reviewerChanged() {
