@@ -42,7 +42,6 @@ from SegWithUCore.training.calibrate import predict_case  # noqa: E402
 from SegWithUCore.training.dataset import find_cases  # noqa: E402
 from SegWithUCore.training.fit_stage_two import (  # noqa: E402
     FitSettings,
-    ReferenceCase,
     doubt_features,
     fit_stage_two,
     fit_table,
@@ -50,6 +49,7 @@ from SegWithUCore.training.fit_stage_two import (  # noqa: E402
     table_probability,
     tables_of_folds,
 )
+from SegWithUCore.training.reference_cases import ReferenceCase  # noqa: E402
 
 RESULTS = ROOT / "Testing" / "Benchmarks" / "results" / "stage_two.json"
 SEEDS = (0, 1, 2)

@@ -1,4 +1,4 @@
-"""`segwithu calibrate` and `check-calibration`: probabilities fitted on labelled cases, and whether they hold there."""
+"""`segwithu calibrate`: probabilities, and numbers of whole cases, fitted on labelled cases."""
 
 import argparse
 from collections.abc import Callable, Sequence
@@ -10,21 +10,21 @@ from typing import TYPE_CHECKING, Any
 from ..errors import InputError, OutputError, UsageError
 from ..inference.engines import OPENVINO, TORCH
 from .arguments import add_threads_option
-from .case_roles import add_role_options, calibration_record, test_record
-from .console import Console, table
+from .case_roles import add_role_options, calibration_record
+from .console import Console
 from .engine import add_engine_option
 from .train import CASES_HELP, prepared_cases
 
 if TYPE_CHECKING:
-    from ..calibration.readings import Reading
     from ..models.bundle import Bundle
     from ..models.training_record import TrainingRecord
     from ..training.dataset import Case
     from ..training.recalibrate import Recalibration
+    from ..training.reference_cases import OutOfFold
 
 
 def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
-    """Add both."""
+    """Add the command."""
     calibrate = commands.add_parser(
         "calibrate",
         parents=[common],
@@ -71,30 +71,22 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
         help="fit only what is said of whole cases (volume intervals, predicted Dice, limit of flags) and keep the "
         "rest of the model's calibration; validation cases may be among --cases (goes with --model)",
     )
+    _add_fold_options(calibrate)
     add_role_options(calibrate)
     add_engine_option(calibrate)
     add_threads_option(calibrate)
     calibrate.set_defaults(run=run_calibrate)
-    _add_check(commands, common)
 
 
-def _add_check(commands: Any, common: argparse.ArgumentParser) -> None:
-    check = commands.add_parser(
-        "check-calibration",
-        parents=[common],
-        help="say whether a model's error probabilities hold on labelled cases of your own",
-        description="Predict labelled cases and compare what the error probability says with what was wrong: of "
-        "voxels that read 0.25, how many were wrong? Intervals are of patients; with fewer than 8 there is no verdict. "
-        "Nothing is written.",
+def _add_fold_options(command: argparse.ArgumentParser) -> None:
+    group = command.add_argument_group(
+        "training cases as new cases (with --stage-two-only or --whole-cases-only)",
+        "Networks of the model's recipe that were trained from scratch without a part of the training cases, each with "
+        "a head of its own, predict what they have not seen. Stage two is fitted on these too where that finds more "
+        "errors in --cases; predicted Dice and flags count each as half a case.",
     )
-    check.add_argument("--model", required=True, help="name or folder of a calibrated model")
-    check.add_argument("--cases", required=True, help=CASES_HELP)
-    add_engine_option(check)
-    add_threads_option(check)
-    check.add_argument(
-        "--allow-seen-cases", action="store_true", help="judge on cases that the model was trained or calibrated with"
-    )
-    check.set_defaults(run=run_check, record=False)
+    group.add_argument("--folds", type=Path, nargs="+", metavar="RUN", help="training runs of the folds")
+    group.add_argument("--fold-cases", metavar="CASES", help="the training cases of all folds, such as TABLE.csv:train")
 
 
 FEW_CASES = 8
@@ -109,6 +101,10 @@ def run_calibrate(options: argparse.Namespace, console: Console) -> int:
     cases = find_cases(options.cases)
     if (options.train is None) != (options.select is None):
         raise UsageError("--train and --select go together: give the cases that the run was trained with.")
+    if (options.folds is None) != (options.fold_cases is None):
+        raise UsageError("--folds and --fold-cases go together: give the runs, and the cases that they share.")
+    if options.folds is not None and options.folder is not None:
+        raise UsageError("--folds goes with --model: calibrate the run first, then the model that it gives.")
     sentences: tuple[str, ...] = ()
     if len(cases) < FEW_CASES and _fits_all_anew(options):
         console.note(
@@ -150,7 +146,7 @@ def _fits_all_anew(options: argparse.Namespace) -> bool:
 def _of_model(options: argparse.Namespace, cases: "Sequence[Case]", console: Console) -> "Recalibration":
     """Calibrate a model anew, with a gate chosen before if that is wanted."""
     from ..models.registry import resolve_model
-    from ..training.recalibrate import Recalibration, recalibrate, refit_whole_cases
+    from ..training.recalibrate import CalibrationJob, Recalibration, recalibrate, refit_whole_cases
 
     _check_model_options(options)
     model = resolve_model(options.model)
@@ -158,29 +154,48 @@ def _of_model(options: argparse.Namespace, cases: "Sequence[Case]", console: Con
     if options.output.exists() and not options.overwrite:
         raise OutputError(f"{options.output} exists already: choose another output folder or pass --overwrite.")
     record = calibration_record(options, cases, console)
-    if options.whole_cases_only:
-        engine = TORCH if options.no_graphs else options.engine
-        with console.progress("calibrate") as progress:
-            return refit_whole_cases(given, cases, options.output, options.overwrite, progress, engine, record)
-    bundle, said = given, tuple[str, ...]()
     if options.gate is not None and given.calibration is None:
         return Recalibration(*_with_gate(given, options, cases, console, record))
-    if options.gate is not None:
-        bundle, said = _regated(given, options, cases, console)
-    engine = TORCH if options.no_graphs or bundle.graphs != given.graphs else options.engine
+    bundle, said = _regated(given, options, cases, console) if options.gate is not None else (given, ())
+    job = CalibrationJob(
+        bundle,
+        cases,
+        options.output,
+        options.overwrite,
+        engine=TORCH if options.no_graphs or bundle.graphs != given.graphs else options.engine,
+        record=record,
+        out_of_fold=_out_of_fold(options, bundle, cases, console),
+    )
     with console.progress("calibrate") as progress:
-        found = recalibrate(
-            bundle,
-            cases,
-            options.output,
-            options.overwrite,
-            progress=progress,
-            engine=engine,
-            record=record,
-            stage_two_only=options.stage_two_only,
-            given=given,
-        )
+        if options.whole_cases_only:
+            return refit_whole_cases(job, progress)
+        found = recalibrate(job, options.stage_two_only, given, progress)
     return replace(found, sentences=(*said, *found.sentences))
+
+
+def _out_of_fold(
+    options: argparse.Namespace, bundle: "Bundle", cases: "Sequence[Case]", console: Console
+) -> "OutOfFold | None":
+    """Let fold networks predict the training cases.
+
+    Raises:
+        UsageError: a patient of --cases is among them.
+    """
+    if options.folds is None:
+        return None
+    from ..training.dataset import find_cases
+    from ..training.fold_cases import predicted_out_of_fold
+    from ..training.run_folder import RunFolder
+
+    known, further = {case.group for case in cases}, find_cases(options.fold_cases)
+    shared = [case.name for case in further if case.group in known]
+    if shared:
+        raise UsageError(
+            f"--fold-cases and --cases share {len(shared)} case(s) by patient, {shared[0]} first: what is fitted on "
+            "the ones is checked on the others, so give the training cases alone, such as --fold-cases TABLE.csv:train."
+        )
+    with console.progress("calibrate") as progress:
+        return predicted_out_of_fold(bundle, [RunFolder(run) for run in options.folds], further, progress)
 
 
 def _regated(
@@ -257,6 +272,8 @@ def compile_graphs(bundle: "Bundle", console: Console) -> None:
 def _check_model_options(options: argparse.Namespace) -> None:
     if options.whole_cases_only and (options.stage_two_only or options.gate is not None):
         raise UsageError("--whole-cases-only keeps stage two and gate: leave --stage-two-only and --gate out.")
+    if options.folds is not None and not (options.whole_cases_only or options.stage_two_only):
+        raise UsageError("--folds goes with --stage-two-only or --whole-cases-only: say what is to be fitted on them.")
     if options.train is not None:
         raise UsageError("--train and --select go with --run: a model keeps what it knows of its training cases.")
     if options.beside is not None:
@@ -282,43 +299,3 @@ def _of_run(options: argparse.Namespace, console: Console) -> "Callable[..., Bun
     recipe = run.recipe()
     prepared = prepared_cases(options.train, options.select, recipe, console, "--train")
     return partial(make, fingerprint=training_fingerprint(*prepared, recipe))
-
-
-def run_check(options: argparse.Namespace, console: Console) -> int:
-    """Say whether the probabilities hold."""
-    from ..calibration.readings import LEVELS, reading
-    from ..calibration.site_line import by_patient
-    from ..models.registry import resolve_model
-    from ..models.weights_file import verify_weights
-    from ..training.dataset import find_cases
-    from ..training.recalibrate import summaries_of
-
-    console.started()
-    bundle = resolve_model(options.model)
-    if bundle.calibration is None:
-        raise UsageError(
-            f"The model {bundle.name} is not calibrated, so it says no error probability: fit it with "
-            f"`segwithu calibrate --model {options.model}`."
-        )
-    cases = find_cases(options.cases)
-    verify_weights(bundle)
-    test_record(bundle, cases, options, console)
-    with console.progress("check-calibration") as progress:
-        summaries = summaries_of(bundle, cases, progress=progress, engine=options.engine)
-    patients = by_patient([case.all_errors for case in summaries], [case.patient for case in summaries])
-    readings = [reading(patients, level) for level in LEVELS]
-    headline = reading(patients)
-    data = {"model": bundle.name, "cases": len(cases), "patients": len(patients), "verdict": headline.verdict}
-    data |= {"sentence": headline.sentence, "readings": [one.to_json() for one in readings]}
-    console.result(f"{headline.sentence}\n{_table(readings)}", data)
-    return 0
-
-
-def _table(readings: "list[Reading]") -> str:
-    rows = []
-    for one in readings:
-        observed = f"{one.observed.mean * 100:.1f} % ({one.observed.low * 100:.1f} to {one.observed.high * 100:.1f})"
-        read, wrong = (f"{one.read * 100:.1f} %", observed) if one.voxels else ("", "")
-        rows.append([f"{one.level:g}", read, wrong, str(one.voxels), str(one.patients), one.verdict])
-    header = ["reads about", "on average", "wrong, with 95 % interval", "voxels", "patients", "verdict"]
-    return table(header, rows, words=(2, 5))

@@ -19,7 +19,6 @@ from ..models.weights_file import weights_path
 from ..training.calibrate import display_windows, training_fingerprint
 from ..training.case_roles import hashes_of
 from ..training.dataset import Case
-from ..training.fit_stage_two import ReferenceCase
 from ..training.fold_networks import (
     FOLD_SHARE,
     PREDICTION_FORMAT,
@@ -37,6 +36,7 @@ from ..training.fold_networks import (
 from ..training.nnunet_folds import Fold, FoldPlan
 from ..training.recalibrate import whole_calibration
 from ..training.recipe import Recipe
+from ..training.reference_cases import ReferenceCase
 from ..training.run_folder import RunFolder
 from ..training.run_record import copy_curves, run_record
 from ..training.stages import Begun, Input, Stage, noted

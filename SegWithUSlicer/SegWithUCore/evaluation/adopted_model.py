@@ -16,8 +16,8 @@ from ..models.stage_two_file import CHECK, check_words
 from ..models.training_record import read_record
 from ..progress import Progress
 from ..strict_json import read_json_object
-from ..training.fit_stage_two import LEAST_GROUPS
 from ..training.nnunet_folds import FEWEST_CASES, Fold, FoldPlan
+from ..training.reference_cases import LEAST_GROUPS
 from ..training.within_structures import WITHIN, worse_sentences
 from .report import tables_page
 from .report_tables import Table, markdown

@@ -17,8 +17,8 @@ from ..models.stage_two_file import BLOCK, read_stage_two
 from ..progress import Progress, silent
 from ..strict_json import read_json_object, to_json
 from ..training.dataset import Case
-from ..training.fit_stage_two import ReferenceCase
 from ..training.recalibrate import whole_calibration
+from ..training.reference_cases import ReferenceCase
 from .assessed_case import read_assessed
 from .evaluate import Evaluation, PooledHistograms, Settings, add_case
 from .pictures import WorstCases

@@ -126,9 +126,11 @@ def calibration_words(calibration: Mapping[str, Any]) -> str:
     cases = f"{calibration['cases']} calibration cases"
     if stage is None:
         return f"{cases}, without the image"
-    if stage["cases"] == calibration["cases"]:
+    more = calibration.get("stage_two_check", {}).get("out_of_fold", {})
+    further = f" and {more['cases']} training cases that fold networks predicted" if more.get("taken") else ""
+    if stage["cases"] == calibration["cases"] and not further:
         return f"{cases}, with the image (stage two)"
-    return f"{cases}, and stage two, which sees the image, on {stage['cases']}"
+    return f"{cases}, and stage two, which sees the image, on {stage['cases']}{further}"
 
 
 def _expectations(bundle: Bundle) -> str:

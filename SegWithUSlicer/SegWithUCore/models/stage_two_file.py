@@ -30,10 +30,19 @@ def check_words(check: Mapping[str, Any]) -> str:
     gap = check["difference"]
     found = f"{gap['mean']:+.4f} ({gap['low']:+.4f} to {gap['high']:+.4f})"
     verdict = "taken" if gap["low"] > 0 else "left out: calibrated without the image"
-    return (
+    words = (
         f"Stage two, which sees the image: AUPRC {check['stage_two']:.4f} instead of {check['table']:.4f}, {found}, by "
         f"cross-validation over {check['cases']} cases: {verdict}."
     )
+    more = check.get("out_of_fold")
+    return words if more is None else f"{words} {_out_of_fold_words(more)}"
+
+
+def _out_of_fold_words(more: Mapping[str, Any]) -> str:
+    gap = more["difference"]
+    found = f"{gap['mean']:+.4f} ({gap['low']:+.4f} to {gap['high']:+.4f})"
+    verdict = "fitted on them, too" if more["taken"] else "left out"
+    return f"{more['cases']} training cases that fold networks predicted add {found} to its AUPRC: {verdict}."
 
 
 def stage_two_path(folder: Path, head: str) -> Path:

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -11,84 +10,22 @@ from scipy.special import expit, logit
 from ..calibration.error_probability import ErrorProbability, fit_error_probability, fit_with_directions
 from ..calibration.local_features import Steps, neighbour_axes
 from ..calibration.stage_two import FLOOR, Pairs, StageTwo, find_doubt
-from ..inference.network_view import NetworkView
 from ..inference.prediction import Prediction
 from ..metrics.bootstrap import Interval, paired_bootstrap
 from ..metrics.error_detection import average_precision
 from ..metrics.score_histogram import region_groups
 from ..models.stage_two_file import check_words
 from .doubt_network import trained_layers
+from .reference_cases import FOLD_WEIGHT, LEAST_GROUPS, OutOfFold, ReferenceCase
 from .within_structures import AurocPairs, auroc_within
 
 FOLDS = 4
-LEAST_GROUPS = 10
-"""Patients below whose number nothing is cross-validated, and stage two is left out."""
 LEAST_ERRORS = 200
 """Wrong voxels of a pair of classes from which on the networks tell it apart."""
 LEAST_SPREAD = 1e-3
 """Added to the standard deviation of a feature, so that one which is always the same does not blow up."""
-MOST_BYTES, BYTES_BESIDE = 4 << 30, 24
-"""Of all cases that are kept for the fit; of a voxel besides logits and image."""
 MOST_VOXELS = 120_000
 """Voxels that the networks are trained on; of more, each case gives a random part."""
-
-
-@dataclass(frozen=True)
-class ReferenceCase:
-    """A prediction and what is true.
-
-    Attributes:
-        truth: class of each voxel, (z, y, x).
-        group: whom the case comes from; the cases of one patient stay in one fold.
-    """
-
-    prediction: Prediction
-    truth: np.ndarray
-    group: str
-
-    @cached_property
-    def wrong(self) -> np.ndarray:
-        """Where they differ, boolean (z, y, x)."""
-        found: np.ndarray = self.prediction.classes != self.truth
-        return found
-
-    @property
-    def view(self) -> NetworkView:
-        """The image as the network got it."""
-        assert self.prediction.view is not None
-        return self.prediction.view
-
-
-class SeenCases:
-    """The cases that stage two is fitted on, as long as memory takes all of them.
-
-    Args:
-        wanted: whether any are.
-    """
-
-    def __init__(self, wanted: bool) -> None:
-        self._wanted, self._bytes = wanted, 0
-        self.cases: list[ReferenceCase] = []
-
-    def add(self, case: ReferenceCase) -> None:
-        """Keep a case, or none at all from the one on that would be too many."""
-        if not self._wanted:
-            return
-        outputs = len(case.prediction.logits) + len(case.view.image) + BYTES_BESIDE // 4
-        self._bytes += 4 * outputs * case.wrong.size
-        self.cases.append(case)
-        if self._bytes > MOST_BYTES:
-            self._wanted, self.cases = False, []
-
-    @property
-    def sentences(self) -> tuple[str, ...]:
-        """Say that there were too many, or too few."""
-        if self._bytes > MOST_BYTES:
-            return (f"Stage two: left out; the cases take more than {MOST_BYTES >> 30} GB of memory at once.",)
-        if not self.cases:
-            return ()
-        patients = len({case.group for case in self.cases})
-        return (f"Stage two: left out; {patients} patients are too few, give {LEAST_GROUPS}.",)
 
 
 @dataclass(frozen=True)
@@ -99,12 +36,14 @@ class StageTwoCheck:
         cases: measured.
         table, stage_two: AUPRC of the error probability without and with it, mean over cases.
         difference: of both, with its 95 % bootstrap interval.
+        out_of_fold: of fitting it on cases that fold networks predicted, too; None where there were none.
     """
 
     cases: int
     table: float
     stage_two: float
     difference: Interval
+    out_of_fold: "OutOfFoldCheck | None" = None
 
     @property
     def helps(self) -> bool:
@@ -118,7 +57,24 @@ class StageTwoCheck:
 
     def to_json(self) -> dict[str, Any]:
         """For the calibration block of a bundle."""
-        return asdict(self)
+        return {key: value for key, value in asdict(self).items() if value is not None}
+
+
+@dataclass(frozen=True)
+class OutOfFoldCheck:
+    """What cross-validation says of fitting stage two on training cases, too, which fold networks predicted.
+
+    Attributes:
+        cases: so many of them.
+        without: AUPRC of the network's own cases where it is fitted on others of them alone, mean over cases.
+        difference: that of both together minus that, with its 95 % bootstrap interval.
+        taken: whether they are fitted on.
+    """
+
+    cases: int
+    without: float
+    difference: Interval
+    taken: bool
 
 
 @dataclass(frozen=True)
@@ -140,6 +96,7 @@ def fit_stage_two(
     seed: int = 0,
     fold_tables: Sequence[ErrorProbability] | None = None,
     fixed_table: bool = False,
+    out_of_fold: OutOfFold | None = None,
 ) -> FittedStageTwo | None:
     """Fit stage two on all cases, calibrate it on values that it has not seen, and say whether it helps.
 
@@ -148,6 +105,7 @@ def fit_stage_two(
         seed: of the networks.
         fold_tables: of `tables_of_folds`, where they are known already.
         fixed_table: the table comes from other cases, so every fold takes it as it is.
+        out_of_fold: further cases to fit on, where that finds more errors in `cases`; no patient is in both.
 
     Returns:
         None for too few patients, or where no pair of classes has enough errors.
@@ -157,12 +115,18 @@ def fit_stage_two(
         return None
     if fixed_table:
         fold_tables = [table] * len(np.unique(folds_of([case.group for case in cases])))
-    answers = cross_validated(cases, settings, fold_tables or tables_of_folds(cases))
+    fold_tables = fold_tables or tables_of_folds(cases)
+    answers, groups = cross_validated(cases, settings, fold_tables), [case.group for case in cases]
+    further = None
+    if out_of_fold is not None:
+        both = cross_validated(cases, settings, fold_tables, out_of_fold)
+        further = _further_check(both, answers, groups, len(out_of_fold.cases))
+        answers, out_of_fold = (both, out_of_fold) if further.taken else (answers, None)
     knots, values = last_calibration(
         np.concatenate([answer.raw for answer in answers]), np.concatenate([answer.wrong for answer in answers])
     )
-    stage = replace(fit_members(cases, table, settings), knots=knots, values=values)
-    check = checked(answers, [case.group for case in cases])
+    stage = replace(fit_members(cases, table, settings, out_of_fold), knots=knots, values=values)
+    check = replace(checked(answers, groups), out_of_fold=further)
     return FittedStageTwo(stage, check, [answer.within if check.helps else answer.within_table for answer in answers])
 
 
@@ -212,14 +176,17 @@ def tables_of_folds(cases: Sequence[ReferenceCase]) -> list[ErrorProbability]:
 
 
 def cross_validated(
-    cases: Sequence[ReferenceCase], settings: FitSettings, tables: Sequence[ErrorProbability]
+    cases: Sequence[ReferenceCase],
+    settings: FitSettings,
+    tables: Sequence[ErrorProbability],
+    out_of_fold: OutOfFold | None = None,
 ) -> list[HeldOutAnswer]:
     """Answer for each case with a table and networks that were fitted on other patients."""
     folds = folds_of([case.group for case in cases])
     answers: dict[int, HeldOutAnswer] = {}
     for fold, table in zip(np.unique(folds), tables, strict=True):
         others = [case for case, own in zip(cases, folds, strict=True) if own != fold]
-        stage = fit_members(others, table, settings)
+        stage = fit_members(others, table, settings, out_of_fold)
         for number in np.flatnonzero(folds == fold).tolist():
             answers[number] = _held_out(cases[number], table, stage)
     return [answers[number] for number in range(len(cases))]
@@ -244,6 +211,14 @@ def checked(answers: Sequence[HeldOutAnswer], groups: Sequence[str]) -> StageTwo
     return StageTwoCheck(known, float(np.nanmean(before)), float(np.nanmean(after)), gap)
 
 
+def _further_check(
+    both: Sequence[HeldOutAnswer], alone: Sequence[HeldOutAnswer], groups: Sequence[str], cases: int
+) -> OutOfFoldCheck:
+    after, before = [a.auprc for a in both], [a.auprc for a in alone]
+    gap = paired_bootstrap(after, before, groups=groups)
+    return OutOfFoldCheck(cases, float(np.nanmean(before)), gap, gap.mean > 0)
+
+
 def fit_table(cases: Sequence[ReferenceCase]) -> ErrorProbability:
     """Fit the table of the ranking map, as `calibrate` does."""
     predictions = [case.prediction for case in cases]
@@ -255,14 +230,24 @@ def fit_table(cases: Sequence[ReferenceCase]) -> ErrorProbability:
     )
 
 
-def fit_members(cases: Sequence[ReferenceCase], table: ErrorProbability, settings: FitSettings) -> StageTwo:
-    """Fit the networks and leave out the last calibration."""
+def fit_members(
+    cases: Sequence[ReferenceCase],
+    table: ErrorProbability,
+    settings: FitSettings,
+    out_of_fold: OutOfFold | None = None,
+) -> StageTwo:
+    """Fit the networks and leave out the last calibration.
+
+    A case of a fold's network gives the share `FOLD_WEIGHT` of the voxels that one of the network's own would give.
+    """
     random = np.random.default_rng(settings.seed)
-    share = MOST_VOXELS // len(cases)
-    parts = []
-    for case in cases:
-        before = table_probability(case.prediction, table)
-        voxels, features = doubt_features(case, before, settings.pairs, steps_of(case, settings.axes), share, random)
+    most, parts = MOST_VOXELS // len(cases), []
+    known = [(case, table, 1.0) for case in cases]
+    if out_of_fold is not None:
+        known += [(*pair, FOLD_WEIGHT) for pair in zip(out_of_fold.cases, out_of_fold.tables, strict=True)]
+    for case, own, share in known:
+        before, steps = table_probability(case.prediction, own), steps_of(case, settings.axes)
+        voxels, features = doubt_features(case, before, settings.pairs, steps, most, random, share)
         parts.append((features, case.wrong[voxels]))
     inputs, wrong = (np.concatenate(part) for part in zip(*parts, strict=True))
     mean, scale = inputs.mean(0), inputs.std(0) + np.float32(LEAST_SPREAD)
@@ -278,17 +263,20 @@ def doubt_features(
     steps: Steps,
     most: int | None = None,
     random: np.random.Generator | None = None,
+    share: float = 1.0,
 ) -> tuple[tuple[np.ndarray, ...], np.ndarray]:
     """Return the voxels in doubt of a case, or a random part of them, and their features.
 
     Args:
         probability: the table's.
         most: number of voxels wanted at most; goes with `random`.
+        share: of the voxels that are wanted, so many are taken.
     """
     found = find_doubt(case.prediction.logits, slice(None), case.prediction.head_maps, probability, pairs, steps)
     count = found.voxels[0].size
-    if most is not None and random is not None and count > most:
-        found = found.chosen(np.sort(random.choice(count, most, replace=False)))
+    wanted = count if most is None else int(min(count, most) * share)
+    if random is not None and count > wanted:
+        found = found.chosen(np.sort(random.choice(count, wanted, replace=False)))
     return found.voxels, found.features(case.view.image, probability, steps)
 
 

@@ -28,9 +28,11 @@ from ..models.weights_file import verify_weights, weights_path
 from ..progress import Progress, silent
 from .calibrate import display_windows, fitted, predict_case
 from .dataset import Case
-from .fit_stage_two import FittedStageTwo, ReferenceCase, SeenCases, fit_stage_two, fit_table
+from .error_likeness import LIKENESS, errors_alike
+from .fit_stage_two import FittedStageTwo, fit_stage_two, fit_table
+from .reference_cases import OutOfFold, ReferenceCase, SeenCases, bytes_of
 from .refit import CaseSummary, Refit, refit, summary_of
-from .whole_cases import fit_on_unseen
+from .whole_cases import fit_on_unseen, numbers_out_of_fold
 from .within_structures import WITHIN, within_structures, worse_sentences
 
 
@@ -42,92 +44,115 @@ class Recalibration:
     sentences: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class CalibrationJob:
+    """What is calibrated anew, on what, and where it goes.
+
+    Attributes:
+        bundle: read from a folder; its default head is calibrated.
+        target: folder of the bundle to write.
+        engine, device: what predicts the cases.
+        record: of the training, with what has seen the cases; None for the model's own.
+        out_of_fold: training cases that fold networks predicted, for stage two and for what is said of whole cases.
+    """
+
+    bundle: Bundle
+    cases: Sequence[Case]
+    target: Path
+    overwrite: bool = False
+    engine: str = TORCH
+    device: str = "cpu"
+    record: TrainingRecord | None = None
+    out_of_fold: OutOfFold | None = None
+
+    def check(self) -> None:
+        """Refuse a target that is there, and damaged weights."""
+        if self.target.exists() and not self.overwrite:
+            raise OutputError(f"{self.target} exists already: choose another output folder or pass --overwrite.")
+        verify_weights(self.bundle)
+
+    @property
+    def graphs(self) -> Graphs | None:
+        """Compiled graphs that come along."""
+        return self.bundle.graphs if graphs_lacking(self.bundle) is None else None
+
+    @property
+    def plain(self) -> Bundle:
+        """The bundle without figures: they were measured with the earlier calibration."""
+        return replace(self.bundle, figures=None, graphs=self.graphs)
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """Name and version of what is written."""
+        return {**self.bundle.about, "version": site_version(self.bundle.about["version"])}
+
+
 def recalibrate(
-    bundle: Bundle,
-    cases: Sequence[Case],
-    target: Path,
-    overwrite: bool = False,
-    device: str = "cpu",
-    progress: Progress = silent,
-    engine: str = TORCH,
-    record: TrainingRecord | None = None,
-    stage_two_only: bool = False,
-    given: Bundle | None = None,
+    job: CalibrationJob, stage_two_only: bool = False, given: Bundle | None = None, progress: Progress = silent
 ) -> Recalibration:
-    """Write a bundle with the same weights, graphs and fingerprint, calibrated on `cases`; whole or not at all.
+    """Write a bundle with the same weights, graphs and fingerprint, calibrated on new cases; whole or not at all.
 
     A calibration that is there already is replaced only by what predicts new cases better (`refit`), and gets a stage
     two that sees the image where that ranks errors better; where nothing does, no bundle is written. Figures that were
     measured with the earlier calibration do not come along.
 
     Args:
-        bundle: read from a folder; its default head is calibrated.
-        engine: what predicts the cases.
-        record: of the training, with what has seen the cases; None for the model's own.
         stage_two_only: keep all else of the calibration that is there.
-        given: the model before its gate was chosen anew; where `bundle` differs from it, it is written in any case.
+        given: the model before its gate was chosen anew; where the job's differs from it, it is written in any case.
 
     Raises:
         InputError: damaged weights or graphs, an unusable case, or cases that hold no errors to fit on.
-        OutputError: `target` exists or cannot be written.
+        OutputError: the target exists or cannot be written.
         UsageError: the engine is not there.
     """
-    if target.exists() and not overwrite:
-        raise OutputError(f"{target} exists already: choose another output folder or pass --overwrite.")
-    verify_weights(bundle)
-    graphs = bundle.graphs if graphs_lacking(bundle) is None else None
-    plain = replace(bundle, figures=None, graphs=graphs)
+    job.check()
+    bundle, graphs, plain = job.bundle, job.graphs, job.plain
     if bundle.calibration is None:
-        with atomic_folder(target, overwrite) as work:
-            copy_files(bundle, graphs, work, record)
-            written = calibrated(replace(plain, display=None), cases, work, device, progress, engine)
-        return Recalibration(replace(written, folder=target), ())
-    known = _table_knows(bundle, record)
-    found, stage = _refit(plain, cases, device, progress, engine, stage_two_only, known)
-    record = _with_earlier_cases(bundle, record)
+        with atomic_folder(job.target, job.overwrite) as work:
+            copy_files(bundle, graphs, work, job.record)
+            written = calibrated(replace(plain, display=None), job.cases, work, job.device, progress, job.engine)
+        return Recalibration(replace(written, folder=job.target), ())
+    found, stage = _refit(job, progress, stage_two_only)
+    record = _with_earlier_cases(bundle, job.record)
     if not found.is_changed and (given is None or given.calibration == bundle.calibration):
         return Recalibration(None, found.sentences)
-    about = {**bundle.about, "version": site_version(bundle.about["version"])}
-    with atomic_folder(target, overwrite) as work:
+    with atomic_folder(job.target, job.overwrite) as work:
         copy_files(bundle, graphs, work, record)
         calibration = dict(found.calibration)
         if stage is not None:
             calibration[BLOCK] = write_stage_two(stage, work, bundle.default_head.name)
         else:
             copy_stage_two(bundle, work)
-        written = write_bundle_json(replace(plain, calibration=calibration, about=about), work)
+        written = write_bundle_json(replace(plain, calibration=calibration, about=job.about), work)
         (work / CARD_FILE).write_text(model_card(written), encoding="utf-8")
-    return Recalibration(replace(written, folder=target), found.sentences)
+    return Recalibration(replace(written, folder=job.target), found.sentences)
 
 
-def refit_whole_cases(
-    bundle: Bundle,
-    cases: Sequence[Case],
-    target: Path,
-    overwrite: bool = False,
-    progress: Progress = silent,
-    engine: str = TORCH,
-    record: TrainingRecord | None = None,
-) -> Recalibration:
-    """Write a bundle whose volume intervals, predicted Dice and limit of flags are fitted on `cases`, and no more.
+def refit_whole_cases(job: CalibrationJob, progress: Progress = silent) -> Recalibration:
+    """Write a bundle whose volume intervals, predicted Dice and limit of flags are fitted anew, and no more.
 
     All of them: none is fitted on single voxels, so validation cases serve as well as calibration cases. What is
     raised as for `recalibrate`.
     """
+    bundle = job.bundle
     if bundle.calibration is None:
         raise UsageError(f"The model {bundle.name} is not calibrated: leave --whole-cases-only out to fit all of it.")
-    verify_weights(bundle)
-    graphs = bundle.graphs if graphs_lacking(bundle) is None else None
-    plain = replace(bundle, figures=None, graphs=graphs)
-    blocks = fit_on_unseen(plain, cases, progress=progress, engine=engine)
-    about = {**bundle.about, "version": site_version(bundle.about["version"])}
-    with atomic_folder(target, overwrite) as work:
-        copy_files(bundle, graphs, work, record)
+    job.check()
+    others = None if job.out_of_fold is None else numbers_out_of_fold(job.out_of_fold)
+    blocks = fit_on_unseen(job.plain, job.cases, others, progress=progress, engine=job.engine)
+    with atomic_folder(job.target, job.overwrite) as work:
+        copy_files(bundle, job.graphs, work, job.record)
         copy_stage_two(bundle, work)
-        written = write_bundle_json(replace(plain, calibration={**bundle.calibration, **blocks}, about=about), work)
+        calibration = {**bundle.calibration, **blocks}
+        written = write_bundle_json(replace(job.plain, calibration=calibration, about=job.about), work)
         (work / CARD_FILE).write_text(model_card(written), encoding="utf-8")
-    sentence = f"Volume intervals, predicted Dice and the limit of flags: fitted anew on {len(cases)} cases."
-    return Recalibration(replace(written, folder=target), (sentence,))
+    more = (
+        ""
+        if others is None
+        else f" Predicted Dice and flags also on {len(others.numbers)} that fold networks predicted."
+    )
+    sentence = f"Volume intervals, predicted Dice and the limit of flags: fitted anew on {len(job.cases)} cases.{more}"
+    return Recalibration(replace(written, folder=job.target), (sentence,))
 
 
 def copy_files(bundle: Bundle, graphs: Graphs | None, work: Path, record: TrainingRecord | None) -> None:
@@ -160,26 +185,22 @@ def _with_earlier_cases(bundle: Bundle, record: TrainingRecord | None) -> Traini
     return record.with_role("calibration", list({*old, *new})) if record is not None and record.roles else record
 
 
-def _refit(
-    bundle: Bundle,
-    cases: Sequence[Case],
-    device: str,
-    progress: Progress,
-    engine: str,
-    stage_two_only: bool,
-    table_knows: bool,
-) -> tuple[Refit, StageTwo | None]:
+def _refit(job: CalibrationJob, progress: Progress, stage_two_only: bool) -> tuple[Refit, StageTwo | None]:
     """Refit what new cases better; and fit a stage two, None where it does not help.
 
     A table that knows some of the cases would look better than on new ones: then stage two is compared with tables
     that are fitted anew on the other folds.
     """
+    bundle, known = job.plain, _table_knows(job.bundle, job.record)
     assert bundle.calibration is not None
     table = ErrorProbability.from_json(bundle.calibration["error_probability"])
     scale = float(bundle.calibration["tempering_scale"])
     summaries: list[CaseSummary] = []
-    seen = SeenCases(wanted=stage_two_only or BLOCK not in bundle.calibration)
-    for case, (prediction, truth) in zip(cases, _predicted(bundle, cases, device, progress, engine), strict=True):
+    others = [] if job.out_of_fold is None else job.out_of_fold.cases
+    wanted = stage_two_only or BLOCK not in bundle.calibration
+    seen = SeenCases(wanted, sum(bytes_of(case) for case in others))
+    pairs = _predicted(bundle, job.cases, job.device, progress, job.engine)
+    for case, (prediction, truth) in zip(job.cases, pairs, strict=True):
         seen.add(ReferenceCase(prediction, truth, case.group))
         if not stage_two_only:
             summaries.append(summary_of(prediction, truth, table, scale, case.group))
@@ -188,14 +209,19 @@ def _refit(
         Refit(bundle.calibration, (), False) if stage_two_only else refit(bundle.calibration, bundle.labels, summaries)
     )
     fitted_on = ErrorProbability.from_json(kept.calibration["error_probability"])
-    found = fit_stage_two(seen.cases, fitted_on, fixed_table=not table_knows) if seen.cases else None
+    settings: dict[str, Any] = {"fixed_table": not known, "out_of_fold": job.out_of_fold}
+    found = fit_stage_two(seen.cases, fitted_on, **settings) if seen.cases else None
     if found is None:
         return replace(kept, sentences=(*kept.sentences, *seen.sentences)), None
     blocks = check_blocks(found, bundle.labels, [case.group for case in seen.cases])
-    sentences = (*kept.sentences, found.check.sentence, *worse_sentences(blocks[WITHIN], bundle.labels))
+    sentences = [*kept.sentences, found.check.sentence, *worse_sentences(blocks[WITHIN], bundle.labels)]
+    if others:
+        likeness = errors_alike(seen.cases, others)
+        blocks[LIKENESS] = likeness.to_json()
+        sentences.append(likeness.sentence)
     if not found.check.helps:
-        return replace(kept, sentences=sentences), None
-    return Refit({**kept.calibration, **blocks}, sentences, True), found.stage
+        return replace(kept, sentences=tuple(sentences)), None
+    return Refit({**kept.calibration, **blocks}, tuple(sentences), True), found.stage
 
 
 def summaries_of(

@@ -18,9 +18,7 @@ from ..models.input_spec import Label
 from ..progress import Progress, silent
 from .calibrate import CaseNumbers, FurtherCases, case_numbers, fit_case_level, flag_case, predict_case, triage_figures
 from .dataset import Case
-
-FOLD_WEIGHT = 0.5
-"""A case of a fold's network counts as so many of the network itself, which errs in its own way."""
+from .reference_cases import FOLD_WEIGHT, OutOfFold
 
 
 @dataclass(frozen=True)
@@ -58,13 +56,30 @@ def whole_case_blocks(
 
 
 def fit_on_unseen(
-    bundle: Bundle, cases: Sequence[Case], device: str = "cpu", progress: Progress = silent, engine: str = TORCH
+    bundle: Bundle,
+    cases: Sequence[Case],
+    out_of_fold: PredictedCases | None = None,
+    device: str = "cpu",
+    progress: Progress = silent,
+    engine: str = TORCH,
 ) -> dict[str, Any]:
-    """Fit the blocks on cases that the bundle itself predicts."""
+    """Fit the blocks on cases that the bundle itself predicts, and on those that fold networks predicted."""
     found = PredictedCases()
     for number, case in enumerate(predict_into(bundle, Model(bundle, device, engine=engine), cases, found)):
         progress("predicting the calibration cases", number / len(cases), case)
-    return whole_case_blocks(bundle.labels, found)
+    return whole_case_blocks(bundle.labels, found, out_of_fold)
+
+
+def numbers_out_of_fold(cases: OutOfFold) -> PredictedCases:
+    """Sum up what fold networks said of cases, each by its own calibration."""
+    found = PredictedCases()
+    for case, table, scale in zip(cases.cases, cases.tables, cases.scales, strict=True):
+        prediction = case.prediction
+        chance = table(prediction.ranking, prediction.classes, prediction.runner_up)
+        found.numbers.append(case_numbers(prediction, case.truth, scale))
+        found.wrong_voxels.append(float(chance.sum(dtype=np.float64)))
+        found.patients.append(case.group)
+    return found
 
 
 def predict_into(bundle: Bundle, model: Model, cases: Sequence[Case], found: PredictedCases) -> Iterator[str]:

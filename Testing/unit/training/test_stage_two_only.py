@@ -15,7 +15,7 @@ from SegWithUCore.models.model_card import calibration_words
 from SegWithUCore.models.stage_two_file import BLOCK, CHECK, read_stage_two, stage_two_path
 from SegWithUCore.models.training_record import read_record
 from SegWithUCore.training import recalibrate as recalibrating
-from SegWithUCore.training.recalibrate import recalibrate
+from SegWithUCore.training.recalibrate import CalibrationJob, recalibrate
 from SegWithUCore.training.within_structures import WITHIN
 
 
@@ -29,7 +29,7 @@ def test_stage_two_is_added_and_all_else_stays(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(recalibrating, "_predicted", predicted)
     shipped = read_bundle(MODEL)
     shipped = replace(shipped, calibration=without_stage_two(shipped.calibration))
-    outcome = recalibrate(shipped, CASES, tmp_path / "m", stage_two_only=True)
+    outcome = recalibrate(CalibrationJob(shipped, CASES, tmp_path / "m"), stage_two_only=True)
     (sentence,) = (each for each in outcome.sentences if each.startswith("Stage two"))
     assert sentence.endswith("over 12 cases: taken.")
     made = check_whole(tmp_path / "m")
@@ -44,7 +44,7 @@ def test_stage_two_is_added_and_all_else_stays(tmp_path: Path, monkeypatch: pyte
 
 def test_with_too_few_patients_no_bundle_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recalibrating, "_predicted", lambda *_: list(predicted())[:6])
-    outcome = recalibrate(read_bundle(MODEL), CASES[:6], tmp_path / "m", stage_two_only=True)
+    outcome = recalibrate(CalibrationJob(read_bundle(MODEL), CASES[:6], tmp_path / "m"), stage_two_only=True)
     assert outcome.bundle is None and "6 patients are too few" in outcome.sentences[-1]
     assert not (tmp_path / "m").exists()
 
@@ -57,8 +57,8 @@ def test_a_table_that_knows_the_cases_is_no_rival(known: bool, tmp_path: Path, m
     record = before.with_role("calibration", before.roles["calibration"][:3] if known else ["0" * 64])
     fixed: list[bool] = []
     monkeypatch.setattr(recalibrating, "_predicted", predicted)
-    monkeypatch.setattr(recalibrating, "fit_stage_two", lambda *_, fixed_table: fixed.append(fixed_table))
-    recalibrate(shipped, CASES, tmp_path / "m", record=record, stage_two_only=True)
+    monkeypatch.setattr(recalibrating, "fit_stage_two", lambda *_, fixed_table, out_of_fold: fixed.append(fixed_table))
+    recalibrate(CalibrationJob(shipped, CASES, tmp_path / "m", record=record), stage_two_only=True)
     assert fixed == [not known]
 
 
@@ -74,7 +74,7 @@ def test_cases_of_the_calibration_that_stays_remain_known(tmp_path: Path, monkey
     shipped = read_bundle(MODEL)
     shipped = replace(shipped, calibration=without_stage_two(shipped.calibration))
     new = before.with_role("calibration", ["0" * 64])
-    recalibrate(shipped, CASES, tmp_path / "m", record=new, stage_two_only=True)
+    recalibrate(CalibrationJob(shipped, CASES, tmp_path / "m", record=new), stage_two_only=True)
     written = read_record(tmp_path / "m")
     assert written is not None and written.roles is not None
     assert set(written.roles["calibration"]) == {"0" * 64, *before.roles["calibration"]}

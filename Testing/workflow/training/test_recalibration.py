@@ -51,7 +51,7 @@ def shifted(data_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
 def test_six_cases_are_too_few_to_change_a_calibration(cases: str, tmp_path: Path, segwithu: Command) -> None:
     target = tmp_path / "site"
     outcome = segwithu("calibrate", "--model", SHIPPED, "--cases", cases, "--output", target, "--json", SEEN)
-    assert outcome.code == 0, outcome.error
+    assert outcome.code == 0, outcome.err
     (result,) = (event for event in outcome.events if event["event"] == "result")
     assert result["kept"] is True and result["bundle"] is None
     assert "6 patients are too few" in str(result["sentences"])
@@ -63,7 +63,7 @@ def test_cases_where_probabilities_fail_move_them(shifted: str, tmp_path: Path, 
     assert checked.code == 0 and ": too optimistic." in checked.out.splitlines()[0], checked.out
     target = tmp_path / "site"
     outcome = segwithu("calibrate", "--model", SHIPPED, "--cases", shifted, "--output", target)
-    assert outcome.code == 0, outcome.error
+    assert outcome.code == 0, outcome.err
     before, after = read_bundle(SHIPPED), read_bundle(target)
     assert before.calibration is not None and after.calibration is not None
     assert file_sha256(target / "weights.safetensors") == before.weights_sha256 == after.weights_sha256

@@ -1,0 +1,129 @@
+"""Stage two fitted on training cases, too, which fold networks predicted: taken where that finds more errors."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from test_fit_stage_two import made_up
+
+from SegWithUCore.errors import InputError, UsageError
+from SegWithUCore.models.stage_two_file import check_words
+from SegWithUCore.training import fit_stage_two as fitting
+from SegWithUCore.training import fold_cases
+from SegWithUCore.training.dataset import Case
+from SegWithUCore.training.error_likeness import errors_alike
+from SegWithUCore.training.fit_stage_two import fit_stage_two, fit_table
+from SegWithUCore.training.fold_cases import unseen_cases
+from SegWithUCore.training.reference_cases import OutOfFold, ReferenceCase
+from SegWithUCore.training.run_folder import RunFolder
+
+
+def of_folds(cases: list[ReferenceCase]) -> OutOfFold:
+    """The cases as those of one fold network."""
+    named = [replace(case, group=f"fold {number}") for number, case in enumerate(cases)]
+    return OutOfFold(named, [fit_table(named)] * len(named), [1.0] * len(named))
+
+
+def test_cases_that_show_more_are_fitted_on_and_calibrate_nothing() -> None:
+    own = [made_up(seed, told=1.5) for seed in range(10)]
+    more = of_folds([made_up(seed, told=1.5) for seed in range(100, 130)])
+    found, alone = (fit_stage_two(own, fit_table(own), out_of_fold=other) for other in (more, None))
+    assert found is not None and alone is not None
+    check = found.check.out_of_fold
+    assert check is not None and check.taken and check.cases == 30
+    assert check.difference.low > 0 and check.without == pytest.approx(alone.check.stage_two)
+    assert found.check.stage_two == pytest.approx(check.without + check.difference.mean)
+    assert found.stage.cases == 10, "the last calibration is of the network's own cases"
+    words = check_words(found.check.to_json())
+    assert "30 training cases that fold networks predicted add +0." in words and words.endswith("fitted on them, too.")
+    assert "out_of_fold" not in alone.check.to_json()
+
+
+def misleading(seed: int) -> ReferenceCase:
+    """A case whose image shows as many places as it has errors, all of them right."""
+    case, random = made_up(seed, told=0), np.random.default_rng(seed)
+    shown = np.zeros(case.wrong.size, bool)
+    shown[random.choice(np.flatnonzero(~case.wrong), np.count_nonzero(case.wrong), replace=False)] = True
+    view = replace(case.view, image=case.view.image + 2 * shown.reshape(case.wrong.shape).astype(np.float32))
+    return replace(case, prediction=replace(case.prediction, view=view))
+
+
+def test_cases_that_mislead_are_left_out() -> None:
+    own = [made_up(seed, told=2) for seed in range(10)]
+    more = of_folds([misleading(seed) for seed in range(100, 160)])
+    found, alone = (fit_stage_two(own, fit_table(own), out_of_fold=other) for other in (more, None))
+    assert found is not None and alone is not None and found.check.out_of_fold is not None
+    assert not found.check.out_of_fold.taken and found.check.sentence.endswith("left out.")
+    arrays, before = found.stage.arrays(), alone.stage.arrays()
+    assert all(np.array_equal(arrays[name], before[name]) for name in before)
+    assert found.stage.knots == alone.stage.knots
+
+
+def test_a_case_of_a_fold_counts_half(monkeypatch: pytest.MonkeyPatch) -> None:
+    cases = [made_up(seed, told=2) for seed in range(10)]
+    counts: list[int] = []
+    trained_layers = fitting.trained_layers
+
+    def counted(inputs: np.ndarray, *others: Any) -> Any:
+        counts.append(len(inputs))
+        return trained_layers(inputs, *others)
+
+    monkeypatch.setattr(fitting, "trained_layers", counted)
+    settings, table = fitting.FitSettings.of(cases, 0), fit_table(cases)
+    fitting.fit_members(cases, table, settings)
+    fitting.fit_members(cases, table, settings, of_folds(cases))
+    alone, both = counts
+    assert both - alone == pytest.approx(alone / 2, abs=len(cases))
+
+
+def test_what_fold_networks_err_like_is_said() -> None:
+    own = [made_up(seed, told=0, patients=99) for seed in range(12)]
+    same = errors_alike(own, [made_up(seed, told=0, patients=99) for seed in range(20, 50)])
+    assert "alike, as far as can be told" in same.sentence and same.cases == 30
+
+    def worse(case: ReferenceCase) -> ReferenceCase:
+        flipped = np.random.default_rng(0).random(case.truth.shape) < 0.2
+        return replace(case, truth=np.where(flipped, 1 - case.truth, case.truth))
+
+    other = errors_alike(own, [worse(made_up(seed, told=0, patients=99)) for seed in range(20, 50)])
+    dice = other.figures[0]
+    assert (
+        dice.difference.high < 0
+        and dice.folds < dice.own
+        and "they differ, beyond chance, in mean Dice" in (other.sentence)
+    )
+
+
+def run_that_saw(folder: Path, *hashes: str) -> RunFolder:
+    """A run that notes these voxel hashes as its training cases."""
+    folder.mkdir()
+    (folder / "run.json").write_text('{"recipe": {}, "facts": {}}', encoding="utf-8")
+    run = RunFolder(folder)
+    run.add_facts({"voxels_sha256": {"train": dict.fromkeys(hashes, "")}} if hashes else {})
+    return run
+
+
+@pytest.fixture
+def four_cases(monkeypatch: pytest.MonkeyPatch) -> list[Case]:
+    """Cases a to d, whose hashes are A to D; a and b are one patient's."""
+    monkeypatch.setattr(fold_cases, "hashes_of", lambda cases, _: {case.name.upper(): case.name for case in cases})
+    return [Case(name, (), Path(), patient="p" if name in "ab" else name) for name in "abcd"]
+
+
+def test_a_patient_goes_to_a_run_that_has_seen_none_of_its_cases(four_cases: list[Case], tmp_path: Path) -> None:
+    runs = [run_that_saw(tmp_path / "first", "A", "C"), run_that_saw(tmp_path / "second", "D")]
+    shares = unseen_cases(runs, four_cases)
+    assert [[case.name for case in share] for share in shares] == [["d"], ["a", "b", "c"]]
+
+
+def test_runs_that_cannot_judge_are_refused(four_cases: list[Case], tmp_path: Path) -> None:
+    first, second = run_that_saw(tmp_path / "first", "A"), run_that_saw(tmp_path / "second", "B")
+    with pytest.raises(UsageError, match="patient of a has been seen by all of the fold networks"):
+        unseen_cases([first, second], four_cases)
+    with pytest.raises(InputError, match="keeps no hashes of its cases"):
+        unseen_cases([run_that_saw(tmp_path / "third")], four_cases)
+    everything = run_that_saw(tmp_path / "fourth", "A", "B", "C", "D")
+    with pytest.raises(UsageError, match="is left no case that it has not seen"):
+        unseen_cases([run_that_saw(tmp_path / "fifth", "X"), everything], four_cases)

@@ -1,0 +1,129 @@
+"""`calibrate --folds`: a model calibrated on training cases, too, which networks of folds predicted as new cases."""
+
+from pathlib import Path
+
+import pytest
+from repository import ROOT
+from segwithu_command import Command, one_sentence
+
+from SegWithUCore.models.bundle import read_bundle
+from SegWithUCore.models.bundle_files import check_whole
+from SegWithUCore.models.bundle_network import load_network
+from SegWithUCore.models.training_record import read_record
+from SegWithUCore.network.weights import unique_state
+from SegWithUCore.training import doubt_network, fit_stage_two
+from SegWithUCore.training.case_roles import hashes_of
+from SegWithUCore.training.dataset import Case, find_cases
+from SegWithUCore.training.recipe import read_recipe
+from SegWithUCore.training.run_folder import RunFolder
+
+SHIPPED = ROOT / "Resources" / "Models" / "hippocampus"
+RECIPE = ROOT / "Resources" / "Recipes" / "hippocampus.json"
+OWN, FURTHER = 12, 8
+
+
+@pytest.fixture(scope="module")
+def split(data_folder: Path) -> str:
+    """The table of the real cases."""
+    return str(data_folder / "hippocampus" / "split.csv")
+
+
+def table_of(cases: list[Case], target: Path, role: str) -> str:
+    """A table of some cases, beside links to their files."""
+    for part, which in (("images", "channels"), ("labels", "reference")):
+        (target / part).mkdir(exist_ok=True)
+        for case in cases:
+            source = case.reference if which == "reference" else case.channels[0]
+            (target / part / f"{case.name}.nii.gz").symlink_to(source.resolve())
+    file = target / f"{role}.csv"
+    file.write_text("case,role\n" + "".join(f"{case.name},{role}\n" for case in cases), encoding="utf-8")
+    return f"{file}:{role}"
+
+
+@pytest.fixture(scope="module")
+def given(split: str, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Options that name own cases, training cases, and two runs, each of which has not seen half of these.
+
+    The runs hold the shipped network: their training takes days, and what is looked at is who predicts what.
+    """
+    folder = tmp_path_factory.mktemp("folds")
+    own, further = find_cases(f"{split}:calibration")[:OWN], find_cases(f"{split}:train")[:FURTHER]
+    bundle = read_bundle(SHIPPED)
+    network, names = load_network(bundle), [case.name for case in further]
+    hashes = {name: sha256 for sha256, name in hashes_of(further).items()}
+    for number in range(2):
+        run = RunFolder(folder / f"fold{number}")
+        run.path.mkdir()
+        seen = {hashes[name]: name for name in names[number::2]}
+        recipe = read_recipe(RECIPE)
+        recipe.head["variant"] = bundle.default_head.variant
+        run.start(recipe, {"voxels_sha256": {"train": seen}, "fingerprint": None})
+        run.save_best("backbone", unique_state(network.backbone))
+        run.save_best("head", network.head_state())
+    runs = [str(folder / "fold0"), str(folder / "fold1")]
+    return [
+        *("--cases", table_of(own, folder, "calibration")),
+        *("--folds", *runs, "--fold-cases", table_of(further, folder, "train")),
+    ]
+
+
+def test_stage_two_says_what_the_folds_add(
+    given: list[str], tmp_path: Path, segwithu: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doubt_network, "EPOCHS", 1)
+    monkeypatch.setattr(fit_stage_two.StageTwoCheck, "helps", True)  # twelve cases and one epoch prove nothing
+    target = tmp_path / "m"
+    call = ["calibrate", "--model", SHIPPED, "--stage-two-only", "--no-graphs", "--output", target, *given]
+    outcome = segwithu(*call)
+    assert outcome.code == 0, outcome.err
+    assert f"{FURTHER} training cases that fold networks predicted add" in outcome.out
+    assert f"Errors of fold networks on {FURTHER} cases against the network's own: mean Dice 0." in outcome.out
+    made = check_whole(target)
+    assert made.calibration is not None
+    likeness, check = made.calibration["fold_errors"], made.calibration["stage_two_check"]
+    assert likeness["cases"] == check["out_of_fold"]["cases"] == FURTHER and check["cases"] == OWN
+    dice = likeness["figures"][0]
+    assert 0.8 < dice["own"] < 0.95 and 0.8 < dice["folds"] < 0.98, "the network that they hold has seen them"
+    before, after = read_record(SHIPPED), read_record(target)
+    assert before is not None and after is not None and before.roles is not None and after.roles is not None
+    assert after.roles["train"] == before.roles["train"]
+
+
+def test_flags_and_predicted_dice_count_them_and_intervals_do_not(
+    given: list[str], tmp_path: Path, segwithu: Command
+) -> None:
+    target = tmp_path / "m"
+    call = ["calibrate", "--model", SHIPPED, "--whole-cases-only", "--no-graphs", "--output", target, *given]
+    outcome = segwithu(*call)
+    assert outcome.code == 0, outcome.err
+    assert f"fitted anew on {OWN} cases. Predicted Dice and flags also on {FURTHER} that fold " in outcome.out
+    made = read_bundle(target).calibration
+    assert made is not None
+    assert made["flags"]["cases"] == made["predicted_dice"]["1"]["cases"] == OWN + FURTHER
+    assert made["volume_interval"]["1"]["cases"] == OWN
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (["--stage-two-only", "--fold-cases", "CASES"], "--fold-cases and --cases share 12 case(s) by patient"),
+        ([], "--folds goes with --stage-two-only or --whole-cases-only"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(
+    change: list[str], words: str, given: list[str], tmp_path: Path, segwithu: Command
+) -> None:
+    own = given[1]
+    more = [own if word == "CASES" else word for word in change]
+    outcome = segwithu("calibrate", "--model", SHIPPED, "--output", tmp_path / "m", *given, *more)
+    assert words in one_sentence(outcome, code=2)
+    assert not (tmp_path / "m").exists()
+
+
+def test_another_head_is_refused(given: list[str], tmp_path: Path, segwithu: Command) -> None:
+    other = RunFolder(tmp_path / "other")
+    other.path.mkdir()
+    other.start(read_recipe(RECIPE, head={"cross_fit": 2}), {})
+    runs = [*given[: given.index("--folds")], "--folds", str(other.path), *given[given.index("--fold-cases") :]]
+    outcome = segwithu("calibrate", "--model", SHIPPED, "--stage-two-only", "--output", tmp_path / "m", *runs)
+    assert "has another head than the model hippocampus" in one_sentence(outcome)
