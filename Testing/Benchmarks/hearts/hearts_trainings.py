@@ -20,6 +20,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
@@ -141,13 +142,16 @@ def why_not(training: Training, options: argparse.Namespace) -> str | None:
         return f"nnU-Net (pip install nnunetv2 into {options.nnunet})"
     if training.recipe is not None and not training.recipe.is_file():
         return f"{training.recipe.name} (not written)"
+    if training.backbone_of is not None:
+        backbone = replace(training, name=training.backbone_of, backbone_of=None)
+        return None if progress_of(backbone, options.runs).finished else f"the backbone {backbone.name}"
     return None
 
 
 def commands(training: Training, options: argparse.Namespace) -> list[list[str]]:
     """What to run, one after the other."""
     if training.recipe is not None:
-        return [_own_command(training, training.recipe, options)]
+        return [(_own_command if training.backbone_of is None else _head_command)(training, training.recipe, options)]
     programs, found = options.nnunet / "bin", []
     if not (options.runs / "nnunet" / "preprocessed" / "Dataset027_ACDC" / "splits_final.json").is_file():
         script = [str(HERE / "nnunet_data.py"), "--data", str(options.data / "acdc"), "--runs", str(options.runs)]
@@ -167,6 +171,21 @@ def _own_command(training: Training, recipe: Path, options: argparse.Namespace) 
     if (run / "backbone_last.pt").is_file():
         return [*call, "--resume"]
     return [*call, "--recipe", str(recipe), *([] if training.seed is None else ["--seed", str(training.seed)])]
+
+
+def _head_command(training: Training, recipe: Path, options: argparse.Namespace) -> list[str]:
+    """The head of a recipe on the backbone that a run has, whose own recipe says all else."""
+    run = options.runs / training.run
+    call = [sys.executable, "-m", "SegWithUCore.cli", "train-head", "--run", str(run)]
+    call += ["--cases", str(options.runs / training.cases), "--select", str(options.runs / training.select)]
+    call += ["--threads", str(options.threads)]
+    own, given = (json.loads(path.read_text(encoding="utf-8")) for path in (run / "run.json", recipe))
+    blocks = {name: given[name] for name in ("head", "head_training")}
+    if (run / "head_last.pt").is_file() and own["recipe"]["head"]["variant"] == given["head"]["variant"]:
+        return [*call, "--resume"]
+    file = run / "head_recipe.json"
+    file.write_text(json.dumps({**own["recipe"], **blocks}, indent=1) + "\n", encoding="utf-8")
+    return [*call, "--restart", "--recipe", str(file)]
 
 
 def _run(call: list[str], training: Training, options: argparse.Namespace, handle: int) -> bool:
@@ -220,7 +239,7 @@ def collect(trainings: list[Training], runs: Path) -> None:
                 text = "\n".join(["epoch,seconds", *rows]) + "\n"
                 (LOGS / f"{training.name}_log.csv").write_text(text, encoding="utf-8")
         elif at.epochs:
-            shutil.copy(runs / training.name / "backbone_log.csv", LOGS / f"{training.name}_log.csv")
+            shutil.copy(runs / training.run / f"{training.part}_log.csv", LOGS / f"{training.name}_log.csv")
         if at.finished:
             hours = round(sum(at.seconds) / 3600, 2)
             weights = sha256(weights_of(training, runs))

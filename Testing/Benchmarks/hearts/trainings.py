@@ -9,14 +9,17 @@ import json
 import re
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[2]
 RECIPES = HERE / "recipes"
-HIPPOCAMPUS = ROOT / "Resources" / "Recipes" / "hippocampus.json"
+SHIPPED = ROOT / "Resources" / "Recipes"
+HIPPOCAMPUS = SHIPPED / "hippocampus.json"
+HEADS = {"hippocampus": SHIPPED / "hippocampus_context.json", "hearts": SHIPPED / "acdc_context.json"}
+"""Recipes whose head each fold's network gets."""
 CHOICE = HERE / "choice.json"
 NNUNET = "nnunet"
 CANDIDATES = ("standard_view", NNUNET)
@@ -31,12 +34,13 @@ class Training:
     """One planned training.
 
     Attributes:
-        name: of its folder in the folder of the runs.
+        name: of its log and lock in the folder of the runs.
         recipe: file, or None for nnU-Net.
         cases, select: relative to the folder of the data, or (`cases` of folds) to that of the runs.
         seed: None for the recipe's.
         fold: of nnU-Net's splits.
         waits_for: why it cannot begin yet, or None.
+        backbone_of: name of the training whose backbone gets a head; None for the training of a backbone.
     """
 
     name: str
@@ -46,6 +50,17 @@ class Training:
     seed: int | None = None
     fold: int = 0
     waits_for: str | None = None
+    backbone_of: str | None = None
+
+    @property
+    def run(self) -> str:
+        """Name of its folder in the folder of the runs."""
+        return self.backbone_of or self.name
+
+    @property
+    def part(self) -> str:
+        """What of a network is trained."""
+        return "head" if self.backbone_of else "backbone"
 
     @property
     def in_runs(self) -> bool:
@@ -96,7 +111,13 @@ def planned(choice: str | None) -> list[Training]:
         found.append(
             Training(f"hearts_fold{fold}", recipe, f"{table}:train", f"{table}:select", fold=fold, waits_for=waits)
         )
-    return found
+    return found + [_head_of(training) for training in found if training.in_runs]
+
+
+def _head_of(training: Training) -> Training:
+    """The head on the network of a fold."""
+    recipe = HEADS[training.name.split("_")[0]]
+    return replace(training, name=f"{training.name}_head", recipe=recipe, backbone_of=training.name)
 
 
 def chosen() -> str | None:
@@ -120,7 +141,7 @@ def weights_of(training: Training, runs: Path) -> Path:
     """Where the weights lie that are kept."""
     if training.recipe is None:
         return nnunet_folder(training, runs) / "checkpoint_final.pth"
-    return runs / training.name / "backbone_best.safetensors"
+    return runs / training.run / f"{training.part}_best.safetensors"
 
 
 def nnunet_folder(training: Training, runs: Path) -> Path:
@@ -136,14 +157,15 @@ def sha256(path: Path) -> str:
 
 
 def _own_progress(training: Training, runs: Path) -> Progress:
-    folder = runs / training.name
+    folder = runs / training.run
     assert training.recipe is not None
     begun = folder / "run.json"
-    recipe = _json(begun)["recipe"] if begun.is_file() else _json(training.recipe) if training.recipe.is_file() else {}
-    of = int(recipe.get("backbone_training", {}).get("epochs", 0))
-    log = folder / "backbone_log.csv"
+    source = begun if begun.is_file() and training.part == "backbone" else training.recipe
+    data = _json(source) if source.is_file() else {}
+    of = int(data.get("recipe", data).get(f"{training.part}_training", {}).get("epochs", 0))
+    log = folder / f"{training.part}_log.csv"
     rows = list(csv.DictReader(log.read_text(encoding="utf-8").splitlines())) if log.is_file() else []
-    dices = [float(row["select_dice"]) for row in rows if row["select_dice"] not in ("", "nan")]
+    dices = [float(row["select_dice"]) for row in rows if row.get("select_dice", "") not in ("", "nan")]
     seconds = [float(row["seconds"]) for row in rows]
     return Progress(len(rows), of, seconds, dices[-1] if dices else None, bool(rows) and len(rows) >= of)
 

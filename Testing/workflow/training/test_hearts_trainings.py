@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -23,8 +24,9 @@ from patient_folds import read_rows, write_fold_tables, write_unseen_table
 from trainings import Training, planned, progress_of
 
 from SegWithUCore.training.recipe import read_recipe
+from SegWithUCore.training.run_folder import RunFolder
 
-EPOCHS = 8
+EPOCHS = 5
 
 
 def options(folder: Path) -> argparse.Namespace:
@@ -73,6 +75,25 @@ def test_a_killed_training_goes_on_and_ends_as_one_that_was_not(tmp_path: Path, 
     assert weights[0] == weights[1]
     assert f"{EPOCHS}/{EPOCHS}" in status([killed], options(tmp_path))
     assert "finished" in status([killed], options(tmp_path))
+    _gets_a_head(killed, tmp_path)
+
+
+def _gets_a_head(training: Training, folder: Path) -> None:
+    """Another recipe's head on the network of a finished run; what the run's own recipe says else stays."""
+    recipe = tiny_recipe(head={"variant": "context"}, head_training={"epochs": 1}, input={"window": [48, 48, 48]})
+    (folder / "context.json").write_text(json.dumps(recipe), encoding="utf-8")
+    head = replace(training, name="killed_head", recipe=folder / "context.json", backbone_of=training.name)
+    head = replace(head, cases="../data/split.csv:train", select="../data/split.csv:select")
+    before = trainings.sha256(trainings.weights_of(training, folder / "runs"))
+    assert hearts_trainings.why_not(head, options(folder)) is None
+    assert done(head, options(folder)), (folder / "runs" / "killed_head.log").read_text(encoding="utf-8")
+    at = progress_of(head, folder / "runs")
+    assert at.finished and at.epochs == 1
+    assert trainings.weights_of(head, folder / "runs") == folder / "runs" / "killed" / "head_best.safetensors"
+    kept = RunFolder(folder / "runs" / "killed").recipe()
+    assert (kept.head["variant"], list(kept.input.window)) == ("context", [16, 16, 16])
+    assert trainings.sha256(trainings.weights_of(training, folder / "runs")) == before
+    assert "--resume" in commands(head, options(folder))[0]
 
 
 def test_a_finished_training_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,6 +140,9 @@ def test_trainings_wait_for_the_choice_and_follow_it() -> None:
         "hearts_fold1",
         "hearts_fold2",
         "hearts_fold3",
+        "hearts_fold1_head",
+        "hearts_fold2_head",
+        "hearts_fold3_head",
     ]
     follows = {training.name: training for training in planned("standard_view")}
     assert all(follows[training.name].waits_for is None for training in waiting)
@@ -127,8 +151,18 @@ def test_trainings_wait_for_the_choice_and_follow_it() -> None:
     assert {training.fold for training in planned("nnunet") if training.name.startswith("nnunet_")} == {1, 2, 3}
 
 
+def test_a_head_waits_for_its_backbone(tmp_path: Path) -> None:
+    (head,) = (each for each in planned("standard_view") if each.name == "hearts_fold2_head")
+    assert (head.run, head.part) == ("hearts_fold2", "head")
+    assert hearts_trainings.why_not(head, options(tmp_path)) == "the backbone hearts_fold2"
+    assert done(head, options(tmp_path)) and not (tmp_path / "runs").exists()
+
+
 def test_every_recipe_of_the_plan_is_there() -> None:
     for training in planned(trainings.chosen()):
+        if training.backbone_of is not None:
+            assert training.recipe is not None and training.recipe.is_file()
+            continue
         assert training.waits_for or training.recipe is None or read_recipe(training.recipe).labels
 
 
