@@ -30,6 +30,8 @@ from .store import BaselineFolder, BenchmarkFolder, names_sha256, read_json, wri
 
 FITTED, CALIBRATED, MEASURED = 0.25, 0.45, 0.9
 """Share of the whole job after which each part is done, for the progress."""
+AS_IT_IS = ErrorProbability((0.0, 1.0), (0.0, 1.0), 0)
+"""Of a score that is an error probability already."""
 
 
 @dataclass(frozen=True)
@@ -138,7 +140,11 @@ class Benchmark:
         for baseline in open_ones:
             progress("fitting error probabilities", CALIBRATED, baseline.name)
             files = folders[baseline.name]
-            files.save_refits({row: self._table(files, f"row{i}") for i, row in enumerate(baseline.rows)})
+            tables = {}
+            for number, row in enumerate(baseline.rows):
+                again = baseline.is_refitted(row, self.fitting)
+                tables[row] = self._table(files, f"row{number}") if again else AS_IT_IS
+            files.save_refits(tables)
 
     def _table(self, files: BaselineFolder, row: str) -> ErrorProbability:
         parts = (row, "error", "classes", "runner_up")

@@ -14,7 +14,7 @@ from ..evaluation.summary import finite, spread
 from ..metrics.bootstrap import metric_interval, paired_bootstrap
 from .baselines.base import Baseline
 from .baselines.heads import Head
-from .benchmark import Benchmark, BenchmarkResult, RowMetrics
+from .benchmark import REFITTED, Benchmark, BenchmarkResult, RowMetrics
 from .cost import BARE
 
 COMPARED = (
@@ -27,6 +27,10 @@ COMPARED = (
     "nll",
     "brier",
     "ace",
+    *(
+        f"{REFITTED}{figure}"
+        for figure in ("auprc whole", "auprc band", "aurc whole", "aurc band", "brier", "ece band")
+    ),
 )
 """Metrics that are compared with the reference row, case by case."""
 KEPT_BY_CASE = COMPARED

@@ -10,7 +10,9 @@ from segwithu_command import MODEL
 from toy_models import write_toy_bundle
 
 from SegWithUCore.benchmark.baselines import frozen_backbone
+from SegWithUCore.benchmark.baselines.base import FittingCases
 from SegWithUCore.benchmark.baselines.heads import heads_of
+from SegWithUCore.benchmark.benchmark import AS_IT_IS
 from SegWithUCore.errors import InputError
 from SegWithUCore.evaluation.frozen_backbone import FrozenBackbone, FrozenCase
 from SegWithUCore.inference.model import Model
@@ -41,6 +43,25 @@ def test_a_head_answers_what_the_model_says_as_shipped(
     assert predicted.error_probability is not None
     np.testing.assert_array_equal(chance.score, predicted.error_probability)
     assert rival.added_parameters == parameters
+
+
+@pytest.mark.parametrize("role", ["calibration", "test"])
+def test_stage_two_is_refitted_on_cases_that_it_has_not_seen_alone(data_folder: Path, role: str) -> None:
+    bundle = read_bundle(MODEL)
+    frozen = frozen_backbone(bundle)
+    cases = find_cases(f"{data_folder / 'hippocampus' / 'split.csv'}:{role}")[:2]
+    context, paper = heads_of([bundle], frozen, "cpu")
+    fitting = FittingCases(frozen, calibration=cases)
+    assert context.is_refitted(context.rows[1], fitting) is (role == "test")
+    assert context.is_refitted(context.rows[0], fitting), "the ranking map is no probability"
+    assert all(paper.is_refitted(row, fitting) for row in paper.rows), "it has no stage two"
+
+
+def test_a_score_that_is_a_probability_stays_as_it_is() -> None:
+    score = np.random.default_rng(0).random((3, 4, 5), np.float32)
+    score[0, 0, :2] = 0, 1
+    classes = np.zeros(score.shape, np.uint8)
+    np.testing.assert_array_equal(AS_IT_IS(score, classes, classes + 1), score)
 
 
 def test_a_model_with_another_backbone_or_input_is_refused(backbone: FrozenBackbone, tmp_path: Path) -> None:

@@ -106,6 +106,14 @@ class Baseline(ABC):
         missing = [role for role in self.needs if not getattr(cases, role)]
         return f"no {missing[0]} cases given (--{missing[0]})" if missing else None
 
+    def is_refitted(self, row: str, cases: FittingCases) -> bool:
+        """Whether a row's score is to be made an error probability on the calibration cases.
+
+        Not one that is an error probability already, was fitted on them, and was calibrated last on values of cases
+        that it had not seen: what it says of them now would look surer than it is on new cases.
+        """
+        return True
+
     def settings(self) -> dict[str, Any]:
         """Return what decides its answers besides revision, backbone and cases, for JSON."""
         return {}

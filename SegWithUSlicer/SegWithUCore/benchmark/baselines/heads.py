@@ -11,8 +11,10 @@ from ...evaluation.frozen_backbone import FrozenBackbone, FrozenCase, backbone_s
 from ...inference.model import Model
 from ...inference.prediction import predict, tempered_logits
 from ...models.bundle import Bundle
+from ...models.training_record import read_record
 from ...network.backbones import count_parameters
-from .base import Baseline, BaselineInputs, UncertaintyPrediction, baseline
+from ...training.case_roles import hashes_of
+from .base import Baseline, BaselineInputs, FittingCases, UncertaintyPrediction, baseline
 
 
 class Head(Baseline):
@@ -28,6 +30,7 @@ class Head(Baseline):
     """
 
     own_pass = True
+    revision = 2
 
     def __init__(self, model: Model, title: str, default: bool) -> None:
         self.model, self.title, self.default = model, title, default
@@ -59,6 +62,16 @@ class Head(Baseline):
         """Of fusion and head."""
         network = self.model.network
         return count_parameters(network) - count_parameters(network.backbone)
+
+    def is_refitted(self, row: str, cases: FittingCases) -> bool:
+        """Not the error probability of a stage two that has seen one of the calibration cases, by their voxels."""
+        folder = self.model.bundle.folder
+        if row != self.rows[-1] or self.model.fitted.stage_two is None or folder is None:
+            return True
+        record = read_record(folder)
+        roles = (record and record.roles) or {}
+        seen = {sha256 for role, hashes in roles.items() if role != "test" for sha256 in hashes}
+        return seen.isdisjoint(hashes_of(cases.calibration))
 
     def settings(self) -> dict[str, Any]:
         """Hashes of weights and calibration."""
