@@ -294,6 +294,33 @@ def test_what_is_done_while_the_cases_are_read_again_stays(cases: Path, visit: O
         assert window.troubles == []
 
 
+def test_next_case_pressed_twice_and_left_at_once_does_what_was_asked_last(cases: Path, visit: Opener) -> None:
+    with served(cases) as server:
+        window = visit(server.gate.link)
+        window.wait("worklist")
+        window.page.get_by_label("Your name").fill("Ana")
+        window.page.keyboard.press("Tab")
+        window.page.get_by_text("open for Ana").wait_for()
+        window.open_case(CASES[0])
+        for _ in range(2):
+            window.page.keyboard.press("Control+Alt+KeyN")
+        window.page.wait_for_selector(f'html[data-state="case"] h1[title="{CASES[1]}"]')
+        window.page.evaluate(  # the list is asked for while the next case is still on its way
+            """() => {
+                const press = { key: "n", code: "KeyN", ctrlKey: true, altKey: true, bubbles: true };
+                const back = [...document.querySelectorAll("button")].find((each) => /← Cases/.test(each.textContent));
+                document.dispatchEvent(new KeyboardEvent("keydown", press));
+                back.click();
+            }"""
+        )
+        window.wait("worklist")
+        window.page.wait_for_timeout(500)
+        assert window.page.locator("h1").first.get_attribute("title") is None, "no case came over the list"
+        assert window.troubles == []
+    opened = {name: [line["event"] for line in lines_of(cases / name, "Ana")] for name in CASES[:2]}
+    assert all(events.count("opened") == events.count("closed") == 1 for events in opened.values())
+
+
 def test_a_page_that_is_hidden_for_a_minute_gives_the_review_back_and_takes_it_again(
     cases: Path, visit: Opener
 ) -> None:

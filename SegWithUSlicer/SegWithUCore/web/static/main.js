@@ -86,8 +86,10 @@ class Application {
     }
 
     async showCase(id) {
-        this.turn++;
-        await this.leaveCase();
+        if (!(await this.hasLeft())) {
+            return;
+        }
+        const { turn } = this;
         this.setState("loading");
         const progress = element("progress", { max: 1, value: 0, "aria-label": "Loading" });
         this.put(
@@ -98,6 +100,9 @@ class Application {
             const data = await loadCase(this.source, id, (share) => {
                 progress.value = share;
             });
+            if (turn !== this.turn) {
+                return;
+            }
             const page = new CasePage(this.source, data, this.worklist, this.settings, {
                 back: () => this.backToWorklist(),
                 nextCase: () => this.nextCase(),
@@ -106,9 +111,13 @@ class Application {
             this.casePage = page;
             this.put(page.root, data.description.name);
             await page.start();
-            this.setState("case");
+            if (turn === this.turn) {
+                this.setState("case");
+            }
         } catch (error) {
-            this.showError(error, () => this.showCase(id));
+            if (turn === this.turn) {
+                this.showError(error, () => this.showCase(id));
+            }
         }
     }
 
@@ -119,9 +128,17 @@ class Application {
         await page?.close();
     }
 
-    async backToWorklist() {
+    // Leaves the case; false where something else was asked for before its review was closed.
+    async hasLeft() {
+        const turn = ++this.turn;
         await this.leaveCase();
-        await this.showWorklist();
+        return turn === this.turn;
+    }
+
+    async backToWorklist() {
+        if (await this.hasLeft()) {
+            await this.showWorklist();
+        }
     }
 
     // Opens the next case of the list that still waits for this reviewer.
@@ -130,13 +147,14 @@ class Application {
             return;
         }
         const current = this.casePage?.data.id;
-        await this.leaveCase();
-        try {
-            this.worklist = await this.source.worklist(this.settings.reviewer);
-        } catch (error) {
-            this.showError(error, () => this.showWorklist());
+        if (current === undefined) {
+            return; // on its way already
+        }
+        const worklist = (await this.hasLeft()) ? await this.loadWorklist() : null;
+        if (worklist === null) {
             return;
         }
+        this.worklist = worklist;
         const waits = new Map(this.worklist.cases.map((one) => [one.id, waitsFor(one)]));
         const ids = this.shown.length ? this.shown : [...waits.keys()];
         const start = ids.indexOf(current) + 1;
