@@ -131,9 +131,9 @@ def conformal_quantile(
     """
     values = np.asarray(scores, float)
     names = np.arange(values.size) if patients is None else np.asarray(patients)
-    _, places, counts = np.unique(names, return_inverse=True, return_counts=True)
+    _, indices, counts = np.unique(names, return_inverse=True, return_counts=True)
     order = np.argsort(values, kind="stable")
-    bounding = np.cumsum(1 / counts[places][order]) >= (counts.size + 1) * level - 1e-9
+    bounding = np.cumsum(1 / counts[indices][order]) >= (counts.size + 1) * level - 1e-9
     return float(values[order][int(bounding.argmax())]) if bounding.any() else None
 
 
@@ -203,8 +203,8 @@ def fit_one_interval(
 
 def _sum_of_others(values: np.ndarray, patients: np.ndarray) -> np.ndarray:
     """Sum over the cases of all other patients, for each case."""
-    _, places = np.unique(patients, return_inverse=True)
-    return values.sum() - np.bincount(places, values)[places]
+    _, indices = np.unique(patients, return_inverse=True)
+    return values.sum() - np.bincount(indices, values)[indices]
 
 
 def _left_out(volumes: Volumes, of: str, level: float, patients: np.ndarray) -> dict[str, float] | None:

@@ -10,7 +10,7 @@ but the tempering scale of the figure was fitted on the same cases.
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,19 +64,19 @@ def fit_flag_limit(
     if bad_dice is None:
         bad_dice = float(np.quantile(dice, BAD_SHARE, method="higher")) if dice.size else 0.0
     bad = dice < bad_dice
-    weight = weight / _alike(known, bad)
+    names = [case.patient if case.patient is not None else number for number, case in enumerate(known)]
+    weight = weight / _alike(names, bad)
     return {
         "cases": len(known),
         "missed_share": missed_share,
         "bad_dice": bad_dice,
         "bad_cases": int(bad.sum()),
-        "rules": {FIGURE: _rule(score, dice, bad, weight, missed_share)},
+        "rules": {FIGURE: _rule(score, dice, bad, weight, missed_share, names)},
     }
 
 
-def _alike(cases: Sequence[FlagCase], bad: np.ndarray) -> np.ndarray:
+def _alike(names: Sequence[Hashable], bad: np.ndarray) -> np.ndarray:
     """Count the bad cases of each case's patient; 1 where there is none."""
-    names = [case.patient if case.patient is not None else number for number, case in enumerate(cases)]
     counts = Counter(name for name, is_bad in zip(names, bad.tolist(), strict=True) if is_bad)
     return np.asarray([max(counts[name], 1) for name in names], float)
 
@@ -110,15 +110,22 @@ def bound_of(weights: np.ndarray, missed: np.ndarray) -> float:
 
 
 def _rule(
-    score: np.ndarray, dice: np.ndarray, bad: np.ndarray, weight: np.ndarray, missed_share: float
+    score: np.ndarray,
+    dice: np.ndarray,
+    bad: np.ndarray,
+    weight: np.ndarray,
+    missed_share: float,
+    patients: Sequence[Hashable],
 ) -> dict[str, Any]:
     cases, bads = dice.size, int(bad.sum())
-    limit, p_value = controlled_limit(score, bad, weight, missed_share), _p_value(score, dice)
+    limit, p_value = controlled_limit(score, bad, weight, missed_share), _p_value(score, dice, patients)
     if not bads:
         return _no_rule("no case is bad, so there is nothing to fit on", p_value)
     if math.isinf(limit) and limit > 0:
         least = bound_of(weight[bad], np.zeros(bads, bool))
-        return _no_rule(f"{bads} bad cases allow no bound below {_percent(least)}", p_value)
+        of = len({name for name, is_bad in zip(patients, bad.tolist(), strict=True) if is_bad})
+        alike = "" if of == bads else f" of {of} patient{'' if of == 1 else 's'}"
+        return _no_rule(f"{bads} bad cases{alike} allow no bound below {_percent(least)}", p_value)
     flagged, missed = score < limit, bad & (score >= limit)
     others = float(flagged[~bad].mean()) if (~bad).any() else 0.0
     bound = bound_of(weight[bad], missed[bad])
@@ -146,10 +153,17 @@ def _no_rule(why: str, p_value: float | None) -> dict[str, Any]:
     return {"limit": None, "useful": False, "p_value": p_value, "sentence": f"No useful rule: {why}."}
 
 
-def _p_value(score: np.ndarray, dice: np.ndarray) -> float | None:
-    """Chance that a figure which says nothing follows the Dice as well (Spearman); None where neither varies."""
+def _p_value(score: np.ndarray, dice: np.ndarray, patients: Sequence[Hashable]) -> float | None:
+    """Chance that a figure which says nothing follows the Dice as well (Spearman); None where neither varies.
+
+    Over patients, by the means of their cases, which are alike.
+    """
     from scipy.stats import spearmanr
 
+    known: dict[Hashable, int] = {}
+    numbers = np.asarray([known.setdefault(name, len(known)) for name in patients], np.int64)
+    counts = np.bincount(numbers)
+    score, dice = np.bincount(numbers, score) / counts, np.bincount(numbers, dice) / counts
     if dice.size < 3 or np.ptp(score) == 0 or np.ptp(dice) == 0:
         return None
     return float(spearmanr(score, dice, alternative="greater").pvalue)

@@ -33,7 +33,7 @@ from ..models.input_spec import Label
 from ..review.flags import FlagRules
 from .calibrate import CaseNumbers, case_numbers, dice_fit, fit_case_level, flag_case, triage_figures
 
-LEAST_INTERVAL_CASES = 9
+LEAST_INTERVAL_PATIENTS = 9
 """Fewer allow no interval that holds nine in ten."""
 LEAST_FLAG_CASES = 17
 """Fewer have less than four bad ones, a fifth of them, and no limit keeps the bound of a fifth then."""
@@ -186,7 +186,8 @@ def _chosen_scale(
         return _OWN, f"{kept}{figures}, no clear gain."
     anew = fit_case_level([case.numbers[place] for case in cases], labels, [case.patient for case in cases])
     if not (anew.intervals.keys() >= own.intervals.keys() and anew.dice.keys() >= own.dice.keys()):
-        return _OWN, f"{kept}{figures}, but intervals and Dice need {MINIMUM_CASES} cases of each structure to follow."
+        need = f"{MINIMUM_CASES} cases of each structure, and {LEAST_INTERVAL_PATIENTS} patients"
+        return _OWN, f"{kept}{figures}, but intervals and Dice need {need} to follow."
     if has_limits and len(cases) < LEAST_FLAG_CASES:
         return _OWN, f"{kept}{figures}, but limits of flags need {LEAST_FLAG_CASES} cases to follow."
     return place, f"Tempering scale: fitted anew; {figures}."
@@ -210,13 +211,16 @@ def _structures_off(cases: Sequence[CaseSummary], own: CaseLevelCalibration, lab
         interval = own.intervals.get(label.value)
         if interval is None:
             continue
-        inside = 0
+        inside: dict[str, list[bool]] = {}
         for case in cases:
             expected, ambiguous, true = case.numbers[_OWN].volumes_mm3(index)
             _, low, high = interval(expected, ambiguous, case.numbers[_OWN].segmented_mm3(index))
-            inside += low <= true <= high
-        if binom.cdf(inside, len(cases), interval.level) < BY_CHANCE:
-            found[label.name] = f"the model's own held {inside} of {len(cases)} volumes of {label.name}"
+            inside.setdefault(case.patient, []).append(low <= true <= high)
+        count = sum(sum(its) for its in inside.values())
+        # The cases of a patient are alike, so it counts once, by the share of its volumes.
+        held = np.ceil(sum(sum(its) / len(its) for its in inside.values()) - 1e-9)
+        if binom.cdf(held, len(inside), interval.level) < BY_CHANCE:
+            found[label.name] = f"the model's own held {count} of {len(cases)} volumes of {label.name}"
     return found
 
 
@@ -230,11 +234,12 @@ def _case_level(
 ) -> tuple[CaseLevelCalibration, list[str]]:
     """Intervals and predicted Dice: those of the new cases where these are enough and something has changed."""
     count, kept = len(cases), "Volume intervals: the model's own stay"
+    patients = len({case.patient for case in cases})
     if not changed:
         return own, [f"{kept}; they hold here as far as {count} cases can tell."]
-    if count < LEAST_INTERVAL_CASES:
+    if patients < LEAST_INTERVAL_PATIENTS:
         words = "".join(f", though {text}" for text in off.values())
-        return own, [f"{kept}; {count} cases are too few, give {LEAST_INTERVAL_CASES}{words}."]
+        return own, [f"{kept}; {_patients(patients)} are too few, give {LEAST_INTERVAL_PATIENTS}{words}."]
     anew = fit_case_level([case.numbers[place] for case in cases], labels, [case.patient for case in cases])
     why = f"; {', '.join(off.values())}" if off else ""
     missing = [label.name for label in labels[1:] if label.value in own.intervals.keys() - anew.intervals.keys()]

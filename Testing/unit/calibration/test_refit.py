@@ -1,6 +1,7 @@
 """Which parts of a calibration new cases replace, which stay, and that it is said."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -75,7 +76,7 @@ def test_each_part_needs_its_cases(own: dict[str, Any], number: int, intervals: 
     assert ("fitted anew" in said(found, "Limits of flags")) == flags
     assert (found.calibration["flags"] != own["flags"]) == flags
     if not intervals:
-        assert "8 cases are too few, give 9" in said(found, "Volume intervals")
+        assert "8 patients are too few, give 9" in said(found, "Volume intervals")
     if not flags:
         assert f"{number} cases are too few, give 17" in said(found, "Limits of flags")
     assert found.calibration["site"]["patients"] == number
@@ -89,6 +90,15 @@ def test_intervals_that_fail_are_replaced_though_probabilities_hold(own: dict[st
     assert found.calibration["volume_interval"]["1"]["factor"] == pytest.approx(1.3, abs=0.02)
     few = refit(own, LABELS, cases(8, volume=1.3))
     assert not few.is_changed and "own held 0 of 8 volumes" in said(few, "Volume intervals")
+
+
+def test_two_cases_of_a_patient_are_no_two_patients(own: dict[str, Any]) -> None:
+    twice = [replace(case, patient=f"patient {number // 2}") for number, case in enumerate(cases(12, volume=1.3))]
+    found = refit(own, LABELS, twice)
+    assert not found.is_changed
+    assert "6 patients are too few, give 9, though the model's own held 0 of 12" in said(found, "Volume intervals")
+    once = refit(own, LABELS, [replace(case, patient="one") for case in cases(12, volume=1.3)])
+    assert "held 0 of 12" not in said(once, "Volume intervals"), "one patient may be off by chance"
 
 
 def test_another_scale_is_taken_with_intervals_that_follow(own: dict[str, Any]) -> None:

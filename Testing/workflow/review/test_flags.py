@@ -155,6 +155,20 @@ def test_the_bound_holds_for_new_bad_cases() -> None:
     assert 0.1 < np.mean(missed) <= 0.2
 
 
+def test_alike_cases_of_few_patients_prove_little() -> None:
+    """Forty bad cases of three patients are three; and what follows the Dice of four patients may do so by chance."""
+    dice = np.r_[np.linspace(0.5, 0.6, 40), np.linspace(0.8, 0.9, 40)]
+    cases = [FlagCase(each, each, patient=f"{number // 14}") for number, each in enumerate(dice.tolist())]
+    rule = fit_flag_limit(cases, bad_dice=0.7)["rules"]["soft_dice"]
+    assert not rule["useful"] and "40 bad cases of 3 patients allow no bound below 25 %" in rule["sentence"]
+    alone = fit_flag_limit(some_cases(dice, dice), bad_dice=0.7)["rules"]["soft_dice"]
+    assert alone["useful"] and alone["p_value"] < 1e-9
+    few = [FlagCase(each, each, patient=f"{number // 20}") for number, each in enumerate(dice.tolist())]
+    assert fit_flag_limit(few, bad_dice=0.59)["rules"]["soft_dice"]["p_value"] == pytest.approx(0, abs=1e-9)
+    crossed = [replace(case, dice=1.4 - case.dice) for case in few[:20]] + few[20:]
+    assert fit_flag_limit(crossed, bad_dice=0.85)["rules"]["soft_dice"]["p_value"] > 0.05
+
+
 def test_a_limit_counts_cases_of_other_networks_by_their_weight() -> None:
     dice = np.linspace(0.5, 0.95, 100)
     alone = fit_flag_limit(some_cases(dice, dice), bad_dice=0.7)["rules"]["soft_dice"]
