@@ -1,7 +1,7 @@
 """`segwithu calibrate`: probabilities, and numbers of whole cases, fitted on labelled cases."""
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -18,6 +18,7 @@ from .train import CASES_HELP, prepared_cases
 if TYPE_CHECKING:
     from ..models.bundle import Bundle
     from ..models.training_record import TrainingRecord
+    from ..progress import Progress
     from ..training.dataset import Case
     from ..training.recalibrate import Recalibration
     from ..training.reference_cases import OutOfFold
@@ -147,6 +148,8 @@ def _of_model(options: argparse.Namespace, cases: "Sequence[Case]", console: Con
     """Calibrate a model anew, with a gate chosen before if that is wanted."""
     from ..models.registry import resolve_model
     from ..training.recalibrate import CalibrationJob, Recalibration, recalibrate, refit_whole_cases
+    from ..training.reference_cases import all_out_of_fold
+    from ..training.whole_cases import numbers_out_of_fold
 
     _check_model_options(options)
     model = resolve_model(options.model)
@@ -164,38 +167,44 @@ def _of_model(options: argparse.Namespace, cases: "Sequence[Case]", console: Con
         options.overwrite,
         engine=TORCH if options.no_graphs or bundle.graphs != given.graphs else options.engine,
         record=record,
-        out_of_fold=_out_of_fold(options, bundle, cases, console),
     )
+    job.check()
+    folds = _folds(options, bundle, cases, console)
     with console.progress("calibrate") as progress:
         if options.whole_cases_only:
-            return refit_whole_cases(job, progress)
-        found = recalibrate(job, options.stage_two_only, given, progress)
+            numbers = None if folds is None else numbers_out_of_fold(folds(progress))
+            return refit_whole_cases(job, numbers, progress)
+        out_of_fold = None if folds is None else all_out_of_fold(folds(progress))
+        found = recalibrate(job, options.stage_two_only, given, out_of_fold, progress)
     return replace(found, sentences=(*said, *found.sentences))
 
 
-def _out_of_fold(
+def _folds(
     options: argparse.Namespace, bundle: "Bundle", cases: "Sequence[Case]", console: Console
-) -> "OutOfFold | None":
-    """Let fold networks predict the training cases.
+) -> "Callable[[Progress], Iterator[OutOfFold]] | None":
+    """Find what fold networks are to predict.
 
     Raises:
-        UsageError: a patient of --cases is among them.
+        UsageError: the model or --cases leave nothing to fit on them.
     """
     if options.folds is None:
         return None
     from ..training.dataset import find_cases
-    from ..training.fold_cases import predicted_out_of_fold
+    from ..training.fold_cases import find_folds, predicted_by_folds
+    from ..training.reference_cases import LEAST_GROUPS
     from ..training.run_folder import RunFolder
 
-    known, further = {case.group for case in cases}, find_cases(options.fold_cases)
-    shared = [case.name for case in further if case.group in known]
-    if shared:
+    if bundle.calibration is None:
+        raise UsageError(f"The model {bundle.name} is not calibrated: calibrate it without --folds first.")
+    patients = len({case.group for case in cases})
+    if options.stage_two_only and patients < LEAST_GROUPS:
         raise UsageError(
-            f"--fold-cases and --cases share {len(shared)} case(s) by patient, {shared[0]} first: what is fitted on "
-            "the ones is checked on the others, so give the training cases alone, such as --fold-cases TABLE.csv:train."
+            f"{patients} patients among --cases are too few for stage two, also with --folds: give {LEAST_GROUPS}."
         )
     with console.progress("calibrate") as progress:
-        return predicted_out_of_fold(bundle, [RunFolder(run) for run in options.folds], further, progress)
+        runs = [RunFolder(run) for run in options.folds]
+        found = find_folds(bundle, runs, find_cases(options.fold_cases), cases, progress)
+    return partial(predicted_by_folds, bundle, found)
 
 
 def _regated(
@@ -274,6 +283,8 @@ def _check_model_options(options: argparse.Namespace) -> None:
         raise UsageError("--whole-cases-only keeps stage two and gate: leave --stage-two-only and --gate out.")
     if options.folds is not None and not (options.whole_cases_only or options.stage_two_only):
         raise UsageError("--folds goes with --stage-two-only or --whole-cases-only: say what is to be fitted on them.")
+    if options.folds is not None and options.gate is not None:
+        raise UsageError("--folds and --gate do not go together: choose the gate first, then fit on the folds.")
     if options.train is not None:
         raise UsageError("--train and --select go with --run: a model keeps what it knows of its training cases.")
     if options.beside is not None:

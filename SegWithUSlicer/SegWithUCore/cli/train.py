@@ -149,13 +149,13 @@ def run_head(options: argparse.Namespace, console: Console) -> int:
         run.load_best("backbone")
         check_recipe(recipe, str(options.recipe or run.path / "run.json"), recipe.head_training.cross_fit > 0)
         train, select = _trainable(options, recipe, console)
-        if options.recipe is not None:
-            run.change_recipe(recipe)
     else:
         recipe, train, select = _begun_on_model(run, options, console)
     note_roles(run, train, select, options.allow_seen_cases, not options.no_hashes)
     if not options.resume:
         run.forget("head")
+    if options.recipe is not None:  # a refusal above leaves the run as it was
+        run.change_recipe(recipe)
     if "fingerprint" not in run.facts():  # the backbone was imported, not trained here
         run.add_facts({"fingerprint": training_fingerprint(train, select, recipe)})
     trainer = HeadTrainer(recipe, train, select, run)
@@ -183,7 +183,8 @@ def _with_another_head(run: "RunFolder", options: argparse.Namespace) -> "Recipe
     kept = run.recipe()
     trained = {name: getattr(kept.backbone_training, name) for name in ("seed", "epochs", "validate_every")}
     given = read_recipe(options.recipe, backbone=trained, head=_replaced(options))
-    return resumed_recipe(kept, given, str(options.recipe), head_begun=False)[0]
+    way_out = "give the run's own recipe with another head, or begin another run"
+    return resumed_recipe(kept, given, str(options.recipe), head_begun=False, way_out=way_out)[0]
 
 
 def _begun_on_model(

@@ -196,6 +196,7 @@ def _flags(bundle: Bundle) -> list[str]:
             f"{flags['missed_share']:.0%} go by without a flag, on average (conformal risk control). Every limit can "
             "be set by the user.",
             "\n".join(f"- {RULE_WORDS[name]}: {rule['sentence']}" for name, rule in flags["rules"].items()),
+            *([likeness["sentence"]] if (likeness := (bundle.calibration or {}).get("fold_errors")) else []),
         ]
     return [
         "## Flags",

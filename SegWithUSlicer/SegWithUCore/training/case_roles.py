@@ -19,17 +19,22 @@ Known = Mapping[str, Mapping[str, str]]
 """Cases that were seen: by role, voxel hash -> name ("" where the name is not known)."""
 
 
-def hashes_of(cases: Sequence[Case], progress: Progress = silent) -> dict[str, str]:
-    """Hash the voxels of each case; returns hash -> name.
+def voxel_hashes(cases: Sequence[Case], progress: Progress = silent) -> list[str]:
+    """Hash the voxels of each case, in order.
 
     Raises:
         InputError: an image cannot be read.
     """
-    found = {}
+    found = []
     for number, case in enumerate(cases):
         progress("comparing with the cases of training", number / len(cases), case.name)
-        found[case_hash([read_image(path) for path in case.channels])] = case.name
+        found.append(case_hash([read_image(path) for path in case.channels]))
     return found
+
+
+def hashes_of(cases: Sequence[Case], progress: Progress = silent) -> dict[str, str]:
+    """Hash the voxels of each case; returns hash -> name, the last name of those with the same voxels."""
+    return dict(zip(voxel_hashes(cases, progress), (case.name for case in cases), strict=True))
 
 
 def prepared_hashes(cases: Sequence[PreparedCase]) -> dict[str, str]:

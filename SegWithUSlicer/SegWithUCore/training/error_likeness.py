@@ -1,13 +1,13 @@
 """Do fold networks err on new cases as the network itself does? Only then can their cases stand for its own."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from scipy.special import softmax
 
-from ..metrics.bootstrap import Interval, metric_interval
+from ..metrics.bootstrap import metric_interval
 from ..metrics.error_detection import average_precision
 from ..metrics.overlap import dice_of
 from ..metrics.score_histogram import region_groups
@@ -18,78 +18,61 @@ LIKENESS = "fold_errors"
 
 
 @dataclass(frozen=True)
-class Compared:
-    """A figure of a case, mean over those of the network itself and over those of fold networks.
+class CaseErrors:
+    """What the errors of a case are like.
 
     Attributes:
-        difference: of the second minus the first, with its 95 % bootstrap interval over patients of both.
+        metrics: by title, NaN where there is none.
+        group: whom the case comes from.
     """
 
-    title: str
-    own: float
-    folds: float
-    difference: Interval
+    metrics: Mapping[str, float]
+    group: str
 
-    @property
-    def is_alike(self) -> bool:
-        """Whether chance would do."""
-        return bool(self.difference.low <= 0 <= self.difference.high)
-
-    @property
-    def words(self) -> str:
-        """Say both."""
-        return f"{self.title} {self.folds:.3g} (own {self.own:.3g})"
+    @classmethod
+    def of(cls, case: ReferenceCase) -> "CaseErrors":
+        """Measure them."""
+        return cls({title: metric(case) for title, metric in METRICS.items()}, case.group)
 
 
-@dataclass(frozen=True)
-class Likeness:
-    """What both kinds of cases look like, figure by figure."""
+def errors_alike(own: Sequence[CaseErrors], folds: Sequence[CaseErrors]) -> dict[str, Any]:
+    """Compare the errors of the network itself with those of fold networks, on cases that neither has seen.
 
-    cases: int
-    figures: tuple[Compared, ...]
-
-    @property
-    def sentence(self) -> str:
-        """Say where they differ."""
-        other = [figure.title for figure in self.figures if not figure.is_alike]
-        verdict = f"they differ, beyond chance, in {' and '.join(other)}" if other else "alike, as far as can be told"
-        words = ", ".join(figure.words for figure in self.figures)
-        return f"Errors of fold networks on {self.cases} cases against the network's own: {words}; {verdict}."
-
-    def to_json(self) -> dict[str, Any]:
-        """For the calibration block of a bundle."""
-        figures = [{**asdict(figure), "is_alike": figure.is_alike} for figure in self.figures]
-        return {"cases": self.cases, "figures": figures}
-
-
-def errors_alike(own: Sequence[ReferenceCase], folds: Sequence[ReferenceCase]) -> Likeness:
-    """Compare the errors of the network itself with those of fold networks.
-
-    Args:
-        own, folds: cases that their networks have not seen.
+    Returns:
+        For a calibration block: `cases` of the folds; `metrics`, each with `title`, the means `own` and `folds`, their
+        `difference` with its 95 % bootstrap interval over patients of both, and `is_alike`, whether that holds 0; and a
+        `sentence`.
     """
-    compared = [_compared(title, figure, own, folds) for title, figure in FIGURES.items()]
-    return Likeness(len(folds), tuple(each for each in compared if np.isfinite(each.difference.mean)))
+    compared = [_compared(title, own, folds) for title in METRICS]
+    metrics = [each for each in compared if np.isfinite(each["difference"]["mean"])]
+    words = ", ".join(f"{each['title']} {each['folds']:.3g} (own {each['own']:.3g})" for each in metrics)
+    other = [each["title"] for each in metrics if not each["is_alike"]]
+    verdict = f"they differ, beyond chance, in {' and '.join(other)}" if other else "alike, as far as can be told"
+    sentence = f"Errors of fold networks on {len(folds)} cases against the network's own: {words}; {verdict}."
+    return {"cases": len(folds), "metrics": metrics, "sentence": sentence}
 
 
-def _compared(
-    title: str,
-    figure: Callable[[ReferenceCase], float],
-    own: Sequence[ReferenceCase],
-    folds: Sequence[ReferenceCase],
-) -> Compared:
-    values = np.asarray([figure(case) for case in [*own, *folds]])
+def _compared(title: str, own: Sequence[CaseErrors], folds: Sequence[CaseErrors]) -> dict[str, Any]:
+    values = np.asarray([case.metrics[title] for case in [*own, *folds]])
     is_fold = np.arange(len(values)) >= len(own)
     groups = [(kind, case.group) for kind, cases in (("own", own), ("fold", folds)) for case in cases]
 
-    def gap(which: np.ndarray) -> float:
-        parts = [values[which[is_fold[which] == kind]] for kind in (True, False)]
-        means = [float(part[np.isfinite(part)].mean()) if np.isfinite(part).any() else float("nan") for part in parts]
-        return means[0] - means[1]
+    def mean_of(which: np.ndarray) -> float:
+        there = values[which][np.isfinite(values[which])]
+        return float(there.mean()) if there.size else float("nan")
 
-    return Compared(
-        title, float(np.nanmean(values[~is_fold])), float(np.nanmean(values[is_fold])), metric_interval(gap, groups)
-    )
+    def gap(which: np.ndarray) -> float:
+        return mean_of(which[is_fold[which]]) - mean_of(which[~is_fold[which]])
+
+    found = metric_interval(gap, groups)
+    every = np.arange(len(values))
+    return {
+        "title": title,
+        "own": mean_of(every[~is_fold]),
+        "folds": mean_of(every[is_fold]),
+        "difference": asdict(found),
+        "is_alike": bool(found.low <= 0 <= found.high),
+    }
 
 
 def _mean_dice(case: ReferenceCase) -> float:
@@ -117,7 +100,7 @@ def _doubt(case: ReferenceCase) -> np.ndarray:
     return found
 
 
-FIGURES: dict[str, Callable[[ReferenceCase], float]] = {
+METRICS: dict[str, Callable[[ReferenceCase], float]] = {
     "mean Dice": _mean_dice,
     "wrong share of what is drawn or there": _wrong_share,
     "AUPRC of the softmax": _softmax_auprc,

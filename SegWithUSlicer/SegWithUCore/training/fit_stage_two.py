@@ -24,8 +24,9 @@ LEAST_ERRORS = 200
 """Wrong voxels of a pair of classes from which on the networks tell it apart."""
 LEAST_SPREAD = 1e-3
 """Added to the standard deviation of a feature, so that one which is always the same does not blow up."""
-MOST_VOXELS = 120_000
-"""Voxels that the networks are trained on; of more, each case gives a random part."""
+MOST_VOXELS, MOST_WITH_FOLDS = 120_000, 360_000
+"""Voxels that the networks are trained on, without and with cases of fold networks; of more, each case gives a random
+part."""
 
 
 @dataclass(frozen=True)
@@ -245,6 +246,7 @@ def fit_members(
     known = [(case, table, 1.0) for case in cases]
     if out_of_fold is not None:
         known += [(*pair, FOLD_WEIGHT) for pair in zip(out_of_fold.cases, out_of_fold.tables, strict=True)]
+        most = min(most, int(MOST_WITH_FOLDS / (len(cases) + FOLD_WEIGHT * len(out_of_fold.cases))))
     for case, own, share in known:
         before, steps = table_probability(case.prediction, own), steps_of(case, settings.axes)
         voxels, features = doubt_features(case, before, settings.pairs, steps, most, random, share)

@@ -1,7 +1,7 @@
 """A bundle calibrated on other cases, whatever its weights come from; no torch where an engine does without."""
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -28,11 +28,11 @@ from ..models.weights_file import verify_weights, weights_path
 from ..progress import Progress, silent
 from .calibrate import display_windows, fitted, predict_case
 from .dataset import Case
-from .error_likeness import LIKENESS, errors_alike
+from .error_likeness import LIKENESS, CaseErrors, errors_alike
 from .fit_stage_two import FittedStageTwo, fit_stage_two, fit_table
 from .reference_cases import OutOfFold, ReferenceCase, SeenCases, bytes_of
 from .refit import CaseSummary, Refit, refit, summary_of
-from .whole_cases import fit_on_unseen, numbers_out_of_fold
+from .whole_cases import PredictedCases, fit_on_unseen
 from .within_structures import WITHIN, within_structures, worse_sentences
 
 
@@ -53,7 +53,6 @@ class CalibrationJob:
         target: folder of the bundle to write.
         engine, device: what predicts the cases.
         record: of the training, with what has seen the cases; None for the model's own.
-        out_of_fold: training cases that fold networks predicted, for stage two and for what is said of whole cases.
     """
 
     bundle: Bundle
@@ -63,7 +62,6 @@ class CalibrationJob:
     engine: str = TORCH
     device: str = "cpu"
     record: TrainingRecord | None = None
-    out_of_fold: OutOfFold | None = None
 
     def check(self) -> None:
         """Refuse a target that is there, and damaged weights."""
@@ -88,7 +86,11 @@ class CalibrationJob:
 
 
 def recalibrate(
-    job: CalibrationJob, stage_two_only: bool = False, given: Bundle | None = None, progress: Progress = silent
+    job: CalibrationJob,
+    stage_two_only: bool = False,
+    given: Bundle | None = None,
+    out_of_fold: OutOfFold | None = None,
+    progress: Progress = silent,
 ) -> Recalibration:
     """Write a bundle with the same weights, graphs and fingerprint, calibrated on new cases; whole or not at all.
 
@@ -99,6 +101,7 @@ def recalibrate(
     Args:
         stage_two_only: keep all else of the calibration that is there.
         given: the model before its gate was chosen anew; where the job's differs from it, it is written in any case.
+        out_of_fold: training cases that fold networks predicted, for stage two.
 
     Raises:
         InputError: damaged weights or graphs, an unusable case, or cases that hold no errors to fit on.
@@ -112,7 +115,7 @@ def recalibrate(
             copy_files(bundle, graphs, work, job.record)
             written = calibrated(replace(plain, display=None), job.cases, work, job.device, progress, job.engine)
         return Recalibration(replace(written, folder=job.target), ())
-    found, stage = _refit(job, progress, stage_two_only)
+    found, stage = _refit(job, progress, stage_two_only, out_of_fold)
     record = _with_earlier_cases(bundle, job.record)
     if not found.is_changed and (given is None or given.calibration == bundle.calibration):
         return Recalibration(None, found.sentences)
@@ -128,31 +131,34 @@ def recalibrate(
     return Recalibration(replace(written, folder=job.target), found.sentences)
 
 
-def refit_whole_cases(job: CalibrationJob, progress: Progress = silent) -> Recalibration:
+def refit_whole_cases(
+    job: CalibrationJob, out_of_fold: PredictedCases | None = None, progress: Progress = silent
+) -> Recalibration:
     """Write a bundle whose volume intervals, predicted Dice and limit of flags are fitted anew, and no more.
 
     All of them: none is fitted on single voxels, so validation cases serve as well as calibration cases. What is
     raised as for `recalibrate`.
+
+    Args:
+        out_of_fold: training cases that fold networks predicted, for predicted Dice and flags.
     """
     bundle = job.bundle
     if bundle.calibration is None:
         raise UsageError(f"The model {bundle.name} is not calibrated: leave --whole-cases-only out to fit all of it.")
     job.check()
-    others = None if job.out_of_fold is None else numbers_out_of_fold(job.out_of_fold)
-    blocks = fit_on_unseen(job.plain, job.cases, others, progress=progress, engine=job.engine)
+    blocks = fit_on_unseen(job.plain, job.cases, out_of_fold, progress=progress, engine=job.engine)
     with atomic_folder(job.target, job.overwrite) as work:
         copy_files(bundle, job.graphs, work, job.record)
         copy_stage_two(bundle, work)
-        calibration = {**bundle.calibration, **blocks}
+        calibration = {**_without_likeness(bundle.calibration), **blocks}
         written = write_bundle_json(replace(job.plain, calibration=calibration, about=job.about), work)
         (work / CARD_FILE).write_text(model_card(written), encoding="utf-8")
-    more = (
-        ""
-        if others is None
-        else f" Predicted Dice and flags also on {len(others.numbers)} that fold networks predicted."
-    )
-    sentence = f"Volume intervals, predicted Dice and the limit of flags: fitted anew on {len(job.cases)} cases.{more}"
-    return Recalibration(replace(written, folder=job.target), (sentence,))
+    sentences = [f"Volume intervals, predicted Dice and the limit of flags: fitted anew on {len(job.cases)} cases."]
+    if out_of_fold is not None:
+        count = len(out_of_fold.numbers)
+        sentences[0] += f" Predicted Dice and flags also on {count} that fold networks predicted."
+        sentences.append(blocks[LIKENESS]["sentence"])
+    return Recalibration(replace(written, folder=job.target), tuple(sentences))
 
 
 def copy_files(bundle: Bundle, graphs: Graphs | None, work: Path, record: TrainingRecord | None) -> None:
@@ -185,7 +191,14 @@ def _with_earlier_cases(bundle: Bundle, record: TrainingRecord | None) -> Traini
     return record.with_role("calibration", list({*old, *new})) if record is not None and record.roles else record
 
 
-def _refit(job: CalibrationJob, progress: Progress, stage_two_only: bool) -> tuple[Refit, StageTwo | None]:
+def _without_likeness(calibration: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out what was said of fold networks whose cases are not fitted on any more."""
+    return {name: block for name, block in calibration.items() if name != LIKENESS}
+
+
+def _refit(
+    job: CalibrationJob, progress: Progress, stage_two_only: bool, out_of_fold: OutOfFold | None
+) -> tuple[Refit, StageTwo | None]:
     """Refit what new cases better; and fit a stage two, None where it does not help.
 
     A table that knows some of the cases would look better than on new ones: then stage two is compared with tables
@@ -196,7 +209,7 @@ def _refit(job: CalibrationJob, progress: Progress, stage_two_only: bool) -> tup
     table = ErrorProbability.from_json(bundle.calibration["error_probability"])
     scale = float(bundle.calibration["tempering_scale"])
     summaries: list[CaseSummary] = []
-    others = [] if job.out_of_fold is None else job.out_of_fold.cases
+    others = [] if out_of_fold is None else out_of_fold.cases
     wanted = stage_two_only or BLOCK not in bundle.calibration
     seen = SeenCases(wanted, sum(bytes_of(case) for case in others))
     pairs = _predicted(bundle, job.cases, job.device, progress, job.engine)
@@ -209,19 +222,18 @@ def _refit(job: CalibrationJob, progress: Progress, stage_two_only: bool) -> tup
         Refit(bundle.calibration, (), False) if stage_two_only else refit(bundle.calibration, bundle.labels, summaries)
     )
     fitted_on = ErrorProbability.from_json(kept.calibration["error_probability"])
-    settings: dict[str, Any] = {"fixed_table": not known, "out_of_fold": job.out_of_fold}
+    settings: dict[str, Any] = {"fixed_table": not known, "out_of_fold": out_of_fold}
     found = fit_stage_two(seen.cases, fitted_on, **settings) if seen.cases else None
     if found is None:
         return replace(kept, sentences=(*kept.sentences, *seen.sentences)), None
     blocks = check_blocks(found, bundle.labels, [case.group for case in seen.cases])
     sentences = [*kept.sentences, found.check.sentence, *worse_sentences(blocks[WITHIN], bundle.labels)]
     if others:
-        likeness = errors_alike(seen.cases, others)
-        blocks[LIKENESS] = likeness.to_json()
-        sentences.append(likeness.sentence)
+        blocks[LIKENESS] = errors_alike(*([CaseErrors.of(case) for case in cases] for cases in (seen.cases, others)))
+        sentences.append(blocks[LIKENESS]["sentence"])
     if not found.check.helps:
         return replace(kept, sentences=tuple(sentences)), None
-    return Refit({**kept.calibration, **blocks}, tuple(sentences), True), found.stage
+    return Refit({**_without_likeness(kept.calibration), **blocks}, tuple(sentences), True), found.stage
 
 
 def summaries_of(

@@ -124,7 +124,12 @@ CHANGEABLE = ("backbone_training/epochs", "backbone_training/validate_every")
 """What a run of a backbone may go on with: it changes neither network nor what was learnt from."""
 
 
-def resumed_recipe(kept: Recipe, given: Recipe, source: str, head_begun: bool) -> tuple[Recipe, list[str]]:
+GO_ON_OR_BEGIN = "leave out --recipe to go on as it was begun, or pass --restart to begin again"
+
+
+def resumed_recipe(
+    kept: Recipe, given: Recipe, source: str, head_begun: bool, way_out: str = GO_ON_OR_BEGIN
+) -> tuple[Recipe, list[str]]:
     """Return the recipe to go on with when a run is resumed with a recipe file, and the fields that it changes.
 
     Names and texts, the number of epochs and how often is validated may change; so may everything about the head
@@ -134,6 +139,7 @@ def resumed_recipe(kept: Recipe, given: Recipe, source: str, head_begun: bool) -
         kept: of the run folder.
         given: of the file `source`.
         head_begun: whether the run's head has an epoch.
+        way_out: what a refusal proposes.
 
     Raises:
         UsageError: the file differs in something that epochs have been trained with.
@@ -147,8 +153,7 @@ def resumed_recipe(kept: Recipe, given: Recipe, source: str, head_begun: bool) -
         more = f" (and {len(fixed) - 1} more: {', '.join(fixed[1:4])})" if len(fixed) > 1 else ""
         raise UsageError(
             f"{source} has {shown(after.get(name))} for {name}, and the run was begun with "
-            f"{shown(before.get(name))}{more}: leave out --recipe to go on as it was begun, or pass --restart to "
-            "begin again."
+            f"{shown(before.get(name))}{more}: {way_out}."
         )
     going_on = replace(
         kept,

@@ -1,12 +1,13 @@
 """Predictions of cases whose true segmentation is known, which stage two of the error probability is fitted on."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
 from ..calibration.error_probability import ErrorProbability
+from ..errors import UsageError
 from ..inference.network_view import NetworkView
 from ..inference.prediction import Prediction
 
@@ -94,3 +95,24 @@ def bytes_of(case: ReferenceCase) -> int:
     """Return the memory that a case takes while stage two is fitted."""
     outputs = len(case.prediction.logits) + len(case.view.image) + BYTES_BESIDE // 4
     return 4 * outputs * case.wrong.size
+
+
+def all_out_of_fold(folds: Iterable[OutOfFold]) -> OutOfFold:
+    """Put folds together, as long as memory takes them.
+
+    Raises:
+        UsageError: it does not.
+    """
+    cases: list[ReferenceCase] = []
+    tables: list[ErrorProbability] = []
+    scales: list[float] = []
+    for fold in folds:
+        cases += fold.cases
+        tables += fold.tables
+        scales += fold.scales
+        if sum(bytes_of(case) for case in cases) > MOST_BYTES:
+            raise UsageError(
+                f"The --fold-cases take more than {MOST_BYTES >> 30} GB of memory at once: give fewer patients, and "
+                "runs that were trained with those alone, or leave --folds out."
+            )
+    return OutOfFold(cases, tables, scales)

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from ..atomic_files import atomic_file
-from ..csv_files import table_of, write_csv
+from ..csv_files import read_csv, table_of, write_csv
 from ..errors import InputError
 from ..input_files import is_there
 from ..network.backbone_spec import is_user_network
@@ -53,6 +53,25 @@ class RunFolder:
     def facts(self) -> dict[str, Any]:
         """Read what the trainings noted: cases, fingerprint, best epochs."""
         return dict(self._read_json()["facts"])
+
+    def check_finished(self, part: str) -> None:
+        """Refuse a part whose training is still to go on.
+
+        Raises:
+            InputError: says how many epochs are there.
+        """
+        self.load_best(part)
+        facts, log = self.facts(), self.path / f"{part}_log.csv"
+        epochs = len(read_csv(log)) - 1 if log.is_file() else 0
+        planned = getattr(self.recipe(), f"{part}_training").epochs
+        if epochs not in (
+            planned,
+            facts.get(f"{part}_finished"),
+        ):  # runs of before 0.5 do not say when patience was out
+            raise InputError(
+                f"The {part} in {self.path} is not finished, {epochs} of {planned} epochs are there: go on with "
+                f"`segwithu train-{part} --run {self.path} --resume`."
+            )
 
     def check_network(self, kind: str) -> None:
         """Note the hash of a user's own network when the run begins, and compare with it later.

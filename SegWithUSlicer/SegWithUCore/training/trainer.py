@@ -138,6 +138,7 @@ class Trainer(ABC):
             left = self.clock.words(self._steps_left(epoch + 1))
             detail = [f"epoch {epoch + 1}/{epochs}", f"loss {terms['loss']:.4f}", *said, left]
             progress(f"training the {self.part}", (epoch + 1) / epochs, ", ".join(filter(None, detail)))
+        self.run.add_facts({f"{self.part}_finished": self.next_epoch})
 
     @property
     def _is_over(self) -> bool:

@@ -4,7 +4,7 @@ These are calibration and validation cases, which the network itself predicts, a
 predict (`fold_cases`). Volume intervals are of the network's own cases alone.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +18,8 @@ from ..models.input_spec import Label
 from ..progress import Progress, silent
 from .calibrate import CaseNumbers, FurtherCases, case_numbers, fit_case_level, flag_case, predict_case, triage_figures
 from .dataset import Case
-from .reference_cases import FOLD_WEIGHT, OutOfFold
+from .error_likeness import LIKENESS, CaseErrors, errors_alike
+from .reference_cases import FOLD_WEIGHT, OutOfFold, ReferenceCase
 
 
 @dataclass(frozen=True)
@@ -27,11 +28,13 @@ class PredictedCases:
 
     Attributes:
         wrong_voxels: so many are expected to be wrong, background included.
+        errors: what the errors are like; empty where nobody asks.
     """
 
     numbers: list[CaseNumbers] = field(default_factory=list)
     wrong_voxels: list[float] = field(default_factory=list)
     patients: list[str] = field(default_factory=list)
+    errors: list[CaseErrors] = field(default_factory=list)
 
 
 def whole_case_blocks(
@@ -52,7 +55,8 @@ def whole_case_blocks(
         for case, patient in zip(cases.numbers, cases.patients, strict=True)
     ]
     figures = triage_figures(own.numbers, own.wrong_voxels, numbers, labels)
-    return {**numbers.to_json(), "flags": {**fit_flag_limit(flag_cases), "figures": figures}}
+    blocks = {**numbers.to_json(), "flags": {**fit_flag_limit(flag_cases), "figures": figures}}
+    return blocks | ({LIKENESS: errors_alike(own.errors, other.errors)} if own.errors and other.errors else {})
 
 
 def fit_on_unseen(
@@ -64,25 +68,29 @@ def fit_on_unseen(
     engine: str = TORCH,
 ) -> dict[str, Any]:
     """Fit the blocks on cases that the bundle itself predicts, and on those that fold networks predicted."""
-    found = PredictedCases()
-    for number, case in enumerate(predict_into(bundle, Model(bundle, device, engine=engine), cases, found)):
+    found, model = PredictedCases(), Model(bundle, device, engine=engine)
+    for number, case in enumerate(predict_into(bundle, model, cases, found, out_of_fold is not None)):
         progress("predicting the calibration cases", number / len(cases), case)
     return whole_case_blocks(bundle.labels, found, out_of_fold)
 
 
-def numbers_out_of_fold(cases: OutOfFold) -> PredictedCases:
-    """Sum up what fold networks said of cases, each by its own calibration."""
+def numbers_out_of_fold(folds: Iterable[OutOfFold]) -> PredictedCases:
+    """Sum up what fold networks said of cases, each by its own calibration, one fold after the other."""
     found = PredictedCases()
-    for case, table, scale in zip(cases.cases, cases.tables, cases.scales, strict=True):
-        prediction = case.prediction
-        chance = table(prediction.ranking, prediction.classes, prediction.runner_up)
-        found.numbers.append(case_numbers(prediction, case.truth, scale))
-        found.wrong_voxels.append(float(chance.sum(dtype=np.float64)))
-        found.patients.append(case.group)
+    for fold in folds:
+        for case, table, scale in zip(fold.cases, fold.tables, fold.scales, strict=True):
+            prediction = case.prediction
+            chance = table(prediction.ranking, prediction.classes, prediction.runner_up)
+            found.numbers.append(case_numbers(prediction, case.truth, scale))
+            found.wrong_voxels.append(float(chance.sum(dtype=np.float64)))
+            found.patients.append(case.group)
+            found.errors.append(CaseErrors.of(case))
     return found
 
 
-def predict_into(bundle: Bundle, model: Model, cases: Sequence[Case], found: PredictedCases) -> Iterator[str]:
+def predict_into(
+    bundle: Bundle, model: Model, cases: Sequence[Case], found: PredictedCases, with_errors: bool = False
+) -> Iterator[str]:
     """Predict cases and note in `found` what is said of them; yields the name of each before its turn."""
     scale = float((bundle.calibration or {})["tempering_scale"])
     values = [label.value for label in bundle.labels]
@@ -94,3 +102,5 @@ def predict_into(bundle: Bundle, model: Model, cases: Sequence[Case], found: Pre
         found.numbers.append(case_numbers(prediction, truth, scale))
         found.wrong_voxels.append(float(chance.sum(dtype=np.float64)))
         found.patients.append(case.group)
+        if with_errors:
+            found.errors.append(CaseErrors.of(ReferenceCase(prediction, truth, case.group)))

@@ -167,7 +167,10 @@ def _own_progress(training: Training, runs: Path) -> Progress:
     rows = list(csv.DictReader(log.read_text(encoding="utf-8").splitlines())) if log.is_file() else []
     dices = [float(row["select_dice"]) for row in rows if row.get("select_dice", "") not in ("", "nan")]
     seconds = [float(row["seconds"]) for row in rows]
-    return Progress(len(rows), of, seconds, dices[-1] if dices else None, bool(rows) and len(rows) >= of)
+    facts = _json(begun)["facts"] if begun.is_file() else {}
+    over = bool(rows) and (len(rows) >= of or facts.get(f"{training.part}_finished") == len(rows))  # patience is out
+    finished = over and (training.part == "backbone" or weights_of(training, runs).is_file())
+    return Progress(len(rows), of, seconds, dices[-1] if dices else None, finished)
 
 
 def _nnunet_progress(training: Training, runs: Path) -> Progress:

@@ -1,22 +1,26 @@
 """Stage two fitted on training cases, too, which fold networks predicted: taken where that finds more errors."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from segwithu_command import MODEL
 from test_fit_stage_two import made_up
 
 from SegWithUCore.errors import InputError, UsageError
+from SegWithUCore.models.bundle import read_bundle
 from SegWithUCore.models.stage_two_file import check_words
+from SegWithUCore.models.training_record import TrainingRecord, write_record
 from SegWithUCore.training import fit_stage_two as fitting
-from SegWithUCore.training import fold_cases
+from SegWithUCore.training import fold_cases, reference_cases
 from SegWithUCore.training.dataset import Case
-from SegWithUCore.training.error_likeness import errors_alike
+from SegWithUCore.training.error_likeness import CaseErrors, errors_alike
 from SegWithUCore.training.fit_stage_two import fit_stage_two, fit_table
-from SegWithUCore.training.fold_cases import unseen_cases
-from SegWithUCore.training.reference_cases import OutOfFold, ReferenceCase
+from SegWithUCore.training.fold_cases import find_folds
+from SegWithUCore.training.reference_cases import OutOfFold, ReferenceCase, all_out_of_fold
 from SegWithUCore.training.run_folder import RunFolder
 
 
@@ -79,21 +83,19 @@ def test_a_case_of_a_fold_counts_half(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_what_fold_networks_err_like_is_said() -> None:
-    own = [made_up(seed, told=0, patients=99) for seed in range(12)]
-    same = errors_alike(own, [made_up(seed, told=0, patients=99) for seed in range(20, 50)])
-    assert "alike, as far as can be told" in same.sentence and same.cases == 30
+    own = [CaseErrors.of(made_up(seed, told=0, patients=99)) for seed in range(12)]
+    cases = [made_up(seed, told=0, patients=99) for seed in range(20, 50)]
+    same = errors_alike(own, [CaseErrors.of(case) for case in cases])
+    assert "alike, as far as can be told" in same["sentence"] and same["cases"] == 30
 
     def worse(case: ReferenceCase) -> ReferenceCase:
         flipped = np.random.default_rng(0).random(case.truth.shape) < 0.2
         return replace(case, truth=np.where(flipped, 1 - case.truth, case.truth))
 
-    other = errors_alike(own, [worse(made_up(seed, told=0, patients=99)) for seed in range(20, 50)])
-    dice = other.figures[0]
-    assert (
-        dice.difference.high < 0
-        and dice.folds < dice.own
-        and "they differ, beyond chance, in mean Dice" in (other.sentence)
-    )
+    other = errors_alike(own, [CaseErrors.of(worse(case)) for case in cases])
+    dice = other["metrics"][0]
+    assert dice["title"] == "mean Dice" and dice["difference"]["high"] < 0 and dice["folds"] < dice["own"]
+    assert not dice["is_alike"] and "they differ, beyond chance, in mean Dice" in other["sentence"]
 
 
 def run_that_saw(folder: Path, *hashes: str) -> RunFolder:
@@ -105,25 +107,58 @@ def run_that_saw(folder: Path, *hashes: str) -> RunFolder:
     return run
 
 
+Found = Callable[..., list[list[str]]]
+
+
 @pytest.fixture
-def four_cases(monkeypatch: pytest.MonkeyPatch) -> list[Case]:
-    """Cases a to d, whose hashes are A to D; a and b are one patient's."""
-    monkeypatch.setattr(fold_cases, "hashes_of", lambda cases, _: {case.name.upper(): case.name for case in cases})
-    return [Case(name, (), Path(), patient="p" if name in "ab" else name) for name in "abcd"]
+def found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Found:
+    """Says which of the cases a to d, whose hashes are A to D, runs predict; a and b are one patient's."""
+    monkeypatch.setattr(fold_cases, "_check_like", lambda *_: None)
+    monkeypatch.setattr(fold_cases, "voxel_hashes", lambda cases, _: [case.name.upper() for case in cases])
+    model = tmp_path / "model"
+    write_record(model, TrainingRecord(roles={"train": list("ABCD")}))
+    bundle = replace(read_bundle(MODEL), folder=model)
+
+    def named(names: str) -> list[Case]:
+        return [Case(name, (), Path(), patient="p" if name in "ab" else name) for name in names]
+
+    def shares(*seen: str, names: str = "abcd", own: str = "") -> list[list[str]]:
+        runs = [run_that_saw(tmp_path / f"run{number}", *hashes) for number, hashes in enumerate(seen)]
+        folds = find_folds(bundle, runs, named(names), named(own))
+        return [[case.name for case in fold.cases] for fold in folds]
+
+    return shares
 
 
-def test_a_patient_goes_to_a_run_that_has_seen_none_of_its_cases(four_cases: list[Case], tmp_path: Path) -> None:
-    runs = [run_that_saw(tmp_path / "first", "A", "C"), run_that_saw(tmp_path / "second", "D")]
-    shares = unseen_cases(runs, four_cases)
-    assert [[case.name for case in share] for share in shares] == [["d"], ["a", "b", "c"]]
+def test_a_patient_goes_to_a_run_that_has_seen_none_of_its_cases(found: Found) -> None:
+    assert found("AC", "D") == [["d"], ["a", "b", "c"]]
 
 
-def test_runs_that_cannot_judge_are_refused(four_cases: list[Case], tmp_path: Path) -> None:
-    first, second = run_that_saw(tmp_path / "first", "A"), run_that_saw(tmp_path / "second", "B")
-    with pytest.raises(UsageError, match="patient of a has been seen by all of the fold networks"):
-        unseen_cases([first, second], four_cases)
-    with pytest.raises(InputError, match="keeps no hashes of its cases"):
-        unseen_cases([run_that_saw(tmp_path / "third")], four_cases)
-    everything = run_that_saw(tmp_path / "fourth", "A", "B", "C", "D")
-    with pytest.raises(UsageError, match="is left no case that it has not seen"):
-        unseen_cases([run_that_saw(tmp_path / "fifth", "X"), everything], four_cases)
+def test_runs_that_have_not_seen_a_patient_share_the_work(found: Found) -> None:
+    assert found("A", "A", "CD") == [["c"], ["d"], ["a", "b"]]
+
+
+@pytest.mark.parametrize(
+    ("seen", "more", "words"),
+    [
+        (("A", "B"), {}, "patient of a has been seen by all of the fold networks"),
+        (("",), {}, "keeps no hashes of its cases"),
+        (("A", "ABCD"), {}, "run1 was trained with all of the patients of --fold-cases"),
+        (("AX", "C"), {}, r"run0 was trained with 1 case\(s\) that are not among --fold-cases, X first"),
+        (("A", "C"), {"names": "abcde"}, "1 of 5 --fold-cases are no training cases of the model hippocampus, e first"),
+        (("A", "C"), {"own": "xd"}, r"--fold-cases and --cases share 1 case\(s\), by voxels or patient, d first"),
+    ],
+)
+def test_what_cannot_be_told_apart_is_refused(
+    seen: tuple[str, ...], more: dict[str, str], words: str, found: Found
+) -> None:
+    with pytest.raises((UsageError, InputError), match=words):
+        found(*seen, **more)
+
+
+def test_folds_that_memory_does_not_take_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    folds = [of_folds([made_up(seed, told=0)]) for seed in range(3)]
+    assert len(all_out_of_fold(folds).cases) == 3
+    monkeypatch.setattr(reference_cases, "MOST_BYTES", 2 * reference_cases.bytes_of(folds[0].cases[0]))
+    with pytest.raises(UsageError, match="--fold-cases take more than"):
+        all_out_of_fold(folds)

@@ -67,7 +67,7 @@ def test_a_fold_of_an_earlier_recipe_predicts_nothing(tmp_path: Path, monkeypatc
     monkeypatch.setattr(fold_cases, "Model", lambda _: None)
     monkeypatch.setattr(fold_cases, "_with_backbone", lambda *_: None)
     monkeypatch.setattr(
-        fold_cases, "predict_into", lambda _b, _m, cases, _f: [asked.append(case.name) for case in cases]
+        fold_cases, "predict_into", lambda _b, _m, cases, _f, **_: [asked.append(case.name) for case in cases]
     )
     monkeypatch.setattr(fold_cases, "whole_case_blocks", lambda *_: {})
     fold_cases.fit_on_folds(run, read_bundle(ROOT / "Resources" / "Models" / "hippocampus"), train, [])

@@ -1,5 +1,6 @@
 """`calibrate --folds`: a model calibrated on training cases, too, which networks of folds predicted as new cases."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,9 @@ def given(split: str, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
         run.start(recipe, {"voxels_sha256": {"train": seen}, "fingerprint": None})
         run.save_best("backbone", unique_state(network.backbone))
         run.save_best("head", network.head_state())
+        for part in ("backbone", "head"):
+            run.write_log(part, [{"epoch": 1, "loss": 1.0}], draws=False)
+        run.add_facts({"backbone_finished": 1, "head_finished": 1})
     runs = [str(folder / "fold0"), str(folder / "fold1")]
     return [
         *("--cases", table_of(own, folder, "calibration")),
@@ -82,7 +86,7 @@ def test_stage_two_says_what_the_folds_add(
     assert made.calibration is not None
     likeness, check = made.calibration["fold_errors"], made.calibration["stage_two_check"]
     assert likeness["cases"] == check["out_of_fold"]["cases"] == FURTHER and check["cases"] == OWN
-    dice = likeness["figures"][0]
+    dice = likeness["metrics"][0]
     assert 0.8 < dice["own"] < 0.95 and 0.8 < dice["folds"] < 0.98, "the network that they hold has seen them"
     before, after = read_record(SHIPPED), read_record(target)
     assert before is not None and after is not None and before.roles is not None and after.roles is not None
@@ -106,7 +110,11 @@ def test_flags_and_predicted_dice_count_them_and_intervals_do_not(
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (["--stage-two-only", "--fold-cases", "CASES"], "--fold-cases and --cases share 12 case(s) by patient"),
+        (["--stage-two-only", "--gate", "CASES"], "--folds and --gate do not go together"),
+        (
+            ["--stage-two-only", "--fold-cases", "CASES"],
+            "12 of 12 --fold-cases are no training cases",
+        ),
         ([], "--folds goes with --stage-two-only or --whole-cases-only"),
     ],
 )
@@ -126,4 +134,22 @@ def test_another_head_is_refused(given: list[str], tmp_path: Path, segwithu: Com
     other.start(read_recipe(RECIPE, head={"cross_fit": 2}), {})
     runs = [*given[: given.index("--folds")], "--folds", str(other.path), *given[given.index("--fold-cases") :]]
     outcome = segwithu("calibrate", "--model", SHIPPED, "--stage-two-only", "--output", tmp_path / "m", *runs)
-    assert "has another head than the model hippocampus" in one_sentence(outcome)
+    assert "has another head (variant) than the model hippocampus" in one_sentence(outcome)
+
+
+@pytest.mark.parametrize(
+    ("fact", "words"),
+    [
+        ({"head_finished": 0}, "The head in {0} is not finished, 1 of 8 epochs are there"),
+        ({"origin": "from elsewhere"}, "The backbone in {0} was not trained there"),
+    ],
+)
+def test_a_network_of_which_nobody_knows_enough_is_refused(
+    fact: dict[str, str | None], words: str, given: list[str], tmp_path: Path, segwithu: Command
+) -> None:
+    runs = given.index("--folds") + 1
+    shutil.copytree(given[runs], tmp_path / "run")
+    RunFolder(tmp_path / "run").add_facts(fact)
+    call = ["calibrate", "--model", SHIPPED, "--stage-two-only", "--output", tmp_path / "m", *given]
+    call[call.index(given[runs])] = str(tmp_path / "run")
+    assert words.format(tmp_path / "run") in one_sentence(segwithu(*call))
