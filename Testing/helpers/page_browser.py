@@ -90,6 +90,13 @@ class Visit:
         """Wait until the page shows the "worklist", a "case" or an "error"."""
         self.page.wait_for_selector(f'html[data-state="{state}"]')
 
+    def read_as(self, reviewer: str) -> None:
+        """Give the worklist a name, and wait for that reviewer's list."""
+        self.wait("worklist")
+        self.page.get_by_label("Your name").fill(reviewer)
+        self.page.keyboard.press("Tab")
+        self.page.get_by_text(f"open for {reviewer}").wait_for()
+
     def open_case(self, name: str) -> None:
         """Open a case of the worklist by its name."""
         self.wait("worklist")

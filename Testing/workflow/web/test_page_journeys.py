@@ -197,10 +197,7 @@ def test_of_two_windows_the_one_that_is_behind_is_told(cases: Path, visit: Opene
     with served(cases) as server:
         first, second = visit(server.gate.link), visit(server.gate.link)
         for window in (first, second):
-            window.wait("worklist")
-            window.page.get_by_label("Your name").fill("Ana")
-            window.page.keyboard.press("Tab")
-            window.page.get_by_text("open for Ana").wait_for()
+            window.read_as("Ana")
             window.open_case(CASES[0])
         second.press(ACCEPT)
         first.press(REJECT)
@@ -222,10 +219,7 @@ def test_a_case_that_another_program_reviews_is_read_only_until_that_ends(cases:
     assert rival.stdin and rival.stdout and rival.stdout.readline() == "open\n"
     with served(cases) as server:
         window = visit(server.gate.link)
-        window.wait("worklist")
-        window.page.get_by_label("Your name").fill("Ana")
-        window.page.keyboard.press("Tab")
-        window.page.get_by_text("open for Ana").wait_for()
+        window.read_as("Ana")
         window.open_case(CASES[0])
         window.page.get_by_text("Read-only: ").wait_for()
         note = window.text(".messages")
@@ -297,10 +291,7 @@ def test_what_is_done_while_the_cases_are_read_again_stays(cases: Path, visit: O
 def test_next_case_pressed_twice_and_left_at_once_does_what_was_asked_last(cases: Path, visit: Opener) -> None:
     with served(cases) as server:
         window = visit(server.gate.link)
-        window.wait("worklist")
-        window.page.get_by_label("Your name").fill("Ana")
-        window.page.keyboard.press("Tab")
-        window.page.get_by_text("open for Ana").wait_for()
+        window.read_as("Ana")
         window.open_case(CASES[0])
         for _ in range(2):
             window.page.keyboard.press("Control+Alt+KeyN")
@@ -335,10 +326,7 @@ def test_a_page_that_is_hidden_for_a_minute_gives_the_review_back_and_takes_it_a
 
     with served(cases) as server:
         window = visit(server.gate.link)
-        window.wait("worklist")
-        window.page.get_by_label("Your name").fill("Ana")
-        window.page.keyboard.press("Tab")
-        window.page.get_by_text("open for Ana").wait_for()
+        window.read_as("Ana")
         window.page.clock.install()
         window.open_case(CASES[0])
         window.press(ACCEPT)
@@ -365,10 +353,7 @@ def test_verdicts_that_were_not_stored_before_somebody_else_went_on_become_a_fil
 ) -> None:
     with served(cases) as server:
         window = visit(server.gate.link)
-        window.wait("worklist")
-        window.page.get_by_label("Your name").fill("Ana")
-        window.page.keyboard.press("Tab")
-        window.page.get_by_text("open for Ana").wait_for()
+        window.read_as("Ana")
         window.page.clock.install()
         window.open_case(CASES[0])
         window.press(ACCEPT)
