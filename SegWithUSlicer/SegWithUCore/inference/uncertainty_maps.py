@@ -40,8 +40,8 @@ class VoxelMaps:
         calibration: U_cal, float32.
         ranking: U_rnk, float32.
         error_probability: float32 in 0 to 1, None without fitted calibration.
-        model_percentile, data_percentile: of `calibration.sources`, uint8, None if not fitted; 0 where no error is
-            to be feared (`COMPETES_ABOVE`).
+        model_percentile, data_percentile: by `error_probability.percentiles_of`, uint8, None if not fitted; 0 where no
+            error is to be feared (`COMPETES_ABOVE`).
         sums: of the tempered, refitted probabilities, per class.
     """
 
@@ -62,7 +62,7 @@ class FittedCalibration:
     Attributes:
         error_probability: from ranking map and classes to error probability.
         tempering_scale: by which tempered logits are divided before the softmax.
-        model_quantiles, data_quantiles: of `calibration.sources`.
+        model_quantiles, data_quantiles: by `error_probability.fit_percentiles`.
         gate: above which the head pays; None if it pays everywhere.
         stage_two: what sees the image too; None for a bundle that is calibrated without it.
         halo_mm: how far around a voxel its maps look.
