@@ -25,7 +25,7 @@ from stage_two import RESULTS as STAGE_TWO_RESULTS
 from stage_two import measured_cases
 
 from SegWithUCore.calibration.case_level import AMBIGUOUS, SEGMENTED, Volumes, fit_one_interval, fit_volume_interval
-from SegWithUCore.calibration.flag_limits import BAD_SHARE, controlled_limit, fit_flag_limit
+from SegWithUCore.calibration.flag_limits import BAD_SHARE, bad_of_patient, controlled_limit, fit_flag_limit
 from SegWithUCore.calibration.predicted_dice import DicePairs, fit_predicted_dice
 from SegWithUCore.metrics.bootstrap import metric_interval, paired_bootstrap
 from SegWithUCore.models.bundle import Bundle
@@ -102,8 +102,9 @@ def _nested_flags(own: Told) -> dict[str, Any]:
     for patient in np.unique(patients):
         left, rest = patients == patient, patients != patient
         bad_rest = dice[rest] < np.quantile(dice[rest], BAD_SHARE, method="higher")
+        weight = 1 / bad_of_patient(patients[rest].tolist(), bad_rest)
         for name, score in own.figures.items():
-            flagged[name][left] = score[left] < controlled_limit(score[rest], bad_rest)
+            flagged[name][left] = score[left] < controlled_limit(score[rest], bad_rest, weight)
         best = max(own.figures, key=lambda name: _auroc(own.figures[name][rest], bad_rest))
         chosen[best] += int(left.sum())
         flagged["chosen anew"][left] = flagged[best][left]
@@ -228,7 +229,8 @@ def _on_test(own: Told, test: Told, bundle: Bundle) -> dict[str, Any]:
     bad = dice < fitted["bad_dice"]
     own_bad, flags = own.lowest_dice < fitted["bad_dice"], {}
     for name in (CHOSEN, BEST_IN_FOLDS):
-        limit, score = controlled_limit(own.figures[name], own_bad), test.figures[name]
+        weight = 1 / bad_of_patient(own.patients, own_bad)
+        limit, score = controlled_limit(own.figures[name], own_bad, weight), test.figures[name]
         flags[name] = {**_flag_row(score, score < limit, dice, bad, test.patients), "limit": limit}
     x, y = _pairs(own.numbers)
     lines = fit_predicted_dice(_structures(x, y), own.patients).lines
@@ -240,7 +242,8 @@ def _on_test(own: Told, test: Told, bundle: Bundle) -> dict[str, Any]:
         volumes, new = _volumes(own.numbers, index), _volumes(test.numbers, index)
         chosen = fit_volume_interval(volumes, patients=own.patients)
         assert chosen is not None
-        both = {kind: _held(fit_one_interval(volumes, kind), new) for kind in (AMBIGUOUS, SEGMENTED)}
+        fits = {kind: fit_one_interval(volumes, kind, patients=own.patients) for kind in (AMBIGUOUS, SEGMENTED)}
+        both = {kind: _held(interval, new) for kind, interval in fits.items()}
         intervals[label.name] = {**both, "kept": chosen.of}
     return {
         "cases": int(dice.size),

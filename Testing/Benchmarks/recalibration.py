@@ -164,7 +164,8 @@ def _anew(bundle: Bundle, samples: Sequence[Sample]) -> Fit:
     table = fit_with_directions([p.ranking for p in predictions], errors, classes, runner_ups)
     scale = float((bundle.calibration or {})["tempering_scale"])
     cases = [case_numbers(p, t, scale) for p, t in zip(predictions, truths, strict=True)]
-    return Fit(table, scale, fit_case_level(cases, bundle.labels), True)
+    patients = [sample.summary.patient for sample in samples]
+    return Fit(table, scale, fit_case_level(cases, bundle.labels, patients), True)
 
 
 def _figures(bundle: Bundle, fit: Fit, samples: Sequence[Sample]) -> dict[str, float]:

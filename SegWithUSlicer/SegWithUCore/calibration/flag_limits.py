@@ -65,7 +65,7 @@ def fit_flag_limit(
         bad_dice = float(np.quantile(dice, BAD_SHARE, method="higher")) if dice.size else 0.0
     bad = dice < bad_dice
     names = [case.patient if case.patient is not None else number for number, case in enumerate(known)]
-    weight = weight / _alike(names, bad)
+    weight = weight / bad_of_patient(names, bad)
     return {
         "cases": len(known),
         "missed_share": missed_share,
@@ -75,8 +75,8 @@ def fit_flag_limit(
     }
 
 
-def _alike(names: Sequence[Hashable], bad: np.ndarray) -> np.ndarray:
-    """Count the bad cases of each case's patient; 1 where there is none."""
+def bad_of_patient(names: Sequence[Hashable], bad: np.ndarray) -> np.ndarray:
+    """Count the bad cases of each case's patient; 1 where there is none. They are alike, so together they weigh 1."""
     counts = Counter(name for name, is_bad in zip(names, bad.tolist(), strict=True) if is_bad)
     return np.asarray([max(counts[name], 1) for name in names], float)
 
