@@ -6,6 +6,11 @@ bad case is 1 where it is not flagged, and can only fall as the limit gets stric
 over n bad cases, raised by one more lost case, n / (n + 1) * mean + 1 / (n + 1), stays within `MISSED_SHARE` keeps the
 expected share of missed ones among new bad cases like them within it; bad cases of one patient count as one. Nothing
 but the tempering scale of the figure was fitted on the same cases.
+
+Cases that other networks predicted (of folds) make the bound tighter, each by its weight. Those networks were trained
+with less and are worse in both figures, which would look as if the one followed the other, and lay the limit too low.
+So their cases are moved to the network's own means, and ranks are compared within each network. What is bad, and what
+share of cases is flagged, is of the network's own cases.
 """
 
 import math
@@ -16,12 +21,16 @@ from typing import Any
 
 import numpy as np
 
+from ..metrics.bootstrap import numbered
+
 MISSED_SHARE = 0.2
 """Wanted bound on the share of bad cases that are not flagged."""
 BAD_SHARE = 0.2
 """Where the user does not say what is bad: the cases of lowest Dice, this share of them."""
 SIGNIFICANT = 0.05
-"""Chance, at most, that a figure which says nothing would order the cases as well."""
+"""Chance, at most, that a figure which says nothing would order the cases as well; and, at least, that a limit which
+keeps its promise would miss so many of the network's own bad cases."""
+PERMUTATIONS = 10_000
 MOST_FLAGGED = 0.75
 """A rule that flags more than this share of the cases leaves too little out to be worth following."""
 FIGURE = "soft_dice"
@@ -37,12 +46,44 @@ class FlagCase:
         dice: the lowest true Dice of them.
         weight: counts as so many cases; less for one that another network predicted.
         patient: whose bad cases count as one, for they are alike; None for one who has no other case.
+        network: that predicted it, where it is another.
     """
 
     soft_dice: float
     dice: float
     weight: float = 1.0
     patient: str | None = None
+    network: str | None = None
+
+
+@dataclass(frozen=True)
+class _Known:
+    """Cases that have both figures, one entry a case.
+
+    Attributes:
+        score, dice: lowest soft and true Dice, those of other networks moved to the network's own means.
+        weight: of a case, before those of a patient share it.
+        patients, networks: numbered.
+        own: whether the network itself predicted it.
+    """
+
+    score: np.ndarray
+    dice: np.ndarray
+    weight: np.ndarray
+    patients: np.ndarray
+    networks: np.ndarray
+    own: np.ndarray
+
+    @classmethod
+    def of(cls, cases: Sequence[FlagCase]) -> "_Known":
+        score, dice, weight = np.asarray([(c.soft_dice, c.dice, c.weight) for c in cases], float).reshape(-1, 3).T
+        names = [(c.network, number if c.patient is None else c.patient) for number, c in enumerate(cases)]
+        networks = [c.network for c in cases]
+        own, kinds = np.asarray([network is None for network in networks], bool), numbered(networks)
+        for number in np.unique(kinds[~own]) if own.any() else ():
+            its = kinds == number
+            score, dice = (np.where(its, each + each[own].mean() - each[its].mean(), each) for each in (score, dice))
+        return cls(score, dice, weight, numbered(names), kinds, own)
 
 
 def fit_flag_limit(
@@ -52,30 +93,32 @@ def fit_flag_limit(
 
     Args:
         missed_share: wanted bound on the share of bad cases that are not flagged, 0 to 1.
-        bad_dice: a case is bad where its lowest Dice is below; None for the limit that makes `BAD_SHARE` of them bad.
+        bad_dice: a case is bad where its lowest Dice is below; None for the limit that makes `BAD_SHARE` of those that
+            the network itself predicted bad.
 
     Returns:
-        For the block "flags" of a bundle's calibration: `cases`, `missed_share`, `bad_dice`, `bad_cases`, `rules` with
-        the one rule: its `limit` (None for none), `flagged_share`, `others_flagged_share` (of the cases that are not
-        bad), `missed`, `bound`, `p_value`, `useful` and a `sentence`.
+        For the block "flags" of a bundle's calibration: `cases` and `bad_cases` that the network itself predicted,
+        `fold_cases` and `fold_bad_cases` of others, if there are any, `missed_share`, `bad_dice`, and `rules` with the
+        one rule: its `limit` (None for none), `flagged_share`, `others_flagged_share` (of the cases that are not bad)
+        and `missed` of the own cases, `bound`, `p_value`, `useful` and a `sentence`.
     """
-    known = [case for case in cases if math.isfinite(case.soft_dice) and math.isfinite(case.dice)]
-    score, dice, weight = np.asarray([(c.soft_dice, c.dice, c.weight) for c in known], float).reshape(-1, 3).T
+    known = _Known.of([case for case in cases if math.isfinite(case.soft_dice) and math.isfinite(case.dice)])
     if bad_dice is None:
-        bad_dice = float(np.quantile(dice, BAD_SHARE, method="higher")) if dice.size else 0.0
-    bad = dice < bad_dice
-    names = [case.patient if case.patient is not None else number for number, case in enumerate(known)]
-    weight = weight / bad_of_patient(names, bad)
+        own = known.dice[known.own]
+        bad_dice = float(np.quantile(own, BAD_SHARE, method="higher")) if own.size else 0.0
+    bad = known.dice < bad_dice
+    others = {"fold_cases": int((~known.own).sum()), "fold_bad_cases": int((bad & ~known.own).sum())}
     return {
-        "cases": len(known),
+        "cases": int(known.own.sum()),
         "missed_share": missed_share,
         "bad_dice": bad_dice,
-        "bad_cases": int(bad.sum()),
-        "rules": {FIGURE: _rule(score, dice, bad, weight, missed_share, names)},
+        "bad_cases": int((bad & known.own).sum()),
+        **(others if others["fold_cases"] else {}),
+        "rules": {FIGURE: _rule(known, bad, missed_share)},
     }
 
 
-def bad_of_patient(names: Sequence[Hashable], bad: np.ndarray) -> np.ndarray:
+def bad_of_patient(names: Sequence[Hashable] | np.ndarray, bad: np.ndarray) -> np.ndarray:
     """Count the bad cases of each case's patient; 1 where there is none. They are alike, so together they weigh 1."""
     counts = Counter(name for name, is_bad in zip(names, bad.tolist(), strict=True) if is_bad)
     return np.asarray([max(counts[name], 1) for name in names], float)
@@ -109,64 +152,111 @@ def bound_of(weights: np.ndarray, missed: np.ndarray) -> float:
     return float((weights[missed].sum() + 1) / (weights.sum() + 1))
 
 
-def _rule(
-    score: np.ndarray,
-    dice: np.ndarray,
-    bad: np.ndarray,
-    weight: np.ndarray,
-    missed_share: float,
-    patients: Sequence[Hashable],
-) -> dict[str, Any]:
-    cases, bads = dice.size, int(bad.sum())
-    limit, p_value = controlled_limit(score, bad, weight, missed_share), _p_value(score, dice, patients)
-    if not bads:
+def _rule(known: _Known, bad: np.ndarray, missed_share: float) -> dict[str, Any]:
+    weight = known.weight / bad_of_patient(known.patients, bad)
+    limit, p_value = controlled_limit(known.score, bad, weight, missed_share), _p_value(known)
+    if not bad.any():
         return _no_rule("no case is bad, so there is nothing to fit on", p_value)
     if math.isinf(limit) and limit > 0:
-        least = bound_of(weight[bad], np.zeros(bads, bool))
-        of = len({name for name, is_bad in zip(patients, bad.tolist(), strict=True) if is_bad})
-        alike = "" if of == bads else f" of {of} patient{'' if of == 1 else 's'}"
-        return _no_rule(f"{bads} bad cases{alike} allow no bound below {_percent(least)}", p_value)
-    flagged, missed = score < limit, bad & (score >= limit)
-    others = float(flagged[~bad].mean()) if (~bad).any() else 0.0
-    bound = bound_of(weight[bad], missed[bad])
+        least = bound_of(weight[bad], np.zeros(int(bad.sum()), bool))
+        return _no_rule(f"{_bad_words(known, bad)} allow no bound below {_percent(least)}", p_value)
+    flagged, missed = known.score < limit, bad & (known.score >= limit)
+    own_flagged, own_bad = flagged[known.own], bad[known.own]
     entry = {
-        "flagged_share": float(flagged.mean()),
-        "others_flagged_share": others,
-        "missed": int(missed.sum()),
-        "bound": bound,
+        "flagged_share": float(own_flagged.mean()) if own_flagged.size else 0.0,
+        "others_flagged_share": float(own_flagged[~own_bad].mean()) if (~own_bad).any() else 0.0,
+        "missed": int((missed & known.own).sum()),
+        "bound": bound_of(weight[bad], missed[bad]),
         "p_value": p_value,
     }
+    why = _why_useless(known, entry, missed_share, own_flagged)
+    why = why or _broken_promise(known, weight * bad, weight * missed, missed_share)
+    if why:
+        return {**entry, **_no_rule(why, p_value)}
+    return {**entry, "limit": limit, "useful": True, "sentence": _limit_words(known, bad, limit, entry, own_flagged)}
+
+
+def _why_useless(known: _Known, entry: dict[str, Any], missed_share: float, flagged: np.ndarray) -> str:
+    """Say why the limit is not worth following; empty where it is."""
+    p_value = entry["p_value"]
     if p_value is None or p_value > SIGNIFICANT:
         found = "" if p_value is None else f" (p = {p_value:.2g}; {SIGNIFICANT:g} is asked for)"
-        return {**entry, **_no_rule(f"the soft Dice does not follow the Dice of the {cases} cases{found}", p_value)}
-    if flagged.mean() > MOST_FLAGGED:
-        why = f"to miss at most {_percent(missed_share)} of bad cases it would flag {int(flagged.sum())} of {cases}"
-        return {**entry, **_no_rule(why, p_value)}
-    words = f"flags {int(flagged.sum())} of {cases} cases ({_percent(flagged.mean())}; of those that are not bad "
-    words += f"{_percent(others)}) and misses {entry['missed']} of {bads} bad ones; of new bad "
-    words += f"cases like them at most {_percent(bound)} are missed, on average."
-    sentence = f"The limit {limit:.4g}, fitted on {cases} cases, {words}"
-    return {**entry, "limit": limit, "useful": True, "sentence": sentence}
+        return f"the soft Dice does not follow the Dice of the {known.dice.size} cases{found}"
+    if flagged.size and flagged.mean() > MOST_FLAGGED:
+        return f"to miss at most {_percent(missed_share)} of bad cases it would flag {_counted(flagged)} cases"
+    return ""
+
+
+def _broken_promise(known: _Known, bad: np.ndarray, missed: np.ndarray, missed_share: float) -> str:
+    """Say that a limit which others helped to fit misses too many of the network's own bad cases; empty if it does not.
+
+    Args:
+        bad, missed: weights of the cases that are.
+    """
+    from scipy.stats import binom
+
+    if known.own.all():
+        return ""
+    of, lost = (int(each[known.own].sum() + 1e-9) for each in (bad, missed))
+    if binom.sf(lost - 1, of, missed_share) >= SIGNIFICANT:
+        return ""
+    return f"of the network's own bad cases it misses {lost} of {of}, more than chance allows"
+
+
+def _limit_words(known: _Known, bad: np.ndarray, limit: float, entry: dict[str, Any], flagged: np.ndarray) -> str:
+    own, own_bad = int(known.own.sum()), int((bad & known.own).sum())
+    on = f"{own} cases"
+    if not known.own.all():
+        further = known.weight[~known.own]
+        on += f" and on {further.size} that fold networks predicted, each counted as {further.mean():.2g} of a case"
+    return (
+        f"The limit {limit:.4g}, fitted on {on}, flags {_counted(flagged)} cases ({_percent(entry['flagged_share'])}; "
+        f"of those that are not bad {_percent(entry['others_flagged_share'])}) and misses {entry['missed']} of "
+        f"{own_bad} bad ones; of new bad cases like them at most {_percent(entry['bound'])} are missed, on average."
+    )
+
+
+def _bad_words(known: _Known, bad: np.ndarray) -> str:
+    count, patients = int(bad.sum()), np.unique(known.patients[bad]).size
+    alike = "" if patients == count else f" of {patients} patient{'' if patients == 1 else 's'}"
+    return f"{count} bad cases{alike}"
+
+
+def _counted(flags: np.ndarray) -> str:
+    return f"{int(flags.sum())} of {flags.size}"
 
 
 def _no_rule(why: str, p_value: float | None) -> dict[str, Any]:
     return {"limit": None, "useful": False, "p_value": p_value, "sentence": f"No useful rule: {why}."}
 
 
-def _p_value(score: np.ndarray, dice: np.ndarray, patients: Sequence[Hashable]) -> float | None:
-    """Chance that a figure which says nothing follows the Dice as well (Spearman); None where neither varies.
+def _p_value(known: _Known) -> float | None:
+    """Chance that a figure which says nothing follows the Dice as well; None where neither varies.
 
-    Over patients, by the means of their cases, which are alike.
+    Over patients, by the means of their cases, which are alike. With one network Spearman's; with several the ranks
+    within each, so that a network whose cases are worse in both proves nothing, permuted within each.
     """
-    from scipy.stats import spearmanr
+    from scipy.stats import rankdata, spearmanr
 
-    known: dict[Hashable, int] = {}
-    numbers = np.asarray([known.setdefault(name, len(known)) for name in patients], np.int64)
-    counts = np.bincount(numbers)
-    score, dice = np.bincount(numbers, score) / counts, np.bincount(numbers, dice) / counts
-    if dice.size < 3 or np.ptp(score) == 0 or np.ptp(dice) == 0:
+    counts = np.bincount(known.patients)
+    score, dice, weight = (
+        np.bincount(known.patients, each) / counts for each in (known.score, known.dice, known.weight)
+    )
+    network = np.zeros(counts.size, np.int64)
+    network[known.patients] = known.networks
+    parts = [network == number for number in np.unique(network)]
+    parts = [part for part in parts if part.sum() >= 3 and np.ptp(score[part]) > 0 and np.ptp(dice[part]) > 0]
+    if not parts:
         return None
-    return float(spearmanr(score, dice, alternative="greater").pvalue)
+    if len(parts) == 1:
+        return float(spearmanr(score[parts[0]], dice[parts[0]], alternative="greater").pvalue)
+    random, found, drawn = np.random.default_rng(0), 0.0, np.zeros(PERMUTATIONS)
+    for part in parts:
+        first, second = (rankdata(each[part]) / part.sum() for each in (score, dice))
+        second = (second - second.mean()) * weight[part].mean()
+        found += float(first @ second)
+        drawn += random.permuted(np.tile(first, (PERMUTATIONS, 1)), axis=1) @ second
+    return float((1 + np.count_nonzero(drawn >= found - 1e-12)) / (1 + PERMUTATIONS))
 
 
 def _percent(share: float) -> str:

@@ -2,16 +2,17 @@
 
 All structures share one slope, since a single structure has too few cases for its own, and keep their own mean. The
 slope is shrunk so far to zero, which is the mean, as cases that were left out ask for; whether it is worth showing is
-judged on all structures together.
+judged on all structures together. Cases of other networks (of folds) tell about the slope around the means of those
+networks, and nothing about the mean of this one.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
-from ..metrics.bootstrap import Interval, paired_bootstrap
+from ..metrics.bootstrap import Interval, numbered, paired_bootstrap
 
 MINIMUM_CASES = 10
 LEAST_VARIANCE = 1e-6
@@ -26,10 +27,12 @@ class PredictedDice:
         intercept, slope: of the line, shrunk.
         mean: Dice over the calibration cases, the constant that a prediction has to beat.
         lowest: prediction among the calibration cases.
-        error, error_of_mean: mean absolute error on calibration cases, each predicted without its patient.
+        error, error_of_mean: mean absolute error on calibration cases, each predicted without its patient; those of
+            other networks count by weight.
         difference_low, difference_high: 95 % interval, over patients, of the difference of the two; of all structures
             that were judged together.
-        cases: number of calibration cases that have the structure.
+        cases: number of calibration cases that have the structure, predicted by the network itself.
+        fold_cases: the same of other networks.
         shrinkage: how much of the slope was kept, 0 (the mean alone) to 1.
         structures: so many were judged together.
     """
@@ -45,6 +48,7 @@ class PredictedDice:
     cases: int
     shrinkage: float = 1.0
     structures: int = 1
+    fold_cases: int = 0
 
     @property
     def informative(self) -> bool:
@@ -57,7 +61,7 @@ class PredictedDice:
 
     def to_json(self) -> dict[str, Any]:
         """For the calibration block of a bundle; what came with 0.5 is left out where it is plain."""
-        plain = {"shrinkage": 1.0, "structures": 1}
+        plain = {"shrinkage": 1.0, "structures": 1, "fold_cases": 0}
         found = {name: value for name, value in asdict(self).items() if name not in plain or value != plain[name]}
         return {**found, "informative": self.informative}
 
@@ -69,7 +73,7 @@ class PredictedDice:
 
 @dataclass(frozen=True)
 class DicePairs:
-    """Soft Dice and true Dice of one structure, one entry a case; NaN where it is neither there nor predicted."""
+    """Soft Dice and true Dice of a structure, one entry a case; NaN where it is neither there nor predicted."""
 
     confidence: Sequence[float]
     dice: Sequence[float]
@@ -97,43 +101,69 @@ def fit_predicted_dice(
     structures: Mapping[int, DicePairs],
     patients: Sequence[str] | None = None,
     weights: Sequence[float] | None = None,
+    networks: Sequence[Hashable] | None = None,
 ) -> DiceFit:
-    """Fit all structures that at least `MINIMUM_CASES` cases have.
+    """Fit all structures that at least `MINIMUM_CASES` cases of the network itself have.
 
     Args:
         structures: of the same cases in the same order.
         patients: of each case; None if every case stands alone.
         weights: of each case, such as less for those that another network predicted; None for 1.
+        networks: what predicted each case, None for the network itself; None if all are its own.
     """
-    pairs = {key: np.asarray([pair.confidence, pair.dice], float) for key, pair in structures.items()}
-    pairs = {key: each for key, each in pairs.items() if np.isfinite(each).all(0).sum() >= MINIMUM_CASES}
-    count = len(next(iter(pairs.values()))[0]) if pairs else 0
-    names = [str(number) for number in range(count)] if patients is None else list(patients)
+    count = len(next(iter(structures.values())).dice) if structures else 0
+    kinds: Sequence[Hashable] = [None] * count if networks is None else networks
+    own = np.asarray([kind is None for kind in kinds], bool)
+    names = list(zip(kinds, range(count) if patients is None else patients, strict=True))
     weight = np.ones(count) if weights is None else np.asarray(weights, float)
-    left = _left_out(pairs, np.asarray(names), weight)
-    mean_errors = {key: np.abs(part.mean - pairs[key][1]) for key, part in left.items()}
-    errors = {key: np.abs(part.prediction - pairs[key][1]) for key, part in left.items()}
-    gain = _gain(errors, mean_errors, names)
-    slope, centres = _common_line(pairs, weight)
-    kept = _kept_part(pairs, left, weight)
+    pairs = {key: np.asarray([pair.confidence, pair.dice], float) for key, pair in structures.items()}
+    pairs = {key: each for key, each in pairs.items() if np.isfinite(each[:, own]).all(0).sum() >= MINIMUM_CASES}
+    cells, which = _of_each_network(pairs, kinds), numbered(kinds)
+    left = _left_out(cells, numbered(names), weight)
+    found = {key: _LeftOut.of_each([left[cell] for cell in cells if cell[0] == key], which) for key in pairs}
+    mean_errors = {key: np.abs(part.mean - pairs[key][1]) for key, part in found.items()}
+    errors = {key: np.abs(part.prediction - pairs[key][1]) for key, part in found.items()}
+    gain = _gain(errors, mean_errors, names, weight)
+    slope, centres = _common_line(cells, weight)
+    kept = _kept_part(cells, left, weight)
     lines = {}
     for key, (x, y) in pairs.items():
-        centre, mean = centres[key]
-        intercept = mean - kept * slope * centre
+        centre, mean = centres[key, None]
+        known, intercept = np.isfinite(x * y), mean - kept * slope * centre
         lines[key] = PredictedDice(
             intercept=intercept,
             slope=kept * slope,
             mean=mean,
-            lowest=float(np.clip(intercept + kept * slope * x[np.isfinite(x * y)], 0, 1).min()),
-            error=float(np.nanmean(errors[key])),
-            error_of_mean=float(np.nanmean(mean_errors[key])),
+            lowest=float(np.clip(intercept + kept * slope * x[known & own], 0, 1).min()),
+            error=_mean_of(errors[key], weight),
+            error_of_mean=_mean_of(mean_errors[key], weight),
             difference_low=gain.low,
             difference_high=gain.high,
-            cases=int(np.isfinite(x * y).sum()),
+            cases=int((known & own).sum()),
             shrinkage=kept,
             structures=len(pairs),
+            fold_cases=int((known & ~own).sum()),
         )
-    return DiceFit(lines, errors, mean_errors, gain, {key: part.prediction for key, part in left.items()})
+    return DiceFit(lines, errors, mean_errors, gain, {key: part.prediction for key, part in found.items()})
+
+
+Cell = tuple[int, Hashable]
+"""A structure in the cases of a network, which has its own means."""
+
+
+def _of_each_network(pairs: Mapping[int, np.ndarray], kinds: Sequence[Hashable]) -> dict[Cell, np.ndarray]:
+    """Take the pairs apart, NaN where another network predicted the case."""
+    numbers = numbered(kinds)
+    return {
+        (key, kind): np.where(numbers == number, pair, np.nan)
+        for key, pair in pairs.items()
+        for number, kind in enumerate(dict.fromkeys(kinds))
+    }
+
+
+def _mean_of(values: np.ndarray, weight: np.ndarray) -> float:
+    known = np.isfinite(values)
+    return float(np.average(values[known], weights=weight[known])) if known.any() else float("nan")
 
 
 @dataclass(frozen=True)
@@ -144,8 +174,17 @@ class _LeftOut:
     step: np.ndarray
     prediction: np.ndarray
 
+    @classmethod
+    def of_each(cls, parts: "Sequence[_LeftOut]", which: np.ndarray) -> "_LeftOut":
+        """Take each case from the part with its number."""
+        cases = np.arange(which.size)
+        mean, step, prediction = (
+            np.stack([getattr(part, name) for part in parts])[which, cases] for name in ("mean", "step", "prediction")
+        )
+        return cls(mean, step, prediction)
 
-def _left_out(pairs: Mapping[int, np.ndarray], patients: np.ndarray, weight: np.ndarray) -> dict[int, _LeftOut]:
+
+def _left_out(pairs: Mapping[Cell, np.ndarray], patients: np.ndarray, weight: np.ndarray) -> dict[Cell, _LeftOut]:
     mean, step = ({key: np.full(len(weight), np.nan) for key in pairs} for _ in range(2))
     for patient in np.unique(patients):
         own = patients == patient
@@ -163,8 +202,8 @@ def _left_out(pairs: Mapping[int, np.ndarray], patients: np.ndarray, weight: np.
     return {key: _LeftOut(mean[key], step[key], shrunk[key]) for key in pairs}
 
 
-def _common_line(pairs: Mapping[int, np.ndarray], weight: np.ndarray) -> tuple[float, dict[int, tuple[float, float]]]:
-    """Return the slope, and mean soft Dice and mean Dice of each structure.
+def _common_line(pairs: Mapping[Cell, np.ndarray], weight: np.ndarray) -> tuple[float, dict[Cell, tuple[float, float]]]:
+    """Return the slope, and mean soft Dice and mean Dice of each structure in the cases of each network.
 
     Structures count by the inverse variance of their Dice. A falling line would punish confidence, so it is flat.
     """
@@ -184,18 +223,26 @@ def _common_line(pairs: Mapping[int, np.ndarray], weight: np.ndarray) -> tuple[f
     return (max(0.0, above / below) if below > 0 else 0.0), centres
 
 
-def _kept_part(pairs: Mapping[int, np.ndarray], left: Mapping[int, _LeftOut], weight: np.ndarray) -> float:
+def _kept_part(pairs: Mapping[Cell, np.ndarray], left: Mapping[Cell, _LeftOut], weight: np.ndarray) -> float:
     """How much of the slope predicts the cases that were left out best, 0 to 1."""
     above = below = 0.0
     for key, (_, y) in pairs.items():
         step, target = left[key].step, y - left[key].mean
         known = np.isfinite(step * target) & (weight > 0)
-        w = weight[known] / max(float(np.average(target[known] ** 2)) if known.any() else 1.0, LEAST_VARIANCE)
+        if not known.any():
+            continue
+        w = weight[known] / max(float(np.average(target[known] ** 2, weights=weight[known])), LEAST_VARIANCE)
         above += float((w * step[known] * target[known]).sum())
         below += float((w * step[known] ** 2).sum())
     return float(np.clip(above / below, 0, 1)) if below > 0 else 0.0
 
 
-def _gain(errors: Mapping[int, np.ndarray], constant: Mapping[int, np.ndarray], patients: Sequence[str]) -> Interval:
+def _gain(
+    errors: Mapping[int, np.ndarray],
+    constant: Mapping[int, np.ndarray],
+    patients: Sequence[Hashable],
+    weight: np.ndarray,
+) -> Interval:
     first, second = (np.concatenate([each[key] for key in errors] or [np.empty(0)]) for each in (errors, constant))
-    return paired_bootstrap(first.tolist(), second.tolist(), groups=list(patients) * len(errors))
+    groups, weights = list(patients) * len(errors), weight.tolist() * len(errors)
+    return paired_bootstrap(first.tolist(), second.tolist(), groups=groups, weights=weights)

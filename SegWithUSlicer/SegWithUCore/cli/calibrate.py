@@ -1,7 +1,7 @@
 """`segwithu calibrate`: probabilities, and numbers of whole cases, fitted on labelled cases."""
 
 import argparse
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -20,8 +20,10 @@ if TYPE_CHECKING:
     from ..models.training_record import TrainingRecord
     from ..progress import Progress
     from ..training.dataset import Case
+    from ..training.fold_cases import Fold
     from ..training.recalibrate import Recalibration
     from ..training.reference_cases import OutOfFold
+    from ..training.whole_cases import PredictedCases
 
 
 def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
@@ -148,8 +150,6 @@ def _of_model(options: argparse.Namespace, cases: "Sequence[Case]", console: Con
     """Calibrate a model anew, with a gate chosen before if that is wanted."""
     from ..models.registry import resolve_model
     from ..training.recalibrate import CalibrationJob, Recalibration, recalibrate, refit_whole_cases
-    from ..training.reference_cases import all_out_of_fold
-    from ..training.whole_cases import numbers_out_of_fold
 
     _check_model_options(options)
     model = resolve_model(options.model)
@@ -169,28 +169,35 @@ def _of_model(options: argparse.Namespace, cases: "Sequence[Case]", console: Con
         record=record,
     )
     job.check()
-    folds = _folds(options, bundle, cases, console)
+    folds = _folds(options, bundle, cases, console) if options.folds is not None else []
     with console.progress("calibrate") as progress:
         if options.whole_cases_only:
-            numbers = None if folds is None else numbers_out_of_fold(folds(progress))
-            return refit_whole_cases(job, numbers, progress)
-        out_of_fold = None if folds is None else all_out_of_fold(folds(progress))
+            return refit_whole_cases(job, _numbers(bundle, folds, progress), progress)
+        out_of_fold = _stage_two_cases(bundle, folds, progress)
         found = recalibrate(job, options.stage_two_only, given, out_of_fold, progress)
     return replace(found, sentences=(*said, *found.sentences))
 
 
-def _folds(
-    options: argparse.Namespace, bundle: "Bundle", cases: "Sequence[Case]", console: Console
-) -> "Callable[[Progress], Iterator[OutOfFold]] | None":
+def _numbers(bundle: "Bundle", folds: "Sequence[Fold]", progress: "Progress") -> "PredictedCases | None":
+    from ..training.fold_predictions import numbers_out_of_fold, predicted_by_folds
+
+    return numbers_out_of_fold(predicted_by_folds(bundle, folds, False, progress)) if folds else None
+
+
+def _stage_two_cases(bundle: "Bundle", folds: "Sequence[Fold]", progress: "Progress") -> "OutOfFold | None":
+    from ..training.fold_predictions import all_out_of_fold, predicted_by_folds
+
+    return all_out_of_fold(predicted_by_folds(bundle, folds, True, progress)) if folds else None
+
+
+def _folds(options: argparse.Namespace, bundle: "Bundle", cases: "Sequence[Case]", console: Console) -> "list[Fold]":
     """Find what fold networks are to predict.
 
     Raises:
         UsageError: the model or --cases leave nothing to fit on them.
     """
-    if options.folds is None:
-        return None
     from ..training.dataset import find_cases
-    from ..training.fold_cases import find_folds, predicted_by_folds
+    from ..training.fold_cases import find_folds
     from ..training.reference_cases import LEAST_GROUPS
     from ..training.run_folder import RunFolder
 
@@ -203,8 +210,12 @@ def _folds(
         )
     with console.progress("calibrate") as progress:
         runs = [RunFolder(run) for run in options.folds]
-        found = find_folds(bundle, runs, find_cases(options.fold_cases), cases, progress)
-    return partial(predicted_by_folds, bundle, found)
+        given = find_cases(options.fold_cases)
+        found = find_folds(bundle, runs, given, cases, progress)
+    left = len(given) - sum(len(fold.cases) for fold in found)
+    if left:
+        console.note(f"Left out: {left} of {len(given)} --fold-cases, whose patients all of the runs have seen.")
+    return found
 
 
 def _regated(

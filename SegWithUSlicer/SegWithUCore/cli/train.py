@@ -154,8 +154,7 @@ def run_head(options: argparse.Namespace, console: Console) -> int:
     note_roles(run, train, select, options.allow_seen_cases, not options.no_hashes)
     if not options.resume:
         run.forget("head")
-    if options.recipe is not None:  # a refusal above leaves the run as it was
-        run.change_recipe(recipe)
+    run.change_recipe(recipe)  # a refusal above leaves the run as it was
     if "fingerprint" not in run.facts():  # the backbone was imported, not trained here
         run.add_facts({"fingerprint": training_fingerprint(train, select, recipe)})
     trainer = HeadTrainer(recipe, train, select, run)
@@ -192,16 +191,25 @@ def _begun_on_model(
 ) -> "tuple[Recipe, Sequence[PreparedCase], Sequence[PreparedCase]]":
     """Begin a run with the backbone of a model; the run folder is touched only when all that is needed is usable."""
     from ..training.calibrate import training_fingerprint
-    from ..training.make_bundle import begin_on_model, recipe_on_model
+    from ..training.make_bundle import begin_on_model, facts_of_model, recipe_on_model
     from ..training.recipe_check import check_recipe
+    from ..training.run_record import noted_roles
 
     if options.resume:
         raise UsageError("--recipe begins a run and --resume goes on with one: give one of them.")
     if (run.path / "run.json").exists() and not options.restart:
         raise OutputError(f"{run.path} holds a run already: leave out --recipe, or pass --restart to begin again.")
+    if (run.path / "backbone_last.pt").exists():
+        raise OutputError(
+            f"{run.path} has trained a backbone of its own, which the model's in {options.recipe} would replace: give "
+            "the run's own recipe with another head, or another folder."
+        )
     recipe, bundle = recipe_on_model(options.recipe, head=_replaced(options))
     check_recipe(recipe, str(options.recipe), recipe.head_training.cross_fit > 0)
     train, select = _trainable(options, recipe, console)
+    noted_roles(
+        facts_of_model(recipe, bundle), train, select, options.allow_seen_cases
+    )  # refuses before all is replaced
     begin_on_model(run, recipe, bundle)
     run.add_facts({"fingerprint": training_fingerprint(train, select, recipe)})
     return recipe, train, select

@@ -25,7 +25,7 @@ from ..training.backbone import BackboneTrainer
 from ..training.calibrate import training_fingerprint
 from ..training.case_roles import check_unseen, hashes_of
 from ..training.dataset import Case, PreparedCase, check_channels, find_cases, prepare, roles_of
-from ..training.fold_cases import fit_on_folds
+from ..training.fold_predictions import fit_on_folds
 from ..training.head import HeadTrainer, out_of_fold_backbones
 from ..training.make_bundle import make_bundle
 from ..training.recipe import Recipe, read_recipe
@@ -268,7 +268,8 @@ class Training:
             blocks = fit_on_unseen(bundle, unseen, progress=begun.progress)
         _rewrite(replace(bundle, calibration={**(bundle.calibration or {}), **blocks}), self.calibrated)
         flags = blocks["flags"]
-        return {"cases": len(cases), "flag_cases": flags["cases"], "flags": flags["rules"][FIGURE]["sentence"]}
+        judged = flags["cases"] + flags.get("fold_cases", 0)
+        return {"cases": len(cases), "flag_cases": judged, "flags": flags["rules"][FIGURE]["sentence"]}
 
     def _evaluate(self, begun: Begun) -> Mapping[str, Any]:
         with atomic_folder(self.evaluation, True) as work:

@@ -386,6 +386,7 @@ _MODEL = {
     "flags": _object(
         {
             **dict.fromkeys(("cases", "alpha", "missed_share", "bad_dice", "bad_cases", "least_alpha"), _number),
+            **dict.fromkeys(("fold_cases", "fold_bad_cases"), _number),
             "rules": _object(dict.fromkeys(LIMITS, _RULE)),
             "figures": _object(dict.fromkeys(FIGURES, _numbers)),
         }

@@ -26,19 +26,25 @@ def paired_bootstrap(
     draws: int = 2000,
     seed: int = 0,
     groups: Sequence[Hashable] | None = None,
+    weights: Sequence[float] | None = None,
 ) -> Interval:
     """Mean of `first - second` over cases, with the percentile interval of resampled cases or groups.
 
     Args:
         first, second: one metric a case, the same cases in the same order.
         groups: of each case, such as its patient; None if every case stands alone.
+        weights: of each case in the mean; None for 1.
     """
     difference = np.asarray(first, float) - np.asarray(second, float)
-    return mean_interval(difference.tolist(), draws, seed, groups)
+    return mean_interval(difference.tolist(), draws, seed, groups, weights)
 
 
 def mean_interval(
-    values: Sequence[float], draws: int = 2000, seed: int = 0, groups: Sequence[Hashable] | None = None
+    values: Sequence[float],
+    draws: int = 2000,
+    seed: int = 0,
+    groups: Sequence[Hashable] | None = None,
+    weights: Sequence[float] | None = None,
 ) -> Interval:
     """Mean over cases, with the percentile interval of resampled cases or groups; cases without a value are left out.
 
@@ -49,11 +55,12 @@ def mean_interval(
     if not known.any():
         return Interval(float("nan"), float("nan"), float("nan"))
     ids = range(metrics.size) if groups is None else groups
-    numbers = _numbered([ids[index] for index in np.flatnonzero(known).tolist()])
-    sums, sizes = np.bincount(numbers, metrics[known]), np.bincount(numbers)
+    numbers = numbered([ids[index] for index in np.flatnonzero(known).tolist()])
+    weight = np.ones(metrics.size)[known] if weights is None else np.asarray(weights, float)[known]
+    sums, sizes = np.bincount(numbers, weight * metrics[known]), np.bincount(numbers, weight)
     picks = np.random.default_rng(seed).integers(sums.size, size=(draws, sums.size))
     low, high = np.percentile(sums[picks].sum(1) / sizes[picks].sum(1), LEVEL_PERCENTILES)
-    return Interval(float(metrics[known].mean()), float(low), float(high))
+    return Interval(float(np.average(metrics[known], weights=weight)), float(low), float(high))
 
 
 def metric_interval(
@@ -65,7 +72,7 @@ def metric_interval(
         metric: of the cases with these indices; draws for which it is NaN are left out.
         groups: of each case.
     """
-    numbers = _numbered(groups)
+    numbers = numbered(groups)
     members = [np.flatnonzero(numbers == number) for number in range(numbers.max() + 1)]
     picks = np.random.default_rng(seed).integers(len(members), size=(draws, len(members)))
     found = np.asarray([metric(np.concatenate([members[number] for number in row])) for row in picks])
@@ -74,7 +81,7 @@ def metric_interval(
     return Interval(metric(np.arange(numbers.size)), float(low), float(high))
 
 
-def _numbered(groups: Sequence[Hashable]) -> np.ndarray:
+def numbered(groups: Sequence[Hashable]) -> np.ndarray:
     """Give groups numbers from 0, in order of appearance."""
     known: dict[Hashable, int] = {}
     return np.asarray([known.setdefault(group, len(known)) for group in groups], np.int64)

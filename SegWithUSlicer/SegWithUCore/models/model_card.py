@@ -190,13 +190,14 @@ def _flags(bundle: Bundle) -> list[str]:
         return [
             "## Flags",
             f"A case is *bad* here where the Dice of a structure is below {flags['bad_dice']:.3f} "
-            f"({flags['bad_cases']} of {flags['cases']} cases that the network has not been trained with). One figure, "
+            f"({flags['bad_cases']} of {flags['cases']} cases that the network has not been trained with"
+            f"{_fold_words(flags)}). One figure, "
             "chosen beforehand, flags cases: the lowest *soft Dice* of a structure, which is the Dice that its own "
             f"probabilities expect. Its limit is set so that of new bad cases like them at most "
             f"{flags['missed_share']:.0%} go by without a flag, on average (conformal risk control). Every limit can "
             "be set by the user.",
             "\n".join(f"- {RULE_WORDS[name]}: {rule['sentence']}" for name, rule in flags["rules"].items()),
-            *([likeness["sentence"]] if (likeness := (bundle.calibration or {}).get("fold_errors")) else []),
+            *([flags["fold_errors"]["sentence"]] if "fold_errors" in flags else []),
         ]
     return [
         "## Flags",
@@ -206,6 +207,16 @@ def _flags(bundle: Bundle) -> list[str]:
         f"below {flags['least_alpha']:.1%}). Every limit can be set by the user.",
         "\n".join(f"- {RULE_WORDS[name]}: {rule['sentence']}" for name, rule in flags["rules"].items()),
     ]
+
+
+def _fold_words(flags: Mapping[str, Any]) -> str:
+    """Say what fold networks predicted, whose cases were moved to the network's own means."""
+    if "fold_cases" not in flags:
+        return ""
+    return (
+        f", and {flags['fold_bad_cases']} of {flags['fold_cases']} training cases that fold networks predicted, moved "
+        "to the network's own means"
+    )
 
 
 def _site(bundle: Bundle) -> list[str]:
@@ -239,7 +250,11 @@ def _dice_words(line: Mapping[str, Any]) -> str:
         verdict += f", judged on {line['structures']} structures together"
     if "shrinkage" in line:
         verdict += f", {line['shrinkage']:.0%} of its slope kept"
-    return f"predicted Dice {verdict} (mean error, each of {line['cases']} cases left out in turn: {figures})"
+    cases = f"{line['cases']} cases"
+    if "fold_cases" in line:
+        cases += f" and {line['fold_cases']} training cases that fold networks predicted, each"
+        return f"predicted Dice {verdict} (mean error, {cases} left out in turn: {figures})"
+    return f"predicted Dice {verdict} (mean error, each of {cases} left out in turn: {figures})"
 
 
 def _metrics(figures: Mapping[str, Any] | None, record: TrainingRecord | None, judged: str | None) -> str:

@@ -29,7 +29,7 @@ def check_words(check: Mapping[str, Any]) -> str:
     """Say in a sentence what cross-validation said, and what followed; `check` is the block `CHECK`."""
     gap = check["difference"]
     found = f"{gap['mean']:+.4f} ({gap['low']:+.4f} to {gap['high']:+.4f})"
-    verdict = "taken" if gap["low"] > 0 else "left out: calibrated without the image"
+    verdict = "taken" if gap["low"] > 0 else "left out, so the error probability is calibrated without the image"
     words = (
         f"Stage two, which sees the image: AUPRC {check['stage_two']:.4f} instead of {check['table']:.4f}, {found}, by "
         f"cross-validation over {check['cases']} cases: {verdict}."
@@ -41,8 +41,9 @@ def check_words(check: Mapping[str, Any]) -> str:
 def _out_of_fold_words(more: Mapping[str, Any]) -> str:
     gap = more["difference"]
     found = f"{gap['mean']:+.4f} ({gap['low']:+.4f} to {gap['high']:+.4f})"
-    verdict = "fitted on them, too" if more["taken"] else "left out"
-    return f"{more['cases']} training cases that fold networks predicted add {found} to its AUPRC: {verdict}."
+    verdict = "so it was fitted on them, too" if more["taken"] else "so it was fitted without them"
+    words = f"{more['cases']} training cases that fold networks predicted add {found} to its AUPRC, {verdict}."
+    return f"{words} {more['fold_errors']['sentence']}" if "fold_errors" in more else words
 
 
 def stage_two_path(folder: Path, head: str) -> Path:

@@ -91,11 +91,13 @@ class FurtherCases:
     """Cases that networks of other folds predicted, which have not seen them.
 
     Attributes:
+        networks: that predicted each.
         weight: each counts as so many cases that the network itself predicted.
     """
 
     numbers: Sequence[CaseNumbers]
     patients: Sequence[str]
+    networks: Sequence[str]
     weight: float
 
 
@@ -128,23 +130,30 @@ def dice_fit(
 ) -> DiceFit:
     """Fit the predicted Dice of all structures together; see `fit_case_level`."""
     names = [str(number) for number in range(len(cases))] if patients is None else list(patients)
-    weights = [1.0] * len(cases)
+    weights, networks = [1.0] * len(cases), list[str | None]([None] * len(cases))
     if further is not None:
         cases, names = [*cases, *further.numbers], [*names, *further.patients]
         weights += [further.weight] * len(further.numbers)
+        networks += further.networks
     pairs = {
         label.value: DicePairs([case.confidence(index) for case in cases], [case.dice[index] for case in cases])
         for index, label in enumerate(labels[1:], 1)
     }
-    return fit_predicted_dice(pairs, names, weights)
+    return fit_predicted_dice(pairs, names, weights, networks)
 
 
-def flag_case(case: CaseNumbers, labels: Sequence[Label], patient: str | None = None, weight: float = 1.0) -> FlagCase:
-    """Return what the limit of flags is fitted on."""
+def flag_case(
+    case: CaseNumbers,
+    labels: Sequence[Label],
+    patient: str | None = None,
+    weight: float = 1.0,
+    network: str | None = None,
+) -> FlagCase:
+    """Return what the limit of flags is fitted on; what is given as in `FlagCase`."""
     classes = range(1, len(labels))
     soft = [each for each in (case.confidence(index) for index in classes) if np.isfinite(each)]
     known = [float(case.dice[index]) for index in classes if np.isfinite(case.dice[index])]
-    return FlagCase(min(soft, default=float("nan")), min(known, default=float("nan")), weight, patient)
+    return FlagCase(min(soft, default=float("nan")), min(known, default=float("nan")), weight, patient, network)
 
 
 def triage_figures(

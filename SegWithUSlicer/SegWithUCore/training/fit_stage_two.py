@@ -1,6 +1,6 @@
 """Fit stage two of the error probability on cases with references, and take it only where cross-validation says so."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -56,9 +56,20 @@ class StageTwoCheck:
         """Say so."""
         return check_words(self.to_json())
 
+    def with_fold_errors(self, found: Mapping[str, Any]) -> "StageTwoCheck":
+        """Add what `errors_alike` found."""
+        return (
+            self
+            if self.out_of_fold is None
+            else replace(self, out_of_fold=replace(self.out_of_fold, fold_errors=found))
+        )
+
     def to_json(self) -> dict[str, Any]:
         """For the calibration block of a bundle."""
-        return {key: value for key, value in asdict(self).items() if value is not None}
+        found = {key: value for key, value in asdict(self).items() if value is not None}
+        if self.out_of_fold is not None:
+            found["out_of_fold"] = {key: value for key, value in found["out_of_fold"].items() if value is not None}
+        return found
 
 
 @dataclass(frozen=True)
@@ -70,12 +81,14 @@ class OutOfFoldCheck:
         without: AUPRC of the network's own cases where it is fitted on others of them alone, mean over cases.
         difference: that of both together minus that, with its 95 % bootstrap interval.
         taken: whether they are fitted on.
+        fold_errors: of `errors_alike`, how the fold networks err; None until it is asked.
     """
 
     cases: int
     without: float
     difference: Interval
     taken: bool
+    fold_errors: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -239,14 +252,16 @@ def fit_members(
 ) -> StageTwo:
     """Fit the networks and leave out the last calibration.
 
-    A case of a fold's network gives the share `FOLD_WEIGHT` of the voxels that one of the network's own would give.
+    A case of a fold's network gives the share `FOLD_WEIGHT` of the voxels that one of the network's own would give, or
+    less where there are many; the network's own give as many as without them.
     """
     random = np.random.default_rng(settings.seed)
     most, parts = MOST_VOXELS // len(cases), []
     known = [(case, table, 1.0) for case in cases]
     if out_of_fold is not None:
-        known += [(*pair, FOLD_WEIGHT) for pair in zip(out_of_fold.cases, out_of_fold.tables, strict=True)]
-        most = min(most, int(MOST_WITH_FOLDS / (len(cases) + FOLD_WEIGHT * len(out_of_fold.cases))))
+        left = (MOST_WITH_FOLDS - MOST_VOXELS) / len(out_of_fold.cases)
+        share = min(FOLD_WEIGHT, left / most)
+        known += [(*pair, share) for pair in zip(out_of_fold.cases, out_of_fold.tables, strict=True)]
     for case, own, share in known:
         before, steps = table_probability(case.prediction, own), steps_of(case, settings.axes)
         voxels, features = doubt_features(case, before, settings.pairs, steps, most, random, share)

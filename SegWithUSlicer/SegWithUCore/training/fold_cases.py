@@ -1,71 +1,24 @@
-"""Training cases as new cases: each is predicted by the fold network that has not been trained with it."""
+"""Who predicts which training case as a new one: the fold network that has not been trained with its patient."""
 
-import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from ..calibration.temperature_scaling import fit_temperature
-from ..errors import InputError, UsageError, naming
-from ..inference.model import Model
-from ..inference.prediction import tempered_logits
+from ..errors import InputError, UsageError
 from ..models.bundle import Bundle
-from ..models.bundle_network import write_weights
-from ..models.stage_two_file import copy_stage_two
 from ..models.training_record import read_record
 from ..models.weights_file import weights_path
 from ..progress import Progress, silent
 from .backbone import spec_of
-from .calibrate import predict_case
 from .case_roles import voxel_hashes
 from .dataset import Case
-from .fit_stage_two import fit_table
-from .fold_networks import write_plain_bundle
-from .reference_cases import OutOfFold, ReferenceCase
 from .run_folder import RunFolder
 from .run_record import known_to
-from .whole_cases import PredictedCases, predict_into, whole_case_blocks
 
 HEAD_SETTINGS = ("variant", "taps", "feature_channels", "probes", "aleatoric")
 """What a fold's head must have in common with the model's, so that its maps mean the same."""
-
-
-def fit_on_folds(
-    run: RunFolder, bundle: Bundle, train: Sequence[Case], own: Sequence[Case], progress: Progress = silent
-) -> dict[str, Any]:
-    """Fit the blocks on the training cases, out of fold, and on those that the bundle itself predicts.
-
-    Args:
-        run: with its fold networks, trained from scratch, and its head; without any nothing is out of fold.
-        bundle: calibrated; its tables turn predictions into figures.
-        train: cases of the run.
-        own: calibration and validation cases.
-    """
-    jobs = []
-    for number in range(run.recipe().head_training.cross_fit):  # further folders are of an earlier recipe
-        fold = RunFolder(run.path / f"fold{number}")
-        kept = set(fold.facts()["cases"])
-        jobs.append((fold, [case for case in train if case.name not in kept]))
-    total, done = len(own) + sum(len(cases) for _, cases in jobs), 0
-    mine, others = PredictedCases(), PredictedCases()
-    for case in predict_into(bundle, Model(bundle), own, mine, with_errors=True):
-        progress("predicting cases out of fold", done / total, case)
-        done += 1
-    for fold, cases in jobs:
-        with tempfile.TemporaryDirectory() as work:
-            model = Model(_with_backbone(bundle, run, fold, Path(work)))
-            for case in predict_into(bundle, model, cases, others, with_errors=True):
-                progress("predicting cases out of fold", done / total, case)
-                done += 1
-    return whole_case_blocks(bundle.labels, mine, others)
-
-
-def _with_backbone(bundle: Bundle, run: RunFolder, fold: RunFolder, work: Path) -> Bundle:
-    """Return the model with the backbone of a fold in place of its own."""
-    digest = write_weights(work, fold.load_best("backbone"), {bundle.default_head.name: run.load_best("head")})
-    copy_stage_two(bundle, work)
-    return replace(bundle, folder=work, weights_sha256=digest, graphs=None)
+LEAST_PATIENTS = 5
+"""Of a fold, whose table and scale are fitted on them."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +38,8 @@ def find_folds(
 ) -> list[Fold]:
     """Share out the training cases of a model among runs of its recipe, each to one that has not seen its patient.
 
+    Patients that all runs have seen are left out.
+
     Args:
         bundle: what is to be calibrated.
         runs: each trained from scratch without a part of the cases.
@@ -95,7 +50,7 @@ def find_folds(
         InputError: a run is unfinished, keeps no hashes of its cases, or has another network, input or head than the
             model; the model keeps no hashes.
         UsageError: cases that are no training cases of the model, or that are among its own; a run has seen others,
-            none or all of them; all runs have seen a case's patient.
+            none or all of them, or is left with too few patients.
     """
     for run in runs:
         _check_like(bundle, run)
@@ -103,15 +58,24 @@ def find_folds(
     _check_training_cases(bundle, cases, hashes)
     known = dict(zip(hashes, cases, strict=True))
     shared = [case.name for case, sha256 in zip(own, voxel_hashes(own, progress), strict=True) if sha256 in known]
-    groups = {case.group for case in cases}
-    shared += [case.name for case in own if case.group in groups and case.name not in shared]
+    patients = {case.patient for case in cases} - {None}
+    shared += [case.name for case in own if case.patient in patients and case.name not in shared]
     if shared:
         raise UsageError(
             f"--fold-cases and --cases share {len(shared)} case(s), by voxels or patient, {shared[0]} first: what is "
             "fitted on the ones is checked on the others, so give the training cases alone, such as --fold-cases "
             "TABLE.csv:train."
         )
-    return _shared_out(runs, [_seen_groups(run, known) for run in runs], known.values())
+    folds = _shared_out(runs, [_seen_groups(run, known) for run in runs], known.values())
+    for fold in folds:
+        count = len({case.group for case in fold.cases})
+        if count < LEAST_PATIENTS:
+            raise UsageError(
+                f"{fold.run.path} is left with {count} patient(s) that it has not seen and no other run predicts; its "
+                f"table is fitted on them, so give fewer runs, or such that were trained without {LEAST_PATIENTS} or "
+                "more."
+            )
+    return folds
 
 
 def _shared_out(runs: Sequence[RunFolder], seen: Sequence[set[str]], cases: Iterable[Case]) -> list[Fold]:
@@ -121,12 +85,8 @@ def _shared_out(runs: Sequence[RunFolder], seen: Sequence[set[str]], cases: Iter
         by_patient.setdefault(case.group, []).append(case)
     for patient, its in by_patient.items():
         left = [fold for fold, groups in zip(folds, seen, strict=True) if patient not in groups]
-        if not left:
-            raise UsageError(
-                f"The patient of {its[0].name} has been seen by all of the fold networks: leave it out of "
-                "--fold-cases, or give the run that was trained without it."
-            )
-        min(left, key=lambda fold: len(fold.cases)).cases.extend(its)
+        if left:
+            min(left, key=lambda fold: len(fold.cases)).cases.extend(its)
     return folds
 
 
@@ -145,10 +105,15 @@ def _seen_groups(run: RunFolder, known: Mapping[str, Case]) -> set[str]:
     groups = {case.group for sha256, case in known.items() if sha256 in seen}
     unseen = {case.group for case in known.values()} - groups
     if not groups or not unseen:
-        which = "all" if groups else "none"
+        validated = {case.group for sha256, case in known.items() if sha256 in roles.get("select", {})}
+        which = (
+            f"all of the patients of --fold-cases, {len(validated)} of them to choose its epoch on"
+            if validated
+            else (f"{'all' if groups else 'none'} of the patients of --fold-cases")
+        )
         raise UsageError(
-            f"{run.path} was trained with {which} of the patients of --fold-cases: give runs that were each trained "
-            "without another part of them."
+            f"{run.path} has seen {which}: give runs that were each trained without another part of them, and chose "
+            "their epoch on cases outside of --fold-cases."
         )
     return groups
 
@@ -184,9 +149,15 @@ def _check_like(bundle: Bundle, run: RunFolder) -> None:
             f"{run.path} has another {differs[0]} than the model {bundle.name}: give runs of its own recipe, with its "
             f'head, whose variant is "{head.variant}".'
         )
-    if "origin" in run.facts():
+    facts = run.facts()
+    if not facts.keys().isdisjoint(("origin", "backbone_source")):
         raise InputError(
             f"The backbone in {run.path} was not trained there, so nobody knows what it has seen: give runs of "
+            "train-backbone."
+        )
+    if "cases" in facts:
+        raise InputError(
+            f"{run.path} is a copy that train-head makes for its own use, which may have seen all cases: give runs of "
             "train-backbone."
         )
     for part in ("backbone", "head"):
@@ -195,25 +166,3 @@ def _check_like(bundle: Bundle, run: RunFolder) -> None:
 
 def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
-
-
-def predicted_by_folds(bundle: Bundle, folds: Sequence[Fold], progress: Progress = silent) -> Iterator[OutOfFold]:
-    """Predict the cases of each fold with its network, and fit table and scale of that.
-
-    Raises:
-        InputError: a case is unusable, or those of a fold hold no errors.
-    """
-    total, done = sum(len(fold.cases) for fold in folds), 0
-    values = [label.value for label in bundle.labels]
-    for fold in (fold for fold in folds if fold.cases):
-        found: list[ReferenceCase] = []
-        with tempfile.TemporaryDirectory() as work:
-            model = Model(write_plain_bundle(fold.run, Path(work) / "fold"))
-            for case in fold.cases:
-                progress("predicting cases out of fold", done / total, case.name)
-                found.append(ReferenceCase(*predict_case(case, model, values), case.group))
-                done += 1
-        with naming(fold.run.path):
-            table = fit_table(found)
-        scale = fit_temperature([tempered_logits(case.prediction) for case in found], [case.truth for case in found])
-        yield OutOfFold(found, [table] * len(found), [scale] * len(found))

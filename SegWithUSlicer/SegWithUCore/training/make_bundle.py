@@ -154,16 +154,21 @@ def begin_on_model(run: RunFolder, recipe: Recipe, bundle: Bundle) -> None:
     Raises:
         InputError: the model's weights are damaged.
     """
-    network = load_network(bundle)
+    network, facts = load_network(bundle), facts_of_model(recipe, bundle)
     run.forget("backbone")
+    run.start(recipe, facts)
+    run.save_best("backbone", unique_state(network.backbone))
+    notice = bundle.folder / LICENCE_FILE if bundle.folder and "origin" in facts else None
+    if notice is not None and notice.is_file():
+        (run.path / _LICENCE).write_text(notice.read_text(encoding="utf-8"), encoding="utf-8")
+
+
+def facts_of_model(recipe: Recipe, bundle: Bundle) -> dict[str, Any]:
+    """Tell what a run with the backbone of a model knows when it begins: what it has seen, and where it comes from."""
     origin = bundle.about.get("origin") if recipe.about["name"] == bundle.name else origin_of(bundle)
     record = read_record(bundle.folder)
     seen = {} if record is None else {FACT: None if record.roles is None else seen_of(record.roles)}
-    run.start(recipe, {**seen, **({"origin": origin} if origin else {})})
-    run.save_best("backbone", unique_state(network.backbone))
-    notice = bundle.folder / LICENCE_FILE if bundle.folder and origin else None
-    if notice is not None and notice.is_file():
-        (run.path / _LICENCE).write_text(notice.read_text(encoding="utf-8"), encoding="utf-8")
+    return {**seen, **({"origin": origin} if origin else {})}
 
 
 def origin_of(bundle: Bundle) -> str:

@@ -150,15 +150,28 @@ def refit_whole_cases(
     with atomic_folder(job.target, job.overwrite) as work:
         copy_files(bundle, job.graphs, work, job.record)
         copy_stage_two(bundle, work)
-        calibration = {**_without_likeness(bundle.calibration), **blocks}
+        calibration, kept = _with_whole_cases(bundle, blocks)
         written = write_bundle_json(replace(job.plain, calibration=calibration, about=job.about), work)
         (work / CARD_FILE).write_text(model_card(written), encoding="utf-8")
     sentences = [f"Volume intervals, predicted Dice and the limit of flags: fitted anew on {len(job.cases)} cases."]
     if out_of_fold is not None:
         count = len(out_of_fold.numbers)
         sentences[0] += f" Predicted Dice and flags also on {count} that fold networks predicted."
-        sentences.append(blocks[LIKENESS]["sentence"])
-    return Recalibration(replace(written, folder=job.target), tuple(sentences))
+        sentences.append(blocks["flags"][LIKENESS]["sentence"])
+    return Recalibration(replace(written, folder=job.target), (*sentences, *kept))
+
+
+def _with_whole_cases(bundle: Bundle, blocks: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Put the blocks in the place of the model's, which stay where too few cases have a structure; and say so."""
+    before, sentences = bundle.calibration or {}, []
+    found = {**before, **blocks}
+    for name, words in (("volume_interval", "volume interval"), ("predicted_dice", "predicted Dice")):
+        left = (before.get(name) or {}).keys() - blocks[name].keys()
+        found[name] = {**(before.get(name) or {}), **blocks[name]}
+        titles = [label.name for label in bundle.labels if str(label.value) in left]
+        if titles:
+            sentences.append(f"The model's own {words} is kept, too few cases for another: {', '.join(titles)}.")
+    return found, sentences
 
 
 def copy_files(bundle: Bundle, graphs: Graphs | None, work: Path, record: TrainingRecord | None) -> None:
@@ -191,11 +204,6 @@ def _with_earlier_cases(bundle: Bundle, record: TrainingRecord | None) -> Traini
     return record.with_role("calibration", list({*old, *new})) if record is not None and record.roles else record
 
 
-def _without_likeness(calibration: Mapping[str, Any]) -> dict[str, Any]:
-    """Leave out what was said of fold networks whose cases are not fitted on any more."""
-    return {name: block for name, block in calibration.items() if name != LIKENESS}
-
-
 def _refit(
     job: CalibrationJob, progress: Progress, stage_two_only: bool, out_of_fold: OutOfFold | None
 ) -> tuple[Refit, StageTwo | None]:
@@ -224,16 +232,19 @@ def _refit(
     fitted_on = ErrorProbability.from_json(kept.calibration["error_probability"])
     settings: dict[str, Any] = {"fixed_table": not known, "out_of_fold": out_of_fold}
     found = fit_stage_two(seen.cases, fitted_on, **settings) if seen.cases else None
+    if found is not None and found.check.out_of_fold is not None:
+        alike = errors_alike(*([CaseErrors.of(case) for case in cases] for cases in (seen.cases, others)))
+        found = replace(found, check=found.check.with_fold_errors(alike))
     if found is None:
         return replace(kept, sentences=(*kept.sentences, *seen.sentences)), None
     blocks = check_blocks(found, bundle.labels, [case.group for case in seen.cases])
     sentences = [*kept.sentences, found.check.sentence, *worse_sentences(blocks[WITHIN], bundle.labels)]
-    if others:
-        blocks[LIKENESS] = errors_alike(*([CaseErrors.of(case) for case in cases] for cases in (seen.cases, others)))
-        sentences.append(blocks[LIKENESS]["sentence"])
     if not found.check.helps:
         return replace(kept, sentences=tuple(sentences)), None
-    return Refit({**_without_likeness(kept.calibration), **blocks}, tuple(sentences), True), found.stage
+    replaced = bundle.calibration.get(BLOCK)
+    if replaced is not None:
+        sentences.append(f"It takes the place of one fitted on {replaced['cases']} cases; the two were not compared.")
+    return Refit({**kept.calibration, **blocks}, tuple(sentences), True), found.stage
 
 
 def summaries_of(

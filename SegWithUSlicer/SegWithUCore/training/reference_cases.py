@@ -1,13 +1,12 @@
 """Predictions of cases whose true segmentation is known, which stage two of the error probability is fitted on."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
 from ..calibration.error_probability import ErrorProbability
-from ..errors import UsageError
 from ..inference.network_view import NetworkView
 from ..inference.prediction import Prediction
 
@@ -51,12 +50,10 @@ class OutOfFold:
 
     Attributes:
         tables: from the ranking map of the network that predicted the case to an error probability.
-        scales: tempering scale of that network.
     """
 
     cases: Sequence[ReferenceCase]
     tables: Sequence[ErrorProbability]
-    scales: Sequence[float]
 
 
 class SeenCases:
@@ -88,31 +85,12 @@ class SeenCases:
         if not self.cases:
             return ()
         patients = len({case.group for case in self.cases})
-        return (f"Stage two: left out; {patients} patients are too few, give {LEAST_GROUPS}.",)
+        if patients < LEAST_GROUPS:
+            return (f"Stage two: left out; {patients} patients are too few, give {LEAST_GROUPS}.",)
+        return ("Stage two: left out; no pair of classes has enough errors in these cases.",)
 
 
 def bytes_of(case: ReferenceCase) -> int:
     """Return the memory that a case takes while stage two is fitted."""
     outputs = len(case.prediction.logits) + len(case.view.image) + BYTES_BESIDE // 4
     return 4 * outputs * case.wrong.size
-
-
-def all_out_of_fold(folds: Iterable[OutOfFold]) -> OutOfFold:
-    """Put folds together, as long as memory takes them.
-
-    Raises:
-        UsageError: it does not.
-    """
-    cases: list[ReferenceCase] = []
-    tables: list[ErrorProbability] = []
-    scales: list[float] = []
-    for fold in folds:
-        cases += fold.cases
-        tables += fold.tables
-        scales += fold.scales
-        if sum(bytes_of(case) for case in cases) > MOST_BYTES:
-            raise UsageError(
-                f"The --fold-cases take more than {MOST_BYTES >> 30} GB of memory at once: give fewer patients, and "
-                "runs that were trained with those alone, or leave --folds out."
-            )
-    return OutOfFold(cases, tables, scales)

@@ -1,5 +1,6 @@
 """The folder of one training run: recipe, log, curves, checkpoints."""
 
+import contextlib
 import importlib.util
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -138,12 +139,17 @@ class RunFolder:
         return dict(load_plain(file, "begin again with --restart")) if is_there(file) else None
 
     def forget(self, part: str) -> None:
-        """Remove the checkpoints of a part, so that it begins again; with a backbone go its head and folds."""
+        """Remove what a part has left, so that it begins again; with a backbone go its head and folds."""
         for fold in self.path.glob("fold*") if part == "backbone" else ():
             RunFolder(fold).forget("backbone")
-        for gone in ("backbone", "head") if part == "backbone" else (part,):
-            for name in (f"{gone}_last.pt", f"{gone}_best.safetensors"):
+        gone = ("backbone", "head") if part == "backbone" else (part,)
+        for each in gone:
+            for name in (f"{each}_last.pt", f"{each}_best.safetensors", f"{each}_log.csv", f"{each}_curves.png"):
                 (self.path / name).unlink(missing_ok=True)
+        with contextlib.suppress(InputError):  # without run.json, or with a damaged one, which is then written anew
+            noted = {f"{each}_{fact}" for each in gone for fact in ("best", "finished")}
+            data = self._read_json()
+            self._write_json({**data, "facts": {key: fact for key, fact in data["facts"].items() if key not in noted}})
 
     def write_log(self, part: str, rows: Sequence[Mapping[str, float]], draws: bool = True) -> None:
         """Write `PART_log.csv` and redraw `PART_curves.png`; every row has the same columns, `epoch` first.

@@ -28,23 +28,36 @@ def note_roles(
     allowed: bool = False,
     hashes: bool = True,
 ) -> None:
-    """Note in a run with which cases it is trained and validated, besides those that it knows.
+    """Note in a run with which cases it is trained and validated; see `noted_roles`."""
+    run.add_facts(noted_roles(run.facts(), train, select, allowed, hashes))
+
+
+def noted_roles(
+    facts: Mapping[str, Any],
+    train: Sequence[PreparedCase],
+    select: Sequence[PreparedCase],
+    allowed: bool = False,
+    hashes: bool = True,
+) -> dict[str, Any]:
+    """Add to the facts of a run with which cases it is trained and validated, besides those that it knows.
 
     Args:
         allowed: whether cases may have been seen in the other role.
         hashes: False leaves them out, from now on.
 
+    Returns:
+        The facts that change.
+
     Raises:
         UsageError: see `check_unseen`.
     """
-    facts = run.facts()
     known, remarks = facts.get(FACT, {}), list(facts.get(REMARKS, []))
     roles: dict[str, dict[str, str]] = {role: dict(seen) for role, seen in (known or {}).items()}
     for role, cases in (("train", train), ("select", select)):
         given = prepared_hashes(cases)
         remarks += [one for one in check_unseen(role, given, roles, allowed) if one not in remarks]
         roles[role] = {**roles.get(role, {}), **given}
-    run.add_facts({FACT: roles if hashes and known is not None else None, REMARKS: remarks})
+    return {FACT: roles if hashes and known is not None else None, REMARKS: remarks}
 
 
 def run_record(run: RunFolder, calibration: Mapping[str, str] | None, remarks: Sequence[str] = ()) -> TrainingRecord:

@@ -1,10 +1,10 @@
 """Numbers of whole cases and the limit of flags, fitted on every case that the network has not been trained with.
 
 These are calibration and validation cases, which the network itself predicts, and cases that networks of other folds
-predict (`fold_cases`). Volume intervals are of the network's own cases alone.
+predict (`fold_predictions`). Volume intervals are of the network's own cases alone.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,7 +19,7 @@ from ..progress import Progress, silent
 from .calibrate import CaseNumbers, FurtherCases, case_numbers, fit_case_level, flag_case, predict_case, triage_figures
 from .dataset import Case
 from .error_likeness import LIKENESS, CaseErrors, errors_alike
-from .reference_cases import FOLD_WEIGHT, OutOfFold, ReferenceCase
+from .reference_cases import FOLD_WEIGHT, ReferenceCase
 
 
 @dataclass(frozen=True)
@@ -27,13 +27,15 @@ class PredictedCases:
     """What a model says of cases with references, one entry a case.
 
     Attributes:
-        wrong_voxels: so many are expected to be wrong, background included.
+        wrong_voxels: so many are expected to be wrong, background included; of the network's own cases.
+        networks: that predicted each; of cases of folds.
         errors: what the errors are like; empty where nobody asks.
     """
 
     numbers: list[CaseNumbers] = field(default_factory=list)
     wrong_voxels: list[float] = field(default_factory=list)
     patients: list[str] = field(default_factory=list)
+    networks: list[str] = field(default_factory=list)
     errors: list[CaseErrors] = field(default_factory=list)
 
 
@@ -47,16 +49,16 @@ def whole_case_blocks(
         out_of_fold: cases of other networks, each counted as `weight` of the own.
     """
     other = out_of_fold or PredictedCases()
-    further = FurtherCases(other.numbers, other.patients, weight) if other.numbers else None
+    further = FurtherCases(other.numbers, other.patients, other.networks, weight) if other.numbers else None
     numbers = fit_case_level(own.numbers, labels, own.patients, further)
-    flag_cases = [
-        flag_case(case, labels, patient, counts)
-        for cases, counts in ((own, 1.0), (other, weight))
-        for case, patient in zip(cases.numbers, cases.patients, strict=True)
-    ]
+    flag_cases = [flag_case(case, labels, patient) for case, patient in zip(own.numbers, own.patients, strict=True)]
+    for case, patient, network in zip(other.numbers, other.patients, other.networks, strict=True):
+        flag_cases.append(flag_case(case, labels, patient, weight, network))
     figures = triage_figures(own.numbers, own.wrong_voxels, numbers, labels)
-    blocks = {**numbers.to_json(), "flags": {**fit_flag_limit(flag_cases), "figures": figures}}
-    return blocks | ({LIKENESS: errors_alike(own.errors, other.errors)} if own.errors and other.errors else {})
+    flags = {**fit_flag_limit(flag_cases), "figures": figures}
+    if own.errors and other.errors:
+        flags[LIKENESS] = errors_alike(own.errors, other.errors)
+    return {**numbers.to_json(), "flags": flags}
 
 
 def fit_on_unseen(
@@ -72,20 +74,6 @@ def fit_on_unseen(
     for number, case in enumerate(predict_into(bundle, model, cases, found, out_of_fold is not None)):
         progress("predicting the calibration cases", number / len(cases), case)
     return whole_case_blocks(bundle.labels, found, out_of_fold)
-
-
-def numbers_out_of_fold(folds: Iterable[OutOfFold]) -> PredictedCases:
-    """Sum up what fold networks said of cases, each by its own calibration, one fold after the other."""
-    found = PredictedCases()
-    for fold in folds:
-        for case, table, scale in zip(fold.cases, fold.tables, fold.scales, strict=True):
-            prediction = case.prediction
-            chance = table(prediction.ranking, prediction.classes, prediction.runner_up)
-            found.numbers.append(case_numbers(prediction, case.truth, scale))
-            found.wrong_voxels.append(float(chance.sum(dtype=np.float64)))
-            found.patients.append(case.group)
-            found.errors.append(CaseErrors.of(case))
-    return found
 
 
 def predict_into(

@@ -15,19 +15,20 @@ from SegWithUCore.models.bundle import read_bundle
 from SegWithUCore.models.stage_two_file import check_words
 from SegWithUCore.models.training_record import TrainingRecord, write_record
 from SegWithUCore.training import fit_stage_two as fitting
-from SegWithUCore.training import fold_cases, reference_cases
+from SegWithUCore.training import fold_cases, fold_predictions, reference_cases
 from SegWithUCore.training.dataset import Case
 from SegWithUCore.training.error_likeness import CaseErrors, errors_alike
 from SegWithUCore.training.fit_stage_two import fit_stage_two, fit_table
-from SegWithUCore.training.fold_cases import find_folds
-from SegWithUCore.training.reference_cases import OutOfFold, ReferenceCase, all_out_of_fold
+from SegWithUCore.training.fold_cases import Fold, find_folds
+from SegWithUCore.training.fold_predictions import predicted_by_folds
+from SegWithUCore.training.reference_cases import OutOfFold, ReferenceCase
 from SegWithUCore.training.run_folder import RunFolder
 
 
 def of_folds(cases: list[ReferenceCase]) -> OutOfFold:
     """The cases as those of one fold network."""
     named = [replace(case, group=f"fold {number}") for number, case in enumerate(cases)]
-    return OutOfFold(named, [fit_table(named)] * len(named), [1.0] * len(named))
+    return OutOfFold(named, [fit_table(named)] * len(named))
 
 
 def test_cases_that_show_more_are_fitted_on_and_calibrate_nothing() -> None:
@@ -41,7 +42,9 @@ def test_cases_that_show_more_are_fitted_on_and_calibrate_nothing() -> None:
     assert found.check.stage_two == pytest.approx(check.without + check.difference.mean)
     assert found.stage.cases == 10, "the last calibration is of the network's own cases"
     words = check_words(found.check.to_json())
-    assert "30 training cases that fold networks predicted add +0." in words and words.endswith("fitted on them, too.")
+    assert "30 training cases that fold networks predicted add +0." in words and words.endswith(
+        "so it was fitted on them, too."
+    )
     assert "out_of_fold" not in alone.check.to_json()
 
 
@@ -59,7 +62,7 @@ def test_cases_that_mislead_are_left_out() -> None:
     more = of_folds([misleading(seed) for seed in range(100, 160)])
     found, alone = (fit_stage_two(own, fit_table(own), out_of_fold=other) for other in (more, None))
     assert found is not None and alone is not None and found.check.out_of_fold is not None
-    assert not found.check.out_of_fold.taken and found.check.sentence.endswith("left out.")
+    assert not found.check.out_of_fold.taken and found.check.sentence.endswith("so it was fitted without them.")
     arrays, before = found.stage.arrays(), alone.stage.arrays()
     assert all(np.array_equal(arrays[name], before[name]) for name in before)
     assert found.stage.knots == alone.stage.knots
@@ -96,6 +99,8 @@ def test_what_fold_networks_err_like_is_said() -> None:
     dice = other["metrics"][0]
     assert dice["title"] == "mean Dice" and dice["difference"]["high"] < 0 and dice["folds"] < dice["own"]
     assert not dice["is_alike"] and "they differ, beyond chance, in mean Dice" in other["sentence"]
+    few = errors_alike(own[:5], [CaseErrors.of(worse(case)) for case in cases])
+    assert "5 patients of the network's own are too few to tell" in few["sentence"]
 
 
 def run_that_saw(folder: Path, *hashes: str) -> RunFolder:
@@ -114,7 +119,12 @@ Found = Callable[..., list[list[str]]]
 def found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Found:
     """Says which of the cases a to d, whose hashes are A to D, runs predict; a and b are one patient's."""
     monkeypatch.setattr(fold_cases, "_check_like", lambda *_: None)
-    monkeypatch.setattr(fold_cases, "voxel_hashes", lambda cases, _: [case.name.upper() for case in cases])
+    monkeypatch.setattr(fold_cases, "LEAST_PATIENTS", 1)
+    monkeypatch.setattr(
+        fold_cases,
+        "voxel_hashes",
+        lambda cases, _: [f"{case.reference}{case.name.upper()}".lstrip(".") for case in cases],
+    )
     model = tmp_path / "model"
     write_record(model, TrainingRecord(roles={"train": list("ABCD")}))
     bundle = replace(read_bundle(MODEL), folder=model)
@@ -122,9 +132,11 @@ def found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Found:
     def named(names: str) -> list[Case]:
         return [Case(name, (), Path(), patient="p" if name in "ab" else name) for name in names]
 
-    def shares(*seen: str, names: str = "abcd", own: str = "") -> list[list[str]]:
+    def shares(
+        *seen: str, names: str = "abcd", cases: list[Case] | None = None, own: str | list[Case] = ""
+    ) -> list[list[str]]:
         runs = [run_that_saw(tmp_path / f"run{number}", *hashes) for number, hashes in enumerate(seen)]
-        folds = find_folds(bundle, runs, named(names), named(own))
+        folds = find_folds(bundle, runs, cases or named(names), named(own) if isinstance(own, str) else own)
         return [[case.name for case in fold.cases] for fold in folds]
 
     return shares
@@ -138,12 +150,21 @@ def test_runs_that_have_not_seen_a_patient_share_the_work(found: Found) -> None:
     assert found("A", "A", "CD") == [["c"], ["d"], ["a", "b"]]
 
 
+def test_a_patient_that_all_have_seen_is_left_out(found: Found) -> None:
+    assert found("A", "B") == [["c"], ["d"]]
+
+
+def test_a_name_alone_makes_no_patient(found: Found) -> None:
+    """Tables without patients, of two sites that count their cases alike."""
+    nameless = [Case("c", (), Path()), Case("d", (), Path())]
+    assert found("C", "D", cases=nameless, own=[Case("c", (), Path("other"))]) == [["d"], ["c"]]
+
+
 @pytest.mark.parametrize(
     ("seen", "more", "words"),
     [
-        (("A", "B"), {}, "patient of a has been seen by all of the fold networks"),
         (("",), {}, "keeps no hashes of its cases"),
-        (("A", "ABCD"), {}, "run1 was trained with all of the patients of --fold-cases"),
+        (("A", "ABCD"), {}, "run1 has seen all of the patients of --fold-cases"),
         (("AX", "C"), {}, r"run0 was trained with 1 case\(s\) that are not among --fold-cases, X first"),
         (("A", "C"), {"names": "abcde"}, "1 of 5 --fold-cases are no training cases of the model hippocampus, e first"),
         (("A", "C"), {"own": "xd"}, r"--fold-cases and --cases share 1 case\(s\), by voxels or patient, d first"),
@@ -156,9 +177,31 @@ def test_what_cannot_be_told_apart_is_refused(
         found(*seen, **more)
 
 
-def test_folds_that_memory_does_not_take_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    folds = [of_folds([made_up(seed, told=0)]) for seed in range(3)]
-    assert len(all_out_of_fold(folds).cases) == 3
-    monkeypatch.setattr(reference_cases, "MOST_BYTES", 2 * reference_cases.bytes_of(folds[0].cases[0]))
-    with pytest.raises(UsageError, match="--fold-cases take more than"):
-        all_out_of_fold(folds)
+def test_too_few_patients_for_a_table_are_refused(found: Found, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fold_cases, "LEAST_PATIENTS", 2)
+    with pytest.raises(UsageError, match=r"run0 is left with 1 patient\(s\) that it has not seen"):
+        found("AC", "D")
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_folds_that_memory_does_not_take_are_refused(together: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = made_up(0, told=0)
+    monkeypatch.setattr(fold_predictions, "MOST_BYTES", 2 * reference_cases.bytes_of(one))
+    monkeypatch.setattr(fold_predictions, "write_plain_bundle", lambda *_: None)
+    monkeypatch.setattr(fold_predictions, "Model", lambda _: None)
+    predicted: list[str] = []
+
+    def predict_case(case: Case, *_: Any) -> tuple[Any, Any]:
+        predicted.append(case.name)
+        return one.prediction, one.truth
+
+    monkeypatch.setattr(fold_predictions, "predict_case", predict_case)
+    ungated = replace(read_bundle(MODEL), calibration=None)
+
+    def folds(*names: str) -> list[Fold]:
+        return [Fold(RunFolder(Path("run")), [Case(name, (), Path()) for name in its]) for its in names]
+
+    assert len(list(predicted_by_folds(ungated, folds("ab", "c"[:0] if together else "cd"), together))) == 2
+    with pytest.raises(UsageError, match="--fold-cases"):
+        list(predicted_by_folds(ungated, folds("ab", "cd") if together else folds("abc", "d"), together))
+    assert predicted[-1] == "c", "it is noticed when the case is predicted that is too much"

@@ -1,6 +1,7 @@
 """Numbers of whole cases: what is fitted on cases of the network itself, and what on those of other folds too."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,11 @@ import pytest
 from repository import ROOT
 
 from SegWithUCore.calibration.case_level import ProbabilitySums
+from SegWithUCore.calibration.flag_limits import FlagCase, fit_flag_limit
 from SegWithUCore.cli.__main__ import main
 from SegWithUCore.models.bundle import read_bundle
 from SegWithUCore.models.input_spec import Label
-from SegWithUCore.training import fold_cases
+from SegWithUCore.training import fold_predictions
 from SegWithUCore.training.calibrate import CaseNumbers
 from SegWithUCore.training.dataset import Case
 from SegWithUCore.training.recipe import read_recipe
@@ -34,6 +36,7 @@ def predicted(count: int, seed: int, patient: str = "own") -> PredictedCases:
         found.numbers.append(numbers)
         found.wrong_voxels.append(100.0 + number)
         found.patients.append(f"{patient} {number}")
+        found.networks.append(f"network {number % 3}")
     return found
 
 
@@ -42,19 +45,82 @@ def test_cases_of_other_folds_count_by_weight_in_dice_and_flags_and_not_in_inter
     alone, both = whole_case_blocks(LABELS, own), whole_case_blocks(LABELS, own, other)
     assert both["volume_interval"] == alone["volume_interval"]
     assert both["volume_interval"]["1"]["cases"] == 20
-    assert (alone["flags"]["cases"], both["flags"]["cases"]) == (20, 80)
-    assert (alone["predicted_dice"]["1"]["cases"], both["predicted_dice"]["1"]["cases"]) == (20, 80)
+    assert (alone["flags"]["cases"], both["flags"]["cases"], both["flags"]["fold_cases"]) == (20, 20, 60)
+    assert "fold_cases" not in alone["flags"] and "fold_cases" not in alone["predicted_dice"]["1"]
+    dice = both["predicted_dice"]["1"]
+    assert (dice["cases"], dice["fold_cases"]) == (20, 60)
+    assert (
+        both["flags"]["bad_dice"] == alone["flags"]["bad_dice"] and dice["mean"] == alone["predicted_dice"]["1"]["mean"]
+    )
     assert both["flags"]["figures"]["wrong_mm3"] == alone["flags"]["figures"]["wrong_mm3"]  # ranks are among the own
+    assert dice["difference_high"] - dice["difference_low"] < 0.8 * width_of(alone), "more cases tell more"
     weightless = whole_case_blocks(LABELS, own, other, weight=1e-9)
-    line, plain = weightless["predicted_dice"]["1"], alone["predicted_dice"]["1"]
-    assert (line["slope"], line["mean"]) == (pytest.approx(plain["slope"], rel=1e-6), pytest.approx(plain["mean"]))
+    for name, value in alone["predicted_dice"]["1"].items():
+        assert name.startswith("difference") or weightless["predicted_dice"]["1"][name] == pytest.approx(
+            value, rel=1e-6
+        )
     rule = both["flags"]["rules"]["soft_dice"]
-    bad = [min(case.dice[1:]) < both["flags"]["bad_dice"] for case in [*own.numbers, *other.numbers]]
-    soft = [case.confidence(1) for case in [*own.numbers, *other.numbers]]
-    weight = [1.0] * 20 + [0.5] * 60
-    lost = sum(w for w, s, b in zip(weight, soft, bad, strict=True) if b and s >= rule["limit"])
-    assert rule["bound"] == pytest.approx((lost + 1) / (sum(w for w, b in zip(weight, bad, strict=True) if b) + 1))
     assert rule["useful"] and rule["bound"] <= 0.2
+    assert (
+        "fitted on 20 cases and on 60 that fold networks predicted, each counted as 0.5 of a case" in rule["sentence"]
+    )
+    weight_of_bad = both["flags"]["bad_cases"] + 0.5 * both["flags"]["fold_bad_cases"]
+    twice_lost = 2 * (rule["bound"] * (weight_of_bad + 1) - 1)
+    assert twice_lost == pytest.approx(round(twice_lost), abs=1e-6) and round(twice_lost) >= 2 * rule["missed"]
+
+
+def width_of(blocks: dict[str, Any]) -> float:
+    """Of the interval of what predicted Dice gains."""
+    line = blocks["predicted_dice"]["1"]
+    return float(line["difference_high"] - line["difference_low"])
+
+
+def moved(cases: PredictedCases, soft: float, dice: float) -> PredictedCases:
+    """The cases of networks that are worse in both."""
+    found = PredictedCases(patients=cases.patients, networks=cases.networks)
+    for case in cases.numbers:
+        sums = replace(case.sums, inside=case.sums.inside - np.array([0, 1000 * soft]))
+        found.numbers.append(replace(case, sums=sums, dice=case.dice - np.array([0, dice])))
+    return found
+
+
+def test_networks_that_are_worse_in_both_figures_say_the_same() -> None:
+    """They were trained with less; where the figure follows the Dice within each, the limit is the same."""
+    own, other = predicted(20, 0), predicted(60, 1, "fold")
+    plain, worse = (whole_case_blocks(LABELS, own, cases) for cases in (other, moved(other, 0.02, 0.06)))
+    for block, name in (("flags", "bad_dice"), ("flags", "fold_bad_cases")):
+        assert worse[block][name] == plain[block][name]
+    limits = [blocks["flags"]["rules"]["soft_dice"]["limit"] for blocks in (plain, worse)]
+    assert limits[1] == pytest.approx(limits[0], abs=1e-9)
+    lines = [blocks["predicted_dice"]["1"] for blocks in (plain, worse)]
+    assert [lines[1][name] for name in ("slope", "mean")] == pytest.approx(
+        [lines[0][name] for name in ("slope", "mean")]
+    )
+
+
+def test_networks_that_are_worse_in_both_figures_prove_no_rule() -> None:
+    """Within each network the figure says nothing; pooled it would follow the Dice (Spearman, p < 0.001)."""
+    useful, followed = 0, 0
+    for seed in range(20):
+        draw = np.random.default_rng(seed)
+        own = [FlagCase(*draw.normal((0.88, 0.85), (0.015, 0.03))) for _ in range(27)]
+        others = [
+            FlagCase(*draw.normal((0.85, 0.79), (0.015, 0.03)), weight=0.5, network=str(number % 3))
+            for number in range(126)
+        ]
+        found = fit_flag_limit([*own, *others])["rules"]["soft_dice"]
+        followed += found["p_value"] < 0.05
+        useful += found["useful"]
+    assert followed <= 4 and useful <= 2
+
+
+def test_own_bad_cases_that_the_limit_misses_undo_it() -> None:
+    others = [FlagCase(0.7 + 0.001 * n, 0.7 + 0.001 * n, 0.5, network="fold") for n in range(400)]
+    own = [FlagCase(0.7 + 0.01 * n, 0.7 + 0.01 * n) for n in range(40)]
+    assert fit_flag_limit([*own, *others])["rules"]["soft_dice"]["useful"]
+    fooled = [replace(case, soft_dice=1.1 - 0.002 * n) if n < 6 else case for n, case in enumerate(own)]
+    rule = fit_flag_limit([*fooled, *others])["rules"]["soft_dice"]
+    assert not rule["useful"] and "of the network's own bad cases it misses" in rule["sentence"]
 
 
 def test_a_fold_of_an_earlier_recipe_predicts_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,13 +130,13 @@ def test_a_fold_of_an_earlier_recipe_predicts_nothing(tmp_path: Path, monkeypatc
     for number, unseen in enumerate(("ab", "cd", "ad")):  # the last was left when there were three folds
         RunFolder(tmp_path / f"fold{number}").start(recipe, {"cases": [c.name for c in train if c.name not in unseen]})
     asked: list[str] = []
-    monkeypatch.setattr(fold_cases, "Model", lambda _: None)
-    monkeypatch.setattr(fold_cases, "_with_backbone", lambda *_: None)
+    monkeypatch.setattr(fold_predictions, "Model", lambda _: None)
+    monkeypatch.setattr(fold_predictions, "_with_backbone", lambda *_: None)
     monkeypatch.setattr(
-        fold_cases, "predict_into", lambda _b, _m, cases, _f, **_: [asked.append(case.name) for case in cases]
+        fold_predictions, "predict_into", lambda _b, _m, cases, _f, **_: [asked.append(case.name) for case in cases]
     )
-    monkeypatch.setattr(fold_cases, "whole_case_blocks", lambda *_: {})
-    fold_cases.fit_on_folds(run, read_bundle(ROOT / "Resources" / "Models" / "hippocampus"), train, [])
+    monkeypatch.setattr(fold_predictions, "whole_case_blocks", lambda *_: {})
+    fold_predictions.fit_on_folds(run, read_bundle(ROOT / "Resources" / "Models" / "hippocampus"), train, [])
     assert asked == ["a", "b", "c", "d"]
 
 

@@ -20,7 +20,7 @@ from SegWithUCore.training.run_folder import RunFolder
 
 SHIPPED = ROOT / "Resources" / "Models" / "hippocampus"
 RECIPE = ROOT / "Resources" / "Recipes" / "hippocampus.json"
-OWN, FURTHER = 12, 8
+OWN, FURTHER = 12, 10
 
 
 @pytest.fixture(scope="module")
@@ -84,8 +84,10 @@ def test_stage_two_says_what_the_folds_add(
     assert f"Errors of fold networks on {FURTHER} cases against the network's own: mean Dice 0." in outcome.out
     made = check_whole(target)
     assert made.calibration is not None
-    likeness, check = made.calibration["fold_errors"], made.calibration["stage_two_check"]
+    check = made.calibration["stage_two_check"]
+    likeness = check["out_of_fold"]["fold_errors"]
     assert likeness["cases"] == check["out_of_fold"]["cases"] == FURTHER and check["cases"] == OWN
+    assert "It takes the place of one fitted on 47 cases; the two were not compared." in outcome.out
     dice = likeness["metrics"][0]
     assert 0.8 < dice["own"] < 0.95 and 0.8 < dice["folds"] < 0.98, "the network that they hold has seen them"
     before, after = read_record(SHIPPED), read_record(target)
@@ -103,8 +105,29 @@ def test_flags_and_predicted_dice_count_them_and_intervals_do_not(
     assert f"fitted anew on {OWN} cases. Predicted Dice and flags also on {FURTHER} that fold " in outcome.out
     made = read_bundle(target).calibration
     assert made is not None
-    assert made["flags"]["cases"] == made["predicted_dice"]["1"]["cases"] == OWN + FURTHER
+    for block in (made["flags"], made["predicted_dice"]["1"]):
+        assert (block["cases"], block["fold_cases"]) == (OWN, FURTHER)
     assert made["volume_interval"]["1"]["cases"] == OWN
+    card = (target / "MODEL_CARD.md").read_text(encoding="utf-8")
+    assert f"of {OWN} cases that the network has not been trained with, and " in card
+    assert made["flags"]["fold_errors"]["sentence"] in card
+
+
+def test_intervals_that_too_few_cases_would_take_away_are_kept(
+    given: list[str], tmp_path: Path, segwithu: Command
+) -> None:
+    table = Path(given[1].removesuffix(":calibration"))
+    few = table.with_name("few.csv")
+    few.write_text("\n".join(table.read_text(encoding="utf-8").split("\n")[:5]) + "\n", encoding="utf-8")
+    call = ["calibrate", "--model", SHIPPED, "--whole-cases-only", "--no-graphs", "--output", tmp_path / "m", *given]
+    outcome = segwithu(*(f"{few}:calibration" if word == given[1] else word for word in call))
+    assert outcome.code == 0, outcome.err
+    kept = "The model's own {} is kept, too few cases for another: anterior hippocampus, posterior hippocampus."
+    assert kept.format("volume interval") in outcome.out and kept.format("predicted Dice") in outcome.out
+    before, after = read_bundle(SHIPPED).calibration, read_bundle(tmp_path / "m").calibration
+    assert before is not None and after is not None
+    for name in ("volume_interval", "predicted_dice"):
+        assert after[name] == before[name]
 
 
 @pytest.mark.parametrize(
@@ -142,10 +165,12 @@ def test_another_head_is_refused(given: list[str], tmp_path: Path, segwithu: Com
     [
         ({"head_finished": 0}, "The head in {0} is not finished, 1 of 8 epochs are there"),
         ({"origin": "from elsewhere"}, "The backbone in {0} was not trained there"),
+        ({"backbone_source": "an nnU-Net"}, "The backbone in {0} was not trained there"),
+        ({"cases": ["hippocampus_001"]}, "{0} is a copy that train-head makes for its own use"),
     ],
 )
 def test_a_network_of_which_nobody_knows_enough_is_refused(
-    fact: dict[str, str | None], words: str, given: list[str], tmp_path: Path, segwithu: Command
+    fact: dict[str, object], words: str, given: list[str], tmp_path: Path, segwithu: Command
 ) -> None:
     runs = given.index("--folds") + 1
     shutil.copytree(given[runs], tmp_path / "run")

@@ -141,6 +141,23 @@ def test_the_same_image_under_another_name_is_found(
     )
 
 
+def test_a_refused_head_on_a_model_leaves_the_folder_as_it_was(
+    shop: Shop, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = tmp_path / "r.json"
+    about = json.loads(shop.recipe.read_text(encoding="utf-8"))["about"]
+    recipe.write_text(json.dumps({"about": about, "backbone": {"model": str(shop.model)}}), encoding="utf-8")
+    on_model = ("--recipe", str(recipe))
+    assert shop.train("head", tmp_path / "run", *on_model, train="train", select="calibration") == 2
+    assert "cases to choose the epoch on were seen before" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+    own = shutil.copytree(shop.run, tmp_path / "own")
+    before = {path.name: path.read_bytes() for path in own.iterdir()}
+    assert shop.train("head", own, *on_model, "--restart") == 1
+    assert "has trained a backbone of its own, which the model's in" in capsys.readouterr().err
+    assert {path.name: path.read_bytes() for path in own.iterdir()} == before
+
+
 def test_hashes_may_be_left_out_and_the_card_says_so(shop: Shop, tmp_path: Path) -> None:
     run = tmp_path / "run"
     assert shop.train("backbone", run, "--recipe", str(shop.recipe), "--no-hashes") == 0

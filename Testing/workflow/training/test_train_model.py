@@ -62,7 +62,8 @@ def test_one_command_makes_a_measured_model(shop: Shop) -> None:
     assert model.calibration is not None
     assert model.figures is not None
     assert model.figures["cases"] == 2
-    assert model.calibration["flags"]["cases"] == 8  # four of training out of fold, two of calibration, two of select
+    flags = model.calibration["flags"]
+    assert (flags["cases"], flags["fold_cases"]) == (4, 4)  # calibration and select; training out of fold
     record = read_record(shop.folder / "model")
     assert record is not None
     assert record.roles is not None

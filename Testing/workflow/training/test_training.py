@@ -14,6 +14,7 @@ import torch
 from training_runs import Workshop, tiny_recipe
 
 from SegWithUCore.cli.__main__ import main
+from SegWithUCore.errors import InputError
 from SegWithUCore.models.bundle import read_bundle
 from SegWithUCore.models.weights_file import verify_weights
 from SegWithUCore.training import run_folder, trainer
@@ -150,6 +151,17 @@ def test_beginning_the_backbone_again_forgets_the_head_that_was_made_for_it(work
     shutil.copytree(workshop.folder / "whole", run.path, dirs_exist_ok=True)
     run.forget("head")
     assert sorted(p.name for p in run.path.glob("*_best.safetensors")) == ["backbone_best.safetensors"]
+
+
+def test_a_head_that_began_again_is_not_finished(workshop: Workshop) -> None:
+    run = RunFolder(workshop.folder / "again")
+    shutil.copytree(workshop.folder / "whole", run.path)
+    run.check_finished("head")
+    run.forget("head")
+    assert "head_best" not in run.facts() and "backbone_best" in run.facts()
+    shutil.copy(workshop.folder / "whole" / "head_best.safetensors", run.path)  # of a first epoch
+    with pytest.raises(InputError, match=r"The head in .* is not finished, 0 of"):
+        run.check_finished("head")
 
 
 def test_another_head_is_trained_on_the_backbone_that_is_there(
