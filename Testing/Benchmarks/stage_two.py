@@ -181,7 +181,7 @@ def _nested(cases: Sequence[Measured]) -> dict[str, Any]:
                 for name, score in found.items():
                     run.setdefault(name, [np.empty(0)] * len(cases))[number] = score
         print(f"fold {fold} done", file=sys.stderr, flush=True)
-    runs = [{name: _measured(cases, scores) for name, scores in run.items()} for run in answers]
+    runs = [{name: measured_scores(cases, scores) for name, scores in run.items()} for run in answers]
     return _compared([case.group for case in cases], runs)
 
 
@@ -189,7 +189,7 @@ def _on_test(cases: Sequence[Measured], test: Sequence[Measured]) -> dict[str, A
     fitted = _fitted(cases)
     answers = [_answers(case, fitted) for case in test]
     runs = [
-        {name: _measured(test, [answer[number][name] for answer in answers]) for name in answers[0][number]}
+        {name: measured_scores(test, [answer[number][name] for answer in answers]) for name in answers[0][number]}
         for number in range(len(SEEDS))
     ]
     return _compared([case.group for case in test], runs)
@@ -303,7 +303,8 @@ class Figures:
     pooled: dict[str, float]
 
 
-def _measured(cases: Sequence[Measured], scores: Sequence[np.ndarray]) -> Figures:
+def measured_scores(cases: Sequence[Measured], scores: Sequence[np.ndarray]) -> Figures:
+    """Metrics of each case for its error probability, and of all together."""
     rows, near, ratios = [], [], []
     for case, score in zip(cases, scores, strict=True):
         band = case.distance <= Band().width
