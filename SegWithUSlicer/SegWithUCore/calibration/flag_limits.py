@@ -9,8 +9,9 @@ but the tempering scale of the figure was fitted on the same cases.
 
 Cases that other networks predicted (of folds) make the bound tighter, each by its weight. Those networks were trained
 with less and are worse in both figures, which would look as if the one followed the other, and lay the limit too low.
-So their cases are moved to the network's own means, and ranks are compared within each network. What is bad, and what
-share of cases is flagged, is of the network's own cases.
+So their cases are moved to the network's own means, and ranks are compared within each network. What is bad is of the
+network's own cases, and these must agree: the figure follows their Dice, too, and the limit misses no larger share of
+their bad ones than is wanted.
 """
 
 import math
@@ -28,8 +29,12 @@ MISSED_SHARE = 0.2
 BAD_SHARE = 0.2
 """Where the user does not say what is bad: the cases of lowest Dice, this share of them."""
 SIGNIFICANT = 0.05
-"""Chance, at most, that a figure which says nothing would order the cases as well; and, at least, that a limit which
-keeps its promise would miss so many of the network's own bad cases."""
+"""Chance, at most, that a figure which says nothing would order the cases as well."""
+AGREEING = 0.2
+"""The same among the network's own cases alone, where others say the most."""
+LEAST_CASES = 17
+"""Fewer have less than four bad ones, a fifth of them, and no limit keeps the bound of a fifth then; nor have they
+means to which cases of other networks could be moved."""
 PERMUTATIONS = 10_000
 MOST_FLAGGED = 0.75
 """A rule that flags more than this share of the cases leaves too little out to be worth following."""
@@ -85,6 +90,12 @@ class _Known:
             score, dice = (np.where(its, each + each[own].mean() - each[its].mean(), each) for each in (score, dice))
         return cls(score, dice, weight, numbered(names), kinds, own)
 
+    def of_own(self) -> "_Known":
+        """Those of the network itself alone."""
+        arrays = (self.score, self.dice, self.weight, self.patients, self.networks, self.own)
+        score, dice, weight, patients, networks, own = (each[self.own] for each in arrays)
+        return _Known(score, dice, weight, numbered(patients.tolist()), networks, own)
+
 
 def fit_flag_limit(
     cases: Sequence[FlagCase], missed_share: float = MISSED_SHARE, bad_dice: float | None = None
@@ -125,7 +136,11 @@ def bad_of_patient(names: Sequence[Hashable] | np.ndarray, bad: np.ndarray) -> n
 
 
 def controlled_limit(
-    scores: np.ndarray, bad: np.ndarray, weights: np.ndarray | None = None, missed_share: float = MISSED_SHARE
+    scores: np.ndarray,
+    bad: np.ndarray,
+    weights: np.ndarray | None = None,
+    missed_share: float = MISSED_SHARE,
+    own: np.ndarray | None = None,
 ) -> float:
     """Find the laxest limit whose bound on missed bad cases stays within `missed_share`.
 
@@ -133,6 +148,7 @@ def controlled_limit(
         scores: of the cases, lower for worse; a case is flagged below the limit.
         bad: which of them are bad, boolean.
         weights: of each; None for 1. A new case has the weight 1.
+        own: cases, boolean, of whose bad ones no larger share may be missed either; None for none.
 
     Returns:
         A limit half way between two cases, or one that flags all of them; infinite where even that does not keep the
@@ -140,9 +156,12 @@ def controlled_limit(
     """
     order = np.unique(scores)
     weight = np.ones(scores.size) if weights is None else weights
+    own_bad = np.zeros(scores.size, bool) if own is None else own & bad
     above = [float(np.nextafter(order[-1], math.inf))] if order.size else []
     for limit in (-math.inf, *((order[:-1] + order[1:]) / 2).tolist(), *above):
-        if bound_of(weight[bad], scores[bad] >= limit) <= missed_share + 1e-12:
+        missed = scores >= limit
+        own_share = weight[own_bad & missed].sum() / max(weight[own_bad].sum(), 1e-12)
+        if max(bound_of(weight[bad], missed[bad]), own_share) <= missed_share + 1e-12:
             return float(limit)
     return math.inf
 
@@ -154,7 +173,11 @@ def bound_of(weights: np.ndarray, missed: np.ndarray) -> float:
 
 def _rule(known: _Known, bad: np.ndarray, missed_share: float) -> dict[str, Any]:
     weight = known.weight / bad_of_patient(known.patients, bad)
-    limit, p_value = controlled_limit(known.score, bad, weight, missed_share), _p_value(known)
+    own = None if known.own.all() else known.own
+    limit, p_value = controlled_limit(known.score, bad, weight, missed_share, own), _p_value(known)
+    if own is not None and own.sum() < LEAST_CASES:
+        why = f"{own.sum()} cases of the network itself are too few beside those of fold networks, give {LEAST_CASES}"
+        return _no_rule(why, p_value)
     if not bad.any():
         return _no_rule("no case is bad, so there is nothing to fit on", p_value)
     if math.isinf(limit) and limit > 0:
@@ -169,38 +192,28 @@ def _rule(known: _Known, bad: np.ndarray, missed_share: float) -> dict[str, Any]
         "bound": bound_of(weight[bad], missed[bad]),
         "p_value": p_value,
     }
-    why = _why_useless(known, entry, missed_share, own_flagged)
-    why = why or _broken_promise(known, weight * bad, weight * missed, missed_share)
+    why = _why_useless(known, p_value, missed_share, flagged)
     if why:
         return {**entry, **_no_rule(why, p_value)}
     return {**entry, "limit": limit, "useful": True, "sentence": _limit_words(known, bad, limit, entry, own_flagged)}
 
 
-def _why_useless(known: _Known, entry: dict[str, Any], missed_share: float, flagged: np.ndarray) -> str:
+def _why_useless(known: _Known, p_value: float | None, missed_share: float, flagged: np.ndarray) -> str:
     """Say why the limit is not worth following; empty where it is."""
-    p_value = entry["p_value"]
     if p_value is None or p_value > SIGNIFICANT:
         found = "" if p_value is None else f" (p = {p_value:.2g}; {SIGNIFICANT:g} is asked for)"
         return f"the soft Dice does not follow the Dice of the {known.dice.size} cases{found}"
-    if flagged.size and flagged.mean() > MOST_FLAGGED:
-        return f"to miss at most {_percent(missed_share)} of bad cases it would flag {_counted(flagged)} cases"
+    for which in (known.own, np.ones_like(known.own)):
+        if np.average(flagged[which], weights=known.weight[which]) > MOST_FLAGGED:
+            words = f"to miss at most {_percent(missed_share)} of bad cases it would flag {_counted(flagged[which])}"
+            return f"{words} cases"
+    if not known.own.all():
+        alone = _p_value(known.of_own())
+        if alone is None or alone > AGREEING:
+            return (
+                f"the soft Dice does not follow the Dice of the network's own {known.own.sum()} cases, only of others"
+            )
     return ""
-
-
-def _broken_promise(known: _Known, bad: np.ndarray, missed: np.ndarray, missed_share: float) -> str:
-    """Say that a limit which others helped to fit misses too many of the network's own bad cases; empty if it does not.
-
-    Args:
-        bad, missed: weights of the cases that are.
-    """
-    from scipy.stats import binom
-
-    if known.own.all():
-        return ""
-    of, lost = (int(each[known.own].sum() + 1e-9) for each in (bad, missed))
-    if binom.sf(lost - 1, of, missed_share) >= SIGNIFICANT:
-        return ""
-    return f"of the network's own bad cases it misses {lost} of {of}, more than chance allows"
 
 
 def _limit_words(known: _Known, bad: np.ndarray, limit: float, entry: dict[str, Any], flagged: np.ndarray) -> str:

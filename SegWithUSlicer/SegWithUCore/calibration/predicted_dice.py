@@ -205,35 +205,44 @@ def _left_out(pairs: Mapping[Cell, np.ndarray], patients: np.ndarray, weight: np
 def _common_line(pairs: Mapping[Cell, np.ndarray], weight: np.ndarray) -> tuple[float, dict[Cell, tuple[float, float]]]:
     """Return the slope, and mean soft Dice and mean Dice of each structure in the cases of each network.
 
-    Structures count by the inverse variance of their Dice. A falling line would punish confidence, so it is flat.
+    Structures count by the inverse variance of their Dice around the means of the networks. A falling line would punish
+    confidence, so it is flat.
     """
-    above = below = 0.0
-    centres = {}
-    for key, (x, y) in pairs.items():
+    centres: dict[Cell, tuple[float, float]] = {}
+    sums: dict[int, np.ndarray] = {}
+    for cell, (x, y) in pairs.items():
         known = np.isfinite(x * y) & (weight > 0)
         if not known.any():
-            centres[key] = (float("nan"), float("nan"))
+            centres[cell] = (float("nan"), float("nan"))
             continue
-        x, y, w = x[known], y[known], weight[known]
-        centre, mean = float(np.average(x, weights=w)), float(np.average(y, weights=w))
-        w = w / max(float(np.average((y - mean) ** 2, weights=w)), LEAST_VARIANCE)
-        above += float((w * (x - centre) * (y - mean)).sum())
-        below += float((w * (x - centre) ** 2).sum())
-        centres[key] = (centre, mean)
+        w = weight[known]
+        centres[cell] = (float(np.average(x[known], weights=w)), float(np.average(y[known], weights=w)))
+        dx, dy = x[known] - centres[cell][0], y[known] - centres[cell][1]
+        found = np.asarray([(w * dx * dy).sum(), (w * dx**2).sum(), (w * dy**2).sum(), w.sum()])
+        sums[cell[0]] = sums.get(cell[0], np.zeros(4)) + found
+    above, below = _by_variance(sums)
     return (max(0.0, above / below) if below > 0 else 0.0), centres
+
+
+def _by_variance(sums: Mapping[int, np.ndarray]) -> tuple[float, float]:
+    """Add up the first two sums of each structure, weighted by its inverse variance: the third over the fourth."""
+    parts = [found[:2] / max(float(found[2] / found[3]), LEAST_VARIANCE) for found in sums.values()]
+    above, below = np.sum(parts, 0).tolist() if parts else (0.0, 0.0)
+    return above, below
 
 
 def _kept_part(pairs: Mapping[Cell, np.ndarray], left: Mapping[Cell, _LeftOut], weight: np.ndarray) -> float:
     """How much of the slope predicts the cases that were left out best, 0 to 1."""
-    above = below = 0.0
-    for key, (_, y) in pairs.items():
-        step, target = left[key].step, y - left[key].mean
+    sums: dict[int, np.ndarray] = {}
+    for cell, (_, y) in pairs.items():
+        step, target = left[cell].step, y - left[cell].mean
         known = np.isfinite(step * target) & (weight > 0)
         if not known.any():
             continue
-        w = weight[known] / max(float(np.average(target[known] ** 2, weights=weight[known])), LEAST_VARIANCE)
-        above += float((w * step[known] * target[known]).sum())
-        below += float((w * step[known] ** 2).sum())
+        w, dx, dy = weight[known], step[known], target[known]
+        found = np.asarray([(w * dx * dy).sum(), (w * dx**2).sum(), (w * dy**2).sum(), w.sum()])
+        sums[cell[0]] = sums.get(cell[0], np.zeros(4)) + found
+    above, below = _by_variance(sums)
     return float(np.clip(above / below, 0, 1)) if below > 0 else 0.0
 
 

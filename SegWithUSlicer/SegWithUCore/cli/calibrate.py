@@ -212,9 +212,10 @@ def _folds(options: argparse.Namespace, bundle: "Bundle", cases: "Sequence[Case]
         runs = [RunFolder(run) for run in options.folds]
         given = find_cases(options.fold_cases)
         found = find_folds(bundle, runs, given, cases, progress)
-    left = len(given) - sum(len(fold.cases) for fold in found)
+    groups = {case.group for case in given}
+    left = len(groups) - len({case.group for fold in found for case in fold.cases})
     if left:
-        console.note(f"Left out: {left} of {len(given)} --fold-cases, whose patients all of the runs have seen.")
+        console.note(f"Left out: {left} of {len(groups)} patients of --fold-cases, whom all of the runs have seen.")
     return found
 
 

@@ -197,13 +197,14 @@ def _begun_on_model(
 
     if options.resume:
         raise UsageError("--recipe begins a run and --resume goes on with one: give one of them.")
-    if (run.path / "run.json").exists() and not options.restart:
-        raise OutputError(f"{run.path} holds a run already: leave out --recipe, or pass --restart to begin again.")
-    if (run.path / "backbone_last.pt").exists():
+    begun = (run.path / "run.json").exists()
+    if begun and ((run.path / "backbone_last.pt").exists() or "backbone_best" in run.facts()):
         raise OutputError(
             f"{run.path} has trained a backbone of its own, which the model's in {options.recipe} would replace: give "
             "the run's own recipe with another head, or another folder."
         )
+    if begun and not options.restart:
+        raise OutputError(f"{run.path} holds a run already: leave out --recipe, or pass --restart to begin again.")
     recipe, bundle = recipe_on_model(options.recipe, head=_replaced(options))
     check_recipe(recipe, str(options.recipe), recipe.head_training.cross_fit > 0)
     train, select = _trainable(options, recipe, console)

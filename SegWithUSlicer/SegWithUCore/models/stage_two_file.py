@@ -29,7 +29,7 @@ def check_words(check: Mapping[str, Any]) -> str:
     """Say in a sentence what cross-validation said, and what followed; `check` is the block `CHECK`."""
     gap = check["difference"]
     found = f"{gap['mean']:+.4f} ({gap['low']:+.4f} to {gap['high']:+.4f})"
-    verdict = "taken" if gap["low"] > 0 else "left out, so the error probability is calibrated without the image"
+    verdict = "taken" if gap["low"] > 0 else "left out"
     words = (
         f"Stage two, which sees the image: AUPRC {check['stage_two']:.4f} instead of {check['table']:.4f}, {found}, by "
         f"cross-validation over {check['cases']} cases: {verdict}."

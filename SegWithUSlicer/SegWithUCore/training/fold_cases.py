@@ -83,10 +83,13 @@ def _shared_out(runs: Sequence[RunFolder], seen: Sequence[set[str]], cases: Iter
     by_patient: dict[str, list[Case]] = {}
     for case in cases:
         by_patient.setdefault(case.group, []).append(case)
-    for patient, its in by_patient.items():
-        left = [fold for fold, groups in zip(folds, seen, strict=True) if patient not in groups]
-        if left:
-            min(left, key=lambda fold: len(fold.cases)).cases.extend(its)
+    unseen = {
+        patient: [fold for fold, groups in zip(folds, seen, strict=True) if patient not in groups]
+        for patient in by_patient
+    }
+    for patient in sorted(unseen, key=lambda patient: len(unseen[patient])):  # those with a choice fill what is left
+        if unseen[patient]:
+            min(unseen[patient], key=lambda fold: len(fold.cases)).cases.extend(by_patient[patient])
     return folds
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from ..atomic_files import atomic_folder
 from ..calibration.error_probability import ErrorProbability
+from ..calibration.flag_limits import LEAST_CASES
 from ..calibration.gate import Gate
 from ..calibration.stage_two import StageTwo
 from ..errors import OutputError, UsageError
@@ -147,23 +148,32 @@ def refit_whole_cases(
         raise UsageError(f"The model {bundle.name} is not calibrated: leave --whole-cases-only out to fit all of it.")
     job.check()
     blocks = fit_on_unseen(job.plain, job.cases, out_of_fold, progress=progress, engine=job.engine)
+    calibration, kept, new = _with_whole_cases(bundle, blocks)
+    if not new:
+        raise UsageError(
+            f"{len(job.cases)} cases are too few for anything that is said of whole cases: volume intervals need cases "
+            f"of 9 patients, predicted Dice 10 cases, limits of flags {LEAST_CASES}."
+        )
     with atomic_folder(job.target, job.overwrite) as work:
         copy_files(bundle, job.graphs, work, job.record)
         copy_stage_two(bundle, work)
-        calibration, kept = _with_whole_cases(bundle, blocks)
         written = write_bundle_json(replace(job.plain, calibration=calibration, about=job.about), work)
         (work / CARD_FILE).write_text(model_card(written), encoding="utf-8")
-    sentences = [f"Volume intervals, predicted Dice and the limit of flags: fitted anew on {len(job.cases)} cases."]
+    sentences = [f"Fitted anew on {len(job.cases)} cases: {', '.join(new)}."]
     if out_of_fold is not None:
         count = len(out_of_fold.numbers)
-        sentences[0] += f" Predicted Dice and flags also on {count} that fold networks predicted."
+        sentences[0] += f" All but volume intervals also on {count} that fold networks predicted."
         sentences.append(blocks["flags"][LIKENESS]["sentence"])
     return Recalibration(replace(written, folder=job.target), (*sentences, *kept))
 
 
-def _with_whole_cases(bundle: Bundle, blocks: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """Put the blocks in the place of the model's, which stay where too few cases have a structure; and say so."""
-    before, sentences = bundle.calibration or {}, []
+def _with_whole_cases(bundle: Bundle, blocks: Mapping[str, Any]) -> tuple[dict[str, Any], list[str], list[str]]:
+    """Put the blocks in the place of the model's, which stay where there are too few cases.
+
+    Returns:
+        The calibration, a sentence for each block that stays, wholly or in part, and what is new.
+    """
+    before, sentences, new = bundle.calibration or {}, [], []
     found = {**before, **blocks}
     for name, words in (("volume_interval", "volume interval"), ("predicted_dice", "predicted Dice")):
         left = (before.get(name) or {}).keys() - blocks[name].keys()
@@ -171,7 +181,13 @@ def _with_whole_cases(bundle: Bundle, blocks: Mapping[str, Any]) -> tuple[dict[s
         titles = [label.name for label in bundle.labels if str(label.value) in left]
         if titles:
             sentences.append(f"The model's own {words} is kept, too few cases for another: {', '.join(titles)}.")
-    return found, sentences
+        new += [words] if blocks[name] else []
+    if blocks["flags"]["cases"] >= LEAST_CASES or not before.get("flags"):
+        new.append("limit of flags")
+    else:
+        found["flags"] = before["flags"]
+        sentences.append(f"The model's own limit of flags is kept, too few cases for another: give {LEAST_CASES}.")
+    return found, sentences, new
 
 
 def copy_files(bundle: Bundle, graphs: Graphs | None, work: Path, record: TrainingRecord | None) -> None:

@@ -13,7 +13,7 @@ from scipy.stats import binom
 
 from ..calibration.case_level import probability_sums
 from ..calibration.error_probability import ErrorProbability
-from ..calibration.flag_limits import fit_flag_limit
+from ..calibration.flag_limits import LEAST_CASES, fit_flag_limit
 from ..calibration.predicted_dice import MINIMUM_CASES, PredictedDice
 from ..calibration.site_line import (
     FULL_WEIGHT_PATIENTS,
@@ -35,8 +35,6 @@ from .calibrate import CaseNumbers, case_numbers, dice_fit, fit_case_level, flag
 
 LEAST_INTERVAL_PATIENTS = 9
 """Fewer allow no interval that holds nine in ten."""
-LEAST_FLAG_CASES = 17
-"""Fewer have less than four bad ones, a fifth of them, and no limit keeps the bound of a fifth then."""
 SCALES = np.exp(np.linspace(-0.8, 0.8, 21))
 """Tempering scales that are tried, in units of the model's own."""
 _OWN = 10
@@ -188,8 +186,8 @@ def _chosen_scale(
     if not (anew.intervals.keys() >= own.intervals.keys() and anew.dice.keys() >= own.dice.keys()):
         need = f"{MINIMUM_CASES} cases of each structure, and {LEAST_INTERVAL_PATIENTS} patients"
         return _OWN, f"{kept}{figures}, but intervals and Dice need {need} to follow."
-    if has_limits and len(cases) < LEAST_FLAG_CASES:
-        return _OWN, f"{kept}{figures}, but limits of flags need {LEAST_FLAG_CASES} cases to follow."
+    if has_limits and len(cases) < LEAST_CASES:
+        return _OWN, f"{kept}{figures}, but limits of flags need {LEAST_CASES} cases to follow."
     return place, f"Tempering scale: fitted anew; {figures}."
 
 
@@ -285,7 +283,7 @@ def _fitted_flags(
     line: tuple[float, float],
 ) -> dict[str, Any] | None:
     """Fit the limits of flags to what the new calibration says of the cases; None for too few cases."""
-    if len(cases) < LEAST_FLAG_CASES:
+    if len(cases) < LEAST_CASES:
         return None
     figures = [case.numbers[place] for case in cases]
     of_flags = [flag_case(each, labels, case.patient) for each, case in zip(figures, cases, strict=True)]
@@ -306,7 +304,7 @@ def _flags(
     """
     kept = "Limits of flags: the model's own stay"
     if fitted is None:
-        return own, f"{kept}; {cases} cases are too few, give {LEAST_FLAG_CASES}."
+        return own, f"{kept}; {cases} cases are too few, give {LEAST_CASES}."
     found = " ".join(rule["sentence"] for rule in fitted["rules"].values())
     if own is not None and FlagRules.fitted(own).active and not FlagRules.fitted(fitted).active and not rescaled:
         return {**own, "figures": fitted["figures"]}, f"{kept}; on these {cases} cases: {found}"

@@ -49,9 +49,7 @@ def test_it_is_taken_where_the_image_tells_errors() -> None:
 
 def test_it_is_left_out_where_nothing_is_shown() -> None:
     check = StageTwoCheck(27, 0.41, 0.42, Interval(0.01, -0.001, 0.02))
-    assert not check.helps and check.sentence.endswith(
-        "left out, so the error probability is calibrated without the image."
-    )
+    assert not check.helps and check.sentence.endswith("by cross-validation over 27 cases: left out.")
     assert check.to_json()["difference"] == {"mean": 0.01, "low": -0.001, "high": 0.02}
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from repository import ROOT
-from segwithu_command import Command, one_sentence
+from segwithu_command import Command, Outcome, one_sentence
 
 from SegWithUCore.models.bundle import read_bundle
 from SegWithUCore.models.bundle_files import check_whole
@@ -20,7 +20,7 @@ from SegWithUCore.training.run_folder import RunFolder
 
 SHIPPED = ROOT / "Resources" / "Models" / "hippocampus"
 RECIPE = ROOT / "Resources" / "Recipes" / "hippocampus.json"
-OWN, FURTHER = 12, 10
+OWN, FURTHER = 18, 10
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +102,8 @@ def test_flags_and_predicted_dice_count_them_and_intervals_do_not(
     call = ["calibrate", "--model", SHIPPED, "--whole-cases-only", "--no-graphs", "--output", target, *given]
     outcome = segwithu(*call)
     assert outcome.code == 0, outcome.err
-    assert f"fitted anew on {OWN} cases. Predicted Dice and flags also on {FURTHER} that fold " in outcome.out
+    assert f"Fitted anew on {OWN} cases: volume interval, predicted Dice, limit of flags." in outcome.out
+    assert f"All but volume intervals also on {FURTHER} that fold networks predicted." in outcome.out
     made = read_bundle(target).calibration
     assert made is not None
     for block in (made["flags"], made["predicted_dice"]["1"]):
@@ -113,20 +114,27 @@ def test_flags_and_predicted_dice_count_them_and_intervals_do_not(
     assert made["flags"]["fold_errors"]["sentence"] in card
 
 
-def test_intervals_that_too_few_cases_would_take_away_are_kept(
-    given: list[str], tmp_path: Path, segwithu: Command
-) -> None:
+def test_what_too_few_cases_would_take_away_is_kept(given: list[str], tmp_path: Path, segwithu: Command) -> None:
     table = Path(given[1].removesuffix(":calibration"))
-    few = table.with_name("few.csv")
-    few.write_text("\n".join(table.read_text(encoding="utf-8").split("\n")[:5]) + "\n", encoding="utf-8")
-    call = ["calibrate", "--model", SHIPPED, "--whole-cases-only", "--no-graphs", "--output", tmp_path / "m", *given]
-    outcome = segwithu(*(f"{few}:calibration" if word == given[1] else word for word in call))
+
+    def calibrated(cases: int) -> Outcome:
+        few = table.with_name("few.csv")
+        few.write_text("\n".join(table.read_text(encoding="utf-8").split("\n")[: cases + 1]) + "\n", encoding="utf-8")
+        words = [f"{few}:calibration" if word == given[1] else word for word in given[:2]]
+        options = ("--whole-cases-only", "--no-graphs", "--output", tmp_path / "m")
+        return segwithu("calibrate", "--model", SHIPPED, *options, *words)
+
+    assert "4 cases are too few for anything that is said of whole cases" in one_sentence(calibrated(4), code=2)
+    assert not (tmp_path / "m").exists()
+    outcome = calibrated(9)
     assert outcome.code == 0, outcome.err
-    kept = "The model's own {} is kept, too few cases for another: anterior hippocampus, posterior hippocampus."
-    assert kept.format("volume interval") in outcome.out and kept.format("predicted Dice") in outcome.out
+    assert "Fitted anew on 9 cases: volume interval." in outcome.out
+    kept = "The model's own predicted Dice is kept, too few cases for another: anterior hippocampus, posterior hippo"
+    assert kept in outcome.out and "The model's own limit of flags is kept" in outcome.out
     before, after = read_bundle(SHIPPED).calibration, read_bundle(tmp_path / "m").calibration
     assert before is not None and after is not None
-    for name in ("volume_interval", "predicted_dice"):
+    assert after["volume_interval"]["1"]["cases"] == 9
+    for name in ("flags", "predicted_dice"):
         assert after[name] == before[name]
 
 
@@ -136,7 +144,7 @@ def test_intervals_that_too_few_cases_would_take_away_are_kept(
         (["--stage-two-only", "--gate", "CASES"], "--folds and --gate do not go together"),
         (
             ["--stage-two-only", "--fold-cases", "CASES"],
-            "12 of 12 --fold-cases are no training cases",
+            f"{OWN} of {OWN} --fold-cases are no training cases",
         ),
         ([], "--folds goes with --stage-two-only or --whole-cases-only"),
     ],

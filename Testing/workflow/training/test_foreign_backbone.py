@@ -10,6 +10,7 @@ from segwithu_command import Command, entries, one_sentence, tiny_bundle
 from training_runs import Workshop, tiny_recipe
 
 from SegWithUCore.models.bundle import read_bundle
+from SegWithUCore.training.run_folder import RunFolder
 
 pytestmark = pytest.mark.slow
 
@@ -49,6 +50,8 @@ def test_a_head_is_trained_on_the_models_backbone_which_stays_as_it_is(
     assert outcome.code == 0, outcome.err
     assert train(segwithu, workshop, run, "--resume", "--epochs", "3").code == 0
     assert len((run / "head_log.csv").read_text().splitlines()) == 4
+    assert json.loads((run / "run.json").read_text())["recipe"]["head_training"]["epochs"] == 3
+    RunFolder(run).check_finished("head")
     made = tmp_path / "made"
     outcome = segwithu("calibrate", "--run", run, "--cases", f"{workshop.table}:calibration", "--output", made)
     assert outcome.code == 0, outcome.err
