@@ -1,11 +1,12 @@
 """Which figure of a whole case flags bad ones, whether predicted Dice says more than a constant, and which intervals.
 
-    python Testing/Benchmarks/case_flags.py [--model hippocampus] [--data ../shared/data] [--cache FOLDER] [--test]
+    python Testing/Benchmarks/case_flags.py [--model NAME] [--table SPLIT.csv] [--cache FOLDER] [--test] [--name N]
 
 Everything is judged on calibration and select cases, each patient left out in turn: figure, limit, line and interval
 are fitted on the others. Error probabilities are of a stage two that was fitted on other patients (five folds). A case
 is bad if its lowest Dice is in the lowest fifth. With --test then once on the test cases, all fitted on calibration and
-select, for what was chosen. Writes `results/case_flags.json` and `.md`.
+select, for what was chosen. Writes `results/N.json` and `.md` (case_flags).
+The table is that of the hippocampi in `../shared/data` unless another is given.
 """
 
 import argparse
@@ -56,22 +57,24 @@ def main() -> int:
     """Measure, write the results, print them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="hippocampus")
-    parser.add_argument("--data", type=Path, default=STAGE_TWO_RESULTS.parents[3].parent / "shared" / "data")
+    data = STAGE_TWO_RESULTS.parents[3].parent / "shared" / "data"
+    parser.add_argument("--table", type=Path, default=data / "hippocampus" / "split.csv")
+    parser.add_argument("--name", default="case_flags", help="of the two files of results")
     parser.add_argument("--cache", type=Path, help="folder that keeps what the network said")
     parser.add_argument("--test", action="store_true", help="only measure the test cases, once, for what was chosen")
     options = parser.parse_args()
     bundle = resolve_model(options.model)
     scale, names = float((bundle.calibration or {})["tempering_scale"]), [label.name for label in bundle.labels]
-    table = options.data / "hippocampus" / "split.csv"
+    table, results = options.table, RESULTS.with_stem(options.name)
     own = _told(measured_cases(table, ("calibration", "select"), options), scale, options.cache, not options.test)
     if options.test:
-        found = json.loads(RESULTS.read_text(encoding="utf-8"))
+        found = json.loads(results.read_text(encoding="utf-8"))
         test = _told(measured_cases(table, ("test",), options), scale, options.cache, False)
         found["test"] = _on_test(own, test, bundle)
     else:
         found = {"model": bundle.name, "cases": len(own.patients), "nested": _nested(own, names)}
-    RESULTS.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    RESULTS.with_suffix(".md").write_text(_page(found), encoding="utf-8")
+    results.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    results.with_suffix(".md").write_text(_page(found), encoding="utf-8")
     print(_page(found))
     return 0
 
