@@ -123,7 +123,7 @@ def states_of_models(host: SlicerHost, home: Path) -> Iterator[str]:
     models.registry_entered()
     ui.modelsButton.collapsed = False
     host.wait(lambda: len(models.table.rows) > 1, timeout=RUN_TIMEOUT_S)
-    models.table.select("hippocampus@1.2.0")
+    models.table.select("hippocampus@1.3.0")
     ui.registryEdit.text = "https://models.hospital.org/segwithu"  # the picture shall not tell where it was made
     yield "models"
 

@@ -89,8 +89,8 @@ def test_a_model_is_downloaded_after_its_licences_were_shown_verified_and_delete
     from SegWithUSlicerLib.run.session import set_setting
 
     ui, target = store.ui, store.home / "models" / "liver-1.2.0"
-    assert store.rows() == {"hippocampus@1.2.0": "installed", "liver@1.2.0": "available"}
-    store.panel.table.select("hippocampus@1.2.0")
+    assert store.rows() == {"hippocampus@1.3.0": "installed", "liver@1.2.0": "available"}
+    store.panel.table.select("hippocampus@1.3.0")
     assert "On 44 test cases: Dice 0.90" in ui.modelsInfoLabel.text
     assert (ui.downloadModelButton.enabled, ui.deleteModelButton.enabled, ui.verifyModelButton.enabled) == (
         False,
@@ -204,13 +204,13 @@ def test_packages_are_asked_for_before_a_job_that_needs_them_and_too_few_cases_c
             on_result(answers.pop(0))
 
     monkeypatch.setattr(models_panel, "session", Session)
-    store.panel.table.select("hippocampus@1.2.0")
+    store.panel.table.select("hippocampus@1.3.0")
     assert store.click("calibrateModelButton", str(cases), "OK") == ["Nothing was installed."]
     said = store.click("calibrateModelButton", str(cases), "OK")
     assert "Fewer than 8 patients change nothing" in store.opened.host.popups.shown[-1].text
     assert said[0].startswith("Keep the model's own calibration") and "1 patient" in said[1]
     assert asked == [("hippocampus", "auto")] * 2 and store.rows() == {
-        "hippocampus@1.2.0": "installed",
+        "hippocampus@1.3.0": "installed",
         "liver@1.2.0": "available",
     }
     assert not (tmp_path / "models").exists()

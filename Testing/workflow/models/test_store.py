@@ -86,7 +86,7 @@ def test_from_a_server_to_a_segmentation_and_on_to_the_next_version(
 ) -> None:
     assert "1 model, changed" in segwithu("models", "refresh").out
     assert "1 model, unchanged" in segwithu("models", "refresh").out
-    assert states(segwithu) == {"hippocampus@1.2.0": "installed", "tiny@1.0.0": "available"}
+    assert states(segwithu) == {"hippocampus@1.3.0": "installed", "tiny@1.0.0": "available"}
     shown = segwithu("models", "show", "tiny")
     assert "segwithu models download tiny@1.0.0" in shown.out
     outcome = segwithu("models", "download", "tiny")
@@ -225,7 +225,7 @@ def slow_server(segwithu: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_what_was_killed_or_cancelled_goes_on(
     how: signal.Signals, segwithu: Command, slow_server: ModelServer, models: Path
 ) -> None:
-    part = models / ".downloads" / "large-1.2.0" / "files" / f"{WEIGHTS}.part"
+    part = models / ".downloads" / "large-1.3.0" / "files" / f"{WEIGHTS}.part"
     process = child("models", "download", "large")
     until = time.monotonic() + PATIENCE_S
     while not (part.is_file() and part.stat().st_size > 500_000):
@@ -255,7 +255,7 @@ def test_two_processes_want_the_same_model(slow_server: ModelServer, models: Pat
     assert [outcome.code for outcome in outcomes] == [0, 0]
     assert sum("waiting for it" in outcome.err for outcome in outcomes) == 1
     assert sum(request.path.endswith(WEIGHTS) for request in slow_server.asked) == 1
-    assert [path.name for path in models.iterdir() if path.name[0] != "."] == ["large-1.2.0"]
+    assert [path.name for path in models.iterdir() if path.name[0] != "."] == ["large-1.3.0"]
 
 
 def test_a_wrong_file_is_told_and_nothing_is_installed(
