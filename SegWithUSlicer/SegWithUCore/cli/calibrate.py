@@ -179,15 +179,19 @@ def _of_model(options: argparse.Namespace, cases: "Sequence[Case]", console: Con
 
 
 def _numbers(bundle: "Bundle", folds: "Sequence[Fold]", progress: "Progress") -> "PredictedCases | None":
+    if not folds:
+        return None  # before what follows asks for torch
     from ..training.fold_predictions import numbers_out_of_fold, predicted_by_folds
 
-    return numbers_out_of_fold(predicted_by_folds(bundle, folds, False, progress)) if folds else None
+    return numbers_out_of_fold(predicted_by_folds(bundle, folds, False, progress))
 
 
 def _stage_two_cases(bundle: "Bundle", folds: "Sequence[Fold]", progress: "Progress") -> "OutOfFold | None":
+    if not folds:
+        return None  # before what follows asks for torch
     from ..training.fold_predictions import all_out_of_fold, predicted_by_folds
 
-    return all_out_of_fold(predicted_by_folds(bundle, folds, True, progress)) if folds else None
+    return all_out_of_fold(predicted_by_folds(bundle, folds, True, progress))
 
 
 def _folds(options: argparse.Namespace, bundle: "Bundle", cases: "Sequence[Case]", console: Console) -> "list[Fold]":
