@@ -46,7 +46,7 @@ def _series(chart: Any) -> list[str]:
 def test_the_model_alone_is_said_and_shown_in_a_layout_with_a_plot_view(plots: Reviewing) -> None:
     ui = plots.ui
     assert ui.plotsButton.visible
-    assert ui.plotLabel.text.startswith("Hippocampus, 44 test cases: 2,742,975 voxels, 30,572 wrong, ECE 0.000301")
+    assert ui.plotLabel.text.startswith("Hippocampus, 44 test cases: 2,742,975 voxels, 30,572 wrong, ECE 0.000293")
     assert not plots.nodes.plots, "nothing is drawn unasked"
     layout = slicer.app.layoutManager()
     before = layout.layout

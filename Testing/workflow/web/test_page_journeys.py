@@ -289,13 +289,23 @@ def test_what_is_done_while_the_cases_are_read_again_stays(cases: Path, visit: O
 
 
 def test_next_case_pressed_twice_and_left_at_once_does_what_was_asked_last(cases: Path, visit: Opener) -> None:
+    held: list[Any] = []
     with served(cases) as server:
         window = visit(server.gate.link)
         window.read_as("Ana")
-        window.open_case(CASES[0])
+        first, second, _ = window.page.locator("tbody th").all_inner_texts()
+        window.open_case(first)
+        window.page.route("**/api/cases/*/open", lambda route: held.append(route))
         for _ in range(2):
             window.page.keyboard.press("Control+Alt+KeyN")
-        window.page.wait_for_selector(f'html[data-state="case"] h1[title="{CASES[1]}"]')
+        window.page.wait_for_selector(f'html[data-state="loading"] h1[title="{second}"]')
+        window.page.wait_for_timeout(200)
+        window.page.keyboard.press("Control+Alt+KeyN")  # its review is not open yet
+        window.page.wait_for_timeout(200)
+        assert len(held) == 1
+        held[0].continue_()
+        window.page.wait_for_selector(f'html[data-state="case"] h1[title="{second}"]')
+        window.page.unroute("**/api/cases/*/open")
         window.page.evaluate(  # the list is asked for while the next case is still on its way
             """() => {
                 const press = { key: "n", code: "KeyN", ctrlKey: true, altKey: true, bubbles: true };
@@ -308,7 +318,7 @@ def test_next_case_pressed_twice_and_left_at_once_does_what_was_asked_last(cases
         window.page.wait_for_timeout(500)
         assert window.page.locator("h1").first.get_attribute("title") is None, "no case came over the list"
         assert window.troubles == []
-    opened = {name: [line["event"] for line in lines_of(cases / name, "Ana")] for name in CASES[:2]}
+    opened = {name: [line["event"] for line in lines_of(cases / name, "Ana")] for name in (first, second)}
     assert all(events.count("opened") == events.count("closed") == 1 for events in opened.values())
 
 

@@ -124,6 +124,7 @@ class Application {
     async leaveCase() {
         const page = this.casePage;
         this.casePage = null;
+        this.setState("loading");
         this.keepSettings();
         await page?.close();
     }
@@ -146,10 +147,10 @@ class Application {
         if (this.source.isFile) {
             return;
         }
-        const current = this.casePage?.data.id;
-        if (current === undefined) {
-            return; // on its way already
+        if (this.state !== "case") {
+            return; // on its way already: no case is passed over that was not seen
         }
+        const current = this.casePage.data.id;
         const worklist = (await this.hasLeft()) ? await this.loadWorklist() : null;
         if (worklist === null) {
             return;
@@ -191,6 +192,10 @@ class Application {
         }
     }
 
+    get state() {
+        return document.documentElement.dataset.state;
+    }
+
     setState(state) {
         document.documentElement.dataset.state = state;
         performance.mark(`segwithu-${state}`);
@@ -200,7 +205,7 @@ class Application {
 
     keyDown(event) {
         const page = this.casePage;
-        if (!page || takesText(event.target) || document.querySelector("dialog[open]")) {
+        if (this.state !== "case" || takesText(event.target) || document.querySelector("dialog[open]")) {
             return;
         }
         const action = event.repeat ? undefined : this.actionOf(event, page);
