@@ -69,6 +69,7 @@ def benchmark_summary(benchmark: Benchmark, result: BenchmarkResult, reference: 
         "patients": len(set(groups)),
         "band": str(benchmark.band),
         "fitted_on": {role: len(getattr(benchmark.fitting, role)) for role in ("train", "select", "calibration")},
+        "folds": _folds(benchmark),
         "regions": _regions(result, groups),
         "dice": _dice(result, groups),
         "reference": reference,
@@ -81,6 +82,13 @@ def benchmark_summary(benchmark: Benchmark, result: BenchmarkResult, reference: 
             for number, case in enumerate(result.cases)
         },
     }
+
+
+def _folds(benchmark: Benchmark) -> dict[str, Any] | None:
+    """Say which rows were fitted on how many cases of folds; None without any."""
+    folds = benchmark.fitting.folds
+    rows = [row for each in benchmark.chosen.baselines if each.learns_from_folds for row in each.rows]
+    return {"networks": len(folds), "cases": sum(len(fold.cases) for fold in folds), "rows": rows} if folds else None
 
 
 def _row(row: RowMetrics, against: RowMetrics, groups: Sequence[str], result: BenchmarkResult) -> dict[str, Any]:

@@ -52,8 +52,18 @@ def about(result: Mapping[str, Any]) -> str:
     return (
         f"{cases_in_words(result)}; Dice {dice}. Every row judges the same segmentation, that of the backbone "
         f"{result['backbone_sha256'][:12]}: its errors are the errors of all rows. What is fitted was fitted on "
-        f"{fitted} cases, nothing on the test cases. Means are over cases; intervals hold 95 % of bootstrap draws of "
-        "patients, the same draws for every row. Bold: the best of a column."
+        f"{fitted} cases, nothing on the test cases.{_of_folds(result)} Means are over cases; intervals hold 95 % of "
+        "bootstrap draws of patients, the same draws for every row. Bold: the best of a column."
+    )
+
+
+def _of_folds(result: Mapping[str, Any]) -> str:
+    found = result.get("folds")
+    if not found or not found["rows"]:
+        return ""
+    return (
+        f" Fitted on {found['cases']} training cases, too, each segmented as a new one by one of {found['networks']} "
+        f"networks that were trained without its patient: {', '.join(found['rows'])}."
     )
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import UsageError
 from .arguments import add_threads_option
 from .console import Console, table
+from .fold_options import add_fold_options, check_fold_options, given_folds
 
 if TYPE_CHECKING:
     from ..benchmark.benchmark import Benchmark
@@ -70,13 +71,19 @@ def _add_cases(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--train", help="the backbone's training cases, for the feature density, likewise")
     command.add_argument("--select", help="validation cases, which choose the dropout rate, likewise")
+    add_fold_options(
+        command,
+        "training cases as new cases, for a model whose stage two was fitted on them",
+        "What learns where a segmentation is wrong learns from these, too: softmax with distance, boosted trees, local "
+        "temperature scaling.",
+    )
 
 
 def run(options: argparse.Namespace, console: Console) -> int:
     """Run or resume a benchmark."""
     from ..benchmark.summary import benchmark_summary, reference_row
 
-    benchmark = _benchmark(options)
+    benchmark = _benchmark(options, console)
     reference = reference_row(benchmark.chosen.baselines, options.reference)
     for title, reason in benchmark.chosen.not_run.items():
         console.note(f"{title}: {reason}")
@@ -91,9 +98,9 @@ def run(options: argparse.Namespace, console: Console) -> int:
     return 0
 
 
-def _benchmark(options: argparse.Namespace) -> "Benchmark":
+def _benchmark(options: argparse.Namespace, console: Console) -> "Benchmark":
     """Build the benchmark that the options describe, checked before minutes go by."""
-    from ..benchmark.baselines import BASELINES, frozen_backbone, select_baselines
+    from ..benchmark.baselines import BASELINES, fold_backbones, frozen_backbone, select_baselines
     from ..benchmark.baselines.base import BaselineInputs, FittingCases
     from ..benchmark.benchmark import Benchmark
     from ..metrics.boundary import Band
@@ -106,6 +113,7 @@ def _benchmark(options: argparse.Namespace) -> "Benchmark":
             raise UsageError(f"--baselines: there is no '{name}', choose from {', '.join(BASELINES)}.")
     if options.repeats < 1:
         raise UsageError(f"--repeats is {options.repeats}: give 1 or more.")
+    check_fold_options(options)
     try:
         band = Band.from_text(options.band)
     except ValueError as error:
@@ -117,7 +125,10 @@ def _benchmark(options: argparse.Namespace) -> "Benchmark":
         roles[role] = find_cases(source) if source else []
         _check_apart(test, roles[role], role)
     backbone = frozen_backbone(bundles[0])
-    fitting = FittingCases(backbone, **roles)
+    folds = given_folds(options, bundles[0], roles["calibration"], console, "benchmark")
+    for fold in folds:
+        _check_apart(test, fold.cases, "fold-cases")
+    fitting = FittingCases(backbone, **roles, folds=fold_backbones(folds))
     inputs = BaselineInputs(backbone, bundles, options.ensemble, band, options.mirror)
     chosen = select_baselines(names, inputs, fitting)
     if not chosen.baselines:

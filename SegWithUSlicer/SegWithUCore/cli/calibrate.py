@@ -13,6 +13,7 @@ from .arguments import add_threads_option
 from .case_roles import add_role_options, calibration_record
 from .console import Console
 from .engine import add_engine_option
+from .fold_options import add_fold_options, check_fold_options, given_folds
 from .train import CASES_HELP, prepared_cases
 
 if TYPE_CHECKING:
@@ -74,22 +75,16 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
         help="fit only what is said of whole cases (volume intervals, predicted Dice, limit of flags) and keep the "
         "rest of the model's calibration; validation cases may be among --cases (goes with --model)",
     )
-    _add_fold_options(calibrate)
+    add_fold_options(
+        calibrate,
+        "training cases as new cases (with --stage-two-only or --whole-cases-only)",
+        "Stage two is fitted on these too where that finds more errors in --cases; predicted Dice and flags count each "
+        "as half a case.",
+    )
     add_role_options(calibrate)
     add_engine_option(calibrate)
     add_threads_option(calibrate)
     calibrate.set_defaults(run=run_calibrate)
-
-
-def _add_fold_options(command: argparse.ArgumentParser) -> None:
-    group = command.add_argument_group(
-        "training cases as new cases (with --stage-two-only or --whole-cases-only)",
-        "Networks of the model's recipe that were trained from scratch without a part of the training cases, each with "
-        "a head of its own, predict what they have not seen. Stage two is fitted on these too where that finds more "
-        "errors in --cases; predicted Dice and flags count each as half a case.",
-    )
-    group.add_argument("--folds", type=Path, nargs="+", metavar="RUN", help="training runs of the folds")
-    group.add_argument("--fold-cases", metavar="CASES", help="the training cases of all folds, such as TABLE.csv:train")
 
 
 FEW_CASES = 8
@@ -104,8 +99,7 @@ def run_calibrate(options: argparse.Namespace, console: Console) -> int:
     cases = find_cases(options.cases)
     if (options.train is None) != (options.select is None):
         raise UsageError("--train and --select go together: give the cases that the run was trained with.")
-    if (options.folds is None) != (options.fold_cases is None):
-        raise UsageError("--folds and --fold-cases go together: give the runs, and the cases that they share.")
+    check_fold_options(options)
     if options.folds is not None and options.folder is not None:
         raise UsageError("--folds goes with --model: calibrate the run first, then the model that it gives.")
     sentences: tuple[str, ...] = ()
@@ -200,10 +194,7 @@ def _folds(options: argparse.Namespace, bundle: "Bundle", cases: "Sequence[Case]
     Raises:
         UsageError: the model or --cases leave nothing to fit on them.
     """
-    from ..training.dataset import find_cases
-    from ..training.fold_cases import find_folds
     from ..training.reference_cases import LEAST_GROUPS
-    from ..training.run_folder import RunFolder
 
     if bundle.calibration is None:
         raise UsageError(f"The model {bundle.name} is not calibrated: calibrate it without --folds first.")
@@ -212,15 +203,7 @@ def _folds(options: argparse.Namespace, bundle: "Bundle", cases: "Sequence[Case]
         raise UsageError(
             f"{patients} patients among --cases are too few for stage two, also with --folds: give {LEAST_GROUPS}."
         )
-    with console.progress("calibrate") as progress:
-        runs = [RunFolder(run) for run in options.folds]
-        given = find_cases(options.fold_cases)
-        found = find_folds(bundle, runs, given, cases, progress)
-    groups = {case.group for case in given}
-    left = len(groups) - len({case.group for fold in found for case in fold.cases})
-    if left:
-        console.note(f"Left out: {left} of {len(groups)} patients of --fold-cases, whom all of the runs have seen.")
-    return found
+    return given_folds(options, bundle, cases, console, "calibrate")
 
 
 def _regated(

@@ -11,7 +11,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
 from SegWithUCore.benchmark.baselines import image_trees, softmax_distance
-from SegWithUCore.benchmark.baselines.base import Baseline, FittingCases
+from SegWithUCore.benchmark.baselines.base import Baseline, FittingCases, FoldBackbone
 from SegWithUCore.benchmark.baselines.image_trees import ImageTrees
 from SegWithUCore.benchmark.baselines.softmax_distance import (
     PENALTY,
@@ -113,6 +113,29 @@ def test_trees_see_the_image_and_judge_calibration_cases_as_new_ones(backbone: F
     again = restored(baseline, ImageTrees(Band()))
     for case in (new, known):
         np.testing.assert_array_equal(again.answers(case)[row].score, baseline.answers(case)[row].score)
+
+
+def test_what_learns_from_folds_counts_their_cases_and_knows_them_for_no_calibration_case(
+    backbone: FrozenBackbone, cases: Cases
+) -> None:
+    fold: Any = Cases(backbone, 7)
+    names: Any = [SimpleNamespace(name=name, group=name) for name in ("case5", "case6")]
+    without = cases.fitting()
+    fitting = replace(without, folds=[FoldBackbone(fold, names)])
+    trees = ImageTrees(Band())
+    trees.fit(fitting)
+    alone = ImageTrees(Band())
+    alone.fit(without)
+    seen, before = trees.state(), alone.state()
+    assert len(seen["wrong"]) == len(before["wrong"]) + sum(fold.seen[each.name].error.size for each in names)
+    np.testing.assert_array_equal(seen["wrong"][: len(before["wrong"])], before["wrong"])
+    assert set(seen["fold"].tolist()) == {0, 1, 2, -1} and seen["names"].tolist() == before["names"].tolist()
+    row, known = trees.rows[0], fold.seen["case5"]
+    assert np.abs(trees.answers(known)[row].score - alone.answers(known)[row].score).max() > 0.01
+    regression, other = SoftmaxDistance(Band()), SoftmaxDistance(Band())
+    regression.fit(fitting)
+    other.fit(without)
+    assert any(np.abs(regression.weights[pair] - weights).max() > 1e-3 for pair, weights in other.weights.items())
 
 
 def test_trees_of_cases_without_an_error_fear_none(backbone: FrozenBackbone, cases: Cases) -> None:

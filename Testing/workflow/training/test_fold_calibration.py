@@ -1,5 +1,6 @@
 """`calibrate --folds`: a model calibrated on training cases, too, which networks of folds predicted as new cases."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -112,6 +113,32 @@ def test_flags_and_predicted_dice_count_them_and_intervals_do_not(
     card = (target / "MODEL_CARD.md").read_text(encoding="utf-8")
     assert f"of {OWN} cases that the network has not been trained with, and " in card
     assert made["flags"]["fold_errors"]["sentence"] in card
+
+
+def test_what_a_model_is_compared_with_learns_from_them_too(
+    given: list[str], split: str, tmp_path: Path, segwithu: Command
+) -> None:
+    own, folds = given[1], given[2:]
+    tests = tmp_path / "tests"
+    tests.mkdir()
+    call = ["benchmark", "--model", SHIPPED, "--calibration", own, "--baselines", "softmax,softmax-distance"]
+    call += ["--cases", table_of(find_cases(f"{split}:test")[:1], tests, "test"), "--repeats", "1", "--threads", "1"]
+    found = {}
+    for name, more in (("alone", []), ("folds", folds)):
+        outcome = segwithu(*call, *more, "--output", tmp_path / name)
+        assert outcome.code == 0, outcome.err
+        found[name] = json.loads((tmp_path / name / "rivals.json").read_text(encoding="utf-8"))
+    alone, both = ({row["row"]: row["figures"] for row in found[name]["rows"]} for name in ("alone", "folds"))
+    assert both["maximum softmax"] == alone["maximum softmax"]
+    assert both["softmax with distance"] != alone["softmax with distance"]
+    assert found["alone"]["folds"] is None
+    assert found["folds"]["folds"] == {"networks": 2, "cases": FURTHER, "rows": ["softmax with distance"]}
+    text = (tmp_path / "folds" / "rivals.md").read_text(encoding="utf-8")
+    assert f"Fitted on {FURTHER} training cases, too" in text
+    resumed = segwithu(*call, "--output", tmp_path / "folds", "--resume")
+    assert "Measured anew, because their settings had changed: softmax-distance." in resumed.err
+    assert json.loads((tmp_path / "folds" / "rivals.json").read_text(encoding="utf-8"))["folds"] is None
+    one_sentence(segwithu(*call, *folds[:3], "--output", tmp_path / "none"), "go together", code=2)
 
 
 def test_what_too_few_cases_would_take_away_is_kept(given: list[str], tmp_path: Path, segwithu: Command) -> None:

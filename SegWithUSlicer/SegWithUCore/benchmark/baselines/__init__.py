@@ -1,13 +1,17 @@
 """The baselines: each registers itself, by `@baseline` in its file, when that file is imported below."""
 
-from collections.abc import Collection
+import tempfile
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from ...evaluation.frozen_backbone import FrozenBackbone
 from ...inference.model import Model
 from ...models.bundle import Bundle
+from ...training.fold_cases import Fold
+from ...training.fold_networks import write_plain_bundle
 from .base import BASELINES as BASELINES
-from .base import Baseline, BaselineInputs, FittingCases
+from .base import Baseline, BaselineInputs, FittingCases, FoldBackbone
 
 # In the order of the table. A new baseline is a file and its line here.
 # isort: off
@@ -52,6 +56,20 @@ def select_baselines(names: Collection[str], inputs: BaselineInputs, cases: Fitt
             else:
                 result.not_run[family.title] = f"not run: {lacking}."
     return result
+
+
+def fold_backbones(folds: Sequence[Fold]) -> list[FoldBackbone]:
+    """Load the networks of folds.
+
+    Raises:
+        InputError: a run's files are damaged.
+    """
+    found = []
+    for fold in folds:
+        with tempfile.TemporaryDirectory() as work:
+            model = Model(write_plain_bundle(fold.run, Path(work) / "fold"))
+            found.append(FoldBackbone(FrozenBackbone(model), fold.cases))
+    return found
 
 
 def frozen_backbone(bundle: Bundle) -> FrozenBackbone:

@@ -29,18 +29,34 @@ class UncertaintyPrediction:
 
 
 @dataclass(frozen=True)
+class FoldBackbone:
+    """A network of the frozen one's recipe with training cases that it has not been trained with."""
+
+    backbone: FrozenBackbone
+    cases: Sequence[Case]
+
+
+@dataclass(frozen=True)
 class FittingCases:
     """Cases by role; none of them is a test case.
 
     Attributes:
         backbone: the frozen one.
         train, select, calibration: training, validation and calibration cases; empty if none were given.
+        folds: training cases as new ones, for what learns where a segmentation is wrong.
     """
 
     backbone: FrozenBackbone
     train: Sequence[Case] = ()
     select: Sequence[Case] = ()
     calibration: Sequence[Case] = ()
+    folds: Sequence[FoldBackbone] = ()
+
+    @property
+    def to_learn_from(self) -> list[tuple[FrozenBackbone, Case]]:
+        """Return cases with the network that segments each as a new one: the calibration cases, then those of folds."""
+        own = [(self.backbone, case) for case in self.calibration]
+        return own + [(fold.backbone, case) for fold in self.folds for case in fold.cases]
 
     def prepared(self, case: Case) -> PreparedCase:
         """Prepare a case on the network's working grid."""
@@ -77,6 +93,7 @@ class Baseline(ABC):
         own_pass: whether it runs the frozen backbone itself, in whose place it then stands; else it works on top.
         needs: roles without which it cannot be fitted.
         uses: further roles that fitting reads if they are given.
+        learns_from_folds: whether it is fitted on the cases of `FittingCases.folds`, too.
     """
 
     name: str
@@ -85,6 +102,7 @@ class Baseline(ABC):
     own_pass: ClassVar[bool] = False
     needs: ClassVar[tuple[str, ...]] = ()
     uses: ClassVar[tuple[str, ...]] = ()
+    learns_from_folds: ClassVar[bool] = False
 
     @property
     @abstractmethod

@@ -21,9 +21,11 @@ from .softmax_distance import distance_terms
 IN_DOUBT = 0.0025
 """Probability of an error by the softmax above which trees judge a voxel: below there is next to nothing to find."""
 MOST_VOXELS = 200_000
-"""In all, drawn evenly over the cases: more changed nothing that could be seen."""
+"""Of the calibration cases, drawn evenly: more changed nothing that could be seen. Cases of folds give as many each."""
 FOLDS = 3
 """Of the calibration cases: what is refitted on them must not be trees that know them."""
+OF_ALL = -1
+"""Stands for the trees of all cases, which are the last, and for cases that all trees are grown from."""
 TREES: dict[str, Any] = {
     "max_iter": 100,
     "learning_rate": 0.08,
@@ -41,6 +43,7 @@ class ImageTrees(Baseline):
 
     name = "image-trees"
     needs = ("calibration",)
+    learns_from_folds = True
     rows = ("boosted trees with the image",)
 
     def __init__(self, band: Band, seed: int = 0) -> None:
@@ -70,14 +73,16 @@ class ImageTrees(Baseline):
         return super().lacks(cases)
 
     def fit(self, cases: FittingCases, progress: Progress = silent) -> None:
-        """Fit on the calibration cases."""
-        report = in_parts(progress, "fitting boosted trees", cases.calibration)
+        """Fit on the calibration cases, and on those of folds, which all of the trees see."""
+        known = cases.to_learn_from
+        report = in_parts(progress, "fitting boosted trees", [case for _, case in known])
         random, most = np.random.default_rng(self.seed), max(1, MOST_VOXELS // len(cases.calibration))
         folds = folds_of([case.group for case in cases.calibration], self.seed, FOLDS)
+        further = np.full(len(known) - len(folds), OF_ALL)
         columns, wrong = [], []
-        for number, case in enumerate(cases.calibration):
+        for number, (backbone, case) in enumerate(known):
             report(number)
-            seen = cases.backbone.segmented(case)
+            seen = backbone.segmented(case)
             voxels, found = self._columns(seen)
             chosen = np.sort(random.permutation(len(found))[:most])
             columns.append(found[chosen])
@@ -86,7 +91,7 @@ class ImageTrees(Baseline):
             {
                 "columns": np.concatenate(columns),
                 "wrong": np.concatenate(wrong),
-                "fold": np.repeat(folds, [len(each) for each in wrong]),
+                "fold": np.repeat(np.concatenate([folds, further]), [len(each) for each in wrong]),
                 "names": np.asarray([case.name for case in cases.calibration]),
                 "folds": folds,
             }
@@ -111,7 +116,7 @@ class ImageTrees(Baseline):
         voxels, columns = self._columns(case)
         if len(columns):
             with _threads():
-                chances = self._trees[self._fold_of.get(case.name, -1)].predict_proba(columns)
+                chances = self._trees[self._fold_of.get(case.name, OF_ALL)].predict_proba(columns)
             score[voxels] = chances[:, 1] if self._seen["wrong"].any() else 0
         return {self.rows[0]: UncertaintyPrediction(score)}
 

@@ -76,7 +76,7 @@ def train(
     """Fit by NLL, one whole case a step; returns the epoch that is kept, from 1.
 
     Args:
-        read: batch of a case: logits, image and true classes; calibration cases come first, then validation cases.
+        read: batch of a case: logits, image and true classes; cases to learn from come first, then validation cases.
         calibration, select: how many of them; the epoch best on the latter is kept, the last one without them.
     """
     optimiser = torch.optim.Adam(network.parameters(), lr=LEARNING_RATE)
@@ -113,6 +113,7 @@ class LocalTemperatureScaling(Baseline):
     name = "local-temperature"
     needs = ("calibration",)
     uses = ("select",)
+    learns_from_folds = True
     rows = ("local temperature scaling",)
 
     def __init__(self, backbone: FrozenBackbone, seed: int = 0) -> None:
@@ -140,12 +141,12 @@ class LocalTemperatureScaling(Baseline):
         return {"epochs": EPOCHS, "learning_rate": LEARNING_RATE, "seed": self.seed}
 
     def fit(self, cases: FittingCases, progress: Progress = silent) -> None:
-        """Train on the calibration cases; keep the epoch best on validation cases, or the last if there are none."""
+        """Train on the calibration cases and those of folds; keep the epoch best on validation cases, or the last."""
         with tempfile.TemporaryDirectory() as folder:
             store = _Store(Path(folder), cases, progress)
             torch.manual_seed(self.seed)
             self.network = LocalTemperature(*self._sizes)
-            counts = len(cases.calibration), len(cases.select)
+            counts = len(cases.to_learn_from), len(cases.select)
             self.best_epoch = train(self.network, store.read, *counts, self.seed, progress)
 
     def state(self) -> dict[str, np.ndarray]:
@@ -170,16 +171,16 @@ class LocalTemperatureScaling(Baseline):
 
 
 class _Store:
-    """Logits, image and true classes of calibration, then validation cases, on disk: memory holds one case."""
+    """Logits, image and true classes of cases to learn from, then validation cases, on disk: memory holds one case."""
 
     def __init__(self, folder: Path, cases: FittingCases, progress: Progress) -> None:
         self._folder = folder
-        both = [*cases.calibration, *cases.select]
-        report = in_parts(progress, "predicting the calibration and validation cases", both)
-        for number, case in enumerate(both):
+        both = cases.to_learn_from + [(cases.backbone, case) for case in cases.select]
+        report = in_parts(progress, "predicting the calibration and validation cases", [case for _, case in both])
+        for number, (backbone, case) in enumerate(both):
             report(number)
             prepared = cases.prepared(case)
-            logits = cases.backbone.stitched(BackboneAlone(cases.backbone.module), prepared.image)
+            logits = backbone.stitched(BackboneAlone(backbone.module), prepared.image)
             np.savez(folder / f"{number}.npz", logits=logits, image=prepared.image, truth=prepared.labels)
 
     def read(self, number: int) -> Batch:

@@ -67,6 +67,7 @@ class SoftmaxDistance(Baseline):
 
     name = "softmax-distance"
     needs = ("calibration",)
+    learns_from_folds = True
     rows = ("softmax with distance",)
 
     def __init__(self, band: Band) -> None:
@@ -92,12 +93,13 @@ class SoftmaxDistance(Baseline):
         return {"in_slices": self.band.in_slices}
 
     def fit(self, cases: FittingCases, progress: Progress = silent) -> None:
-        """Fit on the calibration cases."""
-        report = in_parts(progress, "fitting softmax with distance", cases.calibration)
+        """Fit on the calibration cases, and on those of folds."""
+        known = cases.to_learn_from
+        report = in_parts(progress, "fitting softmax with distance", [case for _, case in known])
         parts = []
-        for number, case in enumerate(cases.calibration):
+        for number, (backbone, case) in enumerate(known):
             report(number)
-            parts.append(self._rows(cases.backbone.segmented(case)))
+            parts.append(self._rows(backbone.segmented(case)))
         terms, wrong, pairs, counts = (np.concatenate(each) for each in zip(*parts, strict=True))
         for pair in np.unique(pairs).tolist():
             here = pairs == pair
