@@ -12,14 +12,24 @@ import argparse
 import json
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from scipy.special import log_softmax
-from stage_two import FOLDS, METRICS, RESULTS, SEEDS, STAGE_TWO, TABLE, TITLES, Measured, measured_scores
+from stage_two import (
+    FOLDS,
+    METRICS,
+    RESULTS,
+    SEEDS,
+    STAGE_TWO,
+    TABLE,
+    TITLES,
+    Measured,
+    fitted_scores,
+    measured_scores,
+)
 
 from SegWithUCore.calibration.temperature_scaling import fit_temperature
 from SegWithUCore.inference.model import Model
@@ -31,20 +41,12 @@ from SegWithUCore.models.bundle import Bundle
 from SegWithUCore.models.registry import resolve_model
 from SegWithUCore.training.calibrate import predict_case
 from SegWithUCore.training.dataset import find_cases
-from SegWithUCore.training.fit_stage_two import (
-    doubt_features,
-    fit_stage_two,
-    fit_table,
-    folds_of,
-    table_probability,
-    tables_of_folds,
-)
+from SegWithUCore.training.fit_stage_two import folds_of
 from SegWithUCore.training.fold_networks import write_plain_bundle
 from SegWithUCore.training.run_folder import RunFolder
 
 NLL, RANKING = "NLL of the class probabilities", "AUPRC of the ranking map"
 SEED_OF_FOLDS = 100
-Score = Callable[[Measured], np.ndarray]
 
 
 def main() -> int:
@@ -113,26 +115,6 @@ def predicted(bundle: Bundle, source: str) -> list[Measured]:
         distance = Band().distance(prediction.classes, prediction.view.spacing_mm)
         found.append(Measured(prediction, truth, case.group, distance))
     return found
-
-
-def fitted_scores(cases: Sequence[Measured]) -> dict[str, list[Score]]:
-    """Fit the table, and stage two once a seed."""
-    table, tables = fit_table(cases), tables_of_folds(cases)
-
-    def after(seed: int) -> Score:
-        found = fit_stage_two(cases, table, seed, tables)
-        assert found is not None
-        stage = found.stage
-
-        def score(case: Measured) -> np.ndarray:
-            chance = table_probability(case.prediction, table)
-            voxels, features = doubt_features(case, chance, stage.pairs, case.view.steps(stage.axes))
-            chance[voxels] = stage.probability(features)
-            return chance
-
-        return score
-
-    return {TABLE: [lambda case: table_probability(case.prediction, table)], STAGE_TWO: [after(s) for s in SEEDS]}
 
 
 def negative_log_likelihood(case: Measured, scale: float) -> float:

@@ -202,7 +202,18 @@ def _answers(case: Measured, fitted: Mapping[str, Sequence[Score]]) -> list[dict
 
 
 def _fitted(cases: Sequence[Measured]) -> dict[str, list[Score]]:
-    """Fit everything that is compared on the same cases; stage two once a seed."""
+    """Fit everything that is compared on the same cases."""
+    ours = fitted_scores(cases)
+    return {
+        TABLE: ours[TABLE],
+        LOGISTIC: [_logistic(cases)],
+        TREES: [_trees(cases, ours[TABLE][0])],
+        STAGE_TWO: ours[STAGE_TWO],
+    }
+
+
+def fitted_scores(cases: Sequence[Measured]) -> dict[str, list[Score]]:
+    """Fit the table, and stage two once a seed."""
     table, fold_tables = fit_table(cases), tables_of_folds(cases)
 
     def before(case: Measured) -> np.ndarray:
@@ -221,12 +232,7 @@ def _fitted(cases: Sequence[Measured]) -> dict[str, list[Score]]:
 
         return score
 
-    return {
-        TABLE: [before],
-        LOGISTIC: [_logistic(cases)],
-        TREES: [_trees(cases, before)],
-        STAGE_TWO: [after(seed) for seed in SEEDS],
-    }
+    return {TABLE: [before], STAGE_TWO: [after(seed) for seed in SEEDS]}
 
 
 def _logistic(cases: Sequence[Measured]) -> Score:
