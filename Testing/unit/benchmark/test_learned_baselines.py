@@ -48,6 +48,7 @@ class Cases:
 @pytest.fixture
 def cases(backbone: FrozenBackbone, monkeypatch: pytest.MonkeyPatch) -> Cases:
     monkeypatch.setattr(image_trees, "IN_DOUBT", 0.0)
+    monkeypatch.setitem(image_trees.TREES, "max_iter", 20)
     return Cases(backbone, 4)
 
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 from segwithu_command import Command, child, entries, finished, one_sentence, tiny_bundle
 
+from SegWithUCore.benchmark.baselines.image_trees import TREES
 from SegWithUCore.models.bundle import Bundle, read_bundle, write_bundle_json
 from SegWithUCore.models.bundle_network import empty_network, write_weights
 from SegWithUCore.network.weights import unique_state
@@ -33,6 +34,7 @@ def short_fits(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test here looks at how good a rival is."""
     monkeypatch.setattr("SegWithUCore.benchmark.baselines.local_temperature.EPOCHS", 1)
     monkeypatch.setattr("SegWithUCore.benchmark.baselines.dropout.PASSES", 2)
+    monkeypatch.setitem(TREES, "max_iter", 5)
     monkeypatch.setattr("SegWithUCore.benchmark.baselines.dropout.RATES", (0.1, 0.2))
 
 

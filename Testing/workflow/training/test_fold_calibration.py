@@ -118,26 +118,28 @@ def test_flags_and_predicted_dice_count_them_and_intervals_do_not(
 def test_what_a_model_is_compared_with_learns_from_them_too(
     given: list[str], split: str, tmp_path: Path, segwithu: Command
 ) -> None:
-    own, folds = given[1], given[2:]
-    tests = tmp_path / "tests"
-    tests.mkdir()
-    call = ["benchmark", "--model", SHIPPED, "--calibration", own, "--baselines", "softmax,softmax-distance"]
-    call += ["--cases", table_of(find_cases(f"{split}:test")[:1], tests, "test"), "--repeats", "1", "--threads", "1"]
-    found = {}
-    for name, more in (("alone", []), ("folds", folds)):
-        outcome = segwithu(*call, *more, "--output", tmp_path / name)
+    call, folds, output = (
+        ["benchmark", "--model", SHIPPED, "--repeats", "1", "--threads", "1"],
+        given[2:],
+        tmp_path / "o",
+    )
+    for option, role in (("--cases", "test"), ("--calibration", "calibration")):
+        (tmp_path / role).mkdir()
+        call += [option, table_of(find_cases(f"{split}:{role}")[:2], tmp_path / role, role)]
+    call += ["--baselines", "softmax,softmax-distance"]
+    found = []
+    for more in (folds, ["--resume"]):
+        outcome = segwithu(*call, *more, "--output", output)
         assert outcome.code == 0, outcome.err
-        found[name] = json.loads((tmp_path / name / "rivals.json").read_text(encoding="utf-8"))
-    alone, both = ({row["row"]: row["figures"] for row in found[name]["rows"]} for name in ("alone", "folds"))
+        found.append(json.loads((output / "rivals.json").read_text(encoding="utf-8")))
+        text = (output / "rivals.md").read_text(encoding="utf-8")
+        assert (f"Fitted on {FURTHER} training cases, too" in text) == (more is folds)
+    assert "Measured anew, because their settings had changed: softmax-distance." in outcome.err
+    both, alone = ({row["row"]: row["figures"] for row in each["rows"]} for each in found)
     assert both["maximum softmax"] == alone["maximum softmax"]
     assert both["softmax with distance"] != alone["softmax with distance"]
-    assert found["alone"]["folds"] is None
-    assert found["folds"]["folds"] == {"networks": 2, "cases": FURTHER, "rows": ["softmax with distance"]}
-    text = (tmp_path / "folds" / "rivals.md").read_text(encoding="utf-8")
-    assert f"Fitted on {FURTHER} training cases, too" in text
-    resumed = segwithu(*call, "--output", tmp_path / "folds", "--resume")
-    assert "Measured anew, because their settings had changed: softmax-distance." in resumed.err
-    assert json.loads((tmp_path / "folds" / "rivals.json").read_text(encoding="utf-8"))["folds"] is None
+    assert found[0]["folds"] == {"networks": 2, "cases": FURTHER, "rows": ["softmax with distance"]}
+    assert found[1]["folds"] is None
     one_sentence(segwithu(*call, *folds[:3], "--output", tmp_path / "none"), "go together", code=2)
 
 
