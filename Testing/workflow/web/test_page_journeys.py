@@ -288,6 +288,16 @@ def test_what_is_done_while_the_cases_are_read_again_stays(cases: Path, visit: O
         assert window.troubles == []
 
 
+def test_a_case_opens_while_a_changed_field_gives_way_to_it(cases: Path, visit: Opener) -> None:
+    with served(cases) as server:
+        window = visit(server.gate.link)
+        window.wait("worklist")
+        window.page.get_by_label("Your name").fill("Ana")
+        window.page.evaluate("() => document.querySelector('tbody button').click()")
+        window.wait("case")
+        assert window.troubles == []
+
+
 def test_next_case_pressed_twice_and_left_at_once_does_what_was_asked_last(cases: Path, visit: Opener) -> None:
     held: list[Any] = []
     with served(cases) as server:
@@ -300,12 +310,18 @@ def test_next_case_pressed_twice_and_left_at_once_does_what_was_asked_last(cases
             window.page.keyboard.press("Control+Alt+KeyN")
         window.page.wait_for_selector(f'html[data-state="loading"] h1[title="{second}"]')
         window.page.wait_for_timeout(200)
-        window.page.keyboard.press("Control+Alt+KeyN")  # its review is not open yet
+        next_case = window.page.get_by_role("button", name="Next open case")
+        assert next_case.is_disabled(), "its review is not open yet"
+        window.page.keyboard.press("Control+Alt+KeyN")
         window.page.wait_for_timeout(200)
         assert len(held) == 1
+        before = window.page.locator(".regions").get_attribute("aria-activedescendant")
+        window.page.keyboard.press("n")
+        assert window.page.locator(".regions").get_attribute("aria-activedescendant") != before, "other keys work"
         held[0].continue_()
         window.page.wait_for_selector(f'html[data-state="case"] h1[title="{second}"]')
         window.page.unroute("**/api/cases/*/open")
+        assert next_case.is_enabled()
         window.page.evaluate(  # the list is asked for while the next case is still on its way
             """() => {
                 const press = { key: "n", code: "KeyN", ctrlKey: true, altKey: true, bubbles: true };

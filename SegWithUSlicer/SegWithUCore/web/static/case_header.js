@@ -12,6 +12,18 @@ export class CaseHeader {
     constructor(description, viewer, settings, actions) {
         this.tool = "crosshair";
         this.stored = element("span", { class: "stored", role: "status" });
+        this.next =
+            actions &&
+            element(
+                "button",
+                {
+                    title: "Ctrl+Alt+N",
+                    "aria-keyshortcuts": "Control+Alt+N",
+                    disabled: true,
+                    on: { click: actions.nextCase },
+                },
+                "Next open case",
+            );
         const flags = [...new Set(description.flags.map(({ rule }) => ruleText(rule)))];
         this.root = element(
             "header",
@@ -24,13 +36,15 @@ export class CaseHeader {
             this.makeTools(viewer, settings),
             element("span", { class: "grow" }),
             this.stored,
-            actions &&
-                element(
-                    "button",
-                    { title: "Ctrl+Alt+N", "aria-keyshortcuts": "Control+Alt+N", on: { click: actions.nextCase } },
-                    "Next open case",
-                ),
+            this.next,
         );
+    }
+
+    // From here on the next case may be asked for: before, a second press would pass over a case unseen.
+    allowNext() {
+        if (this.next) {
+            this.next.disabled = false;
+        }
     }
 
     makeTools(viewer, settings) {

@@ -75,7 +75,11 @@ class Application {
     }
 
     // Only the rows are made anew: what is being typed in a field beside them stays.
+    // A field that changes because its page gives way to a case asks for no rows, which would drop that case.
     async refreshWorklist(page) {
+        if (this.state !== "worklist") {
+            return;
+        }
         page.setBusy(true);
         const worklist = await this.loadWorklist();
         if (worklist !== null) {
@@ -112,6 +116,7 @@ class Application {
             this.put(page.root, data.description.name);
             await page.start();
             if (turn === this.turn) {
+                page.header.allowNext();
                 this.setState("case");
             }
         } catch (error) {
@@ -148,7 +153,7 @@ class Application {
             return;
         }
         if (this.state !== "case") {
-            return; // on its way already: no case is passed over that was not seen
+            return;
         }
         const current = this.casePage.data.id;
         const worklist = (await this.hasLeft()) ? await this.loadWorklist() : null;
@@ -205,7 +210,7 @@ class Application {
 
     keyDown(event) {
         const page = this.casePage;
-        if (this.state !== "case" || takesText(event.target) || document.querySelector("dialog[open]")) {
+        if (!page || this.state === "error" || takesText(event.target) || document.querySelector("dialog[open]")) {
             return;
         }
         const action = event.repeat ? undefined : this.actionOf(event, page);
