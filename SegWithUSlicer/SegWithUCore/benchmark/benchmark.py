@@ -1,5 +1,6 @@
 """All baselines on one frozen segmentation: fit what is to be fitted, measure every case, go on where a run stopped."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,7 +91,13 @@ class Benchmark:
             "band": str(self.band),
             "test_cases": names_sha256(self.cases),
             "calibration_cases": names_sha256(self.fitting.calibration),
+            "fold_cases": self._folds_sha256(),
         }
+
+    def _folds_sha256(self) -> str | None:
+        """Hash of the networks of folds and their cases, in whatever order they were named; None without any."""
+        parts = sorted(f"{fold.backbone.sha256} {names_sha256(fold.cases)}" for fold in self.fitting.folds)
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest() if parts else None
 
     def run(self, path: Path, resume: bool, repeats: int = REPEATS, progress: Progress = silent) -> BenchmarkResult:
         """Do what is not done yet. Every file in `path` is whole or absent, so a killed run can be resumed.

@@ -155,9 +155,6 @@ class BaselineFolder:
 def identity_of(baseline: Baseline, cases: FittingCases) -> dict[str, Any]:
     """Return all that decides what a baseline answers; metrics of another identity are not its own."""
     roles = {role: names_sha256(getattr(cases, role)) for role in sorted({*baseline.needs, *baseline.uses})}
-    if baseline.learns_from_folds and cases.folds:
-        folds = [f"{fold.backbone.sha256} {names_sha256(fold.cases)}" for fold in cases.folds]
-        roles["folds"] = hashlib.sha256("\n".join(folds).encode()).hexdigest()
     return {"revision": baseline.revision, "settings": baseline.settings(), "cases": roles, "rows": list(baseline.rows)}
 
 

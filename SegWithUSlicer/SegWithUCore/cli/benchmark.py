@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from .fold_options import add_fold_options, check_fold_options, given_folds
 if TYPE_CHECKING:
     from ..benchmark.benchmark import Benchmark
     from ..training.dataset import Case
+    from ..training.fold_cases import Fold
 
 CASES_HELP = "TABLE.csv:ROLE or an nnU-Net folder"
 JSON_FILE, MARKDOWN_FILE, CSV_FILE, PAGE_FILE = "rivals.json", "rivals.md", "rivals.csv", "rivals.html"
@@ -75,7 +77,7 @@ def _add_cases(command: argparse.ArgumentParser) -> None:
         command,
         "training cases as new cases, for a model whose stage two was fitted on them",
         "What learns where a segmentation is wrong learns from these, too: softmax with distance, boosted trees, local "
-        "temperature scaling.",
+        "temperature scaling. With --resume give them again.",
     )
 
 
@@ -83,10 +85,12 @@ def run(options: argparse.Namespace, console: Console) -> int:
     """Run or resume a benchmark."""
     from ..benchmark.summary import benchmark_summary, reference_row
 
-    benchmark = _benchmark(options, console)
+    benchmark = _benchmark(options)
     reference = reference_row(benchmark.chosen.baselines, options.reference)
     for title, reason in benchmark.chosen.not_run.items():
         console.note(f"{title}: {reason}")
+    if options.folds is not None:
+        _add_folds(benchmark, options, console)
     with console.progress("benchmark") as progress:
         result = benchmark.run(options.output, options.resume, options.repeats, progress)
     if result.replaced:
@@ -98,9 +102,45 @@ def run(options: argparse.Namespace, console: Console) -> int:
     return 0
 
 
-def _benchmark(options: argparse.Namespace, console: Console) -> "Benchmark":
+def _add_folds(benchmark: "Benchmark", options: argparse.Namespace, console: Console) -> None:
+    """Let baselines learn from training cases, too.
+
+    Raises:
+        UsageError: none of them would; a case is among the others, too.
+    """
+    from ..benchmark.baselines import fold_backbones
+
+    if not any(baseline.learns_from_folds for baseline in benchmark.chosen.baselines):
+        raise UsageError("None of the baselines learns from --folds: leave it out, or add one, such as image-trees.")
+    fitting, bundle = benchmark.fitting, benchmark.backbone.bundle
+    others = {"--cases": benchmark.cases, "--calibration": fitting.calibration, "--select": fitting.select}
+    folds = given_folds(options, bundle, others, console, "benchmark")
+    _check_unseen(benchmark.cases, folds)
+    check = (bundle.calibration or {}).get("stage_two_check") or {}
+    if not (check.get("out_of_fold") or {}).get("taken"):
+        console.note(
+            f"Stage two of {bundle.name} was not fitted on cases of folds, so baselines learn from more cases here."
+        )
+    benchmark.fitting = replace(fitting, folds=fold_backbones(folds))
+
+
+def _check_unseen(test: "Sequence[Case]", folds: "Sequence[Fold]") -> None:
+    """Refuse networks that have seen a test case, if only to choose their epoch."""
+    from ..training.case_roles import hashes_of
+    from ..training.run_record import known_to
+
+    hashes = hashes_of(test)
+    for fold in folds:
+        seen = [hashes[sha256] for role in known_to(fold.run).values() for sha256 in role if sha256 in hashes]
+        if seen:
+            raise UsageError(
+                f"{fold.run.path} has seen {len(seen)} of the test cases, {seen[0]} first: give another run."
+            )
+
+
+def _benchmark(options: argparse.Namespace) -> "Benchmark":
     """Build the benchmark that the options describe, checked before minutes go by."""
-    from ..benchmark.baselines import BASELINES, fold_backbones, frozen_backbone, select_baselines
+    from ..benchmark.baselines import BASELINES, frozen_backbone, select_baselines
     from ..benchmark.baselines.base import BaselineInputs, FittingCases
     from ..benchmark.benchmark import Benchmark
     from ..metrics.boundary import Band
@@ -125,10 +165,7 @@ def _benchmark(options: argparse.Namespace, console: Console) -> "Benchmark":
         roles[role] = find_cases(source) if source else []
         _check_apart(test, roles[role], role)
     backbone = frozen_backbone(bundles[0])
-    folds = given_folds(options, bundles[0], roles["calibration"], console, "benchmark")
-    for fold in folds:
-        _check_apart(test, fold.cases, "fold-cases")
-    fitting = FittingCases(backbone, **roles, folds=fold_backbones(folds))
+    fitting = FittingCases(backbone, roles["train"], roles["select"], roles["calibration"])
     inputs = BaselineInputs(backbone, bundles, options.ensemble, band, options.mirror)
     chosen = select_baselines(names, inputs, fitting)
     if not chosen.baselines:

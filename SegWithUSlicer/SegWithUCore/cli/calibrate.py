@@ -203,7 +203,7 @@ def _folds(options: argparse.Namespace, bundle: "Bundle", cases: "Sequence[Case]
         raise UsageError(
             f"{patients} patients among --cases are too few for stage two, also with --folds: give {LEAST_GROUPS}."
         )
-    return given_folds(options, bundle, cases, console, "calibrate")
+    return given_folds(options, bundle, {"--cases": cases}, console, "calibrate")
 
 
 def _regated(

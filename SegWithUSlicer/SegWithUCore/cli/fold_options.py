@@ -1,7 +1,7 @@
 """Options of commands that take training cases as new ones, each from a fold's network that has not seen it."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,12 +36,16 @@ def check_fold_options(options: argparse.Namespace) -> None:
 
 
 def given_folds(
-    options: argparse.Namespace, bundle: "Bundle", own: "Sequence[Case]", console: Console, command: str
+    options: argparse.Namespace,
+    bundle: "Bundle",
+    others: "Mapping[str, Sequence[Case]]",
+    console: Console,
+    command: str,
 ) -> "list[Fold]":
     """Find what each fold's network is to predict, and say whom all have seen.
 
     Args:
-        own: calibration cases of the model itself.
+        others: cases by the option that names them; nobody's are in both.
         command: whose progress is shown.
 
     Raises:
@@ -56,7 +60,7 @@ def given_folds(
     with console.progress(command) as progress:
         runs = [RunFolder(run) for run in options.folds]
         given = find_cases(options.fold_cases)
-        found = find_folds(bundle, runs, given, own, progress)
+        found = find_folds(bundle, runs, given, others, progress)
     groups = {case.group for case in given}
     left = len(groups) - len({case.group for fold in found for case in fold.cases})
     if left:

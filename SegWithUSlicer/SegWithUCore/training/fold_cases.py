@@ -1,6 +1,6 @@
 """Who predicts which training case as a new one: the fold network that has not been trained with its patient."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,7 +33,7 @@ def find_folds(
     bundle: Bundle,
     runs: Sequence[RunFolder],
     cases: Sequence[Case],
-    own: Sequence[Case] = (),
+    others: Mapping[str, Sequence[Case]],
     progress: Progress = silent,
 ) -> list[Fold]:
     """Share out the training cases of a model among runs of its recipe, each to one that has not seen its patient.
@@ -41,41 +41,48 @@ def find_folds(
     Patients that all runs have seen are left out.
 
     Args:
-        bundle: what is to be calibrated.
+        bundle: the model.
         runs: each trained from scratch without a part of the cases.
         cases: all cases that the runs were trained with, and were not.
-        own: that the model itself is calibrated on.
+        others: cases by the option that names them; none may be among `cases`, nor another of its patient.
 
     Raises:
         InputError: a run is unfinished, keeps no hashes of its cases, or has another network, input or head than the
             model; the model keeps no hashes.
-        UsageError: cases that are no training cases of the model, or that are among its own; a run has seen others,
-            none or all of them, or is left with too few patients.
+        UsageError: cases that are no training cases of the model, or that are among the others; a run has seen
+            further ones, none or all of them, or is left with too few patients.
     """
     for run in runs:
         _check_like(bundle, run)
     hashes = voxel_hashes(cases, progress)
     _check_training_cases(bundle, cases, hashes)
     known = dict(zip(hashes, cases, strict=True))
-    shared = [case.name for case, sha256 in zip(own, voxel_hashes(own, progress), strict=True) if sha256 in known]
-    patients = {case.patient for case in cases} - {None}
-    shared += [case.name for case in own if case.patient in patients and case.name not in shared]
-    if shared:
-        raise UsageError(
-            f"--fold-cases and --cases share {len(shared)} case(s), by voxels or patient, {shared[0]} first: what is "
-            "fitted on the ones is checked on the others, so give the training cases alone, such as --fold-cases "
-            "TABLE.csv:train."
-        )
+    for option, each in others.items():
+        _check_apart(cases, known, option, each, voxel_hashes(each, progress))
     folds = _shared_out(runs, [_seen_groups(run, known) for run in runs], known.values())
     for fold in folds:
         count = len({case.group for case in fold.cases})
         if count < LEAST_PATIENTS:
             raise UsageError(
-                f"{fold.run.path} is left with {count} patient(s) that it has not seen and no other run predicts; its "
-                f"table is fitted on them, so give fewer runs, or such that were trained without {LEAST_PATIENTS} or "
-                "more."
+                f"{fold.run.path} is left with {count} patient(s) that it has not seen and no other run predicts: give "
+                f"fewer runs, or such that were trained without {LEAST_PATIENTS} or more."
             )
     return folds
+
+
+def _check_apart(
+    cases: Sequence[Case], known: Collection[str], option: str, others: Sequence[Case], hashes: Sequence[str]
+) -> None:
+    patients = {case.patient for case in cases} - {None}
+    shared = [
+        case.name for case, sha256 in zip(others, hashes, strict=True) if sha256 in known or case.patient in patients
+    ]
+    if shared:
+        raise UsageError(
+            f"--fold-cases and {option} share {len(shared)} case(s), by voxels or patient, {shared[0]} first: what is "
+            "fitted on the ones is judged on the others, so give the training cases alone, such as --fold-cases "
+            "TABLE.csv:train."
+        )
 
 
 def _shared_out(runs: Sequence[RunFolder], seen: Sequence[set[str]], cases: Iterable[Case]) -> list[Fold]:
@@ -128,7 +135,7 @@ def _check_training_cases(bundle: Bundle, cases: Sequence[Case], hashes: Sequenc
     if not trained:
         raise InputError(
             f"The model {bundle.name} keeps no hashes of its training cases, so nobody can tell whether --fold-cases "
-            "are those: calibrate it without --folds."
+            "are those: leave --folds out."
         )
     strange = [case.name for case, sha256 in zip(cases, hashes, strict=True) if sha256 not in trained]
     if strange:

@@ -1,16 +1,18 @@
 """Baselines that learn from errors: softmax with distance, and boosted trees with the image."""
 
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
-from baseline_cases import SHAPE, toy_case
+import torch
+from baseline_cases import SHAPE, other_weights, smooth_volume, toy_case
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
-from SegWithUCore.benchmark.baselines import image_trees, softmax_distance
+from SegWithUCore.benchmark.baselines import image_trees, local_temperature, softmax_distance
 from SegWithUCore.benchmark.baselines.base import Baseline, FittingCases, FoldBackbone
 from SegWithUCore.benchmark.baselines.image_trees import ImageTrees
 from SegWithUCore.benchmark.baselines.softmax_distance import (
@@ -21,7 +23,10 @@ from SegWithUCore.benchmark.baselines.softmax_distance import (
     logistic_weights,
 )
 from SegWithUCore.evaluation.frozen_backbone import FrozenBackbone, FrozenCase
+from SegWithUCore.inference.engines.torch_engine import BackboneAlone
+from SegWithUCore.inference.model import Model
 from SegWithUCore.metrics.boundary import Band
+from SegWithUCore.models.bundle import read_bundle
 
 
 class Cases:
@@ -117,17 +122,27 @@ def test_trees_see_the_image_and_judge_calibration_cases_as_new_ones(backbone: F
 
 
 def test_what_learns_from_folds_counts_their_cases_and_knows_them_for_no_calibration_case(
-    backbone: FrozenBackbone, cases: Cases
+    backbone: FrozenBackbone, cases: Cases, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fold: Any = Cases(backbone, 7)
     names: Any = [SimpleNamespace(name=name, group=name) for name in ("case5", "case6")]
     without = cases.fitting()
     fitting = replace(without, folds=[FoldBackbone(fold, names)])
+    grown: list[int] = []
+    grow = ImageTrees._grown
+
+    def counted(self: ImageTrees, columns: np.ndarray, wrong: np.ndarray) -> Any:
+        grown.append(len(wrong))
+        return grow(self, columns, wrong)
+
+    monkeypatch.setattr(ImageTrees, "_grown", counted)
     trees = ImageTrees(Band())
     trees.fit(fitting)
     alone = ImageTrees(Band())
     alone.fit(without)
     seen, before = trees.state(), alone.state()
+    further = len(seen["wrong"]) - len(before["wrong"])
+    assert grown[:4] == [count + further for count in grown[4:]], "all trees see cases of folds"
     assert len(seen["wrong"]) == len(before["wrong"]) + sum(fold.seen[each.name].error.size for each in names)
     np.testing.assert_array_equal(seen["wrong"][: len(before["wrong"])], before["wrong"])
     assert set(seen["fold"].tolist()) == {0, 1, 2, -1} and seen["names"].tolist() == before["names"].tolist()
@@ -137,6 +152,30 @@ def test_what_learns_from_folds_counts_their_cases_and_knows_them_for_no_calibra
     regression.fit(fitting)
     other.fit(without)
     assert any(np.abs(regression.weights[pair] - weights).max() > 1e-3 for pair, weights in other.weights.items())
+
+
+def test_local_temperatures_learn_from_folds_as_their_networks_segment_them(
+    backbone: FrozenBackbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = FrozenBackbone(Model(read_bundle(other_weights(tmp_path / "other")), torch.device("cpu")))
+    prepared = {
+        name: SimpleNamespace(image=smooth_volume(n)[None], labels=np.zeros(SHAPE)) for n, name in enumerate("abc")
+    }
+    monkeypatch.setattr(FittingCases, "prepared", lambda _, case: prepared[case.name])
+    own, fold, select = ([SimpleNamespace(name=name)] for name in "abc")
+    read: list[np.ndarray] = []
+
+    def trained(_: Any, batch: Any, learned_from: int, chosen_on: int, *__: Any) -> int:
+        assert (learned_from, chosen_on) == (2, 1)
+        read.extend(batch(number)[0][0].numpy() for number in range(3))
+        return 1
+
+    monkeypatch.setattr(local_temperature, "train", trained)
+    fitting: Any = FittingCases(backbone, (), select, own, [FoldBackbone(other, fold)])  # type: ignore[arg-type]
+    local_temperature.LocalTemperatureScaling(backbone).fit(fitting)
+    for logits, network, name in zip(read, (backbone, other, backbone), "abc", strict=True):
+        np.testing.assert_array_equal(logits, network.stitched(BackboneAlone(network.module), prepared[name].image))
+    assert np.abs(read[1] - backbone.stitched(BackboneAlone(backbone.module), prepared["b"].image)).max() > 0.01
 
 
 def test_trees_of_cases_without_an_error_fear_none(backbone: FrozenBackbone, cases: Cases) -> None:

@@ -139,7 +139,8 @@ def found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Found:
         *seen: str, names: str = "abcd", cases: list[Case] | None = None, own: str | list[Case] = ""
     ) -> list[list[str]]:
         runs = [run_that_saw(tmp_path / f"run{number}", *hashes) for number, hashes in enumerate(seen)]
-        folds = find_folds(bundle, runs, cases or named(names), named(own) if isinstance(own, str) else own)
+        others = {"--own": named(own) if isinstance(own, str) else own}
+        folds = find_folds(bundle, runs, cases or named(names), others)
         return [[case.name for case in fold.cases] for fold in folds]
 
     return shares
@@ -170,7 +171,7 @@ def test_a_name_alone_makes_no_patient(found: Found) -> None:
         (("A", "ABCD"), {}, "run1 has seen all of the patients of --fold-cases"),
         (("AX", "C"), {}, r"run0 was trained with 1 case\(s\) that are not among --fold-cases, X first"),
         (("A", "C"), {"names": "abcde"}, "1 of 5 --fold-cases are no training cases of the model hippocampus, e first"),
-        (("A", "C"), {"own": "xd"}, r"--fold-cases and --cases share 1 case\(s\), by voxels or patient, d first"),
+        (("A", "C"), {"own": "xd"}, r"--fold-cases and --own share 1 case\(s\), by voxels or patient, d first"),
     ],
 )
 def test_what_cannot_be_told_apart_is_refused(

@@ -8,6 +8,8 @@ import pytest
 from repository import ROOT
 from segwithu_command import Command, Outcome, one_sentence
 
+from SegWithUCore.benchmark.baselines import fold_backbones
+from SegWithUCore.evaluation.frozen_backbone import tensors_sha256
 from SegWithUCore.models.bundle import read_bundle
 from SegWithUCore.models.bundle_files import check_whole
 from SegWithUCore.models.bundle_network import load_network
@@ -16,6 +18,7 @@ from SegWithUCore.network.weights import unique_state
 from SegWithUCore.training import doubt_network, fit_stage_two
 from SegWithUCore.training.case_roles import hashes_of
 from SegWithUCore.training.dataset import Case, find_cases
+from SegWithUCore.training.fold_cases import Fold
 from SegWithUCore.training.recipe import read_recipe
 from SegWithUCore.training.run_folder import RunFolder
 
@@ -128,19 +131,62 @@ def test_what_a_model_is_compared_with_learns_from_them_too(
         call += [option, table_of(find_cases(f"{split}:{role}")[:2], tmp_path / role, role)]
     call += ["--baselines", "softmax,softmax-distance"]
     found = []
-    for more in (folds, ["--resume"]):
-        outcome = segwithu(*call, *more, "--output", output)
+    for name, more in (("both", folds), ("alone", [])):
+        outcome = segwithu(*call, *more, "--output", output / name)
         assert outcome.code == 0, outcome.err
-        found.append(json.loads((output / "rivals.json").read_text(encoding="utf-8")))
-        text = (output / "rivals.md").read_text(encoding="utf-8")
+        found.append(json.loads((output / name / "rivals.json").read_text(encoding="utf-8")))
+        text = (output / name / "rivals.md").read_text(encoding="utf-8")
         assert (f"Fitted on {FURTHER} training cases, too" in text) == (more is folds)
-    assert "Measured anew, because their settings had changed: softmax-distance." in outcome.err
     both, alone = ({row["row"]: row["figures"] for row in each["rows"]} for each in found)
     assert both["maximum softmax"] == alone["maximum softmax"]
     assert both["softmax with distance"] != alone["softmax with distance"]
     assert found[0]["folds"] == {"networks": 2, "cases": FURTHER, "rows": ["softmax with distance"]}
     assert found[1]["folds"] is None
+    assert segwithu(*call, *turned(folds), "--resume", "--output", output / "both").code == 0
+    forgotten = segwithu(*call, "--resume", "--output", output / "both")
+    one_sentence(forgotten, "begun with other fold cases", code=2)
     one_sentence(segwithu(*call, *folds[:3], "--output", tmp_path / "none"), "go together", code=2)
+
+
+def turned(folds: list[str]) -> list[str]:
+    """The options with the two runs the other way round."""
+    return [folds[0], folds[2], folds[1], *folds[3:]]
+
+
+def test_a_benchmark_s_test_cases_are_none_that_folds_show_or_know(
+    given: list[str], split: str, tmp_path: Path, segwithu: Command
+) -> None:
+    further = find_cases(given[-1])[:1]
+    for role in ("copied", "calibration", "test"):
+        (tmp_path / role).mkdir()
+    copied = [Case("a", (tmp_path / "a.nii.gz",), tmp_path / "b.nii.gz")]
+    shutil.copy(further[0].channels[0], copied[0].channels[0])
+    shutil.copy(further[0].reference, copied[0].reference)
+    call = ["benchmark", "--model", SHIPPED, "--repeats", "1", "--output", tmp_path / "o", *given[2:]]
+    call += ["--calibration", table_of(find_cases(f"{split}:calibration")[:2], tmp_path / "calibration", "calibration")]
+    test = table_of(find_cases(f"{split}:test")[:1], tmp_path / "test", "test")
+    learning = ["--baselines", "softmax-distance"]
+    refused = segwithu(*call, *learning, "--cases", table_of(copied, tmp_path / "copied", "test"))
+    one_sentence(refused, "--fold-cases and --cases share 1 case(s)", "a first", code=2)
+    one_sentence(segwithu(*call, "--baselines", "softmax", "--cases", test), "None of the baselines learns", code=2)
+    knowing = RunFolder(Path(given[3]))
+    facts = knowing.facts()["voxels_sha256"]
+    try:
+        knowing.add_facts({"voxels_sha256": facts | {"select": hashes_of(find_cases(test))}})
+        one_sentence(segwithu(*call, *learning, "--cases", test), "has seen 1 of the test cases", code=2)
+    finally:
+        knowing.add_facts({"voxels_sha256": facts})
+
+
+def test_each_fold_keeps_its_own_network_and_cases(given: list[str], tmp_path: Path) -> None:
+    runs = [RunFolder(Path(shutil.copytree(run, tmp_path / Path(run).name))) for run in given[3:5]]
+    state = runs[1].load_best("backbone")
+    runs[1].save_best("backbone", {name: tensor + 0.01 for name, tensor in state.items()})
+    cases = [find_cases(given[-1])[number::2] for number in (1, 0)]
+    folds = fold_backbones([Fold(run, own) for run, own in zip(runs, cases, strict=True)])
+    assert [fold.cases for fold in folds] == cases
+    assert [fold.backbone.sha256 for fold in folds] == [tensors_sha256(dict(run.load_best("backbone"))) for run in runs]
+    assert folds[0].backbone.sha256 != folds[1].backbone.sha256
 
 
 def test_what_too_few_cases_would_take_away_is_kept(given: list[str], tmp_path: Path, segwithu: Command) -> None:

@@ -67,8 +67,8 @@ def fold_backbones(folds: Sequence[Fold]) -> list[FoldBackbone]:
     found = []
     for fold in folds:
         with tempfile.TemporaryDirectory() as work:
-            model = Model(write_plain_bundle(fold.run, Path(work) / "fold"))
-            found.append(FoldBackbone(FrozenBackbone(model), fold.cases))
+            # Nothing holds the model beyond this call: Windows deletes no folder whose files are open.
+            found.append(FoldBackbone(frozen_backbone(write_plain_bundle(fold.run, Path(work) / "fold")), fold.cases))
     return found
 
 

@@ -21,7 +21,9 @@ from .softmax_distance import distance_terms
 IN_DOUBT = 0.0025
 """Probability of an error by the softmax above which trees judge a voxel: below there is next to nothing to find."""
 MOST_VOXELS = 200_000
-"""Of the calibration cases, drawn evenly: more changed nothing that could be seen. Cases of folds give as many each."""
+"""Of the calibration cases, drawn evenly: more changed nothing that could be seen."""
+MOST_OF_FOLDS = 600_000
+"""Of cases of folds, each of which gives as many as a calibration case, or less where there are many."""
 FOLDS = 3
 """Of the calibration cases: what is refitted on them must not be trees that know them."""
 OF_ALL = -1
@@ -58,8 +60,9 @@ class ImageTrees(Baseline):
         voxels = f" on {len(self._seen['wrong'])} voxels" if self._seen else ""
         return (
             f"{TREES['max_iter']} boosted trees (scikit-learn, seed {self.seed}) of softmax, distance to the predicted "
-            f"boundary and the image at several scales, fitted{voxels} of the calibration cases where the softmax "
-            f"gives an error {IN_DOUBT:g} or more, by other folds' trees for these themselves; elsewhere the softmax"
+            f"boundary and the image at several scales, fitted{voxels} of the calibration cases (and of --folds, if "
+            f"given) where the softmax gives an error {IN_DOUBT:g} or more; calibration cases are judged by trees of "
+            "other ones; elsewhere the softmax"
         )
 
     def settings(self) -> dict[str, Any]:
@@ -77,6 +80,7 @@ class ImageTrees(Baseline):
         known = cases.to_learn_from
         report = in_parts(progress, "fitting boosted trees", [case for _, case in known])
         random, most = np.random.default_rng(self.seed), max(1, MOST_VOXELS // len(cases.calibration))
+        most_of_folds = min(most, max(1, MOST_OF_FOLDS // max(1, len(known) - len(cases.calibration))))
         folds = folds_of([case.group for case in cases.calibration], self.seed, FOLDS)
         further = np.full(len(known) - len(folds), OF_ALL)
         columns, wrong = [], []
@@ -84,7 +88,8 @@ class ImageTrees(Baseline):
             report(number)
             seen = backbone.segmented(case)
             voxels, found = self._columns(seen)
-            chosen = np.sort(random.permutation(len(found))[:most])
+            wanted = most if number < len(cases.calibration) else most_of_folds
+            chosen = np.sort(random.permutation(len(found))[:wanted])
             columns.append(found[chosen])
             wrong.append(seen.error[voxels][chosen])
         self.load_state(

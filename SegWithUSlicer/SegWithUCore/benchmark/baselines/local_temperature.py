@@ -105,7 +105,7 @@ def _loss(network: LocalTemperature, batch: Batch) -> torch.Tensor:
 
 
 class LocalTemperatureScaling(Baseline):
-    """Fitted by NLL on the calibration cases, one whole case a step.
+    """Fitted by NLL on the calibration cases and those of folds, one whole case a step.
 
     Source: Ding et al., ICCV 2021 (arXiv 2008.05105), its tree with image; here in 3D, and kept positive by a softplus.
     """
@@ -127,8 +127,8 @@ class LocalTemperatureScaling(Baseline):
         """With the epoch that was kept."""
         return (
             "logits / T with T of each voxel from a tree of 5x5x5 convolutions (dilation 2) on logits and image, "
-            f"fitted by NLL on the calibration cases (Adam, {EPOCHS} epochs, seed {self.seed}; epoch {self.best_epoch} "
-            "kept)"
+            f"fitted by NLL on the calibration cases (and those of --folds, if given; Adam, {EPOCHS} epochs, seed "
+            f"{self.seed}; epoch {self.best_epoch} kept)"
         )
 
     @property
@@ -176,7 +176,7 @@ class _Store:
     def __init__(self, folder: Path, cases: FittingCases, progress: Progress) -> None:
         self._folder = folder
         both = cases.to_learn_from + [(cases.backbone, case) for case in cases.select]
-        report = in_parts(progress, "predicting the calibration and validation cases", [case for _, case in both])
+        report = in_parts(progress, "predicting the cases of the fit", [case for _, case in both])
         for number, (backbone, case) in enumerate(both):
             report(number)
             prepared = cases.prepared(case)

@@ -80,7 +80,7 @@ class SoftmaxDistance(Baseline):
         return (
             "logistic regression of log-odds and entropy of the softmax, distance to the predicted boundary and their "
             f"products, one for each pair of predicted and second class ({self.added_parameters} weights), fitted on "
-            "the calibration cases"
+            "the calibration cases (and those of --folds, if given)"
         )
 
     @property
@@ -114,7 +114,7 @@ class SoftmaxDistance(Baseline):
         self.weights = dict(zip(state["pairs"].tolist(), state["weights"], strict=True))
 
     def answers(self, case: FrozenCase) -> dict[str, UncertaintyPrediction]:
-        """Answers by row; a pair that no calibration case had is judged by the softmax alone."""
+        """Answers by row; a pair that no case of the fit had is judged by the softmax alone."""
         terms, pairs = self._terms(case), class_pairs(case.classes, case.runner_up)
         score = (1 - case.probabilities.max(0)).astype(np.float32)
         for pair, weights in self.weights.items():
