@@ -58,6 +58,7 @@ def fit_on_folds(
             for case in predict_into(bundle, model, cases, others, with_errors=True):
                 progress("predicting cases out of fold", done / total, case)
                 done += 1
+            del model  # it holds its files open, which Windows does not delete
         others.networks.extend([fold.path.name] * (len(others.numbers) - len(others.networks)))
     return whole_case_blocks(bundle.labels, mine, others)
 
@@ -129,6 +130,7 @@ def predicted_by_folds(
                 taken += bytes_of(found[-1])
                 _check_memory(taken, together)
                 done += 1
+            del model  # it holds its files open, which Windows does not delete
         yield FoldCases(str(fold.run.path), found)
         taken = taken if together else 0
 
