@@ -296,7 +296,7 @@ def _row(metrics: Mapping[str, Any], refused: bool) -> list[str]:
     if refused or metrics["expected_wrong_mm3"] is None or metrics["uncertain_mm3"] is None:
         words = "not assessed" if refused else "not calibrated"
         return [name, volume, *[words if is_structure else ""] * 2, words, words]
-    share = f"{metrics['uncertain_share']:.1%} = " if is_structure else ""
+    share = f"{100 * metrics['uncertain_share']:.1f} % = " if is_structure else ""
     return [
         name,
         volume,

@@ -137,7 +137,7 @@ def _region_row(region: Region) -> list[str]:
         f"{region.volume_mm3:.0f}",
         f"{region.peak:.2f}",
         *(f"{value:.1f}" for value in region.peak_ras_mm),
-        f"{confusion.share:.0%}: {in_words(confusion, region.structure)}",
+        f"{100 * confusion.share:.0f} %: {in_words(confusion, region.structure)}",
     ]
 
 
@@ -230,7 +230,7 @@ def _worklist_row(entry: WorklistEntry) -> list[str]:
         return [entry.name, flags, "not calibrated", *[""] * 8, reviewed]
     triage = entry.triage
     wrong = "" if triage.wrong_mm3 is None else f"{triage.wrong_mm3:.0f}"
-    share = "" if triage.wrong_share is None else f"{triage.wrong_share:.0%}"
+    share = "" if triage.wrong_share is None else f"{100 * triage.wrong_share:.0f} %"
     share = "no volume" if (triage.wrong_share or 0) >= LARGEST else share
     dice = "" if triage.predicted_dice is None else f"{triage.predicted_dice:.2f}"
     ranks = [triage.ranks[name].text if name in triage.ranks else "" for name in ("wrong_share", "predicted_dice")]

@@ -132,7 +132,10 @@ class WorstCases:
             unseen = case.error & (case.scores[OUR_SCORE] < UNSEEN_BELOW)
             volume = float(np.count_nonzero(unseen)) * case.prediction.voxel_mm3
             share = np.count_nonzero(unseen) / np.count_nonzero(case.error)
-            why = f"{volume:.0f} mm³ wrong at an error probability below {UNSEEN_BELOW:g}, {share:.0%} of what is wrong"
+            why = (
+                f"{volume:.0f} mm³ wrong at an error probability below {UNSEEN_BELOW:g}, {100 * share:.0f} % of what "
+                "is wrong"
+            )
             _keep(self.by_unseen, volume, name, why, case, image, unseen, "wrong and unseen")
 
     def include(self, other: "WorstCases") -> None:

@@ -229,7 +229,7 @@ def _intervals(result: Mapping[str, Any]) -> Table:
     rows = [
         [
             row["structure"],
-            f"{row['volume_interval']['level']:.0%}",
+            f"{100 * row['volume_interval']['level']:.0f} %",
             number(row["volume_interval"]["coverage"]),
             number(row["volume_interval"]["width"]),
             number(row["volume_interval"]["relative_width"]),

@@ -160,7 +160,7 @@ def _intervals(result: Mapping[str, Any]) -> list[str]:
         if entry.get("coverage") is not None and entry.get("relative_width") is not None
     ]
     return (
-        [f"Volume intervals hold the true volume, {held[0][1]['level']:.0%} promised: {', '.join(said)}."]
+        [f"Volume intervals hold the true volume, {100 * held[0][1]['level']:.0f} % promised: {', '.join(said)}."]
         if said
         else []
     )

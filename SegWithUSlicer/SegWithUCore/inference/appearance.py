@@ -142,8 +142,8 @@ def _contrast(f: ImageFeatures, block: Mapping[str, Any], channel: str) -> Devia
     return Deviation(
         NOTE,
         f"The {channel} image has {less_more} contrast than the training cases (the middle half of its voxels spans "
-        f"{f.middle_half:.0%} of the range of grey values; training cases {low:.0%} to {high:.0%}): the result need "
-        "not be worse.",
+        f"{100 * f.middle_half:.0f} % of the range of grey values; training cases {100 * low:.0f} % to "
+        f"{100 * high:.0f} %): the result need not be worse.",
         "contrast",
     )
 
@@ -152,11 +152,11 @@ def _grey_values(f: ImageFeatures, block: Mapping[str, Any], channel: str) -> De
     found = _distance(f, np.asarray(block["quantiles"]))
     if found <= block["quantile_distance"]:
         return None
+    most = 100 * block["quantile_distance"]
     return Deviation(
         NOTE,
         f"The grey values of the {channel} image are distributed unlike those of the training cases (on average "
-        f"{found:.0%} of their range away; training cases at most {block['quantile_distance']:.0%}): the result "
-        "need not be worse.",
+        f"{100 * found:.0f} % of their range away; training cases at most {most:.0f} %): the result need not be worse.",
         "grey values",
     )
 

@@ -133,8 +133,8 @@ def _middle(f: ImageFeatures, block: Mapping[str, Any], channel: str) -> Deviati
         return None
     return Deviation(
         WARNING,
-        f"The {channel} image is dark but for a few bright voxels (half of its voxels lie below {found:.0%} of its "
-        f"range of grey values; training cases at least {low:.0%}): look for bright artefacts, strong shading or "
-        "another contrast, or check the result with care.",
+        f"The {channel} image is dark but for a few bright voxels (half of its voxels lie below {100 * found:.0f} % of "
+        f"its range of grey values; training cases at least {100 * low:.0f} %): look for bright artefacts, strong "
+        "shading or another contrast, or check the result with care.",
         "grey values",
     )

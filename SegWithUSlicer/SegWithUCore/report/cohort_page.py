@@ -92,7 +92,7 @@ def _row(folder: Path, case: Mapping[str, Any]) -> _Row:
         quote(folder.name),
         f"{quote(folder.name)}/{PREVIEW_FILE}" if (folder / PREVIEW_FILE).is_file() else "",
         f"{quote(folder.name)}/report.html" if (folder / "report.html").is_file() else "",
-        "" if triage.wrong_share is None else f"{min(triage.wrong_share, 9.99):.0%}",
+        "" if triage.wrong_share is None else f"{100 * min(triage.wrong_share, 9.99):.0f} %",
         triage.sentences,
         [str(flag["sentence"]) for flag in case.get("flags") or []],
         [[row[0], row[1], row[-1]] for row in table.rows],

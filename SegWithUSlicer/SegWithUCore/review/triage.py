@@ -65,7 +65,7 @@ class Triage:
         """Say how the case ranks, for people."""
         said = []
         if (rank := self.ranks.get("wrong_share")) and self.wrong_share is not None:
-            what = "all of it" if self.wrong_share > 1 else f"{self.wrong_share:.0%}"
+            what = "all of it" if self.wrong_share > 1 else f"{100 * self.wrong_share:.0f} %"
             said.append(
                 f"The expected wrong volume, missed tissue included, is {what} of the segmented volume: larger than "
                 f"in {rank.text} calibration cases."

@@ -169,7 +169,7 @@ def _modality(survey: Survey, wishes: Wishes, choices: list[Choice]) -> str:
         return wishes.modality
     air = np.mean([min(facts.lowest) < AIR_HU and facts.whole_numbers for facts in survey.cases])
     if air > 0.5:
-        reason = f"whole numbers below {AIR_HU} in {air:.0%} of the images, as only air in a CT has"
+        reason = f"whole numbers below {AIR_HU} in {100 * air:.0f} % of the images, as only air in a CT has"
         choices.append(Choice("modality", "CT", reason))
         return "CT"
     choices.append(Choice("modality", "MR", "intensities have no unit (say --modality where that is wrong)"))

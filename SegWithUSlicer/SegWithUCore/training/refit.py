@@ -147,7 +147,8 @@ def _line_sentence(line: SiteLine | None, patients: int) -> str:
     )
     if line.is_better:
         share = weight(patients)
-        half = "" if share == 1 else f"; they count {share:.0%}, and in full from {FULL_WEIGHT_PATIENTS} patients on"
+        words = f"; they count {100 * share:.0f} %, and in full from {FULL_WEIGHT_PATIENTS} patients on"
+        half = "" if share == 1 else words
         return f"Error probability: fitted anew; {figures}{half}."
     if patients < LEAST_PATIENTS:
         return f"Error probability: the model's own stays; {_patients(patients)} are too few, give {LEAST_PATIENTS}."

@@ -29,7 +29,7 @@ def told(*structures: StructureMetrics, warnings: tuple[Deviation, ...] = (), ca
 def test_expected_volume_comes_with_its_interval_and_the_cases_behind_it() -> None:
     lines = told(OUTSIDE, LIVER)
     row = next(line for line in lines if line.startswith("liver"))
-    assert row.endswith("5.0% = 62 mm3")
+    assert row.endswith("5.0 % = 62 mm3")
     assert "1240 (1100 to 1400)" in row
     assert "0.91" in row
     assert "In brackets the 90 % interval of the true volume, from 27 calibration cases." in lines

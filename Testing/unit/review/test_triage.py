@@ -38,7 +38,7 @@ def test_the_share_counts_missed_tissue_and_is_ranked() -> None:
     assert {name: rank.text for name, rank in found.ranks.items()} == {
         "wrong_share": "2 of 3", "predicted_dice": "2 of 3", "wrong_mm3": "2 of 3",
     }  # fmt: skip
-    assert "30% of the segmented volume: larger than in 2 of 3 calibration cases" in found.sentences[0]
+    assert "30 % of the segmented volume: larger than in 2 of 3 calibration cases" in found.sentences[0]
     assert "is 0.82: lower than in 2 of 3" in found.sentences[1]
 
 
