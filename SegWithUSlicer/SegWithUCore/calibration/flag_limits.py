@@ -30,7 +30,7 @@ BAD_SHARE = 0.2
 """Where the user does not say what is bad: the cases of lowest Dice, this share of them."""
 SIGNIFICANT = 0.05
 """Chance, at most, that a figure which says nothing would order the cases as well."""
-AGREEING = 0.2
+AGREEING = 0.1
 """The same among the network's own cases alone, where others say the most."""
 LEAST_CASES = 17
 """Fewer have less than four bad ones, a fifth of them, and no limit keeps the bound of a fifth then; nor have they

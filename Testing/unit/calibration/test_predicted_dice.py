@@ -6,6 +6,8 @@ from scipy.optimize import minimize_scalar
 
 from SegWithUCore.calibration.predicted_dice import MINIMUM_CASES, DicePairs, PredictedDice, fit_predicted_dice
 
+PAIR = ("confidence", "dice")
+
 
 def following(count: int, seed: int, noise: float = 0.01, slope: float = 0.5, base: float = 0.4) -> DicePairs:
     """Cases whose Dice follows the soft Dice."""
@@ -105,3 +107,20 @@ def test_a_model_of_before_keeps_its_lines() -> None:
     }  # fmt: skip
     line = PredictedDice.from_json(earlier)
     assert (line(0.8), line.informative, line.structures) == (pytest.approx(0.82), True, 1)
+
+
+def test_what_holds_of_other_networks_only_is_not_called_informative() -> None:
+    """Fold networks whose soft Dice follows their Dice, beside a network whose soft Dice says nothing."""
+    found = []
+    for own in (saying_nothing, following):
+        count = 0
+        for seed in range(20):
+            parts = [own(27, seed), *(following(42, 100 * seed + fold) for fold in (1, 2, 3))]
+            both = DicePairs(*(np.concatenate([getattr(part, name) for part in parts]).tolist() for name in PAIR))
+            networks = [None] * 27 + [f"fold{fold}" for fold in (1, 2, 3) for _ in range(42)]
+            weights = [1.0 if network is None else 0.5 for network in networks]
+            line = fit_predicted_dice({1: both}, None, weights, networks).lines[1]
+            assert line.informative == (line.difference_high < 0)
+            count += line.informative
+        found.append(count)
+    assert found[0] <= 5 and found[1] == 20
