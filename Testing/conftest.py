@@ -1,5 +1,6 @@
 """What all tests share: where real data lies, surroundings of their own, cases made once, and the rule of CI."""
 
+import gc
 import os
 import signal
 import subprocess
@@ -62,6 +63,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     tests = Counter(item.path for item in items)
     items.sort(key=lambda item: (item.path not in slow, item.path not in slow and -tests[item.path]))
+
+
+def pytest_collection_finish() -> None:
+    """Keep what was imported out of garbage collections: they took 5 % of a process's time."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

@@ -108,11 +108,16 @@ def _forked(arguments: list[str], log: str) -> int:
 
 def serve() -> None:
     """Answer until stdin closes."""
+    import jsonschema  # noqa: F401 - this and what follows is imported so that forked processes need not (8 s each)
     import torch
 
+    import SegWithUCore.cli.__main__
+    import SegWithUCore.cli.segment
     import SegWithUCore.imaging.reader_process
     import SegWithUCore.inference.cohort
-    import SegWithUCore.inference.failed_cases  # noqa: F401 - imported so that forked processes need not
+    import SegWithUCore.inference.engines.torch_engine
+    import SegWithUCore.inference.failed_cases
+    import SegWithUCore.models.bundle_network  # noqa: F401
 
     torch.set_num_threads(1)
     for line in sys.stdin:

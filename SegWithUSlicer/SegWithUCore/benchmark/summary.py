@@ -11,7 +11,7 @@ import torch
 from .. import __version__
 from ..errors import UsageError
 from ..evaluation.summary import finite, spread
-from ..metrics.bootstrap import metric_interval, paired_bootstrap
+from ..metrics.bootstrap import paired_bootstrap, ratio_interval
 from .baselines.base import Baseline
 from .baselines.heads import Head
 from .benchmark import REFITTED, Benchmark, BenchmarkResult, RowMetrics
@@ -118,18 +118,12 @@ def _difference(row: RowMetrics, against: RowMetrics, title: str, groups: Sequen
     if not there.any():
         return None
     difference = paired_bootstrap(ours.tolist(), theirs.tolist(), groups=groups)
-
-    def relative(chosen: np.ndarray) -> float:
-        kept = chosen[there[chosen]]
-        below = float(theirs[kept].sum())
-        return float(ours[kept].sum()) / below - 1 if below else float("nan")
-
-    ratio = metric_interval(relative, groups)
+    ratio = ratio_interval(ours.tolist(), theirs.tolist(), groups)
     return {
         "mean": finite(difference.mean),
         "low": finite(difference.low),
         "high": finite(difference.high),
-        "relative": {"mean": finite(ratio.mean), "low": finite(ratio.low), "high": finite(ratio.high)},
+        "relative": {name: finite(getattr(ratio, name) - 1) for name in ("mean", "low", "high")},
     }
 
 

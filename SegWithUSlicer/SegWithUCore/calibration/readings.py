@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from scipy.special import expit, logit
 
-from ..metrics.bootstrap import Interval, metric_interval
+from ..metrics.bootstrap import Interval, ratio_interval
 from .site_line import CENTRES, LEAST_PATIENTS, ErrorCounts
 
 LEVELS = (0.05, 0.1, 0.25, 0.5)
@@ -93,19 +93,12 @@ def reading(patients: Mapping[Hashable, ErrorCounts], level: float = HEADLINE) -
         nothing = Interval(float("nan"), float("nan"), float("nan"))
         return Reading(level, 0, 0, float("nan"), nothing, nothing)
     voxels, errors, read = sums.T
-
-    def observed(rows: np.ndarray) -> float:
-        return float(errors[rows].sum() / voxels[rows].sum())
-
-    def excess(rows: np.ndarray) -> float:
-        return float((errors[rows] - read[rows]).sum() / voxels[rows].sum())
-
     groups = range(len(sums))
     return Reading(
         level,
         int(voxels.sum()),
         len(sums),
         float(read.sum() / voxels.sum()),
-        metric_interval(observed, groups),
-        metric_interval(excess, groups),
+        ratio_interval(errors.tolist(), voxels.tolist(), groups),
+        ratio_interval((errors - read).tolist(), voxels.tolist(), groups),
     )

@@ -9,7 +9,7 @@ from monai.metrics import compute_surface_dice
 from scipy.ndimage import distance_transform_cdt, distance_transform_edt
 from scipy.stats import spearmanr
 
-from SegWithUCore.metrics.bootstrap import mean_interval, metric_interval, paired_bootstrap
+from SegWithUCore.metrics.bootstrap import mean_interval, metric_interval, paired_bootstrap, ratio_interval
 from SegWithUCore.metrics.boundary import Band, boundary_voxels, distance_in_slices, distance_to_boundary
 from SegWithUCore.metrics.case_level import (
     case_augrc,
@@ -105,6 +105,22 @@ def test_any_figure_has_an_interval_over_patients() -> None:
     assert (found.low, found.high) == pytest.approx((plain.low, plain.high), abs=0.03)
     assert np.isnan(mean_interval([np.nan]).mean)
     assert mean_interval([1.0, np.nan, 3.0]).mean == 2
+
+
+def test_a_ratio_of_sums_has_the_interval_of_any_figure() -> None:
+    above, below = np.random.default_rng(4).uniform(0, 1, (2, 40))
+    above[13] = below[25] = np.nan
+    below[:10] = 0.0  # of the first patient: where only they are drawn there is no ratio
+    groups = np.repeat(np.arange(4), 10).tolist()
+
+    def ratio(cases: np.ndarray) -> float:
+        kept = cases[np.isfinite(above[cases]) & np.isfinite(below[cases])]
+        return float(above[kept].sum() / below[kept].sum()) if below[kept].any() else float("nan")
+
+    slow, quick = metric_interval(ratio, groups), ratio_interval(above.tolist(), below.tolist(), groups)
+    assert (quick.mean, quick.low, quick.high) == pytest.approx((slow.mean, slow.low, slow.high), rel=1e-12)
+    nothing = ratio_interval([1.0], [0.0], ["only"])
+    assert np.isnan([nothing.mean, nothing.low, nothing.high]).all()
 
 
 def segmentation() -> np.ndarray:
