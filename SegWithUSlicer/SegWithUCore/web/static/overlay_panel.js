@@ -95,7 +95,7 @@ export class OverlayPanel {
                 element("th", { scope: "row" }, this.makeName(structure)),
                 element(
                     "td",
-                    { class: "number" },
+                    { class: "number range" },
                     volumeText(structure.volume_mm3),
                     ...expectedText(structure)
                         .split(" (")
