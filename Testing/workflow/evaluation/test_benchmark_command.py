@@ -182,9 +182,7 @@ def test_a_killed_benchmark_goes_on_where_it_stopped_and_ends_alike(
     assert not [name for name in entries(killed) if ".segwithu-" in name or name.endswith(".lock")]
 
 
-def test_a_cancelled_benchmark_says_so_and_can_be_gone_on_with(
-    segwithu: Command, split: Path, tmp_path: Path
-) -> None:
+def test_a_cancelled_benchmark_says_so_and_can_be_gone_on_with(segwithu: Command, split: Path, tmp_path: Path) -> None:
     model, output = tiny_bundle(tmp_path / "m"), tmp_path / "out"
     process = child(*arguments(split, model, output, *QUICK))
     deadline = time.monotonic() + 120
