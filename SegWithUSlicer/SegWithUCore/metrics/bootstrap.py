@@ -84,7 +84,7 @@ def metric_interval(
 def ratio_interval(
     above: Sequence[float], below: Sequence[float], groups: Sequence[Hashable], draws: int = 1000, seed: int = 0
 ) -> Interval:
-    """Ratio of two sums over cases, with the interval that `metric_interval` gives, a hundred times as quickly.
+    """Ratio of two sums over cases, with the interval that `metric_interval` gives, ten times as quickly.
 
     Args:
         above, below: of each case; a case without one of them (NaN) adds nothing.
