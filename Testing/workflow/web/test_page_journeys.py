@@ -110,6 +110,18 @@ def test_a_worklist_of_three_is_reviewed_by_keys_alone(cases: Path, visit: Opene
     assert lines_of(cases / CASES[0], "Ana")[-1]["event"] == "closed"
 
 
+def test_the_table_of_structures_is_whole_on_all_but_tablets(cases: Path, visit: Opener) -> None:
+    """Its last column once ran out of its panel on screens between 1180 and 1305 pixels wide."""
+    with served(cases) as server:
+        window = visit(server.gate.link)
+        window.open_case(CASES[0])
+        for width in (1180, 1280, 1304, 1366, 1920):
+            window.page.set_viewport_size({"width": width, "height": 800})
+            box = window.page.locator(".table-box")
+            assert box.evaluate("box => box.scrollWidth - box.clientWidth") == 0, width
+            assert box.evaluate("box => box.querySelectorAll('td.above').length") == 2
+
+
 def _check_readout(window: Visit, folder: Path) -> None:
     """Move the threshold; what is written must be what Slicer's panel writes."""
     case = read_description(folder)
