@@ -1,17 +1,42 @@
 """What goes wrong in ways a user can act on.
 
-Every message is one sentence that names the file or option, the value found and what to do.
+Every message is one sentence that names the file or option, the value found and what to do. Its code, such as
+`[truncated-file]`, ends it.
 """
 
 import contextlib
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
+_CODE = re.compile(r"\[([a-z][a-z0-9]*(?:-[a-z0-9]+)+)\]")
+
+
+def code_of(message: str) -> str:
+    """Return the error code that a message holds in brackets, such as `truncated-file`; empty if it holds none."""
+    codes = _CODE.findall(message)
+    return codes[-1] if codes else ""
+
 
 class SegWithUError(Exception):
-    """A failure with a message meant for the user; the command line exits with `exit_code`."""
+    """A failure with a message meant for the user; the command line exits with `exit_code`.
+
+    Args:
+        message: one sentence.
+        code: names the kind of failure in two or more lower-case words joined by hyphens, such as `truncated-file`. It
+            stays the same when the sentence is rephrased, so tests and scripts look at it. It ends the message in
+            brackets: a message passes through processes, tables and logs that know nothing of this class.
+    """
 
     exit_code = 1
+
+    def __init__(self, message: str = "", code: str = "") -> None:
+        super().__init__(f"{message} [{code}]" if code else message)
+
+    @property
+    def code(self) -> str:
+        """The error code, empty if there is none."""
+        return code_of(str(self))
 
 
 class InputError(SegWithUError):

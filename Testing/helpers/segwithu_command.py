@@ -17,6 +17,7 @@ from kept_reader import kept_reader
 from repository import ROOT
 
 from SegWithUCore.cli.__main__ import main
+from SegWithUCore.errors import code_of
 from SegWithUCore.models.bundle import Bundle, HeadSpec, read_bundle, with_head, write_bundle_json
 from SegWithUCore.models.bundle_network import empty_network, write_weights
 from SegWithUCore.network.backbone_spec import dynunet_spec
@@ -43,6 +44,11 @@ class Outcome:
     def messages(self) -> list[str]:
         """The lines of stderr that are no progress."""
         return [line for line in self.err.splitlines() if line and not _PROGRESS.match(line)]
+
+    @property
+    def error_codes(self) -> list[str]:
+        """The error codes in stderr, in order, such as `truncated-file`."""
+        return [code_of(line) for line in self.messages if code_of(line)]
 
     @property
     def events(self) -> list[dict[str, object]]:
@@ -107,7 +113,8 @@ def one_sentence(outcome: Outcome, *words: str, code: int = 1) -> str:
     """Check that a call failed with one clear sentence that holds all `words`; returns the sentence."""
     assert outcome.code == code, f"exit code {outcome.code}, printed {outcome.err}"
     assert len(outcome.messages) == 1, f"not one line: {outcome.messages}"
-    sentence = outcome.messages[0]
+    code_at_end = re.compile(r" \[[a-z0-9-]+\]$")
+    sentence = code_at_end.sub("", outcome.messages[0])
     assert sentence.startswith("segwithu: "), sentence
     assert sentence.endswith((".", ".)")), f"no full stop: {sentence}"
     assert "segwithu: unexpected " not in sentence, f"the last resort: {sentence}"
@@ -116,6 +123,14 @@ def one_sentence(outcome: Outcome, *words: str, code: int = 1) -> str:
         assert word in sentence, f"'{word}' is missing in: {sentence}"
     assert outcome.out == "", f"results printed: {outcome.out}"
     return sentence
+
+
+def refused(outcome: Outcome, error_code: str, *named: str | Path, code: int = 1) -> None:
+    """Check that a call failed with one error of this code whose message names all of `named`, whatever its wording."""
+    assert outcome.code == code, f"exit code {outcome.code}, printed {outcome.err}"
+    assert outcome.error_codes == [error_code], f"printed {outcome.err}"
+    for name in named:
+        assert str(name) in outcome.err, f"{name} is not named: {outcome.err}"
 
 
 def entries(folder: Path) -> list[str]:

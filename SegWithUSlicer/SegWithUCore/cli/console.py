@@ -13,6 +13,7 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from typing import Any, TextIO
 
+from ..errors import code_of
 from ..progress import Progress, seconds_left
 
 PLAIN_INTERVAL_S = 10.0
@@ -57,8 +58,9 @@ class Console:
         self.step("", {"event": "started", "pid": os.getpid()})
 
     def error(self, text: str, **data: str) -> None:
-        """Print a failure, in one sentence; `data` says more for machines."""
-        self._print(f"segwithu: {terminal_line(text)}", {"event": "error", "text": text, **data}, self.err)
+        """Print a failure, in one sentence; `data` and the code of the error say more for machines."""
+        fields = {"event": "error", "text": text, "code": code_of(text), **data}
+        self._print(f"segwithu: {terminal_line(text)}", fields, self.err)
 
     def trace(self, error: BaseException | str) -> None:
         """Python's traceback of an error, or its text, for those who look for its cause."""
