@@ -25,6 +25,7 @@ from monai.transforms import (
 from torch.nn import functional
 
 from .dataset import PreparedCase
+from .other_acquisitions import LargerBox, OtherAcquisition
 
 SLIGHT_TURN = 0.5
 """Largest angle in radians where windows are not turned by any angle."""
@@ -158,7 +159,11 @@ def thick_axis_of(cases: Sequence[PreparedCase]) -> int | None:
 
 
 def augmentation(
-    mirror_axis: int | None = None, thick: int | None = None, any_turn: bool = False, scaled: bool = False
+    mirror_axis: int | None = None,
+    thick: int | None = None,
+    any_turn: bool = False,
+    scaled: bool = False,
+    other_acquisitions: bool = False,
 ) -> Compose:
     """Spatial and intensity transforms for MRI.
 
@@ -170,8 +175,10 @@ def augmentation(
         any_turn: turn half of the windows by any angle, as nnU-Net does with thick slices, and the rest as otherwise.
         scaled: windows come turned and scaled already, from `ScaledWindows`: only mirror them and change their grey
             values.
+        other_acquisitions: also show windows as other scanners, protocols, preprocessing and boxes would, turned twice
+            as far; for images with voxels that are nearly cubes.
     """
-    usual = turning(0.25 if thick is None else 0.5, thick)
+    usual = turning(0.25 if thick is None and not other_acquisitions else 0.5, thick)
     spatial = OneOf([usual, turning(math.pi, thick)]) if any_turn else usual
     moved = [] if scaled else [spatial]
     blur = [(0.3, 0.9)] * 3
@@ -186,7 +193,10 @@ def augmentation(
         *coarse,
         RandGaussianNoised(["image"], prob=0.3, std=0.15),
     ]
-    return Compose([*mirroring(mirror_axis).transforms, *moved, *intensity])
+    mirrored = mirroring(mirror_axis).transforms
+    if other_acquisitions:
+        return Compose([*mirrored, LargerBox(0.4), *moved, OtherAcquisition()])
+    return Compose([*mirrored, *moved, *intensity])
 
 
 def turning(angle: float, thick: int | None) -> RandAffined:

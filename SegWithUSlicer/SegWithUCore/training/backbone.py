@@ -169,7 +169,7 @@ def _sampler_of(recipe: Recipe, train: Sequence[PreparedCase]) -> WindowSampler:
     window = training_window(recipe, settings)
     thick, scale, any_turn = thick_axis_of(train), settings.scale, settings.any_turn
     scaled = None if scale is None else ScaledWindows(window, (scale[0], scale[1]), thick, any_turn)
-    transform = augmentation(axis, thick, any_turn, scaled is not None)
+    transform = augmentation(axis, thick, any_turn, scaled is not None, settings.other_acquisitions)
     return WindowSampler(train, window, settings.seed, transform, scaled)
 
 

@@ -26,6 +26,8 @@ class BackboneTraining:
         average_decay: of the exponential moving average of the weights, the ones that are kept.
         mirror: exchange left and right at random (only where labels have no side).
         any_turn: turn half of the windows by any angle; for images that do not all lie alike. It takes longer to learn.
+        other_acquisitions: change windows as other scanners, protocols, skull stripping, cut fields of view and larger
+            boxes would (see `OtherAcquisition`); for images with voxels that are nearly cubes.
         scale: smallest and largest factor by which windows enlarge what they show, cut out of the whole case already
             turned and scaled (see `ScaledWindows`); None cuts windows along the axes and stretches them a little.
         precision: "float32", or "bfloat16" for forward passes under autocast, which is faster
@@ -45,6 +47,7 @@ class BackboneTraining:
     deep_supervision_heads: int = 2
     mirror: bool = True
     any_turn: bool = False
+    other_acquisitions: bool = False
     scale: Sequence[float] | None = None
     precision: str = "float32"
     validate_every: int = 2
