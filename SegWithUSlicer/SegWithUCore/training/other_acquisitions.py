@@ -22,7 +22,7 @@ CLOSEST_STRIP, FARTHEST_STRIP = 3.0, 15.0
 """Distance in voxels from the structures at which tissue ends in a skull-stripped image."""
 
 
-class LargerBox(RandomizableTransform):
+class LargerBox(RandomizableTransform):  # type: ignore[misc]  # MONAI has no types
     """Continue a case beyond its borders, as a box that was drawn larger would show it.
 
     Cases of a data set that was cut to boxes end a few voxels beyond the structure. A network that never saw what lies
@@ -59,7 +59,7 @@ class LargerBox(RandomizableTransform):
         return sample
 
 
-class OtherAcquisition(RandomizableTransform):
+class OtherAcquisition(RandomizableTransform):  # type: ignore[misc]
     """Change a window as another acquisition would: sharpness, slice thickness, shading, contrast, noise, cut, strip.
 
     Each change is drawn by itself. Where tissue is removed (skull stripping, a cut field of view) the window is
