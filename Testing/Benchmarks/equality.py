@@ -4,11 +4,10 @@
     git worktree add --detach ../old COMMIT
     python Testing/Benchmarks/equality.py --old ../old --new . --work ../runs/equality [--only segment export]
 
-Each checkout runs the same commands (`JOURNEY`) in a folder of its own, on the same machine with the same packages and
-one thread. Then every file that either wrote is compared: images by grid and voxels, NumPy arrays by values, JSON and CSV by
-values, all else by text. What must differ between two runs (times, paths, versions) is left out by name: `VOLATILE`.
-A difference is printed with file, place and both values; exit status 1 if there is any. Outputs of `--old` are kept and
-used again.
+Each checkout runs the same commands (`journey`) in a folder of its own, on the same machine with the same packages and
+one thread. Then every file that either wrote is compared: images by grid and voxels, JSON and CSV by values, all else
+by text. What must differ between two runs (times, paths, versions) is left out: `VOLATILE`, `PASSING`. A difference is
+printed with file, place and both values; exit status 1 if there is any. Outputs of `--old` are kept and used again.
 """
 
 import argparse
@@ -28,13 +27,16 @@ import SimpleITK as sitk
 
 DATA = Path(os.environ.get("SEGWITHU_DATA", "../shared/data")).resolve()
 VOLATILE = re.compile(
-    r"created|modified|written|begun|ended|finished|time|date|seconds|duration|elapsed|version|path|source|host|process|pid|memory"
+    r"timings|created|modified|written|begun|ended|finished|time|date|seconds|duration|elapsed|version|path|source|host|process|pid|memory"
     r"|uid|engine_reason|threads|python|platform|commit|case_id|model_sha256|sha256|folder",
     re.IGNORECASE,
 )
 """Keys of JSON and columns of tables whose values belong to a run and not to a result."""
-TIMES = re.compile(
-    r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d)?(\.\d+)?(Z|[+-]\d\d:\d\d)?|\d+(\.\d+)? (s|ms|seconds|minutes|min)\b|[0-9a-f]{40,64}"
+PASSING = re.compile(
+    r"(/[\w.-]+)+/(old|new)(?=/)"  # the checkouts
+    r"|\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d)?(\.\d+)?(Z|[+-]\d\d:\d\d)?"
+    r"|\d+(\.\d+)? (s|ms|seconds|minutes|min|h|cases an hour)\b"
+    r"|[0-9a-f]{40,64}"
 )
 TEST_CASES = ["hippocampus_003", "hippocampus_004", "hippocampus_007", "hippocampus_008"]
 TRAIN_CASES = ["hippocampus_006", "hippocampus_017", "hippocampus_035", "hippocampus_075"]
@@ -49,7 +51,18 @@ def journey(root: Path) -> dict[str, list[list[str]]]:
     return {
         "segment": [
             ["segment", "images", "--each", *model, "--output", "results", *one_thread],
-            ["segment", sample, *model, roi, "--output", "sample_openvino", "--engine", "openvino", "--include-image", *one_thread],
+            [
+                "segment",
+                sample,
+                *model,
+                roi,
+                "--output",
+                "sample_openvino",
+                "--engine",
+                "openvino",
+                "--include-image",
+                *one_thread,
+            ],
             ["segment", sample, *model, roi, "--output", "sample_torch", "--engine", "torch", *one_thread],
             ["segment", sample, *model, roi, "--output", "sample_paper", "--head", "paper", *one_thread],
             ["segment", "images", "--each", *model, "--output", "resumed", "--part", "1/2", *one_thread],
@@ -63,13 +76,28 @@ def journey(root: Path) -> dict[str, list[list[str]]]:
         ],
         "export": [
             ["export", "results", "--output", "export"],
-            ["export", "results", "--anonymous", "--output", "anonymous"],
-            ["export", "results", "--page", "--with-image", "--output", "pages"],
+            [
+                "export",
+                "results/hippocampus_003",
+                "--anonymous",
+                "--output",
+                "anonymous",
+            ],  # one case: their order is drawn
+            ["export", "results/hippocampus_003", "--page", "--with-image", "--output", "pages"],
         ],
         "evaluate": [
             ["evaluate", *model, "--cases", "table/split.csv:test", "--output", "evaluate.json", *one_thread],
             ["check-calibration", *model, "--cases", "table/split.csv:test", *one_thread],
-            ["calibrate", *model, "--cases", "table/split.csv:test", "--allow-seen-cases", "--output", "calibrated", *one_thread],
+            [
+                "calibrate",
+                *model,
+                "--cases",
+                "table/split.csv:test",
+                "--allow-seen-cases",
+                "--output",
+                "calibrated",
+                *one_thread,
+            ],
             ["models", "show", "hippocampus"],
         ],
         "train": [
@@ -142,7 +170,7 @@ def file_differences(old: Path, new: Path) -> Iterator[str]:
     elif name.endswith((".npy", ".npz", ".safetensors", ".png", ".bin", ".zip")):
         yield "the bytes differ"
     else:
-        texts = [TIMES.sub("#", p.read_text(encoding="utf-8", errors="replace")) for p in (old, new)]
+        texts = [PASSING.sub("#", p.read_text(encoding="utf-8", errors="replace")) for p in (old, new)]
         if texts[0] != texts[1]:
             pairs = zip(texts[0].splitlines(), texts[1].splitlines(), strict=False)
             first = next(((a, b) for a, b in pairs if a != b), ("", "one is longer"))
@@ -176,7 +204,7 @@ def value_differences(place: str, old: Any, new: Any) -> Iterator[str]:
         for number, (one, other) in enumerate(zip(old, new, strict=True)):
             yield from value_differences(f"{place}/{number}", one, other)
     elif isinstance(old, str) and isinstance(new, str):
-        if TIMES.sub("#", old) != TIMES.sub("#", new):
+        if PASSING.sub("#", old) != PASSING.sub("#", new):
             yield f"{place}: {old[:200]!r} became {new[:200]!r}"
     elif old != new:
         yield f"{place}: {str(old)[:200]} became {str(new)[:200]}"
@@ -192,12 +220,17 @@ def main() -> int:
     parser.add_argument("--keep-new", action="store_true", help="do not run the new one again where its outputs exist")
     options = parser.parse_args()
     old, new = (options.work.resolve() / name for name in ("old", "new"))
+    for name, root in (("old", options.old), ("new", options.new)):  # checkouts whose paths look alike in texts
+        options.work.joinpath("roots").mkdir(parents=True, exist_ok=True)
+        link = options.work / "roots" / name
+        link.unlink(missing_ok=True)
+        link.symlink_to(root.resolve())
     options.work.mkdir(parents=True, exist_ok=True)
     if not options.keep_new:
         shutil.rmtree(new, ignore_errors=True)
     python = sys.executable
-    run_all(options.old.resolve(), old, options.only, python)
-    run_all(options.new.resolve(), new, options.only, python)
+    run_all(options.work.resolve() / "roots/old", old, options.only, python)
+    run_all(options.work.resolve() / "roots/new", new, options.only, python)
     found = list(differences(old, new))
     print(*found, sep="\n")
     print(f"{len(found)} differences in {sum(p.is_file() for p in old.rglob('*'))} files")
