@@ -33,7 +33,7 @@ VOLATILE = re.compile(
 )
 """Keys of JSON and columns of tables whose values belong to a run and not to a result."""
 PASSING = re.compile(
-    r"(/[\w.-]+)+/(old|new)(?=/)"  # the checkouts
+    r"(/[\w.-]+)+/(old|new)(?=/)|(/[\w.-]+)+(?=/Resources/)"  # the checkouts
     r"|\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d)?(\.\d+)?(Z|[+-]\d\d:\d\d)?"
     r"|\d+(\.\d+)? (s|ms|seconds|minutes|min|h|cases an hour)\b"
     r"|[0-9a-f]{40,64}"
