@@ -1,20 +1,13 @@
 """Files that come from outside: regular files of a known size, never a pipe or device that blocks or does not end."""
 
 import os
-import stat
 from pathlib import Path
 
 from .errors import InputError
+from .folder_entries import FETCH, EntryKind, entry_kind
 
 LONGEST_NAME_BYTES, LONGEST_PATH_BYTES = 255, 4096
 """What file systems take; Windows takes less unless it is set otherwise, and says so itself."""
-_KINDS = {
-    stat.S_IFDIR: "a folder",
-    stat.S_IFIFO: "a pipe (FIFO)",
-    stat.S_IFSOCK: "a socket",
-    stat.S_IFCHR: "a device",
-    stat.S_IFBLK: "a device",
-}
 
 
 def regular_file(path: Path, wanted: str = "give a file", maximum_bytes: int | None = None) -> os.stat_result:
@@ -32,17 +25,20 @@ def regular_file(path: Path, wanted: str = "give a file", maximum_bytes: int | N
     """
     try:
         found = path.stat()
-    except (FileNotFoundError, NotADirectoryError):
-        raise InputError(f"{path} does not exist: check the path.") from None
     except ValueError as error:  # a NUL character
         raise InputError(f"{str(path)!r} is no path: {error}; {wanted}.") from None
     except OSError as error:
+        kind = entry_kind(path)
+        if kind in (EntryKind.LINK_TO_NOTHING, EntryKind.LINK_TO_ITSELF):
+            raise InputError(f"{path} is {kind}: {FETCH}, or {wanted}.", code="link-to-nothing") from None
+        if kind is EntryKind.ABSENT:
+            raise InputError(f"{path} does not exist: check the path.", code="no-such-file") from None
         raise InputError(f"{path} cannot be read ({error.strerror}): check the path and its permissions.") from error
-    if not stat.S_ISREG(found.st_mode):
-        kind = _KINDS.get(stat.S_IFMT(found.st_mode), "no regular file")
-        raise InputError(f"{path} is {kind}: {wanted}.")
-    if not os.access(path, os.R_OK):
+    kind = entry_kind(path)
+    if kind is EntryKind.UNREADABLE:
         raise InputError(f"{path} cannot be read: check its permissions.")
+    if kind is not EntryKind.FILE:
+        raise InputError(f"{path} is {kind}: {wanted}.", code="no-regular-file")
     if maximum_bytes is not None and found.st_size > maximum_bytes:
         raise InputError(
             f"{path} has {found.st_size} bytes, more than the {maximum_bytes} that such a file may have: {wanted}."

@@ -10,6 +10,7 @@ import pytest
 
 from SegWithUCore.csv_files import csv_text, read_csv, write_csv
 from SegWithUCore.errors import InputError
+from SegWithUCore.folder_entries import EntryKind, check_entries, entry_kind
 from SegWithUCore.input_files import read_bounded, regular_file
 from SegWithUCore.strict_json import parse_json, read_json, read_json_object, to_json
 
@@ -24,6 +25,35 @@ def test_only_regular_files_are_opened(tmp_path: Path) -> None:
             regular_file(tmp_path / name)
     with pytest.raises(InputError, match="device"):
         read_bounded(Path("/dev/zero"), 10)
+
+
+def test_an_entry_that_cannot_be_opened_is_not_taken_for_absent(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"1")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "linked").symlink_to("file")
+    (tmp_path / "annexed").symlink_to("../.git/annex/gone")
+    (tmp_path / "beneath").symlink_to("file/below")
+    (tmp_path / "loop").symlink_to("loop")
+    os.mkfifo(tmp_path / "pipe")
+    wanted = {
+        "file": EntryKind.FILE,
+        "folder": EntryKind.FOLDER,
+        "linked": EntryKind.FILE,
+        "annexed": EntryKind.LINK_TO_NOTHING,
+        "beneath": EntryKind.LINK_TO_NOTHING,
+        "loop": EntryKind.LINK_TO_ITSELF,
+        "pipe": EntryKind.PIPE,
+        "gone": EntryKind.ABSENT,
+    }
+    assert {name: entry_kind(tmp_path / name) for name in wanted} == wanted
+    for name in ("annexed", "loop"):
+        with pytest.raises(InputError, match=name) as refusal:
+            regular_file(tmp_path / name)
+        assert refusal.value.code == "link-to-nothing"
+    check_entries([tmp_path / "file", tmp_path / "folder", tmp_path / "linked"], "images")
+    with pytest.raises(InputError, match="annexed") as refusal:
+        check_entries([tmp_path / name for name in ("file", "annexed", "pipe")], "images")
+    assert refusal.value.code == "entries-not-openable"
 
 
 def test_a_file_above_the_limit_is_refused_with_both_sizes(tmp_path: Path) -> None:
