@@ -2,17 +2,20 @@
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from ..errors import InputError
 
 _SHOWN = 80
+_NUMBER = re.compile(r"\s*[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?\s*", re.ASCII)
+_MILLIMETRES = {"", "?", "???", "none", "mm", "millimeter", "millimeters", "millimetre", "millimetres"}
+"""How headers write mm, or that they do not know the unit."""
 
 
-def unreadable(path: Path, reason: str) -> InputError:
+def unreadable(path: Path, reason: str, code: str = "") -> InputError:
     """Make the error about a damaged file, or one that is no image."""
-    return InputError(f"{path} cannot be read as an image ({reason}): give a whole NIfTI, NRRD or MHA file.")
+    return InputError(f"{path} cannot be read as an image ({reason}): give a whole NIfTI, NRRD or MHA file.", code)
 
 
 def excerpt(text: str) -> str:
@@ -52,10 +55,22 @@ class HeaderFields:
         """Make the error about a value that cannot be."""
         return unreadable(self.path, f"its header has '{name}{self._mark}{excerpt(self._values[name])}'")
 
-    def unsupported(self, name: str, remedy: str) -> InputError:
+    def unsupported(self, name: str, remedy: str, code: str = "") -> InputError:
         """Make the error about a value that may be right, but is not read here."""
         entry = f"'{name}{self._mark}{excerpt(self._values[name])}'"
-        return InputError(f"{self.path} has {entry} in its header, which is not read here: {remedy}.")
+        return InputError(f"{self.path} has {entry} in its header, which is not read here: {remedy}.", code)
+
+    def check_units(self, name: str, units: Iterable[str]) -> None:
+        """Refuse lengths that are not in mm: Slicer takes them for mm, so a converted image would lie elsewhere there.
+
+        Args:
+            units: of the axes in space, as the field `name` gives them; an empty one says nothing.
+
+        Raises:
+            InputError: one is another unit.
+        """
+        if not all(unit.strip().lower() in _MILLIMETRES for unit in units):
+            raise self.unsupported(name, "save it with lengths in mm", code="units-not-mm")
 
     def wholes(self, name: str, count: int, least: int) -> list[int]:
         """`count` whole numbers, each `least` at least.
@@ -108,6 +123,17 @@ class HeaderFields:
 def real(word: str) -> float:
     """Parse a number; NaN for anything else."""
     try:
-        return float(word)
+        return strict_number(word)
     except ValueError:
         return math.nan
+
+
+def strict_number(text: str) -> float:
+    """Parse a decimal number as other programs read it; `float` also takes `1_0`, `nan` and digits of other scripts.
+
+    Raises:
+        ValueError: it is anything else, or too large for a number.
+    """
+    if not _NUMBER.fullmatch(text) or not math.isfinite(number := float(text)):
+        raise ValueError(f"{text!r} is no decimal number")
+    return number
