@@ -14,7 +14,7 @@ from ..errors import InputError, SegWithUError
 from ..imaging.header_peek import grid_notes
 from ..imaging.input_reader import IN_THIS_PROCESS, InputReader
 from ..imaging.inputs import GivenCase, cases_in, find_input
-from ..imaging.volume import check_same_grid, grid_facts, read_file
+from ..imaging.volume import check_same_grid, coarse_notes, grid_facts, read_file
 from .case_file import CASE_FILE, DAMAGED, SEGMENTATION_FILE, case_folders, read_case
 from .case_image import OutsideError, image_path, is_there, trusted_path, voxel_hash
 from .contents import checked_file
@@ -115,7 +115,8 @@ def check_input(case: GivenCase, kind: str, reader: InputReader = IN_THIS_PROCES
         images = [reader.read(path) for path in paths]
         for path, image in zip(paths[1:], images[1:], strict=True):
             check_same_grid(path, image, paths[0], images[0])
-        notes = tuple(dict.fromkeys(f"{path}: {note}" for path in paths for note in grid_notes(path)))
+        found = [(path, [*grid_notes(path), *coarse_notes(image)]) for path, image in zip(paths, images, strict=True)]
+        notes = tuple(dict.fromkeys(f"{path}: {note}" for path, sentences in found for note in sentences))
     except SegWithUError as error:
         return Checked(source, kind, Outcome.REFUSED, (str(error),))
     facts = {"grid": grid_facts(images[0]), "voxels_sha256": voxel_hash(images[0])}

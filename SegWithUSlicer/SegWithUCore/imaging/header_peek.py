@@ -3,7 +3,7 @@
 Voxels are not needed, so that it does not matter who read the voxels, and in which process.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,14 +16,12 @@ from .dicom_folder import scan_folder
 from .grid import VoxelGrid
 from .nifti_file import is_nifti_name, read_nifti_grid, read_nifti_header
 from .nifti_grid import FORMS, NiftiGrid, nifti_grid
+from .nrrd import SUFFIXES as NRRD_SUFFIXES
 from .plain_names import check_plain
-from .stored_voxels import check_size
+from .stored_voxels import DIRECTION, ORIGIN, SPACING, StoredImage, check_size
 from .volume import is_stored_image, stored_header
 
 _AXIS_ALIGNED = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
-_HEADER_BYTES = 1 << 20
-_NRRD_SUFFIXES, _META_SUFFIXES = (".nrrd", ".nhdr"), (".mha", ".mhd")
-_DIRECTIONS = ("transformmatrix", "rotation", "orientation")
 
 
 @dataclass(frozen=True)
@@ -121,12 +119,9 @@ def grid_notes(path: Path, form: str | None = None) -> list[str]:
     """
     if path.is_dir():
         return []
-    name = path.name.lower()
     if is_nifti_name(path):
         return _nifti_notes(read_nifti_grid(path), form)
-    if name.endswith(_NRRD_SUFFIXES):
-        return _notes(*_nrrd_position(path))
-    return _notes(*_meta_position(path)) if name.endswith(_META_SUFFIXES) else []
+    return _stored_notes(stored_header(path)) if is_stored_image(path) else []
 
 
 def one_of_forms(name: str) -> str:
@@ -212,46 +207,21 @@ def _unknown(why: str, slicer: str = "as in Slicer") -> str:
     )
 
 
-def _notes(position: str, has_size: bool) -> list[str]:
-    """Sentences about a text header.
-
-    Args:
-        position: the one about the place, empty if it is known.
-        has_size: whether the voxel size is known.
-    """
-    notes = [position] if position else []
-    if not has_size:
+def _stored_notes(stored: StoredImage) -> list[str]:
+    """Sentences about what an NRRD or MetaImage header leaves open."""
+    notes = []
+    if DIRECTION in stored.unsaid:
+        if stored.path.name.lower().endswith(NRRD_SUFFIXES):
+            notes.append(_unknown("no space with space directions", "whereas Slicer takes right, front and up"))
+        else:
+            notes.append(_unknown("no TransformMatrix"))
+    elif ORIGIN in stored.unsaid:
+        notes.append(
+            "The header does not say where the first voxel lies: (0, 0, 0) mm is taken, so check that positions are "
+            "right."
+        )
+    if SPACING in stored.unsaid:
         notes.append(
             "The header does not say how large the voxels are: 1 mm is taken, and volumes hold only if that is right."
         )
     return notes
-
-
-def _nrrd_position(path: Path) -> tuple[str, bool]:
-    fields = _fields(path, ":", lambda line: not line)
-    known = {name for name, value in fields.items() if any(letter.isdigit() for letter in value)}
-    space = "space" in fields or "spacedimension" in fields
-    unknown = _unknown("no space with space directions", "whereas Slicer takes right, front and up")
-    position = "" if space and "spacedirections" in known else unknown
-    return position, bool(known & {"spacedirections", "spacings"})
-
-
-def _meta_position(path: Path) -> tuple[str, bool]:
-    fields = _fields(path, "=", lambda line: line.lower().startswith("elementdatafile"))
-    position = "" if any(name in fields for name in _DIRECTIONS) else _unknown("no TransformMatrix")
-    return position, "elementspacing" in fields or "elementsize" in fields
-
-
-def _fields(path: Path, mark: str, is_end: Callable[[str], bool]) -> dict[str, str]:
-    """Entries of a text header, by their names in small letters without blanks."""
-    with path.open("rb") as file:
-        lines = file.read(_HEADER_BYTES).split(b"\n")
-    fields: dict[str, str] = {}
-    for raw in lines:
-        line = raw.decode("utf-8", errors="replace").strip()
-        if is_end(line):
-            break
-        name, found, value = line.partition(mark)
-        if found:
-            fields.setdefault(name.lower().replace(" ", ""), value)
-    return fields

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from .header_fields import HeaderFields, excerpt, unreadable
-from .stored_voxels import GZIP, ZLIB, Body, StoredImage, sibling_file
+from .stored_voxels import DIRECTION, GZIP, ORIGIN, SPACING, ZLIB, Body, StoredImage, sibling_file
 
 SUFFIXES = (".mha", ".mhd")
 _HEADER_BYTES = 1 << 20
@@ -29,7 +29,16 @@ _TYPES = {
 }
 _ORIGINS = ("ImagePosition", "Origin", "Position", "Offset")
 _DIRECTIONS = ("TransformMatrix", "Rotation", "Orientation")
+_SPACINGS = ("ElementSpacing", "ElementSize")
 """Names of one thing in versions of the format, the one that counts first."""
+_GEOMETRY = {ORIGIN: _ORIGINS, DIRECTION: _DIRECTIONS, SPACING: _SPACINGS}
+_HEEDED = {
+    *(*_ORIGINS, *_DIRECTIONS, *_SPACINGS, "ObjectType", "NDims", "DimSize", "ElementNumberOfChannels", "ElementType"),
+    *("BinaryData", "BinaryDataByteOrderMSB", "ElementByteOrderMSB", "CompressedData", "CompressedDataSize"),
+    *("HeaderSize", "ElementDataFile", "ElementToIntensityFunctionSlope", "ElementToIntensityFunctionOffset"),
+    "DistanceUnits",
+}
+_AS_WRITTEN = {re.sub("[^a-z]", "", name.lower()): name for name in _HEEDED}
 
 
 def read_metaimage_header(path: Path) -> StoredImage:
@@ -56,6 +65,7 @@ def read_metaimage_header(path: Path) -> StoredImage:
         direction,
         _body(header, end),
         dimension if channels > 1 else None,
+        unsaid=frozenset(what for what, names in _GEOMETRY.items() if not any(name in header for name in names)),
     )
 
 
@@ -76,6 +86,10 @@ def _parsed(path: Path) -> tuple[dict[str, str], int]:
             raise unreadable(path, f"line {number} of its header is '{excerpt(line)}'")
         if name in fields:
             raise unreadable(path, f"its header has the field {excerpt(name)} twice")
+        right = _AS_WRITTEN.get(re.sub("[^a-z]", "", name.lower()), name)
+        if right != name:  # MetaIO passes over such a field, whatever was meant by it
+            reason = f"line {number} of its header has '{excerpt(name)}' for {right}"
+            raise unreadable(path, reason, "misspelt-field")
         fields[name] = value
     return fields, found.end()
 
@@ -94,8 +108,9 @@ def _number(header: HeaderFields) -> np.dtype[np.generic]:
 
 def _geometry(header: HeaderFields, count: int) -> tuple[tuple[float, ...], tuple[float, ...], tuple[float, ...]]:
     """Spacing, origin and direction; MetaImage is LPS as ITK is, and keeps the direction of each axis in a row."""
+    header.check_units("DistanceUnits", [header.get("DistanceUnits", "")])
     spacing = (1.0,) * count
-    for name in ("ElementSpacing", "ElementSize"):
+    for name in _SPACINGS:
         if name in header:
             spacing = header.reals(name, count)
             if min(spacing) <= 0:

@@ -15,8 +15,8 @@ from .nifti_header import NiftiHeader, contradiction
 
 QFORM, SFORM = "qform", "sform"
 FORMS = (QFORM, SFORM)
-SAME_SIZE = 0.01
-"""Relative difference of voxel sizes that rounding explains."""
+_SAME_SIZE = 1e-3
+"""Relative difference of voxel sizes that rounding to four digits explains."""
 _NEARLY_EQUAL = 1e-4
 """Within which ITK takes two forms for one: elements of the rotation, and mm of the offset."""
 _SCANNER = 1
@@ -166,10 +166,12 @@ def _sform(header: NiftiHeader, spacing: tuple[float, float, float]) -> Form:
     if not np.isfinite(header.srow).all():
         raise contradiction(header.path, "gives an sform with NaN or infinite numbers")
     lengths = np.linalg.norm(matrix, axis=0)
-    if np.abs(lengths / header.pixdim[1:4] - 1).max() > SAME_SIZE:
+    if np.abs(lengths / header.pixdim[1:4] - 1).max() > _SAME_SIZE:
         sizes = f"{times(spacing)} mm by pixdim{' (qform)' if header.codes[0] else ''}"
         sform = times((lengths * header.mm_per_unit).tolist())
-        raise contradiction(header.path, f"gives voxels of {sizes} and of {sform} mm by the sform {_CORRECTION}")
+        # ITK, and so Slicer, takes pixdim; nibabel and FSL take the sform: volumes and places would be two.
+        sentence = f"gives voxels of {sizes} and of {sform} mm by the sform {_CORRECTION}"
+        raise contradiction(header.path, sentence, code="two-voxel-sizes")
     direction = matrix / lengths
     if problem := skew(direction):
         raise contradiction(header.path, f"{problem} by its sform")

@@ -117,13 +117,14 @@ class NiftiHeader:
         return (self.slope, self.intercept) != (1.0, 0.0)
 
 
-def contradiction(path: Path, found: str) -> InputError:
+def contradiction(path: Path, found: str, code: str = "") -> InputError:
     """Make the error about a header that cannot be right.
 
     Args:
         found: what it says, in words that follow "which".
     """
-    return InputError(f"{path} has a header which {found}: correct the header, or export or convert the image anew.")
+    remedy = "correct the header, or export or convert the image anew"
+    return InputError(f"{path} has a header which {found}: {remedy}.", code)
 
 
 def parse_header(path: Path, start: bytes, is_pair: bool) -> NiftiHeader:

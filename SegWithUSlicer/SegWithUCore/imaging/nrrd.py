@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from .header_fields import HeaderFields, excerpt, real, unreadable
-from .stored_voxels import GZIP, Body, StoredImage, sibling_file
+from .stored_voxels import DIRECTION, GZIP, ORIGIN, SPACING, Body, StoredImage, sibling_file
 
 SUFFIXES = (".nrrd", ".nhdr")
 _HEADER_BYTES = 10_000_000
@@ -37,6 +37,7 @@ _KNOWN = {
     *("space origin", "measurement frame", "data file"),
 }
 _ALIASES = {name.replace(" ", ""): name for name in _KNOWN if " " in name} | {"centerings": "centers"}
+_PLACING = {"spacings", "space directions", "space origin", "space units"}
 _DOMAIN_KINDS = {"domain", "space", "time", "???", "none"}
 _SPACES = {
     "right-anterior-superior": "RAS",
@@ -60,6 +61,7 @@ def read_nrrd_header(path: Path) -> StoredImage:
     header = HeaderFields(path, values, ": ")
     body, (shape, axis) = _body(header, end), _shape(header)
     spatial = [n for n in range(len(shape)) if n != axis]
+    _check_units(header, spatial)
     spacing, origin, direction = _geometry(header, spatial)
     return StoredImage(
         path,
@@ -71,6 +73,7 @@ def read_nrrd_header(path: Path) -> StoredImage:
         body,
         None if axis is None else len(shape) - 1 - axis,
         pairs,
+        _unsaid(header, spatial),
     )
 
 
@@ -108,6 +111,8 @@ def _parsed(path: Path, text: str) -> tuple[dict[str, str], dict[str, str]]:
             fields[field] = value.strip()
         elif ":=" in line:
             key, _, value = line.partition(":=")
+            if key.strip().lower() in _PLACING:  # a slip: only a field places the image
+                raise unreadable(path, f"line {number} of its header gives '{excerpt(key)}' by ':='", "misspelt-field")
             pairs[_unescaped(key)] = _unescaped(value)
         else:
             raise unreadable(path, f"line {number} of its header is '{excerpt(line)}'")
@@ -179,6 +184,22 @@ def _geometry(
     return tuple(map(float, spacing)), tuple(map(float, origin)), tuple(map(float, direction.ravel()))
 
 
+def _check_units(header: HeaderFields, spatial: Sequence[int]) -> None:
+    """Refuse other units than mm, of the space or of the first three axes in space (a fourth is time)."""
+    for name, axes in (("space units", range(3)), ("units", spatial[:3])):
+        units = [quoted or word for quoted, word in re.findall(r'"([^"]*)"|([^\s"]+)', header.get(name, ""))]
+        header.check_units(name, [units[axis] for axis in axes if axis < len(units)])
+
+
+def _unsaid(header: HeaderFields, spatial: Sequence[int]) -> frozenset[str]:
+    """Which parts of the geometry are defaults; a header that has a space has directions, too."""
+    if "space directions" in header:
+        return frozenset() if "space origin" in header else frozenset({ORIGIN})
+    words = header.get("spacings", "").lower().split()
+    sized = bool(words) and all(words[axis] != "nan" for axis in spatial)
+    return frozenset({DIRECTION, ORIGIN} if sized else {DIRECTION, ORIGIN, SPACING})
+
+
 def _spacings(header: HeaderFields, spatial: Sequence[int]) -> tuple[float, ...]:
     """Spacings of a file that says nothing about directions; 1 if it does not say them either, as in ITK."""
     if "spacings" not in header:
@@ -193,14 +214,17 @@ def _spacings(header: HeaderFields, spatial: Sequence[int]) -> tuple[float, ...]
 
 def _flips(header: HeaderFields, count: int) -> list[float]:
     """Signs that turn the space of the file into LPS; also of spaces with time, all of which ITK takes for LPS."""
+    unsided = "it does not say where left and right are; save it in LPS or RAS"
     if "space" not in header:  # ITK writes such 2D and 4D files, in its own LPS
         if header.wholes("space dimension", 1, 1) != [count]:
             raise header.wrong("space dimension")
+        if count == 3:
+            raise header.unsupported("space dimension", unsided, code="space-without-sides")
         return [1.0] * count
     name = header.needed("space").lower()
     letters = _SPACES.get(name, name.upper())
     if letters not in _SPACES.values():
-        raise header.unsupported("space", "it does not say where left and right are; save it in LPS or RAS")
+        raise header.unsupported("space", unsided, code="space-without-sides")
     if len(letters) != count:
         raise header.wrong("space")
     return [1.0 if letter in "LPST" else -1.0 for letter in letters]

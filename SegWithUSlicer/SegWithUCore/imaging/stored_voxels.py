@@ -20,6 +20,7 @@ from ..errors import InputError
 from ..input_files import regular_file
 from .header_fields import unreadable
 
+SPACING, ORIGIN, DIRECTION = "spacing", "origin", "direction"
 GZIP, ZLIB = 31, 15
 """Window bits that tell zlib which wrapping, and so which checksum, to expect."""
 _READ_BYTES, _BLOCK_BYTES = 1 << 17, 1 << 20
@@ -61,6 +62,7 @@ class StoredImage:
         body: where the voxels are.
         components_axis: axis of `shape` that holds the values of one voxel; None if there is one value.
         fields: further entries of the header, by key.
+        unsaid: of `SPACING`, `ORIGIN` and `DIRECTION`, what the header leaves open, so that ITK's default is taken.
     """
 
     path: Path
@@ -72,6 +74,7 @@ class StoredImage:
     body: Body
     components_axis: int | None = None
     fields: Mapping[str, str] = field(default_factory=dict)
+    unsaid: frozenset[str] = frozenset()
 
     @property
     def size(self) -> tuple[int, ...]:

@@ -25,6 +25,8 @@ from .stored_voxels import StoredImage, check_voxels, read_voxels
 
 FloatArray = np.ndarray
 _WANTED = "give an image file (NIfTI, NRRD or MHA)"
+_GREY_LEVELS = 4096
+"""Of a CT; an image that keeps so many steps between its darkest and its brightest voxel loses nothing of use."""
 _LPS_RAS = np.diag([-1.0, -1.0, 1.0])
 
 
@@ -54,6 +56,19 @@ def checked_volume(path: Path, image: sitk.Image) -> sitk.Image:
         image = sitk.Cast(image, sitk.sitkFloat32)
     _check_voxels(path, sitk.GetArrayViewFromImage(image))
     return image
+
+
+def coarse_notes(image: sitk.Image) -> list[str]:
+    """Say that an image read as float32 has few grey levels, because its numbers lie far from 0; else nothing."""
+    array = sitk.GetArrayViewFromImage(image)
+    low, high = float(array.min()), float(array.max())
+    step = float(np.spacing(np.float32(max(abs(low), abs(high)))))
+    if low == high or step * _GREY_LEVELS <= high - low or (step <= 1 and np.array_equal(np.rint(array), array)):
+        return []
+    return [
+        f"The intensities run from {low:.10g} to {high:.10g}, where single precision, which everything is computed in, "
+        f"has steps of {step:.3g}: finer differences are lost, so subtract a constant from the image."
+    ]
 
 
 def read_labels(path: Path) -> sitk.Image:

@@ -17,7 +17,7 @@ from ..imaging.grid import VoxelGrid
 from ..imaging.header_peek import check_form, claim_on_form, differs_from_slicer, grid_notes, on_form
 from ..imaging.input_reader import IN_THIS_PROCESS, InputReader
 from ..imaging.roi import RegionOfInterest, VoxelBox, voxel_box, whole_grid
-from ..imaging.volume import apply_transform, check_same_grid
+from ..imaging.volume import apply_transform, check_same_grid, coarse_notes
 from ..memory import give_back_freed_memory
 from ..models.bundle import Bundle
 from ..plane_files import IN_MEMORY_VOXELS, kept_planes
@@ -296,6 +296,7 @@ def _assessed_parts(
         InputError: as `checked_against_training`.
     """
     warnings = position_warnings(job)
+    warnings += [Deviation(WARNING, note, "grey values") for part in parts for note in coarse_notes(part)]
     parts = [apply_transform(part, job.own_to_world_ras) for part in parts]
     warnings += checked_against_training(parts, bundle, job)
     assessed = assessed_box(parts, bundle.input)

@@ -136,11 +136,15 @@ def test_a_place_that_a_header_does_not_give_is_told(tmp_path: Path) -> None:
     )
     assert [place in note for note in found] == [True]
     assert "whereas Slicer takes right, front and up" in found[0]
-    found = grid_notes(_edited(copies["b.nrrd"], (directions, b"space directions: none none none")))
+    _edited(copies["b.nrrd"], (directions, b""), (b"space: left-posterior-superior\n", b""))
+    found = grid_notes(_edited(copies["b.nrrd"], (b"\nkinds", b"kinds"), (b"space origin: (0,0,0)\n", b"")))
     assert [place in found[0], size in found[1]] == [True, True]
     found = grid_notes(_edited(copies["a.mha"], (b"TransformMatrix = 1 0 0 0 1 0 0 0 1\n", b"")))
     assert [place in note for note in found] == [True]
     found = grid_notes(_edited(copies["b.mha"], (b"ElementSpacing = 1 1 1\n", b"")))
     assert [size in note for note in found] == [True]
+    for whole, line in ((nrrd, b"space origin: (0,0,0)\n"), (mha, b"Offset = 0 0 0\n")):
+        assert len(grid_notes(_edited(whole, (line, b"")))) == 1
+        assert read_image(whole).GetOrigin() == (0, 0, 0)
     found = grid_notes(write_nifti(tmp_path / "image.nii", qform_code=0))
     assert [place in note and "as in Slicer" in note for note in found] == [True]

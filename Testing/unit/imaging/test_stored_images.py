@@ -16,8 +16,9 @@ from stored_files import assert_same_image, metaimage, nrrd, real_volume, stored
 from SegWithUCore.errors import InputError
 from SegWithUCore.imaging import stored_voxels
 from SegWithUCore.imaging.grid import VoxelGrid
+from SegWithUCore.imaging.header_fields import strict_number
 from SegWithUCore.imaging.header_peek import grid_of
-from SegWithUCore.imaging.volume import check_file, read_file, read_labels, stored_header
+from SegWithUCore.imaging.volume import check_file, coarse_notes, read_file, read_image, read_labels, stored_header
 
 TYPES = [f"sitk{sign}{bits}" for sign in ("Int", "UInt") for bits in (8, 16, 32, 64)] + ["sitkFloat32", "sitkFloat64"]
 SUFFIXES = (".nrrd", ".nhdr", ".mha", ".mhd")
@@ -95,7 +96,6 @@ VALID_NRRD: dict[str, tuple[list[str], dict[str, str], Callable[[bytes], bytes]]
     "LPS": (["space: LPS", DIRECTIONS, "space origin: (1,2,-3)"], {}, bytes),
     "RAS": (["space: RAS", DIRECTIONS, "space origin: ( 1, 2, -3)"], {}, bytes),
     "LAS": (["space: LAS", DIRECTIONS, "space origin: (1,2,-3)"], {}, bytes),
-    "space of no name": (["space dimension: 3", DIRECTIONS, "space origin: (1,2,-3)"], {}, bytes),
     "no origin": (["space: RAS", DIRECTIONS], {}, bytes),
     "frame": (["space: RAS", DIRECTIONS, "measurement frame: (1,0,0) (0,1,0) (0,0,1)"], {}, bytes),
     "bytes skipped": (["byte skip: 5"], {}, lambda voxels: b"12345" + voxels),
@@ -117,6 +117,82 @@ def test_nrrd_written_by_hand_is_read_as_itk_reads_it(kind: str, volume: sitk.Im
     lines, changed, stored = VALID_NRRD[kind]
     path = nrrd(tmp_path / "image.nrrd", lines, stored(stored_bytes(volume)), **changed)
     assert_same_image(read_file(path), sitk.ReadImage(str(path)))
+
+
+CM = 'space units: "cm" "cm" "cm"'
+DOUBTFUL: dict[str, tuple[str, list[str]]] = {
+    "space in cm": ("units-not-mm", ["space: LPS", DIRECTIONS, CM]),
+    "space in um": ("units-not-mm", ["space: LPS", DIRECTIONS, CM.replace("cm", "um")]),
+    "space in m, without quotes": ("units-not-mm", ["space: LPS", DIRECTIONS, "space units: m m m"]),
+    "one axis in cm": ("units-not-mm", ["space: LPS", DIRECTIONS, 'spaceunits: "mm" "mm" "cm"']),
+    "spacings in cm": ("units-not-mm", ["spacings: 1 1 1", 'units: "cm" "cm" "cm"']),
+    "space of no name": ("space-without-sides", ["space dimension: 3", DIRECTIONS, "space origin: (1,2,-3)"]),
+    "scanner space": ("space-without-sides", ["space: scanner-xyz", DIRECTIONS]),
+    "a field as a key": ("misspelt-field", ["spacings:=2 2 2"]),
+}
+DOUBTFUL_META: dict[str, tuple[str, list[str]]] = {
+    "cm": ("units-not-mm", ["DistanceUnits = cm"]),
+    "um": ("units-not-mm", ["DistanceUnits = um"]),
+    **{
+        line: ("misspelt-field", [line])
+        for line in (
+            "elementspacing = 2 2 2",
+            "offset = 1 2 3",
+            "transformmatrix = 0 1 0 -1 0 0 0 0 1",
+            "Transformmatrix = 0 1 0 -1 0 0 0 0 1",
+            "Element_Spacing = 2 2 2",
+            "distanceunits = cm",
+            "BinaryDataByteOrderMsb = True",
+        )
+    },
+}
+
+
+@pytest.mark.parametrize("suffix", [".nrrd", ".mha"])
+def test_units_keys_and_spaces_that_would_be_passed_over_are_refused(
+    suffix: str, volume: sitk.Image, tmp_path: Path
+) -> None:
+    written, kinds = (nrrd, DOUBTFUL) if suffix == ".nrrd" else (metaimage, DOUBTFUL_META)
+    for code, lines in kinds.values():
+        path = written(tmp_path / f"image{suffix}", lines, stored_bytes(volume))
+        for look in (read_file, grid_of):
+            with pytest.raises(InputError, match=f"image{suffix}") as refusal:
+                look(path)
+            assert refusal.value.code == code, lines
+
+
+def test_units_in_mm_and_of_time_are_read(volume: sitk.Image, tmp_path: Path) -> None:
+    for units in ('"mm" "mm" "mm"', '"" "" ""', '"MM" "millimeters" "???"'):
+        lines = ["space: LPS", DIRECTIONS, f"space units: {units}"]
+        path = nrrd(tmp_path / "image.nrrd", lines, stored_bytes(volume))
+        assert_same_image(read_file(path), sitk.ReadImage(str(path)))
+    for unit in ("mm", "?"):
+        path = metaimage(tmp_path / "image.mha", [f"DistanceUnits = {unit}"], stored_bytes(volume))
+        assert_same_image(read_file(path), sitk.ReadImage(str(path)))
+    directions = "space directions: (1,0,0,0) (0,2,0,0) (0,0,3,0) (0,0,0,1)"
+    lines = ["space: LPST", directions, 'space units: "mm" "mm" "mm" "s"', 'units: "mm" "mm" "mm" "s"']
+    path = nrrd(tmp_path / "film.nrrd", lines, stored_bytes(volume), dimension="4", sizes="19 17 11 1")
+    assert read_file(path).GetSpacing() == (1, 2, 3, 1)
+
+
+@pytest.mark.parametrize("number", ["1_0", "\u0662", "\uff12", "0x2", "1e999", "nan", "inf", "1d0", "", "+", "1.2.3"])
+def test_numbers_of_other_scripts_and_languages_are_none(number: str, volume: sitk.Image, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="decimal"):
+        strict_number(number)
+    body = stored_bytes(volume)
+    paths = [
+        nrrd(tmp_path / "image.nrrd", ["space: LPS", f"space directions: ({number},0,0) (0,1,0) (0,0,1)"], body),
+        nrrd(tmp_path / "spacings.nrrd", [f"spacings: 1 1 {number or 'x'}"], body),
+        metaimage(tmp_path / "image.mha", [f"ElementSpacing = 1 1 {number}"], body),
+    ]
+    for path in paths if number != "nan" else []:  # of `spacings`, nan is "unknown"
+        with pytest.raises(InputError, match=path.name):
+            read_file(path)
+
+
+def test_usual_numbers_are_read() -> None:
+    known = {"1": 1, "-1.50": -1.5, "+.5": 0.5, "2.": 2, "1e-3": 0.001, " 7E+2 ": 700, "007": 7}
+    assert {text: strict_number(text) for text in known} == known
 
 
 VALID_META: dict[str, list[str]] = {
@@ -222,3 +298,23 @@ def test_labels_that_16_bits_do_not_hold_are_refused_and_not_wrapped(tmp_path: P
         else:
             with pytest.raises(InputError, match=f"holds the label {value}"):
                 read_labels(path)
+
+
+def test_grey_levels_that_single_precision_drops_are_told(tmp_path: Path) -> None:
+    random = np.random.default_rng(3)
+    levels = random.integers(0, 118, (6, 7, 8))
+    lost = {
+        "int32": (levels + 10**9).astype(np.int32),
+        "uint32": (levels * 9 + 4 * 10**9).astype(np.uint32),
+        "float64": levels * 0.01 + 1e6,
+    }
+    kept = {
+        "plain": levels.astype(np.int32),
+        "offset": (levels + 10**6).astype(np.int32),
+        "uint16": (levels % 11 + 65000).astype(np.uint16),
+        "whole range": random.integers(-(2**31), 2**31, (6, 7, 8)).astype(np.int32),
+        "CT": random.normal(0, 500, (6, 7, 8)),
+    }
+    for name, array in {**lost, **kept}.items():
+        image = read_image(write(sitk.GetImageFromArray(array), tmp_path / f"{name}.nrrd"))
+        assert len(coarse_notes(image)) == (name in lost), name
