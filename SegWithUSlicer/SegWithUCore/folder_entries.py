@@ -13,7 +13,8 @@ from pathlib import Path
 
 from .errors import InputError
 
-FETCH = "fetch what it leads to (git annex get, mount the share)"
+_FETCH = "fetch what it leads to (git annex get, mount the share)"
+NOT_OPENABLE = "entries-not-openable"
 _SHOWN = 5
 
 
@@ -58,6 +59,29 @@ def entry_kind(path: Path) -> EntryKind:
     return kind if not kind.opens or os.access(path, needed) else EntryKind.UNREADABLE
 
 
+def lost_link(path: Path) -> Path | None:
+    """Find the link that leads nowhere among a path and the folders on the way to it, if it is the reason."""
+    for place in (*reversed(path.parents), path):
+        if (kind := entry_kind(place)) in (EntryKind.LINK_TO_NOTHING, EntryKind.LINK_TO_ITSELF):
+            return place
+        if kind is not EntryKind.FOLDER:
+            return None
+    return None
+
+
+def check_link(path: Path, wanted: str) -> None:
+    """Refuse a path that leads nowhere because of a link on the way; whatever else is wrong passes.
+
+    Args:
+        wanted: what else to do, the end of the sentence.
+
+    Raises:
+        InputError: names the link.
+    """
+    if lost := lost_link(path):
+        raise InputError(f"{lost} is {entry_kind(lost)}: {_FETCH}, or {wanted}.", code="link-to-nothing")
+
+
 def check_entries(entries: Iterable[Path], what: str) -> None:
     """Refuse entries that cannot be opened, all in one sentence.
 
@@ -73,8 +97,8 @@ def check_entries(entries: Iterable[Path], what: str) -> None:
         return
     named = ", ".join(f"{path.name} is {kind}" for path, kind in closed[:_SHOWN])
     more = f", and {len(closed) - _SHOWN} more" if len(closed) > _SHOWN else ""
-    place = closed[0][0].parent
+    found = f"{len(closed)} of the {what} in {closed[0][0].parent} cannot be opened ({named}{more})"
     raise InputError(
-        f"{place} holds {len(closed)} {what} that cannot be opened ({named}{more}): {FETCH}, or take it out.",
-        code="entries-not-openable",
+        f"{found}: {_FETCH}, or take it out.",
+        code=NOT_OPENABLE,
     )

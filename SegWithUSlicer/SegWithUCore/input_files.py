@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from .errors import InputError
-from .folder_entries import FETCH, EntryKind, entry_kind
+from .folder_entries import EntryKind, check_link, entry_kind
 
 LONGEST_NAME_BYTES, LONGEST_PATH_BYTES = 255, 4096
 """What file systems take; Windows takes less unless it is set otherwise, and says so itself."""
@@ -28,10 +28,8 @@ def regular_file(path: Path, wanted: str = "give a file", maximum_bytes: int | N
     except ValueError as error:  # a NUL character
         raise InputError(f"{str(path)!r} is no path: {error}; {wanted}.") from None
     except OSError as error:
-        kind = entry_kind(path)
-        if kind in (EntryKind.LINK_TO_NOTHING, EntryKind.LINK_TO_ITSELF):
-            raise InputError(f"{path} is {kind}: {FETCH}, or {wanted}.", code="link-to-nothing") from None
-        if kind is EntryKind.ABSENT:
+        check_link(path, wanted)
+        if entry_kind(path) is EntryKind.ABSENT:
             raise InputError(f"{path} does not exist: check the path.", code="no-such-file") from None
         raise InputError(f"{path} cannot be read ({error.strerror}): check the path and its permissions.") from error
     kind = entry_kind(path)

@@ -38,7 +38,7 @@ def _flagged_worklist(listing: Listing) -> tuple[Path, float]:
 
 
 def test_a_folder_is_listed_with_the_most_benefit_of_a_look_first(listing: Listing) -> None:
-    from SegWithUCore.case.case_file import case_folders
+    from SegWithUCore.case.case_folders import case_folders
     from SegWithUCore.review.worklist import make_worklist
 
     listing.list_folder()

@@ -1,14 +1,15 @@
-"""Read `case.json` and find case folders. Standard library only: Slicer's own process reads them too."""
+"""Read `case.json`. Standard library only: Slicer's own process reads them too."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..atomic_files import TEMPORARY_PREFIX
 from ..errors import InputError
+from ..folder_entries import lost_link
+from ..input_files import is_there
 from ..strict_json import read_json
 
 CASE_FILE = "case.json"
@@ -22,10 +23,6 @@ DEFAULT_TITLES = {
     "ranking": "Ranking map",
     "calibration": "Calibration map",
 }
-MARKS = (SEGMENTATION_FILE, "regions.csv", "review.*.jsonl")
-"""Files that show that a folder without a `case.json` was a case."""
-BESIDE_CASES = frozenset({"index.html", "structures.csv", "failed.csv", "worklist.csv", "worklist.json"})
-"""What commands write into a folder of cases."""
 MAXIMUM_BYTES = 16 << 20
 """Of `case.json`: ours have 30 kB, with a hundred structures about 1 MB."""
 DAMAGED = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError)
@@ -141,7 +138,7 @@ def read_case(folder: Path) -> dict[str, Any]:
         InputError: it is no case folder, or damaged.
     """
     path = folder / CASE_FILE
-    if not path.exists():
+    if not is_there(path) and not lost_link(path):
         raise InputError(f"{folder} is no case folder (it has no {CASE_FILE}): give one that segment wrote.")
     case = read_json(path, "segment the case again", MAXIMUM_BYTES)
     if not isinstance(case, dict) or case.get("format") != CASE_FORMAT:
@@ -191,37 +188,6 @@ def parse_description(raw: Any, origin: str = CASE_FILE, case_folder: Path | Non
         )
     except DAMAGED as error:
         raise InputError(f"{origin} is damaged ({type(error).__name__}: {error}): segment the case again.") from error
-
-
-def case_folders(paths: Sequence[Path]) -> list[Path]:
-    """List the case folders among `paths` and directly inside them, each once, in the order given, then by name.
-
-    A folder that was a case and lost its `case.json` is among them: reading it says what is wrong. What a run writes
-    beside its cases is passed over, so that a shell may name all that lies there (`results/*`).
-
-    Raises:
-        InputError: a path is neither a case folder nor holds any.
-    """
-    found: dict[Path, Path] = {}
-    named = [path for path in paths if not (path.name in BESIDE_CASES and path.is_file())] or paths
-    for path in named:
-        inside = [path] if (path / CASE_FILE).is_file() else list(_cases_inside(path))
-        if not inside and not _was_a_case(path):
-            raise InputError(f"{path} is no case folder and holds none: give folders that segment wrote.")
-        for folder in inside or [path]:
-            found.setdefault(folder.resolve(), folder)
-    return list(found.values())
-
-
-def _cases_inside(parent: Path) -> Iterator[Path]:
-    for folder in sorted(parent.iterdir()) if parent.is_dir() else []:
-        hidden = folder.name.startswith((".", TEMPORARY_PREFIX))
-        if folder.is_dir() and not hidden and ((folder / CASE_FILE).is_file() or _was_a_case(folder)):
-            yield folder
-
-
-def _was_a_case(folder: Path) -> bool:
-    return any(next(folder.glob(mark), None) is not None for mark in MARKS)
 
 
 def _structure(entry: Mapping[str, Any], flags: list[Any]) -> Structure:

@@ -13,9 +13,10 @@ import SimpleITK as sitk
 from ..errors import InputError, SegWithUError
 from ..imaging.header_peek import grid_notes
 from ..imaging.input_reader import IN_THIS_PROCESS, InputReader
-from ..imaging.inputs import GivenCase, cases_in, find_input
+from ..imaging.inputs import FolderOfCases, GivenCase, cases_in, find_input
 from ..imaging.volume import check_same_grid, coarse_notes, grid_facts, read_file
-from .case_file import CASE_FILE, DAMAGED, SEGMENTATION_FILE, case_folders, read_case
+from .case_file import CASE_FILE, DAMAGED, SEGMENTATION_FILE, read_case
+from .case_folders import case_folders, deeper_cases, holds_cases
 from .case_image import OutsideError, image_path, is_there, trusted_path, voxel_hash
 from .contents import checked_file
 from .region_files import REGION_LABELS_FILE, check_region_files, read_regions
@@ -69,6 +70,8 @@ def check_paths(
         except SegWithUError as error:
             yield Checked(path, "", Outcome.REFUSED, (str(error),))
             continue
+        for sentence in deeper_cases([path]) if cases else ():
+            yield Checked(path, "folder", Outcome.DOUBTFUL, (sentence,))
         for folder in cases:
             yield check_case(folder, images, reader)
         for one in found:
@@ -77,12 +80,7 @@ def check_paths(
 
 def _cases_at(path: Path) -> list[Path]:
     """List the case folders at or directly inside a path; none if it holds inputs."""
-    if not path.is_dir():
-        return []
-    try:
-        return case_folders([path])
-    except InputError:
-        return []
+    return case_folders([path]) if holds_cases(path) else []
 
 
 def _inputs_at(path: Path, reader: InputReader) -> Iterator[tuple[GivenCase, str] | Checked]:
@@ -94,9 +92,12 @@ def _inputs_at(path: Path, reader: InputReader) -> Iterator[tuple[GivenCase, str
     try:
         given = find_input(path, reader)
     except InputError:
-        inside = [entry for entry in cases_in(path, reader) if entry != path] if path.is_dir() else []
+        found = cases_in(path, reader) if path.is_dir() else FolderOfCases([])
+        inside = [entry for entry in found.paths if entry != path]
         if not inside:
             raise
+        if found.left_out:
+            yield Checked(path, "folder", Outcome.DOUBTFUL, (f"{path}: left out: {found.left_out}.",))
         for entry in inside:
             try:
                 yield from _inputs_at(entry, reader)

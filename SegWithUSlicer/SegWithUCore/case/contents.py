@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ..atomic_files import TEMPORARY_PREFIX
 from ..errors import InputError
+from ..folder_entries import check_link
 from ..input_files import regular_file
 from ..paths import is_inside
 from .case_file import CASE_FILE
@@ -48,6 +49,7 @@ def case_contents(folder: Path) -> Contents:
     Raises:
         InputError: it cannot be listed, or one of `MODEL_FILES` is no regular file or a link that leads elsewhere.
     """
+    check_link(folder, "give a case folder")
     try:
         names = sorted(path.name for path in folder.iterdir())
     except OSError as error:

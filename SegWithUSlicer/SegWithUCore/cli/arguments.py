@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..case.case_file import read_case
+from ..case.case_folders import case_folders, deeper_cases
 from ..errors import InputError, UsageError
 from ..input_files import path_problem
 from ..review.flags import FlagRules, check_limits, read_rules, with_changes
@@ -145,6 +146,18 @@ def flag_rules(options: argparse.Namespace) -> FlagRules | None:
         fingerprint=rules.fingerprint and not options.no_flag_fingerprint,
         reviewer=rules.reviewer and not options.no_flag_reviewer,
     )
+
+
+def asked_cases(paths: Sequence[Path], console: Console) -> list[Path]:
+    """List the case folders that a call names, and note those that it leaves out.
+
+    Raises:
+        InputError: as `case_folders`.
+    """
+    folders = case_folders(paths)
+    for sentence in deeper_cases(paths):
+        console.note(sentence)
+    return folders
 
 
 def check_rules(folders: Sequence[Path], rules: FlagRules | None, console: Console) -> None:

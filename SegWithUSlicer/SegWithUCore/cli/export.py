@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from ..atomic_files import atomic_file
-from ..case.case_file import case_folders, read_case
+from ..case.case_file import read_case
+from ..case.case_folders import deeper_cases
 from ..errors import SegWithUError, UsageError
 from ..failures import failure_sentence
 from ..paths import stored_path
@@ -14,7 +15,7 @@ from ..regions.region import Region
 from ..review.merge import merge_reviews
 from ..review.reviews import Review, agreement_csv, disagreements, read_reviews, unseen_regions
 from ..review.worklist_files import path_outside, read_worklist
-from .arguments import add_flag_options, check_rules, flag_rules
+from .arguments import add_flag_options, asked_cases, check_rules, flag_rules
 from .console import Console, table
 from .workers import add_worker_options, each_case
 
@@ -92,7 +93,7 @@ def run_export(options: argparse.Namespace, console: Console) -> int:
     console.started()
     if not options.cases and options.worklist is None:
         raise UsageError("There is nothing to export: give CASES, or a worklist with --list.")
-    folders, images, troubles = _asked(options)
+    folders, images, troubles = _asked(options, console)
     if options.image and len(folders) > 1:
         raise UsageError("--image goes with one CASE.")
     if (options.keep_comments or options.names) and not (options.anonymous or options.page):
@@ -177,10 +178,10 @@ def _note_left_out(sentences: list[str], console: Console) -> None:
         console.note(f"Left out: {len(sentences) - _MOST_ROWS} files more; all are told with --json.")
 
 
-def _asked(options: argparse.Namespace) -> tuple[list[Path], dict[Path, Path], list[str]]:
+def _asked(options: argparse.Namespace, console: Console) -> tuple[list[Path], dict[Path, Path], list[str]]:
     """Find the case folders, where their images lie now as far as they were moved, and why others are not opened."""
     images: dict[Path, Path] = {}
-    folders = case_folders(options.cases) if options.cases else []
+    folders = asked_cases(options.cases, console) if options.cases else []
     troubles = []
     for row, folder in read_worklist(options.worklist) if options.worklist is not None else []:
         outside = None if options.own_list else path_outside(options.worklist, row)
@@ -202,6 +203,8 @@ def _asked(options: argparse.Namespace) -> tuple[list[Path], dict[Path, Path], l
 def run_merge(options: argparse.Namespace, console: Console) -> int:
     """Merge and print where reviewers disagree; 1 where something could not be merged."""
     done, troubles = merge_reviews(options.sources, options.into)
+    for sentence in deeper_cases(options.sources):
+        console.note(sentence)
     for sentence in troubles:
         console.error(sentence)
     cases = _reviewed_cases(options.into, console)
@@ -236,7 +239,7 @@ def _given(verdicts: Any, reviews: list[Review]) -> list[str]:
 
 def _reviewed_cases(into: Path, console: Console) -> list[tuple[str, tuple[Region, ...], list[Review]]]:
     cases = []
-    for folder in case_folders([into]):
+    for folder in asked_cases([into], console):
         try:
             found = read_reviews(folder, read_case(folder))
         except SegWithUError as error:
@@ -279,7 +282,7 @@ def run_dicom(options: argparse.Namespace, console: Console) -> int:
             "DICOM objects name the patient of their series, so --anonymous cannot be kept: de-identify the series "
             "with your archive's tool and give it with --source, or use 'segwithu export --anonymous'."
         )
-    folders = case_folders(options.cases)
+    folders = asked_cases(options.cases, console)
     if options.source and len(folders) > 1:
         raise UsageError("--source goes with one CASE.")
     with console.progress("export-dicom") as report:

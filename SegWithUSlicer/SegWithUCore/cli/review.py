@@ -6,13 +6,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..case.case_file import case_folders
 from ..errors import UsageError
 from ..regions.region import ORDERS, Region, in_order, in_words
 from ..review.triage import LARGEST
 from ..review.worklist import BENEFIT, SORTS, Worklist, WorklistEntry, make_worklist
 from ..review.worklist_files import WORKLIST_CSV, write_worklist
-from .arguments import add_flag_options, finite_number, flag_rules
+from .arguments import add_flag_options, asked_cases, finite_number, flag_rules
 from .console import Console, table
 from .workers import add_share_option, add_worker_options, each_case, own_share
 
@@ -160,7 +159,7 @@ def _add_worklist(commands: Any, common: argparse.ArgumentParser) -> None:
 
 def run_worklist(options: argparse.Namespace, console: Console) -> int:
     """Write and print the worklist; 1 if a case could not be read."""
-    worklist = make_worklist(case_folders(options.cases), flag_rules(options), options.sort)
+    worklist = make_worklist(asked_cases(options.cases, console), flag_rules(options), options.sort)
     write_worklist(worklist, options.output)
     for note in worklist.notes:
         console.note(note)

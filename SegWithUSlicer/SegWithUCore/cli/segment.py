@@ -238,7 +238,7 @@ def _found_cases(
     from ..imaging.inputs import find_input
 
     cases: list[GivenCase] = []
-    for path in _case_paths(options, failures, reader):
+    for path in _case_paths(options, console, failures, reader):
         if _TABLE.fullmatch(path.name) and not path.exists():
             cases += _table_cases(path)
             continue
@@ -265,9 +265,11 @@ def _table_cases(table: Path) -> "list[GivenCase]":
     return given
 
 
-def _case_paths(options: argparse.Namespace, failures: list[Failure], reader: "InputReader") -> list[Path]:
+def _case_paths(
+    options: argparse.Namespace, console: Console, failures: list[Failure], reader: "InputReader"
+) -> list[Path]:
     """Return the arguments, or with `--each` what lies in those that are folders of cases; not the output folder."""
-    from ..imaging.inputs import cases_in
+    from ..imaging.inputs import FolderOfCases, cases_in
 
     if not options.each:
         return list(options.cases)
@@ -276,10 +278,15 @@ def _case_paths(options: argparse.Namespace, failures: list[Failure], reader: "I
     paths: list[Path] = []
     for path in options.cases:
         try:
-            paths += cases_in(path, reader) if path.is_dir() else [path]
+            found = cases_in(path, reader) if path.is_dir() else FolderOfCases([path])
         except Exception as error:  # noqa: BLE001 - as above
             failures.append(Failure(plain_name(path.name), path, error))
-    return [path for path in paths if path.resolve() != options.output.resolve()]
+            continue
+        paths += found.paths
+        if found.left_out:
+            console.note(f"{path}: left out: {found.left_out}.")
+    output = os.path.realpath(options.output)  # unlike Path.resolve, also of a link to itself
+    return [path for path in paths if os.path.realpath(path) != output]
 
 
 def _jobs(

@@ -7,6 +7,7 @@ import webbrowser
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..case.case_folders import deeper_cases
 from ..errors import UsageError
 from ..review.worklist_files import WORKLIST_JSON
 from .arguments import add_flag_options, check_rules, flag_rules, whole_number
@@ -61,6 +62,8 @@ def run_web(options: argparse.Namespace, console: Console) -> int:
             raise UsageError(f"--images {folder} is no folder: give one that holds images of cases.")
     console.started()
     store = CaseStore(_place(options.place), flag_rules(options), options.images)
+    for sentence in deeper_cases([store.place]):
+        console.note(sentence)
     check_rules(store.folders, store.rules, console)
     store.title = options.title or store.title
     routes = Routes(store, OpenReviews(), options.reviewer)

@@ -16,6 +16,7 @@ from ..case.case_image import IMAGE_FILE, OutsideError, case_image, image_among,
 from ..case.contents import Contents, case_contents
 from ..case.segmentation_file import reviewed_name
 from ..errors import InputError, OutputError, SegWithUError, UsageError
+from ..folder_entries import check_link
 from ..imaging.volume import check_file, itk_messages_kept_off_the_terminal
 from ..progress import Progress
 from ..report.case_report import REPORT_FILE, write_report
@@ -155,6 +156,7 @@ def named_cases(folders: Sequence[Path], settings: ExportSettings, found: Export
             if settings.flagged and not flags_of_case(folder, settings.rules):
                 found.skipped += 1
                 continue
+            check_link(folder, "take it out")
             if folder.is_symlink():
                 raise InputError(f"{folder} is a link to {folder.resolve()}: give that folder itself.")
             case_contents(folder)

@@ -1,11 +1,12 @@
 """Find out what the user gave for a case: an image file, a folder with a DICOM series, or one in nnU-Net naming."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import InputError, UsageError
+from ..folder_entries import EntryKind, check_entries, entry_kind
 from .input_reader import IN_THIS_PROCESS, InputReader
 from .plain_names import plain_name
 
@@ -15,6 +16,12 @@ _VOXELS_OF_A_PAIR = (".img", ".img.gz")
 _FINISHED = "case.json"
 """Of a finished case; the package `case` has its format."""
 _NUMBERED = re.compile(r"(.+)_(\d{4})")
+_OTHER = re.compile(r".+\.(?!dcm$|dicom$|ima$)[a-z][a-z0-9]{1,4}", re.IGNORECASE)
+"""A name that ends as those of tables and texts do: where it cannot be opened, it was no image and no folder."""
+_NAMED = 8
+"""Entries that a sentence names."""
+_RESOURCE_FORK = "._"
+"""How the names of what macOS keeps beside a file begin."""
 
 
 @dataclass(frozen=True)
@@ -64,65 +71,118 @@ def find_input(path: Path, reader: InputReader = IN_THIS_PROCESS) -> GivenInput:
     """
     if not path.is_dir():
         return GivenInput([GivenCase(case_name(path), path)])
-    files = _files(path)
-    images = [file for file in files if stem_of(file) is not None]
-    numbered = {file: match for file in images if (match := _NUMBERED.fullmatch(stem_of(file) or ""))}
-    if any(reader.is_dicom(file) for file in files):
-        mixed = next((file.name for file in numbered if not reader.is_dicom(file)), None)
+    found = _listed(path)
+    numbered = {file: match for file in found.images if (match := _NUMBERED.fullmatch(stem_of(file) or ""))}
+    if any(reader.is_dicom(file) for file in found.files):
+        mixed = next((file.name for file in numbered if file in found.closed or not reader.is_dicom(file)), None)
         if mixed:
             raise InputError(
                 f"{path} holds DICOM files and images in nnU-Net naming ({mixed}): keep them in folders of their own."
             )
         return GivenInput([GivenCase(plain_name(path.resolve().name), path)], reader.folder_words(path))
     if not numbered:
-        raise InputError(_no_input(path, images, reader))
-    return _nnunet_input(path, numbered, len(images) - len(numbered))
+        raise InputError(_no_input(path, found, reader))
+    left_out = found.left_out(numbered)
+    if deeper := [folder for folder in found.folders if _holds_input(folder, reader)]:
+        left_out.append(f"{_several(len(deeper), 'folder')} with images ({_names(deeper)})")
+    if others := len(found.images) - len(numbered):
+        left_out.append(f"{_several(others, 'image')} without a channel number")
+    return _nnunet_input(path, numbered, left_out)
 
 
-def cases_in(folder: Path, reader: InputReader = IN_THIS_PROCESS) -> list[Path]:
-    """List the image files and folders in a folder of cases, each to be opened by `find_input`.
+@dataclass(frozen=True)
+class FolderOfCases:
+    """What lies in a folder of cases.
+
+    Attributes:
+        paths: image files and folders, also those that cannot be opened: each to be given to `find_input`.
+        left_out: what else might have been a case, in words; empty if nothing was.
+    """
+
+    paths: Sequence[Path]
+    left_out: str = ""
+
+
+def cases_in(folder: Path, reader: InputReader = IN_THIS_PROCESS) -> FolderOfCases:
+    """List the image files and folders in a folder of cases.
 
     A folder that is a DICOM series or in nnU-Net naming itself is its own only input, and so is one without anything.
 
     Raises:
         InputError: the folder cannot be read.
     """
-    files = _files(folder)
-    images = [file for file in files if stem_of(file) is not None]
-    numbered = any(_NUMBERED.fullmatch(stem_of(file) or "") for file in images)
-    if numbered or any(reader.is_dicom(file) for file in files):
-        return [folder]
-    inside = [entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")]
-    return sorted([*images, *inside]) or [folder]
+    found = _listed(folder)
+    numbered = any(_NUMBERED.fullmatch(stem_of(file) or "") for file in found.images)
+    if numbered or any(reader.is_dicom(file) for file in found.files):
+        return FolderOfCases([folder])
+    closed = [path for path in found.closed if stem_of(path) is None and not _OTHER.fullmatch(path.name)]
+    left_out = "; ".join(found.left_out(closed))
+    return FolderOfCases(sorted([*found.images, *found.folders, *closed]) or [folder], left_out)
 
 
-def _files(folder: Path) -> list[Path]:
+@dataclass(frozen=True)
+class _Listed:
+    """The entries of a folder by what they are, hidden ones apart."""
+
+    files: Sequence[Path]
+    folders: Sequence[Path]
+    closed: Sequence[Path]
+    hidden: Sequence[Path]
+
+    @property
+    def images(self) -> list[Path]:
+        """What has the name of an image, whether it can be opened or not."""
+        return sorted(path for path in (*self.files, *self.closed) if stem_of(path) is not None)
+
+    def left_out(self, taken: Collection[Path]) -> list[str]:
+        """Say in words what is neither taken nor of another kind: hidden images, and what cannot be opened."""
+        hidden = [path for path in self.hidden if stem_of(path) and not path.name.startswith(_RESOURCE_FORK)]
+        closed = [path for path in self.closed if path not in taken and stem_of(path) is None]
+        kinds = ((hidden, "hidden image"), (closed, "entry that cannot be opened"))
+        return [f"{_several(len(paths), words)} ({_names(paths)})" for paths, words in kinds if paths]
+
+
+def _listed(folder: Path) -> _Listed:
     try:
-        return sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+        entries = sorted(folder.iterdir())
     except OSError as error:
         raise InputError(f"{folder} cannot be read ({error.strerror}): check its permissions.") from error
+    kinds = {path: entry_kind(path) for path in entries if not path.name.startswith(".")}
+    return _Listed(
+        [path for path, kind in kinds.items() if kind is EntryKind.FILE],
+        [path for path, kind in kinds.items() if kind is EntryKind.FOLDER],
+        [path for path, kind in kinds.items() if not kind.opens],
+        [path for path in entries if path not in kinds],
+    )
 
 
-def _no_input(folder: Path, images: Sequence[Path], reader: InputReader) -> str:
+def _no_input(folder: Path, found: _Listed, reader: InputReader) -> str:
     if (folder / _FINISHED).is_file():
         return f"{folder} is a finished case, which holds results: give the image that was segmented."
-    if images:
+    if images := found.images:
         return (
             f"{folder} holds {len(images)} image files, but none in nnU-Net naming (case_0000.nii.gz): pass --each if "
             f"each is a case, or give the files themselves, such as {images[0]}."
         )
-    inside = [entry.name for entry in sorted(folder.iterdir()) if entry.is_dir() and _holds_input(entry, reader)]
+    inside = [entry for entry in found.folders if _holds_input(entry, reader)]
     advice = "give an image file or a DICOM series"
     if inside:
-        advice = f"pass --each if each folder in it is a case, or give one of those in it: {', '.join(inside[:8])}"
+        advice = f"pass --each if each folder in it is a case, or give one of those in it: {_names(inside)}"
+    else:
+        check_entries(found.closed, "entries")
     return f"{folder} is a folder without images: {advice}."
 
 
 def _holds_input(folder: Path, reader: InputReader) -> bool:
-    return any(stem_of(file) is not None or reader.is_dicom(file) for file in _files(folder))
+    found = _listed(folder)
+    return bool(found.images) or any(reader.is_dicom(file) for file in found.files)
 
 
-def _nnunet_input(folder: Path, files: Mapping[Path, re.Match[str]], others: int) -> GivenInput:
+def _names(paths: Sequence[Path]) -> str:
+    return ", ".join(path.name for path in paths[:_NAMED])
+
+
+def _nnunet_input(folder: Path, files: Mapping[Path, re.Match[str]], left_out: Sequence[str]) -> GivenInput:
     cases: dict[str, dict[int, Path]] = {}
     for file, match in files.items():
         channels, number = cases.setdefault(plain_name(match[1]), {}), int(match[2])
@@ -132,8 +192,8 @@ def _nnunet_input(folder: Path, files: Mapping[Path, re.Match[str]], others: int
     counts = sorted({len(channels) for channels in cases.values()})
     each = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
     kind = f"{_several(len(cases), 'case')} of {_several(each, 'channel')} in nnU-Net naming"
-    if others:
-        kind += f"; left out: {_several(others, 'image')} without a channel number"
+    if left_out:
+        kind += f"; left out: {'; '.join(left_out)}"
     return GivenInput([GivenCase(name, folder, cases[name]) for name in sorted(cases)], kind)
 
 

@@ -7,7 +7,8 @@ from typing import Any
 from urllib.parse import quote
 
 from ..atomic_files import atomic_file
-from ..case.case_file import DAMAGED, case_folders, read_case
+from ..case.case_file import DAMAGED, read_case
+from ..case.case_folders import case_folders, holds_cases
 from ..case.preview import PREVIEW_FILE
 from ..case.structures_table import STRUCTURES_FILE, write_structures_of
 from ..errors import InputError
@@ -52,8 +53,8 @@ def write_cohort_overview(output: Path) -> list[str]:
     """
     try:
         folders = case_folders([output])
-    except InputError:
-        return []
+    except InputError as error:  # there may be no case, of which the run has told why
+        return [str(error)] if holds_cases(output) else []
     troubles = write_structures_of(folders, output / STRUCTURES_FILE)
     rows = []
     for folder in folders:

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from ..atomic_files import atomic_file, sweep_leftovers
-from ..case.case_file import DAMAGED, case_folders, read_case
+from ..case.case_file import DAMAGED, read_case
+from ..case.case_folders import case_folders
 from ..case.contents import checked_file
 from ..case.region_files import REGIONS_FILE, check_region_files, parse_regions, regions_hash, regions_text
 from ..errors import InputError, OutputError, SegWithUError, naming
+from ..folder_entries import NOT_OPENABLE
 from ..input_files import read_bounded
 from .log import take_log_lock
 from .log_format import ParsedLog, merged, read_log
@@ -105,11 +107,13 @@ def _sorted_out(sources: Sequence[Path]) -> tuple[list[Path], list[Path]]:
         if source.is_file():
             saved.append(source)
             continue
-        inside = sorted(path for path in source.glob(f"*{ENDING}") if path.is_file()) if source.is_dir() else []
+        inside = sorted(path for path in source.glob(f"*{ENDING}") if not path.is_dir()) if source.is_dir() else []
         saved += inside
         try:
             case_folders([source])
         except InputError as error:
+            if error.code == NOT_OPENABLE:
+                raise
             if not inside and source.is_dir():
                 what = f"no case folder and no file that a page saved (*{ENDING})"
                 raise InputError(f"{source} holds {what}: give the folder that came back.") from error

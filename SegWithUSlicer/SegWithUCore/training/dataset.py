@@ -14,6 +14,7 @@ from ..case.case_image import voxel_hash
 from ..case.segmentation_file import read_layers, segment_fields
 from ..csv_files import read_user_table
 from ..errors import InputError, UsageError
+from ..folder_entries import EntryKind, entry_kind
 from ..imaging.volume import check_same_grid, extents_mm, image_on_grid, read_image, read_labels, reorient
 from ..inference.fingerprint import to_model_orientation
 from ..inference.image_features import ImageFeatures, image_features, random_crop
@@ -182,7 +183,7 @@ def _cases_of_folders(images: Path, labels: Path) -> list[Case]:
 def _case(images: Path, labels: Path, name: str, patient: str | None = None) -> Case:
     channels = _channels(images, name)
     reference = [labels / f"{name}{SEGMENTATION_SUFFIX}"]
-    reference = reference if reference[0].is_file() else _files(labels, name)
+    reference = reference if entry_kind(reference[0]) is not EntryKind.ABSENT else _files(labels, name)
     if not reference:
         raise InputError(f"{labels} has no reference of case {name}: expected {name}.nii.gz.")
     return Case(name, channels, reference[0], patient)
@@ -201,7 +202,9 @@ def _channels(images: Path, name: str) -> tuple[Path, ...]:
 
 
 def _files(folder: Path, stem: str) -> list[Path]:
-    return [path for suffix in IMAGE_SUFFIXES if (path := folder / f"{stem}{suffix}").is_file()][:1]
+    found = (folder / f"{stem}{suffix}" for suffix in IMAGE_SUFFIXES)
+    # Reading refuses what cannot be opened; to pass over it would make a case of fewer channels.
+    return [path for path in found if entry_kind(path) is not EntryKind.ABSENT][:1]
 
 
 def _stem(path: Path) -> str:

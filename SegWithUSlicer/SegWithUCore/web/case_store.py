@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__
-from ..case.case_file import case_folders, naming_case, read_case, read_description
+from ..case.case_file import naming_case, read_case, read_description
+from ..case.case_folders import case_folders
 from ..errors import InputError
 from ..regions.region import ORDERS
 from ..review.flags import FlagRules, no_flag_sentence

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import slicer
 
-from SegWithUCore.case.case_file import CASE_FILE, case_folders
+from SegWithUCore.case.case_file import CASE_FILE
+from SegWithUCore.case.case_folders import case_folders
 from SegWithUCore.case.region_files import REGIONS_FILE
 from SegWithUCore.errors import InputError
 from SegWithUCore.review.flags import FlagRules

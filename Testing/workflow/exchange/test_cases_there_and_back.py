@@ -12,7 +12,8 @@ from command_without_torch import LIGHT, light
 from exchanged_cases import VERDICTS_THERE, judged
 from segwithu_command import MODEL
 
-from SegWithUCore.case.case_file import case_folders, read_case
+from SegWithUCore.case.case_file import read_case
+from SegWithUCore.case.case_folders import case_folders
 from SegWithUCore.case.region_files import read_regions
 from SegWithUCore.cli.__main__ import main
 from SegWithUCore.review.log_format import Verdict

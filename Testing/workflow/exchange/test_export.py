@@ -11,7 +11,8 @@ import SimpleITK as sitk
 from exchanged_cases import CASES, changed_case, copied, edited, header_of, judged, rest_accepted, review
 from segwithu_command import MODEL, Command, entries, one_sentence
 
-from SegWithUCore.case.case_file import case_folders, read_case
+from SegWithUCore.case.case_file import read_case
+from SegWithUCore.case.case_folders import case_folders
 from SegWithUCore.case.case_image import case_image
 from SegWithUCore.case.region_files import read_regions
 from SegWithUCore.case.segmentation_file import read_reviewed

@@ -11,7 +11,7 @@ from counting import counted
 from exchanged_cases import CASES, changed_case, changed_regions, copied, judged, rest_accepted
 from segwithu_command import Command, one_sentence
 
-from SegWithUCore.case.case_file import case_folders
+from SegWithUCore.case.case_folders import case_folders
 from SegWithUCore.case.region_files import read_regions
 from SegWithUCore.review.flags import FlagRules
 from SegWithUCore.review.log_format import Verdict

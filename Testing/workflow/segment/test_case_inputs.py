@@ -76,7 +76,8 @@ def test_name_of_a_case_is_its_file_name_without_suffix_and_channel_number(name:
 def test_folder_in_nnunet_naming_is_many_cases(tmp_path: Path) -> None:
     names = ["b_0000.nii.gz", "b_0001.nii.gz", "a_0001.nrrd", "a_0000.nrrd", "dataset.json", ".b_0002.nii.gz"]
     given = find_input(_touch(tmp_path / "imagesTs", names))
-    assert given.kind == "2 cases of 2 channels in nnU-Net naming"
+    assert given.kind.startswith("2 cases of 2 channels in nnU-Net naming; left out: ")
+    assert given.kind.endswith(" (.b_0002.nii.gz)")
     assert [case.name for case in given.cases] == ["a", "b"]
     assert [file.name for _, file in sorted(given.cases[0].numbered.items())] == ["a_0000.nrrd", "a_0001.nrrd"]
 
@@ -125,12 +126,12 @@ def test_folder_of_cases_is_every_image_and_folder_in_it(glioma: tuple[sitk.Imag
     folder = _touch(tmp_path / "study", ["b.nii.gz", "a.nrrd", "notes.txt", ".hidden.nii", "p.hdr", "p.img"])
     write_series(_whole(glioma[0]), folder / "series")
     _touch(folder / ".git", ["a.nii"])
-    assert [place.name for place in cases_in(folder)] == ["a.nrrd", "b.nii.gz", "p.hdr", "series"]
-    assert cases_in(folder / "series") == [folder / "series"]
+    assert [place.name for place in cases_in(folder).paths] == ["a.nrrd", "b.nii.gz", "p.hdr", "series"]
+    assert cases_in(folder / "series").paths == [folder / "series"]
     numbered = _touch(tmp_path / "imagesTs", ["a_0000.nii.gz", "a_0001.nii.gz"])
-    assert cases_in(numbered) == [numbered]
+    assert cases_in(numbered).paths == [numbered]
     empty = _touch(tmp_path / "empty", [])
-    assert cases_in(empty) == [empty], "find_input says what is wrong with it"
+    assert cases_in(empty).paths == [empty], "find_input says what is wrong with it"
 
 
 def test_folder_with_dicom_and_nnunet_files_is_refused(glioma: tuple[sitk.Image, ...], tmp_path: Path) -> None:

@@ -1,0 +1,101 @@
+"""Find case folders, and say which are left out. Standard library only, as `case_file`."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..atomic_files import TEMPORARY_PREFIX
+from ..errors import InputError
+from ..folder_entries import EntryKind, check_entries, entry_kind
+from .case_file import CASE_FILE, SEGMENTATION_FILE
+
+MARKS = (SEGMENTATION_FILE, "regions.csv", "review.*.jsonl")
+"""Files that show that a folder without a `case.json` was a case."""
+BESIDE_CASES = frozenset({"index.html", "structures.csv", "failed.csv", "worklist.csv", "worklist.json"})
+"""What commands write into a folder of cases."""
+_DEEPEST, _NAMED = 3, 5
+"""Folders between the one that is named and a case that is told to be left out, and how many of them are named."""
+_TOLD_BY_READING = (EntryKind.LINK_TO_NOTHING, EntryKind.UNREADABLE)
+"""What fails alone as a damaged case does."""
+
+
+def case_folders(paths: Sequence[Path]) -> list[Path]:
+    """List the case folders among `paths` and directly inside them, each once, in the order given, then by name.
+
+    A folder that was a case and lost its `case.json` is among them, and so is a link that leads to nothing: reading it
+    says what is wrong, and the others go on. What a run writes beside its cases is passed over, so that a shell may
+    name all that lies there (`results/*`).
+
+    Raises:
+        InputError: a path is neither a case folder nor holds any, or holds a pipe or a link to itself.
+    """
+    found: dict[str, Path] = {}
+    named = [path for path in paths if not (path.name in BESIDE_CASES and path.is_file())] or paths
+    for path in named:
+        for folder in [path] if (path / CASE_FILE).is_file() else _cases_inside(path):
+            found.setdefault(os.path.realpath(folder), folder)
+    return list(found.values())
+
+
+def holds_cases(path: Path) -> bool:
+    """Whether a path is a case folder, or holds any."""
+    return _is_case(path) or any(_is_case(entry) for entry in _entries(path))
+
+
+def deeper_cases(paths: Sequence[Path]) -> list[str]:
+    """Say which case folders `case_folders` leaves out, because they lie deeper than directly inside `paths`."""
+    sentences = []
+    for path in paths:
+        beside = [entry for entry in _entries(path) if not _is_case(entry)] if not _is_case(path) else []
+        counts = {entry.name: count for entry in beside if (count := _count_below(entry, _DEEPEST))}
+        if counts:
+            names = ", ".join(list(counts)[:_NAMED])
+            sentences.append(
+                f"{path}: left out: {len(counts)} folder(s) with {sum(counts.values())} case(s) in them ({names}): "
+                "name them, too."
+            )
+    return sentences
+
+
+def _count_below(folder: Path, depth: int) -> int:
+    if depth == 0:
+        return 0
+    return sum(1 if _is_case(entry) else _count_below(entry, depth - 1) for entry in _entries(folder))
+
+
+def _cases_inside(path: Path) -> list[Path]:
+    """List the cases in a folder, and beside cases what cannot be opened; a path that is one itself stands alone.
+
+    Raises:
+        InputError: there are none.
+    """
+    entries = _entries(path)
+    lost = [entry for entry in entries if _is_lost(entry)]
+    if any(_is_case(entry) for entry in entries):
+        check_entries([entry for entry in lost if entry_kind(entry) not in _TOLD_BY_READING], "entries")
+        return [entry for entry in entries if entry in lost or _is_case(entry)]
+    if _is_case(path) or _is_lost(path):
+        return [path]
+    check_entries(lost, "entries")
+    raise InputError(f"{path} is no case folder and holds none: give folders that segment wrote.")
+
+
+def _entries(folder: Path) -> list[Path]:
+    """List what may be a case in a folder; nothing in what is none, or is closed."""
+    if entry_kind(folder) is not EntryKind.FOLDER:
+        return []
+    hidden = (".", TEMPORARY_PREFIX)
+    return sorted(entry for entry in folder.iterdir() if not entry.name.startswith(hidden))
+
+
+def _is_case(folder: Path) -> bool:
+    """Whether a folder is a case, or was one."""
+    if entry_kind(folder) is not EntryKind.FOLDER:
+        return False
+    return (folder / CASE_FILE).is_file() or any(next(folder.glob(mark), None) is not None for mark in MARKS)
+
+
+def _is_lost(entry: Path) -> bool:
+    """Whether an entry cannot be opened though it may be a case folder: a link to nothing, say; not a closed file."""
+    kind = entry_kind(entry)
+    return not (kind.opens or kind is EntryKind.ABSENT or entry.name in BESIDE_CASES or entry.is_file())
