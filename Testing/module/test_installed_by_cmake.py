@@ -82,11 +82,6 @@ def test_description_and_tests_of_the_extension(installed: Path) -> None:
     assert "py_nomainwindow_qSlicerSegWithUSlicerModuleGenericTest" in listed
 
 
-def test_only_the_build_describes_the_extension_for_the_legacy_index() -> None:
-    assert not list(ROOT.glob("*.s4ext"))
-    assert (ROOT / "SegWithU.json").is_file()
-
-
 def test_a_custom_application_bundles_the_extension(tmp_path: Path) -> None:
     """As `Slicer_EXTENSION_SOURCE_DIRS` does: our folder is a subdirectory of another project."""
     source, build, prefix = tmp_path / "custom app", tmp_path / "build", tmp_path / "installed"

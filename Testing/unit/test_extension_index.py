@@ -49,6 +49,35 @@ def test_the_entry_says_what_cmake_says(cmake: dict[str, str], entry: dict[str, 
     assert entry["tier"] == 1, "3 wants users to agree to the licence of the weights first"
 
 
+def test_the_description_file_says_what_cmake_and_the_entry_say(cmake: dict[str, str], entry: dict[str, Any]) -> None:
+    lines = (ROOT / "SegWithUSlicer.s4ext").read_text(encoding="utf-8").splitlines()
+    pairs = [line.partition(" ")[::2] for line in lines if line and not line.startswith("#")]
+    told = dict(pairs)
+    assert len(told) == len(pairs)
+    assert told == {
+        "scm": "git",
+        "scmurl": entry["scm_url"],
+        "scmrevision": entry["scm_revision"],
+        "depends": cmake["DEPENDS"],
+        "build_subdirectory": entry["build_subdirectory"],
+        "homepage": cmake["HOMEPAGE"],
+        "contributors": cmake["CONTRIBUTORS"],
+        "category": entry["category"],
+        "iconurl": cmake["ICONURL"],
+        "status": "Development",
+        "description": cmake["DESCRIPTION"],
+        "screenshoturls": cmake["SCREENSHOTURLS"],
+        "enabled": "1",
+    }
+
+
+def test_what_the_card_of_the_project_names_is_there() -> None:
+    """The card says what the project is and where to begin; its readers find these at the top level."""
+    folders, files = ("SegWithUSlicer", "Resources", "Testing"), ("CMakeLists.txt", "SegWithUSlicer.s4ext", "README.md")
+    assert [name for name in folders if not (ROOT / name).is_dir()] == []
+    assert [name for name in files if not (ROOT / name).is_file()] == []
+
+
 def test_the_description_is_two_sentences_for_everybody(cmake: dict[str, str]) -> None:
     text = cmake["DESCRIPTION"]
     assert len(re.findall(r"[.](?:\s|$)", text)) <= 2
