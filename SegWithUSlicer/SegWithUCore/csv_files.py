@@ -4,6 +4,7 @@ import contextlib
 import csv
 import io
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
@@ -144,5 +145,7 @@ def _harmless_character(char: str) -> str:
 
 
 def _is_run(part: str) -> bool:
-    text = part.lstrip(' "')
+    # Full-width signs count as the usual ones, and what nobody sees as nothing.
+    seen = "".join(char for char in unicodedata.normalize("NFKC", part) if unicodedata.category(char) != "Cf")
+    text = seen.lstrip(' "')
     return text.startswith(_RUN_BY_SPREADSHEETS) and not _NUMBER.fullmatch(text)

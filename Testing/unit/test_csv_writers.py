@@ -52,6 +52,8 @@ def test_numbers_as_texts_stay_numbers_and_half_characters_are_escaped() -> None
     same = ["-12.345", "-5", "1e-05", "-1.5E+10", "0.100", "", "anterior", "a-b", "'x"]
     assert [harmless_cell(text) for text in same] == same
     assert [harmless_cell(text) for text in ("-5x", "+5", "-", "--5", "a;-x")] == ["'-5x", "'+5", "'-", "'--5", "a;'-x"]
+    for unseen in ("\uff1d1+1", "\u200b=1", "\ufeff@x", "\u200b\uff0b1x", "\u00a0=1"):
+        assert harmless_cell(f"a;{unseen}") == f"a;'{unseen}"
     assert harmless_cell("M\udcfcller \ud800") == r"M\xfcller \ud800"
     csv_text(["a"], [["\udcfc"]]).encode()
 
