@@ -173,6 +173,16 @@ def test_an_unknown_role_or_folder_lists_what_there_is(workshop: Workshop, tmp_p
         find_cases(str(tmp_path))
 
 
+def test_a_channel_that_was_not_fetched_stays_a_channel(tmp_path: Path) -> None:
+    for part in ("images", "labels"):
+        (tmp_path / part).mkdir()
+    (tmp_path / "images" / "a_0000.nii.gz").touch()
+    (tmp_path / "images" / "a_0001.nii.gz").symlink_to("../.git/annex/gone")
+    (tmp_path / "labels" / "a.nii.gz").touch()
+    (case,) = find_cases(str(tmp_path))
+    assert len(case.channels) == 2
+
+
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "latin-1", "utf-16"])
 def test_split_tables_are_read_as_spreadsheets_save_them(delimiter: str, encoding: str, tmp_path: Path) -> None:
