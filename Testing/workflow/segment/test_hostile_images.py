@@ -118,7 +118,7 @@ def _refused(path: Path, words: str) -> None:
     sentence = str(caught.value)
     assert sentence.startswith(str(path))
     assert words in sentence
-    assert sentence.endswith(".")
+    assert sentence.endswith((".", "]"))
     assert sentence.isprintable()
 
 
