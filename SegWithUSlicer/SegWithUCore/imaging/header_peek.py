@@ -3,17 +3,18 @@
 Voxels are not needed, so that it does not matter who read the voxels, and in which process.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import SimpleITK as sitk
 
 from ..errors import UsageError
 from ..input_files import regular_file
 from .dicom_folder import scan_folder
-from .grid import VoxelGrid
+from .grid import VoxelGrid, check_geometry
 from .nifti_file import is_nifti_name, read_nifti_grid, read_nifti_header
 from .nifti_grid import FORMS, NiftiGrid, nifti_grid
 from .nrrd import SUFFIXES as NRRD_SUFFIXES
@@ -65,10 +66,7 @@ def grid_of(path: Path, series: str | None = None) -> FileGrid | None:
     regular_file(path, "give an image file (NIfTI, NRRD or MHA)")
     check_plain(path)
     if is_stored_image(path):
-        stored = stored_header(path)
-        check_size(stored)
-        numbers = 1 if stored.components_axis is None else stored.shape[stored.components_axis]
-        return _claim(stored.size, stored.spacing, stored.origin, stored.direction, stored.number.itemsize, numbers)
+        return _stored_grid(stored_header(path))
     return _nifti_grid(path) if is_nifti_name(path) else None
 
 
@@ -79,22 +77,18 @@ def _nifti_grid(path: Path) -> FileGrid:
     return FileGrid(VoxelGrid(grid.size, *grid.geometry()), max(header.number.itemsize, bytes_as_read))
 
 
-def _claim(
-    size: Sequence[int],
-    spacing: Sequence[float],
-    origin: Sequence[float],
-    direction: Sequence[float],
-    voxel_bytes: int,
-    components: int,
-) -> FileGrid | None:
-    """Take the first three axes, if all others have a length of 1."""
-    count = len(size)
-    if count < 3 or any(n != 1 for n in size[3:]):
+def _stored_grid(stored: StoredImage) -> FileGrid | None:
+    """Take the first three axes, if all others have a length of 1; as `check_grid`, before anything is foreseen."""
+    check_size(stored)
+    count, components = len(stored.size), stored.components_axis
+    if count < 3 or any(n != 1 for n in stored.size[3:]):
         return None
-    axes = tuple(float(direction[row * count + column]) for row in range(3) for column in range(3))
-    i, j, k = (int(n) for n in size[:3])
-    grid = VoxelGrid((i, j, k), tuple(map(float, spacing[:3])), tuple(map(float, origin[:3])), axes)
-    return FileGrid(grid, voxel_bytes, components)
+    axes = np.reshape(stored.direction, (count, count))[:3, :3]
+    spacing, origin = stored.spacing[:3], stored.origin[:3]
+    check_geometry(stored.path, stored.size, spacing, origin, axes)
+    i, j, k = stored.size[:3]
+    grid = VoxelGrid((i, j, k), spacing, origin, tuple(axes.ravel().tolist()))
+    return FileGrid(grid, stored.number.itemsize, 1 if components is None else stored.shape[components])
 
 
 def _series_grid(folder: Path, series: str | None) -> FileGrid | None:

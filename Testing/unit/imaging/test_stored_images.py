@@ -190,6 +190,13 @@ def test_numbers_of_other_scripts_and_languages_are_none(number: str, volume: si
             read_file(path)
 
 
+def test_voxels_of_a_metre_are_refused_before_memory_is_foreseen_for_them(volume: sitk.Image, tmp_path: Path) -> None:
+    path = nrrd(tmp_path / "image.nrrd", ["spacings: 1000 1000 1000"], stored_bytes(volume))
+    for look in (read_file, grid_of):
+        with pytest.raises(InputError, match="1000 x 1000 x 1000 mm"):
+            look(path)
+
+
 def test_usual_numbers_are_read() -> None:
     known = {"1": 1, "-1.50": -1.5, "+.5": 0.5, "2.": 2, "1e-3": 0.001, " 7E+2 ": 700, "007": 7}
     assert {text: strict_number(text) for text in known} == known
