@@ -228,7 +228,8 @@ def inflated_at_once(packed: bytes, packing: int | None, wanted: int) -> bytearr
         end = struct.pack("<II", deflate.crc32(data), wanted % 2**32)
     else:
         end = struct.pack(">I", deflate.adler32(data))
-    return data if len(data) == wanted and packed.endswith(end) else None
+    # Where the checksum stands earlier, too, a copy of the stream may follow: zlib tells.
+    return data if len(data) == wanted and packed.find(end) == len(packed) - len(end) else None
 
 
 def _inflated(stored: StoredImage, file: BufferedReader, held: int, wanted: int) -> Iterator[bytes]:

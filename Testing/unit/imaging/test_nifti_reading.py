@@ -214,3 +214,10 @@ def test_a_wrong_length_at_the_end_of_a_stream_is_noticed(tmp_path: Path) -> Non
         (tmp_path / "image.nii.gz").write_bytes(content)
         with pytest.raises(InputError, match="its end is missing or damaged"):
             read_nifti(tmp_path / "image.nii.gz")
+
+
+def test_a_second_image_behind_the_first_is_refused_though_it_is_the_same(tmp_path: Path) -> None:
+    path = write_nifti(tmp_path / "image.nii.gz")
+    path.write_bytes(path.read_bytes() * 2)
+    with pytest.raises(InputError, match="more bytes follow"):
+        read_nifti(path)
