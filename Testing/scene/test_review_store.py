@@ -6,12 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 import slicer
 from loaded_case import LoadedCase, loaded_case, paint
 from mrml_headless import HeadlessScene
 from written_case import change_case
 
 from SegWithUCore.case.case_file import read_description
+from SegWithUCore.case.segmentation_file import IMAGE_KEY, check_reviewed, read_reviewed
 from SegWithUCore.errors import InputError, OutputError
 from SegWithUCore.review.opening import ReviewLocation, case_key
 from SegWithUCore.review.reviewer import version_path
@@ -164,7 +166,7 @@ def test_a_reviewed_file_is_whole_or_as_it_was(tmp_path, data_folder, monkeypatc
         def WriteData(self, node):
             cut.append(real.WriteData(self, node))
             with Path(self.GetFileName()).open("rb+") as file:
-                file.truncate(path.stat().st_size - 20)
+                file.truncate(Path(self.GetFileName()).stat().st_size - 20)
             return cut[-1]
 
     with monkeypatch.context() as patch:
@@ -201,6 +203,35 @@ def test_a_damaged_reviewed_file_is_named_and_changes_nothing(tmp_path, data_fol
         with pytest.raises(InputError, match=r"segmentation_reviewed\.ana\.seg\.nrrd"):
             load_reviewed(case.nodes, case.disk.folder, NAME)
     assert np.array_equal(read_labels(case.nodes), case.disk.labels)
+
+
+def test_a_reviewed_file_of_another_image_or_place_is_refused_and_changes_nothing(tmp_path, data_folder):
+    case = loaded_case(tmp_path, data_folder, oblique=True)
+    paint(case, 2, (0, 0, 0))
+    path = save_reviewed(case.nodes, case.disk.folder, NAME)
+    assert check_reviewed(path, case.disk.folder, case.nodes.case.raw) == ""
+    nodes = load_case(case.disk.folder, None, scene=HeadlessScene(tmp_path / "again").scene)
+    image = sitk.ReadImage(str(path))
+    origin, voxels = image.GetOrigin(), image.GetMetaData(IMAGE_KEY)
+    for error_code, moved, of_image in (("another-place", 40, voxels), ("of-another-image", 0, "1" * 64)):
+        image.SetOrigin([origin[0] + moved, *origin[1:]])
+        image.SetMetaData(IMAGE_KEY, of_image)
+        sitk.WriteImage(image, str(path))
+        with pytest.raises(InputError) as caught:
+            load_reviewed(nodes, case.disk.folder, NAME)
+        assert caught.value.code == error_code
+        assert np.array_equal(read_labels(nodes), case.disk.labels)
+
+
+def test_what_slicer_writes_of_an_emptied_segmentation_is_an_empty_version(tmp_path, data_folder):
+    case = loaded_case(tmp_path, data_folder, oblique=True)
+    segmentation = case.nodes.segmentation.GetSegmentation()
+    for number in range(segmentation.GetNumberOfSegments()):
+        segmentation.GetNthSegment(number).GetRepresentation("Binary labelmap").Initialize()
+    path = save_reviewed(case.nodes, case.disk.folder, NAME)
+    labels, note = read_reviewed(path, sitk.ReadImage(str(case.disk.image)), case.nodes.case.raw)
+    assert note == ""
+    assert not labels.any()
 
 
 def test_each_reviewer_goes_on_where_he_stopped(tmp_path, data_folder):

@@ -27,6 +27,8 @@ MAXIMUM_BYTES = 16 << 20
 """Of `case.json`: ours have 30 kB, with a hundred structures about 1 MB."""
 DAMAGED = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError)
 """What reading a value raises that is not what a case should hold."""
+DAMAGED_CASE = "damaged-case"
+"""Error code of such a case."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +126,8 @@ def naming_case(folder: Path) -> Iterator[None]:
     try:
         yield
     except DAMAGED as error:
-        raise InputError(f"{folder} is damaged (case.json: {error!r:.200}): segment the case again.") from error
+        words = f"{folder} is damaged ({CASE_FILE}: {error!r:.200}): segment the case again."
+        raise InputError(words, DAMAGED_CASE) from error
     except InputError as error:
         if str(folder) in str(error):
             raise
@@ -187,7 +190,8 @@ def parse_description(raw: Any, origin: str = CASE_FILE, case_folder: Path | Non
             raw=raw,
         )
     except DAMAGED as error:
-        raise InputError(f"{origin} is damaged ({type(error).__name__}: {error}): segment the case again.") from error
+        words = f"{origin} is damaged ({type(error).__name__}: {error!s:.200}): segment the case again."
+        raise InputError(words, DAMAGED_CASE) from error
 
 
 def _structure(entry: Mapping[str, Any], flags: list[Any]) -> Structure:

@@ -1,4 +1,4 @@
-"""Find and read the image that a case folder was made from, identified by a hash of its voxels."""
+"""Find and read the image that a case folder was made from: known by a hash of its voxels, and where these lie."""
 
 import hashlib
 import os
@@ -12,14 +12,18 @@ import SimpleITK as sitk
 from ..errors import InputError
 from ..imaging.dicom_folder import scan_folder
 from ..imaging.dicom_series import read_slices
-from ..imaging.header_peek import on_form
+from ..imaging.grid import VoxelGrid, check_geometry
+from ..imaging.header_peek import grid_of, on_form
 from ..imaging.nifti_grid import FORMS
 from ..imaging.plain_names import original_path, plain_path
-from ..imaging.volume import grid_facts, read_image
+from ..imaging.volume import read_image
 from ..paths import has_links, is_inside, is_own, stored_path
-from .case_file import DAMAGED
+from .case_file import CASE_FILE, DAMAGED, DAMAGED_CASE
+from .contents import VOLUMES
 
 IMAGE_FILE = "image.nii.gz"
+OTHER_VOXELS, ELSEWHERE = "other-voxels", "another-place"
+"""Error codes of an image that is not the one that was segmented, and of a volume that does not lie where that lay."""
 
 
 class OutsideError(InputError):
@@ -48,7 +52,8 @@ def case_image(folder: Path, case: Mapping[str, Any], moved_to: Path | None = No
 
     Raises:
         OutsideError: it lies outside the case folder, and another user's `case.json` says where.
-        InputError: it is not where it was, or holds other voxels than were segmented.
+        InputError: it is not where it was, is not the one that was segmented (see `checked_image`), or a volume of the
+            case lies elsewhere.
     """
     path = moved_to or trusted_path(folder, case, channel)
     if not is_there(path):
@@ -56,28 +61,68 @@ def case_image(folder: Path, case: Mapping[str, Any], moved_to: Path | None = No
     wanted = _channel(folder, case, channel)["voxels_sha256"]
     with plain_path(path) as plain:
         image = series_with_voxels(plain, wanted)[0] if plain.is_dir() else read_image(plain)
-    if voxel_hash(image) != wanted:
-        raise InputError(f"{path} holds other voxels than the image of {folder}: give the one that was segmented.")
+    checked = checked_image(path, image, folder, case, channel)
+    check_volume_places(folder, case)
+    return checked
+
+
+def checked_image(path: Path, image: sitk.Image, folder: Path, case: Mapping[str, Any], channel: int = 0) -> sitk.Image:
+    """Return an image that was read, if it is the one that was segmented, at the place that it had then.
+
+    Of a NIfTI file with two places that is the one that the case was made with.
+
+    Args:
+        path: of the image.
+        folder, case, channel: as in `case_image`.
+
+    Raises:
+        InputError: it holds other voxels, or lies elsewhere.
+    """
+    if voxel_hash(image) != _channel(folder, case, channel)["voxels_sha256"]:
+        raise InputError(
+            f"{path} holds other voxels than the image of {folder}: give the one that was segmented.", OTHER_VOXELS
+        )
+    grid = case_grid(folder, case)
+    for form in (None, *FORMS):
+        placed = on_form(path, image, form)
+        if VoxelGrid.of(placed).is_at(grid):
+            return placed
+    raise InputError(
+        f"{path} holds the voxels of {folder}, but at another place: it has {VoxelGrid.of(image).place}, and what was "
+        f"segmented had {grid.place}: give the image with the header that it had, or segment it again.",
+        ELSEWHERE,
+    )
+
+
+def case_grid(folder: Path, case: Mapping[str, Any]) -> VoxelGrid:
+    """Return the grid of the image that was segmented, on which all volumes of a case lie.
+
+    Raises:
+        InputError: `case.json` does not say, or it is no grid of an image.
+    """
     try:
-        return _on_grid_of_case(path, image, case)
+        grid = VoxelGrid.of_facts(case["input"]["grid"])
     except DAMAGED as error:
         raise _damaged(folder, error) from error
+    check_geometry(folder / CASE_FILE, grid.size, grid.spacing, grid.origin, np.reshape(grid.direction, (3, 3)))
+    return grid
 
 
-def _on_grid_of_case(path: Path, image: sitk.Image, case: Mapping[str, Any]) -> sitk.Image:
-    """Read the image at a path; of a NIfTI file with two placements the one that the case was made with."""
-    grid = case["input"].get("grid")
-    if grid is None:
-        return image
-    if _is_at(image, grid):
-        return image
-    others = (on_form(path, image, form) for form in FORMS)  # each is a copy
-    return next((each for each in others if _is_at(each, grid)), image)
+def check_volume_places(folder: Path, case: Mapping[str, Any]) -> None:
+    """Check by their headers that the volumes in a case folder lie where the image lay.
 
-
-def _is_at(image: sitk.Image, grid: Mapping[str, Any]) -> bool:
-    facts = grid_facts(image)
-    return all(np.allclose(facts[key], grid[key], rtol=0, atol=1e-3) for key in ("origin_lps_mm", "direction_lps"))
+    Raises:
+        InputError: one does not, or its header is damaged.
+    """
+    grid = case_grid(folder, case)
+    for path in (folder / name for name in VOLUMES if (folder / name).is_file()):
+        claim = grid_of(path)
+        if claim is not None and not claim.grid.is_at(grid):
+            raise InputError(
+                f"{path} has {claim.grid.place}, and the image that was segmented had {grid.place}: segment the case "
+                "again.",
+                ELSEWHERE,
+            )
 
 
 def is_there(path: Path) -> bool:
@@ -147,17 +192,20 @@ def image_among(folders: Sequence[Path], folder: Path, case: Mapping[str, Any]) 
         A file, or the folder of a DICOM series; None if none of them holds it.
 
     Raises:
-        InputError: `case.json` does not say which image it was made from.
+        InputError: `case.json` does not say which image it was made from; or it is there, with another place.
     """
-    name = _source(folder, case, 0).name
+    name, moved = _source(folder, case, 0).name, None
     for root in folders:
         for parent, subfolders, files in os.walk(root):
             if name in files or name in subfolders:
                 try:
                     case_image(folder, case, Path(parent) / name)
-                except InputError:  # another image of that name: the next one may be it
+                except InputError as error:  # another image of that name: the next one may be it
+                    moved = error if error.code == ELSEWHERE else moved
                     continue
                 return Path(parent) / name
+    if moved is not None:
+        raise moved
     return None
 
 
@@ -172,7 +220,8 @@ def _channel(folder: Path, case: Mapping[str, Any], channel: int) -> Mapping[str
 
 
 def _damaged(folder: Path, error: Exception) -> InputError:
-    return InputError(f"{folder} does not say which image it was made from ({error!r:.200}): segment the case again.")
+    words = f"{folder} does not say which image it was made from ({error!r:.200}): segment the case again."
+    return InputError(words, DAMAGED_CASE)
 
 
 def series_with_voxels(folder: Path, wanted: str) -> tuple[sitk.Image, list[Path]]:

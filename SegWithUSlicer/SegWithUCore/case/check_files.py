@@ -3,7 +3,7 @@
 import contextlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,22 @@ from ..imaging.header_peek import grid_notes
 from ..imaging.input_reader import IN_THIS_PROCESS, InputReader
 from ..imaging.inputs import FolderOfCases, GivenCase, cases_in, find_input
 from ..imaging.volume import check_same_grid, coarse_notes, grid_facts, read_file
-from .case_file import CASE_FILE, DAMAGED, SEGMENTATION_FILE, read_case
+from .case_file import SEGMENTATION_FILE, naming_case, read_description
 from .case_folders import case_folders, deeper_cases, holds_cases
-from .case_image import OutsideError, image_path, is_there, trusted_path, voxel_hash
+from .case_image import (
+    ELSEWHERE,
+    OTHER_VOXELS,
+    OutsideError,
+    check_volume_places,
+    checked_image,
+    image_path,
+    is_there,
+    trusted_path,
+    voxel_hash,
+)
 from .contents import checked_file
 from .region_files import REGION_LABELS_FILE, check_region_files, read_regions
+from .segmentation_file import REVIEWED_PATTERN, check_reviewed
 
 
 class Outcome(StrEnum):
@@ -30,7 +41,7 @@ class Outcome(StrEnum):
     """Read, with warnings."""
     REFUSED = "refused"
     CHANGED = "changed"
-    """A finished case whose image holds other voxels now than were segmented."""
+    """A finished case whose image has other voxels now than were segmented, or another place."""
     UNKNOWN = "image not found"
     """A finished case that is whole itself."""
 
@@ -131,21 +142,23 @@ def check_case(folder: Path, images: Sequence[Path] = (), reader: InputReader = 
         images, reader: see `check_paths`.
     """
     try:
-        case = read_case(folder)
-        _check_volumes(folder, case)
-        return _check_image(folder, case, images, reader)
+        case = read_description(folder).raw
+        with naming_case(folder):
+            _check_volumes(folder, case)
+            versions = [checked_file(folder, path.name) for path in sorted(folder.glob(REVIEWED_PATTERN))]
+            notes = tuple(note for path in versions if (note := check_reviewed(path, folder, case)))
+            found = _check_image(folder, case, images, reader)
     except SegWithUError as error:
         return Checked(folder, "case", Outcome.REFUSED, (str(error),))
-    except DAMAGED as error:
-        sentence = f"{folder / CASE_FILE} does not hold what a case holds ({error!r:.200}): segment the case again."
-        return Checked(folder, "case", Outcome.REFUSED, (sentence,))
+    outcome = Outcome.DOUBTFUL if notes and found.outcome is Outcome.WHOLE else found.outcome
+    return replace(found, outcome=outcome, sentences=(*found.sentences, *notes))
 
 
 def _check_volumes(folder: Path, case: Mapping[str, Any]) -> None:
     """Read the volumes and the table of regions of a case.
 
     Raises:
-        InputError: one is damaged, or lies on another grid than the segmentation.
+        InputError: one is damaged, or lies on another grid than the segmentation or the image that was segmented.
     """
     names = [SEGMENTATION_FILE, *(str(entry["file"]) for entry in case["maps"].values())]
     if case["regions"] is not None:
@@ -158,34 +171,42 @@ def _check_volumes(folder: Path, case: Mapping[str, Any]) -> None:
         image = read_file(path)
         first = first or image
         check_same_grid(path, image, folder / SEGMENTATION_FILE, first)
+    check_volume_places(folder, case)
 
 
 def _check_image(folder: Path, case: Mapping[str, Any], images: Sequence[Path], reader: InputReader) -> Checked:
-    """Read the images that a whole case was made from, as far as they are found, and compare their voxels."""
+    """Read the images that a whole case was made from, as far as they are found: their voxels and place count."""
     version = str(case["versions"]["segwithu-slicer"])
     facts = {"version": version}
-    for number, channel in enumerate(case["input"]["channels"]):
+    for number in range(len(case["input"]["channels"])):
         found = list(_image_paths(folder, case, number, images))
         if not found:
             sentence = f"The image of {folder} was not looked at: name the folder that it lies in with --images."
             return Checked(folder, "case", Outcome.UNKNOWN, (sentence,), facts)
-        problems = [_problem(path, channel, reader) for path in found]
-        if None not in problems:
-            outcome, reason = next(problem for problem in problems if problem is not None)
-            sentence = f"{folder}, made by version {version}, is not to be relied on: {reason}"
+        problems = [_problem(path, folder, case, number, reader) for path in found]
+        if problem := min(problems, key=_weight):
+            sentence = f"{folder}, made by version {version}, is not to be relied on: {problem}"
+            outcome = Outcome.CHANGED if problem.code in (ELSEWHERE, OTHER_VOXELS) else Outcome.REFUSED
             return Checked(folder, "case", outcome, (sentence,), facts)
     return Checked(folder, "case", Outcome.WHOLE, (), facts)
 
 
-def _problem(path: Path, channel: Mapping[str, Any], reader: InputReader) -> tuple[Outcome, str] | None:
+def _problem(
+    path: Path, folder: Path, case: Mapping[str, Any], channel: int, reader: InputReader
+) -> SegWithUError | None:
     """Why an image is not the one that a channel was made from; None if it is."""
     try:
-        image = reader.read(path)
+        checked_image(path, reader.read(path), folder, case, channel)
     except SegWithUError as error:
-        return Outcome.REFUSED, str(error)
-    if voxel_hash(image) != channel["voxels_sha256"]:
-        return Outcome.CHANGED, f"{path} is read as other voxels than were segmented; segment it again."
+        return error
     return None
+
+
+def _weight(problem: SegWithUError | None) -> int:
+    """Rank what was found of files with one name: none is best, and another patient's image says least."""
+    if problem is None:
+        return 0
+    return {ELSEWHERE: 1, OTHER_VOXELS: 3}.get(problem.code, 2)
 
 
 def _image_paths(folder: Path, case: Mapping[str, Any], channel: int, images: Sequence[Path]) -> Iterator[Path]:

@@ -1,4 +1,4 @@
-"""Reviewed segmentations (`.seg.nrrd`, label volumes): read on the grid of the case, and written."""
+"""Reviewed segmentations (`.seg.nrrd`, label volumes): read if they belong to the case, on its grid, and written."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,8 +15,14 @@ from ..imaging.roi import VoxelBox
 from ..imaging.volume import read_file
 from ..models.input_spec import Code, Label
 from ..plane_files import Planes, plane_pieces
+from .case_file import naming_case
+from .case_image import ELSEWHERE, case_grid
 
 REVIEWED_PATTERN = "segmentation_reviewed*.seg.nrrd"
+IMAGE_KEY = "SegWithU_ImageSHA256"
+"""Header entry: hash of the voxels of the (first) image that was segmented, as `case.json` has it."""
+OF_ANOTHER = "of-another-image"
+"""Error code of a reviewed segmentation that was made on another image."""
 _TERMINOLOGY_CONTEXT = "Segmentation category and type - 3D Slicer General Anatomy list"
 _ANATOMY_CONTEXT = "Anatomic codes - DICOM master list"
 
@@ -43,21 +49,25 @@ class SegmentFields:
     color: tuple[int, int, int] | None
 
 
-def read_reviewed(path: Path, grid: sitk.Image, structures: Sequence[Mapping[str, Any]]) -> np.ndarray:
+def read_reviewed(path: Path, grid: sitk.Image | VoxelGrid, case: Mapping[str, Any]) -> tuple[np.ndarray, str]:
     """Read the label values (z, y, x) of a reviewed segmentation, without segments that are no structure of the case.
 
     Segments are known by their names, else by their label values; where two overlap, the later one counts.
 
     Args:
         grid: of the case; what the file does not cover is background.
-        structures: entries of `case.json`.
+        case: the content of `case.json`.
+
+    Returns:
+        The labels, and a note on the file, empty if there is none.
 
     Raises:
-        InputError: the file cannot be read.
+        InputError: the file cannot be read, lies elsewhere or is of another image.
     """
     image, layers = read_layers(path, grid)
+    note = image_note(path, image, case)
     labels = np.zeros(layers[0].shape, np.int16)
-    by_name = {str(entry["name"]): int(entry["value"]) for entry in structures if int(entry["value"])}
+    by_name = {str(entry["name"]): int(entry["value"]) for entry in case["structures"] if int(entry["value"])}
     found = [
         (segment.layer, segment.value, by_name[segment.name])
         for segment in segment_fields(image)
@@ -66,19 +76,98 @@ def read_reviewed(path: Path, grid: sitk.Image, structures: Sequence[Mapping[str
     for layer, inside, value in found or [(0, value, value) for value in by_name.values()]:
         if layer < len(layers):
             labels[layers[layer] == inside] = value
-    return labels
+    return labels, note
 
 
-def read_layers(path: Path, grid: sitk.Image) -> tuple[sitk.Image, list[np.ndarray]]:
-    """Read a segmentation file as it is, for its header, and its layers (z, y, x) on the grid of the case.
+def check_reviewed(path: Path, folder: Path, case: Mapping[str, Any]) -> str:
+    """Check that a reviewed segmentation belongs to a case.
+
+    Args:
+        folder: of the case.
+        case: the content of its `case.json`.
+
+    Returns:
+        A note on the file, empty if there is none.
 
     Raises:
-        InputError: the file cannot be read.
+        InputError: as `read_reviewed`, or the case is damaged.
     """
-    image = read_file(path)
+    with naming_case(folder):
+        return read_reviewed(path, case_grid(folder, case), case)[1]
+
+
+def image_note(path: Path, image: sitk.Image, case: Mapping[str, Any]) -> str:
+    """Compare the image that a segmentation was made on, as its header tells, with that of a case.
+
+    Returns:
+        A note where the header does not tell, else nothing.
+
+    Raises:
+        InputError: it is another image.
+    """
+    told, wanted = _field(image, IMAGE_KEY), str(case["input"]["channels"][0]["voxels_sha256"])
+    if not told:
+        return (
+            f"{path.name} does not say on which image it was made, as files of version 0.4.0 and before and those that "
+            "Slicer saves outside of a review: check that it is of this patient."
+        )
+    if told != wanted:
+        raise InputError(
+            f"{path} was made on another image (voxels {told:.12}) than this case (voxels {wanted:.12}): put it into "
+            "the folder of its own case.",
+            OF_ANOTHER,
+        )
+    return ""
+
+
+def read_layers(path: Path, grid: sitk.Image | VoxelGrid) -> tuple[sitk.Image, list[np.ndarray]]:
+    """Read a segmentation file as it is, for its header, and its layers (z, y, x) on the grid of its image.
+
+    It may cover a part of that grid, as Slicer crops what it saves. One without any label may lie anywhere.
+
+    Raises:
+        InputError: the file cannot be read, its voxels are not those of the grid, or labels lie outside of the grid.
+    """
+    image, wanted = read_file(path), VoxelGrid.of(grid)
     if image.GetDimension() != 3:
         raise InputError(f"{path} is {image.GetDimension()}D: save it again from Slicer as a segmentation.")
-    return image, [_on_grid(layer, grid) for layer in _layers(image)]
+    own = VoxelGrid.of(image)
+    stored = [sitk.GetArrayFromImage(layer) for layer in _layers(image)]
+    layers = [_moved(array, own.offset_on(wanted), wanted.shape_zyx) for array in stored]
+    if any(np.count_nonzero(before) != np.count_nonzero(after) for before, after in zip(stored, layers, strict=True)):
+        raise InputError(
+            f"{path} does not lie on its image: it has {own.place}, and the image has {wanted.place}: segment on the "
+            "image's own grid, and save it again from Slicer.",
+            ELSEWHERE,
+        )
+    return image, layers
+
+
+def _moved(part: np.ndarray, offset: Sequence[int] | None, shape: Sequence[int]) -> np.ndarray:
+    """Put a part (z, y, x) into a whole that is 0 elsewhere.
+
+    Args:
+        offset: index (i, j, k) of its first voxel there; None if it has none.
+    """
+    whole = np.zeros(shape, part.dtype)
+    if offset is not None:
+        first = np.array(offset[::-1])
+        low = np.clip(first, 0, shape)
+        high = np.clip(first + part.shape, low, shape)
+        there, here = (tuple(map(slice, low - at, high - at)) for at in (0, first))
+        whole[there] = part[here]
+    return whole
+
+
+def mark_image(path: Path, voxels_sha256: str) -> None:
+    """Write into a segmentation file that Slicer has just saved on which image it was made.
+
+    Args:
+        voxels_sha256: of the image, as in `case.json`; empty if that does not say.
+    """
+    header, end, voxels = path.read_bytes().partition(b"\n\n")
+    if end and voxels_sha256:
+        path.write_bytes(header + f"\n{IMAGE_KEY}:={voxels_sha256}".encode() + end + voxels)
 
 
 def segment_fields(image: sitk.Image) -> list[SegmentFields]:
@@ -98,12 +187,6 @@ def _layers(image: sitk.Image) -> list[sitk.Image]:
     """Slicer keeps segments that overlap in several layers, written as several values a voxel."""
     count = image.GetNumberOfComponentsPerPixel()
     return [image] if count == 1 else [sitk.VectorIndexSelectionCast(image, n) for n in range(count)]
-
-
-def _on_grid(layer: sitk.Image, grid: sitk.Image) -> np.ndarray:
-    resampled = sitk.Resample(layer, grid, sitk.Transform(), sitk.sitkNearestNeighbor, 0)
-    array: np.ndarray = sitk.GetArrayFromImage(resampled)
-    return array
 
 
 def _field(image: sitk.Image, key: str) -> str:
@@ -142,6 +225,7 @@ def write_segmentation_nrrd(
     grid: VoxelGrid,
     labels: Sequence[Label],
     listener: Listener | None = None,
+    voxels_sha256: str = "",
 ) -> None:
     """Write a label volume with one segment per label but background, also where a structure is empty.
 
@@ -150,8 +234,10 @@ def write_segmentation_nrrd(
         grid: of the input.
         labels: background first.
         listener: told of each piece that was written.
+        voxels_sha256: of the image.
     """
     fields = {
+        IMAGE_KEY: voxels_sha256,
         "Segmentation_ContainedRepresentationNames": "Binary labelmap|",
         "Segmentation_MasterRepresentation": "Binary labelmap",
         "Segmentation_SourceRepresentation": "Binary labelmap",

@@ -137,11 +137,13 @@ def run_export(options: argparse.Namespace, console: Console) -> int:
     for sentence in found.troubles:
         console.error(sentence)
     _note_left_out(found.left_out, console)
+    for note in found.notes:
+        console.note(note)
     if options.keep_comments:
         console.note("The comments are in the export as they were written: read them before you send it.")
     failed = len(found.troubles) + len(troubles)
     data = {"exported": sorted(found.names), "not_flagged": found.skipped, "failed": failed}
-    data["left_out"] = found.left_out
+    data |= {"left_out": found.left_out, "notes": found.notes}
     lines = [f"{len(found.names)} of {len(folders) + len(troubles)} cases are in {options.output}."]
     if found.names_file is not None:
         lines.append(f"Who is who is in {found.names_file}: keep that file to yourself.")

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import SimpleITK as sitk
 
 from ..atomic_files import atomic_file, atomic_folder, sweep_leftovers
-from ..case.case_file import CASE_FILE, read_case
+from ..case.case_file import CASE_FILE, read_case, read_description
 from ..case.case_image import IMAGE_FILE, OutsideError, case_image, image_among, is_there, trusted_path
 from ..case.contents import Contents, case_contents
-from ..case.segmentation_file import reviewed_name
+from ..case.segmentation_file import REVIEWED_PATTERN, check_reviewed, reviewed_name
 from ..errors import InputError, OutputError, SegWithUError, UsageError
 from ..folder_entries import check_link
 from ..imaging.volume import check_file, itk_messages_kept_off_the_terminal
@@ -68,6 +68,7 @@ class Exported:
         names: of the cases in the export, with the folders that they came from.
         troubles: why others were not exported, one sentence each.
         left_out: files of the exported cases that were not taken along, one sentence each.
+        notes: on files that were, one sentence each.
         skipped: cases that no rule flags.
         names_file: of an anonymous export, else None.
     """
@@ -75,6 +76,7 @@ class Exported:
     names: dict[str, Path] = field(default_factory=dict)
     troubles: list[str] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     skipped: int = 0
     names_file: Path | None = None
 
@@ -132,6 +134,7 @@ def export_cases(
             else:
                 found.names[name] = folder.resolve()
                 found.left_out += value["left_out"]
+                found.notes += [f"{name}: {note}" for note in value["notes"]]
         if not found.names:
             raise NothingExportedError(found, len(folders))
         worklist = make_worklist([work / name for name in found.names], settings.rules)
@@ -204,6 +207,7 @@ def exported_case(
     def write() -> dict[str, Any]:
         contents, image_file = case_contents(folder), image_file_of(folder, settings)
         left_out = list(contents.left_out)
+        notes = _check_versions(contents, folder)
         try:
             if settings.anonymous:
                 aliases = Aliases(dict(reviewers))
@@ -214,9 +218,20 @@ def exported_case(
         except BaseException:
             shutil.rmtree(target, ignore_errors=True)
             raise
-        return {"left_out": left_out}
+        return {"left_out": left_out, "notes": notes}
 
     return exported(write, folder, {str(target): str(folder)})
+
+
+def _check_versions(contents: Contents, folder: Path) -> list[str]:
+    """Check that the reviewers' versions of the segmentation belong to the case, and return notes on them.
+
+    Raises:
+        InputError: as `check_reviewed`.
+    """
+    case = read_case(folder)
+    paths = [path for path in contents.reviews if path.match(REVIEWED_PATTERN)]
+    return [note for path in paths if (note := check_reviewed(path, folder, case))]
 
 
 def _report(target: Path, settings: ExportSettings) -> list[str]:
@@ -251,9 +266,9 @@ def _copy(contents: Contents, folder: Path, target: Path, image_file: Path | Non
     """Copy the known files of a case, and the image that it was made from.
 
     Raises:
-        InputError: a volume is damaged, or is none.
+        InputError: `case.json` or a volume is damaged, or is none.
     """
-    image = case_image(folder, read_case(folder), image_file)
+    image = case_image(folder, read_description(folder).raw, image_file)
     target.mkdir()
     for path in (*contents.model.values(), *contents.reviews):
         if path.name.endswith((".nii.gz", ".nrrd")):

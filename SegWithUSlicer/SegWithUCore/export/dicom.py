@@ -163,7 +163,7 @@ def _reviewed(
     names = {safe_reviewer_name(reviewer): reviewer for reviewer in reviewers}
     for path in sorted(folder.glob(REVIEWED_PATTERN)):
         part = reviewed_name(path)
-        segments = reviewed_segments(path, case, source.image, model)
+        segments = reviewed_segments(path, case, source.image, model, notes)
         if segments.entries:
             yield names.get(part, part), f"{path.name.removesuffix('.seg.nrrd')}.dcm", segments
         else:

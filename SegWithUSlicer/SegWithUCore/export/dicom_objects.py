@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import SimpleITK as sitk
 
-from ..case.case_image import OutsideError, series_with_voxels, trusted_source, voxel_hash
+from ..case.case_image import OutsideError, checked_image, series_with_voxels, trusted_source, voxel_hash
 from ..errors import InputError, UsageError
-from ..imaging.volume import grid_facts, same_grid
 from ..models.input_spec import Code, Label
 
 if TYPE_CHECKING:
@@ -83,14 +82,7 @@ def source_series(folder: Path, case: Mapping[str, Any], moved_to: Path | None =
             f"{folder} has no DICOM series to refer to ({path} {what}): give the folder of the series with --source."
         )
     image, files = series_with_voxels(path, channel["voxels_sha256"])
-    if voxel_hash(image) != channel["voxels_sha256"]:
-        raise InputError(f"{path} holds other voxels than the image of {folder}: give the series that was segmented.")
-    if not same_grid(image, _grid(case["input"]["grid"])):
-        found, wanted = (facts["origin_lps_mm"] for facts in (grid_facts(image), case["input"]["grid"]))
-        raise InputError(
-            f"{path} holds the voxels of {folder} at another place in space (origin {found}, not {wanted}): give the "
-            "series that was segmented."
-        )
+    image = checked_image(path, image, folder, case)
     headers = [_header(file) for file in files]
     _check_shared(files, headers)
     for header in headers:
@@ -130,14 +122,6 @@ def _further(folder: Path, case: Mapping[str, Any], study: str) -> tuple[list["D
             why = "belongs to another study" if headers else "is not where it was as a DICOM series"
             notes.append(f"channel {channel['name']} is not named as a source, because it {why}.")
     return found, notes
-
-
-def _grid(facts: Mapping[str, Any]) -> sitk.Image:
-    grid = sitk.Image([int(n) for n in facts["size_ijk"]], sitk.sitkUInt8)
-    grid.SetSpacing(facts["spacing_mm"])
-    grid.SetOrigin(facts["origin_lps_mm"])
-    grid.SetDirection(facts["direction_lps"])
-    return grid
 
 
 def _header(file: Path) -> "Dataset":

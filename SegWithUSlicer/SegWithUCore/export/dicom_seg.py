@@ -10,7 +10,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..case.case_file import SEGMENTATION_FILE
-from ..case.segmentation_file import read_layers, segment_fields
+from ..case.segmentation_file import image_note, read_layers, segment_fields
 from ..errors import InputError
 from ..imaging.volume import read_labels, same_grid
 from ..models.input_spec import Code, Label
@@ -104,17 +104,22 @@ def model_segments(folder: Path, case: Mapping[str, Any], grid: sitk.Image) -> S
     return Segments([sitk.GetArrayFromImage(labels)], entries)
 
 
-def reviewed_segments(path: Path, case: Mapping[str, Any], grid: sitk.Image, model: Segments) -> Segments:
+def reviewed_segments(
+    path: Path, case: Mapping[str, Any], grid: sitk.Image, model: Segments, notes: list[str]
+) -> Segments:
     """Read a reviewer's segments: the structures of the case and those that the reviewer added.
 
     Args:
         path: of the reviewed segmentation.
         model: the model's segments.
+        notes: one on the file is added where there is any.
 
     Raises:
-        InputError: the file cannot be read.
+        InputError: the file cannot be read, lies elsewhere or was made on another image.
     """
     image, layers = read_layers(path, grid)
+    if note := image_note(path, image, case):
+        notes.append(note)
     structures = {label.name: label for label in _structures(case)}
     free = max([label.value for label in structures.values()], default=0) + 1
     found: list[Segment] = []

@@ -1,10 +1,11 @@
 """Voxel grids: geometry of an image without its voxels, and the one check that every grid must pass."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
@@ -17,6 +18,9 @@ programs that write directions with few digits below 1e-3."""
 SPACING_MM = (0.001, 100.0)
 ORIGIN_MM = 10_000.0
 """Largest distance of the first voxel from the origin of the space: no scanner is that large."""
+SAME_PLACE = 0.05
+"""Share of a voxel by which corners of two grids at one place differ at most: formats round, and programs that read one
+DICOM series do not agree on all digits."""
 _REMEDY = "check how the file was made, and export or convert the image anew"
 
 
@@ -132,6 +136,19 @@ class VoxelGrid:
         i, j, k = (int(n) for n in image.GetSize())
         return cls((i, j, k), image.GetSpacing(), image.GetOrigin(), image.GetDirection())
 
+    @classmethod
+    def of_facts(cls, facts: Mapping[str, Any]) -> "VoxelGrid":
+        """Return the grid that `facts` describes.
+
+        Raises:
+            LookupError, TypeError, ValueError: a value is missing or not what it should be.
+        """
+        i, j, k = (int(n) for n in facts["size_ijk"])
+        lengths = {"spacing_mm": 3, "origin_lps_mm": 3, "direction_lps": 9}
+        values = (tuple(np.asarray(facts[key], float).reshape(n).tolist()) for key, n in lengths.items())
+        spacing, origin, direction = values
+        return cls((i, j, k), spacing, origin, direction)
+
     @property
     def shape_zyx(self) -> tuple[int, int, int]:
         """Shape of an array of all voxels."""
@@ -175,6 +192,31 @@ class VoxelGrid:
         """Compute the point (LPS mm) of a voxel's centre."""
         found: Sequence[float] = self.stand_in.TransformIndexToPhysicalPoint([int(n) for n in index])
         return found
+
+    def offset_on(self, other: "VoxelGrid") -> tuple[int, int, int] | None:
+        """Return the index that the first voxel has on another grid, also beyond its ends.
+
+        Returns:
+            None where the voxels of the two are not the same boxes (`SAME_PLACE`).
+        """
+        ends = np.vstack([np.zeros(3), np.diag(self.size)])
+        there = np.array([other.continuous_index(self.point(end)) for end in ends])
+        first = np.rint(there[0])
+        if np.abs(there - ends - first).max() > SAME_PLACE:
+            return None
+        i, j, k = (int(n) for n in first)
+        return i, j, k
+
+    def is_at(self, other: "VoxelGrid") -> bool:
+        """Whether both have the same voxels."""
+        return self.size == other.size and self.offset_on(other) == (0, 0, 0)
+
+    @property
+    def place(self) -> str:
+        """Size, voxel size and position in words."""
+        ends = ((0, 0, 0), np.subtract(self.size, 1).tolist())
+        first, last = (_listed([0.0 - r, 0.0 - a, s]) for r, a, s in map(self.point, ends))
+        return f"{times(self.size)} voxels of {times(self.spacing)} mm from RAS {first} to {last} mm"
 
     @property
     def orientation(self) -> str:

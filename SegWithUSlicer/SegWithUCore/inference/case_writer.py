@@ -226,7 +226,8 @@ def _write_volumes(
 
     values = ChangedPlanes(result.maps.classes, label_table(labels))
     write(SEGMENTATION_FILE, values)
-    write_segmentation_nrrd(work / SEGMENTATION_NRRD_FILE, values, box, grid, labels, listener)
+    path, image_hash = work / SEGMENTATION_NRRD_FILE, result.voxels_sha256[0]
+    write_segmentation_nrrd(path, values, box, grid, labels, listener, image_hash)
     _check_written(work / SEGMENTATION_NRRD_FILE)
     for name, planes in map_planes(result.maps).items():
         write(MAP_FILES[name], planes, not_assessed_value(name, ranges[name][0]))

@@ -11,11 +11,11 @@ import SimpleITK as sitk
 
 from ..atomic_files import atomic_file, atomic_folder
 from ..case.case_file import SEGMENTATION_FILE, naming_case, read_case
-from ..case.case_image import case_image
+from ..case.case_image import ELSEWHERE, case_image
 from ..case.case_regions import ERROR_PROBABILITY_FILE
 from ..case.contents import case_contents, checked_file
 from ..case.region_files import REGION_LABELS_FILE, check_region_files
-from ..case.segmentation_file import REVIEWED_PATTERN, read_reviewed, reviewed_name
+from ..case.segmentation_file import OF_ANOTHER, REVIEWED_PATTERN, read_reviewed, reviewed_name
 from ..errors import InputError
 from ..imaging.planes import Grid, write_png
 from ..imaging.volume import orientation_of, ras_to_lps, read_file
@@ -142,7 +142,7 @@ def _drawn(
     try:
         image = case_image(folder, case, image_file)
     except InputError as error:
-        if image_file is not None:
+        if image_file is not None or error.code == ELSEWHERE:
             raise
         why = "the image is not here." if case.get("anonymous") else str(error)
         return _Drawn({}, [], [], [f"There are no pictures: {why}"])
@@ -176,13 +176,17 @@ def _reviewed(
 ) -> tuple[dict[str, np.ndarray], list[str]]:
     """Labels of each reviewer who changed them, by the name in the log where there is one."""
     names = {safe_reviewer_name(review.reviewer): review.reviewer for review in found.reviews}
-    versions, notes = {}, []
+    versions: dict[str, np.ndarray] = {}
+    notes: list[str] = []
     for path in sorted(folder.glob(REVIEWED_PATTERN)):
         name = reviewed_name(path)
         try:
             checked_file(folder, path.name)
-            versions[names.get(name, name) or "reviewer"] = read_reviewed(path, grid, case["structures"])
+            versions[names.get(name, name) or "reviewer"], note = read_reviewed(path, grid, case)
+            notes += [note] if note else []
         except InputError as error:
+            if error.code in (ELSEWHERE, OF_ANOTHER):
+                raise
             notes.append(str(error).replace(f"{folder}{os.sep}", ""))
     return versions, notes
 

@@ -3,7 +3,8 @@
 import hashlib
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from ..input_files import read_bounded
 from .log import take_log_lock
 from .log_format import ParsedLog, merged, read_log
 from .page_review import ENDING, read_page_review
-from .reviewer import log_path, safe_reviewer_name, unchanged_copy
+from .reviewer import log_path, parsed_time, unchanged_copy, version_path
 from .reviews import LOG_PATTERN, review_of
 
 MAXIMUM_VERSION_BYTES = 1 << 30
@@ -171,12 +172,17 @@ def _merge_log(path: Path, home: Path) -> list[Merged]:
     lines = read_log(path)
     if not lines.events:
         return []
+    _check_fits(path, lines, home)
+    version = version_path(path.parent, path.name)
+    content, note = b"", ""
+    if os.path.lexists(version) and not unchanged_copy(lines.events):
+        content, note = _checked_version(version, home)
     outcome = _merge_lines(path.name, lines, home)
-    if outcome.change == "own copy":
+    if not content:
         return [outcome]
-    version = path.with_name(f"segmentation_reviewed.{path.name[len('review.') : -len('.jsonl')]}.seg.nrrd")
-    reviewer = safe_reviewer_name(lines.events[0].reviewer)
-    return [outcome, *_put_version(version, home / f"segmentation_reviewed.{reviewer}.seg.nrrd", outcome)]
+    target = version_path(home, log_path(home, lines.events[0].reviewer).name)
+    versions = _put_version(content, target, outcome)
+    return [outcome, *(replace(one, sentence=f"{one.sentence}{note}") for one in versions)]
 
 
 def _merge_lines(name: str, lines: ParsedLog, home: Path) -> Merged:
@@ -186,9 +192,18 @@ def _merge_lines(name: str, lines: ParsedLog, home: Path) -> Merged:
     target = log_path(home, lines.events[0].reviewer)
     lock = take_log_lock(target.with_name(f"{target.name}.lock"))
     try:
-        return _put_log(lines, target)
+        merged_log = _put_log(lines, target)
     finally:
         lock.release()
+    return replace(merged_log, sentence=f"{merged_log.sentence}{_clock_note(lines)}")
+
+
+def _clock_note(lines: ParsedLog) -> str:
+    """Return a sentence on the first line that is older than the one before it; empty if there is none."""
+    times = [parsed_time(event.when) for event in lines.events]
+    back = next((number for number, (before, when) in enumerate(pairwise(times), 2) if when < before), None)
+    words = "is older than the line before it: a clock was set back, or the file was changed."
+    return "" if back is None else f" Its line {back} ({lines.events[back - 1].when:.40}) {words}"
 
 
 def _put_log(lines: ParsedLog, target: Path) -> Merged:
@@ -215,11 +230,9 @@ def _put_log(lines: ParsedLog, target: Path) -> Merged:
     return Merged(home, target.name, "longer", f"{home.name}: {target.name} goes on, {more} lines more.")
 
 
-def _put_version(source: Path, target: Path, log: Merged) -> list[Merged]:
+def _put_version(content: bytes, target: Path, log: Merged) -> list[Merged]:
     """Put the reviewer's version beside its log; one that differs from ours replaces it only if its log goes on."""
-    if not os.path.lexists(source):
-        return []
-    home, content = target.parent, _checked_version(source)
+    home = target.parent
     if target.is_file() and content == target.read_bytes():
         return []
     mark = hashlib.sha256(content).hexdigest()[:8]
@@ -245,15 +258,20 @@ def _write(target: Path, content: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def _checked_version(source: Path) -> bytes:
+def _checked_version(source: Path, home: Path) -> tuple[bytes, str]:
     """Read a segmentation that came back, if it holds all of its voxels: none of them lies in another file.
 
+    Returns:
+        The content of the file, and a note on it that follows a sentence.
+
     Raises:
-        InputError: it is no whole segmentation.
+        InputError: it is no whole segmentation, or not of this case.
     """
-    from ..imaging.volume import read_labels  # SimpleITK takes its time, and most merges bring logs alone
+    from ..case.segmentation_file import check_reviewed  # SimpleITK takes its time, and most merges bring logs alone
+    from ..imaging.volume import read_labels
 
     checked_file(source.parent, source.name)
     content = read_bounded(source, MAXIMUM_VERSION_BYTES, "save it again from Slicer")
     read_labels(source)
-    return content
+    note = check_reviewed(source, home, read_case(home))
+    return content, f" {note}" if note else ""

@@ -121,14 +121,14 @@ def anonymous_log(
         case: the anonymous content of `case.json`, whose name and model replace those of the log.
         structures: names that may stay; segments that a reviewer added lose theirs.
     """
-    first = _time(lines.events[0].when) if lines.events else FIRST_DAY
+    first = parsed_time(lines.events[0].when) if lines.events else FIRST_DAY
     others: dict[str, str] = {}
     copied = []
     for number, event in enumerate(lines.events):
         action = _anonymous_action(event.action, case, structures, others, keep_comments)
         if number == 0 and isinstance(action, Opened):
             action = replace(action, settings={COPY_MARK: len(lines.events)})
-        when = FIRST_DAY + max(timedelta(0), _time(event.when) - first)
+        when = FIRST_DAY + max(timedelta(0), parsed_time(event.when) - first)
         stamp = when.isoformat(timespec="seconds").replace("+00:00", "Z")
         copied.append(to_line(Event(stamp, aliases.reviewer(event.reviewer), action)))
     return b"".join(copied)
@@ -174,7 +174,7 @@ def _structure(name: str, known: Collection[str], others: dict[str, str]) -> str
     return name if name in known else others.setdefault(name, f"segment {len(others) + 1}")
 
 
-def _time(text: str) -> datetime:
+def parsed_time(text: str) -> datetime:
     """Parse a time of a log; the first day if it is none."""
     try:
         when = datetime.fromisoformat(text)

@@ -12,7 +12,7 @@ from ..case.region_files import REGIONS_FILE, check_region_files, parse_regions,
 from ..csv_files import csv_text
 from ..errors import InputError
 from ..regions.region import Competition, Kind, Region, Shape
-from .log_format import SPOKEN, Event, ParsedLog, Verdict, read_log
+from .log_format import NAMES, SPOKEN, Event, Opened, ParsedLog, Verdict, read_log
 from .state import ReviewState, named_regions
 
 MAXIMUM_BLIND = 1000
@@ -126,10 +126,25 @@ def review_of(path: Path, lines: ParsedLog, regions: Sequence[Region], wanted: s
         total_mm3: expected wrong volume of the whole case.
 
     Raises:
-        InputError: the log holds nothing, or is about other regions.
+        InputError: the log holds nothing, does not begin with its header, has a line of another reviewer, or is about
+            other regions.
     """
     if not lines.events:
         raise InputError(f"{path} holds no whole line: the review has not begun.")
+    first = lines.events[0]
+    if not isinstance(first.action, Opened):
+        raise InputError(
+            f"{path} begins with '{NAMES[type(first.action)]}' instead of the header, so it does not say which regions "
+            "its verdicts are about: they are not counted; restore the whole file.",
+            "log-without-header",
+        )
+    for number, event in enumerate(lines.events, 1):
+        if event.reviewer != first.reviewer:
+            raise InputError(
+                f"{path}, line {number} is of '{event.reviewer}', and the review of '{first.reviewer}': its verdicts "
+                "are not counted; restore the file, or move the lines of others to logs of their own.",
+                "line-of-another-reviewer",
+            )
     if lines.regions_sha256 != wanted:
         raise InputError(f"{path} is about other regions of this case: its verdicts are not counted.")
     blind = _blind_regions(path, lines, regions)

@@ -278,7 +278,7 @@ def read_reference(path: Path, image: sitk.Image, image_path: Path) -> sitk.Imag
     A segmentation that Slicer saved (`.seg.nrrd`) may cover a part of that grid; the rest is background.
 
     Raises:
-        InputError: as `read_labels`; another grid than the image's; or segments that overlap.
+        InputError: as `read_labels` and `read_layers`; another grid than the image's; or segments that overlap.
     """
     if not path.name.endswith(SEGMENTATION_SUFFIX):
         labels = read_labels(path)
@@ -289,21 +289,8 @@ def read_reference(path: Path, image: sitk.Image, image_path: Path) -> sitk.Imag
         raise InputError(
             f"{path} holds segments that overlap, in {len(layers)} layers: save it from Slicer as a label volume."
         )
-    if not _on_same_lattice(header, image):
-        raise InputError(
-            f"{path} lies on another grid than {image_path.name}: segment on the image's own grid, or save a label "
-            "volume."
-        )
     values = [segment.value for segment in segment_fields(header)] or np.unique(layers[0])
     return image_on_grid(np.where(np.isin(layers[0], values), layers[0], 0).astype(np.int16), image)
-
-
-def _on_same_lattice(part: sitk.Image, image: sitk.Image) -> bool:
-    """Whether the voxels of one image are voxels of another, as far as that reaches."""
-    same = np.allclose(part.GetSpacing(), image.GetSpacing(), rtol=1e-3)
-    same = same and np.allclose(part.GetDirection(), image.GetDirection(), atol=1e-3)
-    first = np.array(image.TransformPhysicalPointToContinuousIndex(part.GetOrigin()))
-    return bool(same and np.abs(first - np.rint(first)).max() < 0.01)
 
 
 def class_indices(labels: sitk.Image, label_values: Sequence[int], source: Path) -> np.ndarray:

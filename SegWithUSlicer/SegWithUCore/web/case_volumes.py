@@ -13,7 +13,15 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..case.case_file import SEGMENTATION_FILE, CaseDescription, MapInfo
-from ..case.case_image import IMAGE_FILE, OutsideError, case_image, image_among, is_there, trusted_path
+from ..case.case_image import (
+    ELSEWHERE,
+    IMAGE_FILE,
+    OutsideError,
+    case_image,
+    image_among,
+    is_there,
+    trusted_path,
+)
 from ..case.case_regions import assessed_part, ijk_to_ras
 from ..case.contents import checked_file
 from ..case.region_files import REGION_LABELS_FILE, check_region_files
@@ -192,6 +200,8 @@ def _image(folder: Path, raw: Mapping[str, Any], image_folders: Sequence[Path]) 
             _check_size(checked_file(folder, IMAGE_FILE), folder)
         image = case_image(folder, raw, moved)
     except InputError as error:
+        if error.code == ELSEWHERE:
+            raise
         return None, str(error), None
     array = sitk.GetArrayViewFromImage(image)
     shown, exact = display_image(array)

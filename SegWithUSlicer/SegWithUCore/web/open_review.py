@@ -264,19 +264,20 @@ class OpenReview:
             if review.reviewer != self.log.reviewer
         ]
 
-    def read_edited(self) -> DisplayVolume | None:
-        """Read the reviewer's own version of the segmentation, made in Slicer; None if there is none.
+    def read_edited(self) -> tuple[DisplayVolume | None, list[str]]:
+        """Read the reviewer's own version of the segmentation, made in Slicer, and notes on it; None if there is none.
 
         Raises:
-            InputError: it is damaged.
+            InputError: it is damaged, lies elsewhere, or was made on another image.
         """
         path = version_path(self.folder, self.log.path.name)
-        self.edited = None
+        self.edited, note = None, ""
         if os.path.lexists(path):
             checked_file(self.folder, path.name)
             first = self.case.volumes.first
-            self.edited = display_labels(read_reviewed(path, first, self.case.raw["structures"]), str(path))
-        return self.edited
+            labels, note = read_reviewed(path, first, self.case.raw)
+            self.edited = display_labels(labels, str(path))
+        return self.edited, [note] if note else []
 
     def remember(self, at: Mapping[str, Any] | None, when: datetime) -> None:
         """Remember where the reviewer is, for the next session, here or in Slicer.

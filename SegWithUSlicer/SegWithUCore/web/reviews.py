@@ -271,9 +271,9 @@ def _check_asked(asked: Asked) -> None:
 
 
 def _edited(review: OpenReview) -> tuple[DisplayVolume | None, list[str]]:
-    """Return the reviewer's own version, and why there is none although there should be."""
+    """Return the reviewer's own version, and notes on it, or why there is none although there should be."""
     try:
-        return review.read_edited(), []
+        return review.read_edited()
     except InputError as error:
         return None, [f"Your edited segmentation cannot be shown: {error}"]
 

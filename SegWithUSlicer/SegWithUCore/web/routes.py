@@ -156,4 +156,4 @@ def _events_of(value: Any) -> list[Mapping[str, Any]]:
 
 def _voxels(array: np.ndarray) -> Voxels:
     little = array.astype(array.dtype.newbyteorder("<"), copy=False)
-    return Voxels(np.ascontiguousarray(little).data.cast("B"))
+    return Voxels(np.ascontiguousarray(little).reshape(-1).view(np.uint8).data)  # an empty array cannot be cast

@@ -48,7 +48,7 @@ class MovedImages:
             ImageMissingError: it is nowhere where it could be.
             InputError: `case.json` does not say where it should be.
         """
-        from SegWithUCore.case.case_image import case_image
+        from SegWithUCore.case.case_image import ELSEWHERE, case_image
 
         recorded = recorded_path(folder, case, channel)
         followed, why = may_follow(folder, case, channel), ""
@@ -58,8 +58,8 @@ class MovedImages:
             try:
                 return case_image(folder, case, path, channel), path
             except InputError as error:
-                # Only an error at the recorded path is reported; a wrong guess is just no answer.
-                why = why or (str(error) if path == recorded else "")
+                # An error at the recorded path is reported, and a changed place; a wrong guess is just no answer.
+                why = why or (str(error) if path == recorded or error.code == ELSEWHERE else "")
         text = _("The image of {case} is not at {path} any more: choose where it is now.")
         if not followed:
             text = _("The image of {case} was recorded at {path} by somebody else: choose where it is.")

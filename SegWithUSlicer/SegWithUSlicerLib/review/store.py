@@ -109,6 +109,8 @@ def save_reviewed(nodes: CaseNodes, folder: Path, log_name: str) -> Path:
     Raises:
         OutputError: the segmentation was deleted, or the file did not reach the disk whole.
     """
+    from SegWithUCore.case.segmentation_file import mark_image  # takes its time, for SimpleITK
+
     target = version_path(folder, log_name)
     if nodes.segmentation is None:
         raise OutputError(_("Cannot write {path}: the segmentation was deleted.").format(path=target))
@@ -119,6 +121,8 @@ def save_reviewed(nodes: CaseNodes, folder: Path, log_name: str) -> Path:
         # Checked, because a full disk is not always reported.
         if not written or not is_whole_nrrd(work):
             raise OutputError(_("Cannot write {path}: free some space or choose another place.").format(path=target))
+        channels = (nodes.case.raw.get("input") or {}).get("channels") or [{}]
+        mark_image(work, str(channels[0].get("voxels_sha256") or ""))  # a damaged scene must not lose the edits
     return target
 
 
@@ -139,8 +143,11 @@ def load_reviewed(nodes: CaseNodes, folder: Path, log_name: str) -> bool:
     """Put a reviewer's version into the run's segmentation; False if there is none, or nothing differs.
 
     Raises:
-        InputError: the file is damaged. The segmentation is then as it was.
+        InputError: the file is damaged, lies elsewhere or was made on another image. The segmentation is then as it
+            was.
     """
+    from SegWithUCore.case.segmentation_file import check_reviewed
+
     path, node = version_path(folder, log_name), nodes.segmentation
     if node is None or not path.is_file():
         return False
@@ -149,6 +156,7 @@ def load_reviewed(nodes: CaseNodes, folder: Path, log_name: str) -> bool:
         raise InputError(_("{path} cannot be read: remove it to begin from the model's result.").format(path=path))
     if content_hash(reviewed) == content_hash(node):
         return False
+    check_reviewed(path, folder, nodes.case.raw)
     was_modifying = node.StartModify()
     try:
         node.GetSegmentation().DeepCopy(reviewed.GetSegmentation())

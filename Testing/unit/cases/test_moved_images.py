@@ -9,6 +9,7 @@ import SimpleITK as sitk
 
 from SegWithUCore.case.case_image import voxel_hash
 from SegWithUCore.errors import InputError
+from SegWithUCore.imaging.volume import grid_facts
 from SegWithUCore.paths import path_mac
 from SegWithUSlicerLib.cases.moved_images import ImageMissingError, MovedImages
 
@@ -16,9 +17,10 @@ from SegWithUSlicerLib.cases.moved_images import ImageMissingError, MovedImages
 def _case(folder: Path, image: Path) -> dict[str, Any]:
     """A case folder, and what its `case.json` says of its image."""
     folder.mkdir(parents=True)
-    voxels = voxel_hash(sitk.ReadImage(str(image)))
+    read = sitk.ReadImage(str(image))
+    voxels = voxel_hash(read)
     channel = {"name": "T1", "file": str(image), "file_mac": path_mac(str(image), voxels), "voxels_sha256": voxels}
-    return {"input": {"channels": [channel]}}
+    return {"input": {"channels": [channel], "grid": grid_facts(read)}}
 
 
 @pytest.fixture

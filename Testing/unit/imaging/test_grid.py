@@ -12,7 +12,7 @@ from segwithu_command import write
 
 from SegWithUCore.errors import InputError
 from SegWithUCore.imaging.dicom_series import read_series
-from SegWithUCore.imaging.grid import check_geometry, check_grid
+from SegWithUCore.imaging.grid import VoxelGrid, check_geometry, check_grid
 from SegWithUCore.imaging.header_peek import grid_notes
 from SegWithUCore.imaging.volume import read_image
 
@@ -148,3 +148,43 @@ def test_a_place_that_a_header_does_not_give_is_told(tmp_path: Path) -> None:
         assert read_image(whole).GetOrigin() == (0, 0, 0)
     found = grid_notes(write_nifti(tmp_path / "image.nii", qform_code=0))
     assert [place in note and "as in Slicer" in note for note in found] == [True]
+
+
+OBLIQUE = VoxelGrid((5, 6, 7), (0.5, 1.0, 2.0), (10.0, -20.0, 30.0), tuple(rotation(10, 20, 30).ravel().tolist()))
+
+
+def _grid(**changes: tuple[float, ...]) -> VoxelGrid:
+    keys = {"size": "size_ijk", "spacing": "spacing_mm", "origin": "origin_lps_mm", "direction": "direction_lps"}
+    return VoxelGrid.of_facts(OBLIQUE.facts() | {keys[key]: list(value) for key, value in changes.items()})
+
+
+def test_a_part_of_a_grid_knows_its_offset() -> None:
+    part = _grid(size=(2, 1, 3), origin=OBLIQUE.point((1, 2, 4)))
+    assert part.offset_on(OBLIQUE) == (1, 2, 4)
+    assert OBLIQUE.offset_on(part) == (-1, -2, -4)
+    assert not part.is_at(OBLIQUE)
+    assert _grid().is_at(OBLIQUE)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        _grid(spacing=(0.5, 1.0, 2.1)),
+        _grid(spacing=(0.51, 1.0, 2.0)),
+        _grid(direction=tuple((rotation(10, 20, 30) @ np.diag([-1, 1, 1])).ravel().tolist())),
+        _grid(direction=tuple(rotation(10, 20, 32).ravel().tolist())),
+        _grid(origin=(10.0, -20.0, 30.4)),
+        _grid(size=(1, 1, 1), direction=tuple((rotation(10, 20, 30) @ np.diag([1, 1, -1])).ravel().tolist())),
+    ],
+)
+def test_other_voxels_have_no_offset(other: VoxelGrid) -> None:
+    assert other.offset_on(OBLIQUE) is None
+    assert not other.is_at(OBLIQUE)
+
+
+def test_rounding_is_no_other_place_and_another_size_is() -> None:
+    rounded = np.round(OBLIQUE.direction, 5)
+    assert _grid(origin=(10.001, -20.0, 30.0), direction=tuple(rounded.tolist())).is_at(OBLIQUE)
+    assert not _grid(size=(5, 6, 8)).is_at(OBLIQUE)
+    with pytest.raises(ValueError, match="reshape"):
+        _grid(origin=(1.0, 2.0))

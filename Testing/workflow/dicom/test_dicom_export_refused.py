@@ -11,7 +11,7 @@ import pydicom
 import pytest
 from dicom_cases import KINDS
 from exchanged_cases import CASES, changed_case, copied
-from segwithu_command import Command, child, entries, one_sentence
+from segwithu_command import Command, child, entries, one_sentence, refused
 from small_disks import leave
 
 from SegWithUCore.atomic_files import TEMPORARY_PREFIX
@@ -35,17 +35,20 @@ def test_what_does_not_belong_to_the_case_is_refused(
         dataset.RescaleIntercept = 1
         (tmp_path / "other").mkdir(exist_ok=True)
         dataset.save_as(tmp_path / "other" / path.name)
-    refused = segwithu("export-dicom", case, "--output", output, "--source", tmp_path / "other")
-    one_sentence(refused, str(tmp_path / "other"), "other voxels")
-    refused = segwithu("export-dicom", case, "--output", output, "--source", other)
-    one_sentence(refused, "another place in space")
+    outcome = segwithu("export-dicom", case, "--output", output, "--source", tmp_path / "other")
+    refused(outcome, "other-voxels", tmp_path / "other")
+    refused(segwithu("export-dicom", case, "--output", output, "--source", other), "another-place", other)
+    refused(segwithu("report", case, "--image", other), "another-place", other)
+    moved = Path(shutil.copytree(other, tmp_path / "images" / "axial"))
+    checked = segwithu("check", case, "--images", moved.parent)
+    assert (checked.code, checked.error_codes) == (1, ["another-place"])
     image = data_folder / "hippocampus" / "images" / f"{CASES[0]}.nii.gz"
     one_sentence(segwithu("export-dicom", case, "--output", output, "--source", image), "is no folder", "--source")
     one_sentence(
         segwithu("export-dicom", dicom_cases / "cases", "--output", output, "--source", series), "one CASE", code=2
     )
-    refused = segwithu("export-dicom", case, "--output", output, "--source", series / "axial", "--anonymous")
-    one_sentence(refused, "name the patient", "de-identify", code=2)
+    outcome = segwithu("export-dicom", case, "--output", output, "--source", series / "axial", "--anonymous")
+    one_sentence(outcome, "name the patient", "de-identify", code=2)
     assert not output.exists()
 
 

@@ -156,8 +156,7 @@ def test_an_anonymous_export_still_holds_everything_that_is_needed(
     assert copy.verdicts(read_regions(sent)) == own.verdicts(read_regions(identified))
     grid = sitk.ReadImage(str(sent / "image.nii.gz"))
     versions = [
-        read_reviewed(next(folder.glob("segmentation_reviewed.*")), grid, case["structures"])
-        for folder in (identified, sent)
+        read_reviewed(next(folder.glob("segmentation_reviewed.*")), grid, case)[0] for folder in (identified, sent)
     ]
     np.testing.assert_array_equal(*versions)
     assert (versions[0] != voxels(sent / "segmentation.nii.gz")).any()

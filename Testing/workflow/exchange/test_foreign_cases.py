@@ -373,6 +373,20 @@ def test_odd_values_in_a_log_are_refused_in_a_short_sentence(case: Path, odd: ob
 # -- what an anonymous copy passes on --
 
 
+@pytest.mark.parametrize("window", [[0, "x"], [0], ["x", 0, 1], [None, {}]])
+def test_a_window_that_is_none_is_refused_with_the_file(
+    window: list[object], cases: Path, case: Path, tmp_path: Path, segwithu: Command
+) -> None:
+    changed_case(case, lambda content: content["maps"]["error_probability"].update(window=window))
+    sent = tmp_path / "sent"
+    for call in (["check"], ["export", "--output", sent], ["export", "--output", sent, "--anonymous"]):
+        outcome = segwithu(call[0], cases, *call[1:])
+        assert (outcome.code, outcome.error_codes) == (1, ["damaged-case"]), outcome.err
+        assert str(case) in outcome.err and "case.json" in outcome.err
+        shutil.rmtree(sent, ignore_errors=True)
+        (tmp_path / "sent-names.json").unlink(missing_ok=True)
+
+
 def test_planted_names_do_not_come_through(case: Path, tmp_path: Path, segwithu: Command) -> None:
     judged(case, "Ana", {1: Verdict.ACCEPTED})
 
@@ -385,7 +399,7 @@ def test_planted_names_do_not_come_through(case: Path, tmp_path: Path, segwithu:
     content["versions"].update(torch=PLANTED, platform=PLANTED)
     content.update(device=PLANTED, flags=[{"rule": "dice", "structure": PLANTED, "sentence": PLANTED}])
     content["fingerprint"]["warnings"] = [{"severity": "warning", "kind": "noise", "sentence": PLANTED, "structure": 1}]
-    content["maps"]["ranking"].update(title=PLANTED, unit=PLANTED, window=[0, PLANTED])
+    content["maps"]["ranking"].update(title=PLANTED, unit=PLANTED)
     content["model"]["task"] = content["model"]["version"] = PLANTED
     content["model"]["flags"]["rules"]["soft_dice"]["sentence"] = PLANTED
     content["regions"]["boundary_haze_mm3"][PLANTED] = 1.0
