@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import InputError
+from ..folder_entries import check_entries
 from .dicom_header import DamagedHeaderError, DicomHeader, DicomKind, dicom_kind, read_header
+from .header_fields import strict_number
 from .plain_names import check_plain
 
 UID_TAIL = 12
@@ -15,13 +17,7 @@ MAXIMUM_LISTED, MAXIMUM_SHOWN = 12, 120
 _DICOM_SUFFIXES = {".dcm", ".dicom", ".ima"}
 _START_BYTES, _TRANSFER_SYNTAXES = 4096, b"1.2.840.10008.1.2"
 """Where almost every DICOM file names its transfer syntax, and how all these names begin."""
-_IDENTITY = {
-    "PatientID": "patients",
-    "PatientName": "patients",
-    "PatientBirthDate": "patients",
-    "StudyInstanceUID": "studies",
-    "FrameOfReferenceUID": "frames of reference",
-}
+_SIEMENS = "SIEMENS MR HEADER"
 
 
 @dataclass(frozen=True)
@@ -43,15 +39,21 @@ class DicomSlice:
     def numbers(self, keyword: str) -> tuple[float, ...]:
         """Parse the numbers of a header entry; empty if it is absent or holds something else."""
         try:
-            return tuple(float(part) for part in self.text(keyword).split("\\") if part.strip())
+            return tuple(strict_number(part) for part in self.text(keyword).split("\\") if part.strip())
         except ValueError:
             return ()
 
     @property
     def is_picture(self) -> bool:
         """In colour, or of no known place in space: a screenshot, a dose report."""
-        several_frames = self.text("NumberOfFrames") not in ("", "0", "1")
-        return self.in_colour or not (several_frames or self.text("ImagePositionPatient"))
+        several = self.text("NumberOfFrames") not in ("", "0", "1") or self.is_mosaic
+        return self.in_colour or not (several or self.text("ImagePositionPatient"))
+
+    @property
+    def is_mosaic(self) -> bool:
+        """Whether the slices of a volume are tiles of one picture, as old scanners of Siemens write functional MR."""
+        counted = self.text("SiemensCreator").startswith(_SIEMENS) and self.text("NumberOfImagesInMosaic")
+        return "MOSAIC" in self.text("ImageType").split("\\") or bool(counted)
 
     @property
     def in_colour(self) -> bool:
@@ -116,16 +118,16 @@ def _series_words(uid: str, slices: Sequence[DicomSlice]) -> str:
 
 
 def scan_folder(folder: Path) -> DicomFolder:
-    """Sort the files of a folder, without its subfolders, into series and what is left out.
+    """Sort the files of a folder, without its subfolders and hidden files, into series and what is left out.
 
     Raises:
-        InputError: a DICOM image that is damaged or packed in a way that cannot be read; a name that is not UTF-8.
+        InputError: a DICOM image that is damaged or packed in a way that cannot be read; a name that is not UTF-8; a
+            link to nothing, a pipe, or another entry that cannot be opened: it may be a slice.
     """
     series: dict[str, list[DicomSlice]] = {}
-    left_out: Counter[str] = Counter()
+    files, left_out = _files(folder)
     no_dicom: list[Path] = []
-    for file in sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")):
-        check_plain(file)
+    for file in files:
         kind = dicom_kind(file)
         if kind is None:
             no_dicom.append(file)
@@ -138,6 +140,27 @@ def scan_folder(folder: Path) -> DicomFolder:
     for uid in [uid for uid, slices in series.items() if all(one.is_picture for one in slices)]:
         left_out["picture"] += len(series.pop(uid))
     return DicomFolder(folder, series, +left_out)
+
+
+def _files(folder: Path) -> tuple[list[Path], Counter[str]]:
+    """List the files of a folder that may be slices, and count the other entries by their kind."""
+    left_out: Counter[str] = Counter()
+    files = []
+    try:
+        for entry in sorted(folder.iterdir()):
+            kind = "folder" if entry.is_dir() else "file"
+            if entry.name.startswith("."):
+                left_out[f"hidden {kind}"] += 1
+            elif kind == "folder":
+                left_out[kind] += 1
+            else:
+                files.append(entry)
+    except OSError as error:
+        raise InputError(f"{folder} cannot be read ({error.strerror}): check its permissions and the disk.") from error
+    for file in files:
+        check_plain(file)
+    check_entries(files, "files among DICOM slices")
+    return files, left_out
 
 
 def _slice_or_kind(file: Path, kind: DicomKind) -> DicomSlice | str:
@@ -184,32 +207,3 @@ def unreadable(file: Path, kind: DicomKind | None = None) -> str:
     """Word the error about a DICOM image that cannot be read."""
     kind = kind or dicom_kind(file) or DicomKind("", "")
     return f"{file} cannot be read as an image: {kind.unreadable}."
-
-
-def check_identity(folder: Path, slices: Sequence[DicomSlice]) -> None:
-    """Check that all slices say the same of whom and what they show; what is absent in all of them is no matter.
-
-    De-identified exports give the slices of several patients one series UID.
-
-    Raises:
-        InputError: names the attribute that differs, how many slices have each value, and a file of each.
-    """
-    for keyword, what in _IDENTITY.items():
-        files: dict[str, list[str]] = {}
-        for one in slices:
-            files.setdefault(_same_written(keyword, one.text(keyword)), []).append(one.file.name)
-        if len(files) > 1:
-            without = files.get("")
-            groups = sorted(files.values(), key=lambda names: -len(names))
-            listed = "; ".join(f"{len(names)} slices such as {names[0]}" for names in groups[:4])
-            more = f"; and {len(groups) - 4} more" if len(groups) > 4 else ""
-            missing = f", of which {len(without)} have none" if without else ""
-            raise InputError(
-                f"{folder} holds {len(files)} {what} in one series ({keyword} differs: {listed}{more}{missing}): give "
-                "a folder that holds one of them."
-            )
-
-
-def _same_written(keyword: str, value: str) -> str:
-    """Drop the empty components at the end of a name, which may be left out (PS3.5, section 6.2.1.1)."""
-    return value.rstrip("^= ") if keyword == "PatientName" else value

@@ -34,23 +34,38 @@ _META_START = 144
 _TAGS = {
     "ImageType": 0x00080008,
     "SOPClassUID": 0x00080016,
+    "SOPInstanceUID": 0x00080018,
+    "AccessionNumber": 0x00080050,
+    "Modality": 0x00080060,
     "SeriesDescription": 0x0008103E,
+    "ComplexImageComponent": 0x00089208,
     "PatientName": 0x00100010,
     "PatientID": 0x00100020,
+    "IssuerOfPatientID": 0x00100021,
     "PatientBirthDate": 0x00100030,
+    "PatientSex": 0x00100040,
+    "PatientAge": 0x00101010,
+    "ContrastBolusAgent": 0x00180010,
     "SliceThickness": 0x00180050,
+    "KVP": 0x00180060,
     "EchoTime": 0x00180081,
     "InversionTime": 0x00180082,
     "SpacingBetweenSlices": 0x00180088,
     "TriggerTime": 0x00181060,
+    "ConvolutionKernel": 0x00181210,
     "DiffusionBValue": 0x00189087,
+    "SiemensCreator": 0x00190010,
+    "NumberOfImagesInMosaic": 0x0019100A,
     "StudyInstanceUID": 0x0020000D,
     "SeriesInstanceUID": 0x0020000E,
     "AcquisitionNumber": 0x00200012,
+    "InstanceNumber": 0x00200013,
     "ImagePositionPatient": 0x00200032,
     "ImageOrientationPatient": 0x00200037,
     "FrameOfReferenceUID": 0x00200052,
     "TemporalPositionIdentifier": 0x00200100,
+    "ImagesInAcquisition": 0x00201002,
+    "NumberOfSeriesRelatedInstances": 0x00201209,
     "SamplesPerPixel": 0x00280002,
     "PhotometricInterpretation": 0x00280004,
     "NumberOfFrames": 0x00280008,
@@ -63,13 +78,16 @@ _TAGS = {
     "PixelRepresentation": 0x00280103,
     "RescaleIntercept": 0x00281052,
     "RescaleSlope": 0x00281053,
+    "RescaleType": 0x00281054,
+    "NumberOfSlices": 0x00540081,
+    "Units": 0x00541001,
 }
-"""What is read, by DICOM's keywords."""
+"""What is read, by DICOM's keywords; two private ones are Siemens' (its block of group 0019 is the first)."""
 _MODALITY_TABLE = 0x00283000
 _BINARY = {"US": "H", "SS": "h", "UL": "I", "SL": "i", "FL": "f", "FD": "d"}
 """Value representations that are no text, with their code in `struct` (PS3.5, section 6.2)."""
 _UNSIGNED_SHORT = {"SamplesPerPixel", "Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit",
-                   "PixelRepresentation"}  # fmt: skip
+                   "PixelRepresentation", "NumberOfSlices", "NumberOfImagesInMosaic"}  # fmt: skip
 _PREAMBLE = 128
 _META_BYTES = 4096
 """Far more than a file meta group takes."""
@@ -151,11 +169,12 @@ class DamagedHeaderError(Exception):
     """The file ends early, or is no DICOM data set throughout."""
 
 
-def read_header(path: Path, transfer_syntax: str = "") -> DicomHeader:
+def read_header(path: Path, transfer_syntax: str = "", last: int | None = None) -> DicomHeader:
     """Read the header of a DICOM file, with or without a file meta group.
 
     Args:
         transfer_syntax: as the file meta group has it.
+        last: tag after which no more is read; None reads all.
 
     Raises:
         DamagedHeaderError: it cannot be parsed, or an element reaches beyond the end of the file.
@@ -166,7 +185,7 @@ def read_header(path: Path, transfer_syntax: str = "") -> DicomHeader:
         if transfer_syntax == DEFLATED:
             content = _inflated(file)
             file, size = BytesIO(content), len(content)
-        dataset = _parsed(file, transfer_syntax == DEFLATED)
+        dataset = _parsed(file, transfer_syntax == DEFLATED, last=last)
         voxels = _pixel_element(dataset, size)
         if transfer_syntax == DEFLATED and voxels and not _ends_well(content[voxels.end :]):
             raise DamagedHeaderError("the inflated data set goes on after its voxels")
@@ -174,6 +193,22 @@ def read_header(path: Path, transfer_syntax: str = "") -> DicomHeader:
     values = {keyword: _text(keyword, element) for keyword, element in elements.items()}
     found = {keyword: value for keyword, value in values.items() if value}
     return DicomHeader(found, transfer_syntax, voxels, _MODALITY_TABLE in dataset)
+
+
+def identifiers(path: Path) -> tuple[str, str] | None:
+    """Series UID and instance UID of a DICOM file, read no farther than to these; None for any other file.
+
+    Raises:
+        InputError: the file may not be read.
+    """
+    kind = dicom_kind(path)
+    if kind is None:
+        return None
+    try:
+        values = read_header(path, kind.transfer_syntax, _TAGS["SeriesInstanceUID"]).values
+    except DamagedHeaderError:
+        return None
+    return values.get("SeriesInstanceUID", ""), values.get("SOPInstanceUID", "")
 
 
 def _meta_values(content: bytes) -> dict[int, str]:
@@ -232,17 +267,21 @@ def _opened(path: Path) -> BinaryIO:
 
 
 def _parsed(
-    file: BinaryIO, deflated: bool, tags: list[int] | None = None, defer: int | None = _DEFERRED_BYTES
+    file: BinaryIO,
+    deflated: bool,
+    tags: list[int] | None = None,
+    defer: int | None = _DEFERRED_BYTES,
+    last: int | None = None,
 ) -> "Dataset":
-    import pydicom
-    from pydicom.filereader import read_dataset
+    from pydicom.filereader import read_dataset, read_partial
 
     tags = tags or [*_TAGS.values(), _MODALITY_TABLE, _PIXEL_DATA]
+    ends = None if last is None else lambda tag, vr, length: tag > last
     with _no_warnings():
         try:
             if deflated:
-                return read_dataset(file, False, True, defer_size=defer, specific_tags=tags)
-            return pydicom.dcmread(file, force=True, defer_size=defer, specific_tags=tags)
+                return read_dataset(file, False, True, stop_when=ends, defer_size=defer, specific_tags=tags)
+            return read_partial(file, ends, defer_size=defer, force=True, specific_tags=tags)
         except not_parsed() as error:
             raise DamagedHeaderError(str(error)) from error
 

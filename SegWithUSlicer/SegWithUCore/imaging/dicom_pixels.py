@@ -1,18 +1,13 @@
 """Pixel format of a slice: how voxels are stored and what stored values mean (PS3.3, sections C.7.6.3, C.11.1)."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from ..errors import InputError
 from .dicom_folder import DicomSlice
 
-_CHECKED = ("SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated", "BitsStored", "HighBit",
-            "PixelRepresentation")  # fmt: skip
-"""What must be one and the same in all slices: a slice that differs holds other numbers than its neighbours."""
 _IN_UNITS = {
     "1.2.840.10008.5.1.4.1.1.2": "CT",
     "1.2.840.10008.5.1.4.1.1.128": "PET",
@@ -84,25 +79,6 @@ class PixelFormat:
         return self.intercept.is_integer() and largest <= _WHOLE_IN_FLOAT32
 
 
-def check_alike(folder: Path, slices: Sequence[DicomSlice]) -> None:
-    """Check that all slices store their voxels in one way.
-
-    Raises:
-        InputError: names what differs, the values and a file of each.
-    """
-    for keyword in _CHECKED:
-        files: dict[str, list[str]] = {}
-        for one in slices:
-            files.setdefault(one.shown(keyword) or "none", []).append(one.file.name)
-        if len(files) > 1:
-            common = sorted(files.items(), key=lambda entry: -len(entry[1]))[:4]
-            listed = "; ".join(f"{value}: {len(names)} slices such as {names[0]}" for value, names in common)
-            raise InputError(
-                f"{folder} mixes slices of {len(files)} values of {keyword} in one series ({listed}): keep those that "
-                "belong together."
-            )
-
-
 def pixel_format(one: DicomSlice) -> PixelFormat:
     """Read how a slice stores its voxels.
 
@@ -143,7 +119,7 @@ def _count(one: DicomSlice, keyword: str) -> int:
     numbers = one.numbers(keyword)
     if len(numbers) != 1 or not numbers[0].is_integer() or numbers[0] < 0:
         found = f"has {keyword} '{one.shown(keyword)}'" if one.text(keyword) else f"has no {keyword}"
-        raise InputError(f"{one.file} {found} in its header: copy or export it again.")
+        raise InputError(f"{one.file} {found} in its header: copy or export it again.", code="no-pixel-count")
     return int(numbers[0])
 
 
@@ -161,7 +137,8 @@ def _rescale(one: DicomSlice) -> tuple[float, float]:
         if not abs(value) < _MAXIMUM_FLOAT32 or (keyword == "RescaleSlope" and value == 0):
             raise InputError(
                 f"{one.file} has {keyword} '{one.shown(keyword)}', by which voxels have no value: correct its "
-                "header, or export the series again."
+                "header, or export the series again.",
+                code="no-rescale-value",
             )
         found.append(value)
     return found[0], found[1]

@@ -13,8 +13,10 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..errors import InputError
-from .dicom_folder import MAXIMUM_LISTED, DicomSlice, check_identity, scan_folder
-from .dicom_pixels import check_alike, pixel_format
+from .dicom_agreement import ORIGIN, STORAGE, check_agreement
+from .dicom_elsewhere import check_all_here
+from .dicom_folder import MAXIMUM_LISTED, DicomSlice, scan_folder
+from .dicom_pixels import pixel_format
 from .dicom_voxels import check_length, read_voxels
 from .grid import check_grid
 from .volume import checked_volume
@@ -34,15 +36,12 @@ _LEAST_MM, _MOST_MM = 0.001, 100.0
 _FARTHEST_MM = 10_000.0
 """How far from the origin a slice may lie along each axis."""
 _TELLING_APART = {
-    "EchoTime": "echo time",
-    "InversionTime": "inversion time",
-    "DiffusionBValue": "b-value",
     "TemporalPositionIdentifier": "temporal position",
     "TriggerTime": "trigger time",
     "AcquisitionNumber": "acquisition",
     "ImageType": "image type",
 }
-"""What distinguishes the volumes of a series that holds several."""
+"""What distinguishes the volumes of one contrast in a series that holds several."""
 Numbers = tuple[float, ...]
 
 
@@ -180,16 +179,23 @@ def read_slices(folder: Path, slices: Sequence[DicomSlice]) -> tuple[sitk.Image,
     Raises:
         InputError: as `read_series`.
     """
-    check_identity(folder, slices)
+    if mosaic := next((one for one in slices if one.is_mosaic), None):
+        raise InputError(
+            f"{mosaic.file} is a Siemens mosaic, a picture whose tiles are the slices of a volume, which is not read "
+            "here: convert the series with dcm2niix.",
+            code="siemens-mosaic",
+        )
+    check_agreement(folder, slices, ORIGIN)
     for one in slices:
         _check_header(one)
-    check_alike(folder, slices)
-    geometry = _geometry(folder, slices)
+    check_agreement(folder, slices, STORAGE)
+    check_all_here(folder, slices)
     forms = [pixel_format(one) for one in slices]
+    geometry = _geometry(folder, slices)
     for one, form in zip(slices, forms, strict=True):
         check_length(one, form)
     if repeated_positions(geometry):
-        raise InputError(_repeated(folder, slices, geometry))
+        raise _repeated(folder, slices, geometry)
     if problem := uneven_stack(geometry):
         raise InputError(f"{folder} {problem}.")
     order = geometry.order()
@@ -261,7 +267,8 @@ def _check_numbers(
     if len(numbers) != count or not all(usual(value) for value in numbers):
         raise InputError(
             f"{one.file} has the {what} '{one.shown(keyword)}' ({keyword}), where {count} {expected}: correct its "
-            "header, or export the series again."
+            "header, or export the series again.",
+            code="unusual-header-numbers",
         )
 
 
@@ -309,20 +316,22 @@ def _check_alike(
         )
 
 
-def _repeated(folder: Path, slices: Sequence[DicomSlice], geometry: SliceGeometry) -> str:
-    """Word the error about slices at one position: several volumes if the headers tell them apart, else copies."""
+def _repeated(folder: Path, slices: Sequence[DicomSlice], geometry: SliceGeometry) -> InputError:
+    """Make the error about slices at one position: several volumes if the headers tell them apart, else copies."""
     pairs = repeated_positions(geometry)
     for keyword, what in _TELLING_APART.items():
         counts = Counter(one.shown(keyword) or "none" for one in slices)
         if all(slices[a].text(keyword) != slices[b].text(keyword) for a, b in pairs):
             listed = ", ".join(f"{value}: {count} slices" for value, count in counts.most_common(MAXIMUM_LISTED))
-            return (
+            return InputError(
                 f"{folder} holds {len(counts)} volumes in one series, which differ in {what} ({listed}): move the "
-                "files of one to a folder of its own."
+                "files of one to a folder of its own.",
+                code="several-volumes",
             )
     letter, where = geometry.axis_position(pairs[0][0])
     names = " and ".join(slices[number].file.name for number in pairs[0])
-    return (
+    return InputError(
         f"{folder} has more than one slice at {len(pairs)} place(s), such as {names} at {letter} = "
-        f"{millimetres(where)} mm: remove the copies."
+        f"{millimetres(where)} mm: remove the copies.",
+        code="repeated-slices",
     )

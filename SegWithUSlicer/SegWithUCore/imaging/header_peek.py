@@ -13,12 +13,14 @@ import SimpleITK as sitk
 
 from ..errors import UsageError
 from ..input_files import regular_file
+from .dicom_agreement import doubts
+from .dicom_elsewhere import unseen
 from .dicom_folder import scan_folder
 from .grid import VoxelGrid, check_geometry
 from .nifti_file import is_nifti_name, read_nifti_grid, read_nifti_header
 from .nifti_grid import FORMS, NiftiGrid, nifti_grid
 from .nrrd import SUFFIXES as NRRD_SUFFIXES
-from .plain_names import check_plain
+from .plain_names import check_plain, plain_path
 from .stored_voxels import DIRECTION, ORIGIN, SPACING, StoredImage, check_size
 from .volume import is_stored_image, stored_header
 
@@ -101,18 +103,22 @@ def _series_grid(folder: Path, series: str | None) -> FileGrid | None:
     return FileGrid(VoxelGrid(size, (1.0,) * 3, (0.0,) * 3, _AXIS_ALIGNED, placed=False), 4)
 
 
-def grid_notes(path: Path, form: str | None = None) -> list[str]:
-    """Sentences about the place of an image, none where its header gives one; they hold no file name.
+def grid_notes(path: Path, form: str | None = None, series: str | None = None) -> list[str]:
+    """Sentences about doubts that headers leave: of a file about its place, of a DICOM series about its slices.
+
+    They hold no file name.
 
     Args:
-        path: an image file that could be read; a folder (DICOM, whose slices all have a place) has none.
+        path: an image file or a DICOM folder that could be read.
         form: the form of a NIfTI header that the user wants, as in `on_form`.
+        series: end of the UID of the series to take from a folder with several.
 
     Raises:
         InputError: the header is damaged.
     """
     if path.is_dir():
-        return []
+        with plain_path(path) as folder:
+            return [*doubts(scan_folder(folder).chosen(series)), *unseen(folder)]
     if is_nifti_name(path):
         return _nifti_notes(read_nifti_grid(path), form)
     return _stored_notes(stored_header(path)) if is_stored_image(path) else []

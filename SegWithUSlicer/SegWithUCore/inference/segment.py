@@ -232,8 +232,9 @@ def read_channels(
 
 
 def position_warnings(job: Job) -> list[Deviation]:
-    """Warnings about images whose header gives two places, or none; each sentence once."""
-    sentences = dict.fromkeys(note for path in job.files for note in grid_notes(path, job.form))
+    """Warnings about images whose headers leave a doubt (`grid_notes`); each sentence once."""
+    given = zip_longest(job.files, job.series)
+    sentences = dict.fromkeys(note for path, uid in given for note in grid_notes(path, job.form, uid))
     return [Deviation(WARNING, sentence, "place") for sentence in sentences]
 
 
