@@ -55,8 +55,8 @@ def unseen(folder: Path) -> list[str]:
     closed, found = sum(not opens for _, opens in others), []
     if closed:
         found.append(
-            f"{closed} entries of the folders inside cannot be opened (links to nothing, no permission): check that they "
-            "are no slices of this series."
+            f"{closed} entries of the folders inside cannot be opened (links to nothing, no permission): check that "
+            "they are no slices of this series."
         )
     if len(others) > MOST_FILES:
         found.append(

@@ -57,7 +57,7 @@ def _assert_same(read: sitk.Image, known: sitk.Image) -> None:
 def _refused(folder: Path, *words: str, series: str | None = None) -> str:
     with pytest.raises(InputError) as caught:
         read_series(folder, series)
-    sentence = str(caught.value)
+    sentence = str(caught.value).removesuffix(f" [{caught.value.code}]")
     assert sentence.endswith(".")
     for word in (str(folder), *words):
         assert word in sentence, f"'{word}' is missing in: {sentence}"
@@ -154,7 +154,17 @@ def test_echoes_in_one_series_are_told_apart(ct: sitk.Image, tmp_path: Path) -> 
             dataset.SeriesInstanceUID, dataset.EchoTime = SERIES, echo
 
         write_series(ct, tmp_path / "series", series=series, change=one_of_two)
-    _refused(tmp_path / "series", "2 volumes in one series", "echo time", "4.92: 12 slices", "9.84: 12 slices")
+    _refused(tmp_path / "series", "2 echo times in one series", "4.92: 12 slices", "9.84: 12 slices")
+
+
+def test_time_points_in_one_series_are_told_apart(ct: sitk.Image, tmp_path: Path) -> None:
+    for series, time in (("1.2.4", "10"), ("1.2.5", "510")):
+
+        def one_of_two(number: int, dataset: Dataset, time: str = time) -> None:
+            dataset.SeriesInstanceUID, dataset.TriggerTime = SERIES, time
+
+        write_series(ct, tmp_path / "series", series=series, change=one_of_two)
+    _refused(tmp_path / "series", "2 volumes in one series", "trigger time", "10: 12 slices", "510: 12 slices")
 
 
 def _moved(dataset: Dataset, by: tuple[float, float, float]) -> None:
