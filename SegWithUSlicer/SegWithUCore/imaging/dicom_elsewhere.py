@@ -9,6 +9,7 @@ from ..errors import InputError
 from ..folder_entries import EntryKind, entry_kind
 from .dicom_folder import DicomSlice
 from .dicom_header import identifiers
+from .plain_names import plain_name
 
 MOST_FILES = 2000
 """How many are looked at: about a second's work, and more than a disc of one study has beside a series."""
@@ -40,7 +41,7 @@ def check_all_here(folder: Path, slices: Sequence[DicomSlice]) -> None:
         and file.resolve() not in read
     ]
     if missed:
-        named = ", ".join(str(file.relative_to(folder)) for file in missed[:_NAMED])
+        named = ", ".join(plain_name(str(file.relative_to(folder))) for file in missed[:_NAMED])
         more = f" and {len(missed) - _NAMED} more" if len(missed) > _NAMED else ""
         raise InputError(
             f"{folder} holds {len(slices)} slices of a series of which {len(missed)} others are hidden or in folders "
