@@ -189,10 +189,10 @@ def doubts(slices: Sequence[DicomSlice]) -> list[str]:
             f"By its headers ({counts[most]}) the series has {most:.0f} images, but {len(slices)} slices are here: "
             "check that none is missing, unless the headers count several volumes."
         )
-    numbers = sorted(number for one in slices for number in one.numbers("InstanceNumber"))
-    if len(slices) > 1 and numbers == [numbers[0] + n for n in range(len(slices))] and numbers[0] > 1:
+    ordered = sorted(number for one in slices for number in one.numbers("InstanceNumber"))
+    if len(slices) > 1 and ordered == [ordered[0] + n for n in range(len(slices))] and ordered[0] > 1:
         found.append(
-            f"The slices are numbered from {numbers[0]:.0f} to {numbers[-1]:.0f} (InstanceNumber): check that those "
+            f"The slices are numbered from {ordered[0]:.0f} to {ordered[-1]:.0f} (InstanceNumber): check that those "
             "before are not missing."
         )
     scales = Counter((one.text("RescaleSlope"), one.text("RescaleIntercept")) for one in slices)

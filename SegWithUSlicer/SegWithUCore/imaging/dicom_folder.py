@@ -159,7 +159,7 @@ def _files(folder: Path) -> tuple[list[Path], Counter[str]]:
         raise InputError(f"{folder} cannot be read ({error.strerror}): check its permissions and the disk.") from error
     for file in files:
         check_plain(file)
-    check_entries(files, "files among DICOM slices")
+    check_entries(files, "files")
     return files, left_out
 
 
