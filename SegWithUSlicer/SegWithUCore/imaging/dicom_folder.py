@@ -15,6 +15,8 @@ UID_TAIL = 12
 """Characters at the end of a series UID that a list shows."""
 MAXIMUM_LISTED, MAXIMUM_SHOWN = 12, 120
 _DICOM_SUFFIXES = {".dcm", ".dicom", ".ima"}
+_UNFINISHED = {".gz", ".bz2", ".xz", ".zip", ".part", ".partial", ".crdownload", ".tmp"}
+"""Behind the suffix of a slice: packed, or not copied to its end."""
 _START_BYTES, _TRANSFER_SYNTAXES = 4096, b"1.2.840.10008.1.2"
 """Where almost every DICOM file names its transfer syntax, and how all these names begin."""
 _SIEMENS = "SIEMENS MR HEADER"
@@ -195,11 +197,13 @@ def _check_others(files: Sequence[Path], suffixes: set[str]) -> None:
     for file in files if suffixes else ():
         with file.open("rb") as content:
             start = content.read(_START_BYTES)
+        name = Path(file.stem) if file.suffix.lower() in _UNFINISHED else file
         empty = not start.strip(b"\0") and file.suffix in suffixes
-        if empty or file.suffix.lower() in _DICOM_SUFFIXES or (b"\0" in start and _TRANSFER_SYNTAXES in start):
+        if empty or name.suffix.lower() in _DICOM_SUFFIXES or (b"\0" in start and _TRANSFER_SYNTAXES in start):
             raise InputError(
                 f"{file} lies among DICOM slices and looks like one, but is none (its beginning is missing or "
-                "damaged): copy it again, or take it out."
+                "damaged, or it is packed): copy or unpack it again, or take it out.",
+                code="no-slice-inside",
             )
 
 

@@ -287,14 +287,20 @@ def test_packing_that_contradicts_the_transfer_syntax_is_refused(ct: sitk.Image,
 
 def test_slices_that_lost_their_beginning_are_not_left_out(ct: sitk.Image, tmp_path: Path) -> None:
     """At the end of a stack nothing else would show that they are missing."""
-    last = write_series(ct, tmp_path / "series")[-1]
+    files = write_series(ct, tmp_path / "series")
+    last = files[-1]
     content = last.read_bytes()
     for damaged in (b"", content[:100], content[40:], content[:128] + b"DACM" + content[132:]):
         last.write_bytes(damaged)
-        _refused(tmp_path / "series", last.name, "copy it again")
-    last.rename(last.with_suffix(".dcm"))
-    last.with_suffix(".dcm").write_bytes(b"something else")
-    _refused(tmp_path / "series", last.name, "looks like one")
+        _refused(tmp_path / "series", last.name, "copy or unpack it again")
+    last.unlink()
+    for suffix in (".dcm", ".dcm.gz", ".IMA.part"):
+        named = last.with_suffix(suffix)
+        named.write_bytes(b"something else")
+        _refused(tmp_path / "series", named.name, "looks like one")
+        named.unlink()
+    last.with_suffix(".csv.gz").write_bytes(b"something else")
+    assert read_series(tmp_path / "series").GetSize()[2] == len(files) - 1
 
 
 def test_a_file_of_two_classes_is_refused(ct: sitk.Image, tmp_path: Path) -> None:
