@@ -200,7 +200,7 @@ def doubts(slices: Sequence[DicomSlice]) -> list[str]:
     if len(slices) / 2 < count < len(slices):
         found.append(
             f"{len(slices) - count} of {len(slices)} slices have another RescaleSlope or RescaleIntercept than the "
-            f"rest ({usual[0]} and {usual[1]}): check that their grey values are on one scale."
+            f"rest ({usual[0] or 1} and {usual[1] or 0}): check that their grey values are on one scale."
         )
     orders = Counter(one.text("AccessionNumber") for one in slices)
     if len(orders) > 1:

@@ -21,7 +21,7 @@ _NAMED = 3
 def check_all_here(folder: Path, slices: Sequence[DicomSlice]) -> None:
     """Check that no further slice of a series is hidden or lies in a folder inside, as far as `MOST_FILES` goes.
 
-    Copies of slices that are read are no matter: backups, and the files behind links.
+    Copies of slices that are read, by their SOPInstanceUID, are no matter: backups, and the files behind links.
 
     Raises:
         InputError: there are some; names the first few, and counts them.
@@ -29,16 +29,11 @@ def check_all_here(folder: Path, slices: Sequence[DicomSlice]) -> None:
     series = slices[0].text("SeriesInstanceUID")
     known = {one.text("SOPInstanceUID") for one in slices} - {""}
     known = known if len(known) == len(slices) else set()  # else they do not tell slices apart
-    read = {one.file.resolve() for one in slices}
     files = islice(_not_read(folder), MOST_FILES) if series else ()
     missed = [
         file
         for file, opens in files
-        if opens
-        and (found := identifiers(file)) is not None
-        and found[0] == series
-        and found[1] not in known
-        and file.resolve() not in read
+        if opens and (found := identifiers(file)) is not None and found[0] == series and found[1] not in known
     ]
     if missed:
         named = ", ".join(plain_name(str(file.relative_to(folder))) for file in missed[:_NAMED])
