@@ -115,8 +115,7 @@ def fit_flag_limit(
     """
     known = _Known.of([case for case in cases if math.isfinite(case.soft_dice) and math.isfinite(case.dice)])
     if bad_dice is None:
-        own = known.dice[known.own]
-        bad_dice = float(np.quantile(own, BAD_SHARE, method="higher")) if own.size else 0.0
+        bad_dice = _worst_part(known.dice[known.own])
     bad = known.dice < bad_dice
     others = {"fold_cases": int((~known.own).sum()), "fold_bad_cases": int((bad & ~known.own).sum())}
     return {
@@ -127,6 +126,14 @@ def fit_flag_limit(
         **(others if others["fold_cases"] else {}),
         "rules": {FIGURE: _rule(known, bad, missed_share)},
     }
+
+
+def _worst_part(dice: np.ndarray) -> float:
+    """Find the Dice below which `BAD_SHARE` of the cases lie; more where so many share the lowest, such as 0."""
+    if not dice.size:
+        return 0.0
+    better = dice[dice > dice.min()]
+    return max(float(np.quantile(dice, BAD_SHARE, method="higher")), float(better.min()) if better.size else 0.0)
 
 
 def bad_of_patient(names: Sequence[Hashable] | np.ndarray, bad: np.ndarray) -> np.ndarray:
@@ -179,7 +186,7 @@ def _rule(known: _Known, bad: np.ndarray, missed_share: float) -> dict[str, Any]
         why = f"{own.sum()} cases of the network itself are too few beside those of fold networks, give {LEAST_CASES}"
         return _no_rule(why, p_value)
     if not bad.any():
-        return _no_rule("no case is bad, so there is nothing to fit on", p_value)
+        return _no_rule(_no_bad_words(known), p_value)
     if math.isinf(limit) and limit > 0:
         least = bound_of(weight[bad], np.zeros(int(bad.sum()), bool))
         return _no_rule(f"{_bad_words(known, bad)} allow no bound below {_percent(least)}", p_value)
@@ -227,6 +234,14 @@ def _limit_words(known: _Known, bad: np.ndarray, limit: float, entry: dict[str, 
         f"of those that are not bad {_percent(entry['others_flagged_share'])}) and misses {entry['missed']} of "
         f"{own_bad} bad ones; of new bad cases like them at most {_percent(entry['bound'])} are missed, on average."
     )
+
+
+def _no_bad_words(known: _Known) -> str:
+    """Say why no case counts as bad: all have the same Dice, or the user's limit is below all of them."""
+    own = known.dice[known.own] if known.own.any() else known.dice
+    if own.size and own.min() == own.max():
+        return f"all {own.size} cases have the same Dice ({own[0]:.2f}): none is worse, so no limit can be fitted"
+    return "no case is bad, so there is nothing to fit on"
 
 
 def _bad_words(known: _Known, bad: np.ndarray) -> str:

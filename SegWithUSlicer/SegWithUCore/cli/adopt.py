@@ -78,6 +78,8 @@ def run(options: argparse.Namespace, console: Console) -> int:
     console.started()
     from ..evaluation.adopt import adoption_stages
     from ..evaluation.adopted_model import PAGE
+    from ..models.bundle import read_bundle
+    from ..models.quality import model_warnings
     from ..training.stages import has_left, run_stages
 
     job, first = _job(options)
@@ -89,12 +91,15 @@ def run(options: argparse.Namespace, console: Console) -> int:
         found = run_stages(job.work, adoption_stages(job, first), progress, options.redo)["model"]
     if found["graphs"]:
         console.note(f"No graphs for the engine openvino: {found['graphs']}. The model is whole, and runs on torch.")
-    page = options.output / PAGE
-    console.result(
-        f"{found['headline']}\nThe model is in {options.output}; why, and on how many cases, is in {page}.\n"
+    page, warnings = options.output / PAGE, model_warnings(read_bundle(options.output))
+    lines = [
+        *(f"Warning: {warning}" for warning in warnings),
+        found["headline"],
+        f"The model is in {options.output}; why, and on how many cases, is in {page}.",
         f"{job.work} holds what was needed on the way and may be deleted.",
-        {"bundle": str(options.output), "page": str(page), "trust": found["trust"], "headline": found["headline"]},
-    )
+    ]
+    data = {"bundle": str(options.output), "page": str(page), "trust": found["trust"], "headline": found["headline"]}
+    console.result("\n".join(lines), {**data, "warnings": warnings})
     return 0
 
 

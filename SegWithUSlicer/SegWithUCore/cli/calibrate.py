@@ -93,6 +93,7 @@ FEW_CASES = 8
 
 def run_calibrate(options: argparse.Namespace, console: Console) -> int:
     """Write a bundle, or say that the model's own calibration is better kept."""
+    from ..models.quality import model_warnings
     from ..training.dataset import find_cases
 
     console.started()
@@ -127,7 +128,10 @@ def run_calibrate(options: argparse.Namespace, console: Console) -> int:
     flags = (bundle.calibration or {}).get("flags") or {"rules": {}}
     lines = [*sentences, *(f"flags by {name}: {rule['sentence']}" for name, rule in flags["rules"].items())]
     version = bundle.about["version"]
-    text = "\n".join([f"{bundle.name} {version}, calibrated on {len(cases)} cases, in {options.output}", *lines])
+    warnings = [f"Warning: {warning}" for warning in model_warnings(bundle)]
+    text = "\n".join(
+        [*warnings, f"{bundle.name} {version}, calibrated on {len(cases)} cases, in {options.output}", *lines]
+    )
     data = {"bundle": str(options.output), "model": bundle.name, "version": version, "kept": False}
     console.result(text, {**data, "sentences": list(sentences)})
     return 0

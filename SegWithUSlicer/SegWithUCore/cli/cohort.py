@@ -18,7 +18,7 @@ from ..failures import failure_sentence
 from ..imaging.plain_names import plain_name
 from ..interruption import says_farewell
 from ..progress import Progress, time_left
-from ..review.flags import Rule, rules_of_case
+from ..review.flags import rules_of_case
 from ..review.triage import triage_of
 from ..run_lock import LockLostError
 from .console import PLAIN_INTERVAL_S, Console, table
@@ -108,10 +108,10 @@ class CohortReporter:
 
         for severity, sentence in settled["warnings"]:
             self.console.note(f"{'Note' if severity == NOTE else 'Warning'}: {sentence}")
-        case = read_case(job.target)
+        case, told = read_case(job.target), {sentence for _, sentence in settled["warnings"]}
         flags = case["flags"]
         for flag in flags:
-            if flag["rule"] != Rule.FINGERPRINT:  # its sentence is among the warnings
+            if flag["sentence"] not in told:
                 self.console.note(f"Flagged: {flag['sentence']}")
         ranks = triage_of(case, rules_of_case(case).active).sentences
         data = {"case": str(job.target), "structures": settled["structures"], "seconds": round(settled["seconds"], 2)}

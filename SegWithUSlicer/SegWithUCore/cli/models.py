@@ -57,6 +57,8 @@ def run_list(options: argparse.Namespace, console: Console) -> int:
             console.error(row.note)
         elif row.state == "withdrawn" and row.folder is not None:
             console.note(f"Warning: {row.name} {row.version} was withdrawn: {row.note}")
+        elif row.note and row.folder is not None:
+            console.note(f"Warning: {row.note}")
     shown = [row for row in rows if row.state != "damaged"]
     if not shown:
         places = " or ".join(str(place) for place in model_folders())
@@ -136,6 +138,7 @@ def _description(bundle: "Bundle") -> list[str]:
     from ..models.bundle import file_sha256
     from ..models.input_check import input_check_words
     from ..models.model_card import calibration_words
+    from ..models.quality import model_warnings
     from ..models.weights_file import weights_path
 
     about, spec, weights = bundle.about, bundle.input, weights_path(bundle)
@@ -143,6 +146,7 @@ def _description(bundle: "Bundle") -> list[str]:
     fitted = f"fitted on {calibration_words(calibration)}" if calibration else "not calibrated"
     span = fingerprint["field_of_view_mm"] if fingerprint else None
     lines = [
+        *(f"Warning: {warning}" for warning in model_warnings(bundle)),
         f"{bundle.name} {about['version']}: {about['task']}",
         f"  channels        {', '.join(spec.channels)} ({spec.modality}), axes {spec.orientation}, "
         f"spacing {_spacing(spec)}",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError
 from ..regions.region import ORDERS, Region, in_order, in_words
-from ..review.triage import LARGEST
+from ..review.flags import WITHOUT_LIMITS
 from ..review.worklist import BENEFIT, SORTS, Worklist, WorklistEntry, make_worklist
 from ..review.worklist_files import WORKLIST_CSV, write_worklist
 from .arguments import add_flag_options, asked_cases, finite_number, flag_rules
@@ -161,6 +161,8 @@ def run_worklist(options: argparse.Namespace, console: Console) -> int:
     """Write and print the worklist; 1 if a case could not be read."""
     worklist = make_worklist(asked_cases(options.cases, console), flag_rules(options), options.sort)
     write_worklist(worklist, options.output)
+    for warning in worklist.warnings:
+        console.note(f"Warning: {warning}")
     for note in worklist.notes:
         console.note(note)
     for entry in worklist.entries:
@@ -170,6 +172,7 @@ def run_worklist(options: argparse.Namespace, console: Console) -> int:
             console.error(entry.trouble)
     flagged, broken = (sum(bool(getattr(e, what)) for e in worklist.entries) for what in ("flags", "trouble"))
     data = {"cases": len(worklist.entries), "flagged": flagged, "unreadable": broken, "output": str(options.output)}
+    data["warnings"] = worklist.warnings
     console.result(_worklist_text(worklist, flagged, options.output), data)
     return 1 if broken else 0
 
@@ -186,7 +189,7 @@ def _worklist_text(worklist: Worklist, flagged: int, output: Path) -> str:
     flags = f"{flagged} of {len(worklist.entries)} cases are flagged"
     if inactive:
         whose = "this model" if inactive == len(shown) else f"the model of {inactive} of them"
-        flags += f" (no rule is active for {whose}: only the check of the input and reviewers flag)"
+        flags += f" (no limit is active for {whose}: only {WITHOUT_LIMITS} flag)"
     lines.append(f"{flags}; {worklist.pace}. Written to {output}.")
     return "\n".join(lines)
 
@@ -230,7 +233,7 @@ def _worklist_row(entry: WorklistEntry) -> list[str]:
     triage = entry.triage
     wrong = "" if triage.wrong_mm3 is None else f"{triage.wrong_mm3:.0f}"
     share = "" if triage.wrong_share is None else f"{100 * triage.wrong_share:.0f} %"
-    share = "no volume" if (triage.wrong_share or 0) >= LARGEST else share
+    share = "no volume" if triage.is_empty else share
     dice = "" if triage.predicted_dice is None else f"{triage.predicted_dice:.2f}"
     ranks = [triage.ranks[name].text if name in triage.ranks else "" for name in ("wrong_share", "predicted_dice")]
     look = [f"{entry.open_regions} of {entry.regions}", f"{entry.minutes:.1f}", f"{entry.benefit:.0f}", reviewed]

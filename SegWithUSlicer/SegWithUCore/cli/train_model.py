@@ -1,6 +1,7 @@
 """`segwithu train`: from a data set to a measured model, in one command that goes on where it was stopped."""
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,6 @@ from .arguments import add_threads_option
 from .case_roles import add_role_options
 from .console import Console
 from .plan import add_data_argument, add_wishes, check_wishes
-
-POOR_DICE = 0.5
-"""Below it, most of what is found or looked for is wrong."""
 
 _EXAMPLES = """examples:
   segwithu train DATA --output models/atrium --label 1="left atrium" --hours 3
@@ -50,6 +48,8 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, console: Console) -> int:
     """Do all stages that are not there yet, and say what came of it."""
+    from ..models.bundle import read_bundle
+    from ..models.quality import model_warnings
     from ..training.stages import run_stages
     from .train_stages import Training
 
@@ -59,7 +59,9 @@ def run(options: argparse.Namespace, console: Console) -> int:
     training = Training(options, folder, console)
     with console.progress("train") as progress:
         facts = run_stages(folder, training.stages(), progress, redo=options.redo)
-    console.result(_words(options.output, folder, facts, training.report()), {"model": str(options.output), **facts})
+    warnings = model_warnings(read_bundle(options.output))
+    data = {"model": str(options.output), "warnings": warnings, **facts}
+    console.result(_words(options.output, folder, facts, training.report(), warnings), data)
     return 0
 
 
@@ -77,19 +79,18 @@ def _check_target(options: argparse.Namespace, folder: Path) -> None:
         raise UsageError(f"{options.output} exists already: choose another folder, or pass --overwrite.")
 
 
-def _words(output: Path, folder: Path, facts: dict[str, dict[str, Any]], report: Path | None) -> str:
+def _words(
+    output: Path, folder: Path, facts: dict[str, dict[str, Any]], report: Path | None, warnings: Sequence[str] = ()
+) -> str:
     best, head, measured = facts["backbone"], facts["head"], facts["evaluate"]
-    lines = [f"{output}: trained, calibrated on {facts['calibrate']['cases']} cases."]
+    lines = [f"Warning: {warning} Give more --hours or cases." for warning in warnings]
+    lines += [f"{output}: trained, calibrated on {facts['calibrate']['cases']} cases."]
     if "select_dice" in best:
         lines.append(f"backbone: best epoch {best['epoch'] + 1}, validation Dice {best['select_dice']:.3f}; "
                      f"head: best epoch {head['epoch'] + 1}")  # fmt: skip
     if measured:
         dice = ", ".join(f"{title.removeprefix('dice ')} {value:.3f}" for title, value in measured["dice"].items())
         lines.append(f"Dice on {measured['cases']} test cases: {dice}")
-        poor = [title.removeprefix("dice ") for title, value in measured["dice"].items() if value < POOR_DICE]
-        if poor:
-            why = f"too poor to be used (Dice below {POOR_DICE}): give more --hours or cases."
-            lines.append(f"{', '.join(poor)}: {why}")
     folds = facts["folds"]["folds"]
     flags = facts["calibrate"]["flag_cases"]
     lines.append(f"flags: fitted on {flags} cases, {f'{folds} folds' if folds else 'no folds'}")

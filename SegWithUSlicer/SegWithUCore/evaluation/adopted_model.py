@@ -12,6 +12,7 @@ from ..inference.engines.compile_graphs import add_graphs
 from ..models.bundle import CARD_FILE, LICENCE_FILE, Bundle, read_bundle, write_bundle_json
 from ..models.curves import CURVES_FILE
 from ..models.model_card import licence_notice, model_card
+from ..models.quality import model_warnings
 from ..models.stage_two_file import CHECK, check_words
 from ..models.training_record import read_record
 from ..progress import Progress
@@ -119,9 +120,15 @@ def _write_page(
     limits = _limits(bundle, plan)
     title = f"{bundle.name} {bundle.about['version']}: can its uncertainty be trusted?"
     pictures = _pictures(judged)
-    page = tables_page(title, [*lead, " ".join(limits)], tables, {}, pictures)
+    warnings = model_warnings(bundle)
+    page = tables_page(title, [*lead, " ".join(limits)], tables, {}, pictures, warnings)
     (folder / PAGE).write_text(page, encoding="utf-8")
-    text = [f"# {title}", *[f"**{lead[0]}**", *lead[1:]], *([markdown(tables).rstrip()] if tables else [])]
+    text = [
+        f"# {title}",
+        *(f"**Warning: {warning}**" for warning in warnings),
+        *[f"**{lead[0]}**", *lead[1:]],
+        *([markdown(tables).rstrip()] if tables else []),
+    ]
     text += ["## Limits", "\n".join(f"- {limit}" for limit in limits)]
     (folder / PAGE_TEXT).write_text("\n\n".join(text) + "\n", encoding="utf-8")
 

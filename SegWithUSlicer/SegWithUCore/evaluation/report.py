@@ -52,6 +52,7 @@ def tables_page(
     tables: Sequence[Table],
     before: Mapping[str, Sequence[tuple[str, Path]]],
     after: Mapping[str, Sequence[tuple[str, Path]]] = MappingProxyType({}),
+    alerts: Sequence[str] = (),
 ) -> str:
     """Render one HTML page of tables; cells between double stars, as in Markdown, are bold.
 
@@ -59,11 +60,13 @@ def tables_page(
         lead: paragraphs below the title.
         before: pictures above the tables, words and files by heading.
         after: those below.
+        alerts: warnings that stand above all else.
     """
     return render(
         "evaluation.html",
         title=title,
         heading=title,
+        alerts=alerts,
         lead=[text for text in lead if text],
         tables_shown=tables,
         before=list(before.items()),

@@ -121,11 +121,15 @@ def _riskiest(result: Mapping[str, Any]) -> list[str]:
 
 def _probabilities(rows: Mapping[str, Any], result: Mapping[str, Any]) -> list[str]:
     error = rows.get("error probability ece band")
-    if error is None:
+    if error is None and "error probability brier" not in rows:
         return ["Not calibrated: there is no error probability."] if "auroc whole ranking" in rows else []
     pooled = result["comparisons"].get("error probability ece band, pooled")
     ratio = result["comparisons"].get("wrong voxels, expected / true")
-    words = f"Error probability near the surface: off by {_number(error['mean'])} within a case (ECE)"
+    words = "Error probability near the surface: "
+    if error is None:
+        words += "not measurable, since nothing was segmented and there is no surface"
+    else:
+        words += f"off by {_number(error['mean'])} within a case (ECE)"
     words += "" if pooled is None else f", {_number(pooled)} over all cases together"
     if ratio is not None:
         verdict = "too many" if ratio > 1.1 else "too few" if ratio < 0.9 else "about right"

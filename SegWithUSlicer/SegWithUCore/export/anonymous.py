@@ -27,6 +27,7 @@ from ..csv_files import harmless_cell
 from ..errors import InputError, OutputError
 from ..imaging.volume import check_file, itk_messages_kept_off_the_terminal, read_file
 from ..inference.deviation import KINDS
+from ..models.quality import EMPTY_KIND, QUALITY_KIND
 from ..review.flags import LIMITS, case_flags, rules_of_case
 from ..review.log_format import read_log
 from ..review.reviewer import Aliases, anonymous_log, log_path, safe_reviewer_name
@@ -52,6 +53,13 @@ Keep = Callable[[Any], Any]
 LEFT_OUT = object()
 LONGEST_NAME = 100
 _SEVERITIES = ("note", "warning", "refused")
+
+
+_KIND_WORDS = {
+    EMPTY_KIND: "Nothing was drawn of the {whom}",
+    QUALITY_KIND: "The model does not draw a structure, or too poorly to be used for it",
+}
+"""Of warnings that are not about differences from the training cases."""
 
 
 def anonymous_copy(
@@ -272,7 +280,8 @@ def _warnings(case: Mapping[str, Any], names: Mapping[int, str]) -> list[dict[st
         what = kind if kind in KINDS else "something"
         whom = "The image" if structure is None else names[structure]
         severity = warning["severity"] if warning["severity"] in _SEVERITIES else "warning"
-        sentence = f"{whom} is unlike the training cases: {what} (details were left out for anonymity)."
+        words = _KIND_WORDS.get(what, "{whom} is unlike the training cases: {what}").format(whom=whom, what=what)
+        sentence = f"{words} (details were left out for anonymity)."
         made.append({"severity": severity, "sentence": sentence, "kind": what, "structure": structure})
     return made
 

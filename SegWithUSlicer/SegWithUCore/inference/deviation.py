@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from ..models.quality import EMPTY_KIND, QUALITY_KIND
+
 NOTE = "note"
 """Worth knowing; the result need not be worse for it."""
 WARNING = "warning"
@@ -14,6 +16,7 @@ REFUSED = "refused"
 KINDS = (
     *("field of view", "spacing", "empty", "picture", "noise", "contrast", "grey values", "intensities", "shading"),
     *("sharpness", "volume", "predicted Dice", "region of interest", "place", "model", "memory", "preview", "regions"),
+    *(EMPTY_KIND, QUALITY_KIND),
 )
 """What a deviation may be about."""
 

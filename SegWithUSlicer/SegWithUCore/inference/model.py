@@ -6,6 +6,7 @@ from ..errors import UsageError
 from ..memory import resident_bytes
 from ..models.bundle import Bundle, HeadSpec, with_head
 from ..models.in_use import hold
+from ..models.quality import QUALITY_KIND, model_warnings
 from ..models.stage_two_file import read_stage_two
 from ..models.store_registry import known_registries
 from ..network.backbone_spec import is_user_network
@@ -52,7 +53,7 @@ class Model:
         self.fitted = FittedCalibration.from_json(self.bundle.calibration, read_stage_two(self.bundle))
         self.case_level = CaseLevelCalibration.from_json(self.bundle.calibration)
         self.network_sha256 = user_network_sha256(bundle)
-        self.notes: list[Deviation] = model_notes(bundle, self.head, self.network_sha256)
+        self.notes: list[Deviation] = model_notes(self.bundle, self.head, self.network_sha256)
         self.program_bytes = resident_bytes()
 
     @property
@@ -105,4 +106,5 @@ def model_notes(bundle: Bundle, head: HeadSpec, network: str | None) -> list[Dev
     withdrawn = known_registries().withdrawn(bundle.name, bundle.about["version"])
     if withdrawn:
         notes.append(f"The model '{bundle.name}' {bundle.about['version']} was withdrawn: {withdrawn}")
-    return [Deviation(WARNING, sentence, "model") for sentence in notes]
+    poor = [Deviation(WARNING, sentence, QUALITY_KIND) for sentence in model_warnings(bundle)]
+    return [*poor, *(Deviation(WARNING, sentence, "model") for sentence in notes)]

@@ -30,7 +30,7 @@ from .model import Model
 from .preprocessing import assessed_box
 from .run_clock import FilesToWrite, RunClock
 from .segment_slabs import prepared_input, segment_prepared
-from .structures import StructureMetrics, structure_deviations, structure_metrics
+from .structures import StructureMetrics, empty_structures, structure_deviations, structure_metrics
 from .uncertainty_maps import VoxelMaps, regions_of_maps
 
 
@@ -161,7 +161,7 @@ def compute_case(
         maps=maps,
         structures=structures,
         regions=regions,
-        warnings=[*warnings, *further, *model.notes, *notes],
+        warnings=[*model.notes, *further, *warnings, *notes],
         device=model.device,
         engine=model.engine.identity(),
         engine_versions=model.engine.versions(),
@@ -310,7 +310,8 @@ def _structures(
     """Measure the structures, and warn of those unlike the training cases; refused inputs get no case-level numbers."""
     labels, voxel_mm3 = model.bundle.labels, float(np.prod(grid.spacing))
     structures = structure_metrics(maps, labels, voxel_mm3, model.case_level, assessed=not refused)
-    return structures, [] if refused else structure_deviations(structures, model.bundle, model.case_level)
+    unusual = [] if refused else structure_deviations(structures, model.bundle, model.case_level)
+    return structures, [*empty_structures(structures, model.bundle), *unusual]
 
 
 def _checked_job(job: Job, bundle: Bundle) -> Job:

@@ -13,9 +13,10 @@ from ..calibration.case_level import VolumeInterval, soft_dice
 from ..calibration.predicted_dice import PredictedDice
 from ..models.bundle import Bundle
 from ..models.input_spec import Label
+from ..models.quality import EMPTY_KIND, emptiness
 from ..plane_files import Planes, plane_pieces
 from ..review.triage import told_apart
-from .deviation import WARNING, Deviation
+from .deviation import NOTE, WARNING, Deviation
 from .uncertainty_maps import VoxelMaps
 
 UNCERTAIN_ABOVE = 0.25
@@ -173,6 +174,23 @@ def histograms(values: Planes, maps: VoxelMaps, labels: Sequence[Label], ends: t
     }
 
 
+def empty_structures(structures: Sequence[StructureMetrics], bundle: Bundle) -> list[Deviation]:
+    """Warn of each structure of which nothing was drawn although it should be there; note those that may be absent.
+
+    Where nothing at all was drawn, a model that does not say how often that is right gets a warning, too.
+
+    Args:
+        structures: metrics, background first.
+    """
+    empty = [metrics.label for metrics in structures[1:] if not metrics.voxels]
+    nothing, found = len(empty) == len(structures) - 1, []
+    for label in empty:
+        what = emptiness(bundle, label)
+        is_wrong = what.expected or (nothing and what.expected is None)
+        found.append(Deviation(WARNING if is_wrong else NOTE, what.sentence, EMPTY_KIND, label.value))
+    return found
+
+
 def structure_deviations(
     structures: Sequence[StructureMetrics], bundle: Bundle, calibration: CaseLevelCalibration
 ) -> list[Deviation]:
@@ -238,14 +256,12 @@ def _case_level_metrics(
 
 
 def _unusual_volume(metrics: StructureMetrics, span: Mapping[str, Any] | None, bundle: Bundle) -> Deviation | None:
-    if span is None or span["low"] <= metrics.volume_mm3 <= span["high"]:
+    if span is None or not metrics.voxels or span["low"] <= metrics.volume_mm3 <= span["high"]:
         return None
     name, value = metrics.label.name, metrics.label.value
     trained = (bundle.fingerprint or {}).get("cases") in (None, span["cases"])
     kind = "training" if trained else "training and validation"
     seen = f"in the {span['cases']} {kind} cases of '{bundle.name}' {span['low']:.0f} to {span['high']:.0f} mm3"
-    if metrics.voxels == 0:
-        return Deviation(WARNING, f"No {name} was found ({seen}): check the region of interest.", "volume", value)
     small_large = "small" if metrics.volume_mm3 < span["low"] else "large"
     return Deviation(
         WARNING,

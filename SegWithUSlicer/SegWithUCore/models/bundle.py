@@ -340,7 +340,7 @@ def _check_calibration(block: Mapping[str, Any] | None, values: Sequence[int], s
         _check_table(table, values, source, remedy)
     for name, percentiles in (block.get("sources") or {}).items():
         _check_rises(percentiles or (), f"{source}/sources/{name}", remedy)
-    for part in ("volume_interval", "predicted_dice"):
+    for part in ("volume_interval", "predicted_dice", "quality"):
         _check_keys(block.get(part), values, f"{source}/{part}", remedy)
 
 

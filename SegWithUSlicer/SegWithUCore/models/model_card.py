@@ -7,6 +7,7 @@ from ..calibration.case_level import AMBIGUOUS, SEGMENTED
 from ..network.head_words import head_words
 from .bundle import Bundle
 from .input_check import input_check_words
+from .quality import model_warnings
 from .stage_two_file import CHECK, check_words
 from .training_record import TrainingRecord, read_record, training_words
 
@@ -66,6 +67,7 @@ def model_card(bundle: Bundle) -> str:
     about, record = bundle.about, read_record(bundle.folder)
     parts = [
         f"# {about['name']} {about['version']}",
+        *(f"**Warning: {warning}**" for warning in model_warnings(bundle)),
         about["task"] + " **For research, not for clinical use.**",
         "## What it expects",
         _expectations(bundle),

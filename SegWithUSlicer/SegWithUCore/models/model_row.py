@@ -18,7 +18,7 @@ class ModelRow:
         own: whether it is the user's, so that it can be deleted.
         size: of all its files, in bytes; None if unknown.
         calibrated: None if unknown.
-        note: why it was withdrawn, or what is wrong with it.
+        note: why it was withdrawn, what is wrong with it, or what its unseen cases warn of.
         channels: of its input.
     """
 

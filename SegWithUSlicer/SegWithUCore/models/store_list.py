@@ -9,6 +9,7 @@ from .bundle_files import bundle_paths
 from .model_entry import ModelEntry, allows_commercial_use
 from .model_name import VersionKey, version_key
 from .model_row import AVAILABLE, DAMAGED, INSTALLED, UPDATE, WITHDRAWN, ModelRow
+from .quality import model_warnings
 from .registry import FoundModel
 from .store_registry import KnownRegistries
 
@@ -56,7 +57,7 @@ def _installed_row(model: FoundModel, known: KnownRegistries) -> ModelRow:
         licence_weights=licences[0],
         licence_data=licences[1],
         commercial_use=allows_commercial_use(licences),
-        note=why or "",
+        note=why or " ".join(model_warnings(model.bundle)),
     )
 
 

@@ -12,7 +12,7 @@ from ..case.case_folders import case_folders, holds_cases
 from ..case.preview import PREVIEW_FILE
 from ..case.structures_table import STRUCTURES_FILE, write_structures_of
 from ..errors import InputError
-from ..review.flags import rules_of_case
+from ..review.flags import WITHOUT_LIMITS, Rule, rules_of_case
 from ..review.triage import Triage, triage_of
 from .render import render
 from .tables import structures_table
@@ -29,6 +29,8 @@ class _Row:
         share: expected wrong share in words, "" if unknown.
         flags: sentences; and what else there is to say.
         structures: name, volume, expected wrong volume.
+        lacks: whether a structure is empty that should be there.
+        warnings: about the model.
     """
 
     name: str
@@ -40,6 +42,8 @@ class _Row:
     flags: Sequence[str]
     structures: Sequence[Sequence[str]]
     triage: Triage
+    lacks: bool
+    warnings: Sequence[str]
 
 
 def write_cohort_overview(output: Path) -> list[str]:
@@ -62,12 +66,13 @@ def write_cohort_overview(output: Path) -> list[str]:
             rows.append(_row(folder, read_case(folder)))
         except (InputError, *DAMAGED):
             continue  # the table has said so
-    rows.sort(key=lambda row: (row.triage.wrong_share is None, -(row.triage.wrong_share or 0.0), row.name))
+    rows.sort(key=lambda r: (not r.lacks, r.triage.wrong_share is None, -(r.triage.wrong_share or 0.0), r.name))
     inactive = bool(rows) and not any(row.triage.rules_active for row in rows)
     page = render(
         "cohort.html",
         title=f"{output.resolve().name}: {len(rows)} cases",
         heading=output.resolve().name,
+        alerts=list(dict.fromkeys(sentence for row in rows for sentence in row.warnings)),
         lead=[_lead(rows, inactive)],
         rows=rows,
         table=STRUCTURES_FILE,
@@ -81,13 +86,16 @@ def _lead(rows: Sequence[_Row], inactive: bool) -> str:
     flagged = sum(bool(row.flags) for row in rows)
     words = f"{len(rows)} cases, {flagged} flagged" if len(rows) != 1 else f"1 case, {flagged} flagged"
     if inactive:
-        words += " (no rule is active for this model: only the check of the input flags a case)"
-    return f"{words}. Those with the largest expected wrong share of the segmented volume come first."
+        words += f" (no limit is active for this model: only {WITHOUT_LIMITS} flag a case)"
+    return (
+        f"{words}. First come those that lack a structure, then the largest expected wrong share of what is segmented."
+    )
 
 
 def _row(folder: Path, case: Mapping[str, Any]) -> _Row:
     triage = triage_of(case, rules_of_case(case).active)
     table = structures_table(case)
+    flags = [(str(flag["rule"]), str(flag["sentence"])) for flag in case.get("flags") or []]
     return _Row(
         str(case["name"]),
         quote(folder.name),
@@ -95,7 +103,9 @@ def _row(folder: Path, case: Mapping[str, Any]) -> _Row:
         f"{quote(folder.name)}/report.html" if (folder / "report.html").is_file() else "",
         "" if triage.wrong_share is None else f"{100 * min(triage.wrong_share, 9.99):.0f} %",
         triage.sentences,
-        [str(flag["sentence"]) for flag in case.get("flags") or []],
+        [sentence for _, sentence in flags],
         [[row[0], row[1], row[-1]] for row in table.rows],
         triage,
+        any(rule == Rule.EMPTY for rule, _ in flags),
+        [sentence for rule, sentence in flags if rule == Rule.MODEL],
     )

@@ -6,7 +6,7 @@ from typing import Any
 
 from ..imaging.planes import TINT_FROM, tint_stops
 from ..regions.region import Region, why
-from ..review.flags import Flag, structures_of
+from ..review.flags import Flag, first_lines, structures_of
 from ..review.log_format import Verdict
 from ..review.reviews import Review, disagreements
 from .pictures import CASING, REGION_LINE, REVIEWED_LINES, PlanePicture
@@ -96,6 +96,7 @@ def report_page(report: Report) -> str:
         "case.html",
         heading=str(case["name"]),
         title=f"{case['name']}: segmentation report",
+        alerts=[_typeset(sentence) for sentence in first_lines(report.flags)],
         lead=[_lead(report)],
         flags=_flags(report),
         no_flag=report.no_flag,

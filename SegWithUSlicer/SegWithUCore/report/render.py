@@ -60,6 +60,7 @@ def _environment() -> "Environment":
         lstrip_blocks=True,
     )
     environment.globals["NOT_FOR_CLINICAL_USE"] = NOT_FOR_CLINICAL_USE
+    environment.globals["alerts"] = ()  # what a page gives takes its place
     environment.tests["bold"] = lambda cell: bool(_BOLD.fullmatch(cell))
     environment.filters["zipped"] = zip  # as long as the shorter
     environment.filters["svg_path"] = svg_path

@@ -1,7 +1,7 @@
 """Flag rules: which cases need a look, with the limits that the user sees and sets, and the reason for each flag."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from enum import StrEnum
 from pathlib import Path
@@ -9,6 +9,7 @@ from typing import Any
 
 from ..case.case_file import CASE_FILE, DAMAGED, naming_case, read_case
 from ..errors import InputError, UsageError
+from ..models.quality import EMPTY_KIND, QUALITY_KIND
 from ..regions.region import Region
 from ..strict_json import read_json
 from .log_format import Verdict
@@ -20,6 +21,8 @@ WARNED = frozenset({"warning", "refused"})
 LIMITS = ("wrong_mm3", "wrong_share", "interval_share", "dice", "case_share", "soft_dice")
 _WANTED = {True: "a number, or null to switch it off", False: "true or false"}
 UNINFORMATIVE = ", which on calibration cases did not tell better from worse segmentations"
+WITHOUT_LIMITS = "the checks of input and model, empty structures and reviewers"
+"""What flags a case although no limit is set."""
 _WISHES = {Verdict.REJECTED: "rejected {}", Verdict.SECOND_READER: "wants a second reader for {}"}
 
 
@@ -32,7 +35,12 @@ class Rule(StrEnum):
     DICE = "predicted Dice"
     SOFT_DICE = "soft Dice"
     FINGERPRINT = "fingerprint"
+    EMPTY = "empty structure"
+    MODEL = "model"
     REVIEWER = "reviewer"
+
+
+_OF_KIND = {EMPTY_KIND: Rule.EMPTY, QUALITY_KIND: Rule.MODEL}
 
 
 @dataclass(frozen=True)
@@ -73,7 +81,7 @@ class FlagRules:
 
     @property
     def active(self) -> bool:
-        """Whether any limit of a figure is set; else only the input check and reviewers raise flags."""
+        """Whether any limit of a figure is set; else only what needs none raises flags (`WITHOUT_LIMITS`)."""
         return any(getattr(self, name) is not None for name in LIMITS)
 
     def to_json(self) -> dict[str, Any]:
@@ -188,7 +196,7 @@ def case_flags(
     try:
         found = [flag for entry in structures_of(case) for flag in _of_structure(entry, rules)]
         found += _of_whole(case, rules)
-        found += _of_fingerprint(case) if rules.fingerprint else []
+        found = [*_of_warnings(case, rules.fingerprint), *found]
     except DAMAGED as error:
         raise InputError(f"{CASE_FILE} is damaged ({error!r:.200}): segment the case again.") from error
     return [*found, *(_of_reviewers(reviews, regions) if rules.reviewer else [])]
@@ -264,6 +272,11 @@ def _of_whole(case: Mapping[str, Any], rules: FlagRules) -> Iterator[Flag]:
     yield Flag(Rule.WRONG_SHARE, None, share if share < LARGEST else None, rules.case_share, words)
 
 
+def first_lines(flags: Iterable[Flag], rules: Collection[Rule] = (Rule.MODEL, Rule.EMPTY)) -> list[str]:
+    """Return what stands above all else of a case, or of many with `Rule.MODEL` alone; each sentence once."""
+    return list(dict.fromkeys(flag.sentence for flag in flags if flag.rule in rules))
+
+
 def no_flag_sentence(active: bool) -> str:
     """Say why a case has no flag.
 
@@ -274,7 +287,7 @@ def no_flag_sentence(active: bool) -> str:
         return "No rule flags this case."
     return (
         "No rule is active for this model: its calibration cases gave no limit that tells bad cases from good ones. "
-        "Only the check of the input and reviewers can flag a case, unless you set a limit."
+        f"Only {WITHOUT_LIMITS} can flag a case, unless you set a limit."
     )
 
 
@@ -302,13 +315,25 @@ def check_limits(cases: Sequence[Mapping[str, Any]], rules: FlagRules) -> list[s
     return notes
 
 
-def _of_fingerprint(case: Mapping[str, Any]) -> Iterator[Flag]:
+def _of_warnings(case: Mapping[str, Any], fingerprint: bool) -> list[Flag]:
+    """Flag what the case warns of; first the model and empty structures, which no option switches off.
+
+    Args:
+        fingerprint: whether differences from the training cases raise flags.
+    """
     names = {int(entry["value"]): str(entry["name"]) for entry in case["structures"]}
-    for warning in (case.get("fingerprint") or {}).get("warnings") or []:
+    warnings = (case.get("fingerprint") or {}).get("warnings") or []
+    found: dict[Rule, list[Flag]] = {Rule.MODEL: [], Rule.EMPTY: [], Rule.FINGERPRINT: []}
+    for warning in warnings:
         if warning["severity"] in WARNED:
             structure = warning.get("structure")
             name = None if structure is None else names.get(int(structure))
-            yield Flag(Rule.FINGERPRINT, name, None, None, str(warning["sentence"]))
+            rule = _OF_KIND.get(str(warning.get("kind")), Rule.FINGERPRINT)
+            found[rule].append(Flag(rule, name, None, None, str(warning["sentence"])))
+    known = any(warning.get("kind") == EMPTY_KIND for warning in warnings)
+    if not known and not any(float(entry["volume_mm3"]) for entry in structures_of(case)):  # made before 0.5
+        found[Rule.EMPTY].append(Flag(Rule.EMPTY, None, None, None, "Nothing was segmented: every structure is empty."))
+    return [*found[Rule.MODEL], *found[Rule.EMPTY], *(found[Rule.FINGERPRINT] if fingerprint else [])]
 
 
 def _of_reviewers(reviews: Sequence[Review], regions: Sequence[Region]) -> Iterator[Flag]:

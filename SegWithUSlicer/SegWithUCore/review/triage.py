@@ -6,11 +6,13 @@ chance, and yet the worst case is often that of the largest expected wrong share
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 FIGURES = ("wrong_share", "wrong_mm3", "predicted_dice")
 """What a bundle keeps of its calibration cases (`calibration.flags.figures`), sorted, for each of them."""
+FIGURE_DIGITS = 6
+"""Of the figures that a bundle keeps."""
 LARGEST = 1e6
 """Stands for the infinite share of an empty segmentation, since JSON knows no infinity."""
 
@@ -50,7 +52,8 @@ class Triage:
         wrong_share: expected wrong volume, missed tissue included, over the volume of all structures.
         wrong_mm3: that expected wrong volume.
         predicted_dice: the lowest of its structures, also where the prediction is not informative.
-        ranks: by figure, among the calibration cases; empty for bundles that do not know these.
+        ranks: by figure, among the calibration cases; without those that say nothing: of the share where nothing was
+            segmented, of the predicted Dice where it is not informative. Empty for bundles that do not know them.
         rules_active: whether any limit of a figure can flag the case.
     """
 
@@ -61,19 +64,26 @@ class Triage:
     rules_active: bool = True
 
     @property
+    def is_empty(self) -> bool:
+        """Whether something is expected to be missed, and nothing was segmented."""
+        return self.wrong_share is not None and self.wrong_share >= LARGEST
+
+    @property
     def sentences(self) -> list[str]:
         """Say how the case ranks, for people."""
         said = []
         if (rank := self.ranks.get("wrong_share")) and self.wrong_share is not None:
-            what = "all of it" if self.wrong_share > 1 else f"{100 * self.wrong_share:.0f} %"
+            what = f"{100 * self.wrong_share:.0f} %"
             said.append(
                 f"The expected wrong volume, missed tissue included, is {what} of the segmented volume: larger than "
                 f"in {rank.text} calibration cases."
             )
+        elif self.is_empty and self.wrong_mm3 is not None:
+            said.append(f"Nothing was segmented; {self.wrong_mm3:.0f} mm3 are expected to be missed.")
         if (rank := self.ranks.get("predicted_dice")) and self.predicted_dice is not None:
             said.append(
-                f"The lowest predicted Dice of a structure, informative or not, is {self.predicted_dice:.2f}: lower "
-                f"than in {rank.text} calibration cases."
+                f"The lowest predicted Dice of a structure is {self.predicted_dice:.2f}: lower than in {rank.text} "
+                "calibration cases."
             )
         return said
 
@@ -116,12 +126,17 @@ def triage_of(case: Mapping[str, Any], rules_active: bool) -> Triage:
     """
     figures = figures_of_case(case)
     known = ((case.get("model") or {}).get("flags") or {}).get("figures") or {}
+    found = Triage(**figures, rules_active=rules_active)
+    silent = {"wrong_share"} if found.is_empty else set()
+    estimated = [entry for entry in case["structures"] if dice_estimate(entry) is not None]
+    if not all(entry.get("predicted_dice") is not None for entry in estimated):
+        silent.add("predicted_dice")
     ranks = {
         name: _rank(value, [float(other) for other in known[name]], low_is_bad=name == "predicted_dice")
         for name, value in figures.items()
-        if value is not None and known.get(name)
+        if value is not None and known.get(name) and name not in silent
     }
-    return Triage(**figures, ranks=ranks, rules_active=rules_active)
+    return replace(found, ranks=ranks)
 
 
 def share(part: float, whole: float) -> float:
@@ -130,5 +145,6 @@ def share(part: float, whole: float) -> float:
 
 
 def _rank(value: float, others: list[float], low_is_bad: bool) -> Rank:
+    value = round(value, FIGURE_DIGITS)  # as theirs, else a tie would look like the worst of all
     better = sum(other > value if low_is_bad else other < value for other in others)
     return Rank(better, sum(math.isfinite(other) for other in others))

@@ -9,7 +9,7 @@ from typing import Any
 from ..case.case_file import naming_case, read_case
 from ..errors import InputError
 from ..regions.region import Region
-from .flags import Flag, FlagRules, case_flags, check_limits, rules_of_case, structures_of
+from .flags import Flag, FlagRules, Rule, case_flags, check_limits, first_lines, rules_of_case, structures_of
 from .log_format import SEEN, SPOKEN, Verdict
 from .reviews import CaseReviews, Elsewhere, Review, read_reviews, unseen_regions
 from .triage import UNKNOWN, Triage, triage_of
@@ -101,13 +101,19 @@ class WorklistEntry:
         """Expected wrong mm3 seen per minute; 0 if nothing is left to review."""
         return self.open_wrong_mm3 / self.minutes if self.minutes else 0.0
 
+    @property
+    def is_last(self) -> tuple[bool, bool]:
+        """Sort key before any figure: cases that lack a structure come first, those that could not be read last."""
+        return bool(self.trouble), all(flag.rule is not Rule.EMPTY for flag in self.flags)
+
 
 @dataclass(frozen=True)
 class Worklist:
     """Cases in order.
 
     Attributes:
-        entries: best benefit first, or as `sort` says; cases that could not be read last.
+        entries: best benefit first, or as `sort` says; before these cases that lack a structure, after them those that
+            could not be read.
         seconds_per_region: for the estimate of minutes.
         decided: regions behind that figure; 0 if it is the assumed one.
         rules: that the user gave; None if each case's own were used.
@@ -121,6 +127,11 @@ class Worklist:
     rules: FlagRules | None
     sort: str = BENEFIT
     notes: tuple[str, ...] = ()
+
+    @property
+    def warnings(self) -> list[str]:
+        """What is to be known of the models of the cases."""
+        return model_warnings(self.entries)
 
     @property
     def pace(self) -> str:
@@ -161,6 +172,11 @@ class CaseReading:
     def entry(self, seconds_per_region: float = SECONDS_PER_REGION) -> WorklistEntry:
         """Make the case's row."""
         return _entry(self, seconds_per_region)
+
+
+def model_warnings(entries: Sequence[WorklistEntry]) -> list[str]:
+    """Return what is to be known of the models of some cases, each sentence once."""
+    return first_lines((flag for entry in entries for flag in entry.flags), (Rule.MODEL,))
 
 
 def make_worklist(folders: Sequence[Path], rules: FlagRules | None = None, sort: str = BENEFIT) -> Worklist:
@@ -234,18 +250,21 @@ def with_pace(entry: WorklistEntry, seconds_per_region: float) -> WorklistEntry:
 
 
 def by_benefit(entries: Sequence[WorklistEntry]) -> list[WorklistEntry]:
-    """Rows with the best benefit first, those that could not be read last."""
-    return sorted(entries, key=lambda entry: (bool(entry.trouble), -entry.benefit, entry.name, str(entry.folder)))
+    """Rows with the best benefit first, before these cases that lack a structure; those that could not be read last."""
+    return sorted(entries, key=lambda entry: (entry.is_last, -entry.benefit, entry.name, str(entry.folder)))
 
 
 def in_sort(entries: Sequence[WorklistEntry], sort: str) -> list[WorklistEntry]:
-    """Rows in an order of `SORTS`; those without the figure come later, those that could not be read last."""
+    """Rows in an order of `SORTS`, first cases that lack a structure.
+
+    Those without the figure come later, those that could not be read last.
+    """
     if sort == BENEFIT:
         return by_benefit(entries)
 
-    def key(entry: WorklistEntry) -> tuple[bool, bool, float, str]:
+    def key(entry: WorklistEntry) -> tuple[tuple[bool, bool], bool, float, str]:
         figure = _figure(entry, sort)
-        return bool(entry.trouble), figure is None, 0.0 if figure is None else figure, entry.name
+        return entry.is_last, figure is None, 0.0 if figure is None else figure, entry.name
 
     return sorted(entries, key=key)
 

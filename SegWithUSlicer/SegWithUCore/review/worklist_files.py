@@ -46,6 +46,7 @@ def write_worklist(worklist: Worklist, folder: Path, anonymous: bool = False) ->
         "sort": worklist.sort,
         "sorted_by": SORTS[worklist.sort],
         "pace": worklist.pace,
+        "warnings": worklist.warnings,
         "seconds_per_region": worklist.seconds_per_region,
         "rules": None if worklist.rules is None else worklist.rules.to_json(),
         "cases": rows,

@@ -32,7 +32,9 @@ from ..inference.uncertainty_maps import FittedCalibration
 from ..metrics.overlap import dice_of
 from ..models.input_check import QUALITY
 from ..models.input_spec import Label
-from ..review.triage import share
+from ..models.quality import QUALITY as MODEL_QUALITY
+from ..models.quality import StructureQuality
+from ..review.triage import FIGURE_DIGITS, share
 from .dataset import Case, PreparedCase, class_indices, left_right_axis
 from .recipe import Recipe
 
@@ -84,6 +86,18 @@ def case_numbers(prediction: Prediction, truth: np.ndarray, scale: float) -> Cas
         np.asarray([dice_of(prediction.classes == index, truth == index) for index in classes]),
         prediction.voxel_mm3,
     )
+
+
+def structure_quality(cases: Sequence[CaseNumbers], labels: Sequence[Label]) -> dict[str, dict[str, Any]]:
+    """Make the block `quality` of a calibration: what unseen cases say of each structure, background left out."""
+    found = {}
+    for index, label in enumerate(labels[1:], 1):
+        dice = [float(case.dice[index]) for case in cases if np.isfinite(case.dice[index])]
+        present = [case for case in cases if case.true[index]]
+        missed = sum(not case.predicted[index] for case in present)
+        mean = float(np.mean(dice)) if dice else None
+        found[str(label.value)] = StructureQuality(len(cases), len(present), missed, mean).to_json()
+    return found
 
 
 @dataclass(frozen=True)
@@ -178,7 +192,7 @@ def triage_figures(
             if (line := numbers.dice.get(label.value)) is not None and np.isfinite(case.confidence(index))
         ]
         found["predicted_dice"] += [min(dice)] if dice else []
-    return {name: sorted(round(value, 6) for value in values) for name, values in found.items() if values}
+    return {name: sorted(round(value, FIGURE_DIGITS) for value in values) for name, values in found.items() if values}
 
 
 WINDOW_PERCENTILES = (50.0, 99.95)
@@ -226,6 +240,7 @@ def fitted(
         "sources": _sources(predictions, chances),
         "tempering_scale": scale,
         **numbers.to_json(),
+        MODEL_QUALITY: structure_quality(cases, labels),
         "flags": {
             **fit_flag_limit([flag_case(case, labels, name) for case, name in zip(cases, names, strict=True)]),
             "figures": triage_figures(cases, [float(c.sum(dtype=np.float64)) for c in chances], numbers, labels),

@@ -23,6 +23,7 @@ from ..models.graphs import GRAPH_FILES, Graphs
 from ..models.input_spec import Label
 from ..models.model_card import model_card
 from ..models.model_name import site_version
+from ..models.quality import QUALITY, quality_warnings
 from ..models.stage_two_file import BLOCK, CHECK, copy_further_stages, copy_stage_two, write_stage_two
 from ..models.training_record import TRAINING_FOLDER, TrainingRecord, read_record, write_record
 from ..models.weights_file import verify_weights, weights_path
@@ -119,7 +120,8 @@ def recalibrate(
     found, stage = _refit(job, progress, stage_two_only, out_of_fold)
     record = _with_earlier_cases(bundle, job.record)
     if not found.is_changed and (given is None or given.calibration == bundle.calibration):
-        return Recalibration(None, found.sentences)
+        poor = quality_warnings(bundle.name, bundle.labels, {QUALITY: found.calibration.get(QUALITY)})
+        return Recalibration(None, (*(f"Warning: {warning}" for warning in poor), *found.sentences))
     with atomic_folder(job.target, job.overwrite) as work:
         copy_files(bundle, graphs, work, record)
         calibration = dict(found.calibration)

@@ -30,8 +30,9 @@ from ..inference.prediction import Prediction, tempered_logits
 from ..inference.structures import CaseLevelCalibration
 from ..metrics.bootstrap import Interval, paired_bootstrap
 from ..models.input_spec import Label
+from ..models.quality import QUALITY
 from ..review.flags import FlagRules
-from .calibrate import CaseNumbers, case_numbers, dice_fit, fit_case_level, flag_case, triage_figures
+from .calibrate import CaseNumbers, case_numbers, dice_fit, fit_case_level, flag_case, structure_quality, triage_figures
 
 LEAST_INTERVAL_PATIENTS = 9
 """Fewer allow no interval that holds nine in ten."""
@@ -116,7 +117,8 @@ def refit(calibration: Mapping[str, Any], labels: Sequence[Label], cases: Sequen
     off = _structures_off(cases, own, labels)
     changed = better or place != _OWN or bool(off)
     numbers, more = _case_level(cases, own, labels, place, changed, off)
-    result: dict[str, Any] = {**calibration, **numbers.to_json()}
+    quality = structure_quality([case.numbers[_OWN] for case in cases], labels)
+    result: dict[str, Any] = {**calibration, **numbers.to_json(), QUALITY: quality}
     result["tempering_scale"] = float(calibration["tempering_scale"] * SCALES[place])
     slope, offset = (line.slope, line.offset) if line is not None and better else (1.0, 0.0)
     if better and "stage_two" in calibration:  # which begins with the table: only what it says last is moved

@@ -15,8 +15,18 @@ from ..inference.engines import TORCH
 from ..inference.model import Model
 from ..models.bundle import Bundle
 from ..models.input_spec import Label
+from ..models.quality import QUALITY
 from ..progress import Progress, silent
-from .calibrate import CaseNumbers, FurtherCases, case_numbers, fit_case_level, flag_case, predict_case, triage_figures
+from .calibrate import (
+    CaseNumbers,
+    FurtherCases,
+    case_numbers,
+    fit_case_level,
+    flag_case,
+    predict_case,
+    structure_quality,
+    triage_figures,
+)
 from .dataset import Case
 from .error_likeness import LIKENESS, CaseErrors, errors_alike
 from .reference_cases import FOLD_WEIGHT, ReferenceCase
@@ -42,7 +52,7 @@ class PredictedCases:
 def whole_case_blocks(
     labels: Sequence[Label], own: PredictedCases, out_of_fold: PredictedCases | None = None, weight: float = FOLD_WEIGHT
 ) -> dict[str, Any]:
-    """Fit the blocks "volume_interval", "predicted_dice" and "flags" of a calibration.
+    """Fit the blocks "volume_interval", "predicted_dice", "flags" and "quality" of a calibration.
 
     Args:
         own: cases that the network itself predicts.
@@ -58,7 +68,7 @@ def whole_case_blocks(
     flags = {**fit_flag_limit(flag_cases), "figures": figures}
     if own.errors and other.errors:
         flags[LIKENESS] = errors_alike(own.errors, other.errors)
-    return {**numbers.to_json(), "flags": flags}
+    return {**numbers.to_json(), "flags": flags, QUALITY: structure_quality(own.numbers, labels)}
 
 
 def fit_on_unseen(

@@ -11,7 +11,7 @@ from ..case.region_files import parse_regions, regions_hash, regions_text
 from ..imaging.roi import VoxelBox
 from ..regions.region import Region, why
 from ..report.tables import case_facts
-from ..review.flags import Flag, FlagRules, case_flags, rules_of_case
+from ..review.flags import Flag, FlagRules, case_flags, first_lines, rules_of_case
 from ..review.opening import case_key, expected_wrong_mm3, review_header
 from .case_volumes import CaseVolumes, map_window
 from .display_volumes import STEPS, RegionMasks, box_json, region_masks
@@ -95,6 +95,7 @@ class PageCase:
     def _described(self) -> dict[str, Any]:
         case, volumes = self.volumes.description, self.volumes
         anonymous = bool(self.raw.get("anonymous"))
+        flags = case_flags(self.raw, self._rules or rules_of_case(self.raw))
         return {
             "name": case.name,
             "anonymous": anonymous,
@@ -108,7 +109,8 @@ class PageCase:
             "maps": {name: self._map(name, info) for name, info in case.maps.items()},
             "first_map": next(iter(case.maps), None),
             "structures": [_structure(structure) for structure in case.structures],
-            "flags": [flag_json(flag) for flag in case_flags(self.raw, self._rules or rules_of_case(self.raw))],
+            "flags": [flag_json(flag) for flag in flags],
+            "warnings": first_lines(flags),
             "facts": _facts(self.raw),
             "total_expected_wrong_mm3": self.total_mm3 if self.regions else None,
             "regions_trouble": self.regions_trouble,

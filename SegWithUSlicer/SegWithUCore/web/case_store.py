@@ -23,6 +23,7 @@ from ..review.worklist import (
     Worklist,
     WorklistEntry,
     by_benefit,
+    model_warnings,
     pace_of,
     reading_of,
     unreadable,
@@ -152,6 +153,7 @@ class CaseStore:
             **settings_json(seconds, decided),
             "title": self.title,
             "reviewer": name,
+            "warnings": model_warnings([entry for _, entry, _ in rows]),
             "cases": [_row(*row, name) for row in rows],
         }
 

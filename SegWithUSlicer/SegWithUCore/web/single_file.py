@@ -219,6 +219,6 @@ def _index(copies: Sequence[Path], settings: PageSettings) -> str:
         }
         for entry in worklist.entries
     ]
-    return render("pages.html", title="Cases to review", heading="Cases to review", rows=rows,
-                  lead=["1 case." if len(rows) == 1 else f"{len(rows)} cases, those first in which a look pays most."],
-                  with_image=settings.with_image)  # fmt: skip
+    cases = "1 case." if len(rows) == 1 else f"{len(rows)} cases, those first in which a look pays most."
+    return render("pages.html", title="Cases to review", heading="Cases to review", rows=rows, lead=[cases],
+                  alerts=worklist.warnings, with_image=settings.with_image)  # fmt: skip

@@ -232,6 +232,8 @@ RULES = {
     Rule.DICE: _("low Dice"),
     Rule.SOFT_DICE: _("low soft Dice"),
     Rule.FINGERPRINT: _("unlike training"),
+    Rule.EMPTY: _("empty structure"),
+    Rule.MODEL: _("weak model"),
     Rule.REVIEWER: _("reviewer"),
 }
 """Short for a column; the reasons stand below the list."""
@@ -314,7 +316,8 @@ def about_case(item: CaseItem) -> list[str]:
         if entry.triage.rules_active
         else _(
             "No rule is active for the model of {case}: its calibration cases gave no limit that tells bad cases "
-            "from good ones. Only the check of the input and reviewers can flag it, unless you set a limit."
+            "from good ones. Only the checks of input and model, empty structures and reviewers can flag it, unless "
+            "you set a limit."
         )
     )
     reasons = [flag.sentence for flag in entry.flags] or [none.format(case=entry.name)]

@@ -303,7 +303,7 @@ class InputPanel:
             self.ui.modelLabel.text = ""
             return
         note = "" if model.calibrated else " " + _("Not calibrated: there is no error probability.")
-        self.ui.modelLabel.text = model.task + note
+        self.ui.modelLabel.text = "\n".join([*model.warnings, model.task + note])
         self._enable_propose(True)
 
     def _enable_propose(self, enabled: bool) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from SegWithUCore.errors import InputError
 from SegWithUCore.models.bundle import Bundle, read_unchecked
 from SegWithUCore.models.model_name import version_key
+from SegWithUCore.models.quality import model_warnings
 from SegWithUCore.paths import bundle_folders, resource_path, user_models_folder
 
 _AXES = {"L": 0, "R": 0, "A": 1, "P": 1, "I": 2, "S": 2}
@@ -22,6 +23,7 @@ class ModelInfo:
         field_of_view_mm: largest training case along R, A, S; None for a model that takes whole images.
         calibrated: whether there is an error probability.
         heads: names of the uncertainty heads, the default first.
+        warnings: which structures it does not draw, or too poorly to be used.
         knows_images: how its training images looked in the first channel, so that an image can be compared with them.
     """
 
@@ -35,6 +37,7 @@ class ModelInfo:
     heads: tuple[str, ...]
     knows_images: bool
     version: str = ""
+    warnings: tuple[str, ...] = ()
 
 
 def list_models(folders: Sequence[Path] | None = None) -> list[ModelInfo]:
@@ -84,6 +87,7 @@ def read_model(folder: Path) -> ModelInfo | None:
             calibrated=bundle.calibration is not None,
             heads=tuple(str(head.name) for head in heads),
             knows_images=bool(((bundle.fingerprint or {}).get("channels") or {}).get(str(bundle.input.channels[0]))),
+            warnings=tuple(model_warnings(bundle)),
         )
     except (InputError, ValueError, KeyError, TypeError, IndexError, AttributeError):  # nothing was checked
         return None

@@ -105,7 +105,8 @@ function makeFacts(description) {
 
 // Lines between the bar and the case: what went wrong, what the reviewer should know, and what to do about it.
 export class Messages {
-    constructor(actions) {
+    // `alerts`: sentences that stand above all else, about the model and what it did not draw.
+    constructor(actions, alerts) {
         this.warning = element("p", { class: "banner bad", role: "alert", hidden: true });
         this.note = element("p", { class: "banner", role: "status", hidden: true });
         this.retry = element("button", { hidden: true, on: { click: actions.retry } }, "Try again");
@@ -114,7 +115,15 @@ export class Messages {
             { hidden: true, on: { click: actions.saveUnsent } },
             "Save unsent verdicts",
         );
-        this.root = element("div", { class: "messages" }, this.warning, this.note, this.retry, this.saveUnsent);
+        this.root = element(
+            "div",
+            { class: "messages" },
+            ...alerts.map((text) => element("p", { class: "banner bad alert" }, text)),
+            this.warning,
+            this.note,
+            this.retry,
+            this.saveUnsent,
+        );
     }
 
     warn(text) {

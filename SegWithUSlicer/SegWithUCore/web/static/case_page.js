@@ -52,7 +52,10 @@ export class CasePage {
             save: () => this.saveVerdicts(),
             load: (file) => this.continueFrom(file),
         });
-        this.messages = new Messages({ retry: () => this.review.openAgain(), saveUnsent: () => this.saveUnsent() });
+        this.messages = new Messages(
+            { retry: () => this.review.openAgain(), saveUnsent: () => this.saveUnsent() },
+            this.description.warnings,
+        );
         this.header = new CaseHeader(this.description, this.viewer, settings, source.isFile ? null : actions);
         this.make();
         for (const view of this.viewer.views) {

@@ -73,6 +73,8 @@ const RULE_TEXTS = {
     "predicted Dice": "low Dice",
     "soft Dice": "low soft Dice",
     fingerprint: "unlike training",
+    "empty structure": "empty structure",
+    model: "weak model",
     reviewer: "reviewer",
     wrong_mm3: "wrong volume",
     wrong_share: "wrong share",

@@ -78,6 +78,7 @@ export class WorklistPage {
             checked: settings.waiting ?? false,
             on: { change: () => this.fill() },
         });
+        this.alerts = element("div", { class: "messages" });
         this.summary = element("p", { class: "summary", role: "status" });
         this.about = element("div", { class: "about", "aria-live": "polite" });
         this.headers = COLUMNS.map((column, index) => {
@@ -120,6 +121,7 @@ export class WorklistPage {
                 element("label", { class: "check" }, this.flagged, "Flagged"),
                 element("label", { class: "check" }, this.waiting, "Open for you"),
             ),
+            this.alerts,
             this.summary,
             this.table,
             this.about,
@@ -172,6 +174,8 @@ export class WorklistPage {
             waiting: this.waiting.checked,
             sorting: this.sorting,
         });
+        const alerts = this.worklist.warnings.map((text) => element("p", { class: "banner bad alert" }, text));
+        this.alerts.replaceChildren(...alerts);
         const rows = this.worklist.cases.map((one) => worklistRow(one, this.worklist.reviewer));
         const words = this.filter.value.toLocaleLowerCase().split(/\s+/).filter(Boolean);
         const shown = rows

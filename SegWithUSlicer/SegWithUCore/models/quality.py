@@ -1,0 +1,146 @@
+"""Whether a model segments at all: what its unseen cases say of each structure, and the warnings that follow from it.
+
+All that a user is warned of is worded here, once: the end of a training, `models show`, the card, cases, worklists and
+pages show these sentences.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from .bundle import Bundle
+from .input_spec import Label
+
+QUALITY = "quality"
+"""Of the block in a bundle's calibration, by label value."""
+QUALITY_KIND, EMPTY_KIND = "model quality", "empty structure"
+"""Kinds of the warnings in a case."""
+POOR_DICE = 0.5
+"""Below it, most of what is found or looked for is wrong."""
+MOST = 0.5
+"""A structure that is missed in more than this share of the cases that have it is one that the model does not draw."""
+EXPECTED_SHARE = 0.95
+"""A structure that this share of the unseen cases have is expected in every case. One in twenty is what surgery or a
+narrow field of view may take; organs are above it, tumours, which a patient may not have, far below."""
+NAMED = 5
+"""Structures that a sentence names."""
+
+
+@dataclass(frozen=True)
+class StructureQuality:
+    """How well a model segments a structure of cases that it was not trained with.
+
+    Attributes:
+        cases: that were looked at; calibration cases, and validation cases where they served, too.
+        present: of these, cases whose reference has the structure.
+        missed: of these, cases in which the model draws nothing of it.
+        dice: mean over the cases in which reference or model have it; None if neither has it in any.
+    """
+
+    cases: int
+    present: int
+    missed: int
+    dice: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """For the calibration block of a bundle."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+
+@dataclass(frozen=True)
+class Emptiness:
+    """What it means that nothing of a structure was drawn in a case.
+
+    Attributes:
+        expected: whether the structure should be there; None if nobody knows.
+        sentence: for people.
+    """
+
+    expected: bool | None
+    sentence: str
+
+
+def qualities(calibration: Mapping[str, Any] | None) -> dict[int, StructureQuality]:
+    """Return what a calibration block says of each structure; empty for those from before 0.5."""
+    return {int(value): StructureQuality(**entry) for value, entry in ((calibration or {}).get(QUALITY) or {}).items()}
+
+
+def model_warnings(bundle: Bundle) -> list[str]:
+    """Say which structures a model does not draw, or too poorly to be used; nothing where that is not known."""
+    return quality_warnings(bundle.name, bundle.labels, bundle.calibration, bundle.figures)
+
+
+def quality_warnings(
+    name: str, labels: Sequence[Label], calibration: Mapping[str, Any] | None, figures: Mapping[str, Any] | None = None
+) -> list[str]:
+    """As `model_warnings`, of the blocks of a bundle.
+
+    Args:
+        name: of the model.
+        labels: background first.
+        figures: what was measured on test cases.
+    """
+    known, undrawn, poor = qualities(calibration), [], []
+    for label in labels[1:]:
+        found = known.get(label.value)
+        if found is not None and found.missed > MOST * found.present:
+            undrawn.append(f"{label.name} (nothing in {found.missed} of the {found.present} unseen cases that have it)")
+        elif (worst := _lowest_dice(label, found, calibration, figures)) is not None and worst[0] < POOR_DICE:
+            poor.append(f"{label.name} (mean Dice {worst[0]:.2f} in {worst[1]} unseen cases)")
+    said = []
+    if undrawn:
+        said.append(f"The model '{name}' does not draw {_listed(undrawn)}: it cannot be used for that.")
+    if poor:
+        why = f"below {POOR_DICE} most of what is drawn or looked for is wrong"
+        said.append(f"The model '{name}' is too poor to be used for {_listed(poor)}: {why}.")
+    return said
+
+
+def emptiness(bundle: Bundle, label: Label) -> Emptiness:
+    """Say what it means that nothing of a structure was drawn in a case."""
+    found = qualities(bundle.calibration).get(label.value)
+    seen = ((bundle.fingerprint or {}).get("volumes_mm3") or {}).get(str(label.value))
+    if found is not None and found.present >= EXPECTED_SHARE * found.cases:
+        return _expected(label, f"{found.present} of {found.cases} unseen cases of '{bundle.name}' have it")
+    if found is not None:
+        of = f"{found.present} of {found.cases} unseen cases of '{bundle.name}' have it"
+        return Emptiness(False, f"Nothing was drawn of the {label.name}, which may not be there: {of}.")
+    if seen is not None and seen["low"] > 0:
+        span = f"{seen['low']:.0f} to {seen['high']:.0f} mm3"
+        return _expected(label, f"all {seen['cases']} training cases of '{bundle.name}' have it, {span}")
+    if seen is not None:
+        return Emptiness(False, f"Nothing was drawn of the {label.name}, which some training cases lack, too.")
+    unknown = f"how many cases have it is not known of the model '{bundle.name}'"
+    return Emptiness(None, f"Nothing was drawn of the {label.name}; {unknown}.")
+
+
+def _expected(label: Label, why: str) -> Emptiness:
+    return Emptiness(
+        True,
+        f"Nothing was drawn of the {label.name}, although {why}: check the image and the region of interest, and do "
+        "not use this segmentation of it.",
+    )
+
+
+def _lowest_dice(
+    label: Label,
+    found: StructureQuality | None,
+    calibration: Mapping[str, Any] | None,
+    figures: Mapping[str, Any] | None,
+) -> tuple[float, int] | None:
+    """Return the lower of the mean Dice on cases of the calibration and on test cases, and on how many cases."""
+    means: list[tuple[float, int]] = []
+    line = ((calibration or {}).get("predicted_dice") or {}).get(str(label.value))
+    if found is not None and found.dice is not None:
+        means.append((found.dice, found.cases))
+    elif found is None and line is not None:  # of models from before 0.5
+        means.append((float(line["mean"]), int(line["cases"])))
+    for row in (figures or {}).get("table") or ():
+        if row.get("title") == f"dice {label.name}" and row.get("cases"):
+            means.append((float(row["mean"]), int(row["cases"])))
+    return min(means, default=None)
+
+
+def _listed(parts: Sequence[str]) -> str:
+    more = len(parts) - NAMED
+    return ", ".join(parts[:NAMED]) + (f" and {more} more structures" if more > 0 else "")
