@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError
 from ..regions.region import ORDERS, Region, in_order, in_words
-from ..review.flags import WITHOUT_LIMITS
+from ..review.flag import WITHOUT_LIMITS
 from ..review.worklist import BENEFIT, SORTS, Worklist, WorklistEntry, make_worklist
 from ..review.worklist_files import WORKLIST_CSV, write_worklist
 from .arguments import add_flag_options, asked_cases, finite_number, flag_rules
@@ -189,7 +189,7 @@ def _worklist_text(worklist: Worklist, flagged: int, output: Path) -> str:
     flags = f"{flagged} of {len(worklist.entries)} cases are flagged"
     if inactive:
         whose = "this model" if inactive == len(shown) else f"the model of {inactive} of them"
-        flags += f" (no limit is active for {whose}: only {WITHOUT_LIMITS} flag)"
+        flags += f" (no rule is active for {whose}: only {WITHOUT_LIMITS} flag)"
     lines.append(f"{flags}; {worklist.pace}. Written to {output}.")
     return "\n".join(lines)
 

@@ -4,7 +4,8 @@ All that a user is warned of is worded here, once: the end of a training, `model
 pages show these sentences.
 """
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -45,6 +46,14 @@ class StructureQuality:
     def to_json(self) -> dict[str, Any]:
         """For the calibration block of a bundle."""
         return {name: value for name, value in asdict(self).items() if value is not None}
+
+
+def measured_quality(cases: Iterable[tuple[float, int, int]]) -> StructureQuality:
+    """Sum up Dice (NaN where neither has the structure), true and drawn voxels of a structure, one entry a case."""
+    found = list(cases)
+    dice = [float(value) for value, _, _ in found if math.isfinite(value)]
+    drawn = [bool(predicted) for _, true, predicted in found if true]
+    return StructureQuality(len(found), len(drawn), drawn.count(False), sum(dice) / len(dice) if dice else None)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ from ..case.case_folders import case_folders, holds_cases
 from ..case.preview import PREVIEW_FILE
 from ..case.structures_table import STRUCTURES_FILE, write_structures_of
 from ..errors import InputError
-from ..review.flags import WITHOUT_LIMITS, Rule, rules_of_case
+from ..review.flag import WITHOUT_LIMITS, Rule
+from ..review.flags import rules_of_case
 from ..review.triage import Triage, triage_of
 from .render import render
 from .tables import structures_table
@@ -86,7 +87,7 @@ def _lead(rows: Sequence[_Row], inactive: bool) -> str:
     flagged = sum(bool(row.flags) for row in rows)
     words = f"{len(rows)} cases, {flagged} flagged" if len(rows) != 1 else f"1 case, {flagged} flagged"
     if inactive:
-        words += f" (no limit is active for this model: only {WITHOUT_LIMITS} flag a case)"
+        words += f" (no rule is active for this model: only {WITHOUT_LIMITS} flag a case)"
     return (
         f"{words}. First come those that lack a structure, then the largest expected wrong share of what is segmented."
     )

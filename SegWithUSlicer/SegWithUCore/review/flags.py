@@ -1,46 +1,24 @@
 """Flag rules: which cases need a look, with the limits that the user sees and sets, and the reason for each flag."""
 
 import math
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
-from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 from ..case.case_file import CASE_FILE, DAMAGED, naming_case, read_case
 from ..errors import InputError, UsageError
-from ..models.quality import EMPTY_KIND, QUALITY_KIND
 from ..regions.region import Region
 from ..strict_json import read_json
+from .flag import WITHOUT_LIMITS, Flag, Rule, flags_of_warnings
 from .log_format import Verdict
 from .reviews import Review, read_reviews
 from .triage import LARGEST, dice_estimate, figures_of_case, told_apart
 
-WARNED = frozenset({"warning", "refused"})
-"""Severities of a difference from the training cases that raise a flag; a note does not."""
 LIMITS = ("wrong_mm3", "wrong_share", "interval_share", "dice", "case_share", "soft_dice")
 _WANTED = {True: "a number, or null to switch it off", False: "true or false"}
 UNINFORMATIVE = ", which on calibration cases did not tell better from worse segmentations"
-WITHOUT_LIMITS = "the checks of input and model, empty structures and reviewers"
-"""What flags a case although no limit is set."""
 _WISHES = {Verdict.REJECTED: "rejected {}", Verdict.SECOND_READER: "wants a second reader for {}"}
-
-
-class Rule(StrEnum):
-    """What a flag is about."""
-
-    WRONG_VOLUME = "expected wrong volume"
-    WRONG_SHARE = "expected wrong share"
-    INTERVAL = "volume interval"
-    DICE = "predicted Dice"
-    SOFT_DICE = "soft Dice"
-    FINGERPRINT = "fingerprint"
-    EMPTY = "empty structure"
-    MODEL = "model"
-    REVIEWER = "reviewer"
-
-
-_OF_KIND = {EMPTY_KIND: Rule.EMPTY, QUALITY_KIND: Rule.MODEL}
 
 
 @dataclass(frozen=True)
@@ -131,28 +109,6 @@ def read_rules(path: Path) -> FlagRules:
     return FlagRules.from_json(data, str(path))
 
 
-@dataclass(frozen=True)
-class Flag:
-    """Why a case needs a look.
-
-    Attributes:
-        rule: that raised it.
-        structure: name; None for the whole case.
-        figure, limit: what was found and what is allowed, in the rule's unit; None if the rule has no figure.
-        sentence: for people.
-    """
-
-    rule: Rule
-    structure: str | None
-    figure: float | None
-    limit: float | None
-    sentence: str
-
-    def to_json(self) -> dict[str, Any]:
-        """For `case.json` and `worklist.json`."""
-        return {**asdict(self), "rule": self.rule.value}
-
-
 def flags_of_case(folder: Path, rules: FlagRules | None = None) -> list[Flag]:
     """Find the flags of a case folder.
 
@@ -196,7 +152,7 @@ def case_flags(
     try:
         found = [flag for entry in structures_of(case) for flag in _of_structure(entry, rules)]
         found += _of_whole(case, rules)
-        found = [*_of_warnings(case, rules.fingerprint), *found]
+        found = [*flags_of_warnings(case, rules.fingerprint), *found]
     except DAMAGED as error:
         raise InputError(f"{CASE_FILE} is damaged ({error!r:.200}): segment the case again.") from error
     return [*found, *(_of_reviewers(reviews, regions) if rules.reviewer else [])]
@@ -272,11 +228,6 @@ def _of_whole(case: Mapping[str, Any], rules: FlagRules) -> Iterator[Flag]:
     yield Flag(Rule.WRONG_SHARE, None, share if share < LARGEST else None, rules.case_share, words)
 
 
-def first_lines(flags: Iterable[Flag], rules: Collection[Rule] = (Rule.MODEL, Rule.EMPTY)) -> list[str]:
-    """Return what stands above all else of a case, or of many with `Rule.MODEL` alone; each sentence once."""
-    return list(dict.fromkeys(flag.sentence for flag in flags if flag.rule in rules))
-
-
 def no_flag_sentence(active: bool) -> str:
     """Say why a case has no flag.
 
@@ -313,27 +264,6 @@ def check_limits(cases: Sequence[Mapping[str, Any]], rules: FlagRules) -> list[s
         if lacking:
             notes.append(f"{option} does not act on {lacking} of {len(cases)} cases, which lack {what}.")
     return notes
-
-
-def _of_warnings(case: Mapping[str, Any], fingerprint: bool) -> list[Flag]:
-    """Flag what the case warns of; first the model and empty structures, which no option switches off.
-
-    Args:
-        fingerprint: whether differences from the training cases raise flags.
-    """
-    names = {int(entry["value"]): str(entry["name"]) for entry in case["structures"]}
-    warnings = (case.get("fingerprint") or {}).get("warnings") or []
-    found: dict[Rule, list[Flag]] = {Rule.MODEL: [], Rule.EMPTY: [], Rule.FINGERPRINT: []}
-    for warning in warnings:
-        if warning["severity"] in WARNED:
-            structure = warning.get("structure")
-            name = None if structure is None else names.get(int(structure))
-            rule = _OF_KIND.get(str(warning.get("kind")), Rule.FINGERPRINT)
-            found[rule].append(Flag(rule, name, None, None, str(warning["sentence"])))
-    known = any(warning.get("kind") == EMPTY_KIND for warning in warnings)
-    if not known and not any(float(entry["volume_mm3"]) for entry in structures_of(case)):  # made before 0.5
-        found[Rule.EMPTY].append(Flag(Rule.EMPTY, None, None, None, "Nothing was segmented: every structure is empty."))
-    return [*found[Rule.MODEL], *found[Rule.EMPTY], *(found[Rule.FINGERPRINT] if fingerprint else [])]
 
 
 def _of_reviewers(reviews: Sequence[Review], regions: Sequence[Region]) -> Iterator[Flag]:

@@ -9,7 +9,8 @@ from typing import Any
 from ..case.case_file import naming_case, read_case
 from ..errors import InputError
 from ..regions.region import Region
-from .flags import Flag, FlagRules, Rule, case_flags, check_limits, first_lines, rules_of_case, structures_of
+from .flag import Flag, Rule, first_lines
+from .flags import FlagRules, case_flags, check_limits, rules_of_case, structures_of
 from .log_format import SEEN, SPOKEN, Verdict
 from .reviews import CaseReviews, Elsewhere, Review, read_reviews, unseen_regions
 from .triage import UNKNOWN, Triage, triage_of

@@ -14,7 +14,8 @@ from ..csv_files import csv_text
 from ..errors import InputError
 from ..paths import has_links, is_inside, is_own, path_mac, stored_path
 from ..strict_json import read_json, to_json
-from .flags import Flag, FlagRules, Rule
+from .flag import Flag, Rule
+from .flags import FlagRules
 from .triage import Rank, Triage
 from .worklist import SECONDS_PER_REGION, SORTS, ReviewStatus, Worklist, WorklistEntry
 

@@ -33,7 +33,7 @@ from ..metrics.overlap import dice_of
 from ..models.input_check import QUALITY
 from ..models.input_spec import Label
 from ..models.quality import QUALITY as MODEL_QUALITY
-from ..models.quality import StructureQuality
+from ..models.quality import measured_quality
 from ..review.triage import FIGURE_DIGITS, share
 from .dataset import Case, PreparedCase, class_indices, left_right_axis
 from .recipe import Recipe
@@ -89,15 +89,9 @@ def case_numbers(prediction: Prediction, truth: np.ndarray, scale: float) -> Cas
 
 
 def structure_quality(cases: Sequence[CaseNumbers], labels: Sequence[Label]) -> dict[str, dict[str, Any]]:
-    """Make the block `quality` of a calibration: what unseen cases say of each structure, background left out."""
-    found = {}
-    for index, label in enumerate(labels[1:], 1):
-        dice = [float(case.dice[index]) for case in cases if np.isfinite(case.dice[index])]
-        present = [case for case in cases if case.true[index]]
-        missed = sum(not case.predicted[index] for case in present)
-        mean = float(np.mean(dice)) if dice else None
-        found[str(label.value)] = StructureQuality(len(cases), len(present), missed, mean).to_json()
-    return found
+    """Make the block `quality` of a calibration: what unseen cases say of each structure."""
+    columns = enumerate(zip(*(zip(case.dice, case.true, case.predicted, strict=True) for case in cases), strict=True))
+    return {str(labels[index].value): measured_quality(column).to_json() for index, column in columns if index}
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from ..case.region_files import parse_regions, regions_hash, regions_text
 from ..imaging.roi import VoxelBox
 from ..regions.region import Region, why
 from ..report.tables import case_facts
-from ..review.flags import Flag, FlagRules, case_flags, first_lines, rules_of_case
+from ..review.flag import Flag, first_lines
+from ..review.flags import FlagRules, case_flags, rules_of_case
 from ..review.opening import case_key, expected_wrong_mm3, review_header
 from .case_volumes import CaseVolumes, map_window
 from .display_volumes import STEPS, RegionMasks, box_json, region_masks

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from SegWithUCore.errors import InputError
-from SegWithUCore.review.flags import Flag, Rule
+from SegWithUCore.review.flag import Flag, Rule
 from SegWithUCore.review.worklist import ReviewStatus, WorklistEntry
 from SegWithUSlicerLib.cases.case_list import CaseList, matches, reviewer_progress
 from SegWithUSlicerLib.cases.rows import FolderRows

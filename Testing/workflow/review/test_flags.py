@@ -14,7 +14,8 @@ from SegWithUCore.calibration.flag_limits import FlagCase, controlled_limit, fit
 from SegWithUCore.case.case_file import read_case
 from SegWithUCore.errors import InputError, UsageError
 from SegWithUCore.models.bundle import read_bundle, write_bundle_json
-from SegWithUCore.review.flags import Flag, FlagRules, Rule, flags_of_case
+from SegWithUCore.review.flag import Flag, Rule
+from SegWithUCore.review.flags import FlagRules, flags_of_case
 from SegWithUCore.review.log_format import Verdict
 
 
