@@ -48,6 +48,18 @@ def test_an_evaluation_of_nothing_wrong_leaves_out_what_does_not_exist() -> None
     ]
 
 
+def test_a_calibrated_model_that_draws_nothing_is_not_called_uncalibrated() -> None:
+    table = [
+        {"title": "auroc whole ranking", "mean": 0.99, "cases": 3},
+        {"title": "error probability ece band", "mean": None, "cases": 0},
+        {"title": "error probability brier", "mean": 0.1, "cases": 3},
+    ]
+    said = " ".join(in_words({"cases": 3, "table": table, "comparisons": {"wrong voxels, expected / true": 1.008}}))
+    assert "Not calibrated" not in said and "not measurable" in said and "1.01 times" in said
+    said = " ".join(in_words({"cases": 3, "table": table[:1], "comparisons": {}}))
+    assert "Not calibrated" in said
+
+
 def test_another_organ_is_told_before_anything_is_measured(tmp_path: Path) -> None:
     bundle = read_bundle(MODEL)
     hearts = [made_case(tmp_path, f"heart{number}", 50, 5.0) for number in range(3)]

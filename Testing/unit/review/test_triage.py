@@ -6,21 +6,25 @@ from typing import Any
 import pytest
 
 from SegWithUCore.errors import InputError, UsageError
+from SegWithUCore.models.quality import EMPTY_KIND, QUALITY_KIND
+from SegWithUCore.review.flag import Rule, first_lines
 from SegWithUCore.review.flags import FlagRules, case_flags, check_limits, no_flag_sentence
 from SegWithUCore.review.reviews import CaseReviews
 from SegWithUCore.review.triage import LARGEST, told_apart, triage_of
-from SegWithUCore.review.worklist import in_sort, reading_of, unreadable
+from SegWithUCore.review.worklist import SORTS, in_sort, reading_of, unreadable
 
 FIGURES = {"wrong_share": [0.1, 0.2, 0.4], "predicted_dice": [0.8, 0.85, 0.9], "wrong_mm3": [10.0, 20.0, 900.0]}
 
 
-def case(name: str = "a", wrong: float = 20.0, missed: float = 10.0, dice: float | None = 0.82) -> dict[str, Any]:
+def case(
+    name: str = "a", wrong: float = 20.0, missed: float = 10.0, dice: float | None = 0.82, informative: bool = False
+) -> dict[str, Any]:
     return {
         "name": name,
         "structures": [
             {"value": 0, "name": "background", "volume_mm3": 900.0, "expected_wrong_mm3": missed},
             {"value": 1, "name": "atrium", "volume_mm3": 100.0, "expected_wrong_mm3": wrong, "dice_estimate": dice,
-             "predicted_dice": None, "predicted_dice_informative": False},
+             "predicted_dice": dice if informative else None, "predicted_dice_informative": informative},
         ],
         "model": {"flags": {"rules": {}, "figures": FIGURES}},
     }  # fmt: skip
@@ -33,7 +37,7 @@ def order(sort: str, *cases: dict[str, Any]) -> list[str]:
 
 
 def test_the_share_counts_missed_tissue_and_is_ranked() -> None:
-    found = triage_of(case(), rules_active=True)
+    found = triage_of(case(informative=True), rules_active=True)
     assert found.wrong_share == pytest.approx(0.3)
     assert {name: rank.text for name, rank in found.ranks.items()} == {
         "wrong_share": "2 of 3", "predicted_dice": "2 of 3", "wrong_mm3": "2 of 3",
@@ -45,7 +49,55 @@ def test_the_share_counts_missed_tissue_and_is_ranked() -> None:
 def test_an_empty_segmentation_has_the_largest_share() -> None:
     empty = case()
     empty["structures"][1]["volume_mm3"] = 0.0
-    assert triage_of(empty, rules_active=True).wrong_share == LARGEST
+    found = triage_of(empty, rules_active=True)
+    assert found.wrong_share == LARGEST
+    assert found.is_empty and "wrong_share" not in found.ranks
+    assert found.sentences == ["Nothing was segmented; 30 mm3 are expected to be missed."]
+
+
+def test_a_prediction_that_is_not_informative_gives_no_rank() -> None:
+    found = triage_of(case(informative=False), rules_active=True)
+    assert found.predicted_dice == 0.82
+    assert "predicted_dice" not in found.ranks
+    assert not any("Dice" in sentence for sentence in found.sentences)
+
+
+def test_a_tie_with_all_calibration_cases_is_not_the_worst_of_them() -> None:
+    """A bundle rounds its figures: 0.78976999 is what all of these have, and no less."""
+    constant = case(dice=0.78976999, informative=True)
+    constant["model"]["flags"]["figures"] = {"predicted_dice": [0.78977] * 16}
+    assert triage_of(constant, rules_active=True).ranks["predicted_dice"].text == "0 of 16"
+
+
+def test_an_empty_segmentation_of_an_older_version_is_flagged() -> None:
+    empty = case()
+    empty["structures"][1]["volume_mm3"] = 0.0
+    (flag,) = case_flags(empty, FlagRules())
+    assert flag.rule is Rule.EMPTY
+    assert case_flags(case(), FlagRules()) == []
+
+
+def test_empty_structures_and_poor_models_are_flagged_whatever_is_switched_off() -> None:
+    warnings = [
+        {"severity": "note", "sentence": "may lack", "kind": EMPTY_KIND, "structure": 1},
+        {"severity": "warning", "sentence": "lacks", "kind": EMPTY_KIND, "structure": 1},
+        {"severity": "warning", "sentence": "poor", "kind": QUALITY_KIND, "structure": None},
+        {"severity": "warning", "sentence": "noisy", "kind": "noise", "structure": None},
+    ]
+    warned = {**case(), "fingerprint": {"warnings": warnings}}
+    found = case_flags(warned, FlagRules(fingerprint=False, reviewer=False))
+    assert [(flag.rule, flag.structure, flag.sentence) for flag in found] == [
+        (Rule.MODEL, None, "poor"), (Rule.EMPTY, "atrium", "lacks"),
+    ]  # fmt: skip
+    assert first_lines(found) == ["poor", "lacks"]
+
+
+def test_cases_that_lack_a_structure_come_first_in_every_order() -> None:
+    empty, worse = case("empty", wrong=1.0, missed=1.0, dice=0.99), case("worse", wrong=80.0, missed=80.0, dice=0.1)
+    warning = {"severity": "warning", "sentence": "lacks", "kind": EMPTY_KIND, "structure": 1}
+    empty["fingerprint"] = {"warnings": [warning]}
+    for sort in SORTS:
+        assert order(sort, worse, empty) == ["empty", "worse", "broken"], sort
 
 
 def test_models_without_figures_give_no_rank() -> None:

@@ -212,6 +212,19 @@ def test_too_few_bad_cases_for_the_bound_are_said() -> None:
     assert fit_flag_limit([])["rules"]["soft_dice"]["useful"] is False
 
 
+def test_cases_of_one_dice_are_not_called_good() -> None:
+    found = fit_flag_limit(some_cases(np.linspace(0.1, 0.2, 28), np.zeros(28)))
+    assert found["bad_cases"] == 0
+    sentence = found["rules"]["soft_dice"]["sentence"]
+    assert "no case is bad" not in sentence and "all 28 cases have the same Dice (0.00)" in sentence
+
+
+def test_all_cases_that_share_the_lowest_dice_are_bad() -> None:
+    dice = np.r_[np.zeros(10), np.linspace(0.6, 0.9, 18)]
+    found = fit_flag_limit(some_cases(dice, dice))
+    assert found["bad_cases"] == 10 and found["rules"]["soft_dice"]["useful"]
+
+
 def test_a_figure_that_says_nothing_gives_no_rule() -> None:
     dice = np.linspace(0.5, 0.9, 40)
     rule = fit_flag_limit(some_cases(np.resize([0.1, 0.2], 40), dice))["rules"]["soft_dice"]

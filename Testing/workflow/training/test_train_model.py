@@ -246,12 +246,11 @@ def test_stages_note_what_they_found(shop: Shop) -> None:
     assert set(facts["evaluate"]["dice"]) == {"dice ball"}
 
 
-def test_a_structure_found_poorly_is_named_at_the_end() -> None:
+def test_a_structure_found_poorly_is_named_first_at_the_end() -> None:
     facts: dict[str, dict[str, Any]] = {
         "backbone": {}, "head": {}, "folds": {"folds": 0}, "calibrate": {"cases": 9, "flag_cases": 0},
         "evaluate": {"cases": 4, "dice": {"dice atrium": 0.91, "dice valve": 0.12}},
     }  # fmt: skip
-    said = _words(Path("model"), Path("model.run"), facts, None)
-    assert "Dice on 4 test cases: atrium 0.910, valve 0.120\nvalve: too poor to be used (Dice below 0.5)" in said
-    facts["evaluate"]["dice"]["dice valve"] = 0.5
-    assert "too poor" not in _words(Path("model"), Path("model.run"), facts, None)
+    said = _words(Path("model"), Path("model.run"), facts, None, ["The valve is poor."])
+    assert said.startswith("Warning: The valve is poor.")
+    assert "Warning" not in _words(Path("model"), Path("model.run"), facts, None)
