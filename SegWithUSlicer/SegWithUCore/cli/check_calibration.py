@@ -59,8 +59,10 @@ def run(options: argparse.Namespace, console: Console) -> int:
     readings = [reading(patients, level) for level in LEVELS]
     headline = reading(patients)
     data = {"model": bundle.name, "cases": len(cases), "patients": len(patients), "verdict": headline.verdict}
-    data |= {"sentence": headline.sentence, "readings": [one.to_json() for one in readings]}
-    console.result(f"{headline.sentence}\n{_table(readings)}", data)
+    off = [f"{one.level:g} ({one.verdict})" for one in readings if one.is_off and one.level != headline.level]
+    sentence = f"{headline.sentence} Other readings that are off: {', '.join(off)}." if off else headline.sentence
+    data |= {"sentence": sentence, "readings": [one.to_json() for one in readings]}
+    console.result(f"{sentence}\n{_table(readings)}", data)
     return 0
 
 

@@ -103,7 +103,7 @@ class WorklistEntry:
         return self.open_wrong_mm3 / self.minutes if self.minutes else 0.0
 
     @property
-    def is_last(self) -> tuple[bool, bool]:
+    def precedence(self) -> tuple[bool, bool]:
         """Sort key before any figure: cases that lack a structure come first, those that could not be read last."""
         return bool(self.trouble), all(flag.rule is not Rule.EMPTY for flag in self.flags)
 
@@ -252,7 +252,7 @@ def with_pace(entry: WorklistEntry, seconds_per_region: float) -> WorklistEntry:
 
 def by_benefit(entries: Sequence[WorklistEntry]) -> list[WorklistEntry]:
     """Rows with the best benefit first, before these cases that lack a structure; those that could not be read last."""
-    return sorted(entries, key=lambda entry: (entry.is_last, -entry.benefit, entry.name, str(entry.folder)))
+    return sorted(entries, key=lambda entry: (entry.precedence, -entry.benefit, entry.name, str(entry.folder)))
 
 
 def in_sort(entries: Sequence[WorklistEntry], sort: str) -> list[WorklistEntry]:
@@ -265,7 +265,7 @@ def in_sort(entries: Sequence[WorklistEntry], sort: str) -> list[WorklistEntry]:
 
     def key(entry: WorklistEntry) -> tuple[tuple[bool, bool], bool, float, str]:
         figure = _figure(entry, sort)
-        return entry.is_last, figure is None, 0.0 if figure is None else figure, entry.name
+        return entry.precedence, figure is None, 0.0 if figure is None else figure, entry.name
 
     return sorted(entries, key=key)
 
