@@ -116,9 +116,9 @@ def emptiness(bundle: Bundle, label: Label) -> Emptiness:
         return Emptiness(False, f"Nothing was drawn of the {label.name}, which may not be there: {of}.")
     if seen is not None and seen["low"] > 0:
         span = f"{seen['low']:.0f} to {seen['high']:.0f} mm3"
-        return _expected(label, f"all {seen['cases']} training cases of '{bundle.name}' have it, {span}")
+        return _expected(label, f"all {seen['cases']} cases that '{bundle.name}' was made with have it, {span}")
     if seen is not None:
-        return Emptiness(False, f"Nothing was drawn of the {label.name}, which some training cases lack, too.")
+        return Emptiness(False, f"Nothing was drawn of the {label.name}, which some cases of the training lack, too.")
     unknown = f"how many cases have it is not known of the model '{bundle.name}'"
     return Emptiness(None, f"Nothing was drawn of the {label.name}; {unknown}.")
 

@@ -23,8 +23,9 @@ from SegWithUCore.inference.image_features import (
     random_crop,
     reorient_cells,
 )
-from SegWithUCore.inference.structures import NOT_FITTED, StructureMetrics, structure_deviations
+from SegWithUCore.inference.structures import NOT_FITTED, StructureMetrics, empty_structures, structure_deviations
 from SegWithUCore.models.bundle import Bundle
+from SegWithUCore.models.quality import EMPTY_KIND
 from SegWithUCore.training.calibrate import training_fingerprint
 from SegWithUCore.training.dataset import find_cases, prepare
 from SegWithUCore.training.recipe import Recipe, read_recipe
@@ -246,7 +247,6 @@ class TestFitting:
 def test_a_volume_that_no_training_case_has_is_flagged_with_its_structure(bundle: Bundle) -> None:
     labels = (bundle.labels[0], replace(bundle.labels[1], value=1, name="anterior hippocampus"))
     for volume, words in (
-        (0.0, "No anterior hippocampus was found"),
         (90.0, "small: 90 mm3"),
         (9e3, "large: 9000 mm3"),
     ):
@@ -255,6 +255,10 @@ def test_a_volume_that_no_training_case_has_is_flagged_with_its_structure(bundle
         assert [(flag.structure, flag.severity) for flag in flags] == [(1, "warning")]
         assert words in flags[0].sentence
         assert f"the {TRAIN + SELECT} training and validation cases of" in flags[0].sentence
+    empty = [StructureMetrics(labels[0], 1, 1.0), StructureMetrics(labels[1], 0, 0.0)]
+    assert structure_deviations(empty, bundle, NOT_FITTED) == []  # said once, of its own kind
+    (missing,) = empty_structures(empty, bundle)
+    assert (missing.structure, missing.severity, missing.kind) == (1, "warning", EMPTY_KIND)
     usual = [StructureMetrics(labels[0], 1, 1.0), StructureMetrics(labels[1], 1600, 1600.0)]
     assert structure_deviations(usual, bundle, NOT_FITTED) == []
 
