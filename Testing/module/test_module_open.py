@@ -284,3 +284,12 @@ def test_module_works_without_slicer_packaging_of_5_12() -> None:
     with Host(MODULE, release="5.10") as host:
         host.widget.ui.tryItButton.click()
         assert host.widget.ui.runButton.enabled
+
+
+def test_a_model_that_draws_nothing_is_warned_of_where_it_is_chosen(opened: Opened) -> None:
+    inputs = opened.panel.inputs
+    known = inputs.models
+    inputs.show_models([replace(known[0], warnings=("Draws nothing.",)), *known[1:]])
+    assert opened.ui.modelLabel.text.startswith("Draws nothing.")
+    inputs.show_models(known)
+    assert "Draws nothing." not in opened.ui.modelLabel.text

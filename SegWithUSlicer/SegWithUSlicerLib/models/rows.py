@@ -9,6 +9,7 @@ from SegWithUCore.models.bundle import read_unchecked
 from SegWithUCore.models.model_entry import allows_commercial_use
 from SegWithUCore.models.model_name import version_key
 from SegWithUCore.models.model_row import AVAILABLE, DAMAGED, INSTALLED, UPDATE, WITHDRAWN, ModelRow
+from SegWithUCore.models.quality import model_warnings
 from SegWithUCore.paths import bundle_folders, resource_path, user_models_folder
 
 from ..i18n import _
@@ -92,7 +93,7 @@ def figure_lines(folder: Path) -> list[str]:
     """Return in words what was measured of an installed model, and what it was calibrated on."""
     try:
         bundle = read_unchecked(folder)
-        lines = _measured(bundle.figures)
+        lines = [*model_warnings(bundle), *_measured(bundle.figures)]
         site = (bundle.calibration or {}).get("site")
     except (InputError, LookupError, TypeError, ValueError, AttributeError):
         return []

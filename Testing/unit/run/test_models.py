@@ -11,6 +11,7 @@ from repository import PACKAGES
 from SegWithUCore.errors import InputError
 from SegWithUCore.models.bundle import read_unchecked
 from SegWithUCore.paths import resource_path
+from SegWithUSlicerLib.models.rows import figure_lines
 from SegWithUSlicerLib.run.models import find_model, list_models, read_model
 
 SHIPPED = resource_path("Models/hippocampus")
@@ -54,6 +55,17 @@ def test_damaged_bundles_are_left_out_and_the_first_of_a_name_counts(tmp_path: P
     assert [model.folder for model in list_models([first, tmp_path / "missing", second])] == [good, other]
     assert (read_model(other).field_of_view_mm, read_model(other).calibrated) == (None, False)
     assert read_model(first / "empty") is None
+
+
+def test_a_model_that_draws_nothing_is_warned_of_where_it_is_chosen(tmp_path: Path) -> None:
+    quality = {"1": {"cases": 9, "present": 9, "missed": 9, "dice": 0.0}}
+    calibration = json.loads((SHIPPED / "bundle.json").read_text(encoding="utf-8"))["calibration"]
+    folder = _changed(tmp_path, "blind", calibration={**calibration, "quality": quality})
+    found = read_model(folder)
+    assert found is not None
+    (warning,) = found.warnings
+    assert figure_lines(folder)[0] == warning
+    assert find_model("hippocampus").warnings == ()
 
 
 def test_of_one_name_the_newest_version_counts_and_of_one_version_the_first(tmp_path: Path) -> None:

@@ -97,6 +97,10 @@ def test_a_useless_network_is_named_first_everywhere(
         assert all(row["flags"].startswith("model") and warning in row["reasons"] for row in csv.DictReader(file))
     pages = segwithu("export", seg, "--page", "--without-image", "--output", tmp_path / "pages")
     assert pages.code == 0, pages.err
+    for page in (tmp_path / "pages").glob("case-*.html"):
+        text = page.read_text(encoding="utf-8")
+        assert '"warnings": ["The model does not draw a structure' in text
+        assert ('"Nothing was drawn of the anterior hippocampus' in text) is draws_nothing
     index = (tmp_path / "pages" / "index.html").read_text(encoding="utf-8")
     assert index.index("does not draw a structure, or too poorly") < index.index('class="lead"')
 
