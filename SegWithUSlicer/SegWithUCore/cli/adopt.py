@@ -78,8 +78,6 @@ def run(options: argparse.Namespace, console: Console) -> int:
     console.started()
     from ..evaluation.adopt import adoption_stages
     from ..evaluation.adopted_model import PAGE
-    from ..models.bundle import read_bundle
-    from ..models.quality import model_warnings
     from ..training.stages import has_left, run_stages
 
     job, first = _job(options)
@@ -91,7 +89,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
         found = run_stages(job.work, adoption_stages(job, first), progress, options.redo)["model"]
     if found["graphs"]:
         console.note(f"No graphs for the engine openvino: {found['graphs']}. The model is whole, and runs on torch.")
-    page, warnings = options.output / PAGE, model_warnings(read_bundle(options.output))
+    page, warnings = options.output / PAGE, found.get("warnings") or []  # adoptions from before 0.5 have none
     lines = [
         *(f"Warning: {warning}" for warning in warnings),
         found["headline"],

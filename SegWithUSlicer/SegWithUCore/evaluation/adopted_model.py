@@ -81,7 +81,7 @@ def write_adopted(
         judged: folder of the judgement, None if there were too few cases.
 
     Returns:
-        `trust`, `headline`, and `graphs`: why there are none, or None.
+        `trust`, `headline`, `warnings` about the network, and `graphs`: why there are none, or None.
     """
     known = None if judged is None else read_json_object(judged / JUDGED_FILE, "remove its folder, and run again")
     trust = Trust([Answer(**answer) for answer in known["answers"]] if known else [])
@@ -101,7 +101,8 @@ def write_adopted(
         (work / LICENCE_FILE).write_text(licence_notice(bundle.about), encoding="utf-8")
         _write_page(work, bundle, plan, trust, judged, known["with_stage_two"] if known else [])
     progress("writing", 1.0)
-    return {"trust": trust.level, "headline": trust.headline, "graphs": lacking}
+    warnings = model_warnings(bundle)
+    return {"trust": trust.level, "headline": trust.headline, "graphs": lacking, "warnings": warnings}
 
 
 def _with_graphs(bundle: Bundle, folder: Path) -> tuple[Bundle, str | None]:
