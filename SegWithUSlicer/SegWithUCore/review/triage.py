@@ -126,7 +126,8 @@ def triage_of(case: Mapping[str, Any], rules_active: bool) -> Triage:
     """
     figures = figures_of_case(case)
     known = ((case.get("model") or {}).get("flags") or {}).get("figures") or {}
-    found = Triage(**figures, rules_active=rules_active)
+    share_found, wrong, dice = (figures[name] for name in FIGURES)
+    found = Triage(share_found, wrong, dice, rules_active=rules_active)
     silent = {"wrong_share"} if found.is_empty else set()
     estimated = [entry for entry in case["structures"] if dice_estimate(entry) is not None]
     if not all(entry.get("predicted_dice") is not None for entry in estimated):
