@@ -67,8 +67,7 @@ def main() -> int:
 
 def compared(case: Case, models: dict[str, Model], bundle: Bundle) -> dict[str, Any]:
     """Differences of one case."""
-    values = [label.value for label in bundle.labels]
-    torch, openvino = (predict_case(case, model, values)[0] for model in models.values())
+    torch, openvino = (predict_case(case, model)[0] for model in models.values())
     differing = torch.classes != openvino.classes
     chances = [error_probability(prediction) for prediction in (torch, openvino)]
     volumes = [float(chance.sum(dtype=np.float64)) * torch.voxel_mm3 for chance in chances]

@@ -82,12 +82,12 @@ def measured_last(bundle: Bundle, split: Path, role: str, windows: str) -> dict[
     model = Model(replace(bundle, graphs=None, input=judged_windows(bundle)[WINDOWS.index(windows)]))
     engine, gate = model.engine, model.fitted.gate
     assert gate is not None and model.fitted.stage_two is not None
-    values, rows = [label.value for label in bundle.labels], {None: [], gate.log_odds: []}  # type: ignore[var-annotated]
+    rows = {None: [], gate.log_odds: []}  # type: ignore[var-annotated]
     for case in find_cases(f"{split}:{role}"):
         model.engine = KeptWindows(engine)
         for choice in (None, gate):
             model.fitted = replace(model.fitted, gate=choice)
-            prediction, truth = predict_case(case, model, values)
+            prediction, truth = predict_case(case, model)
             wrong = prediction.classes != truth
             chance = prediction.error_probability
             assert chance is not None

@@ -21,7 +21,6 @@ sys.path[:0] = [str(ROOT / "SegWithUSlicer"), str(ROOT / "Testing" / "Benchmarks
 import numpy as np  # noqa: E402
 from input_shifts import Shift, Shifted, shifts  # noqa: E402
 
-from SegWithUCore.evaluation.assessed_case import read_assessed  # noqa: E402
 from SegWithUCore.inference.deviation import NOTE, Deviation  # noqa: E402
 from SegWithUCore.inference.fingerprint import input_deviations  # noqa: E402
 from SegWithUCore.inference.gated_slabs import network_answer  # noqa: E402
@@ -30,6 +29,7 @@ from SegWithUCore.inference.preprocessing import network_input  # noqa: E402
 from SegWithUCore.inference.uncertainty_maps import resample_to_grid  # noqa: E402
 from SegWithUCore.models.bundle import Bundle  # noqa: E402
 from SegWithUCore.models.registry import resolve_model  # noqa: E402
+from SegWithUCore.training.case_reading import read_assessed  # noqa: E402
 from SegWithUCore.training.dataset import Case, find_cases  # noqa: E402
 
 RESULTS = ROOT / "Testing" / "Benchmarks" / "results" / "input_harm.json"

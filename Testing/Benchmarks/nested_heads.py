@@ -106,11 +106,11 @@ def bundle_of(source: str, work: Path) -> Bundle:
 
 def predicted(bundle: Bundle, source: str) -> list[Measured]:
     """Predict the cases with exact maps."""
-    model, values = Model(bundle), [label.value for label in bundle.labels]
+    model = Model(bundle)
     model.fitted = replace(model.fitted, gate=None, stage_two=None)
     found = []
     for case in find_cases(source):
-        prediction, truth = predict_case(case, model, values)
+        prediction, truth = predict_case(case, model)
         assert prediction.view is not None
         distance = Band().distance(prediction.classes, prediction.view.spacing_mm)
         found.append(Measured(prediction, truth, case.group, distance))

@@ -25,13 +25,13 @@ import SimpleITK as sitk  # noqa: E402
 
 from SegWithUCore.calibration.error_probability import ErrorProbability, fit_with_directions  # noqa: E402
 from SegWithUCore.calibration.site_line import count_errors  # noqa: E402
-from SegWithUCore.imaging.volume import read_image, read_labels  # noqa: E402
 from SegWithUCore.inference.model import Model  # noqa: E402
 from SegWithUCore.inference.prediction import Prediction, predict  # noqa: E402
 from SegWithUCore.inference.structures import CaseLevelCalibration  # noqa: E402
 from SegWithUCore.models.bundle import Bundle, read_bundle  # noqa: E402
 from SegWithUCore.training.calibrate import case_numbers, fit_case_level  # noqa: E402
-from SegWithUCore.training.dataset import class_indices, find_cases  # noqa: E402
+from SegWithUCore.training.case_reading import class_indices, read_case  # noqa: E402
+from SegWithUCore.training.dataset import find_cases  # noqa: E402
 from SegWithUCore.training.refit import CaseSummary, refit, summary_of  # noqa: E402
 
 RESULT = Path(__file__).resolve().parent / "results" / "recalibration.json"
@@ -106,8 +106,8 @@ def _samples(bundle: Bundle, source: str, shift: Callable[[sitk.Image, int], sit
     table, scale = ErrorProbability.from_json(calibration["error_probability"]), calibration["tempering_scale"]
     model, values, samples = Model(bundle, engine="auto"), [label.value for label in bundle.labels], []
     for number, case in enumerate(find_cases(source)):
-        image = read_image(case.channels[0])
-        truth = class_indices(read_labels(case.reference), values, case.reference)
+        read = read_case(case)
+        image, truth = read.images[0], class_indices(read.reference, values, case.reference)
         prediction = predict([image if shift is None else shift(image, number)], model)
         samples.append(Sample(prediction, truth, summary_of(prediction, truth, table, scale, case.group)))
     return samples

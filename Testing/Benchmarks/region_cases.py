@@ -13,12 +13,12 @@ from scipy.special import softmax
 
 from SegWithUCore.calibration.error_probability import ErrorProbability, fit_directions, fit_error_probability
 from SegWithUCore.case.case_regions import ijk_to_ras
-from SegWithUCore.imaging.volume import read_image, read_labels
 from SegWithUCore.inference.model import Model
 from SegWithUCore.inference.prediction import predict
 from SegWithUCore.models.bundle import Bundle
 from SegWithUCore.regions.find_regions import Assessed
-from SegWithUCore.training.dataset import class_indices, find_cases
+from SegWithUCore.training.case_reading import class_indices, read_case
+from SegWithUCore.training.dataset import find_cases
 
 SHIPPED_MODEL = Path(__file__).resolve().parents[2] / "Resources" / "Models" / "hippocampus"
 
@@ -74,10 +74,11 @@ def scored_cases(bundle: Bundle, source: str) -> Iterator[ScoredCase]:
     table = model.fitted.error_probability
     assert table is not None, "the bundle is not calibrated"
     for case in find_cases(source):
-        images = [read_image(path) for path in case.channels]
+        read = read_case(case)
+        images = read.images
         found = predict(images, model)
         assert found.error_probability is not None
-        labels = class_indices(read_labels(case.reference), [label.value for label in bundle.labels], case.reference)
+        labels = class_indices(read.reference, [label.value for label in bundle.labels], case.reference)
         yield ScoredCase(
             case.name,
             found.classes,

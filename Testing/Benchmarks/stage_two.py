@@ -143,7 +143,7 @@ def _cases(source: str, options: argparse.Namespace, role: str) -> list[Measured
         file = options.cache / f"{role}_{case.name}.npz" if options.cache else None
         if file is None or not file.is_file():
             model = model or Model(resolve_model(options.model), "cpu")
-            prediction, truth = predict_case(case, model, [label.value for label in model.bundle.labels])
+            prediction, truth = predict_case(case, model)
             if file is not None:
                 _keep(file, prediction, truth)
         else:

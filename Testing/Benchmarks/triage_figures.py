@@ -29,10 +29,10 @@ def main() -> None:
     bundle = read_bundle(options.bundle)
     calibration = bundle.calibration
     assert calibration is not None, "the bundle is not calibrated"
-    model, values = Model(bundle, "cpu", engine="auto"), [label.value for label in bundle.labels]
+    model = Model(bundle, "cpu", engine="auto")
     numbers, wrong = [], []
     for case in find_cases(options.cases):
-        prediction, truth = predict_case(case, model, values)
+        prediction, truth = predict_case(case, model)
         numbers.append(case_numbers(prediction, truth, calibration["tempering_scale"]))
         assert prediction.error_probability is not None
         wrong.append(float(prediction.error_probability.sum(dtype=np.float64)))

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from ..evaluation.assessed_case import AssessedCase, read_assessed
 from ..evaluation.frozen_backbone import FrozenBackbone, FrozenCase
 from ..memory import give_back_freed_memory
 from ..progress import Progress, silent
+from ..training.case_reading import AssessedCase, read_assessed
 from ..training.dataset import Case
 from .baselines.base import Baseline
 

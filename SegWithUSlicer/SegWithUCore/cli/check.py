@@ -1,14 +1,19 @@
-"""`segwithu check`: whether inputs and finished cases are whole, without segmenting anything."""
+"""`segwithu check`: whether inputs, finished cases and models are whole, without segmenting anything."""
 
 import argparse
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..errors import InputError, UsageError
+from ..input_files import is_there
+from ..paths import BUNDLE_FILE
 from .console import Console, table
 
 if TYPE_CHECKING:
     from ..case.check_files import Checked
+    from ..imaging.input_reader import InputReader
 
 
 def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
@@ -16,18 +21,20 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
     command = commands.add_parser(
         "check",
         parents=[common],
-        help="read inputs and finished cases only to know whether they are whole",
-        description="Read images, DICOM series and finished case folders as the other commands would, and say what is "
-        "wrong with each; nothing is segmented or written. Of a finished case its volumes are read and, where it is "
-        "found, the image that it was made from: earlier versions took some damaged images without a word. "
+        help="read inputs, finished cases and models only to know whether they are whole",
+        description="Read images, DICOM series, finished case folders and models as the other commands would, and say "
+        "what is wrong with each; nothing is segmented or written. Of a finished case its volumes are read and, where "
+        "it is found, the image that it was made from: earlier versions took some damaged images without a word. Of a "
+        "model it is said whether it was calibrated by a version that read references wrongly. "
         "Exit code 1 where one is refused or changed.",
     )
     command.add_argument(
         "places",
         nargs="+",
         type=Path,
-        metavar="INPUT|CASE",
-        help="image files, folders of DICOM series or in nnU-Net naming, case folders, or folders of any of these",
+        metavar="INPUT|CASE|MODEL",
+        help="image files, folders of DICOM series or in nnU-Net naming, case folders, or folders of any of these; and "
+        "models by name or folder",
     )
     command.add_argument(
         "--images",
@@ -42,13 +49,13 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, console: Console) -> int:
     """Check all, print a table; 1 where something is refused or changed."""
-    from ..case.check_files import Outcome, check_paths
+    from ..case.check_files import Outcome
     from ..imaging.reader_process import ReaderProcess
 
     console.started()
     found: list[Checked] = []
     with ReaderProcess() as reader:
-        for one in check_paths(options.places, options.images, reader):
+        for one in _each(options, reader):
             found.append(one)
             _say(one, console)
     rows = [[str(one.source), one.kind, str(one.outcome)] for one in found]
@@ -56,6 +63,43 @@ def run(options: argparse.Namespace, console: Console) -> int:
     text = f"{table(['what', 'kind', 'outcome'], rows, words=(0, 1, 2))}\n{_summed_up(counts)}"
     console.result(text, {"checked": len(found), "outcomes": dict(counts)})
     return 1 if counts[Outcome.REFUSED] or counts[Outcome.CHANGED] else 0
+
+
+def _each(options: argparse.Namespace, reader: "InputReader") -> "Iterator[Checked]":
+    from ..case.check_files import check_paths
+
+    for place in options.places:
+        folder = _model_folder(place)
+        yield from check_paths([place], options.images, reader) if folder is None else [_check_model(folder)]
+
+
+def _model_folder(place: Path) -> Path | None:
+    """Find the folder of a model that is named, or lies there; None for anything else."""
+    from ..models.registry import resolve_model
+
+    if not is_there(place / BUNDLE_FILE) and is_there(place):
+        return None
+    try:
+        return resolve_model(str(place)).folder
+    except UsageError:
+        return None
+    except InputError:
+        return place
+
+
+def _check_model(folder: Path) -> "Checked":
+    """Check that a model is whole, and whether it should be calibrated again."""
+    from ..case.check_files import Checked, Outcome
+    from ..models.bundle_files import check_whole
+    from ..models.calibration_origin import calibration_doubts
+
+    try:
+        bundle = check_whole(folder)
+    except InputError as error:
+        return Checked(folder, "model", Outcome.REFUSED, (str(error),))
+    doubts = tuple(calibration_doubts(bundle))
+    facts = {"model": bundle.name, "version": bundle.about["version"]}
+    return Checked(folder, "model", Outcome.DOUBTFUL if doubts else Outcome.WHOLE, doubts, facts)
 
 
 def _say(one: "Checked", console: Console) -> None:

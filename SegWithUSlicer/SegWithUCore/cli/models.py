@@ -195,6 +195,7 @@ def _span(span: Any) -> str:
 def run_verify(options: argparse.Namespace, console: Console) -> int:
     """Check every asked model; exit code 1 if one is not whole."""
     from ..errors import InputError
+    from ..models.calibration_origin import calibration_doubts
     from ..models.registry import find_models, resolve_model, unreadable_folders
 
     bundles = [resolve_model(options.model)] if options.model else []
@@ -216,6 +217,8 @@ def run_verify(options: argparse.Namespace, console: Console) -> int:
             several = sum(other.name == bundle.name for other in bundles) > 1
             name = f"{bundle.name} {bundle.about['version']} in {bundle.folder}" if several else bundle.name
             console.result(f"{name}: whole{words}", {"model": bundle.name, "whole": True, **facts})
+            for doubt in calibration_doubts(bundle):
+                console.note(f"Warning: {doubt}")
     for problem in problems:
         console.error(problem)
     return 1 if problems else 0

@@ -23,6 +23,7 @@ from ..models.training_record import TrainingRecord, read_record, write_record
 from ..strict_json import read_json_object
 from ..training.backbone import BackboneTrainer
 from ..training.calibrate import training_fingerprint
+from ..training.case_reading import BY_PLACE
 from ..training.case_roles import check_unseen, hashes_of
 from ..training.dataset import Case, PreparedCase, check_channels, find_cases, prepare, roles_of
 from ..training.fold_predictions import fit_on_folds
@@ -84,7 +85,7 @@ class Training:
                   kept=lambda: _epochs(run, "head")),
             Stage("calibrate", "calibrating", self._calibrate,
                   lambda: {"backbone": weights, "head": head, "cases": self._seen(*NEEDED),
-                           "about": self.recipe().about},
+                           "about": self.recipe().about, "references": BY_PLACE},
                   [self.calibrated], seconds=60),
             Stage("evaluate", "evaluating", self._evaluate,
                   lambda: {"model": self.calibrated, "cases": self._seen("test")}, [self.evaluation], seconds=60),

@@ -17,6 +17,7 @@ from ..models.nnunet_import import NnunetFolder, about_of, read_nnunet_folder
 from ..models.training_record import TrainingRecord, write_record
 from ..models.weights_file import weights_path
 from ..training.calibrate import display_windows, training_fingerprint
+from ..training.case_reading import BY_PLACE
 from ..training.case_roles import hashes_of
 from ..training.dataset import Case
 from ..training.fold_networks import (
@@ -243,7 +244,7 @@ def _model_stage(job: Adoption, recipe: Recipe) -> Stage:
         "calibration",
         "calibrating" if groups else "writing the model",
         work,
-        {"head": run.path / HEAD, **places, "about": dict(recipe.about), "hashes": job.hashes},
+        {"head": run.path / HEAD, **places, "about": dict(recipe.about), "hashes": job.hashes, "references": BY_PLACE},
         [target],
         seconds=_SECONDS["fit"] * (5 + len(groups)),
     )

@@ -18,8 +18,8 @@ from ..metrics.calibration import Reliability
 from ..metrics.score_histogram import ScoreHistogram, region_histogram
 from ..models.bundle import Bundle
 from ..progress import Progress, silent
+from ..training.case_reading import read_assessed
 from ..training.dataset import Case
-from .assessed_case import read_assessed
 from .case_metrics import (
     OUR_SCORE,
     POOLED_REGIONS,

@@ -21,8 +21,8 @@ from ..models.bundle import Bundle
 from ..models.weights_file import verify_weights, weights_path
 from ..network.checkpoints import read_safetensors
 from ..network.heads.base import two_largest
+from ..training.case_reading import read_assessed
 from ..training.dataset import Case
-from .assessed_case import read_assessed
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,10 @@ from ..models.bundle import Bundle
 from ..models.stage_two_file import BLOCK, read_stage_two
 from ..progress import Progress, silent
 from ..strict_json import read_json_object, to_json
+from ..training.case_reading import read_assessed
 from ..training.dataset import Case
 from ..training.recalibrate import whole_calibration
 from ..training.reference_cases import ReferenceCase
-from .assessed_case import read_assessed
 from .evaluate import Evaluation, PooledHistograms, Settings, add_case
 from .pictures import WorstCases
 

@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..errors import InputError
-from ..imaging.volume import read_image
 from ..inference.deviation import NOTE, REFUSED, WARNING, Deviation
 from ..inference.fingerprint import input_deviations
 from ..inference.preprocessing import assessed_box
 from ..models.bundle import Bundle
 from ..models.input_check import checks_lacking
+from ..training.case_reading import read_images
 from ..training.dataset import Case
 
 LOOKED_AT = 5
@@ -53,7 +53,7 @@ def check_like_training(cases: Sequence[Case], bundle: Bundle) -> list[str]:
     looked = list(cases)[::step][:LOOKED_AT]
     refused, notes = [], []
     for case in looked:
-        images = [read_image(path) for path in case.channels]
+        images = read_images(case)
         if len(images) != len(bundle.input.channels):
             continue  # what reads all of them says so
         box = assessed_box(images, bundle.input)

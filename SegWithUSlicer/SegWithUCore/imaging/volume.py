@@ -48,8 +48,7 @@ def checked_volume(path: Path, image: sitk.Image) -> sitk.Image:
     Raises:
         InputError: as `read_image` where the file could be read.
     """
-    while image.GetDimension() > 3 and image.GetSize()[-1] == 1:
-        image = image[(slice(None),) * (image.GetDimension() - 1) + (0,)]
+    image = _without_axes_of_one(image)
     values, is_complex = image.GetNumberOfComponentsPerPixel(), "complex" in image.GetPixelIDTypeAsString()
     check_scalar_volume(path, image.GetSize(), values, is_complex)
     if image.GetPixelID() != sitk.sitkFloat32:  # else it would be copied
@@ -71,26 +70,47 @@ def coarse_notes(image: sitk.Image) -> list[str]:
     ]
 
 
+def _without_axes_of_one(image: sitk.Image) -> sitk.Image:
+    while image.GetDimension() > 3 and image.GetSize()[-1] == 1:
+        image = image[(slice(None),) * (image.GetDimension() - 1) + (0,)]
+    return image
+
+
 def read_labels(path: Path) -> sitk.Image:
     """Read a label volume as int16, whatever type the file has.
+
+    A trailing axis of one is dropped, as by `read_image`.
 
     Raises:
         InputError: as `read_image`, or labels that are not whole numbers of 16 bits.
     """
-    image = read_file(path)
-    array = sitk.GetArrayViewFromImage(image)
+    image = _without_axes_of_one(read_file(path))
+    array = whole_labels(path, sitk.GetArrayViewFromImage(image))
+    labels = sitk.GetImageFromArray(array, isVector=image.GetNumberOfComponentsPerPixel() > 1)
+    labels.CopyInformation(image)
+    return labels
+
+
+def whole_labels(path: Path, array: FloatArray) -> np.ndarray:
+    """Make labels that were read from `path` int16.
+
+    Raises:
+        InputError: they are not whole numbers of 16 bits.
+    """
     rounded = np.rint(array)
     if not np.array_equal(rounded, array):
-        raise InputError(f"{path} is not a label volume: it holds fractions such as {array[rounded != array][0]:g}.")
+        raise InputError(
+            f"{path} is not a label volume: it holds fractions such as {array[rounded != array][0]:g}.",
+            code="fractions-as-labels",
+        )
     limits = np.iinfo(np.int16)
     outside = (array < limits.min) | (array > limits.max)
     if outside.any():
         raise InputError(
-            f"{path} holds the label {array[outside][0]:.0f}: give labels between {limits.min} and {limits.max}."
+            f"{path} holds the label {array[outside][0]:.0f}: give labels between {limits.min} and {limits.max}.",
+            code="label-out-of-range",
         )
-    labels = sitk.GetImageFromArray(rounded.astype(np.int16), isVector=image.GetNumberOfComponentsPerPixel() > 1)
-    labels.CopyInformation(image)
-    return labels
+    return rounded.astype(np.int16)
 
 
 def read_file(path: Path) -> sitk.Image:
@@ -190,7 +210,10 @@ def check_same_grid(path: Path, image: sitk.Image, first_path: Path, first: sitk
     """
     if not same_grid(image, first):
         difference = ", ".join(_grid_differences(image, first))
-        raise InputError(f"{path} is not on the grid of {first_path} ({difference}): resample one to the other first.")
+        raise InputError(
+            f"{path} is not on the grid of {first_path} ({difference}): resample one to the other first.",
+            code="other-grid",
+        )
 
 
 def _grid_differences(image: sitk.Image, first: sitk.Image) -> list[str]:
@@ -271,6 +294,20 @@ def reorient(image: sitk.Image, orientation: str) -> sitk.Image:
     if orientation.islower():
         return sitk.PermuteAxes(image, ["xyz".index(letter) for letter in orientation])
     return sitk.DICOMOrient(image, orientation)
+
+
+def turned_like(image: sitk.Image, grid: sitk.Image) -> sitk.Image:
+    """Store an image's axes in the order and directions of another's, values and position unchanged.
+
+    Axes at an angle to those of `grid` stay at that angle: see `check_same_grid`.
+    """
+    cosines = np.reshape(grid.GetDirection(), (3, 3)).T @ np.reshape(image.GetDirection(), (3, 3))
+    order = np.abs(cosines).argmax(1)  # by axis of `grid`
+    if len(set(order.tolist())) < 3:
+        return image
+    flips = (cosines[range(3), order] < 0).tolist()
+    turned = image if order.tolist() == [0, 1, 2] else sitk.PermuteAxes(image, order.tolist())
+    return sitk.Flip(turned, flips) if any(flips) else turned
 
 
 def ras_to_lps(point: Sequence[float]) -> list[float]:

@@ -6,6 +6,7 @@ from typing import Any
 from ..calibration.case_level import AMBIGUOUS, SEGMENTED
 from ..network.head_words import head_words
 from .bundle import Bundle
+from .calibration_origin import fitted_by_words
 from .input_check import input_check_words
 from .quality import model_warnings
 from .stage_two_file import CHECK, check_words
@@ -97,7 +98,7 @@ def _making(bundle: Bundle, record: TrainingRecord | None) -> str:
         words = (
             calibration_words(calibration)
             if "stage_two" in calibration
-            else f"{calibration['cases']} calibration cases"
+            else f"{calibration['cases']} calibration cases{fitted_by_words(calibration)}"
         )
         fitted = f"error probability fitted on {words}"
         if CHECK in calibration:
@@ -126,13 +127,14 @@ def calibration_words(calibration: Mapping[str, Any]) -> str:
     """Say on how many cases the error probability was fitted, and whether it sees the image."""
     stage = calibration.get("stage_two")
     cases = f"{calibration['cases']} calibration cases"
+    by = fitted_by_words(calibration)
     if stage is None:
-        return f"{cases}, without the image"
+        return f"{cases}, without the image{by}"
     more = calibration.get("stage_two_check", {}).get("out_of_fold", {})
     further = f" and {more['cases']} training cases that fold networks predicted" if more.get("taken") else ""
     if stage["cases"] == calibration["cases"] and not further:
-        return f"{cases}, with the image (stage two)"
-    return f"{cases}, and stage two, which sees the image, on {stage['cases']}{further}"
+        return f"{cases}, with the image (stage two){by}"
+    return f"{cases}, and stage two, which sees the image, on {stage['cases']}{further}{by}"
 
 
 def _expectations(bundle: Bundle) -> str:

@@ -20,13 +20,11 @@ from ..calibration.flag_limits import FlagCase, fit_flag_limit
 from ..calibration.predicted_dice import DiceFit, DicePairs, fit_predicted_dice
 from ..calibration.stage_two import StageTwo
 from ..calibration.temperature_scaling import fit_temperature
-from ..imaging.volume import read_image, read_labels
 from ..inference.appearance import MINIMUM_CASES, fit_appearance
 from ..inference.image_quality import fit_quality
 from ..inference.model import Model
 from ..inference.network_view import error_probability
 from ..inference.prediction import Prediction, predict, tempered_logits
-from ..inference.preprocessing import assessed_box
 from ..inference.structures import UNCERTAIN_ABOVE, CaseLevelCalibration
 from ..inference.uncertainty_maps import FittedCalibration
 from ..metrics.overlap import dice_of
@@ -35,7 +33,8 @@ from ..models.input_spec import Label
 from ..models.quality import QUALITY as MODEL_QUALITY
 from ..models.quality import measured_quality
 from ..review.triage import FIGURE_DIGITS, share
-from .dataset import Case, PreparedCase, class_indices, left_right_axis
+from .case_reading import read_assessed
+from .dataset import Case, PreparedCase, left_right_axis
 from .recipe import Recipe
 
 
@@ -193,12 +192,14 @@ WINDOW_PERCENTILES = (50.0, 99.95)
 """Display window of ranking and calibration maps: dark for the calm half of all voxels, bright for one in 2000."""
 
 
-def predict_case(case: Case, model: Model, label_values: Sequence[int]) -> tuple[Prediction, np.ndarray]:
-    """Prediction of a case, and the true class of each voxel (z, y, x), both of the part that is assessed."""
-    images = [read_image(path) for path in case.channels]
-    reference = class_indices(read_labels(case.reference), label_values, case.reference)
-    box = assessed_box(images, model.bundle.input)
-    return predict([box.crop(image) for image in images], model), reference[box.slices_zyx]
+def predict_case(case: Case, model: Model) -> tuple[Prediction, np.ndarray]:
+    """Prediction of a case, and the true class of each voxel (z, y, x), both of the part that is assessed.
+
+    Raises:
+        InputError: as `read_assessed`, or the model wants another number of channels.
+    """
+    read = read_assessed(case, model.bundle)
+    return predict(read.images, model), read.truth
 
 
 def fitted(

@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 
 from ..errors import UsageError
-from ..imaging.volume import read_image
 from ..models.training_record import ROLE_WORDS
 from ..progress import Progress, silent
-from .dataset import Case, PreparedCase, case_hash
+from .case_reading import case_hash, read_images
+from .dataset import Case, PreparedCase
 
 ALLOW = "--allow-seen-cases"
 _ACTS = {
@@ -23,12 +23,12 @@ def voxel_hashes(cases: Sequence[Case], progress: Progress = silent) -> list[str
     """Hash the voxels of each case, in order.
 
     Raises:
-        InputError: an image cannot be read.
+        InputError: as `read_images`.
     """
     found = []
     for number, case in enumerate(cases):
         progress("comparing with the cases of training", number / len(cases), case.name)
-        found.append(case_hash([read_image(path) for path in case.channels]))
+        found.append(case_hash(read_images(case)))
     return found
 
 

@@ -10,9 +10,10 @@ import SimpleITK as sitk
 from ..case.case_image import voxel_hash
 from ..case.segmentation_file import segment_fields
 from ..errors import InputError
-from ..imaging.volume import check_same_grid, orientation_of, read_file, read_image
+from ..imaging.volume import orientation_of, read_file
 from ..progress import Progress, silent
-from .dataset import SEGMENTATION_SUFFIX, Case, read_reference
+from .case_reading import SEGMENTATION_SUFFIX, read_case
+from .dataset import Case
 
 FOREGROUND_SAMPLE = 10_000
 """Voxels of a case that intensity statistics are taken from: nnU-Net takes as many."""
@@ -99,10 +100,8 @@ def survey(cases: Sequence[Case], progress: Progress = silent) -> Survey:
 
 
 def _facts(case: Case, names: dict[int, str]) -> CaseFacts:
-    images = [read_image(path) for path in case.channels]
-    for path, image in zip(case.channels[1:], images[1:], strict=True):
-        check_same_grid(path, image, case.channels[0], images[0])
-    labels = sitk.GetArrayFromImage(read_reference(case.reference, images[0], case.channels[0]))
+    read = read_case(case)
+    images, labels = read.images, sitk.GetArrayFromImage(read.reference)
     if case.reference.name.endswith(SEGMENTATION_SUFFIX):
         names |= {segment.value: segment.name for segment in segment_fields(read_file(case.reference)) if segment.name}
     values, counts = np.unique(labels, return_counts=True)

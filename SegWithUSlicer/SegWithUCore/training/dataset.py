@@ -1,29 +1,27 @@
 """Cases with references, found through a split table or an nnU-Net folder."""
 
-import hashlib
 import zlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 import numpy as np
 import SimpleITK as sitk
 
-from ..case.case_image import voxel_hash
-from ..case.segmentation_file import read_layers, segment_fields
 from ..csv_files import read_user_table
 from ..errors import InputError, UsageError
 from ..folder_entries import EntryKind, entry_kind
-from ..imaging.volume import check_same_grid, extents_mm, image_on_grid, read_image, read_labels, reorient
+from ..imaging.volume import extents_mm, reorient
 from ..inference.fingerprint import to_model_orientation
 from ..inference.image_features import ImageFeatures, image_features, random_crop
 from ..inference.preprocessing import assessed_box, network_input, to_working_grid
+from ..input_files import path_problem, regular_file
 from ..models.input_spec import InputSpec
+from ..strict_json import shown
+from .case_reading import SEGMENTATION_SUFFIX, case_hash, class_indices, read_case
 
 IMAGE_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd")
-SEGMENTATION_SUFFIX = ".seg.nrrd"
-"""Of a segmentation that Slicer saved; it may cover a part of the image's grid."""
 
 
 @dataclass(frozen=True)
@@ -138,10 +136,30 @@ def roles_of(table: Path) -> list[str]:
 
 def _rows(table: Path) -> list[dict[str, str]]:
     rows = read_user_table(table, ("case", "role"), "give a split table, one row a case")
+    for row in rows:
+        _check_name(table, row["case"])
     twice = [case for case, count in Counter(row["case"] for row in rows).items() if count > 1]
     if twice:
         raise InputError(f"{table} has {len(twice)} case(s) more than once, such as {twice[0]}: keep one row a case.")
     return rows
+
+
+def _check_name(table: Path, name: str) -> None:
+    """Refuse what leads out of the folders of images and references, or that no file can be called.
+
+    Raises:
+        InputError: it is not a file name without suffix.
+    """
+    problem = path_problem(f"{name}_0000{SEGMENTATION_SUFFIX}")
+    # The rules of Windows cover those of POSIX: either slash, drives, servers.
+    if problem is None and (name in ("", "..") or PureWindowsPath(name).name != name):
+        problem = "is not the name of a file"
+    if problem:
+        raise InputError(
+            f"{table} has the case {shown(name)}, which {problem}: give names of files in images/ and labels/ without "
+            "folder and suffix; other folders go into the columns images and labels.",
+            code="not-a-case-name",
+        )
 
 
 def _table_cases(table: Path, role: str) -> list[Case]:
@@ -182,8 +200,7 @@ def _cases_of_folders(images: Path, labels: Path) -> list[Case]:
 
 def _case(images: Path, labels: Path, name: str, patient: str | None = None) -> Case:
     channels = _channels(images, name)
-    reference = [labels / f"{name}{SEGMENTATION_SUFFIX}"]
-    reference = reference if entry_kind(reference[0]) is not EntryKind.ABSENT else _files(labels, name)
+    reference = _files(labels, name, (SEGMENTATION_SUFFIX, *IMAGE_SUFFIXES))
     if not reference:
         raise InputError(f"{labels} has no reference of case {name}: expected {name}.nii.gz.")
     return Case(name, channels, reference[0], patient)
@@ -201,10 +218,17 @@ def _channels(images: Path, name: str) -> tuple[Path, ...]:
     return tuple(channels)
 
 
-def _files(folder: Path, stem: str) -> list[Path]:
-    found = (folder / f"{stem}{suffix}" for suffix in IMAGE_SUFFIXES)
-    # Reading refuses what cannot be opened; to pass over it would make a case of fewer channels.
-    return [path for path in found if entry_kind(path) is not EntryKind.ABSENT][:1]
+def _files(folder: Path, stem: str, suffixes: Sequence[str] = IMAGE_SUFFIXES) -> list[Path]:
+    """Find the file of that name with the first of some suffixes; links to files are usual in data sets of git-annex.
+
+    Raises:
+        InputError: it is a link to nothing or no file, and no other may take its place unsaid.
+    """
+    paths = (folder / f"{stem}{suffix}" for suffix in suffixes)
+    found = [path for path in paths if entry_kind(path) is not EntryKind.ABSENT][:1]
+    for path in found:
+        regular_file(path, "give an image file")
+    return found
 
 
 def _stem(path: Path) -> str:
@@ -240,10 +264,8 @@ def prepare(case: Case, spec: InputSpec, label_values: Sequence[int]) -> Prepare
     Raises:
         InputError: unreadable files, differing grids or unknown label values.
     """
-    images = [read_image(path) for path in case.channels]
-    for path, image in zip(case.channels[1:], images[1:], strict=True):
-        check_same_grid(path, image, case.channels[0], images[0])
-    reference = read_reference(case.reference, images[0], case.channels[0])
+    read = read_case(case)
+    images, reference = read.images, read.reference
     whole = reorient(images[0], spec.orientation)
     box = assessed_box(images, spec)
     array, grid = network_input([box.crop(image) for image in images], spec)
@@ -264,49 +286,6 @@ def prepare(case: Case, spec: InputSpec, label_values: Sequence[int]) -> Prepare
         case.group,
         case_hash(images),
     )
-
-
-def case_hash(images: Sequence[sitk.Image]) -> str:
-    """Hash the voxels of all channels of a case, the same whatever files or names hold them."""
-    hashes = [voxel_hash(image) for image in images]
-    return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
-
-
-def read_reference(path: Path, image: sitk.Image, image_path: Path) -> sitk.Image:
-    """Read a reference on the grid of its image, int16.
-
-    A segmentation that Slicer saved (`.seg.nrrd`) may cover a part of that grid; the rest is background.
-
-    Raises:
-        InputError: as `read_labels` and `read_layers`; another grid than the image's; or segments that overlap.
-    """
-    if not path.name.endswith(SEGMENTATION_SUFFIX):
-        labels = read_labels(path)
-        check_same_grid(path, labels, image_path, image)
-        return labels
-    header, layers = read_layers(path, image)
-    if len(layers) > 1:
-        raise InputError(
-            f"{path} holds segments that overlap, in {len(layers)} layers: save it from Slicer as a label volume."
-        )
-    values = [segment.value for segment in segment_fields(header)] or np.unique(layers[0])
-    return image_on_grid(np.where(np.isin(layers[0], values), layers[0], 0).astype(np.int16), image)
-
-
-def class_indices(labels: sitk.Image, label_values: Sequence[int], source: Path) -> np.ndarray:
-    """Return the class of each voxel, int16 (z, y, x): class c has the label value `label_values[c]`.
-
-    Raises:
-        InputError: `source` holds a value that is none of them.
-    """
-    values = sitk.GetArrayViewFromImage(labels)
-    unknown = sorted(set(np.unique(values).tolist()) - set(label_values))
-    if unknown:
-        raise InputError(f"{source} holds the label {unknown[0]}, which the recipe does not name.")
-    classes = np.zeros(values.shape, np.int16)
-    for index, value in enumerate(label_values):
-        classes[values == value] = index
-    return classes
 
 
 def left_right_axis(orientation: str) -> int:

@@ -164,11 +164,10 @@ def write_plain_bundle(run: RunFolder, target: Path, fingerprint: Mapping[str, A
 def predict_fold(fold: Fold, cases: Mapping[str, Case], model: Model, folder: Path, progress: Progress) -> None:
     """Predict a fold's unseen cases, each into a file of its own; those that are there already are kept."""
     folder.mkdir(parents=True, exist_ok=True)
-    values = [label.value for label in model.bundle.labels]
     for number, name in enumerate(fold.unseen):
         progress("predicting", number / len(fold.unseen), name)
         if not prediction_file(folder, name).is_file():
-            save_prediction(prediction_file(folder, name), *predict_case(cases[name], model, values))
+            save_prediction(prediction_file(folder, name), *predict_case(cases[name], model))
 
 
 def prediction_file(folder: Path, name: str) -> Path:
@@ -179,8 +178,9 @@ def prediction_file(folder: Path, name: str) -> Path:
 _VALUES = [field.name for field in fields(Prediction) if field.name not in ("error_probability", "view")]
 """What is kept of a prediction beside what the network saw: not what a calibration makes of it."""
 _VIEW = [field.name for field in fields(NetworkView)]
-PREDICTION_FORMAT = 2
-"""Predictions of format 1 were kept without what the network saw, which stage two of the error probability needs."""
+PREDICTION_FORMAT = 3
+"""Predictions of format 1 lack what the network saw, which stage two of the error probability needs; those of format 2
+were kept with references taken voxel by voxel, wherever their headers put them."""
 
 
 def save_prediction(path: Path, prediction: Prediction, truth: np.ndarray) -> None:

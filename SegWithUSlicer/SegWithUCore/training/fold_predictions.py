@@ -116,7 +116,6 @@ def predicted_by_folds(
         UsageError: memory does not take them.
     """
     total, done, taken = sum(len(fold.cases) for fold in folds), 0, 0
-    values = [label.value for label in bundle.labels]
     for fold in folds:
         found: list[ReferenceCase] = []
         with tempfile.TemporaryDirectory() as work:
@@ -126,7 +125,7 @@ def predicted_by_folds(
                 model.fitted = replace(model.fitted, gate=replace(gate, gain=head_gain(model)))
             for case in fold.cases:
                 progress("predicting cases out of fold", done / total, case.name)
-                found.append(ReferenceCase(*predict_case(case, model, values), case.group))
+                found.append(ReferenceCase(*predict_case(case, model), case.group))
                 taken += bytes_of(found[-1])
                 _check_memory(taken, together)
                 done += 1

@@ -93,14 +93,13 @@ def gate_figures(
     engine, fitted = model.engine, model.fitted
     choices = [None, *(Gate(value, head_gain(model), len(judged)) for value in gates)]
     predicted: dict[float | None, list[tuple[Prediction, np.ndarray]]] = {_key(gate): [] for gate in choices}
-    values = [label.value for label in model.bundle.labels]
     try:
         for number, case in enumerate([*fitting, *judged]):
             progress("trying gates", number / (len(fitting) + len(judged)), case.name)
             model.engine = KeptWindows(engine)
             for gate in choices:
                 model.fitted = replace(fitted, gate=gate)
-                predicted[_key(gate)].append(predict_case(case, model, values))
+                predicted[_key(gate)].append(predict_case(case, model))
     finally:
         model.engine, model.fitted = engine, fitted
     return {key: _judged(pairs[: len(fitting)], pairs[len(fitting) :]) for key, pairs in predicted.items()}

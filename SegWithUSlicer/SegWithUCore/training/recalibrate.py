@@ -18,6 +18,7 @@ from ..inference.engines import TORCH
 from ..inference.model import Model
 from ..inference.prediction import Prediction
 from ..models.bundle import CARD_FILE, LICENCE_FILE, Bundle, write_bundle_json
+from ..models.calibration_origin import with_origin
 from ..models.graph_files import graphs_lacking, read_graph_file
 from ..models.graphs import GRAPH_FILES, Graphs
 from ..models.input_spec import Label
@@ -124,7 +125,7 @@ def recalibrate(
         return Recalibration(None, (*(f"Warning: {warning}" for warning in poor), *found.sentences))
     with atomic_folder(job.target, job.overwrite) as work:
         copy_files(bundle, graphs, work, record)
-        calibration = dict(found.calibration)
+        calibration = with_origin(found.calibration, (given or bundle).calibration, found.is_whole)
         if stage is not None:
             calibration[BLOCK] = write_stage_two(stage, work, bundle.default_head.name)
         else:
@@ -159,6 +160,7 @@ def refit_whole_cases(
     with atomic_folder(job.target, job.overwrite) as work:
         copy_files(bundle, job.graphs, work, job.record)
         copy_stage_two(bundle, work)
+        calibration = with_origin(calibration, bundle.calibration)
         written = write_bundle_json(replace(job.plain, calibration=calibration, about=job.about), work)
         (work / CARD_FILE).write_text(model_card(written), encoding="utf-8")
     sentences = [f"Fitted anew on {len(job.cases)} cases: {', '.join(new)}."]
@@ -262,7 +264,8 @@ def _refit(
     replaced = bundle.calibration.get(BLOCK)
     if replaced is not None:
         sentences.append(f"It takes the place of one fitted on {replaced['cases']} cases; the two were not compared.")
-    return Refit({**kept.calibration, **blocks}, tuple(sentences), True), found.stage
+    changed = replace(kept, calibration={**kept.calibration, **blocks}, sentences=tuple(sentences), is_changed=True)
+    return changed, found.stage
 
 
 def summaries_of(
@@ -282,10 +285,9 @@ def _predicted(
     model = Model(bundle, device, engine=engine)
     if gate is not None:
         model.fitted = replace(model.fitted, gate=gate)
-    values = [label.value for label in bundle.labels]
     for number, case in enumerate(cases):
         progress("predicting the calibration cases", number / len(cases), case.name)
-        yield predict_case(case, model, values)
+        yield predict_case(case, model)
 
 
 def calibrated(
@@ -332,7 +334,7 @@ def whole_calibration(cases: Sequence[ReferenceCase], bundle: Bundle, folder: Pa
     fit = fitted(predictions, truths, bundle.labels, table, stage, patients)
     if stage is not None:
         blocks[BLOCK] = write_stage_two(stage, folder, bundle.default_head.name)
-    return {**fit, **blocks}
+    return with_origin({**fit, **blocks}, whole=True)
 
 
 def check_blocks(found: FittedStageTwo, labels: Sequence[Label], groups: Sequence[str]) -> dict[str, dict[str, Any]]:

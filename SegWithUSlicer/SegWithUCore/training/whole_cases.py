@@ -91,10 +91,9 @@ def predict_into(
 ) -> Iterator[str]:
     """Predict cases and note in `found` what is said of them; yields the name of each before its turn."""
     scale = float((bundle.calibration or {})["tempering_scale"])
-    values = [label.value for label in bundle.labels]
     for case in cases:
         yield case.name
-        prediction, truth = predict_case(case, model, values)
+        prediction, truth = predict_case(case, model)
         chance = prediction.error_probability
         assert chance is not None
         found.numbers.append(case_numbers(prediction, truth, scale))

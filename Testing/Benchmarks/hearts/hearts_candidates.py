@@ -30,7 +30,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from trainings import CANDIDATES, ROOT, planned, progress_of, sha256, weights_of
 
 from SegWithUCore.atomic_files import atomic_file
-from SegWithUCore.imaging.volume import read_image, read_labels
 from SegWithUCore.inference.engines.torch_engine import BackboneAlone, TorchWindows
 from SegWithUCore.inference.preprocessing import assessed_box, network_input
 from SegWithUCore.inference.sliding_window import stitched
@@ -42,6 +41,7 @@ from SegWithUCore.models.nnunet_import import read_nnunet_folder
 from SegWithUCore.network.backbones import build_backbone
 from SegWithUCore.network.weights import load_state
 from SegWithUCore.training.backbone import spec_of
+from SegWithUCore.training.case_reading import read_case
 from SegWithUCore.training.dataset import Case, find_cases
 from SegWithUCore.training.run_folder import RunFolder
 
@@ -130,8 +130,9 @@ def scored(candidate: Candidate, cases: list[Case], kept: Path, changes: list[st
 
 def dice(candidate: Candidate, case: Case, change: Change) -> list[float]:
     """Of each structure, on the grid of the changed image."""
-    image = changed(read_image(case.channels[0]), change, 1)
-    truth = sitk.GetArrayFromImage(changed(read_labels(case.reference), change, 0)).astype(np.int16)
+    read = read_case(case)
+    image = changed(read.images[0], change, 1)
+    truth = sitk.GetArrayFromImage(changed(read.reference, change, 0)).astype(np.int16)
     box = assessed_box([image], candidate.spec)
     part = box.crop(image)
     array, working = network_input([part], candidate.spec)

@@ -96,7 +96,7 @@ def test_temperature_is_the_one_that_calibrating_a_model_fits(data_folder: Path)
     rival = Temperature()
     rival.fit(FittingCases(frozen, calibration=cases))
     model = Model(read_bundle(MODEL), torch.device("cpu"))
-    predicted = [predict_case(case, model, [0, 1, 2]) for case in cases]
+    predicted = [predict_case(case, model) for case in cases]
     expected = fit_temperature([p.logits for p, _ in predicted], [truth for _, truth in predicted])
     assert rival.temperature == pytest.approx(expected, rel=1e-6)
     again = Temperature()

@@ -220,7 +220,7 @@ def test_fold_networks_run_with_the_models_gate_and_their_own_gain(monkeypatch: 
     monkeypatch.setattr(fold_predictions, "Model", lambda _: SimpleNamespace(fitted=FittedCalibration()))
     monkeypatch.setattr(fold_predictions, "head_gain", lambda _: 0.125)
 
-    def predict_case(_: Case, model: Any, __: Any) -> tuple[Any, Any]:
+    def predict_case(_: Case, model: Any) -> tuple[Any, Any]:
         used.append(model.fitted.gate)
         return one.prediction, one.truth
 

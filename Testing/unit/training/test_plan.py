@@ -10,8 +10,9 @@ import SimpleITK as sitk
 
 from SegWithUCore.cli.__main__ import main
 from SegWithUCore.errors import InputError, UsageError
+from SegWithUCore.training.case_reading import read_reference
 from SegWithUCore.training.data_survey import CaseFacts, Survey, survey
-from SegWithUCore.training.dataset import Case, find_cases, read_reference
+from SegWithUCore.training.dataset import Case, find_cases
 from SegWithUCore.training.plan import Wishes, plan, taps_of
 from SegWithUCore.training.recipe import read_recipe
 from SegWithUCore.training.recipe_check import check_recipe

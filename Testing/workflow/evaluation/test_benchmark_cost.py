@@ -14,8 +14,8 @@ from toy_models import registered_toys
 from SegWithUCore.benchmark import cost
 from SegWithUCore.benchmark.baselines.base import Baseline, UncertaintyPrediction
 from SegWithUCore.benchmark.cost import BARE, measured_costs, timed
-from SegWithUCore.evaluation.assessed_case import AssessedCase
 from SegWithUCore.evaluation.frozen_backbone import FrozenBackbone, FrozenCase
+from SegWithUCore.training.case_reading import AssessedCase
 from SegWithUCore.training.dataset import Case
 
 MB = 1 << 20

@@ -48,9 +48,8 @@ def test_own_figures_are_reproduced_on_test_cases(bundle: Bundle, head: str, dat
     cases = find_cases(f"{data_folder / 'hippocampus' / 'split.csv'}:test")
     assert len(recorded) == len(cases) == bundle.figures["cases"]
     model = Model(bundle, torch.device("cpu"))
-    values = [label.value for label in bundle.labels]
     for case in cases[:: len(cases) // REPRODUCED_CASES][:REPRODUCED_CASES]:
-        prediction, truth = predict_case(case, model, values)
+        prediction, truth = predict_case(case, model)
         figures = case_metrics(prediction, truth, (1.0, 1.0, 1.0), bundle)
         for title, value in recorded[case.name].items():
             if not title.startswith("surface dice"):  # MONAI's, and not among the figures of `case_metrics`

@@ -1,0 +1,168 @@
+"""A case with its reference as every command reads it: the one place that opens references and the channels of a case.
+
+A reference counts by its place, not by the order in which its voxels are stored: one at the image's place is turned
+onto the image's grid, voxel for voxel, and one at another place is refused. Channels must share one grid, the order of
+their axes included, as for `segment`: a case folder knows each of them by its voxels as stored.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import SimpleITK as sitk
+
+from ..case.case_image import voxel_hash
+from ..case.segmentation_file import read_layers, segment_fields
+from ..errors import InputError
+from ..imaging.grid import check_scalar_volume
+from ..imaging.volume import check_same_grid, image_on_grid, read_image, read_labels, turned_like, whole_labels
+from ..inference.preprocessing import assessed_box, mirrored_copy
+from ..models.bundle import Bundle
+
+if TYPE_CHECKING:
+    from .dataset import Case
+
+SEGMENTATION_SUFFIX = ".seg.nrrd"
+"""Of a segmentation that Slicer saved; it may cover a part of the image's grid."""
+
+BY_PLACE = "by place"
+"""How references are taken, among what kept calibrations follow from: version 0.4.0 and before took them by voxel."""
+
+
+@dataclass(frozen=True)
+class ReadCase:
+    """A case as read.
+
+    Attributes:
+        images: one a channel, on one grid.
+        reference: label values, int16, on the same grid.
+    """
+
+    images: list[sitk.Image]
+    reference: sitk.Image
+
+
+@dataclass(frozen=True)
+class AssessedCase:
+    """A case as read, cut to the part that a model assesses.
+
+    Attributes:
+        images: one a channel, on one grid.
+        truth: class of each voxel, int16 (z, y, x).
+    """
+
+    images: list[sitk.Image]
+    truth: np.ndarray
+
+
+def read_images(case: "Case") -> list[sitk.Image]:
+    """Read the channels of a case.
+
+    Raises:
+        InputError: a file cannot be read, or lies on another grid than the first.
+    """
+    images = [read_image(path) for path in case.channels]
+    for path, image in zip(case.channels[1:], images[1:], strict=True):
+        check_same_grid(path, image, case.channels[0], images[0])
+    return images
+
+
+def read_case(case: "Case") -> ReadCase:
+    """Read channels and reference of a case.
+
+    Raises:
+        InputError: as `read_images` and `read_reference`.
+    """
+    images = read_images(case)
+    return ReadCase(images, read_reference(case.reference, images[0], case.channels[0]))
+
+
+def read_assessed(case: "Case", bundle: Bundle, mirrored: bool = False) -> AssessedCase:
+    """Read a case, cut to the part that a model assesses.
+
+    Args:
+        mirrored: exchange left and right first.
+
+    Raises:
+        InputError: as `read_case`, or the reference holds a label that the model does not know.
+    """
+    read = read_case(case)
+    images, labels = read.images, read.reference
+    if mirrored:
+        images, labels = [mirrored_copy(image) for image in images], mirrored_copy(labels)
+    box = assessed_box(images, bundle.input)
+    truth = class_indices(box.crop(labels), [label.value for label in bundle.labels], case.reference)
+    return AssessedCase([box.crop(image) for image in images], truth)
+
+
+def read_reference(path: Path, image: sitk.Image, image_path: Path) -> sitk.Image:
+    """Read a reference on the grid of its image, int16.
+
+    A segmentation that Slicer saved (`.seg.nrrd`) may cover a part of that grid; the rest is background.
+
+    Raises:
+        InputError: as `read_labels`; at another place than the image, or of other voxels; or segments that overlap.
+    """
+    if not path.name.endswith(SEGMENTATION_SUFFIX):
+        labels = read_labels(path)
+        check_scalar_volume(path, labels.GetSize(), labels.GetNumberOfComponentsPerPixel())
+        labels = turned_like(labels, image)
+        check_same_grid(path, labels, image_path, image)
+        return image_on_grid(sitk.GetArrayViewFromImage(labels), image)
+    header, layers = read_layers(path, image)
+    if len(layers) > 1:
+        raise InputError(
+            f"{path} holds segments that overlap, in {len(layers)} layers: save it from Slicer as a label volume.",
+            code="overlapping-segments",
+        )
+    if not _on_same_lattice(turned_like(header, image), image):
+        raise InputError(
+            f"{path} lies on another grid than {image_path.name}: segment on the image's own grid, or save a label "
+            "volume.",
+            code="other-lattice",
+        )
+    stored = whole_labels(path, sitk.GetArrayViewFromImage(header))
+    values = [segment.value for segment in segment_fields(header)] or np.unique(stored)
+    labels = np.where(np.isin(layers[0], values), layers[0], 0).astype(np.int16)
+    outside = np.count_nonzero(stored[np.isin(stored, values)]) - np.count_nonzero(labels)
+    if outside:
+        raise InputError(
+            f"{path} has {outside} labelled voxels outside of {image_path.name}: check that it belongs to that image.",
+            code="labels-outside-image",
+        )
+    return image_on_grid(labels, image)
+
+
+def _on_same_lattice(part: sitk.Image, image: sitk.Image) -> bool:
+    """Whether the voxels of one image are voxels of another, as far as that reaches."""
+    same = np.allclose(part.GetSpacing(), image.GetSpacing(), rtol=1e-3)
+    same = same and np.allclose(part.GetDirection(), image.GetDirection(), atol=1e-3)
+    first = np.array(image.TransformPhysicalPointToContinuousIndex(part.GetOrigin()))
+    return bool(same and np.abs(first - np.rint(first)).max() < 0.01)
+
+
+def class_indices(labels: sitk.Image, label_values: Sequence[int], source: Path) -> np.ndarray:
+    """Return the class of each voxel, int16 (z, y, x): class c has the label value `label_values[c]`.
+
+    Raises:
+        InputError: `source` holds a value that is none of them.
+    """
+    values = sitk.GetArrayViewFromImage(labels)
+    unknown = sorted(set(np.unique(values).tolist()) - set(label_values))
+    if unknown:
+        raise InputError(
+            f"{source} holds the label {unknown[0]}, which the recipe does not name.", code="unknown-label"
+        )
+    classes = np.zeros(values.shape, np.int16)
+    for index, value in enumerate(label_values):
+        classes[values == value] = index
+    return classes
+
+
+def case_hash(images: Sequence[sitk.Image]) -> str:
+    """Hash the voxels of all channels of a case, the same whatever files or names hold them."""
+    hashes = [voxel_hash(image) for image in images]
+    return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
