@@ -296,20 +296,6 @@ def reorient(image: sitk.Image, orientation: str) -> sitk.Image:
     return sitk.DICOMOrient(image, orientation)
 
 
-def turned_like(image: sitk.Image, grid: sitk.Image) -> sitk.Image:
-    """Store an image's axes in the order and directions of another's, values and position unchanged.
-
-    Axes at an angle to those of `grid` stay at that angle: see `check_same_grid`.
-    """
-    cosines = np.reshape(grid.GetDirection(), (3, 3)).T @ np.reshape(image.GetDirection(), (3, 3))
-    order = np.abs(cosines).argmax(1)  # by axis of `grid`
-    if len(set(order.tolist())) < 3:
-        return image
-    flips = (cosines[range(3), order] < 0).tolist()
-    turned = image if order.tolist() == [0, 1, 2] else sitk.PermuteAxes(image, order.tolist())
-    return sitk.Flip(turned, flips) if any(flips) else turned
-
-
 def ras_to_lps(point: Sequence[float]) -> list[float]:
     """Flip the first two coordinates; its own inverse."""
     return [-float(point[0]), -float(point[1]), float(point[2])]

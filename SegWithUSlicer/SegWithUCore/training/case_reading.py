@@ -9,7 +9,6 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import SimpleITK as sitk
@@ -18,18 +17,37 @@ from ..case.case_image import voxel_hash
 from ..case.segmentation_file import read_layers, segment_fields
 from ..errors import InputError
 from ..imaging.grid import check_scalar_volume
-from ..imaging.volume import check_same_grid, image_on_grid, read_image, read_labels, turned_like, whole_labels
+from ..imaging.volume import check_same_grid, image_on_grid, read_image, read_labels, whole_labels
 from ..inference.preprocessing import assessed_box, mirrored_copy
 from ..models.bundle import Bundle
-
-if TYPE_CHECKING:
-    from .dataset import Case
 
 SEGMENTATION_SUFFIX = ".seg.nrrd"
 """Of a segmentation that Slicer saved; it may cover a part of the image's grid."""
 
 BY_PLACE = "by place"
 """How references are taken, among what kept calibrations follow from: version 0.4.0 and before took them by voxel."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One case on disk.
+
+    Attributes:
+        name: of its files.
+        channels: one file per channel.
+        reference: segmentation by an expert.
+        patient: patient ID from the split table, None if not given.
+    """
+
+    name: str
+    channels: tuple[Path, ...]
+    reference: Path
+    patient: str | None = None
+
+    @property
+    def group(self) -> str:
+        """Bootstrap group: the patient ID, or the case name."""
+        return self.patient or self.name
 
 
 @dataclass(frozen=True)
@@ -58,7 +76,7 @@ class AssessedCase:
     truth: np.ndarray
 
 
-def read_images(case: "Case") -> list[sitk.Image]:
+def read_images(case: Case) -> list[sitk.Image]:
     """Read the channels of a case.
 
     Raises:
@@ -70,7 +88,7 @@ def read_images(case: "Case") -> list[sitk.Image]:
     return images
 
 
-def read_case(case: "Case") -> ReadCase:
+def read_case(case: Case) -> ReadCase:
     """Read channels and reference of a case.
 
     Raises:
@@ -80,7 +98,7 @@ def read_case(case: "Case") -> ReadCase:
     return ReadCase(images, read_reference(case.reference, images[0], case.channels[0]))
 
 
-def read_assessed(case: "Case", bundle: Bundle, mirrored: bool = False) -> AssessedCase:
+def read_assessed(case: Case, bundle: Bundle, mirrored: bool = False) -> AssessedCase:
     """Read a case, cut to the part that a model assesses.
 
     Args:
@@ -109,7 +127,7 @@ def read_reference(path: Path, image: sitk.Image, image_path: Path) -> sitk.Imag
     if not path.name.endswith(SEGMENTATION_SUFFIX):
         labels = read_labels(path)
         check_scalar_volume(path, labels.GetSize(), labels.GetNumberOfComponentsPerPixel())
-        labels = turned_like(labels, image)
+        labels = _turned_like(labels, image)
         check_same_grid(path, labels, image_path, image)
         return image_on_grid(sitk.GetArrayViewFromImage(labels), image)
     header, layers = read_layers(path, image)
@@ -118,7 +136,7 @@ def read_reference(path: Path, image: sitk.Image, image_path: Path) -> sitk.Imag
             f"{path} holds segments that overlap, in {len(layers)} layers: save it from Slicer as a label volume.",
             code="overlapping-segments",
         )
-    if not _on_same_lattice(turned_like(header, image), image):
+    if not _on_same_lattice(_turned_like(header, image), image):
         raise InputError(
             f"{path} lies on another grid than {image_path.name}: segment on the image's own grid, or save a label "
             "volume.",
@@ -134,6 +152,20 @@ def read_reference(path: Path, image: sitk.Image, image_path: Path) -> sitk.Imag
             code="labels-outside-image",
         )
     return image_on_grid(labels, image)
+
+
+def _turned_like(image: sitk.Image, grid: sitk.Image) -> sitk.Image:
+    """Store an image's axes in the order and directions of another's, values and position unchanged.
+
+    Axes at an angle to those of `grid` stay at that angle: see `check_same_grid`.
+    """
+    cosines = np.reshape(grid.GetDirection(), (3, 3)).T @ np.reshape(image.GetDirection(), (3, 3))
+    order = np.abs(cosines).argmax(1)  # by axis of `grid`
+    if len(set(order.tolist())) < 3:
+        return image
+    flips = (cosines[range(3), order] < 0).tolist()
+    turned = image if order.tolist() == [0, 1, 2] else sitk.PermuteAxes(image, order.tolist())
+    return sitk.Flip(turned, flips) if any(flips) else turned
 
 
 def _on_same_lattice(part: sitk.Image, image: sitk.Image) -> bool:

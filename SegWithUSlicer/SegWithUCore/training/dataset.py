@@ -20,30 +20,9 @@ from ..input_files import path_problem, regular_file
 from ..models.input_spec import InputSpec
 from ..strict_json import shown
 from .case_reading import SEGMENTATION_SUFFIX, case_hash, class_indices, read_case
+from .case_reading import Case as Case
 
 IMAGE_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd")
-
-
-@dataclass(frozen=True)
-class Case:
-    """One case on disk.
-
-    Attributes:
-        name: of its files.
-        channels: one file per channel.
-        reference: segmentation by an expert.
-        patient: patient ID from the split table, None if not given.
-    """
-
-    name: str
-    channels: tuple[Path, ...]
-    reference: Path
-    patient: str | None = None
-
-    @property
-    def group(self) -> str:
-        """Bootstrap group: the patient ID, or the case name."""
-        return self.patient or self.name
 
 
 @dataclass(frozen=True)
