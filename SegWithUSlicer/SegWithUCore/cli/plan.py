@@ -193,12 +193,21 @@ def _table_of(data: str) -> Path:
 
 
 def _cases_of(data: str) -> "tuple[list[Case], bool]":
-    """Return the cases that are planned on (none of role *test*), and whether the data set has roles."""
+    """Return the cases that are planned on (none of role *test*), and whether the data set has roles.
+
+    Raises:
+        UsageError: there are none.
+    """
     from ..training.dataset import find_cases, roles_of
 
     table = _table_of(data)
     if table.is_file():
         wanted = [role for role in roles_of(table) if role != "test"]
+        if not wanted:
+            raise UsageError(
+                f"{table} has no case of another role than test: give train, select and calibration cases.",
+                code="nothing-to-plan-on",
+            )
         return [case for role in wanted for case in find_cases(f"{table}:{role}")], True
     return find_cases(data), False
 
