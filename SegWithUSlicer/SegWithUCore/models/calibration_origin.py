@@ -30,7 +30,7 @@ def is_by_place(calibration: Mapping[str, Any]) -> bool:
 def with_origin(
     calibration: Mapping[str, Any], before: Mapping[str, Any] | None = None, whole: bool = False
 ) -> dict[str, Any]:
-    """Note in a calibration that this version fitted it.
+    """Note in a calibration that this version changed it last, with references where their headers put them.
 
     Args:
         before: what parts of it may still come from.

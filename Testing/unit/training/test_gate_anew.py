@@ -15,6 +15,7 @@ from segwithu_command import MODEL, Command, Outcome
 from SegWithUCore.calibration.gate import Gate
 from SegWithUCore.cli import calibrate as calibrate_command
 from SegWithUCore.models.bundle import Bundle, read_bundle
+from SegWithUCore.models.calibration_origin import FITTED_BY
 from SegWithUCore.training import gate as gates
 from SegWithUCore.training import recalibrate as recalibrating
 from SegWithUCore.training.refit import Refit, refit
@@ -63,9 +64,9 @@ def result_of(outcome: Outcome) -> dict[str, Any]:
 
 
 def calibration_of(bundle: Bundle, without: str = "") -> Mapping[str, Any]:
-    """The calibration block but for one entry."""
+    """The calibration block but for one entry and the version that wrote it."""
     assert bundle.calibration is not None
-    kept = {key: value for key, value in bundle.calibration.items() if key != without}
+    kept = {key: value for key, value in bundle.calibration.items() if key not in (without, FITTED_BY)}
     return json.loads(json.dumps(kept))
 
 
