@@ -182,6 +182,12 @@ def _case(images: Path, labels: Path, name: str, patient: str | None = None) -> 
     reference = _files(labels, name, (SEGMENTATION_SUFFIX, *IMAGE_SUFFIXES))
     if not reference:
         raise InputError(f"{labels} has no reference of case {name}: expected {name}.nii.gz.")
+    if any(path.samefile(reference[0]) for path in channels):
+        raise InputError(
+            f"{reference[0]} is given as the image and as the reference of case {name}: correct the columns images and "
+            "labels.",
+            code="image-as-reference",
+        )
     return Case(name, channels, reference[0], patient)
 
 

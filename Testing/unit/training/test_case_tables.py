@@ -73,3 +73,10 @@ def test_no_channel_and_no_other_file_takes_the_place_of_a_link_to_nothing(table
     with pytest.raises(InputError) as error:
         find_cases(f"{table}:test")
     assert error.value.code == "link-to-nothing" and "test0_0001.nii.gz" in str(error.value)
+
+
+def test_one_file_is_not_image_and_reference(table: Path) -> None:
+    table.write_text("case,role,images,labels\ntest0,test,labels,labels\n", encoding="utf-8")
+    with pytest.raises(InputError) as error:
+        find_cases(f"{table}:test")
+    assert error.value.code == "image-as-reference" and "test0.nii.gz" in str(error.value)
