@@ -88,7 +88,7 @@ def survey(cases: Sequence[Case], progress: Progress = silent) -> Survey:
     for number, case in enumerate(cases):
         progress("reading the data set", number / len(cases), case.name)
         try:
-            found.cases.append(_facts(case, found.names))
+            found.cases.append(_facts(case, found))
         except InputError as error:
             found.unusable[case.name] = str(error)
     if not found.cases:
@@ -99,11 +99,17 @@ def survey(cases: Sequence[Case], progress: Progress = silent) -> Survey:
     return found
 
 
-def _facts(case: Case, names: dict[int, str]) -> CaseFacts:
+def _facts(case: Case, found: Survey) -> CaseFacts:
     read = read_case(case)
     images, labels = read.images, sitk.GetArrayFromImage(read.reference)
     if case.reference.name.endswith(SEGMENTATION_SUFFIX):
-        names |= {segment.value: segment.name for segment in segment_fields(read_file(case.reference)) if segment.name}
+        for segment in segment_fields(read_file(case.reference)):
+            known = found.names.setdefault(segment.value, segment.name) if segment.name else ""
+            if known != segment.name:
+                found.warnings.append(
+                    f"{case.reference} calls label {segment.value} '{segment.name}', and a case before it '{known}': "
+                    "values are what counts, so give a structure the same one in all cases."
+                )
     values, counts = np.unique(labels, return_counts=True)
     arrays = [sitk.GetArrayViewFromImage(image) for image in images]
     rng = np.random.default_rng(0)

@@ -52,6 +52,23 @@ def test_a_name_for_a_value_that_is_not_there_is_refused(value: int) -> None:
         plan(Survey([facts((64, 64, 64), (1, 1, 1))]), Wishes("liver", names={value: "liver"}))
 
 
+def test_a_label_value_of_two_names_is_a_warning(tmp_path: Path) -> None:
+    labels = np.zeros((4, 5, 6), np.uint8)
+    labels[1:3, 1:3, 1:4] = 1
+    cases = []
+    for number, name in enumerate(("liver", "liver", "spleen")):
+        image, reference = tmp_path / f"{number}.nrrd", tmp_path / f"{number}.seg.nrrd"
+        sitk.WriteImage(sitk.GetImageFromArray(labels * 3.0 + number + np.arange(6)), str(image))
+        part = sitk.GetImageFromArray(labels)
+        for field, text in {"ID": "S0", "Name": name, "LabelValue": "1", "Layer": "0"}.items():
+            part.SetMetaData(f"Segment0_{field}", text)
+        sitk.WriteImage(part, str(reference))
+        cases.append(Case(str(number), (image,), reference))
+    assert survey(cases[:2]).warnings == []
+    (warning,) = survey(cases).warnings
+    assert str(cases[2].reference) in warning and "spleen" in warning and "liver" in warning
+
+
 def test_thick_slices_are_never_halved_and_shrink_last() -> None:
     thick = planned(facts((256, 256, 12), (1.5, 1.5, 10), "a"), facts((256, 256, 10), (1.4, 1.4, 10), "b"))
     assert thick["flat_levels"] == 3
