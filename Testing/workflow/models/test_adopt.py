@@ -11,6 +11,7 @@ from nnunet_results import dataset
 from nnunet_trainings import names, write_case, write_results, write_training
 from segwithu_command import Command, Outcome, one_sentence
 
+from SegWithUCore import __version__
 from SegWithUCore.errors import UsageError
 from SegWithUCore.evaluation import adopt, adopted_model, summary
 from SegWithUCore.models.bundle import read_bundle
@@ -81,7 +82,7 @@ def test_two_folds_give_a_model_fitted_on_all_their_validation_cases(
     page = (tmp_path / "blobs" / "adoption.md").read_text(encoding="utf-8")
     assert "Of the 2 calibrations that judged the model, each fitted without the cases it judged, 2 took it." in page
     assert bundle.calibration["stage_two"]["cases"] == 12 and read_stage_two(bundle) is not None
-    assert "with the image (stage two). Stage two, which sees the image: AUPRC" in card
+    assert f"with the image (stage two), by segwithu {__version__}. Stage two, which sees the image: AUPRC" in card
     assert found["headline"] in page and found["page"] == str(tmp_path / "blobs" / "adoption.html")
     assert (tmp_path / "blobs" / "adoption.html").is_file()
     image = raw / "imagesTr" / "blob001_0000.nii.gz"
