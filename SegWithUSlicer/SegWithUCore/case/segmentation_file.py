@@ -121,14 +121,20 @@ def image_note(path: Path, image: sitk.Image, case: Mapping[str, Any]) -> str:
 
 
 def read_layers(path: Path, grid: sitk.Image | VoxelGrid) -> tuple[sitk.Image, list[np.ndarray]]:
-    """Read a segmentation file as it is, for its header, and its layers (z, y, x) on the grid of its image.
+    """Read a segmentation file as it is, for its header, and `layers_on` the grid of its image."""
+    image = read_file(path)
+    return image, layers_on(path, image, grid)
+
+
+def layers_on(path: Path, image: sitk.Image, grid: sitk.Image | VoxelGrid) -> list[np.ndarray]:
+    """Return the layers (z, y, x) of a segmentation that was read from `path` on the grid of its image.
 
     It may cover a part of that grid, as Slicer crops what it saves. One without any label may lie anywhere.
 
     Raises:
-        InputError: the file cannot be read, its voxels are not those of the grid, or labels lie outside of the grid.
+        InputError: its voxels are not those of the grid, or labels lie outside of the grid.
     """
-    image, wanted = read_file(path), VoxelGrid.of(grid)
+    wanted = VoxelGrid.of(grid)
     if image.GetDimension() != 3:
         raise InputError(f"{path} is {image.GetDimension()}D: save it again from Slicer as a segmentation.")
     own = VoxelGrid.of(image)
@@ -140,7 +146,7 @@ def read_layers(path: Path, grid: sitk.Image | VoxelGrid) -> tuple[sitk.Image, l
             "image's own grid, and save it again from Slicer.",
             ELSEWHERE,
         )
-    return image, layers
+    return layers
 
 
 def _moved(part: np.ndarray, offset: Sequence[int] | None, shape: Sequence[int]) -> np.ndarray:

@@ -48,7 +48,7 @@ def checked_volume(path: Path, image: sitk.Image) -> sitk.Image:
     Raises:
         InputError: as `read_image` where the file could be read.
     """
-    image = _without_axes_of_one(image)
+    image = without_axes_of_one(image)
     values, is_complex = image.GetNumberOfComponentsPerPixel(), "complex" in image.GetPixelIDTypeAsString()
     check_scalar_volume(path, image.GetSize(), values, is_complex)
     if image.GetPixelID() != sitk.sitkFloat32:  # else it would be copied
@@ -70,47 +70,11 @@ def coarse_notes(image: sitk.Image) -> list[str]:
     ]
 
 
-def _without_axes_of_one(image: sitk.Image) -> sitk.Image:
+def without_axes_of_one(image: sitk.Image) -> sitk.Image:
+    """Drop trailing axes of one voxel beyond the third."""
     while image.GetDimension() > 3 and image.GetSize()[-1] == 1:
         image = image[(slice(None),) * (image.GetDimension() - 1) + (0,)]
     return image
-
-
-def read_labels(path: Path) -> sitk.Image:
-    """Read a label volume as int16, whatever type the file has.
-
-    A trailing axis of one is dropped, as by `read_image`.
-
-    Raises:
-        InputError: as `read_image`, or labels that are not whole numbers of 16 bits.
-    """
-    image = _without_axes_of_one(read_file(path))
-    array = whole_labels(path, sitk.GetArrayViewFromImage(image))
-    labels = sitk.GetImageFromArray(array, isVector=image.GetNumberOfComponentsPerPixel() > 1)
-    labels.CopyInformation(image)
-    return labels
-
-
-def whole_labels(path: Path, array: FloatArray) -> np.ndarray:
-    """Make labels that were read from `path` int16.
-
-    Raises:
-        InputError: they are not whole numbers of 16 bits.
-    """
-    rounded = np.rint(array)
-    if not np.array_equal(rounded, array):
-        raise InputError(
-            f"{path} is not a label volume: it holds fractions such as {array[rounded != array][0]:g}.",
-            code="fractions-as-labels",
-        )
-    limits = np.iinfo(np.int16)
-    outside = (array < limits.min) | (array > limits.max)
-    if outside.any():
-        raise InputError(
-            f"{path} holds the label {array[outside][0]:.0f}: give labels between {limits.min} and {limits.max}.",
-            code="label-out-of-range",
-        )
-    return rounded.astype(np.int16)
 
 
 def read_file(path: Path) -> sitk.Image:

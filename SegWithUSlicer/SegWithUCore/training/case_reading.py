@@ -14,10 +14,11 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..case.case_image import voxel_hash
-from ..case.segmentation_file import read_layers, segment_fields
+from ..case.segmentation_file import layers_on, segment_fields
 from ..errors import InputError
 from ..imaging.grid import check_scalar_volume
-from ..imaging.volume import check_same_grid, image_on_grid, read_image, read_labels, whole_labels
+from ..imaging.labels import read_labels, whole_labels
+from ..imaging.volume import check_same_grid, image_on_grid, read_file, read_image
 from ..inference.preprocessing import assessed_box, mirrored_copy
 from ..models.bundle import Bundle
 
@@ -130,28 +131,16 @@ def read_reference(path: Path, image: sitk.Image, image_path: Path) -> sitk.Imag
         labels = _turned_like(labels, image)
         check_same_grid(path, labels, image_path, image)
         return image_on_grid(sitk.GetArrayViewFromImage(labels), image)
-    header, layers = read_layers(path, image)
+    header = read_file(path)
+    layers = layers_on(path, _turned_like(header, image) if header.GetDimension() == 3 else header, image)
     if len(layers) > 1:
         raise InputError(
             f"{path} holds segments that overlap, in {len(layers)} layers: save it from Slicer as a label volume.",
             code="overlapping-segments",
         )
-    if not _on_same_lattice(_turned_like(header, image), image):
-        raise InputError(
-            f"{path} lies on another grid than {image_path.name}: segment on the image's own grid, or save a label "
-            "volume.",
-            code="other-lattice",
-        )
-    stored = whole_labels(path, sitk.GetArrayViewFromImage(header))
-    values = [segment.value for segment in segment_fields(header)] or np.unique(stored)
-    labels = np.where(np.isin(layers[0], values), layers[0], 0).astype(np.int16)
-    outside = np.count_nonzero(stored[np.isin(stored, values)]) - np.count_nonzero(labels)
-    if outside:
-        raise InputError(
-            f"{path} has {outside} labelled voxels outside of {image_path.name}: check that it belongs to that image.",
-            code="labels-outside-image",
-        )
-    return image_on_grid(labels, image)
+    labels = whole_labels(path, layers[0])
+    values = [segment.value for segment in segment_fields(header)] or np.unique(labels)
+    return image_on_grid(np.where(np.isin(labels, values), labels, 0).astype(np.int16), image)
 
 
 def _turned_like(image: sitk.Image, grid: sitk.Image) -> sitk.Image:
@@ -166,14 +155,6 @@ def _turned_like(image: sitk.Image, grid: sitk.Image) -> sitk.Image:
     flips = (cosines[range(3), order] < 0).tolist()
     turned = image if order.tolist() == [0, 1, 2] else sitk.PermuteAxes(image, order.tolist())
     return sitk.Flip(turned, flips) if any(flips) else turned
-
-
-def _on_same_lattice(part: sitk.Image, image: sitk.Image) -> bool:
-    """Whether the voxels of one image are voxels of another, as far as that reaches."""
-    same = np.allclose(part.GetSpacing(), image.GetSpacing(), rtol=1e-3)
-    same = same and np.allclose(part.GetDirection(), image.GetDirection(), atol=1e-3)
-    first = np.array(image.TransformPhysicalPointToContinuousIndex(part.GetOrigin()))
-    return bool(same and np.abs(first - np.rint(first)).max() < 0.01)
 
 
 def class_indices(labels: sitk.Image, label_values: Sequence[int], source: Path) -> np.ndarray:

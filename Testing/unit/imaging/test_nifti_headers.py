@@ -11,8 +11,9 @@ from nifti_files import nifti_bytes, quaternion, rotation, srow, voxels, write_n
 
 from SegWithUCore.errors import InputError
 from SegWithUCore.imaging.header_peek import grid_notes
+from SegWithUCore.imaging.labels import read_labels
 from SegWithUCore.imaging.nifti_file import check_nifti, read_nifti, read_nifti_grid
-from SegWithUCore.imaging.volume import read_image, read_labels
+from SegWithUCore.imaging.volume import read_image
 
 BOTH = {"qform_code": 1, "sform_code": 1}
 SFORM = {"qform_code": 0, "sform_code": 1}

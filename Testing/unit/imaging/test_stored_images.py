@@ -18,7 +18,8 @@ from SegWithUCore.imaging import stored_voxels
 from SegWithUCore.imaging.grid import VoxelGrid
 from SegWithUCore.imaging.header_fields import strict_number
 from SegWithUCore.imaging.header_peek import grid_of
-from SegWithUCore.imaging.volume import check_file, coarse_notes, read_file, read_image, read_labels, stored_header
+from SegWithUCore.imaging.labels import read_labels
+from SegWithUCore.imaging.volume import check_file, coarse_notes, read_file, read_image, stored_header
 
 TYPES = [f"sitk{sign}{bits}" for sign in ("Int", "UInt") for bits in (8, 16, 32, 64)] + ["sitkFloat32", "sitkFloat64"]
 SUFFIXES = (".nrrd", ".nhdr", ".mha", ".mhd")

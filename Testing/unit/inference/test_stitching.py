@@ -13,8 +13,9 @@ from scipy.stats import spearmanr
 from torch import nn
 from toy_models import ToyBackbone, registered_toys, toy_network
 
+from SegWithUCore.imaging.labels import read_labels
 from SegWithUCore.imaging.roi import RegionOfInterest, voxel_box
-from SegWithUCore.imaging.volume import read_image, read_labels
+from SegWithUCore.imaging.volume import read_image
 from SegWithUCore.inference import grid_blocks, uncertainty_maps
 from SegWithUCore.inference.engines.base import WindowRunner
 from SegWithUCore.inference.engines.torch_engine import TorchEngine, TorchWindows

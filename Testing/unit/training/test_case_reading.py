@@ -141,14 +141,23 @@ def test_a_segmentation_of_slicer_in_another_order_is_turned_too(order: tuple[in
 
 def test_labelled_voxels_outside_of_the_image_are_refused(case: Case) -> None:
     whole = segmented(sitk.ReadImage(str(case.reference)))
-    for shift, code in ((2, "labels-outside-image"), (70, "labels-outside-image"), (0.4, "other-lattice")):
+    for shift in (2, 70, 0.4):
         part = sitk.Image(whole)
         part.SetOrigin(whole.TransformContinuousIndexToPhysicalPoint((float(shift), 0.0, 0.0)))
         path = case.reference.with_name("b.seg.nrrd")
         sitk.WriteImage(part, str(path))
         with pytest.raises(InputError) as error:
             read_case(Case("a", case.channels, path))
-        assert error.value.code == code and str(path) in str(error.value)
+        assert error.value.code == "another-place" and str(path) in str(error.value)
+
+
+def test_segments_that_overlap_are_refused(case: Case) -> None:
+    whole = stored(sitk.ReadImage(str(case.reference)), (2, 0, 1), (True, False, False))
+    path = case.reference.with_name("b.seg.nrrd")
+    sitk.WriteImage(segmented(sitk.Compose([whole, whole])), str(path))
+    with pytest.raises(InputError) as error:
+        read_case(Case("a", case.channels, path))
+    assert error.value.code == "overlapping-segments" and str(path) in str(error.value)
 
 
 @pytest.mark.parametrize("change", [moved, spaced, half, turned_a_little])
