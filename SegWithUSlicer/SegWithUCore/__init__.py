@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .api import SegmentationResult, load_model, segment_image
 
-__version__ = "0.4.0"
+__version__ = "0.5.0"
 __all__ = ["SegmentationResult", "load_model", "segment_image"]
 
 
