@@ -1,4 +1,4 @@
-"""Files and folders that are written whole or not at all.
+"""Files and folders that are written whole or not at all, each by one process at a time.
 
 A reader never sees a half-written result: everything is made under a temporary name in the same
 folder and renamed when complete, so that a full disk or a killed process leaves nothing behind
@@ -6,6 +6,7 @@ that could be taken for a result.
 """
 
 import contextlib
+import hashlib
 import os
 import re
 import secrets
@@ -17,22 +18,23 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from .errors import OutputError
-from .processes import is_alive, process_scope, process_started
+from .process_lock import LockedError, ProcessLock, remove_stale
+from .processes import ABANDONED_AFTER_S, is_alive, process_scope, process_started
 
 TEMPORARY_PREFIX = ".segwithu-"
-ABANDONED_AFTER_S = 24 * 3600
-"""Age at which a temporary entry counts as left over where its process cannot be asked (another computer or container,
-Windows, names of earlier versions)."""
+LOCK_PATIENCE_S = 15 * 60
+"""After which the lock on a target no longer counts where its process cannot be asked: it is older than most work, and
+the moment of renaming checks again."""
 REMOVAL_ATTEMPTS = 5
 _LONGEST_NAME = 80
 """Characters of a file's name that its temporary name ends with: file systems take 255 bytes."""
 _OWNER = re.compile(
     re.escape(TEMPORARY_PREFIX) + r"(?P<scope>p[0-9a-f]{16})-(?P<pid>[1-9][0-9]{0,19})-t(?P<started>[0-9]*)-"
 )
-
+_LOCK = re.compile(re.escape(TEMPORARY_PREFIX) + "lock-[0-9a-f]{16}")
 
 _unfinished: set[Path] = set()
-"""What this process is making, under temporary names."""
+"""What this process is making, under temporary names, and its locks on targets."""
 
 
 def remove_unfinished() -> None:
@@ -58,7 +60,10 @@ def sweep_leftovers(folder: Path) -> list[Path]:
     """Remove what killed processes left half-written in `folder`; returns what was removed."""
     removed = []
     for path in folder.glob(f"{TEMPORARY_PREFIX}*") if folder.is_dir() else []:
-        if _abandoned(path):
+        if _LOCK.fullmatch(path.name):
+            with contextlib.suppress(LockedError, OSError):
+                remove_stale(path, LOCK_PATIENCE_S)
+        elif _abandoned(path):
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path, ignore_errors=True)
             else:
@@ -84,7 +89,59 @@ def _removed(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def atomic_folder(target: Path, overwrite: bool = False) -> Iterator[Path]:
+def one_writer(target: Path, overwrite: bool = False) -> Iterator[None]:
+    """Let no other process write `target` while the block runs; this one may say so again within the block.
+
+    Long work begins with it, so that the second of two processes is refused before it works in vain.
+
+    Args:
+        overwrite: whether an existing `target` is to be replaced.
+
+    Raises:
+        OutputError: `target` exists (without `overwrite`), another process is writing it, or the place cannot be
+            written to.
+    """
+    _check_absent(target, overwrite)
+    with _os_errors_named(target):
+        _prepare_parent(target)
+        name = hashlib.sha256(target.name.encode(errors="surrogatepass")).hexdigest()[:16]
+        path = target.parent.resolve() / f"{TEMPORARY_PREFIX}lock-{name}"
+    lock = None if path in _unfinished else _lock(target, path)
+    if lock is None:
+        yield
+        return
+    _unfinished.add(path)
+    try:
+        _check_absent(target, overwrite)  # the process that had the lock before may have made it
+        yield
+    finally:
+        lock.release()
+        _unfinished.discard(path)
+
+
+def _check_absent(target: Path, overwrite: bool) -> None:
+    if not overwrite and os.path.lexists(target):
+        raise OutputError(
+            f"{target} exists already: choose another output folder or pass --overwrite.", "target-exists"
+        )
+
+
+def _lock(target: Path, path: Path) -> ProcessLock | None:
+    """Lock a target; None where the file system has no locks: there the moment of renaming is the only check."""
+    try:
+        return ProcessLock.take(path, LOCK_PATIENCE_S)
+    except LockedError as error:
+        way_out = "" if error.on_this_computer else f", remove {path} if that process is dead,"
+        raise OutputError(
+            f"{target} is being written by {error.who}: wait until it ends{way_out} or choose another output.",
+            "target-in-use",
+        ) from error
+    except OSError:
+        return None
+
+
+@contextlib.contextmanager
+def atomic_folder(target: Path, overwrite: bool = False, lock: bool = True) -> Iterator[Path]:
     """Yield a private folder that becomes `target` when the block ends without an error.
 
     What killed processes left beside `target` is swept first.
@@ -92,12 +149,17 @@ def atomic_folder(target: Path, overwrite: bool = False) -> Iterator[Path]:
     Args:
         target: the folder to be made; its parents are created.
         overwrite: replace an existing `target`; the old one is removed only after the new one is whole.
+        lock: refuse a second writer; False where a `RunLock` does, which another computer may take over at once.
 
     Raises:
-        OutputError: `target` exists (without `overwrite`), or the place cannot be written to.
+        OutputError: `target` exists (without `overwrite`) or came into being meanwhile, another process is writing it,
+            or the place cannot be written to.
     """
-    if target.exists() and not overwrite:
-        raise OutputError(f"{target} exists already: choose another output folder or pass --overwrite.")
+    if lock:
+        with one_writer(target, overwrite), atomic_folder(target, overwrite, lock=False) as work:
+            yield work
+        return
+    _check_absent(target, overwrite)
     with _os_errors_named(target):
         _prepare_parent(target)
         work = Path(tempfile.mkdtemp(prefix=temporary_prefix(), dir=target.parent))
@@ -106,7 +168,10 @@ def atomic_folder(target: Path, overwrite: bool = False) -> Iterator[Path]:
         with _os_errors_named(target):
             yield work
             work.chmod(0o777 & ~_umask())
-            _replace_folder(work, target)
+            if overwrite and os.path.lexists(target):
+                _replace_folder(work, target)
+            else:
+                move_to_new(work, target)
     except OutputError as error:
         if str(work) not in str(error):
             raise
@@ -117,13 +182,13 @@ def atomic_folder(target: Path, overwrite: bool = False) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def atomic_file(target: Path) -> Iterator[Path]:
+def atomic_file(target: Path, overwrite: bool = True) -> Iterator[Path]:
     """Yield a temporary path with the suffixes of `target`; it replaces `target` when the block ends well.
 
     What killed processes left beside `target` is swept first.
 
     Raises:
-        OutputError: the place cannot be written to, or the disk is full.
+        OutputError: the place cannot be written to, the disk is full, or `target` exists (without `overwrite`).
     """
     with _os_errors_named(target):
         _prepare_parent(target)
@@ -132,7 +197,10 @@ def atomic_file(target: Path) -> Iterator[Path]:
     try:
         with _os_errors_named(target):
             yield work
-            work.replace(target)
+            if overwrite:
+                work.replace(target)
+            else:
+                _link_to_new(work, target)
     finally:
         _removed(work)
         _unfinished.discard(work)
@@ -145,16 +213,49 @@ def _prepare_parent(target: Path) -> None:
     sweep_leftovers(target.parent)
 
 
-def _replace_folder(work: Path, target: Path) -> None:
-    if not target.exists():
+def move_to_new(work: Path, target: Path) -> None:
+    """Give a finished folder its name, which nothing may have.
+
+    Raises:
+        OutputError: something has.
+    """
+    try:
+        if os.path.lexists(target):  # renaming would replace an empty folder; it fails by itself for all else
+            raise FileExistsError
         work.rename(target)
-        return
+    except OSError as error:
+        if not os.path.lexists(target):
+            raise
+        raise _made_meanwhile(target) from error
+
+
+def _link_to_new(work: Path, target: Path) -> None:
+    """Give a finished file its name, as `move_to_new`."""
+    try:
+        try:
+            os.link(work, target)  # fails where something is there, which renaming replaces
+        except FileExistsError:
+            raise
+        except OSError:  # a file system without links
+            os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+            work.replace(target)
+    except FileExistsError as error:
+        raise _made_meanwhile(target) from error
+
+
+def _made_meanwhile(target: Path) -> OutputError:
+    return OutputError(
+        f"{target} was made by another process meanwhile, and stays: choose another output.", "made-meanwhile"
+    )
+
+
+def _replace_folder(work: Path, target: Path) -> None:
     old = Path(tempfile.mkdtemp(prefix=temporary_prefix(), dir=target.parent))
     try:
         target.rename(old / "old")
-        work.rename(target)
+        move_to_new(work, target)
     finally:
-        if not target.exists():  # an error, or Ctrl-C between the two
+        if not os.path.lexists(target):  # an error, or Ctrl-C between the two
             (old / "old").rename(target)
         shutil.rmtree(old, ignore_errors=True)
 

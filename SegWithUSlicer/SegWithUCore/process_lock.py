@@ -11,8 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from .atomic_files import ABANDONED_AFTER_S
-from .processes import is_alive, process_scope, process_started
+from .processes import ABANDONED_AFTER_S, is_alive, process_scope, process_started
 
 BETWEEN_MAKING_AND_FILLING_S = 0.2
 """A living process fills the lock file it has made within this time; an empty one is a crash's."""

@@ -13,9 +13,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
 
-from .atomic_files import ABANDONED_AFTER_S
 from .errors import OutputError, UsageError
 from .process_lock import LockedError, ProcessLock, remove_stale
+from .processes import ABANDONED_AFTER_S
 
 SILENT_AFTER_S = 15 * 60
 """A living run shows itself several times a minute; one of another computer that was silent for so long may be dead."""

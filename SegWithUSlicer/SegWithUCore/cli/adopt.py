@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..atomic_files import one_writer
 from ..errors import OutputError, UsageError
 from .arguments import add_threads_option, check_folder_name, finite_number, whole_number
 from .console import Console
@@ -81,12 +82,14 @@ def run(options: argparse.Namespace, console: Console) -> int:
     from ..training.stages import has_left, run_stages
 
     job, first = _job(options)
-    if options.output.exists() and not options.overwrite and not has_left(job.work, "model", options.output):
-        raise OutputError(f"{options.output} exists already: choose another output folder or pass --overwrite.")
-    for note in _notes(job):
-        console.note(note)
-    with console.progress("adopt") as progress:
-        found = run_stages(job.work, adoption_stages(job, first), progress, options.redo)["model"]
+    with one_writer(options.output, overwrite=True):
+        if options.output.exists() and not options.overwrite and not has_left(job.work, "model", options.output):
+            raise OutputError(f"{options.output} exists already: choose another output folder or pass --overwrite.")
+        job = replace(job, replaces=options.output.exists())
+        for note in _notes(job):
+            console.note(note)
+        with console.progress("adopt") as progress:
+            found = run_stages(job.work, adoption_stages(job, first), progress, options.redo)["model"]
     if found["graphs"]:
         console.note(f"No graphs for the engine openvino: {found['graphs']}. The model is whole, and runs on torch.")
     page, warnings = options.output / PAGE, found.get("warnings") or []  # adoptions from before 0.5 have none

@@ -7,7 +7,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import InputError, OutputError, UsageError
+from ..atomic_files import one_writer
+from ..errors import InputError, UsageError
 from ..inference.engines import OPENVINO, TORCH
 from .arguments import add_threads_option
 from .case_roles import add_role_options, calibration_record
@@ -93,10 +94,17 @@ FEW_CASES = 8
 
 def run_calibrate(options: argparse.Namespace, console: Console) -> int:
     """Write a bundle, or say that the model's own calibration is better kept."""
+    console.started()
+    if options.folder is None:
+        _check_model_options(options)
+    with one_writer(options.output, options.overwrite):
+        return _calibrated(options, console)
+
+
+def _calibrated(options: argparse.Namespace, console: Console) -> int:
     from ..models.quality import model_warnings
     from ..training.dataset import find_cases
 
-    console.started()
     cases = find_cases(options.cases)
     if (options.train is None) != (options.select is None):
         raise UsageError("--train and --select go together: give the cases that the run was trained with.")
@@ -149,11 +157,8 @@ def _of_model(options: argparse.Namespace, cases: "Sequence[Case]", console: Con
     from ..models.registry import resolve_model
     from ..training.recalibrate import CalibrationJob, Recalibration, recalibrate, refit_whole_cases
 
-    _check_model_options(options)
     model = resolve_model(options.model)
     given = replace(model, graphs=None) if options.no_graphs else model
-    if options.output.exists() and not options.overwrite:
-        raise OutputError(f"{options.output} exists already: choose another output folder or pass --overwrite.")
     record = calibration_record(options, cases, console)
     if options.gate is not None and given.calibration is None:
         return Recalibration(*_with_gate(given, options, cases, console, record))

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..atomic_files import one_writer
 from ..errors import InputError, OutputError, UsageError
 from ..progress import Progress
 from .arguments import add_threads_option, finite_number
@@ -92,9 +93,10 @@ def _spacing(text: str) -> tuple[float, ...]:
 def run(options: argparse.Namespace, console: Console) -> int:
     """Plan, and say what is next."""
     check_wishes(options)
-    _check_target(options)
-    with console.progress("plan") as progress:
-        made = make_plan(options, console, progress)
+    with one_writer(options.output, overwrite=True):
+        _check_target(options)
+        with console.progress("plan") as progress:
+            made = make_plan(options, console, progress)
     console.result(
         f"{options.output / RECIPE}, with reasons in {REASONS}. Next:\n"
         f"  segwithu train {options.data} --recipe {options.output / RECIPE} --output models/{made.name}\n"

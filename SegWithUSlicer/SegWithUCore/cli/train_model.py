@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ..atomic_files import one_writer
 from ..errors import UsageError
 from .arguments import add_threads_option
 from .case_roles import add_role_options
@@ -55,10 +56,11 @@ def run(options: argparse.Namespace, console: Console) -> int:
 
     check_wishes(options)
     folder = options.folder or options.output.with_name(f"{options.output.name}.run")
-    _check_target(options, folder)
-    training = Training(options, folder, console)
-    with console.progress("train") as progress:
-        facts = run_stages(folder, training.stages(), progress, redo=options.redo)
+    with one_writer(options.output, overwrite=True):
+        _check_target(options, folder)
+        training = Training(options, folder, console)
+        with console.progress("train") as progress:
+            facts = run_stages(folder, training.stages(), progress, redo=options.redo)
     warnings = model_warnings(read_bundle(options.output))
     data = {"model": str(options.output), "warnings": warnings, **facts}
     console.result(_words(options.output, folder, facts, training.report(), warnings), data)

@@ -61,6 +61,7 @@ class Training:
         self.options, self.folder, self.console = options, folder, console
         self.recipe_file, self.cases_file = folder / "plan" / RECIPE, folder / "cases.json"
         self.run = RunFolder(folder / "run")
+        self.replaces = options.output.exists()  # and may be, as was checked; what comes later is another process's
         self.calibrated, self.evaluation = folder / "calibrated", folder / "evaluation"
         self._prepared: tuple[list[PreparedCase], list[PreparedCase]] | None = None
 
@@ -294,7 +295,7 @@ class Training:
     def _model(self, begun: Begun) -> Mapping[str, Any]:
         from .calibrate import compile_graphs
 
-        with atomic_folder(self.options.output, True) as work:
+        with atomic_folder(self.options.output, self.replaces) as work:
             shutil.copytree(self.calibrated, work, dirs_exist_ok=True)
             bundle = replace(read_bundle(work), folder=work)
             figures = self.evaluation / "recorded.json"

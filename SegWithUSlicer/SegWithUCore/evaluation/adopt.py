@@ -68,6 +68,7 @@ class Adoption:
         epochs: of each head, None for the default.
         hashes: keep voxel hashes of the cases in the model, so that it is not judged on them.
         fold_share: share of a head's batches that networks of other folds predict.
+        replaces: whether a bundle in the place of the output is replaced.
     """
 
     result: Path
@@ -80,6 +81,7 @@ class Adoption:
     epochs: int | None = None
     hashes: bool = True
     fold_share: float = FOLD_SHARE
+    replaces: bool = True
 
     def read(self, fold: Fold) -> NnunetFolder:
         """Read the network of a fold."""
@@ -317,7 +319,7 @@ def _finish_stage(job: Adoption) -> Stage:
         "model",
         "writing the model and its page",
         lambda begun: write_adopted(
-            job.plan, calibrated, judged if kind != "none" else None, job.output, begun.progress
+            job.plan, calibrated, judged if kind != "none" else None, job.output, begun.progress, job.replaces
         ),
         inputs,
         [job.output],

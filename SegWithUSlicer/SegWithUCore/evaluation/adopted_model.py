@@ -72,7 +72,7 @@ def judged_words(plan: FoldPlan) -> str:
 
 
 def write_adopted(
-    plan: FoldPlan, calibrated: Path, judged: Path | None, output: Path, progress: Progress
+    plan: FoldPlan, calibrated: Path, judged: Path | None, output: Path, progress: Progress, overwrite: bool = True
 ) -> dict[str, Any]:
     """Write the finished model; whole or not at all.
 
@@ -85,7 +85,7 @@ def write_adopted(
     """
     known = None if judged is None else read_json_object(judged / JUDGED_FILE, "remove its folder, and run again")
     trust = Trust([Answer(**answer) for answer in known["answers"]] if known else [])
-    with atomic_folder(output, overwrite=True) as work:
+    with atomic_folder(output, overwrite) as work:
         progress("writing", 0.0)
         shutil.copytree(calibrated, work, dirs_exist_ok=True)
         bundle = read_bundle(work)

@@ -2,7 +2,7 @@
 
 import contextlib
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import SystemRandom
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import SimpleITK as sitk
 
-from ..atomic_files import atomic_file, atomic_folder, sweep_leftovers
+from ..atomic_files import atomic_file, atomic_folder
 from ..case.case_file import CASE_FILE, read_case, read_description
 from ..case.case_image import IMAGE_FILE, OutsideError, case_image, image_among, is_there, trusted_path
 from ..case.contents import Contents, case_contents
@@ -113,11 +113,10 @@ def export_cases(
     found, aliases = Exported(), Aliases()
     if settings.anonymous:
         found.names_file = names_file_of(output, settings, folders)
-    sweep_leftovers(output.parent)
-    with atomic_folder(output) as work:
+    with export_folder(output, found, aliases) as work:
         named = named_cases(folders, settings, found)
         if settings.anonymous:
-            aliases = reviewers_of(named.values())
+            aliases.reviewers.update(reviewers_of(named.values()).reviewers)
         place = work.absolute()
         arguments = {
             name: (folder.absolute(), place / name, of_case(folder, settings), aliases.reviewers)
@@ -140,9 +139,23 @@ def export_cases(
         worklist = make_worklist([work / name for name in found.names], settings.rules)
         write_worklist(worklist, work, settings.anonymous)
         (work / README).write_text(readme(len(found.names), settings.anonymous), encoding="utf-8")
-        if found.names_file is not None:
-            write_names(found.names_file, found, aliases)
     return found
+
+
+@contextlib.contextmanager
+def export_folder(output: Path, found: Exported, aliases: Aliases) -> Iterator[Path]:
+    """Yield a folder that becomes the export, together with its file of names if it has one, or not at all.
+
+    Raises:
+        OutputError: one of the two exists, another process makes it, or it cannot be written.
+    """
+    with contextlib.ExitStack() as undo:
+        with atomic_folder(output) as work:
+            yield work
+            if found.names_file is not None:
+                write_names(found.names_file, found, aliases)
+                undo.callback(found.names_file.unlink, missing_ok=True)
+        undo.pop_all()
 
 
 def named_cases(folders: Sequence[Path], settings: ExportSettings, found: Exported) -> dict[str, Path]:
@@ -315,7 +328,9 @@ def names_file_of(output: Path, settings: ExportSettings, folders: Sequence[Path
     if path.resolve().is_relative_to(output.resolve()):
         raise UsageError(f"{path} would lie in the export, which must not tell names: give another place.")
     if path.exists():
-        raise OutputError(f"{path} tells who is who in an earlier export: give --names another place.")
+        raise OutputError(
+            f"{path} tells who is who in an earlier export: give --names another place.", "names-file-exists"
+        )
     for folder in folders:
         if (folder / CASE_FILE).is_file() and folder.resolve().name.casefold() in output.name.casefold():
             raise UsageError(f"The output folder {output.name} tells the name of a case: give it another name.")
@@ -334,6 +349,6 @@ def write_names(path: Path, found: Exported, aliases: Aliases) -> None:
         "cases": {name: str(folder) for name, folder in found.names.items()},
         "reviewers": {alias: reviewer for reviewer, alias in aliases.reviewers.items()},
     }
-    with atomic_file(path) as work:
+    with atomic_file(path, overwrite=False) as work:
         work.touch(mode=0o600)  # before it holds a name; Windows knows no such modes
         work.write_text(to_json(content) + "\n", encoding="utf-8")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import SimpleITK as sitk
 
-from ..atomic_files import atomic_folder, sweep_leftovers
+from ..atomic_files import atomic_folder
 from ..case.case_file import read_case
 from ..case.case_regions import ERROR_PROBABILITY_FILE
 from ..case.segmentation_file import REVIEWED_PATTERN, reviewed_name
@@ -65,7 +65,6 @@ def export_dicom(
         OutputError: the folder exists, or cannot be written.
     """
     check_installed()
-    sweep_leftovers(output.parent)
     found, named = DicomExported(), dict[str, Path]()
     for folder in folders:
         named[free_name(folder, named)] = folder

@@ -115,7 +115,7 @@ class CaseResult:
 def write_case_folder(
     result: CaseResult, target: Path, overwrite: bool = False, listener: Listener | None = None
 ) -> Path:
-    """Write the folder and return it.
+    """Write the folder and return it; who else writes it is for callers to know (`RunLock`, `one_writer`).
 
     Args:
         listener: told of every piece of a volume that was written.
@@ -123,7 +123,7 @@ def write_case_folder(
     Raises:
         OutputError: it exists already, or cannot be written.
     """
-    with atomic_folder(target, overwrite) as work:
+    with atomic_folder(target, overwrite, lock=False) as work:
         ranges = map_ranges(result)
         try:
             with itk_messages_kept_off_the_terminal():

@@ -16,7 +16,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from ..atomic_files import sweep_leftovers, temporary_prefix
+from ..atomic_files import move_to_new, sweep_leftovers, temporary_prefix
 from ..errors import InputError, OutputError
 from ..input_files import regular_file
 from ..paths import BUNDLE_FILE, user_models_folder
@@ -69,7 +69,7 @@ def import_model(source: Path, progress: Progress = silent) -> Path:
         for extra in (path for path in folder.rglob("*") if path.is_file() and is_passed_over(path.name)):
             extra.unlink()
         write_origin(folder, str(source), describe_files(folder))
-        folder.rename(target)
+        move_to_new(folder, target)
     progress("installed", 1.0)
     return target
 

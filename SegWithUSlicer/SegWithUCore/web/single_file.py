@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..atomic_files import atomic_folder, sweep_leftovers
 from ..case.case_file import read_description
 from ..errors import InputError
 from ..export.anonymous import anonymous_copy
@@ -20,11 +19,11 @@ from ..export.case_export import (
     Exported,
     ExportSettings,
     NothingExportedError,
+    export_folder,
     image_file_of,
     named_cases,
     names_file_of,
     of_case,
-    write_names,
 )
 from ..export.each_case import EachCase, each_outcome, exported, here
 from ..imaging.roi import VoxelBox, whole_grid
@@ -80,8 +79,7 @@ def export_pages(
         UsageError, NothingExportedError, OutputError: as `export_cases`.
     """
     found = Exported(names_file=names_file_of(output, settings.export, folders))
-    sweep_leftovers(output.parent)
-    with atomic_folder(output) as work:
+    with export_folder(output, found, Aliases()) as work:
         named = named_cases(folders, replace(settings.export, anonymous=True), found)
         place = work.absolute()
         arguments = {
@@ -99,8 +97,6 @@ def export_pages(
         (work / INDEX).write_text(_index(copies, settings), encoding="utf-8")
         for copy in copies:
             shutil.rmtree(copy)
-        assert found.names_file is not None
-        write_names(found.names_file, found, Aliases())
     return found
 
 

@@ -15,16 +15,16 @@ import threading
 import time
 import traceback
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import __version__
+from ..atomic_files import remove_unfinished
 from ..errors import EngineMissingError, InputError, OutputError, SegWithUError, UsageError
 from ..memory import NotEnoughMemoryError, give_back_freed_memory, keep_freed_memory
 from ..processor import usable_cores, use_threads
 from ..progress import Progress, seconds_left
 from .check import check, installed_versions
-from .protocol import PROTOCOL, Channel, Request, open_channel, remove_half_written
+from .protocol import PROTOCOL, Channel, Request, open_channel
 
 if TYPE_CHECKING:
     from .jobs import JobRunner
@@ -47,7 +47,6 @@ class Worker:
         self._idle_s = idle_s
         self._lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
         self._jobs: JobRunner | None = None
-        self._writing_in: Path | None = None
 
     def run(self) -> int:
         """Work until asked to quit, idle for too long, or left by the parent."""
@@ -64,8 +63,7 @@ class Worker:
 
     def leave(self, code: int) -> None:
         """End the process from any thread, even while another one computes, and leave nothing half-written."""
-        if self._writing_in is not None:
-            remove_half_written(self._writing_in, os.getpid())
+        remove_unfinished()
         os._exit(code)
 
     def _listen(self) -> None:
@@ -85,7 +83,6 @@ class Worker:
         except Exception as error:  # noqa: BLE001 - the last resort of a process that has to stay usable
             self._send({"event": "error", "id": identity, **failure(error)})
         finally:
-            self._writing_in = None
             give_back_freed_memory()  # a warm worker waits for minutes, and the memory is Slicer's meanwhile
         return True
 
@@ -100,8 +97,6 @@ class Worker:
             from .jobs import JobRunner
 
             self._jobs = JobRunner()
-        if request.kind == "segment":
-            self._writing_in = Path(request.text("target")).parent
         return self._jobs.answer(request, report)
 
     def _reporter(self, request: Request) -> Progress:

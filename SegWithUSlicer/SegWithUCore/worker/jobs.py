@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
-from ..errors import InputError, OutputError, UsageError
+from ..atomic_files import one_writer
+from ..errors import InputError, UsageError
 from ..imaging.grid import VoxelGrid
 from ..imaging.header_peek import FileGrid, claim_on_form, one_of_forms
 from ..imaging.reader_process import ReaderProcess
@@ -98,15 +99,14 @@ class JobRunner:
     def _segment(self, request: Request, report: Progress) -> dict[str, Any]:
         begun = time.monotonic()
         job = _job(request)
-        if job.target.exists():
-            raise OutputError(f"{job.target} exists already: choose another place for the result.")
-        model = self._loaded(request, report)
-        try:
-            result = segment(job, model, report, self._reader)
-        except NotEnoughMemoryError:
-            raise
-        except InputError as error:
-            raise (_refusal(job, model.bundle, self._reader) or error) from None
+        with one_writer(job.target):
+            model = self._loaded(request, report)
+            try:
+                result = segment(job, model, report, self._reader)
+            except NotEnoughMemoryError:
+                raise
+            except InputError as error:
+                raise (_refusal(job, model.bundle, self._reader) or error) from None
         return {
             "event": "result",
             "case": str(job.target),

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from ..atomic_files import TEMPORARY_PREFIX
+from ..atomic_files import TEMPORARY_PREFIX, sweep_leftovers
 from ..errors import InputError, UsageError
 from ..processes import take_standard_streams
 from ..strict_json import parse_json
@@ -142,10 +142,11 @@ def open_channel() -> Channel:
 
 
 def remove_half_written(folder: Path, pid: int) -> None:
-    """Remove what process `pid` of this computer was about to write into `folder`.
+    """Remove what process `pid` of this computer was about to write into `folder`, and its lock there.
 
     The process may still be writing (it removes its own on the way out), so removal is tried several times.
     """
+    sweep_leftovers(folder)
     for _ in range(REMOVAL_ATTEMPTS):
         left = list(folder.glob(f"{TEMPORARY_PREFIX}*-{pid}-*"))
         if not left:

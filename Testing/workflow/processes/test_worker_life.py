@@ -26,6 +26,8 @@ from worker_parent import (
     state_of,
 )
 
+from SegWithUCore.errors import code_of
+
 
 def _until_gone(group: int) -> None:
     """Wait until nothing of a process group lives: what reads images for a worker ends right after it."""
@@ -42,9 +44,7 @@ def test_closed_stdin_ends_a_computing_worker_and_leaves_nothing(start: Callable
     assert parent.event()["event"] == "started"
     parent.send(segment_request(tmp_path / "case", region=None, unlike_training=True))
     parent.until(is_computing)
-    half_written = tmp_path / f".segwithu-host-{parent.process.pid}-x"
-    half_written.mkdir()
-    (half_written / "part").write_text("half", encoding="utf-8")
+    assert any(tmp_path.iterdir()), "no lock on the case: nothing to clean up"
     assert parent.close() == 0
     assert all(told["fraction"] < 0.5 for told in parent.rest()), "it went on for long"
     assert not any(tmp_path.iterdir())
@@ -122,3 +122,22 @@ def test_protocol_survives_libraries_that_print(start: Callable[..., Parent], tm
     parent.close()
     parent.end()
     assert {"from Python\n", "from C\n"} <= set(parent.stderr)
+
+
+@pytest.mark.slow
+@ON_LINUX
+def test_two_workers_make_one_case_once(start: Callable[..., Parent], tmp_path: Path) -> None:
+    """The second one is not told that the first one's case is its own."""
+    first, second = start(), start()
+    for parent in (first, second):
+        assert parent.event()["event"] == "started"
+    first.send(segment_request(tmp_path / "case", "first"))
+    first.until(is_computing)
+    os.kill(first.process.pid, signal.SIGSTOP)
+    answer = second.ask(segment_request(tmp_path / "case", "second", file=tmp_path / "another.nii.gz"))
+    assert (answer["event"], answer["id"], code_of(answer["text"])) == ("error", "second", "target-in-use")
+    os.kill(first.process.pid, signal.SIGCONT)
+    assert first.until(lambda event: event["event"] != "progress")[-1]["event"] == "result"
+    answer = second.ask(segment_request(tmp_path / "case", "third"))
+    assert (answer["event"], code_of(answer["text"])) == ("error", "target-exists")
+    assert [path.name for path in tmp_path.iterdir()] == ["case"]
