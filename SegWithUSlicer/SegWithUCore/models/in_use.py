@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-from ..errors import OutputError
+from ..errors import InputError, OutputError
+from ..input_files import regular_file
 from .bundle import WEIGHTS_FILE, Bundle
 
 try:
@@ -22,9 +23,11 @@ def hold(bundle: Bundle) -> IO[bytes] | None:
     """Mark a model as in use until the returned file is closed, or forgotten; None where it cannot be marked."""
     if bundle.folder is None:
         return None
+    path = bundle.folder / WEIGHTS_FILE
     try:
-        file = (bundle.folder / WEIGHTS_FILE).open("rb")
-    except OSError:  # whoever loads it says why
+        regular_file(path)  # opening a pipe would wait for ever
+        file = path.open("rb")
+    except (InputError, OSError):  # loading it says why
         return None
     if fcntl is not None:
         with contextlib.suppress(OSError):  # a file system without locks

@@ -9,7 +9,19 @@ from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file, save_file
-from segwithu_command import MODEL, Command, changed_description, entries, one_sentence, real_image, tiny_bundle
+from segwithu_command import (
+    MODEL,
+    PATIENCE_S,
+    Command,
+    changed_description,
+    child,
+    entries,
+    finished,
+    one_sentence,
+    real_image,
+    refused,
+    tiny_bundle,
+)
 
 from SegWithUCore.models.bundle import block_sha256, file_sha256, read_bundle
 
@@ -115,6 +127,17 @@ def test_damaged_bundle_is_named_and_nothing_is_segmented(
     one_sentence(segwithu("models", "verify", copy, "--load"), *words)
     if kind not in ONLY_LOADING_TELLS:
         one_sentence(segwithu("models", "verify", copy), *words)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="pipes that lie in a folder")
+@pytest.mark.parametrize("file", ["bundle.json", WEIGHTS])
+def test_a_pipe_in_a_bundle_is_refused_and_not_waited_for(file: str, copy: Path, data_folder: Path) -> None:
+    (copy / file).unlink()
+    os.mkfifo(copy / file)
+    output = copy.parent / "results"
+    process = child("segment", real_image(data_folder), "--model", copy, "--output", output)
+    refused(finished(process, PATIENCE_S), "no-regular-file", copy / file)
+    assert not output.exists()
 
 
 def test_verify_names_a_part_without_weights(segwithu: Command, copy: Path) -> None:
