@@ -2,6 +2,7 @@
 
 import hmac
 import ipaddress
+import re
 import secrets
 import socket
 import time
@@ -17,6 +18,7 @@ ONCE_S = 60.0
 LOCAL_NAMES = ("127.0.0.1", "localhost", "[::1]")
 EVERYWHERE = ("0.0.0.0", "::", "")
 """Hosts of a server that listens at all addresses of the computer."""
+_NUMBER_AND_PORT = re.compile(r"(?P<number>\[[0-9a-f:.%]+\]|[0-9.]+)(?::(?P<port>[0-9]{1,5}))?", re.ASCII)
 SECURITY_HEADERS = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": (
@@ -56,12 +58,14 @@ class Gate:
         address: of the page, with a slash at its end.
         hosts: values of the header Host by which the page may be asked: a name that an attacker's page lets lead to
             this computer is none of them.
+        port: that the server listens at.
         token: of the header Authorization.
         monotonic: returns seconds from any point in time.
     """
 
     address: str
     hosts: frozenset[str]
+    port: int
     token: str = field(default_factory=new_token)
     monotonic: Callable[[], float] = time.monotonic
     _once: dict[str, float] = field(default_factory=dict)
@@ -90,7 +94,7 @@ class Gate:
             data: of cases is asked for, which only the page itself may do; the page may be linked to from anywhere.
         """
         host = (headers.get("Host") or "").lower()
-        if host not in self.hosts and not _is_address(host, own_address):
+        if host not in self.hosts and not self._is_own_number(host, own_address):
             return 421, "This server does not know itself by that name: open the link that segwithu web printed."
         origin = headers.get("Origin")
         if origin is not None and origin.lower() not in self._origins(own_address):
@@ -104,20 +108,22 @@ class Gate:
         given = headers.get("Authorization") or ""
         return hmac.compare_digest(given.encode(errors="replace"), f"Bearer {self.token}".encode())
 
+    def _is_own_number(self, host: str, own_address: str) -> bool:
+        """Whether a Host is the number and port that the connection came in by: no name leads there by a trick."""
+        found = _NUMBER_AND_PORT.fullmatch(host)
+        usual = 443 if self.address.startswith("https:") else 80  # which browsers leave out
+        if found is None or int(found["port"] or usual) != self.port:
+            return False
+        try:
+            return ipaddress.ip_address(found["number"].strip("[]")) == ipaddress.ip_address(own_address)
+        except ValueError:
+            return False
+
     def _origins(self, own_address: str) -> set[str]:
         scheme = urlsplit(self.address).scheme
         port = urlsplit(self.address).port
         numeric = f"{own_address}:{port}" if port is not None else own_address
         return {f"{scheme}://{host}" for host in (*self.hosts, numeric)}
-
-
-def _is_address(host: str, own_address: str) -> bool:
-    """Whether a Host is the number that the connection came in by: no name leads there by a trick."""
-    name = host.rsplit(":", 1)[0] if host.count(":") == 1 else host.partition("]")[0].lstrip("[")
-    try:
-        return ipaddress.ip_address(name) == ipaddress.ip_address(own_address)
-    except ValueError:
-        return False
 
 
 def is_local(host: str) -> bool:
@@ -142,4 +148,4 @@ def gate_for(host: str, port: int, encrypted: bool, public: str | None) -> Gate:
     names = {shown.lower(), *(LOCAL_NAMES if is_local(host) or everywhere else ())}
     address = public_address(public) if public else f"{scheme}://{shown}:{port}/"
     hosts = {f"{name}:{port}" for name in names} | {urlsplit(address).netloc.lower()}
-    return Gate(address, frozenset(hosts))
+    return Gate(address, frozenset(hosts), port)

@@ -29,6 +29,8 @@ SILENT_S = 20.0
 """A client that neither takes nor gives a byte for so long is gone."""
 ASKING_S = 60.0
 """Within which a request has come whole, and after which a connection that asks nothing is closed."""
+FIRST_REQUEST_S = 5.0
+"""As `ASKING_S`, for a connection that has not shown the token."""
 MOST_CONNECTIONS = 64
 SWEEP_S = 1.0
 MOST_FIELDS = 10
@@ -67,7 +69,8 @@ class PageServer(ThreadingHTTPServer):
         self.files = static_files()
         self._tls = None if certificate is None else _tls(*certificate)
         self._asking: dict[socket.socket, float] = {}
-        self._free = threading.BoundedSemaphore(MOST_CONNECTIONS)
+        self._shown: dict[socket.socket, bool] = {}
+        self._counting = threading.Lock()
         self._stopped = threading.Event()
         if ":" in address[0]:
             self.address_family = socket.AF_INET6
@@ -106,10 +109,20 @@ class PageServer(ThreadingHTTPServer):
         return connection, address
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Answer a connection in a thread of its own; one too many is closed at once."""
-        if not self._free.acquire(blocking=False):
-            self.shutdown_request(request)
-            return
+        """Answer a connection in a thread of its own.
+
+        Where there are too many, the oldest that has not shown the token is closed: who does not know it shuts nobody
+        out.
+        """
+        with self._counting:
+            if len(self._shown) >= MOST_CONNECTIONS:
+                stranger = next((one for one, shown in self._shown.items() if not shown), None)
+                if stranger is None:
+                    self.shutdown_request(request)
+                    return
+                del self._shown[stranger]
+                _hang_up(stranger)
+            self._shown[request] = False
         super().process_request(request, client_address)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
@@ -118,7 +131,8 @@ class PageServer(ThreadingHTTPServer):
             super().process_request_thread(request, client_address)
         finally:
             self._asking.pop(request, None)
-            self._free.release()
+            with self._counting:
+                self._shown.pop(request, None)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Say what went wrong, unless it is that a client went away."""
@@ -133,16 +147,21 @@ class PageServer(ThreadingHTTPServer):
         else:
             self._asking.pop(connection, None)
 
+    def has_shown_token(self, connection: socket.socket) -> None:
+        """Note that a client knows the token."""
+        with self._counting:
+            if connection in self._shown:
+                self._shown[connection] = True
+
     def _sweep(self) -> None:
         """Give back reviews of silent windows, and close connections of clients that do not come to an end."""
         while not self._stopped.wait(SWEEP_S):
             self.routes.reviews.sweep()
-            limit = time.monotonic() - ASKING_S
+            now = time.monotonic()
             for connection, since in list(self._asking.items()):
-                if since < limit:
+                if now - since > (ASKING_S if self._shown.get(connection) else FIRST_REQUEST_S):
                     self._asking.pop(connection, None)
-                    with contextlib.suppress(OSError):
-                        connection.shutdown(socket.SHUT_RDWR)
+                    _hang_up(connection)
 
 
 class PageHandler(BaseHTTPRequestHandler):
@@ -170,6 +189,13 @@ class PageHandler(BaseHTTPRequestHandler):
             self.close_connection = True
         finally:
             self.server.asks(self.connection, False)
+
+    def parse_request(self) -> bool:
+        """Read the head of a request."""
+        usable = super().parse_request()
+        if usable and self.server.gate.knows(self.headers):
+            self.server.has_shown_token(self.connection)
+        return usable
 
     def do_GET(self) -> None:
         """Send a file of the page, or what is only looked at."""
@@ -296,6 +322,12 @@ class PageHandler(BaseHTTPRequestHandler):
         view = memoryview(content)
         for start in range(0, len(view), PART_BYTES):
             self.wfile.write(view[start : start + PART_BYTES])
+
+
+def _hang_up(connection: socket.socket) -> None:
+    """Close a connection from another thread than the one that answers it, which thus ends."""
+    with contextlib.suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)
 
 
 def _tls(certificate: Path, key: Path) -> ssl.SSLContext:

@@ -26,6 +26,13 @@ def headers(**values: str) -> "Message[str, str]":
         ("localhost:8092", "127.0.0.1", 421),
         ("localhost.evil.example:8091", "127.0.0.1", 421),
         ("evil.example", "127.0.0.1", 421),
+        ("127.0.0.1:8092", "127.0.0.1", 421),
+        ("127.0.0.1:8091@evil.example", "127.0.0.1", 421),
+        ("127.0.0.1:8091,evil.example", "127.0.0.1", 421),
+        ("127.0.0.1", "127.0.0.1", 421),
+        ("[::2]:8091", "::2", None),
+        ("::2:8091", "::2", 421),
+        ("[::2]:8091@evil.example", "::2", 421),
         ("", "127.0.0.1", 421),
     ],
 )
@@ -59,7 +66,9 @@ def test_a_server_for_all_is_known_by_its_number_and_its_own_name(monkeypatch):
     for host in ("10.1.2.3:8091", "station7:8091"):
         known = headers(Host=host, Origin=f"https://{host}")
         assert gate.refusal(known, "10.1.2.3", True) is None
-    assert gate.refusal(headers(Host="10.9.9.9:8091"), "10.1.2.3", True) is not None
+    assert gate_for("0.0.0.0", 443, True, None).refusal(headers(Host="10.1.2.3"), "10.1.2.3", True) is None
+    for host in ("10.9.9.9:8091", "10.1.2.3:8092", "10.1.2.3", "10.1.2.3:8091@evil.example"):
+        assert gate.refusal(headers(Host=host), "10.1.2.3", True) is not None
     assert gate.refusal(headers(Host="evil.example:8091"), "10.1.2.3", True) is not None
 
 
