@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..errors import SegWithUError
 from ..processor import usable_cores
 from .request import ClusterError, ClusterRequest
 from .siblings import meeting_folder
@@ -47,6 +48,7 @@ class Connection:
         cluster: ours; None at a scheduler of others.
         request: what was asked for.
         say: prints a note.
+        address: of the scheduler.
     """
 
     client: Any
@@ -54,12 +56,23 @@ class Connection:
     request: ClusterRequest
     say: Say
     _folder: Path | None = None
-    _children: list[Any] = field(default_factory=list)
+    address: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Keep the address: a client that lost its scheduler no longer knows it."""
+        self.address = str(self.client.scheduler.address)
 
     @property
     def where(self) -> str:
         """The scheduler, in words."""
-        return f"the scheduler at {self.client.scheduler.address}"
+        return f"the scheduler at {self.address}"
+
+    def gone(self) -> ClusterError:
+        """Return the error that says that the scheduler is lost."""
+        return ClusterError(
+            f"{self.where[0].upper()}{self.where[1:]} is gone: start it again, and this run with --resume.",
+            "scheduler-gone",
+        )
 
     @property
     def is_local(self) -> bool:
@@ -94,7 +107,7 @@ class Connection:
         """Say what is known of workers that do not come, and where to look."""
         queue = self.request.job_queue
         if queue is None:
-            return f"start one with 'dask worker {self.client.scheduler.address} --nthreads 1', or wait."
+            return f"start one with 'dask worker {self.address} --nthreads 1', or wait."
         look = {"slurm": "squeue", "pbs": "qstat", "lsf": "bjobs", "sge": "qstat"}[queue]
         with contextlib.suppress(Exception):
             asked = len(self.cluster.worker_spec)
@@ -180,8 +193,11 @@ def connect(request: ClusterRequest, shared: Path, say: Say) -> Iterator[Connect
         connection = _connected(request, shared, say)
         try:
             yield connection
-        except BaseException:
+        except BaseException as error:
+            lost = connection.client.status == "closed"  # asked before we close it ourselves
             connection.close(at_once=True)
+            if lost and isinstance(error, Exception) and not isinstance(error, SegWithUError):
+                raise connection.gone() from error  # whatever was asked of the closed client
             raise
         connection.close()
 
@@ -202,21 +218,33 @@ def _local(request: ClusterRequest, say: Say) -> Connection:
     security = _own_security()
     threads = request.threads or max(1, usable_cores() // workers)
     folder = Path(tempfile.mkdtemp(prefix="segwithu-cluster-"))
-    cluster = LocalCluster(
-        n_workers=workers,
-        threads_per_worker=1,
-        processes=True,
-        host=LOCAL,
-        protocol="tcp://" if security is None else "tls://",
-        security=security,
-        dashboard_address=f"{LOCAL}:0",
-        worker_dashboard_address=None,
-        memory_limit=0,
-        local_directory=str(folder),
-        silence_logs=logging.CRITICAL,
-        env={"OMP_NUM_THREADS": str(threads)},
-    )
-    client = Client(cluster, security=security, set_as_default=False)
+    try:
+        cluster = LocalCluster(
+            n_workers=workers,
+            threads_per_worker=1,
+            processes=True,
+            host=LOCAL,
+            protocol="tcp://" if security is None else "tls://",
+            security=security,
+            dashboard_address=f"{LOCAL}:0",
+            worker_dashboard_address=None,
+            memory_limit=0,
+            local_directory=str(folder),
+            silence_logs=logging.CRITICAL,
+            env={"OMP_NUM_THREADS": str(threads)},
+        )
+        client = Client(cluster, security=security, set_as_default=False)
+    except BaseException as error:
+        _kill(_descendants())
+        shutil.rmtree(folder, ignore_errors=True)
+        if not isinstance(error, Exception):
+            raise
+        reason = " ".join(str(error).split()).removesuffix(".") or type(error).__name__
+        raise ClusterError(
+            f"The {workers} workers could not be started here ({reason[:300]}): see what ended one, such as a lack of "
+            "memory, give fewer --workers, or try again.",
+            "workers-not-started",
+        ) from error
     return Connection(client, cluster, request, say, folder)
 
 

@@ -235,10 +235,7 @@ class TaskRun:
             self.workers = 0
         lost = self._client.status == "closed" or now - self._seen > LOST_AFTER_S
         if self._client.status != "running" and lost:
-            raise ClusterError(
-                f"{self._connection.where[0].upper()}{self._connection.where[1:]} is gone: start it again, and this "
-                "run with --resume."
-            )
+            raise self._connection.gone()
         if now - self._said >= SAY_EVERY_S:
             self._said = now
             silent = f"{(now - self._seen) / 60:.0f} min"

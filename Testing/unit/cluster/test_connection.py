@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from SegWithUCore.cluster import connection as module
-from SegWithUCore.cluster.connection import Connection, _is_loopback
+from SegWithUCore.cluster.connection import Connection, _is_loopback, connect
 from SegWithUCore.cluster.request import ClusterError, ClusterRequest
-from SegWithUCore.errors import UsageError
+from SegWithUCore.errors import InputError, UsageError
 
 
 class EnoughError(Exception):
@@ -40,6 +40,57 @@ def test_a_worker_that_never_comes_is_said_again_and_again(monkeypatch: pytest.M
     local = Connection(client, cluster, ClusterRequest(2), said.append)
     with pytest.raises(ClusterError, match="Only 0 of 2 workers started"):
         local.wait_for_workers(2, lambda: None)
+
+
+@pytest.mark.parametrize("asks", ["the address", "the client"])
+def test_a_scheduler_that_is_killed_is_named(asks: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Dask closes the client, which then knows no address and refuses every question in words of its own."""
+
+    class LostClient(SimpleNamespace):
+        def nthreads(self) -> dict[str, int]:
+            raise RuntimeError("Client is closed. Can't send update-graph message.")
+
+    client: Any = LostClient(status="running", scheduler=SimpleNamespace(address="tcp://host:8786"))
+    request = ClusterRequest(scheduler="tcp://host:8786")
+    found = Connection(client, None, request, print)
+    monkeypatch.setattr(module, "_connected", lambda *_: found)
+    with pytest.raises(ClusterError) as error, connect(request, tmp_path, print):
+        client.status, client.scheduler = "closed", None
+        if asks == "the address":
+            raise found.gone()
+        found.workers()
+    assert error.value.code == "scheduler-gone"
+    assert "tcp://host:8786" in str(error.value)
+
+
+def test_an_error_of_the_run_stays_what_it_is_where_the_scheduler_is_lost_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client: Any = SimpleNamespace(status="closed", scheduler=SimpleNamespace(address="tcp://host:8786"))
+    request = ClusterRequest(scheduler="tcp://host:8786")
+    monkeypatch.setattr(module, "_connected", lambda *_: Connection(client, None, request, print))
+    with pytest.raises(InputError, match="damaged"), connect(request, tmp_path, print):
+        raise InputError("a.nii.gz is damaged.")
+
+
+@pytest.mark.parametrize("error", [RuntimeError("Nanny failed to start."), TimeoutError(), KeyboardInterrupt()])
+def test_workers_that_die_while_they_start_leave_no_folder(
+    error: BaseException, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    distributed = pytest.importorskip("distributed")
+
+    def fails(**_options: object) -> None:
+        assert list(tmp_path.glob("segwithu-cluster-*")), "nothing to clean up"
+        raise error
+
+    monkeypatch.setattr(distributed, "LocalCluster", fails)
+    monkeypatch.setattr(module.tempfile, "tempdir", str(tmp_path))
+    expected = ClusterError if isinstance(error, Exception) else KeyboardInterrupt
+    with pytest.raises(expected) as raised, connect(ClusterRequest(2), tmp_path, print):
+        pytest.fail("it went to work")
+    if isinstance(raised.value, ClusterError):
+        assert raised.value.code == "workers-not-started"
+    assert not any(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
