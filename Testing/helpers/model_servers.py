@@ -187,6 +187,8 @@ FAULTS: dict[str, Fault] = {
     "login": lambda _h, _n, _start: _Reply(200, b"<html>log in</html>", {"Content-Type": "text/html; charset=utf-8"}),
     "redirect": lambda h, _n, _start: _Reply(302, b"", {"Location": f"{h.server.elsewhere}/good"}),
     "downgrade": lambda _h, _n, _start: _Reply(302, b"", {"Location": "http://example.org/file"}),
+    "to-no-address": lambda _h, _n, _start: _Reply(302, b"", {"Location": "http://["}),
+    "to-no-port": lambda _h, _n, _start: _Reply(302, b"", {"Location": "http://127.0.0.1:99999/f"}),
     "loop": lambda _h, _n, _start: _Reply(302, b"", {"Location": "/loop"}),
     "hash": lambda _h, _n, start: _served(start, content=CONTENT[:-1] + bytes([CONTENT[-1] ^ 1])),
     "length": lambda _h, _n, start: _served(start, content=CONTENT[:-10]),

@@ -18,6 +18,7 @@ from requests.auth import AuthBase
 from .. import __version__
 from ..errors import InputError
 from .partial_file import DownloadError
+from .store_registry import parsed_address
 
 TOKENS_VARIABLE = "SEGWITHU_TOKENS"
 _LOCAL_HOSTS = {"127.0.0.1", "localhost", "::1"}
@@ -54,12 +55,20 @@ def tokens_of_environment() -> dict[str, str]:
 
 def new_session() -> requests.Session:
     """Open a session that trusts what the system trusts and asks for files as they are."""
-    session = requests.Session()
+    session = _Session()
     # requests asks for gzip by itself: lengths and ranges would then not be the file's
     session.headers.update({"Accept-Encoding": "identity", "User-Agent": f"segwithu-slicer/{__version__}"})
     for scheme in ("https://", "http://"):
         session.mount(scheme, _SystemCertificates(max_retries=0))
     return session
+
+
+class _Session(requests.Session):
+    """Leaves redirects to `Downloader`, also those that lead to no address, which parsing would raise for."""
+
+    def get_redirect_target(self, resp: requests.Response) -> str | None:
+        """Say that there is none."""
+        return None
 
 
 class _SystemCertificates(HTTPAdapter):
@@ -99,18 +108,20 @@ def host_of(parts: SplitResult) -> str:
     return host if parts.port in (None, usual) else f"{host}:{parts.port}"
 
 
-def checked_address(url: str, begun: SplitResult) -> SplitResult:
+def checked_address(url: str, begun: str) -> SplitResult:
     """Refuse addresses that are not to be asked.
 
+    Args:
+        begun: the address that was asked first.
+
     Raises:
-        DownloadError: plain http (but to this computer, if one began there), or with a password in it.
+        DownloadError: no address, plain http (but to this computer, if one began there), or with a password in it.
     """
     try:
-        parts = urlsplit(url)
-        host_of(parts)  # raises for ports that are none
-    except ValueError as error:
-        raise DownloadError(f"The registry names an address that is none ({error}): ask whoever keeps it.") from error
-    plain = parts.scheme == "http" and parts.hostname in _LOCAL_HOSTS and begun.scheme == "http"
+        parts = parsed_address(url)
+    except InputError as error:
+        raise DownloadError(str(error)) from error
+    plain = parts.scheme == "http" and parts.hostname in _LOCAL_HOSTS and begun.lower().startswith("http:")
     if (parts.scheme != "https" and not plain) or not parts.hostname:
         raise DownloadError(f"{parts.scheme}://{host_of(parts)} is not encrypted: models come over https only.")
     if parts.username or parts.password:

@@ -128,9 +128,9 @@ class Downloader:
 
     def _get(self, url: str, headers: Mapping[str, str]) -> requests.Response:
         """Ask for `url`, following redirects by our own rules: never to plain http, no token to another host."""
-        asked, begun = url, urlsplit(url)
+        asked = url
         for _ in range(REDIRECTS):
-            parts = checked_address(asked, begun)
+            parts = checked_address(asked, url)
             token = self._tokens.get(host_of(parts))
             answer = self._session.get(
                 asked,
@@ -142,8 +142,12 @@ class Downloader:
             )
             if answer.status_code not in (301, 302, 303, 307, 308):
                 return answer
-            asked = urljoin(asked, answer.headers.get("Location", ""))
             answer.close()
+            location = answer.headers.get("Location", "")
+            try:
+                asked = urljoin(asked, location)
+            except ValueError:
+                asked = location  # no address, so it is refused next
         raise DownloadError(f"{shown_url(url)} is redirected again and again: ask whoever keeps that server.")
 
     def _patiently(self, url: str, attempt: Callable[[], Any], size: Callable[[], int]) -> Any:

@@ -123,7 +123,11 @@ def check_needs(entry: ModelEntry) -> None:
     try:
         fits = SpecifierSet(entry.needs).contains(__version__, prereleases=True)
     except InvalidSpecifier:
-        raise InputError(f"The registry says that {entry.key} needs segwithu {entry.needs!r}, which is none.") from None
+        raise InputError(
+            f"The registry says that {entry.key} needs segwithu {entry.needs!r}, which names no versions: choose "
+            "another version of the model, or tell the people who keep the registry.",
+            "invalid-needs",
+        ) from None
     if not fits:
         raise InputError(f"{entry.key} needs segwithu {entry.needs}, this is {__version__}: update the program first.")
 

@@ -7,11 +7,12 @@ A registry is a file `models.json` on a server or in a folder. Three are read, i
 
 import hashlib
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 from urllib.request import url2pathname
 
 from ..atomic_files import atomic_file
@@ -89,19 +90,40 @@ class KnownRegistries:
 
 def is_address(place: str) -> bool:
     """Whether a place is a server's address rather than a folder."""
-    return urlsplit(place).scheme.lower() in ("http", "https")
+    return place.lower().startswith(("http:", "https:"))
+
+
+def parsed_address(text: str) -> SplitResult:
+    """Take an address apart.
+
+    Raises:
+        InputError: it is none. What may be secret in it is not repeated: user, password and query.
+    """
+    try:
+        parts = urlsplit(text)
+        host, _port = (parts.hostname or "").encode("idna"), parts.port  # both raise for what no network knows
+        if parts.scheme in ("http", "https") and not host:
+            raise ValueError("no host")
+    except ValueError as error:
+        shown = re.sub(r"//.*@", "//", text.partition("?")[0])[:100]
+        raise InputError(
+            f"'{shown}' is no address, by its host or port: correct it in --from or {REGISTRY_VARIABLE}, or tell the "
+            "people who keep the server or registry that names it.",
+            "invalid-address",
+        ) from error
+    return parts
 
 
 def as_folder(place: str) -> Path:
     """Return the folder that a text names; it may be a `file://` address."""
     if place.lower().startswith("file:"):
-        return Path(url2pathname(unquote(urlsplit(place).path)))
+        return Path(url2pathname(unquote(parsed_address(place).path)))
     return Path(place).expanduser()
 
 
 def registry_address(place: str) -> str:
     """Return the address of the file `models.json` at an address, which may name the folder or the file itself."""
-    parts = urlsplit(place)
+    parts = parsed_address(place)
     if parts.path.endswith(".json"):
         return place
     return parts._replace(path=f"{parts.path.rstrip('/')}/{REGISTRY_FILE}").geturl()

@@ -185,6 +185,25 @@ def test_addresses_that_are_never_asked(url: str, target: Path, monkeypatch: pyt
     assert "u:p" not in str(raised.value)
 
 
+@pytest.mark.parametrize(
+    "url",
+    ["http://[", "https://u:s3cret@[", "https://h:99999/f", "https://h:x/f", f"https://{'a' * 300}.org/f", "https://"],
+)
+def test_what_is_no_address_is_refused_and_tells_no_password(url: str, target: Path) -> None:
+    with pytest.raises(DownloadError) as raised:
+        Downloader({}).download(url, WANTED, target)
+    assert raised.value.code == "invalid-address"
+    assert "s3cret" not in str(raised.value)
+
+
+@pytest.mark.parametrize("fault", ["to-no-address", "to-no-port"])
+def test_a_redirect_to_what_is_no_address_is_refused(fault: str, server: ModelServer, target: Path) -> None:
+    with pytest.raises(DownloadError) as raised:
+        fetch(server, fault, target)
+    assert raised.value.code == "invalid-address"
+    assert not target.exists()
+
+
 def test_nobody_there(target: Path) -> None:
     with running(ModelServer(FaultyHandler)) as gone:
         pass

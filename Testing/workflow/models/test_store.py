@@ -25,6 +25,7 @@ from segwithu_command import (
     finished,
     one_sentence,
     real_image,
+    refused,
 )
 
 from SegWithUCore.inference.model import Model
@@ -127,6 +128,16 @@ def test_versions_of_one_name_are_told_apart_and_what_came_with_the_program_is_n
 def test_no_registry_is_configured(segwithu: Command) -> None:
     one_sentence(segwithu("models", "refresh"), "SEGWITHU_REGISTRY", "no public one yet")
     one_sentence(segwithu("models", "download", "liver"), "SEGWITHU_REGISTRY", code=2)
+
+
+@pytest.mark.parametrize("place", ["http://[", "https://[::1/models.json", "https://h:99999/", "file://[/models"])
+def test_a_registry_at_what_is_no_address_is_named(
+    place: str, segwithu: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused(segwithu("models", "download", "liver", "--from", place), "invalid-address", place)
+    monkeypatch.setenv("SEGWITHU_REGISTRY", place)
+    refused(segwithu("models", "refresh"), "invalid-address", place)
+    assert place in segwithu("models", "list").err
 
 
 def test_licences_without_commercial_use_are_confirmed(
@@ -286,6 +297,9 @@ def test_a_model_for_a_later_program_is_refused(segwithu: Command, server: Model
     outcome = segwithu("models", "download", "tiny")
     assert outcome.code == 1
     assert "needs segwithu >=99" in outcome.messages[-1]
+    registry["models"][0]["needs"] = {"segwithu": ">>x"}
+    (server.folder / "models.json").write_text(json.dumps(registry), encoding="utf-8")
+    refused(segwithu("models", "download", "tiny", "--from", server.folder), "invalid-needs", ">>x")
 
 
 def test_a_server_that_is_gone_costs_nothing_that_is_there(
