@@ -2,7 +2,7 @@
 
 import zlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
 
@@ -99,7 +99,7 @@ def find_images(source: str) -> list[tuple[str, tuple[Path, ...]]]:
     if not table.is_file():
         raise UsageError(f"{table} does not exist: give TABLE.csv:ROLE, or images.")
     return [
-        (row["case"], _channels(table.parent / (row.get("images") or "images"), row["case"]))
+        (row["case"], _channels(_folder(table, row, "images"), row["case"]))
         for row in _chosen(table, role)
     ]
 
@@ -144,13 +144,28 @@ def _check_name(table: Path, name: str) -> None:
 def _table_cases(table: Path, role: str) -> list[Case]:
     return [
         _case(
-            table.parent / (row.get("images") or "images"),
-            table.parent / (row.get("labels") or "labels"),
+            _folder(table, row, "images"),
+            _folder(table, row, "labels"),
             row["case"],
             row.get("patient") or None,
         )
         for row in _chosen(table, role)
     ]
+
+
+def _folder(table: Path, row: Mapping[str, str], column: str) -> Path:
+    """Return the folder that a row names in a column, or the folder of the column's name; both beside the table.
+
+    Raises:
+        InputError: no folder can be called so.
+    """
+    text = row.get(column) or column
+    problem = path_problem(text)
+    if problem:
+        raise InputError(
+            f"{table} names the folder '{text[:40]}' in the column {column}, which {problem}: correct it.", "not-a-path"
+        )
+    return table.parent / text
 
 
 def _chosen(table: Path, role: str) -> list[dict[str, str]]:
