@@ -71,9 +71,13 @@ def path_problem(text: str) -> str | None:
 
     Names that are no UTF-8 are usual on old file servers, so they pass.
     """
-    parts = Path(text.replace("\0", "")).parts
     if "\0" in text:
         return "holds a NUL character"
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError:
+        return "holds half a character (a surrogate)"
+    parts = Path(text).parts
     if any(len(os.fsencode(part)) > LONGEST_NAME_BYTES for part in parts):
         return f"has a name of more than {LONGEST_NAME_BYTES} bytes"
     if len(os.fsencode(text)) > LONGEST_PATH_BYTES:

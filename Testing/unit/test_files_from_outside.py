@@ -11,7 +11,7 @@ import pytest
 from SegWithUCore.csv_files import csv_text, read_csv, write_csv
 from SegWithUCore.errors import InputError
 from SegWithUCore.folder_entries import EntryKind, check_entries, entry_kind
-from SegWithUCore.input_files import read_bounded, regular_file
+from SegWithUCore.input_files import path_problem, read_bounded, regular_file
 from SegWithUCore.strict_json import parse_json, read_json, read_json_object, to_json
 
 
@@ -54,6 +54,14 @@ def test_an_entry_that_cannot_be_opened_is_not_taken_for_absent(tmp_path: Path) 
     with pytest.raises(InputError, match="annexed") as refusal:
         check_entries([tmp_path / name for name in ("file", "annexed", "pipe")], "images")
     assert refusal.value.code == "entries-not-openable"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="names as POSIX knows them")
+def test_what_no_file_can_be_called_is_told(tmp_path: Path) -> None:
+    for text in ("a\0b", "\ud800", "n" * 256, "ä" * 128, "a/" * 3000):
+        assert path_problem(text), text
+    for text in ("ä" * 127, "a/" * 2000, os.fsdecode(b"M\xfcller")):
+        assert path_problem(text) is None, text
 
 
 def test_a_file_above_the_limit_is_refused_with_both_sizes(tmp_path: Path) -> None:

@@ -72,14 +72,21 @@ class WindowPlan:
 
 def count_windows(shape: Sequence[int], window: Sequence[int], overlap: float = OVERLAP) -> int:
     """Count the windows that cover a volume of `shape`, both (z, y, x)."""
-    return math.prod(len(overlapping_starts(*edge, overlap)) for edge in zip(shape, window, strict=True))
+    return math.prod(_overlapping_count(*edge, overlap) for edge in zip(shape, window, strict=True))
 
 
 def overlapping_starts(size: int, window: int, overlap: float = OVERLAP) -> tuple[int, ...]:
     """First voxels of the windows along one axis: one step apart, the last one pushed back to the border."""
     last = max(0, size - window)
-    step = max(1, int(window * (1 - overlap)))
-    return tuple(min(number * step, last) for number in range(math.ceil(last / step) + 1))
+    return tuple(min(n * _step(window, overlap), last) for n in range(_overlapping_count(size, window, overlap)))
+
+
+def _step(window: int, overlap: float) -> int:
+    return max(1, int(window * (1 - overlap)))
+
+
+def _overlapping_count(size: int, window: int, overlap: float) -> int:
+    return math.ceil(max(0, size - window) / _step(window, overlap)) + 1
 
 
 def spread_starts(size: int, window: int) -> tuple[int, ...]:

@@ -10,7 +10,7 @@ import SimpleITK as sitk
 
 from ..atomic_files import one_writer
 from ..errors import InputError, UsageError
-from ..imaging.grid import VoxelGrid
+from ..imaging.grid import VoxelGrid, check_geometry, times
 from ..imaging.header_peek import FileGrid, claim_on_form, one_of_forms
 from ..imaging.reader_process import ReaderProcess
 from ..imaging.roi import RegionOfInterest, voxel_box
@@ -33,6 +33,8 @@ from ..progress import Progress
 from ..strict_json import MAXIMUM_BYTES
 from .protocol import Request
 
+LONGEST_AXIS = 1_000_000
+"""Voxels along one axis of the grid in a request: more than any image has."""
 UNKNOWN_VOXEL_BYTES = 4
 """Of a volume that is not in a file yet."""
 
@@ -254,12 +256,26 @@ def _claimed(request: Request, reader: ReaderProcess) -> FileGrid:
 
 
 def _requested_grid(request: Request) -> VoxelGrid:
-    """Read the "grid" of a request, which has the fields of the grid in `case.json`."""
+    """Read the "grid" of a request, which has the fields of the grid in `case.json`.
+
+    Raises:
+        UsageError: it is no grid that an image could have.
+    """
     grid: Mapping[str, Any] = request.fields.get("grid") or {}
-    i, j, k = (max(1, int(n)) for n in request.numbers("size_ijk", grid, 3))
+    size = request.numbers("size_ijk", grid, 3)
+    if not all(n == int(n) <= LONGEST_AXIS for n in size):
+        raise UsageError(
+            f"The grid of the request has the size {times(size)}: give whole numbers of up to {LONGEST_AXIS} voxels.",
+            "unusable-size",
+        )
+    i, j, k = (int(n) for n in size)
     spacing = request.numbers("spacing_mm", grid, 3)
     origin = request.numbers("origin_lps_mm", grid, 3) if "origin_lps_mm" in grid else (0.0,) * 3
     direction = request.numbers("direction_lps", grid, 9) if "direction_lps" in grid else np.eye(3).ravel().tolist()
+    try:
+        check_geometry(Path("The grid of the request"), size, spacing, origin, np.reshape(direction, (3, 3)))
+    except InputError as error:
+        raise UsageError(str(error), "unusable-grid") from error
     return VoxelGrid((i, j, k), tuple(spacing), tuple(origin), tuple(direction))
 
 

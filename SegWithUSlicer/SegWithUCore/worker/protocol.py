@@ -11,6 +11,7 @@ from typing import Any, BinaryIO
 
 from ..atomic_files import TEMPORARY_PREFIX, sweep_leftovers
 from ..errors import InputError, UsageError
+from ..input_files import path_problem
 from ..processes import take_standard_streams
 from ..strict_json import parse_json
 
@@ -48,8 +49,11 @@ class Request:
             UsageError: missing (without `default`) or of another kind.
         """
         value = self.fields.get(name, default)
-        if not isinstance(value, str) or not value or "\0" in value:
-            raise UsageError(f"The request '{self.kind}' has {name} = {_short(value)}: give a text.")
+        if not _is_path(value):
+            raise UsageError(
+                f"The request '{self.kind}' has {name} = {_short(value)}: give a text that can be a name.",
+                "unusable-text",
+            )
         return value
 
     def flag(self, name: str) -> bool:
@@ -65,7 +69,8 @@ class Request:
         value = self.fields.get(name)
         if not isinstance(value, list) or not value or not all(_is_path(path) for path in value):
             raise UsageError(
-                f"The request '{self.kind}' has {name} = {_short(value)}: give a list with a path per channel."
+                f"The request '{self.kind}' has {name} = {_short(value)}: give a list with a path per channel.",
+                "unusable-paths",
             )
         return [Path(path) for path in value]
 
@@ -98,7 +103,7 @@ def _finite(value: Any) -> Any:
 
 
 def _is_path(value: Any) -> bool:
-    return isinstance(value, str) and bool(value) and "\0" not in value
+    return isinstance(value, str) and bool(value) and path_problem(value) is None
 
 
 def _is_number(value: Any) -> bool:

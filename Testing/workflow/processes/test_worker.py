@@ -12,6 +12,7 @@ import SimpleITK as sitk
 from repository import ROOT
 from worker_parent import ON_LINUX, REGION, SAMPLE, Parent, segment_request
 
+from SegWithUCore.errors import code_of
 from SegWithUCore.imaging.roi import RegionOfInterest, voxel_box
 from SegWithUCore.imaging.volume import grid_facts, read_image
 from SegWithUCore.inference.image_features import image_features
@@ -132,6 +133,48 @@ def test_bad_request_gives_one_error_and_the_worker_stays(
     assert answer["details"] is None
     assert not any(tmp_path.iterdir())
     assert warm.ask({"request": "warm", "id": 2, "model": "hippocampus", "device": "cpu"})["event"] == "warmed"
+
+
+GRID = {"size_ijk": [35, 51, 35], "spacing_mm": [1, 1, 1]}
+
+
+@pytest.mark.parametrize(
+    ("grid", "code"),
+    [
+        ({"size_ijk": [1e30, 5, 5]}, "unusable-size"),
+        ({"size_ijk": [10**18, 5, 5]}, "unusable-size"),
+        ({"size_ijk": [1.5, 5, 5]}, "unusable-size"),
+        ({"size_ijk": [0, 5, 5]}, "unusable-grid"),
+        ({"spacing_mm": [0, 1, 1]}, "unusable-grid"),
+        ({"direction_lps": [0] * 9}, "unusable-grid"),
+        ({"direction_lps": [1, 0, 0, 1, 0, 0, 0, 0, 1]}, "unusable-grid"),
+        ({"origin_lps_mm": [1e308, 0, 0]}, "unusable-grid"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["predict_cost", "fingerprint"])
+def test_a_grid_that_no_image_has_is_refused_at_once(warm: Parent, kind: str, grid: dict[str, Any], code: str) -> None:
+    answer = warm.ask({"request": kind, "id": 1, "model": "hippocampus", "grid": {**GRID, **grid}})
+    assert (answer["event"], answer["kind"], code_of(answer["text"])) == ("error", "usage", code)
+
+
+def test_a_huge_grid_has_a_predicted_cost(warm: Parent) -> None:
+    answer = warm.ask({"request": "predict_cost", "model": "hippocampus", "grid": {**GRID, "size_ijk": [10**6] * 3}})
+    assert answer["event"] == "predicted" and answer["not_enough_memory"]
+
+
+@pytest.mark.parametrize("text", ["\ud800", "/tmp/\ud800x", "n" * 5000], ids=["surrogate", "in a path", "long"])
+@pytest.mark.parametrize("field", ["model", "head", "name", "target", "device", "engine", "form", "files"])
+def test_a_text_that_can_be_no_name_is_refused(warm: Parent, tmp_path: Path, field: str, text: str) -> None:
+    value = [text] if field == "files" else text
+    asked = [{**segment_request(tmp_path / "case", "bad"), "engine": "auto", field: value}]
+    if field in ("model", "head", "device", "engine"):
+        asked.append({"request": "check", "id": "bad", "model": "hippocampus", field: value})
+    for request in asked:
+        answer = warm.ask(json.dumps(request))  # with escapes, for half a character has no UTF-8
+        code = code_of(answer["text"])
+        assert (answer["event"], answer["id"], answer["kind"]) == ("error", "bad", "usage")
+        assert code == ("unusable-paths" if field == "files" else "unusable-text")
+    assert not any(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("line", ["this is no JSON", "[1, 2]", '{"id": 3}', '{"request": 7}'])
