@@ -228,7 +228,7 @@ class OpenReviews:
         except InputError as error:
             raise RefusalError(409, {"kind": "damaged", "error": str(error)}) from error
         if review.log.trouble is not None:
-            sentence = str(review.log.trouble)
+            sentence = _not_writable(review)
             review.log.abandon()
             raise RefusalError(423, {"kind": "not_writable", "error": sentence, "who": "", "since": "",
                                      **_read_only(case, asked.reviewer)})  # fmt: skip
@@ -282,6 +282,17 @@ def _in_use(case: PageCase, reviewer: str, error: LogInUseError) -> dict[str, An
     lines = _lines_there(case, reviewer)
     facts = {"kind": "in_use", "error": str(error), "who": error.who, "since": since_when(lines)}
     return {**facts, **_read_only(case, reviewer)}
+
+
+def _not_writable(review: OpenReview) -> str:
+    """Say why a review is not opened: nothing of it is kept in memory, as the log's own sentence says."""
+    cause = None if review.log.trouble is None else review.log.trouble.__cause__
+    if not isinstance(cause, OSError):
+        return str(review.log.trouble)
+    return (
+        f"Cannot write {review.log.path} ({cause.strerror or cause}): the case is shown without taking verdicts, until "
+        "the folder is writable or has space and the case is opened again."
+    )
 
 
 def _lines_there(case: PageCase, reviewer: str) -> ParsedLog | None:

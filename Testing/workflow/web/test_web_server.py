@@ -387,6 +387,8 @@ def test_a_case_that_cannot_be_written_to_is_shown_and_takes_no_verdicts(cases):
         id_ = client.case_id(NAME)
         status, answer = client.post(f"/api/cases/{id_}/open", {"reviewer": "Ana"})
         assert (status, answer["kind"], answer["read_only"], answer["lines"]) == (423, "not_writable", True, [])
+        assert str(cases / NAME / "review.Ana.jsonl") in answer["error"]
+        assert "memory" not in answer["error"], "nothing is kept"
         assert len(answer["regions"]) == len(client.get(f"/api/cases/{id_}")["regions"])
         assert client.open(id_, "Bob").opened["lines"]
 
