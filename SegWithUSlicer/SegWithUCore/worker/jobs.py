@@ -273,7 +273,7 @@ def _requested_grid(request: Request) -> VoxelGrid:
     origin = request.numbers("origin_lps_mm", grid, 3) if "origin_lps_mm" in grid else (0.0,) * 3
     direction = request.numbers("direction_lps", grid, 9) if "direction_lps" in grid else np.eye(3).ravel().tolist()
     try:
-        check_geometry(Path("The grid of the request"), size, spacing, origin, np.reshape(direction, (3, 3)))
+        check_geometry(Path("The grid of the request"), (i, j, k), spacing, origin, np.reshape(direction, (3, 3)))
     except InputError as error:
         raise UsageError(str(error), "unusable-grid") from error
     return VoxelGrid((i, j, k), tuple(spacing), tuple(origin), tuple(direction))
