@@ -103,6 +103,7 @@ def one_writer(target: Path, overwrite: bool = False) -> Iterator[None]:
     """
     _check_absent(target, overwrite)
     with _os_errors_named(target):
+        made = [folder for folder in target.parents if not folder.exists()]
         _prepare_parent(target)
         name = hashlib.sha256(target.name.encode(errors="surrogatepass")).hexdigest()[:16]
         path = target.parent.resolve() / f"{TEMPORARY_PREFIX}lock-{name}"
@@ -117,6 +118,9 @@ def one_writer(target: Path, overwrite: bool = False) -> Iterator[None]:
     finally:
         lock.release()
         _unfinished.discard(path)
+        for folder in made:
+            with contextlib.suppress(OSError):  # it holds the target, or what others made
+                folder.rmdir()
 
 
 def _check_absent(target: Path, overwrite: bool) -> None:

@@ -5,9 +5,11 @@ import os
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..atomic_files import one_writer
 from ..errors import InputError, OutputError, UsageError
 from ..failures import failure_sentence
 from ..imaging.plain_names import is_plain, plain_name
@@ -154,7 +156,8 @@ def _run(options: argparse.Namespace, console: Console, reader: "InputReader") -
     if options.dry_run:
         return _forecast(jobs, failures, bundle, options, console, reader)
     if len(jobs) + len(failures) == 1 and part is None and not options.resume and request is None:
-        return _segment(jobs, failures, bundle, options, console, reader)
+        with one_writer(jobs[0].target, overwrite=True) if jobs else nullcontext():  # what is there, `_make` looks for
+            return _segment(jobs, failures, bundle, options, console, reader)
     with RunLock.take(options.output, part, options.resume, options.take_over) as lock:
         return _segment(jobs, failures, bundle, options, console, reader, lock, request)
 

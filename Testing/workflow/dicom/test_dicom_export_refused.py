@@ -102,7 +102,8 @@ def test_a_killed_export_leaves_nothing_that_the_next_one_does_not_sweep(dicom_c
     process.kill()
     process.wait()
     process.communicate()
-    assert [path.name.startswith(TEMPORARY_PREFIX) for path in tmp_path.iterdir()] == [True]
+    left = [path.name for path in tmp_path.iterdir()]
+    assert left and all(name.startswith(TEMPORARY_PREFIX) for name in left), f"not hidden: {left}"
     assert main([str(argument) for argument in call]) == 0
     assert [path.name for path in tmp_path.iterdir()] == ["sent"]
     assert len(entries(tmp_path / "sent")) == 3 * 3

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from exchanged_cases import CASES
 from held_command import held_command
-from segwithu_command import Command, entries, refused
+from segwithu_command import Command, entries, real_image, refused
 
 from SegWithUCore.atomic_files import TEMPORARY_PREFIX
 
@@ -78,6 +78,14 @@ def test_the_lock_of_a_process_that_was_ended_holds_nobody_up(
     assert number == signal.SIGKILL or entries(tmp_path) == []
     assert segwithu(*call).code == 0
     assert not [name for name in entries(tmp_path) if TEMPORARY_PREFIX in name]
+
+
+def test_a_single_case_has_one_writer_too(data_folder: Path, tiny: Path, tmp_path: Path, segwithu: Command) -> None:
+    call = ["segment", real_image(data_folder), "--model", tiny, "--output", tmp_path / "out"]
+    with held_command("SegWithUCore.cli.segment._segment", *call) as first:
+        refused(segwithu(*call), "target-in-use", tmp_path / "out" / "hippocampus_001")
+        assert first.go_on().code == 0
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["hippocampus_001"]
 
 
 @pytest.mark.parametrize(
