@@ -144,11 +144,7 @@ def export_cases(
 
 @contextlib.contextmanager
 def export_folder(output: Path, found: Exported, aliases: Aliases) -> Iterator[Path]:
-    """Yield a folder that becomes the export, together with its file of names if it has one, or not at all.
-
-    Raises:
-        OutputError: one of the two exists, another process makes it, or it cannot be written.
-    """
+    """Yield a folder that becomes the export, together with its file of names, or neither; raises as they do."""
     with contextlib.ExitStack() as undo:
         with atomic_folder(output) as work:
             yield work
