@@ -98,10 +98,7 @@ def find_images(source: str) -> list[tuple[str, tuple[Path, ...]]]:
     table = Path(place)
     if not table.is_file():
         raise UsageError(f"{table} does not exist: give TABLE.csv:ROLE, or images.")
-    return [
-        (row["case"], _channels(_folder(table, row, "images"), row["case"]))
-        for row in _chosen(table, role)
-    ]
+    return [(row["case"], _channels(_folder(table, row, "images"), row["case"])) for row in _chosen(table, role)]
 
 
 def roles_of(table: Path) -> list[str]:
