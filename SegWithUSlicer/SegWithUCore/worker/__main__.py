@@ -89,7 +89,8 @@ class Worker:
     def _done(self, request: Request) -> dict[str, Any]:
         if request.kind == "check":
             for name in ("model", "head", "device", "engine"):
-                request.text(name, request.fields.get(name) or "auto")  # refuses what can be no name
+                if request.fields.get(name):  # empty: the default
+                    request.text(name)  # refuses what cannot be a name
             return {"event": "checked", **check(request.fields)}
         if request.kind not in ("warm", "predict_cost", "fingerprint", "segment"):
             raise UsageError(f"There is no request '{request.kind}': parent and worker are of different versions.")
