@@ -12,6 +12,7 @@ import SimpleITK as sitk
 from dicom_phantoms import packed, write_series
 from fuzz import Maker, Try
 from fuzz_images import CASE, facts_of, same_image
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.uid import generate_uid
 
@@ -67,6 +68,18 @@ def _edit(path: Path, change: Callable[[Dataset], None]) -> None:
     dataset.save_as(path, enforce_file_format=False)
 
 
+def set_raw(path: Path, keyword: str, value: str | list[str]) -> None:
+    """Write a value as it stands, whatever its type of value allows."""
+    text = "\\".join(value) if isinstance(value, list) else value
+    dataset = pydicom.dcmread(path, force=True)
+    tag = pydicom.tag.Tag(pydicom.datadict.tag_for_keyword(keyword))
+    data = text.encode()
+    data += b" " * (len(data) % 2)
+    kind = pydicom.datadict.dictionary_VR(tag)
+    dataset._dict[tag] = RawDataElement(tag, kind, len(data), data, 0, False, True)
+    dataset.save_as(path, enforce_file_format=False)
+
+
 def _pixels(rng: random.Random, files: list[Path], many: int) -> str:
     """Pixel data shorter or longer than the header says."""
     share = rng.choice([0.0, 0.25, 0.5, 0.8, 0.98, 1.02, 2.0])
@@ -117,23 +130,11 @@ def _tag(rng: random.Random, files: list[Path], many: int) -> str:
         )
         dataset[keyword] = element
 
-    def raw(path: Path) -> None:
-        text = "\\".join(value) if isinstance(value, list) else value
-        dataset = pydicom.dcmread(path, force=True)
-        tag = pydicom.datadict.tag_for_keyword(keyword)
-        data = text.encode() + b" " * (len(text) % 2)
-        from pydicom.dataelem import RawDataElement
-
-        dataset._dict[pydicom.tag.Tag(tag)] = RawDataElement(
-            pydicom.tag.Tag(tag), pydicom.datadict.dictionary_VR(tag), len(data), data, 0, False, True
-        )
-        dataset.save_as(path, enforce_file_format=False)
-
     for path in files[:many]:
         if isinstance(value, int):
             _edit(path, change)
         else:
-            raw(path)
+            set_raw(path, keyword, value)
     return f"{keyword} = {value} in {many} slices"
 
 
