@@ -258,7 +258,8 @@ def _is_clear(one: Try, ended: Ended) -> bool:
         return False
     if any(re.search(r"[Uu]nexpected [A-Z]|\x1b", sentence) for sentence in ended.errors):
         return False
-    own = [sentence for sentence in ended.errors if not re.match(r"\d+ of \d+ cases failed", sentence)]
+    own = [sentence for sentence in ended.errors if not re.match(r"\d+ of \d+ cases (failed|cannot be used)", sentence)]
+    own = own or [str(event["text"]) for event in ended.events if event.get("event") == "note"][: one.errors]
     named = [sentence for sentence in own if any(name in sentence for name in one.names)]
     return 0 < len(own) <= one.errors and len(named) == len(own)
 

@@ -66,9 +66,9 @@ def volume() -> sitk.Image:
 def prepare(data: Path, folder: Path) -> Maker:
     """Read an ordinary series, for the remarks that it gets."""
     folder.mkdir(parents=True)
-    write_series(volume(), folder / "series", change=_of("MR"))
+    write_series(volume(), folder / "series", change=of_modality("MR"))
     control = run_command(["check", str(folder / "series"), "--json"], 120, folder)
-    if not _whole(control)([control]):
+    if not accepts_whole(control)([control]):
         raise RuntimeError(f"The ordinary series is not read: {control.out}")
 
     def make(rng: random.Random, work: Path) -> Try:
@@ -76,13 +76,13 @@ def prepare(data: Path, folder: Path) -> Maker:
         ways = [_mixed] * 8 + [_varied] * 4 + [_rescaled] * 3 + [_mosaic, _missing, _odd_number, _second_acquisition]
         what, more = rng.choice(ways)(rng, series)
         names = [series.name, *(path.name for path in series.iterdir())]
-        accepts = _whole(control) if more.pop("accepts_voxels", True) else said_more(control)
+        accepts = accepts_whole(control) if more.pop("accepts_voxels", True) else said_more(control)
         return Try("contrasts", what, [["check", str(series), "--json"]], names, accepts, **more)
 
     return make
 
 
-def _whole(control: Ended) -> Callable[[Sequence[Ended]], bool]:
+def accepts_whole(control: Ended) -> Callable[[Sequence[Ended]], bool]:
     """Accept the voxels and the grid that were written, or a remark that the ordinary series does not get."""
     image = volume()
     digest = hashlib.sha256(sitk.GetArrayFromImage(image).astype("<f4").tobytes()).hexdigest()
@@ -99,7 +99,7 @@ def _whole(control: Ended) -> Callable[[Sequence[Ended]], bool]:
     return accepts
 
 
-def _of(modality: str, change: Callable[[int, Dataset], None] = lambda k, dataset: None) -> Callable[[int, Dataset], None]:
+def of_modality(modality: str, change: Callable[[int, Dataset], None] = lambda k, dataset: None) -> Callable[[int, Dataset], None]:
     def complete(k: int, dataset: Dataset) -> None:
         dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = CLASSES[modality]
         dataset.Modality, dataset.FrameOfReferenceUID, dataset.PatientID = modality, "1.2.3.4", "P-1"
@@ -134,7 +134,7 @@ def _mixed(rng: random.Random, series: Path) -> tuple[str, dict[str, Any]]:
     def change(k: int, dataset: Dataset) -> None:
         _put(dataset, keyword, second if k in others else first)
 
-    write_series(volume(), series, change=_of(modality, change))
+    write_series(volume(), series, change=of_modality(modality, change))
     # The voxels are those that were written, but they are no volume of one contrast: nothing but a word is right.
     return f"{keyword} {first!r} and {second!r} ({where})", {"accepts_voxels": False}
 
@@ -144,7 +144,7 @@ def _varied(rng: random.Random, series: Path) -> tuple[str, dict[str, Any]]:
     modality, keyword, value = rng.choice(VARYING)
     slopes = rng.choice([lambda k: (1.0, 0.0), lambda k: (2.0, -1024.0), lambda k: (1.0 + k % 2, -2.0 * k)])
     write_series(
-        volume(), series, scale=slopes, change=_of(modality, lambda k, dataset: _put(dataset, keyword, value(k)))
+        volume(), series, scale=slopes, change=of_modality(modality, lambda k, dataset: _put(dataset, keyword, value(k)))
     )
     return f"one contrast, {keyword} varies", {"right": True}
 
@@ -162,7 +162,7 @@ def _rescaled(rng: random.Random, series: Path) -> tuple[str, dict[str, Any]]:
             else:
                 delattr(dataset, keyword)
 
-    write_series(volume(), series, scale=lambda k: scale, change=_of(rng.choice(["MR", "CT"]), change))
+    write_series(volume(), series, scale=lambda k: scale, change=of_modality(rng.choice(["MR", "CT"]), change))
     return f"{' and '.join(keywords)} {'empty' if empty else 'absent'} ({where}), elsewhere {scale}", {}
 
 
@@ -176,14 +176,14 @@ def _mosaic(rng: random.Random, series: Path) -> tuple[str, dict[str, Any]]:
         else:
             dataset.ImageType = rng.choice([[*MAGNITUDE, "MOSAIC"], ["ORIGINAL", "PRIMARY", "M", "MB", "MOSAIC"]])
 
-    write_series(volume(), series, change=_of("MR", change), skip=range(count, SLICES))
+    write_series(volume(), series, change=of_modality("MR", change), skip=range(count, SLICES))
     return f"mosaic by {'0019,100A' if private else 'ImageType'}, {count} files", {"accepts_voxels": False}
 
 
 def _missing(rng: random.Random, series: Path) -> tuple[str, dict[str, Any]]:
     skip = rng.choice([[0], [SLICES - 1], [4], [1, 2], [SLICES - 2, SLICES - 1]])
     end = 0 in skip or SLICES - 1 in skip
-    write_series(volume(), series, change=_of("MR"), skip=skip)
+    write_series(volume(), series, change=of_modality("MR"), skip=skip)
     return f"without the slices {skip}", {
         "unknowable": "no header says how many slices a series has: its first or last ones are missing" if end else ""
     }
@@ -193,7 +193,7 @@ def _odd_number(rng: random.Random, series: Path) -> tuple[str, dict[str, Any]]:
     keyword, values = rng.choice([("PixelSpacing", ["?", "1"]), ("ImagePositionPatient", ["?", "0", "0"]),
                                   ("RescaleSlope", ["?"]), ("RescaleIntercept", ["?"])])  # fmt: skip
     text = rng.choice(NO_TENS)
-    files = write_series(volume(), series, change=_of("MR"))
+    files = write_series(volume(), series, change=of_modality("MR"))
     for file in files if keyword != "ImagePositionPatient" else files[:1]:
         set_raw(file, keyword, [text if value == "?" else value for value in values])
     return f"{keyword} {text!r}", {"accepts_voxels": False}
@@ -203,10 +203,10 @@ def _second_acquisition(rng: random.Random, series: Path) -> tuple[str, dict[str
     """A second contrast, half a slice on."""
     keyword, first, second = rng.choice([("EchoTime", "30", "80"), ("InversionTime", "100", "900"),
                                          ("DiffusionBValue", 0.0, 800.0)])  # fmt: skip
-    write_series(volume(), series, change=_of("MR", lambda k, dataset: _put(dataset, keyword, first)))
+    write_series(volume(), series, change=of_modality("MR", lambda k, dataset: _put(dataset, keyword, first)))
     moved = volume()
     moved.SetOrigin((-10.0, 20.0, 31.0))
-    frames = write_series(moved, series / "second", change=_of("MR", lambda k, dataset: _put(dataset, keyword, second)))
+    frames = write_series(moved, series / "second", change=of_modality("MR", lambda k, dataset: _put(dataset, keyword, second)))
     for frame in frames:
         frame.rename(series / f"second_{frame.name}")
     (series / "second").rmdir()
