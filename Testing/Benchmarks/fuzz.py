@@ -281,8 +281,9 @@ def _prepared(blocks: Sequence[str], data: Path, bases: Path) -> dict[str, Maker
     for block in blocks:
         try:
             found[block] = importlib.import_module(BLOCKS[block][0]).prepare(data, bases / block)
-        except Exception:  # the other blocks go on
-            found[block] = f"the block could not be prepared\n{traceback.format_exc()}"
+        except Exception as error:  # the other blocks go on
+            print(f"{block} could not be prepared:\n{traceback.format_exc()}", flush=True)
+            found[block] = f"the block could not be prepared: {error}"
     return found
 
 
@@ -368,7 +369,8 @@ def main() -> int:
             counts[told["block"]][kind] += 1
             if kind not in ("clear", "harmless") or options.only_try is not None:
                 found.append(told)
-            if kind not in GOOD or options.only_try is not None:
+            unprepared = kind == "fuzz error" and isinstance(_MADE[told["block"]], str)
+            if (kind not in GOOD and not unprepared) or options.only_try is not None:
                 print(json.dumps(told, indent=1, ensure_ascii=False), flush=True)
             if done % 100 == 0:
                 print(f"{done} of {options.tries}, {time.monotonic() - begun:.0f} s", file=sys.stderr, flush=True)

@@ -168,7 +168,9 @@ def _calls(command: str, model: str, two: str) -> Callable[[Path], list[str]]:
 
 
 def _changed(rng: random.Random, given: Path, command: str) -> tuple[Path, str, bool]:
-    """Put one file elsewhere; in several runs with two channels also the reference."""
+    """Put the reference or the second channel of a case elsewhere."""
+    from segwithu_command import write
+
     name, other = ("p03", "p04") if command == "plan" else (CASE, OTHER)
     channel = command.startswith("two") and (command == "two: segment" or rng.random() < 0.7)
     file = given / ("images" if channel else "labels") / f"{name}{'_0001' if channel else ''}.nii.gz"
@@ -179,7 +181,7 @@ def _changed(rng: random.Random, given: Path, command: str) -> tuple[Path, str, 
     file.unlink()
     suffix = rng.choice(SUFFIXES)
     file = file.with_name(file.name.replace(".nii.gz", suffix))
-    sitk.WriteImage(image, str(file), useCompression=True)
+    write(image, file)
     return file, f"{'second channel' if channel else 'reference'} {suffix} {what}", same
 
 
