@@ -83,12 +83,14 @@ class Ended:
         code: exit code, or minus the signal.
         out, err: what it printed.
         hung: it was killed after the limit.
+        number: which of the commands that ran at the same time it was.
     """
 
     code: int
     out: str
     err: str
     hung: bool = False
+    number: int = 0
 
     @property
     def events(self) -> list[dict[str, Any]]:
@@ -168,7 +170,7 @@ def run_command(arguments: Sequence[str], limit_s: float, folder: Path) -> Ended
 
 
 def run_at_once(calls: Sequence[Sequence[str]], limit_s: float, folder: Path) -> list[Ended]:
-    """Run several commands at the same time."""
+    """Run several commands at the same time; ["worker", REQUEST] asks a worker of Slicer's."""
     outputs = [(folder / f"stdout{number}", folder / f"stderr{number}") for number in range(len(calls))]
     running: dict[int, int] = {}
     codes: dict[int, int] = {}
@@ -191,7 +193,9 @@ def run_at_once(calls: Sequence[Sequence[str]], limit_s: float, folder: Path) ->
                     os.killpg(pid, signal.SIGKILL)
         time.sleep(0.005)
     texts = [[path.read_text("utf-8", "replace") if path.exists() else "" for path in pair] for pair in outputs]
-    return [Ended(codes[number], *texts[number], number in hung) for number in range(len(calls))]
+    for number, call in enumerate(calls):  # a worker stays, whatever it answers
+        codes[number] = codes[number] or int(call[0] == "worker" and '"event": "result"' not in texts[number][0])
+    return [Ended(codes[number], *texts[number], number in hung, number) for number in range(len(calls))]
 
 
 def _become_the_command(arguments: Sequence[str], out: Path, err: Path) -> None:
@@ -200,14 +204,21 @@ def _become_the_command(arguments: Sequence[str], out: Path, err: Path) -> None:
         os.setpgid(0, 0)
         signal.alarm(0)
         resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_SPACE_BYTES, ADDRESS_SPACE_BYTES))
-        nothing = os.open(os.devnull, os.O_RDONLY)
+        nothing, asking = os.pipe()  # kept open: a worker leaves as soon as nobody can ask it any more
         handles = [os.open(path, os.O_CREAT | os.O_TRUNC | os.O_WRONLY) for path in (out, err)]
         for new, old in ((nothing, 0), (handles[0], 1), (handles[1], 2)):
             os.dup2(new, old)
         sys.stdout = os.fdopen(1, "w", encoding="utf-8", errors="backslashreplace")
         sys.stderr = os.fdopen(2, "w", encoding="utf-8", errors="backslashreplace")
-        from SegWithUCore.cli.__main__ import main
+        if arguments[0] == "worker":
+            from SegWithUCore.worker.__main__ import main
 
+            os.write(asking, f'{arguments[1]}\n{{"request": "quit", "id": 2}}\n'.encode())
+            arguments = []
+        else:
+            from SegWithUCore.cli.__main__ import main
+
+            os.close(asking)
         code = main([str(argument) for argument in arguments])
         sys.stdout.flush()
         sys.stderr.flush()
