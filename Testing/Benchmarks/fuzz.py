@@ -38,7 +38,6 @@ import argparse
 import contextlib
 import importlib
 import json
-import multiprocessing
 import os
 import platform
 import random
@@ -51,7 +50,7 @@ import tempfile
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -292,7 +291,7 @@ def _prepared(blocks: Sequence[str], data: Path, bases: Path) -> dict[str, Maker
     for block in blocks:
         try:
             found[block] = importlib.import_module(BLOCKS[block][0]).prepare(data, bases / block)
-        except Exception as error:  # the other blocks go on
+        except Exception as error:  # noqa: BLE001 - the other blocks go on
             print(f"{block} could not be prepared:\n{traceback.format_exc()}", flush=True)
             found[block] = f"the block could not be prepared: {error}"
     return found
@@ -302,11 +301,14 @@ _MADE: dict[str, Maker | str] = {}
 """Inherited by forked workers."""
 
 
-def _one_try(given: tuple[argparse.Namespace, Path, int]) -> dict[str, Any]:
-    """Make and judge one try; returns what is told of it."""
-    options, place, number = given
+def _block(options: argparse.Namespace, number: int) -> str:
     shares = [BLOCKS[block][1] for block in options.only]
-    block = random.Random(f"{options.seed}-{number}-block").choices(options.only, shares)[0]
+    return random.Random(f"{options.seed}-{number}-block").choices(options.only, shares)[0]
+
+
+def _one_try(options: argparse.Namespace, place: Path, number: int) -> dict[str, Any]:
+    """Make and judge one try; returns what is told of it."""
+    block = _block(options, number)
     work = place / f"try-{number}"
     told: dict[str, Any] = {"try": number, "block": block}
     signal.signal(signal.SIGALRM, _too_long)
@@ -320,7 +322,7 @@ def _one_try(given: tuple[argparse.Namespace, Path, int]) -> dict[str, Any]:
         told["damage"] = one.damage
         kind, runs = judge(one, options.limit, work)
         told |= {"came to": kind, **_told(one, runs)}
-    except Exception:  # a fault of the fuzz must not end it
+    except Exception:  # noqa: BLE001 - a fault of the fuzz must not end it
         told |= {"came to": "fuzz error", "traceback": traceback.format_exc()[-3000:]}
     finally:
         signal.alarm(0)
@@ -351,14 +353,55 @@ def _told(one: Try, runs: Sequence[Ended]) -> dict[str, Any]:
     }
 
 
-def _tries(options: argparse.Namespace, place: Path) -> Iterable[dict[str, Any]]:
-    numbers = range(options.tries) if options.only_try is None else [options.only_try]
-    given = [(options, place, number) for number in numbers]
-    if options.workers == 1:
-        yield from map(_one_try, given)
-        return
-    with multiprocessing.get_context("fork").Pool(options.workers) as pool:
-        yield from pool.imap_unordered(_one_try, given)
+def _tries(options: argparse.Namespace, place: Path) -> Iterator[dict[str, Any]]:
+    """Make all tries in forked workers; one that dies with its try is replaced."""
+    numbers = list(range(options.tries)) if options.only_try is None else [options.only_try]
+    workers = [_Worker(options, place, numbers[share :: options.workers]) for share in range(options.workers)]
+    while any(worker.left for worker in workers):
+        time.sleep(0.05)
+        for worker in workers:
+            yield from worker.new()
+
+
+class _Worker:
+    """A forked process that makes tries one by one and writes a line about each."""
+
+    def __init__(self, options: argparse.Namespace, place: Path, numbers: list[int]) -> None:
+        self.left, self._options, self._place = numbers, options, place
+        self._file, self._read = place / f"told-{numbers[0] if numbers else 'nothing'}.jsonl", 0
+        self._file.touch()
+        self._begin()
+
+    def _begin(self) -> None:
+        sys.stdout.flush()
+        self._pid = os.fork()
+        if self._pid:
+            return
+        try:
+            for number in self.left:
+                told = json.dumps(_one_try(self._options, self._place, number), default=str) + "\n"
+                with self._file.open("a") as file:
+                    file.write(told)
+        finally:  # whatever happens, the clearing up is the parent's
+            os._exit(0)
+
+    def new(self) -> Iterator[dict[str, Any]]:
+        """What it has written since it was last asked."""
+        ended = self.left and os.waitpid(self._pid, os.WNOHANG)[0]
+        lines = self._file.read_text("utf-8").split("\n")[:-1]  # the last may not be whole yet
+        for line in lines[self._read :]:
+            yield json.loads(line)
+        self.left = self.left[len(lines) - self._read :]
+        self._read = len(lines)
+        if ended and self.left:
+            number = self.left.pop(0)
+            yield _died(self._options, number)
+            self._begin()
+
+
+def _died(options: argparse.Namespace, number: int) -> dict[str, Any]:
+    told = {"try": number, "block": _block(options, number), "came to": "fuzz error"}
+    return told | {"traceback": "the process that made and judged the try has died"}
 
 
 def main() -> int:

@@ -47,7 +47,7 @@ VARYING: Sequence[tuple[str, str, Callable[[int], Any]]] = (
     ("MR", "EchoTime", lambda k: ("2.46", "2.461")[k % 2]), ("CT", "KVP", lambda k: ("120", "120.0")[k % 2]),
     ("MR", "InversionTime", lambda k: ("900", "900.0", "902")[k % 3]),
     ("MR", "DiffusionBValue", lambda k: 1000.0 + 0.5 * (k % 2)), ("MR", "SAR", lambda k: f"{0.1 * k:.3f}"),
-    ("MR", "RepetitionTime", lambda k: ("2000", "2000.01")[k % 2]), ("CT", "ImageType", lambda k: ["ORIGINAL", "PRIMARY"]),
+    ("MR", "RepetitionTime", lambda k: ("2000", "2000.01")[k % 2]), ("CT", "ImageType", lambda k: MAGNITUDE[:2]),
     ("MR", "ImageType", lambda k: MAGNITUDE), ("CT", "ConvolutionKernel", lambda k: "B30f"),
     ("CT", "ContrastBolusAgent", lambda k: "Iopamidol"), ("MR", "SmallestImagePixelValue", lambda k: k),
 )  # fmt: skip
@@ -99,7 +99,9 @@ def accepts_whole(control: Ended) -> Callable[[Sequence[Ended]], bool]:
     return accepts
 
 
-def of_modality(modality: str, change: Callable[[int, Dataset], None] = lambda k, dataset: None) -> Callable[[int, Dataset], None]:
+def of_modality(
+    modality: str, change: Callable[[int, Dataset], None] = lambda k, dataset: None
+) -> Callable[[int, Dataset], None]:
     def complete(k: int, dataset: Dataset) -> None:
         dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = CLASSES[modality]
         dataset.Modality, dataset.FrameOfReferenceUID, dataset.PatientID = modality, "1.2.3.4", "P-1"
@@ -120,8 +122,9 @@ def _some(rng: random.Random) -> tuple[str, set[int]]:
     """Which slices are the others."""
     one = rng.randrange(SLICES)
     patterns = {
-        "alternate": set(range(0, SLICES, 2)), "half": set(range(SLICES // 2, SLICES)), "third": set(range(0, SLICES, 3)),
-        f"slice {one}": {one}, "last": {SLICES - 1}, "all but one": set(range(SLICES)) - {one},
+        "alternate": set(range(0, SLICES, 2)), "third": set(range(0, SLICES, 3)),
+        "half": set(range(SLICES // 2, SLICES)), f"slice {one}": {one}, "last": {SLICES - 1},
+        "all but one": set(range(SLICES)) - {one},
     }  # fmt: skip
     return rng.choice(list(patterns.items()))
 
@@ -144,7 +147,10 @@ def _varied(rng: random.Random, series: Path) -> tuple[str, dict[str, Any]]:
     modality, keyword, value = rng.choice(VARYING)
     slopes = rng.choice([lambda k: (1.0, 0.0), lambda k: (2.0, -1024.0), lambda k: (1.0 + k % 2, -2.0 * k)])
     write_series(
-        volume(), series, scale=slopes, change=of_modality(modality, lambda k, dataset: _put(dataset, keyword, value(k)))
+        volume(),
+        series,
+        scale=slopes,
+        change=of_modality(modality, lambda k, dataset: _put(dataset, keyword, value(k))),
     )
     return f"one contrast, {keyword} varies", {"right": True}
 
@@ -206,7 +212,9 @@ def _second_acquisition(rng: random.Random, series: Path) -> tuple[str, dict[str
     write_series(volume(), series, change=of_modality("MR", lambda k, dataset: _put(dataset, keyword, first)))
     moved = volume()
     moved.SetOrigin((-10.0, 20.0, 31.0))
-    frames = write_series(moved, series / "second", change=of_modality("MR", lambda k, dataset: _put(dataset, keyword, second)))
+    frames = write_series(
+        moved, series / "second", change=of_modality("MR", lambda k, dataset: _put(dataset, keyword, second))
+    )
     for frame in frames:
         frame.rename(series / f"second_{frame.name}")
     (series / "second").rmdir()

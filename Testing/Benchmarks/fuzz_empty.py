@@ -34,7 +34,9 @@ def prepare(data: Path, folder: Path) -> Maker:
 
     def make(rng: random.Random, work: Path) -> Try:
         image, calibrated, absent = rng.choice(images), rng.random() < 0.7, rng.choice([0, 0, 1, 2])
-        control = [run_command(call, 120, work) for call in _calls(image, folder / f"{calibrated}-None", work / "control")]
+        control = [
+            run_command(call, 120, work) for call in _calls(image, folder / f"{calibrated}-None", work / "control")
+        ]
         calls = _calls(image, folder / f"{calibrated}-{absent}", work / "output")
         drawn = "nothing" if absent == 0 else f"no {STRUCTURES[absent - 1]}"
         what = f"draws {drawn}, {'calibrated' if calibrated else 'not calibrated'}"

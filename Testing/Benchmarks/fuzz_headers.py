@@ -22,7 +22,20 @@ UNITS: dict[str, float | None] = {
 }  # fmt: skip
 """Millimetres; None: nobody knows."""
 TENS = ("10", "1e1", "10.", "+10", "1.0e+01")
-NO_TENS = ("1_0", "\u0661\u0660", "\uff11\uff10", "1__0", "1d1", "10f", "0xA", "1,0", "ten", "1e1_0", "1_0.0", "\u096710")
+NO_TENS = (
+    "1_0",
+    "\u0661\u0660",
+    "\uff11\uff10",
+    "1__0",
+    "1d1",
+    "10f",
+    "0xA",
+    "1,0",
+    "ten",
+    "1e1_0",
+    "1_0.0",
+    "\u096710",
+)
 """Not numbers, or numbers in Python's eyes alone."""
 
 
@@ -98,7 +111,9 @@ def _words(numbers: Sequence[float]) -> list[str]:
     return [f"{number:.12g}" for number in numbers]
 
 
-def nrrd(changes: Mapping[str, str | None] | None = None, array: np.ndarray | None = None, kind: str = "short") -> bytes:
+def nrrd(
+    changes: Mapping[str, str | None] | None = None, array: np.ndarray | None = None, kind: str = "short"
+) -> bytes:
     """A raw NRRD file; changed fields, of which None is left out."""
     array = voxels() if array is None else array
     x, y, z = _words(SPACING)
@@ -112,7 +127,9 @@ def nrrd(changes: Mapping[str, str | None] | None = None, array: np.ndarray | No
     return f"NRRD0005\n{header}\n".encode() + array.transpose(2, 1, 0).tobytes()
 
 
-def meta(changes: Mapping[str, str | None] | None = None, array: np.ndarray | None = None, kind: str = "SHORT") -> bytes:
+def meta(
+    changes: Mapping[str, str | None] | None = None, array: np.ndarray | None = None, kind: str = "SHORT"
+) -> bytes:
     """A raw MetaImage file, likewise."""
     array = voxels() if array is None else array
     fields: dict[str, str | None] = {

@@ -29,7 +29,9 @@ def prepare(data: Path, folder: Path) -> Maker:
         (folder / "images" / f"{name}.nii").write_bytes(nifti())
         (folder / "numbered").mkdir(exist_ok=True)
         (folder / "numbered" / f"{name}_0000.nii").write_bytes(nifti())
-        write_series(volume(), folder / "patients" / name, f"1.2.3.{number}", change=of_modality("MR"), skip=range(3, 10))
+        write_series(
+            volume(), folder / "patients" / name, f"1.2.3.{number}", change=of_modality("MR"), skip=range(3, 10)
+        )
     bundle = tiny_bundle(folder / "tiny")
     real = sorted((data / "hippocampus" / "images").glob("*.nii.gz"))[:3]
     call = ["segment", *map(str, real), "--model", str(bundle), "--output", str(folder / "cases"), "--unlike-training"]

@@ -32,14 +32,18 @@ def prepare(data: Path, folder: Path) -> Maker:
     for kind in kinds:
         source = folder / "images" / (kind if kind != "inside" else "image.nii.gz")
         call = ["segment", str(source), "--model", str(MODEL), "--output", str(folder / "cases"), "--name", kind]
-        ended = run_command([*call, "--unlike-training", *(["--include-image"] if kind == "inside" else [])], 300, folder)
+        ended = run_command(
+            [*call, "--unlike-training", *(["--include-image"] if kind == "inside" else [])], 300, folder
+        )
         if ended.code:
             raise RuntimeError(f"{kind} is not segmented: {ended.err}")
     controls: dict[tuple[str, str], Ended] = {}
     for kind in ("series", "inside", "image.nii.gz"):
         for command in dict.fromkeys(COMMANDS):
             (folder / "controls" / kind / command).mkdir(parents=True)
-            call = _call(command, folder / "cases" / kind, folder / "images" / kind, folder / "controls" / kind / command)
+            call = _call(
+                command, folder / "cases" / kind, folder / "images" / kind, folder / "controls" / kind / command
+            )
             controls[command, kind] = run_command(call, 300, folder)
             if controls[command, kind].code:
                 raise RuntimeError(f"{command} refuses the unchanged {kind}: {controls[command, kind].errors}")
@@ -83,7 +87,11 @@ def _call(command: str, case: Path, image: Path, output: Path) -> list[str]:
 
 def _moved_series(rng: random.Random, files: Sequence[Path]) -> tuple[str, bool]:
     """Change the place of a whole series."""
-    way, by, axis = rng.choice(["rounded", "shifted", "shifted", "spacing", "mirrored"]), rng.choice([1, -20, 50]), rng.randrange(3)
+    way, by, axis = (
+        rng.choice(["rounded", "shifted", "shifted", "spacing", "mirrored"]),
+        rng.choice([1, -20, 50]),
+        rng.randrange(3),
+    )
     by = 1e-6 if way == "rounded" else by
     factor = rng.choice([2.0, 1.1, 1.02])
     for file in files:

@@ -25,7 +25,9 @@ def elsewhere(rng: random.Random, image: sitk.Image, other: sitk.Image) -> tuple
     moved = sitk.Image(image)
     origin, spacing = np.array(image.GetOrigin()), np.array(image.GetSpacing())
     direction = np.reshape(image.GetDirection(), (3, 3))
-    way = rng.choice(["turned", "turned", "rounded", "mirrored", "shifted", "shifted", "spacing", "size", "other", "rotated"])
+    way = rng.choice(
+        ["turned", "turned", "rounded", "mirrored", "shifted", "shifted", "spacing", "size", "other", "rotated"]
+    )
     if way == "turned":
         order, flips = rng.choice(AXIS_ORDERS[1:])
         return f"axes stored as {tuple(order)}, reversed {tuple(flips)}", turned(image, order, flips), True
@@ -72,8 +74,8 @@ def turned(image: sitk.Image, order: Sequence[int], flips: Sequence[bool]) -> si
 def alike(runs: Sequence[Ended], control: Ended) -> bool:
     """Whether the results hold the same figures and words."""
     texts = [json.dumps(ended.event("result"), sort_keys=True) for ended in (runs[-1], control)]
-    words, numbers = zip(*((re.sub(r"[\d.e-]+|/\S+", "", t), re.findall(r"-?\d+(?:\.\d+)?(?:e-?\d+)?", t)) for t in texts),
-                         strict=True)  # fmt: skip
+    words = [re.sub(r"[\d.e-]+|/\S+", "", text) for text in texts]
+    numbers = [re.findall(r"-?\d+(?:\.\d+)?(?:e-?\d+)?", text) for text in texts]
     same = words[0] == words[1] and len(numbers[0]) == len(numbers[1])
     return same and np.allclose(np.array(numbers[0], float), np.array(numbers[1], float), rtol=1e-3, atol=1e-6)
 
@@ -125,7 +127,9 @@ def prepare(data: Path, folder: Path) -> Maker:
 
 COMMANDS = (*["check-calibration"] * 8, "calibrate", "evaluate", *["plan"] * 3, *["two: segment"] * 3,
             *["two: check-calibration"] * 2, *["two: evaluate"])  # fmt: skip
-PLACES = {command: "several" if command.startswith("two") else {"plan": "many"}.get(command, "one") for command in COMMANDS}
+PLACES = {
+    command: "several" if command.startswith("two") else {"plan": "many"}.get(command, "one") for command in COMMANDS
+}
 """Data set of each command."""
 
 

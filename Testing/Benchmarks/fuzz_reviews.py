@@ -3,7 +3,7 @@
 import json
 import random
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +67,14 @@ def _call(command: str, work: Path) -> list[str]:
         return ["check", case, "--json"]
     if command == "merge-reviews":
         return ["merge-reviews", str(work / "cases"), "--into", str(work / "ours"), "--json"]
-    return ["export", case, *(["--page", "--without-image"] if "--page" in command else []), "--output", output, "--json"]
+    return [
+        "export",
+        case,
+        *(["--page", "--without-image"] if "--page" in command else []),
+        "--output",
+        output,
+        "--json",
+    ]
 
 
 def _version(rng: random.Random, case: Path, other: Path) -> tuple[str, dict[str, Any]]:
@@ -103,7 +110,9 @@ def _on_lattice(version: sitk.Image, case: sitk.Image) -> set[tuple[int, ...]] |
     found = (indices * spacing @ direction.T + version.GetOrigin() - case.GetOrigin()) @ own / case.GetSpacing()
     nearest = np.rint(found).astype(int)
     steps = np.abs(direction.T @ own)
-    same = np.allclose(np.abs(steps @ case.GetSpacing()), spacing, rtol=1e-3) and np.allclose(steps, np.rint(steps), atol=1e-3)
+    same = np.allclose(np.abs(steps @ case.GetSpacing()), spacing, rtol=1e-3) and np.allclose(
+        steps, np.rint(steps), atol=1e-3
+    )
     inside = bool((nearest >= 0).all() and (nearest < size).all()) and np.allclose(found, nearest, atol=0.01)
     return set(map(tuple, nearest.tolist())) if same and inside else None
 
