@@ -59,9 +59,10 @@ def prepare(data: Path, folder: Path) -> Maker:
         accepts = accepts_whole(control) if kind == "series" else _all_there(command, output, len(found), control)
         names = [given.name, *(path.name for path in touched)]
         what = f"{command}: {len(touched)} of {len(found)} {kind} {way}"
-        many = way not in {"junk", "linked"}
+        # A case that is a link leads out of the folder, which exports refuse on purpose.
+        right = way == "junk" or (way == "linked" and kind != "cases")
         return Try(
-            "links", what, [call], names, accepts, right=not many, errors=len(touched), outputs=_atomic(command, output)
+            "links", what, [call], names, accepts, right=right, errors=len(touched), outputs=_atomic(command, output)
         )
 
     return make
@@ -83,7 +84,8 @@ def _call(command: str, given: Path, bundle: Path, output: Path) -> list[str]:
 
 
 def _atomic(command: str, output: Path) -> list[Path]:
-    return [] if command.startswith("export") else [output]
+    """What must stay empty after a failure; the other cases come through a worklist and an export."""
+    return [] if command.startswith(("export", "worklist")) else [output]
 
 
 def _chosen(rng: random.Random, files: Sequence[Path]) -> list[Path]:

@@ -20,6 +20,9 @@ OTHER = "hippocampus_003"
 SUFFIXES = (".nii.gz", ".nrrd", ".mha")
 
 
+ABOUT_MIDDLE = "header mirrored about its middle"
+
+
 def elsewhere(rng: random.Random, image: sitk.Image, other: sitk.Image) -> tuple[str, sitk.Image, bool]:
     """Put an image on another grid; returns in words how, and whether every voxel stays where it was."""
     moved = sitk.Image(image)
@@ -38,9 +41,10 @@ def elsewhere(rng: random.Random, image: sitk.Image, other: sitk.Image) -> tuple
         axis = rng.randrange(3)
         flip = np.diag([-1.0 if axis == n else 1.0 for n in range(3)])
         moved.SetDirection((direction @ flip).ravel().tolist())
-        if rng.random() < 0.5:  # about its own middle
+        if rng.random() < 0.5:
             shift = direction[:, axis] * spacing[axis] * (image.GetSize()[axis] - 1)
             moved.SetOrigin((origin + shift).tolist())
+            return f"{ABOUT_MIDDLE} along axis {axis}", moved, False
         return f"header mirrored along axis {axis}", moved, False
     if way == "shifted":
         by, axis = rng.choice([1.0, 2.0, -1.0, 20.0, -20.0, 50.0, 300.0]), rng.randrange(3)
@@ -120,7 +124,9 @@ def prepare(data: Path, folder: Path) -> Maker:
         names = [file.name, *({given.name} if command == "plan" else set())]
         accepts = _accepts(command, given, folder / "controls" / command / place, controls[command], same)
         right = same and command in {"check-calibration", "calibrate", "evaluate", "plan"}
-        return Try("references", f"{command}: {what}", [call(given)], names, accepts, right=right)
+        why = "mirrored about the middle of the image it is like one stored in another order, with other voxels"
+        why = why if ABOUT_MIDDLE in what else ""
+        return Try("references", f"{command}: {what}", [call(given)], names, accepts, right=right, unknowable=why)
 
     return make
 

@@ -13,7 +13,8 @@ from fuzz import Ended, Maker, Try, run_command, said_more
 from fuzz_images import CASE
 from fuzz_references import OTHER, elsewhere
 
-COMMANDS = ("report", "export", "check", "merge-reviews", "export --page")
+COMMANDS = ("report", "export", "check", "merge-reviews")
+"""Pages are not among them: they hold the model's segmentation alone."""
 
 
 def prepare(data: Path, folder: Path) -> Maker:
@@ -67,14 +68,7 @@ def _call(command: str, work: Path) -> list[str]:
         return ["check", case, "--json"]
     if command == "merge-reviews":
         return ["merge-reviews", str(work / "cases"), "--into", str(work / "ours"), "--json"]
-    return [
-        "export",
-        case,
-        *(["--page", "--without-image"] if "--page" in command else []),
-        "--output",
-        output,
-        "--json",
-    ]
+    return ["export", case, "--output", output, "--json"]
 
 
 def _version(rng: random.Random, case: Path, other: Path) -> tuple[str, dict[str, Any]]:
