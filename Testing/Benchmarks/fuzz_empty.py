@@ -1,6 +1,6 @@
 """Models that draw nothing, or never one of their structures, for fuzz.py: segment must say so.
 
-Where nothing at all was drawn the worklist must flag the case; one structure may be absent, as far as these models know.
+Where nothing at all was drawn the worklist must flag the case; one structure may be absent, as far as a model knows.
 """
 
 import csv
