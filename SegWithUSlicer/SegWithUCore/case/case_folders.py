@@ -43,9 +43,11 @@ def holds_cases(path: Path) -> bool:
 
 
 def deeper_cases(paths: Sequence[Path]) -> list[str]:
-    """Say which case folders `case_folders` leaves out, because they lie deeper than directly inside `paths`."""
+    """Say which case folders `case_folders` leaves out: hidden ones, and those deeper than directly inside `paths`."""
     sentences = []
     for path in paths:
+        if hidden := [entry.name for entry in _entries(path, hidden=True) if _is_case(entry)]:
+            sentences.append(f"{path}: left out: {len(hidden)} hidden case folder(s) ({', '.join(hidden[:_NAMED])}).")
         beside = [entry for entry in _entries(path) if not _is_case(entry)] if not _is_case(path) else []
         counts = {entry.name: count for entry in beside if (count := _count_below(entry, _DEEPEST))}
         if counts:
@@ -80,12 +82,12 @@ def _cases_inside(path: Path) -> list[Path]:
     raise InputError(f"{path} is no case folder and holds none: give folders that segment wrote.")
 
 
-def _entries(folder: Path) -> list[Path]:
-    """List what may be a case in a folder; nothing in what is none, or is closed."""
+def _entries(folder: Path, hidden: bool = False) -> list[Path]:
+    """List what may be a case in a folder, or what is hidden there; nothing in what is none, or is closed."""
     if entry_kind(folder) is not EntryKind.FOLDER:
         return []
-    hidden = (".", TEMPORARY_PREFIX)
-    return sorted(entry for entry in folder.iterdir() if not entry.name.startswith(hidden))
+    names = (entry for entry in folder.iterdir() if not entry.name.startswith(TEMPORARY_PREFIX))
+    return sorted(entry for entry in names if entry.name.startswith(".") is hidden)
 
 
 def _is_case(folder: Path) -> bool:

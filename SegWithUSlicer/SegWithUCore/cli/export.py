@@ -207,6 +207,8 @@ def run_merge(options: argparse.Namespace, console: Console) -> int:
     done, troubles = merge_reviews(options.sources, options.into)
     for sentence in deeper_cases(options.sources):
         console.note(sentence)
+    for note in (merged.note for merged in done if merged.note):
+        console.note(note)
     for sentence in troubles:
         console.error(sentence)
     cases = _reviewed_cases(options.into, console)
@@ -228,7 +230,7 @@ def run_merge(options: argparse.Namespace, console: Console) -> int:
     if unseen:
         wrong = sum(region.expected_wrong_mm3 for region in unseen)
         lines.append(f"{len(unseen)} regions were taken without a look: {wrong:.0f} mm3 of expected error.")
-    merged = [{"case": str(m.folder), "file": m.file, "change": m.change} for m in done]
+    merged = [{"case": str(m.folder), "file": m.file, "change": m.change, "note": m.note} for m in done]
     counts = {"disagreements": len(rows), "not_looked_at": len(unseen), "failed": len(troubles)}
     console.result("\n".join(lines), {"merged": merged, **counts})
     return 1 if troubles else 0

@@ -135,10 +135,15 @@ class _Listed:
         return sorted(path for path in (*self.files, *self.closed) if stem_of(path) is not None)
 
     def left_out(self, taken: Collection[Path]) -> list[str]:
-        """Say in words what is neither taken nor of another kind: hidden images, and what cannot be opened."""
+        """Say in words what is neither taken nor of another kind: what is hidden, and what cannot be opened."""
         hidden = [path for path in self.hidden if stem_of(path) and not path.name.startswith(_RESOURCE_FORK)]
+        folders = [path for path in self.hidden if entry_kind(path) is EntryKind.FOLDER and _has_images(path)]
         closed = [path for path in self.closed if path not in taken and stem_of(path) is None]
-        kinds = ((hidden, "hidden image"), (closed, "entry that cannot be opened"))
+        kinds = (
+            (hidden, "hidden image"),
+            (folders, "hidden folder with images"),
+            (closed, "entry that cannot be opened"),
+        )
         return [f"{_several(len(paths), words)} ({_names(paths)})" for paths, words in kinds if paths]
 
 
@@ -176,6 +181,11 @@ def _no_input(folder: Path, found: _Listed, reader: InputReader) -> str:
 def _holds_input(folder: Path, reader: InputReader) -> bool:
     found = _listed(folder)
     return bool(found.images) or any(reader.is_dicom(file) for file in found.files)
+
+
+def _has_images(folder: Path) -> bool:
+    """Whether names in a folder are those of images; nothing is opened."""
+    return any(stem_of(entry) or entry.suffix.lower() == ".dcm" for entry in folder.iterdir())
 
 
 def _names(paths: Sequence[Path]) -> str:

@@ -35,12 +35,14 @@ class Merged:
         file: its name.
         change: "new", "longer", "nothing new", "kept beside" or "own copy".
         sentence: the same for people.
+        note: what to know of the file, a sentence; empty if nothing.
     """
 
     folder: Path
     file: str
     change: str
     sentence: str
+    note: str = ""
 
 
 def merge_reviews(sources: Sequence[Path], into: Path | Sequence[Path]) -> tuple[list[Merged], list[str]]:
@@ -182,7 +184,7 @@ def _merge_log(path: Path, home: Path) -> list[Merged]:
         return [outcome]
     target = version_path(home, log_path(home, lines.events[0].reviewer).name)
     versions = _put_version(content, target, outcome)
-    return [outcome, *(replace(one, sentence=f"{one.sentence}{note}") for one in versions)]
+    return [outcome, *(replace(one, note=note) for one in versions)]
 
 
 def _merge_lines(name: str, lines: ParsedLog, home: Path) -> Merged:
@@ -195,15 +197,15 @@ def _merge_lines(name: str, lines: ParsedLog, home: Path) -> Merged:
         merged_log = _put_log(lines, target)
     finally:
         lock.release()
-    return replace(merged_log, sentence=f"{merged_log.sentence}{_clock_note(lines)}")
+    return replace(merged_log, note=_clock_note(name, lines))
 
 
-def _clock_note(lines: ParsedLog) -> str:
+def _clock_note(name: str, lines: ParsedLog) -> str:
     """Return a sentence on the first line that is older than the one before it; empty if there is none."""
     times = [parsed_time(event.when) for event in lines.events]
     back = next((number for number, (before, when) in enumerate(pairwise(times), 2) if when < before), None)
     words = "is older than the line before it: a clock was set back, or the file was changed."
-    return "" if back is None else f" Its line {back} ({lines.events[back - 1].when:.40}) {words}"
+    return "" if back is None else f"Line {back} of {name} ({lines.events[back - 1].when:.40}) {words}"
 
 
 def _put_log(lines: ParsedLog, target: Path) -> Merged:
@@ -262,7 +264,7 @@ def _checked_version(source: Path, home: Path) -> tuple[bytes, str]:
     """Read a segmentation that came back, if it holds all of its voxels: none of them lies in another file.
 
     Returns:
-        The content of the file, and a note on it that follows a sentence.
+        The content of the file, and a note on it, empty if there is nothing to know.
 
     Raises:
         InputError: it is no whole segmentation, or not of this case.
@@ -273,5 +275,4 @@ def _checked_version(source: Path, home: Path) -> tuple[bytes, str]:
     checked_file(source.parent, source.name)
     content = read_bounded(source, MAXIMUM_VERSION_BYTES, "save it again from Slicer")
     read_labels(source)
-    note = check_reviewed(source, home, read_case(home))
-    return content, f" {note}" if note else ""
+    return content, check_reviewed(source, home, read_case(home))

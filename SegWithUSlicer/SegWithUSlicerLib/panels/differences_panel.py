@@ -93,7 +93,9 @@ class DifferencesPanel:
         qt.QApplication.setOverrideCursor(qt.Qt.WaitCursor)
         try:
             done, troubles = merge_reviews([source], list(self._folders()))
-            sentences = [*troubles, *(merged.sentence for merged in done)] or [_("No review came back.")]
+            sentences = [*troubles, *(text for merged in done for text in (merged.note, merged.sentence) if text)] or [
+                _("No review came back.")
+            ]
         except SegWithUError as error:
             sentences = [str(error)]
         finally:

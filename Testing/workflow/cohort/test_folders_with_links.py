@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from exchanged_cases import CASES
-from segwithu_command import Command, refused
+from segwithu_command import Command, real_image, refused
 
 from SegWithUCore.case.case_folders import case_folders, deeper_cases
 from SegWithUCore.errors import InputError
@@ -73,7 +73,9 @@ def test_a_channel_that_was_not_fetched_stays_a_channel(images: Path, segwithu: 
     given = find_input(images)
     assert {case.name: len(case.numbered) for case in given.cases} == {"case": 2, "other": 1}
     assert "left out: 1 folder with images (more)" in given.kind
-    refused(segwithu("check", images), "link-to-nothing", "other_0000.nii.gz")
+    checked = segwithu("check", images)
+    assert (checked.code, checked.error_codes) == (1, ["other-grid", "link-to-nothing"]), checked.err
+    assert "other_0000.nii.gz" in checked.err
 
 
 def test_a_folder_of_links_to_nothing_is_no_empty_folder(tmp_path: Path) -> None:
@@ -122,3 +124,15 @@ def test_what_was_never_a_case_stops_the_list(kind: str, results: Path, tmp_path
         os.mkfifo(results / kind)
     refused(segwithu("worklist", results, "--output", tmp_path / "list"), "entries-not-openable", kind)
     refused(segwithu("check", results), "entries-not-openable", kind)
+
+
+def test_hidden_folders_of_patients_and_cases_are_said(segwithu: Command, data_folder: Path, tmp_path: Path) -> None:
+    image = real_image(data_folder)
+    for name in ("shown", ".hidden"):
+        (tmp_path / "patients" / name).mkdir(parents=True)
+        shutil.copy(image, tmp_path / "patients" / name / f"{name.strip('.')}_0000.nii.gz")
+    outcome = segwithu("check", tmp_path / "patients")
+    assert ".hidden" in outcome.err
+    segwithu.segment(image, output=tmp_path / "results")
+    shutil.copytree(tmp_path / "results" / "hippocampus_001", tmp_path / "results" / ".other")
+    assert ".other" in segwithu("worklist", tmp_path / "results", "--output", tmp_path / "list").err

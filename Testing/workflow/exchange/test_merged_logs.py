@@ -70,7 +70,7 @@ def test_times_that_run_backwards_are_noted(ours: Path, back: Path, segwithu: Co
     log = rewritten(back, set_back)
     outcome = segwithu("merge-reviews", back, "--into", ours)
     assert outcome.code == 0, outcome.err
-    assert "line 3 (2001-01-01T00:00:00Z)" in outcome.out + outcome.err
+    assert "Line 3 of review.eve.jsonl (2001-01-01T00:00:00Z)" in outcome.err
     assert (ours / log.name).read_bytes() == log.read_bytes()
 
 
