@@ -14,7 +14,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from .errors import OutputError
@@ -35,6 +35,8 @@ _LOCK = re.compile(re.escape(TEMPORARY_PREFIX) + "lock-[0-9a-f]{16}")
 
 _unfinished: set[Path] = set()
 """What this process is making, under temporary names, and its locks on targets."""
+_made_parents: list[Path] = []
+"""Folders that were made for targets which are not there yet, the innermost first."""
 
 
 def remove_unfinished() -> None:
@@ -47,7 +49,15 @@ def remove_unfinished() -> None:
             else:
                 _removed(path)
         if not left:
-            return
+            break
+    _remove_empty(_made_parents)
+
+
+def _remove_empty(folders: Sequence[Path]) -> None:
+    """Remove folders that hold nothing; one that holds a target, or what others made, stays."""
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
 
 
 def temporary_prefix() -> str:
@@ -112,15 +122,15 @@ def one_writer(target: Path, overwrite: bool = False) -> Iterator[None]:
         yield
         return
     _unfinished.add(path)
+    _made_parents[:0] = made
     try:
         _check_absent(target, overwrite)  # the process that had the lock before may have made it
         yield
     finally:
         lock.release()
         _unfinished.discard(path)
-        for folder in made:
-            with contextlib.suppress(OSError):  # it holds the target, or what others made
-                folder.rmdir()
+        _remove_empty(made)
+        del _made_parents[: len(made)]
 
 
 def _check_absent(target: Path, overwrite: bool) -> None:
