@@ -173,14 +173,16 @@ def test_an_unknown_role_or_folder_lists_what_there_is(workshop: Workshop, tmp_p
         find_cases(str(tmp_path))
 
 
-def test_a_channel_that_was_not_fetched_stays_a_channel(tmp_path: Path) -> None:
+def test_a_channel_that_was_not_fetched_is_refused_by_name(tmp_path: Path) -> None:
     for part in ("images", "labels"):
         (tmp_path / part).mkdir()
     (tmp_path / "images" / "a_0000.nii.gz").touch()
     (tmp_path / "images" / "a_0001.nii.gz").symlink_to("../.git/annex/gone")
     (tmp_path / "labels" / "a.nii.gz").touch()
-    (case,) = find_cases(str(tmp_path))
-    assert len(case.channels) == 2
+    with pytest.raises(InputError) as refusal:
+        find_cases(str(tmp_path))
+    assert refusal.value.code == "link-to-nothing"
+    assert "a_0001.nii.gz" in str(refusal.value)
 
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
