@@ -41,7 +41,13 @@ class OutsideError(InputError):
         )
 
 
-def case_image(folder: Path, case: Mapping[str, Any], moved_to: Path | None = None, channel: int = 0) -> sitk.Image:
+def case_image(
+    folder: Path,
+    case: Mapping[str, Any],
+    moved_to: Path | None = None,
+    channel: int = 0,
+    check_volumes: bool = True,
+) -> sitk.Image:
     """Read the image of a case.
 
     Args:
@@ -49,6 +55,8 @@ def case_image(folder: Path, case: Mapping[str, Any], moved_to: Path | None = No
         case: the content of its `case.json`.
         moved_to: where the image lies now, if it was moved; a file, or the folder of a DICOM series.
         channel: which of its channels.
+        check_volumes: also check that the volumes of the case lie where the image lay; False where the caller reads
+            them and checks it then.
 
     Raises:
         OutsideError: it lies outside the case folder, and another user's `case.json` says where.
@@ -62,7 +70,8 @@ def case_image(folder: Path, case: Mapping[str, Any], moved_to: Path | None = No
     with plain_path(path) as plain:
         image = series_with_voxels(plain, wanted)[0] if plain.is_dir() else read_image(plain)
     checked = checked_image(path, image, folder, case, channel)
-    check_volume_places(folder, case)
+    if check_volumes:
+        check_volume_places(folder, case)
     return checked
 
 

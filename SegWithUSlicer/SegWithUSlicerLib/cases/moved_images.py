@@ -56,7 +56,7 @@ class MovedImages:
             if not path.exists():
                 continue
             try:
-                return case_image(folder, case, path, channel), path
+                return case_image(folder, case, path, channel, check_volumes=False), path  # loading does
             except InputError as error:
                 # An error at the recorded path is reported, and a changed place; a wrong guess is just no answer.
                 why = why or (str(error) if path == recorded or error.code == ELSEWHERE else "")
@@ -84,7 +84,7 @@ class MovedImages:
         """
         from SegWithUCore.case.case_image import case_image
 
-        image = case_image(folder, case, path)
+        image = case_image(folder, case, path, check_volumes=False)
         old, new = _changed_part(recorded_path(folder, case, 0), path)
         self._moves = [(old, new), *(move for move in self._moves if move != (old, new))][:MOST_KEPT]
         # A settings folder that cannot be written only costs the user an answer after the next start.
