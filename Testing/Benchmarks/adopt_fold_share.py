@@ -26,8 +26,8 @@ from SegWithUCore.metrics.bootstrap import mean_interval, paired_bootstrap
 from SegWithUCore.metrics.calibration import negative_log_likelihood
 from SegWithUCore.metrics.error_detection import auroc, average_precision, score_groups
 from SegWithUCore.strict_json import read_json_object
-from SegWithUCore.training.dataset import find_cases
-from SegWithUCore.training.fold_networks import (
+from SegWithULab.training.dataset import find_cases
+from SegWithULab.training.fold_networks import (
     PreparedCases,
     load_prediction,
     predict_fold,
@@ -35,8 +35,8 @@ from SegWithUCore.training.fold_networks import (
     train_fold_head,
     write_plain_bundle,
 )
-from SegWithUCore.training.nnunet_folds import Fold
-from SegWithUCore.training.run_folder import RunFolder
+from SegWithULab.training.nnunet_folds import Fold
+from SegWithULab.training.run_folder import RunFolder
 
 HERE = Path(__file__).resolve().parent
 METRICS = ("auroc ranking", "auprc ranking", "auprc softmax", "nll tempered")

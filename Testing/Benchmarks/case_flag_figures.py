@@ -10,7 +10,7 @@ from stage_two import Measured
 
 from SegWithUCore.inference.prediction import tempered_logits
 from SegWithUCore.metrics.boundary import Band
-from SegWithUCore.training.fit_stage_two import (
+from SegWithULab.training.fit_stage_two import (
     doubt_features,
     fit_stage_two,
     fit_table,

@@ -31,7 +31,7 @@ from SegWithUCore.calibration.predicted_dice import DicePairs, fit_predicted_dic
 from SegWithUCore.metrics.bootstrap import metric_interval, paired_bootstrap
 from SegWithUCore.models.bundle import Bundle
 from SegWithUCore.models.registry import resolve_model
-from SegWithUCore.training.calibrate import CaseNumbers, case_numbers, flag_case
+from SegWithULab.training.calibrate import CaseNumbers, case_numbers, flag_case
 
 RESULTS = STAGE_TWO_RESULTS.with_name("case_flags.json")
 CHOSEN = "lowest soft Dice"

@@ -20,7 +20,7 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[2] / "SegWithUSlicer")]
 
 from SegWithUCore.calibration.flag_limits import FIGURE, FlagCase, fit_flag_limit  # noqa: E402
 from SegWithUCore.calibration.predicted_dice import DicePairs, fit_predicted_dice  # noqa: E402
-from SegWithUCore.training.reference_cases import FOLD_WEIGHT  # noqa: E402
+from SegWithULab.training.reference_cases import FOLD_WEIGHT  # noqa: E402
 
 RESULTS = Path(__file__).parent / "results"
 SCENARIOS = {

@@ -29,8 +29,8 @@ from SegWithUCore.inference.preprocessing import network_input  # noqa: E402
 from SegWithUCore.inference.uncertainty_maps import resample_to_grid  # noqa: E402
 from SegWithUCore.models.bundle import Bundle  # noqa: E402
 from SegWithUCore.models.registry import resolve_model  # noqa: E402
-from SegWithUCore.training.case_reading import read_assessed  # noqa: E402
-from SegWithUCore.training.dataset import Case, find_cases  # noqa: E402
+from SegWithULab.training.case_reading import read_assessed  # noqa: E402
+from SegWithULab.training.dataset import Case, find_cases  # noqa: E402
 
 RESULTS = ROOT / "Testing" / "Benchmarks" / "results" / "input_harm.json"
 HURT, HARMLESS = 0.05, 0.02

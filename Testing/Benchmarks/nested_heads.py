@@ -39,11 +39,11 @@ from SegWithUCore.metrics.boundary import Band
 from SegWithUCore.metrics.score_histogram import metrics_of, region_groups
 from SegWithUCore.models.bundle import Bundle
 from SegWithUCore.models.registry import resolve_model
-from SegWithUCore.training.calibrate import predict_case
-from SegWithUCore.training.dataset import find_cases
-from SegWithUCore.training.fit_stage_two import folds_of
-from SegWithUCore.training.fold_networks import write_plain_bundle
-from SegWithUCore.training.run_folder import RunFolder
+from SegWithULab.training.calibrate import predict_case
+from SegWithULab.training.dataset import find_cases
+from SegWithULab.training.fit_stage_two import folds_of
+from SegWithULab.training.fold_networks import write_plain_bundle
+from SegWithULab.training.run_folder import RunFolder
 
 NLL, RANKING = "NLL of the class probabilities", "AUPRC of the ranking map"
 SEED_OF_FOLDS = 100

@@ -29,10 +29,10 @@ from SegWithUCore.inference.model import Model  # noqa: E402
 from SegWithUCore.inference.prediction import Prediction, predict  # noqa: E402
 from SegWithUCore.inference.structures import CaseLevelCalibration  # noqa: E402
 from SegWithUCore.models.bundle import Bundle, read_bundle  # noqa: E402
-from SegWithUCore.training.calibrate import case_numbers, fit_case_level  # noqa: E402
-from SegWithUCore.training.case_reading import class_indices, read_case  # noqa: E402
-from SegWithUCore.training.dataset import find_cases  # noqa: E402
-from SegWithUCore.training.refit import CaseSummary, refit, summary_of  # noqa: E402
+from SegWithULab.training.calibrate import case_numbers, fit_case_level  # noqa: E402
+from SegWithULab.training.case_reading import class_indices, read_case  # noqa: E402
+from SegWithULab.training.dataset import find_cases  # noqa: E402
+from SegWithULab.training.refit import CaseSummary, refit, summary_of  # noqa: E402
 
 RESULT = Path(__file__).resolve().parent / "results" / "recalibration.json"
 SIZES = (8, 12, 20)

@@ -17,8 +17,8 @@ from SegWithUCore.inference.model import Model
 from SegWithUCore.inference.prediction import predict
 from SegWithUCore.models.bundle import Bundle
 from SegWithUCore.regions.find_regions import Assessed
-from SegWithUCore.training.case_reading import class_indices, read_case
-from SegWithUCore.training.dataset import find_cases
+from SegWithULab.training.case_reading import class_indices, read_case
+from SegWithULab.training.dataset import find_cases
 
 SHIPPED_MODEL = Path(__file__).resolve().parents[2] / "Resources" / "Models" / "hippocampus"
 

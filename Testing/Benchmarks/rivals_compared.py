@@ -14,8 +14,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "SegWithUSlicer"))
 
-from SegWithUCore.benchmark.benchmark import REFITTED
 from SegWithUCore.metrics.bootstrap import paired_bootstrap, ratio_interval
+from SegWithULab.benchmark.benchmark import REFITTED
 
 FIGURES = {"auprc whole": 1.0, "aurc band": 1e3, "brier": 1e3, "ece band": 1.0}
 """By title behind `REFITTED`, with the factor in print."""

@@ -36,10 +36,10 @@ from SegWithUCore.models.curves import CURVES_FILE
 from SegWithUCore.models.model_card import model_card
 from SegWithUCore.models.stage_two_file import BLOCK
 from SegWithUCore.models.training_record import ROLES, TRAINING_FOLDER, TrainingRecord, write_record
-from SegWithUCore.training.case_roles import check_unseen, hashes_of, seen_of
-from SegWithUCore.training.dataset import find_cases
-from SegWithUCore.training.recipe import read_recipe
-from SegWithUCore.training.run_folder import RunFolder
+from SegWithULab.training.case_roles import check_unseen, hashes_of, seen_of
+from SegWithULab.training.dataset import find_cases
+from SegWithULab.training.recipe import read_recipe
+from SegWithULab.training.run_folder import RunFolder
 
 ROOT = Path(__file__).parents[2]
 MODEL, RESULTS = ROOT / "Resources" / "Models" / "hippocampus", ROOT / "Testing" / "Benchmarks" / "results"

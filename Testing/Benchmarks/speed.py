@@ -36,9 +36,6 @@ import SimpleITK as sitk  # noqa: E402
 import torch  # noqa: E402
 from scipy.special import softmax  # noqa: E402
 
-from SegWithUCore.benchmark.baselines.augmentation import PASSES as AUGMENTED  # noqa: E402
-from SegWithUCore.benchmark.baselines.augmentation import Augmentation  # noqa: E402
-from SegWithUCore.benchmark.baselines.base import PassAverage  # noqa: E402
 from SegWithUCore.imaging.roi import RegionOfInterest, voxel_box  # noqa: E402
 from SegWithUCore.imaging.volume import read_image  # noqa: E402
 from SegWithUCore.inference.engines.base import WindowRunner  # noqa: E402
@@ -57,6 +54,9 @@ from SegWithUCore.models.bundle_network import load_network  # noqa: E402
 from SegWithUCore.models.input_spec import InputSpec  # noqa: E402
 from SegWithUCore.network.graph import with_pooled_norms  # noqa: E402
 from SegWithUCore.processor import use_threads  # noqa: E402
+from SegWithULab.benchmark.baselines.augmentation import PASSES as AUGMENTED  # noqa: E402
+from SegWithULab.benchmark.baselines.augmentation import Augmentation  # noqa: E402
+from SegWithULab.benchmark.baselines.base import PassAverage  # noqa: E402
 
 SHIPPED = ROOT / "Resources" / "Models" / "hippocampus"
 SAMPLE = ROOT / "Resources" / "SampleData" / "MNI152_T1_1mm.nii.gz"

@@ -24,11 +24,6 @@ sys.path[:0] = [str(ROOT / "SegWithUSlicer")]
 import numpy as np  # noqa: E402
 from scipy.special import expit, softmax  # noqa: E402
 
-from SegWithUCore.benchmark.baselines.softmax_distance import (  # noqa: E402
-    class_pairs,
-    distance_terms,
-    logistic_weights,
-)
 from SegWithUCore.inference.model import Model  # noqa: E402
 from SegWithUCore.inference.network_view import NetworkView  # noqa: E402
 from SegWithUCore.inference.prediction import Prediction  # noqa: E402
@@ -38,9 +33,10 @@ from SegWithUCore.metrics.boundary import Band  # noqa: E402
 from SegWithUCore.metrics.calibration import brier_score, expected_calibration_error  # noqa: E402
 from SegWithUCore.metrics.score_histogram import metrics_of, region_groups  # noqa: E402
 from SegWithUCore.models.registry import resolve_model  # noqa: E402
-from SegWithUCore.training.calibrate import predict_case  # noqa: E402
-from SegWithUCore.training.dataset import find_cases  # noqa: E402
-from SegWithUCore.training.fit_stage_two import (  # noqa: E402
+from SegWithULab.benchmark.baselines.softmax_distance import class_pairs, distance_terms, logistic_weights  # noqa: E402
+from SegWithULab.training.calibrate import predict_case  # noqa: E402
+from SegWithULab.training.dataset import find_cases  # noqa: E402
+from SegWithULab.training.fit_stage_two import (  # noqa: E402
     FitSettings,
     doubt_features,
     fit_stage_two,
@@ -49,7 +45,7 @@ from SegWithUCore.training.fit_stage_two import (  # noqa: E402
     table_probability,
     tables_of_folds,
 )
-from SegWithUCore.training.reference_cases import ReferenceCase  # noqa: E402
+from SegWithULab.training.reference_cases import ReferenceCase  # noqa: E402
 
 RESULTS = ROOT / "Testing" / "Benchmarks" / "results" / "stage_two.json"
 SEEDS = (0, 1, 2)

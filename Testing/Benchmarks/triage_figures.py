@@ -16,8 +16,8 @@ import numpy as np
 from SegWithUCore.inference.model import Model
 from SegWithUCore.inference.structures import CaseLevelCalibration
 from SegWithUCore.models.bundle import read_bundle, write_bundle_json
-from SegWithUCore.training.calibrate import case_numbers, predict_case, triage_figures
-from SegWithUCore.training.dataset import find_cases
+from SegWithULab.training.calibrate import case_numbers, predict_case, triage_figures
+from SegWithULab.training.dataset import find_cases
 
 
 def main() -> None:

@@ -20,12 +20,12 @@ from scipy.ndimage import zoom
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "SegWithUSlicer")]
 
-from SegWithUCore.benchmark.baselines import frozen_backbone  # noqa: E402
-from SegWithUCore.evaluation.frozen_backbone import FrozenBackbone  # noqa: E402
 from SegWithUCore.metrics.overlap import class_dice  # noqa: E402
 from SegWithUCore.models.registry import resolve_model  # noqa: E402
-from SegWithUCore.training.case_reading import read_assessed  # noqa: E402
-from SegWithUCore.training.dataset import Case, find_cases  # noqa: E402
+from SegWithULab.benchmark.baselines import frozen_backbone  # noqa: E402
+from SegWithULab.evaluation.frozen_backbone import FrozenBackbone  # noqa: E402
+from SegWithULab.training.case_reading import read_assessed  # noqa: E402
+from SegWithULab.training.dataset import Case, find_cases  # noqa: E402
 
 Change = Callable[[np.ndarray, int], np.ndarray]
 """Of an array (z, y, x) and the order of interpolation."""

@@ -16,11 +16,11 @@ import numpy as np  # noqa: E402
 import torch  # noqa: E402
 from scipy.ndimage import gaussian_filter  # noqa: E402
 
-from SegWithUCore.training.backbone_training import BackboneTrainer  # noqa: E402
-from SegWithUCore.training.cases import PreparedCase  # noqa: E402
-from SegWithUCore.training.head_training import HeadTrainer  # noqa: E402
-from SegWithUCore.training.recipe import recipe_from_json  # noqa: E402
-from SegWithUCore.training.run_folder import RunFolder  # noqa: E402
+from SegWithULab.training.backbone_training import BackboneTrainer  # noqa: E402
+from SegWithULab.training.cases import PreparedCase  # noqa: E402
+from SegWithULab.training.head_training import HeadTrainer  # noqa: E402
+from SegWithULab.training.recipe import recipe_from_json  # noqa: E402
+from SegWithULab.training.run_folder import RunFolder  # noqa: E402
 
 
 def case(seed: int, shape: tuple[int, ...] = (12, 18, 14)) -> PreparedCase:

@@ -8,11 +8,11 @@ import torch
 from scipy.ndimage import gaussian_filter
 from toy_models import toy_network, write_toy_bundle
 
-from SegWithUCore.evaluation.frozen_backbone import FrozenBackbone, FrozenCase
 from SegWithUCore.inference.model import Model
 from SegWithUCore.models.bundle import write_bundle_json
 from SegWithUCore.models.bundle_network import write_weights
 from SegWithUCore.network.weights import unique_state
+from SegWithULab.evaluation.frozen_backbone import FrozenBackbone, FrozenCase
 
 WINDOW = (16, 20, 12)
 """(x, y, z)."""

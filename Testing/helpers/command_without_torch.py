@@ -16,7 +16,7 @@ from typing import Any
 
 from repository import HELPERS, PACKAGES
 
-OURS = {path.stem for path in HELPERS.glob("*.py")} | {"SegWithUCore"}
+OURS = {path.stem for path in HELPERS.glob("*.py")} | {"SegWithUCore", "SegWithULab"}
 LIGHT = ("numpy", "SimpleITK")
 
 

@@ -8,11 +8,11 @@ import SimpleITK as sitk
 from scipy.ndimage import gaussian_filter
 from segwithu_command import MODEL
 
-from SegWithUCore.evaluation.evaluate import Evaluation, PooledHistograms, Settings, add_case
-from SegWithUCore.evaluation.pictures import WorstCases
 from SegWithUCore.inference.prediction import Prediction
 from SegWithUCore.models.bundle import Bundle, read_bundle, with_head
-from SegWithUCore.training.dataset import Case
+from SegWithULab.evaluation.evaluate import Evaluation, PooledHistograms, Settings, add_case
+from SegWithULab.evaluation.pictures import WorstCases
+from SegWithULab.training.dataset import Case
 
 SHAPE = (18, 22, 20)
 

@@ -9,7 +9,7 @@ from scipy.ndimage import gaussian_filter
 
 from SegWithUCore.inference.network_view import NetworkView
 from SegWithUCore.inference.prediction import Prediction
-from SegWithUCore.training.dataset import Case
+from SegWithULab.training.dataset import Case
 
 SHAPE = (8, 12, 12)
 CASES = [Case(f"case{number}", (), Path()) for number in range(12)]

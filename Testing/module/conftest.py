@@ -15,7 +15,7 @@ if TYPE_CHECKING:  # needs what only tests of the host may need
     from opened_module import Opened
     from reviewing import Reviewing
 
-OUR_PACKAGES = ("SegWithUCore", "SegWithUSlicerLib")
+OUR_PACKAGES = ("SegWithUCore", "SegWithULab", "SegWithUSlicerLib")
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -12,13 +12,12 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 MODULE = ROOT / "SegWithUSlicer"
-CORE, LIB = MODULE / "SegWithUCore", MODULE / "SegWithUSlicerLib"
+CORE, LAB, LIB = MODULE / "SegWithUCore", MODULE / "SegWithULab", MODULE / "SegWithUSlicerLib"
 
 CORE_LAYERS: list[set[str]] = [
     {"cli"},
-    {"benchmark", "web"},
-    {"evaluation"},
-    {"training", "worker", "export"},
+    {"web"},
+    {"worker", "export"},
     {"inference", "report"},
     {"review"},
     {"case"},
@@ -27,6 +26,7 @@ CORE_LAYERS: list[set[str]] = [
     {"metrics", "cluster"},
     {"top"},
 ]
+LAB_LAYERS: list[set[str]] = [{"benchmark"}, {"evaluation"}, {"training"}]
 LIB_LAYERS: list[set[str]] = [{"panels"}, {"cases", "models"}, {"review", "run"}, {"scene"}, {"top"}]
 """A package may import those of later layers only, never its neighbours; "top" are the files that lie in no package."""
 TOP_ENTRIES = {"SegWithUCore", "SegWithUCore.api"}
@@ -38,12 +38,15 @@ SLICER_FILE_SCOPE = {"slicer", "vtk", "qt", "ctk", "numpy", "SegWithUCore", "Seg
 missing there, or half installed."""
 BROUGHT_BY_SLICER = {"numpy", "SimpleITK"}
 """What functions of these files may load: every Slicer has it, but SimpleITK takes time at a start."""
+STAGES = {"SegWithUSlicer/SegWithUCore/cli/train_stages.py"}
+"""Bodies of the command `train` in a file of their own, loaded when it is called."""
 UNSAFE = {"pickle", "cPickle", "dill", "joblib", "shelve", "marshal"}
 MAXIMUM_FILE_LINES, LONG_FILE_LINES, MOST_LONG_FILES = 500, 350, 10
 MAXIMUM_FUNCTION_LINES = 70
 
 SOURCES = sorted(path for path in MODULE.rglob("*.py") if not any(part.startswith(".") for part in path.parts))
 CORE_SOURCES = [path for path in SOURCES if path.is_relative_to(CORE)]
+LAB_SOURCES = [path for path in SOURCES if path.is_relative_to(LAB)]
 SLICER_SOURCES = [path for path in SOURCES if path.is_relative_to(LIB) or path == MODULE / "SegWithUSlicer.py"]
 
 
@@ -177,6 +180,9 @@ def test_there_is_something_to_read() -> None:
     assert {name for layer in CORE_LAYERS for name in layer} - {"top"} == {
         path.name for path in CORE.iterdir() if path.is_dir() and (path / "__init__.py").is_file()
     }
+    assert {name for layer in LAB_LAYERS for name in layer} == {
+        path.name for path in LAB.iterdir() if path.is_dir() and (path / "__init__.py").is_file()
+    }
     assert {name for layer in LIB_LAYERS for name in layer} - {"top"} == {
         path.name for path in LIB.iterdir() if path.is_dir() and (path / "__init__.py").is_file()
     }
@@ -184,6 +190,29 @@ def test_there_is_something_to_read() -> None:
 
 def test_core_packages_follow_the_arrows() -> None:
     assert wrong_arrows(CORE, CORE_LAYERS) == []
+
+
+def test_laboratory_packages_follow_the_arrows() -> None:
+    assert wrong_arrows(LAB, LAB_LAYERS) == []
+    wrong = [
+        f"{name_of(path)}:{line} imports {name}"
+        for path in LAB_SOURCES
+        for name, line in imports_of(path, ast.walk(tree_of(path)))
+        if name.startswith(("SegWithUCore.cli", "SegWithUCore.worker")) or name.split(".")[0] in SLICER_ONLY
+    ]
+    assert wrong == []
+
+
+def test_the_runtime_knows_the_laboratory_in_bodies_of_commands_only() -> None:
+    wrong = []
+    for path in [*CORE_SOURCES, *SLICER_SOURCES]:
+        tree = tree_of(path)
+        at_start = {line for _, line in imports_of(path, at_file_scope(tree))}
+        for name, line in imports_of(path, ast.walk(tree)):
+            in_a_body = path.is_relative_to(CORE / "cli") and (line not in at_start or name_of(path) in STAGES)
+            if name.split(".")[0] == "SegWithULab" and not in_a_body:
+                wrong.append(f"{name_of(path)}:{line} imports {name}")
+    assert wrong == []
 
 
 def test_slicer_packages_follow_the_arrows() -> None:
@@ -275,22 +304,10 @@ def test_files_and_functions_stay_short() -> None:
     assert len(long) <= MOST_LONG_FILES, long
 
 
-def test_cmake_installs_every_script_and_names_none_that_is_gone() -> None:
-    text = (MODULE / "CMakeLists.txt").read_text(encoding="utf-8")
-    words = "\n".join(line.split("#")[0] for line in text.splitlines()).replace('"', " ").split()
-    listed = {word.replace("${MODULE_NAME}", "SegWithUSlicer") for word in words if word.endswith(".py") or "/" in word}
-    assert "GLOB_RECURSE" not in text, "list the scripts by name: a glob is not seen by an incremental build"
-    named = {word for word in listed if word.endswith((".py", ".json", ".html", ".css", ".js"))}
-    folders = [CORE / "report" / "templates", CORE / "web" / "static"]
-    data = [*CORE.rglob("*.schema.json"), *(path for folder in folders for path in folder.iterdir())]
-    resources = {path.relative_to(MODULE).as_posix() for path in data}
-    assert named == {path.relative_to(MODULE).as_posix() for path in SOURCES} | resources
-
-
 def test_the_reader_of_imports_is_not_blind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The tests above cannot be blind: every way to write an import is resolved, every circle found."""
     lines = ["from ..cli import segment", "from . import segwithu", "import slicer.util"]
-    lines += ["from SegWithUCore.training.recipe import Recipe", "def late():", "    from ..training import run_folder"]
+    lines += ["from SegWithULab.training.recipe import Recipe", "def late():", "    from ..review import flags"]
     code = "\n".join([*lines, "if TYPE_CHECKING:", "    import torch", "else:", "    import scipy"])
     path = CORE / "network" / "not_there.py"
     found = [name for name, _ in imports_of(path, ast.walk(ast.parse(code)))]
@@ -298,13 +315,13 @@ def test_the_reader_of_imports_is_not_blind(tmp_path: Path, monkeypatch: pytest.
         "SegWithUCore.cli.segment",
         "SegWithUCore.network.segwithu",
         "slicer.util",
-        "SegWithUCore.training.recipe",
-        "SegWithUCore.training.run_folder",
+        "SegWithULab.training.recipe",
+        "SegWithUCore.review.flags",
         "torch",
         "scipy",
     }
     early = [name for name, _ in imports_of(path, at_file_scope(ast.parse(code)))]
-    assert "SegWithUCore.training.run_folder" not in early
+    assert "SegWithULab.training.run_folder" not in early
     assert "torch" not in early
     assert "scipy" in early
     modules = ("SegWithUCore.worker.jobs", "SegWithUCore.errors", "SegWithUCore.cli.train", "SegWithUCore")

@@ -17,12 +17,12 @@ from baseline_cases import toy_backbone, toy_case
 from repository import ROOT
 from toy_models import ToyBackbone, registered_toys
 
-from SegWithUCore.benchmark.baselines import select_baselines
-from SegWithUCore.benchmark.baselines.base import BASELINES, BaselineInputs, FittingCases
-from SegWithUCore.benchmark.benchmark import prediction_metrics
 from SegWithUCore.cli.console import Console
 from SegWithUCore.network.heads import HEADS
 from SegWithUCore.network.segwithu import SegWithU
+from SegWithULab.benchmark.baselines import select_baselines
+from SegWithULab.benchmark.baselines.base import BASELINES, BaselineInputs, FittingCases
+from SegWithULab.benchmark.benchmark import prediction_metrics
 
 STEPS = 30
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from exchanged_cases import CASES, changed_case, copied, judged
 from product_sources import CORE, SOURCES, name_of, tree_of
 
-from SegWithUCore.benchmark.table import write_table
 from SegWithUCore.case.case_file import read_case
 from SegWithUCore.case.region_files import parse_regions, read_regions, regions_csv
 from SegWithUCore.csv_files import csv_text, harmless_cell, records, table_of
@@ -16,6 +15,7 @@ from SegWithUCore.review.log_format import Verdict
 from SegWithUCore.review.reviews import agreement_csv, read_reviews
 from SegWithUCore.review.worklist import make_worklist
 from SegWithUCore.review.worklist_files import write_worklist
+from SegWithULab.benchmark.table import write_table
 
 HOSTILE = "a\r=cmd|' /C calc'!A0"
 

@@ -13,7 +13,7 @@ from SegWithUCore.worker.protocol import Channel
 ALLOWED = {
     "SegWithUCore/strict_json.py": "is that one way",
     "SegWithUCore/models/bundle.py": "text made a moment ago, to turn tuples into lists",
-    "SegWithUCore/benchmark/store.py": "likewise",
+    "SegWithULab/benchmark/store.py": "likewise",
     "SegWithUCore/imaging/reader_child.py": "lines from the process that started it",
     "SegWithUCore/imaging/reader_process.py": "lines from a child of its own, whose errors are its death",
     "SegWithUCore/process_lock.py": "lock files of processes, where what cannot be read is nobody's",

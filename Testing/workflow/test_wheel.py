@@ -65,7 +65,7 @@ def test_wheel_holds_models_sample_recipes_and_schemas(wheel: Path) -> None:
 
 def test_wheel_holds_nothing_but_the_engine(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
-    assert {name.split("/")[0].split("-")[0] for name in names} == {"SegWithUCore", "segwithu_slicer"}
+    assert {name.split("/")[0].split("-")[0] for name in names} == {"SegWithUCore", "SegWithULab", "segwithu_slicer"}
     assert not [name for name in names if name.endswith((".pyc", ".ui")) or "/Screenshots/" in name]
     licences = {name.split("/licenses/")[1] for name in names if "/licenses/" in name}
     assert {"LICENSE.txt", "Resources/Models/hippocampus/LICENSE.txt", "Resources/SampleData/NOTICE.txt"} <= licences

@@ -21,7 +21,7 @@ from SegWithUCore.errors import InputError
 from SegWithUCore.models.bundle import file_sha256
 from SegWithUCore.network.backbones.meshnet import ACTIVATIONS
 from SegWithUCore.strict_json import to_json
-from SegWithUCore.training.recipe import read_recipe_json
+from SegWithULab.training.recipe import read_recipe_json
 
 WEIGHTS_FILE, RECIPE_FILE = "weights.safetensors", "recipe.json"
 _NOTHING_WHEN_PREDICTING = {"InputLayer", "Dropout", "SpatialDropout3D"}

@@ -13,10 +13,11 @@ from .console import Console
 from .import_model import ABOUT, parsed_orientation
 
 if TYPE_CHECKING:
-    from ..evaluation.adopt import Adoption
+    from SegWithULab.evaluation.adopt import Adoption
+    from SegWithULab.training.dataset import Case
+    from SegWithULab.training.nnunet_folds import FoldPlan
+
     from ..models.nnunet_import import NnunetFolder
-    from ..training.dataset import Case
-    from ..training.nnunet_folds import FoldPlan
 
 EXAMPLES = """examples:
   segwithu adopt nnUNet_results/Dataset004_Hippocampus/nnUNetTrainer__nnUNetPlans__3d_fullres \\
@@ -77,9 +78,9 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace, console: Console) -> int:
     """Adopt."""
     console.started()
-    from ..evaluation.adopt import adoption_stages
-    from ..evaluation.adopted_model import PAGE
-    from ..training.stages import has_left, run_stages
+    from SegWithULab.evaluation.adopt import adoption_stages
+    from SegWithULab.evaluation.adopted_model import PAGE
+    from SegWithULab.training.stages import has_left, run_stages
 
     job, first = _job(options)
     with one_writer(options.output, overwrite=True):
@@ -106,10 +107,11 @@ def run(options: argparse.Namespace, console: Console) -> int:
 
 def _job(options: argparse.Namespace) -> "tuple[Adoption, NnunetFolder]":
     """Check everything that can be checked before work begins."""
-    from ..evaluation.adopt import Adoption
+    from SegWithULab.evaluation.adopt import Adoption
+    from SegWithULab.training.dataset import check_channels
+    from SegWithULab.training.nnunet_folds import plan_folds
+
     from ..models.nnunet_import import read_nnunet_folder
-    from ..training.dataset import check_channels
-    from ..training.nnunet_folds import plan_folds
 
     if options.name is not None:
         check_folder_name(options.name, "--name")
@@ -158,8 +160,8 @@ def _name_of(output: Path) -> str | None:
 
 
 def _cases(options: argparse.Namespace) -> "dict[str, Case]":
-    from ..training.dataset import find_cases
-    from ..training.split import patients_by_name
+    from SegWithULab.training.dataset import find_cases
+    from SegWithULab.training.split import patients_by_name
 
     found = find_cases(options.dataset)
     patients = patients_by_name([case.name for case in found], options.patient_pattern)
@@ -182,7 +184,7 @@ def _notes(job: "Adoption") -> list[str]:
             f"Only {len(plan.unseen)} cases are left that the network has not seen: the model will not be calibrated."
         )
     else:
-        from ..evaluation.adopted_model import judged_words
+        from SegWithULab.evaluation.adopted_model import judged_words
 
         notes.append(f"Will be calibrated and judged on {judged_words(plan)}.")
     return notes

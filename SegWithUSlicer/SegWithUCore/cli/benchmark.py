@@ -12,9 +12,9 @@ from .console import Console, table
 from .fold_options import add_fold_options, check_fold_options, given_folds
 
 if TYPE_CHECKING:
-    from ..benchmark.benchmark import Benchmark
-    from ..training.dataset import Case
-    from ..training.fold_cases import Fold
+    from SegWithULab.benchmark.benchmark import Benchmark
+    from SegWithULab.training.dataset import Case
+    from SegWithULab.training.fold_cases import Fold
 
 CASES_HELP = "TABLE.csv:ROLE or an nnU-Net folder"
 JSON_FILE, MARKDOWN_FILE, CSV_FILE, PAGE_FILE = "rivals.json", "rivals.md", "rivals.csv", "rivals.html"
@@ -83,7 +83,7 @@ def _add_cases(command: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, console: Console) -> int:
     """Run or resume a benchmark."""
-    from ..benchmark.summary import benchmark_summary, reference_row
+    from SegWithULab.benchmark.summary import benchmark_summary, reference_row
 
     benchmark = _benchmark(options)
     reference = reference_row(benchmark.chosen.baselines, options.reference)
@@ -108,7 +108,7 @@ def _add_folds(benchmark: "Benchmark", options: argparse.Namespace, console: Con
     Raises:
         UsageError: none of them would; a case is among the others, too.
     """
-    from ..benchmark.baselines import fold_backbones
+    from SegWithULab.benchmark.baselines import fold_backbones
 
     if not any(baseline.learns_from_folds for baseline in benchmark.chosen.baselines):
         raise UsageError("None of the baselines learns from --folds: leave it out, or add one, such as image-trees.")
@@ -126,8 +126,8 @@ def _add_folds(benchmark: "Benchmark", options: argparse.Namespace, console: Con
 
 def _check_unseen(test: "Sequence[Case]", folds: "Sequence[Fold]") -> None:
     """Refuse networks that have seen a test case, if only to choose their epoch."""
-    from ..training.case_roles import hashes_of
-    from ..training.run_record import known_to
+    from SegWithULab.training.case_roles import hashes_of
+    from SegWithULab.training.run_record import known_to
 
     hashes = hashes_of(test)
     for fold in folds:
@@ -140,12 +140,13 @@ def _check_unseen(test: "Sequence[Case]", folds: "Sequence[Fold]") -> None:
 
 def _benchmark(options: argparse.Namespace) -> "Benchmark":
     """Build the benchmark that the options describe, checked before minutes go by."""
-    from ..benchmark.baselines import BASELINES, frozen_backbone, select_baselines
-    from ..benchmark.baselines.base import BaselineInputs, FittingCases
-    from ..benchmark.benchmark import Benchmark
+    from SegWithULab.benchmark.baselines import BASELINES, frozen_backbone, select_baselines
+    from SegWithULab.benchmark.baselines.base import BaselineInputs, FittingCases
+    from SegWithULab.benchmark.benchmark import Benchmark
+    from SegWithULab.training.dataset import find_cases
+
     from ..metrics.boundary import Band
     from ..models.registry import resolve_model
-    from ..training.dataset import find_cases
 
     names = tuple(BASELINES) if options.baselines is None else options.baselines.split(",")
     for name in names:
@@ -184,9 +185,10 @@ def _check_apart(test: "Sequence[Case]", others: "Sequence[Case]", role: str) ->
 
 
 def _write(folder: Path, summary: dict[str, Any], console: Console) -> None:
+    from SegWithULab.benchmark.store import write_json
+    from SegWithULab.benchmark.table import benchmark_markdown, benchmark_page, write_table
+
     from ..atomic_files import atomic_file
-    from ..benchmark.store import write_json
-    from ..benchmark.table import benchmark_markdown, benchmark_page, write_table
 
     write_json(folder / JSON_FILE, summary)
     plot = _drawn(folder / PLOT_FILE, summary, console)
@@ -205,7 +207,7 @@ def _drawn(path: Path, summary: dict[str, Any], console: Console) -> Path | None
     if importlib.util.find_spec("matplotlib") is None:
         console.note("No plot: matplotlib is missing; install segwithu-slicer[desktop], which brings it.")
         return None
-    from ..benchmark.table import draw_baselines
+    from SegWithULab.benchmark.table import draw_baselines
 
     with atomic_file(path) as work:
         draw_baselines(summary, work)

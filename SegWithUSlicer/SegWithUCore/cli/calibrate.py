@@ -18,14 +18,15 @@ from .fold_options import add_fold_options, check_fold_options, given_folds
 from .train import CASES_HELP, prepared_cases
 
 if TYPE_CHECKING:
+    from SegWithULab.training.dataset import Case
+    from SegWithULab.training.fold_cases import Fold
+    from SegWithULab.training.recalibrate import Recalibration
+    from SegWithULab.training.reference_cases import OutOfFold
+    from SegWithULab.training.whole_cases import PredictedCases
+
     from ..models.bundle import Bundle
     from ..models.training_record import TrainingRecord
     from ..progress import Progress
-    from ..training.dataset import Case
-    from ..training.fold_cases import Fold
-    from ..training.recalibrate import Recalibration
-    from ..training.reference_cases import OutOfFold
-    from ..training.whole_cases import PredictedCases
 
 
 def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
@@ -102,8 +103,9 @@ def run_calibrate(options: argparse.Namespace, console: Console) -> int:
 
 
 def _calibrated(options: argparse.Namespace, console: Console) -> int:
+    from SegWithULab.training.dataset import find_cases
+
     from ..models.quality import model_warnings
-    from ..training.dataset import find_cases
 
     cases = find_cases(options.cases)
     if (options.train is None) != (options.select is None):
@@ -154,8 +156,9 @@ def _fits_all_anew(options: argparse.Namespace) -> bool:
 
 def _of_model(options: argparse.Namespace, cases: "Sequence[Case]", console: Console) -> "Recalibration":
     """Calibrate a model anew, with a gate chosen before if that is wanted."""
+    from SegWithULab.training.recalibrate import CalibrationJob, Recalibration, recalibrate, refit_whole_cases
+
     from ..models.registry import resolve_model
-    from ..training.recalibrate import CalibrationJob, Recalibration, recalibrate, refit_whole_cases
 
     model = resolve_model(options.model)
     given = replace(model, graphs=None) if options.no_graphs else model
@@ -184,7 +187,7 @@ def _of_model(options: argparse.Namespace, cases: "Sequence[Case]", console: Con
 def _numbers(bundle: "Bundle", folds: "Sequence[Fold]", progress: "Progress") -> "PredictedCases | None":
     if not folds:
         return None  # before what follows asks for torch
-    from ..training.fold_predictions import numbers_out_of_fold, predicted_by_folds
+    from SegWithULab.training.fold_predictions import numbers_out_of_fold, predicted_by_folds
 
     return numbers_out_of_fold(predicted_by_folds(bundle, folds, False, progress))
 
@@ -192,7 +195,7 @@ def _numbers(bundle: "Bundle", folds: "Sequence[Fold]", progress: "Progress") ->
 def _stage_two_cases(bundle: "Bundle", folds: "Sequence[Fold]", progress: "Progress") -> "OutOfFold | None":
     if not folds:
         return None  # before what follows asks for torch
-    from ..training.fold_predictions import all_out_of_fold, predicted_by_folds
+    from SegWithULab.training.fold_predictions import all_out_of_fold, predicted_by_folds
 
     return all_out_of_fold(predicted_by_folds(bundle, folds, True, progress))
 
@@ -203,7 +206,7 @@ def _folds(options: argparse.Namespace, bundle: "Bundle", cases: "Sequence[Case]
     Raises:
         UsageError: the model or --cases leave nothing to fit on them.
     """
-    from ..training.reference_cases import LEAST_GROUPS
+    from SegWithULab.training.reference_cases import LEAST_GROUPS
 
     if bundle.calibration is None:
         raise UsageError(f"The model {bundle.name} is not calibrated: calibrate it without --folds first.")
@@ -219,7 +222,7 @@ def _regated(
     given: "Bundle", options: argparse.Namespace, cases: "Sequence[Case]", console: Console
 ) -> "tuple[Bundle, tuple[str, ...]]":
     """Choose the gate of a calibrated model."""
-    from ..training.gate import gate_sentence, regated
+    from SegWithULab.training.gate import gate_sentence, regated
 
     judged = _gate_cases(options, cases)
     with console.progress("calibrate") as progress:
@@ -235,7 +238,7 @@ def _with_gate(
     record: "TrainingRecord | None" = None,
 ) -> "tuple[Bundle, tuple[str, ...]]":
     """Choose a gate for a bundle that was just written or is not calibrated, and calibrate it with that."""
-    from ..training.gate import gate_sentence, with_gate
+    from SegWithULab.training.gate import gate_sentence, with_gate
 
     judged = _gate_cases(options, cases)
     with console.progress("calibrate") as progress:
@@ -249,7 +252,7 @@ def _gate_cases(options: argparse.Namespace, fitting: "Sequence[Case]") -> "Sequ
     Raises:
         UsageError: some are those that table and scale are fitted on.
     """
-    from ..training.dataset import find_cases
+    from SegWithULab.training.dataset import find_cases
 
     judged = find_cases(options.gate)
     known = {case.reference.resolve() for case in fitting}
@@ -300,10 +303,11 @@ def _check_model_options(options: argparse.Namespace) -> None:
 
 
 def _of_run(options: argparse.Namespace, console: Console) -> "Callable[..., Bundle]":
+    from SegWithULab.training.calibrate import training_fingerprint
+    from SegWithULab.training.make_bundle import make_bundle
+    from SegWithULab.training.run_folder import RunFolder
+
     from ..models.registry import resolve_model
-    from ..training.calibrate import training_fingerprint
-    from ..training.make_bundle import make_bundle
-    from ..training.run_folder import RunFolder
 
     if options.engine == OPENVINO:
         raise UsageError("--engine openvino goes with --model: a run has no compiled graphs yet, so torch runs it.")

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 from .console import Console
 
 if TYPE_CHECKING:
+    from SegWithULab.training.dataset import Case
+
     from ..models.bundle import Bundle
     from ..models.training_record import TrainingRecord
-    from ..training.dataset import Case
 
 
 def add_role_options(command: argparse.ArgumentParser) -> None:
@@ -33,7 +34,7 @@ def calibration_record(options: argparse.Namespace, cases: "Sequence[Case]", con
     Raises:
         UsageError: they were, and that was not allowed.
     """
-    from ..training.case_roles import hashes_of
+    from SegWithULab.training.case_roles import hashes_of
 
     with console.progress("calibrate") as progress:
         given = hashes_of(cases, progress)
@@ -43,9 +44,9 @@ def calibration_record(options: argparse.Namespace, cases: "Sequence[Case]", con
 
 
 def _record_of_run(options: argparse.Namespace, given: Mapping[str, str]) -> "TrainingRecord":
-    from ..training.case_roles import check_unseen
-    from ..training.run_folder import RunFolder
-    from ..training.run_record import known_to, run_record
+    from SegWithULab.training.case_roles import check_unseen
+    from SegWithULab.training.run_folder import RunFolder
+    from SegWithULab.training.run_record import known_to, run_record
 
     run = RunFolder(options.folder)
     remarks = check_unseen("calibration", given, known_to(run), options.allow_seen_cases)
@@ -54,9 +55,10 @@ def _record_of_run(options: argparse.Namespace, given: Mapping[str, str]) -> "Tr
 
 def _record_of_model(options: argparse.Namespace, given: Mapping[str, str]) -> "TrainingRecord":
     """No torch is needed."""
+    from SegWithULab.training.case_roles import check_unseen, seen_of
+
     from ..models.registry import resolve_model
     from ..models.training_record import TrainingRecord, read_record
-    from ..training.case_roles import check_unseen, seen_of
 
     kept = read_record(resolve_model(options.model).folder) or TrainingRecord()
     if options.whole_cases_only:  # validation cases serve as well, and stay what they are
@@ -77,9 +79,10 @@ def test_record(
     Raises:
         UsageError: the model has seen some of them, and that was not allowed.
     """
+    from SegWithULab.training.case_roles import check_unseen, hashes_of, seen_of
+
     from ..models.training_record import TrainingRecord, read_record
     from ..models.weights_file import weights_path
-    from ..training.case_roles import check_unseen, hashes_of, seen_of
 
     record = read_record(weights_path(bundle).parent)
     if not options.record and (record is None or not record.roles):

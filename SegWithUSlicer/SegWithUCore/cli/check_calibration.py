@@ -36,13 +36,14 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, console: Console) -> int:
     """Say whether the probabilities hold."""
+    from SegWithULab.training.dataset import find_cases
+    from SegWithULab.training.recalibrate import summaries_of
+
     from ..calibration.readings import LEVELS, reading
     from ..calibration.site_line import by_patient
     from ..models.calibration_origin import calibration_doubts
     from ..models.registry import resolve_model
     from ..models.weights_file import verify_weights
-    from ..training.dataset import find_cases
-    from ..training.recalibrate import summaries_of
 
     console.started()
     bundle = resolve_model(options.model)

@@ -13,7 +13,8 @@ from .console import Console
 from .engine import add_engine_option, opened_model
 
 if TYPE_CHECKING:
-    from ..evaluation.pictures import Tile
+    from SegWithULab.evaluation.pictures import Tile
+
     from ..inference.case_writer import CaseResult
     from ..inference.model import Model
 
@@ -65,7 +66,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
     ]
     results = [_segment(case, model, options.output, console) for case in cases]
     picture = options.output / "montage.png"
-    from ..evaluation.pictures import draw_montage
+    from SegWithULab.evaluation.pictures import draw_montage
 
     tiles = [_tile(case, result) for case, result in zip(cases, results, strict=True)]
     draw_montage(tiles, model.bundle.labels, picture, CAPTION)
@@ -116,8 +117,9 @@ def _tile(case: DemoCase, result: "CaseResult") -> "Tile":
     import numpy as np
     import SimpleITK as sitk
 
+    from SegWithULab.evaluation.pictures import ORIENTATION, Tile
+
     from ..case.case_regions import label_values
-    from ..evaluation.pictures import ORIENTATION, Tile
     from ..imaging.volume import image_on_grid, read_image
 
     part = result.box.crop(read_image(case.file))

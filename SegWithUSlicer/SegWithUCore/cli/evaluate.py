@@ -16,11 +16,12 @@ from .workers import add_worker_options, cluster_request, each_case
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ..evaluation.evaluate import Evaluation, Settings
+    from SegWithULab.evaluation.evaluate import Evaluation, Settings
+    from SegWithULab.training.dataset import Case
+
     from ..inference.model import Model
     from ..models.bundle import Bundle
     from ..models.training_record import TrainingRecord
-    from ..training.dataset import Case
 
 
 def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
@@ -79,11 +80,12 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, console: Console) -> int:
     """Evaluate a model."""
+    from SegWithULab.evaluation.summary import recorded, summary
+    from SegWithULab.training.dataset import find_cases
+
     from ..atomic_files import atomic_folder
-    from ..evaluation.summary import recorded, summary
     from ..models.bundle import with_head
     from ..models.registry import resolve_model
-    from ..training.dataset import find_cases
 
     settings = _settings(options)
     bundle = with_head(resolve_model(options.model), options.head)
@@ -112,7 +114,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
 
 def _look_first(cases: "Sequence[Case]", bundle: "Bundle", console: Console) -> None:
     """Compare some cases with the training cases before minutes go by; warnings are summed up."""
-    from ..evaluation.like_training import check_like_training
+    from SegWithULab.evaluation.like_training import check_like_training
 
     notes = check_like_training(cases, bundle)
     for note in notes[:_MOST_NOTES]:
@@ -128,8 +130,9 @@ def _evaluated(
     cases: "Sequence[Case]", model: "Model", settings: "Settings", options: argparse.Namespace, console: Console
 ) -> "Evaluation":
     """Measure all cases, here or on workers; the first that fails ends it."""
+    from SegWithULab.evaluation.evaluate import evaluate, evaluate_on_worker, in_order
+
     from ..cluster.tasks import Task
-    from ..evaluation.evaluate import evaluate, evaluate_on_worker, in_order
     from ..inference.on_workers import ModelSource
 
     if cluster_request(options) is None:
@@ -149,7 +152,8 @@ def _evaluated(
 
 def _settings(options: argparse.Namespace) -> "Settings":
     """Read the options, and check them before minutes go by."""
-    from ..evaluation.evaluate import Settings
+    from SegWithULab.evaluation.evaluate import Settings
+
     from ..metrics.boundary import Band
 
     if options.record and (options.mirrored or options.head or options.band != "3mm"):
@@ -176,14 +180,14 @@ def _settings(options: argparse.Namespace) -> "Settings":
 def _write_report(
     folder: Path, result: dict[str, Any], evaluation: "Evaluation", model: "Model", options: argparse.Namespace
 ) -> None:
-    from ..evaluation.report import write_report
+    from SegWithULab.evaluation.report import write_report
 
     write_report(folder, result, evaluation, model.bundle, options.cases)
 
 
 def _text(result: dict[str, Any], options: argparse.Namespace) -> str:
     """Say what was found in some ten sentences, and where all figures are."""
-    from ..evaluation.words import in_words
+    from SegWithULab.evaluation.words import in_words
 
     places = [str(options.report / "figures.md")] if options.report else []
     places += [str(options.output)] if options.output else []
@@ -218,7 +222,8 @@ def _record(model: "Model", result: dict[str, Any], record: "TrainingRecord | No
 
 
 def _record_curves(model: "Model", evaluation: "Evaluation", console: Console) -> None:
-    from ..evaluation.summary import model_curves
+    from SegWithULab.evaluation.summary import model_curves
+
     from ..models.curves import CURVES_FILE, write_curves
     from ..models.weights_file import weights_path
 

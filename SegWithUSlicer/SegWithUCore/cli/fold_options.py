@@ -9,9 +9,10 @@ from ..errors import UsageError
 from .console import Console
 
 if TYPE_CHECKING:
+    from SegWithULab.training.dataset import Case
+    from SegWithULab.training.fold_cases import Fold
+
     from ..models.bundle import Bundle
-    from ..training.dataset import Case
-    from ..training.fold_cases import Fold
 
 
 def add_fold_options(command: argparse.ArgumentParser, title: str, words: str) -> None:
@@ -53,9 +54,9 @@ def given_folds(
     """
     if options.folds is None:
         return []
-    from ..training.dataset import find_cases
-    from ..training.fold_cases import find_folds
-    from ..training.run_folder import RunFolder
+    from SegWithULab.training.dataset import find_cases
+    from SegWithULab.training.fold_cases import find_folds
+    from SegWithULab.training.run_folder import RunFolder
 
     with console.progress(command) as progress:
         runs = [RunFolder(run) for run in options.folds]

@@ -79,10 +79,11 @@ def run_import_nnunet(options: argparse.Namespace, console: Console) -> int:
 
 
 def _start_run(folder: "NnunetFolder", about: dict[str, str], target: Path) -> None:
+    from SegWithULab.training.recipe import recipe_from_json
+    from SegWithULab.training.run_folder import RunFolder
+
     from ..atomic_files import atomic_folder
     from ..models.nnunet_import import head_recipe
-    from ..training.recipe import recipe_from_json
-    from ..training.run_folder import RunFolder
 
     with atomic_folder(target) as work:
         run = RunFolder(work)
@@ -135,7 +136,7 @@ def _add_import_checkpoint(commands: Any, common: argparse.ArgumentParser) -> No
 
 def run_import_checkpoint(options: argparse.Namespace, console: Console) -> int:
     """Write the bundle."""
-    from ..training.import_weights import import_checkpoint
+    from SegWithULab.training.import_weights import import_checkpoint
 
     if options.recipe is None:
         raise UsageError("--recipe is missing: give a recipe with labels, channels and spacing, see Resources/Recipes.")

@@ -10,9 +10,10 @@ from .console import Console
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from SegWithULab.training.dataset import PreparedCase
+
     from ..models.bundle import Bundle
     from ..models.training_record import TrainingRecord
-    from ..training.dataset import PreparedCase
 
 
 def add_action(actions: Any, common: argparse.ArgumentParser) -> None:
@@ -33,6 +34,9 @@ def add_action(actions: Any, common: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, console: Console) -> int:
     """Note it, and write description and model card."""
+    from SegWithULab.training.calibrate import quality_of
+    from SegWithULab.training.dataset import find_cases
+
     from ..atomic_files import atomic_file
     from ..models.bundle import CARD_FILE, write_bundle_json
     from ..models.input_check import QUALITY
@@ -40,8 +44,6 @@ def run(options: argparse.Namespace, console: Console) -> int:
     from ..models.registry import resolve_model
     from ..models.training_record import read_record
     from ..models.weights_file import weights_path
-    from ..training.calibrate import quality_of
-    from ..training.dataset import find_cases
     from .train import prepared_of
 
     bundle = resolve_model(options.model)

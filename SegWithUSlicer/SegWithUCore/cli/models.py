@@ -169,7 +169,7 @@ def _measured(bundle: "Bundle") -> list[str]:
     """Say how well it was measured to work."""
     if bundle.figures is None:
         return ["  measured        not yet: segwithu evaluate --record"]
-    from ..evaluation.words import in_words
+    from SegWithULab.evaluation.words import in_words
 
     return ["  measured", *(f"    {sentence}" for sentence in in_words(bundle.figures))]
 

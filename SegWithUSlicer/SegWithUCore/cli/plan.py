@@ -13,11 +13,11 @@ from .arguments import add_threads_option, finite_number
 from .console import Console
 
 if TYPE_CHECKING:
-    from ..training.data_survey import Survey
-    from ..training.dataset import Case
-    from ..training.plan import Plan
-    from ..training.recipe import Recipe
-    from ..training.training_cost import StepCost
+    from SegWithULab.training.data_survey import Survey
+    from SegWithULab.training.dataset import Case
+    from SegWithULab.training.plan import Plan
+    from SegWithULab.training.recipe import Recipe
+    from SegWithULab.training.training_cost import StepCost
 
 SPATIAL = 3
 RECIPE, REASONS, SPLIT = "recipe.json", "plan.md", "split.csv"
@@ -141,9 +141,9 @@ def check_wishes(options: argparse.Namespace) -> None:
 
 def make_plan(options: argparse.Namespace, console: Console, progress: Progress) -> Made:
     """Survey, plan, time a step, write into the folder `options.output`."""
-    from ..training.data_survey import survey
-    from ..training.plan import Wishes, plan
-    from ..training.training_cost import has_bfloat16
+    from SegWithULab.training.data_survey import survey
+    from SegWithULab.training.plan import Wishes, plan
+    from SegWithULab.training.training_cost import has_bfloat16
 
     check_wishes(options)
     cases, has_roles = _cases_of(options.data)
@@ -200,7 +200,7 @@ def _cases_of(data: str) -> "tuple[list[Case], bool]":
     Raises:
         UsageError: there are none.
     """
-    from ..training.dataset import find_cases, roles_of
+    from SegWithULab.training.dataset import find_cases, roles_of
 
     table = _table_of(data)
     if table.is_file():
@@ -250,7 +250,7 @@ def _say_problems(found: "Survey", options: argparse.Namespace, console: Console
 
 def _roles(found: "Survey", options: argparse.Namespace) -> dict[str, tuple[str, str]]:
     """Return patient and role of each case."""
-    from ..training.split import patients_by_name, roles
+    from SegWithULab.training.split import patients_by_name, roles
 
     patients = patients_by_name([facts.case.name for facts in found.cases], options.patient_pattern)
     first_of: dict[tuple[str, ...], str] = {}
@@ -268,9 +268,9 @@ def _costed(
     console: Console,
 ) -> tuple[dict[str, Any], str, tuple[float, float, float]]:
     """Time a step, choose epochs and folds, and write the reasons down; also the seconds of backbone, folds, head."""
-    from ..training.recipe import recipe_from_json
-    from ..training.recipe_check import check_recipe
-    from ..training.training_cost import time_step, training_seconds, within_hours
+    from SegWithULab.training.recipe import recipe_from_json
+    from SegWithULab.training.recipe_check import check_recipe
+    from SegWithULab.training.training_cost import time_step, training_seconds, within_hours
 
     given = getattr(options, "recipe", None)
     changed = planned.recipe if given is None else _given_recipe(given)
@@ -288,7 +288,7 @@ def _costed(
 
 
 def _given_recipe(path: Path) -> dict[str, Any]:
-    from ..training.recipe import read_recipe_json
+    from SegWithULab.training.recipe import read_recipe_json
 
     return read_recipe_json(path)
 
@@ -296,7 +296,7 @@ def _given_recipe(path: Path) -> dict[str, Any]:
 def _training_cases(found: "Survey", roles: dict[str, tuple[str, str]] | None, options: argparse.Namespace) -> int:
     if roles is not None:
         return sum(role == "train" for _, role in roles.values())
-    from ..training.dataset import find_cases
+    from SegWithULab.training.dataset import find_cases
 
     usable = {facts.case.name for facts in found.cases}
     return sum(case.name in usable for case in find_cases(f"{_table_of(options.data)}:train"))
@@ -311,8 +311,8 @@ def _page(
     train: int,
     options: argparse.Namespace,
 ) -> str:
-    from ..training.plan import plan_page
-    from ..training.training_cost import prediction
+    from SegWithULab.training.plan import plan_page
+    from SegWithULab.training.training_cost import prediction
 
     counts: dict[str, int] = {}
     for _, role in (roles or {}).values():

@@ -258,8 +258,9 @@ def _found_cases(
 
 def _table_cases(table: Path) -> "list[GivenCase]":
     """Return the cases that a split table gives a role: `TABLE.csv:ROLE`."""
+    from SegWithULab.training.dataset import find_images
+
     from ..imaging.inputs import GivenCase
-    from ..training.dataset import find_images
 
     given = []
     for name, channels in find_images(str(table)):

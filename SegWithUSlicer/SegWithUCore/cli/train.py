@@ -12,11 +12,12 @@ from .case_roles import add_role_options
 from .console import Console
 
 if TYPE_CHECKING:
+    from SegWithULab.training.dataset import PreparedCase
+    from SegWithULab.training.recipe import Recipe
+    from SegWithULab.training.run_folder import RunFolder
+    from SegWithULab.training.trainer import Trainer
+
     from ..models.input_spec import InputSpec
-    from ..training.dataset import PreparedCase
-    from ..training.recipe import Recipe
-    from ..training.run_folder import RunFolder
-    from ..training.trainer import Trainer
 
 CASES_HELP = "TABLE.csv:ROLE (columns case, role; folders images and labels beside it) or an nnU-Net folder"
 
@@ -58,13 +59,13 @@ def _add_training(commands: Any, common: argparse.ArgumentParser, part: str) -> 
 
 def run_backbone(options: argparse.Namespace, console: Console) -> int:
     """Train a backbone."""
-    from ..training.backbone import BackboneTrainer
-    from ..training.calibrate import training_fingerprint
-    from ..training.case_roles import check_unseen, prepared_hashes
-    from ..training.recipe import read_recipe
-    from ..training.recipe_check import check_labels_occur, check_recipe
-    from ..training.run_folder import RunFolder
-    from ..training.run_record import note_roles
+    from SegWithULab.training.backbone import BackboneTrainer
+    from SegWithULab.training.calibrate import training_fingerprint
+    from SegWithULab.training.case_roles import check_unseen, prepared_hashes
+    from SegWithULab.training.recipe import read_recipe
+    from SegWithULab.training.recipe_check import check_labels_occur, check_recipe
+    from SegWithULab.training.run_folder import RunFolder
+    from SegWithULab.training.run_record import note_roles
 
     run = RunFolder(options.folder)
     _check_start(run, "backbone", options, console)
@@ -96,8 +97,8 @@ def run_backbone(options: argparse.Namespace, console: Console) -> int:
 
 def _going_on(run: "RunFolder", options: argparse.Namespace, console: Console) -> "Recipe":
     """Return the recipe of a run that is resumed, with what a recipe file given beside may change."""
-    from ..training.recipe import read_recipe
-    from ..training.recipe_check import resumed_recipe
+    from SegWithULab.training.recipe import read_recipe
+    from SegWithULab.training.recipe_check import resumed_recipe
 
     replaced = _replaced(options)
     kept = run.recipe(backbone=replaced)
@@ -136,11 +137,11 @@ def _kept_words(trainer: "Trainer") -> str:
 
 def run_head(options: argparse.Namespace, console: Console) -> int:
     """Train a head."""
-    from ..training.calibrate import training_fingerprint
-    from ..training.head import HeadTrainer
-    from ..training.recipe_check import check_recipe
-    from ..training.run_folder import RunFolder
-    from ..training.run_record import note_roles
+    from SegWithULab.training.calibrate import training_fingerprint
+    from SegWithULab.training.head import HeadTrainer
+    from SegWithULab.training.recipe_check import check_recipe
+    from SegWithULab.training.run_folder import RunFolder
+    from SegWithULab.training.run_record import note_roles
 
     run = RunFolder(options.folder)
     _check_start(run, "head", options, console)
@@ -167,8 +168,8 @@ def run_head(options: argparse.Namespace, console: Console) -> int:
 
 def _keeps_the_backbone(run: "RunFolder", options: argparse.Namespace) -> bool:
     """Whether the recipe file changes only the head of a run that is there."""
-    from ..training.make_bundle import names_a_model
-    from ..training.recipe import read_recipe_json
+    from SegWithULab.training.make_bundle import names_a_model
+    from SegWithULab.training.recipe import read_recipe_json
 
     begun = (run.path / "run.json").exists()
     return bool(options.restart and begun and not names_a_model(read_recipe_json(options.recipe)))
@@ -176,8 +177,8 @@ def _keeps_the_backbone(run: "RunFolder", options: argparse.Namespace) -> bool:
 
 def _with_another_head(run: "RunFolder", options: argparse.Namespace) -> "Recipe":
     """Return the run's recipe with the head of a recipe file that is otherwise the same."""
-    from ..training.recipe import read_recipe
-    from ..training.recipe_check import resumed_recipe
+    from SegWithULab.training.recipe import read_recipe
+    from SegWithULab.training.recipe_check import resumed_recipe
 
     kept = run.recipe()
     trained = {name: getattr(kept.backbone_training, name) for name in ("seed", "epochs", "validate_every")}
@@ -190,10 +191,10 @@ def _begun_on_model(
     run: "RunFolder", options: argparse.Namespace, console: Console
 ) -> "tuple[Recipe, Sequence[PreparedCase], Sequence[PreparedCase]]":
     """Begin a run with the backbone of a model; the run folder is touched only when all that is needed is usable."""
-    from ..training.calibrate import training_fingerprint
-    from ..training.make_bundle import begin_on_model, facts_of_model, recipe_on_model
-    from ..training.recipe_check import check_recipe
-    from ..training.run_record import noted_roles
+    from SegWithULab.training.calibrate import training_fingerprint
+    from SegWithULab.training.make_bundle import begin_on_model, facts_of_model, recipe_on_model
+    from SegWithULab.training.recipe_check import check_recipe
+    from SegWithULab.training.run_record import noted_roles
 
     if options.resume:
         raise UsageError("--recipe begins a run and --resume goes on with one: give one of them.")
@@ -255,7 +256,7 @@ def prepared_of(
     train_option: str = "--cases",
 ) -> "tuple[Sequence[PreparedCase], Sequence[PreparedCase]]":
     """Read training and validation cases as a network wants them."""
-    from ..training.dataset import check_channels, find_cases, prepare
+    from SegWithULab.training.dataset import check_channels, find_cases, prepare
 
     train, select = find_cases(train_source), find_cases(select_source)
     both = {case.name for case in train} & {case.name for case in select}

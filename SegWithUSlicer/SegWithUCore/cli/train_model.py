@@ -49,9 +49,10 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, console: Console) -> int:
     """Do all stages that are not there yet, and say what came of it."""
+    from SegWithULab.training.stages import run_stages
+
     from ..models.bundle import read_bundle
     from ..models.quality import model_warnings
-    from ..training.stages import run_stages
     from .train_stages import Training
 
     check_wishes(options)
@@ -73,7 +74,7 @@ def _check_target(options: argparse.Namespace, folder: Path) -> None:
     Raises:
         UsageError: another model is there, or model and run share a folder.
     """
-    from ..training.stages import has_left
+    from SegWithULab.training.stages import has_left
 
     if folder.resolve() == options.output.resolve():
         raise UsageError(f"--run and --output are both {folder}: give the run a folder of its own.")

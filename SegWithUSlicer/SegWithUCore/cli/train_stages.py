@@ -9,32 +9,33 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from SegWithULab.evaluation.evaluate import Settings, evaluate
+from SegWithULab.evaluation.report import PAGE_FILE, write_report
+from SegWithULab.evaluation.summary import model_curves, recorded, summary
+from SegWithULab.training.backbone import BackboneTrainer
+from SegWithULab.training.calibrate import training_fingerprint
+from SegWithULab.training.case_reading import BY_PLACE
+from SegWithULab.training.case_roles import check_unseen, hashes_of
+from SegWithULab.training.dataset import Case, PreparedCase, check_channels, find_cases, prepare, roles_of
+from SegWithULab.training.fold_predictions import fit_on_folds
+from SegWithULab.training.head import HeadTrainer, out_of_fold_backbones
+from SegWithULab.training.make_bundle import make_bundle
+from SegWithULab.training.recipe import Recipe, read_recipe
+from SegWithULab.training.recipe_check import check_labels_occur, check_recipe
+from SegWithULab.training.run_folder import RunFolder
+from SegWithULab.training.run_record import note_roles, run_record
+from SegWithULab.training.stages import Begun, Stage, content_sha256, noted
+from SegWithULab.training.whole_cases import fit_on_unseen
+
 from ..atomic_files import atomic_file, atomic_folder
 from ..calibration.flag_limits import FIGURE
 from ..errors import InputError, UsageError
-from ..evaluation.evaluate import Settings, evaluate
-from ..evaluation.report import PAGE_FILE, write_report
-from ..evaluation.summary import model_curves, recorded, summary
 from ..inference.model import Model
 from ..models.bundle import CARD_FILE, Bundle, read_bundle, write_bundle_json
 from ..models.curves import CURVES_FILE, write_curves
 from ..models.model_card import model_card
 from ..models.training_record import TrainingRecord, read_record, write_record
 from ..strict_json import read_json_object
-from ..training.backbone import BackboneTrainer
-from ..training.calibrate import training_fingerprint
-from ..training.case_reading import BY_PLACE
-from ..training.case_roles import check_unseen, hashes_of
-from ..training.dataset import Case, PreparedCase, check_channels, find_cases, prepare, roles_of
-from ..training.fold_predictions import fit_on_folds
-from ..training.head import HeadTrainer, out_of_fold_backbones
-from ..training.make_bundle import make_bundle
-from ..training.recipe import Recipe, read_recipe
-from ..training.recipe_check import check_labels_occur, check_recipe
-from ..training.run_folder import RunFolder
-from ..training.run_record import note_roles, run_record
-from ..training.stages import Begun, Stage, content_sha256, noted
-from ..training.whole_cases import fit_on_unseen
 from .console import Console
 from .plan import REASONS, RECIPE, SPLIT, make_plan
 

@@ -40,10 +40,10 @@ from SegWithUCore.models.input_spec import InputSpec
 from SegWithUCore.models.nnunet_import import read_nnunet_folder
 from SegWithUCore.network.backbones import build_backbone
 from SegWithUCore.network.weights import load_state
-from SegWithUCore.training.backbone import spec_of
-from SegWithUCore.training.case_reading import read_case
-from SegWithUCore.training.dataset import Case, find_cases
-from SegWithUCore.training.run_folder import RunFolder
+from SegWithULab.training.backbone import spec_of
+from SegWithULab.training.case_reading import read_case
+from SegWithULab.training.dataset import Case, find_cases
+from SegWithULab.training.run_folder import RunFolder
 
 STRUCTURES = ("right ventricle", "myocardium", "left ventricle")
 AS_IT_IS = "as it is"

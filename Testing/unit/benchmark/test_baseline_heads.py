@@ -9,16 +9,16 @@ from baseline_cases import other_weights, toy_case
 from segwithu_command import MODEL
 from toy_models import write_toy_bundle
 
-from SegWithUCore.benchmark.baselines import frozen_backbone
-from SegWithUCore.benchmark.baselines.base import FittingCases
-from SegWithUCore.benchmark.baselines.heads import heads_of
-from SegWithUCore.benchmark.benchmark import AS_IT_IS
 from SegWithUCore.errors import InputError
-from SegWithUCore.evaluation.frozen_backbone import FrozenBackbone, FrozenCase
 from SegWithUCore.inference.model import Model
 from SegWithUCore.inference.prediction import predict, tempered_logits
 from SegWithUCore.models.bundle import read_bundle
-from SegWithUCore.training.dataset import find_cases
+from SegWithULab.benchmark.baselines import frozen_backbone
+from SegWithULab.benchmark.baselines.base import FittingCases
+from SegWithULab.benchmark.baselines.heads import heads_of
+from SegWithULab.benchmark.benchmark import AS_IT_IS
+from SegWithULab.evaluation.frozen_backbone import FrozenBackbone, FrozenCase
+from SegWithULab.training.dataset import find_cases
 
 
 @pytest.mark.parametrize(

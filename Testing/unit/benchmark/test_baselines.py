@@ -14,25 +14,25 @@ from sklearn.metrics import average_precision_score
 from torch.distributions import Categorical
 from toy_models import write_toy_bundle
 
-from SegWithUCore.benchmark.baselines import density as rival_density
-from SegWithUCore.benchmark.baselines import frozen_backbone
-from SegWithUCore.benchmark.baselines.augmentation import Augmentation
-from SegWithUCore.benchmark.baselines.base import FittingCases, PassAverage, unsure_of
-from SegWithUCore.benchmark.baselines.density import ClassMoments, Density
-from SegWithUCore.benchmark.baselines.distance import FARTHEST, Distance
-from SegWithUCore.benchmark.baselines.dropout import Dropout, DropoutRateSearch, DroppedBackbone
-from SegWithUCore.benchmark.baselines.ensemble import Ensemble, read_member
-from SegWithUCore.benchmark.baselines.from_logits import Softmax, Temperature
-from SegWithUCore.benchmark.baselines.local_temperature import LocalTemperature, train
 from SegWithUCore.calibration.temperature_scaling import fit_temperature
 from SegWithUCore.errors import InputError
-from SegWithUCore.evaluation.frozen_backbone import FrozenBackbone, FrozenCase
 from SegWithUCore.inference.model import Model
 from SegWithUCore.inference.prediction import predict
 from SegWithUCore.metrics.boundary import Band
 from SegWithUCore.models.bundle import read_bundle
-from SegWithUCore.training.calibrate import predict_case
-from SegWithUCore.training.dataset import Case, find_cases
+from SegWithULab.benchmark.baselines import density as rival_density
+from SegWithULab.benchmark.baselines import frozen_backbone
+from SegWithULab.benchmark.baselines.augmentation import Augmentation
+from SegWithULab.benchmark.baselines.base import FittingCases, PassAverage, unsure_of
+from SegWithULab.benchmark.baselines.density import ClassMoments, Density
+from SegWithULab.benchmark.baselines.distance import FARTHEST, Distance
+from SegWithULab.benchmark.baselines.dropout import Dropout, DropoutRateSearch, DroppedBackbone
+from SegWithULab.benchmark.baselines.ensemble import Ensemble, read_member
+from SegWithULab.benchmark.baselines.from_logits import Softmax, Temperature
+from SegWithULab.benchmark.baselines.local_temperature import LocalTemperature, train
+from SegWithULab.evaluation.frozen_backbone import FrozenBackbone, FrozenCase
+from SegWithULab.training.calibrate import predict_case
+from SegWithULab.training.dataset import Case, find_cases
 
 
 @pytest.fixture

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from SegWithUCore.benchmark.baselines.dropout import ActivationCache, DroppedBackbone
 from SegWithUCore.network.backbone_spec import dynunet_spec
 from SegWithUCore.network.backbones import build_backbone
+from SegWithULab.benchmark.baselines.dropout import ActivationCache, DroppedBackbone
 
 TAPS = ["upsamples.1.conv_block", "output_block"]
 IMAGE = torch.randn(1, 1, 16, 16, 16, generator=torch.Generator().manual_seed(1))

@@ -12,21 +12,21 @@ from baseline_cases import SHAPE, other_weights, smooth_volume, toy_case
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
-from SegWithUCore.benchmark.baselines import image_trees, local_temperature, softmax_distance
-from SegWithUCore.benchmark.baselines.base import Baseline, FittingCases, FoldBackbone
-from SegWithUCore.benchmark.baselines.image_trees import ImageTrees
-from SegWithUCore.benchmark.baselines.softmax_distance import (
+from SegWithUCore.inference.engines.torch_engine import BackboneAlone
+from SegWithUCore.inference.model import Model
+from SegWithUCore.metrics.boundary import Band
+from SegWithUCore.models.bundle import read_bundle
+from SegWithULab.benchmark.baselines import image_trees, local_temperature, softmax_distance
+from SegWithULab.benchmark.baselines.base import Baseline, FittingCases, FoldBackbone
+from SegWithULab.benchmark.baselines.image_trees import ImageTrees
+from SegWithULab.benchmark.baselines.softmax_distance import (
     PENALTY,
     TERMS,
     SoftmaxDistance,
     distance_terms,
     logistic_weights,
 )
-from SegWithUCore.evaluation.frozen_backbone import FrozenBackbone, FrozenCase
-from SegWithUCore.inference.engines.torch_engine import BackboneAlone
-from SegWithUCore.inference.model import Model
-from SegWithUCore.metrics.boundary import Band
-from SegWithUCore.models.bundle import read_bundle
+from SegWithULab.evaluation.frozen_backbone import FrozenBackbone, FrozenCase
 
 
 class Cases:

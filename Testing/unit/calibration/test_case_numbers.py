@@ -31,7 +31,7 @@ from SegWithUCore.inference.structures import (
 from SegWithUCore.inference.uncertainty_maps import VoxelMaps, voxelwise
 from SegWithUCore.models.bundle import Bundle
 from SegWithUCore.models.input_spec import Label
-from SegWithUCore.training.calibrate import CaseNumbers, fit_case_level
+from SegWithULab.training.calibrate import CaseNumbers, fit_case_level
 
 LABELS = (Label(0, "background", (0, 0, 0)), Label(7, "liver", (1, 2, 3)))
 

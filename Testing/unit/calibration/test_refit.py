@@ -14,8 +14,8 @@ from SegWithUCore.calibration.site_line import count_errors
 from SegWithUCore.models.input_spec import Label
 from SegWithUCore.models.model_name import site_version
 from SegWithUCore.review.flags import FlagRules
-from SegWithUCore.training.calibrate import CaseNumbers
-from SegWithUCore.training.refit import SCALES, CaseSummary, Refit, refit
+from SegWithULab.training.calibrate import CaseNumbers
+from SegWithULab.training.refit import SCALES, CaseSummary, Refit, refit
 
 LABELS = (Label(0, "background", (0, 0, 0)), Label(1, "organ", (9, 9, 9)))
 VOXELS = 5_000

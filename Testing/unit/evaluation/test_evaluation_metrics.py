@@ -10,16 +10,16 @@ from evaluated_cases import SHAPE, evaluated, image, made_up, nothing_there, shi
 from scipy.special import softmax
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from SegWithUCore.evaluation.case_metrics import measure_case
-from SegWithUCore.evaluation.evaluate import Evaluation, PooledHistograms, Settings, add_case
-from SegWithUCore.evaluation.pictures import KEPT, WorstCases, cuts
-from SegWithUCore.evaluation.report import write_report
-from SegWithUCore.evaluation.report_tables import markdown, report_tables
-from SegWithUCore.evaluation.summary import recorded, summary
 from SegWithUCore.metrics.boundary import Band
 from SegWithUCore.metrics.error_detection import aurc, score_groups
 from SegWithUCore.models.model_card import CARD_ROWS, model_card
-from SegWithUCore.training.dataset import Case
+from SegWithULab.evaluation.case_metrics import measure_case
+from SegWithULab.evaluation.evaluate import Evaluation, PooledHistograms, Settings, add_case
+from SegWithULab.evaluation.pictures import KEPT, WorstCases, cuts
+from SegWithULab.evaluation.report import write_report
+from SegWithULab.evaluation.report_tables import markdown, report_tables
+from SegWithULab.evaluation.summary import recorded, summary
+from SegWithULab.training.dataset import Case
 
 SEEDS = range(6)
 
@@ -27,7 +27,7 @@ SEEDS = range(6)
 @pytest.fixture(autouse=True)
 def few_draws(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test here looks at how wide an interval over cases is."""
-    monkeypatch.setattr("SegWithUCore.evaluation.summary.DRAWS", 20)
+    monkeypatch.setattr("SegWithULab.evaluation.summary.DRAWS", 20)
 
 
 def row(result: dict[str, object], figure: str, region: str, score: str) -> dict[str, float]:

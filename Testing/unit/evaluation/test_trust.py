@@ -7,7 +7,7 @@ import pytest
 
 from SegWithUCore.calibration.readings import LEVELS, Reading, reading
 from SegWithUCore.calibration.site_line import ErrorCounts, count_errors
-from SegWithUCore.evaluation.trust import HEADLINES, NO, PARTLY, UNKNOWN, YES, Trust, trust_of
+from SegWithULab.evaluation.trust import HEADLINES, NO, PARTLY, UNKNOWN, YES, Trust, trust_of
 
 
 def patients(count: int, true_share_of: float) -> dict[int, ErrorCounts]:

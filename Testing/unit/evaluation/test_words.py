@@ -10,13 +10,13 @@ import SimpleITK as sitk
 from evaluated_cases import evaluated
 
 from SegWithUCore.errors import InputError
-from SegWithUCore.evaluation.like_training import check_like_training, input_check
-from SegWithUCore.evaluation.report_tables import report_tables
-from SegWithUCore.evaluation.summary import summary
-from SegWithUCore.evaluation.words import in_words
 from SegWithUCore.inference.deviation import NOTE, WARNING, Deviation
 from SegWithUCore.models.bundle import read_bundle
-from SegWithUCore.training.dataset import Case
+from SegWithULab.evaluation.like_training import check_like_training, input_check
+from SegWithULab.evaluation.report_tables import report_tables
+from SegWithULab.evaluation.summary import summary
+from SegWithULab.evaluation.words import in_words
+from SegWithULab.training.dataset import Case
 
 MODEL = Path(__file__).resolve().parents[3] / "Resources" / "Models" / "hippocampus"
 

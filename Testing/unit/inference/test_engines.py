@@ -21,7 +21,7 @@ from SegWithUCore.inference.engines.openvino_import import OpenVINOImportError
 from SegWithUCore.inference.model import Model
 from SegWithUCore.models.bundle import Bundle, with_head
 from SegWithUCore.models.registry import resolve_model
-from SegWithUCore.training.dataset import find_cases
+from SegWithULab.training.dataset import find_cases
 
 NEAR_TIE = 0.05
 """Difference of the two largest logits below which rounding may decide."""

@@ -26,9 +26,9 @@ from SegWithUCore.inference.image_features import (
 from SegWithUCore.inference.structures import NOT_FITTED, StructureMetrics, empty_structures, structure_deviations
 from SegWithUCore.models.bundle import Bundle
 from SegWithUCore.models.quality import EMPTY_KIND
-from SegWithUCore.training.calibrate import training_fingerprint
-from SegWithUCore.training.dataset import find_cases, prepare
-from SegWithUCore.training.recipe import Recipe, read_recipe
+from SegWithULab.training.calibrate import training_fingerprint
+from SegWithULab.training.dataset import find_cases, prepare
+from SegWithULab.training.recipe import Recipe, read_recipe
 
 TRAIN, SELECT, NEW = 50, 10, 5
 """Cases of the real data set that these tests fit on, and new ones."""

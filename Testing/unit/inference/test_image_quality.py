@@ -16,7 +16,7 @@ from SegWithUCore.inference.image_features import ImageFeatures, image_features
 from SegWithUCore.inference.image_quality import fit_quality, quality_deviations, shading
 from SegWithUCore.models.bundle import Bundle, read_bundle
 from SegWithUCore.models.input_check import QUALITY, checks_lacking, input_check_words
-from SegWithUCore.training.dataset import find_cases
+from SegWithULab.training.dataset import find_cases
 
 MODEL = Path(__file__).resolve().parents[3] / "Resources" / "Models" / "hippocampus"
 SPAN = {"low": (1.0,) * 3, "high": (1.0,) * 3}

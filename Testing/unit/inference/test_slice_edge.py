@@ -19,7 +19,7 @@ from SegWithUCore.inference.segment import Job, segment
 from SegWithUCore.inference.uncertainty_maps import resample_to_grid
 from SegWithUCore.models.bundle import read_bundle
 from SegWithUCore.models.input_spec import InputSpec
-from SegWithUCore.training.recipe import recipe_from_json
+from SegWithULab.training.recipe import recipe_from_json
 
 SPEC = InputSpec(("cine MRI",), "MR", "LPS", None, (32, 32, 4), slice_edge=64)
 

@@ -11,7 +11,7 @@ from SegWithUCore.errors import code_of
 from SegWithUCore.models.bundle import check_bundle, read_bundle
 from SegWithUCore.models.calibration_origin import FITTED_BY, calibration_doubts, is_by_place, with_origin
 from SegWithUCore.models.model_card import calibration_words
-from SegWithUCore.training.dataset import find_cases
+from SegWithULab.training.dataset import find_cases
 
 
 def old() -> dict[str, Any]:

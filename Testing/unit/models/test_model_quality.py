@@ -13,7 +13,7 @@ from SegWithUCore.errors import InputError
 from SegWithUCore.models.bundle import Bundle, bundle_from_json, read_bundle
 from SegWithUCore.models.model_card import model_card
 from SegWithUCore.models.quality import QUALITY, emptiness, model_warnings
-from SegWithUCore.training.calibrate import CaseNumbers, structure_quality
+from SegWithULab.training.calibrate import CaseNumbers, structure_quality
 
 SHIPPED = ROOT / "Resources" / "Models" / "hippocampus"
 FINE = {"cases": 20, "present": 20, "missed": 0, "dice": 0.9}

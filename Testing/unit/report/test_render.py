@@ -6,9 +6,9 @@ from pathlib import Path
 import jinja2
 import pytest
 
-from SegWithUCore.evaluation.report import tables_page
-from SegWithUCore.evaluation.report_tables import Table
 from SegWithUCore.report.render import TEMPLATES, render
+from SegWithULab.evaluation.report import tables_page
+from SegWithULab.evaluation.report_tables import Table
 
 HOSTILE = "<script>alert(\"1\")</script> & 'tail' {{ 7 + 7 }} {% raw %} \ud800"
 

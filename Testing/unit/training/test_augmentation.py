@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from training_runs import tiny_recipe
 
-from SegWithUCore.training.augmentation import WindowSampler, augmentation, thick_axis
-from SegWithUCore.training.backbone import BackboneTrainer
-from SegWithUCore.training.dataset import PreparedCase
-from SegWithUCore.training.recipe import recipe_from_json
-from SegWithUCore.training.run_folder import RunFolder
+from SegWithULab.training.augmentation import WindowSampler, augmentation, thick_axis
+from SegWithULab.training.backbone import BackboneTrainer
+from SegWithULab.training.dataset import PreparedCase
+from SegWithULab.training.recipe import recipe_from_json
+from SegWithULab.training.run_folder import RunFolder
 
 WINDOW = (4, 64, 64)
 

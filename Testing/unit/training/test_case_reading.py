@@ -10,14 +10,15 @@ import pytest
 import SimpleITK as sitk
 from phantoms import rotation
 from product_sources import CORE, SOURCES, tree_of
+from repository import PACKAGES
 from segwithu_command import MODEL, write
 
 from SegWithUCore.errors import InputError
 from SegWithUCore.models.bundle import read_bundle
-from SegWithUCore.training.case_reading import Case, read_assessed, read_case, read_images
-from SegWithUCore.training.case_roles import voxel_hashes
-from SegWithUCore.training.data_survey import survey
-from SegWithUCore.training.dataset import prepare
+from SegWithULab.training.case_reading import Case, read_assessed, read_case, read_images
+from SegWithULab.training.case_roles import voxel_hashes
+from SegWithULab.training.data_survey import survey
+from SegWithULab.training.dataset import prepare
 
 SIZE, SPACING = (7, 9, 6), (0.8, 1.0, 1.5)
 ORDERS = list(itertools.permutations(range(3)))
@@ -229,7 +230,8 @@ def test_one_place_reads_cases_with_references() -> None:
     """A new caller of a low-level reader asks where a reference lies by `case_reading`, or is listed here with why."""
     callers = set()
     for path in SOURCES:
-        if not path.is_relative_to(CORE) or path.is_relative_to(CORE / "imaging"):
+        engine = path.relative_to(PACKAGES).parts[0] in ("SegWithUCore", "SegWithULab")
+        if not engine or path.is_relative_to(CORE / "imaging"):
             continue
         names = {
             node.id if isinstance(node, ast.Name) else node.attr
@@ -237,6 +239,6 @@ def test_one_place_reads_cases_with_references() -> None:
             if isinstance(node, ast.Name | ast.Attribute)
         }
         if names & READERS:
-            callers.add(path.relative_to(CORE).as_posix())
+            callers.add("/".join(path.relative_to(PACKAGES).parts[1:]))
     assert callers == set(CALLERS)
     assert not [name for name in callers if name.startswith(("calibration/", "evaluation/", "benchmark/"))]

@@ -6,7 +6,7 @@ import pytest
 from toy_data_set import write_data_set
 
 from SegWithUCore.errors import InputError
-from SegWithUCore.training.dataset import find_cases, find_images, roles_of
+from SegWithULab.training.dataset import find_cases, find_images, roles_of
 
 
 @pytest.fixture

@@ -8,15 +8,9 @@ from SegWithUCore.inference.network_view import NetworkView
 from SegWithUCore.inference.prediction import Prediction
 from SegWithUCore.metrics.bootstrap import Interval
 from SegWithUCore.models.input_spec import Label
-from SegWithUCore.training.fit_stage_two import (
-    StageTwoCheck,
-    fit_stage_two,
-    fit_table,
-    folds_of,
-    table_probability,
-)
-from SegWithUCore.training.reference_cases import ReferenceCase
-from SegWithUCore.training.within_structures import auroc_within, within_structures, worse_sentences
+from SegWithULab.training.fit_stage_two import StageTwoCheck, fit_stage_two, fit_table, folds_of, table_probability
+from SegWithULab.training.reference_cases import ReferenceCase
+from SegWithULab.training.within_structures import auroc_within, within_structures, worse_sentences
 
 SHAPE = (8, 12, 12)
 

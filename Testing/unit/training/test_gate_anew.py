@@ -16,9 +16,9 @@ from SegWithUCore.calibration.gate import Gate
 from SegWithUCore.cli import calibrate as calibrate_command
 from SegWithUCore.models.bundle import Bundle, read_bundle
 from SegWithUCore.models.calibration_origin import FITTED_BY
-from SegWithUCore.training import gate as gates
-from SegWithUCore.training import recalibrate as recalibrating
-from SegWithUCore.training.refit import Refit, refit
+from SegWithULab.training import gate as gates
+from SegWithULab.training import recalibrate as recalibrating
+from SegWithULab.training.refit import Refit, refit
 
 JUDGED = ("judged_1", "judged_2")
 Calibrate = Callable[..., Outcome]

@@ -11,16 +11,11 @@ from torch.utils.checkpoint import checkpoint
 from training_runs import tiny_recipe
 
 from SegWithUCore.errors import InputError
-from SegWithUCore.training.backbone import BackboneTrainer
-from SegWithUCore.training.dataset import PreparedCase
-from SegWithUCore.training.mixed_precision import (
-    Geometry,
-    autocast,
-    check_gradients,
-    weight_gradient,
-)
-from SegWithUCore.training.recipe import recipe_from_json
-from SegWithUCore.training.run_folder import RunFolder
+from SegWithULab.training.backbone import BackboneTrainer
+from SegWithULab.training.dataset import PreparedCase
+from SegWithULab.training.mixed_precision import Geometry, autocast, check_gradients, weight_gradient
+from SegWithULab.training.recipe import recipe_from_json
+from SegWithULab.training.run_folder import RunFolder
 
 BFLOAT16_STEP = 2**-8
 

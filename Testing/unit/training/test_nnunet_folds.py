@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from SegWithUCore.errors import InputError, SegWithUError, UsageError
-from SegWithUCore.training.fold_networks import load_prediction
-from SegWithUCore.training.nnunet_folds import FoldPlan, plan_folds
-from SegWithUCore.training.split import patients_by_name
+from SegWithULab.training.fold_networks import load_prediction
+from SegWithULab.training.nnunet_folds import FoldPlan, plan_folds
+from SegWithULab.training.split import patients_by_name
 
 
 def cases(count: int) -> list[str]:

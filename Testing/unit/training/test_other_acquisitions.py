@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from SegWithUCore.training.augmentation import WindowSampler, augmentation
-from SegWithUCore.training.dataset import PreparedCase
-from SegWithUCore.training.other_acquisitions import LargerBox, OtherAcquisition
+from SegWithULab.training.augmentation import WindowSampler, augmentation
+from SegWithULab.training.dataset import PreparedCase
+from SegWithULab.training.other_acquisitions import LargerBox, OtherAcquisition
 
 SHAPE, WINDOW = (28, 30, 32), (40, 40, 40)
 

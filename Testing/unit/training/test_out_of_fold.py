@@ -17,15 +17,15 @@ from SegWithUCore.inference.uncertainty_maps import FittedCalibration
 from SegWithUCore.models.bundle import read_bundle
 from SegWithUCore.models.stage_two_file import check_words
 from SegWithUCore.models.training_record import TrainingRecord, write_record
-from SegWithUCore.training import fit_stage_two as fitting
-from SegWithUCore.training import fold_cases, fold_predictions, reference_cases
-from SegWithUCore.training.dataset import Case
-from SegWithUCore.training.error_likeness import CaseErrors, errors_alike
-from SegWithUCore.training.fit_stage_two import fit_stage_two, fit_table
-from SegWithUCore.training.fold_cases import Fold, find_folds
-from SegWithUCore.training.fold_predictions import predicted_by_folds
-from SegWithUCore.training.reference_cases import OutOfFold, ReferenceCase
-from SegWithUCore.training.run_folder import RunFolder
+from SegWithULab.training import fit_stage_two as fitting
+from SegWithULab.training import fold_cases, fold_predictions, reference_cases
+from SegWithULab.training.dataset import Case
+from SegWithULab.training.error_likeness import CaseErrors, errors_alike
+from SegWithULab.training.fit_stage_two import fit_stage_two, fit_table
+from SegWithULab.training.fold_cases import Fold, find_folds
+from SegWithULab.training.fold_predictions import predicted_by_folds
+from SegWithULab.training.reference_cases import OutOfFold, ReferenceCase
+from SegWithULab.training.run_folder import RunFolder
 
 
 def of_folds(cases: list[ReferenceCase]) -> OutOfFold:

@@ -10,13 +10,13 @@ import SimpleITK as sitk
 
 from SegWithUCore.cli.__main__ import main
 from SegWithUCore.errors import InputError, UsageError
-from SegWithUCore.training.case_reading import read_reference
-from SegWithUCore.training.data_survey import CaseFacts, Survey, survey
-from SegWithUCore.training.dataset import Case, find_cases
-from SegWithUCore.training.plan import Wishes, plan, taps_of
-from SegWithUCore.training.recipe import read_recipe
-from SegWithUCore.training.recipe_check import check_recipe
-from SegWithUCore.training.split import patients_by_name, roles
+from SegWithULab.training.case_reading import read_reference
+from SegWithULab.training.data_survey import CaseFacts, Survey, survey
+from SegWithULab.training.dataset import Case, find_cases
+from SegWithULab.training.plan import Wishes, plan, taps_of
+from SegWithULab.training.recipe import read_recipe
+from SegWithULab.training.recipe_check import check_recipe
+from SegWithULab.training.split import patients_by_name, roles
 
 NAMES = {1: "anterior hippocampus", 2: "posterior hippocampus"}
 

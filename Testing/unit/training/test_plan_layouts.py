@@ -11,9 +11,9 @@ from repository import ROOT
 from toy_data_set import write_ball, write_data_set
 
 from SegWithUCore.cli.__main__ import main
-from SegWithUCore.training.dataset import find_cases
-from SegWithUCore.training.recipe import read_recipe
-from SegWithUCore.training.recipe_check import check_recipe
+from SegWithULab.training.dataset import find_cases
+from SegWithULab.training.recipe import read_recipe
+from SegWithULab.training.recipe_check import check_recipe
 
 NAMES = [f"case{number:02}" for number in range(10)]
 

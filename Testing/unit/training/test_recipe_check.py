@@ -11,9 +11,9 @@ from training_runs import tiny_recipe
 
 from SegWithUCore.cli.__main__ import main
 from SegWithUCore.errors import InputError, UsageError
-from SegWithUCore.training.dataset import PreparedCase
-from SegWithUCore.training.recipe import Recipe, recipe_from_json
-from SegWithUCore.training.recipe_check import check_labels_occur, check_recipe, resumed_recipe
+from SegWithULab.training.dataset import PreparedCase
+from SegWithULab.training.recipe import Recipe, recipe_from_json
+from SegWithULab.training.recipe_check import check_labels_occur, check_recipe, resumed_recipe
 
 
 def recipe(**changes: Mapping[str, Any]) -> Recipe:

@@ -10,11 +10,11 @@ import torch
 from training_runs import tiny_recipe
 
 from SegWithUCore.errors import InputError
-from SegWithUCore.training.augmentation import ScaledWindows, WindowSampler, augmentation
-from SegWithUCore.training.backbone import BackboneTrainer
-from SegWithUCore.training.dataset import PreparedCase
-from SegWithUCore.training.recipe import recipe_from_json
-from SegWithUCore.training.run_folder import RunFolder
+from SegWithULab.training.augmentation import ScaledWindows, WindowSampler, augmentation
+from SegWithULab.training.backbone import BackboneTrainer
+from SegWithULab.training.dataset import PreparedCase
+from SegWithULab.training.recipe import recipe_from_json
+from SegWithULab.training.run_folder import RunFolder
 
 WINDOW = (5, 32, 32)
 

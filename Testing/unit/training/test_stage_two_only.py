@@ -14,9 +14,9 @@ from SegWithUCore.models.bundle_files import check_whole
 from SegWithUCore.models.model_card import calibration_words
 from SegWithUCore.models.stage_two_file import BLOCK, CHECK, read_stage_two, stage_two_path
 from SegWithUCore.models.training_record import read_record
-from SegWithUCore.training import recalibrate as recalibrating
-from SegWithUCore.training.recalibrate import CalibrationJob, recalibrate
-from SegWithUCore.training.within_structures import WITHIN
+from SegWithULab.training import recalibrate as recalibrating
+from SegWithULab.training.recalibrate import CalibrationJob, recalibrate
+from SegWithULab.training.within_structures import WITHIN
 
 
 def without_stage_two(calibration: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -8,8 +8,8 @@ import pytest
 
 from SegWithUCore.errors import CancelledError, InputError, OutputError, UsageError
 from SegWithUCore.run_lock import RunLock
-from SegWithUCore.training.stage_clock import StageClock
-from SegWithUCore.training.stages import Begun, Stage, has_left, noted, run_stages
+from SegWithULab.training.stage_clock import StageClock
+from SegWithULab.training.stages import Begun, Stage, has_left, noted, run_stages
 
 
 class Job:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from SegWithUCore.errors import InputError
-from SegWithUCore.training.dataset import find_cases, find_images
+from SegWithULab.training.dataset import find_cases, find_images
 
 
 @pytest.mark.parametrize(

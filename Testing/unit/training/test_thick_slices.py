@@ -17,10 +17,10 @@ from SegWithUCore.network.backbone_spec import dynunet_spec
 from SegWithUCore.network.backbones import build_backbone, example_input
 from SegWithUCore.network.heads.context import ContextFusion
 from SegWithUCore.network.segwithu import SegWithU
-from SegWithUCore.training.augmentation import WindowSampler, augmentation, thick_axis
-from SegWithUCore.training.backbone import training_window
-from SegWithUCore.training.dataset import PreparedCase
-from SegWithUCore.training.recipe import HeadTraining, read_recipe, recipe_from_json
+from SegWithULab.training.augmentation import WindowSampler, augmentation, thick_axis
+from SegWithULab.training.backbone import training_window
+from SegWithULab.training.dataset import PreparedCase
+from SegWithULab.training.recipe import HeadTraining, read_recipe, recipe_from_json
 
 FILTERS = [4, 8, 8]
 TAPS = ["upsamples.0.conv_block", "output_block"]

@@ -14,12 +14,12 @@ from training_runs import Workshop, tiny_recipe
 from SegWithUCore.errors import InputError, UsageError
 from SegWithUCore.models.input_spec import InputSpec
 from SegWithUCore.strict_json import check_schema, schema
-from SegWithUCore.training.augmentation import WindowSampler, augmentation, epoch_order, random_window
-from SegWithUCore.training.dataset import PreparedCase, check_channels, find_cases, left_right_axis, prepare
-from SegWithUCore.training.recipe import BackboneTraining, HeadTraining, read_recipe, read_recipe_json
+from SegWithULab.training.augmentation import WindowSampler, augmentation, epoch_order, random_window
+from SegWithULab.training.dataset import PreparedCase, check_channels, find_cases, left_right_axis, prepare
+from SegWithULab.training.recipe import BackboneTraining, HeadTraining, read_recipe, read_recipe_json
 
 WINDOW = (24, 32, 24)
-RECIPE_SCHEMA = PACKAGES / "SegWithUCore" / "training" / "recipe.schema.json"
+RECIPE_SCHEMA = PACKAGES / "SegWithULab" / "training" / "recipe.schema.json"
 BUNDLE_SCHEMA = PACKAGES / "SegWithUCore" / "models" / "bundle.schema.json"
 
 

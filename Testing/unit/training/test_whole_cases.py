@@ -15,12 +15,12 @@ from SegWithUCore.calibration.predicted_dice import DicePairs, fit_predicted_dic
 from SegWithUCore.cli.__main__ import main
 from SegWithUCore.models.bundle import read_bundle
 from SegWithUCore.models.input_spec import Label
-from SegWithUCore.training import fold_predictions
-from SegWithUCore.training.calibrate import CaseNumbers
-from SegWithUCore.training.dataset import Case
-from SegWithUCore.training.recipe import read_recipe
-from SegWithUCore.training.run_folder import RunFolder
-from SegWithUCore.training.whole_cases import PredictedCases, whole_case_blocks
+from SegWithULab.training import fold_predictions
+from SegWithULab.training.calibrate import CaseNumbers
+from SegWithULab.training.dataset import Case
+from SegWithULab.training.recipe import read_recipe
+from SegWithULab.training.run_folder import RunFolder
+from SegWithULab.training.whole_cases import PredictedCases, whole_case_blocks
 
 LABELS = (Label(0, "background", (0, 0, 0)), Label(1, "organ", (9, 9, 9)))
 

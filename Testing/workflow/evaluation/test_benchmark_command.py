@@ -12,10 +12,10 @@ import pytest
 import torch
 from segwithu_command import Command, child, entries, finished, one_sentence, tiny_bundle
 
-from SegWithUCore.benchmark.baselines.image_trees import TREES
 from SegWithUCore.models.bundle import Bundle, read_bundle, write_bundle_json
 from SegWithUCore.models.bundle_network import empty_network, write_weights
 from SegWithUCore.network.weights import unique_state
+from SegWithULab.benchmark.baselines.image_trees import TREES
 
 pytestmark = pytest.mark.slow
 
@@ -32,11 +32,11 @@ QUICK = ("--rivals", "softmax,temperature,distance,heads", "--repeats", "1")
 @pytest.fixture(autouse=True)
 def short_fits(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test here looks at how good a rival is, or how quick on average."""
-    monkeypatch.setattr("SegWithUCore.benchmark.cost.CASES", 1)
-    monkeypatch.setattr("SegWithUCore.benchmark.baselines.local_temperature.EPOCHS", 1)
-    monkeypatch.setattr("SegWithUCore.benchmark.baselines.dropout.PASSES", 2)
+    monkeypatch.setattr("SegWithULab.benchmark.cost.CASES", 1)
+    monkeypatch.setattr("SegWithULab.benchmark.baselines.local_temperature.EPOCHS", 1)
+    monkeypatch.setattr("SegWithULab.benchmark.baselines.dropout.PASSES", 2)
     monkeypatch.setitem(TREES, "max_iter", 5)
-    monkeypatch.setattr("SegWithUCore.benchmark.baselines.dropout.RATES", (0.1, 0.2))
+    monkeypatch.setattr("SegWithULab.benchmark.baselines.dropout.RATES", (0.1, 0.2))
 
 
 @pytest.fixture

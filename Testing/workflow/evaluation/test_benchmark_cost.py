@@ -11,18 +11,18 @@ from repository import PACKAGES
 from segwithu_command import one_thread
 from toy_models import registered_toys
 
-from SegWithUCore.benchmark import cost
-from SegWithUCore.benchmark.baselines.base import Baseline, UncertaintyPrediction
-from SegWithUCore.benchmark.cost import BARE, measured_costs, timed
-from SegWithUCore.evaluation.frozen_backbone import FrozenBackbone, FrozenCase
-from SegWithUCore.training.case_reading import AssessedCase
-from SegWithUCore.training.dataset import Case
+from SegWithULab.benchmark import cost
+from SegWithULab.benchmark.baselines.base import Baseline, UncertaintyPrediction
+from SegWithULab.benchmark.cost import BARE, measured_costs, timed
+from SegWithULab.evaluation.frozen_backbone import FrozenBackbone, FrozenCase
+from SegWithULab.training.case_reading import AssessedCase
+from SegWithULab.training.dataset import Case
 
 MB = 1 << 20
 PEAKS = """
 import sys
 import numpy as np
-from SegWithUCore.benchmark.cost import peak_mb
+from SegWithULab.benchmark.cost import peak_mb
 from SegWithUCore.memory import keep_freed_memory
 
 def job(megabytes):

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from segwithu_command import Command, entries, one_sentence, tiny_bundle
 
-from SegWithUCore.evaluation.report import PAGE_FILE
 from SegWithUCore.models.curves import read_curves
+from SegWithULab.evaluation.report import PAGE_FILE
 
 NAMES = ("hippocampus_004", "hippocampus_162", "hippocampus_327")
 PNG = "data:image/png;base64,"
@@ -19,7 +19,7 @@ PNG = "data:image/png;base64,"
 @pytest.fixture(autouse=True)
 def few_draws(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test here looks at how wide an interval over cases is."""
-    monkeypatch.setattr("SegWithUCore.evaluation.summary.DRAWS", 20)
+    monkeypatch.setattr("SegWithULab.evaluation.summary.DRAWS", 20)
 
 
 @pytest.fixture

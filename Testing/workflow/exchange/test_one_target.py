@@ -91,7 +91,7 @@ def test_a_single_case_has_one_writer_too(data_folder: Path, tiny: Path, tmp_pat
 @pytest.mark.parametrize(
     ("place", "call"),
     [
-        ("SegWithUCore.training.dataset.find_cases", ["calibrate", "--model", "hippocampus", "--cases", "none.csv"]),
+        ("SegWithULab.training.dataset.find_cases", ["calibrate", "--model", "hippocampus", "--cases", "none.csv"]),
         ("SegWithUCore.cli.plan._check_target", ["plan", "none.csv"]),
         ("SegWithUCore.cli.train_model._check_target", ["train", "none.csv", "--hours", "1"]),
     ],

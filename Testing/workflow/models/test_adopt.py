@@ -13,13 +13,13 @@ from segwithu_command import Command, Outcome, one_sentence
 
 from SegWithUCore import __version__
 from SegWithUCore.errors import UsageError
-from SegWithUCore.evaluation import adopt, adopted_model, summary
 from SegWithUCore.models.bundle import read_bundle
 from SegWithUCore.models.stage_two_file import read_stage_two
 from SegWithUCore.models.training_record import read_record
-from SegWithUCore.training import doubt_network, fit_stage_two, fold_networks
-from SegWithUCore.training.head import HeadTrainer
-from SegWithUCore.training.nnunet_folds import Fold, FoldPlan
+from SegWithULab.evaluation import adopt, adopted_model, summary
+from SegWithULab.training import doubt_network, fit_stage_two, fold_networks
+from SegWithULab.training.head import HeadTrainer
+from SegWithULab.training.nnunet_folds import Fold, FoldPlan
 
 
 @pytest.fixture
@@ -177,7 +177,7 @@ def test_totalsegmentators_folders_are_accepted_with_cases_that_it_never_saw(
         done.append([stage.name for stage in stages])
         return {"model": {"headline": "", "trust": "", "graphs": None}}
 
-    monkeypatch.setattr("SegWithUCore.training.stages.run_stages", noted)
+    monkeypatch.setattr("SegWithULab.training.stages.run_stages", noted)
     final(adopted(call, result, tmp_path / "mine", "--unseen"))
     assert done == [
         ["import", "head", "predictions", "head of fold part2", "predictions of fold part2", "head of fold part3",

@@ -20,7 +20,7 @@ from SegWithUCore.inference.segment import Job, checked_against_training
 from SegWithUCore.models.bundle import Bundle, read_bundle
 from SegWithUCore.models.bundle_network import load_network
 from SegWithUCore.models.input_spec import Normalisation
-from SegWithUCore.training.import_weights import IMPORTERS
+from SegWithULab.training.import_weights import IMPORTERS
 
 RECIPE = ROOT / "examples" / "brainchop" / "recipes" / "meshnet_tissue_light.json"
 

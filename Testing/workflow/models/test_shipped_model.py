@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from SegWithUCore.evaluation.case_metrics import case_metrics
 from SegWithUCore.inference.model import Model
 from SegWithUCore.inference.structures import CaseLevelCalibration
 from SegWithUCore.models.bundle import Bundle, read_bundle, with_head
 from SegWithUCore.models.model_card import model_card
 from SegWithUCore.models.registry import resolve_model
 from SegWithUCore.models.weights_file import weights_path
-from SegWithUCore.training.calibrate import predict_case
-from SegWithUCore.training.dataset import find_cases
+from SegWithULab.evaluation.case_metrics import case_metrics
+from SegWithULab.training.calibrate import predict_case
+from SegWithULab.training.dataset import find_cases
 
 REPRODUCED_CASES = 3
 ABSOLUTE, RELATIVE = 2e-4, 2e-3

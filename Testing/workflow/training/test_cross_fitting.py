@@ -11,11 +11,11 @@ from training_runs import Workshop, tiny_recipe
 
 from SegWithUCore.errors import InputError
 from SegWithUCore.progress import Progress
-from SegWithUCore.training.backbone import BackboneTrainer
-from SegWithUCore.training.dataset import PreparedCase, find_cases, prepare
-from SegWithUCore.training.head import HeadTrainer, folds_of, out_of_fold_backbones
-from SegWithUCore.training.recipe import Recipe, recipe_from_json
-from SegWithUCore.training.run_folder import RunFolder
+from SegWithULab.training.backbone import BackboneTrainer
+from SegWithULab.training.dataset import PreparedCase, find_cases, prepare
+from SegWithULab.training.head import HeadTrainer, folds_of, out_of_fold_backbones
+from SegWithULab.training.recipe import Recipe, recipe_from_json
+from SegWithULab.training.run_folder import RunFolder
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("threads_and_signals_as_before")]
 

@@ -15,10 +15,10 @@ from repository import TESTING
 from safetensors.torch import load_file
 from scipy.ndimage import gaussian_filter
 
-from SegWithUCore.training.backbone import BackboneTrainer
-from SegWithUCore.training.dataset import PreparedCase
-from SegWithUCore.training.head import HeadTrainer
-from SegWithUCore.training.run_folder import RunFolder
+from SegWithULab.training.backbone import BackboneTrainer
+from SegWithULab.training.dataset import PreparedCase
+from SegWithULab.training.head import HeadTrainer
+from SegWithULab.training.run_folder import RunFolder
 
 ARCHIVE = TESTING / "data" / "earlier_run.tar.xz"
 SHAPE = (12, 18, 14)

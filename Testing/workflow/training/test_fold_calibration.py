@@ -8,19 +8,19 @@ import pytest
 from repository import ROOT
 from segwithu_command import Command, Outcome, one_sentence
 
-from SegWithUCore.benchmark.baselines import fold_backbones
-from SegWithUCore.evaluation.frozen_backbone import tensors_sha256
 from SegWithUCore.models.bundle import read_bundle
 from SegWithUCore.models.bundle_files import check_whole
 from SegWithUCore.models.bundle_network import load_network
 from SegWithUCore.models.training_record import read_record
 from SegWithUCore.network.weights import unique_state
-from SegWithUCore.training import doubt_network, fit_stage_two
-from SegWithUCore.training.case_roles import hashes_of
-from SegWithUCore.training.dataset import Case, find_cases
-from SegWithUCore.training.fold_cases import Fold
-from SegWithUCore.training.recipe import read_recipe
-from SegWithUCore.training.run_folder import RunFolder
+from SegWithULab.benchmark.baselines import fold_backbones
+from SegWithULab.evaluation.frozen_backbone import tensors_sha256
+from SegWithULab.training import doubt_network, fit_stage_two
+from SegWithULab.training.case_roles import hashes_of
+from SegWithULab.training.dataset import Case, find_cases
+from SegWithULab.training.fold_cases import Fold
+from SegWithULab.training.recipe import read_recipe
+from SegWithULab.training.run_folder import RunFolder
 
 SHIPPED = ROOT / "Resources" / "Models" / "hippocampus"
 RECIPE = ROOT / "Resources" / "Recipes" / "hippocampus.json"

@@ -10,7 +10,7 @@ from segwithu_command import Command, entries, one_sentence, tiny_bundle
 from training_runs import Workshop, tiny_recipe
 
 from SegWithUCore.models.bundle import read_bundle
-from SegWithUCore.training.run_folder import RunFolder
+from SegWithULab.training.run_folder import RunFolder
 
 pytestmark = pytest.mark.slow
 

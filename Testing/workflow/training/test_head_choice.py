@@ -18,7 +18,7 @@ from SegWithUCore.models.bundle_network import further_heads
 from SegWithUCore.models.weights_file import verify_weights
 from SegWithUCore.network.heads.context import ContextHead
 from SegWithUCore.network.heads.paper import PaperHead
-from SegWithUCore.training.run_folder import RunFolder
+from SegWithULab.training.run_folder import RunFolder
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("threads_and_signals_as_before")]
 

@@ -23,8 +23,8 @@ from hearts_trainings import commands, done, locked, status
 from patient_folds import read_rows, write_fold_tables, write_unseen_table
 from trainings import Training, planned, progress_of
 
-from SegWithUCore.training.recipe import read_recipe
-from SegWithUCore.training.run_folder import RunFolder
+from SegWithULab.training.recipe import read_recipe
+from SegWithULab.training.run_folder import RunFolder
 
 EPOCHS = 5
 

@@ -12,7 +12,7 @@ from repository import ROOT
 from segwithu_command import Command, one_sentence
 
 from SegWithUCore.models.bundle import file_sha256, read_bundle, write_bundle_json
-from SegWithUCore.training.dataset import find_cases
+from SegWithULab.training.dataset import find_cases
 
 SHIPPED = ROOT / "Resources" / "Models" / "hippocampus"
 SEEN = "--allow-seen-cases"

@@ -12,7 +12,7 @@ from segwithu_command import MODEL, Command, changed_description, entries, refus
 from toy_data_set import write_data_set, write_recipe
 
 from SegWithUCore.models.bundle import block_sha256, read_bundle
-from SegWithUCore.training.dataset import find_cases
+from SegWithULab.training.dataset import find_cases
 
 Change = Callable[[sitk.Image], sitk.Image]
 CASES = 4
@@ -79,7 +79,7 @@ def test_the_order_of_a_reference_changes_no_reading(hippocampi: Path, tmp_path:
 def test_the_order_of_a_reference_changes_no_figure(
     hippocampi: Path, tmp_path: Path, segwithu: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("SegWithUCore.evaluation.summary.DRAWS", 20)
+    monkeypatch.setattr("SegWithULab.evaluation.summary.DRAWS", 20)
     model, found = tiny_bundle(tmp_path / "m"), []
     for table in (hippocampi, with_references(hippocampi, tmp_path / "permuted", permuted)):
         output = tmp_path / f"{table.parent.name}.json"

@@ -9,7 +9,7 @@ from toy_data_set import write_data_set, write_recipe
 
 from SegWithUCore.cli.__main__ import main
 from SegWithUCore.models.training_record import read_record
-from SegWithUCore.training.run_folder import RunFolder
+from SegWithULab.training.run_folder import RunFolder
 
 pytestmark = pytest.mark.usefixtures("threads_and_signals_as_before")
 

@@ -20,10 +20,10 @@ from SegWithUCore.models.bundle import read_bundle
 from SegWithUCore.models.training_record import read_record
 from SegWithUCore.progress import silent
 from SegWithUCore.strict_json import to_json
-from SegWithUCore.training.backbone import BackboneTrainer
-from SegWithUCore.training.plan import Choice
-from SegWithUCore.training.stages import Begun, noted
-from SegWithUCore.training.training_cost import StepCost, within_hours
+from SegWithULab.training.backbone import BackboneTrainer
+from SegWithULab.training.plan import Choice
+from SegWithULab.training.stages import Begun, noted
+from SegWithULab.training.training_cost import StepCost, within_hours
 
 pytestmark = pytest.mark.usefixtures("threads_and_signals_as_before")
 

@@ -17,11 +17,11 @@ from SegWithUCore.cli.__main__ import main
 from SegWithUCore.errors import InputError
 from SegWithUCore.models.bundle import read_bundle
 from SegWithUCore.models.weights_file import verify_weights
-from SegWithUCore.training import run_folder, trainer
-from SegWithUCore.training.backbone import BackboneTrainer
-from SegWithUCore.training.dataset import find_cases, prepare
-from SegWithUCore.training.head import HeadTrainer
-from SegWithUCore.training.run_folder import RunFolder
+from SegWithULab.training import run_folder, trainer
+from SegWithULab.training.backbone import BackboneTrainer
+from SegWithULab.training.dataset import find_cases, prepare
+from SegWithULab.training.head import HeadTrainer
+from SegWithULab.training.run_folder import RunFolder
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("threads_and_signals_as_before")]
 

@@ -1,0 +1,254 @@
+"""The base class of all baselines, and the registry that a new one enters by its decorator."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from SegWithUCore.metrics.boundary import Band
+from SegWithUCore.models.bundle import Bundle
+from SegWithUCore.progress import Progress, silent
+
+from ...evaluation.frozen_backbone import FrozenBackbone, FrozenCase
+from ...training.dataset import Case, PreparedCase, prepare
+
+
+@dataclass(frozen=True)
+class UncertaintyPrediction:
+    """What a baseline predicts for a case.
+
+    Attributes:
+        score: higher = riskier, float32 (z, y, x).
+        probabilities: its own, (classes, z, y, x); None for a score that is no probability.
+    """
+
+    score: np.ndarray
+    probabilities: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class FoldBackbone:
+    """A network of the frozen one's recipe with training cases that it has not been trained with."""
+
+    backbone: FrozenBackbone
+    cases: Sequence[Case]
+
+
+@dataclass(frozen=True)
+class FittingCases:
+    """Cases by role; none of them is a test case.
+
+    Attributes:
+        backbone: the frozen one.
+        train, select, calibration: training, validation and calibration cases; empty if none were given.
+        folds: training cases as new ones, for what learns where a segmentation is wrong.
+    """
+
+    backbone: FrozenBackbone
+    train: Sequence[Case] = ()
+    select: Sequence[Case] = ()
+    calibration: Sequence[Case] = ()
+    folds: Sequence[FoldBackbone] = ()
+
+    @property
+    def to_learn_from(self) -> list[tuple[FrozenBackbone, Case]]:
+        """Return cases with the network that segments each as a new one: the calibration cases, then those of folds."""
+        own = [(self.backbone, case) for case in self.calibration]
+        return own + [(fold.backbone, case) for fold in self.folds for case in fold.cases]
+
+    def prepared(self, case: Case) -> PreparedCase:
+        """Prepare a case on the network's working grid."""
+        bundle = self.backbone.bundle
+        return prepare(case, bundle.input, [label.value for label in bundle.labels])
+
+
+@dataclass(frozen=True)
+class BaselineInputs:
+    """What baselines are built from.
+
+    Attributes:
+        backbone: the frozen one.
+        bundles: models whose heads are compared.
+        members: folders of the ensemble's further networks.
+        band: around the predicted surface.
+        mirror: whether the backbone was trained with left and right exchanged.
+    """
+
+    backbone: FrozenBackbone
+    bundles: Sequence[Bundle] = ()
+    members: Sequence[Path] = ()
+    band: Band = field(default_factory=Band)
+    mirror: bool = False
+
+
+class Baseline(ABC):
+    """A way to say where the frozen segmentation may be wrong.
+
+    Attributes:
+        name: for files and `--baselines`.
+        revision: grows when the code changes its answers, so that old metrics are not taken for new ones.
+        passes: network passes a window, that of the frozen segmentation included.
+        own_pass: whether it runs the frozen backbone itself, in whose place it then stands; else it works on top.
+        needs: roles without which it cannot be fitted.
+        uses: further roles that fitting reads if they are given.
+        learns_from_folds: whether it is fitted on the cases of `FittingCases.folds`, too.
+    """
+
+    name: str
+    revision: ClassVar[int] = 1
+    passes: int = 1
+    own_pass: ClassVar[bool] = False
+    needs: ClassVar[tuple[str, ...]] = ()
+    uses: ClassVar[tuple[str, ...]] = ()
+    learns_from_folds: ClassVar[bool] = False
+
+    @property
+    @abstractmethod
+    def rows(self) -> tuple[str, ...]:
+        """Titles of its answers."""
+
+    @property
+    @abstractmethod
+    def how(self) -> str:
+        """One sentence that says how it was run; after fitting also what was fitted."""
+
+    @property
+    def added_parameters(self) -> int:
+        """Numbers it needs beyond the backbone's."""
+        return 0
+
+    def lacks(self, cases: FittingCases) -> str | None:
+        """Say what is missing to run it, such as "no train cases given (--train)". Returns None if it can run."""
+        missing = [role for role in self.needs if not getattr(cases, role)]
+        return f"no {missing[0]} cases given (--{missing[0]})" if missing else None
+
+    def is_refitted(self, row: str, cases: FittingCases) -> bool:
+        """Whether a row's score is to be made an error probability on the calibration cases.
+
+        Not one that is an error probability already, was fitted on them, and was calibrated last on values of cases
+        that it had not seen: what it says of them now would look surer than it is on new cases.
+        """
+        return True
+
+    def settings(self) -> dict[str, Any]:
+        """Return what decides its answers besides revision, backbone and cases, for JSON."""
+        return {}
+
+    def fit(self, cases: FittingCases, progress: Progress = silent) -> None:  # noqa: B027 - many have nothing to fit
+        """Fit on the given cases, never on test cases."""
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Return what was fitted."""
+        return {}
+
+    def load_state(self, state: Mapping[str, np.ndarray]) -> None:  # noqa: B027 - nor anything to take over
+        """Take over what an earlier run fitted."""
+
+    @abstractmethod
+    def answers(self, case: FrozenCase) -> dict[str, UncertaintyPrediction]:
+        """Answers by row."""
+
+
+Factory = Callable[[BaselineInputs], Sequence[Baseline]]
+
+
+@dataclass(frozen=True)
+class BaselineFamily:
+    """One name for `--baselines`.
+
+    Attributes:
+        title: in words, for what is not run.
+        make: builds its baselines, most often one.
+    """
+
+    title: str
+    make: Factory
+
+
+BASELINES: dict[str, BaselineFamily] = {}
+"""All families by name, in the order of the table."""
+
+
+def baseline(name: str, title: str = "") -> Callable[[Factory], Factory]:
+    """Register the decorated function as what builds the baselines called `name`.
+
+    Args:
+        name: for `--baselines`.
+        title: in words; the name if not given.
+    """
+
+    def register(make: Factory) -> Factory:
+        BASELINES[name] = BaselineFamily(title or name, make)
+        return make
+
+    return register
+
+
+def unsure_of(classes: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    """Return 1 - the probability of the frozen class, float32.
+
+    The other classes are summed, which keeps what is close to 0.
+
+    Args:
+        classes: (z, y, x).
+        probabilities: (classes, z, y, x).
+    """
+    others = np.where(np.arange(len(probabilities))[:, None, None, None] == classes, 0, probabilities)
+    score: np.ndarray = others.sum(0, dtype=np.float64).astype(np.float32)
+    return score
+
+
+def entropy(probabilities: np.ndarray) -> np.ndarray:
+    """Compute the entropy in nats, float64 (z, y, x), of probabilities (classes, z, y, x)."""
+    logs = np.log(probabilities, out=np.zeros_like(probabilities), where=probabilities > 0)
+    found: np.ndarray = -(probabilities * logs).sum(0)
+    return found
+
+
+class PassAverage:
+    """Probabilities of several passes, averaged as they come."""
+
+    def __init__(self) -> None:
+        self.passes = 0
+        self._probabilities: np.ndarray = np.zeros(0)
+        self._entropies: np.ndarray = np.zeros(0)
+
+    def add(self, probabilities: np.ndarray) -> None:
+        """Count one pass, float64 (classes, z, y, x)."""
+        if not self.passes:
+            self._probabilities, self._entropies = np.zeros_like(probabilities), np.zeros(probabilities.shape[1:])
+        self._probabilities += probabilities
+        self._entropies += entropy(probabilities)
+        self.passes += 1
+
+    def mean(self) -> np.ndarray:
+        """Return the mean probabilities."""
+        return self._probabilities / self.passes
+
+    def mutual_information(self) -> np.ndarray:
+        """Return the entropy of the mean minus the mean entropy, float32, not below 0.
+
+        Source: Houlsby et al., arXiv 1112.5745; Gal et al., ICML 2017.
+        """
+        found: np.ndarray = entropy(self.mean()) - self._entropies / self.passes
+        return np.maximum(found, 0).astype(np.float32)
+
+    def answers(self, rows: Sequence[str], classes: np.ndarray) -> dict[str, UncertaintyPrediction]:
+        """Return 1 - mean probability of the frozen class as the first row, mutual information as the second."""
+        mean = self.mean()
+        return {
+            rows[0]: UncertaintyPrediction(unsure_of(classes, mean), mean),
+            rows[1]: UncertaintyPrediction(self.mutual_information(), mean),
+        }
+
+
+def in_parts(progress: Progress, stage: str, cases: Sequence[Case]) -> Callable[[int], None]:
+    """Report how many of the cases are done."""
+
+    def report(number: int) -> None:
+        progress(stage, number / len(cases), cases[min(number, len(cases) - 1)].name)
+
+    return report

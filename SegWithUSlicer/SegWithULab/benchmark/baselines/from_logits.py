@@ -1,0 +1,98 @@
+"""Baselines that need nothing but the frozen logits: softmax and temperature scaling."""
+
+from collections.abc import Mapping
+
+import numpy as np
+from scipy.special import softmax
+
+from SegWithUCore.calibration.temperature_scaling import fit_temperature
+from SegWithUCore.progress import Progress, silent
+
+from ...evaluation.frozen_backbone import FrozenCase
+from .base import (
+    Baseline,
+    BaselineInputs,
+    FittingCases,
+    UncertaintyPrediction,
+    baseline,
+    entropy,
+    in_parts,
+    unsure_of,
+)
+
+
+class Softmax(Baseline):
+    """Maximum softmax probability, margin and entropy.
+
+    Sources: Hendrycks and Gimpel, ICLR 2017; margin: Scheffer et al., IDA 2001.
+    """
+
+    name = "softmax"
+    rows = ("maximum softmax", "margin", "entropy")
+    how = "1 - largest probability; 1 - difference of the two largest; entropy of the softmax"
+
+    def answers(self, case: FrozenCase) -> dict[str, UncertaintyPrediction]:
+        """Answers by row."""
+        p = case.probabilities
+        unsure = unsure_of(case.classes, p)
+        second = np.take_along_axis(p, case.runner_up[None].astype(np.int64), 0)[0]
+        margin = (unsure.astype(np.float64) + second).astype(np.float32)
+        scores = unsure, margin, entropy(p).astype(np.float32)
+        return {row: UncertaintyPrediction(score, p) for row, score in zip(self.rows, scores, strict=True)}
+
+
+class Temperature(Baseline):
+    """Temperature scaling: one number for all voxels.
+
+    Source: Guo et al., ICML 2017.
+    """
+
+    name = "temperature"
+    needs = ("calibration",)
+    rows = ("temperature scaling", "temperature scaling, entropy")
+    added_parameters = 1
+
+    def __init__(self) -> None:
+        self.temperature = 1.0
+
+    @property
+    def how(self) -> str:
+        """With the temperature that was fitted."""
+        return f"logits / {self.temperature:.4g}, fitted by NLL on the calibration cases"
+
+    def fit(self, cases: FittingCases, progress: Progress = silent) -> None:
+        """Minimise the NLL of the calibration cases."""
+        logits, truths = [], []
+        report = in_parts(progress, "fitting temperature scaling", cases.calibration)
+        for number, case in enumerate(cases.calibration):
+            report(number)
+            seen = cases.backbone.segmented(case)
+            logits.append(seen.logits)
+            truths.append(seen.truth)
+        self.temperature = fit_temperature(logits, truths)
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Return the temperature."""
+        return {"temperature": np.asarray(self.temperature)}
+
+    def load_state(self, state: Mapping[str, np.ndarray]) -> None:
+        """Take over a temperature."""
+        self.temperature = float(state["temperature"])
+
+    def answers(self, case: FrozenCase) -> dict[str, UncertaintyPrediction]:
+        """Answers by row."""
+        p = softmax(case.logits.astype(np.float64) / self.temperature, 0)
+        return {
+            self.rows[0]: UncertaintyPrediction(unsure_of(case.classes, p), p),
+            self.rows[1]: UncertaintyPrediction(entropy(p).astype(np.float32), p),
+        }
+
+
+@baseline("softmax")
+def _softmax(_inputs: BaselineInputs) -> list[Baseline]:
+    return [Softmax()]
+
+
+@baseline("temperature", title="temperature scaling")
+def _temperature(_inputs: BaselineInputs) -> list[Baseline]:
+    return [Temperature()]

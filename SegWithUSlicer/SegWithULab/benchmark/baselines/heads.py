@@ -1,0 +1,140 @@
+"""The heads of SegWithU models, the paper's and every other one, each with the calibration that it is shipped with."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from scipy.special import softmax
+
+from SegWithUCore.errors import InputError
+from SegWithUCore.inference.model import Model
+from SegWithUCore.inference.prediction import predict, tempered_logits
+from SegWithUCore.models.bundle import Bundle
+from SegWithUCore.models.training_record import read_record
+from SegWithUCore.network.backbones import count_parameters
+
+from ...evaluation.frozen_backbone import FrozenBackbone, FrozenCase, backbone_sha256
+from ...training.case_roles import hashes_of
+from .base import Baseline, BaselineInputs, FittingCases, UncertaintyPrediction, baseline
+
+
+class Head(Baseline):
+    """One head of one model, run as `segment` runs it.
+
+    Its ranking map goes with the probabilities tempered by the calibration map alone, as published; its error
+    probability, if the bundle has one, with those tempered by map and fitted scale.
+
+    Args:
+        model: with this head loaded.
+        title: of the model, unique among those compared.
+        default: whether a user of the model gets it without asking.
+    """
+
+    own_pass = True
+    revision = 2
+
+    def __init__(self, model: Model, title: str, default: bool) -> None:
+        self.model, self.title, self.default = model, title, default
+        self.name = f"head-{title}-{model.head.name}"
+
+    @property
+    def rows(self) -> tuple[str, ...]:
+        """Titles of the ranking map, and of the error probability if there is one."""
+        spec = self.model.head
+        words = f"head '{spec.name}' of {self.title}"
+        ranking = f"{'SegWithU as published: ' if spec.variant == 'paper' else ''}ranking map, {words}"
+        return (ranking, f"error probability, {words}") if self.model.fitted.error_probability else (ranking,)
+
+    @property
+    def how(self) -> str:
+        """With what the bundle says of it."""
+        spec, bundle = self.model.head, self.model.bundle
+        trained = "" if spec.trained else "; not trained"
+        fitted = bundle.calibration["cases"] if self.model.fitted.error_probability and bundle.calibration else None
+        probability = f"; error probability as fitted on {fitted} calibration cases, in the bundle" if fitted else ""
+        return (
+            f"variant '{spec.variant}', {spec.feature_channels} features, {spec.probes} probes, taps "
+            f"{', '.join(spec.taps)}{trained}; NLL and Brier of the ranking map's row are of the probabilities "
+            f"tempered by the calibration map alone{probability}"
+        )
+
+    @property
+    def added_parameters(self) -> int:
+        """Of fusion and head."""
+        network = self.model.network
+        return count_parameters(network) - count_parameters(network.backbone)
+
+    def is_refitted(self, row: str, cases: FittingCases) -> bool:
+        """Not the error probability of a stage two that has seen one of the calibration cases, by their voxels."""
+        folder = self.model.bundle.folder
+        if row != self.rows[-1] or self.model.fitted.stage_two is None or folder is None:
+            return True
+        record = read_record(folder)
+        roles = (record and record.roles) or {}
+        seen = {sha256 for role, hashes in roles.items() if role != "test" for sha256 in hashes}
+        return seen.isdisjoint(hashes_of(cases.calibration))
+
+    def settings(self) -> dict[str, Any]:
+        """Hashes of weights and calibration."""
+        bundle = self.model.bundle
+        calibration = bundle.calibration_sha256 if self.model.fitted.error_probability else None
+        return {"weights": bundle.weights_sha256, "head": self.model.head.to_json(), "calibration": calibration}
+
+    def answers(self, case: FrozenCase) -> dict[str, UncertaintyPrediction]:
+        """Answers by row.
+
+        Raises:
+            InputError: the model segments otherwise than the frozen backbone does.
+        """
+        found = predict(case.images, self.model)
+        differing = int(np.count_nonzero(found.classes != case.classes))
+        if differing:
+            raise InputError(
+                f"The model {self.title} gives {differing} voxels of {case.name} another class than the frozen "
+                "backbone: compare models that share input and backbone."
+            )
+        answers = {self.rows[0]: UncertaintyPrediction(found.ranking, softmax(tempered_logits(found), 0))}
+        if found.error_probability is not None:
+            probabilities = softmax(tempered_logits(found, self.model.fitted.tempering_scale), 0)
+            answers[self.rows[1]] = UncertaintyPrediction(found.error_probability, probabilities)
+        return answers
+
+
+def heads_of(bundles: Sequence[Bundle], backbone: FrozenBackbone, device: str) -> list[Head]:
+    """Every head of every model.
+
+    Raises:
+        InputError: a model has another backbone or input than the first.
+    """
+    heads = []
+    titles = _titles(bundles)
+    for bundle, title in zip(bundles, titles, strict=True):
+        first = backbone.bundle
+        if bundle.backbone != first.backbone or backbone_sha256(bundle) != backbone.sha256:
+            raise InputError(
+                f"The model {title} has another backbone than {titles[0]}: a table compares baselines on one frozen "
+                "segmentation, so give models that share its weights."
+            )
+        if bundle.input != first.input or bundle.labels != first.labels:
+            raise InputError(
+                f"The model {title} has another input or other labels than {titles[0]}: give models that differ in "
+                "their heads alone."
+            )
+        heads += [Head(Model(bundle, device, spec.name), title, spec.default) for spec in bundle.heads]
+    return heads
+
+
+def _titles(bundles: Sequence[Bundle]) -> list[str]:
+    """Names, or those of the folders where names are equal; numbered where these are equal too."""
+    names = [bundle.name for bundle in bundles]
+    if len(set(names)) < len(names):
+        names = [bundle.folder.resolve().name if bundle.folder else bundle.name for bundle in bundles]
+    return [
+        name if names.count(name) == 1 else f"{name}-{1 + names[:place].count(name)}"
+        for place, name in enumerate(names)
+    ]
+
+
+@baseline("heads", title="heads of the models")
+def _heads(inputs: BaselineInputs) -> list[Baseline]:
+    return [*heads_of(inputs.bundles, inputs.backbone, "cpu")]

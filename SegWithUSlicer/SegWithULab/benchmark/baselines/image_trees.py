@@ -1,0 +1,165 @@
+"""Boosted trees that see softmax, distance and the image: the strongest simple baseline."""
+
+import importlib.util
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from typing import Any
+
+import numpy as np
+import torch
+
+from SegWithUCore.calibration.local_features import Steps, boundary_normals, local_features, neighbour_axes
+from SegWithUCore.inference.stage_two_sweep import steps_on_grid
+from SegWithUCore.inference.uncertainty_maps import resample_to_grid
+from SegWithUCore.metrics.boundary import Band
+from SegWithUCore.progress import Progress, silent
+
+from ...evaluation.frozen_backbone import FrozenCase
+from ...training.fit_stage_two import folds_of
+from .base import Baseline, BaselineInputs, FittingCases, UncertaintyPrediction, baseline, in_parts
+from .softmax_distance import distance_terms
+
+IN_DOUBT = 0.0025
+"""Probability of an error by the softmax above which trees judge a voxel: below there is next to nothing to find."""
+MOST_VOXELS = 200_000
+"""Of the calibration cases, drawn evenly: more changed nothing that could be seen."""
+MOST_OF_FOLDS = 600_000
+"""Of cases of folds, each of which gives as many as a calibration case, or less where there are many."""
+FOLDS = 3
+"""Of the calibration cases: what is refitted on them must not be trees that know them."""
+OF_ALL = -1
+"""Stands for the trees of all cases, which are the last, and for cases that all trees are grown from."""
+TREES: dict[str, Any] = {
+    "max_iter": 100,
+    "learning_rate": 0.08,
+    "max_leaf_nodes": 15,
+    "min_samples_leaf": 200,
+    "l2_regularization": 1.0,
+}
+
+
+class ImageTrees(Baseline):
+    """Histogram-based boosted trees of scikit-learn on softmax, distance and the image around a voxel.
+
+    The features of the image are those that stage two of the error probability sees (`calibration.local_features`).
+    """
+
+    name = "image-trees"
+    needs = ("calibration",)
+    learns_from_folds = True
+    rows = ("boosted trees with the image",)
+
+    def __init__(self, band: Band, seed: int = 0) -> None:
+        self.band, self.seed = band, seed
+        self._seen: dict[str, np.ndarray] = {}
+        self._trees: list[Any] = []
+        self._fold_of: dict[str, int] = {}
+
+    @property
+    def how(self) -> str:
+        """With the number of voxels."""
+        voxels = f" on {len(self._seen['wrong'])} voxels" if self._seen else ""
+        return (
+            f"{TREES['max_iter']} boosted trees (scikit-learn, seed {self.seed}) of softmax, distance to the predicted "
+            f"boundary and the image at several scales, fitted{voxels} of the calibration cases (and of --folds, if "
+            f"given) where the softmax gives an error {IN_DOUBT:g} or more; calibration cases are judged by trees of "
+            "other ones; elsewhere the softmax"
+        )
+
+    def settings(self) -> dict[str, Any]:
+        """How they are grown."""
+        return {"in_slices": self.band.in_slices, "seed": self.seed, "in_doubt": IN_DOUBT, **TREES}
+
+    def lacks(self, cases: FittingCases) -> str | None:
+        """Say what is missing; scikit-learn may be."""
+        if importlib.util.find_spec("sklearn") is None:
+            return "the package scikit-learn is missing (pip install scikit-learn)"
+        return super().lacks(cases)
+
+    def fit(self, cases: FittingCases, progress: Progress = silent) -> None:
+        """Fit on the calibration cases, and on those of folds, which all of the trees see."""
+        known = cases.to_learn_from
+        report = in_parts(progress, "fitting boosted trees", [case for _, case in known])
+        random, most = np.random.default_rng(self.seed), max(1, MOST_VOXELS // len(cases.calibration))
+        most_of_folds = min(most, max(1, MOST_OF_FOLDS // max(1, len(known) - len(cases.calibration))))
+        folds = folds_of([case.group for case in cases.calibration], self.seed, FOLDS)
+        further = np.full(len(known) - len(folds), OF_ALL)
+        columns, wrong = [], []
+        for number, (backbone, case) in enumerate(known):
+            report(number)
+            seen = backbone.segmented(case)
+            voxels, found = self._columns(seen)
+            wanted = most if number < len(cases.calibration) else most_of_folds
+            chosen = np.sort(random.permutation(len(found))[:wanted])
+            columns.append(found[chosen])
+            wrong.append(seen.error[voxels][chosen])
+        self.load_state(
+            {
+                "columns": np.concatenate(columns),
+                "wrong": np.concatenate(wrong),
+                "fold": np.repeat(np.concatenate([folds, further]), [len(each) for each in wrong]),
+                "names": np.asarray([case.name for case in cases.calibration]),
+                "folds": folds,
+            }
+        )
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Return the voxels that the trees are grown from: growing them again is quick, and nothing is unpickled."""
+        return self._seen
+
+    def load_state(self, state: Mapping[str, np.ndarray]) -> None:
+        """Grow the trees: one set of each fold's other cases for its own, and one of all for new cases."""
+        self._seen = {name: np.asarray(values) for name, values in state.items()}
+        self._fold_of = dict(zip(self._seen["names"].tolist(), self._seen["folds"].tolist(), strict=True))
+        columns, wrong, fold = (self._seen[name] for name in ("columns", "wrong", "fold"))
+        count = int(self._seen["folds"].max()) + 1
+        others = [fold != number for number in range(count if count > 1 else 0)]
+        self._trees = [self._grown(columns[each], wrong[each]) for each in [*others, np.ones(fold.shape, bool)]]
+
+    def answers(self, case: FrozenCase) -> dict[str, UncertaintyPrediction]:
+        """Answers by row; a calibration case is judged as a new one, by trees that have not seen it."""
+        score = (1 - case.probabilities.max(0)).astype(np.float32)
+        voxels, columns = self._columns(case)
+        if len(columns):
+            with _threads():
+                chances = self._trees[self._fold_of.get(case.name, OF_ALL)].predict_proba(columns)
+            score[voxels] = chances[:, 1] if self._seen["wrong"].any() else 0
+        return {self.rows[0]: UncertaintyPrediction(score)}
+
+    def _grown(self, columns: np.ndarray, wrong: np.ndarray) -> Any:
+        from sklearn.ensemble import HistGradientBoostingClassifier
+
+        grown = HistGradientBoostingClassifier(random_state=self.seed, early_stopping=False, **TREES)
+        with _threads():
+            return grown.fit(columns, wrong)
+
+    def _columns(self, case: FrozenCase) -> tuple[tuple[np.ndarray, np.ndarray, np.ndarray], np.ndarray]:
+        """Return the voxels in doubt, and what trees see of them, float32 (voxels, columns)."""
+        unsure = 1 - case.probabilities.max(0)
+        z, y, x = np.nonzero(unsure >= IN_DOUBT)
+        classes, runner_up = case.classes[z, y, x], case.runner_up[z, y, x]
+        steps = self._steps(case)
+        image = resample_to_grid(case.array, case.working, case.images[0])
+        normals = boundary_normals(case.logits, (z, y, x), classes, runner_up, steps)
+        around = local_features(image, unsure.astype(np.float32), (z, y, x), normals, steps)
+        distance = self.band.distance(case.classes, case.spacing_zyx)
+        terms = distance_terms(case.probabilities[:, z, y, x], distance[z, y, x])
+        found = np.concatenate([terms[1:], classes[None], runner_up[None], around.T]).T
+        return (z, y, x), np.ascontiguousarray(found, np.float32)
+
+    @staticmethod
+    def _steps(case: FrozenCase) -> Steps:
+        axes = neighbour_axes(tuple(case.working.GetSpacing()[::-1]))
+        return steps_on_grid(axes, case.working, case.images[0])
+
+
+def _threads() -> AbstractContextManager[Any]:
+    """As many threads as the networks have: scikit-learn takes all that there are."""
+    from threadpoolctl import threadpool_limits
+
+    return threadpool_limits(torch.get_num_threads())
+
+
+@baseline("image-trees", title="boosted trees with the image")
+def _image_trees(inputs: BaselineInputs) -> list[Baseline]:
+    return [ImageTrees(inputs.band)]

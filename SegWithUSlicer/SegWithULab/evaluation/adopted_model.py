@@ -1,0 +1,210 @@
+"""The end of an adoption: the model with graphs, card and licence, and one page that says whether it can be trusted."""
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from SegWithUCore.atomic_files import atomic_folder
+from SegWithUCore.errors import SegWithUError
+from SegWithUCore.inference.engines.compile_graphs import add_graphs
+from SegWithUCore.models.bundle import CARD_FILE, LICENCE_FILE, Bundle, read_bundle, write_bundle_json
+from SegWithUCore.models.curves import CURVES_FILE
+from SegWithUCore.models.model_card import licence_notice, model_card
+from SegWithUCore.models.quality import model_warnings
+from SegWithUCore.models.stage_two_file import CHECK, check_words
+from SegWithUCore.models.training_record import read_record
+from SegWithUCore.progress import Progress
+from SegWithUCore.strict_json import read_json_object
+
+from ..training.nnunet_folds import FEWEST_CASES, Fold, FoldPlan
+from ..training.reference_cases import LEAST_GROUPS
+from ..training.within_structures import WITHIN, worse_sentences
+from .report import tables_page
+from .report_tables import Table, markdown
+from .trust import Answer, Trust
+
+PAGE, PAGE_TEXT = "adoption.html", "adoption.md"
+JUDGED_FILE = "judged.json"
+TOO_RARE = "no two classes are mistaken for each other often enough"
+
+
+def head_words(plan: FoldPlan, fold: Fold, share: float) -> str:
+    """Say in the card what the network had seen of the cases that the head was trained with."""
+    if plan.all_unseen:
+        return f"The head was trained on {len(fold.seen)} cases that the network has not seen (the user's word)."
+    if fold.by and share and plan.groups()[0] != "none":
+        return (
+            f"The head was trained on {len(fold.seen)} cases that the network was trained with; networks of other "
+            f"folds, which have not seen them, predicted {share * 100:.0f} % of the batches."
+        )
+    words = (
+        f"The head was trained on the {len(fold.seen)} cases that the network was trained with, so it saw fewer of the "
+        "errors that the network makes on new cases; what is fitted after it has seen them."
+    )
+    if fold.by and plan.groups()[0] != "none":
+        words += (
+            " Networks of other folds, which have not seen them, were there and not used: heads trained with them "
+            "found errors worse where this was measured (--fold-share uses them)."
+        )
+    return words
+
+
+def judged_words(plan: FoldPlan) -> str:
+    """Say how the figures were made."""
+    kind, groups = plan.groups()
+    patients = len({plan.patients[case] for case in groups})
+    cases = f"{len(groups)} cases of {patients} patients" if patients != len(groups) else f"{len(groups)} cases"
+    if kind == "none":
+        return "nothing was judged"
+    if plan.all_unseen:
+        parts = len(plan.folds)
+        return (
+            f"{cases} that the network has not seen, in {parts} parts; each with a head and calibration of the others"
+        )
+    if kind == "folds":
+        return (
+            f"{cases}, each predicted by the one of {len(plan.folds)} fold networks that has not seen it; each fold "
+            "measured with a calibration of the others"
+        )
+    how = "third measured with a calibration of the other two" if kind == "thirds" else "patient left out in turn"
+    return f"the {cases} that validated fold {plan.folds[0].network}, which the network has not seen; each {how}"
+
+
+def write_adopted(
+    plan: FoldPlan, calibrated: Path, judged: Path | None, output: Path, progress: Progress, overwrite: bool = True
+) -> dict[str, Any]:
+    """Write the finished model; whole or not at all.
+
+    Args:
+        calibrated: folder of the model so far.
+        judged: folder of the judgement, None if there were too few cases.
+
+    Returns:
+        `trust`, `headline`, `warnings` about the network, and `graphs`: why there are none, or None.
+    """
+    known = None if judged is None else read_json_object(judged / JUDGED_FILE, "remove its folder, and run again")
+    trust = Trust([Answer(**answer) for answer in known["answers"]] if known else [])
+    with atomic_folder(output, overwrite) as work:
+        progress("writing", 0.0)
+        shutil.copytree(calibrated, work, dirs_exist_ok=True)
+        bundle = read_bundle(work)
+        if known is not None and judged is not None:
+            about = {**bundle.about, "judged": judged_words(plan)}
+            bundle = replace(bundle, figures=known["figures"], about=about)
+            if (judged / CURVES_FILE).is_file():
+                shutil.copyfile(judged / CURVES_FILE, work / CURVES_FILE)
+        bundle = write_bundle_json(bundle, work)
+        progress("compiling", 0.3)
+        bundle, lacking = _with_graphs(bundle, work)
+        (work / CARD_FILE).write_text(model_card(bundle), encoding="utf-8")
+        (work / LICENCE_FILE).write_text(licence_notice(bundle.about), encoding="utf-8")
+        _write_page(work, bundle, plan, trust, judged, known["with_stage_two"] if known else [])
+    progress("writing", 1.0)
+    warnings = model_warnings(bundle)
+    return {"trust": trust.level, "headline": trust.headline, "graphs": lacking, "warnings": warnings}
+
+
+def _with_graphs(bundle: Bundle, folder: Path) -> tuple[Bundle, str | None]:
+    """Compile for the engine openvino, or say why not."""
+    try:
+        return add_graphs(replace(bundle, folder=folder), folder), None
+    except (SegWithUError, ImportError) as error:
+        return bundle, str(error).removesuffix(".")
+
+
+def _write_page(
+    folder: Path, bundle: Bundle, plan: FoldPlan, trust: Trust, judged: Path | None, with_stage_two: Sequence[bool]
+) -> None:
+    lead = [trust.headline, *page_lead(bundle, plan), *stage_two_lines(bundle, plan, with_stage_two)]
+    tables = [_answers(trust)] if trust.answers else []
+    limits = _limits(bundle, plan)
+    title = f"{bundle.name} {bundle.about['version']}: can its uncertainty be trusted?"
+    pictures = _pictures(judged)
+    warnings = model_warnings(bundle)
+    page = tables_page(title, [*lead, " ".join(limits)], tables, {}, pictures, warnings)
+    (folder / PAGE).write_text(page, encoding="utf-8")
+    text = [
+        f"# {title}",
+        *(f"**Warning: {warning}**" for warning in warnings),
+        *[f"**{lead[0]}**", *lead[1:]],
+        *([markdown(tables).rstrip()] if tables else []),
+    ]
+    text += ["## Limits", "\n".join(f"- {limit}" for limit in limits)]
+    (folder / PAGE_TEXT).write_text("\n\n".join(text) + "\n", encoding="utf-8")
+
+
+def page_lead(bundle: Bundle, plan: FoldPlan) -> list[str]:
+    """Say what was adopted and on what it was judged."""
+    origin = f"The network was {bundle.about.get('origin', bundle.name)}."
+    if plan.groups()[0] == "none":
+        few = len(plan.unseen)
+        return [
+            f"{origin} Only {few} cases are left that the network has not seen, and {FEWEST_CASES} are the fewest to "
+            "fit anything on: the model is not calibrated, gives no error probability, and its ranking map was not "
+            "measured."
+        ]
+    figures = {row["title"]: row for row in (bundle.figures or {}).get("table", [])}
+    dice = [
+        f"{label.name} {figures[f'dice {label.name}']['mean']:.3f}"
+        for label in bundle.labels[1:]
+        if f"dice {label.name}" in figures
+    ]
+    return [f"{origin} Judged on {judged_words(plan)}. Mean Dice: {', '.join(dice)}."]
+
+
+def stage_two_lines(bundle: Bundle, plan: FoldPlan, judged: Sequence[bool]) -> list[str]:
+    """Say whether the error probability sees the image, and why.
+
+    Args:
+        judged: of each calibration that judged the model, whether it took stage two.
+    """
+    calibration = bundle.calibration
+    if calibration is None:
+        return []
+    if CHECK not in calibration:
+        patients = len({plan.patients[case] for case, _ in plan.unseen})
+        why = f"{patients} patients are too few, {LEAST_GROUPS} are needed" if patients < LEAST_GROUPS else TOO_RARE
+        return [f"Stage two of the error probability, which sees the image, was left out: {why}."]
+    taken = f"Of the {len(judged)} calibrations that judged the model, each fitted without the cases it judged, "
+    taken += "1 took it." if sum(judged) == 1 else f"{sum(judged)} took it."
+    worse = worse_sentences(calibration.get(WITHIN) or {}, bundle.labels)
+    return [" ".join([check_words(calibration[CHECK]), taken, *worse])]
+
+
+def _limits(bundle: Bundle, plan: FoldPlan) -> list[str]:
+    record = read_record(bundle.folder)
+    limits = list(record.remarks) if record else []
+    if len(plan.networks) > 1:
+        limits.append(
+            f"The figures come from {len(plan.networks)} networks with a head each; the model holds the first of them."
+        )
+    limits.append(f"Who has seen what is known from {plan.source}.")
+    if plan.dropped:
+        limits.append(
+            f"{len(plan.dropped)} validation cases were left out: another case of their patients was trained with."
+        )
+    if plan.unknown:
+        limits.append(f"{len(plan.unknown)} cases of the data set are in no fold and were not used.")
+    limits.append("All this holds for images like these, of the same kind of patients and scanners, and no others.")
+    return limits
+
+
+def _answers(trust: Trust) -> Table:
+    rows = [[answer.question, answer.level, answer.words] for answer in trust.answers]
+    return Table(
+        "Questions and answers",
+        "Intervals hold 95 % of bootstrap draws of patients.",
+        ["question", "answer", "figures"],
+        rows,
+        words=3,
+    )
+
+
+def _pictures(judged: Path | None) -> Mapping[str, Sequence[tuple[str, Path]]]:
+    place = None if judged is None else judged / "plots" / "reliability.png"
+    if place is None or not place.is_file():
+        return {}
+    words = "Of the voxels that read an error probability, how many were wrong; below, how many voxels there are."
+    return {"Reliability": [(words, place)]}

@@ -1,0 +1,285 @@
+"""Metrics of one case with a reference: segmentation, ranking, calibration, surfaces, case-level numbers, confidences.
+
+`CaseMeasurement` holds the voxels that all of them are computed from.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.special import softmax
+
+from SegWithUCore.calibration.case_level import probability_sums, soft_dice
+from SegWithUCore.calibration.error_probability import ErrorProbability
+from SegWithUCore.inference.prediction import Prediction, tempered_logits
+from SegWithUCore.inference.structures import CaseLevelCalibration
+from SegWithUCore.metrics.boundary import Band
+from SegWithUCore.metrics.calibration import (
+    brier_score,
+    expected_calibration_error,
+    mean_class_calibration_error,
+    multiclass_brier_score,
+    negative_log_likelihood,
+)
+from SegWithUCore.metrics.overlap import class_dice, class_surface_dice, mean_dice
+from SegWithUCore.metrics.score_histogram import metrics_of, region_groups
+from SegWithUCore.models.bundle import Bundle
+from SegWithUCore.models.input_spec import Label
+
+from ..training.calibrate import CaseNumbers, case_numbers
+
+SURFACE_TOLERANCE_MM = 1.0
+UNSEEN_BELOW = 0.1
+"""Error probability under which a wrong voxel goes unseen: pictures leave it clear (`pictures.HIDDEN_BELOW`)."""
+HEADLINES = {"auroc", "auprc", "aurc", "augrc"}
+
+
+@dataclass(frozen=True)
+class CaseMeasurement:
+    """A case while it is measured; arrays (z, y, x).
+
+    Attributes:
+        prediction, truth: what the network says, and the class of each voxel.
+        error: where they differ.
+        regions, scores: by name.
+        probabilities: plain softmax, (classes, z, y, x).
+    """
+
+    prediction: Prediction
+    truth: np.ndarray
+    error: np.ndarray
+    regions: Mapping[str, np.ndarray | None]
+    scores: Mapping[str, np.ndarray]
+    probabilities: np.ndarray
+
+    @property
+    def band(self) -> np.ndarray:
+        """Voxels near the predicted surface."""
+        near = self.regions["band"]
+        assert near is not None
+        return near
+
+
+def measure_case(
+    prediction: Prediction, truth: np.ndarray, spacing_zyx: Sequence[float], bundle: Bundle, band: Band
+) -> CaseMeasurement:
+    """Compare a prediction with the true class of each voxel, (z, y, x)."""
+    distance = band.distance(prediction.classes, spacing_zyx)
+    probabilities = softmax(prediction.logits.astype(np.float64), 0)
+    return CaseMeasurement(
+        prediction,
+        truth,
+        prediction.classes != truth,
+        scored_regions(prediction.classes, truth, distance <= band.width, bundle.labels),
+        error_scores(prediction, probabilities, distance, bundle.calibration),
+        probabilities,
+    )
+
+
+def case_metrics(
+    prediction: Prediction, truth: np.ndarray, spacing_zyx: Sequence[float], bundle: Bundle, band: Band | None = None
+) -> dict[str, float]:
+    """Compute the metrics of one case that a bundle records.
+
+    Args:
+        truth: class of each voxel, (z, y, x).
+        band: by default 3 mm.
+    """
+    case = measure_case(prediction, truth, spacing_zyx, bundle, band or Band())
+    return recorded_metrics(case, detection_metrics(case), bundle)
+
+
+def detection_metrics(case: CaseMeasurement) -> dict[tuple[str, str, str], float]:
+    """Metrics of error detection by (metric, region, score); NaN in regions without errors."""
+    return {
+        (title, region, name): value
+        for name, score in case.scores.items()
+        for region, groups in region_groups(score, case.error, case.regions).items()
+        for title, value in metrics_of(groups).items()
+    }
+
+
+def recorded_metrics(
+    case: CaseMeasurement, detection: Mapping[tuple[str, str, str], float], bundle: Bundle
+) -> dict[str, float]:
+    """Overlap, calibration, and the headlines of error detection, by title."""
+    names = [label.name for label in bundle.labels[1:]]
+    dice = class_dice(case.prediction.classes, case.truth, len(bundle.labels))
+    metrics = {f"dice {name}": value for name, value in zip(names, dice, strict=True)}
+    metrics |= {
+        " ".join(key): value for key, value in detection.items() if key[0] in HEADLINES and key[1] in ("whole", "band")
+    }
+    metrics["error rate"] = float(case.error.mean())
+    metrics["error rate band"] = float(case.error[case.band].mean()) if case.band.any() else float("nan")
+    map_alone = softmax(tempered_logits(case.prediction), 0)
+    metrics |= _probability_metrics("plain", case.probabilities, case.truth)
+    metrics |= _probability_metrics("tempered by the map alone", map_alone, case.truth)
+    if bundle.calibration is not None:
+        metrics |= _calibrated_metrics(case, bundle.calibration)
+    return metrics
+
+
+def surface_metrics(
+    case: CaseMeasurement, spacing_zyx: Sequence[float], bundle: Bundle, tolerance_mm: float
+) -> dict[str, float]:
+    """Surface Dice of each structure by title."""
+    found = class_surface_dice(case.prediction.classes, case.truth, len(bundle.labels), tolerance_mm, list(spacing_zyx))
+    names = [label.name for label in bundle.labels[1:]]
+    return {f"surface dice {name}": value for name, value in zip(names, found, strict=True)}
+
+
+NONE = float("nan")
+
+
+@dataclass(frozen=True)
+class StructureMeasurement:
+    """One structure of one case; NaN for what the model does not give.
+
+    Attributes:
+        name: of the structure.
+        dice: true Dice.
+        predicted_dice: by the fitted line, also where it is not informative and therefore not shown to users.
+        true_mm3: volume of the reference.
+        expected_mm3, low_mm3, high_mm3: expected volume and its interval.
+    """
+
+    name: str
+    dice: float
+    predicted_dice: float
+    true_mm3: float
+    expected_mm3: float
+    low_mm3: float
+    high_mm3: float
+
+
+def measure_structures(
+    numbers: CaseNumbers, labels: Sequence[Label], calibration: Mapping[str, Any] | None
+) -> list[StructureMeasurement]:
+    """Measure every structure but the background, and predict its Dice and volume."""
+    fitted = CaseLevelCalibration.from_json(calibration)
+    found = []
+    for index, label in enumerate(labels[1:], 1):
+        expected, ambiguous, true = numbers.volumes_mm3(index)
+        interval, line = fitted.intervals.get(label.value), fitted.dice.get(label.value)
+        segmented = numbers.segmented_mm3(index)
+        volume = interval(expected, ambiguous, segmented) if interval is not None else (NONE, NONE, NONE)
+        confidence = numbers.confidence(index)
+        predicted = line(confidence) if line is not None and np.isfinite(confidence) else NONE
+        found.append(StructureMeasurement(label.name, float(numbers.dice[index]), predicted, true, *volume))
+    return found
+
+
+def confidences(
+    case: CaseMeasurement, numbers: CaseNumbers, structures: Sequence[StructureMeasurement]
+) -> dict[str, float]:
+    """Compute confidences in the case, by name: higher = better."""
+    classes = range(1, case.probabilities.shape[0])
+    plain = probability_sums(case.probabilities, case.prediction.classes)
+    inside = case.prediction.classes > 0
+    found = {
+        "soft Dice": _mean([numbers.confidence(index) for index in classes]),
+        "soft Dice, plain softmax": _mean(
+            [soft_dice(plain.expected[c], plain.inside[c], numbers.predicted[c]) for c in classes]
+        ),
+        "mean maximum softmax": float(case.probabilities.max(0).mean()),
+    }
+    if OUR_SCORE in case.scores:
+        found["predicted Dice"] = _mean([structure.predicted_dice for structure in structures])
+        wrong = float(case.scores[OUR_SCORE].sum(dtype=np.float64))
+        found["expected wrong share"] = -wrong / int(inside.sum()) if inside.any() else NONE
+    return found
+
+
+def case_level_sums(case: CaseMeasurement, calibration: Mapping[str, Any] | None) -> CaseNumbers:
+    """Sum over the case, with temperature-scaled probabilities as the bundle says."""
+    return case_numbers(case.prediction, case.truth, 1.0 if calibration is None else calibration["tempering_scale"])
+
+
+def case_risk(case: CaseMeasurement, num_classes: int) -> float:
+    """1 - mean Dice over the structures that prediction or reference have; NaN if there are none."""
+    return 1 - mean_dice(case.prediction.classes, case.truth, num_classes)
+
+
+OUR_SCORE = "error probability"
+"""What a user sees; absent without fitted calibration."""
+BASELINE_SCORE = "softmax by direction"
+"""1 - maximum softmax, made an error probability as ours is: isotonic, then by predicted class and runner-up."""
+POOLED_REGIONS = ("whole", "band", "inside")
+
+
+def error_scores(
+    prediction: Prediction,
+    probabilities: np.ndarray,
+    distance: np.ndarray,
+    calibration: Mapping[str, Any] | None,
+) -> dict[str, np.ndarray]:
+    """Scores by name, higher = riskier, each (z, y, x), float32, so that sorting and counting see the same ties.
+
+    Args:
+        probabilities: plain softmax, (classes, z, y, x).
+        distance: to the predicted surface; a score that knows geometry alone.
+        calibration: block of the bundle.
+    """
+    scores = {"ranking": prediction.ranking, "softmax": 1 - probabilities.max(0), "distance": -distance}
+    if calibration is not None:
+        table = ErrorProbability.from_json(calibration["error_probability"])
+        ours = prediction.error_probability
+        scores[OUR_SCORE] = (
+            table(prediction.ranking, prediction.classes, prediction.runner_up) if ours is None else ours
+        )
+        baseline = ErrorProbability.from_json(calibration["rivals"]["maximum_softmax"])
+        scores[BASELINE_SCORE] = baseline(scores["softmax"], prediction.classes, prediction.runner_up)
+    return {name: np.asarray(score, np.float32) for name, score in scores.items()}
+
+
+def scored_regions(
+    predicted: np.ndarray, truth: np.ndarray, near: np.ndarray, labels: Sequence[Label]
+) -> dict[str, np.ndarray | None]:
+    """Regions by name: boolean masks (z, y, x), None for all that is assessed.
+
+    "band" is near the predicted surface and "inside" what is predicted as a structure beyond it: both follow from the
+    prediction alone. A structure's own region holds the voxels that the prediction *or* the reference gives to it, so
+    that what was missed of it counts.
+
+    Args:
+        predicted, truth: class of each voxel.
+        near: within the band.
+        labels: background first.
+    """
+    regions: dict[str, np.ndarray | None] = {"whole": None, "band": near, "inside": (predicted > 0) & ~near}
+    for index, label in enumerate(labels[1:], 1):
+        regions[label.name] = (predicted == index) | (truth == index)
+    return regions
+
+
+def _probability_metrics(name: str, probabilities: np.ndarray, truth: np.ndarray) -> dict[str, float]:
+    return {
+        f"nll {name}": negative_log_likelihood(probabilities, truth),
+        f"brier {name}": multiclass_brier_score(probabilities, truth),
+        f"ace {name}": mean_class_calibration_error(probabilities, truth),
+    }
+
+
+def _calibrated_metrics(case: CaseMeasurement, calibration: Mapping[str, Any]) -> dict[str, float]:
+    ours, theirs, near, error = case.scores[OUR_SCORE], case.scores[BASELINE_SCORE], case.band, case.error
+    logits = case.prediction.logits.astype(np.float64)
+    softened = softmax(tempered_logits(case.prediction, calibration["tempering_scale"]), 0)
+    scaled = softmax(logits / calibration["rivals"]["temperature"], 0)
+    return {
+        **_probability_metrics("tempered", softened, case.truth),
+        **_probability_metrics("temperature scaling", scaled, case.truth),
+        "error probability ece band": expected_calibration_error(ours[near], error[near]),
+        "error probability brier": brier_score(ours, error),
+        "error probability brier softmax": brier_score(theirs, error),
+        "error probability brier band": brier_score(ours[near], error[near]),
+        "error probability brier band softmax": brier_score(theirs[near], error[near]),
+        "wrong voxels": float(error.sum()),
+        "wrong voxels expected": float(ours.sum(dtype=np.float64)),
+        "wrong voxels unseen": float(np.count_nonzero(error & (ours < UNSEEN_BELOW))),
+    }
+
+
+def _mean(values: Sequence[float]) -> float:
+    known = [value for value in values if np.isfinite(value)]
+    return float(np.mean(known)) if known else NONE

@@ -1,0 +1,181 @@
+"""A case with its reference as every command reads it: the one place that opens references and the channels of a case.
+
+A reference counts by its place, not by the order in which its voxels are stored: one at the image's place is turned
+onto the image's grid, voxel for voxel, and one at another place is refused. Channels must share one grid, the order of
+their axes included, as for `segment`: a case folder knows each of them by its voxels as stored.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from SegWithUCore.case.case_image import voxel_hash
+from SegWithUCore.case.segmentation_file import layers_on, segment_fields
+from SegWithUCore.errors import InputError
+from SegWithUCore.imaging.grid import check_scalar_volume
+from SegWithUCore.imaging.labels import read_labels, whole_labels
+from SegWithUCore.imaging.volume import check_same_grid, image_on_grid, read_file, read_image
+from SegWithUCore.inference.preprocessing import assessed_box, mirrored_copy
+from SegWithUCore.models.bundle import Bundle
+
+SEGMENTATION_SUFFIX = ".seg.nrrd"
+"""Of a segmentation that Slicer saved; it may cover a part of the image's grid."""
+
+BY_PLACE = "by place"
+"""How references are taken, among what kept calibrations follow from: version 0.4.0 and before took them by voxel."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One case on disk.
+
+    Attributes:
+        name: of its files.
+        channels: one file per channel.
+        reference: segmentation by an expert.
+        patient: patient ID from the split table, None if not given.
+    """
+
+    name: str
+    channels: tuple[Path, ...]
+    reference: Path
+    patient: str | None = None
+
+    @property
+    def group(self) -> str:
+        """Bootstrap group: the patient ID, or the case name."""
+        return self.patient or self.name
+
+
+@dataclass(frozen=True)
+class ReadCase:
+    """A case as read.
+
+    Attributes:
+        images: one a channel, on one grid.
+        reference: label values, int16, on the same grid.
+    """
+
+    images: list[sitk.Image]
+    reference: sitk.Image
+
+
+@dataclass(frozen=True)
+class AssessedCase:
+    """A case as read, cut to the part that a model assesses.
+
+    Attributes:
+        images: one a channel, on one grid.
+        truth: class of each voxel, int16 (z, y, x).
+    """
+
+    images: list[sitk.Image]
+    truth: np.ndarray
+
+
+def read_images(case: Case) -> list[sitk.Image]:
+    """Read the channels of a case.
+
+    Raises:
+        InputError: a file cannot be read, or lies on another grid than the first.
+    """
+    images = [read_image(path) for path in case.channels]
+    for path, image in zip(case.channels[1:], images[1:], strict=True):
+        check_same_grid(path, image, case.channels[0], images[0])
+    return images
+
+
+def read_case(case: Case) -> ReadCase:
+    """Read channels and reference of a case.
+
+    Raises:
+        InputError: as `read_images` and `read_reference`.
+    """
+    images = read_images(case)
+    return ReadCase(images, read_reference(case.reference, images[0], case.channels[0]))
+
+
+def read_assessed(case: Case, bundle: Bundle, mirrored: bool = False) -> AssessedCase:
+    """Read a case, cut to the part that a model assesses.
+
+    Args:
+        mirrored: exchange left and right first.
+
+    Raises:
+        InputError: as `read_case`, or the reference holds a label that the model does not know.
+    """
+    read = read_case(case)
+    images, labels = read.images, read.reference
+    if mirrored:
+        images, labels = [mirrored_copy(image) for image in images], mirrored_copy(labels)
+    box = assessed_box(images, bundle.input)
+    truth = class_indices(box.crop(labels), [label.value for label in bundle.labels], case.reference)
+    return AssessedCase([box.crop(image) for image in images], truth)
+
+
+def read_reference(path: Path, image: sitk.Image, image_path: Path) -> sitk.Image:
+    """Read a reference on the grid of its image, int16.
+
+    A segmentation that Slicer saved (`.seg.nrrd`) may cover a part of that grid; the rest is background.
+
+    Raises:
+        InputError: as `read_labels`; at another place than the image, or of other voxels; or segments that overlap.
+    """
+    if not path.name.endswith(SEGMENTATION_SUFFIX):
+        labels = read_labels(path)
+        check_scalar_volume(path, labels.GetSize(), labels.GetNumberOfComponentsPerPixel())
+        labels = _turned_like(labels, image)
+        check_same_grid(path, labels, image_path, image)
+        return image_on_grid(sitk.GetArrayViewFromImage(labels), image)
+    header = read_file(path)
+    layers = layers_on(path, _turned_like(header, image) if header.GetDimension() == 3 else header, image)
+    if len(layers) > 1:
+        raise InputError(
+            f"{path} holds segments that overlap, in {len(layers)} layers: save it from Slicer as a label volume.",
+            code="overlapping-segments",
+        )
+    labels = whole_labels(path, layers[0])
+    values = [segment.value for segment in segment_fields(header)] or np.unique(labels)
+    return image_on_grid(np.where(np.isin(labels, values), labels, 0).astype(np.int16), image)
+
+
+def _turned_like(image: sitk.Image, grid: sitk.Image) -> sitk.Image:
+    """Store an image's axes in the order and directions of another's, values and position unchanged.
+
+    Axes at an angle to those of `grid` stay at that angle: see `check_same_grid`.
+    """
+    cosines = np.reshape(grid.GetDirection(), (3, 3)).T @ np.reshape(image.GetDirection(), (3, 3))
+    order = np.abs(cosines).argmax(1)  # by axis of `grid`
+    if len(set(order.tolist())) < 3:
+        return image
+    flips = (cosines[range(3), order] < 0).tolist()
+    turned = image if order.tolist() == [0, 1, 2] else sitk.PermuteAxes(image, order.tolist())
+    return sitk.Flip(turned, flips) if any(flips) else turned
+
+
+def class_indices(labels: sitk.Image, label_values: Sequence[int], source: Path) -> np.ndarray:
+    """Return the class of each voxel, int16 (z, y, x): class c has the label value `label_values[c]`.
+
+    Raises:
+        InputError: `source` holds a value that is none of them.
+    """
+    values = sitk.GetArrayViewFromImage(labels)
+    unknown = sorted(set(np.unique(values).tolist()) - set(label_values))
+    if unknown:
+        raise InputError(
+            f"{source} holds the label {unknown[0]}, which the recipe does not name.", code="unknown-label"
+        )
+    classes = np.zeros(values.shape, np.int16)
+    for index, value in enumerate(label_values):
+        classes[values == value] = index
+    return classes
+
+
+def case_hash(images: Sequence[sitk.Image]) -> str:
+    """Hash the voxels of all channels of a case, the same whatever files or names hold them."""
+    hashes = [voxel_hash(image) for image in images]
+    return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()

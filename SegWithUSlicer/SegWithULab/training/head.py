@@ -1,0 +1,238 @@
+"""Training an uncertainty head on a frozen backbone."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import nn
+
+from SegWithUCore.calibration.error_probability import fit_error_probability
+from SegWithUCore.errors import InputError
+from SegWithUCore.inference.engines.torch_engine import TorchWindows
+from SegWithUCore.inference.sliding_window import stitched
+from SegWithUCore.metrics.calibration import binary_cross_entropy
+from SegWithUCore.network.backbones import build_backbone, example_input
+from SegWithUCore.network.heads import HEADS
+from SegWithUCore.network.heads.base import temper_logits
+from SegWithUCore.network.heads.losses import negative_log_likelihood
+from SegWithUCore.network.segwithu import SegWithU
+from SegWithUCore.network.weights import load_state
+from SegWithUCore.progress import Progress, silent
+
+from .augmentation import WindowSampler, augmentation, mirroring, thick_axis_of
+from .backbone import BackboneTrainer, spec_of, training_window
+from .dataset import PreparedCase, left_right_axis
+from .mixed_precision import autocast
+from .recipe import Recipe
+from .run_folder import RunFolder
+from .trainer import Trainer, cosine
+
+PART = "head"
+
+
+def network_of(recipe: Recipe, run: RunFolder) -> SegWithU:
+    """Build the run's best backbone with a fresh head."""
+    spec = spec_of(recipe)
+    run.check_network(spec.kind)
+    backbone = build_backbone(spec)
+    load_state(backbone, run.load_best("backbone"), str(run.path))
+    torch.manual_seed(recipe.head_training.seed)
+    example = example_input(spec, len(recipe.input.channels), recipe.input.window_zyx)
+    head = recipe.head
+    return SegWithU(
+        backbone,
+        head["taps"],
+        example,
+        head["variant"],
+        head["feature_channels"],
+        head["probes"],
+        head["aleatoric"],
+    )
+
+
+class HeadTrainer(Trainer):
+    """One training run of a head.
+
+    The best epoch has the lowest sum of two proper scores: NLL of the tempered probabilities, and cross-entropy of the
+    error probability that a monotone map makes of the ranking map.
+
+    Args:
+        recipe: settings; `recipe.head_training` rules here.
+        train, validation: prepared cases.
+        run: holds the trained backbone; everything is written there.
+    """
+
+    part = PART
+    scores: ClassVar[Mapping[str, str]] = {
+        "select_nll": "validation NLL {:.5f}",
+        "select_error_ce": "error cross-entropy {:.5f}",
+    }
+    minimised = ("select_nll", "select_error_ce")
+
+    def __init__(
+        self, recipe: Recipe, train: Sequence[PreparedCase], validation: Sequence[PreparedCase], run: RunFolder
+    ) -> None:
+        self.recipe = recipe
+        self.settings = recipe.head_training
+        self.patience = self.settings.patience
+        self.out_of_fold: list[nn.Module] = []
+        self.network = network_of(recipe, run)
+        self.loss = HEADS[recipe.head["variant"]].loss
+        parameters = [p for p in self.network.parameters() if p.requires_grad]
+        axis = left_right_axis(recipe.input.orientation) if self.settings.mirror else None
+        transform = augmentation(axis, thick_axis_of(train)) if self.settings.augment else mirroring(axis)
+        sampler = WindowSampler(train, training_window(recipe, self.settings), self.settings.seed, transform)
+        super().__init__(self.settings, train, validation, run, self.network, parameters, sampler)
+
+    def modules(self) -> dict[str, nn.Module]:
+        """Return fusion and head."""
+        return {"fusion": self.network.fusion, "head": self.network.head}
+
+    def best_weights(self) -> dict[str, torch.Tensor]:
+        """Return the tensors of fusion and head."""
+        return self.network.head_state()
+
+    def rate(self, step: int, steps: int) -> float:
+        """Return half a cosine from the first to the final rate."""
+        final = self.settings.final_learning_rate / self.settings.learning_rate
+        return final + (1 - final) * cosine(step / max(1, steps - 1))
+
+    def fit(self, progress: Progress = silent) -> None:
+        """Train, after the cross-fitted backbones if the recipe asks for them; one progress over both."""
+        share = 0.0
+
+        def of_folds(stage: str, fraction: float, detail: str = "") -> None:
+            nonlocal share
+            share = self._folds_share()
+            progress(stage, share * fraction, detail)
+
+        def of_head(stage: str, fraction: float, detail: str = "") -> None:
+            progress(stage, share + (1 - share) * fraction, detail)
+
+        if self.settings.cross_fit and not self.out_of_fold:
+            self.out_of_fold = out_of_fold_backbones(self.recipe, self.train_cases, self.run, of_folds)
+        super().fit(of_head)
+
+    def _folds_share(self) -> float:
+        """Return the share of the work that goes into cross-fitted backbones, in epochs over all cases."""
+        settings = self.settings
+        folds = (settings.cross_fit - 1) * settings.cross_fit_epochs
+        return folds / (folds + settings.epochs)
+
+    def backbones_for(self, cases: Sequence[int], seed: int) -> list[nn.Module]:
+        """Return the backbone of each window: out-of-fold ones for a share of the batches, else the frozen one."""
+        if self.out_of_fold and np.random.default_rng(seed).random() < self.settings.cross_fit_share:
+            return [self.out_of_fold[case] for case in cases]
+        return [self.network.backbone] * len(cases)
+
+    def loss_of(
+        self, batch: Mapping[str, torch.Tensor], cases: Sequence[int], seed: int
+    ) -> tuple[torch.Tensor, Mapping[str, torch.Tensor]]:
+        """Compute the loss of the head's type on the maps of a batch."""
+        with autocast(self.settings.precision):
+            windows = zip(batch["image"].split(1), self.backbones_for(cases, seed), strict=True)
+            output = torch.cat([self.network.window_output(image, backbone) for image, backbone in windows])
+        logits, responses = self.network.split(output.float())
+        maps = self.network.head.maps(logits, responses)
+        generator = torch.Generator().manual_seed(seed)
+        return self.loss(logits, maps, batch["labels"], batch["valid"], generator)
+
+    def score(self) -> dict[str, float]:
+        """Return the means over the validation cases of the two proper scores, in windows as the model will run."""
+        self.network.eval()
+        device = next(self.network.head.parameters()).device
+        runner = TorchWindows(self.network, device, self.settings.precision)
+        rankings, errors, nlls = [], [], []
+        with torch.no_grad():
+            for case in self.validation_cases:
+                output = torch.from_numpy(stitched(runner, case.image, self.recipe.input))
+                logits, responses = self.network.split(output.flatten(1)[None])
+                maps = self.network.head.maps(logits, responses)
+                truth = torch.from_numpy(case.labels.astype(np.int64)).flatten()
+                softened = temper_logits(logits, maps.calibration)[0].T
+                nlls.append(float(negative_log_likelihood(softened, truth)))
+                rankings.append(maps.ranking[0, 0].numpy())
+                errors.append((logits[0].argmax(0) != truth).numpy())
+        return {"select_nll": float(np.mean(nlls)), "select_error_ce": _error_cross_entropy(rankings, errors)}
+
+
+def _error_cross_entropy(rankings: Sequence[np.ndarray], errors: Sequence[np.ndarray]) -> float:
+    try:
+        table = fit_error_probability(rankings, errors)
+    except InputError:  # a perfect or useless backbone leaves nothing to rank
+        return 0.0
+    return float(np.mean([binary_cross_entropy(table.table(r), e) for r, e in zip(rankings, errors, strict=True)]))
+
+
+def folds_of(cases: Sequence[PreparedCase], folds: int, seed: int) -> list[int]:
+    """Assign each case a fold; cases of one patient share one, and folds differ by one patient at most.
+
+    Raises:
+        InputError: fewer patients than folds.
+    """
+    patients = sorted({_patient(case) for case in cases})
+    if len(patients) < folds:
+        raise InputError(f"{len(patients)} training patients cannot be cross-fitted in {folds} folds: choose fewer.")
+    order = np.random.default_rng(seed).permutation(len(patients))
+    fold = {patients[patient]: place % folds for place, patient in enumerate(order)}
+    return [fold[_patient(case)] for case in cases]
+
+
+def _patient(case: PreparedCase) -> str:
+    return case.group or case.name
+
+
+def out_of_fold_backbones(
+    recipe: Recipe, cases: Sequence[PreparedCase], run: RunFolder, progress: Progress = silent
+) -> list[nn.Module]:
+    """Train or read the out-of-fold backbone of each training case, frozen; a fold shares one object.
+
+    A fold that is done is read from `RUN/fold<k>`. One that was interrupted goes on after its last epoch. One that was
+    made with another recipe or other cases is made anew.
+
+    Args:
+        recipe: `head_training.cross_fit` folds of `cross_fit_epochs` further epochs, otherwise trained as
+            `backbone_training` says.
+        run: holds the backbone to start from.
+    """
+    folds = folds_of(cases, recipe.head_training.cross_fit, recipe.head_training.seed)
+    made, count = {}, len(set(folds))
+    for number, fold in enumerate(sorted(set(folds))):
+        others = [case for case, its in zip(cases, folds, strict=True) if its != fold]
+
+        def report(stage: str, fraction: float, detail: str = "", done: int = number) -> None:
+            progress(f"{stage}, fold {done + 1} of {count}", (done + fraction) / count, detail)
+
+        made[fold] = _without(recipe, others, run, RunFolder(run.path / f"fold{fold}"), report)
+    return [made[fold] for fold in folds]
+
+
+def _without(
+    recipe: Recipe, kept: Sequence[PreparedCase], run: RunFolder, folder: RunFolder, progress: Progress
+) -> nn.Module:
+    settings = recipe.head_training
+    training = replace(recipe.backbone_training, epochs=settings.cross_fit_epochs, seed=settings.seed)
+    recipe = replace(recipe, backbone_training=training)
+    _begin_unless_begun(folder, recipe, [case.name for case in kept])
+    start = None if settings.cross_fit_scratch else run.load_best("backbone")
+    trainer = BackboneTrainer(recipe, kept, [], folder, start=start)
+    trainer.resume()
+    trainer.fit(progress)
+    backbone = build_backbone(spec_of(recipe))
+    load_state(backbone, folder.load_best("backbone"), str(folder.path))
+    return backbone.eval().requires_grad_(False)
+
+
+def _begin_unless_begun(folder: RunFolder, recipe: Recipe, cases: Sequence[str]) -> None:
+    """Keep what a fold's folder holds if it was begun with the same recipe and cases, else begin it again."""
+    if folder.load_state("backbone") is not None:
+        if folder.facts().get("cases") == list(cases) and _backbone_part(folder.recipe()) == _backbone_part(recipe):
+            return
+        folder.forget("backbone")
+    folder.start(recipe, {"cases": list(cases)})
+
+
+def _backbone_part(recipe: Recipe) -> tuple[Any, ...]:
+    return recipe.input, recipe.labels, recipe.backbone, recipe.backbone_training

@@ -1,0 +1,321 @@
+"""What of a model's calibration is replaced by what new cases say, and why: never by what does not predict better.
+
+Of each case only counts and sums are kept, so that any number of cases fits into memory.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from scipy.special import logsumexp
+from scipy.stats import binom
+
+from SegWithUCore.calibration.case_level import probability_sums
+from SegWithUCore.calibration.error_probability import ErrorProbability
+from SegWithUCore.calibration.flag_limits import LEAST_CASES, fit_flag_limit
+from SegWithUCore.calibration.predicted_dice import MINIMUM_CASES, PredictedDice
+from SegWithUCore.calibration.site_line import (
+    FULL_WEIGHT_PATIENTS,
+    LEAST_PATIENTS,
+    ErrorCounts,
+    SiteLine,
+    by_patient,
+    count_errors,
+    fit_site_line,
+    moved,
+    weight,
+)
+from SegWithUCore.inference.prediction import Prediction, tempered_logits
+from SegWithUCore.inference.structures import CaseLevelCalibration
+from SegWithUCore.metrics.bootstrap import Interval, paired_bootstrap
+from SegWithUCore.models.input_spec import Label
+from SegWithUCore.models.quality import QUALITY
+from SegWithUCore.review.flags import FlagRules
+
+from .calibrate import CaseNumbers, case_numbers, dice_fit, fit_case_level, flag_case, structure_quality, triage_figures
+
+LEAST_INTERVAL_PATIENTS = 9
+"""Fewer allow no interval that holds nine in ten."""
+SCALES = np.exp(np.linspace(-0.8, 0.8, 21))
+"""Tempering scales that are tried, in units of the model's own."""
+_OWN = 10
+"""Where the model's own scale stands among them."""
+BY_CHANCE = 0.05
+
+
+@dataclass(frozen=True)
+class CaseSummary:
+    """What a case says about a calibration.
+
+    Attributes:
+        patient: whom it is of.
+        errors: by error probability, one entry a predicted class.
+        nll: negative log-likelihood a voxel of the tempered probabilities, one entry a scale.
+        numbers: one entry a scale.
+    """
+
+    patient: str
+    errors: tuple[ErrorCounts, ...]
+    nll: np.ndarray
+    numbers: tuple[CaseNumbers, ...]
+
+    @property
+    def all_errors(self) -> ErrorCounts:
+        """Of all classes."""
+        total = self.errors[0]
+        for counts in self.errors[1:]:
+            total = total + counts
+        return total
+
+
+def summary_of(
+    prediction: Prediction, truth: np.ndarray, table: ErrorProbability, scale: float, patient: str
+) -> CaseSummary:
+    """Sum up a case under the error probability and the tempering scale that the model has."""
+    chance = prediction.error_probability
+    if chance is None:
+        chance = table(prediction.ranking, prediction.classes, prediction.runner_up)
+    wrong = prediction.classes != truth
+    classes = range(prediction.logits.shape[0])
+    here = [prediction.classes == index for index in classes]
+    errors = tuple(count_errors(chance[where], wrong[where]) for where in here)
+    plain = case_numbers(prediction, truth, scale)
+    tempered = tempered_logits(prediction, scale).reshape(len(classes), -1)
+    chosen = np.take_along_axis(tempered, np.ravel(truth)[None].astype(np.int64), 0)[0]
+    nll, numbers = np.empty(len(SCALES)), []
+    for place, factor in enumerate(SCALES):
+        scaled = tempered / factor
+        total = logsumexp(scaled, 0)
+        nll[place] = float((total - chosen / factor).mean())
+        sums = probability_sums(np.exp(scaled - total), prediction.classes.ravel())
+        numbers.append(replace(plain, sums=sums))
+    return CaseSummary(patient, errors, nll, tuple(numbers))
+
+
+@dataclass(frozen=True)
+class Refit:
+    """A calibration block after new cases were seen, and one sentence a part of it: replaced or kept, and why.
+
+    Attributes:
+        is_whole: whether the cases were enough to judge or replace every part.
+    """
+
+    calibration: Mapping[str, Any]
+    sentences: tuple[str, ...]
+    is_changed: bool
+    is_whole: bool = False
+
+
+def refit(calibration: Mapping[str, Any], labels: Sequence[Label], cases: Sequence[CaseSummary]) -> Refit:
+    """Take from the new cases what predicts better than the model's own calibration, and keep the rest.
+
+    Args:
+        calibration: the model's own.
+        labels: of the model, background first.
+    """
+    patients = by_patient([case.all_errors for case in cases], [case.patient for case in cases])
+    line = fit_site_line(patients)
+    better = line is not None and line.is_better
+    sentences = [_line_sentence(line, len(patients))]
+    own = CaseLevelCalibration.from_json(calibration)
+    place, words = _chosen_scale(cases, own, labels, FlagRules.fitted(calibration.get("flags")).active)
+    off = _structures_off(cases, own, labels)
+    changed = better or place != _OWN or bool(off)
+    numbers, more = _case_level(cases, own, labels, place, changed, off)
+    quality = structure_quality([case.numbers[_OWN] for case in cases], labels)
+    result: dict[str, Any] = {**calibration, **numbers.to_json(), QUALITY: quality}
+    result["tempering_scale"] = float(calibration["tempering_scale"] * SCALES[place])
+    slope, offset = (line.slope, line.offset) if line is not None and better else (1.0, 0.0)
+    if better and "stage_two" in calibration:  # which begins with the table: only what it says last is moved
+        first, second = calibration["stage_two"].get("line", (1.0, 0.0))
+        result["stage_two"] = {**calibration["stage_two"], "line": [slope * first, slope * second + offset]}
+    elif better:
+        table = ErrorProbability.from_json(calibration["error_probability"])
+        result["error_probability"] = moved(table, slope, offset).to_json()
+    flags, flags_words = calibration.get("flags"), "Limits of flags: the model's own stay."
+    if changed:
+        fitted = _fitted_flags(cases, labels, numbers, place, (slope, offset))
+        flags, flags_words = _flags(flags, fitted, len(cases), place != _OWN)
+    result |= {} if flags is None else {"flags": flags}
+    sentences += [words, *more, flags_words]
+    is_changed = better or place != _OWN or numbers.to_json() != own.to_json()
+    result["site"] = {"cases": len(cases), "patients": len(patients), "sentences": sentences}
+    is_whole = is_changed and len(patients) >= LEAST_INTERVAL_PATIENTS and len(cases) >= LEAST_CASES
+    return Refit(result if is_changed else calibration, tuple(sentences), is_changed, is_whole)
+
+
+def _line_sentence(line: SiteLine | None, patients: int) -> str:
+    if line is None:
+        return f"Error probability: the model's own stays; the {_patients(patients)} hold nothing to fit on."
+    offset = round(line.offset, 2) + 0.0  # never -0.00
+    figures = (
+        f"on {_patients(patients)}, each judged by the others, slope {line.slope:.2f} and offset {offset:+.2f} "
+        f"change the log loss by {line.change.mean:+.5f} ({line.change.low:+.5f} to {line.change.high:+.5f}) from "
+        f"{line.own_loss:.5f} a voxel"
+    )
+    if line.is_better:
+        share = weight(patients)
+        words = f"; they count {100 * share:.0f} %, and in full from {FULL_WEIGHT_PATIENTS} patients on"
+        half = "" if share == 1 else words
+        return f"Error probability: fitted anew; {figures}{half}."
+    if patients < LEAST_PATIENTS:
+        return f"Error probability: the model's own stays; {_patients(patients)} are too few, give {LEAST_PATIENTS}."
+    return f"Error probability: the model's own stays; {figures}, no clear gain."
+
+
+def _patients(number: int) -> str:
+    return "1 patient" if number == 1 else f"{number} patients"
+
+
+def _chosen_scale(
+    cases: Sequence[CaseSummary], own: CaseLevelCalibration, labels: Sequence[Label], has_limits: bool
+) -> tuple[int, str]:
+    """Return the place of the tempering scale to take, and why.
+
+    What was fitted for the own scale holds for that alone, so another is taken only where all of it can be fitted anew.
+
+    Args:
+        has_limits: whether limits of flags are among it.
+    """
+    kept = "Tempering scale: the model's own stays; "
+    groups: dict[str, list[np.ndarray]] = {}
+    for case in cases:
+        groups.setdefault(case.patient, []).append(case.nll)
+    nll = np.asarray([np.mean(rows, 0) for rows in groups.values()])
+    if len(nll) < LEAST_PATIENTS:
+        return _OWN, f"{kept}{_patients(len(nll))} are too few, give {LEAST_PATIENTS}."
+    place, change = _left_out_scale(nll)
+    if place == _OWN:
+        return _OWN, f"{kept}it is the best for {_patients(len(nll))}, shrunk."
+    figures = f"{SCALES[place]:.2f} times the own changes the NLL by {change.mean:+.5f} ({change.low:+.5f} to "
+    figures += f"{change.high:+.5f}) a voxel"
+    if change.high >= 0:
+        return _OWN, f"{kept}{figures}, no clear gain."
+    anew = fit_case_level([case.numbers[place] for case in cases], labels, [case.patient for case in cases])
+    if not (anew.intervals.keys() >= own.intervals.keys() and anew.dice.keys() >= own.dice.keys()):
+        need = f"{MINIMUM_CASES} cases of each structure, and {LEAST_INTERVAL_PATIENTS} patients"
+        return _OWN, f"{kept}{figures}, but intervals and Dice need {need} to follow."
+    if has_limits and len(cases) < LEAST_CASES:
+        return _OWN, f"{kept}{figures}, but limits of flags need {LEAST_CASES} cases to follow."
+    return place, f"Tempering scale: fitted anew; {figures}."
+
+
+def _left_out_scale(nll: np.ndarray) -> tuple[int, Interval]:
+    """Return the place of the shrunk scale, and what scales fitted without each patient change for that one."""
+    others = [_shrunk_place(np.delete(nll, left, 0)) for left in range(len(nll))]
+    new = [row[place] for row, place in zip(nll, others, strict=True)]
+    return _shrunk_place(nll), paired_bootstrap(new, nll[:, _OWN].tolist())
+
+
+def _shrunk_place(nll: np.ndarray) -> int:
+    return _OWN + int(np.rint((int(nll.mean(0).argmin()) - _OWN) * weight(len(nll))))
+
+
+def _structures_off(cases: Sequence[CaseSummary], own: CaseLevelCalibration, labels: Sequence[Label]) -> dict[str, str]:
+    """Structures whose own interval held fewer true volumes than it would by chance, with the figures."""
+    found = {}
+    for index, label in enumerate(labels[1:], 1):
+        interval = own.intervals.get(label.value)
+        if interval is None:
+            continue
+        inside: dict[str, list[bool]] = {}
+        for case in cases:
+            expected, ambiguous, true = case.numbers[_OWN].volumes_mm3(index)
+            _, low, high = interval(expected, ambiguous, case.numbers[_OWN].segmented_mm3(index))
+            inside.setdefault(case.patient, []).append(low <= true <= high)
+        count = sum(sum(its) for its in inside.values())
+        # The cases of a patient are alike, so it counts once, by the share of its volumes.
+        held = np.ceil(sum(sum(its) / len(its) for its in inside.values()) - 1e-9)
+        if binom.cdf(held, len(inside), interval.level) < BY_CHANCE:
+            found[label.name] = f"the model's own held {count} of {len(cases)} volumes of {label.name}"
+    return found
+
+
+def _case_level(
+    cases: Sequence[CaseSummary],
+    own: CaseLevelCalibration,
+    labels: Sequence[Label],
+    place: int,
+    changed: bool,
+    off: Mapping[str, str],
+) -> tuple[CaseLevelCalibration, list[str]]:
+    """Intervals and predicted Dice: those of the new cases where these are enough and something has changed."""
+    count, kept = len(cases), "Volume intervals: the model's own stay"
+    patients = len({case.patient for case in cases})
+    if not changed:
+        return own, [f"{kept}; they hold here as far as {count} cases can tell."]
+    if patients < LEAST_INTERVAL_PATIENTS:
+        words = "".join(f", though {text}" for text in off.values())
+        return own, [f"{kept}; {_patients(patients)} are too few, give {LEAST_INTERVAL_PATIENTS}{words}."]
+    anew = fit_case_level([case.numbers[place] for case in cases], labels, [case.patient for case in cases])
+    why = f"; {', '.join(off.values())}" if off else ""
+    missing = [label.name for label in labels[1:] if label.value in own.intervals.keys() - anew.intervals.keys()]
+    lacking = f"; the model's own stays for {', '.join(missing)}" if missing else ""
+    sentences = [f"Volume intervals: fitted anew on {count} cases{why}{lacking}."]
+    dice = dict(anew.dice) if place != _OWN else _better_dice(cases, own, anew, labels)
+    for label in labels[1:]:
+        if label.value in dice:
+            sentences.append(f"Predicted Dice of {label.name}: fitted anew on {dice[label.value].cases} cases.")
+        elif label.value in own.dice:
+            sentences.append(f"Predicted Dice of {label.name}: the model's own stays.")
+    return CaseLevelCalibration({**own.intervals, **anew.intervals}, {**own.dice, **dice}), sentences
+
+
+def _better_dice(
+    cases: Sequence[CaseSummary], own: CaseLevelCalibration, anew: CaseLevelCalibration, labels: Sequence[Label]
+) -> dict[int, PredictedDice]:
+    """Lines of predicted Dice: all of them where they are off by less, each patient left out in turn, than the own.
+
+    Structures are judged together; one that had no line gets its new one in any case.
+    """
+    patients = [case.patient for case in cases]
+    left = dice_fit([case.numbers[_OWN] for case in cases], labels, patients)
+    new, before = list[float](), list[float]()
+    for index, label in enumerate(labels[1:], 1):
+        line = own.dice.get(label.value)
+        if line is None or label.value not in anew.dice:
+            continue
+        new += left.errors[label.value].tolist()
+        before += [abs(line(case.numbers[_OWN].confidence(index)) - float(case.numbers[_OWN].dice[index]))
+                   for case in cases]  # fmt: skip
+    judged = len(new) // len(cases)
+    if not judged or paired_bootstrap(new, before, groups=patients * judged).high < 0:
+        return dict(anew.dice)
+    return {value: line for value, line in anew.dice.items() if value not in own.dice}
+
+
+def _fitted_flags(
+    cases: Sequence[CaseSummary],
+    labels: Sequence[Label],
+    numbers: CaseLevelCalibration,
+    place: int,
+    line: tuple[float, float],
+) -> dict[str, Any] | None:
+    """Fit the limits of flags to what the new calibration says of the cases; None for too few cases."""
+    if len(cases) < LEAST_CASES:
+        return None
+    figures = [case.numbers[place] for case in cases]
+    of_flags = [flag_case(each, labels, case.patient) for each, case in zip(figures, cases, strict=True)]
+    wrong = [sum(errors.expected(*line) for errors in case.errors) for case in cases]
+    limit = fit_flag_limit(of_flags)
+    return {**limit, "figures": triage_figures(figures, wrong, numbers, labels)}
+
+
+def _flags(
+    own: Mapping[str, Any] | None, fitted: Mapping[str, Any] | None, cases: int, rescaled: bool
+) -> tuple[Mapping[str, Any] | None, str]:
+    """Return the block "flags", and why: limits that flag nothing replace the model's own only where these are void.
+
+    Args:
+        own: that the model has.
+        fitted: on the new cases; None for too few.
+        rescaled: whether the tempering scale is another one, to which the model's own limits do not apply.
+    """
+    kept = "Limits of flags: the model's own stay"
+    if fitted is None:
+        return own, f"{kept}; {cases} cases are too few, give {LEAST_CASES}."
+    found = " ".join(rule["sentence"] for rule in fitted["rules"].values())
+    if own is not None and FlagRules.fitted(own).active and not FlagRules.fitted(fitted).active and not rescaled:
+        return {**own, "figures": fitted["figures"]}, f"{kept}; on these {cases} cases: {found}"
+    return fitted, f"Limits of flags: fitted anew on {cases} cases. {found}"

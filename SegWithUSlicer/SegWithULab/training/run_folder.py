@@ -1,0 +1,192 @@
+"""The folder of one training run: recipe, log, curves, checkpoints."""
+
+import contextlib
+import importlib.util
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+
+from SegWithUCore.atomic_files import atomic_file
+from SegWithUCore.csv_files import read_csv, table_of, write_csv
+from SegWithUCore.errors import InputError
+from SegWithUCore.input_files import is_there
+from SegWithUCore.network.backbone_spec import is_user_network
+from SegWithUCore.network.backbones.user_network import network_file, network_sha256
+from SegWithUCore.network.checkpoints import read_safetensors
+from SegWithUCore.network.weights import load_plain
+from SegWithUCore.strict_json import read_json_object, to_json
+
+from .recipe import Recipe, recipe_from_json
+
+PLOTS_A_ROW = 5
+
+
+class RunFolder:
+    """Paths and files of a run.
+
+    `run.json` (recipe and facts), and for each part ("backbone", "head") `PART_log.csv`, `PART_curves.png`,
+    `PART_last.pt` (to resume) and `PART_best.safetensors`. In `fold<k>` the same of an
+    out-of-fold backbone.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def start(self, recipe: Recipe, facts: Mapping[str, Any]) -> None:
+        """Write `run.json`."""
+        self._write_json({"recipe": recipe.to_json(), "facts": dict(facts)})
+
+    def change_recipe(self, recipe: Recipe) -> None:
+        """Write another recipe into `run.json`; the facts stay."""
+        self._write_json({**self._read_json(), "recipe": recipe.to_json()})
+
+    def add_facts(self, facts: Mapping[str, Any]) -> None:
+        """Merge `facts` into those of `run.json`."""
+        data = self._read_json()
+        self._write_json({**data, "facts": {**data["facts"], **facts}})
+
+    def recipe(self, **settings: Mapping[str, Any]) -> Recipe:
+        """Read the recipe of this run; `settings` as the keyword arguments of `read_recipe`."""
+        return recipe_from_json(self._read_json()["recipe"], str(self.path / "run.json"), **settings)
+
+    def facts(self) -> dict[str, Any]:
+        """Read what the trainings noted: cases, fingerprint, best epochs."""
+        return dict(self._read_json()["facts"])
+
+    def check_finished(self, part: str) -> None:
+        """Refuse a part whose training is still to go on.
+
+        Raises:
+            InputError: says how many epochs are there.
+        """
+        self.load_best(part)
+        facts, log = self.facts(), self.path / f"{part}_log.csv"
+        epochs = len(read_csv(log)) - 1 if log.is_file() else 0
+        planned = getattr(self.recipe(), f"{part}_training").epochs
+        if epochs not in (
+            planned,
+            facts.get(f"{part}_finished"),
+        ):  # runs of before 0.5 do not say when patience was out
+            raise InputError(
+                f"The {part} in {self.path} is not finished, {epochs} of {planned} epochs are there: go on with "
+                f"`segwithu train-{part} --run {self.path} --resume`."
+            )
+
+    def check_network(self, kind: str) -> None:
+        """Note the hash of a user's own network when the run begins, and compare with it later.
+
+        Raises:
+            InputError: the network's file has changed since.
+        """
+        if not is_user_network(kind):
+            return
+        known, found = self.facts().get("network_sha256"), network_sha256(kind)
+        if known is None:
+            self.add_facts({"network_file": str(network_file(kind)), "network_sha256": found})
+        elif known != found:
+            raise InputError(
+                f"{network_file(kind)} is not what {self.path} began with (SHA-256 {known[:12]}...): restore it, or "
+                "begin again with --restart."
+            )
+
+    def _read_json(self) -> dict[str, Any]:
+        file = self.path / "run.json"
+        if not is_there(file):
+            raise InputError(
+                f"{self.path} is not a training run: it has no run.json; start with train-backbone, or with train-head "
+                "--recipe on a model."
+            )
+        data = read_json_object(file, "begin again with --restart")
+        for block in ("recipe", "facts"):
+            if not isinstance(data.get(block), dict):
+                raise InputError(f"{file} has no block '{block}': begin again with --restart.")
+        return data
+
+    def _write_json(self, data: Mapping[str, Any]) -> None:
+        with atomic_file(self.path / "run.json") as work:
+            work.write_text(to_json(data) + "\n", encoding="utf-8")
+
+    def save_best(self, part: str, tensors: Mapping[str, torch.Tensor]) -> None:
+        """Keep the weights of the best epoch so far."""
+        with atomic_file(self.path / f"{part}_best.safetensors") as work:
+            save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, work)
+
+    def load_best(self, part: str) -> dict[str, torch.Tensor]:
+        """Read the weights of the best epoch so far.
+
+        Raises:
+            InputError: no epoch has been completed yet.
+        """
+        file = self.path / f"{part}_best.safetensors"
+        if not file.is_file():
+            raise InputError(f"{self.path} has no {part}_best.safetensors yet: run train-{part} first.")
+        return read_safetensors(file)
+
+    def save_state(self, part: str, state: Mapping[str, Any]) -> None:
+        """Write what a resumed run needs, whole or not at all."""
+        with atomic_file(self.path / f"{part}_last.pt") as work:
+            torch.save(dict(state), work)
+
+    def load_state(self, part: str) -> dict[str, Any] | None:
+        """Read what `save_state` wrote last. Returns None at the start.
+
+        Raises:
+            InputError: the file is damaged.
+        """
+        file = self.path / f"{part}_last.pt"
+        return dict(load_plain(file, "begin again with --restart")) if is_there(file) else None
+
+    def forget(self, part: str) -> None:
+        """Remove what a part has left, so that it begins again; with a backbone go its head and folds."""
+        for fold in self.path.glob("fold*") if part == "backbone" else ():
+            RunFolder(fold).forget("backbone")
+        gone = ("backbone", "head") if part == "backbone" else (part,)
+        for each in gone:
+            for name in (f"{each}_last.pt", f"{each}_best.safetensors", f"{each}_log.csv", f"{each}_curves.png"):
+                (self.path / name).unlink(missing_ok=True)
+        with contextlib.suppress(InputError):  # without run.json, or with a damaged one, which is then written anew
+            noted = {f"{each}_{fact}" for each in gone for fact in ("best", "finished")}
+            data = self._read_json()
+            self._write_json({**data, "facts": {key: fact for key, fact in data["facts"].items() if key not in noted}})
+
+    def write_log(self, part: str, rows: Sequence[Mapping[str, float]], draws: bool = True) -> None:
+        """Write `PART_log.csv` and redraw `PART_curves.png`; every row has the same columns, `epoch` first.
+
+        Args:
+            draws: whether the curves are drawn now.
+
+        There are no curves where matplotlib is not installed, as in Slicer.
+        What was not measured (NaN in a row) is an empty cell.
+        """
+        measured = [{name: value if value == value else "" for name, value in row.items()} for row in rows]
+        write_csv(self.path / f"{part}_log.csv", *table_of(measured))
+        if draws and importlib.util.find_spec("matplotlib") is not None:
+            with atomic_file(self.path / f"{part}_curves.png") as work:
+                draw_curves(rows, work)
+
+
+def draw_curves(rows: Sequence[Mapping[str, float]], target: Path) -> None:
+    """Draw one small plot a column of the log, over epochs."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    names = [name for name in rows[0] if name not in ("epoch", "seconds")]
+    columns = min(PLOTS_A_ROW, len(names))
+    lines = -(-len(names) // columns)
+    size = (3.2 * columns, 2.4 * lines)
+    figure, axes = pyplot.subplots(lines, columns, figsize=size, layout="constrained", squeeze=False)
+    for axis in axes.flat[len(names) :]:
+        axis.set_axis_off()
+    for axis, name in zip(axes.flat, names, strict=False):
+        points = [(row["epoch"], row[name]) for row in rows if row[name] == row[name]]
+        axis.plot([p[0] for p in points], [p[1] for p in points])
+        axis.set_title(name.replace("_", " "), fontsize=9)
+        axis.set_xlabel("epoch", fontsize=8)
+        axis.tick_params(labelsize=7)
+    figure.savefig(target, dpi=110, format="png")
+    pyplot.close(figure)
