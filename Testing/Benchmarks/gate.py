@@ -3,7 +3,7 @@
     python Testing/Benchmarks/gate.py --data FOLDER [--role select] [--windows shipped|half] [--stage-two]
 
 For each gate the error probability and the tempering scale are fitted on the calibration cases anew, as they are in a
-bundle. On *select* all `GATES` are tried, and the highest that keeps the guard (`SegWithULab/training/gate.py`) in both windows is
+bundle. On *select* all `GATES` are tried, and the highest that keeps the guard (`training/gate.py`) in both windows is
 the model's; on *test* that one alone is judged. "half" takes windows of half the length, so that every case has
 several, which begin at odd voxels, too. With `--stage-two` the model's own gate is judged on the error probability that
 files show: table, scale and stage two of the model as they are, on gated and on exact maps. Figures of other roles and
