@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Freeze what a checkout of SegWithU makes of two small cases: `python Testing/data/make_frozen.py OUTPUT_FOLDER`.
 
-Run it with the checkout whose results are to stay (`PYTHONPATH=CHECKOUT/SegWithUSlicer`). Error probabilities are kept in
+Run it with the checkout whose results are to stay (`PYTHONPATH=CHECKOUT/SegWithUSlicer`). Error probabilities are in
 steps of 1 / 20,000, which makes the files small.
 """
 
