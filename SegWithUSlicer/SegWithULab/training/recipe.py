@@ -8,11 +8,11 @@ from typing import Any
 
 from SegWithUCore.errors import InputError
 from SegWithUCore.models.input_spec import InputSpec, Label, check_label_values
-from SegWithUCore.network import backbones
+from SegWithUCore.network import backbone_spec
 from SegWithUCore.network.backbone_spec import USER_PREFIX, is_user_network
 from SegWithUCore.strict_json import check_schema, read_json, schema, shown
 
-_KINDS = Path(backbones.__file__).with_name("backbones.schema.json")
+_KINDS = Path(backbone_spec.__file__).parent / "backbones" / "backbones.schema.json"
 """Names the kinds of backbones, with the arguments of each."""
 MAXIMUM_BYTES = 4 << 20
 """Of a recipe; that of an imported nnU-Net, with its whole architecture, has 10 kB."""
