@@ -30,12 +30,9 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "models verify": ("models verify", "models verify hippocampus --deep"),
     "models compile": ("models compile my_model",),
     "models input-check": ("models input-check my_model --cases split.csv:train --select split.csv:select",),
-    "models refresh": ("models refresh",),
     "models download": ("models download hippocampus",),
     "models import": ("models import my_model.zip",),
     "models delete": ("models delete my_model",),
-    "models mirror": ("models mirror /media/disk hippocampus",),
-    "models publish": ("models publish my_model --registry registry",),
     "import-checkpoint": (
         "import-checkpoint weights.safetensors --kind segwithu --recipe recipe.json --output my_model",
     ),

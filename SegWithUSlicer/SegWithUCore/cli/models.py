@@ -1,10 +1,9 @@
-"""`segwithu models` list, show and verify; what installs, deletes and publishes models is in `store`."""
+"""`segwithu models` list, show and verify; what installs and deletes models is in `store`."""
 
 import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..errors import UsageError
 from . import compile as compiling
 from . import input_check, store
 from .console import Console, table
@@ -12,20 +11,21 @@ from .console import Console, table
 if TYPE_CHECKING:
     from ..models.bundle import Bundle
     from ..models.model_row import ModelRow
-    from ..models.store_registry import KnownRegistries, Offer
 
 
 def _add_models(commands: Any, common: argparse.ArgumentParser) -> None:
-    """Add `segwithu models`; what installs, deletes and publishes is in `store`."""
-    command = commands.add_parser("models", help="list, show, verify, download, import, delete and publish models")
+    """Add `segwithu models`; what installs and deletes is in `store`."""
+    command = commands.add_parser("models", help="list, show, verify, download, import and delete models")
     actions = command.add_subparsers(dest="action", required=True, metavar="ACTION")
     listing = actions.add_parser("list", parents=[common], help="all installed models, a line each")
     listing.add_argument(
-        "--available", action="store_true", help="also those that registries offer, as they were last refreshed"
+        "--available",
+        action="store_true",
+        help="also those that the registries in SEGWITHU_REGISTRY offer (connects to their servers)",
     )
     listing.set_defaults(run=run_list)
     show = actions.add_parser("show", parents=[common], help="what a model knows and how well it was measured to work")
-    show.add_argument("model", help="name, NAME@VERSION or folder of an installed model, or a name in a registry")
+    show.add_argument("model", help="name, NAME@VERSION or folder of an installed model")
     show.set_defaults(run=run_show)
     verify = actions.add_parser("verify", parents=[common], help="check description, hashes and weights files")
     verify.add_argument("model", nargs="?", help="name, NAME@VERSION or folder (default: all installed models)")
@@ -44,13 +44,19 @@ def _add_models(commands: Any, common: argparse.ArgumentParser) -> None:
 def run_list(options: argparse.Namespace, console: Console) -> int:
     """Print all models, usable or not."""
     from ..models.registry import find_models, model_folders, unreadable_folders
+    from ..models.store import reached_registries
     from ..models.store_list import overview
     from ..models.store_registry import known_registries
 
     _warn(console, unreadable_folders())
-    found, known = find_models(), known_registries()
+    found = find_models()
+    known = reached_registries() if options.available else known_registries()
+    failed = options.available and known.problems
     for problem in known.problems:
-        console.note(f"Warning: {problem}")
+        if failed:
+            console.error(problem)
+        else:
+            console.note(f"Warning: {problem}")
     rows = [row for row in overview(found, known) if options.available or row.folder is not None]
     for row in rows:
         if row.state == "damaged":
@@ -66,7 +72,7 @@ def run_list(options: argparse.Namespace, console: Console) -> int:
     else:
         text = _available_table(shown) if options.available else _installed_table(shown)
         console.result(text, {"models": [row.to_json() for row in shown]})
-    return 1 if any(model.bundle is None for model in found) else 0
+    return 1 if failed or any(model.bundle is None for model in found) else 0
 
 
 def _installed_table(rows: "Sequence[ModelRow]") -> str:
@@ -87,51 +93,16 @@ def _available_table(rows: "Sequence[ModelRow]") -> str:
 
 
 def run_show(options: argparse.Namespace, console: Console) -> int:
-    """Print a model's description; of one that is not installed, what a registry says of it."""
+    """Print a model's description."""
     from ..models.registry import resolve_model
     from ..models.store_registry import known_registries
 
-    known = known_registries()
-    try:
-        bundle = resolve_model(options.model)
-    except UsageError:
-        offer = _offered(options.model, known)
-        if offer is None:
-            raise
-        _show_offered(offer, known, console)
-        return 0
-    why = known.withdrawn(bundle.name, bundle.about["version"])
+    bundle = resolve_model(options.model)
+    why = known_registries().withdrawn(bundle.name, bundle.about["version"])
     if why:
         console.note(f"Warning: {bundle.name} {bundle.about['version']} was withdrawn: {why}")
     console.result("\n".join(_description(bundle)), bundle.to_json())
     return 0
-
-
-def _offered(name: str, known: "KnownRegistries") -> "Offer | None":
-    from ..models.model_name import split_name
-
-    wanted, version = split_name(name)
-    fitting = (o for o in known.offers() if o.entry.name == wanted and version in (None, o.entry.version))
-    return next(fitting, None)
-
-
-def _show_offered(offer: "Offer", known: "KnownRegistries", console: Console) -> None:
-    entry = offer.entry
-    why = known.withdrawn(entry.name, entry.version)
-    if why:
-        console.note(f"Warning: {entry.key} was withdrawn: {why}")
-    lines = [
-        f"{entry.name} {entry.version}: {entry.task}",
-        f"  not installed   get it with segwithu models download {entry.key} ({entry.size / 1e6:.1f} MB)",
-        f"  registry        {offer.registry.source}",
-        f"  channels        {', '.join(entry.channels)} ({entry.modality})",
-        f"  structures      {', '.join(entry.structures)}",
-        f"  calibration     {({True: 'calibrated', False: 'not calibrated', None: 'not told'})[entry.calibrated]}",
-        f"  licences        weights {entry.licence_weights}, training data {entry.licence_data}"
-        + ("" if entry.commercial_use else " (no commercial use)"),
-        f"  cite            {entry.citation}",
-    ]
-    console.result("\n".join(lines), {**entry.to_json(), "installed": False, "size": entry.size})
 
 
 def _description(bundle: "Bundle") -> list[str]:

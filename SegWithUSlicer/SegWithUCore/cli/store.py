@@ -1,18 +1,14 @@
-"""`segwithu models` refresh, download, import, delete, mirror and publish: models that travel.
-
-Only `refresh` and `download` connect to a server, and only to those that the user named.
-"""
+"""`segwithu models` download, import and delete: models that travel. Only `download` connects, to what users named."""
 
 import argparse
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import UsageError
+from ..errors import InputError, UsageError
 from .console import Console, terminal_line
 
 if TYPE_CHECKING:
-    from ..models.download import Downloader
     from ..models.store_registry import KnownRegistries, Offer
 
 YES_HELP = "confirm beforehand what would be asked"
@@ -20,18 +16,11 @@ YES_HELP = "confirm beforehand what would be asked"
 
 def add_actions(actions: Any, common: argparse.ArgumentParser) -> None:
     """Add the actions to `segwithu models`."""
-    refresh = actions.add_parser(
-        "refresh",
-        parents=[common],
-        help="fetch the lists of models of the registries in SEGWITHU_REGISTRY (connects to them)",
-    )
-    refresh.set_defaults(run=run_refresh)
     download = actions.add_parser(
         "download",
         parents=[common],
         help="install a model of a registry (connects to its server)",
-        description="Show size and licences of a model, then download it to your folder of models. What was cut off, "
-        "killed or cancelled is gone on with by the same command.",
+        description="Show size and licences of a model, then download it to your folder of models.",
     )
     download.add_argument("model", metavar="NAME[@VERSION]", help="without a version the newest")
     download.add_argument(
@@ -52,64 +41,19 @@ def _add_local_actions(actions: Any, common: argparse.ArgumentParser) -> None:
     delete.add_argument("model", metavar="NAME[@VERSION]", help="with its version where several are installed")
     delete.add_argument("--yes", action="store_true", help=YES_HELP)
     delete.set_defaults(run=run_delete)
-    mirror = actions.add_parser(
-        "mirror",
-        parents=[common],
-        help="copy installed models to a folder with a registry, for computers without a network",
-        description="Copy installed models, with a registry of them, to a folder such as a USB stick or a network "
-        "share. Other computers use it with SEGWITHU_REGISTRY=FOLDER, or models download NAME --from FOLDER.",
-    )
-    mirror.add_argument("folder", type=Path, metavar="FOLDER", help="made where there is none; may hold a registry")
-    mirror.add_argument("models", nargs="*", metavar="NAME[@VERSION]", help="default: all that are installed")
-    mirror.set_defaults(run=run_mirror)
-    publish = actions.add_parser("publish", parents=[common], help="add a bundle to the registry in a folder")
-    publish.add_argument("bundle", type=Path, metavar="BUNDLE", help="folder of the bundle")
-    publish.add_argument(
-        "--registry",
-        required=True,
-        type=Path,
-        metavar="FOLDER",
-        help="folder that a server or share shows",
-    )
-    publish.add_argument("--replace", action="store_true", help="take the place of other files of the same version")
-    publish.add_argument(
-        "--non-commercial",
-        action="store_true",
-        help="the licences forbid commercial use",
-    )
-    publish.add_argument("--withdraw", metavar="WHY", help="list it as withdrawn, for this reason")
-    publish.set_defaults(run=run_publish)
-
-
-def run_refresh(options: argparse.Namespace, console: Console) -> int:
-    """Fetch the registries."""
-    from ..models.store import refresh
-
-    for registry in refresh(lambda: _downloader(console)):
-        state = "changed" if registry.changed else "unchanged"
-        console.result(
-            f"{registry.place}: {registry.models} {'model' if registry.models == 1 else 'models'}, {state}",
-            {"registry": registry.place, "models": registry.models, "changed": registry.changed},
-        )
-    return 0
 
 
 def run_download(options: argparse.Namespace, console: Console) -> int:
     """Install a model."""
     console.started()
     from ..models.model_name import parse_name
-    from ..models.store import download, folder_of, registries_for_download, target_of
+    from ..models.store import download, folder_of, reached_registries, target_of
     from ..models.store_registry import find_offer
 
     name, version = parse_name(options.model)
-    connections: list[Downloader] = []
-
-    def connect() -> "Downloader":
-        """Keep one connection for all files."""
-        connections[:] = connections or [_downloader(console)]
-        return connections[0]
-
-    known = registries_for_download(options.place, connect)
+    known = reached_registries(options.place)
+    if known.problems and not known.registries:
+        raise InputError(known.problems[0])
     for problem in known.problems:
         console.note(f"Warning: {problem}")
     offer = find_offer(known, name, version)
@@ -120,12 +64,8 @@ def run_download(options: argparse.Namespace, console: Console) -> int:
         console.result(f"{offer.entry.key} is installed already in {there}", {**data, "new": False})
         return 0
     _show_offer(offer, known, options.yes, console)
-    try:
-        with console.progress(f"download {offer.entry.key}") as progress:
-            folder = download(offer, connect, progress, console.note)
-    except KeyboardInterrupt:
-        console.note(f"What came of {offer.entry.key} is kept: the same command goes on.")
-        raise
+    with console.progress(f"download {offer.entry.key}") as progress:
+        folder = download(offer, progress)
     console.result(f"{offer.entry.key} is installed in {folder}", {**data, "new": True})
     return 0
 
@@ -197,47 +137,3 @@ def run_delete(options: argparse.Namespace, console: Console) -> int:
     delete(options.model)
     console.result(f"{options.model} is deleted ({folder})", {"model": options.model, "folder": str(folder)})
     return 0
-
-
-def run_mirror(options: argparse.Namespace, console: Console) -> int:
-    """Copy models to a folder."""
-    from ..models.registry import find_models, resolve_model
-    from ..models.store_publish import mirror
-    from ..models.store_registry import known_registries
-
-    if options.models:
-        bundles = [resolve_model(name) for name in options.models]
-    else:
-        found = find_models()
-        for model in found:
-            if model.problem:
-                console.note(f"Warning: left out, for {model.problem}")
-        bundles = [model.bundle for model in found if model.bundle]
-    bundles = list({f"{bundle.name}@{bundle.about['version']}": bundle for bundle in reversed(bundles)}.values())[::-1]
-    with console.progress("mirror") as progress:
-        keys = mirror(bundles, options.folder, known_registries(), progress)
-    console.result(
-        f"{', '.join(keys) or 'no model'} in {options.folder}", {"registry": str(options.folder), "models": keys}
-    )
-    return 0
-
-
-def run_publish(options: argparse.Namespace, console: Console) -> int:
-    """Add a bundle to a registry."""
-    from ..models.store_publish import publish
-
-    allowed = False if options.non_commercial else None
-    with console.progress("publish") as progress:
-        entry = publish(options.bundle, options.registry, options.replace, allowed, options.withdraw, progress)
-    state = "listed as withdrawn" if entry.withdrawn else "listed"
-    console.result(
-        f"{entry.key} is {state} in {options.registry} ({len(entry.files)} files, {entry.size / 1e6:.1f} MB)",
-        {"model": entry.name, "version": entry.version, "registry": str(options.registry)},
-    )
-    return 0
-
-
-def _downloader(console: Console) -> "Downloader":
-    from ..models.download import Downloader
-
-    return Downloader(note=console.note)

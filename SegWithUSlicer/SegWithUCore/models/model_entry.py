@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import InputError
-from .bundle import Bundle
 from .model_name import RESERVED, folder_name
 
 REMEDY = "ask whoever keeps that registry"
@@ -20,12 +19,11 @@ class ModelFile:
     path: str
     size: int
     sha256: str
-    urls: tuple[str, ...] = ()
+    url: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """One entry of `files`."""
-        entry = {"path": self.path, "size": self.size, "sha256": self.sha256}
-        return entry | ({"urls": list(self.urls)} if self.urls else {})
+        return {"path": self.path, "size": self.size, "sha256": self.sha256} | ({"url": self.url} if self.url else {})
 
 
 @dataclass(frozen=True)
@@ -68,7 +66,7 @@ class ModelEntry:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "ModelEntry":
         """From a checked entry of `models`; fields that are unknown here are passed over."""
-        files = tuple(ModelFile(f["path"], f["size"], f["sha256"], tuple(f.get("urls", ()))) for f in data["files"])
+        files = tuple(ModelFile(f["path"], f["size"], f["sha256"], f.get("url", "")) for f in data["files"])
         plain = ("name", "version", "task", "licence_weights", "licence_data", "commercial_use", "citation")
         return cls(
             **{key: data[key] for key in plain},
@@ -94,27 +92,6 @@ class ModelEntry:
             "folder": self.folder,
             "files": [file.to_json() for file in self.files],
         }
-
-
-def entry_of(bundle: Bundle, files: tuple[ModelFile, ...], commercial_use: bool | None = None) -> ModelEntry:
-    """Make the entry of a bundle from its own description."""
-    about = bundle.about
-    licences = about["licence_weights"], about["licence_data"]
-    return ModelEntry(
-        name=bundle.name,
-        version=about["version"],
-        task=about["task"],
-        licence_weights=licences[0],
-        licence_data=licences[1],
-        commercial_use=allows_commercial_use(licences) if commercial_use is None else commercial_use,
-        citation=about["citation"],
-        files=files,
-        modality=bundle.input.modality,
-        channels=tuple(bundle.input.channels),
-        structures=tuple(label.name for label in bundle.labels[1:]),
-        calibrated=bundle.calibration is not None,
-        folder=folder_name(bundle.name, about["version"]),
-    )
 
 
 def check_files(entry: ModelEntry, source: str) -> None:

@@ -1,113 +1,104 @@
-"""The user's own models: fetch the registries, download, delete; what there is, is in `store_list`.
+"""The user's own models: install from a registry, delete; what there is, is in `store_list`.
 
-A model lies in `NAME-VERSION` in the user's folder of models. It is put together in `.downloads` there and appears by
-one renaming. Only `refresh` and `download` connect to anything.
+A model lies in `NAME-VERSION` in the user's folder of models. It is put together in a private folder there and appears
+by one renaming. Only `reached_registries` and `download` connect to anything.
 """
 
 import contextlib
+import errno
+import hashlib
 import shutil
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from ..atomic_files import sweep_leftovers, temporary_prefix
+from ..atomic_files import move_to_new, one_writer, sweep_leftovers, temporary_prefix
 from ..errors import InputError, OutputError, UsageError
+from ..input_files import regular_file
 from ..paths import resource_path, user_models_folder
-from ..process_lock import LockedError, ProcessLock
 from ..progress import Progress, silent
 from ..strict_json import parse_json
 from .bundle import file_sha256
 from .bundle_files import bundle_paths, check_whole, read_origin, write_origin
 from .in_use import not_in_use
-from .model_entry import ModelEntry, ModelFile
+from .model_entry import REMEDY, ModelEntry, ModelFile
 from .model_name import folder_name, parse_name
-from .partial_file import DownloadError, copy_file
 from .registry import FoundModel, find_models
-from .store_registry import MAXIMUM_BYTES as MAXIMUM_REGISTRY_BYTES
 from .store_registry import (
+    MAXIMUM_BYTES,
     KnownRegistries,
     Offer,
     as_folder,
     configured_places,
-    fetched_etag,
-    fetched_path,
-    fetched_registry,
     folder_registry,
     is_address,
-    keep_fetched,
-    known_registries,
     parse_registry,
     registry_address,
 )
 
-if TYPE_CHECKING:
-    from .download import Downloader
-
-DOWNLOADS_FOLDER = ".downloads"
-"""In the user's folder of models: what is being downloaded, a folder a version, kept until it is whole."""
-LOOK_EVERY_S = 0.5
-"""While another process downloads the same model."""
-REPORT_EVERY_S = 0.2
-
-MakeDownloader = Callable[[], "Downloader"]
-"""Made only where something is to be asked of a server, so that `requests` is loaded only then."""
+SPARE_BYTES = 64 << 20
+"""Left free on the disk."""
+CHUNK = 1 << 20
 
 
-@dataclass(frozen=True)
-class Refreshed:
-    """What became of a registry that was asked for anew: its address or folder, how many models, whether it changed."""
+def reached_registries(given: str | None = None) -> KnownRegistries:
+    """Read the registry `given`, or all that are configured, from folders and servers; what fails is a problem."""
+    registries, problems = [], []
+    for place in configured_places() if given is None else [given]:
+        try:
+            if is_address(place):
+                from .download import chunks_of
 
-    place: str
-    models: int
-    changed: bool
+                address = registry_address(place)
+                content = b"".join(chunks_of(address, MAXIMUM_BYTES))
+                registries.append(parse_registry(parse_json(content, address, REMEDY), address, address=address))
+            else:
+                registries.append(folder_registry(as_folder(place)))
+        except InputError as error:
+            problems.append(str(error))
+    return KnownRegistries(tuple(registries), tuple(problems))
 
 
-def refresh(connect: MakeDownloader) -> list[Refreshed]:
-    """Fetch the registries that are configured; those in folders are read where they lie.
+@contextlib.contextmanager
+def work_folder() -> Iterator[Path]:
+    """Yield a private folder beside the user's models, which is gone afterwards, as is what killed processes left.
 
     Raises:
-        InputError: none is configured, or one is damaged; registries fetched before stay.
-        DownloadError: one cannot be had.
+        OutputError: the user's folder of models cannot be written to.
     """
-    places = configured_places()
-    if not places:
-        raise InputError(
-            "No registry of models is configured, and this program knows of no public one yet: set SEGWITHU_REGISTRY "
-            "to the address or folder of your institution's."
+    place = user_models_folder()
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        sweep_leftovers(place)
+        work = Path(tempfile.mkdtemp(prefix=temporary_prefix(), dir=place))
+    except OSError as error:
+        raise OutputError(
+            f"Cannot write to {place} ({error.strerror}): set SEGWITHU_MODELS to another folder.",
+            "unwritable-models-folder",
+        ) from error
+    try:
+        yield work
+    except OSError as error:
+        full = "; free some space" if error.errno == errno.ENOSPC else ""
+        raise OutputError(f"Cannot write to {place} ({error.strerror}){full}: nothing was installed.") from error
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def check_space(needed: int) -> None:
+    """Refuse to begin where the disk of the user's models has too little room.
+
+    Raises:
+        OutputError: names both figures.
+    """
+    folder = user_models_folder()
+    free = shutil.disk_usage(folder).free
+    if free < needed + SPARE_BYTES:
+        raise OutputError(
+            f"{folder} has {free / 1e6:.0f} MB free, but {(needed + SPARE_BYTES) / 1e6:.0f} MB are needed: free some "
+            "space or set SEGWITHU_MODELS to another disk.",
+            "too-little-space",
         )
-    return [_refreshed(place, connect) for place in places]
-
-
-def _refreshed(place: str, connect: MakeDownloader) -> Refreshed:
-    if not is_address(place):
-        return Refreshed(place, len(folder_registry(as_folder(place)).entries), False)
-    address = registry_address(place)
-    answer = connect().fetch(address, fetched_etag(place), MAXIMUM_REGISTRY_BYTES)
-    if answer.content is None:
-        fetched_path(place).touch()
-        return Refreshed(address, len(fetched_registry(place).entries), False)
-    return Refreshed(address, len(keep_fetched(place, answer.content, answer.etag).entries), True)
-
-
-def registries_for_download(given: str | None, connect: MakeDownloader) -> KnownRegistries:
-    """Return the registries to download from: the one given, or those configured; what was never fetched is.
-
-    Raises:
-        InputError: the one given is none.
-        DownloadError: a server cannot be asked.
-    """
-    if given is None:
-        for place in configured_places():
-            if is_address(place) and not fetched_path(place).is_file():
-                _refreshed(place, connect)
-        return known_registries()
-    if not is_address(given):
-        return KnownRegistries((folder_registry(as_folder(given)),))
-    address = registry_address(given)
-    content = connect().fetch(address, None, MAXIMUM_REGISTRY_BYTES).content or b""
-    return KnownRegistries((parse_registry(parse_json(content, address), address, address=address),))
 
 
 def check_needs(entry: ModelEntry) -> None:
@@ -172,127 +163,78 @@ def is_installed(entry: ModelEntry) -> bool:
     return True
 
 
-def download(
-    offer: Offer, connect: MakeDownloader, progress: Progress = silent, note: Callable[[str], None] = lambda _: None
-) -> Path:
+def download(offer: Offer, progress: Progress = silent) -> Path:
     """Install a version of a model in the user's folder; returns its folder.
 
-    What an earlier attempt left is gone on with. A second process that wants the same waits for the first.
-
-    Args:
-        note: called with a sentence where something keeps the user waiting.
-
     Raises:
-        DownloadError: a file cannot be had; what came is kept.
-        InputError: the files are no usable bundle.
-        OutputError: the user's folder cannot be written to, or holds another model there.
+        InputError: a file cannot be had or is another than the registry describes, or the files are no usable bundle.
+        OutputError: the user's folder cannot be written to, or another process installs the same version.
     """
-    entry, target = offer.entry, target_of(offer.entry)
+    entry, registry, target = offer.entry, offer.registry, target_of(offer.entry)
     check_needs(entry)
-    work = user_models_folder() / DOWNLOADS_FOLDER / target.name
-    try:
-        work.mkdir(parents=True, exist_ok=True)
-        sweep_leftovers(user_models_folder())
-        with _only_process(work, entry, note):
-            if not is_installed(entry):
-                _fetch_files(offer, work / "files", connect, progress)
-                _put_in_place(entry, work / "files", target, offer.registry.source)
-            shutil.rmtree(work / "files", ignore_errors=True)
-    except OSError as error:
-        raise OutputError(
-            f"Cannot write {error.filename or target} ({error.strerror}): set SEGWITHU_MODELS to another folder."
-        ) from error
-    with contextlib.suppress(OSError):  # another process has just begun to wait there
-        work.rmdir()
+    with work_folder() as work, one_writer(target):
+        check_space(entry.size)
+        files, before = work / "files", 0
+        for file in entry.files:
+            for there in _receive(registry.place(entry, file), file, files / file.path):
+                done = before + there
+                detail = f"{file.path}, {done / 1e6:.1f} of {entry.size / 1e6:.1f} MB"
+                progress("downloading", done / entry.size, detail)
+            before += file.size
+        try:
+            bundle = check_whole(files)
+            if (bundle.name, bundle.about["version"]) != (entry.name, entry.version):
+                raise InputError(
+                    f"its files hold {bundle.name} {bundle.about['version']}, another model.", "another-model"
+                )
+        except InputError as error:
+            raise InputError(
+                f"{entry.key} of {registry.source} is no usable model and was not installed: {error}"
+            ) from error
+        write_origin(files, registry.source, entry.files)
+        move_to_new(files, target)
     return target
 
 
-@contextlib.contextmanager
-def _only_process(work: Path, entry: ModelEntry, note: Callable[[str], None]) -> Iterator[None]:
-    lock, waited = None, False
-    while lock is None:
-        try:
-            work.mkdir(parents=True, exist_ok=True)
-            lock = ProcessLock.take(work / "lock")
-        except LockedError as error:
-            if not waited:
-                note(f"{error.who} downloads {entry.key} already: waiting for it.")
-            waited = True
-            time.sleep(LOOK_EVERY_S)
-        except FileNotFoundError:
-            continue  # the other process has finished, and removed its folder
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-def _fetch_files(offer: Offer, folder: Path, connect: MakeDownloader, progress: Progress) -> None:
-    """Get all files of a version into `folder`; those that are whole already stay."""
-    entry, before = offer.entry, 0
-    for file in entry.files:
-        target = folder / file.path
-        if not (target.is_file() and target.stat().st_size == file.size and file_sha256(target) == file.sha256):
-            _fetch_file(offer, file, target, connect, _Received(progress, file.path, before, entry.size))
-        before += file.size
-    for extra in set(bundle_paths(folder)) - {file.path for file in entry.files}:
-        (folder / extra).unlink()  # of an attempt at another registry's version
-
-
-class _Received:
-    """Reports how much of a model has come, a few times a second."""
-
-    def __init__(self, progress: Progress, path: str, before: int, total: int) -> None:
-        self._progress, self._path, self._before, self._total = progress, path, before, total
-        self._reported_at = -REPORT_EVERY_S
-
-    def __call__(self, there: int) -> None:
-        """Take the bytes of the file that are there."""
-        done, now = self._before + there, time.monotonic()
-        if now - self._reported_at >= REPORT_EVERY_S or done == self._total:
-            detail = f"{self._path}, {done / 1e6:.1f} of {self._total / 1e6:.1f} MB"
-            self._progress("downloading", done / self._total, detail)
-            self._reported_at = now
-
-
-def _fetch_file(
-    offer: Offer, file: ModelFile, target: Path, connect: MakeDownloader, received: Callable[[int], None]
-) -> None:
-    """Get one file from the first place that has it.
+def _receive(place: Path | str, wanted: ModelFile, target: Path) -> Iterator[int]:
+    """Write a file to `target` and compare it with its registry; yields the bytes that are there.
 
     Raises:
-        DownloadError: no place has it; what the last one said.
+        InputError: the file cannot be had, or is another than wanted.
     """
-    places = offer.registry.places(offer.entry, file)
-    if not places:
+    shown, digest, there = str(place).partition("?")[0], hashlib.sha256(), 0
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with target.open("wb") as file:
+        for chunk in _chunks(place, wanted.size):
+            there += file.write(chunk)
+            digest.update(chunk)
+            yield there
+    if there != wanted.size:
         raise InputError(
-            f"The registry {offer.registry.source} tells no address for {file.path} of {offer.entry.key}: "
-            "give a folder or address that has it with --from."
+            f"{shown} has {there} bytes instead of the {wanted.size} of its registry: {REMEDY}.", "other-size"
         )
-    for number, place in enumerate(places, 1):
-        try:
-            if isinstance(place, Path):
-                copy_file(place, file, target, received)
-            else:
-                connect().download(place, file, target, received)
-        except DownloadError:
-            if number == len(places):
-                raise
-        else:
-            return
+    if digest.hexdigest() != wanted.sha256:
+        raise InputError(
+            f"{shown} is not the file that the registry describes (SHA-256 {digest.hexdigest()[:12]}... instead of "
+            f"{wanted.sha256[:12]}...): {REMEDY}.",
+            "other-sha256",
+        )
 
 
-def _put_in_place(entry: ModelEntry, files: Path, target: Path, source: str) -> None:
-    """Check a bundle that was put together in `files`, and let it appear as `target`."""
-    try:
-        bundle = check_whole(files)
-        if (bundle.name, bundle.about["version"]) != (entry.name, entry.version):
-            raise InputError(f"its files hold {bundle.name} {bundle.about['version']}, another model.")
-    except InputError as error:
-        shutil.rmtree(files, ignore_errors=True)
-        raise InputError(f"{entry.key} of {source} is no usable model and was not installed: {error}") from error
-    write_origin(files, source, entry.files)
-    files.rename(target)
+def _chunks(place: Path | str, size: int) -> Iterator[bytes]:
+    if not isinstance(place, Path):
+        from .download import chunks_of
+
+        yield from chunks_of(place, size)
+    elif regular_file(place).st_size == size:
+        with place.open("rb") as file:
+            while chunk := file.read(CHUNK):
+                yield chunk
+    else:
+        raise InputError(
+            f"{place} has {place.stat().st_size} bytes instead of the {size} of its registry: copy it again.",
+            "other-size",
+        )
 
 
 def delete(name: str) -> Path:

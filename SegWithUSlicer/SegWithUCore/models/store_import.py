@@ -4,19 +4,16 @@ Archives are taken for hostile: names that lead out of the folder, links, and fi
 are, are refused, and nothing of them stays.
 """
 
-import contextlib
-import errno
 import lzma
 import re
 import shutil
 import stat
-import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from ..atomic_files import move_to_new, sweep_leftovers, temporary_prefix
+from ..atomic_files import move_to_new
 from ..errors import InputError, OutputError
 from ..input_files import regular_file
 from ..paths import BUNDLE_FILE, user_models_folder
@@ -31,7 +28,7 @@ from .bundle_files import (
     write_origin,
 )
 from .model_name import RESERVED, folder_name
-from .partial_file import check_space
+from .store import check_space, work_folder
 from .store_registry import REGISTRY_FILE
 
 MAXIMUM_MEMBERS = 1000
@@ -50,7 +47,7 @@ def import_model(source: Path, progress: Progress = silent) -> Path:
         InputError: no usable bundle; nothing was installed.
         OutputError: the same version is installed already, or the user's folder cannot be written to.
     """
-    with _work_folder(user_models_folder()) as work:
+    with work_folder() as work:
         if source.is_dir():
             folder = _copied(_bundle_folder(source), work / "bundle", progress)
         else:
@@ -74,30 +71,10 @@ def import_model(source: Path, progress: Progress = silent) -> Path:
     return target
 
 
-@contextlib.contextmanager
-def _work_folder(place: Path) -> Iterator[Path]:
-    """Yield a private folder beside the models, which is gone afterwards; what killed processes left goes, too."""
-    try:
-        place.mkdir(parents=True, exist_ok=True)
-        sweep_leftovers(place)
-        work = Path(tempfile.mkdtemp(prefix=temporary_prefix(), dir=place))
-    except OSError as error:
-        raise OutputError(
-            f"Cannot write to {place} ({error.strerror}): set SEGWITHU_MODELS to another folder."
-        ) from error
-    try:
-        yield work
-    except OSError as error:
-        full = "; free some space" if error.errno == errno.ENOSPC else ""
-        raise OutputError(f"Cannot write to {place} ({error.strerror}){full}: nothing was installed.") from error
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-
-
 def _copied(source: Path, target: Path, progress: Progress) -> Path:
     """Copy the files of a bundle."""
     paths = bundle_paths(source)
-    check_space(target.parent, sum((source / path).stat().st_size for path in paths))
+    check_space(sum((source / path).stat().st_size for path in paths))
     for number, path in enumerate(paths):
         progress("copying", 0.9 * number / len(paths), path)
         (target / path).parent.mkdir(parents=True, exist_ok=True)
@@ -142,7 +119,7 @@ def _unpacked(source: Path, target: Path, progress: Progress) -> Path:
         with zipfile.ZipFile(source) as archive:
             members = _usable_members(archive.infolist(), source)
             total = sum(member.file_size for member in members)
-            check_space(target, total)
+            check_space(total)
             done = 0
             for member in members:
                 path = target / member.filename

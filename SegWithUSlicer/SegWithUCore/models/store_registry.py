@@ -1,11 +1,9 @@
 """Registries: lists of the models that there are, with the size and SHA-256 of each file, licences and withdrawals.
 
-A registry is a file `models.json` on a server or in a folder. Three are read, in this order: an institution's own
-(`SEGWITHU_REGISTRY`) or else the project's, and the copy that the program brings. Of a server's registry the copy that
-`models refresh` fetched is read: nothing here connects to anything.
+A registry is a file `models.json` on a server (also at Hugging Face) or in a folder; `SEGWITHU_REGISTRY` names those of
+a user. Nothing here connects to anything.
 """
 
-import hashlib
 import os
 import re
 from collections.abc import Sequence
@@ -15,11 +13,9 @@ from typing import Any
 from urllib.parse import SplitResult, unquote, urlsplit
 from urllib.request import url2pathname
 
-from ..atomic_files import atomic_file
 from ..errors import InputError, UsageError
 from ..input_files import is_there
-from ..paths import resources_folder, user_models_folder
-from ..strict_json import check_schema, parse_json, read_json_object, schema, to_json
+from ..strict_json import check_schema, read_json_object, schema
 from .model_entry import REMEDY, ModelEntry, ModelFile, check_files
 from .model_name import version_key
 
@@ -30,8 +26,6 @@ REGISTRY_VARIABLE = "SEGWITHU_REGISTRY"
 REGISTRY_FILE = "models.json"
 FORMAT, FORMAT_VERSION = "segwithu-models", 1
 MAXIMUM_BYTES = 16 << 20
-FETCHED_FOLDER = ".registries"
-"""In the user's folder of models: fetched registries, a file each, with the ETag of their server."""
 
 
 @dataclass(frozen=True)
@@ -40,21 +34,20 @@ class Registry:
 
     Attributes:
         source: its folder or address.
-        base: address that the models' folders lie at; None for a registry in a folder that names none.
-        local: its folder; None for one of a server.
+        base: of a registry on a server, the address that the models' folders lie at.
+        local: the folder of one in a folder; None for one on a server.
     """
 
     source: str
     entries: tuple[ModelEntry, ...]
-    base: str | None = None
+    base: str = ""
     local: Path | None = None
 
-    def places(self, entry: ModelEntry, file: ModelFile) -> list[Path | str]:
-        """Return where a file may be had, best first: a path in this registry's folder, then addresses."""
-        here = self.local / entry.folder / file.path if self.local else None
-        found: list[Path | str] = [here] if here is not None and here.is_file() else []
-        found += file.urls
-        return [*found, f"{self.base}{entry.folder}/{file.path}"] if self.base else found
+    def place(self, entry: ModelEntry, file: ModelFile) -> Path | str:
+        """Return where a file lies: at an address of its own, else beside the registry."""
+        if file.url or self.local is None:
+            return file.url or f"{self.base}{entry.folder}/{file.path}"
+        return self.local / entry.folder / file.path
 
 
 @dataclass(frozen=True)
@@ -137,17 +130,14 @@ def configured_places() -> list[str]:
 
 
 def known_registries() -> KnownRegistries:
-    """Read all registries that are on this computer; one that cannot be read is a problem, not an error."""
+    """Read the configured registries in folders, connecting to nothing; one that cannot be read is a problem."""
     registries, problems = [], []
     for place in configured_places():
         try:
-            registries.append(fetched_registry(place) if is_address(place) else folder_registry(as_folder(place)))
-        except InputError as error:
-            problems.append(str(error))
-    resources = resources_folder()
-    if resources is not None and is_there(resources / "Models" / REGISTRY_FILE):
-        try:
-            registries.append(folder_registry(resources / "Models"))
+            if is_address(place):
+                parsed_address(place)  # so that a wrong one is named before anybody downloads from it
+            else:
+                registries.append(folder_registry(as_folder(place)))
         except InputError as error:
             problems.append(str(error))
     return KnownRegistries(tuple(registries), tuple(problems))
@@ -161,52 +151,10 @@ def folder_registry(folder: Path) -> Registry:
     """
     path = folder / REGISTRY_FILE
     if not is_there(path):
-        raise InputError(f"{folder} is no registry of models: it has no {REGISTRY_FILE}; make one with models mirror.")
+        raise InputError(
+            f"{folder} is no registry of models: it has no {REGISTRY_FILE}; give another folder.", "no-registry"
+        )
     return parse_registry(read_json_object(path, REMEDY, MAXIMUM_BYTES), str(path), local=folder)
-
-
-def fetched_path(address: str) -> Path:
-    """Return where the copy of a server's registry is kept."""
-    digest = hashlib.sha256(registry_address(address).encode()).hexdigest()[:16]
-    return user_models_folder() / FETCHED_FOLDER / f"{digest}.json"
-
-
-def fetched_registry(address: str) -> Registry:
-    """Read the kept copy of a server's registry.
-
-    Raises:
-        InputError: it was never fetched, or is damaged.
-    """
-    path, address = fetched_path(address), registry_address(address)
-    if not is_there(path):
-        raise InputError(f"The registry {address} was not fetched yet: run segwithu models refresh.")
-    kept = read_json_object(path, "run segwithu models refresh", MAXIMUM_BYTES + 4096)
-    return parse_registry(kept.get("registry"), str(path), address=address)
-
-
-def fetched_etag(address: str) -> str | None:
-    """Return the ETag of the kept copy; None without a usable copy."""
-    try:
-        fetched_registry(address)
-        etag = read_json_object(fetched_path(address), maximum_bytes=MAXIMUM_BYTES + 4096).get("etag")
-    except InputError:
-        return None
-    return etag if isinstance(etag, str) else None
-
-
-def keep_fetched(address: str, content: bytes, etag: str | None) -> Registry:
-    """Check a registry that a server sent, and keep it with its ETag.
-
-    Raises:
-        InputError: it is none; the copy kept before stays.
-        OutputError: the folder of models cannot be written to.
-    """
-    address = registry_address(address)
-    data = parse_json(content, address, REMEDY)
-    registry = parse_registry(data, address, address=address)
-    with atomic_file(fetched_path(address)) as work:
-        work.write_text(to_json({"address": address, "etag": etag, "registry": data}, None), encoding="utf-8")
-    return registry
 
 
 def parse_registry(data: Any, source: str, address: str | None = None, local: Path | None = None) -> Registry:
@@ -232,8 +180,8 @@ def parse_registry(data: Any, source: str, address: str | None = None, local: Pa
             raise InputError(f"{source} lists {entry.key} twice: {REMEDY}.")
         keys.add(entry.key.lower())
         check_files(entry, source)
-    base = data.get("base") or (address.split("?")[0].rpartition("/")[0] if address else None)
-    return Registry((local and str(local)) or address or source, entries, base and f"{base.rstrip('/')}/", local)
+    base = f"{address.split('?')[0].rpartition('/')[0]}/" if address else ""
+    return Registry((local and str(local)) or address or source, entries, base, local)
 
 
 def registry_schema() -> dict[str, Any]:

@@ -8,25 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from repository import ROOT
 
 from SegWithUCore.errors import InputError, UsageError
-from SegWithUCore.models.bundle import read_bundle
-from SegWithUCore.models.bundle_files import describe_files
-from SegWithUCore.models.model_entry import allows_commercial_use, entry_of
+from SegWithUCore.models.model_entry import allows_commercial_use
 from SegWithUCore.models.model_name import folder_name, parse_name, version_key
+from SegWithUCore.models.store import reached_registries
 from SegWithUCore.models.store_registry import (
     KnownRegistries,
-    Registry,
     configured_places,
     find_offer,
-    folder_registry,
     known_registries,
     parse_registry,
     registry_address,
 )
-
-SHIPPED = ROOT / "Resources" / "Models"
 
 
 def described(name: str = "liver", version: str = "1.0.0", **changes: Any) -> dict[str, Any]:
@@ -42,18 +36,6 @@ def registry_of(*entries: dict[str, Any], **changes: Any) -> dict[str, Any]:
 def known(*registries: dict[str, Any]) -> KnownRegistries:
     parsed = [parse_registry(data, f"registry {number}") for number, data in enumerate(registries)]
     return KnownRegistries(tuple(parsed))
-
-
-def test_the_shipped_registry_describes_the_shipped_models() -> None:
-    """After a change of a shipped bundle: segwithu models publish Resources/Models/NAME --registry Resources/Models
-    --replace."""
-    entries = folder_registry(SHIPPED).entries
-    bundles = [read_bundle(folder) for folder in sorted(SHIPPED.iterdir()) if (folder / "bundle.json").is_file()]
-    assert [entry.folder for entry in entries] == [bundle.folder.name for bundle in bundles if bundle.folder]
-    for entry, bundle in zip(entries, bundles, strict=True):
-        assert bundle.folder is not None
-        made = entry_of(bundle, describe_files(bundle.folder))
-        assert entry.to_json() == {**made.to_json(), "folder": bundle.folder.name}
 
 
 BAD_PATHS = [
@@ -104,8 +86,7 @@ DAMAGES: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
     "no licence": (_set(*FIRST, "licence_data", to=None), "licence_data"),
     "size": (_set(*FIRST, "files", 0, "size", to=0), "files/0/size"),
     "hash": (_set(*FIRST, "files", 0, "sha256", to="0" * 63), "sha256"),
-    "address": (_set(*FIRST, "files", 0, "urls", to=["file:///etc/passwd"]), "urls/0"),
-    "base": (_set("base", to="ftp://host"), "base"),
+    "address": (_set(*FIRST, "files", 0, "url", to="file:///etc/passwd"), "url"),
     "no weights": (_set(*FIRST, "files", 1, "path", to="w.bin"), "no weights.safetensors"),
     "one file twice": (_set(*FIRST, "files", 1, "path", to="Bundle.json"), "twice"),
     "file in a file": (_set(*FIRST, "files", 1, "path", to="bundle.json/x"), "twice"),
@@ -128,7 +109,7 @@ def test_one_version_twice_is_refused_and_unknown_fields_are_passed_over() -> No
     with pytest.raises(InputError, match=r"liver@1\.0\.0 twice"):
         parse_registry(registry_of(described(), described()), "models.json")
     data = registry_of(described(colour="red"), colour="blue")
-    data["models"][0]["files"][0]["mirror"] = "x"
+    data["models"][0]["files"][0]["colour"] = "x"
     assert parse_registry(data, "models.json").entries[0].key == "liver@1.0.0"
 
 
@@ -162,26 +143,28 @@ def test_what_one_registry_withdrew_is_withdrawn_whoever_offers_it() -> None:
     assert both.withdrawn("liver", "1.0.0") == "Wrong spacing."
 
 
-def test_places_of_a_file(tmp_path: Path) -> None:
+def test_place_of_a_file(tmp_path: Path) -> None:
     data = registry_of(described())
-    data["models"][0]["files"][1]["urls"] = ["https://other.org/w"]
-    fetched = parse_registry(data, "x", address="https://host/models/models.json?v=1")
-    weights = fetched.entries[0].files[1]
-    assert fetched.places(fetched.entries[0], weights) == [
-        "https://other.org/w",
-        "https://host/models/liver-1.0.0/weights.safetensors",
-    ]
-    local = Registry("x", fetched.entries, None, tmp_path)
-    assert local.places(fetched.entries[0], weights) == ["https://other.org/w"]
-    (tmp_path / "liver-1.0.0").mkdir()
-    (tmp_path / "liver-1.0.0" / "weights.safetensors").write_bytes(b"12345")
-    assert local.places(fetched.entries[0], weights)[0] == tmp_path / "liver-1.0.0" / "weights.safetensors"
+    data["models"][0]["files"][1]["url"] = "https://other.org/w"
+    for address, folder in (
+        ("https://host/models/models.json?v=1", "https://host/models/"),
+        (
+            registry_address("https://huggingface.co/me/models/resolve/main"),
+            "https://huggingface.co/me/models/resolve/main/",
+        ),
+    ):
+        fetched = parse_registry(data, "x", address=address)
+        entry = fetched.entries[0]
+        assert fetched.place(entry, entry.files[0]) == f"{folder}liver-1.0.0/bundle.json"
+        assert fetched.place(entry, entry.files[1]) == "https://other.org/w"
+    local = parse_registry(data, "x", local=tmp_path)
+    assert local.place(entry, entry.files[0]) == tmp_path / "liver-1.0.0" / "bundle.json"
+    assert local.place(entry, entry.files[1]) == "https://other.org/w"
 
 
 def test_several_registries_are_configured_and_a_bad_one_hides_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("SEGWITHU_MODELS", str(tmp_path / "models"))
     monkeypatch.delenv("SEGWITHU_REGISTRY", raising=False)
     assert configured_places() == []
     (tmp_path / "a").mkdir()
@@ -190,10 +173,10 @@ def test_several_registries_are_configured_and_a_bad_one_hides_none(
     (tmp_path / "b" / "models.json").write_text("{")
     places = ["https://localhost:1/models", str(tmp_path / "a"), (tmp_path / "b").as_uri()]
     monkeypatch.setenv("SEGWITHU_REGISTRY", "; ".join(places))
-    found = known_registries()
-    assert [registry.entries[0].name for registry in found.registries] == ["a", "hippocampus"]
-    assert "The registry https://localhost:1/models/models.json was not fetched yet" in found.problems[0]
-    assert str(tmp_path / "b" / "models.json") in found.problems[1]
+    for found, failed in ((known_registries(), 1), (reached_registries(), 2)):
+        assert [registry.entries[0].name for registry in found.registries] == ["a"]
+        assert len(found.problems) == failed
+        assert str(tmp_path / "b" / "models.json") in found.problems[-1]
     assert registry_address("https://h/x/") == registry_address("https://h/x") == "https://h/x/models.json"
     assert registry_address("https://h/list.json?a=1") == "https://h/list.json?a=1"
 

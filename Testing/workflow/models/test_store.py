@@ -7,6 +7,7 @@ import shutil
 import signal
 import socket
 import stat
+import subprocess
 import time
 import zipfile
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from model_registry import add_to_registry
 from model_servers import FolderHandler, ModelServer, running
 from segwithu_command import (
     MODEL,
@@ -40,7 +42,7 @@ def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty folder of the user's models, and no registries but those that a test names."""
     folder = tmp_path / "models"
     monkeypatch.setenv("SEGWITHU_MODELS", str(folder))
-    for name in ("SEGWITHU_REGISTRY", "SEGWITHU_TOKENS", "HTTP_PROXY", "http_proxy"):
+    for name in ("SEGWITHU_REGISTRY", "HTTP_PROXY", "http_proxy"):
         monkeypatch.delenv(name, raising=False)
     return folder
 
@@ -54,10 +56,10 @@ def version_of(tiny: Path, folder: Path, version: str, **about: str) -> Path:
 
 
 @pytest.fixture
-def published(segwithu: Command, tiny: Path, tmp_path: Path) -> Path:
+def published(tiny: Path, tmp_path: Path) -> Path:
     """A registry in a folder with tiny 1.0.0."""
     registry = tmp_path / "registry"
-    assert segwithu("models", "publish", version_of(tiny, tmp_path, "1.0.0"), "--registry", registry).code == 0
+    add_to_registry(version_of(tiny, tmp_path, "1.0.0"), registry)
     return registry
 
 
@@ -85,11 +87,7 @@ def states(segwithu: Command) -> dict[str, str]:
 def test_from_a_server_to_a_segmentation_and_on_to_the_next_version(
     segwithu: Command, server: ModelServer, models: Path, tiny: Path, tmp_path: Path, data_folder: Path
 ) -> None:
-    assert "1 model, changed" in segwithu("models", "refresh").out
-    assert "1 model, unchanged" in segwithu("models", "refresh").out
     assert states(segwithu) == {"hippocampus@1.3.0": "installed", "tiny@1.0.0": "available"}
-    shown = segwithu("models", "show", "tiny")
-    assert "segwithu models download tiny@1.0.0" in shown.out
     outcome = segwithu("models", "download", "tiny")
     assert outcome.code == 0
     assert any("weights CC-BY-SA-4.0, training data CC-BY-SA-4.0" in line for line in outcome.messages)
@@ -97,9 +95,7 @@ def test_from_a_server_to_a_segmentation_and_on_to_the_next_version(
     assert segwithu("models", "verify").out.splitlines() == ["hippocampus: whole", "tiny: whole"]
     assert "installed already" in segwithu("models", "download", "tiny@1.0.0").out
 
-    newer = version_of(tiny, tmp_path, "1.10.0", task="Newer.")
-    assert segwithu("models", "publish", newer, "--registry", server.folder).code == 0
-    assert segwithu("models", "refresh").code == 0
+    add_to_registry(version_of(tiny, tmp_path, "1.10.0", task="Newer."), server.folder)
     assert states(segwithu)["tiny@1.10.0"] == "update"
     assert segwithu("models", "download", "tiny").code == 0
     for name, version in (("tiny", "1.10.0"), ("tiny@1.0.0", "1.0.0")):
@@ -113,20 +109,18 @@ def test_from_a_server_to_a_segmentation_and_on_to_the_next_version(
 
 
 def test_versions_of_one_name_are_told_apart_and_what_came_with_the_program_is_not_fetched_again(
-    segwithu: Command, published: Path, models: Path, tmp_path: Path
+    segwithu: Command, published: Path, models: Path
 ) -> None:
-    assert segwithu("models", "publish", MODEL, "--registry", published).code == 0
+    add_to_registry(MODEL, published)
     said = segwithu("models", "download", "hippocampus", "--from", published).out
     version = read_bundle(MODEL).about["version"]
     assert f"hippocampus@{version} is installed already in" in said and not models.exists()
     assert segwithu("models", "import", MODEL).code == 0  # a copy of one's own is no mistake
     lines = segwithu("models", "verify").out.splitlines()
     assert [line.endswith(": whole") for line in lines] == [True, True] and lines[0] != lines[1]
-    assert segwithu("models", "mirror", tmp_path / "stick").out == f"hippocampus@{version} in {tmp_path / 'stick'}\n"
 
 
 def test_no_registry_is_configured(segwithu: Command) -> None:
-    one_sentence(segwithu("models", "refresh"), "SEGWITHU_REGISTRY", "no public one yet")
     one_sentence(segwithu("models", "download", "liver"), "SEGWITHU_REGISTRY", code=2)
 
 
@@ -136,7 +130,7 @@ def test_a_registry_at_what_is_no_address_is_named(
 ) -> None:
     refused(segwithu("models", "download", "liver", "--from", place), "invalid-address", place)
     monkeypatch.setenv("SEGWITHU_REGISTRY", place)
-    refused(segwithu("models", "refresh"), "invalid-address", place)
+    refused(segwithu("models", "download", "liver"), "invalid-address", place)
     assert place in segwithu("models", "list").err
 
 
@@ -144,8 +138,7 @@ def test_licences_without_commercial_use_are_confirmed(
     segwithu: Command, tiny: Path, tmp_path: Path, models: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     registry = tmp_path / "registry"
-    bundle = version_of(tiny, tmp_path, "1.0.0", licence_data="CC-BY-NC-SA-4.0")
-    assert segwithu("models", "publish", bundle, "--registry", registry).code == 0
+    add_to_registry(version_of(tiny, tmp_path, "1.0.0", licence_data="CC-BY-NC-SA-4.0"), registry)
     call = ("models", "download", "tiny", "--from", registry)
     refused = segwithu(*call)
     assert refused.code == 2
@@ -164,8 +157,7 @@ def test_withdrawn_models_say_so_wherever_they_are_met(
     monkeypatch.setenv("SEGWITHU_REGISTRY", str(published))
     assert segwithu("models", "download", "tiny").code == 0
     why = "Left and right are swapped."
-    publish = ("models", "publish", published / "tiny-1.0.0", "--registry", published)
-    assert segwithu(*publish, "--withdraw", why).code == 0
+    add_to_registry(published / "tiny-1.0.0", published, withdrawn=why)
     for call in (("models", "list"), ("models", "show", "tiny")):
         outcome = segwithu(*call)
         assert outcome.code == 0
@@ -175,19 +167,16 @@ def test_withdrawn_models_say_so_wherever_they_are_met(
     assert segmented.code == 0
     assert why in segmented.err
     assert why in (tmp_path / "out" / "hippocampus_001" / "case.json").read_text(encoding="utf-8")
-    assert segwithu("models", "mirror", tmp_path / "mirror").code == 0
-    assert why in (tmp_path / "mirror" / "models.json").read_text(encoding="utf-8")
     assert segwithu("models", "delete", "tiny", "--yes").code == 0
-    refused = segwithu("models", "download", "tiny", "--from", tmp_path / "mirror")
+    refused = segwithu("models", "download", "tiny")
     assert refused.code == 2
     assert why in refused.err
-    assert segwithu("models", "download", "tiny", "--from", tmp_path / "mirror", "--yes").code == 0
+    assert segwithu("models", "download", "tiny", "--yes").code == 0
 
 
-def test_only_refresh_and_download_connect(
+def test_only_download_and_a_list_of_what_is_available_connect(
     segwithu: Command, server: ModelServer, tmp_path: Path, data_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert segwithu("models", "refresh").code == 0
     assert segwithu("models", "download", "tiny").code == 0
     server.asked.clear()
 
@@ -197,18 +186,15 @@ def test_only_refresh_and_download_connect(
     for name in ("connect", "connect_ex", "sendto"):
         monkeypatch.setattr(socket.socket, name, refused)
     monkeypatch.setattr(socket, "getaddrinfo", refused)
-    mirror = tmp_path / "mirror"
     calls: list[tuple[str | Path, ...]] = [
-        ("models", "list", "--available"),
+        ("models", "list"),
         ("models", "show", "tiny"),
         ("models", "verify", "--load"),
         ("segment", real_image(data_folder), "--model", "tiny", "--output", tmp_path / "out"),
-        ("models", "mirror", mirror),
-        ("models", "publish", mirror / "tiny-1.0.0", "--registry", tmp_path / "other"),
         ("models", "delete", "tiny", "--yes"),
-        ("models", "import", mirror / "tiny-1.0.0"),
+        ("models", "import", server.folder / "tiny-1.0.0"),
         ("models", "delete", "tiny", "--yes"),
-        ("models", "download", "tiny", "--from", mirror),
+        ("models", "download", "tiny", "--from", server.folder),
         ("check", tmp_path / "out"),
     ]
     for call in calls:
@@ -219,54 +205,50 @@ def test_only_refresh_and_download_connect(
 
 
 @pytest.fixture
-def slow_server(segwithu: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModelServer]:
+def slow_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModelServer]:
     """The shipped model (6.4 MB) under another name, at about 2 MB a second."""
     bundle = Path(shutil.copytree(MODEL, tmp_path / "large"))
     changed_description(bundle, "about/name", "large")
-    assert segwithu("models", "publish", bundle, "--registry", tmp_path / "registry").code == 0
+    add_to_registry(bundle, tmp_path / "registry")
     with running(ModelServer(FolderHandler)) as server:
         server.folder, server.slowly_s = tmp_path / "registry", 0.03
         monkeypatch.setenv("SEGWITHU_REGISTRY", server.url)
-        assert segwithu("models", "refresh").code == 0
         yield server
+
+
+def _downloading(models: Path) -> "subprocess.Popen[str]":
+    """Begin a download of the large model and wait until a part of it is there."""
+    process = child("models", "download", "large")
+    until = time.monotonic() + PATIENCE_S
+    while not any(path.stat().st_size for path in models.glob(f".segwithu-*/files/{WEIGHTS}")):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    return process
 
 
 @pytest.mark.serial
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
-def test_what_was_killed_or_cancelled_goes_on(
+def test_what_was_killed_or_cancelled_leaves_no_model_and_nothing_else_for_long(
     how: signal.Signals, segwithu: Command, slow_server: ModelServer, models: Path
 ) -> None:
-    part = models / ".downloads" / "large-1.3.0" / "files" / f"{WEIGHTS}.part"
-    process = child("models", "download", "large")
-    until = time.monotonic() + PATIENCE_S
-    while not (part.is_file() and part.stat().st_size > 500_000):
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < until
-        time.sleep(0.01)
+    process = _downloading(models)
     process.send_signal(how)
-    outcome = finished(process, PATIENCE_S)
-    assert outcome.code != 0
-    assert ("is kept: the same command goes on" in outcome.err) == (how == signal.SIGINT)
-    kept = part.stat().st_size
-    assert kept >= 500_000
+    assert finished(process, PATIENCE_S).code != 0
     assert [path.name for path in models.iterdir() if path.name[0] != "."] == []
+    assert how == signal.SIGKILL or entries(models) == []
     slow_server.slowly_s = 0
-    slow_server.asked.clear()
     assert segwithu("models", "download", "large").code == 0
-    asked = [request for request in slow_server.asked if request.path.endswith(WEIGHTS)]
-    assert [request.headers["Range"] for request in asked] == [f"bytes={kept}-"]
     assert segwithu("models", "verify", "large").code == 0
-    assert entries(models / ".downloads") == []
+    assert [path.name for path in models.iterdir()] == ["large-1.3.0"]
 
 
 @pytest.mark.serial
-def test_two_processes_want_the_same_model(slow_server: ModelServer, models: Path) -> None:
-    both = [child("models", "download", "large") for _ in range(2)]
-    outcomes = [finished(process, PATIENCE_S) for process in both]
-    assert [outcome.code for outcome in outcomes] == [0, 0]
-    assert sum("waiting for it" in outcome.err for outcome in outcomes) == 1
-    assert sum(request.path.endswith(WEIGHTS) for request in slow_server.asked) == 1
-    assert [path.name for path in models.iterdir() if path.name[0] != "."] == ["large-1.3.0"]
+def test_two_processes_want_the_same_model(segwithu: Command, slow_server: ModelServer, models: Path) -> None:
+    first = _downloading(models)
+    refused(segwithu("models", "download", "large"), "target-in-use", "large-1.3.0")
+    assert finished(first, PATIENCE_S).code == 0
+    assert [path.name for path in models.iterdir()] == ["large-1.3.0"]
 
 
 def test_a_wrong_file_is_told_and_nothing_is_installed(
@@ -305,14 +287,18 @@ def test_a_model_for_a_later_program_is_refused(segwithu: Command, server: Model
 def test_a_server_that_is_gone_costs_nothing_that_is_there(
     segwithu: Command, server: ModelServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert segwithu("models", "refresh").code == 0
-    monkeypatch.setattr("time.sleep", lambda _: None)
-    monkeypatch.setattr(socket, "create_connection", lambda *_, **__: (_ for _ in ()).throw(ConnectionRefusedError()))
-    monkeypatch.setattr("urllib3.util.connection.create_connection", socket.create_connection)
-    outcome = segwithu("models", "refresh")
+    with running(ModelServer(FolderHandler)) as gone:
+        pass
+    monkeypatch.setenv("SEGWITHU_REGISTRY", gone.url)
+    refused(segwithu("models", "download", "tiny"), "server-unreachable", gone.url)
+    outcome = segwithu("models", "list", "--available")
     assert outcome.code == 1
-    assert "127.0.0.1 cannot be reached" in outcome.messages[-1]
-    assert states(segwithu)["tiny@1.0.0"] == "available"
+    assert "hippocampus" in outcome.out
+    assert "[server-unreachable]" in outcome.err
+    monkeypatch.setenv("SEGWITHU_REGISTRY", f"{gone.url};{server.url}")
+    outcome = segwithu("models", "download", "tiny")
+    assert outcome.code == 0
+    assert "[server-unreachable]" in outcome.err
 
 
 def test_changed_files_are_found(segwithu: Command, published: Path, models: Path) -> None:
@@ -340,21 +326,6 @@ def test_what_is_in_use_or_came_with_the_program_is_not_deleted(
     assert [path.name for path in models.iterdir() if path.name != ".downloads"] == []
 
 
-def test_a_published_version_never_changes_unsaid(
-    segwithu: Command, published: Path, tiny: Path, tmp_path: Path
-) -> None:
-    before = (published / "models.json").read_bytes()
-    other = version_of(tiny, tmp_path / "other", "1.0.0", task="Another task.")
-    publish = ("models", "publish", other, "--registry", published)
-    one_sentence(segwithu(*publish), "tiny@1.0.0 already", "new version")
-    assert (published / "models.json").read_bytes() == before
-    assert segwithu(*publish, "--replace").code == 0
-    assert segwithu("models", "download", "tiny", "--from", published).code == 0
-    (published / "notes").mkdir()
-    one_sentence(segwithu("models", "publish", tmp_path, "--registry", published), "bundle.json")
-    one_sentence(segwithu(*publish[:-1], tiny), "holds other files")
-
-
 def test_files_of_all_kinds_travel(segwithu: Command, tiny: Path, tmp_path: Path, models: Path) -> None:
     """A compiled network, say; but nothing hidden, and no links."""
     bundle = version_of(tiny, tmp_path, "1.0.0")
@@ -362,14 +333,14 @@ def test_files_of_all_kinds_travel(segwithu: Command, tiny: Path, tmp_path: Path
     (bundle / "graphs" / "window.xml").write_text("<net/>")
     (bundle / ".DS_Store").write_text("x")
     registry = tmp_path / "registry"
-    assert segwithu("models", "publish", bundle, "--registry", registry).code == 0
+    add_to_registry(bundle, registry)
     assert segwithu("models", "download", "tiny", "--from", registry).code == 0
     assert (models / "tiny-1.0.0" / "graphs" / "window.xml").read_text() == "<net/>"
     assert not (models / "tiny-1.0.0" / ".DS_Store").exists()
     (models / "tiny-1.0.0" / "graphs" / "window.xml").write_text("<nat/>")
     one_sentence(segwithu("models", "verify", "tiny"), "window.xml")
     (bundle / "secret.txt").symlink_to("/etc/passwd")
-    one_sentence(segwithu("models", "publish", bundle, "--registry", tmp_path / "r2"), "secret.txt", "no plain file")
+    one_sentence(segwithu("models", "import", bundle), "secret.txt", "no plain file")
 
 
 # Imports
@@ -463,7 +434,6 @@ def test_places_that_cannot_be_written_to(
         assert outcome.code == 1
         assert "SEGWITHU_MODELS" in outcome.messages[-1]
         assert "unexpected" not in outcome.err
-    one_sentence(segwithu("models", "mirror", tmp_path / "file"), "another folder")
 
 
 def test_a_small_disk(segwithu: Command, published: Path, small_disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
