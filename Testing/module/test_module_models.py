@@ -10,11 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import SimpleITK as sitk
+from model_registry import add_to_registry
 from opened_module import Opened, alive
 from segwithu_command import tiny_bundle
-
-from SegWithUCore.models.store_publish import publish
 
 pytestmark = pytest.mark.slow
 
@@ -36,7 +34,7 @@ class Store:
 
     def settle(self) -> list[str]:
         """Wait until nothing runs; what the panel says then."""
-        self.opened.wait(lambda: not self.panel.is_busy and not self.panel.listing.is_busy)
+        self.opened.wait(lambda: not self.panel.is_busy)
         return str(self.ui.modelsMessageLabel.text).splitlines()
 
     def rows(self) -> dict[str, str]:
@@ -64,7 +62,9 @@ def named(folder: Path, name: str, version: str, **about: str) -> Path:
 @pytest.fixture(scope="module")
 def registry(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("registry")
-    publish(named(home, "liver", "1.2.0", task="Liver in CT.", licence_weights="CC-BY-NC-SA-4.0"), home / "models")
+    add_to_registry(
+        named(home, "liver", "1.2.0", task="Liver in CT.", licence_weights="CC-BY-NC-SA-4.0"), home / "models"
+    )
     return home / "models"
 
 
@@ -75,8 +75,7 @@ def store(opened: Opened, registry: Path, tmp_path: Path, monkeypatch: pytest.Mo
     found.ui.registryEdit.text = str(registry)
     found.panel.registry_entered()
     found.ui.modelsButton.collapsed = False
-    found.panel.show_list()
-    found.settle()
+    assert found.click("refreshModelsButton") == ["The list is up to date."]
     yield found
     found.ui.registryEdit.text = ""
     found.panel.registry_entered()
@@ -86,8 +85,6 @@ def store(opened: Opened, registry: Path, tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_a_model_is_downloaded_after_its_licences_were_shown_verified_and_deleted(store: Store) -> None:
-    from SegWithUSlicerLib.run.session import set_setting
-
     ui, target = store.ui, store.home / "models" / "liver-1.2.0"
     assert store.rows() == {"hippocampus@1.3.0": "installed", "liver@1.2.0": "available"}
     store.panel.table.select("hippocampus@1.3.0")
@@ -105,7 +102,7 @@ def test_a_model_is_downloaded_after_its_licences_were_shown_verified_and_delete
     assert not target.exists()
     assert store.click("downloadModelButton", "OK") == ["Download liver@1.2.0: it is installed."]
     assert (target / "bundle.json").is_file() and store.rows()["liver@1.2.0"] == "installed"
-    assert store.offered() == ["hippocampus", "liver"] and not ui.goOnModelButton.visible
+    assert store.offered() == ["hippocampus", "liver"]
     assert store.click("verifyModelButton") == ["Verify liver@1.2.0: it is whole."]
     with (target / "weights.safetensors").open("r+b") as file:
         file.seek(-4, 2)
@@ -114,7 +111,6 @@ def test_a_model_is_downloaded_after_its_licences_were_shown_verified_and_delete
     store.panel.table.select("liver@1.2.0")
     assert store.click("deleteModelButton", "OK") == ["Delete liver@1.2.0: it is deleted."]
     assert not target.exists() and store.offered() == ["hippocampus"]
-    set_setting("SegWithU/UnfinishedModelTask", "")
 
 
 def test_what_cannot_be_installed_is_one_sentence_and_leaves_nothing(
@@ -150,67 +146,39 @@ def test_a_model_that_comes_during_a_run_is_offered_when_that_has_ended(
     assert store.offered() == ["hippocampus", "liver"]
 
 
-def test_a_job_ends_with_slicer_and_one_click_goes_on(store: Store, tmp_path: Path) -> None:
-    from SegWithUSlicerLib.models.tasks import ModelTask
-    from SegWithUSlicerLib.run.session import set_setting
-
+def test_a_job_ends_with_slicer_and_with_a_click(store: Store, tmp_path: Path) -> None:
     store.ui.registryEdit.text = str(tmp_path / "nowhere")
     store.panel.registry_entered()
-    store.settle()
-    task = ModelTask(
-        "download", "Download liver@1.2.0", ("models", "download", "liver@1.2.0", "--yes"), "x", goes_on=True
-    )
-    store.panel._begin(task)
+    assert store.rows() == {"hippocampus@1.3.0": "installed"}  # what another registry offered is gone
+    assert "[no-registry]" in store.click("refreshModelsButton")[0]
+    store.panel.refresh()
     assert store.ui.cancelModelButton.visible and not store.ui.refreshModelsButton.enabled
     store.panel._stop()  # as when Slicer quits
     assert not store.panel.is_busy
-    store.panel.draw()
-    assert store.ui.goOnModelButton.text == "Go on: Download liver@1.2.0" and store.ui.goOnModelButton.visible
-    said = store.click("goOnModelButton")
-    assert "nowhere" in " ".join(said) or "No registry" in " ".join(said)
-    assert said[-1] == "Go on continues with what was finished." and store.ui.goOnModelButton.visible
-    store.panel._begin(task)
+    store.panel.refresh()
     pids = [store.panel.process.pid]
     store.ui.cancelModelButton.click()
-    said = store.settle()
-    assert said == ["Download liver@1.2.0 was cancelled: what was finished is kept, Go on continues."]
+    assert store.settle() == ["Refresh the list was cancelled: nothing was changed."]
     assert all(pid is None or not alive(pid) for pid in pids)
-    set_setting("SegWithU/UnfinishedModelTask", "")
-    store.panel.draw()
-    assert not store.ui.goOnModelButton.visible
 
 
-def test_packages_are_asked_for_before_a_job_that_needs_them_and_too_few_cases_change_nothing(
-    store: Store, data_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_packages_are_asked_for_before_a_job_that_needs_them(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from SegWithUSlicerLib.panels import models_panel
     from SegWithUSlicerLib.run.install_plan import InstallOutcome, InstallResult
 
-    cases, asked = tmp_path / "cases", []
-    name = "hippocampus_001.nii.gz"
-    for part in ("images", "labels"):
-        (cases / part).mkdir(parents=True)
-        image = sitk.ReadImage(str(data_folder / "hippocampus" / part / name), sitk.sitkFloat32)
-        image = image * 1.5 if part == "images" else sitk.Cast(image, sitk.sitkUInt8)  # voxels no model has seen
-        sitk.WriteImage(image, str(cases / part / name))
-    answers = [
-        InstallResult(InstallOutcome.DECLINED, "Nothing was installed."),
-        InstallResult(InstallOutcome.READY, ""),
-    ]
+    asked = []
+    for name in ("plans.json", "dataset.json"):
+        (tmp_path / "result").mkdir(exist_ok=True)
+        (tmp_path / "result" / name).write_text("{}", encoding="utf-8")
 
     class Session:
         def prepare(self, request: Any, on_result: Any) -> None:
-            asked.append((request.model.name, request.engine))
-            on_result(answers.pop(0))
+            asked.append((request.engine, request.networks))
+            on_result(InstallResult(InstallOutcome.DECLINED, "Nothing was installed."))
 
     monkeypatch.setattr(models_panel, "session", Session)
-    store.panel.table.select("hippocampus@1.3.0")
-    assert store.click("calibrateModelButton", str(cases), "OK") == ["Nothing was installed."]
-    said = store.click("calibrateModelButton", str(cases), "OK")
-    assert "Fewer than 8 patients change nothing" in store.opened.host.popups.shown[-1].text
-    assert said[0].startswith("Keep the model's own calibration") and "1 patient" in said[1]
-    assert asked == [("hippocampus", "auto")] * 2 and store.rows() == {
-        "hippocampus@1.3.0": "installed",
-        "liver@1.2.0": "available",
-    }
+    assert store.click("importFolderButton", str(tmp_path / "result")) == ["Nothing was installed."]
+    assert asked == [("torch", "nnunet")]
     assert not (tmp_path / "models").exists()

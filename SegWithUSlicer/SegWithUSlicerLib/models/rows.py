@@ -1,6 +1,7 @@
 """Rows of the table of models, and what is said about each; installed ones are read without torch and jsonschema."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,17 @@ def installed_rows(folders: Sequence[Path] | None = None) -> list[ModelRow]:
     rows = [_installed_row(folder) for place in folders for folder in bundle_folders(place).folders]
     rows.sort(key=lambda row: version_key(row.version), reverse=True)
     return sorted(rows, key=lambda row: row.name.lower())
+
+
+def merged_rows(installed: Sequence[ModelRow], offered: Sequence[ModelRow]) -> list[ModelRow]:
+    """List what is installed and what registries offered when they were last asked, and mark what they withdrew."""
+    withdrawn = {row.key: row.note for row in offered if row.state == WITHDRAWN}
+    here = [
+        replace(row, state=WITHDRAWN, note=withdrawn[row.key]) if row.key in withdrawn else row for row in installed
+    ]
+    keys = {row.key for row in here}
+    others = [row for row in offered if row.folder is None and row.key not in keys]
+    return sorted([*here, *others], key=lambda row: (row.name.lower(), row.folder is None))
 
 
 def _installed_row(folder: Path) -> ModelRow:
@@ -86,7 +98,19 @@ def about_lines(row: ModelRow) -> list[str]:
     if row.calibrated is False:
         lines.append(_("Not calibrated: there is no error probability."))
     text = _("Licences: weights {weights}, training data {data}.")
-    return [*lines, text.format(weights=row.licence_weights, data=row.licence_data)]
+    lines.append(text.format(weights=row.licence_weights, data=row.licence_data))
+    if row.is_installed:
+        lines.append(_("To calibrate it on your labelled cases, type in a terminal:"))
+        lines.append(f"segwithu calibrate --model {row.key} --cases CASES --output FOLDER")
+    return lines
+
+
+def adopt_lines() -> list[str]:
+    """Return the command that makes a calibrated model of an nnU-Net training."""
+    return [
+        _("To make a calibrated model of an nnU-Net training, type in a terminal:"),
+        "segwithu adopt RESULT_FOLDER --dataset RAW_DATA_SET --output FOLDER",
+    ]
 
 
 def figure_lines(folder: Path) -> list[str]:

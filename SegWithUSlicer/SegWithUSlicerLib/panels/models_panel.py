@@ -1,7 +1,6 @@
 """The section "Models": what is installed and what registries offer; each job is a child process."""
 
 import importlib.util
-import json
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,17 +9,15 @@ from typing import Any
 import qt
 import slicer
 
-from SegWithUCore.errors import InputError
 from SegWithUCore.models.model_row import ModelRow
 from SegWithUCore.models.store_registry import REGISTRY_VARIABLE
 from SegWithUCore.paths import resource_path, user_models_folder
-from SegWithUCore.strict_json import parse_json
 
 from ..guarded import guarded
 from ..i18n import _
 from ..models import tasks
-from ..models.questions import adopt_question, calibrate_question, delete_question, download_question, flag_question
-from ..models.rows import about_lines, installed_rows
+from ..models.questions import delete_question, download_question
+from ..models.rows import about_lines, adopt_lines, installed_rows, merged_rows
 from ..models.tasks import ModelTask
 from ..run.child_process import Event
 from ..run.command import CommandEnd, CommandProcess
@@ -31,7 +28,6 @@ from ..run.worker import WorkerState
 from .models_table import ModelsTable
 
 REGISTRY_SETTING, PLACE_SETTING = "SegWithU/Registry", "SegWithU/ModelsPlace"
-UNFINISHED_SETTING = "SegWithU/UnfinishedModelTask"
 STORE_PACKAGES = ("jsonschema", "packaging", "requests", "safetensors")
 """Without any of these no command of the store runs; Slicer ships some."""
 BUTTONS = (
@@ -41,8 +37,6 @@ BUTTONS = (
     "importZipButton",
     "verifyModelButton",
     "deleteModelButton",
-    "calibrateModelButton",
-    "adoptModelButton",
 )
 
 
@@ -57,7 +51,8 @@ class ModelsPanel:
     def __init__(self, ui: Any, on_models_changed: Callable[[], None]) -> None:
         self.ui, self._on_models_changed = ui, on_models_changed
         self.table = ModelsTable(ui.modelsTable, self.draw)
-        self.process, self.listing = CommandProcess(start_timer), CommandProcess(start_timer)
+        self.process = CommandProcess(start_timer)
+        self._offered: Sequence[ModelRow] = ()
         self._task: ModelTask | None = None
         self._lines: Sequence[str] = ()
         self._stage = ""
@@ -65,23 +60,10 @@ class ModelsPanel:
         self._registry_before = os.environ.get(REGISTRY_VARIABLE)
         ui.registryEdit.text = setting(REGISTRY_SETTING)
         self._use_registry()
-        for name, action in zip(
-            BUTTONS,
-            (
-                self.refresh,
-                self.download,
-                self.choose_folder,
-                self.choose_zip,
-                self.verify,
-                self.delete,
-                self.calibrate,
-                self.adopt,
-            ),
-            strict=True,
-        ):
+        actions = (self.refresh, self.download, self.choose_folder, self.choose_zip, self.verify, self.delete)
+        for name, action in zip(BUTTONS, actions, strict=True):
             getattr(ui, name).connect("clicked(bool)", guarded(action))
         ui.cancelModelButton.connect("clicked(bool)", guarded(self.cancel))
-        ui.goOnModelButton.connect("clicked(bool)", guarded(self.go_on))
         ui.registryEdit.connect("editingFinished()", guarded(self.registry_entered))
         ui.modelsButton.connect("contentsCollapsed(bool)", guarded(self._folded))
         slicer.app.connect("aboutToQuit()", self._stop)
@@ -95,7 +77,6 @@ class ModelsPanel:
             "downloadModelButton": row is not None and row.folder is None,
             "verifyModelButton": row is not None and row.is_installed,
             "deleteModelButton": row is not None and row.own,
-            "calibrateModelButton": row is not None and row.is_installed,
         }
         for name in BUTTONS:
             getattr(ui, name).enabled = not busy and wanted.get(name, True)
@@ -105,10 +86,6 @@ class ModelsPanel:
         ui.modelsStageLabel.text = self._stage
         ui.modelsMessageLabel.text = "\n".join(filter(None, self._lines))
         ui.modelsMessageLabel.visible = bool(ui.modelsMessageLabel.text)
-        unfinished = self._unfinished()
-        ui.goOnModelButton.visible = unfinished is not None and not busy
-        if unfinished is not None:
-            ui.goOnModelButton.text = _("Go on: {title}").format(title=unfinished.title)
 
     @property
     def is_busy(self) -> bool:
@@ -127,7 +104,6 @@ class ModelsPanel:
     @guarded
     def _stop(self) -> None:
         self.process.stop()
-        self.listing.stop()
 
     # -- the list --
 
@@ -136,35 +112,20 @@ class ModelsPanel:
             self.show_list()
 
     def show_list(self) -> None:
-        """Show at once what is installed, then what registries offer as they were last fetched; nothing connects."""
-        if not self.table.rows:
-            self.table.fill(installed_rows())
-        if self.listing.is_busy or missing_packages():
-            self.table.fill(installed_rows())
-            return
-        self.listing.start(
-            ["models", "list", "--available"], user_models_folder(), lambda _fraction, _what: None, self._listed
-        )
-
-    def _listed(self, end: CommandEnd) -> None:
-        if end.result is not None:
-            rows = [ModelRow.from_json(row) for row in end.result.get("models") or ()]
-            damaged = [row for row in installed_rows() if row.name not in {other.name for other in rows} and row.note]
-            self.table.fill([*rows, *damaged])
-        else:
-            self.table.fill(installed_rows())
-        self.draw()
+        """Show what is installed, and what registries offered when they were last asked; nothing connects."""
+        self.table.fill(merged_rows(installed_rows(), self._offered))
 
     def _summary(self) -> str:
         text = _("Click a model to read what it is for. Your models lie in {folder}.")
-        return text.format(folder=user_models_folder())
+        return "\n".join([text.format(folder=user_models_folder()), *adopt_lines()])
 
     def registry_entered(self) -> None:
-        """Take the registry that was entered, and list what it offers."""
+        """Take the registry that was entered; Refresh lists what it offers."""
         text = str(self.ui.registryEdit.text).strip()
         if text != setting(REGISTRY_SETTING):
             set_setting(REGISTRY_SETTING, text)
             self._use_registry()
+            self._offered = ()
             self.show_list()
 
     def _use_registry(self) -> None:
@@ -180,7 +141,7 @@ class ModelsPanel:
     # -- clicks --
 
     def refresh(self) -> None:
-        """Fetch the lists of the registries."""
+        """List what the registries offer."""
         self.registry_entered()
         self._begin(tasks.refresh())
 
@@ -220,35 +181,6 @@ class ModelsPanel:
             worker.restart()
         self._begin(tasks.delete(row))
 
-    def calibrate(self) -> None:
-        """Calibrate the selected model on labelled cases of the user's."""
-        row = self.table.selected
-        if row is None:
-            return
-        cases = self._folder(_("Folder of your cases: images and labels, or imagesTr and labelsTr"))
-        if cases is not None:
-            task = tasks.calibrate(row, cases)
-            if _agrees(calibrate_question(row, Path(task.output))):
-                self._begin(task)
-
-    def adopt(self) -> None:
-        """Make a calibrated model of an nnU-Net training."""
-        result = self._folder(_("Result folder of nnU-Net: it holds plans.json and fold_0"))
-        if result is None:
-            return
-        dataset = self._folder(_("Raw data set that it was trained with: imagesTr and labelsTr"))
-        if dataset is not None:
-            task = tasks.adopt(result, dataset)
-            if _agrees(adopt_question(task)):
-                self._begin(task)
-
-    def go_on(self) -> None:
-        """Go on with what was cancelled, cut off or lost with Slicer."""
-        task = self._unfinished()
-        row = None if task is None else tasks.withdrawn_since(task, self.table.rows)
-        if task is not None and (row is None or _agrees(download_question(row))):
-            self._begin(task)
-
     def cancel(self) -> None:
         """Give the job up."""
         self._stage = _("Cancelling...")
@@ -269,8 +201,6 @@ class ModelsPanel:
         if self.is_busy:
             return
         self._lines, self._task, self._stage = (), task, task.title
-        if task.goes_on:  # before packages are asked for: installing some needs a restart of Slicer
-            set_setting(UNFINISHED_SETTING, json.dumps(task.to_json()))
         if not task.engine and not missing_packages():
             self._start(task)
             return
@@ -278,7 +208,7 @@ class ModelsPanel:
         self._stage = _("{title}: looking for the packages that it needs").format(title=task.title)
         self.ui.modelsBar.value = 0
         self.draw()
-        model = Path(task.model) if task.model else resource_path("Models/hippocampus")
+        model = resource_path("Models/hippocampus")
         request = RunRequest([], model, device="cpu", engine=task.engine or "auto", networks=task.networks)
         session().prepare(request, lambda result: self._prepared(task, result))
 
@@ -287,8 +217,7 @@ class ModelsPanel:
         if result.outcome is InstallOutcome.READY:
             self._start(task)
         else:
-            click = _("press Go on") if task.goes_on else _("press the button again")
-            self._lines = [result.sentence.replace(again(), click)]
+            self._lines = [result.sentence.replace(again(), _("press the button again"))]
             self.draw()
 
     def _start(self, task: ModelTask) -> None:
@@ -314,26 +243,13 @@ class ModelsPanel:
         self.ui.modelsStageLabel.text = self._stage
 
     def _ended(self, task: ModelTask, end: CommandEnd) -> None:
-        flag = tasks.flag_wanted(task, end)
-        if flag and _agrees(flag_question(flag)):
-            self._begin(task.with_flag(flag))
-            return
         self._lines, self._stage = tasks.end_lines(task, end), ""
-        if end.result is not None and task.goes_on:
-            set_setting(UNFINISHED_SETTING, "")
-            tasks.remove_unfinished(task)
+        if end.result is not None and task.kind == tasks.REFRESH:
+            self._offered = [ModelRow.from_json(row) for row in end.result.get("models") or ()]
         self.draw()
-        if end.result is not None and task.kind == tasks.ADOPT and end.result.get("page"):
-            qt.QDesktopServices.openUrl(qt.QUrl.fromLocalFile(str(end.result["page"])))
         if task.kind != tasks.VERIFY:
             self.show_list()
             self._on_models_changed()
-
-    def _unfinished(self) -> ModelTask | None:
-        try:
-            return ModelTask.from_json(parse_json(setting(UNFINISHED_SETTING) or "null", UNFINISHED_SETTING))
-        except InputError:
-            return None
 
 
 def missing_packages() -> list[str]:

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,8 +11,8 @@ from SegWithUCore.models.model_row import ModelRow
 from SegWithUCore.models.registry import find_models
 from SegWithUCore.paths import resource_path
 from SegWithUSlicerLib.models import tasks
-from SegWithUSlicerLib.models.questions import calibrate_question, download_question
-from SegWithUSlicerLib.models.rows import about_lines, cells, installed_rows
+from SegWithUSlicerLib.models.questions import download_question
+from SegWithUSlicerLib.models.rows import about_lines, cells, installed_rows, merged_rows
 from SegWithUSlicerLib.run.command import CommandEnd
 from SegWithUSlicerLib.run.models import list_models
 
@@ -68,12 +67,19 @@ def test_a_model_that_is_being_written_is_not_listed(models: Path) -> None:
     assert [row.folder for row in installed_rows([models])] == [models / "liver-1.2.0"]
 
 
-def test_a_download_that_goes_on_asks_again_where_the_version_was_withdrawn(models: Path) -> None:
-    task, other = tasks.download(a_row()), a_row(version="1.3.0", state="withdrawn")
+def test_what_was_not_agreed_to_is_not_agreed_to_in_advance(models: Path) -> None:
+    assert "--yes" in tasks.download(a_row()).arguments
+    assert "--yes" in tasks.download(a_row(commercial_use=True, state="withdrawn")).arguments
+    assert "--yes" not in tasks.download(a_row(commercial_use=True)).arguments
+
+
+def test_offered_models_are_listed_after_those_that_are_installed(models: Path) -> None:
+    old, new = a_row(state="installed", folder="/m"), a_row(version="1.3.0")
     withdrawn = a_row(state="withdrawn", note="Sides are swapped.")
-    assert tasks.withdrawn_since(task, [a_row(), other]) is None
-    assert tasks.withdrawn_since(task, [other, withdrawn]) == withdrawn
-    assert tasks.withdrawn_since(tasks.refresh(), [withdrawn]) is None
+    assert merged_rows([old], [new]) == [old, new]
+    (marked,) = merged_rows([old], [withdrawn])
+    assert (marked.state, marked.note, marked.folder) == ("withdrawn", "Sides are swapped.", old.folder)
+    assert "segwithu calibrate --model liver@1.2.0" in about_lines(old)[-1]
 
 
 def test_questions_tell_size_licences_and_what_restricts(models: Path) -> None:
@@ -81,12 +87,6 @@ def test_questions_tell_size_licences_and_what_restricts(models: Path) -> None:
     for words in ("40.0 MB", "CC-BY-NC-4.0", "CC-BY-4.0", "forbid commercial use", "Sides are swapped."):
         assert words in asked
     assert "forbid" not in download_question(a_row(commercial_use=True))
-    row = a_row(folder="/models/liver-1.2.0", state="installed")
-    task = tasks.calibrate(row, Path("/cases"))
-    assert Path(task.output) == models / "liver-1.2.0+site" and task.engine == "auto"
-    assert "exists already" not in calibrate_question(row, Path(task.output))
-    Path(task.output).mkdir()
-    assert "exists already" in calibrate_question(row, Path(task.output))
 
 
 def test_a_result_of_nnunet_is_known_and_named(models: Path, tmp_path: Path) -> None:
@@ -97,45 +97,14 @@ def test_a_result_of_nnunet_is_known_and_named(models: Path, tmp_path: Path) -> 
         (result / name).write_text("{}", encoding="utf-8")
     imported = tasks.import_model(result)
     assert imported.arguments[0] == "import-nnunet" and imported.engine == "torch"
-    adopted = tasks.adopt(result, tmp_path / "raw")
-    assert Path(adopted.output) == models / "hippo_campus-1.0.0" and adopted.goes_on
-    assert adopted.arguments[:4] == ("adopt", str(result), "--dataset", str(tmp_path / "raw"))
-
-
-def test_what_is_unfinished_outlives_slicer_and_foreign_settings_are_nothing(models: Path) -> None:
-    task = tasks.download(a_row())
-    assert tasks.ModelTask.from_json(json.loads(json.dumps(task.to_json()))) == task
-    for foreign in (
-        None,
-        [],
-        {"kind": "download"},
-        {**task.to_json(), "arguments": "rm"},
-        {**task.to_json(), "title": 3},
-    ):
-        assert tasks.ModelTask.from_json(foreign) is None
 
 
 def test_every_end_says_what_became_of_it(models: Path) -> None:
     load, check = tasks.download(a_row()), tasks.verify(a_row(folder="/m", state="installed"))
-    assert "Go on" in tasks.end_lines(load, CommandEnd(cancelled=True))[0]
-    assert "nothing was changed" in tasks.end_lines(check, CommandEnd(cancelled=True))[0]
-    assert tasks.end_lines(load, CommandEnd(errors=["It is full."])) == [
-        "It is full.",
-        "Go on continues with what was finished.",
-    ]
+    assert "nothing was changed" in tasks.end_lines(load, CommandEnd(cancelled=True))[0]
+    assert tasks.end_lines(load, CommandEnd(errors=["It is full."])) == ["It is full."]
     assert tasks.end_lines(check, CommandEnd({"whole": True}, ["weights.safetensors is damaged."])) == [
         "weights.safetensors is damaged."
     ]
-    fit = tasks.calibrate(a_row(folder="/m", state="installed"), Path("/cases"))
-    kept = tasks.end_lines(fit, CommandEnd({"kept": True, "sentences": ["Error probability: the model's own stays."]}))
-    assert kept[0].startswith("Keep the model's own calibration") and len(kept) == 2
-    done = {"kept": False, "model": "liver", "version": "1.2.0+site", "sentences": []}
-    assert tasks.end_lines(fit, CommandEnd(done)) == ["liver 1.2.0+site is installed, calibrated on these cases."]
     event = {"stage": "downloading", "detail": "1.0 of 40.0 MB", "seconds_left": 130.0}
     assert tasks.progress_text(event) == "downloading, 1.0 of 40.0 MB, about 2 min left"
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="the folder's name is checked by the store")
-def test_versions_of_a_site_follow_each_other(models: Path) -> None:
-    row = a_row(folder="/m", version="1.2.0+site", state="installed")
-    assert Path(tasks.calibrate(row, Path("/c")).output).name == "liver-1.2.0+site.2"
