@@ -7,7 +7,6 @@ makes the pictures of README and docs of the same states.
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -17,8 +16,9 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT / "Testing"), str(ROOT / "SegWithUSlicer")]
+sys.path[:0] = [str(ROOT / "Testing"), str(ROOT / "Testing" / "helpers"), str(ROOT / "SegWithUSlicer")]
 
+from model_registry import add_to_registry  # noqa: E402
 from SlicerHost.host import SlicerHost  # noqa: E402  (it prepares the process for PySide6 and vtk)
 
 from SegWithUCore.review.log_format import Verdict  # noqa: E402
@@ -109,19 +109,16 @@ def states_of_cases(host: SlicerHost, home: Path) -> Iterator[str]:
 def states_of_models(host: SlicerHost, home: Path) -> Iterator[str]:
     """List the installed model and one that the registry in a folder offers."""
     registry = home / "registry"
-    registry.mkdir()
-    shipped = json.loads((ROOT / "Resources" / "Models" / "models.json").read_text(encoding="utf-8"))
-    (entry,) = shipped["models"]
-    example = {"name": "liver", "version": "1.2.0", "folder": "liver-1.2.0", "task": "An example.", "calibrated": False}
+    example = {"name": "liver", "version": "1.2.0", "task": "An example.", "calibrated": False}
     licences = {"licence_weights": "CC-BY-NC-4.0", "commercial_use": False}
-    shipped["models"].append({**entry, **example, **licences})
-    (registry / "models.json").write_text(json.dumps(shipped), encoding="utf-8")
+    add_to_registry(ROOT / "Resources" / "Models" / "hippocampus", registry, **example, **licences)
     ui, models = host.widget.ui, host.widget.panel.models
     for name in SECTIONS:
         getattr(ui, name).collapsed = True
     ui.registryEdit.text = str(registry)
     models.registry_entered()
     ui.modelsButton.collapsed = False
+    models.refresh()
     host.wait(lambda: len(models.table.rows) > 1, timeout=RUN_TIMEOUT_S)
     models.table.select("hippocampus@1.3.0")
     ui.registryEdit.text = "https://models.hospital.org/segwithu"  # the picture shall not tell where it was made

@@ -11,7 +11,6 @@
         --fold-cases DATA/split.csv:train --output NEWEST
     python Testing/Benchmarks/shipped_record.py --data DATA --calibrated NEWEST --version 1.3.0
     segwithu evaluate --model Resources/Models/hippocampus --cases DATA/split.csv:test --record
-    segwithu models publish Resources/Models/hippocampus --registry Resources/Models --replace
 
 The model was made before there were records. Logs lie in `results/`, roles in the data's split table. Checked: the test
 cases are those of the bundle's own figures, and the numbers of calibration and training cases are those it names.

@@ -30,7 +30,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "models verify": ("models verify", "models verify hippocampus --deep"),
     "models compile": ("models compile my_model",),
     "models input-check": ("models input-check my_model --cases split.csv:train --select split.csv:select",),
-    "models download": ("models download hippocampus",),
+    "models download": ("models download liver",),
     "models import": ("models import my_model.zip",),
     "models delete": ("models delete my_model",),
     "import-checkpoint": (

@@ -1,6 +1,6 @@
 """Run a `segwithu` command in a child process, so that Slicer stays responsive: progress, result, clean cancel.
 
-Exports and most jobs of the store need no torch; for calibrating and adopting the panel asks for it before.
+Exports and most jobs of the store need no torch; for importing an nnU-Net result the panel asks for it before.
 """
 
 import os
