@@ -80,7 +80,9 @@ def work_folder() -> Iterator[Path]:
         yield work
     except OSError as error:
         full = "; free some space" if error.errno == errno.ENOSPC else ""
-        raise OutputError(f"Cannot write to {place} ({error.strerror}){full}: nothing was installed.") from error
+        raise OutputError(
+            f"Cannot write to {place} ({error.strerror}){full}: nothing was installed.", "unwritable-models-folder"
+        ) from error
     finally:
         shutil.rmtree(work, ignore_errors=True)
 

@@ -1,4 +1,4 @@
-"""What is done with models, each as one call of `segwithu`, and what is told of its course and end."""
+"""What is done with models, each as one call of `segwithu`: questions before it, messages on its course and end."""
 
 import re
 from collections.abc import Mapping
@@ -14,6 +14,7 @@ from SegWithUCore.worker.check import NNUNET
 
 from ..i18n import _
 from ..run.command import CommandEnd
+from .rows import size_text
 
 REFRESH, DOWNLOAD, IMPORT, VERIFY, DELETE = "refresh", "download", "import", "verify", "delete"
 NO_ENGINE = ""
@@ -90,6 +91,28 @@ def nnunet_name(result: Path) -> str:
     name = found[1] if found else result.name
     name = re.sub(r"[^A-Za-z0-9_.-]+", "_", name).strip("_.-").lower()
     return name or "nnunet"
+
+
+def download_question(row: ModelRow) -> str:
+    """Ask with size and licences of a version; what restricts its use is said in a sentence of its own."""
+    lines = [
+        _("Download {model}, {size}?").format(model=row.key, size=size_text(row.size) or _("size unknown")),
+        row.task,
+        _("Licence of the weights: {weights}. Licence of the training data: {data}.").format(
+            weights=row.licence_weights, data=row.licence_data
+        ),
+    ]
+    if not row.commercial_use:
+        lines.append(_("These licences forbid commercial use. OK says that you agree to them."))
+    if row.state == WITHDRAWN:
+        lines.append(_("This version was withdrawn: {why} OK installs it all the same.").format(why=row.note))
+    return "\n\n".join(lines)
+
+
+def delete_question(row: ModelRow) -> str:
+    """Ask which model goes, and from where."""
+    text = _("Delete {model} ({size}) in {folder}?")
+    return text.format(model=row.key, size=size_text(row.size), folder=row.folder)
 
 
 def progress_text(event: Mapping[str, Any]) -> str:

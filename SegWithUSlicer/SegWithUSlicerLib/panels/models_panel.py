@@ -16,9 +16,8 @@ from SegWithUCore.paths import resource_path, user_models_folder
 from ..guarded import guarded
 from ..i18n import _
 from ..models import tasks
-from ..models.questions import delete_question, download_question
 from ..models.rows import about_lines, adopt_lines, installed_rows, merged_rows
-from ..models.tasks import ModelTask
+from ..models.tasks import ModelTask, delete_question, download_question
 from ..run.child_process import Event
 from ..run.command import CommandEnd, CommandProcess
 from ..run.controller import RunRequest

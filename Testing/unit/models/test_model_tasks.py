@@ -11,7 +11,6 @@ from SegWithUCore.models.model_row import ModelRow
 from SegWithUCore.models.registry import find_models
 from SegWithUCore.paths import resource_path
 from SegWithUSlicerLib.models import tasks
-from SegWithUSlicerLib.models.questions import download_question
 from SegWithUSlicerLib.models.rows import about_lines, cells, installed_rows, merged_rows
 from SegWithUSlicerLib.run.command import CommandEnd
 from SegWithUSlicerLib.run.models import list_models
@@ -83,10 +82,10 @@ def test_offered_models_are_listed_after_those_that_are_installed(models: Path) 
 
 
 def test_questions_tell_size_licences_and_what_restricts(models: Path) -> None:
-    asked = download_question(a_row(state="withdrawn", note="Sides are swapped."))
+    asked = tasks.download_question(a_row(state="withdrawn", note="Sides are swapped."))
     for words in ("40.0 MB", "CC-BY-NC-4.0", "CC-BY-4.0", "forbid commercial use", "Sides are swapped."):
         assert words in asked
-    assert "forbid" not in download_question(a_row(commercial_use=True))
+    assert "forbid" not in tasks.download_question(a_row(commercial_use=True))
 
 
 def test_a_result_of_nnunet_is_known_and_named(models: Path, tmp_path: Path) -> None:
