@@ -1,7 +1,14 @@
-"""How long jobs report where they are."""
+"""How long jobs report where they are, and the time that they still take."""
 
 import time
+from collections import deque
+from collections.abc import Callable
 from typing import Protocol
+
+NOT_COUNTED = 0.02
+"""Of a job, at its beginning: its pace there is not that of the rest."""
+AVERAGED = 0.25
+"""Of a job, over which its pace is averaged."""
 
 
 class Progress(Protocol):
@@ -21,11 +28,53 @@ def silent(stage: str, fraction: float, detail: str = "") -> None:
     """Report nothing."""
 
 
-def seconds_left(begun: float, fraction: float) -> float | None:
-    """Time left at the pace so far, None before there is a pace."""
-    if fraction <= 0.01:
-        return None
-    return round((time.monotonic() - begun) * (1 - fraction) / fraction, 1)
+def part_of(progress: Progress, begin: float, end: float) -> Progress:
+    """Return the progress of one part of a job, which reaches from `begin` to `end` of the whole."""
+
+    def report(stage: str, fraction: float, detail: str = "") -> None:
+        progress(stage, begin * (1 - fraction) + end * fraction, detail)
+
+    return report
+
+
+class TimeLeft:
+    """Time left of a job: what is left of it at its average pace over the last quarter that was done.
+
+    The first 2 % do not count, since loading and reading say nothing about the pace; before two later reports there
+    is nothing to average, and so no time left. Fractions are shares of the work: the time left is right as far as they
+    are shares of the time, too.
+
+        left = TimeLeft()
+        for number, window in enumerate(windows):
+            run(window)
+            print(left.message((number + 1) / len(windows)))  # "", "about 20 s left", "about 10 s left"
+
+    Args:
+        now: returns seconds.
+    """
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
+        self._reports: deque[tuple[float, float]] = deque()
+
+    def seconds(self, fraction: float) -> float | None:
+        """Return the time left where `fraction` of the job is done now, None before there is a pace."""
+        reports = self._reports
+        if reports and fraction < reports[-1][1]:  # begun again, as on another device
+            reports.clear()
+        if fraction > NOT_COUNTED and (not reports or fraction > reports[-1][1]):
+            reports.append((self._now(), fraction))
+        while len(reports) > 2 and reports[1][1] <= fraction - AVERAGED:
+            reports.popleft()
+        if len(reports) < 2:
+            return None
+        (begun, first), (ended, last) = reports[0], reports[-1]
+        return round((ended - begun) / (last - first) * (1 - last), 1)
+
+    def message(self, fraction: float) -> str:
+        """Return the time left as `time_left`; empty before there is a pace, and at the end."""
+        seconds = self.seconds(fraction)
+        return "" if seconds is None or fraction >= 1 else time_left(seconds)
 
 
 def time_left(seconds: float) -> str:

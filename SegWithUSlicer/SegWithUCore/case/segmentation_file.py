@@ -10,7 +10,7 @@ import SimpleITK as sitk
 
 from ..errors import InputError
 from ..imaging.grid import VoxelGrid
-from ..imaging.plane_writer import Listener, write_nrrd_planes
+from ..imaging.plane_writer import write_nrrd_planes
 from ..imaging.roi import VoxelBox
 from ..imaging.volume import read_file
 from ..models.input_spec import Code, Label
@@ -230,7 +230,6 @@ def write_segmentation_nrrd(
     box: VoxelBox,
     grid: VoxelGrid,
     labels: Sequence[Label],
-    listener: Listener | None = None,
     voxels_sha256: str = "",
 ) -> None:
     """Write a label volume with one segment per label but background, also where a structure is empty.
@@ -239,7 +238,6 @@ def write_segmentation_nrrd(
         values: label values (z, y, x) inside `box`.
         grid: of the input.
         labels: background first.
-        listener: told of each piece that was written.
         voxels_sha256: of the image.
     """
     fields = {
@@ -265,7 +263,7 @@ def write_segmentation_nrrd(
         }
         if tag := terminology_tag(label):
             fields[f"{prefix}Tags"] = f"TerminologyEntry:{tag}|"
-    write_nrrd_planes(path, values, box, grid, fields, listener)
+    write_nrrd_planes(path, values, box, grid, fields)
 
 
 def _extents(values: Planes, box: VoxelBox, wanted: Sequence[int]) -> list[str]:

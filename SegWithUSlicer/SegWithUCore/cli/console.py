@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, TextIO
 
 from ..errors import code_of
-from ..progress import Progress, seconds_left
+from ..progress import Progress, TimeLeft
 
 PLAIN_INTERVAL_S = 10.0
 """Without a terminal (log files, CI) a line this often is enough to see that work goes on."""
@@ -89,7 +89,7 @@ class Console:
             yield self._plain_progress(title)
 
     def _json_progress(self, title: str) -> Progress:
-        begun = time.monotonic()
+        left = TimeLeft()
 
         def report(stage: str, fraction: float, detail: str = "") -> None:
             event = {
@@ -99,7 +99,7 @@ class Console:
                 "fraction": round(fraction, 4),
                 "detail": detail,
             }
-            event["seconds_left"] = seconds_left(begun, fraction)
+            event["seconds_left"] = left.seconds(fraction)
             _write(self._json(event), self.out)
 
         return report

@@ -8,8 +8,7 @@ import contextlib
 import struct
 import tempfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping
-from functools import partial
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
@@ -30,20 +29,17 @@ _HEADER_BYTES = 352
 _LONGEST = 32767
 """Voxels along an axis that this header can hold."""
 
-Listener = Callable[[str, int], None]
-"""Told after each piece the name of its file and how many voxels it had."""
-
 
 def compression_level(dtype: np.typing.DTypeLike) -> int:
     """Of volumes of this type."""
     return FLOAT_LEVEL if np.dtype(dtype).kind == "f" else WHOLE_LEVEL
 
 
-def write_image_planes(path: Path, image: sitk.Image, listener: Listener | None = None) -> None:
+def write_image_planes(path: Path, image: sitk.Image) -> None:
     """Write a whole image as `.nii.gz`; what is raised is as for `write_nifti_planes`."""
     array, grid = sitk.GetArrayViewFromImage(image), VoxelGrid.of(image)
     fields = {key: image.GetMetaData(key) for key in image.GetMetaDataKeys()}
-    write_nifti_planes(path, array, whole_grid(grid), grid, 0, listener, fields)
+    write_nifti_planes(path, array, whole_grid(grid), grid, 0, fields)
 
 
 def write_nifti_planes(
@@ -52,7 +48,6 @@ def write_nifti_planes(
     box: VoxelBox,
     grid: VoxelGrid,
     outside: float,
-    listener: Listener | None = None,
     fields: Mapping[str, str] | None = None,
 ) -> None:
     """Write a volume as `.nii.gz`.
@@ -74,17 +69,10 @@ def write_nifti_planes(
         header = bytearray(_header(grid.put_on(_few_voxels(volume.dtype, fields or {})), ".nii")[:_HEADER_BYTES])
         struct.pack_into("<3h", header, _SIZE_AT, *grid.size)
         stream.write(header)
-        _write_voxels(stream, volume, box, grid, outside, _told(listener, path))
+        _write_voxels(stream, volume, box, grid, outside)
 
 
-def write_nrrd_planes(
-    path: Path,
-    volume: Planes,
-    box: VoxelBox,
-    grid: VoxelGrid,
-    fields: Mapping[str, str],
-    listener: Listener | None = None,
-) -> None:
+def write_nrrd_planes(path: Path, volume: Planes, box: VoxelBox, grid: VoxelGrid, fields: Mapping[str, str]) -> None:
     """Write a label volume as NRRD; 0 outside the box.
 
     Args:
@@ -97,7 +85,7 @@ def write_nrrd_planes(
     size = " ".join(str(n) for n in grid.size).encode()
     with path.open("wb") as file:
         file.write(b"\n".join(b"sizes: " + size if line.startswith(b"sizes:") else line for line in lines) + b"\n\n")
-        _write_voxels(_Gzip(file, WHOLE_LEVEL), volume, box, grid, 0, _told(listener, path))
+        _write_voxels(_Gzip(file, WHOLE_LEVEL), volume, box, grid, 0)
 
 
 class _Gzip:
@@ -113,16 +101,9 @@ class _Gzip:
         self._file.write(self._stream.flush())
 
 
-def _told(listener: Listener | None, path: Path) -> Callable[[int], None]:
-    return (lambda voxels: None) if listener is None else partial(listener, path.name)
-
-
-def _write_voxels(
-    stream: _Gzip, volume: Planes, box: VoxelBox, grid: VoxelGrid, outside: float, told: Callable[[int], None]
-) -> None:
+def _write_voxels(stream: _Gzip, volume: Planes, box: VoxelBox, grid: VoxelGrid, outside: float) -> None:
     for piece in _whole_planes(volume, box, grid, outside):
         stream.write(np.ascontiguousarray(piece).reshape(-1).view(np.uint8).data)
-        told(piece.size)
     stream.end()
 
 

@@ -18,10 +18,7 @@ from ..atomic_files import atomic_folder
 from ..case.case_file import CASE_FILE, SEGMENTATION_FILE
 from ..case.case_image import IMAGE_FILE
 from ..case.case_regions import (
-    DATA_PERCENTILE_FILE,
     ERROR_PROBABILITY_FILE,
-    MODEL_PERCENTILE_FILE,
-    RUNNER_UP_FILE,
     label_table,
     write_regions,
 )
@@ -32,18 +29,18 @@ from ..case.structures_table import STRUCTURES_FILE, write_structures
 from ..errors import InputError, OutputError
 from ..imaging.grid import VoxelGrid
 from ..imaging.plain_names import plain_name
-from ..imaging.plane_writer import Listener, write_image_planes, write_nifti_planes
+from ..imaging.plane_writer import write_image_planes, write_nifti_planes
 from ..imaging.roi import RegionOfInterest, VoxelBox
 from ..imaging.volume import check_file, itk_messages_kept_off_the_terminal
 from ..models.bundle import Bundle, HeadSpec
 from ..paths import path_mac
 from ..plane_files import ChangedPlanes, Planes
+from ..progress import Progress, silent
 from ..regions.find_regions import FoundRegions, RegionSettings
 from ..review.flags import case_flags, rules_of_case
 from ..strict_json import to_json
 from .competition import competition_planes
 from .deviation import Deviation
-from .run_clock import FilesToWrite
 from .structures import StructureMetrics, histograms, lowest_and_highest
 from .uncertainty_maps import VoxelMaps
 
@@ -112,13 +109,11 @@ class CaseResult:
     peak_memory_mb: float | None = None
 
 
-def write_case_folder(
-    result: CaseResult, target: Path, overwrite: bool = False, listener: Listener | None = None
-) -> Path:
+def write_case_folder(result: CaseResult, target: Path, overwrite: bool = False, progress: Progress = silent) -> Path:
     """Write the folder and return it; who else writes it is for callers to know (`RunLock`, `one_writer`).
 
     Args:
-        listener: told of every piece of a volume that was written.
+        progress: of writing alone, after each file.
 
     Raises:
         OutputError: it exists already, or cannot be written.
@@ -127,7 +122,7 @@ def write_case_folder(
         ranges = map_ranges(result)
         try:
             with itk_messages_kept_off_the_terminal():
-                _write_volumes(result, ranges, work, listener)
+                _write_volumes(result, ranges, work, progress)
         except (RuntimeError, OutputError, _CutShortError) as error:  # SimpleITK's writers raise RuntimeError
             raise OutputError(
                 f"Cannot write {target}: the disk is full or read-only; free some space or choose another place."
@@ -169,20 +164,6 @@ def not_assessed_value(name: str, lowest: float) -> float:
     return math.floor(lowest) - 1.0 if name == "ranking" else NOT_ASSESSED
 
 
-def files_to_write(bundle: Bundle, grid: VoxelGrid, with_image: bool) -> FilesToWrite:
-    """List the volumes of a case folder, before there is one."""
-    found = {SEGMENTATION_FILE: "classes", SEGMENTATION_NRRD_FILE: "classes"}
-    found |= {MAP_FILES[name]: name for name in ("ranking", "calibration")}
-    if bundle.calibration is not None:
-        sources = bundle.calibration.get("sources") or {}
-        found |= {MAP_FILES["error_probability"]: "error_probability", RUNNER_UP_FILE: "runner_up"}
-        percentiles = {"model": MODEL_PERCENTILE_FILE, "data": DATA_PERCENTILE_FILE}
-        found |= {file: f"{part}_percentile" for part, file in percentiles.items() if sources.get(part)}
-    if with_image:
-        found[IMAGE_FILE] = "image"
-    return FilesToWrite(found, grid.voxels)
-
-
 def map_ranges(result: CaseResult) -> dict[str, tuple[float, float]]:
     """Find the lowest and highest value of each map.
 
@@ -216,29 +197,37 @@ def _flush_to_disk(path: Path) -> None:
 
 
 def _write_volumes(
-    result: CaseResult, ranges: Mapping[str, tuple[float, float]], work: Path, listener: Listener | None
+    result: CaseResult, ranges: Mapping[str, tuple[float, float]], work: Path, progress: Progress
 ) -> None:
     box, grid, labels = result.box, result.grid, result.bundle.labels
+    maps, competing = map_planes(result.maps), competition_planes(result.maps, labels)
+    images = ({} if result.image is None else {IMAGE_FILE: result.image}) | dict(result.further_images)
+    written, count = 0, 2 + len(maps) + len(competing) + len(images)
+
+    def check(file: str) -> None:
+        nonlocal written
+        _check_written(work / file)
+        written += 1
+        progress("writing", written / count)
 
     def write(file: str, values: Planes, outside: float = 0) -> None:
-        write_nifti_planes(work / file, values, box, grid, outside, listener)
-        _check_written(work / file)
+        write_nifti_planes(work / file, values, box, grid, outside)
+        check(file)
 
     values = ChangedPlanes(result.maps.classes, label_table(labels))
     write(SEGMENTATION_FILE, values)
     path, image_hash = work / SEGMENTATION_NRRD_FILE, result.voxels_sha256[0]
-    write_segmentation_nrrd(path, values, box, grid, labels, listener, image_hash)
-    _check_written(work / SEGMENTATION_NRRD_FILE)
-    for name, planes in map_planes(result.maps).items():
+    write_segmentation_nrrd(path, values, box, grid, labels, image_hash)
+    check(SEGMENTATION_NRRD_FILE)
+    for name, planes in maps.items():
         write(MAP_FILES[name], planes, not_assessed_value(name, ranges[name][0]))
-    for file, planes in competition_planes(result.maps, labels).items():
+    for file, planes in competing.items():
         write(file, planes)
     if result.regions is not None:
         write_regions(work, result.regions, box, grid)
-    copies = {} if result.image is None else {IMAGE_FILE: result.image}
-    for file, image in {**copies, **result.further_images}.items():
-        write_image_planes(work / file, image, listener)
-        _check_written(work / file)
+    for file, image in images.items():
+        write_image_planes(work / file, image)
+        check(file)
 
 
 def _check_written(path: Path) -> None:

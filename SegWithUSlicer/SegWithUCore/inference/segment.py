@@ -21,17 +21,19 @@ from ..imaging.volume import apply_transform, check_same_grid, coarse_notes
 from ..memory import give_back_freed_memory
 from ..models.bundle import Bundle
 from ..plane_files import IN_MEMORY_VOXELS, kept_planes
-from ..progress import Progress, silent
-from .case_writer import CaseResult, files_to_write, write_case_folder
+from ..progress import Progress, part_of, silent
+from .case_writer import CaseResult, write_case_folder
 from .deviation import NOTE, REFUSED, WARNING, Deviation, is_refused
 from .fingerprint import input_deviations
 from .memory_prediction import READ_BYTES, RunMemory, check_regions_fit, memory_from_headers, peak_memory_mb, run_memory
 from .model import Model
 from .preprocessing import assessed_box
-from .run_clock import FilesToWrite, RunClock
-from .segment_slabs import prepared_input, segment_prepared
+from .segment_slabs import WINDOWS, prepared_input, segment_prepared
 from .structures import StructureMetrics, empty_structures, structure_deviations, structure_metrics
 from .uncertainty_maps import VoxelMaps, regions_of_maps
+
+FILES_FROM, FILES_TO = 0.83, 0.99
+"""Of a whole run, the part that writing the volumes of the case folder takes."""
 
 
 @dataclass(frozen=True)
@@ -90,14 +92,13 @@ def segment(job: Job, model: Model, progress: Progress = silent, reader: InputRe
         InputError, UsageError: as `compute_case`.
         OutputError: the case folder exists or cannot be written.
     """
-    clock = RunClock(progress)
-    result = compute_case(job, model, clock, reader, _existing_folder(job.target))
+    result = compute_case(job, model, progress, reader, _existing_folder(job.target))
     if not can_draw():
         sentence = "There is no preview.png, since the package Pillow is missing: pip install pillow."
         result = replace(result, warnings=[*result.warnings, Deviation(NOTE, sentence, "preview")])
-    clock.follow("writing")
-    write_case_folder(result, job.target, job.overwrite, clock.wrote)
-    clock("done", 1.0)
+    progress("writing", FILES_FROM)
+    write_case_folder(result, job.target, job.overwrite, part_of(progress, FILES_FROM, FILES_TO))
+    progress("done", 1.0)
     return result
 
 
@@ -122,11 +123,11 @@ def compute_case(
         OutputError: there is no room for large maps.
     """
     job = _checked_job(job, model.bundle)
-    timer, clock = StageTimer(), progress if isinstance(progress, RunClock) else RunClock(progress)
+    timer = StageTimer()
     memory = predicted_memory(job, model, reader, scratch is not None)
     if memory is not None:
         memory.check(job.files[0])
-    clock("reading", 0.0, "" if memory is None else memory.words)
+    progress("reading", 0.0, "" if memory is None else memory.words)
     with timer.stage("reading"):
         given, parts = read_input(job, model.bundle, reader)
     box, parts, warnings = _assessed_parts(job, given, parts, model.bundle)
@@ -138,10 +139,9 @@ def compute_case(
     memory.check(job.files[0])
     first = kept_planes(sitk.GetArrayViewFromImage(parts[0]), scratch)
     with timer.stage("segmenting"):
-        written = files_to_write(model.bundle, given.grid, job.include_image)
-        maps, notes = _segmented(parts, model, clock, memory.words, scratch, written)
+        maps, notes = _segmented(parts, model, progress, memory.words, scratch)
     with timer.stage("finding regions"):
-        clock.follow("finding regions")
+        progress("finding regions", WINDOWS[1])
         check_regions_fit(maps.error_probability, job.files[0])
         regions = regions_of_maps(maps, model.bundle.labels, box.crop_grid(given.grid))
     if regions is not None and regions.left_out:
@@ -262,16 +262,16 @@ def checked_against_training(images: Sequence[sitk.Image], bundle: Bundle, job: 
 
 
 def _segmented(
-    parts: list[sitk.Image], model: Model, clock: RunClock, words: str, scratch: Path | None, written: FilesToWrite
+    parts: list[sitk.Image], model: Model, progress: Progress, words: str, scratch: Path | None
 ) -> tuple[VoxelMaps, list[Deviation]]:
     """As `segment_prepared`; the list of parts is emptied, since the network's input is enough then."""
     grid = VoxelGrid.of(parts[0])
-    clock("preparing", 0.01)
+    progress("preparing", 0.01)
     _make_room(grid)
     prepared = prepared_input(parts, model.bundle.input)
     parts.clear()
     _make_room(grid)
-    found = segment_prepared(prepared, model, clock, words, scratch, written)
+    found = segment_prepared(prepared, model, progress, words, scratch)
     del prepared
     _make_room(grid)
     return found

@@ -1,7 +1,7 @@
 """From stitched logits and responses to maps on the input's own grid, and from the maps to regions."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -153,7 +153,6 @@ def maps_of_blocks(
     fitted: FittedCalibration,
     folder: Path | None = None,
     sight: Sight | None = None,
-    listener: Callable[[VoxelMaps], None] | None = None,
 ) -> VoxelMaps:
     """Compute segmentation and maps block by block, each as soon as it is there.
 
@@ -162,7 +161,6 @@ def maps_of_blocks(
         shape: of that grid, (z, y, x).
         folder: on the disk that large maps go to; None keeps them in memory.
         sight: of stage two, whose halo the blocks have; None leaves it out.
-        listener: told of the maps of each block.
 
     Raises:
         OutputError: that disk is full or read-only.
@@ -187,8 +185,6 @@ def maps_of_blocks(
         for name, volume in maps.items():
             if volume is not None:
                 volume[block.planes] = getattr(found, name)
-        if listener is not None:
-            listener(found)
     probability = maps["error_probability"]
     if sight is not None and probability is not None:
         sight.refine(probability)

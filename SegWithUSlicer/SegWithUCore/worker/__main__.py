@@ -22,7 +22,7 @@ from ..atomic_files import remove_unfinished
 from ..errors import EngineMissingError, InputError, OutputError, SegWithUError, UsageError
 from ..memory import NotEnoughMemoryError, give_back_freed_memory, keep_freed_memory
 from ..processor import usable_cores, use_threads
-from ..progress import Progress, seconds_left
+from ..progress import Progress, TimeLeft
 from .check import check, installed_versions
 from .protocol import PROTOCOL, Channel, Request, open_channel
 
@@ -103,17 +103,17 @@ class Worker:
         return self._jobs.answer(request, report)
 
     def _reporter(self, request: Request) -> Progress:
-        begun = time.monotonic()
+        left = TimeLeft()
         last_stage, last_time = "", 0.0
 
         def report(stage: str, fraction: float, detail: str = "") -> None:
             nonlocal last_stage, last_time
-            now = time.monotonic()
+            now, seconds_left = time.monotonic(), left.seconds(fraction)
             if stage == last_stage and now - last_time < PROGRESS_INTERVAL_S and fraction < 1:
                 return
             last_stage, last_time = stage, now
             event = {"event": "progress", "id": request.id, "stage": stage, "fraction": round(fraction, 4)}
-            self._send({**event, "detail": detail, "seconds_left": seconds_left(begun, fraction)})
+            self._send({**event, "detail": detail, "seconds_left": seconds_left})
 
         return report
 

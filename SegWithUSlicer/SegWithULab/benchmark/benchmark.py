@@ -19,7 +19,7 @@ from SegWithUCore.metrics.calibration import (
 )
 from SegWithUCore.metrics.overlap import class_dice
 from SegWithUCore.metrics.score_histogram import score_metrics
-from SegWithUCore.progress import Progress, silent
+from SegWithUCore.progress import Progress, part_of, silent
 
 from ..evaluation.case_metrics import scored_regions
 from ..evaluation.frozen_backbone import FrozenBackbone, FrozenCase
@@ -110,8 +110,9 @@ class Benchmark:
         folder = BenchmarkFolder(path, self.settings(), resume)
         try:
             folders = {baseline.name: folder.of(baseline, self.fitting) for baseline in self.chosen.baselines}
+            count = len(self.chosen.baselines)
             for number, baseline in enumerate(self.chosen.baselines):
-                part = _part(progress, number, len(self.chosen.baselines), 0.0, FITTED)
+                part = part_of(progress, FITTED * number / count, FITTED * (number + 1) / count)
                 self._fit(baseline, folders[baseline.name], part)
             self._refit(folders, progress)
             self._measure(folder, folders, progress)
@@ -202,7 +203,7 @@ class Benchmark:
             known: dict[str, dict[str, Any]] = read_json(folder.cost_file)
             if {baseline.name for baseline in self.chosen.baselines} <= set(known) and not fresh:
                 return known
-        part = _part(progress, 0, 1, MEASURED, 1.0)
+        part = part_of(progress, MEASURED, 1.0)
         costs = measured_costs(self.backbone, self.chosen.baselines, self.cases, repeats, part)
         write_json(folder.cost_file, costs)
         return costs
@@ -228,15 +229,6 @@ def _in_order(baseline: Baseline, seen: FrozenCase) -> list[UncertaintyPredictio
 
 def _numbers(metrics: Mapping[str, float | None]) -> dict[str, float]:
     return {title: float("nan") if value is None else value for title, value in metrics.items()}
-
-
-def _part(progress: Progress, number: int, parts: int, begun: float, ended: float) -> Progress:
-    """Progress of one of several equal parts of a stretch of the whole job."""
-
-    def report(stage: str, fraction: float, detail: str = "") -> None:
-        progress(stage, begun + (ended - begun) * (number + fraction) / parts, detail)
-
-    return report
 
 
 Regions = Mapping[str, np.ndarray | None]

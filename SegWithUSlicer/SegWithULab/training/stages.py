@@ -9,8 +9,8 @@ works. `run_stages` does them in order and notes in `stages.json` of the job's f
 - outputs that people may edit (`editable`), such as a recipe, are taken as they lie there, and what reads them follows;
   they are replaced only if the user says so, or if the outputs are to lie elsewhere by now.
 
-Progress is one share over all stages with the time left, told from the first second by the seconds that each stage is
-expected to take, later at the pace of those that are done. Ctrl-C becomes one sentence: what is kept, and that the same
+Progress is one share over all stages, by the seconds that each is expected to take, with the time left at the pace so
+far. Ctrl-C becomes one sentence: what is kept, and that the same
 call goes on. Only one process works in a folder. Used by `segwithu train`; general enough for any such job:
 
     stages = [
@@ -24,6 +24,7 @@ call goes on. Only one process works in a folder. Used by `segwithu train`; gene
 
 import contextlib
 import hashlib
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,11 +34,9 @@ from SegWithUCore.atomic_files import atomic_file
 from SegWithUCore.errors import CancelledError, InputError, OutputError, UsageError
 from SegWithUCore.input_files import is_there
 from SegWithUCore.process_lock import LockedError
-from SegWithUCore.progress import Progress, silent
+from SegWithUCore.progress import Progress, TimeLeft, silent
 from SegWithUCore.run_lock import RunLock, RunLockedError
 from SegWithUCore.strict_json import read_json_object, shown, to_json
-
-from .stage_clock import StageClock
 
 STAGES_FILE = "stages.json"
 FORMAT = 1
@@ -146,7 +145,8 @@ class _Job:
     def __init__(self, folder: Path, stages: Sequence[Stage], progress: Progress) -> None:
         self.folder, self.stages, self.progress = folder, stages, progress
         self.entries = _read(folder)
-        self.clock = StageClock([60.0 for _ in stages])
+        self.passed_over: set[int] = set()
+        self.left, self.share = TimeLeft(), 0.0
 
     def facts(self, stage: Stage) -> dict[str, Any]:
         return dict(self.entries[stage.name].get("facts") or {})
@@ -159,7 +159,7 @@ class _Job:
         there = bool(entry.get("done")) and all(path.exists() for path in _now(stage.outputs))
         edited = _edited(stage, entry) if there else None
         if there and not changed and (edited is None or (stage.editable and _is_place(entry, _now(stage.outputs)[0]))):
-            self.clock.pass_over(number)
+            self.passed_over.add(number)
             return
         if not redo and changed and (stage.costly or edited is not None):
             raise UsageError(_changed_words(stage, given[changed[0]], changed[0], entry, self.folder))
@@ -167,10 +167,9 @@ class _Job:
             raise UsageError(_refusal(stage, f"{edited} has changed since", self.folder))
         again = bool(entry) and not changed and not entry.get("done")
         self._note(stage, {"done": False, "inputs": inputs, "settings": _settings(given)})
-        self.clock.expect([_now(one.seconds) for one in self.stages])
-        self.clock.begin(number)
+        begun = time.monotonic()
         facts = stage.work(Begun(again, self._progress_of(number, stage)))
-        self.clock.end(number)
+        seconds = round(time.monotonic() - begun, 1)
         made = _now(stage.outputs)
         missing = [path for path in made if not path.exists()]
         if missing:
@@ -179,14 +178,19 @@ class _Job:
         whole = {"done": True, "inputs": inputs, "settings": _settings(given), "outputs": outputs}
         if made and not made[0].resolve().is_relative_to(self.folder.resolve()):  # the folder itself may be moved
             whole["place"] = str(made[0].resolve())
-        self._note(stage, {**whole, "seconds": round(self.clock.spent[number], 1), "facts": dict(facts or {})})
+        self._note(stage, {**whole, "seconds": seconds, "facts": dict(facts or {})})
 
     def _progress_of(self, number: int, of: Stage) -> Progress:
+        numbered = [(place, max(_now(one.seconds), 0.1)) for place, one in enumerate(self.stages)]
+        expected = {place: seconds for place, seconds in numbered if place not in self.passed_over}
+        before = sum(seconds for place, seconds in expected.items() if place < number)
+
         def report(stage: str, fraction: float, detail: str = "") -> None:
-            share, left = self.clock.look(number, fraction)
-            here = f"stage {number + 1} of {len(self.stages)}"
+            # Never less than before, although stages may be expected to take longer by now.
+            self.share = max(self.share, (before + expected[number] * fraction) / sum(expected.values()))
+            here, left = f"stage {number + 1} of {len(self.stages)}", self.left.message(self.share)
             after = f"all done in {left.removesuffix(' left')}" if left else ""
-            self.progress(of.words, share, ", ".join(filter(None, [here, detail, after])))
+            self.progress(of.words, self.share, ", ".join(filter(None, [here, detail, after])))
 
         report("", 0.0)
         return report

@@ -11,7 +11,7 @@ from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from SegWithUCore.errors import InputError
-from SegWithUCore.progress import Progress, silent, time_left
+from SegWithUCore.progress import Progress, TimeLeft, silent
 
 from .augmentation import WindowSampler, case_seed, epoch_order
 from .dataset import PreparedCase
@@ -69,7 +69,7 @@ class Trainer(ABC):
         self.rows: list[dict[str, float]] = []
         self.best, self.best_epoch, self.next_epoch = math.inf, -1, 0
         self.scheduler = self._scheduler()
-        self.clock = TimeLeft(self._steps_left(0))
+        self.left = TimeLeft()
         self._drawn = time.monotonic()
 
     @property
@@ -127,7 +127,7 @@ class Trainer(ABC):
     def fit(self, progress: Progress = silent) -> None:
         """Train until the last epoch or until patience is out; writes after each epoch all but the curves."""
         epochs = self._common.epochs
-        self.clock = TimeLeft(self._steps_left(self.next_epoch))
+        self.left = TimeLeft()
         for epoch in range(self.next_epoch, epochs):
             if self._is_over:
                 break
@@ -136,19 +136,15 @@ class Trainer(ABC):
             scores = self.score() if self._validates(epoch) else {}
             self._note(epoch, terms, scores, time.monotonic() - begun)
             said = [text.format(scores[name]) for name, text in self.scores.items() if name in scores]
-            left = self.clock.words(self._steps_left(epoch + 1))
-            detail = [f"epoch {epoch + 1}/{epochs}", f"loss {terms['loss']:.4f}", *said, left]
-            progress(f"training the {self.part}", (epoch + 1) / epochs, ", ".join(filter(None, detail)))
+            done = (epoch + 1) / epochs
+            detail = [f"epoch {epoch + 1}/{epochs}", f"loss {terms['loss']:.4f}", *said, self.left.message(done)]
+            progress(f"training the {self.part}", done, ", ".join(filter(None, detail)))
         self.run.add_facts({f"{self.part}_finished": self.next_epoch})
 
     @property
     def _is_over(self) -> bool:
         """Whether no epoch follows."""
         return self.next_epoch == self._common.epochs or self.next_epoch - 1 - self.best_epoch >= self.patience
-
-    def _steps_left(self, epoch: int) -> int:
-        """Count the steps from the beginning of an epoch to the end."""
-        return (self._common.epochs - epoch) * self.steps_an_epoch
 
     def _validates(self, epoch: int) -> bool:
         last = epoch == self._common.epochs - 1
@@ -166,9 +162,8 @@ class Trainer(ABC):
             terms = self._step(self.sampler.batch(epoch, cases), cases, seed)
             sums = {name: sums.get(name, 0.0) + value for name, value in terms.items()}
             done = (epoch + (number + 1) / len(batches)) / settings.epochs
-            left = self.clock.words(self._steps_left(epoch) - number - 1)
             loss = sums["loss"] / (number + 1)
-            detail = [f"epoch {epoch + 1}/{settings.epochs}", f"loss {loss:.4f}", left]
+            detail = [f"epoch {epoch + 1}/{settings.epochs}", f"loss {loss:.4f}", self.left.message(done)]
             progress(f"training the {self.part}", done, ", ".join(filter(None, detail)))
         return {name: value / len(batches) for name, value in sums.items()}
 
@@ -228,22 +223,6 @@ class Trainer(ABC):
             "best_epoch": self.best_epoch,
             "next_epoch": self.next_epoch,
         }
-
-
-class TimeLeft:
-    """How long a training will still take, from the steps that it has made; time for validation counts in.
-
-    Args:
-        steps: how many there are to make.
-    """
-
-    def __init__(self, steps: int) -> None:
-        self.steps, self.begun = steps, time.monotonic()
-
-    def words(self, left: int) -> str:
-        """Say the time for the last `left` steps, such as "about 12 min left"; empty at both ends."""
-        made = self.steps - left
-        return time_left((time.monotonic() - self.begun) / made * left) if made > 0 and left > 0 else ""
 
 
 def cosine(share: float) -> float:

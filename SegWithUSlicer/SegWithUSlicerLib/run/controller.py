@@ -150,7 +150,6 @@ class RunTools:
 
 
 CASE_FOLDER = "case"
-_TRUSTED_FRACTION = 0.1
 FIRST_S, SLICE_S = 0.2, 0.05
 """How long loading a result may keep the window waiting: at first, where small results are done, and then at a time."""
 
@@ -322,8 +321,7 @@ class RunController:
                 self.status,
                 stage=str(event.get("stage") or ""),
                 fraction=None if fraction is None else float(fraction),
-                # At first the estimate is mostly the time that loading took.
-                seconds_left=None if left is None or (fraction or 0) < _TRUSTED_FRACTION else float(left),
+                seconds_left=None if left is None else float(left),
             )
         )
 

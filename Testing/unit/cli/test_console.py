@@ -54,11 +54,12 @@ def test_json_is_one_object_a_line_also_for_errors() -> None:
     console = Console(as_json=True, out=out, err=out)
     with console.progress("case") as progress:
         progress("segmenting", 0.5, "window 1 of 2")
+        progress("segmenting", 0.6, "window 2 of 2")
     console.error("something is wrong.")
     events = [json.loads(line) for line in out.getvalue().splitlines()]
-    assert [event["event"] for event in events] == ["progress", "error"]
-    assert events[0]["fraction"] == 0.5
-    assert events[0]["seconds_left"] >= 0
+    assert [event["event"] for event in events] == ["progress", "progress", "error"]
+    assert (events[0]["fraction"], events[0]["seconds_left"]) == (0.5, None)
+    assert events[1]["seconds_left"] >= 0
 
 
 def test_a_missing_package_is_named() -> None:

@@ -186,12 +186,6 @@ def test_the_chosen_head_reaches_the_worker(bench: Bench) -> None:
     assert bench.worker.asked[0][0]["head"] == "paper"
 
 
-def test_estimate_of_the_first_moments_is_not_shown(bench: Bench) -> None:
-    bench.start()
-    bench.worker.say(event="progress", stage="reading", fraction=0.02, seconds_left=4000)
-    assert bench.status.seconds_left is None
-
-
 def test_region_and_further_channels_reach_the_worker(bench: Bench) -> None:
     bench.start(volumes=["T1", "T2"], roi=(1.0, 2.0, 3.0, 36.0, 50.0, 36.0), device="cpu", unlike_training=True)
     request = bench.worker.asked[0][0]

@@ -8,7 +8,6 @@ import pytest
 
 from SegWithUCore.errors import CancelledError, InputError, OutputError, UsageError
 from SegWithUCore.run_lock import RunLock
-from SegWithULab.training.stage_clock import StageClock
 from SegWithULab.training.stages import Begun, Stage, has_left, noted, run_stages
 
 
@@ -145,19 +144,13 @@ def test_other_processes_missing_inputs_and_damage(job: Job, tmp_path: Path) -> 
         job.run()
 
 
-def test_time_left_is_told_from_the_first_second_and_follows_the_pace() -> None:
-    now = 0.0
-    clock = StageClock([100, 50, 50], lambda: now)
-    clock.pass_over(0)
-    clock.begin(1)
-    assert clock.look(1, 0.0) == (0.0, "about 2 min left")
-    now = 50.0  # half of the stage, twice as slow as expected: 50 s more, then 100 s
-    share, left = clock.look(1, 0.5)
-    assert (share, left) == (0.25, "about 2 min left")
-    now = 100.0
-    clock.end(1)
-    clock.begin(2)
-    assert clock.look(2, 0.0)[0] == 0.5
-    now = 400.0  # far slower than all before: more is left than was thought, but a bar does not go back
-    share, left = clock.look(2, 0.1)
-    assert (share, left) == (0.5, "about 45 min left")
+def test_one_progress_over_all_stages_does_not_go_back(job: Job) -> None:
+    told: list[tuple[float, str]] = []
+    job.run(progress=lambda stage, fraction, detail="": told.append((round(fraction, 3), detail)))
+    assert [share for share, _ in told] == [0.0, 0.429, 0.857, 0.929]  # 60 s and 10 s are expected
+    assert "all done in" not in told[0][1] + told[1][1]
+    assert "all done in about 10 s" in told[-1][1]
+    told.clear()
+    (job.folder / "second").unlink()
+    job.run(progress=lambda stage, fraction, detail="": told.append((round(fraction, 3), detail)))
+    assert [share for share, _ in told] == [0.0, 0.5], "what is there already is not counted"
