@@ -1,5 +1,6 @@
 """`segwithu segment --dry-run`: what a cohort would take, without making any of it."""
 
+import contextlib
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -106,8 +107,9 @@ def forecast(
         workers: that were asked for; None for one process.
     """
     from ..imaging.header_peek import claim_on_form
-    from ..inference.cost_prediction import seconds_from_header, timed_pace
+    from ..imaging.roi import part_grid
     from ..inference.segment import predicted_memory
+    from ..inference.segment_slabs import predicted_seconds, time_window
 
     there = {job.name for job in jobs if not replaced and job.target.exists()}
     left = [job for job in jobs if job.name not in there]
@@ -115,9 +117,10 @@ def forecast(
     seconds: list[float] = []
     step = max(1, -(-len(left) // MOST_READ))
     seen = left[::step] if model is not None else []
-    pace = timed_pace(model) if seen and model is not None else None
+    if seen and model is not None:
+        time_window(model)
     for job in seen:
-        assert model is not None and pace is not None
+        assert model is not None
         try:
             predicted = predicted_memory(job, model, reader)
             claim = claim_on_form(job.files[0], reader.grid(job.files[0], *job.series[:1]), job.form)
@@ -126,7 +129,8 @@ def forecast(
         if predicted is not None:
             memory.append(predicted.total)
         if claim is not None:
-            seconds.append(seconds_from_header(claim, job.region, model.bundle.input, pace))
+            with contextlib.suppress(InputError):  # the region lies outside
+                seconds.append(predicted_seconds(model, part_grid(claim.grid, job.region)) or 0.0)
     count, why = _workers(workers, max(memory, default=None))
     return Forecast(len(jobs) + failed, len(there), failed, len(seen), memory, seconds, count, why)
 

@@ -10,7 +10,7 @@ import SimpleITK as sitk
 
 from ..errors import InputError, UsageError
 from .grid import VoxelGrid
-from .volume import ras_to_lps
+from .volume import apply_transform, ras_to_lps
 
 EDGE_TOLERANCE = 1e-4
 """Voxels: a centre this close to a face of the region counts as on it, whatever the header's rounding."""
@@ -118,6 +118,18 @@ def voxel_box(region: RegionOfInterest, image: sitk.Image | VoxelGrid) -> VoxelB
     i, j, k = (int(n) for n in low)
     di, dj, dk = (int(n) for n in high - low)
     return VoxelBox((i, j, k), (di, dj, dk))
+
+
+def part_grid(
+    whole: VoxelGrid, region: RegionOfInterest | None, own_to_world_ras: Sequence[float] | None = None
+) -> VoxelGrid:
+    """Return the grid of the part within the region, oriented as in the world; its origin has no meaning.
+
+    Raises:
+        InputError: the region lies outside.
+    """
+    part = voxel_box(region, whole).crop_grid(whole) if region else whole
+    return part.axes_after(lambda image: apply_transform(image, own_to_world_ras))
 
 
 def _centres_between(first: np.ndarray, last: np.ndarray, runs_up: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

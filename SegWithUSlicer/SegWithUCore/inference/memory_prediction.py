@@ -1,7 +1,17 @@
-"""How much memory a run will take, predicted from headers and the model before anything large is allocated.
+"""How much memory a run takes at its peak: one formula of headers and model, before anything large is allocated.
 
-Each stage is counted by what is alive in it: arrays of the whole grid, of the assessed part, of the working grid, and
-one window. Measured against what runs really took: Testing/Benchmarks/results/memory_prediction.md.
+An image has G voxels, each of s bytes in its file; P of them are segmented; the network works on W voxels in each of C
+channels. All arrays are float32. These bytes are alive at once, beyond the program with its model:
+
+    reading           G (4 (C - 1) + max(2 s, s + 4, 8)), at least 4 C (G + P) where a part is cut out
+    preparing         4 (C + 1) (P + W) + 20 min(W, 2^24), and 4 W where the image is resampled
+    segmenting        4 C W + M + one slab of windows with three pieces of it + one window
+    finding regions   M + 8.2 P
+
+M is 16 P where the maps stay in memory, else 0; 4 G come on top of all but reading where the image is copied to the
+result. A run needs the largest of the four, and 64 MB for buffers. Predicted over used was 0.93 to 1.17 in 28 measured
+runs, and 1.33 in one that prepares as nnU-Net does: memory_prediction.md and large_volumes.md in
+Testing/Benchmarks/results.
 """
 
 import math
@@ -15,8 +25,8 @@ import numpy as np
 from ..errors import InputError
 from ..imaging.grid import VoxelGrid
 from ..imaging.header_peek import FileGrid
-from ..imaging.roi import RegionOfInterest, voxel_box
-from ..imaging.volume import apply_transform, reorient
+from ..imaging.roi import RegionOfInterest, part_grid
+from ..imaging.volume import reorient
 from ..memory import check_memory, give_back_freed_memory, in_words, resident_bytes
 from ..models.input_spec import PIECE_VOXELS, InputSpec
 from ..plane_files import IN_MEMORY_VOXELS, Planes, plane_pieces
@@ -31,105 +41,18 @@ REGION_WORDS = "region of interest"
 READER_BYTES = 125_000_000
 """What the process that reads images holds without an image (measured on Linux)."""
 READ_BYTES = 4
-"""A voxel of an image as it is read: float32."""
-MAP_BYTES = 16
-"""An assessed voxel of the maps where they stay in memory: three float maps, class, runner-up, two percentiles."""
-PIECE_COPIES = 3
-"""Pieces of all outputs at once while they are divided, interpolated and turned."""
-UNCERTAIN_SHARE = 0.02
-"""Of the assessed voxels, for which room is foreseen while regions are found."""
-REGION_LABEL_BYTES = 2
-"""An assessed voxel of the volume that names regions."""
-UNCERTAIN_VOXEL_BYTES = 310
-"""An uncertain voxel while regions are found (measured)."""
-FEW_BYTES = 100_000_000
+"""A voxel of an image as it is read, and of all arrays: float32."""
 NORMALISING_BYTES = 20
 """A voxel that is being normalised, of at most `PIECE_VOXELS`: float64 copies, of which two to find percentiles."""
-MASK_BYTES, HOLES_BYTES, COPIES_BYTES = 1, 4, 8
-"""A voxel of nnU-Net's mask of nonzero voxels, while its holes are filled, and of the copies that voxels inside it, or
-splines, need."""
-CHUNK_BYTES = 64_000_000
+MAP_BYTES = 16
+"""A voxel of the maps: three float maps, class, runner-up, two percentiles."""
+UNCERTAIN_VOXEL_BYTES = 310
+"""An uncertain voxel while regions are found (measured)."""
+REGIONS_BYTES = 0.02 * UNCERTAIN_VOXEL_BYTES + 2
+"""A voxel while regions are found, of which 2 in 100 are uncertain, and of the volume that names regions."""
+FEW_BYTES = 100_000_000
+BUFFERS_BYTES = 64_000_000
 """What the maps of one chunk of voxels take at most, and buffers of writers and regions (measured)."""
-
-
-@dataclass(frozen=True)
-class RunSize:
-    """The quantities that the memory of a run depends on.
-
-    Attributes:
-        grid_voxels: of one image.
-        stored_bytes: of a voxel of the widest channel in its file.
-        channels: images.
-        assessed_voxels: of the part that is segmented.
-        working_zyx: size of the grid that the network works on.
-        window_zyx: size of a window.
-        outputs: values of the network's answer a voxel of a window: classes and responses, fewer where a gate lets the
-            responses stay on a coarser grid.
-        passed: values a voxel that go on to the maps.
-        window_bytes: activations and answer of a voxel of a window in this computer's own memory.
-        resampled: whether the working grid is another one than the image's.
-        nnunet_bytes: of a voxel while an image is prepared as nnU-Net does it, beside its copies in float32.
-        crops: whether only a part of the grid is segmented.
-        keeps_image: whether a whole image stays in memory to be written.
-        swept: axis of the working grid along which slabs of windows follow each other.
-        on_disk: whether large maps go to the disk.
-    """
-
-    grid_voxels: int
-    stored_bytes: int
-    channels: int
-    assessed_voxels: int
-    working_zyx: tuple[int, ...]
-    window_zyx: tuple[int, ...]
-    outputs: float
-    window_bytes: float
-    passed: int = 0
-    resampled: bool = False
-    nnunet_bytes: int = 0
-    crops: bool = False
-    keeps_image: bool = False
-    swept: int = 0
-    on_disk: bool = True
-
-
-def predicted_stages(size: RunSize) -> dict[str, float]:
-    """Peak memory of each stage in bytes, beyond what the program with its model holds."""
-    grid, part, inputs = size.grid_voxels, size.assessed_voxels, size.channels
-    working = math.prod(size.working_zyx)
-    images = READ_BYTES * inputs * part
-    kept = READ_BYTES * grid if size.keeps_image else 0
-    # The process that reads holds the voxels as stored, twice or beside float32; this one its own copy, then twice.
-    once = max(2 * size.stored_bytes, size.stored_bytes + READ_BYTES, 2 * READ_BYTES)
-    reading = grid * (READ_BYTES * (inputs - 1) + once)
-    cropping = READ_BYTES * (inputs * grid + inputs * part) if size.crops else 0
-    array = READ_BYTES * inputs * working
-    turned = READ_BYTES * part + (READ_BYTES * working if size.resampled else 0)
-    once_more = READ_BYTES * working if inputs > 1 or working > PIECE_VOXELS else 0
-    normalising = NORMALISING_BYTES * min(working, PIECE_VOXELS) + once_more
-    nnunet = size.nnunet_bytes * max(part, working)
-    in_memory = MAP_BYTES * part if not size.on_disk or part <= IN_MEMORY_VOXELS else 0
-    uncertain = UNCERTAIN_SHARE * UNCERTAIN_VOXEL_BYTES * part
-    stages = {
-        "reading": max(reading, cropping),
-        "preparing": (images if size.crops or not kept else 0) + kept + turned + array + normalising + nnunet,
-        "segmenting": kept + array + in_memory + _sweeping(size),
-        "finding regions": kept + in_memory + uncertain + REGION_LABEL_BYTES * part,
-        "writing": kept + in_memory + REGION_LABEL_BYTES * part,
-    }
-    return {stage: need + CHUNK_BYTES for stage, need in stages.items()}
-
-
-def _sweeping(size: RunSize) -> float:
-    """Memory of the windows, of the sums of the slab that is open, and of the pieces on their way to the maps."""
-    padded = [max(n, wanted) for n, wanted in zip(size.working_zyx, size.window_zyx, strict=True)]
-    padding = READ_BYTES * size.channels * math.prod(padded) if padded != list(size.working_zyx) else 0
-    plane = math.prod(n for axis, n in enumerate(padded) if axis != size.swept)
-    sums = READ_BYTES * (size.outputs + 1) * size.window_zyx[size.swept] * plane
-    shifted = READ_BYTES * size.window_zyx[size.swept] * plane / 2
-    window = math.prod(size.window_zyx) * size.window_bytes
-    passed = READ_BYTES * (size.passed or size.outputs)
-    piece = max(passed * plane, min(passed * math.prod(size.working_zyx), READ_BYTES * PIECE_VALUES))
-    return padding + sums + shifted + window + PIECE_COPIES * piece * (2 if size.resampled else 1)
 
 
 @dataclass(frozen=True)
@@ -161,11 +84,6 @@ class RunMemory:
         return self.needed + self.program + READER_BYTES
 
     @property
-    def own(self) -> float:
-        """Bytes at the peak of this process alone: what it reads passes through another."""
-        return max((need for stage, need in self.stages.items() if stage != "reading"), default=0.0) + self.program
-
-    @property
     def words(self) -> str:
         """Say how much the run needs, as in "needs about 2.5 GB of memory"."""
         return f"needs about {in_words(self.total)} of memory"
@@ -174,7 +92,7 @@ class RunMemory:
     def remedies(self) -> list[str]:
         """Ways to make the largest stage smaller."""
         largest = max(self.stages, key=self.stages.__getitem__)
-        if largest == "reading" or (self.region and largest == "writing"):
+        if largest == "reading":
             return ["crop the image to what matters and save it as a smaller file"]
         smaller = f"give a smaller {REGION_WORDS}" if self.region else f"give a {REGION_WORDS}"
         return [smaller, "take a model with a smaller window"] if largest == "segmenting" else [smaller]
@@ -210,16 +128,13 @@ def memory_from_headers(
     if not known or len(known) < len(claims):
         return None
     whole, stored = known[0].grid, max(claim.voxel_bytes * claim.components for claim in known)
-    is_known, part = whole.placed and model.bundle.input.nnunet is None, whole
-    if region and is_known:
-        try:
-            part = voxel_box(region, whole).crop_grid(whole)
-        except InputError:  # it lies outside: reading, which knows the place better, says so
-            is_known = False
-    memory = run_memory(whole, part, model, stored, region, include_image, own_to_world_ras, on_disk)
-    if is_known:
-        return memory
-    return replace(memory, stages={"reading": memory.stages["reading"]})
+    is_known = whole.placed and model.bundle.input.nnunet is None
+    try:
+        part = part_grid(whole, region if is_known else None, own_to_world_ras)
+    except InputError:  # it lies outside: reading, which knows the place better, says so
+        is_known, part = False, whole
+    memory = run_memory(whole, part, model, stored, region, include_image, on_disk)
+    return memory if is_known else replace(memory, stages={"reading": memory.stages["reading"]})
 
 
 def run_memory(
@@ -229,17 +144,65 @@ def run_memory(
     stored_bytes: int = READ_BYTES,
     region: RegionOfInterest | None = None,
     include_image: bool = False,
-    own_to_world_ras: Sequence[float] | None = None,
     on_disk: bool = True,
 ) -> RunMemory:
-    """Predict what a run of a model will take; arguments as those of `run_size`."""
-    world = part.axes_after(lambda image: apply_transform(image, own_to_world_ras))
-    size = run_size(whole, world, model.bundle.input, model, stored_bytes, include_image)
-    size = replace(size, on_disk=on_disk)
+    """Predict what a run of a model will take: the formula at the head of this file.
+
+    Args:
+        whole: grid of the images.
+        part: grid of what is segmented, as it lies in the world.
+        stored_bytes: of a voxel of the widest channel in its file.
+        include_image: whether a whole image stays in memory to be written.
+        on_disk: whether large maps go to the disk.
+    """
+    spec = model.bundle.input
+    upright = part.axes_after(lambda image: reorient(image, spec.orientation))
+    size, spacing = working_size(upright, spec)
+    resampled = size != upright.size or not np.allclose(spacing, upright.spacing, rtol=SPACING_TOLERANCE)
+    channels, working = len(spec.channels), math.prod(size)
+    images, array = READ_BYTES * channels * part.voxels, READ_BYTES * channels * working
+    crops, kept = part.voxels < whole.voxels, READ_BYTES * whole.voxels if include_image else 0
+    once = max(2 * stored_bytes, stored_bytes + READ_BYTES, 2 * READ_BYTES)
+    reading = whole.voxels * (READ_BYTES * (channels - 1) + once)
+    copies = READ_BYTES * (part.voxels + (2 if resampled else 1) * working)
+    copies += NORMALISING_BYTES * min(working, PIECE_VOXELS)
+    copies += _nnunet_bytes(spec, size != upright.size) * max(part.voxels, working)
+    maps = MAP_BYTES * part.voxels if not on_disk or part.voxels <= IN_MEMORY_VOXELS else 0
+    slab = _slab_bytes(size[::-1], Turn.between(upright, part).swept, model, resampled)
+    stages = {
+        "reading": max(reading, READ_BYTES * channels * whole.voxels + images if crops else 0),
+        "preparing": kept + (images if crops or not kept else 0) + array + copies,
+        "segmenting": kept + array + maps + slab,
+        "finding regions": kept + maps + REGIONS_BYTES * part.voxels,
+    }
     edges = " x ".join(str(n) for n in whole.size)
     return RunMemory(
-        predicted_stages(size), model.program_bytes, f"The image of {edges} voxels", region is not None, stored_bytes
+        {stage: need + BUFFERS_BYTES for stage, need in stages.items()},
+        model.program_bytes,
+        f"The image of {edges} voxels",
+        region is not None,
+        stored_bytes,
     )
+
+
+def _slab_bytes(working_zyx: Sequence[int], swept: int, model: Model, resampled: bool) -> float:
+    """Predict the bytes of one window, the sums of the slab that is open, and the pieces on their way to the maps.
+
+    Args:
+        swept: axis of the working grid along which slabs of windows follow each other.
+    """
+    engine, window = model.engine, model.bundle.input.window_zyx
+    outputs = float(engine.num_classes + engine.response_channels)
+    passed = int(outputs)
+    if model.fitted.gate is not None and engine.steps is not None:
+        outputs = engine.num_classes + engine.detail_channels + engine.response_channels / math.prod(engine.steps)
+        passed = gated_channels(engine)
+    padded = [max(n, wanted) for n, wanted in zip(working_zyx, window, strict=True)]
+    plane = math.prod(n for axis, n in enumerate(padded) if axis != swept)
+    sums = READ_BYTES * (outputs + 1.5) * window[swept] * plane  # with their weights, and half a plane being shifted
+    piece = READ_BYTES * max(passed * plane, min(passed * math.prod(working_zyx), PIECE_VALUES))
+    pieces = 3 * piece * (2 if resampled else 1)  # divided, interpolated and turned
+    return sums + pieces + math.prod(window) * engine.window_memory(READ_BYTES * outputs)
 
 
 def check_regions_fit(error_probability: Planes | None, file: Path) -> None:
@@ -260,46 +223,11 @@ def check_regions_fit(error_probability: Planes | None, file: Path) -> None:
         check_memory(what, uncertain * UNCERTAIN_VOXEL_BYTES, [f"give a smaller {REGION_WORDS}"], file=file)
 
 
-def run_size(
-    whole: VoxelGrid, part: VoxelGrid, spec: InputSpec, model: Model, stored_bytes: int, keeps_image: bool
-) -> RunSize:
-    """Collect what the memory of a run depends on.
-
-    Args:
-        whole: grid of the images.
-        part: grid of what is segmented, as it lies in the world.
-        stored_bytes: of a voxel in the file.
-    """
-    upright = part.axes_after(lambda image: reorient(image, spec.orientation))
-    size, spacing = working_size(upright, spec)
-    engine, outputs = model.engine, float(model.engine.num_classes + model.engine.response_channels)
-    passed = int(outputs)
-    if model.fitted.gate is not None and engine.steps is not None:
-        outputs = engine.num_classes + engine.detail_channels + engine.response_channels / math.prod(engine.steps)
-        passed = gated_channels(engine)
-    return RunSize(
-        grid_voxels=whole.voxels,
-        stored_bytes=stored_bytes,
-        channels=len(spec.channels),
-        assessed_voxels=part.voxels,
-        working_zyx=size[::-1],
-        window_zyx=spec.window_zyx,
-        outputs=outputs,
-        window_bytes=engine.window_memory(READ_BYTES * outputs),
-        passed=passed,
-        resampled=size != upright.size or not np.allclose(spacing, upright.spacing, rtol=SPACING_TOLERANCE),
-        nnunet_bytes=_nnunet_bytes(spec, size != upright.size),
-        crops=part.voxels < whole.voxels,
-        keeps_image=keeps_image,
-        swept=Turn.between(upright, part).swept,
-    )
-
-
 def _nnunet_bytes(spec: InputSpec, splines: bool) -> int:
+    """Return the bytes of a voxel of nnU-Net's mask, and while its holes are filled or voxels inside it are copied."""
     if spec.nnunet is None:
         return 0
-    copies = splines or any(each.nonzero_only for each in spec.channel_normalisations)
-    return MASK_BYTES + (COPIES_BYTES if copies else HOLES_BYTES)
+    return 9 if splines or any(each.nonzero_only for each in spec.channel_normalisations) else 5
 
 
 def peak_memory_mb() -> float | None:

@@ -17,8 +17,8 @@ from .engines.base import DeviceMemoryError, Engine
 from .gated_slabs import gated_planes
 from .grid_blocks import Piece, Turn, blocks_on_grid, halo_planes, pieces_of_slabs
 from .model import Model
-from .preprocessing import network_input
-from .sliding_window import WindowPlan, finished_slabs, window_plan
+from .preprocessing import network_input, working_shape
+from .sliding_window import WindowPlan, count_windows, finished_slabs, window_plan
 from .uncertainty_maps import VoxelMaps, maps_of_blocks, sight_of
 
 WINDOWS = (0.02, 0.8)
@@ -84,6 +84,35 @@ def segment_prepared(
         maps = _maps_by_slabs(prepared, model, progress, scratch)
     model.engine.move(model.device)
     return maps, notes
+
+
+def predicted_seconds(model: Model, part: VoxelGrid) -> float | None:
+    """Predict what a run takes from what windows took in the model's latest one; None before its first.
+
+    Args:
+        part: grid of what is segmented, as it lies in the world.
+    """
+    if model.window_s is None:
+        return None
+    return model.window_s * windows_of(model, part) / (WINDOWS[1] - WINDOWS[0])
+
+
+def windows_of(model: Model, part: VoxelGrid) -> int:
+    """Count the windows of a run; `part` as for `predicted_seconds`."""
+    spec = model.bundle.input
+    return count_windows(working_shape(part, spec), spec.window_zyx)
+
+
+def time_window(model: Model) -> None:
+    """Segment one window of zeros, so that the model knows how long a window takes.
+
+    A first pass, not counted, pays for what is set up once.
+    """
+    spec = model.bundle.input
+    size = spec.window_zyx[::-1]
+    grid = VoxelGrid((size[0], size[1], size[2]), spec.spacing_mm or (1.0,) * 3, (0.0,) * 3, tuple(np.eye(3).ravel()))
+    for _ in range(2):
+        segment_prepared(PreparedInput(np.zeros((len(spec.channels), *spec.window_zyx), np.float32), grid, grid), model)
 
 
 def _maps_by_slabs(prepared: PreparedInput, model: Model, progress: Progress, scratch: Path | None) -> VoxelMaps:

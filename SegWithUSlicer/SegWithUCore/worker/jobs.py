@@ -13,9 +13,8 @@ from ..errors import InputError, UsageError
 from ..imaging.grid import VoxelGrid, check_geometry, times
 from ..imaging.header_peek import FileGrid, claim_on_form, one_of_forms
 from ..imaging.reader_process import ReaderProcess
-from ..imaging.roi import RegionOfInterest, voxel_box
+from ..imaging.roi import RegionOfInterest, part_grid, voxel_box
 from ..imaging.volume import apply_transform
-from ..inference.cost_prediction import Pace, part_grid, predicted_seconds, timed_pace, working_shape
 from ..inference.deviation import REFUSED
 from ..inference.engines import AUTO
 from ..inference.fingerprint import deviations_of_features, input_deviations
@@ -23,7 +22,7 @@ from ..inference.image_features import ImageFeatures
 from ..inference.memory_prediction import RunMemory, memory_from_headers
 from ..inference.model import Model, user_network_sha256
 from ..inference.segment import Job, read_channels, segment
-from ..inference.sliding_window import count_windows
+from ..inference.segment_slabs import predicted_seconds, windows_of
 from ..input_files import read_bounded
 from ..memory import NotEnoughMemoryError
 from ..models.bundle import Bundle, with_head
@@ -51,7 +50,6 @@ class JobRunner:
     def __init__(self) -> None:
         self._model: Model | None = None
         self._described: tuple[str, bytes, Bundle] | None = None
-        self._pace: Pace | None = None
         self._reader = ReaderProcess()
         self._reader.start()  # it is ready when the model is
 
@@ -77,7 +75,7 @@ class JobRunner:
         if self._model is not None and _same(self._model, bundle, asked, head):
             return self._model
         report("loading the model", 0.0)
-        self._model, self._pace = None, None  # memory first: two models need not fit
+        self._model = None  # memory first: two models need not fit
         engine, device = asked
         self._model = Model(bundle, device, head, engine)
         return self._model
@@ -133,20 +131,17 @@ class JobRunner:
     def _predict_cost(self, request: Request, report: Progress) -> dict[str, Any]:
         model = self._loaded(request, report)
         claim = _claimed(request, self._reader)
-        region, placement, spec = _region(request), _placement(request), model.bundle.input
+        region, placement = _region(request), _placement(request)
         part = part_grid(claim.grid, region, placement)
-        windows = count_windows(working_shape(part, spec), spec.window_zyx)
-        if self._pace is None:
-            report("timing one window", 0.0)
-            self._pace = timed_pace(model)
+        seconds = predicted_seconds(model, part)
         memory = memory_from_headers([claim], region, model, request.flag("include_image"), placement)
         assert memory is not None  # the only claim is known
         return {
             "event": "predicted",
-            "seconds": round(predicted_seconds(claim.grid, part, spec, self._pace), 1),
+            "seconds": None if seconds is None else round(seconds, 1),
             "memory_mb": round(memory.total / 1e6),
             "not_enough_memory": _shortage(memory),
-            "windows": windows,
+            "windows": windows_of(model, part),
             "device": model.device,
             **_engine(model),
         }

@@ -181,13 +181,16 @@ def _result_of(event: Mapping[str, Any]) -> PreflightResult:
 
 
 def cost_text(event: Mapping[str, Any]) -> str:
-    """Return the line for an event "predicted": time and memory, or the sentence of a refusal."""
+    """Return the line for an event "predicted": memory, with time or windows, or the sentence of a refusal."""
     if event.get("not_enough_memory"):
         return str(event["not_enough_memory"])
-    seconds, memory = float(event.get("seconds") or 0), float(event.get("memory_mb") or 0) / 1000
+    memory, device = float(event.get("memory_mb") or 0) / 1000, str(event.get("device") or "cpu").upper()
+    if event.get("seconds") is None:
+        text = _("About {memory:.1f} GB of memory and {n} windows on {device}")
+        return text.format(memory=memory, n=event.get("windows"), device=device)
+    seconds = float(event["seconds"])
     time = _("{n:.0f} s").format(n=max(1, seconds)) if seconds < 90 else _("{n:.0f} min").format(n=seconds / 60)
-    text = _("About {time} and {memory:.1f} GB of memory on {device}")
-    return text.format(time=time, memory=memory, device=str(event.get("device") or "cpu").upper())
+    return _("About {time} and {memory:.1f} GB of memory on {device}").format(time=time, memory=memory, device=device)
 
 
 def size_ras(volume: "slicer.vtkMRMLScalarVolumeNode") -> tuple[float, float, float]:

@@ -9,8 +9,13 @@ import SimpleITK as sitk
 from nnunet_results import FOLDER, dataset, plans, settings
 
 from SegWithUCore.imaging.volume import orientation_of, reorient, same_grid
-from SegWithUCore.inference.cost_prediction import working_shape
-from SegWithUCore.inference.preprocessing import assessed_box, network_input, thick_axis, to_working_grid
+from SegWithUCore.inference.preprocessing import (
+    assessed_box,
+    network_input,
+    thick_axis,
+    to_working_grid,
+    working_shape,
+)
 from SegWithUCore.inference.sliding_window import WindowPlan, count_windows, nnunet_weights, spread_starts, stitch
 from SegWithUCore.inference.uncertainty_maps import resample_to_grid
 from SegWithUCore.models.input_spec import InputSpec

@@ -23,7 +23,7 @@ from SegWithUCore.imaging.grid import VoxelGrid
 from SegWithUCore.imaging.header_peek import FileGrid, grid_of
 from SegWithUCore.imaging.roi import RegionOfInterest, VoxelBox, voxel_box, whole_grid
 from SegWithUCore.imaging.volume import read_image
-from SegWithUCore.inference.memory_prediction import RunSize, check_regions_fit, memory_from_headers, predicted_stages
+from SegWithUCore.inference.memory_prediction import RunMemory, check_regions_fit, memory_from_headers, run_memory
 from SegWithUCore.inference.model import Model
 from SegWithUCore.inference.preprocessing import assessed_box, to_working_grid
 from SegWithUCore.inference.uncertainty_maps import voxelwise
@@ -35,7 +35,6 @@ from SegWithUCore.models.registry import resolve_model
 from SegWithUCore.worker.jobs import JobRunner
 from SegWithUCore.worker.protocol import Request
 
-SIZE = RunSize(64**3, 2, 1, 64**3, (64, 64, 64), (48, 48, 48), 12, 1400)
 OBLIQUE = [0, 0.1, 0.995, -1, 0, 0, 0, -0.995, 0.1]
 
 
@@ -48,6 +47,10 @@ def free(monkeypatch: pytest.MonkeyPatch) -> Any:
 @pytest.fixture(scope="module")
 def model() -> Model:
     return Model(resolve_model("hippocampus"), torch.device("cpu"))
+
+
+def cube(edge: int) -> VoxelGrid:
+    return VoxelGrid((edge,) * 3, (1.0,) * 3, (0.0,) * 3, (-1.0, 0, 0, 0, -1.0, 0, 0, 0, 1.0))
 
 
 def huge(folder: Path, edge: int, kind: str = "int16") -> Path:
@@ -167,25 +170,20 @@ class TestLessMemoryGivesTheSame:
 
 
 class TestPrediction:
-    @pytest.mark.parametrize(
-        "larger",
-        [
-            {"grid_voxels": 500**3, "crops": True},
-            {"working_zyx": (128, 64, 64), "assessed_voxels": 2 * 64**3, "grid_voxels": 2 * 64**3},
-            {"outputs": 24},
-            {"window_zyx": (96, 64, 64)},
-            {"channels": 3},
-            {"resampled": True},
-        ],
-        ids=str,
-    )
-    def test_it_grows_with_what_a_run_depends_on(self, larger: dict[str, Any]) -> None:
-        small, large = predicted_stages(SIZE), predicted_stages(replace(SIZE, **larger))
-        assert all(large[stage] >= small[stage] for stage in small)
-        assert sum(large.values()) > sum(small.values())
+    def test_it_grows_with_what_a_run_depends_on(self, model: Model) -> None:
+        def memory(edge: int, part: int, **options: Any) -> RunMemory:
+            return run_memory(cube(edge), cube(part), model, **options)
+
+        small, ways = memory(64, 64), {"stored_bytes": 8, "include_image": True}
+        larger = [memory(500, 64), memory(128, 128), *(memory(64, 64, **{way: ways[way]}) for way in ways)]
+        for large in larger:
+            assert all(large.stages[stage] >= small.stages[stage] for stage in small.stages)
+            assert sum(large.stages.values()) > sum(small.stages.values())
+        assert memory(400, 400, on_disk=False).needed > memory(400, 400).needed
+        assert max(larger[0].stages, key=larger[0].stages.__getitem__) == "reading"
 
     def test_a_whole_grid_counts_although_a_small_part_is_segmented(self, model: Model) -> None:
-        whole = VoxelGrid((700,) * 3, (1.0,) * 3, (0.0,) * 3, (-1.0, 0, 0, 0, -1.0, 0, 0, 0, 1.0))
+        whole = cube(700)
         memory = memory_from_headers(
             [FileGrid(whole, 2)], RegionOfInterest((300.0, 300.0, 300.0), (40.0, 50.0, 40.0)), model
         )
