@@ -9,8 +9,8 @@ channels. All arrays are float32. These bytes are alive at once, beyond the prog
     finding regions   M + 8.2 P
 
 M is 16 P where the maps stay in memory, else 0; 4 G come on top of all but reading where the image is copied to the
-result. A run needs the largest of the four, and 64 MB for buffers. Predicted over used was 0.93 to 1.17 in 28 measured
-runs, and 1.33 in one that prepares as nnU-Net does: memory_prediction.md and large_volumes.md in
+result. A run needs the largest of the four, and 64 MB for buffers. Predicted over used is 0.93 to 1.19 in 28 measured
+runs, and 1.44 in one that prepares as nnU-Net does: memory_prediction.md and large_volumes.md in
 Testing/Benchmarks/results.
 """
 
