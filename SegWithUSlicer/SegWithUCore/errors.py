@@ -9,6 +9,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+OTHER_VERSION = "other-format-version"
+"""Error code of a file whose format has another version than the one that is read."""
 _CODE = re.compile(r"\[([a-z][a-z0-9]*(?:-[a-z0-9]+)+)\]")
 
 

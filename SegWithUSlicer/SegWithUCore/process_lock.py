@@ -176,8 +176,8 @@ def _lives(path: Path, content: bytes, abandoned_after_s: float) -> bool:
 
 
 def _can_be_asked(owner: dict[str, Any]) -> bool:
-    """Check whether the owner's process number is one of ours; locks of earlier versions hold the host name alone."""
-    return owner["host"] == socket.gethostname() and owner.get("scope", process_scope()) == process_scope()
+    """Check whether the owner's process number is one of ours."""
+    return owner["host"] == socket.gethostname() and owner["scope"] == process_scope()
 
 
 def _parsed(content: bytes) -> dict[str, Any] | None:
@@ -188,8 +188,7 @@ def _parsed(content: bytes) -> dict[str, Any] | None:
         return None
     if not isinstance(owner, dict) or type(owner.get("pid")) is not int or owner["pid"] <= 0:
         return None
-    named = isinstance(owner.get("host"), str) and isinstance(owner.get("started"), str)
-    return owner if named else None
+    return owner if all(isinstance(owner.get(key), str) for key in ("host", "scope", "started")) else None
 
 
 def _owner(pid: int) -> dict[str, Any]:

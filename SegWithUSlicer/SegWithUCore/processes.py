@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 ABANDONED_AFTER_S = 24 * 3600
 """Age at which the mark of a process counts as left over where the process cannot be asked (another computer or
-container, Windows, names of earlier versions)."""
+container, Windows)."""
 CLOCK_TOLERANCE_S = 2.0
 """Between the start of a process and the time stamp of the first file it made."""
 

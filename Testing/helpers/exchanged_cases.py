@@ -3,7 +3,6 @@
 import json
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +74,7 @@ def rest_accepted(folder: Path, reviewer: str, verdicts: Mapping[int, Verdict]) 
     given = [VerdictGiven(region.id, verdicts[region.rank], None, 8.0) for region in regions if region not in rest]
     wrong = sum(region.expected_wrong_mm3 for region in rest)
     fact = RestAccepted(tuple(region.id for region in rest), round(wrong, 3))
-    review(folder, reviewer, *given, replace(header_of(folder), format=2), fact)
+    review(folder, reviewer, *given, fact)
     return fact
 
 

@@ -130,9 +130,7 @@ def served(place: Path, **options: Any) -> Iterator[PageServer]:
     """Run a server in this process on a free port; `options` go to `OpenReviews`."""
     routes = Routes(CaseStore(place), OpenReviews(**options), "Proposed")
     said: list[str] = []
-    server = PageServer(
-        ("127.0.0.1", 0), lambda port: gate_for("127.0.0.1", port, False, None), routes, None, said.append
-    )
+    server = PageServer(("127.0.0.1", 0), lambda port: gate_for("127.0.0.1", port, None), routes, said.append)
     thread = threading.Thread(target=server.run)
     thread.start()
     try:

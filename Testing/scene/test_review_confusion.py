@@ -14,7 +14,7 @@ from written_case import NAMES
 from SegWithUCore.regions.region import Competition, Kind
 from SegWithUSlicerLib.review.confusion import relabel, relabellings
 from SegWithUSlicerLib.review.edits import EditWatch, read_labels
-from SegWithUSlicerLib.scene.review_nodes import RegionMask, make_sure_of_original
+from SegWithUSlicerLib.scene.review_nodes import RegionMask
 
 FRONT, BACK = NAMES[1], NAMES[2]
 REGION = replace(
@@ -37,7 +37,6 @@ def _between(case: LoadedCase) -> RegionMask:
     matrix = vtk.vtkMatrix4x4()
     case.volume.GetIJKToRASMatrix(matrix)
     k, j, i = (int(part) for part in low)
-    make_sure_of_original(case.nodes)
     return RegionMask(mask[tuple(slice(a, b) for a, b in zip(low, high, strict=True))], (i, j, k), matrix)
 
 

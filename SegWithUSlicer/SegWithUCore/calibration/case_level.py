@@ -101,7 +101,7 @@ class VolumeInterval:
         return volume, max(0.0, volume - half), volume + half
 
     def to_json(self) -> dict[str, Any]:
-        """For the calibration block of a bundle; what came with 0.5 is left out where it is plain."""
+        """For the calibration block of a bundle; what is plain is left out."""
         plain = {"of": AMBIGUOUS, "least_mm3": 0.0, "compared": {}}
         return {name: value for name, value in asdict(self).items() if name not in plain or value != plain[name]}
 

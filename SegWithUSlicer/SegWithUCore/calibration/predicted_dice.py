@@ -61,7 +61,7 @@ class PredictedDice:
         return float(np.clip(self.intercept + self.slope * confidence, 0, 1))
 
     def to_json(self) -> dict[str, Any]:
-        """For the calibration block of a bundle; what came with 0.5 is left out where it is plain."""
+        """For the calibration block of a bundle; what is plain is left out."""
         plain = {"shrinkage": 1.0, "structures": 1, "fold_cases": 0}
         found = {name: value for name, value in asdict(self).items() if name not in plain or value != plain[name]}
         return {**found, "informative": self.informative}

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputError
+from ..errors import OTHER_VERSION, InputError
 from ..folder_entries import lost_link
 from ..input_files import is_there
 from ..strict_json import read_json
@@ -72,9 +72,9 @@ class Structure:
     Attributes:
         category, type, modifier: codes, each {"scheme", "value", "meaning"}.
         expected_interval_mm3: holds the true volume of nine in ten cases, as measured on `calibration_cases`.
-        dice_cases: so many cases the predicted Dice was fitted on; None in cases before 0.5.
+        dice_cases: so many cases the predicted Dice was fitted on.
         predicted_dice_informative: False if the predicted Dice does not beat a constant; it is left out then.
-        flags, flag_rules: what is said against it in sentences, and by which rule each ("" in early versions).
+        flags, flag_rules: what is said against it in sentences, and by which rule each.
     """
 
     value: int
@@ -138,15 +138,26 @@ def read_case(folder: Path) -> dict[str, Any]:
     """Read a case folder's `case.json` as JSON.
 
     Raises:
-        InputError: it is no case folder, or damaged.
+        InputError: it is no case folder, damaged, or of another format version.
     """
     path = folder / CASE_FILE
     if not is_there(path) and not lost_link(path):
         raise InputError(f"{folder} is no case folder (it has no {CASE_FILE}): give one that segment wrote.")
     case = read_json(path, "segment the case again", MAXIMUM_BYTES)
-    if not isinstance(case, dict) or case.get("format") != CASE_FORMAT:
-        raise InputError(f"{path} is not of a SegWithU case: give a folder that segment wrote.")
-    return case
+    _check_format(case, str(path))
+    return dict(case)
+
+
+def _check_format(raw: Any, origin: str) -> None:
+    if not isinstance(raw, Mapping) or raw.get("format") != CASE_FORMAT:
+        raise InputError(f"{origin} is not of a SegWithU case: give a folder that segment wrote.")
+    version = raw.get("format_version")
+    if version != FORMAT_VERSION:
+        raise InputError(
+            f"{origin} has format version {version}, this SegWithU reads {FORMAT_VERSION}: segment the case again, or "
+            "use the version that wrote it.",
+            OTHER_VERSION,
+        )
 
 
 def read_description(folder: Path) -> CaseDescription:
@@ -167,15 +178,9 @@ def parse_description(raw: Any, origin: str = CASE_FILE, case_folder: Path | Non
         case_folder: if given, maps that have a file there but no entry are found, and maps without a file dropped.
 
     Raises:
-        InputError: another format, a newer version, or a required field that is missing or of the wrong kind.
+        InputError: another format or version, or a required field that is missing or of the wrong kind.
     """
-    if not isinstance(raw, Mapping) or raw.get("format") != CASE_FORMAT:
-        raise InputError(f"{origin} is not a SegWithU case: choose a folder that SegWithU wrote.")
-    version = raw.get("format_version")
-    if version != FORMAT_VERSION:
-        raise InputError(
-            f"{origin} has format version {version}, this SegWithU reads {FORMAT_VERSION}: update the extension."
-        )
+    _check_format(raw, origin)
     try:
         return CaseDescription(
             name=str(raw["name"]),
@@ -196,10 +201,9 @@ def parse_description(raw: Any, origin: str = CASE_FILE, case_folder: Path | Non
 
 def _structure(entry: Mapping[str, Any], flags: list[Any]) -> Structure:
     red, green, blue = (int(part) for part in entry["color"])
-    value = int(entry["value"])
-    own = [flag for flag in flags if _is_about(flag, value, str(entry["name"]))]
+    own = [flag for flag in flags if flag["structure"] == entry["name"]]
     return Structure(
-        value=value,
+        value=int(entry["value"]),
         name=str(entry["name"]),
         color=(red, green, blue),
         category=entry.get("category"),
@@ -216,22 +220,13 @@ def _structure(entry: Mapping[str, Any], flags: list[Any]) -> Structure:
         expected_wrong_mm3=_number(entry, "expected_wrong_mm3"),
         uncertain_share=_number(entry, "uncertain_share"),
         uncertain_mm3=_number(entry, "uncertain_mm3"),
-        flags=tuple(_flag_sentence(flag) for flag in own),
-        flag_rules=tuple(str(flag.get("rule") or "") for flag in own),
+        flags=tuple(str(flag["sentence"]) for flag in own),
+        flag_rules=tuple(str(flag["rule"]) for flag in own),
     )
 
 
 def _interval(value: Any) -> tuple[float, float] | None:
     return (float(value[0]), float(value[1])) if isinstance(value, list) and len(value) == 2 else None
-
-
-def _is_about(flag: Any, value: int, name: str) -> bool:
-    """Check whether a flag is about a structure; cases of earlier versions name it by its label value."""
-    return isinstance(flag, Mapping) and flag.get("structure") in (value, name)
-
-
-def _flag_sentence(flag: Mapping[str, Any]) -> str:
-    return str(flag.get("sentence") or flag.get("reason") or flag.get("kind") or "")
 
 
 def _number(entry: Mapping[str, Any], key: str) -> float | None:

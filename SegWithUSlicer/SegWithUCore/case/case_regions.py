@@ -119,7 +119,7 @@ def _made_again(folder: Path, case: dict[str, Any], settings: "RegionSettings", 
 
 
 def assessed_part(case: Mapping[str, Any], grid: sitk.Image | VoxelGrid) -> VoxelBox:
-    """Return the part of a case that was segmented; for cases of earlier versions, which do not say, all or the region.
+    """Return the part of a case that was segmented.
 
     Args:
         case: the content of its `case.json`.
@@ -128,9 +128,7 @@ def assessed_part(case: Mapping[str, Any], grid: sitk.Image | VoxelGrid) -> Voxe
     Raises:
         InputError: it is no box.
     """
-    entry = case.get("assessed") or case.get("region_of_interest")
-    if entry is None or "index_ijk" not in entry:
-        return whole_grid(grid)
+    entry = case["assessed"]
     index, size = ([int(n) for n in entry[key]] for key in ("index_ijk", "size_ijk"))
     if not len(index) == len(size) == 3:
         raise InputError(f"The assessed part is no box: {entry!r:.100}.")

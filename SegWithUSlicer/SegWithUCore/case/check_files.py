@@ -211,7 +211,7 @@ def _weight(problem: SegWithUError | None) -> int:
 
 def _image_paths(folder: Path, case: Mapping[str, Any], channel: int, images: Sequence[Path]) -> Iterator[Path]:
     """Where the image of a channel may lie: where this user had it, or under its name in the folders given."""
-    with contextlib.suppress(OutsideError):  # another user wrote where, or an earlier version
+    with contextlib.suppress(OutsideError):  # another user wrote where
         path = trusted_path(folder, case, channel)
         if is_there(path):
             yield path

@@ -114,8 +114,6 @@ def region_file_hashes(case_folder: Path) -> dict[str, str]:
 def check_region_files(case_folder: Path, case: Mapping[str, Any], labels: bool = True) -> None:
     """Refuse `regions.csv` and `regions.nii.gz` that do not belong together, as a killed `segwithu regions` leaves.
 
-    Cases of earlier versions, which tell no hashes, pass.
-
     Args:
         case: the content of `case.json`.
         labels: check `regions.nii.gz` too, which costs the reading of it.
@@ -123,9 +121,9 @@ def check_region_files(case_folder: Path, case: Mapping[str, Any], labels: bool 
     Raises:
         InputError: one of them is not the one that `case.json` speaks of.
     """
-    stored = (case.get("regions") or {}).get(HASHES)
-    if stored is None:
+    if case.get("regions") is None:
         return
+    stored = case["regions"].get(HASHES)
     found = region_file_hashes(case_folder) if labels else {REGIONS_FILE: regions_hash(regions_text(case_folder))}
     for name, sha256 in found.items():
         if not isinstance(stored, Mapping) or stored.get(name) != sha256:

@@ -93,7 +93,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
             found = run_stages(job.work, adoption_stages(job, first), progress, options.redo)["model"]
     if found["graphs"]:
         console.note(f"No graphs for the engine openvino: {found['graphs']}. The model is whole, and runs on torch.")
-    page, warnings = options.output / PAGE, found.get("warnings") or []  # adoptions from before 0.5 have none
+    page, warnings = options.output / PAGE, found["warnings"]
     lines = [
         *(f"Warning: {warning}" for warning in warnings),
         found["headline"],

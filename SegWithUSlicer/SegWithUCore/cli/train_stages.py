@@ -14,7 +14,6 @@ from SegWithULab.evaluation.report import PAGE_FILE, write_report
 from SegWithULab.evaluation.summary import model_curves, recorded, summary
 from SegWithULab.training.backbone import BackboneTrainer
 from SegWithULab.training.calibrate import training_fingerprint
-from SegWithULab.training.case_reading import BY_PLACE
 from SegWithULab.training.case_roles import check_unseen, hashes_of
 from SegWithULab.training.dataset import Case, PreparedCase, check_channels, find_cases, prepare, roles_of
 from SegWithULab.training.fold_predictions import fit_on_folds
@@ -87,7 +86,7 @@ class Training:
                   kept=lambda: _epochs(run, "head")),
             Stage("calibrate", "calibrating", self._calibrate,
                   lambda: {"backbone": weights, "head": head, "cases": self._seen(*NEEDED),
-                           "about": self.recipe().about, "references": BY_PLACE},
+                           "about": self.recipe().about},
                   [self.calibrated], seconds=60),
             Stage("evaluate", "evaluating", self._evaluate,
                   lambda: {"model": self.calibrated, "cases": self._seen("test")}, [self.evaluation], seconds=60),

@@ -36,10 +36,8 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
     command.add_argument("--reviewer", default="", metavar="NAME", help="whom the page proposes as reviewer")
     command.add_argument("--images", type=Path, nargs="+", default=[], metavar="FOLDER", help="folders that hold "
                          "images which are neither in their case folders nor where you segmented them")  # fmt: skip
-    command.add_argument("--host", default="127.0.0.1", help="address to listen at, for other computers; with "
-                         "--tls-cert or --behind-proxy")  # fmt: skip
-    command.add_argument("--tls-cert", type=Path, metavar="FILE", help="certificate (PEM), for encrypted connections")
-    command.add_argument("--tls-key", type=Path, metavar="FILE", help="its key (PEM)")
+    command.add_argument("--host", default="127.0.0.1", help="address to listen at, for a proxy on another "
+                         "computer; with --behind-proxy")  # fmt: skip
     command.add_argument("--behind-proxy", metavar="ADDRESS", help="where a proxy of yours shows the page, such as "
                          "https://review.example.org/; the proxy encrypts")  # fmt: skip
     command.add_argument("--title", help=argparse.SUPPRESS)
@@ -56,7 +54,7 @@ def run_web(options: argparse.Namespace, console: Console) -> int:
     from ..web.routes import Routes
     from ..web.server import PageServer
 
-    certificate = _certificate(options)
+    _check_address(options)
     for folder in options.images:
         if not folder.is_dir():
             raise UsageError(f"--images {folder} is no folder: give one that holds images of cases.")
@@ -69,9 +67,9 @@ def run_web(options: argparse.Namespace, console: Console) -> int:
     routes = Routes(store, OpenReviews(), options.reviewer)
 
     def make_gate(port: int) -> "Gate":
-        return gate_for(options.host, port, certificate is not None, options.behind_proxy)
+        return gate_for(options.host, port, options.behind_proxy)
 
-    server = PageServer((options.host, options.port), make_gate, routes, certificate, console.error)
+    server = PageServer((options.host, options.port), make_gate, routes, console.error)
     _say_where(server, options, console)
     if options.end_with_input:
         threading.Thread(target=_end_with_input, args=(server, console), daemon=True).start()
@@ -90,25 +88,21 @@ def _place(place: Path) -> Path:
     return place
 
 
-def _certificate(options: argparse.Namespace) -> tuple[Path, Path] | None:
-    """Return certificate and key, or refuse a server that others could reach unencrypted.
+def _check_address(options: argparse.Namespace) -> None:
+    """Refuse a server that others could reach unencrypted.
 
     Raises:
-        UsageError: options that contradict or lack.
+        UsageError: an option is missing, or is no address.
     """
     from ..web.gate import is_local, public_address
 
-    if bool(options.tls_cert) != bool(options.tls_key):
-        raise UsageError("--tls-cert and --tls-key go together.")
     if options.behind_proxy:
         public_address(options.behind_proxy)
-    if not is_local(options.host) and not options.tls_cert and not options.behind_proxy:
+    if not is_local(options.host) and not options.behind_proxy:
         raise UsageError(
             f"--host {options.host} lets other computers in, and what they see would cross the network readable by "
-            "all: give --tls-cert and --tls-key, or --behind-proxy with the address of your proxy that encrypts; for "
-            "one colleague ssh -L needs neither."
+            "all: give --behind-proxy with the address of your proxy that encrypts; for one colleague use ssh -L."
         )
-    return (options.tls_cert, options.tls_key) if options.tls_cert else None
 
 
 def _say_where(server: "PageServer", options: argparse.Namespace, console: Console) -> None:

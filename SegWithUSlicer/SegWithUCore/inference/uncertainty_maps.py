@@ -85,7 +85,7 @@ class FittedCalibration:
 
     @classmethod
     def from_json(cls, calibration: Mapping[str, Any] | None, stage_two: StageTwo | None = None) -> "FittedCalibration":
-        """From the calibration block of a bundle; bundles from before `sources` have none."""
+        """From the calibration block of a bundle."""
         if calibration is None:
             return cls()
         sources = calibration.get("sources") or {}

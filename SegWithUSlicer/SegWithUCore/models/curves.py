@@ -1,7 +1,7 @@
 """`curves.json` of a model bundle: reliability and risk-coverage of its error probability on the test cases.
 
 The file names the weights and the calibration that were measured, so curves of another calibration are never shown.
-Bundles without it, as all were before 0.4, work as before. Read in Slicer's window: neither torch nor jsonschema.
+Bundles without it work, too. Read in Slicer's window: neither torch nor jsonschema.
 """
 
 from collections.abc import Iterable, Mapping
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..atomic_files import atomic_file
-from ..errors import InputError
+from ..errors import OTHER_VERSION, InputError
 from ..input_files import is_there
 from ..metrics.calibration import ReliabilityBin
 from ..metrics.curves import ErrorCurves
@@ -63,7 +63,7 @@ def read_curves(folder: Path) -> list[ModelCurves]:
     content = read_json_object(path, REMEDY, MAXIMUM_BYTES)
     if content.get("format") != FORMAT or content.get("format_version") != VERSION:
         found = f"{content.get('format')} {content.get('format_version')}"
-        raise InputError(f"{path} has the format {found:.60} instead of {FORMAT} {VERSION}: {REMEDY}.")
+        raise InputError(f"{path} has the format {found:.60} instead of {FORMAT} {VERSION}: {REMEDY}.", OTHER_VERSION)
     try:
         return [_entry(entry) for entry in content["curves"]]
     except (LookupError, TypeError, ValueError, AttributeError) as error:

@@ -70,7 +70,7 @@ class Emptiness:
 
 
 def qualities(calibration: Mapping[str, Any] | None) -> dict[int, StructureQuality]:
-    """Return what a calibration block says of each structure; empty for those from before 0.5."""
+    """Return what a calibration block says of each structure; that of the shipped model says nothing."""
     return {int(value): StructureQuality(**entry) for value, entry in ((calibration or {}).get(QUALITY) or {}).items()}
 
 
@@ -142,7 +142,7 @@ def _lowest_dice(
     line = ((calibration or {}).get("predicted_dice") or {}).get(str(label.value))
     if found is not None and found.dice is not None:
         means.append((found.dice, found.cases))
-    elif found is None and line is not None:  # of models from before 0.5
+    elif found is None and line is not None:  # as of the shipped model
         means.append((float(line["mean"]), int(line["cases"])))
     for row in (figures or {}).get("table") or ():
         if row.get("title") == f"dice {label.name}" and row.get("cases"):

@@ -113,12 +113,11 @@ def case_facts(case: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _calibration(model: Mapping[str, Any]) -> str:
-    """Say on how many cases, and whether the error probability sees the image; older cases do not know that."""
+    """Say on how many cases, and whether the error probability sees the image."""
     if not model.get("calibrated"):
         return "none"
-    sees = model.get("calibrated_with_image")
-    words = "" if sees is None else f", {'with' if sees else 'without'} the image"
-    return f"on {model['calibration_cases']} cases{words}"
+    sees = "with" if model["calibrated_with_image"] else "without"
+    return f"on {model['calibration_cases']} cases, {sees} the image"
 
 
 def _cases_behind(case: Mapping[str, Any], key: str) -> str:
@@ -127,7 +126,7 @@ def _cases_behind(case: Mapping[str, Any], key: str) -> str:
 
 
 def _limit_words(flags: Mapping[str, Any] | None) -> str:
-    """Say what the fitted limit does; nothing for models of before 0.5, which have several."""
+    """Say what the fitted limit does; nothing for those with several, as the shipped head 'paper'."""
     rule = ((flags or {}).get("rules") or {}).get("soft_dice") or {}
     return str(rule.get("sentence") or "")
 

@@ -67,9 +67,6 @@ def flags_of_warnings(case: Mapping[str, Any], fingerprint: bool) -> list[Flag]:
             name = None if structure is None else names.get(int(structure))
             rule = _OF_KIND.get(str(warning.get("kind")), Rule.FINGERPRINT)
             found[rule].append(Flag(rule, name, None, None, str(warning["sentence"])))
-    volumes = [float(entry["volume_mm3"]) for entry in case["structures"] if int(entry["value"])]
-    if not any(volumes) and all(warning.get("kind") != EMPTY_KIND for warning in warnings):  # made before 0.5
-        found[Rule.EMPTY].append(Flag(Rule.EMPTY, None, None, None, "Nothing was segmented: every structure is empty."))
     return [*found[Rule.MODEL], *found[Rule.EMPTY], *(found[Rule.FINGERPRINT] if fingerprint else [])]
 
 

@@ -258,8 +258,8 @@ def check_limits(cases: Sequence[Mapping[str, Any]], rules: FlagRules) -> list[s
         lacking = sum(all(figure(entry) is None for entry in structures_of(case)) for case in cases)
         if lacking == len(cases):
             raise UsageError(
-                f"{option} {getattr(rules, limit):g} cannot act, since none of the cases has {what} (their model gives "
-                "none, or an earlier version made them): leave it out, or segment them again."
+                f"{option} {getattr(rules, limit):g} cannot act, since none of the cases has {what}: their model gives "
+                "none, so leave it out."
             )
         if lacking:
             notes.append(f"{option} does not act on {lacking} of {len(cases)} cases, which lack {what}.")

@@ -2,20 +2,18 @@
 
 import json
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputError
+from ..errors import OTHER_VERSION, InputError
 from ..input_files import read_bounded
 from ..strict_json import parse_json
 
 FORMAT = 2
-"""Of the lines; a log of a later format is not gone on with."""
-FIRST_FORMAT = 1
-"""In which a log begins, and stays until a line needs more (`announced`): so older programs go on reading it."""
+"""Of the lines; a log of another format is not gone on with."""
 WANTED = "rename the file to begin a new review"
 MAXIMUM_BYTES = 16 << 20
 """Of a log: about 100 000 lines, one every second for more than a day and a night."""
@@ -61,7 +59,7 @@ class Opened:
     calibration_sha256: str
     regions_sha256: str
     settings: dict[str, Any] = field(default_factory=dict)
-    format: int = FIRST_FORMAT
+    format: int = FORMAT
 
 
 @dataclass(frozen=True)
@@ -189,8 +187,6 @@ ACTIONS: dict[str, type[Action]] = {
 }
 """Event name in the log to the action."""
 NAMES = {kind: name for name, kind in ACTIONS.items()}
-_SINCE: dict[type[Action], int] = {RestAccepted: 2}
-"""Format in which an action came, where that is not the first."""
 
 
 @dataclass(frozen=True)
@@ -245,22 +241,6 @@ class Merge:
     other_lines: ParsedLog | None = None
 
 
-def announced(actions: Sequence[Action], action: Action) -> Opened | None:
-    """Return the header to log before an action that came with a later format; None if nothing is to be said.
-
-    A program that does not know the event takes it for what a crash left of a last line, and cuts it off. A header of
-    the later format makes it ask for a newer version instead, and leave the log as it is.
-
-    Args:
-        actions: of the log so far, oldest first.
-    """
-    wanted = _SINCE.get(type(action), FIRST_FORMAT)
-    headers = [earlier for earlier in actions if isinstance(earlier, Opened)]
-    if not headers or max(header.format for header in headers) >= wanted:
-        return None
-    return replace(headers[-1], format=wanted)
-
-
 def to_line(event: Event) -> bytes:
     """One JSON object with an end of line, UTF-8; a comment beyond `MAXIMUM_COMMENT` is cut and says so."""
     content = {
@@ -287,7 +267,7 @@ def read_lines(content: bytes, source: str) -> ParsedLog:
         source: name for messages.
 
     Raises:
-        InputError: a line in the middle is damaged, or the log is of a later format or too large.
+        InputError: a line in the middle is damaged, or the log is of another format or too large.
     """
     if len(content) > MAXIMUM_BYTES:
         raise InputError(f"{source} has {len(content)} bytes, more than the {MAXIMUM_BYTES} of a review: {WANTED}.")
@@ -298,8 +278,9 @@ def read_lines(content: bytes, source: str) -> ParsedLog:
     for number, part in enumerate(parts, 1):
         try:
             events.append(_event(part))
-        except _NewerFormatError as error:
-            raise InputError(f"{source}: {error}: review it with a newer version of this extension.") from error
+        except _OtherFormatError as error:
+            words = f"{source}: {error}: review it with the version of this extension that wrote it, or {WANTED}."
+            raise InputError(words, OTHER_VERSION) from error
         except ValueError as error:
             if number == len(parts) and not isinstance(error, _TooLongError):
                 break
@@ -333,7 +314,7 @@ def merged(first: ParsedLog, second: bytes) -> Merge:
     return Merge(copy if len(copy.whole) > shared else first)
 
 
-class _NewerFormatError(ValueError):
+class _OtherFormatError(ValueError):
     pass
 
 
@@ -368,8 +349,8 @@ def read_action(content: Mapping[str, Any]) -> Action:
         ValueError: it is no action, said in a few words.
     """
     name = content.get("event")
-    if name == "opened" and isinstance(content.get("format"), int) and content["format"] > FORMAT:
-        raise _NewerFormatError(f"its lines have format {content['format']}, this version knows {FORMAT}")
+    if name == "opened" and isinstance(content.get("format"), int) and content["format"] != FORMAT:
+        raise _OtherFormatError(f"its lines have format {content['format']}, this version knows {FORMAT}")
     if not isinstance(name, str) or name not in ACTIONS:
         raise ValueError(f"unknown event {name!r:.40}")
     kind = ACTIONS[name]

@@ -6,7 +6,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputError
+from ..errors import OTHER_VERSION, InputError
 from ..strict_json import read_json_object
 from .log_format import MAXIMUM_BYTES, Event, Opened, ParsedLog, read_action, read_lines, to_line
 from .reviewer import clean_reviewer_name
@@ -45,7 +45,8 @@ def read_page_review(path: Path) -> PageReview:
         raise InputError(f"{path} is no review that a page saved: {_WANTED}.")
     if content.get("format_version") != FORMAT_VERSION:
         version = content.get("format_version")
-        raise InputError(f"{path} has format version {version!r:.20}, this version reads {FORMAT_VERSION}: update.")
+        words = f"{path} has format version {version!r:.20}, this version reads {FORMAT_VERSION}: {_WANTED}."
+        raise InputError(words, OTHER_VERSION)
     try:
         identity = _identity(content["identity"])
         reviewer, lines = content["reviewer"], content["lines"]

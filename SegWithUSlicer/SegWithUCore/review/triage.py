@@ -111,9 +111,8 @@ def figures_of_case(case: Mapping[str, Any]) -> dict[str, float | None]:
 
 
 def dice_estimate(entry: Mapping[str, Any]) -> float | None:
-    """Predicted Dice of a structure, informative or not; None if there is none, as in cases before 0.5."""
-    value = entry.get("predicted_dice")
-    value = entry.get("dice_estimate") if value is None else value
+    """Predicted Dice of a structure, informative or not; None if there is none."""
+    value = entry.get("dice_estimate")
     return None if value is None else float(value)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..case.case_file import DAMAGED, CaseDescription, MapInfo, Structure, naming_case
+from ..case.case_file import CaseDescription, MapInfo, Structure, naming_case
 from ..case.region_files import parse_regions, regions_hash, regions_text
 from ..imaging.roi import VoxelBox
 from ..regions.region import Region, why
@@ -112,7 +112,7 @@ class PageCase:
             "structures": [_structure(structure) for structure in case.structures],
             "flags": [flag_json(flag) for flag in flags],
             "warnings": first_lines(flags),
-            "facts": _facts(self.raw),
+            "facts": [list(fact) for fact in case_facts(self.raw)],
             "total_expected_wrong_mm3": self.total_mm3 if self.regions else None,
             "regions_trouble": self.regions_trouble,
             "regions": self.regions_json(self.regions, self.masks),
@@ -156,14 +156,6 @@ class PageCase:
             "box": box_json(masks.boxes[region.id]),
             "mask_start": masks.starts[region.id],
         }
-
-
-def _facts(raw: Mapping[str, Any]) -> list[list[str]]:
-    """List where the segmentation comes from; nothing for cases of earlier versions that do not say all of it."""
-    try:
-        return [list(fact) for fact in case_facts(raw)]
-    except DAMAGED:
-        return []
 
 
 def flag_json(flag: Flag) -> dict[str, Any]:

@@ -134,18 +134,16 @@ def is_local(host: str) -> bool:
         return host.lower() == "localhost"
 
 
-def gate_for(host: str, port: int, encrypted: bool, public: str | None) -> Gate:
+def gate_for(host: str, port: int, public: str | None) -> Gate:
     """Make the gate of a server.
 
     Args:
         host, port: where it listens.
-        encrypted: with a certificate of its own.
         public: the address at which a proxy shows it.
     """
-    scheme = "https" if encrypted else "http"
     everywhere = host in EVERYWHERE
     shown = socket.gethostname() if everywhere else f"[{host}]" if ":" in host else host
     names = {shown.lower(), *(LOCAL_NAMES if is_local(host) or everywhere else ())}
-    address = public_address(public) if public else f"{scheme}://{shown}:{port}/"
+    address = public_address(public) if public else f"http://{shown}:{port}/"
     hosts = {f"{name}:{port}" for name in names} | {urlsplit(address).netloc.lower()}
     return Gate(address, frozenset(hosts), port)

@@ -32,7 +32,6 @@ from ..review.log_format import (
     StructureJudged,
     Undone,
     VerdictGiven,
-    announced,
     read_action,
     read_log,
 )
@@ -346,8 +345,7 @@ class OpenReview:
             rest = state.rest()
             if not rest.regions:
                 raise UsageError("Every region has a verdict already.")
-            header = announced(said, rest)
-            return [rest] if header is None else [header, rest]
+            return [rest]
         try:
             action = read_action(event)
         except ValueError as error:

@@ -5,13 +5,11 @@ import http
 import json
 import socket
 import socketserver
-import ssl
 import sys
 import threading
 import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -35,7 +33,7 @@ MOST_CONNECTIONS = 64
 SWEEP_S = 1.0
 MOST_FIELDS = 10
 JSON_TYPE, VOXEL_TYPE = "application/json; charset=utf-8", "application/octet-stream"
-_GONE = (ConnectionError, TimeoutError, ssl.SSLError)
+_GONE = (ConnectionError, TimeoutError)
 
 
 class PageServer(ThreadingHTTPServer):
@@ -45,11 +43,10 @@ class PageServer(ThreadingHTTPServer):
         address: host and port; port 0 takes a free one.
         make_gate: makes the gate, once the port is known.
         routes: answers what the page asks.
-        certificate: files of a certificate and its key, for encrypted connections; None for plain ones.
         say: called with one sentence about what went wrong without an asking page's fault.
 
     Raises:
-        UsageError: the address cannot be taken, or the certificate cannot be read.
+        UsageError: the address cannot be taken.
     """
 
     daemon_threads = True
@@ -62,12 +59,10 @@ class PageServer(ThreadingHTTPServer):
         address: tuple[str, int],
         make_gate: Callable[[int], Gate],
         routes: Routes,
-        certificate: tuple[Path, Path] | None = None,
-        say: Callable[[str], None] = lambda sentence: None,
+        say: Callable[[str], None],
     ) -> None:
         self.routes, self.say = routes, say
         self.files = static_files()
-        self._tls = None if certificate is None else _tls(*certificate)
         self._asking: dict[socket.socket, float] = {}
         self._shown: dict[socket.socket, bool] = {}
         self._counting = threading.Lock()
@@ -100,13 +95,6 @@ class PageServer(ThreadingHTTPServer):
         """Take the address; the base class would ask a name server for the computer's name."""
         socketserver.TCPServer.server_bind(self)
         self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
-
-    def get_request(self) -> tuple[socket.socket, Any]:
-        """Take a connection; encryption begins in its own thread, so that a silent client holds up nobody."""
-        connection, address = super().get_request()
-        if self._tls is not None:
-            connection = self._tls.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
-        return connection, address
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Answer a connection in a thread of its own.
@@ -173,12 +161,6 @@ class PageHandler(BaseHTTPRequestHandler):
     timeout = SILENT_S
     wbufsize = -1  # head and content of an answer leave together, without which a verdict takes 40 ms longer
     disable_nagle_algorithm = True
-
-    def setup(self) -> None:
-        """Begin, with the encryption where there is one."""
-        super().setup()
-        if isinstance(self.connection, ssl.SSLSocket):
-            self.connection.do_handshake()
 
     def handle_one_request(self) -> None:
         """Take a request and answer it."""
@@ -328,18 +310,3 @@ def _hang_up(connection: socket.socket) -> None:
     """Close a connection from another thread than the one that answers it, which thus ends."""
     with contextlib.suppress(OSError):
         connection.shutdown(socket.SHUT_RDWR)
-
-
-def _tls(certificate: Path, key: Path) -> ssl.SSLContext:
-    """Prepare encrypted connections.
-
-    Raises:
-        UsageError: certificate or key cannot be read, or do not belong together.
-    """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    try:
-        context.load_cert_chain(certificate, key)
-    except (OSError, ssl.SSLError) as error:
-        raise UsageError(f"--tls-cert {certificate} and --tls-key {key} cannot be used: {error}.") from error
-    return context

@@ -18,7 +18,6 @@ from SegWithUCore.models.training_record import TrainingRecord, write_record
 from SegWithUCore.models.weights_file import weights_path
 
 from ..training.calibrate import display_windows, training_fingerprint
-from ..training.case_reading import BY_PLACE
 from ..training.case_roles import hashes_of
 from ..training.dataset import Case
 from ..training.fold_networks import (
@@ -247,7 +246,7 @@ def _model_stage(job: Adoption, recipe: Recipe) -> Stage:
         "calibration",
         "calibrating" if groups else "writing the model",
         work,
-        {"head": run.path / HEAD, **places, "about": dict(recipe.about), "hashes": job.hashes, "references": BY_PLACE},
+        {"head": run.path / HEAD, **places, "about": dict(recipe.about), "hashes": job.hashes},
         [target],
         seconds=_SECONDS["fit"] * (5 + len(groups)),
     )

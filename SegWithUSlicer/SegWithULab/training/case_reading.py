@@ -25,9 +25,6 @@ from SegWithUCore.models.bundle import Bundle
 SEGMENTATION_SUFFIX = ".seg.nrrd"
 """Of a segmentation that Slicer saved; it may cover a part of the image's grid."""
 
-BY_PLACE = "by place"
-"""How references are taken, among what kept calibrations follow from: version 0.4.0 and before took them by voxel."""
-
 
 @dataclass(frozen=True)
 class Case:

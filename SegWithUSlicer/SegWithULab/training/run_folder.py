@@ -66,10 +66,7 @@ class RunFolder:
         facts, log = self.facts(), self.path / f"{part}_log.csv"
         epochs = len(read_csv(log)) - 1 if log.is_file() else 0
         planned = getattr(self.recipe(), f"{part}_training").epochs
-        if epochs not in (
-            planned,
-            facts.get(f"{part}_finished"),
-        ):  # runs of before 0.5 do not say when patience was out
+        if epochs not in (planned, facts.get(f"{part}_finished")):
             raise InputError(
                 f"The {part} in {self.path} is not finished, {epochs} of {planned} epochs are there: go on with "
                 f"`segwithu train-{part} --run {self.path} --resume`."

@@ -120,7 +120,7 @@ class Trainer(ABC):
             module.load_state_dict(state[name])
         self.optimiser.load_state_dict(state["optimiser"])
         self.rows, self.best, self.next_epoch = state["rows"], state["best"], state["next_epoch"]
-        self.best_epoch = state.get("best_epoch", -1)
+        self.best_epoch = state["best_epoch"]
         self.scheduler = self._scheduler()
         return True
 
@@ -191,7 +191,7 @@ class Trainer(ABC):
         )
 
     def _scheduler(self) -> LambdaLR:
-        """Make a scheduler for the next epoch. It has no state but the step, so every older run folder resumes."""
+        """Make a scheduler for the next epoch. It has no state but the step."""
         for group in self.optimiser.param_groups:
             group["initial_lr"] = self._common.learning_rate
         steps = self._common.epochs * self.steps_an_epoch

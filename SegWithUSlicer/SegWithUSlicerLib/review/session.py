@@ -20,7 +20,6 @@ from SegWithUCore.review.log_format import (
     Undone,
     Verdict,
     VerdictGiven,
-    announced,
 )
 from SegWithUCore.review.opening import SHORTEST_LOOK_S, ReviewOptions
 from SegWithUCore.review.rescoring import Rescore
@@ -195,9 +194,6 @@ class ReviewSession:
         if not fact.regions:
             return None
         self.check_for_edits()
-        header = announced(self._trail.events, fact)
-        if header is not None:
-            self._trail.append(header)
         self._trail.append(fact)
         self._judge_structures_of(fact)
         self._edits.save()

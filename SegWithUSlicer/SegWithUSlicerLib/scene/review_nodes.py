@@ -20,7 +20,6 @@ from SegWithUCore.regions.region import Region
 from ..i18n import _
 from .case_images import Box, Volume, array_of, image_from, labelled_box, shifted, union
 from .case_nodes import REGIONS_ATTRIBUTE, CaseNodes, hidden_node
-from .segmentation import was_touched
 
 _OFFSET_ATTRIBUTE = "SegWithU.RegionsOffset"
 _REMEMBERED = 8
@@ -249,16 +248,6 @@ def keep_original(nodes: CaseNodes) -> None:
         _prepare_display(node)
         nodes.set_original(node)
     node.SetAndObserveTransformNodeID(source.GetTransformNodeID())
-
-
-def make_sure_of_original(nodes: CaseNodes) -> bool:
-    """Make the copy where it is missing (a scene of an earlier version, a deleted node); False if it is too late.
-
-    It is too late once the segmentation was edited or judged.
-    """
-    if nodes.original is None and nodes.segmentation is not None and not was_touched(nodes.segmentation):
-        keep_original(nodes)
-    return nodes.original is not None
 
 
 def restore_original(nodes: CaseNodes) -> bool:

@@ -11,7 +11,6 @@ from SegWithUCore.report.tables import case_facts
     ("model", "words"),
     [
         ({"calibrated": False}, "none"),
-        ({"calibrated": True, "calibration_cases": 27}, "on 27 cases"),
         ({"calibrated": True, "calibration_cases": 27, "calibrated_with_image": True}, "on 27 cases, with the image"),
         ({"calibrated": True, "calibration_cases": 9, "calibrated_with_image": False}, "on 9 cases, without the image"),
     ],

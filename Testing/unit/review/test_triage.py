@@ -69,14 +69,6 @@ def test_a_tie_with_all_calibration_cases_is_not_the_worst_of_them() -> None:
     assert triage_of(constant, rules_active=True).ranks["predicted_dice"].text == "0 of 16"
 
 
-def test_an_empty_segmentation_of_an_older_version_is_flagged() -> None:
-    empty = case()
-    empty["structures"][1]["volume_mm3"] = 0.0
-    (flag,) = case_flags(empty, FlagRules())
-    assert flag.rule is Rule.EMPTY
-    assert case_flags(case(), FlagRules()) == []
-
-
 def test_empty_structures_and_poor_models_are_flagged_whatever_is_switched_off() -> None:
     warnings = [
         {"severity": "note", "sentence": "may lack", "kind": EMPTY_KIND, "structure": 1},

@@ -37,7 +37,7 @@ def headers(**values: str) -> "Message[str, str]":
     ],
 )
 def test_a_page_at_this_computer_is_known_by_its_names(host, own, status):
-    gate = gate_for("127.0.0.1", 8091, False, None)
+    gate = gate_for("127.0.0.1", 8091, None)
     refusal = gate.refusal(headers(Host=host) if host else headers(), own, True)
     assert (refusal and refusal[0]) == status
 
@@ -53,7 +53,7 @@ def test_a_page_at_this_computer_is_known_by_its_names(host, own, status):
     ],
 )
 def test_behind_a_proxy_the_page_is_known_by_the_proxys_name(public, host, origin, status):
-    gate = gate_for("127.0.0.1", 8091, False, public)
+    gate = gate_for("127.0.0.1", 8091, public)
     assert gate.link.startswith(public.rstrip("/") + "/#")
     refusal = gate.refusal(headers(Host=host, Origin=origin), "127.0.0.1", True)
     assert (refusal and refusal[0]) == status
@@ -61,26 +61,26 @@ def test_behind_a_proxy_the_page_is_known_by_the_proxys_name(public, host, origi
 
 def test_a_server_for_all_is_known_by_its_number_and_its_own_name(monkeypatch):
     monkeypatch.setattr("socket.gethostname", lambda: "station7")
-    gate = gate_for("0.0.0.0", 8091, True, None)
-    assert gate.address == "https://station7:8091/"
+    gate = gate_for("0.0.0.0", 8091, None)
+    assert gate.address == "http://station7:8091/"
     for host in ("10.1.2.3:8091", "station7:8091"):
-        known = headers(Host=host, Origin=f"https://{host}")
+        known = headers(Host=host, Origin=f"http://{host}")
         assert gate.refusal(known, "10.1.2.3", True) is None
-    assert gate_for("0.0.0.0", 443, True, None).refusal(headers(Host="10.1.2.3"), "10.1.2.3", True) is None
+    assert gate_for("0.0.0.0", 80, None).refusal(headers(Host="10.1.2.3"), "10.1.2.3", True) is None
     for host in ("10.9.9.9:8091", "10.1.2.3:8092", "10.1.2.3", "10.1.2.3:8091@evil.example"):
         assert gate.refusal(headers(Host=host), "10.1.2.3", True) is not None
     assert gate.refusal(headers(Host="evil.example:8091"), "10.1.2.3", True) is not None
 
 
 def test_the_page_may_be_linked_to_but_its_data_is_for_itself_alone():
-    gate = gate_for("127.0.0.1", 8091, False, None)
+    gate = gate_for("127.0.0.1", 8091, None)
     linked = headers(Host="localhost:8091", Sec_Fetch_Site="cross-site")
     assert gate.refusal(linked, "127.0.0.1", False) is None
     assert gate.refusal(linked, "127.0.0.1", True) is not None
 
 
 def test_tokens_are_long_and_never_the_same():
-    gates = [gate_for("127.0.0.1", 8091, False, None) for _ in range(50)]
+    gates = [gate_for("127.0.0.1", 8091, None) for _ in range(50)]
     assert len({gate.token for gate in gates}) == 50
     assert min(len(gate.token) for gate in gates) >= 32
     (one, two), key = gates[:2], gates[0].link_for_once().rpartition("=")[2]

@@ -2,7 +2,7 @@
 //
 // An act is drawn at once and counts as stored when the source has answered. Without an answer it is kept and sent again.
 
-import { linesOf } from "./log_lines.js";
+import { lineOf } from "./log_lines.js";
 import { inOrder, nextUndecided, reviewState, structureVerdict } from "./review_state.js";
 import { reviewFileText } from "./source_file.js";
 
@@ -398,7 +398,7 @@ export class Review {
         }
         const lines = [...this.lines];
         for (const event of this.pending.flatMap(({ events }) => events).filter(({ event }) => event !== "reveal")) {
-            lines.push(...linesOf(event, lines, this.reviewer, this.description.regions));
+            lines.push(lineOf(event, this.reviewer, this.description.regions));
         }
         this.unsentFile = reviewFileText(this.description.identity, this.reviewer, lines);
         this.message = "Your last verdicts were not stored: save them as a file and give it to segwithu merge-reviews.";

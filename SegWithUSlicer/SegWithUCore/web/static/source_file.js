@@ -1,6 +1,6 @@
 // One case and its review inside the page itself: nothing is fetched, verdicts leave it as a file.
 
-import { linesOf, stampedLine } from "./log_lines.js";
+import { lineOf, stampedLine } from "./log_lines.js";
 import { ServerError } from "./source_server.js";
 
 const DATA_ID = "segwithu-data";
@@ -103,7 +103,7 @@ export class FileSource {
             this.lines_.push(this.header());
         }
         for (const event of events) {
-            this.lines_.push(...linesOf(event, this.lines_, this.reviewer, this.content.case.regions));
+            this.lines_.push(lineOf(event, this.reviewer, this.content.case.regions));
         }
         this.unsaved = true;
         this.isKept = this.remember();
