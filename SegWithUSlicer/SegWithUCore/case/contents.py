@@ -24,7 +24,7 @@ MODEL_FILES = (
 """What `segment` and `regions` write."""
 REVIEW_PATTERNS = ("review.*.jsonl", "segmentation_reviewed*.seg.nrrd")
 """What reviewers add."""
-MADE_ANEW = ("report.html", "regions", "*.lock", f"{TEMPORARY_PREFIX}*")
+MADE_ANEW = ("report.html", "*.lock", f"{TEMPORARY_PREFIX}*")
 """What belongs to where it lies and can be made again."""
 
 

@@ -12,7 +12,7 @@ from ..case.case_file import read_case
 from ..case.case_folders import case_folders, deeper_cases
 from ..errors import InputError, UsageError
 from ..input_files import path_problem
-from ..review.flags import FlagRules, check_limits, read_rules, with_changes
+from ..review.flags import FlagRules, check_limits, read_rules
 from .console import Console
 
 WRITTEN = ("output", "run_folder")
@@ -101,26 +101,17 @@ def add_flag_options(command: argparse.ArgumentParser) -> None:
     """Add a file of rules and an option a rule."""
     group = command.add_argument_group("flags", "a case is flagged beyond these limits (default: those of its model)")
     group.add_argument("--rules", type=Path, help='JSON file of limits, such as {"wrong_share": 0.2, "dice": 0.8}')
-    group.add_argument("--flag-wrong-mm3", type=finite_number, help="expected wrong volume of a structure above, mm3")
     group.add_argument(
         "--flag-wrong-share",
         type=finite_number,
-        help="the same as a share of its volume, or that of the whole case, missed tissue included, as a share of the "
-        "segmented volume; such as 0.2",
-    )
-    group.add_argument(
-        "--flag-interval", type=finite_number, help="volume interval wider than this share of the volume"
-    )
-    group.add_argument(
-        "--flag-dice", type=finite_number, help="predicted Dice of a structure below, informative or not; 0 to 1"
+        help="expected wrong volume of a structure above, as a share of its volume, or that of the whole case, missed "
+        "tissue included, as a share of the segmented volume; such as 0.2",
     )
     group.add_argument(
         "--flag-soft-dice",
         type=finite_number,
         help="soft Dice of a structure below, the Dice that its probabilities expect; 0 to 1",
     )
-    group.add_argument("--no-flag-fingerprint", action="store_true", help="not for differences from training cases")
-    group.add_argument("--no-flag-reviewer", action="store_true", help="not for what reviewers rejected or wished")
 
 
 def flag_rules(options: argparse.Namespace) -> FlagRules | None:
@@ -130,22 +121,14 @@ def flag_rules(options: argparse.Namespace) -> FlagRules | None:
         UsageError: a limit is no limit.
     """
     given = {
-        "wrong_mm3": options.flag_wrong_mm3,
         "wrong_share": options.flag_wrong_share,
         "case_share": options.flag_wrong_share,
-        "interval_share": options.flag_interval,
-        "dice": options.flag_dice,
         "soft_dice": options.flag_soft_dice,
     }
-    switched_off = options.no_flag_fingerprint or options.no_flag_reviewer
-    if options.rules is None and not switched_off and all(value is None for value in given.values()):
+    given = {name: value for name, value in given.items() if value is not None}
+    if options.rules is None and not given:
         return None
-    rules = with_changes(read_rules(options.rules) if options.rules else FlagRules(), given)
-    return replace(
-        rules,
-        fingerprint=rules.fingerprint and not options.no_flag_fingerprint,
-        reviewer=rules.reviewer and not options.no_flag_reviewer,
-    )
+    return replace(read_rules(options.rules) if options.rules else FlagRules(), **given)
 
 
 def asked_cases(paths: Sequence[Path], console: Console) -> list[Path]:

@@ -49,16 +49,13 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="bundles or training runs whose backbones form an ensemble with the frozen one (two for one of 3)",
     )
-    command.add_argument(
-        "--baselines", "--rivals", help="which ones, separated by commas (default: all); a wrong name lists them"
-    )
+    command.add_argument("--baselines", help="which ones, separated by commas (default: all); a wrong name lists them")
     command.add_argument(
         "--mirror",
         action="store_true",
         help="let test-time augmentation exchange left and right, for backbones that were trained so",
     )
     command.add_argument("--band", default="3mm", help="around the predicted surface: 3mm (default), or 2px in slices")
-    command.add_argument("--reference", metavar="ROW", help="row that the others are compared with")
     command.add_argument("--repeats", type=int, default=5, help="turns in which time is measured (default: 5)")
     add_threads_option(command)
     command.add_argument("--output", required=True, type=Path, metavar="DIR", help="folder of the benchmark")
@@ -86,7 +83,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
     from SegWithULab.benchmark.summary import benchmark_summary, reference_row
 
     benchmark = _benchmark(options)
-    reference = reference_row(benchmark.chosen.baselines, options.reference)
+    reference = reference_row(benchmark.chosen.baselines)
     for title, reason in benchmark.chosen.not_run.items():
         console.note(f"{title}: {reason}")
     if options.folds is not None:

@@ -55,7 +55,9 @@ def _add_export(commands: Any, common: argparse.ArgumentParser) -> None:
     command.add_argument("--output", type=Path, required=True, metavar="DIR", help="the folder to be made")
     command.add_argument("--flagged", action="store_true", help="only cases that the rules flag")
     command.add_argument(
-        "--anonymous", action="store_true", help="without names, dates, identifiers, paths and comments"
+        "--anonymous",
+        action="store_true",
+        help="without names, dates, identifiers, paths and comments; who is who is kept in DIR-names.json beside DIR",
     )
     command.add_argument("--keep-comments", action="store_true", help="with --anonymous: keep the comments as they are")
     command.add_argument("--page", action="store_true", help="instead one HTML file a case and an index, anonymous, "
@@ -64,8 +66,6 @@ def _add_export(commands: Any, common: argparse.ArgumentParser) -> None:
     image.add_argument("--with-image", action="store_true", help="with --page: put the image in, as far as 20 mm "
                        "around what was assessed; a face can be recognised in the image of a head")  # fmt: skip
     image.add_argument("--without-image", action="store_true", help="with --page: contours and maps alone")
-    command.add_argument("--names", type=Path, metavar="FILE", help="with --anonymous: where to keep who is who "
-                         "(DIR-names.json beside the export)")  # fmt: skip
     command.add_argument(
         "--own-list",
         action="store_true",
@@ -96,8 +96,8 @@ def run_export(options: argparse.Namespace, console: Console) -> int:
     folders, images, troubles = _asked(options, console)
     if options.image and len(folders) > 1:
         raise UsageError("--image goes with one CASE.")
-    if (options.keep_comments or options.names) and not (options.anonymous or options.page):
-        raise UsageError("--keep-comments and --names go with --anonymous.")
+    if options.keep_comments and not (options.anonymous or options.page):
+        raise UsageError("--keep-comments goes with --anonymous.")
     _check_page(options, console)
     if options.own_list and options.worklist is None:
         raise UsageError("--own-list goes with --list.")
@@ -117,7 +117,6 @@ def run_export(options: argparse.Namespace, console: Console) -> int:
         rules,
         images,
         options.images,
-        options.names,
     )
     each = functools.partial(each_case, options=options, console=console)
     with console.progress("export") as report:

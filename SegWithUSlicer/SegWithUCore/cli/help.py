@@ -10,11 +10,11 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         "segment DATA/split.csv:test -m my_model -o results",
     ),
     "check": ("check DATA",),
-    "regions": ("regions results/case_1", "regions results/case_1 --threshold 0.4 --thumbnails"),
+    "regions": ("regions results/case_1", "regions results/case_1 --threshold 0.4"),
     "worklist": (
         "worklist results --output results",
         "worklist results --output results --sort share",
-        "worklist results --output results --sort predicted-dice --flag-dice 0.8",
+        "worklist results --output results --sort predicted-dice --flag-soft-dice 0.88",
     ),
     "web": ("web results --open",),
     "report": ("report results/case_1", "report results/case_1 --anonymous --output case.html"),

@@ -30,7 +30,6 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
     command.add_argument("cases", nargs="+", type=Path, metavar="CASE", help="case folders that segment wrote")
     command.add_argument("--image", type=Path, help="where the image of the case lies now, if it was moved")
     command.add_argument("--output", type=Path, metavar="FILE", help="the page (default: report.html in the case)")
-    command.add_argument("--regions", type=int, default=12, metavar="N", help="regions with pictures (12)")
     command.add_argument("--anonymous", action="store_true", help="without names, dates, paths and comments")
     command.add_argument("--keep-comments", action="store_true", help="with --anonymous: keep the comments as they are")
     add_flag_options(command)
@@ -45,8 +44,6 @@ def run_report(options: argparse.Namespace, console: Console) -> int:
     from ..report.case_report import REPORT_FILE
 
     console.started()
-    if options.regions < 0:
-        raise UsageError(f"--regions {options.regions}: give a number of regions that is not negative.")
     if options.keep_comments and not options.anonymous:
         raise UsageError("--keep-comments goes with --anonymous: without it the comments are there anyway.")
     for option in ("image", "output"):
@@ -55,10 +52,7 @@ def run_report(options: argparse.Namespace, console: Console) -> int:
     rules, folders = flag_rules(options), own_share(options, options.cases)
     targets = {str(folder): options.output or folder / REPORT_FILE for folder in folders}
     comments = options.keep_comments if options.anonymous else None
-    tasks = [
-        Task(str(f), (f.absolute(), targets[str(f)].absolute(), options.image, rules, options.regions, comments))
-        for f in folders
-    ]
+    tasks = [Task(str(f), (f.absolute(), targets[str(f)].absolute(), options.image, rules, comments)) for f in folders]
     failed = 0
     for answer in each_case(tasks, report_of_case, options, console):
         if answer.value is None:
@@ -76,7 +70,6 @@ def report_of_case(
     target: Path,
     image: Path | None,
     rules: "FlagRules | None",
-    regions: int,
     keep_comments: bool | None,
 ) -> dict[str, Any]:
     """Write the report of one case, here or on a worker.
@@ -87,11 +80,11 @@ def report_of_case(
     from ..report.case_report import write_report
 
     if keep_comments is None:
-        write_report(folder, target, image, rules, regions)
+        write_report(folder, target, image, rules)
         return {}
     from ..export.anonymous import anonymous_copy
 
     with tempfile.TemporaryDirectory() as private:
         copy = anonymous_copy(folder, Path(private) / ALIAS, ALIAS, image, keep_comments, image_needed=False)
-        write_report(copy, target, None, rules, regions)
+        write_report(copy, target, None, rules)
     return {}

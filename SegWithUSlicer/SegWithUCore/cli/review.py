@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError
-from ..regions.region import ORDERS, Region, in_order, in_words
+from ..regions.region import Region, in_words
 from ..review.flag import WITHOUT_LIMITS
 from ..review.worklist import BENEFIT, SORTS, Worklist, WorklistEntry, make_worklist
 from ..review.worklist_files import WORKLIST_CSV, write_worklist
@@ -35,21 +35,11 @@ def _add_regions(commands: Any, common: argparse.ArgumentParser) -> None:
     )
     command.add_argument("cases", nargs="+", type=Path, metavar="CASE", help="case folder that segment wrote")
     command.add_argument(
-        "--order", choices=sorted(ORDERS), default="expected wrong volume", help="how the printed list is sorted"
-    )
-    command.add_argument(
         "--threshold", type=finite_number, help="error probability above which a voxel is uncertain (0.25)"
     )
-    command.add_argument("--extent-mm", type=finite_number, help="largest diagonal of a merged region in mm (20)")
     command.add_argument(
         "--overwrite", action="store_true", help="also where a review belongs to the regions that are there"
     )
-    command.add_argument(
-        "--thumbnails",
-        action="store_true",
-        help="also draw each region into the case's folder regions/ (PNG, from the image)",
-    )
-    command.add_argument("--image", type=Path, help="where the image of the case lies now, if it was moved")
     add_share_option(command)
     add_worker_options(command)
     command.set_defaults(run=run_regions)
@@ -60,13 +50,8 @@ def run_regions(options: argparse.Namespace, console: Console) -> int:
     from ..cluster.tasks import Task
 
     settings = _region_settings(options)
-    if options.image and len(options.cases) > 1:
-        raise UsageError("--image goes with one CASE.")
     folders = own_share(options, options.cases)
-    tasks = [
-        Task(str(folder), (folder.absolute(), settings, options.overwrite, options.thumbnails, options.image))
-        for folder in folders
-    ]
+    tasks = [Task(str(folder), (folder.absolute(), settings, options.overwrite)) for folder in folders]
     shown, failed = {str(folder): folder for folder in folders}, 0
     for answer in each_case(tasks, regions_of_case, options, console):
         if answer.value is None:
@@ -74,35 +59,25 @@ def run_regions(options: argparse.Namespace, console: Console) -> int:
             failed += 1
             continue
         found, folder = answer.value["found"], shown[answer.task.name]
-        regions = in_order(found.regions, options.order)
+        regions = found.regions
         data = {"case": str(folder), **found.summary(settings), "regions": [asdict(region) for region in regions]}
         console.result(_regions_text(folder, regions, found), data)
     return 1 if failed else 0
 
 
-def regions_of_case(
-    _context: "Context", folder: Path, settings: "RegionSettings", overwrite: bool, thumbnails: bool, image: Path | None
-) -> dict[str, Any]:
+def regions_of_case(_context: "Context", folder: Path, settings: "RegionSettings", overwrite: bool) -> dict[str, Any]:
     """Make the regions of one case, here or on a worker."""
     from ..case.case_regions import make_regions_again
-    from ..report.case_report import draw_regions
 
-    found = make_regions_again(folder, settings, overwrite)
-    if thumbnails:
-        draw_regions(folder, found.regions, image)
-    return {"found": found}
+    return {"found": make_regions_again(folder, settings, overwrite)}
 
 
 def _region_settings(options: argparse.Namespace) -> "RegionSettings":
     from ..regions.find_regions import RegionSettings
 
-    given = {"threshold": options.threshold, "extent_mm": options.extent_mm}
-    settings = RegionSettings(**{name: value for name, value in given.items() if value is not None})
-    if not 0 < settings.threshold < 1:
-        raise UsageError(f"--threshold {settings.threshold}: give an error probability between 0 and 1.")
-    if settings.extent_mm <= 0:
-        raise UsageError(f"--extent-mm {settings.extent_mm}: give a length above 0.")
-    return settings
+    if options.threshold is not None and not 0 < options.threshold < 1:
+        raise UsageError(f"--threshold {options.threshold}: give an error probability between 0 and 1.")
+    return RegionSettings() if options.threshold is None else RegionSettings(threshold=options.threshold)
 
 
 def _regions_text(folder: Path, regions: Sequence[Region], found: "FoundRegions") -> str:

@@ -48,7 +48,6 @@ class ExportSettings:
         rules: of flags; None for those of each case's model.
         images: where the images of cases lie now that were moved, by case folder.
         image_folders: where the images of all other cases are looked for that do not lie in their case folders.
-        names_file: keeps which case is which in an anonymous export; None for `<output>-names.json` beside it.
     """
 
     flagged: bool = False
@@ -57,7 +56,6 @@ class ExportSettings:
     rules: FlagRules | None = None
     images: Mapping[Path, Path] = field(default_factory=dict)
     image_folders: Sequence[Path] = ()
-    names_file: Path | None = None
 
 
 @dataclass
@@ -70,7 +68,7 @@ class Exported:
         left_out: files of the exported cases that were not taken along, one sentence each.
         notes: on files that were, one sentence each.
         skipped: cases that no rule flags.
-        names_file: of an anonymous export, else None.
+        names_file: keeps which case is which in an anonymous export, beside it; else None.
     """
 
     names: dict[str, Path] = field(default_factory=dict)
@@ -106,13 +104,13 @@ def export_cases(
         each: does the cases, in this process or on workers that see the folder of `output`.
 
     Raises:
-        UsageError: the file of names would lie in the export, or the folder's name reveals a case's name.
+        UsageError: the folder's name reveals a case's name.
         NothingExportedError: no case can be exported.
         OutputError: the folder or the file of names exists, or cannot be written.
     """
     found, aliases = Exported(), Aliases()
     if settings.anonymous:
-        found.names_file = names_file_of(output, settings, folders)
+        found.names_file = names_file_of(output, folders)
     with export_folder(output, found, aliases) as work:
         named = named_cases(folders, settings, found)
         if settings.anonymous:
@@ -313,19 +311,18 @@ def _copy_file(source: Path, target: Path) -> None:
         raise InputError(f"{source} cannot be copied ({error.strerror}): check its permissions.") from error
 
 
-def names_file_of(output: Path, settings: ExportSettings, folders: Sequence[Path]) -> Path:
+def names_file_of(output: Path, folders: Sequence[Path]) -> Path:
     """Where an anonymous export keeps who is who.
 
     Raises:
-        UsageError: it would lie in the export, or the export's name reveals a case's name.
+        UsageError: the export's name reveals a case's name.
         OutputError: it exists.
     """
-    path = settings.names_file or output.with_name(f"{output.name}-names.json")
-    if path.resolve().is_relative_to(output.resolve()):
-        raise UsageError(f"{path} would lie in the export, which must not tell names: give another place.")
+    path = output.with_name(f"{output.name}-names.json")
     if path.exists():
         raise OutputError(
-            f"{path} tells who is who in an earlier export: give --names another place.", "names-file-exists"
+            f"{path} tells who is who in an earlier export: move it, or give --output another name.",
+            "names-file-exists",
         )
     for folder in folders:
         if (folder / CASE_FILE).is_file() and folder.resolve().name.casefold() in output.name.casefold():

@@ -1,4 +1,4 @@
-"""Write the HTML report of a case folder, and thumbnails of its regions."""
+"""Write the HTML report of a case folder."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
-from ..atomic_files import atomic_file, atomic_folder
+from ..atomic_files import atomic_file
 from ..case.case_file import SEGMENTATION_FILE, naming_case, read_case
 from ..case.case_image import ELSEWHERE, case_image
 from ..case.case_regions import ERROR_PROBABILITY_FILE
@@ -17,7 +17,7 @@ from ..case.contents import case_contents, checked_file
 from ..case.region_files import REGION_LABELS_FILE, check_region_files
 from ..case.segmentation_file import OF_ANOTHER, REVIEWED_PATTERN, read_reviewed, reviewed_name
 from ..errors import InputError
-from ..imaging.planes import Grid, write_png
+from ..imaging.planes import Grid
 from ..imaging.volume import orientation_of, ras_to_lps, read_file
 from ..regions.region import Region
 from ..review.flags import FlagRules, case_flags, check_limits, no_flag_sentence, rules_of_case
@@ -26,11 +26,9 @@ from ..review.reviews import CaseReviews, read_reviews
 from ..review.triage import triage_of
 from .page import Report, in_order_of_need, report_page
 from .pictures import PlanePicture, Volumes, pictures_around
-from .thumbnail import thumbnail
 
 REPORT_FILE = "report.html"
 SHOWN_REGIONS = 12
-PICTURES_FOLDER = "regions"
 
 
 @dataclass(frozen=True)
@@ -48,7 +46,6 @@ def write_report(
     output: Path | None = None,
     image_file: Path | None = None,
     rules: FlagRules | None = None,
-    most: int = SHOWN_REGIONS,
 ) -> Path:
     """Write the report of a case and return its path; without the image it has no pictures, and says so.
 
@@ -56,7 +53,6 @@ def write_report(
         output: None for `report.html` in the case folder.
         image_file: where the image lies now, if it was moved.
         rules: of flags; None for those of the case's model.
-        most: regions with pictures.
 
     Raises:
         InputError: the case is damaged, or `image_file` is not its image.
@@ -67,43 +63,16 @@ def write_report(
     with naming_case(folder):
         if case.get("regions") is not None:
             check_region_files(folder, case)
-        page = report_page(_report(folder, case, image_file, rules, most))
+        page = report_page(_report(folder, case, image_file, rules))
     target = output or folder / REPORT_FILE
     with atomic_file(target) as work:
         work.write_text(page, encoding="utf-8", errors="backslashreplace")  # names may hold half characters
     return target
 
 
-def draw_regions(folder: Path, regions: Sequence[Region], image_file: Path | None = None) -> Path:
-    """Draw `regions/<id>.png` for each region; returns that folder, written whole.
-
-    Args:
-        folder: the case folder, with its regions.
-        image_file: where the image lies now, if it was moved.
-
-    Raises:
-        InputError: the image is missing or another one.
-        OutputError: the folder cannot be written to.
-    """
-    case_contents(folder)  # nothing is read through a link that leads elsewhere
-    case = read_case(folder)
-    check_region_files(folder, case)
-    image = case_image(folder, case, image_file)
-    grid = Grid(image.GetSpacing()[::-1], orientation_of(image)[::-1])
-    array = sitk.GetArrayViewFromImage(image)
-    labels, region_labels = (_whole_array(folder / name) for name in (SEGMENTATION_FILE, REGION_LABELS_FILE))
-    target = folder / PICTURES_FOLDER
-    with atomic_folder(target, overwrite=True) as work:
-        for region in regions:
-            i, j, k = image.TransformPhysicalPointToIndex(ras_to_lps(region.peak_ras_mm))
-            picture = thumbnail(array, labels, region_labels, region, (k, j, i), grid)
-            write_png(picture, work / f"{region.id}.png")
-    return target
-
-
-def _report(folder: Path, case: dict[str, Any], image_file: Path | None, rules: FlagRules | None, most: int) -> Report:
+def _report(folder: Path, case: dict[str, Any], image_file: Path | None, rules: FlagRules | None) -> Report:
     found = read_reviews(folder, case)
-    shown = in_order_of_need(found.regions, found.reviews)[:most]
+    shown = in_order_of_need(found.regions, found.reviews)[:SHOWN_REGIONS]
     top = _top(case)
     used = rules or rules_of_case(case)
     if rules is not None:

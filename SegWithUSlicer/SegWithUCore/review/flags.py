@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -282,19 +282,14 @@ def _of_reviewers(reviews: Sequence[Review], regions: Sequence[Region]) -> Itera
                 yield Flag(Rule.REVIEWER, name, None, None, f"{name}: {review.reviewer} {said}.")
 
 
-def with_changes(rules: FlagRules, given: Mapping[str, Any]) -> FlagRules:
-    """Rules with those that the user gave; None among them leaves a rule as it is."""
-    return replace(rules, **{name: value for name, value in given.items() if value is not None})
-
-
 _LIMITED: dict[str, tuple[str, str, Callable[[Mapping[str, Any]], object]]] = {
-    "wrong_mm3": ("--flag-wrong-mm3", "an expected wrong volume", lambda entry: entry.get("expected_wrong_mm3")),
+    "wrong_mm3": ("The rule wrong_mm3", "an expected wrong volume", lambda entry: entry.get("expected_wrong_mm3")),
     "wrong_share": ("--flag-wrong-share", "an expected wrong volume", lambda entry: entry.get("expected_wrong_mm3")),
-    "interval_share": ("--flag-interval", "a volume interval", interval_share),
-    "dice": ("--flag-dice", "a predicted Dice", dice_estimate),
+    "interval_share": ("The rule interval_share", "a volume interval", interval_share),
+    "dice": ("The rule dice", "a predicted Dice", dice_estimate),
     "soft_dice": ("--flag-soft-dice", "a soft Dice", lambda entry: entry.get("soft_dice")),
 }
-"""Option and figure of each limit, and what an entry of a structure says of it."""
+"""Option or rule, and figure, of each limit, and what an entry of a structure says of it."""
 
 
 def _finite(value: float) -> float | None:

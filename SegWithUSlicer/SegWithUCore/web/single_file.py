@@ -78,7 +78,7 @@ def export_pages(
     Raises:
         UsageError, NothingExportedError, OutputError: as `export_cases`.
     """
-    found = Exported(names_file=names_file_of(output, settings.export, folders))
+    found = Exported(names_file=names_file_of(output, folders))
     with export_folder(output, found, Aliases()) as work:
         named = named_cases(folders, replace(settings.export, anonymous=True), found)
         place = work.absolute()

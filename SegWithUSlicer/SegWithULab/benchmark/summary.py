@@ -9,7 +9,6 @@ import numpy as np
 import torch
 
 from SegWithUCore import __version__
-from SegWithUCore.errors import UsageError
 from SegWithUCore.metrics.bootstrap import paired_bootstrap, ratio_interval
 
 from ..evaluation.summary import finite, spread
@@ -38,19 +37,10 @@ KEPT_BY_CASE = COMPARED
 """Metrics of each case that go into the summary; the folder has all."""
 
 
-def reference_row(baselines: Sequence[Baseline], wanted: str | None) -> str:
-    """Choose the row to compare with: `wanted`, or what a user of the first model sees, or the first of all.
-
-    Raises:
-        UsageError: there is no row of that title.
-    """
-    titles = [row for baseline in baselines for row in baseline.rows]
-    if wanted is None:
-        shipped = [baseline for baseline in baselines if isinstance(baseline, Head) and baseline.default]
-        return shipped[0].rows[-1] if shipped else titles[0]
-    if wanted not in titles:
-        raise UsageError(f"There is no row '{wanted}' to compare with: --reference is one of {'; '.join(titles)}.")
-    return wanted
+def reference_row(baselines: Sequence[Baseline]) -> str:
+    """Choose the row to compare with: what a user of the first model sees, or the first of all."""
+    shipped = [baseline for baseline in baselines if isinstance(baseline, Head) and baseline.default]
+    return shipped[0].rows[-1] if shipped else baselines[0].rows[0]
 
 
 def benchmark_summary(benchmark: Benchmark, result: BenchmarkResult, reference: str) -> dict[str, Any]:

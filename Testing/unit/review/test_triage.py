@@ -128,10 +128,10 @@ def test_the_share_of_the_whole_case_is_limited_too() -> None:
 
 
 def test_a_limit_that_cannot_act_is_refused_and_one_that_acts_on_some_says_so() -> None:
-    with pytest.raises(UsageError, match=r"--flag-dice 0.8 cannot act, since none of the cases has a predicted Dice"):
+    with pytest.raises(UsageError, match=r"rule dice 0.8 cannot act, since none of the cases has a predicted Dice"):
         check_limits([case(dice=None)], FlagRules(dice=0.8))
     (note,) = check_limits([case(), case(dice=None)], FlagRules(dice=0.8))
-    assert note == "--flag-dice does not act on 1 of 2 cases, which lack a predicted Dice."
+    assert note == "The rule dice does not act on 1 of 2 cases, which lack a predicted Dice."
     with pytest.raises(UsageError, match="from 0 to 1"):
         FlagRules(dice=82)
 

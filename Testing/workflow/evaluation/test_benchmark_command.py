@@ -26,7 +26,7 @@ ROLES = {
     "test": ("hippocampus_004", "hippocampus_162", "hippocampus_327"),
 }
 PATIENTS = {"hippocampus_162": "two", "hippocampus_327": "two"}
-QUICK = ("--rivals", "softmax,temperature,distance,heads", "--repeats", "1")
+QUICK = ("--baselines", "softmax,temperature,distance,heads", "--repeats", "1")
 
 
 @pytest.fixture(autouse=True)
@@ -132,7 +132,7 @@ def test_what_is_not_given_is_said_in_the_table_and_can_be_added_later(
     segwithu: Command, split: Path, tmp_path: Path
 ) -> None:
     model, output = tiny_bundle(tmp_path / "m"), tmp_path / "out"
-    few = ("--rivals", "softmax,ensemble,density,dropout", "--repeats", "1")
+    few = ("--baselines", "softmax,ensemble,density,dropout", "--repeats", "1")
     assert segwithu(*arguments(split, model, output, *few)).code == 0
     first = measured(output)
     assert first["not_run"] == {
@@ -200,7 +200,7 @@ def test_a_folder_of_another_benchmark_or_of_something_else_is_refused(
     segwithu: Command, split: Path, tmp_path: Path
 ) -> None:
     model, output = tiny_bundle(tmp_path / "m"), tmp_path / "out"
-    few = ("--rivals", "softmax", "--repeats", "1")
+    few = ("--baselines", "softmax", "--repeats", "1")
     assert segwithu(*arguments(split, model, output, *few)).code == 0
     kept = {path: (output / path).read_bytes() for path in entries(output) if (output / path).is_file()}
     one_sentence(
@@ -219,7 +219,7 @@ def test_a_folder_of_another_benchmark_or_of_something_else_is_refused(
         (("--baselines", "softmax,magic"), ("magic", "local-temperature")),
         (("--repeats", "0"), ("--repeats", "0")),
         (("--band", "3cm"), ("--band", "3cm")),
-        (("--rivals", "ensemble"), ("No baseline", "--ensemble")),
+        (("--baselines", "ensemble"), ("No baseline", "--ensemble")),
     ],
 )
 def test_wrong_options_are_refused_before_anything_is_computed(
@@ -236,23 +236,22 @@ def test_test_cases_among_those_that_are_fitted_on_are_refused(segwithu: Command
     one_sentence(outcome, "3 cases", ROLES["test"][0], "--select", code=2)
 
 
-def test_a_reference_that_is_no_row_names_the_rows(segwithu: Command, split: Path, tmp_path: Path) -> None:
+def test_rows_are_compared_with_the_first_where_no_head_is_among_them(
+    segwithu: Command, split: Path, tmp_path: Path
+) -> None:
     model, output = tiny_bundle(tmp_path / "m"), tmp_path / "out"
-    few = ("--rivals", "softmax,distance", "--repeats", "1")
-    outcome = segwithu(*arguments(split, model, output, *few, "--reference", "magic"))
-    one_sentence(outcome, "magic", "maximum softmax", "distance to boundary", code=2)
-    assert not output.exists()
-    assert segwithu(*arguments(split, model, output, *few, "--reference", "entropy")).code == 0
+    few = ("--baselines", "softmax,distance", "--repeats", "1")
+    assert segwithu(*arguments(split, model, output, *few)).code == 0
     found = measured(output)
-    assert found["reference"] == "entropy"
+    assert found["reference"] == "maximum softmax"
     against = {row["row"]: row["against_reference"] for row in found["rows"]}
-    assert against["entropy"] == {}
+    assert against["maximum softmax"] == {}
     rows = {row["row"]: row["figures"] for row in found["rows"]}
     for title, entry in against["distance to boundary"].items():
         if entry is None:
             assert title in ("nll", "brier", "ace")
             continue
-        ours, theirs = rows["distance to boundary"][title]["mean"], rows["entropy"][title]["mean"]
+        ours, theirs = rows["distance to boundary"][title]["mean"], rows["maximum softmax"][title]["mean"]
         assert entry["mean"] == pytest.approx(ours - theirs)
         assert entry["relative"]["mean"] == pytest.approx(ours / theirs - 1)
         assert entry["low"] <= entry["mean"] <= entry["high"]

@@ -109,11 +109,11 @@ def test_the_command_makes_the_same_regions_again(case: Path, segwithu: Command)
     np.testing.assert_array_equal(_voxels(case / "regions.nii.gz"), labels)
 
 
-def test_machines_get_every_region_in_the_order_asked_for(case: Path, segwithu: Command) -> None:
-    (event,) = segwithu("regions", case, "--json", "--order", "peak").events
-    peaks = [region["peak"] for region in event["regions"]]
-    assert peaks == sorted(peaks, reverse=True)
-    assert len(peaks) == len(read_regions(case)) == event["count"]
+def test_machines_get_every_region_in_the_order_of_its_rank(case: Path, segwithu: Command) -> None:
+    (event,) = segwithu("regions", case, "--json").events
+    wrong = [region["expected_wrong_mm3"] for region in event["regions"]]
+    assert wrong == sorted(wrong, reverse=True)
+    assert len(wrong) == len(read_regions(case)) == event["count"]
     assert event["expected_wrong_in_regions_mm3"] <= event["expected_wrong_mm3"]
 
 
@@ -154,7 +154,7 @@ def test_an_uncalibrated_case_says_why_it_has_no_regions(data_folder: Path, tmp_
     assert "not calibrated" in segwithu("regions", case).messages[-1]
 
 
-@pytest.mark.parametrize("options", [["--threshold", "1.5"], ["--threshold", "0"], ["--extent-mm", "-1"]])
+@pytest.mark.parametrize("options", [["--threshold", "1.5"], ["--threshold", "0"]])
 def test_settings_out_of_range_are_wrong_usage(case: Path, segwithu: Command, options: list[str]) -> None:
     outcome = segwithu("regions", case, *options)
     assert outcome.code == 2
@@ -225,30 +225,6 @@ def test_a_table_cut_short_is_named(tmp_path: Path) -> None:
     (tmp_path / "regions.csv").write_text(text[:-30], encoding="utf-8")
     with pytest.raises(InputError, match="line 3 is damaged"):
         read_regions(tmp_path)
-
-
-def test_thumbnails_are_drawn_from_the_image_for_each_region(segmented: Path, tmp_path: Path, segwithu: Command,
-                                                             data_folder: Path) -> None:  # fmt: skip
-    case = _copied(segmented / "hippocampus_001", tmp_path)
-    image = str(real_image(data_folder))
-    assert segwithu("regions", case, "--thumbnails", "--image", image).code == 0
-    names = {f"{region.id}.png" for region in read_regions(case)}
-    assert {path.name for path in (case / "regions").iterdir()} == names
-    for name in names:
-        picture = _voxels(case / "regions" / name)
-        assert picture.shape == (96, 96, 3)
-        assert len(np.unique(picture)) > 30
-
-
-def test_thumbnails_of_another_image_are_refused(segmented: Path, tmp_path: Path, segwithu: Command) -> None:
-    case = _copied(segmented / "hippocampus_001", tmp_path / "away" / "from" / "the image")
-    moved = segwithu("regions", case, "--thumbnails")
-    assert moved.code == 1
-    assert "--image" in moved.messages[-1]
-    other = segwithu("regions", case, "--thumbnails", "--image", case / "ranking.nii.gz")
-    assert other.code == 1
-    assert "other voxels" in other.messages[-1]
-    assert not (case / "regions").exists()
 
 
 def test_what_was_not_assessed_around_a_case_changes_none_of_its_regions(data_folder: Path, tmp_path: Path) -> None:
