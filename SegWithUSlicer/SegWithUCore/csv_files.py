@@ -15,6 +15,7 @@ from .errors import InputError
 from .input_files import read_bounded
 
 MAXIMUM_BYTES = 256 << 20
+_WANTED = "restore it from its source"
 _RUN_BY_SPREADSHEETS = ("=", "+", "-", "@")
 """What makes a spreadsheet take a text for a formula (OWASP, CSV injection); tab and CR are made blanks."""
 _LINE_BREAKS = {0x7F, 0x85, 0x2028, 0x2029}
@@ -43,16 +44,16 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]])
         work.write_text(text, encoding="utf-8", newline="")
 
 
-def read_csv(path: Path, wanted: str = "restore it from its source") -> list[list[str]]:
+def read_csv(path: Path) -> list[list[str]]:
     """All rows of a CSV file, the header among them.
 
     Raises:
         InputError: missing, no regular file, too large, no UTF-8 or no CSV.
     """
-    return parse_csv(read_bounded(path, MAXIMUM_BYTES, wanted), str(path), wanted)
+    return parse_csv(read_bounded(path, MAXIMUM_BYTES, _WANTED), str(path))
 
 
-def parse_csv(text: str | bytes, source: str, wanted: str = "restore it from its source") -> list[list[str]]:
+def parse_csv(text: str | bytes, source: str, wanted: str = _WANTED) -> list[list[str]]:
     """All rows of CSV text, the header among them.
 
     Args:

@@ -151,9 +151,7 @@ class Volumes:
         return Volumes(*(getattr(self, name)[which] for name in ("expected", "ambiguous", "segmented", "true")))
 
 
-def fit_volume_interval(
-    volumes: Volumes, level: float = LEVEL, patients: Sequence[str] | None = None
-) -> VolumeInterval | None:
+def fit_volume_interval(volumes: Volumes, patients: Sequence[str] | None = None) -> VolumeInterval | None:
     """Fit one structure on calibration cases; None for too few cases, or a structure that none of them has.
 
     The interval of the ambiguous volume is compared with a plain percentage of the segmented one, each patient judged
@@ -163,21 +161,21 @@ def fit_volume_interval(
         patients: of each case; None if every case stands alone.
     """
     names = np.arange(volumes.true.size) if patients is None else np.asarray(patients)
-    found = {kind: fit_one_interval(volumes, kind, level, names) for kind in (AMBIGUOUS, SEGMENTED)}
+    found = {kind: fit_one_interval(volumes, kind, names) for kind in (AMBIGUOUS, SEGMENTED)}
     ours, plain = found[AMBIGUOUS], found[SEGMENTED]
     if ours is None or plain is None:
         return ours
-    judged = {kind: _left_out(volumes, kind, level, names) for kind in found}
+    judged = {kind: _left_out(volumes, kind, names) for kind in found}
     compared = {kind: each for kind, each in judged.items() if each is not None}
     if len(compared) < len(found):
         return ours
-    enough = compared[SEGMENTED]["coverage"] >= min(compared[AMBIGUOUS]["coverage"], level)
+    enough = compared[SEGMENTED]["coverage"] >= min(compared[AMBIGUOUS]["coverage"], LEVEL)
     narrower = compared[SEGMENTED]["width_mm3"] < compared[AMBIGUOUS]["width_mm3"]
     return replace(plain if enough and narrower else ours, compared=compared)
 
 
 def fit_one_interval(
-    volumes: Volumes, of: str, level: float = LEVEL, patients: Sequence[str] | np.ndarray | None = None
+    volumes: Volumes, of: str, patients: Sequence[str] | np.ndarray | None = None
 ) -> VolumeInterval | None:
     """Fit an interval of one kind.
 
@@ -195,10 +193,10 @@ def fit_one_interval(
     if true.sum() <= 0 or (others_base <= 0).any():
         return None
     factors = _sum_of_others(true, names) / others_base
-    half_width = conformal_quantile((np.abs(true - factors * base) / unit).tolist(), level, names)
+    half_width = conformal_quantile((np.abs(true - factors * base) / unit).tolist(), LEVEL, names)
     if half_width is None:
         return None
-    return VolumeInterval(float(true.sum() / base.sum()), half_width, level, int(true.size), of, least)
+    return VolumeInterval(float(true.sum() / base.sum()), half_width, LEVEL, int(true.size), of, least)
 
 
 def _sum_of_others(values: np.ndarray, patients: np.ndarray) -> np.ndarray:
@@ -207,12 +205,12 @@ def _sum_of_others(values: np.ndarray, patients: np.ndarray) -> np.ndarray:
     return values.sum() - np.bincount(indices, values)[indices]
 
 
-def _left_out(volumes: Volumes, of: str, level: float, patients: np.ndarray) -> dict[str, float] | None:
+def _left_out(volumes: Volumes, of: str, patients: np.ndarray) -> dict[str, float] | None:
     """Coverage and mean width of intervals fitted on other patients; None where these are too few."""
     held, widths = np.empty(patients.size, bool), np.empty(patients.size)
     for patient in np.unique(patients):
         own = patients == patient
-        fitted = fit_one_interval(volumes.chosen(~own), of, level, patients[~own])
+        fitted = fit_one_interval(volumes.chosen(~own), of, patients[~own])
         if fitted is None:
             return None
         for case in np.flatnonzero(own).tolist():

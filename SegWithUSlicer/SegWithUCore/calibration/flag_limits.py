@@ -97,13 +97,10 @@ class _Known:
         return _Known(score, dice, weight, numbered(patients.tolist()), networks, own)
 
 
-def fit_flag_limit(
-    cases: Sequence[FlagCase], missed_share: float = MISSED_SHARE, bad_dice: float | None = None
-) -> dict[str, Any]:
-    """Fit the limit below which a case is flagged.
+def fit_flag_limit(cases: Sequence[FlagCase], bad_dice: float | None = None) -> dict[str, Any]:
+    """Fit the limit below which a case is flagged; of bad cases at most `MISSED_SHARE` are to pass without a flag.
 
     Args:
-        missed_share: wanted bound on the share of bad cases that are not flagged, 0 to 1.
         bad_dice: a case is bad where its lowest Dice is below; None for the limit that makes `BAD_SHARE` of those that
             the network itself predicted bad.
 
@@ -120,11 +117,11 @@ def fit_flag_limit(
     others = {"fold_cases": int((~known.own).sum()), "fold_bad_cases": int((bad & ~known.own).sum())}
     return {
         "cases": int(known.own.sum()),
-        "missed_share": missed_share,
+        "missed_share": MISSED_SHARE,
         "bad_dice": bad_dice,
         "bad_cases": int((bad & known.own).sum()),
         **(others if others["fold_cases"] else {}),
-        "rules": {FIGURE: _rule(known, bad, missed_share)},
+        "rules": {FIGURE: _rule(known, bad, MISSED_SHARE)},
     }
 
 

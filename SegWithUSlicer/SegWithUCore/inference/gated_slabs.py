@@ -172,14 +172,12 @@ def gated_planes(
             windows.shift(start, following)
 
 
-def network_answer(
-    engine: Engine, image: np.ndarray, spec: InputSpec, gate: Gate | None, progress: Progress = silent
-) -> np.ndarray:
+def network_answer(engine: Engine, image: np.ndarray, spec: InputSpec, gate: Gate | None) -> np.ndarray:
     """Run a network over a volume: logits and responses as `stitched`, or what `gated` gives, (channels, z, y, x)."""
     if gate is None:
-        return stitched(engine, image, spec, progress)
+        return stitched(engine, image, spec)
     plan = window_plan(image.shape[1:], spec)
-    return np.concatenate([values for _, values in gated_planes(engine, gate, image, plan, progress)], 1)
+    return np.concatenate([values for _, values in gated_planes(engine, gate, image, plan)], 1)
 
 
 class _Maker:

@@ -40,9 +40,9 @@ class WindowPlan:
     weights: np.ndarray
 
     @classmethod
-    def overlapping(cls, shape: Sequence[int], window: Sequence[int], overlap: float = OVERLAP) -> "WindowPlan":
+    def overlapping(cls, shape: Sequence[int], window: Sequence[int]) -> "WindowPlan":
         """Lay the windows as MONAI does: one step apart, the last ones pushed back to the border."""
-        starts = tuple(overlapping_starts(*edge, overlap) for edge in zip(shape, window, strict=True))
+        starts = tuple(overlapping_starts(*edge) for edge in zip(shape, window, strict=True))
         return cls(tuple(shape), tuple(window), starts, gaussian_weights(window))
 
     @classmethod
@@ -70,23 +70,15 @@ class WindowPlan:
         return np.pad(image, [(0, 0), *((gap // 2, gap - gap // 2) for gap in gaps)])
 
 
-def count_windows(shape: Sequence[int], window: Sequence[int], overlap: float = OVERLAP) -> int:
+def count_windows(shape: Sequence[int], window: Sequence[int]) -> int:
     """Count the windows that cover a volume of `shape`, both (z, y, x)."""
-    return math.prod(_overlapping_count(*edge, overlap) for edge in zip(shape, window, strict=True))
+    return math.prod(len(overlapping_starts(*edge)) for edge in zip(shape, window, strict=True))
 
 
-def overlapping_starts(size: int, window: int, overlap: float = OVERLAP) -> tuple[int, ...]:
+def overlapping_starts(size: int, window: int) -> tuple[int, ...]:
     """First voxels of the windows along one axis: one step apart, the last one pushed back to the border."""
-    last = max(0, size - window)
-    return tuple(min(n * _step(window, overlap), last) for n in range(_overlapping_count(size, window, overlap)))
-
-
-def _step(window: int, overlap: float) -> int:
-    return max(1, int(window * (1 - overlap)))
-
-
-def _overlapping_count(size: int, window: int, overlap: float) -> int:
-    return math.ceil(max(0, size - window) / _step(window, overlap)) + 1
+    step, last = max(1, int(window * (1 - OVERLAP))), max(0, size - window)
+    return tuple(min(n * step, last) for n in range(math.ceil(last / step) + 1))
 
 
 def spread_starts(size: int, window: int) -> tuple[int, ...]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 LEVEL_PERCENTILES = (2.5, 97.5)
+_SEED = 0
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,6 @@ def paired_bootstrap(
     first: Sequence[float],
     second: Sequence[float],
     draws: int = 2000,
-    seed: int = 0,
     groups: Sequence[Hashable] | None = None,
     weights: Sequence[float] | None = None,
 ) -> Interval:
@@ -36,13 +36,12 @@ def paired_bootstrap(
         weights: of each case in the mean; None for 1.
     """
     difference = np.asarray(first, float) - np.asarray(second, float)
-    return mean_interval(difference.tolist(), draws, seed, groups, weights)
+    return mean_interval(difference.tolist(), draws, groups, weights)
 
 
 def mean_interval(
     values: Sequence[float],
     draws: int = 2000,
-    seed: int = 0,
     groups: Sequence[Hashable] | None = None,
     weights: Sequence[float] | None = None,
 ) -> Interval:
@@ -58,14 +57,12 @@ def mean_interval(
     numbers = numbered([ids[index] for index in np.flatnonzero(known).tolist()])
     weight = np.ones(metrics.size)[known] if weights is None else np.asarray(weights, float)[known]
     sums, sizes = np.bincount(numbers, weight * metrics[known]), np.bincount(numbers, weight)
-    picks = np.random.default_rng(seed).integers(sums.size, size=(draws, sums.size))
+    picks = np.random.default_rng(_SEED).integers(sums.size, size=(draws, sums.size))
     low, high = np.percentile(sums[picks].sum(1) / sizes[picks].sum(1), LEVEL_PERCENTILES)
     return Interval(float(np.average(metrics[known], weights=weight)), float(low), float(high))
 
 
-def metric_interval(
-    metric: Callable[[np.ndarray], float], groups: Sequence[Hashable], draws: int = 1000, seed: int = 0
-) -> Interval:
+def metric_interval(metric: Callable[[np.ndarray], float], groups: Sequence[Hashable], draws: int = 1000) -> Interval:
     """Any metric over cases, with the percentile interval of resampled groups.
 
     Args:
@@ -74,16 +71,14 @@ def metric_interval(
     """
     numbers = numbered(groups)
     members = [np.flatnonzero(numbers == number) for number in range(numbers.max() + 1)]
-    picks = np.random.default_rng(seed).integers(len(members), size=(draws, len(members)))
+    picks = np.random.default_rng(_SEED).integers(len(members), size=(draws, len(members)))
     found = np.asarray([metric(np.concatenate([members[number] for number in row])) for row in picks])
     found = found[np.isfinite(found)]
     low, high = np.percentile(found, LEVEL_PERCENTILES) if found.size else (float("nan"), float("nan"))
     return Interval(metric(np.arange(numbers.size)), float(low), float(high))
 
 
-def ratio_interval(
-    above: Sequence[float], below: Sequence[float], groups: Sequence[Hashable], draws: int = 1000, seed: int = 0
-) -> Interval:
+def ratio_interval(above: Sequence[float], below: Sequence[float], groups: Sequence[Hashable]) -> Interval:
     """Ratio of two sums over cases, with the interval that `metric_interval` gives, ten times as quickly.
 
     Args:
@@ -94,7 +89,7 @@ def ratio_interval(
     values = np.asarray([above, below], float)
     values[:, ~np.isfinite(values).all(0)] = 0.0
     sums = np.asarray([np.bincount(numbers, row) for row in values])
-    picks = np.random.default_rng(seed).integers(sums.shape[1], size=(draws, sums.shape[1]))
+    picks = np.random.default_rng(_SEED).integers(sums.shape[1], size=(1000, sums.shape[1]))
     drawn = sums[:, picks].sum(2)
     there = drawn[1] != 0
     found = drawn[0, there] / drawn[1, there]

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 PROBABILITY_FLOOR = 1e-12
+_EVENT_FLOOR = 1e-7
 
 
 def negative_log_likelihood(probabilities: np.ndarray, truth: np.ndarray) -> float:
@@ -18,9 +19,9 @@ def negative_log_likelihood(probabilities: np.ndarray, truth: np.ndarray) -> flo
     return float(-np.log(np.maximum(chosen, PROBABILITY_FLOOR)).mean(dtype=np.float64))
 
 
-def binary_cross_entropy(probability: np.ndarray, event: np.ndarray, floor: float = 1e-7) -> float:
+def binary_cross_entropy(probability: np.ndarray, event: np.ndarray) -> float:
     """Mean cross-entropy of boolean events under their predicted probabilities, of one shape."""
-    p = np.clip(probability.astype(np.float64), floor, 1 - floor)
+    p = np.clip(probability.astype(np.float64), _EVENT_FLOOR, 1 - _EVENT_FLOOR)
     return float(-np.where(event, np.log(p), np.log1p(-p)).mean())
 
 
@@ -57,7 +58,7 @@ def average_calibration_error(probability: np.ndarray, event: np.ndarray, bins: 
     return float(np.abs(gaps[filled] / counts[filled]).mean()) if filled.any() else float("nan")
 
 
-def mean_class_calibration_error(probabilities: np.ndarray, truth: np.ndarray, bins: int = 20) -> float:
+def mean_class_calibration_error(probabilities: np.ndarray, truth: np.ndarray) -> float:
     """`average_calibration_error` of each foreground class, averaged; background has no say.
 
     Args:
@@ -65,7 +66,7 @@ def mean_class_calibration_error(probabilities: np.ndarray, truth: np.ndarray, b
         truth: class of each voxel, (*any).
     """
     classes = range(1, probabilities.shape[0])
-    return float(np.mean([average_calibration_error(probabilities[c], truth == c, bins) for c in classes]))
+    return float(np.mean([average_calibration_error(probabilities[c], truth == c) for c in classes]))
 
 
 def expected_calibration_error(probability: np.ndarray, event: np.ndarray, bins: int = 15) -> float:

@@ -141,7 +141,7 @@ def about_of(folder: NnunetFolder, given: Mapping[str, str | None]) -> dict[str,
 
 
 def write_nnunet_bundle(
-    folder: NnunetFolder, about: Mapping[str, str], target: Path, overwrite: bool = False, seed: int = 0
+    folder: NnunetFolder, about: Mapping[str, str], target: Path, overwrite: bool = False
 ) -> Bundle:
     """Write a bundle with the imported backbone and an untrained head; whole or not at all.
 
@@ -160,7 +160,7 @@ def write_nnunet_bundle(
         weights_sha256="0" * 64,
     )
     check_bundle(bundle, folder.files)
-    torch.manual_seed(seed)
+    torch.manual_seed(0)
     with naming(folder.files):
         head = empty_network(bundle).head_state()
     with atomic_folder(target, overwrite) as work:

@@ -94,7 +94,6 @@ def pictures_around(
     middle_zyx: Sequence[int],
     extent_mm: float,
     region: int | None = None,
-    edge_pixels: int = EDGE_PIXELS,
 ) -> list[PlanePicture]:
     """Three cuts through a voxel, axial, coronal and sagittal, all of one scale and one grey window.
 
@@ -104,7 +103,7 @@ def pictures_around(
     """
     edge_mm = max(LEAST_MM, AROUND * extent_mm)
     axes = sorted(range(3), key=lambda axis: "SAR".index(volumes.grid.axes[axis]))
-    views = [_View(volumes, plane_across(axis, int(middle_zyx[axis]), volumes.grid), middle_zyx, edge_mm, edge_pixels)
+    views = [_View(volumes, plane_across(axis, int(middle_zyx[axis]), volumes.grid), middle_zyx, edge_mm)
              for axis in axes]  # fmt: skip
     window = grey_window(np.concatenate([view.values[view.inside] for view in views]))
     return [view.picture(window, region) for view in views]
@@ -113,11 +112,11 @@ def pictures_around(
 class _View:
     """One cut, resampled to the pixels of a picture."""
 
-    def __init__(self, volumes: Volumes, plane: Plane, middle_zyx: Sequence[int], edge_mm: float, pixels: int) -> None:
+    def __init__(self, volumes: Volumes, plane: Plane, middle_zyx: Sequence[int], edge_mm: float) -> None:
         self._volumes, self._plane, self._middle = volumes, plane, middle_zyx
-        self._edge_mm, self._pixels = edge_mm, pixels
+        self._edge_mm = edge_mm
         self._rows, self._columns = (
-            positions(axis, flipped, middle_zyx, volumes.grid, edge_mm, pixels)
+            positions(axis, flipped, middle_zyx, volumes.grid, edge_mm, EDGE_PIXELS)
             for axis, flipped in zip((plane.down, plane.right), plane.flipped, strict=True)
         )
         self.values, self.inside = interpolated(cut(volumes.image, plane), self._rows, self._columns)
@@ -172,8 +171,8 @@ class _View:
         spacing = self._volumes.grid.spacing_zyx
         scales = []
         for axis, flipped in zip((self._plane.down, self._plane.right), self._plane.flipped, strict=True):
-            step = spacing[axis] / self._edge_mm * self._pixels * (-1 if flipped else 1)
-            scales.append((step, self._pixels / 2 - self._middle[axis] * step))
+            step = spacing[axis] / self._edge_mm * EDGE_PIXELS * (-1 if flipped else 1)
+            scales.append((step, EDGE_PIXELS / 2 - self._middle[axis] * step))
         (row_step, row_start), (column_step, column_start) = scales
         return [
             tuple((x * column_step + column_start, y * row_step + row_start) for y, x in chain)

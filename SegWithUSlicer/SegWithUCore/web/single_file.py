@@ -161,17 +161,17 @@ def around(volumes: CaseVolumes) -> VoxelBox:
     return common(box_between(np.subtract(box.index, margin), np.add(box.index, box.size) + margin), whole_grid(grid))
 
 
-def joined_page(data: Mapping[str, Any], folder: Path = FOLDER) -> str:
+def joined_page(data: Mapping[str, Any]) -> str:
     """Join page, style, scripts and data into one HTML file that may load nothing, and run no other script.
 
     Raises:
         ValueError: the page is not as it should be; the page's tests find it.
     """
-    page = (folder / PAGE).read_text(encoding="utf-8")
+    page = (FOLDER / PAGE).read_text(encoding="utf-8")
     for part in (_CHARSET, _STYLE_LINK, _SCRIPT_LINK, _END):
         if page.count(part) != 1:
             raise ValueError(f"{PAGE} has {page.count(part)} times {part}")
-    style, script = (folder / STYLE).read_text(encoding="utf-8"), joined_script(folder)
+    style, script = (FOLDER / STYLE).read_text(encoding="utf-8"), joined_script()
     if "</script" in script.lower() or "<!--" in script or "</style" in style.lower():
         raise ValueError("a script or the style holds what would end it")
     policy = (

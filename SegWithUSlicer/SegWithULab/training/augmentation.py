@@ -224,24 +224,21 @@ def mirroring(mirror_axis: int | None) -> Compose:
     return Compose([] if mirror_axis is None else [RandFlipd(KEYS, prob=0.5, spatial_axis=mirror_axis)])
 
 
-def random_window(
-    case: PreparedCase, window: Sequence[int], generator: np.random.Generator, foreground_share: float = 1 / 3
-) -> dict[str, torch.Tensor]:
-    """Cut or pad one window at a random place.
+def random_window(case: PreparedCase, window: Sequence[int], generator: np.random.Generator) -> dict[str, torch.Tensor]:
+    """Cut or pad one window at a random place; every third cut is centred on a random foreground voxel.
 
     Along axes shorter than the window the whole case is placed at a random offset and padded with
     zero (the mean of a normalised image, background for labels); along longer axes a part is cut.
 
     Args:
         window: (z, y, x).
-        foreground_share: how often a cut is centred on a random foreground voxel.
 
     Returns:
         `image` float32 (channels, z, y, x), `labels` and `valid` float32 (1, z, y, x); `valid` is 0 in padding.
     """
     shape = case.labels.shape
     centre = None
-    if generator.random() < foreground_share:
+    if generator.random() < 1 / 3:
         places = np.argwhere(case.labels > 0)
         centre = places[generator.integers(len(places))] if len(places) else None
     source: list[slice] = []

@@ -33,16 +33,13 @@ def make_bundle(
     cases: Sequence[Case],
     target: Path,
     overwrite: bool = False,
-    device: str = "cpu",
     progress: Progress = silent,
-    fingerprint: Mapping[str, Any] | None = None,
     beside: Bundle | None = None,
     record: TrainingRecord | None = None,
 ) -> Bundle:
     """Write the bundle of a run, calibrated on `cases`; whole or not at all.
 
     Args:
-        fingerprint: instead of the one that the run noted when its backbone was trained.
         beside: a model of the same backbone, whose heads come along as they are, to be chosen by name.
         record: how it was trained, and what has seen which cases; None for what the run knows.
 
@@ -57,15 +54,14 @@ def make_bundle(
         name = recipe.head["variant"]
         specs, tensors = further_heads(beside, backbone, name) if beside else ((), {})
         digest = write_weights(work, backbone, {name: head, **tensors})
-        facts = run.facts() | ({"fingerprint": fingerprint} if fingerprint else {})
-        plain = plain_bundle(recipe, digest, facts)
+        plain = plain_bundle(recipe, digest, run.facts())
         check_bundle(plain, str(run.path / "run.json"))
         write_record(work, record or run_record(run, {}))
         copy_curves(run, work)
         whole = replace(plain, heads=(*plain.heads, *specs))
         if beside is not None:
             copy_further_stages(whole, weights_path(beside).parent, work)
-        written = calibrated(whole, cases, work, device, progress)
+        written = calibrated(whole, cases, work, "cpu", progress)
         (work / LICENCE_FILE).write_text(licence_notice(written.about) + foreign_licence(run), encoding="utf-8")
     return replace(written, folder=target)
 

@@ -270,13 +270,13 @@ def _refit(
 
 
 def summaries_of(
-    bundle: Bundle, cases: Sequence[Case], device: str = "cpu", progress: Progress = silent, engine: str = TORCH
+    bundle: Bundle, cases: Sequence[Case], progress: Progress = silent, engine: str = TORCH
 ) -> list[CaseSummary]:
     """Predict cases with a calibrated bundle, and sum each up; what is raised as for `recalibrate`."""
     calibration = bundle.calibration or {}
     table = ErrorProbability.from_json(calibration["error_probability"])
     scale = float(calibration["tempering_scale"])
-    pairs = zip(cases, _predicted(bundle, cases, device, progress, engine), strict=True)
+    pairs = zip(cases, _predicted(bundle, cases, "cpu", progress, engine), strict=True)
     return [summary_of(prediction, truth, table, scale, case.group) for case, (prediction, truth) in pairs]
 
 

@@ -53,12 +53,11 @@ def _matched(pattern: str, name: str) -> str:
     return found.group(1)
 
 
-def roles(patients: Mapping[str, str], seed: int = 0) -> dict[str, str]:
+def roles(patients: Mapping[str, str]) -> dict[str, str]:
     """Draw a role for each case; all cases of a patient get the same.
 
     Args:
         patients: of each case.
-        seed: of the draw.
 
     Raises:
         InputError: fewer than `FEWEST_PATIENTS` patients.
@@ -69,7 +68,7 @@ def roles(patients: Mapping[str, str], seed: int = 0) -> dict[str, str]:
             f"There are {len(known)} patients, and {FEWEST_PATIENTS} are the fewest to train, choose, calibrate and "
             "test on: add cases, or write a split table by hand (columns case, role, patient)."
         )
-    order = [known[place] for place in np.random.default_rng(seed).permutation(len(known))]
+    order = [known[place] for place in np.random.default_rng(0).permutation(len(known))]
     drawn: dict[str, str] = {}
     for role, share in SHARES.items():
         if role != "train":

@@ -179,16 +179,11 @@ def prediction(recipe: Recipe, cost: StepCost, cases: int) -> list[str]:
     ]
 
 
-def has_bfloat16(flags: str | None = None) -> bool:
-    """Whether the processor multiplies bfloat16 itself; elsewhere it is slower than float32.
-
-    Args:
-        flags: text of /proc/cpuinfo; read if None.
-    """
-    if flags is None:
-        try:
-            with open("/proc/cpuinfo", encoding="ascii", errors="replace") as file:  # noqa: PTH123 - a device file
-                flags = file.read()
-        except OSError:
-            return False
+def has_bfloat16() -> bool:
+    """Whether the processor multiplies bfloat16 itself; elsewhere it is slower than float32."""
+    try:
+        with open("/proc/cpuinfo", encoding="ascii", errors="replace") as file:  # noqa: PTH123 - a device file
+            flags = file.read()
+    except OSError:
+        return False
     return "avx512_bf16" in flags or "amx_bf16" in flags

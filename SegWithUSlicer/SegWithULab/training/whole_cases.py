@@ -76,12 +76,11 @@ def fit_on_unseen(
     bundle: Bundle,
     cases: Sequence[Case],
     out_of_fold: PredictedCases | None = None,
-    device: str = "cpu",
     progress: Progress = silent,
     engine: str = TORCH,
 ) -> dict[str, Any]:
     """Fit the blocks on cases that the bundle itself predicts, and on those that fold networks predicted."""
-    found, model = PredictedCases(), Model(bundle, device, engine=engine)
+    found, model = PredictedCases(), Model(bundle, engine=engine)
     for number, case in enumerate(predict_into(bundle, model, cases, found, out_of_fold is not None)):
         progress("predicting the calibration cases", number / len(cases), case)
     return whole_case_blocks(bundle.labels, found, out_of_fold)

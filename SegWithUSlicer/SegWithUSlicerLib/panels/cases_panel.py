@@ -8,7 +8,6 @@ import qt
 import slicer
 
 from SegWithUCore.errors import SegWithUError
-from SegWithUCore.regions.region import Region
 from SegWithUCore.review.reviewer import clean_reviewer_name
 from SegWithUCore.review.worklist_files import WORKLIST_JSON
 
@@ -149,16 +148,12 @@ class CasesPanel:
         """Open a case folder."""
         self.opener.open(folder)
 
-    def open_row(self, item: CaseItem, region: Region | None = None) -> None:
-        """Open a case of the list.
-
-        Args:
-            region: go there instead of where its review stopped.
-        """
+    def open_row(self, item: CaseItem) -> None:
+        """Open a case of the list."""
         if item.nodes is not None:
-            self.opener.show(item.nodes, region)
+            self.opener.show(item.nodes)
         elif item.folder is not None:
-            self.opener.open(item.folder, region)
+            self.opener.open(item.folder)
 
     def previous(self) -> None:
         """Open the case above."""

@@ -220,9 +220,9 @@ class ReviewSession:
         self._edits.refresh(self.state.seen_ids)
         return fact
 
-    def judge_structure(self, name: str, verdict: Verdict | None, comment: str = "") -> None:
+    def judge_structure(self, name: str, verdict: Verdict | None) -> None:
         """Give a whole structure a verdict; None takes it back to what its regions say."""
-        self._trail.append(StructureJudged(name, verdict, comment))
+        self._trail.append(StructureJudged(name, verdict, ""))
         self._judge_segment(name)
 
     def check_for_edits(self) -> Change | None:

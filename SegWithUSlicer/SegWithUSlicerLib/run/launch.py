@@ -242,14 +242,12 @@ def process_options(system: str) -> dict[str, Any]:
 
 def worker_start(
     python: str | None = None,
-    idle_minutes: float = DEFAULT_IDLE_MINUTES,
     before_slicer: Mapping[str, str] | None = None,
 ) -> WorkerStart:
     """Return how to start the worker on this computer.
 
     Args:
         python: one that the user chose; by default Slicer's own.
-        idle_minutes: after so many it ends by itself.
         before_slicer: the environment without what Slicer's launcher added, for a Python that is not Slicer's.
 
     Raises:
@@ -257,7 +255,7 @@ def worker_start(
     """
     parent = os.environ if before_slicer is None or not python else without_slicers_python(before_slicer)
     return WorkerStart(
-        worker_command(python_executable(python), idle_minutes),
+        worker_command(python_executable(python), DEFAULT_IDLE_MINUTES),
         worker_environment(parent, core_parent()),
         process_options(sys.platform),
     )

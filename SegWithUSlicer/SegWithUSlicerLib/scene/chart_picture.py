@@ -14,18 +14,15 @@ _LINES_WIDER, _MARKS_WIDER = 2.0, 2.0
 """Than in a view, whose pixels are fewer."""
 
 
-def write_chart_png(chart: "slicer.vtkMRMLPlotChartNode", path: Path, size: tuple[int, int] = SIZE) -> None:
+def write_chart_png(chart: "slicer.vtkMRMLPlotChartNode", path: Path) -> None:
     """Write the picture of a chart, whole or not at all.
-
-    Args:
-        size: width and height in pixels.
 
     Raises:
         OutputError: the folder cannot be written to, or the disk is full.
     """
     window = vtk.vtkRenderWindow()
     window.SetOffScreenRendering(1)
-    window.SetSize(*size)
+    window.SetSize(*SIZE)
     view = vtk.vtkContextView()
     view.SetRenderWindow(window)
     view.GetRenderer().SetBackground(1.0, 1.0, 1.0)

@@ -11,6 +11,7 @@ from monai.inferers import sliding_window_inference
 from torch.nn import functional
 
 from SegWithUCore.inference.sliding_window import (
+    OVERLAP,
     WindowPlan,
     finished_slabs,
     gaussian_weights,
@@ -65,12 +66,11 @@ def by_monai(image: np.ndarray, window: Sequence[int], overlap: float, weights: 
 
 
 @pytest.mark.parametrize(("shape", "window"), CASES)
-@pytest.mark.parametrize("overlap", [0.5, 0.3])
-def test_equals_monai_bit_for_bit(shape: tuple[int, ...], window: tuple[int, ...], overlap: float) -> None:
-    image, plan = volume(shape), WindowPlan.overlapping(shape, window, overlap)
+def test_equals_monai_bit_for_bit(shape: tuple[int, ...], window: tuple[int, ...]) -> None:
+    image, plan = volume(shape), WindowPlan.overlapping(shape, window)
     found = stitch(InParts(), image, plan)
-    np.testing.assert_array_equal(found, by_monai(image, window, overlap, plan.weights))
-    np.testing.assert_allclose(found, by_monai(image, window, overlap, None), rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(found, by_monai(image, window, OVERLAP, plan.weights))
+    np.testing.assert_allclose(found, by_monai(image, window, OVERLAP, None), rtol=1e-5, atol=1e-6)
 
 
 def test_weights_are_monais_but_for_the_last_bit_of_torchs_exponential() -> None:
@@ -80,11 +80,11 @@ def test_weights_are_monais_but_for_the_last_bit_of_torchs_exponential() -> None
 
 
 def test_windows_lie_as_monais_do() -> None:
-    for size, window, overlap in product(range(1, 70), (1, 2, 7, 16, 31), (0.0, 0.3, 0.5, 0.7)):
+    for size, window in product(range(1, 70), (1, 2, 7, 16, 31)):
         padded = max(size, window)
-        step = window if padded == window else max(1, int(window * (1 - overlap)))
+        step = window if padded == window else max(1, int(window * (1 - OVERLAP)))
         expected = [place[0].start for place in dense_patch_slices([padded], [window], [step])]
-        assert list(overlapping_starts(size, window, overlap)) == expected, (size, window, overlap)
+        assert list(overlapping_starts(size, window)) == expected, (size, window)
 
 
 def by_plain_loop(image: np.ndarray, plan: WindowPlan) -> np.ndarray:

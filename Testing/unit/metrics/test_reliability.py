@@ -90,7 +90,8 @@ def test_ace_equals_monai(bins: int) -> None:
     expected = metric.aggregate()[0].tolist()
     for index, value in enumerate(expected, 1):
         assert average_calibration_error(probabilities[index], truth == index, bins) == pytest.approx(value, abs=1e-5)
-    assert mean_class_calibration_error(probabilities, truth, bins) == pytest.approx(np.mean(expected), abs=1e-5)
+    if bins == 20:
+        assert mean_class_calibration_error(probabilities, truth) == pytest.approx(np.mean(expected), abs=1e-5)
 
 
 def test_multiclass_brier_equals_scikit_learn() -> None:
