@@ -224,12 +224,24 @@ def _case_json(
             },
         },
         "region_of_interest": None,
+        "assessed": {"index_ijk": [0, 0, 0], "size_ijk": list(image.GetSize())},
         "not_assessed_value": -1.0,
-        "model": {"name": "hippocampus-test", "version": "1", "calibrated": calibrated},
+        "model": {
+            "name": "hippocampus-test",
+            "version": "1",
+            "head": "context",
+            "weights_sha256": "1" * 64,
+            "calibration_sha256": "2" * 64 if calibrated else None,
+            "calibrated": calibrated,
+            "calibration_cases": 27 if calibrated else None,
+            "calibrated_with_image": False,
+        },
         "fingerprint": {"warnings": []},
         "structures": [_structure(value, labels, maps, voxel) for value in values],
         "maps": {name: _map_json(name, array, labels, assessed) for name, array in maps.items()},
-        "flags": [{"structure": 1, "sentence": "volume outside the training range — “check”"}],
+        "flags": [
+            {"rule": "fingerprint", "structure": NAMES[1], "sentence": "volume outside the training range — “check”"}
+        ],
         "timings_s": {},
     }
 

@@ -8,6 +8,7 @@ import pytest
 from loaded_case import LoadedCase, loaded_case, paint
 from written_case import change_case
 
+from SegWithUCore.case.region_files import region_file_hashes
 from SegWithUCore.review.log_format import Verdict
 from SegWithUCore.review.opening import ReviewOptions
 from SegWithUSlicerLib.review.opening import decided_so_far, obstacle
@@ -184,7 +185,9 @@ def test_a_review_with_blind_places_goes_on_in_the_browser_and_comes_back(case, 
     from SegWithUCore.web.case_volumes import read_volumes
     from SegWithUCore.web.open_review import start_review
 
-    change_case(case.disk.folder, regions={"settings": {"threshold": 0.25}, "expected_wrong_mm3": 200.0})
+    hashes = region_file_hashes(case.disk.folder)
+    regions = {"settings": {"threshold": 0.25}, "expected_wrong_mm3": 200.0, "files_sha256": hashes}
+    change_case(case.disk.folder, regions=regions)
     case.nodes = load_case(case.disk.folder, case.volume, lasting=True)
     session, _seconds = _session(case, tmp_path, blind_places=4)
     mine = {region.id: region for region in session.regions}

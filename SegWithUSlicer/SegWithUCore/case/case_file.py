@@ -18,11 +18,6 @@ FORMAT_VERSION = 1
 SEGMENTATION_FILE = "segmentation.nii.gz"
 MAP_NAMES = ("error_probability", "ranking", "calibration")
 """In the order in which a user meets them; the first that a case has is shown first."""
-DEFAULT_TITLES = {
-    "error_probability": "Error probability",
-    "ranking": "Ranking map",
-    "calibration": "Calibration map",
-}
 MAXIMUM_BYTES = 16 << 20
 """Of `case.json`: ours have 30 kB, with a hundred structures about 1 MB."""
 DAMAGED = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError)
@@ -175,7 +170,7 @@ def parse_description(raw: Any, origin: str = CASE_FILE, case_folder: Path | Non
     Args:
         raw: the decoded JSON.
         origin: names it in messages.
-        case_folder: if given, maps that have a file there but no entry are found, and maps without a file dropped.
+        case_folder: if given, maps without a file there are dropped.
 
     Raises:
         InputError: another format or version, or a required field that is missing or of the wrong kind.
@@ -239,12 +234,13 @@ def _maps(raw: Mapping[str, Any], case_folder: Path | None) -> dict[str, MapInfo
     found = {}
     for name in MAP_NAMES:
         entry = entries.get(name)
-        file = str((entry or {}).get("file") or f"{name}.nii.gz")
+        if entry is None:
+            continue
+        file = str(entry["file"])
         if Path(file).name != file or "\\" in file:  # a case from elsewhere must not lead out of its folder
             raise ValueError(f"the map {name} lies at {file!r} instead of in the case folder")
-        present = entry is not None if case_folder is None else (case_folder / file).is_file()
-        if present:
-            found[name] = _map(name, file, entry or {}, default_not_assessed)
+        if case_folder is None or (case_folder / file).is_file():
+            found[name] = _map(name, file, entry, default_not_assessed)
     return found
 
 
@@ -255,7 +251,7 @@ def _map(name: str, file: str, entry: Mapping[str, Any], default_not_assessed: f
     return MapInfo(
         name=name,
         file=file,
-        title=str(entry.get("title") or DEFAULT_TITLES[name]),
+        title=str(entry["title"]),
         quantity=str(entry.get("quantity") or name),
         unit=str(entry.get("unit") or "1"),
         window=None if window is None else (float(window[0]), float(window[1])),

@@ -15,7 +15,6 @@ from ..imaging.input_reader import IN_THIS_PROCESS, InputReader
 from ..imaging.roi import RegionOfInterest
 from ..imaging.volume import grid_facts
 from .case_writer import SEGMENTATION_NRRD_FILE
-from .engines import TORCH
 from .model import Model
 from .segment import Job, read_channels
 
@@ -86,10 +85,8 @@ OTHER_ENGINE = "was made with the engine"
 
 
 def _other_engine(case: Mapping[str, Any], model: Model) -> str | None:
-    """Compare engine, version, precision and graphs; a folder from before there were engines counts as torch's."""
-    before, now = case.get("engine"), model.engine.identity()
-    if before is None:
-        return None if now["name"] == TORCH else f"{OTHER_ENGINE} {TORCH} instead of {now['name']}"
+    """Compare engine, version, precision and graphs."""
+    before, now = case["engine"], model.engine.identity()
     told, asked = (f"{each['name']} {each['version']}" for each in (before, now))
     if told != asked:
         return f"{OTHER_ENGINE} {told} instead of {asked}"

@@ -200,16 +200,6 @@ class TestEngines:
         facts["engine"] = {**facts["engine"], **engine}
         (folder / "case.json").write_text(json.dumps(facts), encoding="utf-8")
 
-    def test_a_folder_from_before_there_were_engines_counts_as_torchs(
-        self, made: Path, images: list[Path], tiny: Path, segwithu: Command
-    ) -> None:
-        facts = json.loads((made / NAMES[0] / "case.json").read_text(encoding="utf-8"))
-        del facts["engine"]
-        (made / NAMES[0] / "case.json").write_text(json.dumps(facts), encoding="utf-8")
-        outcome = segwithu.segment(images[0], "--resume", model=tiny, output=made)
-        assert outcome.code == 0
-        assert f"torch {facts['versions']['torch']} on the CPU (as the cases in {made})" in outcome.err
-
     def test_the_folders_engine_is_gone_on_with_or_said_to_be_missing(
         self, made: Path, images: list[Path], tiny: Path, segwithu: Command
     ) -> None:

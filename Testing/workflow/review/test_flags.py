@@ -69,7 +69,7 @@ def test_a_wide_volume_interval_is_flagged(case: Path) -> None:
 
 
 def test_a_fitted_limit_of_the_predicted_dice_acts_only_where_it_is_informative(case: Path) -> None:
-    with_figures(case, predicted_dice=0.7, predicted_dice_informative=True)
+    with_figures(case, predicted_dice=0.7, dice_estimate=0.7, predicted_dice_informative=True)
     assert [flag.rule for flag in raised(case, dice=0.8)] == [Rule.DICE]
     with_figures(case, predicted_dice=None, dice_estimate=0.7, predicted_dice_informative=False)
     assert raised(case, dice=0.8, informative_only=True) == []

@@ -121,14 +121,11 @@ def choose_device(wanted: str) -> str:
 
 
 def engine_of_cases(targets: Sequence[Path]) -> str | None:
-    """Return the engine that made the first of these case folders that exists; None if none does.
-
-    Folders from before there were engines count as torch's.
-    """
+    """Return the engine that made the first of these case folders that exists; None if none does."""
     for target in targets:
         try:
             if target.is_dir():
-                return str((read_case(target).get("engine") or {}).get("name", TORCH))
-        except (InputError, AttributeError):
+                return str(read_case(target)["engine"]["name"])
+        except (InputError, LookupError, TypeError):
             continue
     return None
