@@ -10,9 +10,7 @@ from exchanged_cases import CASES, changed_case, copied
 from segwithu_command import Command, one_sentence
 
 from SegWithUCore.case.case_file import read_case
-from SegWithUCore.case.region_files import HASHES, read_regions, region_file_hashes
-from SegWithUCore.errors import InputError
-from SegWithUCore.report.case_report import draw_regions
+from SegWithUCore.case.region_files import HASHES, region_file_hashes
 from SegWithUCore.review.worklist import make_worklist
 
 RENAMES = 3
@@ -50,11 +48,6 @@ def readers(case: Path, segwithu: Command) -> Iterator[str]:
     for command in (["report", case], ["export", case, "--output", case.parent / "sent"]):
         outcome = segwithu(*command)
         yield outcome.err if outcome.code else ""
-    try:
-        draw_regions(case, read_regions(case))
-        yield ""
-    except InputError as error:
-        yield str(error)
 
 
 @pytest.mark.parametrize("after", range(RENAMES))
@@ -71,7 +64,7 @@ def test_regions_of_two_runs_are_never_taken_for_one(
     (entry,) = make_worklist([case]).entries
     assert bool(entry.trouble) == (after == RENAMES - 1)  # it reads the table alone
     assert segwithu("regions", case, "--threshold", "0.45").code == 0
-    assert list(readers(copied(case, case.parent / "again"), segwithu)) == [""] * 3
+    assert list(readers(copied(case, case.parent / "again"), segwithu)) == [""] * 2
 
 
 def test_the_files_of_a_case_are_those_that_it_speaks_of(case: Path, segwithu: Command) -> None:
