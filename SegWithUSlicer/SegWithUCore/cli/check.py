@@ -24,8 +24,8 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
         help="read inputs, finished cases and models only to know whether they are whole",
         description="Read images, DICOM series, finished case folders and models as the other commands would, and say "
         "what is wrong with each; nothing is segmented or written. Of a finished case its volumes are read and, where "
-        "it is found, the image that it was made from: earlier versions took some damaged images without a word. Of a "
-        "model it is said whether it was calibrated by a version that read references wrongly. "
+        "it is found, the image that it was made from. Of a model it is said whether it was calibrated by a version "
+        "that read references wrongly. "
         "Exit code 1 where one is refused or changed.",
     )
     command.add_argument(
