@@ -18,6 +18,12 @@ FORMAT_VERSION = 1
 SEGMENTATION_FILE = "segmentation.nii.gz"
 MAP_NAMES = ("error_probability", "ranking", "calibration")
 """In the order in which a user meets them; the first that a case has is shown first."""
+DEFAULT_TITLES = {
+    "error_probability": "Error probability",
+    "ranking": "Ranking map",
+    "calibration": "Calibration map",
+}
+"""Of cases without titles, as anonymous copies are."""
 MAXIMUM_BYTES = 16 << 20
 """Of `case.json`: ours have 30 kB, with a hundred structures about 1 MB."""
 DAMAGED = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError)
@@ -251,7 +257,7 @@ def _map(name: str, file: str, entry: Mapping[str, Any], default_not_assessed: f
     return MapInfo(
         name=name,
         file=file,
-        title=str(entry["title"]),
+        title=str(entry.get("title") or DEFAULT_TITLES[name]),
         quantity=str(entry.get("quantity") or name),
         unit=str(entry.get("unit") or "1"),
         window=None if window is None else (float(window[0]), float(window[1])),

@@ -8,6 +8,7 @@ import qt
 import slicer
 
 from SegWithUCore.errors import SegWithUError
+from SegWithUCore.regions.region import Region
 from SegWithUCore.review.reviewer import clean_reviewer_name
 from SegWithUCore.review.worklist_files import WORKLIST_JSON
 
@@ -148,12 +149,16 @@ class CasesPanel:
         """Open a case folder."""
         self.opener.open(folder)
 
-    def open_row(self, item: CaseItem) -> None:
-        """Open a case of the list."""
+    def open_row(self, item: CaseItem, region: Region | None = None) -> None:
+        """Open a case of the list.
+
+        Args:
+            region: go there instead of where its review stopped.
+        """
         if item.nodes is not None:
-            self.opener.show(item.nodes)
+            self.opener.show(item.nodes, region)
         elif item.folder is not None:
-            self.opener.open(item.folder)
+            self.opener.open(item.folder, region)
 
     def previous(self) -> None:
         """Open the case above."""

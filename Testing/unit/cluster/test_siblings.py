@@ -10,7 +10,7 @@ import pytest
 
 from SegWithUCore.cluster import siblings as module
 from SegWithUCore.cluster.siblings import Siblings
-from SegWithUCore.processes import process_started
+from SegWithUCore.processes import process_scope, process_started
 from SegWithUCore.progress import silent
 
 GB = 1e9
@@ -65,7 +65,12 @@ def test_cases_that_fit_do_not_wait_and_the_dead_hold_nothing(tmp_path: Path, mo
 
 def test_seats_and_cards_of_dead_workers_are_taken_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "seat-0.lock").write_text("")
-    owner = {"pid": os.getppid(), "host": module.os.uname().nodename, "started": process_started(os.getppid())}
+    owner = {
+        "pid": os.getppid(),
+        "host": module.os.uname().nodename,
+        "scope": process_scope(),
+        "started": process_started(os.getppid()),
+    }
     (tmp_path / "seat-1.lock").write_text(json.dumps(owner))
     assert Siblings(tmp_path).seat() == 0
     assert Siblings(tmp_path).seat() == 2, "of this process and of a living one they are taken"

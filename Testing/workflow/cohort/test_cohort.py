@@ -23,6 +23,7 @@ from segwithu_command import (
 )
 
 from SegWithUCore.inference.cohort import CohortCounts
+from SegWithUCore.processes import process_scope
 from SegWithUCore.review.log_format import Verdict
 from SegWithUCore.run_lock import SILENT_AFTER_S, Part, RunLock
 
@@ -285,7 +286,7 @@ def test_a_failed_csv_of_somebody_else_is_kept_beside_the_new_one(
 def _locked(output: Path, host: str, pid: int, silent_s: float = 0.0, name: str = ".run.lock") -> Path:
     """The lock of another run."""
     path = output / name
-    path.write_text(json.dumps({"pid": pid, "host": host, "started": ""}))
+    path.write_text(json.dumps({"pid": pid, "host": host, "scope": process_scope(), "started": ""}))
     seen = time.time() - silent_s
     os.utime(path, (seen, seen))
     return path
