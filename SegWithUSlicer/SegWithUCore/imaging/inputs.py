@@ -82,7 +82,7 @@ def find_input(path: Path, reader: InputReader = IN_THIS_PROCESS) -> GivenInput:
         return GivenInput([GivenCase(plain_name(path.resolve().name), path)], reader.folder_words(path))
     if not numbered:
         raise InputError(_no_input(path, found, reader))
-    left_out = found.left_out(numbered)
+    left_out = found.left_out(numbered, reader)
     if deeper := [folder for folder in found.folders if _holds_input(folder, reader)]:
         left_out.append(f"{_several(len(deeper), 'folder')} with images ({_names(deeper)})")
     if others := len(found.images) - len(numbered):
@@ -116,7 +116,7 @@ def cases_in(folder: Path, reader: InputReader = IN_THIS_PROCESS) -> FolderOfCas
     if numbered or any(reader.is_dicom(file) for file in found.files):
         return FolderOfCases([folder])
     closed = [path for path in found.closed if stem_of(path) is None and not _OTHER.fullmatch(path.name)]
-    left_out = "; ".join(found.left_out(closed))
+    left_out = "; ".join(found.left_out(closed, reader))
     return FolderOfCases(sorted([*found.images, *found.folders, *closed]) or [folder], left_out)
 
 
@@ -134,10 +134,11 @@ class _Listed:
         """What has the name of an image, whether it can be opened or not."""
         return sorted(path for path in (*self.files, *self.closed) if stem_of(path) is not None)
 
-    def left_out(self, taken: Collection[Path]) -> list[str]:
+    def left_out(self, taken: Collection[Path], reader: InputReader) -> list[str]:
         """Say in words what is neither taken nor of another kind: what is hidden, and what cannot be opened."""
         hidden = [path for path in self.hidden if stem_of(path) and not path.name.startswith(_RESOURCE_FORK)]
-        folders = [path for path in self.hidden if entry_kind(path) is EntryKind.FOLDER and _has_images(path)]
+        hidden_folders = [path for path in self.hidden if entry_kind(path) is EntryKind.FOLDER]
+        folders = [path for path in hidden_folders if _holds_input(path, reader)]
         closed = [path for path in self.closed if path not in taken and stem_of(path) is None]
         kinds = (
             (hidden, "hidden image"),
@@ -181,11 +182,6 @@ def _no_input(folder: Path, found: _Listed, reader: InputReader) -> str:
 def _holds_input(folder: Path, reader: InputReader) -> bool:
     found = _listed(folder)
     return bool(found.images) or any(reader.is_dicom(file) for file in found.files)
-
-
-def _has_images(folder: Path) -> bool:
-    """Whether names in a folder are those of images; nothing is opened."""
-    return any(stem_of(entry) or entry.suffix.lower() == ".dcm" for entry in folder.iterdir())
 
 
 def _names(paths: Sequence[Path]) -> str:
