@@ -175,7 +175,7 @@ def test_totalsegmentators_folders_are_accepted_with_cases_that_it_never_saw(
 
     def noted(_work: Path, stages: Any, *_: object) -> dict[str, Any]:
         done.append([stage.name for stage in stages])
-        return {"model": {"headline": "", "trust": "", "graphs": None}}
+        return {"model": {"headline": "", "trust": "", "graphs": None, "warnings": []}}
 
     monkeypatch.setattr("SegWithULab.training.stages.run_stages", noted)
     final(adopted(call, result, tmp_path / "mine", "--unseen"))
