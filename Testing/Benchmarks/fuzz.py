@@ -475,7 +475,7 @@ def _write(options: argparse.Namespace, counts: dict[str, Counter[str]], found: 
         "refusals without a code": sorted({f"{told['block']}: {told['damage']}: {told['errors'][0]:.200}"
                                            for told in found if told["came to"] == "no code"}),
     }  # fmt: skip
-    (RESULTS / f"{options.output}.json").write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", "utf-8")
+    (RESULTS / f"{options.output}.json").write_text(json.dumps(content, indent=1) + "\n", "utf-8")
     call = f"`fuzz.py --tries {options.tries} --seed {options.seed}`"
     text = f"# Broken, hostile and misleading files\n\n{call}; the words are explained at its top.\n\n"
     (RESULTS / f"{options.output}.md").write_text(f"{text}{_table(counts)}\n{_reasons(found)}\n", "utf-8")
