@@ -85,10 +85,10 @@ def test_the_key_follows_the_hashes_and_nothing_that_names_the_patient(tmp_path,
         {**raw, "input": {**raw["input"], "channels": [{**channel, "file": "/home/jane/doe.nii"}]}},
     ]
     other = [
-        {**raw, "input": {**raw["input"], "channels": [{**channel, "voxels_sha256": "1" * 64}]}},
+        {**raw, "input": {**raw["input"], "channels": [{**channel, "voxels_sha256": "8" * 64}]}},
         {**raw, "input": {**raw["input"], "channels": [channel, channel]}},
-        {**raw, "model": {**raw["model"], "weights_sha256": "2" * 64}},
-        {**raw, "model": {**raw["model"], "calibration_sha256": "2" * 64}},
+        {**raw, "model": {**raw["model"], "weights_sha256": "9" * 64}},
+        {**raw, "model": {**raw["model"], "calibration_sha256": "9" * 64}},
         {**raw, "region_of_interest": {"centre_ras_mm": [1, 2, 3], "size_mm": [9, 9, 9]}},
     ]
     assert {case_key(one, "a") for one in same} == {key}
