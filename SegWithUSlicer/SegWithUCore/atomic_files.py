@@ -22,7 +22,7 @@ from .process_lock import LockedError, ProcessLock, remove_stale
 from .processes import ABANDONED_AFTER_S, is_alive, process_scope, process_started
 
 TEMPORARY_PREFIX = ".segwithu-"
-LOCK_PATIENCE_S = 15 * 60
+LOCK_PATIENCE_S = 24 * 3600
 """After which the lock on a target no longer counts where its process cannot be asked: it is older than most work, and
 the moment of renaming checks again."""
 REMOVAL_ATTEMPTS = 5

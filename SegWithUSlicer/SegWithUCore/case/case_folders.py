@@ -100,4 +100,5 @@ def _is_case(folder: Path) -> bool:
 def _is_lost(entry: Path) -> bool:
     """Whether an entry cannot be opened though it may be a case folder: a link to nothing, say; not a closed file."""
     kind = entry_kind(entry)
-    return not (kind.opens or kind is EntryKind.ABSENT or entry.name in BESIDE_CASES or entry.is_file())
+    closed_file = os.path.isfile(entry)  # noqa: PTH113 - Path.is_file raises behind a folder that is closed
+    return not (kind.opens or kind is EntryKind.ABSENT or entry.name in BESIDE_CASES or closed_file)

@@ -11,6 +11,7 @@ from typing import Any
 import SimpleITK as sitk
 
 from ..errors import InputError, SegWithUError
+from ..folder_entries import EntryKind, entry_kind
 from ..imaging.header_peek import grid_notes
 from ..imaging.input_reader import IN_THIS_PROCESS, InputReader
 from ..imaging.inputs import FolderOfCases, GivenCase, cases_in, find_input
@@ -103,7 +104,7 @@ def _inputs_at(path: Path, reader: InputReader) -> Iterator[tuple[GivenCase, str
     try:
         given = find_input(path, reader)
     except InputError:
-        found = cases_in(path, reader) if path.is_dir() else FolderOfCases([])
+        found = cases_in(path, reader) if entry_kind(path) is EntryKind.FOLDER else FolderOfCases([])
         inside = [entry for entry in found.paths if entry != path]
         if not inside:
             raise

@@ -7,6 +7,7 @@ after the other, only these values tell.
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from ..errors import InputError
@@ -79,7 +80,10 @@ def _patients(keyword: str, read: Read = DicomSlice.text) -> Rule:
 
 
 def _contrasts(keyword: str, what: str, read: Read = DicomSlice.text) -> Rule:
-    remedy = "move the files of each to a folder of its own, or convert the series with dcm2niix, which splits it"
+    remedy = (
+        "move the files of each to a folder of its own (beside this one, not inside), or convert the series with "
+        "dcm2niix, which splits it"
+    )
     return Rule(keyword, what, "mixed-contrasts", read, remedy=remedy)
 
 
@@ -190,7 +194,8 @@ def doubts(slices: Sequence[DicomSlice]) -> list[str]:
             "check that none is missing, unless the headers count several volumes."
         )
     ordered = sorted(number for one in slices for number in one.numbers("InstanceNumber"))
-    if len(slices) > 1 and ordered == [ordered[0] + n for n in range(len(slices))] and ordered[0] > 1:
+    without_gap = len(ordered) == len(slices) > 1 and all(b == a + 1 for a, b in pairwise(ordered))
+    if without_gap and ordered[0] > 1:
         found.append(
             f"The slices are numbered from {ordered[0]:.0f} to {ordered[-1]:.0f} (InstanceNumber): check that those "
             "before are not missing."

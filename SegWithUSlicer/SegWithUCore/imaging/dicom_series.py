@@ -325,7 +325,7 @@ def _repeated(folder: Path, slices: Sequence[DicomSlice], geometry: SliceGeometr
             listed = ", ".join(f"{value}: {count} slices" for value, count in counts.most_common(MAXIMUM_LISTED))
             return InputError(
                 f"{folder} holds {len(counts)} volumes in one series, which differ in {what} ({listed}): move the "
-                "files of one to a folder of its own.",
+                "files of one to a folder of its own (beside this one, not inside).",
                 code="several-volumes",
             )
     letter, where = geometry.axis_position(pairs[0][0])

@@ -69,7 +69,7 @@ def find_input(path: Path, reader: InputReader = IN_THIS_PROCESS) -> GivenInput:
     Raises:
         InputError: a folder that holds neither a DICOM series nor images in nnU-Net naming, or both.
     """
-    if not path.is_dir():
+    if entry_kind(path) is not EntryKind.FOLDER:  # reading it as a file says what is wrong
         return GivenInput([GivenCase(case_name(path), path)])
     found = _listed(path)
     numbered = {file: match for file in found.images if (match := _NUMBERED.fullmatch(stem_of(file) or ""))}

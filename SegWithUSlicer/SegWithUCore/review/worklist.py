@@ -8,6 +8,7 @@ from typing import Any
 
 from ..case.case_file import naming_case, read_case
 from ..errors import InputError
+from ..folder_entries import lost_link
 from ..regions.region import Region
 from .flag import Flag, Rule, first_lines
 from .flags import FlagRules, case_flags, check_limits, rules_of_case, structures_of
@@ -236,7 +237,8 @@ def reading_of(
 
 def unreadable(folder: Path, error: InputError) -> WorklistEntry:
     """Make the row of a case that cannot be read."""
-    return WorklistEntry(folder.resolve().name, folder, trouble=str(error))
+    name = folder.name if lost_link(folder) else folder.resolve().name  # not that of an annex key
+    return WorklistEntry(name, folder, trouble=str(error))
 
 
 def pace_of(paces: Sequence[float]) -> tuple[float, int]:

@@ -117,6 +117,7 @@ ONE_CONTRAST: dict[str, dict[str, Values]] = {
     "agent typed twice": {"ContrastBolusAgent": lambda k: ["Gadovist 1.0", "GADOVIST  1.0"][k % 2]},
     "windows and trigger times": {"TriggerTime": lambda k: str(10 * k), "WindowCenter": lambda k: str(k)},
     "age with and without zero": {"PatientAge": lambda k: ["045Y", "45Y"][k % 2]},
+    "no numbers": {"InstanceNumber": lambda _: None},
     "a scale a slice": {"RescaleSlope": lambda k: str(1 + k / 10)},
 }
 
